@@ -1,0 +1,108 @@
+"""How everything runs over time: whole layers on chunks of steps.
+
+A module without a carry runs once on all rows of a chunk, one matrix product per layer and chunk; a neuron is a scan over
+element-wise work; a stack goes layer by layer. The chunk bounds the working set and never changes a result.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+# The largest array of a chunk, in bytes, that was fastest on CPUs: a few of them fit the cache (benchmarks/bptt.md).
+CHUNK_BYTES = 2**18
+SHORTEST_CHUNK = 16
+
+
+def unroll(
+    cell: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "T B ..."], *, chunk: int | None = None
+) -> tuple[Any, Float[Array, "T B ..."]]:
+    """Runs a cell over a sequence: carry_t, outputs_t = cell(carry_{t-1}, inputs_t) for t = 1..T.
+
+    The same numbers as `nnx.RNN(cell, time_major=True, return_carry=True)`, up to the order of summation in products.
+
+    Args:
+        cell: a neuron, a `connect`, or any Flax cell. One with a method `unroll(carry, inputs)` is called whole chunks
+            at a time, any other step by step.
+        carry: as made by `cell.initialize_carry(inputs.shape[1:])`.
+        inputs: time first, [T, B, features...].
+        chunk: steps that are worked on at once, >= 1; chosen from the layers' sizes and the device by default.
+
+    Returns:
+        The last carry, and the outputs [T, B, features...].
+
+    Raises:
+        ValueError: inputs without time, batch and features, an empty sequence, or a chunk below 1.
+    """
+    check_sequence(inputs)
+    if chunk is None:
+        chunk = default_chunk(cell, carry, inputs)
+    return scan_chunks(lambda state, xs: unroll_chunk(cell, state, xs), carry, inputs, chunk)
+
+
+def unroll_chunk(module: Any, carry: Any, inputs: Array) -> tuple[Any, Array]:
+    """One chunk [K, B, ...] of a cell, or of a module without a carry, whose carry is ()."""
+    if not isinstance(module, nnx.RNNCellBase):
+        return carry, apply_rows(module, inputs)
+    if hasattr(module, "unroll"):
+        return module.unroll(carry, inputs)
+    return jax.lax.scan(module, carry, inputs)
+
+
+def apply_rows(module: Callable[[Array], Array], inputs: Array) -> Array:
+    """A module without a carry on all K * B rows of a chunk [K, B, ...] at once."""
+    steps, batch = inputs.shape[:2]
+    outputs = module(inputs.reshape(steps * batch, *inputs.shape[2:]))
+    if outputs.shape[:1] != (steps * batch,):
+        raise ValueError(
+            f"{type(module).__name__} made {list(outputs.shape)} of {steps * batch} rows, expected one row of output for "
+            "each row of input: a module without a carry may not mix samples or steps."
+        )
+    return outputs.reshape(steps, batch, *outputs.shape[1:])
+
+
+def scan_chunks(function: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inputs: Any, size: int) -> tuple[Any, Any]:
+    """`carry, outputs = function(carry, inputs)` over consecutive pieces of `size` steps; the last may be shorter.
+
+    Args:
+        function: maps the carry and K steps of inputs, K <= size, to the carry and K steps of outputs, or None for none.
+        inputs: a tree of arrays [T, ...].
+
+    Raises:
+        ValueError: a size below 1.
+    """
+    if size < 1:
+        raise ValueError(f"Got a length of {size} steps for a chunk or window, expected at least 1.")
+    steps = jax.tree.leaves(inputs)[0].shape[0]
+    if size >= steps:
+        return function(carry, inputs)
+    whole, rest = divmod(steps, size)
+    pieces = jax.tree.map(lambda x: x[: whole * size].reshape(whole, size, *x.shape[1:]), inputs)
+    carry, outputs = jax.lax.scan(function, carry, pieces)
+    outputs = jax.tree.map(lambda y: y.reshape(whole * size, *y.shape[2:]), outputs)
+    if rest:
+        carry, last = function(carry, jax.tree.map(lambda x: x[whole * size :], inputs))
+        outputs = jax.tree.map(lambda y, z: jnp.concatenate([y, z]), outputs, last)
+    return carry, outputs
+
+
+def default_chunk(cell: nnx.RNNCellBase, carry: Any, inputs: Array) -> int:
+    """As many steps as keep each array of a chunk near `CHUNK_BYTES` on a CPU; the whole sequence elsewhere."""
+    steps = inputs.shape[0]
+    if jax.default_backend() != "cpu":
+        return steps
+    widest = max(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((carry, inputs[0])))
+    return min(steps, max(SHORTEST_CHUNK, CHUNK_BYTES // widest))
+
+
+def check_sequence(inputs: Array) -> None:
+    if inputs.ndim < 3:
+        raise ValueError(
+            f"Got inputs of shape {list(inputs.shape)}, expected [T, B, features...] with time first. "
+            "A single sequence [T, features] needs a batch axis: inputs[:, None]."
+        )
+    if inputs.shape[0] == 0:
+        raise ValueError("Got a sequence of 0 steps, expected at least 1.")

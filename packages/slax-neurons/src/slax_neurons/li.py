@@ -1,0 +1,38 @@
+"""The leaky integrator, a read-out without spikes."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, DTypeLike, Float
+
+from slax_neurons.lif import SIGMOID_OF_2
+from slax_neurons.neuron import Neuron
+from slax_neurons.parameter import UNIT_INTERVAL, Parameter, Trainable
+
+
+class LI(Neuron):
+    """Leaky integrator: its output is its state.
+
+        u_t = decay u_{t-1} + I_t                no factor (1 - decay) on the current
+
+    The carry is u [B, N].
+
+    Args:
+        decay: decay per step, in (0, 1); a number, an array [N], or `Trainable` of either.
+        param_dtype: dtype of the state and of the parameters.
+
+    Raises:
+        ValueError: a decay outside (0, 1).
+
+    References:
+        Neftci, Mostafa, Zenke: Surrogate gradient learning in spiking neural networks, 2019,
+        doi 10.1109/MSP.2019.2931595, eq. 4 without the reset.
+    """
+
+    def __init__(self, *, decay: ArrayLike | Trainable = SIGMOID_OF_2, param_dtype: DTypeLike = jnp.float32):
+        super().__init__(param_dtype=param_dtype)
+        self.decay = Parameter("LI decay", decay, UNIT_INTERVAL, param_dtype)
+
+    def __call__(self, carry: Float[Array, "*B N"], inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
+        u = self.decay(carry) * carry + inputs
+        return u, u

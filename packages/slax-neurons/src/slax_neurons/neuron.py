@@ -1,0 +1,50 @@
+"""What all neurons share: an element-wise cell without sizes, unrolled by a scan over element-wise work."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, DTypeLike, Float
+
+
+class Neuron(nnx.RNNCellBase):
+    """A layer of neurons that do not see each other: a cell `(carry, current) -> (carry, output)`.
+
+    State and output of each unit depend on the state and the current of this unit alone, so a neuron takes no size: its
+    carry has the shape of its input. Subclasses define `__call__`, and `initialize_carry` if they have more than one
+    state; a carry of several parts is a NamedTuple of arrays of that same shape. The layer's connections, its own
+    recurrent ones included, are not part of it (see `connect`).
+
+    Args:
+        param_dtype: dtype of the state and of the parameters.
+    """
+
+    def __init__(self, *, param_dtype: DTypeLike = jnp.float32):
+        self.param_dtype = jnp.dtype(param_dtype)
+
+    def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> Array:
+        """The state at rest: zeros of `input_shape` [B, ...]. `rngs` and `carry_init` are Flax's and unused."""
+        return jnp.zeros(input_shape, self.param_dtype)
+
+    def __call__(self, carry: Any, inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
+        raise NotImplementedError
+
+    def unroll(self, carry: Any, inputs: Float[Array, "T *B N"]) -> tuple[Any, Float[Array, "T *B N"]]:
+        """All steps at once: a scan over element-wise work."""
+        self._check(carry, inputs)
+        return jax.lax.scan(self, carry, inputs)
+
+    @property
+    def num_feature_axes(self) -> int:
+        return 1
+
+    def _check(self, carry: Any, inputs: Array) -> None:
+        for state in jax.tree.leaves(carry):
+            if state.shape != inputs.shape[1:] or state.dtype != inputs.dtype:
+                raise ValueError(
+                    f"{type(self).__name__} got a carry of {state.dtype}{list(state.shape)} for a current of "
+                    f"{inputs.dtype}{list(inputs.shape[1:])} per step. Make the carry with "
+                    f"initialize_carry({inputs.shape[1:]}), and build the neuron with "
+                    f"param_dtype={inputs.dtype.name} if the dtypes differ."
+                )

@@ -1,0 +1,127 @@
+"""Spike functions: a Heaviside step forward, a smooth surrogate derivative backward.
+
+A spike function maps the distance to the threshold, x = v - threshold, to spikes s = H(x) with H(0) = 1. Its derivative is
+replaced by that of the surrogate, in forward mode and in reverse mode alike (Neftci, Mostafa, Zenke: Surrogate gradient
+learning in spiking neural networks, 2019, doi 10.1109/MSP.2019.2931595).
+
+`SURROGATES` maps names to the functions that make spike functions; a spike function of your own is
+`Surrogate(derivative)`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+@dataclasses.dataclass(frozen=True)
+class Surrogate:
+    """A spike function, s = H(x), whose derivative is `derivative(x, *options)`.
+
+    Two spike functions of the same derivative and options are equal, so that a model that is built twice is traced once.
+
+    Args:
+        derivative: maps x, an array, to the surrogate of ds/dx, an array of its shape and dtype. Element-wise.
+        options: further arguments of `derivative`, in its order.
+    """
+
+    derivative: Callable[..., Array]
+    options: tuple[float, ...] = ()
+
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        return _spike(self, x)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _spike(surrogate: Surrogate, x: Array) -> Array:
+    return (x >= 0).astype(x.dtype)
+
+
+@_spike.defjvp
+def _spike_jvp(surrogate: Surrogate, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (tangent,) = primals, tangents
+    return _spike(surrogate, x), surrogate.derivative(x, *surrogate.options) * tangent
+
+
+def fast_sigmoid(slope: float = 25.0) -> Surrogate:
+    """ds/dx = 1 / (slope |x| + 1)^2, peak 1 (not normalised: its integral is 2 / slope).
+
+    Args:
+        slope: sharpness, > 0.
+
+    References:
+        Zenke, Ganguli: SuperSpike, 2018, doi 10.1162/neco_a_01086.
+    """
+    return Surrogate(_fast_sigmoid, (_positive("fast_sigmoid", "slope", slope),))
+
+
+def _fast_sigmoid(x: Array, slope: float) -> Array:
+    return 1 / jnp.square(slope * jnp.abs(x) + 1)
+
+
+def arctan(alpha: float = 2.0) -> Surrogate:
+    """ds/dx = (alpha / 2) / (1 + (pi alpha x / 2)^2), peak alpha / 2, integral 1.
+
+    Args:
+        alpha: sharpness, > 0.
+
+    References:
+        Fang et al.: Incorporating learnable membrane time constant to enhance learning of spiking neural networks, 2021,
+        arXiv 2007.05785.
+    """
+    return Surrogate(_arctan, (_positive("arctan", "alpha", alpha),))
+
+
+def _arctan(x: Array, alpha: float) -> Array:
+    return alpha / 2 / (1 + jnp.square(math.pi / 2 * alpha * x))
+
+
+def multi_gaussian(gamma: float = 0.5, width: float = 0.3, scale: float = 6.0, height: float = 0.15) -> Surrogate:
+    """ds/dx = gamma [(1 + h) N(x; 0, w) - h N(x; w, s w) - h N(x; -w, s w)], with h = height, w = width, s = scale.
+
+    N(x; m, w) is the normal density of mean m and standard deviation w. The peak is 0.7319 at x = 0 and the integral
+    gamma (1 - h) with the default options.
+
+    Args:
+        gamma: overall factor, > 0.
+        width: standard deviation of the centre, > 0.
+        scale: standard deviation of the two flanks in units of `width`, > 0.
+        height: weight of the flanks, >= 0.
+
+    References:
+        Yin, Corradi, Bohte: Accurate and efficient time-domain classification with adaptive spiking recurrent neural
+        networks, 2021, doi 10.1038/s42256-021-00397-w, eq. 8.
+    """
+    _positive("multi_gaussian", "gamma", gamma)
+    _positive("multi_gaussian", "width", width)
+    _positive("multi_gaussian", "scale", scale)
+    if not height >= 0:
+        raise ValueError(f"multi_gaussian got height={height}, expected a number >= 0.")
+    return Surrogate(_multi_gaussian, (gamma, width, scale, height))
+
+
+def _multi_gaussian(x: Array, gamma: float, width: float, scale: float, height: float) -> Array:
+    centre = (1 + height) * _normal_density(x, 0.0, width)
+    flanks = _normal_density(x, width, scale * width) + _normal_density(x, -width, scale * width)
+    return gamma * (centre - height * flanks)
+
+
+def _normal_density(x: Array, mean: float, deviation: float) -> Array:
+    return jnp.exp(-0.5 * jnp.square((x - mean) / deviation)) / (deviation * math.sqrt(2 * math.pi))
+
+
+def _positive(owner: str, name: str, value: float) -> float:
+    if not value > 0:
+        raise ValueError(f"{owner} got {name}={value}, expected a number > 0.")
+    return value
+
+
+SURROGATES: dict[str, Callable[..., Surrogate]] = {
+    "arctan": arctan,
+    "fast_sigmoid": fast_sigmoid,
+    "multi_gaussian": multi_gaussian,
+}

@@ -1,0 +1,122 @@
+"""The one loop: gradients window by window, added up."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from slax_neurons import unroll
+from slax_neurons.engine import check_sequence, scan_chunks
+from slax_rules.engine import WINDOW, Ruled
+
+LossFn = Callable[[Array, Array], Array]
+
+
+def gradients(
+    model: nnx.RNNCellBase,
+    loss_fn: LossFn,
+    inputs: Float[Array, "T B ..."],
+    targets: Array,
+    *,
+    window: int | None = None,
+) -> tuple[Float[Array, ""], nnx.State]:
+    """The loss of a sequence and its gradient under the model's learning rule, at fixed parameters.
+
+    The loss is the mean over time and batch. State and traces enter each window as numbers, so memory does not grow with
+    the number of windows. Pure; wrap it in `nnx.jit(gradients, static_argnames=("loss_fn", "window"))`.
+
+    Args:
+        model: a cell. The rule that wraps it, if any, makes the gradient.
+        loss_fn: maps outputs [K, B, C] and targets to losses [K, B].
+        inputs: time first, [T, B, features...].
+        targets: one per sequence, [B, ...], given to each window whole, or one per step, [T, B, ...], cut like the inputs.
+            They count as one per step if their first two axes are T and B.
+        window: steps between which gradients flow. For a plain cell it is the rule: the whole sequence (the default) is
+            BPTT, K is TBPTT(K), 1 is SLTT. For a cell under a local rule it only sets how many steps are worked on at once.
+
+    Returns:
+        The loss, and the gradient in the structure of `nnx.state(model, nnx.Param)`.
+
+    Raises:
+        ValueError: inputs, targets or losses of a wrong shape, or a window below 1.
+    """
+    check_sequence(inputs)
+    per_step = targets_per_step(inputs, targets)
+    steps = inputs.shape[0]
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+
+    def add_window(total: tuple[Array, nnx.State, Any], piece: tuple[Array, Array | None]) -> tuple[Any, None]:
+        loss, gradient, carry = total
+        xs, ys = piece
+        new_loss, new_gradient, carry = window_gradient(
+            nnx.merge(graphdef, params, rest), loss_fn, carry, xs, targets if ys is None else ys
+        )
+        share = xs.shape[0] / steps
+        return (
+            loss + share * new_loss,
+            jax.tree.map(lambda g, new: g + share * new, gradient, new_gradient),
+            carry,
+        ), None
+
+    start = (
+        jnp.zeros((), loss_dtype(inputs)),
+        jax.tree.map(jnp.zeros_like, params),
+        model.initialize_carry(inputs.shape[1:]),
+    )
+    pieces = (inputs, targets if per_step else None)
+    (loss, gradient, _), _ = scan_chunks(add_window, start, pieces, default_window(model, inputs, window))
+    return loss, gradient
+
+
+def window_gradient(
+    model: nnx.RNNCellBase, loss_fn: LossFn, carry: Any, inputs: Float[Array, "K B ..."], targets: Array
+) -> tuple[Float[Array, ""], nnx.State, Any]:
+    """Mean loss over one window, its gradient, and the carry at its end; `carry` enters as a number."""
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    # A rule keeps the traces of each chunk for its reverse pass: one chunk, so that it keeps one.
+    chunk = inputs.shape[0] if isinstance(model, Ruled) else None
+
+    def mean_loss(params: nnx.State) -> tuple[Array, Any]:
+        new_carry, outputs = unroll(nnx.merge(graphdef, params, rest), carry, inputs, chunk=chunk)
+        losses = loss_fn(outputs, targets)
+        if losses.shape != outputs.shape[:2]:
+            raise ValueError(
+                f"loss_fn made {list(losses.shape)} of outputs {list(outputs.shape)}, expected one loss per step and sample, "
+                f"{list(outputs.shape[:2])}. The mean over both is taken for it."
+            )
+        return jnp.mean(losses, dtype=loss_dtype(inputs)), new_carry
+
+    (loss, carry), gradient = jax.value_and_grad(mean_loss, has_aux=True)(params)
+    return loss, gradient, carry
+
+
+def default_window(model: nnx.RNNCellBase, inputs: Array, window: int | None) -> int:
+    """The whole sequence for a plain cell, where the window is the rule; a fast length for a cell under a local rule."""
+    if window is not None:
+        return window
+    return WINDOW if isinstance(model, Ruled) else inputs.shape[0]
+
+
+def loss_dtype(inputs: Array) -> jnp.dtype:
+    """Losses are added up in float32 at least."""
+    return jnp.dtype(jnp.float64 if inputs.dtype == jnp.float64 else jnp.float32)
+
+
+def targets_per_step(inputs: Array, targets: Array) -> bool:
+    """Whether targets are one per step, [T, B, ...], and not one per sequence, [B, ...].
+
+    Raises:
+        ValueError: they are neither.
+    """
+    steps, batch = inputs.shape[:2]
+    if targets.shape[:2] == (steps, batch):
+        return True
+    if targets.shape[:1] == (batch,):
+        return False
+    raise ValueError(
+        f"Got targets of shape {list(targets.shape)} for inputs of {steps} steps and {batch} samples, expected "
+        f"[{batch}, ...], one per sequence, or [{steps}, {batch}, ...], one per step."
+    )

@@ -1,0 +1,42 @@
+"""Losses per step and sample, and the accuracy of a read-out."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+
+def cross_entropy(outputs: Float[Array, "T B C"], labels: Int[Array, "B"] | Int[Array, "T B"]) -> Float[Array, "T B"]:
+    """Softmax cross entropy of each step's output: -log softmax(outputs_t)[label].
+
+    Args:
+        outputs: logits of each step.
+        labels: 0..C-1, one for the sequence or one per step.
+
+    Returns:
+        The loss of each step and sample. Under `jit`, where a value cannot raise, a label out of range makes it NaN.
+
+    Raises:
+        ValueError: labels out of range.
+    """
+    n_classes = outputs.shape[-1]
+    valid = (labels >= 0) & (labels < n_classes)
+    if not isinstance(valid, jax.core.Tracer) and not valid.all():
+        raise ValueError(
+            f"cross_entropy got labels from {labels.min()} to {labels.max()}, expected 0 to {n_classes - 1} for outputs of "
+            f"{n_classes} classes. Widen the read-out or renumber the labels."
+        )
+    steps = jnp.broadcast_to(jnp.where(valid, labels, 0), outputs.shape[:-1])
+    losses = optax.losses.softmax_cross_entropy_with_integer_labels(outputs, steps)
+    return jnp.where(jnp.broadcast_to(valid, losses.shape), losses, jnp.nan)
+
+
+def accuracy(outputs: Float[Array, "T B C"], labels: Int[Array, "B"]) -> Float[Array, ""]:
+    """Share of samples whose label has the largest output, summed over time; a tie counts as wrong.
+
+    A silent read-out is a tie of all classes, so it is wrong, as in the OTPE paper's evaluation.
+    """
+    totals = jnp.sum(outputs, axis=0)
+    of_label = jnp.take_along_axis(totals, labels[:, None], axis=-1)
+    others = jnp.where(jnp.arange(totals.shape[-1])[None] == labels[:, None], -jnp.inf, totals)
+    return jnp.mean((of_label > others).all(axis=-1), dtype=totals.dtype)
