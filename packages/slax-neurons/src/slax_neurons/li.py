@@ -3,11 +3,11 @@
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, DTypeLike, Float
+from jaxtyping import Array, DTypeLike, Float
 
 from slax_neurons.lif import SIGMOID_OF_2
 from slax_neurons.neuron import Neuron
-from slax_neurons.parameter import UNIT_INTERVAL, Parameter, Trainable
+from slax_neurons.parameter import UNIT_INTERVAL, Numbers, Parameter, Trainable
 
 
 class LI(Neuron):
@@ -29,7 +29,7 @@ class LI(Neuron):
         doi 10.1109/MSP.2019.2931595, eq. 4 without the reset.
     """
 
-    def __init__(self, *, decay: ArrayLike | Trainable = SIGMOID_OF_2, param_dtype: DTypeLike = jnp.float32):
+    def __init__(self, *, decay: Numbers | Trainable = SIGMOID_OF_2, param_dtype: DTypeLike = jnp.float32):
         super().__init__(param_dtype=param_dtype)
         self.decay = Parameter("LI decay", decay, UNIT_INTERVAL, param_dtype)
 

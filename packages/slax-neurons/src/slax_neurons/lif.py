@@ -1,16 +1,16 @@
 """The leaky integrate-and-fire neuron."""
 
-from typing import Any, Literal, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, DTypeLike, Float
+from jaxtyping import Array, DTypeLike, Float
 
 from slax_neurons.neuron import Neuron
-from slax_neurons.parameter import REAL, UNIT_INTERVAL, Parameter, Trainable
+from slax_neurons.parameter import REAL, UNIT_INTERVAL, Numbers, Parameter, Trainable
 from slax_neurons.surrogates import Surrogate, fast_sigmoid
 
-Reset = Literal["subtract", "zero", "none"]
+RESETS = ("subtract", "zero", "none")
 
 SIGMOID_OF_2 = 0.8807970779778823
 
@@ -30,7 +30,7 @@ class LIF(Neuron):
     Args:
         decay: membrane decay per step, in (0, 1); a number, an array [N], or `Trainable` of either.
         threshold: a number, an array [N], or `Trainable` of either.
-        reset: what a spike does to the membrane.
+        reset: what a spike does to the membrane: "subtract", "zero" or "none".
         stop_reset_gradient: treat the spike in the reset as a constant.
         spike_fn: maps v - threshold to spikes; see `SURROGATES`.
         param_dtype: dtype of the state and of the parameters.
@@ -49,15 +49,15 @@ class LIF(Neuron):
     def __init__(
         self,
         *,
-        decay: ArrayLike | Trainable = SIGMOID_OF_2,
-        threshold: ArrayLike | Trainable = 1.0,
-        reset: Reset = "subtract",
+        decay: Numbers | Trainable = SIGMOID_OF_2,
+        threshold: Numbers | Trainable = 1.0,
+        reset: str = "subtract",
         stop_reset_gradient: bool = False,
         spike_fn: Surrogate = fast_sigmoid(),
         param_dtype: DTypeLike = jnp.float32,
     ):
-        if reset not in get_args(Reset):
-            raise ValueError(f"LIF got reset={reset!r}, expected one of {', '.join(map(repr, get_args(Reset)))}.")
+        if reset not in RESETS:
+            raise ValueError(f"LIF got reset={reset!r}, expected one of {', '.join(map(repr, RESETS))}.")
         super().__init__(param_dtype=param_dtype)
         self.decay = Parameter("LIF decay", decay, UNIT_INTERVAL, param_dtype)
         self.threshold = Parameter("LIF threshold", threshold, REAL, param_dtype)

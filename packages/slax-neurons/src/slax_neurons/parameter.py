@@ -1,13 +1,15 @@
 """A neuron's parameter: fixed or trainable, one for the layer or one per neuron, kept inside its domain."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, ArrayLike
+from jaxtyping import Array, DTypeLike
+
+Numbers = float | Sequence[float] | np.ndarray | jax.Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -18,7 +20,7 @@ class Trainable:
         value: one number for the layer, or an array of the shape of its features for one per neuron.
     """
 
-    value: ArrayLike
+    value: Numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Parameter(nnx.Module):
         ValueError: a value outside the domain, or not a number.
     """
 
-    def __init__(self, name: str, value: ArrayLike | Trainable, domain: Domain, param_dtype: jnp.dtype):
+    def __init__(self, name: str, value: Numbers | Trainable, domain: Domain, param_dtype: DTypeLike):
         initial = np.asarray(value.value if isinstance(value, Trainable) else value, np.float64)
         if initial not in domain:
             raise ValueError(
@@ -77,10 +79,8 @@ class Parameter(nnx.Module):
         """The value as it multiplies `state` [..., features], in its dtype."""
         if hasattr(self, "number"):
             return self.number
-        if hasattr(self, "constant"):
-            value = self.constant[...]
-        else:
-            value = self.domain.constrain(self.unconstrained[...])
+        trainable = hasattr(self, "unconstrained")
+        value = self.domain.constrain(self.unconstrained[...]) if trainable else self.constant[...]
         if value.ndim and value.shape != state.shape[state.ndim - value.ndim :]:
             raise ValueError(
                 f"{self.name} has shape {value.shape}, but the neurons it is for have features of shape "

@@ -59,7 +59,7 @@ class Pullback(NamedTuple):
     current: Float[Array, "K B *N"]
 
 
-class Rule(Protocol):
+class LocalRule(Protocol):
     """A local learning rule: three functions on a window. Implementations are frozen dataclasses of their options."""
 
     def initialize_traces(self, block: Block, states: Float[Array, "S B *N"]) -> Any:
@@ -89,7 +89,7 @@ class Ruled(Connect):
         TypeError: a model, or a module in it, that the rule cannot treat.
     """
 
-    def __init__(self, model: Connect, rule: Rule):
+    def __init__(self, model: Connect, rule: LocalRule):
         name = type(rule).__name__
         if not isinstance(model, Connect):
             raise TypeError(
@@ -181,20 +181,20 @@ def _check_modules(name: str, modules: list[nnx.Module]) -> None:
             )
 
 
-def _unroll_block(rule: Rule, block: Block, carry: BlockCarry, inputs: Array) -> tuple[BlockCarry, Array]:
+def _unroll_block(rule: LocalRule, block: Block, carry: BlockCarry, inputs: Array) -> tuple[BlockCarry, Array]:
     graphdef, params, constants = nnx.split(block, nnx.Param, ...)
     return _window(rule, graphdef, params, constants, carry, inputs)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _window(
-    rule: Rule, graphdef: nnx.GraphDef, params: nnx.State, constants: nnx.State, carry: BlockCarry, inputs: Array
+    rule: LocalRule, graphdef: nnx.GraphDef, params: nnx.State, constants: nnx.State, carry: BlockCarry, inputs: Array
 ) -> tuple[BlockCarry, Array]:
     return _window_forward(rule, graphdef, params, constants, carry, inputs)[0]
 
 
 def _window_forward(
-    rule: Rule, graphdef: nnx.GraphDef, params: nnx.State, constants: nnx.State, carry: BlockCarry, inputs: Array
+    rule: LocalRule, graphdef: nnx.GraphDef, params: nnx.State, constants: nnx.State, carry: BlockCarry, inputs: Array
 ) -> tuple[tuple[BlockCarry, Array], Any]:
     block = nnx.merge(graphdef, params, constants)
     currents = inputs if block.synapse is None else apply_rows(block.synapse, inputs)
@@ -210,7 +210,7 @@ def _window_forward(
 
 
 def _window_backward(
-    rule: Rule, graphdef: nnx.GraphDef, residuals: Any, cotangents: tuple[BlockCarry, Array]
+    rule: LocalRule, graphdef: nnx.GraphDef, residuals: Any, cotangents: tuple[BlockCarry, Array]
 ) -> tuple[nnx.State, None, None, Array]:
     params, constants, window, traces = residuals
     carry, signal = cotangents

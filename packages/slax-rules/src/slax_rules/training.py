@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons.engine import check_sequence, scan_chunks
-from slax_rules.gradients import LossFn, default_window, gradients, loss_dtype, targets_per_step, window_gradient
+from slax_rules.gradients import LossFn, gradients, loss_dtype, targets_per_step, window_gradient
 
 
 def train_offline(

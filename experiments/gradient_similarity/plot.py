@@ -1,0 +1,137 @@
+"""The figure of the experiment and the table behind it, from its results.
+
+    python -m experiments.gradient_similarity.plot --results results/quick/gradient_similarity/*/*.json --output figure
+
+writes figure.csv, figure.png and figure.svg.
+"""
+
+import argparse
+import csv
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+from slax_rules import RULES
+from slax_viz import PNG_METADATA, SVG_METADATA, mean_interval, plot_cosine_similarity, style
+
+COLUMNS = [
+    *("task", "layers", "n_steps", "training_steps", "rule", "layer", "seeds"),
+    *("cosine", "cosine_low", "cosine_high", "norm_ratio", "norm_ratio_low", "norm_ratio_high"),
+    *("test_accuracy", "test_accuracy_low", "test_accuracy_high"),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, nargs="+", required=True, help="results of run.py, of one scale")
+    parser.add_argument("--output", type=Path, required=True, help="path of the figure without its ending")
+    arguments = parser.parse_args()
+    tasks = by_task([json.loads(path.read_text()) for path in arguments.results])
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    write_table(tasks, arguments.output.with_suffix(".csv"))
+    draw(tasks, arguments.output)
+
+
+def by_task(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The results of each task, in the order of their seeds."""
+    scales = {result["config"]["scale"] for result in results}
+    if len(scales) > 1:
+        raise SystemExit(f"Got results of the scales {', '.join(sorted(scales))}, expected one: they are never mixed.")
+    tasks = defaultdict(list)
+    for result in sorted(results, key=lambda result: result["seed"]):
+        tasks[result["config"]["task"]].append(result)
+    return dict(tasks)
+
+
+def values(results: list[dict[str, Any]], stage: int, rule: str, layer: str, quantity: str) -> list[float]:
+    """One number per seed, without the seeds that have none (see `measure` in run.py)."""
+    numbers = [result["stages"][stage]["rules"][rule][layer][quantity] for result in results]
+    return [number for number in numbers if number is not None]
+
+
+def accuracies(results: list[dict[str, Any]], stage: int) -> list[float]:
+    return [result["stages"][stage]["test_accuracy"] for result in results]
+
+
+def write_table(tasks: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    with path.open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        for task, results in tasks.items():
+            config = results[0]["config"]
+            for stage, step in enumerate(config["measure_at"]):
+                accuracy = _interval(accuracies(results, stage))
+                for rule, layers in results[0]["stages"][stage]["rules"].items():
+                    for layer in layers:
+                        cosines = values(results, stage, rule, layer, "cosine")
+                        ratios = values(results, stage, rule, layer, "norm_ratio")
+                        net = "-".join(map(str, config["layers"]))
+                        row = [task, net, config["n_steps"], step, rule, layer, len(cosines)]
+                        table.writerow([*row, *_interval(cosines), *_interval(ratios), *accuracy])
+
+
+def draw(tasks: dict[str, list[dict[str, Any]]], output: Path) -> None:
+    steps = next(iter(tasks.values()))[0]["config"]["measure_at"]
+    with style():
+        figure, axes = plt.subplots(
+            *(len(steps), len(tasks)),
+            figsize=(3.6 * len(tasks), 2.6 * len(steps) + 0.6),
+            sharex="col",
+            sharey=True,
+            squeeze=False,
+            layout="constrained",
+        )
+        for column, results in enumerate(tasks.values()):
+            config = results[0]["config"]
+            for stage, step in enumerate(steps):
+                ax = axes[stage, column]
+                rules = results[0]["stages"][stage]["rules"]
+                layers = list(next(iter(rules.values())))
+                table = {RULES[rule].title: _array(results, stage, rule, layers) for rule in rules}
+                names = [f"layer {layer}" for layer in layers[:-1]] + ["read-out"]
+                when = f"after {step} steps" if step else "at initialisation"
+                plot_cosine_similarity(ax, table, layers=names, ylabel=f"cosine to BPTT\n{when}", legend=False)
+                ax.set_title(f"test accuracy {_percent(accuracies(results, stage))}")
+                ax.label_outer()
+            axes[0, column].set_title(f"{_name(config)}\n{axes[0, column].get_title()}")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+        figure.savefig(output.with_suffix(".png"), metadata=PNG_METADATA)
+        figure.savefig(output.with_suffix(".svg"), metadata=SVG_METADATA)
+        plt.close(figure)
+
+
+def _name(config: dict[str, Any]) -> str:
+    net = "-".join(map(str, config["layers"]))
+    return f"{config['dataset'].capitalize()}, {config['code']} code\n{net}, T = {config['n_steps']}"
+
+
+def _percent(reached: list[float]) -> str:
+    mean, low, high = (100 * number for number in _interval(reached))
+    return f"{mean:.0f} %" if len(reached) == 1 else f"{mean:.0f} ± {(high - low) / 2:.0f} %"
+
+
+def _array(results: list[dict[str, Any]], stage: int, rule: str, layers: list[str]) -> np.ndarray:
+    """Cosines [seeds, layers] of the seeds that have one in each layer."""
+    rows = [[result["stages"][stage]["rules"][rule][layer]["cosine"] for layer in layers] for result in results]
+    return np.array([row for row in rows if None not in row])
+
+
+def _interval(numbers: list[float]) -> tuple[float, float, float] | tuple[str, str, str]:
+    """Mean, low and high; a single number is its own interval, and no number leaves the cells empty."""
+    if not numbers:
+        return "", "", ""
+    if len(numbers) == 1:
+        return numbers[0], numbers[0], numbers[0]
+    return tuple(round(float(number), 6) for number in mean_interval(numbers))
+
+
+if __name__ == "__main__":
+    main()

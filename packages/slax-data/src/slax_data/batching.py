@@ -1,0 +1,82 @@
+"""Batches by key: one at random, or all of an epoch."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import jax
+from jax import random
+from jaxtyping import Array, Int, PRNGKeyArray, Shaped
+
+from slax_data.checks import check_labels, check_size
+
+
+@partial(jax.jit, static_argnames="batch_size")
+def take_batch(
+    key: PRNGKeyArray, inputs: Shaped[Array, "D ..."], labels: Int[Array, " D"], *, batch_size: int
+) -> tuple[Shaped[Array, "B ..."], Int[Array, " B"]]:
+    """Draws a batch without replacement.
+
+    Args:
+        key: of the draw.
+        inputs: the whole set, one sample per row.
+        labels: its labels; their range is not checked, see `check_labels`.
+        batch_size: samples B, in 1..D.
+
+    Returns:
+        B different rows of the inputs, in random order, and their labels.
+
+    Raises:
+        ValueError: a batch larger than the set, or not as many labels as inputs.
+    """
+    _check_sizes(inputs, labels, batch_size)
+    chosen = random.permutation(key, len(inputs))[:batch_size]
+    return inputs[chosen], labels[chosen]
+
+
+def batches(
+    key: PRNGKeyArray,
+    inputs: Shaped[Array, "D ..."],
+    labels: Int[Array, " D"],
+    *,
+    batch_size: int,
+    drop_last: bool = False,
+    n_classes: int | None = None,
+) -> Iterator[tuple[Shaped[Array, "B ..."], Int[Array, " B"]]]:
+    """One epoch: all samples once, in random order, batch by batch.
+
+    Args:
+        key: of the order.
+        inputs: the whole set, one sample per row.
+        labels: its labels.
+        batch_size: samples B per batch, in 1..D.
+        drop_last: leave out the last batch if it is smaller.
+        n_classes: if given, labels outside 0..n_classes-1 are an error.
+
+    Returns:
+        An iterator over (inputs, labels) of a batch.
+
+    Raises:
+        ValueError: at the call and not at the first batch: a batch larger than the set, not as many labels as inputs,
+            or a label out of range.
+    """
+    _check_sizes(inputs, labels, batch_size)
+    if n_classes is not None:
+        check_labels(labels, n_classes=n_classes)
+    order = random.permutation(key, len(inputs))
+    stop = len(inputs) - len(inputs) % batch_size if drop_last else len(inputs)
+    rows = (order[start : start + batch_size] for start in range(0, stop, batch_size))
+    return ((inputs[chosen], labels[chosen]) for chosen in rows)
+
+
+def _check_sizes(inputs: Shaped[Array, "..."], labels: Shaped[Array, "..."], batch_size: int) -> None:
+    check_size("batch_size", batch_size)
+    if labels.ndim != 1 or inputs.ndim == 0 or len(inputs) != len(labels):
+        raise ValueError(
+            f"inputs [D, ...] and labels [D] must have one row per sample, got shapes {list(inputs.shape)} and "
+            f"{list(labels.shape)}. Put the sample axis first, and give integer labels, not one-hot ones."
+        )
+    if batch_size > len(inputs):
+        raise ValueError(
+            f"batch_size got {batch_size}, expected at most the {len(inputs)} samples of the set. "
+            "Draw smaller batches: no sample may come twice."
+        )

@@ -1,0 +1,89 @@
+"""Early errors: what came, what was expected, what to do.
+
+Shapes, dtypes and options are known whenever a function is called. The values of an array are not while `jax.jit`
+traces it, so they are checked only outside of `jit`.
+"""
+
+from collections.abc import Iterable
+
+import jax
+import numpy as np
+from jaxtyping import Array, Shaped
+
+
+def check_labels(labels: Shaped[Array, "..."] | Shaped[np.ndarray, "..."], *, n_classes: int) -> None:
+    """Raises unless `labels` [B] are integers in 0..n_classes-1; their range is not checked while they are traced.
+
+    Args:
+        labels: class of each sample.
+        n_classes: number of classes, at least 1.
+
+    Raises:
+        ValueError: wrong rank, not integers, or a label outside the range.
+    """
+    check_size("n_classes", n_classes)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"labels must be integers of shape [B], got {labels.dtype} of shape {list(labels.shape)}. "
+            "Turn one-hot labels into integers with labels.argmax(axis=-1), other numbers with labels.astype(int)."
+        )
+    if is_traced(labels) or labels.size == 0:
+        return
+    values = np.asarray(labels)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= n_classes:
+        raise ValueError(
+            f"labels must lie in 0..{n_classes - 1} for n_classes={n_classes}, got values from {low} to {high}. "
+            "Set n_classes to the largest label plus one, or number the classes from 0."
+        )
+
+
+def check_intensities(intensities: Shaped[Array, "..."]) -> None:
+    """Raises unless `intensities` [B, N] are floats in [0, 1]; their range is not checked while they are traced."""
+    if intensities.ndim != 2 or not np.issubdtype(intensities.dtype, np.floating):
+        raise ValueError(
+            "intensities must be floating-point numbers of shape [B, N], "
+            f"got {intensities.dtype} of shape {list(intensities.shape)}. "
+            "Flatten images with reshape(len(images), -1), and divide integers by their largest possible value."
+        )
+    if is_traced(intensities) or intensities.size == 0:
+        return
+    values = np.asarray(intensities)
+    n_nan = np.count_nonzero(np.isnan(values))
+    if n_nan:
+        raise ValueError(
+            f"intensities must be numbers in [0, 1], got {n_nan} NaN in {values.size}. Remove or replace them first."
+        )
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"intensities must lie in [0, 1], got values from {low:.6g} to {high:.6g}. "
+            "Scale them: (x - low) / (high - low), with the bounds of the whole data set."
+        )
+
+
+def check_spikes(spikes: Shaped[Array, "..."]) -> None:
+    """Raises unless `spikes` has the shape [T, B, N] with T >= 1."""
+    if spikes.ndim != 3 or spikes.shape[0] == 0:
+        raise ValueError(
+            f"spikes must have the shape [T, B, N] with at least one step, got {list(spikes.shape)}. "
+            "Put time first; a single sample [T, N] is spikes[:, None]."
+        )
+
+
+def check_choice(name: str, value: str, known: Iterable[str]) -> None:
+    """Raises unless `value` is one of the known ones."""
+    known = sorted(known)
+    if value not in known:
+        raise ValueError(f"{name} got {value!r}, expected one of: {', '.join(map(repr, known))}.")
+
+
+def check_size(name: str, value: int, *, least: int = 1) -> None:
+    """Raises unless `value` is an integer and at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} got {value!r}, expected an integer of at least {least}.")
+
+
+def is_traced(array: Shaped[Array, "..."] | Shaped[np.ndarray, "..."]) -> bool:
+    """Whether the values of the array are unknown because `jax.jit` or another transformation traces it."""
+    return isinstance(array, jax.core.Tracer)

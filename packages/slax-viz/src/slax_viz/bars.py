@@ -1,0 +1,122 @@
+"""Bar plots of numbers that several rules reach in several layers."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Array, Float
+from matplotlib.axes import Axes
+
+from slax_viz.statistics import mean_interval
+
+# The palette of Okabe and Ito (Color Universal Design, 2008), legible with the common kinds of colour blindness, with
+# grey in place of black, which would hide hatches and intervals. The hatches tell the bars apart without any colour.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+_HATCHES = ("", "//", "..", "\\\\", "xx", "--", "oo", "++")
+
+_GROUP_WIDTH = 0.8
+_LEGEND_COLUMNS = 4
+
+
+def plot_cosine_similarity(
+    ax: Axes,
+    table: Mapping[str, np.ndarray | Array],
+    *,
+    layers: Sequence[str] | None = None,
+    level: float = 0.95,
+    ylabel: str = "cosine similarity to BPTT",
+    legend: bool = True,
+) -> Axes:
+    """Grouped bars: the layers along the x axis, in each group one bar per rule, as high as the mean over seeds.
+
+    Error bars are the intervals of `mean_interval`, dots the single seeds in their order from left to right. With one
+    seed there is no interval to draw.
+
+    Args:
+        ax: where to draw.
+        table: for each rule its cosines, [seeds, layers], at most 8 rules. The number of seeds may differ.
+        layers: one label per layer; "layer 1", "layer 2", ... by default.
+        level: probability of the intervals, in (0, 1).
+        ylabel: label of the y axis.
+        legend: whether to put a legend above the axes, where a title would be. For several axes with one legend, pass
+            False and call `figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center")`.
+
+    Returns:
+        `ax`.
+    """
+    values = _checked(table)
+    n_layers = next(iter(values.values())).shape[1]
+    labels = [f"layer {i + 1}" for i in range(n_layers)] if layers is None else list(layers)
+    if len(labels) != n_layers:
+        raise ValueError(f"expected one label for each of {n_layers} layers, got {len(labels)}: {labels}.")
+
+    width = _GROUP_WIDTH / len(values)
+    for i, (rule, cosines) in enumerate(values.items()):
+        centres = np.arange(n_layers) + (i - (len(values) - 1) / 2) * width
+        ax.bar(
+            centres,
+            cosines.mean(axis=0),
+            width,
+            label=rule,
+            color=_COLOURS[i],
+            hatch=_HATCHES[i],
+            edgecolor="black",
+            linewidth=0.8,
+            zorder=2,
+        )
+        offsets = _spread(len(cosines)) * width
+        ax.scatter(
+            (centres + offsets[:, None]).ravel(),
+            cosines.ravel(),
+            s=9,
+            color="white",
+            edgecolor="black",
+            linewidth=0.6,
+            alpha=0.6,
+            zorder=3,
+        )
+        if len(cosines) > 1:
+            mean, low, high = mean_interval(cosines, level=level)
+            ax.errorbar(
+                centres,
+                mean,
+                (mean - low, high - mean),
+                fmt="none",
+                ecolor="black",
+                elinewidth=1.6,
+                capsize=4,
+                zorder=4,
+            )
+
+    ax.axhline(0, color="black", linewidth=0.8, zorder=1)
+    ax.axhline(1, color="0.5", linewidth=0.8, linestyle="--", zorder=1)
+    ax.set_ylabel(ylabel)
+    ax.set_xticks(np.arange(n_layers), labels)
+    ax.tick_params(axis="x", length=0)
+    if legend:
+        columns = min(len(values), _LEGEND_COLUMNS)
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns)
+    return ax
+
+
+def _checked(table: Mapping[str, np.ndarray | Array]) -> dict[str, Float[np.ndarray, "seeds layers"]]:
+    if not 1 <= len(table) <= len(_COLOURS):
+        raise ValueError(
+            f"expected 1 to {len(_COLOURS)} rules, which still can be told apart, got {len(table)}. "
+            "Draw more rules on several axes."
+        )
+    values = {rule: np.asarray(cosines, dtype=np.float64) for rule, cosines in table.items()}
+    shapes = {rule: cosines.shape for rule, cosines in values.items()}
+    if any(len(shape) != 2 or 0 in shape for shape in shapes.values()) or len({s[1] for s in shapes.values()}) != 1:
+        raise ValueError(f"expected arrays [seeds, layers] with the same layers for each rule, got shapes {shapes}.")
+    broken = [rule for rule, cosines in values.items() if not np.isfinite(cosines).all()]
+    if broken:
+        raise ValueError(
+            f"cosines must be finite, got NaN or infinite ones for {broken}. "
+            "Look at `Cosine.defined`, and leave out the seeds or layers without a gradient."
+        )
+    return values
+
+
+def _spread(n: int) -> Float[np.ndarray, " n"]:
+    """Positions across a bar of width 1, symmetric about its middle."""
+    return (np.arange(n) - (n - 1) / 2) * (0.7 / max(n, 2))

@@ -1,0 +1,135 @@
+"""How well two gradients of the same parameters agree in direction.
+
+    cosine(g, r) = g . r / (|g| |r|)
+
+where g is a gradient, r the reference, and the product runs over all entries of one leaf, of one group of leaves, or of
+the whole tree. Leaves are matched by path, never by order.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax.tree_util import GetAttrKey, KeyPath, keystr, tree_flatten_with_path
+from jaxtyping import Array, Bool, Float, PyTree
+
+
+class Cosine(NamedTuple):
+    """Agreement of a gradient with a reference.
+
+    value: the cosine, in [-1, 1]; 0 where it is not defined.
+    norm_ratio: |gradient| / |reference|; 0 where the reference is zero.
+    defined: whether both are finite and not zero. A magnitude below the smallest normal number counts as zero.
+    """
+
+    value: Float[Array, ""]
+    norm_ratio: Float[Array, ""]
+    defined: Bool[Array, ""]
+
+
+def cosine_similarity(
+    gradients: PyTree, reference: PyTree, *, group: Callable[[str], str] | None = None
+) -> dict[str, Cosine]:
+    """Cosine similarity of each leaf, or of each group of leaves, to the leaf with the same path in `reference`.
+
+    The computation is in float32, or in float64 where a leaf is. Both sides are divided by their largest magnitude
+    first, so that neither very small nor very large gradients lose their direction.
+
+    Args:
+        gradients: tree of floating-point arrays: nested dicts, lists or an `nnx.State`.
+        reference: tree with the same paths and shapes.
+        group: maps a path to the label of its group; the leaves of one group are compared as one long vector. For a
+            path like "modules/0/kernel", `lambda path: path.rpartition("/")[0]` puts kernel and bias together.
+
+    Returns:
+        The cosine by path like "modules/0/kernel", or by label. The order is the order of the leaves, except under
+        `jax.jit`, which sorts the keys of a dict.
+
+    Note:
+        A zero gradient has no direction: its value is 0 with `defined` False. A gradient with NaN or infinite entries
+        gives NaN with `defined` False, and is not hidden.
+    """
+    pairs = defaultdict(list)
+    for path, pair in _matched_leaves(gradients, reference).items():
+        pairs[path if group is None else group(path)].append(pair)
+    return {label: _cosine(members) for label, members in pairs.items()}
+
+
+def global_cosine_similarity(gradients: PyTree, reference: PyTree) -> Cosine:
+    """Cosine similarity of two whole trees, each taken as one long vector; see `cosine_similarity`."""
+    return _cosine(list(_matched_leaves(gradients, reference).values()))
+
+
+def _matched_leaves(gradients: PyTree, reference: PyTree) -> dict[str, tuple[Array, Array]]:
+    left = _leaves_by_path(gradients, "gradients")
+    right = _leaves_by_path(reference, "reference")
+    if left.keys() != right.keys():
+        raise ValueError(
+            "gradients and reference must have leaves with the same paths, "
+            f"got only in gradients: {sorted(left.keys() - right.keys())}, "
+            f"only in reference: {sorted(right.keys() - left.keys())}. "
+            "Take both gradients with respect to the parameters of the same model."
+        )
+    differing = [
+        f"{path}: {left[path].shape} and {right[path].shape}" for path in left if left[path].shape != right[path].shape
+    ]
+    if differing:
+        raise ValueError(
+            "gradients and reference must have leaves of the same shapes, got different ones (gradients first): "
+            f"{', '.join(differing)}. Take both gradients with respect to the parameters of the same model."
+        )
+    if not left:
+        raise ValueError("expected at least one leaf to compare, got empty trees. Check the filter that made them.")
+    return {path: (left[path], right[path]) for path in left}
+
+
+def _leaves_by_path(tree: PyTree, name: str) -> dict[str, Array]:
+    leaves = {}
+    for key_path, leaf in tree_flatten_with_path(tree)[0]:
+        path = _text(key_path)
+        if path in leaves:
+            raise ValueError(f"{name} has two leaves with the same path {path!r}. Rename one of them.")
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise TypeError(
+                f"expected floating-point leaves, got {jnp.result_type(leaf)} at {path!r} in {name}. "
+                "Pass gradients, without counters, keys or other state."
+            )
+        leaves[path] = jnp.asarray(leaf)
+    return leaves
+
+
+def _text(path: KeyPath) -> str:
+    # The array of an nnx variable hangs below the attribute `value`, which says nothing about where the variable is.
+    if len(path) > 1 and path[-1] == GetAttrKey("value"):
+        path = path[:-1]
+    return keystr(path, simple=True, separator="/")
+
+
+def _cosine(pairs: list[tuple[Array, Array]]) -> Cosine:
+    has_double = any(leaf.dtype == jnp.float64 for pair in pairs for leaf in pair)
+    dtype = jnp.float64 if has_double else jnp.float32
+    left, left_scale = _scaled([leaf.astype(dtype) for leaf, _ in pairs])
+    right, right_scale = _scaled([leaf.astype(dtype) for _, leaf in pairs])
+    left_norm, right_norm = jnp.sqrt(_dot(left, left)), jnp.sqrt(_dot(right, right))
+    both_nonzero = (left_norm != 0) & (right_norm != 0)
+    value = _dot(left, right) / jnp.where(both_nonzero, left_norm * right_norm, 1)
+    ratio = left_norm / jnp.where(right_norm != 0, right_norm, 1) * (left_scale / right_scale)
+    return Cosine(
+        value=jnp.clip(value, -1, 1),  # only what rounding adds, as in cosine(g, g) = 1 + 1e-7
+        norm_ratio=jnp.where(right_norm != 0, ratio, 0),
+        defined=both_nonzero & jnp.isfinite(left_norm) & jnp.isfinite(right_norm),
+    )
+
+
+def _scaled(leaves: list[Array]) -> tuple[list[Array], Float[Array, ""]]:
+    """The leaves divided by their largest magnitude, and this magnitude; zeros and 1 if it is zero or subnormal."""
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf), initial=0) for leaf in leaves]))
+    is_zero = largest < jnp.finfo(largest.dtype).tiny
+    scale = jnp.where(is_zero, 1, largest)
+    return [jnp.where(is_zero, 0, leaf / scale) for leaf in leaves], scale
+
+
+def _dot(left: list[Array], right: list[Array]) -> Float[Array, ""]:
+    # Products and sums, not `jnp.vdot`: a matrix product may run in less than float32 on accelerators.
+    return jnp.sum(jnp.stack([jnp.sum(a * b) for a, b in zip(left, right, strict=True)]))

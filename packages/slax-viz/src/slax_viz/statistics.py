@@ -1,0 +1,56 @@
+"""Intervals for what varies from seed to seed."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.special import stdtrit
+
+
+class Interval(NamedTuple):
+    """A mean and the ends of its interval, in the unit of the samples."""
+
+    mean: Float[np.ndarray, "..."]
+    low: Float[np.ndarray, "..."]
+    high: Float[np.ndarray, "..."]
+
+
+def mean_interval(samples: np.ndarray | Array | Sequence, *, level: float = 0.95) -> Interval:
+    """Student's t interval of the mean of independent samples, for example of one number per seed.
+
+        mean +- t(n - 1) s / sqrt(n)
+
+    where n is the number of samples, s their standard deviation with divisor n - 1, and t(n - 1) the quantile of
+    Student's distribution with n - 1 degrees of freedom at (1 + level) / 2. In repeated experiments with normal samples
+    the interval holds the true mean with probability `level`. It is not cut at the range of the samples: for cosines
+    near 1 it may end above 1.
+
+    Args:
+        samples: [n, ...], n >= 2 along the first axis; each position of the other axes gets its own interval.
+        level: probability in (0, 1).
+
+    Returns:
+        Float64 arrays of shape [...].
+
+    References:
+        Student, The probable error of a mean, Biometrika 6(1), 1908, doi:10.1093/biomet/6.1.1.
+    """
+    values = np.asarray(samples, dtype=np.float64)
+    if values.ndim == 0 or len(values) < 2:
+        raise ValueError(
+            f"an interval needs at least 2 samples along the first axis, got shape {values.shape}. "
+            "Run more seeds, or show the single value without an interval."
+        )
+    if not 0 < level < 1:
+        raise ValueError(f"level must be a probability in (0, 1), got {level}. For 95 % pass 0.95.")
+    broken = np.argwhere(~np.isfinite(values))
+    if len(broken):
+        raise ValueError(
+            f"samples must be finite, got {len(broken)} NaN or infinite, the first at index {broken[0].tolist()}. "
+            "Find out where they come from; leave out only what is known to be undefined."
+        )
+    n = len(values)
+    mean = np.asarray(values.mean(axis=0))
+    half_width = stdtrit(n - 1, (1 + level) / 2) * values.std(axis=0, ddof=1) / np.sqrt(n)
+    return Interval(mean, np.asarray(mean - half_width), np.asarray(mean + half_width))

@@ -1,0 +1,52 @@
+"""One look for all figures, the same bytes on every machine with the same matplotlib.
+
+Matplotlib's own settings, whatever the user's files say, and on top of them: sizes legible where a figure 8 inches wide
+is shown 800 pixels wide, text as outlines of the font that comes with matplotlib, a fixed salt for the names inside an
+SVG. The metadata constants leave out date and versions, which would differ from run to run:
+
+    with style():
+        figure, ax = plt.subplots()
+        ...
+        figure.savefig("figure.svg", metadata=SVG_METADATA)
+        figure.savefig("figure.png", metadata=PNG_METADATA)
+
+Saving belongs inside the `with` too: the salt and the resolution are read then.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+
+SVG_METADATA = {"Date": None, "Creator": None}
+PNG_METADATA = {"Software": None}
+
+_SETTINGS: dict[Any, Any] = {
+    "figure.figsize": (8.0, 4.0),
+    "figure.dpi": 100,
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 200,
+    "font.family": "DejaVu Sans",
+    "font.size": 12,
+    "axes.titlesize": 13,
+    "axes.labelsize": 12,
+    "xtick.labelsize": 12,
+    "ytick.labelsize": 11,
+    "legend.fontsize": 11,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "hatch.linewidth": 0.6,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "slax",
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Applies the settings above, and restores the earlier ones at the end."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
+        yield

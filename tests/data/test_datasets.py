@@ -1,0 +1,138 @@
+"""The contract that every line of `DATASETS` keeps."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import random
+
+from slax_data import DATASETS, check_labels, digits, latency_encode, make_task, randman, random_manifolds
+
+CODES = {"digits": ("latency", "rate"), "randman": ("time", "rate")}
+CASES = [(name, code) for name in sorted(DATASETS) for code in CODES[name]]
+N_STEPS = 12
+
+
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def task(request):
+    name, code = request.param
+    return make_task(name, random.key(0), n_steps=N_STEPS, code=code)
+
+
+def assert_is_batch_of(task, spikes, labels):
+    assert spikes.shape == (task.n_steps, len(labels), task.n_units) and spikes.dtype == jnp.float32
+    assert labels.dtype == jnp.int32
+    assert set(np.unique(spikes)) == {0, 1}
+    check_labels(labels, n_classes=task.n_classes)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_batches_have_the_sizes_of_the_task(task, split):
+    assert task.n_steps == N_STEPS
+    spikes, labels = task.sample(random.key(1), batch_size=40, split=split)
+    assert len(labels) == 40
+    assert_is_batch_of(task, spikes, labels)
+    assert len(np.unique(labels)) > task.n_classes / 2
+
+
+def test_batches_follow_their_key_and_jit_changes_nothing(task):
+    draw = lambda key: task.sample(key, batch_size=40)  # noqa: E731
+    spikes, labels = draw(random.key(1))
+    for other_spikes, other_labels in (draw(random.key(1)), jax.jit(draw)(random.key(1))):
+        np.testing.assert_array_equal(spikes, other_spikes)
+        np.testing.assert_array_equal(labels, other_labels)
+    assert not np.array_equal(spikes, draw(random.key(2))[0])
+
+
+def test_splits_differ_under_one_key(task):
+    train, test = (task.sample(random.key(1), batch_size=40, split=split)[0] for split in ("train", "test"))
+    assert not np.array_equal(train, test)
+
+
+def test_test_set_is_a_batch_with_all_classes_or_none(task):
+    if task.test_set is not None:
+        assert_is_batch_of(task, *task.test_set)
+        assert set(np.asarray(task.test_set[1])) == set(range(task.n_classes))
+
+
+def test_unknown_split_is_an_error(task):
+    with pytest.raises(ValueError, match="split got 'valid', expected one of: 'test', 'train'"):
+        task.sample(random.key(1), batch_size=4, split="valid")
+
+
+def test_a_task_cannot_be_changed(task):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        task.n_steps = 3
+
+
+@pytest.mark.parametrize(("name", "code"), CASES)
+def test_same_key_gives_the_same_task(name, code):
+    draw = lambda: make_task(name, random.key(3), n_steps=N_STEPS, code=code)  # noqa: E731
+    first, second = (jax.tree.leaves((t.test_set, t.sample(random.key(1), batch_size=40))) for t in (draw(), draw()))
+    for left, right in zip(first, second, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_randman_task_draws_both_splits_from_the_manifolds_of_its_key_and_options():
+    options = dict(n_classes=6, n_units=30, n_spikes=2, dim=1, alpha=3.0)
+    task = make_task("randman", random.key(5), n_steps=N_STEPS, **options)
+    assert (task.n_units, task.n_classes, task.test_set) == (30, 6, None)
+    manifolds = random_manifolds(random.key(5), **options)
+    spikes, labels = (np.asarray(part) for part in randman(random.key(6), manifolds, n_steps=N_STEPS, batch_size=300))
+    counts = np.cumsum(spikes, axis=0)
+    for split in ("train", "test"):
+        unknown, truth = (np.asarray(part) for part in task.sample(random.key(7), batch_size=300, split=split))
+        distances = [
+            np.abs(counts - np.cumsum(sample, axis=0)[:, None]).sum(axis=(0, 2)) for sample in unknown.swapaxes(0, 1)
+        ]
+        nearest = np.argmin(distances, axis=1)
+        assert np.mean(labels[nearest] == truth) > 0.98
+
+
+def test_digits_task_has_the_whole_test_split():
+    task = make_task("digits", random.key(0), n_steps=33, code="latency")
+    intensities, labels = digits(split="test")
+    np.testing.assert_array_equal(task.test_set[0], latency_encode(intensities, n_steps=33))
+    np.testing.assert_array_equal(task.test_set[1], labels)
+    rated = make_task("digits", random.key(0), n_steps=400, code="rate").test_set[0]
+    np.testing.assert_allclose(rated.mean(axis=0), intensities, atol=0.13)  # 5 standard deviations at 1/2
+
+
+def test_digits_task_draws_from_its_split():
+    task = make_task("digits", random.key(0), n_steps=33, code="latency")
+    images = {}
+    for split in ("train", "test"):
+        spikes = np.asarray(latency_encode(digits(split=split)[0], n_steps=33))
+        images[split] = {image.tobytes() for image in spikes.swapaxes(0, 1)}
+    for split in ("train", "test"):
+        spikes, _ = task.sample(random.key(1), batch_size=300, split=split)
+        drawn = {image.tobytes() for image in np.asarray(spikes).swapaxes(0, 1)}
+        assert len(drawn) == 300 and drawn <= images[split]
+
+
+def test_unknown_data_set_is_an_error():
+    with pytest.raises(ValueError, match="data set got 'mnist', expected one of: 'digits', 'randman'"):
+        make_task("mnist", random.key(0))
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_unknown_option_is_an_error(name):
+    with pytest.raises(
+        ValueError, match=rf"option of data set '{name}' got 'colour', expected one of: .*'code'.*'n_steps'"
+    ):
+        make_task(name, random.key(0), colour=3)
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_bad_values_are_an_error_before_any_batch(name):
+    with pytest.raises(ValueError, match="code got 'phase', expected one of: "):
+        make_task(name, random.key(0), code="phase")
+    with pytest.raises(ValueError, match="n_steps got 0, expected an integer of at least"):
+        make_task(name, random.key(0), n_steps=0)
+
+
+def test_several_spikes_in_the_rate_code_are_an_error_before_any_batch():
+    with pytest.raises(ValueError, match="n_spikes=2"):
+        make_task("randman", random.key(0), code="rate", n_spikes=2)
