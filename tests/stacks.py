@@ -63,10 +63,10 @@ def _by_value(parameter: Any, gradient: jax.Array) -> np.ndarray:
 
 
 def deviation(ours: Any, theirs: Any) -> float:
-    """max |a - b| / max |b| of two arrays."""
+    """max |a - b| / max |b| of two arrays, max |a| where b is 0."""
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     assert ours.shape == theirs.shape, (ours.shape, theirs.shape)
-    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    return float(np.abs(ours - theirs).max() / (np.abs(theirs).max() or 1))
 
 
 def worst(ours: list[dict[str, np.ndarray]], theirs: list[dict[str, np.ndarray]]) -> float:

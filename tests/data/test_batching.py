@@ -45,8 +45,6 @@ def test_every_sample_is_equally_likely(data):
 def test_same_key_gives_the_same_batch_and_jit_changes_nothing(data):
     draw = partial(take_batch, inputs=data[0], labels=data[1], batch_size=8)
     inputs, labels = draw(random.key(3))
-    with jax.disable_jit():
-        eager = draw(random.key(3))
     for other_inputs, other_labels in (
         draw(random.key(3)),
         eager,

@@ -1,6 +1,7 @@
 """The contract that every line of `DATASETS` keeps."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +17,14 @@ N_STEPS = 12
 
 
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
-def task(request):
+def make(request):
     name, code = request.param
-    return make_task(name, random.key(0), n_steps=N_STEPS, code=code)
+    return partial(make_task, name, n_steps=N_STEPS, code=code)
+
+
+@pytest.fixture(scope="module")
+def task(make):
+    return make(random.key(0))
 
 
 def assert_is_batch_of(task, spikes, labels):
@@ -57,6 +63,14 @@ def test_test_set_is_a_batch_with_all_classes_or_none(task):
         assert set(np.asarray(task.test_set[1])) == set(range(task.n_classes))
 
 
+def test_same_key_gives_the_same_task(make, task):
+    results = (
+        jax.tree.leaves((t.test_set, t.sample(random.key(1), batch_size=40))) for t in (task, make(random.key(0)))
+    )
+    for left, right in zip(*results, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
 def test_unknown_split_is_an_error(task):
     with pytest.raises(ValueError, match="split got 'valid', expected one of: 'test', 'train'"):
         task.sample(random.key(1), batch_size=4, split="valid")
@@ -65,14 +79,6 @@ def test_unknown_split_is_an_error(task):
 def test_a_task_cannot_be_changed(task):
     with pytest.raises(dataclasses.FrozenInstanceError):
         task.n_steps = 3
-
-
-@pytest.mark.parametrize(("name", "code"), CASES)
-def test_same_key_gives_the_same_task(name, code):
-    draw = lambda: make_task(name, random.key(3), n_steps=N_STEPS, code=code)  # noqa: E731
-    first, second = (jax.tree.leaves((t.test_set, t.sample(random.key(1), batch_size=40))) for t in (draw(), draw()))
-    for left, right in zip(first, second, strict=True):
-        np.testing.assert_array_equal(left, right)
 
 
 def test_randman_task_draws_both_splits_from_the_manifolds_of_its_key_and_options():

@@ -1,8 +1,5 @@
 """The digits that ship with scikit-learn: 1,797 scanned images of 8 x 8 pixels, real data that needs no download."""
 
-from functools import partial
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import random
@@ -71,7 +68,6 @@ def digits_task(key: PRNGKeyArray, *, n_steps: int = 50, code: str = "latency") 
             return latency_encode(intensities, n_steps=n_steps)
         return rate_encode(key, intensities, n_steps=n_steps)
 
-    @partial(jax.jit, static_argnames=("batch_size", "split"))
     def sample(
         key: PRNGKeyArray, *, batch_size: int, split: str = "train"
     ) -> tuple[Float[Array, "T B N"], Int32[Array, " B"]]:

@@ -48,10 +48,15 @@ def linearise(neuron: Neuron, states: Any, currents: Float[Array, "K *N"]) -> Bl
     """
     graphdef, params, rest = nnx.split(neuron, nnx.Param, ...)
     leaves, treedef = jax.tree.flatten(states)
+    shape = currents.shape
 
-    def step(params: Any, states: tuple[Array, ...], current: Array) -> tuple[Array, Array]:
-        carry, output = nnx.merge(graphdef, params, rest)(jax.tree.unflatten(treedef, states), current)
-        return jnp.stack(jax.tree.leaves(carry), axis=1), output
+    def step(params: Any, states: tuple[Array, ...], currents: Array) -> tuple[Array, Array]:
+        """All steps in one call, as rows of a batch."""
+        states = tuple(state.reshape(-1, *shape[2:]) for state in states)
+        carry, output = nnx.merge(graphdef, params, rest)(
+            jax.tree.unflatten(treedef, states), currents.reshape(-1, *shape[2:])
+        )
+        return jnp.stack([state.reshape(shape) for state in jax.tree.leaves(carry)], axis=1), output.reshape(shape)
 
     point = (params, tuple(leaves), currents)
     at_rest, structure = jax.tree.flatten(jax.tree.map(jnp.zeros_like, point))

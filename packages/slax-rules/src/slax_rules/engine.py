@@ -7,7 +7,7 @@ own step, so nothing of one block's time reaches another's.
 """
 
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +59,7 @@ class Pullback(NamedTuple):
     current: Float[Array, "K B *N"]
 
 
+@runtime_checkable
 class LocalRule(Protocol):
     """A local learning rule: three functions on a window. Implementations are frozen dataclasses of their options."""
 
@@ -89,8 +90,10 @@ class Ruled(Connect):
         TypeError: a model, or a module in it, that the rule cannot treat.
     """
 
-    def __init__(self, model: Connect, rule: LocalRule):
+    def __init__(self, model: nnx.RNNCellBase, rule: LocalRule):
         name = type(rule).__name__
+        if isinstance(model, Ruled):
+            raise TypeError(f"{name} got a stack that is under {type(model.rule).__name__} already.")
         if not isinstance(model, Connect):
             raise TypeError(
                 f"{name} got {type(model).__name__}, expected a stack made by connect([Linear(...), LIF()])."
@@ -142,9 +145,12 @@ class Ruled(Connect):
 
 
 def _flatten(stack: Connect) -> list[nnx.Module]:
-    return [
-        leaf for module in stack.modules for leaf in (_flatten(module) if isinstance(module, Connect) else [module])
-    ]
+    """The modules of a stack and of the plain stacks in it, in order."""
+    leaves = []
+    for module in stack.modules:
+        nested = isinstance(module, Connect) and not isinstance(module, Ruled)
+        leaves.extend(_flatten(module) if nested else [module])
+    return leaves
 
 
 def _states(stack: Connect, carry: tuple) -> list[Any]:

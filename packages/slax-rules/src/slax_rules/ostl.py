@@ -8,13 +8,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons import Connect
 from slax_rules.blocks import reverse
 from slax_rules.engine import Block, Pullback, Ruled, Window
 from slax_rules.synapse import fade, grow, meet, weight_gradient, zero_traces
 
 
-def ostl(model: Connect) -> Ruled:
+def ostl(model: nnx.RNNCellBase) -> Ruled:
     """Puts a stack under online spatio-temporal learning (OSTL) for layers without recurrence.
 
         eps_t = o_t E_{t-1} + psi_t x_t        E_t = D_t E_{t-1} + d_t x_t        gradient  sum_t delta_t eps_t

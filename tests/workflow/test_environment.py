@@ -1,0 +1,52 @@
+"""environment.yml, requirements.lock and the pyproject.toml files say the same."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+MEMBERS = [tomllib.loads(path.read_text()) for path in sorted(ROOT.glob("packages/*/pyproject.toml"))]
+CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+LOCK = (ROOT / "requirements.lock").read_text()
+LOCKED = [Requirement(line) for line in re.findall(r"^([^\s#][^\\]*)", LOCK, re.MULTILINE)]
+
+
+def declared():
+    """Everything that the workspace or a member asks for, without the members themselves."""
+    tables = [PROJECT["project"], *(member["project"] for member in MEMBERS)]
+    lists = [table["dependencies"] for table in tables]
+    lists += [extra for table in tables for extra in table.get("optional-dependencies", {}).values()]
+    lists += [*PROJECT["dependency-groups"].values(), *(member["build-system"]["requires"] for member in MEMBERS)]
+    names = {member["project"]["name"] for member in MEMBERS}
+    requirements = map(Requirement, sorted({text for listed in lists for text in listed}))
+    return [requirement for requirement in requirements if requirement.name not in names]
+
+
+def test_conda_python_is_one_that_the_project_allows():
+    python = next(re.sub("=+", "", item[len("python") :]) for item in CONDA if str(item).startswith("python"))
+    for table in [PROJECT, *MEMBERS]:
+        assert SpecifierSet(table["project"]["requires-python"]).contains(python)
+
+
+def test_conda_installs_the_lock_by_pip():
+    assert "pip" in CONDA
+    assert {"pip": ["-r requirements.lock"]} in CONDA
+
+
+@pytest.mark.parametrize("requirement", declared(), ids=str)
+def test_declared_dependency_is_locked_at_a_version_that_it_allows(requirement):
+    name = requirement.name.replace("_", "-")
+    versions = [next(iter(locked.specifier)).version for locked in LOCKED if locked.name == name]
+    assert versions
+    assert all(requirement.specifier.contains(version) for version in versions)
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "bootstrap.lock", "environment.yml"])
+def test_environment_names_no_host(name):
+    assert "://" not in (ROOT / name).read_text()

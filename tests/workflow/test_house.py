@@ -1,0 +1,63 @@
+"""The four members: each declares what it imports, stands alone, and installs alone."""
+
+import ast
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+MEMBERS = {path.name.replace("-", "_"): path for path in sorted(ROOT.glob("packages/*"))}
+DISTRIBUTIONS = importlib.metadata.packages_distributions() | {name: [path.name] for name, path in MEMBERS.items()}
+ALLOWED_SIBLINGS = {"slax_rules": {"slax_neurons"}}
+
+
+def imported(path):
+    """The distributions whose modules a file imports, the standard library left out."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            modules = [node.module]
+        else:
+            continue
+        for module in {module.partition(".")[0] for module in modules} - sys.stdlib_module_names:
+            yield DISTRIBUTIONS[module][0]
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_member_declares_exactly_what_it_imports(name):
+    table = tomllib.loads((MEMBERS[name] / "pyproject.toml").read_text())["project"]
+    required = {Requirement(text).name for text in table["dependencies"]}
+    optional = {Requirement(text).name for extra in table.get("optional-dependencies", {}).values() for text in extra}
+    found = {name for path in MEMBERS[name].glob("src/**/*.py") for name in imported(path)} - {table["name"]}
+    assert found - optional == required
+    assert optional <= found
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_import_of_a_member_pulls_in_no_sibling(name):
+    script = f"import sys, {name}; print(*(m for m in sys.modules if m.startswith('slax_')))"
+    modules = subprocess.run([sys.executable, "-c", script], check=True, text=True, capture_output=True).stdout.split()
+    found = {re.match(r"\w+", module)[0] for module in modules}
+    assert found == {name} | ALLOWED_SIBLINGS.get(name, set())
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_member_installs_alone(name, tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    shutil.copytree(MEMBERS[name], source)
+    install = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--no-index"]
+    subprocess.run([*install, "--no-build-isolation", "--target", target, source], check=True)
+    script = f"import {name}; print({name}.__file__)"
+    environment = os.environ | {"PYTHONPATH": str(target)}
+    done = subprocess.run([sys.executable, "-c", script], check=True, text=True, capture_output=True, env=environment)
+    assert Path(done.stdout.strip()).parent == target / name
+    assert (target / name / "py.typed").exists()

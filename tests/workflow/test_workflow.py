@@ -1,0 +1,162 @@
+"""The real workflow on a tiny configuration: what it makes, what it makes again, and what it refuses."""
+
+import shutil
+
+import pytest
+import yaml
+from tree import new_tree
+
+# One worker for all, so that the tree is built once.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
+
+RUNS = {f"results/quick/gradient_similarity/{task}/seed0.json" for task in ("randman_shallow", "digits_shallow")}
+PLOT = {f"figures/quick/gradient_similarity.{suffix}" for suffix in ("csv", "png", "svg")}
+MANIFEST = {"figures/all"}
+
+
+def edit_config(tree, scale, **values):
+    config = yaml.safe_load(tree.config.read_text())
+    config["scales"][scale] |= values
+    tree.config.write_text(yaml.safe_dump(config))
+
+
+def test_manifest_has_a_checksum_of_every_artefact(built):
+    built.output_of("sha256sum", "--check", "--strict", "figures/all")
+    listed = {line.split()[1] for line in (built.path / "figures/all").read_text().splitlines()}
+    records = {name for name in built.made() if name.endswith(".record.json")}
+    assert listed == RUNS | PLOT == built.made().keys() - records - MANIFEST
+    assert len(records) == len(RUNS)
+
+
+def test_nothing_is_left_to_do_after_one_run(tree):
+    made = tree.made()
+    assert "Nothing to be done" in tree.output_of("snakemake", "figures/all")
+    assert "up to date" in tree.output_of("dvc", "status")
+    assert "Running stage" not in tree.output_of("dvc", "repro")
+    assert tree.made() == made
+
+
+def test_two_runs_from_scratch_are_bit_identical(built, tmp_path):
+    other = new_tree(tmp_path / "other")
+    other.output_of("dvc", "repro")
+    for name in [*RUNS, *PLOT, *MANIFEST]:
+        assert (other.path / name).read_bytes() == (built.path / name).read_bytes(), name
+
+
+def test_changed_value_of_a_task_reruns_that_task(tree):
+    before = tree.made()
+    tree.edit("experiments/gradient_similarity/config.yaml", "n_steps: 20", "n_steps: 15")  # keys are sorted: digits
+    tree.output_of("snakemake", "figures/all")
+    cell = "results/quick/gradient_similarity/digits_shallow/seed0"
+    after = tree.made()
+    assert {name for name in after if after[name] != before[name]} == {
+        f"{cell}.json",
+        f"{cell}.record.json",
+        *PLOT,
+        *MANIFEST,
+    }
+    assert "up to date" in tree.output_of("dvc", "status")
+    assert tree.pending() == set()
+
+
+def test_changed_values_of_a_scale_rerun_what_depends_on_them(tree):
+    edit_config(tree, "paper", batch_size=7)
+    assert tree.pending() == MANIFEST
+    edit_config(tree, "quick", seeds=2)
+    assert tree.pending() == {name.replace("seed0", "seed1") for name in RUNS} | PLOT | MANIFEST
+    edit_config(tree, "quick", seeds=1, batch_size=7)
+    assert tree.pending() == RUNS | PLOT | MANIFEST
+
+
+@pytest.mark.parametrize(
+    "file, expected",
+    [
+        ("packages/slax-rules/src/slax_rules/ostl.py", RUNS | PLOT | MANIFEST),
+        ("experiments/record.py", RUNS | PLOT | MANIFEST),
+        ("experiments/gradient_similarity/plot.py", PLOT | MANIFEST),
+        ("requirements.lock", RUNS | PLOT | MANIFEST),
+        ("packages/slax-rules/README.md", set()),
+    ],
+)
+def test_edited_source_reruns_what_uses_it(tree, file, expected):
+    with (tree.path / file).open("a") as source:
+        source.write("# an edit\n")
+    assert tree.pending() == expected
+
+
+def test_dvc_follows_an_edit_that_changes_no_result(tree):
+    before = tree.made()
+    with tree.config.open("a") as config:
+        config.write("# an edit\n")
+    assert "modified" in tree.output_of("dvc", "status")
+    tree.output_of("snakemake", "figures/all")
+    after = tree.made()
+    assert {name for name in after if after[name] != before[name]} == MANIFEST
+    assert "up to date" in tree.output_of("dvc", "status")
+
+
+def test_dvc_does_not_follow_a_partial_run(tree):
+    tree.edit("experiments/gradient_similarity/plot.py", "import", "\nimport")
+    tree.output_of("snakemake", sorted(PLOT)[0])
+    assert "modified" in tree.output_of("dvc", "status")
+
+
+def test_new_experiment_is_one_folder(tree):
+    folder = tree.path / "experiments/other"
+    folder.mkdir()
+    (folder / "rules.smk").write_text(
+        'FIGURES.append(f"figures/{SCALE}/other.csv")\n'
+        "rule other:\n"
+        '    output: "figures/{scale}/other.csv"\n'
+        '    shell: "echo 1 > {output}"\n'
+    )
+    assert tree.pending() == {"figures/quick/other.csv"} | MANIFEST
+    tree.output_of("snakemake", "figures/all")
+    assert "figures/quick/other.csv" in (tree.path / "figures/all").read_text()
+
+
+@pytest.mark.parametrize(
+    "old, new, told",
+    [
+        ("batch_size:", "batchsize:", ["scales", "unknown key 'batchsize'", "known keys: seeds,", "batch_size"]),
+        ("seeds: 1", "seeds: one", ["scales.quick: seeds: 'one' is not of type 'integer'"]),
+        ("code: latency", "code: time", ["tasks.digits_shallow.code", "['latency', 'rate']"]),
+        ("scales:", "scales: [", ["is not valid YAML"]),
+    ],
+)
+def test_wrong_config_stops_before_any_job(tree, old, new, told):
+    before = tree.made()
+    tree.edit("experiments/gradient_similarity/config.yaml", old, new)
+    done = tree.run("snakemake", "figures/all")
+    assert done.returncode != 0
+    for text in ["experiments/gradient_similarity/config.yaml", "no job was started", *told]:
+        assert text in done.stderr
+    assert "Traceback" not in done.stderr
+    assert tree.made() == before
+
+
+@pytest.mark.parametrize(
+    "option, told",
+    [
+        ("scale=papr", "'papr' is not one of ['quick', 'paper']"),
+        ("scal=paper", "unknown key 'scal'; known keys: scale"),
+    ],
+)
+def test_wrong_scale_stops_before_any_job(tree, option, told):
+    done = tree.run("snakemake", "figures/all", "--config", option)
+    assert done.returncode != 0
+    assert told in done.stderr
+
+
+def test_failed_job_shows_the_end_of_its_log(tree):
+    edit_config(tree, "quick", rules=["nonsense"])
+    done = tree.run("snakemake", "figures/all")
+    assert done.returncode != 0
+    assert "There is no rule nonsense" in done.stderr
+
+
+def test_unpacked_archive_works_without_dvc(tree):
+    shutil.rmtree(tree.path / ".git")
+    (tree.path / "figures/all").unlink()
+    assert "not a git checkout" in tree.output_of("snakemake", "figures/all")
+    tree.output_of("sha256sum", "--check", "--strict", "figures/all")

@@ -1,0 +1,88 @@
+"""The pipeline on trial: a copy of what it consists of, with the experiment cut down to seconds."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PARTS = [
+    "Snakefile",
+    "dvc.yaml",
+    ".dvcignore",
+    ".dvc/config",
+    ".gitignore",
+    "requirements.lock",
+    "workflow",
+    "profiles",
+]
+SOURCES = ["packages", "experiments/record.py", "experiments/gradient_similarity"]
+TINY = {"seeds": 1, "measure_at": [0, 3], "batch_size": 4, "eval_batches": 1, "test_size": 20, "rules": ["ostl"]}
+TINY_TASKS = ["randman_shallow", "digits_shallow"]
+
+
+class Tree:
+    """A checkout in which the pipeline can be run and looked at."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.config = path / "experiments/gradient_similarity/config.yaml"
+
+    def run(self, *command: str) -> subprocess.CompletedProcess:
+        packages = [str(source) for source in self.path.glob("packages/*/src")]
+        environment = {name: value for name, value in os.environ.items() if name != "DVC_ROOT"} | {
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "PYTHONPATH": os.pathsep.join(packages),
+        }
+        return subprocess.run(command, cwd=self.path, env=environment, text=True, capture_output=True)
+
+    def output_of(self, *command: str) -> str:
+        """What a command prints, which must succeed."""
+        done = self.run(*command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def pending(self) -> set[str]:
+        """The files that `snakemake figures/all` would make now."""
+        plan = self.output_of("snakemake", "figures/all", "--dry-run", "--quiet", "host")
+        return {file for files in re.findall(r"^ +output: (.*)$", plan, re.MULTILINE) for file in files.split(", ")}
+
+    def made(self) -> dict[str, int]:
+        """When each result and figure was made."""
+        files = [
+            file for folder in ("results", "figures") for file in (self.path / folder).rglob("*") if file.is_file()
+        ]
+        return {str(file.relative_to(self.path)): file.stat().st_mtime_ns for file in files}
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        content = (self.path / file).read_text()
+        assert old in content
+        (self.path / file).write_text(content.replace(old, new, 1))
+
+    def copy(self, path: Path) -> "Tree":
+        shutil.copytree(self.path, path, symlinks=True)
+        return Tree(path)
+
+
+def new_tree(path: Path) -> Tree:
+    """A fresh git checkout of the pipeline with a tiny quick scale."""
+    for part in PARTS + SOURCES:
+        (path / part).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, path / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(ROOT / part, path / part)
+    tree = Tree(path)
+    scales = yaml.safe_load(tree.config.read_text())["scales"]
+    tasks = {name: scales["quick"]["tasks"][name] for name in TINY_TASKS}
+    scales["quick"] |= TINY | {"tasks": tasks}
+    tree.config.write_text(yaml.safe_dump({"scales": scales}))
+    tree.output_of("git", "init", "--quiet")
+    tree.output_of("git", "add", "--all")
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
+    tree.output_of("git", *identity, "commit", "--quiet", "--message", "Start")
+    return tree
