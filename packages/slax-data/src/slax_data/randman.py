@@ -123,7 +123,8 @@ def _at_time(steps: Float[Array, "B S N"], n_steps: int) -> Float[Array, "T B N"
 
 def _at_rate(key: PRNGKeyArray, counts: Float[Array, "B N"], n_steps: int) -> Float[Array, "T B N"]:
     # Selection sampling: a spike with probability (spikes still due) / (steps left) makes every choice of steps equally
-    # likely, as the first `counts` entries of a random permutation are, without sorting (6 ms against 200 ms).
+    # likely, as the first `counts` entries of a random permutation are, without sorting (6 ms against 200 ms
+    # for 256 x 100 units in 100 steps).
     def step(due: Float[Array, "B N"], now: tuple) -> tuple[Float[Array, "B N"], Float[Array, "B N"]]:
         key, steps_left = now
         spikes = (random.uniform(key, due.shape, due.dtype) * steps_left < due).astype(due.dtype)

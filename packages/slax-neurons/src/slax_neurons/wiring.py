@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from slax_neurons.engine import unroll_chunk
 
 
-def connect(modules: Sequence[nnx.Module | Callable[[Array], Array]]) -> "Connect":
+def connect(modules: Sequence[Any]) -> "Connect":
     """Wires modules into a stack that is itself a cell, so stacks nest.
 
     Args:
@@ -31,7 +31,7 @@ def connect(modules: Sequence[nnx.Module | Callable[[Array], Array]]) -> "Connec
 class Connect(nnx.RNNCellBase):
     """A feed-forward stack of modules as a cell; made by `connect`."""
 
-    def __init__(self, modules: Sequence[nnx.Module | Callable[[Array], Array]]):
+    def __init__(self, modules: Sequence[Any]):
         if not modules:
             raise ValueError("connect got no modules, expected at least one, as in connect([Linear(...), LIF()]).")
         self.modules = nnx.List([_as_module(module, index) for index, module in enumerate(modules)])
@@ -45,7 +45,7 @@ class Connect(nnx.RNNCellBase):
             carries.append(carry)
         return tuple(carries)
 
-    def __call__(self, carry: tuple, inputs: Float[Array, "*B N"]) -> tuple[tuple, Float[Array, "*B M"]]:
+    def __call__(self, carry: Any, inputs: Float[Array, "*B N"]) -> tuple[tuple, Float[Array, "*B M"]]:
         self._check_carry(carry)
         carries = []
         for index, (module, state) in enumerate(zip(self.modules, carry, strict=True)):
@@ -54,7 +54,7 @@ class Connect(nnx.RNNCellBase):
             carries.append(state)
         return tuple(carries), inputs
 
-    def unroll(self, carry: tuple, inputs: Float[Array, "T B ..."]) -> tuple[tuple, Float[Array, "T B ..."]]:
+    def unroll(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[tuple, Float[Array, "T B ..."]]:
         """All steps at once, layer by layer."""
         self._check_carry(carry)
         carries = []
@@ -71,7 +71,7 @@ class Connect(nnx.RNNCellBase):
             return len(first.kernel_size) + 1
         return first.num_feature_axes if isinstance(first, nnx.RNNCellBase) else 1
 
-    def _check_carry(self, carry: tuple) -> None:
+    def _check_carry(self, carry: Any) -> None:
         if not isinstance(carry, tuple) or len(carry) != len(self.modules):
             raise ValueError(
                 f"Got a carry of {len(carry) if isinstance(carry, tuple) else type(carry).__name__} for "
