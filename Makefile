@@ -3,9 +3,41 @@ PY ?= python3
 export PATH := $(CURDIR)/$(V)/bin:$(PATH)
 MEMBERS := $(wildcard packages/*)
 
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
+
+figures: $(V)/.ok ## make all figures at the quick scale: figures/quick/, checksums in figures/all
+	snakemake figures/all
+
+paper: $(V)/.ok ## make all figures at the publication's sizes, meant for a GPU: figures/paper/
+	snakemake figures/all --config scale=paper
+
+test: $(V)/.ok ## run all tests
+	pytest -n 2
+
+lint: $(V)/.ok ## check style, types and who may import whom
+	ruff check
+	ruff format --check
+	snakefmt --check Snakefile workflow experiments
+	lint-imports
+	mypy
+
+lock: $(V)/.ok ## renew requirements.lock after a change of dependencies
+	uv lock
+	uv export --format requirements-txt --no-emit-workspace --no-annotate --all-groups -o requirements.lock
+	rm uv.lock
+
+clean: ## remove everything that the pipeline made
+	rm -rf figures results logs .snakemake
+
+# The environment: `make PY=/usr/bin/python3 V=.venvs/other test` makes and uses a second one.
 $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS))
+	@$(PY) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, but $(PY) is "\
+	 + sys.version.split()[0] + ". Name another one: make PY=python3.13 ...")'
 	$(PY) -m venv $(V)
 	$(V)/bin/pip install -q --require-hashes -r bootstrap.lock
 	$(V)/bin/uv pip install -q --python $(V) --require-hashes -r requirements.lock
 	$(V)/bin/uv pip install -q --python $(V) --no-deps --no-build-isolation $(addprefix -e ,$(MEMBERS))
 	touch $@
+
+.PHONY: help figures paper test lint lock clean

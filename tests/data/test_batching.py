@@ -47,7 +47,6 @@ def test_same_key_gives_the_same_batch_and_jit_changes_nothing(data):
     inputs, labels = draw(random.key(3))
     for other_inputs, other_labels in (
         draw(random.key(3)),
-        eager,
         draw(random.PRNGKey(3)),
         jax.jit(draw)(random.key(3)),
     ):

@@ -104,6 +104,8 @@ def test_digits_task_has_the_whole_test_split():
     np.testing.assert_array_equal(task.test_set[1], labels)
     rated = make_task("digits", random.key(0), n_steps=400, code="rate").test_set[0]
     np.testing.assert_allclose(rated.mean(axis=0), intensities, atol=0.13)  # 5 standard deviations at 1/2
+    other = make_task("digits", random.key(1), n_steps=400, code="rate").test_set[0]
+    assert not np.array_equal(rated, other)
 
 
 def test_digits_task_draws_from_its_split():

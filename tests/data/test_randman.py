@@ -177,14 +177,11 @@ def test_old_style_keys_are_welcome(draw, code):
     assert spikes.shape == (20, 64, 30) and labels.shape == (64,)
 
 
-def test_jit_changes_nothing():
-    manifolds = random_manifolds(random.key(0), n_classes=3, n_units=6, dim=1, alpha=3.0)
-    for code in ("time", "rate"):
-        draw = partial(randman, random.key(1), manifolds, n_steps=4, batch_size=10, code=code)
-        with jax.disable_jit():
-            eager = draw()
-        for expected, part in zip(eager, draw(), strict=True):
-            np.testing.assert_array_equal(part, expected)
+@pytest.mark.parametrize("code", ["time", "rate"])
+def test_jit_changes_nothing(draw, code):
+    without_jit = randman.__wrapped__(random.key(1), **draw.keywords, code=code)
+    for expected, part in zip(without_jit, draw(random.key(1), code=code), strict=True):
+        np.testing.assert_array_equal(part, expected)
 
 
 def test_vmap_changes_nothing(draw):
@@ -217,5 +214,5 @@ def test_an_unknown_code_is_an_error():
 
 
 def test_several_spikes_per_unit_in_the_rate_code_are_an_error():
-    with pytest.raises(ValueError, match=r"n_spikes=3.*\n?.*n_spikes=1, or use code='time'"):
+    with pytest.raises(ValueError, match=r"n_spikes=3.*n_spikes=1, or use code='time'"):
         randman(random.key(0), constant_manifolds(np.zeros((3, 2))), n_steps=5, batch_size=5, code="rate")

@@ -13,7 +13,7 @@ from slax_neurons import LI, LIF, Neuron, Trainable, connect, unroll
 from slax_rules import OSTL, Ruled, cross_entropy, gradients, ostl
 from stacks import deviation, gradients_of, inputs, linear, pair, worst
 
-T, B = 12, 3
+T, B = 10, 3  # two windows of 5, so that one program serves both
 LABELS = jnp.array([0, 3, 2])
 RESETS = list(itertools.product(("subtract", "zero", "none"), (False, True)))
 LAST = [{"kind": "lif", "reset": reset, "stop_reset_gradient": stop} for reset, stop in RESETS] + [{"kind": "li"}]
@@ -44,7 +44,7 @@ def test_equals_the_textbook_recursion(last, x64):
     assert worst(ours(ostl(model), 5), theirs(oracle.ostl, layers)) < 1e-12
 
 
-@pytest.mark.parametrize("window", [1, 2, T])
+@pytest.mark.parametrize("window", [1, 3, T])
 def test_gradient_is_the_same_for_every_window(window, x64):
     last = lif(reset="zero")
     model, layers = pair([7, 6, 5, 4], [lif(decay=[0.5, 0.6, 0.7, 0.8, 0.9, 0.95]), lif(reset="zero"), last])
@@ -57,7 +57,7 @@ def test_plain_cell_equals_bptt_of_the_oracle(last, x64):
     assert worst(ours(model), theirs(oracle.bptt, layers)) < 1e-12
 
 
-@pytest.mark.parametrize("window", [1, 2, 5])
+@pytest.mark.parametrize("window", [1, 3, 5])
 def test_plain_cell_with_a_window_equals_tbptt_of_the_oracle(window, x64):
     model, layers = pair([7, 6, 4], [lif(), lif()])
     expected = oracle.tbptt(layers, inputs(T, B, 7), oracle.softmax_cross_entropy(LABELS), window).gradients

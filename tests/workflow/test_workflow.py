@@ -6,8 +6,7 @@ import pytest
 import yaml
 from tree import new_tree
 
-# One worker for all, so that the tree is built once.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
+pytestmark = pytest.mark.slow
 
 RUNS = {f"results/quick/gradient_similarity/{task}/seed0.json" for task in ("randman_shallow", "digits_shallow")}
 PLOT = {f"figures/quick/gradient_similarity.{suffix}" for suffix in ("csv", "png", "svg")}

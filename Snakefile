@@ -1,0 +1,63 @@
+"""Everything that the project makes, as one graph.
+
+    snakemake figures/all                         all figures at the quick scale (minutes on two cores)
+    snakemake figures/all --config scale=paper    the same at the publication's sizes, meant for a GPU
+
+An experiment is a folder under experiments/ with a rules.smk. It is found here; no other file has to name it.
+"""
+
+import os
+import time
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+include: "workflow/common.smk"
+
+
+for rules_file in sorted(Path("experiments").glob("*/rules.smk")):
+
+    include: rules_file
+
+
+localrules:
+    manifest,
+    results,
+
+
+# One checksum per artefact: `sha256sum -c figures/all` verifies them. The sources are here for DVC, which looks at
+# whole folders: any change in them runs this job and with it the hook below, even where it changes no figure.
+rule manifest:
+    default_target: True
+    input:
+        artefacts=RESULTS + FIGURES,
+        sources=dvc_sources(),
+    output:
+        "figures/all",
+    log:
+        "logs/manifest.log",
+    shell:
+        "sha256sum {input.artefacts} > {output} 2> {log}"
+
+
+rule results:
+    input:
+        RESULTS,
+
+
+STARTED = time.time()
+
+
+# DVC's record (dvc.lock) follows each run that made the manifest: after a partial target it would be half a truth.
+# Inside `dvc repro`, which sets DVC_ROOT, DVC records by itself. dvc.yaml tracks the quick scale.
+onsuccess:
+    manifest = Path("figures/all")
+    made = manifest.exists() and manifest.stat().st_mtime >= STARTED
+    if made and SCALE == "quick" and "DVC_ROOT" not in os.environ:
+        if Path(".git").exists():
+            shell("dvc commit --quiet --force")
+        else:
+            print("This is not a git checkout: everything is made, but DVC keeps no record of it.")

@@ -1,0 +1,52 @@
+"""What the pages say: their Python runs, their links lead somewhere, each package's page names all that is public."""
+
+import importlib
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("packages/*/README.md"))]
+WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text()]
+
+
+def name(page):
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=name)
+def test_python_of_the_page_runs(page, tmp_path):
+    """All blocks of a page as one program, as a reader would type them: without the tests' strict settings."""
+    program = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL))
+    environment = os.environ | {"MPLBACKEND": "agg", "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("page", [*PAGES, *sorted(ROOT.glob("experiments/*/README.md"))], ids=name)
+def test_links_of_the_page_lead_to_files(page):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("package", ["slax_data", "slax_neurons", "slax_rules", "slax_viz"])
+def test_page_of_the_package_names_all_that_is_public(package):
+    public = [
+        name
+        for name, value in vars(importlib.import_module(package)).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    ]
+    text = (ROOT / "packages" / package.replace("_", "-") / "README.md").read_text()
+    assert [name for name in public if not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_every_command_of_the_readme_is_run_by_ci():
+    shell = "\n".join(re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL))
+    commands = [line.partition("#")[0].strip() for line in shell.splitlines()]
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert [command for command in commands if command and command not in ci] == []

@@ -1,0 +1,81 @@
+"""What the experiments' rules share: the scale, checked configs, and the files that a script depends on."""
+
+import re
+from pathlib import Path
+
+import jsonschema
+import yaml
+from snakemake.exceptions import WorkflowError
+
+# Each experiment's rules.smk adds its files of the chosen scale to these; figures/all covers all of them.
+RESULTS = []
+FIGURES = []
+
+
+def read_yaml(path):
+    try:
+        return yaml.safe_load(Path(path).read_text())
+    except yaml.YAMLError as error:
+        raise WorkflowError(f"{path} is not valid YAML, no job was started: {error}") from None
+
+
+def check(value, schema, where):
+    """Stops the workflow before any job, with one line per mistake: where it is, what came, what is known."""
+    mistakes = []
+    for error in jsonschema.Draft202012Validator(schema).iter_errors(value):
+        place = ": ".join([where, ".".join(map(str, error.absolute_path))]).removesuffix(": ")
+        if error.validator == "additionalProperties":
+            known = error.schema["properties"]
+            unknown = ", ".join(repr(key) for key in error.instance if key not in known)
+            mistakes.append(f"{place}: unknown key {unknown}; known keys: {', '.join(known)}")
+        else:
+            mistakes.append(f"{place}: {error.message}")
+    if mistakes:
+        raise WorkflowError("\n".join(["The configuration is not valid, no job was started.", *mistakes]))
+
+
+HOUSE_SCHEMA = read_yaml("workflow/config.schema.yaml")
+SCALES = list(HOUSE_SCHEMA["properties"]["scales"]["properties"])
+COMMAND_LINE_SCHEMA = {"properties": {"scale": {"enum": SCALES}}, "additionalProperties": False}
+
+check(config, COMMAND_LINE_SCHEMA, "--config")
+SCALE = config.get("scale", "quick")
+
+
+wildcard_constraints:
+    scale="|".join(SCALES),
+    seed=r"\d+",
+
+
+def experiment_config(name):
+    """An experiment's settings by scale, checked against the house's schema and the experiment's own."""
+    path = f"experiments/{name}/config.yaml"
+    content = read_yaml(path)
+    check(content, HOUSE_SCHEMA, path)
+    schema = read_yaml(f"experiments/{name}/config.schema.yaml")
+    for scale, settings in content["scales"].items():
+        check(settings, schema, f"{path}: scales.{scale}")
+    return content["scales"]
+
+
+def code(script):
+    """A script and all of our sources that it imports, directly or not: an edit of any reruns its jobs."""
+    files = [Path(script)]
+    for file in files:  # grows while it is read
+        for module in re.findall(
+            r"^\s*(?:from|import) ((?:slax_|experiments\.)[\w.]+)", file.read_text(), re.MULTILINE
+        ):
+            package, *names = module.split(".")
+            if package == "experiments":
+                found = [Path(package, *names).with_suffix(".py")]
+            else:
+                found = sorted(Path("packages").glob(f"*/src/{package}/**/*.py"))
+            files += [source for source in found if source not in files]
+    return [str(file) for file in files]
+
+
+def dvc_sources():
+    """Every file below the source folders that dvc.yaml names, but for what .dvcignore leaves out."""
+    folders = read_yaml("dvc.yaml")["stages"]["results"]["deps"]
+    files = [file for folder in map(Path, folders) for file in [folder, *folder.rglob("*")] if file.is_file()]
+    return sorted(str(file) for file in files if file.suffix not in (".md", ".pyc") and ".egg-info" not in str(file))
