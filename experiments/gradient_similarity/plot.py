@@ -22,6 +22,7 @@ from matplotlib import pyplot as plt
 from slax_rules import RULES
 from slax_viz import PNG_METADATA, SVG_METADATA, mean_interval, plot_cosine_similarity, style
 
+COSINE, RATIO, SHARE = (-1.0, 1.0), (0.0, float("inf")), (0.0, 1.0)
 COLUMNS = [
     *("task", "layers", "n_steps", "training_steps", "rule", "layer", "seeds"),
     *("cosine", "cosine_low", "cosine_high", "norm_ratio", "norm_ratio_low", "norm_ratio_high"),
@@ -68,14 +69,14 @@ def write_table(tasks: dict[str, list[dict[str, Any]]], path: Path) -> None:
         for task, results in tasks.items():
             config = results[0]["config"]
             for stage, step in enumerate(config["measure_at"]):
-                accuracy = _interval(accuracies(results, stage))
+                accuracy = _interval(accuracies(results, stage), SHARE)
                 for rule, layers in results[0]["stages"][stage]["rules"].items():
                     for layer in layers:
                         cosines = values(results, stage, rule, layer, "cosine")
                         ratios = values(results, stage, rule, layer, "norm_ratio")
                         net = "-".join(map(str, config["layers"]))
                         row = [task, net, config["n_steps"], step, rule, layer, len(cosines)]
-                        table.writerow([*row, *_interval(cosines), *_interval(ratios), *accuracy])
+                        table.writerow([*row, *_interval(cosines, COSINE), *_interval(ratios, RATIO), *accuracy])
 
 
 def draw(tasks: dict[str, list[dict[str, Any]]], output: Path) -> None:
@@ -114,8 +115,8 @@ def _name(config: dict[str, Any]) -> str:
 
 
 def _percent(reached: list[float]) -> str:
-    mean, low, high = (100 * number for number in _interval(reached))
-    return f"{mean:.0f} %" if len(reached) == 1 else f"{mean:.0f} ± {(high - low) / 2:.0f} %"
+    mean, low, high = (100 * number for number in _interval(reached, SHARE))
+    return f"{mean:.0f} %" if len(reached) == 1 else f"{mean:.0f} % ({low:.0f} to {high:.0f})"
 
 
 def _array(results: list[dict[str, Any]], stage: int, rule: str, layers: list[str]) -> np.ndarray:
@@ -124,13 +125,13 @@ def _array(results: list[dict[str, Any]], stage: int, rule: str, layers: list[st
     return np.array([row for row in rows if None not in row])
 
 
-def _interval(numbers: list[float]) -> tuple[float, float, float] | tuple[str, str, str]:
+def _interval(numbers: list[float], bounds: tuple[float, float]) -> tuple[float, float, float] | tuple[str, str, str]:
     """Mean, low and high; a single number is its own interval, and no number leaves the cells empty."""
     if not numbers:
         return "", "", ""
     if len(numbers) == 1:
         return numbers[0], numbers[0], numbers[0]
-    return tuple(round(float(number), 6) for number in mean_interval(numbers))
+    return tuple(round(float(number), 6) for number in mean_interval(numbers, bounds=bounds))
 
 
 if __name__ == "__main__":

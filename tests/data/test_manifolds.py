@@ -11,10 +11,9 @@ from jax import random
 from slax_data import manifold_values, random_manifolds
 
 CASES = {
-    "line": dict(dim=1, alpha=2.0),
+    "rough line": dict(dim=1, alpha=1.5),
     "surface": dict(dim=2, alpha=2.0),
-    "rough surface with submanifolds": dict(dim=2, alpha=1.5, n_spikes=2),
-    "smooth volume": dict(dim=3, alpha=3.0),
+    "smooth volume with submanifolds": dict(dim=3, alpha=3.0, n_spikes=2),
 }
 
 
@@ -70,7 +69,7 @@ def test_values_are_those_of_the_equation(case):
 
 
 def test_values_are_those_of_the_equation_to_double_precision(x64):
-    manifolds, coordinates = draw.__wrapped__("line"), points(11, "line")
+    manifolds, coordinates = draw.__wrapped__("surface"), points(11, "surface")
     values = values_at(coordinates, manifolds)
     assert values.dtype == np.float64
     np.testing.assert_allclose(values, double_values(manifolds, np.asarray(coordinates)), rtol=0, atol=1e-12)

@@ -58,3 +58,16 @@ def test_broken_samples_are_an_error(broken):
 def test_level_is_a_probability(level):
     with pytest.raises(ValueError, match="level must be a probability"):
         mean_interval([1.0, 2.0], level=level)
+
+
+def test_ends_outside_the_bounds_are_moved_to_them():
+    samples = [0.2, 0.9, 1.0]
+    free, bounded = mean_interval(samples), mean_interval(samples, bounds=(-1.0, 1.0))
+    assert free.high > 1
+    assert (bounded.mean, bounded.low, bounded.high) == (free.mean, free.low, 1)
+    assert mean_interval([-0.2, -0.9, -1.0], bounds=(-1.0, 1.0)).low == -1
+
+
+def test_samples_outside_the_bounds_are_an_error():
+    with pytest.raises(ValueError, match=r"must lie in \(-1.0, 1.0\), got 1 outside, the first at index \[2\]"):
+        mean_interval([0.2, 0.9, 1.1], bounds=(-1.0, 1.0))

@@ -75,7 +75,7 @@ def plot_cosine_similarity(
             zorder=3,
         )
         if len(cosines) > 1:
-            mean, low, high = mean_interval(cosines, level=level)
+            mean, low, high = mean_interval(cosines, level=level, bounds=(-1.0, 1.0))
             ax.errorbar(
                 centres,
                 mean,

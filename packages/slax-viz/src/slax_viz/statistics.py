@@ -16,19 +16,22 @@ class Interval(NamedTuple):
     high: Float[np.ndarray, "..."]
 
 
-def mean_interval(samples: np.ndarray | Array | Sequence, *, level: float = 0.95) -> Interval:
+def mean_interval(
+    samples: np.ndarray | Array | Sequence, *, level: float = 0.95, bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> Interval:
     """Student's t interval of the mean of independent samples, for example of one number per seed.
 
         mean +- t(n - 1) s / sqrt(n)
 
     where n is the number of samples, s their standard deviation with divisor n - 1, and t(n - 1) the quantile of
     Student's distribution with n - 1 degrees of freedom at (1 + level) / 2. In repeated experiments with normal samples
-    the interval holds the true mean with probability `level`. It is not cut at the range of the samples: for cosines
-    near 1 it may end above 1.
+    the interval holds the true mean with probability `level`. An end outside `bounds` is moved to them: a mean is never
+    there, so what is cut off does not change how often the interval holds it.
 
     Args:
         samples: [n, ...], n >= 2 along the first axis; each position of the other axes gets its own interval.
         level: probability in (0, 1).
+        bounds: between which each sample lies, as (-1, 1) for cosines.
 
     Returns:
         Float64 arrays of shape [...].
@@ -52,5 +55,11 @@ def mean_interval(samples: np.ndarray | Array | Sequence, *, level: float = 0.95
         )
     n = len(values)
     mean = np.asarray(values.mean(axis=0))
+    outside = np.argwhere((values < bounds[0]) | (values > bounds[1]))
+    if len(outside):
+        raise ValueError(
+            f"samples must lie in {bounds}, got {len(outside)} outside, the first at index {outside[0].tolist()}."
+        )
     half_width = stdtrit(n - 1, (1 + level) / 2) * values.std(axis=0, ddof=1) / np.sqrt(n)
-    return Interval(mean, np.asarray(mean - half_width), np.asarray(mean + half_width))
+    low, high = np.clip(mean - half_width, *bounds), np.clip(mean + half_width, *bounds)
+    return Interval(mean, np.asarray(low), np.asarray(high))
