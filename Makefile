@@ -15,12 +15,11 @@ paper: $(V)/.ok ## make all figures at the publication's sizes, meant for a GPU:
 test: $(V)/.ok ## run all tests
 	pytest -n 2
 
-lint: $(V)/.ok ## check style, types and who may import whom
+lint: $(V)/.ok ## check style and who may import whom
 	ruff check
 	ruff format --check
 	snakefmt --check Snakefile workflow experiments
 	lint-imports
-	mypy
 
 lock: $(V)/.ok ## renew requirements.lock after a change of dependencies
 	uv lock
