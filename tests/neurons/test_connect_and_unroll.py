@@ -179,6 +179,8 @@ def test_a_model_that_is_built_twice_is_traced_once():
         ([LIF], TypeError, r"the class LIF as module 0, .* Make one: LIF\(...\)"),
         ([LIF(), 3], TypeError, "connect got int as module 1, expected a cell"),
         ([nnx.RNN(LIF())], TypeError, "an nnx.RNN as module 0"),
+        ([nnx.BatchNorm(3, rngs=nnx.Rngs(0))], TypeError, "BatchNorm as module 0, which changes statistics"),
+        ([LIF(), nnx.Dropout(0.5, rngs=nnx.Rngs(0))], TypeError, "Dropout as module 1, which changes statistics"),
     ],
 )
 def test_what_connect_cannot_use_is_an_error(modules, error, message):

@@ -274,6 +274,10 @@ def test_memory_of_the_traces_does_not_grow_with_time():
             lambda: connect([linear(7, 4, 0, jnp.float32), nnx.LayerNorm(4, rngs=nnx.Rngs(0)), LIF()]),
             "got Linear as module 0, followed by LayerNorm",
         ),
+        (
+            lambda: connect([nnx.LoRALinear(7, 4, lora_rank=2, rngs=nnx.Rngs(0)), LIF()]),
+            "got LoRALinear as module 0",
+        ),
         (lambda: ostl(connect([linear(7, 4, 0, jnp.float32), LIF()])), "under OSTL already"),
         (lambda: connect([ostl(connect([linear(7, 4, 0, jnp.float32), LIF()])), LI()]), "under OSTL already"),
     ],

@@ -22,7 +22,7 @@ def connect(modules: Sequence[Any]) -> "Connect":
         A cell whose carry is a tuple with one entry per module, () for one without a carry.
 
     Raises:
-        TypeError: a module that is neither a cell nor callable.
+        TypeError: a module that is neither a cell nor callable, or that keeps state outside the carry (BatchNorm, Dropout).
         ValueError: no modules at all.
     """
     return Connect(modules)
@@ -104,7 +104,14 @@ def _as_module(module: Any, index: int) -> nnx.Module:
         )
     if not callable(module):
         raise TypeError(f"connect got {type(module).__name__} as module {index}, {expected}.")
-    return module if isinstance(module, nnx.Module) else Function(module)
+    if not isinstance(module, nnx.Module):
+        return Function(module)
+    if not isinstance(module, nnx.RNNCellBase) and jax.tree.leaves(nnx.state(module, (nnx.BatchStat, nnx.RngState))):
+        raise TypeError(
+            f"connect got {type(module).__name__} as module {index}, which changes statistics or random state of its own when "
+            f"it runs. A cell has no state but its carry, so they would be lost; {expected}, LayerNorm or GroupNorm."
+        )
+    return module
 
 
 def _step(module: nnx.Module, carry: Any, inputs: Array) -> tuple[Any, Array]:

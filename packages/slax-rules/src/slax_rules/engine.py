@@ -7,7 +7,7 @@ own step, so nothing of one block's time reaches another's.
 """
 
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -99,7 +99,7 @@ class Ruled(Connect):
                 f"{name} got {type(model).__name__}, expected a stack made by connect([Linear(...), LIF()])."
             )
         self.modules = model.modules
-        self.rule = rule
+        self.rule: LocalRule = rule
         _check_modules(name, _flatten(self))
 
     def initialize_carry(
@@ -124,7 +124,7 @@ class Ruled(Connect):
     ) -> tuple[tuple[BlockCarry, ...], Float[Array, "T B ..."]]:
         """A whole window, block by block."""
         check_sequence(inputs)
-        carries = []
+        carries: list[BlockCarry] = []
         for stage in self._stages():
             if isinstance(stage, Block):
                 state, inputs = _unroll_block(self.rule, stage, carry[len(carries)], inputs)
@@ -138,7 +138,8 @@ class Ruled(Connect):
         stages: list[Block | nnx.Module] = []
         for module in _flatten(self):
             if isinstance(module, Neuron):
-                stages.append(Block(stages.pop() if stages and isinstance(stages[-1], nnx.Linear) else None, module))
+                synapse = stages.pop() if stages and _is_dense(stages[-1]) else None
+                stages.append(Block(cast(nnx.Linear | None, synapse), module))
             else:
                 stages.append(module)
         return stages
@@ -146,11 +147,18 @@ class Ruled(Connect):
 
 def _flatten(stack: Connect) -> list[nnx.Module]:
     """The modules of a stack and of the plain stacks in it, in order."""
-    leaves = []
+    leaves: list[nnx.Module] = []
     for module in stack.modules:
-        nested = isinstance(module, Connect) and not isinstance(module, Ruled)
-        leaves.extend(_flatten(module) if nested else [module])
+        if isinstance(module, Connect) and not isinstance(module, Ruled):
+            leaves.extend(_flatten(module))
+        else:
+            leaves.append(module)
     return leaves
+
+
+def _is_dense(module: nnx.Module) -> bool:
+    """Whether it is a Linear; a subclass may compute something else."""
+    return type(module) is nnx.Linear
 
 
 def _states(stack: Connect, carry: tuple) -> list[Any]:
@@ -177,7 +185,7 @@ def _check_modules(name: str, modules: list[nnx.Module]) -> None:
                 f"{name} treats element-wise neurons, got {type(module).__name__} as module {index}, whose units see each "
                 "other. Use BPTT (the plain cell) for it."
             )
-        feeds_neuron = isinstance(module, nnx.Linear) and index + 1 in neurons
+        feeds_neuron = _is_dense(module) and index + 1 in neurons
         if not (feeds_neuron or index in neurons or index > neurons[-1]) and jax.tree.leaves(
             nnx.state(module, nnx.Param)
         ):
