@@ -20,6 +20,7 @@ lint: $(V)/.ok ## check style and who may import whom
 	ruff format --check
 	snakefmt --check Snakefile workflow experiments
 	lint-imports
+	mypy
 
 lock: $(V)/.ok ## renew requirements.lock after a change of dependencies
 	uv lock

@@ -64,7 +64,8 @@ def _commit() -> str:
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True)
     if head.returncode:
         return "unknown"
-    status = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True)
+    changes = ["git", "status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/dvc.lock"]
+    status = subprocess.run(changes, cwd=here, capture_output=True, text=True)
     return head.stdout.strip() + ("+" if status.stdout.strip() else "")
 
 

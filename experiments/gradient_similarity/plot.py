@@ -9,6 +9,7 @@ import argparse
 import csv
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,15 @@ def by_task(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return dict(tasks)
 
 
-def values(results: list[dict[str, Any]], stage: int, rule: str, layer: str, quantity: str) -> list[float]:
-    """One number per seed, without the seeds that have none (see `measure` in run.py)."""
-    numbers = [result["stages"][stage]["rules"][rule][layer][quantity] for result in results]
-    return [number for number in numbers if number is not None]
+def numbers(results: list[dict[str, Any]], stage: int, rule: str, quantity: str) -> np.ndarray:
+    """One number per seed and layer, [seeds, layers], without the seeds that lack one (see `measure` in run.py)."""
+    rows = [[layer[quantity] for layer in result["stages"][stage]["rules"][rule].values()] for result in results]
+    complete = [row for row in rows if None not in row]
+    if not complete:
+        raise SystemExit(
+            f"No seed has a {quantity} of {rule} in every layer: a gradient is zero. Measure at a later step."
+        )
+    return np.array(complete)
 
 
 def accuracies(results: list[dict[str, Any]], stage: int) -> list[float]:
@@ -71,12 +77,13 @@ def write_table(tasks: dict[str, list[dict[str, Any]]], path: Path) -> None:
             for stage, step in enumerate(config["measure_at"]):
                 accuracy = _interval(accuracies(results, stage), SHARE)
                 for rule, layers in results[0]["stages"][stage]["rules"].items():
-                    for layer in layers:
-                        cosines = values(results, stage, rule, layer, "cosine")
-                        ratios = values(results, stage, rule, layer, "norm_ratio")
-                        net = "-".join(map(str, config["layers"]))
+                    cosines = numbers(results, stage, rule, "cosine")
+                    ratios = numbers(results, stage, rule, "norm_ratio")
+                    net = "-".join(map(str, config["layers"]))
+                    for index, layer in enumerate(layers):
                         row = [task, net, config["n_steps"], step, rule, layer, len(cosines)]
-                        table.writerow([*row, *_interval(cosines, COSINE), *_interval(ratios, RATIO), *accuracy])
+                        agreement = [*_interval(cosines[:, index], COSINE), *_interval(ratios[:, index], RATIO)]
+                        table.writerow([*row, *agreement, *accuracy])
 
 
 def draw(tasks: dict[str, list[dict[str, Any]]], output: Path) -> None:
@@ -96,13 +103,14 @@ def draw(tasks: dict[str, list[dict[str, Any]]], output: Path) -> None:
                 ax = axes[stage, column]
                 rules = results[0]["stages"][stage]["rules"]
                 layers = list(next(iter(rules.values())))
-                table = {RULES[rule].title: _array(results, stage, rule, layers) for rule in rules}
+                table = {RULES[rule].title: numbers(results, stage, rule, "cosine") for rule in rules}
                 names = [f"layer {layer}" for layer in layers[:-1]] + ["read-out"]
                 when = f"after {step} steps" if step else "at initialisation"
                 plot_cosine_similarity(ax, table, layers=names, ylabel=f"cosine to BPTT\n{when}", legend=False)
                 ax.set_title(f"test accuracy {_percent(accuracies(results, stage))}")
                 ax.label_outer()
             axes[0, column].set_title(f"{_name(config)}\n{axes[0, column].get_title()}")
+        figure.supxlabel("bars: mean over seeds (dots); error bars: 95 % interval of the mean", fontsize="small")
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
         figure.savefig(output.with_suffix(".png"), metadata=PNG_METADATA)
         figure.savefig(output.with_suffix(".svg"), metadata=SVG_METADATA)
@@ -115,23 +123,16 @@ def _name(config: dict[str, Any]) -> str:
 
 
 def _percent(reached: list[float]) -> str:
-    mean, low, high = (100 * number for number in _interval(reached, SHARE))
-    return f"{mean:.0f} %" if len(reached) == 1 else f"{mean:.0f} % ({low:.0f} to {high:.0f})"
+    mean, *ends = _interval(reached, SHARE)
+    return f"{100 * mean:.0f} %" + ("" if "" in ends else " ({:.0f} to {:.0f})".format(*(100 * end for end in ends)))
 
 
-def _array(results: list[dict[str, Any]], stage: int, rule: str, layers: list[str]) -> np.ndarray:
-    """Cosines [seeds, layers] of the seeds that have one in each layer."""
-    rows = [[result["stages"][stage]["rules"][rule][layer]["cosine"] for layer in layers] for result in results]
-    return np.array([row for row in rows if None not in row])
-
-
-def _interval(numbers: list[float], bounds: tuple[float, float]) -> tuple[float, float, float] | tuple[str, str, str]:
-    """Mean, low and high; a single number is its own interval, and no number leaves the cells empty."""
-    if not numbers:
-        return "", "", ""
+def _interval(numbers: Sequence[float], bounds: tuple[float, float]) -> tuple[float | str, float | str, float | str]:
+    """Mean, low and high; a single number has no interval, and leaves its cells empty."""
     if len(numbers) == 1:
-        return numbers[0], numbers[0], numbers[0]
-    return tuple(round(float(number), 6) for number in mean_interval(numbers, bounds=bounds))
+        return round(float(numbers[0]), 6), "", ""
+    mean, low, high = (round(float(number), 6) for number in mean_interval(numbers, bounds=bounds))
+    return mean, low, high
 
 
 if __name__ == "__main__":

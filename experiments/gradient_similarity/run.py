@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import yaml
@@ -45,6 +46,9 @@ def cell_config(config: dict[str, Any], scale: str, name: str) -> dict[str, Any]
     unknown = set(settings["rules"]) - set(RULES)
     if unknown:
         raise SystemExit(f"There is no rule {', '.join(sorted(unknown))}, expected some of: {', '.join(RULES)}.")
+    steps = settings["measure_at"]
+    if steps != sorted(set(steps)):
+        raise SystemExit(f"measure_at is {steps}, expected steps in rising order.")
     return {key: value for key, value in settings.items() if key not in ("seeds", "tasks")} | {
         "scale": scale,
         "task": name,
@@ -56,6 +60,11 @@ def compute(config: dict[str, Any], seed: int) -> list[dict[str, Any]]:
     """The numbers of one cell: after each of the steps to measure at, test accuracy and each rule's agreement with BPTT."""
     task_key, model_key, train_key, batch_key, test_key = random.split(random.key(seed), 5)
     task = make_task(config["dataset"], task_key, **_task_options(config))
+    if config["layers"][0] != task.n_units or config["layers"][-1] != task.n_classes:
+        raise SystemExit(
+            f"The layers of {config['task']} are {config['layers']}, but its data have {task.n_units} units and "
+            f"{task.n_classes} classes, which the first and the last layer have to match."
+        )
     model = make_model(config["layers"], nnx.Rngs(model_key))
     sample = partial(task.sample, batch_size=config["batch_size"])
     batches = [sample(key) for key in random.split(batch_key, config["eval_batches"])]
@@ -82,6 +91,10 @@ def train(model: Connect, optimizer: nnx.Optimizer, sample: Callable, keys: jax.
     # A bar for a person at a terminal, nothing for a log.
     for start in (bar := trange(0, len(keys), STEPS_PER_CALL, unit_scale=STEPS_PER_CALL, unit="steps", disable=None)):
         losses = train_steps(model, optimizer, sample, keys[start : start + STEPS_PER_CALL])
+        if not jnp.isfinite(losses).all():
+            raise SystemExit(
+                "The training loss is not finite. A label out of range makes it so, or a learning rate too high."
+            )
         bar.set_postfix(loss=f"{losses.mean():.3f}")
 
 

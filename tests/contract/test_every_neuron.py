@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import oracle
 from slax_neurons import NEURONS, connect, unroll
 from slax_rules import RULES, cross_entropy, gradients, ostl
-from stacks import deviation, inputs, linear
+from stacks import deviation, gradients_of, inputs, linear, pair, worst
 
 T, B, N = 10, 3, 4
 LABELS = jnp.array([0, 3, 2])
@@ -94,3 +95,13 @@ def test_every_rule_is_exact_in_a_sequence_of_one_step(name, x64):
     exact = gradients(model, cross_entropy, x, LABELS)[1]
     ours = gradients(rule.wrap(model), cross_entropy, x, LABELS, window=rule.window)[1]
     assert max(jax.tree.leaves(jax.tree.map(deviation, ours, exact))) < 1e-12
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_is_what_the_oracle_calls_so(name, x64):
+    """Wrapping and window of the table's line, over a sequence of many steps."""
+    model, layers = pair([7, 5, N], [{"kind": "lif", "threshold": 0.7}, {"kind": "lif", "threshold": 0.7}])
+    rule, x = RULES[name], inputs(T, B, 7)
+    ours = gradients(rule.wrap(model), cross_entropy, x, LABELS, window=rule.window)[1]
+    theirs = getattr(oracle, name)(layers, x, oracle.softmax_cross_entropy(LABELS)).gradients
+    assert worst(gradients_of(model, ours), theirs) < 1e-12

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -179,8 +181,20 @@ def test_a_model_that_is_built_twice_is_traced_once():
         ([LIF], TypeError, r"the class LIF as module 0, .* Make one: LIF\(...\)"),
         ([LIF(), 3], TypeError, "connect got int as module 1, expected a cell"),
         ([nnx.RNN(LIF())], TypeError, "an nnx.RNN as module 0"),
-        ([nnx.BatchNorm(3, rngs=nnx.Rngs(0))], TypeError, "BatchNorm as module 0, which changes statistics"),
-        ([LIF(), nnx.Dropout(0.5, rngs=nnx.Rngs(0))], TypeError, "Dropout as module 1, which changes statistics"),
+        ([nnx.BatchNorm(3, rngs=nnx.Rngs(0))], TypeError, "BatchNorm as module 0, which holds state"),
+        ([LIF(), nnx.Dropout(0.5, rngs=nnx.Rngs(0))], TypeError, "Dropout as module 1, which holds state"),
+        (LIF(), TypeError, r"connect got one LIF, expected a list"),
+        ([linear(7, 4, 0, jnp.float32).__call__], TypeError, "a function as module 0 that uses Linear"),
+        (
+            [(lambda hidden: lambda x: hidden(x))(linear(7, 4, 0, jnp.float32))],
+            TypeError,
+            "a function as module 0 that uses Linear",
+        ),
+        (
+            [functools.partial(nnx.Linear.__call__, linear(7, 4, 0, jnp.float32))],
+            TypeError,
+            "a function as module 0 that uses Linear",
+        ),
     ],
 )
 def test_what_connect_cannot_use_is_an_error(modules, error, message):

@@ -105,6 +105,12 @@ def test_decay_outside_its_interval_is_an_error(kind, value, mark):
         kind(decay=mark(value))
 
 
+@pytest.mark.parametrize("mark", [lambda value: value, np.atleast_1d, Trainable], ids=["number", "array", "trainable"])
+def test_decay_that_rounds_to_a_bound_is_an_error(mark):
+    with pytest.raises(ValueError, match=r"LIF decay got .*0\.999.*, which bfloat16 rounds to a bound"):
+        LIF(decay=mark(0.999), param_dtype=jnp.bfloat16)
+
+
 def test_unknown_reset_is_an_error():
     with pytest.raises(ValueError, match="reset='soft', expected one of 'subtract', 'zero', 'none'"):
         LIF(reset="soft")

@@ -210,11 +210,30 @@ def test_cross_entropy_is_minus_log_softmax(x64):
 @pytest.mark.parametrize("labels", [[0, 4, 2], [-1, 3, 2]])
 def test_labels_out_of_range_are_an_error_or_nan_under_jit(labels):
     outputs = jnp.zeros((T, B, 4))
-    with pytest.raises(ValueError, match=r"got labels from .* expected 0 to 3 for outputs of 4 classes"):
-        cross_entropy(outputs, jnp.array(labels))
+    for function in (cross_entropy, accuracy):
+        with pytest.raises(ValueError, match=r"got labels from .* expected 0 to 3 for outputs of 4 classes"):
+            function(outputs, jnp.array(labels))
+    assert jnp.isnan(jax.jit(accuracy)(outputs, jnp.array(labels)))
     losses = jax.jit(cross_entropy)(outputs, jnp.array(labels))
     wrong = [not 0 <= label < 4 for label in labels]
     np.testing.assert_array_equal(jnp.isnan(losses), np.tile(wrong, (T, 1)))
+
+
+def test_one_hot_labels_are_an_error():
+    with pytest.raises(ValueError, match="got labels of float32, expected integers 0 to 3, not one-hot"):
+        cross_entropy(jnp.zeros((T, B, 4)), jnp.eye(4)[LABELS])
+
+
+@pytest.mark.parametrize("train", [gradients, train_offline, train_online])
+def test_flax_cell_that_needs_a_key_starts_from_a_given_carry(train):
+    model = connect([nnx.LSTMCell(7, 5, rngs=nnx.Rngs(0)), linear(5, 4, 0, jnp.float32), LI()])
+    optimizer = [] if train is gradients else [nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)]
+    before = jnp.array(model.modules[0].if_.kernel[...]) if hasattr(model.modules[0], "if_") else None
+    carry = model.initialize_carry((B, 7), nnx.Rngs(1))
+    result = train(model, *optimizer, cross_entropy, X, LABELS, window=3, carry=carry)
+    loss = result[0] if train is gradients else result
+    assert before is None or train is gradients or (model.modules[0].if_.kernel[...] != before).any()
+    assert jnp.isfinite(loss)
 
 
 def test_accuracy_sums_over_time_and_counts_ties_as_wrong():

@@ -11,6 +11,7 @@ from flax import nnx
 import oracle
 from slax_neurons import LI, LIF, Neuron, Trainable, connect, unroll
 from slax_rules import OSTL, Ruled, cross_entropy, gradients, ostl
+from slax_rules.engine import WINDOW
 from stacks import deviation, gradients_of, inputs, linear, pair, worst
 
 T, B = 10, 3  # two windows of 5, so that one program serves both
@@ -152,6 +153,58 @@ def test_a_loss_on_the_last_state_reaches_the_block(x64):
     assert worst(gradients_of(model, nnx.grad(loss)(ostl(model))), gradients_of(model, nnx.grad(loss)(model))) < 1e-12
 
 
+@pytest.mark.parametrize("decay", [0.8, np.linspace(0.5, 0.9, 4)], ids=["number", "array"])
+def test_synapse_without_bias_and_fixed_parameters(decay, x64):
+    synapse = nnx.Linear(7, 4, use_bias=False, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+    model = connect([synapse, LIF(decay=decay, threshold=0.3, param_dtype=jnp.float64)])
+    x = inputs(T, B, 7)
+    exact, online = (jitted(m, cross_entropy, x, LABELS, window=w)[1] for m, w in ((model, None), (ostl(model), 5)))
+    assert jax.tree.structure(online) == jax.tree.structure(nnx.state(model, nnx.Param))
+    assert deviation(online["modules"][0]["kernel"][...], exact["modules"][0]["kernel"][...]) < 1e-12
+
+
+def test_shared_synapse_gets_the_sum_of_both_places(x64):
+    shared = linear(5, 5, 0)
+    modules = [LIF(decay=d, threshold=0.5, param_dtype=jnp.float64) for d in (0.7, 0.9)]
+    twice = connect([shared, modules[0], shared, modules[1]])
+    apart = connect([shared, modules[0], linear(5, 5, 0), modules[1]])
+    x = inputs(T, B, 5)
+    both = jitted(ostl(twice), cross_entropy, x, LABELS, window=5)[1]["modules"][0]["kernel"][...]
+    each = jitted(ostl(apart), cross_entropy, x, LABELS, window=5)[1]["modules"]
+    assert deviation(both, each[0]["kernel"][...] + each[2]["kernel"][...]) < 1e-12
+
+
+def test_bfloat16_currents_from_float32_weights():
+    """Mixed precision: weights and their gradients in float32, everything that runs in bfloat16."""
+    synapse = nnx.Linear(7, 4, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    model = connect([synapse, LI(param_dtype=jnp.bfloat16)])
+    with jax.numpy_dtype_promotion("standard"):
+        x = inputs(T, B, 7, dtype=jnp.bfloat16)
+        exact, online = (
+            gradients(m, cross_entropy, x, LABELS, window=w)[1] for m, w in ((model, None), (ostl(model), 5))
+        )
+    for mine, reference in zip(jax.tree.leaves(online), jax.tree.leaves(exact), strict=True):
+        assert mine.dtype == jnp.float32
+        assert deviation(mine, reference) < 0.05
+
+
+BAD_WINDOWS = [
+    (lambda cell: ((), jnp.zeros((B, 4))), (T, B, 7), "not a tuple of 1 BlockCarry"),
+    (lambda cell: cell.initialize_carry((B, 7)) * 2, (T, B, 7), "not a tuple of 1 BlockCarry"),
+    (lambda cell: cell.initialize_carry((B, 7)), (T, B, 6), "Linear, expects 7 features"),
+    (lambda cell: cell.initialize_carry((2, 7)), (T, B, 7), r"carry of float32\[2, 4\]"),
+    (lambda cell: cell.initialize_carry((B, 7)), (T, 7), r"expected \[T, B, features"),
+    (lambda cell: cell.initialize_carry((B, 2, 7)), (T, B, 2, 7), r"traces a Linear on inputs \[B, features\]"),
+]
+
+
+@pytest.mark.parametrize(("carry", "shape", "message"), BAD_WINDOWS)
+def test_bad_input_of_a_ruled_cell_is_an_error(carry, shape, message):
+    cell = ostl(connect([linear(7, 4, 0, jnp.float32), LIF()]))
+    with pytest.raises(ValueError, match=message):
+        unroll(cell, carry(cell), jnp.zeros(shape))
+
+
 class TwoStates(Neuron):
     """A neuron of a user: a filtered current and an adapting threshold, coupled both ways, two states of two kinds."""
 
@@ -248,17 +301,20 @@ def test_gradient_is_linear_in_the_loss(x64):
         assert deviation(mine, 3 * reference) < 1e-12
 
 
-def test_memory_of_the_traces_does_not_grow_with_time():
-    graphdef, state = nnx.split(ostl(pair([7, 6, 4], [lif(), lif()], dtype=jnp.float32).model))
+@pytest.mark.parametrize("by_block", [False, True])
+def test_memory_does_not_grow_with_time(by_block):
+    model = pair([7, 6, 4], [lif(), lif()], dtype=jnp.float32).model
+    layers = [connect(list(model.modules)[:2]), connect(list(model.modules)[2:])]
+    graphdef, state = nnx.split(connect([ostl(layer) for layer in layers]) if by_block else ostl(model))
 
     @jax.jit
     def gradient(state, x):
-        return gradients(nnx.merge(graphdef, state), cross_entropy, x, LABELS, window=8)[1]
+        return gradients(nnx.merge(graphdef, state), cross_entropy, x, LABELS)[1]
 
     def temporaries(steps):
         return gradient.lower(state, jnp.zeros((steps, B, 7))).compile().memory_analysis().temp_size_in_bytes
 
-    assert temporaries(64) == temporaries(256)
+    assert temporaries(2 * WINDOW) == temporaries(4 * WINDOW)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-# The largest array of a chunk, in bytes, that was fastest on CPUs: a few of them fit the cache (benchmarks/bptt.md).
+# The size of the largest array of a chunk, in bytes, that was fastest on a CPU: a few of them fit the cache.
 CHUNK_BYTES = 2**18
 SHORTEST_CHUNK = 16
 

@@ -26,7 +26,7 @@ class LI(Neuron):
 
     References:
         Neftci, Mostafa, Zenke: Surrogate gradient learning in spiking neural networks, 2019,
-        doi 10.1109/MSP.2019.2931595, eq. 4 without the reset.
+        doi 10.1109/MSP.2019.2931595, section II: the membrane without the reset.
     """
 
     def __init__(self, *, decay: Numbers | Trainable = SIGMOID_OF_2, param_dtype: DTypeLike = jnp.float32):

@@ -40,9 +40,10 @@ class LIF(Neuron):
 
     References:
         Neftci, Mostafa, Zenke: Surrogate gradient learning in spiking neural networks, 2019,
-        doi 10.1109/MSP.2019.2931595, eqs. 4 and 5. Summe, Joshi: Slax, 2024, arXiv 2404.05807, for the defaults.
+        doi 10.1109/MSP.2019.2931595, section II. Summe, Joshi: Slax, 2024, arXiv 2404.05807, for the defaults.
 
     Note:
+        The first reference filters the current by a synapse and resets one step later; here both are left out, as in Slax.
         Slax 0.0.1 parametrises the decay as sigmoid(tau) with tau = 2; `decay` is the sigmoid's value.
     """
 

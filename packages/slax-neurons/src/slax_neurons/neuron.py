@@ -32,19 +32,20 @@ class Neuron(nnx.RNNCellBase):
 
     def unroll(self, carry: Any, inputs: Float[Array, "T *B N"]) -> tuple[Any, Float[Array, "T *B N"]]:
         """All steps at once: a scan over element-wise work."""
-        self._check(carry, inputs)
+        self.check_carry(carry, inputs[0])
         return jax.lax.scan(self, carry, inputs)
 
     @property
     def num_feature_axes(self) -> int:
         return 1
 
-    def _check(self, carry: Any, inputs: Array) -> None:
+    def check_carry(self, carry: Any, inputs: Array) -> None:
+        """Raises ValueError unless each state has shape and dtype of the current of one step, [B, N]."""
         for state in jax.tree.leaves(carry):
-            if state.shape != inputs.shape[1:] or state.dtype != inputs.dtype:
+            if state.shape != inputs.shape or state.dtype != inputs.dtype:
                 raise ValueError(
                     f"{type(self).__name__} got a carry of {state.dtype}{list(state.shape)} for a current of "
-                    f"{inputs.dtype}{list(inputs.shape[1:])} per step. Make the carry with "
-                    f"initialize_carry({inputs.shape[1:]}), and build the neuron with "
+                    f"{inputs.dtype}{list(inputs.shape)} per step. Make the carry with "
+                    f"initialize_carry({inputs.shape}), and build the neuron with "
                     f"param_dtype={inputs.dtype.name} if the dtypes differ."
                 )

@@ -48,7 +48,8 @@ class Parameter(nnx.Module):
     """A named number or array inside a domain.
 
     A trainable one is an `nnx.Param` called `unconstrained`, whose value is mapped into the domain at each use, so that no
-    optimiser step can leave it. A fixed number is part of the program; a fixed array is a `Constant`.
+    optimiser step can leave it; rounding can end at a bound. A fixed number is part of the program, a fixed array a
+    `Constant`.
 
     Args:
         name: how errors call it, as "LIF decay".
@@ -65,6 +66,14 @@ class Parameter(nnx.Module):
         if initial not in domain:
             raise ValueError(
                 f"{name} got {np.array2string(initial, threshold=6)}, expected numbers inside ({domain.low}, {domain.high})."
+            )
+        stored = jnp.asarray(initial, param_dtype)
+        if isinstance(value, Trainable):
+            stored = domain.constrain(jnp.asarray(domain.unconstrain(initial), param_dtype))
+        if np.asarray(stored, np.float64) not in domain:
+            raise ValueError(
+                f"{name} got {np.array2string(initial, threshold=6)}, which {stored.dtype} rounds to a bound of "
+                f"({domain.low}, {domain.high}). Use a wider param_dtype."
             )
         self.name = name
         self.domain = domain

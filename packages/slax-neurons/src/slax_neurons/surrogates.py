@@ -94,7 +94,7 @@ def multi_gaussian(gamma: float = 0.5, width: float = 0.3, scale: float = 6.0, h
 
     References:
         Yin, Corradi, Bohte: Accurate and efficient time-domain classification with adaptive spiking recurrent neural
-        networks, 2021, doi 10.1038/s42256-021-00397-w, eq. 8.
+        networks, 2021, doi 10.1038/s42256-021-00397-w.
     """
     _positive("multi_gaussian", "gamma", gamma)
     _positive("multi_gaussian", "width", width)

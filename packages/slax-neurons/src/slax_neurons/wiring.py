@@ -1,6 +1,7 @@
 """Wiring: cells and modules without a carry, one after the other, as one cell."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,9 +10,11 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons.engine import unroll_chunk
+from slax_neurons.neuron import Neuron
+from slax_neurons.parameter import Constant
 
 
-def connect(modules: Sequence[Any]) -> "Connect":
+def connect(modules: Any) -> "Connect":
     """Wires modules into a stack that is itself a cell, so stacks nest.
 
     Args:
@@ -31,7 +34,9 @@ def connect(modules: Sequence[Any]) -> "Connect":
 class Connect(nnx.RNNCellBase):
     """A feed-forward stack of modules as a cell; made by `connect`."""
 
-    def __init__(self, modules: Sequence[Any]):
+    def __init__(self, modules: Any):
+        if isinstance(modules, nnx.Module) or callable(modules):
+            raise TypeError(f"connect got one {type(modules).__name__}, expected a list of modules: connect([...]).")
         if not modules:
             raise ValueError("connect got no modules, expected at least one, as in connect([Linear(...), LIF()]).")
         self.modules = nnx.List([_as_module(module, index) for index, module in enumerate(modules)])
@@ -40,7 +45,7 @@ class Connect(nnx.RNNCellBase):
         """The carries of all modules at rest, for inputs of `input_shape` [B, features...]."""
         carries = []
         for index, module in enumerate(self.modules):
-            _check_features(module, index, input_shape)
+            check_features(module, index, input_shape)
             carry, input_shape = _carry_and_output_shape(module, input_shape, rngs)
             carries.append(carry)
         return tuple(carries)
@@ -49,7 +54,9 @@ class Connect(nnx.RNNCellBase):
         self._check_carry(carry)
         carries = []
         for index, (module, state) in enumerate(zip(self.modules, carry, strict=True)):
-            _check_features(module, index, inputs.shape)
+            check_features(module, index, inputs.shape)
+            if isinstance(module, Neuron):
+                module.check_carry(state, inputs)
             state, inputs = _step(module, state, inputs)
             carries.append(state)
         return tuple(carries), inputs
@@ -59,7 +66,7 @@ class Connect(nnx.RNNCellBase):
         self._check_carry(carry)
         carries = []
         for index, (module, state) in enumerate(zip(self.modules, carry, strict=True)):
-            _check_features(module, index, inputs.shape[1:])
+            check_features(module, index, inputs.shape[1:])
             state, inputs = unroll_chunk(module, state, inputs)
             carries.append(state)
         return tuple(carries), inputs
@@ -105,13 +112,30 @@ def _as_module(module: Any, index: int) -> nnx.Module:
     if not callable(module):
         raise TypeError(f"connect got {type(module).__name__} as module {index}, {expected}.")
     if not isinstance(module, nnx.Module):
+        hidden = _module_inside(module)
+        if hidden is not None:
+            raise TypeError(
+                f"connect got a function as module {index} that uses {type(hidden).__name__}, whose parameters would not be "
+                "part of the model. Put the module itself into the list."
+            )
         return Function(module)
-    if not isinstance(module, nnx.RNNCellBase) and jax.tree.leaves(nnx.state(module, (nnx.BatchStat, nnx.RngState))):
+    if not isinstance(module, nnx.RNNCellBase) and jax.tree.leaves(
+        nnx.state(module, nnx.Not(nnx.Any(nnx.Param, Constant)))
+    ):
         raise TypeError(
-            f"connect got {type(module).__name__} as module {index}, which changes statistics or random state of its own when "
-            f"it runs. A cell has no state but its carry, so they would be lost; {expected}, LayerNorm or GroupNorm."
+            f"connect got {type(module).__name__} as module {index}, which holds state besides its parameters. "
+            f"A cell has no state but its carry, so a change of it would be lost; {expected}, LayerNorm or GroupNorm."
         )
     return module
+
+
+def _module_inside(function: Any) -> nnx.Module | None:
+    """A module that a function closes over, is a method of, or has among the arguments of a partial."""
+    cells = getattr(function, "__closure__", None) or ()
+    values = [getattr(function, "__self__", None), *(cell.cell_contents for cell in cells)]
+    if isinstance(function, functools.partial):
+        values += [function.func, *function.args, *function.keywords.values()]
+    return next((value for value in values if isinstance(value, nnx.Module)), None)
 
 
 def _step(module: nnx.Module, carry: Any, inputs: Array) -> tuple[Any, Array]:
@@ -133,7 +157,7 @@ def _carry_and_output_shape(module: nnx.Module, input_shape: tuple[int, ...], rn
     return carry, outputs.shape
 
 
-def _check_features(module: nnx.Module, index: int, input_shape: tuple[int, ...]) -> None:
+def check_features(module: nnx.Module, index: int, input_shape: tuple[int, ...]) -> None:
     expected = getattr(module, "in_features", None)
     if isinstance(expected, int) and (not input_shape or input_shape[-1] != expected):
         raise ValueError(

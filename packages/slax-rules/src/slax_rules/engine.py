@@ -16,11 +16,13 @@ from jaxtyping import Array, Float
 
 from slax_neurons import Connect, Neuron
 from slax_neurons.engine import apply_rows, check_sequence
+from slax_neurons.wiring import check_features
 from slax_rules.blocks import Blocks, linearise
 from slax_rules.synapse import input_gradient
 
-# Steps that a rule works on at once where none are asked for: the fastest lengths on CPUs are near it.
-WINDOW = 32
+# Steps that a rule works on at once where none are asked for. Longer is faster, since the traces are touched once per window,
+# and takes more memory, as BPTT does; on CPUs little is gained beyond this.
+WINDOW = 128
 
 
 class Block(nnx.Module):
@@ -113,19 +115,26 @@ class Ruled(Connect):
             for block, state in zip(blocks, states, strict=True)
         )
 
-    def __call__(
-        self, carry: tuple[BlockCarry, ...], inputs: Float[Array, "B ..."]
-    ) -> tuple[Any, Float[Array, "B ..."]]:
+    def __call__(self, carry: Any, inputs: Float[Array, "B ..."]) -> tuple[Any, Float[Array, "B ..."]]:
         carry, outputs = self.unroll(carry, inputs[None])
         return carry, outputs[0]
 
     def unroll(
-        self, carry: tuple[BlockCarry, ...], inputs: Float[Array, "T B ..."]
+        self, carry: Any, inputs: Float[Array, "T B ..."]
     ) -> tuple[tuple[BlockCarry, ...], Float[Array, "T B ..."]]:
         """A whole window, block by block."""
         check_sequence(inputs)
+        stages = self._stages()
+        blocks = sum(isinstance(stage, Block) for stage in stages)
+        if not isinstance(carry, tuple) or [type(part) for part in carry] != [BlockCarry] * blocks:
+            raise ValueError(
+                f"{type(self.rule).__name__} got a carry that is not a tuple of {blocks} BlockCarry, one for each block. "
+                "Make it with initialize_carry(inputs.shape[1:]) of this cell, not of the plain one."
+            )
         carries: list[BlockCarry] = []
-        for stage in self._stages():
+        for index, stage in enumerate(stages):
+            if (module := stage.synapse if isinstance(stage, Block) else stage) is not None:
+                check_features(module, index, inputs.shape[1:])
             if isinstance(stage, Block):
                 state, inputs = _unroll_block(self.rule, stage, carry[len(carries)], inputs)
                 carries.append(state)
@@ -143,6 +152,12 @@ class Ruled(Connect):
             else:
                 stages.append(module)
         return stages
+
+
+def ruled_cells(model: nnx.RNNCellBase) -> list[bool]:
+    """For each cell of a model, nested stacks written out, whether it is under a rule."""
+    parts = _flatten(model) if isinstance(model, Connect) and not isinstance(model, Ruled) else [model]
+    return [isinstance(part, Ruled) for part in parts if isinstance(part, nnx.RNNCellBase)]
 
 
 def _flatten(stack: Connect) -> list[nnx.Module]:
@@ -212,6 +227,8 @@ def _window_forward(
 ) -> tuple[tuple[BlockCarry, Array], Any]:
     block = nnx.merge(graphdef, params, constants)
     currents = inputs if block.synapse is None else apply_rows(block.synapse, inputs)
+
+    block.neuron.check_carry(carry.state, currents[0])
 
     def step(state: Any, current: Array) -> tuple[Any, tuple[Any, Array]]:
         new_state, output = block.neuron(state, current)

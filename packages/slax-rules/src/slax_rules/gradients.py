@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import unroll
 from slax_neurons.engine import check_sequence, scan_chunks
-from slax_rules.engine import WINDOW, Ruled
+from slax_rules.engine import WINDOW, ruled_cells
 
 LossFn = Callable[[Array, Array], Array]
 
@@ -22,6 +22,7 @@ def gradients(
     targets: Array,
     *,
     window: int | None = None,
+    carry: Any = None,
 ) -> tuple[Float[Array, ""], nnx.State]:
     """The loss of a sequence and its gradient under the model's learning rule, at fixed parameters.
 
@@ -36,6 +37,7 @@ def gradients(
             They count as one per step if their first two axes are T and B.
         window: steps between which gradients flow. For a plain cell it is the rule: the whole sequence (the default) is
             BPTT, K is TBPTT(K), 1 is SLTT. For a cell under a local rule it only sets how many steps are worked on at once.
+        carry: to start with; `model.initialize_carry(inputs.shape[1:])` by default. Some Flax cells need a key for it.
 
     Returns:
         The loss, and the gradient in the structure of `nnx.state(model, nnx.Param)`.
@@ -64,7 +66,7 @@ def gradients(
     start = (
         jnp.zeros((), loss_dtype(inputs)),
         jax.tree.map(jnp.zeros_like, params),
-        model.initialize_carry(inputs.shape[1:]),
+        initial_carry(model, inputs, carry),
     )
     pieces = (inputs, targets if per_step else None)
     (loss, gradient, _), _ = scan_chunks(add_window, start, pieces, default_window(model, inputs, window))
@@ -77,7 +79,7 @@ def window_gradient(
     """Mean loss over one window, its gradient, and the carry at its end; `carry` enters as a number."""
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     # A rule keeps the traces of each chunk for its reverse pass: one chunk, so that it keeps one.
-    chunk = inputs.shape[0] if isinstance(model, Ruled) else None
+    chunk = inputs.shape[0] if any(ruled_cells(model)) else None
 
     def mean_loss(params: nnx.State) -> tuple[Array, Any]:
         new_carry, outputs = unroll(nnx.merge(graphdef, params, rest), carry, inputs, chunk=chunk)
@@ -94,10 +96,14 @@ def window_gradient(
 
 
 def default_window(model: nnx.RNNCellBase, inputs: Array, window: int | None) -> int:
-    """The whole sequence for a plain cell, where the window is the rule; a fast length for a cell under a local rule."""
+    """The whole sequence for a plain cell, where the window is the rule; a fast length if all cells are under local rules."""
     if window is not None:
         return window
-    return WINDOW if isinstance(model, Ruled) else inputs.shape[0]
+    return WINDOW if all(ruled_cells(model)) else inputs.shape[0]
+
+
+def initial_carry(model: nnx.RNNCellBase, inputs: Array, carry: Any) -> Any:
+    return model.initialize_carry(inputs.shape[1:]) if carry is None else carry
 
 
 def loss_dtype(inputs: Array) -> jnp.dtype:

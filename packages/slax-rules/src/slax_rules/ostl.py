@@ -36,10 +36,11 @@ def ostl(model: nnx.RNNCellBase) -> Ruled:
 
     References:
         Bohnstingl, Wozniak, Pantazi, Eleftheriou: Online spatio-temporal learning in deep neural networks, 2022,
-        doi 10.1109/TNNLS.2022.3153985, eqs. 9 to 12.
+        doi 10.1109/TNNLS.2022.3153985.
 
     Note:
         The paper's unit resets its membrane to zero one step later, which gives the same eligibilities as reset="zero".
+        Its bias is part of the threshold; here the bias is the weight of a constant input, with a trace of its own.
     """
     return Ruled(model, OSTL())
 
@@ -103,7 +104,8 @@ class OSTL:
         synapse: dict[str, Array] = {}
         if block.synapse is not None:
             within = weight_gradient(block.synapse, window.inputs, adjoints.current)
-            synapse = jax.tree.map(jnp.add, within, meet(adjoints.start, traces.synapse))
+            before = meet(adjoints.start, traces.synapse)
+            synapse = jax.tree.map(lambda now, past: now + past.astype(now.dtype), within, before)
         neuron = tuple(
             _sum_to(
                 jnp.sum(adjoints.states * pS, axis=(0, 1))

@@ -15,15 +15,24 @@ from slax_neurons.engine import apply_rows
 Traces = dict[str, Array]  # by the name of the weight, of shape [S, B, *weight]
 
 
-def zero_traces(synapse: nnx.Linear, states: Float[Array, "S B O"]) -> Traces:
-    """The traces at rest."""
+def zero_traces(synapse: nnx.Linear, states: Float[Array, "S B *O"]) -> Traces:
+    """The traces at rest.
+
+    Raises:
+        ValueError: features on several axes, on which a weight reaches more than one unit.
+    """
+    if states.ndim != 3:
+        raise ValueError(
+            f"A rule traces a Linear on inputs [B, features], got a current of shape {list(states.shape[1:])} per step. "
+            "Flatten the features before the Linear, or use BPTT (the plain cell)."
+        )
     kernel = jnp.zeros((*states.shape[:2], *synapse.kernel.shape), states.dtype)
     return {"kernel": kernel} | ({"bias": jnp.zeros_like(states)} if _has_bias(synapse) else {})
 
 
 def grow(synapse: nnx.Linear, inputs: Float[Array, "K B I"], sensitivity: Float[Array, "S K B O"]) -> Traces:
     """sum_t sensitivity_t x_t per sample, where `sensitivity` is the derivative of the last state by the current I_t."""
-    kernel = jnp.einsum("kbi,skbo->sbio", inputs, sensitivity)
+    kernel = jnp.einsum("kbi,skbo->sbio", inputs.astype(sensitivity.dtype), sensitivity)
     return {"kernel": kernel} | ({"bias": jnp.sum(sensitivity, axis=1)} if _has_bias(synapse) else {})
 
 

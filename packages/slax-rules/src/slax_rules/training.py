@@ -7,7 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons.engine import check_sequence, scan_chunks
-from slax_rules.gradients import LossFn, gradients, loss_dtype, targets_per_step, window_gradient
+from slax_rules.gradients import LossFn, gradients, initial_carry, loss_dtype, targets_per_step, window_gradient
 
 
 def train_offline(
@@ -18,6 +18,7 @@ def train_offline(
     targets: Array,
     *,
     window: int | None = None,
+    carry: Any = None,
 ) -> Float[Array, ""]:
     """One optimiser step with the gradient of the whole sequence, as `gradients` makes it. Returns the loss.
 
@@ -28,9 +29,9 @@ def train_offline(
         model: a cell, plain (BPTT, TBPTT) or under a local rule.
         optimizer: `nnx.Optimizer(model, transformation, wrt=nnx.Param)`, made with this cell or with one that shares its
             parameters.
-        loss_fn, inputs, targets, window: see `gradients`.
+        loss_fn, inputs, targets, window, carry: see `gradients`.
     """
-    loss, gradient = gradients(model, loss_fn, inputs, targets, window=window)
+    loss, gradient = gradients(model, loss_fn, inputs, targets, window=window, carry=carry)
     optimizer.update(model, gradient)
     return loss
 
@@ -43,6 +44,7 @@ def train_online(
     targets: Array,
     *,
     window: int = 1,
+    carry: Any = None,
 ) -> Float[Array, ""]:
     """One optimiser step after each window of the sequence. Returns the mean loss over the sequence.
 
@@ -65,7 +67,7 @@ def train_online(
         optimizer.update(model, gradient)
         return (loss + xs.shape[0] / steps * new_loss, nnx.state((model, optimizer)), carry), None
 
-    start = (jnp.zeros((), loss_dtype(inputs)), state, model.initialize_carry(inputs.shape[1:]))
+    start = (jnp.zeros((), loss_dtype(inputs)), state, initial_carry(model, inputs, carry))
     (loss, state, _), _ = scan_chunks(update, start, (inputs, targets if per_step else None), window)
     nnx.update((model, optimizer), state)
     return loss
