@@ -155,3 +155,8 @@ def test_a_neuron_that_is_built_twice_is_traced_once():
     for _ in range(2):
         step(LIF(spike_fn=fast_sigmoid(10.0)), jnp.ones((2, 3)))
     assert len(traces) == 1
+
+
+def test_a_neuron_can_be_made_inside_a_traced_function():
+    spikes = jax.jit(lambda x: LIF(decay=Trainable(0.5))(jnp.zeros_like(x), x)[1])(jnp.ones((2, 3)))
+    np.testing.assert_array_equal(spikes, 1)

@@ -67,9 +67,10 @@ class Parameter(nnx.Module):
             raise ValueError(
                 f"{name} got {np.array2string(initial, threshold=6)}, expected numbers inside ({domain.low}, {domain.high})."
             )
-        stored = jnp.asarray(initial, param_dtype)
-        if isinstance(value, Trainable):
-            stored = domain.constrain(jnp.asarray(domain.unconstrain(initial), param_dtype))
+        with jax.ensure_compile_time_eval():  # a neuron may be made inside a function that is being traced
+            stored = jnp.asarray(initial, param_dtype)
+            if isinstance(value, Trainable):
+                stored = domain.constrain(jnp.asarray(domain.unconstrain(initial), param_dtype))
         if np.asarray(stored, np.float64) not in domain:
             raise ValueError(
                 f"{name} got {np.array2string(initial, threshold=6)}, which {stored.dtype} rounds to a bound of "

@@ -10,7 +10,6 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons.engine import unroll_chunk
-from slax_neurons.neuron import Neuron
 from slax_neurons.parameter import Constant
 
 
@@ -55,8 +54,6 @@ class Connect(nnx.RNNCellBase):
         carries = []
         for index, (module, state) in enumerate(zip(self.modules, carry, strict=True)):
             check_features(module, index, inputs.shape)
-            if isinstance(module, Neuron):
-                module.check_carry(state, inputs)
             state, inputs = _step(module, state, inputs)
             carries.append(state)
         return tuple(carries), inputs
