@@ -90,7 +90,8 @@ def draw(tasks: dict[str, list[dict[str, Any]]], output: Path) -> None:
     steps = next(iter(tasks.values()))[0]["config"]["measure_at"]
     with style():
         figure, axes = plt.subplots(
-            *(len(steps), len(tasks)),
+            len(steps),
+            len(tasks),
             figsize=(3.6 * len(tasks), 2.6 * len(steps) + 0.6),
             sharex="col",
             sharey=True,

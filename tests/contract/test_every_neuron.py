@@ -67,14 +67,7 @@ def test_ostl_is_exact_where_the_neuron_is_the_last_layer(kind, x64):
 
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule_leaves_paths_and_forward_pass_unchanged(name, x64):
-    model = connect(
-        [
-            linear(7, 5, 0),
-            NEURONS["lif"](param_dtype=jnp.float64),
-            linear(5, N, 1),
-            NEURONS["li"](param_dtype=jnp.float64),
-        ]
-    )
+    model = pair([7, 5, N], [{"kind": "lif", "threshold": 0.7}, {"kind": "li"}]).model
     cell = RULES[name].wrap(model)
     assert jax.tree.structure(nnx.state(cell, nnx.Param)) == jax.tree.structure(nnx.state(model, nnx.Param))
     x = inputs(T, B, 7)
@@ -83,14 +76,7 @@ def test_every_rule_leaves_paths_and_forward_pass_unchanged(name, x64):
 
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule_is_exact_in_a_sequence_of_one_step(name, x64):
-    model = connect(
-        [
-            linear(7, 5, 0),
-            NEURONS["lif"](param_dtype=jnp.float64),
-            linear(5, N, 1),
-            NEURONS["li"](param_dtype=jnp.float64),
-        ]
-    )
+    model = pair([7, 5, N], [{"kind": "lif", "threshold": 0.7}, {"kind": "li"}]).model
     x, rule = inputs(1, B, 7), RULES[name]
     exact = gradients(model, cross_entropy, x, LABELS)[1]
     ours = gradients(rule.wrap(model), cross_entropy, x, LABELS, window=rule.window)[1]

@@ -62,26 +62,26 @@ class Parameter(nnx.Module):
     """
 
     def __init__(self, name: str, value: Numbers | Trainable, domain: Domain, param_dtype: DTypeLike):
+        trainable = isinstance(value, Trainable)
         initial = np.asarray(value.value if isinstance(value, Trainable) else value, np.float64)
         if initial not in domain:
             raise ValueError(
                 f"{name} got {np.array2string(initial, threshold=6)}, expected numbers inside ({domain.low}, {domain.high})."
             )
         with jax.ensure_compile_time_eval():  # a neuron may be made inside a function that is being traced
-            stored = jnp.asarray(initial, param_dtype)
-            if isinstance(value, Trainable):
-                stored = domain.constrain(jnp.asarray(domain.unconstrain(initial), param_dtype))
-        if np.asarray(stored, np.float64) not in domain:
+            stored = jnp.asarray(domain.unconstrain(initial) if trainable else initial, param_dtype)
+            used = np.asarray(domain.constrain(stored) if trainable else stored, np.float64)
+        if used not in domain:
             raise ValueError(
                 f"{name} got {np.array2string(initial, threshold=6)}, which {stored.dtype} rounds to a bound of "
                 f"({domain.low}, {domain.high}). Use a wider param_dtype."
             )
         self.name = name
         self.domain = domain
-        if isinstance(value, Trainable):
-            self.unconstrained = nnx.Param(jnp.asarray(domain.unconstrain(initial), param_dtype))
+        if trainable:
+            self.unconstrained = nnx.Param(stored)
         elif initial.ndim:
-            self.constant = Constant(jnp.asarray(initial, param_dtype))
+            self.constant = Constant(stored)
         else:
             self.number = float(initial)
 

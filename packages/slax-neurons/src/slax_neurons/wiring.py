@@ -1,6 +1,7 @@
 """Wiring: cells and modules without a carry, one after the other, as one cell."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -127,9 +128,11 @@ def _as_module(module: Any, index: int) -> nnx.Module:
 
 
 def _module_inside(function: Any) -> nnx.Module | None:
-    """A module that a function closes over, is a method of, or has among the arguments of a partial."""
-    cells = getattr(function, "__closure__", None) or ()
-    values = [getattr(function, "__self__", None), *(cell.cell_contents for cell in cells)]
+    """A module that a function uses from outside, is a method of, or has among the arguments of a partial."""
+    values = [getattr(function, "__self__", None)]
+    if inspect.isfunction(function):
+        values += [cell.cell_contents for cell in function.__closure__ or ()]
+        values += [function.__globals__.get(name) for name in function.__code__.co_names]
     if isinstance(function, functools.partial):
         values += [function.func, *function.args, *function.keywords.values()]
     return next((value for value in values if isinstance(value, nnx.Module)), None)

@@ -20,8 +20,8 @@ from slax_neurons.wiring import check_features
 from slax_rules.blocks import Blocks, linearise
 from slax_rules.synapse import input_gradient
 
-# Steps that a rule works on at once where none are asked for. Longer is faster, since the traces are touched once per window,
-# and takes more memory, as BPTT does; on CPUs little is gained beyond this.
+# Steps that a rule works on at once where none are asked for: a trade. The traces are touched once per window, so a longer one
+# is faster, the more so the wider the layers, and its memory grows with it.
 WINDOW = 128
 
 
@@ -132,9 +132,13 @@ class Ruled(Connect):
                 "Make it with initialize_carry(inputs.shape[1:]) of this cell, not of the plain one."
             )
         carries: list[BlockCarry] = []
-        for index, stage in enumerate(stages):
-            if (module := stage.synapse if isinstance(stage, Block) else stage) is not None:
-                check_features(module, index, inputs.shape[1:])
+        index = 0  # of the stage's first module, as in a stack that is written out
+        for stage in stages:
+            modules = (
+                [stage] if not isinstance(stage, Block) else [m for m in (stage.synapse, stage.neuron) if m is not None]
+            )
+            check_features(modules[0], index, inputs.shape[1:])
+            index += len(modules)
             if isinstance(stage, Block):
                 state, inputs = _unroll_block(self.rule, stage, carry[len(carries)], inputs)
                 carries.append(state)
@@ -227,7 +231,6 @@ def _window_forward(
 ) -> tuple[tuple[BlockCarry, Array], Any]:
     block = nnx.merge(graphdef, params, constants)
     currents = inputs if block.synapse is None else apply_rows(block.synapse, inputs)
-
     block.neuron.check_carry(carry.state, currents[0])
 
     def step(state: Any, current: Array) -> tuple[Any, tuple[Any, Array]]:
