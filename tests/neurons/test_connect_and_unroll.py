@@ -11,6 +11,7 @@ from slax_neurons.engine import default_chunk, scan_chunks
 from stacks import deviation, inputs, linear, pair
 
 T, B = 11, 3
+HIDDEN = linear(7, 4, 0, jnp.float32)
 
 
 def three_layers():
@@ -184,6 +185,7 @@ def test_a_model_that_is_built_twice_is_traced_once():
         ([nnx.BatchNorm(3, rngs=nnx.Rngs(0))], TypeError, "BatchNorm as module 0, which holds state"),
         ([LIF(), nnx.Dropout(0.5, rngs=nnx.Rngs(0))], TypeError, "Dropout as module 1, which holds state"),
         (LIF(), TypeError, r"connect got one LIF, expected a list"),
+        ([lambda x: HIDDEN(x)], TypeError, "a function as module 0 that uses Linear"),
         ([linear(7, 4, 0, jnp.float32).__call__], TypeError, "a function as module 0 that uses Linear"),
         (
             [(lambda hidden: lambda x: hidden(x))(linear(7, 4, 0, jnp.float32))],

@@ -205,6 +205,13 @@ def test_bad_input_of_a_ruled_cell_is_an_error(carry, shape, message):
         unroll(cell, carry(cell), jnp.zeros(shape))
 
 
+def test_the_error_counts_modules_as_in_a_stack_written_out():
+    cell = ostl(connect([connect([linear(7, 4, 0, jnp.float32), LIF()]), linear(5, 3, 0, jnp.float32), LI()]))
+    whole = ostl(connect([linear(7, 4, 0, jnp.float32), LIF(), linear(4, 3, 0, jnp.float32), LI()]))
+    with pytest.raises(ValueError, match="Module 2 of the stack, Linear, expects 5 features"):
+        unroll(cell, whole.initialize_carry((B, 7)), jnp.zeros((T, B, 7)))
+
+
 class TwoStates(Neuron):
     """A neuron of a user: a filtered current and an adapting threshold, coupled both ways, two states of two kinds."""
 
