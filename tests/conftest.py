@@ -11,6 +11,11 @@ import pytest
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Compiling is nearly all of the time, and without XLA's optimisations a third less. They are on for `optimised` tests, for
+# pages and pipeline, which run as programs of their own, and for all tests with JAX_DISABLE_MOST_OPTIMIZATIONS=0.
+UNOPTIMISED = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS") != "0"
+jax.config.update("jax_disable_most_optimizations", UNOPTIMISED)
+
 # The first example of a test compiles; the same examples in every run.
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("house")
@@ -21,3 +26,13 @@ def x64():
     """Runs a test in float64."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def optimised():
+    """Runs a test with XLA's optimisations, as users have them, and nothing that was compiled before."""
+    jax.clear_caches()
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", UNOPTIMISED)
+    jax.clear_caches()

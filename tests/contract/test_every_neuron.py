@@ -32,7 +32,7 @@ def test_carry_has_the_shape_of_the_input_and_starts_at_rest(kind):
 
 
 @neurons
-def test_unroll_equals_the_stock_rnn(kind, x64):
+def test_unroll_equals_the_stock_rnn(kind, x64, optimised):
     neuron = NEURONS[kind](param_dtype=jnp.float64)
     theirs = nnx.RNN(neuron, time_major=True, return_carry=True)(currents())
     for chunk in (1, 3, None):
@@ -66,7 +66,7 @@ def test_ostl_is_exact_where_the_neuron_is_the_last_layer(kind, x64):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_every_rule_leaves_paths_and_forward_pass_unchanged(name, x64):
+def test_every_rule_leaves_paths_and_forward_pass_unchanged(name, x64, optimised):
     model = pair([7, 5, N], [{"kind": "lif", "threshold": 0.7}, {"kind": "li"}]).model
     cell = RULES[name].wrap(model)
     assert jax.tree.structure(nnx.state(cell, nnx.Param)) == jax.tree.structure(nnx.state(model, nnx.Param))

@@ -110,7 +110,7 @@ def test_sequence_of_one_step_is_exact(x64):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize(("window", "jit"), [(1, nnx.jit), (5, nnx.jit), (T, nnx.jit), (5, lambda f: f)])
-def test_forward_pass_is_bitwise_that_of_the_plain_cell(window, dtype, jit, x64):
+def test_forward_pass_is_bitwise_that_of_the_plain_cell(window, dtype, jit, x64, optimised):
     model, _ = pair([7, 6, 5, 4], [lif(), lif(reset="zero"), {"kind": "li"}], dtype=dtype)
     x = inputs(T, B, 7, dtype=dtype)
 
@@ -123,7 +123,7 @@ def test_forward_pass_is_bitwise_that_of_the_plain_cell(window, dtype, jit, x64)
         np.testing.assert_array_equal(state, carry.state)
 
 
-def test_forward_pass_under_the_gradient_is_bitwise_that_of_the_plain_cell(x64):
+def test_forward_pass_under_the_gradient_is_bitwise_that_of_the_plain_cell(x64, optimised):
     """The loss of `gradients` comes from the forward pass that the custom reverse pass keeps its numbers from."""
     model, _ = pair([7, 6, 4], [lif(), {"kind": "li"}])
     x = inputs(T, B, 7)
@@ -309,7 +309,7 @@ def test_gradient_is_linear_in_the_loss(x64):
 
 
 @pytest.mark.parametrize("by_block", [False, True])
-def test_memory_does_not_grow_with_time(by_block):
+def test_memory_does_not_grow_with_time(by_block, optimised):
     model = pair([7, 6, 4], [lif(), lif()], dtype=jnp.float32).model
     layers = [connect(list(model.modules)[:2]), connect(list(model.modules)[2:])]
     graphdef, state = nnx.split(connect([ostl(layer) for layer in layers]) if by_block else ostl(model))
