@@ -1,30 +1,68 @@
 """Spiking neurons, their wiring and their unrolling in time, as Flax NNX cells."""
 
+from flax import nnx
+
+from slax_neurons.adlif import AdLIF
+from slax_neurons.alif import ALIF
+from slax_neurons.brf import BRF
+from slax_neurons.cuba_lif import CuBaLIF
 from slax_neurons.engine import unroll
 from slax_neurons.li import LI
-from slax_neurons.lif import LIF
+from slax_neurons.lif import IF, LIF
+from slax_neurons.ltc import LTC
 from slax_neurons.neuron import Neuron
-from slax_neurons.parameter import Trainable
-from slax_neurons.surrogates import SURROGATES, Surrogate, arctan, fast_sigmoid, multi_gaussian
+from slax_neurons.parameter import Trainable, time_constant
+from slax_neurons.spiking import SpikingNeuron
+from slax_neurons.surrogates import (
+    SURROGATES,
+    Surrogate,
+    arctan,
+    boxcar,
+    fast_sigmoid,
+    gaussian,
+    multi_gaussian,
+    sigmoid,
+    super_spike,
+    triangular,
+)
 from slax_neurons.wiring import Connect, connect
 
-NEURONS: dict[str, type[Neuron]] = {
+NEURONS: dict[str, type[nnx.RNNCellBase]] = {
+    "adlif": AdLIF,
+    "alif": ALIF,
+    "brf": BRF,
+    "cuba_lif": CuBaLIF,
+    "if": IF,
     "li": LI,
     "lif": LIF,
+    "ltc": LTC,
 }
 
 __all__ = [
+    "ALIF",
+    "BRF",
+    "IF",
     "LI",
     "LIF",
+    "LTC",
     "NEURONS",
     "SURROGATES",
+    "AdLIF",
     "Connect",
+    "CuBaLIF",
     "Neuron",
+    "SpikingNeuron",
     "Surrogate",
     "Trainable",
     "arctan",
+    "boxcar",
     "connect",
     "fast_sigmoid",
+    "gaussian",
     "multi_gaussian",
+    "sigmoid",
+    "super_spike",
+    "time_constant",
+    "triangular",
     "unroll",
 ]

@@ -1,39 +1,51 @@
-"""The leaky integrate-and-fire neuron."""
+"""Integrate-and-fire neurons of one state, with and without a leak."""
 
-from typing import Any
+from typing import Any, Unpack
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, DTypeLike, Float
+from jaxtyping import Array, Float
 
-from slax_neurons.neuron import Neuron
-from slax_neurons.parameter import REAL, UNIT_INTERVAL, Numbers, Parameter, Trainable
-from slax_neurons.surrogates import Surrogate, fast_sigmoid
-
-RESETS = ("subtract", "zero", "none")
+from slax_neurons.parameter import UNIT_INTERVAL, Numbers, Parameter, Trainable
+from slax_neurons.spiking import Firing, SpikingNeuron
 
 SIGMOID_OF_2 = 0.8807970779778823
 
 
-class LIF(Neuron):
+class IF(SpikingNeuron):
+    """Integrate-and-fire: integrate, fire, reset, all within one step, without a leak.
+
+        v_t = u_{t-1} + I_t                      membrane before the reset
+        s_t = H(v_t - threshold), H(0) = 1       output: spikes, 0 or 1
+        u_t = reset(v_t, s_t)                    see `SpikingNeuron`
+
+    The carry is u [B, N].
+
+    Args:
+        **firing: `threshold`, `reset`, `stop_reset_gradient`, `spike_fn`, `param_dtype`, see `SpikingNeuron`.
+
+    Raises:
+        ValueError: an unknown reset.
+
+    References:
+        Gerstner, Kistler, Naud, Paninski: Neuronal Dynamics, 2014, chapter 1.3, without the leak and with a step of one.
+    """
+
+    def __call__(self, carry: Float[Array, "*B N"], inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
+        return self.fire(carry + inputs)
+
+
+class LIF(SpikingNeuron):
     """Leaky integrate-and-fire: integrate, fire, reset, all within one step.
 
         v_t = decay u_{t-1} + I_t                membrane before the reset; no factor (1 - decay) on the current
         s_t = H(v_t - threshold), H(0) = 1       output: spikes, 0 or 1
-        u_t = v_t - threshold s_t                reset="subtract"
-              v_t (1 - s_t)                      reset="zero"
-              v_t                                reset="none"
+        u_t = reset(v_t, s_t)                    see `SpikingNeuron`
 
-    The carry is u [B, N]. Backward, ds/dv is the derivative of `spike_fn`, and du/dv passes through the reset unless
-    `stop_reset_gradient`.
+    The carry is u [B, N]. With decay=Trainable(...) it is the parametric LIF, PLIF (Fang et al. 2021, arXiv 2007.05785).
 
     Args:
-        decay: membrane decay per step, in (0, 1); a number, an array [N], or `Trainable` of either.
-        threshold: a number, an array [N], or `Trainable` of either.
-        reset: what a spike does to the membrane: "subtract", "zero" or "none".
-        stop_reset_gradient: treat the spike in the reset as a constant.
-        spike_fn: maps v - threshold to spikes; see `SURROGATES`.
-        param_dtype: dtype of the state and of the parameters.
+        decay: membrane decay per step, in (0, 1); a number, an array [N], or `Trainable` of either. From a time constant:
+            `time_constant(tau, dt=dt)`.
+        **firing: `threshold`, `reset`, `stop_reset_gradient`, `spike_fn`, `param_dtype`, see `SpikingNeuron`.
 
     Raises:
         ValueError: a decay outside (0, 1), an unknown reset.
@@ -44,37 +56,18 @@ class LIF(Neuron):
 
     Note:
         The first reference filters the current by a synapse and resets one step later; here both are left out, as in Slax.
-        Slax 0.0.1 parametrises the decay as sigmoid(tau) with tau = 2; `decay` is the sigmoid's value.
+        Slax 0.0.1 parametrises the decay as sigmoid(tau) with tau = 2; `decay` is the sigmoid's value. Fang et al. weigh the
+        current by 1 - decay and detach the reset.
     """
 
     def __init__(
         self,
         *,
         decay: Numbers | Trainable = SIGMOID_OF_2,
-        threshold: Numbers | Trainable = 1.0,
-        reset: str = "subtract",
-        stop_reset_gradient: bool = False,
-        spike_fn: Surrogate = fast_sigmoid(),
-        param_dtype: DTypeLike = jnp.float32,
+        **firing: Unpack[Firing],
     ):
-        if reset not in RESETS:
-            raise ValueError(f"LIF got reset={reset!r}, expected one of {', '.join(map(repr, RESETS))}.")
-        super().__init__(param_dtype=param_dtype)
-        self.decay = Parameter("LIF decay", decay, UNIT_INTERVAL, param_dtype)
-        self.threshold = Parameter("LIF threshold", threshold, REAL, param_dtype)
-        self.reset = reset
-        self.stop_reset_gradient = stop_reset_gradient
-        self.spike_fn = spike_fn
+        super().__init__(**firing)
+        self.decay = Parameter("LIF decay", decay, UNIT_INTERVAL, self.param_dtype)
 
     def __call__(self, carry: Float[Array, "*B N"], inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
-        threshold = self.threshold(carry)
-        v = self.decay(carry) * carry + inputs
-        spikes = self.spike_fn(v - threshold)
-        reset_spikes = jax.lax.stop_gradient(spikes) if self.stop_reset_gradient else spikes
-        match self.reset:
-            case "subtract":
-                return v - threshold * reset_spikes, spikes
-            case "zero":
-                return v * (1 - reset_spikes), spikes
-            case _:
-                return v, spikes
+        return self.fire(self.decay(carry) * carry + inputs)

@@ -1,6 +1,6 @@
 """What all neurons share: an element-wise cell without sizes, unrolled by a scan over element-wise work."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,20 +12,25 @@ class Neuron(nnx.RNNCellBase):
     """A layer of neurons that do not see each other: a cell `(carry, current) -> (carry, output)`.
 
     State and output of each unit depend on the state and the current of this unit alone, so a neuron takes no size: its
-    carry has the shape of its input. Subclasses define `__call__`, and `initialize_carry` if they have more than one
-    state; a carry of several parts is a NamedTuple of arrays of that same shape. The layer's connections, its own
-    recurrent ones included, are not part of it (see `connect`).
+    carry has the shape of its input. Subclasses define `__call__`, and `carry_type`, a NamedTuple with one array of that same
+    shape per state, if they have more than one. The layer's connections, its own recurrent ones included, are not part of
+    it (see `connect`).
 
     Args:
         param_dtype: dtype of the state and of the parameters.
     """
 
+    carry_type: ClassVar[Any] = None
+
     def __init__(self, *, param_dtype: DTypeLike = jnp.float32):
         self.param_dtype = jnp.dtype(param_dtype)
 
-    def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> Array:
+    def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> Any:
         """The state at rest: zeros of `input_shape` [B, ...]. `rngs` and `carry_init` are Flax's and unused."""
-        return jnp.zeros(input_shape, self.param_dtype)
+        rest = jnp.zeros(input_shape, self.param_dtype)
+        if self.carry_type is None:
+            return rest
+        return self.carry_type(*[rest] * len(self.carry_type._fields))
 
     def __call__(self, carry: Any, inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
         raise NotImplementedError

@@ -1,7 +1,9 @@
 """A neuron's parameter: fixed or trainable, one for the layer or one per neuron, kept inside its domain."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,21 +25,60 @@ class Trainable:
     value: Numbers
 
 
+def time_constant(tau: Any, *, dt: float) -> Any:
+    """The decay per step, exp(-dt / tau), of a time constant: `LIF(decay=time_constant(20e-3, dt=1e-3))`.
+
+    Args:
+        tau: time constant, > 0, in the unit of `dt`; a number, or an array with one per neuron.
+        dt: length of a step, > 0.
+
+    Returns:
+        A decay in (0, 1), a number or a float64 array. To train it, wrap it: `Trainable(time_constant(...))`.
+
+    Raises:
+        ValueError: a time constant or a step that is not positive, or so far apart that the decay rounds to 0 or 1.
+    """
+    times = np.asarray(tau, np.float64)
+    decay = np.exp(-dt / times) if dt > 0 and np.all(times > 0) else np.zeros(())
+    if decay not in UNIT_INTERVAL:
+        raise ValueError(
+            f"time_constant got tau={tau} and dt={dt}, expected positive numbers, in the same unit, whose ratio leaves "
+            "exp(-dt / tau) inside (0, 1)."
+        )
+    return decay if decay.ndim else float(decay)
+
+
 @dataclasses.dataclass(frozen=True)
 class Domain:
-    """An open interval, and the map from all real numbers onto it under which a parameter is trained."""
+    """An open interval, and the map from all real numbers onto it under which a parameter is trained.
 
-    low: float
-    high: float
-    constrain: Callable[[Array], Array]
-    unconstrain: Callable[[np.ndarray], np.ndarray]
+    The map is a scaled sigmoid for a bounded interval, a softplus for one with a lower bound only, and none for all numbers.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
 
     def __contains__(self, value: np.ndarray) -> bool:
         return bool(np.all((value > self.low) & (value < self.high)))
 
+    def constrain(self, x: Array) -> Array:
+        if self.high < math.inf:
+            return self.low + (self.high - self.low) * jax.nn.sigmoid(x)
+        if self.low > -math.inf:
+            return self.low + jax.nn.softplus(x)
+        return x
 
-UNIT_INTERVAL = Domain(0.0, 1.0, jax.nn.sigmoid, lambda p: np.log(p) - np.log1p(-p))
-REAL = Domain(-np.inf, np.inf, lambda x: x, lambda x: x)
+    def unconstrain(self, value: np.ndarray) -> Any:
+        if self.high < math.inf:
+            return np.log(value - self.low) - np.log(self.high - value)
+        if self.low > -math.inf:
+            return value - self.low + np.log(-np.expm1(self.low - value))
+        return value
+
+
+UNIT_INTERVAL = Domain(0.0, 1.0)
+POSITIVE = Domain(low=0.0)
+REAL = Domain()
 
 
 class Constant(nnx.Variable):

@@ -33,7 +33,7 @@ class Surrogate:
     options: tuple[float, ...] = ()
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        return _spike(self, x)
+        return _spike(self, jnp.asarray(x))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -61,6 +61,96 @@ def fast_sigmoid(slope: float = 25.0) -> Surrogate:
 
 def _fast_sigmoid(x: Array, slope: float) -> Array:
     return 1 / jnp.square(slope * jnp.abs(x) + 1)
+
+
+def super_spike(beta: float = 10.0) -> Surrogate:
+    """ds/dx = beta / (beta |x| + 1)^2, peak beta, integral 2: the derivative of a fast sigmoid with its own height.
+
+    Args:
+        beta: sharpness, > 0.
+
+    References:
+        Zenke, Ganguli: SuperSpike, 2018, doi 10.1162/neco_a_01086.
+
+    Note:
+        `fast_sigmoid` divides this by its peak, which keeps gradients through many layers from growing with the sharpness.
+    """
+    return Surrogate(_super_spike, (_positive("super_spike", "beta", beta),))
+
+
+def _super_spike(x: Array, beta: float) -> Array:
+    return beta * _fast_sigmoid(x, beta)
+
+
+def sigmoid(beta: float = 4.0) -> Surrogate:
+    """ds/dx = beta g(beta x) (1 - g(beta x)) with g the logistic function, peak beta / 4, integral 1.
+
+    Args:
+        beta: sharpness, > 0.
+
+    References:
+        Neftci, Mostafa, Zenke: Surrogate gradient learning in spiking neural networks, 2019, doi 10.1109/MSP.2019.2931595.
+    """
+    return Surrogate(_sigmoid, (_positive("sigmoid", "beta", beta),))
+
+
+def _sigmoid(x: Array, beta: float) -> Array:
+    return beta * jax.nn.sigmoid(beta * x) * jax.nn.sigmoid(-beta * x)
+
+
+def gaussian(width: float = 0.5) -> Surrogate:
+    """ds/dx = N(x; 0, width), the normal density, peak 0.3989 / width, integral 1.
+
+    Args:
+        width: standard deviation, > 0.
+
+    References:
+        Yin, Corradi, Bohte: Effective and efficient computation with multiple-timescale spiking recurrent neural networks,
+        2020, arXiv 2005.11633.
+    """
+    return Surrogate(_gaussian, (_positive("gaussian", "width", width),))
+
+
+def _gaussian(x: Array, width: float) -> Array:
+    return _normal_density(x, 0.0, width)
+
+
+def triangular(height: float = 0.3, width: float = 1.0) -> Surrogate:
+    """ds/dx = height max(0, 1 - |x| / width), peak height, integral height width.
+
+    Args:
+        height: peak, > 0.
+        width: where it reaches 0, > 0.
+
+    References:
+        Bellec et al.: Long short-term memory and learning-to-learn in networks of spiking neurons, 2018, arXiv 1803.09574,
+        for a peak below 1, which dampens gradients over many steps.
+    """
+    _positive("triangular", "height", height)
+    return Surrogate(_triangular, (height, _positive("triangular", "width", width)))
+
+
+def _triangular(x: Array, height: float, width: float) -> Array:
+    return height * jnp.maximum(0, 1 - jnp.abs(x) / width)
+
+
+def boxcar(width: float = 0.5, height: float = 1.0) -> Surrogate:
+    """ds/dx = height where |x| <= width, 0 elsewhere, integral 2 height width.
+
+    Args:
+        width: half the width of the box, > 0.
+        height: its height, > 0.
+
+    References:
+        Kaiser, Mostafa, Neftci: Synaptic plasticity dynamics for deep continuous local learning (DECOLLE), 2020,
+        doi 10.3389/fnins.2020.00424.
+    """
+    _positive("boxcar", "width", width)
+    return Surrogate(_boxcar, (width, _positive("boxcar", "height", height)))
+
+
+def _boxcar(x: Array, width: float, height: float) -> Array:
+    return jnp.where(jnp.abs(x) <= width, jnp.asarray(height, x.dtype), jnp.zeros((), x.dtype))
 
 
 def arctan(alpha: float = 2.0) -> Surrogate:
@@ -122,6 +212,11 @@ def _positive(owner: str, name: str, value: float) -> float:
 
 SURROGATES: dict[str, Callable[..., Surrogate]] = {
     "arctan": arctan,
+    "boxcar": boxcar,
     "fast_sigmoid": fast_sigmoid,
+    "gaussian": gaussian,
     "multi_gaussian": multi_gaussian,
+    "sigmoid": sigmoid,
+    "super_spike": super_spike,
+    "triangular": triangular,
 }

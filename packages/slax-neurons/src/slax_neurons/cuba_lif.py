@@ -1,0 +1,62 @@
+"""The leaky integrate-and-fire neuron with a synaptic current."""
+
+from typing import Any, NamedTuple, Unpack
+
+from jaxtyping import Array, Float
+
+from slax_neurons.lif import SIGMOID_OF_2
+from slax_neurons.parameter import UNIT_INTERVAL, Numbers, Parameter, Trainable
+from slax_neurons.spiking import Firing, SpikingNeuron
+
+
+class CuBaLIFState(NamedTuple):
+    """The synaptic current, and the membrane after the reset."""
+
+    i: Float[Array, "*B N"]
+    u: Float[Array, "*B N"]
+
+
+class CuBaLIF(SpikingNeuron):
+    """Current-based leaky integrate-and-fire: filter the input, integrate, fire, reset, all within one step.
+
+        i_t = synapse_decay i_{t-1} + I_t        synaptic current
+        v_t = decay u_{t-1} + i_t                membrane before the reset; it sees the current of the same step
+        s_t = H(v_t - threshold), H(0) = 1       output: spikes, 0 or 1
+        u_t = reset(v_t, s_t)                    see `SpikingNeuron`
+
+    The carry is `CuBaLIFState(i, u)`, each [B, N].
+
+    Args:
+        synapse_decay: decay of the current per step, in (0, 1); a number, an array [N], or `Trainable` of either.
+        decay: decay of the membrane per step, likewise.
+        **firing: `threshold`, `reset`, `stop_reset_gradient`, `spike_fn`, `param_dtype`, see `SpikingNeuron`.
+
+    Raises:
+        ValueError: a decay outside (0, 1), an unknown reset.
+
+    References:
+        Neftci, Mostafa, Zenke: Surrogate gradient learning in spiking neural networks, 2019,
+        doi 10.1109/MSP.2019.2931595, section II.
+
+    Note:
+        The reference reads the current of the step before and resets one step later, so that a spike takes one step more per
+        layer; here a current reaches the membrane, and a spike the next layer, within the step.
+    """
+
+    carry_type = CuBaLIFState
+
+    def __init__(
+        self,
+        *,
+        synapse_decay: Numbers | Trainable = SIGMOID_OF_2,
+        decay: Numbers | Trainable = SIGMOID_OF_2,
+        **firing: Unpack[Firing],
+    ):
+        super().__init__(**firing)
+        self.synapse_decay = Parameter("CuBaLIF synapse_decay", synapse_decay, UNIT_INTERVAL, self.param_dtype)
+        self.decay = Parameter("CuBaLIF decay", decay, UNIT_INTERVAL, self.param_dtype)
+
+    def __call__(self, carry: CuBaLIFState, inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
+        i = self.synapse_decay(carry.i) * carry.i + inputs
+        u, spikes = self.fire(self.decay(carry.u) * carry.u + i)
+        return CuBaLIFState(i=i, u=u), spikes
