@@ -6,6 +6,8 @@ from slax_neurons.adlif import AdLIF
 from slax_neurons.alif import ALIF
 from slax_neurons.brf import BRF
 from slax_neurons.cuba_lif import CuBaLIF
+from slax_neurons.dropout import Dropout
+from slax_neurons.edges import Edge
 from slax_neurons.engine import unroll
 from slax_neurons.li import LI
 from slax_neurons.lif import IF, LIF
@@ -25,7 +27,7 @@ from slax_neurons.surrogates import (
     super_spike,
     triangular,
 )
-from slax_neurons.wiring import Connect, connect
+from slax_neurons.wiring import Connect, Sent, connect
 
 NEURONS: dict[str, type[nnx.RNNCellBase]] = {
     "adlif": AdLIF,
@@ -50,7 +52,10 @@ __all__ = [
     "AdLIF",
     "Connect",
     "CuBaLIF",
+    "Dropout",
+    "Edge",
     "Neuron",
+    "Sent",
     "SpikingNeuron",
     "Surrogate",
     "Trainable",

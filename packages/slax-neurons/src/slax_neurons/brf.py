@@ -76,7 +76,9 @@ class BRF(Neuron):
 
     def __call__(self, carry: BRFState, inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
         dt, omega = self.dt, self.omega(carry.u)
-        boundary = ((1 - (dt * omega) ** 2) ** 0.5 - 1) / dt
+        turn = (dt * omega) ** 2
+        # p without a difference of numbers near 1, and with a finite derivative where dt omega has been rounded to 1.
+        boundary = -turn / (1 + jnp.sqrt(jnp.maximum(1 - turn, jnp.finfo(carry.u.dtype).tiny))) / dt
         b = boundary - self.b_offset(carry.u) - carry.q
         u = carry.u + dt * (b * carry.u - omega * carry.v + inputs)
         v = carry.v + dt * (omega * carry.u + b * carry.v)

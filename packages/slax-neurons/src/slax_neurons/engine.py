@@ -12,13 +12,20 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from slax_neurons.modules import changes_itself
+
 # The size of the largest array of a chunk, in bytes, that was fastest on a CPU: a few of them fit the cache.
 CHUNK_BYTES = 2**18
 SHORTEST_CHUNK = 16
 
 
 def unroll(
-    cell: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "T B ..."], *, chunk: int | None = None
+    cell: nnx.RNNCellBase,
+    carry: Any,
+    inputs: Float[Array, "T B ..."],
+    *,
+    chunk: int | None = None,
+    remat: bool = False,
 ) -> tuple[Any, Float[Array, "T B ..."]]:
     """Runs a cell over a sequence: carry_t, outputs_t = cell(carry_{t-1}, inputs_t) for t = 1..T.
 
@@ -29,7 +36,11 @@ def unroll(
             at a time, any other step by step.
         carry: as made by `cell.initialize_carry(inputs.shape[1:])`.
         inputs: time first, [T, B, features...].
-        chunk: steps that are worked on at once, >= 1; chosen from the layers' sizes and the device by default.
+        chunk: steps that are worked on at once, >= 1; chosen from the layers' sizes and the device by default. A model with
+            modules that change their own variables when called (BatchNorm in training, nnx.Dropout, your own) gets the
+            whole sequence at once; they are changed in place, as Flax NNX does.
+        remat: keep only the carries between chunks for the reverse pass, and run each chunk forward again there: less memory
+            for about a third more time.
 
     Returns:
         The last carry, and the outputs [T, B, features...].
@@ -40,7 +51,13 @@ def unroll(
     check_sequence(inputs)
     if chunk is None:
         chunk = default_chunk(cell, carry, inputs)
-    return scan_chunks(lambda state, xs: unroll_chunk(cell, state, xs), carry, inputs, chunk)
+    if changes_itself(cell):
+        chunk = max(chunk, inputs.shape[0])
+
+    def one_chunk(carry: Any, inputs: Array) -> tuple[Any, Array]:
+        return unroll_chunk(cell, carry, inputs)
+
+    return scan_chunks(jax.checkpoint(one_chunk, prevent_cse=False) if remat else one_chunk, carry, inputs, chunk)
 
 
 def unroll_chunk(module: Any, carry: Any, inputs: Array) -> tuple[Any, Array]:

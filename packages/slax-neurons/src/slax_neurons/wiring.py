@@ -1,80 +1,176 @@
-"""Wiring: cells and modules without a carry, one after the other, as one cell."""
+"""Wiring: cells and modules without a carry, one after the other and over extra edges, as one cell."""
 
+import dataclasses
 import functools
-import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons.engine import unroll_chunk
-from slax_neurons.parameter import Constant
+from slax_neurons.edges import Edge, Edges, as_edges, cycles, edge_synapse
+from slax_neurons.engine import apply_rows, unroll_chunk
+from slax_neurons.modules import as_module, check_features, input_struct, output_struct, step_module, takes_statistics
 
 
-def connect(modules: Any) -> "Connect":
+def connect(modules: Any, edges: Edges = None, *, rngs: nnx.Rngs | None = None) -> "Connect":
     """Wires modules into a stack that is itself a cell, so stacks nest.
+
+        y_i(t) = module_i(y_{i-1}(t)) + sum over edges from j to i of synapse_ji(y_j(t - delay))
 
     Args:
         modules: in order: cells (neurons, other stacks, Flax's recurrent cells) and anything that maps an array
             [rows, features...] to an array row by row: Linear, Conv, norms, pooling, a function.
+        edges: beside the chain, {receiver: [senders]} by index, or a list of `Edge`. A receiver is a module without a carry:
+            recurrence within connect([Linear, LIF]) is {0: [1]}. A sender before the receiver is read within the step, any
+            other one step late.
+        rngs: for the edges' synapses, each a fresh copy of the receiver unless its `Edge` has one.
 
     Returns:
-        A cell whose carry is a tuple with one entry per module, () for one without a carry.
+        A cell whose carry is a tuple with one entry per module: () for one without a carry, `Sent` for one that is read late.
 
     Raises:
-        TypeError: a module that is neither a cell nor callable, or that keeps state outside the carry (BatchNorm, Dropout).
-        ValueError: no modules at all.
+        TypeError: a module that is neither a cell nor callable, an edge into a cell, an edge whose synapse is not known.
+        ValueError: no modules at all, or an impossible edge.
     """
-    return Connect(modules)
+    return Connect(modules, edges, rngs=rngs)
+
+
+class Sent(NamedTuple):
+    """The carry of a module that is read late, and its last outputs, the oldest first."""
+
+    carry: Any
+    outputs: Float[Array, "D *B N"]
 
 
 class Connect(nnx.RNNCellBase):
-    """A feed-forward stack of modules as a cell; made by `connect`."""
+    """A stack of modules, with edges beside the chain, as a cell; made by `connect`.
 
-    def __init__(self, modules: Any):
+    `modules` are those of the chain; `edges` are the others, without their synapses, and `synapses` those in their order.
+    """
+
+    def __init__(self, modules: Any, edges: Edges = None, *, rngs: nnx.Rngs | None = None):
         if isinstance(modules, nnx.Module) or callable(modules):
             raise TypeError(f"connect got one {type(modules).__name__}, expected a list of modules: connect([...]).")
         if not modules:
             raise ValueError("connect got no modules, expected at least one, as in connect([Linear(...), LIF()]).")
-        self.modules = nnx.List([_as_module(module, index) for index, module in enumerate(modules)])
+        self.modules = nnx.List([as_module(module, f"module {index}") for index, module in enumerate(modules)])
+        listed = as_edges(edges, len(self.modules))
+        self.synapses = nnx.List([edge_synapse(self.modules, edge, rngs) for edge in listed])
+        self.edges = tuple(dataclasses.replace(edge, synapse=None) for edge in listed)
 
     def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> tuple:
         """The carries of all modules at rest, for inputs of `input_shape` [B, features...]."""
         carries = []
+        struct = input_struct(self.modules, input_shape)
         for index, module in enumerate(self.modules):
-            check_features(module, index, input_shape)
-            carry, input_shape = _carry_and_output_shape(module, input_shape, rngs)
-            carries.append(carry)
+            check_features(module, index, struct.shape)
+            carry = module.initialize_carry(struct.shape, rngs) if isinstance(module, nnx.RNNCellBase) else ()
+            struct = output_struct(module, carry, struct)
+            delay = max((edge.steps for edge in self.edges if edge.sender == index), default=0)
+            carries.append(Sent(carry, jnp.zeros((delay, *struct.shape), struct.dtype)) if delay else carry)
         return tuple(carries)
 
     def __call__(self, carry: Any, inputs: Float[Array, "*B N"]) -> tuple[tuple, Float[Array, "*B M"]]:
         self._check_carry(carry)
-        carries = []
-        for index, (module, state) in enumerate(zip(self.modules, carry, strict=True)):
-            check_features(module, index, inputs.shape)
-            state, inputs = _step(module, state, inputs)
-            carries.append(state)
-        return tuple(carries), inputs
+        everything = range(len(self.modules))
+        self._check_steppable(everything)
+        carry, outputs = self._step(everything, inputs, carry, {})
+        return carry, outputs[-1]
 
     def unroll(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[tuple, Float[Array, "T B ..."]]:
-        """All steps at once, layer by layer."""
+        """All steps at once, layer by layer; only the modules of a cycle are stepped."""
+        carry, outputs = self.outputs(carry, inputs)
+        return carry, outputs[-1]
+
+    def outputs(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[tuple, tuple[Array, ...]]:
+        """Like `unroll`, but returns the outputs of every module of the chain, what comes over edges included."""
         self._check_carry(carry)
-        carries = []
-        for index, (module, state) in enumerate(zip(self.modules, carry, strict=True)):
-            check_features(module, index, inputs.shape[1:])
-            state, inputs = unroll_chunk(module, state, inputs)
-            carries.append(state)
-        return tuple(carries), inputs
+        carries: list[Any] = []
+        outputs: list[Array] = []
+        for piece in cycles(self.edges, len(self.modules)):
+            first = piece[0]
+            x = outputs[-1] if outputs else inputs
+            check_features(self.modules[first], first, x.shape[1:])
+            state, y = unroll_chunk(self.modules[first], _own(carry[first]), x)
+            from_before = {
+                index: [
+                    apply_rows(synapse, _late(carry[edge.sender], outputs[edge.sender], edge.steps))
+                    for edge, synapse in self._edges_into(index)
+                    if edge.sender < first
+                ]
+                for index in piece
+            }
+            if self._is_cycle(piece):  # its first module, a receiver, has no carry
+                self._check_steppable(piece[1:])
+                from_before[first].insert(0, y)
+                step = functools.partial(self._step, piece, None)
+                new, ys = jax.lax.scan(step, carry[first : piece[-1] + 1], from_before)
+            else:
+                y = _sum(first, [y, *from_before[first]])
+                new, ys = (_sent(carry[first], state, y),), (y,)
+            carries.extend(new)
+            outputs.extend(ys)
+        return tuple(carries), tuple(outputs)
 
     @property
     def num_feature_axes(self) -> int:
+        for module in self.modules:
+            if isinstance(module, nnx.Conv):
+                return len(module.kernel_size) + 1
+            if isinstance(module, nnx.RNNCellBase | nnx.Linear):
+                break
         first = self.modules[0]
-        if isinstance(first, nnx.Conv):
-            return len(first.kernel_size) + 1
         return first.num_feature_axes if isinstance(first, nnx.RNNCellBase) else 1
+
+    def _step(
+        self, piece: range, inputs: Array | None, carry: tuple, known: dict[int, list[Array]]
+    ) -> tuple[tuple, tuple[Array, ...]]:
+        """One step of the modules of `piece`, from their carries, to which `known` adds. Without inputs, the first one's own
+        output is part of `known`."""
+        first = piece[0]
+        carries: list[Any] = []
+        outputs: list[Array] = []
+        for index in piece:
+            entry = carry[index - first]
+            x = outputs[-1] if outputs else inputs
+            terms = list(known.get(index, ()))
+            state = _own(entry)
+            if x is not None:
+                check_features(self.modules[index], index, x.shape)
+                state, y = step_module(self.modules[index], state, x)
+                terms.insert(0, y)
+            for edge, synapse in self._edges_into(index):
+                if edge.sender >= first:
+                    late = edge.steps > 0
+                    terms.append(
+                        synapse(
+                            carry[edge.sender - first].outputs[-edge.steps] if late else outputs[edge.sender - first]
+                        )
+                    )
+            y = _sum(index, terms)
+            carries.append(_sent(entry, state, y[None]))
+            outputs.append(y)
+        return tuple(carries), tuple(outputs)
+
+    def _edges_into(self, index: int) -> Iterator[tuple[Edge, Any]]:
+        return (
+            (edge, synapse) for edge, synapse in zip(self.edges, self.synapses, strict=True) if edge.receiver == index
+        )
+
+    def _is_cycle(self, piece: range) -> bool:
+        return any(
+            edge.receiver in piece and edge.sender in piece and edge.sender >= edge.receiver for edge in self.edges
+        )
+
+    def _check_steppable(self, piece: Sequence[int]) -> None:
+        if any(takes_statistics(self.modules[index]) for index in piece):
+            raise ValueError(
+                "Got a BatchNorm in training where modules run step by step (a call of the cell, or inside a cycle), but it "
+                "takes its statistics over all steps. Use unroll and keep it out of cycles, or call model.eval()."
+            )
 
     def _check_carry(self, carry: Any) -> None:
         if not isinstance(carry, tuple) or len(carry) != len(self.modules):
@@ -84,83 +180,34 @@ class Connect(nnx.RNNCellBase):
             )
 
 
-class Function(nnx.Module):
-    """A plain function as a module."""
-
-    def __init__(self, function: Callable[[Array], Array]):
-        self.function = function
-
-    def __call__(self, inputs: Array) -> Array:
-        return self.function(inputs)
+def _own(entry: Any) -> Any:
+    """A module's own carry."""
+    return entry.carry if isinstance(entry, Sent) else entry
 
 
-def _as_module(module: Any, index: int) -> nnx.Module:
-    expected = (
-        "expected a cell (a neuron, a stack, a Flax recurrent cell) or a callable that maps an array to an array, "
-        "such as nnx.Linear"
-    )
-    if isinstance(module, type):
-        raise TypeError(
-            f"connect got the class {module.__name__} as module {index}, {expected}. Make one: {module.__name__}(...)."
-        )
-    if isinstance(module, nnx.RNN):
-        raise TypeError(
-            f"connect got an nnx.RNN as module {index}, {expected}. Put its cell there: unroll runs it over time."
-        )
-    if not callable(module):
-        raise TypeError(f"connect got {type(module).__name__} as module {index}, {expected}.")
-    if not isinstance(module, nnx.Module):
-        hidden = _module_inside(module)
-        if hidden is not None:
-            raise TypeError(
-                f"connect got a function as module {index} that uses {type(hidden).__name__}, whose parameters would not be "
-                "part of the model. Put the module itself into the list."
-            )
-        return Function(module)
-    if not isinstance(module, nnx.RNNCellBase) and jax.tree.leaves(
-        nnx.state(module, nnx.Not(nnx.Any(nnx.Param, Constant)))
-    ):
-        raise TypeError(
-            f"connect got {type(module).__name__} as module {index}, which holds state besides its parameters. "
-            f"A cell has no state but its carry, so a change of it would be lost; {expected}, LayerNorm or GroupNorm."
-        )
-    return module
+def _sent(entry: Any, carry: Any, outputs: Array) -> Any:
+    """A module's new entry after some steps with `outputs` [K, B, ...]."""
+    if not isinstance(entry, Sent):
+        return carry
+    return Sent(carry, jnp.concatenate([entry.outputs, outputs])[-entry.outputs.shape[0] :])
 
 
-def _module_inside(function: Any) -> nnx.Module | None:
-    """A module that a function uses from outside, is a method of, or has among the arguments of a partial."""
-    values = [getattr(function, "__self__", None)]
-    if inspect.isfunction(function):
-        values += [cell.cell_contents for cell in function.__closure__ or ()]
-        values += [function.__globals__.get(name) for name in function.__code__.co_names]
-    if isinstance(function, functools.partial):
-        values += [function.func, *function.args, *function.keywords.values()]
-    return next((value for value in values if isinstance(value, nnx.Module)), None)
+def _late(entry: Any, outputs: Array, delay: int) -> Array:
+    """A module's outputs [K, B, ...] as they were `delay` steps before each step."""
+    if not delay:
+        return outputs
+    start = entry.outputs.shape[0] - delay
+    return jnp.concatenate([entry.outputs, outputs])[start : start + outputs.shape[0]]
 
 
-def _step(module: nnx.Module, carry: Any, inputs: Array) -> tuple[Any, Array]:
-    if isinstance(module, nnx.RNNCellBase):
-        return module(carry, inputs)
-    return carry, module(inputs)
-
-
-def _carry_and_output_shape(module: nnx.Module, input_shape: tuple[int, ...], rngs: Any) -> tuple[Any, tuple[int, ...]]:
-    carry = module.initialize_carry(input_shape, rngs) if isinstance(module, nnx.RNNCellBase) else ()
-    graphdef, state = nnx.split(module)
-    with jax.numpy_dtype_promotion("standard"):  # only the shape is asked for, so any dtype of input will do
-        _, outputs = jax.eval_shape(
-            lambda state, carry, inputs: _step(nnx.merge(graphdef, state), carry, inputs),
-            state,
-            carry,
-            jax.ShapeDtypeStruct(input_shape, jnp.float32),
-        )
-    return carry, outputs.shape
-
-
-def check_features(module: nnx.Module, index: int, input_shape: tuple[int, ...]) -> None:
-    expected = getattr(module, "in_features", None)
-    if isinstance(expected, int) and (not input_shape or input_shape[-1] != expected):
+def _sum(index: int, terms: Sequence[Array]) -> Array:
+    shapes = {term.shape for term in terms}
+    if len(shapes) > 1:
         raise ValueError(
-            f"Module {index} of the stack, {type(module).__name__}, expects {expected} features in the last axis, got "
-            f"inputs of shape {list(input_shape)} per step."
+            f"What comes over the edges into module {index} does not fit its output: got shapes "
+            f"{', '.join(str(list(term.shape)) for term in terms)}. Give the edge a synapse that fits: Edge(..., synapse=...)."
         )
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total

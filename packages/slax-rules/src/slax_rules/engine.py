@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import Connect, Neuron
 from slax_neurons.engine import apply_rows, check_sequence
-from slax_neurons.wiring import check_features
+from slax_neurons.modules import check_features
 from slax_rules.blocks import Blocks, linearise
 from slax_rules.synapse import input_gradient
 
@@ -101,6 +101,7 @@ class Ruled(Connect):
                 f"{name} got {type(model).__name__}, expected a stack made by connect([Linear(...), LIF()])."
             )
         self.modules = model.modules
+        self.edges, self.synapses = model.edges, model.synapses
         self.rule: LocalRule = rule
         _check_modules(name, _flatten(self))
 
@@ -167,6 +168,8 @@ def ruled_cells(model: nnx.RNNCellBase) -> list[bool]:
 def _flatten(stack: Connect) -> list[nnx.Module]:
     """The modules of a stack and of the plain stacks in it, in order."""
     leaves: list[nnx.Module] = []
+    if stack.edges:
+        raise TypeError("Local rules treat feed-forward stacks, got one with edges. Use BPTT (the plain cell) for it.")
     for module in stack.modules:
         if isinstance(module, Connect) and not isinstance(module, Ruled):
             leaves.extend(_flatten(module))

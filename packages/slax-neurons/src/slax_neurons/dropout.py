@@ -1,0 +1,87 @@
+"""Dropout as a cell: its mask, or the key of its masks, is in the carry."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, Key
+
+MASKS = ("step", "sequence")
+
+
+class DropoutState(NamedTuple):
+    """The key of a sequence's masks, and the step that comes next."""
+
+    key: Key[Array, ""]
+    step: Int[Array, ""]
+
+
+class Dropout(nnx.RNNCellBase):
+    """Sets units to zero at random in training, with one mask per step or one for the whole sequence.
+
+        y_t = m_t x_t / (1 - rate),  m_t = 0 with probability rate, else 1       mask="step"
+        y_t = m x_t / (1 - rate),    m drawn once per sample and unit            mask="sequence"
+
+    A cell, so that masks do not depend on chunks and work inside a cycle: `initialize_carry` draws what the sequence needs.
+    The carry is `DropoutState`, or the mask [B, ...]. `model.eval()` switches it off and `model.train()` on, as in Flax.
+
+    Args:
+        rate: probability of a zero, in [0, 1).
+        mask: "step" or "sequence". The second keeps a unit silent for the whole sequence, the usual choice for spikes.
+        deterministic: whether it is off.
+        rngs: its stream `dropout` is used where `initialize_carry` is given none.
+
+    Raises:
+        ValueError: a rate outside [0, 1), an unknown kind of mask.
+
+    References:
+        Srivastava et al.: Dropout: a simple way to prevent neural networks from overfitting, 2014, JMLR 15(56). Gal,
+        Ghahramani: A theoretically grounded application of dropout in recurrent neural networks, 2016, arXiv 1512.05287, for
+        one mask per sequence.
+    """
+
+    def __init__(
+        self, rate: float, *, mask: str = "sequence", deterministic: bool = False, rngs: nnx.Rngs | nnx.RngStream
+    ):
+        if not 0 <= rate < 1:
+            raise ValueError(f"Dropout got rate={rate}, expected a number in [0, 1).")
+        if mask not in MASKS:
+            raise ValueError(f"Dropout got mask={mask!r}, expected one of {', '.join(map(repr, MASKS))}.")
+        self.rate = rate
+        self.mask = mask
+        self.deterministic = deterministic
+        self.rngs = (rngs if isinstance(rngs, nnx.RngStream) else rngs.dropout).fork()
+
+    def initialize_carry(
+        self, input_shape: tuple[int, ...], rngs: nnx.Rngs | nnx.RngStream | None = None, carry_init: Any = None
+    ) -> Any:
+        """Fresh masks for a sequence of inputs of `input_shape` [B, ...], drawn with `rngs` or with its own stream."""
+        stream = self.rngs if rngs is None else rngs if isinstance(rngs, nnx.RngStream) else rngs.dropout
+        key = stream()
+        if self.mask == "sequence":
+            return self._keep(key, input_shape)
+        return DropoutState(key, jnp.zeros((), jnp.int32))
+
+    def __call__(self, carry: Any, inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
+        carry, outputs = self.unroll(carry, inputs[None])
+        return carry, outputs[0]
+
+    def unroll(self, carry: Any, inputs: Float[Array, "T *B N"]) -> tuple[Any, Float[Array, "T *B N"]]:
+        """All steps at once."""
+        if self.mask == "sequence":
+            keep = carry[None]
+        else:
+            steps = carry.step + jnp.arange(inputs.shape[0], dtype=jnp.int32)
+            keep = jax.vmap(lambda step: self._keep(jax.random.fold_in(carry.key, step), inputs.shape[1:]))(steps)
+            carry = carry._replace(step=carry.step + inputs.shape[0])
+        if self.deterministic:
+            return carry, inputs
+        return carry, jnp.where(keep, inputs / (1 - self.rate), jnp.zeros((), inputs.dtype))
+
+    @property
+    def num_feature_axes(self) -> int:
+        return 1
+
+    def _keep(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Bool[Array, "..."]:
+        return jax.random.bernoulli(key, 1 - self.rate, shape)

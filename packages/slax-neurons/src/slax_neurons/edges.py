@@ -1,0 +1,163 @@
+"""Edges of a stack beside the chain: who sends to whom, how late, and through which synapse."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flax import nnx
+
+from slax_neurons.modules import as_module, output_features
+
+# What a copy of a synapse has in common with the original, besides the sizes.
+COPIED: dict[Any, tuple[str, ...]] = {
+    nnx.Linear: (
+        "use_bias",
+        "dtype",
+        "param_dtype",
+        "precision",
+        "dot_general",
+        "promote_dtype",
+        "preferred_element_type",
+    ),
+    nnx.Conv: (
+        *("kernel_size", "strides", "padding", "input_dilation", "kernel_dilation", "feature_group_count", "use_bias"),
+        *(
+            "mask",
+            "dtype",
+            "param_dtype",
+            "precision",
+            "conv_general_dilated",
+            "promote_dtype",
+            "preferred_element_type",
+        ),
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Edge:
+    """One more input of a module in a stack: y_receiver(t) += synapse(y_sender(t - delay)).
+
+    Args:
+        sender: index of the module whose output is read.
+        receiver: index of the module to whose output it is added; one without a carry, as Linear, right before a neuron.
+        delay: steps, >= 0. By default 0 if the sender comes before the receiver, else 1; before the first step a sender
+            is zero.
+        synapse: a module or a function without a carry. By default a freshly initialised copy of the receiver, a Linear or
+            Conv, for the sender's number of features (with Flax's default initialisers).
+    """
+
+    sender: int
+    receiver: int
+    delay: int | None = None
+    synapse: Any = None
+
+    @property
+    def steps(self) -> int:
+        """The delay, or its default."""
+        return self.earliest if self.delay is None else self.delay
+
+    @property
+    def earliest(self) -> int:
+        """The least delay that is possible."""
+        return 0 if self.sender < self.receiver else 1
+
+
+Edges = Mapping[int, Sequence[int]] | Sequence[Edge] | None
+
+
+def as_edges(edges: Edges, modules: int) -> list[Edge]:
+    """The edges one by one.
+
+    Raises:
+        ValueError: an edge between modules that are not there, one that is there twice, or an impossible delay.
+        TypeError: something else than {receiver: [senders]} or a list of `Edge`.
+    """
+    if edges is None:
+        edges = []
+    if isinstance(edges, Mapping):
+        edges = [
+            Edge(sender, receiver) for receiver, senders in edges.items() for sender in _senders(receiver, senders)
+        ]
+    listed = list(edges)
+    for edge in listed:
+        if not isinstance(edge, Edge):
+            raise TypeError(
+                f"connect got {edge!r} as an edge, expected {{receiver: [senders]}} or a list of Edge(sender, receiver)."
+            )
+        for role, index in (("sender", edge.sender), ("receiver", edge.receiver)):
+            if not 0 <= index < modules:
+                raise ValueError(
+                    f"connect got an edge from {edge.sender} to {edge.receiver}, but there is no module {index} to be its "
+                    f"{role}: the stack has modules 0 to {modules - 1}."
+                )
+        if edge.steps < edge.earliest:
+            raise ValueError(
+                f"connect got an edge from {edge.sender} to {edge.receiver} with delay={edge.delay}, expected at least "
+                f"{edge.earliest}: a module can be read within the step only by one that comes after it."
+            )
+    for index, edge in enumerate(listed):
+        for other in listed[:index]:
+            if (edge.sender, edge.receiver, edge.steps) == (other.sender, other.receiver, other.steps):
+                raise ValueError(
+                    f"connect got the edge from {edge.sender} to {edge.receiver} twice with the same delay."
+                )
+    return listed
+
+
+def _senders(receiver: int, senders: Any) -> Sequence[int]:
+    if not isinstance(senders, Sequence) or not senders:
+        raise TypeError(
+            f"connect got {senders!r} as the senders of module {receiver}, expected a list of at least one index, as in "
+            f"{{{receiver}: [{receiver + 1}]}}."
+        )
+    return senders
+
+
+def edge_synapse(modules: Sequence[Any], edge: Edge, rngs: nnx.Rngs | None) -> nnx.Module:
+    """The synapse of an edge: its own, or a freshly initialised copy of its receiver for the sender's features.
+
+    Raises:
+        TypeError: a receiver or a synapse with a carry, or a synapse that cannot be made.
+    """
+    receiver, which = modules[edge.receiver], f"the edge from {edge.sender} to {edge.receiver}"
+    if isinstance(receiver, nnx.RNNCellBase):
+        raise TypeError(
+            f"connect got {which}, into a {type(receiver).__name__}: a cell takes only what comes down the chain. Let the "
+            f"edge end at a module without a carry before it, such as the Linear that feeds it."
+        )
+    if edge.synapse is not None:
+        synapse = as_module(edge.synapse, f"the synapse of {which}")
+        if isinstance(synapse, nnx.RNNCellBase):
+            raise TypeError(f"connect got a {type(synapse).__name__} as the synapse of {which}, expected no carry.")
+        return synapse
+    if type(receiver) not in COPIED:
+        raise TypeError(
+            f"connect got {which} without a synapse, and makes one only as a copy of a Linear or Conv, not of a "
+            f"{type(receiver).__name__}. Give it: Edge({edge.sender}, {edge.receiver}, synapse=...)."
+        )
+    features = output_features(modules[: edge.sender + 1])
+    if features is None or rngs is None:
+        missing = "rngs" if features is not None else f"the number of features that module {edge.sender} puts out"
+        raise TypeError(
+            f"connect needs {missing} to make the synapse of {which}. Pass rngs=nnx.Rngs(...), or give the synapse: "
+            f"Edge({edge.sender}, {edge.receiver}, synapse=...)."
+        )
+    options = {name: getattr(receiver, name) for name in COPIED[type(receiver)]}
+    return type(receiver)(features, receiver.out_features, **options, rngs=rngs)
+
+
+def cycles(edges: Sequence[Edge], modules: int) -> list[range]:
+    """The stack cut into pieces: modules that a cycle holds together, and single ones otherwise, in order."""
+    end = list(range(modules))  # the last module that a module has to be stepped together with
+    for edge in edges:
+        end[edge.receiver] = max(end[edge.receiver], edge.sender)
+    pieces, start = [], 0
+    while start < modules:
+        stop, index = end[start], start
+        while index < stop:
+            index += 1
+            stop = max(stop, end[index])
+        pieces.append(range(start, stop + 1))
+        start = stop + 1
+    return pieces

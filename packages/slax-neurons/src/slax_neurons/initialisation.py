@@ -1,0 +1,128 @@
+"""Weights with which a layer of spiking neurons starts in the fluctuation-driven regime."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, DTypeLike, Float
+
+from slax_neurons.impulse import impulse_moments
+from slax_neurons.neuron import Neuron
+
+Initialiser = Callable[..., Array]
+
+SMALL = 2.0**-12  # the impulse by which a neuron is measured, in units of its threshold
+
+
+def fluctuation_driven(
+    neuron: Neuron,
+    *,
+    rate: float,
+    xi: float = 1.0,
+    mean: float = 0.0,
+    share: float = 1.0,
+    steps: int | None = None,
+    threshold: float | None = None,
+) -> Initialiser:
+    """A `kernel_init` that puts the membranes of `neuron` xi standard deviations below their threshold.
+
+    n inputs that each fire with probability `rate` per step, independently, through weights of mean mu_w and variance
+    sigma_w^2, make a membrane of the following mean and variance over time, resets left out and averaged over weights:
+
+        mu_U      = n rate mu_w E1                                       E1 = sum_k eps_k
+        sigma_U^2 = n rate (1 - rate) (sigma_w^2 + mu_w^2) E2            E2 = sum_k eps_k^2
+
+    with eps_k the membrane k steps after a current of 1. The weights are normal, with mu_U = mean and
+    sigma_U = (threshold - mean) / xi:
+
+        mu_w      = share mean / (n rate E1)
+        sigma_w^2 = share ((threshold - mean) / xi)^2 / (n rate (1 - rate) E2) - mu_w^2
+
+    eps comes from a simulation of the neuron itself, so any element-wise neuron will do. A threshold or a decay per neuron
+    makes one mu_w and sigma_w per output feature.
+
+    Args:
+        neuron: what the layer's outputs go into. Its membrane is its carry, or the field `u` of it.
+        rate: firing probability of an input per step, in (0, 1): the rate of the layer before, or the mean of the data.
+        xi: distance from the mean membrane to the threshold in standard deviations, > 0.
+        mean: mean membrane, below the threshold.
+        share: which share of the membrane's mean and variance these weights make, in (0, 1]. Where several layers feed one
+            neuron, its own recurrent weights for one, the shares add up to 1.
+        steps: the length of the sequences, where a neuron does not forget within them: mean and variance are then those
+            after so many steps from rest. By default those of a sequence without end.
+        threshold: for a neuron without one, as LI. By default the neuron's.
+
+    Returns:
+        `initialiser(key, shape, dtype=float32)` for kernels [..., in, out]: Linear's, and Conv's [*kernel_size, in, out],
+        with n the product of all but the last axis.
+
+    Raises:
+        ValueError: an option out of range, a neuron that fires at rest or has no threshold, whose response does not decay
+            and `steps` is not given, or a mean that takes more variance than there is; some only when weights are made.
+        TypeError: a neuron that is not element-wise, or whose membrane is not known.
+
+    References:
+        Rossbroich, Gygax, Zenke: Fluctuation-driven initialization for spiking neural network training, 2022,
+        doi 10.1088/2634-4386/ac97bb.
+
+    Note:
+        The reference has time in seconds and Poisson spikes. Here a step has one spike at most, whence 1 - rate. It shares
+        out the variance alone, over feed-forward and recurrent weights, and gives all weights of a neuron one mean; here
+        `share` is of both, so that each layer is initialised on its own.
+
+        sigma_U is of one membrane over time. The means of the membranes differ besides, by sigma_w rate sqrt(n) E1.
+    """
+    if not isinstance(neuron, Neuron):
+        raise TypeError(
+            f"fluctuation_driven got {type(neuron).__name__}, expected an element-wise neuron, a Neuron such as LIF()."
+        )
+    for name, value, valid, expected in (
+        ("rate", rate, 0 < rate < 1, "a probability per step in (0, 1)"),
+        ("xi", xi, 0 < xi < math.inf, "a number > 0"),
+        ("share", share, 0 < share <= 1, "a number in (0, 1]"),
+        ("steps", steps, steps is None or steps >= 1, "at least 1, the length of the sequences"),
+    ):
+        if not valid:
+            raise ValueError(f"fluctuation_driven got {name}={value}, expected {expected}.")
+
+    def initialiser(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+        if len(shape) < 2:
+            raise ValueError(f"fluctuation_driven got a kernel of shape {tuple(shape)}, expected [..., in, out].")
+        inputs = math.prod(shape[:-1])
+        with jax.ensure_compile_time_eval():  # a layer may be made inside a function that is being traced
+            limit = _threshold(neuron, shape[-1], threshold)
+            first, second = impulse_moments(neuron, SMALL * limit, steps)
+        if not np.all(limit > mean):
+            raise ValueError(
+                f"fluctuation_driven got mean={mean} for thresholds down to {limit.min():.4g}, expected a mean below."
+            )
+        mu_w = share * mean / (inputs * rate * first) if mean else np.zeros_like(limit)
+        variance = share * ((limit - mean) / xi) ** 2 / (inputs * rate * (1 - rate) * second) - mu_w**2
+        if not np.all(variance >= 0):
+            raise ValueError(
+                f"fluctuation_driven got xi={xi} and mean={mean} for {inputs} inputs of rate {rate}: the weights' mean "
+                "alone makes more fluctuations than that. Use a smaller xi or mean, more inputs, or a higher rate."
+            )
+        return jax.random.normal(key, shape, dtype) * _row(np.sqrt(variance), shape, dtype) + _row(mu_w, shape, dtype)
+
+    return initialiser
+
+
+def _row(values: np.ndarray, shape: Sequence[int], dtype: DTypeLike) -> Array:
+    """One value per output feature, as it multiplies a kernel."""
+    return jnp.asarray(values, dtype).reshape((1,) * (len(shape) - 1) + (-1,))
+
+
+def _threshold(neuron: Neuron, features: int, given: float | None) -> Float[np.ndarray, " N"]:
+    """The threshold of each neuron above rest."""
+    name = type(neuron).__name__
+    own = getattr(neuron, "threshold", None) if given is None else given
+    if own is None:
+        raise ValueError(f"{name} has no threshold to be near to. Give one: fluctuation_driven(..., threshold=1.0).")
+    value = own(jnp.zeros((1, features), jnp.float32)) if callable(own) else own
+    limit = np.broadcast_to(np.asarray(value, np.float64).ravel(), (features,))
+    if not np.all(limit > 0):
+        raise ValueError(f"{name} fires at rest: got a threshold of {limit.min():.4g}, expected thresholds > 0.")
+    return limit

@@ -1,0 +1,135 @@
+"""What a stack may be made of, and what it can know of a module without running it."""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array
+
+from slax_neurons.dropout import Dropout
+from slax_neurons.neuron import Neuron
+from slax_neurons.parameter import Constant
+
+EXPECTED = (
+    "expected a cell (a neuron, a stack, a Flax recurrent cell) or a callable that maps an array to an array, such as "
+    "nnx.Linear"
+)
+# What keeps the number of features.
+SHAPELESS = (Neuron, Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
+
+
+class Function(nnx.Module):
+    """A plain function as a module."""
+
+    def __init__(self, function: Callable[[Array], Array]):
+        self.function = function
+
+    def __call__(self, inputs: Array) -> Array:
+        return self.function(inputs)
+
+
+def as_module(module: Any, name: str) -> nnx.Module:
+    """The module itself, or a function as a module; `name` is what errors call it.
+
+    Raises:
+        TypeError: neither of both, or a function that hides a module.
+    """
+    if isinstance(module, type):
+        raise TypeError(
+            f"connect got the class {module.__name__} as {name}, {EXPECTED}. Make one: {module.__name__}(...)."
+        )
+    if isinstance(module, nnx.RNN):
+        raise TypeError(f"connect got an nnx.RNN as {name}, {EXPECTED}. Put its cell there: unroll runs it over time.")
+    if not callable(module):
+        raise TypeError(f"connect got {type(module).__name__} as {name}, {EXPECTED}.")
+    if isinstance(module, nnx.Module):
+        return module
+    hidden = _module_inside(module)
+    if hidden is not None:
+        raise TypeError(
+            f"connect got a function as {name} that uses {type(hidden).__name__}, whose parameters would not be part of the "
+            "model. Put the module itself into the list."
+        )
+    return Function(module)
+
+
+def _module_inside(function: Any) -> nnx.Module | None:
+    """A module that a function uses from outside, is a method of, or has among the arguments of a partial."""
+    values = [getattr(function, "__self__", None)]
+    if inspect.isfunction(function):
+        values += [cell.cell_contents for cell in function.__closure__ or ()]
+        values += [function.__globals__.get(name) for name in function.__code__.co_names]
+    if isinstance(function, functools.partial):
+        values += [function.func, *function.args, *function.keywords.values()]
+    return next((value for value in values if isinstance(value, nnx.Module)), None)
+
+
+def takes_statistics(module: nnx.Module) -> bool:
+    """Whether it holds a BatchNorm in training, which sees all steps and samples at once."""
+    return any(isinstance(part, nnx.BatchNorm) and not part.use_running_average for _, part in nnx.iter_modules(module))
+
+
+def changes_itself(module: nnx.Module) -> bool:
+    """Whether a call may change its variables, so that it has to see a sequence as a whole and outside of a scan."""
+    known = (nnx.Param, Constant, nnx.BatchStat, nnx.RngState)
+    return takes_statistics(module) or any(
+        (isinstance(part, nnx.Dropout) and not part.deterministic)
+        or any(isinstance(value, nnx.Variable) and not isinstance(value, known) for value in vars(part).values())
+        for _, part in nnx.iter_modules(module)
+    )
+
+
+def step_module(module: nnx.Module, carry: Any, inputs: Array) -> tuple[Any, Array]:
+    """One step of a cell, or of a module without a carry, whose carry is ()."""
+    if isinstance(module, nnx.RNNCellBase):
+        return module(carry, inputs)
+    return carry, module(inputs)
+
+
+def output_struct(module: nnx.Module, carry: Any, inputs: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of a module's output."""
+    graphdef, state = nnx.split(module)
+    with jax.numpy_dtype_promotion("standard"):  # the dtype of a stack's input is not known
+        return jax.eval_shape(
+            lambda state, carry, inputs: step_module(nnx.merge(graphdef, state), carry, inputs)[1], state, carry, inputs
+        )
+
+
+def input_struct(modules: Sequence[nnx.Module], shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    """A stack's input, in the dtype of its first parameters or neuron."""
+    for module in modules:
+        if isinstance(module, Neuron):
+            return jax.ShapeDtypeStruct(shape, module.param_dtype)
+        for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)):
+            return jax.ShapeDtypeStruct(shape, leaf.dtype)
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def output_features(modules: Sequence[Any]) -> int | None:
+    """The number of features that the last module puts out, if the modules say so."""
+    for module in reversed(modules):
+        if isinstance(getattr(module, "modules", None), nnx.List):
+            features = output_features(module.modules)
+            if features is not None:
+                return features
+        else:
+            for name in ("out_features", "hidden_features"):
+                if isinstance(getattr(module, name, None), int):
+                    return getattr(module, name)
+        if not isinstance(module, (*SHAPELESS, nnx.RNNCellBase)):
+            return None
+    return None
+
+
+def check_features(module: nnx.Module, index: int, input_shape: tuple[int, ...]) -> None:
+    """Raises ValueError if a module says that it takes another number of features."""
+    expected = getattr(module, "in_features", None)
+    if isinstance(expected, int) and (not input_shape or input_shape[-1] != expected):
+        raise ValueError(
+            f"Module {index} of the stack, {type(module).__name__}, expects {expected} features in the last axis, got "
+            f"inputs of shape {list(input_shape)} per step."
+        )
