@@ -1,6 +1,6 @@
 """The adaptive leaky integrate-and-fire neuron whose recovery current also follows the membrane."""
 
-from typing import Any, NamedTuple, Unpack
+from typing import NamedTuple, Unpack
 
 from jaxtyping import Array, Float
 
@@ -64,9 +64,11 @@ class AdLIF(SpikingNeuron):
         self.a = Parameter("AdLIF a", a, REAL, self.param_dtype)
         self.b = Parameter("AdLIF b", b, REAL, self.param_dtype)
 
-    def __call__(self, carry: AdLIFState, inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
+    def integrate(self, carry: AdLIFState, inputs: Float[Array, "*B N"]) -> AdLIFState:
         decay = self.decay(carry.u)
-        v = decay * carry.u + (1 - decay) * (inputs - carry.w)
-        u, spikes = self.fire(v)
-        w = self.adaptation_decay(carry.w) * carry.w + self.a(v) * v + self.b(v) * spikes
-        return AdLIFState(u=u, w=w), spikes
+        return AdLIFState(u=decay * carry.u + (1 - decay) * (inputs - carry.w), w=carry.w)
+
+    def fire(self, membrane: AdLIFState) -> tuple[AdLIFState, Float[Array, "*B N"]]:
+        v, w = membrane
+        u, spikes = self.spike(v)
+        return AdLIFState(u=u, w=self.adaptation_decay(w) * w + self.a(v) * v + self.b(v) * spikes), spikes

@@ -1,6 +1,6 @@
 """The leaky integrate-and-fire neuron whose threshold adapts."""
 
-from typing import Any, NamedTuple, Unpack
+from typing import NamedTuple, Unpack
 
 from jaxtyping import Array, Float
 
@@ -44,7 +44,8 @@ class ALIF(SpikingNeuron):
     Note:
         Bellec et al. give the recurrent and the input currents their own terms; here they are one current, made by what is
         wired before the neuron, and there is no refractory period. Yin et al. write b_t = rho b_{t-1} + (1 - rho) s_{t-1}
-        and a threshold of 0.1 + 1.8 b_t: the same with beta = 1.8 (1 - rho) and threshold = 0.1.
+        and a threshold of 0.1 + 1.8 b_t: the same with beta = 1.8 (1 - rho) and threshold = 0.1. Both reset one step later,
+        behind the leak; Yin et al. take off the raised threshold there, and weigh the current by 1 - decay.
     """
 
     carry_type = ALIFState
@@ -62,6 +63,9 @@ class ALIF(SpikingNeuron):
         self.adaptation_decay = Parameter("ALIF adaptation_decay", adaptation_decay, UNIT_INTERVAL, self.param_dtype)
         self.beta = Parameter("ALIF beta", beta, REAL, self.param_dtype)
 
-    def __call__(self, carry: ALIFState, inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
-        u, spikes = self.fire(self.decay(carry.u) * carry.u + inputs, raised=self.beta(carry.a) * carry.a)
-        return ALIFState(u=u, a=self.adaptation_decay(carry.a) * carry.a + spikes), spikes
+    def integrate(self, carry: ALIFState, inputs: Float[Array, "*B N"]) -> ALIFState:
+        return ALIFState(u=self.decay(carry.u) * carry.u + inputs, a=carry.a)
+
+    def fire(self, membrane: ALIFState) -> tuple[ALIFState, Float[Array, "*B N"]]:
+        u, spikes = self.spike(membrane.u, raised=self.beta(membrane.a) * membrane.a)
+        return ALIFState(u=u, a=self.adaptation_decay(membrane.a) * membrane.a + spikes), spikes

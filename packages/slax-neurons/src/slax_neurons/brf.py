@@ -1,6 +1,6 @@
 """The balanced resonate-and-fire neuron."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
@@ -74,13 +74,14 @@ class BRF(Neuron):
         self.dt = dt
         self.spike_fn = spike_fn
 
-    def __call__(self, carry: BRFState, inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
-        dt, omega = self.dt, self.omega(carry.u)
-        turn = (dt * omega) ** 2
-        # p without a difference of numbers near 1, and with a finite derivative where dt omega has been rounded to 1.
-        boundary = -turn / (1 + jnp.sqrt(jnp.maximum(1 - turn, jnp.finfo(carry.u.dtype).tiny))) / dt
-        b = boundary - self.b_offset(carry.u) - carry.q
-        u = carry.u + dt * (b * carry.u - omega * carry.v + inputs)
-        v = carry.v + dt * (omega * carry.u + b * carry.v)
-        spikes = self.spike_fn(u - self.threshold(u) - carry.q)
-        return BRFState(u=u, v=v, q=self.refractory_decay(carry.q) * carry.q + spikes), spikes
+    def integrate(self, carry: BRFState, inputs: Float[Array, "*B N"]) -> BRFState:
+        u, v, q = carry
+        dt, omega = self.dt, self.omega(u)
+        boundary = ((1 - (dt * omega) ** 2) ** 0.5 - 1) / dt
+        b = boundary - self.b_offset(u) - q
+        return BRFState(u=u + dt * (b * u - omega * v + inputs), v=v + dt * (omega * u + b * v), q=q)
+
+    def fire(self, membrane: BRFState) -> tuple[BRFState, Float[Array, "*B N"]]:
+        u, v, q = membrane
+        spikes = self.spike_fn(u - self.threshold(u) - q)
+        return BRFState(u=u, v=v, q=self.refractory_decay(q) * q + spikes), spikes

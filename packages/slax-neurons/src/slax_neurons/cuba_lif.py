@@ -1,6 +1,6 @@
 """The leaky integrate-and-fire neuron with a synaptic current."""
 
-from typing import Any, NamedTuple, Unpack
+from typing import NamedTuple, Unpack
 
 from jaxtyping import Array, Float
 
@@ -56,7 +56,10 @@ class CuBaLIF(SpikingNeuron):
         self.synapse_decay = Parameter("CuBaLIF synapse_decay", synapse_decay, UNIT_INTERVAL, self.param_dtype)
         self.decay = Parameter("CuBaLIF decay", decay, UNIT_INTERVAL, self.param_dtype)
 
-    def __call__(self, carry: CuBaLIFState, inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
+    def integrate(self, carry: CuBaLIFState, inputs: Float[Array, "*B N"]) -> CuBaLIFState:
         i = self.synapse_decay(carry.i) * carry.i + inputs
-        u, spikes = self.fire(self.decay(carry.u) * carry.u + i)
-        return CuBaLIFState(i=i, u=u), spikes
+        return CuBaLIFState(i=i, u=self.decay(carry.u) * carry.u + i)
+
+    def fire(self, membrane: CuBaLIFState) -> tuple[CuBaLIFState, Float[Array, "*B N"]]:
+        u, spikes = self.spike(membrane.u)
+        return CuBaLIFState(i=membrane.i, u=u), spikes

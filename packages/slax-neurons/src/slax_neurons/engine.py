@@ -4,8 +4,9 @@ A module without a carry runs once on all rows of a chunk, one matrix product pe
 element-wise work; a stack goes layer by layer. The chunk bounds the working set and never changes a result.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons.modules import changes_itself
+from slax_neurons.neuron import Neuron, again, scan_cell
 
 # The size of the largest array of a chunk, in bytes, that was fastest on a CPU: a few of them fit the cache.
 CHUNK_BYTES = 2**18
@@ -55,18 +57,42 @@ def unroll(
         chunk = max(chunk, inputs.shape[0])
 
     def one_chunk(carry: Any, inputs: Array) -> tuple[Any, Array]:
-        return unroll_chunk(cell, carry, inputs)
+        return unroll_chunk(cell, carry, inputs)[:2]
 
-    return scan_chunks(jax.checkpoint(one_chunk, prevent_cse=False) if remat else one_chunk, carry, inputs, chunk)
+    return scan_chunks(again(one_chunk) if remat else one_chunk, carry, inputs, chunk)
 
 
-def unroll_chunk(module: Any, carry: Any, inputs: Array) -> tuple[Any, Array]:
-    """One chunk [K, B, ...] of a cell, or of a module without a carry, whose carry is ()."""
-    if not isinstance(module, nnx.RNNCellBase):
-        return carry, apply_rows(module, inputs)
-    if hasattr(module, "unroll"):
-        return module.unroll(carry, inputs)
-    return jax.lax.scan(module, carry, inputs)
+class Source(NamedTuple):
+    """The neuron that made an array, and the membranes of which it can make it again."""
+
+    neuron: Neuron
+    membranes: Any
+
+
+def unroll_chunk(
+    module: Any, carry: Any, inputs: Array, source: Source | None = None
+) -> tuple[Any, Array, Source | None]:
+    """One chunk [K, B, ...] of a cell, or of a module without a carry, whose carry is ().
+
+    Args:
+        source: where the inputs come from, if a neuron made them: a product with weights then keeps the neuron's membranes,
+            which are kept anyway, and not the inputs.
+
+    Returns:
+        The carry, the outputs, and their source if a neuron made them.
+    """
+    if isinstance(module, Neuron):
+        carry, membranes = module.membranes(carry, inputs)
+        outputs = again(lambda membranes: module.outputs(membranes))(membranes)
+        return carry, outputs, Source(module, membranes) if module.in_halves else None
+    if isinstance(module, nnx.RNNCellBase):
+        unroll = getattr(module, "unroll", functools.partial(scan_cell, module))
+        return *unroll(carry, inputs), None
+    if type(module) not in (nnx.Linear, nnx.Conv):
+        return carry, apply_rows(module, inputs), None
+    if source is None:
+        return carry, again(lambda inputs: apply_rows(module, inputs))(inputs), None
+    return carry, again(lambda membranes: apply_rows(module, source.neuron.outputs(membranes)))(source.membranes), None
 
 
 def apply_rows(module: Callable[[Array], Array], inputs: Array) -> Array:

@@ -20,7 +20,7 @@ Counts = list[tuple[Array, Array]]
 
 
 def health(
-    model: Connect,
+    model: Any,
     inputs: Float[Array, "T B ..."],
     carry: Any = None,
     *,
@@ -107,14 +107,14 @@ def _names(model: Connect, prefix: str = "") -> list[str]:
 def _count(graphdef: Any, state: Any, carry: Any, inputs: Array, level: float, chunk: int) -> Counts:
     """For each spiking layer, on how many steps of all samples each unit fires, and has support."""
 
-    def piece(carry: Any, inputs: Array) -> tuple[Any, Counts]:
-        return _walk(nnx.merge(graphdef, state), carry, inputs, level)
+    def piece(state: Any, carry: Any, inputs: Array) -> tuple[Any, Counts]:
+        return _walk(nnx.merge(graphdef, state, copy=True), carry, inputs, level)
 
     def add(so_far: tuple[Any, Counts], inputs: Array) -> tuple[tuple[Any, Counts], None]:
-        carry, counts = piece(so_far[0], inputs)
+        carry, counts = piece(state, so_far[0], inputs)
         return (carry, jax.tree.map(jnp.add, so_far[1], counts)), None
 
-    shapes = jax.eval_shape(piece, carry, inputs[:1])[1]
+    shapes = jax.eval_shape(piece, state, carry, inputs[:1])[1]
     zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
     return scan_chunks(add, (carry, zeros), inputs, chunk)[0][1]
 

@@ -12,7 +12,7 @@ LEAST_SUPPORT = 0.05
 
 HINTS = {
     "dead": "most units never fire. Raise the weights into the first of these layers, as with "
-    "kernel_init=fluctuation_driven(...), or lower its threshold; the layers after it may be well.",
+    "kernel_init=fluctuation_driven(...), or lower its threshold; often those after it then fire too.",
     "saturated": "most units fire at nearly every step. Lower the weights into the first of these layers, or raise its "
     "threshold.",
     "no support": "the surrogate gradient is negligible at nearly all steps. Lower the spike function's slope, as "

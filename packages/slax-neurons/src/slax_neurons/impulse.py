@@ -81,4 +81,4 @@ def _membrane(neuron: Neuron, carry: Any) -> Array:
 
 def _at_least_single(state: Array) -> Array:
     """In float32 at least, so that a response of thousands of steps is one."""
-    return state.astype(jnp.promote_types(state.dtype, jnp.float32))
+    return state.astype(jnp.float32) if jnp.finfo(state.dtype).bits < 32 else state

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ SMALL = 2.0**-12  # the impulse by which a neuron is measured, in units of its t
 
 
 def fluctuation_driven(
-    neuron: Neuron,
+    neuron: Any,
     *,
     rate: float,
     xi: float = 1.0,
@@ -68,16 +69,14 @@ def fluctuation_driven(
         doi 10.1088/2634-4386/ac97bb.
 
     Note:
-        The reference has time in seconds and Poisson spikes. Here a step has one spike at most, whence 1 - rate. It shares
-        out the variance alone, over feed-forward and recurrent weights, and gives all weights of a neuron one mean; here
-        `share` is of both, so that each layer is initialised on its own.
+        The reference has time in seconds and Poisson spikes; here a step has one spike at most, whence 1 - rate. It shares
+        out the variance alone; here `share` is of the mean too, so that each layer is initialised on its own.
 
         sigma_U is of one membrane over time. The means of the membranes differ besides, by sigma_w rate sqrt(n) E1.
     """
     if not isinstance(neuron, Neuron):
-        raise TypeError(
-            f"fluctuation_driven got {type(neuron).__name__}, expected an element-wise neuron, a Neuron such as LIF()."
-        )
+        got = f"the class {neuron.__name__}" if isinstance(neuron, type) else type(neuron).__name__
+        raise TypeError(f"fluctuation_driven got {got}, expected an element-wise neuron, a Neuron such as LIF().")
     for name, value, valid, expected in (
         ("rate", rate, 0 < rate < 1, "a probability per step in (0, 1)"),
         ("xi", xi, 0 < xi < math.inf, "a number > 0"),

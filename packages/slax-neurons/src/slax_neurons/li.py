@@ -1,7 +1,5 @@
 """The leaky integrator, a read-out without spikes."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
@@ -33,6 +31,8 @@ class LI(Neuron):
         super().__init__(param_dtype=param_dtype)
         self.decay = Parameter("LI decay", decay, UNIT_INTERVAL, param_dtype)
 
-    def __call__(self, carry: Float[Array, "*B N"], inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
-        u = self.decay(carry) * carry + inputs
-        return u, u
+    def integrate(self, carry: Float[Array, "*B N"], inputs: Float[Array, "*B N"]) -> Float[Array, "*B N"]:
+        return self.decay(carry) * carry + inputs
+
+    def fire(self, membrane: Float[Array, "*B N"]) -> tuple[Float[Array, "*B N"], Float[Array, "*B N"]]:
+        return membrane, membrane

@@ -1,6 +1,6 @@
 """Integrate-and-fire neurons of one state, with and without a leak."""
 
-from typing import Any, Unpack
+from typing import Unpack
 
 from jaxtyping import Array, Float
 
@@ -29,8 +29,11 @@ class IF(SpikingNeuron):
         Gerstner, Kistler, Naud, Paninski: Neuronal Dynamics, 2014, chapter 1.3, without the leak and with a step of one.
     """
 
-    def __call__(self, carry: Float[Array, "*B N"], inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
-        return self.fire(carry + inputs)
+    def integrate(self, carry: Float[Array, "*B N"], inputs: Float[Array, "*B N"]) -> Float[Array, "*B N"]:
+        return carry + inputs
+
+    def fire(self, membrane: Float[Array, "*B N"]) -> tuple[Float[Array, "*B N"], Float[Array, "*B N"]]:
+        return self.spike(membrane)
 
 
 class LIF(SpikingNeuron):
@@ -69,5 +72,8 @@ class LIF(SpikingNeuron):
         super().__init__(**firing)
         self.decay = Parameter("LIF decay", decay, UNIT_INTERVAL, self.param_dtype)
 
-    def __call__(self, carry: Float[Array, "*B N"], inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
-        return self.fire(self.decay(carry) * carry + inputs)
+    def integrate(self, carry: Float[Array, "*B N"], inputs: Float[Array, "*B N"]) -> Float[Array, "*B N"]:
+        return self.decay(carry) * carry + inputs
+
+    def fire(self, membrane: Float[Array, "*B N"]) -> tuple[Float[Array, "*B N"], Float[Array, "*B N"]]:
+        return self.spike(membrane)

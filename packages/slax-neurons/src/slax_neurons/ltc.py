@@ -77,7 +77,7 @@ class LTC(nnx.RNNCellBase):
 
     def unroll(self, carry: LTCState, inputs: Float[Array, "T *B N"]) -> tuple[LTCState, Float[Array, "T *B N"]]:
         """All steps: what the gates make of the currents at once, the rest in a scan."""
-        return jax.lax.scan(self._step, carry, (inputs, *self._of_current(inputs)))
+        return jax.lax.scan(lambda carry, at: self._step(carry, at), carry, (inputs, *self._of_current(inputs)))
 
     @property
     def num_feature_axes(self) -> int:

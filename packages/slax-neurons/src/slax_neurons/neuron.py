@@ -1,5 +1,6 @@
 """What all neurons share: an element-wise cell without sizes, unrolled by a scan over element-wise work."""
 
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -7,14 +8,23 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
+# Makes a function whose reverse pass keeps its arguments only and computes all else again, inside a scan. Give it a function
+# made for this call, since JAX keeps what it traced by function.
+again = partial(jax.checkpoint, prevent_cse=False)
+
 
 class Neuron(nnx.RNNCellBase):
-    """A layer of neurons that do not see each other: a cell `(carry, current) -> (carry, output)`.
+    """A layer of neurons that do not see each other: a cell `(carry, current) -> (carry, output)` in two halves.
+
+        m_t = integrate(h_{t-1}, I_t)          the state before the neuron fires; affine in the current
+        h_t, s_t = fire(m_t)                   the state after it, which is the carry, and the output
 
     State and output of each unit depend on the state and the current of this unit alone, so a neuron takes no size: its
-    carry has the shape of its input. Subclasses define `__call__`, and `carry_type`, a NamedTuple with one array of that same
-    shape per state, if they have more than one. The layer's connections, its own recurrent ones included, are not part of
-    it (see `connect`).
+    carry has the shape of its input. Subclasses define `integrate` and `fire`, and `carry_type`, a NamedTuple with one array
+    of that same shape per state, if they have more than one; or `__call__` alone, where the two halves do not fit. The
+    layer's connections, its own recurrent ones included, are not part of it (see `connect`).
+
+    Over time only m_t is kept for the reverse pass, one array per state: all else is computed from it again.
 
     Args:
         param_dtype: dtype of the state and of the parameters.
@@ -32,13 +42,40 @@ class Neuron(nnx.RNNCellBase):
             return rest
         return self.carry_type(*[rest] * len(self.carry_type._fields))
 
-    def __call__(self, carry: Any, inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
+    def integrate(self, carry: Any, inputs: Float[Array, "*B N"]) -> Any:
+        """m_t of h_{t-1} and I_t."""
         raise NotImplementedError
+
+    def fire(self, membrane: Any) -> tuple[Any, Float[Array, "*B N"]]:
+        """h_t and s_t of m_t."""
+        raise NotImplementedError
+
+    def __call__(self, carry: Any, inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
+        return self.fire(self.integrate(carry, inputs))
 
     def unroll(self, carry: Any, inputs: Float[Array, "T *B N"]) -> tuple[Any, Float[Array, "T *B N"]]:
         """All steps at once: a scan over element-wise work."""
+        carry, membranes = self.membranes(carry, inputs)
+        return carry, again(lambda membranes: self.outputs(membranes))(membranes)
+
+    def membranes(self, carry: Any, inputs: Float[Array, "T *B N"]) -> tuple[Any, Any]:
+        """The last carry, and m_t of all steps, of which `outputs` makes those of the neuron.
+
+        Where a subclass defines `__call__` alone, they are the outputs themselves.
+        """
         self.check_carry(carry, inputs[0])
-        return jax.lax.scan(self, carry, inputs)
+        if not self.in_halves:
+            return scan_cell(self, carry, inputs)
+        graphdef, state = nnx.split(self)
+        return integrate_and_fire(graphdef, state, carry, inputs)
+
+    def outputs(self, membranes: Any) -> Float[Array, "T *B N"]:
+        """s_t of m_t for all steps."""
+        return self.fire(membranes)[1] if self.in_halves else membranes
+
+    @property
+    def in_halves(self) -> bool:
+        return type(self).__call__ is Neuron.__call__
 
     @property
     def num_feature_axes(self) -> int:
@@ -54,3 +91,51 @@ class Neuron(nnx.RNNCellBase):
                     f"initialize_carry({inputs.shape}), and build the neuron with "
                     f"param_dtype={inputs.dtype.name} if the dtypes differ."
                 )
+
+
+def scan_cell(cell: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "T ..."]) -> tuple[Any, Any]:
+    """A cell step by step."""
+    # Not the cell itself: JAX keeps what it traced by function, and would keep this cell's parameters with it.
+    return jax.lax.scan(lambda carry, inputs: cell(carry, inputs), carry, inputs)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def integrate_and_fire(graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array) -> tuple[Any, Any]:
+    """The last carry and the membranes before each firing, m_t, of a neuron that is split into `graphdef` and `state`.
+
+    Its derivative is that of the scan, but reads nothing that the scan computes except m_t.
+    """
+    neuron = nnx.merge(graphdef, state)
+
+    def step(carry: Any, current: Array) -> tuple[Any, Any]:
+        membrane = neuron.integrate(carry, current)
+        return neuron.fire(membrane)[0], membrane
+
+    return jax.lax.scan(step, carry, inputs)
+
+
+@integrate_and_fire.defjvp
+def _integrate_and_fire_jvp(graphdef: nnx.GraphDef, primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+    state, carry, inputs = primals
+    end, membranes = integrate_and_fire(graphdef, state, carry, inputs)
+
+    def integrate(state: nnx.State, carry: Any, current: Array) -> Any:
+        return nnx.merge(graphdef, state).integrate(carry, current)
+
+    def fire(state: nnx.State, membrane: Any) -> Any:
+        return nnx.merge(graphdef, state).fire(membrane)[0]
+
+    def tangent(state: nnx.State, carry: Any, membranes: Any, d_state: nnx.State, d_carry: Any, d_inputs: Array) -> Any:
+        starts = jax.tree.map(
+            lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, fire(state, membranes)
+        )
+
+        def step(d_carry: Any, at: tuple[Any, Any, Array]) -> tuple[Any, Any]:
+            membrane, start, d_current = at
+            current = jnp.zeros_like(d_current)  # the derivative of what is affine in it does not depend on it
+            d_membrane = jax.jvp(integrate, (state, start, current), (d_state, d_carry, d_current))[1]
+            return jax.jvp(fire, (state, membrane), (d_state, d_membrane))[1], d_membrane
+
+        return jax.lax.scan(step, d_carry, (membranes, starts, d_inputs))
+
+    return (end, membranes), again(tangent)(state, carry, membranes, *tangents)

@@ -39,7 +39,7 @@ def time_constant(tau: Any, *, dt: float) -> Any:
         ValueError: a time constant or a step that is not positive, or so far apart that the decay rounds to 0 or 1.
     """
     times = np.asarray(tau, np.float64)
-    decay = np.exp(-dt / times) if dt > 0 and np.all(times > 0) else np.zeros(())
+    decay = np.asarray(np.exp(-dt / times) if dt > 0 and np.all(times > 0) else 0.0)
     if decay not in UNIT_INTERVAL:
         raise ValueError(
             f"time_constant got tau={tau} and dt={dt}, expected positive numbers, in the same unit, whose ratio leaves "

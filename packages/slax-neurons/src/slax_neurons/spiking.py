@@ -63,10 +63,10 @@ class SpikingNeuron(Neuron):
         self.stop_reset_gradient = stop_reset_gradient
         self.spike_fn = spike_fn
 
-    def fire(
+    def spike(
         self, v: Float[Array, "*B N"], raised: Float[Array, "*B N"] | float = 0.0
     ) -> tuple[Float[Array, "*B N"], Float[Array, "*B N"]]:
-        """The membrane after the reset, and the spikes, where the threshold is `raised` by so much for this step."""
+        """The membrane u after the reset, and the spikes, where the threshold is `raised` by so much for this step."""
         threshold = self.threshold(v)
         spikes = self.spike_fn(v - (threshold + raised))
         reset_spikes = jax.lax.stop_gradient(spikes) if self.stop_reset_gradient else spikes

@@ -90,11 +90,12 @@ class Connect(nnx.RNNCellBase):
         self._check_carry(carry)
         carries: list[Any] = []
         outputs: list[Array] = []
+        source = None
         for piece in cycles(self.edges, len(self.modules)):
             first = piece[0]
             x = outputs[-1] if outputs else inputs
             check_features(self.modules[first], first, x.shape[1:])
-            state, y = unroll_chunk(self.modules[first], _own(carry[first]), x)
+            state, y, source = unroll_chunk(self.modules[first], _own(carry[first]), x, source)
             from_before = {
                 index: [
                     apply_rows(synapse, _late(carry[edge.sender], outputs[edge.sender], edge.steps))

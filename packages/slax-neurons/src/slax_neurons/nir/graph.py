@@ -1,0 +1,229 @@
+"""A NIR graph as a chain with edges beside it: which node comes after which, and what is read one step late.
+
+Nested graphs are opened. Of the nodes, neurons and those that several nodes write to or read from are hubs; a link leads from
+hub to hub through nodes in between. Links that close a cycle, when the graph is walked from its input along its edges in
+their order, are late: a discrete network reads them one step later, as there is nothing else to read yet. Without them the
+hubs have an order, which is that of the walk where several are possible.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from slax_neurons.nir.neurons import SPIKING
+from slax_neurons.nir.synapses import READERS
+
+MEMBRANES = ("CubaLI", "I", "LI")
+REFUSED = {
+    "CubaLI": "it does not fire, and no neuron here has its two decays. Write it as two LI, that of the current first",
+    "Delay": "the only delay is that of a cycle, one step. Take it out and give connect an Edge(..., delay=steps) instead",
+    "I": "its leak is none, and LI needs one. Use an LI with a tau that is long against the data",
+    "Input": "there is one already. Write one graph for each",
+    "Output": "there is one already. Write one graph for each",
+    "Threshold": "it fires on its own, and here a neuron does. Put it right after an I, LI or CubaLI that nothing else reads",
+}
+
+
+class Link(NamedTuple):
+    """From hub to hub through nodes in between; `late` if the sender is read one step late."""
+
+    sender: str
+    receiver: str
+    between: tuple[str, ...]
+    late: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Nodes by name, a Threshold with its membrane; hubs in order, from Input to Output; links in the order of the
+    edges at their ends, which is that of the sum."""
+
+    nodes: dict[str, Any]
+    thresholds: dict[str, Any]
+    hubs: list[str]
+    links: list[Link]
+
+    def label(self, name: str) -> str:
+        return label(name, self.nodes[name])
+
+    def is_neuron(self, name: str) -> bool:
+        return is_neuron(self.nodes[name])
+
+
+def label(name: str, node: Any) -> str:
+    """How errors call a node."""
+    return f"Node {name!r}, {type(node).__name__},"
+
+
+def is_neuron(node: Any) -> bool:
+    return type(node).__name__ in SPIKING
+
+
+def plan(graph: Any) -> Plan:
+    """Brings a graph in order.
+
+    Raises:
+        ValueError: a node that cannot be expressed, that the input does not reach or that does not reach the output, a cycle
+            without a neuron, with the node's name.
+    """
+    graph.validate_structure()
+    nodes, edges = _opened(graph, "")
+    nodes, edges, thresholds = _with_thresholds(nodes, edges)
+    ends = {kind: [name for name, node in nodes.items() if type(node).__name__ == kind] for kind in ("Input", "Output")}
+    for name, node in nodes.items():
+        kind = type(node).__name__
+        known = kind in READERS or (kind in SPIKING and (kind not in ("I", "CubaLI") or name in thresholds))
+        if not known and name not in (ends["Input"][:1] + ends["Output"][:1]):
+            raise ValueError(f"{label(name, node)} cannot be expressed: {REFUSED.get(kind, 'this type is not known')}.")
+    for kind, names in ends.items():
+        if not names:
+            raise ValueError(f"The graph has no {kind}. Add a nir.{kind}, and an edge to or from it.")
+    start, end = ends["Input"][0], ends["Output"][0]
+    before: dict[str, list[str]] = {name: [] for name in nodes}
+    after: dict[str, list[str]] = {name: [] for name in nodes}
+    for sender, receiver in edges:
+        before[receiver].append(sender)
+        after[sender].append(receiver)
+    _check_reach(nodes, before, after, start, end)
+    _check_cycles(nodes, after)
+
+    hubs = {
+        name
+        for name in nodes
+        if name in (start, end) or is_neuron(nodes[name]) or len(before[name]) > 1 or len(after[name]) > 1
+    }
+    links = _walk(start, {hub: _ways(hub, after, hubs) for hub in hubs})
+    order = [hub for hub in _order(start, links) if hub != end] + [end]
+    links.sort(key=lambda link: edges.index(((link.sender, *link.between)[-1], link.receiver)))
+    return Plan(nodes, thresholds, order, links)
+
+
+def _opened(graph: Any, prefix: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Nodes and edges of a graph with those of nested graphs among them, whose inputs and outputs lead through."""
+    nodes: dict[str, Any] = {}
+    edges = [(prefix + sender, prefix + receiver) for sender, receiver in graph.edges]
+    for name, node in graph.nodes.items():
+        if type(node).__name__ != "NIRGraph":
+            nodes[prefix + name] = node
+            continue
+        inner, inner_edges = _opened(node, f"{prefix}{name}.")
+        doors = {}
+        for kind in ("Input", "Output"):
+            names = [f"{prefix}{name}.{key}" for key, part in node.nodes.items() if type(part).__name__ == kind]
+            if len(names) != 1:
+                raise ValueError(f"{label(prefix + name, node)} has {len(names)} nodes {kind}, expected one.")
+            doors[kind] = names[0]
+        edges = [
+            (
+                doors["Output"] if sender == prefix + name else sender,
+                doors["Input"] if receiver == prefix + name else receiver,
+            )
+            for sender, receiver in edges
+        ]
+        edges += inner_edges
+        nodes |= inner
+        for door in doors.values():
+            edges = _bridged(edges, door)
+            del nodes[door]
+    return nodes, edges
+
+
+def _bridged(edges: list[tuple[str, str]], name: str) -> list[tuple[str, str]]:
+    """The edges past a node, each where the one into it was, or out of it."""
+    targets = [receiver for sender, receiver in edges if sender == name]
+    past = []
+    for sender, receiver in edges:
+        if receiver == name:
+            past += [(sender, target) for target in targets]
+        elif sender != name:
+            past.append((sender, receiver))
+    return past
+
+
+def _with_thresholds(
+    nodes: dict[str, Any], edges: list[tuple[str, str]]
+) -> tuple[dict[str, Any], list[tuple[str, str]], dict[str, Any]]:
+    """Takes each Threshold right after a membrane out of the graph, and keeps it by the membrane's name."""
+    thresholds = {}
+    for name, node in list(nodes.items()):
+        senders = [sender for sender, receiver in edges if receiver == name]
+        if type(node).__name__ == "Threshold" and len(senders) == 1:
+            (membrane,) = senders
+            readers = [receiver for sender, receiver in edges if sender == membrane]
+            if type(nodes[membrane]).__name__ in MEMBRANES and len(readers) == 1:
+                thresholds[membrane] = nodes.pop(name)
+                edges = [
+                    (membrane if sender == name else sender, receiver) for sender, receiver in edges if receiver != name
+                ]
+    return nodes, edges, thresholds
+
+
+def _check_reach(
+    nodes: dict[str, Any], before: dict[str, list[str]], after: dict[str, list[str]], start: str, end: str
+) -> None:
+    for origin, ways, said in (
+        (start, after, "is not reached from the Input"),
+        (end, before, "does not reach the Output"),
+    ):
+        reached, ahead = {origin}, [origin]
+        while ahead:
+            new = [name for name in ways[ahead.pop()] if name not in reached]
+            reached.update(new)
+            ahead += new
+        for name, node in nodes.items():
+            if name not in reached:
+                raise ValueError(f"{label(name, node)} {said}. Remove it, or add the edge that is missing.")
+
+
+def _check_cycles(nodes: dict[str, Any], after: dict[str, list[str]]) -> None:
+    """Takes away what has no synapse before or after it, as long as there is any."""
+    left = {name for name, node in nodes.items() if not is_neuron(node)}
+    while True:
+        edges = [(name, receiver) for name in left for receiver in after[name] if receiver in left]
+        inner = {name for name, _ in edges} & {receiver for _, receiver in edges}
+        if inner == left:
+            break
+        left = inner
+    if left:
+        name = min(left)
+        raise ValueError(f"{label(name, nodes[name])} is part of a cycle without a neuron. Put a neuron into it.")
+
+
+def _ways(hub: str, after: dict[str, list[str]], hubs: set[str]) -> list[Link]:
+    """The links that leave a hub."""
+    links = []
+    for name in after[hub]:
+        between = []
+        while name not in hubs:
+            between.append(name)
+            (name,) = after[name]
+        links.append(Link(hub, name, tuple(between), late=False))
+    return links
+
+
+def _walk(start: str, ways: dict[str, list[Link]]) -> list[Link]:
+    """All links, in the order of a walk from the start that goes on from each new hub first; late where they lead back."""
+    links: list[Link] = []
+    open_hubs, seen = [start], {start}
+    ahead = [iter(ways[start])]
+    while ahead:
+        link = next(ahead[-1], None)
+        if link is None:
+            ahead.pop()
+            open_hubs.pop()
+            continue
+        links.append(link._replace(late=link.receiver in open_hubs))
+        if link.receiver not in seen:
+            seen.add(link.receiver)
+            open_hubs.append(link.receiver)
+            ahead.append(iter(ways[link.receiver]))
+    return links
+
+
+def _order(start: str, links: list[Link]) -> list[str]:
+    """The hubs, each after those that it reads within the step, and else as they were found."""
+    found = list(dict.fromkeys([start, *(link.receiver for link in links)]))
+    order: list[str] = []
+    while len(order) < len(found):
+        waiting = {link.receiver for link in links if not link.late and link.sender not in order}
+        order.append(next(hub for hub in found if hub not in order and hub not in waiting))
+    return order

@@ -1,0 +1,45 @@
+"""NIR's own library, imported when it is needed, and what both directions agree on."""
+
+from typing import Any
+
+import numpy as np
+
+RESET = "slax_reset"  # in a neuron's metadata: how slax resets it, and that slax fires at the threshold and not above
+BIAS = "slax_bias"  # in a convolution's metadata: 0 if its bias is there for NIR only
+INTEGRATION = (
+    "slax_integration"  # in a graph's metadata: between which equations and steps the time constants translate
+)
+
+
+def library() -> Any:
+    """The package `nir`.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        import nir
+    except ImportError as error:
+        raise ImportError("NIR graphs need the package nir. Install it: pip install 'slax-neurons[nir]'.") from error
+    return nir
+
+
+def channels_first(values: np.ndarray) -> np.ndarray:
+    """From [*spatial, channels], as in Flax, to [channels, *spatial], as in NIR."""
+    return np.moveaxis(values, -1, 0) if values.ndim > 1 else values
+
+
+def channels_last(values: np.ndarray) -> np.ndarray:
+    """From [channels, *spatial], as in NIR, to [*spatial, channels], as in Flax."""
+    return np.moveaxis(values, 0, -1) if values.ndim > 1 else values
+
+
+def shape_first(shape: tuple[int, ...]) -> np.ndarray:
+    """A shape in NIR's order and type."""
+    return np.array((shape[-1], *shape[:-1]))
+
+
+def shape_last(shape: np.ndarray) -> tuple[int, ...]:
+    """A shape in Flax's order."""
+    channels, *spatial = (int(size) for size in shape)
+    return (*spatial, channels)

@@ -1,0 +1,172 @@
+"""Neurons to and from NIR's nodes.
+
+With decay and gain of `Integration`, a LIF node of gain g = r gain(tau) > 0 steps as
+
+    v_t = decay v_{t-1} + gain(tau) v_leak + g I_t,   s_t = H(v_t - v_threshold),   v_t = v_reset where s_t = 1
+
+which in units of g and from a zero of v_0 is a neuron of this package, u = (v - v_0) / g:
+
+    u_t = decay u_{t-1} + I_t + c,   s_t = H(u_t - threshold),   threshold = (v_threshold - v_0) / g
+    c = gain(tau) (v_leak - v_0) / g
+
+with v_0 = v_reset for a reset to a value, 0 for a reset by subtraction, and v_leak without a reset. IF is that with a decay
+of 1 and g = r dt; CubaLIF with g = w_in gain(tau_syn) r gain(tau_mem), where the synapse is updated first and the membrane
+sees the current of the same step. A LI shows v, so its g is part of the current, and c = gain(tau) v_leak.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import DTypeLike
+
+from slax_neurons.cuba_lif import CuBaLIF
+from slax_neurons.li import LI
+from slax_neurons.lif import IF, LIF
+from slax_neurons.neuron import Neuron
+from slax_neurons.nir.integration import Integration
+from slax_neurons.nir.library import RESET, channels_first, channels_last, library, shape_first
+from slax_neurons.parameter import Parameter, Trainable
+from slax_neurons.surrogates import Surrogate
+
+# Our neurons, NIR's node of the membrane alone, and of the membrane that fires and is reset.
+NODES: dict[type[Neuron], tuple[str, str]] = {
+    IF: ("I", "IF"),
+    LI: ("LI", "LI"),
+    LIF: ("LI", "LIF"),
+    CuBaLIF: ("CubaLI", "CubaLIF"),
+}
+SPIKING: dict[str, type[Neuron]] = {"IF": IF, "LIF": LIF, "CubaLIF": CuBaLIF, "I": IF, "LI": LIF, "CubaLI": CuBaLIF}
+
+
+def write_neuron(neuron: IF | LI | LIF | CuBaLIF, shape: tuple[int, ...], integration: Integration) -> list[Any]:
+    """The nodes of a layer of neurons with features of `shape`, one after the other.
+
+    r, and w_in, are such that the gain is 1, which leaves all weights and thresholds as they are. Without a reset there are
+    two nodes, the membrane and a Threshold.
+    """
+    nir = library()
+    membrane, firing = (getattr(nir, name) for name in NODES[type(neuron)])
+    if isinstance(neuron, IF):
+        parameters = {"r": np.full(shape_first(shape), 1 / integration.dt)}
+    else:
+        tau = integration.tau(_array(neuron, neuron.decay, shape))
+        parameters = {"r": 1 / integration.gain(tau), "v_leak": np.zeros_like(tau)}
+        parameters["tau_mem" if isinstance(neuron, CuBaLIF) else "tau"] = tau
+    if isinstance(neuron, CuBaLIF):
+        tau = integration.tau(_array(neuron, neuron.synapse_decay, shape))
+        parameters |= {"tau_syn": tau, "w_in": 1 / integration.gain(tau)}
+    if isinstance(neuron, LI):
+        return [membrane(**parameters)]
+    threshold, metadata = _array(neuron, neuron.threshold, shape), {RESET: neuron.reset}
+    if neuron.reset == "none":
+        return [membrane(**parameters), nir.Threshold(threshold, metadata=metadata)]
+    return [firing(**parameters, v_threshold=threshold, v_reset=np.zeros_like(threshold), metadata=metadata)]
+
+
+def _array(neuron: Neuron, parameter: Parameter, shape: tuple[int, ...]) -> np.ndarray:
+    value = np.asarray(parameter(jnp.zeros(shape, neuron.param_dtype)), np.float64)
+    return np.ascontiguousarray(channels_first(np.broadcast_to(value, shape)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How nodes become neurons; see `from_nir`."""
+
+    integration: Integration
+    reset: str
+    spike_fn: Surrogate
+    trainable: bool
+    param_dtype: DTypeLike
+
+
+class Reading(NamedTuple):
+    """A neuron, and what its current is multiplied by, and then what is added: in NIR's order, None for 1 and 0."""
+
+    neuron: Neuron
+    scale: np.ndarray | None
+    current: np.ndarray | None
+
+
+def read_neuron(node: Any, threshold: Any, label: str, options: Options) -> Reading:
+    """The neuron of a node, or of the node of a membrane and the Threshold after it.
+
+    Raises:
+        ValueError: parameters that no neuron of this package has, with the node's name.
+    """
+    kind = type(node).__name__
+    integration = options.integration
+    decays: dict[str, np.ndarray] = {}
+    gain = _values(node.r)
+    if kind in ("I", "IF"):
+        gain = gain * integration.dt
+        leak = leak_gain = np.zeros_like(gain)
+    else:
+        tau = _values(node.tau_mem if kind.startswith("Cuba") else node.tau)
+        leak, leak_gain = _values(node.v_leak), integration.gain(tau)
+        decays["decay"] = integration.decay(tau)
+        gain = gain * leak_gain
+    if kind.startswith("Cuba"):
+        tau = _values(node.tau_syn)
+        decays["synapse_decay"] = integration.decay(tau)
+        gain = gain * _values(node.w_in) * integration.gain(tau)
+    gain = np.where(np.abs(gain - 1) < 8 * np.finfo(np.float64).eps, 1.0, gain)  # r is a rounded quotient
+
+    if kind == "LI" and threshold is None:
+        return Reading(_neuron(LI, label, decays, options), _unless(gain, 1), _unless(leak_gain * leak, 0))
+    if not np.all(gain > 0):
+        raise ValueError(
+            f"{label} has a resistance or input weight that is not positive, got a gain of {gain.min():.4g}. Move its sign "
+            "into the weights before it."
+        )
+    metadata = (node if threshold is None else threshold).metadata
+    reset = "none" if threshold is not None else metadata.get(RESET, options.reset)
+    zero = {"zero": _values(getattr(node, "v_reset", 0)), "subtract": np.zeros(()), "none": leak}[reset]
+    current = _unless(leak_gain * (leak - zero) / gain, 0)
+    if kind.startswith("Cuba") and current is not None:
+        raise ValueError(
+            f"{label} has another v_leak than {'v_reset' if reset == 'zero' else '0'}: a constant current into the membrane, "
+            "and a neuron here has none behind its synapse. Give both the same value."
+        )
+    limit = (_values(node.v_threshold if threshold is None else threshold.threshold) - zero) / gain
+    fires_at = _round(limit, options.param_dtype, up=RESET not in metadata)
+    firing = {"threshold": _compact(fires_at, options), "reset": reset, "spike_fn": options.spike_fn}
+    return Reading(_neuron(SPIKING[kind], label, decays, options, **firing), None, current)
+
+
+def _neuron(neuron: type[Neuron], label: str, decays: dict[str, np.ndarray], options: Options, **firing: Any) -> Neuron:
+    values = {name: _compact(value, options) for name, value in decays.items()}
+    try:
+        return neuron(**values, **firing, param_dtype=options.param_dtype)
+    except ValueError as error:
+        integration = options.integration
+        raise ValueError(
+            f"{label} makes no neuron with dt={integration.dt} and integration={integration.kind!r}: {error}"
+        ) from error
+
+
+def _values(parameter: Any) -> np.ndarray:
+    return np.asarray(parameter, np.float64)
+
+
+def _unless(values: np.ndarray, neutral: float) -> np.ndarray | None:
+    return None if np.all(values == neutral) else values
+
+
+def _round(limit: np.ndarray, dtype: DTypeLike, *, up: bool) -> np.ndarray:
+    """The threshold as a neuron here has it, which fires at it. NIR's fire above it: at the next larger number."""
+    rounded = limit.astype(dtype)
+    if up:
+        rounded = np.where(rounded > limit, rounded, np.nextafter(rounded, rounded.dtype.type(np.inf)))
+    return rounded
+
+
+def _compact(values: np.ndarray, options: Options) -> Any:
+    """One number if all are alike, one per channel if those of a channel are, else one per neuron."""
+    values = channels_last(values)
+    channels = values[(0,) * (values.ndim - 1)] if values.ndim else values
+    used: Any = channels if np.all(values == channels) else values
+    if np.all(values == values.flat[0]):
+        used = float(values.flat[0])
+    return Trainable(used) if options.trainable else used

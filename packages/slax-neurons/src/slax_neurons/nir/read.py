@@ -1,0 +1,174 @@
+"""From NIR's graphs to stacks."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import DTypeLike
+
+from slax_neurons.edges import Edge
+from slax_neurons.nir.folding import scaled, shifted
+from slax_neurons.nir.graph import Link, Plan, label, plan
+from slax_neurons.nir.integration import Integration
+from slax_neurons.nir.library import INTEGRATION, library, shape_last
+from slax_neurons.nir.modules import Zeros
+from slax_neurons.nir.neurons import Options, Reading, read_neuron
+from slax_neurons.nir.synapses import read_synapse
+from slax_neurons.spiking import RESETS
+from slax_neurons.surrogates import Surrogate, fast_sigmoid
+from slax_neurons.wiring import Connect, connect
+
+
+def from_nir(
+    graph: Any,
+    *,
+    dt: float,
+    integration: str | None = None,
+    reset: str = "zero",
+    spike_fn: Surrogate = fast_sigmoid(),
+    trainable: bool = False,
+    param_dtype: DTypeLike = jnp.float32,
+) -> Connect:
+    """The model of a NIR graph, as `nir.read` reads it: a stack, with edges where the graph is more than a chain.
+
+    NIR's nodes are differential equations. They become steps as `Integration` says, gains and leaks go into thresholds,
+    weights and biases (see `slax_neurons.nir.neurons`), and weights turn from [out, in] to [in, out]. Data that has the
+    channels first in NIR, [channels, height, width], has them last here. What closes a cycle is read one step late, since
+    NIR does not say. A membrane starts where its reset takes it, at v_leak if it has none.
+
+    Args:
+        graph: a `nir.NIRGraph` with one input and one output.
+        dt: length of a step, in the unit of the graph's time constants, which is the second.
+        integration: "exponential" for the solution of the equations, "euler" for forward Euler, as most frameworks have it
+            (norse and snnTorch do). By default as the graph's metadata say, which `to_nir` writes, else "exponential".
+        reset: of neurons whose node does not say, since it was not written by `to_nir`: "zero" for NIR's own, to v_reset,
+            "subtract" for a framework that subtracts the threshold and does not say so, or "none".
+        spike_fn: of all neurons.
+        trainable: whether the neurons' parameters are to be trained. Weights always are.
+        param_dtype: dtype of all parameters and states.
+
+    Returns:
+        A `Connect`. Its inputs are the graph's, with the channels last.
+
+    Raises:
+        ImportError: the package nir is not installed.
+        TypeError: not a graph.
+        ValueError: a node that cannot be expressed, or an option out of range.
+
+    References:
+        Pedersen et al.: Neuromorphic intermediate representation: a unified instruction set for interoperable
+        brain-inspired computing, 2024, doi 10.1038/s41467-024-52259-9, table 1.
+
+    Note:
+        NIR's neurons fire above their threshold and those here at it, so a threshold is moved up to the next number. Neurons
+        written by `to_nir` are marked, and are not. A membrane is in units of its gain g, and so is x in ds/dx of `spike_fn`:
+        for the gradient of a surrogate of slope k in NIR's units give it the slope k g.
+    """
+    if not isinstance(graph, library().NIRGraph):
+        raise TypeError(f"from_nir got {type(graph).__name__}, expected a nir.NIRGraph, as nir.read gives it.")
+    if reset not in RESETS:
+        raise ValueError(f"from_nir got reset={reset!r}, expected one of {', '.join(map(repr, RESETS))}.")
+    kind = graph.metadata.get(INTEGRATION, "exponential") if integration is None else integration
+    options = Options(Integration(kind, dt), reset, spike_fn, trainable, param_dtype)
+    return _Reader(plan(graph), options).model()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pending:
+    """An edge whose sender has no index yet."""
+
+    sender: str
+    receiver: int
+    synapse: Any
+
+
+class _Reader:
+    """Builds the modules hub by hub: the link from the hub before is the chain, each other one an edge."""
+
+    def __init__(self, plan: Plan, options: Options):
+        self.plan = plan
+        self.options = options
+        self.modules: list[Any] = []
+        self.index: dict[str, int] = {}
+        self.pending: list[_Pending] = []
+
+    def model(self) -> Connect:
+        start, *hubs = self.plan.hubs
+        chain = {
+            after: next((link for link in self._into(after) if link.sender == before and not link.late), None)
+            for before, after in zip([start, *hubs], hubs, strict=False)
+        }
+        if any(link.sender == start and link != chain[link.receiver] for link in self.plan.links):
+            self.index[start] = self._add(jax.nn.identity)
+        for hub in hubs:
+            self._add_hub(hub, chain[hub])
+        edges = [Edge(self.index[edge.sender], edge.receiver, synapse=edge.synapse) for edge in self.pending]
+        return connect(self.modules, edges)
+
+    def _add_hub(self, hub: str, chain: Link | None) -> None:
+        reading = None
+        if self.plan.is_neuron(hub):
+            node, threshold = self.plan.nodes[hub], self.plan.thresholds.get(hub)
+            reading = read_neuron(node, threshold, self.plan.label(hub), self.options)
+        links = self._into(hub)
+        if chain is None:
+            self._add(Zeros(self._shape(hub)))
+        else:
+            links.remove(chain)
+            for synapse in self._synapses(chain, reading, first=True):
+                self._add(synapse)
+        fresh = chain is None or bool(chain.between)
+        senders: set[str] = set()
+        for link in links:
+            if not fresh or link.sender in senders:
+                self._add(jax.nn.identity)
+                fresh, senders = True, set()
+            senders.add(link.sender)
+            synapses = self._synapses(link, reading, first=chain is None and link is links[0])
+            synapse = (
+                jax.nn.identity if not synapses else synapses[0] if len(synapses) == 1 else nnx.Sequential(*synapses)
+            )
+            self.pending.append(_Pending(link.sender, len(self.modules) - 1, synapse))
+        if reading is not None:
+            self.index[hub] = self._add(reading.neuron)
+        elif hub != self.plan.hubs[-1]:
+            self.index[hub] = self._add(self._synapse(hub, self.plan.nodes[hub]))
+
+    def _into(self, hub: str) -> list[Link]:
+        return [link for link in self.plan.links if link.receiver == hub]
+
+    def _add(self, module: Any) -> int:
+        self.modules.append(module)
+        return len(self.modules) - 1
+
+    def _synapses(self, link: Link, reading: Reading | None, *, first: bool) -> list[Any]:
+        """The modules of a link, with the neuron's gain in each and its constant current in the first."""
+        nir = library()
+        nodes = [(name, self.plan.nodes[name]) for name in link.between]
+        if reading is not None and reading.scale is not None:
+            folded = scaled(nodes[-1][1], reading.scale) if nodes else None
+            if folded is None:
+                nodes.append((link.receiver, nir.Scale(reading.scale)))
+            else:
+                nodes[-1] = (nodes[-1][0], folded)
+        if reading is not None and reading.current is not None and first:
+            folded = shifted(nir, nodes[-1][1], reading.current) if nodes else None
+            if folded is None:
+                raise ValueError(
+                    f"{self.plan.label(link.receiver)} needs a constant current, since its v_leak is not where its membrane "
+                    "starts (v_reset, or 0 if it has none), and no bias before it can have that. Put an Affine right before."
+                )
+            nodes[-1] = (nodes[-1][0], folded)
+        return [self._synapse(name, node) for name, node in nodes]
+
+    def _synapse(self, name: str, node: Any) -> Any:
+        return read_synapse(node, label(name, node), self.options.param_dtype)
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        """The shape of what a node gets, with the channels last."""
+        (shape,) = self.plan.nodes[name].input_type.values()
+        if shape is None:
+            raise ValueError(f"{self.plan.label(name)} has no input type. Call infer_types() of the graph.")
+        return shape_last(shape)

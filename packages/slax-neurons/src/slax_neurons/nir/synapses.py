@@ -1,0 +1,197 @@
+"""Modules without a carry to and from NIR's nodes.
+
+Weights are [out, in, *kernel] in NIR and [*kernel, in, out] in Flax; data is [channels, *spatial] in NIR and
+[*spatial, channels] here. Both correlate, so kernels are not flipped.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import DTypeLike
+
+from slax_neurons.nir.library import BIAS, channels_first, channels_last, library, shape_first
+from slax_neurons.nir.modules import AvgPool2d, Flatten, Scale, SumPool2d
+
+
+def write_synapse(module: Any, shape: tuple[int, ...], label: str) -> Any:
+    """The node of a module for inputs with features of `shape`.
+
+    Raises:
+        TypeError: a module that has no node.
+        ValueError: a module whose settings no node has.
+    """
+    if type(module) not in WRITERS:
+        raise TypeError(
+            f"{label} has no node in NIR. What has one: IF, LIF, LI, CuBaLIF, Linear, Conv in one or two dimensions, "
+            "jax.nn.identity, and slax_neurons.nir's Flatten, SumPool2d, AvgPool2d, Scale."
+        )
+    return WRITERS[type(module)](module, shape, label)
+
+
+def read_synapse(node: Any, label: str, dtype: DTypeLike) -> Any:
+    """The module of a node.
+
+    Raises:
+        ValueError: a node whose settings no module has.
+    """
+    return READERS[type(node).__name__](node, label, dtype)
+
+
+def _write_linear(layer: nnx.Linear, shape: tuple[int, ...], label: str) -> Any:
+    if len(shape) != 1:
+        raise ValueError(
+            f"{label} gets features of shape {shape}, but a Linear in NIR takes one axis. Put a Flatten before."
+        )
+    nir = library()
+    weight = np.ascontiguousarray(np.asarray(layer.kernel[...]).T)
+    return nir.Linear(weight) if layer.bias is None else nir.Affine(weight, np.asarray(layer.bias[...]))
+
+
+def _read_linear(node: Any, label: str, dtype: DTypeLike) -> nnx.Linear:
+    weight = np.asarray(node.weight)
+    if weight.ndim != 2:
+        raise ValueError(
+            f"{label} has a weight of shape {weight.shape}, expected [out, in]. Write one node for each of it."
+        )
+    outputs, inputs = weight.shape
+    bias = getattr(node, "bias", None)
+    return nnx.Linear(inputs, outputs, **_values(weight.T, bias, dtype))
+
+
+def _write_conv(layer: nnx.Conv, shape: tuple[int, ...], label: str) -> Any:
+    spatial = len(layer.kernel_size)
+    if spatial not in (1, 2) or len(shape) != spatial + 1:
+        raise ValueError(
+            f"{label} has {spatial} spatial axes and gets features of shape {shape}; NIR has convolutions with one and two, "
+            "of [length, channels] and [height, width, channels]."
+        )
+    if layer.mask is not None or any(size != 1 for size in _sizes(layer.input_dilation, spatial)):
+        raise ValueError(f"{label} has a mask or an input_dilation, which NIR has not. Put the mask into the kernel.")
+    strides, dilation = _sizes(layer.strides, spatial), _sizes(layer.kernel_dilation, spatial)
+    outputs = layer.kernel.shape[-1]
+    options = {
+        "input_shape": shape[0] if spatial == 1 else shape[:2],
+        "weight": np.ascontiguousarray(np.moveaxis(np.asarray(layer.kernel[...]), (-1, -2), (0, 1))),
+        "stride": strides[0] if spatial == 1 else strides,
+        "padding": _write_padding(layer, shape[:-1], strides, dilation, label),
+        "dilation": dilation[0] if spatial == 1 else dilation,
+        "groups": layer.feature_group_count,
+        "bias": np.zeros(outputs, layer.kernel.dtype) if layer.bias is None else np.asarray(layer.bias[...]),
+        "metadata": {BIAS: 0} if layer.bias is None else {},
+    }
+    nir = library()
+    return nir.Conv1d(**options) if spatial == 1 else nir.Conv2d(**options)
+
+
+def _write_padding(
+    layer: nnx.Conv, spatial: tuple[int, ...], strides: tuple[int, ...], dilation: tuple[int, ...], label: str
+) -> Any:
+    padding = layer.padding
+    if isinstance(padding, str) and padding not in ("SAME", "VALID"):
+        raise ValueError(f"{label} has padding={padding!r}, but NIR pads with zeros, on both sides alike.")
+    window = [(size - 1) * step + 1 for size, step in zip(layer.kernel_size, dilation, strict=True)]
+    if isinstance(padding, str):
+        pairs = jax.lax.padtype_to_pads(spatial, window, strides, padding)
+    elif isinstance(padding, int):
+        pairs = [(padding, padding)] * len(spatial)
+    else:
+        pairs = [(side, side) if isinstance(side, int) else tuple(side) for side in padding]
+    if all(low == high for low, high in pairs):
+        lows = tuple(int(low) for low, _ in pairs)
+        return lows[0] if len(spatial) == 1 else lows
+    if padding == "SAME" and all(stride == 1 for stride in strides):
+        return "same"
+    raise ValueError(
+        f"{label} pads {pairs} for inputs of {spatial}, but NIR pads both sides alike. Choose a padding that does."
+    )
+
+
+def _read_conv(node: Any, label: str, dtype: DTypeLike) -> nnx.Conv:
+    weight = np.asarray(node.weight)
+    spatial = weight.ndim - 2
+    strides = _sizes(node.stride, spatial)
+    padding: Any = node.padding
+    if isinstance(padding, str):
+        if padding == "same" and any(stride != 1 for stride in strides):
+            raise ValueError(f"{label} has padding 'same' and a stride of {strides}. Give the padding in numbers.")
+        padding = padding.upper()
+    else:
+        padding = [(side, side) for side in _sizes(padding, spatial)]
+    bias = None if node.metadata.get(BIAS, 1) == 0 else node.bias
+    return nnx.Conv(
+        weight.shape[1] * int(node.groups),
+        weight.shape[0],
+        weight.shape[2:],
+        strides=strides,
+        padding=padding,
+        kernel_dilation=_sizes(node.dilation, spatial),
+        feature_group_count=int(node.groups),
+        **_values(np.moveaxis(weight, (0, 1), (-1, -2)), bias, dtype),
+    )
+
+
+def _values(kernel: np.ndarray, bias: Any, dtype: DTypeLike) -> dict[str, Any]:
+    """Options of a Linear or Conv that starts with these weights; nothing is drawn with the key."""
+    return {
+        "kernel_init": lambda *_: jnp.asarray(kernel, dtype),
+        "bias_init": lambda *_: jnp.asarray(np.asarray(bias), dtype),
+        "use_bias": bias is not None,
+        "param_dtype": dtype,
+        "rngs": nnx.Rngs(0),
+    }
+
+
+def _sizes(sizes: Any, axes: int) -> tuple[int, ...]:
+    """One number per axis, from one for all or one for each."""
+    return tuple(np.broadcast_to(np.asarray(1 if sizes is None else sizes).ravel(), (axes,)).tolist())
+
+
+def _write_flatten(module: Flatten, shape: tuple[int, ...], label: str) -> Any:
+    return library().Flatten(input_type={"input": shape_first(shape)}, start_dim=module.start, end_dim=module.end)
+
+
+def _read_flatten(node: Any, label: str, dtype: DTypeLike) -> Flatten:
+    return Flatten(int(node.start_dim), int(node.end_dim))
+
+
+def _write_pool(module: SumPool2d, shape: tuple[int, ...], label: str) -> Any:
+    sizes = (np.array(size) for size in (module.kernel_size, module.stride, module.padding))
+    return getattr(library(), type(module).__name__)(*sizes)
+
+
+def _read_pool(node: Any, label: str, dtype: DTypeLike) -> SumPool2d:
+    pool = AvgPool2d if type(node).__name__ == "AvgPool2d" else SumPool2d
+    return pool(*(_sizes(size, 2) for size in (node.kernel_size, node.stride, node.padding)))
+
+
+def _write_scale(module: Scale, shape: tuple[int, ...], label: str) -> Any:
+    scale = np.broadcast_to(np.asarray(module.scale[...]), shape)
+    return library().Scale(np.ascontiguousarray(channels_first(scale)))
+
+
+def _read_scale(node: Any, label: str, dtype: DTypeLike) -> Scale:
+    return Scale(channels_last(np.asarray(node.scale)), param_dtype=dtype)
+
+
+WRITERS: dict[type, Callable[[Any, tuple[int, ...], str], Any]] = {
+    nnx.Linear: _write_linear,
+    nnx.Conv: _write_conv,
+    Flatten: _write_flatten,
+    SumPool2d: _write_pool,
+    AvgPool2d: _write_pool,
+    Scale: _write_scale,
+}
+READERS: dict[str, Callable[[Any, str, DTypeLike], Any]] = {
+    "Affine": _read_linear,
+    "Linear": _read_linear,
+    "Conv1d": _read_conv,
+    "Conv2d": _read_conv,
+    "Flatten": _read_flatten,
+    "SumPool2d": _read_pool,
+    "AvgPool2d": _read_pool,
+    "Scale": _read_scale,
+}

@@ -1,0 +1,190 @@
+"""From stacks to NIR's graphs."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from slax_neurons.dropout import Dropout
+from slax_neurons.edges import Edge
+from slax_neurons.modules import Function, as_module, output_struct
+from slax_neurons.nir.graph import plan
+from slax_neurons.nir.integration import Integration
+from slax_neurons.nir.library import INTEGRATION, library, shape_first
+from slax_neurons.nir.modules import Zeros
+from slax_neurons.nir.neurons import NODES, write_neuron
+from slax_neurons.nir.synapses import write_synapse
+from slax_neurons.wiring import Connect
+
+Shape = tuple[int, ...]
+
+
+def to_nir(model: Connect, *, dt: float, input_shape: tuple[int, ...], integration: str = "exponential") -> Any:
+    """The NIR graph of a stack of Linear, Conv, IF, LIF, LI and CuBaLIF, for `nir.write`.
+
+    What is trained is written by value; `from_nir` gives back the same numbers, bit by bit in float32. NIR does not know how
+    slax resets and when it fires, and no other framework reads the marks that `to_nir` leaves for `from_nir`:
+
+    * a reset by subtraction, which is the default here, is one to zero for other readers;
+    * a neuron fires at its threshold here, and above it in NIR, which differs where a membrane is exactly there;
+    * surrogates and `stop_reset_gradient` are not written.
+
+    A neuron without a reset is written as a membrane and a Threshold, which is exact for all. An edge that is read one step
+    late is written as a cycle, which others read late as well; their first step may lack the bias of its synapse.
+
+    Args:
+        model: made by `connect`. Nested stacks become part of the graph, Dropout that is switched off does not.
+        dt: length of a step in seconds.
+        input_shape: of one sample of one step, without batch, with the channels last: (64,) or (height, width, channels).
+            In the graph it has the channels first.
+        integration: "exponential" writes time constants such that a decay is exp(-dt / tau), "euler" such that it is
+            1 - dt / tau, which is how norse and snnTorch read them. It is noted in the graph's metadata.
+
+    Returns:
+        A `nir.NIRGraph`.
+
+    Raises:
+        ImportError: the package nir is not installed.
+        TypeError: not a stack, or a module that has no node in NIR.
+        ValueError: a setting that no node has, or an edge that NIR cannot express.
+
+    References:
+        Pedersen et al.: Neuromorphic intermediate representation: a unified instruction set for interoperable
+        brain-inspired computing, 2024, doi 10.1038/s41467-024-52259-9, table 1.
+    """
+    nir = library()
+    if not isinstance(model, Connect):
+        raise TypeError(f"to_nir got {type(model).__name__}, expected a stack. Make one: connect([...]).")
+    return _Writer(nir, Integration(integration, dt)).graph(model, tuple(input_shape))
+
+
+class Signal(list[Any]):
+    """What is added up to one signal: names of nodes, and other signals. It may grow until all edges are written."""
+
+
+class Late(Signal):
+    """A signal that is read one step late."""
+
+
+class _Writer:
+    """Writes nodes in order, and notes for each what it reads; edges come last, when all that is added up is known."""
+
+    def __init__(self, nir: Any, integration: Integration):
+        self.nir = nir
+        self.integration = integration
+        self.nodes: dict[str, Any] = {}
+        self.reads: list[tuple[Signal, str]] = []
+        self.feedback: list[Callable[[], None]] = []
+        self.membranes: dict[str, str] = {}  # of a Threshold
+
+    def graph(self, model: Connect, input_shape: tuple[int, ...]) -> Any:
+        self.nodes["input"] = self.nir.Input({"input": shape_first(input_shape)})
+        signal, shape = self._stack(model, "", Signal(["input"]), input_shape)
+        self.nodes["output"] = self.nir.Output({"output": shape_first(shape)})
+        self.reads.append((signal, "output"))
+        for write in self.feedback:
+            write()
+        terms = [(name, reader, late) for signal, reader in self.reads for name, late in _terms(signal, ())]
+        edges = [(name, reader) for name, reader, _ in terms]
+        for edge in edges:
+            if edges.count(edge) > 1:
+                raise ValueError(
+                    f"to_nir got two ways without a module from {edge[0]} to {edge[1]}, but NIR has one edge from node to "
+                    "node. Put slax_neurons.nir.Scale(1.0) into one of them."
+                )
+        metadata = {INTEGRATION: self.integration.kind}
+        graph = self.nir.NIRGraph(self.nodes, edges, metadata=metadata, type_check=False)
+        self._check_late(graph, {(self.membranes.get(name, name), reader) for name, reader, late in terms if late})
+        return graph
+
+    def _stack(self, model: Connect, prefix: str, signal: Signal, shape: Shape) -> tuple[Signal, Shape]:
+        outputs: list[tuple[Signal, Shape]] = []
+        for index, module in enumerate(model.modules):
+            name = f"{prefix}{index}"
+            signal, shape = self._module(module, name, f"Module {name.replace('_', '.')} of the stack,", signal, shape)
+            signal = Signal([signal])  # its own list, since edges are added to it
+            outputs.append((signal, shape))
+            for edge, synapse in zip(model.edges, model.synapses, strict=True):
+                if edge.receiver == index:
+                    signal.append(self._edge(edge, synapse, prefix, outputs))
+        return signal, shape
+
+    def _edge(self, edge: Edge, synapse: Any, prefix: str, outputs: list[tuple[Signal, Shape]]) -> Signal:
+        """What comes over an edge; if it is late, the signal is filled when all nodes of the chain are written."""
+        label = f"The synapse of the edge from {edge.sender} to {edge.receiver},"
+        if edge.steps != edge.earliest:
+            raise ValueError(
+                f"{label} has a delay of {edge.steps} steps. NIR can express 0 to a later module and 1 in a cycle."
+            )
+        name = f"{prefix}{edge.sender}_to_{edge.receiver}"
+        if not edge.steps:
+            return self._module(synapse, name, label, *outputs[edge.sender])[0]
+        late = Signal()
+
+        def write() -> None:
+            signal, shape = outputs[edge.sender]
+            late.append(self._module(synapse, name, label, Late([signal]), shape)[0])
+
+        self.feedback.append(write)
+        return late
+
+    def _module(self, module: Any, name: str, label: str, signal: Signal, shape: Shape) -> tuple[Signal, Shape]:
+        """What a module makes of a signal."""
+        if isinstance(module, Connect):
+            return self._stack(module, f"{name}_", signal, shape)
+        if isinstance(module, nnx.Sequential):
+            for index, layer in enumerate(module.layers):
+                signal, shape = self._module(as_module(layer, label), f"{name}_{index}", label, signal, shape)
+            return signal, shape
+        if isinstance(module, Zeros):
+            return Signal(), module.shape
+        if _is_identity(module):
+            return signal, shape
+        label = f"{label} {type(module.function if isinstance(module, Function) else module).__name__},"
+        if type(module) in NODES:
+            return self._add(write_neuron(module, shape, self.integration), name, signal, shape, shape)
+        node = write_synapse(module, shape, label)
+        struct = output_struct(module, (), jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+        return self._add([node], name, signal, shape, struct.shape[1:])
+
+    def _add(self, nodes: list[Any], name: str, signal: Signal, shape: Shape, output: Shape) -> tuple[Signal, Shape]:
+        """Adds nodes that come one after the other."""
+        for node in nodes:
+            key = f"{type(node).__name__.lower()}_{name}"
+            if len(nodes) > 1 and node is nodes[-1]:
+                self.membranes[key] = signal[0]
+            node.input_type, node.output_type = {"input": shape_first(shape)}, {"output": shape_first(output)}
+            self.nodes[key] = node
+            self.reads.append((signal, key))
+            signal, shape = Signal([key]), output
+        return signal, output
+
+    def _check_late(self, graph: Any, expected: set[tuple[str, str]]) -> None:
+        """Raises ValueError unless a reader of the graph will take the same edges for late."""
+        found = {(link.sender, (*link.between, link.receiver)[0]) for link in plan(graph).links if link.late}
+        for sender, reader in sorted(expected ^ found):
+            raise ValueError(
+                f"to_nir got an edge that is read one step late and leads from {sender} to {reader}, but NIR has no delays, "
+                "and the graph alone does not say so: it closes no cycle, or its sender or receiver has edges of its own. "
+                "Let each late edge lead from a neuron back to the layer right before it or before one of those that feed it."
+            )
+
+
+def _is_identity(module: Any) -> bool:
+    if isinstance(module, Dropout | nnx.Dropout):
+        return bool(module.deterministic)
+    return isinstance(module, Function) and module.function is jax.nn.identity
+
+
+def _terms(signal: Signal, path: tuple[Signal, ...]) -> Iterator[tuple[str, bool]]:
+    """The names of a signal, and whether each is read late."""
+    if any(part is signal for part in path):
+        raise ValueError("to_nir got a cycle without a neuron and without a synapse. Take its edge out.")
+    for part in signal:
+        if isinstance(part, Signal):
+            for name, late in _terms(part, (*path, signal)):
+                yield name, late or isinstance(signal, Late)
+        else:
+            yield part, isinstance(signal, Late)
