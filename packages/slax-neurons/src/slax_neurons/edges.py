@@ -63,10 +63,7 @@ class Edge:
         return 0 if self.sender < self.receiver else 1
 
 
-Edges = Mapping[int, Sequence[int]] | Sequence[Edge] | None
-
-
-def as_edges(edges: Edges, modules: int) -> list[Edge]:
+def as_edges(edges: Any, modules: int) -> list[Edge]:
     """The edges one by one.
 
     Raises:

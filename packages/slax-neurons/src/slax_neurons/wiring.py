@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons.edges import Edge, Edges, as_edges, cycles, edge_synapse
+from slax_neurons.edges import Edge, as_edges, cycles, edge_synapse
 from slax_neurons.engine import apply_rows, unroll_chunk
 from slax_neurons.modules import as_module, check_features, input_struct, output_struct, step_module, takes_statistics
 
 
-def connect(modules: Any, edges: Edges = None, *, rngs: nnx.Rngs | None = None) -> "Connect":
+def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) -> "Connect":
     """Wires modules into a stack that is itself a cell, so stacks nest.
 
         y_i(t) = module_i(y_{i-1}(t)) + sum over edges from j to i of synapse_ji(y_j(t - delay))
@@ -51,7 +51,7 @@ class Connect(nnx.RNNCellBase):
     `modules` are those of the chain; `edges` are the others, without their synapses, and `synapses` those in their order.
     """
 
-    def __init__(self, modules: Any, edges: Edges = None, *, rngs: nnx.Rngs | None = None):
+    def __init__(self, modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None):
         if isinstance(modules, nnx.Module) or callable(modules):
             raise TypeError(f"connect got one {type(modules).__name__}, expected a list of modules: connect([...]).")
         if not modules:

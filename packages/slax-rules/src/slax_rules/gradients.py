@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import unroll
 from slax_neurons.engine import check_sequence, scan_chunks
+from slax_neurons.modules import changes_itself
 from slax_rules.engine import WINDOW, ruled_cells
 
 LossFn = Callable[[Array, Array], Array]
@@ -27,7 +28,9 @@ def gradients(
     """The loss of a sequence and its gradient under the model's learning rule, at fixed parameters.
 
     The loss is the mean over time and batch. State and traces enter each window as numbers, so memory does not grow with
-    the number of windows. Pure; wrap it in `nnx.jit(gradients, static_argnames=("loss_fn", "window"))`.
+    the number of windows. Wrap it in `nnx.jit(gradients, static_argnames=("loss_fn", "window"))`. It changes nothing of the
+    model but what modules change themselves, in place: the statistics of a BatchNorm in training (of each window), random
+    streams.
 
     Args:
         model: a cell. The rule that wraps it, if any, makes the gradient.
@@ -48,50 +51,55 @@ def gradients(
     check_sequence(inputs)
     per_step = targets_per_step(inputs, targets)
     steps = inputs.shape[0]
+    carry = initial_carry(model, inputs, carry)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
-    def add_window(total: tuple[Array, nnx.State, Any], piece: tuple[Array, Array | None]) -> tuple[Any, None]:
-        loss, gradient, carry = total
+    def add_window(total: tuple[Array, nnx.State, Any, Any], piece: tuple[Array, Array | None]) -> tuple[Any, None]:
+        loss, gradient, carry, rest = total
         xs, ys = piece
-        new_loss, new_gradient, carry = window_gradient(
-            nnx.merge(graphdef, params, rest), loss_fn, carry, xs, targets if ys is None else ys
-        )
+        copy = nnx.merge(graphdef, params, rest, copy=True)
+        new_loss, new_gradient, carry = window_gradient(copy, loss_fn, carry, xs, targets if ys is None else ys)
         share = xs.shape[0] / steps
         return (
             loss + share * new_loss,
             jax.tree.map(lambda g, new: g + share * new, gradient, new_gradient),
             carry,
+            nnx.state(copy, nnx.Not(nnx.Param)),
         ), None
 
-    start = (
-        jnp.zeros((), loss_dtype(inputs)),
-        jax.tree.map(jnp.zeros_like, params),
-        initial_carry(model, inputs, carry),
-    )
+    start = (jnp.zeros((), loss_dtype(inputs)), jax.tree.map(jnp.zeros_like, params), carry, rest)
     pieces = (inputs, targets if per_step else None)
-    (loss, gradient, _), _ = scan_chunks(add_window, start, pieces, default_window(model, inputs, window))
+    (loss, gradient, _, rest), _ = scan_chunks(add_window, start, pieces, default_window(model, inputs, window))
+    if changes_itself(model):
+        nnx.update(model, rest)
     return loss, gradient
 
 
 def window_gradient(
     model: nnx.RNNCellBase, loss_fn: LossFn, carry: Any, inputs: Float[Array, "K B ..."], targets: Array
 ) -> tuple[Float[Array, ""], nnx.State, Any]:
-    """Mean loss over one window, its gradient, and the carry at its end; `carry` enters as a number."""
+    """Mean loss over one window, its gradient, and the carry at its end; `carry` enters as a number.
+
+    Modules that change their own variables do so in place.
+    """
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     # A rule keeps the traces of each chunk for its reverse pass: one chunk, so that it keeps one.
     chunk = inputs.shape[0] if any(ruled_cells(model)) else None
 
     def mean_loss(params: nnx.State) -> tuple[Array, Any]:
-        new_carry, outputs = unroll(nnx.merge(graphdef, params, rest), carry, inputs, chunk=chunk)
+        copy = nnx.merge(graphdef, params, rest, copy=True)
+        new_carry, outputs = unroll(copy, carry, inputs, chunk=chunk)
         losses = loss_fn(outputs, targets)
         if losses.shape != outputs.shape[:2]:
             raise ValueError(
                 f"loss_fn made {list(losses.shape)} of outputs {list(outputs.shape)}, expected one loss per step and sample, "
                 f"{list(outputs.shape[:2])}. The mean over both is taken for it."
             )
-        return jnp.mean(losses, dtype=loss_dtype(inputs)), new_carry
+        return jnp.mean(losses, dtype=loss_dtype(inputs)), (new_carry, nnx.state(copy, nnx.Not(nnx.Param)))
 
-    (loss, carry), gradient = jax.value_and_grad(mean_loss, has_aux=True)(params)
+    (loss, (carry, rest)), gradient = jax.value_and_grad(mean_loss, has_aux=True)(params)
+    if changes_itself(model):
+        nnx.update(model, rest)
     return loss, gradient, carry
 
 
