@@ -73,7 +73,7 @@ class Connect(nnx.RNNCellBase):
             carries.append(Sent(carry, jnp.zeros((delay, *struct.shape), struct.dtype)) if delay else carry)
         return tuple(carries)
 
-    def __call__(self, carry: Any, inputs: Float[Array, "*B N"]) -> tuple[tuple, Float[Array, "*B M"]]:
+    def __call__(self, carry: Any, inputs: Float[Array, "B ..."]) -> tuple[tuple, Float[Array, "B ..."]]:
         self._check_carry(carry)
         everything = range(len(self.modules))
         self._check_steppable(everything)
