@@ -22,6 +22,11 @@ lint: $(V)/.ok ## check style and who may import whom
 	lint-imports
 	mypy
 
+benchmark: $(V)/.ok ## time a step of BPTT beside other frameworks: results/benchmarks/*.md
+	for mode in speed overhead memory; do \
+	 python benchmarks/bptt/run.py $$mode \
+	 && python benchmarks/bptt/table.py results/benchmarks/$$mode.json > results/benchmarks/$$mode.md || exit 1; done
+
 lock: $(V)/.ok ## renew requirements.lock after a change of dependencies
 	uv lock
 	uv export --format requirements-txt --no-emit-workspace --no-annotate --all-groups -o requirements.lock
@@ -40,4 +45,4 @@ $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS
 	$(V)/bin/uv pip install -q --python $(V) --no-deps --no-build-isolation $(addprefix -e ,$(MEMBERS))
 	touch $@
 
-.PHONY: help figures paper test lint lock clean
+.PHONY: help figures paper test lint benchmark lock clean

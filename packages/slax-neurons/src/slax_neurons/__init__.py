@@ -9,6 +9,9 @@ from slax_neurons.cuba_lif import CuBaLIF
 from slax_neurons.dropout import Dropout
 from slax_neurons.edges import Edge
 from slax_neurons.engine import unroll
+from slax_neurons.health_check import health
+from slax_neurons.health_report import Health, LayerHealth
+from slax_neurons.initialisation import fluctuation_driven
 from slax_neurons.li import LI
 from slax_neurons.lif import IF, LIF
 from slax_neurons.ltc import LTC
@@ -54,6 +57,8 @@ __all__ = [
     "CuBaLIF",
     "Dropout",
     "Edge",
+    "Health",
+    "LayerHealth",
     "Neuron",
     "Sent",
     "SpikingNeuron",
@@ -63,7 +68,9 @@ __all__ = [
     "boxcar",
     "connect",
     "fast_sigmoid",
+    "fluctuation_driven",
     "gaussian",
+    "health",
     "multi_gaussian",
     "sigmoid",
     "super_spike",

@@ -77,7 +77,9 @@ class BRF(Neuron):
     def integrate(self, carry: BRFState, inputs: Float[Array, "*B N"]) -> BRFState:
         u, v, q = carry
         dt, omega = self.dt, self.omega(u)
-        boundary = ((1 - (dt * omega) ** 2) ** 0.5 - 1) / dt
+        turn = (dt * omega) ** 2
+        # p without a difference of numbers near 1, and with a finite derivative where dt omega has been rounded to 1.
+        boundary = -turn / (1 + jnp.sqrt(jnp.maximum(1 - turn, jnp.finfo(u.dtype).tiny))) / dt
         b = boundary - self.b_offset(u) - q
         return BRFState(u=u + dt * (b * u - omega * v + inputs), v=v + dt * (omega * u + b * v), q=q)
 

@@ -97,7 +97,7 @@ def fluctuation_driven(
             raise ValueError(
                 f"fluctuation_driven got mean={mean} for thresholds down to {limit.min():.4g}, expected a mean below."
             )
-        mu_w = share * mean / (inputs * rate * first) if mean else np.zeros_like(limit)
+        mu_w = share * mean / (inputs * rate * first)
         variance = share * ((limit - mean) / xi) ** 2 / (inputs * rate * (1 - rate) * second) - mu_w**2
         if not np.all(variance >= 0):
             raise ValueError(

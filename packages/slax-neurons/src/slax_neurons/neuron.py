@@ -103,7 +103,8 @@ def scan_cell(cell: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "T ..."]) 
 def integrate_and_fire(graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array) -> tuple[Any, Any]:
     """The last carry and the membranes before each firing, m_t, of a neuron that is split into `graphdef` and `state`.
 
-    Its derivative is that of the scan, but reads nothing that the scan computes except m_t.
+    Its derivative is that of the scan, but reads nothing of the scan except m_t, and I_t where a trainable parameter
+    multiplies it.
     """
     neuron = nnx.merge(graphdef, state)
 
@@ -125,17 +126,20 @@ def _integrate_and_fire_jvp(graphdef: nnx.GraphDef, primals: tuple, tangents: tu
     def fire(state: nnx.State, membrane: Any) -> Any:
         return nnx.merge(graphdef, state).fire(membrane)[0]
 
-    def tangent(state: nnx.State, carry: Any, membranes: Any, d_state: nnx.State, d_carry: Any, d_inputs: Array) -> Any:
+    def tangent(
+        state: nnx.State, carry: Any, inputs: Array, membranes: Any, d_state: nnx.State, d_carry: Any, d_inputs: Array
+    ) -> Any:
         starts = jax.tree.map(
             lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, fire(state, membranes)
         )
 
-        def step(d_carry: Any, at: tuple[Any, Any, Array]) -> tuple[Any, Any]:
-            membrane, start, d_current = at
-            current = jnp.zeros_like(d_current)  # the derivative of what is affine in it does not depend on it
+        def step(d_carry: Any, at: tuple[Any, Any, Array, Array]) -> tuple[Any, Any]:
+            membrane, start, current, d_current = at
+            # Of what is affine in the current, only the derivative by a factor of the current reads it. Where there is none to
+            # train, JAX finds it unused and does not keep it.
             d_membrane = jax.jvp(integrate, (state, start, current), (d_state, d_carry, d_current))[1]
             return jax.jvp(fire, (state, membrane), (d_state, d_membrane))[1], d_membrane
 
-        return jax.lax.scan(step, d_carry, (membranes, starts, d_inputs))
+        return jax.lax.scan(step, d_carry, (membranes, starts, inputs, d_inputs))
 
-    return (end, membranes), again(tangent)(state, carry, membranes, *tangents)
+    return (end, membranes), again(tangent)(state, carry, inputs, membranes, *tangents)

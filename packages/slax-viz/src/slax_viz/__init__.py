@@ -1,6 +1,7 @@
 """Numbers and pictures about gradients and activity: arrays in, numbers first, then axes."""
 
 from slax_viz.bars import plot_cosine_similarity as plot_cosine_similarity
+from slax_viz.membrane import plot_membrane as plot_membrane
 from slax_viz.similarity import Cosine as Cosine
 from slax_viz.similarity import cosine_similarity as cosine_similarity
 from slax_viz.similarity import global_cosine_similarity as global_cosine_similarity

@@ -7,10 +7,9 @@ from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 
 from slax_viz.statistics import mean_interval
+from slax_viz.style import COLOURS
 
-# The palette of Okabe and Ito (Color Universal Design, 2008), legible with the common kinds of colour blindness, with
-# grey in place of black, which would hide hatches and intervals. The hatches tell the bars apart without any colour.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+# They tell the bars apart without any colour.
 _HATCHES = ("", "//", "..", "\\\\", "xx", "--", "oo", "++")
 
 _GROUP_WIDTH = 0.8
@@ -57,7 +56,7 @@ def plot_cosine_similarity(
             cosines.mean(axis=0),
             width,
             label=rule,
-            color=_COLOURS[i],
+            color=COLOURS[i],
             hatch=_HATCHES[i],
             edgecolor="black",
             linewidth=0.8,
@@ -99,9 +98,9 @@ def plot_cosine_similarity(
 
 
 def _checked(table: Mapping[str, np.ndarray | Array]) -> dict[str, Float[np.ndarray, "seeds layers"]]:
-    if not 1 <= len(table) <= len(_COLOURS):
+    if not 1 <= len(table) <= len(COLOURS):
         raise ValueError(
-            f"expected 1 to {len(_COLOURS)} rules, which still can be told apart, got {len(table)}. "
+            f"expected 1 to {len(COLOURS)} rules, which still can be told apart, got {len(table)}. "
             "Draw more rules on several axes."
         )
     values = {rule: np.asarray(cosines, dtype=np.float64) for rule, cosines in table.items()}

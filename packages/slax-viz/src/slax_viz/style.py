@@ -1,8 +1,8 @@
 """One look for all figures, the same bytes on every machine with the same matplotlib.
 
 Matplotlib's own settings, whatever the user's files say, and on top of them: sizes legible where a figure 8 inches wide
-is shown 800 pixels wide, text as outlines of the font that comes with matplotlib, a fixed salt for the names inside an
-SVG. The metadata constants leave out date and versions, which would differ from run to run:
+is shown 800 pixels wide, colours for most eyes, text as outlines of the font that comes with matplotlib, a fixed salt for
+the names inside an SVG. The metadata constants leave out date and versions, which would differ from run to run:
 
     with style():
         figure, ax = plt.subplots()
@@ -18,9 +18,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
+from matplotlib.rcsetup import cycler
 
 SVG_METADATA = {"Date": None, "Creator": None}
 PNG_METADATA = {"Software": None}
+
+# The palette of Okabe and Ito (Color Universal Design, 2008), legible with the common kinds of colour blindness, with grey
+# in place of black, which would hide hatches, marks and intervals.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 
 _SETTINGS: dict[Any, Any] = {
     "figure.figsize": (8.0, 4.0),
@@ -37,6 +42,7 @@ _SETTINGS: dict[Any, Any] = {
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.prop_cycle": cycler(color=list(COLOURS)),
     "hatch.linewidth": 0.6,
     "svg.fonttype": "path",
     "svg.hashsalt": "slax",

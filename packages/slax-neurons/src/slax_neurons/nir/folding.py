@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from slax_neurons.nir.integration import Values
 
-def scaled(node: Any, gain: np.ndarray) -> Any:
+
+def scaled(node: Any, gain: Values) -> Any:
     """A Linear, Affine or convolution whose output is multiplied by `gain`, or None if it has no place for that."""
     weight = _weight(node)
     factor = None if weight is None else _per_channel(gain, weight.shape[0])
@@ -18,7 +20,7 @@ def scaled(node: Any, gain: np.ndarray) -> Any:
     return dataclasses.replace(node, **changes)
 
 
-def shifted(nir: Any, node: Any, current: np.ndarray) -> Any:
+def shifted(nir: Any, node: Any, current: Values) -> Any:
     """A Linear, Affine or convolution to whose output `current` is added, or None if it has no place for that."""
     weight = _weight(node)
     shift = None if weight is None else _per_channel(current, weight.shape[0])
@@ -36,10 +38,10 @@ def _weight(node: Any) -> np.ndarray | None:
     return np.asarray(node.weight, np.float64)
 
 
-def _per_channel(values: np.ndarray, channels: int) -> np.ndarray | None:
+def _per_channel(values: Values, channels: int) -> np.ndarray | None:
     """One value per channel of [channels, *spatial], unless they differ in space."""
     if values.ndim > 1:
-        rows = values.reshape(len(values), -1)
+        rows = values.reshape(values.shape[0], -1)
         if np.any(rows != rows[:, :1]):
             return None
         values = rows[:, 0]

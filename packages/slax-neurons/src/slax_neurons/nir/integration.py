@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+Values = np.ndarray | np.number  # what NumPy makes of one value per neuron, or of one for all
 INTEGRATIONS = ("exponential", "euler")
 
 
@@ -32,11 +33,11 @@ class Integration:
         if not 0 < self.dt < np.inf:
             raise ValueError(f"Got dt={self.dt}, expected the length of a step in seconds, > 0.")
 
-    def decay(self, tau: np.ndarray) -> np.ndarray:
+    def decay(self, tau: Values) -> Values:
         return np.exp(-self.dt / tau) if self.kind == "exponential" else 1 - self.dt / tau
 
-    def gain(self, tau: np.ndarray) -> np.ndarray:
+    def gain(self, tau: Values) -> Values:
         return -np.expm1(-self.dt / tau) if self.kind == "exponential" else self.dt / tau
 
-    def tau(self, decay: np.ndarray) -> np.ndarray:
+    def tau(self, decay: Values) -> Values:
         return -self.dt / np.log(decay) if self.kind == "exponential" else self.dt / (1 - decay)

@@ -25,7 +25,7 @@ from slax_neurons.cuba_lif import CuBaLIF
 from slax_neurons.li import LI
 from slax_neurons.lif import IF, LIF
 from slax_neurons.neuron import Neuron
-from slax_neurons.nir.integration import Integration
+from slax_neurons.nir.integration import Integration, Values
 from slax_neurons.nir.library import RESET, channels_first, channels_last, library, shape_first
 from slax_neurons.parameter import Parameter, Trainable
 from slax_neurons.surrogates import Surrogate
@@ -48,6 +48,7 @@ def write_neuron(neuron: IF | LI | LIF | CuBaLIF, shape: tuple[int, ...], integr
     """
     nir = library()
     membrane, firing = (getattr(nir, name) for name in NODES[type(neuron)])
+    parameters: dict[str, Values]
     if isinstance(neuron, IF):
         parameters = {"r": np.full(shape_first(shape), 1 / integration.dt)}
     else:
@@ -85,8 +86,8 @@ class Reading(NamedTuple):
     """A neuron, and what its current is multiplied by, and then what is added: in NIR's order, None for 1 and 0."""
 
     neuron: Neuron
-    scale: np.ndarray | None
-    current: np.ndarray | None
+    scale: Values | None
+    current: Values | None
 
 
 def read_neuron(node: Any, threshold: Any, label: str, options: Options) -> Reading:
@@ -97,7 +98,7 @@ def read_neuron(node: Any, threshold: Any, label: str, options: Options) -> Read
     """
     kind = type(node).__name__
     integration = options.integration
-    decays: dict[str, np.ndarray] = {}
+    decays: dict[str, Values] = {}
     gain = _values(node.r)
     if kind in ("I", "IF"):
         gain = gain * integration.dt
@@ -114,7 +115,7 @@ def read_neuron(node: Any, threshold: Any, label: str, options: Options) -> Read
     gain = np.where(np.abs(gain - 1) < 8 * np.finfo(np.float64).eps, 1.0, gain)  # r is a rounded quotient
 
     if kind == "LI" and threshold is None:
-        return Reading(_neuron(LI, label, decays, options), _unless(gain, 1), _unless(leak_gain * leak, 0))
+        return Reading(_neuron(LI, label, decays, options), _unless(gain, 1.0), _unless(leak_gain * leak, 0.0))
     if not np.all(gain > 0):
         raise ValueError(
             f"{label} has a resistance or input weight that is not positive, got a gain of {gain.min():.4g}. Move its sign "
@@ -123,19 +124,19 @@ def read_neuron(node: Any, threshold: Any, label: str, options: Options) -> Read
     metadata = (node if threshold is None else threshold).metadata
     reset = "none" if threshold is not None else metadata.get(RESET, options.reset)
     zero = {"zero": _values(getattr(node, "v_reset", 0)), "subtract": np.zeros(()), "none": leak}[reset]
-    current = _unless(leak_gain * (leak - zero) / gain, 0)
+    current = _unless(leak_gain * (leak - zero) / gain, 0.0)
     if kind.startswith("Cuba") and current is not None:
         raise ValueError(
             f"{label} has another v_leak than {'v_reset' if reset == 'zero' else '0'}: a constant current into the membrane, "
             "and a neuron here has none behind its synapse. Give both the same value."
         )
     limit = (_values(node.v_threshold if threshold is None else threshold.threshold) - zero) / gain
-    fires_at = _round(limit, options.param_dtype, up=RESET not in metadata)
+    fires_at = limit if RESET in metadata else _next(limit, options.param_dtype)
     firing = {"threshold": _compact(fires_at, options), "reset": reset, "spike_fn": options.spike_fn}
     return Reading(_neuron(SPIKING[kind], label, decays, options, **firing), None, current)
 
 
-def _neuron(neuron: type[Neuron], label: str, decays: dict[str, np.ndarray], options: Options, **firing: Any) -> Neuron:
+def _neuron(neuron: type[Neuron], label: str, decays: dict[str, Values], options: Options, **firing: Any) -> Neuron:
     values = {name: _compact(value, options) for name, value in decays.items()}
     try:
         return neuron(**values, **firing, param_dtype=options.param_dtype)
@@ -146,25 +147,23 @@ def _neuron(neuron: type[Neuron], label: str, decays: dict[str, np.ndarray], opt
         ) from error
 
 
-def _values(parameter: Any) -> np.ndarray:
+def _values(parameter: Any) -> Values:
     return np.asarray(parameter, np.float64)
 
 
-def _unless(values: np.ndarray, neutral: float) -> np.ndarray | None:
+def _unless(values: Values, neutral: float) -> Values | None:
     return None if np.all(values == neutral) else values
 
 
-def _round(limit: np.ndarray, dtype: DTypeLike, *, up: bool) -> np.ndarray:
-    """The threshold as a neuron here has it, which fires at it. NIR's fire above it: at the next larger number."""
-    rounded = limit.astype(dtype)
-    if up:
-        rounded = np.where(rounded > limit, rounded, np.nextafter(rounded, rounded.dtype.type(np.inf)))
-    return rounded
+def _next(limit: Values, dtype: DTypeLike) -> Values:
+    """The smallest number above the limit: a neuron here fires at its threshold, one in NIR above."""
+    rounded = np.asarray(limit).astype(dtype)
+    return np.where(rounded > limit, rounded, np.nextafter(rounded, rounded.dtype.type(np.inf)))
 
 
-def _compact(values: np.ndarray, options: Options) -> Any:
+def _compact(values: Values, options: Options) -> Any:
     """One number if all are alike, one per channel if those of a channel are, else one per neuron."""
-    values = channels_last(values)
+    values = channels_last(np.asarray(values))
     channels = values[(0,) * (values.ndim - 1)] if values.ndim else values
     used: Any = channels if np.all(values == channels) else values
     if np.all(values == values.flat[0]):

@@ -21,7 +21,7 @@ from slax_neurons.wiring import Connect
 Shape = tuple[int, ...]
 
 
-def to_nir(model: Connect, *, dt: float, input_shape: tuple[int, ...], integration: str = "exponential") -> Any:
+def to_nir(model: Any, *, dt: float, input_shape: tuple[int, ...], integration: str = "exponential") -> Any:
     """The NIR graph of a stack of Linear, Conv, IF, LIF, LI and CuBaLIF, for `nir.write`.
 
     What is trained is written by value; `from_nir` gives back the same numbers, bit by bit in float32. NIR does not know how
@@ -164,7 +164,7 @@ class _Writer:
     def _check_late(self, graph: Any, expected: set[tuple[str, str]]) -> None:
         """Raises ValueError unless a reader of the graph will take the same edges for late."""
         found = {(link.sender, (*link.between, link.receiver)[0]) for link in plan(graph).links if link.late}
-        for sender, reader in sorted(expected ^ found):
+        for sender, reader in sorted(expected - found):
             raise ValueError(
                 f"to_nir got an edge that is read one step late and leads from {sender} to {reader}, but NIR has no delays, "
                 "and the graph alone does not say so: it closes no cycle, or its sender or receiver has edges of its own. "

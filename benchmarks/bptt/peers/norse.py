@@ -1,0 +1,53 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["norse==1.1.0", "torch==2.15.0", "numpy"]
+#
+# [tool.bptt.variants]
+# layers = {}
+# whole = {}
+# whole_1_thread = { OMP_NUM_THREADS = "1" }
+# ///
+"""norse: `layers` runs each Linear, and then its `LIF`, on all steps at once; `whole` steps a `SequentialState` of Linear
+and `LIFBoxCell`, its neuron without a synaptic current, in a Python loop.
+
+Its modules over time take each step by an index, whose backward pass writes a whole [T, B, N] per step: quadratic in T.
+
+Parity: `whole` has the equations of slax but for H(0) = 0, one product more per step, and weights divided by 1 - decay.
+`layers` filters the current first, i_t = 0.8 i_{t-1} + I_t, and resets to zero. SuperSpike as surrogate, its default.
+"""
+
+import norse.torch as norse
+import torch
+from torch_step import TorchStep
+from workload import DECAY, THRESHOLD, Workload
+
+DT = 1e-3
+SYNAPSE_LOSS = 0.2  # of its default synapse per step
+
+
+def build(variant: str, workload: Workload) -> TorchStep:
+    inputs = torch.from_numpy(workload.spikes())
+    membrane = {"tau_mem_inv": torch.tensor((1 - DECAY) / DT), "v_th": torch.tensor(THRESHOLD)}
+    if variant == "layers":
+        scale = SYNAPSE_LOSS / (1 - DECAY)
+        neurons = [norse.LIF(norse.LIFParameters(**membrane), dt=DT) for _ in workload.widths[1:]]
+    else:
+        scale = 1 / (1 - DECAY)
+        box = norse.LIFBoxParameters(**membrane, reset_method=norse.reset_subtract)
+        neurons = [norse.LIFBoxCell(box, dt=DT) for _ in workload.widths[1:]]
+    layers = []
+    for weight, neuron in zip(workload.weights(), neurons, strict=True):
+        linear = torch.nn.Linear(*weight.shape, bias=False)
+        linear.weight.data = torch.from_numpy(weight.T.copy() * scale)
+        layers += [linear, neuron]
+    net = norse.SequentialState(*layers)
+
+    def stepped():
+        state, spikes = None, []
+        for x in inputs:
+            x, state = net(x, state)
+            spikes.append(x)
+        return torch.stack(spikes).sum()
+
+    loss = (lambda: net(inputs)[0].sum()) if variant == "layers" else stepped
+    return TorchStep(loss, [layer.weight for layer in layers[::2]])

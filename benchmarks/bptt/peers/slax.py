@@ -1,0 +1,66 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["slax-neurons", "jax==0.10.2", "flax==0.12.8"]
+#
+# [tool.bptt]
+# editable = ["packages/slax-neurons"]
+#
+# [tool.bptt.variants]
+# default = {}
+# remat = {}
+# devices = { XLA_FLAGS = "--xla_force_host_platform_device_count=2" }
+# ///
+"""This repository's `connect` and `unroll`, split once and jitted over the state.
+
+`devices` makes two devices of the CPU and gives each half of the batch.
+
+Parity, the reference: v_t = decay u_{t-1} + I_t, s_t = H(v_t - 1), H(0) = 1, u_t = v_t - s_t; the gradient passes the
+reset; fast sigmoid.
+"""
+
+from functools import partial
+
+import jax
+from flax import nnx
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from jax_step import JaxStep
+from workload import DECAY, THRESHOLD, Workload
+
+from slax_neurons import LIF, connect, unroll
+
+
+def build(variant: str, workload: Workload) -> JaxStep:
+    graph, state = nnx.split(model(workload))
+    options = {"remat": True} if variant == "remat" else {}
+
+    def loss(state, inputs):
+        cell = nnx.merge(graph, state)
+        _, spikes = unroll(cell, cell.initialize_carry(inputs.shape[1:]), inputs, **options)
+        return spikes.sum()
+
+    step = jax.value_and_grad(loss)
+    if variant == "devices":
+        return over_devices(step, state, workload.spikes())
+    return JaxStep(step, state, workload.spikes())
+
+
+def model(workload: Workload) -> nnx.RNNCellBase:
+    modules = []
+    for weight in workload.weights():
+        linear = nnx.Linear(*weight.shape, use_bias=False, rngs=nnx.Rngs(0))
+        linear.kernel[...] = weight
+        modules += [linear, LIF(decay=DECAY, threshold=THRESHOLD)]
+    return connect(modules)
+
+
+def over_devices(step, state, inputs) -> JaxStep:
+    mesh = jax.make_mesh((jax.device_count(),), ("batch",))
+    whole, split = P(), P(None, "batch")
+
+    @partial(jax.shard_map, mesh=mesh, in_specs=(whole, split), out_specs=whole, check_vma=False)
+    def summed(state, inputs):
+        return jax.lax.psum(step(state, inputs), "batch")
+
+    placed = [jax.device_put(x, NamedSharding(mesh, spec)) for x, spec in ((state, whole), (inputs, split))]
+    return JaxStep(summed, *placed)

@@ -1,0 +1,51 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["snntorch==1.0.0", "torch==2.15.0", "numpy"]
+#
+# [tool.bptt.variants]
+# whole = {}
+# layers = {}
+# layers_1_thread = { OMP_NUM_THREADS = "1" }
+# ///
+"""snntorch: a Python loop over steps, as its pages do (`whole`), or over the steps of a layer at a time (`layers`).
+
+Parity: r_t = H(u_{t-1} - 1), u_t = beta u_{t-1} + I_t - r_t, s_t = H(u_t - 1), H(0) = 0: the reset comes a step later than
+that of slax, and no gradient passes it; arctan as surrogate, its default.
+"""
+
+import snntorch
+import torch
+from torch_step import TorchStep
+from workload import DECAY, THRESHOLD, Workload
+
+
+def build(variant: str, workload: Workload) -> TorchStep:
+    inputs = torch.from_numpy(workload.spikes())
+    layers = []
+    for weight in workload.weights():
+        linear = torch.nn.Linear(*weight.shape, bias=False)
+        linear.weight.data = torch.from_numpy(weight.T.copy())
+        layers.append((linear, snntorch.Leaky(beta=DECAY, threshold=THRESHOLD)))
+
+    def whole():
+        membranes = [neuron.reset_mem() for _, neuron in layers]
+        spikes = []
+        for x in inputs:
+            for index, (linear, neuron) in enumerate(layers):
+                x, membranes[index] = neuron(linear(x), membranes[index])
+            spikes.append(x)
+        return torch.stack(spikes).sum()
+
+    def layer_by_layer():
+        x = inputs
+        for linear, neuron in layers:
+            membrane = neuron.reset_mem()
+            spikes = []
+            for current in linear(x):
+                s, membrane = neuron(current, membrane)
+                spikes.append(s)
+            x = torch.stack(spikes)
+        return x.sum()
+
+    weights = [linear.weight for linear, _ in layers]
+    return TorchStep(whole if variant == "whole" else layer_by_layer, weights)

@@ -1,0 +1,43 @@
+"""A contender's process, as the coordinator sees it."""
+
+import json
+import os
+import subprocess
+from typing import Any
+
+from contenders import ENVIRONMENTS, FOLDER, Contender, Failed, python_of
+from workload import Workload
+
+
+class Process:
+    """Runs worker.py for a contender, in its environment; what else it says goes to a log beside the environments.
+
+    Raises:
+        Failed: here if the environment cannot be made, in `answer` and `times` if the process has ended.
+    """
+
+    def __init__(self, contender: Contender, workload: Workload):
+        arguments = [contender.peer, contender.variant, json.dumps(workload)]
+        command = [python_of(contender.peer), FOLDER / "worker.py", *arguments]
+        self.log = ENVIRONMENTS / f"{contender.peer}-{contender.variant}.log"
+        pipe = subprocess.PIPE
+        with self.log.open("w") as log:
+            variables = os.environ | contender.variables
+            self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True, env=variables)
+
+    def answer(self) -> dict[str, Any]:
+        """The next object that the process writes."""
+        line = self.process.stdout.readline()
+        if not line:
+            status = self.process.wait()
+            raise Failed.saying(f"exit status {status}\n{self.log.read_text()}")
+        return json.loads(line)
+
+    def times(self, seconds: float) -> list[float]:
+        """How long each of the steps of one turn took, in seconds."""
+        self.process.stdin.write(json.dumps({"seconds": seconds}) + "\n")
+        self.process.stdin.flush()
+        return self.answer()["times"]
+
+    def close(self) -> None:
+        self.process.communicate()

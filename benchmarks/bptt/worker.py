@@ -1,0 +1,68 @@
+"""Runs one contender in its own environment: `python worker.py PEER VARIANT WORKLOAD`, with the workload as JSON.
+
+Speaks JSON, one object a line. It reports its first step, then answers each {"seconds": S} on standard input with the
+times of as many steps as fit into S seconds, at least one; in between it waits. Whatever a library prints goes to standard
+error. Needs nothing beside the standard library and what the peer's file asks for.
+"""
+
+import importlib
+import json
+import os
+import re
+import resource
+import sys
+import time
+from importlib.metadata import version
+
+from contenders import script
+from workload import Workload
+
+
+def main() -> None:
+    peer, variant, workload = sys.argv[1:]
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def reply(values: dict) -> None:
+        print(json.dumps(values), file=replies, flush=True)
+
+    step = importlib.import_module(f"peers.{peer}").build(variant, Workload(*json.loads(workload)))
+    reply(first_step(step) | {"python": sys.version.split()[0], "versions": versions(peer)})
+    for request in sys.stdin:
+        reply({"times": timed(step, json.loads(request)["seconds"])})
+
+
+def first_step(step) -> dict:
+    """The loss, the seconds that the first call takes, the memory that it adds, and XLA's temporaries."""
+    before = peak_memory()
+    start = time.perf_counter()
+    loss = float(step())
+    seconds = time.perf_counter() - start
+    growth = peak_memory() - before
+    return {"loss": loss, "first_call": seconds, "memory_growth": growth, "temporaries": step.temporary_bytes()}
+
+
+def timed(step, seconds: float) -> list[float]:
+    times = []
+    end = time.perf_counter() + seconds
+    while not times or time.perf_counter() < end:
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def peak_memory() -> int:
+    """The most bytes that the process has held so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def versions(peer: str) -> dict[str, str]:
+    """The installed versions of what the peer's file asks for."""
+    names = [re.match(r"[\w.-]+", requirement)[0] for requirement in script(peer)["dependencies"]]
+    return {name: version(name) for name in names}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""What every contender computes: a batch of spike trains through a stack of (Linear, LIF), and the gradient of the weights.
+
+The loss is the number of spikes of the last layer. All contenders get the same inputs, the same weights and the same
+decay, so those with the same neuron report the same loss.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+DECAY = 0.8807970779778823  # of the membrane per step: sigmoid(2), the default of slax
+THRESHOLD = 1.0
+INPUT_RATE = 0.2
+GAIN = 2.0  # makes every layer fire about as often as its input
+
+
+class Workload(NamedTuple):
+    """Steps T, batch B, and the widths of the input and of each layer."""
+
+    steps: int
+    batch: int
+    widths: tuple[int, ...]
+
+    def spikes(self) -> np.ndarray:
+        """The input, zeros and ones, [T, B, N]."""
+        drawn = np.random.default_rng(0).random((self.steps, self.batch, self.widths[0]), np.float32)
+        return np.less(drawn, INPUT_RATE, out=drawn)
+
+    def weights(self) -> list[np.ndarray]:
+        """One matrix [inputs, outputs] per layer."""
+        rng = np.random.default_rng(1)
+        return [
+            (GAIN * rng.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32)
+            for shape in itertools.pairwise(self.widths)
+        ]
+
+
+def uniform(steps: int, size: int) -> Workload:
+    """Three layers of N units, fed by N spike trains, and a batch of 32."""
+    return Workload(steps, 32, (size,) * 4)
+
+
+def small(steps: int) -> Workload:
+    """The net of the Slax paper, 64-50-10, so small that the calls themselves can be seen."""
+    return Workload(steps, 32, (64, 50, 10))

@@ -1,0 +1,113 @@
+"""The figure of the experiment and the table behind it, from its results.
+
+    python -m experiments.step_response.plot --results results/quick/step_response/*.json --output figure
+
+writes figure.csv, figure.png and figure.svg, with the neurons in the order of the results.
+"""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from slax_neurons import NEURONS
+from slax_viz import PNG_METADATA, SVG_METADATA, plot_membrane, style
+
+COLUMNS = 2
+HEIGHTS = [2.2, 1.0]  # of the membrane, and of the other states below it
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, nargs="+", required=True, help="results of run.py, of one scale")
+    parser.add_argument("--output", type=Path, required=True, help="path of the figure without its ending")
+    arguments = parser.parse_args()
+    results = of_one_scale([json.loads(path.read_text()) for path in arguments.results])
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    write_table(results, arguments.output.with_suffix(".csv"))
+    draw(results, arguments.output)
+
+
+def of_one_scale(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    scales = {result["config"]["scale"] for result in results}
+    if len(scales) > 1:
+        raise SystemExit(f"Got results of the scales {', '.join(sorted(scales))}, expected one: they are never mixed.")
+    return results
+
+
+def curves(result: dict[str, Any]) -> dict[str, list[float]]:
+    """The numbers of one neuron that the figure shows, by name."""
+    shown = {name: result[name] for name in ("current", "membrane", "threshold", "output") if result[name] is not None}
+    return shown | {name: result["states"][name] for name in result["config"]["states"]}
+
+
+def write_table(results: list[dict[str, Any]], path: Path) -> None:
+    with path.open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["neuron", "quantity", "step", "value"])
+        for result in results:
+            for quantity, values in curves(result).items():
+                for step, value in enumerate(values):
+                    table.writerow([result["config"]["neuron"], quantity, step, round(value, 6)])
+
+
+def draw(results: list[dict[str, Any]], output: Path) -> None:
+    rows = -(-len(results) // COLUMNS)
+    with style():
+        figure = plt.figure(figsize=(4.2 * COLUMNS, 2.4 * rows + 0.6))
+        grid = figure.add_gridspec(2 * rows, COLUMNS, height_ratios=HEIGHTS * rows)
+        for index, result in enumerate(results):
+            row, column = divmod(index, COLUMNS)
+            if result["config"]["states"]:
+                above = figure.add_subplot(grid[2 * row, column])
+                axes = [above, figure.add_subplot(grid[2 * row + 1, column], sharex=above)]
+            else:
+                axes = [figure.add_subplot(grid[2 * row : 2 * row + 2, column])]
+            draw_neuron(axes, result)
+            if index + COLUMNS >= len(results):
+                axes[-1].set_xlabel("step")
+            else:
+                axes[-1].tick_params(labelbottom=False)
+        handles = [ax.get_legend_handles_labels() for ax in figure.axes]
+        figure.legend(*max(handles, key=lambda pair: len(pair[1])), loc="outside upper center", ncols=4)
+        figure.savefig(output.with_suffix(".png"), metadata=PNG_METADATA)
+        figure.savefig(output.with_suffix(".svg"), metadata=SVG_METADATA)
+        plt.close(figure)
+
+
+def draw_neuron(axes: list[Axes], result: dict[str, Any]) -> None:
+    """One neuron: its membrane on the first of its axes, and its other states, if it has some, on the second."""
+    config, names = result["config"], result["config"]["states"]
+    above = axes[0]
+    firing = {"threshold": np.array(result["threshold"]), "spikes": np.array(result["output"])}
+    plot_membrane(above, np.array(result["membrane"]), **firing if result["threshold"] else {})
+    above.set_title(NEURONS[config["neuron"]].__name__, loc="left")
+    above.set_title(f"current {config['current']:g}", loc="right", fontsize="small")
+    for index, name in enumerate(names):
+        axes[1].plot(result["states"][name], color=f"C{index + 1}", linewidth=1.2, label=f"{names[name]} {name}")
+    if names:
+        above.tick_params(labelbottom=False)
+        axes[1].legend(
+            loc="lower left",
+            bbox_to_anchor=(-0.02, 0.9),
+            ncols=2,
+            fontsize="small",
+            handlelength=1.2,
+            columnspacing=1.2,
+        )
+    for ax in axes:
+        ax.axvspan(config["current_on"], config["current_off"], color="0.92", linewidth=0, label="current on", zorder=0)
+        ax.set_xlim(0, config["n_steps"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""One cell of the experiment: one neuron under a current that is off, on and off again.
+
+Its membrane before the reset, its threshold, its output, and its carry, step by step.
+
+    python -m experiments.step_response.run --neuron lif --output result.json
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import yaml
+from flax import nnx
+
+from experiments.record import recorded
+from slax_neurons import NEURONS, Neuron
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    config = cell_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.neuron)
+    with recorded(arguments.output, config=config, seed=config["seed"]) as result:
+        result |= compute(config)
+
+
+def cell_config(config: dict[str, Any], scale: str, name: str) -> dict[str, Any]:
+    """The values that one neuron depends on, out of the whole config.yaml."""
+    settings = config["scales"][scale]
+    known = [neuron for neuron in settings["neurons"] if neuron in NEURONS]
+    if name not in known:
+        raise SystemExit(f"There is no neuron {name!r}, expected one of: {', '.join(known)}.")
+    on, off, end = settings["current_on"], settings["current_off"], settings["n_steps"]
+    if not on < off <= end:
+        raise SystemExit(f"The current is on from step {on} to {off} of {end}, expected steps in rising order.")
+    return {key: value for key, value in settings.items() if key != "neurons"} | {
+        "scale": scale,
+        "neuron": name,
+        **settings["neurons"][name],
+    }
+
+
+def compute(config: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of one neuron, each a list with one entry per step: current, membrane, threshold, output and carry.
+
+    Two copies of the neuron take each step from its state as well. One has a spike function that is always 0: its state is
+    that before the reset. The other's is the identity: its output is the distance to the threshold, adaptive or not. So both
+    are the neuron's own, whatever its equations. Without a spike function there is no threshold, and it is None.
+    """
+    neuron = make_neuron(config)
+    spiking = hasattr(neuron, "spike_fn")
+    silent = with_spike_fn(neuron, jnp.zeros_like) if spiking else neuron
+    linear = with_spike_fn(neuron, lambda distance: distance) if spiking else neuron
+
+    def step(carry: Any, current: jax.Array) -> tuple[Any, tuple]:
+        membrane = by_name(silent(carry, current)[0])["u"]
+        threshold = membrane - linear(carry, current)[1]
+        carry, output = neuron(carry, current)
+        return carry, (membrane, threshold, output, by_name(carry))
+
+    on = np.arange(config["n_steps"])
+    on = (on >= config["current_on"]) & (on < config["current_off"])
+    currents = jnp.where(on, config["current"], 0.0).astype(jnp.float32)[:, None, None]
+    rest = neuron.initialize_carry((1, 1))
+    unknown = set(config["states"]) - set(by_name(rest))
+    if unknown:
+        raise SystemExit(
+            f"{config['neuron']} has no state {', '.join(sorted(unknown))}, expected some of: {', '.join(by_name(rest))}."
+        )
+    _, (membrane, threshold, output, states) = jax.lax.scan(step, rest, currents)
+    return {
+        "current": listed(currents),
+        "membrane": listed(membrane),
+        "threshold": listed(threshold) if spiking else None,
+        "output": listed(output),
+        "states": {name: listed(state) for name, state in states.items()},
+    }
+
+
+def make_neuron(config: dict[str, Any]) -> nnx.RNNCellBase:
+    """The neuron for one unit: one that is not element-wise takes a size and random numbers."""
+    kind = NEURONS[config["neuron"]]
+    sized = {} if issubclass(kind, Neuron) else {"features": 1, "rngs": nnx.Rngs(config["seed"])}
+    return kind(**sized, **config["options"])
+
+
+def with_spike_fn(neuron: nnx.RNNCellBase, spike_fn: Callable[[jax.Array], jax.Array]) -> nnx.RNNCellBase:
+    """A copy with another spike function."""
+    copy = nnx.clone(neuron)
+    copy.spike_fn = spike_fn
+    return copy
+
+
+def by_name(carry: Any) -> dict[str, jax.Array]:
+    """The states of a carry; a single array is the membrane u."""
+    return carry._asdict() if hasattr(carry, "_asdict") else {"u": carry}
+
+
+def listed(values: jax.Array) -> list[float]:
+    return np.asarray(values, np.float64).ravel().tolist()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--config", type=Path, default=Path(__file__).with_name("config.yaml"), help="default: beside it"
+    )
+    parser.add_argument("--scale", choices=("quick", "paper"), default="quick", help="default: quick")
+    parser.add_argument("--neuron", required=True, help="a name under `neurons` in the config")
+    parser.add_argument("--output", type=Path, required=True, help="the result's path, ending in .json")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
