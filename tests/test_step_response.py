@@ -165,7 +165,9 @@ def test_labels_cover_nothing(results, monkeypatch, tmp_path):
         patch.setattr(plt, "close", figures.append)
         plot.draw(list(results.values()), tmp_path / "figure")
     (figure,) = figures
-    boxes = [(text.get_text(), text.get_window_extent()) for text in texts_of(figure)]
+    with plot.style():
+        figure.canvas.draw()
+        boxes = [(text.get_text(), text.get_window_extent()) for text in texts_of(figure)]
     plt.close(figure)
     assert len(boxes) > 60
     for index, (text, box) in enumerate(boxes):

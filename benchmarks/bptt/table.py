@@ -79,7 +79,7 @@ def ratio(time: float, other: float) -> str:
 
 
 def fastest(medians: dict[str, float], among: Callable[[str], bool]) -> str:
-    names = [name for name in medians if among(name.split(":")[0])]
+    names = [name for name, time in medians.items() if among(name.split(":")[0]) and math.isfinite(time)]
     return min(names, key=medians.get, default="")
 
 

@@ -186,8 +186,8 @@ RECURRENT = {
         [
             Edge(3, 2, synapse=linear(5, 5, use_bias=False)),
             Edge(1, 4, synapse=linear(9, 4)),
-            Edge(3, 0, synapse=linear(5, 9)),
             Edge(1, 0, synapse=linear(9, 9)),
+            Edge(3, 0, synapse=linear(5, 9)),
         ],
     ),
     "skip": (inhibition(), [Edge(1, 4, synapse=linear(9, 4))]),

@@ -16,7 +16,7 @@ again = partial(jax.checkpoint, prevent_cse=False)
 class Neuron(nnx.RNNCellBase):
     """A layer of neurons that do not see each other: a cell `(carry, current) -> (carry, output)` in two halves.
 
-        m_t = integrate(h_{t-1}, I_t)          the state before the neuron fires; affine in the current
+        m_t = integrate(h_{t-1}, I_t)          the state before the neuron fires
         h_t, s_t = fire(m_t)                   the state after it, which is the carry, and the output
 
     State and output of each unit depend on the state and the current of this unit alone, so a neuron takes no size: its
