@@ -1,7 +1,9 @@
-"""The responses obey the neurons' laws, every neuron is there, and the picture on the page is the one that is drawn."""
+"""The responses obey the neurons' laws, every neuron is there, and the page about them is up to date."""
 
 import csv
+import inspect
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,11 +12,12 @@ from matplotlib import pyplot as plt
 
 from experiments.record import recorded
 from experiments.step_response import plot, run
-from slax_neurons import NEURONS, unroll
+from slax_neurons import NEURONS, SURROGATES, unroll
 
 ROOT = run.Path(run.__file__).parent
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 NAMES = list(CONFIG["scales"]["quick"]["neurons"])
+PAGE = (ROOT.parents[1] / "docs" / "neurons.md").read_text()
 ON, OFF = (CONFIG["scales"]["quick"][f"current_{when}"] for when in ("on", "off"))
 
 
@@ -184,6 +187,25 @@ def texts_of(figure):
         beyond |= {tick.label1 for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high}
     texts = [text for text in figure.findobj(plt.Text) if text.get_visible() and text.get_text()]
     return [text for text in texts if text not in beyond]
+
+
+def defaults(function):
+    arguments = inspect.signature(function).parameters.values()
+    return {a.name: a.default for a in arguments if isinstance(a.default, int | float)}
+
+
+@pytest.mark.parametrize("kind", NEURONS.values())
+def test_page_has_equations_and_defaults_of_every_neuron(kind):
+    (row,) = re.findall(rf"^\| `{kind.__name__}` \|.*$", PAGE, re.MULTILINE)
+    for name, value in defaults(vars(kind).get("__init__", lambda: None)).items():
+        assert f"`{name}={value:.4g}`" in row
+    assert len(re.findall(rf"^\*\*{kind.__name__}\*\*.*\n\n    ", PAGE, re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+def test_page_has_every_surrogate_and_its_defaults(name):
+    options = ", ".join(f"{option}={value:g}" for option, value in defaults(SURROGATES[name]).items())
+    assert f"| `{name}({options})` |" in PAGE
 
 
 def test_unknown_neuron_state_or_order_stops():

@@ -103,8 +103,8 @@ def scan_cell(cell: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "T ..."]) 
 def integrate_and_fire(graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array) -> tuple[Any, Any]:
     """The last carry and the membranes before each firing, m_t, of a neuron that is split into `graphdef` and `state`.
 
-    Its derivative is that of the scan, but reads nothing of the scan except m_t, and I_t where a trainable parameter
-    multiplies it.
+    Its derivative is that of the scan, but reads nothing of the scan except m_t, and I_t where the derivative of `integrate`
+    depends on it, as that by a trainable factor of the current does.
     """
     neuron = nnx.merge(graphdef, state)
 
@@ -120,26 +120,25 @@ def _integrate_and_fire_jvp(graphdef: nnx.GraphDef, primals: tuple, tangents: tu
     state, carry, inputs = primals
     end, membranes = integrate_and_fire(graphdef, state, carry, inputs)
 
-    def integrate(state: nnx.State, carry: Any, current: Array) -> Any:
-        return nnx.merge(graphdef, state).integrate(carry, current)
-
-    def fire(state: nnx.State, membrane: Any) -> Any:
-        return nnx.merge(graphdef, state).fire(membrane)[0]
-
     def tangent(
         state: nnx.State, carry: Any, inputs: Array, membranes: Any, d_state: nnx.State, d_carry: Any, d_inputs: Array
     ) -> Any:
-        starts = jax.tree.map(
-            lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, fire(state, membranes)
-        )
+        def integrate(carry: Any, current: Array) -> Any:
+            return jax.linearize(lambda *at: nnx.merge(graphdef, at[0]).integrate(*at[1:]), state, carry, current)[1]
 
-        def step(d_carry: Any, at: tuple[Any, Any, Array, Array]) -> tuple[Any, Any]:
-            membrane, start, current, d_current = at
-            # Of what is affine in the current, only the derivative by a factor of the current reads it. Where there is none to
-            # train, JAX finds it unused and does not keep it.
-            d_membrane = jax.jvp(integrate, (state, start, current), (d_state, d_carry, d_current))[1]
-            return jax.jvp(fire, (state, membrane), (d_state, d_membrane))[1], d_membrane
+        def fire(membrane: Any) -> Any:
+            return jax.linearize(lambda *at: nnx.merge(graphdef, at[0]).fire(at[1])[0], state, membrane)[1]
 
-        return jax.lax.scan(step, d_carry, (membranes, starts, inputs, d_inputs))
+        after = nnx.merge(graphdef, state).fire(membranes)[0]
+        before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
+        # Linear maps of all steps at once: what they need of the states, and no more, is computed outside of the scan.
+        steps = jax.vmap(integrate)(before, inputs), jax.vmap(fire)(membranes)
+
+        def step(d_carry: Any, at: tuple[Any, Any, Array]) -> tuple[Any, Any]:
+            integrate, fire, d_current = at
+            d_membrane = integrate(d_state, d_carry, d_current)
+            return fire(d_state, d_membrane), d_membrane
+
+        return jax.lax.scan(step, d_carry, (*steps, d_inputs))
 
     return (end, membranes), again(tangent)(state, carry, inputs, membranes, *tangents)
