@@ -1,5 +1,6 @@
 """A contender's process, as the coordinator sees it."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -35,8 +36,9 @@ class Process:
 
     def times(self, seconds: float) -> list[float]:
         """How long each of the steps of one turn took, in seconds."""
-        self.process.stdin.write(json.dumps({"seconds": seconds}) + "\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended: `answer` says how
+            self.process.stdin.write(json.dumps({"seconds": seconds}) + "\n")
+            self.process.stdin.flush()
         return self.answer()["times"]
 
     def close(self) -> None:

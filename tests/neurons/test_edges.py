@@ -7,6 +7,8 @@ import pytest
 from flax import nnx
 
 from slax_neurons import LI, LIF, Dropout, Edge, Sent, connect, unroll
+from slax_neurons.engine import default_chunk
+from slax_rules import cross_entropy, gradients, ostl
 from stacks import deviation, inputs, linear
 
 T, B = 11, 3
@@ -92,6 +94,73 @@ def test_every_way_to_run_a_wiring_is_its_equation(edges, x64):
     gradients = [jax.jit(jax.grad(loss), static_argnums=1)(params, run) for run in (ours, theirs)]
     assert all(leaf.any() for leaf in jax.tree.leaves(gradients[1])) or "Edge(1, 0, delay=8)" in repr(edges)
     assert max(jax.tree.leaves(jax.tree.map(deviation, *gradients))) < 1e-11
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_gradients_take_stacks_with_edges(window, x64):
+    """BPTT and TBPTT of a recurrent stack, nested or not, by the package's own loop."""
+    model, x, labels = stack(WIRINGS["crossing cycles"]), inputs(T, B, 7), jnp.array([0, 3, 1])
+    nested = connect([model])
+    graphdef, params = nnx.split(model)
+
+    def loss(params):
+        model, carry, total = nnx.merge(graphdef, params), None, 0.0
+        for start in range(0, T, window or T):
+            piece = x[start : start + (window or T)]
+            carry = model.initialize_carry((B, 7)) if carry is None else jax.lax.stop_gradient(carry)
+            carry, outputs = unroll(model, carry, piece)
+            total = total + jnp.sum(cross_entropy(outputs, labels)) / (T * B)
+        return total
+
+    theirs = jax.grad(loss)(params)
+    for cell, pick in ((model, lambda g: g), (nested, lambda g: g["modules"][0])):
+        ours = gradients(cell, cross_entropy, x, labels, window=window)[1]
+        assert max(jax.tree.leaves(jax.tree.map(deviation, dict(pick(ours)), dict(theirs)))) < 1e-11
+
+
+def test_local_rules_refuse_edges_wherever_they_are():
+    model = connect([L, LIF()], {0: [1]}, rngs=nnx.Rngs(0))
+    for cell in (model, connect([model, linear(3, 2, 0, jnp.float32), LIF()])):
+        with pytest.raises(TypeError, match="feed-forward stacks, got one with edges"):
+            ostl(cell)
+
+
+def test_remat_changes_nothing_but_the_memory(x64):
+    """Gradients equal, less kept between the passes; also where one chunk would be the whole sequence."""
+    model, x = stack(WIRINGS["crossing cycles"]), inputs(T, B, 7)
+    graphdef, params = nnx.split(model)
+
+    def loss(params, **options):
+        model = nnx.merge(graphdef, params)
+        return jnp.sum(jnp.sin(unroll(model, model.initialize_carry((B, 7)), x, **options)[1]))
+
+    theirs = jax.grad(loss)(params)
+    for options in ({}, {"chunk": 4}, {"chunk": T}):
+        ours = jax.grad(lambda params, options=options: loss(params, remat=True, **options))(params)
+        assert max(jax.tree.leaves(jax.tree.map(deviation, ours, theirs))) < 1e-11
+
+
+def test_remat_keeps_less():
+    model = connect([linear(16, 16, 0, jnp.float32), LIF(), linear(16, 16, 1, jnp.float32), LIF()])
+    graphdef, params = nnx.split(model)
+
+    def temporaries(remat):
+        def loss(params, x):
+            model = nnx.merge(graphdef, params)
+            return jnp.sum(unroll(model, model.initialize_carry((8, 16)), x, chunk=16, remat=remat)[1][..., :1])
+
+        compiled = jax.jit(jax.grad(loss)).lower(params, jnp.ones((512, 8, 16))).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporaries(True) < 0.75 * temporaries(False)
+
+
+def test_a_long_delay_does_not_shorten_the_chunk():
+    def chunk(edges):
+        model = connect([L, LIF()], edges, rngs=nnx.Rngs(0))
+        return default_chunk(model, model.initialize_carry((B, 3)), jnp.zeros((10**6, B, 3)))
+
+    assert chunk([Edge(1, 0, delay=50)]) == chunk(None)
 
 
 def test_wirings_differ(x64):

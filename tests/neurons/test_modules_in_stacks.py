@@ -90,12 +90,51 @@ def test_batch_norm_in_evaluation_is_one_map_for_all_rows():
 
 def test_batch_norm_in_training_does_not_run_step_by_step():
     model = connect([nnx.BatchNorm(3, rngs=rngs()), LIF()])
-    with pytest.raises(ValueError, match=r"takes its statistics over all steps. Use unroll .* or call model.eval\(\)"):
+    with pytest.raises(ValueError, match=r"statistics over all steps in training. Use unroll, or call model.eval\(\)"):
         model(model.initialize_carry((B, 3)), jnp.ones((B, 3)))
     layers = [linear(3, 3, 0, jnp.float32), nnx.BatchNorm(3, rngs=rngs()), LIF()]
     model = connect(layers, {0: [2]}, rngs=rngs())
     with pytest.raises(ValueError, match="inside a cycle"):
         run(model, jnp.ones((T, B, 3)))
+
+
+def test_batch_norm_in_a_nested_stack_is_the_same():
+    x, flat, nested = (
+        inputs(T, B, 7, dtype=jnp.float32),
+        normalised(),
+        connect([normalised(), linear(6, 2, 1, jnp.float32)]),
+    )
+    expected = run(flat, x)[1]
+    run(nested, x)
+    np.testing.assert_array_equal(nested.modules[0].modules[1].mean[...], flat.modules[1].mean[...])
+    np.testing.assert_array_equal(run(connect([normalised()]), x, 3)[1], expected)
+
+
+class Noise(nnx.Module):
+    """A user's module with a random stream of its own."""
+
+    def __init__(self):
+        self.rngs = nnx.Rngs(noise=0)
+
+    def __call__(self, x):
+        return x + jax.random.normal(self.rngs.noise(), x.shape)
+
+
+def test_random_streams_of_a_users_module_move_on():
+    model, x = connect([Noise(), linear(7, 3, 0, jnp.float32), LI()]), inputs(T, B, 7, dtype=jnp.float32)
+    assert (run(model, x, 3)[1] != run(model, x, 3)[1]).all()
+    losses = [float(gradients(model, cross_entropy, x, jnp.array([0, 2, 1]))[0]) for _ in range(2)]
+    assert losses[0] != losses[1]
+
+
+def test_what_changes_itself_is_refused_in_cycles_and_under_remat():
+    layers = [linear(3, 3, 0, jnp.float32), LIF(), nnx.Dropout(0.5, rngs=rngs())]
+    model = connect(layers, {0: [2]}, rngs=rngs())
+    with pytest.raises(ValueError, match=r"a Dropout inside a cycle, .* use slax_neurons.Dropout"):
+        run(model, jnp.ones((T, B, 3)))
+    with pytest.raises(ValueError, match="remat=True for a model with a module that changes its own variables"):
+        model = connect(layers)
+        unroll(model, model.initialize_carry((B, 3)), jnp.ones((T, B, 3)), remat=True)
 
 
 @pytest.mark.parametrize("window", [None, 3])
@@ -162,7 +201,9 @@ def test_dropout_draws_anew_for_each_sequence_and_the_same_for_the_same_key():
 def test_dropout_is_off_in_evaluation():
     model, x = connect([Dropout(0.5, rngs=rngs()), Dropout(0.5, mask="step", rngs=rngs())]), jnp.ones((T, B, 20))
     model.eval()
-    np.testing.assert_array_equal(run(model, x)[1], x)
+    jitted = jax.jit(lambda x: run(model, x)[1])  # nothing is drawn, so no stream is changed under jit
+    np.testing.assert_array_equal(jitted(x), x)
+    assert model.modules[0].rngs.count[...] == 0
 
 
 def test_dropout_inside_a_cycle(x64):

@@ -57,8 +57,11 @@ class Dropout(nnx.RNNCellBase):
         self, input_shape: tuple[int, ...], rngs: nnx.Rngs | nnx.RngStream | None = None, carry_init: Any = None
     ) -> Any:
         """Fresh masks for a sequence of inputs of `input_shape` [B, ...], drawn with `rngs` or with its own stream."""
-        stream = self.rngs if rngs is None else rngs if isinstance(rngs, nnx.RngStream) else rngs.dropout
-        key = stream()
+        if self.deterministic:  # nothing is drawn, and no stream moves on
+            key = jax.random.key(0)
+        else:
+            stream = self.rngs if rngs is None else rngs if isinstance(rngs, nnx.RngStream) else rngs.dropout
+            key = stream()
         if self.mask == "sequence":
             return self._keep(key, input_shape)
         return DropoutState(key, jnp.zeros((), jnp.int32))

@@ -5,6 +5,7 @@ element-wise work; a stack goes layer by layer. The chunk bounds the working set
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -48,12 +49,20 @@ def unroll(
         The last carry, and the outputs [T, B, features...].
 
     Raises:
-        ValueError: inputs without time, batch and features, an empty sequence, or a chunk below 1.
+        ValueError: inputs without time, batch and features, an empty sequence, a chunk below 1, or remat for a model that
+            changes itself.
     """
     check_sequence(inputs)
     if chunk is None:
         chunk = default_chunk(cell, carry, inputs)
+        if remat and chunk == inputs.shape[0]:
+            chunk = math.isqrt(chunk)
     if changes_itself(cell):
+        if remat:
+            raise ValueError(
+                "unroll got remat=True for a model with a module that changes its own variables when called, as BatchNorm in "
+                "training does, and remat would call it twice. Leave it out, or call model.eval()."
+            )
         chunk = max(chunk, inputs.shape[0])
 
     def one_chunk(carry: Any, inputs: Array) -> tuple[Any, Array]:
@@ -81,7 +90,7 @@ def unroll_chunk(
     Returns:
         The carry, the outputs, and their source if a neuron made them.
     """
-    if isinstance(module, Neuron):
+    if isinstance(module, Neuron) and type(module).unroll is Neuron.unroll:
         carry, membranes = module.membranes(carry, inputs)
         outputs = again(lambda membranes: module.outputs(membranes))(membranes)
         return carry, outputs, Source(module, membranes) if module.in_halves else None
@@ -137,7 +146,10 @@ def default_chunk(cell: nnx.RNNCellBase, carry: Any, inputs: Array) -> int:
     steps = inputs.shape[0]
     if jax.default_backend() != "cpu":
         return steps
-    widest = max(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((carry, inputs[0])))
+    batch = inputs.shape[1]
+    leaves = [leaf for leaf in jax.tree.leaves((carry, inputs[0])) if leaf.ndim]
+    # Late outputs are [D, B, ...]: what counts is one step of them.
+    widest = max(leaf.size // (1 if leaf.shape[0] == batch else leaf.shape[0]) * leaf.dtype.itemsize for leaf in leaves)
     return min(steps, max(SHORTEST_CHUNK, CHUNK_BYTES // widest))
 
 

@@ -75,11 +75,20 @@ def takes_statistics(module: nnx.Module) -> bool:
 
 def changes_itself(module: nnx.Module) -> bool:
     """Whether a call may change its variables, so that it has to see a sequence as a whole and outside of a scan."""
-    known = (nnx.Param, Constant, nnx.BatchStat, nnx.RngState)
-    return takes_statistics(module) or any(
-        (isinstance(part, nnx.Dropout) and not part.deterministic)
-        or any(isinstance(value, nnx.Variable) and not isinstance(value, known) for value in vars(part).values())
-        for _, part in nnx.iter_modules(module)
+    return any(_changes(part) for _, part in nnx.iter_modules(module))
+
+
+def _changes(part: nnx.Module) -> bool:
+    if isinstance(part, nnx.BatchNorm):
+        return not part.use_running_average
+    if isinstance(part, nnx.Dropout):
+        return not part.deterministic
+    if isinstance(part, Dropout):  # draws when it makes a carry, not when it is called
+        return False
+    return any(
+        isinstance(value, nnx.Rngs | nnx.RngStream)
+        or (isinstance(value, nnx.Variable) and not isinstance(value, nnx.Param | Constant))
+        for value in vars(part).values()
     )
 
 
@@ -95,8 +104,15 @@ def output_struct(module: nnx.Module, carry: Any, inputs: jax.ShapeDtypeStruct) 
     graphdef, state = nnx.split(module)
     with jax.numpy_dtype_promotion("standard"):  # the dtype of a stack's input is not known
         return jax.eval_shape(
-            lambda state, carry, inputs: step_module(nnx.merge(graphdef, state), carry, inputs)[1], state, carry, inputs
+            lambda state, carry, inputs: _one_step(nnx.merge(graphdef, state), carry, inputs), state, carry, inputs
         )
+
+
+def _one_step(module: Any, carry: Any, inputs: Array) -> Array:
+    """The output of one step, as a sequence of one where a cell takes sequences: BatchNorm in training needs that."""
+    if isinstance(module, nnx.RNNCellBase) and hasattr(module, "unroll"):
+        return module.unroll(carry, inputs[None])[1][0]
+    return step_module(module, carry, inputs)[1]
 
 
 def input_struct(modules: Sequence[nnx.Module], shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:

@@ -63,9 +63,9 @@ class Neuron(nnx.RNNCellBase):
 
         Where a subclass defines `__call__` alone, they are the outputs themselves.
         """
-        self.check_carry(carry, inputs[0])
         if not self.in_halves:
             return scan_cell(self, carry, inputs)
+        self.check_carry(carry, inputs[0])
         graphdef, state = nnx.split(self)
         return integrate_and_fire(graphdef, state, carry, inputs)
 

@@ -10,9 +10,19 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from slax_neurons.dropout import Dropout
 from slax_neurons.edges import Edge, as_edges, cycles, edge_synapse
 from slax_neurons.engine import apply_rows, unroll_chunk
-from slax_neurons.modules import as_module, check_features, input_struct, output_struct, step_module, takes_statistics
+from slax_neurons.modules import (
+    as_module,
+    changes_itself,
+    check_features,
+    input_struct,
+    output_struct,
+    step_module,
+    takes_statistics,
+)
+from slax_neurons.neuron import Neuron
 
 
 def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) -> "Connect":
@@ -76,7 +86,11 @@ class Connect(nnx.RNNCellBase):
     def __call__(self, carry: Any, inputs: Float[Array, "B ..."]) -> tuple[tuple, Float[Array, "B ..."]]:
         self._check_carry(carry)
         everything = range(len(self.modules))
-        self._check_steppable(everything)
+        if takes_statistics(self):
+            raise ValueError(
+                "A call of the cell is one step, but BatchNorm takes its statistics over all steps in training. Use unroll, or "
+                "call model.eval()."
+            )
         carry, outputs = self._step(everything, inputs, carry, {})
         return carry, outputs[-1]
 
@@ -105,7 +119,7 @@ class Connect(nnx.RNNCellBase):
                 for index in piece
             }
             if self._is_cycle(piece):  # its first module, a receiver, has no carry
-                self._check_steppable(piece[1:])
+                self._check_cycle(piece)
                 from_before[first].insert(0, y)
                 step = functools.partial(self._step, piece, None)
                 new, ys = jax.lax.scan(step, carry[first : piece[-1] + 1], from_before)
@@ -121,10 +135,11 @@ class Connect(nnx.RNNCellBase):
         for module in self.modules:
             if isinstance(module, nnx.Conv):
                 return len(module.kernel_size) + 1
-            if isinstance(module, nnx.RNNCellBase | nnx.Linear):
-                break
-        first = self.modules[0]
-        return first.num_feature_axes if isinstance(first, nnx.RNNCellBase) else 1
+            if isinstance(module, nnx.Linear):
+                return 1
+            if isinstance(module, nnx.RNNCellBase) and not isinstance(module, Neuron | Dropout):
+                return module.num_feature_axes
+        return 1
 
     def _step(
         self, piece: range, inputs: Array | None, carry: tuple, known: dict[int, list[Array]]
@@ -166,12 +181,17 @@ class Connect(nnx.RNNCellBase):
             edge.receiver in piece and edge.sender in piece and edge.sender >= edge.receiver for edge in self.edges
         )
 
-    def _check_steppable(self, piece: Sequence[int]) -> None:
-        if any(takes_statistics(self.modules[index]) for index in piece):
-            raise ValueError(
-                "Got a BatchNorm in training where modules run step by step (a call of the cell, or inside a cycle), but it "
-                "takes its statistics over all steps. Use unroll and keep it out of cycles, or call model.eval()."
-            )
+    def _check_cycle(self, piece: range) -> None:
+        """The first module sees the whole chunk; all others, and the synapses inside the cycle, are stepped."""
+        stepped = [self.modules[index] for index in piece[1:]]
+        stepped += [synapse for index in piece for edge, synapse in self._edges_into(index) if edge.sender in piece]
+        for module in stepped:
+            if changes_itself(module):
+                raise ValueError(
+                    f"Got a {type(module).__name__} inside a cycle, which runs step by step, but it changes its own variables "
+                    "when called (BatchNorm in training takes its statistics over all steps). Keep it out of cycles, call "
+                    "model.eval(), or use slax_neurons.Dropout in place of nnx.Dropout."
+                )
 
     def _check_carry(self, carry: Any) -> None:
         if not isinstance(carry, tuple) or len(carry) != len(self.modules):

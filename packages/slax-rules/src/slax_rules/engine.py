@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons import Connect, Neuron
+from slax_neurons import Connect, Dropout, Neuron
 from slax_neurons.engine import apply_rows, check_sequence
 from slax_neurons.modules import check_features
 from slax_rules.blocks import Blocks, linearise
@@ -100,6 +100,8 @@ class Ruled(Connect):
             raise TypeError(
                 f"{name} got {type(model).__name__}, expected a stack made by connect([Linear(...), LIF()])."
             )
+        if any(isinstance(part, Connect) and part.edges for _, part in nnx.iter_modules(model)):
+            raise TypeError(f"{name} treats feed-forward stacks, got one with edges. Use BPTT (the plain cell) for it.")
         self.modules = model.modules
         self.edges, self.synapses = model.edges, model.synapses
         self.rule: LocalRule = rule
@@ -147,6 +149,10 @@ class Ruled(Connect):
                 inputs = apply_rows(stage, inputs)
         return tuple(carries), inputs
 
+    def outputs(self, carry: Any, inputs: Float[Array, "T B ..."]) -> Any:
+        """Raises TypeError: a rule knows blocks, not modules."""
+        raise TypeError(f"A stack under {type(self.rule).__name__} has no outputs per module. Use the plain stack.")
+
     def _stages(self) -> list[Block | nnx.Module]:
         """The stack in order, as blocks and as modules that stand alone."""
         stages: list[Block | nnx.Module] = []
@@ -168,8 +174,6 @@ def ruled_cells(model: nnx.RNNCellBase) -> list[bool]:
 def _flatten(stack: Connect) -> list[nnx.Module]:
     """The modules of a stack and of the plain stacks in it, in order."""
     leaves: list[nnx.Module] = []
-    if stack.edges:
-        raise TypeError("Local rules treat feed-forward stacks, got one with edges. Use BPTT (the plain cell) for it.")
     for module in stack.modules:
         if isinstance(module, Connect) and not isinstance(module, Ruled):
             leaves.extend(_flatten(module))
@@ -202,6 +206,10 @@ def _check_modules(name: str, modules: list[nnx.Module]) -> None:
     for index, module in enumerate(modules):
         if isinstance(module, Ruled):
             raise TypeError(f"{name} got a stack that is under {type(module.rule).__name__} already.")
+        if isinstance(module, Dropout):
+            raise TypeError(
+                f"{name} got a Dropout as module {index}, which it does not treat. Use BPTT (the plain cell) for it."
+            )
         if isinstance(module, nnx.RNNCellBase) and index not in neurons:
             raise TypeError(
                 f"{name} treats element-wise neurons, got {type(module).__name__} as module {index}, whose units see each "
