@@ -144,12 +144,13 @@ def test_scan_chunks_puts_unequal_pieces_together():
 
 
 def test_default_chunk_fits_the_cache_and_the_sequence():
-    def steps(n, length=1000):
+    def steps(n, length=1000, batch=32):
         model = connect([nnx.Linear(n, n, rngs=nnx.Rngs(0)), LIF()])
-        return default_chunk(model, model.initialize_carry((32, n)), jnp.zeros((length, 32, n)))
+        return default_chunk(model, model.initialize_carry((batch, n)), jnp.zeros((length, batch, n)))
 
-    assert [steps(16), steps(128), steps(1024)] == [128, 16, 16]
+    assert [steps(16), steps(128), steps(256), steps(512), steps(1024)] == [128, 32, 32, 16, 16]
     assert steps(16, length=20) == 20
+    assert [steps(128, batch=16), steps(128, batch=1)] == [64, 1000]
 
 
 def test_a_model_that_is_built_twice_is_traced_once():

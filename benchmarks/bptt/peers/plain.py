@@ -17,14 +17,15 @@ import jax.numpy as jnp
 from jax_step import JaxStep
 from workload import DECAY, THRESHOLD, Workload
 
-CHUNK_BYTES = 2**18
-SHORTEST_CHUNK = 16
+CHUNK_ROWS, SMALL_ARRAY, LARGE_ARRAY, SHORTEST_CHUNK = 2**10, 2**18, 2**20, 16  # as in slax_neurons/engine.py
 SLOPE = 25.0
 
 
 def build(variant: str, workload: Workload) -> JaxStep:
     steps, batch, widths = workload
-    size = min(steps, max(SHORTEST_CHUNK, CHUNK_BYTES // (4 * batch * max(widths))))
+    widest = 4 * batch * max(widths)
+    rows = min(-(-CHUNK_ROWS // batch), LARGE_ARRAY // widest)
+    size = min(steps, max(SHORTEST_CHUNK, SMALL_ARRAY // widest, rows))
     whole = steps // size * size
 
     def loss(weights, inputs):
