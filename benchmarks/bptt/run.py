@@ -28,7 +28,7 @@ MODES = {  # workloads, contenders (none: all of them), rounds
     "overhead": (lambda sizes: [small(20), small(256)], ["slax:default", "plain"], 20),
     "memory": (
         lambda sizes: [uniform(steps, 128) for steps in (256, 1024, 4096)] + [uniform(256, 1024)],
-        ["slax:default", "slax:remat", "plain", "jaxpike"],
+        ["slax:default", "slax:read_out", "slax:chunk_16", "slax:remat", "plain", "jaxpike"],
         0,
     ),
 }

@@ -8,11 +8,15 @@
 # [tool.bptt.variants]
 # default = {}
 # remat = {}
+# read_out = {}
+# chunk_16 = {}
+# chunk_64 = {}
 # devices = { XLA_FLAGS = "--xla_force_host_platform_device_count=2" }
 # ///
 """This repository's `connect` and `unroll`, split once and jitted over the state.
 
-`devices` makes two devices of the CPU and gives each half of the batch.
+`devices` makes two devices of the CPU and gives each half of the batch; `read_out` has the sum over the units as its last
+module, as a network with a small read-out would; `chunk_K` works on K steps at once.
 
 Parity, the reference: v_t = decay u_{t-1} + I_t, s_t = H(v_t - 1), H(0) = 1, u_t = v_t - s_t; the gradient passes the
 reset; fast sigmoid.
@@ -31,8 +35,10 @@ from slax_neurons import LIF, connect, unroll
 
 
 def build(variant: str, workload: Workload) -> JaxStep:
-    graph, state = nnx.split(model(workload))
-    options = {"remat": True} if variant == "remat" else {}
+    graph, state = nnx.split(model(workload, read_out=variant == "read_out"))
+    options = {"remat": variant == "remat"}
+    if variant.startswith("chunk_"):
+        options["chunk"] = int(variant.removeprefix("chunk_"))
 
     def loss(state, inputs):
         cell = nnx.merge(graph, state)
@@ -45,12 +51,14 @@ def build(variant: str, workload: Workload) -> JaxStep:
     return JaxStep(step, state, workload.spikes())
 
 
-def model(workload: Workload) -> nnx.RNNCellBase:
+def model(workload: Workload, *, read_out: bool) -> nnx.RNNCellBase:
     modules = []
     for weight in workload.weights():
         linear = nnx.Linear(*weight.shape, use_bias=False, rngs=nnx.Rngs(0))
         linear.kernel[...] = weight
         modules += [linear, LIF(decay=DECAY, threshold=THRESHOLD)]
+    if read_out:
+        modules.append(lambda spikes: spikes.sum(-1, keepdims=True))
     return connect(modules)
 
 

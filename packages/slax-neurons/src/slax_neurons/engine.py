@@ -18,7 +18,7 @@ from slax_neurons.modules import changes_itself
 from slax_neurons.neuron import Neuron, again, scan_cell
 
 # On a CPU, products of fewer rows than this do not keep two cores busy (three layers of 128, batch 32, forward and backward:
-# 14.2 ms with 16 steps at once, 10.7 with 32, 10.8 with 128), and of wide layers a few arrays should fit the cache.
+# 14.2 ms with 16 steps at once, 10.7 with 32, 10.3 with 64), and of wide layers a few arrays should fit the cache.
 CHUNK_ROWS = 2**10
 SMALL_ARRAY, LARGE_ARRAY = 2**18, 2**20  # bytes of the largest array of a chunk
 SHORTEST_CHUNK = 16
