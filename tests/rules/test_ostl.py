@@ -11,7 +11,7 @@ from flax import nnx
 import oracle
 from slax_neurons import LI, LIF, Neuron, Trainable, connect, unroll
 from slax_rules import OSTL, Ruled, cross_entropy, gradients, ostl
-from slax_rules.engine import WINDOW
+from slax_rules.engine import Ruled
 from stacks import deviation, gradients_of, inputs, linear, pair, worst
 
 T, B = 10, 3  # two windows of 5, so that one program serves both
@@ -321,7 +321,7 @@ def test_memory_does_not_grow_with_time(by_block, optimised):
     def temporaries(steps):
         return gradient.lower(state, jnp.zeros((steps, B, 7))).compile().memory_analysis().temp_size_in_bytes
 
-    assert temporaries(2 * WINDOW) == temporaries(4 * WINDOW)
+    assert temporaries(2 * Ruled.default_window) == temporaries(4 * Ruled.default_window)
 
 
 @pytest.mark.parametrize(

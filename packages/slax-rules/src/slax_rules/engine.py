@@ -18,11 +18,8 @@ from slax_neurons import Connect, Dropout, Neuron
 from slax_neurons.engine import apply_rows, check_sequence
 from slax_neurons.modules import check_features
 from slax_rules.blocks import Blocks, linearise
+from slax_rules.online import OnlineCell
 from slax_rules.synapse import input_gradient
-
-# Steps that a rule works on at once where none are asked for: a trade. The traces are touched once per window, so a longer one
-# is faster, the more so the wider the layers, and its memory grows with it.
-WINDOW = 128
 
 
 class Block(nnx.Module):
@@ -77,7 +74,7 @@ class LocalRule(Protocol):
         """The gradient, from the traces at the start of a window, the signal, and the cotangent of the last state."""
 
 
-class Ruled(Connect):
+class Ruled(Connect, OnlineCell):
     """A stack under a local rule: same parameters at the same paths, same forward pass, the rule's gradient.
 
     Each neuron, with the Linear right before it, becomes a block under the rule; nested stacks count as if they were
@@ -91,6 +88,10 @@ class Ruled(Connect):
     Raises:
         TypeError: a model, or a module in it, that the rule cannot treat.
     """
+
+    # A trade: traces are touched once per window, so a longer one is faster, the more so the wider the layers, and its memory
+    # grows with it.
+    default_window = 128
 
     def __init__(self, model: nnx.RNNCellBase, rule: LocalRule):
         name = type(rule).__name__
@@ -163,12 +164,6 @@ class Ruled(Connect):
             else:
                 stages.append(module)
         return stages
-
-
-def ruled_cells(model: nnx.RNNCellBase) -> list[bool]:
-    """For each cell of a model, nested stacks written out, whether it is under a rule."""
-    parts = _flatten(model) if isinstance(model, Connect) and not isinstance(model, Ruled) else [model]
-    return [isinstance(part, Ruled) for part in parts if isinstance(part, nnx.RNNCellBase)]
 
 
 def _flatten(stack: Connect) -> list[nnx.Module]:

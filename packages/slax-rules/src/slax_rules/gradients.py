@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons import unroll
+from slax_neurons import Connect, unroll
 from slax_neurons.engine import check_sequence, scan_chunks
 from slax_neurons.modules import changes_itself
-from slax_rules.engine import WINDOW, ruled_cells
+from slax_rules.online import OnlineCell
 
 LossFn = Callable[[Array, Array], Array]
 
@@ -84,7 +84,7 @@ def window_gradient(
     """
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     # A rule keeps the traces of each chunk for its reverse pass: one chunk, so that it keeps one.
-    chunk = inputs.shape[0] if any(ruled_cells(model)) else None
+    chunk = inputs.shape[0] if any(isinstance(cell, OnlineCell) for cell in _cells(model)) else None
 
     def mean_loss(params: nnx.State) -> tuple[Array, Any]:
         copy = nnx.merge(graphdef, params, rest, copy=True)
@@ -107,7 +107,17 @@ def default_window(model: nnx.RNNCellBase, inputs: Array, window: int | None) ->
     """The whole sequence for a plain cell, where the window is the rule; a fast length if all cells are under local rules."""
     if window is not None:
         return window
-    return WINDOW if all(ruled_cells(model)) else inputs.shape[0]
+    cells = _cells(model)
+    if not cells or not all(isinstance(cell, OnlineCell) for cell in cells):
+        return inputs.shape[0]
+    return min(cell.default_window for cell in cells if isinstance(cell, OnlineCell))
+
+
+def _cells(model: nnx.RNNCellBase) -> list[nnx.RNNCellBase]:
+    """The cells of a model, plain stacks written out."""
+    if isinstance(model, OnlineCell) or not isinstance(model, Connect):
+        return [model]
+    return [cell for part in model.modules if isinstance(part, nnx.RNNCellBase) for cell in _cells(part)]
 
 
 def initial_carry(model: nnx.RNNCellBase, inputs: Array, carry: Any) -> Any:
