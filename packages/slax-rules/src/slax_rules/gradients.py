@@ -11,6 +11,8 @@ from jaxtyping import Array, Float
 from slax_neurons import Connect, unroll
 from slax_neurons.engine import check_sequence, scan_chunks
 from slax_neurons.modules import changes_itself
+from slax_rules.losses import sum_dtype
+from slax_rules.masks import check_mask, mean_of_valid
 from slax_rules.online import OnlineCell
 
 LossFn = Callable[[Array, Array], Array]
@@ -24,13 +26,14 @@ def gradients(
     *,
     window: int | None = None,
     carry: Any = None,
+    mask: Array | None = None,
 ) -> tuple[Float[Array, ""], nnx.State]:
     """The loss of a sequence and its gradient under the model's learning rule, at fixed parameters.
 
-    The loss is the mean over time and batch. State and traces enter each window as numbers, so memory does not grow with
-    the number of windows. Wrap it in `nnx.jit(gradients, static_argnames=("loss_fn", "window"))`. It changes nothing of the
-    model but what modules change themselves, in place: the statistics of a BatchNorm in training (of each window), random
-    streams.
+    The loss is the mean over time and batch, or over the entries of `mask` that are true. State and traces enter each window
+    as numbers, so memory does not grow with the number of windows. Wrap it in
+    `nnx.jit(gradients, static_argnames=("loss_fn", "window"))`. It changes nothing of the model but what modules change
+    themselves, in place: the statistics of a BatchNorm in training (of each window), random streams.
 
     Args:
         model: a cell. The rule that wraps it, if any, makes the gradient.
@@ -41,46 +44,63 @@ def gradients(
         window: steps between which gradients flow. For a plain cell it is the rule: the whole sequence (the default) is
             BPTT, K is TBPTT(K), 1 is SLTT. For a cell under a local rule it only sets how many steps are worked on at once.
         carry: to start with; `model.initialize_carry(inputs.shape[1:])` by default. Some Flax cells need a key for it.
+        mask: bool [T, B], true where a loss counts: `valid_steps(lengths, T)` for sequences of unequal length, whose padding
+            then changes neither loss nor gradient, `last_step(lengths, T)` for a loss at the end. All count by default.
 
     Returns:
-        The loss, and the gradient in the structure of `nnx.state(model, nnx.Param)`.
+        The loss, and the gradient in the structure of `nnx.state(model, nnx.Param)`. Both are zero if no entry of the mask is
+        true, which only `jit` lets through.
 
     Raises:
-        ValueError: inputs, targets or losses of a wrong shape, or a window below 1.
+        ValueError: inputs, targets, mask or losses of a wrong shape, a mask without a true entry, or a window below 1.
+
+    Note:
+        Over windows, losses and gradients are added up in float32 at least, and the gradient is handed out in the dtype of the
+        parameters. Within a window, reverse mode adds in the dtype that the model computes in.
     """
     check_sequence(inputs)
     per_step = targets_per_step(inputs, targets)
-    steps = inputs.shape[0]
+    if mask is not None:
+        check_mask(mask, inputs.shape[:2])
     carry = initial_carry(model, inputs, carry)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
-    def add_window(total: tuple[Array, nnx.State, Any, Any], piece: tuple[Array, Array | None]) -> tuple[Any, None]:
+    def add_window(
+        total: tuple[Array, Any, Any, Any], piece: tuple[Array, Array | None, Array | None]
+    ) -> tuple[Any, None]:
         loss, gradient, carry, rest = total
-        xs, ys = piece
+        xs, ys, valid = piece
         copy = nnx.merge(graphdef, params, rest, copy=True)
-        new_loss, new_gradient, carry = window_gradient(copy, loss_fn, carry, xs, targets if ys is None else ys)
-        share = xs.shape[0] / steps
+        new_loss, new_gradient, carry = window_gradient(copy, loss_fn, carry, xs, targets if ys is None else ys, valid)
+        share = window_share(xs, valid, inputs, mask)
         return (
             loss + share * new_loss,
-            jax.tree.map(lambda g, new: g + share * new, gradient, new_gradient),
+            jax.tree.map(lambda g, new: g + share.astype(g.dtype) * new.astype(g.dtype), gradient, new_gradient),
             carry,
             nnx.state(copy, nnx.Not(nnx.Param)),
         ), None
 
-    start = (jnp.zeros((), loss_dtype(inputs)), jax.tree.map(jnp.zeros_like, params), carry, rest)
-    pieces = (inputs, targets if per_step else None)
+    zero = jax.tree.map(lambda p: jnp.zeros(p.shape, sum_dtype(p.dtype)), params)
+    start = (jnp.zeros((), sum_dtype(inputs.dtype)), zero, carry, rest)
+    pieces = (inputs, targets if per_step else None, mask)
     (loss, gradient, _, rest), _ = scan_chunks(add_window, start, pieces, default_window(model, inputs, window))
     if changes_itself(model):
         nnx.update(model, rest)
-    return loss, gradient
+    return loss, jax.tree.map(lambda g, p: g.astype(p.dtype), gradient, params)
 
 
 def window_gradient(
-    model: nnx.RNNCellBase, loss_fn: LossFn, carry: Any, inputs: Float[Array, "K B ..."], targets: Array
+    model: nnx.RNNCellBase,
+    loss_fn: LossFn,
+    carry: Any,
+    inputs: Float[Array, "K B ..."],
+    targets: Array,
+    mask: Array | None = None,
 ) -> tuple[Float[Array, ""], nnx.State, Any]:
     """Mean loss over one window, its gradient, and the carry at its end; `carry` enters as a number.
 
-    Modules that change their own variables do so in place.
+    The mean is over the entries of `mask` [K, B] that are true, if there is a mask; without a true entry loss and gradient are
+    zero. Modules that change their own variables do so in place.
     """
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     # A rule keeps the traces of each chunk for its reverse pass: one chunk, so that it keeps one.
@@ -95,12 +115,19 @@ def window_gradient(
                 f"loss_fn made {list(losses.shape)} of outputs {list(outputs.shape)}, expected one loss per step and sample, "
                 f"{list(outputs.shape[:2])}. The mean over both is taken for it."
             )
-        return jnp.mean(losses, dtype=loss_dtype(inputs)), (new_carry, nnx.state(copy, nnx.Not(nnx.Param)))
+        return mean_of_valid(losses, mask, sum_dtype(inputs.dtype)), (new_carry, nnx.state(copy, nnx.Not(nnx.Param)))
 
     (loss, (carry, rest)), gradient = jax.value_and_grad(mean_loss, has_aux=True)(params)
     if changes_itself(model):
         nnx.update(model, rest)
     return loss, gradient, carry
+
+
+def window_share(xs: Array, valid: Array | None, inputs: Array, mask: Array | None) -> Float[Array, ""]:
+    """The share of a window in the entries that count: of its steps, or of the true entries of its part of the mask."""
+    if valid is None or mask is None:
+        return jnp.asarray(xs.shape[0] / inputs.shape[0], sum_dtype(inputs.dtype))
+    return (jnp.sum(valid) / jnp.maximum(jnp.sum(mask), 1)).astype(sum_dtype(inputs.dtype))
 
 
 def default_window(model: nnx.RNNCellBase, inputs: Array, window: int | None) -> int:
@@ -122,11 +149,6 @@ def _cells(model: nnx.RNNCellBase) -> list[nnx.RNNCellBase]:
 
 def initial_carry(model: nnx.RNNCellBase, inputs: Array, carry: Any) -> Any:
     return model.initialize_carry(inputs.shape[1:]) if carry is None else carry
-
-
-def loss_dtype(inputs: Array) -> jnp.dtype:
-    """Losses are added up in float32 at least."""
-    return jnp.dtype(jnp.float64 if inputs.dtype == jnp.float64 else jnp.float32)
 
 
 def targets_per_step(inputs: Array, targets: Array) -> bool:

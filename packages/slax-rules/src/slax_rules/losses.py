@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, DTypeLike, Float
 
 
 def cross_entropy(outputs: Float[Array, "T B C"], labels: Array) -> Float[Array, "T B"]:
@@ -38,6 +38,12 @@ def accuracy(outputs: Float[Array, "T B C"], labels: Array) -> Float[Array, ""]:
     others = jnp.where(jnp.arange(totals.shape[-1])[None] == labels[:, None], -jnp.inf, totals)
     right = (of_label > others).all(axis=-1).astype(totals.dtype)
     return jnp.mean(jnp.where(valid, right, jnp.nan))
+
+
+def sum_dtype(dtype: DTypeLike) -> jnp.dtype:
+    """The dtype to add up numbers of `dtype` in: float32 at least."""
+    wide = jnp.issubdtype(dtype, jnp.inexact) and jnp.dtype(dtype).itemsize >= 4
+    return jnp.dtype(dtype if wide else jnp.float32)
 
 
 def _valid(name: str, labels: Array, n_classes: int) -> Array:

@@ -2,12 +2,22 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons.engine import check_sequence, scan_chunks
-from slax_rules.gradients import LossFn, gradients, initial_carry, loss_dtype, targets_per_step, window_gradient
+from slax_rules.gradients import (
+    LossFn,
+    gradients,
+    initial_carry,
+    targets_per_step,
+    window_gradient,
+    window_share,
+)
+from slax_rules.losses import sum_dtype
+from slax_rules.masks import check_mask
 
 
 def train_offline(
@@ -19,6 +29,7 @@ def train_offline(
     *,
     window: int | None = None,
     carry: Any = None,
+    mask: Array | None = None,
 ) -> Float[Array, ""]:
     """One optimiser step with the gradient of the whole sequence, as `gradients` makes it. Returns the loss.
 
@@ -29,10 +40,11 @@ def train_offline(
         model: a cell, plain (BPTT, TBPTT) or under a local rule.
         optimizer: `nnx.Optimizer(model, transformation, wrt=nnx.Param)`, made with this cell or with one that shares its
             parameters.
-        loss_fn, inputs, targets, window, carry: see `gradients`.
+        loss_fn, inputs, targets, window, carry, mask: see `gradients`. If no entry of the mask is true, which only `jit` lets
+            through, there is no step.
     """
-    loss, gradient = gradients(model, loss_fn, inputs, targets, window=window, carry=carry)
-    optimizer.update(model, gradient)
+    loss, gradient = gradients(model, loss_fn, inputs, targets, window=window, carry=carry, mask=mask)
+    _step(model, optimizer, gradient, mask)
     return loss
 
 
@@ -45,6 +57,7 @@ def train_online(
     *,
     window: int = 1,
     carry: Any = None,
+    mask: Array | None = None,
 ) -> Float[Array, ""]:
     """One optimiser step after each window of the sequence. Returns the mean loss over the sequence.
 
@@ -53,21 +66,42 @@ def train_online(
 
     Args:
         window: steps between updates, >= 1.
+        mask: see `gradients`. Each step takes the mean over the true entries of its window. A window without one is no step:
+            parameters and optimiser, its momenta and counters included, stay as they are, and state and traces go on.
     """
     check_sequence(inputs)
     per_step = targets_per_step(inputs, targets)
-    steps = inputs.shape[0]
+    if mask is not None:
+        check_mask(mask, inputs.shape[:2])
     graphdef, state = nnx.split((model, optimizer))
 
-    def update(total: tuple[Array, nnx.State, Any], piece: tuple[Array, Array | None]) -> tuple[Any, None]:
+    def update(
+        total: tuple[Array, nnx.State, Any], piece: tuple[Array, Array | None, Array | None]
+    ) -> tuple[Any, None]:
         loss, state, carry = total
-        xs, ys = piece
+        xs, ys, valid = piece
         model, optimizer = nnx.merge(graphdef, state)
-        new_loss, gradient, carry = window_gradient(model, loss_fn, carry, xs, targets if ys is None else ys)
-        optimizer.update(model, gradient)
-        return (loss + xs.shape[0] / steps * new_loss, nnx.state((model, optimizer)), carry), None
+        new_loss, gradient, carry = window_gradient(model, loss_fn, carry, xs, targets if ys is None else ys, valid)
+        _step(model, optimizer, gradient, valid)
+        share = window_share(xs, valid, inputs, mask)
+        return (loss + share * new_loss, nnx.state((model, optimizer)), carry), None
 
-    start = (jnp.zeros((), loss_dtype(inputs)), state, initial_carry(model, inputs, carry))
-    (loss, state, _), _ = scan_chunks(update, start, (inputs, targets if per_step else None), window)
+    start = (jnp.zeros((), sum_dtype(inputs.dtype)), state, initial_carry(model, inputs, carry))
+    (loss, state, _), _ = scan_chunks(update, start, (inputs, targets if per_step else None, mask), window)
     nnx.update((model, optimizer), state)
     return loss
+
+
+def _step(model: nnx.RNNCellBase, optimizer: nnx.Optimizer, gradient: nnx.State, mask: Array | None) -> None:
+    """An optimiser step in place, or none if no entry of the mask is true."""
+    if mask is None:
+        optimizer.update(model, gradient)
+        return
+    graphdef, state = nnx.split((model, optimizer))
+
+    def step(state: nnx.State) -> nnx.State:
+        model, optimizer = nnx.merge(graphdef, state)
+        optimizer.update(model, gradient)
+        return nnx.state((model, optimizer))
+
+    nnx.update((model, optimizer), jax.lax.cond(mask.any(), step, lambda state: state, state))
