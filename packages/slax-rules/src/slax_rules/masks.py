@@ -54,7 +54,8 @@ def check_mask(mask: Array, shape: tuple[int, ...]) -> None:
             f"Got a mask of {mask.dtype}{list(mask.shape)}, expected bool{list(shape)}, true where the loss of a step and "
             "sample counts. Make it with valid_steps(lengths, n_steps)."
         )
-    if not isinstance(mask, jax.core.Tracer) and not mask.any():
+    some = mask.any()
+    if not isinstance(some, jax.core.Tracer) and not some:
         raise ValueError(
             "Got a mask without a single true entry, expected at least one: there is no loss to take the mean of. Leave such "
             "batches out."
@@ -69,9 +70,8 @@ def mean_of_valid(losses: Float[Array, "T B"], mask: Array | None, dtype: jnp.dt
 
 
 def _check_lengths(name: str, lengths: Array, n_steps: int) -> None:
-    if isinstance(lengths, jax.core.Tracer):
-        return
-    if ((lengths < 0) | (lengths > n_steps)).any():
+    wrong = ((lengths < 0) | (lengths > n_steps)).any()
+    if not isinstance(wrong, jax.core.Tracer) and wrong:
         raise ValueError(
             f"{name} got lengths from {lengths.min()} to {lengths.max()} for {n_steps} steps, expected 0 to {n_steps}. Give "
             "the length that the batch is padded to as n_steps."

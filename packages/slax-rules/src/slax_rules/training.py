@@ -1,9 +1,11 @@
 """Training steps: one batch, with one optimiser step for the sequence or one for each window."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -43,8 +45,13 @@ def train_offline(
         loss_fn, inputs, targets, window, carry, mask: see `gradients`. If no entry of the mask is true, which only `jit` lets
             through, there is no step.
     """
-    loss, gradient = gradients(model, loss_fn, inputs, targets, window=window, carry=carry, mask=mask)
-    _step(model, optimizer, gradient, mask)
+
+    def gradient_of(model: nnx.RNNCellBase) -> tuple[Array, nnx.State]:
+        return gradients(model, loss_fn, inputs, targets, window=window, carry=carry, mask=mask)
+
+    before = nnx.clone(model)
+    loss, gradient = gradient_of(model)
+    _step(model, optimizer, gradient, mask, lambda params: gradient_of(_moved(before, params))[1])
     return loss
 
 
@@ -81,10 +88,15 @@ def train_online(
         loss, state, carry = total
         xs, ys, valid = piece
         model, optimizer = nnx.merge(graphdef, state)
-        new_loss, gradient, carry = window_gradient(model, loss_fn, carry, xs, targets if ys is None else ys, valid)
-        _step(model, optimizer, gradient, valid)
+
+        def gradient_of(model: nnx.RNNCellBase) -> tuple[Array, nnx.State, Any]:
+            return window_gradient(model, loss_fn, carry, xs, targets if ys is None else ys, valid)
+
+        before = nnx.clone(model)
+        new_loss, gradient, new_carry = gradient_of(model)
+        _step(model, optimizer, gradient, valid, lambda params: gradient_of(_moved(before, params))[1])
         share = window_share(xs, valid, inputs, mask)
-        return (loss + share * new_loss, nnx.state((model, optimizer)), carry), None
+        return (loss + share * new_loss, nnx.state((model, optimizer)), new_carry), None
 
     start = (jnp.zeros((), sum_dtype(inputs.dtype)), state, initial_carry(model, inputs, carry))
     (loss, state, _), _ = scan_chunks(update, start, (inputs, targets if per_step else None, mask), window)
@@ -92,16 +104,35 @@ def train_online(
     return loss
 
 
-def _step(model: nnx.RNNCellBase, optimizer: nnx.Optimizer, gradient: nnx.State, mask: Array | None) -> None:
-    """An optimiser step in place, or none if no entry of the mask is true."""
-    if mask is None:
-        optimizer.update(model, gradient)
-        return
-    graphdef, state = nnx.split((model, optimizer))
+def _step(
+    model: nnx.RNNCellBase,
+    optimizer: nnx.Optimizer,
+    gradient: nnx.State,
+    mask: Array | None,
+    gradient_at: Callable[[Any], nnx.State],
+) -> None:
+    """An optimiser step in place, or none if no entry of the mask is true.
 
-    def step(state: nnx.State) -> nnx.State:
-        model, optimizer = nnx.merge(graphdef, state)
-        optimizer.update(model, gradient)
-        return nnx.state((model, optimizer))
+    An optimiser that takes extra arguments gets `gradient_at`, which maps parameters to the gradient of the same window there.
+    """
+    if mask is not None:
+        graphdef, state = nnx.split((model, optimizer))
 
-    nnx.update((model, optimizer), jax.lax.cond(mask.any(), step, lambda state: state, state))
+        def step(state: nnx.State) -> nnx.State:
+            model, optimizer = nnx.merge(graphdef, state)
+            _step(model, optimizer, gradient, None, gradient_at)
+            return nnx.state((model, optimizer))
+
+        nnx.update((model, optimizer), jax.lax.cond(mask.any(), step, lambda state: state, state))
+    elif isinstance(optimizer.tx, optax.GradientTransformationExtraArgs):
+        wrt = optimizer.wrt
+        optimizer.update(model, gradient, gradient_at=lambda params: nnx.as_pure(nnx.state(gradient_at(params), wrt)))
+    else:
+        optimizer.update(model, gradient)
+
+
+def _moved(model: nnx.RNNCellBase, params: Any) -> nnx.RNNCellBase:
+    """A copy of the model with other parameters."""
+    copy = nnx.clone(model)
+    nnx.update(copy, params)
+    return copy

@@ -1,0 +1,155 @@
+"""Forward propagation through time: an optimiser that stands in for the gradient that a window does not see."""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Int
+
+from slax_rules.losses import sum_dtype
+
+VARIANTS = ("official", "slax001", "paper")
+
+
+class FPTTState(NamedTuple):
+    """What FPTT keeps between updates, in float32 at least.
+
+    Args:
+        inner: the state of the optimiser inside.
+        multiplier: lambda, like the parameters.
+        average: W-bar, like the parameters.
+        updates: how many so far.
+    """
+
+    inner: Any
+    multiplier: Any
+    average: Any
+    updates: Int[Array, ""]
+
+
+def fptt(
+    optimizer: optax.GradientTransformation,
+    *,
+    alpha: float = 0.5,
+    beta: float = 0.5,
+    variant: Literal["official", "slax001", "paper"] = "official",
+    reset_every: int | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Forward propagation through time (FPTT): a regulariser around an optimiser, for updates while a sequence goes on.
+
+        g_t          = dl_t + alpha (W_t - Wbar_t) - c lambda_t
+        W_{t+1}      = optimizer(W_t, g_t)
+        lambda_{t+1} = lambda_t - alpha (W_{t+1} - Wbar_t)                            or, in "paper", dl_t at W_{t+1}
+        Wbar_{t+1}   = (1 - beta) Wbar_t + beta W_{t+1} - beta / alpha lambda_{t+1}
+
+    where dl_t is the gradient of the loss of window t alone, at W_t, c is 1 in "official" and 1/2 in the other two,
+    lambda_1 = 0 and Wbar_1 = W_1. So the first step is one of `optimizer` alone. All parameters take part, also the neurons'.
+
+    It goes with `train_online` and any cell, plain, which is the published rule, or under a local rule:
+
+        optimizer = nnx.Optimizer(model, fptt(optax.adamax(1e-3)), wrt=nnx.Param)
+        loss = train_online(model, optimizer, cross_entropy, inputs, labels, window=1)
+
+    Args:
+        optimizer: what takes g_t.
+        alpha: weight of the regulariser, > 0.
+        beta: weight of the new parameters in their average, in (0, 1].
+        variant: "official" is the code of Yin et al.; "slax001" that of slax 0.0.1, which halves lambda in the gradient only;
+            "paper" the text of Kag and Saligrama, which needs a second gradient, at W_{t+1}. `train_online` and
+            `train_offline` hand it over as `gradient_at`.
+        reset_every: start lambda and Wbar anew after this many updates: T / K begins each sequence anew, as slax does, if no
+            window is masked whole, which is no update. By default they persist, as in the code of Yin et al.
+
+    Returns:
+        A transformation whose state is an `FPTTState`: twice the size of the parameters, whatever batch and length.
+
+    Raises:
+        ValueError: alpha, beta, variant or reset_every out of range; at an update, no parameters, or no `gradient_at` for
+            "paper".
+
+    References:
+        Kag, Saligrama: Training recurrent neural networks via forward propagation through time, ICML 2021.
+        Yin, Corradi, Bohte: Accurate online training of dynamical spiking neural networks through forward propagation through
+        time, 2023, doi 10.1038/s42256-023-00650-4.
+
+    Note:
+        "official" is what its regulariser means: if `optimizer` minimises exactly, lambda_{t+1} is the gradient of l_t at
+        W_{t+1}, which "paper" computes and "slax001" misses. The later slax updates lambda and Wbar with the parameters of
+        before the step, which for beta = 1/2 gives the parameters of "official", so it is no variant here. The authors also
+        weight the loss by the step and add a term for the distance to an oracle, which belongs in the loss function.
+    """
+    if alpha <= 0 or not 0 < beta <= 1 or (reset_every is not None and reset_every < 1):
+        raise ValueError(
+            f"fptt got alpha={alpha}, beta={beta}, reset_every={reset_every}, expected alpha > 0, 0 < beta <= 1 and "
+            "reset_every >= 1, or None for never."
+        )
+    if variant not in VARIANTS:
+        raise ValueError(f"fptt got variant={variant!r}, expected one of {', '.join(VARIANTS)}.")
+    optimizer = optax.with_extra_args_support(optimizer)
+    pull = 1.0 if variant == "official" else 0.5
+
+    def init(params: Any) -> FPTTState:
+        wide = jax.tree.map(lambda w: jnp.array(w, sum_dtype(w.dtype)), params)
+        return FPTTState(optimizer.init(params), jax.tree.map(jnp.zeros_like, wide), wide, jnp.zeros((), jnp.int32))
+
+    def update(
+        gradient: Any, state: FPTTState, params: Any = None, *, gradient_at: Any = None, **extra: Any
+    ) -> tuple[Any, FPTTState]:
+        if params is None:
+            raise ValueError("fptt got no parameters, expected them: call update(gradient, state, params).")
+        multiplier, average = state.multiplier, state.average
+        if reset_every is not None:
+            anew = state.updates % reset_every == 0
+            multiplier = jax.tree.map(lambda m: jnp.where(anew, 0, m), multiplier)
+            average = jax.tree.map(lambda a, w: jnp.where(anew, w.astype(a.dtype), a), average, params)
+
+        def regularise(g: Array, w: Array, a: Array, m: Array) -> Array:
+            return (g.astype(a.dtype) + alpha * (w.astype(a.dtype) - a) - pull * m).astype(g.dtype)
+
+        regularised = jax.tree.map(regularise, gradient, params, average, multiplier)
+        steps, inner = optimizer.update(regularised, state.inner, params, gradient_at=gradient_at, **extra)
+        after = optax.apply_updates(params, steps)
+        if variant != "paper":
+            multiplier = jax.tree.map(lambda m, w, a: m - alpha * (w.astype(a.dtype) - a), multiplier, after, average)
+        elif gradient_at is None:
+            raise ValueError(
+                'fptt got no gradient_at for variant="paper", expected a function that maps parameters to the gradient of the '
+                "same window there. Use train_online or train_offline, or pass update(..., gradient_at=...)."
+            )
+        else:
+            multiplier = jax.tree.map(lambda m, g: g.astype(m.dtype), multiplier, gradient_at(after))
+        average = jax.tree.map(
+            lambda a, w, m: (1 - beta) * a + beta * w.astype(a.dtype) - beta / alpha * m, average, after, multiplier
+        )
+        return steps, FPTTState(inner, multiplier, average, optax.safe_increment(state.updates))
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def fptt_average(opt_state: Any, params: Any) -> Any:
+    """W-bar, at which Yin et al. evaluate: they set W := W-bar at the end of each epoch, before the test.
+
+        params = nnx.state(model, nnx.Param)
+        nnx.update(model, fptt_average(optimizer.opt_state, params))
+
+    Args:
+        opt_state: of `fptt`, or of an `optax.chain` with it; `optimizer.opt_state` of an `nnx.Optimizer` too.
+        params: the parameters, of which it takes the dtypes.
+
+    Returns:
+        The average, like `params`.
+
+    Raises:
+        ValueError: a state without FPTT in it, or with more than one.
+    """
+    leaves = jax.tree.leaves(opt_state, is_leaf=lambda state: isinstance(state, FPTTState))
+    found = [state for state in leaves if isinstance(state, FPTTState)]
+    if len(found) != 1:
+        raise ValueError(
+            f"fptt_average got an optimiser state with {len(found)} states of fptt in it, expected one. Make the optimiser "
+            "with fptt(...)."
+        )
+    average, params = nnx.as_pure((found[0].average, params))
+    return jax.tree.map(lambda a, w: a.astype(w.dtype), average, params)
