@@ -1,0 +1,66 @@
+"""Spiking networks and learning rules in plain float64 NumPy, step by step: what the packages are compared with.
+
+It shares no code with the packages and is written for reading, not for speed. Axes: T time, B batch, I/O the inputs and
+outputs of a layer, N neurons, S states of a neuron, C outputs of the network, P all parameters. Neurons bring their
+derivatives, written out by hand (`neurons`); layers are wired in a chain and by edges (`networks`), through matrices or
+convolutions; rules that need no future take one step at a time (`running`).
+
+The loss is the mean over T and B of one loss per step and sample; a *signal* is a function (t, outputs [B, C]) -> (losses
+[B], their derivatives with respect to the outputs [B, C]).
+
+    layers = [
+        Layer(kernel, bias, LIF(decay=0.9), edges=(Edge(sender=0, delay=1, kernel=recurrent, bias=None),)),
+        Layer(kernel, bias, LI(decay=0.9)),
+    ]
+    result = bptt(layers, inputs, softmax_cross_entropy(labels))
+    result.gradients[0]["kernel"], result.gradients[0]["decay"], result.gradients[0]["edge0_kernel"]
+"""
+
+from oracle.convolution import Convolution as Convolution
+from oracle.exact import RTRL as RTRL
+from oracle.exact import SnAp as SnAp
+from oracle.exact import bptt as bptt
+from oracle.local import DECOLLE as DECOLLE
+from oracle.local import OSTL as OSTL
+from oracle.local import OTPE as OTPE
+from oracle.local import OTTT as OTTT
+from oracle.local import SLTT as SLTT
+from oracle.local import ApproximateOTPE as ApproximateOTPE
+from oracle.local import EProp as EProp
+from oracle.local import OSTLWithH as OSTLWithH
+from oracle.networks import Edge as Edge
+from oracle.networks import Layer as Layer
+from oracle.networks import forward as forward
+from oracle.networks import forward_step as forward_step
+from oracle.networks import series as series
+from oracle.networks import zero_states as zero_states
+from oracle.neurons import ALIF as ALIF
+from oracle.neurons import LI as LI
+from oracle.neurons import LIF as LIF
+from oracle.neurons import CuBaLIF as CuBaLIF
+from oracle.neurons import Dense as Dense
+from oracle.neurons import Step as Step
+from oracle.rules import approximate_otpe as approximate_otpe
+from oracle.rules import decolle as decolle
+from oracle.rules import e_prop as e_prop
+from oracle.rules import ostl as ostl
+from oracle.rules import otpe as otpe
+from oracle.rules import ottt as ottt
+from oracle.rules import rtrl as rtrl
+from oracle.rules import sltt as sltt
+from oracle.rules import snap as snap
+from oracle.rules import tbptt as tbptt
+from oracle.running import Carry as Carry
+from oracle.running import Gradients as Gradients
+from oracle.running import Result as Result
+from oracle.running import advance as advance
+from oracle.running import run as run
+from oracle.running import start as start
+from oracle.signals import linear as linear
+from oracle.signals import softmax_cross_entropy as softmax_cross_entropy
+from oracle.spikes import SpikeFunction as SpikeFunction
+from oracle.spikes import arctan as arctan
+from oracle.spikes import fast_sigmoid as fast_sigmoid
+from oracle.spikes import heaviside as heaviside
+from oracle.spikes import multi_gaussian as multi_gaussian
+from oracle.spikes import smooth as smooth

@@ -1,0 +1,167 @@
+"""Exact gradients: backpropagation through time, real-time recurrent learning, and what is left of it under a mask."""
+
+import numpy as np
+
+from oracle.networks import flat, forward, recall, remember, series, zero_states
+from oracle.running import Carry, Result, Rule, zero_gradients
+
+
+def bptt(layers, inputs, signal, *, window=None, carry=None) -> Result:
+    """Backpropagation through time, by its reverse recursion over time and, within a step, over layers.
+
+    With `window`, adjoints do not pass the starts of windows, t = 0, window, 2 window, ..., on no way.
+    """
+    inputs = flat(inputs)
+    n_steps, batch = inputs.shape[:2]
+    states, past = (None, ()) if carry is None else (carry.states, carry.past)
+    history = forward(layers, inputs, states, past)
+    losses, signals = zip(*(signal(t, history[t][-1].output) for t in range(n_steps)), strict=True)
+
+    gradients = zero_gradients(layers)
+    gs = [[np.zeros_like(step.output) for step in steps] for steps in history]  # adjoints of the outputs
+    for t in range(n_steps):
+        gs[t][-1] += signals[t] / (n_steps * batch)
+    gh = zero_states(layers, batch)  # adjoints of the states after the current step
+    for t in reversed(range(n_steps)):
+        first = 0 if window is None else t - t % window
+        for i in reversed(range(len(layers))):
+            layer, step = layers[i], history[t][i]
+            gi = (step.d * gh[i]).sum(axis=-1) + step.psi * gs[t][i]
+            for prefix, edge in layer.connections(i).items():
+                gradients[i][f"{prefix}kernel"] += layer.shared(f"{prefix}kernel", step.inputs[prefix].T @ gi)
+                if edge.bias is not None:
+                    gradients[i][f"{prefix}bias"] += layer.shared(f"{prefix}bias", gi.sum(axis=0))
+                if edge.sender >= 0 and t - edge.delay >= first:
+                    gs[t - edge.delay][edge.sender] += gi @ edge.matrix().T
+            for name in layer.neuron.parameters:
+                per_unit = (step.dh[name] * gh[i]).sum(axis=-1) + step.ds[name] * gs[t][i]
+                gradients[i][name] += layer.shared(name, per_unit.sum(axis=0))
+            gh[i] = np.einsum("bnsr,bns->bnr", step.D, gh[i]) + step.o * gs[t][i][..., None]
+            if t == first:
+                gh[i] = np.zeros_like(gh[i])
+    for steps in history:
+        past = remember(layers, [step.output for step in steps], past)
+    outputs = series(history, "output")
+    carry = Carry([step.states for step in history[-1]], None, past)
+    return Result(float(np.mean(losses)), gradients, outputs, carry)
+
+
+def parameter_numbers(layers) -> tuple[list[dict[str, np.ndarray]], int]:
+    """Numbers all parameters through the layers, in arrays of their shapes, and counts them: P."""
+    numbers, first = [], 0
+    for layer in layers:
+        numbers.append({})
+        for name, value in layer.parameters().items():
+            numbers[-1][name] = first + np.arange(value.size).reshape(value.shape)
+            first += value.size
+    return numbers, first
+
+
+def influence(layer, connections, numbers, trace, step, dx):
+    """The derivatives of a layer's states [B, N, S, P] and outputs [B, N, P] by all parameters after a step.
+
+    trace: those of the states before. dx: by the prefix of the connection, those of what the layer receives [B, I, P];
+    where a connection is missing, what it carries depends on no parameter.
+    """
+    batch, n, _, size = trace.shape
+    di = np.zeros((batch, n, size))
+    dh = np.zeros_like(trace)
+    ds = np.zeros_like(di)
+    units = np.arange(n)
+    for prefix, edge in connections.items():
+        if prefix in dx:
+            di += np.einsum("bip,ij->bjp", dx[prefix], edge.matrix())
+        entries = edge.entries()
+        i, j = np.nonzero(entries >= 0)
+        di[:, j, numbers[f"{prefix}kernel"].ravel()[entries[i, j]]] += step.inputs[prefix][:, i]
+        if edge.bias is not None:
+            di[:, units, numbers[f"{prefix}bias"].ravel()[layer.entries(f"{prefix}bias")]] += 1
+    for name in layer.neuron.parameters:
+        p = numbers[name].ravel()[layer.entries(name)]
+        dh[:, units, :, p] += step.dh[name].swapaxes(0, 1)
+        ds[:, units, p] += step.ds[name]
+    ds += np.einsum("bns,bnsp->bnp", step.o, trace) + step.psi[..., None] * di
+    dh += np.einsum("bnsr,bnrp->bnsp", step.D, trace) + np.einsum("bns,bnp->bnsp", step.d, di)
+    return dh, ds
+
+
+class RTRL(Rule):
+    """Real-time recurrent learning: the derivatives of all states by all parameters, carried forward.
+
+    Exact for every network here. The trace is those of the states, [B, N, S, P] per layer, and of the last outputs.
+    """
+
+    def initial(self, layers, batch):
+        size = parameter_numbers(layers)[1]
+        return [np.zeros((*states.shape, size)) for states in zero_states(layers, batch)], ()
+
+    def step(self, layers, traces, steps, signals):
+        numbers, size = parameter_numbers(layers)
+        states, past = traces
+        new_states, now = [], []
+        for i, (layer, step) in enumerate(zip(layers, steps, strict=True)):
+            connections = layer.connections(i)
+            dx = {}
+            for prefix, edge in connections.items():
+                zeros = np.zeros((*step.inputs[prefix].shape, size))
+                dx[prefix] = recall(edge, zeros, now, past, zeros)
+            dh, ds = influence(layer, connections, numbers[i], states[i], step, dx)
+            new_states.append(dh)
+            now.append(ds)
+        gradient = sum(np.einsum("bn,bnp->p", signal, ds) for signal, ds in zip(signals, now, strict=True))
+        kept = self.kept(layers)
+        new_states = [dh * mask[:, None] for dh, mask in zip(new_states, kept, strict=True)]
+        past = remember(layers, [ds * mask for ds, mask in zip(now, kept, strict=True)], past)
+        return (new_states, past), [{name: gradient[p] for name, p in number.items()} for number in numbers]
+
+    def kept(self, layers):
+        """Which derivatives go to the next step, [N, P] per layer."""
+        size = parameter_numbers(layers)[1]
+        return [np.ones((layer.size, size), bool) for layer in layers]
+
+
+class SnAp(RTRL):
+    """Sparse n-step approximation of RTRL: after each step, the derivative of a neuron by a parameter is kept if the
+    parameter reaches the neuron within n steps, over connections that are there, whatever their weights.
+
+    One step goes from the neurons that a parameter acts on up through all connections without a delay; each further one
+    first over one that has a delay, of however many steps. Within a step, the present one, nothing is cut. All states
+    of a neuron count as one, and so do its past outputs.
+    """
+
+    def __init__(self, n):
+        self.n = n
+
+    def kept(self, layers):
+        within, later = _adjacency(layers)
+        reached = _own_parameters(layers)
+        upward = np.linalg.matrix_power(np.eye(len(within), dtype=int) + within, len(layers)) > 0
+        reached = upward @ reached
+        for _ in range(self.n - 1):
+            reached = reached | (upward @ (later @ reached))
+        return np.split(reached, np.cumsum([layer.size for layer in layers])[:-1])
+
+
+def _adjacency(layers):
+    """Which neuron feeds which, [N, N] over all layers, receiver first: without a delay, and with one."""
+    first = np.concatenate([[0], np.cumsum([layer.size for layer in layers])])
+    within, later = np.zeros((2, first[-1], first[-1]), bool)
+    for i, layer in enumerate(layers):
+        for edge in layer.connections(i).values():
+            if edge.sender >= 0:
+                block = np.s_[first[i] : first[i + 1], first[edge.sender] : first[edge.sender + 1]]
+                (later if edge.delay else within)[block] |= (edge.entries() >= 0).T
+    return within, later
+
+
+def _own_parameters(layers):
+    """Which parameter acts on which neuron directly, [N, P] over all layers."""
+    numbers, size = parameter_numbers(layers)
+    rows = []
+    for layer, number in zip(layers, numbers, strict=True):
+        rows.append(np.zeros((layer.size, size), bool))
+        for name in layer.parameters():
+            entries = np.atleast_2d(layer.entries(name))
+            i, j = np.nonzero(entries >= 0)
+            rows[-1][j, number[name].ravel()[entries[i, j]]] = True
+    return np.concatenate(rows)

@@ -1,0 +1,177 @@
+"""Networks: layers in a chain, edges beside it, and what they do in a step.
+
+The current of layer l is i = x W + b + sum over its edges of (s R + c), where x is the output of the layer below at the same
+step, the network's inputs for the first layer, and s the output of the edge's sender `delay` steps before, 0 before the
+first step. Every connection, those of the chain too, is an `Edge`. A kernel is used as a matrix [I, N] of its numbers, of
+which those of a convolution stand in many places; `entries` says which number stands where, and gradients of the matrix's
+entries are summed by it.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from oracle.convolution import Convolution
+from oracle.neurons import Neuron, Step
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One input of a layer: what layer `sender` puts out `delay` steps before, through a kernel and perhaps a bias.
+
+    Delay 0 is possible from a layer below only, at least 1 from the layer itself and from those above.
+    """
+
+    sender: int  # index of a layer, -1 for the inputs of the network
+    delay: int  # in steps
+    kernel: Any  # [I, N], or [*window, I per group, O] of a convolution
+    bias: Any = None  # [N], or [O]
+    convolution: Convolution | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "kernel", np.asarray(self.kernel, np.float64))
+        if self.bias is not None:
+            object.__setattr__(self, "bias", np.asarray(self.bias, np.float64))
+
+    def entries(self) -> np.ndarray:
+        """Which number of the kernel joins which input to which unit, [I, N]; -1 where none does."""
+        if self.convolution is not None:
+            return self.convolution.entries(self.kernel.shape)
+        return np.arange(self.kernel.size).reshape(self.kernel.shape)
+
+    def matrix(self) -> np.ndarray:
+        entries = self.entries()
+        return np.where(entries < 0, 0.0, self.kernel.ravel()[entries])
+
+    def features(self) -> tuple[int, ...]:
+        """The shape of the output, the channels last."""
+        return self.kernel.shape[-1:] if self.convolution is None else self.convolution.features(self.kernel.shape)
+
+    def current(self, x) -> np.ndarray:
+        """[B, I] to [B, N]."""
+        current = x @ self.matrix()
+        if self.bias is not None:
+            current = current + np.broadcast_to(self.bias, self.features()).ravel()
+        return current
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Connections and the neuron that receives the sum of their currents."""
+
+    kernel: Any  # of the chain, as those of an `Edge`
+    bias: Any
+    neuron: Neuron
+    edges: tuple[Edge, ...] = ()
+    convolution: Convolution | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "kernel", np.asarray(self.kernel, np.float64))
+        if self.bias is not None:
+            object.__setattr__(self, "bias", np.asarray(self.bias, np.float64))
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        return self.connections(0)[""].features()
+
+    @property
+    def size(self) -> int:
+        """N, the number of neurons."""
+        return int(np.prod(self.features))
+
+    def connections(self, index) -> dict[str, Edge]:
+        """All inputs of this layer, the `index`-th of its network, by the prefix of their parameters' names.
+
+        The chain has none: "kernel" and "bias". The first edge has "edge0_kernel" and "edge0_bias", and so on.
+        """
+        chain = Edge(index - 1, 0, self.kernel, self.bias, self.convolution)
+        return {"": chain, **{f"edge{number}_": edge for number, edge in enumerate(self.edges)}}
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        synapses = {}
+        for prefix, connection in self.connections(0).items():
+            synapses[f"{prefix}kernel"] = connection.kernel
+            if connection.bias is not None:
+                synapses[f"{prefix}bias"] = connection.bias
+        return synapses | {name: getattr(self.neuron, name) for name in self.neuron.parameters}
+
+    def entries(self, name) -> np.ndarray:
+        """Which number of a parameter acts on which unit, [I, N] for a kernel and [N] for others; -1 for none."""
+        if name.endswith("kernel"):
+            return self.connections(0)[name.removesuffix("kernel")].entries()
+        value = self.parameters()[name]
+        return np.broadcast_to(np.arange(value.size).reshape(value.shape), self.features).ravel()
+
+    def shared(self, name, per_unit) -> np.ndarray:
+        """The gradient of a parameter from what each place that it acts on contributes, [I, N] or [N]."""
+        entries, value = self.entries(name), self.parameters()[name]
+        used = entries >= 0
+        return np.bincount(entries[used], per_unit[used], value.size).reshape(value.shape)
+
+    def unit_neuron(self) -> Neuron:
+        """The neuron with every parameter a scalar or [N]."""
+        shared = [name for name in self.neuron.parameters if getattr(self.neuron, name).ndim]
+        flat = {name: np.broadcast_to(getattr(self.neuron, name), self.features).ravel() for name in shared}
+        return replace(self.neuron, **flat)
+
+
+Outputs = list[np.ndarray]  # of all layers at one step, [B, N] each
+
+
+def zero_states(layers, batch):
+    return [np.zeros((batch, layer.size, layer.neuron.n_states)) for layer in layers]
+
+
+def longest_delay(layers) -> int:
+    return max((edge.delay for layer in layers for edge in layer.edges), default=0)
+
+
+def remember(layers, now, past) -> tuple:
+    """The last steps, the latest first, as far back as an edge reads."""
+    return (now, *past)[: longest_delay(layers)]
+
+
+def recall(edge, x, now, past, zeros):
+    """What an edge reads: of the network's inputs `x`, of the layers below at this step, or of steps before."""
+    if edge.delay == 0:
+        return x if edge.sender < 0 else now[edge.sender]
+    return past[edge.delay - 1][edge.sender] if edge.delay <= len(past) else zeros
+
+
+def forward_step(layers, states, x, past=()) -> list[Step]:
+    """One step of all layers; x [B, I]; past: `Outputs` of the steps before, the latest first."""
+    steps, now = [], []
+    for index, (layer, previous) in enumerate(zip(layers, states, strict=True)):
+        inputs = {}
+        for prefix, edge in layer.connections(index).items():
+            if edge.delay == 0 and edge.sender >= index:
+                raise ValueError(f"layer {index} reads layer {edge.sender} with delay 0, expected at least 1.")
+            inputs[prefix] = recall(edge, x, now, past, np.zeros((len(x), edge.entries().shape[0])))
+        current = sum(edge.current(inputs[prefix]) for prefix, edge in layer.connections(index).items())
+        steps.append(layer.unit_neuron().step(previous, current)._replace(inputs=inputs))
+        now.append(steps[-1].output)
+    return steps
+
+
+def forward(layers, inputs, states=None, past=()) -> list[list[Step]]:
+    """All steps; inputs [T, B, features...]. The result is indexed by step, then by layer; see `series`."""
+    inputs = flat(inputs)
+    states = zero_states(layers, inputs.shape[1]) if states is None else states
+    history = []
+    for x in inputs:
+        history.append(forward_step(layers, states, x, past))
+        states = [step.states for step in history[-1]]
+        past = remember(layers, [step.output for step in history[-1]], past)
+    return history
+
+
+def flat(inputs) -> np.ndarray:
+    """[T, B, features...] as [T, B, I]."""
+    inputs = np.asarray(inputs, np.float64)
+    return inputs.reshape(*inputs.shape[:2], -1)
+
+
+def series(history, field, layer=-1) -> np.ndarray:
+    """One field of a layer's steps over time, [T, ...]: "output" are the spikes, "membrane" the v before the reset."""
+    return np.stack([getattr(steps[layer], field) for steps in history])

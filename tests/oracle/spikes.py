@@ -1,0 +1,46 @@
+"""Spike functions: the step that a membrane takes at its threshold, and the surrogate that counts as its derivative."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class SpikeFunction(NamedTuple):
+    """A spike as a function of x = v - threshold, and what counts as its derivative."""
+
+    value: Callable[[np.ndarray], np.ndarray]
+    derivative: Callable[[np.ndarray], np.ndarray]
+
+
+def heaviside(x):
+    return (x >= 0).astype(np.float64)
+
+
+def fast_sigmoid(slope=25.0) -> SpikeFunction:
+    return SpikeFunction(heaviside, lambda x: 1 / (slope * np.abs(x) + 1) ** 2)
+
+
+def arctan(alpha=2.0) -> SpikeFunction:
+    return SpikeFunction(heaviside, lambda x: alpha / 2 / (1 + (np.pi * alpha * x / 2) ** 2))
+
+
+def multi_gaussian(gamma=0.5, sigma=0.3, scale=6.0, height=0.15) -> SpikeFunction:
+    def normal(x, mean, deviation):
+        return np.exp(-(((x - mean) / deviation) ** 2) / 2) / (deviation * np.sqrt(2 * np.pi))
+
+    def derivative(x):
+        centre = (1 + height) * normal(x, 0, sigma)
+        sides = height * (normal(x, sigma, scale * sigma) + normal(x, -sigma, scale * sigma))
+        return gamma * (centre - sides)
+
+    return SpikeFunction(heaviside, derivative)
+
+
+def smooth(slope) -> SpikeFunction:
+    """No spike: a sigmoid with its true derivative, so that gradients can be checked with finite differences."""
+
+    def value(x):
+        return (1 + np.tanh(slope * x / 2)) / 2
+
+    return SpikeFunction(value, lambda x: slope * value(x) * (1 - value(x)))

@@ -1,0 +1,126 @@
+"""Rules that know the whole network: BPTT, its truncation, RTRL, and SnAp between them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from small_networks import (
+    EXACT,
+    FEEDBACK,
+    HIDDEN,
+    SELF,
+    SIGNAL,
+    B,
+    T,
+    alif,
+    cuba,
+    dense,
+    deviation,
+    graphs,
+    li,
+    lif,
+    network,
+    spikes,
+    stacks,
+)
+
+from oracle import Convolution, Edge, bptt, linear, rtrl, sltt, snap, tbptt
+
+
+@pytest.mark.parametrize("neurons", stacks())
+def test_t1_rtrl_is_bptt(neurons):
+    layers = network(*neurons)
+    assert deviation(rtrl(layers, spikes(), SIGNAL), bptt(layers, spikes(), SIGNAL)) < EXACT
+
+
+@pytest.mark.parametrize(("neurons", "edges"), graphs())
+def test_t1_rtrl_is_bptt_over_edges(neurons, edges):
+    layers = network(*neurons, edges=edges)
+    assert deviation(rtrl(layers, spikes(), SIGNAL), bptt(layers, spikes(), SIGNAL)) < EXACT
+
+
+@pytest.mark.parametrize(
+    ("neurons", "edges"),
+    [((lif(), lif()), ()), ((alif(), cuba()), ()), ((None, li()), ()), ((lif(), alif()), [SELF, FEEDBACK])],
+)
+def test_t3_rtrl_of_one_step_is_bptt_of_its_loss_alone(neurons, edges):
+    layers, inputs = network(*neurons, edges=edges), spikes()
+    weights = np.random.default_rng(0).normal(size=(T, B, 4))
+    for t in (0, 5, T - 1):
+        alone = np.where(np.arange(T)[:, None, None] == t, weights, 0)
+        whole, part = bptt(layers, inputs, linear(alone)), rtrl(layers, inputs[: t + 1], linear(alone))
+        scaled = [{name: g * (t + 1) / T for name, g in layer.items()} for layer in part.gradients]
+        assert deviation(part._replace(gradients=scaled), whole) < EXACT
+
+
+@pytest.mark.parametrize(
+    ("neurons", "edges"),
+    [
+        ((lif(), lif()), ()),
+        ((alif(), cuba(), li()), ()),
+        ((None, lif("zero"), lif()), ()),
+        ((lif(), alif(), lif()), [(0, 2, 0), (0, 0, 1), (2, 1, 2)]),
+    ],
+)
+def test_t9_tbptt_ends_at_sltt_and_at_bptt(neurons, edges):
+    layers, inputs = network(*neurons, edges=edges), spikes()
+    full = bptt(layers, inputs, SIGNAL)
+    assert deviation(tbptt(layers, inputs, SIGNAL, 1), sltt(layers, inputs, SIGNAL)) < EXACT
+    assert deviation(tbptt(layers, inputs, SIGNAL, T), full) == 0
+    assert deviation(tbptt(layers, inputs, SIGNAL, T + 5), full) == 0
+    for window in (1, 2, 5):
+        assert deviation(tbptt(layers, inputs, SIGNAL, window), full) > 0.01
+
+
+@pytest.mark.parametrize("edges", [(), [(0, 2, 0), (0, 0, 1), (2, 1, 2)]])
+def test_tbptt_is_bptt_of_each_window_from_the_states_before(edges):
+    layers, inputs = network(lif(), alif(), li(), edges=edges), spikes()
+    window, carry = 5, None
+    weights = np.random.default_rng(0).normal(size=(T, B, 4))
+    total = [dict.fromkeys(layer.parameters(), 0.0) for layer in layers]
+    for first in range(0, T, window):
+        part = slice(first, first + window)
+        result = bptt(layers, inputs[part], linear(weights[part]), carry=carry)
+        carry = result.carry
+        for sums, gradients in zip(total, result.gradients, strict=True):
+            for name in sums:
+                sums[name] = sums[name] + gradients[name] * len(inputs[part]) / T
+    whole = tbptt(layers, inputs, linear(weights), window)
+    assert deviation(whole._replace(gradients=total), whole) < EXACT
+
+
+RECURRENT = {
+    "self": ((lif(), li()), [SELF]),
+    "two states": ((alif(), cuba()), [SELF]),
+    "feedback": ((lif(), lif("zero")), [FEEDBACK]),
+    "both": ((lif(), lif()), [SELF, FEEDBACK, (1, 1, 1)]),
+}
+
+
+@pytest.mark.parametrize("neurons", [(lif(), lif("zero"), lif()), (alif(), cuba(), li()), (None, None, dense())])
+def test_t11_snap_1_is_bptt_without_delays(neurons):
+    for edges in ((), [(0, 2, 0)]):
+        layers = network(*neurons, edges=edges)
+        assert deviation(snap(layers, spikes(), SIGNAL), bptt(layers, spikes(), SIGNAL)) < EXACT
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_t11_snap_2_is_bptt_with_dense_recurrence(name):
+    neurons, edges = RECURRENT[name]
+    layers, inputs = network(*neurons, edges=edges), spikes()
+    exact = bptt(layers, inputs, SIGNAL)
+    assert deviation(snap(layers, inputs, SIGNAL, n=2), exact) < EXACT
+    assert deviation(snap(layers, inputs, SIGNAL, n=5), exact) < EXACT
+    assert deviation(snap(layers, inputs, SIGNAL, n=1), exact, layers=HIDDEN) > 0.02
+
+
+def test_t11_snap_reaches_one_step_further_with_each_n():
+    # Each of 6 neurons in a row feeds its two neighbours and itself, so that it takes 5 further steps to reach them all.
+    neighbours = Edge(0, 1, np.reshape([0.9, 0.4, 0.8], (3, 1, 1)), None, Convolution((6, 1), (1,)))
+    layers, inputs = network(lif(), li()), spikes()
+    layers[0] = replace(layers[0], edges=(neighbours,))
+    exact = bptt(layers, inputs, SIGNAL)
+    errors = [deviation(snap(layers, inputs, SIGNAL, n=n), exact, layers=HIDDEN, names=["kernel"]) for n in range(1, 7)]
+    assert errors[0] > 0.05
+    assert min(errors[:5]) > 1e-9
+    assert errors[5] < EXACT

@@ -1,0 +1,191 @@
+"""Rules that sum traces over time: OTTT, OTPE and its approximation, e-prop; and DECOLLE, which has OTTT's."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from small_networks import (
+    DETACHED,
+    EXACT,
+    FIRST,
+    HIDDEN,
+    LAST,
+    LAST_TWO,
+    NEURONS,
+    SIGNAL,
+    B,
+    T,
+    dense,
+    deviation,
+    graphs,
+    li,
+    lif,
+    network,
+    spikes,
+)
+
+from oracle import (
+    SpikeFunction,
+    approximate_otpe,
+    bptt,
+    e_prop,
+    forward,
+    heaviside,
+    ostl,
+    otpe,
+    ottt,
+    series,
+    sltt,
+)
+
+# ------------------------------------------------------------------------------------------------------------ T5: OTTT
+
+
+@pytest.mark.parametrize(
+    "neurons",
+    [(DETACHED,), (DETACHED, DETACHED), (DETACHED, DETACHED, DETACHED), (DETACHED, li()), (lif(reset="none"), dense())],
+)
+def test_t5a_t5b_ottt_is_ostl_without_a_gradient_through_resets(neurons):
+    layers, inputs = network(*neurons), spikes()
+    result = ottt(layers, inputs, SIGNAL)
+    assert deviation(result, ostl(layers, inputs, SIGNAL)) < EXACT
+    assert deviation(result, bptt(layers, inputs, SIGNAL), layers=LAST) < EXACT
+
+
+@pytest.mark.parametrize("hidden", [lif(), lif("zero"), lif("zero", True)])
+def test_t5e_ottt_is_bptt_in_a_last_layer_that_integrates(hidden):
+    layers, inputs = network(hidden, li()), spikes()
+    assert deviation(ottt(layers, inputs, SIGNAL), bptt(layers, inputs, SIGNAL), layers=LAST) < EXACT
+
+
+@pytest.mark.parametrize("last", [lif(), lif("zero"), lif("zero", True)], ids=["subtract", "zero", "zero-detached"])
+def test_t5c_ottt_is_not_bptt_with_other_resets(last):
+    layers, inputs = network(lif(), last), spikes()
+    a, b = ottt(layers, inputs, SIGNAL), bptt(layers, inputs, SIGNAL)
+    assert deviation(a, b, layers=LAST, names=["kernel"]) > 0.1
+
+
+def test_t5d_without_its_trace_the_bias_is_not_exact():
+    layers, inputs = network(DETACHED), spikes()
+    a, b = ottt(layers, inputs, SIGNAL, bias_trace=False), bptt(layers, inputs, SIGNAL)
+    assert deviation(a, b, names=["bias"]) > 0.5
+    assert deviation(a, b, names=["kernel", "decay", "threshold"]) < EXACT
+    present = sltt(layers, inputs, SIGNAL)
+    assert deviation(a, present, names=["bias"]) < EXACT
+
+
+# ------------------------------------------------------------------------------------------------- T6, T7: OTPE
+
+
+@pytest.mark.parametrize("decay", [0.8, 0.55])
+@pytest.mark.parametrize("hidden", [name for name in NEURONS if name != "dense"])
+@pytest.mark.parametrize("last", ["detached", "li"])
+def test_t6a_t6b_otpe_is_bptt_in_two_layers(hidden, last, decay):
+    above = lif(stop=True, decay=decay) if last == "detached" else li(decay)
+    layers, inputs = network(NEURONS[hidden], above), spikes()
+    assert deviation(otpe(layers, inputs, SIGNAL), bptt(layers, inputs, SIGNAL)) < EXACT
+
+
+@pytest.mark.parametrize("middle", ["lif-subtract-diff", "lif-zero-diff", "cuba-zero-detached", "alif-diff"])
+def test_t6c_t6d_otpe_is_bptt_in_the_last_two_layers_only(middle):
+    inputs = spikes()
+    for last in (DETACHED, li(0.6)):
+        layers = network(lif(), NEURONS[middle], last)
+        a, b = otpe(layers, inputs, SIGNAL), bptt(layers, inputs, SIGNAL)
+        assert deviation(a, b, layers=LAST_TWO) < EXACT
+        assert deviation(a, b, layers=FIRST) > 0.1
+
+
+@pytest.mark.parametrize("last", [lif(), lif("zero")])
+def test_t6e_otpe_is_not_bptt_below_a_differentiated_reset(last):
+    layers, inputs = network(lif(), last), spikes()
+    assert deviation(otpe(layers, inputs, SIGNAL), bptt(layers, inputs, SIGNAL), layers=HIDDEN) > 0.1
+
+
+def test_t6f_otpe_with_its_own_decay_is_not_bptt():
+    layers, inputs = network(lif(decay=0.9), lif(stop=True, decay=0.5)), spikes()
+    own = otpe(layers, inputs, SIGNAL, next_decay=lambda layer, above: layer.neuron.decay)
+    assert deviation(own, bptt(layers, inputs, SIGNAL), layers=HIDDEN) > 0.1
+
+
+def test_t6g_otpe_without_a_postsynaptic_memory_is_ostl():
+    layers, inputs = network(lif(), None, lif("zero")), spikes()
+    without = otpe(layers, inputs, SIGNAL, next_decay=lambda layer, above: 0.0)
+    assert deviation(without, ostl(layers, inputs, SIGNAL)) == 0
+
+
+def decayed_sums(values, decay):
+    """sum over k <= t of decay^(t - k) values[k], without a recursion."""
+    return np.stack([sum(decay ** (t - k) * values[k] for k in range(t + 1)) for t in range(len(values))])
+
+
+@pytest.mark.parametrize("bias_trace", [True, False])
+def test_otpe_and_its_approximation_are_their_explicit_sums(bias_trace):
+    # The first of three layers, where nothing is exact, with three decays.
+    layers = network(lif(decay=0.9), lif(decay=0.7, stop=True), lif(decay=0.6))
+    inputs = spikes()
+    history = forward(layers, inputs)
+    psi = [series(history, "psi", layer=depth) for depth in range(3)]
+    signal = np.stack([SIGNAL(t, steps[-1].output)[1] / (T * B) for t, steps in enumerate(history)])
+    signal = (signal * psi[2]) @ layers[2].kernel.T
+    mean_psi = [
+        decayed_sums(psi[depth], k) / decayed_sums(np.ones(T), k)[:, None, None] for depth, k in ((0, 0.7), (1, 0.6))
+    ]
+    signal = (signal * mean_psi[1]) @ layers[1].kernel.T
+
+    a = decayed_sums(inputs, 0.9)
+    z = decayed_sums(a, 0.7)
+    kernel = np.einsum("tbj,tbj,tbi->ij", signal, mean_psi[0], z)
+    c = decayed_sums(decayed_sums(np.ones(T), 0.9), 0.7) if bias_trace else np.ones(T)
+    bias = np.einsum("tbj,tbj,t->j", signal, mean_psi[0], c)
+    result = approximate_otpe(layers, inputs, SIGNAL, bias_trace=bias_trace).gradients[0]
+    np.testing.assert_allclose(result["kernel"], kernel, rtol=1e-11)
+    np.testing.assert_allclose(result["bias"], bias, rtol=1e-11)
+
+    # With the membranes' own derivative in place of the decay, eps is exact: E_t = sum over k of the product of D.
+    D = series(history, "D", layer=0)[..., 0, 0]
+    d = series(history, "d", layer=0)[..., 0]
+    eps = np.zeros((T, B, 7, 6))
+    for t in range(T):
+        eps[t] += inputs[t][:, :, None] * psi[0][t][:, None]
+        for k in range(t):
+            path = 0.9 * psi[0][t] * np.prod(D[k + 1 : t], axis=0) * d[k]
+            eps[t] += inputs[k][:, :, None] * path[:, None]
+    kernel = np.einsum("tbj,tbij->ij", signal, decayed_sums(eps, 0.7))
+    np.testing.assert_allclose(otpe(layers, inputs, SIGNAL).gradients[0]["kernel"], kernel, rtol=1e-11)
+
+
+def test_t7a_approximation_is_otpe_if_psi_is_constant():
+    constant = SpikeFunction(heaviside, lambda x: 0.3 * np.ones_like(x))
+    neurons = [replace(lif(stop=True, decay=decay), spike=constant) for decay in (0.9, 0.7, 0.6)]
+    layers, inputs = network(*neurons), spikes()
+    assert deviation(approximate_otpe(layers, inputs, SIGNAL), otpe(layers, inputs, SIGNAL)) < EXACT
+
+
+def test_t7b_approximation_is_otpe_if_the_input_traces_are_constant():
+    layers = network(lif(stop=True, decay=0.8), lif(stop=True, decay=0.6))
+    inputs = np.repeat(spikes(steps=1) + 0.5, T, axis=0)
+    inputs[1:] *= 1 - 0.8
+    a, b = approximate_otpe(layers, inputs, SIGNAL), otpe(layers, inputs, SIGNAL)
+    assert deviation(a, b, layers=FIRST, names=["kernel"]) < EXACT
+    assert deviation(a, b, layers=FIRST, names=["bias"]) > 0.01
+
+
+def test_t7c_approximation_is_not_otpe_otherwise():
+    layers, inputs = network(DETACHED, DETACHED, DETACHED), spikes()
+    a, b = approximate_otpe(layers, inputs, SIGNAL), otpe(layers, inputs, SIGNAL)
+    assert deviation(a, b, layers=HIDDEN) > 0.05
+    assert deviation(a, b, layers=LAST) < EXACT
+
+
+# ------------------------------------------------------------------------------------------------- the same with edges
+
+
+@pytest.mark.parametrize(("neurons", "edges"), [p for p in graphs() if "per neuron" not in p.id])
+def test_otpe_over_edges_is_e_prop_with_the_decay_above(neurons, edges):
+    """But for the signal, which passes a mean of psi: the same below the last layer of two."""
+    layers, inputs = network(*neurons, edges=edges), spikes()
+    a, b = otpe(layers, inputs, SIGNAL), e_prop(layers, inputs, SIGNAL)
+    if len(layers) == 2:
+        assert deviation(a, b) < EXACT
+    assert deviation(a, b, layers=LAST_TWO) < EXACT
