@@ -39,6 +39,7 @@ from oracle.neurons import LI as LI
 from oracle.neurons import LIF as LIF
 from oracle.neurons import CuBaLIF as CuBaLIF
 from oracle.neurons import Dense as Dense
+from oracle.neurons import Neuron as Neuron
 from oracle.neurons import Step as Step
 from oracle.rules import approximate_otpe as approximate_otpe
 from oracle.rules import decolle as decolle

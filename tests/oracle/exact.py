@@ -33,7 +33,7 @@ def bptt(layers, inputs, signal, *, window=None, carry=None) -> Result:
                     gradients[i][f"{prefix}bias"] += layer.shared(f"{prefix}bias", gi.sum(axis=0))
                 if edge.sender >= 0 and t - edge.delay >= first:
                     gs[t - edge.delay][edge.sender] += gi @ edge.matrix().T
-            for name in layer.neuron.parameters:
+            for name in layer.neuron_parameters:
                 per_unit = (step.dh[name] * gh[i]).sum(axis=-1) + step.ds[name] * gs[t][i]
                 gradients[i][name] += layer.shared(name, per_unit.sum(axis=0))
             gh[i] = np.einsum("bnsr,bns->bnr", step.D, gh[i]) + step.o * gs[t][i][..., None]
@@ -76,7 +76,7 @@ def influence(layer, connections, numbers, trace, step, dx):
         di[:, j, numbers[f"{prefix}kernel"].ravel()[entries[i, j]]] += step.inputs[prefix][:, i]
         if edge.bias is not None:
             di[:, units, numbers[f"{prefix}bias"].ravel()[layer.entries(f"{prefix}bias")]] += 1
-    for name in layer.neuron.parameters:
+    for name in layer.neuron_parameters:
         p = numbers[name].ravel()[layer.entries(name)]
         dh[:, units, :, p] += step.dh[name].swapaxes(0, 1)
         ds[:, units, p] += step.ds[name]

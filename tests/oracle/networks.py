@@ -65,11 +65,17 @@ class Layer:
     neuron: Neuron
     edges: tuple[Edge, ...] = ()
     convolution: Convolution | None = None
+    fixed: tuple[str, ...] = ()  # parameters of the neuron that have no gradient
 
     def __post_init__(self):
         object.__setattr__(self, "kernel", np.asarray(self.kernel, np.float64))
         if self.bias is not None:
             object.__setattr__(self, "bias", np.asarray(self.bias, np.float64))
+
+    @property
+    def neuron_parameters(self) -> list[str]:
+        """Those of the neuron that have a gradient."""
+        return [name for name in self.neuron.parameters if name not in self.fixed]
 
     @property
     def features(self) -> tuple[int, ...]:
@@ -94,7 +100,7 @@ class Layer:
             synapses[f"{prefix}kernel"] = connection.kernel
             if connection.bias is not None:
                 synapses[f"{prefix}bias"] = connection.bias
-        return synapses | {name: getattr(self.neuron, name) for name in self.neuron.parameters}
+        return synapses | {name: getattr(self.neuron, name) for name in self.neuron_parameters}
 
     def entries(self, name) -> np.ndarray:
         """Which number of a parameter acts on which unit, [I, N] for a kernel and [N] for others; -1 for none."""

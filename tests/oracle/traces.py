@@ -27,7 +27,7 @@ def currents(layer, step):
 def direct_terms(layer, step):
     """Per parameter, what the states [..., B, N, S] and the output [..., B, N] owe to it within this step."""
     synapses = {name: (di[..., None] * step.d, di * step.psi) for name, di in currents(layer, step).items()}
-    return synapses | {name: (step.dh[name], step.ds[name]) for name in step.dh}
+    return synapses | {name: (step.dh[name], step.ds[name]) for name in layer.neuron_parameters}
 
 
 def eligibilities(layer, trace, step):
