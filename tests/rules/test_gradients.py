@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from slax_neurons import LI, LIF, Surrogate, connect, unroll
-from slax_rules import RULES, accuracy, cross_entropy, gradients, linearise, ostl, train_offline, train_online
+from slax_rules import RULES, cross_entropy, gradients, linearise, ostl, train_offline, train_online
 from stacks import deviation, inputs, linear, pair
 
 T, B = 7, 3
@@ -125,105 +125,6 @@ def test_blocks_of_a_lif_are_the_closed_forms(x64):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
-def test_offline_training_is_the_optimiser_on_the_gradient():
-    model, copy = net(), net()
-    optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
-    loss = train_offline(ostl(model), optimizer, cross_entropy, X, LABELS)
-    expected, gradient = gradients(ostl(copy), cross_entropy, X, LABELS)
-    assert loss == expected
-    moved = jax.tree.map(lambda p, g: p - 0.1 * g, nnx.state(copy, nnx.Param), gradient)
-    assert close(nnx.state(model, nnx.Param), moved, 1e-6)
-
-
-def test_online_training_is_one_step_per_window_with_carry_and_traces_kept():
-    model, copy = net(), net()
-    optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
-    loss = train_online(ostl(model), optimizer, cross_entropy, X, LABELS, window=3)
-
-    cell, losses = ostl(copy), []
-    carry = cell.initialize_carry((B, 7))
-    graphdef, params, rest = nnx.split(cell, nnx.Param, ...)
-    for start in range(0, T, 3):
-        x = X[start : start + 3]
-
-        def mean_loss(params, x=x, carry=carry):
-            carry, outputs = unroll(nnx.merge(graphdef, params, rest), carry, x, chunk=len(x))
-            return cross_entropy(outputs, LABELS).mean(), carry
-
-        (window_loss, carry), gradient = jax.value_and_grad(mean_loss, has_aux=True)(params)
-        params = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient)
-        losses += [float(window_loss)] * len(x)
-    assert close(nnx.state(model, nnx.Param), params, 1e-5)
-    assert loss == pytest.approx(np.mean(losses), rel=1e-5)
-
-
-def test_online_training_with_one_window_is_offline_training():
-    models = net(), net()
-    optimizers = [nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param) for model in models]
-    train_online(models[0], optimizers[0], cross_entropy, X, LABELS, window=T)
-    train_offline(models[1], optimizers[1], cross_entropy, X, LABELS)
-    assert close(nnx.state(models[0], nnx.Param), nnx.state(models[1], nnx.Param), 1e-6)
-
-
-@pytest.mark.parametrize("online", [False, True])
-def test_training_lowers_the_loss_under_jit_with_weight_decay(online):
-    """Weight decay needs the parameters, which slax 0.0.1 did not hand to the optimiser."""
-    model = net()
-    optimizer = nnx.Optimizer(model, optax.sgd(0.05) if online else optax.adamw(0.01), wrt=nnx.Param)
-    step = nnx.jit(train_online if online else train_offline, static_argnames=("loss_fn", "window"))
-    cell = ostl(model)
-    with jax.numpy_dtype_promotion("standard"):  # for optax, whose step counter is an integer
-        losses = [float(step(cell, optimizer, cross_entropy, X, LABELS, window=3)) for _ in range(30)]
-    assert losses[-1] < 0.7 * losses[0]
-
-
-def test_training_is_traced_once():
-    traces = []
-
-    def counted_loss(outputs, labels):
-        traces.append(1)
-        return cross_entropy(outputs, labels)
-
-    model = net()
-    optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
-    step = nnx.jit(train_offline, static_argnames=("loss_fn", "window"))
-    step(model, optimizer, counted_loss, X, LABELS)
-    first = len(traces)
-    for _ in range(3):
-        step(model, optimizer, counted_loss, X, LABELS)
-    assert len(traces) == first
-
-
-def test_float16_losses_are_added_up_in_float32():
-    model = connect([linear(7, 4, 0, jnp.bfloat16), LI(param_dtype=jnp.bfloat16)])
-    loss, gradient = gradients(model, cross_entropy, X.astype(jnp.bfloat16), LABELS, window=3)
-    assert loss.dtype == jnp.float32
-    assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {jnp.dtype(jnp.bfloat16)}
-
-
-def test_cross_entropy_is_minus_log_softmax(x64):
-    outputs = jax.random.normal(jax.random.key(0), (T, B, 4))
-    expected = -jax.nn.log_softmax(outputs)[:, jnp.arange(B), LABELS]
-    np.testing.assert_allclose(cross_entropy(outputs, LABELS), expected, rtol=1e-12)
-
-
-@pytest.mark.parametrize("labels", [[0, 4, 2], [-1, 3, 2]])
-def test_labels_out_of_range_are_an_error_or_nan_under_jit(labels):
-    outputs = jnp.zeros((T, B, 4))
-    for function in (cross_entropy, accuracy):
-        with pytest.raises(ValueError, match=r"got labels from .* expected 0 to 3 for outputs of 4 classes"):
-            function(outputs, jnp.array(labels))
-    assert jnp.isnan(jax.jit(accuracy)(outputs, jnp.array(labels)))
-    losses = jax.jit(cross_entropy)(outputs, jnp.array(labels))
-    wrong = [not 0 <= label < 4 for label in labels]
-    np.testing.assert_array_equal(jnp.isnan(losses), np.tile(wrong, (T, 1)))
-
-
-def test_one_hot_labels_are_an_error():
-    with pytest.raises(ValueError, match="got labels of float32, expected integers 0 to 3, not one-hot"):
-        cross_entropy(jnp.zeros((T, B, 4)), jnp.eye(4)[LABELS])
-
-
 @pytest.mark.parametrize("train", [gradients, train_offline, train_online])
 def test_flax_cell_that_needs_a_key_starts_from_a_given_carry(train):
     model = connect([nnx.LSTMCell(7, 5, rngs=nnx.Rngs(0)), linear(5, 4, 0, jnp.float32), LI()])
@@ -236,12 +137,6 @@ def test_flax_cell_that_needs_a_key_starts_from_a_given_carry(train):
     )
     after = jax.tree.leaves(result[1]["modules"][0] if train is gradients else nnx.state(model.modules[0], nnx.Param))
     assert any((new != old).any() for new, old in zip(after, before, strict=True))
-
-
-def test_accuracy_sums_over_time_and_counts_ties_as_wrong():
-    outputs = jnp.zeros((2, 4, 3)).at[:, 0, 1].set(1).at[0, 1, 0].set(1).at[1, 1, 2].set(2)
-    outputs = outputs.at[:, 2, :2].set(1)
-    assert accuracy(outputs, jnp.array([1, 2, 0, 0])) == 0.5
 
 
 @pytest.mark.parametrize(

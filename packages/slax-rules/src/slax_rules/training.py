@@ -1,4 +1,14 @@
-"""Training steps: one batch, with one optimiser step for the sequence or one for each window."""
+"""Training steps: one batch, with one optimiser step for the sequence or one for each window.
+
+What is done with a gradient is said in Optax: `optax.chain(optax.clip_by_global_norm(1.0), optax.adamax(1e-3))` bounds its
+norm, `fptt(optax.adamax(1e-3))` regularises the steps within a sequence.
+
+Half precision: either all parameters, states and inputs in bfloat16 or float16, or the parameters in float32, which keeps small
+steps and gives float32 gradients: `nnx.Linear(64, 50, dtype=jnp.bfloat16, param_dtype=jnp.float32, rngs=rngs)` with
+`LIF(param_dtype=jnp.bfloat16)`. In float16 what is below 6e-8 is 0 on the way back; with float32 parameters, scale the loss,
+`lambda y, t: 2.0**12 * cross_entropy(y, t)`, and the gradient, `optax.chain(optax.scale(2.0**-12), optax.adamax(1e-3))`.
+bfloat16 has the range of float32 and needs nothing.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +51,8 @@ def train_offline(
     Args:
         model: a cell, plain (BPTT, TBPTT) or under a local rule.
         optimizer: `nnx.Optimizer(model, transformation, wrt=nnx.Param)`, made with this cell or with one that shares its
-            parameters.
+            parameters. A transformation that takes extra arguments gets `gradient_at`, a function that maps parameters to the
+            gradient of the same window there, as `fptt(variant="paper")` needs.
         loss_fn, inputs, targets, window, carry, mask: see `gradients`. If no entry of the mask is true, which only `jit` lets
             through, there is no step.
     """
@@ -113,7 +124,7 @@ def _step(
 ) -> None:
     """An optimiser step in place, or none if no entry of the mask is true.
 
-    An optimiser that takes extra arguments gets `gradient_at`, which maps parameters to the gradient of the same window there.
+    `gradient_at` goes to an optimiser that takes extra arguments, and costs nothing where it is not called.
     """
     if mask is not None:
         graphdef, state = nnx.split((model, optimizer))

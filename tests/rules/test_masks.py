@@ -1,0 +1,126 @@
+"""Losses of some steps and samples only: padded sequences, losses at the end, and what a mask may not be."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from slax_neurons import unroll
+from slax_rules import RULES, cross_entropy, gradients, ostl
+from slax_rules.masks import last_step, valid_steps
+from stacks import deviation, inputs, pair
+
+T, B = 7, 3
+LABELS = jnp.array([0, 3, 2])
+LENGTHS = jnp.array([7, 2, 5])
+
+jitted = nnx.jit(gradients, static_argnames=("loss_fn", "window"))
+
+
+def net():
+    return pair([7, 6, 4], [{"kind": "lif", "threshold": 0.7}, {"kind": "li"}]).model
+
+
+def close(ours, theirs, tolerance=1e-12):
+    pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
+    return all(deviation(a, b) < tolerance for a, b in pairs)
+
+
+def test_masks_are_the_steps_of_their_lengths():
+    mask = valid_steps(jnp.array([3, 0, 1]), 3)
+    np.testing.assert_array_equal(mask, [[1, 0, 1], [1, 0, 0], [1, 0, 0]])
+    np.testing.assert_array_equal(last_step(jnp.array([3, 0, 1]), 3), [[0, 0, 1], [0, 0, 0], [1, 0, 0]])
+
+
+def test_loss_and_gradient_are_those_of_the_mean_over_valid_entries(x64):
+    """Of the whole batch: a long sample counts more than a short one."""
+    model, x, mask = net(), inputs(T, B, 7), valid_steps(LENGTHS, T)
+
+    def loss_of(model):
+        losses = cross_entropy(unroll(model, model.initialize_carry((B, 7)), x)[1], LABELS)
+        return sum(losses[:length, sample].sum() for sample, length in enumerate(LENGTHS.tolist())) / 14
+
+    assert close(jitted(model, cross_entropy, x, LABELS, mask=mask), nnx.value_and_grad(loss_of)(model))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_padding_changes_neither_loss_nor_gradient(rule, x64):
+    cell, x = RULES[rule].wrap(net()), inputs(T, B, 7)
+    window = RULES[rule].window
+    padded = jnp.concatenate([x, inputs(3, B, 7, seed=1)])
+    expected = jitted(cell, cross_entropy, x, LABELS, window=window)
+    ours = jitted(cell, cross_entropy, padded, LABELS, window=window, mask=valid_steps(jnp.full(B, T), T + 3))
+    assert close(ours, expected)
+    assert not close(jitted(cell, cross_entropy, padded, LABELS, window=window), expected)
+
+
+@pytest.mark.parametrize(("rule", "window"), [("bptt", None), ("ostl", 1), ("ostl", 3)])
+def test_what_is_masked_does_not_contribute(rule, window, x64):
+    cell, x, mask = RULES[rule].wrap(net()), inputs(T, B, 7), valid_steps(LENGTHS, T).at[:, 1].set(False)
+    expected = jitted(cell, cross_entropy, x, LABELS, window=window, mask=mask)
+    other = jnp.where(mask[..., None], x, 3.0)
+    labels = jnp.where(mask, LABELS[None], 1)
+    assert close(jitted(cell, cross_entropy, other, labels, window=window, mask=mask), expected)
+    alone = jitted(cell, cross_entropy, x[:, ::2], LABELS[::2], window=window, mask=mask[:, ::2])
+    assert close(alone, expected)
+
+
+@pytest.mark.parametrize(("rule", "window"), [("bptt", None), ("ostl", 3)])
+def test_mask_of_all_entries_is_no_mask(rule, window, x64):
+    cell, x = RULES[rule].wrap(net()), inputs(T, B, 7)
+    ours = jitted(cell, cross_entropy, x, LABELS, window=window, mask=jnp.ones((T, B), bool))
+    assert close(ours, jitted(cell, cross_entropy, x, LABELS, window=window), 1e-15)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_without_a_valid_entry_loss_and_gradient_are_zero_under_jit(window, x64):
+    zeros = jnp.zeros((T, B), bool)
+    result = jitted(net(), cross_entropy, inputs(T, B, 7), LABELS, window=window, mask=zeros)
+    assert [np.abs(leaf).max() for leaf in jax.tree.leaves(result)] == [0] * len(jax.tree.leaves(result))
+
+
+def test_loss_at_the_end_reaches_all_steps_under_bptt(x64):
+    """What went in at each of the steps before changes the gradient, though the last step alone has a loss."""
+    model, x, mask = net(), inputs(T, B, 7), last_step(jnp.full(B, T), T)
+
+    def loss_of(x):
+        return gradients(model, cross_entropy, x, LABELS, mask=mask)[0]
+
+    assert (jnp.abs(jax.jit(jax.grad(loss_of))(x)).max(axis=(1, 2)) > 0).all()
+
+
+def test_loss_at_the_end_has_the_same_gradient_for_every_window_under_a_rule(x64):
+    """In windows before the last no loss counts at all: what they contribute is in the traces."""
+    model, x, mask = net(), inputs(T, B, 7), last_step(LENGTHS, T)
+    whole = jitted(ostl(model), cross_entropy, x, LABELS, window=T, mask=mask)
+    for window in (1, 3):
+        assert close(jitted(ostl(model), cross_entropy, x, LABELS, window=window, mask=mask), whole)
+    exact = jitted(model, cross_entropy, x, LABELS, mask=mask)
+    assert close(whole[1]["modules"][2], exact[1]["modules"][2])
+    truncated = jitted(model, cross_entropy, x, LABELS, window=1, mask=mask)
+    assert not close(truncated[1]["modules"][2], exact[1]["modules"][2], 0.1)
+
+
+def test_mask_that_jit_closes_over_is_no_error(x64):
+    model, x, mask = net(), inputs(T, B, 7), valid_steps(LENGTHS, T)
+    expected = jitted(model, cross_entropy, x, LABELS, mask=mask)
+    assert close(jax.jit(lambda x: gradients(model, cross_entropy, x, LABELS, mask=mask))(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: valid_steps(jnp.array([8, 1, 2]), T),
+            "valid_steps got lengths from 1 to 8 for 7 steps, expected 0 to 7",
+        ),
+        (lambda: last_step(jnp.array([-1, 1, 2]), T), "last_step got lengths from -1 to 2 for 7 steps"),
+        (lambda: jnp.ones((B, T), bool), r"Got a mask of bool\[3, 7\], expected bool\[7, 3\]"),
+        (lambda: jnp.ones((T, B)), r"Got a mask of float64\[7, 3\], expected bool\[7, 3\]"),
+        (lambda: jnp.zeros((T, B), bool), "without a single true entry"),
+    ],
+)
+def test_bad_mask_is_an_error(make, message, x64):
+    with pytest.raises(ValueError, match=message):
+        gradients(net(), cross_entropy, inputs(T, B, 7), LABELS, mask=make())
