@@ -18,7 +18,6 @@ The loss is the mean over T and B of one loss per step and sample; a *signal* is
 
 from oracle.convolution import Convolution as Convolution
 from oracle.exact import RTRL as RTRL
-from oracle.exact import SnAp as SnAp
 from oracle.exact import bptt as bptt
 from oracle.local import DECOLLE as DECOLLE
 from oracle.local import OSTL as OSTL
@@ -59,6 +58,7 @@ from oracle.running import run as run
 from oracle.running import start as start
 from oracle.signals import linear as linear
 from oracle.signals import softmax_cross_entropy as softmax_cross_entropy
+from oracle.snap import SnAp as SnAp
 from oracle.spikes import SpikeFunction as SpikeFunction
 from oracle.spikes import arctan as arctan
 from oracle.spikes import fast_sigmoid as fast_sigmoid

@@ -1,4 +1,4 @@
-"""Exact gradients: backpropagation through time, real-time recurrent learning, and what is left of it under a mask."""
+"""Exact gradients: backpropagation through time and real-time recurrent learning."""
 
 import numpy as np
 
@@ -109,59 +109,9 @@ class RTRL(Rule):
             new_states.append(dh)
             now.append(ds)
         gradient = sum(np.einsum("bn,bnp->p", signal, ds) for signal, ds in zip(signals, now, strict=True))
-        kept = self.kept(layers)
-        new_states = [dh * mask[:, None] for dh, mask in zip(new_states, kept, strict=True)]
-        past = remember(layers, [ds * mask for ds, mask in zip(now, kept, strict=True)], past)
-        return (new_states, past), [{name: gradient[p] for name, p in number.items()} for number in numbers]
+        traces = self.cut(layers, new_states, remember(layers, now, past))
+        return traces, [{name: gradient[p] for name, p in number.items()} for number in numbers]
 
-    def kept(self, layers):
-        """Which derivatives go to the next step, [N, P] per layer."""
-        size = parameter_numbers(layers)[1]
-        return [np.ones((layer.size, size), bool) for layer in layers]
-
-
-class SnAp(RTRL):
-    """Sparse n-step approximation of RTRL: after each step, the derivative of a neuron by a parameter is kept if the
-    parameter reaches the neuron within n steps, over connections that are there, whatever their weights.
-
-    One step goes from the neurons that a parameter acts on up through all connections without a delay; each further one
-    first over one that has a delay, of however many steps. Within a step, the present one, nothing is cut. All states
-    of a neuron count as one, and so do its past outputs.
-    """
-
-    def __init__(self, n):
-        self.n = n
-
-    def kept(self, layers):
-        within, later = _adjacency(layers)
-        reached = _own_parameters(layers)
-        upward = np.linalg.matrix_power(np.eye(len(within), dtype=int) + within, len(layers)) > 0
-        reached = upward @ reached
-        for _ in range(self.n - 1):
-            reached = reached | (upward @ (later @ reached))
-        return np.split(reached, np.cumsum([layer.size for layer in layers])[:-1])
-
-
-def _adjacency(layers):
-    """Which neuron feeds which, [N, N] over all layers, receiver first: without a delay, and with one."""
-    first = np.concatenate([[0], np.cumsum([layer.size for layer in layers])])
-    within, later = np.zeros((2, first[-1], first[-1]), bool)
-    for i, layer in enumerate(layers):
-        for edge in layer.connections(i).values():
-            if edge.sender >= 0:
-                block = np.s_[first[i] : first[i + 1], first[edge.sender] : first[edge.sender + 1]]
-                (later if edge.delay else within)[block] |= (edge.entries() >= 0).T
-    return within, later
-
-
-def _own_parameters(layers):
-    """Which parameter acts on which neuron directly, [N, P] over all layers."""
-    numbers, size = parameter_numbers(layers)
-    rows = []
-    for layer, number in zip(layers, numbers, strict=True):
-        rows.append(np.zeros((layer.size, size), bool))
-        for name in layer.parameters():
-            entries = np.atleast_2d(layer.entries(name))
-            i, j = np.nonzero(entries >= 0)
-            rows[-1][j, number[name].ravel()[entries[i, j]]] = True
-    return np.concatenate(rows)
+    def cut(self, layers, states, past):
+        """What of the derivatives goes to the next step: all."""
+        return states, past

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from oracle.exact import influence, parameter_numbers
+from oracle.neurons import Dense
 from oracle.running import Rule
 from oracle.traces import (
     Integrated,
@@ -29,7 +30,7 @@ class LocalRule(Rule):
 
     `layer_step` returns the new trace; the estimates of what the output owes to each parameter, [I, B, N] of a kernel and
     [B, N] of the others, which the signal is multiplied with; and the factor of the signal on its way through the neuron.
-    `above` is the next layer, None for the last.
+    `above` is the next layer, None for the last one with a neuron.
     """
 
     def initial(self, layers, batch):
@@ -39,7 +40,7 @@ class LocalRule(Rule):
         signals = list(signals)
         new_traces, gradients = [None] * len(layers), [{} for _ in layers]
         for i, layer in reversed(list(enumerate(layers))):
-            above = layers[i + 1] if i + 1 < len(layers) else None
+            above = next((other for other in layers[i + 1 :] if not isinstance(other.neuron, Dense)), None)
             new_traces[i], estimates, factor = self.layer_step(layer, traces[i], steps[i], above)
             gradients[i] = self.weigh(layer, signals[i], estimates)
             for edge in self.way_down(layers, i).values():

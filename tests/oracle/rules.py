@@ -1,8 +1,9 @@
 """Every rule as one call: rule(layers, inputs [T, B, features...], signal, options) -> `Result`."""
 
-from oracle.exact import RTRL, SnAp, bptt
+from oracle.exact import RTRL, bptt
 from oracle.local import DECOLLE, OSTL, OTPE, OTTT, SLTT, ApproximateOTPE, EProp, OSTLWithH
 from oracle.running import Result, run
+from oracle.snap import SnAp
 
 
 def tbptt(layers, inputs, signal, window) -> Result:

@@ -5,12 +5,27 @@ from functools import partial
 
 import numpy as np
 import pytest
+
+from oracle import (
+    OSTL,
+    advance,
+    approximate_otpe,
+    bptt,
+    decolle,
+    e_prop,
+    forward_step,
+    linear,
+    ottt,
+    softmax_cross_entropy,
+    start,
+)
 from small_networks import (
     EDGES,
     EXACT,
     LABELS,
     NEURONS,
     RESETS,
+    RULES,
     SIGNAL,
     B,
     T,
@@ -23,39 +38,7 @@ from small_networks import (
     spikes,
 )
 
-from oracle import (
-    OSTL,
-    advance,
-    approximate_otpe,
-    bptt,
-    decolle,
-    e_prop,
-    forward_step,
-    linear,
-    ostl,
-    otpe,
-    ottt,
-    rtrl,
-    sltt,
-    snap,
-    softmax_cross_entropy,
-    start,
-)
-
 READOUTS = [np.random.default_rng(5).normal(size=(n, 4)) for n in (6, 5)]
-RULES = {
-    "bptt": bptt,
-    "rtrl": rtrl,
-    "snap": snap,
-    "snap-2": partial(snap, n=2),
-    "ostl": ostl,
-    "ostl-with-h": partial(ostl, with_h=True),
-    "sltt": sltt,
-    "ottt": ottt,
-    "otpe": otpe,
-    "approximate-otpe": approximate_otpe,
-    "e-prop": e_prop,
-}
 NO_FUTURE = {
     **{name: rule for name, rule in RULES.items() if name != "bptt"},
     "ottt-no-bias-trace": partial(ottt, bias_trace=False),

@@ -1,41 +1,33 @@
-"""Rules that sum traces over time: OTTT, OTPE and its approximation, e-prop; and DECOLLE, which has OTTT's."""
+"""OTTT, OTPE and its approximation: rules whose eligibilities are decayed sums."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
+
+from oracle import SpikeFunction, approximate_otpe, bptt, forward, heaviside, ostl, otpe, ottt, series, sltt
 from small_networks import (
     DETACHED,
+    EDGES,
     EXACT,
     FIRST,
     HIDDEN,
     LAST,
     LAST_TWO,
     NEURONS,
+    SELF,
     SIGNAL,
     B,
     T,
+    alif,
+    cuba,
     dense,
+    depth,
     deviation,
-    graphs,
     li,
     lif,
     network,
     spikes,
-)
-
-from oracle import (
-    SpikeFunction,
-    approximate_otpe,
-    bptt,
-    e_prop,
-    forward,
-    heaviside,
-    ostl,
-    otpe,
-    ottt,
-    series,
-    sltt,
 )
 
 # ------------------------------------------------------------------------------------------------------------ T5: OTTT
@@ -178,14 +170,99 @@ def test_t7c_approximation_is_not_otpe_otherwise():
     assert deviation(a, b, layers=LAST) < EXACT
 
 
-# ------------------------------------------------------------------------------------------------- the same with edges
+# ------------------------------------------------------------------------------------------------- T5 to T7 with edges
 
 
-@pytest.mark.parametrize(("neurons", "edges"), [p for p in graphs() if "per neuron" not in p.id])
-def test_otpe_over_edges_is_e_prop_with_the_decay_above(neurons, edges):
-    """But for the signal, which passes a mean of psi: the same below the last layer of two."""
-    layers, inputs = network(*neurons, edges=edges), spikes()
-    a, b = otpe(layers, inputs, SIGNAL), e_prop(layers, inputs, SIGNAL)
-    if len(layers) == 2:
-        assert deviation(a, b) < EXACT
-    assert deviation(a, b, layers=LAST_TWO) < EXACT
+@pytest.mark.parametrize("edges", EDGES)
+def test_t5a_ottt_is_ostl_over_edges_too(edges):
+    neurons = (DETACHED, lif(reset="none"), lif(stop=True, decay=0.6))[: depth(EDGES[edges])]
+    layers, inputs = network(*neurons, edges=EDGES[edges]), spikes()
+    assert deviation(ottt(layers, inputs, SIGNAL), ostl(layers, inputs, SIGNAL)) < EXACT
+
+
+def test_t5d_without_its_trace_the_bias_of_an_edge_is_that_of_the_present_step():
+    layers, inputs = network(DETACHED, DETACHED, edges=[SELF]), spikes()
+    a, present = ottt(layers, inputs, SIGNAL, bias_trace=False), sltt(layers, inputs, SIGNAL)
+    assert deviation(a, present, names=["bias", "edge0_bias"]) < EXACT
+    assert deviation(a, ottt(layers, inputs, SIGNAL), names=["edge0_bias"]) > 0.1
+
+
+# Without a cycle, what an edge brings into the last layer late is an input of it as good as any.
+INTO_LAST = [[(0, 1, 2)], [(0, 1, 1), (0, 1, 4)]]
+
+
+@pytest.mark.parametrize("edges", INTO_LAST)
+@pytest.mark.parametrize("hidden", ["lif-subtract-diff", "lif-zero-detached", "cuba-zero-diff", "alif-diff"])
+def test_t6a_otpe_is_bptt_of_what_no_late_edge_carries(hidden, edges):
+    """The last layer with its edges is exact, the hidden layer is not, whose signal over late edges is dropped."""
+    for last in (DETACHED, li(0.6)):
+        layers, inputs = network(NEURONS[hidden], last, edges=edges), spikes()
+        a, b = otpe(layers, inputs, SIGNAL), bptt(layers, inputs, SIGNAL)
+        assert deviation(a, b, layers=LAST) < EXACT
+        assert deviation(a, b, layers=FIRST) > 0.05
+
+
+@pytest.mark.parametrize("hidden", ["lif-subtract-diff", "cuba-zero-diff", "alif-diff"])
+def test_t6c_otpe_is_bptt_in_all_layers_that_feed_the_last_alone(hidden):
+    """Each of two hidden layers reaches the last one within the step; the lower one over a skip, its chain cut."""
+    for last in (DETACHED, li(0.6)):
+        layers, inputs = network(NEURONS[hidden], lif(decay=last.decay), last, edges=[(0, 2, 0)]), spikes()
+        layers[1].kernel[...] = 0
+        a, b = otpe(layers, inputs, SIGNAL), bptt(layers, inputs, SIGNAL)
+        assert deviation(a, b, layers=LAST_TWO) < EXACT
+        assert deviation(a, b, layers=FIRST) < EXACT
+
+
+@pytest.mark.parametrize("edges", EDGES)
+def test_t7a_approximation_is_otpe_over_edges_if_psi_is_constant(edges):
+    constant = SpikeFunction(heaviside, lambda x: 0.3 * np.ones_like(x))
+    neurons = [replace(lif(stop=True, decay=decay), spike=constant) for decay in (0.9, 0.7, 0.6)]
+    layers, inputs = network(*neurons[: depth(EDGES[edges])], edges=EDGES[edges]), spikes()
+    assert deviation(approximate_otpe(layers, inputs, SIGNAL), otpe(layers, inputs, SIGNAL)) < EXACT
+
+
+# --------------------------------------------------------------------------------------------- OTTT of several states
+
+
+@pytest.mark.parametrize("reset", ["subtract", "none"])
+def test_ottt_of_two_states_is_ostl_without_a_gradient_through_resets(reset):
+    layers, inputs = (
+        network(cuba(reset, True), cuba(reset, True), cuba(reset, True), edges=EDGES["everything"]),
+        spikes(),
+    )
+    assert deviation(ottt(layers, inputs, SIGNAL), ostl(layers, inputs, SIGNAL)) < EXACT
+
+
+@pytest.mark.parametrize("neurons", [(cuba(), cuba("zero")), (alif(), alif(True))])
+def test_ottt_of_two_states_is_not_ostl_otherwise(neurons):
+    layers, inputs = network(*neurons), spikes()
+    assert deviation(ottt(layers, inputs, SIGNAL), ostl(layers, inputs, SIGNAL), names=["kernel"]) > 0.05
+
+
+def test_ottt_of_two_states_is_its_explicit_sum():
+    """The response of a membrane to one input: of CuBaLIF a difference of exponentials, of ALIF that of LIF."""
+    layers, inputs = network(cuba("zero"), alif()), spikes()
+    history = forward(layers, inputs)
+    signal = np.stack([SIGNAL(t, steps[-1].output)[1] / (T * B) for t, steps in enumerate(history)])
+    result = ottt(layers, inputs, SIGNAL).gradients
+    psi = series(history, "psi", layer=1)
+    a = decayed_sums(series(history, "output", layer=0), 0.8)
+    np.testing.assert_allclose(result[1]["kernel"], np.einsum("tbj,tbj,tbi->ij", signal, psi, a), rtol=1e-11)
+    signal = (signal * psi) @ layers[1].kernel.T
+    response = [(0.7 ** (n + 1) - 0.5 ** (n + 1)) / (0.7 - 0.5) for n in range(T)]
+    a = np.stack([sum(response[t - k] * inputs[k] for k in range(t + 1)) for t in range(T)])
+    psi = series(history, "psi", layer=0)
+    np.testing.assert_allclose(result[0]["kernel"], np.einsum("tbj,tbj,tbi->ij", signal, psi, a), rtol=1e-11)
+
+
+def test_approximate_otpe_of_two_states_is_its_explicit_sum():
+    layers, inputs = network(cuba("zero"), lif(decay=0.6)), spikes()
+    history = forward(layers, inputs)
+    signal = np.stack([SIGNAL(t, steps[-1].output)[1] / (T * B) for t, steps in enumerate(history)])
+    signal = (signal * series(history, "psi", layer=1)) @ layers[1].kernel.T
+    mean = decayed_sums(series(history, "psi", layer=0), 0.6) / decayed_sums(np.ones(T), 0.6)[:, None, None]
+    response = [(0.7 ** (n + 1) - 0.5 ** (n + 1)) / (0.7 - 0.5) for n in range(T)]
+    a = np.stack([sum(response[t - k] * inputs[k] for k in range(t + 1)) for t in range(T)])
+    expected = np.einsum("tbj,tbj,tbi->ij", signal, mean, decayed_sums(a, 0.6))
+    result = approximate_otpe(layers, inputs, SIGNAL).gradients[0]["kernel"]
+    np.testing.assert_allclose(result, expected, rtol=1e-11)

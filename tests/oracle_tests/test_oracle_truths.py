@@ -14,6 +14,7 @@ from small_networks import (
     B,
     T,
     alif,
+    changed,
     cuba,
     depth,
     lif,
@@ -116,27 +117,6 @@ def test_forward_pass_is_that_of_a_scalar_simulation(neurons, edges):
     result = bptt(layers, spikes(), SIGNAL)
     np.testing.assert_allclose(result.outputs, outputs, atol=1e-12)
     assert np.mean(series(forward(layers, spikes()), "output", layer=0) != 0) > 0.05  # the network is not silent
-
-
-def changed(layers, index, name, place, step):
-    """The layers with one number of one parameter moved by `step`."""
-    layer = layers[index]
-
-    def shifted(value):
-        value = np.array(value)
-        value[place] += step
-        return value
-
-    if name in ("kernel", "bias"):
-        layer = replace(layer, **{name: shifted(getattr(layer, name))})
-    elif name.startswith("edge"):
-        number, field = name.removeprefix("edge").split("_")
-        edges = list(layer.edges)
-        edges[int(number)] = replace(edges[int(number)], **{field: shifted(getattr(edges[int(number)], field))})
-        layer = replace(layer, edges=tuple(edges))
-    else:
-        layer = replace(layer, neuron=replace(layer.neuron, **{name: shifted(getattr(layer.neuron, name))}))
-    return [*layers[:index], layer, *layers[index + 1 :]]
 
 
 @pytest.mark.parametrize(("neurons", "edges"), [p for p in networks() if p.id not in ("lif-none-detached", "dense")])

@@ -1,17 +1,51 @@
 """Small random networks that the oracle's laws are tried on, and how far two gradients are apart."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
-from oracle import ALIF, LI, LIF, CuBaLIF, Edge, Layer, fast_sigmoid, softmax_cross_entropy
+from oracle import (
+    ALIF,
+    LI,
+    LIF,
+    CuBaLIF,
+    Edge,
+    Layer,
+    approximate_otpe,
+    bptt,
+    e_prop,
+    fast_sigmoid,
+    ostl,
+    otpe,
+    ottt,
+    rtrl,
+    sltt,
+    snap,
+    softmax_cross_entropy,
+)
 
 T, B = 12, 3
 LABELS = np.array([0, 3, 1])
 SIGNAL = softmax_cross_entropy(LABELS)
 EXACT = 1e-12
 SPIKE = fast_sigmoid(slope=4)
+
+# Rules that are BPTT where there is nothing of the past.
+RULES = {
+    "bptt": bptt,
+    "rtrl": rtrl,
+    "snap": snap,
+    "snap-2": partial(snap, n=2),
+    "ostl": ostl,
+    "ostl-with-h": partial(ostl, with_h=True),
+    "sltt": sltt,
+    "ottt": ottt,
+    "otpe": otpe,
+    "approximate-otpe": approximate_otpe,
+    "e-prop": e_prop,
+}
 
 RESETS = [(reset, stop) for reset in ("subtract", "zero", "none") for stop in (False, True)]
 
@@ -83,6 +117,27 @@ def network(*neurons, sizes=None, seed=0, edges=()):
         edge = Edge(sender, delay, kernel, rng.normal(0.0, 0.1, n_out) if number % 2 == 0 else None)
         layers[receiver] = replace(layers[receiver], edges=(*layers[receiver].edges, edge))
     return layers
+
+
+def changed(layers, index, name, place, step):
+    """The layers with one number of one parameter moved by `step`."""
+    layer = layers[index]
+
+    def shifted(value):
+        value = np.array(value)
+        value[place] += step
+        return value
+
+    if name in ("kernel", "bias"):
+        layer = replace(layer, **{name: shifted(getattr(layer, name))})
+    elif name.startswith("edge"):
+        number, field = name.removeprefix("edge").split("_")
+        edges = list(layer.edges)
+        edges[int(number)] = replace(edges[int(number)], **{field: shifted(getattr(edges[int(number)], field))})
+        layer = replace(layer, edges=tuple(edges))
+    else:
+        layer = replace(layer, neuron=replace(layer.neuron, **{name: shifted(getattr(layer.neuron, name))}))
+    return [*layers[:index], layer, *layers[index + 1 :]]
 
 
 def spikes(seed=1, steps=T, batch=B, n=7):
