@@ -50,6 +50,7 @@ from oracle.rules import rtrl as rtrl
 from oracle.rules import sltt as sltt
 from oracle.rules import snap as snap
 from oracle.rules import tbptt as tbptt
+from oracle.rules import uoro as uoro
 from oracle.running import Carry as Carry
 from oracle.running import Gradients as Gradients
 from oracle.running import Result as Result
@@ -65,3 +66,4 @@ from oracle.spikes import fast_sigmoid as fast_sigmoid
 from oracle.spikes import heaviside as heaviside
 from oracle.spikes import multi_gaussian as multi_gaussian
 from oracle.spikes import smooth as smooth
+from oracle.uoro import UORO as UORO

@@ -85,6 +85,23 @@ def influence(layer, connections, numbers, trace, step, dx):
     return dh, ds
 
 
+def propagate(layers, steps, states, past, size):
+    """`influence` of all layers in a step, as lists: from the derivatives of the states before, [B, N, S, size], and of the
+    outputs before, to those after. Columns behind the P of the parameters are derivatives by something else."""
+    new_states, now = [], []
+    numbers, _ = parameter_numbers(layers)
+    for i, (layer, step) in enumerate(zip(layers, steps, strict=True)):
+        connections = layer.connections(i)
+        dx = {}
+        for prefix, edge in connections.items():
+            zeros = np.zeros((*step.inputs[prefix].shape, size))
+            dx[prefix] = recall(edge, zeros, now, past, zeros)
+        dh, ds = influence(layer, connections, numbers[i], states[i], step, dx)
+        new_states.append(dh)
+        now.append(ds)
+    return new_states, now
+
+
 class RTRL(Rule):
     """Real-time recurrent learning: the derivatives of all states by all parameters, carried forward.
 
@@ -98,18 +115,9 @@ class RTRL(Rule):
     def step(self, layers, traces, steps, signals):
         numbers, size = parameter_numbers(layers)
         states, past = traces
-        new_states, now = [], []
-        for i, (layer, step) in enumerate(zip(layers, steps, strict=True)):
-            connections = layer.connections(i)
-            dx = {}
-            for prefix, edge in connections.items():
-                zeros = np.zeros((*step.inputs[prefix].shape, size))
-                dx[prefix] = recall(edge, zeros, now, past, zeros)
-            dh, ds = influence(layer, connections, numbers[i], states[i], step, dx)
-            new_states.append(dh)
-            now.append(ds)
+        states, now = propagate(layers, steps, states, past, size)
         gradient = sum(np.einsum("bn,bnp->p", signal, ds) for signal, ds in zip(signals, now, strict=True))
-        traces = self.cut(layers, new_states, remember(layers, now, past))
+        traces = self.cut(layers, states, remember(layers, now, past))
         return traces, [{name: gradient[p] for name, p in number.items()} for number in numbers]
 
     def cut(self, layers, states, past):

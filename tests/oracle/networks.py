@@ -172,6 +172,20 @@ def forward(layers, inputs, states=None, past=()) -> list[list[Step]]:
     return history
 
 
+def carried_numbers(layers):
+    """Numbers what goes to the next step, and counts it: the states [N, S] per layer, then the outputs [N] per layer, first
+    those of the last step, then those of the step before, and so on."""
+    shapes = [[(layer.size, layer.neuron.n_states) for layer in layers]]
+    shapes += [[(layer.size,) for layer in layers]] * longest_delay(layers)
+    numbers, first = [], 0
+    for group in shapes:
+        numbers.append([])
+        for shape in group:
+            numbers[-1].append(first + np.arange(np.prod(shape)).reshape(shape))
+            first += np.prod(shape)
+    return numbers, first
+
+
 def flat(inputs) -> np.ndarray:
     """[T, B, features...] as [T, B, I]."""
     inputs = np.asarray(inputs, np.float64)

@@ -4,6 +4,7 @@ from oracle.exact import RTRL, bptt
 from oracle.local import DECOLLE, OSTL, OTPE, OTTT, SLTT, ApproximateOTPE, EProp, OSTLWithH
 from oracle.running import Result, run
 from oracle.snap import SnAp
+from oracle.uoro import UORO
 
 
 def tbptt(layers, inputs, signal, window) -> Result:
@@ -17,6 +18,10 @@ def rtrl(layers, inputs, signal, *, carry=None) -> Result:
 
 def snap(layers, inputs, signal, *, n=1, carry=None) -> Result:
     return run(SnAp(n), layers, inputs, signal, carry=carry)
+
+
+def uoro(layers, inputs, signal, noise, *, carry=None) -> Result:
+    return run(UORO(noise), layers, inputs, signal, carry=carry)
 
 
 def ostl(layers, inputs, signal, *, with_h=False, carry=None) -> Result:

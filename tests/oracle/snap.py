@@ -3,7 +3,7 @@
 import numpy as np
 
 from oracle.exact import RTRL, parameter_numbers
-from oracle.networks import longest_delay, zero_states
+from oracle.networks import carried_numbers, zero_states
 
 
 class SnAp(RTRL):
@@ -30,20 +30,6 @@ class SnAp(RTRL):
             for outputs, ages in zip(past, numbers[1:], strict=False)
         )
         return states, past
-
-
-def carried_numbers(layers):
-    """Numbers what goes to the next step, and counts it: the states [N, S] per layer, then the outputs [N] per layer, first
-    those of the last step, then those of the step before, and so on."""
-    shapes = [[(layer.size, layer.neuron.n_states) for layer in layers]]
-    shapes += [[(layer.size,) for layer in layers]] * longest_delay(layers)
-    numbers, first = [], 0
-    for group in shapes:
-        numbers.append([])
-        for shape in group:
-            numbers[-1].append(first + np.arange(np.prod(shape)).reshape(shape))
-            first += np.prod(shape)
-    return numbers, first
 
 
 def step_pattern(layers):

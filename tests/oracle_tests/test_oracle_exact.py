@@ -4,6 +4,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
+from oracle import (
+    Convolution,
+    Edge,
+    bptt,
+    forward_step,
+    linear,
+    rtrl,
+    sltt,
+    smooth,
+    snap,
+    softmax_cross_entropy,
+    tbptt,
+    uoro,
+)
+from oracle.networks import carried_numbers, remember
+from oracle.snap import step_pattern
 from small_networks import (
     EXACT,
     FEEDBACK,
@@ -24,10 +41,6 @@ from small_networks import (
     spikes,
     stacks,
 )
-
-from oracle import Convolution, Edge, bptt, forward_step, linear, rtrl, sltt, smooth, snap, tbptt
-from oracle.networks import remember
-from oracle.snap import carried_numbers, step_pattern
 
 
 @pytest.mark.parametrize("neurons", stacks())
@@ -160,3 +173,28 @@ def test_snap_keeps_what_numbers_say_can_differ_from_zero():
         step(changed(layers, *place, 1e-3), carried) - step(changed(layers, *place, -1e-3), carried) for place in places
     ]
     np.testing.assert_array_equal(np.abs(np.transpose(differences)) > 1e-9, by_parameter)
+
+
+@pytest.mark.parametrize("edges", [[SELF], [(0, 0, 2), FEEDBACK, (0, 1, 1)]])
+def test_t16_uoro_is_bptt_in_the_mean(edges):
+    """The error of the mean over n draws falls as 1 / sqrt(n): one draw per sample, and all samples the same."""
+    layers = network(lif(), cuba(), sizes=[3, 3, 2], edges=edges)
+    signal = softmax_cross_entropy
+    inputs = spikes(steps=8, batch=1, n=3)
+    exact = bptt(layers, inputs, signal([1])).gradients
+    size = carried_numbers(layers)[1]
+    errors = []
+    for draws in (100, 10_000):
+        noise = np.random.default_rng(0).choice([-1.0, 1.0], (8, draws, size))
+        mean = uoro(layers, np.repeat(inputs, draws, axis=1), signal([1] * draws), noise).gradients
+        pairs = [(a[name], b[name]) for a, b in zip(mean, exact, strict=True) for name in b]
+        squares = [(np.sum((a - b) ** 2), np.sum(b**2)) for a, b in pairs]
+        errors.append(np.sqrt(np.divide(*np.sum(squares, axis=0))))
+    assert errors[1] < 0.1
+    assert 4 < errors[0] / errors[1] < 25
+
+
+def test_uoro_is_bptt_in_one_step():
+    layers, inputs = network(lif(), cuba(), edges=[SELF]), spikes(steps=1)
+    noise = np.ones((1, B, carried_numbers(layers)[1]))
+    assert deviation(uoro(layers, inputs, SIGNAL, noise), bptt(layers, inputs, SIGNAL)) < EXACT
