@@ -2,7 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["jaxpike==0.1.4", "jax==0.10.2"]
 #
-# [tool.bptt.variants]
+# [tool.benchmark.variants]
 # defaults = {}
 # unroll_1 = {}
 # unroll_1_remat = {}

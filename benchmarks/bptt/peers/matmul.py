@@ -2,7 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["jax==0.10.2"]
 #
-# [tool.bptt.variants]
+# [tool.benchmark.variants]
 # default = {}
 # ///
 """The matrix products alone, [T B, N] x [N, N]: the floor that no implementation gets below.

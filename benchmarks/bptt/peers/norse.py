@@ -2,7 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["norse==1.1.0", "torch==2.15.0", "numpy"]
 #
-# [tool.bptt.variants]
+# [tool.benchmark.variants]
 # layers = {}
 # whole = {}
 # whole_1_thread = { OMP_NUM_THREADS = "1" }
@@ -50,4 +50,4 @@ def build(variant: str, workload: Workload) -> TorchStep:
         return torch.stack(spikes).sum()
 
     loss = (lambda: net(inputs)[0].sum()) if variant == "layers" else stepped
-    return TorchStep(loss, [layer.weight for layer in layers[::2]])
+    return TorchStep.of(loss, [layer.weight for layer in layers[::2]])

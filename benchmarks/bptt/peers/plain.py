@@ -2,7 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["jax==0.10.2"]
 #
-# [tool.bptt.variants]
+# [tool.benchmark.variants]
 # default = {}
 # ///
 """What `slax_neurons.unroll` computes, written by hand on lists of arrays: what Flax and the generality of our cells cost.

@@ -2,7 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["snntorch==1.0.0", "torch==2.15.0", "numpy"]
 #
-# [tool.bptt.variants]
+# [tool.benchmark.variants]
 # whole = {}
 # layers = {}
 # layers_1_thread = { OMP_NUM_THREADS = "1" }
@@ -48,4 +48,4 @@ def build(variant: str, workload: Workload) -> TorchStep:
         return x.sum()
 
     weights = [linear.weight for linear, _ in layers]
-    return TorchStep(whole if variant == "whole" else layer_by_layer, weights)
+    return TorchStep.of(whole if variant == "whole" else layer_by_layer, weights)

@@ -2,7 +2,7 @@
 # requires-python = ">=3.12"
 # dependencies = ["sparxml==0.1.1", "jax==0.11.2", "flax==0.12.12"]
 #
-# [tool.bptt.variants]
+# [tool.benchmark.variants]
 # default = {}
 # ///
 """sparx (published as sparxml): Flax's Dense on all steps at once and `sparx.nn.LIF`.

@@ -2,7 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["spikingjelly==2.0.0", "torch==2.15.0", "numpy"]
 #
-# [tool.bptt.variants]
+# [tool.benchmark.variants]
 # default = {}
 # 1_thread = { OMP_NUM_THREADS = "1" }
 # ///
@@ -33,4 +33,4 @@ def build(variant: str, workload: Workload) -> TorchStep:
         functional.reset_net(net)
         return net(inputs).sum()
 
-    return TorchStep(loss, net.parameters())
+    return TorchStep.of(loss, net.parameters())

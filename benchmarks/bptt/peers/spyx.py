@@ -2,7 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["spyx==1.0.0", "jax==0.10.2", "flax==0.12.8"]
 #
-# [tool.bptt.variants]
+# [tool.benchmark.variants]
 # whole = {}
 # layers = {}
 # ///

@@ -1,7 +1,7 @@
 """What every contender computes: a batch of spike trains through a stack of (Linear, LIF), and the gradient of the weights.
 
-The loss is the number of spikes of the last layer. All contenders get the same inputs, the same weights and the same
-decay, so those with the same neuron report the same loss.
+All contenders get the same inputs, the same weights, the same decay, and, where the loss reads them, the same labels, so those
+with the same neuron report the same loss.
 """
 
 import itertools
@@ -34,6 +34,10 @@ class Workload(NamedTuple):
             (GAIN * rng.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32)
             for shape in itertools.pairwise(self.widths)
         ]
+
+    def labels(self) -> np.ndarray:
+        """The class of each sample, one of the units of the last layer, [B]."""
+        return np.random.default_rng(2).integers(0, self.widths[-1], self.batch, np.int32)
 
 
 def uniform(steps: int, size: int) -> Workload:

@@ -4,23 +4,24 @@ import contextlib
 import json
 import os
 import subprocess
+from pathlib import Path
 from typing import Any
 
-from contenders import ENVIRONMENTS, FOLDER, Contender, Failed, python_of
+from contenders import Contender, Failed, python_of
 from workload import Workload
 
 
 class Process:
-    """Runs worker.py for a contender, in its environment; what else it says goes to a log beside the environments.
+    """Runs worker.py for a contender, in its environment; what else it says goes to a log beside the environment.
 
     Raises:
-        Failed: here if the environment cannot be made, in `answer` and `times` if the process has ended.
+        Failed: here if the environment cannot be made, in all else if the process has ended.
     """
 
     def __init__(self, contender: Contender, workload: Workload):
-        arguments = [contender.peer, contender.variant, json.dumps(workload)]
-        command = [python_of(contender.peer), FOLDER / "worker.py", *arguments]
-        self.log = ENVIRONMENTS / f"{contender.peer}-{contender.variant}.log"
+        arguments = [contender.file, contender.variant, json.dumps(workload)]
+        command = [python_of(contender), Path(__file__).parent / "worker.py", *arguments]
+        self.log = contender.home.parent / f"{contender.peer}-{contender.variant}.log"
         pipe = subprocess.PIPE
         with self.log.open("w") as log:
             variables = os.environ | contender.variables
@@ -36,10 +37,17 @@ class Process:
 
     def times(self, seconds: float) -> list[float]:
         """How long each of the steps of one turn took, in seconds."""
+        return self._ask({"seconds": seconds})["times"]
+
+    def gradient(self) -> list[list[float]]:
+        """The gradient of each layer's weights [inputs, outputs], as a flat list."""
+        return self._ask({"gradient": True})["gradient"]
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         with contextlib.suppress(BrokenPipeError):  # it has ended: `answer` says how
-            self.process.stdin.write(json.dumps({"seconds": seconds}) + "\n")
+            self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
-        return self.answer()["times"]
+        return self.answer()
 
     def close(self) -> None:
         self.process.communicate()

@@ -1,8 +1,9 @@
-"""Runs one contender in its own environment: `python worker.py PEER VARIANT WORKLOAD`, with the workload as JSON.
+"""Runs one contender in its own environment: `python worker.py FILE VARIANT WORKLOAD`, a peer's file and a workload as JSON.
 
 Speaks JSON, one object a line. It reports its first step, then answers each {"seconds": S} on standard input with the
-times of as many steps as fit into S seconds, at least one; in between it waits. Whatever a library prints goes to standard
-error. Needs nothing beside the standard library and what the peer's file asks for.
+times of as many steps as fit into S seconds, at least one, and {"gradient": true} with the gradient of each layer's weights; in
+between it waits. Whatever a library prints goes to standard error. Needs nothing beside the standard library and what the
+peer's file asks for.
 """
 
 import importlib
@@ -13,23 +14,30 @@ import resource
 import sys
 import time
 from importlib.metadata import version
+from pathlib import Path
 
 from contenders import script
 from workload import Workload
 
 
 def main() -> None:
-    peer, variant, workload = sys.argv[1:]
+    file, variant, workload = sys.argv[1:]
+    file = Path(file)
+    sys.path.insert(1, str(file.parents[1]))
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     def reply(values: dict) -> None:
         print(json.dumps(values), file=replies, flush=True)
 
-    step = importlib.import_module(f"peers.{peer}").build(variant, Workload(*json.loads(workload)))
-    reply(first_step(step) | {"python": sys.version.split()[0], "versions": versions(peer)})
-    for request in sys.stdin:
-        reply({"times": timed(step, json.loads(request)["seconds"])})
+    step = importlib.import_module(f"peers.{file.stem}").build(variant, Workload(*json.loads(workload)))
+    reply(first_step(step) | {"python": sys.version.split()[0], "versions": versions(file)})
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "gradient" in request:
+            reply({"gradient": [layer.ravel().tolist() for layer in step.gradient()]})
+        else:
+            reply({"times": timed(step, request["seconds"])})
 
 
 def first_step(step) -> dict:
@@ -58,9 +66,9 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def versions(peer: str) -> dict[str, str]:
+def versions(file: Path) -> dict[str, str]:
     """The installed versions of what the peer's file asks for."""
-    names = [re.match(r"[\w.-]+", requirement)[0] for requirement in script(peer)["dependencies"]]
+    names = [re.match(r"[\w.-]+", requirement)[0] for requirement in script(file)["dependencies"]]
     return {name: version(name) for name in names}
 
 

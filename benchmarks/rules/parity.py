@@ -1,0 +1,66 @@
+"""What each contender computes: the direction of its gradient beside those of the textbook rules, on a small net, as markdown.
+
+    python benchmarks/rules/parity.py > results/benchmarks/rules/parity.md
+
+Cells are cosines to the gradient of each rule, one per layer, the first layer first; the last column is the norm of each
+layer's gradient over that of BPTT.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "side_by_side"))
+
+import numpy as np
+from contenders import Contender, Failed, contenders
+from process import Process
+from tables import markdown
+from tqdm import tqdm
+from workload import uniform
+
+REFERENCES = ["textbook:bptt", "textbook:ostl", "textbook:ottt", "textbook:sltt"]
+NET = uniform(128, 16)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", nargs="+", default=[], help="names such as jaxpike, all its variants, or slax:ostl")
+    folder = Path(__file__).parent
+    chosen = contenders(folder, parser.parse_args().peers)
+    references = {contender.name: gradient(contender) for contender in contenders(folder, REFERENCES)}
+    rows, errors = [], []
+    for contender in tqdm(chosen):
+        try:
+            layers = gradient(contender)
+            cells = [per_layer(cosine, layers, references[name]) for name in REFERENCES]
+            rows.append([contender.name, *cells, per_layer(size, layers, references["textbook:bptt"])])
+        except Failed as failure:
+            rows.append([contender.name, *["failed"] * len(REFERENCES), ""])
+            errors.append(f"{contender.name} failed: `{failure}`")
+    header = ["", *(name.removeprefix("textbook:") for name in REFERENCES), "norm / that of bptt"]
+    print("\n\n".join([markdown(header, rows), *errors]))
+
+
+def gradient(contender: Contender) -> list[np.ndarray]:
+    process = Process(contender, NET)
+    process.answer()
+    layers = process.gradient()
+    process.close()
+    return [np.asarray(layer) for layer in layers]
+
+
+def per_layer(measure, layers, others) -> str:
+    return " ".join(f"{measure(layer, other):.3f}" for layer, other in zip(layers, others, strict=True))
+
+
+def cosine(layer, other) -> float:
+    return layer @ other / (np.linalg.norm(layer) * np.linalg.norm(other))
+
+
+def size(layer, other) -> float:
+    return np.linalg.norm(layer) / np.linalg.norm(other)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+# /// script
+# requires-python = ">=3.12"
+# dependencies = ["braintrace==0.2.8", "jax==0.12.0.1"]
+#
+# [tool.benchmark.variants]
+# d_rtrl = {}
+# d_rtrl_chunk_32 = {}
+# d_rtrl_chunk_128 = {}
+# pp_prop = {}
+#
+# [tool.benchmark.limits]
+# d_rtrl = { width = 128, steps = 256 }
+# ///
+"""braintrace: a learner made by `compile`, driven by its `etrace_grad` over the sequence, step by step or in chunks of K.
+
+In a chunk the signal goes back through time and layers: at K = T the gradient is that of BPTT, at smaller K it lies between
+D-RTRL and BPTT and depends on K. It is more exact than a local rule, and its memory grows with K.
+
+Its compiler takes any neuron, so the model has the neuron of slax, whose membrane before the reset is the hidden state, and
+`braintrace.nn.Linear`. `d_rtrl` is D-RTRL, whose traces are those of OSTL; `d_rtrl_chunk_K` the same with
+`vjp_method="multi-step"` and `chunk_size=K`. `pp_prop` is its rule with one trace per input and one per unit; its smoothing is
+the decay of the membrane.
+
+Step by step D-RTRL takes seconds where the chunks take tenths, and is left out of wide nets and long sequences.
+
+Parity: the equations of slax; fast sigmoid of slope 25 (`InvSquareGrad`).
+"""
+
+import brainstate
+import braintools
+import braintrace
+import jax.numpy as jnp
+import optax
+from jax_step import JaxStep
+from workload import DECAY, THRESHOLD, Workload
+
+spike = braintools.surrogate.InvSquareGrad(alpha=25.0)
+
+
+class LIF(brainstate.nn.Module):
+    def __init__(self, size: int):
+        super().__init__()
+        self.size = size
+
+    def init_state(self, batch_size: int):
+        self.v = brainstate.HiddenState(jnp.zeros((batch_size, self.size)))
+
+    def update(self, current):
+        last = self.v.value
+        v = DECAY * (last - THRESHOLD * spike(last - THRESHOLD)) + current
+        self.v.value = v
+        return spike(v - THRESHOLD)
+
+
+def build(variant: str, workload: Workload) -> JaxStep:
+    layers = []
+    for weight in workload.weights():
+        linear = braintrace.nn.Linear(*weight.shape, w_init=jnp.asarray(weight), b_init=None)
+        layers += [linear, LIF(weight.shape[1])]
+    chunk, options = None, {}
+    if variant.startswith("d_rtrl_chunk_"):
+        chunk = int(variant.removeprefix("d_rtrl_chunk_"))
+        options = {"vjp_method": "multi-step"}
+    elif variant == "pp_prop":
+        options = {"decay_or_rank": DECAY}
+    rule = braintrace.pp_prop if variant == "pp_prop" else braintrace.D_RTRL
+
+    inputs = jnp.asarray(workload.spikes())
+    model = brainstate.nn.Sequential(*layers)
+    learner = braintrace.compile(model, rule, inputs[0], batch_size=workload.batch, **options)
+    states = brainstate.graph.states(learner)
+    at_rest = {key: state.value for key, state in states.items()}
+
+    def step(values, inputs, labels):
+        for key, state in states.items():
+            state.value = values[key]
+
+        def losses(inputs):
+            outputs = learner(braintrace.MultiStepData(inputs) if chunk else inputs)
+            labels_of_steps = jnp.broadcast_to(labels, outputs.shape[:-1])
+            return optax.losses.softmax_cross_entropy_with_integer_labels(outputs, labels_of_steps).mean(-1)
+
+        gradient, loss = learner.etrace_grad(
+            inputs, step_fn=losses, chunk_size=chunk, return_value=True, loss_output="scalar"
+        )
+        return loss, gradient
+
+    return JaxStep(step, at_rest, inputs, workload.labels(), jit=brainstate.transform.jit)

@@ -1,0 +1,59 @@
+"""Times one gradient under every learning rule, here and in other libraries, and writes what they said to a JSON file.
+
+python benchmarks/rules/run.py                                  # speed: T = 256, N = 128, 256, 512, all contenders
+python benchmarks/rules/run.py --sizes 1024 --peers slax
+python benchmarks/rules/run.py length                           # T = 256, 1024, 4096 at N = 128: time and memory
+python benchmarks/rules/run.py small                            # 64-50-10 at T = 20, where RTRL can be
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "side_by_side"))
+
+from measure import Mode, run
+from workload import small, uniform
+
+BPTT = ["slax:bptt", "slax:bptt_chunk_16", "slax:bptt_chunk_32", "slax:bptt_chunk_64"]
+RULES = ["slax:sltt", "slax:ottt", "slax:ostl", "slax:otpe", "slax:approximate_otpe", "slax:e_prop"]
+
+MODES = {
+    "speed": Mode(lambda sizes: [uniform(256, size) for size in sizes], [], 5),
+    "length": Mode(
+        lambda sizes: [uniform(steps, 128) for steps in (256, 1024, 4096)],
+        [
+            *BPTT,
+            *RULES,
+            "slax:ostl_window_32",
+            "slax:ottt_window_32",
+            "slax_jax11:ottt",
+            "slax_jax12",
+            "braintrace:d_rtrl_chunk_32",
+            "braintrace:d_rtrl_chunk_128",
+            "braintrace:pp_prop",
+            "jaxpike",
+            "slax_original",
+            "sparx:ottt",
+            "textbook:bptt",
+            "textbook:ottt",
+        ],
+        5,
+    ),
+    "small": Mode(
+        lambda sizes: [small(20)],
+        [
+            *BPTT,
+            *RULES,
+            "slax:rtrl",
+            "slax_original_jax04",
+            "textbook",
+            "jaxpike",
+            "braintrace:d_rtrl",
+            "braintrace:pp_prop",
+        ],
+        10,
+    ),
+}
+
+if __name__ == "__main__":
+    run(Path(__file__).parent, __doc__, MODES, sizes=[128, 256, 512])

@@ -1,0 +1,105 @@
+"""Who takes part: a peer is a file in a benchmark's peers/, a contender is one variant of it.
+
+A peer's file opens with the standard's block of inline script metadata (`# /// script`): `requires-python`, `dependencies`,
+and under `[tool.benchmark]` the folders of this repository to install, `editable`, its variants, each with the environment
+variables it needs, and `limits`: the greatest `width` or `steps` of a workload for those of its variants that are too slow for
+more. The file has a function `build(variant, workload)`, which returns a step: a callable that makes one gradient and returns
+the loss, with the methods of `JaxStep` and `TorchStep`.
+"""
+
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from workload import Workload
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENTS = ROOT / "benchmarks" / ".envs"
+
+
+class Failed(Exception):
+    """A contender that cannot be installed or run, with what was said of it."""
+
+    @classmethod
+    def saying(cls, text: str) -> "Failed":
+        """The last line of a program's output that names an error, else its last line."""
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        named = [line for line in lines if "error" in line.lower() or line.startswith("cause:")]
+        return cls((named or lines or ["it ended without a word"])[-1])
+
+
+class Contender(NamedTuple):
+    """A variant of a peer, its file, the environment variables it runs with, and its limits."""
+
+    file: Path
+    variant: str
+    variables: dict[str, str]
+    limits: dict[str, int]
+
+    @property
+    def peer(self) -> str:
+        return self.file.stem
+
+    @property
+    def name(self) -> str:
+        return f"{self.peer}:{self.variant}"
+
+    @property
+    def home(self) -> Path:
+        """The folder of its environment."""
+        return ENVIRONMENTS / self.file.parents[1].name / self.peer
+
+    def takes(self, workload: Workload) -> bool:
+        """Whether a workload is within its limits."""
+        size = {"width": max(workload.widths), "steps": workload.steps}
+        return all(size[name] <= limit for name, limit in self.limits.items())
+
+
+def script(file: Path) -> dict[str, Any]:
+    """The metadata at the top of a peer's file."""
+    lines = file.read_text().splitlines()
+    start = lines.index("# /// script") + 1
+    block = lines[start : lines.index("# ///", start)]
+    return tomllib.loads("\n".join(line.removeprefix("#").removeprefix(" ") for line in block))
+
+
+def contenders(folder: Path, names: list[str]) -> list[Contender]:
+    """The contenders of a benchmark that are meant by names such as "jaxpike", all of its variants, or "slax:remat"; all by
+    none."""
+    found = []
+    for file in sorted((folder / "peers").glob("*.py")):
+        tool = script(file)["tool"]["benchmark"]
+        limits = tool.get("limits", {})
+        found += [
+            Contender(file, name, variables, limits.get(name, {})) for name, variables in tool["variants"].items()
+        ]
+    unknown = set(names) - {name for contender in found for name in (contender.peer, contender.name)}
+    if unknown:
+        raise SystemExit(f"There is no {', '.join(sorted(unknown))}. There are: {', '.join(c.name for c in found)}.")
+    return [contender for contender in found if not names or {contender.peer, contender.name} & set(names)]
+
+
+def python_of(contender: Contender) -> Path:
+    """The interpreter of the peer's own environment, which is made if its metadata changed.
+
+    Raises:
+        Failed: the environment cannot be made.
+    """
+    metadata = script(contender.file)
+    tool = metadata["tool"]["benchmark"]
+    needs = repr([metadata["requires-python"], metadata["dependencies"], tool.get("editable", [])])
+    home = contender.home
+    stamp = home / "metadata"
+    if not stamp.exists() or stamp.read_text() != needs:
+        _uv("venv", "--no-project", "--clear", "--python", metadata["requires-python"], str(home))
+        editable = [f"--editable={ROOT / folder}" for folder in tool.get("editable", [])]
+        _uv("pip", "install", "--python", str(home), *metadata["dependencies"], *editable)
+        stamp.write_text(needs)
+    return home / "bin" / "python"
+
+
+def _uv(*arguments: str) -> None:
+    done = subprocess.run(["uv", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise Failed.saying(done.stderr)

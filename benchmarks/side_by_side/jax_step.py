@@ -1,0 +1,41 @@
+"""A step of a contender that runs on JAX."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class JaxStep:
+    """One jitted call, waited for.
+
+    Args:
+        step: maps the arguments to the loss and the gradient of the weights.
+        arguments: trees of arrays: the weights, the inputs [T, B, N], and what else the step reads.
+        layers: takes the matrices [inputs, outputs] of all layers, in order, out of a gradient; by default its leaves.
+        jit: `jax.jit`, or what a library has in its place.
+    """
+
+    def __init__(
+        self,
+        step: Callable[..., tuple[jax.Array, Any]],
+        *arguments: Any,
+        layers: Callable[[Any], list[jax.Array]] = jax.tree.leaves,
+        jit: Callable[[Callable], Any] = jax.jit,
+    ):
+        self.step = jit(step)
+        self.arguments = jax.tree.map(jnp.asarray, arguments)
+        self.layers = layers
+
+    def __call__(self) -> jax.Array:
+        loss, _ = jax.block_until_ready(self.step(*self.arguments))
+        return loss
+
+    def gradient(self) -> list[np.ndarray]:
+        return [np.asarray(layer) for layer in self.layers(self.step(*self.arguments)[1])]
+
+    def temporary_bytes(self) -> int | None:
+        """What XLA reserves beside arguments and results; compiles the step once more. Old versions of JAX do not tell: 0."""
+        return self.step.lower(*self.arguments).compile().memory_analysis().temp_size_in_bytes or None

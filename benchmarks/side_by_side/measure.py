@@ -1,0 +1,95 @@
+"""The command line of a benchmark: measures its contenders side by side and writes what they said to a JSON file.
+
+The processes of a workload live at once and are asked in turn, round after round in another order, so that whatever else the
+machine does meets all of them.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from contenders import ROOT, Contender, Failed, contenders
+from process import Process
+from tqdm import tqdm
+from workload import Workload
+
+
+class Mode(NamedTuple):
+    """What is measured: workloads, made of the sizes that are asked for; the contenders, all by none; how many rounds."""
+
+    workloads: Callable[[list[int]], list[Workload]]
+    names: list[str]
+    rounds: int
+
+
+def run(folder: Path, description: str, modes: dict[str, Mode], sizes: list[int]) -> None:
+    """Measures the benchmark in `folder`; the first of its modes and `sizes` are what is run by default."""
+    arguments = _parser(description, modes, sizes).parse_args()
+    mode = modes[arguments.mode]
+    chosen = contenders(folder, arguments.peers or mode.names)
+    rounds = mode.rounds if arguments.repeats is None else arguments.repeats
+    output = arguments.output or ROOT / "results" / "benchmarks" / folder.name / f"{arguments.mode}.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    results = {"machine": machine(), "workloads": []}
+    for workload in mode.workloads(arguments.sizes):
+        records = measure(workload, chosen, rounds, arguments.seconds)
+        results["workloads"].append(workload._asdict() | {"records": records})
+        output.write_text(json.dumps(results, indent=1))
+
+
+def measure(workload: Workload, chosen: list[Contender], rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """One record per contender: what it said of its first step, its rounds of times, and the error that ended it, if any."""
+    label = f"T={workload.steps}, N={max(workload.widths)}"
+    records = {
+        contender.name: {"name": contender.name, "rounds": [], "error": None, "left_out": not contender.takes(workload)}
+        for contender in chosen
+    }
+    processes: dict[str, Process] = {}
+    for contender in tqdm([c for c in chosen if c.takes(workload)], f"{label}: first steps"):
+        try:
+            process = Process(contender, workload)
+            records[contender.name] |= process.answer()
+            processes[contender.name] = process
+        except Failed as failure:
+            records[contender.name]["error"] = str(failure)
+    for index in tqdm(range(rounds), f"{label}: rounds"):
+        for name in random.Random(index).sample(list(processes), len(processes)):
+            try:
+                records[name]["rounds"].append(processes[name].times(seconds))
+            except Failed as failure:
+                del processes[name]
+                records[name]["error"] = str(failure)
+    for process in processes.values():
+        process.close()
+    return list(records.values())
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers belong to; the load is that of one minute before the first of them."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "processor": models[0] if models else platform.processor(),
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def _parser(description: str, modes: dict[str, Mode], sizes: list[int]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("mode", nargs="?", choices=modes, default=next(iter(modes)))
+    parser.add_argument("--sizes", type=int, nargs="+", default=sizes, help="N, in the mode speed")
+    parser.add_argument("--peers", nargs="+", help="names such as jaxpike, all its variants, or slax:remat")
+    parser.add_argument("--repeats", type=int, help="rounds; 0 takes each contender's first step alone")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of a contender's turn, in which it takes >= 1 step")
+    parser.add_argument("--output", type=Path, help="JSON file, by default results/benchmarks/BENCHMARK/MODE.json")
+    return parser
