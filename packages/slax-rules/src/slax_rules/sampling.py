@@ -1,0 +1,44 @@
+"""Batches by key: what has no end, cut into epochs."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import jax
+from jaxtyping import Array, Key
+
+Batch = tuple[Array, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sampler:
+    """Batches that are drawn by key: batch i of epoch e is `sample(fold_in(fold_in(key, e), i))`.
+
+    `fit` draws them inside its jitted steps, many steps in one call.
+
+    Args:
+        sample: maps a key to (inputs, targets) or (inputs, targets, mask), under `jit`, as in
+            `functools.partial(task.sample, batch_size=32)`.
+        key: of all draws.
+        steps: batches per epoch, >= 1.
+
+    Raises:
+        ValueError: steps below 1.
+    """
+
+    sample: Callable[[Array], Batch]
+    key: Key[Array, ""]
+    steps: int
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"Sampler got {self.steps} steps per epoch, expected at least 1.")
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch, one by one."""
+        return (self.batch(epoch, index) for index in range(self.steps))
+
+    def batch(self, epoch: int, index: int) -> Batch:
+        return self.sample(jax.random.fold_in(self.epoch_key(epoch), index))
+
+    def epoch_key(self, epoch: int) -> Key[Array, ""]:
+        return jax.random.fold_in(self.key, epoch)
