@@ -1,6 +1,7 @@
 """Pairs of one network: a stack of the packages, and the layers of the oracle with the same numbers."""
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 import oracle
-from slax_neurons import ALIF, LI, LIF, SURROGATES, Connect, CuBaLIF, Edge, Neuron, Trainable, connect
+from slax_neurons import ALIF, IF, LI, LIF, SURROGATES, Connect, CuBaLIF, Edge, Neuron, Trainable, connect
 
 # How the oracle calls parameters that have another name in the packages.
 ORACLE_NAMES = {"synapse_decay": "current_decay", "beta": "adaptation"}
@@ -49,7 +50,7 @@ def pair(
         sizes: [7, 5, 4] for two layers. The first may be a shape, (4, 4, 2), and the others a `Conv` each; there is a module
             that flattens before the first Linear behind convolutions.
         neurons: for each layer `{"kind": "lif", "decay": .., "threshold": .., "reset": .., "stop_reset_gradient": ..,
-            "surrogate": ..}`, or of kind "li", "cuba_lif" or "alif" with the options of the package's neuron, or
+            "surrogate": ..}`, or of kind "li", "if", "cuba_lif" or "alif" with the options of the package's neuron, or
             `{"kind": "none"}` for a synapse alone. Numbers may be arrays. With "fixed": True they are not trainable.
         edges: (sender, receiver, delay) by layers, from neuron to synapse. Their gradients are those of the receiver's
             "edge0_kernel" and "edge0_bias", by their order.
@@ -163,23 +164,24 @@ def _convolution(synapse: Any, features: tuple[int, ...]) -> oracle.Convolution 
     return oracle.Convolution(features, tuple(synapse.strides), synapse.padding, synapse.feature_group_count)
 
 
-def _neuron(*, kind: str, dtype: Any, fixed: bool = False, **options: Any) -> tuple[Any, oracle.Neuron, tuple]:
-    """The package's neuron, the oracle's, and which of its parameters are fixed."""
+def _neuron(
+    *, kind: str, dtype: Any, fixed: bool = False, surrogate: str = "fast_sigmoid", **options: Any
+) -> tuple[Any, oracle.Neuron, tuple[str, ...]]:
+    """The package's neuron, the oracle's, and which of the latter's parameters are not trainable."""
     if kind == "none":
         return None, oracle.Dense(), ()
-    ours_type, theirs_type, defaults = _NEURONS[kind]
-    spike = SURROGATES.get(options.get("surrogate", "fast_sigmoid"))
-    numbers = defaults | {name: value for name, value in options.items() if name in defaults}
-    others = {name: value for name, value in options.items() if name not in (*defaults, "surrogate")}
-    surrogate = {} if kind == "li" else {"spike_fn": spike()}
-    made = {name: value if fixed else Trainable(value) for name, value in numbers.items()}
-    ours = ours_type(**made, **others, **surrogate, param_dtype=dtype)
-    surrogate = {} if kind == "li" else {"spike": getattr(oracle, options.get("surrogate", "fast_sigmoid"))()}
-    theirs = theirs_type(**{ORACLE_NAMES.get(name, name): v for name, v in numbers.items()}, **others, **surrogate)
-    return ours, theirs, theirs.parameters if fixed else ()
+    ours, theirs, defaults = _NEURONS[kind]
+    values = defaults | {name: options.pop(name) for name in list(options) if name in defaults}
+    trainable = {name: value if fixed else Trainable(value) for name, value in values.items()}
+    renamed = {ORACLE_NAMES.get(name, name): value for name, value in values.items()}
+    spikes = kind != "li"
+    ours = ours(**trainable, **options, **({"spike_fn": SURROGATES[surrogate]()} if spikes else {}), param_dtype=dtype)
+    theirs = theirs(**renamed, **options, **({"spike": getattr(oracle, surrogate)()} if spikes else {}))
+    return ours, theirs, tuple(name for name in theirs.parameters if fixed or name not in renamed)
 
 
 _NEURONS = {
+    "if": (IF, functools.partial(oracle.LIF, 1.0), {"threshold": 1.0}),
     "lif": (LIF, oracle.LIF, {"decay": 0.9, "threshold": 1.0}),
     "li": (LI, oracle.LI, {"decay": 0.9}),
     "cuba_lif": (CuBaLIF, oracle.CuBaLIF, {"synapse_decay": 0.6, "decay": 0.9, "threshold": 1.0}),

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
+from oracle import Dense, approximate_otpe, bptt, decolle, e_prop, linear, ostl, otpe, ottt, softmax_cross_entropy
 from small_networks import (
     DETACHED,
     EDGES,
@@ -27,8 +29,6 @@ from small_networks import (
     network,
     spikes,
 )
-
-from oracle import Dense, bptt, decolle, e_prop, linear, ostl, otpe, ottt, softmax_cross_entropy
 
 
 def transposed(layers):
@@ -96,6 +96,14 @@ def test_e_prop_below_two_layers_is_not_otpe():
 def test_e_prop_without_a_filter_is_ostl():
     layers, inputs = network(lif(), alif(), cuba(), edges=EDGES["everything"]), spikes()
     assert deviation(e_prop(layers, inputs, SIGNAL, kappa=0.0), ostl(layers, inputs, SIGNAL)) == 0
+
+
+@pytest.mark.parametrize("rule", [e_prop, otpe, approximate_otpe])
+def test_last_layer_is_the_last_one_with_a_neuron(rule):
+    """Synapses alone on top are part of the loss: the layer below is under OSTL, or under OTTT, as a last layer is."""
+    layers, inputs = network(lif(), DETACHED, Dense()), spikes()
+    options = {"kappa": 0.9} if rule is e_prop else {}
+    assert deviation(rule(layers, inputs, SIGNAL, **options), bptt(layers, inputs, SIGNAL), layers=LAST_TWO) < EXACT
 
 
 # ------------------------------------------------------------------------------------------------------------- DECOLLE

@@ -30,7 +30,7 @@ PAIRS = {
         [LIF, {"kind": "cuba_lif", "threshold": [0.5, 0.6], "fixed": True}, {"kind": "li", "decay": 1e-12}],
         {"edges": [(0, 0, 1)]},
     ),
-    "one space axis": ([(7, 2), Conv(4, (4,), (2,)), 4], [LIF, {**LIF, "surrogate": "arctan"}], {}),
+    "one space axis": ([(7, 2), Conv(4, (4,), (2,)), 4], [{"kind": "if"}, {**LIF, "surrogate": "arctan"}], {}),
 }
 
 
