@@ -48,6 +48,7 @@ class AdLIF(SpikingNeuron):
     """
 
     carry_type = AdLIFState
+    linear = True
 
     def __init__(
         self,

@@ -49,6 +49,7 @@ class ALIF(SpikingNeuron):
     """
 
     carry_type = ALIFState
+    linear = True
 
     def __init__(
         self,

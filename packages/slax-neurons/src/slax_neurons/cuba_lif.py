@@ -44,6 +44,7 @@ class CuBaLIF(SpikingNeuron):
     """
 
     carry_type = CuBaLIFState
+    linear = True
 
     def __init__(
         self,

@@ -27,6 +27,8 @@ class LI(Neuron):
         doi 10.1109/MSP.2019.2931595, section II: the membrane without the reset.
     """
 
+    linear = True
+
     def __init__(self, *, decay: Numbers | Trainable = SIGMOID_OF_2, param_dtype: DTypeLike = jnp.float32):
         super().__init__(param_dtype=param_dtype)
         self.decay = Parameter("LI decay", decay, UNIT_INTERVAL, param_dtype)

@@ -29,6 +29,8 @@ class IF(SpikingNeuron):
         Gerstner, Kistler, Naud, Paninski: Neuronal Dynamics, 2014, chapter 1.3, without the leak and with a step of one.
     """
 
+    linear = True
+
     def integrate(self, carry: Float[Array, "*B N"], inputs: Float[Array, "*B N"]) -> Float[Array, "*B N"]:
         return carry + inputs
 
@@ -62,6 +64,8 @@ class LIF(SpikingNeuron):
         Slax 0.0.1 parametrises the decay as sigmoid(tau) with tau = 2; `decay` is the sigmoid's value. Fang et al. weigh the
         current by 1 - decay and detach the reset.
     """
+
+    linear = True
 
     def __init__(
         self,

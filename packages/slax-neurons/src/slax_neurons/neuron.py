@@ -26,11 +26,15 @@ class Neuron(nnx.RNNCellBase):
 
     Over time only m_t is kept for the reverse pass, one array per state: all else is computed from it again.
 
+    A subclass whose halves are linear in states and current, but for the spikes, says so by `linear = True`; some learning
+    rules take such neurons only.
+
     Args:
         param_dtype: dtype of the state and of the parameters.
     """
 
     carry_type: ClassVar[Any] = None
+    linear: ClassVar[bool] = False
 
     def __init__(self, *, param_dtype: DTypeLike = jnp.float32):
         self.param_dtype = jnp.dtype(param_dtype)

@@ -112,8 +112,8 @@ class Connect(nnx.RNNCellBase):
             state, y, source = unroll_chunk(self.modules[first], _own(carry[first]), x, source)
             from_before = {
                 index: [
-                    apply_rows(synapse, _late(carry[edge.sender], outputs[edge.sender], edge.steps))
-                    for edge, synapse in self._edges_into(index)
+                    apply_rows(synapse, late(carry[edge.sender], outputs[edge.sender], edge.steps))
+                    for edge, synapse in self.edges_into(index)
                     if edge.sender < first
                 ]
                 for index in piece
@@ -158,7 +158,7 @@ class Connect(nnx.RNNCellBase):
                 check_features(self.modules[index], index, x.shape)
                 state, y = step_module(self.modules[index], state, x)
                 terms.insert(0, y)
-            for edge, synapse in self._edges_into(index):
+            for edge, synapse in self.edges_into(index):
                 if edge.sender >= first:
                     late = edge.steps > 0
                     terms.append(
@@ -171,7 +171,8 @@ class Connect(nnx.RNNCellBase):
             outputs.append(y)
         return tuple(carries), tuple(outputs)
 
-    def _edges_into(self, index: int) -> Iterator[tuple[Edge, Any]]:
+    def edges_into(self, index: int) -> Iterator[tuple[Edge, Any]]:
+        """The edges that end at a module, each with its synapse."""
         return (
             (edge, synapse) for edge, synapse in zip(self.edges, self.synapses, strict=True) if edge.receiver == index
         )
@@ -184,7 +185,7 @@ class Connect(nnx.RNNCellBase):
     def _check_cycle(self, piece: range) -> None:
         """The first module sees the whole chunk; all others, and the synapses inside the cycle, are stepped."""
         stepped = [self.modules[index] for index in piece[1:]]
-        stepped += [synapse for index in piece for edge, synapse in self._edges_into(index) if edge.sender in piece]
+        stepped += [synapse for index in piece for edge, synapse in self.edges_into(index) if edge.sender in piece]
         for module in stepped:
             if changes_itself(module):
                 raise ValueError(
@@ -213,7 +214,7 @@ def _sent(entry: Any, carry: Any, outputs: Array) -> Any:
     return Sent(carry, jnp.concatenate([entry.outputs, outputs])[-entry.outputs.shape[0] :])
 
 
-def _late(entry: Any, outputs: Array, delay: int) -> Array:
+def late(entry: Any, outputs: Array, delay: int) -> Array:
     """A module's outputs [K, B, ...] as they were `delay` steps before each step."""
     if not delay:
         return outputs

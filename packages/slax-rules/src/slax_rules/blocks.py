@@ -19,7 +19,7 @@ from slax_neurons import Neuron
 
 
 class Blocks(NamedTuple):
-    """The local Jacobians of K steps, per sample and unit, states in the order of `jax.tree.leaves` of the carry.
+    """The local Jacobians of one step, per sample and unit, states in the order of `jax.tree.leaves` of the carry.
 
     Args:
         D: dh_t[s] / dh_{t-1}[r].
@@ -30,82 +30,84 @@ class Blocks(NamedTuple):
         pO: ds_t / dphi, likewise.
     """
 
-    D: Float[Array, "K S S *N"]
-    d: Float[Array, "K S *N"]
-    o: Float[Array, "K S *N"]
-    psi: Float[Array, "K *N"]
-    pS: tuple[Float[Array, "K S *N"], ...]
-    pO: tuple[Float[Array, "K *N"], ...]
+    D: Float[Array, "S S *N"]
+    d: Float[Array, "S *N"]
+    o: Float[Array, "S *N"]
+    psi: Float[Array, "*N"]
+    pS: tuple[Float[Array, "S *N"], ...]
+    pO: tuple[Float[Array, "*N"], ...]
 
 
-def linearise(neuron: Neuron, states: Any, currents: Float[Array, "K *N"]) -> Blocks:
-    """The blocks of `neuron` at the states before each step and the currents of each step.
+class Moment(NamedTuple):
+    """Where a neuron is in a step: its state before it, the current, and the membrane before it fires.
 
     Args:
-        neuron: an element-wise neuron.
-        states: its carry before each of the K steps, leaves [K, B, N].
-        currents: [K, B, N].
+        state: the carry, leaves [B, N].
+        current: [B, N].
+        membrane: `neuron.integrate(state, current)`; None for a neuron that is not in halves.
+    """
+
+    state: Any
+    current: Float[Array, "*N"]
+    membrane: Any
+
+
+def linearise(neuron: Neuron, at: Moment) -> Blocks:
+    """The blocks of an element-wise neuron in one step.
+
+    Where the neuron is in halves, the second is taken at the membrane, which often is all that the blocks depend on.
     """
     graphdef, params, rest = nnx.split(neuron, nnx.Param, ...)
-    leaves, treedef = jax.tree.flatten(states)
-    shape = currents.shape
+    leaves, treedef = jax.tree.flatten(at.state)
 
-    def step(params: Any, states: tuple[Array, ...], currents: Array) -> tuple[Array, Array]:
-        """All steps in one call, as rows of a batch."""
-        states = tuple(state.reshape(-1, *shape[2:]) for state in states)
-        carry, output = nnx.merge(graphdef, params, rest)(
-            jax.tree.unflatten(treedef, states), currents.reshape(-1, *shape[2:])
-        )
-        return jnp.stack([state.reshape(shape) for state in jax.tree.leaves(carry)], axis=1), output.reshape(shape)
+    def merged(params: Any) -> Any:
+        return nnx.merge(graphdef, params, rest)
 
-    point = (params, tuple(leaves), currents)
+    def call(params: Any, leaves: tuple[Array, ...], current: Array) -> tuple[Any, Array]:
+        return merged(params)(jax.tree.unflatten(treedef, leaves), current)
+
+    def integrate(params: Any, leaves: tuple[Array, ...], current: Array) -> Any:
+        return merged(params).integrate(jax.tree.unflatten(treedef, leaves), current)
+
+    point = (params, tuple(leaves), at.current)
     at_rest, structure = jax.tree.flatten(jax.tree.map(jnp.zeros_like, point))
 
     def along(index: int) -> tuple[Array, Array]:
         """The derivative by one leaf of `point`, at each unit: each unit depends on its own entry alone."""
-        tangents = [jnp.ones_like(leaf) if i == index else leaf for i, leaf in enumerate(at_rest)]
-        return jax.jvp(step, point, jax.tree.unflatten(structure, tangents))[1]
+        leaves = [jnp.ones_like(leaf) if i == index else leaf for i, leaf in enumerate(at_rest)]
+        tangents = jax.tree.unflatten(structure, leaves)
+        if neuron.in_halves:
+            _, d_membrane = jax.jvp(integrate, point, tangents)
+            _, (d_carry, d_output) = jax.jvp(
+                lambda params, membrane: merged(params).fire(membrane), (params, at.membrane), (tangents[0], d_membrane)
+            )
+        else:
+            _, (d_carry, d_output) = jax.jvp(call, point, tangents)
+        return jnp.stack(jax.tree.leaves(d_carry)), d_output
 
-    derivatives = [along(index) for index in range(len(at_rest))]
-    by_parameter, by_state, (d, psi) = (
-        derivatives[: -len(leaves) - 1],
-        derivatives[-len(leaves) - 1 : -1],
-        derivatives[-1],
-    )
+    *derivatives, (d, psi) = (along(index) for index in range(len(at_rest)))
+    by_parameter, by_state = derivatives[: -len(leaves)], derivatives[-len(leaves) :]
     return Blocks(
-        D=jnp.stack([dh for dh, _ in by_state], axis=2),
+        D=jnp.stack([dh for dh, _ in by_state], axis=1),
         d=d,
-        o=jnp.stack([ds for _, ds in by_state], axis=1),
+        o=jnp.stack([ds for _, ds in by_state]),
         psi=psi,
         pS=tuple(dh for dh, _ in by_parameter),
         pO=tuple(ds for _, ds in by_parameter),
     )
 
 
-class Adjoints(NamedTuple):
-    """What the reverse recursion over a window leaves: see `reverse`."""
-
-    current: Float[Array, "K *N"]
-    states: Float[Array, "K S *N"]
-    start: Float[Array, "S *N"]
-
-
-def reverse(blocks: Blocks, signal: Float[Array, "K *N"], end: Float[Array, "S *N"]) -> Adjoints:
-    """The reverse pass over a window of K steps, inside this neuron alone.
-
-        g_t = psi_t delta_t + d_t . a_t        a_{t-1} = o_t delta_t + D_t^T a_t        t = K..1
-
-    Args:
-        signal: delta_t, the cotangent of the output.
-        end: a_K, the cotangent of the state at the end.
-
-    Returns:
-        g_t, a_t for t = 1..K, and a_0.
-    """
-
-    def step(a: Array, at: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
-        D, d, o, psi, delta = at
-        return o * delta[None] + jnp.sum(D * a[:, None], axis=0), (psi * delta + jnp.sum(d * a, axis=0), a)
-
-    start, (current, states) = jax.lax.scan(step, end, (*blocks[:4], signal), reverse=True)
-    return Adjoints(current, states, start)
+def with_leaky_sum(blocks: Blocks, decay: Float[Array, ""]) -> Blocks:
+    """The blocks of the neuron with one more state, which is its output from now on: r_t = decay r_{t-1} + s_t."""
+    zeros = jnp.zeros_like(blocks.o)
+    fading = jnp.broadcast_to(decay, blocks.psi.shape)
+    within = jnp.concatenate([blocks.D, zeros[:, None]], axis=1)
+    of_sum = jnp.concatenate([blocks.o, fading[None]])
+    return Blocks(
+        D=jnp.concatenate([within, of_sum[None]]),
+        d=jnp.concatenate([blocks.d, blocks.psi[None]]),
+        o=of_sum,
+        psi=blocks.psi,
+        pS=tuple(jnp.concatenate([pS, pO[None]]) for pS, pO in zip(blocks.pS, blocks.pO, strict=True)),
+        pO=blocks.pO,
+    )

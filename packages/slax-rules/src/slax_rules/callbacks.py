@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from flax import nnx
-from jaxtyping import Array
 
 from slax_rules.gradients import LossFn
+from slax_rules.sampling import Batch
 
-# Numbers by name, for the history. None where a number is not defined.
-Numbers = Mapping[str, float | None]
+# Scalars by name, for the history: anything that `float` takes, or None where a number is not defined.
+Numbers = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class View:
     optimizer: nnx.Optimizer
     loss_fn: LossFn
     window: int | None
-    batch: tuple[Array, ...]
+    batch: Batch
     loss: float
 
 

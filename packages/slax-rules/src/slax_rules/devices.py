@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -18,6 +19,7 @@ from jaxtyping import Array, Float
 from slax_neurons.engine import unroll_chunk
 from slax_neurons.modules import changes_itself
 from slax_rules.gradients import targets_per_step
+from slax_rules.sampling import Batch
 
 Devices = Mesh | Sequence[jax.Device]
 
@@ -54,13 +56,14 @@ def as_mesh(devices: Devices) -> Mesh:
     return Mesh(row, (AXIS,), axis_types=(AxisType.Auto,))
 
 
-def place_batch(batch: tuple[Array, ...], mesh: Mesh) -> tuple[Array, ...]:
-    """Inputs [T, B, ...], targets and mask [T, B], if any, each device's share on this device."""
-    inputs, targets = batch[:2]
+def place_batch(batch: Batch, mesh: Mesh) -> tuple[Array, ...]:
+    """A batch with each device's share on this device."""
+    inputs, targets, *mask = batch
     check_divisible(inputs.shape[1], mesh)
-    of_targets = SHARES if targets_per_step(inputs, targets) else PartitionSpec(AXIS)
-    specs = (SHARES, of_targets, SHARES)
-    return tuple(jax.device_put(x, NamedSharding(mesh, spec)) for x, spec in zip(batch, specs, strict=False))
+    shares = NamedSharding(mesh, SHARES)
+    inputs, targets = jax.device_put(inputs, shares), jnp.asarray(targets)
+    of_targets = shares if targets_per_step(inputs, targets) else NamedSharding(mesh, PartitionSpec(AXIS))
+    return inputs, jax.device_put(targets, of_targets), *(jax.device_put(valid, shares) for valid in mask)
 
 
 def check_divisible(batch: int, mesh: Mesh) -> None:

@@ -4,9 +4,11 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 import jax
+import numpy as np
 from jaxtyping import Array, Key
 
-Batch = tuple[Array, ...]
+# Inputs [T, B, ...], targets, and a mask [T, B] if there is one.
+Batch = tuple[Array | np.ndarray, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

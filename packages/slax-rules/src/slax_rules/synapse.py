@@ -1,76 +1,105 @@
-"""Eligibility of a dense synapse: what a trace of it is, how it grows, fades and meets a signal.
+"""Synapses: what rules can do with a Linear or a Conv.
 
-A trace holds, for each state of the neuron, sample and weight, the derivative of the state at the unit that the weight
-reaches. A weight of a dense synapse reaches one unit, so the kernel's trace [S, B, I, O] is complete. A bias is the weight
-of a constant input.
+A synapse is linear in its input, and each of its weights enters a current as a product with one entry of the input. So a
+Conv is a Linear on patches, and for the trace of a weight there are *rows*: for a Linear one per sample, for a Conv one per
+sample and place, and per group if its channels are grouped. With x [J] the entries of a row, its currents [O] are x W for
+the weights W [J, O] of its group. Time is in front throughout.
 """
+
+import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from slax_neurons.edges import COPIED
 from slax_neurons.engine import apply_rows
 
-Traces = dict[str, Array]  # by the name of the weight, of shape [S, B, *weight]
+
+def is_synapse(module: nnx.Module) -> bool:
+    """Whether it is a Linear or a Conv; a subclass may compute something else."""
+    return type(module) is nnx.Linear or (type(module) is nnx.Conv and module.mask is None)
 
 
-def zero_traces(synapse: nnx.Linear, states: Float[Array, "S B *O"]) -> Traces:
-    """The traces at rest.
-
-    Raises:
-        ValueError: features on several axes, on which a weight reaches more than one unit.
-    """
-    if states.ndim != 3:
-        raise ValueError(
-            f"A rule traces a Linear on inputs [B, features], got a current of shape {list(states.shape[1:])} per step. "
-            "Flatten the features before the Linear, or use BPTT (the plain cell)."
-        )
-    kernel = jnp.zeros((*states.shape[:2], *synapse.kernel.shape), states.dtype)
-    return {"kernel": kernel} | ({"bias": jnp.zeros_like(states)} if _has_bias(synapse) else {})
+def has_bias(module: Any) -> bool:
+    return is_synapse(module) and module.bias is not None
 
 
-def grow(synapse: nnx.Linear, inputs: Float[Array, "K B I"], sensitivity: Float[Array, "S K B O"]) -> Traces:
-    """sum_t sensitivity_t x_t per sample, where `sensitivity` is the derivative of the last state by the current I_t."""
-    kernel = jnp.einsum("kbi,skbo->sbio", inputs.astype(sensitivity.dtype), sensitivity)
-    return {"kernel": kernel} | ({"bias": jnp.sum(sensitivity, axis=1)} if _has_bias(synapse) else {})
+def input_rows(synapse: Any, inputs: Float[Array, "K B *I"]) -> Float[Array, "K R J"]:
+    """What the weights of each row are multiplied with."""
+    if type(synapse) is nnx.Linear:
+        return inputs.reshape(inputs.shape[0], -1, inputs.shape[-1])
+    patches = apply_rows(_cutter(synapse), inputs)
+    return patches.reshape(inputs.shape[0], -1, patches.shape[-1] // groups_of(synapse))
 
 
-def fade(transition: Float[Array, "S S B O"], traces: Traces) -> Traces:
-    """transition E per sample and unit: traces [s, b, ..., o] <- sum_r transition[s, r, b, o] traces[r, b, ..., o]."""
-    return {name: jnp.sum(_over(transition, trace[None]) * trace[None], axis=1) for name, trace in traces.items()}
+def current_rows(synapse: Any, per_unit: Array, *, lead: int = 0) -> Float[Array, "... R O"]:
+    """Arrays like the current [..., B, N], by row; `lead` axes come before the batch."""
+    return per_unit.reshape(*per_unit.shape[:lead], -1, per_unit.shape[-1] // groups_of(synapse))
 
 
-def meet(adjoint: Float[Array, "S B O"], traces: Traces) -> dict[str, Array]:
-    """sum over states and samples of adjoint . E, one sample after the other: XLA's reduction is slow on a CPU."""
-
-    def add(total: dict[str, Array], sample: tuple[Array, Traces]) -> tuple[dict[str, Array], None]:
-        a, traces = sample
-        return jax.tree.map(lambda sum_, trace: sum_ + _over(a, trace) * trace, total, traces), None
-
-    merged = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (adjoint, traces))
-    zero = jax.tree.map(lambda trace: jnp.zeros_like(trace[0, 0]), traces)
-    return jax.lax.scan(add, zero, merged)[0]
-
-
-def weight_gradient(synapse: nnx.Linear, inputs: Array, current: Float[Array, "K B O"]) -> dict[str, Array]:
-    """sum over steps and samples of current x: the gradient of sum(current . synapse(inputs)) by the weights."""
-    graphdef, params = nnx.split(synapse)
-    _, pull = jax.vjp(lambda params: apply_rows(nnx.merge(graphdef, params), inputs), params)
-    (gradient,) = pull(current)
-    return {name: gradient[name][...] for name in gradient}
+def row_weights(synapse: Any, weights: Float[Array, "G J O"]) -> Array:
+    """Weights by group, as the synapse has its kernel."""
+    shape = synapse.kernel.shape
+    if type(synapse) is nnx.Linear:
+        return weights.reshape(shape)
+    *places, features, outputs = shape
+    groups = groups_of(synapse)
+    split = weights.reshape(groups, features, math.prod(places), outputs // groups)
+    return jnp.transpose(split, (2, 1, 0, 3)).reshape(shape)
 
 
-def input_gradient(synapse: nnx.Linear, inputs: Array, current: Float[Array, "K B O"]) -> Array:
-    """current W^T: the gradient of sum(current . synapse(inputs)) by the inputs."""
-    _, pull = jax.vjp(lambda inputs: apply_rows(synapse, inputs), inputs)
-    return pull(current)[0]
+def groups_of(synapse: Any) -> int:
+    return 1 if type(synapse) is nnx.Linear else synapse.feature_group_count
 
 
-def _has_bias(synapse: nnx.Linear) -> bool:
-    return synapse.bias is not None
+def kernel_gradient(synapse: Any, inputs: Float[Array, "K B *I"], currents: Float[Array, "K B *N"]) -> Array:
+    """sum over steps and samples of current x: the gradient of sum(current . synapse(inputs)) by the kernel."""
+    graphdef, kernel, rest = nnx.split(synapse, nnx.PathContains("kernel"), ...)
+    _, pull = jax.vjp(lambda kernel: apply_rows(nnx.merge(graphdef, kernel, rest), inputs), kernel)
+    return jax.tree.leaves(pull(currents.astype(_output_dtype(synapse, inputs)))[0])[0]
 
 
-def _over(factor: Array, trace: Array) -> Array:
-    """`factor` [..., O] as it multiplies a trace [..., I, O] or [..., O]."""
-    return factor if factor.ndim == trace.ndim else factor[..., None, :]
+def bias_gradient(synapse: Any, currents: Float[Array, "... N"]) -> Array:
+    """The same by the bias."""
+    return jnp.sum(currents, axis=tuple(range(currents.ndim - 1))).astype(synapse.bias.dtype)
+
+
+def synapse_gradients(
+    synapses: Any, inputs: tuple[Array, ...], currents: Float[Array, "K B *N"]
+) -> tuple[dict[str, Array], ...]:
+    """For each synapse the gradient of sum(current . synapse(inputs)) by its weights, by name."""
+    return tuple(
+        ({"kernel": kernel_gradient(synapse, x, currents)} if is_synapse(synapse) else {})
+        | ({"bias": bias_gradient(synapse, currents)} if has_bias(synapse) else {})
+        for synapse, x in zip(synapses, inputs, strict=True)
+    )
+
+
+def input_gradient(synapse: Any, inputs: Array, currents: Float[Array, "K B *N"], kernel: Array | None = None) -> Array:
+    """current W^T: the gradient of sum(current . synapse(inputs)) by the inputs, with another kernel if one is given."""
+    if kernel is not None:
+        synapse = nnx.clone(synapse)
+        synapse.kernel[...] = kernel
+    graphdef, state = nnx.split(synapse)
+    _, pull = jax.vjp(lambda inputs: apply_rows(nnx.merge(graphdef, state), inputs), inputs)
+    return pull(currents)[0]
+
+
+def _output_dtype(synapse: Any, inputs: Array) -> Any:
+    graphdef, state = nnx.split(synapse)
+    return jax.eval_shape(lambda state, x: apply_rows(nnx.merge(graphdef, state), x), state, inputs).dtype
+
+
+def _cutter(synapse: nnx.Conv) -> nnx.Conv:
+    """A Conv of the same geometry that cuts patches out: each output is one entry of one."""
+    features, size = synapse.in_features, math.prod(synapse.kernel_size)
+    options = {name: getattr(synapse, name) for name in COPIED[nnx.Conv]}
+    options |= {"feature_group_count": features, "use_bias": False}
+    with jax.ensure_compile_time_eval():
+        cutter = nnx.Conv(features, features * size, **options, rngs=nnx.Rngs(0))
+        entries = jnp.eye(size, dtype=cutter.kernel.dtype).reshape(*synapse.kernel_size, 1, size)
+        cutter.kernel[...] = jnp.tile(entries, (1,) * (len(synapse.kernel_size) + 1) + (features,))
+    return cutter

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from flax import nnx
 
 from slax_rules.ostl import ostl
+from slax_rules.ottt import ottt
+from slax_rules.sltt import sltt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +49,17 @@ RULES: dict[str, Rule] = {
         equals_bptt="last layer of a stack; one layer; a layer above which nothing has a memory",
         drops="paths through time in the layers above",
     ),
+    "ottt": Rule(
+        title="OTTT",
+        wrap=ottt,
+        window=None,
+        equals_bptt="where OSTL does, if no gradient passes the reset",
+        drops="paths through time in the layers above, and through spikes",
+    ),
     "sltt": Rule(
-        title="TBPTT(1) = SLTT",
-        wrap=_plain,
-        window=1,
+        title="SLTT",
+        wrap=sltt,
+        window=None,
         equals_bptt="a sequence of one step",
         drops="all paths through time",
     ),

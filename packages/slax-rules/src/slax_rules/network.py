@@ -1,0 +1,217 @@
+"""A plain cell as a function of its parameters and of its states as rows, and its derivatives sample by sample."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from slax_neurons import Dropout
+from slax_neurons.engine import unroll_chunk
+from slax_rules.influence import Reach, find_reach
+from slax_rules.pattern import jacobian_pattern
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """A cell in parts. Its states are the numbers in its carry, H for each sample; all else in a carry has no derivative.
+
+    Args:
+        graphdef, params, rest: the cell, as split by `nnx.split(cell, nnx.Param, ...)`.
+        axes: of each leaf of the carry, the axis of the samples, or None where samples share it.
+        carry: of one sample, in shapes.
+        inputs: of one step and sample, in shapes.
+    """
+
+    graphdef: nnx.GraphDef
+    params: nnx.State
+    rest: nnx.State
+    axes: tuple[int | None, ...]
+    carry: Any
+    inputs: jax.ShapeDtypeStruct
+
+    def states(self, carry: Any) -> Float[Array, "B H"]:
+        """The states of a carry, or the cotangents of them in the cotangent of a carry."""
+        numbers = [
+            (leaf, axis) for leaf, axis in zip(jax.tree.leaves(carry), self.axes, strict=True) if _is_number(leaf)
+        ]
+        widest = max((leaf.dtype for leaf, _ in numbers), key=lambda dtype: dtype.itemsize)
+        rows = (jnp.moveaxis(leaf, axis, 0) for leaf, axis in numbers)
+        return jnp.concatenate([row.reshape(row.shape[0], -1).astype(widest) for row in rows], axis=1)
+
+    def with_states(self, carry: Any, states: Float[Array, "B H"]) -> Any:
+        """The carry with these states."""
+        leaves, structure = jax.tree.flatten(carry)
+        done = 0
+        for index, (leaf, axis) in enumerate(zip(leaves, self.axes, strict=True)):
+            if _is_number(leaf):
+                shape = np.delete(leaf.shape, axis)
+                piece = states[:, done : done + int(np.prod(shape))]
+                leaves[index] = jnp.moveaxis(piece.reshape(-1, *shape), 0, axis).astype(leaf.dtype)
+                done += piece.shape[1]
+        return jax.tree.unflatten(structure, leaves)
+
+    def run(self, carry: Any, inputs: Float[Array, "K B ..."], params: nnx.State | None = None) -> tuple[Any, Array]:
+        """The carry after K steps, and the outputs.
+
+        Raises:
+            ValueError: a module changed its own variables.
+        """
+        cell = nnx.merge(self.graphdef, self.params if params is None else params, self.rest, copy=True)
+        carry, outputs = unroll_chunk(cell, carry, inputs)[:2]
+        before, after = (
+            jax.tree_util.tree_leaves_with_path(s) for s in (self.rest, nnx.state(cell, nnx.Not(nnx.Param)))
+        )
+        for (path, old), (_, new) in zip(before, after, strict=True):
+            if old is not new:
+                raise ValueError(
+                    f"Got a model that changes {jax.tree_util.keystr(path)} when called, as BatchNorm in training does. A rule "
+                    "that carries influence forward needs a model whose state is all in the carry: call model.eval(), or use "
+                    "slax_neurons.Dropout in place of nnx.Dropout."
+                )
+        return carry, outputs
+
+    def pull(
+        self, carry: Any, inputs: Float[Array, "K B ..."]
+    ) -> tuple[tuple[Any, Array], Callable[[Array, Array], tuple[tuple[Array, ...], Array]]]:
+        """The carry after K steps and the outputs, and the reverse pass of the K steps.
+
+        It maps the cotangents of the states at the end [B, H] and of the outputs to the gradients of the parameters, summed
+        over samples, and the cotangent of the states at the start [B, H].
+        """
+
+        def run(params: nnx.State, states: Array) -> tuple[tuple[Array, Array], Any]:
+            end, outputs = self.run(self.with_states(carry, states), inputs, params)
+            return (self.states(end), outputs), end
+
+        (_, outputs), back, end = jax.vjp(run, self.params, self.states(carry), has_aux=True)
+
+        def pull(end: Array, signal: Array) -> tuple[tuple[Array, ...], Array]:
+            by_params, by_states = back((end, signal))
+            return tuple(jax.tree.leaves(by_params)), by_states
+
+        return (end, outputs), jax.tree_util.Partial(pull)
+
+    def pull_states(
+        self, carry: Any, inputs: Float[Array, "K B ..."], seeds: Float[Array, "*B C H"]
+    ) -> tuple[tuple[Float[Array, "B C ..."], ...], Float[Array, "B C H"]]:
+        """The derivatives of seeds . h_K by each array of parameters and by h_0, of each sample.
+
+        Args:
+            seeds: cotangents of the states after K steps, the same for all samples or some for each.
+        """
+
+        def sample(leaves: list[Array], xs: Array, seeds: Array) -> tuple[tuple[Array, ...], Array]:
+            one = [
+                leaf if axis is None else jnp.expand_dims(leaf, axis)
+                for leaf, axis in zip(leaves, self.axes, strict=True)
+            ]
+            alone = jax.tree.unflatten(structure, one)
+
+            def end(params: nnx.State, states: Array) -> Array:
+                return self.states(self.run(self.with_states(alone, states), xs[:, None], params)[0])
+
+            _, back = jax.vjp(end, self.params, self.states(alone))
+            by_params, by_states = jax.vmap(lambda seed: back(seed[None]))(seeds)
+            return tuple(jax.tree.leaves(by_params)), by_states[:, 0]
+
+        leaves, structure = jax.tree.flatten(carry)
+        each = 0 if seeds.ndim == 3 else None
+        return jax.vmap(sample, in_axes=(list(self.axes), 1, each))(leaves, inputs, seeds)
+
+    def pull_colours(
+        self, carry: Any, inputs: Float[Array, "K B ..."], reaches: tuple[Reach, ...]
+    ) -> list[tuple[Float[Array, "B C ..."], Float[Array, "B C H"]]]:
+        """For each array of parameters, the derivatives of the sums h_K over its colours by the array and by h_0."""
+        states = self.states(carry)
+        passes: dict[bytes, Any] = {}
+        result = []
+        for index, reach in enumerate(reaches):
+            colours = reach.seeds.tobytes()
+            if colours not in passes:
+                passes[colours] = self.pull_states(carry, inputs, jnp.asarray(reach.seeds, states.dtype))
+            by_params, by_states = passes[colours]
+            result.append((by_params[index], by_states))
+        return result
+
+    def push_states(self, carry: Any, inputs: Float[Array, "K B ..."], tangents: Float[Array, "B H"]) -> Array:
+        """dh_K/dh_0 tangents, of each sample [B, H]."""
+
+        def end(states: Array) -> Array:
+            return self.states(self.run(self.with_states(carry, states), inputs)[0])
+
+        return jax.jvp(end, (self.states(carry),), (tangents,))[1]
+
+    def reach(self, steps: int | None) -> tuple[Reach, ...]:
+        """The states that each parameter can reach within some steps, or any number of them; one for each array."""
+        leaves, structure = jax.tree.flatten((self.params, self.rest, self.carry, self.inputs))
+        shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+        return _reach(self.graphdef, self.axes, structure, shapes, steps)
+
+
+def network(cell: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> Network:
+    """A cell in parts, for inputs of `input_shape` [B, features...] per step.
+
+    Raises:
+        ValueError: a carry without numbers, or with some that samples share, or masks that are not drawn sample by sample.
+    """
+    for _, part in nnx.iter_modules(cell):
+        if isinstance(part, Dropout) and part.mask == "step" and not part.deterministic:
+            raise ValueError(
+                'Got a Dropout(mask="step"), whose masks are drawn for all samples at once, but influence is carried sample by '
+                'sample. Use mask="sequence", or call model.eval().'
+            )
+    graphdef, params, rest = nnx.split(cell, nnx.Param, ...)
+    # Shapes alone: nothing is drawn with this key.
+    one, two = (
+        jax.eval_shape(
+            lambda batch=batch: nnx.merge(graphdef, params, rest, copy=True).initialize_carry(
+                (batch, *input_shape[1:]), nnx.Rngs(0)
+            )
+        )
+        for batch in (1, 2)
+    )
+    axes = tuple(
+        next((axis for axis, (n, m) in enumerate(zip(a.shape, b.shape, strict=True)) if n != m), None)
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)
+    )
+    numbers = [axis for leaf, axis in zip(jax.tree.leaves(one), axes, strict=True) if _is_number(leaf)]
+    if not numbers or None in numbers:
+        problem = (
+            "without numbers, so nothing has an influence on it" if not numbers else "with numbers that samples share"
+        )
+        raise ValueError(
+            f"{type(cell).__name__} has a carry {problem}. A rule that carries influence forward needs states [B, ...]; count "
+            "steps in integers."
+        )
+    dtype = next((leaf.dtype for leaf in jax.tree.leaves(params) if _is_number(leaf)), jnp.dtype(jnp.float32))
+    return Network(graphdef, params, rest, axes, one, jax.ShapeDtypeStruct((1, *input_shape[1:]), dtype))
+
+
+@lru_cache(maxsize=64)
+def _reach(
+    graphdef: nnx.GraphDef, axes: tuple[int | None, ...], structure: Any, shapes: tuple[Any, ...], steps: int | None
+) -> tuple[Reach, ...]:
+    """Of shapes alone, so that it is found once for a model, also where its parameters are traced."""
+    params, rest, carry, inputs = jax.tree.unflatten(structure, shapes)
+
+    def step(point: tuple[nnx.State, Array], rest: nnx.State, carry: Any, inputs: Array) -> Array:
+        params, states = point
+        one = Network(graphdef, params, rest, axes, carry, inputs)
+        end, _ = nnx.merge(graphdef, params, rest)(one.with_states(carry, states), inputs)
+        return one.states(end)[0]
+
+    parts = Network(graphdef, params, rest, axes, carry, inputs)
+    with jax.numpy_dtype_promotion("standard"):  # the dtype of the inputs is not known
+        states = jax.eval_shape(parts.states, carry)
+        *by_parameter, by_state = jacobian_pattern(step, (params, states), rest, carry, inputs)
+    return find_reach(by_state[:, 0], by_parameter, steps)
+
+
+def _is_number(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
