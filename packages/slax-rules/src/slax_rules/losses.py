@@ -88,8 +88,8 @@ def accuracy(outputs: Float[Array, "T B C"], labels: Array, mask: Array | None =
     of_label = jnp.take_along_axis(totals, labels[:, None], axis=-1)
     others = jnp.where(jnp.arange(totals.shape[-1])[None] == labels[:, None], -jnp.inf, totals)
     right = (of_label > others).all(axis=-1).astype(totals.dtype)
-    right = jnp.where(counted, jnp.where(valid, right, jnp.nan), 0)
-    return jnp.sum(right) / jnp.maximum(jnp.sum(counted), 1).astype(right.dtype)
+    # A sample that is left out is silent here, and so adds 0.
+    return jnp.sum(jnp.where(valid, right, jnp.nan)) / jnp.maximum(jnp.sum(counted), 1).astype(right.dtype)
 
 
 def sum_dtype(dtype: DTypeLike) -> jnp.dtype:
