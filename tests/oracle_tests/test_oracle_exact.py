@@ -184,14 +184,14 @@ def test_t16_uoro_is_bptt_in_the_mean(edges):
     exact = bptt(layers, inputs, signal([1])).gradients
     size = carried_numbers(layers)[1]
     errors = []
-    for draws in (100, 10_000):
+    for draws in (64, 4096):
         noise = np.random.default_rng(0).choice([-1.0, 1.0], (8, draws, size))
         mean = uoro(layers, np.repeat(inputs, draws, axis=1), signal([1] * draws), noise).gradients
         pairs = [(a[name], b[name]) for a, b in zip(mean, exact, strict=True) for name in b]
         squares = [(np.sum((a - b) ** 2), np.sum(b**2)) for a, b in pairs]
         errors.append(np.sqrt(np.divide(*np.sum(squares, axis=0))))
-    assert errors[1] < 0.1
-    assert 4 < errors[0] / errors[1] < 25
+    assert errors[1] < 0.15
+    assert 3 < errors[0] / errors[1] < 24
 
 
 def test_uoro_is_bptt_in_one_step():

@@ -1,4 +1,4 @@
-"""A stack of the packages and its layers of the oracle are one network: same outputs, same gradient by BPTT."""
+"""A stack of the packages and its layers of the oracle are one network: same loss, same gradient by BPTT."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +6,6 @@ import pytest
 from flax import nnx
 
 import oracle
-from slax_neurons import unroll
 from slax_rules import cross_entropy, gradients
 from stacks import Conv, gradients_of, inputs, pair, worst
 
@@ -43,6 +42,4 @@ def test_plain_stack_is_the_oracle_under_bptt(name, x64):
     loss, gradient = nnx.jit(gradients, static_argnames="loss_fn")(model, cross_entropy, x, LABELS)
     assert worst(gradients_of(model, gradient), expected.gradients) < 1e-10
     np.testing.assert_allclose(loss, expected.loss, rtol=1e-12)
-    _, outputs = nnx.jit(unroll)(model, model.initialize_carry(x.shape[1:]), x)
-    np.testing.assert_allclose(outputs, expected.outputs, rtol=1e-12, atol=1e-12)
     assert all(np.mean(oracle.series(oracle.forward(layers, x), "output", i) != 0) > 0.05 for i in range(len(layers)))
