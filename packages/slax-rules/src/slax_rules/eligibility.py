@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slax_rules.blocks import Blocks
+from slax_rules.blocks import Blocks, linearise, with_leaky_sum
 from slax_rules.synapse import (
     bias_gradient,
     current_rows,
@@ -49,7 +49,7 @@ class Eligibility(NamedTuple):
 
 
 def zero_eligibility(block: Block, inputs: tuple[Array, ...], states: Float[Array, "S B *N"]) -> Eligibility:
-    """The traces at rest, for inputs [B, I] and the neuron's states at rest, one of which may be the rule's own."""
+    """The traces at rest, for inputs [B, I] and the neuron's states at rest."""
     kernels: list[tuple[Array, ...]] = []
     for synapse, x in zip(block.synapses, inputs, strict=True):
         if is_synapse(synapse):
@@ -98,6 +98,29 @@ def follow(
         bias = jnp.sum(reverse.transition * bias[None], axis=1) + jnp.sum(reverse.origin, axis=0)
     neuron, of_neuron = _follow_neuron(block, window, traces.neuron, signal, end, blocks_at)
     return Pullback(gradients, neuron, reverse.below), Eligibility(tuple(kernels), bias, of_neuron)
+
+
+def zero_sums(block: Block, inputs: tuple[Array, ...], states: Float[Array, "S B *N"]) -> Eligibility:
+    """The traces of `follow_sums` at rest."""
+    return zero_eligibility(block, inputs, jnp.concatenate([states, states[:1]]))
+
+
+def follow_sums(
+    block: Block,
+    window: Window,
+    traces: Eligibility,
+    signal: Float[Array, "K B *N"],
+    end: Float[Array, "S B *N"],
+    decay: Float[Array, ""],
+) -> tuple[Pullback, Eligibility]:
+    """Like `follow`, with leaky sums of the eligibilities: R_t = decay R_{t-1} + eps_t, gradient sum_t delta_t R_t.
+
+    R is the eligibility of a leaky sum of the output, so that this is the neuron with one more state.
+    """
+    padded = jnp.concatenate([end, jnp.zeros_like(end[:1])])
+    return follow(
+        block, window, traces, signal, padded, lambda moment: with_leaky_sum(linearise(block.neuron, moment), decay)
+    )
 
 
 class _Reverse(NamedTuple):

@@ -8,7 +8,7 @@ so nothing of one layer's time reaches another's.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -62,13 +62,20 @@ class Ruled(Connect, OnlineCell):
     Args:
         model: a stack made by `connect`. It and the ruled cell share their parameters.
         rule: the local rule, or one for each layer.
+        feedback: for each layer and synapse what takes the place of its kernel on the way down.
 
     Raises:
         TypeError: a model, or a module in it, that a rule cannot treat.
         ValueError: as many rules as there are not layers.
     """
 
-    def __init__(self, model: nnx.RNNCellBase, rule: LocalRule | Sequence[LocalRule]):
+    def __init__(
+        self,
+        model: nnx.RNNCellBase,
+        rule: LocalRule | Sequence[LocalRule],
+        *,
+        feedback: Sequence[Sequence[nnx.Variable]] | None = None,
+    ):
         rules = [rule] if isinstance(rule, LocalRule) else list(rule)
         name = type(rules[0]).__name__
         if isinstance(model, OnlineCell):
@@ -79,8 +86,9 @@ class Ruled(Connect, OnlineCell):
             )
         self.modules = model.modules
         self.edges, self.synapses = model.edges, model.synapses
+        self.feedback = nnx.List([nnx.List(matrices) for matrices in feedback or ()])
         check_stack(name, written_out(self))
-        blocks = self._blocks()
+        blocks = self.blocks()
         if isinstance(rule, LocalRule):
             rules = rules * len(blocks)
         if len(rules) != len(blocks):
@@ -99,12 +107,20 @@ class Ruled(Connect, OnlineCell):
 
     def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> RuledCarry:
         """State and traces of each layer at rest, for inputs of `input_shape` [B, features...]."""
-        stack = written_out(self)
-        plain = stack.initialize_carry(input_shape, rngs)
-        one_step = jax.ShapeDtypeStruct((1, *input_shape), input_struct(stack.modules, input_shape).dtype)
+        plain = written_out(self).initialize_carry(input_shape, rngs)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self._shapes(plain, input_shape))
+        layers = zip(self.rules, self.blocks(), zeros, strict=True)
+        return RuledCarry(plain, tuple(rule.initialize_traces(block, *at) for rule, block, at in layers))
 
-        def rest(plain: tuple, inputs: Array) -> list[tuple[tuple[Array, ...], Array]]:
-            """What each layer's synapses get, and its neuron's states."""
+    def rest(self, input_shape: tuple[int, ...]) -> list[jax.ShapeDtypeStruct]:
+        """Shape and dtype of the states [S, B, N] of each layer's neuron."""
+        plain = written_out(self).initialize_carry(input_shape)
+        return [states for _, states in self._shapes(plain, input_shape)]
+
+    def _shapes(self, plain: tuple, input_shape: tuple[int, ...]) -> list[Any]:
+        """What each layer's synapses get in a step, and its neuron's states."""
+
+        def shapes(plain: tuple, inputs: Array) -> list[tuple[tuple[Array, ...], Array]]:
             seen: list[tuple[tuple[Array, ...], Array]] = []
 
             def look(index: int, block: Block, state: Any, xs: tuple[Array, ...], known: Any) -> tuple[Any, Array]:
@@ -114,11 +130,9 @@ class Ruled(Connect, OnlineCell):
             self._walk(plain, inputs, look)
             return seen
 
+        dtype = input_struct(written_out(self).modules, input_shape).dtype
         with jax.numpy_dtype_promotion("standard"):  # the dtype of a stack's input is not known
-            shapes = jax.eval_shape(rest, plain, one_step)
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        layers = zip(self.rules, self._blocks(), zeros, strict=True)
-        return RuledCarry(plain, tuple(rule.initialize_traces(block, *at) for rule, block, at in layers))
+            return jax.eval_shape(shapes, plain, jax.ShapeDtypeStruct((1, *input_shape), dtype))
 
     def __call__(self, carry: Any, inputs: Float[Array, "B ..."]) -> tuple[Any, Float[Array, "B ..."]]:
         carry, outputs = self.unroll(carry, inputs[None])
@@ -126,25 +140,34 @@ class Ruled(Connect, OnlineCell):
 
     def unroll(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[RuledCarry, Float[Array, "T B ..."]]:
         """A whole window, layer by layer; what a cycle holds together is stepped, forward only."""
+        carry, outputs, _ = self.run(carry, inputs)
+        return carry, outputs
+
+    def run(
+        self, carry: Any, inputs: Float[Array, "T B ..."], *, local: bool = False
+    ) -> tuple[RuledCarry, Float[Array, "T B ..."], list[Float[Array, "T B ..."]]]:
+        """`unroll`, and the outputs of each layer; where they are `local`, no signal goes below."""
         check_sequence(inputs)
         if not isinstance(carry, RuledCarry) or len(carry.traces) != len(self.rules):
             raise ValueError(
                 f"{self.rule_name} got a carry that is not a RuledCarry of {len(self.rules)} layers. Make it with "
                 "initialize_carry(inputs.shape[1:]) of this cell, not of the plain one."
             )
-        blocks = self._blocks()
-        decays = [membrane_decay(block.neuron, inputs.dtype) for block in blocks[1:]] + [None]
+        decays = [membrane_decay(block.neuron, inputs.dtype) for block in self.blocks()[1:]] + [None]
         traces: list[Any] = []
+        of_layers: list[Array] = []
 
         def layer(index: int, block: Block, state: Any, xs: tuple[Array, ...], known: Any) -> tuple[Any, Array]:
             graphdef, params, constants = nnx.split(block, nnx.Param, ...)
+            xs = jax.lax.stop_gradient(xs) if local else xs
             arguments = (params, constants, state, carry.traces[index], xs, known, decays[index])
             state, new_traces, outputs = _layer(self.rules[index], graphdef, *arguments)
             traces.append(new_traces)
+            of_layers.append(outputs)
             return state, outputs
 
         plain, outputs = self._walk(carry.plain, inputs, layer)
-        return RuledCarry(plain, tuple(traces)), outputs[-1]
+        return RuledCarry(plain, tuple(traces)), outputs[-1], of_layers
 
     def outputs(self, carry: Any, inputs: Float[Array, "T B ..."]) -> Any:
         """Raises TypeError: a rule knows layers, not modules."""
@@ -163,7 +186,7 @@ class Ruled(Connect, OnlineCell):
         """
         stack = written_out(self)
         known = jax.lax.stop_gradient(stack.outputs(carry, inputs)) if has_late_edges(stack) else None
-        blocks = iter(self._blocks())
+        blocks = iter(self.blocks())
         outputs: list[Array] = []
         states: list[Any] = []
         count = 0
@@ -194,7 +217,7 @@ class Ruled(Connect, OnlineCell):
             outputs.append(y)
         return (known[0] if known else tuple(states)), outputs
 
-    def _blocks(self) -> list[Block]:
+    def blocks(self) -> list[Block]:
         """The layers in order."""
         stack = written_out(self)
         blocks = []
@@ -203,7 +226,8 @@ class Ruled(Connect, OnlineCell):
             if isinstance(module, Neuron):
                 synapses = [stack.modules[index - 1]] if index and feeds_neuron(stack.modules, index - 1) else []
                 synapses += [synapse for _, synapse in stack.edges_into(index - 1)] if synapses else []
-                blocks.append(Block(synapses, module, is_last=index == last))
+                feedback = list(self.feedback[len(blocks)]) if self.feedback else []
+                blocks.append(Block(synapses, module, feedback, is_last=index == last))
         return blocks
 
 
@@ -250,8 +274,10 @@ def _layer_backward(
     block = nnx.merge(graphdef, params, constants)
     end, _, signal = cotangents
     pullback, new_traces = rule.follow(block, window, traces, signal, _stacked(end))
+    instead = [matrix[...] for matrix in block.feedback] or [None] * len(block.synapses)
     below = tuple(
-        input_gradient(synapse, x, pullback.current) for synapse, x in zip(block.synapses, window.inputs, strict=True)
+        input_gradient(*at, pullback.current, kernel)
+        for *at, kernel in zip(block.synapses, window.inputs, instead, strict=True)
     )
     # Not a cotangent: the traces at the end of the window, which a loop over windows takes from here (`gradients.py`), since
     # then each trace is read and written in one place. Whoever differentiates by the traces of a rule gets this.
@@ -267,7 +293,9 @@ def _as_state(params: nnx.State, pullback: Pullback) -> nnx.State:
 
     def gradient(path: tuple[Any, ...], _: Array) -> Array:
         names = [getattr(key, "key", getattr(key, "idx", None)) for key in path]
-        return next(neuron) if names[0] == "neuron" else pullback.synapses[names[1]][names[2]]
+        if names[0] == "neuron":
+            return next(neuron)
+        return pullback.synapses[names[1]]["kernel" if names[0] == "feedback" else names[2]]
 
     return jax.tree_util.tree_map_with_path(gradient, params)
 

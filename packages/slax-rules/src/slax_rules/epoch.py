@@ -38,7 +38,7 @@ class Train:
         # Of a call's time, that of the graphdef would be a good part.
         return hash((self.loss_fn, self.update, self.window))
 
-    def __call__(self, state: nnx.State, batch: Batch) -> tuple[nnx.State, Array]:
+    def __call__(self, state: nnx.State, batch: tuple[Array, ...]) -> tuple[nnx.State, Array]:
         inputs, targets, *mask = batch
         model, optimizer = nnx.merge(self.graphdef, state)
         cell = model if self.mesh is None else split_batch(model, self.mesh)
@@ -54,11 +54,9 @@ class Train:
 
 
 class Call(NamedTuple):
-    """What a call of the device returned: state, progress, losses and how many of them are steps, and how to get the last
-    batch."""
+    """What a call of the device returned: the state, losses and how many of them are steps, and how to get the last batch."""
 
     state: nnx.State
-    at: Progress
     losses: Array
     steps: int
     batch: Callable[[], Batch]
@@ -69,14 +67,13 @@ def run_epoch(
 ) -> Iterator[Call]:
     """The rest of an epoch, call by call."""
     if isinstance(batches, Sampler):
-        key = batches.epoch_key(at.epoch)
-        while at.done < batches.steps:
-            count = min([STEPS_PER_CALL, batches.steps - at.done, *(every - at.step % every for every in cadence)])
-            state, losses = _sampled_steps(
-                train, batches.sample, state, key, np.int32(at.done), np.int32(at.done + count)
-            )
-            at = at._replace(step=at.step + count, done=at.done + count)
-            yield Call(state, at, losses, count, partial(batches.batch, at.epoch, at.done - 1))
+        key, step, done = batches.epoch_key(at.epoch), at.step, at.done
+        while done < batches.steps:
+            count = min([STEPS_PER_CALL, batches.steps - done, *(every - step % every for every in cadence)])
+            first, last = np.int32(done), np.int32(done + count)
+            state, losses = _sampled_steps(train, batches.sample, state, key, first, last)
+            step, done = step + count, done + count
+            yield Call(state, losses, count, partial(batches.batch, at.epoch, done - 1))
         return
     stream = iter(batches(at.epoch))
     skipped = sum(1 for _ in islice(stream, at.done))
@@ -85,12 +82,13 @@ def run_epoch(
             f"batches({at.epoch}) gave {skipped} batches, expected the {at.done} at least that the checkpoint was made after. "
             "A run goes on only with the batches that it had: make them from the epoch and a fixed seed."
         )
+    done = skipped
     for batch in stream:
         batch = tuple(batch) if train.mesh is None else place_batch(batch, train.mesh)
         state, losses = _one_step(train, state, batch)
-        at = at._replace(step=at.step + 1, done=at.done + 1)
-        yield Call(state, at, losses, 1, partial(tuple, batch))
-    if at.done == 0:
+        done += 1
+        yield Call(state, losses, 1, partial(tuple, batch))
+    if done == 0:
         raise ValueError(
             f"batches({at.epoch}) gave no batches, expected at least one. An iterator can be used only once: make a new one "
             "for each epoch."
@@ -98,14 +96,14 @@ def run_epoch(
 
 
 @partial(jax.jit, static_argnums=0)
-def _one_step(train: Train, state: nnx.State, batch: Batch) -> tuple[nnx.State, Array]:
+def _one_step(train: Train, state: nnx.State, batch: tuple[Array, ...]) -> tuple[nnx.State, Array]:
     state, loss = train(state, batch)
     return state, loss[None]
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _sampled_steps(
-    train: Train, sample: Callable[[Array], Batch], state: nnx.State, key: Array, first: Array, last: Array
+    train: Train, sample: Callable[[Array], tuple[Array, ...]], state: nnx.State, key: Array, first: Array, last: Array
 ) -> tuple[nnx.State, Array]:
     """Batches first to last - 1 of an epoch, at most `STEPS_PER_CALL`; one program for any number of them."""
 

@@ -71,7 +71,7 @@ def evaluate(
 
 
 @partial(jax.jit, static_argnums=0)
-def _measure(what: Any, state: nnx.State, batch: Batch) -> dict[str, tuple[Array, Array]]:
+def _measure(what: Any, state: nnx.State, batch: tuple[Array, ...]) -> dict[str, tuple[Array, Array]]:
     """Each number of a batch, and its weight."""
     graphdef, loss_fn, metrics, mesh = what
     inputs, targets, *masks = batch

@@ -108,7 +108,8 @@ def fit(
         try:
             while at.epoch < epochs and not is_over(at):
                 for call in run_epoch(train, batches, state, at, cadence):
-                    state, at = call.state, call.at
+                    state = call.state
+                    at = at._replace(step=at.step + call.steps, done=at.done + call.steps)
                     log.add(call.losses, call.steps)
                     due = {every for every in cadence if at.step % every == 0}
                     if due:

@@ -15,8 +15,31 @@ from jaxtyping import Bool
 
 # Linear maps that pass a NaN on to all that depends on it, whatever their other operands are, since 0 * NaN is NaN.
 LINEAR = frozenset(
-    "add add_any broadcast_in_dim concatenate conv_general_dilated convert_element_type copy cumsum div dot_general "
-    "expand_dims mul neg pad reduce_sum reduce_window_sum reshape rev slice split squeeze sub transpose".split()
+    [
+        "add",
+        "add_any",
+        "broadcast_in_dim",
+        "concatenate",
+        "conv_general_dilated",
+        "convert_element_type",
+        "copy",
+        "cumsum",
+        "div",
+        "dot_general",
+        "expand_dims",
+        "mul",
+        "neg",
+        "pad",
+        "reduce_sum",
+        "reduce_window_sum",
+        "reshape",
+        "rev",
+        "slice",
+        "split",
+        "squeeze",
+        "sub",
+        "transpose",
+    ]
 )
 CALLS = frozenset({"jit", "pjit", "closed_call"})
 

@@ -15,7 +15,6 @@ from slax_rules.callbacks import Numbers, View
 from slax_rules.gradients import gradients
 from slax_rules.losses import sum_dtype
 from slax_rules.paths import by_path
-from slax_rules.sampling import Batch
 
 Group = Callable[[str], str]
 
@@ -104,7 +103,7 @@ _NEEDS = {"cosine": "defined", "norm_ratio": "has_reference", "sign_agreement": 
 
 
 @partial(jax.jit, static_argnums=0)
-def _compare(what: Any, state: nnx.State, numbers: nnx.State, batch: Batch) -> dict[str, Agreement]:
+def _compare(what: Any, state: nnx.State, numbers: nnx.State, batch: tuple[Array, ...]) -> dict[str, Agreement]:
     plain, trained, loss_fn, plain_window, window, group = what
     inputs, targets, *mask = batch
     options = {"mask": mask[0]} if mask else {}

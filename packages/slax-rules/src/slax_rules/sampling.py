@@ -27,7 +27,7 @@ class Sampler:
         ValueError: steps below 1.
     """
 
-    sample: Callable[[Array], Batch]
+    sample: Callable[[Array], tuple[Array, ...]]
     key: Key[Array, ""]
     steps: int
 
@@ -39,7 +39,7 @@ class Sampler:
         """The batches of an epoch, one by one."""
         return (self.batch(epoch, index) for index in range(self.steps))
 
-    def batch(self, epoch: int, index: int) -> Batch:
+    def batch(self, epoch: int, index: int) -> tuple[Array, ...]:
         return self.sample(jax.random.fold_in(self.epoch_key(epoch), index))
 
     def epoch_key(self, epoch: int) -> Key[Array, ""]:

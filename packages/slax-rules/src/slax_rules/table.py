@@ -5,8 +5,12 @@ from collections.abc import Callable
 
 from flax import nnx
 
+from slax_rules.approximate_otpe import approximate_otpe
+from slax_rules.e_prop import e_prop
 from slax_rules.ostl import ostl
+from slax_rules.otpe import otpe
 from slax_rules.ottt import ottt
+from slax_rules.pp_prop import pp_prop
 from slax_rules.sltt import sltt
 
 
@@ -63,4 +67,8 @@ RULES: dict[str, Rule] = {
         equals_bptt="a sequence of one step",
         drops="all paths through time",
     ),
+    "otpe": Rule(title="OTPE", wrap=otpe, window=None, equals_bptt="", drops=""),
+    "approximate_otpe": Rule(title="approximate OTPE", wrap=approximate_otpe, window=None, equals_bptt="", drops=""),
+    "e_prop": Rule(title="e-prop", wrap=e_prop, window=None, equals_bptt="", drops=""),
+    "pp_prop": Rule(title="pp-prop", wrap=pp_prop, window=None, equals_bptt="", drops=""),
 }

@@ -1,5 +1,6 @@
 """K steps of a layer, as a rule sees them."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,12 +21,16 @@ class Block(nnx.Module):
         synapses: modules without a carry whose outputs add up to the neuron's current: the one of the chain, and those of
             the edges; none if the chain feeds the neuron as it is.
         neuron: an element-wise neuron.
+        feedback: for each synapse what takes the place of its kernel on the way down; empty for the kernels themselves.
         is_last: whether no neuron comes after it in the chain.
     """
 
-    def __init__(self, synapses: list[nnx.Module], neuron: Neuron, *, is_last: bool):
+    def __init__(
+        self, synapses: list[nnx.Module], neuron: Neuron, feedback: Sequence[nnx.Variable] = (), *, is_last: bool
+    ):
         self.synapses = nnx.List(synapses)
         self.neuron = neuron
+        self.feedback = nnx.List(feedback)
         self.is_last = is_last
 
 
@@ -66,6 +71,25 @@ def has_one_decay(neuron: Neuron) -> bool:
         return True
     decay = getattr(neuron, "decay", None)
     return isinstance(decay, Parameter) and all(leaf.ndim == 0 for leaf in jax.tree.leaves(nnx.state(decay)))
+
+
+def decay_above(window: Window, given: float | None, dtype: Any) -> Float[Array, ""]:
+    """The decay of the next layer, or the one that the rule was given."""
+    return jnp.asarray(window.decay_above if given is None else given, dtype)
+
+
+def check_decay_above(name: str, above: Neuron | None, given: float | None, option: str) -> None:
+    """Raises TypeError for a layer whose next one has no decay that is one number, if none was given.
+
+    Args:
+        name: of the rule.
+        option: by which a decay is given.
+    """
+    if above is not None and given is None and not has_one_decay(above):
+        raise TypeError(
+            f"{name} sums a layer's output with the decay of the next layer's membrane, one number, but got a "
+            f"{type(above).__name__} there that has none. Give one: {option}=0.9."
+        )
 
 
 def run(neuron: Neuron, state: Any, currents: Float[Array, "K B *N"]) -> tuple[Any, Array, Moment]:

@@ -1,0 +1,128 @@
+"""pp-prop: an eligibility as a product of two traces, one of the input and one of the neuron."""
+
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from slax_neurons import Neuron
+from slax_rules.blocks import Moment
+from slax_rules.engine import Ruled
+from slax_rules.input_traces import Filter, InputTraces, follow_inputs, reverse, zero_input_traces
+from slax_rules.subthreshold import output_slopes
+from slax_rules.window import Block, Pullback, Window, neuron_parameters
+
+
+def pp_prop(model: nnx.RNNCellBase, *, decay: float = 0.9) -> Ruled:
+    """Puts a stack under pp-prop (ES-D-RTRL).
+
+        ex_t = decay ex_{t-1} + x_t        ef_t = decay dm_t/dm_{t-1} ef_{t-1} + (1 - decay) dm_t/dI_t
+        gradient  sum_t delta_t ds_t/dm_t ef_t ex_t / (1 - decay^t)        signal below  delta_t psi_t W^T
+
+    with the membranes m before they fire. The two traces have the sizes of the layer's input and output. A bias has ex = 1,
+    and no trace. For comparison with `ostl`, of which it is a factorisation, and `ottt`.
+
+    Args:
+        model: a stack of layers, each a Linear or Conv and a neuron in halves without parameters, made by `connect`.
+        decay: in [0, 1); 0 is `sltt`.
+
+    Returns:
+        A cell with the same parameters and forward pass. Its gradient does not depend on the window.
+
+    Raises:
+        TypeError: a model that pp-prop cannot treat.
+        ValueError: a decay outside [0, 1).
+
+    References:
+        Wang et al.: Model-agnostic linear-memory online learning in spiking neural networks, 2024, and its implementation in
+        braintrace, whose division by 1 - decay^t is kept here.
+    """
+    if not 0 <= decay < 1:
+        raise ValueError(f"pp_prop got decay={decay}, expected a number in [0, 1).")
+    return Ruled(model, PPProp(decay))
+
+
+class PPPropTraces(NamedTuple):
+    """Traces of a layer.
+
+    Args:
+        inputs: ex.
+        state: ef as it enters the next step, after firing: [S, B, N].
+        left: decay^t.
+    """
+
+    inputs: InputTraces
+    state: Float[Array, "S B *N"]
+    left: Float[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class PPProp:
+    """The rule of `pp_prop`, a window at a time."""
+
+    decay: float = 0.9
+
+    default_window: ClassVar[int] = 32
+
+    def check(self, block: Block, above: Neuron | None) -> None:
+        if not block.neuron.in_halves:
+            raise TypeError(
+                f"PPProp needs a neuron in halves, `integrate` and `fire`, got {type(block.neuron).__name__}. Use ostl, which takes "
+                "any element-wise neuron."
+            )
+        if neuron_parameters(block):
+            raise TypeError(
+                f"PPProp is not defined for parameters of a neuron, got a {type(block.neuron).__name__} that has some. Fix "
+                "them, or use ostl."
+            )
+
+    def initialize_traces(
+        self, block: Block, inputs: tuple[Array, ...], states: Float[Array, "S B *N"]
+    ) -> PPPropTraces:
+        return PPPropTraces(zero_input_traces(block, inputs, 1), jnp.zeros_like(states), jnp.ones((), states.dtype))
+
+    def follow(
+        self,
+        block: Block,
+        window: Window,
+        traces: PPPropTraces,
+        signal: Float[Array, "K B *N"],
+        end: Float[Array, "S B *N"],
+    ) -> tuple[Pullback, PPPropTraces]:
+        def step(carry: tuple[Array, Array], moment: Moment) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+            state, left = carry
+            of_state, of_current = _integrated(block.neuron, moment, state)
+            ef = self.decay * of_state + (1 - self.decay) * of_current
+            slopes, left = output_slopes(block.neuron, moment.membrane), self.decay * left
+            ys = jnp.sum(slopes * ef, axis=0) / (1 - left), jnp.sum(slopes * of_current, axis=0)
+            return (_fired(block.neuron, moment, ef), left), ys
+
+        (state, left), (slopes, psi) = jax.lax.scan(step, (traces.state, traces.left), window.moments)
+        filter = Filter(jnp.full((1, 1), self.decay, signal.dtype), jnp.ones(1, signal.dtype))
+        back = reverse(filter, lambda slope: slope[None], slopes, signal, jnp.zeros_like(signal[:1]))
+        synapses, inputs = follow_inputs(block, window.inputs, traces.inputs, filter, back, slopes * signal)
+        return Pullback(synapses, (), psi * signal), PPPropTraces(inputs, state, left)
+
+
+def _integrated(neuron: Neuron, at: Moment, state: Float[Array, "S *N"]) -> tuple[Array, Array]:
+    """dm_t/dh_{t-1} times `state`, and dm_t/dI_t."""
+    structure = jax.tree.structure(at.state)
+
+    def along(state: Array, current: Array) -> Array:
+        tangents = jax.tree.unflatten(structure, list(state)), current
+        return _stacked(jax.jvp(neuron.integrate, (at.state, at.current), tangents)[1])
+
+    return along(state, jnp.zeros_like(at.current)), along(jnp.zeros_like(state), jnp.ones_like(at.current))
+
+
+def _fired(neuron: Neuron, at: Moment, membrane: Float[Array, "S *N"]) -> Array:
+    """dh_t/dm_t times `membrane`."""
+    tangent = jax.tree.unflatten(jax.tree.structure(at.membrane), list(membrane))
+    return _stacked(jax.jvp(lambda m: neuron.fire(m)[0], (at.membrane,), (tangent,))[1])
+
+
+def _stacked(tree: Any) -> Array:
+    return jnp.stack(jax.tree.leaves(tree))
