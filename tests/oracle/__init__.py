@@ -27,6 +27,7 @@ from oracle.local import SLTT as SLTT
 from oracle.local import ApproximateOTPE as ApproximateOTPE
 from oracle.local import EProp as EProp
 from oracle.local import OSTLWithH as OSTLWithH
+from oracle.local import PPProp as PPProp
 from oracle.networks import Edge as Edge
 from oracle.networks import Layer as Layer
 from oracle.networks import forward as forward
@@ -46,6 +47,7 @@ from oracle.rules import e_prop as e_prop
 from oracle.rules import ostl as ostl
 from oracle.rules import otpe as otpe
 from oracle.rules import ottt as ottt
+from oracle.rules import pp_prop as pp_prop
 from oracle.rules import rtrl as rtrl
 from oracle.rules import sltt as sltt
 from oracle.rules import snap as snap

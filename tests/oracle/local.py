@@ -14,6 +14,7 @@ from oracle.running import Rule
 from oracle.traces import (
     Integrated,
     Mean,
+    currents,
     decay_above,
     decayed_sum,
     direct_terms,
@@ -118,9 +119,9 @@ class OTTT(LocalRule):
 
         a' = decay a + x,  gradient = signal psi a',  signal below = (signal psi) W^T
 
-    With several states, a' = A a + b x and ds/dm a' in place of psi a', with the derivatives A, b of integration alone: what
-    firing does to the states is left out. The bias is the weight of a constant input 1; without `bias_trace` its a' is b.
-    Parameters of the neuron are treated likewise, those of firing at fixed spikes; the paper leaves them open.
+    With several states, a' = A F a + b x and ds/dm a' in place of psi a', with the derivatives A, b of integration, and F of
+    firing at given spikes: nothing passes through spikes and resets. The bias is the weight of a constant input 1; without
+    `bias_trace` its a' is b. Parameters of the neuron are treated likewise; the paper leaves them open.
     """
 
     def __init__(self, bias_trace=True):
@@ -222,6 +223,34 @@ class EProp(LocalRule):
             return edges
         kernels = self.feedback[index]
         return {prefix: replace(edge, kernel=kernels[f"{prefix}kernel"]) for prefix, edge in edges.items()}
+
+
+class PPProp(LocalRule):
+    """pp-prop: an eligibility as the product of two traces, one of the input and one of the neuron, of n steps so far.
+
+        ex' = decay ex + x,  ef = decay o g + (1 - decay) psi,  g' = decay D g + (1 - decay) d
+        gradient = signal ef ex' / (1 - decay^n),  signal below = (signal psi) W^T
+
+    The bias has ex = 1 and no trace. Parameters of the neuron have none: they have to be `fixed`.
+    """
+
+    def __init__(self, decay):
+        self.decay = decay
+
+    def layer_initial(self, layer, batch):
+        if layer.neuron_parameters:
+            raise ValueError(f"expected a neuron without parameters, got {', '.join(layer.neuron_parameters)}.")
+        ex = {f"{prefix}kernel": 0.0 for prefix in layer.connections(0)}
+        return ex, np.zeros((batch, layer.size, layer.neuron.n_states)), 0
+
+    def layer_step(self, layer, trace, step, above):
+        ex, g, n = trace
+        here = currents(layer, step)
+        ex = {name: self.decay * before + here[name] for name, before in ex.items()}
+        ef = self.decay * (step.o * g).sum(axis=-1) + (1 - self.decay) * step.psi
+        g = self.decay * (step.D @ g[..., None])[..., 0] + (1 - self.decay) * step.d
+        unbiased = ef / (1 - self.decay ** (n + 1))
+        return (ex, g, n + 1), {name: di * unbiased for name, di in (here | ex).items()}, step.psi
 
 
 class DECOLLE(OTTT):

@@ -6,8 +6,8 @@ the step are five blocks of partial derivatives, per sample and neuron:
     D = dh'/dh [S, S]   d = dh'/di [S]   o = ds/dh [S]   psi = ds/di   and, per neuron parameter, dh' [S] and ds
 
 A step has two halves: m = integrate(h, i), which is the membrane before the reset and all other states before the neuron
-fires, and firing, (h', s) of m. Rules that ignore resets need those of the first half, see `Halves`. The derivative of a
-spike is that of its surrogate throughout.
+fires, and firing, (h', s) of m. Rules that let nothing pass through spikes need the derivatives of the halves, with given
+spikes in the second, see `Halves`. The derivative of a spike is that of its surrogate throughout.
 """
 
 from dataclasses import dataclass
@@ -37,14 +37,18 @@ class Step(NamedTuple):
 
 
 class Halves(NamedTuple):
-    """The derivatives of a step in two halves, and what parameters do in each."""
+    """The derivatives of a step in two halves, and what parameters do in each.
+
+    Those of h' are at given spikes, and as if no reset set a membrane to zero.
+    """
 
     A: np.ndarray  # dm/dh [B, N, S, S]
     b: np.ndarray  # dm/di [B, N, S]
+    F: np.ndarray  # dh'/dm [B, N, S, S]
     fired: np.ndarray  # ds/dm [B, N, S]
     dm: dict[str, np.ndarray]  # of m by a parameter of integration [B, N, S]
-    dh: dict[str, np.ndarray]  # of h' by a parameter of firing, at fixed m and fixed spikes [B, N, S]
-    ds: dict[str, np.ndarray]  # of s by a parameter of firing, at fixed m [B, N]
+    dh: dict[str, np.ndarray]  # of h' by a parameter of firing, at given m [B, N, S]
+    ds: dict[str, np.ndarray]  # of s by a parameter of firing, at given m [B, N]
 
 
 class Neuron:
@@ -88,7 +92,9 @@ class Dense(Neuron):
 
     def halves(self, step):
         ones = np.ones_like(step.psi)
-        return Halves(A=_square([[0 * ones]]), b=_states(ones), fired=_states(ones), dm={}, dh={}, ds={})
+        return Halves(
+            A=_square([[0 * ones]]), b=_states(ones), F=_square([[0 * ones]]), fired=_states(ones), dm={}, dh={}, ds={}
+        )
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,7 @@ class LI(Neuron):
         return Halves(
             A=_square([[self.decay * ones]]),
             b=_states(ones),
+            F=_square([[ones]]),
             fired=_states(ones),
             dm={"decay": step.previous},
             dh={},
@@ -164,6 +171,7 @@ class LIF(Neuron):
         return Halves(
             A=_square([[self.decay * ones]]),
             b=_states(ones),
+            F=_square([[ones]]),
             fired=_states(step.psi),
             dm={"decay": step.previous},
             dh={"threshold": _states(_taken_by_reset(self.reset, step.output))},
@@ -217,6 +225,7 @@ class CuBaLIF(Neuron):
         return Halves(
             A=_square([[alpha, zeros], [alpha, leak]]),
             b=_states(zeros + 1, zeros + 1),
+            F=_square([[zeros + 1, zeros], [zeros, zeros + 1]]),
             fired=_states(zeros, step.psi),
             dm={"current_decay": _states(c, c), "decay": _states(zeros, u)},
             dh={"threshold": _states(zeros, _taken_by_reset(self.reset, step.output))},
@@ -279,6 +288,7 @@ class ALIF(Neuron):
         return Halves(
             A=_square([[self.decay + zeros, zeros], [zeros, zeros + 1]]),
             b=_states(zeros + 1, zeros),
+            F=_square([[zeros + 1, zeros], [zeros, self.adaptation_decay + zeros]]),
             fired=_states(step.psi, -self.adaptation * step.psi),
             dm={"decay": _states(u, zeros)},
             dh={"threshold": _states(-step.output, zeros), "adaptation_decay": _states(zeros, a)},
@@ -300,7 +310,7 @@ def _reset(kind, stopped, v, s, psi, threshold):
 
 
 def _taken_by_reset(kind, s):
-    """du'/dthreshold at fixed v and fixed spikes."""
+    """du'/dthreshold at given v and given spikes."""
     return -s if kind == "subtract" else 0 * s
 
 

@@ -1,7 +1,7 @@
 """Every rule as one call: rule(layers, inputs [T, B, features...], signal, options) -> `Result`."""
 
 from oracle.exact import RTRL, bptt
-from oracle.local import DECOLLE, OSTL, OTPE, OTTT, SLTT, ApproximateOTPE, EProp, OSTLWithH
+from oracle.local import DECOLLE, OSTL, OTPE, OTTT, SLTT, ApproximateOTPE, EProp, OSTLWithH, PPProp
 from oracle.running import Result, run
 from oracle.snap import SnAp
 from oracle.uoro import UORO
@@ -46,6 +46,10 @@ def approximate_otpe(layers, inputs, signal, *, bias_trace=True, next_decay=None
 
 def e_prop(layers, inputs, signal, *, kappa=None, feedback=None, carry=None) -> Result:
     return run(EProp(kappa, feedback), layers, inputs, signal, carry=carry)
+
+
+def pp_prop(layers, inputs, signal, *, decay=0.9, carry=None) -> Result:
+    return run(PPProp(decay), layers, inputs, signal, carry=carry)
 
 
 def decolle(layers, inputs, signal, readouts, *, carry=None) -> Result:

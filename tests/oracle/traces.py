@@ -40,16 +40,16 @@ def eligibilities(layer, trace, step):
 
 
 class Integrated(NamedTuple):
-    """The derivatives of the states before firing, as if no neuron had ever fired, and what parameters of firing add."""
+    """The derivatives of the states before firing, where nothing passes through spikes, and what parameters of firing add."""
 
     states: dict[str, np.ndarray]  # [..., B, N, S]
     outputs: dict[str, np.ndarray]  # [..., B, N]; 0 where a parameter acts through the states alone
 
 
 def integrate(layer, trace, step, bias_trace):
-    """The trace a' = A a + b x in two readings: before firing, and as it goes on to the next step.
+    """The trace before firing, a' = A f + b x, that after it, f' = F a', and ds/dm, which a' is read with.
 
-    They differ in parameters of firing only, as the threshold, of which a subtracting reset takes s times from u'.
+    A parameter of firing, as the threshold, adds to f' what it does at given spikes: one that a reset takes, -s.
     """
     halves = layer.unit_neuron().halves(step)
     direct = {name: di[..., None] * halves.b for name, di in currents(layer, step).items()} | halves.dm
@@ -58,7 +58,7 @@ def integrate(layer, trace, step, bias_trace):
         no_memory = name.endswith("bias") and not bias_trace
         kept = 0 * before if no_memory else (halves.A @ before[..., None])[..., 0]
         states[name] = kept + direct.get(name, 0.0)
-        carried[name] = states[name] + halves.dh.get(name, 0.0)
+        carried[name] = (halves.F @ states[name][..., None])[..., 0] + halves.dh.get(name, 0.0)
         outputs[name] = halves.ds.get(name, np.zeros_like(step.psi))
     return Integrated(states, outputs), carried, halves.fired
 

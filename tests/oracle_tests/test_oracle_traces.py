@@ -1,11 +1,11 @@
-"""OTTT, OTPE and its approximation: rules whose eligibilities are decayed sums."""
+"""OTTT, OTPE and its approximation, pp-prop: rules whose eligibilities are decayed sums."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from oracle import SpikeFunction, approximate_otpe, bptt, forward, heaviside, ostl, otpe, ottt, series, sltt
+from oracle import SpikeFunction, approximate_otpe, bptt, forward, heaviside, ostl, otpe, ottt, pp_prop, series, sltt
 from small_networks import (
     DETACHED,
     EDGES,
@@ -266,3 +266,62 @@ def test_approximate_otpe_of_two_states_is_its_explicit_sum():
     expected = np.einsum("tbj,tbj,tbi->ij", signal, mean, decayed_sums(a, 0.6))
     result = approximate_otpe(layers, inputs, SIGNAL).gradients[0]["kernel"]
     np.testing.assert_allclose(result, expected, rtol=1e-11)
+
+
+def test_ottt_of_parameters_of_the_adaptation_is_their_explicit_sum():
+    """At given spikes, a_t is the sum of rho^(t - k) s_k, and so is its derivative by rho without any membrane."""
+    layers, inputs = network(alif()), spikes()
+    history = forward(layers, inputs)
+    s, psi = series(history, "output"), series(history, "psi")
+    signal = np.stack([SIGNAL(t, steps[-1].output)[1] / (T * B) for t, steps in enumerate(history)])
+    a, slope = np.zeros((2, T, B, 4))  # before each step
+    for t in range(T):
+        a[t] = sum((0.9 ** (t - 1 - k) * s[k] for k in range(t)), start=np.zeros((B, 4)))
+        slope[t] = sum(((t - 1 - k) * 0.9 ** (t - 2 - k) * s[k] for k in range(t)), start=np.zeros((B, 4)))
+    result = ottt(layers, inputs, SIGNAL).gradients[0]
+    np.testing.assert_allclose(result["adaptation"], -(signal * psi * a).sum(), rtol=1e-11)
+    np.testing.assert_allclose(result["adaptation_decay"], -0.3 * (signal * psi * slope).sum(), rtol=1e-11)
+
+
+# ------------------------------------------------------------------------------------------------------------- pp-prop
+
+
+def without_neuron_parameters(layers):
+    return [replace(layer, fixed=layer.neuron.parameters) for layer in layers]
+
+
+@pytest.mark.parametrize("edges", EDGES)
+def test_pp_prop_without_memory_is_sltt(edges):
+    layers = without_neuron_parameters(network(*(lif(), alif(), cuba())[: depth(EDGES[edges])], edges=EDGES[edges]))
+    inputs = spikes()
+    assert deviation(pp_prop(layers, inputs, SIGNAL, decay=0.0), sltt(layers, inputs, SIGNAL)) < EXACT
+    assert deviation(pp_prop(layers, inputs, SIGNAL, decay=0.5), sltt(layers, inputs, SIGNAL)) > 0.05
+
+
+def test_pp_prop_of_one_step_is_bptt():
+    layers, inputs = without_neuron_parameters(network(lif(), alif(), cuba(), edges=EDGES["skip"])), spikes(steps=1)
+    assert deviation(pp_prop(layers, inputs, SIGNAL), bptt(layers, inputs, SIGNAL)) < EXACT
+
+
+def test_pp_prop_is_its_explicit_sum():
+    layers, inputs, decay = without_neuron_parameters(network(lif("zero"))), spikes(), 0.7
+    history = forward(layers, inputs)
+    psi, D, d = (series(history, name) for name in ("psi", "D", "d"))
+    signal = np.stack([SIGNAL(t, steps[-1].output)[1] / (T * B) for t, steps in enumerate(history)])
+    ef = np.zeros((T, B, 4))
+    for t in range(T):
+        ef[t] = psi[t]
+        for k in range(t):
+            path = 0.8 * psi[t] * np.prod(D[k + 1 : t, ..., 0, 0], axis=0) * d[k, ..., 0]
+            ef[t] += decay ** (t - k) * path
+        ef[t] *= (1 - decay) / (1 - decay ** (t + 1))
+    result = pp_prop(layers, inputs, SIGNAL, decay=decay).gradients[0]
+    np.testing.assert_allclose(
+        result["kernel"], np.einsum("tbj,tbj,tbi->ij", signal, ef, decayed_sums(inputs, decay)), rtol=1e-11
+    )
+    np.testing.assert_allclose(result["bias"], (signal * ef).sum(axis=(0, 1)), rtol=1e-11)
+
+
+def test_pp_prop_refuses_parameters_of_a_neuron():
+    with pytest.raises(ValueError, match="expected a neuron without parameters, got decay, threshold"):
+        pp_prop(network(lif()), spikes(), SIGNAL)
