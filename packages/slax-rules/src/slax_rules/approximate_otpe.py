@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
+from slax_rules.blocks import States, added, times
 from slax_rules.engine import Ruled
 from slax_rules.input_traces import Filter, InputTraces, follow_inputs, reverse, zero_input_traces
 from slax_rules.ottt import OTTT, OTTTTraces
@@ -63,14 +64,14 @@ class ApproximateOTPETraces(NamedTuple):
 
     Args:
         inputs: a and z, [2 S, B, *I].
-        slopes: the mean of ds/dm, [S, B, N].
-        neuron: for each parameter of the neuron, per unit: its trace in the state after firing, [S, B, N], the sum of those in
-            the membranes, [S, B, N], and that of what it does to the output, [B, N].
+        slopes: the means of ds/dm.
+        neuron: for each parameter of the neuron, per unit: its traces in the states after firing, the sums of those in the
+            membranes, and the sum of what it does to the output.
     """
 
     inputs: InputTraces
     slopes: Mean
-    neuron: tuple[tuple[Array, Array, Array], ...]
+    neuron: tuple[tuple[States, States, Array], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,14 +88,14 @@ class ApproximateOTPE:
         check_decay_above("ApproximateOTPE", above, self.decay_post, "decay_post")
 
     def initialize_traces(
-        self, block: Block, inputs: tuple[Array, ...], states: Float[Array, "S B *N"]
+        self, block: Block, inputs: tuple[Array, ...], states: tuple[Array, ...]
     ) -> ApproximateOTPETraces | OTTTTraces:
         if block.is_last:
             return OTTT(self.bias_trace).initialize_traces(block, inputs, states)
-        rest = jnp.zeros_like(states)
+        rest = tuple(jnp.zeros_like(state) for state in states)
         return ApproximateOTPETraces(
-            zero_input_traces(block, inputs, 2 * states.shape[0]),
-            zero_mean(states),
+            zero_input_traces(block, inputs, 2 * len(states)),
+            zero_mean(rest),
             tuple((rest, rest, rest[0]) for _ in neuron_parameters(block)),
         )
 
@@ -104,7 +105,7 @@ class ApproximateOTPE:
         window: Window,
         traces: ApproximateOTPETraces | OTTTTraces,
         signal: Float[Array, "K B *N"],
-        end: Float[Array, "S B *N"],
+        end: States,
     ) -> tuple[Pullback, ApproximateOTPETraces | OTTTTraces]:
         if isinstance(traces, OTTTTraces):
             return OTTT(self.bias_trace).follow(block, window, traces, signal, end)
@@ -112,11 +113,11 @@ class ApproximateOTPE:
         below = subthreshold(block.neuron)
         slopes = jax.vmap(partial(output_slopes, block.neuron))(window.moments.membrane)
         mean, means = running_mean(traces.slopes, slopes, decay)
+        down = Filter(below.transition, below.current).of_current(means) * signal
         # The states a and z: the signal meets z alone.
         filter = _with_sums(Filter(below.transition, below.current), decay)
-        later = jnp.concatenate([Filter(below.fire, below.current).backward(end), jnp.zeros_like(end)])
-        back = reverse(filter, lambda g: jnp.concatenate([jnp.zeros_like(g), g]), means, signal, later)
-        down = jnp.tensordot(means, below.current, axes=((1,), (0,))) * signal
+        later = (*Filter(below.fire, below.current).backward(end), *(jnp.zeros_like(state) for state in end))
+        back = reverse(filter, lambda g: (*(None for _ in g), *g), means, signal, later)
         synapses, inputs = follow_inputs(
             block, window.inputs, traces.inputs, filter, back, None if self.bias_trace else down
         )
@@ -127,26 +128,23 @@ class ApproximateOTPE:
 def _with_sums(filter: Filter, decay: Float[Array, ""]) -> Filter:
     """The filter of a and of its leaky sum z: z_t = decay z_{t-1} + a_t."""
     transition = filter.transition
+    identity = jnp.eye(len(transition), dtype=decay.dtype)
     return Filter(
-        jnp.block(
-            [
-                [transition, jnp.zeros_like(transition)],
-                [transition, decay * jnp.eye(len(transition), dtype=decay.dtype)],
-            ]
-        ),
+        jnp.block([[transition, jnp.zeros_like(transition)], [transition, decay * identity]]),
         jnp.concatenate([filter.current, filter.current]),
     )
+
 
 
 def _follow_neuron(
     block: Block,
     window: Window,
-    traces: tuple[tuple[Array, Array, Array], ...],
-    signals: tuple[Array, Array],
-    end: Array,
+    traces: tuple[tuple[States, States, Array], ...],
+    signals: tuple[Array, States],
+    end: States,
     below: Subthreshold,
     decay: Float[Array, ""],
-) -> tuple[tuple[Array, ...], tuple[tuple[Array, Array, Array], ...]]:
+) -> tuple[tuple[Array, ...], tuple[tuple[States, States, Array], ...]]:
     """The gradient by the neuron's parameters, and their traces at the end."""
     parameters = neuron_parameters(block)
     if not parameters:
@@ -155,15 +153,15 @@ def _follow_neuron(
     def step(carry: tuple, at: tuple) -> tuple[tuple, None]:
         moment, (delta, mean) = at
         new = []
-        for total, (f, z, direct), slopes in zip(*carry, parameter_slopes(block.neuron, moment), strict=True):
-            e = jnp.tensordot(below.integrate, f, axes=1) + slopes.membrane
-            z, direct = decay * z + e, decay * direct + slopes.output
-            f = jnp.tensordot(below.fire, e, axes=1) + slopes.state
-            new.append((total + delta * (jnp.sum(mean * z, axis=0) + direct), (f, z, direct)))
-        totals, traces = zip(*new, strict=True)
-        return (totals, traces), None
+        for so_far, (f, z, direct), slopes in zip(*carry, parameter_slopes(block.neuron, moment), strict=True):
+            e = added(below.integrated(f), slopes.membrane)
+            z, direct = added(tuple(decay * sum_ for sum_ in z), e), decay * direct + slopes.output
+            f = added(below.fired(e), slopes.state)
+            new.append((so_far + delta * (times(mean, z) + direct), (f, z, direct)))
+        sums, traces = zip(*new, strict=True)
+        return (sums, traces), None
 
     zero = tuple(jnp.zeros_like(signals[0][0]) for _ in parameters)
-    (totals, traces), _ = jax.lax.scan(step, (zero, traces), (window.moments, signals))
-    gradients = (total + jnp.sum(end * f, axis=0) for total, (f, _, _) in zip(totals, traces, strict=True))
+    (sums, traces), _ = jax.lax.scan(step, (zero, traces), (window.moments, signals))
+    gradients = (so_far + times(end, f) for so_far, (f, _, _) in zip(sums, traces, strict=True))
     return tuple(sum_to(gradient, like) for gradient, like in zip(gradients, parameters, strict=True)), traces

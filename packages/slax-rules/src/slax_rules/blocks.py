@@ -8,6 +8,8 @@ For a neuron with S states h, output s and input current I at each unit, and par
 come from forward-mode differentiation of the neuron itself, so that no rule knows a leak, a reset or the number of states.
 """
 
+import functools
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,12 +19,14 @@ from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
 
+States = tuple[Array | None, ...]  # one array [B, N] per state of a neuron; None is zero everywhere
+
 
 class Blocks(NamedTuple):
     """The local Jacobians of one step, per sample and unit, states in the order of `jax.tree.leaves` of the carry.
 
     Args:
-        D: dh_t[s] / dh_{t-1}[r].
+        D: dh_t[s] / dh_{t-1}[r], for each s and r.
         d: dh_t[s] / dI_t.
         o: ds_t / dh_{t-1}[r].
         psi: ds_t / dI_t, at the membrane before its reset.
@@ -30,12 +34,28 @@ class Blocks(NamedTuple):
         pO: ds_t / dphi, likewise.
     """
 
-    D: Float[Array, "S S *N"]
-    d: Float[Array, "S *N"]
-    o: Float[Array, "S *N"]
+    D: tuple[States, ...]
+    d: States
+    o: States
     psi: Float[Array, "*N"]
-    pS: tuple[Float[Array, "S *N"], ...]
+    pS: tuple[States, ...]
     pO: tuple[Float[Array, "*N"], ...]
+
+
+def times(a: States, b: States) -> Array | None:
+    """sum_s a[s] b[s]."""
+    return total(x * y for x, y in zip(a, b, strict=True) if x is not None and y is not None)
+
+
+def total(terms: Iterable[Array | None]) -> Array | None:
+    """The sum of the terms that are not None; None if none is."""
+    present = [term for term in terms if term is not None]
+    return functools.reduce(jnp.add, present) if present else None
+
+
+def added(a: States, b: States) -> States:
+    """a + b."""
+    return tuple(total(pair) for pair in zip(a, b, strict=True))
 
 
 class Moment(NamedTuple):
@@ -72,7 +92,7 @@ def linearise(neuron: Neuron, at: Moment) -> Blocks:
     point = (params, tuple(leaves), at.current)
     at_rest, structure = jax.tree.flatten(jax.tree.map(jnp.zeros_like, point))
 
-    def along(index: int) -> tuple[Array, Array]:
+    def along(index: int) -> tuple[States, Array]:
         """The derivative by one leaf of `point`, at each unit: each unit depends on its own entry alone."""
         leaves = [jnp.ones_like(leaf) if i == index else leaf for i, leaf in enumerate(at_rest)]
         tangents = jax.tree.unflatten(structure, leaves)
@@ -83,14 +103,14 @@ def linearise(neuron: Neuron, at: Moment) -> Blocks:
             )
         else:
             _, (d_carry, d_output) = jax.jvp(call, point, tangents)
-        return jnp.stack(jax.tree.leaves(d_carry)), d_output
+        return tuple(jax.tree.leaves(d_carry)), d_output
 
     *derivatives, (d, psi) = (along(index) for index in range(len(at_rest)))
     by_parameter, by_state = derivatives[: -len(leaves)], derivatives[-len(leaves) :]
     return Blocks(
-        D=jnp.stack([dh for dh, _ in by_state], axis=1),
+        D=tuple(zip(*(dh for dh, _ in by_state), strict=True)),
         d=d,
-        o=jnp.stack([ds for _, ds in by_state]),
+        o=tuple(ds for _, ds in by_state),
         psi=psi,
         pS=tuple(dh for dh, _ in by_parameter),
         pO=tuple(ds for _, ds in by_parameter),
@@ -99,15 +119,12 @@ def linearise(neuron: Neuron, at: Moment) -> Blocks:
 
 def with_leaky_sum(blocks: Blocks, decay: Float[Array, ""]) -> Blocks:
     """The blocks of the neuron with one more state, which is its output from now on: r_t = decay r_{t-1} + s_t."""
-    zeros = jnp.zeros_like(blocks.o)
-    fading = jnp.broadcast_to(decay, blocks.psi.shape)
-    within = jnp.concatenate([blocks.D, zeros[:, None]], axis=1)
-    of_sum = jnp.concatenate([blocks.o, fading[None]])
+    of_sum = (*blocks.o, jnp.broadcast_to(decay, blocks.psi.shape))
     return Blocks(
-        D=jnp.concatenate([within, of_sum[None]]),
-        d=jnp.concatenate([blocks.d, blocks.psi[None]]),
+        D=(*((*row, None) for row in blocks.D), of_sum),
+        d=(*blocks.d, blocks.psi),
         o=of_sum,
         psi=blocks.psi,
-        pS=tuple(jnp.concatenate([pS, pO[None]]) for pS, pO in zip(blocks.pS, blocks.pO, strict=True)),
+        pS=tuple((*pS, pO) for pS, pO in zip(blocks.pS, blocks.pO, strict=True)),
         pO=blocks.pO,
     )

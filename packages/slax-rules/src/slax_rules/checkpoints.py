@@ -13,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
+from slax_rules.online import OnlineCell
 from slax_rules.paths import by_path
 from slax_rules.stopping import Patience
 
@@ -136,7 +137,7 @@ class Store(NamedTuple):
         try:
             return self.manager.restore(step, args=ocp.args.Composite(**{item: how}))[item]
         except Exception as error:  # orbax raises a bare Exception for a file that is too short
-            raise ValueError(self._damaged(step, f"{type(error).__name__}: {error}")) from error
+            raise ValueError(self._damaged(step, f"orbax cannot read its {item}")) from error
 
     def _damaged(self, step: int, why: str) -> str:
         before = [other for other in self.manager.all_steps() if other < step]
@@ -192,9 +193,9 @@ def weights(state: nnx.State) -> nnx.State:
 
 
 def describe_model(model: nnx.Module) -> dict[str, str]:
-    """The type of each module by path, and of each dataclass in it, as a rule is: what arrays do not tell."""
-    names = {}
-    for path, module in nnx.iter_modules(model):
-        options = [type(value).__name__ for _, value in sorted(vars(module).items()) if dataclasses.is_dataclass(value)]
-        names["/".join(map(str, ("model", *path)))] = f"{type(module).__name__}({', '.join(options)})"
-    return names
+    """The type of each module by path, and of a rule, if there is one: what arrays do not tell."""
+    return {
+        "/".join(map(str, ("model", *path))): type(module).__name__
+        + (f" under {module.rule_name}" if isinstance(module, OnlineCell) else "")
+        for path, module in nnx.iter_modules(model)
+    }

@@ -79,7 +79,7 @@ class Decolle(Ruled):
         rngs: nnx.Rngs,
     ):
         super().__init__(model, rule)
-        units = [(math.prod(states.shape[2:]), states.dtype) for states in self.rest((1, *input_shape))]
+        units = [(math.prod(state.shape[1:]), state.dtype) for state in self.rest((1, *input_shape))]
         self.read_outs = nnx.List(
             [Constant(jax.random.normal(rngs.params(), (n, n_outputs), dtype) / math.sqrt(n)) for n, dtype in units]
         )

@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
+from slax_rules.blocks import States
 from slax_rules.eligibility import Eligibility, follow_sums, zero_sums
 from slax_rules.engine import Ruled
 from slax_rules.ostl import OSTL
@@ -90,7 +91,7 @@ class EProp:
     def check(self, block: Block, above: Neuron | None) -> None:
         check_decay_above("EProp", above, self.kappa, "kappa")
 
-    def initialize_traces(self, block: Block, inputs: tuple[Array, ...], states: Float[Array, "S B *N"]) -> Eligibility:
+    def initialize_traces(self, block: Block, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Eligibility:
         return (OSTL().initialize_traces if block.is_last else zero_sums)(block, inputs, states)
 
     def follow(
@@ -99,7 +100,7 @@ class EProp:
         window: Window,
         traces: Eligibility,
         signal: Float[Array, "K B *N"],
-        end: Float[Array, "S B *N"],
+        end: States,
     ) -> tuple[Pullback, Eligibility]:
         if block.is_last:
             return OSTL().follow(block, window, traces, signal, end)

@@ -19,6 +19,7 @@ from slax_neurons import Connect, Neuron
 from slax_neurons.engine import apply_rows, check_sequence
 from slax_neurons.modules import check_features, input_struct
 from slax_neurons.wiring import Sent, late
+from slax_rules.blocks import States
 from slax_rules.online import OnlineCell, RuledCarry
 from slax_rules.stack import check_stack, feeds_neuron, has_late_edges, written_out
 from slax_rules.synapse import input_gradient
@@ -37,7 +38,7 @@ class LocalRule(Protocol):
     def check(self, block: Block, above: Neuron | None) -> None:
         """Raises TypeError for a layer that the rule cannot treat; `above` is the neuron of the next layer of the chain."""
 
-    def initialize_traces(self, block: Block, inputs: tuple[Array, ...], states: Float[Array, "S B *N"]) -> Any:
+    def initialize_traces(self, block: Block, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Any:
         """The traces at rest, for inputs [B, I] of each synapse and the neuron's states at rest."""
 
     def follow(
@@ -46,7 +47,7 @@ class LocalRule(Protocol):
         window: Window,
         traces: Any,
         signal: Float[Array, "K B *N"],
-        end: Float[Array, "S B *N"],
+        end: States,
     ) -> tuple[Pullback, Any]:
         """The gradient for the cotangents of the outputs and of the states at the end, from the traces at the start of the
         window, and the traces at its end."""
@@ -113,18 +114,18 @@ class Ruled(Connect, OnlineCell):
         return RuledCarry(plain, tuple(rule.initialize_traces(block, *at) for rule, block, at in layers))
 
     def rest(self, input_shape: tuple[int, ...]) -> list[jax.ShapeDtypeStruct]:
-        """Shape and dtype of the states [S, B, N] of each layer's neuron."""
+        """Shape and dtype of the state [B, N] of each layer's neuron."""
         plain = written_out(self).initialize_carry(input_shape)
-        return [states for _, states in self._shapes(plain, input_shape)]
+        return [states[0] for _, states in self._shapes(plain, input_shape)]
 
     def _shapes(self, plain: tuple, input_shape: tuple[int, ...]) -> list[Any]:
         """What each layer's synapses get in a step, and its neuron's states."""
 
-        def shapes(plain: tuple, inputs: Array) -> list[tuple[tuple[Array, ...], Array]]:
-            seen: list[tuple[tuple[Array, ...], Array]] = []
+        def shapes(plain: tuple, inputs: Array) -> list[tuple[tuple[Array, ...], tuple[Array, ...]]]:
+            seen: list[tuple[tuple[Array, ...], tuple[Array, ...]]] = []
 
             def look(index: int, block: Block, state: Any, xs: tuple[Array, ...], known: Any) -> tuple[Any, Array]:
-                seen.append((tuple(x[0] for x in xs), _stacked(state)))
+                seen.append((tuple(x[0] for x in xs), tuple(jax.tree.leaves(state))))
                 return run(block.neuron, state, currents_of(block, xs))[:2]
 
             self._walk(plain, inputs, look)
@@ -263,7 +264,8 @@ def _layer_forward(
     block.neuron.check_carry(state, currents[0])
     state, outputs, moments = run(block.neuron, state, currents)
     window = Window(inputs, moments, decay_above)
-    _, new_traces = rule.follow(block, window, traces, jnp.zeros_like(outputs), jnp.zeros_like(_stacked(state)))
+    nothing = jnp.zeros_like(outputs), tuple(jnp.zeros_like(leaf) for leaf in jax.tree.leaves(state))
+    _, new_traces = rule.follow(block, window, traces, *nothing)
     return (state, new_traces, outputs if known is None else known), (params, constants, window, traces)
 
 
@@ -273,7 +275,7 @@ def _layer_backward(
     params, constants, window, traces = residuals
     block = nnx.merge(graphdef, params, constants)
     end, _, signal = cotangents
-    pullback, new_traces = rule.follow(block, window, traces, signal, _stacked(end))
+    pullback, new_traces = rule.follow(block, window, traces, signal, tuple(jax.tree.leaves(end)))
     instead = [matrix[...] for matrix in block.feedback] or [None] * len(block.synapses)
     below = tuple(
         input_gradient(*at, pullback.current, kernel)
@@ -298,8 +300,3 @@ def _as_state(params: nnx.State, pullback: Pullback) -> nnx.State:
         return pullback.synapses[names[1]]["kernel" if names[0] == "feedback" else names[2]]
 
     return jax.tree_util.tree_map_with_path(gradient, params)
-
-
-def _stacked(carry: Any) -> Array:
-    """The states of a carry as one array, in the order of its leaves."""
-    return jnp.stack(jax.tree.leaves(carry))

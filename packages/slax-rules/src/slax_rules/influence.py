@@ -59,6 +59,17 @@ def find_reach(
     return tuple(_reach(by_state.astype(np.float32), direct, steps) for direct in by_parameter)
 
 
+def colourings(reaches: tuple[Reach, ...]) -> tuple[list[np.ndarray], list[int]]:
+    """The different seeds, and which of them are those of each array."""
+    seeds: list[np.ndarray] = []
+    which = []
+    for reach in reaches:
+        index = next((i for i, other in enumerate(seeds) if np.array_equal(other, reach.seeds)), len(seeds))
+        seeds += [reach.seeds] if index == len(seeds) else []
+        which.append(index)
+    return seeds, which
+
+
 def no_influence(reaches: tuple[Reach, ...], batch: int, params: Any) -> tuple[Array, ...]:
     """Zeros [B, C, *parameter] for each array of parameters."""
     arrays = zip(reaches, jax.tree.leaves(params), strict=True)

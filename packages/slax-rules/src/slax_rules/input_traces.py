@@ -7,12 +7,12 @@ passes through spikes left out, the same numbers for the whole layer (`subthresh
 
 in the place of one per weight, and K steps are
 
-    r_t = c_t delta_t + A^T r_{t+1}        gradient  sum_t (b . r_t) x_t + (A^T r_1) a_0        a_K = A^K a_0 + sum_t A^{K-t} b x_t
+    r_t = c_t delta_t + A^T r_{t+1}
+    gradient  sum_t (b . r_t) x_t + (A^T r_1) a_0        a_K = A^K a_0 + sum_t A^{K-t} b x_t
 
 with A, b, c, or with those of more states, as for a leaky sum of a.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from slax_rules.blocks import States, total
 from slax_rules.synapse import bias_gradient, has_bias, is_synapse, kernel_gradient, synapse_gradients
 from slax_rules.window import Block
 
@@ -52,38 +53,39 @@ class Filter(NamedTuple):
     transition: Float[Array, "S S"]
     current: Float[Array, " S"]
 
-    def backward(self, r: Float[Array, "S *N"]) -> Float[Array, "S *N"]:
+    def backward(self, r: States) -> States:
         """A^T r."""
-        return jnp.stack([_weighted(self.transition[:, state], r) for state in range(len(r))])
+        return tuple(self._weighted(self.transition[:, state], r) for state in range(len(r)))
 
-    def of_current(self, r: Float[Array, "S *N"]) -> Float[Array, "*N"]:
+    def of_current(self, r: States) -> Array | None:
         """b . r."""
-        return _weighted(self.current, r)
+        return self._weighted(self.current, r)
 
-
-def _weighted(weights: Float[Array, " S"], r: Float[Array, "S *N"]) -> Float[Array, "*N"]:
-    return functools.reduce(jnp.add, [weight * part for weight, part in zip(weights, r, strict=True)])
+    @staticmethod
+    def _weighted(weights: Float[Array, " S"], r: States) -> Array | None:
+        return total(weight * part for weight, part in zip(weights, r, strict=True) if part is not None)
 
 
 class Reverse(NamedTuple):
-    """What the reverse recursion leaves: b . r_t, and A^T r_1."""
+    """What the reverse recursion leaves: b . r_t, and A^T r_1 for each state."""
 
     current: Float[Array, "K B *N"]
-    start: Float[Array, "S B *N"]
+    start: tuple[Array, ...]
 
 
 def reverse(
-    filter: Filter, slopes_at: Callable[[Any], Array], at: Any, signal: Float[Array, "K B *N"], end: Array
+    filter: Filter, slopes_at: Callable[[Any], States], at: Any, signal: Float[Array, "K B *N"], end: States
 ) -> Reverse:
     """The reverse recursion over a window.
 
     Args:
         slopes_at: c_t of the entry of `at` for a step.
-        end: the cotangent of the membranes of the last step that comes from after it, [S, B, N].
+        end: the cotangent of the membranes of the last step that comes from after it.
     """
 
-    def step(later: Array, at: tuple[Any, Array]) -> tuple[Array, Array]:
-        r = slopes_at(at[0]) * at[1][None] + later
+    def step(later: States, at: tuple[Any, Array]) -> tuple[States, Array | None]:
+        slopes = slopes_at(at[0])
+        r = tuple(total([None if c is None else c * at[1], a]) for c, a in zip(slopes, later, strict=True))
         return filter.backward(r), filter.of_current(r)
 
     start, current = jax.lax.scan(step, end, (at, signal), reverse=True)
@@ -110,12 +112,13 @@ def follow_inputs(
         if trace is None:
             new.append(None)
             continue
-        gradient["kernel"] += kernel_gradient(synapse, trace, reverse.start)
+        gradient["kernel"] += kernel_gradient(synapse, trace, jnp.stack(reverse.start))
         if has_bias(synapse):
             gradient["bias"] = (
                 bias_gradient(synapse, untraced)
                 if untraced is not None
-                else gradient["bias"] + bias_gradient(synapse, jnp.tensordot(traces.bias, reverse.start, axes=1))
+                else gradient["bias"]
+                + bias_gradient(synapse, total(c * a for c, a in zip(traces.bias, reverse.start, strict=True)))
             )
         weighted = jnp.tensordot(powers.of_inputs, x.astype(trace.dtype), axes=((0,), (0,)))
         new.append(jnp.tensordot(powers.whole, trace, axes=1) + weighted)

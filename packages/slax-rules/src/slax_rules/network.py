@@ -1,7 +1,7 @@
 """A plain cell as a function of its parameters and of its states as rows, and its derivatives sample by sample."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -98,46 +98,34 @@ class Network:
         return (end, outputs), jax.tree_util.Partial(pull)
 
     def pull_states(
-        self, carry: Any, inputs: Float[Array, "K B ..."], seeds: Float[Array, "*B C H"]
-    ) -> tuple[tuple[Float[Array, "B C ..."], ...], Float[Array, "B C H"]]:
+        self, carry: Any, inputs: Float[Array, "K B ..."], seeds: Sequence[Any]
+    ) -> list[tuple[tuple[Float[Array, "B C ..."], ...], Float[Array, "B C H"]]]:
         """The derivatives of seeds . h_K by each array of parameters and by h_0, of each sample.
 
         Args:
-            seeds: cotangents of the states after K steps, the same for all samples or some for each.
-        """
+            seeds: sets of cotangents of the states after K steps, [C, H] for all samples, or [B, C, H].
 
-        def sample(leaves: list[Array], xs: Array, seeds: Array) -> tuple[tuple[Array, ...], Array]:
-            one = [
-                leaf if axis is None else jnp.expand_dims(leaf, axis)
-                for leaf, axis in zip(leaves, self.axes, strict=True)
-            ]
-            alone = jax.tree.unflatten(structure, one)
+        Returns:
+            Both for each set.
+        """
+        sets = [jnp.asarray(one, self.states(carry).dtype) for one in seeds]
+        leaves, structure = jax.tree.flatten(carry)
+
+        def sample(leaves: list[Array], xs: Array, sets: list[Array]) -> list[tuple[tuple[Array, ...], Array]]:
+            batches = zip(leaves, self.axes, strict=True)
+            alone = jax.tree.unflatten(
+                structure, [leaf if axis is None else jnp.expand_dims(leaf, axis) for leaf, axis in batches]
+            )
 
             def end(params: nnx.State, states: Array) -> Array:
-                return self.states(self.run(self.with_states(alone, states), xs[:, None], params)[0])
+                return self.states(self.run(self.with_states(alone, states), xs[:, None], params)[0])[0]
 
             _, back = jax.vjp(end, self.params, self.states(alone))
-            by_params, by_states = jax.vmap(lambda seed: back(seed[None]))(seeds)
-            return tuple(jax.tree.leaves(by_params)), by_states[:, 0]
+            pulled = [jax.vmap(back)(one) for one in sets]
+            return [(tuple(jax.tree.leaves(by_params)), by_states[:, 0]) for by_params, by_states in pulled]
 
-        leaves, structure = jax.tree.flatten(carry)
-        each = 0 if seeds.ndim == 3 else None
-        return jax.vmap(sample, in_axes=(list(self.axes), 1, each))(leaves, inputs, seeds)
-
-    def pull_colours(
-        self, carry: Any, inputs: Float[Array, "K B ..."], reaches: tuple[Reach, ...]
-    ) -> list[tuple[Float[Array, "B C ..."], Float[Array, "B C H"]]]:
-        """For each array of parameters, the derivatives of the sums h_K over its colours by the array and by h_0."""
-        states = self.states(carry)
-        passes: dict[bytes, Any] = {}
-        result = []
-        for index, reach in enumerate(reaches):
-            colours = reach.seeds.tobytes()
-            if colours not in passes:
-                passes[colours] = self.pull_states(carry, inputs, jnp.asarray(reach.seeds, states.dtype))
-            by_params, by_states = passes[colours]
-            result.append((by_params[index], by_states))
-        return result
+        each = [0 if one.ndim == 3 else None for one in sets]
+        return jax.vmap(sample, in_axes=(list(self.axes), 1, each))(leaves, inputs, sets)
 
     def push_states(self, carry: Any, inputs: Float[Array, "K B ..."], tangents: Float[Array, "B H"]) -> Array:
         """dh_K/dh_0 tangents, of each sample [B, H]."""

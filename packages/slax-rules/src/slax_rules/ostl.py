@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_rules.blocks import linearise
+from slax_rules.blocks import States, linearise
 from slax_rules.eligibility import Eligibility, follow, zero_eligibility
 from slax_rules.engine import Ruled
 from slax_rules.window import Block, Pullback, Window
@@ -54,7 +54,7 @@ class OSTL:
     def check(self, block: Block, above: Any) -> None:
         """Takes every block."""
 
-    def initialize_traces(self, block: Block, inputs: tuple[Array, ...], states: Float[Array, "S B *N"]) -> Eligibility:
+    def initialize_traces(self, block: Block, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Eligibility:
         return zero_eligibility(block, inputs, states)
 
     def follow(
@@ -63,6 +63,6 @@ class OSTL:
         window: Window,
         traces: Eligibility,
         signal: Float[Array, "K B *N"],
-        end: Float[Array, "S B *N"],
+        end: States,
     ) -> tuple[Pullback, Eligibility]:
         return follow(block, window, traces, signal, end, partial(linearise, block.neuron))

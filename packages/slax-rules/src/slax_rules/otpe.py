@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
-from slax_rules.blocks import linearise
+from slax_rules.blocks import States, linearise
 from slax_rules.eligibility import Eligibility, follow_sums, zero_sums
 from slax_rules.engine import Ruled
 from slax_rules.ostl import OSTL
@@ -65,7 +65,7 @@ class OTPE:
         check_decay_above("OTPE", above, self.decay_post, "decay_post")
 
     def initialize_traces(
-        self, block: Block, inputs: tuple[Array, ...], states: Float[Array, "S B *N"]
+        self, block: Block, inputs: tuple[Array, ...], states: tuple[Array, ...]
     ) -> OTPETraces | Eligibility:
         if block.is_last:
             return OSTL().initialize_traces(block, inputs, states)
@@ -77,7 +77,7 @@ class OTPE:
         window: Window,
         traces: OTPETraces | Eligibility,
         signal: Float[Array, "K B *N"],
-        end: Float[Array, "S B *N"],
+        end: States,
     ) -> tuple[Pullback, OTPETraces | Eligibility]:
         if isinstance(traces, Eligibility):
             return OSTL().follow(block, window, traces, signal, end)

@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
+from slax_rules.blocks import States, added, times
 from slax_rules.engine import Ruled
 from slax_rules.input_traces import Filter, InputTraces, follow_inputs, reverse, zero_input_traces
 from slax_rules.subthreshold import Subthreshold, check_linear, output_slopes, parameter_slopes, subthreshold
@@ -48,10 +49,10 @@ def ottt(model: nnx.RNNCellBase, *, bias_trace: bool = True) -> Ruled:
 
 
 class OTTTTraces(NamedTuple):
-    """a of the inputs, and the same per unit for each parameter of the neuron, of its state after firing, [S, B, N]."""
+    """a of the inputs, and the same per unit for each parameter of the neuron, of each state after firing, [B, N]."""
 
     inputs: InputTraces
-    neuron: tuple[Array, ...]
+    neuron: tuple[States, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +66,10 @@ class OTTT:
     def check(self, block: Block, above: Neuron | None) -> None:
         check_linear(type(self).__name__, block.neuron)
 
-    def initialize_traces(self, block: Block, inputs: tuple[Array, ...], states: Float[Array, "S B *N"]) -> OTTTTraces:
-        neuron = tuple(jnp.zeros_like(states) for _ in neuron_parameters(block))
-        return OTTTTraces(zero_input_traces(block, inputs, states.shape[0]), neuron)
+    def initialize_traces(self, block: Block, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> OTTTTraces:
+        rest = tuple(jnp.zeros_like(state) for state in states)
+        neuron = tuple(rest for _ in neuron_parameters(block))
+        return OTTTTraces(zero_input_traces(block, inputs, len(states)), neuron)
 
     def follow(
         self,
@@ -75,7 +77,7 @@ class OTTT:
         window: Window,
         traces: OTTTTraces,
         signal: Float[Array, "K B *N"],
-        end: Float[Array, "S B *N"],
+        end: States,
     ) -> tuple[Pullback, OTTTTraces]:
         below = subthreshold(block.neuron)
         filter = Filter(below.transition, below.current)
@@ -90,8 +92,8 @@ class OTTT:
 
 
 def _follow_neuron(
-    block: Block, window: Window, traces: tuple[Array, ...], signal: Array, end: Array, below: Subthreshold
-) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    block: Block, window: Window, traces: tuple[States, ...], signal: Array, end: States, below: Subthreshold
+) -> tuple[tuple[Array, ...], tuple[States, ...]]:
     """The gradient by the neuron's parameters, and their traces at the end.
 
     e_t = A f_{t-1} + dm_t/dphi        gradient  sum_t delta_t (c_t . e_t + ds_t/dphi)        f_t = F e_t + dh_t/dphi
@@ -104,14 +106,14 @@ def _follow_neuron(
         moment, delta = at
         slopes = output_slopes(block.neuron, moment.membrane)
         new = []
-        for total, f, direct in zip(*carry, parameter_slopes(block.neuron, moment), strict=True):
-            e = jnp.tensordot(below.integrate, f, axes=1) + direct.membrane
-            total = total + delta * (jnp.sum(slopes * e, axis=0) + direct.output)
-            new.append((total, jnp.tensordot(below.fire, e, axes=1) + direct.state))
-        totals, traces = zip(*new, strict=True)
-        return (totals, traces), None
+        for so_far, f, direct in zip(*carry, parameter_slopes(block.neuron, moment), strict=True):
+            e = added(below.integrated(f), direct.membrane)
+            so_far = so_far + delta * (times(slopes, e) + direct.output)
+            new.append((so_far, added(below.fired(e), direct.state)))
+        sums, traces = zip(*new, strict=True)
+        return (sums, traces), None
 
     zero = tuple(jnp.zeros_like(signal[0]) for _ in parameters)
-    (totals, traces), _ = jax.lax.scan(step, (zero, traces), (window.moments, signal))
-    gradients = (total + jnp.sum(end * trace, axis=0) for total, trace in zip(totals, traces, strict=True))
+    (sums, traces), _ = jax.lax.scan(step, (zero, traces), (window.moments, signal))
+    gradients = (so_far + times(end, trace) for so_far, trace in zip(sums, traces, strict=True))
     return tuple(sum_to(gradient, like) for gradient, like in zip(gradients, parameters, strict=True)), traces

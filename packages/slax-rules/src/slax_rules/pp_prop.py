@@ -1,7 +1,7 @@
 """pp-prop: an eligibility as a product of two traces, one of the input and one of the neuron."""
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
-from slax_rules.blocks import Moment
+from slax_rules.blocks import Moment, States, times
 from slax_rules.engine import Ruled
 from slax_rules.input_traces import Filter, InputTraces, follow_inputs, reverse, zero_input_traces
 from slax_rules.subthreshold import output_slopes
@@ -50,12 +50,12 @@ class PPPropTraces(NamedTuple):
 
     Args:
         inputs: ex.
-        state: ef as it enters the next step, after firing: [S, B, N].
+        state: ef as it enters the next step, after firing.
         left: decay^t.
     """
 
     inputs: InputTraces
-    state: Float[Array, "S B *N"]
+    state: States
     left: Float[Array, ""]
 
 
@@ -79,10 +79,10 @@ class PPProp:
                 "them, or use ostl."
             )
 
-    def initialize_traces(
-        self, block: Block, inputs: tuple[Array, ...], states: Float[Array, "S B *N"]
-    ) -> PPPropTraces:
-        return PPPropTraces(zero_input_traces(block, inputs, 1), jnp.zeros_like(states), jnp.ones((), states.dtype))
+    def initialize_traces(self, block: Block, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> PPPropTraces:
+        return PPPropTraces(
+            zero_input_traces(block, inputs, 1), tuple(jnp.zeros_like(s) for s in states), jnp.ones((), states[0].dtype)
+        )
 
     def follow(
         self,
@@ -90,39 +90,35 @@ class PPProp:
         window: Window,
         traces: PPPropTraces,
         signal: Float[Array, "K B *N"],
-        end: Float[Array, "S B *N"],
+        end: States,
     ) -> tuple[Pullback, PPPropTraces]:
-        def step(carry: tuple[Array, Array], moment: Moment) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        def step(carry: tuple[States, Array], moment: Moment) -> tuple[tuple[States, Array], tuple[Array, Array]]:
             state, left = carry
             of_state, of_current = _integrated(block.neuron, moment, state)
-            ef = self.decay * of_state + (1 - self.decay) * of_current
+            ef = tuple(self.decay * a + (1 - self.decay) * b for a, b in zip(of_state, of_current, strict=True))
             slopes, left = output_slopes(block.neuron, moment.membrane), self.decay * left
-            ys = jnp.sum(slopes * ef, axis=0) / (1 - left), jnp.sum(slopes * of_current, axis=0)
-            return (_fired(block.neuron, moment, ef), left), ys
+            return (_fired(block.neuron, moment, ef), left), (times(slopes, ef) / (1 - left), times(slopes, of_current))
 
         (state, left), (slopes, psi) = jax.lax.scan(step, (traces.state, traces.left), window.moments)
         filter = Filter(jnp.full((1, 1), self.decay, signal.dtype), jnp.ones(1, signal.dtype))
-        back = reverse(filter, lambda slope: slope[None], slopes, signal, jnp.zeros_like(signal[:1]))
+        back = reverse(filter, lambda slope: (slope,), slopes, signal, (jnp.zeros_like(signal[0]),))
         synapses, inputs = follow_inputs(block, window.inputs, traces.inputs, filter, back, slopes * signal)
         return Pullback(synapses, (), psi * signal), PPPropTraces(inputs, state, left)
 
 
-def _integrated(neuron: Neuron, at: Moment, state: Float[Array, "S *N"]) -> tuple[Array, Array]:
+def _integrated(neuron: Neuron, at: Moment, state: States) -> tuple[States, States]:
     """dm_t/dh_{t-1} times `state`, and dm_t/dI_t."""
     structure = jax.tree.structure(at.state)
 
-    def along(state: Array, current: Array) -> Array:
-        tangents = jax.tree.unflatten(structure, list(state)), current
-        return _stacked(jax.jvp(neuron.integrate, (at.state, at.current), tangents)[1])
+    def along(state: States, current: Array) -> States:
+        tangents = jax.tree.unflatten(structure, state), current
+        return tuple(jax.tree.leaves(jax.jvp(neuron.integrate, (at.state, at.current), tangents)[1]))
 
-    return along(state, jnp.zeros_like(at.current)), along(jnp.zeros_like(state), jnp.ones_like(at.current))
+    nothing = tuple(jnp.zeros_like(at.current) for _ in state)
+    return along(state, jnp.zeros_like(at.current)), along(nothing, jnp.ones_like(at.current))
 
 
-def _fired(neuron: Neuron, at: Moment, membrane: Float[Array, "S *N"]) -> Array:
+def _fired(neuron: Neuron, at: Moment, membrane: States) -> States:
     """dh_t/dm_t times `membrane`."""
-    tangent = jax.tree.unflatten(jax.tree.structure(at.membrane), list(membrane))
-    return _stacked(jax.jvp(lambda m: neuron.fire(m)[0], (at.membrane,), (tangent,))[1])
-
-
-def _stacked(tree: Any) -> Array:
-    return jnp.stack(jax.tree.leaves(tree))
+    tangent = jax.tree.unflatten(jax.tree.structure(at.membrane), membrane)
+    return tuple(jax.tree.leaves(jax.jvp(lambda m: neuron.fire(m)[0], (at.membrane,), (tangent,))[1]))

@@ -7,7 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from slax_rules.forward import Forward
-from slax_rules.influence import carry_over, meet, no_influence
+from slax_rules.influence import carry_over, colourings, meet, no_influence
 from slax_rules.network import Network
 
 
@@ -32,11 +32,13 @@ class RTRL:
     def advance(
         self, network: Network, carry: Any, inputs: Float[Array, "K B ..."], influence: tuple[Array, ...]
     ) -> tuple[Array, ...]:
-        passes = network.pull_colours(carry, inputs, network.reach(None))
+        reaches = network.reach(None)
+        seeds, which = colourings(reaches)
+        passes = network.pull_states(carry, inputs, seeds)
         # What a parameter reaches, it reaches for good: of the states of a colour, at most one has a share in what follows.
         return tuple(
-            grown + carry_over(transition.astype(old.dtype), old, reach)
-            for (grown, transition), old, reach in zip(passes, influence, network.reach(None), strict=True)
+            passes[colours][0][index] + carry_over(passes[colours][1].astype(old.dtype), old, reach)
+            for index, (colours, old, reach) in enumerate(zip(which, influence, reaches, strict=True))
         )
 
     def meet(self, network: Network, adjoint: Float[Array, "B H"], influence: tuple[Array, ...]) -> tuple[Array, ...]:

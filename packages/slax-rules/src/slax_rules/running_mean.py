@@ -1,6 +1,6 @@
 """A mean over the steps so far, in which each counts less than the next."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,23 +8,26 @@ from jaxtyping import Array, Float
 
 
 class Mean(NamedTuple):
-    """g and w of `running_mean`."""
+    """g, a tree of arrays, and w of `running_mean`."""
 
-    value: Float[Array, "*N"]
+    value: Any
     weight: Float[Array, ""]
 
 
-def zero_mean(like: Float[Array, "*N"]) -> Mean:
+def zero_mean(like: Any) -> Mean:
     """Of no steps."""
-    return Mean(jnp.zeros_like(like), jnp.zeros((), like.dtype))
+    return Mean(jax.tree.map(jnp.zeros_like, like), jnp.zeros((), jax.tree.leaves(like)[0].dtype))
 
 
-def running_mean(mean: Mean, values: Float[Array, "K *N"], decay: Float[Array, ""]) -> tuple[Mean, Array]:
-    """w_t = decay w_{t-1} + 1, g_t = (decay w_{t-1} g_{t-1} + value_t) / w_t: the mean after K steps, and after each of them."""
+def running_mean(mean: Mean, values: Any, decay: Float[Array, ""]) -> tuple[Mean, Any]:
+    """The mean after K steps, and after each of them, of arrays [K, ...].
 
-    def step(mean: Mean, value: Array) -> tuple[Mean, Array]:
+    w_t = decay w_{t-1} + 1        g_t = (decay w_{t-1} g_{t-1} + value_t) / w_t
+    """
+
+    def step(mean: Mean, value: Any) -> tuple[Mean, Any]:
         before = decay * mean.weight
-        new = Mean((before * mean.value + value) / (before + 1), before + 1)
-        return new, new.value
+        value = jax.tree.map(lambda g, new: (before * g + new) / (before + 1), mean.value, value)
+        return Mean(value, before + 1), value
 
     return jax.lax.scan(step, mean, values)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_rules.blocks import linearise
+from slax_rules.blocks import States, linearise, times
 from slax_rules.engine import Ruled
 from slax_rules.synapse import synapse_gradients
 from slax_rules.window import Block, Pullback, Window, neuron_parameters, sum_to
@@ -49,7 +49,7 @@ class SLTT:
     def check(self, block: Block, above: Any) -> None:
         """Takes every block."""
 
-    def initialize_traces(self, block: Block, inputs: tuple[Array, ...], states: Float[Array, "S B *N"]) -> tuple[()]:
+    def initialize_traces(self, block: Block, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> tuple[()]:
         return ()
 
     def follow(
@@ -58,13 +58,17 @@ class SLTT:
         window: Window,
         traces: tuple[()],
         signal: Float[Array, "K B *N"],
-        end: Float[Array, "S B *N"],
+        end: States,
     ) -> tuple[Pullback, tuple[()]]:
         blocks = jax.vmap(lambda moment: linearise(block.neuron, moment))(window.moments)
         below = blocks.psi * signal
-        current = below.at[-1].add(jnp.sum(blocks.d[-1] * end, axis=0))
+        current = below.at[-1].add(times(_last(blocks.d), end))
         neuron = tuple(
-            sum_to(jnp.sum(pO * signal, axis=0) + jnp.sum(pS[-1] * end, axis=0), parameter)
+            sum_to(jnp.sum(pO * signal, axis=0) + times(_last(pS), end), parameter)
             for pS, pO, parameter in zip(blocks.pS, blocks.pO, neuron_parameters(block), strict=True)
         )
         return Pullback(synapse_gradients(block.synapses, window.inputs, current), neuron, below), ()
+
+
+def _last(states: States) -> States:
+    return tuple(state if state is None else state[-1] for state in states)

@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from slax_rules.forward import Forward
-from slax_rules.influence import Reach, carry_over, meet, no_influence
+from slax_rules.influence import Reach, carry_over, colourings, meet, no_influence
 from slax_rules.network import Network
 
 
@@ -77,14 +77,15 @@ class SnAp:
         self, network: Network, carry: Any, inputs: Float[Array, "1 B ..."], influence: tuple[Array, ...]
     ) -> tuple[Array, ...]:
         reaches = network.reach(self.n)
-        states = network.states(carry)
-        _, transition = network.pull_states(carry, inputs, jnp.eye(states.shape[1], dtype=states.dtype))
-        grown = (direct for direct, _ in network.pull_colours(carry, inputs, reaches))
+        seeds, which = colourings(reaches)
+        *passes, (_, transition) = network.pull_states(carry, inputs, [*seeds, np.eye(network.states(carry).shape[1])])
         return tuple(
             jnp.where(
-                reach.reached[None], new + _follow(transition.astype(old.dtype), old, reach), jnp.zeros((), old.dtype)
+                reach.reached[None],
+                passes[colours][0][index] + _follow(transition.astype(old.dtype), old, reach),
+                jnp.zeros((), old.dtype),
             )
-            for new, old, reach in zip(grown, influence, reaches, strict=True)
+            for index, (colours, old, reach) in enumerate(zip(which, influence, reaches, strict=True))
         )
 
     def meet(self, network: Network, adjoint: Float[Array, "B H"], influence: tuple[Array, ...]) -> tuple[Array, ...]:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import Neuron, Surrogate
 from slax_neurons.spiking import SpikingNeuron
-from slax_rules.blocks import Moment
+from slax_rules.blocks import Moment, States, total
 
 
 class Subthreshold(NamedTuple):
@@ -25,10 +25,22 @@ class Subthreshold(NamedTuple):
     current: Float[Array, " S"]
     fire: Float[Array, "S S"]
 
+    def fired(self, membrane: States) -> States:
+        """dh_t / dm_t times `membrane`."""
+        return _applied(self.fire, membrane)
+
+    def integrated(self, state: States) -> States:
+        """dm_t / dh_{t-1} times `state`."""
+        return _applied(self.integrate, state)
+
     @property
     def transition(self) -> Float[Array, "S S"]:
         """dm_t / dm_{t-1}."""
         return self.integrate @ self.fire
+
+
+def _applied(matrix: Float[Array, "S S"], states: States) -> States:
+    return tuple(total(weight * state for weight, state in zip(row, states, strict=True)) for row in matrix)
 
 
 def subthreshold(neuron: Neuron) -> Subthreshold:
@@ -83,7 +95,7 @@ def check_linear(name: str, neuron: Neuron) -> None:
         )
 
 
-def output_slopes(neuron: Neuron, membrane: Any) -> Float[Array, "S *N"]:
+def output_slopes(neuron: Neuron, membrane: Any) -> tuple[Array, ...]:
     """ds_t / dm_t at the membranes of a step."""
     leaves, treedef = jax.tree.flatten(membrane)
 
@@ -94,15 +106,15 @@ def output_slopes(neuron: Neuron, membrane: Any) -> Float[Array, "S *N"]:
         unit = [jnp.ones_like(leaf) if i == index else jnp.zeros_like(leaf) for i, leaf in enumerate(leaves)]
         return jax.jvp(output, (leaves,), (unit,))[1]
 
-    return jnp.stack([along(index) for index in range(len(leaves))])
+    return tuple(along(index) for index in range(len(leaves)))
 
 
 class ParameterSlopes(NamedTuple):
     """The derivatives by a parameter of the neuron, per unit: of the membranes by way of the step before or the current, of
     the states after firing, and of the output, the latter two at given membranes."""
 
-    membrane: Float[Array, "S *N"]
-    state: Float[Array, "S *N"]
+    membrane: tuple[Array, ...]
+    state: tuple[Array, ...]
     output: Float[Array, "*N"]
 
 
@@ -121,13 +133,13 @@ def parameter_slopes(neuron: Neuron, at: Moment) -> list[ParameterSlopes]:
             return jax.jvp(function, (params,), (jax.tree.unflatten(structure, leaves),))[1]
 
         return ParameterSlopes(
-            membrane=_stacked(slope(lambda params: merged(params).integrate(at.state, at.current))),
-            state=_stacked(slope(lambda params: without_spikes(merged(params)).fire(at.membrane)[0])),
+            membrane=_leaves(slope(lambda params: merged(params).integrate(at.state, at.current))),
+            state=_leaves(slope(lambda params: without_spikes(merged(params)).fire(at.membrane)[0])),
             output=slope(lambda params: merged(params).fire(at.membrane)[1]),
         )
 
     return [along(index) for index in range(len(at_rest))]
 
 
-def _stacked(tree: Any) -> Array:
-    return jnp.stack(jax.tree.leaves(tree))
+def _leaves(tree: Any) -> tuple[Array, ...]:
+    return tuple(jax.tree.leaves(tree))

@@ -77,7 +77,7 @@ class UORO:
     def advance(self, network: Network, carry: Any, inputs: Float[Array, "1 B ..."], influence: Sketch) -> Sketch:
         key, step, s, th = influence
         nu = noise(key, step, s.shape, s.dtype)
-        direct, _ = network.pull_states(carry, inputs, nu[:, None])
+        ((direct, _),) = network.pull_states(carry, inputs, [nu[:, None]])
         direct = tuple(array[:, 0] for array in direct)
         pushed = network.push_states(carry, inputs, s)
         rho0, rho1 = _ratio(th, (pushed,)), _ratio(direct, (nu,))
