@@ -1,0 +1,116 @@
+"""A small run that is killed: `python killed_run.py DIRECTORY RESULT WHEN`, where WHEN is one of
+
+never         it runs to its end and writes what it has into RESULT
+step N        SIGKILL right after step N
+writing N     SIGKILL as soon as a checkpoint is being written under its temporary name, from step N on
+deleting N    SIGKILL as soon as an old checkpoint has lost a part of its files, from step N on
+"""
+
+import os
+import signal
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from slax_neurons import LI, LIF, Dropout, connect
+from slax_rules import accuracy, cross_entropy
+from slax_rules.callbacks import Every
+from slax_rules.checkpoints import Checkpoints
+from slax_rules.fit import fit
+from slax_rules.probe import GradientBias
+from slax_rules.sampling import Sampler
+from slax_rules.stopping import EarlyStopping
+
+T, B, N, C = 5, 4, 6, 3
+
+
+def sample(key):
+    return jax.random.bernoulli(key, 0.4, (T, B, N)).astype(jnp.float32), jnp.arange(B) % C
+
+
+def epoch_of_batches(epoch):
+    rng = np.random.default_rng(epoch)
+    return ((rng.integers(0, 2, (T, B, N)).astype(np.float32), np.arange(B) % C) for _ in range(7))
+
+
+def run(directory, die):
+    rngs = nnx.Rngs(0)
+    model = connect(
+        [
+            nnx.Linear(N, 5, rngs=rngs),
+            nnx.BatchNorm(5, rngs=rngs),
+            Dropout(0.2, rngs=rngs),
+            LIF(threshold=0.5),
+            nnx.Linear(5, C, rngs=rngs),
+            LI(),
+        ]
+    )
+    schedule = optax.linear_schedule(0.1, 0.01, 40)
+    optimizer = nnx.Optimizer(model, optax.adamax(schedule), wrt=nnx.Param)
+    history = fit(
+        model,
+        optimizer,
+        cross_entropy,
+        Sampler(sample, jax.random.key(1), 7) if "sampler" in directory.name else epoch_of_batches,
+        epochs=4,
+        held_out=[sample(jax.random.key(2))],
+        metrics={"accuracy": accuracy},
+        evaluate_every=6,
+        early_stopping=EarlyStopping(patience=100, restore_best=True),
+        callbacks=[GradientBias(model, every=5, window=1), Every(1, die)],
+        checkpoints=Checkpoints(directory, every=4, keep=2),
+    )
+    return model, optimizer, history
+
+
+def everything(model, optimizer, history):
+    """All numbers of a finished run as bytes and text."""
+    leaves = jax.tree.leaves(nnx.state((model, optimizer)))
+    arrays = [jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in leaves]
+    text = [repr([x.dtype.name, x.shape, np.asarray(x).tobytes()]) for x in [*arrays, history.losses]]
+    return "\n".join([*text, *map(repr, history.records), repr(history.best_step)])
+
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def watch(directory, is_time):
+    while True:
+        if is_time(directory):
+            kill()
+
+
+def is_writing(directory):
+    return any("orbax-checkpoint-tmp" in path.name for path in directory.glob("*"))
+
+
+def is_deleting(directory):
+    return any(path.name.isdigit() and not (path / "_CHECKPOINT_METADATA").exists() for path in directory.glob("*"))
+
+
+def main():
+    directory, result, when, step = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+    started = False
+
+    def die(view):
+        nonlocal started
+        if view.step >= step and when == "step":
+            kill()
+        if view.step >= step and when in ("writing", "deleting") and not started:
+            started = True
+            is_time = is_writing if when == "writing" else is_deleting
+            threading.Thread(target=partial(watch, directory, is_time), daemon=True).start()
+
+    result.write_text(everything(*run(directory, die)))
+
+
+if __name__ == "__main__":
+    main()

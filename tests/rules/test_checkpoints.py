@@ -1,0 +1,180 @@
+"""Checkpoints: a run that was killed and started again is the run that was never killed, bit for bit."""
+
+import gc
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from slax_neurons import LI, LIF, connect
+from slax_rules import cross_entropy, ostl
+from slax_rules.callbacks import Every
+from slax_rules.checkpoints import Checkpoints
+from slax_rules.fit import fit
+from slax_rules.sampling import Sampler
+from slax_rules.stopping import EarlyStopping
+
+PROGRAM = Path(__file__).with_name("killed_run.py")
+T, B, N, C = 6, 4, 5, 3
+HIDDEN = 64  # so that numbers fill most of the files
+MOMENTUM = optax.sgd(0.1, momentum=0.9)  # one object, so that all runs are one program
+
+
+class Killed(Exception):
+    pass
+
+
+def sample(key):
+    return jax.random.bernoulli(key, 0.4, (T, B, N)).astype(jnp.float32), jnp.arange(B) % C
+
+
+def made(hidden=HIDDEN, transformation=MOMENTUM):
+    rngs = nnx.Rngs(0)
+    model = connect([nnx.Linear(N, hidden, rngs=rngs), LIF(threshold=0.5), nnx.Linear(hidden, C, rngs=rngs), LI()])
+    return model, nnx.Optimizer(model, transformation, wrt=nnx.Param)
+
+
+def run(directory, *, rule=lambda model: model, die_at=None, nodes=None, seed=1, every=2, keep=3, **options):
+    """Trains; returns all numbers of the run."""
+
+    def die(view):
+        if view.step == die_at:
+            raise Killed
+
+    model, optimizer = nodes or made()
+    history = fit(
+        rule(model),
+        optimizer,
+        cross_entropy,
+        Sampler(sample, jax.random.key(seed), steps=4),
+        epochs=2,
+        callbacks=[Every(1, die), Every(3, lambda view: {"kernel": view.model.modules[0].kernel[...].sum()})],
+        held_out=[sample(jax.random.key(2))],
+        evaluate_every=3,
+        early_stopping=EarlyStopping(restore_best=True),
+        checkpoints=Checkpoints(directory, every=every, keep=keep),
+        **options,
+    )
+    arrays = [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(nnx.state((model, optimizer)))]
+    return arrays, history.losses.tolist(), history.records, history.best_step
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that was never killed, and its directory, to be copied."""
+    directory = tmp_path_factory.mktemp("finished")
+    return run(directory), directory
+
+
+@pytest.fixture
+def directory(finished, tmp_path):
+    return shutil.copytree(finished[1], tmp_path / "run")
+
+
+def steps(directory):
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
+
+
+def test_a_killed_process_goes_on_as_if_it_had_never_been_killed(tmp_path):
+    """SIGKILL between checkpoints, while one is written, and while an old one is deleted."""
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+    def process(directory, *when):
+        arguments = [sys.executable, PROGRAM, tmp_path / directory, tmp_path / f"{directory}.txt", *when]
+        done = subprocess.run(list(map(str, arguments)), env=environment, capture_output=True, text=True)
+        assert done.returncode == (0 if when[0] == "never" else -signal.SIGKILL), done.stderr
+
+    process("whole", "never", 0)
+    process("killed", "writing", 4)
+    assert any("tmp" in path.name for path in (tmp_path / "killed").iterdir())
+    process("killed", "step", 11)
+    process("killed", "deleting", 12)
+    assert not (tmp_path / "killed" / "4" / "_CHECKPOINT_METADATA").exists()
+    process("killed", "never", 0)
+    assert (tmp_path / "killed.txt").read_text() == (tmp_path / "whole.txt").read_text()
+
+
+@pytest.mark.parametrize("die_at", range(1, 9))
+def test_a_run_that_stops_at_any_step_goes_on_from_the_checkpoint_before(die_at, finished, tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path / "run", die_at=die_at)
+    assert steps(tmp_path / "run") == list(range(2, die_at, 2))[-3:]
+    assert run(tmp_path / "run") == finished[0]
+
+
+def test_a_finished_run_is_returned_as_it_was(finished, directory):
+    assert run(directory) == finished[0]
+
+
+def test_the_newest_are_kept(finished):
+    assert steps(finished[1]) == [4, 6, 8]
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # orbax does not look at all of its errors
+@pytest.mark.parametrize("damage", ["shorter", "other bit", "gone"])
+@pytest.mark.parametrize("file", ["run/metadata", "arrays/manifest.ocdbt", "arrays/ocdbt.process_0/d/*"])
+def test_a_damaged_checkpoint_is_not_taken_for_a_whole_one(file, damage, finished, directory):
+    largest = max(directory.glob(f"8/{file}"), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content[: len(content) // 2] if damage == "shorter" else content)
+    if damage == "gone":
+        largest.unlink()
+    with pytest.raises(ValueError, match=r"step 8 in .* is damaged: .* Delete the folder .*/8 to go on from step 6"):
+        run(directory)
+    gc.collect()
+    shutil.rmtree(directory / "8")
+    assert run(directory) == finished[0]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"nodes": "wider"}, r"model/modules/0/bias: float32\[64\] saved, float32\[65\] here"),
+        ({"nodes": "adamax"}, r"optimizer/opt_state/0/count: nothing saved, int32\[\] here"),
+        ({"rule": ostl}, "model: Connect saved, Ruled under OSTL here"),
+        ({"seed": 3}, r"key: \[0, 1\] saved, \[0, 3\] here"),
+        ({"window": 2}, "window: None saved, 2 here"),
+        ({"update": "online"}, "update: offline saved, online here"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused_and_says_what_differs(options, message, directory):
+    nodes = {"wider": lambda: made(hidden=65), "adamax": lambda: made(transformation=optax.adamax(0.1)), None: made}
+    with pytest.raises(ValueError, match=message):
+        run(directory, **options | {"nodes": nodes[options.get("nodes")]()})
+
+
+def test_batches_that_are_fewer_than_before_are_refused(tmp_path):
+    def batches(number):
+        return lambda epoch: [sample(jax.random.key(i)) for i in range(number)]
+
+    checkpoints = Checkpoints(tmp_path / "run", every=2)
+    with pytest.raises(Killed):
+        fit(*made(), cross_entropy, batches(4), checkpoints=checkpoints, callbacks=[Every(3, _raise_killed)])
+    with pytest.raises(ValueError, match=r"batches\(0\) gave 1 batches, expected the 2"):
+        fit(*made(), cross_entropy, batches(1), checkpoints=checkpoints)
+
+
+def _raise_killed(view):
+    raise Killed
+
+
+def test_numbers_below_one_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="every=0, keep=3"):
+        Checkpoints(tmp_path, every=0)
