@@ -5,15 +5,20 @@ from slax_rules.blocks import Blocks, Moment, linearise
 from slax_rules.decolle import decolle, local_losses
 from slax_rules.e_prop import EProp, e_prop
 from slax_rules.engine import LocalRule, Ruled
+from slax_rules.fptt import fptt, fptt_average
 from slax_rules.gradients import gradients
-from slax_rules.losses import accuracy, cross_entropy
+from slax_rules.losses import accuracy, cross_entropy, squared_error
+from slax_rules.masks import last_step, valid_steps
 from slax_rules.ostl import OSTL, ostl
 from slax_rules.otpe import OTPE, otpe
 from slax_rules.ottt import OTTT, ottt
 from slax_rules.pp_prop import PPProp, pp_prop
+from slax_rules.rtrl import rtrl
 from slax_rules.sltt import SLTT, sltt
+from slax_rules.snap import snap
 from slax_rules.table import RULES, Rule
 from slax_rules.training import train_offline, train_online
+from slax_rules.uoro import uoro
 from slax_rules.window import Block, Pullback, Window
 
 __all__ = [
@@ -38,14 +43,22 @@ __all__ = [
     "cross_entropy",
     "decolle",
     "e_prop",
+    "fptt",
+    "fptt_average",
     "gradients",
+    "last_step",
     "linearise",
     "local_losses",
     "ostl",
     "otpe",
     "ottt",
     "pp_prop",
+    "rtrl",
     "sltt",
+    "snap",
+    "squared_error",
     "train_offline",
     "train_online",
+    "uoro",
+    "valid_steps",
 ]

@@ -21,7 +21,7 @@ def decolle(
     *,
     input_shape: tuple[int, ...],
     n_outputs: int,
-    rule: LocalRule = OTTT(),
+    rule: LocalRule | None = None,
     rngs: nnx.Rngs,
 ) -> "Decolle":
     """Puts a stack under deep continuous local learning (DECOLLE).
@@ -36,7 +36,7 @@ def decolle(
             neuron.
         input_shape: features of one sample's input in one step, as (64,).
         n_outputs: C, the outputs of each read-out.
-        rule: what makes a layer's gradient out of its signal.
+        rule: what makes a layer's gradient out of its signal; `OTTT()` by default.
         rngs: for the read-outs, Q ~ N(0, 1 / N).
 
     Returns:
@@ -54,7 +54,7 @@ def decolle(
         The paper's neuron has a synapse and a refractory trace through which no gradient passes: `CuBaLIF` with
         stop_reset_gradient is near to it. Its regularisers are not part of the rule.
     """
-    return Decolle(model, rule, input_shape=input_shape, n_outputs=n_outputs, rngs=rngs)
+    return Decolle(model, rule or OTTT(), input_shape=input_shape, n_outputs=n_outputs, rngs=rngs)
 
 
 def local_losses(loss_fn: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:

@@ -70,8 +70,8 @@ class PPProp:
     def check(self, block: Block, above: Neuron | None) -> None:
         if not block.neuron.in_halves:
             raise TypeError(
-                f"PPProp needs a neuron in halves, `integrate` and `fire`, got {type(block.neuron).__name__}. Use ostl, which takes "
-                "any element-wise neuron."
+                f"PPProp needs a neuron in halves, `integrate` and `fire`, got {type(block.neuron).__name__}. Use ostl, which "
+                "takes any element-wise neuron."
             )
         if neuron_parameters(block):
             raise TypeError(
