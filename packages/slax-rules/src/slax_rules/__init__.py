@@ -10,6 +10,7 @@ from slax_rules.gradients import gradients
 from slax_rules.losses import accuracy, cross_entropy, squared_error
 from slax_rules.masks import last_step, valid_steps
 from slax_rules.ostl import OSTL, ostl
+from slax_rules.ostl_with_recurrence import ostl_with_recurrence
 from slax_rules.otpe import OTPE, otpe
 from slax_rules.ottt import OTTT, ottt
 from slax_rules.pp_prop import PPProp, pp_prop
@@ -50,6 +51,7 @@ __all__ = [
     "linearise",
     "local_losses",
     "ostl",
+    "ostl_with_recurrence",
     "otpe",
     "ottt",
     "pp_prop",

@@ -11,6 +11,7 @@ from slax_rules.decolle import decolle
 from slax_rules.e_prop import e_prop
 from slax_rules.fptt import fptt
 from slax_rules.ostl import ostl
+from slax_rules.ostl_with_recurrence import ostl_with_recurrence
 from slax_rules.otpe import otpe
 from slax_rules.ottt import ottt
 from slax_rules.pp_prop import pp_prop
@@ -131,6 +132,16 @@ RULES: dict[str, Rule] = {
         drops=ABOVE,
         memory="S P",
         time="S^2 P",
+        source="Bohnstingl et al. 2022, doi 10.1109/TNNLS.2022.3153985",
+    ),
+    "ostl_with_recurrence": Rule(
+        title="OSTL with recurrence",
+        wrap=ostl_with_recurrence,
+        requires=f"{LAYERS}, with edges from a layer to itself alone",
+        equals_bptt=LAST,
+        drops="paths that come back to time in a layer above",
+        memory="N S times P and the layer's own recurrent weights",
+        time="N times that",
         source="Bohnstingl et al. 2022, doi 10.1109/TNNLS.2022.3153985",
     ),
     "otpe": Rule(
