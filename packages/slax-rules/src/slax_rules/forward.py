@@ -9,7 +9,7 @@ of J. The signal that goes below a window passes each step by itself, so that no
 """
 
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ class ForwardCarry(NamedTuple):
     influence: Any
 
 
+@runtime_checkable
 class InfluenceRule(Protocol):
     """What is carried in the place of J. Implementations are frozen dataclasses of their options.
 
