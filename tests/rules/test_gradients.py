@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from slax_neurons import LI, LIF, Surrogate, connect, unroll
-from slax_rules import RULES, cross_entropy, gradients, linearise, ostl, train_offline, train_online
+from slax_rules import RULES, Moment, cross_entropy, gradients, linearise, ostl, train_offline, train_online
 from stacks import deviation, inputs, linear, pair
 
 T, B = 7, 3
@@ -46,7 +46,7 @@ def test_loss_does_not_depend_on_the_window(window, x64):
     assert gradients(model, cross_entropy, x, LABELS, window=window)[0] == pytest.approx(float(whole), rel=1e-12)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", ["bptt", "rtrl", "ostl", "fptt"])
 def test_jit_changes_nothing(rule, x64):
     model, x = RULES[rule].wrap(net(jnp.float64)), inputs(T, B, 7)
     jitted = nnx.jit(gradients, static_argnames=("loss_fn", "window"))
@@ -103,23 +103,23 @@ def test_blocks_of_a_lif_are_the_closed_forms(x64):
     """rules.md section 1.1: a = 1 - threshold psi, D = a decay, d = a, o = psi decay; by the decay's logit too."""
     model = net(jnp.float64)
     neuron = model.modules[1]
-    states = jax.random.normal(jax.random.key(0), (5, 2, 6))
-    currents = jax.random.normal(jax.random.key(1), (5, 2, 6))
+    states = jax.random.normal(jax.random.key(0), (2, 6))
+    currents = jax.random.normal(jax.random.key(1), (2, 6))
     decay, threshold = neuron.decay(states), neuron.threshold(states)
     v = decay * states + currents
     psi = 1 / (25 * jnp.abs(v - threshold) + 1) ** 2
     a = 1 - threshold * psi
-    blocks = linearise(neuron, states, currents)
+    blocks = linearise(neuron, Moment(states, currents, neuron.integrate(states, currents)))
     by_logit = decay * (1 - decay) * states
     spikes = (v >= threshold).astype(v.dtype)
     for ours, theirs in [
         (blocks.psi, psi),
-        (blocks.d[:, 0], a),
-        (blocks.o[:, 0], psi * decay),
-        (blocks.D[:, 0, 0], a * decay),
-        (blocks.pS[0][:, 0], a * by_logit),
+        (blocks.d[0], a),
+        (blocks.o[0], psi * decay),
+        (blocks.D[0][0], a * decay),
+        (blocks.pS[0][0], a * by_logit),
         (blocks.pO[0], psi * by_logit),
-        (blocks.pS[1][:, 0], -spikes + threshold * psi),
+        (blocks.pS[1][0], -spikes + threshold * psi),
         (blocks.pO[1], -psi),
     ]:
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
