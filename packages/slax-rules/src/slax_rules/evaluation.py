@@ -7,10 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import NamedSharding
 from jaxtyping import Array
 
 from slax_neurons import unroll
-from slax_rules.devices import Devices, as_mesh, place_batch, split_batch
+from slax_rules.devices import ALL, Devices, as_mesh, place_batch, split_batch
 from slax_rules.gradients import LossFn
 from slax_rules.losses import sum_dtype
 from slax_rules.masks import check_mask, mean_of_valid
@@ -52,13 +53,15 @@ def evaluate(
         raise ValueError('evaluate got a metric named "loss", expected another name: that one is taken by loss_fn.')
     mesh = None if devices is None else as_mesh(devices)
     graphdef, state = nnx.split(model)
+    if mesh is not None:
+        state = jax.device_put(state, NamedSharding(mesh, ALL))
     totals: dict[str, float] = {}
     weights: dict[str, float] = {}
     for batch in batches:
         batch = tuple(batch)
         split = mesh if mesh is not None and batch[0].shape[1] % mesh.size == 0 else None
-        if split is not None:
-            batch = place_batch(batch, split)
+        if mesh is not None:
+            batch = jax.device_put(batch, NamedSharding(mesh, ALL)) if split is None else place_batch(batch, split)
         measured = _measure((graphdef, loss_fn, tuple(metrics.items()), split), state, batch)
         for name, (value, weight) in measured.items():
             totals[name] = totals.get(name, 0.0) + float(value) * float(weight)
