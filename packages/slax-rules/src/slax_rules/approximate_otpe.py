@@ -113,16 +113,15 @@ class ApproximateOTPE:
         below = subthreshold(block.neuron)
         slopes = jax.vmap(partial(output_slopes, block.neuron))(window.moments.membrane)
         mean, means = running_mean(traces.slopes, slopes, decay)
-        down = Filter(below.transition, below.current).of_current(means) * signal
         # The states a and z: the signal meets z alone.
         filter = _with_sums(Filter(below.transition, below.current), decay)
         later = (*Filter(below.fire, below.current).backward(end), *(jnp.zeros_like(state) for state in end))
         back = reverse(filter, lambda g: (*(None for _ in g), *g), means, signal, later)
         synapses, inputs = follow_inputs(
-            block, window.inputs, traces.inputs, filter, back, None if self.bias_trace else down
+            block, window.inputs, traces.inputs, filter, back, None if self.bias_trace else back.below
         )
         neuron, of_neuron = _follow_neuron(block, window, traces.neuron, (signal, means), end, below, decay)
-        return Pullback(synapses, neuron, down), ApproximateOTPETraces(inputs, mean, of_neuron)
+        return Pullback(synapses, neuron, back.below), ApproximateOTPETraces(inputs, mean, of_neuron)
 
 
 def _with_sums(filter: Filter, decay: Float[Array, ""]) -> Filter:
@@ -133,7 +132,6 @@ def _with_sums(filter: Filter, decay: Float[Array, ""]) -> Filter:
         jnp.block([[transition, jnp.zeros_like(transition)], [transition, decay * identity]]),
         jnp.concatenate([filter.current, filter.current]),
     )
-
 
 
 def _follow_neuron(

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slax_rules.blocks import States, total
+from slax_rules.blocks import States, added, total
 from slax_rules.synapse import bias_gradient, has_bias, is_synapse, kernel_gradient, synapse_gradients
 from slax_rules.window import Block
 
@@ -67,9 +67,10 @@ class Filter(NamedTuple):
 
 
 class Reverse(NamedTuple):
-    """What the reverse recursion leaves: b . r_t, and A^T r_1 for each state."""
+    """What the reverse recursion leaves: b . r_t, b . c_t delta_t, and A^T r_1 for each state."""
 
     current: Float[Array, "K B *N"]
+    below: Float[Array, "K B *N"]
     start: tuple[Array, ...]
 
 
@@ -83,13 +84,13 @@ def reverse(
         end: the cotangent of the membranes of the last step that comes from after it.
     """
 
-    def step(later: States, at: tuple[Any, Array]) -> tuple[States, Array | None]:
-        slopes = slopes_at(at[0])
-        r = tuple(total([None if c is None else c * at[1], a]) for c, a in zip(slopes, later, strict=True))
-        return filter.backward(r), filter.of_current(r)
+    def step(later: States, at: tuple[Any, Array]) -> tuple[States, tuple[Array | None, Array | None]]:
+        now = tuple(None if slope is None else slope * at[1] for slope in slopes_at(at[0]))
+        r = added(now, later)
+        return filter.backward(r), (filter.of_current(r), filter.of_current(now))
 
-    start, current = jax.lax.scan(step, end, (at, signal), reverse=True)
-    return Reverse(current, start)
+    start, (current, below) = jax.lax.scan(step, end, (at, signal), reverse=True)
+    return Reverse(current, below, start)
 
 
 def follow_inputs(

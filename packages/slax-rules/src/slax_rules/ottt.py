@@ -84,11 +84,10 @@ class OTTT:
         slopes_at = partial(output_slopes, block.neuron)
         later = Filter(below.fire, below.current).backward(end)
         back = reverse(filter, slopes_at, window.moments.membrane, signal, later)
-        down = jax.vmap(lambda m: filter.of_current(slopes_at(m)))(window.moments.membrane) * signal
-        untraced = None if self.bias_trace else down
+        untraced = None if self.bias_trace else back.below
         synapses, inputs = follow_inputs(block, window.inputs, traces.inputs, filter, back, untraced)
         neuron, of_neuron = _follow_neuron(block, window, traces.neuron, signal, end, below)
-        return Pullback(synapses, neuron, down), OTTTTraces(inputs, of_neuron)
+        return Pullback(synapses, neuron, back.below), OTTTTraces(inputs, of_neuron)
 
 
 def _follow_neuron(
