@@ -23,9 +23,10 @@ lint: $(V)/.ok ## check style and who may import whom
 	mypy
 
 benchmark: $(V)/.ok ## time a step of BPTT beside other frameworks: results/benchmarks/*.md
-	for mode in speed overhead memory; do \
-	 python benchmarks/bptt/run.py $$mode \
-	 && python benchmarks/bptt/table.py results/benchmarks/$$mode.json > results/benchmarks/$$mode.md || exit 1; done
+	for part in bptt_speed bptt_overhead bptt_memory rules_speed rules_length rules_small; do \
+	 folder=benchmarks/$${part%_*} out=results/benchmarks/$$part \
+	 && python $$folder/run.py $${part#*_} && python $$folder/table.py $$out.json > $$out.md || exit 1; done
+	python benchmarks/rules/parity.py > results/benchmarks/rules_parity.md
 
 lock: $(V)/.ok ## renew requirements.lock after a change of dependencies
 	uv lock

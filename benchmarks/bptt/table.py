@@ -1,4 +1,4 @@
-"""Makes markdown tables of a file that run.py wrote: `python benchmarks/bptt/table.py results/benchmarks/bptt/speed.json`."""
+"""Makes markdown tables of a file that run.py wrote: `python benchmarks/bptt/table.py results/benchmarks/bptt_speed.json`."""
 
 import math
 import sys

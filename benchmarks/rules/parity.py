@@ -1,6 +1,6 @@
 """What each contender computes: the direction of its gradient beside those of the textbook rules, on a small net, as markdown.
 
-    python benchmarks/rules/parity.py > results/benchmarks/rules/parity.md
+    python benchmarks/rules/parity.py > results/benchmarks/rules_parity.md
 
 Cells are cosines to the gradient of each rule, one per layer, the first layer first; the last column is the norm of each
 layer's gradient over that of BPTT.

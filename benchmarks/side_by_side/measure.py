@@ -34,7 +34,7 @@ def run(folder: Path, description: str, modes: dict[str, Mode], sizes: list[int]
     mode = modes[arguments.mode]
     chosen = contenders(folder, arguments.peers or mode.names)
     rounds = mode.rounds if arguments.repeats is None else arguments.repeats
-    output = arguments.output or ROOT / "results" / "benchmarks" / folder.name / f"{arguments.mode}.json"
+    output = arguments.output or ROOT / "results" / "benchmarks" / f"{folder.name}_{arguments.mode}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     results = {"machine": machine(), "workloads": []}
     for workload in mode.workloads(arguments.sizes):
@@ -91,5 +91,5 @@ def _parser(description: str, modes: dict[str, Mode], sizes: list[int]) -> argpa
     parser.add_argument("--peers", nargs="+", help="names such as jaxpike, all its variants, or slax:remat")
     parser.add_argument("--repeats", type=int, help="rounds; 0 takes each contender's first step alone")
     parser.add_argument("--seconds", type=float, default=0.5, help="of a contender's turn, in which it takes >= 1 step")
-    parser.add_argument("--output", type=Path, help="JSON file, by default results/benchmarks/BENCHMARK/MODE.json")
+    parser.add_argument("--output", type=Path, help="JSON file, by default results/benchmarks/BENCHMARK_MODE.json")
     return parser

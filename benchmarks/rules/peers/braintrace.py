@@ -7,19 +7,20 @@
 # d_rtrl_chunk_32 = {}
 # d_rtrl_chunk_128 = {}
 # pp_prop = {}
+# pp_prop_chunk_32 = {}
 #
 # [tool.benchmark.limits]
 # d_rtrl = { width = 128, steps = 256 }
 # ///
 """braintrace: a learner made by `compile`, driven by its `etrace_grad` over the sequence, step by step or in chunks of K.
 
-In a chunk the signal goes back through time and layers: at K = T the gradient is that of BPTT, at smaller K it lies between
-D-RTRL and BPTT and depends on K. It is more exact than a local rule, and its memory grows with K.
+In a chunk the signal goes back through time and layers: with K = T the gradient is that of BPTT, with less it lies between
+D-RTRL and BPTT and depends on K. So it is closer to BPTT than a local rule.
 
 Its compiler takes any neuron, so the model has the neuron of slax, whose membrane before the reset is the hidden state, and
 `braintrace.nn.Linear`. `d_rtrl` is D-RTRL, whose traces are those of OSTL; `d_rtrl_chunk_K` the same with
 `vjp_method="multi-step"` and `chunk_size=K`. `pp_prop` is its rule with one trace per input and one per unit; its smoothing is
-the decay of the membrane.
+the decay of the membrane. Of `pp_prop_chunk_K` its documentation says that the correction of the traces' start is off.
 
 Step by step D-RTRL takes seconds where the chunks take tenths, and is left out of wide nets and long sequences.
 
@@ -57,13 +58,12 @@ def build(variant: str, workload: Workload) -> JaxStep:
     for weight in workload.weights():
         linear = braintrace.nn.Linear(*weight.shape, w_init=jnp.asarray(weight), b_init=None)
         layers += [linear, LIF(weight.shape[1])]
-    chunk, options = None, {}
-    if variant.startswith("d_rtrl_chunk_"):
-        chunk = int(variant.removeprefix("d_rtrl_chunk_"))
-        options = {"vjp_method": "multi-step"}
-    elif variant == "pp_prop":
-        options = {"decay_or_rank": DECAY}
-    rule = braintrace.pp_prop if variant == "pp_prop" else braintrace.D_RTRL
+    name, _, steps = variant.partition("_chunk_")
+    chunk = int(steps) if steps else None
+    rule = {"d_rtrl": braintrace.D_RTRL, "pp_prop": braintrace.pp_prop}[name]
+    options = {"vjp_method": "multi-step"} if chunk else {}
+    if name == "pp_prop":
+        options["decay_or_rank"] = DECAY
 
     inputs = jnp.asarray(workload.spikes())
     model = brainstate.nn.Sequential(*layers)

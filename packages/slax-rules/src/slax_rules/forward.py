@@ -29,6 +29,7 @@ class ForwardCarry(NamedTuple):
 
 
 @runtime_checkable
+@runtime_checkable
 class InfluenceRule(Protocol):
     """What is carried in the place of J. Implementations are frozen dataclasses of their options.
 

@@ -12,6 +12,37 @@ from slax_rules.network import Network
 
 
 def rtrl(model: nnx.RNNCellBase) -> Forward:
+    """Puts a cell under real-time recurrent learning (RTRL).
+
+        J_t = D_t J_{t-1} + F_t              D_t = dh_t/dh_{t-1},  F_t = dh_t/dtheta, the direct part
+        gradient  sum_t delta_t (dy_t/dtheta + dy_t/dh_{t-1} J_{t-1})
+
+    where h [H] is the state of the whole model and delta_t the cotangent of its output y_t.
+
+    Equals BPTT, always: for any model, loss on the outputs of each step, and window. Drops nothing. Memory per sample: J without
+    what a parameter cannot reach, at most H times the parameters, whatever the length of the sequence. Time: a window of K
+    steps costs one reverse pass for the gradient, one for each state that a parameter can reach (each colour of
+    `slax_rules.influence`), and one product with J.
+
+    In a larger stack it is one block: exact inside, and what it hands below passes each step by itself.
+
+    Args:
+        model: any cell: a stack made by `connect`, with or without edges, a neuron, a Flax recurrent cell, your own.
+
+    Returns:
+        A cell with the same parameters and forward pass. Its gradient does not depend on the window.
+
+    Raises:
+        TypeError: not a cell, or one under a rule already.
+
+    References:
+        Williams, Zipser: A learning algorithm for continually running fully recurrent neural networks, 1989,
+        doi 10.1162/neco.1989.1.2.270.
+
+    Note:
+        With windows of one step it is the textbook's. Longer ones are the same numbers, since J at the end of a window is linear
+        in J at its start.
+    """
     return Forward(model, RTRL())
 
 

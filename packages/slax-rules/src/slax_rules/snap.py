@@ -23,9 +23,9 @@ def snap(model: nnx.RNNCellBase, *, n: int = 1) -> Forward:
     reaches a state within n steps, else 0. One step goes up through all layers. So a layer without recurrence, with all
     that is above it, is within one step's reach.
 
-    Equals BPTT, for any n, in a stack without late edges, and with them as soon as n steps reach all that can ever be reached:
-    n = 2 where a layer is recurrent and all its units see each other, as in Flax's cells. Drops all influence beyond. Its
-    gradient does not depend on the window.
+    Equals BPTT as soon as n steps reach all that can ever be reached: n = 1 for the weights of a stack without late edges,
+    n = 2 where a layer is recurrent and all its units see each other, as in Flax's cells, or where a neuron's parameter reaches
+    one of its states only by way of another. Drops all influence beyond. Its gradient does not depend on the window.
 
     Memory per sample is that of the entries within reach: at n = 1, a state for each weight of a recurrent layer (and those
     of the layers above), and not all states of the layer. Each window is followed twice, step by step: once for the
