@@ -15,7 +15,7 @@ from measure import Mode, run
 from workload import small, uniform
 
 BPTT = ["slax:bptt", "slax:bptt_chunk_16", "slax:bptt_chunk_32", "slax:bptt_chunk_64"]
-RULES = ["slax:sltt", "slax:ottt", "slax:ostl", "slax:otpe", "slax:approximate_otpe", "slax:e_prop"]
+RULES = ["slax:sltt", "slax:ottt", "slax:ostl", "slax:otpe", "slax:approximate_otpe", "slax:e_prop", "slax:pp_prop"]
 
 MODES = {
     "speed": Mode(lambda sizes: [uniform(256, size) for size in sizes], [], 5),

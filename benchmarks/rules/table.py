@@ -37,6 +37,7 @@ RATIOS = [
     Ratio("OTTT / jaxpike's e-prop, both on jax 0.10", "slax:ottt", ["jaxpike:e_prop"], "0.62"),
     Ratio("OTTT / pp_prop, both on jax 0.12", "slax_jax12:ottt", ["braintrace:pp_prop"], "0.65"),
     Ratio("OTTT / pp_prop in chunks, both on jax 0.12", "slax_jax12:ottt", ["braintrace:pp_prop_chunk_32"], ""),
+    Ratio("pp-prop / braintrace's, both on jax 0.12", "slax_jax12:pp_prop", ["braintrace:pp_prop"], ""),
     Ratio("OSTL / BPTT", "slax:ostl", BPTT, "2.0 at T = 256, 1.6 for T >= 1024"),
     Ratio(
         "OSTL / D-RTRL, K = 32, both on jax 0.12", "slax_jax12:ostl_window_32", ["braintrace:d_rtrl_chunk_32"], "0.55"

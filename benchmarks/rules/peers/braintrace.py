@@ -14,13 +14,13 @@
 # ///
 """braintrace: a learner made by `compile`, driven by its `etrace_grad` over the sequence, step by step or in chunks of K.
 
-In a chunk the signal goes back through time and layers: with K = T the gradient is that of BPTT, with less it lies between
-D-RTRL and BPTT and depends on K. So it is closer to BPTT than a local rule.
-
 Its compiler takes any neuron, so the model has the neuron of slax, whose membrane before the reset is the hidden state, and
-`braintrace.nn.Linear`. `d_rtrl` is D-RTRL, whose traces are those of OSTL; `d_rtrl_chunk_K` the same with
-`vjp_method="multi-step"` and `chunk_size=K`. `pp_prop` is its rule with one trace per input and one per unit; its smoothing is
-the decay of the membrane. Of `pp_prop_chunk_K` its documentation says that the correction of the traces' start is off.
+`braintrace.nn.Linear`. `d_rtrl` is D-RTRL, whose gradient is that of OSTL; `pp_prop` is its rule with one trace per input and one
+per unit, and the smoothing of 0.9 that its examples have, which is also our default.
+
+`RULE_chunk_K` is the same with `vjp_method="multi-step"` and `chunk_size=K`. In a chunk the signal goes back through time and
+layers: with K = T the gradient is that of BPTT, with less it lies between the rule's and that of BPTT and depends on K, whereas
+ours is the rule's for every K. Of pp_prop in chunks its documentation says that the correction of the traces' start is off.
 
 Step by step D-RTRL takes seconds where the chunks take tenths, and is left out of wide nets and long sequences.
 
@@ -63,7 +63,7 @@ def build(variant: str, workload: Workload) -> JaxStep:
     rule = {"d_rtrl": braintrace.D_RTRL, "pp_prop": braintrace.pp_prop}[name]
     options = {"vjp_method": "multi-step"} if chunk else {}
     if name == "pp_prop":
-        options["decay_or_rank"] = DECAY
+        options["decay_or_rank"] = 0.9
 
     inputs = jnp.asarray(workload.spikes())
     model = brainstate.nn.Sequential(*layers)

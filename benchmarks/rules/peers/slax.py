@@ -22,6 +22,7 @@
 # otpe = {}
 # approximate_otpe = {}
 # e_prop = {}
+# pp_prop = {}
 # rtrl = {}
 #
 # [tool.benchmark.limits]

@@ -8,6 +8,7 @@
 # [tool.benchmark.variants]
 # bptt = {}
 # ottt = {}
+# pp_prop = {}
 # ostl = {}
 # ostl_window_32 = {}
 # ostl_window_128 = {}
