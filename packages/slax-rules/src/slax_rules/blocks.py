@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
 
-States = tuple[Array | None, ...]  # one array [B, N] per state of a neuron; None is zero everywhere
+States = tuple[Any, ...]  # one array [B, N] per state of a neuron; None where it is zero everywhere
 
 
 class Blocks(NamedTuple):
@@ -42,12 +42,12 @@ class Blocks(NamedTuple):
     pO: tuple[Float[Array, "*N"], ...]
 
 
-def times(a: States, b: States) -> Array | None:
+def times(a: States, b: States) -> Any:
     """sum_s a[s] b[s]."""
     return total(x * y for x, y in zip(a, b, strict=True) if x is not None and y is not None)
 
 
-def total(terms: Iterable[Array | None]) -> Array | None:
+def total(terms: Iterable[Any]) -> Any:
     """The sum of the terms that are not None; None if none is."""
     present = [term for term in terms if term is not None]
     return functools.reduce(jnp.add, present) if present else None

@@ -93,13 +93,14 @@ class Store(NamedTuple):
         run = {
             "settings": self.settings,
             "arrays": _describe(arrays),
-            "digest": _digest(arrays),
             "progress": progress._asdict() | {"best": progress.best is not None},
             "records": list(records),
         }
-        self.manager.save(
-            progress.step, args=ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), run=ocp.args.JsonSave(run))
-        )
+        how = {
+            "arrays": ocp.args.StandardSave(arrays),
+            "run": ocp.args.JsonSave({"run": run, "digest": _digest(arrays, run)}),
+        }
+        self.manager.save(progress.step, args=ocp.args.Composite(**how))
 
     def restore(self, state: nnx.State) -> tuple[nnx.State, Progress, np.ndarray, list[dict[str, Any]]] | None:
         """The newest checkpoint, in the structure and on the devices of `state`, or None if there is none.
@@ -110,15 +111,16 @@ class Store(NamedTuple):
         step = self.manager.latest_step()
         if step is None:
             return None
-        run = self._read(step, "run", ocp.args.JsonRestore())
+        saved = self._read(step, "run", ocp.args.JsonRestore())
+        run = saved["run"]
         self._check_same(step, run["settings"], json.loads(json.dumps(self.settings)), "settings")
         progress = Progress(**run["progress"])
         losses = np.zeros(progress.step, run["arrays"]["losses"].partition("[")[0])
         target = _arrays(state, losses, weights(state) if progress.best else None)
         self._check_same(step, run["arrays"], _describe(target), "arrays")
         arrays = self._read(step, "arrays", ocp.args.StandardRestore(target))
-        if _digest(arrays) != run["digest"]:
-            raise ValueError(self._damaged(step, "its numbers are not those that were saved"))
+        if _digest(arrays, run) != saved["digest"]:
+            raise ValueError(self._damaged(step, "it is not what was saved"))
         both = [
             leaf for part, label in ((0, "model"), (1, "optimizer")) for leaf in _leaves(state[part], arrays, label)
         ]
@@ -177,13 +179,13 @@ def _describe(arrays: Mapping[str, Any]) -> dict[str, str]:
     return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in arrays.items()}
 
 
-def _digest(arrays: Mapping[str, Any]) -> str:
-    """A checksum of all numbers: the compressed chunks on disk have none."""
-    digest = hashlib.sha256()
+def _digest(arrays: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    """A checksum of a whole checkpoint: most of its files have none."""
+    digest = hashlib.sha256(json.dumps(run, sort_keys=True).encode())
     for name in sorted(arrays):
         leaf = arrays[name]
         is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        digest.update(name.encode() + np.asarray(jax.random.key_data(leaf) if is_key else leaf).tobytes())
+        digest.update(np.asarray(jax.random.key_data(leaf) if is_key else leaf).tobytes())
     return digest.hexdigest()
 
 

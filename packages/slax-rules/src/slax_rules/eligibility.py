@@ -158,7 +158,7 @@ def _reverse(window: Window, signal: Array, end: States, blocks_at: BlocksAt) ->
     return _Reverse(current, below, origin, start, transition)
 
 
-def _reached(D: tuple[States, ...]) -> set[tuple[int, int]]:
+def _reached(D: tuple[tuple[Any, ...], ...]) -> set[tuple[int, int]]:
     """All (s, r) such that state s depends on an earlier state r."""
     pairs = {(s, r) for s, row in enumerate(D) for r, entry in enumerate(row) if entry is not None}
     while True:
@@ -216,7 +216,7 @@ def _advanced(
     # Zero, but XLA does not know: after `past` has read the trace, the new one can take its place without a copy.
     zero = jnp.minimum(jnp.abs(past[0, 0, 0]), 0)
 
-    def faded(factor: Array | None, trace: Array) -> Array | None:
+    def faded(factor: Any, trace: Array) -> Any:
         return None if factor is None else (current_rows(synapse, factor) + zero)[:, None] * trace
 
     return tuple(

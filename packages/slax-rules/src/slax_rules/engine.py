@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons import Connect, Neuron
+from slax_neurons import Connect, Dropout, Neuron
 from slax_neurons.engine import apply_rows, check_sequence
 from slax_neurons.modules import check_features, input_struct
 from slax_neurons.wiring import Sent, late
@@ -99,7 +99,7 @@ class Ruled(Connect, OnlineCell):
             own.check(block, above.neuron if above else None)
 
     @property
-    def default_window(self) -> int:  # type: ignore[override]
+    def default_window(self) -> int:
         return min(rule.default_window for rule in self.rules)
 
     @property
@@ -186,7 +186,9 @@ class Ruled(Connect, OnlineCell):
             The new carry of the plain stack, and the outputs of all modules.
         """
         stack = written_out(self)
-        known = jax.lax.stop_gradient(stack.outputs(carry, inputs)) if has_late_edges(stack) else None
+        stepped, known = None, None
+        if has_late_edges(stack):
+            stepped, known = jax.lax.stop_gradient(stack.outputs(carry, inputs))
         blocks = iter(self.blocks())
         outputs: list[Array] = []
         states: list[Any] = []
@@ -199,7 +201,9 @@ class Ruled(Connect, OnlineCell):
             beside = [
                 (
                     synapse,
-                    late(carry[edge.sender], known[1][edge.sender], edge.steps) if edge.steps else outputs[edge.sender],
+                    late(carry[edge.sender], known[edge.sender], edge.steps)
+                    if known and edge.steps
+                    else outputs[edge.sender],
                 )
                 for edge, synapse in stack.edges_into(index)
             ]
@@ -208,20 +212,20 @@ class Ruled(Connect, OnlineCell):
                 y = x  # the neuron reads `feeding`
             elif isinstance(module, Neuron):
                 block = next(blocks)
-                state, y = layer(count, block, state, feeding or (x,), known and known[1][index])
+                state, y = layer(count, block, state, feeding or (x,), known and known[index])
                 feeding, count = None, count + 1
-            elif isinstance(module, nnx.RNNCellBase):
+            elif isinstance(module, Dropout):
                 state, y = module.unroll(state, x)
             else:
                 y = sum((apply_rows(synapse, sent) for synapse, sent in beside), start=apply_rows(module, x))
             states.append(state)
             outputs.append(y)
-        return (known[0] if known else tuple(states)), outputs
+        return (stepped or tuple(states)), outputs
 
     def blocks(self) -> list[Block]:
         """The layers in order."""
         stack = written_out(self)
-        blocks = []
+        blocks: list[Block] = []
         last = max(index for index, module in enumerate(stack.modules) if isinstance(module, Neuron))
         for index, module in enumerate(stack.modules):
             if isinstance(module, Neuron):
@@ -278,8 +282,8 @@ def _layer_backward(
     pullback, new_traces = rule.follow(block, window, traces, signal, tuple(jax.tree.leaves(end)))
     instead = [matrix[...] for matrix in block.feedback] or [None] * len(block.synapses)
     below = tuple(
-        input_gradient(*at, pullback.current, kernel)
-        for *at, kernel in zip(block.synapses, window.inputs, instead, strict=True)
+        input_gradient(synapse, x, pullback.current, kernel)
+        for synapse, x, kernel in zip(block.synapses, window.inputs, instead, strict=True)
     )
     # Not a cotangent: the traces at the end of the window, which a loop over windows takes from here (`gradients.py`), since
     # then each trace is read and written in one place. Whoever differentiates by the traces of a rule gets this.
@@ -294,7 +298,7 @@ def _as_state(params: nnx.State, pullback: Pullback) -> nnx.State:
     neuron = iter(pullback.neuron)
 
     def gradient(path: tuple[Any, ...], _: Array) -> Array:
-        names = [getattr(key, "key", getattr(key, "idx", None)) for key in path]
+        names: list[Any] = [getattr(key, "key", getattr(key, "idx", None)) for key in path]
         if names[0] == "neuron":
             return next(neuron)
         return pullback.synapses[names[1]]["kernel" if names[0] == "feedback" else names[2]]

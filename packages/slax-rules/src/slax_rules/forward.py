@@ -82,11 +82,11 @@ class Forward(OnlineCell):
         )
 
     @property
-    def default_window(self) -> int:  # type: ignore[override]
+    def default_window(self) -> int:
         return self._rule.default_window
 
     @property
-    def rule_name(self) -> str:  # type: ignore[override]
+    def rule_name(self) -> str:
         return type(self._rule).__name__
 
     @property

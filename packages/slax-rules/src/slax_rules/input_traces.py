@@ -57,12 +57,12 @@ class Filter(NamedTuple):
         """A^T r."""
         return tuple(self._weighted(self.transition[:, state], r) for state in range(len(r)))
 
-    def of_current(self, r: States) -> Array | None:
+    def of_current(self, r: States) -> Any:
         """b . r."""
         return self._weighted(self.current, r)
 
     @staticmethod
-    def _weighted(weights: Float[Array, " S"], r: States) -> Array | None:
+    def _weighted(weights: Float[Array, " S"], r: States) -> Any:
         return total(weight * part for weight, part in zip(weights, r, strict=True) if part is not None)
 
 
@@ -84,7 +84,7 @@ def reverse(
         end: the cotangent of the membranes of the last step that comes from after it.
     """
 
-    def step(later: States, at: tuple[Any, Array]) -> tuple[States, tuple[Array | None, Array | None]]:
+    def step(later: States, at: tuple[Any, Array]) -> tuple[States, tuple[Array, Array]]:
         now = tuple(None if slope is None else slope * at[1] for slope in slopes_at(at[0]))
         r = added(now, later)
         return filter.backward(r), (filter.of_current(r), filter.of_current(now))

@@ -31,9 +31,9 @@ class Network:
     graphdef: nnx.GraphDef
     params: nnx.State
     rest: nnx.State
-    axes: tuple[int | None, ...]
+    axes: tuple[Any, ...]
     carry: Any
-    inputs: jax.ShapeDtypeStruct
+    inputs: Any
 
     def states(self, carry: Any) -> Float[Array, "B H"]:
         """The states of a carry, or the cotangents of them in the cotangent of a carry."""

@@ -1,6 +1,6 @@
 """What cells under a rule have in common, whatever the rule."""
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
@@ -12,8 +12,13 @@ class OnlineCell(nnx.RNNCellBase):
     `default_window` is the number of steps to work on at once where none is asked for, `rule_name` what errors call the rule.
     """
 
-    default_window: ClassVar[int] = 1
-    rule_name: ClassVar[str]
+    @property
+    def default_window(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def rule_name(self) -> str:
+        raise NotImplementedError
 
 
 class RuledCarry(NamedTuple):

@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons import Connect, Edge, Neuron, connect
+from slax_neurons import Connect, Dropout, Edge, Neuron, connect
 from slax_neurons.engine import apply_rows, check_sequence
 from slax_rules.forward import Forward
 from slax_rules.online import OnlineCell
@@ -45,9 +45,6 @@ class RecurrentOSTL(Connect, OnlineCell):
     """A stack whose layers are each under RTRL; made by `ostl_with_recurrence`. The carry is a tuple of the layers' carries,
     () for a module without one."""
 
-    rule_name = "OSTL with recurrence"
-    default_window = RTRL.default_window
-
     def __init__(self, model: nnx.RNNCellBase):
         if isinstance(model, OnlineCell):
             raise TypeError(f"{self.rule_name} got a stack that is under {model.rule_name} already.")
@@ -65,6 +62,14 @@ class RecurrentOSTL(Connect, OnlineCell):
                     f"{self.rule_name} takes edges from a layer to itself, got one from {edge.sender} to {edge.receiver}. Use "
                     "ostl, for which what comes over an edge is a given input, or rtrl for the whole model."
                 )
+
+    @property
+    def default_window(self) -> int:
+        return RTRL.default_window
+
+    @property
+    def rule_name(self) -> str:
+        return "OSTL with recurrence"
 
     def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> tuple:
         """The carries of all layers at rest, for inputs of `input_shape` [B, features...]."""
@@ -125,4 +130,4 @@ class RecurrentOSTL(Connect, OnlineCell):
 
 
 def _run(part: Any, carry: Any, inputs: Array) -> tuple[Any, Array]:
-    return part.unroll(carry, inputs) if isinstance(part, nnx.RNNCellBase) else (carry, apply_rows(part, inputs))
+    return part.unroll(carry, inputs) if isinstance(part, Forward | Dropout) else (carry, apply_rows(part, inputs))

@@ -64,7 +64,7 @@ class UORO:
     default_window: ClassVar[int] = 32
     stepwise: ClassVar[bool] = True
 
-    def initialize(self, network: Network, carry: Any, key: Key[Array, ""]) -> Sketch:
+    def initialize(self, network: Network, carry: Any, key: Any) -> Sketch:
         states = jnp.zeros_like(network.states(carry))
         arrays = jax.tree.leaves(network.params)
         return Sketch(
