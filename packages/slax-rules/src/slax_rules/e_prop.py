@@ -77,8 +77,8 @@ def _drawn(block: Block, kind: type[nnx.Variable], rngs: nnx.Rngs) -> list[nnx.V
     for synapse in block.synapses:
         if not is_synapse(synapse):
             raise TypeError(
-                f"e_prop draws a matrix in the place of each kernel, got an edge with a {type(synapse).__name__}, which has none. "
-                'Give the edge a Linear or Conv, or use feedback="symmetric".'
+                f"e_prop draws a matrix in the place of each kernel, got an edge with a {type(synapse).__name__}, which has "
+                'none. Give the edge a Linear or Conv, or use feedback="symmetric".'
             )
         (kernel,) = (leaf for path, leaf in nnx.to_flat_state(nnx.state(synapse, nnx.Param)) if path[-1] == "kernel")
         matrices.append(kind(draw(rngs.params(), kernel[...].shape, kernel[...].dtype)))
