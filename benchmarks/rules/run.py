@@ -18,7 +18,7 @@ BPTT = ["slax:bptt", "slax:bptt_chunk_16", "slax:bptt_chunk_32", "slax:bptt_chun
 RULES = ["slax:sltt", "slax:ottt", "slax:ostl", "slax:otpe", "slax:approximate_otpe", "slax:e_prop", "slax:pp_prop"]
 
 MODES = {
-    "speed": Mode(lambda sizes: [uniform(256, size) for size in sizes], [], 5),
+    "speed": Mode(lambda sizes: [uniform(256, size) for size in sizes], [], 4),
     "length": Mode(
         lambda sizes: [uniform(steps, 128) for steps in (256, 1024, 4096)],
         [

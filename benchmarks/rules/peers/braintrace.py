@@ -15,8 +15,8 @@
 """braintrace: a learner made by `compile`, driven by its `etrace_grad` over the sequence, step by step or in chunks of K.
 
 Its compiler takes any neuron, so the model has the neuron of slax, whose membrane before the reset is the hidden state, and
-`braintrace.nn.Linear`. `d_rtrl` is D-RTRL, whose gradient is that of OSTL; `pp_prop` is its rule with one trace per input and one
-per unit, and the smoothing of 0.9 that its examples have, which is also our default.
+`braintrace.nn.Linear`. `d_rtrl` is D-RTRL, whose gradient is that of OSTL; `pp_prop` is its rule with one trace per input and
+one per unit, and the smoothing of 0.9 that its examples have, which is also our default.
 
 `RULE_chunk_K` is the same with `vjp_method="multi-step"` and `chunk_size=K`. In a chunk the signal goes back through time and
 layers: with K = T the gradient is that of BPTT, with less it lies between the rule's and that of BPTT and depends on K, whereas
