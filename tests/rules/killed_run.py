@@ -28,7 +28,7 @@ from slax_rules.probe import GradientBias
 from slax_rules.sampling import Sampler
 from slax_rules.stopping import EarlyStopping
 
-T, B, N, C = 5, 4, 6, 3
+T, B, N, H, C = 5, 4, 6, 300, 3  # H so that numbers fill most of the files of a checkpoint
 
 
 def sample(key):
@@ -44,11 +44,11 @@ def run(directory, die):
     rngs = nnx.Rngs(0)
     model = connect(
         [
-            nnx.Linear(N, 5, rngs=rngs),
-            nnx.BatchNorm(5, rngs=rngs),
+            nnx.Linear(N, H, rngs=rngs),
+            nnx.BatchNorm(H, rngs=rngs),
             Dropout(0.2, rngs=rngs),
             LIF(threshold=0.5),
-            nnx.Linear(5, C, rngs=rngs),
+            nnx.Linear(H, C, rngs=rngs),
             LI(),
         ]
     )

@@ -62,6 +62,11 @@ def test_training_is_the_step_again_and_again(update):
         np.testing.assert_allclose(history.losses, np.array(losses), rtol=1e-5)
 
 
+def test_no_batch_of_a_sampler_comes_twice():
+    batches = [np.asarray(inputs).tobytes() for epoch in range(3) for inputs, _ in SAMPLER(epoch)]
+    assert len(set(batches)) == len(batches) == 12
+
+
 @pytest.mark.parametrize("source", [SAMPLER, lambda epoch: SAMPLER(epoch)])
 def test_number_of_traces_does_not_depend_on_what_happens_between_steps(source):
     def traces(**options):

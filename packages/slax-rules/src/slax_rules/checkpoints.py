@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,14 +93,13 @@ class Store(NamedTuple):
         run = {
             "settings": self.settings,
             "arrays": _describe(arrays),
+            "digest": _digest(_bytes(arrays)),
             "progress": progress._asdict() | {"best": progress.best is not None},
-            "records": list(records),
+            "records": records,
         }
-        how = {
-            "arrays": ocp.args.StandardSave(arrays),
-            "run": ocp.args.JsonSave({"run": run, "digest": _digest(arrays, run)}),
-        }
-        self.manager.save(progress.step, args=ocp.args.Composite(**how))
+        text = json.dumps(run)
+        args = {"arrays": ocp.args.StandardSave(arrays), "run": ocp.args.JsonSave([_digest([text.encode()]), text])}
+        self.manager.save(progress.step, args=ocp.args.Composite(**args))
 
     def restore(self, state: nnx.State) -> tuple[nnx.State, Progress, np.ndarray, list[dict[str, Any]]] | None:
         """The newest checkpoint, in the structure and on the devices of `state`, or None if there is none.
@@ -111,19 +110,17 @@ class Store(NamedTuple):
         step = self.manager.latest_step()
         if step is None:
             return None
-        saved = self._read(step, "run", ocp.args.JsonRestore())
-        run = saved["run"]
+        digest, text = self._read(step, "run", ocp.args.JsonRestore())
+        self._check_digest(step, digest, [text.encode()])
+        run = json.loads(text)
         self._check_same(step, run["settings"], json.loads(json.dumps(self.settings)), "settings")
         progress = Progress(**run["progress"])
         losses = np.zeros(progress.step, run["arrays"]["losses"].partition("[")[0])
         target = _arrays(state, losses, weights(state) if progress.best else None)
         self._check_same(step, run["arrays"], _describe(target), "arrays")
         arrays = self._read(step, "arrays", ocp.args.StandardRestore(target))
-        if _digest(arrays, run) != saved["digest"]:
-            raise ValueError(self._damaged(step, "it is not what was saved"))
-        both = [
-            leaf for part, label in ((0, "model"), (1, "optimizer")) for leaf in _leaves(state[part], arrays, label)
-        ]
+        self._check_digest(step, run["digest"], _bytes(arrays))
+        both = [*_leaves(state[0], arrays, "model"), *_leaves(state[1], arrays, "optimizer")]
         best = None
         if progress.best:
             best = jax.tree.unflatten(jax.tree.structure(weights(state)), _leaves(weights(state), arrays, "best"))
@@ -140,6 +137,10 @@ class Store(NamedTuple):
             return self.manager.restore(step, args=ocp.args.Composite(**{item: how}))[item]
         except Exception as error:  # orbax raises a bare Exception for a file that is too short
             raise ValueError(self._damaged(step, f"orbax cannot read its {item}")) from error
+
+    def _check_digest(self, step: int, digest: str, content: Iterable[bytes]) -> None:
+        if _digest(content) != digest:
+            raise ValueError(self._damaged(step, "it is not what was saved"))
 
     def _damaged(self, step: int, why: str) -> str:
         before = [other for other in self.manager.all_steps() if other < step]
@@ -179,13 +180,18 @@ def _describe(arrays: Mapping[str, Any]) -> dict[str, str]:
     return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in arrays.items()}
 
 
-def _digest(arrays: Mapping[str, Any], run: Mapping[str, Any]) -> str:
-    """A checksum of a whole checkpoint: most of its files have none."""
-    digest = hashlib.sha256(json.dumps(run, sort_keys=True).encode())
+def _bytes(arrays: Mapping[str, Any]) -> Iterator[bytes]:
     for name in sorted(arrays):
         leaf = arrays[name]
         is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        digest.update(np.asarray(jax.random.key_data(leaf) if is_key else leaf).tobytes())
+        yield np.asarray(jax.random.key_data(leaf) if is_key else leaf).tobytes()
+
+
+def _digest(content: Iterable[bytes]) -> str:
+    """A checksum: most of the files that orbax writes have none."""
+    digest = hashlib.sha256()
+    for part in content:
+        digest.update(part)
     return digest.hexdigest()
 
 
