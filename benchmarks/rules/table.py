@@ -52,6 +52,7 @@ RATIOS = [
     Ratio("OTPE / OSTL", "slax:otpe", ["slax:ostl"], "1.6"),
     Ratio("approximate OTPE / BPTT", "slax:approximate_otpe", BPTT, "1.1"),
     Ratio("RTRL / slax 0.0.1's", "slax:rtrl", ["slax_original_jax04:rtrl"], "0.1"),
+    Ratio("RTRL with K = 1 / slax 0.0.1's", "slax:rtrl_window_1", ["slax_original_jax04:rtrl"], "0.1"),
     Ratio("OSTL with K = 1 / scan by hand", "slax:ostl_window_1", ["textbook:ostl"], "1.0"),
     Ratio("OTTT with K = 1 / scan by hand", "slax:ottt_window_1", ["textbook:ottt"], "1.0"),
     Ratio("OSTL on jax 0.12 / on 0.10", "slax_jax12:ostl", ["slax:ostl"], ""),

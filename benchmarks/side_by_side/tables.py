@@ -72,7 +72,9 @@ def medians(workload: dict) -> dict[str, float]:
 
 def ratio(time: float, other: float) -> str:
     """Empty where one of them was not timed."""
-    return f"{time / other:.2f}" if math.isfinite(time) and math.isfinite(other) else ""
+    if not (math.isfinite(time) and math.isfinite(other)):
+        return ""
+    return format(time / other, ".2f" if time > 0.1 * other else ".2g")
 
 
 def fastest(times: dict[str, float], among: Callable[[str], bool]) -> str:

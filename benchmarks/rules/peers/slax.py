@@ -24,10 +24,12 @@
 # e_prop = {}
 # pp_prop = {}
 # rtrl = {}
+# rtrl_window_1 = {}
 #
 # [tool.benchmark.limits]
 # ostl_window_1 = { width = 256, steps = 1024 }
 # rtrl = { width = 64 }
+# rtrl_window_1 = { width = 64 }
 # ///
 """This repository's `gradients`, with `wrap` and `window` of the rule in `RULES`, split once and jitted over the state.
 
