@@ -67,7 +67,7 @@ class Ruled(Connect, OnlineCell):
 
     Raises:
         TypeError: a model, or a module in it, that a rule cannot treat.
-        ValueError: as many rules as there are not layers.
+        ValueError: a list of rules that is not one for each layer.
     """
 
     def __init__(

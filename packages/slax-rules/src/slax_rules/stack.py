@@ -71,6 +71,11 @@ def check_stack(name: str, stack: Connect) -> None:
                 f"{name} traces the parameters of a Linear or Conv, got {type(synapse).__name__} as the synapse of {where}. "
                 "Use rtrl, which takes any cell, or BPTT (the plain cell)."
             )
+        if feeds_neuron(modules, edge.sender) and not edge.steps:
+            raise TypeError(
+                f"{name} got {where}, which reads the current of a neuron within the step, but a layer is a unit for a rule. "
+                "Let it begin at the neuron, or use rtrl, which takes any cell, or BPTT (the plain cell)."
+            )
         if not feeds_neuron(modules, edge.receiver) and (edge.steps or _has_parameters(synapse)):
             raise TypeError(
                 f"{name} got {where}, which does not end at a Linear or Conv right before a neuron. Let it end there, or use "
