@@ -1,0 +1,78 @@
+"""Time and memory of one gradient of each rule, on one task.
+
+All rules are compiled first and then take turns, so that what else the machine does falls on all of them alike. The numbers
+differ from run to run, and so they are apart from the results.
+
+    python -m experiments.rules_table.cost --task digits --output digits.timing.json
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import yaml
+from flax import nnx
+from jax import random
+
+from experiments.record import recorded
+from experiments.rules_table.run import checked_task, loss_of, make_model, rules_of, task_config, under_rule
+from slax_rules import RULES, gradients
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    content = yaml.safe_load(arguments.config.read_text())
+    settings = content["scales"][arguments.scale]
+    config = task_config(content, arguments.scale, arguments.task)
+    rules = rules_of(settings, arguments.task)
+    with recorded(arguments.output, config=config | {"rules": rules}, seed=0) as result:
+        result["rules"] = compute(config, rules, settings["cost_repeats"])
+
+
+def compute(config: dict[str, Any], rules: list[str], repeats: int) -> dict[str, dict[str, float]]:
+    """For each rule the median time of a jitted forward pass and gradient of a batch, in ms, and temporaries, in bytes."""
+    task_key, model_key, rule_key, batch_key = random.split(random.key(0), 4)
+    model = make_model(config, nnx.Rngs(model_key))
+    batch = checked_task(config, task_key).sample(batch_key, batch_size=config["batch_size"])
+    programs = {name: compiled(name, model, rule_key, batch) for name in rules}
+    times: dict[str, list[float]] = {name: [] for name in rules}
+    for _ in range(repeats + 1):
+        for name, (program, state) in programs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(program(state, *batch))
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return {
+        name: {
+            "milliseconds": float(np.median(times[name][1:])),  # the first call warms up
+            "temporary_bytes": program.memory_analysis().temp_size_in_bytes,
+        }
+        for name, (program, _) in programs.items()
+    }
+
+
+def compiled(name: str, model: nnx.RNNCellBase, key: jax.Array, batch: tuple) -> tuple[Any, nnx.State]:
+    """The program of a rule's gradient, and the state that it takes before the batch."""
+    graphdef, state = nnx.split(under_rule(name, model, key))
+
+    def gradient(state: nnx.State, inputs: jax.Array, labels: jax.Array) -> nnx.State:
+        return gradients(nnx.merge(graphdef, state), loss_of, inputs, labels, window=RULES[name].window)[1]
+
+    return jax.jit(gradient).lower(state, *batch).compile(), state
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--config", type=Path, default=Path(__file__).with_name("config.yaml"), help="default: beside it"
+    )
+    parser.add_argument("--scale", choices=("quick", "paper"), default="quick", help="default: quick")
+    parser.add_argument("--task", required=True, help="a name under `tasks` in the config")
+    parser.add_argument("--output", type=Path, required=True, help="the result's path, ending in .json")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""Figures and tables of the experiment, from its results and costs.
+
+    python -m experiments.rules_table.plot --results results/quick/rules_table/*/*.json \\
+        --costs results/quick/rules_table/*.timing.json --output figure
+
+writes figure.csv, figure.png and figure.svg: accuracy and cosine; and figure_cost.csv, .png and .svg: time and memory.
+"""
+
+import argparse
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from slax_rules import RULES
+from slax_viz import PNG_METADATA, SVG_METADATA, mean_interval, style
+
+BOUNDS = {"accuracy": (0.0, 1.0), "spikes": (0.0, 1.0), "cosine": (-1.0, 1.0), "norm_ratio": (0.0, np.inf)}
+COLUMNS = ["task", "rule", "mode", "layer", "quantity", "mean", "low", "high", "seeds"]
+COST_COLUMNS = ["task", "rule", "milliseconds", "times_bptt", "temporary_bytes"]
+# Apart in colour, form and filling, so that none of them alone has to be seen.
+MARKS = {
+    "deferred": {"color": "#0072B2", "marker": "o"},
+    "online": {"color": "#D55E00", "marker": "D", "markerfacecolor": "white"},
+}
+TASK_MARKS = (
+    {"color": "#0072B2", "marker": "o"},
+    {"color": "#D55E00", "marker": "D", "markerfacecolor": "white"},
+    {"color": "#009E73", "marker": "s"},
+)
+
+Results = dict[str, dict[str, dict[str, Any]]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, nargs="+", required=True, help="results of run.py, of one scale")
+    parser.add_argument("--costs", type=Path, nargs="+", required=True, help="results of cost.py, of the same scale")
+    parser.add_argument("--output", type=Path, required=True, help="path of the figure without its ending")
+    arguments = parser.parse_args()
+    results, costs = (
+        [json.loads(path.read_text()) for path in paths] for paths in (arguments.results, arguments.costs)
+    )
+    scales = {result["config"]["scale"] for result in results + costs}
+    if len(scales) > 1:
+        raise SystemExit(f"Got results of the scales {', '.join(sorted(scales))}, expected one: they are never mixed.")
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    cost_output = arguments.output.with_name(arguments.output.name + "_cost")
+    tasks = by_task(results)
+    write_table(arguments.output.with_suffix(".csv"), COLUMNS, table_rows(tasks))
+    write_table(cost_output.with_suffix(".csv"), COST_COLUMNS, cost_rows(costs))
+    with style():
+        save(draw(tasks), arguments.output)
+        save(draw_cost(costs), cost_output)
+
+
+def by_task(results: list[dict[str, Any]]) -> Results:
+    """The results of each task by rule, in the order of the table of rules."""
+    order = list(RULES)
+    tasks: Results = {}
+    for result in sorted(results, key=lambda result: order.index(result["config"]["rule"])):
+        tasks.setdefault(result["config"]["task"], {})[result["config"]["rule"]] = result
+    return {task: tasks[task] for task in sorted(tasks)}
+
+
+def stages_of(result: dict[str, Any]) -> list[str]:
+    return [mode for mode in ("initial", "deferred", "online") if mode in result["seeds"][0]]
+
+
+def of_seeds(result: dict[str, Any], mode: str, quantity: str, layer: str = "") -> list[float]:
+    """A quantity of all seeds, without those that lack it (a gradient that is zero has no cosine)."""
+    stages = [seed[mode] for seed in result["seeds"]]
+    if quantity == "accuracy":
+        numbers = [stage["accuracy"] for stage in stages]
+    elif quantity == "spikes":
+        numbers = [stage["spikes"][layer] for stage in stages]
+    else:
+        numbers = [stage["layers"][layer][quantity] for stage in stages]
+    return [number for number in numbers if number is not None]
+
+
+def summary(numbers: list[float], quantity: str) -> tuple[float | None, float | None, float | None]:
+    """Mean, low and high end of its 95 % interval; None for what so few numbers do not have."""
+    if len(numbers) < 2:
+        return (numbers[0] if numbers else None), None, None
+    mean, low, high = (float(number) for number in mean_interval(numbers, bounds=BOUNDS[quantity]))
+    return mean, low, high
+
+
+def table_rows(tasks: Results) -> Iterator[list[Any]]:
+    for task, rules in tasks.items():
+        for rule, result in rules.items():
+            for mode in stages_of(result):
+                stage = result["seeds"][0][mode]
+                kinds = [("accuracy", "")] + [("spikes", layer) for layer in stage["spikes"]]
+                kinds += [(quantity, layer) for layer in stage["layers"] for quantity in ("cosine", "norm_ratio")]
+                for quantity, layer in kinds:
+                    numbers = of_seeds(result, mode, quantity, layer)
+                    yield [task, rule, mode, layer, quantity, *summary(numbers, quantity), len(numbers)]
+
+
+def cost_rows(costs: list[dict[str, Any]]) -> Iterator[list[Any]]:
+    for cost in costs:
+        for rule, numbers in cost["rules"].items():
+            time = numbers["milliseconds"]
+            relative = time / cost["rules"]["bptt"]["milliseconds"]
+            yield [cost["config"]["task"], rule, time, relative, numbers["temporary_bytes"]]
+
+
+def write_table(path: Path, columns: list[str], rows: Iterator[list[Any]]) -> None:
+    with path.open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(columns)
+        for row in rows:
+            table.writerow([round(cell, 6) if isinstance(cell, float) else cell for cell in row])
+
+
+def draw(tasks: Results) -> Figure:
+    """Above the accuracies, below the cosines; a column for each task, a row for each rule."""
+    names = [name for name in RULES if any(name in rules for rules in tasks.values())]
+    height = 0.27 * len(names) + 1.1
+    figure, axes = plt.subplots(2, len(tasks), figsize=(4.1 * len(tasks) + 1.2, 2 * height + 0.8), squeeze=False)
+    for column, rules in enumerate(tasks.values()):
+        upper, lower = axes[:, column]
+        draw_accuracy(upper, names, rules)
+        draw_cosine(lower, names, rules)
+        upper.set_title(_name(next(iter(rules.values()))["config"]))
+        for ax in (upper, lower):
+            ax.set_yticks(range(len(names)), [RULES[name].title for name in names] if column == 0 else [])
+            ax.set_ylim(len(names) - 0.5, -0.5)
+            ax.tick_params(axis="y", length=0)
+    seeds = {len(result["seeds"]) for rules in tasks.values() for result in rules.values()}
+    handles = [plt.Line2D([], [], linestyle="", label=_MODE_LABELS[mode], **mark) for mode, mark in MARKS.items()]
+    handles += [plt.Line2D([], [], color="0.4", linestyle="--", label="chance")]
+    handles += [plt.Line2D([], [], color="0.4", linestyle=":", label="BPTT")]
+    figure.legend(handles=handles, loc="outside upper center", ncols=4)
+    figure.supxlabel(
+        f"above: mean of {', '.join(map(str, sorted(seeds)))} seeds, bars: 95 % interval of the mean; "
+        "below: mean cosine, per layer from input (1) to read-out (out)",
+        fontsize="small",
+    )
+    return figure
+
+
+def draw_accuracy(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
+    layers = next(iter(rules.values()))["config"]["layers"]
+    ax.axvline(100 / layers[-1], color="0.4", linestyle="--", linewidth=1)
+    if "bptt" in rules:
+        ax.axvline(100 * np.mean(of_seeds(rules["bptt"], "deferred", "accuracy")), color="0.4", linestyle=":")
+    for row, name in enumerate(names):
+        if name not in rules:
+            ax.text(50, row, "not run here", ha="center", va="center", color="0.4", fontsize="small")
+            continue
+        for mode, offset in (("deferred", -0.17), ("online", 0.17)):
+            if mode not in stages_of(rules[name]):
+                continue
+            mean, low, high = summary(of_seeds(rules[name], mode, "accuracy"), "accuracy")
+            ends = [[100 * (mean - low)], [100 * (high - mean)]] if low is not None else None
+            ax.errorbar(100 * mean, row + offset, xerr=ends, markersize=5.5, elinewidth=1.3, capsize=2, **MARKS[mode])
+            if _is_silent(rules[name], mode):
+                ax.text(100 * mean + 3, row + offset, "silent", va="center", fontsize="x-small")
+    ax.set_xlim(0, 101)
+    ax.set_xlabel("test accuracy (%)")
+    ax.grid(axis="x", color="0.9", zorder=0)
+    ax.set_axisbelow(True)
+
+
+def draw_cosine(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
+    layers = list(next(iter(rules.values()))["seeds"][0]["initial"]["layers"])
+    cells = np.full((len(names), 2 * len(layers)), np.nan)
+    for row, name in enumerate(names):
+        if name not in rules:
+            continue
+        after = stages_of(rules[name])[1]
+        for column, (mode, layer) in enumerate((mode, layer) for mode in ("initial", after) for layer in layers):
+            numbers = of_seeds(rules[name], mode, "cosine", layer)
+            cells[row, column] = np.mean(numbers) if numbers else np.nan
+    ax.imshow(np.clip(cells, 0, 1), cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    for (row, column), cosine in np.ndenumerate(cells):
+        text = "" if np.isnan(cosine) else f"{cosine:.2f}"
+        ax.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if cosine < 0.5 else "black")
+    ax.axvline(len(layers) - 0.5, color="white", linewidth=5)
+    labels = [*layers[:-1], "out"]
+    ax.set_xticks(range(2 * len(layers)), labels + labels)
+    ax.tick_params(axis="x", length=0)
+    ax.set_xlabel("layer")
+    for start, label in ((0, "at initialisation"), (len(layers), "after training")):
+        middle = start + (len(layers) - 1) / 2
+        ax.text(middle, -0.7, label, ha="center", va="bottom", fontsize="small")
+    if ax.get_subplotspec().is_first_col():
+        ax.set_ylabel("cosine to BPTT")
+
+
+def draw_cost(costs: list[dict[str, Any]]) -> Figure:
+    """Time and memory of each rule, both on a logarithmic axis."""
+    names = [name for name in RULES if any(name in cost["rules"] for cost in costs)]
+    figure, axes = plt.subplots(1, 2, figsize=(9.0, 0.3 * len(names) + 1.9), sharey=True)
+    handles = []
+    for number, cost in enumerate(costs):
+        rows = [row for row, name in enumerate(names) if name in cost["rules"]]
+        numbers = [cost["rules"][names[row]] for row in rows]
+        bptt = cost["rules"]["bptt"]["milliseconds"]
+        heights = np.array(rows) + 0.3 * (number / max(1, len(costs) - 1) - 0.5) * (len(costs) > 1)
+        mark = {"linestyle": "", "markersize": 6, **TASK_MARKS[number]}
+        axes[0].plot([entry["milliseconds"] / bptt for entry in numbers], heights, **mark)
+        handles += axes[1].plot([entry["temporary_bytes"] / 1024 for entry in numbers], heights, **mark)
+        handles[-1].set_label(f"{_name(cost['config']).replace(chr(10), ', ')}: BPTT takes {bptt:.2g} ms")
+    axes[0].axvline(1, color="0.4", linestyle=":")
+    axes[0].set_xlabel("time of a gradient / that of BPTT")
+    axes[1].set_xlabel("temporaries (KiB)")
+    for ax in axes:
+        ax.set_xscale("log")
+        ax.grid(axis="x", color="0.9")
+        ax.set_axisbelow(True)
+        ax.tick_params(axis="y", length=0)
+        for row in range(0, len(names), 2):
+            ax.axhspan(row - 0.5, row + 0.5, color="0.96", zorder=0)
+    axes[0].set_yticks(range(len(names)), [RULES[name].title for name in names])
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
+    figure.legend(handles=handles, loc="outside upper center", ncols=1)
+    return figure
+
+
+def save(figure: Figure, output: Path) -> None:
+    figure.savefig(output.with_suffix(".png"), metadata=PNG_METADATA)
+    figure.savefig(output.with_suffix(".svg"), metadata=SVG_METADATA)
+    plt.close(figure)
+
+
+_MODE_LABELS = {"deferred": "one update per sequence", "online": "updates within the sequence"}
+
+
+def _is_silent(result: dict[str, Any], mode: str) -> bool:
+    """Whether a hidden layer of some seed fires not once in the whole test set."""
+    return any(spikes == 0 for seed in result["seeds"] for spikes in seed[mode]["spikes"].values())
+
+
+def _name(config: dict[str, Any]) -> str:
+    net = "-".join(map(str, config["layers"]))
+    return f"{config['dataset'].capitalize()}, {config['code']} code\n{net}, T = {config['n_steps']}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""One cell of the experiment: one task and one rule, with all seeds.
+
+The rule trains the network twice from the same start, deferred (one optimiser step for a sequence) and online (one for
+each window). Before and after: test accuracy, how much the hidden layers fire, and the cosine of the rule's gradient to
+that of BPTT at the same parameters and on the same batch, layer by layer.
+
+    python -m experiments.rules_table.run --task digits --rule ostl --output result.json
+"""
+
+import argparse
+import itertools
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import yaml
+from flax import nnx
+from jax import random
+
+from experiments.record import recorded
+from slax_data import Task, make_task
+from slax_neurons import LI, LIF, Connect, connect, unroll
+from slax_neurons.initialisation import fluctuation_driven
+from slax_rules import RULES, accuracy, cross_entropy, gradients, local_losses, train_offline, train_online
+from slax_viz import cosine_similarity
+
+# What one task and rule do not depend on.
+APART = ("tasks", "rules", "cost_tasks", "cost_repeats")
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    config = cell_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.task, arguments.rule)
+    with recorded(arguments.output, config=config, seed=0) as result:
+        result["seeds"] = compute(config)
+
+
+def cell_config(config: dict[str, Any], scale: str, task: str, rule: str) -> dict[str, Any]:
+    """The values that one task and rule depend on, out of the whole config.yaml."""
+    shared = task_config(config, scale, task)
+    known = rules_of(config["scales"][scale], task)
+    unknown = [name for name in known if name not in RULES]
+    if unknown:
+        raise SystemExit(f"There is no rule {', '.join(unknown)}, expected some of: {', '.join(RULES)}.")
+    if rule not in known:
+        raise SystemExit(f"There is no rule {rule!r} for {task}, expected one of: {', '.join(known)}.")
+    return shared | {"rule": rule}
+
+
+def task_config(config: dict[str, Any], scale: str, task: str) -> dict[str, Any]:
+    """The values that all rules of a task share."""
+    settings = config["scales"][scale]
+    if task not in settings["tasks"]:
+        raise SystemExit(f"There is no task {task!r}, expected one of: {', '.join(settings['tasks'])}.")
+    shared = {name: value for name, value in settings.items() if name not in APART}
+    own = {name: value for name, value in settings["tasks"][task].items() if name != "without"}
+    return shared | {"scale": scale, "task": task, **own}
+
+
+def rules_of(settings: dict[str, Any], task: str) -> list[str]:
+    """The rules of a task: all of the scale, without those that the task leaves out."""
+    return [name for name in settings["rules"] if name not in settings["tasks"][task].get("without", [])]
+
+
+def compute(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The numbers of each seed, 0, 1, ...: `one_seed`, as a single program for all of them."""
+    program = jax.jit(partial(one_seed, config))
+    return [{"seed": seed, **_as_json(program(random.key(seed)))} for seed in range(config["seeds"])]
+
+
+def one_seed(config: dict[str, Any], key: jax.Array) -> dict[str, dict[str, Any]]:
+    """The numbers of `measure` at initialisation and after each way of training; the key draws all that is drawn."""
+    task_key, model_key, rule_key, train_key, batch_key, test_key = random.split(key, 6)
+    task = checked_task(config, task_key)
+    model = make_model(config, nnx.Rngs(model_key))
+    cell = under_rule(config["rule"], model, rule_key)
+    batch = task.sample(batch_key, batch_size=config["eval_size"], split="test")
+    test_set = task.test_set or task.sample(test_key, batch_size=config["test_size"], split="test")
+
+    plain, start, plain_rest = nnx.split(model, nnx.Param, ...)
+    ruled, _, ruled_rest = nnx.split(cell, nnx.Param, ...)
+    stages, losses = {"initial": start}, {}
+    for mode in modes(config["rule"], cell is model):
+        copy = nnx.merge(ruled, start, ruled_rest, copy=True)
+        losses[mode] = train(config, mode, copy, task, random.split(train_key, config["steps"]))
+        stages[mode] = nnx.state(copy, nnx.Param)
+
+    def numbers(params: nnx.State) -> dict[str, Any]:
+        copies = (nnx.merge(*parts, copy=True) for parts in ((plain, params, plain_rest), (ruled, params, ruled_rest)))
+        return measure(config["rule"], *copies, batch, test_set)
+
+    # Stage by stage through the same code, so that it is compiled once.
+    measured = jax.lax.map(numbers, jax.tree.map(lambda *params: jnp.stack(params), *stages.values()))
+    of_stages = {
+        name: jax.tree.map(lambda values, stage=stage: values[stage], measured) for stage, name in enumerate(stages)
+    }
+    return of_stages | {mode: of_stages[mode] | {"loss": loss} for mode, loss in losses.items()}
+
+
+def checked_task(config: dict[str, Any], key: jax.Array) -> Task:
+    """The task, whose data the first and the last layer have to match."""
+    layers = config["layers"]
+    sizes = {"n_units": layers[0], "n_classes": layers[-1]} if config["dataset"] == "randman" else {}
+    task = make_task(config["dataset"], key, n_steps=config["n_steps"], code=config["code"], **sizes)
+    if (layers[0], layers[-1]) != (task.n_units, task.n_classes):
+        raise SystemExit(
+            f"The layers of {config['task']} are {layers}, but its data have {task.n_units} units and {task.n_classes} "
+            "classes, which the first and the last layer have to match."
+        )
+    return task
+
+
+def make_model(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
+    """Linear and LIF for each pair of sizes, LI in place of the last LIF; with these weights hidden layers fire."""
+    sizes = list(itertools.pairwise(config["layers"]))
+    modules: list[nnx.Module] = []
+    for index, (n_in, n_out) in enumerate(sizes[:-1]):
+        rate = config["initial_rate"] if index else config["input_rate"]
+        kernel_init = fluctuation_driven(LIF(), rate=rate)
+        modules += [nnx.Linear(n_in, n_out, kernel_init=kernel_init, rngs=rngs), LIF()]
+    return connect([*modules, nnx.Linear(*sizes[-1], rngs=rngs), LI()])
+
+
+def under_rule(name: str, model: Connect, key: jax.Array) -> nnx.RNNCellBase:
+    """The model under a rule of the table, with those of its options that have no default: the one place where they are."""
+    synapses = [module for module in model.modules if isinstance(module, nnx.Linear)]
+    options = {
+        "rngs": nnx.Rngs(key),
+        "input_shape": (synapses[0].in_features,),
+        "n_outputs": synapses[-1].out_features,
+    }
+    rule = RULES[name]
+    return rule.wrap(model, **{option: options[option] for option in rule.options})
+
+
+def modes(name: str, is_plain: bool) -> list[str]:
+    """How a rule can train: deferred, unless the rule is in the optimiser's many steps; online, unless it is BPTT, whose only
+    window is the sequence."""
+    deferred = [] if RULES[name].optimizer else ["deferred"]
+    return deferred if is_plain and RULES[name].window is None else [*deferred, "online"]
+
+
+def loss_of(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """Cross entropy of each step, [T, B], summed over read-outs where each layer has its own."""
+    return (local_losses(cross_entropy) if outputs.ndim == 4 else cross_entropy)(outputs, labels)
+
+
+def train(config: dict[str, Any], mode: str, cell: nnx.RNNCellBase, task: Task, keys: jax.Array) -> jax.Array:
+    """Trains in place, on a new batch for each key. Returns the mean loss of the last tenth of the batches."""
+    rule = RULES[config["rule"]]
+    transformation = optax.adamax(config["learning_rate"][mode])
+    if rule.optimizer:
+        transformation = rule.optimizer(transformation, **config["optimizer_options"])
+    optimizer = nnx.Optimizer(cell, transformation, wrt=nnx.Param)
+    run, window = (
+        (train_offline, rule.window) if mode == "deferred" else (train_online, rule.window or config["online_window"])
+    )
+    graphdef, state = nnx.split((cell, optimizer))
+
+    def step(state: nnx.State, key: jax.Array) -> tuple[nnx.State, jax.Array]:
+        cell, optimizer = nnx.merge(graphdef, state)
+        batch = task.sample(key, batch_size=config["batch_size"])
+        loss = run(cell, optimizer, loss_of, *batch, window=window)
+        return nnx.state((cell, optimizer)), loss
+
+    state, losses = jax.lax.scan(step, state, keys)
+    nnx.update((cell, optimizer), state)
+    return losses[-max(1, len(keys) // 10) :].mean()
+
+
+def measure(name: str, model: Connect, cell: nnx.RNNCellBase, batch: tuple, test_set: tuple) -> dict[str, Any]:
+    """Test accuracy, spikes per step and hidden neuron of each layer, and agreement with BPTT of each layer.
+
+    The accuracy is that of the cell, whose last read-out counts where each layer has its own.
+    """
+    _, outputs = unroll(cell, cell.initialize_carry(test_set[0].shape[1:]), test_set[0])
+    _, reference = gradients(model, cross_entropy, *batch)
+    _, gradient = gradients(cell, loss_of, *batch, window=RULES[name].window)
+    agreement = cosine_similarity(gradient, reference, group=layer_of)
+    return {
+        "accuracy": accuracy(outputs[:, :, -1] if outputs.ndim == 4 else outputs, test_set[1]),
+        "spikes": activity(model, test_set[0]),
+        "layers": {layer: cosine._asdict() for layer, cosine in agreement.items()},
+    }
+
+
+def activity(model: Connect, inputs: jax.Array) -> dict[str, jax.Array]:
+    """Mean spikes per step and neuron of each hidden layer."""
+    means = {}
+    for index in range(0, len(model.modules) - 2, 2):
+        layer = connect([model.modules[index], model.modules[index + 1]])
+        _, inputs = unroll(layer, layer.initialize_carry(inputs.shape[1:]), inputs)
+        means[str(index // 2 + 1)] = inputs.mean()
+    return means
+
+
+def layer_of(path: str) -> str:
+    """The layer, counted from 1, of a parameter's path like "modules/2/kernel": two modules are a layer."""
+    return str(int(path.split("/")[1]) // 2 + 1)
+
+
+def _as_json(numbers: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Plain numbers, None for the cosine and the norm ratio of a gradient that is zero."""
+    for stage in numbers.values():
+        if not np.isfinite(stage.get("loss", 0)):
+            raise SystemExit("The training loss is not finite: a learning rate too high makes it so.")
+        stage["layers"] = {
+            layer: {name: float(cosine[name]) if cosine["defined"] else None for name in ("value", "norm_ratio")}
+            for layer, cosine in stage["layers"].items()
+        }
+    return jax.tree.map(float, numbers)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--config", type=Path, default=Path(__file__).with_name("config.yaml"), help="default: beside it"
+    )
+    parser.add_argument("--scale", choices=("quick", "paper"), default="quick", help="default: quick")
+    parser.add_argument("--task", required=True, help="a name under `tasks` in the config")
+    parser.add_argument("--rule", required=True, help="a name under `rules` in the config")
+    parser.add_argument("--output", type=Path, required=True, help="the result's path, ending in .json")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
