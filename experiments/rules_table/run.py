@@ -9,6 +9,7 @@ that of BPTT at the same parameters and on the same batch, layer by layer.
 
 import argparse
 import itertools
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> dict[str, dict[str, Any]
     task = checked_task(config, task_key)
     model = make_model(config, nnx.Rngs(model_key))
     cell = under_rule(config["rule"], model, rule_key)
+    sample = partial(task.sample, batch_size=config["batch_size"])
     batch = task.sample(batch_key, batch_size=config["eval_size"], split="test")
     test_set = task.test_set or task.sample(test_key, batch_size=config["test_size"], split="test")
 
@@ -86,7 +88,7 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> dict[str, dict[str, Any]
     stages, losses = {"initial": start}, {}
     for mode in modes(config["rule"], cell is model):
         copy = nnx.merge(ruled, start, ruled_rest, copy=True)
-        losses[mode] = train(config, mode, copy, task, random.split(train_key, config["steps"]))
+        losses[mode] = train(config, mode, copy, sample, random.split(train_key, config["steps"]))
         stages[mode] = nnx.state(copy, nnx.Param)
 
     def numbers(params: nnx.State) -> dict[str, Any]:
@@ -149,8 +151,8 @@ def loss_of(outputs: jax.Array, labels: jax.Array) -> jax.Array:
     return (local_losses(cross_entropy) if outputs.ndim == 4 else cross_entropy)(outputs, labels)
 
 
-def train(config: dict[str, Any], mode: str, cell: nnx.RNNCellBase, task: Task, keys: jax.Array) -> jax.Array:
-    """Trains in place, on a new batch for each key. Returns the mean loss of the last tenth of the batches."""
+def train(config: dict[str, Any], mode: str, cell: nnx.RNNCellBase, sample: Callable, draws: Any) -> jax.Array:
+    """Trains in place, on a batch `sample(draw)` for each of the draws. Returns the mean loss of the last tenth of them."""
     rule = RULES[config["rule"]]
     transformation = optax.adamax(config["learning_rate"][mode])
     if rule.optimizer:
@@ -161,30 +163,34 @@ def train(config: dict[str, Any], mode: str, cell: nnx.RNNCellBase, task: Task, 
     )
     graphdef, state = nnx.split((cell, optimizer))
 
-    def step(state: nnx.State, key: jax.Array) -> tuple[nnx.State, jax.Array]:
+    def step(state: nnx.State, draw: Any) -> tuple[nnx.State, jax.Array]:
         cell, optimizer = nnx.merge(graphdef, state)
-        batch = task.sample(key, batch_size=config["batch_size"])
-        loss = run(cell, optimizer, loss_of, *batch, window=window)
+        loss = run(cell, optimizer, loss_of, *sample(draw), window=window)
         return nnx.state((cell, optimizer)), loss
 
-    state, losses = jax.lax.scan(step, state, keys)
+    state, losses = jax.lax.scan(step, state, draws)
     nnx.update((cell, optimizer), state)
-    return losses[-max(1, len(keys) // 10) :].mean()
+    return losses[-max(1, len(losses) // 10) :].mean()
+
+
+def test_accuracy(cell: nnx.RNNCellBase, inputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """Accuracy of the cell's outputs; of the last read-out where each layer has its own."""
+    _, outputs = unroll(cell, cell.initialize_carry(inputs.shape[1:]), inputs)
+    return accuracy(outputs[:, :, -1] if outputs.ndim == 4 else outputs, labels)
 
 
 def measure(name: str, model: Connect, cell: nnx.RNNCellBase, batch: tuple, test_set: tuple) -> dict[str, Any]:
-    """Test accuracy, spikes per step and hidden neuron of each layer, and agreement with BPTT of each layer.
-
-    The accuracy is that of the cell, whose last read-out counts where each layer has its own.
-    """
-    _, outputs = unroll(cell, cell.initialize_carry(test_set[0].shape[1:]), test_set[0])
+    """Test accuracy, spikes per step and neuron of each hidden layer, and agreement with BPTT of each layer."""
     _, reference = gradients(model, cross_entropy, *batch)
     _, gradient = gradients(cell, loss_of, *batch, window=RULES[name].window)
     agreement = cosine_similarity(gradient, reference, group=layer_of)
     return {
-        "accuracy": accuracy(outputs[:, :, -1] if outputs.ndim == 4 else outputs, test_set[1]),
+        "accuracy": test_accuracy(cell, *test_set),
         "spikes": activity(model, test_set[0]),
-        "layers": {layer: cosine._asdict() for layer, cosine in agreement.items()},
+        "layers": {
+            layer: {"cosine": cosine.value, "norm_ratio": cosine.norm_ratio, "defined": cosine.defined}
+            for layer, cosine in agreement.items()
+        },
     }
 
 
@@ -203,16 +209,16 @@ def layer_of(path: str) -> str:
     return str(int(path.split("/")[1]) // 2 + 1)
 
 
-def _as_json(numbers: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _as_json(stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Plain numbers, None for the cosine and the norm ratio of a gradient that is zero."""
-    for stage in numbers.values():
+    for stage in stages.values():
         if not np.isfinite(stage.get("loss", 0)):
             raise SystemExit("The training loss is not finite: a learning rate too high makes it so.")
         stage["layers"] = {
-            layer: {name: float(cosine[name]) if cosine["defined"] else None for name in ("value", "norm_ratio")}
-            for layer, cosine in stage["layers"].items()
+            layer: {name: float(numbers[name]) if numbers["defined"] else None for name in ("cosine", "norm_ratio")}
+            for layer, numbers in stage["layers"].items()
         }
-    return jax.tree.map(float, numbers)
+    return jax.tree.map(float, stages)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,0 +1,159 @@
+"""Every rule learns, and the experiment's numbers, table and configuration obey the rules' laws."""
+
+import csv
+import functools
+import json
+
+import jax
+import numpy as np
+import pytest
+import yaml
+from flax import nnx
+
+from experiments.record import recorded
+from experiments.rules_table import cost, plot, run
+from slax_data import make_task
+from slax_rules import RULES
+
+ROOT = run.Path(run.__file__).parent
+CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+SCHEMA = yaml.safe_load((ROOT / "config.schema.yaml").read_text())
+TRAINED = CONFIG["scales"]["quick"]["rules"]
+
+TASK = {"dataset": "randman", "code": "time", "input_rate": 0.2, "layers": [12, 8, 8, 3], "n_steps": 6}
+TINY = {"seeds": 2, "steps": 3, "batch_size": 4, "eval_size": 5, "test_size": 10, "rules": ["bptt", "ostl", "fptt"]}
+
+LAYERS, STEPS, BATCH, N_STEPS = [64, 24, 24, 10], 100, 64, 15
+
+
+def config(rule, **changes):
+    settings = CONFIG["scales"]["quick"] | TINY | {"tasks": {"tiny": TASK | changes}}
+    return run.cell_config({"scales": {"quick": settings}}, "quick", "tiny", rule)
+
+
+@pytest.fixture(scope="module")
+def seeds():
+    """What the pipeline would write, by rule."""
+    with jax.numpy_dtype_promotion("standard"):
+        return {rule: run.compute(config(rule)) for rule in ("bptt", "fptt")}
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Batches to train on, [steps, T, B, N] and [steps, B], and a test set: Randman of 4 classes, and digits."""
+    drawn = {}
+    options = {"randman": {"code": "time", "n_units": 64, "n_classes": 4}, "digits": {"code": "latency"}}
+    with jax.numpy_dtype_promotion("standard"):
+        for name, own in options.items():
+            task = make_task(name, jax.random.key(0), n_steps=N_STEPS, **own)
+            keys = jax.random.split(jax.random.key(1), STEPS)
+            batches = jax.lax.map(functools.partial(task.sample, batch_size=BATCH), keys)
+            test_set = task.sample(jax.random.key(2), batch_size=300, split="test")
+            drawn[name] = (batches, test_set)
+    return drawn
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_rule_learns_online_and_deferred(name, data):
+    settings = CONFIG["scales"]["quick"] | {"rule": name, "layers": LAYERS, "input_rate": 0.05}
+    model = run.make_model(settings, nnx.Rngs(0))
+    cell = run.under_rule(name, model, jax.random.key(0))
+    graphdef, state = nnx.split(cell)
+
+    @jax.jit
+    def accuracies(batches, test_set):
+        reached = {}
+        for mode in run.modes(name, cell is model):
+            copy = nnx.merge(graphdef, state, copy=True)
+            run.train(settings, mode, copy, lambda batch: batch, batches)
+            reached[mode] = run.test_accuracy(copy, *test_set)
+        return reached
+
+    with jax.numpy_dtype_promotion("standard"):
+        reached = {task: accuracies(*drawn) for task, drawn in data.items()}
+    print(name, {task: {mode: round(float(x), 2) for mode, x in modes.items()} for task, modes in reached.items()})
+    assert reached["randman"].keys() == set(run.modes(name, cell is model)) != set()
+    assert min(reached["randman"].values()) > 0.5  # by chance 0.25
+    assert min(reached["digits"].values()) > 0.3  # by chance 0.1
+
+
+def test_bptt_agrees_with_itself_and_sltt_of_fptt_in_no_hidden_layer(seeds):
+    for seed in seeds["bptt"]:
+        assert seed.keys() == {"seed", "initial", "deferred"}
+        for stage in (seed["initial"], seed["deferred"]):
+            assert [layer["cosine"] for layer in stage["layers"].values()] == pytest.approx([1, 1, 1], abs=1e-5)
+            assert [layer["norm_ratio"] for layer in stage["layers"].values()] == pytest.approx([1, 1, 1], abs=1e-5)
+            assert stage["spikes"].keys() == {"1", "2"}
+    for seed in seeds["fptt"]:
+        assert seed.keys() == {"seed", "initial", "online"}
+        assert seed["initial"]["layers"]["1"]["cosine"] < 0.999
+
+
+def test_all_rules_of_a_task_start_from_the_same_network(seeds):
+    for bptt, fptt in zip(seeds["bptt"], seeds["fptt"], strict=True):
+        assert bptt["initial"]["accuracy"] == fptt["initial"]["accuracy"]
+        assert bptt["initial"]["spikes"] == fptt["initial"]["spikes"]
+
+
+def test_numbers_repeat_and_seeds_differ(seeds):
+    with jax.numpy_dtype_promotion("standard"):
+        assert run.compute(config("bptt")) == seeds["bptt"]
+    assert seeds["bptt"][0]["deferred"] != seeds["bptt"][1]["deferred"]
+
+
+def test_table_is_the_mean_of_the_seeds(seeds, tmp_path):
+    for rule, numbers in seeds.items():
+        with recorded(tmp_path / f"{rule}.json", config=config(rule), seed=0) as result:
+            result["seeds"] = numbers
+    tasks = plot.by_task([json.loads((tmp_path / f"{rule}.json").read_text()) for rule in ("fptt", "bptt")])
+    assert list(tasks["tiny"]) == ["bptt", "fptt"]
+    plot.write_table(tmp_path / "t.csv", plot.COLUMNS, plot.table_rows(tasks))
+    rows = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
+    assert len(rows) == 2 * 2 * (1 + 2 + 2 * 3)
+    for row in rows:
+        stages = [seed[row["mode"]] for seed in seeds[row["rule"]]]
+        if row["quantity"] == "accuracy":
+            expected = [stage["accuracy"] for stage in stages]
+        elif row["quantity"] == "spikes":
+            expected = [stage["spikes"][row["layer"]] for stage in stages]
+        else:
+            expected = [stage["layers"][row["layer"]][row["quantity"]] for stage in stages]
+        assert float(row["mean"]) == pytest.approx(np.mean(expected), abs=1e-6)
+        assert float(row["low"]) <= float(row["mean"]) <= float(row["high"])
+        assert row["seeds"] == "2"
+
+
+def test_cost_has_time_and_memory_of_each_rule():
+    settings = {name: value for name, value in config("bptt").items() if name != "rule"}
+    with jax.numpy_dtype_promotion("standard"):
+        costs = cost.compute(settings, ["bptt", "ostl"], repeats=2)
+    assert list(costs) == ["bptt", "ostl"]
+    assert all(numbers["milliseconds"] > 0 and numbers["temporary_bytes"] > 0 for numbers in costs.values())
+    rows = list(plot.cost_rows([{"config": {"task": "tiny"}, "rules": costs}]))
+    assert [row[3] for row in rows] == [1, costs["ostl"]["milliseconds"] / costs["bptt"]["milliseconds"]]
+
+
+def test_configuration_has_every_rule_of_a_stack_without_edges():
+    for scale in CONFIG["scales"].values():
+        assert set(scale["rules"]) == set(RULES) - {"ostl_with_recurrence"}
+        assert set(scale["cost_tasks"]) <= set(scale["tasks"])
+    assert set(SCHEMA["$defs"]["rules"]["items"]["enum"]) == set(RULES)
+
+
+@pytest.mark.parametrize(
+    ("task", "rule", "message"),
+    [
+        ("nonsense", "bptt", "There is no task 'nonsense', expected one of: tiny"),
+        ("tiny", "nonsense", "There is no rule 'nonsense' for tiny, expected one of: bptt, ostl"),
+        ("tiny", "fptt", "There is no rule 'fptt' for tiny, expected one of: bptt, ostl"),
+    ],
+)
+def test_config_that_names_nothing_stops(task, rule, message):
+    settings = CONFIG["scales"]["quick"] | TINY | {"tasks": {"tiny": TASK | {"without": ["fptt"]}}}
+    with pytest.raises(SystemExit, match=message):
+        run.cell_config({"scales": {"quick": settings}}, "quick", task, rule)
+
+
+def test_layers_that_do_not_match_the_data_stop():
+    with pytest.raises(SystemExit, match=r"its data have 64 units and 10 classes"):
+        run.compute(config("bptt", dataset="digits", code="latency", layers=[64, 8, 5]))
