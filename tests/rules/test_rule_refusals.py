@@ -140,7 +140,7 @@ def test_decolle_refuses_what_its_rule_refuses_and_takes_another_rule():
 
 
 def test_pp_prop_takes_neurons_in_halves_without_parameters():
-    with pytest.raises(TypeError, match="got a LIF that has some. Fix them, or use ostl"):
+    with pytest.raises(TypeError, match=r"got a LIF that has some\. Fix them, or use ostl"):
         pp_prop(layers(LIF(decay=Trainable(0.9))))
     for decay in (1.0, -0.1):
         with pytest.raises(ValueError, match=rf"decay={decay}, expected a number in \[0, 1\)"):
@@ -168,7 +168,7 @@ def test_e_prop_says_what_its_feedback_needs():
 
 def test_recurrent_traces_take_edges_from_a_layer_to_itself():
     model = connect([synapse(), LIF(), synapse(4), LIF()], [Edge(3, 0, synapse=synapse(4))])
-    with pytest.raises(TypeError, match="got one from 3 to 0. Use ostl"):
+    with pytest.raises(TypeError, match=r"got one from 3 to 0\. Use ostl"):
         ostl_with_recurrence(model)
 
 

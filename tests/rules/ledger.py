@@ -1,0 +1,347 @@
+"""How closely the rules agree with what they are compared with, and the tables of docs/rules.md.
+
+`PYTHONPATH=tests python -m rules.ledger` measures, and writes the tables into the page. The tests measure again and compare
+with the bounds that are printed there.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+import oracle
+from foreign import by_rule, foreign
+from slax_rules import RULES, cross_entropy, gradients, local_losses
+from stacks import Conv, Pair, gradients_of, inputs, pair, worst
+
+PAGE = Path(__file__).parents[2] / "docs" / "rules.md"
+T, B = 9, 3
+LABELS = np.array([0, 3, 2])
+SIGNAL = oracle.softmax_cross_entropy(LABELS)
+jitted = nnx.jit(gradients, static_argnames=("loss_fn", "window"))
+
+
+def lif(**options: Any) -> dict[str, Any]:
+    return {"kind": "lif", "decay": 0.8, "threshold": 0.7, **options}
+
+
+def cuba_lif(**options: Any) -> dict[str, Any]:
+    return {"kind": "cuba_lif", "threshold": 0.7, **options}
+
+
+def alif(**options: Any) -> dict[str, Any]:
+    return {"kind": "alif", "threshold": 0.7, **options}
+
+
+LI = {"kind": "li"}
+DENSE = {"kind": "none"}
+
+
+class Network(NamedTuple):
+    """Layers as `pair` takes them, all their parameters trainable, and the window that a rule is run with."""
+
+    title: str
+    sizes: list[Any]
+    neurons: list[dict[str, Any]]
+    edges: tuple[tuple[int, int, int], ...] = ()
+    window: int = 3
+
+    def pair(self, *, fixed: bool = False, dtype: Any = jnp.float64) -> Pair:
+        neurons = [neuron | {"fixed": True} for neuron in self.neurons] if fixed else self.neurons
+        return pair(self.sizes, neurons, edges=list(self.edges), dtype=dtype)
+
+    def inputs(self, dtype: Any = jnp.float64) -> jax.Array:
+        return inputs(T, B, self.sizes[0], dtype=dtype)
+
+
+NETWORKS = {
+    "lif": Network("LIF, LIF, LI", [7, 6, 5, 4], [lif(), lif(decay=0.6, stop_reset_gradient=True), LI]),
+    "zero": Network(
+        "LIF reset to zero, three decays",
+        [7, 6, 5, 4],
+        [lif(reset="zero"), lif(decay=0.6, reset="zero", stop_reset_gradient=True), lif(decay=0.9, reset="zero")],
+        window=T,
+    ),
+    "none": Network(
+        "LIF without reset, one decay",
+        [7, 6, 4],
+        [lif(reset="none"), lif(reset="none", stop_reset_gradient=True)],
+        window=1,
+    ),
+    "cuba_lif": Network("CuBaLIF", [7, 6, 4], [cuba_lif(), cuba_lif(reset="zero", stop_reset_gradient=True)], window=4),
+    "alif": Network("ALIF", [7, 6, 4], [alif(), alif(stop_reset_gradient=True)]),
+    "dense": Network("IF, LI, no neuron in the last", [7, 6, 5, 4], [{"kind": "if", "threshold": 1.5}, LI, DENSE]),
+    "per_neuron": Network(
+        "LIF, CuBaLIF, parameters per neuron",
+        [7, 6, 4],
+        [
+            lif(decay=np.linspace(0.5, 0.9, 6), threshold=np.linspace(0.5, 0.8, 6)),
+            cuba_lif(synapse_decay=np.linspace(0.4, 0.8, 4), threshold=np.linspace(0.5, 0.8, 4)),
+        ],
+    ),
+    "recurrent": Network("LIF recurrent, LI with delay 2", [7, 6, 4], [lif(), LI], ((0, 0, 1), (1, 1, 2))),
+    "edges": Network(
+        "LIF, LIF, LI recurrent, feedback, skip",
+        [7, 6, 5, 4],
+        [lif(), lif(reset="zero"), LI],
+        ((0, 0, 1), (1, 0, 1), (2, 0, 2), (0, 2, 0)),
+        window=4,
+    ),
+    "conv": Network(
+        "Conv grouped, Conv with strides, LI",
+        [(4, 4, 2), Conv(4, (3, 3), groups=2), Conv(3, (2, 2), strides=(2, 2), padding="VALID"), 4],
+        [lif(), lif(decay=0.6), LI],
+    ),
+}
+ALL = tuple(NETWORKS)
+ALIKE = tuple(name for name in ALL if name != "per_neuron")
+FEW = ("zero", "cuba_lif", "recurrent")
+
+
+class Comparison(NamedTuple):
+    """A rule of the table and the oracle's definition of it.
+
+    Args:
+        oracle: (layers, inputs, signal, the cell under the rule) -> `oracle.Result`.
+        networks: names of those that the rule takes.
+        window: in the place of the network's; "rule" for the rule's own.
+        fixed: whether the neurons have no parameters.
+        title: where it is not that of the table.
+    """
+
+    rule: str
+    oracle: Callable[..., oracle.Result]
+    networks: tuple[str, ...] = ALL
+    options: Callable[[Network], dict[str, Any]] = lambda network: {}
+    window: Any = "network"
+    fixed: bool = False
+    loss: Callable[..., Any] = cross_entropy
+    title: str | None = None
+
+
+def by(rule: Callable[..., oracle.Result], **options: Any) -> Callable[..., oracle.Result]:
+    return lambda layers, x, signal, cell: rule(layers, x, signal, **options)
+
+
+def _random_feedback(layers: Any, x: Any, signal: Any, cell: Any) -> oracle.Result:
+    names = [["kernel", *(f"edge{number}_kernel" for number in range(len(layer.edges)))] for layer in layers]
+    values = [[np.asarray(matrix[...]) for matrix in matrices] for matrices in cell.feedback]
+    matrices = [dict(zip(*both, strict=True)) for both in zip(names, values, strict=True)]
+    return oracle.e_prop(layers, x, signal, feedback=matrices)
+
+
+def _decolle(layers: Any, x: Any, signal: Any, cell: Any) -> oracle.Result:
+    return oracle.decolle(layers, x, signal, [np.asarray(Q[...]) for Q in cell.read_outs])
+
+
+def _decolle_options(network: Network) -> dict[str, Any]:
+    return {"input_shape": network.inputs().shape[2:], "n_outputs": 4, "rngs": nnx.Rngs(7)}
+
+
+def _given(**options: Any) -> Callable[[Network], dict[str, Any]]:
+    return lambda network: options
+
+
+COMPARISONS = {
+    "bptt": Comparison("bptt", by(oracle.bptt), window=None),
+    "tbptt": Comparison("tbptt", by(oracle.tbptt, window=4), FEW, window=4, title="TBPTT(4)"),
+    "rtrl": Comparison("rtrl", by(oracle.rtrl), ("zero", "recurrent")),
+    "snap": Comparison("snap", by(oracle.snap), ("recurrent",)),
+    "ostl": Comparison("ostl", by(oracle.ostl)),
+    "ostl_with_recurrence": Comparison("ostl_with_recurrence", by(oracle.ostl, with_h=True), FEW),
+    "otpe": Comparison("otpe", by(oracle.otpe)),
+    "otpe given a decay": Comparison(
+        "otpe", by(oracle.otpe, next_decay=lambda *_: 0.7), ("zero",), _given(decay_post=0.7), title="OTPE, decay_post"
+    ),
+    "approximate_otpe": Comparison("approximate_otpe", by(oracle.approximate_otpe), ALIKE),
+    "approximate_otpe as the authors": Comparison(
+        "approximate_otpe",
+        by(oracle.approximate_otpe, bias_trace=False, next_decay=lambda *_: 0.7),
+        ("cuba_lif",),
+        _given(bias_trace=False, decay_post=0.7),
+        title="approximate OTPE, decay_post, no trace of biases",
+    ),
+    "ottt": Comparison("ottt", by(oracle.ottt), ALIKE),
+    "ottt as the authors": Comparison(
+        "ottt",
+        by(oracle.ottt, bias_trace=False),
+        ("recurrent",),
+        _given(bias_trace=False),
+        title="OTTT, no trace of biases",
+    ),
+    "sltt": Comparison("sltt", by(oracle.sltt)),
+    "e_prop": Comparison("e_prop", by(oracle.e_prop)),
+    "e_prop given a kappa": Comparison(
+        "e_prop", by(oracle.e_prop, kappa=0.7), ("zero",), _given(kappa=0.7), title="e-prop, kappa"
+    ),
+    "e_prop with random feedback": Comparison(
+        "e_prop",
+        _random_feedback,
+        ("edges", "conv"),
+        lambda network: {"feedback": "random", "rngs": nnx.Rngs(5)},
+        title="e-prop, random feedback",
+    ),
+    "pp_prop": Comparison(
+        "pp_prop", by(oracle.pp_prop, decay=0.8), (*FEW, "alif", "edges", "conv"), _given(decay=0.8), fixed=True
+    ),
+    "decolle": Comparison(
+        "decolle",
+        _decolle,
+        ("lif", *FEW, "alif", "conv"),
+        _decolle_options,
+        loss=local_losses(cross_entropy),
+    ),
+}
+CASES = [(name, network) for name, comparison in COMPARISONS.items() for network in comparison.networks]
+
+
+def deviation_from_oracle(name: str, network: str, dtype: Any = jnp.float64) -> float:
+    """The largest relative deviation of a parameter's gradient, and of the loss."""
+    comparison, net = COMPARISONS[name], NETWORKS[network]
+    model, layers = net.pair(fixed=comparison.fixed, dtype=dtype)
+    cell = RULES[comparison.rule].wrap(model, **comparison.options(net))
+    window = net.window if comparison.window == "network" else comparison.window
+    loss, found = jitted(cell, comparison.loss, net.inputs(dtype), jnp.asarray(LABELS), window=window)
+    expected = comparison.oracle(layers, np.asarray(net.inputs(), np.float64), SIGNAL, cell)
+    return max(worst(gradients_of(model, found), expected.gradients), abs(float(loss) / expected.loss - 1))
+
+
+def _chunk_of_one(run: Any) -> oracle.Gradients:
+    index = list(run.data["chunks"]).index(1)
+    return [{name: array[index] for name, array in layer.items()} for layer in run.theirs]
+
+
+class Foreigner(NamedTuple):
+    """A run of another library's rule, and the part of its gradients that is the same by definition."""
+
+    rule: str
+    library: str
+    file: str
+    same: str
+    part: slice = slice(None)
+    options: Callable[[Any], dict[str, Any]] = lambda run: {"window": 2}
+    theirs: Callable[[Any], oracle.Gradients] = lambda run: run.theirs
+
+
+def _no_bias_trace(run: Any) -> dict[str, Any]:
+    return {"window": 2, "bias_trace": False}
+
+
+FOREIGN = [
+    Foreigner("sltt", "spikingjelly 2.0.0", "spikingjelly_sltt", "all"),
+    Foreigner(
+        "ottt", "spikingjelly 2.0.0", "spikingjelly_ottt", "layers above the first", slice(1, None), _no_bias_trace
+    ),
+    Foreigner(
+        "ottt", "sparxml 0.1.1", "sparx_ottt", "the layer between first and read-out", slice(1, 2), _no_bias_trace
+    ),
+    Foreigner("e_prop", "sparxml 0.1.1", "sparx_e_prop", "all, of a recurrent layer"),
+    Foreigner("e_prop", "sparxml 0.1.1", "sparx_e_prop_reset", "all, with the reset's gradient"),
+    Foreigner("ostl", "braintrace 0.2.8", "braintrace_d_rtrl", "all of D-RTRL, step by step", theirs=_chunk_of_one),
+    Foreigner("ostl", "braintrace 0.2.8", "braintrace_recurrent_d_rtrl", "all of D-RTRL, of a recurrent layer"),
+    Foreigner(
+        "ostl_with_recurrence",
+        "braintrace 0.2.8",
+        "braintrace_recurrent_snap_2",
+        "all of SnAp(n=2), of a recurrent layer",
+    ),
+    Foreigner(
+        "pp_prop",
+        "braintrace 0.2.8",
+        "braintrace_pp_prop",
+        "all, step by step",
+        options=lambda run: {"window": 2, "decay": float(run.data["pp_decay"])},
+        theirs=_chunk_of_one,
+    ),
+]
+
+
+def deviation_from_library(foreigner: Foreigner) -> float:
+    run = foreign(foreigner.file)
+    ours = by_rule(foreigner.rule, run, **foreigner.options(run))
+    return worst(ours[foreigner.part], foreigner.theirs(run)[foreigner.part])
+
+
+# --------------------------------------------------------------------------------------------------------------- the page
+
+
+def bound(deviation: float) -> str:
+    """A power of ten above it, with room for another machine's rounding."""
+    return f"1e{max(math.ceil(math.log10(max(deviation, 1e-99))) + 1, -14):d}"
+
+
+def title(name: str) -> str:
+    return COMPARISONS[name].title or RULES[COMPARISONS[name].rule].title
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def rules_table() -> str:
+    rows = [
+        [f"`{name}`", rule.title, rule.requires, rule.equals_bptt, rule.drops, rule.memory, rule.time, rule.source]
+        for name, rule in RULES.items()
+    ]
+    header = ["name", "rule", "takes", "equals BPTT", "leaves out", "memory per sample", "time per step", "source"]
+    return table(header, rows)
+
+
+def oracle_table(bounds: dict[tuple[str, str], str]) -> str:
+    rows = [[f"{title(name)}", *(bounds.get((name, network), "") for network in NETWORKS)] for name in COMPARISONS]
+    return table(["rule", *(network.title for network in NETWORKS.values())], rows)
+
+
+def library_table(bounds: list[str]) -> str:
+    rows = [
+        [RULES[one.rule].title, one.library, f"`{one.file}`", one.same, limit]
+        for one, limit in zip(FOREIGN, bounds, strict=True)
+    ]
+    return table(["rule", "library", "run", "what is the same", "deviation below"], rows)
+
+
+def section(name: str) -> str:
+    """What the page has between the marks of a generated table."""
+    return PAGE.read_text().split(f"<!-- {name} -->\n")[1].split("\n<!-- end -->")[0]
+
+
+def printed(name: str) -> list[list[str]]:
+    """The cells of a generated table, without its header."""
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in section(name).splitlines()[2:]]
+
+
+@functools.cache
+def printed_bounds() -> dict[tuple[str, str], float]:
+    cells = {
+        (name, network): cell
+        for name, row in zip(COMPARISONS, printed("oracle"), strict=True)
+        for network, cell in zip(NETWORKS, row[1:], strict=True)
+    }
+    return {case: float(cell) for case, cell in cells.items() if cell}
+
+
+def write() -> None:
+    """Measures everything and puts the tables into the page."""
+    with jax.enable_x64(True):
+        against_oracle = {case: bound(deviation_from_oracle(*case)) for case in CASES}
+        against_libraries = [bound(deviation_from_library(one)) for one in FOREIGN]
+    new = {
+        "rules": rules_table(),
+        "oracle": oracle_table(against_oracle),
+        "libraries": library_table(against_libraries),
+    }
+    text = PAGE.read_text()
+    for name, lines in new.items():
+        text = text.replace(f"{section(name)}\n<!-- end -->", f"{lines}\n<!-- end -->")
+    PAGE.write_text(text)
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,212 @@
+"""Where a local rule is BPTT, where it is another rule, and where it must not be: on the packages themselves.
+
+Where two must differ, the smallest deviation over all kernels of the layer is asserted, so that no identity holds for want of
+what it is about.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rules.ledger import LABELS, B, alif, cuba_lif, jitted, lif
+from slax_rules import (
+    OTPE,
+    SLTT,
+    ApproximateOTPE,
+    Ruled,
+    approximate_otpe,
+    cross_entropy,
+    e_prop,
+    ostl,
+    ostl_with_recurrence,
+    otpe,
+    ottt,
+    pp_prop,
+    sltt,
+)
+from stacks import deviation, gradients_of, inputs, pair, worst
+
+T = 10
+SAME, DIFFERENT = 1e-11, 0.1
+LI = {"kind": "li"}
+DENSE = {"kind": "none"}
+DETACHED = {"stop_reset_gradient": True}
+LOCAL = {
+    "ostl": ostl,
+    "ostl_with_recurrence": ostl_with_recurrence,
+    "otpe": otpe,
+    "approximate_otpe": approximate_otpe,
+    "ottt": ottt,
+    "sltt": sltt,
+    "e_prop": e_prop,
+}
+
+
+def of(cell, model, x=None, window=None):
+    x = inputs(T, B, 7) if x is None else x
+    return gradients_of(model, jitted(cell, cross_entropy, x, LABELS, window=window)[1])
+
+
+def distance(ours, theirs, layer):
+    """The deviation of the kernel of a layer."""
+    return deviation(ours[layer]["kernel"], theirs[layer]["kernel"])
+
+
+def net(*neurons, edges=(), surrogate=None):
+    options = {} if surrogate is None else {"surrogate": surrogate}
+    sizes = {1: [7, 4], 2: [7, 6, 4], 3: [7, 6, 5, 4]}[len(neurons)]
+    spiking = [neuron if neuron["kind"] in ("li", "none") else neuron | options for neuron in neurons]
+    return pair(sizes, spiking, edges=list(edges)).model
+
+
+# ------------------------------------------------------------------------------------------------------------ OSTL and OTTT
+
+
+def test_ostl_is_exact_in_the_last_layer_and_not_below(x64):
+    for last in (lif(), cuba_lif(reset="zero"), LI):
+        model = net(lif(), last)
+        online, exact = of(ostl(model), model), of(model, model)
+        assert worst(online[1:], exact[1:]) < SAME
+        assert distance(online, exact, 0) > DIFFERENT
+
+
+def test_ottt_is_ostl_where_no_gradient_passes_the_reset(x64):
+    """In all layers and parameters, and so exact in the last layer."""
+    model = net(lif(**DETACHED), lif(decay=0.6, **DETACHED), LI)
+    trace, eligibility, exact = of(ottt(model), model), of(ostl(model), model), of(model, model)
+    assert worst(trace, eligibility) < SAME
+    assert worst(trace[2:], exact[2:]) < SAME
+    assert min(distance(trace, exact, layer) for layer in (0, 1)) > DIFFERENT
+
+
+@pytest.mark.parametrize("last", [lif(), lif(reset="zero", **DETACHED)], ids=["through a soft reset", "zero"])
+def test_ottt_is_not_exact_in_the_last_layer_where_the_reset_has_a_gradient_or_is_to_zero(last, x64):
+    model = net(lif(), last, surrogate="arctan")
+    online, exact = of(ottt(model), model), of(model, model)
+    assert distance(online, exact, 1) > DIFFERENT
+    assert worst(of(ostl(model), model)[1:], exact[1:]) < SAME
+
+
+def test_a_bias_without_trace_is_not_exact(x64):
+    model = net(lif(**DETACHED), LI)
+    online, exact = of(ottt(model, bias_trace=False), model), of(model, model)
+    assert deviation(online[1]["bias"], exact[1]["bias"]) > 0.5
+    assert distance(online, exact, 1) < SAME
+    assert worst(of(ottt(model), model)[1:], exact[1:]) < SAME
+
+
+# -------------------------------------------------------------------------------------------------------------------- OTPE
+
+
+@pytest.mark.parametrize("last", [lif(decay=0.6, **DETACHED), LI], ids=["soft reset", "LI"])
+def test_otpe_is_exact_in_the_last_two_layers_above_any_others(last, x64):
+    """Whatever the reset below, and with decays that differ; not in the third layer from above."""
+    model = net(lif(reset="zero"), cuba_lif(), last)
+    online, exact = of(otpe(model), model), of(model, model)
+    assert worst(online[1:], exact[1:]) < SAME
+    assert distance(online, exact, 0) > DIFFERENT
+
+
+def test_otpe_is_not_exact_below_a_reset_with_a_gradient(x64):
+    model = net(lif(), lif(), surrogate="arctan")
+    online, exact = of(otpe(model), model), of(model, model)
+    assert worst(online[1:], exact[1:]) < SAME
+    assert distance(online, exact, 0) > DIFFERENT
+
+
+def test_otpe_with_the_layer_s_own_decay_is_not_exact(x64):
+    model = net(lif(decay=0.5), lif(decay=0.9, **DETACHED))
+    exact = of(model, model)
+    assert worst(of(otpe(model), model), exact) < SAME
+    assert distance(of(otpe(model, decay_post=0.5), model), exact, 0) > DIFFERENT
+
+
+def test_without_a_decay_above_otpe_and_e_prop_are_ostl_and_approximate_otpe_is_ottt(x64):
+    model = net(lif(), cuba_lif(), LI)
+    eligibility = of(ostl(model), model)
+    assert worst(of(otpe(model, decay_post=0.0), model), eligibility) < SAME
+    assert worst(of(e_prop(model, kappa=0.0), model), eligibility) < SAME
+    assert worst(of(approximate_otpe(model, decay_post=0.0), model), of(ottt(model), model)) < SAME
+
+
+def test_approximate_otpe_is_otpe_where_the_input_trace_is_constant(x64):
+    """x_t = (1 - decay) x_1 for t > 1. For the kernel of the first layer; reset without a gradient."""
+    model = net(lif(decay=0.8, **DETACHED), lif(decay=0.6, **DETACHED))
+    first = inputs(1, B, 7)
+    x = jnp.concatenate([first, jnp.broadcast_to(0.2 * first, (T - 1, B, 7))])
+    assert distance(of(approximate_otpe(model), model, x), of(otpe(model), model, x), 0) < SAME
+    assert distance(of(approximate_otpe(model), model), of(otpe(model), model), 0) > DIFFERENT
+
+
+def test_approximate_otpe_sends_the_signal_of_otpe_down(x64):
+    """Two of three layers under the one or the other: the first layer, under SLTT, gets the same."""
+    model = net(lif(), lif(decay=0.6, **DETACHED), LI)
+    found = [of(Ruled(model, [SLTT(), rule, rule]), model) for rule in (OTPE(), ApproximateOTPE())]
+    assert worst(*(layers[:1] for layers in found)) < SAME
+    assert distance(*found, 1) > DIFFERENT
+
+
+# ------------------------------------------------------------------------------------------------------------------ e-prop
+
+
+def test_e_prop_is_exact_below_a_read_out_that_integrates_but_for_recurrent_spikes(x64):
+    """A wide surrogate, so that much would pass over the recurrent weights."""
+    without, recurrent = (net(lif(), LI, edges=edges, surrogate="arctan") for edges in ([], [(0, 0, 1)]))
+    assert worst(of(e_prop(without), without), of(without, without)) < SAME
+    online, exact = of(e_prop(recurrent), recurrent), of(recurrent, recurrent)
+    assert worst(online[1:], exact[1:]) < SAME
+    assert deviation(online[0]["edge0_kernel"], exact[0]["edge0_kernel"]) > 0.05
+
+
+def test_e_prop_is_exact_where_the_recurrent_weights_are_zero(x64):
+    model = net(lif(), LI, edges=[(0, 0, 1)], surrogate="arctan")
+    model.synapses[0].kernel[...] = jnp.zeros_like(model.synapses[0].kernel[...])
+    online, exact = of(e_prop(model), model), of(model, model)
+    assert worst(online, exact) < SAME
+    assert np.any(exact[0]["edge0_kernel"])
+
+
+def test_e_prop_sums_as_otpe_and_sends_down_as_ostl(x64):
+    """So the last hidden layer is that of OTPE, and the one below it is not."""
+    model = net(lif(), lif(decay=0.6), LI)
+    filtered, summed = of(e_prop(model), model), of(otpe(model), model)
+    assert worst(filtered[1:], summed[1:]) < SAME
+    assert distance(filtered, summed, 0) > DIFFERENT
+
+
+# ------------------------------------------------------------------------------------------------------------ SLTT, all rules
+
+
+def test_sltt_is_truncation_to_one_step(x64):
+    model = net(lif(), alif(), LI, edges=[(0, 0, 1), (0, 2, 0)])
+    online = of(sltt(model), model)
+    assert worst(online, of(model, model, window=1)) < SAME
+    assert distance(online, of(model, model), 2) > DIFFERENT
+
+
+def test_pp_prop_without_a_decay_is_sltt(x64):
+    model = pair([7, 6, 4], [lif(fixed=True), lif(fixed=True)]).model
+    assert worst(of(pp_prop(model, decay=0.0), model), of(sltt(model), model)) < SAME
+    assert distance(of(pp_prop(model, decay=0.8), model), of(sltt(model), model), 1) > DIFFERENT
+
+
+@pytest.mark.parametrize("rule", LOCAL)
+def test_without_memory_every_rule_is_exact(rule, x64):
+    """A decay of 0 as nearly as a logit can say; it has no gradient here."""
+    model = pair([7, 6, 4], [lif(decay=1e-14, fixed=True), {"kind": "li", "decay": 1e-14, "fixed": True}]).model
+    online, exact = of(LOCAL[rule](model), model), of(model, model)
+    assert worst(online, exact) < SAME
+
+
+@pytest.mark.parametrize("rule", ["ostl", "otpe"])
+def test_a_hidden_layer_differs_from_bptt_at_every_window(rule, x64):
+    """At the whole sequence too: reverse mode through the net would be BPTT there, and no rule."""
+    model = net(lif(), lif(decay=0.6), lif(decay=0.9))
+    exact = of(model, model)
+    for window in (2, T):
+        assert distance(of(LOCAL[rule](model), model, window=window), exact, 0) > DIFFERENT
+
+
+def test_a_hidden_layer_below_layers_without_memory_is_exact(x64):
+    model = net(alif(), DENSE)
+    assert worst(of(ostl(model), model), of(model, model)) < SAME
