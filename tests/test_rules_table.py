@@ -23,7 +23,11 @@ TRAINED = CONFIG["scales"]["quick"]["rules"]
 TASK = {"dataset": "randman", "code": "time", "input_rate": 0.2, "layers": [12, 8, 8, 3], "n_steps": 6}
 TINY = {"seeds": 2, "steps": 3, "batch_size": 4, "eval_size": 5, "test_size": 10, "rules": ["bptt", "ostl", "fptt"]}
 
-LAYERS, STEPS, BATCH, N_STEPS = [64, 24, 24, 10], 100, 64, 15
+LAYERS, STEPS, BATCH, N_STEPS = [64, 32, 10], 100, 64, 15
+
+# Accuracies to reach, by chance 0.25 and 0.1. The noise of UORO leaves less, still five standard deviations above chance.
+LEAST, NOISY_LEAST = {"randman": 0.6, "digits": 0.5}, {"randman": 0.32, "digits": 0.18}
+NOISY = {"uoro"}
 
 
 def config(rule, **changes):
@@ -71,13 +75,12 @@ def test_rule_learns_online_and_deferred(name, data):
 
     with jax.numpy_dtype_promotion("standard"):
         reached = {task: accuracies(*drawn) for task, drawn in data.items()}
-    print(name, {task: {mode: round(float(x), 2) for mode, x in modes.items()} for task, modes in reached.items()})
     assert reached["randman"].keys() == set(run.modes(name, cell is model)) != set()
-    assert min(reached["randman"].values()) > 0.5  # by chance 0.25
-    assert min(reached["digits"].values()) > 0.3  # by chance 0.1
+    for task, least in (NOISY_LEAST if name in NOISY else LEAST).items():
+        assert min(reached[task].values()) > least
 
 
-def test_bptt_agrees_with_itself_and_sltt_of_fptt_in_no_hidden_layer(seeds):
+def test_bptt_agrees_with_itself_and_the_gradient_of_fptt_does_not(seeds):
     for seed in seeds["bptt"]:
         assert seed.keys() == {"seed", "initial", "deferred"}
         for stage in (seed["initial"], seed["deferred"]):

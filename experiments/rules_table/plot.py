@@ -21,6 +21,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from slax_rules import RULES
 from slax_viz import PNG_METADATA, SVG_METADATA, mean_interval, style
@@ -220,6 +221,9 @@ def draw_cost(costs: list[dict[str, Any]]) -> Figure:
     axes[1].set_xlabel("temporaries (KiB)")
     for ax in axes:
         ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_locator(NullLocator())
         ax.grid(axis="x", color="0.9")
         ax.set_axisbelow(True)
         ax.tick_params(axis="y", length=0)

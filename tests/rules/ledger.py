@@ -100,6 +100,7 @@ NETWORKS = {
     ),
 }
 ALL = tuple(NETWORKS)
+SOME = ("cuba_lif", "alif", "per_neuron", "edges", "conv")
 ALIKE = tuple(name for name in ALL if name != "per_neuron")
 FEW = ("zero", "cuba_lif", "recurrent")
 
@@ -149,8 +150,8 @@ def _given(**options: Any) -> Callable[[Network], dict[str, Any]]:
 
 
 COMPARISONS = {
-    "bptt": Comparison("bptt", by(oracle.bptt), window=None),
-    "tbptt": Comparison("tbptt", by(oracle.tbptt, window=4), FEW, window=4, title="TBPTT(4)"),
+    "bptt": Comparison("bptt", by(oracle.bptt), SOME, window=None),
+    "tbptt": Comparison("tbptt", by(oracle.tbptt, window=4), ("cuba_lif", "recurrent"), window=4, title="TBPTT(4)"),
     "rtrl": Comparison("rtrl", by(oracle.rtrl), ("zero", "recurrent")),
     "snap": Comparison("snap", by(oracle.snap), ("recurrent",)),
     "ostl": Comparison("ostl", by(oracle.ostl)),
@@ -175,8 +176,8 @@ COMPARISONS = {
         _given(bias_trace=False),
         title="OTTT, no trace of biases",
     ),
-    "sltt": Comparison("sltt", by(oracle.sltt)),
-    "e_prop": Comparison("e_prop", by(oracle.e_prop)),
+    "sltt": Comparison("sltt", by(oracle.sltt), SOME),
+    "e_prop": Comparison("e_prop", by(oracle.e_prop), ("dense", *SOME)),
     "e_prop given a kappa": Comparison(
         "e_prop", by(oracle.e_prop, kappa=0.7), ("zero",), _given(kappa=0.7), title="e-prop, kappa"
     ),
@@ -188,12 +189,12 @@ COMPARISONS = {
         title="e-prop, random feedback",
     ),
     "pp_prop": Comparison(
-        "pp_prop", by(oracle.pp_prop, decay=0.8), (*FEW, "alif", "edges", "conv"), _given(decay=0.8), fixed=True
+        "pp_prop", by(oracle.pp_prop, decay=0.8), ("zero", "alif", "edges", "conv"), _given(decay=0.8), fixed=True
     ),
     "decolle": Comparison(
         "decolle",
         _decolle,
-        ("lif", *FEW, "alif", "conv"),
+        ("zero", "cuba_lif", "recurrent", "conv"),
         _decolle_options,
         loss=local_losses(cross_entropy),
     ),
@@ -208,7 +209,7 @@ def deviation_from_oracle(name: str, network: str, dtype: Any = jnp.float64) -> 
     cell = RULES[comparison.rule].wrap(model, **comparison.options(net))
     window = net.window if comparison.window == "network" else comparison.window
     loss, found = jitted(cell, comparison.loss, net.inputs(dtype), jnp.asarray(LABELS), window=window)
-    expected = comparison.oracle(layers, np.asarray(net.inputs(), np.float64), SIGNAL, cell)
+    expected = comparison.oracle(layers, np.asarray(net.inputs(dtype), np.float64), SIGNAL, cell)
     return max(worst(gradients_of(model, found), expected.gradients), abs(float(loss) / expected.loss - 1))
 
 
@@ -339,7 +340,8 @@ def write() -> None:
     }
     text = PAGE.read_text()
     for name, lines in new.items():
-        text = text.replace(f"{section(name)}\n<!-- end -->", f"{lines}\n<!-- end -->")
+        mark = f"<!-- {name} -->\n"
+        text = text.replace(f"{mark}{section(name)}\n<!-- end -->", f"{mark}{lines}\n<!-- end -->")
     PAGE.write_text(text)
 
 

@@ -11,7 +11,6 @@ from flax import nnx
 import oracle
 from slax_neurons import LI, LIF, Neuron, Trainable, connect, unroll
 from slax_rules import OSTL, Ruled, cross_entropy, gradients, ostl
-
 from stacks import deviation, gradients_of, inputs, linear, pair, worst
 
 T, B = 10, 3  # two windows of 5, so that one program serves both

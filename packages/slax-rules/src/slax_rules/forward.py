@@ -115,8 +115,8 @@ class Forward(OnlineCell):
         check_sequence(inputs)
         if not isinstance(carry, ForwardCarry):
             raise ValueError(
-                f"{self.rule_name} got a carry that is no ForwardCarry. Make it with initialize_carry(inputs.shape[1:]) of this "
-                "cell, not of the plain one."
+                f"{self.rule_name} got a carry that is no ForwardCarry. Make it with initialize_carry(inputs.shape[1:]) of "
+                "this cell, not of the plain one."
             )
         graphdef, params, rest = nnx.split(self._plain(), nnx.Param, ...)
         return _window(self._rule, graphdef, params, rest, carry, inputs)

@@ -90,12 +90,7 @@ class Network:
             return (self.states(end), outputs), end
 
         (_, outputs), back, end = jax.vjp(run, self.params, self.states(carry), has_aux=True)
-
-        def pull(end: Array, signal: Array) -> tuple[tuple[Array, ...], Array]:
-            by_params, by_states = back((end, signal))
-            return tuple(jax.tree.leaves(by_params)), by_states
-
-        return (end, outputs), jax.tree_util.Partial(pull)
+        return (end, outputs), jax.tree_util.Partial(_pull, back)
 
     def pull_states(
         self, carry: Any, inputs: Float[Array, "K B ..."], seeds: Sequence[Any]
@@ -191,7 +186,7 @@ def _reach(
     def step(point: tuple[nnx.State, Array], rest: nnx.State, carry: Any, inputs: Array) -> Array:
         params, states = point
         one = Network(graphdef, params, rest, axes, carry, inputs)
-        end, _ = nnx.merge(graphdef, params, rest)(one.with_states(carry, states), inputs)
+        end, _ = nnx.merge(graphdef, params, rest, copy=True)(one.with_states(carry, states), inputs)
         return one.states(end)[0]
 
     parts = Network(graphdef, params, rest, axes, carry, inputs)
@@ -199,6 +194,11 @@ def _reach(
         states = jax.eval_shape(parts.states, carry)
         *by_parameter, by_state = jacobian_pattern(step, (params, states), rest, carry, inputs)
     return find_reach(by_state[:, 0], by_parameter, steps)
+
+
+def _pull(back: Callable[..., Any], end: Array, signal: Array) -> tuple[tuple[Array, ...], Array]:
+    by_params, by_states = back((end, signal))
+    return tuple(jax.tree.leaves(by_params)), by_states
 
 
 def _is_number(leaf: Any) -> bool:

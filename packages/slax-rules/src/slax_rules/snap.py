@@ -19,8 +19,8 @@ def snap(model: nnx.RNNCellBase, *, n: int = 1) -> Forward:
         J_t = M (D_t J_{t-1} + F_t)          D_t = dh_t/dh_{t-1},  F_t = dh_t/dtheta, the direct part
         gradient  sum_t delta_t (dy_t/dtheta + dy_t/dh_{t-1} J_{t-1})
 
-    h [H] is the state of the whole model, delta_t the cotangent of its output y_t, and M, entry by entry, is 1 where a parameter
-    reaches a state within n steps, else 0. One step goes up through all layers. So a layer without recurrence, with all
+    h [H] is the state of the whole model, delta_t the cotangent of its output y_t, and M, entry by entry, is 1 where a
+    parameter reaches a state within n steps, else 0. One step goes up through all layers. So a layer without recurrence, with all
     that is above it, is within one step's reach.
 
     Equals BPTT as soon as n steps reach all that can ever be reached: n = 1 for the weights of a stack without late edges,
@@ -47,8 +47,8 @@ def snap(model: nnx.RNNCellBase, *, n: int = 1) -> Forward:
         2020, arXiv 2006.07232.
 
     Note:
-        What a step can reach is found from the program of its reverse pass, once for each model and shape of input, and not from
-        numbers: a surrogate that is zero nearly everywhere counts as a path, and so does a weight that happens to be zero (the
+        What a step can reach is found from the program of its reverse pass, once for each model and shape of input, and not
+        from numbers: a surrogate that is zero nearly everywhere counts as a path, and so does a weight that happens to be zero (the
         paper's sparse weights are not looked at). A cell with a loop inside its step counts as if all saw each other. The
         outputs are no part of the state, so their own derivative is whole.
     """

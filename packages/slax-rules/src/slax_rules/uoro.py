@@ -21,8 +21,8 @@ def uoro(model: nnx.RNNCellBase, *, rngs: nnx.Rngs | nnx.RngStream) -> Forward:
         rho0 = sqrt(|th_{t-1}| / |D_t s_{t-1}|)     rho1 = sqrt(|nu_t F_t| / |nu_t|)
         gradient  sum_t delta_t dy_t/dtheta + (delta_t dy_t/dh_{t-1} . s_{t-1}) th_{t-1}
 
-    per sample, with h [H] the state of the whole model, delta_t the cotangent of its output y_t, and nu_t [H] independent random
-    signs. The mean of s_t th_t over the signs is the influence of the parameters on the state, as RTRL has it.
+    per sample, with h [H] the state of the whole model, delta_t the cotangent of its output y_t, and nu_t [H] independent
+    random signs. The mean of s_t th_t over the signs is the influence of the parameters on the state, as RTRL has it.
 
     Equals BPTT in the mean, and without noise for a sequence of one step. Drops nothing; the noise grows with the sequence. Its
     gradient does not depend on the window: the signs belong to the step. Memory per sample H + P for P parameters. Each window
