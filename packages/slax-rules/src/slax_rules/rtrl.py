@@ -19,8 +19,8 @@ def rtrl(model: nnx.RNNCellBase) -> Forward:
 
     where h [H] is the state of the whole model and delta_t the cotangent of its output y_t.
 
-    Equals BPTT, always: for any model, loss on the outputs of each step, and window. Drops nothing. Memory per sample: J without
-    what a parameter cannot reach, at most H times the parameters, whatever the length of the sequence. Time: a window of K
+    Equals BPTT, always: for any model, loss on the outputs of each step, and window. Drops nothing. Memory per sample: J
+    without what a parameter cannot reach, at most H times the parameters, whatever the length of the sequence. Time: a window of K
     steps costs one reverse pass for the gradient, one for each state that a parameter can reach (each colour of
     `slax_rules.influence`), and one product with J.
 
@@ -40,8 +40,8 @@ def rtrl(model: nnx.RNNCellBase) -> Forward:
         doi 10.1162/neco.1989.1.2.270.
 
     Note:
-        With windows of one step it is the textbook's. Longer ones are the same numbers, since J at the end of a window is linear
-        in J at its start.
+        With windows of one step it is the textbook's. Longer ones are the same numbers, since J at the end of a window is
+        linear in J at its start.
     """
     return Forward(model, RTRL())
 

@@ -20,8 +20,8 @@ def snap(model: nnx.RNNCellBase, *, n: int = 1) -> Forward:
         gradient  sum_t delta_t (dy_t/dtheta + dy_t/dh_{t-1} J_{t-1})
 
     h [H] is the state of the whole model, delta_t the cotangent of its output y_t, and M, entry by entry, is 1 where a
-    parameter reaches a state within n steps, else 0. One step goes up through all layers. So a layer without recurrence, with all
-    that is above it, is within one step's reach.
+    parameter reaches a state within n steps, else 0. One step goes up through all layers. So a layer without recurrence, with
+    all that is above it, is within one step's reach.
 
     Equals BPTT as soon as n steps reach all that can ever be reached: n = 1 for the weights of a stack without late edges,
     n = 2 where a layer is recurrent and all its units see each other, as in Flax's cells, or where a neuron's parameter reaches
@@ -48,8 +48,8 @@ def snap(model: nnx.RNNCellBase, *, n: int = 1) -> Forward:
 
     Note:
         What a step can reach is found from the program of its reverse pass, once for each model and shape of input, and not
-        from numbers: a surrogate that is zero nearly everywhere counts as a path, and so does a weight that happens to be zero (the
-        paper's sparse weights are not looked at). A cell with a loop inside its step counts as if all saw each other. The
+        from numbers: a surrogate that is zero nearly everywhere counts as a path, and so does a weight that happens to be zero
+        (the paper's sparse weights are not looked at). A cell with a loop inside its step counts as if all saw each other. The
         outputs are no part of the state, so their own derivative is whole.
     """
     if n < 1:
