@@ -24,12 +24,12 @@ DIFFERENT = 0.1
 
 def ottt_without_bias_trace(run: Foreign) -> list[oracle.Gradients]:
     """OTTT as it is defined here, from all that implements it."""
-    return [of_oracle(oracle.ottt, run, bias_trace=False)]
+    return [of_oracle(oracle.ottt, run, bias_trace=False), by_rule("ottt", run, window=2, bias_trace=False)]
 
 
 def e_prop(run: Foreign) -> list[oracle.Gradients]:
     """e-prop as it is defined here, with the decay of the read-out for kappa, from all that implements it."""
-    return [of_oracle(oracle.e_prop, run)]
+    return [of_oracle(oracle.e_prop, run), by_rule("e_prop", run, window=2)]
 
 
 def of_oracle(rule, run, **options):
@@ -238,7 +238,7 @@ def test_chunks_of_braintrace_are_bptt_within_and_d_rtrl_before(x64):
     assert worst(expected, of_chunk(run, chunk)) < FLOAT64
 
 
-def test_pp_prop_of_braintrace_step_by_step_is_two_traces():
+def test_pp_prop_of_braintrace_step_by_step_is_two_traces(x64):
     """ex_t = alpha ex_{t-1} + x_t,  ef_t = alpha D_t ef_{t-1} + 1 - alpha,  gradient current_t ex_t ef_t / (1 - alpha^t).
 
     For the bias ex = 1.
@@ -253,6 +253,8 @@ def test_pp_prop_of_braintrace_step_by_step_is_two_traces():
         layer = layer._replace(current=layer.current * ef / share)
         found += [with_input_traces([layer], [alpha])[0] | {"bias": layer.current.sum(axis=(0, 1))}]
     assert worst(found, of_chunk(run, 1)) < FLOAT64
+    assert worst(of_oracle(oracle.pp_prop, run, decay=alpha), of_chunk(run, 1)) < FLOAT64
+    assert worst(by_rule("pp_prop", run, window=2, decay=alpha), of_chunk(run, 1)) < FLOAT64
 
 
 def test_ostl_is_d_rtrl_of_braintrace_where_recurrent_spikes_are_inputs():
@@ -260,7 +262,7 @@ def test_ostl_is_d_rtrl_of_braintrace_where_recurrent_spikes_are_inputs():
     assert worst(of_oracle(oracle.ostl, run), run.theirs) < FLOAT64
 
 
-def test_e_prop_of_braintrace_filters_before_the_spike_and_the_read_out_too():
+def test_e_prop_of_braintrace_filters_before_the_spike_and_the_read_out_too(x64):
     """gradient = signal psi_t F(e)_t with the membrane's eligibility e, where sparx, as the paper, has signal F(psi e)_t.
 
     F is the sum with the decay kappa. It is taken of the weights of the read-out as well, whose e is a decayed sum already.
