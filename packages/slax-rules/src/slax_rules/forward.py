@@ -29,7 +29,6 @@ class ForwardCarry(NamedTuple):
 
 
 @runtime_checkable
-@runtime_checkable
 class InfluenceRule(Protocol):
     """What is carried in the place of J. Implementations are frozen dataclasses of their options.
 

@@ -20,8 +20,8 @@ def rtrl(model: nnx.RNNCellBase) -> Forward:
     where h [H] is the state of the whole model and delta_t the cotangent of its output y_t.
 
     Equals BPTT, always: for any model, loss on the outputs of each step, and window. Drops nothing. Memory per sample: J
-    without what a parameter cannot reach, at most H times the parameters, whatever the length of the sequence. Time: a window of K
-    steps costs one reverse pass for the gradient, one for each state that a parameter can reach (each colour of
+    without what a parameter cannot reach, at most H times the parameters, whatever the length of the sequence. Time: a window
+    of K steps costs one reverse pass for the gradient, one for each state that a parameter can reach (each colour of
     `slax_rules.influence`), and one product with J.
 
     In a larger stack it is one block: exact inside, and what it hands below passes each step by itself.
@@ -54,7 +54,10 @@ class RTRL:
     gradient  sum_t delta_t dy_t/dtheta + a_0 J_0    a_0 = sum_t delta_t dy_t/dh_0
     """
 
-    default_window: ClassVar[int] = 32
+    # Each window costs a product with J, so longer ones are faster, and what they keep grows. 256 steps of a stack 64-50-10 and
+    # a batch of 32 on two cores: 88 ms with 16 at once, 68 with 32, 50 with 64, 87 with 128; with the hidden layer recurrent
+    # 4.0 s with 32, 2.2 s with 64.
+    default_window: ClassVar[int] = 64
     stepwise: ClassVar[bool] = False
 
     def initialize(self, network: Network, carry: Any, key: Key[Array, ""] | None) -> tuple[Array, ...]:

@@ -65,7 +65,7 @@ class SnAp:
         n: steps, >= 1.
     """
 
-    default_window: ClassVar[int] = 32
+    default_window: ClassVar[int] = 32  # no matter for the time, since steps are followed one by one
     stepwise: ClassVar[bool] = True
 
     n: int = 1

@@ -61,7 +61,7 @@ class Sketch(NamedTuple):
 class UORO:
     """The rule of `uoro`."""
 
-    default_window: ClassVar[int] = 32
+    default_window: ClassVar[int] = 32  # no matter for the time, since steps are followed one by one
     stepwise: ClassVar[bool] = True
 
     def initialize(self, network: Network, carry: Any, key: Any) -> Sketch:
