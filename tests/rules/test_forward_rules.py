@@ -253,41 +253,7 @@ def test_a_carry_of_the_plain_cell_is_an_error():
         unroll(snap(model), model.initialize_carry((B, 7)), jnp.zeros((T, B, 7)))
 
 
-# ----------------------------------------------------------------------------------------------------------------- SnAp
-
-
-@pytest.mark.parametrize(
-    ("edges", "n", "exact"),
-    [([], 1, True), (SELF, 1, False), (SELF, 2, True), ([(0, 0, 1), (1, 0, 2)], 2, False)],
-    ids=str,
-)
-def test_snap_is_rtrl_with_what_n_steps_reach(edges, n, exact, x64):
-    model, layers = pair([7, 6, 4], [lif(surrogate="arctan"), LI_], edges=edges)
-    ours = gradients_of(model, run(snap(model, n=n), K))
-    assert worst(ours, oracle.snap(layers, inputs(T, B, 7), SIGNAL, n=n).gradients) < 1e-11
-    off = worst(ours, gradients_of(model, run(model)))
-    assert off < 1e-11 if exact else off > 0.1
-
-
-def test_snap_is_the_same_for_every_window(x64):
-    model = NETS["self"]().model
-    reference = run(snap(model), K)
-    for window in (1, T):
-        assert furthest(run(snap(model), window), reference) < 1e-12
-
-
-def test_snap_keeps_of_a_recurrent_layer_one_unit_for_each_weight():
-    model = pair([7, 6, 4], [lif(fixed=True), {**LI_, "fixed": True}], edges=SELF, dtype=jnp.float32).model
-    kernels = [leaf.shape for leaf in jax.tree.leaves(snap(model).initialize_carry((B, 7)).influence) if leaf.ndim == 4]
-    # Membrane and last output of its own unit, and the read-outs.
-    assert kernels == [(B, 2 + 4, 7, 6), (B, 1, 6, 4), (B, 2 + 4, 6, 6)]
-    kernels = [leaf.shape for leaf in jax.tree.leaves(rtrl(model).initialize_carry((B, 7)).influence) if leaf.ndim == 4]
-    assert kernels == [(B, 12 + 4, 7, 6), (B, 1, 6, 4), (B, 12 + 4, 6, 6)]
-
-
-def test_snap_refuses_no_steps():
-    with pytest.raises(ValueError, match="n=0, expected at least 1"):
-        snap(connect([LIF()]), n=0)
+# ---------------------------------------------------------------------------------------------------------------- reach
 
 
 @pytest.mark.parametrize("net", ["both", "convolution"])
