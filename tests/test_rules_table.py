@@ -1,4 +1,4 @@
-"""Every rule learns, and the experiment's numbers, table and configuration obey the rules' laws."""
+"""Every rule but SnAp-1 is trained and learns, and the experiment's numbers, table and configuration obey the rules' laws."""
 
 import csv
 import functools
@@ -18,7 +18,8 @@ from slax_rules import RULES
 ROOT = run.Path(run.__file__).parent
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 SCHEMA = yaml.safe_load((ROOT / "config.schema.yaml").read_text())
-TRAINED = CONFIG["scales"]["quick"]["rules"]
+# SnAp-1 is left out: one gradient takes about 100 times as long as BPTT's, which it equals in such a stack (see RULES).
+TRAINED = [rule for rule in CONFIG["scales"]["quick"]["rules"] if rule != "snap"]
 
 TASK = {"dataset": "randman", "code": "time", "input_rate": 0.2, "layers": [12, 8, 8, 3], "n_steps": 6}
 TINY = {"seeds": 2, "steps": 3, "batch_size": 4, "eval_size": 5, "test_size": 10, "rules": ["bptt", "ostl", "fptt"]}
