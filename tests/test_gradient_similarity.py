@@ -93,7 +93,7 @@ def test_schema_knows_the_rules_of_the_table():
     ("changes", "message"),
     [
         ({"measure_at": [20, 5]}, r"measure_at is \[20, 5\], expected steps in rising order"),
-        ({"rules": ["nonsense"]}, "There is no rule nonsense, expected some of: bptt, ostl, sltt"),
+        ({"rules": ["nonsense"]}, "There is no rule nonsense, expected some of: bptt, tbptt, rtrl"),
     ],
 )
 def test_config_that_would_give_wrong_numbers_stops(changes, message):
