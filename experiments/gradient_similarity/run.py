@@ -43,9 +43,11 @@ def cell_config(config: dict[str, Any], scale: str, name: str) -> dict[str, Any]
     settings = config["scales"][scale]
     if name not in settings["tasks"]:
         raise SystemExit(f"There is no task {name!r}, expected one of: {', '.join(settings['tasks'])}.")
-    unknown = set(settings["rules"]) - set(RULES)
+    # Those that are a rule of gradients, and need nothing but the model.
+    known = [key for key, rule in RULES.items() if not rule.options and rule.optimizer is None]
+    unknown = set(settings["rules"]) - set(known)
     if unknown:
-        raise SystemExit(f"There is no rule {', '.join(sorted(unknown))}, expected some of: {', '.join(RULES)}.")
+        raise SystemExit(f"There is no rule {', '.join(sorted(unknown))}, expected some of: {', '.join(known)}.")
     steps = settings["measure_at"]
     if steps != sorted(set(steps)):
         raise SystemExit(f"measure_at is {steps}, expected steps in rising order.")

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons.engine import check_sequence
 from slax_neurons.parameter import Constant
 from slax_rules.engine import LocalRule, Ruled
 from slax_rules.online import RuledCarry
@@ -90,7 +89,6 @@ class Decolle(Ruled):
 
     def unroll(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[RuledCarry, Float[Array, "T B L C"]]:
         """A whole window, layer by layer."""
-        check_sequence(inputs)
         carry, _, layers = self.run(carry, inputs, local=True)
         steps, batch = inputs.shape[:2]
         read = [

@@ -80,7 +80,7 @@ class Ruled(Connect, OnlineCell):
         rules = [rule] if isinstance(rule, LocalRule) else list(rule)
         name = type(rules[0]).__name__
         if isinstance(model, OnlineCell):
-            raise TypeError(f"{name} got a stack that is under {model.rule_name} already.")
+            raise TypeError(f"{name} got a stack that is under {model.rule_name} already. Give it the plain stack.")
         if not isinstance(model, Connect):
             raise TypeError(
                 f"{name} got {type(model).__name__}, expected a stack made by connect([Linear(...), LIF()])."
@@ -237,19 +237,9 @@ class Ruled(Connect, OnlineCell):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _layer(
-    rule: LocalRule,
-    graphdef: nnx.GraphDef,
-    params: nnx.State,
-    constants: nnx.State,
-    state: Any,
-    traces: Any,
-    inputs: tuple[Array, ...],
-    known: Array | None,
-    decay_above: Array | None,
-) -> tuple[Any, Any, Array]:
-    """State and traces at the end of a window, and the outputs."""
-    return _layer_forward(rule, graphdef, params, constants, state, traces, inputs, known, decay_above)[0]
+def _layer(rule: LocalRule, graphdef: nnx.GraphDef, *arguments: Any) -> tuple[Any, Any, Array]:
+    """State and traces at the end of a window, and the outputs, of the arguments of `_layer_forward`."""
+    return _layer_forward(rule, graphdef, *arguments)[0]
 
 
 def _layer_forward(

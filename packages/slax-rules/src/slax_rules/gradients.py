@@ -15,6 +15,7 @@ from slax_rules.losses import sum_dtype
 from slax_rules.masks import check_mask, mean_of_valid
 from slax_rules.online import OnlineCell, traces_of, with_traces
 
+# Up to so many windows, the making of the traces that nothing reads is a share worth a second program.
 FEW_WINDOWS = 3
 
 LossFn = Callable[[Array, Array], Array]
@@ -86,8 +87,9 @@ def gradients(
     start = (jnp.zeros((), sum_dtype(inputs.dtype)), zero, carry, rest)
     pieces = (inputs, targets if per_step else None, mask)
     size, steps = default_window(model, inputs, window), inputs.shape[0]
-    # With few windows the last by itself: nothing reads the traces at its end, and XLA leaves their making out.
-    before = (steps - 1) // size * size if 1 <= size < steps <= FEW_WINDOWS * size else 0
+    # With few windows of a rule with traces the last by itself: nothing reads those at its end, and XLA leaves them out.
+    few = 1 <= size < steps <= FEW_WINDOWS * size and jax.tree.leaves(traces_of(carry))
+    before = (steps - 1) // size * size if few else 0
     if before:
         start, _ = scan_chunks(add_window, start, jax.tree.map(lambda x: x[:before], pieces), size)
     (loss, gradient, _, rest), _ = scan_chunks(add_window, start, jax.tree.map(lambda x: x[before:], pieces), size)

@@ -47,7 +47,9 @@ class RecurrentOSTL(Connect, OnlineCell):
 
     def __init__(self, model: nnx.RNNCellBase):
         if isinstance(model, OnlineCell):
-            raise TypeError(f"{self.rule_name} got a stack that is under {model.rule_name} already.")
+            raise TypeError(
+                f"{self.rule_name} got a stack that is under {model.rule_name} already. Give it the plain stack."
+            )
         if not isinstance(model, Connect):
             raise TypeError(
                 f"{self.rule_name} got {type(model).__name__}, expected a stack made by connect([Linear(...), LIF()])."

@@ -51,7 +51,9 @@ def check_stack(name: str, stack: Connect) -> None:
         raise TypeError(f"{name} got a stack without neurons, expected at least one [Linear, neuron] layer.")
     for index, module in enumerate(modules):
         if isinstance(module, OnlineCell):
-            raise TypeError(f"{name} got a stack that is under {module.rule_name} already, as module {index}.")
+            raise TypeError(
+                f"{name} got a stack that is under {module.rule_name} already, as module {index}. Give it the plain stack."
+            )
         if isinstance(module, nnx.RNNCellBase) and not isinstance(module, Neuron | Dropout):
             raise TypeError(
                 f"{name} treats element-wise neurons, got {type(module).__name__} as module {index}, whose units see each "
