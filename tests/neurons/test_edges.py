@@ -8,7 +8,7 @@ from flax import nnx
 
 from slax_neurons import LI, LIF, Dropout, Edge, Sent, connect, unroll
 from slax_neurons.engine import default_chunk
-from slax_rules import cross_entropy, gradients, ostl
+from slax_rules import cross_entropy, gradients
 from stacks import deviation, inputs, linear
 
 T, B = 11, 3
@@ -116,13 +116,6 @@ def test_gradients_take_stacks_with_edges(window, x64):
     for cell, pick in ((model, lambda g: g), (nested, lambda g: g["modules"][0])):
         ours = gradients(cell, cross_entropy, x, labels, window=window)[1]
         assert max(jax.tree.leaves(jax.tree.map(deviation, dict(pick(ours)), dict(theirs)))) < 1e-11
-
-
-def test_local_rules_refuse_edges_wherever_they_are():
-    model = connect([L, LIF()], {0: [1]}, rngs=nnx.Rngs(0))
-    for cell in (model, connect([model, linear(3, 2, 0, jnp.float32), LIF()])):
-        with pytest.raises(TypeError, match="feed-forward stacks, got one with edges"):
-            ostl(cell)
 
 
 def test_remat_changes_nothing_but_the_memory(x64):
