@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
+
+from oracle import Dense, bptt, forward, linear, ostl, series
 from small_networks import (
     EDGES,
     EXACT,
@@ -24,8 +26,6 @@ from small_networks import (
     spikes,
     stacks,
 )
-
-from oracle import Dense, bptt, forward, linear, ostl, series
 
 MEMORYLESS = {"lif": lif(decay=0.0), "lif-zero": lif("zero", decay=0.0), "li": dense(), "none": Dense()}
 
