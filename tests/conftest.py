@@ -21,6 +21,13 @@ hypothesis.settings.register_profile("house", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("house")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _programs_of_one_file():
+    """Frees what a file compiled: a process holds only so many programs."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def x64():
     """Runs a test in float64."""

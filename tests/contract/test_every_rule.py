@@ -7,11 +7,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
-from slax_neurons import Connect, unroll
-from slax_rules import RULES, Ruled, cross_entropy, gradients, local_losses
+from slax_neurons import Connect, connect, unroll
+from slax_rules import RULES, Ruled, cross_entropy, gradients, local_losses, train_online
 from stacks import deviation, inputs, pair
 
 T, B = 6, 3
@@ -142,6 +143,39 @@ def test_gradient_is_the_same_for_every_window(name, x64):
         run(name, subject(name, edges=edges, dtype=jnp.float64, fixed=fixed), x, window) for window in (T, 1, 4)
     )
     assert max(furthest(other, whole) for other in others) < SAME
+
+
+@pytest.mark.parametrize("name", [name for name in RULES if name not in PLAIN | RANDOM])
+def test_steps_online_at_constant_parameters_sum_to_the_deferred_gradient(name, x64):
+    """T15 of the rules: an optimiser that adds gradients up and moves nothing."""
+    _, cell, loss = subject(name, edges=edges_of(name), dtype=jnp.float64, fixed=name == "pp_prop")
+    adds_up = optax.GradientTransformation(
+        lambda params: jax.tree.map(jnp.zeros_like, params),
+        lambda gradient, so_far, params: (
+            jax.tree.map(jnp.zeros_like, gradient),
+            jax.tree.map(jnp.add, so_far, gradient),
+        ),
+    )
+    optimizer = nnx.Optimizer(cell, adds_up, wrt=nnx.Param)
+    x = inputs(T, B, 5)
+    nnx.jit(train_online, static_argnames=("loss_fn", "window"))(cell, optimizer, loss, x, LABELS, window=2)
+    deferred = nnx.jit(gradients, static_argnames=("loss_fn", "window"))(cell, loss, x, LABELS, window=2)[1]
+    summed = jax.tree.map(lambda total: total * 2 / T, jax.tree.leaves(nnx.state(optimizer.opt_state)))
+    assert furthest(summed, deferred) < SAME
+
+
+@pytest.mark.parametrize("name", [name for name in RULES if name not in PLAIN | RANDOM | {"pp_prop"}])
+def test_layer_without_synapse_is_the_neuron_on_its_inputs(name, x64):
+    """A LIF that reads the inputs themselves: its gradients are those of a layer whose kernel is the identity.
+
+    Not for pp-prop, which has none for parameters of a neuron, nor UORO, whose draws are other ones.
+    """
+    neuron = {"kind": "lif", "decay": 0.8, "threshold": 0.7}
+    model = pair([5, 5, 4], [neuron, {"kind": "li"}], dtype=jnp.float64, use_bias=False).model
+    model.modules[0].kernel[...] = jnp.eye(5)
+    x = inputs(T, B, 5)
+    ours, theirs = (run(name, under(name, one), x)["modules"] for one in (connect(model.modules[1:]), model))
+    assert furthest([ours[index] for index in ours], [theirs[index + 1] for index in ours]) < SAME
 
 
 @pytest.mark.parametrize("name", [name for name in RULES if name not in OTHER_OUTPUTS])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rules.ledger import LABELS, B, alif, cuba_lif, jitted, lif
+from slax_neurons import boxcar
 from slax_rules import (
     OTPE,
     SLTT,
@@ -127,6 +128,17 @@ def test_without_a_decay_above_otpe_and_e_prop_are_ostl_and_approximate_otpe_is_
     assert worst(of(otpe(model, decay_post=0.0), model), eligibility) < SAME
     assert worst(of(e_prop(model, kappa=0.0), model), eligibility) < SAME
     assert worst(of(approximate_otpe(model, decay_post=0.0), model), of(ottt(model), model)) < SAME
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_approximate_otpe_is_otpe_where_the_surrogate_is_constant(same, x64):
+    """T7a of the rules. A box that is wider than all potentials has one slope; reset without a gradient."""
+    model = net(lif(**DETACHED), lif(decay=0.6, **DETACHED))
+    for neuron in (model.modules[1], model.modules[3]):
+        neuron.spike_fn = boxcar(width=1e3 if same else 0.5, height=0.3)
+    approximate, exact = of(approximate_otpe(model), model), of(otpe(model), model)
+    assert worst(approximate[1:], exact[1:]) < SAME
+    assert distance(approximate, exact, 0) < SAME if same else distance(approximate, exact, 0) > DIFFERENT
 
 
 def test_approximate_otpe_is_otpe_where_the_input_trace_is_constant(x64):

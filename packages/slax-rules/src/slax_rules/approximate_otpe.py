@@ -94,7 +94,7 @@ class ApproximateOTPE:
             return OTTT(self.bias_trace).initialize_traces(block, inputs, states)
         rest = tuple(jnp.zeros_like(state) for state in states)
         return ApproximateOTPETraces(
-            zero_input_traces(block, inputs, 2 * len(states)),
+            zero_input_traces(block, inputs, 2 * states),
             zero_mean(rest),
             tuple((rest, rest, rest[0]) for _ in neuron_parameters(block)),
         )

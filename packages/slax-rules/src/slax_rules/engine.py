@@ -125,7 +125,8 @@ class Ruled(Connect, OnlineCell):
             seen: list[tuple[tuple[Array, ...], tuple[Array, ...]]] = []
 
             def look(index: int, block: Block, state: Any, xs: tuple[Array, ...], known: Any) -> tuple[Any, Array]:
-                seen.append((tuple(x[0] for x in xs), tuple(jax.tree.leaves(state))))
+                read = tuple(x[0] for x in xs) if block.synapses else ()
+                seen.append((read, tuple(jax.tree.leaves(state))))
                 return run(block.neuron, state, currents_of(block, xs))[:2]
 
             self._walk(plain, inputs, look)
@@ -257,7 +258,7 @@ def _layer_forward(
     currents = currents_of(block, inputs)
     block.neuron.check_carry(state, currents[0])
     state, outputs, moments = run(block.neuron, state, currents)
-    window = Window(inputs, moments, decay_above)
+    window = Window(inputs if block.synapses else (), moments, decay_above)
     nothing = jnp.zeros_like(outputs), tuple(jnp.zeros_like(leaf) for leaf in jax.tree.leaves(state))
     _, new_traces = rule.follow(block, window, traces, *nothing)
     return (state, new_traces, outputs if known is None else known), (params, constants, window, traces)

@@ -37,13 +37,14 @@ class InputTraces(NamedTuple):
     bias: Float[Array, " S"]
 
 
-def zero_input_traces(block: Block, inputs: tuple[Array, ...], states: int) -> InputTraces:
+def zero_input_traces(block: Block, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> InputTraces:
+    """The traces at rest, for inputs [B, I] of each synapse and the states at rest that traces are kept of."""
     return InputTraces(
         tuple(
-            jnp.zeros((states, *x.shape), x.dtype) if is_synapse(synapse) else None
+            jnp.zeros((len(states), *x.shape), x.dtype) if is_synapse(synapse) else None
             for synapse, x in zip(block.synapses, inputs, strict=True)
         ),
-        jnp.zeros(states, inputs[0].dtype),
+        jnp.zeros(len(states), states[0].dtype),
     )
 
 

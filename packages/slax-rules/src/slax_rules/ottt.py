@@ -69,7 +69,7 @@ class OTTT:
     def initialize_traces(self, block: Block, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> OTTTTraces:
         rest = tuple(jnp.zeros_like(state) for state in states)
         neuron = tuple(rest for _ in neuron_parameters(block))
-        return OTTTTraces(zero_input_traces(block, inputs, len(states)), neuron)
+        return OTTTTraces(zero_input_traces(block, inputs, states), neuron)
 
     def follow(
         self,

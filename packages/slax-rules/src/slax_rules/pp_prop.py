@@ -81,7 +81,9 @@ class PPProp:
 
     def initialize_traces(self, block: Block, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> PPPropTraces:
         return PPPropTraces(
-            zero_input_traces(block, inputs, 1), tuple(jnp.zeros_like(s) for s in states), jnp.ones((), states[0].dtype)
+            zero_input_traces(block, inputs, states[:1]),
+            tuple(jnp.zeros_like(s) for s in states),
+            jnp.ones((), states[0].dtype),
         )
 
     def follow(

@@ -38,7 +38,7 @@ class Window(NamedTuple):
     """What a rule knows of K steps of a block.
 
     Args:
-        inputs: of each synapse.
+        inputs: of each synapse; none where the chain feeds the neuron as it is.
         moments: of the neuron, leaves [K, B, N].
         decay_above: that of the next layer's membrane where it is one number, for a rule that asks for it.
     """
