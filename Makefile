@@ -13,7 +13,7 @@ paper: $(V)/.ok ## make all figures at the publication's sizes, meant for a GPU:
 	snakemake figures/all --config scale=paper
 
 test: $(V)/.ok ## run all tests
-	pytest -n 2
+	pytest -n 2 --dist loadfile
 
 lint: $(V)/.ok ## check style and who may import whom
 	ruff check

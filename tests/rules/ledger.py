@@ -274,7 +274,7 @@ def deviation_from_library(foreigner: Foreigner) -> float:
 
 def bound(deviation: float) -> str:
     """A power of ten above it, with room for another machine's rounding."""
-    return f"1e{max(math.ceil(math.log10(max(deviation, 1e-99))) + 1, -14):d}"
+    return f"1e{max(math.ceil(math.log10(max(deviation, 1e-99))) + 1, -12):d}"
 
 
 def title(name: str) -> str:

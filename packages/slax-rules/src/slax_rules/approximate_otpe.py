@@ -1,7 +1,6 @@
 """OTPE with traces of inputs in the place of eligibilities."""
 
 import dataclasses
-from functools import partial
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -10,9 +9,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
-from slax_rules.blocks import States, added, times
+from slax_rules.blocks import States, added, scaled, times, total
 from slax_rules.engine import Ruled
-from slax_rules.input_traces import Filter, InputTraces, follow_inputs, reverse, zero_input_traces
+from slax_rules.input_traces import Filter, InputTraces, follow_inputs, zero_input_traces
 from slax_rules.ottt import OTTT, OTTTTraces
 from slax_rules.running_mean import Mean, running_mean, zero_mean
 from slax_rules.subthreshold import Subthreshold, check_linear, output_slopes, parameter_slopes, subthreshold
@@ -93,9 +92,11 @@ class ApproximateOTPE:
         if block.is_last:
             return OTTT(self.bias_trace).initialize_traces(block, inputs, states)
         rest = tuple(jnp.zeros_like(state) for state in states)
+        membrane = jax.tree.unflatten(jax.tree.structure(block.neuron.initialize_carry((1, 1))), states)
+        filter = _with_sums(subthreshold(block.neuron).filter, jnp.zeros((), rest[0].dtype))
         return ApproximateOTPETraces(
-            zero_input_traces(block, inputs, 2 * states),
-            zero_mean(rest),
+            zero_input_traces(block, inputs, filter),
+            zero_mean(output_slopes(block.neuron, membrane)),
             tuple((rest, rest, rest[0]) for _ in neuron_parameters(block)),
         )
 
@@ -111,27 +112,28 @@ class ApproximateOTPE:
             return OTTT(self.bias_trace).follow(block, window, traces, signal, end)
         decay = decay_above(window, self.decay_post, signal.dtype)
         below = subthreshold(block.neuron)
-        slopes = jax.vmap(partial(output_slopes, block.neuron))(window.moments.membrane)
-        mean, means = running_mean(traces.slopes, slopes, decay)
-        # The states a and z: the signal meets z alone.
-        filter = _with_sums(Filter(below.transition, below.current), decay)
-        later = (*Filter(below.fire, below.current).backward(end), *(jnp.zeros_like(state) for state in end))
-        back = reverse(filter, lambda g: (*(None for _ in g), *g), means, signal, later)
+        mean, means = running_mean(traces.slopes, output_slopes(block.neuron, window.moments.membrane), decay)
+        weights, later = scaled(signal, means), below.before_firing(end)
+        nothing: States = (None,) * len(later)
+        # The states a and z: the signal meets z alone, and what comes from after the window a.
         synapses, inputs = follow_inputs(
-            block, window.inputs, traces.inputs, filter, back, None if self.bias_trace else back.below
+            block,
+            window.inputs,
+            traces.inputs,
+            _with_sums(below.filter, decay),
+            (*nothing, *weights),
+            (*later, *nothing),
+            bias_trace=self.bias_trace,
         )
         neuron, of_neuron = _follow_neuron(block, window, traces.neuron, (signal, means), end, below, decay)
-        return Pullback(synapses, neuron, back.below), ApproximateOTPETraces(inputs, mean, of_neuron)
+        return Pullback(synapses, neuron, times(below.current, weights)), ApproximateOTPETraces(inputs, mean, of_neuron)
 
 
 def _with_sums(filter: Filter, decay: Float[Array, ""]) -> Filter:
     """The filter of a and of its leaky sum z: z_t = decay z_{t-1} + a_t."""
-    transition = filter.transition
-    identity = jnp.eye(len(transition), dtype=decay.dtype)
-    return Filter(
-        jnp.block([[transition, jnp.zeros_like(transition)], [transition, decay * identity]]),
-        jnp.concatenate([filter.current, filter.current]),
-    )
+    nothing: States = (None,) * len(filter.current)
+    sums = ((*row, *nothing[:i], decay, *nothing[i + 1 :]) for i, row in enumerate(filter.transition))
+    return Filter((*((*row, *nothing) for row in filter.transition), *sums), 2 * filter.current)
 
 
 def _follow_neuron(
@@ -153,13 +155,13 @@ def _follow_neuron(
         new = []
         for so_far, (f, z, direct), slopes in zip(*carry, parameter_slopes(block.neuron, moment), strict=True):
             e = added(below.integrated(f), slopes.membrane)
-            z, direct = added(tuple(decay * sum_ for sum_ in z), e), decay * direct + slopes.output
+            z, direct = added(scaled(decay, z), e), decay * direct + slopes.output
             f = added(below.fired(e), slopes.state)
-            new.append((so_far + delta * (times(mean, z) + direct), (f, z, direct)))
+            new.append((so_far + delta * total([times(mean, z), direct]), (f, z, direct)))
         sums, traces = zip(*new, strict=True)
         return (sums, traces), None
 
     zero = tuple(jnp.zeros_like(signals[0][0]) for _ in parameters)
     (sums, traces), _ = jax.lax.scan(step, (zero, traces), (window.moments, signals))
-    gradients = (so_far + times(end, f) for so_far, (f, _, _) in zip(sums, traces, strict=True))
+    gradients = (total([so_far, times(end, f)]) for so_far, (f, _, _) in zip(sums, traces, strict=True))
     return tuple(sum_to(gradient, like) for gradient, like in zip(gradients, parameters, strict=True)), traces

@@ -9,17 +9,19 @@ come from forward-mode differentiation of the neuron itself, so that no rule kno
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.extend.core import Var
 from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
 
 States = tuple[Any, ...]  # one array [B, N] per state of a neuron; None where it is zero everywhere
+Matrix = tuple[States, ...]  # a row for each state
 
 
 class Blocks(NamedTuple):
@@ -42,6 +44,19 @@ class Blocks(NamedTuple):
     pO: tuple[Float[Array, "*N"], ...]
 
 
+def slopes(function: Callable[[Array], Any], at: Array) -> States:
+    """The derivative of each output of an element-wise function; None for those that nothing of its argument reaches."""
+    _, push = jax.linearize(function, at)
+    one = jnp.ones_like(at)
+    program = jax.make_jaxpr(push)(one).jaxpr
+    reached = set(program.invars)
+    for equation in program.eqns:
+        if any(isinstance(operand, Var) and operand in reached for operand in equation.invars):
+            reached.update(equation.outvars)
+    known = (isinstance(output, Var) and output in reached for output in program.outvars)
+    return tuple(slope if some else None for slope, some in zip(jax.tree.leaves(push(one)), known, strict=True))
+
+
 def times(a: States, b: States) -> Any:
     """sum_s a[s] b[s]."""
     return total(x * y for x, y in zip(a, b, strict=True) if x is not None and y is not None)
@@ -56,6 +71,11 @@ def total(terms: Iterable[Any]) -> Any:
 def added(a: States, b: States) -> States:
     """a + b."""
     return tuple(total(pair) for pair in zip(a, b, strict=True))
+
+
+def scaled(factor: Array, states: States) -> States:
+    """factor a."""
+    return tuple(None if state is None else factor * state for state in states)
 
 
 class Moment(NamedTuple):

@@ -119,7 +119,7 @@ def follow_sums(
     def blocks_at(moment: Any) -> Blocks:
         return with_leaky_sum(linearise(block.neuron, moment), decay)
 
-    return follow(block, window, traces, signal, (*end, jnp.zeros_like(signal[0])), blocks_at)
+    return follow(block, window, traces, signal, (*end, None), blocks_at)
 
 
 class _Reverse(NamedTuple):
@@ -152,8 +152,9 @@ def _reverse(window: Window, signal: Array, end: States, blocks_at: BlocksAt) ->
         tuple(ones if s == r else zeros if (s, r) in reached else None for r in range(len(end)))
         for s in range(len(end))
     )
+    a = tuple(zeros if state is None else state for state in end)
     (start, transition), (current, below, origin) = jax.lax.scan(
-        step, (end, identity), (window.moments, signal), reverse=True
+        step, (a, identity), (window.moments, signal), reverse=True
     )
     return _Reverse(current, below, origin, start, transition)
 
@@ -192,7 +193,7 @@ def _follow_neuron(
 
     zero = tuple(jnp.zeros_like(signal[0]) for _ in parameters)
     (sums, traces), _ = jax.lax.scan(step, (zero, traces), (window.moments, signal))
-    gradients = (so_far + times(end, trace) for so_far, trace in zip(sums, traces, strict=True))
+    gradients = (total([so_far, times(end, trace)]) for so_far, trace in zip(sums, traces, strict=True))
     return tuple(sum_to(gradient, like) for gradient, like in zip(gradients, parameters, strict=True)), traces
 
 

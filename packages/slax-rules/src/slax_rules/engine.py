@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
 from jaxtyping import Array, Float
 
 from slax_neurons import Connect, Dropout, Neuron
@@ -49,8 +50,8 @@ class LocalRule(Protocol):
         signal: Float[Array, "K B *N"],
         end: States,
     ) -> tuple[Pullback, Any]:
-        """The gradient for the cotangents of the outputs and of the states at the end, from the traces at the start of the
-        window, and the traces at its end."""
+        """The gradient for the cotangents of the outputs and of the states at the end, those None that are zero, from the
+        traces at the start of the window, and the traces at its end."""
 
 
 class Ruled(Connect, OnlineCell):
@@ -239,11 +240,15 @@ class Ruled(Connect, OnlineCell):
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _layer(rule: LocalRule, graphdef: nnx.GraphDef, *arguments: Any) -> tuple[Any, Any, Array]:
-    """State and traces at the end of a window, and the outputs, of the arguments of `_layer_forward`."""
-    return _layer_forward(rule, graphdef, *arguments)[0]
+    """State and traces at the end of a window, and the outputs, of the arguments of `_forward`."""
+    return _forward(rule, graphdef, *arguments)[0]
 
 
-def _layer_forward(
+def _layer_forward(rule: LocalRule, graphdef: nnx.GraphDef, *arguments: Any) -> Any:
+    return _forward(rule, graphdef, *custom_vjp_primal_tree_values(arguments))
+
+
+def _forward(
     rule: LocalRule,
     graphdef: nnx.GraphDef,
     params: nnx.State,
@@ -259,18 +264,19 @@ def _layer_forward(
     block.neuron.check_carry(state, currents[0])
     state, outputs, moments = run(block.neuron, state, currents)
     window = Window(inputs if block.synapses else (), moments, decay_above)
-    nothing = jnp.zeros_like(outputs), tuple(jnp.zeros_like(leaf) for leaf in jax.tree.leaves(state))
-    _, new_traces = rule.follow(block, window, traces, *nothing)
+    _, new_traces = rule.follow(block, window, traces, jnp.zeros_like(outputs), (None,) * len(jax.tree.leaves(state)))
     return (state, new_traces, outputs if known is None else known), (params, constants, window, traces)
 
 
 def _layer_backward(
-    rule: LocalRule, graphdef: nnx.GraphDef, residuals: Any, cotangents: tuple[Any, Any, Array]
+    rule: LocalRule, graphdef: nnx.GraphDef, residuals: Any, cotangents: tuple[Any, Any, Any]
 ) -> tuple[nnx.State, None, None, Any, tuple[Array, ...], None, None]:
     params, constants, window, traces = residuals
     block = nnx.merge(graphdef, params, constants)
     end, _, signal = cotangents
-    pullback, new_traces = rule.follow(block, window, traces, signal, tuple(jax.tree.leaves(end)))
+    states = tuple(None if isinstance(state, SymbolicZero) else state for state in jax.tree.leaves(end))
+    signal = jnp.zeros(signal.shape, signal.dtype) if isinstance(signal, SymbolicZero) else signal
+    pullback, new_traces = rule.follow(block, window, traces, signal, states)
     instead = [matrix[...] for matrix in block.feedback] or [None] * len(block.synapses)
     below = tuple(
         input_gradient(synapse, x, pullback.current, kernel)
@@ -281,7 +287,7 @@ def _layer_backward(
     return _as_state(params, pullback), None, None, new_traces, below or (pullback.current,), None, None
 
 
-_layer.defvjp(_layer_forward, _layer_backward)
+_layer.defvjp(_layer_forward, _layer_backward, symbolic_zeros=True)
 
 
 def _as_state(params: nnx.State, pullback: Pullback) -> nnx.State:

@@ -5,93 +5,64 @@ passes through spikes left out, the same numbers for the whole layer (`subthresh
 
     a_t = A a_{t-1} + b x_t        gradient  sum_t (c_t delta_t) . a_t        c_t = ds_t / dm_t
 
-in the place of one per weight, and K steps are
-
-    r_t = c_t delta_t + A^T r_{t+1}
-    gradient  sum_t (b . r_t) x_t + (A^T r_1) a_0        a_K = A^K a_0 + sum_t A^{K-t} b x_t
-
-with A, b, c, or with those of more states, as for a leaky sum of a.
+in the place of one per weight. K steps are one pass over the inputs, and one matrix product for each state with a c.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from slax_rules.blocks import States, added, total
-from slax_rules.synapse import bias_gradient, has_bias, is_synapse, kernel_gradient, synapse_gradients
+from slax_rules.blocks import Matrix, States, added, scaled, times, total
+from slax_rules.synapse import bias_gradient, has_bias, is_synapse, kernel_gradient
 from slax_rules.window import Block
+
+
+class Filter(NamedTuple):
+    """A and b of the states whose traces are kept; None for what is zero whatever the parameters.
+
+    Args:
+        transition: of each state by each other, numbers.
+        current: of each state, numbers.
+    """
+
+    transition: Matrix
+    current: States
+
+    def __call__(self, trace: States, x: Array) -> States:
+        """A a + b x."""
+        return added(tuple(times(row, trace) for row in self.transition), scaled(x, self.current))
+
+    def zeros(self, shape: tuple[int, ...]) -> States:
+        """The traces of an input of that shape at rest; None for a state that no input reaches."""
+        reached = [b is not None for b in self.current]
+        for _ in reached:
+            reached = [
+                known or any(a is not None and before for a, before in zip(row, reached, strict=True))
+                for row, known in zip(self.transition, reached, strict=True)
+            ]
+        numbers = next(b for b in self.current if b is not None)
+        return tuple(jnp.zeros(shape, numbers.dtype) if known else None for known in reached)
 
 
 class InputTraces(NamedTuple):
     """a at the end of a window.
 
     Args:
-        inputs: for each synapse with weights, [S, B, *I]; None for one without.
-        bias: of a constant input, [S].
+        inputs: for each synapse with weights its states, [B, *I].
+        bias: the same of a constant input, numbers.
     """
 
-    inputs: tuple[Array | None, ...]
-    bias: Float[Array, " S"]
+    inputs: tuple[States, ...]
+    bias: States
 
 
-def zero_input_traces(block: Block, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> InputTraces:
-    """The traces at rest, for inputs [B, I] of each synapse and the states at rest that traces are kept of."""
-    return InputTraces(
-        tuple(
-            jnp.zeros((len(states), *x.shape), x.dtype) if is_synapse(synapse) else None
-            for synapse, x in zip(block.synapses, inputs, strict=True)
-        ),
-        jnp.zeros(len(states), states[0].dtype),
-    )
-
-
-class Filter(NamedTuple):
-    """A and b of the states whose traces are kept."""
-
-    transition: Float[Array, "S S"]
-    current: Float[Array, " S"]
-
-    def backward(self, r: States) -> States:
-        """A^T r."""
-        return tuple(self._weighted(self.transition[:, state], r) for state in range(len(r)))
-
-    def of_current(self, r: States) -> Any:
-        """b . r."""
-        return self._weighted(self.current, r)
-
-    @staticmethod
-    def _weighted(weights: Float[Array, " S"], r: States) -> Any:
-        return total(weight * part for weight, part in zip(weights, r, strict=True) if part is not None)
-
-
-class Reverse(NamedTuple):
-    """What the reverse recursion leaves: b . r_t, b . c_t delta_t, and A^T r_1 for each state."""
-
-    current: Float[Array, "K B *N"]
-    below: Float[Array, "K B *N"]
-    start: tuple[Array, ...]
-
-
-def reverse(
-    filter: Filter, slopes_at: Callable[[Any], States], at: Any, signal: Float[Array, "K B *N"], end: States
-) -> Reverse:
-    """The reverse recursion over a window.
-
-    Args:
-        slopes_at: c_t of the entry of `at` for a step.
-        end: the cotangent of the membranes of the last step that comes from after it.
-    """
-
-    def step(later: States, at: tuple[Any, Array]) -> tuple[States, tuple[Array, Array]]:
-        now = tuple(None if slope is None else slope * at[1] for slope in slopes_at(at[0]))
-        r = added(now, later)
-        return filter.backward(r), (filter.of_current(r), filter.of_current(now))
-
-    start, (current, below) = jax.lax.scan(step, end, (at, signal), reverse=True)
-    return Reverse(current, below, start)
+def zero_input_traces(block: Block, inputs: tuple[Array, ...], filter: Filter) -> InputTraces:
+    """The traces at rest, for inputs [B, I] of each synapse."""
+    return InputTraces(tuple(filter.zeros(x.shape) for x in _of_weights(block, inputs)), filter.zeros(()))
 
 
 def follow_inputs(
@@ -99,44 +70,49 @@ def follow_inputs(
     inputs: tuple[Array, ...],
     traces: InputTraces,
     filter: Filter,
-    reverse: Reverse,
-    untraced: Float[Array, "K B *N"] | None,
+    weights: States,
+    end: States,
+    *,
+    bias_trace: bool,
 ) -> tuple[tuple[dict[str, Array], ...], InputTraces]:
     """The gradients of the synapses, and the traces at the end.
 
     Args:
-        untraced: what biases get in the place of `reverse.current` if they have no trace.
+        weights: c_t delta_t, [K, B, N] for each state.
+        end: the cotangent of the membranes of the last step that comes from after it, [B, N] for each state.
+        bias_trace: whether biases have the trace of a constant input, or none.
     """
-    gradients = synapse_gradients(block.synapses, inputs, reverse.current)
-    powers = _powers(filter, reverse.current.shape[0])
-    new: list[Array | None] = []
-    for synapse, x, trace, gradient in zip(block.synapses, inputs, traces.inputs, gradients, strict=True):
-        if trace is None:
-            new.append(None)
-            continue
-        gradient["kernel"] += kernel_gradient(synapse, trace, jnp.stack(reverse.start))
-        if has_bias(synapse):
-            gradient["bias"] = (
-                bias_gradient(synapse, untraced)
-                if untraced is not None
-                else gradient["bias"]
-                + bias_gradient(synapse, total(c * a for c, a in zip(traces.bias, reverse.start, strict=True)))
-            )
-        weighted = jnp.tensordot(powers.of_inputs, x.astype(trace.dtype), axes=((0,), (0,)))
-        new.append(jnp.tensordot(powers.whole, trace, axes=1) + weighted)
-    bias = powers.whole @ traces.bias + jnp.sum(powers.of_inputs, axis=0)
-    return gradients, InputTraces(tuple(new), bias)
+
+    first = next(weight for weight in weights if weight is not None)
+    ones = jnp.ones(first.shape[0], next(b.dtype for b in filter.current if b is not None))
+
+    def advance(traces: tuple[States, ...], xs: tuple[Array, ...]) -> tuple[tuple[States, ...], tuple[States, ...]]:
+        new = tuple(filter(trace, x.astype(ones.dtype)) for trace, x in zip(traces, xs, strict=True))
+        read = (tuple(a if w is not None else None for a, w in zip(trace, weights, strict=True)) for trace in new)
+        return new, tuple(read)
+
+    def summed(product: Callable[[Array, Array], Array], along: States, last: States) -> Array:
+        """sum_t weights_t . a_t + end . a_K."""
+        after = (tuple(None if x is None else x[None] for x in states) for states in (last, end))
+        pairs = [*zip(along, weights, strict=True), *zip(*after, strict=True)]
+        return total(product(a, w) for a, w in pairs if a is not None and w is not None)
+
+    def of_bias(synapse: Any) -> Array:
+        if not bias_trace:
+            return bias_gradient(synapse, times(filter.current, weights))
+        return summed(lambda a, w: bias_gradient(synapse, jnp.expand_dims(a, range(1, w.ndim)) * w), along[-1], bias)
+
+    start, xs = (*traces.inputs, traces.bias), (*_of_weights(block, inputs), ones)
+    (*of_inputs, bias), along = jax.lax.scan(advance, start, xs)
+    followed = iter(zip(along[:-1], of_inputs, strict=True))
+    gradients = tuple(
+        ({"kernel": summed(partial(kernel_gradient, synapse), *next(followed))} if is_synapse(synapse) else {})
+        | ({"bias": of_bias(synapse)} if has_bias(synapse) else {})
+        for synapse in block.synapses
+    )
+    return gradients, InputTraces(tuple(of_inputs), bias)
 
 
-class _Powers(NamedTuple):
-    of_inputs: Float[Array, "K S"]  # A^{K-t} b
-    whole: Float[Array, "S S"]  # A^K
-
-
-def _powers(filter: Filter, steps: int) -> _Powers:
-    def step(power: Array, _: None) -> tuple[Array, Array]:
-        return power @ filter.transition, power @ filter.current
-
-    identity = jnp.eye(filter.current.shape[0], dtype=filter.current.dtype)
-    whole, of_inputs = jax.lax.scan(step, identity, length=steps)
-    return _Powers(of_inputs[::-1], whole)
+def _of_weights(block: Block, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The inputs of the synapses with weights."""
+    return tuple(x for synapse, x in zip(block.synapses, inputs, strict=True) if is_synapse(synapse))

@@ -1,7 +1,6 @@
 """Online training through time."""
 
 import dataclasses
-from functools import partial
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -10,9 +9,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
-from slax_rules.blocks import States, added, times
+from slax_rules.blocks import States, added, scaled, times, total
 from slax_rules.engine import Ruled
-from slax_rules.input_traces import Filter, InputTraces, follow_inputs, reverse, zero_input_traces
+from slax_rules.input_traces import InputTraces, follow_inputs, zero_input_traces
 from slax_rules.subthreshold import Subthreshold, check_linear, output_slopes, parameter_slopes, subthreshold
 from slax_rules.window import Block, Pullback, Window, neuron_parameters, sum_to
 
@@ -69,7 +68,7 @@ class OTTT:
     def initialize_traces(self, block: Block, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> OTTTTraces:
         rest = tuple(jnp.zeros_like(state) for state in states)
         neuron = tuple(rest for _ in neuron_parameters(block))
-        return OTTTTraces(zero_input_traces(block, inputs, states), neuron)
+        return OTTTTraces(zero_input_traces(block, inputs, subthreshold(block.neuron).filter), neuron)
 
     def follow(
         self,
@@ -80,14 +79,18 @@ class OTTT:
         end: States,
     ) -> tuple[Pullback, OTTTTraces]:
         below = subthreshold(block.neuron)
-        filter = Filter(below.transition, below.current)
-        slopes_at = partial(output_slopes, block.neuron)
-        later = Filter(below.fire, below.current).backward(end)
-        back = reverse(filter, slopes_at, window.moments.membrane, signal, later)
-        untraced = None if self.bias_trace else back.below
-        synapses, inputs = follow_inputs(block, window.inputs, traces.inputs, filter, back, untraced)
+        weights = scaled(signal, output_slopes(block.neuron, window.moments.membrane))
+        synapses, inputs = follow_inputs(
+            block,
+            window.inputs,
+            traces.inputs,
+            below.filter,
+            weights,
+            below.before_firing(end),
+            bias_trace=self.bias_trace,
+        )
         neuron, of_neuron = _follow_neuron(block, window, traces.neuron, signal, end, below)
-        return Pullback(synapses, neuron, back.below), OTTTTraces(inputs, of_neuron)
+        return Pullback(synapses, neuron, times(below.current, weights)), OTTTTraces(inputs, of_neuron)
 
 
 def _follow_neuron(
@@ -107,12 +110,12 @@ def _follow_neuron(
         new = []
         for so_far, f, direct in zip(*carry, parameter_slopes(block.neuron, moment), strict=True):
             e = added(below.integrated(f), direct.membrane)
-            so_far = so_far + delta * (times(slopes, e) + direct.output)
+            so_far = so_far + delta * total([times(slopes, e), direct.output])
             new.append((so_far, added(below.fired(e), direct.state)))
         sums, traces = zip(*new, strict=True)
         return (sums, traces), None
 
     zero = tuple(jnp.zeros_like(signal[0]) for _ in parameters)
     (sums, traces), _ = jax.lax.scan(step, (zero, traces), (window.moments, signal))
-    gradients = (so_far + times(end, trace) for so_far, trace in zip(sums, traces, strict=True))
+    gradients = (total([so_far, times(end, trace)]) for so_far, trace in zip(sums, traces, strict=True))
     return tuple(sum_to(gradient, like) for gradient, like in zip(gradients, parameters, strict=True)), traces

@@ -1,7 +1,7 @@
 """pp-prop: an eligibility as a product of two traces, one of the input and one of the neuron."""
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from slax_neurons import Neuron
 from slax_rules.blocks import Moment, States, times
 from slax_rules.engine import Ruled
-from slax_rules.input_traces import Filter, InputTraces, follow_inputs, reverse, zero_input_traces
+from slax_rules.input_traces import Filter, InputTraces, follow_inputs, zero_input_traces
 from slax_rules.subthreshold import output_slopes
 from slax_rules.window import Block, Pullback, Window, neuron_parameters
 
@@ -81,7 +81,7 @@ class PPProp:
 
     def initialize_traces(self, block: Block, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> PPPropTraces:
         return PPPropTraces(
-            zero_input_traces(block, inputs, states[:1]),
+            zero_input_traces(block, inputs, _filter(self.decay, states[0].dtype)),
             tuple(jnp.zeros_like(s) for s in states),
             jnp.ones((), states[0].dtype),
         )
@@ -102,10 +102,21 @@ class PPProp:
             return (_fired(block.neuron, moment, ef), left), (times(slopes, ef) / (1 - left), times(slopes, of_current))
 
         (state, left), (slopes, psi) = jax.lax.scan(step, (traces.state, traces.left), window.moments)
-        filter = Filter(jnp.full((1, 1), self.decay, signal.dtype), jnp.ones(1, signal.dtype))
-        back = reverse(filter, lambda slope: (slope,), slopes, signal, (jnp.zeros_like(signal[0]),))
-        synapses, inputs = follow_inputs(block, window.inputs, traces.inputs, filter, back, slopes * signal)
+        synapses, inputs = follow_inputs(
+            block,
+            window.inputs,
+            traces.inputs,
+            _filter(self.decay, state[0].dtype),
+            (slopes * signal,),
+            (None,),
+            bias_trace=False,
+        )
         return Pullback(synapses, (), psi * signal), PPPropTraces(inputs, state, left)
+
+
+def _filter(decay: float, dtype: Any) -> Filter:
+    """ex_t = decay ex_{t-1} + x_t."""
+    return Filter(((jnp.asarray(decay, dtype),),), (jnp.ones((), dtype),))
 
 
 def _integrated(neuron: Neuron, at: Moment, state: States) -> tuple[States, States]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_rules.blocks import States, linearise, times
+from slax_rules.blocks import States, linearise, times, total
 from slax_rules.engine import Ruled
 from slax_rules.synapse import synapse_gradients
 from slax_rules.window import Block, Pullback, Window, neuron_parameters, sum_to
@@ -62,9 +62,10 @@ class SLTT:
     ) -> tuple[Pullback, tuple[()]]:
         blocks = jax.vmap(lambda moment: linearise(block.neuron, moment))(window.moments)
         below = blocks.psi * signal
-        current = below.at[-1].add(times(_last(blocks.d), end))
+        later = times(_last(blocks.d), end)
+        current = below if later is None else below.at[-1].add(later)
         neuron = tuple(
-            sum_to(jnp.sum(pO * signal, axis=0) + times(_last(pS), end), parameter)
+            sum_to(total([jnp.sum(pO * signal, axis=0), times(_last(pS), end)]), parameter)
             for pS, pO, parameter in zip(blocks.pS, blocks.pO, neuron_parameters(block), strict=True)
         )
         return Pullback(synapse_gradients(block.synapses, window.inputs, current), neuron, below), ()

@@ -1,5 +1,7 @@
 """A neuron below its threshold: what it does with its states and its current where nothing passes through spikes."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -7,13 +9,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons import Neuron, Surrogate
+from slax_neurons import Neuron
 from slax_neurons.spiking import SpikingNeuron
-from slax_rules.blocks import Moment, States, total
+from slax_rules.blocks import Matrix, Moment, States, slopes, times
+from slax_rules.input_traces import Filter
 
 
 class Subthreshold(NamedTuple):
-    """What a layer does with its states where nothing passes through spikes; the same for all its neurons.
+    """What a layer does with its states where nothing passes through spikes; the same numbers for all its neurons.
 
     Args:
         integrate: dm_t[s] / dh_{t-1}[r].
@@ -21,62 +24,64 @@ class Subthreshold(NamedTuple):
         fire: dh_t[s] / dm_t[r].
     """
 
-    integrate: Float[Array, "S S"]
-    current: Float[Array, " S"]
-    fire: Float[Array, "S S"]
+    integrate: Matrix
+    current: States
+    fire: Matrix
 
     def fired(self, membrane: States) -> States:
         """dh_t / dm_t times `membrane`."""
-        return _applied(self.fire, membrane)
+        return tuple(times(row, membrane) for row in self.fire)
 
     def integrated(self, state: States) -> States:
         """dm_t / dh_{t-1} times `state`."""
-        return _applied(self.integrate, state)
+        return tuple(times(row, state) for row in self.integrate)
+
+    def before_firing(self, state: States) -> States:
+        """The cotangent of m_t for one of h_t."""
+        return tuple(times(column, state) for column in zip(*self.fire, strict=True))
 
     @property
-    def transition(self) -> Float[Array, "S S"]:
-        """dm_t / dm_{t-1}."""
-        return self.integrate @ self.fire
-
-
-def _applied(matrix: Float[Array, "S S"], states: States) -> States:
-    return tuple(total(weight * state for weight, state in zip(row, states, strict=True)) for row in matrix)
+    def filter(self) -> Filter:
+        """From the membranes of a step to those of the next."""
+        columns = [self.integrated(column) for column in zip(*self.fire, strict=True)]
+        return Filter(tuple(zip(*columns, strict=True)), self.current)
 
 
 def subthreshold(neuron: Neuron) -> Subthreshold:
     """The numbers of a neuron that `check_linear` takes."""
     held = without_spikes(neuron)
-    rest = neuron.initialize_carry((1, 1))
-    leaves, treedef = jax.tree.flatten(rest)
-    zeros = tuple(jnp.zeros_like(leaf) for leaf in leaves)
+    leaves, treedef = jax.tree.flatten(neuron.initialize_carry((1, 1)))
+    zeros = [jnp.zeros_like(leaf) for leaf in leaves]
+    current, rest = zeros[0], jax.tree.unflatten(treedef, zeros)
 
-    def unit(index: int) -> tuple[Array, ...]:
-        return tuple(jnp.ones_like(leaf) if i == index else leaf for i, leaf in enumerate(zeros))
+    def with_state(index: int, value: Array) -> Any:
+        return jax.tree.unflatten(treedef, [value if i == index else zero for i, zero in enumerate(zeros)])
 
-    def integrate(states: tuple[Array, ...], current: Array) -> Array:
-        return jnp.stack(jax.tree.leaves(held.integrate(jax.tree.unflatten(treedef, states), current)))[:, 0, 0]
+    def numbers(function: Callable[[Array], Any]) -> States:
+        return tuple(slope if slope is None else slope[0, 0] for slope in slopes(function, current))
 
-    def fire(states: tuple[Array, ...]) -> Array:
-        return jnp.stack(jax.tree.leaves(held.fire(jax.tree.unflatten(treedef, states))[0]))[:, 0, 0]
+    def matrix(function: Callable[[Any], Any]) -> Matrix:
+        columns = [numbers(lambda value, i=i: function(with_state(i, value))) for i in range(len(zeros))]
+        return tuple(zip(*columns, strict=True))
 
-    point = zeros, zeros[0]
-    columns = [jax.jvp(integrate, point, (unit(index), zeros[0]))[1] for index in range(len(zeros))]
-    current = jax.jvp(integrate, point, (zeros, jnp.ones_like(zeros[0])))[1]
-    fired = [jax.jvp(fire, (zeros,), (unit(index),))[1] for index in range(len(zeros))]
-    return Subthreshold(jnp.stack(columns, axis=1), current, jnp.stack(fired, axis=1))
+    return Subthreshold(
+        matrix(lambda state: held.integrate(state, current)),
+        numbers(lambda current: held.integrate(rest, current)),
+        matrix(lambda membrane: held.fire(membrane)[0]),
+    )
 
 
 def without_spikes(neuron: Neuron) -> Neuron:
     """A copy whose spikes, as far as derivatives go, are given: nothing passes through them, and nothing is reset to zero."""
     held = nnx.merge(*nnx.split(neuron))
     if isinstance(held, SpikingNeuron):
-        held.spike_fn = Surrogate(_no_slope)
+        held.spike_fn = _given  # type: ignore[assignment]
         held.reset = "none" if held.reset == "zero" else held.reset
     return held
 
 
-def _no_slope(x: Array) -> Array:
-    return jnp.zeros_like(x)
+def _given(x: Array) -> Array:
+    return jax.lax.stop_gradient((x > 0).astype(x.dtype))
 
 
 def check_linear(name: str, neuron: Neuron) -> None:
@@ -95,18 +100,14 @@ def check_linear(name: str, neuron: Neuron) -> None:
         )
 
 
-def output_slopes(neuron: Neuron, membrane: Any) -> tuple[Array, ...]:
-    """ds_t / dm_t at the membranes of a step."""
+def output_slopes(neuron: Neuron, membrane: Any) -> States:
+    """ds_t / dm_t at membranes, of one step or several."""
     leaves, treedef = jax.tree.flatten(membrane)
 
-    def output(leaves: list[Array]) -> Array:
-        return neuron.fire(jax.tree.unflatten(treedef, leaves))[1]
+    def output(index: int, value: Array) -> Array:
+        return neuron.fire(jax.tree.unflatten(treedef, [value if i == index else m for i, m in enumerate(leaves)]))[1]
 
-    def along(index: int) -> Array:
-        unit = [jnp.ones_like(leaf) if i == index else jnp.zeros_like(leaf) for i, leaf in enumerate(leaves)]
-        return jax.jvp(output, (leaves,), (unit,))[1]
-
-    return tuple(along(index) for index in range(len(leaves)))
+    return tuple(slope for i, m in enumerate(leaves) for slope in slopes(partial(output, i), m))
 
 
 class ParameterSlopes(NamedTuple):
