@@ -4,20 +4,18 @@ import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-import hypothesis
-import jax
-import pytest
+# Compiling is nearly all of the time, and takes half as long without XLA's optimisations, here and in what tests start. They
+# are on, but for the fusion emitters, for `optimised` tests, and all of them with JAX_DISABLE_MOST_OPTIMIZATIONS=0.
+UNOPTIMISED = os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
+if UNOPTIMISED:
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-
-# Compiling is nearly all of the time, and takes half as long in this way. All optimisations but XLA's fusion emitters are on
-# for `optimised` tests, and for pages and pipeline, which run as programs of their own; all are, for all tests, with
-# JAX_DISABLE_MOST_OPTIMIZATIONS=0.
-UNOPTIMISED = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS") != "0"
-if UNOPTIMISED:
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
-jax.config.update("jax_disable_most_optimizations", UNOPTIMISED)
 
 # The first example of a test compiles; the same examples in every run.
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True)

@@ -172,10 +172,10 @@ def test_a_batch_equals_its_samples(kind, x64):
     batch = run(neuron, x)
     check_active(neuron, batch[1])
     for b in range(B):
-        carry, outputs = run(neuron, x[:, b : b + 1])
-        compare(
-            kind, (carry, outputs), (jax.tree.map(lambda leaf, b=b: leaf[b : b + 1], batch[0]), batch[1][:, b : b + 1])
-        )
+        alone = run(neuron, x[:, b : b + 1])
+        of_batch = jax.tree.map(lambda leaf, b=b: leaf[b : b + 1], batch[0]), batch[1][:, b : b + 1]
+        # Programs of two shapes, which need not round alike.
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=0), alone, of_batch)
 
 
 @elementwise

@@ -101,7 +101,7 @@ NETWORKS = {
 }
 ALL = tuple(NETWORKS)
 SOME = ("cuba_lif", "alif", "per_neuron", "edges", "conv")
-ALIKE = tuple(name for name in ALL if name != "per_neuron")
+ALIKE = ("lif", "zero", "none", "cuba_lif", "edges", "conv")
 FEW = ("zero", "cuba_lif", "recurrent")
 
 
@@ -156,11 +156,11 @@ COMPARISONS = {
     "snap": Comparison("snap", by(oracle.snap), ("recurrent",)),
     "ostl": Comparison("ostl", by(oracle.ostl)),
     "ostl_with_recurrence": Comparison("ostl_with_recurrence", by(oracle.ostl, with_h=True), FEW),
-    "otpe": Comparison("otpe", by(oracle.otpe)),
+    "otpe": Comparison("otpe", by(oracle.otpe), ("zero", *SOME)),
     "otpe given a decay": Comparison(
         "otpe", by(oracle.otpe, next_decay=lambda *_: 0.7), ("zero",), _given(decay_post=0.7), title="OTPE, decay_post"
     ),
-    "approximate_otpe": Comparison("approximate_otpe", by(oracle.approximate_otpe), ALIKE),
+    "approximate_otpe": Comparison("approximate_otpe", by(oracle.approximate_otpe), ("zero", "alif", "edges", "conv")),
     "approximate_otpe as the authors": Comparison(
         "approximate_otpe",
         by(oracle.approximate_otpe, bias_trace=False, next_decay=lambda *_: 0.7),
