@@ -1,4 +1,4 @@
-"""Every rule is trained and learns, and the experiment's numbers, table and configuration obey the rules' laws."""
+"""Every rule learns, RTRL and SnAp-1 in a smaller net; the experiment's numbers, table and configuration obey laws."""
 
 import csv
 import functools
@@ -163,3 +163,14 @@ def test_config_that_names_nothing_stops(task, rule, message):
 def test_layers_that_do_not_match_the_data_stop():
     with pytest.raises(SystemExit, match=r"its data have 64 units and 10 classes"):
         run.compute(config("bptt", dataset="digits", code="latency", layers=[64, 8, 5]))
+
+
+def test_results_that_the_figure_has_no_place_for_stop(monkeypatch, tmp_path):
+    result = {"config": {"scale": "quick", "task": "tiny", "rule": "bptt"}}
+    with pytest.raises(SystemExit, match="Got two results of the task tiny and the rule bptt"):
+        plot.by_task([result, result])
+    (tmp_path / "one.json").write_text(json.dumps(result))
+    one, four = str(tmp_path / "one.json"), [str(tmp_path / "one.json")] * 4
+    monkeypatch.setattr("sys.argv", ["plot", "--results", one, "--costs", *four, "--output", str(tmp_path / "figure")])
+    with pytest.raises(SystemExit, match="Got the costs of 4 tasks, the figure has marks for 3"):
+        plot.main()

@@ -55,6 +55,8 @@ def main() -> None:
     scales = {result["config"]["scale"] for result in results + costs}
     if len(scales) > 1:
         raise SystemExit(f"Got results of the scales {', '.join(sorted(scales))}, expected one: they are never mixed.")
+    if len(costs) > len(TASK_MARKS):
+        raise SystemExit(f"Got the costs of {len(costs)} tasks, the figure has marks for {len(TASK_MARKS)}.")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     cost_output = arguments.output.with_name(arguments.output.name + "_cost")
     tasks = by_task(results)
@@ -70,7 +72,10 @@ def by_task(results: list[dict[str, Any]]) -> Results:
     order = list(RULES)
     tasks: Results = {}
     for result in sorted(results, key=lambda result: order.index(result["config"]["rule"])):
-        tasks.setdefault(result["config"]["task"], {})[result["config"]["rule"]] = result
+        task, rule = (result["config"][name] for name in ("task", "rule"))
+        if rule in tasks.get(task, {}):
+            raise SystemExit(f"Got two results of the task {task} and the rule {rule}, expected one of each.")
+        tasks.setdefault(task, {})[rule] = result
     return {task: tasks[task] for task in sorted(tasks)}
 
 

@@ -101,7 +101,7 @@ NETWORKS = {
 }
 ALL = tuple(NETWORKS)
 SOME = ("cuba_lif", "alif", "per_neuron", "edges", "conv")
-ALIKE = ("lif", "zero", "none", "cuba_lif", "edges", "conv")
+ALIKE = ("lif", "zero", "none", "cuba_lif", "alif", "edges", "conv")
 FEW = ("zero", "cuba_lif", "recurrent")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from slax_neurons import BRF, LI, LIF, LTC, Edge, Trainable, connect
+from slax_neurons import BRF, LI, LIF, LTC, Edge, Neuron, Trainable, arctan, connect
 from slax_rules import (
     OSTL,
     OTTT,
@@ -110,6 +110,61 @@ def test_a_stack_is_under_one_rule(name):
 )
 def test_traces_of_inputs_need_linear_neurons_that_are_alike(name, wrap, neuron, got):
     with pytest.raises(TypeError, match=f"{name} filters the inputs of a layer.*{got}.*Use ostl"):
+        wrap(layers(neuron()))
+
+
+class OwnSpikes(Neuron):
+    """Says that it is linear, and makes its spikes by itself, where no rule can leave them out."""
+
+    linear = True
+
+    def integrate(self, carry, inputs):
+        return 0.9 * carry + inputs
+
+    def fire(self, membrane):
+        spikes = arctan()(membrane - 1)
+        return membrane - spikes, spikes
+
+
+class Quadratic(OwnSpikes):
+    """Says that it is linear, and forgets the faster the higher its membrane is."""
+
+    def integrate(self, carry, inputs):
+        return 0.9 * carry - 0.1 * carry**2 + inputs
+
+    def fire(self, membrane):
+        return membrane, membrane
+
+
+class Deaf(Quadratic):
+    """Its current reaches nothing."""
+
+    def integrate(self, carry, inputs):
+        return 0.9 * carry
+
+
+class OtherMembrane(Quadratic):
+    """Its membranes have another structure than its state."""
+
+    def integrate(self, carry, inputs):
+        return (0.9 * carry + inputs,)
+
+    def fire(self, membrane):
+        return membrane[0], membrane[0]
+
+
+@pytest.mark.parametrize(("name", "wrap"), [("OTTT", ottt), ("ApproximateOTPE", approximate_otpe)])
+@pytest.mark.parametrize(
+    ("neuron", "got"),
+    [
+        (OwnSpikes, "takes OwnSpikes at its word, .* unless they are those of a SpikingNeuron"),
+        (Quadratic, "takes Quadratic at its word, .* derivatives of its halves change"),
+        (Deaf, "takes Deaf at its word, .* or its current reaches nothing"),
+        (OtherMembrane, "needs a neuron whose membranes have the structure of its state, got a OtherMembrane"),
+    ],
+)
+def test_a_neuron_that_only_says_that_it_is_linear(name, wrap, neuron, got):
+    with pytest.raises(TypeError, match=f"{name} {got}.*Use ostl"):
         wrap(layers(neuron()))
 
 

@@ -4,12 +4,15 @@ Where two must differ, the smallest deviation over all kernels of the layer is a
 what it is about.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from rules.ledger import LABELS, B, alif, cuba_lif, jitted, lif
-from slax_neurons import boxcar
+from slax_neurons import SpikingNeuron, boxcar, connect, unroll
+from slax_neurons.cuba_lif import CuBaLIFState
 from slax_rules import (
     OTPE,
     SLTT,
@@ -86,6 +89,50 @@ def test_ottt_is_not_exact_in_the_last_layer_where_the_reset_has_a_gradient_or_i
     online, exact = of(ottt(model), model), of(model, model)
     assert distance(online, exact, 1) > DIFFERENT
     assert worst(of(ostl(model), model)[1:], exact[1:]) < SAME
+
+
+class Delayed(SpikingNeuron):
+    """A LIF whose current, a leaky sum of inputs, arrives one step late: no input reaches a spike within its step."""
+
+    carry_type = CuBaLIFState
+    linear = True
+
+    def integrate(self, carry, inputs):
+        return CuBaLIFState(0.7 * carry[0] + inputs, 0.9 * carry[1] + carry[0])
+
+    def fire(self, membrane):
+        after, spikes = self.spike(membrane[1])
+        return CuBaLIFState(membrane[0], after), spikes
+
+
+@pytest.mark.parametrize("bias_trace", [True, False])
+def test_ottt_and_approximate_otpe_take_a_neuron_whose_current_arrives_late(bias_trace, x64):
+    given = {"reset": "subtract", "stop_reset_gradient": True, "param_dtype": jnp.float64}
+    model = net(lif(**DETACHED), LI)
+    model = connect([model.modules[0], Delayed(threshold=0.7, **given), model.modules[2], model.modules[3]])
+    eligibility, exact = of(ostl(model), model), of(model, model)
+    trace = of(ottt(model, bias_trace=bias_trace), model)
+    assert distance(trace, eligibility, 0) < SAME
+    assert np.any(trace[0]["bias"]) == bias_trace  # without a trace nothing of it is left
+    summed = of(approximate_otpe(model, bias_trace=bias_trace), model)
+    assert distance(summed, exact, 1) < SAME
+    assert np.any(summed[0]["kernel"])
+
+
+@pytest.mark.parametrize("rule", [*LOCAL, "pp_prop"])
+def test_a_loss_of_the_last_state_is_exact_in_a_sequence_of_one_step(rule, x64):
+    """The cotangent of the states counts, of the layer's own parameters too; a layer below another sends nothing there."""
+    model = pair([7, 4], [cuba_lif(fixed=rule == "pp_prop", **DETACHED)]).model
+
+    def loss(cell):
+        carry, outputs = unroll(cell, cell.initialize_carry((B, 7)), inputs(1, B, 7))
+        states = jax.tree.leaves(getattr(carry, "plain", carry))
+        return sum(jnp.sum(jnp.sin(state)) for state in states if state.shape == (B, 4)) + jnp.sum(outputs)
+
+    cell = (LOCAL | {"pp_prop": pp_prop})[rule](model)
+    online, exact = (gradients_of(model, nnx.grad(loss)(one)) for one in (cell, model))
+    assert worst(online, exact) < SAME
+    assert np.any(exact[0]["kernel"])
 
 
 def test_a_bias_without_trace_is_not_exact(x64):

@@ -26,8 +26,8 @@ class Neuron(nnx.RNNCellBase):
 
     Over time only m_t is kept for the reverse pass, one array per state: all else is computed from it again.
 
-    A subclass whose halves are linear in states and current, but for the spikes, says so by `linear = True`; some learning
-    rules take such neurons only.
+    A subclass whose halves are linear in states and current, but for the spikes that a `SpikingNeuron` makes, says so by
+    `linear = True`; some learning rules take such neurons only, and look whether it is so.
 
     Args:
         param_dtype: dtype of the state and of the parameters.

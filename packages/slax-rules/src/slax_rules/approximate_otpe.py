@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from slax_neurons import Neuron
 from slax_rules.blocks import States, added, scaled, times, total
 from slax_rules.engine import Ruled
-from slax_rules.input_traces import Filter, InputTraces, follow_inputs, zero_input_traces
+from slax_rules.input_traces import Filter, InputTraces, follow_inputs, met, zero_input_traces
 from slax_rules.ottt import OTTT, OTTTTraces
 from slax_rules.running_mean import Mean, running_mean, zero_mean
 from slax_rules.subthreshold import Subthreshold, check_linear, output_slopes, parameter_slopes, subthreshold
@@ -62,7 +62,7 @@ class ApproximateOTPETraces(NamedTuple):
     """Traces below the last layer.
 
     Args:
-        inputs: a and z, [2 S, B, *I].
+        inputs: of a and z, 2 S states.
         slopes: the means of ds/dm.
         neuron: for each parameter of the neuron, per unit: its traces in the states after firing, the sums of those in the
             membranes, and the sum of what it does to the output.
@@ -126,7 +126,7 @@ class ApproximateOTPE:
             bias_trace=self.bias_trace,
         )
         neuron, of_neuron = _follow_neuron(block, window, traces.neuron, (signal, means), end, below, decay)
-        return Pullback(synapses, neuron, times(below.current, weights)), ApproximateOTPETraces(inputs, mean, of_neuron)
+        return Pullback(synapses, neuron, met(below.current, weights)), ApproximateOTPETraces(inputs, mean, of_neuron)
 
 
 def _with_sums(filter: Filter, decay: Float[Array, ""]) -> Filter:

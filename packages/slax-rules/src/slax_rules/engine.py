@@ -50,8 +50,11 @@ class LocalRule(Protocol):
         signal: Float[Array, "K B *N"],
         end: States,
     ) -> tuple[Pullback, Any]:
-        """The gradient for the cotangents of the outputs and of the states at the end, those None that are zero, from the
-        traces at the start of the window, and the traces at its end."""
+        """The gradient for the cotangents of the outputs, and of the states at the end, from the traces at the start of the
+        window, and the traces at its end.
+
+        `end` is in the order of the leaves of the carry; None stands for zero, which it is unless a loss looks at the carry.
+        """
 
 
 class Ruled(Connect, OnlineCell):
@@ -142,7 +145,10 @@ class Ruled(Connect, OnlineCell):
         return carry, outputs[0]
 
     def unroll(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[RuledCarry, Float[Array, "T B ..."]]:
-        """A whole window, layer by layer; what a cycle holds together is stepped, forward only."""
+        """A whole window, layer by layer; what a cycle holds together is stepped, forward only.
+
+        The carry has a gradient too, for a loss of the last state, but not in a stack with late edges.
+        """
         carry, outputs, _ = self.run(carry, inputs)
         return carry, outputs
 

@@ -65,6 +65,12 @@ def zero_input_traces(block: Block, inputs: tuple[Array, ...], filter: Filter) -
     return InputTraces(tuple(filter.zeros(x.shape) for x in _of_weights(block, inputs)), filter.zeros(()))
 
 
+def met(current: States, weights: States) -> Array:
+    """b . c_t delta_t, [K, B, N]: what the signal leaves for the current of the same step, if only zeros."""
+    now = times(current, weights)
+    return jnp.zeros_like(next(w for w in weights if w is not None)) if now is None else now
+
+
 def follow_inputs(
     block: Block,
     inputs: tuple[Array, ...],
@@ -99,7 +105,8 @@ def follow_inputs(
 
     def of_bias(synapse: Any) -> Array:
         if not bias_trace:
-            return bias_gradient(synapse, times(filter.current, weights))
+            now, later = met(filter.current, weights), times(filter.current, end)
+            return bias_gradient(synapse, now if later is None else now.at[-1].add(later))
         return summed(lambda a, w: bias_gradient(synapse, jnp.expand_dims(a, range(1, w.ndim)) * w), along[-1], bias)
 
     start, xs = (*traces.inputs, traces.bias), (*_of_weights(block, inputs), ones)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from slax_neurons import Neuron
 from slax_rules.blocks import States, added, scaled, times, total
 from slax_rules.engine import Ruled
-from slax_rules.input_traces import InputTraces, follow_inputs, zero_input_traces
+from slax_rules.input_traces import InputTraces, follow_inputs, met, zero_input_traces
 from slax_rules.subthreshold import Subthreshold, check_linear, output_slopes, parameter_slopes, subthreshold
 from slax_rules.window import Block, Pullback, Window, neuron_parameters, sum_to
 
@@ -79,7 +79,8 @@ class OTTT:
         end: States,
     ) -> tuple[Pullback, OTTTTraces]:
         below = subthreshold(block.neuron)
-        weights = scaled(signal, output_slopes(block.neuron, window.moments.membrane))
+        slopes = output_slopes(block.neuron, window.moments.membrane)
+        weights = scaled(signal, slopes)
         synapses, inputs = follow_inputs(
             block,
             window.inputs,
@@ -89,12 +90,17 @@ class OTTT:
             below.before_firing(end),
             bias_trace=self.bias_trace,
         )
-        neuron, of_neuron = _follow_neuron(block, window, traces.neuron, signal, end, below)
-        return Pullback(synapses, neuron, times(below.current, weights)), OTTTTraces(inputs, of_neuron)
+        neuron, of_neuron = _follow_neuron(block, window, traces.neuron, (signal, slopes), end, below)
+        return Pullback(synapses, neuron, met(below.current, weights)), OTTTTraces(inputs, of_neuron)
 
 
 def _follow_neuron(
-    block: Block, window: Window, traces: tuple[States, ...], signal: Array, end: States, below: Subthreshold
+    block: Block,
+    window: Window,
+    traces: tuple[States, ...],
+    signals: tuple[Array, States],
+    end: States,
+    below: Subthreshold,
 ) -> tuple[tuple[Array, ...], tuple[States, ...]]:
     """The gradient by the neuron's parameters, and their traces at the end.
 
@@ -105,8 +111,7 @@ def _follow_neuron(
         return (), ()
 
     def step(carry: tuple, at: tuple) -> tuple[tuple, None]:
-        moment, delta = at
-        slopes = output_slopes(block.neuron, moment.membrane)
+        moment, (delta, slopes) = at
         new = []
         for so_far, f, direct in zip(*carry, parameter_slopes(block.neuron, moment), strict=True):
             e = added(below.integrated(f), direct.membrane)
@@ -115,7 +120,7 @@ def _follow_neuron(
         sums, traces = zip(*new, strict=True)
         return (sums, traces), None
 
-    zero = tuple(jnp.zeros_like(signal[0]) for _ in parameters)
-    (sums, traces), _ = jax.lax.scan(step, (zero, traces), (window.moments, signal))
+    zero = tuple(jnp.zeros_like(signals[0][0]) for _ in parameters)
+    (sums, traces), _ = jax.lax.scan(step, (zero, traces), (window.moments, signals))
     gradients = (total([so_far, times(end, trace)]) for so_far, trace in zip(sums, traces, strict=True))
     return tuple(sum_to(gradient, like) for gradient, like in zip(gradients, parameters, strict=True)), traces

@@ -102,13 +102,14 @@ class PPProp:
             return (_fired(block.neuron, moment, ef), left), (times(slopes, ef) / (1 - left), times(slopes, of_current))
 
         (state, left), (slopes, psi) = jax.lax.scan(step, (traces.state, traces.left), window.moments)
+        later = times(end, state)
         synapses, inputs = follow_inputs(
             block,
             window.inputs,
             traces.inputs,
             _filter(self.decay, state[0].dtype),
             (slopes * signal,),
-            (None,),
+            (None if later is None else later / (1 - left),),
             bias_trace=False,
         )
         return Pullback(synapses, (), psi * signal), PPPropTraces(inputs, state, left)

@@ -1,7 +1,7 @@
 """A neuron below its threshold: what it does with its states and its current where nothing passes through spikes."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -47,21 +47,21 @@ class Subthreshold(NamedTuple):
         return Filter(tuple(zip(*columns, strict=True)), self.current)
 
 
-def subthreshold(neuron: Neuron) -> Subthreshold:
-    """The numbers of a neuron that `check_linear` takes."""
+def subthreshold(neuron: Neuron, at: float = 0.0) -> Subthreshold:
+    """The numbers of a neuron that `check_linear` takes: the same wherever its states and its current are."""
     held = without_spikes(neuron)
     leaves, treedef = jax.tree.flatten(neuron.initialize_carry((1, 1)))
-    zeros = [jnp.zeros_like(leaf) for leaf in leaves]
-    current, rest = zeros[0], jax.tree.unflatten(treedef, zeros)
+    point = [jnp.full_like(leaf, at) for leaf in leaves]
+    current, rest = point[0], jax.tree.unflatten(treedef, point)
 
     def with_state(index: int, value: Array) -> Any:
-        return jax.tree.unflatten(treedef, [value if i == index else zero for i, zero in enumerate(zeros)])
+        return jax.tree.unflatten(treedef, [value if i == index else leaf for i, leaf in enumerate(point)])
 
     def numbers(function: Callable[[Array], Any]) -> States:
         return tuple(slope if slope is None else slope[0, 0] for slope in slopes(function, current))
 
     def matrix(function: Callable[[Any], Any]) -> Matrix:
-        columns = [numbers(lambda value, i=i: function(with_state(i, value))) for i in range(len(zeros))]
+        columns = [numbers(lambda value, i=i: function(with_state(i, value))) for i in range(len(point))]
         return tuple(zip(*columns, strict=True))
 
     return Subthreshold(
@@ -98,6 +98,32 @@ def check_linear(name: str, neuron: Neuron) -> None:
             f"{name} filters the inputs of a layer as its neurons would, which needs the same parameters for all of them, got "
             f"a {type(neuron).__name__} with one per neuron, of shape {list(shapes[0])}. {instead}"
         )
+    rest = neuron.initialize_carry((1, 1))
+    membrane = jax.eval_shape(neuron.integrate, rest, jax.tree.leaves(rest)[0])
+    if jax.tree.structure(membrane) != jax.tree.structure(rest):  # type: ignore[operator]
+        raise TypeError(
+            f"{name} needs a neuron whose membranes have the structure of its state, got a {type(neuron).__name__} with "
+            f"{jax.tree.structure(membrane)} and {jax.tree.structure(rest)}. {instead}"
+        )
+    graphdef, state = nnx.split(neuron)
+    leaves, structure = jax.tree.flatten(state)
+    if not _is_linear(graphdef, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)):
+        raise TypeError(
+            f"{name} takes {type(neuron).__name__} at its word, `linear = True`, but the derivatives of its halves change with "
+            "its states, or its current reaches nothing. What it does with its spikes counts unless they are those of a "
+            f"SpikingNeuron, `self.spike(...)`. {instead}"
+        )
+
+
+@lru_cache(maxsize=64)
+def _is_linear(graphdef: nnx.GraphDef, structure: Any, leaves: tuple[tuple[tuple[int, ...], Any], ...]) -> bool:
+    """Whether the numbers of a neuron are the same at two points, for some parameters, and there are some of its current."""
+    with jax.ensure_compile_time_eval():
+        some = [jnp.full(shape, 0.5).astype(dtype) for shape, dtype in leaves]
+        neuron = nnx.merge(graphdef, jax.tree.unflatten(structure, some))
+        here, there = (jax.tree.leaves(jax.jit(lambda at=at: subthreshold(neuron, at))()) for at in (0.0, 3.0))
+        known = any(number is not None for number in subthreshold(neuron).current)
+        return known and all(bool(jnp.allclose(a, b, rtol=1e-3)) for a, b in zip(here, there, strict=True))
 
 
 def output_slopes(neuron: Neuron, membrane: Any) -> States:
