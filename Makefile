@@ -27,6 +27,7 @@ benchmark: $(V)/.ok ## time a step of BPTT beside other frameworks: results/benc
 	 folder=benchmarks/$${part%_*} out=results/benchmarks/$$part \
 	 && python $$folder/run.py $${part#*_} && python $$folder/table.py $$out.json > $$out.md || exit 1; done
 	python benchmarks/rules/parity.py > results/benchmarks/rules_parity.md
+	python benchmarks/data/run.py > results/benchmarks/data.md
 
 lock: $(V)/.ok ## renew requirements.lock after a change of dependencies
 	uv lock

@@ -16,6 +16,7 @@ min_version("9.27")
 
 
 include: "workflow/common.smk"
+include: "workflow/data.smk"
 
 
 for rules_file in sorted(Path("experiments").glob("*/rules.smk")):
@@ -24,7 +25,9 @@ for rules_file in sorted(Path("experiments").glob("*/rules.smk")):
 
 
 localrules:
+    data,
     manifest,
+    raw_data,
     results,
 
 
@@ -33,7 +36,7 @@ localrules:
 rule manifest:
     default_target: True
     input:
-        artefacts=RESULTS + FIGURES,
+        artefacts=SPIKES + RESULTS + FIGURES,
         sources=dvc_sources(),
     output:
         "figures/all",
@@ -41,6 +44,11 @@ rule manifest:
         "logs/manifest.log",
     shell:
         "sha256sum {input.artefacts} > {output} 2> {log}"
+
+
+rule data:
+    input:
+        SPIKES,
 
 
 rule results:

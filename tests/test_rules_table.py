@@ -10,6 +10,7 @@ import pytest
 import yaml
 from flax import nnx
 
+from experiments import training
 from experiments.record import recorded
 from experiments.rules_table import cost, plot, run
 from slax_data import make_task
@@ -60,17 +61,17 @@ def data():
 def test_rule_learns_online_and_deferred(name, data):
     small = name in ("rtrl", "snap")
     settings = CONFIG["scales"]["quick"] | {"rule": name, "layers": SMALL if small else LAYERS, "input_rate": 0.05}
-    model = run.make_model(settings, nnx.Rngs(0))
-    cell = run.under_rule(name, model, jax.random.key(0))
+    model = training.make_model(settings, nnx.Rngs(0))
+    cell = training.under_rule(name, model, jax.random.key(0))
     graphdef, state = nnx.split(cell)
 
     @jax.jit
     def accuracies(batches, test_set):
         reached = {}
-        for mode in run.modes(name, cell is model):
+        for mode in training.modes(name, cell is model):
             copy = nnx.merge(graphdef, state, copy=True)
-            run.train(settings, mode, copy, lambda batch: batch, batches)
-            reached[mode] = run.test_accuracy(copy, *test_set)
+            training.train(settings, mode, copy, lambda batch: batch, batches)
+            reached[mode] = training.test_accuracy(copy, *test_set)
         return reached
 
     with jax.numpy_dtype_promotion("standard"):
@@ -78,7 +79,7 @@ def test_rule_learns_online_and_deferred(name, data):
             task: accuracies((x[:, :, FEW], y[:, FEW]) if small else (x, y), test_set)
             for task, ((x, y), test_set) in data.items()
         }
-    assert reached["randman"].keys() == set(run.modes(name, cell is model)) != set()
+    assert reached["randman"].keys() == set(training.modes(name, cell is model)) != set()
     for task, least in (NOISY_LEAST if name in NOISY else LEAST).items():
         assert min(reached[task].values()) > least
 

@@ -76,6 +76,8 @@ def code(script):
 
 def dvc_sources():
     """Every file below the source folders that dvc.yaml names, but for what .dvcignore leaves out."""
-    folders = read_yaml("dvc.yaml")["stages"]["results"]["deps"]
+    stages = read_yaml("dvc.yaml")["stages"].values()
+    made = {name for stage in stages for out in stage["outs"] for name in out}
+    folders = {name for stage in stages for name in stage["deps"]} - made
     files = [file for folder in map(Path, folders) for file in [folder, *folder.rglob("*")] if file.is_file()]
     return sorted(str(file) for file in files if file.suffix not in (".md", ".pyc") and ".egg-info" not in str(file))

@@ -23,7 +23,7 @@ from jax import random
 from tqdm import trange
 
 from experiments.record import recorded
-from slax_data import make_task
+from slax_data import held_out, make_task
 from slax_neurons import LIF, Connect, connect, unroll
 from slax_rules import RULES, accuracy, cross_entropy, gradients, train_offline
 from slax_viz import cosine_similarity
@@ -70,7 +70,7 @@ def compute(config: dict[str, Any], seed: int) -> list[dict[str, Any]]:
     model = make_model(config["layers"], nnx.Rngs(model_key))
     sample = partial(task.sample, batch_size=config["batch_size"])
     batches = [sample(key) for key in random.split(batch_key, config["eval_batches"])]
-    test_set = task.test_set or task.sample(test_key, batch_size=config["test_size"], split="test")
+    test_set = held_out(task, test_key, config["test_size"])
 
     optimizer = nnx.Optimizer(model, optax.adamax(config["learning_rate"]), wrt=nnx.Param)
     keys = random.split(train_key, max(config["measure_at"]))

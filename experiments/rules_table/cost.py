@@ -18,7 +18,8 @@ from flax import nnx
 from jax import random
 
 from experiments.record import recorded
-from experiments.rules_table.run import checked_task, loss_of, make_model, rules_of, task_config, under_rule
+from experiments.rules_table.run import checked_task, rules_of, task_config
+from experiments.training import loss_of, make_model, under_rule
 from slax_rules import RULES, gradients
 
 

@@ -8,8 +8,6 @@ that of BPTT at the same parameters and on the same batch, layer by layer.
 """
 
 import argparse
-import itertools
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,16 +15,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import yaml
 from flax import nnx
 from jax import random
 
 from experiments.record import recorded
-from slax_data import Task, make_task
-from slax_neurons import LI, LIF, Connect, connect, unroll
-from slax_neurons.initialisation import fluctuation_driven
-from slax_rules import RULES, accuracy, cross_entropy, gradients, local_losses, train_offline, train_online
+from experiments.training import activity, loss_of, make_model, modes, test_accuracy, train, under_rule
+from slax_data import Task, held_out, make_task
+from slax_neurons import Connect
+from slax_rules import RULES, cross_entropy, gradients
 from slax_viz import cosine_similarity
 
 # What one task and rule do not depend on.
@@ -81,7 +78,7 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> dict[str, dict[str, Any]
     cell = under_rule(config["rule"], model, rule_key)
     sample = partial(task.sample, batch_size=config["batch_size"])
     batch = task.sample(batch_key, batch_size=config["eval_size"], split="test")
-    test_set = task.test_set or task.sample(test_key, batch_size=config["test_size"], split="test")
+    test_set = held_out(task, test_key, config["test_size"])
 
     plain, start, plain_rest = nnx.split(model, nnx.Param, ...)
     ruled, _, ruled_rest = nnx.split(cell, nnx.Param, ...)
@@ -116,69 +113,6 @@ def checked_task(config: dict[str, Any], key: jax.Array) -> Task:
     return task
 
 
-def make_model(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
-    """Linear and LIF for each pair of sizes, LI in place of the last LIF; with these weights hidden layers fire."""
-    sizes = list(itertools.pairwise(config["layers"]))
-    modules: list[nnx.Module] = []
-    for index, (n_in, n_out) in enumerate(sizes[:-1]):
-        rate = config["initial_rate"] if index else config["input_rate"]
-        kernel_init = fluctuation_driven(LIF(), rate=rate)
-        modules += [nnx.Linear(n_in, n_out, kernel_init=kernel_init, rngs=rngs), LIF()]
-    return connect([*modules, nnx.Linear(*sizes[-1], rngs=rngs), LI()])
-
-
-def under_rule(name: str, model: Connect, key: jax.Array) -> nnx.RNNCellBase:
-    """The model under a rule of the table, with those of its options that have no default: the one place where they are."""
-    synapses = [module for module in model.modules if isinstance(module, nnx.Linear)]
-    options = {
-        "rngs": nnx.Rngs(key),
-        "input_shape": (synapses[0].in_features,),
-        "n_outputs": synapses[-1].out_features,
-    }
-    rule = RULES[name]
-    return rule.wrap(model, **{option: options[option] for option in rule.options})
-
-
-def modes(name: str, is_plain: bool) -> list[str]:
-    """How a rule can train: deferred, unless the rule is in the optimiser's many steps; online, unless it is BPTT, whose only
-    window is the sequence."""
-    deferred = [] if RULES[name].optimizer else ["deferred"]
-    return deferred if is_plain and RULES[name].window is None else [*deferred, "online"]
-
-
-def loss_of(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Cross entropy of each step, [T, B], summed over read-outs where each layer has its own."""
-    return (local_losses(cross_entropy) if outputs.ndim == 4 else cross_entropy)(outputs, labels)
-
-
-def train(config: dict[str, Any], mode: str, cell: nnx.RNNCellBase, sample: Callable, draws: Any) -> jax.Array:
-    """Trains in place, on a batch `sample(draw)` for each of the draws. Returns the mean loss of the last tenth of them."""
-    rule = RULES[config["rule"]]
-    transformation = optax.adamax(config["learning_rate"][mode])
-    if rule.optimizer:
-        transformation = rule.optimizer(transformation, **config["optimizer_options"])
-    optimizer = nnx.Optimizer(cell, transformation, wrt=nnx.Param)
-    run, window = (
-        (train_offline, rule.window) if mode == "deferred" else (train_online, rule.window or config["online_window"])
-    )
-    graphdef, state = nnx.split((cell, optimizer))
-
-    def step(state: nnx.State, draw: Any) -> tuple[nnx.State, jax.Array]:
-        cell, optimizer = nnx.merge(graphdef, state)
-        loss = run(cell, optimizer, loss_of, *sample(draw), window=window)
-        return nnx.state((cell, optimizer)), loss
-
-    state, losses = jax.lax.scan(step, state, draws)
-    nnx.update((cell, optimizer), state)
-    return losses[-max(1, len(losses) // 10) :].mean()
-
-
-def test_accuracy(cell: nnx.RNNCellBase, inputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Accuracy of the cell's outputs; of the last read-out where each layer has its own."""
-    _, outputs = unroll(cell, cell.initialize_carry(inputs.shape[1:]), inputs)
-    return accuracy(outputs[:, :, -1] if outputs.ndim == 4 else outputs, labels)
-
-
 def measure(name: str, model: Connect, cell: nnx.RNNCellBase, batch: tuple, test_set: tuple) -> dict[str, Any]:
     """Test accuracy, spikes per step and neuron of each hidden layer, and agreement with BPTT of each layer."""
     _, reference = gradients(model, cross_entropy, *batch)
@@ -192,16 +126,6 @@ def measure(name: str, model: Connect, cell: nnx.RNNCellBase, batch: tuple, test
             for layer, cosine in agreement.items()
         },
     }
-
-
-def activity(model: Connect, inputs: jax.Array) -> dict[str, jax.Array]:
-    """Mean spikes per step and neuron of each hidden layer."""
-    means = {}
-    for index in range(0, len(model.modules) - 2, 2):
-        layer = connect([model.modules[index], model.modules[index + 1]])
-        _, inputs = unroll(layer, layer.initialize_carry(inputs.shape[1:]), inputs)
-        means[str(index // 2 + 1)] = inputs.mean()
-    return means
 
 
 def layer_of(path: str) -> str:

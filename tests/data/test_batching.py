@@ -1,6 +1,7 @@
 """Laws of batches."""
 
 from functools import partial
+from itertools import islice
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from jax import random
 
-from slax_data import batches, take_batch
+from slax_data import batches, epochs, take_batch, time_first
 
 N_SAMPLES = 23
 
@@ -97,3 +98,61 @@ def test_labels_out_of_range_are_an_error_at_once(data):
     with pytest.raises(ValueError, match="got values from 0 to 4"):
         batches(random.key(0), *data, batch_size=5, n_classes=4)
     assert len(list(batches(random.key(0), *data, batch_size=5, n_classes=5))) == 5
+
+
+def test_epochs_are_those_of_their_number_in_whatever_order_of_their_own(data):
+    key = random.key(0)
+    drawn = [[numbers_of(*batch) for batch in epoch] for epoch in epochs(key, *data, batch_size=7, stop=3)]
+    assert len(drawn) == 3
+    for number, epoch in enumerate(drawn):
+        again = batches(random.fold_in(key, number), *data, batch_size=7)
+        assert epoch == [numbers_of(*batch) for batch in again]
+        assert sorted(number for numbers in epoch for number in numbers) == list(range(N_SAMPLES))
+    assert drawn[0] != drawn[1] != drawn[2] != drawn[0]
+
+
+def test_a_run_that_starts_at_an_epoch_has_the_epochs_of_one_that_did_not_stop(data):
+    def run(**range_of_epochs):
+        endless = epochs(random.key(0), *data, batch_size=7, drop_last=True, **range_of_epochs)
+        return [[numbers_of(*batch) for batch in epoch] for epoch in islice(endless, 4)]
+
+    assert run()[2:] == run(start=2)[:2] == run(start=2, stop=4)
+    assert run(start=2, stop=2) == []
+
+
+def test_epochs_check_their_set_and_numbers_at_once(data):
+    for options, message in (
+        ({"start": -1}, "start got -1, expected an integer of at least 0"),
+        ({"start": 3, "stop": 2}, "stop got 2, expected an integer of at least 3"),
+        ({"batch_size": 24}, "batch_size got 24, expected at most the 23 samples"),
+        ({"n_classes": 4}, "got values from 0 to 4"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            epochs(random.key(0), *data, **{"batch_size": 5, **options})
+
+
+@pytest.mark.parametrize("draw", [batches, epochs])
+def test_a_set_with_nan_or_negative_labels_is_an_error_at_once(data, draw):
+    inputs, labels = data
+    with pytest.raises(ValueError, match="inputs must be finite numbers, got 2 NaN or infinities in 138"):
+        draw(random.key(0), inputs.at[3, 0, 1:].set(jnp.array([jnp.nan, jnp.inf])), labels, batch_size=5)
+    with pytest.raises(ValueError, match="got values from -1 to 4"):
+        draw(random.key(0), inputs, labels.at[2].set(-1), batch_size=5, n_classes=5)
+
+
+def test_a_class_without_samples_is_no_error(data):
+    epoch = batches(random.key(0), data[0], jnp.where(data[1] == 2, 3, data[1]), batch_size=5, n_classes=9)
+    assert set(np.concatenate([labels for _, labels in epoch])) == {0, 1, 3, 4}
+
+
+def test_time_comes_first_and_nothing_else_moves():
+    rows = np.arange(2 * 3 * 4).reshape(2, 3, 4)
+    moved = time_first(jnp.asarray(rows))
+    assert moved.shape == (3, 2, 4)
+    for b, t, n in np.ndindex(rows.shape):
+        assert moved[t, b, n] == rows[b, t, n]
+
+
+def test_a_batch_without_time_is_an_error(no_shape_checks):
+    with pytest.raises(ValueError, match=r"samples and time \[B, T, ...\], got the shape \[3\]"):
+        time_first(jnp.zeros(3))

@@ -11,17 +11,26 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from jax import random
 
-from slax_data import latency_decode, latency_encode, rate_decode, rate_encode
+from slax_data import (
+    ENCODERS,
+    latency_decode,
+    latency_encode,
+    poisson_decode,
+    poisson_encode,
+    rate_decode,
+    rate_encode,
+)
 
 # A few shapes only, so that hypothesis does not compile a new program for each example. XLA takes subnormals for zeros.
 INTENSITIES = hnp.arrays(np.float32, (3, 4), elements=st.floats(0, 1, width=32, allow_subnormal=False)).map(jnp.asarray)
 LENGTHS = st.sampled_from([2, 30])
 THRESHOLDS = st.sampled_from([0.0, 0.4])
 KEY = random.key(0)
-ENCODERS = {
-    "latency": partial(latency_encode, n_steps=10),
-    "rate": lambda intensities: rate_encode(KEY, intensities, n_steps=10),
+N_STEPS = 16
+ENCODE = {
+    name: partial(code.encode, *([KEY] if code.random else []), n_steps=N_STEPS) for name, code in ENCODERS.items()
 }
+of_every_code = pytest.mark.parametrize("name", sorted(ENCODERS))
 
 
 def levels(*shape):
@@ -90,6 +99,39 @@ def test_rate_decoder_estimates_the_intensities(max_rate):
     assert 0.9 < z.std() < 1.1 and abs(z.mean()) < 0.15
 
 
+@pytest.mark.parametrize(("max_rate", "dt"), [(100.0, 1e-3), (800.0, 2e-3)])
+def test_poisson_code_has_the_probability_of_an_event_in_a_step(max_rate, dt):
+    n_steps, intensities = 2000, levels(20, 50)
+    spikes = poisson_encode(random.key(3), intensities, n_steps=n_steps, max_rate=max_rate, dt=dt)
+    p = 1 - np.exp(-np.asarray(intensities, np.float64) * max_rate * dt)
+    z = (np.asarray(spikes).mean(axis=0) - p) / np.sqrt(p * (1 - p) / n_steps)
+    assert np.abs(z).max() < 5
+    assert 0.9 < z.std() < 1.1 and abs(z.mean()) < 0.15
+
+
+def test_poisson_decoder_estimates_the_intensities():
+    n_steps, intensities = 2000, 0.1 + 0.7 * levels(20, 50)
+    options = dict(max_rate=500.0, dt=2e-3)
+    spikes = poisson_encode(random.key(4), intensities, n_steps=n_steps, **options)
+    p = 1 - np.exp(-np.asarray(intensities, np.float64))
+    z = (np.asarray(poisson_decode(spikes, **options)) - np.asarray(intensities)) / np.sqrt(p / (1 - p) / n_steps)
+    assert np.abs(z).max() < 5
+    assert 0.9 < z.std() < 1.1 and abs(z.mean()) < 0.15
+
+
+def test_poisson_decoder_inverts_the_probability_and_stays_at_most_1():
+    spikes = jnp.zeros((4, 1, 3)).at[:1, 0, 1].set(1).at[:, 0, 2].set(1)
+    np.testing.assert_allclose(poisson_decode(spikes, max_rate=1000.0, dt=1e-3), [[0, -np.log(0.75), 1]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("option", ["max_rate", "dt"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_process_without_a_rate_or_a_step_is_an_error(option, value):
+    for call in (partial(poisson_encode, KEY, levels(2, 3), n_steps=5), partial(poisson_decode, jnp.ones((5, 2, 3)))):
+        with pytest.raises(ValueError, match=rf"{option} got .*, expected a finite number of .* above 0"):
+            call(**{option: value})
+
+
 def test_rate_code_is_independent_over_time_and_units():
     spikes = np.asarray(rate_encode(random.key(2), jnp.full((20, 20), 0.5), n_steps=200)).reshape(200, -1)
     correlation = np.corrcoef(spikes.T)[np.triu_indices(400, k=1)]
@@ -97,30 +139,58 @@ def test_rate_code_is_independent_over_time_and_units():
     assert abs(np.mean((spikes[1:] - 0.5) * (spikes[:-1] - 0.5))) < 0.005
 
 
-def test_rate_code_follows_its_key():
-    encode = partial(rate_encode, intensities=levels(5, 6), n_steps=30)
-    np.testing.assert_array_equal(encode(random.key(0)), encode(random.key(0)))
-    np.testing.assert_array_equal(encode(random.key(0)), encode(random.PRNGKey(0)))
-    assert not np.array_equal(encode(random.key(0)), encode(random.key(1)))
-
-
-@pytest.mark.parametrize("encode", ENCODERS.values(), ids=ENCODERS)
-def test_jit_changes_nothing(encode):
+@of_every_code
+def test_jit_changes_nothing(name):
+    encode, decode = ENCODE[name], ENCODERS[name].decode
     intensities = levels(6, 7)
     spikes = encode(intensities)
     with jax.disable_jit():
         np.testing.assert_array_equal(encode(intensities), spikes)
     np.testing.assert_array_equal(jax.jit(encode)(intensities), spikes)
-    for decode in (latency_decode, rate_decode):
-        np.testing.assert_allclose(jax.jit(decode)(spikes), decode(spikes), rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(decode)(spikes), decode(spikes), rtol=1e-6)
 
 
-@pytest.mark.parametrize("encode", ENCODERS.values(), ids=ENCODERS)
-def test_double_precision_is_kept(encode, x64):
-    assert encode(levels(2, 3)).dtype == jnp.float64
+@of_every_code
+def test_double_precision_is_kept(name, x64):
+    spikes = ENCODE[name](levels(2, 3))
+    assert spikes.dtype == ENCODERS[name].decode(spikes).dtype == jnp.float64
 
 
-@pytest.mark.parametrize("encode", ENCODERS.values(), ids=ENCODERS)
+@of_every_code
+def test_code_is_zeros_and_ones_with_time_first(name):
+    spikes = ENCODE[name](levels(6, 7))
+    assert spikes.shape == (N_STEPS, 6, 7) and spikes.dtype == jnp.float32
+    assert set(np.unique(spikes)) == {0, 1}
+    assert ENCODERS[name].decode(spikes).shape == (6, 7)
+
+
+@of_every_code
+def test_zero_is_silent_and_decoded_as_zero(name):
+    spikes = ENCODE[name](jnp.zeros((6, 7)))
+    assert not spikes.any() and not ENCODERS[name].decode(spikes).any()
+
+
+@of_every_code
+def test_stronger_intensities_are_decoded_as_stronger(name):
+    code = ENCODERS[name]
+    intensities = jnp.tile(jnp.linspace(0, 1, 5)[:, None], (1, 200))
+    decoded = np.asarray(code.decode(code.encode(*([KEY] if code.random else []), intensities, n_steps=400)))
+    assert np.all(np.diff(decoded.mean(axis=1)) > 0.15)
+
+
+@of_every_code
+def test_codes_that_draw_follow_their_key_and_others_take_none(name):
+    code, intensities = ENCODERS[name], levels(5, 6)
+    if not code.random:
+        np.testing.assert_array_equal(code.encode(intensities, n_steps=16), code.encode(intensities, n_steps=16))
+        return
+    encode = partial(code.encode, intensities=intensities, n_steps=16)
+    np.testing.assert_array_equal(encode(random.key(0)), encode(random.key(0)))
+    np.testing.assert_array_equal(encode(random.key(0)), encode(random.PRNGKey(0)))
+    assert not np.array_equal(encode(random.key(0)), encode(random.key(1)))
+
+
+@of_every_code
 @pytest.mark.parametrize(
     ("intensities", "message"),
     [
@@ -136,13 +206,13 @@ def test_double_precision_is_kept(encode, x64):
         (jnp.array([[0, 16]]), r"floating-point numbers of shape \[B, N\], got int32 .* divide integers"),
     ],
 )
-def test_bad_intensities_are_an_error(no_shape_checks, encode, intensities, message):
+def test_bad_intensities_are_an_error(no_shape_checks, name, intensities, message):
     with pytest.raises(ValueError, match=message):
-        encode(intensities)
+        ENCODE[name](intensities)
 
 
 def test_ranges_are_not_seen_under_jit():
-    spikes = jax.jit(ENCODERS["latency"])(jnp.array([[2.0, 0.5]]))
+    spikes = jax.jit(ENCODE["latency"])(jnp.array([[2.0, 0.5]]))
     np.testing.assert_array_equal(spikes.sum(axis=0), [[0, 1]])
 
 
@@ -165,14 +235,15 @@ def test_rate_outside_the_unit_interval_is_an_error(max_rate):
 def test_too_few_steps_are_an_error():
     with pytest.raises(ValueError, match="n_steps got 1, expected an integer of at least 2"):
         latency_encode(levels(2, 3), n_steps=1)
-    with pytest.raises(ValueError, match="n_steps got 0, expected an integer of at least 1"):
-        rate_encode(random.key(0), levels(2, 3), n_steps=0)
+    for encode in (rate_encode, poisson_encode):
+        with pytest.raises(ValueError, match="n_steps got 0, expected an integer of at least 1"):
+            encode(random.key(0), levels(2, 3), n_steps=0)
     with pytest.raises(ValueError, match="steps in spikes got 1, expected an integer of at least 2"):
         latency_decode(jnp.ones((1, 2, 3)))
 
 
-@pytest.mark.parametrize("decode", [latency_decode, rate_decode])
+@of_every_code
 @pytest.mark.parametrize("shape", [(5, 3), (0, 2, 3)])
-def test_spikes_without_a_batch_or_steps_are_an_error(no_shape_checks, decode, shape):
+def test_spikes_without_a_batch_or_steps_are_an_error(no_shape_checks, name, shape):
     with pytest.raises(ValueError, match=r"spikes must have the shape \[T, B, N\].*spikes\[:, None\]"):
-        decode(jnp.ones(shape))
+        ENCODERS[name].decode(jnp.ones(shape))

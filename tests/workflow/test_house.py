@@ -29,7 +29,8 @@ def imported(path):
         else:
             continue
         for module in {module.partition(".")[0] for module in modules} - sys.stdlib_module_names:
-            yield DISTRIBUTIONS[module][0]
+            module = {"PIL": "pillow"}.get(module, module)
+            yield DISTRIBUTIONS.get(module, [module.replace("_", "-")])[0]  # what is not installed by its own name
 
 
 @pytest.mark.parametrize("name", MEMBERS)

@@ -10,6 +10,7 @@ pytestmark = pytest.mark.slow
 
 RUNS = {f"results/quick/gradient_similarity/{task}/seed0.json" for task in ("randman_shallow", "digits_shallow")}
 PLOT = {f"figures/quick/gradient_similarity.{suffix}" for suffix in ("csv", "png", "svg")}
+SPIKES = {"data/processed/japanese_vowels.npz"}
 MANIFEST = {"figures/all"}
 
 
@@ -23,7 +24,7 @@ def test_manifest_has_a_checksum_of_every_artefact(built):
     built.output_of("sha256sum", "--check", "--strict", "figures/all")
     listed = {line.split()[1] for line in (built.path / "figures/all").read_text().splitlines()}
     records = {name for name in built.made() if name.endswith(".record.json")}
-    assert listed == RUNS | PLOT == built.made().keys() - records - MANIFEST
+    assert listed == SPIKES | RUNS | PLOT == built.made().keys() - records - MANIFEST
     assert len(records) == len(RUNS)
 
 
@@ -38,7 +39,7 @@ def test_nothing_is_left_to_do_after_one_run(tree):
 def test_two_runs_from_scratch_are_bit_identical(built, tmp_path):
     other = new_tree(tmp_path / "other")
     other.output_of("dvc", "repro")
-    for name in [*RUNS, *PLOT, *MANIFEST]:
+    for name in [*SPIKES, *RUNS, *PLOT, *MANIFEST]:
         assert (other.path / name).read_bytes() == (built.path / name).read_bytes(), name
 
 
@@ -73,7 +74,9 @@ def test_changed_values_of_a_scale_rerun_what_depends_on_them(tree):
         ("packages/slax-rules/src/slax_rules/ostl.py", RUNS | PLOT | MANIFEST),
         ("experiments/record.py", RUNS | PLOT | MANIFEST),
         ("experiments/gradient_similarity/plot.py", PLOT | MANIFEST),
-        ("requirements.lock", RUNS | PLOT | MANIFEST),
+        ("requirements.lock", SPIKES | RUNS | PLOT | MANIFEST),
+        ("packages/slax-data/src/slax_data/packed.py", SPIKES | RUNS | PLOT | MANIFEST),
+        ("experiments/spikes.py", SPIKES | MANIFEST),
         ("packages/slax-rules/README.md", set()),
     ],
 )
@@ -159,3 +162,31 @@ def test_unpacked_archive_works_without_dvc(tree):
     (tree.path / "figures/all").unlink()
     assert "not a git checkout" in tree.output_of("snakemake", "figures/all")
     tree.output_of("sha256sum", "--check", "--strict", "figures/all")
+
+
+def test_spikes_are_made_of_what_is_at_hand(tree):
+    """The store has the vowels; the spoken digits are left out, and said to be."""
+    told = tree.output_of("snakemake", "data", "--forceall")
+    assert (
+        "Left out, with all that reads it: spoken_digits, since data/raw/free-spoken-digit-dataset-26eb9aa.tar.gz"
+        in told
+    )
+    assert tree.made().keys() >= SPIKES
+    (tree.path / "data/raw/japanese_vowels.npz.dvc").unlink()
+    (tree.path / "data/raw/japanese_vowels.npz").unlink()
+    assert "Left out, with all that reads it: japanese_vowels" in tree.output_of("snakemake", "data")
+
+
+def test_spikes_of_another_raw_file_are_not_made(tree):
+    raw = tree.path / "data/raw/japanese_vowels.npz"
+    raw.write_bytes(raw.read_bytes() + b" ")
+    done = tree.run("snakemake", "data", "--forcerun", "spikes")
+    assert done.returncode != 0
+    assert "is not the file that was expected, or damaged: its sha256 is" in done.stdout + done.stderr
+
+
+def test_dvc_pulls_what_the_store_has(tree):
+    (tree.path / "data/raw/japanese_vowels.npz").unlink()
+    shutil.rmtree(tree.path / ".dvc/cache", ignore_errors=True)
+    tree.output_of("dvc", "pull", "data/raw/japanese_vowels.npz.dvc")
+    assert (tree.path / "data/raw/japanese_vowels.npz").stat().st_size == 897556

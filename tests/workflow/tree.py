@@ -19,8 +19,12 @@ PARTS = [
     "requirements.lock",
     "workflow",
     "profiles",
+    "data/config.yaml",
+    "data/raw/.gitignore",
+    "data/raw/japanese_vowels.npz.dvc",
+    "data/store",
 ]
-SOURCES = ["packages", "experiments/record.py", "experiments/gradient_similarity"]
+SOURCES = ["packages", "experiments/record.py", "experiments/spikes.py", "experiments/gradient_similarity"]
 TINY = {"seeds": 1, "measure_at": [0, 3], "batch_size": 4, "eval_batches": 1, "test_size": 20, "rules": ["ostl"]}
 TINY_TASKS = ["randman_shallow", "digits_shallow"]
 
@@ -54,7 +58,10 @@ class Tree:
     def made(self) -> dict[str, int]:
         """When each result and figure was made."""
         files = [
-            file for folder in ("results", "figures") for file in (self.path / folder).rglob("*") if file.is_file()
+            file
+            for folder in ("data/processed", "results", "figures")
+            for file in (self.path / folder).rglob("*")
+            if file.is_file()
         ]
         return {str(file.relative_to(self.path)): file.stat().st_mtime_ns for file in files}
 

@@ -1,5 +1,10 @@
-"""Batches by key: one at random, or all of an epoch."""
+"""Batches by key: one at random, all of an epoch, epoch after epoch.
 
+Sets are kept with samples first, `[D, T, N]`, and rows of them are batches `[B, T, N]`, while cells take time first,
+`[T, B, N]`. `time_first` turns one into the other, and is the only place where axes move.
+"""
+
+import itertools
 from collections.abc import Iterator
 from functools import partial
 
@@ -7,7 +12,7 @@ import jax
 from jax import random
 from jaxtyping import Array, Int, PRNGKeyArray, Shaped
 
-from slax_data.checks import check_labels, check_size
+from slax_data.checks import check_finite, check_labels, check_size
 
 
 @partial(jax.jit, static_argnames="batch_size")
@@ -57,15 +62,75 @@ def batches(
 
     Raises:
         ValueError: at the call and not at the first batch: a batch larger than the set, not as many labels as inputs,
-            or a label out of range.
+            inputs that are NaN or infinite, or a label out of range.
     """
-    _check_sizes(inputs, labels, batch_size)
-    if n_classes is not None:
-        check_labels(labels, n_classes=n_classes)
+    _check_set(inputs, labels, batch_size, n_classes)
+    return _epoch(key, inputs, labels, batch_size, drop_last)
+
+
+def epochs(
+    key: PRNGKeyArray,
+    inputs: Shaped[Array, "D ..."],
+    labels: Int[Array, " D"],
+    *,
+    batch_size: int,
+    drop_last: bool = False,
+    n_classes: int | None = None,
+    start: int = 0,
+    stop: int | None = None,
+) -> Iterator[Iterator[tuple[Shaped[Array, "B ..."], Int[Array, " B"]]]]:
+    """Epochs start, start + 1, ..., each an iterator over its batches, in an order of its own.
+
+    Epoch e is `batches(fold_in(key, e), ...)`, whatever was drawn before it: a run that was cut off goes on with the
+    epochs that it would have had, if it starts at the number of those that are done.
+
+    Args:
+        key: of the orders.
+        inputs, labels, batch_size, drop_last, n_classes: see `batches`.
+        start: the first epoch, at least 0.
+        stop: the epoch before which it ends; by default it goes on for ever.
+
+    Returns:
+        An iterator over epochs, each an iterator over (inputs, labels) of a batch.
+
+    Raises:
+        ValueError: at the call, as `batches` does, or if `start` is not in 0..stop.
+    """
+    _check_set(inputs, labels, batch_size, n_classes)
+    check_size("start", start, least=0)
+    if stop is not None:
+        check_size("stop", stop, least=start)
+    numbers = itertools.count(start) if stop is None else iter(range(start, stop))
+    return (_epoch(random.fold_in(key, epoch), inputs, labels, batch_size, drop_last) for epoch in numbers)
+
+
+def time_first(batch: Shaped[Array, "B T ..."]) -> Shaped[Array, "T B ..."]:
+    """The batch, whose samples come first, with time first.
+
+    Raises:
+        ValueError: fewer than two axes.
+    """
+    if batch.ndim < 2:
+        raise ValueError(f"time_first expects samples and time [B, T, ...], got the shape {list(batch.shape)}.")
+    return batch.swapaxes(0, 1)
+
+
+def _epoch(
+    key: PRNGKeyArray, inputs: Shaped[Array, "D ..."], labels: Int[Array, " D"], batch_size: int, drop_last: bool
+) -> Iterator[tuple[Shaped[Array, "B ..."], Int[Array, " B"]]]:
     order = random.permutation(key, len(inputs))
     stop = len(inputs) - len(inputs) % batch_size if drop_last else len(inputs)
     rows = (order[start : start + batch_size] for start in range(0, stop, batch_size))
     return ((inputs[chosen], labels[chosen]) for chosen in rows)
+
+
+def _check_set(
+    inputs: Shaped[Array, "..."], labels: Shaped[Array, "..."], batch_size: int, n_classes: int | None
+) -> None:
+    _check_sizes(inputs, labels, batch_size)
+    check_finite("inputs", inputs)
+    if n_classes is not None:
+        check_labels(labels, n_classes=n_classes)
 
 
 def _check_sizes(inputs: Shaped[Array, "..."], labels: Shaped[Array, "..."], batch_size: int) -> None:

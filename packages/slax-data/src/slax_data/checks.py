@@ -38,11 +38,23 @@ def check_labels(labels: Shaped[Array, "..."] | Shaped[np.ndarray, "..."], *, n_
         )
 
 
-def check_intensities(intensities: Shaped[Array, "..."]) -> None:
+def check_all_classes(split: str, labels: Shaped[Array, "..."] | Shaped[np.ndarray, "..."], *, n_classes: int) -> None:
+    """Raises unless the labels of a split are all of 0..n_classes-1, each at least once; they are not seen while traced."""
+    if is_traced(labels):
+        return
+    found, expected = set(np.unique(np.asarray(labels)).tolist()), set(range(n_classes))
+    if found != expected:
+        raise ValueError(
+            f"The split {split!r} must have all classes 0..{n_classes - 1}, got none of {sorted(expected - found)} and the "
+            f"unknown {sorted(found - expected)}. Is the set whole?"
+        )
+
+
+def check_intensities(intensities: Shaped[Array, "..."], *, name: str = "intensities") -> None:
     """Raises unless `intensities` [B, N] are floats in [0, 1]; their range is not checked while they are traced."""
     if intensities.ndim != 2 or not np.issubdtype(intensities.dtype, np.floating):
         raise ValueError(
-            "intensities must be floating-point numbers of shape [B, N], "
+            f"{name} must be floating-point numbers of shape [B, N], "
             f"got {intensities.dtype} of shape {list(intensities.shape)}. "
             "Flatten images with reshape(len(images), -1), and divide integers by their largest possible value."
         )
@@ -52,13 +64,24 @@ def check_intensities(intensities: Shaped[Array, "..."]) -> None:
     n_nan = np.count_nonzero(np.isnan(values))
     if n_nan:
         raise ValueError(
-            f"intensities must be numbers in [0, 1], got {n_nan} NaN in {values.size}. Remove or replace them first."
+            f"{name} must be numbers in [0, 1], got {n_nan} NaN in {values.size}. Remove or replace them first."
         )
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 1:
         raise ValueError(
-            f"intensities must lie in [0, 1], got values from {low:.6g} to {high:.6g}. "
+            f"{name} must lie in [0, 1], got values from {low:.6g} to {high:.6g}. "
             "Scale them: (x - low) / (high - low), with the bounds of the whole data set."
+        )
+
+
+def check_finite(name: str, values: Shaped[Array, "..."] | Shaped[np.ndarray, "..."]) -> None:
+    """Raises if floating-point numbers are NaN or infinite; they are not looked at while they are traced."""
+    if is_traced(values) or not jax.dtypes.issubdtype(values.dtype, np.floating):
+        return
+    n_wrong = np.count_nonzero(~np.isfinite(np.asarray(values)))
+    if n_wrong:
+        raise ValueError(
+            f"{name} must be finite numbers, got {n_wrong} NaN or infinities in {values.size}. Remove them first."
         )
 
 

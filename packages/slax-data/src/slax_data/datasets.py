@@ -8,17 +8,32 @@ from jaxtyping import PRNGKeyArray
 
 from slax_data.checks import check_choice
 from slax_data.digits import digits_task
+from slax_data.heidelberg import shd_task, ssc_task
+from slax_data.mnist import mnist_5k_task
 from slax_data.randman import randman_task
+from slax_data.spoken_digits import spoken_digits_task
 from slax_data.task import Task
+from slax_data.tfds_sets import tfds_task
+from slax_data.time_series import basic_motions_task, japanese_vowels_task
+from slax_data.tonic_sets import dvs_gesture_task, nmnist_task
 
 # Each makes a Task from a key that fixes it. All take `n_steps` and `code`; the rest is their own.
 DATASETS: dict[str, Callable[..., Task]] = {
+    "basic_motions": basic_motions_task,
     "digits": digits_task,
+    "dvs_gesture": dvs_gesture_task,
+    "japanese_vowels": japanese_vowels_task,
+    "mnist_5k": mnist_5k_task,
+    "nmnist": nmnist_task,
     "randman": randman_task,
+    "shd": shd_task,
+    "spoken_digits": spoken_digits_task,
+    "ssc": ssc_task,
+    "tfds": tfds_task,
 }
 
 
-def make_task(name: str, key: PRNGKeyArray, **options: Any) -> Task:
+def make_task(name: str, /, key: PRNGKeyArray, **options: Any) -> Task:
     """Makes the `Task` of a data set by its name, as a configuration file has it.
 
     Args:

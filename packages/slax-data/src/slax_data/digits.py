@@ -1,18 +1,13 @@
 """The digits that ship with scikit-learn: 1,797 scanned images of 8 x 8 pixels, real data that needs no download."""
 
 import jax.numpy as jnp
-import numpy as np
-from jax import random
-from jaxtyping import Array, Bool, Float, Float32, Int, Int32, PRNGKeyArray
+from jaxtyping import Array, Float32, Int32, PRNGKeyArray
 
-from slax_data.batching import take_batch
-from slax_data.checks import check_choice, check_size
-from slax_data.encoders import latency_encode, rate_encode
+from slax_data.checks import check_choice
+from slax_data.images import check_image_code, image_task, is_fifth_of_its_class
 from slax_data.task import SPLITS, Task
 
 N_CLASSES = 10
-N_PIXELS = 64
-CODES = ("latency", "rate")
 
 
 def digits(*, split: str = "train") -> tuple[Float32[Array, "B 64"], Int32[Array, " B"]]:
@@ -43,7 +38,7 @@ def digits(*, split: str = "train") -> tuple[Float32[Array, "B 64"], Int32[Array
             "digits are part of scikit-learn, which is not installed. Install it: pip install 'slax-data[digits]'"
         ) from error
     pixels, labels = load_digits(return_X_y=True)
-    chosen = _is_fifth_of_its_class(labels) == (split == "test")
+    chosen = is_fifth_of_its_class(labels) == (split == "test")
     return jnp.asarray(pixels[chosen] / 16, jnp.float32), jnp.asarray(labels[chosen], jnp.int32)
 
 
@@ -51,7 +46,7 @@ def digits_task(key: PRNGKeyArray, *, n_steps: int = 50, code: str = "latency") 
     """Digits as a `Task`, one unit per pixel.
 
     Args:
-        key: of the spikes of the test set in the rate code; the latency code needs none.
+        key: of the spikes of a whole split in the rate code; the latency code needs none.
         n_steps: time steps T; at least 2 for the latency code.
         code: "latency" (`latency_encode`) or "rate" (`rate_encode`, drawn anew for each batch).
 
@@ -59,31 +54,6 @@ def digits_task(key: PRNGKeyArray, *, n_steps: int = 50, code: str = "latency") 
         ImportError: scikit-learn is missing.
         ValueError: an unknown code, or too few steps.
     """
-    check_choice("code", code, CODES)
-    check_size("n_steps", n_steps, least=2 if code == "latency" else 1)
+    check_image_code(code, n_steps)
     images = {split: digits(split=split) for split in SPLITS}
-
-    def encode(key: PRNGKeyArray, intensities: Float[Array, "B N"]) -> Float[Array, "T B N"]:
-        if code == "latency":
-            return latency_encode(intensities, n_steps=n_steps)
-        return rate_encode(key, intensities, n_steps=n_steps)
-
-    def sample(
-        key: PRNGKeyArray, *, batch_size: int, split: str = "train"
-    ) -> tuple[Float[Array, "T B N"], Int32[Array, " B"]]:
-        check_choice("split", split, SPLITS)
-        batch_key, spike_key = random.split(key)
-        intensities, labels = take_batch(batch_key, *images[split], batch_size=batch_size)
-        return encode(spike_key, intensities), labels
-
-    intensities, labels = images["test"]
-    test_set = encode(key, intensities), labels
-    return Task(n_units=N_PIXELS, n_classes=N_CLASSES, n_steps=n_steps, sample=sample, test_set=test_set)
-
-
-def _is_fifth_of_its_class(labels: Int[np.ndarray, " B"]) -> Bool[np.ndarray, " B"]:
-    position = np.empty(len(labels), int)
-    for label in range(N_CLASSES):
-        of_class = labels == label
-        position[of_class] = np.arange(of_class.sum())
-    return position % 5 == 4
+    return image_task(key, images, n_classes=N_CLASSES, n_steps=n_steps, code=code)

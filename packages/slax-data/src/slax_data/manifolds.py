@@ -84,10 +84,9 @@ def random_manifolds(
     """
     for name, size in {"n_classes": n_classes, "n_units": n_units, "n_spikes": n_spikes, "dim": dim}.items():
         check_size(name, size)
-    if not 0 < alpha < math.inf:
-        raise ValueError(f"alpha got {alpha}, expected a finite number above 0. Typical values are 1 (rough) to 3.")
+    check_alpha(alpha)
     dtype = jnp.result_type(float)
-    i = np.arange(1, _n_harmonics(alpha)).reshape(1, -1, 1, 1, 1)
+    i = np.arange(1, n_harmonics(alpha)).reshape(1, -1, 1, 1, 1)
     spectrum = 1 / ((i + 1.0) ** alpha + 1)
     shape = (3, n_classes, i.size, dim, n_spikes, n_units)
     draw_key, probe_key = random.split(key)
@@ -117,7 +116,13 @@ def manifold_values(manifolds: Manifolds, coordinates: Float[Array, "P C M"]) ->
     return (values - manifolds.low[None]) / span[None]
 
 
-def _n_harmonics(alpha: float) -> int:
+def check_alpha(alpha: float) -> None:
+    """Raises unless alpha is a finite number above 0."""
+    if not 0 < alpha < math.inf:
+        raise ValueError(f"alpha got {alpha}, expected a finite number above 0. Typical values are 1 (rough) to 3.")
+
+
+def n_harmonics(alpha: float) -> int:
     """F, which counts the constant too: harmonics weaker than 1/1000 of it are left out, and those from 1000 on."""
     return 1000 if alpha <= 1 else math.ceil(1e-3 ** (-1 / alpha))
 

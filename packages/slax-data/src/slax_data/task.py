@@ -3,7 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Array, Float, Int32, PRNGKeyArray
+
+from slax_data.batching import take_batch, time_first
+from slax_data.checks import check_all_classes, check_choice
+from slax_data.packed import SpikeTrains, unpacked
 
 SPLITS = ("train", "test")
 
@@ -17,11 +21,46 @@ class Task:
     n_units, n_classes, n_steps: the sizes N, number of classes and T of its batches.
     sample: `sample(key, *, batch_size, split="train") -> (spikes [T, B, N], labels [B])` draws a batch of the split
         "train" or "test". It can be called inside `jax.jit`; `batch_size` and `split` are static.
-    test_set: the whole test split as (spikes [T, B, N], labels [B]), or None where new samples can be drawn for ever.
+    whole: `whole(split) -> (spikes [T, D, N], labels [D])`, all samples of a split, or None where new ones can be drawn for
+        ever.
     """
 
     n_units: int
     n_classes: int
     n_steps: int
     sample: Callable[..., Batch]
-    test_set: Batch | None = None
+    whole: Callable[[str], Batch] | None = None
+
+
+def held_out(task: Task, key: PRNGKeyArray, size: int) -> Batch:
+    """What to test on: the whole test split, or `size` samples drawn by the key where there is no end of them."""
+    return task.whole("test") if task.whole else task.sample(key, batch_size=size, split="test")
+
+
+def stored_task(splits: dict[str, SpikeTrains], *, n_classes: int) -> Task:
+    """A `Task` of recordings that are spikes already.
+
+    Args:
+        splits: the recordings of "train" and "test", and perhaps of further splits, all of the same units and steps.
+        n_classes: number of classes.
+
+    Raises:
+        ValueError: splits that do not belong together, or a split that lacks a class.
+    """
+    sizes = {name: f"{one.n_units} units in {one.packed.shape[1]} steps" for name, one in splits.items()}
+    if not set(SPLITS) <= set(splits) or len(set(sizes.values())) > 1:
+        raise ValueError(f"The splits must be 'train' and 'test' and have the same units and steps, got {sizes}.")
+    train = splits["train"]
+    for name, split in splits.items():
+        check_all_classes(name, split.labels, n_classes=n_classes)
+
+    def sample(key: PRNGKeyArray, *, batch_size: int, split: str = "train") -> Batch:
+        check_choice("split", split, splits)
+        packed, labels = take_batch(key, splits[split].packed, splits[split].labels, batch_size=batch_size)
+        return time_first(unpacked(packed, train.n_units)), labels
+
+    def whole(split: str) -> Batch:
+        check_choice("split", split, splits)
+        return time_first(unpacked(splits[split].packed, train.n_units)), splits[split].labels
+
+    return Task(n_units=train.n_units, n_classes=n_classes, n_steps=train.packed.shape[1], sample=sample, whole=whole)

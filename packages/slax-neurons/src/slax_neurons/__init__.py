@@ -5,6 +5,7 @@ from flax import nnx
 from slax_neurons.adlif import AdLIF
 from slax_neurons.alif import ALIF
 from slax_neurons.brf import BRF
+from slax_neurons.complexity import Complexity, complexity
 from slax_neurons.cuba_lif import CuBaLIF
 from slax_neurons.dropout import Dropout
 from slax_neurons.edges import Edge
@@ -53,6 +54,7 @@ __all__ = [
     "NEURONS",
     "SURROGATES",
     "AdLIF",
+    "Complexity",
     "Connect",
     "CuBaLIF",
     "Dropout",
@@ -66,6 +68,7 @@ __all__ = [
     "Trainable",
     "arctan",
     "boxcar",
+    "complexity",
     "connect",
     "fast_sigmoid",
     "fluctuation_driven",

@@ -1,0 +1,49 @@
+"""Times a batch of Randman, 256 samples of 100 units in 100 steps, here and in slax 0.0.1, and prints a markdown table.
+
+python benchmarks/data/run.py > results/benchmarks/data.md
+python benchmarks/data/run.py --peers slax --repeats 20
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "side_by_side"))
+
+from contenders import contenders
+from measure import machine, measure
+from tables import markdown, median_time, time_cell, version_table
+from workload import Workload
+
+BATCH = Workload(steps=100, batch=256, widths=(100,))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", nargs="+", default=[], help="names such as slax, all its variants, or slax:rate")
+    parser.add_argument("--repeats", type=int, default=10, help="rounds, at least 1")
+    parser.add_argument(
+        "--seconds", type=float, default=0.5, help="of a contender's turn, in which it draws >= 1 batch"
+    )
+    arguments = parser.parse_args()
+
+    about = machine()
+    chosen = contenders(Path(__file__).parent, arguments.peers)
+    records = measure(BATCH, chosen, arguments.repeats, arguments.seconds)
+    rows = [
+        [record["name"], "failed" if record["error"] else time_cell(record)]
+        for record in sorted(records, key=median_time)
+    ]
+    errors = [f"{record['name']} failed: `{record['error']}`" for record in records if record["error"]]
+    parts = [
+        "{date}, {processor}, {cores} cores, {system}, load {load} at the start.".format(**about),
+        f"Randman, {BATCH.batch} samples of {BATCH.widths[0]} units in {BATCH.steps} steps",
+        markdown(["", "ms per batch: median (least)"], rows),
+        version_table([{"records": records}]),
+        *errors,
+    ]
+    print("\n\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()

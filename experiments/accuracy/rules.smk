@@ -1,0 +1,57 @@
+accuracy_config = experiment_config("accuracy")
+
+
+def accuracy_cell(wildcards):
+    """The values that a task's rules share, so that a change of any other value does not rerun them."""
+    settings = accuracy_config[wildcards.scale]
+    return {**settings, "rules": None, "tasks": settings["tasks"][wildcards.task]}
+
+
+def accuracy_spikes(wildcards):
+    name = accuracy_config[wildcards.scale]["tasks"][wildcards.task].get("spikes")
+    return [f"data/processed/{name}.npz"] if name else []
+
+
+def accuracy_results(scale):
+    settings = accuracy_config[scale]
+    return [
+        f"results/{scale}/accuracy/{task}/{name}.json"
+        for task in with_spikes(settings["tasks"])
+        for name in settings["rules"]
+    ]
+
+
+RESULTS += accuracy_results(SCALE)
+FIGURES += expand("figures/{scale}/accuracy.{suffix}", scale=SCALE, suffix=["csv", "png", "svg"])
+
+
+rule accuracy_run:
+    input:
+        "requirements.lock",
+        code("experiments/accuracy/run.py"),
+        spikes=accuracy_spikes,
+    output:
+        "results/{scale}/accuracy/{task}/{rule}.json",
+    log:
+        "logs/{scale}/accuracy/{task}/{rule}.log",
+    params:
+        settings=accuracy_cell,
+        spikes=lambda wildcards, input: f"--spikes {input.spikes}" if input.spikes else "",
+    shell:
+        "workflow/logged {log} python -m experiments.accuracy.run"
+        " --scale {wildcards.scale} --task {wildcards.task} --rule {wildcards.rule} {params.spikes} --output {output}"
+
+
+rule accuracy_plot:
+    input:
+        "requirements.lock",
+        code("experiments/accuracy/plot.py"),
+        results=lambda wildcards: accuracy_results(wildcards.scale),
+    output:
+        multiext("figures/{scale}/accuracy", ".csv", ".png", ".svg"),
+    log:
+        "logs/{scale}/accuracy/plot.log",
+    params:
+        stem="figures/{scale}/accuracy",
+    shell:
+        "workflow/logged {log} python -m experiments.accuracy.plot" " --results {input.results} --output {params.stem}"

@@ -1,0 +1,146 @@
+"""The table of the experiment, as a file and as a figure, from its results.
+
+    python -m experiments.neurobench.plot --results results/quick/neurobench/*.json --output figure
+
+writes figure.csv, figure.png and figure.svg, with the tasks in the order of the results.
+"""
+
+import argparse
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from slax_viz import PNG_METADATA, SVG_METADATA, mean_interval, style
+
+COLUMNS = ["task", "quantity", "mean", "low", "high", "seeds", "steps"]
+BOUNDS = {
+    "accuracy": (0.0, 1.0),
+    "smape": (0.0, 200.0),
+    "connection_sparsity": (0.0, 1.0),
+    "activation_sparsity": (0.0, 1.0),
+}
+# What a column shows, its title, and the factor and digits it is shown with; of the score see `SCORES`.
+SHOWN = (
+    ("footprint", "footprint\n(bytes)", 1, 0),
+    ("connection_sparsity", "connection\nsparsity (%)", 100, 1),
+    ("activation_sparsity", "activation\nsparsity (%)", 100, 1),
+    ("effective_macs", "effective\nMACs", 1, 0),
+    ("effective_acs", "effective\nACs", 1, 0),
+    ("dense", "dense\noperations", 1, 0),
+    ("membrane_updates", "membrane\nupdates", 1, 0),
+)
+# Likewise of a score, with the name of its baseline.
+SCORES = {"accuracy": ("accuracy (%)", 100, 1, "chance"), "smape": ("sMAPE", 1, 1, "last value")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, nargs="+", required=True, help="results of run.py, of one scale")
+    parser.add_argument("--output", type=Path, required=True, help="path of the figure without its ending")
+    arguments = parser.parse_args()
+    results = of_one_scale([json.loads(path.read_text()) for path in arguments.results])
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    write_table(results, arguments.output.with_suffix(".csv"))
+    with style():
+        figure = draw(results)
+        figure.savefig(arguments.output.with_suffix(".png"), metadata=PNG_METADATA)
+        figure.savefig(arguments.output.with_suffix(".svg"), metadata=SVG_METADATA)
+        plt.close(figure)
+
+
+def of_one_scale(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    scales = {result["config"]["scale"] for result in results}
+    if len(scales) > 1:
+        raise SystemExit(f"Got results of the scales {', '.join(sorted(scales))}, expected one: they are never mixed.")
+    return results
+
+
+def summary(result: dict[str, Any], quantity: str) -> tuple[float, float | None, float | None]:
+    """Mean of the seeds, low and high end of its 95 % interval; None with one seed."""
+    numbers = [seed["score" if quantity == result["metric"] else quantity] for seed in result["seeds"]]
+    if len(numbers) < 2:
+        return numbers[0], None, None
+    mean, low, high = mean_interval(numbers, bounds=BOUNDS.get(quantity, (0.0, np.inf)))
+    return float(mean), float(low), float(high)
+
+
+def quantities(result: dict[str, Any]) -> list[str]:
+    return [result["metric"], "baseline", *(name for name, *_ in SHOWN)]
+
+
+def rows(results: list[dict[str, Any]]) -> Iterator[list[Any]]:
+    for result in results:
+        for quantity in quantities(result):
+            seeds = result["seeds"]
+            yield [result["config"]["task"], quantity, *summary(result, quantity), len(seeds), seeds[0]["n_steps"]]
+
+
+def write_table(results: list[dict[str, Any]], path: Path) -> None:
+    with path.open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        for row in rows(results):
+            table.writerow([round(cell, 6) if isinstance(cell, float) else cell for cell in row])
+
+
+def cell(result: dict[str, Any], quantity: str, factor: int, digits: int) -> str:
+    """The mean, and the interval below it, unless all seeds agree."""
+    mean, low, high = (
+        None if number is None else f"{factor * number:,.{digits}f}" for number in summary(result, quantity)
+    )
+    return mean if low is None or low == high else f"{mean}\n[{low}, {high}]"
+
+
+def table_cells(results: list[dict[str, Any]]) -> list[list[str]]:
+    """The titles, and a row for each task."""
+    lines = [["task", "score", "baseline", *(title for _, title, _, _ in SHOWN)]]
+    for result in results:
+        title, factor, digits, guess = SCORES[result["metric"]]
+        mean, *interval = cell(result, result["metric"], factor, digits).split("\n")
+        baseline = f"{guess}\n{factor * summary(result, 'baseline')[0]:.{digits}f}"
+        net = "-".join(map(str, result["config"]["layers"]))
+        name = result["config"]["task"].replace("_", "-").title()
+        lines.append(
+            [f"{name}\n{net}, T = {result['seeds'][0]['n_steps']}", "\n".join([f"{title} {mean}", *interval]), baseline]
+        )
+        lines[-1] += [cell(result, name, factor, digits) for name, _, factor, digits in SHOWN]
+    return lines
+
+
+def draw(results: list[dict[str, Any]]) -> Figure:
+    lines = table_cells(results)
+    widths = [max(len(part) for text in column for part in text.split("\n")) + 3 for column in zip(*lines, strict=True)]
+    edges = np.cumsum([0, *widths]) / sum(widths)
+    figure, ax = plt.subplots(figsize=(0.093 * sum(widths), 0.52 * len(lines) + 0.35))
+    for row, line in enumerate(lines):
+        for column, text in enumerate(line):
+            left = column == 0
+            x = edges[0] + 0.005 if left else edges[column + 1] - 0.01
+            weight = {"fontweight": "bold"} if row == 0 else {}
+            ax.text(x, row, text, ha="left" if left else "right", va="center", fontsize="small", **weight)
+    for y in np.arange(len(lines) + 1) - 0.5:
+        ax.axhline(y, color="0.2" if y in (-0.5, 0.5, len(lines) - 0.5) else "0.85", linewidth=1)
+    ax.set_xlim(0, 1)
+    ax.set_ylim(len(lines) - 0.5, -0.5)
+    ax.axis("off")
+    seeds = sorted({len(result["seeds"]) for result in results})
+    figure.supxlabel(
+        f"mean of {', '.join(map(str, seeds))} seeds, [95 % interval of the mean] where they differ; operations and updates of "
+        "a test sample of T steps",
+        fontsize="x-small",
+    )
+    return figure
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""One cell of the experiment: one task, with all seeds.
+
+A stack learns the task by BPTT. Then what NeuroBench asks for: how well it does on the test set, and `slax_neurons.complexity`.
+
+    python -m experiments.neurobench.run --task digits --output result.json
+"""
+
+import argparse
+import dataclasses
+import itertools
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import yaml
+from flax import nnx
+from jax import random
+
+from experiments.record import recorded
+from experiments.training import make_model
+from slax_data import make_task
+from slax_data.mackey_glass import (
+    NEUROBENCH_SERIES,
+    POINTS_PER_LYAPUNOV_TIME,
+    mackey_glass,
+    mackey_glass_windows,
+    smape,
+)
+from slax_data.task import held_out
+from slax_neurons import LI, LIF, Connect, arctan, complexity, connect, unroll
+from slax_rules import accuracy, cross_entropy, squared_error, train_offline
+
+TEST_STEPS = 10 * POINTS_PER_LYAPUNOV_TIME  # and as many points to train with, as in NeuroBench
+# Of the forecast, which has to follow the series: what decays slowly lags behind.
+HIDDEN_DECAY, READ_OUT_DECAY = 0.5, 0.1
+BIAS = 1.0  # standard deviation of the biases, by which neurons differ in the currents at which they fire
+
+
+class Learning(NamedTuple):
+    """What a model learns.
+
+    loss_fn, score_fn: of outputs [T, B, ...] and targets: the loss of each step and sample, and the score.
+    sample: a batch for a key.
+    test_set: inputs [T, B, ...] and targets.
+    baseline: the score of what has not learned: of guesses, or of forecasting the last value.
+    """
+
+    loss_fn: Callable[..., jax.Array]
+    score_fn: Callable[..., jax.Array]
+    sample: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+    test_set: tuple[jax.Array, jax.Array]
+    baseline: Any
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    config = cell_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.task)
+    with recorded(arguments.output, config=config, seed=0) as result:
+        result["metric"] = METRICS[config["dataset"]]
+        result["seeds"] = compute(config)
+
+
+def cell_config(config: dict[str, Any], scale: str, task: str) -> dict[str, Any]:
+    """The values that one task depends on, out of the whole config.yaml."""
+    settings = config["scales"][scale]
+    if task not in settings["tasks"]:
+        raise SystemExit(f"There is no task {task!r}, expected one of: {', '.join(settings['tasks'])}.")
+    shared = {name: value for name, value in settings.items() if name != "tasks"}
+    return shared | {"scale": scale, "task": task, **settings["tasks"][task]}
+
+
+def compute(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Loss, score and complexity of the network of each seed, 0, 1, ..., after training."""
+    program = program_of(config)
+    found = []
+    for seed in range(config["seeds"]):
+        model, numbers, (inputs, _) = trained(program, config, seed)
+        if not np.isfinite(numbers["loss"]):
+            raise SystemExit("The training loss is not finite: a learning rate too high makes it so.")
+        found.append({"seed": seed, **numbers, **dataclasses.asdict(complexity(model, inputs))})
+    return found
+
+
+def program_of(config: dict[str, Any]) -> Callable[..., Any]:
+    """`learned`, compiled once for all seeds."""
+    return jax.jit(partial(learned, config))
+
+
+def trained(
+    program: Callable[..., Any], config: dict[str, Any], seed: int
+) -> tuple[Connect, dict[str, float], tuple[jax.Array, jax.Array]]:
+    """The network of a seed after training, the numbers of `learned`, and its test set."""
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: model_of(config, nnx.Rngs(0))))
+    state, numbers, test_set = program(random.key(seed), series_of(config, seed))
+    return nnx.merge(graphdef, state), {name: float(number) for name, number in numbers.items()}, test_set
+
+
+def learned(
+    config: dict[str, Any], key: jax.Array, series: jax.Array | None
+) -> tuple[nnx.State, dict[str, jax.Array], tuple[jax.Array, jax.Array]]:
+    """Trains a network on a task; the key draws all that is drawn.
+
+    Returns:
+        Its state; the mean loss of the last tenth of the batches, its score and that of the baseline; and the test set.
+    """
+    data_key, model_key, batch_key = random.split(key, 3)
+    learning = classification(config, data_key) if series is None else forecast(config, series)
+    model = model_of(config, nnx.Rngs(model_key))
+    rate = optax.cosine_decay_schedule(config["learning_rate"], config["batches"])
+    optimizer = nnx.Optimizer(model, optax.adamax(rate), wrt=nnx.Param)
+    graphdef, state = nnx.split((model, optimizer))
+
+    def step(state: nnx.State, key: jax.Array) -> tuple[nnx.State, jax.Array]:
+        model, optimizer = nnx.merge(graphdef, state)
+        loss = train_offline(model, optimizer, learning.loss_fn, *learning.sample(key))
+        return nnx.state((model, optimizer)), loss
+
+    state, losses = jax.lax.scan(step, state, random.split(batch_key, config["batches"]))
+    nnx.update((model, optimizer), state)
+    inputs, targets = learning.test_set
+    _, outputs = unroll(model, model.initialize_carry(inputs.shape[1:]), inputs)
+    numbers = {
+        "loss": losses[-max(1, len(losses) // 10) :].mean(),
+        "score": learning.score_fn(outputs, targets),
+        "baseline": learning.baseline,
+    }
+    return nnx.state(model), numbers, learning.test_set
+
+
+def classification(config: dict[str, Any], key: jax.Array) -> Learning:
+    """Spikes to classify: the class is that of the largest mean output."""
+    layers = config["layers"]
+    sizes = {"n_units": layers[0], "n_classes": layers[-1]} if config["dataset"] == "randman" else {}
+    task_key, test_key = random.split(key)
+    task = make_task(config["dataset"], task_key, n_steps=config["n_steps"], code=config["code"], **sizes)
+    _check_ends(config, (task.n_units, task.n_classes))
+    return Learning(
+        loss_fn=cross_entropy,
+        score_fn=accuracy,
+        sample=partial(task.sample, batch_size=config["batch_size"]),
+        test_set=held_out(task, test_key, config["test_size"]),
+        baseline=1 / task.n_classes,
+    )
+
+
+def series_of(config: dict[str, Any], seed: int) -> jax.Array | None:
+    """The series of a forecast, which starts half a Lyapunov time later with each seed, as NeuroBench's repetitions do."""
+    if config["dataset"] != "mackey_glass":
+        return None
+    tau, chaotic = config["tau"], NEUROBENCH_SERIES[config["tau"]]
+    points = mackey_glass(
+        2 * TEST_STEPS + config["horizon"],
+        tau=tau,
+        history=chaotic.history,
+        interval=chaotic.interval,
+        start=tau + seed * chaotic.lyapunov_time / 2,
+    )
+    return jnp.asarray(points, jnp.float32)
+
+
+def forecast(config: dict[str, Any], series: jax.Array) -> Learning:
+    """One point of the series per step, each with a later one to forecast; the test is one sequence."""
+    _check_ends(config, (1, 1))
+    windows = partial(mackey_glass_windows, series, horizon=config["horizon"])
+    inputs, targets = windows(n_steps=config["n_steps"], stride=1)
+
+    def sample(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        chosen = random.choice(key, inputs.shape[1], (config["batch_size"],), replace=False)
+        return inputs[:, chosen], targets[:, chosen]
+
+    test_set = windows(n_steps=TEST_STEPS, split="test")
+    return Learning(loss_fn=squared_error, score_fn=smape, sample=sample, test_set=test_set, baseline=smape(*test_set))
+
+
+def model_of(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
+    """Linear and LIF for each pair of sizes, LI in place of the last LIF."""
+    if config["dataset"] != "mackey_glass":
+        return make_model(config, rngs)
+    layers = config["layers"]
+    modules: list[nnx.Module] = []
+    for n_in, n_out in itertools.pairwise(layers[:-1]):
+        bias_init = nnx.initializers.normal(BIAS)
+        modules += [nnx.Linear(n_in, n_out, bias_init=bias_init, rngs=rngs), LIF(decay=HIDDEN_DECAY, spike_fn=arctan())]
+    return connect([*modules, nnx.Linear(layers[-2], layers[-1], rngs=rngs), LI(decay=READ_OUT_DECAY)])
+
+
+def _check_ends(config: dict[str, Any], ends: tuple[int, int]) -> None:
+    layers = config["layers"]
+    if (layers[0], layers[-1]) != ends:
+        raise SystemExit(
+            f"The layers of {config['task']} are {layers}, but its data have {ends[0]} inputs and {ends[1]} outputs, which the "
+            "first and the last layer have to match."
+        )
+
+
+METRICS = {"digits": "accuracy", "randman": "accuracy", "mackey_glass": "smape"}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--config", type=Path, default=Path(__file__).with_name("config.yaml"), help="default: beside it"
+    )
+    parser.add_argument("--scale", choices=("quick", "paper"), default="quick", help="default: quick")
+    parser.add_argument("--task", required=True, help="a name under `tasks` in the config")
+    parser.add_argument("--output", type=Path, required=True, help="the result's path, ending in .json")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""The spikes of a set that `data/config.yaml` names, made of its raw file: what experiments on real sounds and series read.
+
+    python -m experiments.spikes --name spoken_digits --raw data/raw/free-spoken-digit-dataset-26eb9aa.tar.gz \\
+        --output data/processed/spoken_digits.npz
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from slax_data import japanese_vowel_spikes, spoken_digit_spikes
+from slax_data.packed import arrays_of_sets
+from slax_data.whole_files import check_sha256, written_whole
+
+MAKERS = {"spoken_digits": spoken_digit_spikes, "japanese_vowels": japanese_vowel_spikes}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, default=Path("data/config.yaml"), help="which sets there are")
+    parser.add_argument("--name", required=True, help="a name in the config")
+    parser.add_argument("--raw", type=Path, required=True, help="the set's raw file")
+    parser.add_argument("--output", type=Path, required=True, help="where the spikes go, an .npz file")
+    arguments = parser.parse_args()
+    sets = yaml.safe_load(arguments.config.read_text())["sets"]
+    if arguments.name not in sets:
+        raise SystemExit(f"There is no set {arguments.name!r}, expected one of: {', '.join(sets)}.")
+    settings = sets[arguments.name]
+    check_sha256(arguments.raw, settings["sha256"])
+    spikes = MAKERS[settings["maker"]](arguments.raw, **settings["options"])
+    with written_whole(arguments.output) as aside, aside.open("wb") as file:
+        np.savez(file, **arrays_of_sets(spikes))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""What an archive or a folder holds, read into memory: nothing is unpacked, so no member can leave its folder."""
+
+import gzip
+import io
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+
+LARGEST = 1 << 30  # bytes that an archive may hold: more is no data set of ours, but a bomb
+GZIP, END_OF_ZIP = b"\x1f\x8b", b"PK\5\6"
+MANY = 0xFFFF  # files of a .zip file, or more: their number is elsewhere then
+
+Member = tuple[PurePosixPath, bytes]
+
+
+def members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[Member]:
+    """The files of an archive, or below a folder, that are wanted, by name.
+
+    All are checked to be whole, and .tar.gz and .zip files by their checksums. A .tar file has none of what is in its files:
+    damage there is not seen.
+
+    Args:
+        path: a .tar, .tar.gz or .zip file, told by its content, or a folder.
+        wanted: chooses by the name, relative to the top of the archive or folder.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        ValueError: no archive, a truncated or damaged one, one too large, a member whose name leads out of it, or a wanted one
+            that is a link.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = {PurePosixPath(file.relative_to(path).as_posix()): file for file in path.rglob("*") if file.is_file()}
+        return ((name, files[name].read_bytes()) for name in sorted(files) if wanted(name))
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file or folder {path}.")
+    content = path.read_bytes()
+    try:
+        found = (_zipped if zipfile.is_zipfile(io.BytesIO(content)) else _tarred)(content, wanted)
+    except MemoryError:
+        raise
+    except (
+        Exception
+    ) as error:  # of any kind: what is wrong comes from the content alone, and the readers find many names for it
+        raise ValueError(
+            f"{path} is no archive (.tar, .tar.gz or .zip) that can be read, or a truncated or damaged one: {error}. "
+            "Get it again."
+        ) from error
+    return iter(sorted(found, key=lambda member: member[0]))
+
+
+def whole_zip(content: bytes) -> zipfile.ZipFile:
+    """A .zip file that has as many files as it says, and one name for each: `zipfile` itself does not look.
+
+    Raises:
+        Exception: of many kinds, for content that is something else or damaged.
+    """
+    archive = zipfile.ZipFile(io.BytesIO(content))
+    end = content.rfind(END_OF_ZIP)
+    announced = int.from_bytes(content[end + 10 : end + 12], "little")
+    if announced not in (len(archive.infolist()), MANY):
+        raise zipfile.BadZipFile(f"it has {len(archive.infolist())} of {announced} files")
+    for info in archive.infolist():
+        archive.open(info).close()  # which compares the name in the list with that at the file
+    return archive
+
+
+def _zipped(content: bytes, wanted: Callable[[PurePosixPath], bool]) -> list[Member]:
+    archive = whole_zip(content)
+    chosen = [info for info in archive.infolist() if not info.is_dir() and wanted(_inside(info.filename))]
+    for info in chosen:
+        _check_plain(info.filename, not stat.S_ISLNK(info.external_attr >> 16))
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise zipfile.BadZipFile(
+                f"{info.filename} is compressed by method {info.compress_type}, expected deflate or none"
+            )
+    _check_size(sum(info.file_size for info in chosen))
+    return [(PurePosixPath(info.filename), archive.read(info)) for info in chosen]
+
+
+def _tarred(content: bytes, wanted: Callable[[PurePosixPath], bool]) -> list[Member]:
+    if content.startswith(GZIP):
+        # All of it at once: the checksum of gzip stands at its end, and a reader of members alone does not get there.
+        with gzip.open(io.BytesIO(content)) as file:
+            content = file.read(LARGEST + 1)
+    _check_size(len(content))
+    read = []
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+        for info in archive:
+            if info.isdir() or not wanted(_inside(info.name)):
+                continue
+            _check_plain(info.name, info.isfile())
+            data = archive.extractfile(info).read()  # type: ignore[union-attr]
+            if len(data) != info.size:
+                raise tarfile.ReadError(f"{info.name} is cut off")
+            read.append((PurePosixPath(info.name), data))
+        # A block of zeros ends it; where a header is damaged, or the next one is missing, the reader just stops.
+        end = content[archive.offset :]
+    if len(end) < tarfile.BLOCKSIZE or end.strip(b"\0"):
+        raise tarfile.ReadError(f"after {len(read)} files it does not end as such archives do")
+    return read
+
+
+def _inside(name: str) -> PurePosixPath:
+    inside = PurePosixPath(name)
+    if inside.is_absolute() or ".." in inside.parts:
+        raise ValueError(f"it has a member that leads out of it, {name!r}, and is not to be trusted")
+    return inside
+
+
+def _check_plain(name: str, is_plain: bool) -> None:
+    if not is_plain:
+        raise ValueError(f"it has a member that is a link or a device, {name!r}, expected a file")
+
+
+def _check_size(size: int) -> None:
+    if size > LARGEST:
+        raise ValueError(f"it holds more than {LARGEST} bytes, more than any data set that is read from an archive")

@@ -1,0 +1,61 @@
+"""Latency code: the time of one spike.
+
+latency    one spike at step  t = round((1 - a) (T - 1))  if a > threshold, else none      a = 1 - t / (T - 1)
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from slax_data.checks import check_intensities, check_size, check_spikes
+
+
+def latency_encode(intensities: Float[Array, "B N"], *, n_steps: int, threshold: float = 0.0) -> Float[Array, "T B N"]:
+    """One spike per unit, the earlier the stronger: at step round((1 - a) (T - 1)) for an intensity a > threshold.
+
+    Args:
+        intensities: a, in [0, 1].
+        n_steps: time steps T, at least 2.
+        threshold: units with an intensity of at most this stay silent, in [0, 1).
+
+    Returns:
+        Spikes of shape [T, B, N], 0 or 1: intensity 1 at the first step, the weakest at the last.
+
+    Raises:
+        ValueError: wrong rank or dtype, values outside [0, 1] or NaN (not seen under `jax.jit`), too few steps, a
+            threshold outside [0, 1).
+    """
+    check_size("n_steps", n_steps, least=2)
+    if not 0 <= threshold < 1:
+        raise ValueError(f"threshold got {threshold}, expected a number in [0, 1). Use 0 to silence only zeros.")
+    check_intensities(intensities)
+    return _latency_encode(intensities, n_steps, threshold)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _latency_encode(intensities: Float[Array, "B N"], n_steps: int, threshold: float) -> Float[Array, "T B N"]:
+    steps = jnp.round((1 - intensities) * (n_steps - 1))
+    time = jnp.arange(n_steps, dtype=steps.dtype)[:, None, None]
+    return ((time == steps[None]) & (intensities > threshold)[None]).astype(intensities.dtype)
+
+
+@jax.jit
+def latency_decode(spikes: Float[Array, "T B N"]) -> Float[Array, "B N"]:
+    """Inverse of `latency_encode`: 1 - t / (T - 1) for the first spike at step t, 0 for a silent unit.
+
+    Args:
+        spikes: 0 or 1, over at least 2 steps.
+
+    Returns:
+        Intensities of shape [B, N]. After `latency_encode` they are off by at most 1 / (2 (T - 1)), and 0 at or below
+        its threshold.
+
+    Raises:
+        ValueError: wrong rank, or too few steps.
+    """
+    check_spikes(spikes)
+    check_size("number of steps in spikes", spikes.shape[0], least=2)
+    first = jnp.argmax(spikes > 0, axis=0).astype(spikes.dtype)
+    return jnp.where((spikes > 0).any(axis=0), 1 - first / (spikes.shape[0] - 1), 0)

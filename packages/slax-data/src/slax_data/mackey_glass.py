@@ -1,0 +1,218 @@
+"""Mackey-Glass: forecast a chaotic series, the solution of a delay differential equation,
+
+    dx/dt = beta x(t - tau) / (1 + x(t - tau)^exponent) - gamma x(t),        x(t) = history for t <= 0
+
+integrated here, so there is nothing to download.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Float64
+
+from slax_data.checks import check_choice, check_size
+from slax_data.task import SPLITS
+
+POINTS_PER_LYAPUNOV_TIME = 75
+
+
+class ChaoticSeries(NamedTuple):
+    """One of NeuroBench's series: its Lyapunov time, over which errors grow by e, and its constant history."""
+
+    lyapunov_time: int
+    history: float
+
+    @property
+    def interval(self) -> float:
+        """The time between two points."""
+        return self.lyapunov_time / POINTS_PER_LYAPUNOV_TIME
+
+
+# NeuroBench's 14 series by tau. Those of 17 are the defaults of its class; the others are from the list that comes with its
+# data, at second hand: its files could not be had to compare with.
+NEUROBENCH_SERIES = {
+    17: ChaoticSeries(197, 0.7206597),
+    18: ChaoticSeries(138, 0.7744313),
+    19: ChaoticSeries(315, 0.7783468),
+    20: ChaoticSeries(131, 0.9225991),
+    21: ChaoticSeries(191, 0.9479431),
+    22: ChaoticSeries(119, 0.5455960),
+    23: ChaoticSeries(106, 0.8622247),
+    24: ChaoticSeries(97, 0.3259660),
+    25: ChaoticSeries(98, 0.8297825),
+    26: ChaoticSeries(104, 1.0033490),
+    27: ChaoticSeries(112, 0.6491406),
+    28: ChaoticSeries(119, 1.0957495),
+    29: ChaoticSeries(131, 0.9256179),
+    30: ChaoticSeries(139, 0.2713639),
+}
+
+
+def mackey_glass(
+    n_points: int,
+    *,
+    tau: float | int = 17.0,
+    history: float | int = NEUROBENCH_SERIES[17].history,
+    interval: float | int = NEUROBENCH_SERIES[17].interval,
+    start: float | int | None = None,
+    beta: float | int = 0.2,
+    gamma: float | int = 0.1,
+    exponent: float | int = 10.0,
+    steps_per_delay: int = 500,
+) -> Float64[np.ndarray, " T"]:
+    """Solves the equation of the module from a constant history, and samples it at regular times.
+
+    The classical Runge-Kutta method of order 4 in float64, with steps that divide the delay: then the kinks of the solution,
+    at multiples of tau, are between steps, and delayed values are known at steps or, by a cubic in value and slope, half way
+    between them. Points of the series come from the same cubic. The error shrinks with the fourth power of the step: with the
+    default it is 1e-11 after one Lyapunov time of tau=17, 1e-9 after five and, as any error grows here, 1e-3 after 20.
+
+    Args:
+        n_points: points T, at least 1.
+        tau: delay, > 0.
+        history: x until time 0, >= 0.
+        interval: time between two points, > 0. By default 75 points are one Lyapunov time of tau=17; for another one of
+            NeuroBench take history and interval of `NEUROBENCH_SERIES[tau]`.
+        start: time of the first point, >= 0; tau by default, as in NeuroBench's files.
+        beta, gamma, exponent: of the equation, >= 0; the exponent > 0.
+        steps_per_delay: steps of the solver in one delay.
+
+    Returns:
+        x at start, start + interval, ...
+
+    Raises:
+        ValueError: a number out of range.
+
+    References:
+        M. C. Mackey, L. Glass, "Oscillation and chaos in physiological control systems", Science 197, 1977,
+        doi:10.1126/science.267326. J. Yik et al., "The NeuroBench framework for benchmarking neuromorphic computing algorithms
+        and systems", 2025, doi:10.1038/s41467-025-56739-4, for the forecasting task.
+    """
+    start = tau if start is None else start
+    check_size("n_points", n_points)
+    check_size("steps_per_delay", steps_per_delay)
+    for name, value in (("tau", tau), ("interval", interval), ("exponent", exponent)):
+        if not 0 < value < np.inf:
+            raise ValueError(f"{name} got {value!r}, expected a number > 0.")
+    for name, value in (("history", history), ("start", start), ("beta", beta), ("gamma", gamma)):
+        if not 0 <= value < np.inf:
+            raise ValueError(f"{name} got {value!r}, expected a number >= 0.")
+    step = tau / steps_per_delay
+    times = start + interval * np.arange(n_points)
+    n_steps = int(times[-1] / step) + 1
+    x, slope = _solved(n_steps, step, steps_per_delay, history, beta, gamma, exponent)
+    index = np.minimum((times / step).astype(int), n_steps - 1)
+    part = times / step - index
+    return _cubic(part, step, x[index], slope[index], x[index + 1], slope[index + 1])
+
+
+def mackey_glass_windows(
+    series: Float[np.ndarray, " P"] | Float[Array, " P"],
+    *,
+    n_steps: int,
+    split: str = "train",
+    horizon: int = 1,
+    stride: int | None = None,
+) -> tuple[Float32[Array, "T B 1"], Float32[Array, "T B 1"]]:
+    """Cuts a series into sequences to learn from, each step with the value that comes `horizon` points later as its target.
+
+    The points that have a target are halved: the first half are the inputs to train with, the second those to test with, as
+    in NeuroBench, whose windows these are for horizon=1. The last `horizon` targets of the first half lie in the second.
+
+    Args:
+        series: P points.
+        n_steps: steps T of a sequence, at least 1.
+        split: "train" or "test".
+        horizon: how many points ahead the target is, at least 1.
+        stride: points between the starts of two sequences; n_steps by default, so that none is in two of them.
+
+    Returns:
+        Inputs and targets, [T, B, 1], in the order of time.
+
+    Raises:
+        ValueError: an unknown split, a size below 1, a series that is not [P], or one too short for one sequence.
+    """
+    check_choice("split", split, SPLITS)
+    stride = n_steps if stride is None else stride
+    for name, size in (("n_steps", n_steps), ("horizon", horizon), ("stride", stride)):
+        check_size(name, size)
+    if series.ndim != 1:
+        raise ValueError(f"series must have the shape [P], got {list(series.shape)}. Take one series at a time.")
+    half = (len(series) - horizon) // 2
+    if half < n_steps:
+        raise ValueError(
+            f"series got {len(series)} points, expected at least {2 * n_steps + horizon} for one sequence of n_steps={n_steps} "
+            f"in each half and horizon={horizon}. Give a longer series, or cut shorter sequences."
+        )
+    points = jnp.asarray(series, jnp.float32)
+    starts = SPLITS.index(split) * half + np.arange(0, half - n_steps + 1, stride)
+    inputs = starts + np.arange(n_steps)[:, None]
+    return points[inputs][..., None], points[inputs + horizon][..., None]
+
+
+def smape(predictions: Float[Array, "..."], targets: Float[Array, "..."]) -> Float[Array, ""]:
+    """Symmetric mean absolute percentage error, in 0..200, as NeuroBench defines it:
+
+        200 mean(|p - y| / (|p| + |y|))
+
+    Args:
+        predictions: p, of any shape.
+        targets: y, of the same shape.
+
+    Returns:
+        The error in percent; 200, the worst there is, if it is not a number, as for p = y = 0.
+
+    Raises:
+        ValueError: different shapes.
+    """
+    if predictions.shape != targets.shape:
+        raise ValueError(
+            f"smape got predictions of shape {list(predictions.shape)} for targets of shape {list(targets.shape)}, expected "
+            "the same shape."
+        )
+    error = 200 * jnp.mean(jnp.abs(predictions - targets) / (jnp.abs(predictions) + jnp.abs(targets)))
+    return jnp.where(jnp.isnan(error), jnp.full_like(error, 200), error)
+
+
+def _solved(
+    n_steps: int,
+    step: float | int,
+    delay: int,
+    history: float | int,
+    beta: float | int,
+    gamma: float | int,
+    exponent: float | int,
+) -> tuple[Float64[np.ndarray, " S"], Float64[np.ndarray, " S"]]:
+    """The solution and its slope at the times 0, step, 2 step, ...; `delay` is the number of steps of tau."""
+
+    def produced(delayed: float) -> float:
+        return beta * delayed / (1 + delayed**exponent)
+
+    past = produced(history)
+    x, slope = [float(history)], [past - gamma * history]
+    for now in range(n_steps):
+        before = now - delay
+        begin, middle, end = (
+            (past, past, past)
+            if before < 0
+            else (
+                produced(x[before]),
+                produced(_cubic(0.5, step, x[before], slope[before], x[before + 1], slope[before + 1])),
+                produced(x[before + 1]),
+            )
+        )
+        first = begin - gamma * x[now]
+        second = middle - gamma * (x[now] + step / 2 * first)
+        third = middle - gamma * (x[now] + step / 2 * second)
+        fourth = end - gamma * (x[now] + step * third)
+        x.append(x[now] + step / 6 * (first + 2 * second + 2 * third + fourth))
+        slope.append(end - gamma * x[now + 1])
+    return np.array(x), np.array(slope)
+
+
+def _cubic(part: Any, step: float, left: Any, slope_left: Any, right: Any, slope_right: Any) -> Any:
+    """The cubic that has these values and slopes at the ends of a step, at a `part` of it, in [0, 1]."""
+    rest = 1 - part
+    values = rest**2 * (1 + 2 * part) * left + part**2 * (1 + 2 * rest) * right
+    return values + step * part * rest * (rest * slope_left - part * slope_right)

@@ -1,0 +1,47 @@
+"""Recordings as arrays: the PCM .wav files that speech data sets consist of."""
+
+import io
+import wave
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
+
+
+class Sound(NamedTuple):
+    """A recording.
+
+    Args:
+        samples: in [-1, 1).
+        rate: samples per second.
+    """
+
+    samples: Float32[np.ndarray, " L"]
+    rate: int
+
+
+def read_wav(content: bytes, name: str) -> Sound:
+    """A .wav file with one channel of 16 bit PCM.
+
+    Args:
+        content: of the file.
+        name: of the file, for errors.
+
+    Raises:
+        ValueError: no such file, a truncated one, or one without a sample.
+    """
+    try:
+        with wave.open(io.BytesIO(content)) as file:
+            channels, width, rate, frames = file.getparams()[:4]
+            data = file.readframes(frames)
+    except (wave.Error, EOFError, RuntimeError) as error:
+        raise ValueError(
+            f"{name} is no PCM .wav file, or a truncated one: {str(error) or 'it ends too early'}."
+        ) from error
+    if (channels, width) != (1, 2):
+        raise ValueError(
+            f"{name} has {channels} channels of {8 * width} bit, expected one of 16 bit. Convert it first."
+        )
+    if not frames or rate <= 0 or len(data) != frames * width:
+        raise ValueError(f"{name} has {len(data) // width} samples of the {frames} that it announces, at {rate} Hz.")
+    return Sound(np.frombuffer(data, "<i2").astype(np.float32) / 32768, rate)

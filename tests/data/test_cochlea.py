@@ -1,0 +1,149 @@
+"""Laws of the cochlea: filters against their impulse response, hair cells against their equations, spikes against sounds."""
+
+import numpy as np
+import pytest
+
+from slax_data.cochlea import (
+    BANDWIDTH,
+    FACTOR,
+    LOSS,
+    RATE,
+    REFILL,
+    REPROCESS,
+    REUPTAKE,
+    WIDENING,
+    A,
+    B,
+    Cochlea,
+    G,
+    Pools,
+    basilar_membrane,
+    hair_cell,
+    hear,
+    silence,
+)
+
+HZ = 8000
+SMALL = Cochlea(n_channels=16)
+LENGTH, T = 4000, 50
+
+
+def tone(frequency, length=LENGTH):
+    return np.sin(2 * np.pi * frequency * np.arange(length) / HZ).astype(np.float32)
+
+
+def heard(*sounds, n_steps=T, cochlea=SMALL):
+    return np.asarray(hear(np.stack(sounds), rate=HZ, n_steps=n_steps, cochlea=cochlea))
+
+
+def test_frequencies_stand_evenly_on_the_scale_of_the_ear():
+    frequencies = SMALL.frequencies.astype(float)
+    np.testing.assert_allclose(frequencies[[0, -1]], [3600, 100], rtol=1e-5)
+    scale = 21.4 * np.log10(1 + 0.00437 * frequencies)  # Glasberg, Moore 1990, equation 4
+    np.testing.assert_allclose(np.diff(scale), np.diff(scale)[0], rtol=1e-3)
+
+
+def test_filters_are_gammatones():
+    """The response to a click is t^3 exp(-2 pi b t) cos(2 pi f t), with the factor that makes the gain 1."""
+    click = np.zeros(2000, np.float32)
+    click[0] = 1
+    moved = np.asarray(basilar_membrane(click, rate=HZ, cochlea=SMALL))
+    t = np.arange(2000) / HZ
+    for frequency, response in zip(SMALL.frequencies.astype(float)[2:-2], moved[2:-2], strict=True):
+        b = WIDENING * BANDWIDTH * (FACTOR * frequency + 1)
+        expected = (
+            2 / HZ * (2 * np.pi * b) ** 4 / 6 * t**3 * np.exp(-2 * np.pi * b * t) * np.cos(2 * np.pi * frequency * t)
+        )
+        assert np.abs(response - expected).max() < 0.02 * np.abs(expected).max(), frequency
+
+
+@pytest.mark.parametrize("channel", [1, 8, 14])
+def test_gain_is_one_at_the_frequency_of_a_channel_and_less_elsewhere(channel):
+    frequency = float(SMALL.frequencies[channel])
+    moved = np.asarray(basilar_membrane(tone(frequency), rate=HZ, cochlea=SMALL))[:, 1500:]
+    amplitude = np.sqrt(2 * np.mean(moved**2, 1))
+    assert amplitude[channel] == pytest.approx(1, abs=0.01)
+    assert np.argmax(amplitude) == channel and np.sort(amplitude)[-2] < 0.75
+
+
+def test_hair_cells_follow_their_equations():
+    """Against the equations in steps of a hundredth, in float64."""
+    n, finer = 400, 100
+    moved = 300 * np.maximum(np.sin(2 * np.pi * 40 * np.arange(n) / HZ), -0.2)
+    pools, rates = silence(1), []
+    for y in moved.astype(np.float32):
+        pools, rate = hair_cell(pools, y[None], 1 / HZ)
+        rates.append(float(rate[0]))
+    held, cleft, back = (float(pool[0]) for pool in silence(1))
+    expected, dt = [], 1 / HZ / finer
+    for y in moved:
+        for _ in range(finer):
+            opened = max(y + A, 0)
+            k = G * opened / (opened + B)
+            held, cleft, back = (
+                held + dt * (REFILL * (1 - held) + REPROCESS * back - k * held),
+                cleft + dt * (k * held - (LOSS + REUPTAKE) * cleft),
+                back + dt * (REUPTAKE * cleft - REPROCESS * back),
+            )
+        expected.append(RATE * cleft)
+    np.testing.assert_allclose(rates, expected, atol=0.04 * max(expected))
+
+
+def test_silence_changes_nothing_and_makes_no_spike():
+    rest = silence(3)
+    after, rate = hair_cell(rest, np.zeros(3, np.float32), 1 / HZ)
+    for one, other in zip(after, rest, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    assert 0 < float(rate[0]) < 40  # spontaneous: some spikes of a fibre per second
+    assert isinstance(after, Pools)
+    assert not heard(np.zeros(LENGTH, np.float32)).any()
+
+
+@pytest.mark.parametrize("channel", [2, 8, 13])
+def test_a_tone_is_heard_at_its_place_most_at_its_beginning(channel):
+    spikes = heard(tone(float(SMALL.frequencies[channel])), n_steps=400)[:, 0]
+    counts = spikes.sum(0)
+    assert np.argmax(counts) == channel or counts[channel] == counts.max()
+    first, last = spikes[:100, channel].sum(), spikes[-100:, channel].sum()
+    assert first > last > 0
+
+
+def test_loudness_does_not_count_but_level_does():
+    sound = tone(700) + 0.3 * tone(1900)
+    np.testing.assert_array_equal(heard(sound), heard(64 * sound))
+    assert heard(sound, cochlea=Cochlea(n_channels=16, level=45.0)).sum() < heard(sound).sum()
+    short = np.concatenate([sound, np.zeros(LENGTH, np.float32)])  # what it is filled up by does not count
+    np.testing.assert_array_equal(heard(short, n_steps=2 * T)[:T], heard(sound))
+
+
+def test_steps_only_gather_and_a_batch_is_its_sounds():
+    sounds = [tone(300), tone(2000) * np.linspace(1, 0, LENGTH, dtype=np.float32)]
+    fine, coarse = heard(*sounds, n_steps=2 * T), heard(*sounds)
+    np.testing.assert_array_equal(fine.reshape(T, 2, 2, 16).any(1), coarse)
+    for index, sound in enumerate(sounds):
+        np.testing.assert_array_equal(coarse[:, index], heard(sound)[:, 0])
+    assert coarse.shape == (T, 2, 16) and coarse.dtype == bool
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"n_channels": 0}, "n_channels got 0, expected an integer of at least 1"),
+        ({"n_fibres": 0.5}, "n_fibres got 0.5, expected an integer"),
+        ({"lowest": 0}, "expected 0 < lowest < highest"),
+        ({"lowest": 4000}, "frequencies from 4000 to 3600"),
+        ({"tau": 0}, "tau=0, expected a number above 0"),
+        ({"threshold": float("nan")}, "threshold=nan, expected"),
+    ],
+)
+def test_a_cochlea_that_cannot_be(options, told, no_shape_checks):
+    with pytest.raises(ValueError, match=told):
+        Cochlea(**options)
+
+
+def test_sounds_that_do_not_fit():
+    sound = np.zeros((1, 4000), np.float32)
+    with pytest.raises(ValueError, match="4000 samples for 33 steps, expected a multiple"):
+        hear(sound, rate=HZ, n_steps=33, cochlea=SMALL)
+    with pytest.raises(ValueError, match=r"up to 3600.0 Hz for sounds of 4000 Hz.*Cochlea\(highest=1800\)"):
+        hear(sound, rate=4000, n_steps=50, cochlea=SMALL)

@@ -1,0 +1,120 @@
+"""The experiment on accuracy: its numbers, its table, and what stops it."""
+
+import csv
+import functools
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import yaml
+
+from experiments.accuracy import plot, run
+from experiments.record import recorded
+from slax_data import spike_trains
+from slax_data.packed import arrays_of_sets
+from slax_rules import RULES
+
+ROOT = Path(run.__file__).parent
+CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+SCHEMA = yaml.safe_load((ROOT / "config.schema.yaml").read_text())
+TINY = {"seeds": 2, "steps": 6, "batch_size": 8, "train_size": 20, "test_size": 20, "rules": ["bptt", "ottt"]}
+DIGITS = {"dataset": "digits", "code": "latency", "input_rate": 0.05, "layers": [64, 8, 10], "n_steps": 6}
+STORED = {"spikes": "lines", "input_rate": 0.2, "layers": [12, 16, 3], "n_steps": 8}
+
+
+def config(task, rule, **changes):
+    settings = CONFIG["scales"]["quick"] | TINY | {"tasks": {"digits": DIGITS, "lines": STORED}} | changes
+    return run.cell_config({"scales": {"quick": settings}}, "quick", task, rule)
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory):
+    """Three classes, each of which fires in four of the units: easy to learn."""
+    rng = np.random.default_rng(0)
+    labels = {"train": np.arange(60) % 3, "test": np.arange(21) % 3}
+    active = {name: np.arange(12)[None, None] // 4 == of[:, None, None] for name, of in labels.items()}
+    sets = {name: spike_trains((rng.random((len(of), 8, 12)) < 0.4) & active[name], of) for name, of in labels.items()}
+    path = tmp_path_factory.mktemp("spikes") / "lines.npz"
+    np.savez(path, **arrays_of_sets(sets))
+    return path
+
+
+@functools.cache
+def compute(task, rule, spikes=None, **changes):
+    with jax.numpy_dtype_promotion("standard"):
+        return run.compute(config(task, rule, **changes), spikes)
+
+
+def test_numbers_of_each_way_of_training_repeat():
+    first = compute("digits", "ottt")
+    assert [seed["seed"] for seed in first] == [0, 1] and set(first[0]) == {"seed", "deferred", "online"}
+    assert set(first[0]["online"]) == {"accuracy", "train_accuracy", "loss", "spikes"}
+    assert set(first[0]["online"]["spikes"]) == {"1"}
+    assert first[0] != first[1]
+    compute.cache_clear()
+    assert compute("digits", "ottt") == first
+
+
+def test_stored_spikes_are_learned(lines):
+    numbers = compute("lines", "bptt", lines, steps=60)
+    assert set(numbers[0]) == {"seed", "deferred"}
+    assert min(seed["deferred"]["accuracy"] for seed in numbers) > 0.9
+
+
+def test_the_last_step_is_small_where_the_learning_rate_falls():
+    """Nothing can be said of the rate itself from outside; that it falls changes what comes out."""
+    assert compute("digits", "bptt", anneal=False) != compute("digits", "bptt")
+
+
+def test_table_is_the_mean_of_the_seeds(tmp_path):
+    for rule in ("ottt", "bptt"):
+        with recorded(tmp_path / f"{rule}.json", config=config("digits", rule), seed=0) as result:
+            result["seeds"] = compute("digits", rule)
+    results = [json.loads((tmp_path / f"{rule}.json").read_text()) for rule in ("ottt", "bptt")]
+    tasks = plot.by_task(results)
+    assert list(tasks["digits"]) == ["bptt", "ottt"]
+    rows = [dict(zip(plot.COLUMNS, row, strict=True)) for row in plot.rows(tasks)]
+    assert len(rows) == 3 * 3
+    for row in rows:
+        stages = [seed[row["mode"]] for seed in compute("digits", row["rule"])]
+        name, _, layer = row["quantity"].partition("spikes_")
+        numbers = [stage["spikes"][layer] if layer else stage[name] for stage in stages]
+        assert row["mean"] == pytest.approx(np.mean(numbers), abs=1e-6)
+        assert row["low"] <= row["mean"] <= row["high"] and row["seeds"] == 2
+    with pytest.raises(SystemExit, match="Got two results of the task digits and the rule bptt"):
+        plot.by_task([*results, results[1]])
+
+
+def test_figure_and_table_are_written(tmp_path, monkeypatch):
+    with recorded(tmp_path / "one.json", config=config("digits", "bptt", seeds=1), seed=0) as result:
+        result["seeds"] = compute("digits", "bptt")[:1]
+    monkeypatch.setattr("sys.argv", ["plot", "--results", str(tmp_path / "one.json"), "--output", str(tmp_path / "f")])
+    plot.main()
+    rows = list(csv.DictReader((tmp_path / "f.csv").read_text().splitlines()))
+    assert rows[0]["quantity"] == "accuracy" and rows[0]["low"] == ""
+    assert (tmp_path / "f.png").stat().st_size > 10_000 and "</svg>" in (tmp_path / "f.svg").read_text()
+
+
+def test_configuration_names_rules_and_sets_that_there_are():
+    sets = yaml.safe_load((ROOT.parents[1] / "data" / "config.yaml").read_text())["sets"]
+    for scale in CONFIG["scales"].values():
+        assert {task["spikes"] for task in scale["tasks"].values() if "spikes" in task} == set(sets)
+    known = set(SCHEMA["properties"]["rules"]["items"]["enum"])
+    assert known == set(RULES) - {"ostl_with_recurrence"}
+
+
+def test_what_does_not_fit_stops(lines):
+    with pytest.raises(SystemExit, match="There is no task 'nonsense', expected one of: digits, lines"):
+        config("nonsense", "bptt")
+    with pytest.raises(SystemExit, match="There is no rule 'sltt', expected one of: bptt, ottt"):
+        config("digits", "sltt")
+    with pytest.raises(SystemExit, match=r"The task lines reads spikes: give --spikes data/processed/lines.npz"):
+        run.compute(config("lines", "bptt"))
+    for layers, steps in (([11, 16, 3], 8), ([12, 16, 3], 9)):
+        changed = config("lines", "bptt") | {"layers": layers, "n_steps": steps}
+        with pytest.raises(SystemExit, match="its data have 12 units, 3 classes and 8 steps"):
+            run.compute(changed, lines)
+    with pytest.raises(ValueError, match="none of"):
+        run.compute(config("lines", "bptt") | {"layers": [12, 16, 4]}, lines)

@@ -1,0 +1,63 @@
+"""Raw data, and the spikes that are made of them before any experiment."""
+
+SPIKES_SCHEMA = read_yaml("workflow/data.schema.yaml")
+SETS = read_yaml("data/config.yaml")
+
+check(SETS, SPIKES_SCHEMA, "data/config.yaml")
+SETS = SETS["sets"]
+
+
+def stored(raw):
+    """The file in the store of this repository that a DVC pointer means, if it is there."""
+    pointer = Path(f"data/raw/{raw}.dvc")
+    md5 = read_yaml(pointer)["outs"][0]["md5"] if pointer.exists() else "none"
+    file = Path("data/store/files/md5", md5[:2], md5[2:])
+    return file if file.is_file() else None
+
+
+SHIPPED = sorted({settings["raw"] for settings in SETS.values() if stored(settings["raw"])})
+MISSING = {
+    name: settings["raw"]
+    for name, settings in SETS.items()
+    if settings["raw"] not in SHIPPED and not Path("data/raw", settings["raw"]).exists()
+}
+SPIKES = [f"data/processed/{name}.npz" for name in SETS if name not in MISSING]
+
+
+def with_spikes(tasks):
+    """The tasks but for those whose spikes cannot be made."""
+    return {name: task for name, task in tasks.items() if task.get("spikes") not in MISSING}
+
+
+onstart:
+    for name, raw in MISSING.items():
+        print(f"Left out, with all that reads it: {name}, since data/raw/{raw} is not there. See docs/data.md.")
+
+
+rule raw_data:
+    input:
+        lambda wildcards: stored(wildcards.raw),
+    output:
+        "data/raw/{raw}",
+    log:
+        "logs/data/{raw}.log",
+    wildcard_constraints:
+        raw="|".join(re.escape(raw) for raw in SHIPPED) or "none",
+    shell:
+        "cp {input} {output} 2> {log}"
+
+
+rule spikes:
+    input:
+        "requirements.lock",
+        code("experiments/spikes.py"),
+        raw=lambda wildcards: f"data/raw/{SETS[wildcards.set]['raw']}",
+    output:
+        "data/processed/{set}.npz",
+    log:
+        "logs/data/{set}.log",
+    params:
+        settings=lambda wildcards: SETS[wildcards.set],
+    shell:
+        "workflow/logged {log} python -m experiments.spikes"
+        " --name {wildcards.set} --raw {input.raw} --output {output}"
