@@ -66,6 +66,6 @@ onsuccess:
     made = manifest.exists() and manifest.stat().st_mtime >= STARTED
     if made and SCALE == "quick" and "DVC_ROOT" not in os.environ:
         if Path(".git").exists():
-            shell("dvc commit --quiet --force")
+            shell("dvc commit --quiet --force dvc.yaml")
         else:
             print("This is not a git checkout: everything is made, but DVC keeps no record of it.")

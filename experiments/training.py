@@ -54,6 +54,12 @@ def loss_of(outputs: jax.Array, labels: jax.Array) -> jax.Array:
     return (local_losses(cross_entropy) if outputs.ndim == 4 else cross_entropy)(outputs, labels)
 
 
+def updates_of_batch(config: dict[str, Any], mode: str) -> int:
+    """How many optimiser steps a batch is: one for each window online."""
+    window = RULES[config["rule"]].window or config["online_window"]
+    return 1 if mode == "deferred" else -(-config["n_steps"] // window)
+
+
 def train(config: dict[str, Any], mode: str, cell: nnx.RNNCellBase, sample: Callable, draws: Any) -> jax.Array:
     """Trains in place, on a batch `sample(draw)` for each of the draws. Returns the mean loss of the last tenth of them.
 
@@ -62,8 +68,7 @@ def train(config: dict[str, Any], mode: str, cell: nnx.RNNCellBase, sample: Call
     """
     rule, rate = RULES[config["rule"]], config["learning_rate"][mode]
     if config.get("anneal"):
-        updates = 1 if mode == "deferred" else -(-config["n_steps"] // (rule.window or config["online_window"]))
-        rate = optax.cosine_decay_schedule(rate, len(draws) * updates)
+        rate = optax.cosine_decay_schedule(rate, len(draws) * updates_of_batch(config, mode))
     transformation = optax.adamax(rate)
     if rule.optimizer:
         transformation = rule.optimizer(transformation, **config["optimizer_options"])

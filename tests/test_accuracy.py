@@ -6,10 +6,14 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import yaml
+from flax import nnx
 
+from experiments import training
 from experiments.accuracy import plot, run
 from experiments.record import recorded
 from slax_data import spike_trains
@@ -63,9 +67,21 @@ def test_stored_spikes_are_learned(lines):
     assert min(seed["deferred"]["accuracy"] for seed in numbers) > 0.9
 
 
-def test_the_last_step_is_small_where_the_learning_rate_falls():
-    """Nothing can be said of the rate itself from outside; that it falls changes what comes out."""
-    assert compute("digits", "bptt", anneal=False) != compute("digits", "bptt")
+@pytest.mark.parametrize("mode", ["deferred", "online"])
+def test_the_learning_rate_falls_to_zero_with_the_last_update(mode, monkeypatch):
+    """Of a loss whose gradient is always 1 an update is the learning rate: half a cosine, and as many as there are windows."""
+    settings = config("digits", "ottt", online_window=4)
+    seen = []
+    monkeypatch.setattr(training.optax, "adamax", lambda rate: seen.append(rate) or optax.sgd(rate))
+    model = training.make_model(settings, nnx.Rngs(0))
+    cell = training.under_rule("ottt", model, jax.random.key(0))
+    batch = jnp.ones((6, 2, 64)), jnp.array([0, 1])
+    with jax.numpy_dtype_promotion("standard"):
+        training.train(settings, mode, cell, lambda _: batch, jnp.zeros(5))
+        updates = 5 * {"deferred": 1, "online": 2}[mode]
+        rates = [float(seen[0](step)) for step in range(updates + 1)]
+    start = settings["learning_rate"][mode]
+    np.testing.assert_allclose(rates, start * (1 + np.cos(np.pi * np.arange(updates + 1) / updates)) / 2, atol=1e-8)
 
 
 def test_table_is_the_mean_of_the_seeds(tmp_path):

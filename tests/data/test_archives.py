@@ -188,3 +188,15 @@ def test_damage_of_any_kind_is_an_error_or_gives_files(form, place):
             assert set(found.values()) <= set(WANTED.values())
 
     check()
+
+
+def test_a_tar_whose_last_file_is_a_zip_is_a_tar(read_bytes):
+    inner = zipped({"inner.wav": b"inner"})
+    assert read_bytes(tar({"a.wav": b"first", "z.zip": inner})) == {"a.wav": b"first"}
+
+
+def test_a_large_file_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "LARGEST", 100)
+    (tmp_path / "archive").write_bytes(bytes(101))
+    with pytest.raises(ValueError, match="archive holds more than 100 bytes"):
+        read(tmp_path / "archive")

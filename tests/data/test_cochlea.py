@@ -1,5 +1,6 @@
 """Laws of the cochlea: filters against their impulse response, hair cells against their equations, spikes against sounds."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -7,10 +8,11 @@ from slax_data.cochlea import (
     BANDWIDTH,
     FACTOR,
     LOSS,
-    RATE,
+    ONE_UNIT,
     REFILL,
     REPROCESS,
     REUPTAKE,
+    SPIKES,
     WIDENING,
     A,
     B,
@@ -34,6 +36,12 @@ def tone(frequency, length=LENGTH):
 
 def heard(*sounds, n_steps=T, cochlea=SMALL):
     return np.asarray(hear(np.stack(sounds), rate=HZ, n_steps=n_steps, cochlea=cochlea))
+
+
+def test_constants_are_those_of_the_papers():
+    """Meddis, Hewitt, Shackleton 1990, a fibre of medium spontaneous rate; Glasberg, Moore 1990; Patterson et al. 1992."""
+    assert (A, B, G, REFILL, LOSS, REUPTAKE, REPROCESS, SPIKES) == (10, 3000, 1000, 5.05, 2500, 6580, 66.31, 50000)
+    assert (BANDWIDTH, FACTOR, WIDENING, ONE_UNIT) == (24.7, 4.37e-3, 1.019, 30)
 
 
 def test_frequencies_stand_evenly_on_the_scale_of_the_ear():
@@ -85,8 +93,25 @@ def test_hair_cells_follow_their_equations():
                 cleft + dt * (k * held - (LOSS + REUPTAKE) * cleft),
                 back + dt * (REUPTAKE * cleft - REPROCESS * back),
             )
-        expected.append(RATE * cleft)
+        expected.append(SPIKES * cleft)
     np.testing.assert_allclose(rates, expected, atol=0.04 * max(expected))
+
+
+def test_neurons_gather_what_the_fibres_fire():
+    """The stages one after another, with the neuron in a loop in float64: v' = -v / tau + n_fibres rate, less the threshold."""
+    sound = tone(float(SMALL.frequencies[9]))
+    loud = 10 ** ((SMALL.level - ONE_UNIT) / 20) * np.sqrt(2) * sound  # the root mean square of a tone is 1 / sqrt(2)
+    moved = np.asarray(basilar_membrane(loud.astype(np.float32), rate=HZ, cochlea=SMALL))[9]
+    pools, v, spikes = silence(1), 0.0, np.zeros(LENGTH, bool)
+    step = jax.jit(lambda pools, y: hair_cell(pools, y, 1 / HZ))
+    for n, y in enumerate(moved):
+        pools, rate = step(pools, y[None])
+        v = np.exp(-1 / (HZ * SMALL.tau)) * v + SMALL.n_fibres * float(rate[0]) / HZ
+        spikes[n] = v >= SMALL.threshold
+        v -= SMALL.threshold * spikes[n]
+    found = heard(sound, n_steps=LENGTH)[:, 0, 9]
+    assert spikes.sum() > 20 and abs(int(found.sum()) - int(spikes.sum())) <= 1
+    assert np.abs(np.flatnonzero(found)[:20] - np.flatnonzero(spikes)[:20]).max() <= 1
 
 
 def test_silence_changes_nothing_and_makes_no_spike():
@@ -94,7 +119,9 @@ def test_silence_changes_nothing_and_makes_no_spike():
     after, rate = hair_cell(rest, np.zeros(3, np.float32), 1 / HZ)
     for one, other in zip(after, rest, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5)
-    assert 0 < float(rate[0]) < 40  # spontaneous: some spikes of a fibre per second
+    assert float(rate[0]) == pytest.approx(
+        15.5, abs=0.1
+    )  # spontaneous spikes of a fibre per second, by the equations at rest
     assert isinstance(after, Pools)
     assert not heard(np.zeros(LENGTH, np.float32)).any()
 
@@ -110,7 +137,8 @@ def test_a_tone_is_heard_at_its_place_most_at_its_beginning(channel):
 
 def test_loudness_does_not_count_but_level_does():
     sound = tone(700) + 0.3 * tone(1900)
-    np.testing.assert_array_equal(heard(sound), heard(64 * sound))
+    for factor in (64, 1e-6):
+        np.testing.assert_array_equal(heard(sound), heard(np.float32(factor) * sound))
     assert heard(sound, cochlea=Cochlea(n_channels=16, level=45.0)).sum() < heard(sound).sum()
     short = np.concatenate([sound, np.zeros(LENGTH, np.float32)])  # what it is filled up by does not count
     np.testing.assert_array_equal(heard(short, n_steps=2 * T)[:T], heard(sound))
@@ -132,6 +160,7 @@ def test_steps_only_gather_and_a_batch_is_its_sounds():
         ({"n_fibres": 0.5}, "n_fibres got 0.5, expected an integer"),
         ({"lowest": 0}, "expected 0 < lowest < highest"),
         ({"lowest": 4000}, "frequencies from 4000 to 3600"),
+        ({"level": float("nan")}, "level=nan, expected a number of dB"),
         ({"tau": 0}, "tau=0, expected a number above 0"),
         ({"threshold": float("nan")}, "threshold=nan, expected"),
     ],
@@ -141,9 +170,16 @@ def test_a_cochlea_that_cannot_be(options, told, no_shape_checks):
         Cochlea(**options)
 
 
-def test_sounds_that_do_not_fit():
+def test_sounds_that_do_not_fit(no_shape_checks):
     sound = np.zeros((1, 4000), np.float32)
     with pytest.raises(ValueError, match="4000 samples for 33 steps, expected a multiple"):
         hear(sound, rate=HZ, n_steps=33, cochlea=SMALL)
     with pytest.raises(ValueError, match=r"up to 3600.0 Hz for sounds of 4000 Hz.*Cochlea\(highest=1800\)"):
         hear(sound, rate=4000, n_steps=50, cochlea=SMALL)
+    with pytest.raises(ValueError, match="sounds of int16, expected floats"):
+        hear(sound.astype(np.int16), rate=HZ, n_steps=50, cochlea=SMALL)
+    sound[0, 7] = np.nan
+    with pytest.raises(ValueError, match=r"sounds must be finite.*NaN"):
+        hear(sound, rate=HZ, n_steps=50, cochlea=SMALL)
+    with pytest.raises(ValueError, match="n_steps got 0"):
+        hear(sound, rate=HZ, n_steps=0, cochlea=SMALL)

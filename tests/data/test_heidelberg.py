@@ -1,6 +1,7 @@
 """The Heidelberg sets: small files of the true format, and what is refused."""
 
 import gzip
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -231,11 +232,13 @@ def test_spikes_are_kept_and_made_anew_for_other_options_and_other_files(folder,
         np.testing.assert_array_equal(left, right)
     make_task("shd", random.key(0), **options | {"n_steps": 6})
     assert len(list((tmp_path / "cache").iterdir())) == 2
+    times = (tmp_path / "shd_train.h5").stat().st_atime_ns, (tmp_path / "shd_train.h5").stat().st_mtime_ns
     write_words(tmp_path / "shd_train.h5", TIMES[::-1], UNITS[::-1], LABELS)
     other = make_task("shd", random.key(0), **options).whole("train")[0]
     np.testing.assert_array_equal(other, first[0][:, ::-1])
     file.write_bytes(file.read_bytes()[:-50])
     (tmp_path / "shd_train.h5").write_bytes((folder / "shd_train.h5").read_bytes())
+    os.utime(tmp_path / "shd_train.h5", ns=times)
     with pytest.raises(ValueError, match=r"is not a whole \.npz file"):
         make_task("shd", random.key(0), **options)
 

@@ -314,3 +314,21 @@ def test_splits_of_spikes_come_back_from_their_file(tmp_path):
 def test_spikes_that_do_not_belong_together_are_errors(no_shape_checks, spikes, labels, told):
     with pytest.raises(ValueError, match=told):
         spike_trains(spikes, labels)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n_units": np.array(30)},
+        {"train_packed": np.zeros(5, np.uint8)},
+        {"train_packed": np.zeros((2, 3, 2), np.int32)},
+        {"train_labels": np.zeros(3, np.int32)},
+        {"train_lengths": np.zeros((2, 1), np.int32)},
+    ],
+    ids=["units", "axes", "dtype", "labels", "lengths"],
+)
+def test_spikes_of_a_file_that_do_not_fit_are_an_error(changes):
+    arrays = arrays_of_sets({"train": spike_trains(np.ones((2, 3, 11), bool), np.array([0, 1]))})
+    assert sets_of_arrays(arrays)["train"].n_units == 11
+    with pytest.raises(ValueError, match=r"The split 'train' must have bytes \[D, T, ceil"):
+        sets_of_arrays(arrays | changes)

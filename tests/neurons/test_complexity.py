@@ -1,6 +1,8 @@
 """Counts of a stack are those of loops over steps, samples, inputs and outputs."""
 
+import functools
 import itertools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from flax import nnx
 from slax_neurons import ALIF, LI, LIF, LTC, NEURONS, Dropout, Edge, Neuron, Trainable, complexity, connect
 from slax_neurons.complexity import Complexity, _count
 
+counting = sys.modules[complexity.__module__]
 T, B = 6, 3
 
 
@@ -222,6 +225,33 @@ def test_counts_beyond_32_bits_are_exact():
     x = jnp.ones((50, 30, 1200))
     found = complexity(connect([linear(1200, 1200)]), x)
     assert found.dense * 30 == found.effective_acs * 30 == 50 * 30 * 1200**2 > 2**31
+
+
+def test_sums_of_a_layer_and_of_layers_are_those_of_python():
+    """Beyond 2^31 in one step: JAX has no int64 here."""
+    numbers = np.random.default_rng(0).integers(0, 2**31, (4, 2, 3, 5, 7), np.int32)
+    numbers[0, 0, 0], numbers[0, 0, 1] = 2**31 - 1, 0
+    layers = [counting._sum(jnp.asarray(layer)) for layer in numbers]
+    high, low = functools.reduce(counting._plus, layers)
+    assert (high.shape, high.dtype, low.dtype) == ((2, 3), jnp.int32, jnp.int32)
+    exact = numbers.astype(object).sum((0, 3, 4))
+    np.testing.assert_array_equal(np.asarray(high).astype(object) * 2**30 + np.asarray(low), exact)
+    assert counting._total((np.asarray(high), np.asarray(low))) == exact.sum()
+
+
+def test_a_network_of_more_than_2_to_31_operations_in_a_step_is_counted(monkeypatch):
+    """Each input stands for one with 2^29 + 1 outputs."""
+
+    def fan_out(synapse, connected, inputs):
+        return jnp.full((1, 1, *inputs.shape[2:]), 2**29 + 1, jnp.int32)
+
+    monkeypatch.setattr(counting, "_fan_out", fan_out)
+    model, x = connect([linear(11, 13), LIF(), linear(13, 3)]), spikes(11)
+    found, fired = complexity(model, jnp.asarray(x), chunk=4), outputs_of(model, x)[1]
+    assert found.dense == T * (11 + 13) * (2**29 + 1)
+    assert found.effective_acs * B == (np.count_nonzero(x) + np.count_nonzero(fired)) * (2**29 + 1)
+    x[:] = 2
+    assert complexity(connect([linear(11, 13)]), jnp.asarray(x)).effective_macs == T * 11 * (2**29 + 1)
 
 
 def test_half_precision_counts_exactly(x64):

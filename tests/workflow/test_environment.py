@@ -18,10 +18,13 @@ LOCKED = [Requirement(line) for line in re.findall(r"^([^\s#][^\\]*)", LOCK, re.
 
 
 def declared():
-    """Everything that the workspace or a member asks for, without the members themselves."""
+    """What the workspace or a member asks for, without the members themselves and the extras that the workspace leaves out."""
     tables = [PROJECT["project"], *(member["project"] for member in MEMBERS)]
     lists = [table["dependencies"] for table in tables]
-    lists += [extra for table in tables for extra in table.get("optional-dependencies", {}).values()]
+    own = {requirement.name: requirement.extras for requirement in map(Requirement, PROJECT["project"]["dependencies"])}
+    for table in tables:
+        extras = table.get("optional-dependencies", {})
+        lists += [extras[name] for name in own.get(table["name"], ())]
     lists += [*PROJECT["dependency-groups"].values(), *(member["build-system"]["requires"] for member in MEMBERS)]
     names = {member["project"]["name"] for member in MEMBERS}
     requirements = map(Requirement, sorted({text for listed in lists for text in listed}))

@@ -31,7 +31,7 @@ def test_manifest_has_a_checksum_of_every_artefact(built):
 def test_nothing_is_left_to_do_after_one_run(tree):
     made = tree.made()
     assert "Nothing to be done" in tree.output_of("snakemake", "figures/all")
-    assert "up to date" in tree.output_of("dvc", "status")
+    assert "up to date" in tree.output_of("dvc", "status", "dvc.yaml")
     assert "Running stage" not in tree.output_of("dvc", "repro")
     assert tree.made() == made
 
@@ -55,7 +55,7 @@ def test_changed_value_of_a_task_reruns_that_task(tree):
         *PLOT,
         *MANIFEST,
     }
-    assert "up to date" in tree.output_of("dvc", "status")
+    assert "up to date" in tree.output_of("dvc", "status", "dvc.yaml")
     assert tree.pending() == set()
 
 
@@ -90,17 +90,17 @@ def test_dvc_follows_an_edit_that_changes_no_result(tree):
     before = tree.made()
     with tree.config.open("a") as config:
         config.write("# an edit\n")
-    assert "modified" in tree.output_of("dvc", "status")
+    assert "modified" in tree.output_of("dvc", "status", "dvc.yaml")
     tree.output_of("snakemake", "figures/all")
     after = tree.made()
     assert {name for name in after if after[name] != before[name]} == MANIFEST
-    assert "up to date" in tree.output_of("dvc", "status")
+    assert "up to date" in tree.output_of("dvc", "status", "dvc.yaml")
 
 
 def test_dvc_does_not_follow_a_partial_run(tree):
     tree.edit("experiments/gradient_similarity/plot.py", "import", "\nimport")
     tree.output_of("snakemake", sorted(PLOT)[0])
-    assert "modified" in tree.output_of("dvc", "status")
+    assert "modified" in tree.output_of("dvc", "status", "dvc.yaml")
 
 
 def test_new_experiment_is_one_folder(tree):

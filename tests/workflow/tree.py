@@ -22,6 +22,7 @@ PARTS = [
     "data/config.yaml",
     "data/raw/.gitignore",
     "data/raw/japanese_vowels.npz.dvc",
+    "data/raw/free-spoken-digit-dataset-26eb9aa.tar.gz.dvc",
     "data/store",
 ]
 SOURCES = ["packages", "experiments/record.py", "experiments/spikes.py", "experiments/gradient_similarity"]

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 LARGEST = 1 << 30  # bytes that an archive may hold: more is no data set of ours, but a bomb
 GZIP, END_OF_ZIP = b"\x1f\x8b", b"PK\5\6"
+STARTS_OF_ZIP = (b"PK\3\4", END_OF_ZIP)
 MANY = 0xFFFF  # files of a .zip file, or more: their number is elsewhere then
 
 Member = tuple[PurePosixPath, bytes]
@@ -27,8 +28,8 @@ def members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[Mem
 
     Raises:
         FileNotFoundError: there is no such file or folder.
-        ValueError: no archive, a truncated or damaged one, one too large, a member whose name leads out of it, or a wanted one
-            that is a link.
+        ValueError: no archive, a truncated or damaged one, one too large, a member of an archive whose name leads out of it, or
+            a wanted one that is a link. Links in a folder are yours, and are followed.
     """
     path = Path(path)
     if path.is_dir():
@@ -36,9 +37,13 @@ def members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[Mem
         return ((name, files[name].read_bytes()) for name in sorted(files) if wanted(name))
     if not path.exists():
         raise FileNotFoundError(f"There is no file or folder {path}.")
+    if path.stat().st_size > LARGEST:
+        raise ValueError(
+            f"{path} holds more than {LARGEST} bytes, more than any data set that is read from an archive."
+        )
     content = path.read_bytes()
     try:
-        found = (_zipped if zipfile.is_zipfile(io.BytesIO(content)) else _tarred)(content, wanted)
+        found = (_zipped if content[:4] in STARTS_OF_ZIP else _tarred)(content, wanted)
     except MemoryError:
         raise
     except (

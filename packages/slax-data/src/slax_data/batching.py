@@ -1,7 +1,7 @@
 """Batches by key: one at random, all of an epoch, epoch after epoch.
 
 Sets are kept with samples first, `[D, T, N]`, and rows of them are batches `[B, T, N]`, while cells take time first,
-`[T, B, N]`. `time_first` turns one into the other, and is the only place where axes move.
+`[T, B, N]`. `time_first` turns one into the other, either way, and other files move these axes by it alone.
 """
 
 import itertools

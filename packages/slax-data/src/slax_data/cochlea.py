@@ -12,14 +12,14 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Float32
 
 from slax_data.batching import time_first
-from slax_data.checks import check_size
+from slax_data.checks import check_finite, check_size
 
 # Glasberg, Moore 1990: the bandwidth of a filter of the ear, BANDWIDTH (FACTOR f + 1) in Hz.
 BANDWIDTH, FACTOR = 24.7, 4.37e-3
 ORDER, WIDENING = 4, 1.019  # of a gammatone filter, Patterson et al. 1992
 # Meddis, Hewitt, Shackleton 1990, table II, a fibre of medium spontaneous rate: in units of sound, and per second.
 A, B, G = 10.0, 3000.0, 1000.0
-REFILL, LOSS, REUPTAKE, REPROCESS, RATE = 5.05, 2500.0, 6580.0, 66.31, 50_000.0
+REFILL, LOSS, REUPTAKE, REPROCESS, SPIKES = 5.05, 2500.0, 6580.0, 66.31, 50_000.0
 ONE_UNIT = 30.0  # dB of a sound whose root mean square is 1 in their units
 SETTLE = 0.05  # seconds for the filters to end their answer
 
@@ -56,6 +56,8 @@ class Cochlea:
             raise ValueError(
                 f"Cochlea got frequencies from {self.lowest} to {self.highest}, expected 0 < lowest < highest."
             )
+        if not math.isfinite(self.level):
+            raise ValueError(f"Cochlea got level={self.level}, expected a number of dB.")
         for name in ("tau", "threshold"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"Cochlea got {name}={getattr(self, name)}, expected a number above 0.")
@@ -67,7 +69,6 @@ class Cochlea:
         return (np.expm1(np.linspace(high, low, self.n_channels)) / FACTOR).astype(np.float32)
 
 
-@partial(jax.jit, static_argnames=("rate", "n_steps", "cochlea"))
 def hear(
     sounds: Float[Array | np.ndarray, "B L"], *, rate: int, n_steps: int, cochlea: Cochlea = Cochlea()
 ) -> Bool[Array, "T B N"]:
@@ -77,7 +78,7 @@ def hear(
         k_t = G a / (a + B), a = max(y_t + A, 0)                           how open the hair cell is
         q' = REFILL (1 - q) + REPROCESS w - k q                            transmitter it holds
         c' = k q - (LOSS + REUPTAKE) c        w' = REUPTAKE c - REPROCESS w    in the cleft, and taken back
-        v' = -v / tau + n_fibres RATE c       spike and v - threshold at v >= threshold
+        v' = -v / tau + n_fibres SPIKES c       spike and v - threshold at v >= threshold
 
     with the constants of the references. Everything is deterministic: the fibres enter by the rate at which they fire. A hair
     cell fires most where a sound begins, and less as long as it stays.
@@ -89,7 +90,7 @@ def hear(
         cochlea: its make.
 
     Raises:
-        ValueError: L is no multiple of T, or frequencies above half the rate.
+        ValueError: L is no multiple of T, sounds that are no floats or not finite, or frequencies above half the rate.
 
     References:
         Patterson et al. 1992 (gammatone filters), Glasberg, Moore 1990 (frequencies), Meddis, Hewitt, Shackleton 1990, doi
@@ -100,6 +101,12 @@ def hear(
         The Heidelberg Digits differ: their basilar membrane is a hydrodynamic model with 700 channels, their fibres fire at
         random, recordings were made at 48 kHz, and spikes have times, where here they have steps.
     """
+    check_size("n_steps", n_steps)
+    if not np.issubdtype(sounds.dtype, np.floating):
+        raise ValueError(
+            f"hear got sounds of {sounds.dtype}, expected floats: divide integers by their largest number."
+        )
+    check_finite("sounds", sounds)
     length = sounds.shape[1]
     if length % n_steps:
         raise ValueError(
@@ -110,9 +117,17 @@ def hear(
             f"hear got a cochlea up to {cochlea.highest} Hz for sounds of {rate} Hz, whose frequencies end at {rate / 2}. "
             f"Give Cochlea(highest={0.45 * rate:g})."
         )
+    return _hear(sounds, rate, n_steps, cochlea)
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def _hear(sounds: Float[Array | np.ndarray, "B L"], rate: int, n_steps: int, cochlea: Cochlea) -> Bool[Array, "T B N"]:
     amplitude = 10 ** ((cochlea.level - ONE_UNIT) / 20)
-    power = jnp.sum(sounds**2, 1) / jnp.maximum(jnp.sum(sounds != 0, 1), 1).astype(jnp.float32)
-    loud = amplitude * sounds * lax.rsqrt(jnp.maximum(power, 1e-12))[:, None]
+    largest = jnp.max(jnp.abs(sounds), 1, keepdims=True)
+    shape = sounds / jnp.where(largest > 0, largest, 1)  # so that no square is too small
+    count = jnp.maximum(jnp.sum(sounds != 0, 1, keepdims=True), 1).astype(jnp.float32)
+    power = jnp.sum(shape**2, 1, keepdims=True) / count
+    loud = amplitude * shape * lax.rsqrt(jnp.where(power > 0, power, 1))
     return time_first(lax.map(lambda sound: _hear_one(sound, rate, n_steps, cochlea), loud))
 
 
@@ -157,7 +172,7 @@ def hair_cell(pools: Pools, moved: Float[Array | np.ndarray, "*N"], dt: float) -
     cleft = (pools.cleft + dt * k * pools.held) / (1 + dt * (LOSS + REUPTAKE))
     held = (pools.held + dt * (REFILL + REPROCESS * pools.back)) / (1 + dt * (REFILL + k))
     back = (pools.back + dt * REUPTAKE * cleft) / (1 + dt * REPROCESS)
-    return Pools(held, cleft, back), RATE * cleft
+    return Pools(held, cleft, back), SPIKES * cleft
 
 
 def silence(n_channels: int) -> Pools:

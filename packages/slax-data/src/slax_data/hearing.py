@@ -1,5 +1,6 @@
 """Sounds of a set to the spikes of a cochlea, batch by batch."""
 
+import math
 from collections.abc import Iterable
 
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ def hear_all(
     Args:
         sounds: D recordings of one rate.
         labels: their classes.
-        n_steps: T, each of duration / T seconds, rounded to whole samples.
+        n_steps: T, each of duration / T seconds, rounded up to whole samples.
         duration: seconds of each recording that are heard; what is shorter is followed by silence.
         cochlea: who hears.
 
@@ -45,7 +46,7 @@ def hear_all(
         raise ValueError(
             f"{n_steps} steps in {duration} s are shorter than a sample, expected at most {rate} steps per second."
         )
-    per_step = round(rate * duration / n_steps)
+    per_step = math.ceil(rate * duration / n_steps - 1e-9)
     spikes = np.concatenate(list(_heard_batches(sounds, per_step * n_steps, n_steps, cochlea)))
     steps = [min(n_steps, -(-len(sound.samples) // per_step)) for sound in sounds]
     return spike_trains(spikes, labels, lengths=np.array(steps))

@@ -65,8 +65,8 @@ def mackey_glass(
 
     The classical Runge-Kutta method of order 4 in float64, with steps that divide the delay: then the kinks of the solution,
     at multiples of tau, are between steps, and delayed values are known at steps or, by a cubic in value and slope, half way
-    between them. Points of the series come from the same cubic. The error shrinks with the fourth power of the step: with the
-    default it is 1e-11 after one Lyapunov time of tau=17, 1e-9 after five and, as any error grows here, 1e-3 after 20.
+    between them. Points of the series come from the same cubic. The error shrinks with the fourth power of the step, and
+    grows in time as any error does here. Over five Lyapunov times the series of the defaults is within 3e-8 of jitcdde's.
 
     Args:
         n_points: points T, at least 1.

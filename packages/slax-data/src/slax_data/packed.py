@@ -73,6 +73,8 @@ def sets_of_arrays(arrays: dict[str, np.ndarray]) -> dict[str, SpikeTrains]:
     try:
         names = [str(name) for name in arrays["splits"]]
         sets = {name: [arrays[f"{name}_{field}"] for field in FIELDS] for name in names}
+        for name, (packed, labels, lengths) in sets.items():
+            _check_packed(name, packed, labels, lengths, arrays["n_units"])
         return {
             name: SpikeTrains(jnp.asarray(packed), jnp.asarray(labels), jnp.asarray(lengths), int(arrays["n_units"]))
             for name, (packed, labels, lengths) in sets.items()
@@ -81,6 +83,15 @@ def sets_of_arrays(arrays: dict[str, np.ndarray]) -> dict[str, SpikeTrains]:
         raise ValueError(
             f"Spikes have the arrays splits, n_units and {', '.join(FIELDS)} of each split, got {set(arrays)}."
         ) from error
+
+
+def _check_packed(name: str, packed: np.ndarray, labels: np.ndarray, lengths: np.ndarray, n_units: np.ndarray) -> None:
+    whole = packed.ndim == 3 and packed.dtype == np.uint8 and packed.size and n_units.shape == ()
+    if not whole or -(-int(n_units) // 8) != packed.shape[2] or not (packed.shape[:1] == labels.shape == lengths.shape):
+        raise ValueError(
+            f"The split {name!r} must have bytes [D, T, ceil(N / 8)] of N units, labels [D] and lengths [D], got {packed.dtype}"
+            f"{list(packed.shape)}, {list(labels.shape)} and {list(lengths.shape)} for n_units={n_units}."
+        )
 
 
 def arrays_of_sets(sets: dict[str, SpikeTrains]) -> dict[str, np.ndarray]:
@@ -107,12 +118,14 @@ def cached_sets(
     Args:
         folder: where the file is.
         name: of the set.
-        depends_on: options, and what changes when the data do; printed, they make the checksum in the file's name.
+        depends_on: options, and what changes when the data do; printed, they make the checksum in the file's name, with all
+            sources of this package.
         make: makes the splits.
 
     Raises:
         ValueError: the file is damaged.
     """
-    digest = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:16]
+    sources = [file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))]
+    digest = hashlib.sha256(repr([depends_on, sources]).encode()).hexdigest()[:16]
     with jax.ensure_compile_time_eval():  # so that a task can be made inside of a program
         return sets_of_arrays(cached_arrays(folder / f"{name}-{digest}.npz", lambda: arrays_of_sets(make())))

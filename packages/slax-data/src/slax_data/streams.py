@@ -8,8 +8,8 @@ import numpy as np
 from jax import random
 from jaxtyping import Array, PRNGKeyArray
 
-from slax_data.checks import check_choice, check_size
-from slax_data.task import SPLITS, Batch, Task
+from slax_data.checks import check_size
+from slax_data.task import Batch, Task
 
 
 def stream(task: Task, key: PRNGKeyArray, *, batch_size: int, split: str = "train", start: int = 0) -> Iterator[Batch]:
@@ -33,7 +33,6 @@ def stream(task: Task, key: PRNGKeyArray, *, batch_size: int, split: str = "trai
     """
     check_size("batch_size", batch_size)
     check_size("start", start, least=0)
-    check_choice("split", split, SPLITS)
 
     @jax.jit
     def draw(key: PRNGKeyArray, step: Array) -> Batch:

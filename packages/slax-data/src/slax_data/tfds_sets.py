@@ -1,4 +1,4 @@
-"""Sets of TensorFlow Datasets, images or sounds, as a task. They are read without TensorFlow."""
+"""Sets of TensorFlow Datasets, images or sounds, as a task. TensorFlow is not needed, but for sets with an Audio feature."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -180,4 +180,6 @@ def _sounds(examples: Examples, name: str) -> list[Sound]:
     if deep := {sound.ndim for sound in examples.inputs} - {1}:
         raise ValueError(f"The sounds of {name!r} must have one channel, [L], got arrays with {sorted(deep)} axes.")
     # A cochlea brings each sound to one loudness, so it need not be known how many bits the numbers have.
-    return [Sound(sound.astype(np.float32) / 32768, examples.rate or 0) for sound in examples.inputs]
+    sounds = [np.asarray(sound) for sound in examples.inputs]
+    scaled = [x.astype(np.float32) / (32768 if np.issubdtype(x.dtype, np.integer) else 1) for x in sounds]
+    return [Sound(sound, examples.rate or 0) for sound in scaled]

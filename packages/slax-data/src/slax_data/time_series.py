@@ -17,7 +17,7 @@ from slax_data.task import SPLITS, Task, stored_task
 from slax_data.whole_files import load_arrays
 
 CODES = ("delta",)
-THRESHOLD = 0.5  # of 0.1 to 1, a linear readout of the counts of Japanese Vowels had 98 % up to here, with fewer spikes
+THRESHOLD = 0.5  # standard deviations
 SPEAKERS, VOWEL_STEPS = tuple(map(str, range(1, 10))), 29
 MOTIONS, MOTION_STEPS = ("badminton", "running", "standing", "walking"), 100
 
@@ -171,6 +171,7 @@ def series_spikes(
         )
     longest = max(int(one.lengths.max()) for one in checked.values())
     n_steps = longest if n_steps is None else n_steps
+    check_size("n_steps", n_steps)
     if n_steps < longest:
         raise ValueError(f"n_steps got {n_steps}, expected at least {longest}, the steps of the longest series.")
     mean, deviation = _mean_and_deviation(checked["train"])

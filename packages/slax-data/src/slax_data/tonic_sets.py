@@ -11,7 +11,7 @@ from slax_data.checks import check_choice, check_labels, check_size
 from slax_data.events import bin_events, check_duration, event_trains
 from slax_data.packed import SpikeTrains, cached_sets
 from slax_data.task import SPLITS, Task, stored_task
-from slax_data.whole_files import data_folder, sha256_of
+from slax_data.whole_files import data_folder
 
 MICROSECONDS = 1e6  # in a second
 N_MNIST_EVENT = 5  # bytes
@@ -143,7 +143,6 @@ def _task(camera: CameraSet, code: str, path: str | Path | None, cache: str | Pa
     files = {split: _files(camera, folder, split) for split in SPLITS}
     depends_on = [
         sorted(options.items()),
-        [sha256_of(Path(__file__).with_name(source)) for source in (Path(__file__).name, "events.py")],
         [(split, *_stamp(file, folder)) for split, (_, order) in files.items() for file, _ in order],
     ]
     sets = cached_sets(

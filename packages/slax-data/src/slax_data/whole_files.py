@@ -58,7 +58,7 @@ def check_sha256(path: Path, expected: str) -> None:
     if found != expected:
         raise ValueError(
             f"{path} is not the file that was expected, or damaged: its sha256 is {found}, expected {expected}. Get it again, "
-            "or give the checksum of your version."
+            "or look where it comes from."
         )
 
 
@@ -110,7 +110,10 @@ def cached_arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict
         ValueError: the file is damaged. It is not made again by itself: that it was whole once says that something happened.
     """
     if path.exists():
-        return load_arrays(path)
+        try:
+            return load_arrays(path)
+        except ValueError as error:
+            raise ValueError(f"{error} Delete it, and it is made anew.") from error
     arrays = make()
     with written_whole(path) as aside, aside.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
@@ -133,9 +136,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     except (
         Exception
     ) as error:  # of any kind: zipfile, zlib, struct and NumPy have each their own for what is wrong with content
-        raise ValueError(
-            f"{path} is not a whole .npz file of plain arrays: {error}. Delete it, and it is made anew."
-        ) from error
+        raise ValueError(f"{path} is not a whole .npz file of plain arrays: {error}.") from error
 
 
 def _array(content: bytes) -> np.ndarray:

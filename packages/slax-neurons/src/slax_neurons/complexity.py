@@ -1,6 +1,7 @@
 """How large a stack is and what it does on a batch, counted as NeuroBench counts it: bytes, zeros, operations, updates."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Int, Int32
+from jaxtyping import Array, Bool, Int
 
 from slax_neurons.dropout import Dropout
 from slax_neurons.engine import check_sequence, scan_chunks
@@ -21,6 +22,10 @@ from slax_neurons.wiring import Connect, Sent, late
 SYNAPSES = (nnx.Linear, nnx.Conv)
 # What NeuroBench does not count, though it has parameters.
 UNCOUNTED = (Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
+
+# Counts pass 2^31 while JAX has no int64 by default: a number is kept as high * 2^LOW_BITS + low, 0 <= low < 2^LOW_BITS.
+LOW_BITS = 30
+Halves = tuple[Any, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +79,7 @@ def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
 
     Returns:
         The numbers, exact counts divided by the number of samples, steps or weights. The carry is no part of the footprint.
+        Exact needs that no single input of a layer has more than 2^24 connections.
 
     Raises:
         TypeError: a model that is not a `Connect`, or a module whose weights or membrane are not known, as a Flax cell.
@@ -102,23 +108,25 @@ def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
 
 
 class Counts(NamedTuple):
-    """Of all layers, for each step and sample; the number of outputs and membranes there are beside those that count."""
+    """Of all layers, for each step and sample, as halves [T, B]; the number of outputs and membranes there are beside those
+    that count."""
 
-    macs: Int32[Array, "T B"]
-    acs: Int32[Array, "T B"]
-    dense: Int32[Array, "T B"]
-    spikes: Int32[Array, "T B"]
-    outputs: Int32[Array, "T B"]
-    updates: Int32[Array, "T B"]
-    membranes: Int32[Array, "T B"]
+    macs: Halves
+    acs: Halves
+    dense: Halves
+    spikes: Halves
+    outputs: Halves
+    updates: Halves
+    membranes: Halves
 
 
 def _summary(model: Connect, counts: Counts) -> Complexity:
-    macs, acs, dense, spikes, outputs, updates, _ = (int(np.sum(count, dtype=np.int64)) for count in counts)
-    steps, batch = counts.updates.shape
+    macs, acs, dense, spikes, outputs, updates, _ = map(_total, counts)
+    steps, batch = counts.updates[0].shape
     zeros, weights = _connections(model)
     # Before the first step there is no membrane to compare with: NeuroBench takes all as updated.
-    updates += int(np.sum((counts.membranes - counts.updates)[0], dtype=np.int64))
+    first = jax.tree.map(lambda half: half[0], counts)
+    updates += _total(first.membranes) - _total(first.updates)
     return Complexity(
         footprint=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(_stored(model))),
         connection_sparsity=zeros / weights if weights else None,
@@ -182,7 +190,7 @@ def _walk(model: Connect, carry: Any, inputs: Array) -> tuple[Any, Counts]:
     """The stack over a chunk: its carry, and its counts."""
     last, outputs = model.outputs(carry, inputs)
     nothing = jnp.zeros(inputs.shape[:2], jnp.int32)
-    counts = Counts(*[nothing] * len(Counts._fields))
+    counts = Counts(*[(nothing, nothing)] * len(Counts._fields))
     currents = (inputs, *outputs[:-1])
     for index, (module, entry, current, output) in enumerate(zip(model.modules, carry, currents, outputs, strict=True)):
         before = entry.carry if isinstance(entry, Sent) else entry
@@ -198,7 +206,7 @@ def _walk(model: Connect, carry: Any, inputs: Array) -> tuple[Any, Counts]:
 
 
 def _added(counts: Counts, more: Counts) -> Counts:
-    return jax.tree.map(jnp.add, counts, more)
+    return Counts(*map(_plus, counts, more))
 
 
 def _with_synapse(counts: Counts, synapse: Any, inputs: Array) -> Counts:
@@ -207,12 +215,12 @@ def _with_synapse(counts: Counts, synapse: Any, inputs: Array) -> Counts:
         return counts
     connected = _connected(synapse)
     effective = _sum(jnp.where(inputs != 0, _fan_out(synapse, connected, inputs), 0))
-    dense = _sum(jnp.broadcast_to(_fan_out(synapse, jnp.ones_like(connected), inputs), inputs.shape))
+    dense = _sum(_fan_out(synapse, jnp.ones_like(connected), inputs))
     binary = jnp.all((inputs == 0) | (jnp.abs(inputs) == 1), tuple(range(1, inputs.ndim)))[:, None]
     return counts._replace(
-        macs=counts.macs + jnp.where(binary, 0, effective),
-        acs=counts.acs + jnp.where(binary, effective, 0),
-        dense=counts.dense + dense,
+        macs=_plus(counts.macs, jax.tree.map(lambda half: jnp.where(binary, 0, half), effective)),
+        acs=_plus(counts.acs, jax.tree.map(lambda half: jnp.where(binary, half, 0), effective)),
+        dense=_plus(counts.dense, dense),
     )
 
 
@@ -239,7 +247,8 @@ def _with_neurons(counts: Counts, cell: Any, carry: Any, currents: Array, output
     before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
     changed = membrane(cell, before) != membrane(cell, after)
     counts = counts._replace(
-        updates=counts.updates + _sum(changed), membranes=counts.membranes + _sum(jnp.ones_like(changed))
+        updates=_plus(counts.updates, _sum(changed)),
+        membranes=_plus(counts.membranes, _halves(math.prod(changed.shape[2:]))),
     )
     if isinstance(cell, LTC):
         for gate, state in ((cell.membrane_gate, before.u), (cell.adaptation_gate, before.b)):
@@ -247,7 +256,8 @@ def _with_neurons(counts: Counts, cell: Any, carry: Any, currents: Array, output
     if not hasattr(cell, "spike_fn"):
         return counts
     return counts._replace(
-        spikes=counts.spikes + _sum(outputs != 0), outputs=counts.outputs + _sum(jnp.ones_like(outputs, bool))
+        spikes=_plus(counts.spikes, _sum(outputs != 0)),
+        outputs=_plus(counts.outputs, _halves(math.prod(outputs.shape[2:]))),
     )
 
 
@@ -266,6 +276,23 @@ def membrane(cell: Any, carry: Any) -> Array:
     return found
 
 
-def _sum(values: Array) -> Int[Array, "T B"]:
-    """Over the features, exact."""
-    return jnp.sum(values, tuple(range(2, values.ndim)), dtype=jnp.int32)
+def _sum(values: Int[Array, "T B ..."] | Bool[Array, "T B ..."]) -> Halves:
+    """Over the features, exact, of values below 2^31."""
+    halves = _halves(values.astype(jnp.int32))
+    return jax.lax.reduce(halves, (np.int32(0), np.int32(0)), _plus, tuple(range(2, values.ndim)))
+
+
+def _halves(number: Any) -> Halves:
+    return number >> LOW_BITS, number & (2**LOW_BITS - 1)
+
+
+def _plus(one: Halves, other: Halves) -> Halves:
+    """The sum of two numbers below 2^61; the sum of two lower halves is below 2^31."""
+    carried, low = _halves(one[1] + other[1])
+    return one[0] + other[0] + carried, low
+
+
+def _total(halves: Halves) -> int:
+    """Over steps and samples."""
+    high, low = (int(np.sum(half, dtype=np.int64)) for half in halves)
+    return (high << LOW_BITS) + low

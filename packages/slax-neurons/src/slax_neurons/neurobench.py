@@ -27,8 +27,8 @@ def neurobench_model(model: Any) -> Any:
     returns the outputs [B, T, ...], as tensors. Features of a convolution come last in both, as in Flax.
 
     Args:
-        model: a chain of Linear, Conv, neurons and modules without parameters; stacks inside it are taken apart. It is
-            read when it is called, but its weights are copied here.
+        model: a chain of Linear, Conv, neurons and modules without parameters; stacks inside it are taken apart. A copy is
+            made here: later changes of the model are not seen.
 
     Raises:
         ImportError: NeuroBench, snnTorch or torch is missing.
