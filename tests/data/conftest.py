@@ -3,6 +3,8 @@
 import jaxtyping
 import pytest
 
+pytest.register_assert_rewrite("contract")
+
 
 @pytest.fixture
 def no_shape_checks():

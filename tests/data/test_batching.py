@@ -140,6 +140,26 @@ def test_a_set_with_nan_or_negative_labels_is_an_error_at_once(data, draw):
         draw(random.key(0), inputs, labels.at[2].set(-1), batch_size=5, n_classes=5)
 
 
+@pytest.mark.parametrize("draw", [batches, epochs])
+def test_a_set_is_looked_at_where_it_lies(data, draw, monkeypatch):
+    def copied(*_):
+        raise AssertionError("The set was copied.")
+
+    monkeypatch.setattr("slax_data.checks.np.isfinite", copied)
+    draw(random.key(0), *data, batch_size=5)
+    with pytest.raises(AssertionError, match="copied"):  # to count what is wrong
+        draw(random.key(0), data[0].at[3, 0, 1].set(jnp.nan), data[1], batch_size=5)
+
+
+def test_a_set_is_looked_at_inside_of_a_program(data):
+    first = jax.jit(lambda key: next(batches(key, *data, batch_size=5)))(random.key(0))
+    for left, right in zip(first, next(batches(random.key(0), *data, batch_size=5)), strict=True):
+        np.testing.assert_array_equal(left, right)
+    bad = data[0].at[3, 0, 1].set(jnp.nan)
+    with pytest.raises(ValueError, match="got 1 NaN or infinities in 138"):
+        jax.jit(lambda key: next(batches(key, bad, data[1], batch_size=5)))(random.key(0))
+
+
 def test_a_class_without_samples_is_no_error(data):
     epoch = batches(random.key(0), data[0], jnp.where(data[1] == 2, 3, data[1]), batch_size=5, n_classes=9)
     assert set(np.concatenate([labels for _, labels in epoch])) == {0, 1, 3, 4}

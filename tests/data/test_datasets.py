@@ -1,6 +1,7 @@
 """The contract that every line of `DATASETS` keeps."""
 
 import dataclasses
+import itertools
 from functools import cache, partial
 from pathlib import Path
 
@@ -11,17 +12,19 @@ import pytest
 from jax import random
 from small_sets import SMALL_SETS
 
+from contract import LAWS, a_task_can_be_made_inside_of_a_program, keeps_contract, same_key_gives_the_same_task
 from slax_data import (
     DATASETS,
-    check_labels,
+    Task,
     digits,
-    held_out,
     latency_encode,
     make_task,
     randman,
     random_manifolds,
+    spike_trains,
+    stored_task,
 )
-from slax_data.task import SPLITS
+from slax_data.checks import check_choice
 
 CODES = {
     "digits": ("latency", "rate"),
@@ -63,78 +66,77 @@ def task(make):
 def test_every_data_set_is_tried_here_or_in_another_environment():
     assert sorted([*CODES, *ELSEWHERE]) == sorted(DATASETS)
     for name, script in ELSEWHERE.items():
-        assert f'"{name}"' in (Path(__file__).parent / "foreign" / script).read_text()
+        text = (Path(__file__).parent / "foreign" / script).read_text()
+        assert f'keeps_contract(partial(make_task, "{name}",' in " ".join(text.split()).replace("( ", "(")
 
 
-def assert_is_batch_of(task, spikes, labels):
-    assert spikes.shape == (task.n_steps, len(labels), task.n_units) and spikes.dtype == jnp.float32
-    assert labels.dtype == jnp.int32
-    assert set(np.unique(spikes)) == {0, 1}
-    check_labels(labels, n_classes=task.n_classes)
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_every_data_set_keeps_the_contract(make, task, law):
+    law(make, task)
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_batches_have_the_sizes_of_the_task(task, split):
+def test_a_task_has_the_steps_that_were_asked_for(task):
     assert task.n_steps == N_STEPS
-    spikes, labels = task.sample(random.key(1), batch_size=40, split=split)
-    assert len(labels) == 40
-    assert_is_batch_of(task, spikes, labels)
-    assert len(np.unique(labels)) > task.n_classes / 2
 
 
-def test_batches_follow_their_key_and_jit_changes_nothing(task):
-    draw = lambda key: task.sample(key, batch_size=40)  # noqa: E731
-    spikes, labels = draw(random.key(1))
-    for other_spikes, other_labels in (draw(random.key(1)), jax.jit(draw)(random.key(1))):
-        np.testing.assert_array_equal(spikes, other_spikes)
-        np.testing.assert_array_equal(labels, other_labels)
-    assert not np.array_equal(spikes, draw(random.key(2))[0])
+SPIKES = (random.uniform(random.key(0), (12, 40, 5)) < 0.3).astype(jnp.float32)
+LABELS = jnp.arange(40, dtype=jnp.int32) % 4
 
 
-def test_splits_differ_under_one_key(task):
-    train, test = (task.sample(random.key(1), batch_size=40, split=split)[0] for split in ("train", "test"))
-    assert not np.array_equal(train, test)
+def broken(**parts):
+    """A task that keeps the contract, but for these parts, and what makes it."""
+    splits = {"train": (SPIKES, LABELS), "test": (SPIKES[::-1], LABELS)}
+
+    def sample(key, *, batch_size, split="train"):
+        check_choice("split", split, splits)
+        chosen = random.permutation(key, 40)[:batch_size]
+        return splits[split][0][:, chosen], splits[split][1][chosen]
+
+    task = Task(n_units=5, n_classes=4, n_steps=12, sample=sample, whole=splits.get)
+    return dataclasses.replace(task, **{name: part(task) for name, part in parts.items()})
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_a_whole_split_is_a_batch_with_all_classes(task, split):
-    if task.whole is None:
-        spikes, labels = held_out(task, random.key(3), 50)
-        assert len(labels) == 50
-    else:
-        spikes, labels = task.whole(split)
-    assert_is_batch_of(task, spikes, labels)
-    assert set(np.asarray(labels)) == set(range(task.n_classes))
+def test_the_contract_can_be_kept():
+    keeps_contract(lambda key: broken())
 
 
-def test_splits_share_no_sample(task):
-    if task.whole is not None:
-        train, test = ({spikes.tobytes() for spikes in np.asarray(task.whole(s)[0]).swapaxes(0, 1)} for s in SPLITS)
-        assert not train & test
+@pytest.mark.parametrize(
+    ("law", "parts"),
+    [
+        ("batches_have_the_sizes_of_the_task", {"n_units": lambda task: 6}),
+        ("batches_have_the_sizes_of_the_task", {"n_classes": lambda task: 3}),
+        (
+            "batches_follow_their_key_and_jit_changes_nothing",
+            {"sample": lambda task: lambda key, **options: task.sample(random.key(0), **options)},
+        ),
+        (
+            "splits_differ_under_one_key",
+            {"sample": lambda task: lambda key, batch_size, split="train": task.sample(key, batch_size=batch_size)},
+        ),
+        ("a_whole_split_is_a_batch_with_all_classes", {"n_classes": lambda task: 5}),
+        ("splits_share_no_sample", {"whole": lambda task: lambda split: task.whole("train")}),
+        (
+            "an_unknown_split_is_an_error",
+            {"sample": lambda task: lambda key, batch_size, split="train": task.sample(key, batch_size=batch_size)},
+        ),
+    ],
+)
+def test_a_task_that_breaks_a_law_is_seen(law, parts):
+    (broken_law,) = (one for one in LAWS if one.__name__ == law)
+    with pytest.raises((AssertionError, ValueError)):
+        broken_law(None, broken(**parts))
 
 
-def test_same_key_gives_the_same_task(make, task):
-    def drawn(task):
-        return jax.tree.leaves((held_out(task, random.key(2), 40), task.sample(random.key(1), batch_size=40)))
+def test_a_maker_that_forgets_its_key_or_is_no_part_of_a_program_is_seen():
+    made = itertools.count()
 
-    for left, right in zip(drawn(task), drawn(make(random.key(0))), strict=True):
-        np.testing.assert_array_equal(left, right)
+    def other_each_time(key):
+        return broken(whole=lambda task: lambda split: (jnp.roll(SPIKES, next(made), axis=1), LABELS))
 
-
-def test_a_task_can_be_made_inside_of_a_program(make, task):
-    made = jax.jit(lambda key: make(key).sample(random.key(1), batch_size=40))(random.key(0))
-    for left, right in zip(made, task.sample(random.key(1), batch_size=40), strict=True):
-        np.testing.assert_array_equal(left, right)
-
-
-def test_unknown_split_is_an_error(task):
-    with pytest.raises(ValueError, match="split got 'all', expected one of: 'test', 'train'"):
-        task.sample(random.key(1), batch_size=4, split="all")
-
-
-def test_a_task_cannot_be_changed(task):
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        task.n_steps = 3
+    with pytest.raises(AssertionError):
+        same_key_gives_the_same_task(other_each_time, other_each_time(None))
+    with pytest.raises(jax.errors.TracerArrayConversionError):
+        a_task_can_be_made_inside_of_a_program(lambda key: np.asarray(jnp.zeros(3) + 1) and broken(), broken())
 
 
 def test_randman_task_draws_both_splits_from_the_manifolds_of_its_key_and_options():
@@ -174,6 +176,20 @@ def test_digits_task_draws_from_its_split():
         spikes, _ = task.sample(random.key(1), batch_size=300, split=split)
         drawn = {image.tobytes() for image in np.asarray(spikes).swapaxes(0, 1)}
         assert len(drawn) == 300 and drawn <= images[split]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [
+        ({"train": 3}, "got {'train': {'steps': 4, 'units': 3}}"),
+        ({"test": 3, "valid": 3}, "got {'test': {'steps': 4, 'units': 3}, 'valid': {'steps': 4, 'units': 3}}"),
+        ({"train": 3, "test": 3, "valid": 5}, "'valid': {'steps': 4, 'units': 5}}"),
+    ],
+)
+def test_splits_that_do_not_belong_together_are_an_error(sizes, told):
+    splits = {split: spike_trains(np.ones((1, 4, n_units), bool), np.zeros(1, int)) for split, n_units in sizes.items()}
+    with pytest.raises(ValueError, match=f"spikes must have the splits 'train' and 'test', all of one size, .*{told}"):
+        stored_task(splits, n_classes=1)
 
 
 def test_unknown_data_set_is_an_error():

@@ -124,3 +124,25 @@ def test_a_set_packs_what_its_recordings_have():
     np.testing.assert_array_equal(unpacked(found.packed, found.n_units), rasters)
     assert found.labels.tolist() == [0, 1, 1, 0] and found.n_units == 11
     assert found.lengths.tolist()[1:3] == [4, 0]
+
+
+RASTERS = np.zeros((2, 6, 11), bool)
+
+
+@pytest.mark.parametrize(
+    ("recordings", "labels", "told"),
+    [
+        ([], [], "words has no recordings, got 0 labels"),
+        ([], [0, 1], "words has no recordings, got 2 labels"),
+        (RASTERS, [0], "Got 2 recordings with 1 labels and 2 lengths"),
+        (RASTERS, [0.0, 1.0], "labels must be integers"),
+        (RASTERS.astype(np.float32), [0, 1], r"spikes must be booleans \[T, N\], got float32 of shape \[6, 11\]"),
+        (RASTERS[..., None], [0, 1], r"booleans \[T, N\], got bool of shape \[6, 11, 1\]"),
+        (RASTERS[:, :0], [0, 1], r"booleans \[T, N\], got bool of shape \[0, 11\]"),
+        ([RASTERS[0], RASTERS[1, :5]], [0, 1], r"of words must have one shape, got \[5, 11\] after \[6, 11\]"),
+        ([RASTERS[0], RASTERS[1, :, :9]], [0, 1], r"must have one shape, got \[6, 9\] after \[6, 11\]"),
+    ],
+)
+def test_recordings_that_are_no_set_are_errors(recordings, labels, told, no_shape_checks):
+    with pytest.raises(ValueError, match=told):
+        event_trains(iter(recordings), np.array(labels), name="words")

@@ -92,7 +92,10 @@ def altered(images, split, *, intensities=None, labels=None):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda i: {"train": i["train"]}, r"images got the splits \['train'\], expected \['test', 'train'\]"),
+        (
+            lambda i: {"train": i["train"]},
+            "images must have the splits 'train' and 'test', all of one size, got {'train': {'pixels': 12}}",
+        ),
         (lambda i: altered(i, "test", intensities=255 * i["test"][0]), r"intensities must lie in \[0, 1\]"),
         (lambda i: altered(i, "train", intensities=i["train"][0].at[3, 2].set(np.nan)), "got 1 NaN in 144"),
         (lambda i: altered(i, "train", labels=i["train"][1][:-1]), "'train' has 12 images and 11 labels"),
@@ -105,8 +108,14 @@ def altered(images, split, *, intensities=None, labels=None):
             lambda i: altered(i, "train", labels=jnp.arange(12, dtype=jnp.int32) % 4),
             r"none of \[\] and the unknown \[3\]",
         ),
-        (lambda i: altered(i, "test", intensities=i["test"][0][:, :9]), "got 12 to train and 9 to test"),
-        (lambda i: {s: (one[:, :10], labels) for s, (one, labels) in i.items()}, "the same pixels in 4 rows, got 10"),
+        (
+            lambda i: altered(i, "test", intensities=i["test"][0][:, :9]),
+            "one size, got {'train': {'pixels': 12}, 'test': {'pixels': 9}}",
+        ),
+        (
+            lambda i: {s: (one[:, :10], labels) for s, (one, labels) in i.items()},
+            "the same pixels in each of 4 rows, got 10 in all",
+        ),
     ],
 )
 def test_images_that_are_none_are_an_error(images, change, message):
@@ -148,3 +157,13 @@ def test_sets_of_other_libraries_check_options_first_and_name_their_extra(make, 
         make(random.key(0), n_steps=0)
     with pytest.raises(ImportError, match=rf"pip install 'slax-data\[{extra}\]'"):
         make(random.key(0))
+
+
+def test_further_splits_are_drawn_from_too_and_change_no_other(images):
+    two = image_task(random.key(0), images, n_classes=3, n_steps=T, code="rate")
+    three = image_task(random.key(0), {"more": made(9, seed=2), **images}, n_classes=3, n_steps=T, code="rate")
+    assert three.sample(random.key(0), batch_size=9, split="more")[0].shape == (T, 9, HEIGHT * WIDTH)
+    drawn = {split: np.asarray(three.whole(split)[0]) for split in ("train", "test", "more")}
+    for split in images:
+        np.testing.assert_array_equal(drawn[split], two.whole(split)[0])
+    assert not np.array_equal(drawn["more"][:, :6], drawn["test"])

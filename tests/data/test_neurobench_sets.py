@@ -1,12 +1,14 @@
 """Laws of samples from NeuroBench, on objects that give them out as its classes do."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import random
 
-from slax_data import Series, neurobench_arrays, neurobench_task, time_series_task
+from slax_data import Series, neurobench_arrays, neurobench_spikes, neurobench_task, stored_task, time_series_task
 from slax_data.cochlea import Cochlea, hear
+from slax_data.packed import cached_sets
 
 SPLITS = ("train", "test")
 
@@ -127,5 +129,35 @@ def test_targets_that_are_no_classes_and_splits_that_are_missing_are_an_error():
     real = values, np.ones((4, 1), np.float32), lengths
     with pytest.raises(ValueError, match="labels must be integers of shape"):
         neurobench_task(random.key(0), {"train": real, "test": real}, n_classes=2)
-    with pytest.raises(ValueError, match=r"sets got \['train'\], expected \['test', 'train'\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"sets must have the splits .*, got {'train': {'shape of a step': \(2,\)}}",
+    ):
         neurobench_task(random.key(0), {"train": arrays()}, n_classes=2)
+
+
+def test_spikes_can_be_kept_under_a_name_of_ones_own(tmp_path):
+    sets = {split: arrays(seed=k) for k, split in enumerate(SPLITS)}
+    expected = neurobench_task(random.key(0), sets, n_classes=2)
+    made = []
+
+    def make():
+        made.append(None)
+        return neurobench_spikes(sets)
+
+    for _ in range(2):
+        task = stored_task(cached_sets(tmp_path, "mine", [6], make), n_classes=2)
+        for split in SPLITS:
+            np.testing.assert_array_equal(task.whole(split)[0], expected.whole(split)[0])
+    assert len(made) == 1
+
+
+def test_a_task_of_sounds_can_be_made_inside_of_a_program():
+    sounds = neurobench_arrays(Given(np.random.default_rng(0).normal(size=(4, 200, 1)), np.arange(4) % 2))
+    options = dict(n_classes=2, code="cochlea", rate=2000, n_steps=10, n_channels=3)
+
+    def draw(key):
+        task = neurobench_task(key, {"train": sounds, "test": sounds}, **options)
+        return task.sample(random.key(1), batch_size=3)[0]
+
+    np.testing.assert_array_equal(jax.jit(draw)(random.key(0)), draw(random.key(0)))

@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,12 +19,14 @@ import pytest
 from hypothesis import given
 from mutations import many, mutated
 
+from slax_data import japanese_vowels, members, shd, spoken_digits
 from slax_data.packed import arrays_of_sets, cached_sets, sets_of_arrays, spike_trains, unpacked
 from slax_data.whole_files import (
     cached_arrays,
     check_sha256,
     data_folder,
     download,
+    folder_of,
     load_arrays,
     sha256_of,
     written_whole,
@@ -50,6 +53,18 @@ def test_a_file_becomes_what_was_written_aside(before, tmp_path):
         aside.write_bytes(CONTENT)
         assert (path.read_bytes() if path.exists() else None) == before
     assert path.read_bytes() == CONTENT and list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
+def test_a_file_has_the_mode_that_the_umask_gives(umask, tmp_path):
+    before = os.umask(umask)
+    try:
+        with written_whole(tmp_path / "file") as aside:
+            aside.write_bytes(CONTENT)
+            assert aside.stat().st_mode & 0o777 == 0o666 & ~umask
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 @pytest.mark.parametrize("before", [None, b"before"])
@@ -196,6 +211,33 @@ def test_data_folder_is_named_by_a_variable(monkeypatch):
     assert data_folder() == Path("/somewhere")
     monkeypatch.delenv("SLAX_DATA")
     assert data_folder() == Path.home() / ".cache" / "slax"
+
+
+@pytest.mark.parametrize(
+    ("read", "file"),
+    [
+        (lambda path: shd(path), "shd_train.h5"),
+        (lambda path: spoken_digits(path), ""),
+        (lambda path: japanese_vowels(path), ""),
+        (lambda path: members(Path(path), lambda name: True), ""),
+    ],
+    ids=["shd", "spoken_digits", "japanese_vowels", "members"],
+)
+def test_a_path_may_begin_at_home(read, file, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "none" / file))):
+        read("~/none")
+
+
+def test_a_folder_may_begin_at_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SLAX_DATA", "~/data")
+    assert data_folder() == folder_of(None) == tmp_path / "data"
+    assert folder_of("~/cache") == folder_of(Path("~/cache")) == tmp_path / "cache"
+    assert folder_of("here") == Path("here")
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    assert download("http://localhost/none", Path("~/file"), sha256=SHA256) == path
 
 
 def same(left, right):

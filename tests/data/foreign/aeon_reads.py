@@ -9,7 +9,9 @@
 
 import hashlib
 import runpy
+import sys
 import tempfile
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from shutil import copy
@@ -19,6 +21,9 @@ import numpy as np
 
 from slax_data import basic_motions, japanese_vowels, make_task
 from slax_data.time_series import MOTIONS, SPEAKERS
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from contract import keeps_contract
 
 SPLITS = ("train", "test")
 RAW = Path(__file__).resolve().parents[3] / "data" / "raw"
@@ -67,3 +72,6 @@ for name, sizes in (("japanese_vowels", (24, 9, 29)), ("basic_motions", (12, 4, 
     assert (task.n_units, task.n_classes, task.n_steps) == sizes
     spikes, labels = task.sample(jax.random.key(1), batch_size=20, split="test")
     assert spikes.shape == (sizes[2], 20, sizes[0]) and set(np.unique(spikes)) == {0, 1}
+
+keeps_contract(partial(make_task, "basic_motions", n_steps=100, threshold=0.1))
+keeps_contract(partial(make_task, "japanese_vowels", n_steps=29))

@@ -21,6 +21,7 @@ Other classes of theirs need more than a small file: SpeechCommands and MSWC nee
 needs an old setuptools, Gen4DetectionDataLoader a library that is not on PyPI.
 """
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -30,6 +31,9 @@ import neurobench.datasets as nb
 import numpy as np
 
 from slax_data import Series, neurobench_arrays, neurobench_task, time_series_task
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from contract import keeps_contract
 
 rng = np.random.default_rng(0)
 
@@ -47,6 +51,7 @@ def eeg_trials(folder: Path) -> None:
             assert np.array_equal(found, expected)
     task = neurobench_task(jax.random.key(0), sets, n_classes=2, n_steps=30)
     assert (task.n_units, task.n_classes, task.n_steps) == (6, 2, 30)
+    keeps_contract(lambda key: neurobench_task(key, sets, n_classes=2, n_steps=30))
     expected = time_series_task(series, n_classes=2, n_steps=30)
     for split in sets:
         for left, right in zip(task.whole(split), expected.whole(split), strict=True):

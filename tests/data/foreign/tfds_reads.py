@@ -7,9 +7,11 @@
 # ///
 """Small sets that TensorFlow Datasets prepares in its own format are read back, as images and as sounds, without TensorFlow."""
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -20,13 +22,18 @@ from PIL import Image
 from slax_data import latency_encode, make_task, tfds_examples
 from slax_data.cochlea import Cochlea, hear
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from contract import keeps_contract
+
 tfds.disable_progress_bar()
 RATE, LENGTH, T = 4000, 2000, 20
 rng = np.random.default_rng(0)
 PICTURES = {split: rng.integers(0, 256, (size, 6, 5, 3), np.uint8) for split, size in (("train", 9), ("test", 6))}
 SOUNDS = {
-    split: [(9000 * np.sin(np.arange(LENGTH - 100 * k) * (0.3 + 0.2 * (k % 2)))).astype(np.int64) for k in range(size)]
-    for split, size in (("train", 4), ("test", 2))
+    split: [
+        (9000 * np.sin(np.arange(LENGTH - 100 * k) * (first + 0.2 * (k % 2)))).astype(np.int64) for k in range(size)
+    ]
+    for split, size, first in (("train", 8, 0.3), ("test", 4, 0.4))
 }
 
 
@@ -126,7 +133,9 @@ with tempfile.TemporaryDirectory() as folder:
         assert examples.labels.tolist() == [label_of[picture.tobytes()] for picture in examples.inputs]
         intensities = np.stack(examples.inputs).reshape(len(pictures), -1) / np.float32(255)
         for code, n_steps, n_units in (("latency", T, 90), ("rate", T, 90), ("rows", 6, 15)):
-            task = make_task("tfds", jax.random.key(0), name="small_pictures", path=folder, code=code, n_steps=n_steps)
+            options = {"name": "small_pictures", "path": folder, "code": code, "n_steps": n_steps}
+            keeps_contract(partial(make_task, "tfds", **options))
+            task = make_task("tfds", jax.random.key(0), **options)
             assert (task.n_units, task.n_classes, task.n_steps) == (n_units, 3, n_steps)
             spikes, labels = task.whole(split)
             assert labels.tolist() == examples.labels.tolist() and spikes.shape == (n_steps, len(pictures), n_units)
@@ -140,8 +149,21 @@ with tempfile.TemporaryDirectory() as folder:
     assert same_sets(tfds_examples("small_pictures", path=folder).inputs, list(PICTURES["train"]))
     assert len(tfds_examples("small_pictures", split="train[:3]", path=folder).labels) == 3
 
-    heard = {"name": "small_sounds", "path": folder, "code": "cochlea", "rate": RATE}
-    task = make_task("tfds", jax.random.key(0), n_steps=T, duration=0.5, n_channels=8, **heard)
+    cache = Path(folder) / "cache"
+    heard = {"name": "small_sounds", "path": folder, "code": "cochlea", "rate": RATE, "cache": cache}
+    options = heard | {"n_steps": T, "duration": 0.5, "n_channels": 8}
+    task = make_task("tfds", jax.random.key(0), **options)
+    (kept,) = cache.iterdir()
+    made = kept.stat().st_mtime_ns
+    keeps_contract(partial(make_task, "tfds", **options))
+    assert [*cache.iterdir()] == [kept] and kept.stat().st_mtime_ns == made
+    for number, change in enumerate(({"test": "test[:3]"}, {"duration": 0.4}, {"n_channels": 7}), 2):
+        make_task("tfds", jax.random.key(0), **options | change)
+        assert len([*cache.iterdir()]) == number
+    (one_file,) = Path(folder).glob("small_sounds/*/*train*")
+    os.utime(one_file, (0, 0))
+    make_task("tfds", jax.random.key(0), **options)
+    assert len([*cache.iterdir()]) == number + 1
     assert (task.n_units, task.n_classes, task.n_steps) == (8, 2, T)
     cochlea = Cochlea(n_channels=8, highest=0.45 * RATE)
     for split, sounds in SOUNDS.items():

@@ -7,13 +7,18 @@
 # ///
 """N-MNIST and DVS128 Gesture through tonic: folders of the true form, the spikes that they must give, and what is refused."""
 
+import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from slax_data import make_task
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from contract import keeps_contract
 
 SPLITS = {"train": ("Train", "ibmGestureTrain"), "test": ("Test", "ibmGestureTest")}
 EACH = 1000  # N-MNIST files of each digit: tonic takes less than 10,000 for a set that is not there
@@ -27,7 +32,9 @@ def n_mnist_bytes(events: list[Event]) -> bytes:
 
 
 def n_mnist_events(digit: int, number: int, shift: int) -> list[Event]:
-    return [(digit, 33, 0, 1), (33, 3 * digit, 1_000 * (number % 250) + 100 + shift, number % 2), (5, 5, 310_000, 0)]
+    """The third is of another polarity in each split, and the last after the window."""
+    when = 1_000 * (number % 250) + 100 + shift
+    return [(digit, 33, 0, 1), (33, 3 * digit, when, number % 2), (5, 5, 50_000, shift), (5, 5, 310_000, 0)]
 
 
 def write_n_mnist(folder: Path) -> None:
@@ -43,7 +50,7 @@ def write_n_mnist(folder: Path) -> None:
 
 def gesture_events(user: int, label: int, shift: int) -> np.ndarray:
     """x, y, p, t in milliseconds, as float64; the first event is not at 0."""
-    return np.array([[0, 127, 0, 90], [label, user, 1, 90 + 100 * label + shift], [127, 127, 1, 2089]], float)
+    return np.array([[0, 127, 0, 90], [label, user, 1, 90 + 100 * label + 50 * shift], [127, 127, 1, 2089]], float)
 
 
 def write_gestures(folder: Path) -> None:
@@ -73,6 +80,7 @@ def check_n_mnist(folder: Path) -> None:
     options = {"path": folder, "cache": folder / "cache", "n_steps": 3, "factor": 17}
     task = make_task("nmnist", jax.random.key(0), **options)
     assert (task.n_units, task.n_classes, task.n_steps) == (8, 10, 3)
+    keeps_contract(partial(make_task, "nmnist", **options))
     for shift, split in enumerate(SPLITS):
         spikes, labels = task.whole(split)
         assert labels.tolist() == [digit for digit in range(10) for _ in range(EACH)]
@@ -88,7 +96,7 @@ def check_n_mnist(folder: Path) -> None:
     for content, told in (
         (
             n_mnist_bytes(n_mnist_events(3, 7, 0))[:-1],
-            "00007.bin has 14 bytes, expected 5 for each event. It is truncated.",
+            "00007.bin has 19 bytes, expected 5 for each event. It is truncated.",
         ),
         (n_mnist_bytes([(34, 0, 0, 0)]), "00007.bin cannot be read. Events have x in 0..33, got values from 34 to 34."),
     ):
@@ -103,6 +111,7 @@ def check_gestures(folder: Path) -> None:
     options = {"path": folder, "cache": folder / "cache", "n_steps": 30}
     task = make_task("dvs_gesture", jax.random.key(0), **options)
     assert (task.n_units, task.n_classes, task.n_steps) == (2 * 32**2, 11, 30)
+    keeps_contract(partial(make_task, "dvs_gesture", **options))
     all_of_it = make_task("dvs_gesture", jax.random.key(0), **options | {"duration": None, "n_steps": 20, "factor": 1})
     assert all_of_it.n_units == 2 * 128**2
     for shift, split in enumerate(SPLITS):

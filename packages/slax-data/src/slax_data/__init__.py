@@ -33,6 +33,7 @@ from slax_data.manifolds import random_manifolds as random_manifolds
 from slax_data.mnist import mnist_5k as mnist_5k
 from slax_data.mnist import mnist_5k_task as mnist_5k_task
 from slax_data.neurobench_sets import neurobench_arrays as neurobench_arrays
+from slax_data.neurobench_sets import neurobench_spikes as neurobench_spikes
 from slax_data.neurobench_sets import neurobench_task as neurobench_task
 from slax_data.packed import SpikeTrains as SpikeTrains
 from slax_data.packed import spike_trains as spike_trains

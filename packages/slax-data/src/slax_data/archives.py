@@ -23,7 +23,7 @@ def members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[Mem
     damage there is not seen.
 
     Args:
-        path: a .tar, .tar.gz or .zip file, told by its content, or a folder.
+        path: a .tar, .tar.gz or .zip file, told by its content, or a folder; `~` is your own.
         wanted: chooses by the name, relative to the top of the archive or folder.
 
     Raises:
@@ -31,7 +31,7 @@ def members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[Mem
         ValueError: no archive, a truncated or damaged one, one too large, a member of an archive whose name leads out of it, or
             a wanted one that is a link. Links in a folder are yours, and are followed.
     """
-    path = Path(path)
+    path = path.expanduser()
     if path.is_dir():
         files = {PurePosixPath(file.relative_to(path).as_posix()): file for file in path.rglob("*") if file.is_file()}
         return ((name, files[name].read_bytes()) for name in sorted(files) if wanted(name))

@@ -7,8 +7,9 @@ traces it, so they are checked only outside of `jit`.
 from collections.abc import Iterable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Shaped
+from jaxtyping import Array, Bool, Shaped
 
 
 def check_labels(labels: Shaped[Array, "..."] | Shaped[np.ndarray, "..."], *, n_classes: int) -> None:
@@ -78,6 +79,10 @@ def check_finite(name: str, values: Shaped[Array, "..."] | Shaped[np.ndarray, ".
     """Raises if floating-point numbers are NaN or infinite; they are not looked at while they are traced."""
     if is_traced(values) or not jax.dtypes.issubdtype(values.dtype, np.floating):
         return
+    if isinstance(values, jax.Array):
+        with jax.ensure_compile_time_eval():  # where it lies: a set may be too large to be copied at each epoch
+            if _all_finite(values):
+                return
     n_wrong = np.count_nonzero(~np.isfinite(np.asarray(values)))
     if n_wrong:
         raise ValueError(
@@ -110,3 +115,8 @@ def check_size(name: str, value: int, *, least: int = 1) -> None:
 def is_traced(array: Shaped[Array, "..."] | Shaped[np.ndarray, "..."]) -> bool:
     """Whether the values of the array are unknown because `jax.jit` or another transformation traces it."""
     return isinstance(array, jax.core.Tracer)
+
+
+@jax.jit
+def _all_finite(values: Shaped[Array, "..."]) -> Bool[Array, ""]:
+    return jnp.isfinite(values).all()

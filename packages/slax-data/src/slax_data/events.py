@@ -3,13 +3,12 @@
 import math
 from collections.abc import Iterable
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Shaped
 from tqdm import tqdm
 
 from slax_data.checks import check_choice, check_size
-from slax_data.packed import SpikeTrains
+from slax_data.packed import SpikeTrains, check_booleans, trains_of_bytes
 
 OUTSIDE = ("error", "drop")
 
@@ -82,17 +81,26 @@ def event_trains(
     Args:
         recordings: their spikes, D times. The length of one is the step of its last spike.
         labels: their classes.
-        name: of the set, for the progress bar.
+        name: of the set, for the progress bar and for errors.
+
+    Raises:
+        ValueError: no recordings, recordings of several shapes, or as `spike_trains` does.
     """
-    packed, lengths, n_units = [], [], 0
+    packed, lengths = [], []
+    shape: tuple[int, ...] = ()
     for spikes in tqdm(recordings, desc=name, total=len(labels), unit="recordings", disable=None):
+        check_booleans(spikes, "TN")
+        shape = shape or spikes.shape
+        if spikes.shape != shape:
+            raise ValueError(
+                f"The recordings of {name} must have one shape, got {list(spikes.shape)} after {list(shape)}."
+            )
         fired = np.flatnonzero(spikes.any(axis=1))
         packed.append(np.packbits(spikes, axis=-1))
         lengths.append(fired[-1] + 1 if fired.size else 0)
-        n_units = spikes.shape[1]
-    return SpikeTrains(
-        jnp.asarray(np.stack(packed)), jnp.asarray(labels, jnp.int32), jnp.asarray(lengths, jnp.int32), n_units
-    )
+    if not packed:
+        raise ValueError(f"{name} has no recordings, got {len(labels)} labels.")
+    return trains_of_bytes(np.stack(packed), labels, np.array(lengths), n_units=shape[1])
 
 
 def check_duration(duration: float) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Shaped
@@ -47,7 +48,8 @@ def hear_all(
             f"{n_steps} steps in {duration} s are shorter than a sample, expected at most {rate} steps per second."
         )
     per_step = math.ceil(rate * duration / n_steps - 1e-9)
-    spikes = np.concatenate(list(_heard_batches(sounds, per_step * n_steps, n_steps, cochlea)))
+    with jax.ensure_compile_time_eval():  # so that a task can be made inside of a program
+        spikes = np.concatenate(list(_heard_batches(sounds, per_step * n_steps, n_steps, cochlea)))
     steps = [min(n_steps, -(-len(sound.samples) // per_step)) for sound in sounds]
     return spike_trains(spikes, labels, lengths=np.array(steps))
 

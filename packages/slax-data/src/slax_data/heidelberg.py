@@ -13,7 +13,7 @@ from slax_data.checks import check_choice, check_labels, check_size
 from slax_data.events import OUTSIDE, bin_events, check_duration, event_trains
 from slax_data.packed import SpikeTrains, cached_sets
 from slax_data.task import Task, stored_task
-from slax_data.whole_files import data_folder, written_whole
+from slax_data.whole_files import folder_of, written_whole
 
 N_UNITS = 700
 DURATION = 1.4  # seconds, as is usual
@@ -166,7 +166,7 @@ def _task(
     files = {split: _file(words, path, split) for split in words.splits}
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files.values()]
     sets = cached_sets(
-        Path(cache) if cache else data_folder(),
+        folder_of(cache),
         words.name,
         [sorted(options.items()), stamps],
         lambda: {split: _read(words, path, split, **options) for split in words.splits},
@@ -230,8 +230,7 @@ def _recordings(
 
 def _file(words: WordSet, path: str | Path | None, split: str) -> Path:
     """The file of a split, unpacked if it is not yet."""
-    folder = Path(path) if path else data_folder()
-    file = folder / f"{words.name}_{split}.h5"
+    file = folder_of(path) / f"{words.name}_{split}.h5"
     packed = file.with_name(f"{file.name}.gz")
     if file.exists():
         return file

@@ -8,7 +8,7 @@ from slax_data.batching import take_batch, time_first
 from slax_data.checks import check_all_classes, check_choice, check_intensities, check_size
 from slax_data.latency_code import latency_encode
 from slax_data.rate_codes import rate_encode
-from slax_data.task import SPLITS, Batch, Task
+from slax_data.task import SPLITS, Batch, Task, check_splits
 
 CODES = ("latency", "rate")
 ROW_CODES = (*CODES, "rows")
@@ -30,7 +30,8 @@ def image_task(
 
     Args:
         key: of the spikes of a whole split in the rate code; the others need none.
-        images: intensities [D, N] in [0, 1] and labels [D] of "train" and "test"; an image is its rows, one after another.
+        images: intensities [D, N] in [0, 1] and labels [D] of "train" and "test", and perhaps of further splits; an image is
+            its rows, one after another.
         n_classes: number of classes.
         n_steps: time steps T; at least 2 for the latency code, the height for rows.
         code: "latency" (`latency_encode`) or "rate" (`rate_encode`, drawn anew for each batch), with one unit per pixel, or
@@ -52,16 +53,18 @@ def image_task(
         rows = intensities.reshape(len(intensities), n_steps, -1)
         return time_first((rows > BRIGHT).astype(intensities.dtype))
 
+    names = [*SPLITS, *sorted(set(images) - set(SPLITS))]
+
     def sample(key: PRNGKeyArray, *, batch_size: int, split: str = "train") -> Batch:
-        check_choice("split", split, SPLITS)
+        check_choice("split", split, names)
         batch_key, spike_key = random.split(key)
         intensities, labels = take_batch(batch_key, *images[split], batch_size=batch_size)
         return encode(spike_key, intensities), labels
 
     def whole(split: str) -> Batch:
-        check_choice("split", split, SPLITS)
+        check_choice("split", split, names)
         intensities, labels = images[split]
-        return encode(random.fold_in(key, SPLITS.index(split)), intensities), labels
+        return encode(random.fold_in(key, names.index(split)), intensities), labels
 
     n_units = n_pixels // n_steps if code == "rows" else n_pixels
     return Task(n_units=n_units, n_classes=n_classes, n_steps=n_steps, sample=sample, whole=whole)
@@ -87,16 +90,13 @@ def is_fifth_of_its_class(labels: Int[np.ndarray, " B"]) -> Bool[np.ndarray, " B
 
 
 def _check_images(images: dict[str, Images], n_classes: int, height: int | None) -> int:
-    if set(images) != set(SPLITS):
-        raise ValueError(f"images got the splits {sorted(images)}, expected {sorted(SPLITS)}.")
+    check_splits("images", {split: {"pixels": one.shape[-1]} for split, (one, _) in images.items()})
     for split, (intensities, labels) in images.items():
         check_intensities(intensities)
         if len(labels) != len(intensities):
             raise ValueError(f"The split {split!r} has {len(intensities)} images and {len(labels)} labels.")
         check_all_classes(split, labels, n_classes=n_classes)
-    train, test = (images[split][0].shape[1] for split in SPLITS)
-    if train != test or train % (height or 1):
-        raise ValueError(
-            f"Images must have the same pixels in {height or 'all'} rows, got {train} to train and {test} to test."
-        )
-    return train
+    n_pixels = images["train"][0].shape[1]
+    if n_pixels % (height or 1):
+        raise ValueError(f"images must have the same pixels in each of {height} rows, got {n_pixels} in all.")
+    return n_pixels

@@ -13,7 +13,7 @@ from slax_data.hearing import cochlea_of, hear_all
 from slax_data.packed import SpikeTrains, spike_trains
 from slax_data.padding import padded
 from slax_data.sounds import Sound
-from slax_data.task import SPLITS, Task, stored_task
+from slax_data.task import Task, check_splits, stored_task
 from slax_data.time_series import THRESHOLD, Series, series_spikes
 
 CODES = ("delta", "frames", "cochlea")
@@ -70,9 +70,18 @@ def neurobench_task(
         sets = {"train": neurobench_arrays(SpeechCommands(path, subset="training")), "test": neurobench_arrays(...)}
         task = neurobench_task(key, sets, n_classes=35, n_steps=100, code="cochlea")
 
+    The spikes are made at each call, since nothing that lasts tells these objects apart. To keep those of a cochlea, which
+    take minutes for thousands of sounds, name them yourself, by `cached_sets` of slax_data.packed:
+
+        def make():
+            return neurobench_spikes({"train": neurobench_arrays(...), "test": ...}, n_steps=100, code="cochlea")
+
+        spikes = cached_sets(folder, "speech_commands", ["training", "testing", 100], make)
+        task = stored_task(spikes, n_classes=35)
+
     Args:
         key: without effect; the spikes are deterministic.
-        sets: arrays of "train" and "test".
+        sets: arrays of "train" and "test", and perhaps of further splits.
         n_classes: number of classes.
         n_steps: T. For sounds any number, by default 100; for others at least the steps of the longest sample, the default.
         code: "delta" for real numbers (see `time_series_task`), "frames" for frames of events, where a unit has a spike at a
@@ -84,24 +93,35 @@ def neurobench_task(
     Raises:
         ValueError: an unknown code, too few steps, targets that are no classes, a split that lacks one, or as the encoders do.
     """
+    for _, targets, _ in sets.values():
+        check_labels(targets, n_classes=n_classes)
+    spikes = neurobench_spikes(sets, n_steps=n_steps, code=code, threshold=threshold, rate=rate, n_channels=n_channels)
+    return stored_task(spikes, n_classes=n_classes)
+
+
+def neurobench_spikes(
+    sets: dict[str, Arrays],
+    *,
+    n_steps: int | None = None,
+    code: str = "delta",
+    threshold: float = THRESHOLD,
+    rate: int = 16_000,
+    n_channels: int = 70,
+) -> dict[str, SpikeTrains]:
+    """The spikes of `neurobench_task`, whose options these are."""
     check_choice("code", code, CODES)
     if n_steps is not None:
         check_size("n_steps", n_steps)
-    if set(sets) != set(SPLITS):
-        raise ValueError(f"sets got {sorted(sets)}, expected {sorted(SPLITS)}.")
-    for _, targets, _ in sets.values():
-        check_labels(targets, n_classes=n_classes)
+    check_splits("sets", {split: {"shape of a step": values.shape[2:]} for split, (values, _, _) in sets.items()})
     if code == "cochlea":
         cochlea = cochlea_of(rate, n_channels)
         duration = max(values.shape[1] for values, _, _ in sets.values()) / rate
-        spikes = {split: _heard(one, rate, n_steps or 100, duration, cochlea) for split, one in sets.items()}
-    elif code == "frames":
+        return {split: _heard(one, rate, n_steps or 100, duration, cochlea) for split, one in sets.items()}
+    if code == "frames":
         longest = max(values.shape[1] for values, _, _ in sets.values())
-        spikes = {split: _framed(one, longest if n_steps is None else n_steps) for split, one in sets.items()}
-    else:
-        series = {split: Series(_flat(values), labels, lengths) for split, (values, labels, lengths) in sets.items()}
-        spikes = series_spikes(series, n_steps=n_steps, threshold=threshold)
-    return stored_task(spikes, n_classes=n_classes)
+        return {split: _framed(one, longest if n_steps is None else n_steps) for split, one in sets.items()}
+    series = {split: Series(_flat(values), labels, lengths) for split, (values, labels, lengths) in sets.items()}
+    return series_spikes(series, n_steps=n_steps, threshold=threshold)
 
 
 def _flat(values: Shaped[np.ndarray, "D T ..."]) -> Shaped[np.ndarray, "D T N"]:

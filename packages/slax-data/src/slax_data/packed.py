@@ -50,18 +50,35 @@ def spike_trains(
     Raises:
         ValueError: not as many of each, an array with other axes or types, or none at all.
     """
-    if spikes.ndim != 3 or spikes.dtype != bool or not spikes.size:
-        raise ValueError(f"spikes must be booleans [D, T, N], got {spikes.dtype} of shape {list(spikes.shape)}.")
+    check_booleans(spikes, "DTN")
     lengths = np.full(len(spikes), spikes.shape[1]) if lengths is None else np.asarray(lengths)
-    if not len(spikes) == len(labels) == len(lengths):
-        raise ValueError(f"Got {len(spikes)} recordings with {len(labels)} labels and {len(lengths)} lengths.")
+    return trains_of_bytes(np.packbits(spikes, axis=-1), labels, lengths, n_units=spikes.shape[2])
+
+
+def trains_of_bytes(
+    packed: UInt8[np.ndarray, "D T P"],
+    labels: Shaped[np.ndarray, " D_labels"],
+    lengths: Shaped[np.ndarray, " D_lengths"],
+    *,
+    n_units: int,
+) -> SpikeTrains:
+    """Spikes that are packed already; the arguments are those of `SpikeTrains`.
+
+    Raises:
+        ValueError: not as many of each, or labels that are no classes.
+    """
+    if not len(packed) == len(labels) == len(lengths):
+        raise ValueError(f"Got {len(packed)} recordings with {len(labels)} labels and {len(lengths)} lengths.")
     check_labels(np.asarray(labels), n_classes=int(np.max(labels)) + 1)
-    return SpikeTrains(
-        jnp.asarray(np.packbits(spikes, axis=-1)),
-        jnp.asarray(labels, jnp.int32),
-        jnp.asarray(lengths, jnp.int32),
-        spikes.shape[2],
-    )
+    return SpikeTrains(jnp.asarray(packed), jnp.asarray(labels, jnp.int32), jnp.asarray(lengths, jnp.int32), n_units)
+
+
+def check_booleans(spikes: Shaped[np.ndarray, "..."], axes: str) -> None:
+    """Raises unless spikes are booleans with so many axes, one for each letter, and none of them is empty."""
+    if spikes.ndim != len(axes) or spikes.dtype != bool or not spikes.size:
+        raise ValueError(
+            f"spikes must be booleans [{', '.join(axes)}], got {spikes.dtype} of shape {list(spikes.shape)}."
+        )
 
 
 def sets_of_arrays(arrays: dict[str, np.ndarray]) -> dict[str, SpikeTrains]:

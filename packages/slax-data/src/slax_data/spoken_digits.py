@@ -14,7 +14,7 @@ from slax_data.hearing import hear_all
 from slax_data.packed import SpikeTrains, cached_sets
 from slax_data.sounds import Sound, read_wav
 from slax_data.task import SPLITS, Task, stored_task
-from slax_data.whole_files import data_folder, download, sha256_of
+from slax_data.whole_files import data_folder, download, folder_of, sha256_of
 
 N_CLASSES = 10
 RATE = 8000
@@ -126,8 +126,7 @@ def spoken_digits_task(
     path = _place(path)
     options: dict[str, Any] = {"n_steps": n_steps, "by": by, "duration": duration, "n_channels": n_channels}
     depends_on = [sorted(options.items()), _stamp(path)]
-    folder = Path(cache) if cache else data_folder()
-    sets = cached_sets(folder, "spoken_digits", depends_on, lambda: spoken_digit_spikes(path, **options))
+    sets = cached_sets(folder_of(cache), "spoken_digits", depends_on, lambda: spoken_digit_spikes(path, **options))
     return stored_task(sets, n_classes=N_CLASSES)
 
 
@@ -168,7 +167,7 @@ def _is_in(split: str, by: str, match: re.Match[str]) -> bool:
 
 
 def _place(path: str | Path | None) -> Path:
-    place = Path(path) if path else data_folder() / ARCHIVE
+    place = Path(path).expanduser() if path else data_folder() / ARCHIVE
     if not place.exists():
         raise FileNotFoundError(
             f"There is no {place}. Download it with slax_data.download_spoken_digits(), or get {URL} by other means and give "

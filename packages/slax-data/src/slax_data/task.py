@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
@@ -37,6 +38,17 @@ def held_out(task: Task, key: PRNGKeyArray, size: int) -> Batch:
     return task.whole("test") if task.whole else task.sample(key, batch_size=size, split="test")
 
 
+def check_splits(name: str, sizes: dict[str, Any]) -> None:
+    """Raises unless there are the splits "train" and "test", and perhaps further ones, and all of one size.
+
+    Args:
+        name: of what is split, for the error.
+        sizes: what must be the same in all splits, by their names.
+    """
+    if not set(SPLITS) <= set(sizes) or any(size != sizes["train"] for size in sizes.values()):
+        raise ValueError(f"{name} must have the splits 'train' and 'test', all of one size, got {sizes}.")
+
+
 def stored_task(splits: dict[str, SpikeTrains], *, n_classes: int) -> Task:
     """A `Task` of recordings that are spikes already.
 
@@ -47,9 +59,7 @@ def stored_task(splits: dict[str, SpikeTrains], *, n_classes: int) -> Task:
     Raises:
         ValueError: splits that do not belong together, or a split that lacks a class.
     """
-    sizes = {name: f"{one.n_units} units in {one.packed.shape[1]} steps" for name, one in splits.items()}
-    if not set(SPLITS) <= set(splits) or len(set(sizes.values())) > 1:
-        raise ValueError(f"The splits must be 'train' and 'test' and have the same units and steps, got {sizes}.")
+    check_splits("spikes", {name: {"steps": one.packed.shape[1], "units": one.n_units} for name, one in splits.items()})
     train = splits["train"]
     for name, split in splits.items():
         check_all_classes(name, split.labels, n_classes=n_classes)

@@ -10,8 +10,10 @@ from jaxtyping import Int32, PRNGKeyArray, Shaped
 from slax_data.checks import check_choice, check_labels, check_size
 from slax_data.hearing import cochlea_of, hear_all
 from slax_data.images import ROW_CODES, Images, image_task
+from slax_data.packed import SpikeTrains, cached_sets
 from slax_data.sounds import Sound
 from slax_data.task import SPLITS, Task, stored_task
+from slax_data.whole_files import folder_of
 
 CODES = (*ROW_CODES, "cochlea")
 FORMAT = "array_record"
@@ -29,6 +31,24 @@ class Examples(NamedTuple):
 
     inputs: list[Shaped[np.ndarray, "..."]]
     labels: Int32[np.ndarray, " D"]
+    n_classes: int
+    rate: int | None
+
+
+class StoredSet(NamedTuple):
+    """A set that is there, before its examples are read.
+
+    Args:
+        name: as it was asked for.
+        builder: of TensorFlow Datasets.
+        inputs_name, labels_name: of the features.
+        n_classes, rate: see `Examples`.
+    """
+
+    name: str
+    builder: Any
+    inputs_name: str
+    labels_name: str
     n_classes: int
     rate: int | None
 
@@ -56,30 +76,7 @@ def tfds_examples(
         FileNotFoundError: the set is not there, and was not to be downloaded.
         ValueError: an unknown set or split, a set of another form or file format, or labels that are not given.
     """
-    builder = _builder(name, path, download)
-    inputs_name, labels_name = _supervised_keys(builder, name)
-    features = builder.info.features
-    labels_feature = features[labels_name]
-    is_image = type(features[inputs_name]).__name__ == "Image"
-    own_rate = getattr(features[inputs_name], "sample_rate", None)
-    if rate and own_rate and rate != own_rate:
-        raise ValueError(f"rate got {rate} Hz, but the sounds of {name!r} have {own_rate} Hz. Leave it out.")
-    rate = None if is_image else own_rate or rate
-    if not (is_image or rate) or not hasattr(labels_feature, "num_classes"):
-        raise ValueError(
-            f"The set {name!r} must have images, or sounds of a known rate, and classes, got {features[inputs_name]} and "
-            f"{labels_feature}."
-        )
-    try:
-        examples = list(builder.as_data_source(split=split))
-    except NotImplementedError as error:
-        raise ValueError(
-            f"The set {name!r} is there in another file format. Prepare it with file_format={FORMAT!r} in another folder."
-        ) from error
-    labels = np.array([example[labels_name] for example in examples], np.int32)
-    check_labels(labels, n_classes=labels_feature.num_classes)
-    inputs = [np.asarray(example[inputs_name]) for example in examples]
-    return Examples(inputs, labels, labels_feature.num_classes, rate)
+    return _examples(_stored_set(name, path, download, rate), split)
 
 
 def tfds_task(
@@ -95,11 +92,13 @@ def tfds_task(
     rate: int | None = None,
     duration: float = 1.0,
     n_channels: int = 70,
+    cache: str | Path | None = None,
 ) -> Task:
     """A set of TensorFlow Datasets as a `Task`.
 
     Images must be of one size; their pixels are divided by the largest number of their type, and each channel of a pixel is a
-    unit. Sounds are heard by a cochlea up to 3,600 Hz, or to 0.45 of their rate if that is less.
+    unit. Sounds are heard by a cochlea up to 3,600 Hz, or to 0.45 of their rate if that is less, and
+    their spikes are kept in a file whose name says what they depend on.
 
     Args:
         key: of the spikes of a whole split in the rate code; the others need none.
@@ -109,6 +108,7 @@ def tfds_task(
         train, test: which splits of the set to train on and to test on, as "train[:90%]".
         duration: seconds of a sound that are heard.
         n_channels: neurons of the cochlea.
+        cache: folder for the spikes of sounds, by default `data_folder()`.
 
     Raises:
         ImportError, FileNotFoundError, ValueError: as `tfds_examples` does, or for a code of the other kind of set, images of
@@ -116,21 +116,63 @@ def tfds_task(
     """
     check_choice("code", code, CODES)
     check_size("n_steps", n_steps)
-    chosen = zip(SPLITS, (train, test), strict=True)
-    examples = {split: tfds_examples(name, split=its, path=path, download=download, rate=rate) for split, its in chosen}
-    rate, n_classes = examples["train"].rate, examples["train"].n_classes
-    if rate is None:
+    stored = _stored_set(name, path, download, rate)
+    chosen = dict(zip(SPLITS, (train, test), strict=True))
+    if stored.rate is None:
         check_choice(f"code of the images {name!r}", code, ROW_CODES)
+        examples = {split: _examples(stored, its) for split, its in chosen.items()}
         images = {split: _images(one, name) for split, one in examples.items()}
         height = len(examples["train"].inputs[0])
-        return image_task(key, images, n_classes=n_classes, n_steps=n_steps, code=code, height=height)
+        return image_task(key, images, n_classes=stored.n_classes, n_steps=n_steps, code=code, height=height)
     check_choice(f"code of the sounds {name!r}", code, ["cochlea"])
-    cochlea = cochlea_of(rate, n_channels)
-    heard = {
-        split: hear_all(_sounds(one, name), one.labels, n_steps=n_steps, duration=duration, cochlea=cochlea)
-        for split, one in examples.items()
-    }
-    return stored_task(heard, n_classes=n_classes)
+    options: dict[str, Any] = {"n_steps": n_steps, "duration": duration, "cochlea": cochlea_of(stored.rate, n_channels)}
+
+    def heard() -> dict[str, SpikeTrains]:
+        examples = {split: _examples(stored, its) for split, its in chosen.items()}
+        return {split: hear_all(_sounds(one, name), one.labels, **options) for split, one in examples.items()}
+
+    depends_on = [sorted(options.items()), chosen, stored.rate, *_stamp(stored.builder)]
+    return stored_task(
+        cached_sets(folder_of(cache), f"tfds_{stored.builder.name}", depends_on, heard), n_classes=stored.n_classes
+    )
+
+
+def _stored_set(name: str, path: str | Path | None, download: bool, rate: int | None) -> StoredSet:
+    builder = _builder(name, path, download)
+    inputs_name, labels_name = _supervised_keys(builder, name)
+    features = builder.info.features
+    labels_feature = features[labels_name]
+    is_image = type(features[inputs_name]).__name__ == "Image"
+    own_rate = getattr(features[inputs_name], "sample_rate", None)
+    if rate and own_rate and rate != own_rate:
+        raise ValueError(f"rate got {rate} Hz, but the sounds of {name!r} have {own_rate} Hz. Leave it out.")
+    rate = None if is_image else own_rate or rate
+    if not (is_image or rate) or not hasattr(labels_feature, "num_classes"):
+        raise ValueError(
+            f"The set {name!r} must have images, or sounds of a known rate, and classes, got {features[inputs_name]} and "
+            f"{labels_feature}."
+        )
+    return StoredSet(name, builder, inputs_name, labels_name, labels_feature.num_classes, rate)
+
+
+def _examples(stored: StoredSet, split: str) -> Examples:
+    try:
+        examples = list(stored.builder.as_data_source(split=split))
+    except NotImplementedError as error:
+        raise ValueError(
+            f"The set {stored.name!r} is there in another file format. Prepare it with file_format={FORMAT!r} in another "
+            "folder."
+        ) from error
+    labels = np.array([example[stored.labels_name] for example in examples], np.int32)
+    check_labels(labels, n_classes=stored.n_classes)
+    inputs = [np.asarray(example[stored.inputs_name]) for example in examples]
+    return Examples(inputs, labels, stored.n_classes, stored.rate)
+
+
+def _stamp(builder: Any) -> list[Any]:
+    """What changes when the set does: its name with its version, its folder, and sizes and times of the files there."""
+    files = sorted((file.name, file.stat()) for file in builder.data_path.iterdir())
+    return [builder.info.full_name, str(builder.data_path), [(name, it.length, it.mtime) for name, it in files]]
 
 
 def _builder(name: str, path: str | Path | None, download: bool) -> Any:

@@ -13,7 +13,7 @@ from slax_data.checks import check_choice, check_labels, check_size
 from slax_data.delta_code import delta_encode
 from slax_data.packed import SpikeTrains, spike_trains
 from slax_data.padding import padded
-from slax_data.task import SPLITS, Task, stored_task
+from slax_data.task import SPLITS, Task, check_splits, stored_task
 from slax_data.whole_files import load_arrays
 
 CODES = ("delta",)
@@ -58,7 +58,7 @@ def japanese_vowels(path: str | Path | None = None, *, split: str = "train") -> 
     check_choice("split", split, SPLITS)
     if path is None:
         return _of_aeon("load_japanese_vowels", split, SPEAKERS, VOWEL_STEPS)
-    arrays, fields = load_arrays(Path(path)), [f"{split}_{field}" for field in Series._fields]
+    arrays, fields = load_arrays(Path(path).expanduser()), [f"{split}_{field}" for field in Series._fields]
     if missing := set(fields) - set(arrays):
         raise ValueError(f"{path} lacks the arrays {sorted(missing)}, got {sorted(arrays)}. Is it a file of series?")
     return checked_series(*(arrays[field] for field in fields), name=f"{path}, {split}")
@@ -143,7 +143,7 @@ def time_series_task(
     """Series as a `Task`, with two units per channel.
 
     Args:
-        series: of "train" and "test".
+        series: of "train" and "test", and perhaps of further splits.
         n_classes: number of classes.
         n_steps: T, at least the steps of the longest series, which is the default: a step of a series is a step of the task,
             and nothing is left out or made up. Shorter series are followed by silence.
@@ -164,11 +164,7 @@ def series_spikes(
 ) -> dict[str, SpikeTrains]:
     """The spikes of `time_series_task`."""
     checked = {split: checked_series(*one, name=split) for split, one in series.items()}
-    if set(checked) != set(SPLITS) or len({one.values.shape[2] for one in checked.values()}) > 1:
-        raise ValueError(
-            "Series must be of 'train' and 'test' with the same channels, got "
-            + ", ".join(f"{split!r} with {one.values.shape[2]}" for split, one in checked.items())
-        )
+    check_splits("series", {split: {"channels": one.values.shape[2]} for split, one in checked.items()})
     longest = max(int(one.lengths.max()) for one in checked.values())
     n_steps = longest if n_steps is None else n_steps
     check_size("n_steps", n_steps)
@@ -227,11 +223,11 @@ def _of_aeon(loader: str, split: str, classes: tuple[str, ...], n_steps: int) ->
             "This set is part of aeon, which is not installed. Install it: pip install 'slax-data[timeseries]'"
         ) from error
     channels_first, names = getattr(datasets, loader)(split=split)
-    values, mask = padded([np.asarray(one, np.float32).T for one in channels_first], n_steps=n_steps)
     labels = np.array([classes.index(name.lower()) for name in names])
-    return checked_series(
-        np.asarray(time_first(values)), labels, np.asarray(mask).sum(axis=0), name=f"aeon's {loader}, {split}"
-    )
+    with jax.ensure_compile_time_eval():  # so that a task can be made inside of a program
+        padding = padded([np.asarray(one, np.float32).T for one in channels_first], n_steps=n_steps)
+        values, mask = (np.asarray(time_first(part)) for part in padding)
+    return checked_series(values, labels, mask.sum(axis=1), name=f"aeon's {loader}, {split}")
 
 
 def _within(series: Series, n_steps: int) -> Shaped[np.ndarray, "D T"]:

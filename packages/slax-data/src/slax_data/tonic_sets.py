@@ -11,7 +11,7 @@ from slax_data.checks import check_choice, check_labels, check_size
 from slax_data.events import bin_events, check_duration, event_trains
 from slax_data.packed import SpikeTrains, cached_sets
 from slax_data.task import SPLITS, Task, stored_task
-from slax_data.whole_files import data_folder
+from slax_data.whole_files import folder_of
 
 MICROSECONDS = 1e6  # in a second
 N_MNIST_EVENT = 5  # bytes
@@ -139,14 +139,14 @@ DVS_GESTURE = CameraSet("dvs_gesture", "DVSGesture", 11, GESTURE_SIDE, _check_ge
 def _task(camera: CameraSet, code: str, path: str | Path | None, cache: str | Path | None, **options: Any) -> Task:
     check_choice("code", code, ["events"])
     _check_options(camera.side, **options)
-    folder = (Path(path) if path else data_folder()).expanduser()
+    folder = folder_of(path)
     files = {split: _files(camera, folder, split) for split in SPLITS}
     depends_on = [
         sorted(options.items()),
         [(split, *_stamp(file, folder)) for split, (_, order) in files.items() for file, _ in order],
     ]
     sets = cached_sets(
-        Path(cache) if cache else data_folder(),
+        folder_of(cache),
         camera.name,
         depends_on,
         lambda: {split: _read(camera, split, *files[split], **options) for split in SPLITS},

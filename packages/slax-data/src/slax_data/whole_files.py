@@ -5,7 +5,7 @@ import hashlib
 import http.client
 import io
 import os
-import tempfile
+import secrets
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -22,25 +22,28 @@ TIMEOUT = 60  # seconds without a byte
 
 def data_folder() -> Path:
     """Where data sets are looked for, and kept: the folder that the variable SLAX_DATA names, else `~/.cache/slax`."""
-    return Path(os.environ.get("SLAX_DATA") or Path.home() / ".cache" / "slax")
+    return Path(os.environ.get("SLAX_DATA") or "~/.cache/slax").expanduser()
+
+
+def folder_of(path: str | Path | None) -> Path:
+    """A folder that an option names, `~` being the user's own; without one `data_folder()`."""
+    return Path(path).expanduser() if path else data_folder()
 
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A path to write to, which becomes `path` once the block ends without an error.
 
-    After an error, a full disk or a kill `path` is as it was before; a kill may leave a file of another name, ending in
-    `.part`, beside it.
+    It has the mode that the umask gives a new file. After an error, a full disk or a kill `path` is as it was before; a kill
+    may leave a file of another name, ending in `.part`, beside it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=path.name + ".", suffix=".part", dir=path.parent)
-    os.close(handle)
-    aside = Path(name)
+    aside = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
+    aside.touch(exist_ok=False)
     try:
         yield aside
         with aside.open("rb+") as file:
             os.fsync(file.fileno())
-        aside.chmod(0o644)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
@@ -67,16 +70,17 @@ def download(url: str, path: Path, *, sha256: str) -> Path:
 
     Args:
         url: where it is.
-        path: where it goes. A file that is there is checked as well.
+        path: where it goes, `~` being the user's own folder. A file that is there is checked as well.
         sha256: its checksum.
 
     Returns:
-        `path`.
+        Where it is.
 
     Raises:
         ConnectionError: the file cannot be had; the error says how to go on by hand.
         ValueError: another checksum. Nothing is kept under `path` then.
     """
+    path = path.expanduser()
     if path.exists():
         check_sha256(path, sha256)
         return path
