@@ -1,7 +1,28 @@
 """Numbers and pictures about gradients and activity: arrays in, numbers first, then axes."""
 
+from slax_viz.activity import FiringRates as FiringRates
+from slax_viz.activity import firing_rates as firing_rates
+from slax_viz.activity import plot_firing_rates as plot_firing_rates
+from slax_viz.activity import plot_raster as plot_raster
 from slax_viz.bars import plot_cosine_similarity as plot_cosine_similarity
+from slax_viz.curvature import Eigenvalues as Eigenvalues
+from slax_viz.curvature import Trace as Trace
+from slax_viz.curvature import hessian_eigenvalues as hessian_eigenvalues
+from slax_viz.curvature import hessian_product as hessian_product
+from slax_viz.curvature import hessian_trace as hessian_trace
+from slax_viz.landscape import barrier as barrier
+from slax_viz.landscape import grid_around as grid_around
+from slax_viz.landscape import interpolation as interpolation
+from slax_viz.landscape import losses_at as losses_at
+from slax_viz.landscape import surface as surface
+from slax_viz.landscape_plots import plot_interpolation as plot_interpolation
+from slax_viz.landscape_plots import plot_landscape as plot_landscape
+from slax_viz.landscape_plots import plot_landscape_3d as plot_landscape_3d
 from slax_viz.membrane import plot_membrane as plot_membrane
+from slax_viz.membrane import plot_membranes as plot_membranes
+from slax_viz.planes import Plane as Plane
+from slax_viz.planes import pca_plane as pca_plane
+from slax_viz.planes import random_plane as random_plane
 from slax_viz.similarity import Cosine as Cosine
 from slax_viz.similarity import cosine_similarity as cosine_similarity
 from slax_viz.similarity import global_cosine_similarity as global_cosine_similarity

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax.tree_util import GetAttrKey, KeyPath, keystr, tree_flatten_with_path
 from jaxtyping import Array, Bool, Float, PyTree
+
+from slax_viz.trees import check_alike, leaves_by_path
 
 
 class Cosine(NamedTuple):
@@ -62,48 +63,14 @@ def global_cosine_similarity(gradients: PyTree, reference: PyTree) -> Cosine:
 
 
 def _matched_leaves(gradients: PyTree, reference: PyTree) -> dict[str, tuple[Array, Array]]:
-    left = _leaves_by_path(gradients, "gradients")
-    right = _leaves_by_path(reference, "reference")
-    if left.keys() != right.keys():
-        raise ValueError(
-            "gradients and reference must have leaves with the same paths, "
-            f"got only in gradients: {sorted(left.keys() - right.keys())}, "
-            f"only in reference: {sorted(right.keys() - left.keys())}. "
-            "Take both gradients with respect to the parameters of the same model."
-        )
-    differing = [
-        f"{path}: {left[path].shape} and {right[path].shape}" for path in left if left[path].shape != right[path].shape
-    ]
-    if differing:
-        raise ValueError(
-            "gradients and reference must have leaves of the same shapes, got different ones (gradients first): "
-            f"{', '.join(differing)}. Take both gradients with respect to the parameters of the same model."
-        )
-    if not left:
-        raise ValueError("expected at least one leaf to compare, got empty trees. Check the filter that made them.")
+    left, right = leaves_by_path(gradients, "gradients"), leaves_by_path(reference, "reference")
+    check_alike(
+        left,
+        right,
+        names=("gradients", "reference"),
+        advice="Take both gradients with respect to the parameters of the same model.",
+    )
     return {path: (left[path], right[path]) for path in left}
-
-
-def _leaves_by_path(tree: PyTree, name: str) -> dict[str, Array]:
-    leaves = {}
-    for key_path, leaf in tree_flatten_with_path(tree)[0]:
-        path = _text(key_path)
-        if path in leaves:
-            raise ValueError(f"{name} has two leaves with the same path {path!r}. Rename one of them.")
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            raise TypeError(
-                f"expected floating-point leaves, got {jnp.result_type(leaf)} at {path!r} in {name}. "
-                "Pass gradients, without counters, keys or other state."
-            )
-        leaves[path] = jnp.asarray(leaf)
-    return leaves
-
-
-def _text(path: KeyPath) -> str:
-    # The array of an nnx variable hangs below the attribute `value`, which says nothing about where the variable is.
-    if len(path) > 1 and path[-1] == GetAttrKey("value"):
-        path = path[:-1]
-    return keystr(path, simple=True, separator="/")
 
 
 def _cosine(pairs: list[tuple[Array, Array]]) -> Cosine:

@@ -1,0 +1,201 @@
+"""Spikes of whole layers: rates as numbers, rasters, and rates over training."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, overload
+
+import numpy as np
+from jaxtyping import Array, Float
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from slax_viz.statistics import mean_interval
+from slax_viz.style import COLOURS
+
+# They tell the lines apart without any colour.
+_DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 3)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
+
+_LEGEND_COLUMNS = 4
+_MARK = 0.9  # height of a spike in a raster, of a unit's row
+
+
+class FiringRates(NamedTuple):
+    """Mean spikes per step of one layer, or per second where `dt` is in seconds.
+
+    layer: over all.
+    units: [N, ...], each unit's over time and batch.
+    steps: [T], each step's over batch and units.
+    """
+
+    layer: float
+    units: Float[np.ndarray, "..."]
+    steps: Float[np.ndarray, " T"]
+
+
+@overload
+def firing_rates(spikes: np.ndarray | Array, *, dt: float = 1.0) -> FiringRates: ...
+@overload
+def firing_rates(spikes: Mapping[str, np.ndarray | Array], *, dt: float = 1.0) -> dict[str, FiringRates]: ...
+def firing_rates(
+    spikes: np.ndarray | Array | Mapping[str, np.ndarray | Array], *, dt: float = 1.0
+) -> FiringRates | dict[str, FiringRates]:
+    """How often layers fire: over all, unit by unit, and step by step.
+
+    Args:
+        spikes: [T, B, N, ...], time first, 0 or 1, or counts where several fall into one step; or such an array by layer.
+        dt: duration of a step. By default the rates are per step; for spikes per second, in seconds.
+
+    Returns:
+        `FiringRates`, in float64; or one by layer.
+
+    Raises:
+        ValueError: spikes of another shape, without any number, negative, NaN or infinite; a duration that is not positive.
+    """
+    if isinstance(spikes, Mapping):
+        return {layer: _rates(f"spikes of {layer}", numbers, dt) for layer, numbers in spikes.items()}
+    return _rates("spikes", spikes, dt)
+
+
+def plot_raster(
+    ax: Axes, spikes: np.ndarray | Array | Mapping[str, np.ndarray | Array], *, rasterized: bool = False
+) -> Axes:
+    """A mark for each spike of one sample: steps along the x axis, units along the y axis, layers one above the other.
+
+    The first layer is at the bottom. Each has a colour of its own and a line below it, and its name and number of units
+    beside it.
+
+    Args:
+        ax: where to draw.
+        spikes: [T, N] of 0 and 1, one sample: `spikes[:, b]` of a batch; or such an array by layer, at most 8 of the same T.
+        rasterized: draw the marks as pixels in a vector file, which for far more than 10,000 spikes is smaller.
+
+    Returns:
+        `ax`.
+
+    Raises:
+        ValueError: spikes of another shape or other than 0 and 1, layers of different T, or none or too many of them.
+    """
+    layers = spikes if isinstance(spikes, Mapping) else {"": spikes}
+    _check_number("layers", len(layers))
+    values = {layer: _zeros_and_ones(layer, numbers) for layer, numbers in layers.items()}
+    durations = {layer: len(numbers) for layer, numbers in values.items()}
+    if len(set(durations.values())) > 1:
+        raise ValueError(f"all layers must have the same steps, got {durations}.")
+
+    bottom, middles = 0, []
+    for colour, (layer, numbers) in zip(COLOURS, values.items(), strict=False):
+        steps, units = np.nonzero(numbers)
+        low = bottom + units - _MARK / 2
+        ax.vlines(steps, low, low + _MARK, color=colour, linewidth=1.0, label=layer, rasterized=rasterized)
+        if bottom:
+            ax.axhline(bottom - 0.5, color="0.6", linewidth=0.8, zorder=0)
+        middles.append(bottom + (numbers.shape[1] - 1) / 2)
+        bottom += numbers.shape[1]
+    ax.set_xlim(-0.5, next(iter(durations.values())) - 0.5)
+    ax.set_ylim(-0.5, bottom - 0.5)
+    ax.set_xlabel("step")
+    if isinstance(spikes, Mapping):
+        sizes = {layer: f"{n} unit{'s' if n > 1 else ''}" for layer, n in ((k, v.shape[1]) for k, v in values.items())}
+        ax.set_yticks(middles, [f"{layer}\n{size}" for layer, size in sizes.items()])
+        ax.tick_params(axis="y", length=0)
+    else:
+        ax.set_ylabel("unit")
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    return ax
+
+
+def plot_firing_rates(
+    ax: Axes,
+    steps: Sequence[int] | np.ndarray | Array,
+    rates: Mapping[str, Sequence[float] | np.ndarray | Array],
+    *,
+    level: float = 0.95,
+    xlabel: str = "training step",
+    ylabel: str = "spikes per step and unit",
+    legend: bool = True,
+) -> Axes:
+    """Rates over training: one line per layer, the mean over seeds, with the interval of `mean_interval` as a band.
+
+    Args:
+        ax: where to draw.
+        steps: [K], when the rates were measured, rising.
+        rates: for each layer, at most 8, [K], or [seeds, K]. With one seed there is no band.
+        level: probability of the intervals, in (0, 1).
+        xlabel: label of the x axis.
+        ylabel: label of the y axis; "spikes per second and unit" for rates with `dt` in seconds.
+        legend: whether to put a legend above the axes, where a title would be.
+
+    Returns:
+        `ax`.
+
+    Raises:
+        ValueError: none or too many layers, rates that are negative, NaN, infinite or of another shape, steps that do not rise.
+    """
+    _check_number("layers", len(rates))
+    at = np.asarray(steps, np.float64)
+    if at.ndim != 1 or not len(at) or not np.all(np.diff(at) > 0):
+        raise ValueError(f"steps must be [K], rising, got {np.shape(steps)}: {at.tolist()}.")
+    for index, (layer, numbers) in enumerate(rates.items()):
+        values = np.atleast_2d(_finite(f"rates of {layer}", numbers))
+        if values.ndim != 2 or values.shape[1] != len(at) or not len(values):
+            raise ValueError(
+                f"rates of {layer} must be [{len(at)}] or [seeds, {len(at)}], one for each of `steps`, "
+                f"got {list(np.shape(numbers))}."
+            )
+        ax.plot(
+            at,
+            values.mean(axis=0),
+            color=COLOURS[index],
+            linestyle=_DASHES[index],
+            linewidth=1.8,
+            label=layer,
+            zorder=3,
+        )
+        if len(values) > 1:
+            _, low, high = mean_interval(values, level=level, bounds=(0.0, np.inf))
+            ax.fill_between(at, low, high, color=COLOURS[index], alpha=0.2, linewidth=0, zorder=2)
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    if legend:
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(len(rates), _LEGEND_COLUMNS))
+    return ax
+
+
+def _rates(name: str, spikes: np.ndarray | Array, dt: float) -> FiringRates:
+    if not 0 < dt < np.inf:
+        raise ValueError(f"dt must be a positive duration, got {dt}.")
+    numbers = _finite(name, spikes)
+    if numbers.ndim < 3 or not numbers.size:
+        raise ValueError(
+            f"{name} must have shape [T, B, N], time first, got {list(numbers.shape)}. A single sample is spikes[:, None]."
+        )
+    rates = numbers / dt
+    return FiringRates(
+        float(rates.mean()), np.asarray(rates.mean(axis=(0, 1))), np.asarray(rates.reshape(len(rates), -1).mean(axis=1))
+    )
+
+
+def _zeros_and_ones(layer: str, spikes: np.ndarray | Array) -> Float[np.ndarray, "T N"]:
+    name = f"spikes of {layer}" if layer else "spikes"
+    numbers = np.asarray(spikes, np.float64)
+    if numbers.ndim != 2 or not numbers.size:
+        raise ValueError(
+            f"{name} must have shape [T, N], of one sample, got {list(numbers.shape)}. Of a batch: spikes[:, 0]."
+        )
+    if not np.isin(numbers, (0, 1)).all():
+        raise ValueError(f"{name} must be 0 or 1, got other numbers. Of counts or graded outputs, pass `counts > 0`.")
+    return numbers
+
+
+def _finite(name: str, numbers: Sequence[float] | np.ndarray | Array) -> Float[np.ndarray, "..."]:
+    values = np.asarray(numbers, np.float64)
+    if not (np.isfinite(values) & (values >= 0)).all():
+        raise ValueError(f"{name} must be finite and not negative, got other numbers.")
+    return values
+
+
+def _check_number(what: str, number: int) -> None:
+    if not 1 <= number <= len(COLOURS):
+        raise ValueError(
+            f"expected 1 to {len(COLOURS)} {what}, which still can be told apart, got {number}. Draw more on several axes."
+        )

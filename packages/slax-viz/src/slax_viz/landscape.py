@@ -1,0 +1,196 @@
+"""The loss on planes and lines through the space of all parameters, as arrays.
+
+Where spikes are thresholded membranes the loss is a staircase in fine steps: average it over enough data, and take no
+gradients of a surface.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+from tqdm import tqdm
+
+from slax_viz.planes import Plane, finite_leaves
+from slax_viz.trees import check_alike, leaves_by_path
+
+Loss = Callable[[PyTree], Array]
+
+
+def grid_around(
+    coordinates: Mapping[str, np.ndarray], *, n_points: int = 51, margin: float = 0.1
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Evenly spaced xs and ys of a grid that holds all trajectories.
+
+    Args:
+        coordinates: for each rule its [n, 2], of `Plane.coordinates`.
+        n_points: along each axis, at least 2.
+        margin: on each side, as a share of what the trajectories take.
+    """
+    if n_points < 2 or not margin >= 0 or not coordinates:
+        raise ValueError(
+            f"expected trajectories, at least 2 points and a margin of at least 0, got {len(coordinates)} trajectories, "
+            f"n_points={n_points} and margin={margin}."
+        )
+    points = np.concatenate([np.asarray(of_one, np.float64).reshape(-1, 2) for of_one in coordinates.values()])
+    low, high = points.min(axis=0), points.max(axis=0)
+    if not (high > low).all():
+        raise ValueError(
+            f"the trajectories must extend along both axes, got from {low.tolist()} to {high.tolist()}. "
+            "Make the grid by `np.linspace`."
+        )
+    xs, ys = np.linspace(low - margin * (high - low), high + margin * (high - low), n_points).T
+    return xs, ys
+
+
+def surface(
+    loss: Loss, plane: Plane, *, xs: np.ndarray | Sequence, ys: np.ndarray | Sequence, batch: int = 16
+) -> Float[np.ndarray, "Y X"]:
+    """The loss at origin + x d1 + y d2 for each x and y, with a progress bar.
+
+    Args:
+        loss: one tree of parameters, with the origin's structure and dtypes, to one number. It is jitted, and vectorised
+            over `batch` trees. Data, and a model without its parameters, are what it closes over: docs/landscapes.md.
+        plane: where.
+        xs: [X], in units of the first direction.
+        ys: [Y], in units of the second.
+        batch: how many losses are computed at once; it sets the memory, and changes nothing else but rounding.
+
+    Returns:
+        [Y, X], float32 or the loss's dtype if it is wider. NaN and infinite losses are kept; the bar counts them.
+
+    Raises:
+        ValueError: grids that are empty, not one-dimensional or not finite, a loss that is not one number.
+    """
+    x, y = _numbers("xs", xs), _numbers("ys", ys)
+    grid = np.stack(np.meshgrid(x, y), axis=-1)
+    return losses_at(loss, plane, grid.reshape(-1, 2), batch=batch).reshape(len(y), len(x))
+
+
+def losses_at(loss: Loss, plane: Plane, points: np.ndarray, *, batch: int = 16) -> Float[np.ndarray, " n"]:
+    """The loss at single points [n, 2] of a plane, for example along a trajectory; see `surface`."""
+    at = np.asarray(points, np.float64)
+    if at.ndim != 2 or at.shape[1] != 2 or not len(at) or not np.isfinite(at).all():
+        raise ValueError(
+            f"expected finite points [n, 2] of a plane, got shape {list(at.shape)}, or NaN or infinite ones."
+        )
+    coefficients = np.concatenate([np.ones((len(at), 1)), at], axis=1)
+    return _losses(loss, (plane.origin, *plane.directions), coefficients, batch)
+
+
+def interpolation(
+    loss: Loss, a: PyTree, b: PyTree, ts: np.ndarray | Sequence, *, batch: int = 16
+) -> Float[np.ndarray, " n"]:
+    """The loss at (1 - t) a + t b, the straight line between two solutions, for each t.
+
+    Two solutions of one network can be far apart and yet the same, with the neurons of a hidden layer in another order. A
+    barrier says something where both started from the same parameters.
+
+    Args:
+        loss: see `surface`. It gets trees with the structure of `a`.
+        a: parameters at t = 0.
+        b: parameters at t = 1, with the same paths, shapes and dtypes.
+        ts: [n]; outside [0, 1] the line goes on beyond the solutions.
+        batch: how many losses are computed at once.
+
+    Returns:
+        [n], as `surface` does.
+
+    References:
+        Goodfellow, Vinyals, Saxe, Qualitatively characterizing neural network optimization problems, ICLR 2015,
+        arXiv:1412.6544.
+    """
+    advice = "Interpolate between two states of the same model."
+    check_alike(finite_leaves(a, "a"), finite_leaves(b, "b"), names=("a", "b"), advice=advice, dtypes=True)
+    t = _numbers("ts", ts)
+    return _losses(loss, (a, b), np.stack([1 - t, t], axis=1), batch)
+
+
+def barrier(losses: np.ndarray | Array, ts: np.ndarray | Sequence) -> float:
+    """By how much the loss between two solutions exceeds what lies straight between their losses.
+
+        barrier = max_t  L(t) - ((1 - t) L(0) + t L(1)),    0 <= t <= 1
+
+    It is 0 if the line between the solutions leads over no hill. It is infinite if a loss on the way is, and NaN if one on
+    the way is NaN or one at the ends is not finite. The largest of many noisy losses is too large: a barrier as high as the
+    steps of the staircase is none.
+
+    Args:
+        losses: [n], of `interpolation`.
+        ts: [n], 0 and 1 among them.
+
+    References:
+        Frankle, Dziugaite, Roy, Carbin, Linear mode connectivity and the lottery ticket hypothesis, ICML 2020,
+        arXiv:1912.05671. There the mean of the end losses is subtracted.
+    """
+    t, values = _numbers("ts", ts), np.asarray(losses, np.float64)
+    if values.shape != t.shape or not {0.0, 1.0} <= set(t.tolist()):
+        raise ValueError(
+            f"expected one loss for each t, with t = 0 and t = 1 among them, got losses of shape {list(values.shape)} "
+            f"and ts of shape {list(t.shape)} from {t.min()} to {t.max()}. Take `np.linspace(0, 1, n)`."
+        )
+    between = (t >= 0) & (t <= 1)
+    start, end = values[t == 0][0], values[t == 1][0]
+    if not np.isfinite([start, end]).all():
+        return float("nan")
+    return float(np.max((values - (1 - t) * start - t * end)[between]))
+
+
+def _losses(
+    loss: Loss, trees: tuple[PyTree, ...], coefficients: Float[np.ndarray, "n k"], batch: int
+) -> Float[np.ndarray, " n"]:
+    """The loss at the sum of trees with the same paths, in the structure of the first, for each row of coefficients."""
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, got {batch}.")
+    leaves = [leaves_by_path(tree, "a tree") for tree in trees]
+    structure = jax.tree.structure(trees[0])
+    aligned = tuple(jax.tree.unflatten(structure, [of_one[path] for path in leaves[0]]) for of_one in leaves)
+
+    def at(row: Float[Array, " k"], trees: tuple[PyTree, ...]) -> Any:
+        return loss(jax.tree.map(lambda *leaves: _sum(row, leaves), *trees))
+
+    shape = jax.eval_shape(at, jnp.asarray(coefficients[0]), aligned)
+    if (
+        not isinstance(shape, jax.ShapeDtypeStruct)
+        or shape.shape != ()
+        or not jnp.issubdtype(shape.dtype, jnp.floating)
+    ):
+        raise ValueError(
+            f"a loss must be one floating-point number, got {shape}. Take its mean, and leave out what else comes."
+        )
+
+    program = jax.jit(jax.vmap(at, in_axes=(0, None)))
+    size, n = min(batch, len(coefficients)), len(coefficients)
+    values = np.zeros(n, np.promote_types(shape.dtype, jnp.float32))
+    broken = 0
+    with tqdm(total=n, desc="landscape", unit="losses", disable=None) as bar:
+        for start in range(0, n, size):
+            rows = coefficients[start : start + size]
+            # Always `size` rows, so that one program does for all.
+            filled = np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
+            values[start : start + size] = np.asarray(program(jnp.asarray(filled), aligned))[: len(rows)]
+            broken += int(np.sum(~np.isfinite(values[start : start + size])))
+            if broken:
+                bar.set_postfix_str(f"{broken} not finite")
+            bar.update(len(rows))
+    return values
+
+
+def _sum(row: Float[Array, " k"], leaves: tuple[Array, ...]) -> Array:
+    """In at least float32, and then in the dtype of the first leaf."""
+    wide = np.promote_types(leaves[0].dtype, jnp.float32)
+    total = jnp.zeros(leaves[0].shape, wide)
+    for i, leaf in enumerate(leaves):
+        total += row[i].astype(wide) * leaf.astype(wide)
+    return total.astype(leaves[0].dtype)
+
+
+def _numbers(name: str, values: np.ndarray | Array | Sequence) -> Float[np.ndarray, " n"]:
+    numbers = np.asarray(values, np.float64)
+    if numbers.ndim != 1 or not len(numbers) or not np.isfinite(numbers).all():
+        raise ValueError(
+            f"{name} must be a list of finite numbers, got shape {list(numbers.shape)}, or NaN or infinite ones."
+        )
+    return numbers

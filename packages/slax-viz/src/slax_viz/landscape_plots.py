@@ -1,0 +1,299 @@
+"""Surfaces of the loss as contours or in space, with the paths of rules on them, and the loss between two solutions."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
+from matplotlib.patheffects import Stroke, withStroke
+from matplotlib.ticker import MaxNLocator
+from mpl_toolkits.mplot3d import Axes3D
+
+from slax_viz.landscape import barrier
+from slax_viz.style import COLOURS
+
+# They tell the rules apart without any colour.
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+_DASHES: tuple[Any, ...] = (
+    "-",
+    "--",
+    "-.",
+    (0, (1, 1)),
+    (0, (5, 1, 1, 1, 1, 1)),
+    (0, (8, 2)),
+    (0, (2, 2)),
+    (0, (4, 1, 1, 1)),
+)
+
+# The surface is in greys, low losses light, so that the colours are those of the rules, and stay legible on it.
+_GREYS = LinearSegmentedColormap.from_list("slax greys", ["#ffffff", "#6b6b6b"])
+
+_HALO: list[Stroke] = [withStroke(linewidth=3.2, foreground="white")]
+_LEGEND_COLUMNS = 4
+
+
+def plot_landscape(
+    ax: Axes,
+    losses: np.ndarray | Array,
+    *,
+    xs: np.ndarray | Sequence,
+    ys: np.ndarray | Sequence,
+    trajectories: Mapping[str, np.ndarray] | None = None,
+    explained: Sequence[float] | None = None,
+    log: bool = False,
+    levels: int = 16,
+    label: str = "loss",
+    colours: Mapping[str, str] | None = None,
+    legend: bool = True,
+) -> Axes:
+    """A surface as filled contours with a colour bar, and on it the paths of the rules from a hollow to a filled mark.
+
+    Where a loss is NaN or infinite the surface has a hole, a cross at each such point of the grid, and their number in the
+    legend. A path that leaves the grid is drawn beyond it.
+
+    Args:
+        ax: where to draw.
+        losses: [Y, X], of `surface`.
+        xs: [X], rising.
+        ys: [Y], rising.
+        trajectories: for each rule [n, 2], of `Plane.coordinates`, at most 8.
+        explained: of the plane; it goes into the labels of the axes.
+        log: colours and contours in equal ratios instead of equal differences; all losses must be above 0.
+        levels: number of steps between the lowest and the highest loss.
+        label: of the colour bar.
+        colours: of some or all rules, so that a rule has the same in each figure; by their order otherwise.
+        legend: whether to put a legend above the axes; see `plot_cosine_similarity`.
+
+    Returns:
+        `ax`.
+    """
+    x, y, z = _checked(losses, xs, ys, log)
+    paths = _checked_paths(trajectories, 2)
+    finite = z[np.isfinite(z)]
+    low, high = float(finite.min()), float(finite.max())
+    if low == high:
+        low, high = (low / 2, high * 2) if log else (low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2)
+    steps = (np.geomspace if log else np.linspace)(low, high, levels + 1)
+    norm = (LogNorm if log else Normalize)(low, high)
+    shown = np.ma.masked_invalid(z)
+    filled = ax.contourf(x, y, shown, levels=steps, cmap=_GREYS, norm=norm, zorder=0)
+    ax.contour(x, y, shown, levels=steps, colors="0.35", linewidths=0.4, zorder=1)
+    # Round numbers, unless a logarithmic bar is too short to have some.
+    ticks = steps[:: max(levels // 5, 1)] if log else MaxNLocator(6)
+    bar = ax.figure.colorbar(filled, ax=ax, label=label, ticks=ticks, format="%.3g")
+    bar.ax.minorticks_off()
+    _mark_not_finite(ax, x, y, z)
+    for (rule, path), colour, marker in zip(paths.items(), _colours(paths, colours), _MARKERS, strict=False):
+        ax.plot(
+            *path.T,
+            color=colour,
+            linewidth=1.8,
+            marker=marker,
+            markersize=3.5,
+            label=rule,
+            path_effects=_HALO,
+            zorder=3,
+        )
+        ends: dict[str, Any] = {"linestyle": "none", "marker": marker, "zorder": 4, "label": "_"}
+        ax.plot(*path[0], markersize=9, markerfacecolor="white", markeredgecolor=colour, markeredgewidth=1.8, **ends)
+        ax.plot(*path[-1], markersize=10, markerfacecolor=colour, markeredgecolor="black", markeredgewidth=1.0, **ends)
+    if paths:
+        _name_the_ends(ax)
+    ax.set_xlabel(_axis_label(1, explained))
+    ax.set_ylabel(_axis_label(2, explained))
+    if legend and ax.get_legend_handles_labels()[0]:
+        _legend_above(ax, _LEGEND_COLUMNS)
+    return ax
+
+
+def plot_landscape_3d(
+    ax: Axes3D,
+    losses: np.ndarray | Array,
+    *,
+    xs: np.ndarray | Sequence,
+    ys: np.ndarray | Sequence,
+    trajectories: Mapping[str, np.ndarray] | None = None,
+    explained: Sequence[float] | None = None,
+    log: bool = False,
+    label: str = "loss",
+    colours: Mapping[str, str] | None = None,
+    legend: bool = True,
+) -> Axes3D:
+    """A surface in space, with holes where a loss is NaN or infinite, and the paths of the rules in front of it.
+
+    Args:
+        ax: where to draw, made by `subplot_kw={"projection": "3d"}`. Paths are drawn over the surface, also where it
+            would hide them.
+        trajectories: for each rule [n, 3]: its coordinates and the losses there, of `losses_at`.
+        log: show the decimal logarithm of the losses, which must be above 0.
+        losses, xs, ys, explained, label, colours, legend: see `plot_landscape`.
+
+    Returns:
+        `ax`.
+    """
+    if not isinstance(ax, Axes3D):
+        raise TypeError(
+            f'expected axes in space, got {type(ax).__name__}. Make them by subplot_kw={{"projection": "3d"}}.'
+        )
+    x, y, z = _checked(losses, xs, ys, log)
+    paths = _checked_paths(trajectories, 3)
+    height = np.log10 if log else np.asarray
+    if any((path[:, 2] <= 0).any() for path in paths.values()) and log:
+        raise ValueError("with log=True the losses of trajectories must be above 0, got others. Take log=False.")
+    shown = np.full(z.shape, np.nan)
+    shown[np.isfinite(z)] = height(z[np.isfinite(z)])
+    ax.computed_zorder = False
+    ax.plot_surface(
+        *np.meshgrid(x, y),
+        shown,
+        cmap=_GREYS,
+        vmin=np.nanmin(shown),
+        vmax=np.nanmax(shown),
+        rcount=len(y),
+        ccount=len(x),
+        edgecolor="0.35",
+        linewidth=0.2,
+        zorder=1,
+    )
+    for (rule, path), colour, marker in zip(paths.items(), _colours(paths, colours), _MARKERS, strict=False):
+        heights = height(path[:, 2])
+        line = (path[:, 0], path[:, 1], heights)
+        ax.plot(
+            *line, color=colour, linewidth=1.8, marker=marker, markersize=3.5, label=rule, path_effects=_HALO, zorder=3
+        )
+        ends: dict[str, Any] = {"linestyle": "none", "marker": marker, "zorder": 4, "label": "_"}
+        first, last = ([part[[i]] for part in line] for i in (0, -1))
+        ax.plot(*first, markersize=9, markerfacecolor="white", markeredgecolor=colour, markeredgewidth=1.8, **ends)
+        ax.plot(*last, markersize=10, markerfacecolor=colour, markeredgecolor="black", markeredgewidth=1.0, **ends)
+    if paths:
+        _name_the_ends(ax)
+    ax.set_xlabel(_axis_label(1, explained), labelpad=10)
+    ax.set_ylabel(_axis_label(2, explained), labelpad=10)
+    ax.set_zlabel(f"log10 of {label}" if log else label, labelpad=10)
+    if legend and paths:
+        _legend_above(ax, _LEGEND_COLUMNS)
+    return ax
+
+
+def plot_interpolation(
+    ax: Axes,
+    losses: Mapping[str, np.ndarray | Array],
+    *,
+    ts: np.ndarray | Sequence,
+    ends: tuple[str, str] = ("first solution", "second solution"),
+    log: bool = False,
+    label: str = "loss",
+    colours: Mapping[str, str] | None = None,
+    legend: bool = True,
+) -> Axes:
+    """The loss from one solution to another, a line per pair, with what lies straight between the ends dotted.
+
+    The barrier of each pair is in the legend. Points that are NaN or infinite are gaps.
+
+    Args:
+        ax: where to draw.
+        losses: for each pair of solutions [n], of `interpolation`, at most 8.
+        ts: [n], 0 and 1 among them.
+        ends: what is at t = 0 and at t = 1, below the axis.
+        log: a logarithmic axis of the loss.
+        label: of the axis of the loss.
+        colours: of some or all pairs.
+        legend: whether to put a legend above the axes; see `plot_cosine_similarity`.
+
+    Returns:
+        `ax`.
+    """
+    _check_number(losses)
+    t = np.asarray(ts, np.float64)
+    for (pair, values), colour, dash in zip(losses.items(), _colours(losses, colours), _DASHES, strict=False):
+        height = barrier(values, t)
+        shown = np.asarray(values, np.float64)
+        if log and (shown <= 0).any():
+            raise ValueError(f"with log=True losses must be above 0, got others for {pair!r}. Take log=False.")
+        shown = np.where(np.isfinite(shown), shown, np.nan)
+        ax.plot(t, shown, color=colour, linestyle=dash, linewidth=1.8, label=f"{pair}, barrier {height:.3g}", zorder=3)
+        between = np.linspace(0, 1, 51)  # straight lines are curves on a logarithmic axis
+        straight = (1 - between) * shown[t == 0][0] + between * shown[t == 1][0]
+        ax.plot(between, straight, color=colour, linestyle=":", linewidth=1.0, label="_", zorder=2)
+    for at in (0, 1):
+        ax.axvline(at, color="0.5", linewidth=0.8, zorder=1)
+    if log:
+        ax.set_yscale("log")
+    ax.set_xlabel(f"t, from {ends[0]} (0) to {ends[1]} (1)")
+    ax.set_ylabel(label)
+    if legend:
+        _legend_above(ax, 2)
+    return ax
+
+
+def _checked(
+    losses: np.ndarray | Array, xs: np.ndarray | Sequence, ys: np.ndarray | Sequence, log: bool
+) -> tuple[Float[np.ndarray, " X"], Float[np.ndarray, " Y"], Float[np.ndarray, "Y X"]]:
+    x, y, z = (np.asarray(values, np.float64) for values in (xs, ys, losses))
+    rising = all(axis.ndim == 1 and len(axis) > 1 and (np.diff(axis) > 0).all() for axis in (x, y))
+    if not rising or z.shape != (len(y), len(x)):
+        raise ValueError(
+            "expected losses [Y, X] over at least two rising xs [X] and ys [Y], "
+            f"got losses of shape {list(z.shape)}, xs of {list(x.shape)} and ys of {list(y.shape)}."
+        )
+    finite = z[np.isfinite(z)]
+    if not len(finite):
+        raise ValueError("all losses are NaN or infinite, there is nothing to draw. Take a grid nearer to the origin.")
+    if log and finite.min() <= 0:
+        raise ValueError(f"with log=True losses must be above 0, got {finite.min():.3g}. Take log=False.")
+    return x, y, z
+
+
+def _check_number(table: Mapping[str, Any]) -> None:
+    if not 1 <= len(table) <= len(COLOURS):
+        raise ValueError(
+            f"expected 1 to {len(COLOURS)} lines, which still can be told apart, got {len(table)}. "
+            "Draw more of them on several axes."
+        )
+
+
+def _checked_paths(
+    trajectories: Mapping[str, np.ndarray] | None, columns: int
+) -> dict[str, Float[np.ndarray, "n columns"]]:
+    if not trajectories:
+        return {}
+    _check_number(trajectories)
+    paths = {rule: np.asarray(path, np.float64) for rule, path in trajectories.items()}
+    shapes = {rule: list(path.shape) for rule, path in paths.items()}
+    if any(path.ndim != 2 or path.shape[1] != columns or not len(path) for path in paths.values()):
+        raise ValueError(f"expected trajectories [n, {columns}], got shapes {shapes}.")
+    broken = [rule for rule, path in paths.items() if not np.isfinite(path).all()]
+    if broken:
+        raise ValueError(f"trajectories must be finite, got NaN or infinite points for {broken}.")
+    return paths
+
+
+def _colours(rules: Mapping[str, Any], chosen: Mapping[str, str] | None) -> list[str]:
+    return [(chosen or {}).get(rule, colour) for rule, colour in zip(rules, COLOURS, strict=False)]
+
+
+def _mark_not_finite(
+    ax: Axes, x: Float[np.ndarray, " X"], y: Float[np.ndarray, " Y"], z: Float[np.ndarray, "Y X"]
+) -> None:
+    rows, columns = np.nonzero(~np.isfinite(z))
+    if len(rows):
+        crosses: dict[str, Any] = {"linestyle": "none", "marker": "x", "markersize": 4, "color": "black"}
+        ax.plot(x[columns], y[rows], label=f"not finite ({len(rows)})", zorder=2, **crosses)
+
+
+def _name_the_ends(ax: Axes) -> None:
+    """Two marks that are nowhere, for the legend."""
+    mark: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 9, "markeredgecolor": "black"}
+    for name, face in (("start", "white"), ("end", "0.3")):
+        ax.plot(*[[]] * (3 if isinstance(ax, Axes3D) else 2), label=name, markerfacecolor=face, **mark)
+
+
+def _axis_label(number: int, explained: Sequence[float] | None) -> str:
+    return f"direction {number}" + (f" (explains {100 * explained[number - 1]:.1f} %)" if explained is not None else "")
+
+
+def _legend_above(ax: Axes, columns: int) -> None:
+    columns = min(len(ax.get_legend_handles_labels()[0]), columns)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns)

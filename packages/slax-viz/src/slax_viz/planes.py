@@ -1,0 +1,239 @@
+"""Planes through the space of all parameters of a model.
+
+    parameters(x, y) = origin + x d1 + y d2
+
+where d1 and d2 are directions, trees like the origin: the principal directions of checkpoints (`pca_plane`), or random ones
+in the scale of the weights (`random_plane`). Leaves are matched by path, never by order.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from slax_viz.trees import check_alike, leaves_by_path
+
+_ADVICE = "Take both from the same model, for example by `nnx.state(model, nnx.Param)`."
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """A plane of parameters: origin + x d1 + y d2.
+
+    Args:
+        origin: tree of floating-point arrays, the point (0, 0).
+        directions: d1 and d2, trees with the origin's paths and shapes, in at least float32; not both along one line.
+        explained: for principal directions, the shares of the checkpoints' variance along d1 and d2, each in [0, 1].
+    """
+
+    origin: PyTree
+    directions: tuple[PyTree, PyTree]
+    explained: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        origin = finite_leaves(self.origin, "the origin")
+        for name, direction in zip(("d1", "d2"), self.directions, strict=True):
+            check_alike(finite_leaves(direction, name), origin, names=(name, "the origin"), advice=_ADVICE)
+        d1, d2 = self._vectors()
+        if not abs(d1 @ d2) < (1 - 1e-12) * np.sqrt((d1 @ d1) * (d2 @ d2)):
+            raise ValueError("the two directions of a plane must not be zero or along one line. Choose others.")
+
+    def coordinates(self, trajectory: Sequence[PyTree]) -> Float[np.ndarray, "n 2"]:
+        """Where on the plane the parameters are, or, if they are off it, the nearest point of the plane.
+
+        The loss there is not the loss of the checkpoint, unless the plane holds it.
+
+        Args:
+            trajectory: n trees like the origin, for example one rule's checkpoints in their order.
+        """
+        origin = leaves_by_path(self.origin, "the origin")
+        offsets = np.zeros((len(trajectory), 2))
+        start, (d1, d2) = _vector(origin, origin), self._vectors()
+        for i, tree in enumerate(trajectory):
+            name = f"checkpoint {i}"
+            leaves = finite_leaves(tree, name)
+            check_alike(leaves, origin, names=(name, "the origin"), advice=_ADVICE)
+            step = _vector(leaves, origin) - start
+            offsets[i] = d1 @ step, d2 @ step
+        gram = np.array([[d1 @ d1, d1 @ d2], [d1 @ d2, d2 @ d2]])
+        return np.linalg.solve(gram, offsets.T).T
+
+    def _vectors(self) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:
+        order = leaves_by_path(self.origin, "the origin")
+        d1, d2 = (_vector(leaves_by_path(direction, "a direction"), order) for direction in self.directions)
+        return d1, d2
+
+
+def pca_plane(
+    trajectories: Mapping[str, Sequence[PyTree]], *, origin: PyTree | None = None, centred: bool = False
+) -> Plane:
+    """The plane that lies nearest to all checkpoints of all rules.
+
+        M = [p1 - origin; p2 - origin; ...] = U S V^T,    d1, d2 = the first rows of V^T,    explained_i = S_i^2 / sum S^2
+
+    where p1, p2, ... are the checkpoints as vectors. Without an origin of your own it is their mean, and this is principal
+    component analysis. All checkpoints count alike, so a rule with more of them counts more. Of d and -d the one is taken
+    with sum_j d_j |d_j| > 0, so the order of the rules changes nothing but rounding.
+
+    Args:
+        trajectories: for each rule its checkpoints in their order, trees of floating-point arrays, at least 3 in all.
+        origin: another point for the plane to go through, for example the solution of one rule, of which the surface then
+            shows the true loss. `explained` are then shares of the squared distances from it.
+        centred: take directions and `explained` of the checkpoints about their mean even so, as Slax 0.0.1 did with the
+            last checkpoint of the first model as the origin. The plane is then not the nearest of those through the origin.
+
+    Returns:
+        A plane with orthonormal directions, so that coordinates are distances between parameters. It is computed in
+        float64 on the host, which holds M, [checkpoints, parameters], a few times.
+
+    Raises:
+        ValueError: no rules or checkpoints, fewer than 3 checkpoints, checkpoints on a line, other paths, shapes or
+            dtypes, NaN or infinite parameters.
+
+    Note:
+        A large share explained says little. The path of a long random walk in many dimensions has 61 % and 15 % of its
+        variance along the first two directions (Antognini and Sohl-Dickstein 2018), a shorter trajectory more.
+
+    References:
+        Li, Xu, Taylor, Studer, Goldstein, Visualizing the loss landscape of neural nets, NeurIPS 2018, arXiv:1712.09913,
+        section 7. Antognini, Sohl-Dickstein, PCA of high dimensional random walks with comparison to neural network
+        training, NeurIPS 2018, arXiv:1806.08805.
+    """
+    checkpoints = _checkpoints(trajectories)
+    like, name_of_like = origin, "the origin"
+    if like is None:
+        like = next(tree for trajectory in trajectories.values() for tree in trajectory)
+        name_of_like = next(iter(checkpoints))
+    order = finite_leaves(like, name_of_like)
+    for name, leaves in checkpoints.items():
+        check_alike(leaves, order, names=(name, name_of_like), advice=_ADVICE, dtypes=True)
+    points = np.stack([_vector(leaves, order) for leaves in checkpoints.values()])
+    mean = points.mean(axis=0)
+    if origin is None:
+        origin = _tree(mean, like, widened=False)
+    about = mean if centred else _vector(leaves_by_path(origin, "the origin"), order)
+    _, lengths, axes = np.linalg.svd(points - about, full_matrices=False)
+
+    rounding = np.concatenate([np.full(leaf.size, float(jnp.finfo(leaf.dtype).eps)) for leaf in order.values()])
+    if len(lengths) < 2 or lengths[1] <= np.linalg.norm(points * rounding):
+        raise ValueError(
+            f"the {len(points)} checkpoints lie on a line, up to rounding, and no plane is nearest to them. "
+            "Take checkpoints further apart, and copies of them: a state shares the arrays of its model, `nnx.clone` it. "
+            "Along a line `interpolation` looks."
+        )
+    d1, d2 = (axis * np.sign(np.sum(axis * np.abs(axis)) or 1.0) for axis in axes[:2])
+    shares = np.square(lengths) / np.sum(np.square(lengths))
+    return Plane(origin, (_tree(d1, like), _tree(d2, like)), (float(shares[0]), float(shares[1])))
+
+
+def random_plane(
+    params: PyTree,
+    key: PRNGKeyArray,
+    *,
+    normalise: Literal["filter", "layer"] | None = "filter",
+    move_biases: bool = False,
+) -> Plane:
+    """A plane through `params` along two random directions in the scale of the weights.
+
+        d <- d |w| / |d|
+
+    for the weights w of each output unit ("filter") or of each leaf ("layer"), with d drawn from a normal distribution.
+    A step of 1 then changes the weights of each unit, or leaf, by as much as they are long, and surfaces of networks with
+    other scales of weights can be compared. The last axis of a leaf is that of its output units, as in Flax's kernels.
+
+    Args:
+        params: tree of floating-point arrays, the origin.
+        key: the same key, the same directions.
+        normalise: "filter" as Li et al. do, "layer", or None for two orthonormal directions in the scale of nothing.
+        move_biases: leaves with fewer than two axes (biases, decays, thresholds) stay as they are, the direction there
+            is zero. With True they move, and each is normalised as one vector.
+
+    Returns:
+        A plane whose directions, unless `normalise` is None, are independent but not made orthogonal, as in the paper: in
+        many dimensions they nearly are.
+
+    Raises:
+        ValueError: nothing to move, weights that are all zero, NaN or infinite parameters.
+
+    References:
+        Li, Xu, Taylor, Studer, Goldstein, Visualizing the loss landscape of neural nets, NeurIPS 2018, arXiv:1712.09913,
+        section 4.
+    """
+    leaves = finite_leaves(params, "params")
+    moving = {path: leaf for path, leaf in leaves.items() if move_biases or leaf.ndim > 1}
+    if sum(leaf.size for leaf in moving.values()) < 2 or (normalise and not any(map(jnp.any, moving.values()))):
+        raise ValueError(
+            f"expected weights to move that are not all zero, got leaves of shapes {[leaf.shape for leaf in leaves.values()]}. "
+            "Leaves with fewer than two axes move with move_biases=True; zeros move with normalise=None."
+        )
+    vectors = []
+    for key_of_one in jax.random.split(key):
+        drawn = {path: jnp.zeros(leaf.shape, _wide(leaf)) for path, leaf in leaves.items()}
+        keys = jax.random.split(key_of_one, len(moving))
+        for (path, leaf), key_of_leaf in zip(moving.items(), keys, strict=True):
+            direction = jax.random.normal(key_of_leaf, leaf.shape, _wide(leaf))
+            drawn[path] = _normalised(direction, leaf.astype(_wide(leaf)), normalise)
+        vectors.append(_vector(drawn, leaves))
+    if normalise is None:
+        q, r = np.linalg.qr(np.stack(vectors, axis=1))
+        vectors = list((q * np.sign(np.diag(r))).T)
+    return Plane(params, (_tree(vectors[0], params), _tree(vectors[1], params)))
+
+
+def finite_leaves(tree: PyTree, name: str) -> dict[str, Array]:
+    """The leaves of parameters by path; NaN and infinite ones are refused."""
+    leaves = leaves_by_path(tree, name)
+    broken = [path for path, leaf in leaves.items() if not bool(jnp.isfinite(leaf).all())]
+    if broken:
+        raise ValueError(
+            f"parameters must be finite, got NaN or infinite ones in {name} at {broken}. Leave out what has diverged."
+        )
+    return leaves
+
+
+def _checkpoints(trajectories: Mapping[str, Sequence[PyTree]]) -> dict[str, dict[str, Array]]:
+    empty = [rule for rule, trajectory in trajectories.items() if not len(trajectory)]
+    n = sum(map(len, trajectories.values()))
+    if empty or n < 3:
+        raise ValueError(
+            f"a plane needs at least 3 checkpoints, and each rule one, got {n} of {len(trajectories)} rules"
+            f"{f', none of {empty}' if empty else ''}. Save more of them during training."
+        )
+    names = {
+        f"checkpoint {i} of {rule!r}": tree for rule, trees in trajectories.items() for i, tree in enumerate(trees)
+    }
+    return {name: finite_leaves(tree, name) for name, tree in names.items()}
+
+
+def _normalised(
+    direction: Float[Array, "*shape"], weights: Float[Array, "*shape"], by: Literal["filter", "layer"] | None
+) -> Float[Array, "*shape"]:
+    if by is None:
+        return direction
+    axes = tuple(range(weights.ndim - 1)) if by == "filter" and weights.ndim > 1 else None
+    length, wanted = (jnp.sqrt(jnp.sum(jnp.square(x), axes, keepdims=True)) for x in (direction, weights))
+    return direction * (wanted / length)
+
+
+def _wide(leaf: Array) -> np.dtype:
+    return np.promote_types(leaf.dtype, jnp.float32)
+
+
+def _vector(leaves: Mapping[str, Array], order: Mapping[str, Array]) -> Float[np.ndarray, " P"]:
+    return np.concatenate([np.ravel(np.asarray(leaves[path], np.float64)) for path in order])
+
+
+def _tree(vector: Float[np.ndarray, " P"], like: PyTree, *, widened: bool = True) -> PyTree:
+    """The vector cut into a tree like another, in its dtypes, or with `widened` in at least float32."""
+    leaves, structure = jax.tree.flatten(like)
+    arrays = [jnp.asarray(leaf) for leaf in leaves]
+    parts = np.split(vector, np.cumsum([array.size for array in arrays])[:-1])
+    shaped = [
+        jnp.asarray(part.reshape(array.shape), _wide(array) if widened else array.dtype)
+        for part, array in zip(parts, arrays, strict=True)
+    ]
+    return jax.tree.unflatten(structure, shaped)

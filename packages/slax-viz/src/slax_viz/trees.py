@@ -1,0 +1,53 @@
+"""Trees of parameters whose leaves are matched by path, never by order."""
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+from jax.tree_util import GetAttrKey, KeyPath, keystr, tree_flatten_with_path
+from jaxtyping import Array, PyTree
+
+
+def leaves_by_path(tree: PyTree, name: str) -> dict[str, Array]:
+    """The leaves of a tree of floating-point arrays, by paths like "modules/0/kernel"; `name` is for what is refused."""
+    leaves = {}
+    for key_path, leaf in tree_flatten_with_path(tree)[0]:
+        path = _text(key_path)
+        if path in leaves:
+            raise ValueError(f"{name} has two leaves with the same path {path!r}. Rename one of them.")
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise TypeError(
+                f"expected floating-point leaves, got {jnp.result_type(leaf)} at {path!r} in {name}. "
+                "Pass parameters or their gradients, without counters, keys or other state."
+            )
+        leaves[path] = jnp.asarray(leaf)
+    return leaves
+
+
+def check_alike(
+    left: Mapping[str, Array], right: Mapping[str, Array], *, names: tuple[str, str], advice: str, dtypes: bool = False
+) -> None:
+    """Refuses leaves of two trees that differ in paths or shapes, and with `dtypes` in dtypes, and trees without any."""
+    if left.keys() != right.keys():
+        raise ValueError(
+            f"{names[0]} and {names[1]} must have leaves with the same paths, "
+            f"got only in {names[0]}: {sorted(left.keys() - right.keys())}, "
+            f"only in {names[1]}: {sorted(right.keys() - left.keys())}. {advice}"
+        )
+    for what, of in [("shape", lambda leaf: leaf.shape), ("dtype", lambda leaf: leaf.dtype)][: 2 if dtypes else 1]:
+        differing = [
+            f"{path}: {of(left[path])} and {of(right[path])}" for path in left if of(left[path]) != of(right[path])
+        ]
+        if differing:
+            raise ValueError(
+                f"{names[0]} and {names[1]} must have leaves of the same {what}s, "
+                f"got different ones ({names[0]} first): {', '.join(differing)}. {advice}"
+            )
+    if not left:
+        raise ValueError("expected at least one leaf to compare, got empty trees. Check the filter that made them.")
+
+
+def _text(path: KeyPath) -> str:
+    # The array of an nnx variable hangs below the attribute `value`, which says nothing about where the variable is.
+    if len(path) > 1 and path[-1] == GetAttrKey("value"):
+        path = path[:-1]
+    return keystr(path, simple=True, separator="/")
