@@ -16,6 +16,7 @@ from flax import nnx
 from experiments import training
 from experiments.accuracy import plot, run
 from experiments.record import recorded
+from experiments.results import by_task_and_rule
 from slax_data import spike_trains
 from slax_data.packed import arrays_of_sets
 from slax_rules import RULES
@@ -89,7 +90,7 @@ def test_table_is_the_mean_of_the_seeds(tmp_path):
         with recorded(tmp_path / f"{rule}.json", config=config("digits", rule), seed=0) as result:
             result["seeds"] = compute("digits", rule)
     results = [json.loads((tmp_path / f"{rule}.json").read_text()) for rule in ("ottt", "bptt")]
-    tasks = plot.by_task(results)
+    tasks = by_task_and_rule(results)
     assert list(tasks["digits"]) == ["bptt", "ottt"]
     rows = [dict(zip(plot.COLUMNS, row, strict=True)) for row in plot.rows(tasks)]
     assert len(rows) == 3 * 3
@@ -100,7 +101,7 @@ def test_table_is_the_mean_of_the_seeds(tmp_path):
         assert row["mean"] == pytest.approx(np.mean(numbers), abs=1e-6)
         assert row["low"] <= row["mean"] <= row["high"] and row["seeds"] == 2
     with pytest.raises(SystemExit, match="Got two results of the task digits and the rule bptt"):
-        plot.by_task([*results, results[1]])
+        by_task_and_rule([*results, results[1]])
 
 
 def test_figure_and_table_are_written(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from matplotlib import pyplot as plt
 
 from experiments.neurobench import plot, run
 from experiments.record import recorded
+from experiments.results import write_table
 from slax_data.mackey_glass import NEUROBENCH_SERIES, mackey_glass
 
 ROOT = run.Path(run.__file__).parent
@@ -77,7 +78,7 @@ def test_forecast_is_of_the_point_that_is_so_far_ahead_and_seeds_start_later():
 
 
 def test_table_is_the_mean_of_the_seeds(results, tmp_path):
-    plot.write_table(list(results.values()), tmp_path / "t.csv")
+    write_table(tmp_path / "t.csv", plot.COLUMNS, plot.rows(list(results.values())))
     rows = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
     assert len(rows) == 2 * 9
     for row in rows:

@@ -12,6 +12,7 @@ from flax import nnx
 
 from experiments import training
 from experiments.record import recorded
+from experiments.results import by_task_and_rule, write_table
 from experiments.rules_table import cost, plot, run
 from slax_data import make_task
 from slax_rules import RULES
@@ -112,9 +113,9 @@ def test_table_is_the_mean_of_the_seeds(seeds, tmp_path):
     for rule, numbers in seeds.items():
         with recorded(tmp_path / f"{rule}.json", config=config(rule), seed=0) as result:
             result["seeds"] = numbers
-    tasks = plot.by_task([json.loads((tmp_path / f"{rule}.json").read_text()) for rule in ("fptt", "bptt")])
+    tasks = by_task_and_rule([json.loads((tmp_path / f"{rule}.json").read_text()) for rule in ("fptt", "bptt")])
     assert list(tasks["tiny"]) == ["bptt", "fptt"]
-    plot.write_table(tmp_path / "t.csv", plot.COLUMNS, plot.table_rows(tasks))
+    write_table(tmp_path / "t.csv", plot.COLUMNS, plot.table_rows(tasks))
     rows = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
     assert len(rows) == 2 * 2 * (1 + 2 + 2 * 3)
     for row in rows:
@@ -169,7 +170,7 @@ def test_layers_that_do_not_match_the_data_stop():
 def test_results_that_the_figure_has_no_place_for_stop(monkeypatch, tmp_path):
     result = {"config": {"scale": "quick", "task": "tiny", "rule": "bptt"}}
     with pytest.raises(SystemExit, match="Got two results of the task tiny and the rule bptt"):
-        plot.by_task([result, result])
+        by_task_and_rule([result, result])
     (tmp_path / "one.json").write_text(json.dumps(result))
     one, four = str(tmp_path / "one.json"), [str(tmp_path / "one.json")] * 4
     monkeypatch.setattr("sys.argv", ["plot", "--results", one, "--costs", *four, "--output", str(tmp_path / "figure")])

@@ -11,6 +11,7 @@ import yaml
 from matplotlib import pyplot as plt
 
 from experiments.record import recorded
+from experiments.results import check_scale, write_table
 from experiments.step_response import plot, run
 from slax_neurons import NEURONS, SURROGATES, unroll
 
@@ -144,7 +145,7 @@ def test_ltc_charges_slowly_under_the_current_and_forgets_quickly(results):
 
 
 def test_table_holds_what_the_results_hold(results, tmp_path):
-    plot.write_table(list(results.values()), tmp_path / "t.csv")
+    write_table(tmp_path / "t.csv", plot.TABLE, plot.table_rows(list(results.values())))
     rows = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
     for name, result in results.items():
         for quantity, values in plot.curves(result).items():
@@ -220,4 +221,4 @@ def test_unknown_neuron_state_or_order_stops():
 
 def test_results_of_two_scales_are_not_mixed():
     with pytest.raises(SystemExit, match="scales paper, quick, expected one"):
-        plot.of_one_scale([{"config": {"scale": scale}} for scale in ("quick", "paper")])
+        check_scale([{"config": {"scale": scale}} for scale in ("quick", "paper")])

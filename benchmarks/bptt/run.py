@@ -15,7 +15,7 @@ from measure import Mode, run
 from workload import small, uniform
 
 MODES = {
-    "speed": Mode(lambda sizes: [uniform(256, size) for size in sizes], [], 10),
+    "speed": Mode(lambda sizes: [uniform(256, size) for size in sizes], [], 10, (128, 256, 512, 1024)),
     "overhead": Mode(lambda sizes: [small(20), small(256)], ["slax:default", "plain"], 20),
     "memory": Mode(
         lambda sizes: [uniform(steps, 128) for steps in (256, 1024, 4096)] + [uniform(256, 1024)],
@@ -25,4 +25,4 @@ MODES = {
 }
 
 if __name__ == "__main__":
-    run(Path(__file__).parent, __doc__, MODES, sizes=[128, 256, 512, 1024])
+    run(Path(__file__).parent, __doc__, MODES)

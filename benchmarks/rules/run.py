@@ -18,9 +18,9 @@ BPTT = ["slax:bptt", "slax:bptt_chunk_16", "slax:bptt_chunk_32", "slax:bptt_chun
 RULES = ["slax:sltt", "slax:ottt", "slax:ostl", "slax:otpe", "slax:approximate_otpe", "slax:e_prop", "slax:pp_prop"]
 
 MODES = {
-    "speed": Mode(lambda sizes: [uniform(256, size) for size in sizes], [], 4),
+    "speed": Mode(lambda sizes: [uniform(256, size) for size in sizes], [], 4, (128, 256, 512)),
     "length": Mode(
-        lambda sizes: [uniform(steps, 128) for steps in (256, 1024, 4096)],
+        lambda sizes: [uniform(steps, size) for size in sizes for steps in (256, 1024, 4096)],
         [
             *BPTT,
             *RULES,
@@ -38,6 +38,7 @@ MODES = {
             "textbook:ottt",
         ],
         5,
+        (128,),
     ),
     "small": Mode(
         lambda sizes: [small(20)],
@@ -59,4 +60,4 @@ MODES = {
 }
 
 if __name__ == "__main__":
-    run(Path(__file__).parent, __doc__, MODES, sizes=[128, 256, 512])
+    run(Path(__file__).parent, __doc__, MODES)

@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,21 +23,22 @@ from workload import Workload
 class Mode(NamedTuple):
     """What is measured: workloads, made of the sizes that are asked for; the contenders, all by none; how many rounds."""
 
-    workloads: Callable[[list[int]], list[Workload]]
+    workloads: Callable[[Sequence[int]], list[Workload]]
     names: list[str]
     rounds: int
+    sizes: Sequence[int] = ()  # by default; none where the workloads are given
 
 
-def run(folder: Path, description: str, modes: dict[str, Mode], sizes: list[int]) -> None:
-    """Measures the benchmark in `folder`; the first of its modes and `sizes` are what is run by default."""
-    arguments = _parser(description, modes, sizes).parse_args()
+def run(folder: Path, description: str, modes: dict[str, Mode]) -> None:
+    """Measures the benchmark in `folder`; the first of its modes is what is run by default."""
+    arguments = _parser(description, modes).parse_args()
     mode = modes[arguments.mode]
     chosen = contenders(folder, arguments.peers or mode.names)
     rounds = mode.rounds if arguments.repeats is None else arguments.repeats
     output = arguments.output or ROOT / "results" / "benchmarks" / f"{folder.name}_{arguments.mode}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     results = {"machine": machine(), "workloads": []}
-    for workload in mode.workloads(arguments.sizes):
+    for workload in mode.workloads(arguments.sizes or mode.sizes):
         records = measure(workload, chosen, rounds, arguments.seconds)
         results["workloads"].append(workload._asdict() | {"records": records})
         output.write_text(json.dumps(results, indent=1))
@@ -84,10 +85,10 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _parser(description: str, modes: dict[str, Mode], sizes: list[int]) -> argparse.ArgumentParser:
+def _parser(description: str, modes: dict[str, Mode]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mode", nargs="?", choices=modes, default=next(iter(modes)))
-    parser.add_argument("--sizes", type=int, nargs="+", default=sizes, help="N, in the mode speed")
+    parser.add_argument("--sizes", type=int, nargs="+", help="N, in the modes speed and length")
     parser.add_argument("--peers", nargs="+", help="names such as jaxpike, all its variants, or slax:remat")
     parser.add_argument("--repeats", type=int, help="rounds; 0 takes each contender's first step alone")
     parser.add_argument("--seconds", type=float, default=0.5, help="of a contender's turn, in which it takes >= 1 step")

@@ -5,11 +5,8 @@
 writes figure.csv, figure.png and figure.svg.
 """
 
-import argparse
-import csv
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -20,63 +17,37 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.command_line import plot_parser
+from experiments.results import (
+    MARKS,
+    MODE_LABELS,
+    Results,
+    by_task_and_rule,
+    check_scale,
+    interval,
+    save,
+    write_table,
+)
 from slax_rules import RULES
-from slax_viz import PNG_METADATA, SVG_METADATA, mean_interval, style
+from slax_viz import style
 
 COLUMNS = ["task", "layers", "n_steps", "rule", "mode", "quantity", "mean", "low", "high", "seeds"]
-# Apart in colour, form and filling, so that none of them alone has to be seen.
-MARKS = {
-    "deferred": {"color": "#0072B2", "marker": "o"},
-    "online": {"color": "#D55E00", "marker": "D", "markerfacecolor": "white"},
-}
-LABELS = {"deferred": "one update per sequence", "online": "updates within the sequence"}
-
-Results = dict[str, dict[str, dict[str, Any]]]
+SHARE = (0.0, 1.0)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, nargs="+", required=True, help="results of run.py, of one scale")
-    parser.add_argument("--output", type=Path, required=True, help="path of the figure without its ending")
-    arguments = parser.parse_args()
-    tasks = by_task([json.loads(path.read_text()) for path in arguments.results])
+    arguments = plot_parser(__doc__).parse_args()
+    results = [json.loads(path.read_text()) for path in arguments.results]
+    check_scale(results)
+    tasks = by_task_and_rule(results)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    with arguments.output.with_suffix(".csv").open("w", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(COLUMNS)
-        table.writerows(rows(tasks))
+    write_table(arguments.output.with_suffix(".csv"), COLUMNS, rows(tasks))
     with style():
-        figure = draw(tasks)
-        figure.savefig(arguments.output.with_suffix(".png"), metadata=PNG_METADATA)
-        figure.savefig(arguments.output.with_suffix(".svg"), metadata=SVG_METADATA)
-        plt.close(figure)
-
-
-def by_task(results: list[dict[str, Any]]) -> Results:
-    """The results of each task by rule, in the order of the table of rules."""
-    scales = {result["config"]["scale"] for result in results}
-    if len(scales) > 1:
-        raise SystemExit(f"Got results of the scales {', '.join(sorted(scales))}, expected one: they are never mixed.")
-    order = list(RULES)
-    tasks: Results = {}
-    for result in sorted(results, key=lambda result: order.index(result["config"]["rule"])):
-        task, rule = (result["config"][name] for name in ("task", "rule"))
-        if rule in tasks.get(task, {}):
-            raise SystemExit(f"Got two results of the task {task} and the rule {rule}, expected one of each.")
-        tasks.setdefault(task, {})[rule] = result
-    return {task: tasks[task] for task in sorted(tasks)}
+        save(draw(tasks), arguments.output)
 
 
 def modes_of(result: dict[str, Any]) -> list[str]:
     return [mode for mode in MARKS if mode in result["seeds"][0]]
-
-
-def summary(numbers: list[float]) -> tuple[float, float | None, float | None]:
-    """Mean, low and high end of its 95 % interval, which a single number does not have."""
-    if len(numbers) == 1:
-        return numbers[0], None, None
-    mean, low, high = (float(number) for number in mean_interval(numbers, bounds=(0.0, 1.0)))
-    return mean, low, high
 
 
 def rows(tasks: Results) -> Iterator[list[Any]]:
@@ -90,8 +61,16 @@ def rows(tasks: Results) -> Iterator[list[Any]]:
                     f"spikes_{layer}": [stage["spikes"][layer] for stage in stages] for layer in stages[0]["spikes"]
                 }
                 for quantity, numbers in quantities.items():
-                    cells = ["" if cell is None else round(cell, 6) for cell in summary(numbers)]
-                    yield [task, net, result["config"]["n_steps"], rule, mode, quantity, *cells, len(numbers)]
+                    yield [
+                        task,
+                        net,
+                        result["config"]["n_steps"],
+                        rule,
+                        mode,
+                        quantity,
+                        *interval(numbers, SHARE),
+                        len(numbers),
+                    ]
 
 
 def draw(tasks: Results) -> Figure:
@@ -107,7 +86,7 @@ def draw(tasks: Results) -> Figure:
         ax.set_title(f"{task.replace('_', ' ').capitalize()}\n{net}, T = {config['n_steps']}")
     axes[0, 0].set_yticks(range(len(names)), [RULES[name].title for name in names])
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
-    handles = [plt.Line2D([], [], linestyle="", label=LABELS[mode], **mark) for mode, mark in MARKS.items()]
+    handles = [plt.Line2D([], [], linestyle="", label=MODE_LABELS[mode], **mark) for mode, mark in MARKS.items()]
     handles += [plt.Line2D([], [], color="0.4", linestyle="--", label="chance")]
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
     seeds = sorted({len(result["seeds"]) for rules in tasks.values() for result in rules.values()})
@@ -123,7 +102,9 @@ def draw_task(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
         for mode in modes_of(rules[name]) if name in rules else []:
             height = row + {"deferred": -0.16, "online": 0.16}[mode]
             reached = [100 * seed[mode]["accuracy"] for seed in rules[name]["seeds"]]
-            mean, low, high = (None if cell is None else 100 * cell for cell in summary([x / 100 for x in reached]))
+            mean, low, high = (
+                None if cell is None else 100 * cell for cell in interval([x / 100 for x in reached], SHARE)
+            )
             ends = [[mean - low], [high - mean]] if low is not None else None
             ax.plot(reached, [height + 0.11] * len(reached), ".", color=MARKS[mode]["color"], markersize=3)
             ax.errorbar(mean, height, xerr=ends, markersize=5.5, elinewidth=1.3, capsize=2, **MARKS[mode])

@@ -5,7 +5,6 @@
         --output result.json
 """
 
-import argparse
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from flax import nnx
 from jax import random
 from tqdm import tqdm
 
+from experiments.command_line import cell_parser
 from experiments.record import recorded
 from experiments.training import activity, make_model, modes, test_accuracy, train, under_rule
 from slax_data import Task, held_out, make_task, stored_task
@@ -25,7 +25,9 @@ from slax_data.whole_files import load_arrays
 
 
 def main() -> None:
-    arguments = _parser().parse_args()
+    parser = cell_parser(__file__, __doc__, "task", "rule")
+    parser.add_argument("--spikes", type=Path, help="the task's spikes, where it reads some")
+    arguments = parser.parse_args()
     config = cell_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.task, arguments.rule)
     with recorded(arguments.output, config=config, seed=0) as result:
         result["seeds"] = compute(config, arguments.spikes)
@@ -95,19 +97,6 @@ def one_seed(config: dict[str, Any], task: Task, key: jax.Array) -> dict[str, di
             "spikes": activity(model, unseen[0]),
         }
     return stages
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--config", type=Path, default=Path(__file__).with_name("config.yaml"), help="default: beside it"
-    )
-    parser.add_argument("--scale", choices=("quick", "paper"), default="quick", help="default: quick")
-    parser.add_argument("--task", required=True, help="a name under `tasks` in the config")
-    parser.add_argument("--rule", required=True, help="a name under `rules` in the config")
-    parser.add_argument("--spikes", type=Path, help="the task's spikes, where it reads some")
-    parser.add_argument("--output", type=Path, required=True, help="the result's path, ending in .json")
-    return parser
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@
 writes figure.csv, figure.png and figure.svg.
 """
 
-import argparse
 import csv
 import json
 from collections import defaultdict
@@ -20,8 +19,10 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
+from experiments.command_line import plot_parser
+from experiments.results import check_scale, save
 from slax_rules import RULES
-from slax_viz import PNG_METADATA, SVG_METADATA, mean_interval, plot_cosine_similarity, style
+from slax_viz import mean_interval, plot_cosine_similarity, style
 
 COSINE, RATIO, SHARE = (-1.0, 1.0), (0.0, float("inf")), (0.0, 1.0)
 COLUMNS = [
@@ -32,10 +33,7 @@ COLUMNS = [
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, nargs="+", required=True, help="results of run.py, of one scale")
-    parser.add_argument("--output", type=Path, required=True, help="path of the figure without its ending")
-    arguments = parser.parse_args()
+    arguments = plot_parser(__doc__).parse_args()
     tasks = by_task([json.loads(path.read_text()) for path in arguments.results])
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     write_table(tasks, arguments.output.with_suffix(".csv"))
@@ -44,9 +42,7 @@ def main() -> None:
 
 def by_task(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """The results of each task, in the order of their seeds."""
-    scales = {result["config"]["scale"] for result in results}
-    if len(scales) > 1:
-        raise SystemExit(f"Got results of the scales {', '.join(sorted(scales))}, expected one: they are never mixed.")
+    check_scale(results)
     tasks = defaultdict(list)
     for result in sorted(results, key=lambda result: result["seed"]):
         tasks[result["config"]["task"]].append(result)
@@ -113,9 +109,7 @@ def draw(tasks: dict[str, list[dict[str, Any]]], output: Path) -> None:
             axes[0, column].set_title(f"{_name(config)}\n{axes[0, column].get_title()}")
         figure.supxlabel("bars: mean over seeds (dots); error bars: 95 % interval of the mean", fontsize="small")
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
-        figure.savefig(output.with_suffix(".png"), metadata=PNG_METADATA)
-        figure.savefig(output.with_suffix(".svg"), metadata=SVG_METADATA)
-        plt.close(figure)
+        save(figure, output)
 
 
 def _name(config: dict[str, Any]) -> str:

@@ -6,11 +6,9 @@ batches, layer by layer; and the test accuracy of the parameters at which they a
     python -m experiments.gradient_similarity.run --task randman_shallow --seed 0 --output result.json
 """
 
-import argparse
 import itertools
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,6 +20,7 @@ from flax import nnx
 from jax import random
 from tqdm import trange
 
+from experiments.command_line import cell_parser
 from experiments.record import recorded
 from slax_data import held_out, make_task
 from slax_neurons import LIF, Connect, connect, unroll
@@ -32,7 +31,9 @@ STEPS_PER_CALL = 50
 
 
 def main() -> None:
-    arguments = _parser().parse_args()
+    parser = cell_parser(__file__, __doc__, "task")
+    parser.add_argument("--seed", type=int, required=True, help="of manifolds, weights and batches")
+    arguments = parser.parse_args()
     config = cell_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.task)
     with recorded(arguments.output, config=config, seed=arguments.seed) as result:
         result["stages"] = compute(config, arguments.seed)
@@ -164,18 +165,6 @@ def _task_options(config: dict[str, Any]) -> dict[str, Any]:
         {"n_units": config["layers"][0], "n_classes": config["layers"][-1]} if config["dataset"] == "randman" else {}
     )
     return {"n_steps": config["n_steps"], "code": config["code"], **sizes}
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--config", type=Path, default=Path(__file__).with_name("config.yaml"), help="default: beside it"
-    )
-    parser.add_argument("--scale", choices=("quick", "paper"), default="quick", help="default: quick")
-    parser.add_argument("--task", required=True, help="a name under `tasks` in the config")
-    parser.add_argument("--seed", type=int, required=True, help="of manifolds, weights and batches")
-    parser.add_argument("--output", type=Path, required=True, help="the result's path, ending in .json")
-    return parser
 
 
 if __name__ == "__main__":

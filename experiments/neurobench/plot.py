@@ -5,11 +5,8 @@
 writes figure.csv, figure.png and figure.svg, with the tasks in the order of the results.
 """
 
-import argparse
-import csv
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -20,7 +17,9 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from slax_viz import PNG_METADATA, SVG_METADATA, mean_interval, style
+from experiments.command_line import plot_parser
+from experiments.results import check_scale, interval, save, write_table
+from slax_viz import style
 
 COLUMNS = ["task", "quantity", "mean", "low", "high", "seeds", "steps"]
 BOUNDS = {
@@ -44,34 +43,19 @@ SCORES = {"accuracy": ("accuracy (%)", 100, 1, "chance"), "smape": ("sMAPE", 1, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, nargs="+", required=True, help="results of run.py, of one scale")
-    parser.add_argument("--output", type=Path, required=True, help="path of the figure without its ending")
-    arguments = parser.parse_args()
-    results = of_one_scale([json.loads(path.read_text()) for path in arguments.results])
+    arguments = plot_parser(__doc__).parse_args()
+    results = [json.loads(path.read_text()) for path in arguments.results]
+    check_scale(results)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    write_table(results, arguments.output.with_suffix(".csv"))
+    write_table(arguments.output.with_suffix(".csv"), COLUMNS, rows(results))
     with style():
-        figure = draw(results)
-        figure.savefig(arguments.output.with_suffix(".png"), metadata=PNG_METADATA)
-        figure.savefig(arguments.output.with_suffix(".svg"), metadata=SVG_METADATA)
-        plt.close(figure)
-
-
-def of_one_scale(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    scales = {result["config"]["scale"] for result in results}
-    if len(scales) > 1:
-        raise SystemExit(f"Got results of the scales {', '.join(sorted(scales))}, expected one: they are never mixed.")
-    return results
+        save(draw(results), arguments.output)
 
 
 def summary(result: dict[str, Any], quantity: str) -> tuple[float, float | None, float | None]:
     """Mean of the seeds, low and high end of its 95 % interval; None with one seed."""
     numbers = [seed["score" if quantity == result["metric"] else quantity] for seed in result["seeds"]]
-    if len(numbers) < 2:
-        return numbers[0], None, None
-    mean, low, high = mean_interval(numbers, bounds=BOUNDS.get(quantity, (0.0, np.inf)))
-    return float(mean), float(low), float(high)
+    return interval(numbers, BOUNDS.get(quantity, (0.0, np.inf)))
 
 
 def quantities(result: dict[str, Any]) -> list[str]:
@@ -83,14 +67,6 @@ def rows(results: list[dict[str, Any]]) -> Iterator[list[Any]]:
         for quantity in quantities(result):
             seeds = result["seeds"]
             yield [result["config"]["task"], quantity, *summary(result, quantity), len(seeds), seeds[0]["n_steps"]]
-
-
-def write_table(results: list[dict[str, Any]], path: Path) -> None:
-    with path.open("w", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(COLUMNS)
-        for row in rows(results):
-            table.writerow([round(cell, 6) if isinstance(cell, float) else cell for cell in row])
 
 
 def cell(result: dict[str, Any], quantity: str, factor: int, digits: int) -> str:

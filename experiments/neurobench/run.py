@@ -5,12 +5,10 @@ A stack learns the task by BPTT. Then what NeuroBench asks for: how well it does
     python -m experiments.neurobench.run --task digits --output result.json
 """
 
-import argparse
 import dataclasses
 import itertools
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +19,7 @@ import yaml
 from flax import nnx
 from jax import random
 
+from experiments.command_line import cell_parser
 from experiments.record import recorded
 from experiments.training import make_model
 from slax_data import make_task
@@ -58,7 +57,7 @@ class Learning(NamedTuple):
 
 
 def main() -> None:
-    arguments = _parser().parse_args()
+    arguments = cell_parser(__file__, __doc__, "task").parse_args()
     config = cell_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.task)
     with recorded(arguments.output, config=config, seed=0) as result:
         result["metric"] = METRICS[config["dataset"]]
@@ -199,17 +198,6 @@ def _check_ends(config: dict[str, Any], ends: tuple[int, int]) -> None:
 
 
 METRICS = {"digits": "accuracy", "randman": "accuracy", "mackey_glass": "smape"}
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--config", type=Path, default=Path(__file__).with_name("config.yaml"), help="default: beside it"
-    )
-    parser.add_argument("--scale", choices=("quick", "paper"), default="quick", help="default: quick")
-    parser.add_argument("--task", required=True, help="a name under `tasks` in the config")
-    parser.add_argument("--output", type=Path, required=True, help="the result's path, ending in .json")
-    return parser
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ differ from run to run, and so they are apart from the results.
     python -m experiments.rules_table.cost --task digits --output digits.timing.json
 """
 
-import argparse
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +15,7 @@ import yaml
 from flax import nnx
 from jax import random
 
+from experiments.command_line import cell_parser
 from experiments.record import recorded
 from experiments.rules_table.run import checked_task, rules_of, task_config
 from experiments.training import loss_of, make_model, under_rule
@@ -24,7 +23,7 @@ from slax_rules import RULES, gradients
 
 
 def main() -> None:
-    arguments = _parser().parse_args()
+    arguments = cell_parser(__file__, __doc__, "task").parse_args()
     content = yaml.safe_load(arguments.config.read_text())
     settings = content["scales"][arguments.scale]
     config = task_config(content, arguments.scale, arguments.task)
@@ -62,17 +61,6 @@ def compiled(name: str, model: nnx.RNNCellBase, key: jax.Array, batch: tuple) ->
         return gradients(nnx.merge(graphdef, state), loss_of, inputs, labels, window=RULES[name].window)[1]
 
     return jax.jit(gradient).lower(state, *batch).compile(), state
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--config", type=Path, default=Path(__file__).with_name("config.yaml"), help="default: beside it"
-    )
-    parser.add_argument("--scale", choices=("quick", "paper"), default="quick", help="default: quick")
-    parser.add_argument("--task", required=True, help="a name under `tasks` in the config")
-    parser.add_argument("--output", type=Path, required=True, help="the result's path, ending in .json")
-    return parser
 
 
 if __name__ == "__main__":

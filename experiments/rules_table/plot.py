@@ -6,8 +6,6 @@
 writes figure.csv, figure.png and figure.svg: accuracy and cosine; and figure_cost.csv, .png and .svg: time and memory.
 """
 
-import argparse
-import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,60 +21,49 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from experiments.command_line import plot_parser
+from experiments.results import (
+    MARKS,
+    MODE_LABELS,
+    Results,
+    by_task_and_rule,
+    check_scale,
+    interval,
+    save,
+    write_table,
+)
 from slax_rules import RULES
-from slax_viz import PNG_METADATA, SVG_METADATA, mean_interval, style
+from slax_viz import style
 
 BOUNDS = {"accuracy": (0.0, 1.0), "spikes": (0.0, 1.0), "cosine": (-1.0, 1.0), "norm_ratio": (0.0, np.inf)}
 COLUMNS = ["task", "rule", "mode", "layer", "quantity", "mean", "low", "high", "seeds"]
 COST_COLUMNS = ["task", "rule", "milliseconds", "times_bptt", "temporary_bytes"]
-# Apart in colour, form and filling, so that none of them alone has to be seen.
-MARKS = {
-    "deferred": {"color": "#0072B2", "marker": "o"},
-    "online": {"color": "#D55E00", "marker": "D", "markerfacecolor": "white"},
-}
+# Of tasks, apart in colour, form and filling, so that none of them alone has to be seen.
 TASK_MARKS = (
     {"color": "#0072B2", "marker": "o"},
     {"color": "#D55E00", "marker": "D", "markerfacecolor": "white"},
     {"color": "#009E73", "marker": "s"},
 )
 
-Results = dict[str, dict[str, dict[str, Any]]]
-
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, nargs="+", required=True, help="results of run.py, of one scale")
+    parser = plot_parser(__doc__)
     parser.add_argument("--costs", type=Path, nargs="+", required=True, help="results of cost.py, of the same scale")
-    parser.add_argument("--output", type=Path, required=True, help="path of the figure without its ending")
     arguments = parser.parse_args()
     results, costs = (
         [json.loads(path.read_text()) for path in paths] for paths in (arguments.results, arguments.costs)
     )
-    scales = {result["config"]["scale"] for result in results + costs}
-    if len(scales) > 1:
-        raise SystemExit(f"Got results of the scales {', '.join(sorted(scales))}, expected one: they are never mixed.")
+    check_scale(results + costs)
     if len(costs) > len(TASK_MARKS):
         raise SystemExit(f"Got the costs of {len(costs)} tasks, the figure has marks for {len(TASK_MARKS)}.")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     cost_output = arguments.output.with_name(arguments.output.name + "_cost")
-    tasks = by_task(results)
+    tasks = by_task_and_rule(results)
     write_table(arguments.output.with_suffix(".csv"), COLUMNS, table_rows(tasks))
     write_table(cost_output.with_suffix(".csv"), COST_COLUMNS, cost_rows(costs))
     with style():
         save(draw(tasks), arguments.output)
         save(draw_cost(costs), cost_output)
-
-
-def by_task(results: list[dict[str, Any]]) -> Results:
-    """The results of each task by rule, in the order of the table of rules."""
-    order = list(RULES)
-    tasks: Results = {}
-    for result in sorted(results, key=lambda result: order.index(result["config"]["rule"])):
-        task, rule = (result["config"][name] for name in ("task", "rule"))
-        if rule in tasks.get(task, {}):
-            raise SystemExit(f"Got two results of the task {task} and the rule {rule}, expected one of each.")
-        tasks.setdefault(task, {})[rule] = result
-    return {task: tasks[task] for task in sorted(tasks)}
 
 
 def stages_of(result: dict[str, Any]) -> list[str]:
@@ -95,14 +82,6 @@ def of_seeds(result: dict[str, Any], mode: str, quantity: str, layer: str = "") 
     return [number for number in numbers if number is not None]
 
 
-def summary(numbers: list[float], quantity: str) -> tuple[float | None, float | None, float | None]:
-    """Mean, low and high end of its 95 % interval; None for what so few numbers do not have."""
-    if len(numbers) < 2:
-        return (numbers[0] if numbers else None), None, None
-    mean, low, high = (float(number) for number in mean_interval(numbers, bounds=BOUNDS[quantity]))
-    return mean, low, high
-
-
 def table_rows(tasks: Results) -> Iterator[list[Any]]:
     for task, rules in tasks.items():
         for rule, result in rules.items():
@@ -112,7 +91,7 @@ def table_rows(tasks: Results) -> Iterator[list[Any]]:
                 kinds += [(quantity, layer) for layer in stage["layers"] for quantity in ("cosine", "norm_ratio")]
                 for quantity, layer in kinds:
                     numbers = of_seeds(result, mode, quantity, layer)
-                    yield [task, rule, mode, layer, quantity, *summary(numbers, quantity), len(numbers)]
+                    yield [task, rule, mode, layer, quantity, *interval(numbers, BOUNDS[quantity]), len(numbers)]
 
 
 def cost_rows(costs: list[dict[str, Any]]) -> Iterator[list[Any]]:
@@ -121,14 +100,6 @@ def cost_rows(costs: list[dict[str, Any]]) -> Iterator[list[Any]]:
             time = numbers["milliseconds"]
             relative = time / cost["rules"]["bptt"]["milliseconds"]
             yield [cost["config"]["task"], rule, time, relative, numbers["temporary_bytes"]]
-
-
-def write_table(path: Path, columns: list[str], rows: Iterator[list[Any]]) -> None:
-    with path.open("w", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(columns)
-        for row in rows:
-            table.writerow([round(cell, 6) if isinstance(cell, float) else cell for cell in row])
 
 
 def draw(tasks: Results) -> Figure:
@@ -146,7 +117,7 @@ def draw(tasks: Results) -> Figure:
             ax.set_ylim(len(names) - 0.5, -0.5)
             ax.tick_params(axis="y", length=0)
     seeds = {len(result["seeds"]) for rules in tasks.values() for result in rules.values()}
-    handles = [plt.Line2D([], [], linestyle="", label=_MODE_LABELS[mode], **mark) for mode, mark in MARKS.items()]
+    handles = [plt.Line2D([], [], linestyle="", label=MODE_LABELS[mode], **mark) for mode, mark in MARKS.items()]
     handles += [plt.Line2D([], [], color="0.4", linestyle="--", label="chance")]
     handles += [plt.Line2D([], [], color="0.4", linestyle=":", label="BPTT")]
     figure.legend(handles=handles, loc="outside upper center", ncols=4)
@@ -170,7 +141,7 @@ def draw_accuracy(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
         for mode, offset in (("deferred", -0.17), ("online", 0.17)):
             if mode not in stages_of(rules[name]):
                 continue
-            mean, low, high = summary(of_seeds(rules[name], mode, "accuracy"), "accuracy")
+            mean, low, high = interval(of_seeds(rules[name], mode, "accuracy"), BOUNDS["accuracy"])
             ends = [[100 * (mean - low)], [100 * (high - mean)]] if low is not None else None
             ax.errorbar(100 * mean, row + offset, xerr=ends, markersize=5.5, elinewidth=1.3, capsize=2, **MARKS[mode])
             if _is_silent(rules[name], mode):
@@ -238,15 +209,6 @@ def draw_cost(costs: list[dict[str, Any]]) -> Figure:
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     figure.legend(handles=handles, loc="outside upper center", ncols=1)
     return figure
-
-
-def save(figure: Figure, output: Path) -> None:
-    figure.savefig(output.with_suffix(".png"), metadata=PNG_METADATA)
-    figure.savefig(output.with_suffix(".svg"), metadata=SVG_METADATA)
-    plt.close(figure)
-
-
-_MODE_LABELS = {"deferred": "one update per sequence", "online": "updates within the sequence"}
 
 
 def _is_silent(result: dict[str, Any], mode: str) -> bool:

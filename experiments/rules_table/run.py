@@ -7,9 +7,7 @@ that of BPTT at the same parameters and on the same batch, layer by layer.
     python -m experiments.rules_table.run --task digits --rule ostl --output result.json
 """
 
-import argparse
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,6 +17,7 @@ import yaml
 from flax import nnx
 from jax import random
 
+from experiments.command_line import cell_parser
 from experiments.record import recorded
 from experiments.training import activity, loss_of, make_model, modes, test_accuracy, train, under_rule
 from slax_data import Task, held_out, make_task
@@ -31,7 +30,7 @@ APART = ("tasks", "rules", "cost_tasks", "cost_repeats")
 
 
 def main() -> None:
-    arguments = _parser().parse_args()
+    arguments = cell_parser(__file__, __doc__, "task", "rule").parse_args()
     config = cell_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.task, arguments.rule)
     with recorded(arguments.output, config=config, seed=0) as result:
         result["seeds"] = compute(config)
@@ -143,18 +142,6 @@ def _as_json(stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
             for layer, numbers in stage["layers"].items()
         }
     return jax.tree.map(float, stages)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--config", type=Path, default=Path(__file__).with_name("config.yaml"), help="default: beside it"
-    )
-    parser.add_argument("--scale", choices=("quick", "paper"), default="quick", help="default: quick")
-    parser.add_argument("--task", required=True, help="a name under `tasks` in the config")
-    parser.add_argument("--rule", required=True, help="a name under `rules` in the config")
-    parser.add_argument("--output", type=Path, required=True, help="the result's path, ending in .json")
-    return parser
 
 
 if __name__ == "__main__":

@@ -5,9 +5,8 @@
 writes figure.csv, figure.png and figure.svg, with the neurons in the order of the results.
 """
 
-import argparse
-import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +18,23 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from experiments.command_line import plot_parser
+from experiments.results import check_scale, save, write_table
 from slax_neurons import NEURONS
-from slax_viz import PNG_METADATA, SVG_METADATA, plot_membrane, style
+from slax_viz import plot_membrane, style
 
 COLUMNS = 2
+TABLE = ["neuron", "quantity", "step", "value"]
 HEIGHTS = [2.2, 1.0]  # of the membrane, and of the other states below it
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, nargs="+", required=True, help="results of run.py, of one scale")
-    parser.add_argument("--output", type=Path, required=True, help="path of the figure without its ending")
-    arguments = parser.parse_args()
-    results = of_one_scale([json.loads(path.read_text()) for path in arguments.results])
+    arguments = plot_parser(__doc__).parse_args()
+    results = [json.loads(path.read_text()) for path in arguments.results]
+    check_scale(results)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    write_table(results, arguments.output.with_suffix(".csv"))
+    write_table(arguments.output.with_suffix(".csv"), TABLE, table_rows(results))
     draw(results, arguments.output)
-
-
-def of_one_scale(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    scales = {result["config"]["scale"] for result in results}
-    if len(scales) > 1:
-        raise SystemExit(f"Got results of the scales {', '.join(sorted(scales))}, expected one: they are never mixed.")
-    return results
 
 
 def curves(result: dict[str, Any]) -> dict[str, list[float]]:
@@ -50,14 +43,11 @@ def curves(result: dict[str, Any]) -> dict[str, list[float]]:
     return shown | {name: result["states"][name] for name in result["config"]["states"]}
 
 
-def write_table(results: list[dict[str, Any]], path: Path) -> None:
-    with path.open("w", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["neuron", "quantity", "step", "value"])
-        for result in results:
-            for quantity, values in curves(result).items():
-                for step, value in enumerate(values):
-                    table.writerow([result["config"]["neuron"], quantity, step, round(value, 6)])
+def table_rows(results: list[dict[str, Any]]) -> Iterator[list[Any]]:
+    for result in results:
+        for quantity, values in curves(result).items():
+            for step, value in enumerate(values):
+                yield [result["config"]["neuron"], quantity, step, value]
 
 
 def draw(results: list[dict[str, Any]], output: Path) -> None:
@@ -79,9 +69,7 @@ def draw(results: list[dict[str, Any]], output: Path) -> None:
                 axes[-1].tick_params(labelbottom=False)
         handles = [ax.get_legend_handles_labels() for ax in figure.axes]
         figure.legend(*max(handles, key=lambda pair: len(pair[1])), loc="outside upper center", ncols=4)
-        figure.savefig(output.with_suffix(".png"), metadata=PNG_METADATA)
-        figure.savefig(output.with_suffix(".svg"), metadata=SVG_METADATA)
-        plt.close(figure)
+        save(figure, output)
 
 
 def draw_neuron(axes: list[Axes], result: dict[str, Any]) -> None:

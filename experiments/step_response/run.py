@@ -5,9 +5,7 @@ Its membrane before the reset, its threshold, its output, and its carry, step by
     python -m experiments.step_response.run --neuron lif --output result.json
 """
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,12 +14,13 @@ import numpy as np
 import yaml
 from flax import nnx
 
+from experiments.command_line import cell_parser
 from experiments.record import recorded
 from slax_neurons import NEURONS, Neuron
 
 
 def main() -> None:
-    arguments = _parser().parse_args()
+    arguments = cell_parser(__file__, __doc__, "neuron").parse_args()
     config = cell_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.neuron)
     with recorded(arguments.output, config=config, seed=config["seed"]) as result:
         result |= compute(config)
@@ -101,17 +100,6 @@ def by_name(carry: Any) -> dict[str, jax.Array]:
 
 def listed(values: jax.Array) -> list[float]:
     return np.asarray(values, np.float64).ravel().tolist()
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--config", type=Path, default=Path(__file__).with_name("config.yaml"), help="default: beside it"
-    )
-    parser.add_argument("--scale", choices=("quick", "paper"), default="quick", help="default: quick")
-    parser.add_argument("--neuron", required=True, help="a name under `neurons` in the config")
-    parser.add_argument("--output", type=Path, required=True, help="the result's path, ending in .json")
-    return parser
 
 
 if __name__ == "__main__":

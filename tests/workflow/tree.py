@@ -25,7 +25,13 @@ PARTS = [
     "data/raw/free-spoken-digit-dataset-26eb9aa.tar.gz.dvc",
     "data/store",
 ]
-SOURCES = ["packages", "experiments/record.py", "experiments/spikes.py", "experiments/gradient_similarity"]
+SOURCES = [
+    "packages",
+    "experiments/record.py",
+    "experiments/results.py",
+    "experiments/spikes.py",
+    "experiments/gradient_similarity",
+]
 TINY = {"seeds": 1, "measure_at": [0, 3], "batch_size": 4, "eval_batches": 1, "test_size": 20, "rules": ["ostl"]}
 TINY_TASKS = ["randman_shallow", "digits_shallow"]
 

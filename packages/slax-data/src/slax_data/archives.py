@@ -46,9 +46,8 @@ def members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[Mem
         found = (_zipped if content[:4] in STARTS_OF_ZIP else _tarred)(content, wanted)
     except MemoryError:
         raise
-    except (
-        Exception
-    ) as error:  # of any kind: what is wrong comes from the content alone, and the readers find many names for it
+    # Of any kind: what is wrong comes from the content alone, and the readers find many names for it.
+    except Exception as error:
         raise ValueError(
             f"{path} is no archive (.tar, .tar.gz or .zip) that can be read, or a truncated or damaged one: {error}. "
             "Get it again."

@@ -108,7 +108,7 @@ def spoken_digits_task(
 ) -> Task:
     """Spoken digits as a `Task`, in the spikes of a cochlea (`hear`).
 
-    The spikes of the whole set are made once, in less than a minute, and kept in a file whose name says what they depend on.
+    The spikes of the whole set are made once and kept in a file whose name says what they depend on.
 
     Args:
         key: without effect; the spikes are deterministic.

@@ -137,9 +137,8 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         return {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
     except MemoryError:
         raise
-    except (
-        Exception
-    ) as error:  # of any kind: zipfile, zlib, struct and NumPy have each their own for what is wrong with content
+    # Of any kind: zipfile, zlib, struct and NumPy have each their own for what is wrong with content.
+    except Exception as error:
         raise ValueError(f"{path} is not a whole .npz file of plain arrays: {error}.") from error
 
 

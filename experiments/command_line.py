@@ -1,0 +1,33 @@
+"""The options that the scripts of all experiments have."""
+
+import argparse
+from pathlib import Path
+
+
+def cell_parser(script: str, description: str | None, *cell: str) -> argparse.ArgumentParser:
+    """Of a script that makes one result: settings, scale, what the cell is, and where the result goes.
+
+    Args:
+        script: its `__file__`; config.yaml is beside it.
+        description: its docstring.
+        cell: options that choose from the config, as "task" does from `tasks`.
+    """
+    parser = _parser(description)
+    parser.add_argument("--config", type=Path, default=Path(script).with_name("config.yaml"), help="default: beside it")
+    parser.add_argument("--scale", choices=("quick", "paper"), default="quick", help="default: quick")
+    for name in cell:
+        parser.add_argument(f"--{name}", required=True, help=f"a name under `{name}s` in the config")
+    parser.add_argument("--output", type=Path, required=True, help="the result's path, ending in .json")
+    return parser
+
+
+def plot_parser(description: str | None) -> argparse.ArgumentParser:
+    """Of a script that makes figure and table of results."""
+    parser = _parser(description)
+    parser.add_argument("--results", type=Path, nargs="+", required=True, help="results of run.py, of one scale")
+    parser.add_argument("--output", type=Path, required=True, help="path of the figure without its ending")
+    return parser
+
+
+def _parser(description: str | None) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
