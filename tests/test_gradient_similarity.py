@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from experiments.gradient_similarity import plot, run
 from experiments.record import recorded
 from slax_rules import RULES
 
-ROOT = run.Path(run.__file__).parent
+ROOT = Path(run.__file__).parent
 TASK = {"dataset": "randman", "code": "time", "layers": [12, 8, 3], "n_steps": 6}
 TINY = {
     "measure_at": [0, 4],

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from experiments.record import recorded
 from experiments.results import write_table
 from slax_data.mackey_glass import NEUROBENCH_SERIES, mackey_glass
 
-ROOT = run.Path(run.__file__).parent
+ROOT = Path(run.__file__).parent
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 TINY = {"seeds": 2, "initial_rate": 0.05}
 SHARED = {"batches": 12, "batch_size": 8, "learning_rate": 0.02, "n_steps": 8}

@@ -3,6 +3,7 @@
 import csv
 import functools
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ from experiments.rules_table import cost, plot, run
 from slax_data import make_task
 from slax_rules import RULES
 
-ROOT = run.Path(run.__file__).parent
+ROOT = Path(run.__file__).parent
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 SCHEMA = yaml.safe_load((ROOT / "config.schema.yaml").read_text())
 TASK = {"dataset": "randman", "code": "time", "input_rate": 0.2, "layers": [12, 8, 8, 3], "n_steps": 6}

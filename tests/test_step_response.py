@@ -4,6 +4,7 @@ import csv
 import inspect
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from experiments.results import check_scale, write_table
 from experiments.step_response import plot, run
 from slax_neurons import NEURONS, SURROGATES, unroll
 
-ROOT = run.Path(run.__file__).parent
+ROOT = Path(run.__file__).parent
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 NAMES = list(CONFIG["scales"]["quick"]["neurons"])
 PAGE = (ROOT.parents[1] / "docs" / "neurons.md").read_text()

@@ -27,6 +27,7 @@ PARTS = [
 ]
 SOURCES = [
     "packages",
+    "experiments/command_line.py",
     "experiments/record.py",
     "experiments/results.py",
     "experiments/spikes.py",
