@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 
 from experiments.neurobench import plot, run
 from experiments.record import recorded
-from experiments.results import write_table
+from experiments.results import check_scale, write_table
 from slax_data.mackey_glass import NEUROBENCH_SERIES, mackey_glass
 
 ROOT = Path(run.__file__).parent
@@ -124,4 +124,4 @@ def test_what_does_not_fit_stops():
     with pytest.raises(SystemExit, match="its data have 64 inputs and 10 outputs"):
         run.compute(config("randman", dataset="digits", code="latency"))
     with pytest.raises(SystemExit, match="scales paper, quick, expected one"):
-        plot.of_one_scale([{"config": {"scale": scale}} for scale in ("quick", "paper")])
+        check_scale([{"config": {"scale": scale}} for scale in ("quick", "paper")])
