@@ -14,7 +14,7 @@ def cell_parser(script: str, description: str | None, *cell: str) -> argparse.Ar
     """
     parser = _parser(description)
     parser.add_argument("--config", type=Path, default=Path(script).with_name("config.yaml"), help="default: beside it")
-    parser.add_argument("--scale", choices=("quick", "paper"), default="quick", help="default: quick")
+    parser.add_argument("--scale", choices=("tiny", "quick", "paper"), default="quick", help="default: quick")
     for name in cell:
         parser.add_argument(f"--{name}", required=True, help=f"a name under `{name}s` in the config")
     parser.add_argument("--output", type=Path, required=True, help="the result's path, ending in .json")

@@ -5,9 +5,14 @@
         --output result.json
 """
 
+import importlib
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that `python experiments/accuracy/run.py` runs,
+importlib.import_module("experiments")  # with stand-ins for what is missing
 
 import jax
 import numpy as np

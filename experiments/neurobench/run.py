@@ -6,10 +6,16 @@ A stack learns the task by BPTT. Then what NeuroBench asks for: how well it does
 """
 
 import dataclasses
+import importlib
 import itertools
+import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that `python experiments/neurobench/run.py` runs,
+importlib.import_module("experiments")  # with stand-ins for what is missing
 
 import jax
 import jax.numpy as jnp

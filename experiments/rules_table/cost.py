@@ -6,8 +6,14 @@ differ from run to run, and so they are apart from the results.
     python -m experiments.rules_table.cost --task digits --output digits.timing.json
 """
 
+import importlib
+import sys
 import time
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that `python experiments/rules_table/cost.py` runs,
+importlib.import_module("experiments")  # with stand-ins for what is missing
 
 import jax
 import numpy as np

@@ -7,8 +7,14 @@ that of BPTT at the same parameters and on the same batch, layer by layer.
     python -m experiments.rules_table.run --task digits --rule ostl --output result.json
 """
 
+import importlib
+import sys
 from functools import partial
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that `python experiments/rules_table/run.py` runs,
+importlib.import_module("experiments")  # with stand-ins for what is missing
 
 import jax
 import jax.numpy as jnp

@@ -5,8 +5,14 @@ Its membrane before the reset, its threshold, its output, and its carry, step by
     python -m experiments.step_response.run --neuron lif --output result.json
 """
 
+import importlib
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that `python experiments/step_response/run.py` runs,
+importlib.import_module("experiments")  # with stand-ins for what is missing
 
 import jax
 import jax.numpy as jnp

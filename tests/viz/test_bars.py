@@ -145,6 +145,15 @@ def test_rules_differ_in_colour_and_in_hatch(ax):
     assert len({bar.get_hatch() for bar in first_bars}) == 8
 
 
+def test_a_rule_can_have_its_own_look_and_then_there_can_be_more_of_them(ax):
+    table = example(3) | {f"more {i}": np.full((2, 3), 0.5) for i in range(8)}
+    own = {name: f"#{16 * i:02x}0000" for i, name in enumerate(table) if name.startswith("more")}
+    plot_cosine_similarity(ax, table, colours=own, hatches={"more 0": "//"}, legend=False)
+    bars = dict(zip(table, (bars[0] for bars in bars_of(ax)), strict=True))
+    assert all(matplotlib.colors.to_hex(bars[name].get_facecolor()) == colour for name, colour in own.items())
+    assert bars["more 0"].get_hatch() == "//"
+
+
 def test_one_seed_has_a_bar_and_no_interval(ax):
     plot_cosine_similarity(ax, {"rule": jnp.array([[0.25, 0.5]])})
     assert [bar.get_height() for bar in bars_of(ax)[0]] == [0.25, 0.5]
@@ -154,7 +163,7 @@ def test_one_seed_has_a_bar_and_no_interval(ax):
 @pytest.mark.parametrize(
     ("table", "options", "message"),
     [
-        ({}, {}, "expected 1 to 8 rules"),
+        ({}, {}, "expected at least one rule"),
         ({str(i): np.ones((2, 2)) for i in range(9)}, {}, "got 9"),
         ({"a": np.ones(3)}, {}, r"got shapes {'a': \(3,\)}"),
         ({"a": np.ones((2, 3)), "b": np.ones((2, 2))}, {}, "same layers for each rule"),

@@ -27,6 +27,8 @@ PARTS = [
 ]
 SOURCES = [
     "packages",
+    "experiments/__init__.py",
+    "experiments/looks.py",
     "experiments/command_line.py",
     "experiments/record.py",
     "experiments/results.py",

@@ -1,5 +1,6 @@
 """Bar plots of numbers that several rules reach in several layers."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -23,6 +24,8 @@ def plot_cosine_similarity(
     layers: Sequence[str] | None = None,
     level: float = 0.95,
     ylabel: str = "cosine similarity to BPTT",
+    colours: Mapping[str, str] | None = None,
+    hatches: Mapping[str, str] | None = None,
     legend: bool = True,
 ) -> Axes:
     """Grouped bars: the layers along the x axis, in each group one bar per rule, as high as the mean over seeds.
@@ -32,10 +35,13 @@ def plot_cosine_similarity(
 
     Args:
         ax: where to draw.
-        table: for each rule its cosines, [seeds, layers], at most 8 rules. The number of seeds may differ.
+        table: for each rule its cosines, [seeds, layers], at most 8 rules without a colour in `colours`. The number of seeds
+            may differ.
         layers: one label per layer; "layer 1", "layer 2", ... by default.
         level: probability of the intervals, in (0, 1).
         ylabel: label of the y axis.
+        colours: of some or all rules, so that a rule has the same in each figure; by their order otherwise.
+        hatches: likewise, matplotlib's patterns such as "//".
         legend: whether to put a legend above the axes, where a title would be. For several axes with one legend, pass
             False and call `figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center")`.
 
@@ -43,6 +49,13 @@ def plot_cosine_similarity(
         `ax`.
     """
     values = _checked(table)
+    colour_of = dict(zip((rule for rule in values if rule not in (colours or {})), COLOURS, strict=False)) | (colours or {})
+    hatch_of = dict(zip(values, itertools.cycle(_HATCHES), strict=False)) | (hatches or {})
+    if len(set(values) - set(colour_of)):
+        raise ValueError(
+            f"expected at most {len(COLOURS)} rules without a colour of their own, which still can be told apart, got "
+            f"{len(set(values) - set(colours or {}))}. Name their colours, or draw them on several axes."
+        )
     n_layers = next(iter(values.values())).shape[1]
     labels = [f"layer {i + 1}" for i in range(n_layers)] if layers is None else list(layers)
     if len(labels) != n_layers:
@@ -56,8 +69,8 @@ def plot_cosine_similarity(
             cosines.mean(axis=0),
             width,
             label=rule,
-            color=COLOURS[i],
-            hatch=_HATCHES[i],
+            color=colour_of[rule],
+            hatch=hatch_of[rule],
             edgecolor="black",
             linewidth=0.8,
             zorder=2,
@@ -98,11 +111,8 @@ def plot_cosine_similarity(
 
 
 def _checked(table: Mapping[str, np.ndarray | Array]) -> dict[str, Float[np.ndarray, "seeds layers"]]:
-    if not 1 <= len(table) <= len(COLOURS):
-        raise ValueError(
-            f"expected 1 to {len(COLOURS)} rules, which still can be told apart, got {len(table)}. "
-            "Draw more rules on several axes."
-        )
+    if not table:
+        raise ValueError("expected at least one rule, got none.")
     values = {rule: np.asarray(cosines, dtype=np.float64) for rule, cosines in table.items()}
     shapes = {rule: cosines.shape for rule, cosines in values.items()}
     if any(len(shape) != 2 or 0 in shape for shape in shapes.values()) or len({s[1] for s in shapes.values()}) != 1:

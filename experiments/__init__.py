@@ -1,0 +1,17 @@
+"""Experiments, which also run by hand on a machine that has only JAX, Flax, Optax, matplotlib and numpy.
+
+    python experiments/accuracy/run.py --task randman --rule bptt --output result.json
+
+There the packages are those of this checkout, and what they need beside is stood in for, after all that is installed.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[1]
+
+if importlib.util.find_spec("slax_rules") is None:
+    sys.path += [str(source) for source in sorted(_ROOT.glob("packages/*/src"))]
+if any(importlib.util.find_spec(name) is None for name in ("jaxtyping", "tqdm")):
+    sys.path.append(str(_ROOT / "experiments" / "stand_ins"))
