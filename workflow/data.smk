@@ -15,12 +15,12 @@ def stored(raw):
     return file if file.is_file() else None
 
 
-SHIPPED = sorted({settings["raw"] for settings in SETS.values() if stored(settings["raw"])})
-MISSING = {
-    name: settings["raw"]
+SHIPPED = sorted({raw for settings in SETS.values() for raw in settings["raw"] if stored(raw)})
+ABSENT = {
+    name: [raw for raw in settings["raw"] if raw not in SHIPPED and not Path("data/raw", raw).exists()]
     for name, settings in SETS.items()
-    if settings["raw"] not in SHIPPED and not Path("data/raw", settings["raw"]).exists()
 }
+MISSING = {name: files for name, files in ABSENT.items() if files}
 SPIKES = [f"data/processed/{name}.npz" for name in SETS if name not in MISSING]
 
 
@@ -30,8 +30,9 @@ def with_spikes(tasks):
 
 
 onstart:
-    for name, raw in MISSING.items():
-        print(f"Left out, with all that reads it: {name}, since data/raw/{raw} is not there. See docs/data.md.")
+    for name, files in MISSING.items():
+        raw = " and ".join(f"data/raw/{file}" for file in files)
+        print(f"Left out, with all that reads it: {name}, without {raw}. See docs/data.md.")
 
 
 rule raw_data:
@@ -51,7 +52,7 @@ rule spikes:
     input:
         "requirements.lock",
         code("experiments/spikes.py"),
-        raw=lambda wildcards: f"data/raw/{SETS[wildcards.set]['raw']}",
+        raw=lambda wildcards: [f"data/raw/{raw}" for raw in SETS[wildcards.set]["raw"]],
     output:
         "data/processed/{set}.npz",
     log:

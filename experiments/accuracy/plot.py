@@ -2,11 +2,13 @@
 
     python -m experiments.accuracy.plot --results results/quick/accuracy/*/*.json --output figure
 
-writes figure.csv, figure.png and figure.svg.
+writes figure.csv, figure.png and figure.svg. Published numbers, of published.csv, stand beside ours of the same task and rule.
 """
 
+import csv
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -33,6 +35,8 @@ from slax_viz import style
 
 COLUMNS = ["task", "layers", "n_steps", "rule", "mode", "quantity", "mean", "low", "high", "seeds"]
 SHARE = (0.0, 1.0)
+PUBLISHED = Path(__file__).with_name("published.csv")
+PUBLISHED_MARK = {"color": "black", "marker": "*", "markersize": 9, "linestyle": ""}
 
 
 def main() -> None:
@@ -41,13 +45,28 @@ def main() -> None:
     check_scale(results)
     tasks = by_task_and_rule(results)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    write_table(arguments.output.with_suffix(".csv"), COLUMNS, rows(tasks))
+    published = published_of(tasks)
+    write_table(arguments.output.with_suffix(".csv"), COLUMNS, [*rows(tasks), *published_rows(tasks, published)])
     with style():
-        save(draw(tasks), arguments.output)
+        save(draw(tasks, published), arguments.output)
 
 
 def modes_of(result: dict[str, Any]) -> list[str]:
     return [mode for mode in MARKS if mode in result["seeds"][0]]
+
+
+def published_of(tasks: Results) -> dict[tuple[str, str], float]:
+    """The published accuracy of each task and rule that there is a result of."""
+    published = csv.DictReader(PUBLISHED.read_text().splitlines())
+    known = {(row["task"], row["rule"]): float(row["accuracy"]) for row in published}
+    return {pair: known[pair] for pair in known if pair[1] in tasks.get(pair[0], {})}
+
+
+def published_rows(tasks: Results, published: dict[tuple[str, str], float]) -> Iterator[list[Any]]:
+    for (task, rule), accuracy in published.items():
+        config = tasks[task][rule]["config"]
+        net = "-".join(map(str, config["layers"]))
+        yield [task, net, config["n_steps"], rule, "deferred", "published_accuracy", accuracy, None, None, None]
 
 
 def rows(tasks: Results) -> Iterator[list[Any]]:
@@ -73,14 +92,16 @@ def rows(tasks: Results) -> Iterator[list[Any]]:
                     ]
 
 
-def draw(tasks: Results) -> Figure:
-    """A panel for each task: every seed, and the mean with its interval, of each rule."""
+def draw(tasks: Results, published: dict[tuple[str, str], float]) -> Figure:
+    """A panel for each task: every seed, and the mean with its interval, of each rule, and what was published."""
     names = [name for name in RULES if any(name in rules for rules in tasks.values())]
     figure, axes = plt.subplots(
         1, len(tasks), figsize=(2.6 * len(tasks) + 1.2, 0.45 * len(names) + 1.9), sharey=True, squeeze=False
     )
     for ax, (task, rules) in zip(axes[0], tasks.items(), strict=True):
         draw_task(ax, names, rules)
+        for rule, accuracy in ((rule, accuracy) for (name, rule), accuracy in published.items() if name == task):
+            ax.plot(100 * accuracy, names.index(rule) - 0.34, **PUBLISHED_MARK)
         config = next(iter(rules.values()))["config"]
         net = "-".join(map(str, config["layers"]))
         ax.set_title(f"{task.replace('_', ' ').capitalize()}\n{net}, T = {config['n_steps']}")
@@ -88,7 +109,9 @@ def draw(tasks: Results) -> Figure:
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
     handles = [plt.Line2D([], [], linestyle="", label=MODE_LABELS[mode], **mark) for mode, mark in MARKS.items()]
     handles += [plt.Line2D([], [], color="0.4", linestyle="--", label="chance")]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    if published:
+        handles.append(plt.Line2D([], [], label="published", **PUBLISHED_MARK))
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     seeds = sorted({len(result["seeds"]) for rules in tasks.values() for result in rules.values()})
     figure.supxlabel(
         f"mean of {', '.join(map(str, seeds))} seeds, each a small dot; bars: 95 % interval of the mean",

@@ -4,7 +4,8 @@ accuracy_config = experiment_config("accuracy")
 def accuracy_cell(wildcards):
     """The values that a task's rules share, so that a change of any other value does not rerun them."""
     settings = accuracy_config[wildcards.scale]
-    return {**settings, "rules": None, "tasks": settings["tasks"][wildcards.task]}
+    task = {key: value for key, value in settings["tasks"][wildcards.task].items() if key not in ("rules", "without")}
+    return {**settings, "rules": None, "tasks": task}
 
 
 def accuracy_spikes(wildcards):
@@ -16,8 +17,9 @@ def accuracy_results(scale):
     settings = accuracy_config[scale]
     return [
         f"results/{scale}/accuracy/{task}/{name}.json"
-        for task in with_spikes(settings["tasks"])
-        for name in settings["rules"]
+        for task, own in with_spikes(settings["tasks"]).items()
+        for name in own.get("rules", settings["rules"])
+        if name not in own.get("without", [])
     ]
 
 
@@ -46,6 +48,7 @@ rule accuracy_plot:
     input:
         "requirements.lock",
         code("experiments/accuracy/plot.py"),
+        "experiments/accuracy/published.csv",
         results=lambda wildcards: accuracy_results(wildcards.scale),
     output:
         multiext("figures/{scale}/accuracy", ".csv", ".png", ".svg"),

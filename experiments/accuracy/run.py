@@ -3,10 +3,14 @@
     python -m experiments.accuracy.run --task digits --rule bptt --output result.json
     python -m experiments.accuracy.run --task spoken_digits --rule bptt --spikes data/processed/spoken_digits.npz \\
         --output result.json
+
+On a machine that has only JAX, Flax, Optax, matplotlib and numpy, `python experiments/accuracy/run.py` does the same; the task
+digits needs scikit-learn besides.
 """
 
 import importlib
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,17 +45,25 @@ def main() -> None:
 def cell_config(config: dict[str, Any], scale: str, task: str, rule: str) -> dict[str, Any]:
     """The values that one task and rule depend on, out of the whole config.yaml."""
     settings = config["scales"][scale]
-    for name, kind, known in ((task, "task", list(settings["tasks"])), (rule, "rule", settings["rules"])):
-        if name not in known:
-            raise SystemExit(f"There is no {kind} {name!r}, expected one of: {', '.join(known)}.")
+    if task not in settings["tasks"]:
+        raise SystemExit(f"There is no task {task!r}, expected one of: {', '.join(settings['tasks'])}.")
+    known = rules_of(settings, task)
+    if rule not in known:
+        raise SystemExit(f"There is no rule {rule!r} for {task}, expected one of: {', '.join(known)}.")
     shared = {name: value for name, value in settings.items() if name not in ("tasks", "rules")}
-    return shared | {"scale": scale, "task": task, "rule": rule, **settings["tasks"][task]}
+    own = {name: value for name, value in settings["tasks"][task].items() if name not in ("rules", "without")}
+    return shared | {"scale": scale, "task": task, "rule": rule} | own
+
+
+def rules_of(settings: dict[str, Any], task: str) -> list[str]:
+    """The rules of a task: its own or all of the scale, without those that it leaves out."""
+    own = settings["tasks"][task]
+    return [name for name in own.get("rules", settings["rules"]) if name not in own.get("without", [])]
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> list[dict[str, Any]]:
     """The numbers of each seed, 0, 1, ...: `one_seed`, as a single program for all of them."""
-    task = task_of(config, spikes)
-    program = jax.jit(partial(one_seed, config, task))
+    program = jax.jit(partial(one_seed, config, task_maker(config, spikes)))
     seeds = tqdm(range(config["seeds"]), desc=f"{config['task']}, {config['rule']}", unit="seed", disable=None)
     numbers = [{"seed": seed, **jax.tree.map(float, program(random.key(seed)))} for seed in seeds]
     for seed in numbers:
@@ -61,16 +73,26 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> list[dict[str
     return numbers
 
 
-def task_of(config: dict[str, Any], spikes: Path | None) -> Task:
-    """The task, of the file of spikes if the configuration names one."""
+def task_maker(config: dict[str, Any], spikes: Path | None) -> Callable[[jax.Array], Task]:
+    """What makes a seed's task of a key: that of the file of spikes, if the configuration names one, is one for all seeds."""
     if "spikes" in config:
         if spikes is None:
             raise SystemExit(
                 f"The task {config['task']} reads spikes: give --spikes data/processed/{config['spikes']}.npz"
             )
-        task = stored_task(sets_of_arrays(load_arrays(spikes)), n_classes=config["layers"][-1])
-    else:
-        task = make_task(config["dataset"], random.key(0), n_steps=config["n_steps"], code=config["code"])
+        stored = stored_task(sets_of_arrays(load_arrays(spikes)), n_classes=config["layers"][-1])
+        check_layers(config, stored)
+        return lambda key: stored
+    sizes = (
+        {"n_units": config["layers"][0], "n_classes": config["layers"][-1]} if config["dataset"] == "randman" else {}
+    )
+    made = partial(make_task, config["dataset"], n_steps=config["n_steps"], code=config["code"], **sizes)
+    check_layers(config, made(random.key(0)))
+    return made
+
+
+def check_layers(config: dict[str, Any], task: Task) -> None:
+    """Stops unless the layers and steps of the configuration are those of the data."""
     if (config["layers"][0], config["n_steps"]) != (task.n_units, task.n_steps) or config["layers"][
         -1
     ] != task.n_classes:
@@ -78,12 +100,12 @@ def task_of(config: dict[str, Any], spikes: Path | None) -> Task:
             f"The layers of {config['task']} are {config['layers']}, in {config['n_steps']} steps, but its data have "
             f"{task.n_units} units, {task.n_classes} classes and {task.n_steps} steps, which they have to match."
         )
-    return task
 
 
-def one_seed(config: dict[str, Any], task: Task, key: jax.Array) -> dict[str, dict[str, Any]]:
+def one_seed(config: dict[str, Any], make: Callable[[jax.Array], Task], key: jax.Array) -> dict[str, dict[str, Any]]:
     """What each way of training reaches, at its end: no step is chosen by its accuracy. The key draws all that is drawn."""
-    model_key, rule_key, train_key, batch_key, test_key = random.split(key, 5)
+    model_key, rule_key, train_key, batch_key, test_key, task_key = random.split(key, 6)
+    task = make(task_key)
     model = make_model(config, nnx.Rngs(model_key))
     cell = under_rule(config["rule"], model, rule_key)
     sample = partial(task.sample, batch_size=config["batch_size"])

@@ -168,7 +168,7 @@ def test_spikes_are_made_of_what_is_at_hand(tree):
     """The store has the vowels; the spoken digits are left out, and said to be."""
     told = tree.output_of("snakemake", "data", "--forceall")
     assert (
-        "Left out, with all that reads it: spoken_digits, since data/raw/free-spoken-digit-dataset-26eb9aa.tar.gz"
+        "Left out, with all that reads it: spoken_digits, without data/raw/free-spoken-digit-dataset-26eb9aa.tar.gz"
         in told
     )
     assert tree.made().keys() >= SPIKES
