@@ -1,7 +1,7 @@
 """What experiments share that train a stack under a rule: the network, the ways to train, and what is looked at then."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -66,9 +66,17 @@ def train(config: dict[str, Any], mode: str, cell: nnx.RNNCellBase, sample: Call
     Of the configuration it reads `rule`, and `learning_rate` by mode, `online_window` and `optimizer_options`; with
     `anneal` the learning rate falls to zero by half a cosine.
     """
+    (losses,) = train_in_parts(config, mode, cell, sample, [draws])
+    return losses[-max(1, len(losses) // 10) :].mean()
+
+
+def train_in_parts(
+    config: dict[str, Any], mode: str, cell: nnx.RNNCellBase, sample: Callable, parts: Sequence[Any]
+) -> Iterator[jax.Array]:
+    """As `train`, and yields after each part of the draws, with the cell as it is then. Yields the losses of the part."""
     rule, rate = RULES[config["rule"]], config["learning_rate"][mode]
     if config.get("anneal"):
-        rate = optax.cosine_decay_schedule(rate, len(draws) * updates_of_batch(config, mode))
+        rate = optax.cosine_decay_schedule(rate, sum(map(len, parts)) * updates_of_batch(config, mode))
     transformation = optax.adamax(rate)
     if rule.optimizer:
         transformation = rule.optimizer(transformation, **config["optimizer_options"])
@@ -83,9 +91,10 @@ def train(config: dict[str, Any], mode: str, cell: nnx.RNNCellBase, sample: Call
         loss = run(cell, optimizer, loss_of, *sample(draw), window=window)
         return nnx.state((cell, optimizer)), loss
 
-    state, losses = jax.lax.scan(step, state, draws)
-    nnx.update((cell, optimizer), state)
-    return losses[-max(1, len(losses) // 10) :].mean()
+    for draws in parts:
+        state, losses = jax.lax.scan(step, state, draws)
+        nnx.update((cell, optimizer), state)
+        yield losses
 
 
 def test_accuracy(cell: nnx.RNNCellBase, inputs: jax.Array, labels: jax.Array) -> jax.Array:

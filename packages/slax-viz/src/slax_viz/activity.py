@@ -111,6 +111,7 @@ def plot_firing_rates(
     level: float = 0.95,
     xlabel: str = "training step",
     ylabel: str = "spikes per step and unit",
+    colours: Mapping[str, str] | None = None,
     legend: bool = True,
 ) -> Axes:
     """Rates over training: one line per layer, the mean over seeds, with the interval of `mean_interval` as a band.
@@ -122,6 +123,7 @@ def plot_firing_rates(
         level: probability of the intervals, in (0, 1).
         xlabel: label of the x axis.
         ylabel: label of the y axis; "spikes per second and unit" for rates with `dt` in seconds.
+        colours: of some or all layers, or of what else the lines are; by their order otherwise.
         legend: whether to put a legend above the axes, where a title would be.
 
     Returns:
@@ -135,6 +137,7 @@ def plot_firing_rates(
     if at.ndim != 1 or not len(at) or not np.all(np.diff(at) > 0):
         raise ValueError(f"steps must be [K], rising, got {np.shape(steps)}: {at.tolist()}.")
     for index, (layer, numbers) in enumerate(rates.items()):
+        colour = (colours or {}).get(layer, COLOURS[index])
         values = np.atleast_2d(_finite(f"rates of {layer}", numbers))
         if values.ndim != 2 or values.shape[1] != len(at) or not len(values):
             raise ValueError(
@@ -144,7 +147,7 @@ def plot_firing_rates(
         ax.plot(
             at,
             values.mean(axis=0),
-            color=COLOURS[index],
+            color=colour,
             linestyle=_DASHES[index],
             linewidth=1.8,
             label=layer,
@@ -152,8 +155,8 @@ def plot_firing_rates(
         )
         if len(values) > 1:
             _, low, high = mean_interval(values, level=level, bounds=(0.0, np.inf))
-            ax.fill_between(at, low, high, color=COLOURS[index], alpha=0.2, linewidth=0, zorder=2)
-    ax.set_ylim(bottom=0)
+            ax.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0, zorder=2)
+    ax.set_ylim(bottom=0, auto=None)  # axes that share it can still widen it
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     if legend:

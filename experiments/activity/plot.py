@@ -1,0 +1,182 @@
+"""Figures and tables of the experiment, from its results.
+
+    python -m experiments.activity.plot --results results/quick/activity/*.json --output figure
+
+writes figure.csv, .png and .svg: what the layers do over training; figure_raster: the spikes of one sample; figure_membranes:
+the membranes of some units, of the first rule.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
+
+from experiments.command_line import plot_parser
+from experiments.looks import colours_by_title
+from experiments.results import by_task_and_rule, check_scale, interval, save, write_table
+from slax_rules import RULES
+from slax_viz import plot_firing_rates, plot_membranes, plot_raster, style
+
+COLUMNS = ["task", "rule", "training_steps", "layer", "quantity", "mean", "low", "high", "seeds"]
+RASTER_COLUMNS = ["rule", "when", "layer", "unit", "step"]
+MEMBRANE_COLUMNS = ["rule", "when", "layer", "unit", "step", "membrane", "threshold", "spike"]
+SHARE = (0.0, 1.0)
+TITLES = {"rates": "spikes per step and unit", "silent": "share of units that never spike"}
+RASTERS = 3  # rules of which the sample is drawn
+
+Rules = dict[str, dict[str, Any]]
+
+
+def main() -> None:
+    arguments = plot_parser(__doc__).parse_args()
+    results = [json.loads(path.read_text()) for path in arguments.results]
+    check_scale(results)
+    ((task, rules),) = by_task_and_rule(results).items()
+    output = arguments.output
+    output.parent.mkdir(parents=True, exist_ok=True)
+    raster, membranes = (output.with_name(f"{output.name}_{what}") for what in ("raster", "membranes"))
+    write_table(output.with_suffix(".csv"), COLUMNS, rows(task, rules))
+    write_table(raster.with_suffix(".csv"), RASTER_COLUMNS, raster_rows(rules))
+    write_table(membranes.with_suffix(".csv"), MEMBRANE_COLUMNS, membrane_rows(rules))
+    with style():
+        save(draw(rules), output)
+        save(draw_rasters(rules), raster)
+        save(draw_membranes(rules), membranes)
+
+
+def of_seeds(result: dict[str, Any], stage: int, quantity: str, layer: str = "") -> list[float]:
+    found = [seed["stages"][stage][quantity] for seed in result["seeds"]]
+    return [numbers[layer] for numbers in found] if layer else found
+
+
+def layers_of(result: dict[str, Any]) -> list[str]:
+    """The input as "0", and the hidden layers."""
+    return list(result["seeds"][0]["stages"][0]["rates"])
+
+
+def rows(task: str, rules: Rules) -> Iterator[list[Any]]:
+    for rule, result in rules.items():
+        for stage, step in enumerate(result["config"]["measure_at"]):
+            quantities = [("accuracy", ""), *itertools.product(TITLES, layers_of(result))]
+            for quantity, layer in quantities:
+                numbers = of_seeds(result, stage, quantity, layer)
+                yield [task, rule, step, layer, quantity, *interval(numbers, SHARE), len(numbers)]
+
+
+def raster_rows(rules: Rules) -> Iterator[list[Any]]:
+    for rule, result in rules.items():
+        for when, layers in result["sample"].items():
+            for layer, of in layers.items():
+                for step, unit in of["spikes"]:
+                    yield [rule, when, layer, unit, step]
+
+
+def membrane_rows(rules: Rules) -> Iterator[list[Any]]:
+    for rule, result in rules.items():
+        for when, layers in result["sample"].items():
+            for layer, of in layers.items():
+                fired = {tuple(spike) for spike in of["spikes"]}
+                for unit, membrane in of.get("membranes", {}).items():
+                    for step, u in enumerate(membrane):
+                        spike = int((step, int(unit)) in fired)
+                        yield [rule, when, layer, unit, step, u, of["threshold"][unit][step], spike]
+
+
+def draw(rules: Rules) -> Figure:
+    """Accuracy, and a row of panels for each quantity of the hidden layers; a line for each rule."""
+    config = next(iter(rules.values()))["config"]
+    steps = config["measure_at"]
+    hidden = layers_of(next(iter(rules.values())))[1:]
+    figure, axes = plt.subplots(
+        2, len(hidden) + 1, figsize=(3.6 * (len(hidden) + 1), 6.2), sharex=True, sharey="row", squeeze=False
+    )
+    accuracy = figure.add_subplot(axes[0, -1].get_gridspec()[:, -1])
+    for ax in axes[:, -1]:
+        ax.remove()
+    colours = colours_by_title(list(rules))
+    panels = [(axes[row, i], q, layer) for row, q in enumerate(TITLES) for i, layer in enumerate(hidden)]
+    for ax, quantity, layer in [*panels, (accuracy, "accuracy", "")]:
+        table = {
+            RULES[rule].title: np.transpose([of_seeds(result, stage, quantity, layer) for stage in range(len(steps))])
+            for rule, result in rules.items()
+        }
+        plot_firing_rates(ax, steps, table, ylabel=TITLES.get(quantity, "test accuracy"), colours=colours, legend=False)
+        ax.set_xscale("symlog", linthresh=steps[1], linscale=0.4)
+        ax.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=steps[1]))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.minorticks_off()
+        ax.set_xlim(-steps[1] / 10, 1.02 * steps[-1])
+        ax.set_title(f"hidden layer {layer}" if layer else "")
+        if layer:
+            ax.label_outer()
+    accuracy.set_ylim(0, 1)
+    seeds = len(next(iter(rules.values()))["seeds"])
+    net = "-".join(map(str, config["layers"]))
+    figure.supxlabel(
+        f"Randman, {config['code']} code, {net}, T = {config['n_steps']}; mean of {seeds} seeds, bands: 95 % interval",
+        fontsize="small",
+    )
+    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside upper center", ncols=len(rules))
+    return figure
+
+
+def draw_rasters(rules: Rules) -> Figure:
+    """The spikes of one test sample before the training, and after that by each of the first rules."""
+    first = next(iter(rules.values()))
+    shown = [("before training", first["sample"]["before"], first["config"]["n_steps"])]
+    for rule, result in itertools.islice(rules.items(), RASTERS):
+        shown.append((f"after {RULES[rule].title}", result["sample"]["after"], result["config"]["n_steps"]))
+    figure, axes = plt.subplots(1, len(shown), figsize=(3.3 * len(shown) + 0.8, 5.4), sharey=True)
+    for ax, (title, layers, n_steps) in zip(axes, shown, strict=True):
+        plot_raster(ax, {_name(layer): _dense(of, n_steps) for layer, of in layers.items()})
+        ax.set_title(title)
+    return figure
+
+
+def draw_membranes(rules: Rules) -> Figure:
+    """The membranes of some units of each hidden layer, before and after the training by the first rule."""
+    rule, result = next(iter(rules.items()))
+    sample = result["sample"]
+    hidden = [layer for layer in sample["before"] if layer != "0"]
+    figure, axes = plt.subplots(len(hidden), 2, figsize=(10.5, 2.9 * len(hidden) + 0.5), sharex=True, squeeze=False)
+    titles = {"before": "before training", "after": f"after {RULES[rule].title}"}
+    for (row, layer), (column, when) in itertools.product(enumerate(hidden), enumerate(titles)):
+        ax = axes[row, column]
+        draw_units(ax, sample[when][layer], result["config"]["n_steps"])
+        ax.set_title(f"{_name(layer)}, {titles[when]}")
+        ax.set_xlabel("step" if row == len(hidden) - 1 else "")
+    figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure
+
+
+def draw_units(ax: Axes, of: dict[str, Any], n_steps: int) -> None:
+    units = list(of["membranes"])
+    membranes, threshold = (np.transpose([of[name][unit] for unit in units]) for name in ("membranes", "threshold"))
+    spikes = _dense(of, n_steps)[:, [int(unit) for unit in units]]
+    plot_membranes(ax, membranes, threshold=threshold, spikes=spikes, units=[f"unit {unit}" for unit in units])
+
+
+def _dense(of: dict[str, Any], n_steps: int) -> np.ndarray:
+    """The spikes of a layer, [T, N]."""
+    spikes = np.zeros((n_steps, of["units"]))
+    for step, unit in of["spikes"]:
+        spikes[step, unit] = 1
+    return spikes
+
+
+def _name(layer: str) -> str:
+    return "input" if layer == "0" else f"hidden {layer}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""One rule of the experiment: what the hidden layers of a stack do while it trains, with several seeds.
+
+At some steps of the training the test accuracy, and of each hidden layer the spikes per step and unit, and the share of units
+that never spike. Of the first seed also one test sample before and after the training: all spikes, and a few membranes.
+
+    python -m experiments.activity.run --rule bptt --output result.json
+
+On a machine that has only JAX, Flax, Optax, matplotlib and numpy, `python experiments/activity/run.py` does the same.
+"""
+
+import importlib
+import itertools
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that `python experiments/activity/run.py` runs,
+importlib.import_module("experiments")  # with stand-ins for what is missing
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import yaml
+from flax import nnx
+from jax import random
+from tqdm import tqdm
+
+from experiments.command_line import cell_parser
+from experiments.record import recorded
+from experiments.training import make_model, test_accuracy, train_in_parts, under_rule
+from slax_data import held_out, make_task
+from slax_neurons import Connect
+
+
+def main() -> None:
+    arguments = cell_parser(__file__, __doc__, "rule").parse_args()
+    config = cell_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.rule)
+    with recorded(arguments.output, config=config, seed=0) as result:
+        result |= compute(config)
+
+
+def cell_config(config: dict[str, Any], scale: str, rule: str) -> dict[str, Any]:
+    """The values that one rule depends on, out of the whole config.yaml."""
+    settings = config["scales"][scale]
+    if rule not in settings["rules"]:
+        raise SystemExit(f"There is no rule {rule!r}, expected one of: {', '.join(settings['rules'])}.")
+    steps = settings["measure_at"]
+    if steps != sorted(set(steps)):
+        raise SystemExit(f"measure_at is {steps}, expected steps in rising order.")
+    shared = {name: value for name, value in settings.items() if name != "rules"}
+    return shared | {"scale": scale, "task": f"randman_{settings['code']}", "rule": rule}
+
+
+def compute(config: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of each seed, 0, 1, ..., as a single program for all of them; and the sample of the first."""
+    program = jax.jit(partial(one_seed, config))
+    seeds, samples = [], []
+    for seed in tqdm(range(config["seeds"]), desc=config["rule"], unit="seed", disable=None):
+        stages, sample = program(random.key(seed))
+        if not np.isfinite(sample.pop("loss")):
+            raise SystemExit("The training loss is not finite: a learning rate too high makes it so.")
+        numbers = [jax.tree.map(float, stage) for stage in stages]
+        seeds.append(
+            {
+                "seed": seed,
+                "stages": [{"step": step} | of for step, of in zip(config["measure_at"], numbers, strict=True)],
+            }
+        )
+        samples.append(sample)
+    return {"seeds": seeds, "sample": shown(config, samples[0])}
+
+
+def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What `measure` finds at each of the steps, and one test sample before and after; the key draws all that is drawn."""
+    task_key, model_key, rule_key, train_key, test_key = random.split(key, 5)
+    layers = config["layers"]
+    task = make_task(
+        "randman", task_key, n_units=layers[0], n_classes=layers[-1], n_steps=config["n_steps"], code=config["code"]
+    )
+    model = make_model(config, nnx.Rngs(model_key))
+    cell = under_rule(config["rule"], model, rule_key)
+    test_set = held_out(task, test_key, config["eval_size"])
+    keys = random.split(train_key, config["measure_at"][-1])
+    parts = [keys[start:end] for start, end in itertools.pairwise([0, *config["measure_at"]])]
+    sample = partial(task.sample, batch_size=config["batch_size"])
+    stages, seen, losses = [], [], []
+    for loss_of_part in train_in_parts(config, "deferred", cell, sample, parts):
+        nnx.update(model, nnx.state(cell, nnx.Param))
+        stages.append(measure(model, test_set))
+        seen.append(look(model, test_set[0][:, :1]))
+        losses.append(loss_of_part)
+    return stages, {"before": seen[0], "after": seen[-1], "loss": losses[-1][-1]}
+
+
+def measure(model: Connect, test_set: tuple[jax.Array, jax.Array]) -> dict[str, Any]:
+    """Test accuracy; and of each hidden layer the spikes per step and unit, and the share of units without a spike."""
+    spikes = {layer: of["spikes"] for layer, of in look(model, test_set[0]).items()}
+    return {
+        "accuracy": test_accuracy(model, *test_set),
+        "rates": {layer: of.mean() for layer, of in spikes.items()},
+        "silent": {layer: (of.sum((0, 1)) == 0).mean() for layer, of in spikes.items()},
+    }
+
+
+def look(model: Connect, inputs: jax.Array) -> dict[str, dict[str, jax.Array]]:
+    """Spikes, membranes before the reset and thresholds of each hidden layer, [T, B, N]; layer "0" are the inputs."""
+    carry = model.initialize_carry(inputs.shape[1:])
+    _, outputs = model.outputs(carry, inputs)
+    seen = {"0": {"spikes": inputs}}
+    for index in range(1, len(model.modules) - 1, 2):
+        _, membranes = model.modules[index].membranes(carry[index], outputs[index - 1])
+        threshold = jnp.broadcast_to(model.modules[index].threshold(membranes), membranes.shape)
+        seen[str(index // 2 + 1)] = {"spikes": outputs[index], "membranes": membranes, "threshold": threshold}
+    return seen
+
+
+def shown(config: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
+    """A sample as JSON: spikes as pairs of step and unit, and of some units, alike before and after, the membranes."""
+    listed: dict[str, Any] = {}
+    for when, layers in sample.items():
+        for layer, of in layers.items():
+            spikes = np.asarray(of["spikes"])[:, 0]
+            numbers = {"units": spikes.shape[1], "spikes": np.argwhere(spikes > 0).tolist()}
+            if "membranes" in of:
+                counts = np.asarray(sample["after"][layer]["spikes"])[:, 0].sum(0)
+                units = np.argsort(-counts, kind="stable")[: config["shown_units"]]
+                for name in ("membranes", "threshold"):
+                    numbers[name] = {str(unit): np.asarray(of[name], np.float64)[:, 0, unit].tolist() for unit in units}
+            listed.setdefault(when, {})[layer] = numbers
+    return listed
+
+
+if __name__ == "__main__":
+    main()
