@@ -19,13 +19,6 @@ from slax_neurons import unroll
 CONFIG = yaml.safe_load(Path(run.__file__).with_name("config.yaml").read_text())
 TINY = {"seeds": 2, "measure_at": [0, 2, 12], "eval_size": 20, "n_steps": 12, "layers": [16, 12, 8, 4]}
 TINY |= {"rules": ["bptt", "ottt"]}
-    "seeds": 2,
-    "measure_at": [0, 2, 12],
-    "eval_size": 20,
-    "n_steps": 12,
-    "layers": [16, 12, 8, 4],
-    "rules": ["bptt", "ottt"],
-}
 
 
 def config(rule, **changes):
