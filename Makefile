@@ -12,6 +12,9 @@ figures: $(V)/.ok ## make all figures at the quick scale: figures/quick/, checks
 paper: $(V)/.ok ## make all figures at the publication's sizes, meant for a GPU: figures/paper/
 	snakemake figures/all --config scale=paper
 
+cuda: $(V)/.ok requirements-cuda.lock ## add JAX's wheels for an NVIDIA GPU (Linux); then `make paper` runs there
+	uv pip install -q --python $(V) --require-hashes -r requirements-cuda.lock
+
 test: $(V)/.ok ## run all tests
 	pytest -n 2 --dist loadfile
 
@@ -29,9 +32,10 @@ benchmark: $(V)/.ok ## time a step of BPTT beside other frameworks: results/benc
 	python benchmarks/rules/parity.py > results/benchmarks/rules_parity.md
 	python benchmarks/data/run.py > results/benchmarks/data.md
 
-lock: $(V)/.ok ## renew requirements.lock after a change of dependencies
+lock: $(V)/.ok ## renew the two locks after a change of dependencies
 	uv lock
-	uv export --format requirements-txt --no-emit-workspace --no-annotate --all-groups -o requirements.lock
+	uv export --format requirements-txt --no-emit-workspace --no-annotate --group dev -o requirements.lock
+	uv export --format requirements-txt --no-emit-workspace --no-annotate --only-group cuda -o requirements-cuda.lock
 	rm uv.lock
 
 clean: ## remove everything that the pipeline made
@@ -47,4 +51,4 @@ $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS
 	$(V)/bin/uv pip install -q --python $(V) --no-deps --no-build-isolation $(addprefix -e ,$(MEMBERS))
 	touch $@
 
-.PHONY: help figures paper test lint benchmark lock clean
+.PHONY: help figures paper cuda test lint benchmark lock clean

@@ -30,8 +30,8 @@ LOOKS: dict[str, Look] = {
     "sltt": Look("#8FD3BE", "X", "--", "oo"),
     "e_prop": Look("#CC79A7", "p", "-", "**"),
     "pp_prop": Look("#882255", "*", "--", "|||"),
-    "decolle": Look("#F0E442", "H", "-", "OO"),
-    "fptt": Look("#999933", "8", "--", "---"),
+    "decolle": Look("#C2A500", "H", "-", "OO"),
+    "fptt": Look("#661100", "8", "--", "---"),
 }
 
 

@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from slax_rules import RULES
 from slax_viz import PNG_METADATA, SVG_METADATA, mean_interval
 
-# Ways to train, apart in colour, form and filling, so that none of them alone has to be seen.
-MARKS = {
-    "deferred": {"color": "#0072B2", "marker": "o"},
-    "online": {"color": "#D55E00", "marker": "D", "markerfacecolor": "white"},
+# Ways to train, apart in form and filling: the colour is the rule's.
+MARKS: dict[str, dict[str, Any]] = {
+    "deferred": {"marker": "o"},
+    "online": {"marker": "D", "markerfacecolor": "white"},
 }
 MODE_LABELS = {"deferred": "one update per sequence", "online": "updates within the sequence"}
+NO_RULE = "0.3"  # colour of a mark in a legend that is about no rule
 
 Results = dict[str, dict[str, dict[str, Any]]]
 

@@ -20,9 +20,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.command_line import plot_parser
+from experiments.looks import LOOKS
 from experiments.results import (
     MARKS,
     MODE_LABELS,
+    NO_RULE,
     Results,
     by_task_and_rule,
     check_scale,
@@ -107,7 +109,9 @@ def draw(tasks: Results, published: dict[tuple[str, str], float]) -> Figure:
         ax.set_title(f"{task.replace('_', ' ').capitalize()}\n{net}, T = {config['n_steps']}")
     axes[0, 0].set_yticks(range(len(names)), [RULES[name].title for name in names])
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
-    handles = [plt.Line2D([], [], linestyle="", label=MODE_LABELS[mode], **mark) for mode, mark in MARKS.items()]
+    handles = [
+        plt.Line2D([], [], linestyle="", color=NO_RULE, label=MODE_LABELS[mode], **mark) for mode, mark in MARKS.items()
+    ]
     handles += [plt.Line2D([], [], color="0.4", linestyle="--", label="chance")]
     if published:
         handles.append(plt.Line2D([], [], label="published", **PUBLISHED_MARK))
@@ -122,6 +126,7 @@ def draw(tasks: Results, published: dict[tuple[str, str], float]) -> Figure:
 
 def draw_task(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
     for row, name in enumerate(names):
+        colour = LOOKS[name].colour
         for mode in modes_of(rules[name]) if name in rules else []:
             height = row + {"deferred": -0.16, "online": 0.16}[mode]
             reached = [100 * seed[mode]["accuracy"] for seed in rules[name]["seeds"]]
@@ -129,8 +134,8 @@ def draw_task(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
                 None if cell is None else 100 * cell for cell in interval([x / 100 for x in reached], SHARE)
             )
             ends = [[mean - low], [high - mean]] if low is not None else None
-            ax.plot(reached, [height + 0.11] * len(reached), ".", color=MARKS[mode]["color"], markersize=3)
-            ax.errorbar(mean, height, xerr=ends, markersize=5.5, elinewidth=1.3, capsize=2, **MARKS[mode])
+            ax.plot(reached, [height + 0.11] * len(reached), ".", color=colour, markersize=3)
+            ax.errorbar(mean, height, xerr=ends, markersize=5.5, elinewidth=1.3, capsize=2, color=colour, **MARKS[mode])
     ax.axvline(100 / next(iter(rules.values()))["config"]["layers"][-1], color="0.4", linestyle="--", linewidth=1)
     ax.set_xlim(0, 101)
     ax.set_xlabel("test accuracy (%)")

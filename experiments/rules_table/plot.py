@@ -22,9 +22,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from experiments.command_line import plot_parser
+from experiments.looks import LOOKS
 from experiments.results import (
     MARKS,
     MODE_LABELS,
+    NO_RULE,
     Results,
     by_task_and_rule,
     check_scale,
@@ -38,11 +40,11 @@ from slax_viz import style
 BOUNDS = {"accuracy": (0.0, 1.0), "spikes": (0.0, 1.0), "cosine": (-1.0, 1.0), "norm_ratio": (0.0, np.inf)}
 COLUMNS = ["task", "rule", "mode", "layer", "quantity", "mean", "low", "high", "seeds"]
 COST_COLUMNS = ["task", "rule", "milliseconds", "times_bptt", "temporary_bytes"]
-# Of tasks, apart in colour, form and filling, so that none of them alone has to be seen.
-TASK_MARKS = (
-    {"color": "#0072B2", "marker": "o"},
-    {"color": "#D55E00", "marker": "D", "markerfacecolor": "white"},
-    {"color": "#009E73", "marker": "s"},
+# Of tasks, apart in form and filling: the colour is the rule's.
+TASK_MARKS: tuple[dict[str, Any], ...] = (
+    {"marker": "o"},
+    {"marker": "D", "markerfacecolor": "white"},
+    {"marker": "s", "fillstyle": "bottom"},
 )
 
 
@@ -117,7 +119,9 @@ def draw(tasks: Results) -> Figure:
             ax.set_ylim(len(names) - 0.5, -0.5)
             ax.tick_params(axis="y", length=0)
     seeds = {len(result["seeds"]) for rules in tasks.values() for result in rules.values()}
-    handles = [plt.Line2D([], [], linestyle="", label=MODE_LABELS[mode], **mark) for mode, mark in MARKS.items()]
+    handles = [
+        plt.Line2D([], [], linestyle="", color=NO_RULE, label=MODE_LABELS[mode], **mark) for mode, mark in MARKS.items()
+    ]
     handles += [plt.Line2D([], [], color="0.4", linestyle="--", label="chance")]
     handles += [plt.Line2D([], [], color="0.4", linestyle=":", label="BPTT")]
     figure.legend(handles=handles, loc="outside upper center", ncols=4)
@@ -143,7 +147,8 @@ def draw_accuracy(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
                 continue
             mean, low, high = interval(of_seeds(rules[name], mode, "accuracy"), BOUNDS["accuracy"])
             ends = [[100 * (mean - low)], [100 * (high - mean)]] if low is not None else None
-            ax.errorbar(100 * mean, row + offset, xerr=ends, markersize=5.5, elinewidth=1.3, capsize=2, **MARKS[mode])
+            mark = {"markersize": 5.5, "color": LOOKS[name].colour, **MARKS[mode]}
+            ax.errorbar(100 * mean, row + offset, xerr=ends, elinewidth=1.3, capsize=2, **mark)
             if _is_silent(rules[name], mode):
                 ax.text(100 * mean + 3, row + offset, "silent", va="center", fontsize="x-small")
     ax.set_xlim(0, 101)
@@ -189,9 +194,12 @@ def draw_cost(costs: list[dict[str, Any]]) -> Figure:
         bptt = cost["rules"]["bptt"]["milliseconds"]
         heights = np.array(rows) + 0.3 * (number / max(1, len(costs) - 1) - 0.5) * (len(costs) > 1)
         mark = {"linestyle": "", "markersize": 6, **TASK_MARKS[number]}
-        axes[0].plot([entry["milliseconds"] / bptt for entry in numbers], heights, **mark)
-        handles += axes[1].plot([entry["temporary_bytes"] / 1024 for entry in numbers], heights, **mark)
-        handles[-1].set_label(f"{_name(cost['config']).replace(chr(10), ', ')}: BPTT takes {bptt:.2g} ms")
+        for row, height, entry in zip(rows, heights, numbers, strict=True):
+            colour = LOOKS[names[row]].colour
+            axes[0].plot(entry["milliseconds"] / bptt, height, color=colour, **mark)
+            axes[1].plot(entry["temporary_bytes"] / 1024, height, color=colour, **mark)
+        label = f"{_name(cost['config']).replace(chr(10), ', ')}: BPTT takes {bptt:.2g} ms"
+        handles.append(plt.Line2D([], [], color=NO_RULE, label=label, **mark))
     axes[0].axvline(1, color="0.4", linestyle=":")
     axes[0].set_xlabel("time of a gradient / that of BPTT")
     axes[1].set_xlabel("temporaries (KiB)")

@@ -14,7 +14,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MEMBERS = [tomllib.loads(path.read_text()) for path in sorted(ROOT.glob("packages/*/pyproject.toml"))]
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
 LOCK = (ROOT / "requirements.lock").read_text()
-LOCKED = [Requirement(line) for line in re.findall(r"^([^\s#][^\\]*)", LOCK, re.MULTILINE)]
+CUDA_LOCK = (ROOT / "requirements-cuda.lock").read_text()
+LOCKED, CUDA_LOCKED = (
+    [Requirement(line) for line in re.findall(r"^([^\s#][^\\]*)", lock, re.MULTILINE)] for lock in (LOCK, CUDA_LOCK)
+)
 
 
 def declared():
@@ -42,6 +45,25 @@ def test_conda_installs_the_lock_by_pip():
     assert {"pip": ["-r requirements.lock"]} in CONDA
 
 
+def test_wheels_for_a_gpu_are_those_of_the_locked_jax():
+    pins = {(pin.name, str(pin.specifier)) for pin in LOCKED}
+    shared = {pin.name for pin in LOCKED} & {pin.name for pin in CUDA_LOCKED}
+    assert {"jax", "jaxlib"} <= shared
+    assert all((pin.name, str(pin.specifier)) in pins for pin in CUDA_LOCKED if pin.name in shared)
+    jax = {str(pin.specifier) for pin in LOCKED if pin.name == "jax"}
+    for name in ("jax-cuda12-plugin", "jax-cuda12-pjrt"):
+        assert {str(pin.specifier) for pin in CUDA_LOCKED if pin.name == name} == jax
+
+
+def test_conda_environment_for_a_gpu_is_the_other_one_and_the_wheels():
+    plain, cuda = (
+        yaml.safe_load((ROOT / name).read_text())["dependencies"]
+        for name in ("environment.yml", "environment-cuda.yml")
+    )
+    assert plain[:-1] == cuda[:-1]
+    assert cuda[-1] == {"pip": [*plain[-1]["pip"], "-r requirements-cuda.lock"]}
+
+
 @pytest.mark.parametrize("requirement", declared(), ids=str)
 def test_declared_dependency_is_locked_at_a_version_that_it_allows(requirement):
     name = requirement.name.replace("_", "-")
@@ -50,6 +72,15 @@ def test_declared_dependency_is_locked_at_a_version_that_it_allows(requirement):
     assert all(requirement.specifier.contains(version) for version in versions)
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "bootstrap.lock", "environment.yml"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "requirements.lock",
+        "requirements-cuda.lock",
+        "bootstrap.lock",
+        "environment.yml",
+        "environment-cuda.yml",
+    ],
+)
 def test_environment_names_no_host(name):
     assert "://" not in (ROOT / name).read_text()
