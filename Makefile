@@ -9,8 +9,11 @@ help: ## show this list
 figures: $(V)/.ok ## make all figures at the quick scale: figures/quick/, checksums in figures/all
 	snakemake figures/all
 
+tiny: $(V)/.ok ## make all figures at a toy scale, to see that all works: figures/tiny/
+	snakemake figures/all --config scale=tiny
+
 paper: $(V)/.ok ## make all figures at the publication's sizes, meant for a GPU: figures/paper/
-	snakemake figures/all --config scale=paper
+	snakemake figures/all --config scale=paper $(if $(wildcard /dev/nvidia0),--workflow-profile profiles/gpu)
 
 cuda: $(V)/.ok requirements-cuda.lock ## add JAX's wheels for an NVIDIA GPU (Linux); then `make paper` runs there
 	uv pip install -q --python $(V) --require-hashes -r requirements-cuda.lock
@@ -51,4 +54,4 @@ $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS
 	$(V)/bin/uv pip install -q --python $(V) --no-deps --no-build-isolation $(addprefix -e ,$(MEMBERS))
 	touch $@
 
-.PHONY: help figures paper cuda test lint benchmark lock clean
+.PHONY: help figures tiny paper cuda test lint benchmark lock clean

@@ -6,7 +6,9 @@
 An experiment is a folder under experiments/ with a rules.smk. It is found here; no other file has to name it.
 """
 
+import fcntl
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -22,6 +24,17 @@ include: "workflow/data.smk"
 for rules_file in sorted(Path("experiments").glob("*/rules.smk")):
 
     include: rules_file
+
+
+# Snakemake's own lock outlives a run that is killed, and would stop the next one. This one ends with its process: who gets it
+# knows that no other run is at work here. It is held, without being read, as long as `ALONE` is there.
+Path(".snakemake").mkdir(exist_ok=True)
+ALONE = Path(".snakemake/alone").open("w")
+try:
+    fcntl.flock(ALONE, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    shutil.rmtree(".snakemake/locks", ignore_errors=True)
+except BlockingIOError:
+    pass  # Snakemake's lock then says so, where it matters
 
 
 localrules:

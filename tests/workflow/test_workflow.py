@@ -1,6 +1,9 @@
 """The real workflow on a tiny configuration: what it makes, what it makes again, and what it refuses."""
 
+import os
 import shutil
+import signal
+import time
 
 import pytest
 import yaml
@@ -190,3 +193,33 @@ def test_dvc_pulls_what_the_store_has(tree):
     shutil.rmtree(tree.path / ".dvc/cache", ignore_errors=True)
     tree.output_of("dvc", "pull", "data/raw/japanese_vowels.npz.dvc")
     assert (tree.path / "data/raw/japanese_vowels.npz").stat().st_size == 897556
+
+
+def test_run_that_was_killed_goes_on(tmp_path):
+    """Without a step by hand, without making again what was whole, and without keeping what was half."""
+    tree = new_tree(tmp_path / "tree")
+    run = tree.start("snakemake", "figures/all", "--cores", "1")
+    while not (whole := tree.made().keys() & RUNS):
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.1)
+    time.sleep(1.0)  # the next job is at work
+    made, records = tree.made(), {name: name.replace(".json", ".record.json") for name in whole}
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+    assert not (tree.path / "figures/all").exists()
+    tree.output_of("snakemake", "figures/all")
+    for name in whole:  # Snakemake touches the results themselves
+        assert tree.made()[records[name]] == made[records[name]]
+    tree.output_of("sha256sum", "--check", "--strict", "figures/all")
+
+
+def test_two_runs_at_once_are_refused(tree):
+    tree.edit("experiments/gradient_similarity/plot.py", '"""', '"""Edited. ')
+    run = tree.start("snakemake", "figures/all")
+    try:
+        while not list((tree.path / ".snakemake/locks").glob("*")):
+            assert run.poll() is None
+            time.sleep(0.05)
+        assert "Directory cannot be locked" in tree.run("snakemake", "figures/all").stderr
+    finally:
+        run.communicate()

@@ -47,12 +47,19 @@ class Tree:
         self.config = path / "experiments/gradient_similarity/config.yaml"
 
     def run(self, *command: str) -> subprocess.CompletedProcess:
+        return subprocess.run(command, cwd=self.path, env=self.environment(), text=True, capture_output=True)
+
+    def start(self, *command: str) -> subprocess.Popen:
+        """A command that goes on, in a group of processes of its own."""
+        pipe, options = subprocess.PIPE, {"text": True, "start_new_session": True}
+        return subprocess.Popen(command, cwd=self.path, env=self.environment(), stdout=pipe, stderr=pipe, **options)
+
+    def environment(self) -> dict[str, str]:
         packages = [str(source) for source in self.path.glob("packages/*/src")]
-        environment = {name: value for name, value in os.environ.items() if name != "DVC_ROOT"} | {
+        return {name: value for name, value in os.environ.items() if name != "DVC_ROOT"} | {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "PYTHONPATH": os.pathsep.join(packages),
         }
-        return subprocess.run(command, cwd=self.path, env=environment, text=True, capture_output=True)
 
     def output_of(self, *command: str) -> str:
         """What a command prints, which must succeed."""
