@@ -10,7 +10,8 @@ figures: $(V)/.ok ## make all figures at the quick scale: figures/quick/, checks
 	snakemake figures/all
 
 tiny: $(V)/.ok ## make all figures at a toy scale, to see that all works: figures/tiny/
-	snakemake figures/all --config scale=tiny
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 snakemake figures/all --config scale=tiny
+	python -m experiments.references
 
 paper: $(V)/.ok ## make all figures at the publication's sizes, meant for a GPU: figures/paper/
 	snakemake figures/all --config scale=paper $(if $(wildcard /dev/nvidia0),--workflow-profile profiles/gpu)

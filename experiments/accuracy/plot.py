@@ -112,21 +112,24 @@ def draw(tasks: Results, published: dict[tuple[str, str], float]) -> Figure:
     handles = [
         plt.Line2D([], [], linestyle="", color=NO_RULE, label=MODE_LABELS[mode], **mark) for mode, mark in MARKS.items()
     ]
-    handles += [plt.Line2D([], [], color="0.4", linestyle="--", label="chance")]
     if published:
         handles.append(plt.Line2D([], [], label="published", **PUBLISHED_MARK))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     seeds = sorted({len(result["seeds"]) for rules in tasks.values() for result in rules.values()})
     figure.supxlabel(
-        f"mean of {', '.join(map(str, seeds))} seeds, each a small dot; bars: 95 % interval of the mean",
+        f"mean of {', '.join(map(str, seeds))} seeds, each a small dot; bars: 95 % interval of the mean; the axes differ",
         fontsize="small",
     )
     return figure
 
 
 def draw_task(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
+    """The axis begins at the tens below the least of the numbers, or at chance, if that is near."""
+    lowest, middle = 100.0, ax.get_yaxis_transform()
     for row, name in enumerate(names):
         colour = LOOKS[name].colour
+        if name not in rules:
+            ax.text(0.5, row, "not run here", ha="center", va="center", color="0.4", fontsize="small", transform=middle)
         for mode in modes_of(rules[name]) if name in rules else []:
             height = row + {"deferred": -0.16, "online": 0.16}[mode]
             reached = [100 * seed[mode]["accuracy"] for seed in rules[name]["seeds"]]
@@ -134,11 +137,16 @@ def draw_task(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
                 None if cell is None else 100 * cell for cell in interval([x / 100 for x in reached], SHARE)
             )
             ends = [[mean - low], [high - mean]] if low is not None else None
+            lowest = min([lowest, low or lowest, *reached])
             ax.plot(reached, [height + 0.11] * len(reached), ".", color=colour, markersize=3)
             ax.errorbar(mean, height, xerr=ends, markersize=5.5, elinewidth=1.3, capsize=2, color=colour, **MARKS[mode])
-    ax.axvline(100 / next(iter(rules.values()))["config"]["layers"][-1], color="0.4", linestyle="--", linewidth=1)
-    ax.set_xlim(0, 101)
-    ax.set_xlabel("test accuracy (%)")
+    chance = 100 / next(iter(rules.values()))["config"]["layers"][-1]
+    start = 10 * ((lowest - 1) // 10)
+    if start <= 3 * chance:
+        start = 0
+        ax.axvline(chance, color="0.4", linestyle="--", linewidth=1)
+    ax.set_xlim(start, 100 + (100 - start) / 50)
+    ax.set_xlabel(f"test accuracy (%)\nchance: {chance:.0f} %")
     ax.grid(axis="x", color="0.9")
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
