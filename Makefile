@@ -36,6 +36,9 @@ benchmark: $(V)/.ok ## time a step of BPTT beside other frameworks: results/benc
 	python benchmarks/rules/parity.py > results/benchmarks/rules_parity.md
 	python benchmarks/data/run.py > results/benchmarks/data.md
 
+claims: figures ## renew docs/RESULTS.md: every claim with what became of it
+	cp figures/RESULTS.md docs/RESULTS.md
+
 lock: $(V)/.ok ## renew the two locks after a change of dependencies
 	uv lock
 	uv export --format requirements-txt --no-emit-workspace --no-annotate --group dev -o requirements.lock
@@ -55,4 +58,4 @@ $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS
 	$(V)/bin/uv pip install -q --python $(V) --no-deps --no-build-isolation $(addprefix -e ,$(MEMBERS))
 	touch $@
 
-.PHONY: help figures tiny paper cuda test lint benchmark lock clean
+.PHONY: help figures tiny paper cuda test lint benchmark claims lock clean

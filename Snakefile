@@ -26,6 +26,9 @@ for rules_file in sorted(Path("experiments").glob("*/rules.smk")):
     include: rules_file
 
 
+include: "workflow/gallery.smk"
+
+
 # Snakemake's own lock outlives a run that is killed, and would stop the next one. This one ends with its process: who gets it
 # knows that no other run is at work here. It is held, without being read, as long as `ALONE` is there.
 Path(".snakemake").mkdir(exist_ok=True)
@@ -39,18 +42,21 @@ except BlockingIOError:
 
 localrules:
     data,
+    gallery,
     manifest,
     raw_data,
     results,
 
 
-# One checksum per artefact: `sha256sum -c figures/all` verifies them. The sources are here for DVC, which looks at
-# whole folders: any change in them runs this job and with it the hook below, even where it changes no figure.
+# One checksum per artefact: `sha256sum -c figures/all` verifies them. The gallery, in which are dates and run times, has none.
+# The sources are here for DVC, which looks at whole folders: any change in them runs this job and with it the hook below, even
+# where it changes no figure.
 rule manifest:
     default_target: True
     input:
         artefacts=SPIKES + RESULTS + FIGURES,
         sources=dvc_sources(),
+        gallery=GALLERY,
     output:
         "figures/all",
     log:

@@ -58,6 +58,13 @@ def experiment_config(name):
     return content["scales"]
 
 
+def figure(stem):
+    """Table and pictures of a figure, as outputs of the rule that plots it; they are in Snakemake's own report, too."""
+    marks = {"caption": str(Path("workflow/figure.rst").resolve()), "category": stem}
+    paths = {suffix: f"figures/{{scale}}/{stem}.{suffix}" for suffix in ("csv", "png", "svg")}
+    return [report(path, labels={"file": suffix}, **marks) for suffix, path in paths.items()]
+
+
 def code(script):
     """A script and all of our sources that it imports, directly or not: an edit of any reruns its jobs."""
     files = [Path(script)]

@@ -51,7 +51,7 @@ rule accuracy_plot:
         "experiments/accuracy/published.csv",
         results=lambda wildcards: accuracy_results(wildcards.scale),
     output:
-        multiext("figures/{scale}/accuracy", ".csv", ".png", ".svg"),
+        figure("accuracy"),
     log:
         "logs/{scale}/accuracy/plot.log",
     params:

@@ -32,7 +32,7 @@ rule activity_plot:
         code("experiments/activity/plot.py"),
         results=lambda wildcards: activity_results(wildcards.scale),
     output:
-        [f"figures/{{scale}}/{stem}.{suffix}" for stem in ACTIVITY_FIGURES for suffix in ("csv", "png", "svg")],
+        [file for stem in ACTIVITY_FIGURES for file in figure(stem)],
     log:
         "logs/{scale}/activity/plot.log",
     params:

@@ -36,7 +36,7 @@ rule neurobench_plot:
         code("experiments/neurobench/plot.py"),
         results=lambda wildcards: neurobench_results(wildcards.scale),
     output:
-        multiext("figures/{scale}/neurobench", ".csv", ".png", ".svg"),
+        figure("neurobench"),
     log:
         "logs/{scale}/neurobench/plot.log",
     params:

@@ -78,8 +78,8 @@ rule rules_table_plot:
         results=lambda wildcards: rules_table_results(wildcards.scale),
         costs=lambda wildcards: rules_table_costs(wildcards.scale),
     output:
-        multiext("figures/{scale}/rules_table", ".csv", ".png", ".svg"),
-        multiext("figures/{scale}/rules_table_cost", ".csv", ".png", ".svg"),
+        figure("rules_table"),
+        figure("rules_table_cost"),
     log:
         "logs/{scale}/rules_table/plot.log",
     params:

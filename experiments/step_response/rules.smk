@@ -40,7 +40,7 @@ rule step_response_plot:
         code("experiments/step_response/plot.py"),
         results=lambda wildcards: step_response_results(wildcards.scale),
     output:
-        multiext("figures/{scale}/step_response", ".csv", ".png", ".svg"),
+        figure("step_response"),
     log:
         "logs/{scale}/step_response/plot.log",
     params:

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.slow
 RUNS = {f"results/quick/gradient_similarity/{task}/seed0.json" for task in ("randman_shallow", "digits_shallow")}
 PLOT = {f"figures/quick/gradient_similarity.{suffix}" for suffix in ("csv", "png", "svg")}
 SPIKES = {"data/processed/japanese_vowels.npz"}
+GALLERY = {"figures/index.html", "figures/RESULTS.md"}  # of any figure
 MANIFEST = {"figures/all"}
 
 
@@ -27,7 +28,7 @@ def test_manifest_has_a_checksum_of_every_artefact(built):
     built.output_of("sha256sum", "--check", "--strict", "figures/all")
     listed = {line.split()[1] for line in (built.path / "figures/all").read_text().splitlines()}
     records = {name for name in built.made() if name.endswith(".record.json")}
-    assert listed == SPIKES | RUNS | PLOT == built.made().keys() - records - MANIFEST
+    assert listed == SPIKES | RUNS | PLOT == built.made().keys() - records - GALLERY - MANIFEST
     assert len(records) == len(RUNS)
 
 
@@ -56,6 +57,7 @@ def test_changed_value_of_a_task_reruns_that_task(tree):
         f"{cell}.json",
         f"{cell}.record.json",
         *PLOT,
+        *GALLERY,
         *MANIFEST,
     }
     assert "up to date" in tree.output_of("dvc", "status", "dvc.yaml")
@@ -66,19 +68,19 @@ def test_changed_values_of_a_scale_rerun_what_depends_on_them(tree):
     edit_config(tree, "paper", batch_size=7)
     assert tree.pending() == MANIFEST
     edit_config(tree, "quick", seeds=2)
-    assert tree.pending() == {name.replace("seed0", "seed1") for name in RUNS} | PLOT | MANIFEST
+    assert tree.pending() == {name.replace("seed0", "seed1") for name in RUNS} | PLOT | GALLERY | MANIFEST
     edit_config(tree, "quick", seeds=1, batch_size=7)
-    assert tree.pending() == RUNS | PLOT | MANIFEST
+    assert tree.pending() == RUNS | PLOT | GALLERY | MANIFEST
 
 
 @pytest.mark.parametrize(
     "file, expected",
     [
-        ("packages/slax-rules/src/slax_rules/ostl.py", RUNS | PLOT | MANIFEST),
-        ("experiments/record.py", RUNS | PLOT | MANIFEST),
-        ("experiments/gradient_similarity/plot.py", PLOT | MANIFEST),
-        ("requirements.lock", SPIKES | RUNS | PLOT | MANIFEST),
-        ("packages/slax-data/src/slax_data/packed.py", SPIKES | RUNS | PLOT | MANIFEST),
+        ("packages/slax-rules/src/slax_rules/ostl.py", RUNS | PLOT | GALLERY | MANIFEST),
+        ("experiments/record.py", RUNS | PLOT | GALLERY | MANIFEST),
+        ("experiments/gradient_similarity/plot.py", PLOT | GALLERY | MANIFEST),
+        ("requirements.lock", SPIKES | RUNS | PLOT | GALLERY | MANIFEST),
+        ("packages/slax-data/src/slax_data/packed.py", SPIKES | RUNS | PLOT | GALLERY | MANIFEST),
         ("experiments/spikes.py", SPIKES | MANIFEST),
         ("packages/slax-rules/README.md", set()),
     ],
@@ -115,7 +117,7 @@ def test_new_experiment_is_one_folder(tree):
         '    output: "figures/{scale}/other.csv"\n'
         '    shell: "echo 1 > {output}"\n'
     )
-    assert tree.pending() == {"figures/quick/other.csv"} | MANIFEST
+    assert tree.pending() == {"figures/quick/other.csv"} | GALLERY | MANIFEST
     tree.output_of("snakemake", "figures/all")
     assert "figures/quick/other.csv" in (tree.path / "figures/all").read_text()
 
@@ -143,7 +145,7 @@ def test_wrong_config_stops_before_any_job(tree, old, new, told):
 @pytest.mark.parametrize(
     "option, told",
     [
-        ("scale=papr", "'papr' is not one of ['quick', 'paper']"),
+        ("scale=papr", "'papr' is not one of ['tiny', 'quick', 'paper']"),
         ("scal=paper", "unknown key 'scal'; known keys: scale"),
     ],
 )

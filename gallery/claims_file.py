@@ -1,0 +1,69 @@
+"""The claims.yaml of an experiment, as it is written: read and checked."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+SCHEMA = yaml.safe_load(Path(__file__).with_name("claims.schema.yaml").read_text(encoding="utf-8"))
+
+
+class ClaimError(ValueError):
+    """Claims that cannot be judged as they are written, a line for each mistake."""
+
+
+def read_claims(path: Path) -> list[dict[str, Any]]:
+    """The figures of a claims.yaml, checked.
+
+    Raises:
+        ClaimError: it is not valid.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ClaimError(f"{path} is not valid YAML: {error}") from None
+    mistakes = [f"{path}: {mistake}" for mistake in _mistakes(content)]
+    if mistakes:
+        raise ClaimError("\n".join(mistakes))
+    return content["figures"]
+
+
+def _mistakes(content: Any) -> Iterator[str]:
+    """One line per mistake: where it is, what came, what was expected."""
+    for error in jsonschema.Draft202012Validator(SCHEMA).iter_errors(content):
+        place = _place(content, list(error.absolute_path))
+        if error.validator == "additionalProperties":
+            known = error.schema.get("properties", {})
+            unknown = ", ".join(repr(key) for key in error.instance if key not in known)
+            yield f"{place}unknown key {unknown}; known keys: {', '.join(known)}"
+        elif error.validator == "oneOf":
+            yield f"{place}got the keys {', '.join(error.instance)}, expected either ours, relation and than, or all"
+        elif error.validator == "required" and "then" in error.absolute_schema_path:
+            yield f"{place}the relation near needs a tolerance"
+        elif error.validator == "not":
+            yield f"{place}tolerance and relative belong to the relation near, got {error.instance.get('relation')}"
+        else:
+            yield f"{place}{error.message}"
+    if isinstance(content, dict):
+        figures = [figure for figure in content.get("figures") or [] if isinstance(figure, dict)]
+        yield from _repeated("stem", [figure.get("stem") for figure in figures])
+        claims = [claim for figure in figures for claim in figure.get("claims") or [] if isinstance(claim, dict)]
+        yield from _repeated("id", [claim.get("id") for claim in claims])
+
+
+def _place(content: Any, path: list[str | int]) -> str:
+    """Where a mistake is, with the stem and the id in place of their numbers."""
+    names = []
+    for key in path:
+        content = content[key]
+        named = content.get("stem") or content.get("id") if isinstance(content, dict) else None
+        names.append(str(named or key))
+    return "".join(f"{name}: " for name in names if name not in ("figures", "claims") or name == names[-1])
+
+
+def _repeated(key: str, values: list[Any]) -> Iterator[str]:
+    for value in dict.fromkeys(values):
+        if value is not None and values.count(value) > 1:
+            yield f"the {key} {value} is there {values.count(value)} times, expected once"

@@ -1,0 +1,107 @@
+"""figures/index.html: all figures on one page, with nothing that it has to load."""
+
+import base64
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from markupsafe import Markup, escape
+
+from gallery import wording
+from gallery.claims import Figure, Tables
+from gallery.runs import Run, together
+
+HERE = Path(__file__).parent
+TYPES = {"csv": "text/csv", "png": "image/png", "svg": "image/svg+xml"}
+WHERE_TO_READ = re.compile(r"arXiv[ :](?P<arxiv>\d{4}\.\d{4,5})|(?P<doi>\b10\.\d{4,}/[^\s,;]*[^\s,;:.)])")
+
+
+def page(figures: Sequence[Figure], runs: dict[str, Run], files: dict[str, Path], tables: Tables, scale: str) -> str:
+    """The whole page.
+
+    Args:
+        figures: with their judged claims, in the order of the page.
+        runs: what made them, by experiment.
+        files: of all figures, by name: `accuracy.csv`, `accuracy.png`, `accuracy.svg`.
+        tables: the rows of each `.csv`, by stem.
+        scale: of all of them.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"linked": linked, "yaml": _as_yaml}
+    experiments = {
+        name: [figure for figure in figures if figure.experiment == name]
+        for name in dict.fromkeys(figure.experiment for figure in figures)
+    }
+    return environment.get_template("page.html.jinja").render(
+        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
+        scale=scale,
+        experiments=experiments,
+        runs=runs,
+        claims=sum(len(figure.claims) for figure in figures),
+        counts=Counter(claim.verdict for figure in figures for claim in figure.claims),
+        counts_of={figure.stem: Counter(claim.verdict for claim in figure.claims) for figure in figures},
+        verdicts=list(wording.SIGNS),
+        wording=wording,
+        pictures={figure.stem: picture(figure.stem, files) for figure in figures},
+        downloads={figure.stem: downloads(figure.stem, files) for figure in figures},
+        words={figure.stem: search_words(tables.get(figure.stem, [])) for figure in figures},
+        commits=together(run.commits for run in runs.values()),
+        devices=together(run.devices for run in runs.values()),
+        seconds=sum(run.seconds for run in runs.values()),
+        dates=sorted(date for run in runs.values() for date in (run.first, run.last) if date),
+        unclaimed=sorted({Path(name).stem for name in files} - {figure.stem for figure in figures}),
+    )
+
+
+def picture(stem: str, files: dict[str, Path]) -> dict[str, str] | None:
+    """The picture that is shown: of its two forms the smaller one, as the page has it in full."""
+    forms = [form for form in ("svg", "png") if f"{stem}.{form}" in files]
+    if not forms:
+        return None
+    shown = min(forms, key=lambda form: files[f"{stem}.{form}"].stat().st_size)
+    return {"form": shown, "name": f"{stem}.{shown}", "data": as_data(files[f"{stem}.{shown}"])}
+
+
+def downloads(stem: str, files: dict[str, Path]) -> dict[str, str]:
+    """What the page offers beside the picture that it shows, by name."""
+    shown = picture(stem, files)
+    names = [f"{stem}.{form}" for form in TYPES]
+    return {name: as_data(files[name]) for name in names if name in files and (not shown or name != shown["name"])}
+
+
+def as_data(path: Path) -> str:
+    """A file as an address that needs no network."""
+    kind = TYPES[path.suffix.removeprefix(".")]
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def search_words(rows: Iterable[dict[str, str]]) -> str:
+    """What else a figure can be found by: the rules, tasks and neurons in its table."""
+    found = dict.fromkeys(row[name] for row in rows for name in ("rule", "task", "neuron") if row.get(name))
+    return " ".join(word for name in found for word in dict.fromkeys((name, name.replace("_", " "))))
+
+
+def linked(text: str) -> Markup:
+    """Text in which an arXiv number or a DOI is a link."""
+    parts, end = [], 0
+    for match in WHERE_TO_READ.finditer(text):
+        number = match["arxiv"]
+        address = f"https://arxiv.org/abs/{number}" if number else f"https://doi.org/{match['doi']}"
+        parts += [escape(text[end : match.start()]), Markup('<a href="{}">{}</a>').format(address, match[0])]
+        end = match.end()
+    return Markup("").join([*parts, escape(text[end:])])
+
+
+def _as_yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=True, width=100, default_flow_style=None, allow_unicode=True).rstrip()

@@ -1,0 +1,118 @@
+"""A gallery of two experiments and three figures, with a claim of every verdict and texts that try to break out of a page."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+from matplotlib.figure import Figure
+
+HOSTILE = "A <b>bold</b> & 'quoted' \"claim\" | with ]]> and </script><script>document.title = 'broken'</script>."
+LONG = "an_identifier_without_any_place_to_break_" * 3
+
+TABLES = {
+    "speed": "task,rule,mean,low,high\nfirst,bptt,2.0,1.5,2.5\nfirst,otpe,1.0,0.8,1.2\nsecond,bptt,2.0,,\n",
+    "memory": "rule,bytes\nbptt,4096\notpe,1024\n",
+    "agreement": f"rule,layer,cosine,cosine_low,cosine_high\nostl,1,0.9,0.8,1.0\nostl,2,1.0,1.0,1.0\n{LONG},1,0.5,,\n",
+}
+
+
+def cell(column, **where):
+    return {"where": where, "column": column}
+
+
+def claim(name, ours, relation, than, **more):
+    return {"id": name, "statement": name, "source": "ours", "ours": ours, "relation": relation, "than": than} | more
+
+
+def figure(stem, title, claims):
+    about = {
+        "shows": f"What {title} shows, {LONG}",
+        "alt": f"Curves of {title}",
+        "published": "arXiv 2404.05807, figure 2",
+    }
+    return {"stem": stem, "title": title, "claims": claims} | about
+
+
+CLAIMS = {
+    "cost": [
+        figure(
+            "speed",
+            "Speed of all rules",
+            [
+                claim(
+                    "faster", cell("mean", task="first", rule="otpe"), "below", cell("mean", task="first", rule="bptt")
+                ),
+                claim("much_faster", cell("mean", task="first", rule="otpe"), "below", 1.1, statement=HOSTILE),
+                claim(
+                    "as_published", cell("mean", task="second", rule="bptt"), "near", 2.1, tolerance=0.2, published=2.5
+                ),
+            ],
+        ),
+        figure(
+            "memory", "Memory of all rules", [claim("on_paper", cell("bytes", rule="bptt"), "above", 1, scale="paper")]
+        ),
+    ],
+    "similarity": [
+        figure(
+            "agreement",
+            "Agreement with BPTT",
+            [
+                claim(
+                    "perfect_everywhere", cell("cosine", rule="ostl", layer=1), "above", 0.95, source="doi 10.1000/182"
+                )
+            ],
+        )
+    ],
+}
+
+
+class SmallGallery(NamedTuple):
+    """Its files; `page` and `text` are where they are to be written."""
+
+    claims: list[Path]
+    results: list[Path]
+    figures: list[Path]
+    page: Path
+    text: Path
+
+    def options(self):
+        given = {"claims": self.claims, "results": self.results, "figures": self.figures}
+        lists = [word for name, paths in given.items() for word in (f"--{name}", *map(str, paths))]
+        return ["--scale", "quick", *lists, "--page", str(self.page), "--text", str(self.text)]
+
+
+def write_small_gallery(folder):
+    claims, results, figures = [], [], []
+    for experiment, content in CLAIMS.items():
+        claims.append(
+            written(folder / "experiments" / experiment / "claims.yaml", yaml.safe_dump({"figures": content}))
+        )
+        for task in ("first", "second"):
+            path = folder / "results/quick" / experiment / f"{task}.json"
+            results.append(written(path, json.dumps(result(task))))
+            written(path.with_suffix(".record.json"), json.dumps(record(path.name)))
+    for stem, table in TABLES.items():
+        figures.append(written(folder / "figures/quick" / f"{stem}.csv", table))
+        drawing = Figure(figsize=(12, 3))
+        drawing.subplots().plot([0, 1], [0, 1])
+        for form in ("png", "svg"):
+            figures.append(folder / "figures/quick" / f"{stem}.{form}")
+            drawing.savefig(figures[-1])
+    return SmallGallery(claims, results, figures, folder / "figures/index.html", folder / "figures/RESULTS.md")
+
+
+def result(task, **config):
+    config = {"scale": "quick", "task": task, "steps": 20, "optimizer": {"name": "adamax", "rate": 0.01}} | config
+    return {"config": config, "seed": 7, "seeds": [{}, {}, {}], "versions": {"python": "3.11.7", "jax": "0.10.2"}}
+
+
+def record(name, **changes):
+    made = {"commit": "0123456789abcdef0123456789abcdef01234567", "date": "2026-01-02T03:04:05+00:00", "device": "cpu"}
+    return {"result": name, **made, "machine": "Linux x86_64 Some Processor", "wall_seconds": 40.0} | changes
+
+
+def written(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path

@@ -1,0 +1,88 @@
+"""A claims.yaml is refused with the place of each mistake, what came and what was expected."""
+
+import copy
+
+import pytest
+import yaml
+from small_gallery import cell, claim, figure
+
+from gallery.claims_file import ClaimError, read_claims
+
+ONE = claim("it", cell("mean", rule="otpe"), "above", 1)
+SEVERAL = {
+    "id": "both",
+    "statement": "s",
+    "source": "ours",
+    "all": [{key: ONE[key] for key in ("ours", "relation", "than")}],
+}
+GOOD = {"figures": [figure("x", "X", [ONE, SEVERAL])]}
+
+
+def read(tmp_path, content):
+    path = tmp_path / "claims.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return read_claims(path)
+
+
+def changed(index, **changes):
+    content = copy.deepcopy(GOOD)
+    content["figures"][0]["claims"][index] |= changes
+    return content
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"relation": "near", "tolerance": 0.1},
+        {"relation": "near", "tolerance": 0.1, "relative": True},
+        {"than": cell("mean", rule="bptt", layer=None), "file": "y"},
+        {"scale": "paper", "needs": "shd", "published": 0.7},
+        {"scale": ["quick", "paper"], "published": "between 0.6 and 0.7"},
+    ],
+)
+def test_good_claims_are_read(tmp_path, changes):
+    content = changed(0, **changes)
+    assert read(tmp_path, content) == content["figures"]
+
+
+@pytest.mark.parametrize(
+    "content, told",
+    [
+        ("figures: [", ["is not valid YAML"]),
+        ("", ["None is not of type 'object'"]),
+        ({"figures": []}, ["figures", "[] should be non-empty"]),
+        (
+            {"figures": [{"stem": "x"}]},
+            ["claims.yaml: x: 'title' is a required property", "'alt' is a required property"],
+        ),
+        ({"figures": [figure("X y", "X", [])]}, ["'X y' does not match"]),
+        ({"figures": [figure("x", " ", [])]}, ["x: title: ' ' does not match"]),
+        ({"figures": [figure("x", "X", []), figure("x", "Y", [])]}, ["the stem x is there 2 times, expected once"]),
+        (
+            {"figures": [figure("x", "X", [ONE]), figure("y", "Y", [ONE])]},
+            ["the id it is there 2 times, expected once"],
+        ),
+        (changed(0, relatoin="above"), ["x: it: unknown key 'relatoin'; known keys: id, statement"]),
+        (changed(0, relation="over"), ["x: it: relation: 'over' is not one of ['above', 'below', 'near', 'equal']"]),
+        (changed(0, relation="near"), ["x: it: the relation near needs a tolerance"]),
+        (changed(0, tolerance=0.1), ["x: it: tolerance and relative belong to the relation near, got above"]),
+        (changed(0, relative=True), ["x: it: tolerance and relative belong to the relation near, got above"]),
+        (changed(0, relation="near", tolerance=0), ["x: it: tolerance: 0 is less than or equal to"]),
+        (changed(0, scale="papr"), ["x: it: scale: 'papr' is not valid"]),
+        (changed(0, than="one"), ["x: it: than: 'one' is not valid"]),
+        (changed(0, ours={"column": "mean"}), ["x: it: ours: 'where' is a required property"]),
+        (changed(0, all=[]), ["x: it: all: [] should be non-empty"]),
+        (changed(1, ours=cell("mean")), ["x: both: "]),
+        (changed(1, ours=cell("mean"), relation="above", than=1), ["expected either ours, relation and than, or all"]),
+        (
+            changed(1, all=[{"ours": cell("mean"), "relation": "near", "than": 1}]),
+            ["x: both: all: 0: the relation near needs a tolerance"],
+        ),
+    ],
+)
+def test_mistakes_are_told_with_their_place(tmp_path, content, told):
+    with pytest.raises(ClaimError) as error:
+        read(tmp_path, content)
+    for text in ["claims.yaml", *told]:
+        assert text in str(error.value)
