@@ -1,10 +1,14 @@
 """Who takes part: a peer is a file in a benchmark's peers/, a contender is one variant of it.
 
 A peer's file opens with the standard's block of inline script metadata (`# /// script`): `requires-python`, `dependencies`,
-and under `[tool.benchmark]` the folders of this repository to install, `editable`, its variants, each with the environment
-variables it needs, and `limits`: the greatest `width` or `steps` of a workload for those of its variants that are too slow for
-more. The file has a function `build(variant, workload)`, which returns a step: a callable that makes one gradient and returns
-the loss, with the methods of `JaxStep` and `TorchStep`.
+and under `[tool.benchmark]` the folders of this repository to install, `editable`; `dtypes`, those that it computes in, by
+default float32; `cuda = true` if it can do nothing without a GPU; its variants, each with the environment variables it needs;
+`limits`, the greatest `width` or `steps` of a workload for those of its variants that are too slow for more; and `neurons`,
+which of `equations.py` the neuron of each variant, or of "all", is, and how it `differs` from ours.
+
+The file has a function `build(variant, workload)`, which returns a step: a callable that makes one gradient and returns the
+loss, with the methods of `JaxStep` and `TorchStep`; and, with `neurons`, a function `spikes_of(variant, currents)`, the neuron
+alone, which is checked before anything is timed.
 """
 
 import subprocess
@@ -36,6 +40,9 @@ class Contender(NamedTuple):
     variant: str
     variables: dict[str, str]
     limits: dict[str, int]
+    dtypes: tuple[str, ...] = ("float32",)
+    cuda: bool = False
+    neuron: dict[str, str] | None = None
 
     @property
     def peer(self) -> str:
@@ -50,10 +57,13 @@ class Contender(NamedTuple):
         """The folder of its environment."""
         return ENVIRONMENTS / self.file.parents[1].name / self.peer
 
-    def takes(self, workload: Workload) -> bool:
-        """Whether a workload is within its limits."""
+    def refuses(self, workload: Workload) -> str | None:
+        """Why a workload is left out, if it is beyond the limits."""
         size = {"width": max(workload.widths), "steps": workload.steps}
-        return all(size[name] <= limit for name, limit in self.limits.items())
+        beyond = [f"too slow for a {name} above {limit}" for name, limit in self.limits.items() if size[name] > limit]
+        if workload.dtype not in self.dtypes:
+            beyond.append(f"computes in {', '.join(self.dtypes)} only")
+        return beyond[0] if beyond else None
 
 
 def script(file: Path) -> dict[str, Any]:
@@ -71,13 +81,21 @@ def contenders(folder: Path, names: list[str]) -> list[Contender]:
     for file in sorted((folder / "peers").glob("*.py")):
         tool = script(file)["tool"]["benchmark"]
         limits = tool.get("limits", {})
+        more = {"dtypes": tuple(tool.get("dtypes", ["float32"])), "cuda": tool.get("cuda", False)}
         found += [
-            Contender(file, name, variables, limits.get(name, {})) for name, variables in tool["variants"].items()
+            Contender(file, name, variables, limits.get(name, {}), **more, neuron=neuron_of(script(file), name))
+            for name, variables in tool["variants"].items()
         ]
     unknown = set(names) - {name for contender in found for name in (contender.peer, contender.name)}
     if unknown:
         raise SystemExit(f"There is no {', '.join(sorted(unknown))}. There are: {', '.join(c.name for c in found)}.")
     return [contender for contender in found if not names or {contender.peer, contender.name} & set(names)]
+
+
+def neuron_of(metadata: dict[str, Any], variant: str) -> dict[str, str] | None:
+    """What a peer says of the neuron of a variant: `equation` and `differs`."""
+    neurons = metadata["tool"]["benchmark"].get("neurons", {})
+    return neurons.get(variant, neurons.get("all"))
 
 
 def python_of(contender: Contender) -> Path:
@@ -86,6 +104,8 @@ def python_of(contender: Contender) -> Path:
     Raises:
         Failed: the environment cannot be made.
     """
+    if contender.cuda and not Path("/dev/nvidia0").exists():
+        raise Failed("needs a CUDA device")
     metadata = script(contender.file)
     tool = metadata["tool"]["benchmark"]
     needs = repr([metadata["requires-python"], metadata["dependencies"], tool.get("editable", [])])

@@ -16,6 +16,7 @@ class JaxStep:
         arguments: trees of arrays: the weights, the inputs [T, B, N], and what else the step reads.
         layers: takes the matrices [inputs, outputs] of all layers, in order, out of a gradient; by default its leaves.
         jit: `jax.jit`, or what a library has in its place.
+        dtype: type of all floating-point numbers among the arguments.
     """
 
     def __init__(
@@ -24,9 +25,14 @@ class JaxStep:
         *arguments: Any,
         layers: Callable[[Any], list[jax.Array]] = jax.tree.leaves,
         jit: Callable[[Callable], Any] = jax.jit,
+        dtype: str = "float32",
     ):
+        def placed(leaf: Any) -> jax.Array:
+            array = jnp.asarray(leaf)
+            return array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array
+
         self.step = jit(step)
-        self.arguments = jax.tree.map(jnp.asarray, arguments)
+        self.arguments = jax.tree.map(placed, arguments)
         self.layers = layers
 
     def __call__(self) -> jax.Array:
@@ -39,3 +45,11 @@ class JaxStep:
     def temporary_bytes(self) -> int | None:
         """What XLA reserves beside arguments and results; compiles the step once more. Old versions of JAX do not tell: 0."""
         return self.step.lower(*self.arguments).compile().memory_analysis().temp_size_in_bytes or None
+
+    def device(self) -> str:
+        return jax.devices()[0].device_kind
+
+    def peak_device_bytes(self) -> int | None:
+        """The most that a device of its own held so far; None of a CPU."""
+        statistics = jax.devices()[0].memory_stats()
+        return statistics["peak_bytes_in_use"] if statistics else None

@@ -48,11 +48,17 @@ def measure(workload: Workload, chosen: list[Contender], rounds: int, seconds: f
     """One record per contender: what it said of its first step, its rounds of times, and the error that ended it, if any."""
     label = f"T={workload.steps}, N={max(workload.widths)}"
     records = {
-        contender.name: {"name": contender.name, "rounds": [], "error": None, "left_out": not contender.takes(workload)}
+        contender.name: {
+            "name": contender.name,
+            "neuron": contender.neuron,
+            "rounds": [],
+            "error": None,
+            "left_out": contender.refuses(workload),
+        }
         for contender in chosen
     }
     processes: dict[str, Process] = {}
-    for contender in tqdm([c for c in chosen if c.takes(workload)], f"{label}: first steps"):
+    for contender in tqdm([c for c in chosen if not c.refuses(workload)], f"{label}: first steps"):
         try:
             process = Process(contender, workload)
             records[contender.name] |= process.answer()

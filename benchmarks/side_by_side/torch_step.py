@@ -1,9 +1,19 @@
-"""A step of a contender that runs on PyTorch, which is eager: there is no compiled step and no count of its temporaries."""
+"""A step of a contender that runs on PyTorch, which is eager: there is no compiled step and no count of its temporaries.
+
+It runs on a GPU where PyTorch finds one, and is waited for there.
+"""
 
 from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def tensor(array: np.ndarray, dtype: str = "float32") -> torch.Tensor:
+    """On the device."""
+    return torch.from_numpy(array).to(DEVICE, getattr(torch, dtype))
 
 
 class TorchStep:
@@ -32,11 +42,21 @@ class TorchStep:
     def __call__(self) -> torch.Tensor:
         for weight in self.weights:
             weight.grad = None
-        return self.run()
+        loss = self.run()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+        return loss
 
     def gradient(self) -> list[np.ndarray]:
         self()
-        return [weight.grad.numpy().T for weight in self.weights]
+        return [weight.grad.cpu().numpy().T for weight in self.weights]
 
     def temporary_bytes(self) -> None:
         return None
+
+    def device(self) -> str:
+        return torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu"
+
+    def peak_device_bytes(self) -> int | None:
+        """The most that a device of its own held so far; None of a CPU."""
+        return torch.cuda.max_memory_allocated() if DEVICE == "cuda" else None

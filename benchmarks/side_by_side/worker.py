@@ -13,10 +13,12 @@ import re
 import resource
 import sys
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from contenders import script
+from contenders import neuron_of, script
+from equations import check
 from workload import Workload
 
 
@@ -30,7 +32,11 @@ def main() -> None:
     def reply(values: dict) -> None:
         print(json.dumps(values), file=replies, flush=True)
 
-    step = importlib.import_module(f"peers.{file.stem}").build(variant, Workload(*json.loads(workload)))
+    module = importlib.import_module(f"peers.{file.stem}")
+    neuron = neuron_of(script(file), variant)
+    if neuron:
+        check(neuron["equation"], partial(module.spikes_of, variant))
+    step = module.build(variant, Workload(*json.loads(workload)))
     reply(first_step(step) | {"python": sys.version.split()[0], "versions": versions(file)})
     for line in sys.stdin:
         request = json.loads(line)
@@ -47,7 +53,14 @@ def first_step(step) -> dict:
     loss = float(step())
     seconds = time.perf_counter() - start
     growth = peak_memory() - before
-    return {"loss": loss, "first_call": seconds, "memory_growth": growth, "temporaries": step.temporary_bytes()}
+    return {
+        "loss": loss,
+        "first_call": seconds,
+        "memory_growth": growth,
+        "temporaries": step.temporary_bytes(),
+        "device": step.device(),
+        "peak_device_bytes": step.peak_device_bytes(),
+    }
 
 
 def timed(step, seconds: float) -> list[float]:

@@ -16,11 +16,12 @@ GAIN = 2.0  # makes every layer fire about as often as its input
 
 
 class Workload(NamedTuple):
-    """Steps T, batch B, and the widths of the input and of each layer."""
+    """Steps T, batch B, the widths of the input and of each layer, and the type of all numbers, "float32" or "bfloat16"."""
 
     steps: int
     batch: int
     widths: tuple[int, ...]
+    dtype: str = "float32"
 
     def spikes(self) -> np.ndarray:
         """The input, zeros and ones, [T, B, N]."""
@@ -40,9 +41,9 @@ class Workload(NamedTuple):
         return np.random.default_rng(2).integers(0, self.widths[-1], self.batch, np.int32)
 
 
-def uniform(steps: int, size: int) -> Workload:
-    """Three layers of N units, fed by N spike trains, and a batch of 32."""
-    return Workload(steps, 32, (size,) * 4)
+def uniform(steps: int, size: int, batch: int = 32, dtype: str = "float32") -> Workload:
+    """Three layers of N units, fed by N spike trains."""
+    return Workload(steps, batch, (size,) * 4, dtype)
 
 
 def small(steps: int) -> Workload:

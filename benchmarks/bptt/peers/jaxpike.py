@@ -8,6 +8,9 @@
 # unroll_1_remat = {}
 # checkpointed_16 = {}
 # checkpointed_32 = {}
+#
+# [tool.benchmark.neurons]
+# all = { equation = "subtract", differs = "one product more per step" }
 # ///
 """jaxpike: `unroll` and `unroll_checkpointed` over a `Sequential` of `Dense` and `LIF`.
 
@@ -54,3 +57,8 @@ def build(variant: str, workload: Workload) -> JaxStep:
         return jaxpike.unroll(net, xs, scan_unroll=1, remat_step=variant == "unroll_1_remat")[0].sum()
 
     return JaxStep(jax.value_and_grad(loss), weights, workload.spikes())
+
+
+def spikes_of(variant: str, currents):
+    neuron = jaxpike.Sequential(jaxpike.LIF(-1 / math.log(DECAY), threshold=THRESHOLD))
+    return jaxpike.unroll(neuron, currents / (1 - DECAY))[0]

@@ -2,6 +2,9 @@
 # requires-python = ">=3.11"
 # dependencies = ["jax==0.10.2"]
 #
+# [tool.benchmark]
+# dtypes = ["float32", "bfloat16"]
+#
 # [tool.benchmark.variants]
 # default = {}
 # ///
@@ -17,7 +20,9 @@ from workload import Workload
 
 
 def build(variant: str, workload: Workload) -> JaxStep:
-    return JaxStep(products, workload.weights(), workload.spikes().reshape(-1, workload.widths[0]))
+    return JaxStep(
+        products, workload.weights(), workload.spikes().reshape(-1, workload.widths[0]), dtype=workload.dtype
+    )
 
 
 def products(weights, inputs):

@@ -6,6 +6,11 @@
 # layers = {}
 # whole = {}
 # whole_1_thread = { OMP_NUM_THREADS = "1" }
+#
+# [tool.benchmark.neurons]
+# whole = { equation = "subtract", differs = "one product more per step" }
+# whole_1_thread = { equation = "subtract", differs = "one product more per step" }
+# layers = { equation = "synapse_to_zero", differs = "a synapse; reset to zero" }
 # ///
 """norse: `layers` runs each Linear, and then its `LIF`, on all steps at once; `whole` steps a `SequentialState` of Linear
 and `LIFBoxCell`, its neuron without a synaptic current, in a Python loop.
@@ -18,7 +23,7 @@ Parity: `whole` has the equations of slax but for H(0) = 0, one product more per
 
 import norse.torch as norse
 import torch
-from torch_step import TorchStep
+from torch_step import DEVICE, TorchStep, tensor
 from workload import DECAY, THRESHOLD, Workload
 
 DT = 1e-3
@@ -26,19 +31,13 @@ SYNAPSE_LOSS = 0.2  # of its default synapse per step
 
 
 def build(variant: str, workload: Workload) -> TorchStep:
-    inputs = torch.from_numpy(workload.spikes())
-    membrane = {"tau_mem_inv": torch.tensor((1 - DECAY) / DT), "v_th": torch.tensor(THRESHOLD)}
-    if variant == "layers":
-        scale = SYNAPSE_LOSS / (1 - DECAY)
-        neurons = [norse.LIF(norse.LIFParameters(**membrane), dt=DT) for _ in workload.widths[1:]]
-    else:
-        scale = 1 / (1 - DECAY)
-        box = norse.LIFBoxParameters(**membrane, reset_method=norse.reset_subtract)
-        neurons = [norse.LIFBoxCell(box, dt=DT) for _ in workload.widths[1:]]
+    inputs = tensor(workload.spikes())
+    scale = scale_of(variant)
+    neurons = [neuron_of(variant).to(DEVICE) for _ in workload.widths[1:]]
     layers = []
     for weight, neuron in zip(workload.weights(), neurons, strict=True):
         linear = torch.nn.Linear(*weight.shape, bias=False)
-        linear.weight.data = torch.from_numpy(weight.T.copy() * scale)
+        linear.weight.data = tensor(weight.T.copy() * scale)
         layers += [linear, neuron]
     net = norse.SequentialState(*layers)
 
@@ -51,3 +50,26 @@ def build(variant: str, workload: Workload) -> TorchStep:
 
     loss = (lambda: net(inputs)[0].sum()) if variant == "layers" else stepped
     return TorchStep.of(loss, [layer.weight for layer in layers[::2]])
+
+
+def scale_of(variant: str) -> float:
+    """What its neuron divides its input by."""
+    return (SYNAPSE_LOSS if variant == "layers" else 1.0) / (1 - DECAY)
+
+
+def neuron_of(variant: str) -> torch.nn.Module:
+    membrane = {"tau_mem_inv": torch.tensor((1 - DECAY) / DT), "v_th": torch.tensor(THRESHOLD)}
+    if variant == "layers":
+        return norse.LIF(norse.LIFParameters(**membrane), dt=DT)
+    return norse.LIFBoxCell(norse.LIFBoxParameters(**membrane, reset_method=norse.reset_subtract), dt=DT)
+
+
+def spikes_of(variant: str, currents):
+    neuron, state, spikes = neuron_of(variant), None, []
+    currents = torch.from_numpy(currents * scale_of(variant))
+    if variant == "layers":
+        return neuron(currents)[0].detach()
+    for current in currents:
+        s, state = neuron(current, state)
+        spikes.append(s)
+    return torch.stack(spikes).detach()

@@ -2,8 +2,14 @@
 # requires-python = ">=3.11"
 # dependencies = ["jax==0.10.2"]
 #
+# [tool.benchmark]
+# dtypes = ["float32", "bfloat16"]
+#
 # [tool.benchmark.variants]
 # default = {}
+#
+# [tool.benchmark.neurons]
+# all = { equation = "subtract", differs = "nothing" }
 # ///
 """What `slax_neurons.unroll` computes, written by hand on lists of arrays: what Flax and the generality of our cells cost.
 
@@ -22,20 +28,20 @@ SLOPE = 25.0
 
 
 def build(variant: str, workload: Workload) -> JaxStep:
-    steps, batch, widths = workload
+    steps, batch, widths, dtype = workload
     widest = 4 * batch * max(widths)
     rows = min(-(-CHUNK_ROWS // batch), LARGE_ARRAY // widest)
     size = min(steps, max(SHORTEST_CHUNK, SMALL_ARRAY // widest, rows))
     whole = steps // size * size
 
     def loss(weights, inputs):
-        rest = [jnp.zeros((batch, width)) for width in widths[1:]]
+        rest = [jnp.zeros((batch, width), dtype) for width in widths[1:]]
         pieces = inputs[:whole].reshape(-1, size, *inputs.shape[1:])
         carry, spikes = jax.lax.scan(lambda carry, piece: chunk(weights, carry, piece), rest, pieces)
         remainder = chunk(weights, carry, inputs[whole:])[1].sum() if whole < steps else 0.0
         return spikes.sum() + remainder
 
-    return JaxStep(jax.value_and_grad(loss), workload.weights(), workload.spikes())
+    return JaxStep(jax.value_and_grad(loss), workload.weights(), workload.spikes(), dtype=dtype)
 
 
 @jax.custom_vjp
@@ -84,3 +90,7 @@ def adjoint(d_u, at):
 
 def fire(v):
     return (v >= THRESHOLD).astype(v.dtype)
+
+
+def spikes_of(variant: str, currents):
+    return fire(jax.lax.scan(neuron, jnp.zeros(currents.shape[1:]), currents)[1])

@@ -3,6 +3,7 @@
 # dependencies = ["slax-neurons", "jax==0.10.2", "flax==0.12.8"]
 #
 # [tool.benchmark]
+# dtypes = ["float32", "bfloat16"]
 # editable = ["packages/slax-neurons"]
 #
 # [tool.benchmark.variants]
@@ -13,6 +14,9 @@
 # chunk_64 = {}
 # heap = { MALLOC_TOP_PAD_ = "1000000000" }
 # devices = { XLA_FLAGS = "--xla_force_host_platform_device_count=2" }
+#
+# [tool.benchmark.neurons]
+# all = { equation = "subtract", differs = "the reference" }
 # ///
 """This repository's `connect` and `unroll`, split once and jitted over the state.
 
@@ -51,7 +55,7 @@ def build(variant: str, workload: Workload) -> JaxStep:
     step = jax.value_and_grad(loss)
     if variant == "devices":
         return over_devices(step, state, workload.spikes())
-    return JaxStep(step, state, workload.spikes())
+    return JaxStep(step, state, workload.spikes(), dtype=workload.dtype)
 
 
 def model(workload: Workload, *, read_out: bool) -> nnx.RNNCellBase:
@@ -75,3 +79,8 @@ def over_devices(step, state, inputs) -> JaxStep:
 
     placed = [jax.device_put(x, NamedSharding(mesh, spec)) for x, spec in ((state, whole), (inputs, split))]
     return JaxStep(summed, *placed)
+
+
+def spikes_of(variant: str, currents):
+    neuron = LIF(decay=DECAY, threshold=THRESHOLD)
+    return unroll(neuron, neuron.initialize_carry(currents.shape[1:]), currents)[1]

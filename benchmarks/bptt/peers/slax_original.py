@@ -5,6 +5,9 @@
 # [tool.benchmark.variants]
 # whole = {}
 # layers = {}
+#
+# [tool.benchmark.neurons]
+# all = { equation = "subtract", differs = "nothing" }
 # ///
 """slax 0.0.1, the package this repository began with, on a current JAX.
 
@@ -42,3 +45,11 @@ def build(variant: str, workload: Workload) -> JaxStep:
         return spikes.sum()
 
     return JaxStep(jax.value_and_grad(loss), params, inputs)
+
+
+def spikes_of(variant: str, currents):
+    model = slax.RNN(slax.LIF(v_threshold=THRESHOLD), unroll=1)
+    currents = jnp.asarray(currents)
+    variables = model.init(jax.random.key(0), currents[:1])
+    at_rest = {**variables, "carry": jax.tree.map(jnp.zeros_like, variables["carry"])}
+    return model.apply(at_rest, currents, mutable="carry")[0]

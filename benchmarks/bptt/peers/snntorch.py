@@ -2,10 +2,16 @@
 # requires-python = ">=3.11"
 # dependencies = ["snntorch==1.0.0", "torch==2.15.0", "numpy"]
 #
+# [tool.benchmark]
+# dtypes = ["float32", "bfloat16"]
+#
 # [tool.benchmark.variants]
 # whole = {}
 # layers = {}
 # layers_1_thread = { OMP_NUM_THREADS = "1" }
+#
+# [tool.benchmark.neurons]
+# all = { equation = "late_reset", differs = "the reset acts a step later, and no gradient passes it" }
 # ///
 """snntorch: a Python loop over steps, as its pages do (`whole`), or over the steps of a layer at a time (`layers`).
 
@@ -15,17 +21,17 @@ that of slax, and no gradient passes it; arctan as surrogate, its default.
 
 import snntorch
 import torch
-from torch_step import TorchStep
+from torch_step import DEVICE, TorchStep, tensor
 from workload import DECAY, THRESHOLD, Workload
 
 
 def build(variant: str, workload: Workload) -> TorchStep:
-    inputs = torch.from_numpy(workload.spikes())
+    inputs = tensor(workload.spikes(), workload.dtype)
     layers = []
     for weight in workload.weights():
         linear = torch.nn.Linear(*weight.shape, bias=False)
-        linear.weight.data = torch.from_numpy(weight.T.copy())
-        layers.append((linear, snntorch.Leaky(beta=DECAY, threshold=THRESHOLD)))
+        linear.weight.data = tensor(weight.T.copy(), workload.dtype)
+        layers.append((linear, leaky().to(DEVICE, inputs.dtype)))
 
     def whole():
         membranes = [neuron.reset_mem() for _, neuron in layers]
@@ -49,3 +55,16 @@ def build(variant: str, workload: Workload) -> TorchStep:
 
     weights = [linear.weight for linear, _ in layers]
     return TorchStep.of(whole if variant == "whole" else layer_by_layer, weights)
+
+
+def leaky() -> snntorch.Leaky:
+    return snntorch.Leaky(beta=DECAY, threshold=THRESHOLD)
+
+
+def spikes_of(variant: str, currents):
+    neuron, spikes = leaky(), []
+    membrane = neuron.reset_mem()
+    for current in torch.from_numpy(currents):
+        s, membrane = neuron(current, membrane)
+        spikes.append(s)
+    return torch.stack(spikes).detach()

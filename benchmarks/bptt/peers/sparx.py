@@ -4,6 +4,9 @@
 #
 # [tool.benchmark.variants]
 # default = {}
+#
+# [tool.benchmark.neurons]
+# all = { equation = "subtract", differs = "nothing but the surrogate" }
 # ///
 """sparx (published as sparxml): Flax's Dense on all steps at once and `sparx.nn.LIF`.
 
@@ -24,9 +27,17 @@ from workload import DECAY, THRESHOLD, Workload
 def build(variant: str, workload: Workload) -> JaxStep:
     layers = []
     for width in workload.widths[1:]:
-        layers += [nn.Dense(width, use_bias=False), sparx.nn.LIF(tau=-1 / math.log(DECAY), threshold=THRESHOLD)]
+        layers += [nn.Dense(width, use_bias=False), lif()]
     model = nn.Sequential(layers)
     inputs = workload.spikes()
     structure = jax.tree.structure(model.init(jax.random.key(0), inputs[:1]))
     variables = jax.tree.unflatten(structure, workload.weights())
     return JaxStep(jax.value_and_grad(lambda variables, xs: model.apply(variables, xs).sum()), variables, inputs)
+
+
+def lif() -> sparx.nn.LIF:
+    return sparx.nn.LIF(tau=-1 / math.log(DECAY), threshold=THRESHOLD)
+
+
+def spikes_of(variant: str, currents):
+    return lif().apply(lif().init(jax.random.key(0), currents[:1]), currents)

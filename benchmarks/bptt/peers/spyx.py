@@ -5,6 +5,9 @@
 # [tool.benchmark.variants]
 # whole = {}
 # layers = {}
+#
+# [tool.benchmark.neurons]
+# all = { equation = "late_spike", differs = "the spike comes a step later" }
 # ///
 """spyx: `whole` is `spyx.nn.run` on a `Sequential`, as its pages do; `layers` runs each Linear on all steps at once and
 `spyx.nn.run` on each neuron.
@@ -37,3 +40,7 @@ def build(variant: str, workload: Workload) -> JaxStep:
         return inputs.sum()
 
     return JaxStep(jax.value_and_grad(loss), weights, workload.spikes())
+
+
+def spikes_of(variant: str, currents):
+    return spyx.nn.run(spyx.nn.LIF(currents.shape[2:], DECAY, THRESHOLD, rngs=nnx.Rngs(0)), currents)[0]

@@ -1,0 +1,16 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["snnax==0.0.1", "jax==0.10.2", "equinox", "numpy"]
+#
+# [tool.benchmark.variants]
+# default = {}
+#
+# [tool.benchmark.neurons]
+# all = { equation = "subtract", differs = "not known: it cannot be imported" }
+# ///
+"""snnax: the wheel of its only release does not import, for two of its modules import each other.
+
+When it does, the neuron is `SimpleLIF` and the loop that of `snnax.snn`.
+"""
+
+import snnax.snn  # noqa: F401 the attempt
