@@ -11,7 +11,9 @@ loss, with the methods of `JaxStep` and `TorchStep`; and, with `neurons`, a func
 alone, which is checked before anything is timed.
 """
 
+import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +21,7 @@ from typing import Any, NamedTuple
 from workload import Workload
 
 ROOT = Path(__file__).parents[2]
+AT_HAND = {"jax", "flax", "numpy", "slax-neurons", "slax-rules"}
 ENVIRONMENTS = ROOT / "benchmarks" / ".envs"
 
 
@@ -43,6 +46,7 @@ class Contender(NamedTuple):
     dtypes: tuple[str, ...] = ("float32",)
     cuda: bool = False
     neuron: dict[str, str] | None = None
+    here: bool = False  # whether it runs with the interpreter at hand, without an environment of its own
 
     @property
     def peer(self) -> str:
@@ -104,6 +108,8 @@ def python_of(contender: Contender) -> Path:
     Raises:
         Failed: the environment cannot be made.
     """
+    if contender.here:
+        return _python_at_hand(contender)
     if contender.cuda and not Path("/dev/nvidia0").exists():
         raise Failed("needs a CUDA device")
     metadata = script(contender.file)
@@ -117,6 +123,13 @@ def python_of(contender: Contender) -> Path:
         _uv("pip", "install", "--python", str(home), *metadata["dependencies"], *editable)
         stamp.write_text(needs)
     return home / "bin" / "python"
+
+
+def _python_at_hand(contender: Contender) -> Path:
+    needed = {re.split("[=<>]", requirement)[0] for requirement in script(contender.file)["dependencies"]}
+    if missing := sorted(needed - AT_HAND):
+        raise Failed(f"needs {', '.join(missing)}; this run was made without environments for the peers")
+    return Path(sys.executable)
 
 
 def _uv(*arguments: str) -> None:

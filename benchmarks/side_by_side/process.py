@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ class Process:
         command = [python_of(contender), Path(__file__).parent / "worker.py", *arguments]
         self.log = contender.home.parent / f"{contender.peer}-{contender.variant}.log"
         pipe = subprocess.PIPE
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("w") as log:
-            variables = os.environ | contender.variables
+            paths = os.pathsep.join(sys.path) if contender.here else os.environ.get("PYTHONPATH", "")
+            variables = os.environ | {"PYTHONPATH": paths} | contender.variables
             self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True, env=variables)
 
     def answer(self) -> dict[str, Any]:

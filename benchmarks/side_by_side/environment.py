@@ -1,0 +1,28 @@
+"""Makes the environment of a peer, and writes what came of it: `python environment.py benchmarks/bptt/peers/spyx.py OUTPUT`.
+
+That it cannot be made is told, and is no error: what is measured then says so in place of a number.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from contenders import Failed, contenders, python_of
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, help="the peer's")
+    parser.add_argument("output", type=Path, help="a JSON file")
+    arguments = parser.parse_args()
+    error = None
+    try:
+        python_of(contenders(arguments.file.parents[1], [arguments.file.stem])[0])
+    except Failed as failure:
+        error = str(failure)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps({"peer": arguments.file.stem, "error": error}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

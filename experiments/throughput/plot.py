@@ -1,0 +1,369 @@
+"""Figures and tables of the experiment, from its results.
+
+    python -m experiments.throughput.plot --results results/quick/throughput/*.timing.json --output figure
+
+writes figure.csv, .png and .svg: times beside the published ones; figure_speedup: over the time of this repository, round by
+round; figure_rules: learning rules here and in other libraries. What was not timed is in the tables with its reason.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from experiments.command_line import plot_parser
+from experiments.looks import LOOKS
+from experiments.results import check_scale, interval, save, write_table
+from slax_rules import RULES
+from slax_viz import style
+
+OURS, BPTT = "slax:default", "slax:bptt"
+SIZE = ["n", "batch", "dtype", "steps"]
+COLUMNS = [
+    *("source", "device", "peer", "variant", *SIZE, "seconds", "low_quartile", "high_quartile", "least", "repeats"),
+    *("first_step_seconds", "process_growth_bytes", "temporary_bytes", "device_peak_bytes"),
+    *("equation", "differs", "reason"),
+]
+RATIO_COLUMNS = ["peer", "variant", *SIZE, "ratio", "ratio_low", "ratio_high", "rounds", "reason"]
+RULE_COLUMNS = [
+    "library",
+    "rule",
+    "variant",
+    *SIZE,
+    "seconds",
+    "times_bptt",
+    "times_bptt_low",
+    "times_bptt_high",
+    "reason",
+]
+PUBLISHED = Path(__file__).with_name("published.csv")
+
+
+class Library:
+    """How a library is called and looks in the figures, whichever of its files and published bars it is."""
+
+    def __init__(self, title: str, colour: str, marker: str):
+        self.title = title
+        self.mark = {"color": colour, "marker": marker}
+
+
+LIBRARIES = {
+    "slax": Library("slax, here", "#D55E00", "o"),
+    "plain": Library("by hand, on JAX", "#E69F00", "h"),
+    "matmul": Library("matrix products alone", "#000000", "_"),
+    "slax_original": Library("slax 0.0.1", "#CC79A7", "s"),
+    "spyx": Library("spyx", "#0072B2", "^"),
+    "jaxpike": Library("jaxpike", "#56B4E9", "v"),
+    "sparx": Library("sparx", "#009E73", "D"),
+    "braintrace": Library("braintrace", "#8FD3BE", "P"),
+    "snnax": Library("snnax", "#DDDDDD", "d"),
+    "rockpool_jax": Library("Rockpool, JAX", "#882255", "<"),
+    "rockpool_torch": Library("Rockpool, PyTorch", "#AA4499", ">"),
+    "snntorch": Library("snnTorch", "#332288", "X"),
+    "spikingjelly": Library("SpikingJelly", "#999933", "*"),
+    "spikingjelly_cuda": Library("SpikingJelly, CUDA", "#666600", "p"),
+    "norse": Library("Norse", "#4D4D4D", "8"),
+    "sinabs": Library("sinabs", "#A6A6A6", "H"),
+    "lava_dl": Library("lava-dl", "#661100", "+"),
+}
+PUBLISHED_NAMES = {
+    "slax": "slax_original",
+    "spikingjelly (cupy on GPU)": "spikingjelly_cuda",
+    "rockpool torch": "rockpool_torch",
+    "rockpool jax": "rockpool_jax",
+}
+# A contender of the benchmark of rules, by the rule of ours that it is, or comes nearest to: benchmarks/README.md.
+RULE_OF = {"d_rtrl_chunk_32": "ostl"}
+
+Results = list[dict[str, Any]]
+
+
+def main() -> None:
+    arguments = plot_parser(__doc__).parse_args()
+    results = [read(path) for path in arguments.results]
+    check_scale(results)
+    bptt, rules = ([r for r in results if r["config"]["benchmark"] == name] for name in ("bptt", "rules"))
+    output = arguments.output
+    output.parent.mkdir(parents=True, exist_ok=True)
+    speedup, of_rules = (output.with_name(f"{output.name}_{what}") for what in ("speedup", "rules"))
+    published = list(csv.DictReader(PUBLISHED.read_text().splitlines()))
+    write_table(output.with_suffix(".csv"), COLUMNS, [*rows(bptt), *published_rows(published)])
+    write_table(speedup.with_suffix(".csv"), RATIO_COLUMNS, ratio_rows(bptt))
+    write_table(of_rules.with_suffix(".csv"), RULE_COLUMNS, rule_rows(rules))
+    with style():
+        save(draw(bptt, published), output)
+        save(draw_speedup(bptt), speedup)
+        save(draw_rules(rules), of_rules)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A result, with the device of its record where no contender says one."""
+    return json.loads(path.read_text()) | {"record": json.loads(path.with_suffix(".record.json").read_text())}
+
+
+def size_of(config: dict[str, Any]) -> list[Any]:
+    return [config[name] for name in ("size", "batch", "dtype", "steps")]
+
+
+def names_of(record: dict[str, Any]) -> tuple[str, str]:
+    peer, _, variant = record["name"].partition(":")
+    return peer, variant
+
+
+def reason_of(record: dict[str, Any]) -> str:
+    """Why there is no time, if there is none."""
+    return record["error"] or record["left_out"] or ""
+
+
+def times_of(record: dict[str, Any]) -> list[float]:
+    return [] if reason_of(record) else [time for turn in record["rounds"] for time in turn]
+
+
+def ratios_of(record: dict[str, Any], other: dict[str, Any] | None) -> list[float]:
+    """Of each round, its median over that of another contender in the same round."""
+    if other is None or not times_of(record) or not times_of(other):
+        return []
+    pairs = zip(record["rounds"], other["rounds"], strict=True)
+    return [float(np.median(mine) / np.median(theirs)) for mine, theirs in pairs]
+
+
+def rows(results: Results) -> Iterator[list[Any]]:
+    for result in results:
+        for record in result["records"]:
+            times = times_of(record)
+            quartiles = [float(np.quantile(times, share)) for share in (0.5, 0.25, 0.75)] if times else [None] * 3
+            neuron = record["neuron"] or {"equation": "", "differs": ""}
+            device = record.get("device") or ""
+            device = f"{device}: {result['record']['machine']}" if device == "cpu" else device
+            yield [
+                *("measured", device, *names_of(record), *size_of(result["config"])),
+                *(*quartiles, min(times, default=None), len(times)),
+                *(record.get(name) for name in ("first_call", "memory_growth", "temporaries", "peak_device_bytes")),
+                *(neuron["equation"], neuron["differs"], reason_of(record)),
+            ]
+
+
+def published_rows(published: list[dict[str, str]]) -> Iterator[list[Any]]:
+    for row in published:
+        seconds = float(row["seconds_forward_backward"]) if row["seconds_forward_backward"] else None
+        reason = "" if seconds else "failed or out of memory, as published"
+        nothing = [None] * (COLUMNS.index("equation") - COLUMNS.index("low_quartile"))
+        peer = PUBLISHED_NAMES.get(row["framework"], row["framework"])
+        yield ["published", row["device"], peer, "", row["n_neurons"], "", "", 256, seconds, *nothing, "", "", reason]
+
+
+def ratio_rows(results: Results) -> Iterator[list[Any]]:
+    for result in results:
+        ours = by_name(result).get(OURS)
+        for record in result["records"]:
+            ratios = ratios_of(record, ours)
+            numbers = interval(ratios, (0.0, float("inf")))
+            yield [*names_of(record), *size_of(result["config"]), *numbers, len(ratios), reason_of(record)]
+
+
+def rule_rows(results: Results) -> Iterator[list[Any]]:
+    for result in results:
+        bptt = by_name(result).get(BPTT)
+        for record in result["records"]:
+            library, variant = names_of(record)
+            times = times_of(record)
+            numbers = interval(ratios_of(record, bptt), (0.0, float("inf")))
+            median = float(np.median(times)) if times else None
+            names = [library, RULE_OF.get(variant, variant), variant]
+            yield [*names, *size_of(result["config"]), median, *numbers, reason_of(record)]
+
+
+def by_name(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {record["name"]: record for record in result["records"]}
+
+
+def main_line(results: Results) -> Results:
+    """The workloads that differ in the number of units alone: the batch and type of the first, by size."""
+    first = results[0]["config"]
+    alike = [r for r in results if all(r["config"][name] == first[name] for name in ("batch", "dtype", "steps"))]
+    return sorted(alike, key=lambda result: result["config"]["size"])
+
+
+def draw(results: Results, published: list[dict[str, str]]) -> Figure:
+    """Times over the number of units: measured, and as published on each device."""
+    line = main_line(results)
+    devices = list(dict.fromkeys(row["device"] for row in published))
+    figure, axes = plt.subplots(1, len(devices) + 1, figsize=(3.1 * (len(devices) + 1) + 0.6, 6.4), sharey=True)
+    config = line[0]["config"]
+    drawn = [draw_measured(axes[0], line)]
+    axes[0].set_title(f"measured: {_device(line)}\nB = {config['batch']}, {config['dtype']}")
+    for ax, device in zip(axes[1:], devices, strict=True):
+        drawn.append(draw_published(ax, [row for row in published if row["device"] == device]))
+        ax.set_title(f"published: {device}\nbatch not stated")
+    for ax in axes:
+        ax.set_xscale("log", base=2)
+        ax.set_yscale("log")
+        ax.set_xlabel("units per layer")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.grid(axis="y", color="0.9")
+    axes[0].set_ylabel(f"forward and backward pass, T = {config['steps']} (s)")
+    present = [name for name in LIBRARIES if any(name in names for names in drawn)]
+    handles = [plt.Line2D([], [], label=LIBRARIES[name].title, **LIBRARIES[name].mark) for name in present]
+    figure.legend(handles=handles, loc="outside upper center", ncols=5)
+    missing = sorted({names_of(r)[0] for result in line for r in result["records"] if reason_of(r)})
+    text = "measured: median, bars from the first to the third quartile; an x at the top: failed, as published"
+    if missing:
+        text += f"\nnot timed, for reasons in the table: {', '.join(LIBRARIES[name].title for name in missing)}"
+    figure.supxlabel(text, fontsize="small")
+    return figure
+
+
+def draw_measured(ax: Axes, line: Results) -> list[str]:
+    names = list(dict.fromkeys(names_of(record)[0] for result in line for record in result["records"]))
+    drawn = []
+    for name in names:
+        found = [
+            (result["config"]["size"], times_of(record))
+            for result in line
+            for record in result["records"]
+            if names_of(record)[0] == name and times_of(record)
+        ]
+        if found:
+            sizes = [size for size, _ in found]
+            low, middle, high = np.transpose([np.quantile(times, (0.25, 0.5, 0.75)) for _, times in found])
+            ends = (middle - low, high - middle)
+            ax.errorbar(sizes, middle, ends, linewidth=1.2, elinewidth=0.9, **LIBRARIES[name].mark)
+            drawn.append(name)
+    ax.set_xticks([result["config"]["size"] for result in line])
+    return drawn
+
+
+def draw_published(ax: Axes, published: list[dict[str, str]]) -> list[str]:
+    names = list(dict.fromkeys(row["framework"] for row in published))
+    drawn, failed = [], 0
+    for name in names:
+        library = PUBLISHED_NAMES.get(name, name)
+        found = [row for row in published if row["framework"] == name]
+        numbers = [(int(row["n_neurons"]), row["seconds_forward_backward"]) for row in found]
+        timed = [(size, float(seconds)) for size, seconds in numbers if seconds]
+        ax.plot(*np.transpose(timed) if timed else ([], []), linewidth=1.2, **LIBRARIES[library].mark)
+        for size in (size for size, seconds in numbers if not seconds):
+            colour = LIBRARIES[library].mark["color"]
+            place = 1.0 - 0.03 * (failed % 6)
+            ax.plot(size, place, "x", color=colour, markersize=6, transform=ax.get_xaxis_transform(), clip_on=False)
+        failed += len(timed) < len(numbers)
+        drawn.append(library)
+    ax.set_xticks(sorted({int(row["n_neurons"]) for row in published}))
+    ax.tick_params(axis="x", labelrotation=45)
+    return drawn
+
+
+def draw_speedup(results: Results) -> Figure:
+    """A row for each peer: its time over ours, a mark for each workload; the matrix products are their share of our time."""
+    names = list(dict.fromkeys(record["name"] for result in results for record in result["records"]))
+    names = [name for name in names if name != OURS]
+    figure, ax = plt.subplots(figsize=(9.6, 0.42 * len(names) + 2.2))
+    reasons: dict[str, str] = {}
+    shades = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(results)))
+    for number, (result, shade) in enumerate(zip(results, shades, strict=True)):
+        ours = by_name(result).get(OURS)
+        label = "N = {}, B = {}, {}".format(*size_of(result["config"])[:3])
+        mark = {"color": shade, "marker": "osD^vP*hX"[number % 9], "linestyle": "", "markersize": 5.5}
+        ax.plot([], [], label=label, **mark)
+        for row, name in enumerate(names):
+            record = by_name(result).get(name)
+            ratios = ratios_of(record, ours) if record else []
+            if ratios:
+                mean, low, high = interval(ratios, (0.0, float("inf")))
+                ends = None if low is None else [[mean - low], [high - mean]]
+                height = row + 0.6 * ((number + 0.5) / len(results) - 0.5)
+                ax.errorbar(mean, height, xerr=ends, elinewidth=1, **mark)
+            elif record:
+                reasons.setdefault(name, reason_of(record))
+    drawn = {name for result in results for name, record in by_name(result).items() if times_of(record)}
+    for row, name in enumerate(names):
+        if name not in drawn:
+            text = f"not timed: {_short(reasons.get(name, ''))}"
+            ax.text(0.02, row, text, va="center", color="0.35", fontsize=8, transform=ax.get_yaxis_transform())
+    ax.axvline(1, color="0.4", linestyle=":")
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_yticks(range(len(names)), [LIBRARIES[name.split(":")[0]].title for name in names])
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="x", color="0.9")
+    ax.set_axisbelow(True)
+    for row in range(0, len(names), 2):
+        ax.axhspan(row - 0.5, row + 0.5, color="0.96", zorder=0)
+    ax.set_xlabel("time / time of slax, here, in the same round: mean and its 95 % interval over rounds")
+    figure.legend(loc="outside upper center", ncols=3)
+    return figure
+
+
+def draw_rules(results: Results) -> Figure:
+    """A panel for each workload: the time of a gradient under each rule, here and elsewhere, over that of BPTT here."""
+    names = list(dict.fromkeys(record["name"] for result in results for record in result["records"]))
+    figure, axes = plt.subplots(
+        1, len(results), figsize=(5.2 * len(results) + 3.2, 0.36 * len(names) + 1.6), sharey=True, squeeze=False
+    )
+    for ax, result in zip(axes[0], results, strict=True):
+        bptt = by_name(result).get(BPTT)
+        for row, name in enumerate(names):
+            record = by_name(result)[name]
+            library, variant = names_of(record)
+            ratios = ratios_of(record, bptt)
+            if not ratios:
+                ax.text(1.05, row, f"not timed: {_short(reason_of(record))}", va="center", color="0.35", fontsize=8)
+                continue
+            mean, low, high = interval(ratios, (0.0, float("inf")))
+            ends = None if low is None else [[mean - low], [high - mean]]
+            look = LOOKS[RULE_OF.get(variant, variant)]
+            hatch = "" if library == "slax" else "///"
+            ax.barh(row, mean, color=look.colour, hatch=hatch, edgecolor="black", linewidth=0.7, xerr=ends, zorder=2)
+        ax.axvline(1, color="0.4", linestyle=":", zorder=3)
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.grid(axis="x", color="0.9", zorder=0)
+        ax.set_title("N = {}, B = {}, {}, T = {}".format(*size_of(result["config"])))
+        ax.set_xlabel("time of a gradient / BPTT, here")
+    axes[0, 0].set_yticks(range(len(names)), [_rule_label(name) for name in names])
+    axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
+    figure.supxlabel("hatched: other libraries; bars: 95 % interval over rounds", fontsize="small")
+    return figure
+
+
+def _rule_label(name: str) -> str:
+    library, _, variant = name.partition(":")
+    rule = RULES[RULE_OF.get(variant, variant)].title
+    title = LIBRARIES[library.removesuffix("_jax04")].title
+    return f"{rule} ({title})"
+
+
+def _device(results: Results) -> str:
+    """The device that the contenders name, or the kind of the machine's."""
+    named = {record["device"] for result in results for record in result["records"] if record.get("device")}
+    return ", ".join(sorted(named)) if named and named != {"cpu"} else f"CPU, {_processor(results)}"
+
+
+def _processor(results: Results) -> str:
+    machine = results[0]["record"]["machine"]
+    return machine.split(maxsplit=2)[-1].replace("(R)", "").replace("(TM)", "")[:22]
+
+
+def _short(reason: str) -> str:
+    return reason if len(reason) < 90 else reason[:87] + "..."
+
+
+if __name__ == "__main__":
+    main()

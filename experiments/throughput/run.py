@@ -1,0 +1,67 @@
+"""One workload of the experiment: a forward and backward pass of each contender, side by side.
+
+    python -m experiments.throughput.run --workload n128 --output n128.timing.json
+    python experiments/throughput/run.py --scale paper --workload n4096 --here --output n4096.timing.json
+
+With `--here` no environment is made: what needs nothing but JAX, Flax and this checkout runs with the interpreter at hand, and
+all others are told to be missing. That is the way on a machine that has only JAX, Flax, Optax, matplotlib and numpy.
+"""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that `python experiments/throughput/run.py` runs,
+importlib.import_module("experiments")  # with stand-ins for what is missing
+
+import yaml
+
+from experiments.command_line import cell_parser
+from experiments.record import recorded
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+sys.path.insert(1, str(BENCHMARKS / "side_by_side"))
+
+from contenders import Contender, contenders
+from measure import measure
+from workload import uniform
+
+
+def main() -> None:
+    parser = cell_parser(__file__, __doc__, "workload")
+    parser.add_argument("--here", action="store_true", help="with the interpreter at hand, without the peers")
+    arguments = parser.parse_args()
+    config = cell_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.workload)
+    with recorded(arguments.output, config=config, seed=0) as result:
+        result["load"] = round(os.getloadavg()[0], 1)
+        result["records"] = compute(config, here=arguments.here)
+
+
+def cell_config(config: dict[str, Any], scale: str, workload: str) -> dict[str, Any]:
+    """The values that one workload depends on, out of the whole config.yaml."""
+    settings = config["scales"][scale]
+    if workload not in settings["workloads"]:
+        raise SystemExit(f"There is no workload {workload!r}, expected one of: {', '.join(settings['workloads'])}.")
+    own = settings["workloads"][workload]
+    shared = {name: settings[name] for name in ("rounds", "seconds")}
+    return shared | {"scale": scale, "workload": workload, "contenders": settings["contenders"][own["benchmark"]]} | own
+
+
+def compute(config: dict[str, Any], *, here: bool = False) -> list[dict[str, Any]]:
+    """What `measure` says of each contender, in the order of the configuration."""
+    chosen = [contender._replace(here=here) for contender in chosen_of(config)]
+    workload = uniform(config["steps"], config["size"], config["batch"], config["dtype"])
+    return measure(workload, chosen, config["rounds"], config["seconds"])
+
+
+def chosen_of(config: dict[str, Any]) -> list[Contender]:
+    found = {
+        contender.name: contender for contender in contenders(BENCHMARKS / config["benchmark"], config["contenders"])
+    }
+    return [found[name] for name in config["contenders"]]
+
+
+if __name__ == "__main__":
+    main()
