@@ -23,6 +23,7 @@ from workload import Workload
 ROOT = Path(__file__).parents[2]
 AT_HAND = {"jax", "flax", "numpy", "slax-neurons", "slax-rules"}
 ENVIRONMENTS = ROOT / "benchmarks" / ".envs"
+GPU = Path("/dev/nvidia0")
 
 
 class Failed(Exception):
@@ -110,19 +111,25 @@ def python_of(contender: Contender) -> Path:
     """
     if contender.here:
         return _python_at_hand(contender)
-    if contender.cuda and not Path("/dev/nvidia0").exists():
+    if contender.cuda and not GPU.exists():
         raise Failed("needs a CUDA device")
     metadata = script(contender.file)
     tool = metadata["tool"]["benchmark"]
-    needs = repr([metadata["requires-python"], metadata["dependencies"], tool.get("editable", [])])
+    dependencies = with_wheels(metadata["dependencies"], gpu=GPU.exists())
+    needs = repr([metadata["requires-python"], dependencies, tool.get("editable", [])])
     home = contender.home
     stamp = home / "metadata"
     if not stamp.exists() or stamp.read_text() != needs:
         _uv("venv", "--no-project", "--clear", "--python", metadata["requires-python"], str(home))
         editable = [f"--editable={ROOT / folder}" for folder in tool.get("editable", [])]
-        _uv("pip", "install", "--python", str(home), *metadata["dependencies"], *editable)
+        _uv("pip", "install", "--python", str(home), *dependencies, *editable)
         stamp.write_text(needs)
     return home / "bin" / "python"
+
+
+def with_wheels(dependencies: list[str], *, gpu: bool) -> list[str]:
+    """What a peer asks for, JAX with its wheels for a GPU if there is one; PyTorch's are for both."""
+    return [re.sub(r"^jax==", "jax[cuda12]==", requirement) if gpu else requirement for requirement in dependencies]
 
 
 def _python_at_hand(contender: Contender) -> Path:

@@ -11,6 +11,9 @@ from typing import Any
 from contenders import Contender, Failed, python_of
 from workload import Workload
 
+# Processes of a workload live at once on one device, and JAX would take three quarters of its memory in each.
+SHARED_DEVICE = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
 
 class Process:
     """Runs worker.py for a contender, in its environment; what else it says goes to a log beside the environment.
@@ -27,7 +30,7 @@ class Process:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("w") as log:
             paths = os.pathsep.join(sys.path) if contender.here else os.environ.get("PYTHONPATH", "")
-            variables = os.environ | {"PYTHONPATH": paths} | contender.variables
+            variables = os.environ | SHARED_DEVICE | {"PYTHONPATH": paths} | contender.variables
             self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True, env=variables)
 
     def answer(self) -> dict[str, Any]:

@@ -79,12 +79,11 @@ LIBRARIES = {
 }
 PUBLISHED_NAMES = {
     "slax": "slax_original",
-    "spikingjelly (cupy on GPU)": "spikingjelly_cuda",
     "rockpool torch": "rockpool_torch",
     "rockpool jax": "rockpool_jax",
 }
 # A contender of the benchmark of rules, by the rule of ours that it is, or comes nearest to: benchmarks/README.md.
-RULE_OF = {"d_rtrl_chunk_32": "ostl"}
+RULE_OF = {"d_rtrl_chunk_32": "ostl", "ottt_1_thread": "ottt"}
 
 Results = list[dict[str, Any]]
 
@@ -159,8 +158,15 @@ def published_rows(published: list[dict[str, str]]) -> Iterator[list[Any]]:
         seconds = float(row["seconds_forward_backward"]) if row["seconds_forward_backward"] else None
         reason = "" if seconds else "failed or out of memory, as published"
         nothing = [None] * (COLUMNS.index("equation") - COLUMNS.index("low_quartile"))
-        peer = PUBLISHED_NAMES.get(row["framework"], row["framework"])
+        peer = published_library(row["framework"], row["device"])
         yield ["published", row["device"], peer, "", row["n_neurons"], "", "", 256, seconds, *nothing, "", "", reason]
+
+
+def published_library(framework: str, device: str) -> str:
+    """Which of our names a published bar has; SpikingJelly ran on CuPy where there was a GPU of NVIDIA."""
+    if framework.startswith("spikingjelly"):
+        return "spikingjelly_cuda" if device in ("T4", "A100") else "spikingjelly"
+    return PUBLISHED_NAMES.get(framework, framework)
 
 
 def ratio_rows(results: Results) -> Iterator[list[Any]]:
@@ -206,11 +212,12 @@ def draw(results: Results, published: list[dict[str, str]]) -> Figure:
     for ax, device in zip(axes[1:], devices, strict=True):
         drawn.append(draw_published(ax, [row for row in published if row["device"] == device]))
         ax.set_title(f"published: {device}\nbatch not stated")
-    for ax in axes:
+    sizes = [result["config"]["size"] for result in line], sorted({int(row["n_neurons"]) for row in published})
+    for ax, shown in zip(axes, [sizes[0], *[sizes[1]] * len(devices)], strict=True):
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
         ax.set_xlabel("units per layer")
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.set_xticks(shown, list(map(str, shown)), rotation=45)
         ax.xaxis.set_minor_locator(NullLocator())
         ax.grid(axis="y", color="0.9")
     axes[0].set_ylabel(f"forward and backward pass, T = {config['steps']} (s)")
@@ -226,22 +233,19 @@ def draw(results: Results, published: list[dict[str, str]]) -> Figure:
 
 
 def draw_measured(ax: Axes, line: Results) -> list[str]:
-    names = list(dict.fromkeys(names_of(record)[0] for result in line for record in result["records"]))
-    drawn = []
+    names = list(dict.fromkeys(record["name"] for result in line for record in result["records"]))
+    drawn: list[str] = []
     for name in names:
-        found = [
-            (result["config"]["size"], times_of(record))
-            for result in line
-            for record in result["records"]
-            if names_of(record)[0] == name and times_of(record)
-        ]
+        found = [(result["config"]["size"], times_of(by_name(result)[name])) for result in line]
+        found = [(size, times) for size, times in found if times]
         if found:
+            peer = name.split(":")[0]
             sizes = [size for size, _ in found]
             low, middle, high = np.transpose([np.quantile(times, (0.25, 0.5, 0.75)) for _, times in found])
             ends = (middle - low, high - middle)
-            ax.errorbar(sizes, middle, ends, linewidth=1.2, elinewidth=0.9, **LIBRARIES[name].mark)
-            drawn.append(name)
-    ax.set_xticks([result["config"]["size"] for result in line])
+            dashes = "--" if peer in drawn else "-"  # another form of the same library
+            ax.errorbar(sizes, middle, ends, linewidth=1.2, linestyle=dashes, elinewidth=0.9, **LIBRARIES[peer].mark)
+            drawn.append(peer)
     return drawn
 
 
@@ -249,7 +253,7 @@ def draw_published(ax: Axes, published: list[dict[str, str]]) -> list[str]:
     names = list(dict.fromkeys(row["framework"] for row in published))
     drawn, failed = [], 0
     for name in names:
-        library = PUBLISHED_NAMES.get(name, name)
+        library = published_library(name, published[0]["device"])
         found = [row for row in published if row["framework"] == name]
         numbers = [(int(row["n_neurons"]), row["seconds_forward_backward"]) for row in found]
         timed = [(size, float(seconds)) for size, seconds in numbers if seconds]
@@ -260,8 +264,6 @@ def draw_published(ax: Axes, published: list[dict[str, str]]) -> list[str]:
             ax.plot(size, place, "x", color=colour, markersize=6, transform=ax.get_xaxis_transform(), clip_on=False)
         failed += len(timed) < len(numbers)
         drawn.append(library)
-    ax.set_xticks(sorted({int(row["n_neurons"]) for row in published}))
-    ax.tick_params(axis="x", labelrotation=45)
     return drawn
 
 
@@ -291,13 +293,18 @@ def draw_speedup(results: Results) -> Figure:
     for row, name in enumerate(names):
         if name not in drawn:
             text = f"not timed: {_short(reasons.get(name, ''))}"
-            ax.text(0.02, row, text, va="center", color="0.35", fontsize=8, transform=ax.get_yaxis_transform())
+            place = {
+                "va": "center",
+                "transform": ax.get_yaxis_transform(),
+                "bbox": {"facecolor": "white", "linewidth": 0},
+            }
+            ax.text(0.02, row, text, color="0.35", fontsize=8, **place)
     ax.axvline(1, color="0.4", linestyle=":")
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_yticks(range(len(names)), [LIBRARIES[name.split(":")[0]].title for name in names])
+    ax.set_yticks(range(len(names)), [row_label(name, names) for name in names])
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x", color="0.9")
@@ -307,6 +314,13 @@ def draw_speedup(results: Results) -> Figure:
     ax.set_xlabel("time / time of slax, here, in the same round: mean and its 95 % interval over rounds")
     figure.legend(loc="outside upper center", ncols=3)
     return figure
+
+
+def row_label(name: str, names: list[str]) -> str:
+    """The library, with its form where more than one of its forms has a row."""
+    peer, _, variant = name.partition(":")
+    several = sum(other.startswith(f"{peer}:") for other in names) > 1
+    return LIBRARIES[peer].title + (f", {variant}" if several else "")
 
 
 def draw_rules(results: Results) -> Figure:
@@ -339,7 +353,10 @@ def draw_rules(results: Results) -> Figure:
         ax.set_xlabel("time of a gradient / BPTT, here")
     axes[0, 0].set_yticks(range(len(names)), [_rule_label(name) for name in names])
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
-    figure.supxlabel("hatched: other libraries; bars: 95 % interval over rounds", fontsize="small")
+    figure.supxlabel(
+        "hatched: other libraries; lines: 95 % interval over rounds; a name is not always one rule, see benchmarks/README.md",
+        fontsize="small",
+    )
     return figure
 
 

@@ -45,7 +45,7 @@ def cell_config(config: dict[str, Any], scale: str, workload: str) -> dict[str, 
     if workload not in settings["workloads"]:
         raise SystemExit(f"There is no workload {workload!r}, expected one of: {', '.join(settings['workloads'])}.")
     own = settings["workloads"][workload]
-    shared = {name: settings[name] for name in ("rounds", "seconds")}
+    shared = {name: settings[name] for name in ("rounds", "seconds", "slow")}
     return shared | {"scale": scale, "workload": workload, "contenders": settings["contenders"][own["benchmark"]]} | own
 
 
@@ -60,7 +60,16 @@ def chosen_of(config: dict[str, Any]) -> list[Contender]:
     found = {
         contender.name: contender for contender in contenders(BENCHMARKS / config["benchmark"], config["contenders"])
     }
-    return [found[name] for name in config["contenders"]]
+    return [limited(found[name], config["slow"]) for name in config["contenders"]]
+
+
+def limited(contender: Contender, slow: dict[str, int]) -> Contender:
+    """With the greatest number of units that this scale has time for."""
+    return (
+        contender._replace(limits=contender.limits | {"width": slow[contender.peer]})
+        if contender.peer in slow
+        else contender
+    )
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def model(workload: Workload, *, read_out: bool) -> nnx.RNNCellBase:
     for weight in workload.weights():
         linear = nnx.Linear(*weight.shape, use_bias=False, rngs=nnx.Rngs(0))
         linear.kernel[...] = weight
-        modules += [linear, LIF(decay=DECAY, threshold=THRESHOLD)]
+        modules += [linear, LIF(decay=DECAY, threshold=THRESHOLD, param_dtype=workload.dtype)]
     if read_out:
         modules.append(lambda spikes: spikes.sum(-1, keepdims=True))
     return connect(modules)

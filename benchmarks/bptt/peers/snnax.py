@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["snnax==0.0.1", "jax==0.10.2", "equinox", "numpy"]
+# dependencies = ["snnax==0.0.1", "jax==0.10.2", "equinox==0.13.8", "numpy"]
 #
 # [tool.benchmark.variants]
 # default = {}

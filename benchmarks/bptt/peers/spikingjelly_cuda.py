@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["spikingjelly==2.0.0", "torch==2.15.0", "cupy-cuda12x", "numpy"]
+# dependencies = ["spikingjelly==2.0.0", "torch==2.15.0", "cupy-cuda13x==14.2.0", "numpy"]
 #
 # [tool.benchmark]
 # cuda = true

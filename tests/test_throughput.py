@@ -1,0 +1,175 @@
+"""The experiment on throughput: what is checked before it is timed, its tables, and what stops it."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from experiments.record import recorded
+from experiments.throughput import plot, run
+
+import contenders  # isort: skip  on the path since run was imported
+import equations  # isort: skip
+from workload import DECAY, Workload, uniform  # isort: skip
+
+ROOT = Path(run.__file__).parent
+CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+TINY = {"n8": {"benchmark": "bptt", "size": 8, "batch": 2, "dtype": "float32", "steps": 12}}
+TINY |= {"rules_n8": TINY["n8"] | {"benchmark": "rules"}}
+CHOSEN = {
+    "bptt": ["slax:default", "plain:default", "snnax:default", "matmul:default"],
+    "rules": ["slax:bptt", "slax:ottt"],
+}
+
+
+def cell(workload):
+    settings = CONFIG["scales"]["quick"] | {"rounds": 3, "contenders": CHOSEN, "workloads": TINY}
+    return run.cell_config({"scales": {"quick": settings}}, "quick", workload)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Files of two workloads, timed with the interpreter at hand."""
+    folder = tmp_path_factory.mktemp("throughput")
+    for name in TINY:
+        with recorded(folder / f"{name}.timing.json", config=cell(name), seed=0) as result:
+            result["load"], result["records"] = 0.0, run.compute(cell(name), here=True)
+    return [folder / f"{name}.timing.json" for name in TINY]
+
+
+def test_what_runs_is_timed_in_rounds_and_what_does_not_has_its_reason(results):
+    bptt, rules = (json.loads(path.read_text())["records"] for path in results)
+    assert [record["name"] for record in bptt] == CHOSEN["bptt"] and [r["name"] for r in rules] == CHOSEN["rules"]
+    for record in bptt + rules:
+        if record["name"] == "snnax:default":
+            assert "needs equinox, snnax" in record["error"] and record["rounds"] == []
+        else:
+            assert record["error"] is None and [len(turn) > 0 for turn in record["rounds"]] == [True] * 3
+    assert bptt[0]["loss"] == bptt[1]["loss"] > 0  # the same neuron, weights and inputs
+
+
+def test_half_precision_runs_and_the_same_neuron_gives_the_same_loss():
+    half = cell("n8") | {"dtype": "bfloat16", "rounds": 1, "contenders": ["slax:default", "plain:default"]}
+    ours, by_hand = run.compute(half, here=True)
+    assert ours["error"] is by_hand["error"] is None
+    assert ours["loss"] == by_hand["loss"] > 0
+
+
+def test_tables_have_a_row_for_each_contender_and_bar(results, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["plot", "--results", *map(str, results), "--output", str(tmp_path / "f")])
+    plot.main()
+    tables = [
+        list(csv.DictReader((tmp_path / f"{name}.csv").read_text().splitlines()))
+        for name in ("f", "f_speedup", "f_rules")
+    ]
+    measured = [row for row in tables[0] if row["source"] == "measured"]
+    published = [row for row in tables[0] if row["source"] == "published"]
+    bars = list(csv.DictReader((ROOT / "published.csv").read_text().splitlines()))
+    assert [f"{row['peer']}:{row['variant']}" for row in measured] == CHOSEN["bptt"] and len(published) == len(bars)
+    for row, bar in zip(published, bars, strict=True):
+        assert (row["device"], row["n"]) == (bar["device"], bar["n_neurons"])
+        assert float(row["seconds"] or 0) == float(bar["seconds_forward_backward"] or 0)
+        assert bool(row["reason"]) == (row["seconds"] == "")
+    record = json.loads(results[0].read_text())["records"][1]
+    times = [time for turn in record["rounds"] for time in turn]
+    assert float(measured[1]["seconds"]) == pytest.approx(np.median(times), abs=1e-6)
+    assert measured[1]["equation"] == "subtract" and measured[3]["equation"] == ""
+    assert tables[1][0]["ratio"] == "1.0" and tables[1][2]["ratio"] == "" and "needs" in tables[1][2]["reason"]
+    assert tables[2][0]["times_bptt"] == "1.0" and tables[2][1]["rule"] == "ottt"
+    for name in ("f", "f_speedup", "f_rules"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000 and "</svg>" in (tmp_path / f"{name}.svg").read_text()
+
+
+def test_a_ratio_is_that_of_the_same_round():
+    mine, theirs = ({"error": None, "left_out": None, "rounds": turns} for turns in ([[2.0], [6.0]], [[1.0], [2.0]]))
+    assert plot.ratios_of(mine, theirs) == [2.0, 3.0]
+    assert plot.ratios_of(mine | {"error": "broken"}, theirs) == [] == plot.ratios_of(mine, None)
+
+
+def test_neuron_that_is_not_as_stated_is_refused():
+    currents = equations.test_currents()
+    assert equations.subtract(currents).mean() > 0.05
+    equations.check("subtract", lambda xs: equations.subtract(xs[:, 0].astype(np.float64))[:, None])
+    for name, other in equations.EQUATIONS.items():
+        if name != "subtract":
+            with pytest.raises(
+                ValueError, match=r"not as stated \(subtract\): \d+ of 3840 spikes differ, the first at step"
+            ):
+                equations.check("subtract", lambda xs, other=other: other(xs[:, 0].astype(np.float64))[:, None])
+
+
+def test_equations_are_those_by_hand():
+    """Two steps of one unit, worked out: the first current crosses the threshold, the second is zero."""
+    currents = np.array([[1.5], [0.0], [0.0]])
+    assert equations.subtract(currents)[:, 0].tolist() == [1, 0, 0]
+    assert equations.late_spike(currents)[:, 0].tolist() == [0, 1, 0]
+    assert equations.late_reset(currents)[:, 0].tolist() == [1, 0, 0]
+    assert equations.fixed_point_to_zero(currents)[:, 0].tolist() == [1, 0, 0]
+    assert 1.5 * DECAY > 1  # with the reset a step later it would cross again without it
+    strong = np.array([[6.0], [0.0], [0.0]])
+    assert equations.synapse_subtract(strong)[:, 0].tolist() == [1, 1, 0]  # membranes 1.2, 1.136 and 0.888
+    assert equations.synapse_to_zero(strong)[:, 0].tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("benchmark", ["bptt", "rules"])
+def test_configuration_names_contenders_that_there_are(benchmark):
+    known = {contender.name: contender for contender in contenders.contenders(run.BENCHMARKS / benchmark, [])}
+    for scale in CONFIG["scales"].values():
+        assert set(scale["contenders"][benchmark]) <= set(known)
+    libraries = {name.split(":")[0] for name in CONFIG["scales"]["quick"]["contenders"][benchmark]}
+    assert {name.removesuffix("_jax04") for name in libraries} <= set(plot.LIBRARIES)
+    if benchmark == "bptt":  # matmul has no neuron
+        assert [name for name, contender in known.items() if contender.neuron is None] == ["matmul:default"]
+        assert {contender.neuron["equation"] for contender in known.values() if contender.neuron} <= set(
+            equations.EQUATIONS
+        )
+
+
+def test_peer_that_needs_more_than_there_is_is_left_out_with_its_reason():
+    (cupy,) = contenders.contenders(run.BENCHMARKS / "bptt", ["spikingjelly_cuda:cupy"])
+    if not Path("/dev/nvidia0").exists():
+        with pytest.raises(contenders.Failed, match="needs a CUDA device"):
+            contenders.python_of(cupy)
+    (spyx,) = contenders.contenders(run.BENCHMARKS / "bptt", ["spyx:layers"])
+    assert spyx.refuses(uniform(8, 8)) is None
+    assert spyx.refuses(uniform(8, 8, dtype="bfloat16")) == "computes in float32 only"
+    with pytest.raises(contenders.Failed, match="needs spyx; this run was made without environments"):
+        contenders.python_of(spyx._replace(here=True))
+
+
+def test_slow_peer_is_left_out_of_large_workloads_of_its_scale():
+    quick = {"scales": {"quick": CONFIG["scales"]["quick"]}}
+    large, small = (run.cell_config(quick, "quick", name) for name in ("n1024", "n512"))
+    refused = [{c.name: c.refuses(uniform(x["steps"], x["size"])) for c in run.chosen_of(x)} for x in (large, small)]
+    assert refused[0]["sinabs:default"] == "too slow for a width above 512" and refused[1]["sinabs:default"] is None
+    assert refused[0]["slax:default"] is None
+    assert CONFIG["scales"]["paper"]["slow"] == {}
+
+
+def test_jax_gets_its_wheels_where_there_is_a_gpu():
+    needs = ["jaxpike==0.1.4", "jax==0.10.2"]
+    assert contenders.with_wheels(needs, gpu=True) == ["jaxpike==0.1.4", "jax[cuda12]==0.10.2"]
+    assert contenders.with_wheels(needs, gpu=False) == needs
+
+
+def test_published_bars_and_forms_of_a_library_have_their_names():
+    assert plot.published_library("spikingjelly (cupy on GPU)", "A100") == "spikingjelly_cuda"
+    assert plot.published_library("spikingjelly (cupy on GPU)", "M3 Max") == "spikingjelly"
+    assert plot.published_library("norse", "T4") == "norse"
+    names = ["spikingjelly_cuda:cupy", "spikingjelly_cuda:triton", "spikingjelly:default"]
+    assert [plot.row_label(name, names) for name in names] == [
+        "SpikingJelly, CUDA, cupy",
+        "SpikingJelly, CUDA, triton",
+        "SpikingJelly",
+    ]
+
+
+def test_what_does_not_fit_stops():
+    with pytest.raises(SystemExit, match="There is no workload 'nonsense', expected one of: n8, rules_n8"):
+        cell("nonsense")
+    assert Workload(*json.loads(json.dumps(uniform(3, 4, 5, "bfloat16")))) == Workload(3, 5, [4] * 4, "bfloat16")
+    assert "worker" not in sys.modules
