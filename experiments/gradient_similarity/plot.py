@@ -1,16 +1,14 @@
-"""The figure of the experiment and the table behind it, from its results.
+"""The figures of the experiment and the tables behind them, from its results.
 
-    python -m experiments.gradient_similarity.plot --results results/quick/gradient_similarity/*/*.json --output figure
+    python -m experiments.gradient_similarity.plot --results results/quick/gradient_similarity/*.json --output figure
 
-writes figure.csv, figure.png and figure.svg.
+writes figure.csv, figure.png and figure.svg, the cosines; and likewise figure_norms, the ratios of norms; figure_noise, bias
+and variance over batches; figure_terms, what the exact gradient consists of.
 """
 
-import csv
 import json
-from collections import defaultdict
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import matplotlib
 
@@ -18,116 +16,352 @@ matplotlib.use("agg")
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+from matplotlib.patches import Patch
+from matplotlib.ticker import NullLocator
 
 from experiments.command_line import plot_parser
-from experiments.results import check_scale, save
+from experiments.looks import LOOKS
+from experiments.results import NO_RULE, check_scale, interval, save, write_table
 from slax_rules import RULES
-from slax_viz import mean_interval, plot_cosine_similarity, style
+from slax_viz import style
 
-COSINE, RATIO, SHARE = (-1.0, 1.0), (0.0, float("inf")), (0.0, 1.0)
-COLUMNS = [
-    *("task", "layers", "n_steps", "training_steps", "rule", "layer", "seeds"),
-    *("cosine", "cosine_low", "cosine_high", "norm_ratio", "norm_ratio_low", "norm_ratio_high"),
-    *("test_accuracy", "test_accuracy_low", "test_accuracy_high"),
-]
+COSINE, POSITIVE, SHARE, ANY = (-1.0, 1.0), (0.0, np.inf), (0.0, 1.0), (-np.inf, np.inf)
+NOISE = {"bias_squared": ANY, "variance": POSITIVE, "projection": ANY, "cosine_of_means": ANY}
+NOISE_MARKS: dict[str, dict[str, Any]] = {
+    "bias_squared": {"marker": "o"},
+    "variance": {"marker": "D", "markerfacecolor": "white"},
+}
+
+
+class Term(NamedTuple):
+    """How a term of the exact gradient looks."""
+
+    label: str
+    colour: str
+    hatch: str
+
+
+# In the colours of the rule that keeps it first; what none of them keeps is grey.
+TERMS = {
+    "within_step": Term("within the step: kept by SLTT", LOOKS["sltt"].colour, LOOKS["sltt"].hatch),
+    "own_membrane": Term("+ own membrane: kept by OTTT", LOOKS["ottt"].colour, LOOKS["ottt"].hatch),
+    "own_reset": Term("+ own reset: kept by OSTL", LOOKS["ostl"].colour, LOOKS["ostl"].hatch),
+    "above": Term("+ time in layers above: estimated by OTPE", LOOKS["otpe"].colour, LOOKS["otpe"].hatch),
+    "above_with_reset": Term("+ the same, through a reset: BPTT", "0.75", ""),
+}
+PANELS_IN_A_ROW = 6
+
+Results = list[dict[str, Any]]
 
 
 def main() -> None:
     arguments = plot_parser(__doc__).parse_args()
-    tasks = by_task([json.loads(path.read_text()) for path in arguments.results])
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    write_table(tasks, arguments.output.with_suffix(".csv"))
-    draw(tasks, arguments.output)
-
-
-def by_task(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """The results of each task, in the order of their seeds."""
-    check_scale(results)
-    tasks = defaultdict(list)
-    for result in sorted(results, key=lambda result: result["seed"]):
-        tasks[result["config"]["task"]].append(result)
-    return dict(tasks)
-
-
-def numbers(results: list[dict[str, Any]], stage: int, rule: str, quantity: str) -> np.ndarray:
-    """One number per seed and layer, [seeds, layers], without the seeds that lack one (see `measure` in run.py)."""
-    rows = [[layer[quantity] for layer in result["stages"][stage]["rules"][rule].values()] for result in results]
-    complete = [row for row in rows if None not in row]
-    if not complete:
-        raise SystemExit(
-            f"No seed has a {quantity} of {rule} in every layer: a gradient is zero. Measure at a later step."
-        )
-    return np.array(complete)
-
-
-def accuracies(results: list[dict[str, Any]], stage: int) -> list[float]:
-    return [result["stages"][stage]["test_accuracy"] for result in results]
-
-
-def write_table(tasks: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    with path.open("w", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(COLUMNS)
-        for task, results in tasks.items():
-            config = results[0]["config"]
-            for stage, step in enumerate(config["measure_at"]):
-                accuracy = _interval(accuracies(results, stage), SHARE)
-                for rule, layers in results[0]["stages"][stage]["rules"].items():
-                    cosines = numbers(results, stage, rule, "cosine")
-                    ratios = numbers(results, stage, rule, "norm_ratio")
-                    net = "-".join(map(str, config["layers"]))
-                    for index, layer in enumerate(layers):
-                        row = [task, net, config["n_steps"], step, rule, layer, len(cosines)]
-                        agreement = [*_interval(cosines[:, index], COSINE), *_interval(ratios[:, index], RATIO)]
-                        table.writerow([*row, *agreement, *accuracy])
-
-
-def draw(tasks: dict[str, list[dict[str, Any]]], output: Path) -> None:
-    steps = next(iter(tasks.values()))[0]["config"]["measure_at"]
+    results = in_order([json.loads(path.read_text()) for path in arguments.results])
+    output = arguments.output
+    output.parent.mkdir(parents=True, exist_ok=True)
+    norms, noise, terms = (output.with_name(f"{output.name}_{name}") for name in ("norms", "noise", "terms"))
+    write_table(output.with_suffix(".csv"), *cosine_table(results))
+    write_table(norms.with_suffix(".csv"), *norm_table(results))
+    write_table(noise.with_suffix(".csv"), *noise_table(results))
+    write_table(terms.with_suffix(".csv"), *term_table(results))
     with style():
-        figure, axes = plt.subplots(
-            len(steps),
-            len(tasks),
-            figsize=(3.6 * len(tasks), 2.6 * len(steps) + 0.6),
-            sharex="col",
-            sharey=True,
-            squeeze=False,
-            layout="constrained",
-        )
-        for column, results in enumerate(tasks.values()):
-            config = results[0]["config"]
-            for stage, step in enumerate(steps):
-                ax = axes[stage, column]
-                rules = results[0]["stages"][stage]["rules"]
-                layers = list(next(iter(rules.values())))
-                table = {RULES[rule].title: numbers(results, stage, rule, "cosine") for rule in rules}
-                names = [f"layer {layer}" for layer in layers[:-1]] + ["read-out"]
-                when = f"after {step} steps" if step else "at initialisation"
-                plot_cosine_similarity(ax, table, layers=names, ylabel=f"cosine to BPTT\n{when}", legend=False)
-                ax.set_title(f"test accuracy {_percent(accuracies(results, stage))}")
-                ax.label_outer()
-            axes[0, column].set_title(f"{_name(config)}\n{axes[0, column].get_title()}")
-        figure.supxlabel("bars: mean over seeds (dots); error bars: 95 % interval of the mean", fontsize="small")
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
-        save(figure, output)
+        save(draw_over_training(results, "cosine", "cosine to BPTT"), output)
+        save(draw_over_training(results, "norm_ratio", "norm / that of BPTT"), norms)
+        save(draw_noise(results), noise)
+        save(draw_terms(results), terms)
 
 
-def _name(config: dict[str, Any]) -> str:
+def in_order(results: Iterable[dict[str, Any]]) -> Results:
+    """The results of the tasks, those of few layers first."""
+    results = sorted(results, key=lambda result: (len(result["config"]["layers"]), result["config"]["task"]))
+    check_scale(results)
+    return results
+
+
+def rules_of(result: dict[str, Any]) -> list[str]:
+    """The rules that a result is about, in the order of the table of rules."""
+    return [rule for rule in RULES if rule in result["config"]["rules"]]
+
+
+def layers_of(result: dict[str, Any]) -> list[str]:
+    return sorted(result["seeds"][0]["stages"][0]["rules"]["bptt"], key=int)
+
+
+def of_seeds(result: dict[str, Any], stage: int, *path: str) -> list[float]:
+    """A number of all seeds after one of the steps, without the seeds that lack it."""
+    numbers = []
+    for seed in result["seeds"]:
+        number = seed["stages"][stage]
+        for name in path:
+            number = number[name]
+        if number is not None:
+            numbers.append(number)
+    return numbers
+
+
+Table = tuple[list[str], Iterator[list[Any]]]
+
+
+def columns(*quantities: str) -> list[str]:
+    return [f"{quantity}{end}" for quantity in quantities for end in ("", "_low", "_high")]
+
+
+def stages_of(results: Results) -> Iterator[tuple[dict[str, Any], int, list[Any]]]:
+    """Each result and index of a step, with the cells that its rows begin with."""
+    for result in results:
+        config = result["config"]
+        net = "-".join(map(str, config["layers"]))
+        for stage, step in enumerate(config["measure_at"]):
+            yield result, stage, [config["task"], net, config["n_steps"], step]
+
+
+START = ["task", "layers", "n_steps", "training_steps"]
+
+
+def cosine_table(results: Results) -> Table:
+    def rows() -> Iterator[list[Any]]:
+        for result, stage, start in stages_of(results):
+            accuracy = interval(of_seeds(result, stage, "test_accuracy"), SHARE)
+            hidden = layers_of(result)[:-1]
+            for rule in rules_of(result):
+                for layer in layers_of(result):
+                    numbers = of_seeds(result, stage, "rules", rule, layer, "cosine")
+                    spikes = (
+                        interval(of_seeds(result, stage, "spikes", layer), SHARE) if layer in hidden else [None] * 3
+                    )
+                    yield [*start, rule, layer, len(numbers), *interval(numbers, COSINE), *spikes, *accuracy]
+
+    return [*START, "rule", "layer", "seeds", *columns("cosine", "spikes", "test_accuracy")], rows()
+
+
+def norm_table(results: Results) -> Table:
+    def rows() -> Iterator[list[Any]]:
+        for result, stage, start in stages_of(results):
+            for rule in rules_of(result):
+                for layer in layers_of(result):
+                    numbers = of_seeds(result, stage, "rules", rule, layer, "norm_ratio")
+                    yield [*start, rule, layer, len(numbers), *interval(numbers, POSITIVE)]
+
+    return [*START, "rule", "layer", "seeds", *columns("norm_ratio")], rows()
+
+
+def noise_table(results: Results) -> Table:
+    def rows() -> Iterator[list[Any]]:
+        for result, stage, start in stages_of(results):
+            for rule in ["bptt", *rules_of(result)]:
+                for layer in layers_of(result):
+                    numbers = {name: of_seeds(result, stage, "rules", rule, layer, name) for name in NOISE}
+                    intervals = [end for name in NOISE for end in interval(numbers[name], NOISE[name])]
+                    yield [*start, rule, layer, len(numbers["variance"]), *intervals]
+
+    return [*START, "rule", "layer", "seeds", *columns(*NOISE)], rows()
+
+
+def term_table(results: Results) -> Table:
+    def rows() -> Iterator[list[Any]]:
+        for result, stage, start in stages_of(results):
+            for layer in layers_of(result):
+                for term in TERMS:
+                    shares, norms = (
+                        of_seeds(result, stage, "terms", term, layer, name) for name in ("share", "norm_ratio")
+                    )
+                    ends = [*interval(shares, ANY), *interval(norms, POSITIVE)]
+                    yield [*start, layer, term, len(shares), *ends]
+
+    return [*START, "layer", "term", "seeds", *columns("share", "norm_ratio")], rows()
+
+
+def places(widths: Iterable[int], length: int) -> list[tuple[int, int]]:
+    """Row and column of blocks of these widths, one after the other in rows of this length."""
+    found, row, column = [], 0, 0
+    for width in widths:
+        if column and column + width > length:
+            row, column = row + 1, 0
+        found.append((row, column))
+        column += width
+    return found
+
+
+def title_of(result: dict[str, Any]) -> list[str]:
+    """The task, its network, and the length of its sequences."""
+    config = result["config"]
     net = "-".join(map(str, config["layers"]))
-    return f"{config['dataset'].capitalize()}, {config['code']} code\n{net}, T = {config['n_steps']}"
+    return [config["task"].replace("_", " ").capitalize(), net, f"T = {config['n_steps']}"]
 
 
-def _percent(reached: list[float]) -> str:
-    mean, *ends = _interval(reached, SHARE)
-    return f"{100 * mean:.0f} %" + ("" if "" in ends else " ({:.0f} to {:.0f})".format(*(100 * end for end in ends)))
+def name_of(result: dict[str, Any], layer: str) -> str:
+    if layer != layers_of(result)[-1]:
+        return f"layer {layer}"
+    return "read-out (LI)" if result["config"]["network"] == "fluctuation_driven" else "read-out (LIF)"
 
 
-def _interval(numbers: Sequence[float], bounds: tuple[float, float]) -> tuple[float | str, float | str, float | str]:
-    """Mean, low and high; a single number has no interval, and leaves its cells empty."""
-    if len(numbers) == 1:
-        return round(float(numbers[0]), 6), "", ""
-    mean, low, high = (round(float(number), 6) for number in mean_interval(numbers, bounds=bounds))
-    return mean, low, high
+def drawn_rules(results: Results) -> list[str]:
+    return [rule for rule in RULES if any(rule in rules_of(result) for result in results)]
+
+
+def grid_of(results: Results, extra_height: float) -> tuple[Figure, GridSpec, list[tuple[int, int]]]:
+    """A figure, its grid, and where in it each task begins, which takes one column for each layer."""
+    widths = [len(layers_of(result)) for result in results]
+    length = max(PANELS_IN_A_ROW, *widths)
+    at = places(widths, length)
+    n_rows = at[-1][0] + 1
+    figure = plt.figure(figsize=(2.1 * length + 0.4, 2.6 * n_rows + extra_height))
+    return figure, figure.add_gridspec(n_rows, length), at
+
+
+def draw_over_training(results: Results, quantity: str, label: str) -> Figure:
+    """A panel for each task and layer: the quantity over training, a line for each rule."""
+    figure, grid, at = grid_of(results, extra_height=1.0)
+    first = None
+    for result, (row, column) in zip(results, at, strict=True):
+        for index, layer in enumerate(layers_of(result)):
+            ax = figure.add_subplot(grid[row, column + index], sharey=first)
+            first = first or ax
+            draw_layer(ax, result, layer, quantity)
+            ax.set_title(name_of(result, layer), fontsize="small")
+            if index == 0:
+                ax.set_title(f"{', '.join(title_of(result))}\n", loc="left", fontsize="small", linespacing=1.6)
+            else:
+                ax.tick_params(labelleft=False)
+            if column + index == 0:
+                ax.set_ylabel(label, fontsize="medium")
+    handles = [plt.Line2D([], [], label=RULES[rule].title, **look_of(rule)) for rule in drawn_rules(results)]
+    figure.legend(handles=handles, loc="outside upper center", ncols=6)
+    figure.supxlabel("training steps with BPTT; marks: mean over seeds, bars: its 95 % interval", fontsize="small")
+    return figure
+
+
+def look_of(rule: str) -> dict[str, Any]:
+    look = LOOKS[rule]
+    return {"color": look.colour, "marker": look.marker, "linestyle": look.line, "markersize": 4, "linewidth": 1.1}
+
+
+def draw_layer(ax: Axes, result: dict[str, Any], layer: str, quantity: str) -> None:
+    steps, rules = result["config"]["measure_at"], rules_of(result)
+    bounds = COSINE if quantity == "cosine" else POSITIVE
+    for number, rule in enumerate(rules):
+        shift = 0.5 * ((number + 0.5) / len(rules) - 0.5)  # so that no rule hides another
+        points = [
+            (stage + shift, *interval(numbers, bounds))
+            for stage in range(len(steps))
+            if (numbers := of_seeds(result, stage, "rules", rule, layer, quantity))
+        ]
+        if points:
+            x, mean, low, high = np.array(points, float).T
+            ends = None if np.isnan(low).all() else (mean - low, high - mean)
+            ax.errorbar(x, mean, ends, elinewidth=0.8, **look_of(rule))
+    ax.set_xticks(range(len(steps)), map(str, steps), fontsize="small")
+    if quantity == "norm_ratio":
+        ax.set_yscale("log")
+    for level in (0, 1) if quantity == "cosine" else (1,):
+        ax.axhline(level, color="0.6", linewidth=0.8, zorder=0)
+    ax.tick_params(axis="y", labelsize="small")
+
+
+def draw_noise(results: Results) -> Figure:
+    """Bias and variance of each rule in the first layer and in the read-out, after all training steps."""
+    rules = ["bptt", *drawn_rules(results)]
+    size = (1.9 * len(results) + 1.9, 0.46 * len(rules) + 2.8)
+    figure, axes = plt.subplots(2, len(results), figsize=size, sharex=True, sharey=True, squeeze=False)
+    for column, result in enumerate(results):
+        for ax, layer in zip(axes[:, column], (layers_of(result)[0], layers_of(result)[-1]), strict=True):
+            draw_noise_of(ax, result, layer, rules)
+            ax.set_title(name_of(result, layer), fontsize="small")
+        title = [
+            *title_of(result),
+            f"after {result['config']['measure_at'][-1]} steps",
+            "",
+            axes[0, column].get_title(),
+        ]
+        axes[0, column].set_title("\n".join(title), fontsize="small")
+    for ax in axes[:, 0]:
+        ax.set_yticks(range(len(rules)), [RULES[rule].title for rule in rules], fontsize="small")
+    axes[0, 0].set_ylim(len(rules) - 0.5, -0.5)
+    labels = {"bias_squared": "squared bias", "variance": "variance of the gradient of a batch"}
+    figure.legend(
+        handles=[
+            plt.Line2D([], [], color=NO_RULE, linestyle="", label=labels[quantity], **mark)
+            for quantity, mark in NOISE_MARKS.items()
+        ],
+        loc="outside upper center",
+        ncols=2,
+    )
+    figure.supxlabel(
+        "in units of the squared norm of the expected gradient of BPTT; linear between -0.1 and 0.1; mean over seeds with its "
+        "95 % interval",
+        fontsize="small",
+    )
+    return figure
+
+
+def draw_noise_of(ax: Axes, result: dict[str, Any], layer: str, rules: list[str]) -> None:
+    last = len(result["config"]["measure_at"]) - 1
+    for row, rule in enumerate(rules):
+        for shift, (quantity, mark) in zip((-0.17, 0.17), NOISE_MARKS.items(), strict=True):
+            known = rule == "bptt" or rule in rules_of(result)
+            numbers = of_seeds(result, last, "rules", rule, layer, quantity) if known else []
+            mean, low, high = interval(numbers, NOISE[quantity])
+            if mean is not None:
+                ends = None if low is None else ([mean - low], [high - mean])
+                look = {"color": LOOKS[rule].colour, "markersize": 4.5, "elinewidth": 1, **mark}
+                ax.errorbar(mean, row + shift, xerr=ends, **look)
+    ax.set_xscale("symlog", linthresh=0.1, linscale=0.5)
+    ax.set_xticks([-1e3, 0, 1, 1e3], ["-1000", "0", "1", "1000"])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.tick_params(axis="x", labelsize="small")
+    ax.tick_params(axis="y", length=0)
+    ax.axvline(0, color="0.6", linewidth=0.8, zorder=0)
+    ax.grid(axis="x", color="0.9")
+    ax.set_axisbelow(True)
+    for row in range(0, len(rules), 2):
+        ax.axhspan(row - 0.5, row + 0.5, color="0.96", zorder=0)
+
+
+def draw_terms(results: Results) -> Figure:
+    """A panel for each task: for each step and layer, the shares of the terms as a stack."""
+    figure, grid, at = grid_of(results, extra_height=1.2)
+    first = None
+    for result, (row, column) in zip(results, at, strict=True):
+        ax = figure.add_subplot(grid[row, column : column + len(layers_of(result))], sharey=first)
+        first = first or ax
+        draw_shares(ax, result)
+        ax.set_title(", ".join(title_of(result)), loc="left", fontsize="small")
+        if column == 0:
+            ax.set_ylabel("share of the\nexact gradient", fontsize="medium")
+    handles = [Patch(label=term.label, **_filled(term)) for term in TERMS.values()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    figure.supxlabel(
+        "layer (out: the read-out), below it the training steps with BPTT; mean over seeds", fontsize="small"
+    )
+    return figure
+
+
+def draw_shares(ax: Axes, result: dict[str, Any]) -> None:
+    layers, ticks = layers_of(result), []
+    for stage, step in enumerate(result["config"]["measure_at"]):
+        start = stage * (len(layers) + 1)
+        for index, layer in enumerate(layers):
+            ends = [0.0, 0.0]  # of the stack below zero, and of the one above
+            for name, term in TERMS.items():
+                share, _, _ = interval(of_seeds(result, stage, "terms", name, layer, "share"), ANY)
+                if share is not None:
+                    ax.bar(start + index, share, 0.85, bottom=ends[share > 0], **_filled(term))
+                    ends[share > 0] += share
+            ticks.append((start + index, "out" if index == len(layers) - 1 else layer))
+        middle = start + (len(layers) - 1) / 2
+        ax.text(middle, -0.2, str(step), transform=ax.get_xaxis_transform(), ha="center", va="top", fontsize="small")
+    ax.set_xticks(*zip(*ticks, strict=True), fontsize="small")
+    ax.tick_params(axis="x", length=0)
+    ax.tick_params(axis="y", labelsize="small")
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.axhline(1, color="0.5", linewidth=0.8, linestyle="--")
+
+
+def _filled(term: Term) -> dict[str, Any]:
+    return {"facecolor": term.colour, "hatch": term.hatch, "edgecolor": "black", "linewidth": 0.6}
 
 
 if __name__ == "__main__":

@@ -1,15 +1,28 @@
-"""One cell of the experiment: one task and one seed, at several points of training with BPTT.
+"""One cell of the experiment: one task, with all seeds, at several points of training with BPTT.
 
-For each learning rule, the cosine similarity of its gradient to that of BPTT, at the same parameters and on the same
-batches, layer by layer; and the test accuracy of the parameters at which they are compared.
+At each of them, at the same parameters and on the same batches, layer by layer: how the gradient of each learning rule agrees
+with that of BPTT; its bias and its variance over batches; and the terms that the exact gradient consists of, some of which each
+rule drops. Beside them the test accuracy of the parameters, and how much the hidden layers fire.
 
-    python -m experiments.gradient_similarity.run --task randman_shallow --seed 0 --output result.json
+    python -m experiments.gradient_similarity.run --task randman_shallow --output result.json
+    python -m experiments.gradient_similarity.run --task spoken_digits --spikes data/processed/spoken_digits.npz \\
+        --output result.json
+
+On a machine that has only JAX, Flax, Optax, matplotlib and numpy, `python experiments/gradient_similarity/run.py` does the
+same; digits need scikit-learn besides.
 """
 
+import importlib
 import itertools
+import sys
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that `python experiments/gradient_similarity/run.py` runs,
+importlib.import_module("experiments")  # with stand-ins for what is missing
 
 import jax
 import jax.numpy as jnp
@@ -18,153 +31,234 @@ import optax
 import yaml
 from flax import nnx
 from jax import random
-from tqdm import trange
+from tqdm import tqdm
 
 from experiments.command_line import cell_parser
+from experiments.gradient_similarity.terms import terms_of, without_reset_gradient
 from experiments.record import recorded
-from slax_data import held_out, make_task
-from slax_neurons import LIF, Connect, connect, unroll
-from slax_rules import RULES, accuracy, cross_entropy, gradients, train_offline
+from experiments.training import activity, loss_of, make_model, test_accuracy, under_rule
+from slax_data import Task, held_out, make_task, stored_task
+from slax_data.packed import sets_of_arrays
+from slax_data.whole_files import load_arrays
+from slax_neurons import LIF, Connect, connect
+from slax_rules import RULES, cross_entropy, gradients, train_offline
 from slax_viz import cosine_similarity
+from slax_viz.noise import gradient_noise
 
-STEPS_PER_CALL = 50
+Vectors = dict[str, jax.Array]  # a gradient as one vector for each layer, [P]; of several batches [M, P]
 
 
 def main() -> None:
     parser = cell_parser(__file__, __doc__, "task")
-    parser.add_argument("--seed", type=int, required=True, help="of manifolds, weights and batches")
+    parser.add_argument("--spikes", type=Path, help="the task's spikes, where it reads some")
     arguments = parser.parse_args()
     config = cell_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.task)
-    with recorded(arguments.output, config=config, seed=arguments.seed) as result:
-        result["stages"] = compute(config, arguments.seed)
+    with recorded(arguments.output, config=config, seed=0) as result:
+        result["seeds"] = compute(config, arguments.spikes)
 
 
 def cell_config(config: dict[str, Any], scale: str, name: str) -> dict[str, Any]:
-    """The values that the cells of one task depend on, out of the whole config.yaml."""
+    """The values that one task depends on, out of the whole config.yaml; a task's own go before those of the scale."""
     settings = config["scales"][scale]
     if name not in settings["tasks"]:
         raise SystemExit(f"There is no task {name!r}, expected one of: {', '.join(settings['tasks'])}.")
-    # Those that are a rule of gradients, and need nothing but the model.
-    known = [key for key, rule in RULES.items() if not rule.options and rule.optimizer is None]
-    unknown = set(settings["rules"]) - set(known)
+    shared = {key: value for key, value in settings.items() if key != "tasks"}
+    own = {key: value for key, value in settings["tasks"][name].items() if key != "without"}
+    cell = shared | {"scale": scale, "task": name} | own
+    without = settings["tasks"][name].get("without", [])
+    cell["rules"] = [rule for rule in cell["rules"] if rule not in without]
+    # That of a rule that is an optimiser is SLTT's before the regulariser; BPTT is what all are compared with.
+    known = [rule for rule in RULES if rule != "bptt" and RULES[rule].optimizer is None]
+    unknown = [rule for rule in cell["rules"] if rule not in known]
     if unknown:
-        raise SystemExit(f"There is no rule {', '.join(sorted(unknown))}, expected some of: {', '.join(known)}.")
-    steps = settings["measure_at"]
+        raise SystemExit(f"There is no rule {', '.join(unknown)}, expected some of: {', '.join(known)}.")
+    steps = cell["measure_at"]
     if steps != sorted(set(steps)):
         raise SystemExit(f"measure_at is {steps}, expected steps in rising order.")
-    return {key: value for key, value in settings.items() if key not in ("seeds", "tasks")} | {
-        "scale": scale,
-        "task": name,
-        **settings["tasks"][name],
-    }
+    return cell
 
 
-def compute(config: dict[str, Any], seed: int) -> list[dict[str, Any]]:
-    """The numbers of one cell: after each of the steps to measure at, test accuracy and each rule's agreement with BPTT."""
-    task_key, model_key, train_key, batch_key, test_key = random.split(random.key(seed), 5)
-    task = make_task(config["dataset"], task_key, **_task_options(config))
-    if config["layers"][0] != task.n_units or config["layers"][-1] != task.n_classes:
-        raise SystemExit(
-            f"The layers of {config['task']} are {config['layers']}, but its data have {task.n_units} units and "
-            f"{task.n_classes} classes, which the first and the last layer have to match."
-        )
-    model = make_model(config["layers"], nnx.Rngs(model_key))
-    sample = partial(task.sample, batch_size=config["batch_size"])
-    batches = [sample(key) for key in random.split(batch_key, config["eval_batches"])]
-    test_set = held_out(task, test_key, config["test_size"])
-
-    optimizer = nnx.Optimizer(model, optax.adamax(config["learning_rate"]), wrt=nnx.Param)
-    keys = random.split(train_key, max(config["measure_at"]))
-    stages, done = [], 0
-    for step in config["measure_at"]:
-        train(model, optimizer, sample, keys[done:step])
-        done = step
-        stages.append({"step": step, **measure(model, config["rules"], batches, test_set)})
-    return stages
+def compute(config: dict[str, Any], spikes: Path | None = None) -> list[dict[str, Any]]:
+    """The numbers of each seed, 0, 1, ...: `one_seed`, as a single program for all of them."""
+    program = jax.jit(partial(one_seed, config, task_maker(config, spikes)))
+    bar = tqdm(range(config["seeds"]), desc=config["task"], unit="seed", disable=None)
+    return [{"seed": seed, "stages": _as_json(config, *program(random.key(seed)))} for seed in bar]
 
 
-def make_model(layers: list[int], rngs: nnx.Rngs) -> Connect:
-    """Linear and LIF for each pair of sizes, the read-out too."""
-    sizes = itertools.pairwise(layers)
-    return connect([module for n_in, n_out in sizes for module in (nnx.Linear(n_in, n_out, rngs=rngs), LIF())])
-
-
-def train(model: Connect, optimizer: nnx.Optimizer, sample: Callable, keys: jax.Array) -> None:
-    """Trains with BPTT, on a new batch for each key."""
-    # A bar for a person at a terminal, nothing for a log.
-    for start in (bar := trange(0, len(keys), STEPS_PER_CALL, unit_scale=STEPS_PER_CALL, unit="steps", disable=None)):
-        losses = train_steps(model, optimizer, sample, keys[start : start + STEPS_PER_CALL])
-        if not jnp.isfinite(losses).all():
+def task_maker(config: dict[str, Any], spikes: Path | None) -> Callable[[jax.Array], Task]:
+    """What makes a seed's task of a key: that of the file of spikes, if the configuration names one, is one for all seeds."""
+    if "spikes" in config:
+        if spikes is None:
             raise SystemExit(
-                "The training loss is not finite. A label out of range makes it so, or a learning rate too high."
+                f"The task {config['task']} reads spikes: give --spikes data/processed/{config['spikes']}.npz"
             )
-        bar.set_postfix(loss=f"{losses.mean():.3f}")
-
-
-@partial(nnx.jit, static_argnames="sample")
-def train_steps(model: Connect, optimizer: nnx.Optimizer, sample: Callable, keys: jax.Array) -> jax.Array:
-    """Several optimiser steps in one call; returns their losses."""
-    graphdef, state = nnx.split((model, optimizer))
-
-    def step(state: nnx.State, key: jax.Array) -> tuple[nnx.State, jax.Array]:
-        model, optimizer = nnx.merge(graphdef, state)
-        loss = train_offline(model, optimizer, cross_entropy, *sample(key))
-        return nnx.state((model, optimizer)), loss
-
-    state, losses = jax.lax.scan(step, state, keys)
-    nnx.update((model, optimizer), state)
-    return losses
-
-
-def measure(model: Connect, rules: list[str], batches: list, test_set: tuple) -> dict[str, Any]:
-    """Test accuracy, and for each rule and layer the mean over batches of cosine and norm ratio to BPTT.
-
-    A batch on which either gradient is zero has no cosine. It is left out of the means; where no batch is left, they are
-    None.
-    """
-    per_batch = [compare_with_bptt(model, tuple(rules), *batch) for batch in batches]
-    by_rule = {
-        name: {layer: _mean_over_batches([batch[name][layer] for batch in per_batch]) for layer in layers}
-        for name, layers in per_batch[0].items()
-    }
-    return {"test_accuracy": float(test_accuracy(model, *test_set)), "rules": by_rule}
-
-
-@partial(nnx.jit, static_argnames="rules")
-def compare_with_bptt(model: Connect, rules: tuple[str, ...], inputs: jax.Array, labels: jax.Array) -> dict[str, Any]:
-    def gradient(name: str) -> nnx.State:
-        rule = RULES[name]
-        return gradients(rule.wrap(model), cross_entropy, inputs, labels, window=rule.window)[1]
-
-    reference = gradient("bptt")
-    return {name: cosine_similarity(gradient(name), reference, group=layer_of) for name in rules}
-
-
-def layer_of(path: str) -> str:
-    """The layer, counted from 1, of a parameter's path like "modules/2/kernel": two modules are a layer."""
-    return str(int(path.split("/")[1]) // 2 + 1)
-
-
-@nnx.jit
-def test_accuracy(model: Connect, inputs: jax.Array, labels: jax.Array) -> jax.Array:
-    _, outputs = unroll(model, model.initialize_carry(inputs.shape[1:]), inputs)
-    return accuracy(outputs, labels)
-
-
-def _mean_over_batches(cosines: list) -> dict[str, Any]:
-    defined = [cosine for cosine in cosines if cosine.defined]
-    return {
-        "batches": len(defined),
-        "cosine": float(np.mean([cosine.value for cosine in defined])) if defined else None,
-        "norm_ratio": float(np.mean([cosine.norm_ratio for cosine in defined])) if defined else None,
-    }
-
-
-def _task_options(config: dict[str, Any]) -> dict[str, Any]:
+        stored = stored_task(sets_of_arrays(load_arrays(spikes)), n_classes=config["layers"][-1])
+        check_layers(config, stored)
+        return lambda key: stored
     sizes = (
         {"n_units": config["layers"][0], "n_classes": config["layers"][-1]} if config["dataset"] == "randman" else {}
     )
-    return {"n_steps": config["n_steps"], "code": config["code"], **sizes}
+    made = partial(make_task, config["dataset"], n_steps=config["n_steps"], code=config["code"], **sizes)
+    check_layers(config, made(random.key(0)))
+    return made
+
+
+def check_layers(config: dict[str, Any], task: Task) -> None:
+    """Stops unless the layers and steps of the configuration are those of the data."""
+    got, expected = (config["layers"][0], config["layers"][-1]), (task.n_units, task.n_classes)
+    if got != expected or config["n_steps"] != task.n_steps:
+        raise SystemExit(
+            f"The layers of {config['task']} are {config['layers']}, in {config['n_steps']} steps, but its data have "
+            f"{task.n_units} units and {task.n_classes} classes, in {task.n_steps} steps, which they have to match."
+        )
+
+
+def one_seed(
+    config: dict[str, Any], make: Callable[[jax.Array], Task], key: jax.Array
+) -> tuple[dict[str, Any], jax.Array]:
+    """The numbers of `measure` at each of the steps, stacked, and the training losses before them; the key draws all."""
+    task_key, model_key, train_key, batch_key, test_key, rule_key = random.split(key, 6)
+    task = make(task_key)
+    model = make_network(config, nnx.Rngs(model_key))
+    sample = partial(task.sample, batch_size=config["batch_size"])
+    test_set = held_out(task, test_key, config["test_size"])
+    graphdef, start, rest = nnx.split(model, nnx.Param, ...)
+    checkpoints, losses = train(config, nnx.merge(graphdef, start, rest, copy=True), sample, train_key)
+
+    def numbers(params: nnx.State) -> dict[str, Any]:
+        return measure(config, nnx.merge(graphdef, params, rest, copy=True), sample, batch_key, rule_key, test_set)
+
+    return jax.lax.map(numbers, checkpoints), losses  # one after the other through the same code, compiled once
+
+
+def make_network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
+    """The stack of a task, Linear and LIF for each pair of sizes.
+
+    "slax_demo" is that of Slax's demos: Flax's weights, and LIF in the read-out, too. "fluctuation_driven" is that of
+    `make_model`: weights with which hidden layers fire, and LI as the read-out.
+    """
+    if config["network"] == "fluctuation_driven":
+        return make_model(config, rngs)
+    sizes = itertools.pairwise(config["layers"])
+    return connect([module for n_in, n_out in sizes for module in (nnx.Linear(n_in, n_out, rngs=rngs), LIF())])
+
+
+def train(config: dict[str, Any], model: Connect, sample: Callable, key: jax.Array) -> tuple[nnx.State, jax.Array]:
+    """Trains with BPTT, on a new batch for each step. Returns the parameters at each step of `measure_at`, stacked, and the
+    losses of the last steps before them."""
+    ends = jnp.asarray(config["measure_at"])
+    keys = random.split(key, max(1, config["measure_at"][-1]))
+    optimizer = nnx.Optimizer(model, optax.adamax(config["learning_rate"]), wrt=nnx.Param)
+    graphdef, state = nnx.split((model, optimizer))
+
+    def step(index: jax.Array, carry: tuple[nnx.State, jax.Array]) -> tuple[nnx.State, jax.Array]:
+        model, optimizer = nnx.merge(graphdef, carry[0])
+        loss = train_offline(model, optimizer, cross_entropy, *sample(keys[index]))
+        return nnx.state((model, optimizer)), loss
+
+    def part(carry: tuple[nnx.State, jax.Array], range_: tuple[jax.Array, jax.Array]) -> tuple[Any, Any]:
+        state, loss = jax.lax.fori_loop(*range_, step, carry)
+        return (state, loss), (nnx.state(nnx.merge(graphdef, state)[0], nnx.Param), loss)
+
+    starts = jnp.concatenate([jnp.zeros(1, ends.dtype), ends[:-1]])
+    return jax.lax.scan(part, (state, jnp.zeros(())), (starts, ends))[1]
+
+
+def measure(
+    config: dict[str, Any],
+    model: Connect,
+    sample: Callable,
+    batch_key: jax.Array,
+    rule_key: jax.Array,
+    test_set: tuple[jax.Array, jax.Array],
+) -> dict[str, Any]:
+    """Test accuracy, spikes per step and neuron of hidden layers, and the numbers of each rule and of each term by layer."""
+
+    def of_batch(keys: jax.Array) -> tuple[dict[str, Vectors], dict[str, Vectors]]:
+        return gradients_of_batch(config["rules"], model, rule_key, keys[1], *sample(keys[0]))
+
+    # The signs of UORO are drawn anew for each batch; the read-outs of DECOLLE are part of the rule, and stay.
+    keys = jnp.stack([random.split(key, config["eval_batches"]) for key in (batch_key, rule_key)], axis=1)
+    by_rule, terms = jax.lax.map(of_batch, keys)
+    exact = by_rule["bptt"]
+    return {
+        "test_accuracy": test_accuracy(model, *test_set),
+        "spikes": activity(model, test_set[0]),
+        "rules": {name: agreement(by_rule[name], exact) for name in ["bptt", *config["rules"]]},
+        "terms": {name: share(term, exact) for name, term in terms.items()},
+    }
+
+
+def gradients_of_batch(
+    rules: list[str], model: Connect, rule_key: jax.Array, noise_key: jax.Array, inputs: jax.Array, labels: jax.Array
+) -> tuple[dict[str, Vectors], dict[str, Vectors]]:
+    """The gradient of each rule, of BPTT, and of the rules that terms are made of; and the terms of the exact gradient."""
+    model = nnx.clone(model)  # so that it belongs to the program that calls this, as what is put around it does
+
+    def gradient(name: str, model: Connect) -> Vectors:
+        cell = under_rule(name, model, rule_key)
+        carry = cell.initialize_carry(inputs.shape[1:], nnx.Rngs(noise_key))
+        _, tree = gradients(cell, loss_of, inputs, labels, window=RULES[name].window, carry=carry)
+        return by_layer(tree)
+
+    by_rule = {name: gradient(name, model) for name in dict.fromkeys([*rules, "bptt", "ostl", "sltt"])}
+    cut = without_reset_gradient(model)
+    return by_rule, terms_of(by_rule, {name: gradient(name, cut) for name in ("ostl", "bptt")})
+
+
+def by_layer(gradient: nnx.State) -> Vectors:
+    """One vector for each layer, counted from 1: a layer is two modules, and its path like "modules/2/kernel"."""
+    leaves = defaultdict(list)
+    for path, leaf in nnx.to_flat_state(gradient):
+        leaves[str(int(path[1]) // 2 + 1)].append(leaf[...].ravel())
+    return {layer: jnp.concatenate(parts) for layer, parts in leaves.items()}
+
+
+def agreement(gradient: Vectors, exact: Vectors) -> dict[str, dict[str, jax.Array]]:
+    """Of each layer the mean over batches of cosine and norm ratio to BPTT, and the numbers of `gradient_noise`.
+
+    A batch on which either gradient is zero has no cosine and is left out of the means; NaN where no batch is left, or where
+    the noise leaves a number without meaning.
+    """
+    noise = gradient_noise(gradient, exact)
+    numbers = {}
+    for layer, cosine in jax.vmap(cosine_similarity)(gradient, exact).items():
+        own = noise[layer]
+        numbers[layer] = {
+            "batches": jnp.sum(cosine.defined),
+            "cosine": jnp.mean(cosine.value, where=cosine.defined),
+            "norm_ratio": jnp.mean(cosine.norm_ratio, where=cosine.defined),
+            "bias_squared": jnp.where(own.defined, own.bias_squared, jnp.nan),
+            "variance": jnp.where(own.defined, own.variance, jnp.nan),
+            "projection": jnp.where(own.defined, own.projection, jnp.nan),
+            "cosine_of_means": jnp.where(own.cosine_defined, own.cosine, jnp.nan),
+        }
+    return numbers
+
+
+def share(term: Vectors, exact: Vectors) -> dict[str, dict[str, jax.Array]]:
+    """What part of the exact gradient G a term t is, of each layer: t . G / |G|^2, and |t| / |G|, with t and G their means over
+    batches. The first add up to 1 over all terms."""
+    means = [{layer: jnp.mean(vectors, axis=0) for layer, vectors in of.items()} for of in (term, exact)]
+    return {
+        layer: {"share": cosine.value * cosine.norm_ratio, "norm_ratio": cosine.norm_ratio}
+        for layer, cosine in cosine_similarity(*means).items()
+    }
+
+
+def _as_json(config: dict[str, Any], stages: dict[str, Any], losses: jax.Array) -> list[dict[str, Any]]:
+    """Plain numbers of each step, None for what is not defined."""
+    if not np.isfinite(losses).all():
+        raise SystemExit("The training loss is not finite: a learning rate too high makes it so.")
+    stages = jax.tree.map(np.asarray, stages)
+
+    def plain(number: np.ndarray) -> float | None:
+        return float(number) if np.isfinite(number) else None
+
+    return [
+        {"step": step} | jax.tree.map(lambda numbers, stage=stage: plain(numbers[stage]), stages)
+        for stage, step in enumerate(config["measure_at"])
+    ]
 
 
 if __name__ == "__main__":

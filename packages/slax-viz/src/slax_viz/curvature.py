@@ -1,9 +1,10 @@
 """Curvature of a loss: products with its Hessian, the Hessian's top eigenvalues, and its trace.
 
-    H v = d/de grad L(p + e v) at e = 0        forward mode over reverse mode
+    H v = grad (d/de L(p + e v) at e = 0)      reverse mode over forward mode
 
 where L is the loss, p the parameters, P their number, and v a direction. H is never made: each product costs a few gradients,
-and memory is a few vectors of P numbers.
+and memory is a few vectors of P numbers. A loss without forward mode, through a `jax.custom_vjp`, is taken the other way round,
+d/de grad L(p + e v): the same numbers, if both ways are defined and JAX makes no mistake, but see `_product`.
 
 **Spikes.** Automatic differentiation takes the derivative of a spike to be its surrogate, and the second derivative to be the
 derivative of this surrogate. So H of a spiking network describes the surrogate's calculus, not the loss as it is seen when the
@@ -201,7 +202,15 @@ def hessian_trace(loss: Loss, params: PyTree, key: Key[Array, ""], *, n_samples:
 
 
 def _product(loss: Loss, params: PyTree, vector: PyTree) -> PyTree:
-    return jax.jvp(jax.grad(loss), (params,), (vector,))[1]
+    """H v, by reverse mode over forward mode where the loss has forward mode.
+
+    Not the other way round: where JAX (0.10.2) differentiates the reverse pass of a `lax.scan`, it forgets the rules of
+    `jax.custom_jvp` inside. The surrogates of a network that is unrolled in chunks would be missing in a part of H.
+    """
+    try:
+        return jax.grad(lambda params: jax.jvp(loss, (params,), (vector,))[1])(params)
+    except (TypeError, NotImplementedError):  # what JAX raises for forward mode through a custom_vjp
+        return jax.jvp(jax.grad(loss), (params,), (vector,))[1]
 
 
 def _check_parameters(params: PyTree) -> None:

@@ -1,0 +1,205 @@
+"""Figures and tables of the experiment, from its results.
+
+    python -m experiments.curvature.plot --results results/quick/curvature/solutions/*.json \\
+        --online results/quick/curvature/online/*.json --windows results/quick/curvature/windows.json \\
+        --costs results/quick/curvature/windows.timing.json --output figure
+
+writes figure.csv, .png and .svg: the Hessian at the solutions; and figure_windows: gradients, accuracy, time and memory by the
+steps of a window. The .record.json files are to be left out.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from experiments.command_line import plot_parser
+from experiments.looks import LOOKS
+from experiments.results import check_scale, interval, save, write_table
+from experiments.seed_rows import draw_seed_rows
+from slax_rules import RULES
+from slax_viz import style
+
+COLUMNS = ["rule", "quantity", "which", "mean", "low", "high", "seeds"]
+WINDOW_COLUMNS = ["rule", "window", "stage", "layer", "quantity", "mean", "low", "high", "seeds"]
+REAL, POSITIVE, SHARE = (-np.inf, np.inf), (0.0, np.inf), (0.0, 1.0)
+BOUNDS = {"accuracy": SHARE, "loss": POSITIVE, "gradient": POSITIVE, "cosine": (-1.0, 1.0), "norm_ratio": POSITIVE}
+ENDS = {"largest": 1, "smallest": -1}  # of the spectrum, and the sign of their ranks
+TITLES = {"tbptt": "TBPTT(K)"}  # where a window is chosen for each rule
+LAYER = "1"  # of which the figure shows the agreement: the first hidden layer
+COSTS = {"milliseconds": "time of a gradient (ms)", "temporary_bytes": "temporaries (bytes)"}
+
+# A rule, a stage, a layer and a quantity; numbers of it by window, a list of those of all seeds, or the only one.
+Line = tuple[str, str, str, str]
+Lines = dict[Line, dict[int, list[float]]]
+
+
+def main() -> None:
+    parser = plot_parser(__doc__)
+    for part in ("online", "windows", "costs"):
+        parser.add_argument(f"--{part}", type=Path, nargs="+", required=True, help="of the same scale")
+    arguments = parser.parse_args()
+    solutions, online, windows, costs = (
+        [json.loads(path.read_text()) for path in getattr(arguments, part)]
+        for part in ("results", "online", "windows", "costs")
+    )
+    check_scale([*solutions, *online, *windows, *costs])
+    solutions.sort(key=lambda result: list(RULES).index(result["config"]["rule"]))
+    lines = lines_of(online, windows, costs)
+    output = arguments.output
+    output.parent.mkdir(parents=True, exist_ok=True)
+    by_window = output.with_name(f"{output.name}_windows")
+    write_table(output.with_suffix(".csv"), COLUMNS, itertools.chain(*map(rows, solutions)))
+    write_table(by_window.with_suffix(".csv"), WINDOW_COLUMNS, window_rows(lines))
+    with style():
+        save(draw(solutions), output)
+        save(draw_windows(lines, windows[0]["config"]), by_window)
+
+
+def rows(result: dict[str, Any]) -> Iterator[list[Any]]:
+    """One rule's numbers. `which` is the rank of an eigenvalue, counted down from 1 and up from -1, or a seed."""
+    rule, seeds = result["config"]["rule"], result["seeds"]
+    for quantity in ("accuracy", "loss", "gradient"):
+        numbers = [seed[quantity] for seed in seeds]
+        yield [rule, quantity, "", *interval(numbers, BOUNDS[quantity]), len(seeds)]
+    for (end, sign), i in itertools.product(ENDS.items(), range(result["config"]["eigenvalues"])):
+        numbers = [seed[end]["values"][i] for seed in seeds]
+        yield [rule, "eigenvalue", sign * (i + 1), *interval(numbers, REAL), len(seeds)]
+        residuals = [seed[end]["residuals"][i] for seed in seeds]
+        yield [rule, "residual", sign * (i + 1), *small(interval(residuals, POSITIVE)), len(seeds)]
+    asymmetries = [max(seed[end]["asymmetry"] for end in ENDS) for seed in seeds]
+    yield [rule, "asymmetry", "", *small(interval(asymmetries, POSITIVE)), len(seeds)]
+    converged = [float(np.mean([seed[end]["converged"] for end in ENDS])) for seed in seeds]
+    yield [rule, "share_converged", "", *interval(converged, SHARE), len(seeds)]
+    yield [rule, "trace", "", *interval([seed["trace"]["mean"] for seed in seeds], REAL), len(seeds)]
+    for seed in seeds:
+        yield [rule, "trace_of_seed", seed["seed"], *interval(seed["trace"]["samples"], REAL), 1]
+        yield [rule, "standard_error_of_trace", seed["seed"], seed["trace"]["standard_error"], None, None, 1]
+
+
+def small(numbers: tuple[float | None, ...]) -> list[str | None]:
+    """Three digits of numbers that six places would round to zero."""
+    return [None if number is None else f"{number:.3g}" for number in numbers]
+
+
+def lines_of(online: list[dict[str, Any]], windows: list[dict[str, Any]], costs: list[dict[str, Any]]) -> Lines:
+    lines: Lines = {}
+    for result in windows:
+        for cell in result["cells"]:
+            rule, window, stage = cell["rule"], cell["window"], cell["stage"]
+            lines.setdefault((rule, stage, "all", "change"), {})[window] = [seed["change"] for seed in cell["seeds"]]
+            for layer, quantity in itertools.product(cell["seeds"][0]["layers"], ("cosine", "norm_ratio")):
+                found = [seed["layers"][layer][quantity] for seed in cell["seeds"]]
+                numbers = [number for number in found if number is not None]
+                lines.setdefault((rule, stage, layer, quantity), {})[window] = numbers
+    for result in online:
+        for cell in result["cells"]:
+            line = (result["config"]["rule"], cell["mode"], "all", "accuracy")
+            lines.setdefault(line, {})[cell["window"]] = cell["accuracy"]
+    for result in costs:
+        for cell, quantity in itertools.product(result["cells"], COSTS):
+            lines.setdefault((cell["rule"], "cost", "all", quantity), {})[cell["window"]] = [cell[quantity]]
+    order = list(RULES)
+    return dict(sorted(lines.items(), key=lambda line: (order.index(line[0][0]), line[0])))
+
+
+def window_rows(lines: Lines) -> Iterator[list[Any]]:
+    for (rule, stage, layer, quantity), windows in lines.items():
+        for window, numbers in windows.items():
+            found = interval(numbers, BOUNDS.get(quantity, POSITIVE))
+            found = small(found) if quantity == "change" else found
+            yield [rule, window, stage, layer, quantity, *found, len(numbers)]
+
+
+def draw(solutions: list[dict[str, Any]]) -> Figure:
+    """A row for each rule; the ends of the spectrum, the trace, the loss and the length of its gradient."""
+    of_seeds = {result["config"]["rule"]: result["seeds"] for result in solutions}
+    named = {rule: (rule, RULES[rule].title) for rule in of_seeds}
+    figure, axes = plt.subplots(1, 4, figsize=(15, 0.55 * len(named) + 1.9), sharey=True)
+    for end in ENDS:
+        numbers = {rule: [seed[end]["values"][0] for seed in seeds] for rule, seeds in of_seeds.items()}
+        draw_seed_rows(axes[0], named, numbers, REAL)
+    traces = {rule: [seed["trace"]["mean"] for seed in seeds] for rule, seeds in of_seeds.items()}
+    draw_seed_rows(axes[1], named, traces, REAL)
+    for ax, quantity in zip(axes[2:], ("loss", "gradient"), strict=True):
+        numbers = {rule: [seed[quantity] for seed in seeds] for rule, seeds in of_seeds.items()}
+        draw_seed_rows(ax, named, numbers, POSITIVE)
+    for ax in axes[:2]:
+        ax.axvline(0, color="0.5", linewidth=0.8, zorder=0)
+    axes[0].set_xlabel("smallest and largest eigenvalue")
+    axes[1].set_xlabel("trace")
+    axes[2].set_xlabel("cross entropy (nats)")
+    axes[3].set_xlabel("length of its gradient")
+    config = solutions[0]["config"]
+    figure.supxlabel(
+        f"The Hessian in the surrogates' calculus. {network(config)}, {config['steps']:,} batches, one update per sequence; "
+        f"{config['seeds']} seeds, and the 95 % interval of their mean.",
+        fontsize="small",
+    )
+    return figure
+
+
+def draw_windows(lines: Lines, config: dict[str, Any]) -> Figure:
+    """Six panels over the steps of a window; a line for each rule."""
+    figure, axes = plt.subplots(2, 3, figsize=(14.5, 8.4))
+    agreement, size, change, reached, time, memory = axes.flat
+    panels = {
+        ("trained", LAYER, "cosine"): (agreement, "cosine to BPTT, first layer"),
+        ("trained", LAYER, "norm_ratio"): (size, "length relative to BPTT, first layer"),
+        ("trained", "all", "change"): (change, "change of the gradient from K = T"),
+        ("online", "all", "accuracy"): (reached, "test accuracy, an update every K steps"),
+        ("cost", "all", "milliseconds"): (time, COSTS["milliseconds"]),
+        ("cost", "all", "temporary_bytes"): (memory, COSTS["temporary_bytes"]),
+    }
+    for (rule, *where), windows in lines.items():
+        if tuple(where) in panels:
+            draw_line(panels[tuple(where)][0], rule, windows, BOUNDS.get(where[-1], POSITIVE))
+    for ax, label in panels.values():
+        ax.set_ylabel(label)
+        ax.set_xscale("log")
+        ax.set_xticks(config["windows"], config["windows"])
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_xlabel("K, steps of a window")
+    for ax in (size, change, time, memory):
+        ax.set_yscale("log")
+    reached.set_ylim(0, 1)
+    handles, labels = agreement.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=6)
+    figure.supxlabel(
+        f"{network(config)}, batches of {config['batch_size']}; gradients after {config['steps']:,} batches of BPTT. "
+        f"{config['seeds']} seeds; lines: mean, bars: 95 % interval. A change of exactly 0, as at K = T, is not drawn.",
+        fontsize="small",
+    )
+    return figure
+
+
+def draw_line(ax: Axes, rule: str, windows: dict[int, list[float]], bounds: tuple[float, float]) -> None:
+    look = LOOKS[rule]
+    shown = {window: interval(numbers, bounds) for window, numbers in windows.items() if any(numbers)}
+    means = [mean for mean, _, _ in shown.values()]
+    title = TITLES.get(rule, RULES[rule].title)
+    ax.plot(
+        list(shown), means, look.line, marker=look.marker, color=look.colour, markersize=6, linewidth=1.4, label=title
+    )
+    for window, (_, low, high) in shown.items():
+        if low is not None:
+            ax.plot([window, window], [low, high], "-", color=look.colour, linewidth=1, alpha=0.4)
+
+
+def network(config: dict[str, Any]) -> str:
+    return f"Randman, {config['code']} code, {'-'.join(map(str, config['layers']))}, T = {config['n_steps']}"
+
+
+if __name__ == "__main__":
+    main()

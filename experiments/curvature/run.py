@@ -1,0 +1,68 @@
+"""One job of the experiment.
+
+    python -m experiments.curvature.run --part solutions --rule bptt --output bptt.json
+    python -m experiments.curvature.run --part online --rule otpe --output otpe.json
+    python -m experiments.curvature.run --part windows --output windows.json
+
+The Hessian at the solutions of one rule, see `experiments.curvature.solutions`; the accuracy of one rule online, by window, see
+`experiments.curvature.online`; and the gradients of all rules by window, see `experiments.curvature.windows`, with time and
+memory, which differ from run to run, beside them in windows.timing.json.
+
+On a machine that has only JAX, Flax, Optax, matplotlib and numpy, `python experiments/curvature/run.py` does the same.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that `python experiments/curvature/run.py` runs,
+importlib.import_module("experiments")  # with stand-ins for what is missing
+
+import yaml
+
+from experiments.command_line import cell_parser
+from experiments.curvature.online import online
+from experiments.curvature.solutions import solutions
+from experiments.curvature.windows import windows
+from experiments.record import recorded
+
+OF_ONE_RULE = ("solutions", "online")
+PARTS = (*OF_ONE_RULE, "windows")
+
+
+def main() -> None:
+    parser = cell_parser(__file__, __doc__, "part")
+    parser.add_argument("--rule", help="of the parts solutions and online, which make one rule each")
+    arguments = parser.parse_args()
+    content, output = yaml.safe_load(arguments.config.read_text()), arguments.output
+    config = part_config(content, arguments.scale, arguments.part, arguments.rule)
+    with recorded(output, config=config, seed=0) as result:
+        match arguments.part:
+            case "solutions":
+                result["seeds"] = solutions(config)
+            case "online":
+                result["cells"] = online(config)
+            case "windows":
+                result["cells"], costs = windows(config)
+    if arguments.part == "windows":
+        with recorded(output.with_suffix(".timing.json"), config=config, seed=0) as result:
+            result["cells"] = costs
+
+
+def part_config(config: dict[str, Any], scale: str, part: str, rule: str | None = None) -> dict[str, Any]:
+    """The values that one part, and one rule of it, depends on, out of the whole config.yaml."""
+    settings = config["scales"][scale]
+    if part not in PARTS:
+        raise SystemExit(f"There is no part {part!r}, expected one of: {', '.join(PARTS)}.")
+    shared = {name: value for name, value in settings.items() if name not in PARTS} | {"scale": scale, "part": part}
+    known = settings[part]["rules"]
+    if part not in OF_ONE_RULE:
+        return shared | settings[part]
+    if rule not in known:
+        raise SystemExit(f"There is no rule {rule!r} in {part}, expected one of: {', '.join(known)}.")
+    return shared | {name: value for name, value in settings[part].items() if name != "rules"} | {"rule": rule}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The Hessian of the loss where a rule ends.
+
+    H = d^2 L / dp^2,    L the mean cross entropy over steps and test samples, p all parameters
+
+in the calculus of the surrogates, whatever the rule: see `slax_viz.curvature`. A rule that is not BPTT does not end where
+the gradient of L is zero, and with spikes BPTT does not either, so H may have large negative eigenvalues there.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import random
+
+from experiments.training import make_model, test_accuracy, train, under_rule
+from slax_data import make_task
+from slax_neurons import Connect, unroll
+from slax_rules import cross_entropy
+from slax_viz import hessian_eigenvalues, hessian_trace
+
+
+def solutions(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The numbers of each seed, 0, 1, ...: `one_seed`, as a single program for all of them."""
+    program = jax.jit(partial(one_seed, config))
+    seeds = []
+    for seed in range(config["seeds"]):
+        numbers = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), program(random.key(seed)))
+        if not np.isfinite(numbers["loss"] + sum(numbers["largest"]["values"]) + numbers["trace"]["mean"]):
+            raise SystemExit("The loss or its Hessian is not finite: a learning rate too high makes it so.")
+        seeds.append({"seed": seed} | numbers)
+    return seeds
+
+
+def one_seed(config: dict[str, Any], key: jax.Array) -> dict[str, Any]:
+    """Accuracy, loss and the length of its gradient at the rule's solution; and of the Hessian the largest and the smallest
+    eigenvalues, with the evidence for them, and the trace. The key draws all that is drawn."""
+    task_key, model_key, rule_key, train_key, test_key, hessian_key = random.split(key, 6)
+    layers = config["layers"]
+    sizes = {"n_units": layers[0], "n_classes": layers[-1], "n_steps": config["n_steps"]}
+    task = make_task("randman", task_key, code=config["code"], **sizes)
+    model = make_model(config, nnx.Rngs(model_key))
+    cell = under_rule(config["rule"], model, rule_key)
+    sample = partial(task.sample, batch_size=config["batch_size"])
+    train(config, "deferred", cell, sample, random.split(train_key, config["steps"]))
+    nnx.update(model, nnx.state(cell, nnx.Param))
+
+    test_set = task.sample(test_key, batch_size=config["test_size"], split="test")
+    few = slice(config["samples"])
+    loss = loss_of_params(model, test_set[0][:, few], test_set[1][few])
+    params = nnx.state(model, nnx.Param)
+    lanczos_key, trace_key = random.split(hessian_key)
+    value, gradient = jax.value_and_grad(loss)(params)
+    return {
+        "accuracy": test_accuracy(model, *test_set),
+        "loss": value,
+        "gradient": jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient))),
+        **both_ends(config, loss, params, lanczos_key),
+        "trace": hessian_trace(loss, params, trace_key, n_samples=config["trace_samples"])._asdict(),
+    }
+
+
+def loss_of_params(model: Connect, inputs: jax.Array, labels: jax.Array) -> Callable[[nnx.State], jax.Array]:
+    graphdef, _, rest = nnx.split(model, nnx.Param, ...)
+
+    def loss(params: nnx.State) -> jax.Array:
+        network = nnx.merge(graphdef, params, rest)
+        carry = network.initialize_carry(inputs.shape[1:])
+        _, outputs = unroll(network, carry, inputs, chunk=len(inputs))  # all at once, which compiles faster
+        return cross_entropy(outputs, labels).mean()
+
+    return loss
+
+
+def both_ends(config: dict[str, Any], loss: Callable, params: nnx.State, key: jax.Array) -> dict[str, Any]:
+    """The largest eigenvalues of H, falling, and the smallest, rising; through the same code, so that it is compiled once."""
+
+    def largest(sign: jax.Array) -> dict[str, jax.Array]:
+        found = hessian_eigenvalues(
+            lambda params: sign * loss(params),
+            params,
+            key,
+            n_top=config["eigenvalues"],
+            n_steps=config["products"],
+            tolerance=config["tolerance"],
+            n_starts=1,
+        )
+        numbers = {name: getattr(found, name) for name in ("residuals", "converged", "asymmetry", "steps")}
+        return numbers | {"values": sign * found.values}
+
+    ends = jax.lax.map(largest, jnp.array([1.0, -1.0]))
+    return {end: jax.tree.map(lambda leaf, i=i: leaf[i], ends) for i, end in enumerate(("largest", "smallest"))}

@@ -1,0 +1,157 @@
+"""Gradients of all rules by the steps K of a window, and what they cost.
+
+A window is where the carry becomes a number. For the plain cell it is the rule: K = T is BPTT, less is TBPTT(K). Of a rule that
+carries its traces from window to window the gradient of a sequence is the same for every K, but for rounding.
+"""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import random
+
+from experiments.training import loss_of, make_model, train, under_rule
+from slax_data import make_task
+from slax_neurons import Connect
+from slax_rules import cross_entropy, gradients
+from slax_viz import cosine_similarity
+
+STAGES = ("initial", "trained")
+
+Batch = tuple[jax.Array, jax.Array]
+Cell = tuple[str, int]  # a rule and a window
+
+
+class Seed(NamedTuple):
+    """What is drawn for one seed: the parameters at each stage, the batch, and the key for what rules draw."""
+
+    params: dict[str, nnx.State]
+    batch: Batch
+    rule_key: jax.Array
+
+
+def windows(config: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Agreement with BPTT, and cost.
+
+    Returns:
+        For each rule, window and stage, "layers": of each seed, for each layer, cosine and ratio of norms to BPTT, None where
+        a gradient is zero; and "change": of each seed, how far the gradient is from that of the same rule with one window,
+        |g_K - g_T| / |g_T|, over all parameters. And for each rule and window the median time of a jitted forward pass and
+        gradient, in ms, and temporaries, in bytes.
+    """
+    model = make_model(config, nnx.Rngs(0))
+    draw = jax.jit(partial(one_seed, config))
+    seeds = [draw(random.key(seed)) for seed in range(config["seeds"])]
+    cells = [(rule, window) for rule in config["rules"] for window in config["windows"]]
+    programs = compiled(model, cells, seeds[0])
+    reference = jax.jit(lambda params, batch: gradients(nnx.merge(*parts(model, params)), cross_entropy, *batch)[1])
+    numbers = []
+    for stage in STAGES:
+        found: dict[Cell, list[dict[str, Any]]] = {cell: [] for cell in cells}
+        for seed in seeds:
+            made = {cell: run(model, program, cell[0], stage, seed) for cell, program in programs.items()}
+            bptt = reference(seed.params[stage], seed.batch)
+            for rule, window in cells:
+                whole = made[rule, max(config["windows"])]
+                found[rule, window].append(as_json(compare(made[rule, window], bptt, whole)))
+        numbers += [
+            {"rule": rule, "window": window, "stage": stage, "seeds": of_seeds}
+            for (rule, window), of_seeds in found.items()
+        ]
+    return numbers, costs(model, programs, seeds[0], config["repeats"])
+
+
+def one_seed(config: dict[str, Any], key: jax.Array) -> Seed:
+    """The parameters before and after training by BPTT, and a batch that it did not see."""
+    task_key, model_key, rule_key, train_key, batch_key = random.split(key, 5)
+    layers = config["layers"]
+    sizes = {"n_units": layers[0], "n_classes": layers[-1], "n_steps": config["n_steps"]}
+    task = make_task("randman", task_key, code=config["code"], **sizes)
+    model = make_model(config, nnx.Rngs(model_key))
+    initial = nnx.state(nnx.clone(model), nnx.Param)
+    sample = partial(task.sample, batch_size=config["batch_size"])
+    train(config | {"rule": "bptt"}, "deferred", model, sample, random.split(train_key, config["steps"]))
+    params = dict(zip(STAGES, (initial, nnx.state(model, nnx.Param)), strict=True))
+    return Seed(params, sample(batch_key, split="test"), rule_key)
+
+
+def parts(cell: nnx.RNNCellBase, params: nnx.State) -> tuple[Any, nnx.State, nnx.State]:
+    """The cell in parts, with other parameters."""
+    graphdef, _, rest = nnx.split(cell, nnx.Param, ...)
+    return graphdef, params, rest
+
+
+def compiled(model: Connect, cells: list[Cell], seed: Seed) -> dict[Cell, Any]:
+    """The program of each gradient. It takes parameters, the rest of the cell's state, and a batch."""
+
+    def lowered(rule: str, window: int) -> Any:
+        graphdef, params, rest = parts(under_rule(rule, model, seed.rule_key), seed.params[STAGES[0]])
+
+        def gradient(params: nnx.State, rest: nnx.State, inputs: jax.Array, labels: jax.Array) -> nnx.State:
+            cell = nnx.merge(graphdef, params, rest)
+            return gradients(cell, loss_of, inputs, labels, window=window)[1]
+
+        return jax.jit(gradient).lower(params, rest, *seed.batch)
+
+    made = [lowered(*cell) for cell in cells]
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(cells, pool.map(lambda program: program.compile(), made), strict=True))
+
+
+def run(model: Connect, program: Any, rule: str, stage: str, seed: Seed) -> nnx.State:
+    _, params, rest = parts(under_rule(rule, model, seed.rule_key), seed.params[stage])
+    return program(params, rest, *seed.batch)
+
+
+@jax.jit
+def compare(gradient: nnx.State, bptt: nnx.State, whole: nnx.State) -> dict[str, Any]:
+    def length(tree: nnx.State) -> jax.Array:
+        return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
+
+    difference = jax.tree.map(jnp.subtract, gradient, whole)
+    return {
+        "change": length(difference) / length(whole),
+        "layers": {
+            layer: {"cosine": cosine.value, "norm_ratio": cosine.norm_ratio, "defined": cosine.defined}
+            for layer, cosine in cosine_similarity(gradient, bptt, group=layer_of).items()
+        },
+    }
+
+
+def layer_of(path: str) -> str:
+    """The layer, counted from 1, of a parameter's path like "modules/2/kernel": two modules are a layer."""
+    return str(int(path.split("/")[1]) // 2 + 1)
+
+
+def as_json(compared: dict[str, Any]) -> dict[str, Any]:
+    """Plain numbers, None for the cosine and the norm ratio of a gradient that is zero."""
+    layers = {
+        layer: {name: float(numbers[name]) if numbers["defined"] else None for name in ("cosine", "norm_ratio")}
+        for layer, numbers in compared["layers"].items()
+    }
+    return {"change": float(compared["change"]), "layers": layers}
+
+
+def costs(model: Connect, programs: dict[Cell, Any], seed: Seed, repeats: int) -> list[dict[str, Any]]:
+    """All programs take turns, so that what else the machine does falls on all of them alike."""
+    inputs = {cell: parts(under_rule(cell[0], model, seed.rule_key), seed.params[STAGES[0]])[1:] for cell in programs}
+    times: dict[Cell, list[float]] = {cell: [] for cell in programs}
+    for _ in range(repeats):
+        for cell, program in programs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(program(*inputs[cell], *seed.batch))
+            times[cell].append(1e3 * (time.perf_counter() - start))
+    return [
+        {
+            "rule": rule,
+            "window": window,
+            "milliseconds": float(np.median(times[rule, window])),
+            "temporary_bytes": program.memory_analysis().temp_size_in_bytes,
+        }
+        for (rule, window), program in programs.items()
+    ]

@@ -1,0 +1,56 @@
+"""The exact gradient of a stack as a sum of paths, and so what a rule that cuts some of them drops.
+
+A path leads from a weight of layer l at step k to the loss at step t >= k. Through time it goes within the membrane of a layer,
+past the reset or through it. Rules leave some of them out:
+
+    SLTT            k = t, no time at all
+    OSTL            time in layer l alone: what comes down from above does so within the step
+    BPTT            all
+    OSTL*, BPTT*    the same, where no gradient passes a reset
+
+and the differences are disjoint sets of paths that add up to all of them:
+
+    within_step          SLTT
+    own_membrane         OSTL* - SLTT                        dropped by SLTT
+    own_reset            OSTL - OSTL*                        dropped by SLTT and OTTT
+    above                BPTT* - OSTL*                       dropped by SLTT, OTTT and OSTL; what OTPE estimates
+    above_with_reset     (BPTT - OSTL) - (BPTT* - OSTL*)     dropped by them, too: time in a layer above, and a reset in any
+"""
+
+from typing import Any
+
+import jax
+from flax import nnx
+
+from slax_neurons import Connect
+from slax_neurons.spiking import SpikingNeuron
+
+
+def without_reset_gradient(model: Connect) -> Connect:
+    """A copy of the stack whose resets pass no gradient; the same forward pass, and parameters at the same paths."""
+    copy = nnx.clone(model)
+    for _, module in nnx.iter_modules(copy):
+        if isinstance(module, SpikingNeuron):
+            module.stop_reset_gradient = True
+    return copy
+
+
+def terms_of(gradients: dict[str, Any], without_reset: dict[str, Any]) -> dict[str, Any]:
+    """The terms of the exact gradient, each a tree like the gradients.
+
+    Args:
+        gradients: of the model, "sltt", "ostl" and "bptt".
+        without_reset: of `without_reset_gradient(model)`, "ostl" and "bptt".
+    """
+    above = _difference(without_reset["bptt"], without_reset["ostl"])
+    return {
+        "within_step": gradients["sltt"],
+        "own_membrane": _difference(without_reset["ostl"], gradients["sltt"]),
+        "own_reset": _difference(gradients["ostl"], without_reset["ostl"]),
+        "above": above,
+        "above_with_reset": _difference(_difference(gradients["bptt"], gradients["ostl"]), above),
+    }
+
+
+def _difference(minuend: Any, subtrahend: Any) -> Any:
+    return jax.tree.map(lambda a, b: a - b, minuend, subtrahend)

@@ -1,0 +1,293 @@
+"""Figures and tables of the experiment, from its results and the arrays beside them.
+
+    python -m experiments.landscapes.plot --results results/quick/landscapes/*/*.json \\
+        --surfaces results/quick/landscapes/*.json --output figure
+
+writes figure.csv, .png and .svg: surfaces with the paths of the rules; figure_3d: the same in space; figure_random: surfaces
+around solutions; figure_interpolation: losses between solutions. The .record.json files are to be left out.
+"""
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.command_line import plot_parser
+from experiments.looks import LOOKS
+from experiments.results import Results, by_task_and_rule, check_scale, interval, save, write_table
+from experiments.seed_rows import draw_seed_rows
+from slax_rules import RULES
+from slax_viz import plot_interpolation, plot_landscape, plot_landscape_3d, style
+
+COLUMNS = ["task", "plane", "rule", "quantity", "training_steps", "mean", "low", "high", "seeds"]
+COLUMNS_3D = ["task", "plane", "rule", "training_steps", "x", "y", "loss"]
+RANDOM_COLUMNS = ["task", "rule", "quantity", "x", "y", "mean", "low", "high", "seeds"]
+LINE_COLUMNS = ["task", "rule", "quantity", "t", "mean", "low", "high", "seeds"]
+BOUNDS = {"accuracy": (0.0, 1.0), "explained": (0.0, 1.0)}
+POSITIVE, REAL = (0.0, np.inf), (-np.inf, np.inf)
+LOSS = "cross entropy (nats)"
+TASKS = {"demo": "demonstration of slax 0.0.1", "rules": "five rules, one start"}
+LEGEND_COLUMNS = 4
+PLANES = {"upstream": "through the end of {origin}", "nearest": "nearest to all checkpoints"}
+
+
+class Task(NamedTuple):
+    """A task's trainings by rule, what was found on surfaces and lines, which start at `reference`, and the arrays."""
+
+    name: str
+    config: dict[str, Any]
+    trained: dict[str, dict[str, Any]]
+    reference: str
+    seeds: list[dict[str, Any]]
+    arrays: dict[str, np.ndarray]
+
+    @property
+    def rules(self) -> dict[str, str]:
+        """How each rule is called in the figure, in the order of the table of rules."""
+        modes = self.config["rules"]
+        return {rule: RULES[rule].title + (" online" if modes[rule] == "online" else "") for rule in self.trained}
+
+    @property
+    def training_steps(self) -> list[int]:
+        return [i * self.config["checkpoint_every"] for i in range(self.config["checkpoints"] + 1)]
+
+    @property
+    def colours(self) -> dict[str, str]:
+        return {title: LOOKS[rule].colour for rule, title in self.rules.items()}
+
+
+def main() -> None:
+    parser = plot_parser(__doc__)
+    parser.add_argument("--surfaces", type=Path, nargs="+", required=True, help="those of the same tasks and scale")
+    arguments = parser.parse_args()
+    tasks = read(arguments.results, arguments.surfaces)
+    output = arguments.output
+    output.parent.mkdir(parents=True, exist_ok=True)
+    in_space, random, between = (
+        output.with_name(f"{output.name}_{what}") for what in ("3d", "random", "interpolation")
+    )
+    write_table(output.with_suffix(".csv"), COLUMNS, itertools.chain(*map(rows, tasks)))
+    write_table(in_space.with_suffix(".csv"), COLUMNS_3D, itertools.chain(*map(surface_rows, tasks)))
+    write_table(random.with_suffix(".csv"), RANDOM_COLUMNS, itertools.chain(*map(random_rows, tasks)))
+    write_table(between.with_suffix(".csv"), LINE_COLUMNS, itertools.chain(*map(line_rows, tasks)))
+    with style():
+        save(draw(tasks), output)
+        save(draw_in_space(tasks), in_space)
+        save(draw_random(tasks), random)
+        save(draw_lines(tasks), between)
+
+
+def read(results: list[Path], surfaces: list[Path]) -> list[Task]:
+    trained: Results = by_task_and_rule([json.loads(path.read_text()) for path in results])
+    made = {path: json.loads(path.read_text()) for path in surfaces}
+    check_scale([*made.values(), *(result for rules in trained.values() for result in rules.values())])
+    tasks = {result["config"]["task"]: (path, result) for path, result in made.items()}
+    if tasks.keys() != trained.keys():
+        raise SystemExit(
+            f"Got trainings of {', '.join(trained)} and surfaces of {', '.join(tasks)}, expected the same."
+        )
+    return [
+        Task(
+            name,
+            result["config"],
+            trained[name],
+            result["reference"],
+            result["seeds"],
+            dict(np.load(path.with_suffix(".npz"))),
+        )
+        for name, (path, result) in sorted(tasks.items())
+    ]
+
+
+def rows(task: Task) -> Iterator[list[Any]]:
+    explained = np.array([seed["explained"] for seed in task.seeds])
+    shares = {"explained_1": explained[:, 0], "explained_2": explained[:, 1], "explained_both": explained.sum(axis=1)}
+    for quantity, numbers in shares.items():
+        yield [task.name, "", "", quantity, "", *interval(numbers.tolist(), BOUNDS["explained"]), len(numbers)]
+        for plane in task.config["planes"]:
+            yield [task.name, plane, "", quantity, "", float(numbers[0]), None, None, 1]
+    for rule, (i, step) in itertools.product(task.rules, enumerate(task.training_steps)):
+        seeds = task.trained[rule]["seeds"]
+        for quantity in ("loss", "accuracy"):
+            numbers = [seed[quantity][i] for seed in seeds]
+            yield [
+                task.name,
+                "",
+                rule,
+                quantity,
+                step,
+                *interval(numbers, BOUNDS.get(quantity, POSITIVE)),
+                len(numbers),
+            ]
+        numbers = [seed["from_start"][rule][i] for seed in task.seeds]
+        yield [task.name, "", rule, "from_start", step, *interval(numbers, POSITIVE), len(numbers)]
+        for plane in task.config["planes"]:
+            at = [*task.arrays[f"{plane}/{rule}/at"][i], task.arrays[f"{plane}/{rule}/losses"][i]]
+            for quantity, number in zip(("x", "y", "loss_on_plane"), at, strict=True):
+                yield [task.name, plane, rule, quantity, step, float(number), None, None, 1]
+
+
+def surface_rows(task: Task) -> Iterator[list[Any]]:
+    for plane in task.config["planes"]:
+        xs, ys, losses = (task.arrays[f"{plane}/{name}"] for name in ("xs", "ys", "losses"))
+        for (j, y), (i, x) in itertools.product(enumerate(ys), enumerate(xs)):
+            yield [task.name, plane, "", "", float(x), float(y), float(losses[j, i])]
+        for rule in task.rules:
+            path = np.column_stack([task.arrays[f"{plane}/{rule}/{name}"] for name in ("at", "losses")])
+            for step, point in zip(task.training_steps, path.tolist(), strict=True):
+                yield [task.name, plane, rule, step, *point]
+
+
+def random_rows(task: Task) -> Iterator[list[Any]]:
+    steps = task.arrays["steps"].tolist()
+    for rule in task.rules if task.config["random_planes"] else ():
+        numbers = [seed["rise"][rule] for seed in task.seeds]
+        yield [task.name, rule, "rise", "", "", *interval(numbers, REAL), len(numbers)]
+        for (j, y), (i, x) in itertools.product(enumerate(steps), enumerate(steps)):
+            losses = task.arrays[f"random/{rule}"][:, j, i].tolist()
+            yield [task.name, rule, "loss_of_first_seed", x, y, losses[0], None, None, 1]
+            yield [task.name, rule, "loss", x, y, *interval(losses, POSITIVE), len(losses)]
+
+
+def line_rows(task: Task) -> Iterator[list[Any]]:
+    for rule in others(task):
+        for quantity, bounds in (("distance", POSITIVE), ("barrier", POSITIVE)):
+            numbers = [seed[quantity][rule] for seed in task.seeds]
+            yield [task.name, rule, quantity, "", *interval(numbers, bounds), len(numbers)]
+        for i, t in enumerate(task.arrays["ts"].tolist()):
+            losses = task.arrays[f"line/{rule}"][:, i].tolist()
+            yield [task.name, rule, "loss", t, *interval(losses, POSITIVE), len(losses)]
+
+
+def others(task: Task) -> dict[str, str]:
+    """The rules whose solutions lines lead to."""
+    return {rule: title for rule, title in task.rules.items() if rule != task.reference}
+
+
+def draw(tasks: list[Task]) -> Figure:
+    """A panel for each task and plane."""
+    panels = panels_of(tasks)
+    figure, axes = plt.subplots(1, len(panels), figsize=(5.6 * len(panels), 5.4), squeeze=False)
+    for ax, (task, plane) in zip(axes[0], panels, strict=True):
+        paths = {title: task.arrays[f"{plane}/{rule}/at"] for rule, title in task.rules.items()}
+        plot_landscape(ax, **of_plane(task, plane), trajectories=paths, **looks(task))
+    name_panels(figure, axes[0], panels, above=1.0)
+    return figure
+
+
+def draw_in_space(tasks: list[Task]) -> Figure:
+    panels = panels_of(tasks)
+    size, kind = (5.6 * len(panels), 5.6), {"projection": "3d"}
+    figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, subplot_kw=kind)
+    for ax, (task, plane) in zip(axes[0], panels, strict=True):
+        paths = {
+            title: np.column_stack([task.arrays[f"{plane}/{rule}/{name}"] for name in ("at", "losses")])
+            for rule, title in task.rules.items()
+        }
+        plot_landscape_3d(ax, **of_plane(task, plane), trajectories=paths, **looks(task))
+        ax.view_init(elev=35, azim=-60)
+        ax.set_box_aspect((4, 4, 3), zoom=0.8)
+    name_panels(figure, axes[0], panels, above=0.87)
+    return figure
+
+
+def panels_of(tasks: list[Task]) -> list[tuple[Task, str]]:
+    return [(task, plane) for task in tasks for plane in task.config["planes"]]
+
+
+def of_plane(task: Task, plane: str) -> dict[str, Any]:
+    return {name: task.arrays[f"{plane}/{name}"] for name in ("losses", "xs", "ys")}
+
+
+def looks(task: Task) -> dict[str, Any]:
+    return {"explained": task.seeds[0]["explained"], "label": LOSS, "colours": task.colours, "legend": False}
+
+
+def name_panels(figure: Figure, axes: Iterable[Axes], panels: list[tuple[Task, str]], *, above: float) -> None:
+    """Titles in one line, legends below them, from `above` of the axes' height on, and below all what is the same."""
+    legends = [ax.get_legend_handles_labels() for ax in axes]
+    height = -(-max(len(labels) for _, labels in legends) // LEGEND_COLUMNS)
+    for ax, legend, (task, plane) in zip(axes, legends, panels, strict=True):
+        columns = min(len(legend[1]), LEGEND_COLUMNS)
+        ax.legend(*legend, loc="lower center", bbox_to_anchor=(0.5, above), ncols=columns, columnspacing=1.2)
+        origin = task.rules.get(task.config.get("origin"), "")
+        ax.set_title(
+            f"{TASKS[task.name]}\nplane {PLANES[plane].format(origin=origin)}", pad=22 * height + 8 if above == 1 else 6
+        )
+    tasks = {task.name: network(task) for task, _ in panels}
+    figure.supxlabel("Randman, first seed; " + "; ".join(tasks.values()), fontsize="small")
+
+
+def network(task: Task) -> str:
+    config = task.config
+    sizes = "-".join(map(str, config["layers"]))
+    return f"{TASKS[task.name]}: {sizes}, T = {config['n_steps']}, {task.training_steps[-1]:,} batches"
+
+
+def draw_random(tasks: list[Task]) -> Figure:
+    """A surface for each rule of the first seed, and in the last panel the mean rise of all seeds."""
+    (task,) = (task for task in tasks if task.config["random_planes"])
+    columns = -(-(len(task.rules) + 1) // 2)
+    figure, axes = plt.subplots(2, columns, figsize=(4.6 * columns, 8.2))
+    steps = task.arrays["steps"]
+    for ax, (rule, title) in zip(axes.flat, task.rules.items(), strict=False):
+        plot_landscape(ax, task.arrays[f"random/{rule}"][0], xs=steps, ys=steps, label=LOSS, legend=False)
+        ax.plot(0, 0, LOOKS[rule].marker, color=LOOKS[rule].colour, markeredgecolor="black", markersize=9, zorder=4)
+        ax.set_title(f"around the solution of {title}")
+    last, *empty = axes.flat[len(task.rules) :]
+    for ax in empty:
+        ax.remove()
+    rises = {rule: [seed["rise"][rule] for seed in task.seeds] for rule in task.rules}
+    draw_seed_rows(last, {rule: (rule, title) for rule, title in task.rules.items()}, rises, REAL)
+    last.set_xlabel("mean rise of the loss on such a plane (nats)")
+    figure.supxlabel(
+        f"Filter-normalised directions: a step of 1 is as long as the weights of each unit. {network(task)}.\n"
+        f"Surfaces: first seed; last panel: {len(task.seeds)} seeds, and the 95 % interval of their mean.",
+        fontsize="small",
+    )
+    return figure
+
+
+def draw_lines(tasks: list[Task]) -> Figure:
+    """For each task the mean loss between two solutions, and to the right the barriers of all seeds."""
+    figure, axes = plt.subplots(1, len(tasks) + 1, figsize=(5.0 * (len(tasks) + 1), 4.8))
+    for ax, task in zip(axes, tasks, strict=False):
+        losses = {title: task.arrays[f"line/{rule}"].mean(axis=0) for rule, title in others(task).items()}
+        plot_interpolation(
+            ax,
+            losses,
+            ts=task.arrays["ts"],
+            ends=(task.rules[task.reference], "the other rule"),
+            label=LOSS,
+            colours=task.colours,
+            legend=False,
+        )
+        lines = [line for line in ax.lines if line.get_label()[0] != "_" and len(line.get_xdata()) > 2]
+        ax.legend(lines, losses, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
+        ax.set_title(TASKS[task.name], pad=30)
+    named = {(task.name, rule): (rule, title) for task in tasks for rule, title in others(task).items()}
+    barriers = {
+        (task.name, rule): [seed["barrier"][rule] for seed in task.seeds] for task in tasks for rule in others(task)
+    }
+    draw_seed_rows(axes[-1], named, barriers, POSITIVE)
+    axes[-1].set_xlabel("barrier on the way from BPTT (nats)")
+    figure.supxlabel(
+        f"Lines: mean of {len(tasks[0].seeds)} seeds; dotted: straight between the ends. Barriers: each seed, and the 95 % "
+        "interval of their mean",
+        fontsize="small",
+    )
+    return figure
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Losses of a task on planes and lines through the solutions of its rules.
+
+Of the first seed, a surface with the paths of all rules on each plane of the task:
+
+    nearest     the plane that lies nearest to all checkpoints of all rules, through their mean
+    upstream    the same directions, through the last checkpoint of the rule `origin`, as slax 0.0.1 draws it
+
+Of each seed, the shares of the checkpoints' variance along the two directions, which both planes have in common; the line
+from the solution of BPTT to that of each other rule; and a filter-normalised plane through each solution, along directions
+that are drawn alike for all rules.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import random
+
+from experiments.landscapes.setting import make_setting, test_loss
+from slax_viz import barrier, grid_around, interpolation, losses_at, pca_plane, random_plane, surface
+
+REFERENCE = "bptt"  # where all lines start
+
+Path = Sequence[nnx.State]  # checkpoints of one rule, in their order
+Numbers = dict[str, Any]
+Arrays = dict[str, np.ndarray]
+
+
+def surfaces(config: dict[str, Any], checkpoints: Mapping[str, Mapping[str, np.ndarray]]) -> tuple[Numbers, Arrays]:
+    """Numbers of each seed, and the arrays of all seeds.
+
+    Args:
+        config: of the task.
+        checkpoints: for each rule the parameters, [seeds, checkpoints, ...] by path.
+
+    Returns:
+        The numbers: under "seeds" those of `of_each_seed`, and under "reference" the rule where lines start. And the arrays:
+        those of `on_planes`, of the first seed; those of `of_each_seed`, with an axis of seeds in front; and the coordinates
+        of lines, "ts", and of random planes, "steps".
+    """
+    seeds, arrays, stacked = [], {}, []
+    for seed in range(config["seeds"]):
+        setting = make_setting(config, random.key(seed))
+        paths = {rule: paths_of(setting.model, of_rule, seed) for rule, of_rule in checkpoints.items()}
+        loss = test_loss(setting.model, setting.test_set)
+        if seed == 0:
+            arrays |= on_planes(config, loss, paths)
+        numbers, of_seed = of_each_seed(config, loss, paths, random.fold_in(setting.rule_key, 1))
+        seeds.append({"seed": seed} | numbers)
+        stacked.append(of_seed)
+    arrays |= {name: np.stack([of_seed[name] for of_seed in stacked]) for name in stacked[0]}
+    return {"reference": REFERENCE, "seeds": seeds}, arrays | {"ts": line(config), "steps": steps(config)}
+
+
+def paths_of(model: nnx.Module, arrays: Mapping[str, np.ndarray], seed: int) -> Path:
+    """The checkpoints of one seed as states like the model's."""
+    params = nnx.state(model, nnx.Param)
+    leaves, structure = jax.tree.flatten(params)
+    of_seed = [array[seed] for array in arrays.values()]
+    if [leaf.shape for leaf in leaves] != [array.shape[1:] for array in of_seed]:
+        raise SystemExit(
+            f"The checkpoints have parameters of shapes {[array.shape[1:] for array in of_seed]}, expected "
+            f"{[leaf.shape for leaf in leaves]}: they were made with another configuration. Train again."
+        )
+    return [jax.tree.unflatten(structure, [jnp.asarray(array[i]) for array in of_seed]) for i in range(len(of_seed[0]))]
+
+
+def on_planes(config: dict[str, Any], loss: Any, paths: Mapping[str, Path]) -> Arrays:
+    """For each plane its grid "PLANE/xs" [X] and "PLANE/ys" [Y], "PLANE/losses" [Y, X], and for each rule the points of the
+    plane nearest to its checkpoints, "PLANE/RULE/at" [n, 2], with the losses there, "PLANE/RULE/losses" [n]."""
+    arrays: Arrays = {}
+    for name in config["planes"]:
+        plane = pca_plane(paths)
+        if name == "upstream":
+            plane = pca_plane(paths, origin=paths[config["origin"]][-1], centred=True)
+        at = {rule: plane.coordinates(path) for rule, path in paths.items()}
+        xs, ys = grid_around(at, n_points=config["grid"]["points"], margin=config["grid"]["margin"])
+        there = np.split(losses_at(loss, plane, np.concatenate(list(at.values())), batch=config["batch"]), len(paths))
+        arrays |= {f"{name}/xs": xs, f"{name}/ys": ys}
+        arrays[f"{name}/losses"] = surface(loss, plane, xs=xs, ys=ys, batch=config["batch"])
+        for (rule, points), losses in zip(at.items(), there, strict=True):
+            arrays |= {f"{name}/{rule}/at": points, f"{name}/{rule}/losses": losses}
+    return arrays
+
+
+def of_each_seed(
+    config: dict[str, Any], loss: Any, paths: Mapping[str, Path], key: jax.Array
+) -> tuple[Numbers, Arrays]:
+    """What is made of all seeds.
+
+    Returns:
+        Numbers: "explained" [2]; for each rule "from_start", the distances of its checkpoints from the first; for each rule
+        but BPTT "distance" and "barrier" of its solution from that of BPTT; for each rule "rise", by how much the loss on the
+        random plane exceeds that of the solution, in the mean over the plane's grid. Arrays: "line/RULE" [n], and
+        "random/RULE" [Y, X].
+    """
+    ends = {rule: path[-1] for rule, path in paths.items()}
+    lines = {
+        rule: interpolation(loss, ends[REFERENCE], end, line(config), batch=config["batch"])
+        for rule, end in ends.items()
+        if rule != REFERENCE
+    }
+    around = {}
+    for rule, end in ends.items() if config["random_planes"] else ():
+        plane = random_plane(end, key)
+        around[rule] = surface(loss, plane, xs=steps(config), ys=steps(config), batch=config["batch"])
+    numbers = {
+        "explained": list(pca_plane(paths).explained),
+        "from_start": {rule: [distance(path[0], params) for params in path] for rule, path in paths.items()},
+        "distance": {rule: distance(ends[REFERENCE], ends[rule]) for rule in lines},
+        "barrier": {rule: barrier(losses, line(config)) for rule, losses in lines.items()},
+        "rise": {rule: rise(losses) for rule, losses in around.items()},
+    }
+    arrays = {f"line/{rule}": losses for rule, losses in lines.items()}
+    return numbers, arrays | {f"random/{rule}": losses for rule, losses in around.items()}
+
+
+def line(config: dict[str, Any]) -> np.ndarray:
+    return np.linspace(0, 1, config["line_points"])
+
+
+def steps(config: dict[str, Any]) -> np.ndarray:
+    return config["random"]["radius"] * np.linspace(-1, 1, config["random"]["points"])
+
+
+def distance(one: nnx.State, other: nnx.State) -> float:
+    """The Euclidean distance between two sets of parameters."""
+    squares = jax.tree.map(lambda a, b: np.sum(np.square(np.asarray(a, float) - np.asarray(b, float))), one, other)
+    return float(np.sqrt(sum(jax.tree.leaves(squares))))
+
+
+def rise(losses: np.ndarray) -> float:
+    """The mean of a square grid of losses, less the one in its middle."""
+    middle = len(losses) // 2
+    return float(np.mean(losses, dtype=float) - losses[middle, middle])

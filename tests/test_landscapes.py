@@ -1,0 +1,207 @@
+"""The experiment on landscapes: surfaces, lines and planes are those of what was trained; tables; and what stops it."""
+
+import csv
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import yaml
+from flax import nnx
+from jax import random
+
+from experiments.landscapes import plot, run
+from experiments.landscapes.setting import make_setting, test_loss
+from experiments.landscapes.surfaces import paths_of, surfaces
+from experiments.record import recorded
+from slax_data import upstream_randman
+from slax_neurons import LI, LIF
+
+test_loss.__test__ = False  # it is no test
+
+CONFIG = yaml.safe_load(Path(run.__file__).with_name("config.yaml").read_text())
+SMALL = {"layers": [12, 6, 4], "n_steps": 5, "batch_size": 4, "checkpoint_every": 2, "checkpoints": 3}
+SMALL |= {"rules": {"rtrl": "online", "bptt": "deferred"}, "random_planes": True}
+TINY = {"seeds": 2, "test_size": 9, "grid": {"points": 3, "margin": 0.1}, "random": {"points": 3, "radius": 0.5}}
+RULES = ("rtrl", "bptt")
+
+
+def content(**changes):
+    demo = CONFIG["scales"]["quick"]["tasks"]["demo"] | SMALL | changes
+    return {"scales": {"tiny": CONFIG["scales"]["quick"] | TINY | {"line_points": 3, "tasks": {"demo": demo}}}}
+
+
+def config(**changes):
+    return run.task_config(content(**changes), "tiny", "demo")
+
+
+def of_rule(rule, **changes):
+    return run.rule_config(config(**changes), rule)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """By rule, numbers and checkpoints."""
+    with jax.numpy_dtype_promotion("standard"):
+        return {rule: run.train_seeds(of_rule(rule)) for rule in RULES}
+
+
+@pytest.fixture(scope="module")
+def made(trained):
+    with jax.numpy_dtype_promotion("standard"):
+        return surfaces(config(), {rule: checkpoints for rule, (_, checkpoints) in trained.items()})
+
+
+def solutions(trained, seed):
+    """By rule the last checkpoint of a seed as one vector."""
+    return {
+        rule: np.concatenate([of[seed, -1].ravel() for of in checkpoints.values()])
+        for rule, (_, checkpoints) in trained.items()
+    }
+
+
+def test_all_rules_start_alike_and_end_apart(trained):
+    for rtrl, bptt in zip(trained["rtrl"][1].values(), trained["bptt"][1].values(), strict=True):
+        assert rtrl.shape[:2] == (2, 4)
+        np.testing.assert_array_equal(rtrl[:, 0], bptt[:, 0])
+        assert (rtrl[0, 0] != rtrl[1, 0]).any() or not rtrl[:, 0].any()  # seeds differ, but for biases at zero
+    apart = [np.linalg.norm(ends["rtrl"] - ends["bptt"]) for ends in (solutions(trained, seed) for seed in (0, 1))]
+    assert min(apart) > 1e-3
+
+
+def test_deferred_rtrl_takes_the_steps_of_bptt(trained):
+    with jax.numpy_dtype_promotion("standard"):
+        _, checkpoints = run.train_seeds(of_rule("rtrl", rules={"rtrl": "deferred", "bptt": "deferred"}))
+    for rtrl, bptt in zip(checkpoints.values(), trained["bptt"][1].values(), strict=True):
+        np.testing.assert_allclose(rtrl, bptt, atol=2e-4)
+
+
+def test_losses_are_those_of_the_checkpoints(trained):
+    setting = make_setting(config(), random.key(1))
+    loss = jax.jit(test_loss(setting.model, setting.test_set))
+    for numbers, checkpoints in trained.values():
+        expected = [float(loss(params)) for params in paths_of(setting.model, checkpoints, 1)]
+        assert numbers["seeds"][1]["loss"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_lines_and_planes_go_through_the_solutions(trained, made):
+    numbers, arrays = made
+    losses = {rule: [seed["loss"] for seed in of["seeds"]] for rule, (of, _) in trained.items()}
+    for seed in (0, 1):
+        line = arrays["line/rtrl"][seed]
+        assert line[[0, -1]] == pytest.approx([losses["bptt"][seed][-1], losses["rtrl"][seed][-1]], abs=1e-5)
+        ends = solutions(trained, seed)
+        assert numbers["seeds"][seed]["distance"]["rtrl"] == pytest.approx(np.linalg.norm(ends["rtrl"] - ends["bptt"]))
+        for rule in RULES:
+            around = arrays[f"random/{rule}"][seed]
+            assert around[1, 1] == pytest.approx(losses[rule][seed][-1], abs=1e-5)
+            assert numbers["seeds"][seed]["rise"][rule] == pytest.approx(around.mean() - around[1, 1], abs=1e-6)
+    assert arrays["upstream/rtrl/at"][-1] == pytest.approx([0, 0], abs=1e-5)
+    assert arrays["upstream/rtrl/losses"][-1] == pytest.approx(losses["rtrl"][0][-1], abs=1e-5)
+
+
+def test_both_planes_have_the_principal_directions_of_all_checkpoints(trained, made):
+    numbers, arrays = made
+    points = np.concatenate(
+        [np.concatenate([a[0].reshape(4, -1) for a in of.values()], 1) for _, of in trained.values()]
+    )
+    lengths = np.linalg.svd(points.astype(float) - points.mean(0), compute_uv=False)
+    assert numbers["seeds"][0]["explained"] == pytest.approx((lengths**2 / np.sum(lengths**2))[:2], abs=1e-6)
+    assert numbers["seeds"][0]["explained"] != numbers["seeds"][1]["explained"]
+    for rule in RULES:
+        shift = arrays[f"upstream/{rule}/at"] - arrays[f"nearest/{rule}/at"]
+        np.testing.assert_allclose(shift, np.broadcast_to(shift[0], shift.shape), atol=1e-4)
+    assert np.concatenate([arrays[f"nearest/{rule}/at"] for rule in RULES]).mean(0) == pytest.approx([0, 0], abs=1e-4)
+
+
+def test_network_and_draws_of_slax():
+    setting = make_setting(config(draws="upstream", layers=[12, 6, 4]), random.key(3))
+    assert [type(module) for module in setting.model.modules] == [nnx.Linear, LIF, nnx.Linear, LIF]
+    assert float(jnp.std(setting.model.modules[0].kernel[...])) == pytest.approx(12**-0.5, rel=0.3)
+    sizes = {"n_classes": 4, "n_units": 12, "n_steps": 5}
+    expected = upstream_randman(random.key(0), random.key(9), samples_per_class=100, batch_size=4, **sizes)
+    for one, other in zip(setting.sample(random.key(9)), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_rules_have_the_networks_of_the_other_experiments():
+    few = {"test_size": 3, "layers": [8, 5, 4]}
+    setting = make_setting(run.task_config(CONFIG, "quick", "rules") | few, random.key(0))
+    assert [type(module) for module in setting.model.modules[-2:]] == [nnx.Linear, LI]
+    assert setting.test_set[0].shape == (20, 3, 8)
+
+
+def test_figures_and_tables_are_written(trained, made, tmp_path, monkeypatch):
+    for rule, (numbers, _) in trained.items():
+        with recorded(tmp_path / f"{rule}.json", config=of_rule(rule), seed=0) as result:
+            result |= numbers
+    with recorded(tmp_path / "demo.json", config=config(), seed=0) as result:
+        result |= made[0]
+    np.savez(tmp_path / "demo.npz", **made[1])
+    files = [str(tmp_path / f"{rule}.json") for rule in RULES]
+    arguments = [
+        "plot",
+        "--results",
+        *files,
+        "--surfaces",
+        str(tmp_path / "demo.json"),
+        "--output",
+        str(tmp_path / "f"),
+    ]
+    monkeypatch.setattr("sys.argv", arguments)
+    plot.main()
+    for name in ("f", "f_3d", "f_random", "f_interpolation"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+        assert "</svg>" in (tmp_path / f"{name}.svg").read_text()
+    tables = {
+        name: list(csv.DictReader((tmp_path / f"{name}.csv").read_text().splitlines()))
+        for name in ("f", "f_3d", "f_random", "f_interpolation")
+    }
+
+    def only(table, column, **where):
+        (row,) = (row for row in tables[table] if all(row[name] == value for name, value in where.items()))
+        return float(row[column])
+
+    numbers, arrays = made
+    seeds = numbers["seeds"]
+    assert only("f", "mean", plane="", quantity="explained_1") == pytest.approx(
+        np.mean([seed["explained"][0] for seed in seeds]), abs=1e-6
+    )
+    losses = [seed["loss"][1] for seed in trained["bptt"][0]["seeds"]]
+    assert only("f", "mean", rule="bptt", training_steps="2", quantity="loss") == pytest.approx(
+        np.mean(losses), abs=1e-6
+    )
+    assert only("f", "mean", plane="nearest", rule="rtrl", training_steps="4", quantity="y") == pytest.approx(
+        arrays["nearest/rtrl/at"][2, 1], abs=1e-6
+    )
+    grid = [row for row in tables["f_3d"] if (row["plane"], row["rule"]) == ("upstream", "")]
+    shown = [[float(row[name]) for name in ("x", "y", "loss")] for row in grid]
+    (xs, ys), surface = (arrays[f"upstream/{name}"] for name in ("xs", "ys")), arrays["upstream/losses"]
+    expected = [[xs[i], ys[j], surface[j, i]] for j in range(3) for i in range(3)]
+    np.testing.assert_allclose(shown, expected, atol=1e-6)
+    assert only("f_random", "mean", rule="rtrl", quantity="loss_of_first_seed", x="-0.5", y="0.5") == pytest.approx(
+        arrays["random/rtrl"][0, 2, 0], abs=1e-6
+    )
+    assert only("f_interpolation", "mean", rule="rtrl", quantity="barrier") == pytest.approx(
+        np.mean([seed["barrier"]["rtrl"] for seed in seeds]), abs=1e-6
+    )
+    assert only("f_interpolation", "mean", rule="rtrl", quantity="loss", t="0.5") == pytest.approx(
+        arrays["line/rtrl"][:, 1].mean(), abs=1e-6
+    )
+
+
+def test_what_does_not_fit_stops(trained, tmp_path):
+    with pytest.raises(SystemExit, match="There is no task 'nonsense', expected one of: demo"):
+        run.task_config(content(), "tiny", "nonsense")
+    with pytest.raises(SystemExit, match="There is no rule 'ostl' for demo, expected one of: rtrl, bptt"):
+        of_rule("ostl")
+    with pytest.raises(SystemExit, match=r"Got checkpoints bptt, expected one file of each of: rtrl, bptt"):
+        run.read_checkpoints(config(), [tmp_path / "bptt.npz"])
+    with pytest.raises(SystemExit, match="they were made with another configuration"):
+        paths_of(make_setting(config(layers=[12, 7, 4]), random.key(0)).model, trained["bptt"][1], 0)
+    (tmp_path / "a.json").write_text(json.dumps({"config": {"scale": "tiny", "task": "demo", "rule": "bptt"}}))
+    (tmp_path / "b.json").write_text(json.dumps({"config": {"scale": "tiny", "task": "rules"}}))
+    with pytest.raises(SystemExit, match="Got trainings of demo and surfaces of rules, expected the same"):
+        plot.read([tmp_path / "a.json"], [tmp_path / "b.json"])
