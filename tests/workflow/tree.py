@@ -34,6 +34,10 @@ SOURCES = [
     "experiments/record.py",
     "experiments/results.py",
     "experiments/spikes.py",
+    "experiments/training.py",
+    "benchmarks/side_by_side",
+    "benchmarks/bptt/peers",
+    "benchmarks/rules/peers",
     "experiments/gradient_similarity",
 ]
 TINY = {"seeds": 1, "measure_at": [0, 3], "batch_size": 4, "eval_batches": 1, "test_size": 20, "rules": ["ostl"]}
