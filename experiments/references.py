@@ -22,7 +22,9 @@ SHOWN = 5  # differences of a table that are told
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--figures", type=Path, default=Path("figures/tiny"), help="folder of the tables that were made")
+    parser.add_argument(
+        "--figures", type=Path, default=Path("figures/tiny"), help="folder of the tables that were made"
+    )
     parser.add_argument("--renew", action="store_true", help="keep them as references")
     arguments = parser.parse_args()
     tolerances = yaml.safe_load((REFERENCES / "tolerances.yaml").read_text())
