@@ -49,10 +49,9 @@ def plot_cosine_similarity(
         `ax`.
     """
     values = _checked(table)
-    colour_of = dict(zip((rule for rule in values if rule not in (colours or {})), COLOURS, strict=False)) | (
-        colours or {}
-    )
-    hatch_of = dict(zip(values, itertools.cycle(_HATCHES), strict=False)) | (hatches or {})
+    unnamed = (rule for rule in values if rule not in (colours or {}))
+    colour_of = {**dict(zip(unnamed, COLOURS, strict=False)), **(colours or {})}
+    hatch_of = {**dict(zip(values, itertools.cycle(_HATCHES), strict=False)), **(hatches or {})}
     if len(set(values) - set(colour_of)):
         raise ValueError(
             f"expected at most {len(COLOURS)} rules without a colour of their own, which still can be told apart, got "
