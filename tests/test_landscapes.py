@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import jsonschema
 import numpy as np
 import pytest
 import yaml
@@ -13,11 +14,12 @@ from flax import nnx
 from jax import random
 
 from experiments.landscapes import plot, run
-from experiments.landscapes.setting import make_setting, test_loss
+from experiments.landscapes.setting import make_setting, test_loss, upstream_model
 from experiments.landscapes.surfaces import paths_of, surfaces
 from experiments.record import recorded
 from slax_data import upstream_randman
 from slax_neurons import LI, LIF
+from slax_rules.paths import by_path
 
 test_loss.__test__ = False  # it is no test
 
@@ -84,6 +86,36 @@ def test_losses_are_those_of_the_checkpoints(trained):
     for numbers, checkpoints in trained.values():
         expected = [float(loss(params)) for params in paths_of(setting.model, checkpoints, 1)]
         assert numbers["seeds"][1]["loss"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_parameters_are_found_by_path_where_ten_layers_sort_before_two():
+    """Six layers of one shape, and checkpoints as jit hands them back: sorted as text, modules/10 before modules/2."""
+    model = upstream_model([4] * 7, nnx.Rngs(0))
+    params = by_path(nnx.state(model, nnx.Param))
+    arrays = {path: np.stack([leaf, leaf + 1])[None] for path, leaf in sorted(params.items())}
+    assert list(arrays) != list(params)
+    start, end = paths_of(model, arrays, 0)
+    jax.tree.map(np.testing.assert_array_equal, start, nnx.state(model, nnx.Param))
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b + 1), end, start)
+    renamed = {path.replace("modules/10", "modules/12"): array for path, array in arrays.items()}
+    with pytest.raises(SystemExit, match="modules/12/bias"):
+        paths_of(model, renamed, 0)
+
+
+def test_tbptt_is_trained_with_its_window():
+    rules = {"tbptt": "deferred", "bptt": "deferred"}
+    with jax.numpy_dtype_promotion("standard"):
+        tbptt, bptt = (
+            run.train_seeds(of_rule(rule, rules=rules, n_steps=14) | {"seeds": 1})[1] for rule in ("tbptt", "bptt")
+        )
+    assert any((tbptt[path][:, -1] != bptt[path][:, -1]).any() for path in bptt)
+
+
+@pytest.mark.parametrize(("mode", "is_valid"), [("deferred", True), ("online", False)])
+def test_bptt_online_is_refused(mode, is_valid):
+    schema = yaml.safe_load(Path(run.__file__).with_name("config.schema.yaml").read_text())
+    settings = content(rules={"bptt": mode, "tbptt": "online"})["scales"]["tiny"]
+    assert jsonschema.Draft202012Validator(schema).is_valid(settings) == is_valid
 
 
 def test_lines_and_planes_go_through_the_solutions(trained, made):
@@ -190,6 +222,22 @@ def test_figures_and_tables_are_written(trained, made, tmp_path, monkeypatch):
     assert only("f_interpolation", "mean", rule="rtrl", quantity="loss", t="0.5") == pytest.approx(
         arrays["line/rtrl"][:, 1].mean(), abs=1e-6
     )
+
+
+def task(made, name="demo", **changes):
+    numbers, arrays = made
+    return plot.Task(name, config(**changes), dict.fromkeys(RULES), numbers["reference"], numbers["seeds"], arrays)
+
+
+def test_figure_of_random_planes_has_two_rows_for_each_task_that_has_some(made):
+    tasks = [task(made), task(made, "another_one"), task(made, random_planes=False)]
+    for shown, panels in ((tasks, 6), (tasks[:1], 3), (tasks[2:], 0)):
+        figure = plot.draw_random(shown)
+        titles = [ax.get_title() for ax in figure.axes]
+        assert sum(title.startswith("around the solution of") for title in titles) == panels * 2 / 3
+        assert sum("mean rise" in ax.get_xlabel() for ax in figure.axes) == panels / 3
+        plot.plt.close(figure)
+    assert [plot.network(of)[:11] for of in tasks[:2]] == ["demonstrati", "another one"]
 
 
 def test_what_does_not_fit_stops(trained, tmp_path):

@@ -36,7 +36,7 @@ LINE_COLUMNS = ["task", "rule", "quantity", "t", "mean", "low", "high", "seeds"]
 BOUNDS = {"accuracy": (0.0, 1.0), "explained": (0.0, 1.0)}
 POSITIVE, REAL = (0.0, np.inf), (-np.inf, np.inf)
 LOSS = "cross entropy (nats)"
-TASKS = {"demo": "demonstration of slax 0.0.1", "rules": "five rules, one start"}
+TITLES = {"demo": "demonstration of slax 0.0.1", "rules": "five rules, one start"}
 LEGEND_COLUMNS = 4
 PLANES = {"upstream": "through the end of {origin}", "nearest": "nearest to all checkpoints"}
 
@@ -50,6 +50,10 @@ class Task(NamedTuple):
     reference: str
     seeds: list[dict[str, Any]]
     arrays: dict[str, np.ndarray]
+
+    @property
+    def title(self) -> str:
+        return TITLES.get(self.name, self.name.replace("_", " "))
 
     @property
     def rules(self) -> dict[str, str]:
@@ -222,7 +226,7 @@ def name_panels(figure: Figure, axes: Iterable[Axes], panels: list[tuple[Task, s
         ax.legend(*legend, loc="lower center", bbox_to_anchor=(0.5, above), ncols=columns, columnspacing=1.2)
         origin = task.rules.get(task.config.get("origin"), "")
         ax.set_title(
-            f"{TASKS[task.name]}\nplane {PLANES[plane].format(origin=origin)}", pad=22 * height + 8 if above == 1 else 6
+            f"{task.title}\nplane {PLANES[plane].format(origin=origin)}", pad=22 * height + 8 if above == 1 else 6
         )
     tasks = {task.name: network(task) for task, _ in panels}
     figure.supxlabel("Randman, first seed; " + "; ".join(tasks.values()), fontsize="small")
@@ -231,31 +235,42 @@ def name_panels(figure: Figure, axes: Iterable[Axes], panels: list[tuple[Task, s
 def network(task: Task) -> str:
     config = task.config
     sizes = "-".join(map(str, config["layers"]))
-    return f"{TASKS[task.name]}: {sizes}, T = {config['n_steps']}, {task.training_steps[-1]:,} batches"
+    return f"{task.title}: {sizes}, T = {config['n_steps']}, {task.training_steps[-1]:,} batches"
 
 
 def draw_random(tasks: list[Task]) -> Figure:
-    """A surface for each rule of the first seed, and in the last panel the mean rise of all seeds."""
-    (task,) = (task for task in tasks if task.config["random_planes"])
-    columns = -(-(len(task.rules) + 1) // 2)
-    figure, axes = plt.subplots(2, columns, figsize=(4.6 * columns, 8.2))
+    """Two rows for each task that has such planes."""
+    tasks = [task for task in tasks if task.config["random_planes"]]
+    if not tasks:
+        figure = plt.figure(figsize=(4.6, 2.0))
+        figure.text(0.5, 0.5, "No task of the configuration has random planes.", ha="center", va="center")
+        return figure
+    columns = max(-(-(len(task.rules) + 1) // 2) for task in tasks)
+    figure, axes = plt.subplots(2 * len(tasks), columns, figsize=(4.6 * columns, 8.2 * len(tasks)))
+    for task, panels in zip(tasks, axes.reshape(len(tasks), -1), strict=True):
+        draw_around(panels, task)
+    seeds = sorted({len(task.seeds) for task in tasks})
+    figure.supxlabel(
+        f"Filter-normalised directions: a step of 1 is as long as the weights of each unit. {'; '.join(map(network, tasks))}.\n"
+        f"Surfaces: first seed; last panel: {', '.join(map(str, seeds))} seeds, and the 95 % interval of their mean.",
+        fontsize="small",
+    )
+    return figure
+
+
+def draw_around(panels: np.ndarray, task: Task) -> None:
+    """A surface for each rule of the first seed, and then the mean rise of all seeds; axes that are left over go."""
     steps = task.arrays["steps"]
-    for ax, (rule, title) in zip(axes.flat, task.rules.items(), strict=False):
+    for ax, (rule, title) in zip(panels, task.rules.items(), strict=False):
         plot_landscape(ax, task.arrays[f"random/{rule}"][0], xs=steps, ys=steps, label=LOSS, legend=False)
         ax.plot(0, 0, LOOKS[rule].marker, color=LOOKS[rule].colour, markeredgecolor="black", markersize=9, zorder=4)
         ax.set_title(f"around the solution of {title}")
-    last, *empty = axes.flat[len(task.rules) :]
+    last, *empty = panels[len(task.rules) :]
     for ax in empty:
         ax.remove()
     rises = {rule: [seed["rise"][rule] for seed in task.seeds] for rule in task.rules}
     draw_seed_rows(last, {rule: (rule, title) for rule, title in task.rules.items()}, rises, REAL)
     last.set_xlabel("mean rise of the loss on such a plane (nats)")
-    figure.supxlabel(
-        f"Filter-normalised directions: a step of 1 is as long as the weights of each unit. {network(task)}.\n"
-        f"Surfaces: first seed; last panel: {len(task.seeds)} seeds, and the 95 % interval of their mean.",
-        fontsize="small",
-    )
-    return figure
 
 
 def draw_lines(tasks: list[Task]) -> Figure:
@@ -274,7 +289,7 @@ def draw_lines(tasks: list[Task]) -> Figure:
         )
         lines = [line for line in ax.lines if line.get_label()[0] != "_" and len(line.get_xdata()) > 2]
         ax.legend(lines, losses, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
-        ax.set_title(TASKS[task.name], pad=30)
+        ax.set_title(task.title, pad=30)
     named = {(task.name, rule): (rule, title) for task in tasks for rule, title in others(task).items()}
     barriers = {
         (task.name, rule): [seed["barrier"][rule] for seed in task.seeds] for task in tasks for rule in others(task)

@@ -34,7 +34,7 @@ from experiments.landscapes.surfaces import surfaces
 from experiments.record import recorded
 from experiments.training import test_accuracy, under_rule
 from slax_data.whole_files import written_whole
-from slax_rules import cross_entropy, train_offline, train_online
+from slax_rules import RULES, cross_entropy, train_offline, train_online
 from slax_rules.paths import by_path
 
 # What one rule does not depend on.
@@ -122,16 +122,17 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, jax.Arra
 def train_with_checkpoints(config: dict[str, Any], setting: Setting) -> nnx.State:
     """The parameters before the training, and after each `checkpoint_every` batches: leaves [checkpoints + 1, ...].
 
-    Online is an update after each step, as slax trains online.
+    Online is an update after each step, as slax trains online; of a rule with a window of its own, after each window.
     """
     cell = under_rule(config["rule"], setting.model, setting.rule_key)
     optimizer = nnx.Optimizer(cell, optax.adamax(config["learning_rate"]), wrt=nnx.Param)
-    run = train_offline if config["mode"] == "deferred" else partial(train_online, window=1)
+    window = RULES[config["rule"]].window
+    run, window = (train_offline, window) if config["mode"] == "deferred" else (train_online, window or 1)
     graphdef, state = nnx.split((cell, optimizer))
 
     def step(state: nnx.State, key: jax.Array) -> tuple[nnx.State, None]:
         cell, optimizer = nnx.merge(graphdef, state)
-        run(cell, optimizer, cross_entropy, *setting.sample(key))
+        run(cell, optimizer, cross_entropy, *setting.sample(key), window=window)
         return nnx.state((cell, optimizer)), None
 
     def part(state: nnx.State, keys: jax.Array) -> tuple[nnx.State, nnx.State]:

@@ -20,6 +20,7 @@ from flax import nnx
 from jax import random
 
 from experiments.landscapes.setting import make_setting, test_loss
+from slax_rules.paths import by_path
 from slax_viz import barrier, grid_around, interpolation, losses_at, pca_plane, random_plane, surface
 
 REFERENCE = "bptt"  # where all lines start
@@ -56,15 +57,17 @@ def surfaces(config: dict[str, Any], checkpoints: Mapping[str, Mapping[str, np.n
 
 
 def paths_of(model: nnx.Module, arrays: Mapping[str, np.ndarray], seed: int) -> Path:
-    """The checkpoints of one seed as states like the model's."""
+    """The checkpoints of one seed as states like the model's. Arrays are found by path: their order says nothing."""
     params = nnx.state(model, nnx.Param)
-    leaves, structure = jax.tree.flatten(params)
-    of_seed = [array[seed] for array in arrays.values()]
-    if [leaf.shape for leaf in leaves] != [array.shape[1:] for array in of_seed]:
+    structure = jax.tree.structure(params)
+    expected = {path: leaf.shape for path, leaf in by_path(params).items()}
+    found = {path: array.shape[2:] for path, array in arrays.items()}
+    if found != expected:
         raise SystemExit(
-            f"The checkpoints have parameters of shapes {[array.shape[1:] for array in of_seed]}, expected "
-            f"{[leaf.shape for leaf in leaves]}: they were made with another configuration. Train again."
+            f"The checkpoints have parameters of shapes {found}, expected {expected}: they were made with another "
+            "configuration. Train again."
         )
+    of_seed = [arrays[path][seed] for path in expected]
     return [jax.tree.unflatten(structure, [jnp.asarray(array[i]) for array in of_seed]) for i in range(len(of_seed[0]))]
 
 
