@@ -30,6 +30,12 @@ def make_model(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
     return connect([*modules, nnx.Linear(*sizes[-1], rngs=rngs), LI(**li)])
 
 
+def demo_model(layers: Sequence[int], rngs: nnx.Rngs) -> Connect:
+    """The network of slax's demos: LIF after each Linear, the last too, and Flax's weights."""
+    sizes = itertools.pairwise(layers)
+    return connect([module for n_in, n_out in sizes for module in (nnx.Linear(n_in, n_out, rngs=rngs), LIF())])
+
+
 def under_rule(name: str, model: Connect, key: jax.Array) -> nnx.RNNCellBase:
     """The model under a rule of the table, with those of its options that have no default: the one place where they are."""
     synapses = [module for module in model.modules if isinstance(module, nnx.Linear)]
@@ -95,6 +101,19 @@ def train_in_parts(
         state, losses = jax.lax.scan(step, state, draws)
         nnx.update((cell, optimizer), state)
         yield losses
+
+
+def loss_of_params(model: Connect, inputs: jax.Array, labels: jax.Array) -> Callable[[nnx.State], jax.Array]:
+    """The loss of the model on these samples, as a function of its parameters: the mean over steps and samples, in nats."""
+    graphdef, _, rest = nnx.split(model, nnx.Param, ...)
+
+    def loss(params: nnx.State) -> jax.Array:
+        network = nnx.merge(graphdef, params, rest)
+        carry = network.initialize_carry(inputs.shape[1:])
+        _, outputs = unroll(network, carry, inputs, chunk=len(inputs))  # all at once, which compiles faster
+        return cross_entropy(outputs, labels).mean()
+
+    return loss
 
 
 def test_accuracy(cell: nnx.RNNCellBase, inputs: jax.Array, labels: jax.Array) -> jax.Array:

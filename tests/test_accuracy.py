@@ -17,6 +17,7 @@ from experiments import training
 from experiments.accuracy import plot, run
 from experiments.record import recorded
 from experiments.results import by_task_and_rule
+from experiments.tasks import task_maker
 from slax_data import spike_trains
 from slax_data.packed import arrays_of_sets
 from slax_rules import RULES
@@ -149,7 +150,7 @@ def test_published_numbers_stand_beside_ours():
 
 def test_randman_has_a_manifold_for_each_seed():
     settings = config("digits", "bptt") | {"dataset": "randman", "code": "time", "task": "randman"}
-    make = run.task_maker(settings, None)
+    make = task_maker(settings, None)
     first, second = (make(jax.random.key(seed)).sample(jax.random.key(2), batch_size=64)[0] for seed in (0, 1))
     assert not np.array_equal(first, second)
     np.testing.assert_array_equal(first, make(jax.random.key(0)).sample(jax.random.key(2), batch_size=64)[0])
@@ -164,7 +165,7 @@ def test_what_does_not_fit_stops(lines):
         run.compute(config("lines", "bptt"))
     for layers, steps in (([11, 16, 3], 8), ([12, 16, 3], 9)):
         changed = config("lines", "bptt") | {"layers": layers, "n_steps": steps}
-        with pytest.raises(SystemExit, match="its data have 12 units, 3 classes and 8 steps"):
+        with pytest.raises(SystemExit, match="its data have 12 units and 3 classes, in 8 steps"):
             run.compute(changed, lines)
     with pytest.raises(ValueError, match="none of"):
         run.compute(config("lines", "bptt") | {"layers": [12, 16, 4]}, lines)

@@ -14,14 +14,13 @@ from flax import nnx
 from jax import random
 
 from experiments.landscapes import plot, run
-from experiments.landscapes.setting import make_setting, test_loss, upstream_model
+from experiments.landscapes.setting import make_setting
 from experiments.landscapes.surfaces import paths_of, surfaces
 from experiments.record import recorded
+from experiments.training import demo_model, loss_of_params
 from slax_data import upstream_randman
 from slax_neurons import LI, LIF
 from slax_rules.paths import by_path
-
-test_loss.__test__ = False  # it is no test
 
 CONFIG = yaml.safe_load(Path(run.__file__).with_name("config.yaml").read_text())
 SMALL = {"layers": [12, 6, 4], "n_steps": 5, "batch_size": 4, "checkpoint_every": 2, "checkpoints": 3}
@@ -82,7 +81,7 @@ def test_deferred_rtrl_takes_the_steps_of_bptt(trained):
 
 def test_losses_are_those_of_the_checkpoints(trained):
     setting = make_setting(config(), random.key(1))
-    loss = jax.jit(test_loss(setting.model, setting.test_set))
+    loss = jax.jit(loss_of_params(setting.model, *setting.test_set))
     for numbers, checkpoints in trained.values():
         expected = [float(loss(params)) for params in paths_of(setting.model, checkpoints, 1)]
         assert numbers["seeds"][1]["loss"] == pytest.approx(expected, abs=1e-5)
@@ -90,7 +89,7 @@ def test_losses_are_those_of_the_checkpoints(trained):
 
 def test_parameters_are_found_by_path_where_ten_layers_sort_before_two():
     """Six layers of one shape, and checkpoints as jit hands them back: sorted as text, modules/10 before modules/2."""
-    model = upstream_model([4] * 7, nnx.Rngs(0))
+    model = demo_model([4] * 7, nnx.Rngs(0))
     params = by_path(nnx.state(model, nnx.Param))
     arrays = {path: np.stack([leaf, leaf + 1])[None] for path, leaf in sorted(params.items())}
     assert list(arrays) != list(params)

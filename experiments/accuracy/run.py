@@ -27,10 +27,9 @@ from tqdm import tqdm
 
 from experiments.command_line import cell_parser
 from experiments.record import recorded
+from experiments.tasks import task_maker
 from experiments.training import activity, make_model, modes, test_accuracy, train, under_rule
-from slax_data import Task, held_out, make_task, stored_task
-from slax_data.packed import sets_of_arrays
-from slax_data.whole_files import load_arrays
+from slax_data import Task, held_out
 
 
 def main() -> None:
@@ -71,35 +70,6 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> list[dict[str
             if not np.isfinite(seed[mode]["loss"]):
                 raise SystemExit("The training loss is not finite: a learning rate too high makes it so.")
     return numbers
-
-
-def task_maker(config: dict[str, Any], spikes: Path | None) -> Callable[[jax.Array], Task]:
-    """What makes a seed's task of a key: that of the file of spikes, if the configuration names one, is one for all seeds."""
-    if "spikes" in config:
-        if spikes is None:
-            raise SystemExit(
-                f"The task {config['task']} reads spikes: give --spikes data/processed/{config['spikes']}.npz"
-            )
-        stored = stored_task(sets_of_arrays(load_arrays(spikes)), n_classes=config["layers"][-1])
-        check_layers(config, stored)
-        return lambda key: stored
-    sizes = (
-        {"n_units": config["layers"][0], "n_classes": config["layers"][-1]} if config["dataset"] == "randman" else {}
-    )
-    made = partial(make_task, config["dataset"], n_steps=config["n_steps"], code=config["code"], **sizes)
-    check_layers(config, made(random.key(0)))
-    return made
-
-
-def check_layers(config: dict[str, Any], task: Task) -> None:
-    """Stops unless the layers and steps of the configuration are those of the data."""
-    if (config["layers"][0], config["n_steps"]) != (task.n_units, task.n_steps) or config["layers"][
-        -1
-    ] != task.n_classes:
-        raise SystemExit(
-            f"The layers of {config['task']} are {config['layers']}, in {config['n_steps']} steps, but its data have "
-            f"{task.n_units} units, {task.n_classes} classes and {task.n_steps} steps, which they have to match."
-        )
 
 
 def one_seed(config: dict[str, Any], make: Callable[[jax.Array], Task], key: jax.Array) -> dict[str, dict[str, Any]]:

@@ -16,10 +16,8 @@ import numpy as np
 from flax import nnx
 from jax import random
 
-from experiments.training import make_model, test_accuracy, train, under_rule
+from experiments.training import loss_of_params, make_model, test_accuracy, train, under_rule
 from slax_data import make_task
-from slax_neurons import Connect, unroll
-from slax_rules import cross_entropy
 from slax_viz import hessian_eigenvalues, hessian_trace
 
 
@@ -61,18 +59,6 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> dict[str, Any]:
         **both_ends(config, loss, params, lanczos_key),
         "trace": hessian_trace(loss, params, trace_key, n_samples=config["trace_samples"])._asdict(),
     }
-
-
-def loss_of_params(model: Connect, inputs: jax.Array, labels: jax.Array) -> Callable[[nnx.State], jax.Array]:
-    graphdef, _, rest = nnx.split(model, nnx.Param, ...)
-
-    def loss(params: nnx.State) -> jax.Array:
-        network = nnx.merge(graphdef, params, rest)
-        carry = network.initialize_carry(inputs.shape[1:])
-        _, outputs = unroll(network, carry, inputs, chunk=len(inputs))  # all at once, which compiles faster
-        return cross_entropy(outputs, labels).mean()
-
-    return loss
 
 
 def both_ends(config: dict[str, Any], loss: Callable, params: nnx.State, key: jax.Array) -> dict[str, Any]:

@@ -13,7 +13,6 @@ same; digits need scikit-learn besides.
 """
 
 import importlib
-import itertools
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -36,11 +35,10 @@ from tqdm import tqdm
 from experiments.command_line import cell_parser
 from experiments.gradient_similarity.terms import terms_of, without_reset_gradient
 from experiments.record import recorded
-from experiments.training import activity, loss_of, make_model, test_accuracy, under_rule
-from slax_data import Task, held_out, make_task, stored_task
-from slax_data.packed import sets_of_arrays
-from slax_data.whole_files import load_arrays
-from slax_neurons import LIF, Connect, connect
+from experiments.tasks import task_maker
+from experiments.training import activity, demo_model, loss_of, make_model, test_accuracy, under_rule
+from slax_data import Task, held_out
+from slax_neurons import Connect
 from slax_rules import RULES, cross_entropy, gradients, train_offline
 from slax_viz import cosine_similarity
 from slax_viz.noise import gradient_noise
@@ -85,34 +83,6 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> list[dict[str
     return [{"seed": seed, "stages": _as_json(config, *program(random.key(seed)))} for seed in bar]
 
 
-def task_maker(config: dict[str, Any], spikes: Path | None) -> Callable[[jax.Array], Task]:
-    """What makes a seed's task of a key: that of the file of spikes, if the configuration names one, is one for all seeds."""
-    if "spikes" in config:
-        if spikes is None:
-            raise SystemExit(
-                f"The task {config['task']} reads spikes: give --spikes data/processed/{config['spikes']}.npz"
-            )
-        stored = stored_task(sets_of_arrays(load_arrays(spikes)), n_classes=config["layers"][-1])
-        check_layers(config, stored)
-        return lambda key: stored
-    sizes = (
-        {"n_units": config["layers"][0], "n_classes": config["layers"][-1]} if config["dataset"] == "randman" else {}
-    )
-    made = partial(make_task, config["dataset"], n_steps=config["n_steps"], code=config["code"], **sizes)
-    check_layers(config, made(random.key(0)))
-    return made
-
-
-def check_layers(config: dict[str, Any], task: Task) -> None:
-    """Stops unless the layers and steps of the configuration are those of the data."""
-    got, expected = (config["layers"][0], config["layers"][-1]), (task.n_units, task.n_classes)
-    if got != expected or config["n_steps"] != task.n_steps:
-        raise SystemExit(
-            f"The layers of {config['task']} are {config['layers']}, in {config['n_steps']} steps, but its data have "
-            f"{task.n_units} units and {task.n_classes} classes, in {task.n_steps} steps, which they have to match."
-        )
-
-
 def one_seed(
     config: dict[str, Any], make: Callable[[jax.Array], Task], key: jax.Array
 ) -> tuple[dict[str, Any], jax.Array]:
@@ -132,15 +102,10 @@ def one_seed(
 
 
 def make_network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
-    """The stack of a task, Linear and LIF for each pair of sizes.
-
-    "slax_demo" is that of Slax's demos: Flax's weights, and LIF in the read-out, too. "fluctuation_driven" is that of
-    `make_model`: weights with which hidden layers fire, and LI as the read-out.
-    """
+    """The stack of a task: "slax_demo" is `demo_model`, and "fluctuation_driven" is `make_model`, whose hidden layers fire."""
     if config["network"] == "fluctuation_driven":
         return make_model(config, rngs)
-    sizes = itertools.pairwise(config["layers"])
-    return connect([module for n_in, n_out in sizes for module in (nnx.Linear(n_in, n_out, rngs=rngs), LIF())])
+    return demo_model(config["layers"], rngs)
 
 
 def train(config: dict[str, Any], model: Connect, sample: Callable, key: jax.Array) -> tuple[nnx.State, jax.Array]:

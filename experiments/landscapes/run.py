@@ -29,10 +29,10 @@ from jax import random
 from tqdm import tqdm
 
 from experiments.command_line import cell_parser
-from experiments.landscapes.setting import Setting, make_setting, test_loss
+from experiments.landscapes.setting import Setting, make_setting
 from experiments.landscapes.surfaces import surfaces
 from experiments.record import recorded
-from experiments.training import test_accuracy, under_rule
+from experiments.training import loss_of_params, test_accuracy, under_rule
 from slax_data.whole_files import written_whole
 from slax_rules import RULES, cross_entropy, train_offline, train_online
 from slax_rules.paths import by_path
@@ -107,7 +107,7 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, jax.Arra
     """Test loss and test accuracy of each checkpoint, and the checkpoints, leaves [checkpoints, ...] by path."""
     setting = make_setting(config, key)
     checkpoints = train_with_checkpoints(config, setting)
-    loss = test_loss(setting.model, setting.test_set)
+    loss = loss_of_params(setting.model, *setting.test_set)
     graphdef, _, rest = nnx.split(setting.model, nnx.Param, ...)
 
     def measure(params: nnx.State) -> dict[str, jax.Array]:

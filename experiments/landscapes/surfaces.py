@@ -19,7 +19,8 @@ import numpy as np
 from flax import nnx
 from jax import random
 
-from experiments.landscapes.setting import make_setting, test_loss
+from experiments.landscapes.setting import make_setting
+from experiments.training import loss_of_params
 from slax_rules.paths import by_path
 from slax_viz import barrier, grid_around, interpolation, losses_at, pca_plane, random_plane, surface
 
@@ -46,7 +47,7 @@ def surfaces(config: dict[str, Any], checkpoints: Mapping[str, Mapping[str, np.n
     for seed in range(config["seeds"]):
         setting = make_setting(config, random.key(seed))
         paths = {rule: paths_of(setting.model, of_rule, seed) for rule, of_rule in checkpoints.items()}
-        loss = test_loss(setting.model, setting.test_set)
+        loss = loss_of_params(setting.model, *setting.test_set)
         if seed == 0:
             arrays |= on_planes(config, loss, paths)
         numbers, of_seed = of_each_seed(config, loss, paths, random.fold_in(setting.rule_key, 1))
