@@ -2,10 +2,13 @@
 
 import csv
 import functools
+import json
+import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import jsonschema
 import numpy as np
 import pytest
 import yaml
@@ -14,7 +17,7 @@ from flax import nnx
 from experiments import training
 from experiments.curvature import plot, run
 from experiments.curvature.online import online
-from experiments.curvature.solutions import both_ends, loss_of_params, solutions
+from experiments.curvature.solutions import both_ends, solutions
 from experiments.curvature.windows import windows
 from experiments.record import recorded
 from slax_neurons import LI, LIF, connect, unroll
@@ -107,7 +110,7 @@ def test_both_ends_are_those_of_the_whole_hessian():
     model = training.make_model(settings | {"layers": [4, 3, 2]}, nnx.Rngs(1))
     inputs = (jax.random.uniform(jax.random.key(2), (4, 5, 4)) < 0.4).astype(jnp.float32)
     with jax.numpy_dtype_promotion("standard"):
-        loss, params = loss_of_params(model, inputs, jnp.arange(5) % 2), nnx.state(model, nnx.Param)
+        loss, params = training.loss_of_params(model, inputs, jnp.arange(5) % 2), nnx.state(model, nnx.Param)
         found = jax.jit(functools.partial(both_ends, settings, loss))(params, jax.random.key(0))
         vector, tree = jax.flatten_util.ravel_pytree(params)
         product = jax.jit(lambda one: jax.flatten_util.ravel_pytree(hessian_product(loss, params, tree(one)))[0])
@@ -208,6 +211,32 @@ def test_figures_and_tables_are_written(at_solutions, accuracies, by_window, tmp
         np.mean(cell(accuracies, mode="online", window=2)["accuracy"]), abs=1e-6
     )
     assert float(only("f_windows", rule="sltt", window="4", quantity="temporary_bytes")["mean"]) > 0
+
+
+def test_legend_names_a_rule_that_is_in_one_panel_only():
+    lines = {("tbptt", "trained", plot.LAYER, "cosine"): {4: [1.0]}, ("otpe", "online", "all", "accuracy"): {1: [0.6]}}
+    figure = plot.draw_windows(lines, config("windows"))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["TBPTT(K)", "OTPE"]
+    plot.plt.close(figure)
+
+
+def test_records_of_windows_say_how_long_they_took(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "windows", lambda settings: time.sleep(0.05) or ([], []))
+    output = tmp_path / "windows.json"
+    monkeypatch.setattr("sys.argv", ["run", "--scale", "tiny", "--part", "windows", "--output", str(output)])
+    run.main()
+    for name in ("windows", "windows.timing"):
+        record = json.loads((tmp_path / f"{name}.record.json").read_text())
+        assert record["wall_seconds"] >= 0.05
+        assert json.loads((tmp_path / f"{name}.json").read_text())["cells"] == []
+
+
+@pytest.mark.parametrize(("part", "is_valid"), [("solutions", True), ("online", False), ("windows", False)])
+def test_bptt_by_window_is_refused(part, is_valid):
+    schema = yaml.safe_load(Path(run.__file__).with_name("config.schema.yaml").read_text())
+    settings = CONFIG["scales"]["quick"]
+    settings = settings | {part: settings[part] | {"rules": ["bptt", "tbptt"]}}
+    assert jsonschema.Draft202012Validator(schema).is_valid(settings) == is_valid
 
 
 @pytest.mark.parametrize(

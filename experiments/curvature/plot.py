@@ -174,8 +174,9 @@ def draw_windows(lines: Lines, config: dict[str, Any]) -> Figure:
     for ax in (size, change, time, memory):
         ax.set_yscale("log")
     reached.set_ylim(0, 1)
-    handles, labels = agreement.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=6)
+    shown = [pair for ax in axes.flat for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
+    by_title = {title: handle for handle, title in shown}  # a rule may be in some of the panels only
+    figure.legend(by_title.values(), by_title, loc="outside upper center", ncols=6)
     figure.supxlabel(
         f"{network(config)}, batches of {config['batch_size']}; gradients after {config['steps']:,} batches of BPTT. "
         f"{config['seeds']} seeds; lines: mean, bars: 95 % interval. A change of exactly 0, as at K = T, is not drawn.",

@@ -44,10 +44,8 @@ def main() -> None:
             case "online":
                 result["cells"] = online(config)
             case "windows":
-                result["cells"], costs = windows(config)
-    if arguments.part == "windows":
-        with recorded(output.with_suffix(".timing.json"), config=config, seed=0) as result:
-            result["cells"] = costs
+                with recorded(output.with_suffix(".timing.json"), config=config, seed=0) as timing:
+                    result["cells"], timing["cells"] = windows(config)
 
 
 def part_config(config: dict[str, Any], scale: str, part: str, rule: str | None = None) -> dict[str, Any]:
