@@ -66,15 +66,22 @@ def figure(stem):
 
 
 def code(script):
-    """A script and all of our sources that it imports, directly or not: an edit of any reruns its jobs."""
+    """A script and all of our sources that it imports, directly or not: an edit of any reruns its jobs.
+
+    Importing anything of experiments runs experiments/__init__.py, which may put the stand-ins on the path.
+    """
     files = [Path(script)]
+    if files[0].parts[0] == "experiments":
+        files += [Path("experiments/__init__.py"), *sorted(Path("experiments/stand_ins").glob("*.py"))]
     for file in files:  # grows while it is read
         for module in re.findall(
-            r"^\s*(?:from|import) ((?:slax_|experiments\.)[\w.]+)", file.read_text(), re.MULTILINE
+            r"^\s*(?:from|import) ((?:slax_|experiments\.|peers\.)[\w.]+)", file.read_text(), re.MULTILINE
         ):
             package, *names = module.split(".")
             if package == "experiments":
                 found = [Path(package, *names).with_suffix(".py")]
+            elif package == "peers":
+                found = [file.with_name(f"{names[0]}.py")]
             else:
                 found = sorted(Path("packages").glob(f"*/src/{package}/**/*.py"))
             files += [source for source in found if source not in files]

@@ -46,7 +46,9 @@ rule throughput_run:
         "requirements.lock",
         code("experiments/throughput/run.py"),
         SIDE_BY_SIDE,
-        peers=lambda wildcards: [f"benchmarks/{b}/peers/{peer}.py" for b, peer in throughput_peers(wildcards)],
+        peers=lambda wildcards: [
+            file for b, peer in throughput_peers(wildcards) for file in code(f"benchmarks/{b}/peers/{peer}.py")
+        ],
         environments=lambda wildcards: [f"benchmarks/.envs/{b}/{peer}.json" for b, peer in throughput_peers(wildcards)],
     output:
         "results/{scale}/throughput/{workload}.timing.json",

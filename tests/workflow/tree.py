@@ -28,19 +28,14 @@ PARTS = [
 ]
 SOURCES = [
     "packages",
-    "experiments/__init__.py",
-    "experiments/looks.py",
-    "experiments/command_line.py",
-    "experiments/record.py",
-    "experiments/results.py",
-    "experiments/spikes.py",
-    "experiments/training.py",
+    *(str(file.relative_to(ROOT)) for file in sorted(ROOT.glob("experiments/*.py"))),
+    "experiments/stand_ins",
     "benchmarks/side_by_side",
     "benchmarks/bptt/peers",
     "benchmarks/rules/peers",
     "experiments/gradient_similarity",
 ]
-TINY = {"seeds": 1, "measure_at": [0, 3], "batch_size": 4, "eval_batches": 1, "test_size": 20, "rules": ["ostl"]}
+TINY = {"seeds": 1, "measure_at": [0, 3], "batch_size": 4, "eval_batches": 2, "test_size": 20, "rules": ["ostl"]}
 TINY_TASKS = ["randman_shallow", "digits_shallow"]
 TINY_CLAIMS = [  # in place of the experiment's, which are about what is cut off here
     {

@@ -1,0 +1,61 @@
+"""The experiment throughput in the workflow, as far as a plan tells: no peer is installed and nothing is timed."""
+
+import re
+import shutil
+
+import pytest
+import yaml
+from tree import ROOT, new_tree
+
+pytestmark = pytest.mark.slow
+
+RESULT = "results/tiny/throughput/rules_n32.timing.json"
+
+
+@pytest.fixture(scope="module")
+def timed(tmp_path_factory):
+    """A tree in which one workload counts as timed."""
+    tree = new_tree(tmp_path_factory.mktemp("timed") / "tree")
+    shutil.copytree(ROOT / "experiments/throughput", tree.path / "experiments/throughput")
+    for made in ("benchmarks/.envs/rules/slax.json", RESULT):
+        (tree.path / made).parent.mkdir(parents=True)
+        (tree.path / made).write_text("{}")
+    return tree
+
+
+def plan(tree):
+    """The rules whose jobs would run."""
+    told = tree.output_of("snakemake", RESULT, "--dry-run", "--quiet", "host", "--rerun-triggers", "mtime")
+    return set(re.findall(r"^(?:local)?rule (\w+):", told, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    "file, expected",
+    [
+        ("benchmarks/rules/table.py", set()),
+        ("packages/slax-neurons/src/slax_neurons/engine.py", {"throughput_run"}),
+        ("packages/slax-rules/src/slax_rules/ostl.py", {"throughput_run"}),
+        ("benchmarks/side_by_side/worker.py", {"throughput_run"}),
+        ("experiments/__init__.py", {"throughput_run"}),
+    ],
+)
+def test_edit_of_what_is_timed_times_it_again(timed, tmp_path, file, expected):
+    tree = timed.copy(tmp_path / "tree")
+    assert plan(tree) == set()
+    (tree.path / file).parent.mkdir(parents=True, exist_ok=True)
+    with (tree.path / file).open("a") as source:
+        source.write("# an edit\n")
+    assert plan(tree) == expected
+
+
+def test_profile_of_a_cluster_says_how_many_cores_a_job_that_is_alone_has(timed):
+    """Without the plugin, which is not locked: with the profile's cores alone."""
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    profile = {name: profile[name] for name in ("jobs", "cores")}
+    folder = timed.path / "profiles/of_the_test"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(yaml.safe_dump(profile))
+    told = timed.output_of(
+        "snakemake", RESULT, "--forcerun", "throughput_run", "--dry-run", "--workflow-profile", "profiles/of_the_test"
+    )
+    assert f"threads: {profile['cores']}" in told
