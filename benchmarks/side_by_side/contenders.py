@@ -1,8 +1,8 @@
 """Who takes part: a peer is a file in a benchmark's peers/, a contender is one variant of it.
 
 A peer's file opens with the standard's block of inline script metadata (`# /// script`): `requires-python`, `dependencies`,
-and under `[tool.benchmark]` the folders of this repository to install, `editable`; `dtypes`, those that it computes in, by
-default float32; `cuda = true` if it can do nothing without a GPU; its variants, each with the environment variables it needs;
+and under `[tool.benchmark]` the folders of this repository to install, `editable`; `dtypes`, those that it is set up
+for, by default float32; `cuda = true` if it can do nothing without a GPU; its variants, each with the environment variables it needs;
 `limits`, the greatest `width` or `steps` of a workload for those of its variants that are too slow for more; and `neurons`,
 which of `equations.py` the neuron of each variant, or of "all", is, and how it `differs` from ours.
 
@@ -11,6 +11,7 @@ loss, with the methods of `JaxStep` and `TorchStep`; and, with `neurons`, a func
 alone, which is checked before anything is timed.
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -48,6 +49,7 @@ class Contender(NamedTuple):
     cuda: bool = False
     neuron: dict[str, str] | None = None
     here: bool = False  # whether it runs with the interpreter at hand, without an environment of its own
+    error: str | None = None  # why its environment could not be made, if that was tried before and is not tried again
 
     @property
     def peer(self) -> str:
@@ -62,12 +64,17 @@ class Contender(NamedTuple):
         """The folder of its environment."""
         return ENVIRONMENTS / self.file.parents[1].name / self.peer
 
+    def as_recorded(self) -> "Contender":
+        """With the error that environment.py wrote when it made the environment."""
+        record = self.home.parent / f"{self.peer}.json"
+        return self._replace(error=json.loads(record.read_text())["error"]) if record.exists() else self
+
     def refuses(self, workload: Workload) -> str | None:
         """Why a workload is left out, if it is beyond the limits."""
         size = {"width": max(workload.widths), "steps": workload.steps}
         beyond = [f"too slow for a {name} above {limit}" for name, limit in self.limits.items() if size[name] > limit]
         if workload.dtype not in self.dtypes:
-            beyond.append(f"computes in {', '.join(self.dtypes)} only")
+            beyond.append(f"not set up here for {workload.dtype}")
         return beyond[0] if beyond else None
 
 
@@ -111,6 +118,8 @@ def python_of(contender: Contender) -> Path:
     """
     if contender.here:
         return _python_at_hand(contender)
+    if contender.error:
+        raise Failed(contender.error)
     if contender.cuda and not GPU.exists():
         raise Failed("needs a CUDA device")
     metadata = script(contender.file)
@@ -140,6 +149,9 @@ def _python_at_hand(contender: Contender) -> Path:
 
 
 def _uv(*arguments: str) -> None:
-    done = subprocess.run(["uv", *arguments], capture_output=True, text=True)
+    try:
+        done = subprocess.run(["uv", *arguments], capture_output=True, text=True)
+    except FileNotFoundError:
+        raise Failed("needs uv to make an environment: pip install uv") from None
     if done.returncode:
         raise Failed.saying(done.stderr)

@@ -1,6 +1,7 @@
 """Makes the environment of a peer, and writes what came of it: `python environment.py benchmarks/bptt/peers/spyx.py OUTPUT`.
 
-That it cannot be made is told, and is no error: what is measured then says so in place of a number.
+That it cannot be made is told, and is no error: what is measured then says so in place of a number. The pipeline tries again only
+if it is asked to, so that what is made stays made.
 """
 
 import argparse
@@ -8,6 +9,8 @@ import json
 from pathlib import Path
 
 from contenders import Failed, contenders, python_of
+
+TO_TRY_AGAIN = "to try again: snakemake figures/all --forcerun throughput_environment"
 
 
 def main() -> None:
@@ -19,7 +22,7 @@ def main() -> None:
     try:
         python_of(contenders(arguments.file.parents[1], [arguments.file.stem])[0])
     except Failed as failure:
-        error = str(failure)
+        error = f"{failure}; {TO_TRY_AGAIN}"
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps({"peer": arguments.file.stem, "error": error}) + "\n")
 

@@ -42,6 +42,9 @@ class JaxStep:
     def gradient(self) -> list[np.ndarray]:
         return [np.asarray(layer) for layer in self.layers(self.step(*self.arguments)[1])]
 
+    def release(self) -> None:
+        """Nothing: JAX keeps what it took of the device until its process ends."""
+
     def temporary_bytes(self) -> int | None:
         """What XLA reserves beside arguments and results; compiles the step once more. Old versions of JAX do not tell: 0."""
         return self.step.lower(*self.arguments).compile().memory_analysis().temp_size_in_bytes or None

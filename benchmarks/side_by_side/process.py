@@ -11,8 +11,18 @@ from typing import Any
 from contenders import Contender, Failed, python_of
 from workload import Workload
 
-# Processes of a workload live at once on one device, and JAX would take three quarters of its memory in each.
-SHARED_DEVICE = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+# Processes of a workload live at once on one device, and JAX would take three quarters of its memory in each. On a GPU its matrix
+# products would be TF32, which PyTorch's are not by default.
+ALIKE = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_DEFAULT_MATMUL_PRECISION": "float32"}
+# Snakemake sets these to the threads of the rule. Without them threads are each library's default.
+NUMBERS_OF_THREADS = {
+    "OMP_NUM_THREADS",
+    "GOTO_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+}
 
 
 class Process:
@@ -29,9 +39,9 @@ class Process:
         pipe = subprocess.PIPE
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("w") as log:
-            paths = os.pathsep.join(sys.path) if contender.here else os.environ.get("PYTHONPATH", "")
-            variables = os.environ | SHARED_DEVICE | {"PYTHONPATH": paths} | contender.variables
-            self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True, env=variables)
+            self.process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=log, text=True, env=variables_of(contender)
+            )
 
     def answer(self) -> dict[str, Any]:
         """The next object that the process writes."""
@@ -57,3 +67,10 @@ class Process:
 
     def close(self) -> None:
         self.process.communicate()
+
+
+def variables_of(contender: Contender) -> dict[str, str]:
+    """The environment variables of its process: those at hand but for numbers of threads, what is alike for all, and its own."""
+    at_hand = {name: value for name, value in os.environ.items() if name not in NUMBERS_OF_THREADS}
+    paths = os.pathsep.join(sys.path) if contender.here else at_hand.get("PYTHONPATH", "")
+    return at_hand | ALIKE | {"PYTHONPATH": paths} | contender.variables

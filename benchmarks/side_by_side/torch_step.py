@@ -51,6 +51,11 @@ class TorchStep:
         self()
         return [weight.grad.cpu().numpy().T for weight in self.weights]
 
+    def release(self) -> None:
+        """Gives the memory of the device that no tensor needs to those who take their turn now."""
+        if DEVICE == "cuda":
+            torch.cuda.empty_cache()
+
     def temporary_bytes(self) -> None:
         return None
 

@@ -8,16 +8,17 @@ peer's file asks for.
 
 import importlib
 import json
+import math
 import os
 import re
 import resource
 import sys
 import time
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from contenders import neuron_of, script
+from contenders import GPU, neuron_of, script
 from equations import check
 from workload import Workload
 
@@ -37,22 +38,34 @@ def main() -> None:
     if neuron:
         check(neuron["equation"], partial(module.spikes_of, variant))
     step = module.build(variant, Workload(*json.loads(workload)))
-    reply(first_step(step) | {"python": sys.version.split()[0], "versions": versions(file)})
+    told = first_step(step) | {"python": sys.version.split()[0], "versions": versions(file)}
+    step.release()
+    reply(told)
     for line in sys.stdin:
         request = json.loads(line)
         if "gradient" in request:
             reply({"gradient": [layer.ravel().tolist() for layer in step.gradient()]})
         else:
-            reply({"times": timed(step, request["seconds"])})
+            times = timed(step, request["seconds"])
+            step.release()
+            reply({"times": times})
 
 
 def first_step(step) -> dict:
-    """The loss, the seconds that the first call takes, the memory that it adds, and XLA's temporaries."""
+    """The loss, the seconds that the first call takes, the memory that it adds, and XLA's temporaries.
+
+    Raises:
+        RuntimeError: it runs on the CPU where there is a GPU, unless `JAX_PLATFORMS=cpu` asks for that; or the loss is no number.
+    """
+    if GPU.exists() and step.device() == "cpu" and os.environ.get("JAX_PLATFORMS") != "cpu":
+        raise RuntimeError("it runs on the CPU, though there is an NVIDIA GPU")
     before = peak_memory()
     start = time.perf_counter()
     loss = float(step())
     seconds = time.perf_counter() - start
     growth = peak_memory() - before
+    if not math.isfinite(loss):
+        raise RuntimeError(f"its loss is {loss}, expected a finite number")
     return {
         "loss": loss,
         "first_call": seconds,
@@ -82,7 +95,15 @@ def peak_memory() -> int:
 def versions(file: Path) -> dict[str, str]:
     """The installed versions of what the peer's file asks for."""
     names = [re.match(r"[\w.-]+", requirement)[0] for requirement in script(file)["dependencies"]]
-    return {name: version(name) for name in names}
+    return {name: version_of(name) for name in names}
+
+
+def version_of(name: str) -> str:
+    """Of an installed package; a package that is imported without being installed is one of ours."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "this checkout"
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def chosen_of(config: dict[str, Any]) -> list[Contender]:
     found = {
         contender.name: contender for contender in contenders(BENCHMARKS / config["benchmark"], config["contenders"])
     }
-    return [limited(found[name], config["slow"]) for name in config["contenders"]]
+    return [limited(found[name], config["slow"]).as_recorded() for name in config["contenders"]]
 
 
 def limited(contender: Contender, slow: dict[str, int]) -> Contender:

@@ -1,5 +1,5 @@
 # /// script
-# requires-python = ">=3.11"
+# requires-python = ">=3.11,<3.13"
 # dependencies = ["lava-dl==0.6.0", "torch==2.3.1", "numpy<2", "setuptools<80"]
 #
 # [tool.benchmark.variants]

@@ -21,7 +21,7 @@ that of slax times 12.5; no gradient passes the reset.
 import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from spikingjelly.activation_based.learning.online_learning import ottt_online_training
-from torch_step import TorchStep
+from torch_step import DEVICE, TorchStep, tensor
 from workload import DECAY, THRESHOLD, Workload
 
 
@@ -30,7 +30,7 @@ def build(variant: str, workload: Workload) -> TorchStep:
     modules = []
     for weight in workload.weights():
         linear = torch.nn.Linear(*weight.shape, bias=False)
-        linear.weight.data = torch.from_numpy(weight.T.copy())
+        linear.weight.data = tensor(weight.T.copy())
         lif = kind(
             1 / (1 - DECAY),
             decay_input=False,
@@ -39,10 +39,10 @@ def build(variant: str, workload: Workload) -> TorchStep:
             surrogate_function=surrogate.SoftSign(25.0),
         )
         modules += [linear, lif]
-    net = (layer.OTTTSequential if variant.startswith("ottt") else torch.nn.Sequential)(*modules)
+    net = (layer.OTTTSequential if variant.startswith("ottt") else torch.nn.Sequential)(*modules).to(DEVICE)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
-    inputs = torch.from_numpy(workload.spikes()).transpose(0, 1)
-    labels = torch.from_numpy(workload.labels()).long()[:, None].expand(-1, workload.steps)
+    inputs = tensor(workload.spikes()).transpose(0, 1)
+    labels = tensor(workload.labels(), "int64")[:, None].expand(-1, workload.steps)
 
     def loss(outputs, labels):
         return torch.nn.functional.cross_entropy(outputs, labels) / workload.steps
