@@ -143,8 +143,9 @@ def test_cost_has_time_and_memory_of_each_rule():
 
 
 def test_configuration_has_every_rule_of_a_stack_without_edges():
-    for scale in CONFIG["scales"].values():
-        assert set(scale["rules"]) == set(RULES) - {"ostl_with_recurrence"}
+    for name, scale in CONFIG["scales"].items():
+        rules = set(RULES) - {"ostl_with_recurrence"}
+        assert set(scale["rules"]) < rules if name == "tiny" else set(scale["rules"]) == rules
         assert set(scale["cost_tasks"]) <= set(scale["tasks"])
     assert set(SCHEMA["$defs"]["rules"]["items"]["enum"]) == set(RULES)
 

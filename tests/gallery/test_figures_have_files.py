@@ -22,6 +22,7 @@ OURS = {
     "experiments.command_line": r"plot_parser",
     "experiments.results": r"\w+",
     "experiments.looks": r"\w+",
+    "experiments.seed_rows": r"draw_seed_rows",
     "slax_rules": r"RULES",
     "slax_neurons": r"NEURONS",
     "slax_viz": r"plot_\w+|style|mean_interval|PNG_METADATA|SVG_METADATA",
@@ -91,6 +92,7 @@ def planned(tmp_path_factory):
     ):
         copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
         copy(ROOT / part, folder / part)
+    shutil.copytree(ROOT / "benchmarks", folder / "benchmarks", ignore=shutil.ignore_patterns(".envs"))
     shutil.copytree(ROOT / "data", folder / "data", ignore=shutil.ignore_patterns("processed", "cache"))
     environment = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     plans = {}
