@@ -2,7 +2,7 @@
 
 A relation is asked twice: of the means, and of every pair of numbers that lie in the two intervals. So `above` asks of the
 intervals that the low end of ours is above the high end of the other side, and `near` that no two of their ends are further
-apart than the tolerance.
+apart than the tolerance. A mean whose interval is not known resolves nothing.
 """
 
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ Tables = dict[str, list[Row]]
 class Condition(NamedTuple):
     """One comparison of a claim: a number of ours, what it is compared with, and what came of it.
 
-    `ours` and `than` are None where there is no such number. `reason` says why a claim is not run, and of one that does not
-    hold whether the intervals leave that open. `rows` tell where the numbers stand.
+    `ours` and `than` are None where there is no such number. `reason` says why a claim is not run, of one that does not hold
+    whether the intervals leave that open, and of any why an interval is not known. `rows` tell where the numbers stand.
     """
 
     ours: Number | None
@@ -169,7 +169,9 @@ def _judge_one(condition: dict[str, Any], claim: dict[str, Any], stem: str, tabl
     if ours is None or than is None:
         verdict: Verdict = "not run"
     else:
-        verdict, reason = _verdict(truth(condition["relation"], ours, than, tolerance))
+        true = truth(condition["relation"], ours, than, tolerance)
+        unknown = ours.unknown or than.unknown
+        verdict, reason = _of_means_alone(true, unknown) if unknown else _verdict(true)
     return Condition(ours, condition["relation"], than, tolerance, published, rows, verdict, reason)
 
 
@@ -177,6 +179,10 @@ def _verdict(true: Truth) -> tuple[Verdict, str]:
     if not true.of_means:
         return "does not hold", "the intervals leave it open" if true.of_some else ""
     return ("holds" if true.of_all else "not resolved"), ""
+
+
+def _of_means_alone(true: Truth, unknown: str) -> tuple[Verdict, str]:
+    return ("not resolved" if true.of_means else "does not hold"), unknown
 
 
 def _look_up(

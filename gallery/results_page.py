@@ -33,7 +33,7 @@ def _made_by(runs: dict[str, Run], scale: str) -> Iterator[str]:
     yield f"* commit: {_plain(wording.commits(together(run.commits for run in runs.values()))) or 'not recorded'}"
     yield f"* device: {_plain(wording.counted(together(run.devices for run in runs.values()))) or 'not recorded'}"
     yield f"* machine: {_plain(wording.counted(together(run.machines for run in runs.values()))) or 'not recorded'}"
-    yield "* a commit that ends in + had changes beside it; an interval is that of 95 % for the mean over seeds"
+    yield "* a commit that ends in + had changes beside it; an interval is that of 95 % for the mean over seeds or rounds"
 
 
 def _counts(figures: Sequence[Figure]) -> Iterator[str]:

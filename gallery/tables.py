@@ -9,11 +9,15 @@ Row = dict[str, str]
 
 
 class Number(NamedTuple):
-    """A mean and the ends of its interval; without an interval both ends are the number itself."""
+    """A mean and the ends of its interval; without an interval both ends are the number itself.
+
+    `unknown` says why there is no interval where there ought to be one; an exact number needs none.
+    """
 
     value: float
     low: float
     high: float
+    unknown: str = ""
 
     @property
     def has_interval(self) -> bool:
@@ -41,7 +45,8 @@ def matching(rows: Sequence[Row], where: dict[str, Any]) -> list[Row]:
 def number(row: Row, column: str) -> Number | None:
     """The number of a column, None for an empty cell.
 
-    Its interval is in the columns `<column>_low` and `<column>_high`, or `low` and `high` for the column `mean`.
+    Its interval is in the columns `<column>_low` and `<column>_high`, or `low` and `high` for the column `mean`. Where they
+    are empty it is not known; a number without such columns is exact.
 
     Raises:
         ValueError: there is no such column, or no number in it.
@@ -53,7 +58,15 @@ def number(row: Row, column: str) -> Number | None:
         return None
     names = ("low", "high") if column == "mean" else (f"{column}_low", f"{column}_high")
     low, high = (_as_number(row.get(name, ""), name) for name in names)
-    return Number(value, value if low is None else low, value if high is None else high)
+    if low is None or high is None:
+        return Number(value, value, value, _without_interval(row) if set(names) & row.keys() else "")
+    return Number(value, low, high)
+
+
+def _without_interval(row: Row) -> str:
+    """Why a mean has no interval, as far as the row tells."""
+    of_one = [f": one {name.removesuffix('s')}" for name in ("seeds", "rounds") if row.get(name) == "1"]
+    return "no interval" + "".join(of_one)
 
 
 def _same(cell: str, wanted: Any) -> bool:

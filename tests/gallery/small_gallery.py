@@ -11,7 +11,7 @@ HOSTILE = "A <b>bold</b> & 'quoted' \"claim\" | with ]]> and </script><script>do
 LONG = "an_identifier_without_any_place_to_break_" * 3
 
 TABLES = {
-    "speed": "task,rule,mean,low,high\nfirst,bptt,2.0,1.5,2.5\nfirst,otpe,1.0,0.8,1.2\nsecond,bptt,2.0,,\n",
+    "speed": "task,rule,mean,low,high\nfirst,bptt,2.0,1.5,2.5\nfirst,otpe,1.0,0.8,1.2\nsecond,bptt,2.0,2.0,2.0\n",
     "memory": "rule,bytes\nbptt,4096\notpe,1024\n",
     "agreement": f"rule,layer,cosine,cosine_low,cosine_high\nostl,1,0.9,0.8,1.0\nostl,2,1.0,1.0,1.0\n{LONG},1,0.5,,\n",
 }

@@ -16,9 +16,10 @@ INTERVALS = {
     "low": ("1.0", "0.9", "1.1"),
     "middle": ("2.0", "1.5", "2.5"),
     "wide": ("2.2", "1.0", "3.4"),
-    "exact": ("2.0", "", ""),
+    "exact": ("2.0", "2.0", "2.0"),
     "lost": ("", "", ""),
-    "negative": ("-2.0", "", ""),
+    "negative": ("-2.0", "-2.0", "-2.0"),
+    "single": ("2.0", "", ""),
 }
 ROWS = [
     {"rule": rule, "half": half, "mean": mean, "low": low, "high": high}
@@ -135,6 +136,21 @@ def test_claim_of_several_conditions_is_no_better_than_the_worst(parts, verdict,
     assert len(found.conditions) == len(parts)
 
 
+@pytest.mark.parametrize(
+    "ours, relation, than, verdict",
+    [
+        ("single", "above", 1.0, "not resolved"),
+        ("single", "above", 2.5, "does not hold"),
+        ("single", "equal", 2.0, "not resolved"),
+        ("middle", "above", "single", "does not hold"),
+        ("low", "below", "single", "not resolved"),
+    ],
+)
+def test_mean_whose_interval_is_not_known_resolves_nothing(ours, relation, than, verdict):
+    found = judged(ours, relation, than)
+    assert (found.verdict, found.reasons) == (verdict, ["no interval"])
+
+
 def test_numbers_and_their_rows_are_kept():
     (condition,) = judged("middle", "near", "wide", tolerance=0.5, relative=True, published=1.9).conditions
     assert (condition.ours, condition.than) == (Number(2.0, 1.5, 2.5), Number(2.2, 1.0, 3.4))
@@ -197,7 +213,7 @@ def test_scale_of_the_tests_may_lack_rows_but_not_columns():
     [
         (
             cell("mean", rule="absent"),
-            "x.csv has no row where rule is absent; rule there: low, middle, wide, exact, lost, negative.",
+            "x.csv has no row where rule is absent; rule there: low, middle, wide, exact, lost, negative, single.",
         ),
         (cell("mean", rule="low", half="c"), "x.csv has no row where rule is low, half is c; half there: a, b."),
         (cell("mean", rule="low"), "x.csv has 2 rows where rule is low, expected one: name more columns."),

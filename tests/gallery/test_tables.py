@@ -44,8 +44,22 @@ def test_interval_stands_beside_the_mean_or_below_the_name_of_the_column():
 
 
 def test_number_without_an_interval_has_its_own_value_as_both_ends():
-    assert number(ROWS[2], "mean") == Number(0.5, 0.5, 0.5)
+    assert number(ROWS[2], "mean") == Number(0.5, 0.5, 0.5, "no interval")
     assert not number(ROWS[2], "mean").has_interval and number(ROWS[0], "mean").has_interval
+
+
+@pytest.mark.parametrize(
+    "more, unknown",
+    [
+        ({"low": "", "high": "", "seeds": "1"}, "no interval: one seed"),
+        ({"low": "", "high": "", "rounds": "1"}, "no interval: one round"),
+        ({"low": "", "high": "", "seeds": "2"}, "no interval"),
+        ({"low": "0.5", "high": "0.5", "seeds": "2"}, ""),
+        ({"seeds": "1"}, ""),
+    ],
+)
+def test_number_without_an_interval_is_exact_only_where_the_table_has_no_place_for_one(more, unknown):
+    assert number({"mean": "0.5", **more}, "mean") == Number(0.5, 0.5, 0.5, unknown)
 
 
 def test_empty_cell_is_no_number_and_text_is_a_mistake():
