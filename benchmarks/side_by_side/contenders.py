@@ -1,10 +1,10 @@
 """Who takes part: a peer is a file in a benchmark's peers/, a contender is one variant of it.
 
 A peer's file opens with the standard's block of inline script metadata (`# /// script`): `requires-python`, `dependencies`,
-and under `[tool.benchmark]` the folders of this repository to install, `editable`; `dtypes`, those that it is set up
-for, by default float32; `cuda = true` if it can do nothing without a GPU; its variants, each with the environment variables it needs;
-`limits`, the greatest `width` or `steps` of a workload for those of its variants that are too slow for more; and `neurons`,
-which of `equations.py` the neuron of each variant, or of "all", is, and how it `differs` from ours.
+and under `[tool.benchmark]` the folders of this repository to install, `editable`; `dtypes`, those that it is set up for,
+by default float32; `cuda = true` if it can do nothing without a GPU; its variants, each with the environment variables that it
+needs; `limits`, the greatest `width` or `steps` of a workload for those of its variants that are too slow for more; and
+`neurons`, which of `equations.py` the neuron of each variant, or of "all", is, and how it `differs` from ours.
 
 The file has a function `build(variant, workload)`, which returns a step: a callable that makes one gradient and returns the
 loss, with the methods of `JaxStep` and `TorchStep`; and, with `neurons`, a function `spikes_of(variant, currents)`, the neuron

@@ -11,8 +11,8 @@ from typing import Any
 from contenders import Contender, Failed, python_of
 from workload import Workload
 
-# Processes of a workload live at once on one device, and JAX would take three quarters of its memory in each. On a GPU its matrix
-# products would be TF32, which PyTorch's are not by default.
+# Processes of a workload live at once on one device, and JAX would take three quarters of its memory in each. On a GPU its
+# matrix products would be TF32, which PyTorch's are not by default.
 ALIKE = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_DEFAULT_MATMUL_PRECISION": "float32"}
 # Snakemake sets these to the threads of the rule. Without them threads are each library's default.
 NUMBERS_OF_THREADS = {
@@ -70,7 +70,7 @@ class Process:
 
 
 def variables_of(contender: Contender) -> dict[str, str]:
-    """The environment variables of its process: those at hand but for numbers of threads, what is alike for all, and its own."""
+    """The environment variables of its process: those at hand but for numbers of threads, what is alike for all, its own."""
     at_hand = {name: value for name, value in os.environ.items() if name not in NUMBERS_OF_THREADS}
     paths = os.pathsep.join(sys.path) if contender.here else at_hand.get("PYTHONPATH", "")
     return at_hand | ALIKE | {"PYTHONPATH": paths} | contender.variables

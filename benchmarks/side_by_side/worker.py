@@ -55,7 +55,8 @@ def first_step(step) -> dict:
     """The loss, the seconds that the first call takes, the memory that it adds, and XLA's temporaries.
 
     Raises:
-        RuntimeError: it runs on the CPU where there is a GPU, unless `JAX_PLATFORMS=cpu` asks for that; or the loss is no number.
+        RuntimeError: it runs on the CPU where there is a GPU, and `JAX_PLATFORMS=cpu` does not ask for that; or its loss is not
+            finite.
     """
     if GPU.exists() and step.device() == "cpu" and os.environ.get("JAX_PLATFORMS") != "cpu":
         raise RuntimeError("it runs on the CPU, though there is an NVIDIA GPU")
