@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slax_viz.noise import gradient_noise
+from slax_viz import gradient_noise
 
 BATCHES = 6
 
@@ -102,6 +102,17 @@ def test_what_the_noise_hides_is_not_defined():
     assert not bool(gradient_noise(noise, zero)["kernel"].defined)
     broken = {"kernel": signal["kernel"].at[0, 0].set(jnp.nan)}
     assert not bool(gradient_noise(broken, signal)["kernel"].defined)
+
+
+def test_variance_of_the_reference_is_below_the_number_of_batches_where_it_is_defined():
+    """So that a mean over the defined draws alone is too small, here at any rate: the true variance is above it."""
+    rng = np.random.default_rng(0)
+    truth = np.full(50, 0.45)
+    reference = {"kernel": jnp.asarray(truth + rng.normal(size=(500, 4, 50)), jnp.float32)}
+    found = jax.vmap(gradient_noise)(reference, reference)["kernel"]
+    defined = np.asarray(found.defined)
+    assert 0.1 < defined.mean() < 0.9
+    assert np.asarray(found.reference_variance)[defined].max() < 4 < 50 / (truth @ truth)
 
 
 @pytest.mark.parametrize(

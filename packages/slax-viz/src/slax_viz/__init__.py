@@ -20,6 +20,8 @@ from slax_viz.landscape_plots import plot_landscape as plot_landscape
 from slax_viz.landscape_plots import plot_landscape_3d as plot_landscape_3d
 from slax_viz.membrane import plot_membrane as plot_membrane
 from slax_viz.membrane import plot_membranes as plot_membranes
+from slax_viz.noise import GradientNoise as GradientNoise
+from slax_viz.noise import gradient_noise as gradient_noise
 from slax_viz.planes import Plane as Plane
 from slax_viz.planes import pca_plane as pca_plane
 from slax_viz.planes import random_plane as random_plane

@@ -66,7 +66,9 @@ def gradient_noise(
 
     Note:
         Numerators and denominators are unbiased, their ratios are not quite: they are near to it where `reference_variance` is
-        small against M. Above M nothing is defined.
+        small against M. Where <r, r> is below C(r, r) / M nothing is defined, so that a `reference_variance` is never above M.
+        This cut-off depends on the batches that were drawn: of several draws, or seeds, those whose <r, r> happens to be large
+        pass it, and a mean over them alone has a variance too small. Take the mean if all pass, or else more batches.
     """
     left, right = leaves_by_path(gradients, "gradients"), leaves_by_path(reference, "reference")
     advice = "Take both gradients on the same batches, by the parameters of the same model."
