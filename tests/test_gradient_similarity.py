@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from flax import nnx
+from matplotlib.colors import to_rgb
 
 from experiments.gradient_similarity import plot, run
 from experiments.gradient_similarity.terms import terms_of, without_reset_gradient
@@ -64,7 +65,10 @@ def test_rules_obey_their_laws(seeds):
         for layer in ("1", "2"):
             assert rules["bptt"][layer]["cosine"] == pytest.approx(1, abs=1e-5)
             assert rules["bptt"][layer]["batches"] == TINY["eval_batches"]
-            assert sum(term[layer]["share"] for term in stage["terms"].values()) == pytest.approx(1, abs=1e-4)
+            if rules["bptt"][layer]["variance"] is not None:
+                assert sum(term[layer]["share"] for term in stage["terms"].values()) == pytest.approx(1, abs=1e-4)
+            else:
+                assert {term[layer]["share"] for term in stage["terms"].values()} == {None}
         for name in ("above", "above_with_reset"):
             assert stage["terms"][name]["2"]["norm_ratio"] < 1e-5 < stage["terms"][name]["1"]["norm_ratio"]
 
@@ -83,6 +87,37 @@ def test_noise_of_a_rule_is_about_its_mean_and_that_of_uoro_is_large(seeds):
         assert rules["bptt"][layer]["projection"] == pytest.approx(1, abs=1e-4)
         assert rules["uoro"][layer]["variance"] > 2 * rules["bptt"][layer]["variance"]
     assert all(rules["sltt"]["1"]["bias_squared"] > 0.1 for layer, rules in defined if layer == "1")
+
+
+def test_shares_have_no_noise_of_the_batches_and_variance_is_relative_to_the_own_length():
+    rng = np.random.default_rng(0)
+    truth = np.arange(1.0, 9)
+    exact = {"1": jnp.asarray(truth + rng.normal(size=(3, 8)), jnp.float32)}
+    noise = {"1": jnp.asarray(5 * rng.normal(size=(3, 8)), jnp.float32)}
+    products = np.asarray(noise["1"]) @ np.asarray(exact["1"]).T, np.asarray(exact["1"]) @ np.asarray(exact["1"]).T
+    expected = [(of.sum() - np.trace(of)) / 6 for of in products]  # over all pairs of two batches
+    assert float(run.share(noise, exact)["1"]["share"]) == pytest.approx(expected[0] / expected[1], abs=1e-5)
+    assert np.isnan(run.share(exact, noise)["1"]["share"])
+    long, short = (run.agreement({"1": factor * exact["1"]}, exact)["1"]["relative_variance"] for factor in (1.0, 0.1))
+    variance = np.sum(np.var(np.asarray(exact["1"]), axis=0, ddof=1)) / expected[1]
+    assert float(long) == pytest.approx(variance, rel=1e-4) and float(short) == pytest.approx(variance, rel=1e-4)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_gradient_that_is_not_finite_stops(broken, monkeypatch):
+    real = run.gradients_of_batch
+
+    def with_a_broken_number(*arguments):
+        by_rule, terms = real(*arguments)
+        by_rule["ostl"]["2"] = by_rule["ostl"]["2"].at[0].set(broken)
+        return by_rule, terms
+
+    monkeypatch.setattr(run, "gradients_of_batch", with_a_broken_number)
+    with (
+        pytest.raises(SystemExit, match="Gradients of tiny are NaN or infinite: ostl"),
+        jax.numpy_dtype_promotion("standard"),
+    ):
+        run.compute(config(rules=["ostl"], seeds=1, measure_at=[0]))
 
 
 def test_all_rules_agree_in_a_sequence_of_one_step():
@@ -226,7 +261,7 @@ def test_model_without_reset_gradients_is_the_same_but_for_them():
     assert [term["1"] for term in terms.values()] == [1.0, 1.5, 0.5, 3.5, 3.5]
 
 
-def test_otpe_is_closest_in_hidden_layers_of_deep_nets():
+def test_otpe_is_closer_than_ostl_and_ottt_in_hidden_layers_of_deep_nets():
     """The statement of the paper on OTPE (arXiv 2311.16151), in a net with three hidden layers, as a mean over five of them."""
     settings = config(rules=["otpe", "approximate_otpe", "ostl", "ottt"]) | DEEP
 
@@ -264,7 +299,7 @@ def results(seeds, tmp_path_factory):
             for numbers in [*stage["rules"].values(), *stage["terms"].values()]:
                 numbers["3"] = dict(numbers["2"])
             stage["spikes"]["2"] = stage["spikes"]["1"]
-            stage["rules"]["ostl"]["1"] = dict.fromkeys(stage["rules"]["ostl"]["1"])
+            stage["rules"]["ostl"]["1"] = dict.fromkeys(stage["rules"]["ostl"]["1"]) | {"batches": 0.0}
     for name, numbers, changes in (
         ("tiny", seeds, {}),
         ("deep", deep, {"task": "deep", "layers": [12, 8, 8, 3], "rules": ["ostl"]}),
@@ -296,13 +331,65 @@ def test_tables_are_the_means_of_the_results(results, seeds, tmp_path, monkeypat
                     assert row["seeds"] == "0" and row[quantities[0]] == ""
                 continue
             name = row["rule" if kind == "rules" else "term"]
+            if "batches" in row:
+                assert int(row["batches"]) == min(
+                    seed["stages"][stage]["rules"][name][row["layer"]]["batches"] for seed in seeds
+                )
             for quantity in quantities:
                 of_seeds = [seed["stages"][stage][kind][name][row["layer"]][quantity] for seed in seeds]
                 known = [number for number in of_seeds if number is not None]
+                if quantity in plot.COUNTED:
+                    assert int(row[f"{quantity}_seeds"]) == len(known)
+                if len(known) < len(seeds) and (stem == "figure_noise" or quantity == "share"):
+                    known = []  # noise would choose the seeds
                 if known:
                     assert float(row[quantity]) == pytest.approx(np.mean(known), rel=1e-5, abs=1e-6)
                 assert (row[quantity] == "") == (not known)
                 assert (row[f"{quantity}_low"] == "") == (len(known) < 2)
+
+
+def result_of(**numbers):
+    """A result of three seeds and one step, of the rule OSTL, whose layers have these numbers of each seed."""
+    layers = ("1", "2")
+    stages = [
+        {
+            "rules": {
+                rule: {layer: {name: of[i] for name, of in numbers.items()} for layer in layers}
+                for rule in ("bptt", "ostl")
+            },
+            "terms": {term: {layer: {"share": share} for layer in layers} for term, share in SHARES.items()},
+        }
+        for i in range(3)
+    ]
+    settings = {"measure_at": [7], "layers": [4, 3, 2], "n_steps": 5, "task": "t", "rules": ["ostl"]}
+    return {"config": settings | {"network": "slax_demo"}, "seeds": [{"stages": [stage]} for stage in stages]}
+
+
+SHARES = {"within_step": 0.25, "own_membrane": 0.5, "own_reset": -0.25, "above": 0.75, "above_with_reset": -0.25}
+
+
+def test_marks_of_noise_are_the_means_in_the_colours_of_the_rules_and_none_where_a_seed_is_missing():
+    _, ax = plot.plt.subplots()
+    plot.draw_noise_of(
+        ax, result_of(bias_squared=[1.0, 2.0, 6.0], variance=[1.0, None, 3.0]), "1", ["bptt", "ostl", "sltt"]
+    )
+    marks = [line for line in ax.lines if line.get_marker() == "o"]
+    assert [(*line.get_xdata(), *line.get_ydata()) for line in marks] == [(3.0, -0.17), (3.0, pytest.approx(0.83))]
+    assert [line.get_color() for line in marks] == [plot.LOOKS[rule].colour for rule in ("bptt", "ostl")]
+    assert not [line for line in ax.lines if line.get_marker() == "D"]
+    plot.plt.close("all")
+
+
+def test_shares_are_stacked_up_where_positive_and_down_where_negative():
+    _, ax = plot.plt.subplots()
+    plot.draw_shares(ax, result_of())
+    first = [bar for bar in ax.patches if bar.get_x() < 0.5]
+    assert [bar.get_facecolor()[:3] for bar in first] == [to_rgb(term.colour) for term in plot.TERMS.values()]
+    assert [(bar.get_y(), bar.get_height()) for bar in first] == [
+        (0, 0.25), (0.25, 0.5), (0, -0.25), (0.75, 0.75), (-0.25, -0.25)
+    ]  # fmt: skip
+    assert len(ax.patches) == 2 * len(first)
+    plot.plt.close("all")
 
 
 def test_blocks_are_placed_without_overlap():

@@ -29,7 +29,14 @@ from slax_rules import RULES
 from slax_viz import style
 
 COSINE, POSITIVE, SHARE, ANY = (-1.0, 1.0), (0.0, np.inf), (0.0, 1.0), (-np.inf, np.inf)
-NOISE = {"bias_squared": ANY, "variance": POSITIVE, "projection": ANY, "cosine_of_means": ANY}
+NOISE = {
+    "bias_squared": ANY,
+    "variance": POSITIVE,
+    "projection": ANY,
+    "cosine_of_means": ANY,
+    "relative_variance": POSITIVE,
+}
+COUNTED = ("cosine_of_means", "relative_variance")  # defined where the rule's own gradient is, and so in other seeds
 NOISE_MARKS: dict[str, dict[str, Any]] = {
     "bias_squared": {"marker": "o"},
     "variance": {"marker": "D", "markerfacecolor": "white"},
@@ -102,6 +109,17 @@ def of_seeds(result: dict[str, Any], stage: int, *path: str) -> list[float]:
     return numbers
 
 
+def of_all_seeds(result: dict[str, Any], stage: int, *path: str) -> list[float]:
+    """As `of_seeds`, and none if a seed lacks the number: noise would have chosen the seeds of the mean."""
+    numbers = of_seeds(result, stage, *path)
+    return numbers if len(numbers) == len(result["seeds"]) else []
+
+
+def least_batches(result: dict[str, Any], stage: int, rule: str, layer: str) -> int:
+    """Of how many batches the means of a seed are, of the seed that has the fewest: those where no gradient is zero."""
+    return int(min(of_seeds(result, stage, "rules", rule, layer, "batches")))
+
+
 Table = tuple[list[str], Iterator[list[Any]]]
 
 
@@ -132,9 +150,10 @@ def cosine_table(results: Results) -> Table:
                     spikes = (
                         interval(of_seeds(result, stage, "spikes", layer), SHARE) if layer in hidden else [None] * 3
                     )
-                    yield [*start, rule, layer, len(numbers), *interval(numbers, COSINE), *spikes, *accuracy]
+                    counts = len(numbers), least_batches(result, stage, rule, layer)
+                    yield [*start, rule, layer, *counts, *interval(numbers, COSINE), *spikes, *accuracy]
 
-    return [*START, "rule", "layer", "seeds", *columns("cosine", "spikes", "test_accuracy")], rows()
+    return [*START, "rule", "layer", "seeds", "batches", *columns("cosine", "spikes", "test_accuracy")], rows()
 
 
 def norm_table(results: Results) -> Table:
@@ -143,9 +162,10 @@ def norm_table(results: Results) -> Table:
             for rule in rules_of(result):
                 for layer in layers_of(result):
                     numbers = of_seeds(result, stage, "rules", rule, layer, "norm_ratio")
-                    yield [*start, rule, layer, len(numbers), *interval(numbers, POSITIVE)]
+                    counts = len(numbers), least_batches(result, stage, rule, layer)
+                    yield [*start, rule, layer, *counts, *interval(numbers, POSITIVE)]
 
-    return [*START, "rule", "layer", "seeds", *columns("norm_ratio")], rows()
+    return [*START, "rule", "layer", "seeds", "batches", *columns("norm_ratio")], rows()
 
 
 def noise_table(results: Results) -> Table:
@@ -153,11 +173,12 @@ def noise_table(results: Results) -> Table:
         for result, stage, start in stages_of(results):
             for rule in ["bptt", *rules_of(result)]:
                 for layer in layers_of(result):
-                    numbers = {name: of_seeds(result, stage, "rules", rule, layer, name) for name in NOISE}
-                    intervals = [end for name in NOISE for end in interval(numbers[name], NOISE[name])]
-                    yield [*start, rule, layer, len(numbers["variance"]), *intervals]
+                    where = result, stage, "rules", rule, layer
+                    counts = [len(of_seeds(*where, name)) for name in ("variance", *COUNTED)]
+                    intervals = [end for name in NOISE for end in interval(of_all_seeds(*where, name), NOISE[name])]
+                    yield [*start, rule, layer, *counts, *intervals]
 
-    return [*START, "rule", "layer", "seeds", *columns(*NOISE)], rows()
+    return [*START, "rule", "layer", "seeds", *(f"{name}_seeds" for name in COUNTED), *columns(*NOISE)], rows()
 
 
 def term_table(results: Results) -> Table:
@@ -165,11 +186,10 @@ def term_table(results: Results) -> Table:
         for result, stage, start in stages_of(results):
             for layer in layers_of(result):
                 for term in TERMS:
-                    shares, norms = (
-                        of_seeds(result, stage, "terms", term, layer, name) for name in ("share", "norm_ratio")
-                    )
+                    where = result, stage, "terms", term, layer
+                    shares, norms = of_all_seeds(*where, "share"), of_seeds(*where, "norm_ratio")
                     ends = [*interval(shares, ANY), *interval(norms, POSITIVE)]
-                    yield [*start, layer, term, len(shares), *ends]
+                    yield [*start, layer, term, len(of_seeds(*where, "share")), *ends]
 
     return [*START, "layer", "term", "seeds", *columns("share", "norm_ratio")], rows()
 
@@ -291,7 +311,7 @@ def draw_noise(results: Results) -> Figure:
     )
     figure.supxlabel(
         "in units of the squared norm of the expected gradient of BPTT; linear between -0.1 and 0.1; mean over seeds with its "
-        "95 % interval",
+        "95 % interval, none where a seed has too few batches",
         fontsize="small",
     )
     return figure
@@ -302,7 +322,7 @@ def draw_noise_of(ax: Axes, result: dict[str, Any], layer: str, rules: list[str]
     for row, rule in enumerate(rules):
         for shift, (quantity, mark) in zip((-0.17, 0.17), NOISE_MARKS.items(), strict=True):
             known = rule == "bptt" or rule in rules_of(result)
-            numbers = of_seeds(result, last, "rules", rule, layer, quantity) if known else []
+            numbers = of_all_seeds(result, last, "rules", rule, layer, quantity) if known else []
             mean, low, high = interval(numbers, NOISE[quantity])
             if mean is not None:
                 ends = None if low is None else ([mean - low], [high - mean])
@@ -346,7 +366,7 @@ def draw_shares(ax: Axes, result: dict[str, Any]) -> None:
         for index, layer in enumerate(layers):
             ends = [0.0, 0.0]  # of the stack below zero, and of the one above
             for name, term in TERMS.items():
-                share, _, _ = interval(of_seeds(result, stage, "terms", name, layer, "share"), ANY)
+                share, _, _ = interval(of_all_seeds(result, stage, "terms", name, layer, "share"), ANY)
                 if share is not None:
                     ax.bar(start + index, share, 0.85, bottom=ends[share > 0], **_filled(term))
                     ends[share > 0] += share

@@ -40,8 +40,7 @@ from experiments.training import activity, demo_model, loss_of, make_model, test
 from slax_data import Task, held_out
 from slax_neurons import Connect
 from slax_rules import RULES, cross_entropy, gradients, train_offline
-from slax_viz import cosine_similarity
-from slax_viz.noise import gradient_noise
+from slax_viz import cosine_similarity, gradient_noise
 
 Vectors = dict[str, jax.Array]  # a gradient as one vector for each layer, [P]; of several batches [M, P]
 
@@ -147,6 +146,7 @@ def measure(
     by_rule, terms = jax.lax.map(of_batch, keys)
     exact = by_rule["bptt"]
     return {
+        "finite": {name: all_finite(vectors) for name, vectors in (by_rule | terms).items()},
         "test_accuracy": test_accuracy(model, *test_set),
         "spikes": activity(model, test_set[0]),
         "rules": {name: agreement(by_rule[name], exact) for name in ["bptt", *config["rules"]]},
@@ -179,13 +179,18 @@ def by_layer(gradient: nnx.State) -> Vectors:
     return {layer: jnp.concatenate(parts) for layer, parts in leaves.items()}
 
 
-def agreement(gradient: Vectors, exact: Vectors) -> dict[str, dict[str, jax.Array]]:
-    """Of each layer the mean over batches of cosine and norm ratio to BPTT, and the numbers of `gradient_noise`.
+def all_finite(vectors: Vectors) -> jax.Array:
+    return jnp.stack([jnp.isfinite(vector).all() for vector in vectors.values()]).all()
 
-    A batch on which either gradient is zero has no cosine and is left out of the means; NaN where no batch is left, or where
-    the noise leaves a number without meaning.
+
+def agreement(gradient: Vectors, exact: Vectors) -> dict[str, dict[str, jax.Array]]:
+    """Of each layer the mean over batches of cosine and norm ratio to BPTT, the numbers of `gradient_noise`, and the variance
+    in units of the squared norm of the rule's own expected gradient.
+
+    A batch on which either gradient is zero has no cosine and is left out of the means; `batches` are those that are left. NaN
+    where there is none, or where the noise leaves a number without meaning.
     """
-    noise = gradient_noise(gradient, exact)
+    noise, of_itself = gradient_noise(gradient, exact), gradient_noise(gradient, gradient)
     numbers = {}
     for layer, cosine in jax.vmap(cosine_similarity)(gradient, exact).items():
         own = noise[layer]
@@ -195,6 +200,7 @@ def agreement(gradient: Vectors, exact: Vectors) -> dict[str, dict[str, jax.Arra
             "norm_ratio": jnp.mean(cosine.norm_ratio, where=cosine.defined),
             "bias_squared": jnp.where(own.defined, own.bias_squared, jnp.nan),
             "variance": jnp.where(own.defined, own.variance, jnp.nan),
+            "relative_variance": jnp.where(of_itself[layer].defined, of_itself[layer].variance, jnp.nan),
             "projection": jnp.where(own.defined, own.projection, jnp.nan),
             "cosine_of_means": jnp.where(own.cosine_defined, own.cosine, jnp.nan),
         }
@@ -202,12 +208,16 @@ def agreement(gradient: Vectors, exact: Vectors) -> dict[str, dict[str, jax.Arra
 
 
 def share(term: Vectors, exact: Vectors) -> dict[str, dict[str, jax.Array]]:
-    """What part of the exact gradient G a term t is, of each layer: t . G / |G|^2, and |t| / |G|, with t and G their means over
-    batches. The first add up to 1 over all terms."""
+    """What part of the exact gradient G a term t is, of each layer: <t, G> / <G, G> of `gradient_noise`, NaN where the batches
+    are too few; and |t| / |G|, with t and G their means over batches, noise and all. The first add up to 1 over all terms."""
     means = [{layer: jnp.mean(vectors, axis=0) for layer, vectors in of.items()} for of in (term, exact)]
+    lengths = cosine_similarity(*means)
     return {
-        layer: {"share": cosine.value * cosine.norm_ratio, "norm_ratio": cosine.norm_ratio}
-        for layer, cosine in cosine_similarity(*means).items()
+        layer: {
+            "share": jnp.where(noise.defined, noise.projection, jnp.nan),
+            "norm_ratio": lengths[layer].norm_ratio,
+        }
+        for layer, noise in gradient_noise(term, exact).items()
     }
 
 
@@ -216,6 +226,12 @@ def _as_json(config: dict[str, Any], stages: dict[str, Any], losses: jax.Array) 
     if not np.isfinite(losses).all():
         raise SystemExit("The training loss is not finite: a learning rate too high makes it so.")
     stages = jax.tree.map(np.asarray, stages)
+    broken = [name for name, finite in stages.pop("finite").items() if not finite.all()]
+    if broken:
+        raise SystemExit(
+            f"Gradients of {config['task']} are NaN or infinite: {', '.join(broken)}. No number of theirs would mean anything: "
+            "leave the rule out, or train at a lower learning rate."
+        )
 
     def plain(number: np.ndarray) -> float | None:
         return float(number) if np.isfinite(number) else None
