@@ -8,7 +8,7 @@ SIGNS: dict[Verdict, str] = {"holds": "✓", "does not hold": "✗", "not resolv
 MEANINGS: dict[Verdict, str] = {
     "holds": "the relation is true of the means, and of all pairs of numbers in the intervals",
     "does not hold": "the relation is false of the means; it is said if the intervals leave that open",
-    "not resolved": "the relation is true of the means, but not of all pairs of numbers in the intervals, or these are not known",
+    "not resolved": "the relation is true of the means, but not of all pairs in the intervals, or these are not known",
     "not run": "the numbers are not there at this scale",
 }
 NO_BREAK = "\u00a0"

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from experiments.record import recorded
-from experiments.throughput import plot, run
+from experiments.throughput import libraries, plot, run
 
 import contenders  # isort: skip  on the path since run was imported
 import equations  # isort: skip
@@ -119,8 +119,8 @@ def test_configuration_names_contenders_that_there_are(benchmark):
     known = {contender.name: contender for contender in contenders.contenders(run.BENCHMARKS / benchmark, [])}
     for scale in CONFIG["scales"].values():
         assert set(scale["contenders"][benchmark]) <= set(known)
-    libraries = {name.split(":")[0] for name in CONFIG["scales"]["quick"]["contenders"][benchmark]}
-    assert {name.removesuffix("_jax04") for name in libraries} <= set(plot.LIBRARIES)
+    peers = {name.split(":")[0] for name in CONFIG["scales"]["quick"]["contenders"][benchmark]}
+    assert {name.removesuffix("_jax04") for name in peers} <= set(libraries.LIBRARIES)
     if benchmark == "bptt":  # matmul has no neuron
         assert [name for name, contender in known.items() if contender.neuron is None] == ["matmul:default"]
         assert {contender.neuron["equation"] for contender in known.values() if contender.neuron} <= set(
@@ -156,15 +156,41 @@ def test_jax_gets_its_wheels_where_there_is_a_gpu():
 
 
 def test_published_bars_and_forms_of_a_library_have_their_names():
-    assert plot.published_library("spikingjelly (cupy on GPU)", "A100") == "spikingjelly_cuda"
-    assert plot.published_library("spikingjelly (cupy on GPU)", "M3 Max") == "spikingjelly"
-    assert plot.published_library("norse", "T4") == "norse"
+    assert libraries.published_library("spikingjelly (cupy on GPU)", "A100") == "spikingjelly_cuda"
+    assert libraries.published_library("spikingjelly (cupy on GPU)", "M3 Max") == "spikingjelly"
+    assert libraries.published_library("norse", "T4") == "norse"
     names = ["spikingjelly_cuda:cupy", "spikingjelly_cuda:triton", "spikingjelly:default"]
-    assert [plot.row_label(name, names) for name in names] == [
+    assert [libraries.row_label(name, names) for name in names] == [
         "SpikingJelly, CUDA, cupy",
         "SpikingJelly, CUDA, triton",
         "SpikingJelly",
     ]
+
+
+def test_contender_of_another_name_is_the_rule_that_it_computes():
+    names = ["jaxpike:e_prop", "sparx:e_prop", "spikingjelly:ottt_1_thread", "slax_original_jax04:ostl"]
+    assert [libraries.rule_of(name) for name in names] == ["ottt", "e_prop", "ottt", "ostl"]
+    assert libraries.rule_label("jaxpike:e_prop") == "OTTT (jaxpike)"
+
+
+def test_figure_says_at_which_sizes_a_contender_was_not_timed():
+    def result(size, **errors):
+        names = ("slax:default", "sinabs:default", "snnax:default")
+        records = [{"name": name, "error": errors.get(name.split(":")[0]), "left_out": None} for name in names]
+        return {"config": {"size": size}, "records": records}
+
+    line = [result(128, snnax="broken"), result(512, snnax="broken", sinabs="slow"), result(1024, snnax="broken")]
+    assert plot.not_timed(line) == "snnax; sinabs at 512"
+    assert plot.not_timed([result(128)]) == ""
+
+
+@pytest.mark.parametrize("given", [0, 1])
+def test_figures_of_one_benchmark_alone_say_what_is_missing(given, results, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["plot", "--results", str(results[given]), "--output", str(tmp_path / "f")])
+    plot.main()
+    assert len(list(tmp_path.glob("f*.svg"))) == 3
+    missing = tmp_path / ("f_rules.csv", "f_speedup.csv")[given]
+    assert len(missing.read_text().splitlines()) == 1
 
 
 def test_what_does_not_fit_stops():

@@ -8,6 +8,7 @@ round; figure_rules: learning rules here and in other libraries. What was not ti
 
 import csv
 import json
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from experiments.command_line import plot_parser
 from experiments.looks import LOOKS
 from experiments.results import check_scale, interval, save, write_table
-from slax_rules import RULES
+from experiments.throughput.libraries import LIBRARIES, published_library, row_label, rule_label, rule_of
 from slax_viz import style
 
 OURS, BPTT = "slax:default", "slax:bptt"
@@ -50,41 +51,6 @@ RULE_COLUMNS = [
 PUBLISHED = Path(__file__).with_name("published.csv")
 
 
-class Library:
-    """How a library is called and looks in the figures, whichever of its files and published bars it is."""
-
-    def __init__(self, title: str, colour: str, marker: str):
-        self.title = title
-        self.mark = {"color": colour, "marker": marker}
-
-
-LIBRARIES = {
-    "slax": Library("slax, here", "#D55E00", "o"),
-    "plain": Library("by hand, on JAX", "#E69F00", "h"),
-    "matmul": Library("matrix products alone", "#000000", "_"),
-    "slax_original": Library("slax 0.0.1", "#CC79A7", "s"),
-    "spyx": Library("spyx", "#0072B2", "^"),
-    "jaxpike": Library("jaxpike", "#56B4E9", "v"),
-    "sparx": Library("sparx", "#009E73", "D"),
-    "braintrace": Library("braintrace", "#8FD3BE", "P"),
-    "snnax": Library("snnax", "#DDDDDD", "d"),
-    "rockpool_jax": Library("Rockpool, JAX", "#882255", "<"),
-    "rockpool_torch": Library("Rockpool, PyTorch", "#AA4499", ">"),
-    "snntorch": Library("snnTorch", "#332288", "X"),
-    "spikingjelly": Library("SpikingJelly", "#999933", "*"),
-    "spikingjelly_cuda": Library("SpikingJelly, CUDA", "#666600", "p"),
-    "norse": Library("Norse", "#4D4D4D", "8"),
-    "sinabs": Library("sinabs", "#A6A6A6", "H"),
-    "lava_dl": Library("lava-dl", "#661100", "+"),
-}
-PUBLISHED_NAMES = {
-    "slax": "slax_original",
-    "rockpool torch": "rockpool_torch",
-    "rockpool jax": "rockpool_jax",
-}
-# A contender of the benchmark of rules, by the rule of ours that it is, or comes nearest to: benchmarks/README.md.
-RULE_OF = {"d_rtrl_chunk_32": "ostl", "ottt_1_thread": "ottt"}
-
 Results = list[dict[str, Any]]
 
 
@@ -101,9 +67,9 @@ def main() -> None:
     write_table(speedup.with_suffix(".csv"), RATIO_COLUMNS, ratio_rows(bptt))
     write_table(of_rules.with_suffix(".csv"), RULE_COLUMNS, rule_rows(rules))
     with style():
-        save(draw(bptt, published), output)
-        save(draw_speedup(bptt), speedup)
-        save(draw_rules(rules), of_rules)
+        save(draw(bptt, published) if bptt else without("bptt"), output)
+        save(draw_speedup(bptt) if bptt else without("bptt"), speedup)
+        save(draw_rules(rules) if rules else without("rules"), of_rules)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -162,13 +128,6 @@ def published_rows(published: list[dict[str, str]]) -> Iterator[list[Any]]:
         yield ["published", row["device"], peer, "", row["n_neurons"], "", "", 256, seconds, *nothing, "", "", reason]
 
 
-def published_library(framework: str, device: str) -> str:
-    """Which of our names a published bar has; SpikingJelly ran on CuPy where there was a GPU of NVIDIA."""
-    if framework.startswith("spikingjelly"):
-        return "spikingjelly_cuda" if device in ("T4", "A100") else "spikingjelly"
-    return PUBLISHED_NAMES.get(framework, framework)
-
-
 def ratio_rows(results: Results) -> Iterator[list[Any]]:
     for result in results:
         ours = by_name(result).get(OURS)
@@ -186,7 +145,7 @@ def rule_rows(results: Results) -> Iterator[list[Any]]:
             times = times_of(record)
             numbers = interval(ratios_of(record, bptt), (0.0, float("inf")))
             median = float(np.median(times)) if times else None
-            names = [library, RULE_OF.get(variant, variant), variant]
+            names = [library, rule_of(record["name"]), variant]
             yield [*names, *size_of(result["config"]), median, *numbers, reason_of(record)]
 
 
@@ -224,12 +183,33 @@ def draw(results: Results, published: list[dict[str, str]]) -> Figure:
     present = [name for name in LIBRARIES if any(name in names for names in drawn)]
     handles = [plt.Line2D([], [], label=LIBRARIES[name].title, **LIBRARIES[name].mark) for name in present]
     figure.legend(handles=handles, loc="outside upper center", ncols=5)
-    missing = sorted({names_of(r)[0] for result in line for r in result["records"] if reason_of(r)})
     text = "measured: median, bars from the first to the third quartile; an x at the top: failed, as published"
-    if missing:
-        text += f"\nnot timed, for reasons in the table: {', '.join(LIBRARIES[name].title for name in missing)}"
+    if missing := not_timed(line):
+        text += "\n" + textwrap.fill(f"not timed, for reasons in the table: {missing}", 200)
     figure.supxlabel(text, fontsize="small")
     return figure
+
+
+def without(benchmark: str) -> Figure:
+    """In place of a figure of results that were not given."""
+    figure = plt.figure(figsize=(6.4, 1.6))
+    figure.text(0.5, 0.5, f"No result of the benchmark {benchmark} was given.", ha="center", va="center")
+    return figure
+
+
+def not_timed(line: Results) -> str:
+    """The libraries that were not timed at all sizes, with the sizes if they were timed at others."""
+    sizes: dict[str, list[int]] = {}
+    for result in line:
+        for record in result["records"]:
+            if reason_of(record):
+                sizes.setdefault(record["name"], []).append(result["config"]["size"])
+    told: dict[str, None] = {}
+    for name, missing in sizes.items():
+        everywhere = len(missing) == sum(name in by_name(result) for result in line)
+        title = row_label(name, list(by_name(line[0])))
+        told[title if everywhere else f"{title} at {', '.join(map(str, missing))}"] = None
+    return "; ".join(told)
 
 
 def draw_measured(ax: Axes, line: Results) -> list[str]:
@@ -316,13 +296,6 @@ def draw_speedup(results: Results) -> Figure:
     return figure
 
 
-def row_label(name: str, names: list[str]) -> str:
-    """The library, with its form where more than one of its forms has a row."""
-    peer, _, variant = name.partition(":")
-    several = sum(other.startswith(f"{peer}:") for other in names) > 1
-    return LIBRARIES[peer].title + (f", {variant}" if several else "")
-
-
 def draw_rules(results: Results) -> Figure:
     """A panel for each workload: the time of a gradient under each rule, here and elsewhere, over that of BPTT here."""
     names = list(dict.fromkeys(record["name"] for result in results for record in result["records"]))
@@ -333,15 +306,14 @@ def draw_rules(results: Results) -> Figure:
         bptt = by_name(result).get(BPTT)
         for row, name in enumerate(names):
             record = by_name(result)[name]
-            library, variant = names_of(record)
             ratios = ratios_of(record, bptt)
             if not ratios:
                 ax.text(1.05, row, f"not timed: {_short(reason_of(record))}", va="center", color="0.35", fontsize=8)
                 continue
             mean, low, high = interval(ratios, (0.0, float("inf")))
             ends = None if low is None else [[mean - low], [high - mean]]
-            look = LOOKS[RULE_OF.get(variant, variant)]
-            hatch = "" if library == "slax" else "///"
+            look = LOOKS[rule_of(name)]
+            hatch = "" if name.startswith("slax:") else "///"
             ax.barh(row, mean, color=look.colour, hatch=hatch, edgecolor="black", linewidth=0.7, xerr=ends, zorder=2)
         ax.axvline(1, color="0.4", linestyle=":", zorder=3)
         ax.set_xscale("log")
@@ -351,20 +323,13 @@ def draw_rules(results: Results) -> Figure:
         ax.grid(axis="x", color="0.9", zorder=0)
         ax.set_title("N = {}, B = {}, {}, T = {}".format(*size_of(result["config"])))
         ax.set_xlabel("time of a gradient / BPTT, here")
-    axes[0, 0].set_yticks(range(len(names)), [_rule_label(name) for name in names])
+    axes[0, 0].set_yticks(range(len(names)), [rule_label(name) for name in names])
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
     figure.supxlabel(
         "hatched: other libraries; lines: 95 % interval over rounds; a name is not always one rule, see benchmarks/README.md",
         fontsize="small",
     )
     return figure
-
-
-def _rule_label(name: str) -> str:
-    library, _, variant = name.partition(":")
-    rule = RULES[RULE_OF.get(variant, variant)].title
-    title = LIBRARIES[library.removesuffix("_jax04")].title
-    return f"{rule} ({title})"
 
 
 def _device(results: Results) -> str:

@@ -23,6 +23,7 @@ OURS = {
     "experiments.results": r"\w+",
     "experiments.looks": r"\w+",
     "experiments.seed_rows": r"draw_seed_rows",
+    "experiments.throughput.libraries": r"\w+",
     "slax_rules": r"RULES",
     "slax_neurons": r"NEURONS",
     "slax_viz": r"plot_\w+|style|mean_interval|PNG_METADATA|SVG_METADATA",

@@ -1,0 +1,71 @@
+"""How the contenders and the published bars are called, and look, in the figures."""
+
+from slax_rules import RULES
+
+
+class Library:
+    """How a library is called and looks in the figures, whichever of its files and published bars it is."""
+
+    def __init__(self, title: str, colour: str, marker: str):
+        self.title = title
+        self.mark = {"color": colour, "marker": marker}
+
+
+LIBRARIES = {
+    "slax": Library("slax, here", "#D55E00", "o"),
+    "plain": Library("by hand, on JAX", "#E69F00", "h"),
+    "matmul": Library("matrix products alone", "#000000", "_"),
+    "slax_original": Library("slax 0.0.1", "#CC79A7", "s"),
+    "spyx": Library("spyx", "#0072B2", "^"),
+    "jaxpike": Library("jaxpike", "#56B4E9", "v"),
+    "sparx": Library("sparx", "#009E73", "D"),
+    "braintrace": Library("braintrace", "#8FD3BE", "P"),
+    "snnax": Library("snnax", "#DDDDDD", "d"),
+    "rockpool_jax": Library("Rockpool, JAX", "#882255", "<"),
+    "rockpool_torch": Library("Rockpool, PyTorch", "#AA4499", ">"),
+    "snntorch": Library("snnTorch", "#332288", "X"),
+    "spikingjelly": Library("SpikingJelly", "#999933", "*"),
+    "spikingjelly_cuda": Library("SpikingJelly, CUDA", "#666600", "p"),
+    "norse": Library("Norse", "#4D4D4D", "8"),
+    "sinabs": Library("sinabs", "#A6A6A6", "H"),
+    "lava_dl": Library("lava-dl", "#661100", "+"),
+}
+PUBLISHED_NAMES = {
+    "slax": "slax_original",
+    "rockpool torch": "rockpool_torch",
+    "rockpool jax": "rockpool_jax",
+}
+# Contenders of the benchmark of rules whose variant is not the name of the rule of ours that they are, or come nearest to:
+# benchmarks/README.md.
+RULE_OF = {
+    "braintrace:d_rtrl_chunk_32": "ostl",
+    "jaxpike:e_prop": "ottt",  # but for a factor per layer
+    "spikingjelly:ottt_1_thread": "ottt",
+}
+
+
+def published_library(framework: str, device: str) -> str:
+    """Which of our names a published bar has; SpikingJelly ran on CuPy where there was a GPU of NVIDIA."""
+    if framework.startswith("spikingjelly"):
+        return "spikingjelly_cuda" if device in ("T4", "A100") else "spikingjelly"
+    return PUBLISHED_NAMES.get(framework, framework)
+
+
+def rule_of(name: str) -> str:
+    """The rule of ours that a contender of the benchmark of rules is, or comes nearest to."""
+    return RULE_OF.get(name, name.partition(":")[2])
+
+
+def row_label(name: str, names: list[str]) -> str:
+    """The library, with its form where more than one of its forms has a row."""
+    peer, _, variant = name.partition(":")
+    several = sum(other.startswith(f"{peer}:") for other in names) > 1
+    return LIBRARIES[peer].title + (f", {variant}" if several else "")
+
+
+def rule_label(name: str) -> str:
+    """The rule that a contender computes, and its library."""
+    library = name.partition(":")[0]
+    rule = RULES[rule_of(name)].title
+    title = LIBRARIES[library.removesuffix("_jax04")].title
+    return f"{rule} ({title})"
