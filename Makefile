@@ -45,8 +45,8 @@ lock: $(V)/.ok ## renew the two locks after a change of dependencies
 	uv export --format requirements-txt --no-emit-workspace --no-annotate --only-group cuda -o requirements-cuda.lock
 	rm uv.lock
 
-clean: ## remove everything that the pipeline made
-	rm -rf figures results logs .snakemake
+clean: ## remove everything that the pipeline made, the peers' environments too
+	rm -rf figures results logs data/processed benchmarks/.envs .snakemake
 
 # The environment: `make PY=/usr/bin/python3 V=.venvs/other test` makes and uses a second one.
 $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS))

@@ -42,7 +42,7 @@ def test_conda_python_is_one_that_the_project_allows():
 
 def test_conda_installs_the_lock_by_pip():
     assert "pip" in CONDA
-    assert {"pip": ["-r requirements.lock"]} in CONDA
+    assert {"pip": ["-r bootstrap.lock", "-r requirements.lock"]} in CONDA
 
 
 def test_wheels_for_a_gpu_are_those_of_the_locked_jax():
