@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import jsonschema
 import numpy as np
 import optax
 import pytest
@@ -146,6 +147,43 @@ def test_published_numbers_stand_beside_ours():
     stars = [line for line in figure.axes[0].lines if line.get_marker() == "*"]
     assert [line.get_xdata()[0] for line in stars] == [pytest.approx(78.1)]
     plot.plt.close(figure)
+
+
+def rules_of_seeds(**accuracies):
+    return {
+        rule: {"config": {"layers": [4, 10]}, "seeds": [{"deferred": {"accuracy": share}} for share in shares]}
+        for rule, shares in accuracies.items()
+    }
+
+
+def test_axis_of_accuracies_holds_an_interval_that_reaches_down_to_zero():
+    _, axes = plot.plt.subplots(1, 2)
+    plot.draw_task(axes[0], ["bptt"], rules_of_seeds(bptt=[0.9, 0.4]))
+    plot.draw_task(axes[1], ["bptt", "ottt"], rules_of_seeds(bptt=[0.75, 0.75]))
+    assert [ax.get_xlim()[0] for ax in axes] == [0, 70]
+    plot.plt.close("all")
+
+
+def test_accuracies_are_drawn_in_the_rows_and_colours_of_their_rules():
+    _, ax = plot.plt.subplots()
+    plot.draw_task(ax, ["bptt", "sltt", "ottt"], rules_of_seeds(bptt=[0.5, 0.7], ottt=[0.9, 0.9]))
+    means = [line for line in ax.lines if line.get_marker() == plot.MARKS["deferred"]["marker"]]
+    assert [(*line.get_xdata(), *line.get_ydata()) for line in means] == [
+        (pytest.approx(60), pytest.approx(-0.16)), (pytest.approx(90), pytest.approx(1.84))
+    ]  # fmt: skip
+    assert [line.get_color() for line in means] == [plot.LOOKS[rule].colour for rule in ("bptt", "ottt")]
+    assert [(text.get_text(), text.get_position()[1]) for text in ax.texts] == [("not run here", 1)]
+    plot.plt.close("all")
+
+
+def test_a_task_can_have_its_own_decays():
+    assert config("digits", "bptt")["decay"] == 0.95
+    own = {"digits": DIGITS | {"decay": 0.8808, "read_out_decay": 0.9}}
+    model = training.make_model(config("digits", "bptt", tasks=own), nnx.Rngs(0))
+    decays = [float(model.modules[index].decay(jnp.zeros(()))) for index in (1, 3)]
+    assert decays == pytest.approx([0.8808, 0.9], abs=1e-6)
+    settings = CONFIG["scales"]["quick"] | {"tasks": own}
+    assert jsonschema.Draft202012Validator(SCHEMA).is_valid(settings)
 
 
 def test_randman_has_a_manifold_for_each_seed():

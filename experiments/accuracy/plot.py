@@ -137,7 +137,7 @@ def draw_task(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
                 None if cell is None else 100 * cell for cell in interval([x / 100 for x in reached], SHARE)
             )
             ends = [[mean - low], [high - mean]] if low is not None else None
-            lowest = min([lowest, low or lowest, *reached])
+            lowest = min([lowest, lowest if low is None else low, *reached])
             ax.plot(reached, [height + 0.11] * len(reached), ".", color=colour, markersize=3)
             ax.errorbar(mean, height, xerr=ends, markersize=5.5, elinewidth=1.3, capsize=2, color=colour, **MARKS[mode])
     chance = 100 / next(iter(rules.values()))["config"]["layers"][-1]
