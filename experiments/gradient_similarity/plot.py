@@ -311,7 +311,7 @@ def draw_noise(results: Results) -> Figure:
     )
     figure.supxlabel(
         "in units of the squared norm of the expected gradient of BPTT; linear between -0.1 and 0.1; mean over seeds with its "
-        "95 % interval, none where a seed has too few batches",
+        "95 % interval,\nnone where a seed has too few batches",
         fontsize="small",
     )
     return figure
