@@ -44,7 +44,8 @@ def main() -> None:
 
 def gradient(contender: Contender) -> list[np.ndarray]:
     process = Process(contender, NET)
-    process.answer()
+    process.wait_until_ready()
+    process.first_step()
     layers = process.gradient()
     process.close()
     return [np.asarray(layer) for layer in layers]

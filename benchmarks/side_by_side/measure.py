@@ -5,11 +5,12 @@ machine does meets all of them.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,20 +59,29 @@ def measure(workload: Workload, chosen: list[Contender], rounds: int, seconds: f
         for contender in chosen
     }
     processes: dict[str, Process] = {}
-    for contender in tqdm([c for c in chosen if not c.refuses(workload)], f"{label}: first steps"):
+
+    @contextlib.contextmanager
+    def failures_of(name: str) -> Iterator[None]:
+        """Within it, what fails ends the contender, and is in its record."""
         try:
-            process = Process(contender, workload)
-            records[contender.name] |= process.answer()
-            processes[contender.name] = process
+            yield
         except Failed as failure:
-            records[contender.name]["error"] = str(failure)
+            processes.pop(name, None)
+            records[name]["error"] = str(failure)
+
+    for contender in [contender for contender in chosen if not contender.refuses(workload)]:
+        with failures_of(contender.name):
+            processes[contender.name] = Process(contender, workload)
+    for name, process in tqdm(list(processes.items()), f"{label}: imports, of all at once"):
+        with failures_of(name):
+            process.wait_until_ready()
+    for name, process in tqdm(list(processes.items()), f"{label}: first steps"):
+        with failures_of(name):
+            records[name] |= process.first_step()
     for index in tqdm(range(rounds), f"{label}: rounds"):
         for name in random.Random(index).sample(list(processes), len(processes)):
-            try:
+            with failures_of(name):
                 records[name]["rounds"].append(processes[name].times(seconds))
-            except Failed as failure:
-                del processes[name]
-                records[name]["error"] = str(failure)
     for process in processes.values():
         process.close()
     return list(records.values())

@@ -43,13 +43,13 @@ class Process:
                 command, stdin=pipe, stdout=pipe, stderr=log, text=True, env=variables_of(contender)
             )
 
-    def answer(self) -> dict[str, Any]:
-        """The next object that the process writes."""
-        line = self.process.stdout.readline()
-        if not line:
-            status = self.process.wait()
-            raise Failed.saying(f"exit status {status}\n{self.log.read_text()}")
-        return json.loads(line)
+    def wait_until_ready(self) -> None:
+        """Until all is imported, and the neuron found to be as stated."""
+        self._answer()
+
+    def first_step(self) -> dict[str, Any]:
+        """What worker.py says of it. It is the first thing to ask for."""
+        return self._ask({"first_step": True})
 
     def times(self, seconds: float) -> list[float]:
         """How long each of the steps of one turn took, in seconds."""
@@ -60,10 +60,18 @@ class Process:
         return self._ask({"gradient": True})["gradient"]
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        with contextlib.suppress(BrokenPipeError):  # it has ended: `answer` says how
+        with contextlib.suppress(BrokenPipeError):  # it has ended: `_answer` says how
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
-        return self.answer()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        """The next object that the process writes."""
+        line = self.process.stdout.readline()
+        if not line:
+            status = self.process.wait()
+            raise Failed.saying(f"exit status {status}\n{self.log.read_text()}")
+        return json.loads(line)
 
     def close(self) -> None:
         self.process.communicate()

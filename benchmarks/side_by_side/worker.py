@@ -37,18 +37,19 @@ def main() -> None:
     neuron = neuron_of(script(file), variant)
     if neuron:
         check(neuron["equation"], partial(module.spikes_of, variant))
-    step = module.build(variant, Workload(*json.loads(workload)))
-    told = first_step(step) | {"python": sys.version.split()[0], "versions": versions(file)}
-    step.release()
-    reply(told)
+    reply({"ready": True})
+    step = None
     for line in sys.stdin:
         request = json.loads(line)
-        if "gradient" in request:
-            reply({"gradient": [layer.ravel().tolist() for layer in step.gradient()]})
+        if "first_step" in request:
+            step = module.build(variant, Workload(*json.loads(workload)))
+            told = first_step(step) | {"python": sys.version.split()[0], "versions": versions(file)}
+        elif "gradient" in request:
+            told = {"gradient": [layer.ravel().tolist() for layer in step.gradient()]}
         else:
-            times = timed(step, request["seconds"])
-            step.release()
-            reply({"times": times})
+            told = {"times": timed(step, request["seconds"])}
+        step.release()
+        reply(told)
 
 
 def first_step(step) -> dict:
