@@ -142,9 +142,9 @@ def test_peer_that_needs_more_than_there_is_is_left_out_with_its_reason():
 
 def test_slow_peer_is_left_out_of_large_workloads_of_its_scale():
     quick = {"scales": {"quick": CONFIG["scales"]["quick"]}}
-    large, small = (run.cell_config(quick, "quick", name) for name in ("n1024", "n512"))
+    large, small = (run.cell_config(quick, "quick", name) for name in ("n512", "n256"))
     refused = [{c.name: c.refuses(uniform(x["steps"], x["size"])) for c in run.chosen_of(x)} for x in (large, small)]
-    assert refused[0]["sinabs:default"] == "too slow for a width above 512" and refused[1]["sinabs:default"] is None
+    assert refused[0]["sinabs:default"] == "too slow for a width above 256" and refused[1]["sinabs:default"] is None
     assert refused[0]["slax:default"] is None
     assert CONFIG["scales"]["paper"]["slow"] == {}
 

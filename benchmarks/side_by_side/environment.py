@@ -8,7 +8,7 @@ import argparse
 import json
 from pathlib import Path
 
-from contenders import Failed, contenders, python_of
+from contenders import GPU, Failed, contenders, python_of
 
 TO_TRY_AGAIN = "to try again: snakemake figures/all --forcerun throughput_environment"
 
@@ -18,11 +18,12 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="the peer's")
     parser.add_argument("output", type=Path, help="a JSON file")
     arguments = parser.parse_args()
-    error = None
+    contender, error = contenders(arguments.file.parents[1], [arguments.file.stem])[0], None
     try:
-        python_of(contenders(arguments.file.parents[1], [arguments.file.stem])[0])
+        python_of(contender)
     except Failed as failure:
-        error = f"{failure}; {TO_TRY_AGAIN}"
+        in_vain = contender.cuda and not GPU.exists()
+        error = str(failure) if in_vain else f"{failure}; {TO_TRY_AGAIN}"
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps({"peer": arguments.file.stem, "error": error}) + "\n")
 

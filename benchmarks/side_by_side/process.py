@@ -14,7 +14,7 @@ from workload import Workload
 # Processes of a workload live at once on one device, and JAX would take three quarters of its memory in each. On a GPU its
 # matrix products would be TF32, which PyTorch's are not by default.
 ALIKE = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_DEFAULT_MATMUL_PRECISION": "float32"}
-# Snakemake sets these to the threads of the rule. Without them threads are each library's default.
+# Snakemake, and for XLA workflow/logged, set these to the threads of the rule. Without them threads are each library's default.
 NUMBERS_OF_THREADS = {
     "OMP_NUM_THREADS",
     "GOTO_NUM_THREADS",
@@ -22,6 +22,7 @@ NUMBERS_OF_THREADS = {
     "MKL_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
+    "NPROC",
 }
 
 

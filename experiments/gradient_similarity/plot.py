@@ -242,9 +242,9 @@ def draw_over_training(results: Results, quantity: str, label: str) -> Figure:
             first = first or ax
             draw_layer(ax, result, layer, quantity)
             ax.set_title(name_of(result, layer), fontsize="small")
-            if index == 0:
-                ax.set_title(f"{', '.join(title_of(result))}\n", loc="left", fontsize="small", linespacing=1.6)
-            else:
+            task = ", ".join(title_of(result)) if index == 0 else ""
+            ax.set_title(f"{task}\n", loc="left", fontsize="small", linespacing=1.6)
+            if index > 0:
                 ax.tick_params(labelleft=False)
             if column + index == 0:
                 ax.set_ylabel(label, fontsize="medium")
@@ -354,7 +354,8 @@ def draw_terms(results: Results) -> Figure:
     handles = [Patch(label=term.label, **_filled(term)) for term in TERMS.values()]
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     figure.supxlabel(
-        "layer (out: the read-out), below it the training steps with BPTT; mean over seeds", fontsize="small"
+        "layer (out: the read-out), below it the training steps with BPTT; mean over seeds, none where a seed has too few batches",
+        fontsize="small",
     )
     return figure
 
