@@ -354,7 +354,7 @@ def draw_terms(results: Results) -> Figure:
     handles = [Patch(label=term.label, **_filled(term)) for term in TERMS.values()]
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     figure.supxlabel(
-        "layer (out: the read-out), below it the training steps with BPTT; mean over seeds, none where a seed has too few batches",
+        "layer (out: the read-out), below it the training steps with BPTT; mean over seeds, where all have enough batches",
         fontsize="small",
     )
     return figure

@@ -251,7 +251,7 @@ def draw_random(tasks: list[Task]) -> Figure:
         draw_around(panels, task)
     seeds = sorted({len(task.seeds) for task in tasks})
     figure.supxlabel(
-        f"Filter-normalised directions: a step of 1 is as long as the weights of each unit. {'; '.join(map(network, tasks))}.\n"
+        f"Filter-normalised directions: a step of 1 is as long as the weights of each unit; {'; '.join(map(network, tasks))}.\n"
         f"Surfaces: first seed; last panel: {', '.join(map(str, seeds))} seeds, and the 95 % interval of their mean.",
         fontsize="small",
     )
