@@ -39,7 +39,7 @@ from slax_viz import style
 
 BOUNDS = {"accuracy": (0.0, 1.0), "spikes": (0.0, 1.0), "cosine": (-1.0, 1.0), "norm_ratio": (0.0, np.inf)}
 COLUMNS = ["task", "rule", "mode", "layer", "quantity", "mean", "low", "high", "seeds"]
-COST_COLUMNS = ["task", "rule", "milliseconds", "times_bptt", "temporary_bytes"]
+COST_COLUMNS = ["task", "rule", "milliseconds", "times_bptt", "temporary_bytes", "bytes_times_bptt"]
 # Of tasks, apart in form and filling: the colour is the rule's.
 TASK_MARKS: tuple[dict[str, Any], ...] = (
     {"marker": "o"},
@@ -98,10 +98,10 @@ def table_rows(tasks: Results) -> Iterator[list[Any]]:
 
 def cost_rows(costs: list[dict[str, Any]]) -> Iterator[list[Any]]:
     for cost in costs:
+        bptt = cost["rules"]["bptt"]
         for rule, numbers in cost["rules"].items():
-            time = numbers["milliseconds"]
-            relative = time / cost["rules"]["bptt"]["milliseconds"]
-            yield [cost["config"]["task"], rule, time, relative, numbers["temporary_bytes"]]
+            cells = [[numbers[name], numbers[name] / bptt[name]] for name in ("milliseconds", "temporary_bytes")]
+            yield [cost["config"]["task"], rule, *cells[0], *cells[1]]
 
 
 def draw(tasks: Results) -> Figure:
