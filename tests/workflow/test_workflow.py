@@ -126,7 +126,7 @@ def test_new_experiment_is_one_folder(tree):
     "old, new, told",
     [
         ("batch_size:", "batchsize:", ["scales", "unknown key 'batchsize'", "known keys: seeds,", "batch_size"]),
-        ("seeds: 1", "seeds: one", ["scales.quick: seeds: 'one' is not of type 'integer'"]),
+        ("seeds: 1\n", "seeds: one\n", ["scales.quick: seeds: 'one' is not of type 'integer'"]),
         ("code: latency", "code: time", ["tasks.digits_shallow.code", "['latency', 'rate']"]),
         ("scales:", "scales: [", ["is not valid YAML"]),
     ],
