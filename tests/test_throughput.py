@@ -140,13 +140,13 @@ def test_peer_that_needs_more_than_there_is_is_left_out_with_its_reason():
         contenders.python_of(spyx._replace(here=True))
 
 
-def test_slow_peer_is_left_out_of_large_workloads_of_its_scale():
-    quick = {"scales": {"quick": CONFIG["scales"]["quick"]}}
-    large, small = (run.cell_config(quick, "quick", name) for name in ("n512", "n256"))
-    refused = [{c.name: c.refuses(uniform(x["steps"], x["size"])) for c in run.chosen_of(x)} for x in (large, small)]
-    assert refused[0]["sinabs:default"] == "too slow for a width above 256" and refused[1]["sinabs:default"] is None
-    assert refused[0]["slax:default"] is None
-    assert CONFIG["scales"]["paper"]["slow"] == {}
+def test_peer_that_a_scale_leaves_out_says_so_and_no_other():
+    config = run.cell_config(CONFIG, "quick", "n256")
+    refused = {c.peer: c.refuses(uniform(config["steps"], config["size"])) for c in run.chosen_of(config)}
+    left_out = {peer for peer, reason in refused.items() if reason}
+    assert left_out == set(config["left_out"]) == {"sinabs", "rockpool_torch", "lava_dl"}
+    assert refused["sinabs"] == "left out at the scale 'quick' for the time that it takes"
+    assert CONFIG["scales"]["paper"]["left_out"] == []
 
 
 def test_jax_gets_its_wheels_where_there_is_a_gpu():

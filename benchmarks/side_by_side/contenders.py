@@ -49,6 +49,7 @@ class Contender(NamedTuple):
     cuda: bool = False
     neuron: dict[str, str] | None = None
     here: bool = False  # whether it runs with the interpreter at hand, without an environment of its own
+    left_out: str | None = None  # why whoever asks for it does not want it measured
     error: str | None = None  # why its environment could not be made, if that was tried before and is not tried again
 
     @property
@@ -70,7 +71,9 @@ class Contender(NamedTuple):
         return self._replace(error=json.loads(record.read_text())["error"]) if record.exists() else self
 
     def refuses(self, workload: Workload) -> str | None:
-        """Why a workload is left out, if it is beyond the limits."""
+        """Why a workload is left out, if it is: it was asked to be, or it is beyond the limits."""
+        if self.left_out:
+            return self.left_out
         size = {"width": max(workload.widths), "steps": workload.steps}
         beyond = [f"too slow for a {name} above {limit}" for name, limit in self.limits.items() if size[name] > limit]
         if workload.dtype not in self.dtypes:

@@ -10,7 +10,7 @@ def throughput_cell(wildcards):
 
 def throughput_peers(wildcards):
     cell = throughput_cell(wildcards)
-    names = {name.split(":")[0] for name in cell["contenders"]}
+    names = {name.split(":")[0] for name in cell["contenders"]} - set(cell["left_out"])
     return [(cell["workloads"]["benchmark"], name) for name in sorted(names)]
 
 

@@ -45,7 +45,7 @@ def cell_config(config: dict[str, Any], scale: str, workload: str) -> dict[str, 
     if workload not in settings["workloads"]:
         raise SystemExit(f"There is no workload {workload!r}, expected one of: {', '.join(settings['workloads'])}.")
     own = settings["workloads"][workload]
-    shared = {name: settings[name] for name in ("rounds", "seconds", "slow")}
+    shared = {name: settings[name] for name in ("rounds", "seconds", "left_out")}
     return shared | {"scale": scale, "workload": workload, "contenders": settings["contenders"][own["benchmark"]]} | own
 
 
@@ -60,16 +60,11 @@ def chosen_of(config: dict[str, Any]) -> list[Contender]:
     found = {
         contender.name: contender for contender in contenders(BENCHMARKS / config["benchmark"], config["contenders"])
     }
-    return [limited(found[name], config["slow"]).as_recorded() for name in config["contenders"]]
-
-
-def limited(contender: Contender, slow: dict[str, int]) -> Contender:
-    """With the greatest number of units that this scale has time for."""
-    return (
-        contender._replace(limits=contender.limits | {"width": slow[contender.peer]})
-        if contender.peer in slow
-        else contender
-    )
+    reason = f"left out at the scale {config['scale']!r} for the time that it takes"
+    return [
+        found[name]._replace(left_out=reason if found[name].peer in config["left_out"] else None).as_recorded()
+        for name in config["contenders"]
+    ]
 
 
 if __name__ == "__main__":
