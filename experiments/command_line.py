@@ -1,6 +1,7 @@
-"""The options that the scripts of all experiments have."""
+"""The options that the scripts of all experiments have, and what they say of a name that there is not."""
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
 
 
@@ -27,6 +28,12 @@ def plot_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--results", type=Path, nargs="+", required=True, help="results of run.py, of one scale")
     parser.add_argument("--output", type=Path, required=True, help="path of the figure without its ending")
     return parser
+
+
+def check_known(kind: str, name: str | None, known: Collection[str], where: str = "") -> None:
+    """Stops with all that there are of a kind, such as "task", if `name` is none of them."""
+    if name not in known:
+        raise SystemExit(f"There is no {kind} {name!r}{where}, expected one of: {', '.join(known)}.")
 
 
 def _parser(description: str | None) -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from experiments.command_line import check_known
 from slax_data import japanese_vowel_spikes, shd, spoken_digit_spikes
 from slax_data.packed import SpikeTrains, arrays_of_sets
 from slax_data.whole_files import check_sha256, written_whole
@@ -33,8 +34,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="where the spikes go, an .npz file")
     arguments = parser.parse_args()
     sets = yaml.safe_load(arguments.config.read_text())["sets"]
-    if arguments.name not in sets:
-        raise SystemExit(f"There is no set {arguments.name!r}, expected one of: {', '.join(sets)}.")
+    check_known("set", arguments.name, sets)
     settings = sets[arguments.name]
     if len(arguments.raw) != len(settings["raw"]):
         raise SystemExit(

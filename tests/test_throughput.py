@@ -141,7 +141,7 @@ def test_peer_that_needs_more_than_there_is_is_left_out_with_its_reason():
 
 
 def test_peer_that_a_scale_leaves_out_says_so_and_no_other():
-    config = run.cell_config(CONFIG, "quick", "n256")
+    config = run.cell_config(CONFIG, "quick", "n512")
     refused = {c.peer: c.refuses(uniform(config["steps"], config["size"])) for c in run.chosen_of(config)}
     left_out = {peer for peer, reason in refused.items() if reason}
     assert left_out == set(config["left_out"]) == {"sinabs", "rockpool_torch", "lava_dl"}

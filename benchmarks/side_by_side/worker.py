@@ -50,6 +50,7 @@ def main() -> None:
             told = {"times": timed(step, request["seconds"])}
         step.release()
         reply(told)
+    os._exit(0)  # nobody waits for libraries to take down what they have set up
 
 
 def first_step(step) -> dict:

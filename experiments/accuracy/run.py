@@ -25,7 +25,7 @@ from flax import nnx
 from jax import random
 from tqdm import tqdm
 
-from experiments.command_line import cell_parser
+from experiments.command_line import cell_parser, check_known
 from experiments.record import recorded
 from experiments.tasks import task_maker
 from experiments.training import activity, make_model, modes, test_accuracy, train, under_rule
@@ -44,11 +44,9 @@ def main() -> None:
 def cell_config(config: dict[str, Any], scale: str, task: str, rule: str) -> dict[str, Any]:
     """The values that one task and rule depend on, out of the whole config.yaml."""
     settings = config["scales"][scale]
-    if task not in settings["tasks"]:
-        raise SystemExit(f"There is no task {task!r}, expected one of: {', '.join(settings['tasks'])}.")
+    check_known("task", task, settings["tasks"])
     known = rules_of(settings, task)
-    if rule not in known:
-        raise SystemExit(f"There is no rule {rule!r} for {task}, expected one of: {', '.join(known)}.")
+    check_known("rule", rule, known, f" for {task}")
     shared = {name: value for name, value in settings.items() if name not in ("tasks", "rules")}
     own = {name: value for name, value in settings["tasks"][task].items() if name not in ("rules", "without")}
     return shared | {"scale": scale, "task": task, "rule": rule} | own

@@ -26,7 +26,7 @@ from flax import nnx
 from jax import random
 from tqdm import tqdm
 
-from experiments.command_line import cell_parser
+from experiments.command_line import cell_parser, check_known
 from experiments.record import recorded
 from experiments.training import make_model, test_accuracy, train_in_parts, under_rule
 from slax_data import held_out, make_task
@@ -43,8 +43,7 @@ def main() -> None:
 def cell_config(config: dict[str, Any], scale: str, rule: str) -> dict[str, Any]:
     """The values that one rule depends on, out of the whole config.yaml."""
     settings = config["scales"][scale]
-    if rule not in settings["rules"]:
-        raise SystemExit(f"There is no rule {rule!r}, expected one of: {', '.join(settings['rules'])}.")
+    check_known("rule", rule, settings["rules"])
     steps = settings["measure_at"]
     if steps != sorted(set(steps)):
         raise SystemExit(f"measure_at is {steps}, expected steps in rising order.")

@@ -21,7 +21,7 @@ importlib.import_module("experiments")  # with stand-ins for what is missing
 
 import yaml
 
-from experiments.command_line import cell_parser
+from experiments.command_line import cell_parser, check_known
 from experiments.curvature.online import online
 from experiments.curvature.solutions import solutions
 from experiments.curvature.windows import windows
@@ -51,14 +51,12 @@ def main() -> None:
 def part_config(config: dict[str, Any], scale: str, part: str, rule: str | None = None) -> dict[str, Any]:
     """The values that one part, and one rule of it, depends on, out of the whole config.yaml."""
     settings = config["scales"][scale]
-    if part not in PARTS:
-        raise SystemExit(f"There is no part {part!r}, expected one of: {', '.join(PARTS)}.")
+    check_known("part", part, PARTS)
     shared = {name: value for name, value in settings.items() if name not in PARTS} | {"scale": scale, "part": part}
     known = settings[part]["rules"]
     if part not in OF_ONE_RULE:
         return shared | settings[part]
-    if rule not in known:
-        raise SystemExit(f"There is no rule {rule!r} in {part}, expected one of: {', '.join(known)}.")
+    check_known("rule", rule, known, f" in {part}")
     return shared | {name: value for name, value in settings[part].items() if name != "rules"} | {"rule": rule}
 
 

@@ -32,7 +32,7 @@ from flax import nnx
 from jax import random
 from tqdm import tqdm
 
-from experiments.command_line import cell_parser
+from experiments.command_line import cell_parser, check_known
 from experiments.gradient_similarity.terms import terms_of, without_reset_gradient
 from experiments.record import recorded
 from experiments.tasks import task_maker
@@ -57,8 +57,7 @@ def main() -> None:
 def cell_config(config: dict[str, Any], scale: str, name: str) -> dict[str, Any]:
     """The values that one task depends on, out of the whole config.yaml; a task's own go before those of the scale."""
     settings = config["scales"][scale]
-    if name not in settings["tasks"]:
-        raise SystemExit(f"There is no task {name!r}, expected one of: {', '.join(settings['tasks'])}.")
+    check_known("task", name, settings["tasks"])
     shared = {key: value for key, value in settings.items() if key != "tasks"}
     own = {key: value for key, value in settings["tasks"][name].items() if key != "without"}
     cell = shared | {"scale": scale, "task": name} | own

@@ -28,7 +28,7 @@ from flax import nnx
 from jax import random
 from tqdm import tqdm
 
-from experiments.command_line import cell_parser
+from experiments.command_line import cell_parser, check_known
 from experiments.landscapes.setting import Setting, make_setting
 from experiments.landscapes.surfaces import surfaces
 from experiments.record import recorded
@@ -64,18 +64,14 @@ def main() -> None:
 def task_config(config: dict[str, Any], scale: str, task: str) -> dict[str, Any]:
     """The values that one task depends on, out of the whole config.yaml."""
     settings = config["scales"][scale]
-    if task not in settings["tasks"]:
-        raise SystemExit(f"There is no task {task!r}, expected one of: {', '.join(settings['tasks'])}.")
+    check_known("task", task, settings["tasks"])
     shared = {name: value for name, value in settings.items() if name != "tasks"}
     return shared | {"scale": scale, "task": task, **settings["tasks"][task]}
 
 
 def rule_config(config: dict[str, Any], rule: str) -> dict[str, Any]:
     """Those of them that the training under one rule depends on."""
-    if rule not in config["rules"]:
-        raise SystemExit(
-            f"There is no rule {rule!r} for {config['task']}, expected one of: {', '.join(config['rules'])}."
-        )
+    check_known("rule", rule, config["rules"], f" for {config['task']}")
     own = {name: value for name, value in config.items() if name not in (*OF_SURFACES, "rules")}
     return own | {"rule": rule, "mode": config["rules"][rule]}
 

@@ -25,7 +25,7 @@ import yaml
 from flax import nnx
 from jax import random
 
-from experiments.command_line import cell_parser
+from experiments.command_line import cell_parser, check_known
 from experiments.record import recorded
 from experiments.training import make_model
 from slax_data import make_task
@@ -73,8 +73,7 @@ def main() -> None:
 def cell_config(config: dict[str, Any], scale: str, task: str) -> dict[str, Any]:
     """The values that one task depends on, out of the whole config.yaml."""
     settings = config["scales"][scale]
-    if task not in settings["tasks"]:
-        raise SystemExit(f"There is no task {task!r}, expected one of: {', '.join(settings['tasks'])}.")
+    check_known("task", task, settings["tasks"])
     shared = {name: value for name, value in settings.items() if name != "tasks"}
     return shared | {"scale": scale, "task": task, **settings["tasks"][task]}
 

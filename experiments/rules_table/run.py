@@ -23,7 +23,7 @@ import yaml
 from flax import nnx
 from jax import random
 
-from experiments.command_line import cell_parser
+from experiments.command_line import cell_parser, check_known
 from experiments.record import recorded
 from experiments.training import activity, loss_of, make_model, modes, test_accuracy, train, under_rule
 from slax_data import Task, held_out, make_task
@@ -49,16 +49,14 @@ def cell_config(config: dict[str, Any], scale: str, task: str, rule: str) -> dic
     unknown = [name for name in known if name not in RULES]
     if unknown:
         raise SystemExit(f"There is no rule {', '.join(unknown)}, expected some of: {', '.join(RULES)}.")
-    if rule not in known:
-        raise SystemExit(f"There is no rule {rule!r} for {task}, expected one of: {', '.join(known)}.")
+    check_known("rule", rule, known, f" for {task}")
     return shared | {"rule": rule}
 
 
 def task_config(config: dict[str, Any], scale: str, task: str) -> dict[str, Any]:
     """The values that all rules of a task share."""
     settings = config["scales"][scale]
-    if task not in settings["tasks"]:
-        raise SystemExit(f"There is no task {task!r}, expected one of: {', '.join(settings['tasks'])}.")
+    check_known("task", task, settings["tasks"])
     shared = {name: value for name, value in settings.items() if name not in APART}
     own = {name: value for name, value in settings["tasks"][task].items() if name != "without"}
     return shared | {"scale": scale, "task": task, **own}

@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 from flax import nnx
 
-from experiments.command_line import cell_parser
+from experiments.command_line import cell_parser, check_known
 from experiments.record import recorded
 from slax_neurons import NEURONS, Neuron
 
@@ -36,8 +36,7 @@ def cell_config(config: dict[str, Any], scale: str, name: str) -> dict[str, Any]
     """The values that one neuron depends on, out of the whole config.yaml."""
     settings = config["scales"][scale]
     known = [neuron for neuron in settings["neurons"] if neuron in NEURONS]
-    if name not in known:
-        raise SystemExit(f"There is no neuron {name!r}, expected one of: {', '.join(known)}.")
+    check_known("neuron", name, known)
     on, off, end = settings["current_on"], settings["current_off"], settings["n_steps"]
     if not on < off <= end:
         raise SystemExit(f"The current is on from step {on} to {off} of {end}, expected steps in rising order.")

@@ -18,7 +18,7 @@ importlib.import_module("experiments")  # with stand-ins for what is missing
 
 import yaml
 
-from experiments.command_line import cell_parser
+from experiments.command_line import cell_parser, check_known
 from experiments.record import recorded
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -42,8 +42,7 @@ def main() -> None:
 def cell_config(config: dict[str, Any], scale: str, workload: str) -> dict[str, Any]:
     """The values that one workload depends on, out of the whole config.yaml."""
     settings = config["scales"][scale]
-    if workload not in settings["workloads"]:
-        raise SystemExit(f"There is no workload {workload!r}, expected one of: {', '.join(settings['workloads'])}.")
+    check_known("workload", workload, settings["workloads"])
     own = settings["workloads"][workload]
     shared = {name: settings[name] for name in ("rounds", "seconds", "left_out")}
     return shared | {"scale": scale, "workload": workload, "contenders": settings["contenders"][own["benchmark"]]} | own

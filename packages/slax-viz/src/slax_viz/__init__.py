@@ -1,4 +1,7 @@
-"""Numbers and pictures about gradients and activity: arrays in, numbers first, then axes."""
+"""Numbers and pictures about gradients and activity: arrays in, numbers first, then axes.
+
+matplotlib is imported by what draws when it draws, and not where only numbers are wanted.
+"""
 
 from slax_viz.activity import FiringRates as FiringRates
 from slax_viz.activity import firing_rates as firing_rates

@@ -1,15 +1,16 @@
 """Spikes of whole layers: rates as numbers, rasters, and rates over training."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, overload
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
 from jaxtyping import Array, Float
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from slax_viz.statistics import mean_interval
 from slax_viz.style import COLOURS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # They tell the lines apart without any colour.
 _DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 3)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
@@ -56,8 +57,8 @@ def firing_rates(
 
 
 def plot_raster(
-    ax: Axes, spikes: np.ndarray | Array | Mapping[str, np.ndarray | Array], *, rasterized: bool = False
-) -> Axes:
+    ax: "Axes", spikes: np.ndarray | Array | Mapping[str, np.ndarray | Array], *, rasterized: bool = False
+) -> "Axes":
     """A mark for each spike of one sample: steps along the x axis, units along the y axis, layers one above the other.
 
     The first layer is at the bottom. Each has a colour of its own and a line below it, and its name and number of units
@@ -74,6 +75,8 @@ def plot_raster(
     Raises:
         ValueError: spikes of another shape or other than 0 and 1, layers of different T, or none or too many of them.
     """
+    from matplotlib.ticker import MaxNLocator
+
     layers = spikes if isinstance(spikes, Mapping) else {"": spikes}
     _check_number("layers", len(layers))
     values = {layer: _zeros_and_ones(layer, numbers) for layer, numbers in layers.items()}
@@ -104,7 +107,7 @@ def plot_raster(
 
 
 def plot_firing_rates(
-    ax: Axes,
+    ax: "Axes",
     steps: Sequence[int] | np.ndarray | Array,
     rates: Mapping[str, Sequence[float] | np.ndarray | Array],
     *,
@@ -113,7 +116,7 @@ def plot_firing_rates(
     ylabel: str = "spikes per step and unit",
     colours: Mapping[str, str] | None = None,
     legend: bool = True,
-) -> Axes:
+) -> "Axes":
     """Rates over training: one line per layer, the mean over seeds, with the interval of `mean_interval` as a band.
 
     Args:

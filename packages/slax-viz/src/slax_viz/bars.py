@@ -2,13 +2,16 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Array, Float
-from matplotlib.axes import Axes
 
 from slax_viz.statistics import mean_interval
 from slax_viz.style import COLOURS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # They tell the bars apart without any colour.
 _HATCHES = ("", "//", "..", "\\\\", "xx", "--", "oo", "++")
@@ -18,7 +21,7 @@ _LEGEND_COLUMNS = 4
 
 
 def plot_cosine_similarity(
-    ax: Axes,
+    ax: "Axes",
     table: Mapping[str, np.ndarray | Array],
     *,
     layers: Sequence[str] | None = None,
@@ -27,7 +30,7 @@ def plot_cosine_similarity(
     colours: Mapping[str, str] | None = None,
     hatches: Mapping[str, str] | None = None,
     legend: bool = True,
-) -> Axes:
+) -> "Axes":
     """Grouped bars: the layers along the x axis, in each group one bar per rule, as high as the mean over seeds.
 
     Error bars are the intervals of `mean_interval`, dots the single seeds in their order from left to right. With one

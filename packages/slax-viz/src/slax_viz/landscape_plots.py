@@ -1,18 +1,19 @@
 """Surfaces of the loss as contours or in space, with the paths of rules on them, and the loss between two solutions."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Array, Float
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
-from matplotlib.patheffects import Stroke, withStroke
-from matplotlib.ticker import MaxNLocator
-from mpl_toolkits.mplot3d import Axes3D
 
 from slax_viz.landscape import barrier
 from slax_viz.style import COLOURS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.patheffects import AbstractPathEffect
+    from mpl_toolkits.mplot3d import Axes3D
 
 # They tell the rules apart without any colour.
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
@@ -27,15 +28,11 @@ _DASHES: tuple[Any, ...] = (
     (0, (4, 1, 1, 1)),
 )
 
-# The surface is in greys, low losses light, so that the colours are those of the rules, and stay legible on it.
-_GREYS = LinearSegmentedColormap.from_list("slax greys", ["#ffffff", "#6b6b6b"])
-
-_HALO: list[Stroke] = [withStroke(linewidth=3.2, foreground="white")]
 _LEGEND_COLUMNS = 4
 
 
 def plot_landscape(
-    ax: Axes,
+    ax: "Axes",
     losses: np.ndarray | Array,
     *,
     xs: np.ndarray | Sequence,
@@ -47,7 +44,7 @@ def plot_landscape(
     label: str = "loss",
     colours: Mapping[str, str] | None = None,
     legend: bool = True,
-) -> Axes:
+) -> "Axes":
     """A surface as filled contours with a colour bar, and on it the paths of the rules from a hollow to a filled mark.
 
     Where a loss is NaN or infinite the surface has a hole, a cross at each such point of the grid, and their number in the
@@ -69,16 +66,19 @@ def plot_landscape(
     Returns:
         `ax`.
     """
+    from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.ticker import MaxNLocator
+
     x, y, z = _checked(losses, xs, ys, log)
     paths = _checked_paths(trajectories, 2)
     finite = z[np.isfinite(z)]
     low, high = float(finite.min()), float(finite.max())
     if low == high:
         low, high = (low / 2, high * 2) if log else (low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2)
-    steps = (np.geomspace if log else np.linspace)(low, high, levels + 1)
-    norm = (LogNorm if log else Normalize)(low, high)
+    space, scale = (np.geomspace, LogNorm) if log else (np.linspace, Normalize)
+    steps = space(low, high, levels + 1)
     shown = np.ma.masked_invalid(z)
-    filled = ax.contourf(x, y, shown, levels=steps, cmap=_GREYS, norm=norm, zorder=0)
+    filled = ax.contourf(x, y, shown, levels=steps, cmap=_greys(), norm=scale(low, high), zorder=0)
     ax.contour(x, y, shown, levels=steps, colors="0.35", linewidths=0.4, zorder=1)
     # Round numbers, unless a logarithmic bar is too short to have some.
     ticks = steps[:: max(levels // 5, 1)] if log else MaxNLocator(6)
@@ -93,7 +93,7 @@ def plot_landscape(
             marker=marker,
             markersize=3.5,
             label=rule,
-            path_effects=_HALO,
+            path_effects=_halo(),
             zorder=3,
         )
         ends: dict[str, Any] = {"linestyle": "none", "marker": marker, "zorder": 4, "label": "_"}
@@ -109,7 +109,7 @@ def plot_landscape(
 
 
 def plot_landscape_3d(
-    ax: Axes3D,
+    ax: "Axes3D",
     losses: np.ndarray | Array,
     *,
     xs: np.ndarray | Sequence,
@@ -120,7 +120,7 @@ def plot_landscape_3d(
     label: str = "loss",
     colours: Mapping[str, str] | None = None,
     legend: bool = True,
-) -> Axes3D:
+) -> "Axes3D":
     """A surface in space, with holes where a loss is NaN or infinite, and the paths of the rules in front of it.
 
     Args:
@@ -133,7 +133,7 @@ def plot_landscape_3d(
     Returns:
         `ax`.
     """
-    if not isinstance(ax, Axes3D):
+    if ax.name != "3d":
         raise TypeError(
             f'expected axes in space, got {type(ax).__name__}. Make them by subplot_kw={{"projection": "3d"}}.'
         )
@@ -148,7 +148,7 @@ def plot_landscape_3d(
     ax.plot_surface(
         *np.meshgrid(x, y),
         shown,
-        cmap=_GREYS,
+        cmap=_greys(),
         vmin=np.nanmin(shown),
         vmax=np.nanmax(shown),
         rcount=len(y),
@@ -161,7 +161,14 @@ def plot_landscape_3d(
         heights = height(path[:, 2])
         line = (path[:, 0], path[:, 1], heights)
         ax.plot(
-            *line, color=colour, linewidth=1.8, marker=marker, markersize=3.5, label=rule, path_effects=_HALO, zorder=3
+            *line,
+            color=colour,
+            linewidth=1.8,
+            marker=marker,
+            markersize=3.5,
+            label=rule,
+            path_effects=_halo(),
+            zorder=3,
         )
         ends: dict[str, Any] = {"linestyle": "none", "marker": marker, "zorder": 4, "label": "_"}
         first, last = ([part[[i]] for part in line] for i in (0, -1))
@@ -178,7 +185,7 @@ def plot_landscape_3d(
 
 
 def plot_interpolation(
-    ax: Axes,
+    ax: "Axes",
     losses: Mapping[str, np.ndarray | Array],
     *,
     ts: np.ndarray | Sequence,
@@ -187,7 +194,7 @@ def plot_interpolation(
     label: str = "loss",
     colours: Mapping[str, str] | None = None,
     legend: bool = True,
-) -> Axes:
+) -> "Axes":
     """The loss from one solution to another, a line per pair, with what lies straight between the ends dotted.
 
     The barrier of each pair is in the legend. Points that are NaN or infinite are gaps.
@@ -270,12 +277,26 @@ def _checked_paths(
     return paths
 
 
+def _greys() -> "Colormap":
+    """Of a surface, low losses light, so that the colours are those of the rules, and stay legible on it."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("slax greys", ["#ffffff", "#6b6b6b"])
+
+
+def _halo() -> "list[AbstractPathEffect]":
+    """Around the lines, which it sets off against the surface."""
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=3.2, foreground="white")]
+
+
 def _colours(rules: Mapping[str, Any], chosen: Mapping[str, str] | None) -> list[str]:
     return [(chosen or {}).get(rule, colour) for rule, colour in zip(rules, COLOURS, strict=False)]
 
 
 def _mark_not_finite(
-    ax: Axes, x: Float[np.ndarray, " X"], y: Float[np.ndarray, " Y"], z: Float[np.ndarray, "Y X"]
+    ax: "Axes", x: Float[np.ndarray, " X"], y: Float[np.ndarray, " Y"], z: Float[np.ndarray, "Y X"]
 ) -> None:
     rows, columns = np.nonzero(~np.isfinite(z))
     if len(rows):
@@ -283,17 +304,17 @@ def _mark_not_finite(
         ax.plot(x[columns], y[rows], label=f"not finite ({len(rows)})", zorder=2, **crosses)
 
 
-def _name_the_ends(ax: Axes) -> None:
+def _name_the_ends(ax: "Axes") -> None:
     """Two marks that are nowhere, for the legend."""
     mark: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 9, "markeredgecolor": "black"}
     for name, face in (("start", "white"), ("end", "0.3")):
-        ax.plot(*[[]] * (3 if isinstance(ax, Axes3D) else 2), label=name, markerfacecolor=face, **mark)
+        ax.plot(*[[]] * (3 if ax.name == "3d" else 2), label=name, markerfacecolor=face, **mark)
 
 
 def _axis_label(number: int, explained: Sequence[float] | None) -> str:
     return f"direction {number}" + (f" (explains {100 * explained[number - 1]:.1f} %)" if explained is not None else "")
 
 
-def _legend_above(ax: Axes, columns: int) -> None:
+def _legend_above(ax: "Axes", columns: int) -> None:
     columns = min(len(ax.get_legend_handles_labels()[0]), columns)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns)

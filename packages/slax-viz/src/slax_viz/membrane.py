@@ -1,10 +1,13 @@
 """Membranes over time, with what makes them fire."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Array, Float
-from matplotlib.axes import Axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _MARGIN = 0.16  # of the spikes above the rest, in units of the height of all curves
 _GAP = 0.35  # between the lanes of several neurons, in units of a lane
@@ -12,12 +15,12 @@ _SCALE = 0.4  # of the bar that shows the membranes' scale, at most, in units of
 
 
 def plot_membrane(
-    ax: Axes,
+    ax: "Axes",
     membrane: np.ndarray | Array,
     *,
     threshold: np.ndarray | Array | float | None = None,
     spikes: np.ndarray | Array | None = None,
-) -> Axes:
+) -> "Axes":
     """The membrane of one neuron as a line, its threshold dashed, and above both a mark for each spike.
 
     Args:
@@ -51,13 +54,13 @@ def plot_membrane(
 
 
 def plot_membranes(
-    ax: Axes,
+    ax: "Axes",
     membranes: np.ndarray | Array,
     *,
     threshold: np.ndarray | Array | float | None = None,
     spikes: np.ndarray | Array | None = None,
     units: Sequence[str] | None = None,
-) -> Axes:
+) -> "Axes":
     """The membranes of several neurons, each as by `plot_membrane` in a lane of its own, the first at the bottom.
 
     All lanes have one scale, that of the bar at the right. A tick at the left is where a unit's membrane is 0.
@@ -104,7 +107,7 @@ def plot_membranes(
     return ax
 
 
-def _draw_scale(ax: Axes, steps: int, lane: float, height: float) -> None:
+def _draw_scale(ax: "Axes", steps: int, lane: float, height: float) -> None:
     """A bar of a round length, 1, 2 or 5 times a power of ten, in the upper lane beyond the last step."""
     power = 10.0 ** np.floor(np.log10(_SCALE * height))
     length = max(factor * power for factor in (1, 2, 5) if factor * power <= _SCALE * height * (1 + 1e-9))

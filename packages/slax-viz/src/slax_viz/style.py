@@ -17,9 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import matplotlib
-from matplotlib.rcsetup import cycler
-
 SVG_METADATA = {"Date": None, "Creator": None}
 PNG_METADATA = {"Software": None}
 
@@ -42,7 +39,7 @@ _SETTINGS: dict[Any, Any] = {
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": cycler(color=list(COLOURS)),
+    "axes.prop_cycle": f"cycler(color={list(COLOURS)})",
     "hatch.linewidth": 0.6,
     "svg.fonttype": "path",
     "svg.hashsalt": "slax",
@@ -52,6 +49,8 @@ _SETTINGS: dict[Any, Any] = {
 @contextmanager
 def style() -> Iterator[None]:
     """Applies the settings above, and restores the earlier ones at the end."""
+    import matplotlib
+
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)
