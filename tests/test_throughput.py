@@ -141,12 +141,16 @@ def test_peer_that_needs_more_than_there_is_is_left_out_with_its_reason():
 
 
 def test_peer_that_a_scale_leaves_out_says_so_and_no_other():
-    config = run.cell_config(CONFIG, "quick", "n512")
-    refused = {c.peer: c.refuses(uniform(config["steps"], config["size"])) for c in run.chosen_of(config)}
-    left_out = {peer for peer, reason in refused.items() if reason}
-    assert left_out == set(config["left_out"]) == {"sinabs", "rockpool_torch", "lava_dl"}
-    assert refused["sinabs"] == "left out at the scale 'quick' for the time that it takes"
-    assert CONFIG["scales"]["paper"]["left_out"] == []
+    def refused(workload: str) -> dict[str, str]:
+        config = run.cell_config(CONFIG, "quick", workload)
+        reasons = {c.peer: c.refuses(uniform(config["steps"], config["size"])) for c in run.chosen_of(config)}
+        return {peer: reason for peer, reason in reasons.items() if reason}
+
+    assert set(refused("n512")) == {"sinabs", "rockpool_torch", "lava_dl"}
+    assert refused("n512")["sinabs"] == "left out at the scale 'quick' for the time that it takes"
+    assert set(refused("n1024")) == {*refused("n512"), "norse", "rockpool_jax"}
+    assert refused("n1024")["norse"] == "left out at the scale 'quick' for the time that it takes above N = 512"
+    assert CONFIG["scales"]["paper"]["left_out"] == {}
 
 
 def test_jax_gets_its_wheels_where_there_is_a_gpu():

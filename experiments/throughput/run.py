@@ -59,11 +59,17 @@ def chosen_of(config: dict[str, Any]) -> list[Contender]:
     found = {
         contender.name: contender for contender in contenders(BENCHMARKS / config["benchmark"], config["contenders"])
     }
-    reason = f"left out at the scale {config['scale']!r} for the time that it takes"
     return [
-        found[name]._replace(left_out=reason if found[name].peer in config["left_out"] else None).as_recorded()
-        for name in config["contenders"]
+        found[name]._replace(left_out=left_out(config, found[name].peer)).as_recorded() for name in config["contenders"]
     ]
+
+
+def left_out(config: dict[str, Any], peer: str) -> str | None:
+    """Why a peer has no time at this scale, if the workload has more units than the scale has time for with this peer."""
+    most = config["left_out"].get(peer, config["size"])
+    if config["size"] <= most:
+        return None
+    return f"left out at the scale {config['scale']!r} for the time that it takes" + (f" above N = {most}" if most else "")
 
 
 if __name__ == "__main__":
