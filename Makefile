@@ -20,7 +20,7 @@ cuda: $(V)/.ok requirements-cuda.lock ## add JAX's wheels for an NVIDIA GPU (Lin
 	uv pip install -q --python $(V) --require-hashes -r requirements-cuda.lock
 
 test: $(V)/.ok ## run all tests
-	pytest -n 2 --dist loadfile
+	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(V)/.ok ## check style and who may import whom
 	ruff check

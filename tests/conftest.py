@@ -22,6 +22,12 @@ hypothesis.settings.register_profile("house", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("house")
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, so that none is left to one process at the end: see `make test`."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _programs_of_one_file():
     """Frees what a file compiled: a process holds only so many programs."""
