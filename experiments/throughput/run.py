@@ -69,7 +69,9 @@ def left_out(config: dict[str, Any], peer: str) -> str | None:
     most = config["left_out"].get(peer, config["size"])
     if config["size"] <= most:
         return None
-    return f"left out at the scale {config['scale']!r} for the time that it takes" + (f" above N = {most}" if most else "")
+    return f"left out at the scale {config['scale']!r} for the time that it takes" + (
+        f" above N = {most}" if most else ""
+    )
 
 
 if __name__ == "__main__":
