@@ -12,7 +12,9 @@ def throughput_peers(wildcards):
     cell = throughput_cell(wildcards)
     size = cell["workloads"]["size"]
     names = {name.split(":")[0] for name in cell["contenders"]}
-    return [(cell["workloads"]["benchmark"], name) for name in sorted(names) if size <= cell["left_out"].get(name, size)]
+    return [
+        (cell["workloads"]["benchmark"], name) for name in sorted(names) if size <= cell["left_out"].get(name, size)
+    ]
 
 
 def throughput_results(scale):
