@@ -16,7 +16,8 @@ from selenium.webdriver.common.keys import Keys
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER),
-    reason="No chromium here: apt-get install --no-install-recommends chromium chromium-driver",
+    reason="no chromium and chromedriver, which are packages of the system that no environment of Python has; CI installs "
+    "them: apt-get install --no-install-recommends chromium chromium-driver",
 )
 
 OPTIONS = [

@@ -86,19 +86,7 @@ def plot_landscape(
     bar.ax.minorticks_off()
     _mark_not_finite(ax, x, y, z)
     for (rule, path), colour, marker in zip(paths.items(), _colours(paths, colours), _MARKERS, strict=False):
-        ax.plot(
-            *path.T,
-            color=colour,
-            linewidth=1.8,
-            marker=marker,
-            markersize=3.5,
-            label=rule,
-            path_effects=_halo(),
-            zorder=3,
-        )
-        ends: dict[str, Any] = {"linestyle": "none", "marker": marker, "zorder": 4, "label": "_"}
-        ax.plot(*path[0], markersize=9, markerfacecolor="white", markeredgecolor=colour, markeredgewidth=1.8, **ends)
-        ax.plot(*path[-1], markersize=10, markerfacecolor=colour, markeredgecolor="black", markeredgewidth=1.0, **ends)
+        _draw_path(ax, path.T, rule, colour, marker)
     if paths:
         _name_the_ends(ax)
     ax.set_xlabel(_axis_label(1, explained))
@@ -158,22 +146,7 @@ def plot_landscape_3d(
         zorder=1,
     )
     for (rule, path), colour, marker in zip(paths.items(), _colours(paths, colours), _MARKERS, strict=False):
-        heights = height(path[:, 2])
-        line = (path[:, 0], path[:, 1], heights)
-        ax.plot(
-            *line,
-            color=colour,
-            linewidth=1.8,
-            marker=marker,
-            markersize=3.5,
-            label=rule,
-            path_effects=_halo(),
-            zorder=3,
-        )
-        ends: dict[str, Any] = {"linestyle": "none", "marker": marker, "zorder": 4, "label": "_"}
-        first, last = ([part[[i]] for part in line] for i in (0, -1))
-        ax.plot(*first, markersize=9, markerfacecolor="white", markeredgecolor=colour, markeredgewidth=1.8, **ends)
-        ax.plot(*last, markersize=10, markerfacecolor=colour, markeredgecolor="black", markeredgewidth=1.0, **ends)
+        _draw_path(ax, np.stack([*path.T[:2], height(path[:, 2])]), rule, colour, marker)
     if paths:
         _name_the_ends(ax)
     ax.set_xlabel(_axis_label(1, explained), labelpad=10)
@@ -302,6 +275,16 @@ def _mark_not_finite(
     if len(rows):
         crosses: dict[str, Any] = {"linestyle": "none", "marker": "x", "markersize": 4, "color": "black"}
         ax.plot(x[columns], y[rows], label=f"not finite ({len(rows)})", zorder=2, **crosses)
+
+
+def _draw_path(ax: "Axes", path: Float[np.ndarray, "columns n"], rule: str, colour: str, marker: str) -> None:
+    """A line with a mark at each point, and larger ones at its ends: open at the start, full at the end."""
+    line: dict[str, Any] = {"linewidth": 1.8, "markersize": 3.5, "path_effects": _halo(), "zorder": 3}
+    ax.plot(*path, color=colour, marker=marker, label=rule, **line)
+    ends: dict[str, Any] = {"linestyle": "none", "marker": marker, "zorder": 4, "label": "_"}
+    first, last = path[:, :1], path[:, -1:]
+    ax.plot(*first, markersize=9, markerfacecolor="white", markeredgecolor=colour, markeredgewidth=1.8, **ends)
+    ax.plot(*last, markersize=10, markerfacecolor=colour, markeredgecolor="black", markeredgewidth=1.0, **ends)
 
 
 def _name_the_ends(ax: "Axes") -> None:
