@@ -17,7 +17,7 @@ paper: $(V)/.ok ## make all figures at the publication's sizes, meant for a GPU:
 	snakemake figures/all --config scale=paper $(if $(wildcard /dev/nvidia0),--workflow-profile profiles/gpu)
 
 cuda: $(V)/.ok requirements-cuda.lock ## add JAX's wheels for an NVIDIA GPU (Linux); then `make paper` runs there
-	uv pip install -q --python $(V) --require-hashes -r requirements-cuda.lock
+	uv pip install -q --compile-bytecode --python $(V) --require-hashes -r requirements-cuda.lock
 
 test: $(V)/.ok ## run all tests
 	pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -54,8 +54,8 @@ $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS
 	 + sys.version.split()[0] + ". Name another one: make PY=python3.13 ...")'
 	$(PY) -m venv $(V)
 	$(V)/bin/pip install -q --require-hashes -r bootstrap.lock
-	$(V)/bin/uv pip install -q --python $(V) --require-hashes -r requirements.lock
-	$(V)/bin/uv pip install -q --python $(V) --no-deps --no-build-isolation $(addprefix -e ,$(MEMBERS))
+	$(V)/bin/uv pip install -q --compile-bytecode --python $(V) --require-hashes -r requirements.lock
+	$(V)/bin/uv pip install -q --compile-bytecode --python $(V) --no-deps --no-build-isolation $(addprefix -e ,$(MEMBERS))
 	touch $@
 
 .PHONY: help figures tiny paper cuda test lint benchmark claims lock clean
