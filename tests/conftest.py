@@ -1,6 +1,10 @@
 """Strict settings for all tests: CPU, no silent type or rank promotion, warnings are errors (see pyproject.toml)."""
 
+import gc
 import os
+
+# Tracing makes many objects that stay: to look through them less often takes a tenth of the time away.
+gc.set_threshold(50_000, 20, 50)
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 

