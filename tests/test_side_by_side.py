@@ -78,6 +78,13 @@ def test_threads_are_each_librarys_default_but_for_variants_that_say_another(mon
     assert process.variables_of(peer("norse:whole_1_thread"))["OMP_NUM_THREADS"] == "1"
 
 
+def test_bytecode_is_written_into_the_environment_of_a_peer_and_nowhere_else(monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    own = peer("spyx")
+    assert "PYTHONDONTWRITEBYTECODE" not in process.variables_of(own)
+    assert process.variables_of(own._replace(here=True))["PYTHONDONTWRITEBYTECODE"] == "1"
+
+
 def test_matrix_products_of_jax_are_as_precise_as_those_of_pytorch():
     assert process.variables_of(peer("spyx"))["JAX_DEFAULT_MATMUL_PRECISION"] == "float32"
 

@@ -134,7 +134,7 @@ def python_of(contender: Contender) -> Path:
     if not stamp.exists() or stamp.read_text() != needs:
         _uv("venv", "--no-project", "--clear", "--python", metadata["requires-python"], str(home))
         editable = [f"--editable={ROOT / folder}" for folder in tool.get("editable", [])]
-        _uv("pip", "install", "--compile-bytecode", "--python", str(home), *dependencies, *editable)
+        _uv("pip", "install", "--python", str(home), *dependencies, *editable)
         stamp.write_text(needs)
     return home / "bin" / "python"
 

@@ -79,7 +79,9 @@ class Process:
 
 
 def variables_of(contender: Contender) -> dict[str, str]:
-    """The environment variables of its process: those at hand but for numbers of threads, what is alike for all, its own."""
-    at_hand = {name: value for name, value in os.environ.items() if name not in NUMBERS_OF_THREADS}
+    """The environment variables of its process: those at hand but for some, what is alike for all, its own."""
+    # A new environment has no bytecode: its first process writes that of what it imports, whatever Python may do here.
+    not_passed_on = NUMBERS_OF_THREADS | (set() if contender.here else {"PYTHONDONTWRITEBYTECODE"})
+    at_hand = {name: value for name, value in os.environ.items() if name not in not_passed_on}
     paths = os.pathsep.join(sys.path) if contender.here else at_hand.get("PYTHONPATH", "")
     return at_hand | ALIKE | {"PYTHONPATH": paths} | contender.variables
