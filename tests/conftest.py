@@ -9,10 +9,11 @@ gc.set_threshold(50_000, 20, 50)
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 # Compiling is nearly all of the time, and takes half as long without XLA's optimisations, here and in what tests start. They
-# are on, but for the fusion emitters, for `optimised` tests, and all of them with JAX_DISABLE_MOST_OPTIMIZATIONS=0.
+# are on, but for the flags below, for `optimised` tests, and all of them with JAX_DISABLE_MOST_OPTIMIZATIONS=0.
 UNOPTIMISED = os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
 if UNOPTIMISED:
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+    flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402

@@ -60,7 +60,7 @@ def data():
 
 
 @pytest.mark.parametrize("name", CONFIG["scales"]["quick"]["rules"])
-def test_rule_learns_online_and_deferred(name, data):
+def test_rule_learns_online_and_deferred(name, data, optimised):
     small = name in ("rtrl", "snap")
     settings = CONFIG["scales"]["quick"] | {"rule": name, "layers": SMALL if small else LAYERS, "input_rate": 0.05}
     model = training.make_model(settings, nnx.Rngs(0))

@@ -181,7 +181,7 @@ def test_surface_in_space_has_holes(space):
     plot_landscape_3d(space, losses, xs=XS, ys=YS)
     space.figure.canvas.draw()
     surface = space.collections[0]
-    vertices = surface._faces[~surface._invalid_vertices]  # triangles are padded to four vertices with what is in memory
+    vertices = surface._faces[~surface._invalid_vertices]  # without what pads triangles
     corners = {(round(x), round(y)) for x, y, _ in vertices}
     assert corners == {(round(x), round(y)) for x in XS for y in YS} - {(-2, -1), (3, 2)}
 
