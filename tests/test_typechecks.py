@@ -16,7 +16,7 @@ def test_functions_of_the_packages_are_checked():
 def adder(step):
     @jaxtyped(typechecker=beartype_once)
     def add(x: Float[Array, " N"], y: Float[Array, " N"]) -> Float[Array, " N"]:
-        return x + y + step
+        return x + y + step if step else x[1:]
 
     return add
 
@@ -27,7 +27,7 @@ def test_function_in_a_function_is_checked_each_time(step):
     x = jnp.zeros(3)
     assert adder(step)(x, x)[0] == step
     for wrong in (jnp.zeros(4), jnp.zeros(3, int), 0.0):
-        with pytest.raises(TypeCheckError, match="parameters of .*adder"):
+        with pytest.raises(TypeCheckError, match=r"parameters of .*adder"):
             adder(step)(x, wrong)
-    with pytest.raises(TypeCheckError, match="return value of .*adder"):
-        adder(1j)(x, x)
+    with pytest.raises(TypeCheckError, match=r"return value of .*adder"):
+        adder(0)(x, x)
