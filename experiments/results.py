@@ -13,10 +13,10 @@ from slax_viz import PNG_METADATA, SVG_METADATA, mean_interval
 
 # Ways to train, apart in form and filling: the colour is the rule's.
 MARKS: dict[str, dict[str, Any]] = {
-    "deferred": {"marker": "o"},
+    "offline": {"marker": "o"},
     "online": {"marker": "D", "markerfacecolor": "white"},
 }
-MODE_LABELS = {"deferred": "one update per sequence", "online": "updates within the sequence"}
+MODE_LABELS = {"offline": "one update per sequence", "online": "updates within the sequence"}
 NO_RULE = "0.3"  # colour of a mark in a legend that is about no rule
 
 Results = dict[str, dict[str, dict[str, Any]]]

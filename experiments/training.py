@@ -1,16 +1,21 @@
 """What experiments share that train a stack under a rule: the network, the ways to train, and what is looked at then."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import jax
+import numpy as np
 import optax
 from flax import nnx
 
 from slax_neurons import LI, LIF, Connect, connect, unroll
 from slax_neurons.initialisation import fluctuation_driven
-from slax_rules import RULES, accuracy, cross_entropy, local_losses, train_offline, train_online
+from slax_rules import RULES, TBPTT, accuracy, cross_entropy, train_offline, train_online
+
+Update = Literal["offline", "online"]  # one optimizer step per sequence, or one per window
+
+FPTT_WINDOW = 1  # steps of the windows that FPTT, which is in the steps of the optimizer, updates after
 
 
 def make_model(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
@@ -36,71 +41,108 @@ def demo_model(layers: Sequence[int], rngs: nnx.Rngs) -> Connect:
     return connect([module for n_in, n_out in sizes for module in (nnx.Linear(n_in, n_out, rngs=rngs), LIF())])
 
 
-def under_rule(name: str, model: Connect, key: jax.Array) -> nnx.RNNCellBase:
-    """The model under a rule of the table, with those of its options that have no default: the one place where they are."""
-    synapses = [module for module in model.modules if isinstance(module, nnx.Linear)]
-    options = {
-        "rngs": nnx.Rngs(key),
-        "input_shape": (synapses[0].in_features,),
-        "n_outputs": synapses[-1].out_features,
-    }
-    rule = RULES[name]
-    return rule.wrap(model, **{option: options[option] for option in rule.options})
+def make_rule(name: str, key: jax.Array, **options: Any) -> Any:
+    """The rule of that name in the registry; the key is for what it draws."""
+    return RULES[name].make(rngs=nnx.Rngs(key), **options)
 
 
-def modes(name: str, is_plain: bool) -> list[str]:
-    """How a rule can train: deferred, unless the rule is in the optimiser's many steps; online, unless it is BPTT, whose only
-    window is the sequence."""
-    deferred = [] if RULES[name].optimizer else ["deferred"]
-    return deferred if is_plain and RULES[name].window is None else [*deferred, "online"]
+def gradient_rule(name: str, key: jax.Array, **options: Any) -> Any:
+    """The rule of that name where its gradient of a sequence is looked at: that of FPTT, before its regularizer, is the one of
+    its windows, added up."""
+    return TBPTT(steps=FPTT_WINDOW) if RULES[name].optimizer else make_rule(name, key, **options)
 
 
-def loss_of(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Cross entropy of each step, [T, B], summed over read-outs where each layer has its own."""
-    return (local_losses(cross_entropy) if outputs.ndim == 4 else cross_entropy)(outputs, labels)
+def online_window(config: dict[str, Any], rule: Any) -> int:
+    """The steps between two updates online: those of the configuration, but for FPTT, and TBPTT, which has steps of its own."""
+    if RULES[config["rule"]].optimizer:
+        return FPTT_WINDOW
+    return rule.steps if isinstance(rule, TBPTT) else config["online_window"]
 
 
-def updates_of_batch(config: dict[str, Any], mode: str) -> int:
-    """How many optimiser steps a batch is: one for each window online."""
-    window = RULES[config["rule"]].window or config["online_window"]
-    return 1 if mode == "deferred" else -(-config["n_steps"] // window)
+def updates_of_batch(config: dict[str, Any], update: Update, rule: Any) -> int:
+    """How many optimizer steps a batch is: one for each window online."""
+    return 1 if update == "offline" else -(-config["n_steps"] // online_window(config, rule))
 
 
-def train(config: dict[str, Any], mode: str, cell: nnx.RNNCellBase, sample: Callable, draws: Any) -> jax.Array:
-    """Trains in place, on a batch `sample(draw)` for each of the draws. Returns the mean loss of the last tenth of them.
+def make_optimizer(config: dict[str, Any], model: Connect, rate: Any) -> nnx.Optimizer:
+    """Adamax, in the wrapper of the rule that the configuration names, with `optimizer_options`, where it has one."""
+    transformation = optax.adamax(rate)
+    if wrapper := RULES[config["rule"]].optimizer:
+        transformation = wrapper(transformation, **config["optimizer_options"])
+    return nnx.Optimizer(model, transformation, wrt=nnx.Param)
 
-    Of the configuration it reads `rule`, and `learning_rate` by mode, `online_window` and `optimizer_options`; with
+
+def training_step(objects: tuple[Any, ...], step: Callable[..., jax.Array]) -> tuple[Callable[..., Any], nnx.State]:
+    """A training step for `jax.lax.scan`, which maps the state of the objects and a draw to their state after it and the loss,
+    and the state to begin with.
+
+    Args:
+        objects: all that a step changes: the model, the optimizer, and the rule, for the numbers that it draws.
+        step: takes them and a draw, changes them in place, and returns the loss.
+    """
+    graphdef, start = nnx.split(objects)
+
+    def pure(state: nnx.State, draw: Any) -> tuple[nnx.State, jax.Array]:
+        objects = nnx.merge(graphdef, state)
+        loss = step(*objects, draw)
+        return nnx.state(objects), loss
+
+    return pure, start
+
+
+def train(config: dict[str, Any], update: Update, model: Connect, rule: Any, sample: Callable, draws: Any) -> jax.Array:
+    """Trains in place, on a batch `sample(draw)` for each of the draws. Returns the loss of each.
+
+    Of the configuration it reads `rule`, and `learning_rate` by update, `online_window` and `optimizer_options`; with
     `anneal` the learning rate falls to zero by half a cosine.
     """
-    (losses,) = train_in_parts(config, mode, cell, sample, [draws])
-    return losses[-max(1, len(losses) // 10) :].mean()
+    (losses,) = train_in_parts(config, update, model, rule, sample, [draws])
+    return losses
 
 
 def train_in_parts(
-    config: dict[str, Any], mode: str, cell: nnx.RNNCellBase, sample: Callable, parts: Sequence[Any]
+    config: dict[str, Any], update: Update, model: Connect, rule: Any, sample: Callable, parts: Sequence[Any]
 ) -> Iterator[jax.Array]:
-    """As `train`, and yields after each part of the draws, with the cell as it is then. Yields the losses of the part."""
-    rule, rate = RULES[config["rule"]], config["learning_rate"][mode]
+    """As `train`, and yields after each part of the draws, with the model as it is then. Yields the losses of the part."""
+    rate = config["learning_rate"][update]
     if config.get("anneal"):
-        rate = optax.cosine_decay_schedule(rate, sum(map(len, parts)) * updates_of_batch(config, mode))
-    transformation = optax.adamax(rate)
-    if rule.optimizer:
-        transformation = rule.optimizer(transformation, **config["optimizer_options"])
-    optimizer = nnx.Optimizer(cell, transformation, wrt=nnx.Param)
-    run, window = (
-        (train_offline, rule.window) if mode == "deferred" else (train_online, rule.window or config["online_window"])
-    )
-    graphdef, state = nnx.split((cell, optimizer))
+        rate = optax.cosine_decay_schedule(rate, sum(map(len, parts)) * updates_of_batch(config, update, rule))
+    objects = (model, rule, make_optimizer(config, model, rate))
 
-    def step(state: nnx.State, draw: Any) -> tuple[nnx.State, jax.Array]:
-        cell, optimizer = nnx.merge(graphdef, state)
-        loss = run(cell, optimizer, loss_of, *sample(draw), window=window)
-        return nnx.state((cell, optimizer)), loss
+    def train_on(model: Connect, rule: Any, optimizer: nnx.Optimizer, draw: Any) -> jax.Array:
+        if update == "offline":
+            return train_offline(model, optimizer, cross_entropy, *sample(draw), rule=rule)
+        window = online_window(config, rule)
+        return train_online(model, optimizer, cross_entropy, *sample(draw), rule=rule, window=window)
 
+    step, state = training_step(objects, train_on)
     for draws in parts:
         state, losses = jax.lax.scan(step, state, draws)
-        nnx.update((cell, optimizer), state)
+        nnx.update(objects, state)
         yield losses
+
+
+def loss_at_the_end(losses: jax.Array) -> jax.Array:
+    """The mean over the last tenth of the batches."""
+    return losses[-max(1, len(losses) // 10) :].mean()
+
+
+def check_losses(experiment: str, seed: int, losses: Mapping[str, Any]) -> None:
+    """Stops with the first training step whose loss is not finite, which also says that its gradient was not.
+
+    Args:
+        experiment: its name.
+        seed: of the training.
+        losses: by the name of a rule, or of a rule and a way to update, the losses of all steps in their order.
+    """
+    for name, of in losses.items():
+        wrong = np.flatnonzero(~np.isfinite(np.ravel(of)))
+        if wrong.size:
+            raise SystemExit(
+                f"{experiment}: under {name}, seed {seed}, the loss of training step {wrong[0] + 1} of {np.size(of)} is "
+                f"{np.ravel(of)[wrong[0]]}: it or its gradient is not finite. A learning rate too high makes it so, or inputs "
+                "that are not finite."
+            )
 
 
 def loss_of_params(model: Connect, inputs: jax.Array, labels: jax.Array) -> Callable[[nnx.State], jax.Array]:
@@ -116,10 +158,10 @@ def loss_of_params(model: Connect, inputs: jax.Array, labels: jax.Array) -> Call
     return loss
 
 
-def test_accuracy(cell: nnx.RNNCellBase, inputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Accuracy of the cell's outputs; of the last read-out where each layer has its own."""
-    _, outputs = unroll(cell, cell.initialize_carry(inputs.shape[1:]), inputs)
-    return accuracy(outputs[:, :, -1] if outputs.ndim == 4 else outputs, labels)
+def test_accuracy(model: Connect, inputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """Accuracy of the model's outputs."""
+    _, outputs = unroll(model, model.initialize_carry(inputs.shape[1:]), inputs)
+    return accuracy(outputs, labels)
 
 
 def activity(model: Connect, inputs: jax.Array) -> dict[str, jax.Array]:

@@ -94,9 +94,8 @@ def by_rule(
 
     Three windows at least show all that a local rule does: a trace grows, fades and is read.
     """
-    entry, net = RULES[rule], model(run, dtype)
-    inputs, labels = jnp.asarray(run.inputs, dtype), jnp.asarray(run.data["labels"])
-    _, found = gradients(entry.wrap(net, **options), cross_entropy, inputs, labels, window=window or entry.window)
+    net, inputs, labels = model(run, dtype), jnp.asarray(run.inputs, dtype), jnp.asarray(run.data["labels"])
+    _, found = gradients(net, cross_entropy, inputs, labels, rule=RULES[rule].make(**options), window=window)
     return gradients_of(net, found)
 
 

@@ -20,7 +20,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.command_line import plot_parser
-from experiments.looks import LOOKS
 from experiments.results import (
     MARKS,
     MODE_LABELS,
@@ -68,7 +67,7 @@ def published_rows(tasks: Results, published: dict[tuple[str, str], float]) -> I
     for (task, rule), accuracy in published.items():
         config = tasks[task][rule]["config"]
         net = "-".join(map(str, config["layers"]))
-        yield [task, net, config["n_steps"], rule, "deferred", "published_accuracy", accuracy, None, None, None]
+        yield [task, net, config["n_steps"], rule, "offline", "published_accuracy", accuracy, None, None, None]
 
 
 def rows(tasks: Results) -> Iterator[list[Any]]:
@@ -127,19 +126,19 @@ def draw_task(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
     """The axis begins at the tens below the least of the numbers, or at chance, if that is near."""
     lowest, middle = 100.0, ax.get_yaxis_transform()
     for row, name in enumerate(names):
-        colour = LOOKS[name].colour
+        color = RULES[name].style.color
         if name not in rules:
             ax.text(0.5, row, "not run here", ha="center", va="center", color="0.4", fontsize="small", transform=middle)
         for mode in modes_of(rules[name]) if name in rules else []:
-            height = row + {"deferred": -0.16, "online": 0.16}[mode]
+            height = row + {"offline": -0.16, "online": 0.16}[mode]
             reached = [100 * seed[mode]["accuracy"] for seed in rules[name]["seeds"]]
             mean, low, high = (
                 None if cell is None else 100 * cell for cell in interval([x / 100 for x in reached], SHARE)
             )
             ends = [[mean - low], [high - mean]] if low is not None else None
             lowest = min([lowest, lowest if low is None else low, *reached])
-            ax.plot(reached, [height + 0.11] * len(reached), ".", color=colour, markersize=3)
-            ax.errorbar(mean, height, xerr=ends, markersize=5.5, elinewidth=1.3, capsize=2, color=colour, **MARKS[mode])
+            ax.plot(reached, [height + 0.11] * len(reached), ".", color=color, markersize=3)
+            ax.errorbar(mean, height, xerr=ends, markersize=5.5, elinewidth=1.3, capsize=2, color=color, **MARKS[mode])
     chance = 100 / next(iter(rules.values()))["config"]["layers"][-1]
     start = 10 * ((lowest - 1) // 10)
     if start <= 3 * chance:

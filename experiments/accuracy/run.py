@@ -19,7 +19,6 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # so that `python experiment
 importlib.import_module("experiments")  # with stand-ins for what is missing
 
 import jax
-import numpy as np
 import yaml
 from flax import nnx
 from jax import random
@@ -28,8 +27,9 @@ from tqdm import tqdm
 from experiments.command_line import cell_parser, check_known
 from experiments.record import recorded
 from experiments.tasks import task_maker
-from experiments.training import activity, make_model, modes, test_accuracy, train, under_rule
+from experiments.training import activity, check_losses, loss_at_the_end, make_model, make_rule, test_accuracy, train
 from slax_data import Task, held_out
+from slax_rules import RULES
 
 
 def main() -> None:
@@ -62,36 +62,39 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> list[dict[str
     """The numbers of each seed, 0, 1, ...: `one_seed`, as a single program for all of them."""
     program = jax.jit(partial(one_seed, config, task_maker(config, spikes)))
     seeds = tqdm(range(config["seeds"]), desc=f"{config['task']}, {config['rule']}", unit="seed", disable=None)
-    numbers = [{"seed": seed, **jax.tree.map(float, program(random.key(seed)))} for seed in seeds]
-    for seed in numbers:
-        for mode in seed.keys() - {"seed"}:
-            if not np.isfinite(seed[mode]["loss"]):
-                raise SystemExit("The training loss is not finite: a learning rate too high makes it so.")
+    numbers = []
+    for seed in seeds:
+        stages, losses = program(random.key(seed))
+        named = {f"{config['rule']} {update}": of_update for update, of_update in losses.items()}
+        check_losses(f"accuracy of {config['task']}", seed, named)
+        numbers.append({"seed": seed, **jax.tree.map(float, stages)})
     return numbers
 
 
-def one_seed(config: dict[str, Any], make: Callable[[jax.Array], Task], key: jax.Array) -> dict[str, dict[str, Any]]:
-    """What each way of training reaches, at its end: no step is chosen by its accuracy. The key draws all that is drawn."""
+def one_seed(
+    config: dict[str, Any], make: Callable[[jax.Array], Task], key: jax.Array
+) -> tuple[dict[str, dict[str, Any]], dict[str, jax.Array]]:
+    """What each way to update reaches, at the end of training: no step is chosen by its accuracy; and the losses of all steps.
+    The key draws all that is drawn."""
     model_key, rule_key, train_key, batch_key, test_key, task_key = random.split(key, 6)
     task = make(task_key)
     model = make_model(config, nnx.Rngs(model_key))
-    cell = under_rule(config["rule"], model, rule_key)
+    rule = make_rule(config["rule"], rule_key)
     sample = partial(task.sample, batch_size=config["batch_size"])
     seen = task.sample(batch_key, batch_size=config["train_size"])
     unseen = held_out(task, test_key, config["test_size"])
-    graphdef, start, rest = nnx.split(cell, nnx.Param, ...)
-    stages = {}
-    for mode in modes(config["rule"], cell is model):
-        copy = nnx.merge(graphdef, start, rest, copy=True)
-        loss = train(config, mode, copy, sample, random.split(train_key, config["steps"]))
-        nnx.update(model, nnx.state(copy, nnx.Param))
-        stages[mode] = {
-            "accuracy": test_accuracy(copy, *unseen),
-            "train_accuracy": test_accuracy(copy, *seen),
-            "loss": loss,
+    graphdef, start = nnx.split((model, rule))
+    stages, losses = {}, {}
+    for update in RULES[config["rule"]].updates:
+        model, rule = nnx.merge(graphdef, start, copy=True)
+        losses[update] = train(config, update, model, rule, sample, random.split(train_key, config["steps"]))
+        stages[update] = {
+            "accuracy": test_accuracy(model, *unseen),
+            "train_accuracy": test_accuracy(model, *seen),
+            "loss": loss_at_the_end(losses[update]),
             "spikes": activity(model, unseen[0]),
         }
-    return stages
+    return stages, losses
 
 
 if __name__ == "__main__":

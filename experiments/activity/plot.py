@@ -22,7 +22,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
 
 from experiments.command_line import plot_parser
-from experiments.looks import colours_by_title
 from experiments.results import by_task_and_rule, check_scale, interval, save, write_table
 from slax_rules import RULES
 from slax_viz import plot_firing_rates, plot_membranes, plot_raster, style
@@ -103,14 +102,14 @@ def draw(rules: Rules) -> Figure:
     accuracy = figure.add_subplot(axes[0, -1].get_gridspec()[:, -1])
     for ax in axes[:, -1]:
         ax.remove()
-    colours = colours_by_title(list(rules))
+    colors = {RULES[rule].title: RULES[rule].style.color for rule in rules}
     panels = [(axes[row, i], q, layer) for row, q in enumerate(TITLES) for i, layer in enumerate(hidden)]
     for ax, quantity, layer in [*panels, (accuracy, "accuracy", "")]:
         table = {
             RULES[rule].title: np.transpose([of_seeds(result, stage, quantity, layer) for stage in range(len(steps))])
             for rule, result in rules.items()
         }
-        plot_firing_rates(ax, steps, table, ylabel=TITLES.get(quantity, "test accuracy"), colours=colours, legend=False)
+        plot_firing_rates(ax, steps, table, ylabel=TITLES.get(quantity, "test accuracy"), colours=colors, legend=False)
         ax.set_xscale("symlog", linthresh=steps[1], linscale=0.4)
         ax.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=steps[1]))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from experiments.command_line import cell_parser, check_known
 from experiments.record import recorded
-from experiments.training import make_model, test_accuracy, train_in_parts, under_rule
+from experiments.training import check_losses, make_model, make_rule, test_accuracy, train_in_parts
 from slax_data import held_out, make_task
 from slax_neurons import Connect
 
@@ -56,9 +56,8 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     program = jax.jit(partial(one_seed, config))
     seeds, samples = [], []
     for seed in tqdm(range(config["seeds"]), desc=config["rule"], unit="seed", disable=None):
-        stages, sample = program(random.key(seed))
-        if not np.isfinite(sample.pop("loss")):
-            raise SystemExit("The training loss is not finite: a learning rate too high makes it so.")
+        stages, sample, losses = program(random.key(seed))
+        check_losses("activity", seed, {config["rule"]: losses})
         numbers = [jax.tree.map(float, stage) for stage in stages]
         seeds.append(
             {
@@ -70,26 +69,26 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     return {"seeds": seeds, "sample": shown(config, samples[0])}
 
 
-def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """What `measure` finds at each of the steps, and one test sample before and after; the key draws all that is drawn."""
+def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[list[dict[str, Any]], dict[str, Any], jax.Array]:
+    """What `measure` finds at each of the steps; one test sample before and after; and the losses of the training. The key
+    draws all that is drawn."""
     task_key, model_key, rule_key, train_key, test_key = random.split(key, 5)
     layers = config["layers"]
     task = make_task(
         "randman", task_key, n_units=layers[0], n_classes=layers[-1], n_steps=config["n_steps"], code=config["code"]
     )
     model = make_model(config, nnx.Rngs(model_key))
-    cell = under_rule(config["rule"], model, rule_key)
+    rule = make_rule(config["rule"], rule_key)
     test_set = held_out(task, test_key, config["eval_size"])
     keys = random.split(train_key, config["measure_at"][-1])
     parts = [keys[start:end] for start, end in itertools.pairwise([0, *config["measure_at"]])]
     sample = partial(task.sample, batch_size=config["batch_size"])
     stages, seen, losses = [], [], []
-    for loss_of_part in train_in_parts(config, "deferred", cell, sample, parts):
-        nnx.update(model, nnx.state(cell, nnx.Param))
+    for losses_of_part in train_in_parts(config, "offline", model, rule, sample, parts):
         stages.append(measure(model, test_set))
         seen.append(look(model, test_set[0][:, :1]))
-        losses.append(loss_of_part)
-    return stages, {"before": seen[0], "after": seen[-1], "loss": losses[-1][-1]}
+        losses.append(losses_of_part)
+    return stages, {"before": seen[0], "after": seen[-1]}, jnp.concatenate(losses)
 
 
 def measure(model: Connect, test_set: tuple[jax.Array, jax.Array]) -> dict[str, Any]:

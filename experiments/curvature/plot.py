@@ -25,7 +25,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from experiments.command_line import plot_parser
-from experiments.looks import LOOKS
 from experiments.results import check_scale, interval, save, write_table
 from experiments.seed_rows import draw_seed_rows
 from slax_rules import RULES
@@ -186,16 +185,16 @@ def draw_windows(lines: Lines, config: dict[str, Any]) -> Figure:
 
 
 def draw_line(ax: Axes, rule: str, windows: dict[int, list[float]], bounds: tuple[float, float]) -> None:
-    look = LOOKS[rule]
+    look = RULES[rule].style
     shown = {window: interval(numbers, bounds) for window, numbers in windows.items() if any(numbers)}
     means = [mean for mean, _, _ in shown.values()]
     title = TITLES.get(rule, RULES[rule].title)
     ax.plot(
-        list(shown), means, look.line, marker=look.marker, color=look.colour, markersize=6, linewidth=1.4, label=title
+        list(shown), means, look.line, marker=look.marker, color=look.color, markersize=6, linewidth=1.4, label=title
     )
     for window, (_, low, high) in shown.items():
         if low is not None:
-            ax.plot([window, window], [low, high], "-", color=look.colour, linewidth=1, alpha=0.4)
+            ax.plot([window, window], [low, high], "-", color=look.color, linewidth=1, alpha=0.4)
 
 
 def network(config: dict[str, Any]) -> str:

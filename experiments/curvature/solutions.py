@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 from jax import random
 
-from experiments.training import loss_of_params, make_model, test_accuracy, train, under_rule
+from experiments.training import check_losses, loss_of_params, make_model, make_rule, test_accuracy, train
 from slax_data import make_task
 from slax_viz import hessian_eigenvalues, hessian_trace
 
@@ -26,25 +26,29 @@ def solutions(config: dict[str, Any]) -> list[dict[str, Any]]:
     program = jax.jit(partial(one_seed, config))
     seeds = []
     for seed in range(config["seeds"]):
-        numbers = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), program(random.key(seed)))
+        found, losses = program(random.key(seed))
+        check_losses("curvature", seed, {config["rule"]: losses})
+        numbers = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), found)
         if not np.isfinite(numbers["loss"] + sum(numbers["largest"]["values"]) + numbers["trace"]["mean"]):
-            raise SystemExit("The loss or its Hessian is not finite: a learning rate too high makes it so.")
+            raise SystemExit(
+                f"curvature: at the solution of {config['rule']}, seed {seed}, after {config['steps']} steps, the loss or its "
+                "Hessian is not finite. A learning rate too high makes it so."
+            )
         seeds.append({"seed": seed} | numbers)
     return seeds
 
 
-def one_seed(config: dict[str, Any], key: jax.Array) -> dict[str, Any]:
+def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, Any], jax.Array]:
     """Accuracy, loss and the length of its gradient at the rule's solution; and of the Hessian the largest and the smallest
-    eigenvalues, with the evidence for them, and the trace. The key draws all that is drawn."""
+    eigenvalues, with the evidence for them, and the trace. And the losses of the training. The key draws all that is drawn."""
     task_key, model_key, rule_key, train_key, test_key, hessian_key = random.split(key, 6)
     layers = config["layers"]
     sizes = {"n_units": layers[0], "n_classes": layers[-1], "n_steps": config["n_steps"]}
     task = make_task("randman", task_key, code=config["code"], **sizes)
     model = make_model(config, nnx.Rngs(model_key))
-    cell = under_rule(config["rule"], model, rule_key)
+    rule = make_rule(config["rule"], rule_key)
     sample = partial(task.sample, batch_size=config["batch_size"])
-    train(config, "deferred", cell, sample, random.split(train_key, config["steps"]))
-    nnx.update(model, nnx.state(cell, nnx.Param))
+    losses = train(config, "offline", model, rule, sample, random.split(train_key, config["steps"]))
 
     test_set = task.sample(test_key, batch_size=config["test_size"], split="test")
     few = slice(config["samples"])
@@ -52,13 +56,14 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> dict[str, Any]:
     params = nnx.state(model, nnx.Param)
     lanczos_key, trace_key = random.split(hessian_key)
     value, gradient = jax.value_and_grad(loss)(params)
-    return {
+    numbers = {
         "accuracy": test_accuracy(model, *test_set),
         "loss": value,
         "gradient": jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient))),
         **both_ends(config, loss, params, lanczos_key),
         "trace": hessian_trace(loss, params, trace_key, n_samples=config["trace_samples"])._asdict(),
     }
+    return numbers, losses
 
 
 def both_ends(config: dict[str, Any], loss: Callable, params: nnx.State, key: jax.Array) -> dict[str, Any]:

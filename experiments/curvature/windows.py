@@ -1,7 +1,7 @@
 """Gradients of all rules by the steps K of a window, and what they cost.
 
-A window is where the carry becomes a number. For the plain cell it is the rule: K = T is BPTT, less is TBPTT(K). Of a rule that
-carries its traces from window to window the gradient of a sequence is the same for every K, but for rounding.
+A window is where the carry becomes a number. For TBPTT(K) it is the rule: K = T is BPTT. Of a rule that carries its traces from
+window to window the gradient of a sequence is the same for every K, but for rounding.
 """
 
 import time
@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jax import random
 
-from experiments.training import loss_of, make_model, train, under_rule
+from experiments.training import check_losses, gradient_rule, make_model, make_rule, train
 from slax_data import make_task
 from slax_neurons import Connect
 from slax_rules import cross_entropy, gradients
@@ -24,15 +24,18 @@ from slax_viz import cosine_similarity
 STAGES = ("initial", "trained")
 
 Batch = tuple[jax.Array, jax.Array]
-Cell = tuple[str, int]  # a rule and a window
+Cell = tuple[str, int]  # the name of a rule and a window
+Parts = tuple[Any, nnx.State, nnx.State]  # structure, parameters and the rest of a model and a rule
 
 
 class Seed(NamedTuple):
-    """What is drawn for one seed: the parameters at each stage, the batch, and the key for what rules draw."""
+    """What is drawn for one seed: the parameters at each stage, the batch, and the key for what rules draw; and the losses of
+    the training between the stages."""
 
     params: dict[str, nnx.State]
     batch: Batch
     rule_key: jax.Array
+    losses: jax.Array
 
 
 def windows(config: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -47,14 +50,17 @@ def windows(config: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str
     model = make_model(config, nnx.Rngs(0))
     draw = jax.jit(partial(one_seed, config))
     seeds = [draw(random.key(seed)) for seed in range(config["seeds"])]
+    for number, seed in enumerate(seeds):
+        check_losses("curvature", number, {"bptt": seed.losses})
     cells = [(rule, window) for rule in config["rules"] for window in config["windows"]]
     programs = compiled(model, cells, seeds[0])
-    reference = jax.jit(lambda params, batch: gradients(nnx.merge(*parts(model, params)), cross_entropy, *batch)[1])
+    exact = partial(parts, model, make_rule("bptt", seeds[0].rule_key))
+    reference = jax.jit(lambda params, batch: gradients(nnx.merge(*exact(params))[0], cross_entropy, *batch)[1])
     numbers = []
     for stage in STAGES:
         found: dict[Cell, list[dict[str, Any]]] = {cell: [] for cell in cells}
         for seed in seeds:
-            made = {cell: run(model, program, cell[0], stage, seed) for cell, program in programs.items()}
+            made = {cell: run(model, program, cell, stage, seed) for cell, program in programs.items()}
             bptt = reference(seed.params[stage], seed.batch)
             for rule, window in cells:
                 whole = made[rule, max(config["windows"])]
@@ -75,36 +81,42 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> Seed:
     model = make_model(config, nnx.Rngs(model_key))
     initial = nnx.state(nnx.clone(model), nnx.Param)
     sample = partial(task.sample, batch_size=config["batch_size"])
-    train(config | {"rule": "bptt"}, "deferred", model, sample, random.split(train_key, config["steps"]))
+    keys = random.split(train_key, config["steps"])
+    losses = train(config | {"rule": "bptt"}, "offline", model, make_rule("bptt", rule_key), sample, keys)
     params = dict(zip(STAGES, (initial, nnx.state(model, nnx.Param)), strict=True))
-    return Seed(params, sample(batch_key, split="test"), rule_key)
+    return Seed(params, sample(batch_key, split="test"), rule_key, losses)
 
 
-def parts(cell: nnx.RNNCellBase, params: nnx.State) -> tuple[Any, nnx.State, nnx.State]:
-    """The cell in parts, with other parameters."""
-    graphdef, _, rest = nnx.split(cell, nnx.Param, ...)
-    return graphdef, params, rest
+def rule_of(cell: Cell, key: jax.Array) -> Any:
+    name, window = cell
+    return gradient_rule(name, key, **({"steps": window} if name == "tbptt" else {}))
+
+
+def parts(model: Connect, rule: Any, params: nnx.State) -> Parts:
+    """The model and the rule in parts, the model with other parameters."""
+    graphdef, state, rest = nnx.split((model, rule), nnx.Param, ...)
+    return graphdef, jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(params)), rest
 
 
 def compiled(model: Connect, cells: list[Cell], seed: Seed) -> dict[Cell, Any]:
-    """The program of each gradient. It takes parameters, the rest of the cell's state, and a batch."""
+    """The program of each gradient. It takes parameters, the rest of the state of model and rule, and a batch."""
 
-    def lowered(rule: str, window: int) -> Any:
-        graphdef, params, rest = parts(under_rule(rule, model, seed.rule_key), seed.params[STAGES[0]])
+    def lowered(cell: Cell) -> Any:
+        graphdef, params, rest = parts(model, rule_of(cell, seed.rule_key), seed.params[STAGES[0]])
 
         def gradient(params: nnx.State, rest: nnx.State, inputs: jax.Array, labels: jax.Array) -> nnx.State:
-            cell = nnx.merge(graphdef, params, rest)
-            return gradients(cell, loss_of, inputs, labels, window=window)[1]
+            model, rule = nnx.merge(graphdef, params, rest)
+            return gradients(model, cross_entropy, inputs, labels, rule=rule, window=cell[1])[1]
 
         return jax.jit(gradient).lower(params, rest, *seed.batch)
 
-    made = [lowered(*cell) for cell in cells]
+    made = [lowered(cell) for cell in cells]
     with ThreadPoolExecutor() as pool:
         return dict(zip(cells, pool.map(lambda program: program.compile(), made), strict=True))
 
 
-def run(model: Connect, program: Any, rule: str, stage: str, seed: Seed) -> nnx.State:
-    _, params, rest = parts(under_rule(rule, model, seed.rule_key), seed.params[stage])
+def run(model: Connect, program: Any, cell: Cell, stage: str, seed: Seed) -> nnx.State:
+    _, params, rest = parts(model, rule_of(cell, seed.rule_key), seed.params[stage])
     return program(params, rest, *seed.batch)
 
 
@@ -139,7 +151,7 @@ def as_json(compared: dict[str, Any]) -> dict[str, Any]:
 
 def costs(model: Connect, programs: dict[Cell, Any], seed: Seed, repeats: int) -> list[dict[str, Any]]:
     """All programs take turns, so that what else the machine does falls on all of them alike."""
-    inputs = {cell: parts(under_rule(cell[0], model, seed.rule_key), seed.params[STAGES[0]])[1:] for cell in programs}
+    inputs = {cell: parts(model, rule_of(cell, seed.rule_key), seed.params[STAGES[0]])[1:] for cell in programs}
     times: dict[Cell, list[float]] = {cell: [] for cell in programs}
     for _ in range(repeats):
         for cell, program in programs.items():

@@ -23,7 +23,6 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from experiments.command_line import plot_parser
-from experiments.looks import LOOKS
 from experiments.results import NO_RULE, check_scale, interval, save, write_table
 from slax_rules import RULES
 from slax_viz import style
@@ -47,16 +46,16 @@ class Term(NamedTuple):
     """How a term of the exact gradient looks."""
 
     label: str
-    colour: str
+    color: str
     hatch: str
 
 
-# In the colours of the rule that keeps it first; what none of them keeps is grey.
+# In the colors of the rule that keeps it first; what none of them keeps is gray.
 TERMS = {
-    "within_step": Term("within the step: kept by SLTT", LOOKS["sltt"].colour, LOOKS["sltt"].hatch),
-    "own_membrane": Term("+ own membrane: kept by OTTT", LOOKS["ottt"].colour, LOOKS["ottt"].hatch),
-    "own_reset": Term("+ own reset: kept by OSTL", LOOKS["ostl"].colour, LOOKS["ostl"].hatch),
-    "above": Term("+ time in layers above: estimated by OTPE", LOOKS["otpe"].colour, LOOKS["otpe"].hatch),
+    "within_step": Term("within the step: kept by SLTT", RULES["sltt"].style.color, RULES["sltt"].style.hatch),
+    "own_membrane": Term("+ own membrane: kept by OTTT", RULES["ottt"].style.color, RULES["ottt"].style.hatch),
+    "own_reset": Term("+ own reset: kept by OSTL", RULES["ostl"].style.color, RULES["ostl"].style.hatch),
+    "above": Term("+ time in layers above: estimated by OTPE", RULES["otpe"].style.color, RULES["otpe"].style.hatch),
     "above_with_reset": Term("+ the same, through a reset: BPTT", "0.75", ""),
 }
 PANELS_IN_A_ROW = 6
@@ -255,8 +254,8 @@ def draw_over_training(results: Results, quantity: str, label: str) -> Figure:
 
 
 def look_of(rule: str) -> dict[str, Any]:
-    look = LOOKS[rule]
-    return {"color": look.colour, "marker": look.marker, "linestyle": look.line, "markersize": 4, "linewidth": 1.1}
+    look = RULES[rule].style
+    return {"color": look.color, "marker": look.marker, "linestyle": look.line, "markersize": 4, "linewidth": 1.1}
 
 
 def draw_layer(ax: Axes, result: dict[str, Any], layer: str, quantity: str) -> None:
@@ -326,7 +325,7 @@ def draw_noise_of(ax: Axes, result: dict[str, Any], layer: str, rules: list[str]
             mean, low, high = interval(numbers, NOISE[quantity])
             if mean is not None:
                 ends = None if low is None else ([mean - low], [high - mean])
-                look = {"color": LOOKS[rule].colour, "markersize": 4.5, "elinewidth": 1, **mark}
+                look = {"color": RULES[rule].style.color, "markersize": 4.5, "elinewidth": 1, **mark}
                 ax.errorbar(mean, row + shift, xerr=ends, **look)
     ax.set_xscale("symlog", linthresh=0.1, linscale=0.5)
     ax.set_xticks([-1e3, 0, 1, 1e3], ["-1000", "0", "1", "1000"])
@@ -382,7 +381,7 @@ def draw_shares(ax: Axes, result: dict[str, Any]) -> None:
 
 
 def _filled(term: Term) -> dict[str, Any]:
-    return {"facecolor": term.colour, "hatch": term.hatch, "edgecolor": "black", "linewidth": 0.6}
+    return {"facecolor": term.color, "hatch": term.hatch, "edgecolor": "black", "linewidth": 0.6}
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 At each of them, at the same parameters and on the same batches, layer by layer: how the gradient of each learning rule agrees
 with that of BPTT; its bias and its variance over batches; and the terms that the exact gradient consists of, some of which each
-rule drops. Beside them the test accuracy of the parameters, and how much the hidden layers fire.
+rule omits. Beside them the test accuracy of the parameters, and how much the hidden layers fire.
 
     python -m experiments.gradient_similarity.run --task randman_shallow --output result.json
     python -m experiments.gradient_similarity.run --task spoken_digits --spikes data/processed/spoken_digits.npz \\
@@ -36,7 +36,15 @@ from experiments.command_line import cell_parser, check_known
 from experiments.gradient_similarity.terms import terms_of, without_reset_gradient
 from experiments.record import recorded
 from experiments.tasks import task_maker
-from experiments.training import activity, demo_model, loss_of, make_model, test_accuracy, under_rule
+from experiments.training import (
+    activity,
+    check_losses,
+    demo_model,
+    make_model,
+    make_rule,
+    test_accuracy,
+    training_step,
+)
 from slax_data import Task, held_out
 from slax_neurons import Connect
 from slax_rules import RULES, cross_entropy, gradients, train_offline
@@ -63,7 +71,7 @@ def cell_config(config: dict[str, Any], scale: str, name: str) -> dict[str, Any]
     cell = shared | {"scale": scale, "task": name} | own
     without = settings["tasks"][name].get("without", [])
     cell["rules"] = [rule for rule in cell["rules"] if rule not in without]
-    # That of a rule that is an optimiser is SLTT's before the regulariser; BPTT is what all are compared with.
+    # That of a rule that is an optimizer is SLTT's before the regularizer; BPTT is what all are compared with.
     known = [rule for rule in RULES if rule != "bptt" and RULES[rule].optimizer is None]
     unknown = [rule for rule in cell["rules"] if rule not in known]
     if unknown:
@@ -78,13 +86,18 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> list[dict[str
     """The numbers of each seed, 0, 1, ...: `one_seed`, as a single program for all of them."""
     program = jax.jit(partial(one_seed, config, task_maker(config, spikes)))
     bar = tqdm(range(config["seeds"]), desc=config["task"], unit="seed", disable=None)
-    return [{"seed": seed, "stages": _as_json(config, *program(random.key(seed)))} for seed in bar]
+    numbers = []
+    for seed in bar:
+        stages, losses = program(random.key(seed))
+        check_losses(f"gradient_similarity of {config['task']}", seed, {"bptt": losses})
+        numbers.append({"seed": seed, "stages": _as_json(config, stages)})
+    return numbers
 
 
 def one_seed(
     config: dict[str, Any], make: Callable[[jax.Array], Task], key: jax.Array
 ) -> tuple[dict[str, Any], jax.Array]:
-    """The numbers of `measure` at each of the steps, stacked, and the training losses before them; the key draws all."""
+    """The numbers of `measure` at each of the steps, stacked, and the losses of all training steps; the key draws all."""
     task_key, model_key, train_key, batch_key, test_key, rule_key = random.split(key, 6)
     task = make(task_key)
     model = make_network(config, nnx.Rngs(model_key))
@@ -108,23 +121,27 @@ def make_network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
 
 def train(config: dict[str, Any], model: Connect, sample: Callable, key: jax.Array) -> tuple[nnx.State, jax.Array]:
     """Trains with BPTT, on a new batch for each step. Returns the parameters at each step of `measure_at`, stacked, and the
-    losses of the last steps before them."""
+    losses of all steps."""
     ends = jnp.asarray(config["measure_at"])
     keys = random.split(key, max(1, config["measure_at"][-1]))
-    optimizer = nnx.Optimizer(model, optax.adamax(config["learning_rate"]), wrt=nnx.Param)
-    graphdef, state = nnx.split((model, optimizer))
+    objects = (model, nnx.Optimizer(model, optax.adamax(config["learning_rate"]), wrt=nnx.Param))
 
-    def step(index: jax.Array, carry: tuple[nnx.State, jax.Array]) -> tuple[nnx.State, jax.Array]:
-        model, optimizer = nnx.merge(graphdef, carry[0])
-        loss = train_offline(model, optimizer, cross_entropy, *sample(keys[index]))
-        return nnx.state((model, optimizer)), loss
+    def train_on(model: Connect, optimizer: nnx.Optimizer, key: jax.Array) -> jax.Array:
+        return train_offline(model, optimizer, cross_entropy, *sample(key))
 
-    def part(carry: tuple[nnx.State, jax.Array], range_: tuple[jax.Array, jax.Array]) -> tuple[Any, Any]:
-        state, loss = jax.lax.fori_loop(*range_, step, carry)
-        return (state, loss), (nnx.state(nnx.merge(graphdef, state)[0], nnx.Param), loss)
+    step, state = training_step(objects, train_on)
+
+    def numbered(index: jax.Array, carry: tuple[nnx.State, jax.Array]) -> tuple[nnx.State, jax.Array]:
+        state, loss = step(carry[0], keys[index])
+        return state, carry[1].at[index].set(loss)
+
+    def part(carry: tuple[nnx.State, jax.Array], range_: tuple[jax.Array, jax.Array]) -> tuple[Any, nnx.State]:
+        carry = jax.lax.fori_loop(*range_, numbered, carry)
+        return carry, carry[0][0].filter(nnx.Param)
 
     starts = jnp.concatenate([jnp.zeros(1, ends.dtype), ends[:-1]])
-    return jax.lax.scan(part, (state, jnp.zeros(())), (starts, ends))[1]
+    (_, losses), checkpoints = jax.lax.scan(part, (state, jnp.zeros(len(keys))), (starts, ends))
+    return checkpoints, losses
 
 
 def measure(
@@ -157,13 +174,11 @@ def gradients_of_batch(
     rules: list[str], model: Connect, rule_key: jax.Array, noise_key: jax.Array, inputs: jax.Array, labels: jax.Array
 ) -> tuple[dict[str, Vectors], dict[str, Vectors]]:
     """The gradient of each rule, of BPTT, and of the rules that terms are made of; and the terms of the exact gradient."""
-    model = nnx.clone(model)  # so that it belongs to the program that calls this, as what is put around it does
 
     def gradient(name: str, model: Connect) -> Vectors:
-        cell = under_rule(name, model, rule_key)
-        carry = cell.initialize_carry(inputs.shape[1:], nnx.Rngs(noise_key))
-        _, tree = gradients(cell, loss_of, inputs, labels, window=RULES[name].window, carry=carry)
-        return by_layer(tree)
+        rule = make_rule(name, rule_key)
+        nnx.reseed(rule, default=noise_key)
+        return by_layer(gradients(model, cross_entropy, inputs, labels, rule=rule)[1])
 
     by_rule = {name: gradient(name, model) for name in dict.fromkeys([*rules, "bptt", "ostl", "sltt"])}
     cut = without_reset_gradient(model)
@@ -220,10 +235,8 @@ def share(term: Vectors, exact: Vectors) -> dict[str, dict[str, jax.Array]]:
     }
 
 
-def _as_json(config: dict[str, Any], stages: dict[str, Any], losses: jax.Array) -> list[dict[str, Any]]:
+def _as_json(config: dict[str, Any], stages: dict[str, Any]) -> list[dict[str, Any]]:
     """Plain numbers of each step, None for what is not defined."""
-    if not np.isfinite(losses).all():
-        raise SystemExit("The training loss is not finite: a learning rate too high makes it so.")
     stages = jax.tree.map(np.asarray, stages)
     broken = [name for name, finite in stages.pop("finite").items() if not finite.all()]
     if broken:

@@ -23,7 +23,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.command_line import plot_parser
-from experiments.looks import LOOKS
 from experiments.results import Results, by_task_and_rule, check_scale, interval, save, write_table
 from experiments.seed_rows import draw_seed_rows
 from slax_rules import RULES
@@ -66,8 +65,8 @@ class Task(NamedTuple):
         return [i * self.config["checkpoint_every"] for i in range(self.config["checkpoints"] + 1)]
 
     @property
-    def colours(self) -> dict[str, str]:
-        return {title: LOOKS[rule].colour for rule, title in self.rules.items()}
+    def colors(self) -> dict[str, str]:
+        return {title: RULES[rule].style.color for rule, title in self.rules.items()}
 
 
 def main() -> None:
@@ -214,7 +213,7 @@ def of_plane(task: Task, plane: str) -> dict[str, Any]:
 
 
 def looks(task: Task) -> dict[str, Any]:
-    return {"explained": task.seeds[0]["explained"], "label": LOSS, "colours": task.colours, "legend": False}
+    return {"explained": task.seeds[0]["explained"], "label": LOSS, "colours": task.colors, "legend": False}
 
 
 def name_panels(figure: Figure, axes: Iterable[Axes], panels: list[tuple[Task, str]], *, above: float) -> None:
@@ -263,7 +262,8 @@ def draw_around(panels: np.ndarray, task: Task) -> None:
     steps = task.arrays["steps"]
     for ax, (rule, title) in zip(panels, task.rules.items(), strict=False):
         plot_landscape(ax, task.arrays[f"random/{rule}"][0], xs=steps, ys=steps, label=LOSS, legend=False)
-        ax.plot(0, 0, LOOKS[rule].marker, color=LOOKS[rule].colour, markeredgecolor="black", markersize=9, zorder=4)
+        look = RULES[rule].style
+        ax.plot(0, 0, look.marker, color=look.color, markeredgecolor="black", markersize=9, zorder=4)
         ax.set_title(f"around the solution of {title}")
     last, *empty = panels[len(task.rules) :]
     for ax in empty:
@@ -284,7 +284,7 @@ def draw_lines(tasks: list[Task]) -> Figure:
             ts=task.arrays["ts"],
             ends=(task.rules[task.reference], "the other rule"),
             label=LOSS,
-            colours=task.colours,
+            colours=task.colors,
             legend=False,
         )
         lines = [line for line in ax.lines if line.get_label()[0] != "_" and len(line.get_xdata()) > 2]

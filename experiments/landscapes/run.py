@@ -32,9 +32,10 @@ from experiments.command_line import cell_parser, check_known
 from experiments.landscapes.setting import Setting, make_setting
 from experiments.landscapes.surfaces import surfaces
 from experiments.record import recorded
-from experiments.training import loss_of_params, test_accuracy, under_rule
+from experiments.training import check_losses, loss_of_params, make_rule, test_accuracy, training_step
 from slax_data.whole_files import written_whole
-from slax_rules import RULES, cross_entropy, train_offline, train_online
+from slax_neurons import Connect
+from slax_rules import TBPTT, cross_entropy, train_offline, train_online
 from slax_rules.paths import by_path
 
 # What one rule does not depend on.
@@ -91,18 +92,18 @@ def train_seeds(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.nd
     program = jax.jit(partial(one_seed, config))
     seeds, trained = [], []
     for seed in tqdm(range(config["seeds"]), desc=config["rule"], unit="seed", disable=None):
-        numbers, params = jax.tree.map(np.asarray, program(random.key(seed)))
-        if not all(np.isfinite(values).all() for values in numbers.values()):
-            raise SystemExit("A loss is not finite: a learning rate too high makes it so.")
+        numbers, params, losses = jax.tree.map(np.asarray, program(random.key(seed)))
+        check_losses(f"landscapes of {config['task']}", seed, {f"{config['rule']} {config['mode']}": losses})
         seeds.append({"seed": seed} | {name: values.tolist() for name, values in numbers.items()})
         trained.append(params)
     return {"seeds": seeds}, {path: np.stack([params[path] for params in trained]) for path in trained[0]}
 
 
-def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """Test loss and test accuracy of each checkpoint, and the checkpoints, leaves [checkpoints, ...] by path."""
+def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, jax.Array], dict[str, jax.Array], jax.Array]:
+    """Test loss and test accuracy of each checkpoint, the checkpoints, leaves [checkpoints, ...] by path, and the losses of the
+    training."""
     setting = make_setting(config, key)
-    checkpoints = train_with_checkpoints(config, setting)
+    checkpoints, losses = train_with_checkpoints(config, setting)
     loss = loss_of_params(setting.model, *setting.test_set)
     graphdef, _, rest = nnx.split(setting.model, nnx.Param, ...)
 
@@ -112,33 +113,35 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, jax.Arra
             "accuracy": test_accuracy(nnx.merge(graphdef, params, rest), *setting.test_set),
         }
 
-    return jax.lax.map(measure, checkpoints), by_path(checkpoints)
+    return jax.lax.map(measure, checkpoints), by_path(checkpoints), losses
 
 
-def train_with_checkpoints(config: dict[str, Any], setting: Setting) -> nnx.State:
-    """The parameters before the training, and after each `checkpoint_every` batches: leaves [checkpoints + 1, ...].
+def train_with_checkpoints(config: dict[str, Any], setting: Setting) -> tuple[nnx.State, jax.Array]:
+    """The parameters before the training, and after each `checkpoint_every` batches: leaves [checkpoints + 1, ...]; and the
+    losses of all batches.
 
-    Online is an update after each step, as slax trains online; of a rule with a window of its own, after each window.
+    Online is an update after each step, as slax trains online; of TBPTT, which has steps of its own, after these.
     """
-    cell = under_rule(config["rule"], setting.model, setting.rule_key)
-    optimizer = nnx.Optimizer(cell, optax.adamax(config["learning_rate"]), wrt=nnx.Param)
-    window = RULES[config["rule"]].window
-    run, window = (train_offline, window) if config["mode"] == "deferred" else (train_online, window or 1)
-    graphdef, state = nnx.split((cell, optimizer))
+    rule = make_rule(config["rule"], setting.rule_key)
+    optimizer = nnx.Optimizer(setting.model, optax.adamax(config["learning_rate"]), wrt=nnx.Param)
+    window = rule.steps if isinstance(rule, TBPTT) else 1
 
-    def step(state: nnx.State, key: jax.Array) -> tuple[nnx.State, None]:
-        cell, optimizer = nnx.merge(graphdef, state)
-        run(cell, optimizer, cross_entropy, *setting.sample(key), window=window)
-        return nnx.state((cell, optimizer)), None
+    def train_on(model: Connect, rule: Any, optimizer: nnx.Optimizer, key: jax.Array) -> jax.Array:
+        if config["mode"] == "offline":
+            return train_offline(model, optimizer, cross_entropy, *setting.sample(key), rule=rule)
+        return train_online(model, optimizer, cross_entropy, *setting.sample(key), rule=rule, window=window)
 
-    def part(state: nnx.State, keys: jax.Array) -> tuple[nnx.State, nnx.State]:
-        before = nnx.state(nnx.merge(graphdef, state)[0], nnx.Param)
-        return jax.lax.scan(step, state, keys)[0], before
+    step, state = training_step((setting.model, rule, optimizer), train_on)
+
+    def part(state: nnx.State, keys: jax.Array) -> tuple[nnx.State, tuple[nnx.State, jax.Array]]:
+        before = state[0].filter(nnx.Param)
+        state, losses = jax.lax.scan(step, state, keys)
+        return state, (before, losses)
 
     keys = random.split(setting.train_key, (config["checkpoints"], config["checkpoint_every"]))
-    state, checkpoints = jax.lax.scan(part, state, keys)
-    last = nnx.state(nnx.merge(graphdef, state)[0], nnx.Param)
-    return jax.tree.map(lambda many, one: jnp.concatenate([many, one[None]]), checkpoints, last)
+    state, (checkpoints, losses) = jax.lax.scan(part, state, keys)
+    last = state[0].filter(nnx.Param)
+    return jax.tree.map(lambda many, one: jnp.concatenate([many, one[None]]), checkpoints, last), losses.ravel()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ importlib.import_module("experiments")  # with stand-ins for what is missing
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import yaml
 from flax import nnx
@@ -27,7 +26,7 @@ from jax import random
 
 from experiments.command_line import cell_parser, check_known
 from experiments.record import recorded
-from experiments.training import make_model
+from experiments.training import check_losses, loss_at_the_end, make_model, training_step
 from slax_data import make_task
 from slax_data.mackey_glass import (
     NEUROBENCH_SERIES,
@@ -49,7 +48,8 @@ BIAS = 1.0  # standard deviation of the biases, by which neurons differ in the c
 class Learning(NamedTuple):
     """What a model learns.
 
-    loss_fn, score_fn: of outputs [T, B, ...] and targets: the loss of each step and sample, and the score.
+    loss_fn: of the outputs [B, ...] and targets of a step: the loss of each sample.
+    score_fn: of outputs [T, B, ...] and targets: the score.
     sample: a batch for a key.
     test_set: inputs [T, B, ...] and targets.
     baseline: the score of what has not learned: of guesses, or of forecasting the last value.
@@ -84,8 +84,6 @@ def compute(config: dict[str, Any]) -> list[dict[str, Any]]:
     found = []
     for seed in range(config["seeds"]):
         model, numbers, (inputs, _) = trained(program, config, seed)
-        if not np.isfinite(numbers["loss"]):
-            raise SystemExit("The training loss is not finite: a learning rate too high makes it so.")
         found.append({"seed": seed, **numbers, **dataclasses.asdict(complexity(model, inputs))})
     return found
 
@@ -100,40 +98,40 @@ def trained(
 ) -> tuple[Connect, dict[str, float], tuple[jax.Array, jax.Array]]:
     """The network of a seed after training, the numbers of `learned`, and its test set."""
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: model_of(config, nnx.Rngs(0))))
-    state, numbers, test_set = program(random.key(seed), series_of(config, seed))
+    state, numbers, test_set, losses = program(random.key(seed), series_of(config, seed))
+    check_losses(f"neurobench of {config['task']}", seed, {"bptt": losses})
     return nnx.merge(graphdef, state), {name: float(number) for name, number in numbers.items()}, test_set
 
 
 def learned(
     config: dict[str, Any], key: jax.Array, series: jax.Array | None
-) -> tuple[nnx.State, dict[str, jax.Array], tuple[jax.Array, jax.Array]]:
+) -> tuple[nnx.State, dict[str, jax.Array], tuple[jax.Array, jax.Array], jax.Array]:
     """Trains a network on a task; the key draws all that is drawn.
 
     Returns:
-        Its state; the mean loss of the last tenth of the batches, its score and that of the baseline; and the test set.
+        Its state; the mean loss of the last tenth of the batches, its score and that of the baseline; the test set; and the
+        losses of all batches.
     """
     data_key, model_key, batch_key = random.split(key, 3)
     learning = classification(config, data_key) if series is None else forecast(config, series)
     model = model_of(config, nnx.Rngs(model_key))
     rate = optax.cosine_decay_schedule(config["learning_rate"], config["batches"])
-    optimizer = nnx.Optimizer(model, optax.adamax(rate), wrt=nnx.Param)
-    graphdef, state = nnx.split((model, optimizer))
+    objects = (model, nnx.Optimizer(model, optax.adamax(rate), wrt=nnx.Param))
 
-    def step(state: nnx.State, key: jax.Array) -> tuple[nnx.State, jax.Array]:
-        model, optimizer = nnx.merge(graphdef, state)
-        loss = train_offline(model, optimizer, learning.loss_fn, *learning.sample(key))
-        return nnx.state((model, optimizer)), loss
+    def train_on(model: Connect, optimizer: nnx.Optimizer, key: jax.Array) -> jax.Array:
+        return train_offline(model, optimizer, learning.loss_fn, *learning.sample(key))
 
+    step, state = training_step(objects, train_on)
     state, losses = jax.lax.scan(step, state, random.split(batch_key, config["batches"]))
-    nnx.update((model, optimizer), state)
+    nnx.update(objects, state)
     inputs, targets = learning.test_set
     _, outputs = unroll(model, model.initialize_carry(inputs.shape[1:]), inputs)
     numbers = {
-        "loss": losses[-max(1, len(losses) // 10) :].mean(),
+        "loss": loss_at_the_end(losses),
         "score": learning.score_fn(outputs, targets),
         "baseline": learning.baseline,
     }
-    return nnx.state(model), numbers, learning.test_set
+    return nnx.state(model), numbers, learning.test_set, losses
 
 
 def classification(config: dict[str, Any], key: jax.Array) -> Learning:

@@ -24,8 +24,9 @@ from jax import random
 from experiments.command_line import cell_parser
 from experiments.record import recorded
 from experiments.rules_table.run import checked_task, rules_of, task_config
-from experiments.training import loss_of, make_model, under_rule
-from slax_rules import RULES, gradients
+from experiments.training import gradient_rule, make_model
+from slax_neurons import Connect
+from slax_rules import cross_entropy, gradients
 
 
 def main() -> None:
@@ -59,12 +60,13 @@ def compute(config: dict[str, Any], rules: list[str], repeats: int) -> dict[str,
     }
 
 
-def compiled(name: str, model: nnx.RNNCellBase, key: jax.Array, batch: tuple) -> tuple[Any, nnx.State]:
-    """The program of a rule's gradient, and the state that it takes before the batch."""
-    graphdef, state = nnx.split(under_rule(name, model, key))
+def compiled(name: str, model: Connect, key: jax.Array, batch: tuple) -> tuple[Any, nnx.State]:
+    """The program of a rule's gradient, and the state of model and rule that it takes before the batch."""
+    graphdef, state = nnx.split((model, gradient_rule(name, key)))
 
     def gradient(state: nnx.State, inputs: jax.Array, labels: jax.Array) -> nnx.State:
-        return gradients(nnx.merge(graphdef, state), loss_of, inputs, labels, window=RULES[name].window)[1]
+        model, rule = nnx.merge(graphdef, state)
+        return gradients(model, cross_entropy, inputs, labels, rule=rule)[1]
 
     return jax.jit(gradient).lower(state, *batch).compile(), state
 

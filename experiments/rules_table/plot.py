@@ -22,7 +22,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from experiments.command_line import plot_parser
-from experiments.looks import LOOKS
 from experiments.results import (
     MARKS,
     MODE_LABELS,
@@ -40,7 +39,7 @@ from slax_viz import style
 BOUNDS = {"accuracy": (0.0, 1.0), "spikes": (0.0, 1.0), "cosine": (-1.0, 1.0), "norm_ratio": (0.0, np.inf)}
 COLUMNS = ["task", "rule", "mode", "layer", "quantity", "mean", "low", "high", "seeds"]
 COST_COLUMNS = ["task", "rule", "milliseconds", "times_bptt", "temporary_bytes", "bytes_times_bptt"]
-# Of tasks, apart in form and filling: the colour is the rule's.
+# Of tasks, apart in form and filling: the color is the rule's.
 TASK_MARKS: tuple[dict[str, Any], ...] = (
     {"marker": "o"},
     {"marker": "D", "markerfacecolor": "white"},
@@ -69,7 +68,7 @@ def main() -> None:
 
 
 def stages_of(result: dict[str, Any]) -> list[str]:
-    return [mode for mode in ("initial", "deferred", "online") if mode in result["seeds"][0]]
+    return [mode for mode in ("initial", "offline", "online") if mode in result["seeds"][0]]
 
 
 def of_seeds(result: dict[str, Any], mode: str, quantity: str, layer: str = "") -> list[float]:
@@ -137,17 +136,17 @@ def draw_accuracy(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
     layers = next(iter(rules.values()))["config"]["layers"]
     ax.axvline(100 / layers[-1], color="0.4", linestyle="--", linewidth=1)
     if "bptt" in rules:
-        ax.axvline(100 * np.mean(of_seeds(rules["bptt"], "deferred", "accuracy")), color="0.4", linestyle=":")
+        ax.axvline(100 * np.mean(of_seeds(rules["bptt"], "offline", "accuracy")), color="0.4", linestyle=":")
     for row, name in enumerate(names):
         if name not in rules:
             ax.text(50, row, "not run here", ha="center", va="center", color="0.4", fontsize="small")
             continue
-        for mode, offset in (("deferred", -0.17), ("online", 0.17)):
+        for mode, offset in (("offline", -0.17), ("online", 0.17)):
             if mode not in stages_of(rules[name]):
                 continue
             mean, low, high = interval(of_seeds(rules[name], mode, "accuracy"), BOUNDS["accuracy"])
             ends = [[100 * (mean - low)], [100 * (high - mean)]] if low is not None else None
-            mark = {"markersize": 5.5, "color": LOOKS[name].colour, **MARKS[mode]}
+            mark = {"markersize": 5.5, "color": RULES[name].style.color, **MARKS[mode]}
             ax.errorbar(100 * mean, row + offset, xerr=ends, elinewidth=1.3, capsize=2, **mark)
             if _is_silent(rules[name], mode):
                 ax.text(100 * mean + 3, row + offset, "silent", va="center", fontsize="x-small")
@@ -195,9 +194,9 @@ def draw_cost(costs: list[dict[str, Any]]) -> Figure:
         heights = np.array(rows) + 0.3 * (number / max(1, len(costs) - 1) - 0.5) * (len(costs) > 1)
         mark = {"linestyle": "", "markersize": 6, **TASK_MARKS[number]}
         for row, height, entry in zip(rows, heights, numbers, strict=True):
-            colour = LOOKS[names[row]].colour
-            axes[0].plot(entry["milliseconds"] / bptt, height, color=colour, **mark)
-            axes[1].plot(entry["temporary_bytes"] / 1024, height, color=colour, **mark)
+            color = RULES[names[row]].style.color
+            axes[0].plot(entry["milliseconds"] / bptt, height, color=color, **mark)
+            axes[1].plot(entry["temporary_bytes"] / 1024, height, color=color, **mark)
         label = f"{_name(cost['config']).replace(chr(10), ', ')}: BPTT takes {bptt:.2g} ms"
         handles.append(plt.Line2D([], [], color=NO_RULE, label=label, **mark))
     axes[0].axvline(1, color="0.4", linestyle=":")

@@ -1,6 +1,6 @@
 """One cell of the experiment: one task and one rule, with all seeds.
 
-The rule trains the network twice from the same start, deferred (one optimiser step for a sequence) and online (one for
+The rule trains the network twice from the same start, offline (one optimizer step for a sequence) and online (one for
 each window). Before and after: test accuracy, how much the hidden layers fire, and the cosine of the rule's gradient to
 that of BPTT at the same parameters and on the same batch, layer by layer.
 
@@ -18,14 +18,22 @@ importlib.import_module("experiments")  # with stand-ins for what is missing
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import yaml
 from flax import nnx
 from jax import random
 
 from experiments.command_line import cell_parser, check_known
 from experiments.record import recorded
-from experiments.training import activity, loss_of, make_model, modes, test_accuracy, train, under_rule
+from experiments.training import (
+    activity,
+    check_losses,
+    gradient_rule,
+    loss_at_the_end,
+    make_model,
+    make_rule,
+    test_accuracy,
+    train,
+)
 from slax_data import Task, held_out, make_task
 from slax_neurons import Connect
 from slax_rules import RULES, cross_entropy, gradients
@@ -70,37 +78,46 @@ def rules_of(settings: dict[str, Any], task: str) -> list[str]:
 def compute(config: dict[str, Any]) -> list[dict[str, Any]]:
     """The numbers of each seed, 0, 1, ...: `one_seed`, as a single program for all of them."""
     program = jax.jit(partial(one_seed, config))
-    return [{"seed": seed, **_as_json(program(random.key(seed)))} for seed in range(config["seeds"])]
+    numbers = []
+    for seed in range(config["seeds"]):
+        stages, losses = program(random.key(seed))
+        named = {f"{config['rule']} {update}": of_update for update, of_update in losses.items()}
+        check_losses(f"rules_table of {config['task']}", seed, named)
+        numbers.append({"seed": seed, **_as_json(stages)})
+    return numbers
 
 
-def one_seed(config: dict[str, Any], key: jax.Array) -> dict[str, dict[str, Any]]:
-    """The numbers of `measure` at initialisation and after each way of training; the key draws all that is drawn."""
+def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, dict[str, Any]], dict[str, jax.Array]]:
+    """The numbers of `measure` at initialization and after training with each way to update, and the losses of all steps; the
+    key draws all that is drawn."""
     task_key, model_key, rule_key, train_key, batch_key, test_key = random.split(key, 6)
     task = checked_task(config, task_key)
     model = make_model(config, nnx.Rngs(model_key))
-    cell = under_rule(config["rule"], model, rule_key)
+    rule = make_rule(config["rule"], rule_key)
     sample = partial(task.sample, batch_size=config["batch_size"])
     batch = task.sample(batch_key, batch_size=config["eval_size"], split="test")
     test_set = held_out(task, test_key, config["test_size"])
 
-    plain, start, plain_rest = nnx.split(model, nnx.Param, ...)
-    ruled, _, ruled_rest = nnx.split(cell, nnx.Param, ...)
-    stages, losses = {"initial": start}, {}
-    for mode in modes(config["rule"], cell is model):
-        copy = nnx.merge(ruled, start, ruled_rest, copy=True)
-        losses[mode] = train(config, mode, copy, sample, random.split(train_key, config["steps"]))
-        stages[mode] = nnx.state(copy, nnx.Param)
+    start = nnx.split((model, rule))
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    stages, losses = {"initial": params}, {}
+    for update in RULES[config["rule"]].updates:
+        copy, rule = nnx.merge(*start, copy=True)
+        losses[update] = train(config, update, copy, rule, sample, random.split(train_key, config["steps"]))
+        stages[update] = nnx.state(copy, nnx.Param)
 
     def numbers(params: nnx.State) -> dict[str, Any]:
-        copies = (nnx.merge(*parts, copy=True) for parts in ((plain, params, plain_rest), (ruled, params, ruled_rest)))
-        return measure(config["rule"], *copies, batch, test_set)
+        model = nnx.merge(graphdef, params, rest, copy=True)
+        return measure(model, gradient_rule(config["rule"], rule_key), batch, test_set)
 
     # Stage by stage through the same code, so that it is compiled once.
     measured = jax.lax.map(numbers, jax.tree.map(lambda *params: jnp.stack(params), *stages.values()))
     of_stages = {
         name: jax.tree.map(lambda values, stage=stage: values[stage], measured) for stage, name in enumerate(stages)
     }
-    return of_stages | {mode: of_stages[mode] | {"loss": loss} for mode, loss in losses.items()}
+    return of_stages | {
+        update: of_stages[update] | {"loss": loss_at_the_end(losses[update])} for update in losses
+    }, losses
 
 
 def checked_task(config: dict[str, Any], key: jax.Array) -> Task:
@@ -116,13 +133,13 @@ def checked_task(config: dict[str, Any], key: jax.Array) -> Task:
     return task
 
 
-def measure(name: str, model: Connect, cell: nnx.RNNCellBase, batch: tuple, test_set: tuple) -> dict[str, Any]:
+def measure(model: Connect, rule: Any, batch: tuple, test_set: tuple) -> dict[str, Any]:
     """Test accuracy, spikes per step and neuron of each hidden layer, and agreement with BPTT of each layer."""
     _, reference = gradients(model, cross_entropy, *batch)
-    _, gradient = gradients(cell, loss_of, *batch, window=RULES[name].window)
+    _, gradient = gradients(model, cross_entropy, *batch, rule=rule)
     agreement = cosine_similarity(gradient, reference, group=layer_of)
     return {
-        "accuracy": test_accuracy(cell, *test_set),
+        "accuracy": test_accuracy(model, *test_set),
         "spikes": activity(model, test_set[0]),
         "layers": {
             layer: {"cosine": cosine.value, "norm_ratio": cosine.norm_ratio, "defined": cosine.defined}
@@ -139,8 +156,6 @@ def layer_of(path: str) -> str:
 def _as_json(stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Plain numbers, None for the cosine and the norm ratio of a gradient that is zero."""
     for stage in stages.values():
-        if not np.isfinite(stage.get("loss", 0)):
-            raise SystemExit("The training loss is not finite: a learning rate too high makes it so.")
         stage["layers"] = {
             layer: {name: float(numbers[name]) if numbers["defined"] else None for name in ("cosine", "norm_ratio")}
             for layer, numbers in stage["layers"].items()

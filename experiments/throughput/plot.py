@@ -24,9 +24,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from experiments.command_line import plot_parser
-from experiments.looks import LOOKS
 from experiments.results import check_scale, interval, save, write_table
 from experiments.throughput.libraries import LIBRARIES, published_library, row_label, rule_label, rule_of
+from slax_rules import RULES
 from slax_viz import style
 
 OURS, BPTT = "slax:default", "slax:bptt"
@@ -312,9 +312,9 @@ def draw_rules(results: Results) -> Figure:
                 continue
             mean, low, high = interval(ratios, (0.0, float("inf")))
             ends = None if low is None else [[mean - low], [high - mean]]
-            look = LOOKS[rule_of(name)]
+            look = RULES[rule_of(name)].style
             hatch = "" if name.startswith("slax:") else "///"
-            ax.barh(row, mean, color=look.colour, hatch=hatch, edgecolor="black", linewidth=0.7, xerr=ends, zorder=2)
+            ax.barh(row, mean, color=look.color, hatch=hatch, edgecolor="black", linewidth=0.7, xerr=ends, zorder=2)
         ax.axvline(1, color="0.4", linestyle=":", zorder=3)
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -13,7 +13,7 @@ import orbax.checkpoint
 import pytest
 from flax import nnx
 
-from slax_neurons import NEURONS, Neuron, Trainable, connect, unroll
+from slax_neurons import NEURONS, Neuron, Surrogate, Trainable, connect, unroll
 from slax_neurons.parameter import Numbers, Parameter
 from slax_rules import cross_entropy, gradients, ostl
 from stacks import deviation, inputs, linear
@@ -26,7 +26,7 @@ GAIN = {"adlif": 10.0, "brf": 200.0}
 
 
 def parameters(kind):
-    """The arguments of the constructor that are numbers or trainable, those of `**firing` included."""
+    """The arguments of the constructor that are numbers or trainable, those of `**spike_options` included."""
     annotations = {}
     for argument in inspect.signature(NEURONS[kind].__init__).parameters.values():
         if argument.kind is argument.VAR_KEYWORD:
@@ -74,7 +74,7 @@ def run(neuron, x, **options):
 
 def check_active(neuron, outputs):
     """No law may hold for want of spikes, or of silence."""
-    assert not hasattr(neuron, "spike_fn") or 0.02 < np.mean(outputs) < 0.98
+    assert not neuron.spikes or 0.02 < np.mean(outputs) < 0.98
     assert np.any(outputs)
 
 
@@ -284,6 +284,64 @@ def test_a_parameter_is_a_param_only_where_it_is_marked(kind, name):
         assert [path for path, _ in nnx.to_flat_state(marked)] == [(name, "unconstrained")]
 
 
+@neurons
+def test_it_spikes_if_it_says_so(kind):
+    neuron, x = make(kind), currents(kind)
+    outputs = run(neuron, x)[1]
+    assert neuron.spikes == (set(np.unique(outputs)) == {0, 1})
+    assert neuron.spikes == isinstance(getattr(neuron, "spike_fn", None), Surrogate)
+
+
+@neurons
+def test_membrane_is_what_integrates_the_current(kind, x64):
+    """One array of the carry: a small current reaches it within the step, in the sign of the current."""
+    neuron = make(kind, param_dtype=jnp.float64)
+    rest = neuron.initialize_carry((B, N))
+    response = jax.jvp(
+        lambda current: neuron.membrane(neuron(rest, current)[0]), (jnp.zeros((B, N)),), (jnp.ones((B, N)),)
+    )[1]
+    assert response.shape == (B, N)
+    assert any(neuron.membrane(rest) is leaf for leaf in jax.tree.leaves(rest))
+    assert (response > 0).all()
+
+
+@elementwise
+@pytest.mark.parametrize("mark", [lambda value: value, Trainable], ids=["fixed", "trainable"])
+def test_membrane_decay_is_the_derivative_of_the_membrane_where_nothing_fires(kind, mark, x64):
+    """Of u_t by u_{t-1}, with a spike function without derivative; of each unit its own if there is no single number."""
+    options = {name: mark(default(kind, name)) for name in parameters(kind)}
+    neuron = make(kind, **options, param_dtype=jnp.float64)
+    if neuron.spikes:
+        neuron = neuron.replace(spike_fn=Surrogate(jnp.zeros_like))
+    rest = neuron.initialize_carry((B, N))
+
+    def membrane(u):
+        carry = rest._replace(u=u) if hasattr(rest, "_replace") else u
+        return neuron.membrane(neuron(carry, jnp.zeros((B, N)))[0])
+
+    _, slope = jax.jvp(membrane, (neuron.membrane(rest),), (jnp.ones((B, N)),))
+    if kind == "brf":  # two states that turn into each other
+        assert neuron.membrane_decay is None
+    else:
+        np.testing.assert_allclose(slope, np.full((B, N), neuron.membrane_decay), rtol=1e-12)
+    if "decay" in parameters(kind):
+        assert make(kind, decay=mark(per_neuron(kind, "decay"))).membrane_decay is None
+
+
+@neurons
+def test_a_copy_with_another_attribute_steps_as_a_neuron_that_was_made_with_it(kind, x64):
+    x, name = currents(kind), parameters(kind)[-1] if parameters(kind) else "threshold"
+    value = 3 * getattr(make(kind), name) if kind == "ltc" else Trainable(per_neuron(kind, name))
+    neuron = make(kind, param_dtype=jnp.float64)
+    before = run(neuron, x)
+    copy = neuron.replace(**{name: value})
+    expected = run(make(kind, **{name: value}, param_dtype=jnp.float64), x)
+    jax.tree.map(np.testing.assert_array_equal, run(copy, x), expected)
+    jax.tree.map(np.testing.assert_array_equal, run(neuron, x), before)
+    assert not np.array_equal(before[1], expected[1])
+    assert type(copy) is type(neuron)
+
+
 @elementwise
 def test_parameters_per_channel_and_per_unit_of_an_image(kind):
     """The last axes of the state are those of an array; the others share it."""
@@ -308,7 +366,7 @@ def test_neurons_that_are_built_alike_are_traced_once(kind):
 
 
 class Whole(Neuron):
-    """A neuron of one's own that does not come in two halves."""
+    """A neuron of one's own that defines `__call__` alone."""
 
     def __init__(self):
         super().__init__()
@@ -319,7 +377,7 @@ class Whole(Neuron):
 
 
 CELLS = {kind: partial(trainable, kind) for kind in NEURONS} | {
-    "not in halves": Whole,
+    "without integrate and fire": Whole,
     "a Flax cell": lambda: nnx.SimpleCell(N, N, rngs=nnx.Rngs(0)),
 }
 

@@ -1,8 +1,7 @@
-"""Laws that hold for each rule in the table: a new line there is tested here."""
+"""Laws that hold for each rule in the registry: a new line there is tested here."""
 
 import dataclasses
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +10,19 @@ import optax
 import pytest
 from flax import nnx
 
-from slax_neurons import Connect, connect, unroll
-from slax_rules import RULES, Ruled, cross_entropy, gradients, local_losses, train_online
+from slax_neurons import connect, unroll
+from slax_rules import (
+    RULES,
+    LayerRule,
+    LearningRule,
+    SequenceLoss,
+    cross_entropy,
+    gradients,
+    squared_error,
+    train_offline,
+    train_online,
+)
+from slax_rules.layerwise.engine import as_rule
 from stacks import deviation, inputs, pair
 
 T, B = 6, 3
@@ -21,132 +31,202 @@ SAME = 1e-11
 EDGES = [(0, 0, 1), (1, 0, 1)]
 OWN_EDGES = [(0, 0, 1)]
 
-# Rules whose cell is the plain one, where the window or the optimiser is the rule; those that draw random numbers; that of
-# which the outputs are not the model's; those that carry all influence of a layer, of which there is one size.
-PLAIN = {"bptt", "tbptt", "fptt"}
+# A rule that is another one with an optimizer around it; those that draw random numbers for each sequence.
+IN_THE_OPTIMIZER = {"fptt"}
 RANDOM = {"uoro"}
-OTHER_OUTPUTS = {"decolle"}
 each = pytest.mark.parametrize("name", RULES)
-in_the_cell = pytest.mark.parametrize("name", [name for name in RULES if name not in PLAIN])
-deterministic = pytest.mark.parametrize("name", [name for name in RULES if name not in RANDOM])
+each_gradient = pytest.mark.parametrize("name", [name for name in RULES if name not in IN_THE_OPTIMIZER])
+deterministic = pytest.mark.parametrize("name", [name for name in RULES if name not in RANDOM | IN_THE_OPTIMIZER])
 
 
-class Subject(NamedTuple):
-    """A model, the cell under the rule, and the loss of the cell's outputs."""
-
-    model: Connect
-    cell: nnx.RNNCellBase
-    loss: object
-
-
-def subject(name, *, edges=(), dtype=jnp.float32, n_in=5, fixed=True):
+def subject(name, *, edges=(), dtype=jnp.float32, fixed=True, last="li", head=None):
     """A layer of LIF and a read-out that integrates. The neurons have no parameters, which pp-prop takes none of."""
     neurons = [
         {"kind": "lif", "decay": 0.8, "threshold": 0.7, "fixed": fixed},
-        {"kind": "li", "decay": 0.9, "fixed": fixed},
+        {"kind": last, "decay": 0.9, "fixed": fixed},
     ]
-    model = pair([n_in, 4, 4], neurons, edges=list(edges), dtype=dtype).model
-    return under(name, model, n_in)
+    model = pair([5, 4, 4], neurons, edges=list(edges), dtype=dtype).model
+    if head is not None:
+        model.modules.append(connect([head]).modules[0])
+    return model
 
 
-def under(name, model, n_in=5):
-    given = {"rngs": nnx.Rngs(3), "input_shape": (n_in,), "n_outputs": 4}
-    cell = RULES[name].wrap(model, **{option: given[option] for option in RULES[name].options})
-    return Subject(model, cell, local_losses(cross_entropy) if name in OTHER_OUTPUTS else cross_entropy)
+def make(name):
+    """The rule, which draws the same numbers each time that it is made."""
+    return RULES[name].make(rngs=nnx.Rngs(3))
 
 
 def edges_of(name):
     return OWN_EDGES if name == "ostl_with_recurrence" else EDGES
 
 
-@functools.cache
-def program(loss):
-    """One program for each rule, shape of input and length of window; `scale` multiplies the loss."""
-
-    def scaled(cell, scale, x, labels, window):
-        return gradients(cell, lambda y, t: scale * loss(y, t), x, labels, window=window)
-
-    return nnx.jit(scaled, static_argnames="window")
+def scaled(outputs, targets):
+    return targets["scale"] * cross_entropy(outputs, targets["labels"])
 
 
-def run(name, subject, x, window=None, *, scale=1.0, labels=LABELS):
-    window = RULES[name].window if window is None else window
-    return program(subject.loss)(subject.cell, jnp.asarray(scale, x.dtype), x, labels, window=window)[1]
+def run(name, model, x, window=None, *, scale=1.0, labels=LABELS):
+    targets = {"labels": labels, "scale": np.full(len(labels), scale, x.dtype)}
+    return gradients(model, scaled, x, targets, rule=make(name), window=window)[1]
 
 
 def furthest(ours, theirs):
     return max(deviation(a, b) for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True))
 
 
-def paths(cell):
-    return [path for path, _ in nnx.to_flat_state(nnx.state(cell, nnx.Param))]
+@each
+def test_every_line_of_the_registry_is_complete(name):
+    entry = RULES[name]
+    for field in dataclasses.fields(entry):
+        value = getattr(entry, field.name)
+        if isinstance(value, str):
+            assert value.strip() == value, field.name
+            assert value, field.name
+    assert entry.exact.always == (name in ("bptt", "rtrl"))
+    assert str(entry.exact)
+    assert entry.updates
+    assert set(entry.updates) <= {"offline", "online"}
+    assert issubclass(entry.rule, LearningRule | LayerRule)
+    assert isinstance(make(name), entry.rule)
+    assert entry.bibtex.startswith("@")
+    assert entry.bibtex.count("{") == entry.bibtex.count("}")
+
+
+def test_no_two_rules_look_the_same():
+    styles = [entry.style for entry in RULES.values()]
+    for look in (
+        [(style.color,) for style in styles],
+        [(style.marker,) for style in styles],
+        [(style.hatch,) for style in styles],
+    ):
+        assert len(set(look)) == len(RULES)
+    assert len({entry.title for entry in RULES.values()}) == len(RULES)
 
 
 @each
-def test_every_line_of_the_table_is_complete(name):
-    rule = RULES[name]
-    for field in dataclasses.fields(rule):
-        if field.type in (str, "str"):
-            text = getattr(rule, field.name)
-            assert text.strip() == text, field.name
-            assert text, field.name
-    assert rule.exact == (name in ("bptt", "rtrl"))
-
-
-@each
-def test_parameters_are_those_of_the_model_at_the_same_paths(name):
-    model, cell, _ = subject(name, edges=edges_of(name))
-    assert paths(cell) == paths(model)
-    for mine, plain in zip(*(jax.tree.leaves(nnx.state(c, nnx.Param)) for c in (cell, model)), strict=True):
-        assert mine is plain
-    before = cell.modules[0].kernel[...] if isinstance(cell, Connect) else None
-    model.modules[0].kernel[...] = model.modules[0].kernel[...] + 1
-    if before is not None:
-        np.testing.assert_array_equal(cell.modules[0].kernel[...], before + 1)
+def test_a_gradient_changes_nothing_of_the_model(name):
+    model = subject(name, edges=edges_of(name))
+    leaves = jax.tree.leaves(nnx.state(model))
+    before = [np.asarray(leaf) for leaf in leaves]
+    run(name, model, inputs(T, B, 5, dtype=jnp.float32))
+    for old, new in zip(before, jax.tree.leaves(nnx.state(model)), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert not jax.tree.leaves(nnx.state(make(name), nnx.Param))
 
 
 @pytest.mark.parametrize("wired", [False, True], ids=["chain", "edges"])
-def test_rule_leaves_forward_pass_unchanged(wired, optimised):
-    """Bit for bit, for all rules whose outputs are the model's."""
-    compiled = nnx.jit(lambda cell, x: unroll(cell, cell.initialize_carry(x.shape[1:]), x, chunk=T)[1])
+def test_a_rule_reads_the_outputs_of_the_plain_forward_pass(wired, optimised):
+    """Bit for bit, with the carry after it; and its pass forward alone has the same outputs."""
     x = inputs(T, B, 5, dtype=jnp.float32)
-    for name in RULES.keys() - PLAIN - OTHER_OUTPUTS:
-        model, cell, _ = subject(name, edges=edges_of(name) if wired else ())
-        outputs = compiled(model, x)
+
+    @jax.jit
+    def plain(state, x):
+        model = nnx.merge(graphdef, state)
+        return unroll(model, model.initialize_carry(x.shape[1:]), x, chunk=T)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def under(name, state, x):
+        model, rule, seen = nnx.merge(graphdef, state), as_rule(make(name)), []
+
+        def signal_fn(heads):
+            seen.append(heads[0])
+            return jnp.zeros(()), jax.tree.map(jnp.zeros_like, heads)
+
+        plan = rule.plan(model, x.shape[2:])
+        start = rule.initialize(plan, model, model.initialize_carry(x.shape[1:]), jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
+        after = rule.window(plan, model, start, x, signal_fn).state
+        heads, alone = rule.forward(plan, model, start, x)
+        return after, alone, seen[0], heads[0]
+
+    for name in RULES:
+        graphdef, state = nnx.split(subject(name, edges=edges_of(name) if wired else ()))
+        carry, outputs = plain(state, x)
+        after, alone, seen, heads = under(name, state, x)
         assert outputs.any()
-        np.testing.assert_array_equal(compiled(cell, x), outputs, err_msg=name)
+        np.testing.assert_array_equal(seen, outputs, err_msg=name)
+        np.testing.assert_array_equal(heads, outputs, err_msg=name)
+        for found in (after, alone):
+            mine = getattr(found, "carries", None) or getattr(found, "carry", None) or found
+            # A rule for layers leaves out what is read late, of which the neurons' states are the rest.
+            mine, theirs = jax.tree.leaves(mine), jax.tree.leaves(carry)
+            assert len(mine) == len(theirs)
+            jax.tree.map(np.testing.assert_array_equal, mine, theirs)
 
 
 @deterministic
 def test_gradient_is_a_linear_function_of_the_loss_in_the_structure_of_the_parameters(name, x64):
     """Also: the first kernel gets none from silence, and the order of samples is of no account."""
-    one = subject(name, edges=edges_of(name), dtype=jnp.float64)
+    model = subject(name, edges=edges_of(name), dtype=jnp.float64)
     x = inputs(T, B, 5)
-    gradient, parameters = run(name, one, x), nnx.state(one.model, nnx.Param)
+    gradient, parameters = run(name, model, x), nnx.state(model, nnx.Param)
     assert jax.tree.structure(gradient) == jax.tree.structure(parameters)
     for mine, parameter in zip(jax.tree.leaves(gradient), jax.tree.leaves(parameters), strict=True):
         assert (mine.shape, mine.dtype) == (parameter.shape, parameter.dtype)
         assert mine.any()
-    assert furthest(run(name, one, x, scale=3.0), jax.tree.map(lambda g: 3 * g, gradient)) < SAME
+    assert furthest(run(name, model, x, scale=3.0), jax.tree.map(lambda g: 3 * g, gradient)) < SAME
     order = np.array([2, 0, 1])
-    assert furthest(run(name, one, x[:, order], labels=LABELS[order]), gradient) < SAME
-    silent = run(name, one, jnp.zeros_like(x))
+    assert furthest(run(name, model, x[:, order], labels=LABELS[order]), gradient) < SAME
+    silent = run(name, model, jnp.zeros_like(x))
     assert not silent["modules"][0]["kernel"][...].any()
     assert silent["modules"][0]["bias"][...].any()
 
 
-@in_the_cell
-def test_gradient_is_the_same_for_every_window(name, x64):
+def two_heads(outputs):
+    return {"class": outputs, "track": 2 * outputs[..., :2]}
+
+
+def loss_of_heads(outputs, targets):
+    return cross_entropy(outputs["class"], targets["class"]) + squared_error(outputs["track"], targets["track"])
+
+
+TRACK = np.random.default_rng(0).normal(size=(T, B, 2))
+# The loss, the targets, the last neuron, and what is behind it.
+LOSSES = {
+    "of each step": (cross_entropy, LABELS, "li", None),
+    "of two heads": (loss_of_heads, {"class": LABELS, "track": TRACK}, "li", two_heads),
+    "of the time mean": (SequenceLoss(lambda y, t: cross_entropy(y.mean(axis=0), t)), LABELS, "li", None),
+    "of spike counts": (SequenceLoss(lambda y, t: cross_entropy(y.sum(axis=0), t)), LABELS, "lif", None),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@each_gradient
+def test_loss_and_gradient_are_the_same_for_every_window(name, loss, x64):
+    """Windows of one step, of 4, where the last is shorter, and the whole sequence."""
+    loss_fn, targets, last, head = LOSSES[loss]
+    model = subject(
+        name, edges=edges_of(name), dtype=jnp.float64, fixed=name == "pp_prop", last=last, head=head
+    )
     x = inputs(T, B, 5)
-    edges, fixed = edges_of(name), name == "pp_prop"
-    ones, pieces = (run(name, subject(name, edges=edges, dtype=jnp.float64, fixed=fixed), x, K) for K in (1, 4))
-    assert furthest(pieces, ones) < SAME
+    found = [gradients(model, loss_fn, x, targets, rule=make(name), window=window) for window in (1, 4, T)]
+    exact = gradients(model, loss_fn, x, targets)[0]
+    for value, gradient in found:
+        assert abs(float(value) - float(exact)) < 1e-12
+        assert furthest(gradient, found[0][1]) < SAME
+    assert all(leaf.any() for leaf in jax.tree.leaves(found[0][1]["modules"]))
 
 
-@pytest.mark.parametrize("name", [name for name in RULES if name not in PLAIN | RANDOM])
+@pytest.mark.parametrize("name", ["bptt", "otpe", "rtrl", "decolle"])
+def test_a_loss_of_optax_is_the_loss_of_a_step(name, x64):
+    model, x = subject(name, dtype=jnp.float64), inputs(T, B, 5)
+    ours = gradients(model, cross_entropy, x, LABELS, rule=make(name), window=4)
+    theirs = gradients(
+        model,
+        optax.losses.softmax_cross_entropy_with_integer_labels,
+        x,
+        LABELS,
+        rule=make(name),
+        window=4,
+    )
+    assert abs(float(ours[0]) - float(theirs[0])) < 1e-12
+    assert furthest(ours[1], theirs[1]) < SAME
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, entry in RULES.items() if "online" in entry.updates and name not in {"tbptt", "fptt"}]
+)
 def test_steps_online_at_constant_parameters_sum_to_the_deferred_gradient(name, x64):
-    """T15 of the rules: an optimiser that adds gradients up and moves nothing."""
-    _, cell, loss = subject(name, edges=edges_of(name), dtype=jnp.float64, fixed=name == "pp_prop")
+    """T15 of the rules: an optimizer that adds gradients up and moves nothing. TBPTT cuts at each window online."""
+    model = subject(name, edges=edges_of(name), dtype=jnp.float64, fixed=name == "pp_prop")
     adds_up = optax.GradientTransformation(
         lambda params: jax.tree.map(jnp.zeros_like, params),
         lambda gradient, so_far, params: (
@@ -154,15 +234,15 @@ def test_steps_online_at_constant_parameters_sum_to_the_deferred_gradient(name, 
             jax.tree.map(jnp.add, so_far, gradient),
         ),
     )
-    optimizer = nnx.Optimizer(cell, adds_up, wrt=nnx.Param)
+    optimizer = nnx.Optimizer(model, adds_up, wrt=nnx.Param)
     x = inputs(T, B, 5)
-    nnx.jit(train_online, static_argnames=("loss_fn", "window"))(cell, optimizer, loss, x, LABELS, window=2)
-    deferred = nnx.jit(gradients, static_argnames=("loss_fn", "window"))(cell, loss, x, LABELS, window=2)[1]
+    train_online(model, optimizer, cross_entropy, x, LABELS, rule=make(name), window=2)
+    deferred = gradients(model, cross_entropy, x, LABELS, rule=make(name), window=2)[1]
     summed = jax.tree.map(lambda total: total * 2 / T, jax.tree.leaves(nnx.state(optimizer.opt_state)))
     assert furthest(summed, deferred) < SAME
 
 
-@pytest.mark.parametrize("name", [name for name in RULES if name not in PLAIN | RANDOM | {"pp_prop"}])
+@pytest.mark.parametrize("name", [name for name in RULES if name not in RANDOM | IN_THE_OPTIMIZER | {"pp_prop"}])
 def test_layer_without_synapse_is_the_neuron_on_its_inputs(name, x64):
     """A LIF that reads the inputs themselves: its gradients are those of a layer whose kernel is the identity.
 
@@ -172,58 +252,92 @@ def test_layer_without_synapse_is_the_neuron_on_its_inputs(name, x64):
     model = pair([5, 5, 4], [neuron, {"kind": "li"}], dtype=jnp.float64, use_bias=False).model
     model.modules[0].kernel[...] = jnp.eye(5)
     x = inputs(T, B, 5)
-    ours, theirs = (run(name, under(name, one), x)["modules"] for one in (connect(model.modules[1:]), model))
+    ours, theirs = (run(name, one, x)["modules"] for one in (connect(model.modules[1:]), model))
     assert furthest([ours[index] for index in ours], [theirs[index + 1] for index in ours]) < SAME
 
 
-@pytest.mark.parametrize("name", [name for name in RULES if name not in OTHER_OUTPUTS])
-def test_sequence_of_one_step_is_bptt(name, x64):
-    one = subject(name, edges=edges_of(name), dtype=jnp.float64, fixed=name == "pp_prop")
-    x = inputs(1, B, 5)
-    exact = run("bptt", one._replace(cell=one.model), x)
-    assert furthest(run(name, one, x), exact) < SAME
+@each_gradient
+def test_gradient_is_exact_for_as_many_steps_as_the_registry_says(name, x64):
+    """One step for all but DECOLLE, whose hidden layers have losses of their own."""
+    exact = RULES[name].exact
+    assert bool(exact.steps) == (name != "decolle")
+    model = subject(name, edges=edges_of(name), dtype=jnp.float64, fixed=name == "pp_prop")
+    for steps in {1, min(exact.steps, T)} if exact.steps else ():
+        x = inputs(steps, B, 5)
+        assert furthest(run(name, model, x), run("bptt", model, x)) < SAME
+
+
+@deterministic
+def test_gradient_is_exact_in_as_many_last_layers_as_the_registry_says(name, x64):
+    """Of a stack without edges that meets the conditions of all rules: it ends in an LI, and no reset has a gradient."""
+    layers = len(RULES) if RULES[name].exact.always else RULES[name].exact.last_layers
+    neurons = [{"kind": "lif", "stop_reset_gradient": True, "fixed": name == "pp_prop"} | {"threshold": 0.7}] * 2
+    last = {"kind": "li", "fixed": name == "pp_prop"}
+    model = pair([5, 4, 4, 4], [*neurons, last], dtype=jnp.float64).model
+    x = inputs(T, B, 5)
+    ours, exact = (gradients(model, cross_entropy, x, LABELS, rule=make(rule))[1]["modules"] for rule in (name, "bptt"))
+    assert furthest([ours[i] for i in ours if i >= 6 - 2 * layers], [exact[i] for i in ours if i >= 6 - 2 * layers]) < SAME
 
 
 def test_memory_does_not_grow_with_time(optimised):
     """XLA's temporaries of 4 and of 16 windows, for all rules that work layer by layer."""
-    cells = {name: subject(name) for name in RULES}
-    for name, (_, cell, loss) in cells.items():
-        if isinstance(cell, Ruled):
-            assert temporaries(cell, loss, 4) == temporaries(cell, loss, 16), name
+    for name, entry in RULES.items():
+        if issubclass(entry.rule, LayerRule):
+            assert temporaries(name, 4) == temporaries(name, 16), name
 
 
-def temporaries(cell, loss, windows):
-    graphdef, state = nnx.split(cell)
+def temporaries(name, windows):
+    graphdef, state = nnx.split(subject(name))
 
     @jax.jit
     def gradient(state, x):
-        return gradients(nnx.merge(graphdef, state), loss, x, jnp.asarray(LABELS), window=8)[1]
+        model = nnx.merge(graphdef, state)
+        return gradients(model, cross_entropy, x, jnp.asarray(LABELS), rule=make(name), window=8)[1]
 
     return gradient.lower(state, jnp.zeros((8 * windows, B, 5))).compile().memory_analysis().temp_size_in_bytes
 
 
-@in_the_cell
-def test_stock_rnn_runs_the_cell(name):
-    """Step by step, with the outputs of whole windows up to the order of summation."""
-    cell = subject(name).cell
-    x = inputs(T, B, 5, dtype=jnp.float32)
-    outputs = nnx.RNN(cell, time_major=True)(x)
-    expected = unroll(cell, cell.initialize_carry(x.shape[1:]), x)[1]
-    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
-
-
-@each
-def test_jit_traces_once(name):
-    """A second call with other numbers compiles nothing."""
-    one = subject(name)
+@each_gradient
+def test_a_second_call_traces_nothing(name):
+    """Of `gradients` and of the training step, called as they are; with other numbers, and a rule that is made anew."""
     traced = 0
 
-    @nnx.jit
-    def gradient(cell, x):
+    def counting(outputs, labels):
         nonlocal traced
         traced += 1
-        return gradients(cell, one.loss, x, jnp.asarray(LABELS), window=RULES[name].window)[1]
+        return cross_entropy(outputs, labels)
 
-    for seed in range(2):
-        gradient(one.cell, inputs(T, B, 5, seed, jnp.float32))
-    assert traced == 1
+    def call(seed):
+        x, labels = inputs(T, B, 5, seed, jnp.float32), jnp.asarray(np.roll(LABELS, seed))
+        gradients(model, counting, x, labels, rule=make(name))
+        train_offline(model, optimizer, counting, x, labels, rule=make(name))
+        if "online" in RULES[name].updates:
+            train_online(model, optimizer, counting, x, labels, rule=make(name), window=2)
+
+    model = subject(name)
+    optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+    call(0)
+    first = traced
+    assert first
+    for seed in range(1, 3):
+        call(seed)
+    assert traced == first
+
+
+@each_gradient
+def test_gradient_is_the_same_inside_jit_and_vmap_over_models(name, x64):
+    models = [subject(name, edges=edges_of(name), dtype=jnp.float64) for _ in range(2)]
+    models[1].modules[0].kernel[...] *= 0.9
+    graphdef, _ = nnx.split(models[0])
+    xs = jnp.stack([inputs(T, B, 5, seed) for seed in (0, 1)])
+    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(nnx.state(model) for model in models))
+
+    @jax.jit
+    @jax.vmap
+    def gradient(state, x):
+        return gradients(nnx.merge(graphdef, state), cross_entropy, x, LABELS, rule=make(name), window=4)
+
+    loss, found = gradient(states, xs)
+    for index, model in enumerate(models):
+        expected = gradients(model, cross_entropy, xs[index], LABELS, rule=make(name), window=4)
+        assert furthest(jax.tree.map(lambda leaf, index=index: leaf[index], (loss, found)), expected) < SAME

@@ -1,6 +1,7 @@
 """Counts of a stack are those of loops over steps, samples, inputs and outputs."""
 
 import functools
+import dataclasses
 import itertools
 import sys
 
@@ -121,6 +122,16 @@ def test_counts_of_a_convolution_are_those_of_loops(options):
 
     np.testing.assert_array_equal(operations(found), by_step(x, of_sample))
     assert operations(found)[2] > operations(found)[1] > 0
+
+
+def test_a_masked_connection_is_one_of_weight_zero():
+    mask = (np.arange(3 * 2 * 2 * 4) % 3 > 0).reshape(3, 2, 2, 4).astype(np.float32)
+    masked, zeroed = (nnx.Conv(2, 4, (3, 2), rngs=nnx.Rngs(0), mask=which) for which in (jnp.asarray(mask), None))
+    zeroed.kernel[...] = zeroed.kernel[...] * mask
+    x = jnp.asarray(spikes(5, 4, 2))
+    ours, theirs = complexity(connect([masked]), x), complexity(connect([zeroed]), x)
+    assert dataclasses.replace(ours, footprint=theirs.footprint) == theirs  # the mask is stored
+    assert ours.dense > ours.effective_acs > 0
 
 
 def test_edges_are_synapses_with_what_their_sender_sent():

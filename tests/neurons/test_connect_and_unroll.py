@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from slax_neurons import LI, LIF, Trainable, connect, unroll
+from slax_neurons import LI, LIF, DelayBuffer, Edge, Trainable, connect, unroll
 from slax_neurons.engine import default_chunk, scan_chunks
 from stacks import deviation, inputs, linear, pair
 
@@ -121,6 +121,35 @@ def test_forward_and_reverse_mode_agree_on_a_whole_stack(x64):
     _, forward = jax.jvp(loss, (params,), (ones,))
     reverse = sum(leaf.sum() for leaf in jax.tree.leaves(jax.grad(loss)(params)))
     assert forward == pytest.approx(float(reverse), rel=1e-11)
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize("chunk", [None, 4])
+@pytest.mark.parametrize("head", [None, lambda x: {"y": x, "first": x[:, 0]}], ids=["an array", "a tree"])
+def test_inside_shard_map_over_the_batch(head, chunk, check_vma, x64):
+    """Outputs and gradients are those of the whole batch, a late edge and a tree of outputs included."""
+    layers = [linear(7, 6, 0), LIF(decay=Trainable(0.8), param_dtype=jnp.float64), *([head] if head else [])]
+    model, x = connect(layers, [Edge(1, 0, synapse=linear(6, 6, 1))]), inputs(T, 4, 7)
+    graphdef, params = nnx.split(model)
+    carry = model.initialize_carry((4, 7))
+    mesh = jax.make_mesh((1,), ("devices",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows, steps = jax.P("devices"), jax.P(None, "devices")
+    specs = ((), DelayBuffer(rows, steps), *([()] if head else []))
+
+    @functools.partial(jax.shard_map, mesh=mesh, in_specs=(jax.P(), specs, steps), out_specs=steps, check_vma=check_vma)
+    def split(params, carry, x):
+        return unroll(nnx.merge(graphdef, params), carry, x, chunk=chunk)[1]
+
+    def whole(params, carry, x):
+        return unroll(nnx.merge(graphdef, params), carry, x, chunk=chunk)[1]
+
+    def loss(function):
+        return lambda params: sum(jnp.sum(jnp.sin(y)) for y in jax.tree.leaves(function(params, carry, x)))
+
+    jax.tree.map(np.testing.assert_array_equal, jax.jit(split)(params, carry, x), jax.jit(whole)(params, carry, x))
+    ours, theirs = jax.jit(jax.grad(loss(split)))(params), jax.jit(jax.grad(loss(whole)))(params)
+    assert max(jax.tree.leaves(jax.tree.map(deviation, ours, theirs))) < 1e-11
+    assert all(leaf.any() for leaf in jax.tree.leaves(theirs))
 
 
 def test_one_matrix_product_per_layer_and_chunk():

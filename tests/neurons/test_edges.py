@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from slax_neurons import LI, LIF, Dropout, Edge, Sent, connect, unroll
+from slax_neurons import LI, LIF, DelayBuffer, Dropout, Edge, connect, unroll
 from slax_neurons.engine import default_chunk
 from slax_rules import cross_entropy, gradients
 from stacks import deviation, inputs, linear
@@ -263,7 +263,7 @@ def test_late_outputs_keep_their_dtype(dtype):
     options = {"param_dtype": jnp.dtype(dtype)}
     model = connect([nnx.Linear(3, 3, rngs=nnx.Rngs(0), **options), LIF(**options)], {0: [1]}, rngs=nnx.Rngs(1))
     carry = model.initialize_carry((B, 3))
-    assert isinstance(carry[1], Sent)
+    assert isinstance(carry[1], DelayBuffer)
     new, outputs = unroll(model, carry, jnp.ones((T, B, 3), dtype), chunk=4)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), new) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), carry

@@ -257,7 +257,11 @@ def test_report_of_a_healthy_stack_is_a_table_and_no_more():
     ("call", "error", "message"),
     [
         (lambda: health(LIF(), currents(4)), TypeError, r"got LIF, expected a stack. Make one: connect\(\[...\]\)"),
-        (lambda: health(connect([LI()]), currents(4)), ValueError, "without a spiking layer, expected a cell with"),
+        (
+            lambda: health(connect([LI()]), currents(4)),
+            ValueError,
+            "without a spiking layer, expected a neuron that spikes",
+        ),
         (lambda: health(connect([LIF()]), currents(4)[0]), ValueError, "expected \\[T, B, features...\\]"),
         (lambda: health(connect([LIF()]), currents(4), saturation=0.0), ValueError, "saturation=0.0, expected"),
         (lambda: health(connect([LIF()]), currents(4), support_level=1.5), ValueError, "support_level=1.5, expected"),

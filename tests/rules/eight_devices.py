@@ -1,14 +1,15 @@
-"""What the tests of several devices need measured, as JSON: `python eight_devices.py`, with eight virtual devices of a CPU.
+"""What the tests of several devices need measured, as JSON: `python eight_devices.py PART`, with eight virtual devices of a CPU.
 
-A process of its own, since the number of devices is fixed when JAX starts.
+A process of its own, since the number of devices is fixed when JAX starts. PART is the name of a rule, or "others".
 """
 
+import itertools
 import json
 import os
 import re
 import sys
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
@@ -18,32 +19,66 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from slax_neurons import LI, LIF, Dropout, connect
-from slax_rules import accuracy, cross_entropy, gradients, ostl
-from slax_rules.devices import as_mesh, place_batch, split_batch
-from slax_rules.evaluation import evaluate
-from slax_rules.fit import fit
-from slax_rules.sampling import Sampler
+from slax_neurons import LI, LIF, Dropout, Edge, connect
+from slax_rules import (
+    RULES,
+    Adaptive,
+    EProp,
+    Random,
+    Sampler,
+    SequenceLoss,
+    accuracy,
+    cross_entropy,
+    evaluate,
+    fit,
+    gradients,
+    split_batch,
+    train_offline,
+    train_online,
+)
 
-T, B, N, H, C = 6, 16, 5, 8, 3
-SGD = optax.sgd(0.1, momentum=0.9)
+T, B, N, H, C = 12, 8, 3, 4, 3  # whole windows, so that a program has one of them
+DEVICES = (1, 2, 8)
+WINDOWS = (1, 3, T)
+SGD = optax.sgd(0.1)
+TRAINED = {"offline": train_offline, "online": train_online}
+LOSSES = {
+    "step": cross_entropy,
+    "time mean": SequenceLoss(lambda y, labels, *mask: cross_entropy(y.mean(axis=0), labels)),
+    "rate": SequenceLoss(lambda y, labels, *mask: jnp.square(y.sum(axis=0)).sum(axis=-1) / 10),
+}
+# Rules of the table, and with other feedback; those that several devices refuse.
+RULE_NAMES = [*(name for name in RULES if name != "uoro"), "e_prop_random", "e_prop_adaptive"]
+WITH_EDGES = ("bptt", "ostl_with_recurrence", "e_prop_random")
 
 
-def made(dtype, *, batch_norm=False, dropout=None):
+def make(dtype, *, batch_norm=False, dropout=None, edges=False):
+    """Two layers of spiking neurons and a read-out, with a delayed edge or not."""
     rngs = nnx.Rngs(0)
-    synapse = nnx.Linear(N, H, rngs=rngs, param_dtype=dtype)
-    norms = [nnx.BatchNorm(H, rngs=rngs, dtype=dtype, param_dtype=dtype)] if batch_norm else []
+    options = {"param_dtype": dtype}
+    norms = [nnx.BatchNorm(H, rngs=rngs, dtype=dtype, **options)] if batch_norm else []
     drops = [Dropout(0.3, mask=dropout, rngs=rngs)] if dropout else []
-    edges = None if batch_norm or dropout else {0: [1]}
-    readout = [nnx.Linear(H, C, rngs=rngs, param_dtype=dtype), LI(param_dtype=dtype)]
-    return connect([synapse, *norms, *drops, LIF(threshold=0.5, param_dtype=dtype), *readout], edges, rngs=rngs)
+    layers = [nnx.Linear(N, H, rngs=rngs, **options), *norms, *drops, LIF(decay=0.8, threshold=0.4, **options)]
+    layers += [nnx.Linear(H, H, rngs=rngs, **options), LIF(decay=0.6, threshold=0.3, **options)]
+    layers += [nnx.Linear(H, C, rngs=rngs, **options), LI(**options)]
+    wired = [Edge(1, 0, 2)] if edges else []
+    return connect(layers, wired, rngs=rngs)
 
 
-def batch(dtype):
-    inputs = jax.random.bernoulli(jax.random.key(0), 0.4, (T, B, N)).astype(dtype)
-    # Most devices have samples that do not count, and one has nothing but such.
-    mask = jax.random.bernoulli(jax.random.key(1), 0.5, (T, B)).at[:, :2].set(False)
-    return inputs, jnp.arange(B) % C, mask
+def make_rule(name, model):
+    rngs = nnx.Rngs(5)
+    if name == "e_prop_random":
+        return EProp(route=Random(rngs=rngs))
+    if name == "e_prop_adaptive":
+        return EProp(route=Adaptive(model, rngs=rngs))
+    return RULES[name].make(rngs=rngs)
+
+
+def batch(dtype=jnp.float64, *, masked):
+    inputs = jax.random.bernoulli(jax.random.key(0), 0.5, (T, B, N)).astype(dtype)
+    # Some devices have samples that do not count, and of eight one has nothing but such; one window is masked whole.
+    mask = jax.random.bernoulli(jax.random.key(1), 0.5, (T, B)).at[:, :1].set(False).at[:3].set(False)
+    return inputs, jnp.arange(B) % C, mask | (not masked)
 
 
 def deviation(ours, theirs):
@@ -55,50 +90,116 @@ def deviation(ours, theirs):
     return float(max(np.abs(a - b).max() for a, b in leaves) / scale)
 
 
-def of_gradients(make, dtype, window, *, jit=True):
-    """Loss and gradient on eight devices beside those on one."""
-    inputs, labels, mask = batch(dtype)
-    jitted = nnx.jit(gradients, static_argnames=("loss_fn", "window"))
-    one = jitted(make(dtype), cross_entropy, inputs, labels, window=window, mask=mask)
-    split = split_batch(make(dtype), jax.devices())
-    return deviation(
-        (jitted if jit else gradients)(split, cross_entropy, inputs, labels, window=window, mask=mask), one
+def on(devices, arrays):
+    return split_batch(arrays, jax.devices()[:devices]) if devices > 1 else arrays
+
+
+def trained(name, update, window, devices, masked):
+    """Parameters after three steps, and the losses."""
+    model = make(jnp.float64, edges=name in WITH_EDGES)
+    rule, both, optimizer = make_optimizer(name, model)
+    inputs, labels, mask = on(devices, batch(masked=masked))
+    step, options = TRAINED[update], {"rule": rule, "window": window, "mask": mask}
+    losses = [step(model, optimizer, cross_entropy, inputs, labels, **options) for _ in range(3)]
+    return nnx.state(both, nnx.Param), losses
+
+
+def make_optimizer(name, model):
+    """The rule, what is trained under it, and an optimizer, which for FPTT is where the rule is."""
+    rule = make_rule(name, model)
+    both = (model, rule) if jax.tree.leaves(nnx.state(rule, nnx.Param)) else model
+    wrap = RULES[name].optimizer if name in RULES else None
+    return rule, both, nnx.Optimizer(both, wrap(SGD) if wrap else SGD, wrt=nnx.Param)
+
+
+def of_rule(name):
+    """Parameters after three steps and losses on 2 and 8 devices beside those on one, and gradients of three losses."""
+    found = {}
+    updates = RULES[name].updates if name in RULES else ("offline", "online")
+    for update, window in itertools.product(updates, WINDOWS):
+        for masked in (False, True):
+            one = trained(name, update, window, 1, masked)
+            for devices in DEVICES[1:]:
+                key = f"{update}, window {window}, {devices} devices{', mask' if masked else ''}"
+                found[key] = deviation(trained(name, update, window, devices, masked), one)
+    return found | (of_losses(name) if "offline" in updates else {})
+
+
+def of_losses(name):
+    """Each loss and its gradient, in windows and on several devices, beside those of one window on one."""
+    model = make(jnp.float64, edges=name in WITH_EDGES)
+    rule = make_rule(name, model)
+    inputs, labels, _ = batch(masked=False)
+    found = {}
+    for title, loss in LOSSES.items():
+        whole = gradients(model, loss, inputs, labels, rule=rule, window=T)
+        for devices, window in ((2, 3), (8, 1)):
+            shares = on(devices, (inputs, labels))
+            found[f"{title}, window {window}, {devices} devices"] = deviation(
+                gradients(model, loss, *shares, rule=rule, window=window), whole
+            )
+    return found
+
+
+def of_gradients(model, dtype):
+    """Loss and gradient by BPTT on eight devices beside those on one, for a model that `model()` makes."""
+    inputs, labels, mask = batch(dtype, masked=True)
+    one = gradients(model(), cross_entropy, inputs, labels, mask=mask)
+    inputs, labels, mask = on(8, (inputs, labels, mask))
+    return deviation(gradients(model(), cross_entropy, inputs, labels, mask=mask), one)
+
+
+def of_fit(name, devices):
+    """What `fit` makes of a model, online where the rule can, in windows."""
+    model = make(jnp.float64, edges=name in WITH_EDGES)
+    rule, both, optimizer = make_optimizer(name, model)
+    update = "online" if name not in RULES or "online" in RULES[name].updates else "offline"
+    batches = [batch(masked=True)] * 3
+    history = fit(
+        model, optimizer, cross_entropy, batches, rule=rule, update=update, window=3, devices=devices, progress=False
     )
+    return nnx.state(both, nnx.Param), history.losses
 
 
-def of_training(devices):
-    """What `fit` makes of a model, and the numbers of a held-out set whose last batch the devices do not divide."""
-    model = made(jnp.float64, batch_norm=True, dropout="sequence")
-    optimizer = nnx.Optimizer(model, SGD, wrt=nnx.Param)
-    inputs, labels, mask = batch(jnp.float64)
+def of_offline_fit(devices):
+    """What `fit` makes of a BatchNorm and a Dropout, and numbers of a held-out set whose last batch cannot be split."""
+    model = make(jnp.float64, batch_norm=True, dropout="sequence")
+    optimizer = nnx.Optimizer(model, optax.sgd(0.1, momentum=0.9), wrt=nnx.Param)
+    inputs, labels, mask = batch(masked=True)
     batches = [(inputs, labels, mask), (inputs[::-1], labels, mask)]
-    history = fit(model, optimizer, cross_entropy, lambda epoch: batches, epochs=2, devices=devices)
+    history = fit(model, optimizer, cross_entropy, batches, epochs=2, devices=devices, progress=False)
     held_out = [(inputs, labels), (inputs[:, :5], labels[:5])]
     numbers = evaluate(model, cross_entropy, held_out, metrics={"accuracy": accuracy}, devices=devices)
     floats = [leaf for leaf in jax.tree.leaves(nnx.state((model, optimizer))) if leaf.dtype == jnp.float64]
     return floats, history.losses, numbers
 
 
-def of_online_training(devices):
-    """The same of batches by key, with targets per step and an optimiser step for each window."""
+def of_sampled_fit(devices):
+    """Batches by key, with targets per step and an optimizer step for each window."""
 
     def sample(key):
         inputs = jax.random.bernoulli(key, 0.4, (T, B, N)).astype(jnp.float64)
         return inputs, jnp.tile(jnp.arange(B) % C, (T, 1)), inputs[..., 0] > 0
 
-    model = made(jnp.float64)
+    model = make(jnp.float64)
     optimizer = nnx.Optimizer(model, SGD, wrt=nnx.Param)
     sampler = Sampler(sample, jax.random.key(3), 3)
-    history = fit(ostl(model), optimizer, cross_entropy, sampler, update="online", window=3, devices=devices)
+    rule = RULES["ottt"].make()
+    options = {"rule": rule, "update": "online", "window": 3, "devices": devices, "progress": False}
+    history = fit(model, optimizer, cross_entropy, sampler, **options)
     return nnx.state(model, nnx.Param), history.losses
 
 
-def of_program(make):
+def of_program(name):
     """Rows of the matrix products of inputs or spikes with weights, and collective operations, in the compiled program."""
-    inputs, labels, _ = place_batch(batch(jnp.float32), as_mesh(jax.devices()))
-    graphdef, state = nnx.split(split_batch(make(jnp.float32), jax.devices()))
-    program = jax.jit(lambda *arguments: gradients(nnx.merge(graphdef, arguments[0]), cross_entropy, *arguments[1:]))
-    text = program.lower(state, inputs, labels).compile().as_text()
+    from slax_rules.loop.devices import as_mesh
+    from slax_rules.loop.program import Program, run_program
+
+    inputs, labels, _ = split_batch(batch(jnp.float32, masked=False), jax.devices())
+    model = make(jnp.float32)
+    graphdef, state = nnx.split((model, RULES[name].make(), None))
+    program = Program(graphdef, cross_entropy, "none", None, as_mesh(jax.devices()))
+    text = run_program.lower(program, state, inputs, labels, None, None).compile().as_text()
     return {
         "rows": sorted({int(rows) for rows in re.findall(r"= f32\[(\d+),\d+\]\S* dot\(", text)}),
         "collectives": sorted(set(re.findall(r" (all-[a-z]+|collective-permute|reduce-scatter)\(", text))),
@@ -107,18 +208,18 @@ def of_program(make):
 
 def refusals():
     """What is said to a batch that cannot be split, and to models that would not be the same on all devices."""
-    inputs, labels, _ = batch(jnp.float32)
-    model = made(jnp.float32)
+    inputs, labels, _ = batch(jnp.float32, masked=False)
+    model = make(jnp.float32)
     optimizer = nnx.Optimizer(model, SGD, wrt=nnx.Param)
-    seven = [(inputs[:, :7], labels[:7])]
-    stepwise = split_batch(made(jnp.float32, dropout="step"), jax.devices())
+    seven = (inputs[:, :7], labels[:7])
+    shares = on(8, (inputs, labels))
     drawing = connect([nnx.Linear(N, C, rngs=nnx.Rngs(0)), nnx.Dropout(0.1, rngs=nnx.Rngs(0)), LI()])
     attempts = {
-        "batch": lambda: fit(model, optimizer, cross_entropy, lambda epoch: seven, devices=jax.devices()),
-        "gradients": lambda: gradients(split_batch(model, jax.devices()), cross_entropy, *seven[0]),
-        "key": lambda: gradients(stepwise, cross_entropy, inputs, labels),
-        "stream": lambda: split_batch(drawing, jax.devices()),
-        "twice": lambda: split_batch(split_batch(model, jax.devices()), jax.devices()),
+        "batch": lambda: fit(model, optimizer, cross_entropy, [seven], devices=jax.devices()),
+        "split_batch": lambda: split_batch(seven, jax.devices()),
+        "key": lambda: gradients(make(jnp.float32, dropout="step"), cross_entropy, *shares),
+        "stream": lambda: gradients(drawing, cross_entropy, *shares),
+        "uoro": lambda: gradients(model, cross_entropy, *shares, rule=make_rule("uoro", model)),
     }
     return {name: _message(attempt) for name, attempt in attempts.items()}
 
@@ -131,28 +232,31 @@ def _message(attempt):
     return "nothing"
 
 
-def main():
+def others():
     mesh = Mesh(np.array(jax.devices()).reshape(2, 4), ("a", "b"))
     results = {
-        "programs": {"plain": of_program(made), "ostl": of_program(ruled)},
+        "programs": {"bptt": of_program("bptt"), "ostl": of_program("ostl")},
         "refusals": refusals(),
-        "float32": {"plain": of_gradients(made, jnp.float32, None)},
+        "float32": of_gradients(lambda: make(jnp.float32, edges=True), jnp.float32),
     }
     with jax.enable_x64(True):
         results["float64"] = {
-            "plain": of_gradients(made, jnp.float64, None),
-            "plain, not under jit": of_gradients(made, jnp.float64, None, jit=False),
-            "ostl": of_gradients(ruled, jnp.float64, 4),
-            "batch norm": of_gradients(lambda dtype: made(dtype, batch_norm=True), jnp.float64, None),
-            "training": deviation(of_training(mesh), of_training(None)),
-            "online training": deviation(of_online_training(mesh), of_online_training(None)),
+            "batch norm": of_gradients(lambda: make(jnp.float64, batch_norm=True), jnp.float64),
+            "fit offline": deviation(of_offline_fit(mesh), of_offline_fit(None)),
+            "fit sampled": deviation(of_sampled_fit(mesh), of_sampled_fit(None)),
         }
+    return results
+
+
+def main(part):
+    if part == "others":
+        results = others()
+    else:
+        with jax.enable_x64(True):
+            results = of_rule(part)
+            results["fit"] = deviation(of_fit(part, jax.devices()[:2]), of_fit(part, None))
     json.dump(results, sys.stdout)
 
 
-def ruled(dtype):
-    return ostl(made(dtype))
-
-
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

@@ -17,14 +17,15 @@ from flax import nnx
 
 import oracle
 from foreign import by_rule, foreign
-from slax_rules import RULES, cross_entropy, gradients, local_losses
+from slax_neurons import Connect, Edge, connect
+from slax_rules import RULES, Layer, Random, cross_entropy, gradients
+from slax_rules.layerwise.plan import plan_stack
 from stacks import Conv, Pair, gradients_of, inputs, pair, worst
 
 PAGE = Path(__file__).parents[2] / "docs" / "rules.md"
 T, B = 9, 3
 LABELS = np.array([0, 3, 2])
 SIGNAL = oracle.softmax_cross_entropy(LABELS)
-jitted = nnx.jit(gradients, static_argnames=("loss_fn", "window"))
 
 
 def lif(**options: Any) -> dict[str, Any]:
@@ -109,64 +110,88 @@ class Comparison(NamedTuple):
     """A rule of the table and the oracle's definition of it.
 
     Args:
-        oracle: (layers, inputs, signal, the cell under the rule) -> `oracle.Result`.
+        oracle: (layers, inputs, signal, the model, the rule) -> `oracle.Result`.
         networks: names of those that the rule takes.
-        window: in the place of the network's; "rule" for the rule's own.
+        options: of the rule, made anew for each comparison.
         fixed: whether the neurons have no parameters.
+        ends_in: what the stack ends in behind the last neuron, a function.
         title: where it is not that of the table.
     """
 
     rule: str
     oracle: Callable[..., oracle.Result]
     networks: tuple[str, ...] = ALL
-    options: Callable[[Network], dict[str, Any]] = lambda network: {}
-    window: Any = "network"
+    options: Callable[[], dict[str, Any]] = dict
     fixed: bool = False
-    loss: Callable[..., Any] = cross_entropy
+    ends_in: Callable[[Any], Any] | None = None
     title: str | None = None
 
 
 def by(rule: Callable[..., oracle.Result], **options: Any) -> Callable[..., oracle.Result]:
-    return lambda layers, x, signal, cell: rule(layers, x, signal, **options)
+    return lambda layers, x, signal, model, rule_here: rule(layers, x, signal, **options)
 
 
-def _random_feedback(layers: Any, x: Any, signal: Any, cell: Any) -> oracle.Result:
-    names = [["kernel", *(f"edge{number}_kernel" for number in range(len(layer.edges)))] for layer in layers]
-    values = [[np.asarray(matrix[...]) for matrix in matrices] for matrices in cell.feedback]
-    matrices = [dict(zip(*both, strict=True)) for both in zip(names, values, strict=True)]
-    return oracle.e_prop(layers, x, signal, feedback=matrices)
+def layers_of(model: Connect) -> tuple[Layer, ...]:
+    """The layers of a stack as rules see them."""
+    return plan_stack("", model).layers(model)
 
 
-def _decolle(layers: Any, x: Any, signal: Any, cell: Any) -> oracle.Result:
-    return oracle.decolle(layers, x, signal, [np.asarray(Q[...]) for Q in cell.read_outs])
+def matrices_of(rule: Any, model: Connect) -> list[dict[str, np.ndarray]]:
+    """What a route puts in the place of each kernel, by the oracle's names."""
+    found = []
+    for layer in layers_of(model):
+        names = ["kernel", *(f"edge{number}_kernel" for number in range(len(layer.synapses) - 1))]
+        found.append(dict(zip(names, map(np.asarray, rule.route.kernels(layer)), strict=True)))
+    return found
 
 
-def _decolle_options(network: Network) -> dict[str, Any]:
-    return {"input_shape": network.inputs().shape[2:], "n_outputs": 4, "rngs": nnx.Rngs(7)}
+def _random_feedback(layers: Any, x: Any, signal: Any, model: Connect, rule: Any) -> oracle.Result:
+    return oracle.e_prop(layers, x, signal, feedback=matrices_of(rule, model))
 
 
-def _given(**options: Any) -> Callable[[Network], dict[str, Any]]:
-    return lambda network: options
+@functools.cache
+def _fixed_read_out() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(4, 4)) / 2
+
+
+def _read_out(spikes: jax.Array) -> jax.Array:
+    return spikes @ jnp.asarray(_fixed_read_out(), spikes.dtype)
+
+
+def _decolle(layers: Any, x: Any, signal: Any, model: Connect, rule: Any) -> oracle.Result:
+    """Fixed read-outs of every layer; that of the last one is part of the model, and its loss is the one reported."""
+    history = oracle.forward(layers, x.reshape(T, B, -1))
+    hidden = [
+        np.asarray(rule.route.matrix(layer, step.output.shape[1], 4, jnp.float64))
+        for layer, step in zip(layers_of(model)[:-1], history[0], strict=False)
+    ]
+    losses = [signal(t, steps[-1].output @ _fixed_read_out())[0] for t, steps in enumerate(history)]
+    found = oracle.decolle(layers, x, signal, [*hidden, _fixed_read_out()])
+    return found._replace(loss=float(np.mean(losses)))
+
+
+def _given(**options: Any) -> Callable[[], dict[str, Any]]:
+    return lambda: options
 
 
 COMPARISONS = {
-    "bptt": Comparison("bptt", by(oracle.bptt), SOME, window=None),
-    "tbptt": Comparison("tbptt", by(oracle.tbptt, window=4), ("cuba_lif", "recurrent"), window=4, title="TBPTT(4)"),
+    "bptt": Comparison("bptt", by(oracle.bptt), SOME),
+    "tbptt": Comparison("tbptt", by(oracle.tbptt, window=4), ("cuba_lif", "recurrent"), _given(steps=4), title="TBPTT(4)"),
     "rtrl": Comparison("rtrl", by(oracle.rtrl), ("zero", "recurrent")),
     "snap": Comparison("snap", by(oracle.snap), ("recurrent",)),
     "ostl": Comparison("ostl", by(oracle.ostl)),
     "ostl_with_recurrence": Comparison("ostl_with_recurrence", by(oracle.ostl, with_h=True), FEW),
     "otpe": Comparison("otpe", by(oracle.otpe), ("zero", *SOME)),
     "otpe given a decay": Comparison(
-        "otpe", by(oracle.otpe, next_decay=lambda *_: 0.7), ("zero",), _given(decay_post=0.7), title="OTPE, decay_post"
+        "otpe", by(oracle.otpe, next_decay=lambda *_: 0.7), ("zero",), _given(output_decay=0.7), title="OTPE, output_decay"
     ),
     "approximate_otpe": Comparison("approximate_otpe", by(oracle.approximate_otpe), ("zero", "alif", "edges", "conv")),
     "approximate_otpe as the authors": Comparison(
         "approximate_otpe",
         by(oracle.approximate_otpe, bias_trace=False, next_decay=lambda *_: 0.7),
         ("cuba_lif",),
-        _given(bias_trace=False, decay_post=0.7),
-        title="approximate OTPE, decay_post, no trace of biases",
+        _given(bias_trace=False, output_decay=0.7),
+        title="approximate OTPE, output_decay, no trace of biases",
     ),
     "ottt": Comparison("ottt", by(oracle.ottt), ALIKE),
     "ottt as the authors": Comparison(
@@ -178,14 +203,14 @@ COMPARISONS = {
     ),
     "sltt": Comparison("sltt", by(oracle.sltt), SOME),
     "e_prop": Comparison("e_prop", by(oracle.e_prop), ("dense", *SOME)),
-    "e_prop given a kappa": Comparison(
-        "e_prop", by(oracle.e_prop, kappa=0.7), ("zero",), _given(kappa=0.7), title="e-prop, kappa"
+    "e_prop given a decay": Comparison(
+        "e_prop", by(oracle.e_prop, kappa=0.7), ("zero",), _given(output_decay=0.7), title="e-prop, output_decay"
     ),
     "e_prop with random feedback": Comparison(
         "e_prop",
         _random_feedback,
         ("edges", "conv"),
-        lambda network: {"feedback": "random", "rngs": nnx.Rngs(5)},
+        lambda: {"route": Random(rngs=nnx.Rngs(5))},
         title="e-prop, random feedback",
     ),
     "pp_prop": Comparison(
@@ -195,8 +220,8 @@ COMPARISONS = {
         "decolle",
         _decolle,
         ("zero", "cuba_lif", "recurrent", "conv"),
-        _decolle_options,
-        loss=local_losses(cross_entropy),
+        lambda: {"rngs": nnx.Rngs(7)},
+        ends_in=_read_out,
     ),
 }
 CASES = [(name, network) for name, comparison in COMPARISONS.items() for network in comparison.networks]
@@ -206,11 +231,19 @@ def deviation_from_oracle(name: str, network: str, dtype: Any = jnp.float64) -> 
     """The largest relative deviation of a parameter's gradient, and of the loss."""
     comparison, net = COMPARISONS[name], NETWORKS[network]
     model, layers = net.pair(fixed=comparison.fixed, dtype=dtype)
-    cell = RULES[comparison.rule].wrap(model, **comparison.options(net))
-    window = net.window if comparison.window == "network" else comparison.window
-    loss, found = jitted(cell, comparison.loss, net.inputs(dtype), jnp.asarray(LABELS), window=window)
-    expected = comparison.oracle(layers, np.asarray(net.inputs(dtype), np.float64), SIGNAL, cell)
+    if comparison.ends_in is not None:
+        model = with_end(model, comparison.ends_in)
+    rule, x = RULES[comparison.rule].make(**comparison.options()), net.inputs(dtype)
+    loss, found = gradients(model, cross_entropy, x, jnp.asarray(LABELS), rule=rule, window=net.window)
+    expected = comparison.oracle(layers, np.asarray(x, np.float64), SIGNAL, model, rule)
     return max(worst(gradients_of(model, found), expected.gradients), abs(float(loss) / expected.loss - 1))
+
+
+def with_end(model: Connect, end: Callable[[Any], Any]) -> Connect:
+    """The stack with one more module, of the same parameters."""
+    pairs = zip(model.edges, model.synapses, strict=True)
+    edges = [Edge(edge.sender, edge.receiver, edge.steps, synapse) for edge, synapse in pairs]
+    return connect([*model.modules, end], edges)
 
 
 def _chunk_of_one(run: Any) -> oracle.Gradients:
@@ -288,10 +321,10 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def rules_table() -> str:
     rows = [
-        [f"`{name}`", rule.title, rule.requires, rule.equals_bptt, rule.drops, rule.memory, rule.time, rule.source]
+        [f"`{name}`", rule.title, rule.requires, str(rule.exact), rule.omits, rule.memory, rule.time, rule.source]
         for name, rule in RULES.items()
     ]
-    header = ["name", "rule", "takes", "equals BPTT", "leaves out", "memory per sample", "time per step", "source"]
+    header = ["name", "rule", "supports", "equals BPTT", "omits", "memory per sample", "time per step", "source"]
     return table(header, rows)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -18,23 +19,24 @@ from rules.ledger import (
     T,
     cuba_lif,
     deviation_from_oracle,
-    jitted,
+    layers_of,
     lif,
     printed_bounds,
 )
+from slax_neurons import connect
 from slax_rules import (
+    DECOLLE,
     OSTL,
     OTPE,
     OTTT,
-    RULES,
     SLTT,
-    Ruled,
+    Adaptive,
+    EProp,
+    Local,
+    Random,
     cross_entropy,
-    decolle,
-    e_prop,
-    local_losses,
-    ostl,
-    ottt,
+    gradients,
+    train_offline,
     train_online,
 )
 from stacks import deviation, gradients_of, inputs, pair, worst
@@ -68,8 +70,12 @@ def test_gradient_in_float32_is_that_of_the_oracle(name):
 # ---------------------------------------------------------------------------------------------------------------- options
 
 
-def ours(cell, model, window=3, loss=cross_entropy):
-    return gradients_of(model, jitted(cell, loss, inputs(T, B, 7), LABELS, window=window)[1])
+def found_by(rule, model, window=3):
+    return gradients(model, cross_entropy, inputs(T, B, 7), LABELS, rule=rule, window=window)[1]
+
+
+def ours(rule, model, window=3):
+    return gradients_of(model, found_by(rule, model, window))
 
 
 def two_layers(**options):
@@ -80,60 +86,133 @@ def same(ours, theirs):
     return worst(ours, theirs) < 1e-12
 
 
-def test_adaptive_feedback_is_a_parameter_with_the_gradient_of_the_kernel(x64):
+def adaptive(model, seed=5):
+    return EProp(route=Adaptive(model, rngs=nnx.Rngs(seed)))
+
+
+def moved_by(transformation, model, rule, steps=1):
+    """The kernels and the matrices in their place, before and after steps of an optimizer of both."""
+
+    def kernels():
+        layers = layers_of(model)
+        return [(np.asarray(layer.synapses[0].kernel[...]), np.asarray(rule.route.kernels(layer)[0])) for layer in layers]
+
+    before = kernels()
+    optimizer = nnx.Optimizer((model, rule), transformation, wrt=nnx.Param)
+    with jax.numpy_dtype_promotion("standard"):  # for Optax, whose step counter is an integer
+        for _ in range(steps):
+            train_offline(model, optimizer, cross_entropy, inputs(T, B, 7), LABELS, rule=rule)
+    return before, kernels()
+
+
+def test_adaptive_feedback_gives_the_gradient_of_random_feedback_with_its_matrices(x64):
     model, _ = two_layers()
-    cell = e_prop(model, feedback="adaptive", rngs=nnx.Rngs(5))
-    random = e_prop(model, feedback="random", rngs=nnx.Rngs(5))
-    _, found = jitted(cell, cross_entropy, inputs(T, B, 7), LABELS, window=3)
-    for index, matrices in found["feedback"].items():
-        kernel = found["modules"][2 * index]["kernel"][...]
-        np.testing.assert_array_equal(matrices[0][...], kernel)
-        assert kernel.any()
-    assert same(gradients_of(model, found), ours(random, model))
-    assert deviation(found["modules"][0]["kernel"][...], ours(e_prop(model), model)[0]["kernel"]) > 0.1
+    assert same(ours(adaptive(model), model), ours(EProp(route=Random(rngs=nnx.Rngs(5))), model))
+    assert deviation(ours(adaptive(model), model)[0]["kernel"], ours(EProp(), model)[0]["kernel"]) > 0.1
+
+
+def test_adaptive_matrices_move_as_the_kernels_do(x64):
+    """They are parameters of the rule with the gradient of the kernel in whose place they are."""
+    model, _ = two_layers()
+    rule = adaptive(model)
+    gradient = ours(rule, model)
+    before, after = moved_by(optax.sgd(10.0), model, rule)
+    for (kernel, matrix), (new_kernel, new_matrix), layer in zip(before, after, gradient, strict=True):
+        assert deviation(new_matrix - matrix, -10 * layer["kernel"]) < 1e-12
+        assert deviation(new_kernel - kernel, -10 * layer["kernel"]) < 1e-12
+        assert deviation(kernel, matrix) > 0.5
+
+
+def test_adaptive_matrices_become_equal_to_the_kernels_under_weight_decay(x64):
+    """Kolen and Pollack: what sets them apart decays, since both get the same gradient. Without the decay it stays."""
+    rate, decay, steps = 0.01, 5.0, 100
+    model, _ = two_layers()
+    before, after = moved_by(optax.adamw(rate, weight_decay=decay), model, adaptive(model), steps)
+    for (kernel, matrix), (new_kernel, new_matrix) in zip(before, after, strict=True):
+        assert deviation(new_matrix - new_kernel, (1 - rate * decay) ** steps * (matrix - kernel)) < 1e-6
+        assert np.abs(new_matrix - new_kernel).max() < 0.01 * np.abs(matrix - kernel).max()
+        assert np.abs(new_kernel).max() > 0.1
+    model, _ = two_layers()
+    before, after = moved_by(optax.adam(rate), model, adaptive(model), 10)
+    for (kernel, matrix), (new_kernel, new_matrix) in zip(before, after, strict=True):
+        assert deviation(new_matrix - new_kernel, matrix - kernel) < 1e-9
+
+
+def test_adaptive_matrices_move_with_each_window_online(x64):
+    model, _ = two_layers()
+    rule = adaptive(model)
+    before = [np.asarray(rule.route.kernels(layer)[0]) for layer in layers_of(model)]
+    kernels = [np.asarray(layer.synapses[0].kernel[...]) for layer in layers_of(model)]
+    optimizer = nnx.Optimizer((model, rule), optax.sgd(10.0), wrt=nnx.Param)
+    train_online(model, optimizer, cross_entropy, inputs(T, B, 7), LABELS, rule=rule, window=3)
+    assert optimizer.step == T // 3
+    for layer, matrix, kernel in zip(layers_of(model), before, kernels, strict=True):
+        moved = np.asarray(rule.route.kernels(layer)[0]) - matrix
+        assert deviation(moved, np.asarray(layer.synapses[0].kernel[...]) - kernel) < 1e-12
+        assert moved.any()
 
 
 def test_symmetric_feedback_is_feedback_through_the_kernels(x64):
     model, _ = two_layers()
-    cell = e_prop(model, feedback="random", rngs=nnx.Rngs(5))
-    for index, matrices in enumerate(cell.feedback):
-        matrices[0][...] = model.modules[2 * index].kernel[...]
-    assert same(ours(cell, model), ours(e_prop(model), model))
+    rule = adaptive(model)
+    for layer, matrices in zip(layers_of(model), rule.route.matrices, strict=True):
+        matrices[0][...] = layer.synapses[0].kernel[...]
+    assert same(ours(rule, model), ours(EProp(), model))
+
+
+def test_every_rule_for_layers_takes_every_route(x64):
+    """The last layer gets the same signal by each; the first another, unless nothing comes down to it."""
+    model, _ = pair([7, 6, 4], [lif(fixed=True), lif(fixed=True)])
+    routes = {
+        "random": lambda: Random(rngs=nnx.Rngs(5)),
+        "adaptive": lambda: Adaptive(model, rngs=nnx.Rngs(5)),
+        "local": lambda: Local(rngs=nnx.Rngs(5)),
+    }
+    for rule in (OSTL, OTPE, OTTT, SLTT, EProp):
+        symmetric = ours(rule(), model)
+        found = {name: ours(rule(route=make()), model) for name, make in routes.items()}
+        for layers in found.values():
+            assert same(layers[1:], symmetric[1:])
+            assert deviation(layers[0]["kernel"], symmetric[0]["kernel"]) > 0.1
+        assert same(found["random"], found["adaptive"])
+        assert deviation(found["local"][0]["kernel"], found["random"][0]["kernel"]) > 0.1
 
 
 def test_random_feedback_is_no_parameter():
-    model, _ = pair([7, 6, 4], [lif(), lif()], dtype=jnp.float32)
-    paths = [
-        path for path, _ in nnx.to_flat_state(nnx.state(e_prop(model, feedback="random", rngs=nnx.Rngs(5)), nnx.Param))
-    ]
-    assert paths == [path for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Param))]
-
-
-def local(model, rule=None):
-    return decolle(model, input_shape=(7,), n_outputs=4, rule=rule, rngs=nnx.Rngs(7))
+    rule = EProp(route=Random(rngs=nnx.Rngs(5)))
+    assert not jax.tree.leaves(nnx.state(rule, nnx.Param))
+    assert jax.tree.leaves(nnx.state(rule))
 
 
 def test_gradient_of_decolle_does_not_depend_on_what_is_above(x64):
     model, _ = two_layers()
-    cell = local(model)
-    before = ours(cell, model, loss=local_losses(cross_entropy))
+    rule = DECOLLE(rngs=nnx.Rngs(7))
+    before = ours(rule, model)
     for leaf in (model.modules[2].kernel, model.modules[2].bias, model.modules[3].decay.unconstrained):
         leaf[...] = 1.3 * leaf[...]
-    after = ours(cell, model, loss=local_losses(cross_entropy))
+    after = ours(rule, model)
     for name, gradient in before[0].items():
         np.testing.assert_array_equal(gradient, after[0][name])
     assert deviation(before[1]["kernel"], after[1]["kernel"]) > 0.01
 
 
-def test_each_layer_of_decolle_is_under_the_given_rule_with_its_own_loss(x64):
-    """The first layer's gradient is that of a net of this layer and the read-out, which is exact under OSTL."""
+def test_each_layer_under_a_local_route_has_its_own_loss(x64):
+    """The first layer's gradient is that of a net of this layer and its read-out, which is exact under OSTL."""
     model, _ = two_layers()
-    cell = local(model, OSTL())
+    rule = OSTL(route=Local(rngs=nnx.Rngs(7)))
     first, _ = pair([7, 6], [lif()])
-    alone = local(first, OSTL())
-    alone.read_outs[0][...] = cell.read_outs[0][...]
-    loss = local_losses(cross_entropy)
-    assert same(ours(cell, model, loss=loss)[:1], ours(alone, first, loss=loss))
+    Q = rule.route.matrix(layers_of(model)[0], 6, 4, jnp.float64)
+    alone = connect([*first.modules, lambda spikes: spikes @ Q])
+    exact = gradients_of(first, gradients(alone, cross_entropy, inputs(T, B, 7), LABELS)[1])
+    assert same(ours(rule, model)[:1], exact)
+    assert same(ours(rule, model)[1:], ours(OSTL(), model)[1:])
+
+
+def test_loss_of_decolle_is_that_of_the_outputs_of_the_model(x64):
+    model, _ = two_layers()
+    x = inputs(T, B, 7)
+    loss, _ = gradients(model, cross_entropy, x, LABELS, rule=DECOLLE(rngs=nnx.Rngs(7)), window=3)
+    assert abs(float(loss) - float(gradients(model, cross_entropy, x, LABELS)[0])) < 1e-12
 
 
 # ------------------------------------------------------------------------------------------------------------ mixed rules
@@ -142,14 +221,14 @@ def test_each_layer_of_decolle_is_under_the_given_rule_with_its_own_loss(x64):
 def test_each_layer_has_the_rule_that_it_is_given(x64):
     """All send the same signal down here, so each layer's gradient is that of its rule for all layers."""
     model, _ = pair([7, 6, 5, 4], [lif(), cuba_lif(), lif(decay=0.6)])
-    mixed = ours(Ruled(model, [OTTT(), SLTT(), OSTL()]), model)
-    for index, rule in enumerate(("ottt", "sltt", "ostl")):
-        assert same(mixed[index : index + 1], ours(RULES[rule].wrap(model), model)[index : index + 1])
+    mixed = ours([OTTT(), SLTT(), OSTL()], model)
+    for index, rule in enumerate((OTTT(), SLTT(), OSTL())):
+        assert same(mixed[index : index + 1], ours(rule, model)[index : index + 1])
 
 
 def test_a_layer_under_otpe_sends_the_mean_slope_down_whatever_is_below(x64):
     model, layers = pair([7, 6, 5, 4], [lif(), lif(decay=0.6), {"kind": "li"}])
-    mixed = ours(Ruled(model, [OSTL(), OTPE(), OTPE()]), model)
+    mixed = ours([OSTL(), OTPE(), OSTL()], model)
     whole = oracle.otpe(layers, inputs(T, B, 7), SIGNAL).gradients
     assert same(mixed[1:], whole[1:])
     ostl_below_otpe = oracle.otpe(layers, inputs(T, B, 7), SIGNAL, next_decay=lambda layer, _: _decay(layer, layers))
@@ -165,16 +244,16 @@ def _decay(layer, layers):
 
 
 @pytest.mark.parametrize("window", [1, 3])
-@pytest.mark.parametrize(("wrap", "rule"), [(ostl, oracle.OSTL()), (ottt, oracle.OTTT())], ids=["ostl", "ottt"])
-def test_online_training_is_gradient_descent_by_window_with_traces_that_go_on(wrap, rule, window, x64):
+@pytest.mark.parametrize(
+    ("ours", "rule"), [(OSTL(), oracle.OSTL()), (OTTT(), oracle.OTTT())], ids=["ostl", "ottt"]
+)
+def test_online_training_is_gradient_descent_by_window_with_traces_that_go_on(ours, rule, window, x64):
     """Fixed neurons: the oracle steps their decays, the packages what is behind them."""
     rate = 0.3
     model, layers = pair([7, 6, 4], [lif(fixed=True), lif(decay=0.6, fixed=True)])
     x = inputs(T, B, 7)
     optimizer = nnx.Optimizer(model, optax.sgd(rate), wrt=nnx.Param)
-    loss = nnx.jit(train_online, static_argnames=("loss_fn", "window"))(
-        wrap(model), optimizer, cross_entropy, x, LABELS, window=window
-    )
+    loss = train_online(model, optimizer, cross_entropy, x, LABELS, rule=ours, window=window)
     carry, losses = oracle.start(rule, layers, B), []
     for start in range(0, T, window):
         total = [{name: 0.0 for name in layer.parameters()} for layer in layers]

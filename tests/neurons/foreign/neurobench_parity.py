@@ -56,6 +56,8 @@ NAMES = (
 class DelayedReset(Neuron):
     """snnTorch's default: v' = decay v + I - threshold H(v - threshold), s = H(v' - threshold), H(0) = 0."""
 
+    spikes = True
+
     def __init__(self):
         super().__init__()
         self.spike_fn = fast_sigmoid()

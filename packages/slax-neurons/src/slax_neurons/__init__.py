@@ -1,7 +1,5 @@
 """Spiking neurons, their wiring and their unrolling in time, as Flax NNX cells."""
 
-from flax import nnx
-
 from slax_neurons.adlif import AdLIF
 from slax_neurons.alif import ALIF
 from slax_neurons.brf import BRF
@@ -16,8 +14,10 @@ from slax_neurons.initialisation import fluctuation_driven
 from slax_neurons.li import LI
 from slax_neurons.lif import IF, LIF
 from slax_neurons.ltc import LTC
+from slax_neurons.model_summary import ModuleSummary, Summary, summary
 from slax_neurons.neuron import Neuron
-from slax_neurons.parameter import Trainable, time_constant
+from slax_neurons.neuron_cell import NeuronCell
+from slax_neurons.parameter import POSITIVE, REAL, UNIT_INTERVAL, Parameter, Trainable, time_constant
 from slax_neurons.spiking import SpikingNeuron
 from slax_neurons.surrogates import (
     SURROGATES,
@@ -31,9 +31,9 @@ from slax_neurons.surrogates import (
     super_spike,
     triangular,
 )
-from slax_neurons.wiring import Connect, Sent, connect
+from slax_neurons.wiring import Connect, DelayBuffer, connect
 
-NEURONS: dict[str, type[nnx.RNNCellBase]] = {
+NEURONS: dict[str, type[NeuronCell]] = {
     "adlif": AdLIF,
     "alif": ALIF,
     "brf": BRF,
@@ -52,18 +52,25 @@ __all__ = [
     "LIF",
     "LTC",
     "NEURONS",
+    "POSITIVE",
+    "REAL",
     "SURROGATES",
+    "UNIT_INTERVAL",
     "AdLIF",
     "Complexity",
     "Connect",
     "CuBaLIF",
+    "DelayBuffer",
     "Dropout",
     "Edge",
     "Health",
     "LayerHealth",
+    "ModuleSummary",
     "Neuron",
-    "Sent",
+    "NeuronCell",
+    "Parameter",
     "SpikingNeuron",
+    "Summary",
     "Surrogate",
     "Trainable",
     "arctan",
@@ -76,6 +83,7 @@ __all__ = [
     "health",
     "multi_gaussian",
     "sigmoid",
+    "summary",
     "super_spike",
     "time_constant",
     "triangular",

@@ -5,7 +5,7 @@ from typing import NamedTuple, Unpack
 from jaxtyping import Array, Float
 
 from slax_neurons.parameter import REAL, UNIT_INTERVAL, Numbers, Parameter, Trainable
-from slax_neurons.spiking import Firing, SpikingNeuron
+from slax_neurons.spiking import SpikeOptions, SpikingNeuron
 
 
 class AdLIFState(NamedTuple):
@@ -31,7 +31,7 @@ class AdLIF(SpikingNeuron):
         adaptation_decay: decay of the recovery current per step, likewise.
         a: how strongly the recovery current follows the membrane; a number, an array [N], or `Trainable` of either.
         b: how much a spike adds to it, likewise.
-        **firing: `threshold`, `reset`, `stop_reset_gradient`, `spike_fn`, `param_dtype`, see `SpikingNeuron`.
+        **spike_options: `threshold`, `reset`, `stop_reset_gradient`, `spike_fn`, `param_dtype`, see `SpikingNeuron`.
 
     Raises:
         ValueError: a decay outside (0, 1), an unknown reset.
@@ -57,13 +57,17 @@ class AdLIF(SpikingNeuron):
         adaptation_decay: Numbers | Trainable = 0.98,
         a: Numbers | Trainable = 0.5,
         b: Numbers | Trainable = 1.0,
-        **firing: Unpack[Firing],
+        **spike_options: Unpack[SpikeOptions],
     ):
-        super().__init__(**firing)
+        super().__init__(**spike_options)
         self.decay = Parameter("AdLIF decay", decay, UNIT_INTERVAL, self.param_dtype)
         self.adaptation_decay = Parameter("AdLIF adaptation_decay", adaptation_decay, UNIT_INTERVAL, self.param_dtype)
         self.a = Parameter("AdLIF a", a, REAL, self.param_dtype)
         self.b = Parameter("AdLIF b", b, REAL, self.param_dtype)
+
+    @property
+    def membrane_decay(self) -> float | Float[Array, ""] | None:
+        return self.decay.scalar
 
     def integrate(self, carry: AdLIFState, inputs: Float[Array, "*B N"]) -> AdLIFState:
         decay = self.decay(carry.u)

@@ -4,9 +4,9 @@ from typing import NamedTuple, Unpack
 
 from jaxtyping import Array, Float
 
-from slax_neurons.lif import SIGMOID_OF_2
+from slax_neurons.lif import DEFAULT_DECAY
 from slax_neurons.parameter import REAL, UNIT_INTERVAL, Numbers, Parameter, Trainable
-from slax_neurons.spiking import Firing, SpikingNeuron
+from slax_neurons.spiking import SpikeOptions, SpikingNeuron
 
 
 class ALIFState(NamedTuple):
@@ -31,7 +31,7 @@ class ALIF(SpikingNeuron):
         adaptation_decay: decay of the adaptation per step, likewise. By default that of 200 steps.
         beta: how much one spike raises the threshold; a number, an array [N], or `Trainable` of either. By default such
             that firing at every step would raise it by 1.8.
-        **firing: `threshold`, `reset`, `stop_reset_gradient`, `spike_fn`, `param_dtype`, see `SpikingNeuron`.
+        **spike_options: `threshold`, `reset`, `stop_reset_gradient`, `spike_fn`, `param_dtype`, see `SpikingNeuron`.
 
     Raises:
         ValueError: a decay outside (0, 1), an unknown reset.
@@ -54,19 +54,23 @@ class ALIF(SpikingNeuron):
     def __init__(
         self,
         *,
-        decay: Numbers | Trainable = SIGMOID_OF_2,
+        decay: Numbers | Trainable = DEFAULT_DECAY,
         adaptation_decay: Numbers | Trainable = 0.995,
         beta: Numbers | Trainable = 0.009,
-        **firing: Unpack[Firing],
+        **spike_options: Unpack[SpikeOptions],
     ):
-        super().__init__(**firing)
+        super().__init__(**spike_options)
         self.decay = Parameter("ALIF decay", decay, UNIT_INTERVAL, self.param_dtype)
         self.adaptation_decay = Parameter("ALIF adaptation_decay", adaptation_decay, UNIT_INTERVAL, self.param_dtype)
         self.beta = Parameter("ALIF beta", beta, REAL, self.param_dtype)
+
+    @property
+    def membrane_decay(self) -> float | Float[Array, ""] | None:
+        return self.decay.scalar
 
     def integrate(self, carry: ALIFState, inputs: Float[Array, "*B N"]) -> ALIFState:
         return ALIFState(u=self.decay(carry.u) * carry.u + inputs, a=carry.a)
 
     def fire(self, membrane: ALIFState) -> tuple[ALIFState, Float[Array, "*B N"]]:
-        u, spikes = self.spike(membrane.u, raised=self.beta(membrane.a) * membrane.a)
+        u, spikes = self.spike(membrane.u, threshold_offset=self.beta(membrane.a) * membrane.a)
         return ALIFState(u=u, a=self.adaptation_decay(membrane.a) * membrane.a + spikes), spikes

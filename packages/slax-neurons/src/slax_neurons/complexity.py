@@ -13,11 +13,12 @@ from flax import nnx
 from jaxtyping import Array, Bool, Int
 
 from slax_neurons.dropout import Dropout
-from slax_neurons.engine import check_sequence, scan_chunks
+from slax_neurons.edges import synapse_like
+from slax_neurons.engine import check_sequence, scan_chunks, undeclared_mutations_explained
 from slax_neurons.ltc import LTC
-from slax_neurons.modules import changes_itself
+from slax_neurons.modules import mutates_state
 from slax_neurons.neuron import Neuron
-from slax_neurons.wiring import Connect, Sent, late
+from slax_neurons.wiring import Connect, DelayBuffer, delayed
 
 SYNAPSES = (nnx.Linear, nnx.Conv)
 # What NeuroBench does not count, though it has parameters.
@@ -68,7 +69,7 @@ def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
         1 effective operation if W_ij != 0 and x_j != 0: an AC if all inputs of step and batch are -1, 0 or 1, else a MAC
 
     A NaN is neither 0 nor 1. Biases, padding, norms, pooling, functions and the neurons' own arithmetic make no operations. A
-    membrane is a neuron's state, the field `u` of a neuron with several, after the reset; the other states are not counted.
+    membrane is what the neuron's method `membrane` gives, after the reset; the other states are not counted.
     A read-out without spikes, as LI, has membranes and no activations.
 
     Args:
@@ -101,9 +102,10 @@ def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
         raise ValueError("complexity got a batch of 0 samples, expected at least 1.")
     _check_modules(model)
     carry = model.initialize_carry(inputs.shape[1:])
-    if changes_itself(model):
+    if mutates_state(model):
         chunk = max(chunk, inputs.shape[0])
-    counted = jax.tree.map(np.asarray, _count(*nnx.split(model), carry, inputs, chunk))
+    with undeclared_mutations_explained(model):
+        counted = jax.tree.map(np.asarray, _count(*nnx.split(model), carry, inputs, chunk))
     return _summary(model, counted)
 
 
@@ -180,10 +182,8 @@ def _check_modules(model: Connect) -> None:
 
 @partial(jax.jit, static_argnums=(0, 4))
 def _count(graphdef: Any, state: Any, carry: Any, inputs: Array, chunk: int) -> Counts:
-    def piece(carry: Any, inputs: Array) -> tuple[Any, Counts]:
-        return _walk(nnx.merge(graphdef, state, copy=True), carry, inputs)
-
-    return scan_chunks(piece, carry, inputs, chunk)[1]
+    model = nnx.merge(graphdef, state, copy=True)
+    return scan_chunks(lambda carry, inputs: _walk(model, carry, inputs), carry, inputs, chunk)[1]
 
 
 def _walk(model: Connect, carry: Any, inputs: Array) -> tuple[Any, Counts]:
@@ -193,7 +193,7 @@ def _walk(model: Connect, carry: Any, inputs: Array) -> tuple[Any, Counts]:
     counts = Counts(*[(nothing, nothing)] * len(Counts._fields))
     currents = (inputs, *outputs[:-1])
     for index, (module, entry, current, output) in enumerate(zip(model.modules, carry, currents, outputs, strict=True)):
-        before = entry.carry if isinstance(entry, Sent) else entry
+        before = entry.carry if isinstance(entry, DelayBuffer) else entry
         if isinstance(module, Connect):
             counts = _added(counts, _walk(module, before, current)[1])
         elif isinstance(module, Neuron | LTC):
@@ -201,7 +201,7 @@ def _walk(model: Connect, carry: Any, inputs: Array) -> tuple[Any, Counts]:
         else:
             counts = _with_synapse(counts, module, current)
         for edge, synapse in model.edges_into(index):
-            counts = _with_synapse(counts, synapse, late(carry[edge.sender], outputs[edge.sender], edge.steps))
+            counts = _with_synapse(counts, synapse, delayed(carry[edge.sender], outputs[edge.sender], edge.steps))
     return last, counts
 
 
@@ -226,12 +226,12 @@ def _with_synapse(counts: Counts, synapse: Any, inputs: Array) -> Counts:
 
 def _fan_out(synapse: Any, connected: Bool[Array, "..."], inputs: Array) -> Int[Array, "1 1 ..."]:
     """With how many outputs each input of a sample is connected: the derivative of their sum, all weights being 1."""
-    ones = nnx.clone(synapse)
-    ones.kernel = nnx.Param(connected.astype(jnp.float32))
-    ones.dtype = jnp.dtype(jnp.float32)
-    ones.preferred_element_type = None
-    if isinstance(ones, nnx.Conv):
-        ones.mask = None
+    options = {"use_bias": False, "dtype": jnp.float32, "param_dtype": jnp.float32, "preferred_element_type": None}
+    if isinstance(synapse, nnx.Conv):
+        options["mask"] = None
+    ones = synapse_like(
+        synapse, kernel_init=lambda key, shape, dtype: connected.astype(dtype), **options, rngs=nnx.Rngs(0)
+    )
     sample = jnp.zeros((1, *inputs.shape[2:]), jnp.float32)
     return jax.grad(lambda sample: jnp.sum(ones(sample)))(sample)[None].astype(jnp.int32)
 
@@ -245,7 +245,7 @@ def _with_neurons(counts: Counts, cell: Any, carry: Any, currents: Array, output
 
     after = jax.lax.scan(step, carry, currents)[1]
     before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
-    changed = membrane(cell, before) != membrane(cell, after)
+    changed = cell.membrane(before) != cell.membrane(after)
     counts = counts._replace(
         updates=_plus(counts.updates, _sum(changed)),
         membranes=_plus(counts.membranes, _halves(math.prod(changed.shape[2:]))),
@@ -253,27 +253,12 @@ def _with_neurons(counts: Counts, cell: Any, carry: Any, currents: Array, output
     if isinstance(cell, LTC):
         for gate, state in ((cell.membrane_gate, before.u), (cell.adaptation_gate, before.b)):
             counts = _with_synapse(counts, gate, jnp.concatenate([currents, state], -1))
-    if not hasattr(cell, "spike_fn"):
+    if not cell.spikes:
         return counts
     return counts._replace(
         spikes=_plus(counts.spikes, _sum(outputs != 0)),
         outputs=_plus(counts.outputs, _halves(math.prod(outputs.shape[2:]))),
     )
-
-
-def membrane(cell: Any, carry: Any) -> Array:
-    """What NeuroBench takes as the membrane: the carry, or its field u.
-
-    Raises:
-        TypeError: a carry with neither.
-    """
-    found = getattr(carry, "u", carry)
-    if not isinstance(found, jax.Array):
-        raise TypeError(
-            f"Got a {type(cell).__name__} whose carry is a {type(carry).__name__}, expected an array or a NamedTuple with a "
-            "field u: its membrane."
-        )
-    return found
 
 
 def _sum(values: Int[Array, "T B ..."] | Bool[Array, "T B ..."]) -> Halves:

@@ -4,9 +4,9 @@ from typing import NamedTuple, Unpack
 
 from jaxtyping import Array, Float
 
-from slax_neurons.lif import SIGMOID_OF_2
+from slax_neurons.lif import DEFAULT_DECAY
 from slax_neurons.parameter import UNIT_INTERVAL, Numbers, Parameter, Trainable
-from slax_neurons.spiking import Firing, SpikingNeuron
+from slax_neurons.spiking import SpikeOptions, SpikingNeuron
 
 
 class CuBaLIFState(NamedTuple):
@@ -29,7 +29,7 @@ class CuBaLIF(SpikingNeuron):
     Args:
         synapse_decay: decay of the current per step, in (0, 1); a number, an array [N], or `Trainable` of either.
         decay: decay of the membrane per step, likewise.
-        **firing: `threshold`, `reset`, `stop_reset_gradient`, `spike_fn`, `param_dtype`, see `SpikingNeuron`.
+        **spike_options: `threshold`, `reset`, `stop_reset_gradient`, `spike_fn`, `param_dtype`, see `SpikingNeuron`.
 
     Raises:
         ValueError: a decay outside (0, 1), an unknown reset.
@@ -49,13 +49,17 @@ class CuBaLIF(SpikingNeuron):
     def __init__(
         self,
         *,
-        synapse_decay: Numbers | Trainable = SIGMOID_OF_2,
-        decay: Numbers | Trainable = SIGMOID_OF_2,
-        **firing: Unpack[Firing],
+        synapse_decay: Numbers | Trainable = DEFAULT_DECAY,
+        decay: Numbers | Trainable = DEFAULT_DECAY,
+        **spike_options: Unpack[SpikeOptions],
     ):
-        super().__init__(**firing)
+        super().__init__(**spike_options)
         self.synapse_decay = Parameter("CuBaLIF synapse_decay", synapse_decay, UNIT_INTERVAL, self.param_dtype)
         self.decay = Parameter("CuBaLIF decay", decay, UNIT_INTERVAL, self.param_dtype)
+
+    @property
+    def membrane_decay(self) -> float | Float[Array, ""] | None:
+        return self.decay.scalar
 
     def integrate(self, carry: CuBaLIFState, inputs: Float[Array, "*B N"]) -> CuBaLIFState:
         i = self.synapse_decay(carry.i) * carry.i + inputs

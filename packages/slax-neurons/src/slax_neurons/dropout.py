@@ -41,6 +41,8 @@ class Dropout(nnx.RNNCellBase):
         one mask per sequence.
     """
 
+    mutates_state = False  # it draws when it makes a carry, not when it is called
+
     def __init__(
         self, rate: float, *, mask: str = "sequence", deterministic: bool = False, rngs: nnx.Rngs | nnx.RngStream
     ):

@@ -8,8 +8,8 @@ from flax import nnx
 
 from slax_neurons.modules import as_module, output_features
 
-# What a copy of a synapse has in common with the original, besides the sizes.
-COPIED: dict[Any, tuple[str, ...]] = {
+# The options of a synapse, besides its sizes.
+SYNAPSE_OPTIONS: dict[Any, tuple[str, ...]] = {
     nnx.Linear: (
         "use_bias",
         "dtype",
@@ -128,7 +128,7 @@ def edge_synapse(modules: Sequence[Any], edge: Edge, rngs: nnx.Rngs | None) -> n
         if isinstance(synapse, nnx.RNNCellBase):
             raise TypeError(f"connect got a {type(synapse).__name__} as the synapse of {which}, expected no carry.")
         return synapse
-    if type(receiver) not in COPIED:
+    if type(receiver) not in SYNAPSE_OPTIONS:
         raise TypeError(
             f"connect got {which} without a synapse, and makes one only as a copy of a Linear or Conv, not of a "
             f"{type(receiver).__name__}. Give it: Edge({edge.sender}, {edge.receiver}, synapse=...)."
@@ -140,8 +140,13 @@ def edge_synapse(modules: Sequence[Any], edge: Edge, rngs: nnx.Rngs | None) -> n
             f"connect needs {missing} to make the synapse of {which}. Pass rngs=nnx.Rngs(...), or give the synapse: "
             f"Edge({edge.sender}, {edge.receiver}, synapse=...)."
         )
-    options = {name: getattr(receiver, name) for name in COPIED[type(receiver)]}
-    return type(receiver)(features, receiver.out_features, **options, rngs=rngs)
+    return synapse_like(receiver, in_features=features, rngs=rngs)
+
+
+def synapse_like(synapse: Any, *, rngs: nnx.Rngs, **changes: Any) -> Any:
+    """A freshly initialized Linear or Conv with the sizes and options of another, except for `changes`."""
+    names = ("in_features", "out_features", *SYNAPSE_OPTIONS[type(synapse)])
+    return type(synapse)(**{name: getattr(synapse, name) for name in names} | changes, rngs=rngs)
 
 
 def cycles(edges: Sequence[Edge], modules: int) -> list[range]:

@@ -4,18 +4,20 @@ A module without a carry runs once on all rows of a chunk, one matrix product pe
 element-wise work; a stack goes layer by layer. The chunk bounds the working set and never changes a result.
 """
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from flax.errors import TraceContextError
+from jaxtyping import Array, Float, PyTree
 
-from slax_neurons.modules import changes_itself
-from slax_neurons.neuron import Neuron, again, scan_cell
+from slax_neurons.modules import mutates_state
+from slax_neurons.neuron import Neuron, rematerialize, scan_cell
 
 # On a CPU, products of fewer rows than this do not keep two cores busy (three layers of 128, batch 32, forward and backward:
 # 14.2 ms with 16 steps at once, 10.7 with 32, 10.3 with 64), and of wide layers a few arrays should fit the cache.
@@ -31,7 +33,7 @@ def unroll(
     *,
     chunk: int | None = None,
     remat: bool = False,
-) -> tuple[Any, Float[Array, "T B ..."]]:
+) -> tuple[Any, PyTree[Float[Array, "T B ..."]]]:
     """Runs a cell over a sequence: carry_t, outputs_t = cell(carry_{t-1}, inputs_t) for t = 1..T.
 
     The same numbers as `nnx.RNN(cell, time_major=True, return_carry=True)`, up to the order of summation in products.
@@ -42,24 +44,26 @@ def unroll(
         carry: as made by `cell.initialize_carry(inputs.shape[1:])`.
         inputs: time first, [T, B, features...].
         chunk: steps that are worked on at once, >= 1; chosen from the layers' sizes and the device by default. A model with
-            modules that change their own variables when called (BatchNorm in training, nnx.Dropout, your own) gets the
-            whole sequence at once; they are changed in place, as Flax NNX does.
+            modules that change their own variables when called gets the whole sequence at once; they are changed in place,
+            as Flax NNX does. Such are BatchNorm in training, nnx.Dropout, and modules of your own that hold an nnx.Rngs, or an
+            nnx.BatchStat, nnx.Cache or nnx.Intermediate, or whose class says `mutates_state = True`, as one with another
+            kind of variable has to.
         remat: keep only the carries between chunks for the reverse pass, and run each chunk forward again there: less memory
             for about a third more time.
 
     Returns:
-        The last carry, and the outputs [T, B, features...].
+        The last carry, and the outputs [T, B, features...]; a tree of such arrays if the last module of a stack makes one.
 
     Raises:
-        ValueError: inputs without time, batch and features, an empty sequence, a chunk below 1, or remat for a model that
-            changes itself.
+        ValueError: inputs without time, batch and features, an empty sequence, a chunk below 1, remat for a model that
+            mutates its state, or a model that does so without saying so, where it runs in more than one chunk.
     """
     check_sequence(inputs)
     if chunk is None:
         chunk = default_chunk(cell, carry, inputs)
         if remat and chunk == inputs.shape[0]:
             chunk = math.isqrt(chunk)
-    if changes_itself(cell):
+    if mutates_state(cell):
         if remat:
             raise ValueError(
                 "unroll got remat=True for a model with a module that changes its own variables when called, as BatchNorm in "
@@ -67,10 +71,27 @@ def unroll(
             )
         chunk = max(chunk, inputs.shape[0])
 
-    def one_chunk(carry: Any, inputs: Array) -> tuple[Any, Array]:
+    def one_chunk(carry: Any, inputs: Array) -> tuple[Any, Any]:
         return unroll_chunk(cell, carry, inputs)[:2]
 
-    return scan_chunks(again(one_chunk) if remat else one_chunk, carry, inputs, chunk)
+    with undeclared_mutations_explained(cell):
+        return scan_chunks(rematerialize(one_chunk) if remat else one_chunk, carry, inputs, chunk)
+
+
+@contextlib.contextmanager
+def undeclared_mutations_explained(model: nnx.Module) -> Iterator[None]:
+    """Says what to do where a module changes a variable in a scan, though it has not said that it changes any."""
+    try:
+        yield
+    except TraceContextError as error:
+        if mutates_state(model):
+            raise
+        raise ValueError(
+            "Got a model with a module that changes a variable of its own when called, without having said so, inside a scan "
+            "over chunks or steps, or another function that JAX traces. Put mutates_state = True into its class, or make the "
+            "variable an nnx.BatchStat: the module is then called once, with the whole sequence. If jax.jit is around it, use "
+            "nnx.jit."
+        ) from error
 
 
 class Source(NamedTuple):
@@ -82,7 +103,7 @@ class Source(NamedTuple):
 
 def unroll_chunk(
     module: Any, carry: Any, inputs: Array, source: Source | None = None
-) -> tuple[Any, Array, Source | None]:
+) -> tuple[Any, Any, Source | None]:
     """One chunk [K, B, ...] of a cell, or of a module without a carry, whose carry is ().
 
     Args:
@@ -94,28 +115,37 @@ def unroll_chunk(
     """
     if isinstance(module, Neuron) and type(module).unroll is Neuron.unroll:
         carry, membranes = module.membranes(carry, inputs)
-        outputs = again(lambda membranes: module.outputs(membranes))(membranes)
-        return carry, outputs, Source(module, membranes) if module.in_halves else None
+        outputs = rematerialize(lambda membranes: module.outputs(membranes))(membranes)
+        return carry, outputs, Source(module, membranes) if module.has_split_step else None
     if isinstance(module, nnx.RNNCellBase):
         unroll = getattr(module, "unroll", functools.partial(scan_cell, module))
         return *unroll(carry, inputs), None
     if type(module) not in (nnx.Linear, nnx.Conv):
         return carry, apply_rows(module, inputs), None
     if source is None:
-        return carry, again(lambda inputs: apply_rows(module, inputs))(inputs), None
-    return carry, again(lambda membranes: apply_rows(module, source.neuron.outputs(membranes)))(source.membranes), None
+        return carry, rematerialize(lambda inputs: apply_rows(module, inputs))(inputs), None
+    return (
+        carry,
+        rematerialize(lambda membranes: apply_rows(module, source.neuron.outputs(membranes)))(source.membranes),
+        None,
+    )
 
 
-def apply_rows(module: Callable[[Array], Array], inputs: Array) -> Array:
-    """A module without a carry on all K * B rows of a chunk [K, B, ...] at once."""
+def apply_rows(module: Callable[[Array], Any], inputs: Array) -> Any:
+    """The output of a module without a carry, an array or a tree of arrays, for all K * B rows of a chunk [K, B, ...].
+
+    Raises:
+        ValueError: no output, or an array in it that has another number of rows than the inputs.
+    """
     steps, batch = inputs.shape[:2]
     outputs = module(inputs.reshape(steps * batch, *inputs.shape[2:]))
-    if outputs.shape[:1] != (steps * batch,):
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(outputs)]
+    if any(shape[:1] != (steps * batch,) for shape in shapes) or not shapes:
         raise ValueError(
-            f"{type(module).__name__} made {list(outputs.shape)} of {steps * batch} rows, expected one row of output for "
-            "each row of input: a module without a carry may not mix samples or steps."
+            f"{type(module).__name__} made {', '.join(str(list(shape)) for shape in shapes) or 'nothing'} of {steps * batch} "
+            "rows, expected one row of output for each row of input: a module without a carry may not mix samples or steps."
         )
-    return outputs.reshape(steps, batch, *outputs.shape[1:])
+    return jax.tree.map(lambda leaf: leaf.reshape(steps, batch, *leaf.shape[1:]), outputs)
 
 
 def scan_chunks(function: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inputs: Any, size: int) -> tuple[Any, Any]:

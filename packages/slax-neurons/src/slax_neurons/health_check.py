@@ -10,11 +10,12 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from slax_neurons.engine import check_sequence, scan_chunks
+from slax_neurons.engine import check_sequence, scan_chunks, undeclared_mutations_explained
 from slax_neurons.health_report import QUANTILES, Health, LayerHealth
-from slax_neurons.modules import changes_itself
+from slax_neurons.modules import mutates_state
+from slax_neurons.neuron_cell import NeuronCell
 from slax_neurons.surrogates import Surrogate
-from slax_neurons.wiring import Connect, Sent
+from slax_neurons.wiring import Connect, DelayBuffer
 
 Counts = list[tuple[Array, Array]]
 
@@ -30,10 +31,10 @@ def health(
 ) -> Health:
     """Rates, dead and saturated units, and the reach of the surrogate gradient, for each spiking layer on a batch.
 
-    A layer spikes if it is a cell with a `spike_fn`; others, such as a read-out, are left out. A unit is one of a layer's
-    features. The surrogate gradient has support where |ds_t / dI_t|, at the state before the step, is at least
-    `support_level` of what it would be at the threshold. Both come from the cell itself by forward-mode differentiation, the
-    second with the spike function's derivative at 0 in place of its derivative.
+    A layer spikes if it is a neuron that says so, `spikes = True`; others, such as a read-out, are left out. A unit is one of
+    a layer's features. The surrogate gradient has support where |ds_t / dI_t|, at the state before the step, is at least
+    `support_level` of what it would be at the threshold. Both come from the neuron itself by forward-mode differentiation, the
+    second with the derivative of its `spike_fn` at 0 in place of that derivative.
 
     Args:
         model: a stack made by `connect`; stacks inside it are reported layer by layer.
@@ -48,7 +49,7 @@ def health(
         A `Health`, which prints as a table; `.healthy` says it in one word.
 
     Raises:
-        TypeError: a model that is not a `Connect`.
+        TypeError: a model that is not a `Connect`, or neurons that spike and have no `spike_fn`.
         ValueError: inputs without time, batch and features, a stack without a spiking layer, an option out of range.
     """
     if not isinstance(model, Connect):
@@ -59,12 +60,13 @@ def health(
     check_sequence(inputs)
     names = _names(model)
     if not names:
-        raise ValueError("health got a stack without a spiking layer, expected a cell with a `spike_fn`, such as LIF.")
+        raise ValueError("health got a stack without a spiking layer, expected a neuron that spikes, such as LIF.")
     if carry is None:
         carry = model.initialize_carry(inputs.shape[1:])
-    if changes_itself(model):
+    if mutates_state(model):
         chunk = max(chunk, inputs.shape[0])
-    counts = _count(*nnx.split(model), carry, inputs, support_level, chunk)
+    with undeclared_mutations_explained(model):
+        counts = _count(*nnx.split(model), carry, inputs, support_level, chunk)
     steps = math.prod(inputs.shape[:2])
     return Health(
         tuple(
@@ -89,7 +91,7 @@ def _layer(
 
 
 def _is_spiking(module: nnx.Module) -> bool:
-    return isinstance(module, nnx.RNNCellBase) and hasattr(module, "spike_fn")
+    return isinstance(module, NeuronCell) and module.spikes
 
 
 def _names(model: Connect, prefix: str = "") -> list[str]:
@@ -107,14 +109,16 @@ def _names(model: Connect, prefix: str = "") -> list[str]:
 def _count(graphdef: Any, state: Any, carry: Any, inputs: Array, level: float, chunk: int) -> Counts:
     """For each spiking layer, on how many steps of all samples each unit fires, and has support."""
 
-    def piece(state: Any, carry: Any, inputs: Array) -> tuple[Any, Counts]:
-        return _walk(nnx.merge(graphdef, state, copy=True), carry, inputs, level)
+    model = nnx.merge(graphdef, state, copy=True)
 
-    def add(so_far: tuple[Any, Counts], inputs: Array) -> tuple[tuple[Any, Counts], None]:
-        carry, counts = piece(state, so_far[0], inputs)
-        return (carry, jax.tree.map(jnp.add, so_far[1], counts)), None
+    def first_step(state: Any, carry: Any, inputs: Array) -> Counts:
+        return _walk(nnx.merge(graphdef, state, copy=True), carry, inputs, level)[1]
 
-    shapes = jax.eval_shape(piece, state, carry, inputs[:1])[1]
+    def add(total: tuple[Any, Counts], inputs: Array) -> tuple[tuple[Any, Counts], None]:
+        carry, counts = _walk(model, total[0], inputs, level)
+        return (carry, jax.tree.map(jnp.add, total[1], counts)), None
+
+    shapes = jax.eval_shape(first_step, state, carry, inputs[:1])
     zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
     return scan_chunks(add, (carry, zeros), inputs, chunk)[0][1]
 
@@ -125,7 +129,7 @@ def _walk(model: Connect, carry: Any, inputs: Array, level: float) -> tuple[Any,
     counts: Counts = []
     currents = (inputs, *outputs[:-1])
     for module, entry, current, output in zip(model.modules, carry, currents, outputs, strict=True):
-        before = entry.carry if isinstance(entry, Sent) else entry
+        before = entry.carry if isinstance(entry, DelayBuffer) else entry
         if isinstance(module, Connect):
             counts += _walk(module, before, current, level)[1]
         elif _is_spiking(module):
@@ -134,16 +138,15 @@ def _walk(model: Connect, carry: Any, inputs: Array, level: float) -> tuple[Any,
     return last, counts
 
 
-def _supported(cell: Any, carry: Any, currents: Array, level: float) -> Int[Array, "..."]:
+def _supported(neuron: Any, carry: Any, currents: Array, level: float) -> Int[Array, "..."]:
     """On how many steps of all samples the surrogate gradient of each unit is at least `level` of that at the threshold."""
-    at_threshold = nnx.clone(cell)
-    at_threshold.spike_fn = Surrogate(jnp.ones_like)
+    at_threshold = neuron.replace(spike_fn=Surrogate(jnp.ones_like))
     origin = jnp.zeros((), currents.dtype)
-    _, peak = jax.jvp(cell.spike_fn, (origin,), (jnp.ones_like(origin),))
+    _, peak = jax.jvp(neuron.spike_fn, (origin,), (jnp.ones_like(origin),))
 
     def step(carry: Any, current: Array) -> tuple[Any, Array]:
         along = (current,), (jnp.ones_like(current),)
-        _, slope, after = jax.jvp(lambda current: cell(carry, current)[::-1], *along, has_aux=True)
+        _, slope, after = jax.jvp(lambda current: neuron(carry, current)[::-1], *along, has_aux=True)
         _, gain = jax.jvp(lambda current: at_threshold(carry, current)[1], *along)
         return after, (jnp.abs(slope) >= level * jnp.abs(peak * gain)) & (slope != 0)
 

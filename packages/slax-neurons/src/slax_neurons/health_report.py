@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from slax_neurons.tables import aligned
+
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 COLUMNS = ("layer", "units", "rate", "min", "25 %", "50 %", "75 %", "max", "dead", "saturated", "support")
 
@@ -66,8 +68,7 @@ class Health:
 
     def __str__(self) -> str:
         rows = [COLUMNS, *map(_row, self.layers)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
+        lines = aligned(rows, left=1)
         for problem, hint in HINTS.items():
             sick = [layer.name for layer in self.layers if problem in layer.problems]
             if sick:

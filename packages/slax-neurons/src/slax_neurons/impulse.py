@@ -21,13 +21,13 @@ def impulse_moments(
     """Sums over time of the membrane's response to a current of 1 in one step, and of its square, for each of N neurons.
 
     Args:
-        neuron: its membrane is its carry, or the field `u` of it.
+        neuron: its method `membrane` finds its membrane in its carry.
         impulse: the current that is given, so small that the neurons do not fire; the response is divided by it.
         steps: over how many steps; by default until it has decayed.
 
     Raises:
         ValueError: a neuron that fires, or a response that does not decay where `steps` is not given.
-        TypeError: a carry that is neither an array nor has a field `u`.
+        TypeError: a neuron whose membrane is not known.
     """
     graphdef, state = nnx.split(neuron)
     carry = jax.tree.map(_at_least_single, neuron.initialize_carry((2, impulse.size)))
@@ -62,11 +62,11 @@ def _run(graphdef: Any, state: Any, carry: Any, current: Array, length: int) -> 
 
     def step(carry: Any, current: Array) -> tuple[Any, tuple[Array, Array]]:
         carry, outputs = neuron(carry, current)
-        return carry, (_membrane(neuron, carry), outputs)
+        return carry, (neuron.membrane(carry), outputs)
 
     currents = jnp.zeros((length, *current.shape), current.dtype).at[0].set(current)
     carry, (membranes, outputs) = jax.lax.scan(step, carry, currents)
-    return carry, membranes, jnp.any(outputs != 0) & hasattr(neuron, "spike_fn")
+    return carry, membranes, jnp.any(outputs != 0) & neuron.spikes
 
 
 def _difference(membranes: Float[Array, "T 2 N"]) -> Float[np.ndarray, "T N"]:
@@ -74,16 +74,6 @@ def _difference(membranes: Float[Array, "T 2 N"]) -> Float[np.ndarray, "T N"]:
     without, given = np.moveaxis(np.asarray(membranes, np.float64), 1, 0)
     rounding = 4 * float(jnp.finfo(membranes.dtype).eps) * np.abs(without)
     return np.where(np.abs(given - without) > rounding, given - without, 0.0)
-
-
-def _membrane(neuron: Neuron, carry: Any) -> Array:
-    membrane = getattr(carry, "u", carry)
-    if not isinstance(membrane, jax.Array):
-        raise TypeError(
-            f"Got a {type(neuron).__name__} whose carry is a {type(carry).__name__}, expected an array "
-            "or a NamedTuple with a field u: its membrane."
-        )
-    return membrane
 
 
 def _at_least_single(state: Array) -> Array:

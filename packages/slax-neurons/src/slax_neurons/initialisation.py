@@ -45,7 +45,7 @@ def fluctuation_driven(
     makes one mu_w and sigma_w per output feature.
 
     Args:
-        neuron: what the layer's outputs go into. Its membrane is its carry, or the field `u` of it.
+        neuron: what the layer's outputs go into; its method `membrane` finds its membrane.
         rate: firing probability of an input per step, in (0, 1): the rate of the layer before, or the mean of the data.
         xi: distance from the mean membrane to the threshold in standard deviations, > 0.
         mean: mean membrane, below the threshold.

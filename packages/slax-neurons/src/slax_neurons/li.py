@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
-from slax_neurons.lif import SIGMOID_OF_2
+from slax_neurons.lif import DEFAULT_DECAY
 from slax_neurons.neuron import Neuron
 from slax_neurons.parameter import UNIT_INTERVAL, Numbers, Parameter, Trainable
 
@@ -29,9 +29,13 @@ class LI(Neuron):
 
     linear = True
 
-    def __init__(self, *, decay: Numbers | Trainable = SIGMOID_OF_2, param_dtype: DTypeLike = jnp.float32):
+    def __init__(self, *, decay: Numbers | Trainable = DEFAULT_DECAY, param_dtype: DTypeLike = jnp.float32):
         super().__init__(param_dtype=param_dtype)
         self.decay = Parameter("LI decay", decay, UNIT_INTERVAL, param_dtype)
+
+    @property
+    def membrane_decay(self) -> float | Float[Array, ""] | None:
+        return self.decay.scalar
 
     def integrate(self, carry: Float[Array, "*B N"], inputs: Float[Array, "*B N"]) -> Float[Array, "*B N"]:
         return self.decay(carry) * carry + inputs

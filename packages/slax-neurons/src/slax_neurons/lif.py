@@ -5,9 +5,9 @@ from typing import Unpack
 from jaxtyping import Array, Float
 
 from slax_neurons.parameter import UNIT_INTERVAL, Numbers, Parameter, Trainable
-from slax_neurons.spiking import Firing, SpikingNeuron
+from slax_neurons.spiking import SpikeOptions, SpikingNeuron
 
-SIGMOID_OF_2 = 0.8807970779778823
+DEFAULT_DECAY = 0.8807970779778823  # sigmoid(2)
 
 
 class IF(SpikingNeuron):
@@ -20,7 +20,7 @@ class IF(SpikingNeuron):
     The carry is u [B, N].
 
     Args:
-        **firing: `threshold`, `reset`, `stop_reset_gradient`, `spike_fn`, `param_dtype`, see `SpikingNeuron`.
+        **spike_options: `threshold`, `reset`, `stop_reset_gradient`, `spike_fn`, `param_dtype`, see `SpikingNeuron`.
 
     Raises:
         ValueError: an unknown reset.
@@ -30,6 +30,10 @@ class IF(SpikingNeuron):
     """
 
     linear = True
+
+    @property
+    def membrane_decay(self) -> float:
+        return 1.0
 
     def integrate(self, carry: Float[Array, "*B N"], inputs: Float[Array, "*B N"]) -> Float[Array, "*B N"]:
         return carry + inputs
@@ -50,7 +54,7 @@ class LIF(SpikingNeuron):
     Args:
         decay: membrane decay per step, in (0, 1); a number, an array [N], or `Trainable` of either. From a time constant:
             `time_constant(tau, dt=dt)`.
-        **firing: `threshold`, `reset`, `stop_reset_gradient`, `spike_fn`, `param_dtype`, see `SpikingNeuron`.
+        **spike_options: `threshold`, `reset`, `stop_reset_gradient`, `spike_fn`, `param_dtype`, see `SpikingNeuron`.
 
     Raises:
         ValueError: a decay outside (0, 1), an unknown reset.
@@ -70,11 +74,15 @@ class LIF(SpikingNeuron):
     def __init__(
         self,
         *,
-        decay: Numbers | Trainable = SIGMOID_OF_2,
-        **firing: Unpack[Firing],
+        decay: Numbers | Trainable = DEFAULT_DECAY,
+        **spike_options: Unpack[SpikeOptions],
     ):
-        super().__init__(**firing)
+        super().__init__(**spike_options)
         self.decay = Parameter("LIF decay", decay, UNIT_INTERVAL, self.param_dtype)
+
+    @property
+    def membrane_decay(self) -> float | Float[Array, ""] | None:
+        return self.decay.scalar
 
     def integrate(self, carry: Float[Array, "*B N"], inputs: Float[Array, "*B N"]) -> Float[Array, "*B N"]:
         return self.decay(carry) * carry + inputs

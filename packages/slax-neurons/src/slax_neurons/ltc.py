@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
+from slax_neurons.neuron_cell import NeuronCell
 from slax_neurons.surrogates import Surrogate, multi_gaussian
 
 
@@ -18,7 +19,7 @@ class LTCState(NamedTuple):
     s: Float[Array, "*B N"]
 
 
-class LTC(nnx.RNNCellBase):
+class LTC(NeuronCell):
     """Liquid time-constant spiking neuron: adapt, integrate, fire, reset, all within one step.
 
         tau_m = sigmoid(A_m [I_t, u_{t-1}] + c_m)             gate of the membrane
@@ -48,6 +49,8 @@ class LTC(nnx.RNNCellBase):
         The authors start from u drawn from U(0, 1): `carry._replace(u=...)` does. Slax 0.0.1 has another update of the
         membrane, whose sign alternates where its gate is below one half.
     """
+
+    spikes = True
 
     def __init__(
         self,

@@ -12,23 +12,25 @@ from jaxtyping import Array
 
 from slax_neurons.dropout import Dropout
 from slax_neurons.neuron import Neuron
-from slax_neurons.parameter import Constant
 
 EXPECTED = (
     "expected a cell (a neuron, a stack, a Flax recurrent cell) or a callable that maps an array to an array, such as "
     "nnx.Linear"
 )
 # What keeps the number of features.
-SHAPELESS = (Neuron, Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
+FEATURE_PRESERVING = (Neuron, Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
+
+# Types of variables that a module has in order to change them when it is called; any other is taken for a constant.
+MUTATED = (nnx.BatchStat, nnx.Cache, nnx.Intermediate, nnx.RngState)
 
 
 class Function(nnx.Module):
     """A plain function as a module."""
 
-    def __init__(self, function: Callable[[Array], Array]):
+    def __init__(self, function: Callable[[Array], Any]):
         self.function = function
 
-    def __call__(self, inputs: Array) -> Array:
+    def __call__(self, inputs: Array) -> Any:
         return self.function(inputs)
 
 
@@ -73,34 +75,35 @@ def takes_statistics(module: nnx.Module) -> bool:
     return any(isinstance(part, nnx.BatchNorm) and not part.use_running_average for _, part in nnx.iter_modules(module))
 
 
-def changes_itself(module: nnx.Module) -> bool:
-    """Whether a call may change its variables, so that it has to see a sequence as a whole and outside of a scan."""
-    return any(_changes(part) for _, part in nnx.iter_modules(module))
+def mutates_state(module: nnx.Module) -> bool:
+    """Whether a call may change variables of the module, so that it has to see a sequence as a whole and outside of a scan.
+
+    A module says so itself, by `mutates_state = True` in its class. Of those that say nothing, it is those that hold random
+    streams or variables of a type in `MUTATED`, BatchNorm in training, and Flax's Dropout unless it is deterministic.
+    """
+    return any(_mutates(part) for _, part in nnx.iter_modules(module))
 
 
-def _changes(part: nnx.Module) -> bool:
+def _mutates(part: nnx.Module) -> bool:
     if isinstance(part, nnx.BatchNorm):
         return not part.use_running_average
     if isinstance(part, nnx.Dropout):
         return not part.deterministic
-    if isinstance(part, Dropout):  # draws when it makes a carry, not when it is called
-        return False
-    return any(
-        isinstance(value, nnx.Rngs | nnx.RngStream)
-        or (isinstance(value, nnx.Variable) and not isinstance(value, nnx.Param | Constant))
-        for value in vars(part).values()
-    )
+    declared = getattr(part, "mutates_state", None)
+    if declared is not None:
+        return declared
+    return any(isinstance(value, (nnx.Rngs, nnx.RngStream, *MUTATED)) for value in vars(part).values())
 
 
-def step_module(module: nnx.Module, carry: Any, inputs: Array) -> tuple[Any, Array]:
+def step_module(module: nnx.Module, carry: Any, inputs: Array) -> tuple[Any, Any]:
     """One step of a cell, or of a module without a carry, whose carry is ()."""
     if isinstance(module, nnx.RNNCellBase):
         return module(carry, inputs)
     return carry, module(inputs)
 
 
-def output_struct(module: nnx.Module, carry: Any, inputs: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    """Shape and dtype of a module's output."""
+def output_struct(module: nnx.Module, carry: Any, inputs: jax.ShapeDtypeStruct) -> Any:
+    """Shape and dtype of a module's output, or of each array in it if it is a tree of arrays."""
     graphdef, state = nnx.split(module)
     with jax.numpy_dtype_promotion("standard"):  # the dtype of a stack's input is not known
         return jax.eval_shape(
@@ -108,10 +111,10 @@ def output_struct(module: nnx.Module, carry: Any, inputs: jax.ShapeDtypeStruct) 
         )
 
 
-def _one_step(module: Any, carry: Any, inputs: Array) -> Array:
+def _one_step(module: Any, carry: Any, inputs: Array) -> Any:
     """The output of one step, as a sequence of one where a cell takes sequences: BatchNorm in training needs that."""
     if isinstance(module, nnx.RNNCellBase) and hasattr(module, "unroll"):
-        return module.unroll(carry, inputs[None])[1][0]
+        return jax.tree.map(lambda outputs: outputs[0], module.unroll(carry, inputs[None])[1])
     return step_module(module, carry, inputs)[1]
 
 
@@ -136,7 +139,7 @@ def output_features(modules: Sequence[Any]) -> int | None:
             for name in ("out_features", "hidden_features"):
                 if isinstance(getattr(module, name, None), int):
                     return getattr(module, name)
-        if not isinstance(module, (*SHAPELESS, nnx.RNNCellBase)):
+        if not isinstance(module, (*FEATURE_PRESERVING, nnx.RNNCellBase)):
             return None
     return None
 

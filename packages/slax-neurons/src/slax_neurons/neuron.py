@@ -8,26 +8,29 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
-# Makes a function whose reverse pass keeps its arguments only and computes all else again, inside a scan. Give it a function
-# made for this call, since JAX keeps what it traced by function.
-again = partial(jax.checkpoint, prevent_cse=False)
+from slax_neurons.neuron_cell import NeuronCell
+
+# The reverse pass of a rematerialized function saves only its arguments and recomputes the rest; it may be inside a scan. Give
+# it a function made for this call, since JAX keeps what it traced by function.
+rematerialize = partial(jax.checkpoint, prevent_cse=False)
 
 
-class Neuron(nnx.RNNCellBase):
-    """A layer of neurons that do not see each other: a cell `(carry, current) -> (carry, output)` in two halves.
+class Neuron(NeuronCell):
+    """A layer of neurons that do not see each other: a cell `(carry, current) -> (carry, output)` of two functions.
 
         m_t = integrate(h_{t-1}, I_t)          the state before the neuron fires
         h_t, s_t = fire(m_t)                   the state after it, which is the carry, and the output
 
     State and output of each unit depend on the state and the current of this unit alone, so a neuron takes no size: its
     carry has the shape of its input. Subclasses define `integrate` and `fire`, and `carry_type`, a NamedTuple with one array
-    of that same shape per state, if they have more than one; or `__call__` alone, where the two halves do not fit. The
+    of that same shape per state, if they have more than one; or `__call__` alone, where the two do not fit. The
     layer's connections, its own recurrent ones included, are not part of it (see `connect`).
 
-    Over time only m_t is kept for the reverse pass, one array per state: all else is computed from it again.
+    Over time only m_t is kept for the reverse pass, one array per state: the rest is recomputed from it.
 
-    A subclass whose halves are linear in states and current, but for the spikes that a `SpikingNeuron` makes, says so by
-    `linear = True`; some learning rules take such neurons only, and look whether it is so.
+    What a subclass is, it says by class attributes, a method and a property: `spikes = True` if its outputs are spikes, made by
+    its `spike_fn` (a `SpikingNeuron` is one that does); `linear = True` if `integrate` and `fire` are linear in states and
+    current, except for these spikes, which some learning rules ask for, and check; `membrane` and `membrane_decay`, see there.
 
     Args:
         param_dtype: dtype of the state and of the parameters.
@@ -60,14 +63,14 @@ class Neuron(nnx.RNNCellBase):
     def unroll(self, carry: Any, inputs: Float[Array, "T *B N"]) -> tuple[Any, Float[Array, "T *B N"]]:
         """All steps at once: a scan over element-wise work."""
         carry, membranes = self.membranes(carry, inputs)
-        return carry, again(lambda membranes: self.outputs(membranes))(membranes)
+        return carry, rematerialize(lambda membranes: self.outputs(membranes))(membranes)
 
     def membranes(self, carry: Any, inputs: Float[Array, "T *B N"]) -> tuple[Any, Any]:
         """The last carry, and m_t of all steps, of which `outputs` makes those of the neuron.
 
         Where a subclass defines `__call__` alone, they are the outputs themselves.
         """
-        if not self.in_halves:
+        if not self.has_split_step:
             return scan_cell(self, carry, inputs)
         self.check_carry(carry, inputs[0])
         graphdef, state = nnx.split(self)
@@ -75,10 +78,11 @@ class Neuron(nnx.RNNCellBase):
 
     def outputs(self, membranes: Any) -> Float[Array, "T *B N"]:
         """s_t of m_t for all steps."""
-        return self.fire(membranes)[1] if self.in_halves else membranes
+        return self.fire(membranes)[1] if self.has_split_step else membranes
 
     @property
-    def in_halves(self) -> bool:
+    def has_split_step(self) -> bool:
+        """Whether it defines `integrate` and `fire`, and not `__call__` alone."""
         return type(self).__call__ is Neuron.__call__
 
     @property
@@ -145,4 +149,4 @@ def _integrate_and_fire_jvp(graphdef: nnx.GraphDef, primals: tuple, tangents: tu
 
         return jax.lax.scan(step, d_carry, (*steps, d_inputs))
 
-    return (end, membranes), again(tangent)(state, carry, inputs, membranes, *tangents)
+    return (end, membranes), rematerialize(tangent)(state, carry, inputs, membranes, *tangents)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, DTypeLike
+from jaxtyping import Array, DTypeLike, Float
 
 Numbers = float | Sequence[float] | np.ndarray | jax.Array
 
@@ -86,7 +86,7 @@ class Constant(nnx.Variable):
 
 
 class Parameter(nnx.Module):
-    """A named number or array inside a domain.
+    """A named number or array inside a domain, as neurons have them: fixed or trainable, one for the layer or one per neuron.
 
     A trainable one is an `nnx.Param` called `unconstrained`, whose value is mapped into the domain at each use, so that no
     optimiser step can leave it; rounding can end at a bound. A fixed number is part of the program, a fixed array a
@@ -95,11 +95,39 @@ class Parameter(nnx.Module):
     Args:
         name: how errors call it, as "LIF decay".
         value: a number or an array, or `Trainable` of one.
-        domain: where the value must lie.
+        domain: where the value must lie: `UNIT_INTERVAL`, `POSITIVE` or `REAL`.
         param_dtype: dtype of a trainable or fixed array.
 
     Raises:
         ValueError: a value outside the domain, or not a number.
+
+    Example:
+        A neuron whose current passes through a gain that is trained and stays positive. Called with a state, a parameter gives
+        its value in the dtype of the state, and as it multiplies the state.
+
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import POSITIVE, Parameter, SpikingNeuron, Trainable, unroll
+        >>> class Gain(SpikingNeuron):
+        ...     def __init__(self, *, gain=Trainable(0.5), **spike_options):
+        ...         super().__init__(**spike_options)
+        ...         self.gain = Parameter("Gain gain", gain, POSITIVE, self.param_dtype)
+        ...
+        ...     def integrate(self, carry, inputs):
+        ...         return 0.9 * carry + self.gain(carry) * inputs
+        ...
+        ...     def fire(self, membrane):
+        ...         return self.spike(membrane)
+        >>> neuron, inputs = Gain(), jnp.ones((5, 2, 3))
+        >>> carry, spikes = unroll(neuron, neuron.initialize_carry((2, 3)), inputs)
+        >>> spikes[:, 0, 0].tolist()
+        [0.0, 0.0, 1.0, 0.0, 1.0]
+        >>> jax.tree.map(jnp.shape, nnx.to_pure_dict(nnx.state(neuron, nnx.Param)))
+        {'gain': {'unconstrained': ()}}
+        >>> Gain(gain=-1.0)
+        Traceback (most recent call last):
+        ValueError: Gain gain got -1., expected numbers inside (0.0, inf).
     """
 
     def __init__(self, name: str, value: Numbers | Trainable, domain: Domain, param_dtype: DTypeLike):
@@ -125,6 +153,15 @@ class Parameter(nnx.Module):
             self.constant = Constant(stored)
         else:
             self.number = float(initial)
+
+    @property
+    def scalar(self) -> float | Float[Array, ""] | None:
+        """The value if it is one number for the layer, else None. A trainable one is an array of its own dtype."""
+        if hasattr(self, "number"):
+            return self.number
+        if hasattr(self, "constant") or self.unconstrained.ndim:
+            return None
+        return self.domain.constrain(self.unconstrained[...])
 
     def __call__(self, state: Array) -> Array | float:
         """The value as it multiplies `state` [..., features], in its dtype."""

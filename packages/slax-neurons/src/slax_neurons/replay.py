@@ -13,7 +13,6 @@ from jaxtyping import Array
 from neurobench.models import NeuroBenchModel
 from snntorch import SpikingNeuron
 
-from slax_neurons.complexity import membrane
 from slax_neurons.neuron import Neuron
 from slax_neurons.wiring import Connect
 
@@ -39,7 +38,7 @@ class ReplayedNeurons(SpikingNeuron):
 
     def __init__(self, neuron: Neuron):
         torch.nn.Module.__init__(self)  # not that of SpikingNeuron, whose buffers would be counted as memory
-        self.spiking = hasattr(neuron, "spike_fn")
+        self.spiking = neuron.spikes
         self.init_hidden = self.output = True  # snnTorch's words for: keeps its membrane, and puts it out
         for index, leaf in enumerate(jax.tree.leaves(nnx.state(neuron))):
             self.register_buffer(f"variable_{index}", torch.from_numpy(np.array(leaf)))
@@ -113,9 +112,9 @@ def _outputs(model: Connect, carry: Any, inputs: Array) -> list[tuple[Array, Arr
 def _membranes(neuron: Neuron, carry: Any, currents: Array) -> Array:
     def step(carry: Any, current: Array) -> tuple[Any, Array]:
         after = neuron(carry, current)[0]
-        return after, membrane(neuron, after)
+        return after, neuron.membrane(after)
 
-    return jnp.concatenate([membrane(neuron, carry)[None], jax.lax.scan(step, carry, currents)[1]])
+    return jnp.concatenate([neuron.membrane(carry)[None], jax.lax.scan(step, carry, currents)[1]])
 
 
 def _chain(model: Connect) -> Iterator[Any]:

@@ -1,6 +1,6 @@
 """What neurons with a membrane, a threshold and a reset share."""
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from slax_neurons.surrogates import Surrogate, fast_sigmoid
 RESETS = ("subtract", "zero", "none")
 
 
-class Firing(TypedDict, total=False):
+class SpikeOptions(TypedDict, total=False):
     """The options that every `SpikingNeuron` has."""
 
     threshold: Numbers | Trainable
@@ -45,6 +45,8 @@ class SpikingNeuron(Neuron):
         ValueError: an unknown reset.
     """
 
+    spikes = True
+
     def __init__(
         self,
         *,
@@ -55,8 +57,7 @@ class SpikingNeuron(Neuron):
         param_dtype: DTypeLike = jnp.float32,
     ):
         name = type(self).__name__
-        if reset not in RESETS:
-            raise ValueError(f"{name} got reset={reset!r}, expected one of {', '.join(map(repr, RESETS))}.")
+        _check_reset(name, reset)
         super().__init__(param_dtype=param_dtype)
         self.threshold = Parameter(f"{name} threshold", threshold, REAL, param_dtype)
         self.reset = reset
@@ -64,11 +65,11 @@ class SpikingNeuron(Neuron):
         self.spike_fn = spike_fn
 
     def spike(
-        self, v: Float[Array, "*B N"], raised: Float[Array, "*B N"] | float = 0.0
+        self, v: Float[Array, "*B N"], threshold_offset: Float[Array, "*B N"] | float = 0.0
     ) -> tuple[Float[Array, "*B N"], Float[Array, "*B N"]]:
-        """The membrane u after the reset, and the spikes, where the threshold is `raised` by so much for this step."""
+        """The membrane u after the reset, and the spikes at a threshold raised by `threshold_offset` in this step."""
         threshold = self.threshold(v)
-        spikes = self.spike_fn(v - (threshold + raised))
+        spikes = self.spike_fn(v - (threshold + threshold_offset))
         reset_spikes = jax.lax.stop_gradient(spikes) if self.stop_reset_gradient else spikes
         match self.reset:
             case "subtract":
@@ -77,3 +78,13 @@ class SpikingNeuron(Neuron):
                 return v * (1 - reset_spikes), spikes
             case _:
                 return v, spikes
+
+    def replace(self, **attributes: Any) -> Any:
+        if "reset" in attributes:
+            _check_reset(type(self).__name__, attributes["reset"])
+        return super().replace(**attributes)
+
+
+def _check_reset(name: str, reset: str) -> None:
+    if reset not in RESETS:
+        raise ValueError(f"{name} got reset={reset!r}, expected one of {', '.join(map(repr, RESETS))}.")

@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from slax_neurons.dropout import Dropout
 from slax_neurons.edges import Edge, as_edges, cycles, edge_synapse
 from slax_neurons.engine import apply_rows, unroll_chunk
 from slax_neurons.modules import (
     as_module,
-    changes_itself,
     check_features,
     input_struct,
+    mutates_state,
     output_struct,
     step_module,
     takes_statistics,
@@ -32,14 +32,16 @@ def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) ->
 
     Args:
         modules: in order: cells (neurons, other stacks, Flax's recurrent cells) and anything that maps an array
-            [rows, features...] to an array row by row: Linear, Conv, norms, pooling, a function.
+            [rows, features...] to an array row by row: Linear, Conv, norms, pooling, a function. The last one may make a tree
+            of arrays, as of two read-outs, if no edge ends or starts there.
         edges: beside the chain, {receiver: [senders]} by index, or a list of `Edge`. A receiver is a module without a carry:
             recurrence within connect([Linear, LIF]) is {0: [1]}. A sender before the receiver is read within the step, any
             other one step late.
         rngs: for the edges' synapses, each a fresh copy of the receiver unless its `Edge` has one.
 
     Returns:
-        A cell whose carry is a tuple with one entry per module: () for one without a carry, `Sent` for one that is read late.
+        A cell whose carry is a tuple with one entry per module: () for one without a carry, `DelayBuffer` for one that is read
+        late.
 
     Raises:
         TypeError: a module that is neither a cell nor callable, an edge into a cell, an edge whose synapse is not known.
@@ -48,7 +50,7 @@ def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) ->
     return Connect(modules, edges, rngs=rngs)
 
 
-class Sent(NamedTuple):
+class DelayBuffer(NamedTuple):
     """The carry of a module that is read late, and its last outputs, the oldest first."""
 
     carry: Any
@@ -76,14 +78,17 @@ class Connect(nnx.RNNCellBase):
         carries = []
         struct = input_struct(self.modules, input_shape)
         for index, module in enumerate(self.modules):
+            _check_array(index - 1, struct)
             check_features(module, index, struct.shape)
             carry = module.initialize_carry(struct.shape, rngs) if isinstance(module, nnx.RNNCellBase) else ()
             struct = output_struct(module, carry, struct)
+            if any(index in (edge.sender, edge.receiver) for edge in self.edges):
+                _check_array(index, struct)
             delay = max((edge.steps for edge in self.edges if edge.sender == index), default=0)
-            carries.append(Sent(carry, jnp.zeros((delay, *struct.shape), struct.dtype)) if delay else carry)
+            carries.append(DelayBuffer(carry, jnp.zeros((delay, *struct.shape), struct.dtype)) if delay else carry)
         return tuple(carries)
 
-    def __call__(self, carry: Any, inputs: Float[Array, "B ..."]) -> tuple[tuple, Float[Array, "B ..."]]:
+    def __call__(self, carry: Any, inputs: Float[Array, "B ..."]) -> tuple[tuple, PyTree[Float[Array, "B ..."]]]:
         self._check_carry(carry)
         everything = range(len(self.modules))
         if takes_statistics(self):
@@ -94,25 +99,27 @@ class Connect(nnx.RNNCellBase):
         carry, outputs = self._step(everything, inputs, carry, {})
         return carry, outputs[-1]
 
-    def unroll(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[tuple, Float[Array, "T B ..."]]:
+    def unroll(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[tuple, PyTree[Float[Array, "T B ..."]]]:
         """All steps at once, layer by layer; only the modules of a cycle are stepped."""
         carry, outputs = self.outputs(carry, inputs)
         return carry, outputs[-1]
 
-    def outputs(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[tuple, tuple[Array, ...]]:
+    def outputs(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[tuple, tuple[Any, ...]]:
         """Like `unroll`, but returns the outputs of every module of the chain, what comes over edges included."""
         self._check_carry(carry)
         carries: list[Any] = []
-        outputs: list[Array] = []
+        outputs: list[Any] = []
         source = None
         for piece in cycles(self.edges, len(self.modules)):
             first = piece[0]
             x = outputs[-1] if outputs else inputs
+            if outputs:
+                _check_array(first - 1, x)
             check_features(self.modules[first], first, x.shape[1:])
             state, y, source = unroll_chunk(self.modules[first], _own(carry[first]), x, source)
             from_before = {
                 index: [
-                    apply_rows(synapse, late(carry[edge.sender], outputs[edge.sender], edge.steps))
+                    apply_rows(synapse, delayed(carry[edge.sender], outputs[edge.sender], edge.steps))
                     for edge, synapse in self.edges_into(index)
                     if edge.sender < first
                 ]
@@ -125,7 +132,7 @@ class Connect(nnx.RNNCellBase):
                 new, ys = jax.lax.scan(step, carry[first : piece[-1] + 1], from_before)
             else:
                 y = _sum(first, [y, *from_before[first]])
-                new, ys = (_sent(carry[first], state, y),), (y,)
+                new, ys = (_buffered(carry[first], state, y),), (y,)
             carries.extend(new)
             outputs.extend(ys)
         return tuple(carries), tuple(outputs)
@@ -142,32 +149,30 @@ class Connect(nnx.RNNCellBase):
         return 1
 
     def _step(
-        self, piece: range, inputs: Array | None, carry: tuple, known: dict[int, list[Array]]
-    ) -> tuple[tuple, tuple[Array, ...]]:
-        """One step of the modules of `piece`, from their carries, to which `known` adds. Without inputs, the first one's own
-        output is part of `known`."""
+        self, piece: range, inputs: Array | None, carry: tuple, external_currents: dict[int, list[Array]]
+    ) -> tuple[tuple, tuple[Any, ...]]:
+        """One step of the modules of `piece`, from their carries; to their outputs are added the `external_currents`, which
+        come from outside of the piece. Without inputs, the first one's own output is among these."""
         first = piece[0]
         carries: list[Any] = []
-        outputs: list[Array] = []
+        outputs: list[Any] = []
         for index in piece:
             entry = carry[index - first]
             x = outputs[-1] if outputs else inputs
-            terms = list(known.get(index, ()))
+            terms = list(external_currents.get(index, ()))
             state = _own(entry)
             if x is not None:
+                if outputs:
+                    _check_array(index - 1, x)
                 check_features(self.modules[index], index, x.shape)
                 state, y = step_module(self.modules[index], state, x)
                 terms.insert(0, y)
             for edge, synapse in self.edges_into(index):
                 if edge.sender >= first:
-                    late = edge.steps > 0
-                    terms.append(
-                        synapse(
-                            carry[edge.sender - first].outputs[-edge.steps] if late else outputs[edge.sender - first]
-                        )
-                    )
+                    buffer = carry[edge.sender - first]
+                    terms.append(synapse(buffer.outputs[-edge.steps] if edge.steps else outputs[edge.sender - first]))
             y = _sum(index, terms)
-            carries.append(_sent(entry, state, y[None]))
+            carries.append(_buffered(entry, state, jax.tree.map(lambda output: output[None], y)))
             outputs.append(y)
         return tuple(carries), tuple(outputs)
 
@@ -187,7 +192,7 @@ class Connect(nnx.RNNCellBase):
         stepped = [self.modules[index] for index in piece[1:]]
         stepped += [synapse for index in piece for edge, synapse in self.edges_into(index) if edge.sender in piece]
         for module in stepped:
-            if changes_itself(module):
+            if mutates_state(module):
                 raise ValueError(
                     f"Got a {type(module).__name__} inside a cycle, which runs step by step, but it changes its own variables "
                     "when called (BatchNorm in training takes its statistics over all steps). Keep it out of cycles, call "
@@ -204,17 +209,17 @@ class Connect(nnx.RNNCellBase):
 
 def _own(entry: Any) -> Any:
     """A module's own carry."""
-    return entry.carry if isinstance(entry, Sent) else entry
+    return entry.carry if isinstance(entry, DelayBuffer) else entry
 
 
-def _sent(entry: Any, carry: Any, outputs: Array) -> Any:
+def _buffered(entry: Any, carry: Any, outputs: Any) -> Any:
     """A module's new entry after some steps with `outputs` [K, B, ...]."""
-    if not isinstance(entry, Sent):
+    if not isinstance(entry, DelayBuffer):
         return carry
-    return Sent(carry, jnp.concatenate([entry.outputs, outputs])[-entry.outputs.shape[0] :])
+    return DelayBuffer(carry, jnp.concatenate([entry.outputs, outputs])[-entry.outputs.shape[0] :])
 
 
-def late(entry: Any, outputs: Array, delay: int) -> Array:
+def delayed(entry: Any, outputs: Array, delay: int) -> Array:
     """A module's outputs [K, B, ...] as they were `delay` steps before each step."""
     if not delay:
         return outputs
@@ -222,9 +227,21 @@ def late(entry: Any, outputs: Array, delay: int) -> Array:
     return jnp.concatenate([entry.outputs, outputs])[start : start + outputs.shape[0]]
 
 
-def _sum(index: int, terms: Sequence[Array]) -> Array:
-    shapes = {term.shape for term in terms}
-    if len(shapes) > 1:
+def _check_array(index: int, output: Any) -> None:
+    """Raises TypeError for a module whose output is a tree of arrays, and is read or added to."""
+    if not jax.tree_util.all_leaves([output]):
+        raise TypeError(
+            f"Module {index} of the stack puts out a {type(output).__name__}, expected an array, since other modules or edges "
+            "read it or add to it. Only the last module may make a tree of arrays, without edges."
+        )
+
+
+def _sum(index: int, terms: Sequence[Any]) -> Any:
+    if len(terms) == 1:
+        return terms[0]  # a tree of arrays, perhaps
+    for term in terms:
+        _check_array(index, term)
+    if len({term.shape for term in terms}) > 1:
         raise ValueError(
             f"What comes over the edges into module {index} does not fit its output: got shapes "
             f"{', '.join(str(list(term.shape)) for term in terms)}. Give the edge a synapse that fits: Edge(..., synapse=...)."

@@ -1,32 +1,74 @@
-"""Losses per step and sample, and the accuracy of a read-out.
+"""Losses of a step, losses of a whole sequence, targets, masks, and the accuracy of a read-out.
 
-A loss function maps the outputs [K, B, ...] of a window and the targets to losses [K, B]. `gradients` takes their mean, over
-all of them or over the true entries of a mask: `last_step(lengths, T)` makes it the loss at the end.
+A loss function is the loss of *one step*: it maps outputs [B, ...] and targets [B, ...] to losses [B], as Optax's losses do.
+`gradients` maps it over steps and takes the mean, over all steps and samples or over the true entries of a mask, so no window
+changes it. A loss that looks at several steps, such as that of a time mean, is a `SequenceLoss`.
 
-The loss of an output that is summed, averaged or maximised over time is not of this form, and an online rule cannot have it:
-the derivative of such a loss by the output of step t is known only after the last step, and the rule needs it in step t. There
-are two ways to have what is meant by it. One is a state that holds the sum: let the stack end in an `LI` with a decay close to
-1, and take the loss of its last step. The other is the loss of every step: `cross_entropy` and `squared_error` are convex, so
-its mean over time is at least the loss of the mean output.
+A mask is boolean, [T, B], and true where a loss counts. It acts on losses alone: the network runs over all steps, so padding
+belongs behind a sequence, where nothing that counts comes after it, and has to be finite.
 """
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, DTypeLike, Float
+from jaxtyping import Array, Bool, DTypeLike, Float, Int
 
-from slax_rules.masks import check_mask
+# Maps the outputs and the targets of a step to a loss for each sample; any leaves of both may be trees.
+LossFn = Callable[[Any, Any], Float[Array, " B"]]
 
 
-def cross_entropy(outputs: Float[Array, "T B C"], labels: Array) -> Float[Array, "T B"]:
-    """Softmax cross entropy of each step's output: -log softmax(outputs_t)[label], in float32 at least.
+@dataclasses.dataclass(frozen=True)
+class SequenceLoss:
+    """A loss of a whole sequence: `SequenceLoss(lambda outputs, labels: cross_entropy(outputs.mean(axis=0), labels))`.
+
+    Under every rule the outputs of the whole sequence are computed first, their gradient is found by autodiff, and the windows
+    get it as their signal. So its value does not depend on the window, at the price of a second pass forward where there are
+    several windows. `train_online`, which updates before the sequence ends, refuses it.
 
     Args:
-        outputs: logits of each step.
-        labels: integers 0..C-1, [B], one for the sequence, or [T, B], one per step. Steps that a mask leaves out need one too.
+        function: maps outputs [T, B, ...] and targets, and the mask [T, B] if there is one, to losses [B].
+
+    Example:
+        >>> rates = SequenceLoss(lambda spikes, labels: cross_entropy(spikes.sum(axis=0), labels))
+        >>> rates(jnp.ones((10, 2, 3)), jnp.array([0, 2])).shape
+        (2,)
+    """
+
+    function: Callable[..., Float[Array, " B"]]
+
+    def __call__(self, outputs: Any, targets: Any, *mask: Array) -> Float[Array, " B"]:
+        return self.function(outputs, targets, *mask)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PerStep:
+    """Marks targets as one per step, [T, B, ...], where their shape leaves open what they are: `PerStep(labels)`."""
+
+    targets: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PerSequence:
+    """Marks targets as one per sequence, [B, ...], where their shape leaves open what they are: `PerSequence(labels)`."""
+
+    targets: Any
+
+
+def cross_entropy(outputs: Float[Array, "*T B C"], labels: Array) -> Float[Array, "*T B"]:
+    """The softmax cross entropy of outputs, -log softmax(outputs)[label], in float32 at least.
+
+    Args:
+        outputs: logits, of a step [B, C] or of several.
+        labels: integers 0..C-1, [B], or one for each output. Steps that a mask leaves out need one, too.
 
     Returns:
-        The loss of each step and sample. Under `jit`, where a value cannot raise, a label out of range makes it NaN.
+        The loss of each sample. Under `jit`, where a value cannot raise, a label out of range makes it NaN.
 
     Raises:
         ValueError: labels out of range.
@@ -38,32 +80,35 @@ def cross_entropy(outputs: Float[Array, "T B C"], labels: Array) -> Float[Array,
     return jnp.where(jnp.broadcast_to(valid, losses.shape), losses, jnp.nan)
 
 
-def squared_error(outputs: Float[Array, "T B ..."], targets: Array) -> Float[Array, "T B"]:
-    """Mean squared error of each step's output over its features: mean((outputs_t - target)^2), in float32 at least.
+def squared_error(outputs: Float[Array, "B ..."], targets: Array) -> Float[Array, " B"]:
+    """The mean squared error of a step's outputs over their features, mean((outputs - targets)^2), in float32 at least.
 
     Args:
-        outputs: of each step.
-        targets: [B, features...], one for the sequence, or [T, B, features...], one per step, in a floating dtype.
+        outputs: of a step.
+        targets: of the same shape, in a floating dtype.
 
     Returns:
-        The loss of each step and sample.
+        The loss of each sample.
 
     Raises:
         ValueError: targets of another shape, or integers.
+
+    Example:
+        >>> squared_error(jnp.ones((2, 3)), jnp.zeros((2, 3)))
+        Array([1., 1.], dtype=float32)
     """
-    if targets.shape not in (outputs.shape, outputs.shape[1:]) or not jnp.issubdtype(targets.dtype, jnp.floating):
+    if targets.shape != outputs.shape or not jnp.issubdtype(targets.dtype, jnp.floating):
         raise ValueError(
-            f"squared_error got targets of {targets.dtype}{list(targets.shape)} for outputs of {list(outputs.shape)}, expected "
-            f"floating-point numbers of shape {list(outputs.shape[1:])} or {list(outputs.shape)}. Of labels, make targets with "
-            "jax.nn.one_hot."
+            f"squared_error got targets of {targets.dtype}{list(targets.shape)} for outputs of {list(outputs.shape)} in a step, "
+            f"expected floating-point numbers of shape {list(outputs.shape)}. Of labels, make targets with jax.nn.one_hot."
         )
     dtype = sum_dtype(outputs.dtype)
-    errors = outputs.astype(dtype) - jnp.broadcast_to(targets.astype(dtype), outputs.shape)
-    return jnp.mean(errors**2, axis=tuple(range(2, errors.ndim)))
+    errors = outputs.astype(dtype) - targets.astype(dtype)
+    return jnp.mean(errors**2, axis=tuple(range(1, errors.ndim)))
 
 
 def accuracy(outputs: Float[Array, "T B C"], labels: Array, mask: Array | None = None) -> Float[Array, ""]:
-    """Share of samples whose label has the largest output, summed over time; a tie counts as wrong.
+    """The share of samples whose label has the largest output, summed over time; a tie counts as wrong.
 
     A silent read-out is a tie of all classes, so it is wrong, as in the OTPE paper's evaluation.
 
@@ -111,3 +156,65 @@ def _valid(name: str, labels: Array, n_classes: int) -> Array:
             f"{n_classes} classes. Widen the read-out or renumber the labels."
         )
     return valid
+
+
+def valid_steps(lengths: Int[Array, " B"], n_steps: int) -> Bool[Array, "T B"]:
+    """The steps before the end of each sequence: mask[t, b] = t < lengths[b].
+
+    Args:
+        lengths: steps of each sample, 0 to n_steps; a sample of 0 steps does not count.
+        n_steps: T, steps of the padded batch.
+
+    Returns:
+        A mask for `gradients`, `train_offline`, `train_online` and `accuracy`.
+
+    Raises:
+        ValueError: lengths out of range. Under `jit`, where a value cannot raise, one beyond n_steps counts as n_steps.
+    """
+    _check_lengths("valid_steps", lengths, n_steps)
+    return jnp.arange(n_steps, dtype=lengths.dtype)[:, None] < lengths[None]
+
+
+def last_step(lengths: Int[Array, " B"], n_steps: int) -> Bool[Array, "T B"]:
+    """The last step of each sequence alone: mask[t, b] = (t == lengths[b] - 1).
+
+    With it the loss is that of the read-out at the end of each sequence. Under BPTT its gradient flows back to all steps;
+    an online rule makes the same of it for every window, since the traces carry what the steps before contribute. For
+    sequences that are not padded, `last_step(jnp.full(B, T), T)`.
+
+    Args:
+        lengths: steps of each sample, 0 to n_steps; a sample of 0 steps does not count.
+        n_steps: T, steps of the padded batch.
+
+    Returns:
+        A mask, true once per sample.
+
+    Raises:
+        ValueError: lengths out of range. Under `jit`, where a value cannot raise, a sample longer than n_steps does not count.
+    """
+    _check_lengths("last_step", lengths, n_steps)
+    return jnp.arange(n_steps, dtype=lengths.dtype)[:, None] == lengths[None] - 1
+
+
+def check_mask(mask: Array, shape: tuple[int, ...]) -> None:
+    """Raises ValueError unless a mask is boolean, of `shape` [T, B], and true somewhere if its values can be looked at."""
+    if mask.dtype != jnp.bool_ or mask.shape != shape:
+        raise ValueError(
+            f"Got a mask of {mask.dtype}{list(mask.shape)}, expected bool{list(shape)}, true where the loss of a step and "
+            "sample counts. Make it with valid_steps(lengths, n_steps)."
+        )
+    some = mask.any()
+    if not isinstance(some, jax.core.Tracer) and not some:
+        raise ValueError(
+            "Got a mask without a single true entry, expected at least one: there is no loss to take the mean of. Leave such "
+            "batches out."
+        )
+
+
+def _check_lengths(name: str, lengths: Array, n_steps: int) -> None:
+    wrong = ((lengths < 0) | (lengths > n_steps)).any()
+    if not isinstance(wrong, jax.core.Tracer) and wrong:
+        raise ValueError(
+            f"{name} got lengths from {lengths.min()} to {lengths.max()} for {n_steps} steps, expected 0 to {n_steps}. Give "
+            "the length that the batch is padded to as n_steps."
+        )

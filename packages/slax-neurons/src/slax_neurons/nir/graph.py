@@ -24,12 +24,12 @@ REFUSED = {
 
 
 class Link(NamedTuple):
-    """From hub to hub through nodes in between; `late` if the sender is read one step late."""
+    """From hub to hub through nodes in between; `delayed` if the sender is read one step late."""
 
     sender: str
     receiver: str
     between: tuple[str, ...]
-    late: bool
+    delayed: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +196,7 @@ def _ways(hub: str, after: dict[str, list[str]], hubs: set[str]) -> list[Link]:
         while name not in hubs:
             between.append(name)
             (name,) = after[name]
-        links.append(Link(hub, name, tuple(between), late=False))
+        links.append(Link(hub, name, tuple(between), delayed=False))
     return links
 
 
@@ -211,7 +211,7 @@ def _walk(start: str, ways: dict[str, list[Link]]) -> list[Link]:
             ahead.pop()
             open_hubs.pop()
             continue
-        links.append(link._replace(late=link.receiver in open_hubs))
+        links.append(link._replace(delayed=link.receiver in open_hubs))
         if link.receiver not in seen:
             seen.add(link.receiver)
             open_hubs.append(link.receiver)
@@ -224,6 +224,6 @@ def _order(start: str, links: list[Link]) -> list[str]:
     found = list(dict.fromkeys([start, *(link.receiver for link in links)]))
     order: list[str] = []
     while len(order) < len(found):
-        waiting = {link.receiver for link in links if not link.late and link.sender not in order}
+        waiting = {link.receiver for link in links if not link.delayed and link.sender not in order}
         order.append(next(hub for hub in found if hub not in order and hub not in waiting))
     return order

@@ -132,14 +132,16 @@ def read_neuron(node: Any, threshold: Any, label: str, options: Options) -> Read
         )
     limit = (_values(node.v_threshold if threshold is None else threshold.threshold) - zero) / gain
     fires_at = limit if RESET in metadata else _next(limit, options.param_dtype)
-    firing = {"threshold": _compact(fires_at, options), "reset": reset, "spike_fn": options.spike_fn}
-    return Reading(_neuron(SPIKING[kind], label, decays, options, **firing), None, current)
+    spike_options = {"threshold": _compact(fires_at, options), "reset": reset, "spike_fn": options.spike_fn}
+    return Reading(_neuron(SPIKING[kind], label, decays, options, **spike_options), None, current)
 
 
-def _neuron(neuron: type[Neuron], label: str, decays: dict[str, Values], options: Options, **firing: Any) -> Neuron:
+def _neuron(
+    neuron: type[Neuron], label: str, decays: dict[str, Values], options: Options, **spike_options: Any
+) -> Neuron:
     values = {name: _compact(value, options) for name, value in decays.items()}
     try:
-        return neuron(**values, **firing, param_dtype=options.param_dtype)
+        return neuron(**values, **spike_options, param_dtype=options.param_dtype)
     except ValueError as error:
         integration = options.integration
         raise ValueError(

@@ -97,7 +97,7 @@ class _Reader:
     def model(self) -> Connect:
         start, *hubs = self.plan.hubs
         chain = {
-            after: next((link for link in self._into(after) if link.sender == before and not link.late), None)
+            after: next((link for link in self._into(after) if link.sender == before and not link.delayed), None)
             for before, after in zip([start, *hubs], hubs, strict=False)
         }
         if any(link.sender == start and link != chain[link.receiver] for link in self.plan.links):

@@ -64,7 +64,7 @@ class Signal(list[Any]):
     """What is added up to one signal: names of nodes, and other signals. It may grow until all edges are written."""
 
 
-class Late(Signal):
+class Delayed(Signal):
     """A signal that is read one step late."""
 
 
@@ -86,7 +86,7 @@ class _Writer:
         self.reads.append((signal, "output"))
         for write in self.feedback:
             write()
-        terms = [(name, reader, late) for signal, reader in self.reads for name, late in _terms(signal, ())]
+        terms = [(name, reader, delayed) for signal, reader in self.reads for name, delayed in _terms(signal, ())]
         edges = [(name, reader) for name, reader, _ in terms]
         for edge in edges:
             if edges.count(edge) > 1:
@@ -96,7 +96,9 @@ class _Writer:
                 )
         metadata = {INTEGRATION: self.integration.kind}
         graph = self.nir.NIRGraph(self.nodes, edges, metadata=metadata, type_check=False)
-        self._check_late(graph, {(self.membranes.get(name, name), reader) for name, reader, late in terms if late})
+        self._check_delayed(
+            graph, {(self.membranes.get(name, name), reader) for name, reader, delayed in terms if delayed}
+        )
         return graph
 
     def _stack(self, model: Connect, prefix: str, signal: Signal, shape: Shape) -> tuple[Signal, Shape]:
@@ -121,14 +123,14 @@ class _Writer:
         name = f"{prefix}{edge.sender}_to_{edge.receiver}"
         if not edge.steps:
             return self._module(synapse, name, label, *outputs[edge.sender])[0]
-        late = Signal()
+        delayed = Signal()
 
         def write() -> None:
             signal, shape = outputs[edge.sender]
-            late.append(self._module(synapse, name, label, Late([signal]), shape)[0])
+            delayed.append(self._module(synapse, name, label, Delayed([signal]), shape)[0])
 
         self.feedback.append(write)
-        return late
+        return delayed
 
     def _module(self, module: Any, name: str, label: str, signal: Signal, shape: Shape) -> tuple[Signal, Shape]:
         """What a module makes of a signal."""
@@ -161,9 +163,9 @@ class _Writer:
             signal, shape = Signal([key]), output
         return signal, output
 
-    def _check_late(self, graph: Any, expected: set[tuple[str, str]]) -> None:
+    def _check_delayed(self, graph: Any, expected: set[tuple[str, str]]) -> None:
         """Raises ValueError unless a reader of the graph will take the same edges for late."""
-        found = {(link.sender, (*link.between, link.receiver)[0]) for link in plan(graph).links if link.late}
+        found = {(link.sender, (*link.between, link.receiver)[0]) for link in plan(graph).links if link.delayed}
         for sender, reader in sorted(expected - found):
             raise ValueError(
                 f"to_nir got an edge that is read one step late and leads from {sender} to {reader}, but NIR has no delays, "
@@ -184,7 +186,7 @@ def _terms(signal: Signal, path: tuple[Signal, ...]) -> Iterator[tuple[str, bool
         raise ValueError("to_nir got a cycle without a neuron and without a synapse. Take its edge out.")
     for part in signal:
         if isinstance(part, Signal):
-            for name, late in _terms(part, (*path, signal)):
-                yield name, late or isinstance(signal, Late)
+            for name, delayed in _terms(part, (*path, signal)):
+                yield name, delayed or isinstance(signal, Delayed)
         else:
-            yield part, isinstance(signal, Late)
+            yield part, isinstance(signal, Delayed)

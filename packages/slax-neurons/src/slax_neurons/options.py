@@ -1,0 +1,74 @@
+"""Errors for options that a neuron does not have: what came, what it takes, and what the option is called here."""
+
+import functools
+import inspect
+import reprlib
+from collections.abc import Callable
+from typing import Any
+
+TIME_CONSTANT = "Give a time constant as a decay per step: {neuron}(decay=time_constant(tau, dt=...))."
+THRESHOLD = "The threshold is called `threshold` here."
+HINTS = {
+    "tau": TIME_CONSTANT,
+    "tau_mem": TIME_CONSTANT,
+    "beta": "The membrane's decay per step, elsewhere beta, is called `decay` here: {neuron}(decay=...).",
+    "alpha": "A membrane's decay per step is called `decay` here, that of a synaptic current `synapse_decay`, as in "
+    "CuBaLIF(synapse_decay=..., decay=...); the sharpness of a surrogate is an option of the surrogate: spike_fn=arctan(2.0).",
+    "v_th": THRESHOLD,
+    "v_threshold": THRESHOLD,
+}
+
+
+def explain_options(init: Callable[..., None]) -> Callable[..., None]:
+    """The constructor `init`, with an error that explains where Python's own would name one argument and no more."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def explaining(self: Any, *args: Any, **options: Any) -> None:
+        try:
+            signature.bind(self, *args, **options)
+        except TypeError:
+            _explain(type(self), args, options)
+        init(self, *args, **options)  # an error that is not explained is Python's
+
+    return explaining
+
+
+def _explain(neuron: type, args: tuple, options: dict[str, Any]) -> None:
+    """Raises TypeError for options that the class does not take, and for arguments that it takes by name only."""
+    taken = _taken(neuron)
+    by_position = [name for name, kind in taken.items() if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    unknown = [name for name in options if name not in taken]
+    got = [reprlib.repr(value) for value in args[len(by_position) :]]
+    got += [f"{name}={reprlib.repr(options[name])}" for name in unknown]
+    if not got:
+        return
+    name = neuron.__name__
+    expected = ", ".join(option if option in by_position else f"{option}=..." for option in taken)
+    hints = dict.fromkeys(HINTS[option] for option in unknown if option in HINTS)
+    with_decay = name if "decay" in taken else "LIF"
+    raise TypeError(
+        " ".join(
+            [
+                f"{name} got {', '.join(got)}, expected {name}({expected}).",
+                *(hint.format(neuron=with_decay) for hint in hints),
+            ]
+        )
+    )
+
+
+def _taken(neuron: type) -> dict[str, Any]:
+    """The options of a class with their kinds, and those that it passes on to its bases."""
+    taken: dict[str, Any] = {}
+    for kind in neuron.__mro__:
+        if "__init__" not in vars(kind):
+            continue
+        _, *parameters = inspect.signature(kind.__init__).parameters.values()
+        taken |= {
+            parameter.name: parameter.kind
+            for parameter in parameters
+            if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        }
+        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return taken

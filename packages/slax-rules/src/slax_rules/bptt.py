@@ -1,0 +1,139 @@
+"""Backpropagation through time, whole and truncated."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from slax_neurons import unroll
+from slax_neurons.internal import mutates_state, scan_chunks
+from slax_rules.rule import LearningRule, SignalFn, WindowGradient, no_parameters
+from slax_rules.value import Value
+
+
+class Autodiff(LearningRule):
+    """The base class of rules whose gradient of a window is that of reverse-mode differentiation; the state is the carry."""
+
+    def plan(self, model: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> None:
+        if not isinstance(model, nnx.RNNCellBase):
+            raise TypeError(
+                f"{self.title} got {type(model).__name__}, expected a cell: a stack made by connect, a neuron, a Flax recurrent "
+                "cell."
+            )
+
+    def initialize(self, plan: None, model: nnx.RNNCellBase, carry: Any, inputs: jax.ShapeDtypeStruct) -> Any:
+        return carry
+
+    def forward(
+        self, plan: None, model: nnx.RNNCellBase, state: Any, inputs: Float[Array, "K B ..."]
+    ) -> tuple[list, Any]:
+        carry, outputs = unroll(model, state, inputs)
+        return [outputs], carry
+
+    def unroll(self, model: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "K B ..."]) -> tuple[Any, Any]:
+        """The carry and the outputs as functions to differentiate."""
+        return unroll(model, carry, inputs)
+
+    def window(
+        self,
+        plan: None,
+        model: nnx.RNNCellBase,
+        state: Any,
+        inputs: Float[Array, "K B ..."],
+        signal_fn: SignalFn,
+    ) -> WindowGradient:
+        graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+
+        def run(params: nnx.State) -> tuple[Any, tuple[Any, nnx.State]]:
+            copy = nnx.merge(graphdef, params, rest, copy=True)
+            carry, outputs = self.unroll(copy, state, inputs)
+            return outputs, (carry, nnx.state(copy, nnx.Not(nnx.Param)))
+
+        outputs, pull, (carry, rest) = jax.vjp(run, params, has_aux=True)
+        loss, (signal,) = signal_fn([outputs])
+        (gradient,) = pull(signal)
+        nnx.update(model, rest)
+        return WindowGradient(loss, gradient, no_parameters(), carry)
+
+
+@dataclasses.dataclass(frozen=True)
+class BPTT(Value, Autodiff):
+    """Backpropagation through time (BPTT): the exact gradient, by reverse-mode differentiation of the whole sequence.
+
+    It takes any cell. Memory grows with the sequence. The gradient flows through all steps, whatever the `window` of
+    `gradients`; with updates online, in `train_online`, it flows through the steps of a window.
+
+    Args:
+        remat: keep only the carries between chunks for the reverse pass, and compute each chunk again there; see `unroll`.
+
+    References:
+        Werbos: Backpropagation through time: what it does and how to do it, 1990, doi 10.1109/5.58337.
+
+    Example:
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import BPTT, cross_entropy, gradients
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jax.numpy.ones((20, 2, 8)), jax.numpy.array([0, 2])
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=BPTT())
+    """
+
+    remat: bool = False
+
+    def offline_window(self, window: int | None, steps: int) -> int:
+        return steps
+
+    def unroll(self, model: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "K B ..."]) -> tuple[Any, Any]:
+        return unroll(model, carry, inputs, remat=self.remat)
+
+
+@dataclasses.dataclass(frozen=True)
+class TBPTT(Value, Autodiff):
+    """Truncated backpropagation through time (TBPTT): the gradient flows through pieces of `steps` steps.
+
+    It takes any cell. Omits the paths from one piece to the next; with steps=1 it is `SLTT`. Equals BPTT for a sequence that is
+    no longer than a piece.
+
+    Args:
+        steps: >= 1.
+
+    Raises:
+        ValueError: steps below 1.
+
+    References:
+        Williams, Peng: An efficient gradient-based algorithm for on-line training of recurrent network trajectories, 1990,
+        doi 10.1162/neco.1990.2.4.490.
+
+    Example:
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import TBPTT, cross_entropy, gradients
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jax.numpy.ones((20, 2, 8)), jax.numpy.array([0, 2])
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=TBPTT(steps=5))
+    """
+
+    steps: int = 10
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"TBPTT got steps={self.steps}, expected at least 1.")
+
+    def offline_window(self, window: int | None, steps: int) -> int:
+        return self.steps
+
+    def unroll(self, model: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "K B ..."]) -> tuple[Any, Any]:
+        if inputs.shape[0] <= self.steps:
+            return unroll(model, carry, inputs)
+        if mutates_state(model):
+            raise ValueError(
+                f"TBPTT got an online window of {inputs.shape[0]} steps in pieces of {self.steps} for a model that changes its "
+                f"own variables when called, as BatchNorm in training does. Use window={self.steps}, or call model.eval()."
+            )
+
+        def piece(carry: Any, inputs: Array) -> tuple[Any, Any]:
+            return unroll(model, jax.lax.stop_gradient(carry), inputs)
+
+        return scan_chunks(piece, carry, inputs, self.steps)

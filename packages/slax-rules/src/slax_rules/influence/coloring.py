@@ -1,0 +1,141 @@
+"""How far parameters reach, and their influence on the states without what they cannot reach.
+
+For each array of parameters, states are colored so that none of its parameters reaches two states of one color. The
+influence of the array on all states of a sample, [H, *parameter], is then stored as [C, *parameter] without loss, and C
+reverse passes make it, not H. The weights of a layer without recurrence reach its own states with one color in all; where
+every state sees every other, C = H.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+
+class ColumnColoring(NamedTuple):
+    """The states that the parameters of one array reach, by color: a coloring of the columns of a sparse Jacobian.
+
+    Args:
+        seeds: whether state h has color c; a state that none reaches has none.
+        rows: index of the state of color c that a parameter reaches, 0 if none; axes along which they do not differ have
+            size 1.
+        varying: whether its parameters reach different states of color c.
+        reached: whether a parameter reaches a state of color c.
+    """
+
+    seeds: Bool[np.ndarray, "C H"]
+    rows: Int[np.ndarray, "C *p"]
+    varying: Bool[np.ndarray, " C"]
+    reached: Bool[np.ndarray, "C *P"]
+
+    @property
+    def one_row(self) -> Int[np.ndarray, " C"]:
+        """A state of each color: the one, where they do not vary."""
+        return self.rows.max(axis=tuple(range(1, self.rows.ndim)), initial=0)
+
+    @property
+    def kept_rows(self) -> Int[np.ndarray, "C *kept"]:
+        """The rows without axes of size 1."""
+        return self.rows.reshape(len(self.rows), *(size for size in self.rows.shape[1:] if size > 1))
+
+    @property
+    def kept(self) -> list[int]:
+        """The axes of `kept_rows`, as `carry_over` and `contract` number them for `einsum`."""
+        return [3 + axis for axis, size in enumerate(self.rows.shape[1:]) if size > 1]
+
+
+def color_reached(
+    by_state: Bool[np.ndarray, "H H"], by_parameter: list[np.ndarray], steps: int | None
+) -> tuple[ColumnColoring, ...]:
+    """The states that each parameter can reach within some steps.
+
+    Args:
+        by_state: whether one step's state [0] may depend on the state [1] before it.
+        by_parameter: whether it may depend on a parameter directly, [H, *parameter] for each array.
+        steps: >= 1, or None for any number.
+    """
+    return tuple(_color(by_state.astype(np.float32), direct, steps) for direct in by_parameter)
+
+
+def seed_matrices(reaches: tuple[ColumnColoring, ...]) -> tuple[list[np.ndarray], list[int]]:
+    """The different seeds, and which of them are those of each array."""
+    seeds: list[np.ndarray] = []
+    which = []
+    for reach in reaches:
+        index = next((i for i, other in enumerate(seeds) if np.array_equal(other, reach.seeds)), len(seeds))
+        seeds += [reach.seeds] if index == len(seeds) else []
+        which.append(index)
+    return seeds, which
+
+
+def zero_influence(reaches: tuple[ColumnColoring, ...], batch: int, params: Any) -> tuple[Array, ...]:
+    """Zeros [B, C, *parameter] for each array of parameters."""
+    arrays = zip(reaches, jax.tree.leaves(params), strict=True)
+    return tuple(jnp.zeros((batch, *reach.reached.shape), array.dtype) for reach, array in arrays)
+
+
+def carry_over(
+    transition: Float[Array, "B R H"], influence: Float[Array, "B C *P"], reach: ColumnColoring
+) -> Float[Array, "B R *P"]:
+    """sum over states h of transition[b, r, h] J[b, h, p]."""
+    parameter = list(range(3, 1 + influence.ndim))
+    total = jnp.zeros((*transition.shape[:2], *influence.shape[2:]), influence.dtype)
+    if not reach.varying.all():
+        columns = jnp.where(reach.varying, jnp.zeros((), transition.dtype), transition[:, :, reach.one_row])
+        total = jnp.einsum(columns, [0, 1, 2], influence, [0, 2, *parameter], [0, 1, *parameter])
+    if reach.varying.any():
+        columns = transition[:, :, reach.kept_rows[reach.varying]]
+        some = influence[:, reach.varying]
+        total = total + jnp.einsum(columns, [0, 1, 2, *reach.kept], some, [0, 2, *parameter], [0, 1, *parameter])
+    return total
+
+
+def contract(adjoint: Float[Array, "B H"], influence: Float[Array, "B C *P"], reach: ColumnColoring) -> Float[Array, "*P"]:
+    """sum over samples and states of adjoint[b, h] J[b, h, p]."""
+    parameter = list(range(3, 1 + influence.ndim))
+    rows = adjoint[:, reach.kept_rows]
+    return jnp.einsum(rows, [0, 2, *reach.kept], influence, [0, 2, *parameter], parameter)
+
+
+def _color(by_state: Float[np.ndarray, "H H"], direct: Bool[np.ndarray, "H *P"], steps: int | None) -> ColumnColoring:
+    size, *shape = direct.shape
+    # Parameters with the same direct reach have the same reach: one of each kind is followed.
+    columns, kinds = np.unique(direct.reshape(size, -1), axis=1, return_inverse=True)
+    reached, taken = columns, 1
+    while steps is None or taken < steps:
+        further = columns | (by_state @ reached > 0)
+        if (further == reached).all():
+            break
+        reached, taken = further, taken + 1
+    seeds = _colors(reached)
+    # Of the states of a color a parameter reaches one or none: a sum of one term or of none.
+    states = (seeds * np.arange(1, size + 1)) @ reached - 1
+    return _by_color(seeds, states[:, kinds.ravel()].reshape(len(seeds), *shape))
+
+
+def _colors(reached: Bool[np.ndarray, "H U"]) -> Bool[np.ndarray, "C H"]:
+    """Each state that is reached gets the first color that no state has which a same parameter reaches."""
+    numbers = reached.astype(np.float32)
+    shares_parameter = numbers @ numbers.T > 0
+    colors: list[np.ndarray] = []
+    for state in np.flatnonzero(reached.any(axis=1)):
+        color = next((members for members in colors if not (members & shares_parameter[state]).any()), None)
+        if color is None:
+            colors.append(np.zeros(len(reached), bool))
+            color = colors[-1]
+        color[state] = True
+    return np.array(colors, bool).reshape(-1, len(reached))
+
+
+def _by_color(seeds: Bool[np.ndarray, "C H"], states: Int[np.ndarray, "C *P"]) -> ColumnColoring:
+    """From the state of each color that each parameter reaches, -1 for none."""
+    rows = states
+    for axis in range(1, states.ndim):
+        largest = rows.max(axis=axis, keepdims=True, initial=-1)
+        if ((rows < 0) | (rows == largest)).all():
+            rows = largest
+    parameter = tuple(range(1, states.ndim))
+    differs = (rows >= 0) & (rows != rows.max(axis=parameter, keepdims=True, initial=-1))
+    return ColumnColoring(seeds, np.maximum(rows, 0), differs.any(axis=parameter), states >= 0)

@@ -1,0 +1,104 @@
+"""SnAp-n: real-time recurrent learning that keeps what is within n steps' reach."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from slax_rules.influence.coloring import ColumnColoring, carry_over, contract, seed_matrices, zero_influence
+from slax_rules.influence.engine import InfluenceRule
+from slax_rules.influence.state_space import StateSpace
+from slax_rules.value import Value
+
+
+@dataclasses.dataclass(frozen=True)
+class SnAp(Value, InfluenceRule):
+    """SnAp-n, a sparse n-step approximation of real-time recurrent learning.
+
+        J_t = M (D_t J_{t-1} + F_t)          D_t = dh_t/dh_{t-1},  F_t = dh_t/dtheta, the direct part
+        gradient  sum_t delta_t (dy_t/dtheta + dy_t/dh_{t-1} J_{t-1})
+
+    h [H] is the state of the whole model, delta_t the gradient of the loss by its output y_t, and M, entry by entry, is 1 where
+    a parameter reaches a state within n steps, else 0. One step goes up through all layers. So a layer without recurrence, with
+    all that is above it, is within one step's reach.
+
+    Equals BPTT as soon as n steps reach all that can ever be reached: n = 1 for the weights of a stack without late edges,
+    n = 2 where a layer is recurrent and all its units see each other, as in Flax's cells, or where a neuron's parameter reaches
+    one of its states only by way of another. Omits all influence beyond. Its gradient does not depend on the window.
+
+    Memory per sample is that of the entries within reach: at n = 1, a state for each weight of a recurrent layer (and those
+    of the layers above), and not all states of the layer. It takes any cell, one step at a time.
+
+    Args:
+        n: steps, >= 1.
+
+    Raises:
+        ValueError: n below 1.
+
+    References:
+        Menick, Elsen, Evci, Osindero, Simonyan, Graves: A practical sparse approximation for real time recurrent learning,
+        2020, arXiv 2006.07232.
+
+    Note:
+        What a step can reach is found from the program of its reverse pass, once for each model and shape of input, and not
+        from numbers: a surrogate that is zero nearly everywhere counts as a path, and so does a weight that happens to be zero
+        (the paper's sparse weights are not looked at). A cell with a loop inside its step counts as if all saw each other. The
+        outputs are no part of the state, so their own derivative is whole.
+
+    Example:
+        >>> from flax import nnx
+        >>> from slax_rules import SnAp, cross_entropy, gradients
+        >>> model = nnx.GRUCell(8, 3, rngs=nnx.Rngs(0))
+        >>> carry = model.initialize_carry((2, 8), nnx.Rngs(1))
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=SnAp(n=2), carry=carry)
+    """
+
+    n: int = 1
+
+    default_window: ClassVar[int] = 32  # does not affect speed; steps are processed one at a time
+    stepwise: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"SnAp got n={self.n}, expected at least 1. For no approximation at all use RTRL().")
+
+    def initialize_influence(self, space: StateSpace, carry: Any) -> tuple[Array, ...]:
+        return zero_influence(space.coloring(self.n), space.states(carry).shape[0], space.params)
+
+    def advance(
+        self, space: StateSpace, carry: Any, inputs: Float[Array, "1 B ..."], influence: tuple[Array, ...]
+    ) -> tuple[Array, ...]:
+        colorings = space.coloring(self.n)
+        seeds, which = seed_matrices(colorings)
+        *passes, (_, transition) = space.vjp_states(carry, inputs, [*seeds, np.eye(space.states(carry).shape[1])])
+        return tuple(
+            jnp.where(
+                coloring.reached[None],
+                passes[seeds_of][0][index] + _carry_over_all(transition.astype(old.dtype), old, coloring),
+                jnp.zeros((), old.dtype),
+            )
+            for index, (seeds_of, old, coloring) in enumerate(zip(which, influence, colorings, strict=True))
+        )
+
+    def contract(self, space: StateSpace, adjoint: Float[Array, "B H"], influence: tuple[Array, ...]) -> tuple[Array, ...]:
+        colorings = space.coloring(self.n)
+        pairs = zip(influence, colorings, strict=True)
+        return tuple(contract(adjoint.astype(old.dtype), old, coloring) for old, coloring in pairs)
+
+
+def _carry_over_all(
+    transition: Float[Array, "B H H"], influence: Float[Array, "B C *P"], coloring: ColumnColoring
+) -> Float[Array, "B C *P"]:
+    """The product D J at the state of each color, also of a parameter that reaches none."""
+    parameter = list(range(3, 1 + influence.ndim))
+    one, several = np.flatnonzero(~coloring.varying), np.flatnonzero(coloring.varying)
+    rows = coloring.kept_rows
+    blocks = transition[:, rows[several][:, None], rows[None]]
+    parts = [
+        carry_over(transition[:, coloring.one_row[one]], influence, coloring),
+        jnp.einsum(blocks, [0, 1, 2, *coloring.kept], influence, [0, 2, *parameter], [0, 1, *parameter]),
+    ]
+    return jnp.concatenate(parts, axis=1)[:, np.argsort(np.concatenate([one, several]))]

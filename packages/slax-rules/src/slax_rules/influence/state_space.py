@@ -1,0 +1,214 @@
+"""A cell as a function of its parameters and of its states as rows, and its derivatives sample by sample."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from slax_neurons import Dropout
+from slax_neurons.internal import unroll_chunk
+from slax_rules.influence.coloring import ColumnColoring, color_reached
+from slax_rules.influence.sparsity import jacobian_sparsity
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StateSpace:
+    """A cell in parts. Its states are the numbers in its carry, H for each sample; nothing else in a carry has a derivative.
+
+    Args:
+        graphdef, params, rest: the cell, as split by `nnx.split(cell, nnx.Param, ...)`.
+        axes: of each leaf of the carry, the axis of the samples, or None where samples share it.
+        carry: of one sample, in shapes.
+        inputs: of one step and sample, in shapes.
+    """
+
+    graphdef: nnx.GraphDef
+    params: nnx.State
+    rest: nnx.State
+    axes: tuple[Any, ...]
+    carry: Any
+    inputs: Any
+
+    def states(self, carry: Any) -> Float[Array, "B H"]:
+        """The states of a carry, or the cotangents of them in the cotangent of a carry."""
+        numbers = [
+            (leaf, axis) for leaf, axis in zip(jax.tree.leaves(carry), self.axes, strict=True) if _is_number(leaf)
+        ]
+        widest = max((leaf.dtype for leaf, _ in numbers), key=lambda dtype: dtype.itemsize)
+        rows = (jnp.moveaxis(leaf, axis, 0) for leaf, axis in numbers)
+        return jnp.concatenate([row.reshape(row.shape[0], -1).astype(widest) for row in rows], axis=1)
+
+    def with_states(self, carry: Any, states: Float[Array, "B H"]) -> Any:
+        """The carry with these states."""
+        leaves, structure = jax.tree.flatten(carry)
+        done = 0
+        for index, (leaf, axis) in enumerate(zip(leaves, self.axes, strict=True)):
+            if _is_number(leaf):
+                shape = np.delete(leaf.shape, axis)
+                piece = states[:, done : done + int(np.prod(shape))]
+                leaves[index] = jnp.moveaxis(piece.reshape(-1, *shape), 0, axis).astype(leaf.dtype)
+                done += piece.shape[1]
+        return jax.tree.unflatten(structure, leaves)
+
+    def run(self, carry: Any, inputs: Float[Array, "K B ..."], params: nnx.State | None = None) -> tuple[Any, Array]:
+        """The carry after K steps, and the outputs.
+
+        Raises:
+            ValueError: a module changed its own variables.
+        """
+        cell = nnx.merge(self.graphdef, self.params if params is None else params, self.rest, copy=True)
+        carry, outputs = unroll_chunk(cell, carry, inputs)[:2]
+        before, after = (
+            jax.tree_util.tree_leaves_with_path(s) for s in (self.rest, nnx.state(cell, nnx.Not(nnx.Param)))
+        )
+        for (path, old), (_, new) in zip(before, after, strict=True):
+            if old is not new:
+                raise ValueError(
+                    f"Got a model that changes {jax.tree_util.keystr(path)} when called, as BatchNorm in training does. A rule "
+                    "that carries influence forward needs a model whose state is all in the carry: call model.eval(), or use "
+                    "slax_neurons.Dropout in place of nnx.Dropout."
+                )
+        return carry, outputs
+
+    def vjp(
+        self, carry: Any, inputs: Float[Array, "K B ..."]
+    ) -> tuple[tuple[Any, Array], Callable[[Array, Array], tuple[tuple[Array, ...], Array]]]:
+        """The carry after K steps and the outputs, and the reverse pass of the K steps.
+
+        It maps the cotangents of the states at the end [B, H] and of the outputs to the gradients of the parameters, summed
+        over samples, and the cotangent of the states at the start [B, H].
+        """
+
+        def run(params: nnx.State, states: Array) -> tuple[tuple[Array, Array], Any]:
+            end, outputs = self.run(self.with_states(carry, states), inputs, params)
+            return (self.states(end), outputs), end
+
+        (_, outputs), back, end = jax.vjp(run, self.params, self.states(carry), has_aux=True)
+        return (end, outputs), jax.tree_util.Partial(_pull, back)
+
+    def vjp_states(
+        self, carry: Any, inputs: Float[Array, "K B ..."], seeds: Sequence[Any]
+    ) -> list[tuple[tuple[Float[Array, "B C ..."], ...], Float[Array, "B C H"]]]:
+        """The derivatives of seeds . h_K by each array of parameters and by h_0, of each sample.
+
+        Args:
+            seeds: sets of cotangents of the states after K steps, [C, H] for all samples, or [B, C, H].
+
+        Returns:
+            Both for each set.
+        """
+        sets = [jnp.asarray(one, self.states(carry).dtype) for one in seeds]
+        leaves, structure = jax.tree.flatten(carry)
+
+        def sample(leaves: list[Array], xs: Array, sets: list[Array]) -> list[tuple[tuple[Array, ...], Array]]:
+            batches = zip(leaves, self.axes, strict=True)
+            alone = jax.tree.unflatten(
+                structure, [leaf if axis is None else jnp.expand_dims(leaf, axis) for leaf, axis in batches]
+            )
+
+            def end(params: nnx.State, states: Array) -> Array:
+                return self.states(self.run(self.with_states(alone, states), xs[:, None], params)[0])[0]
+
+            _, back = jax.vjp(end, self.params, self.states(alone))
+            pulled = [jax.vmap(back)(one) for one in sets]
+            return [(tuple(jax.tree.leaves(by_params)), by_states[:, 0]) for by_params, by_states in pulled]
+
+        each = [0 if one.ndim == 3 else None for one in sets]
+        return jax.vmap(sample, in_axes=(list(self.axes), 1, each))(leaves, inputs, sets)
+
+    def jvp_states(self, carry: Any, inputs: Float[Array, "K B ..."], tangents: Float[Array, "B H"]) -> Array:
+        """dh_K/dh_0 tangents, of each sample [B, H]."""
+
+        def end(states: Array) -> Array:
+            return self.states(self.run(self.with_states(carry, states), inputs)[0])
+
+        return jax.jvp(end, (self.states(carry),), (tangents,))[1]
+
+    def bind(self, cell: nnx.RNNCellBase) -> "StateSpace":
+        """The same for a copy of the cell, with its parameters."""
+        graphdef, params, rest = nnx.split(cell, nnx.Param, ...)
+        return dataclasses.replace(self, graphdef=graphdef, params=params, rest=rest)
+
+    def as_gradient(self, arrays: Sequence[Array]) -> nnx.State:
+        """Arrays in the order of `jax.tree.leaves` in the structure of the parameters."""
+        return jax.tree.unflatten(jax.tree.structure(self.params), arrays)
+
+    def coloring(self, steps: int | None) -> tuple[ColumnColoring, ...]:
+        """The coloring of the states that each parameter can reach within some steps, or any number; one for each array."""
+        leaves, structure = jax.tree.flatten((self.params, self.rest, self.carry, self.inputs))
+        shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+        return _coloring(self.graphdef, self.axes, structure, shapes, steps)
+
+
+def state_space(cell: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> StateSpace:
+    """A cell in parts, for inputs of `input_shape` [B, features...] per step.
+
+    Raises:
+        ValueError: a carry without numbers, or with some that samples share, or masks that are not drawn sample by sample.
+    """
+    for _, part in nnx.iter_modules(cell):
+        if isinstance(part, Dropout) and part.mask == "step" and not part.deterministic:
+            raise ValueError(
+                'Got a Dropout(mask="step"), whose masks are drawn for all samples at once, but influence is carried sample by '
+                'sample. Use mask="sequence", or call model.eval().'
+            )
+    graphdef, params, rest = nnx.split(cell, nnx.Param, ...)
+    # Shapes alone: nothing is drawn with this key.
+    one, two = (
+        jax.eval_shape(
+            lambda batch=batch: nnx.merge(graphdef, params, rest, copy=True).initialize_carry(
+                (batch, *input_shape[1:]), nnx.Rngs(0)
+            )
+        )
+        for batch in (1, 2)
+    )
+    axes = tuple(
+        next((axis for axis, (n, m) in enumerate(zip(a.shape, b.shape, strict=True)) if n != m), None)
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)
+    )
+    numbers = [axis for leaf, axis in zip(jax.tree.leaves(one), axes, strict=True) if _is_number(leaf)]
+    if not numbers or None in numbers:
+        problem = (
+            "without numbers, so nothing has an influence on it" if not numbers else "with numbers that samples share"
+        )
+        raise ValueError(
+            f"{type(cell).__name__} has a carry {problem}. A rule that carries influence forward needs states [B, ...]; count "
+            "steps in integers."
+        )
+    dtype = next((leaf.dtype for leaf in jax.tree.leaves(params) if _is_number(leaf)), jnp.dtype(jnp.float32))
+    return StateSpace(graphdef, params, rest, axes, one, jax.ShapeDtypeStruct((1, *input_shape[1:]), dtype))
+
+
+@lru_cache(maxsize=64)
+def _coloring(
+    graphdef: nnx.GraphDef, axes: tuple[int | None, ...], structure: Any, shapes: tuple[Any, ...], steps: int | None
+) -> tuple[ColumnColoring, ...]:
+    """The coloring depends on shapes alone, so it is found once for a model, also where its parameters are traced."""
+    params, rest, carry, inputs = jax.tree.unflatten(structure, shapes)
+
+    def step(point: tuple[nnx.State, Array], rest: nnx.State, carry: Any, inputs: Array) -> Array:
+        params, states = point
+        one = StateSpace(graphdef, params, rest, axes, carry, inputs)
+        end, _ = nnx.merge(graphdef, params, rest, copy=True)(one.with_states(carry, states), inputs)
+        return one.states(end)[0]
+
+    parts = StateSpace(graphdef, params, rest, axes, carry, inputs)
+    with jax.numpy_dtype_promotion("standard"):  # the dtype of the inputs is not known
+        states = jax.eval_shape(parts.states, carry)
+        *by_parameter, by_state = jacobian_sparsity(step, (params, states), rest, carry, inputs)
+    return color_reached(by_state[:, 0], by_parameter, steps)
+
+
+def _pull(back: Callable[..., Any], end: Array, signal: Array) -> tuple[tuple[Array, ...], Array]:
+    by_params, by_states = back((end, signal))
+    return tuple(jax.tree.leaves(by_params)), by_states
+
+
+def _is_number(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating)

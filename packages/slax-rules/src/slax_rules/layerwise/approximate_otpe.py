@@ -1,0 +1,161 @@
+"""OTPE with traces of inputs in the place of eligibilities."""
+
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from slax_rules.layerwise.input_traces import (
+    Filter,
+    InputTraces,
+    current_cotangent,
+    input_trace_gradients,
+    zero_input_traces,
+)
+from slax_rules.layerwise.jacobians import LocalJacobians, States, StepPoint, add_up, dot, scale
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, check_output_decay, output_decay
+from slax_rules.layerwise.leaky_mean import LeakyMean, init_leaky_mean, leaky_means
+from slax_rules.layerwise.linear_response import (
+    LinearResponse,
+    check_linear,
+    linear_response,
+    output_slopes,
+    parameter_slopes,
+    response_jacobians,
+)
+from slax_rules.layerwise.neuron_parameters import neuron_parameter_gradients
+from slax_rules.layerwise.ottt import OTTT
+from slax_rules.layerwise.rule import LayerRule
+
+
+class ApproximateOTPETraces(NamedTuple):
+    """The traces of a layer below the last.
+
+    Args:
+        inputs: a and z, 2 S states.
+        slopes: the leaky means of ds/dm.
+        neuron: for each parameter of the neuron, per unit: its traces in the states after firing, the sums of its traces in the
+            membranes, and the sum of its direct effect on the output, 2 S + 1 in all.
+    """
+
+    inputs: InputTraces
+    slopes: LeakyMean
+    neuron: tuple[States, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ApproximateOTPE(LayerRule):
+    """Approximate OTPE: `OTPE` at the cost of `OTTT`.
+
+        a_t = decay a_{t-1} + x_t        z_t = k z_{t-1} + a_t        gradient  sum_t delta_t g_t z_t
+        signal below  delta_t g_t W^T
+
+    with the mean g of psi and the decay k of the next layer's membrane, as in `OTPE`, and the traces a of `OTTT`, for LIF
+    neurons; with several states a, z and g = mean of ds/dm are one for each. The last layer is under OTTT. The direct effect
+    of a parameter of the neuron on the output at given membranes, as a threshold has it, is summed without the mean.
+
+    Args:
+        output_decay: k, in [0, 1], for all layers. By default the decay of the next layer, which has to be one number.
+        bias_trace: whether a bias has traces. Without, its gradient is sum_t delta_t g_t, as in the authors' code.
+        route: which signal reaches a layer, and which it passes below; see `Route`.
+
+    Raises:
+        TypeError: a neuron that is not linear except for its spikes, or that has parameters per unit; a next layer that has no
+            decay that is one number, if none is given.
+
+    References:
+        Summe, Schaefer, Joshi: Estimating post-synaptic effects for online training of feed-forward SNNs, 2023,
+        arXiv 2311.16151.
+
+    Note:
+        The authors take the layer's own decay for k.
+
+    Example:
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import ApproximateOTPE, cross_entropy, gradients
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=ApproximateOTPE())
+    """
+
+    output_decay: float | None = None
+    bias_trace: bool = True
+
+    default_window: ClassVar[int] = 32
+
+    def check(self, layer: Layer) -> None:
+        check_linear("ApproximateOTPE", layer.neuron)
+        check_output_decay("ApproximateOTPE", layer, self.output_decay)
+
+    def for_layers(self, layers: tuple[Layer, ...]) -> tuple[LayerRule, ...]:
+        return (*(self for _ in layers[:-1]), OTTT(self.bias_trace, route=self.route))
+
+    def initialize_traces(
+        self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]
+    ) -> ApproximateOTPETraces:
+        rest = tuple(jnp.zeros_like(state) for state in states)
+        membrane = jax.tree.unflatten(jax.tree.structure(layer.neuron.initialize_carry((1, 1))), states)
+        filter = _with_sums(linear_response(layer.neuron).filter, jnp.zeros((), rest[0].dtype))
+        return ApproximateOTPETraces(
+            zero_input_traces(layer, inputs, filter),
+            init_leaky_mean(output_slopes(layer.neuron, membrane)),
+            tuple((*rest, *rest, rest[0]) for _ in layer.parameters),
+        )
+
+    def window(
+        self, layer: Layer, window: LayerWindow, traces: ApproximateOTPETraces, signal: Float[Array, "K B *N"]
+    ) -> tuple[LayerGradient, ApproximateOTPETraces]:
+        k = output_decay(layer, self.output_decay, signal.dtype)
+        response = linear_response(layer.neuron)
+        slopes = output_slopes(layer.neuron, window.points.membrane)
+        mean, g = leaky_means(traces.slopes, slopes, k)
+        weights = scale(signal, g)
+        # The states a and z, z_t = k z_{t-1} + a_t, of which the gradient sum_t delta_t g_t z_t reads z alone.
+        synapses, inputs = input_trace_gradients(
+            layer,
+            window.inputs,
+            traces.inputs,
+            _with_sums(response.filter, k),
+            (*(None for _ in weights), *weights),
+            bias_trace=self.bias_trace,
+        )
+        neuron, neuron_traces = neuron_parameter_gradients(
+            layer,
+            (window.points, g, signal),
+            traces.neuron,
+            lambda step: (_summed_jacobians(layer, response, *step[:2], k), step[2]),
+        )
+        current = current_cotangent(response.current, weights)
+        return LayerGradient(synapses, neuron, current), ApproximateOTPETraces(inputs, mean, neuron_traces)
+
+
+def _with_sums(filter: Filter, decay: Float[Array, ""]) -> Filter:
+    """The filter of a and of its leaky sum z: z_t = decay z_{t-1} + a_t."""
+    nothing: States = (None,) * len(filter.current)
+    sums = ((*row, *nothing[:i], decay, *nothing[i + 1 :]) for i, row in enumerate(filter.transition))
+    return Filter((*((*row, *nothing) for row in filter.transition), *sums), 2 * filter.current)
+
+
+def _summed_jacobians(
+    layer: Layer, response: LinearResponse, point: StepPoint, g: States, decay: Float[Array, ""]
+) -> LocalJacobians:
+    """The Jacobians for the neuron's parameters of the states h, z, q with the output g . z + q, where
+
+        h_t = F m_t        z_t = decay z_{t-1} + m_t        q_t = decay q_{t-1} + s_t at given membranes
+
+    and m_t is the linear response to h_{t-1}.
+    """
+    plain = response_jacobians(layer.neuron, response, point, g)
+    direct = parameter_slopes(layer.neuron, point)
+    nothing: States = (None,) * len(g)
+    sums = ((*row, *nothing[:i], decay, *nothing[i + 1 :], None) for i, row in enumerate(response.integrate))
+    return plain._replace(
+        D=(*((*row, *nothing, None) for row in plain.D), *sums, (*nothing, *nothing, decay)),
+        o=(*plain.o, *scale(decay, g), decay),
+        pS=tuple((*h, *by.membrane, by.output) for h, by in zip(plain.pS, direct, strict=True)),
+        pO=tuple(add_up([dot(g, by.membrane), by.output]) for by in direct),
+    )

@@ -1,0 +1,51 @@
+"""Deep continuous local learning: a loss of its own for each layer."""
+
+import dataclasses
+
+from flax import nnx
+
+from slax_rules.layerwise.ottt import OTTT
+from slax_rules.layerwise.routes import Local, Route
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class DECOLLE(OTTT):
+    """Deep continuous local learning (DECOLLE): `OTTT` with a loss of its own for each layer, `Local`.
+
+        y^l_t = s^l_t Q^l        signal of layer l  dloss(y^l_t, target)/dy^l_t Q^l^T        gradient  sum_t delta_t psi_t a_t
+
+    with a fixed random read-out Q of each hidden layer and the traces a of `OTTT`. No signal goes below, so the gradient of a
+    layer does not depend on anything above it. The last layer has the loss of the model's output, which is also the loss that
+    `gradients` returns. With other traces it is, for instance, `OSTL(route=Local(rngs=rngs))`.
+
+    Args:
+        bias_trace: whether a bias has a trace; see `OTTT`.
+        rngs: for the read-outs, Q ~ N(0, 1 / N).
+        route: the read-outs themselves, `Local(rngs=rngs)` by default.
+
+    Raises:
+        TypeError: a neuron that is not linear except for its spikes, or that has parameters per unit; neither rngs nor route.
+
+    References:
+        Kaiser, Mostafa, Neftci: Synaptic plasticity dynamics for deep continuous local learning (DECOLLE), 2020,
+        doi 10.3389/fnins.2020.00424.
+
+    Note:
+        In the paper the last layer has a fixed read-out, too: let the stack end in one for that, a function behind the last
+        neuron. Its neuron has a synapse and a refractory trace through which no gradient passes: `CuBaLIF` with
+        stop_reset_gradient is near to it. Its regularizers are not part of the rule.
+
+    Example:
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import DECOLLE, cross_entropy, gradients
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jax.numpy.ones((20, 2, 8)), jax.numpy.array([0, 2])
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=DECOLLE(rngs=rngs))
+    """
+
+    def __init__(self, *, bias_trace: bool = True, rngs: nnx.Rngs | None = None, route: Route | None = None):
+        if route is None and rngs is None:
+            raise TypeError("DECOLLE draws a read-out for each hidden layer, got no rngs. Give them: DECOLLE(rngs=nnx.Rngs(0)).")
+        super().__init__(bias_trace, route=Local(rngs=rngs) if route is None else route)

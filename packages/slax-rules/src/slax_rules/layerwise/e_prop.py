@@ -1,0 +1,72 @@
+"""e-prop: eligibilities, filtered as the read-out filters spikes."""
+
+import dataclasses
+from typing import ClassVar
+
+from jaxtyping import Array, Float
+
+from slax_rules.layerwise.eligibility import Eligibility, eligibility_gradient, zero_eligibility
+from slax_rules.layerwise.jacobians import LocalJacobians, StepPoint, linearize, with_leaky_sum
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, check_output_decay, output_decay
+from slax_rules.layerwise.ostl import OSTL
+from slax_rules.layerwise.rule import LayerRule
+
+
+@dataclasses.dataclass(frozen=True)
+class EProp(LayerRule):
+    """e-prop: eligibilities, filtered as the next layer's membrane filters spikes.
+
+        F_t = kappa F_{t-1} + eps_t        gradient  sum_t delta_t F_t        signal below  delta_t psi_t W^T, or B^T for W^T
+
+    with the eligibilities eps of `OSTL`, in which the spikes that come over late edges, the layer's own among them, are given
+    inputs. The last layer, the read-out, is under OSTL.
+
+    Args:
+        output_decay: kappa, the decay of the filter, in [0, 1], for all layers. By default the decay of the next layer's
+            membrane, which has to be one number.
+        route: `Symmetric()`, `Random(rngs=rngs)` or `Adaptive(model, rngs=rngs)` feedback; see there.
+
+    Raises:
+        TypeError: a next layer that has no decay that is one number, if none is given.
+
+    References:
+        Bellec et al.: A solution to the learning dilemma for recurrent networks of spiking neurons, 2020,
+        doi 10.1038/s41467-020-17236-y.
+
+    Note:
+        The paper has one recurrent layer below a read-out, where this is its rule; it detaches the reset, which is an option of
+        the neuron here. In deeper stacks signals come down layer by layer, not from the read-out to each of them.
+
+    Example:
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import EProp, Random, cross_entropy, gradients
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()], {0: [1]}, rngs=rngs)
+        >>> inputs, labels = jax.numpy.ones((20, 2, 8)), jax.numpy.array([0, 2])
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=EProp(route=Random(rngs=rngs)))
+    """
+
+    output_decay: float | None = None
+
+    default_window: ClassVar[int] = 128
+
+    def check(self, layer: Layer) -> None:
+        check_output_decay("EProp", layer, self.output_decay)
+
+    def for_layers(self, layers: tuple[Layer, ...]) -> tuple[LayerRule, ...]:
+        return (*(self for _ in layers[:-1]), OSTL(route=self.route))
+
+    def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Eligibility:
+        return zero_eligibility(layer, inputs, (*states, states[0]))
+
+    def window(
+        self, layer: Layer, window: LayerWindow, traces: Eligibility, signal: Float[Array, "K B *N"]
+    ) -> tuple[LayerGradient, Eligibility]:
+        kappa = output_decay(layer, self.output_decay, signal.dtype)
+
+        def jacobians_at(point: StepPoint) -> LocalJacobians:
+            # One more state, r_t = kappa r_{t-1} + s_t. Its eligibility trace is F_t = kappa F_{t-1} + eps_t.
+            return with_leaky_sum(linearize(layer.neuron, point), kappa)
+
+        return eligibility_gradient(layer, window, traces, signal, jacobians_at)

@@ -1,0 +1,191 @@
+"""Eligibility traces of a layer, exact within it, a window at a time: what OSTL and its relatives are made of.
+
+    eps_t = o_t E_{t-1} + psi_t x_t        E_t = D_t E_{t-1} + d_t x_t        gradient  sum_t delta_t eps_t
+
+for a weight with input x and for a bias (x = 1). K steps collapse into matrix products. With the reverse recursion inside the
+layer, from a_K = 0,
+
+    g_t = psi_t delta_t + d_t . a_t        a_{t-1} = o_t delta_t + D_t^T a_t        t = K..1
+
+    gradient  sum_t g_t x_t + a_0 E_0        E_K = (D_K ... D_1) E_0 + sum_t (D_K ... D_{t+1}) d_t x_t
+
+where the factors of E_K are g_t and a_0 for a unit cotangent of each state after the window in the place of the signal. States
+are tuples throughout: XLA fuses what is done to them.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from slax_rules.layerwise.jacobians import LocalJacobians, States, add_up, dot
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
+from slax_rules.layerwise.neuron_parameters import neuron_parameter_gradients
+from slax_rules.layerwise.synapse import (
+    bias_gradient,
+    current_rows,
+    groups_of,
+    has_bias,
+    input_rows,
+    is_synapse,
+    row_weights,
+    synapse_gradients,
+)
+
+JacobiansAt = Callable[[Any], LocalJacobians]
+
+
+class Eligibility(NamedTuple):
+    """E after a window, for each state of the neuron.
+
+    Args:
+        kernels: for each synapse, per row (see `synapse`): [R, J, O].
+        bias: of any bias, [B, N]; empty if no synapse has one.
+        neuron: for each parameter of the neuron, per unit, [B, N].
+    """
+
+    kernels: tuple[tuple[Float[Array, "R J O"], ...], ...]
+    bias: tuple[Array, ...]
+    neuron: tuple[tuple[Array, ...], ...]
+
+
+def zero_eligibility(layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Eligibility:
+    """The traces before the first step, for inputs [B, I] and the neuron's states at rest."""
+
+    def kernel_traces(synapse: Any, x: Array) -> tuple[Array, ...]:
+        _, rows, entries = input_rows(synapse, x[None]).shape
+        zeros = jnp.zeros((rows, entries, current_rows(synapse, states[0]).shape[-1]), states[0].dtype)
+        return tuple(zeros for _ in states)
+
+    synapses = zip(layer.synapses, inputs, strict=True)
+    rest = tuple(jnp.zeros_like(state) for state in states)
+    return Eligibility(
+        tuple(kernel_traces(synapse, x) if is_synapse(synapse) else () for synapse, x in synapses),
+        rest if any(has_bias(synapse) for synapse in layer.synapses) else (),
+        tuple(rest for _ in layer.parameters),
+    )
+
+
+def eligibility_gradient(
+    layer: Layer,
+    window: LayerWindow,
+    traces: Eligibility,
+    signal: Float[Array, "K B *N"],
+    jacobians_at: JacobiansAt,
+) -> tuple[LayerGradient, Eligibility]:
+    """The gradient sum_t delta_t eps_t of a window with signal delta, and the traces after it.
+
+    Args:
+        traces: E before the first step.
+        jacobians_at: the local Jacobians at a point; those of the neuron itself, or of one with more states.
+
+    Returns:
+        The gradient, with psi_t delta_t as the cotangent of the current, and the traces.
+    """
+    reverse = _reverse(window, signal, jacobians_at)
+    gradients = synapse_gradients(layer.synapses, window.inputs, reverse.current)
+    kernels: list[tuple[Array, ...]] = []
+    for synapse, x, trace, gradient in zip(layer.synapses, window.inputs, traces.kernels, gradients, strict=True):
+        if trace:
+            start = tuple(current_rows(synapse, a) for a in reverse.start)
+            past = _contract(start, trace, groups_of(synapse))
+            gradient["kernel"] += row_weights(synapse, past).astype(gradient["kernel"].dtype)
+            trace = _end_traces(synapse, x, reverse, trace, past)
+        kernels.append(trace)
+    bias = traces.bias
+    if bias:
+        past = dot(reverse.start, bias)
+        for synapse, gradient in zip(layer.synapses, gradients, strict=True):
+            if has_bias(synapse):
+                gradient["bias"] += bias_gradient(synapse, past)
+        bias = tuple(
+            add_up([dot(row, bias), jnp.sum(origin, axis=0)])
+            for row, origin in zip(reverse.transition, reverse.origin, strict=True)
+        )
+    neuron, neuron_traces = neuron_parameter_gradients(
+        layer, (window.points, signal), traces.neuron, lambda step: (jacobians_at(step[0]), step[1])
+    )
+    return LayerGradient(gradients, neuron, reverse.input_cotangent), Eligibility(tuple(kernels), bias, neuron_traces)
+
+
+class _Reverse(NamedTuple):
+    """The result of the reverse recursion over a window, for the signal and for the origin of each state after it."""
+
+    current: Float[Array, "K B *N"]  # g_t
+    input_cotangent: Float[Array, "K B *N"]  # psi_t delta_t
+    origin: tuple[Float[Array, "K B *N"], ...]  # g_t for a unit cotangent of each state
+    start: tuple[Array, ...]  # a_0
+    transition: tuple[States, ...]  # D_K ... D_1
+
+
+def _reverse(window: LayerWindow, signal: Array, jacobians_at: JacobiansAt) -> _Reverse:
+    def transposed(D: tuple[States, ...], a: States) -> States:
+        """D^T a."""
+        return tuple(dot(column, a) for column in zip(*D, strict=True))
+
+    def step(carry: tuple[States, tuple[States, ...]], at: tuple[Any, Array]) -> tuple[Any, Any]:
+        a, origins = carry
+        point, delta = at
+        D, d, o, psi, _, _ = jacobians_at(point)
+        below = psi * delta
+        ys = add_up([below, dot(d, a)]), below, tuple(dot(d, origin) for origin in origins)
+        a = tuple(add_up([b * delta, c]) for b, c in zip(o, transposed(D, a), strict=True))
+        return (a, tuple(transposed(D, origin) for origin in origins)), ys
+
+    ones, zeros = jnp.ones_like(signal[0]), jnp.zeros_like(signal[0])
+    D = jax.eval_shape(jacobians_at, jax.tree.map(lambda x: x[0], window.points)).D
+    reached = _reached(D)
+    identity = tuple(
+        tuple(ones if s == r else zeros if (s, r) in reached else None for r in range(len(D))) for s in range(len(D))
+    )
+    a = tuple(zeros for _ in D)
+    (start, transition), (current, below, origin) = jax.lax.scan(
+        step, (a, identity), (window.points, signal), reverse=True
+    )
+    return _Reverse(current, below, origin, start, transition)
+
+
+def _reached(D: tuple[tuple[Any, ...], ...]) -> set[tuple[int, int]]:
+    """All (s, r) such that state s depends on an earlier state r."""
+    pairs = {(s, r) for s, row in enumerate(D) for r, entry in enumerate(row) if entry is not None}
+    while True:
+        more = {(s, q) for s, r in pairs for p, q in pairs if r == p} - pairs
+        if not more:
+            return pairs
+        pairs |= more
+
+
+def _contract(adjoint: tuple[Array, ...], trace: tuple[Array, ...], groups: int) -> Float[Array, "G J O"]:
+    """sum over states and samples of adjoint [R, O] . E, one sample after the other: XLA's reduction is slow on a CPU."""
+
+    def add_sample(total: Array, sample: tuple[tuple[Array, ...], tuple[Array, ...]]) -> tuple[Array, None]:
+        for a, E in zip(*sample, strict=True):
+            total = total + a[:, None] * E
+        return total, None
+
+    split = jax.tree.map(lambda x: x.reshape(-1, groups, *x.shape[1:]), (adjoint, trace))
+    return jax.lax.scan(add_sample, jnp.zeros_like(split[1][0][0]), split)[0]
+
+
+def _end_traces(
+    synapse: Any, inputs: Array, reverse: _Reverse, trace: tuple[Array, ...], past: Array
+) -> tuple[Array, ...]:
+    """E after the window: one batched product per state, and one pass over it."""
+    x = input_rows(synapse, inputs).astype(trace[0].dtype)
+    # Zero, but XLA does not know: after `past` has read the trace, the new one can take its place without a copy.
+    zero = jnp.minimum(jnp.abs(past[0, 0, 0]), 0)
+
+    def decayed(factor: Any, trace: Array) -> Any:
+        return None if factor is None else (current_rows(synapse, factor) + zero)[:, None] * trace
+
+    return tuple(
+        add_up(
+            [
+                jnp.einsum("krj,kro->rjo", x, current_rows(synapse, origin, lead=1)),
+                *(decayed(factor, old) for factor, old in zip(row, trace, strict=True)),
+            ]
+        )
+        for origin, row in zip(reverse.origin, reverse.transition, strict=True)
+    )

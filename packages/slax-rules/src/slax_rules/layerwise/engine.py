@@ -1,0 +1,320 @@
+"""The engine of rules for layers: forward layer by layer, the loss, and backward layer by layer.
+
+    forward   outputs, and for each layer what its rule needs: the inputs of its synapses, the points of its neuron
+    loss      its value, and its gradient by the outputs, by plain autodiff
+    backward  from the last layer to the first:
+                  signal               what comes down, or the gradient of the layer's own loss
+                  gradient, traces     rule.window(layer, window, traces, signal)
+                  signal for below     through the kernels of the layer, or what its route puts in their place
+
+State and traces enter a window as numbers, and signals pass between layers within their step, so that nothing of one layer's
+time reaches another's.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from slax_neurons import Connect, Dropout, Edge
+from slax_neurons.internal import apply_rows, check_features, delayed
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, input_current, neuron_carry, run_neuron
+from slax_rules.layerwise.plan import StackPlan, plan_stack
+from slax_rules.layerwise.rule import LayerRule
+from slax_rules.layerwise.synapse import input_gradient
+from slax_rules.rule import LearningRule, SignalFn, WindowGradient
+from slax_rules.value import Value
+
+
+class LayerwiseState(NamedTuple):
+    """The carry of each module of the chain, and the traces of each layer."""
+
+    carries: tuple
+    traces: tuple
+
+
+class Pass(NamedTuple):
+    """What a pass forward leaves.
+
+    Args:
+        carries: of each module of the chain after the window.
+        outputs: of each module of the chain.
+        windows: of each layer.
+        pullbacks: of each module that is not part of a layer, by index: maps the gradient by its outputs to the gradient by
+            its parameters and by each of its inputs.
+    """
+
+    carries: tuple
+    outputs: list[Any]
+    windows: list[LayerWindow]
+    pullbacks: dict[int, Callable[[Any], tuple[nnx.State, list[Array]]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layerwise(Value, LearningRule):
+    """A rule for layers as a rule for a stack.
+
+    Each neuron is a layer, together with the Linear or Conv right before it and what arrives over edges; nested stacks count
+    as if they were written out. Modules without parameters pass signals on within their step. Modules with parameters behind
+    the last neuron have no time, and keep their exact gradient.
+
+    Args:
+        rules: one for the whole stack, or one for each layer, from the first to the last.
+    """
+
+    rules: tuple[LayerRule, ...]
+    is_list: bool = False
+
+    @property
+    def title(self) -> str:
+        return ", ".join(dict.fromkeys(type(rule).__name__ for rule in self.rules))
+
+    @property
+    def default_window(self) -> int:  # type: ignore[override]
+        return min(rule.default_window for rule in self.rules)
+
+    def plan(self, model: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> StackPlan:
+        plan = plan_stack(self.title, model)
+        layers = plan.layers(model)
+        for layer, rule in zip(layers, self.of_layers(layers), strict=True):
+            rule.check(layer)
+            rule.route.check(layer)
+        return plan
+
+    def of_layers(self, layers: tuple[Layer, ...]) -> tuple[LayerRule, ...]:
+        """The rule of each layer."""
+        if not self.is_list:
+            return self.rules[0].for_layers(layers)
+        if len(self.rules) != len(layers):
+            raise ValueError(
+                f"Got {len(self.rules)} rules for a stack of {len(layers)} layers, expected one rule for each layer."
+            )
+        return self.rules
+
+    def initialize(
+        self, plan: StackPlan, model: nnx.RNNCellBase, carry: Any, inputs: jax.ShapeDtypeStruct
+    ) -> LayerwiseState:
+        carries = plan.flatten_carry(model, carry)
+        one_step = jax.ShapeDtypeStruct((1, *inputs.shape), inputs.dtype)
+        graphdef, state = nnx.split(model)
+
+        def synapse_inputs(state: nnx.State, carries: tuple, inputs: Array) -> list[tuple[Array, ...]]:
+            windows = forward(plan, nnx.merge(graphdef, state), carries, inputs).windows
+            return [tuple(x[0] for x in window.inputs) for window in windows]
+
+        shapes = jax.eval_shape(synapse_inputs, state, carries, one_step)
+        layers = plan.layers(model)
+        traces = []
+        for rule, layer, index, inputs_of_layer in zip(
+            self.of_layers(layers), layers, plan.neurons, shapes, strict=True
+        ):
+            at_rest = jax.tree.map(jnp.zeros_like, (inputs_of_layer, neuron_carry(carries[index])))
+            traces.append(rule.initialize_traces(layer, at_rest[0], tuple(jax.tree.leaves(at_rest[1]))))
+        return LayerwiseState(carries, tuple(traces))
+
+    def forward(
+        self, plan: StackPlan, model: nnx.RNNCellBase, state: LayerwiseState, inputs: Float[Array, "K B ..."]
+    ) -> tuple[list, LayerwiseState]:
+        done = forward(plan, model, state.carries, inputs)
+        read_outs = (head for head, _ in self._read_outs(plan, model, done).values())
+        return [done.outputs[-1], *read_outs], state._replace(carries=done.carries)
+
+    def window(
+        self,
+        plan: StackPlan,
+        model: nnx.RNNCellBase,
+        state: LayerwiseState,
+        inputs: Float[Array, "K B ..."],
+        signal_fn: SignalFn,
+    ) -> WindowGradient:
+        done = forward(plan, model, state.carries, inputs)
+        read_outs = self._read_outs(plan, model, done)
+        loss, (signal, *local) = signal_fn([done.outputs[-1], *(head for head, _ in read_outs.values())])
+        signals = {len(done.outputs) - 1: signal}
+        own = {index: pull(signal)[0] for (index, (_, pull)), signal in zip(read_outs.items(), local, strict=True)}
+        gradient, of_rule, traces = self._backward(plan, model, done, state.traces, signals, own)
+        return WindowGradient(loss, gradient, of_rule, LayerwiseState(done.carries, traces))
+
+    def _backward(
+        self,
+        plan: StackPlan,
+        model: Any,
+        done: Pass,
+        traces: tuple,
+        signals: dict[int, Any],
+        local_signals: dict[int, Array],
+    ) -> tuple[nnx.State, nnx.State, tuple]:
+        """The gradients by the parameters of the model and of the rule, and the traces after the window.
+
+        Args:
+            signals: the gradient of the model's loss by its outputs, by the index of the last module.
+            local_signals: the gradients of the layers' own losses by the outputs of their neurons, by the index of these.
+        """
+        layers, gradient, rule_gradient = plan.layers(model), _zero_copy(model), _zero_copy(self)
+        rules, gradient_layers = self.of_layers(layers), plan.layers(gradient)
+        gradient_chain, gradient_routes = plan.chain(gradient), rule_gradient.of_layers(layers)
+        new_traces: list[Any] = [None] * len(layers)
+
+        def send(index: int, signal: Any) -> None:
+            """Adds a signal to what arrives at the outputs of a module; -1 stands for the inputs, which need none."""
+            if index >= 0:
+                signals[index] = jax.tree.map(jnp.add, signals[index], signal) if index in signals else signal
+
+        for index in reversed(range(len(done.outputs))):
+            if index in plan.fed:
+                continue  # part of the layer of the next module
+            if index not in plan.neurons:
+                by_params, by_inputs = done.pullbacks[index](signals[index])
+                _add_to(gradient_chain[index], by_params)
+                for sender, by_input in zip(_senders(plan, index), by_inputs, strict=True):
+                    send(sender, by_input)
+                continue
+            number = plan.neurons.index(index)
+            layer, rule, window = layers[number], rules[number], done.windows[number]
+            signal = local_signals.get(index, signals.get(index))
+            found, new_traces[number] = rule.window(layer, window, traces[number], signal)
+            _add_layer(gradient_layers[number], found)
+            gradient_routes[number].route.add_gradients(layer, found.synapses)
+            if not layer.synapses:
+                send(index - 1, found.current)
+                continue
+            senders = [index - 2, *(edge.sender if not edge.steps else -1 for edge in plan.input_edges(number))]
+            kernels = rule.route.kernels(layer)
+            for sender, synapse, x, kernel in zip(senders, layer.synapses, window.inputs, kernels, strict=True):
+                if sender >= 0:
+                    send(sender, input_gradient(synapse, x, found.current, kernel))
+        return nnx.state(gradient, nnx.Param), nnx.state(rule_gradient, nnx.Param), tuple(new_traces)
+
+    def _read_outs(self, plan: StackPlan, model: Any, done: Pass) -> dict[int, tuple[Any, Callable]]:
+        """The read-outs of hidden layers with a loss of their own, with their pullbacks, by the index of the neuron."""
+        layers, found = plan.layers(model), {}
+        for index, layer, rule in zip(plan.neurons, layers, self.of_layers(layers), strict=True):
+            if rule.route.is_local and layer.above is not None:
+
+                def read_out(outputs: Array, layer: Layer = layer, rule: LayerRule = rule) -> Any:
+                    return rule.route.read_out(layer, outputs, done.outputs[-1])
+
+                found[index] = jax.vjp(read_out, done.outputs[index])
+        return found
+
+
+def as_rule(rule: Any) -> LearningRule:
+    """A rule for a whole model: itself, or the one that a rule for layers makes, or a list with one for each layer.
+
+    Raises:
+        TypeError: something else than a rule, such as its class or its name.
+    """
+    if isinstance(rule, LearningRule):
+        return rule
+    if isinstance(rule, LayerRule):
+        return Layerwise((rule,))
+    if isinstance(rule, list | tuple) and rule and all(isinstance(one, LayerRule) for one in rule):
+        return Layerwise(tuple(rule), is_list=True)
+    got = f"the class {rule.__name__}" if isinstance(rule, type) else repr(rule)
+    make = f"Make one: rule={rule.__name__}()" if isinstance(rule, type) else "By name: rule=RULES['otpe'].make()"
+    raise TypeError(
+        f"Got {got} as the rule, expected a rule such as BPTT() or OTPE(), or a list of rules for layers with one for each "
+        f"layer. {make}."
+    )
+
+
+def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K B ..."]) -> Pass:
+    """A pass over K steps, layer by layer.
+
+    In a stack with delayed edges all steps are taken first, for the outputs that come late; each layer is then computed
+    again from inputs that are known.
+    """
+    chain, layers = plan.chain(model), plan.layers(model)
+    stepped = _step_stack(plan, model, carries, inputs) if plan.has_delayed_edges else None
+    outputs: list[Any] = []
+    new_carries: list[Any] = []
+    windows: list[LayerWindow] = []
+    pullbacks: dict[int, Any] = {}
+
+    def sent(edge: Any) -> Array:
+        """What an edge carries, before its synapse."""
+        if stepped is None or not edge.steps:
+            return outputs[edge.sender]
+        return delayed(carries[edge.sender], stepped[1][edge.sender], edge.steps)
+
+    for index, module in enumerate(chain):
+        x = outputs[-1] if outputs else inputs
+        if index not in plan.neurons:
+            check_features(module, index, x.shape[1:])
+        carry = neuron_carry(carries[index])
+        if index in plan.fed:
+            y = x  # its layer reads this input
+        elif index in plan.neurons:
+            number = plan.neurons.index(index)
+            layer = layers[number]
+            read = (x, *map(sent, plan.input_edges(number)))
+            carry, y, points = run_neuron(layer.neuron, carry, input_current(layer, read))
+            windows.append(LayerWindow(read if layer.synapses else (), points, carries[index]))
+            y = y if stepped is None else stepped[1][index]
+        else:
+            synapses = [plan.synapse(model, edge) for edge in plan.edges_into(index)]
+            read = (x, *map(sent, plan.edges_into(index)))
+            y, carry, pullbacks[index] = _run_module(module, carry, synapses, read)
+        outputs.append(y)
+        new_carries.append(carry)
+    return Pass(tuple(new_carries) if stepped is None else stepped[0], outputs, windows, pullbacks)
+
+
+def _step_stack(plan: StackPlan, model: Any, carries: tuple, inputs: Array) -> tuple[tuple, tuple]:
+    """The carries and outputs of the chain, step by step where a cycle needs that."""
+    edges = [
+        Edge(edge.sender, edge.receiver, edge.steps, plan.synapse(model, edge)) for edge in plan.edges
+    ]
+    return Connect(plan.chain(model), edges).outputs(carries, inputs)
+
+
+def _run_module(module: Any, carry: Any, synapses: Sequence[Any], inputs: tuple[Array, ...]) -> tuple[Any, Any, Callable]:
+    """The outputs, the carry and the pullback of a module that is not part of a layer, and of the edges into it."""
+    if isinstance(module, Dropout):
+        y, pull_input, end = jax.vjp(lambda x: module.unroll(carry, x)[::-1], inputs[0], has_aux=True)
+        return y, end, lambda signal: (nnx.State({}), pull_input(signal))
+    graphdef, params, rest = nnx.split(module, nnx.Param, ...)
+
+    def run(params: nnx.State, inputs: tuple[Array, ...]) -> tuple[Any, nnx.State]:
+        copy = nnx.merge(graphdef, params, rest, copy=True)
+        y = apply_rows(copy, inputs[0])
+        for synapse, x in zip(synapses, inputs[1:], strict=True):
+            y = y + apply_rows(synapse, x)
+        return y, nnx.state(copy, nnx.Not(nnx.Param))
+
+    y, pull, changed = jax.vjp(run, params, inputs, has_aux=True)
+    nnx.update(module, changed)
+    return y, carry, pull
+
+
+def _senders(plan: StackPlan, index: int) -> list[int]:
+    """Where the inputs of a module come from; -1 for the inputs of the stack."""
+    return [index - 1, *(edge.sender for edge in plan.edges_into(index))]
+
+
+def _zero_copy(node: Any) -> Any:
+    """A copy whose parameters are zero, to add gradients to: its `nnx.state` has the structure of that of the original."""
+    graphdef, params, rest = nnx.split(node, nnx.Param, ...)
+    return nnx.merge(graphdef, jax.tree.map(jnp.zeros_like, params), rest, copy=True)
+
+
+def _add_to(module: Any, gradient: nnx.State) -> None:
+    """Adds a gradient to the parameters of a module in a copy that holds gradients."""
+    params = nnx.state(module, nnx.Param)
+    if jax.tree.leaves(params):
+        nnx.update(module, jax.tree.map(jnp.add, params, gradient))
+
+
+def _add_layer(layer: Layer, gradient: LayerGradient) -> None:
+    """Adds the gradient of a layer to its parameters in a copy that holds gradients."""
+    for synapse, by_name in zip(layer.synapses, gradient.synapses, strict=True):
+        for name, by_weights in by_name.items():
+            weights = getattr(synapse, name)
+            weights[...] += by_weights.astype(weights[...].dtype)
+    params = nnx.state(layer.neuron, nnx.Param)
+    if gradient.neuron:
+        _add_to(layer.neuron, jax.tree.unflatten(jax.tree.structure(params), gradient.neuron))

@@ -1,0 +1,155 @@
+"""The local Jacobians of a neuron: all that a local learning rule knows of it.
+
+For a neuron with S states h, output s and input current I at each unit, and parameters phi,
+
+    D = dh_t / dh_{t-1}     d = dh_t / dI_t     pS = dh_t / dphi
+    o = ds_t / dh_{t-1}   psi = ds_t / dI_t     pO = ds_t / dphi
+
+come from forward-mode differentiation of the neuron itself, so that no rule assumes a leak, a reset or a number of states.
+"""
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.extend.core import Var
+from jaxtyping import Array, Float
+
+from slax_neurons import Neuron
+
+States = tuple[Any, ...]  # one array [B, N] per state of a neuron; None where it is structurally zero
+Matrix = tuple[States, ...]  # a row for each state
+
+
+class LocalJacobians(NamedTuple):
+    """The local Jacobians of one step, per sample and unit, states in the order of `jax.tree.leaves` of the carry.
+
+    Args:
+        D: dh_t[s] / dh_{t-1}[r], for each s and r.
+        d: dh_t[s] / dI_t.
+        o: ds_t / dh_{t-1}[r].
+        psi: ds_t / dI_t, at the membrane before its reset.
+        pS: dh_t[s] / dphi for each leaf of the neuron's parameters; per unit, also where the layer shares it.
+        pO: ds_t / dphi, likewise.
+    """
+
+    D: tuple[States, ...]
+    d: States
+    o: States
+    psi: Float[Array, "*N"]
+    pS: tuple[States, ...]
+    pO: tuple[Float[Array, "*N"], ...]
+
+
+def slopes(function: Callable[[Array], Any], at: Array) -> States:
+    """The derivative of each output of an element-wise function; None for those that nothing of its argument reaches."""
+    _, push = jax.linearize(function, at)
+    one = jnp.ones_like(at)
+    program = jax.make_jaxpr(push)(one).jaxpr
+    reached = set(program.invars)
+    for equation in program.eqns:
+        if any(isinstance(operand, Var) and operand in reached for operand in equation.invars):
+            reached.update(equation.outvars)
+    known = (isinstance(output, Var) and output in reached for output in program.outvars)
+    return tuple(slope if some else None for slope, some in zip(jax.tree.leaves(push(one)), known, strict=True))
+
+
+def dot(a: States, b: States) -> Any:
+    """The inner product of two vectors of states, sum_s a[s] b[s]; None if it is structurally zero."""
+    return add_up(x * y for x, y in zip(a, b, strict=True) if x is not None and y is not None)
+
+
+def add_up(terms: Iterable[Any]) -> Any:
+    """The sum of the terms that are not None; None if there are none."""
+    present = [term for term in terms if term is not None]
+    return functools.reduce(jnp.add, present) if present else None
+
+
+def add(a: States, b: States) -> States:
+    """The sum of two vectors of states, a + b."""
+    return tuple(add_up(pair) for pair in zip(a, b, strict=True))
+
+
+def scale(factor: Array, states: States) -> States:
+    """A vector of states times a factor."""
+    return tuple(None if state is None else factor * state for state in states)
+
+
+class StepPoint(NamedTuple):
+    """The point of a step at which a neuron is linearized.
+
+    Args:
+        state: the carry before the step, leaves [B, N].
+        current: [B, N].
+        membrane: `neuron.integrate(state, current)`; None for a neuron that does not define it.
+    """
+
+    state: Any
+    current: Float[Array, "*N"]
+    membrane: Any
+
+
+def linearize(neuron: Neuron, at: StepPoint) -> LocalJacobians:
+    """The local Jacobians of an element-wise neuron in one step.
+
+    Where the neuron defines `integrate` and `fire`, the second is linearized at the membrane, which often is all that the
+    Jacobians depend on.
+    """
+    graphdef, params, rest = nnx.split(neuron, nnx.Param, ...)
+    leaves, treedef = jax.tree.flatten(at.state)
+
+    def merged(params: Any) -> Any:
+        return nnx.merge(graphdef, params, rest)
+
+    def call(params: Any, leaves: tuple[Array, ...], current: Array) -> tuple[Any, Array]:
+        return merged(params)(jax.tree.unflatten(treedef, leaves), current)
+
+    def integrate(params: Any, leaves: tuple[Array, ...], current: Array) -> Any:
+        return merged(params).integrate(jax.tree.unflatten(treedef, leaves), current)
+
+    point = (params, tuple(leaves), at.current)
+    at_rest, structure = jax.tree.flatten(jax.tree.map(jnp.zeros_like, point))
+
+    def along(index: int) -> tuple[States, Array]:
+        """The derivative by one leaf of `point`, at each unit: each unit depends on its own entry alone."""
+        leaves = [jnp.ones_like(leaf) if i == index else leaf for i, leaf in enumerate(at_rest)]
+        tangents = jax.tree.unflatten(structure, leaves)
+        if neuron.has_split_step:
+            _, d_membrane = jax.jvp(integrate, point, tangents)
+            _, (d_carry, d_output) = jax.jvp(
+                lambda params, membrane: merged(params).fire(membrane), (params, at.membrane), (tangents[0], d_membrane)
+            )
+        else:
+            _, (d_carry, d_output) = jax.jvp(call, point, tangents)
+        return tuple(jax.tree.leaves(d_carry)), d_output
+
+    *derivatives, (d, psi) = (along(index) for index in range(len(at_rest)))
+    by_parameter, by_state = derivatives[: -len(leaves)], derivatives[-len(leaves) :]
+    return LocalJacobians(
+        D=tuple(zip(*(dh for dh, _ in by_state), strict=True)),
+        d=d,
+        o=tuple(ds for _, ds in by_state),
+        psi=psi,
+        pS=tuple(dh for dh, _ in by_parameter),
+        pO=tuple(ds for _, ds in by_parameter),
+    )
+
+
+def with_leaky_sum(jacobians: LocalJacobians, decay: Float[Array, ""]) -> LocalJacobians:
+    """The Jacobians of the neuron with one more state, the leaky sum of its outputs: r_t = decay r_{t-1} + s_t.
+
+    The eligibility trace of this state is the leaky sum of the eligibilities, R_t = decay R_{t-1} + eps_t. The output of the
+    neuron is the sum, so that o and psi are those of r_t.
+    """
+    of_sum = (*jacobians.o, jnp.broadcast_to(decay, jacobians.psi.shape))
+    return LocalJacobians(
+        D=(*((*row, None) for row in jacobians.D), of_sum),
+        d=(*jacobians.d, jacobians.psi),
+        o=of_sum,
+        psi=jacobians.psi,
+        pS=tuple((*pS, pO) for pS, pO in zip(jacobians.pS, jacobians.pO, strict=True)),
+        pO=jacobians.pO,
+    )

@@ -1,0 +1,126 @@
+"""A layer of a stack, K steps of it, and its gradient."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from slax_neurons import Neuron
+from slax_neurons.internal import DelayBuffer, apply_rows
+from slax_rules.layerwise.jacobians import StepPoint
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layer:
+    """A neuron and the synapses that feed it.
+
+    Args:
+        number: its place among the layers of the stack, from 0.
+        synapses: modules without a carry whose outputs add up to the neuron's current: first the one of the chain, then
+            those of the edges; none if the chain feeds the neuron directly.
+        neuron: an element-wise neuron.
+        above: the neuron of the next layer of the chain; None for the last layer.
+        self_edges: the delays of the edges from the neuron to its own layer.
+    """
+
+    number: int
+    synapses: tuple[Any, ...]
+    neuron: Neuron
+    above: Neuron | None
+    self_edges: tuple[int, ...] = ()
+
+    @property
+    def parameters(self) -> list[Array]:
+        """The neuron's own parameters, in the order of `jax.tree.leaves`."""
+        return jax.tree.leaves(nnx.state(self.neuron, nnx.Param))
+
+
+class LayerWindow(NamedTuple):
+    """K steps of a layer.
+
+    Args:
+        inputs: of each synapse; none where the chain feeds the neuron directly.
+        points: of the neuron, leaves [K, B, N].
+        carry: of the neuron before the first step, with its delay buffer if it is read late.
+    """
+
+    inputs: tuple[Float[Array, "K B *I"], ...]
+    points: StepPoint
+    carry: Any
+
+
+class LayerGradient(NamedTuple):
+    """What a rule makes of a learning signal.
+
+    Args:
+        synapses: for each one, the gradient by its weights by name, "kernel" and "bias".
+        neuron: the gradient by each of the neuron's parameters, in the order of `Layer.parameters`.
+        current: the cotangent of the current, which the route passes below.
+    """
+
+    synapses: tuple[dict[str, Array], ...]
+    neuron: tuple[Array, ...]
+    current: Float[Array, "K B *N"]
+
+
+def input_current(layer: Layer, inputs: tuple[Array, ...]) -> Float[Array, "K B *N"]:
+    """The sum of the synapses' outputs; the input itself for a layer without synapses."""
+    if not layer.synapses:
+        return inputs[0]
+    first, *rest = (apply_rows(synapse, x) for synapse, x in zip(layer.synapses, inputs, strict=True))
+    for current in rest:
+        first = first + current
+    return first
+
+
+def neuron_carry(entry: Any) -> Any:
+    """A module's own carry, without its delay buffer."""
+    return entry.carry if isinstance(entry, DelayBuffer) else entry
+
+
+def run_neuron(neuron: Neuron, carry: Any, currents: Float[Array, "K B *N"]) -> tuple[Any, Array, StepPoint]:
+    """The last carry, the outputs [K, B, N] and the points of a neuron, in one scan over element-wise work."""
+    neuron.check_carry(carry, currents[0])
+    if not neuron.has_split_step:
+
+        def step(carry: Any, current: Array) -> tuple[Any, tuple[Any, Array]]:
+            new, output = neuron(carry, current)
+            return new, (carry, output)
+
+        end, (states, outputs) = jax.lax.scan(step, carry, currents)
+        return end, outputs, StepPoint(states, currents, None)
+    end, membranes = neuron.membranes(carry, currents)
+    after, outputs = neuron.fire(membranes)
+    before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
+    return end, outputs, StepPoint(before, currents, membranes)
+
+
+def sum_to_parameter(per_unit: Float[Array, "B *N"], parameter: Array) -> Array:
+    """The sum over samples, and over the units that share a parameter."""
+    return jnp.sum(per_unit, axis=tuple(range(per_unit.ndim - parameter.ndim))).astype(parameter.dtype)
+
+
+def output_decay(layer: Layer, given: float | None, dtype: Any) -> Float[Array, ""]:
+    """The decay of a leaky sum of a layer's outputs: that of the next layer's membrane, or the one that a rule was given."""
+    decay = given if given is not None or layer.above is None else layer.above.membrane_decay
+    return jnp.asarray(decay, dtype)
+
+
+def check_output_decay(name: str, layer: Layer, given: float | None) -> None:
+    """Raises TypeError for a layer whose next one has no decay that is one number, if none was given."""
+    if given is not None:
+        return
+    if layer.above is None:
+        raise TypeError(
+            f"{name} sums a layer's output with the decay of the next layer's membrane, but got the last layer of a stack, a "
+            f"{type(layer.neuron).__name__}, expected a layer below another. Give it another rule, such as OSTL(), or a decay: "
+            "output_decay=0.9."
+        )
+    if layer.above.membrane_decay is None:
+        raise TypeError(
+            f"{name} sums a layer's output with the decay of the next layer's membrane, one number, but got a "
+            f"{type(layer.above).__name__} there that has none. Give one: output_decay=0.9."
+        )

@@ -1,0 +1,192 @@
+"""The linear response of a neuron: how its states follow from states and currents where nothing passes through spikes."""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from slax_neurons import Neuron, SpikingNeuron
+from slax_rules.layerwise.input_traces import Filter
+from slax_rules.layerwise.jacobians import LocalJacobians, Matrix, States, StepPoint, add, add_up, dot, slopes
+
+
+class LinearResponse(NamedTuple):
+    """The derivatives of a step where nothing passes through spikes; the same numbers for all neurons of a layer.
+
+    Args:
+        integrate: dm_t[s] / dh_{t-1}[r].
+        current: dm_t / dI_t.
+        fire: dh_t[s] / dm_t[r].
+    """
+
+    integrate: Matrix
+    current: States
+    fire: Matrix
+
+    def fired(self, membrane: States) -> States:
+        """The states after firing that follow from membranes: dh_t / dm_t times `membrane`."""
+        return tuple(dot(row, membrane) for row in self.fire)
+
+    def integrated(self, state: States) -> States:
+        """The membranes that follow from states: dm_t / dh_{t-1} times `state`."""
+        return tuple(dot(row, state) for row in self.integrate)
+
+    @property
+    def transition(self) -> Matrix:
+        """From the states after firing to those of the next step, dh_t / dm_t dm_t / dh_{t-1}."""
+        return tuple(zip(*map(self.fired, zip(*self.integrate, strict=True)), strict=True))
+
+    @property
+    def filter(self) -> Filter:
+        """From the membranes of a step to those of the next."""
+        columns = map(self.integrated, zip(*self.fire, strict=True))
+        return Filter(tuple(zip(*columns, strict=True)), self.current)
+
+
+def linear_response(neuron: Neuron, at: float = 0.0) -> LinearResponse:
+    """The numbers of a neuron that `check_linear` takes: the same wherever its states and its current are."""
+    held = with_detached_spikes(neuron)
+    leaves, treedef = jax.tree.flatten(neuron.initialize_carry((1, 1)))
+    point = [jnp.full_like(leaf, at) for leaf in leaves]
+    current, rest = point[0], jax.tree.unflatten(treedef, point)
+
+    def with_state(index: int, value: Array) -> Any:
+        return jax.tree.unflatten(treedef, [value if i == index else leaf for i, leaf in enumerate(point)])
+
+    def numbers(function: Callable[[Array], Any]) -> States:
+        return tuple(slope if slope is None else slope[0, 0] for slope in slopes(function, current))
+
+    def matrix(function: Callable[[Any], Any]) -> Matrix:
+        columns = [numbers(lambda value, i=i: function(with_state(i, value))) for i in range(len(point))]
+        return tuple(zip(*columns, strict=True))
+
+    return LinearResponse(
+        matrix(lambda state: held.integrate(state, current)),
+        numbers(lambda current: held.integrate(rest, current)),
+        matrix(lambda membrane: held.fire(membrane)[0]),
+    )
+
+
+def with_detached_spikes(neuron: Neuron) -> Neuron:
+    """A copy whose spikes are constants for derivatives: nothing passes through them, and nothing is reset to zero."""
+    if not isinstance(neuron, SpikingNeuron):
+        return neuron
+    return neuron.replace(spike_fn=_detached, reset="none" if neuron.reset == "zero" else neuron.reset)
+
+
+def _detached(x: Array) -> Array:
+    return jax.lax.stop_gradient((x > 0).astype(x.dtype))
+
+
+def check_linear(name: str, neuron: Neuron) -> None:
+    """Raises TypeError for a neuron that does not forget alike in the whole layer, or not linearly."""
+    instead = "Use OSTL(), which takes any element-wise neuron."
+    if not (neuron.linear and neuron.has_split_step):
+        raise TypeError(
+            f"{name} filters the inputs of a layer as its neurons would, which needs a neuron that is linear but for its "
+            f"spikes (`linear = True`), got {type(neuron).__name__}. {instead}"
+        )
+    shapes = [leaf.shape for leaf in jax.tree.leaves(nnx.state(neuron)) if leaf.ndim]
+    if shapes:
+        raise TypeError(
+            f"{name} filters the inputs of a layer as its neurons would, which needs the same parameters for all of them, got "
+            f"a {type(neuron).__name__} with one per neuron, of shape {list(shapes[0])}. {instead}"
+        )
+    rest = neuron.initialize_carry((1, 1))
+    membrane = jax.eval_shape(neuron.integrate, rest, jax.tree.leaves(rest)[0])
+    if jax.tree.structure(membrane) != jax.tree.structure(rest):  # type: ignore[operator]
+        raise TypeError(
+            f"{name} needs a neuron whose membranes have the structure of its state, got a {type(neuron).__name__} with "
+            f"{jax.tree.structure(membrane)} and {jax.tree.structure(rest)}. {instead}"
+        )
+    graphdef, state = nnx.split(neuron)
+    leaves, structure = jax.tree.flatten(state)
+    if not _is_linear(graphdef, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)):
+        raise TypeError(
+            f"{name} got a {type(neuron).__name__} that declares `linear = True`, but the derivatives of `integrate` or `fire` "
+            "depend on its state, or its current reaches nothing. What it does with its spikes counts unless they are those of a "
+            f"SpikingNeuron, `self.spike(...)`. {instead}"
+        )
+
+
+@lru_cache(maxsize=64)
+def _is_linear(graphdef: nnx.GraphDef, structure: Any, leaves: tuple[tuple[tuple[int, ...], Any], ...]) -> bool:
+    """Whether the numbers of a neuron are the same at two points, for some parameters, and there are some of its current."""
+    with jax.ensure_compile_time_eval():
+        some = [jnp.full(shape, 0.5).astype(dtype) for shape, dtype in leaves]
+        neuron = nnx.merge(graphdef, jax.tree.unflatten(structure, some))
+        here, there = (jax.tree.leaves(jax.jit(lambda at=at: linear_response(neuron, at))()) for at in (0.0, 3.0))
+        known = any(number is not None for number in linear_response(neuron).current)
+        return known and all(bool(jnp.allclose(a, b, rtol=1e-3)) for a, b in zip(here, there, strict=True))
+
+
+def output_slopes(neuron: Neuron, membrane: Any) -> States:
+    """ds_t / dm_t at membranes, of one step or several."""
+    leaves, treedef = jax.tree.flatten(membrane)
+
+    def output(index: int, value: Array) -> Array:
+        return neuron.fire(jax.tree.unflatten(treedef, [value if i == index else m for i, m in enumerate(leaves)]))[1]
+
+    return tuple(slope for i, m in enumerate(leaves) for slope in slopes(partial(output, i), m))
+
+
+def response_jacobians(neuron: Neuron, response: LinearResponse, point: StepPoint, c: States) -> LocalJacobians:
+    """The local Jacobians of a step where nothing passes through spikes but to the output, with c_t = ds_t / dm_t.
+
+    With the linear response m_t = A h_{t-1} + b I_t, h_t = F m_t they are D = F A, d = F b, o = A^T c and psi = c . b; for a
+    parameter of the neuron, with its direct effects dm, dh and ds, they are pS = F dm + dh and pO = c . dm + ds.
+    """
+    direct = parameter_slopes(neuron, point)
+    return LocalJacobians(
+        D=response.transition,
+        d=response.fired(response.current),
+        o=tuple(dot(column, c) for column in zip(*response.integrate, strict=True)),
+        psi=dot(c, response.current),
+        pS=tuple(add(response.fired(by.membrane), by.state) for by in direct),
+        pO=tuple(add_up([dot(c, by.membrane), by.output]) for by in direct),
+    )
+
+
+class ParameterSlopes(NamedTuple):
+    """The derivatives of a step by a parameter of the neuron, per unit.
+
+    Args:
+        membrane: of the membranes, at a given state and current.
+        state: of the states after firing, at given membranes.
+        output: of the output, at given membranes.
+    """
+
+    membrane: tuple[Array, ...]
+    state: tuple[Array, ...]
+    output: Float[Array, "*N"]
+
+
+def parameter_slopes(neuron: Neuron, point: StepPoint) -> list[ParameterSlopes]:
+    """The derivatives by each of the neuron's parameters."""
+    graphdef, params, rest = nnx.split(neuron, nnx.Param, ...)
+    at_rest, structure = jax.tree.flatten(jax.tree.map(jnp.zeros_like, params))
+
+    def merged(params: Any) -> Any:
+        return nnx.merge(graphdef, params, rest)
+
+    def along(index: int) -> ParameterSlopes:
+        leaves = [jnp.ones_like(leaf) if i == index else leaf for i, leaf in enumerate(at_rest)]
+
+        def slope(function: Any) -> Any:
+            return jax.jvp(function, (params,), (jax.tree.unflatten(structure, leaves),))[1]
+
+        return ParameterSlopes(
+            membrane=_leaves(slope(lambda params: merged(params).integrate(point.state, point.current))),
+            state=_leaves(slope(lambda params: with_detached_spikes(merged(params)).fire(point.membrane)[0])),
+            output=slope(lambda params: merged(params).fire(point.membrane)[1]),
+        )
+
+    return [along(index) for index in range(len(at_rest))]
+
+
+def _leaves(tree: Any) -> tuple[Array, ...]:
+    return tuple(jax.tree.leaves(tree))

@@ -1,0 +1,44 @@
+"""The gradient by a neuron's own parameters: one recursion per unit, whatever the rule."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from slax_rules.layerwise.jacobians import LocalJacobians, add_up, dot
+from slax_rules.layerwise.layer import Layer, sum_to_parameter
+
+Traces = tuple[tuple[Array, ...], ...]  # for each parameter, of each state [B, N]
+
+
+def neuron_parameter_gradients(
+    layer: Layer, steps: Any, traces: Traces, at: Callable[[Any], tuple[LocalJacobians, Array]]
+) -> tuple[tuple[Array, ...], Traces]:
+    """The gradient by each of the neuron's parameters, and their traces after the window.
+
+        eps_t = o_t E_{t-1} + pO_t        E_t = D_t E_{t-1} + pS_t        gradient  sum_t delta_t eps_t
+
+    Args:
+        steps: what `at` needs of the steps, leaves [K, ...].
+        traces: E before the first step.
+        at: maps what is needed of a step to its Jacobians D, o, pS and pO and to its signal delta [B, N].
+    """
+    if not traces:
+        return (), ()
+
+    def step(carry: tuple[Any, Any], at_step: Any) -> tuple[Any, None]:
+        sums, traces = carry
+        (D, _, o, _, pS, pO), delta = at(at_step)
+        eligibilities = (add_up([dot(o, E), direct]) for E, direct in zip(traces, pO, strict=True))
+        sums = tuple(total + delta * eps for total, eps in zip(sums, eligibilities, strict=True))
+        traces = tuple(
+            tuple(add_up([dot(row, E), direct]) for row, direct in zip(D, directs, strict=True))
+            for E, directs in zip(traces, pS, strict=True)
+        )
+        return (sums, traces), None
+
+    zero = tuple(jnp.zeros_like(states[0]) for states in traces)
+    (sums, traces), _ = jax.lax.scan(step, (zero, traces), steps)
+    return tuple(map(sum_to_parameter, sums, layer.parameters)), traces

@@ -1,0 +1,79 @@
+"""Online spatio-temporal learning."""
+
+import dataclasses
+from functools import partial
+from typing import ClassVar
+
+from jaxtyping import Array, Float
+
+from slax_rules.layerwise.eligibility import Eligibility, eligibility_gradient, zero_eligibility
+from slax_rules.layerwise.jacobians import linearize
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
+from slax_rules.layerwise.recurrent_ostl import RecurrentOSTL
+from slax_rules.layerwise.rule import LayerRule
+
+
+@dataclasses.dataclass(frozen=True)
+class OSTL(LayerRule):
+    """Online spatio-temporal learning (OSTL): one trace per weight and unit, exact within a layer.
+
+        eps_t = o_t E_{t-1} + psi_t x_t        E_t = D_t E_{t-1} + d_t x_t        gradient  sum_t delta_t eps_t
+
+    with the Jacobians D, d, o, psi of `linearize` and x the input of the weight (1 for a bias; pS and pO in the place of d x
+    and psi x for a parameter of the neuron). The signal below is delta_t psi_t W^T, within the step.
+
+    What comes over an edge is one more input of the layer that receives it, and a late one is a number: the recurrence of a
+    layer is not part of its trace unless `recurrence` is set. Without it the rule is what others call e-prop without a filter,
+    or D-RTRL.
+
+    Args:
+        recurrence: follow what passes over the edges from a layer to itself, too: E_t [N S, P] = dh_t/dtheta is then RTRL within
+            the layer. Memory per sample is N S times the layer's parameters, time N times that. Layers without such edges are
+            treated as before.
+        route: which signal reaches a layer, and which it passes below; see `Route`.
+
+    Raises:
+        TypeError: with `recurrence`, an edge from one layer to another.
+
+    References:
+        Bohnstingl, Wozniak, Pantazi, Eleftheriou: Online spatio-temporal learning in deep neural networks, 2022,
+        doi 10.1109/TNNLS.2022.3153985; with `recurrence` the form for recurrent layers.
+
+    Note:
+        The paper's unit resets its membrane to zero one step later, which gives the same eligibilities as reset="zero".
+        Its bias is part of the threshold; here the bias is the weight of a constant input, with a trace of its own.
+
+    Example:
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OSTL, cross_entropy, gradients
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jax.numpy.ones((20, 2, 8)), jax.numpy.array([0, 2])
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OSTL())
+        >>> gradient["modules"][0]["kernel"][...].shape
+        (8, 16)
+    """
+
+    recurrence: bool = False
+
+    default_window: ClassVar[int] = 128
+
+    def check(self, layer: Layer) -> None:
+        if self.recurrence and len(layer.self_edges) < len(layer.synapses) - 1:
+            raise TypeError(
+                "OSTL(recurrence=True) takes edges from a layer to itself, got one from another layer. Use OSTL(), for which "
+                "what comes over an edge is a given input, or RTRL() for the whole model."
+            )
+
+    def for_layers(self, layers: tuple[Layer, ...]) -> tuple[LayerRule, ...]:
+        recurrent = RecurrentOSTL(route=self.route)
+        return tuple(recurrent if self.recurrence and layer.self_edges else self for layer in layers)
+
+    def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Eligibility:
+        return zero_eligibility(layer, inputs, states)
+
+    def window(
+        self, layer: Layer, window: LayerWindow, traces: Eligibility, signal: Float[Array, "K B *N"]
+    ) -> tuple[LayerGradient, Eligibility]:
+        return eligibility_gradient(layer, window, traces, signal, partial(linearize, layer.neuron))

@@ -1,0 +1,85 @@
+"""Online training with postsynaptic estimates."""
+
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import jax
+from jaxtyping import Array, Float
+
+from slax_rules.layerwise.eligibility import Eligibility, eligibility_gradient, zero_eligibility
+from slax_rules.layerwise.jacobians import LocalJacobians, StepPoint, linearize, with_leaky_sum
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, check_output_decay, output_decay
+from slax_rules.layerwise.leaky_mean import LeakyMean, init_leaky_mean, leaky_means
+from slax_rules.layerwise.ostl import OSTL
+from slax_rules.layerwise.rule import LayerRule
+
+
+class OTPETraces(NamedTuple):
+    """E and R, the latter as the last state of each trace, and the leaky mean of psi."""
+
+    sums: Eligibility
+    psi: LeakyMean
+
+
+@dataclasses.dataclass(frozen=True)
+class OTPE(LayerRule):
+    """Online training with postsynaptic estimates (OTPE): eligibilities, summed as the next layer's membrane sums spikes.
+
+        R_t = k R_{t-1} + eps_t        gradient  sum_t delta_t R_t
+        w_t = k w_{t-1} + 1            g_t = (k w_{t-1} g_{t-1} + psi_t) / w_t        signal below  delta_t g_t W^T
+
+    with the eligibilities eps of `OSTL` and the decay k of the next layer's membrane: R is what this membrane keeps of all
+    that a weight did to its input, and g the mean of psi over the same time. The last layer of a stack has no next one and
+    is under OSTL.
+
+    Args:
+        output_decay: k, in [0, 1], for all layers. By default the decay of the next layer, which has to be one number.
+        route: which signal reaches a layer, and which it passes below; see `Route`.
+
+    Raises:
+        TypeError: a next layer that has no decay that is one number, if none is given.
+
+    References:
+        Summe, Schaefer, Joshi: Estimating post-synaptic effects for online training of feed-forward SNNs, 2023,
+        arXiv 2311.16151.
+
+    Note:
+        The authors and Slax 0.0.1 take the layer's own decay for k. Slax 0.0.1 also moves its traces twice per step and
+        weighs the signal below with psi and g both; neither is in the paper or in the authors' code.
+
+    Example:
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OTPE, cross_entropy, gradients
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jax.numpy.ones((20, 2, 8)), jax.numpy.array([0, 2])
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OTPE(), window=5)
+    """
+
+    output_decay: float | None = None
+
+    default_window: ClassVar[int] = 128
+
+    def check(self, layer: Layer) -> None:
+        check_output_decay("OTPE", layer, self.output_decay)
+
+    def for_layers(self, layers: tuple[Layer, ...]) -> tuple[LayerRule, ...]:
+        return (*(self for _ in layers[:-1]), OSTL(route=self.route))
+
+    def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> OTPETraces:
+        return OTPETraces(zero_eligibility(layer, inputs, (*states, states[0])), init_leaky_mean(states[0]))
+
+    def window(
+        self, layer: Layer, window: LayerWindow, traces: OTPETraces, signal: Float[Array, "K B *N"]
+    ) -> tuple[LayerGradient, OTPETraces]:
+        k = output_decay(layer, self.output_decay, signal.dtype)
+
+        def jacobians_at(point: StepPoint) -> LocalJacobians:
+            # One more state, r_t = k r_{t-1} + s_t. Its eligibility trace is R_t = k R_{t-1} + eps_t.
+            return with_leaky_sum(linearize(layer.neuron, point), k)
+
+        gradient, sums = eligibility_gradient(layer, window, traces.sums, signal, jacobians_at)
+        psi = jax.vmap(lambda point: linearize(layer.neuron, point).psi)(window.points)
+        mean, g = leaky_means(traces.psi, psi, k)
+        return gradient._replace(current=signal * g), OTPETraces(sums, mean)

@@ -1,0 +1,210 @@
+"""The plan of a stack under a rule for layers: nested stacks as one chain, its layers, and what is around them.
+
+A plan has no numbers. It is made and checked once for each program, and finds the modules of any copy of the model.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+from flax import nnx
+
+from slax_neurons import Connect, Dropout, Neuron
+from slax_neurons.internal import DelayBuffer, mutates_state
+from slax_rules.layerwise.layer import Layer
+from slax_rules.layerwise.synapse import is_synapse
+
+Path = tuple[int, ...]  # of a module: its index in each of the nested stacks
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedEdge:
+    """An edge by the indices of the chain.
+
+    Args:
+        sender, receiver: indices of modules.
+        steps: its delay.
+        stack: the path of the stack that has it.
+        synapse: its index among the synapses of that stack.
+    """
+
+    sender: int
+    receiver: int
+    steps: int
+    stack: Path
+    synapse: int
+
+
+@dataclasses.dataclass(frozen=True)
+class StackPlan:
+    """A stack as one chain of modules.
+
+    Args:
+        modules: the path of each module that is not a stack itself.
+        edges: all edges.
+        neurons: the index of the neuron of each layer.
+        fed: the indices of the synapses of the chain that are right before a neuron, and part of its layer.
+    """
+
+    modules: tuple[Path, ...]
+    edges: tuple[PlannedEdge, ...]
+    neurons: tuple[int, ...]
+    fed: frozenset[int]
+
+    @property
+    def has_delayed_edges(self) -> bool:
+        return any(edge.steps for edge in self.edges)
+
+    def edges_into(self, index: int) -> list[PlannedEdge]:
+        """The edges that end at a module."""
+        return [edge for edge in self.edges if edge.receiver == index]
+
+    def chain(self, model: Connect) -> list[Any]:
+        """The modules of a model that has this plan."""
+        return [_module(model, path) for path in self.modules]
+
+    def synapse(self, model: Connect, edge: PlannedEdge) -> Any:
+        """The synapse of an edge."""
+        return _module(model, edge.stack).synapses[edge.synapse]
+
+    def input_edges(self, number: int) -> list[PlannedEdge]:
+        """The edges into a layer."""
+        before = self.neurons[number] - 1
+        return self.edges_into(before) if before in self.fed else []
+
+    def layers(self, model: Connect) -> tuple[Layer, ...]:
+        """The layers of a model that has this plan."""
+        chain = self.chain(model)
+        layers = []
+        for number, index in enumerate(self.neurons):
+            edges = self.input_edges(number)
+            synapses = [chain[index - 1]] if index - 1 in self.fed else []
+            layers.append(
+                Layer(
+                    number,
+                    (*synapses, *(self.synapse(model, edge) for edge in edges)),
+                    chain[index],
+                    chain[self.neurons[number + 1]] if number + 1 < len(self.neurons) else None,
+                    tuple(edge.steps for edge in edges if edge.sender == index),
+                )
+            )
+        return tuple(layers)
+
+    def flatten_carry(self, model: Connect, carry: tuple) -> tuple:
+        """The carry of each module of the chain, of a carry of the model."""
+        entries: list[Any] = []
+
+        def add(stack: Connect, carry: tuple) -> None:
+            for module, entry in zip(stack.modules, carry, strict=True):
+                if not isinstance(module, Connect):
+                    entries.append(entry)
+                elif not isinstance(entry, DelayBuffer):
+                    add(module, entry)
+                else:  # the outputs of a stack are those of its last module
+                    add(module, entry.carry)
+                    entries[-1] = _longer_buffer(entries[-1], entry)
+
+        add(model, carry)
+        return tuple(entries)
+
+
+def plan_stack(name: str, model: Any) -> StackPlan:
+    """The plan of a stack; `name` is that of the rule in errors.
+
+    Raises:
+        TypeError: unless each module is a neuron, a synapse before one, free of parameters, or behind the last neuron.
+    """
+    if not isinstance(model, Connect):
+        raise TypeError(
+            f"{name} got {type(model).__name__}, expected a stack made by connect([Linear(...), LIF()]). RTRL() takes any cell, "
+            "and so does BPTT()."
+        )
+    modules: list[Path] = []
+    edges: list[PlannedEdge] = []
+
+    def add(stack: Connect, path: Path) -> None:
+        last: list[int] = []  # for each module of the stack, the index of the last module in the chain that is part of it
+        for index, module in enumerate(stack.modules):
+            if isinstance(module, Connect):
+                add(module, (*path, index))
+            else:
+                modules.append((*path, index))
+            last.append(len(modules) - 1)
+        edges.extend(
+            PlannedEdge(last[edge.sender], last[edge.receiver], edge.steps, path, number)
+            for number, edge in enumerate(stack.edges)
+        )
+
+    add(model, ())
+    chain = [_module(model, path) for path in modules]
+    neurons = tuple(index for index, module in enumerate(chain) if isinstance(module, Neuron))
+    fed = frozenset(index - 1 for index in neurons if index and is_synapse(chain[index - 1]))
+    plan = StackPlan(tuple(modules), tuple(edges), neurons, fed)
+    _check(name, model, plan, chain)
+    return plan
+
+
+def _module(model: Any, path: Path) -> Any:
+    for index in path:
+        model = model.modules[index]
+    return model
+
+
+def _longer_buffer(inner: Any, outer: DelayBuffer) -> DelayBuffer:
+    """The delay buffer of a module that is read late inside its stack, and as its stack's output."""
+    if not isinstance(inner, DelayBuffer):
+        return DelayBuffer(inner, outer.outputs)
+    return inner if inner.outputs.shape[0] >= outer.outputs.shape[0] else DelayBuffer(inner.carry, outer.outputs)
+
+
+ANY_CELL = "Use rule=RTRL(), which takes any cell, or BPTT()."
+
+
+def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None:
+    if not plan.neurons:
+        raise TypeError(f"{name} got a stack without neurons, expected at least one [Linear, neuron] layer.")
+    last = plan.neurons[-1]
+    for index, module in enumerate(chain):
+        if isinstance(module, nnx.RNNCellBase) and not isinstance(module, Neuron | Dropout):
+            raise TypeError(
+                f"{name} treats element-wise neurons, got {type(module).__name__} as module {index}, whose units see each "
+                f"other. {ANY_CELL}"
+            )
+        if isinstance(module, nnx.Dropout) and not module.deterministic:
+            raise TypeError(
+                f"{name} got an nnx.Dropout as module {index}, which draws other masks in each window, so that the gradient "
+                "would depend on the window. Use slax_neurons.Dropout, whose masks are in the carry."
+            )
+        part_of_layer = index in plan.fed or index in plan.neurons
+        if part_of_layer or index > last:
+            continue
+        if _has_parameters(module):
+            raise TypeError(
+                f"{name} traces the parameters of a Linear or Conv right before a neuron, got {type(module).__name__} as "
+                f"module {index}, followed by {type(chain[index + 1]).__name__}. {ANY_CELL}"
+            )
+        if not isinstance(module, Dropout) and mutates_state(module):
+            raise TypeError(
+                f"{name} got a {type(module).__name__} as module {index}, which changes its own variables when called, below a "
+                f"neuron. Call model.eval(), put it behind the last neuron, or use BPTT()."
+            )
+    for edge in plan.edges:
+        where, synapse = f"the edge from {edge.sender} to {edge.receiver}", plan.synapse(model, edge)
+        if _has_parameters(synapse) and not is_synapse(synapse):
+            raise TypeError(
+                f"{name} traces the parameters of a Linear or Conv, got {type(synapse).__name__} as the synapse of {where}. "
+                f"{ANY_CELL}"
+            )
+        if edge.sender in plan.fed and not edge.steps:
+            raise TypeError(
+                f"{name} got {where}, which reads the current of a neuron within the step, but a layer is a unit for a rule. "
+                f"Let it begin at the neuron. {ANY_CELL}"
+            )
+        if edge.receiver not in plan.fed and (edge.steps or _has_parameters(synapse)):
+            raise TypeError(
+                f"{name} got {where}, which does not end at a Linear or Conv right before a neuron. Let it end there. {ANY_CELL}"
+            )
+
+
+def _has_parameters(module: nnx.Module) -> bool:
+    return bool(jax.tree.leaves(nnx.state(module, nnx.Param)))

@@ -1,0 +1,133 @@
+"""pp-prop: an eligibility as a product of two traces, one of the input and one of the neuron."""
+
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from slax_neurons import Neuron
+from slax_rules.layerwise.input_traces import Filter, InputTraces, input_trace_gradients, zero_input_traces
+from slax_rules.layerwise.jacobians import States, StepPoint, dot
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
+from slax_rules.layerwise.linear_response import output_slopes
+from slax_rules.layerwise.rule import LayerRule
+
+
+class PPPropTraces(NamedTuple):
+    """The traces of a layer.
+
+    Args:
+        inputs: ex.
+        state: ef as it enters the next step, after firing.
+        left: decay^t.
+    """
+
+    inputs: InputTraces
+    state: States
+    left: Float[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class PPProp(LayerRule):
+    """pp-prop (ES-D-RTRL): an eligibility as a product of a trace of the input and a trace of the neuron.
+
+        ex_t = decay ex_{t-1} + x_t        ef_t = decay dm_t/dm_{t-1} ef_{t-1} + (1 - decay) dm_t/dI_t
+        gradient  sum_t delta_t ds_t/dm_t ef_t ex_t / (1 - decay^t)        signal below  delta_t psi_t W^T
+
+    with the membranes m before they fire. The two traces have the sizes of the layer's input and output. A bias has ex = 1,
+    and no trace. For comparison with `OSTL`, of which it is a factorization, and `OTTT`.
+
+    Args:
+        decay: in [0, 1); 0 is `SLTT`.
+        route: which signal reaches a layer, and which it passes below; see `Route`.
+
+    Raises:
+        TypeError: a neuron with parameters, or that does not define `integrate` and `fire`.
+        ValueError: a decay outside [0, 1).
+
+    References:
+        Wang et al.: Model-agnostic linear-memory online learning in spiking neural networks, 2024, and its implementation in
+        braintrace, whose division by 1 - decay^t is kept here.
+
+    Example:
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import PPProp, cross_entropy, gradients
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=PPProp(decay=0.8))
+    """
+
+    decay: float = 0.9
+
+    default_window: ClassVar[int] = 32
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"PPProp got decay={self.decay}, expected a number in [0, 1).")
+
+    def check(self, layer: Layer) -> None:
+        name = type(layer.neuron).__name__
+        if not layer.neuron.has_split_step:
+            raise TypeError(
+                f"PPProp needs a neuron that defines `integrate` and `fire`, got {name}. Use OSTL(), which takes any "
+                "element-wise neuron."
+            )
+        if layer.parameters:
+            raise TypeError(
+                f"PPProp is not defined for parameters of a neuron, got a {name} that has some. Fix them, or use OSTL()."
+            )
+
+    def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> PPPropTraces:
+        return PPPropTraces(
+            zero_input_traces(layer, inputs, _filter(self.decay, states[0].dtype)),
+            tuple(jnp.zeros_like(s) for s in states),
+            jnp.ones((), states[0].dtype),
+        )
+
+    def window(
+        self, layer: Layer, window: LayerWindow, traces: PPPropTraces, signal: Float[Array, "K B *N"]
+    ) -> tuple[LayerGradient, PPPropTraces]:
+        def step(carry: tuple[States, Array], point: StepPoint) -> tuple[tuple[States, Array], tuple[Array, Array]]:
+            state, left = carry
+            by_state, by_current = _integrated(layer.neuron, point, state)
+            ef = tuple(self.decay * a + (1 - self.decay) * b for a, b in zip(by_state, by_current, strict=True))
+            slopes, left = output_slopes(layer.neuron, point.membrane), self.decay * left
+            return (_fired(layer.neuron, point, ef), left), (dot(slopes, ef) / (1 - left), dot(slopes, by_current))
+
+        (state, left), (slopes, psi) = jax.lax.scan(step, (traces.state, traces.left), window.points)
+        synapses, inputs = input_trace_gradients(
+            layer,
+            window.inputs,
+            traces.inputs,
+            _filter(self.decay, state[0].dtype),
+            (slopes * signal,),
+            bias_trace=False,
+        )
+        return LayerGradient(synapses, (), psi * signal), PPPropTraces(inputs, state, left)
+
+
+def _filter(decay: float, dtype: Any) -> Filter:
+    """The filter of inputs, ex_t = decay ex_{t-1} + x_t."""
+    return Filter(((jnp.asarray(decay, dtype),),), (jnp.ones((), dtype),))
+
+
+def _integrated(neuron: Neuron, point: StepPoint, state: States) -> tuple[States, States]:
+    """The derivatives of the membranes: dm_t/dh_{t-1} times `state`, and dm_t/dI_t."""
+    structure = jax.tree.structure(point.state)
+
+    def along(state: States, current: Array) -> States:
+        tangents = jax.tree.unflatten(structure, state), current
+        return tuple(jax.tree.leaves(jax.jvp(neuron.integrate, (point.state, point.current), tangents)[1]))
+
+    nothing = tuple(jnp.zeros_like(point.current) for _ in state)
+    return along(state, jnp.zeros_like(point.current)), along(nothing, jnp.ones_like(point.current))
+
+
+def _fired(neuron: Neuron, point: StepPoint, membrane: States) -> States:
+    """The derivative of the states after firing: dh_t/dm_t times `membrane`."""
+    tangent = jax.tree.unflatten(jax.tree.structure(point.membrane), membrane)
+    return tuple(jax.tree.leaves(jax.jvp(lambda m: neuron.fire(m)[0], (point.membrane,), (tangent,))[1]))

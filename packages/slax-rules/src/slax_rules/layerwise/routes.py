@@ -1,0 +1,168 @@
+"""Routes: which signal reaches a layer, and which it passes below (spatial credit).
+
+A route is a choice in the backward walk over a stack, independent of the choice of traces: every rule for layers takes every
+route, as in `OSTL(route=Random(rngs=nnx.Rngs(0)))`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array
+
+from slax_rules.layerwise.layer import Layer
+from slax_rules.layerwise.plan import plan_stack
+from slax_rules.layerwise.synapse import is_synapse
+
+_initialize = jax.nn.initializers.lecun_normal()
+
+
+class Route:
+    """The base class of all routes. Its methods are those of backpropagation within a step, `Symmetric`.
+
+    A subclass is a frozen dataclass, or a module if it holds arrays, and overrides what it changes.
+    """
+
+    is_local: bool = False  # whether hidden layers have losses of their own, and pass no signal below
+
+    def check(self, layer: Layer) -> None:
+        """Raises TypeError for a layer that the route cannot treat."""
+
+    def kernels(self, layer: Layer) -> Sequence[Array | None]:
+        """For each synapse of a layer what takes the place of its kernel on the way down; None for the kernel itself."""
+        return [None] * len(layer.synapses)
+
+    def add_gradients(self, layer: Layer, gradients: Sequence[dict[str, Array]]) -> None:
+        """Adds the gradients of a layer's synapses to the route's own parameters, in a copy that holds gradients."""
+
+    def read_out(self, layer: Layer, outputs: Array, head: Any) -> Any:
+        """A read-out of the layer's outputs [K, B, N], of the shape of the model's outputs `head`, where it is local."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Symmetric(Route):
+    """Signals go down through the weights themselves, within their step: the cotangent of the current times W^T."""
+
+
+class Random(Route, nnx.Module):
+    """Signals go down through fixed random matrices B in the place of the kernels: the cotangent of the current times B^T.
+
+    Matrices are drawn as Flax draws kernels, LeCun normal, from one key, so they are the same in every call.
+
+    Args:
+        rngs: the key is drawn from its stream `params`.
+
+    References:
+        Lillicrap, Cownden, Tweed, Akerman: Random synaptic feedback weights support error backpropagation for deep learning,
+        2016, doi 10.1038/ncomms13276.
+    """
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        self.key = nnx.RngKey(rngs.params(), tag="feedback")
+
+    def check(self, layer: Layer) -> None:
+        _check_kernels(self, layer)
+
+    def kernels(self, layer: Layer) -> Sequence[Array | None]:
+        return _random_kernels(layer, self.key[...])
+
+
+class Adaptive(Route, nnx.Module):
+    """Signals go down through matrices B that learn: B gets the gradient of the kernel in whose place it is.
+
+    Under an optimizer with weight decay, B and the kernel become equal (Kolen and Pollack). The matrices are parameters of the
+    rule, so the optimizer is made with both: `nnx.Optimizer((model, rule), optax.adamw(1e-3), wrt=nnx.Param)`.
+
+    Args:
+        model: a stack, whose kernels give the shapes.
+        rngs: for the first matrices, drawn as in `Random` from its stream `params`.
+
+    References:
+        Kolen, Pollack: Backpropagation without weight transport, 1994, doi 10.1109/ICNN.1994.374486. Akrout et al.: Deep
+        learning without weight transport, 2019, arXiv 1904.05391.
+    """
+
+    def __init__(self, model: nnx.RNNCellBase, *, rngs: nnx.Rngs):
+        layers = plan_stack(type(self).__name__, model).layers(model)
+        for layer in layers:
+            _check_kernels(self, layer)
+        key = rngs.params()
+        self.matrices = nnx.List([nnx.List(map(nnx.Param, _random_kernels(layer, key))) for layer in layers])
+
+    def check(self, layer: Layer) -> None:
+        _check_kernels(self, layer)
+        mine = [matrix.shape for matrix in self.matrices[layer.number]] if layer.number < len(self.matrices) else []
+        theirs = [_kernel(synapse).shape for synapse in layer.synapses]
+        if mine != theirs:
+            raise TypeError(
+                f"Adaptive got a layer {layer.number} with kernels of shapes {theirs}, but its own matrices there have shapes "
+                f"{mine}. Make the route with the model that it is for: Adaptive(model, rngs=...)."
+            )
+
+    def kernels(self, layer: Layer) -> Sequence[Array | None]:
+        return [matrix[...] for matrix in self.matrices[layer.number]]
+
+    def add_gradients(self, layer: Layer, gradients: Sequence[dict[str, Array]]) -> None:
+        for matrix, gradient in zip(self.matrices[layer.number], gradients, strict=True):
+            matrix[...] += gradient["kernel"]
+
+
+class Local(Route, nnx.Module):
+    """Each hidden layer has the task's loss on a fixed random read-out of its own, and no signal goes below.
+
+        y^l_t = s^l_t Q^l        signal of layer l  dloss(y^l_t, target)/dy^l_t Q^l^T
+
+    with Q^l ~ N(0, 1 / N_l), of the size of the model's output. The last layer has the task's loss on the model's output.
+
+    Args:
+        rngs: the key of the read-outs is drawn from its stream `params`.
+
+    References:
+        Kaiser, Mostafa, Neftci: Synaptic plasticity dynamics for deep continuous local learning (DECOLLE), 2020,
+        doi 10.3389/fnins.2020.00424.
+    """
+
+    is_local = True
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        self.key = nnx.RngKey(rngs.params(), tag="read_out")
+
+    def matrix(self, layer: Layer, units: int, size: int, dtype: Any) -> Array:
+        """The read-out Q [N, C] of a layer of N units."""
+        key = jax.random.fold_in(self.key[...], layer.number)
+        return jax.random.normal(key, (units, size), dtype) / math.sqrt(units)
+
+    def read_out(self, layer: Layer, outputs: Array, head: Any) -> Any:
+        steps, batch = outputs.shape[:2]
+        units = outputs.reshape(steps, batch, -1)
+        leaves, structure = jax.tree.flatten(head)
+        sizes = [math.prod(leaf.shape[2:]) for leaf in leaves]
+        whole = units @ self.matrix(layer, units.shape[-1], sum(sizes), units.dtype)
+        ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
+        parts = jnp.split(whole, ends[:-1], axis=-1)
+        return jax.tree.unflatten(structure, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)])
+
+
+def _kernel(synapse: Any) -> Array:
+    return synapse.kernel[...]
+
+
+def _random_kernels(layer: Layer, key: Array) -> list[Array]:
+    """A matrix like each kernel of a layer, from keys of its own."""
+    keys = (jax.random.fold_in(jax.random.fold_in(key, layer.number), index) for index in range(len(layer.synapses)))
+    kernels = map(_kernel, layer.synapses)
+    return [_initialize(key, kernel.shape, kernel.dtype) for key, kernel in zip(keys, kernels, strict=True)]
+
+
+def _check_kernels(route: Route, layer: Layer) -> None:
+    for synapse in layer.synapses:
+        if not is_synapse(synapse):
+            raise TypeError(
+                f"{type(route).__name__} puts a matrix in the place of each kernel, got an edge with a {type(synapse).__name__}, "
+                "which has none. Give the edge a Linear or Conv, or use route=Symmetric()."
+            )

@@ -1,0 +1,51 @@
+"""What a rule for layers is."""
+
+import abc
+import dataclasses
+from typing import Any, ClassVar
+
+from jaxtyping import Array, Float
+
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
+from slax_rules.layerwise.routes import Route, Symmetric
+from slax_rules.value import Value
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerRule(Value, abc.ABC):
+    """A learning rule for layers: how a layer's past enters its gradient (temporal credit).
+
+    Implementations are frozen dataclasses of their options; give one, or a list with one for each layer, as the argument
+    `rule` of `gradients`. `default_window` is a number of steps that is fast and small.
+
+    Args:
+        route: which signal reaches a layer, and which it passes below (spatial credit).
+    """
+
+    route: Route = dataclasses.field(default=Symmetric(), kw_only=True)
+
+    default_window: ClassVar[int] = 32
+
+    def check(self, layer: Layer) -> None:  # noqa: B027, a rule for any layer has nothing to check
+        """Raises TypeError for a layer that the rule cannot treat."""
+
+    def for_layers(self, layers: tuple[Layer, ...]) -> tuple["LayerRule", ...]:
+        """The rule of each layer where this rule is that of a stack. By default it is the rule of all of them."""
+        return (self,) * len(layers)
+
+    @abc.abstractmethod
+    def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Any:
+        """The traces before the first step, for inputs [B, I] of each synapse and the neuron's states at rest [B, N]."""
+
+    @abc.abstractmethod
+    def window(
+        self, layer: Layer, window: LayerWindow, traces: Any, signal: Float[Array, "K B *N"]
+    ) -> tuple[LayerGradient, Any]:
+        """The gradient of K steps, and the traces after them.
+
+        Args:
+            layer: with its parameters as they are in this window.
+            window: what was computed forward.
+            traces: as they are before the first step.
+            signal: the gradient of the loss by the layer's outputs, within each step.
+        """

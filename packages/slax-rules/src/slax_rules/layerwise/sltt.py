@@ -1,0 +1,58 @@
+"""Spatial learning through time: no trace at all."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from slax_rules.layerwise.jacobians import linearize
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, sum_to_parameter
+from slax_rules.layerwise.rule import LayerRule
+from slax_rules.layerwise.synapse import synapse_gradients
+
+
+@dataclasses.dataclass(frozen=True)
+class SLTT(LayerRule):
+    """Spatial learning through time (SLTT): each step by itself.
+
+        gradient  sum_t delta_t psi_t x_t        signal below  delta_t psi_t W^T
+
+    The same as truncation to one step, `TBPTT(steps=1)`, but in whole windows.
+
+    Args:
+        route: which signal reaches a layer, and which it passes below; see `Route`.
+
+    References:
+        Meng, Xiao, Yan, Wang, Lin, Luo: Towards memory- and time-efficient backpropagation for training spiking neural
+        networks, 2023, arXiv 2302.14311.
+
+    Note:
+        The paper's SLTT-K takes K steps of each sequence, drawn at random; give `gradients` a mask of those steps for it.
+
+    Example:
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import SLTT, cross_entropy, gradients
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jax.numpy.ones((20, 2, 8)), jax.numpy.array([0, 2])
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=SLTT())
+    """
+
+    default_window: ClassVar[int] = 32
+
+    def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> tuple[()]:
+        return ()
+
+    def window(
+        self, layer: Layer, window: LayerWindow, traces: tuple[()], signal: Float[Array, "K B *N"]
+    ) -> tuple[LayerGradient, tuple[()]]:
+        jacobians = jax.vmap(lambda point: linearize(layer.neuron, point))(window.points)
+        current = jacobians.psi * signal
+        neuron = tuple(
+            sum_to_parameter(jnp.sum(pO * signal, axis=0), parameter)
+            for pO, parameter in zip(jacobians.pO, layer.parameters, strict=True)
+        )
+        return LayerGradient(synapse_gradients(layer.synapses, window.inputs, current), neuron, current), ()

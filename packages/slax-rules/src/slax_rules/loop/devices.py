@@ -1,0 +1,145 @@
+"""Several devices: each has all parameters, and its share of the batch.
+
+A whole step, the loop over windows included, runs on the shares. Losses, masks and means are those of the whole batch, and a
+gradient is the sum over devices, one all-reduce for each gradient that is used. What is per sample in the state of a rule is
+split along the batch; the rest is the same on each device.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+from slax_neurons.internal import mutates_state
+from slax_rules.loop.targets import Targets, read_targets
+from slax_rules.losses import PerSequence, PerStep
+from slax_rules.rule import LearningRule
+
+Devices = Mesh | Sequence[jax.Device]
+
+AXIS = "batch"
+REPLICATED = PartitionSpec()  # the same on each device
+BATCH_SHARDED = PartitionSpec(None, AXIS)  # of an array [T, B, ...]
+PER_SEQUENCE = PartitionSpec(AXIS)  # of an array [B, ...]
+
+
+def as_mesh(devices: Devices) -> Mesh:
+    """One row of devices."""
+    row = devices.devices.flatten() if isinstance(devices, Mesh) else np.asarray(devices)
+    return Mesh(row, (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def split_batch(batch: Sequence[Any], devices: Devices) -> tuple[Any, ...]:
+    """A batch (inputs, targets) or (inputs, targets, mask) with a share of its samples on each of the devices.
+
+    `gradients`, `train_offline`, `train_online` and `evaluate` then compute each share where it is:
+
+        inputs, labels = split_batch((inputs, labels), jax.devices())
+        loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OTPE())
+
+    Losses and gradients are those of one device except for the order of summation, under every rule and for every window.
+
+    Args:
+        batch: inputs [T, B, ...], targets, and a mask [T, B] if there is one.
+        devices: as in `jax.devices()`, or a mesh, whose devices are taken as one row.
+
+    Raises:
+        ValueError: a batch that the number of devices does not divide.
+    """
+    mesh = as_mesh(devices)
+    inputs, targets, *mask = batch
+    check_divisible(inputs.shape[1], mesh)
+    shares = NamedSharding(mesh, BATCH_SHARDED)
+    found = read_targets(targets, *inputs.shape[:2])
+    leaves = [
+        jax.device_put(leaf, NamedSharding(mesh, spec)) for leaf, spec in zip(found.leaves, target_specs(found), strict=True)
+    ]
+    tree = found._replace(leaves=leaves).tree
+    marked = type(targets)(tree) if isinstance(targets, PerStep | PerSequence) else tree
+    return jax.device_put(inputs, shares), marked, *(jax.device_put(valid, shares) for valid in mask)
+
+
+def mesh_of(inputs: Array) -> Mesh | None:
+    """The devices that a batch is split over, None if it is on one or nothing is known of it."""
+    if isinstance(inputs, jax.core.Tracer) or not isinstance(getattr(inputs, "sharding", None), NamedSharding):
+        return None
+    mesh = inputs.sharding.mesh
+    is_split = mesh.size > 1 and mesh.axis_names == (AXIS,) and inputs.sharding.spec[:2] == (None, AXIS)
+    return mesh if is_split else None
+
+
+def check_divisible(batch: int, mesh: Mesh) -> None:
+    """Raises ValueError unless each device gets as many samples."""
+    if batch % mesh.size:
+        raise ValueError(
+            f"Got a batch of {batch} samples for {mesh.size} devices, expected a multiple of {mesh.size}. Change the batch "
+            "size (and drop a last, smaller batch), or pass fewer devices."
+        )
+
+
+def target_specs(targets: Targets) -> list[PartitionSpec]:
+    """How each leaf of the targets is split."""
+    return [BATCH_SHARDED if cut else PER_SEQUENCE for cut in targets.per_step]
+
+
+def map_shares(function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any) -> Callable[..., Any]:
+    """A function that runs on the share of each device."""
+    # Replication is not checked, since that needs carries that say from the start whether they differ between devices.
+    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+
+
+def state_specs(make: Callable[[int], Any], batch: int) -> Any:
+    """How a tree is split: each array along its first axis that grows with the batch; `make` maps a batch size to shapes."""
+
+    def spec(one: jax.ShapeDtypeStruct, two: jax.ShapeDtypeStruct) -> PartitionSpec:
+        if jax.dtypes.issubdtype(one.dtype, jax.dtypes.prng_key):
+            raise TypeError(
+                "Got several devices for a model or rule with a random key in its state, which draws numbers for all samples of "
+                'a batch at once and would draw the same on each device: Dropout(mask="step") or UORO. Use '
+                'Dropout(..., mask="sequence"), whose masks are drawn before the batch is split, another rule, or one device.'
+            )
+        axes = [axis for axis, (n, m) in enumerate(zip(one.shape, two.shape, strict=True)) if n != m]
+        return PartitionSpec(*[None] * axes[0], AXIS) if axes else REPLICATED
+
+    return jax.tree.map(spec, make(batch), make(2 * batch))
+
+
+def rule_state_specs(rule: LearningRule, plan: Any, model: nnx.RNNCellBase, inputs: Array) -> Any:
+    """How the state of a rule is split, for inputs [T, B, ...]."""
+    graphdef, state = nnx.split((model, rule))
+
+    def make(batch: int) -> Any:
+        shape = (batch, *inputs.shape[2:])
+
+        def initialize(state: nnx.State) -> Any:
+            model, rule = nnx.merge(graphdef, state, copy=True)
+            return rule.initialize(plan, model, model.initialize_carry(shape), jax.ShapeDtypeStruct(shape, inputs.dtype))
+
+        return jax.eval_shape(initialize, state)
+
+    return state_specs(make, inputs.shape[1])
+
+
+def check_splittable(model: nnx.RNNCellBase) -> None:
+    """Raises TypeError if a call changes anything but the statistics of a BatchNorm, which are made the same everywhere."""
+    quiet = nnx.clone(model)
+    for _, part in nnx.iter_modules(quiet):
+        if isinstance(part, nnx.BatchNorm):
+            part.use_running_average = True
+    if mutates_state(quiet):
+        raise TypeError(
+            f"Got several devices for a {type(model).__name__} with a module that draws random numbers or changes its own "
+            "variables when called, which would be another thing on each device. Use slax_neurons.Dropout in place of "
+            "nnx.Dropout, or one device."
+        )
+
+
+def share_statistics(model: nnx.RNNCellBase) -> None:
+    """Makes each BatchNorm of a copy take its statistics over all devices."""
+    for _, part in nnx.iter_modules(model):
+        if isinstance(part, nnx.BatchNorm):
+            part.axis_name = AXIS

@@ -1,0 +1,220 @@
+"""The public functions: the gradient of a batch, and training steps.
+
+What is done with a gradient is said in Optax: `optax.chain(optax.clip_by_global_norm(1.0), optax.adamax(1e-3))` bounds its
+norm, `fptt(optax.adamax(1e-3))` regularizes the steps within a sequence.
+
+Half precision: either all parameters, states and inputs in bfloat16 or float16, or the parameters in float32, which keeps small
+steps and gives float32 gradients: `nnx.Linear(64, 50, dtype=jnp.bfloat16, param_dtype=jnp.float32, rngs=rngs)` with
+`LIF(param_dtype=jnp.bfloat16)`. In float16 what is below 6e-8 is 0 on the way back; with float32 parameters, scale the loss,
+`lambda y, t: 2.0**12 * cross_entropy(y, t)`, and the gradient, `optax.chain(optax.scale(2.0**-12), optax.adamax(1e-3))`.
+bfloat16 has the range of float32 and needs nothing.
+"""
+
+from typing import Any
+
+import jax
+import optax
+from flax import nnx
+from jax.sharding import NamedSharding
+from jaxtyping import Array, Float
+
+from slax_rules.bptt import BPTT
+from slax_rules.layerwise.engine import as_rule
+from slax_rules.layerwise.rule import LayerRule
+from slax_rules.loop.devices import REPLICATED, mesh_of
+from slax_rules.loop.program import Program, Update, run_program
+from slax_rules.losses import LossFn, SequenceLoss, check_mask
+from slax_rules.rule import LearningRule
+
+AnyRule = LearningRule | LayerRule | list[LayerRule] | tuple[LayerRule, ...]
+
+
+def gradients(
+    model: nnx.RNNCellBase,
+    loss_fn: LossFn | SequenceLoss,
+    inputs: Float[Array, "T B ..."],
+    targets: Any,
+    *,
+    rule: AnyRule = BPTT(),
+    window: int | None = None,
+    carry: Any = None,
+    mask: Array | None = None,
+) -> tuple[Float[Array, ""], nnx.State]:
+    """The loss of a sequence and its gradient under a learning rule, at fixed parameters.
+
+    The loss is the mean over time and batch, or over the entries of `mask` that are true. State and traces are constants at the
+    boundaries of windows, so memory does not grow with the number of windows. A call compiles a program for the structure of
+    its arguments, and later calls with the same structure and the same `loss_fn` use it again, as `jax.jit` does. It changes
+    nothing of the model or the rule except what these change themselves, in place: the statistics of a BatchNorm in training
+    (of each window), random streams.
+
+    Args:
+        model: a cell.
+        loss_fn: the loss of one step, which maps outputs [B, ...] and targets [B, ...] to losses [B]; or a `SequenceLoss`.
+        inputs: time first, [T, B, features...]. A batch that `split_batch` spread over devices is computed where it is.
+        targets: one per sequence, [B, ...], or one per step, [T, B, ...], or a tree of such arrays. Where the shape leaves open
+            which (T = B), say `PerStep(targets)` or `PerSequence(targets)`.
+        rule: `BPTT()`, `OTPE()`, any other, or a list of rules for layers, one for each layer.
+        window: steps that are worked on together; the rule's default if None. It changes neither loss nor gradient, only time
+            and memory. BPTT always takes the whole sequence, and TBPTT has steps of its own.
+        carry: to start with; `model.initialize_carry(inputs.shape[1:])` by default. Some Flax cells need a key for it.
+        mask: bool [T, B], true where a loss counts: `valid_steps(lengths, T)` for sequences of unequal length, whose padding
+            then changes neither loss nor gradient, `last_step(lengths, T)` for a loss at the end. All count by default.
+
+    Returns:
+        The loss, and the gradient in the structure of `nnx.state(model, nnx.Param)`. Both are zero if no entry of the mask is
+        true, which only `jit` lets through.
+
+    Raises:
+        TypeError: something else than a rule, or a model that the rule cannot treat.
+        ValueError: inputs, targets, mask or losses of a wrong shape, a mask without a true entry, or a window below 1.
+
+    Note:
+        Over windows, losses and gradients are added up in float32 at least, and the gradient is returned in the dtype of the
+        parameters. Within a window, reverse mode adds in the dtype that the model computes in.
+
+    Example:
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OTPE, cross_entropy, gradients
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> loss, exact = gradients(model, cross_entropy, inputs, labels)
+        >>> same_loss, online = gradients(model, cross_entropy, inputs, labels, rule=OTPE(), window=5)
+        >>> bool(jnp.allclose(loss, same_loss))
+        True
+    """
+    loss, gradient = _call("none", model, None, loss_fn, inputs, targets, rule, window, carry, mask)
+    assert gradient is not None
+    return loss, gradient
+
+
+def train_offline(
+    model: nnx.RNNCellBase,
+    optimizer: nnx.Optimizer,
+    loss_fn: LossFn | SequenceLoss,
+    inputs: Float[Array, "T B ..."],
+    targets: Any,
+    *,
+    rule: AnyRule = BPTT(),
+    window: int | None = None,
+    carry: Any = None,
+    mask: Array | None = None,
+) -> Float[Array, ""]:
+    """One optimizer step with the gradient of the whole sequence, as `gradients` makes it. Returns the loss.
+
+    Updates `model` and `optimizer` in place, as Flax NNX does. A gradient that is not finite is no step: model and optimizer
+    stay as they are, and the loss that is returned is NaN.
+
+    Args:
+        model: a cell.
+        optimizer: `nnx.Optimizer(model, transformation, wrt=nnx.Param)`; `nnx.Optimizer((model, rule), ...)` for a rule with
+            parameters of its own. A transformation that takes extra arguments gets `gradient_at`, a function that maps
+            parameters to the gradient of the same window there, as `fptt(variant="paper")` needs.
+        loss_fn, inputs, targets, rule, window, carry, mask: see `gradients`. If no entry of the mask is true, which only `jit`
+            lets through, there is no step.
+
+    Raises:
+        TypeError, ValueError: see `gradients`; something else than an `nnx.Optimizer`, or one of another model.
+
+    Example:
+        >>> import optax
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OTPE, cross_entropy, train_offline
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> loss = train_offline(model, optimizer, cross_entropy, inputs, labels, rule=OTPE())
+    """
+    _check_optimizer("train_offline", optimizer)
+    return _call("offline", model, optimizer, loss_fn, inputs, targets, rule, window, carry, mask)[0]
+
+
+def train_online(
+    model: nnx.RNNCellBase,
+    optimizer: nnx.Optimizer,
+    loss_fn: LossFn,
+    inputs: Float[Array, "T B ..."],
+    targets: Any,
+    *,
+    rule: AnyRule = BPTT(),
+    window: int = 1,
+    carry: Any = None,
+    mask: Array | None = None,
+) -> Float[Array, ""]:
+    """One optimizer step after each window of the sequence. Returns the mean loss over the sequence.
+
+    Each step uses the gradient of the mean loss over its window and the batch. State and traces go on unchanged across
+    updates, so they mix parameters of different age, as is usual. Under BPTT the gradient flows through the steps of a window.
+    Otherwise like `train_offline`.
+
+    Args:
+        window: steps between updates, >= 1.
+        mask: see `gradients`. Each step takes the mean over the true entries of its window. A window without one is no step:
+            parameters and optimizer, its momenta and counters included, stay as they are, and state and traces go on.
+
+    Raises:
+        TypeError: a `SequenceLoss`, which is known only after the last window.
+
+    Example:
+        >>> import optax
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OTPE, cross_entropy, train_online
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> loss = train_online(model, optimizer, cross_entropy, inputs, labels, rule=OTPE(), window=5)
+    """
+    _check_optimizer("train_online", optimizer)
+    check_online_loss(loss_fn)
+    return _call("online", model, optimizer, loss_fn, inputs, targets, rule, window, carry, mask)[0]
+
+
+def check_online_loss(loss_fn: Any) -> None:
+    """Raises TypeError for a loss that is not known before the sequence ends."""
+    if isinstance(loss_fn, SequenceLoss):
+        raise TypeError(
+            "train_online got a SequenceLoss, expected the loss of one step: an update after each window needs a loss that is "
+            "known then, and a loss of the whole sequence is known only after the last one. Use train_offline, or a loss of "
+            "each step; an LI with a decay close to 1 as the last module holds a running sum."
+        )
+
+
+def _check_optimizer(name: str, optimizer: Any) -> None:
+    if not isinstance(optimizer, nnx.Optimizer):
+        made = "nnx.Optimizer(model, transformation, wrt=nnx.Param)"
+        hint = f" Wrap the Optax transformation: {made}." if isinstance(optimizer, optax.GradientTransformation) else ""
+        raise TypeError(f"{name} got {type(optimizer).__name__} as the optimizer, expected {made}.{hint}")
+
+
+def _call(
+    update: Update,
+    model: nnx.RNNCellBase,
+    optimizer: nnx.Optimizer | None,
+    loss_fn: Any,
+    inputs: Array,
+    targets: Any,
+    rule: Any,
+    window: int | None,
+    carry: Any,
+    mask: Array | None,
+) -> tuple[Array, nnx.State | None]:
+    """Runs the program of these arguments, and writes what it changed into model, rule and optimizer."""
+    as_rule(rule)
+    if window is not None and window < 1:
+        raise ValueError(f"Got a window of {window} steps, expected at least 1, or None for the rule's default.")
+    if mask is not None:
+        check_mask(mask, inputs.shape[:2])
+    objects = (model, rule, optimizer)
+    graphdef, state = nnx.split(objects)
+    mesh = mesh_of(inputs)
+    if mesh is not None:
+        state = jax.device_put(state, NamedSharding(mesh, REPLICATED))
+    program = Program(graphdef, loss_fn, update, window, mesh)
+    loss, gradient, new = run_program(program, state, inputs, targets, mask, carry)
+    if new:
+        leaves, structure = jax.tree.flatten(state)
+        nnx.update(objects, jax.tree.unflatten(structure, [new.get(index, leaf) for index, leaf in enumerate(leaves)]))
+    return loss, gradient

@@ -1,0 +1,92 @@
+"""The loss of a window, and its gradient by what a rule reads of the model.
+
+Losses are those of the whole batch, also where each device has a share of it: `axis` is then the name of the mesh's axis over
+the batch, else None.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from slax_rules.loop.targets import Targets
+from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
+from slax_rules.rule import SignalFn
+
+
+def all_reduce(tree: Any, axis: str | None) -> Any:
+    """The sum over devices."""
+    return tree if axis is None else jax.lax.psum(tree, axis)
+
+
+def step_losses(loss_fn: LossFn, outputs: Any, targets: Targets) -> Float[Array, "K B"]:
+    """The loss of each step and sample.
+
+    Raises:
+        ValueError: a loss function that does not make one loss per sample of a step.
+    """
+    losses = jax.vmap(loss_fn, in_axes=(0, targets.step_axes))(outputs, targets.tree)
+    steps, batch = jax.tree.leaves(outputs)[0].shape[:2]
+    if not isinstance(losses, jax.Array) or losses.shape != (steps, batch):
+        shapes = jax.tree.map(lambda leaf: list(leaf.shape[1:]), outputs)
+        got = list(losses.shape[1:]) if isinstance(losses, jax.Array) else type(losses).__name__
+        raise ValueError(
+            f"loss_fn made {got} of the outputs {shapes} of one step, expected one loss per sample, [{batch}]. It is the loss of "
+            "one step, as Optax's losses are; a loss of the whole sequence is SequenceLoss(function)."
+        )
+    return losses
+
+
+def counted(mask: Array | None, shape: tuple[int, int], axis: str | None) -> Array:
+    """How many losses count in the whole batch, 1 if none does."""
+    number = jnp.asarray(shape[0] * shape[1], jnp.int32) if mask is None else jnp.sum(mask, dtype=jnp.int32)
+    return jnp.maximum(all_reduce(number, axis), 1)
+
+
+def step_signal_fn(loss_fn: LossFn, targets: Targets, mask: Array | None, axis: str | None) -> SignalFn:
+    """The mean loss of a window over the steps and samples that count, and its gradient by the heads of a rule."""
+
+    def signal_fn(heads: list[Any]) -> tuple[Array, list[Any]]:
+        leaf = jax.tree.leaves(heads[0])[0]
+        dtype = sum_dtype(leaf.dtype)
+        count = counted(mask, leaf.shape[:2], axis).astype(dtype)
+
+        def total(heads: list[Any]) -> tuple[Array, Array]:
+            losses = [step_losses(loss_fn, head, targets) for head in heads]
+            valid = [one if mask is None else jnp.where(mask, one, 0) for one in losses]
+            means = [jnp.sum(one, dtype=dtype) / count for one in valid]
+            return sum(means[1:], start=means[0]), means[0]
+
+        (_, loss), signals = jax.value_and_grad(total, has_aux=True)(heads)
+        return all_reduce(loss, axis), signals
+
+    return signal_fn
+
+
+def sequence_signal_fn(loss: SequenceLoss, targets: Targets, mask: Array | None, axis: str | None) -> SignalFn:
+    """The mean loss of whole sequences over the samples that count, and its gradient by the heads of a rule."""
+
+    def signal_fn(heads: list[Any]) -> tuple[Array, list[Any]]:
+        leaf = jax.tree.leaves(heads[0])[0]
+        dtype, batch = sum_dtype(leaf.dtype), leaf.shape[1]
+        valid = None if mask is None else mask.any(axis=0, keepdims=True)
+        count = counted(valid, (1, batch), axis).astype(dtype)
+
+        def total(heads: list[Any]) -> tuple[Array, Array]:
+            means = []
+            for head in heads:
+                losses = loss(head, targets.tree, *(() if mask is None else (mask,)))
+                if losses.shape != (batch,):
+                    raise ValueError(
+                        f"SequenceLoss made {list(losses.shape)} of outputs for {batch} samples, expected one loss per sample, "
+                        f"[{batch}]: its function maps outputs [T, B, ...] and targets to losses [B]."
+                    )
+                losses = losses if valid is None else jnp.where(valid[0], losses, 0)
+                means.append(jnp.sum(losses, dtype=dtype) / count)
+            return sum(means[1:], start=means[0]), means[0]
+
+        (_, value), signals = jax.value_and_grad(total, has_aux=True)(heads)
+        return all_reduce(value, axis), signals
+
+    return signal_fn

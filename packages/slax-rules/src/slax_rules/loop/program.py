@@ -1,0 +1,162 @@
+"""Programs: a gradient or a training step of a batch as a function of arrays, compiled once for each structure."""
+
+import dataclasses
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from slax_neurons.internal import check_sequence, mutates_state
+from slax_rules.layerwise.engine import as_rule
+from slax_rules.loop.devices import (
+    AXIS,
+    BATCH_SHARDED,
+    REPLICATED,
+    check_divisible,
+    check_splittable,
+    map_shares,
+    rule_state_specs,
+    share_statistics,
+    target_specs,
+)
+from slax_rules.loop.objective import all_reduce, counted
+from slax_rules.loop.targets import read_targets
+from slax_rules.loop.update import optimizer_step
+from slax_rules.loop.windows import Batch, Pair, over_windows, sequence_gradient, window_gradient
+from slax_rules.losses import sum_dtype
+
+Update = Literal["none", "offline", "online"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What is done with a batch, apart from arrays.
+
+    Args:
+        graphdef: of (model, rule, optimizer); the rule is as the user gave it, the optimizer None where nothing is updated.
+        loss_fn: the loss of a step, or a `SequenceLoss`.
+        update: whether the gradient is returned ("none"), or used in one step ("offline") or one for each window ("online").
+        window: steps of a window, or None for the default.
+        mesh: the devices that the batch is split over, or None for one.
+    """
+
+    graphdef: nnx.GraphDef
+    loss_fn: Any
+    update: Update
+    window: int | None
+    mesh: Mesh | None
+
+    def __call__(
+        self, state: nnx.State, inputs: Array, targets: Any, mask: Array | None, carry: Any
+    ) -> tuple[Array, nnx.State | None, nnx.State]:
+        """The mean loss, the gradient by the model's parameters or None, and the state of (model, rule, optimizer) after it."""
+        objects = nnx.merge(self.graphdef, state, copy=True)
+        model, given, _ = objects
+        rule = as_rule(given)
+        check_sequence(inputs)
+        batch = Batch(inputs, read_targets(targets, *inputs.shape[:2]), mask)
+        carry = model.initialize_carry(inputs.shape[1:]) if carry is None else carry
+        plan = rule.plan(model, inputs.shape[2:])
+        start = rule.initialize(plan, model, carry, jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
+        if self.mesh is None:
+            loss, gradient = self._run(objects, plan, start, batch, None)
+            return loss, gradient, nnx.state(objects)
+        check_divisible(inputs.shape[1], self.mesh)
+        check_splittable(model)
+        leaves = batch.targets.leaves
+
+        def share(state: nnx.State, start: Any, inputs: Array, leaves: list[Array], mask: Array | None) -> Any:
+            objects = nnx.merge(self.graphdef, state, copy=True)
+            share_statistics(objects[0])
+            piece = Batch(inputs, batch.targets._replace(leaves=leaves), mask)
+            loss, gradient = self._run(objects, plan, start, piece, AXIS)
+            return loss, gradient, nnx.state(objects)
+
+        specs = (
+            REPLICATED,
+            rule_state_specs(rule, plan, model, inputs),
+            BATCH_SHARDED,
+            target_specs(batch.targets),
+            BATCH_SHARDED,
+        )
+        before = nnx.state(objects)
+        loss, gradient, after = map_shares(share, self.mesh, specs, REPLICATED)(before, start, inputs, leaves, mask)
+        changes = self.update != "none" or mutates_state(model)
+        return loss, gradient, after if changes else before
+
+    def _run(
+        self, objects: tuple[Any, Any, Any], plan: Any, start: Any, batch: Batch, axis: str | None
+    ) -> tuple[Array, nnx.State | None]:
+        """The mean loss, and the gradient if nothing is updated; otherwise updates in place."""
+        model, given, optimizer = objects
+        if self.update == "online":
+            return self._run_online(objects, plan, start, batch, axis), None
+
+        def gradient_of(model: nnx.RNNCellBase) -> tuple[Array, Pair]:
+            return sequence_gradient(model, as_rule(given), plan, start, self.loss_fn, batch, self.window, axis)
+
+        before = nnx.clone(model) if optimizer is not None else None
+        loss, gradient = gradient_of(model)
+        if optimizer is None:
+            return loss, gradient.model
+        any_counts = None if batch.mask is None else all_reduce(jnp.sum(batch.mask, dtype=jnp.int32), axis) > 0
+        loss = optimizer_step(
+            model, given, optimizer, loss, gradient, any_counts, lambda params: gradient_of(_moved(before, params))[1]
+        )
+        return loss, None
+
+    def _run_online(
+        self, objects: tuple[Any, Any, Any], plan: Any, start: Any, batch: Batch, axis: str | None
+    ) -> Array:
+        """The mean loss over the sequence, with an optimizer step for each window."""
+        graphdef, state = nnx.split(objects)
+        total_count = counted(batch.mask, batch.inputs.shape[:2], axis)
+
+        def visit(total: tuple[Array, nnx.State, Any], window: Batch) -> tuple[Array, nnx.State, Any]:
+            loss, state, rule_state = total
+            model, given, optimizer = nnx.merge(graphdef, state, copy=True)
+            rule = as_rule(given)
+
+            def gradient_of(model: nnx.RNNCellBase) -> Any:
+                return window_gradient(model, rule, plan, rule_state, self.loss_fn, window, axis)
+
+            before = nnx.clone(model)
+            found = gradient_of(model)
+            count = counted(window.mask, window.inputs.shape[:2], axis)
+            any_counts = None if window.mask is None else all_reduce(jnp.sum(window.mask, dtype=jnp.int32), axis) > 0
+
+            def gradient_at(params: Any) -> Pair:
+                there = gradient_of(_moved(before, params))
+                return Pair(there.model, there.rule)
+
+            window_loss = optimizer_step(
+                model, given, optimizer, found.loss, Pair(found.model, found.rule), any_counts, gradient_at
+            )
+            share = count.astype(loss.dtype) / total_count.astype(loss.dtype)
+            share = share if any_counts is None else jnp.where(any_counts, share, 0)
+            return loss + share * window_loss, nnx.state((model, given, optimizer)), found.state
+
+        zero = jnp.zeros((), sum_dtype(batch.inputs.dtype))
+        loss, state, _ = over_windows(visit, (zero, state, start), batch, self.window or 1)
+        nnx.update(objects, state)
+        return loss
+
+
+@partial(jax.jit, static_argnums=0)
+def run_program(program: Program, *arguments: Any) -> tuple[Array, nnx.State | None, dict[int, Array]]:
+    """The mean loss, the gradient or None, and those leaves of the state that are new, by their number."""
+    before = jax.tree.leaves(arguments[0])  # the variables in it are those that the program changes
+    loss, gradient, state = program(*arguments)
+    pairs = zip(before, jax.tree.leaves(state), strict=True)
+    return loss, gradient, {index: new for index, (old, new) in enumerate(pairs) if new is not old}
+
+
+def _moved(model: nnx.RNNCellBase | None, params: Any) -> nnx.RNNCellBase:
+    """A copy of the model with other parameters."""
+    copy = nnx.clone(model)
+    nnx.update(copy, params)
+    return copy

@@ -1,0 +1,76 @@
+"""Targets of a sequence: which of them are one per step, and are cut into windows as the inputs are."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from slax_rules.losses import PerSequence, PerStep
+
+
+class Targets(NamedTuple):
+    """A tree of targets in leaves.
+
+    Args:
+        leaves: the arrays.
+        per_step: for each leaf, whether it is one per step, [T, B, ...], and not one per sequence, [B, ...].
+        structure: of the tree.
+    """
+
+    leaves: list[Array]
+    per_step: tuple[bool, ...]
+    structure: Any
+
+    @property
+    def steps(self) -> list[Array]:
+        """The leaves that are one per step, to be cut into windows."""
+        return [leaf for leaf, cut in zip(self.leaves, self.per_step, strict=True) if cut]
+
+    def with_steps(self, steps: list[Array]) -> "Targets":
+        """The targets of a window, whose leaves per step are these."""
+        pieces = iter(steps)
+        leaves = [next(pieces) if cut else leaf for leaf, cut in zip(self.leaves, self.per_step, strict=True)]
+        return self._replace(leaves=leaves)
+
+    @property
+    def tree(self) -> Any:
+        """The targets as loss functions take them."""
+        return jax.tree.unflatten(self.structure, self.leaves)
+
+    @property
+    def step_axes(self) -> Any:
+        """The axis of the steps in each leaf, None for one per sequence, as `jax.vmap` takes it."""
+        return jax.tree.unflatten(self.structure, [0 if cut else None for cut in self.per_step])
+
+
+def read_targets(targets: Any, steps: int, batch: int) -> Targets:
+    """The targets of a sequence of `steps` steps and `batch` samples.
+
+    Raises:
+        ValueError: a leaf that is neither one per step nor one per sequence, or that could be either.
+    """
+    marked = type(targets) if isinstance(targets, PerStep | PerSequence) else None
+    leaves, structure = jax.tree.flatten(targets if marked is None else targets.targets)
+    leaves = [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in leaves]
+    return Targets(leaves, tuple(_is_per_step(leaf.shape, steps, batch, marked) for leaf in leaves), structure)
+
+
+def _is_per_step(shape: tuple[int, ...], steps: int, batch: int, marked: type | None) -> bool:
+    is_per_step, is_per_sequence = shape[:2] == (steps, batch), shape[:1] == (batch,)
+    if marked is not None:
+        if is_per_step if marked is PerStep else is_per_sequence:
+            return marked is PerStep
+        is_per_step = is_per_sequence = False
+    if is_per_step and is_per_sequence:
+        raise ValueError(
+            f"Got targets of shape {list(shape)} for {steps} steps and {batch} samples, which may be one per step, "
+            f"[{steps}, {batch}, ...], or one per sequence, [{batch}, ...], expected only one of them. Say which: "
+            "PerStep(targets) or PerSequence(targets)."
+        )
+    if not (is_per_step or is_per_sequence):
+        raise ValueError(
+            f"Got targets of shape {list(shape)} for inputs of {steps} steps and {batch} samples, expected [{batch}, ...], one "
+            f"per sequence, or [{steps}, {batch}, ...], one per step. Inputs are time first: [T, B, features...]."
+        )
+    return is_per_step

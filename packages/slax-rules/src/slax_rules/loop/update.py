@@ -1,0 +1,87 @@
+"""A step of the optimizer with a gradient, or none where there is no gradient to take one with."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from slax_rules.loop.windows import Pair
+from slax_rules.losses import sum_dtype
+
+
+def optimizer_step(
+    model: nnx.RNNCellBase,
+    rule: Any,
+    optimizer: nnx.Optimizer,
+    loss: Float[Array, ""],
+    gradient: Pair,
+    any_counts: Bool[Array, ""] | None,
+    gradient_at: Callable[[Any], Pair],
+) -> Float[Array, ""]:
+    """A step in place. Returns the loss, NaN where the gradient is not finite.
+
+    There is no step where the gradient is not finite or no loss counts: parameters and the state of the optimizer, its momenta
+    and counters included, then stay as they are.
+
+    Args:
+        rule: as it was given to the training step; one with parameters is trained together with the model.
+        any_counts: whether any loss counts; None for always.
+        gradient_at: maps parameters to the gradient of the same window there. It is handed to an optimizer that takes extra
+            arguments, and costs nothing where it is not called.
+    """
+    trained = _trained(model, rule)
+    _check_optimizer(optimizer, trained, rule)
+    finite = _is_finite(gradient)
+    use = finite if any_counts is None else finite & any_counts
+    before = jax.tree.leaves(nnx.state((trained, optimizer)))
+    extra = {}
+    if isinstance(optimizer.tx, optax.GradientTransformationExtraArgs):
+        extra["gradient_at"] = lambda params: nnx.as_pure(
+            nnx.state(_as_given(gradient_at(params), model, rule), optimizer.wrt)
+        )
+    optimizer.update(trained, _as_given(gradient, model, rule), **extra)
+    after, structure = jax.tree.flatten(nnx.state((trained, optimizer)))
+    kept = [new if new is old else jnp.where(use, new, old) for new, old in zip(after, before, strict=True)]
+    nnx.update((trained, optimizer), jax.tree.unflatten(structure, kept))
+    return jnp.where(finite, loss, jnp.nan)
+
+
+def _trained(model: nnx.RNNCellBase, rule: Any) -> Any:
+    """What the optimizer trains: the model, together with the rule if this has parameters."""
+    return (model, rule) if jax.tree.leaves(nnx.state(rule, nnx.Param)) else model
+
+
+def _as_given(gradient: Pair, model: nnx.RNNCellBase, rule: Any) -> nnx.State:
+    """A gradient in the structure of what the optimizer trains."""
+    if not jax.tree.leaves(gradient.rule):
+        return gradient.model
+    own = jax.tree.unflatten(jax.tree.structure(nnx.state(rule, nnx.Param)), jax.tree.leaves(gradient.rule))
+    return nnx.State({0: gradient.model, 1: own})
+
+
+def _is_finite(gradient: Any) -> Bool[Array, ""]:
+    """Whether all entries are finite: then so is their sum, in float32 at least."""
+    sums = [jnp.sum(leaf, dtype=sum_dtype(leaf.dtype)) for leaf in jax.tree.leaves(gradient)]
+    finite = jnp.ones((), bool)
+    for total in sums:
+        finite = finite & jnp.isfinite(total)
+    return finite
+
+
+def _check_optimizer(optimizer: nnx.Optimizer, trained: Any, rule: Any) -> None:
+    """Raises ValueError for an optimizer that was made with other parameters."""
+    params = nnx.as_pure(nnx.state(trained, optimizer.wrt))
+    expected = jax.eval_shape(optimizer.tx.init, params)
+    mine = nnx.as_pure(optimizer.opt_state)
+    shapes = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(expected)]
+    if shapes != [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(mine)]:
+        made = "nnx.Optimizer((model, rule), ...)" if isinstance(trained, tuple) else "nnx.Optimizer(model, ...)"
+        why = f", since {type(rule).__name__} has parameters of its own" if isinstance(trained, tuple) else ""
+        raise ValueError(
+            f"Got an optimizer whose state does not fit the parameters that it is to train, expected one made with them{why}: "
+            f"{made}."
+        )

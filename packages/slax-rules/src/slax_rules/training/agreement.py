@@ -1,0 +1,185 @@
+"""How far the gradient of a rule is from another, by default that of BPTT, while `fit` trains."""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, PyTree
+
+from slax_rules.bptt import BPTT, TBPTT
+from slax_rules.layerwise.engine import as_rule
+from slax_rules.loop.entry import AnyRule, gradients
+from slax_rules.losses import sum_dtype
+from slax_rules.paths import by_path, module_names, readable_path
+from slax_rules.training.callbacks import Metrics, StepInfo
+from slax_rules.training.epoch import prepared
+from slax_rules.training.sampling import Batch
+
+Group = Callable[[str], str]
+
+
+class Agreement(NamedTuple):
+    """How a gradient g agrees with a reference r.
+
+    Args:
+        cosine: g . r / (|g| |r|), in [-1, 1]; 0 where it is not defined.
+        norm_ratio: |g| / |r|; 0 where the reference is zero.
+        sign_agreement: share of the entries of r that are not zero where g has the same sign; 0 where there are none.
+        defined: whether both are finite and not zero, as the cosine needs.
+        has_reference: whether both are finite and r is not zero, as the other two need.
+    """
+
+    cosine: Float[Array, ""]
+    norm_ratio: Float[Array, ""]
+    sign_agreement: Float[Array, ""]
+    defined: Bool[Array, ""]
+    has_reference: Bool[Array, ""]
+
+
+def agreement(
+    gradient: PyTree, reference: PyTree, *, model: nnx.Module | None = None, group: Group | None = None
+) -> dict[str, Agreement]:
+    """Cosine, norm ratio and sign agreement of each leaf, or of each group of leaves as one long vector.
+
+    Args:
+        gradient: tree of floating-point arrays, as `gradients` returns it.
+        reference: tree with the same paths and shapes.
+        model: whose gradient it is. With it leaves are called by their layer, as "0 Linear/kernel", "3.1 LIF/decay/unconstrained"
+            in a stack that is module 3, "1 -> 0 Linear/kernel" over an edge, and without it by their path, "modules/0/kernel".
+        group: maps a name to that of its group, as `lambda name: name.partition("/")[0]` for one group per layer. By default
+            each leaf stands alone, and "all" is the whole gradient.
+
+    Raises:
+        ValueError: trees with other paths.
+
+    Example:
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OTTT, agreement, cross_entropy, gradients
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> exact = gradients(model, cross_entropy, inputs, labels)[1]
+        >>> ours = gradients(model, cross_entropy, inputs, labels, rule=OTTT())[1]
+        >>> list(agreement(ours, exact, model=model))
+        ['0 Linear/bias', 'all', '0 Linear/kernel', '2 Linear/bias', '2 Linear/kernel']
+    """
+    left, right = by_path(gradient), by_path(reference)
+    if left.keys() != right.keys():
+        raise ValueError(
+            f"agreement got paths {sorted(left.keys() - right.keys())} in the gradient alone and "
+            f"{sorted(right.keys() - left.keys())} in the reference alone, expected the same. Take both gradients by the "
+            "parameters of one model."
+        )
+    names = module_names(model)
+    groups = defaultdict(list)
+    for path in left:
+        name = readable_path(path, names)
+        for found in (name, "all") if group is None else (group(name),):
+            groups[found].append((left[path], right[path]))
+    return {name: _agreement(pairs) for name, pairs in groups.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientAgreement:
+    """A callback of `fit`: how the gradient under the rule that trains agrees with that under another one, on the same batch.
+
+    Both are those of the whole batch at the parameters after the step, offline, with the same random numbers. The records are
+    named by layer, "cosine/0 Linear/kernel", "norm_ratio/...", "sign_agreement/...", and None where they are not defined: a
+    zero gradient has no cosine. "cosine/all" is that of the whole gradient.
+
+    Args:
+        every: steps between measurements, >= 1.
+        rule: the rule that is looked at; the one of `fit` by default. For BPTT with `update="online"` that is `TBPTT` with the
+            steps of a window, as its gradient flows within windows.
+        reference: what it is compared with.
+        window: steps of a window of the first gradient, by default those of `fit`; it changes no gradient.
+        reference_window: the same of the second one; the rule's default if None.
+        group: maps a name such as "0 Linear/kernel" to that of its group; see `agreement`.
+
+    Example:
+        >>> from slax_rules import GradientAgreement
+        >>> by_layer = GradientAgreement(every=10, group=lambda name: name.partition("/")[0])
+    """
+
+    every: int = 100
+    rule: AnyRule | None = None
+    reference: AnyRule = BPTT()
+    window: int | None = None
+    reference_window: int | None = None
+    group: Group | None = None
+
+    def __post_init__(self) -> None:
+        for rule in (self.reference, *(() if self.rule is None else (self.rule,))):
+            as_rule(rule)
+
+    def __call__(self, info: StepInfo) -> Metrics:
+        window = info.window if self.window is None else self.window
+        rule = offline_rule(info.rule, info.update, info.window) if self.rule is None else self.rule
+        graphdef, state = nnx.split((info.model, rule, self.reference))
+        what = (graphdef, info.loss_fn, window, self.reference_window, self.group)
+        return {
+            f"{field}/{name}": float(getattr(measured, field)) if getattr(measured, needs) else None
+            for name, measured in jax.device_get(_compare(what, state, info.batch)).items()
+            for field, needs in _NEEDS.items()
+        }
+
+
+_NEEDS = {"cosine": "defined", "norm_ratio": "has_reference", "sign_agreement": "has_reference"}
+
+
+def offline_rule(rule: Any, update: str, window: int | None) -> Any:
+    """The rule whose offline gradient is what a rule makes in training, at fixed parameters.
+
+    BPTT with updates online is cut at the windows between them.
+    """
+    if update == "online" and isinstance(rule, BPTT | TBPTT):
+        steps = window or 1
+        return TBPTT(min(steps, rule.steps) if isinstance(rule, TBPTT) else steps)
+    return rule
+
+
+@partial(jax.jit, static_argnums=0)
+def _compare(what: Any, state: nnx.State, batch: Batch) -> dict[str, Agreement]:
+    graphdef, loss_fn, window, reference_window, group = what
+
+    def gradient(which: int, window: int | None) -> nnx.State:
+        model, *rules = nnx.merge(graphdef, state)  # each begins with the same random streams
+        inputs, targets, mask = prepared(model, batch)
+        return gradients(model, loss_fn, inputs, targets, rule=rules[which], window=window, mask=mask)[1]
+
+    model = nnx.merge(graphdef, state)[0]
+    return agreement(gradient(0, window), gradient(1, reference_window), model=model, group=group)
+
+
+def _agreement(pairs: list[tuple[Array, Array]]) -> Agreement:
+    dtype = jnp.result_type(*(sum_dtype(leaf.dtype) for pair in pairs for leaf in pair))
+    left, right = (jnp.concatenate([leaf.astype(dtype).ravel() for leaf in side]) for side in zip(*pairs, strict=True))
+    (g, g_scale), (r, r_scale) = _scaled(left), _scaled(right)
+    g_norm, r_norm = jnp.sqrt(jnp.sum(g**2)), jnp.sqrt(jnp.sum(r**2))
+    finite = jnp.isfinite(g_norm) & jnp.isfinite(r_norm)
+    has_reference = finite & (r_norm > 0)
+    defined = has_reference & (g_norm > 0)
+    cosine = jnp.sum(g * r) / jnp.where(defined, g_norm * r_norm, 1)
+    ratio = g_norm / jnp.where(has_reference, r_norm, 1) * (g_scale / r_scale)
+    same_sign = jnp.mean(jnp.sign(g) == jnp.sign(r), where=r != 0, dtype=dtype)
+    return Agreement(
+        cosine=jnp.where(defined, jnp.clip(cosine, -1, 1), 0),  # only what rounding adds, as in 1 + 1e-7
+        norm_ratio=jnp.where(has_reference, ratio, 0),
+        sign_agreement=jnp.where(has_reference, same_sign, 0),
+        defined=defined,
+        has_reference=has_reference,
+    )
+
+
+def _scaled(vector: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, ""]]:
+    """A vector divided by its largest magnitude, so that very small and very large ones keep their direction, and this
+    magnitude; zeros and 1 if it is zero or below the smallest normal number."""
+    largest = jnp.max(jnp.abs(vector), initial=0)
+    is_zero = largest < jnp.finfo(vector.dtype).tiny
+    scale = jnp.where(is_zero, 1, largest)
+    return jnp.where(is_zero, 0, vector / scale), scale

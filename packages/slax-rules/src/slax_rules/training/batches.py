@@ -1,0 +1,179 @@
+"""Batches as they come from lists, loaders and functions, as tuples of arrays that JAX takes."""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array
+
+from slax_neurons import Connect
+from slax_neurons.internal import input_struct
+from slax_rules.training.sampling import Batch, Sampler
+
+# What gives the batches of each epoch: see `fit`.
+Batches = Sampler | Callable[[int], Iterable[Any]] | Iterable[Any]
+
+KINDS = (
+    "a list of batches (inputs, targets), a loader that can be iterated over again, a function that maps an epoch to an "
+    "iterable of batches, or a Sampler"
+)
+
+
+def epoch_batches(batches: Any, *, epochs: int = 1) -> Callable[[int], Iterable[Any]]:
+    """A function that maps an epoch to its batches.
+
+    Raises:
+        TypeError: what cannot give batches.
+        ValueError: an iterator, which can be read once, for several epochs; one batch in the place of a list of them.
+    """
+    if isinstance(batches, type):
+        raise TypeError(f"Got the class {batches.__name__} as batches, expected {KINDS}. Make one: {batches.__name__}(...).")
+    if isinstance(batches, Sampler):
+        return batches
+    _check_many(batches, "batches")
+    if isinstance(batches, Iterator) and epochs > 1:
+        raise ValueError(
+            f"Got a {type(batches).__name__} as batches of {epochs} epochs, but it can be read only once. Expected {KINDS}: "
+            "batches=list(...), or batches=lambda epoch: ... that makes a new one for each epoch."
+        )
+    if callable(batches):
+        return batches
+    if isinstance(batches, Iterable):
+        return lambda epoch: batches
+    raise TypeError(
+        f"Got {_described(batches)} as batches, expected {KINDS}. A data set of single samples needs a loader that makes batches "
+        "of it."
+    )
+
+
+def held_out_batches(held_out: Any) -> Callable[[], Iterable[Any]]:
+    """A function that gives the batches of a held-out set again and again.
+
+    Raises:
+        TypeError: what cannot give batches.
+        ValueError: an iterator, which can be read once.
+    """
+    if isinstance(held_out, Iterator):
+        raise ValueError(
+            f"Got a {type(held_out).__name__} as held_out, but it can be read only once, and is read at each evaluation. Expected "
+            "a list of batches, a loader, or a function that makes an iterator: held_out=list(...)."
+        )
+    if callable(held_out) and not isinstance(held_out, Sampler | type) and not _takes_epoch(held_out):
+        return held_out
+    source = epoch_batches(held_out)
+    return lambda: source(0)
+
+
+def each_batch(batches: Any, name: str) -> Iterator[Batch]:
+    """The batches of an iterable, as `as_batch` makes them."""
+    _check_many(batches, name)
+    if not isinstance(batches, Iterable):
+        raise TypeError(f"Got {_described(batches)} as {name}, expected a list of batches (inputs, targets), or a loader.")
+    return (as_batch(batch) for batch in batches)
+
+
+def as_batch(batch: Any) -> Batch:
+    """A batch as a tuple of inputs, targets, and the mask if there is one, of NumPy or JAX arrays; tensors are converted.
+
+    Raises:
+        TypeError: something else than two or three entries, or entries that are no arrays.
+    """
+    if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+        got = f"{len(batch)} entries" if isinstance(batch, tuple | list) else _described(batch)
+        hint = ": (batch['inputs'], batch['targets'])" if isinstance(batch, Mapping) else ""
+        raise TypeError(f"Got a batch of {got}, expected (inputs, targets) or (inputs, targets, mask){hint}.")
+    inputs, targets, *mask = batch
+    return (
+        as_array(inputs, "inputs"),
+        jax.tree.map(lambda leaf: as_array(leaf, "targets"), targets, is_leaf=_is_array),
+        *(as_array(valid, "a mask") for valid in mask if valid is not None),
+    )
+
+
+def as_array(value: Any, name: str) -> Array | np.ndarray:
+    """A NumPy or JAX array as it is, anything else, such as a tensor of PyTorch on whatever device, as a NumPy array.
+
+    Raises:
+        TypeError: what is no array of numbers.
+    """
+    if isinstance(value, jax.Array | np.ndarray):
+        array = value
+    else:
+        if hasattr(value, "detach"):
+            value = value.detach().cpu().numpy()
+        array = np.asarray(value)
+    if isinstance(array, np.ndarray) and array.dtype.kind in "OSU":
+        raise TypeError(f"Got {_described(value)} as {name}, expected an array of numbers.")
+    return array
+
+
+def cast_inputs(model: nnx.RNNCellBase, inputs: Array) -> Array:
+    """Inputs in the dtype of the model: frames of events, which are integers or booleans, become floating-point numbers.
+
+    Integers stay what they are where the model begins with an `nnx.Embed`, and so do floating-point numbers of any kind.
+    """
+    if jnp.issubdtype(inputs.dtype, jnp.inexact) or _begins_with_embedding(model):
+        return inputs
+    return inputs.astype(input_dtype(model, inputs.dtype))
+
+
+def input_dtype(model: nnx.RNNCellBase, dtype: Any) -> Any:
+    """The dtype that `cast_inputs` makes of inputs of `dtype`."""
+    if jnp.issubdtype(dtype, jnp.inexact) or _begins_with_embedding(model):
+        return dtype
+    modules = model.modules if isinstance(model, Connect) else [model]
+    return input_struct(modules, ()).dtype
+
+
+def check_time_first(inputs: Array, targets: Any) -> None:
+    """Raises ValueError where shapes say that the first axis is the batch: no target fits unless the first two are swapped."""
+    leaves = [leaf for leaf in jax.tree.leaves(targets) if jnp.ndim(leaf)]
+    if inputs.ndim < 3 or not leaves:
+        return
+    first, second = inputs.shape[:2]
+    fits = [leaf.shape[0] == second or leaf.shape[:2] == (first, second) for leaf in leaves]
+    if not any(fits) and all(leaf.shape[0] == first for leaf in leaves):
+        raise ValueError(
+            f"Got inputs of shape {list(inputs.shape)} with targets of shape {list(leaves[0].shape)}, which is batch first, "
+            "[B, T, features...]. Expected time first, [T, B, features...]: inputs.swapaxes(0, 1)."
+        )
+
+
+def _begins_with_embedding(model: Any) -> bool:
+    while isinstance(model, Connect):
+        model = model.modules[0]
+    return any(isinstance(part, nnx.Embed) for _, part in nnx.iter_modules(model))
+
+
+def _check_many(batches: Any, name: str) -> None:
+    """Raises ValueError for one batch, or one array, in the place of many batches."""
+    is_one = isinstance(batches, tuple | list) and len(batches) > 0 and _is_array(batches[0])
+    if is_one or _is_array(batches):
+        what = "one batch" if is_one else "one array"
+        raise ValueError(f"Got {what} as {name}, expected many batches. Put it into a list: {name}=[(inputs, targets)].")
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "__array__") or hasattr(value, "detach")
+
+
+def _takes_epoch(function: Callable[..., Any]) -> bool:
+    """Whether a function has to be called with one argument."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some that are written in C
+        return False
+    needed = [
+        parameter
+        for parameter in signature.parameters.values()
+        if parameter.default is parameter.empty and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    return len(needed) == 1
+
+
+def _described(value: Any) -> str:
+    return f"{type(value).__name__} {value!r}" if isinstance(value, int | float | str | bool | None) else f"a {type(value).__name__}"

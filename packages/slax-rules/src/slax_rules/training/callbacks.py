@@ -1,0 +1,87 @@
+"""What `fit` calls while it trains."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from flax import nnx
+
+from slax_rules.training.sampling import Batch
+
+# Scalars by name, for the history: anything that `float` takes, or None where a number is not defined.
+Metrics = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class StepInfo:
+    """What a callback of `fit` gets after an optimizer step.
+
+    It is for reading: training goes on from the state that it has, whatever is written into `model`, `rule` or `optimizer`.
+
+    Args:
+        step: optimizer steps of `fit` so far, one per batch; also where `update="online"` takes several per batch.
+        epoch: counted from 0.
+        model, rule, optimizer: those given to `fit`, with their numbers after this step.
+        loss_fn, update, window: as given to `fit`.
+        batch: of this step: inputs, targets, and the mask if there is one.
+        loss: of this step, before its update.
+    """
+
+    step: int
+    epoch: int
+    model: nnx.RNNCellBase
+    rule: Any
+    optimizer: nnx.Optimizer
+    loss_fn: Any
+    update: Literal["offline", "online"]
+    window: int | None
+    batch: Batch
+    loss: float
+
+
+@runtime_checkable
+class Callback(Protocol):
+    """Called after every `every`-th step. What it returns becomes a record of the history."""
+
+    @property
+    def every(self) -> int: ...
+
+    def __call__(self, info: StepInfo) -> Metrics | None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Every:
+    """A function as a callback of `fit`.
+
+    Args:
+        every: steps between calls, >= 1.
+        function: maps a `StepInfo` to numbers by name for the history, or to None.
+
+    Example:
+        >>> import optax
+        >>> from flax import nnx
+        >>> from slax_rules import Every
+        >>> callback = Every(100, lambda info: {"norm": optax.tree.norm(nnx.state(info.model, nnx.Param))})
+    """
+
+    every: int
+    function: Callable[[StepInfo], Any]
+
+    def __call__(self, info: StepInfo) -> Metrics | None:
+        return self.function(info)
+
+
+def check_callbacks(callbacks: Any) -> None:
+    """Raises TypeError unless all are callbacks."""
+    if isinstance(callbacks, Callback) and not isinstance(callbacks, type):
+        raise TypeError(f"fit got one {type(callbacks).__name__} as callbacks, expected a list: callbacks=[...].")
+    if not isinstance(callbacks, list | tuple):
+        raise TypeError(f"fit got {type(callbacks).__name__} as callbacks, expected a list: callbacks=[Every(100, function)].")
+    for callback in callbacks:
+        if isinstance(callback, type) or not isinstance(callback, Callback):
+            name = getattr(callback, "__name__", type(callback).__name__)
+            hint = f"Make one: {name}(...)." if isinstance(callback, type) else f"Say how often: Every(100, {name})."
+            raise TypeError(
+                f"fit got {name} among the callbacks, expected an Every, a GradientAgreement, or another object with a number "
+                f"`every` that can be called. {hint}"
+            )

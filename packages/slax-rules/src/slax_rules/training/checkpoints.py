@@ -1,0 +1,295 @@
+"""Checkpoints of `fit` by orbax: all that a run needs to go on as if it had never stopped."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+from slax_rules.paths import by_path
+from slax_rules.training.stopping import EarlyStoppingState, Mode, gain, mode_of
+from slax_rules.training.weights import as_bytes, described, differences, is_key, model_types, save_weights, weights
+
+BEST = "best"
+
+
+class Progress(NamedTuple):
+    """Where a run is.
+
+    Args:
+        step: optimizer steps of `fit` so far.
+        epoch: the one that it is in.
+        batches: of this epoch that are behind.
+        early_stopping: how it stands, if there is any.
+        best: the model's state at the best evaluation, if it is to be restored.
+        best_saved: the value of the evaluation whose weights are saved as the best ones, if any are.
+    """
+
+    step: int
+    epoch: int
+    batches: int
+    early_stopping: EarlyStoppingState | None = None
+    best: nnx.State | None = None
+    best_saved: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoints:
+    """Where and how often `fit` saves; it goes on from the newest checkpoint there, if there is one.
+
+    A checkpoint is a folder named after its step. It is written under another name and renamed when it is whole, in the
+    background while training goes on, so a run that is killed loses at most the steps since the last one.
+
+    Args:
+        directory: a folder of this run alone.
+        every: steps between checkpoints, >= 1. There is also one at the end.
+        keep: how many to keep, >= 1, the newest.
+        best: a name of the evaluation, "loss" or one of `metrics`. The weights of the evaluation where it was best are then in
+            the file `best` beside the checkpoints, for `load_weights(directory / "best", model)`.
+        mode: "min" if less is better, "max" if more is. It may be left out for "loss" and "accuracy".
+
+    Raises:
+        ValueError: every or keep below 1, an unknown mode, none for a metric of another name.
+
+    Example:
+        >>> from slax_rules import Checkpoints
+        >>> checkpoints = Checkpoints("runs/first", every=500, best="accuracy")
+    """
+
+    directory: str | Path
+    every: int = 1000
+    keep: int = 3
+    best: str | None = None
+    mode: Mode | None = None
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.keep < 1:
+            raise ValueError(f"Checkpoints got every={self.every}, keep={self.keep}, expected at least 1 for both.")
+        if self.best is not None:
+            object.__setattr__(self, "mode", mode_of("Checkpoints", self.best, self.mode))
+
+    @contextmanager
+    def open(self, settings: Mapping[str, Any]) -> Iterator["Store"]:
+        """The checkpoints on disk, for a run with these settings; what is being written is whole at the end."""
+        import orbax.checkpoint as ocp  # takes seconds, and is not needed by whoever saves nothing
+
+        directory = Path(self.directory).absolute()
+        for left_over in directory.glob(f".{BEST}.*.part"):  # of a run that was killed while it wrote the best weights
+            left_over.unlink(missing_ok=True)
+        options = ocp.CheckpointManagerOptions(max_to_keep=self.keep, cleanup_tmp_directories=True)
+        with ocp.CheckpointManager(directory, options=options) as manager:
+            yield Store(manager, settings)
+
+    def save_best(self, model: nnx.Module, evaluation: Mapping[str, float], progress: Progress) -> Progress:
+        """Saves the model's weights if this evaluation is the best so far."""
+        if self.best is None:
+            return progress
+        value = evaluation[self.best]
+        if progress.best_saved is not None and not gain(self.mode, progress.best_saved, value) > 0:
+            return progress
+        Path(self.directory).mkdir(parents=True, exist_ok=True)
+        save_weights(Path(self.directory) / BEST, model)
+        return progress._replace(best_saved=value)
+
+
+class Store(NamedTuple):
+    """The checkpoints of one run.
+
+    Args:
+        manager: orbax's.
+        settings: what a run that goes on has to have in common with the one that was stopped, as JSON.
+    """
+
+    manager: Any
+    settings: Mapping[str, Any]
+
+    def save(self, state: nnx.State, progress: Progress, losses: np.ndarray, records: list[dict[str, Any]]) -> None:
+        """Saves a run, with its history, unless this step is saved already.
+
+        Args:
+            state: of (model, rule, optimizer).
+            progress: where the run is, after at least one step.
+            losses, records: see `History`.
+        """
+        import orbax.checkpoint as ocp
+
+        if self.manager.latest_step() == progress.step:
+            return
+        arrays = _arrays(state, losses, progress.best)
+        run = {
+            "settings": self.settings,
+            "arrays": {name: described(leaf) for name, leaf in arrays.items()},
+            "weights": [name for name, leaf in by_path(weights(state[0])).items() if leaf.size and not is_key(leaf)],
+            "digests": {name: _digest(as_bytes(leaf)) for name, leaf in arrays.items()},
+            "progress": progress._asdict() | {"best": progress.best is not None},
+            "records": records,
+        }
+        text = json.dumps(run)
+        args = {"arrays": ocp.args.StandardSave(arrays), "run": ocp.args.JsonSave([_digest(text.encode()), text])}
+        self.manager.save(progress.step, args=ocp.args.Composite(**args))
+
+    def restore(self, state: nnx.State) -> tuple[nnx.State, Progress, np.ndarray, list[dict[str, Any]]] | None:
+        """The newest checkpoint, in the structure and on the devices of `state`, or None if there is none.
+
+        Raises:
+            ValueError: a checkpoint of another model, rule, optimizer or run, or one that cannot be read.
+        """
+        import orbax.checkpoint as ocp
+
+        step = self.manager.latest_step()
+        if step is None:
+            return None
+        content = self._read(step, "run", ocp.args.JsonRestore())
+        run = _parsed(*content, self._damaged(step, "it is not what was saved"))
+        self._check_same(step, run["settings"], json.loads(json.dumps(self.settings)), "settings")
+        progress = Progress(**run["progress"])
+        losses = np.zeros(progress.step, run["arrays"]["losses"].partition("[")[0])
+        target = _arrays(state, losses, weights(state[0]) if progress.best else None)
+        here = {name: described(leaf) for name, leaf in target.items()}
+        self._check_same(step, run["arrays"], here, "arrays")
+        arrays = self._read(step, "arrays", ocp.args.StandardRestore(target))
+        if {name: _digest(as_bytes(leaf)) for name, leaf in arrays.items()} != run["digests"]:
+            raise ValueError(self._damaged(step, "it is not what was saved"))
+        best = None
+        if progress.best:
+            best = _filled(weights(state[0]), arrays, "best")
+        stopping = progress.early_stopping and EarlyStoppingState(*progress.early_stopping)
+        parts = {number: _filled(state[number], arrays, name) for number, name in _parts(state).items()}
+        return (
+            jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(parts)),
+            progress._replace(early_stopping=stopping, best=best),
+            np.asarray(arrays["losses"]),
+            run["records"],
+        )
+
+    def _read(self, step: int, item: str, how: Any) -> Any:
+        import orbax.checkpoint as ocp
+
+        try:
+            return self.manager.restore(step, args=ocp.args.Composite(**{item: how}))[item]
+        except Exception as error:  # orbax raises a bare Exception for a file that is too short
+            raise ValueError(self._damaged(step, f"orbax cannot read its {item}")) from error
+
+    def _damaged(self, step: int, why: str) -> str:
+        before = [other for other in self.manager.all_steps() if other < step]
+        then = f"to go on from step {max(before)}" if before else "to start anew, since there is none before it"
+        return (
+            f"The checkpoint of step {step} in {self.manager.directory} is damaged: {why}. Expected what was written there. "
+            f"Delete the folder {self.manager.directory / str(step)} {then}."
+        )
+
+    def _check_same(self, step: int, saved: Mapping[str, Any], mine: Mapping[str, Any], what: str) -> None:
+        differing = differences(saved, mine)
+        if differing:
+            raise ValueError(
+                f"The checkpoint of step {step} in {self.manager.directory} is of another run, with other {what}: "
+                f"{differing}. Make model, rule, optimizer and batches as they were, or give this run a directory of its own. "
+                "Its weights alone are read by load_weights."
+            )
+
+
+def checkpoint_weights(directory: Path) -> tuple[dict[str, str], dict[str, str], Callable[[], dict[str, np.ndarray]]]:
+    """The weights in the folder of a checkpoint, or in the newest one of the folder of a run.
+
+    Returns:
+        The types of the model's modules, what its arrays are, both by path, and a function that reads the arrays.
+
+    Raises:
+        ValueError: no checkpoint, or one that is damaged.
+    """
+    import orbax.checkpoint as ocp
+
+    steps = [path for path in directory.iterdir() if path.name.isdigit()]
+    if not directory.name.isdigit() and steps:
+        directory = max(steps, key=lambda path: int(path.name))
+    damaged = f"The checkpoint {directory} is damaged: it is not what was saved. Take another one."
+    if not (directory / "run").exists():
+        raise ValueError(
+            f"The folder {directory} is no checkpoint, expected a file that save_weights wrote, or a folder that fit wrote with "
+            "checkpoints=Checkpoints(...)."
+        )
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        run = _parsed(*_read_or(damaged, lambda: reader.restore(directory / "run")), damaged)
+    saved = {name: run["arrays"][f"model/{name}"] for name in run["weights"]}
+    types = {name.partition("/")[2]: kind for name, kind in run["settings"].items() if re.match("model(/|$)", name)}
+
+    def read() -> dict[str, np.ndarray]:
+        with ocp.PyTreeCheckpointer() as reader:
+            target = {f"model/{name}": np.zeros(*_shape_and_dtype(what)) for name, what in saved.items()}
+            arrays = _read_or(damaged, lambda: reader.restore(directory / "arrays", args=_partial(ocp, target)))
+        for name, leaf in arrays.items():
+            if _digest(as_bytes(leaf)) != run["digests"][name]:
+                raise ValueError(damaged)
+        return {name.partition("/")[2]: np.asarray(leaf) for name, leaf in arrays.items()}
+
+    return types, saved, read
+
+
+def _partial(ocp: Any, target: dict[str, np.ndarray]) -> Any:
+    """What makes orbax read these arrays alone, as NumPy arrays."""
+    how = {name: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype) for name, leaf in target.items()}
+    return ocp.args.PyTreeRestore(target, restore_args=how, partial_restore=True)
+
+
+def _read_or(message: str, read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except Exception as error:  # orbax raises a bare Exception for a file that is too short
+        raise ValueError(message) from error
+
+
+def _parsed(digest: str, text: str, damaged: str) -> dict[str, Any]:
+    if _digest(text.encode()) != digest:
+        raise ValueError(damaged)
+    return json.loads(text)
+
+
+def _shape_and_dtype(what: str) -> tuple[tuple[int, ...], np.dtype]:
+    dtype, _, shape = what.partition("[")
+    return tuple(int(size) for size in shape.rstrip("]").split(",") if size), jax.numpy.dtype(dtype)
+
+
+def _parts(state: nnx.State) -> dict[int, str]:
+    """The names of the parts of the state that are not empty."""
+    return {number: name for number, name in enumerate(("model", "rule", "optimizer")) if number in state}
+
+
+def _arrays(state: nnx.State, losses: np.ndarray, best: nnx.State | None) -> dict[str, Any]:
+    """All arrays of a checkpoint by name. Those without entries are left out, since orbax cannot save them."""
+    trees = {name: state[number] for number, name in _parts(state).items()} | {"losses": losses, "best": best}
+    return {name: leaf for name, leaf in by_path(trees).items() if leaf.size}
+
+
+def _filled(tree: nnx.State, arrays: Mapping[str, Any], label: str) -> nnx.State:
+    """A tree with those of its leaves that are in a checkpoint."""
+    leaves = [arrays.get(f"{label}/{path}", leaf) for path, leaf in by_path(tree).items()]
+    return jax.tree.unflatten(jax.tree.structure(tree), leaves)
+
+
+def _digest(content: bytes) -> str:
+    """A checksum: most of the files that orbax writes have none."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def describe_rule(rule: Any) -> str:
+    """The class of a rule and its options: what arrays do not tell."""
+    if isinstance(rule, list | tuple):
+        return f"[{', '.join(map(describe_rule, rule))}]"
+    if dataclasses.is_dataclass(rule):
+        options = (f"{field.name}={describe_rule(getattr(rule, field.name))}" for field in dataclasses.fields(rule))
+        return f"{type(rule).__name__}({', '.join(options)})"
+    if isinstance(rule, nnx.Module):
+        return type(rule).__name__
+    return getattr(rule, "__qualname__", None) or repr(rule)
+
+
+def describe_model(model: nnx.Module) -> dict[str, str]:
+    """The type of each module by path: what arrays do not tell."""
+    return {"/".join(filter(None, ("model", path))): name for path, name in model_types(model).items()}

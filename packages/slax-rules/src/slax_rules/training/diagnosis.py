@@ -1,0 +1,191 @@
+"""Why a step of training is not finite: the batch is run again, with the state of before the step."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array
+
+from slax_neurons import unroll
+from slax_rules.loop.entry import gradients
+from slax_rules.loop.objective import step_losses
+from slax_rules.loop.targets import read_targets
+from slax_rules.losses import SequenceLoss
+from slax_rules.paths import by_path, module_names, readable_path
+from slax_rules.training.agreement import offline_rule
+from slax_rules.training.epoch import Train, prepared
+from slax_rules.training.layers import layer_names, run_layers
+from slax_rules.training.sampling import Batch
+
+SLOWER = (
+    "Lower the learning rate, or clip gradients: optax.chain(optax.clip_by_global_norm(1.0), ...). In float16, compute in "
+    "bfloat16 or float32."
+)
+PARTS = ("model", "rule", "optimizer")
+
+
+class Found(NamedTuple):
+    """The first number of an array that is not finite.
+
+    Args:
+        exists: whether there is one.
+        index: where.
+        value: infinite or NaN.
+        count: of all such numbers.
+    """
+
+    exists: Any
+    index: tuple[Any, ...]
+    value: Any
+    count: Any
+
+
+def find_not_finite(array: Any) -> Found:
+    """The first number that is not finite; none in an array of integers."""
+    if not jnp.issubdtype(array.dtype, jnp.inexact) or not array.size:
+        return Found(False, (), 0.0, 0)
+    bad = ~jnp.isfinite(array).ravel()
+    first = jnp.argmax(bad)
+    return Found(bad.any(), jnp.unravel_index(first, array.shape), array.ravel()[first], bad.sum())
+
+
+def check_parameters(name: str, model: nnx.RNNCellBase, rule: Any = None) -> None:
+    """Raises FloatingPointError for a parameter that is not finite before anything is computed; `name` is who got it."""
+    for node in (model, rule):
+        for bad in _in_state(nnx.state(node, nnx.Param), module_names(node)):
+            raise FloatingPointError(f"{name} got a parameter that is not finite: {bad}. Expected finite numbers.")
+
+
+def explain(train: Train, state: nnx.State, batch: Batch) -> str:
+    """What is not finite in a step, where, and what to do about it, in a few sentences."""
+    if train.program.mesh is not None:  # what is repeated here is repeated on one device
+        state, batch = jax.device_put((state, batch), jax.local_devices()[0])
+    return next(_causes(train, state, batch), f"the cause is not seen again when the step is repeated. {SLOWER}")
+
+
+def _causes(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:
+    """The causes that are found, in the order in which one makes the other."""
+    names = module_names(nnx.merge(train.program.graphdef, state)[0])
+    for bad in _in_state(state[0], names):
+        yield f"{bad}, in the model. Expected finite numbers."
+    yield from _in_pass(train, state, batch)
+    yield from _in_gradient(train, state, batch, names)
+    after, _ = jax.jit(_unguarded, static_argnums=0)(train, state, batch)
+    if train.program.update == "online":
+        for cause in (*_in_pass(train, after, batch), *_in_gradient(train, after, batch, names)):
+            yield f"after updates within the sequence, {cause}"
+    for number, part in enumerate(PARTS):
+        for bad in _in_state(after[number] if number in after else (), names if part == "model" else {}):
+            yield f"the update makes {bad}, in the {part}, of a gradient that is finite. {SLOWER}"
+
+
+def _unguarded(train: Train, state: nnx.State, batch: Batch) -> tuple[nnx.State, Array]:
+    return train.unguarded(state, batch)
+
+
+def _in_state(state: Any, names: Mapping[str, str]) -> Iterator[str]:
+    """The arrays of a state that are not finite."""
+    for path, leaf in by_path(state).items():
+        found = jax.device_get(find_not_finite(leaf))
+        if found.exists:
+            yield f"{readable_path(path, names)} {_value(found)} at {list(map(int, found.index))}"
+
+
+def _in_pass(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:
+    """Inputs, layers and losses, in the order in which one makes the other."""
+    model = nnx.merge(train.program.graphdef, state)[0]
+    inputs, layers, losses = jax.device_get(_find_in_pass(train, state, batch))
+    if inputs.exists:
+        yield f"the inputs are {_value(inputs)} at {_place(inputs.index)}. Expected finite numbers: look at how the batch is made."
+    for name, (outputs, carries) in zip(layer_names(model), layers, strict=True):
+        for found in outputs:
+            if found.exists:
+                yield f"the output of layer {name} is {_value(found)} at {_place(found.index)}{_limit(found)}. {SLOWER}"
+        for found in carries:
+            if found.exists:
+                where = _place((0, *found.index)).partition(", ")[2] if len(found.index) > 1 else list(map(int, found.index))
+                yield f"the state of layer {name} is {_value(found)} at the end, {where}{_limit(found)}. {SLOWER}"
+    if losses.exists:
+        yield from _in_targets(model, batch, losses)
+        is_sequence = isinstance(train.program.loss_fn, SequenceLoss)
+        where = f"sample {int(losses.index[0])}" if is_sequence else _place(losses.index)
+        yield (
+            f"loss_fn makes {_value(losses)} of outputs that are finite, at {where}. Look at its targets, and at what it does "
+            "with large outputs and with zeros."
+        )
+
+
+@partial(jax.jit, static_argnums=0)
+def _find_in_pass(train: Train, state: nnx.State, batch: Batch) -> tuple[Found, list[Any], Found]:
+    """What is not finite in inputs, in the outputs and states of each layer, and in losses that count."""
+    graphdef, loss_fn = train.program.graphdef, train.program.loss_fn
+    model = nnx.merge(graphdef, state)[0]
+    inputs, targets, mask = prepared(model, batch)
+    layers = []
+    for run in run_layers(nnx.merge(graphdef, state)[0], inputs):
+        layers.append([[find_not_finite(leaf) for leaf in jax.tree.leaves(tree)] for tree in (run.outputs, run.carry)])
+    _, outputs = unroll(model, model.initialize_carry(inputs.shape[1:]), inputs)
+    found = read_targets(targets, *inputs.shape[:2])
+    if isinstance(loss_fn, SequenceLoss):
+        losses = loss_fn(outputs, found.tree, *(() if mask is None else (mask,)))
+        counted = None if mask is None else mask.any(axis=0)
+    else:
+        losses, counted = step_losses(loss_fn, outputs, found), mask
+    return find_not_finite(inputs), layers, find_not_finite(losses if counted is None else jnp.where(counted, losses, 0))
+
+
+def _in_targets(model: nnx.RNNCellBase, batch: Batch, losses: Found) -> Iterator[str]:
+    """What is wrong with the target of a loss that is not finite."""
+    inputs, targets, _ = prepared(model, batch)
+    found = read_targets(targets, *inputs.shape[:2])
+    outputs = jax.eval_shape(lambda: unroll(model, model.initialize_carry(inputs.shape[1:]), inputs)[1])
+    for leaf, per_step in zip(found.leaves, found.per_step, strict=True):
+        where = losses.index if per_step else losses.index[-1:]  # [T, B] of a step, [B] of a sequence
+        if per_step and len(where) == 1:
+            where = (slice(None), *where)
+        target = np.asarray(leaf[where])
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            if not np.isfinite(target).all():
+                yield f"a target of sample {int(losses.index[-1])} is not finite: {target.tolist()}. Expected finite numbers."
+        elif isinstance(outputs, jax.ShapeDtypeStruct) and ((target < 0) | (target >= outputs.shape[-1])).any():
+            yield (
+                f"a label of sample {int(losses.index[-1])} is out of range: {target.tolist()}. Expected 0 to "
+                f"{outputs.shape[-1] - 1} for outputs of {outputs.shape[-1]} classes: renumber the labels, or widen the read-out."
+            )
+
+
+def _in_gradient(train: Train, state: nnx.State, batch: Batch, names: Mapping[str, str]) -> Iterator[str]:
+    """The parameters whose gradient is not finite, from the last layer on, as errors go."""
+    program = train.program
+    model, rule, _ = nnx.merge(program.graphdef, state)
+    inputs, targets, mask = prepared(model, batch)
+    options = {"rule": offline_rule(rule, program.update, program.window), "window": program.window}
+    _, gradient = gradients(model, program.loss_fn, inputs, targets, mask=mask, **options)
+    bad = list(_in_state(gradient, names))
+    if bad:
+        more = f", and that of {len(bad) - 1} more arrays" if len(bad) > 1 else ""
+        yield (
+            f"the gradient of {bad[-1]}{more}, though inputs, parameters, outputs and losses are finite. A surrogate or a rule "
+            f"that divides by nearly 0 makes it so, or numbers near the end of the range of {inputs.dtype}. {SLOWER}"
+        )
+
+
+def _value(found: Found) -> str:
+    more = f" (one of {int(found.count)})" if found.count > 1 else ""
+    return f"{'NaN' if np.isnan(found.value) else 'infinite'}{more}"
+
+
+def _place(index: tuple[Any, ...]) -> str:
+    time, sample, *features = map(int, index)
+    where = f"time step {time}, sample {sample}"
+    return f"{where}, feature {features[0] if len(features) == 1 else features}" if features else where
+
+
+def _limit(found: Found) -> str:
+    """The largest number of the dtype, where it was passed."""
+    dtype = np.asarray(found.value).dtype
+    return f": more than {float(jnp.finfo(dtype).max):.4g}, the largest number of {dtype}" if np.isinf(found.value) else ""

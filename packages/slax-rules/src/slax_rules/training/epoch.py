@@ -1,0 +1,178 @@
+"""Calls of the device: training steps through an epoch, one batch or many batches in a call."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import NamedSharding
+from jaxtyping import Array, Bool
+
+from slax_rules.loop.devices import REPLICATED, split_batch
+from slax_rules.loop.program import Program
+from slax_rules.losses import check_mask, sum_dtype
+from slax_rules.training.batches import as_batch, cast_inputs, check_time_first, input_dtype
+from slax_rules.training.checkpoints import Progress
+from slax_rules.training.sampling import Batch, Sampler
+
+# Steps of a sampler in one call, at most. A step of a small net (20-16-4, 20 steps, batch 32, two cores) takes 0.30 ms with 1,
+# 0.22 with 5, 0.21 with 50; the fewer, the smoother the bar.
+STEPS_PER_CALL = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """A training step as a function of the state of (model, rule, optimizer) and a batch.
+
+    A step whose loss, gradient or result is not finite changes nothing at all, and after it no other step does.
+    """
+
+    program: Program
+
+    def __hash__(self) -> int:
+        # Of a call's time, that of the graphdef would be a good part.
+        return hash((self.program.loss_fn, self.program.update, self.program.window))
+
+    def __call__(self, state: nnx.State, healthy: Bool[Array, ""], batch: Batch) -> tuple[nnx.State, Array, Array]:
+        """The state after the step, whether all steps so far were finite, and the loss, NaN where the step was not."""
+        new, loss = self.unguarded(state, batch)
+        finite = jnp.isfinite(loss) & stays_finite(state, new)
+        healthy = healthy & finite
+        kept = jax.tree.map(lambda new, old: new if new is old else jnp.where(healthy, new, old), new, state)
+        if self.program.mesh is not None:
+            everywhere = NamedSharding(self.program.mesh, REPLICATED)
+            kept, healthy = jax.lax.with_sharding_constraint((kept, healthy), everywhere)
+        return kept, healthy, jnp.where(finite, loss, jnp.nan)
+
+    def unguarded(self, state: nnx.State, batch: Batch) -> tuple[nnx.State, Array]:
+        """The state after a step, and its loss."""
+        inputs, targets, mask = prepared(nnx.merge(self.program.graphdef, state)[0], batch)
+        loss, _, new = self.program(state, inputs, targets, mask, None)
+        return new, loss
+
+
+def prepared(model: nnx.RNNCellBase, batch: Batch) -> tuple[Array, Any, Array | None]:
+    """Inputs in the dtype of the model, targets, and the mask or None; the shapes are checked."""
+    inputs, targets, *masks = batch
+    check_time_first(inputs, targets)
+    for mask in masks:
+        check_mask(mask, inputs.shape[:2])
+    return cast_inputs(model, jnp.asarray(inputs)), targets, masks[0] if masks else None
+
+
+def stays_finite(before: Any, after: Any) -> Bool[Array, ""]:
+    """Whether no number of a tree became infinite or NaN."""
+    finite = jnp.ones((), bool)
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        if new is not old and jnp.issubdtype(new.dtype, jnp.inexact):
+            finite = finite & jnp.all(jnp.isfinite(new) | ~jnp.isfinite(old))
+    return finite
+
+
+class Call(NamedTuple):
+    """What a call of the device returned.
+
+    Args:
+        state: after it.
+        healthy: whether all steps so far were finite.
+        losses: the first `steps` of them are those of this call.
+        steps: how many.
+        batch: makes the batch of a step of this call, by its number.
+    """
+
+    state: nnx.State
+    healthy: Array
+    losses: Array
+    steps: int
+    batch: Callable[[int], Batch]
+
+
+def run_epoch(
+    train: Train,
+    batches: Callable[[int], Iterable[Any]],
+    state: nnx.State,
+    progress: Progress,
+    intervals: Sequence[int],
+) -> Iterator[Call]:
+    """The rest of an epoch, call by call; no call goes beyond a step that one of the `intervals` divides."""
+    healthy = jnp.ones((), bool)
+    if train.program.mesh is not None:
+        healthy = jax.device_put(healthy, NamedSharding(train.program.mesh, REPLICATED))
+    if isinstance(batches, Sampler):
+        key, step, done = batches.epoch_key(progress.epoch), progress.step, progress.batches
+        while done < batches.steps:
+            count = min([STEPS_PER_CALL, batches.steps - done, *(every - step % every for every in intervals)])
+            first, last = np.int32(done), np.int32(done + count)
+            state, healthy, losses = _sampled_steps(train, batches.sample, state, healthy, key, first, last)
+            yield Call(state, healthy, losses, count, partial(_sampled_batch, batches, progress.epoch, done))
+            step, done = step + count, done + count
+        return
+    stream = iter(batches(progress.epoch))
+    done = sum(1 for _ in islice(stream, progress.batches))
+    if done < progress.batches:
+        raise ValueError(
+            f"Epoch {progress.epoch} gave {done} batches, expected the {progress.batches} at least that the checkpoint was made "
+            "after. A run goes on only with the batches that it had: make them from the epoch and a fixed seed."
+        )
+    for batch in stream:
+        batch = as_batch(batch)
+        if train.program.mesh is not None:
+            batch = split_batch(batch, train.program.mesh)
+        state, healthy, losses = _one_step(train, state, healthy, batch)
+        done += 1
+        yield Call(state, healthy, losses, 1, partial(_same_batch, batch))
+    if done == 0:
+        raise ValueError(
+            f"Epoch {progress.epoch} gave no batches, expected at least one. An iterator or a generator can be read only once: give "
+            "a list, batches=list(...), or a function that makes a new one for each epoch, batches=lambda epoch: ..."
+        )
+
+
+def _sampled_batch(batches: Sampler, epoch: int, first: int, index: int) -> Batch:
+    return tuple(batches.batch(epoch, first + index))
+
+
+def _same_batch(batch: Batch, index: int) -> Batch:
+    return batch
+
+
+@partial(jax.jit, static_argnums=0)
+def _one_step(train: Train, state: nnx.State, healthy: Array, batch: Batch) -> tuple[nnx.State, Array, Array]:
+    state, healthy, loss = train(state, healthy, batch)
+    return state, healthy, loss[None]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _sampled_steps(
+    train: Train,
+    sample: Callable[[Array], tuple[Any, ...]],
+    state: nnx.State,
+    healthy: Array,
+    key: Array,
+    first: Array,
+    last: Array,
+) -> tuple[nnx.State, Array, Array]:
+    """Batches first to last - 1 of an epoch, at most `STEPS_PER_CALL`, up to one that is not finite; one program for any number.
+
+    The losses of steps that were not taken are NaN.
+    """
+    drawn = jax.eval_shape(sample, key)[0]
+    dtype = sum_dtype(input_dtype(nnx.merge(train.program.graphdef, state)[0], drawn.dtype))
+
+    def goes_on(total: tuple[Array, nnx.State, Array, Array]) -> Array:
+        index, _, healthy, _ = total
+        return (index < last) & healthy
+
+    def step(total: tuple[Array, nnx.State, Array, Array]) -> tuple[Array, nnx.State, Array, Array]:
+        index, state, healthy, losses = total
+        state, healthy, loss = train(state, healthy, tuple(sample(jax.random.fold_in(key, index))))
+        return index + 1, state, healthy, losses.at[index - first].set(loss.astype(dtype))
+
+    losses = jnp.full(STEPS_PER_CALL, jnp.nan, dtype)
+    _, state, healthy, losses = jax.lax.while_loop(goes_on, step, (first, state, healthy, losses))
+    return state, healthy, losses

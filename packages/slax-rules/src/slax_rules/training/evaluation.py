@@ -1,0 +1,247 @@
+"""What a model makes of batches without training: losses and metrics of a held-out set, outputs."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+from jaxtyping import Array
+
+from slax_neurons import unroll
+from slax_neurons.internal import check_sequence
+from slax_rules.loop.devices import (
+    BATCH_SHARDED,
+    REPLICATED,
+    Devices,
+    as_mesh,
+    check_splittable,
+    map_shares,
+    split_batch,
+    state_specs,
+)
+from slax_rules.loop.objective import step_losses
+from slax_rules.loop.targets import Targets, read_targets
+from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
+from slax_rules.training.batches import as_array, cast_inputs, each_batch
+from slax_rules.training.epoch import prepared
+from slax_rules.training.sampling import Batch
+
+# Maps outputs [T, B, ...], targets, and the mask if the batch has one, to a mean over samples.
+Metric = Callable[..., Array]
+
+
+def evaluate(
+    model: nnx.RNNCellBase,
+    loss_fn: LossFn | SequenceLoss,
+    batches: Iterable[Any],
+    *,
+    metrics: Mapping[str, Metric] | None = None,
+    devices: Devices | None = None,
+) -> dict[str, float]:
+    """Loss and metrics of a model over several batches, in evaluation mode; the model stays as it is.
+
+    The loss is the mean over all steps and samples of the set that count, or over the samples for a `SequenceLoss`. A metric is
+    the mean over batches, each weighted by its samples, of which those count that have a true entry in the mask, if there is
+    one. So a mean over samples, as `accuracy` is, comes out as that of the whole set.
+
+    Args:
+        model: a cell. Dropout is off and BatchNorm uses its running statistics, as after `model.eval()`.
+        loss_fn: the loss of one step, or a `SequenceLoss`, as for `gradients`.
+        batches: (inputs, targets) or (inputs, targets, mask) each, as for `fit`: a list or a loader.
+        metrics: functions of outputs [T, B, ...], targets, and the mask if there is one, by name.
+        devices: to split the batches over; a batch that their number does not divide is not split.
+
+    Returns:
+        Numbers by name, "loss" first.
+
+    Raises:
+        TypeError: metrics that are no table.
+        ValueError: no batches, or a metric named "loss".
+        FloatingPointError: inputs or a loss that are not finite.
+
+    Example:
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import accuracy, cross_entropy, evaluate
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> test_set = [(jnp.ones((20, 2, 8)), jnp.array([0, 2]))]
+        >>> sorted(evaluate(model, cross_entropy, test_set, metrics={"accuracy": accuracy}))
+        ['accuracy', 'loss']
+    """
+    table = check_metrics("evaluate", metrics)
+    mesh = None if devices is None else as_mesh(devices)
+    graphdef, state = _split(model, mesh)
+    totals: list[dict[str, Any]] = []
+    for batch in each_batch(batches, "batches"):
+        share = _divided_by(mesh, batch[0])
+        placed = batch if share is None else split_batch(batch, share)
+        totals.append(_measure((graphdef, loss_fn, tuple(table.items()), share), state, placed))
+    if not totals:
+        raise ValueError(
+            "evaluate got no batches, expected at least one. An iterator can be read only once: give a list."
+        )
+    return _means(jax.device_get(totals), ("loss", *table))
+
+
+def predict(
+    model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: Devices | None = None
+) -> Any:
+    """The outputs of a model for a batch, or for each of several batches, in evaluation mode; the model stays as it is.
+
+    Args:
+        model: a cell. Dropout is off and BatchNorm uses its running statistics, as after `model.eval()`.
+        inputs: an array [T, B, features...]; or an iterable of batches, inputs alone or (inputs, targets), as a list or a loader.
+        carry: to start with, for one batch; `model.initialize_carry(inputs.shape[1:])` by default.
+        devices: to split the batch over; a batch that their number does not divide is not split.
+
+    Returns:
+        The outputs [T, B, ...]; of several batches, a list of them.
+
+    Raises:
+        FloatingPointError: inputs that are not finite.
+
+    Example:
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import predict
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> predict(model, jnp.ones((20, 2, 8))).shape
+        (20, 2, 3)
+    """
+    mesh = None if devices is None else as_mesh(devices)
+    graphdef, state = _split(model, mesh)
+
+    def outputs_of(inputs: Any, number: int | None) -> Any:
+        inputs = as_array(inputs, "inputs")
+        share = _divided_by(mesh, inputs)
+        placed = inputs if share is None else jax.device_put(inputs, NamedSharding(share, BATCH_SHARDED))
+        outputs, finite = _predict((graphdef, share), state, placed, carry)
+        if not isinstance(finite, jax.core.Tracer) and not finite:
+            raise FloatingPointError(_not_finite("predict", number, "inputs that are not finite"))
+        return outputs
+
+    if isinstance(inputs, jax.core.Tracer) or hasattr(inputs, "__array__") or hasattr(inputs, "detach"):
+        return outputs_of(inputs, None)
+    if carry is not None:
+        raise ValueError("predict got a carry for several batches, expected it for one batch. Call predict for each of them.")
+    return [
+        outputs_of(batch[0] if isinstance(batch, tuple | list) else batch, number) for number, batch in enumerate(inputs)
+    ]
+
+
+def check_metrics(name: str, metrics: Any) -> dict[str, Metric]:
+    """The metrics as a table; `name` is the function that got them.
+
+    Raises:
+        TypeError: no table of functions.
+        ValueError: a metric named "loss".
+    """
+    if metrics is None:
+        return {}
+    if not isinstance(metrics, Mapping) or not all(isinstance(key, str) and callable(metrics[key]) for key in metrics):
+        got = f"the function {metrics.__name__}" if hasattr(metrics, "__name__") else f"a {type(metrics).__name__}"
+        raise TypeError(
+            f"{name} got {got} as metrics, expected a table of functions by name: metrics={{'accuracy': accuracy}}."
+        )
+    if "loss" in metrics:
+        raise ValueError(f'{name} got a metric named "loss", expected another name: that one is taken by loss_fn.')
+    return dict(metrics)
+
+
+def _split(model: nnx.RNNCellBase, mesh: Mesh | None) -> tuple[Any, nnx.State]:
+    graphdef, state = nnx.split(model)
+    return graphdef, state if mesh is None else jax.device_put(state, NamedSharding(mesh, REPLICATED))
+
+
+def _divided_by(mesh: Mesh | None, inputs: Any) -> Mesh | None:
+    """The devices, if they share this batch."""
+    return mesh if mesh is not None and inputs.shape[1] % mesh.size == 0 else None
+
+
+def _means(batches: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, float]:
+    for number, measured in enumerate(batches):
+        if not measured["finite"]:
+            raise FloatingPointError(_not_finite("evaluate", number, "inputs that are not finite"))
+        if not np.isfinite(measured["loss"][0]):
+            what = f"a loss of {measured['loss'][0]}: a target out of range makes it so, or parameters that are not finite,"
+            raise FloatingPointError(_not_finite("evaluate", number, what))
+    totals = {name: sum(float(measured[name][1]) for measured in batches) for name in names}
+    return {
+        name: sum(float(value) * float(weight) for value, weight in (measured[name] for measured in batches)) / totals[name]
+        for name in names
+    }
+
+
+def _not_finite(name: str, number: int | None, what: str) -> str:
+    where = "" if number is None else f" in batch {number}"
+    return f"{name} got {what}{where}, expected finite numbers. A spike hides them: what came out would look like any other."
+
+
+@partial(jax.jit, static_argnums=0)
+def _predict(what: Any, state: nnx.State, inputs: Array, carry: Any) -> tuple[Any, Array]:
+    """The outputs, and whether the inputs are finite."""
+    graphdef, mesh = what
+    model = nnx.merge(graphdef, state)
+    model.eval()
+    inputs = cast_inputs(model, inputs)
+    return _outputs(model, inputs, carry, mesh), jnp.isfinite(inputs).all()
+
+
+@partial(jax.jit, static_argnums=0)
+def _measure(what: Any, state: nnx.State, batch: Batch) -> dict[str, Any]:
+    """Each number of a batch, and its weight."""
+    graphdef, loss_fn, metrics, mesh = what
+    model = nnx.merge(graphdef, state)
+    model.eval()
+    inputs, targets, mask = prepared(model, batch)
+    check_sequence(inputs)
+    found = read_targets(targets, *inputs.shape[:2])
+    outputs = _outputs(model, inputs, None, mesh)
+    counted = jnp.ones(inputs.shape[:2], bool) if mask is None else mask
+    samples = counted.any(axis=0)
+    masks = () if mask is None else (mask,)
+    numbers = {name: (metric(outputs, found.tree, *masks), samples.sum()) for name, metric in metrics}
+    return numbers | {
+        "loss": _mean_loss(loss_fn, outputs, found, counted, masks),
+        "finite": jnp.isfinite(inputs).all(),
+    }
+
+
+def _mean_loss(loss_fn: Any, outputs: Any, targets: Targets, counted: Array, masks: tuple[Array, ...]) -> tuple[Array, Array]:
+    """The mean of the losses that count, and how many they are."""
+    if isinstance(loss_fn, SequenceLoss):
+        losses, counted = loss_fn(outputs, targets.tree, *masks), counted.any(axis=0)
+    else:
+        losses = step_losses(loss_fn, outputs, targets)
+    dtype = sum_dtype(losses.dtype)
+    number = counted.sum()
+    return jnp.sum(jnp.where(counted, losses, 0), dtype=dtype) / jnp.maximum(number, 1).astype(dtype), number
+
+
+def _outputs(model: nnx.RNNCellBase, inputs: Array, carry: Any, mesh: Mesh | None) -> Any:
+    """The outputs of a sequence, each device those of its share of the batch."""
+    check_sequence(inputs)
+    carry = model.initialize_carry(inputs.shape[1:]) if carry is None else carry
+    if mesh is None:
+        return unroll(model, carry, inputs)[1]
+    check_splittable(model)
+    graphdef, state = nnx.split(model)
+
+    def share(state: nnx.State, carry: Any, inputs: Array) -> Any:
+        return unroll(nnx.merge(graphdef, state), carry, inputs)[1]
+
+    def carry_of(batch: int) -> Any:
+        shape = (batch, *inputs.shape[2:])
+        made = jax.eval_shape(lambda state: nnx.merge(graphdef, state, copy=True).initialize_carry(shape), state)
+        # In evaluation mode nothing is drawn, so a key may be the same everywhere.
+        return jax.tree.map(lambda leaf: _NOTHING if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf, made)
+
+    specs = (REPLICATED, state_specs(carry_of, inputs.shape[1]), BATCH_SHARDED)
+    return map_shares(share, mesh, specs, BATCH_SHARDED)(state, carry, inputs)
+
+
+_NOTHING = jax.ShapeDtypeStruct((), jnp.uint32)

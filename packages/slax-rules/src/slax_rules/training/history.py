@@ -1,0 +1,55 @@
+"""What `fit` returns."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class History:
+    """The numbers of a training run, those before a resume included. It prints in one line.
+
+    Args:
+        losses: [steps], the loss of each batch, before its update.
+        records: in order, one for each evaluation and for each callback that returned numbers: "step", "epoch", and the
+            numbers by name. An evaluation's are "loss", of the held-out set, and the metrics. None is a number that was not
+            defined.
+        best_step: of the best evaluation, if there was early stopping.
+        stopped_early: whether early stopping ended it.
+    """
+
+    losses: np.ndarray
+    records: list[dict[str, Any]]
+    best_step: int | None = None
+    stopped_early: bool = False
+
+    def __repr__(self) -> str:
+        parts = [f"{len(self.losses)} steps"]
+        if len(self.losses):
+            parts.append(f"last loss {self.losses[-1]:.4g}")
+        if self.records:
+            names = self._names()
+            shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+            parts.append(f"{len(self.records)} records of {shown}")
+        if self.best_step is not None:
+            parts.append(f"best step {self.best_step}")
+        if self.stopped_early:
+            parts.append("stopped early")
+        return f"History({'; '.join(parts)})"
+
+    def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Steps and values of one number, where it is defined.
+
+        Raises:
+            KeyError: no record has it.
+        """
+        found = [(record["step"], record[name]) for record in self.records if name in record]
+        if not found:
+            names = ", ".join(self._names()) or "none, there are no records"
+            raise KeyError(f"The history got no {name!r}, expected one of: {names}.")
+        defined = [(step, value) for step, value in found if value is not None]
+        return np.array([step for step, _ in defined], int), np.array([value for _, value in defined], float)
+
+    def _names(self) -> list[str]:
+        return sorted({name for record in self.records for name in record} - {"step", "epoch"})

@@ -1,0 +1,103 @@
+"""What each module of a stack makes of a batch: which layers are silent, and where numbers cease to be finite."""
+
+import warnings
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array
+
+from slax_neurons import Connect, unroll
+from slax_neurons.internal import DelayBuffer
+from slax_rules.paths import kind, module_names
+from slax_rules.training.epoch import prepared
+from slax_rules.training.sampling import Batch
+
+
+class LayerRun(NamedTuple):
+    """A module of a stack over a sequence.
+
+    Args:
+        outputs: [T, B, ...], or a tree of such arrays.
+        carry: after the last step.
+        spikes: whether it is a spiking neuron.
+    """
+
+    outputs: Any
+    carry: Any
+    spikes: bool
+
+
+def layer_names(model: nnx.RNNCellBase) -> list[str]:
+    """The names of the modules that `run_layers` runs, as "3.1 LIF" for module 1 of the stack that is module 3."""
+    if not isinstance(model, Connect):
+        return [kind(model)]
+    return [name for path, name in module_names(model).items() if "synapses/" not in path]
+
+
+def run_layers(model: nnx.RNNCellBase, inputs: Array) -> list[LayerRun]:
+    """Each module that is not itself a stack, in order; a model that is no stack is one module."""
+    carry = model.initialize_carry(inputs.shape[1:])
+    if isinstance(model, Connect):
+        return _walk(model, carry, inputs)
+    carry, outputs = unroll(model, carry, inputs)
+    return [LayerRun(outputs, carry, False)]
+
+
+def _walk(model: Connect, carry: Any, inputs: Array) -> list[LayerRun]:
+    after, outputs = model.outputs(carry, inputs)
+    runs: list[LayerRun] = []
+    currents = (inputs, *outputs[:-1])
+    for module, before, end, current, output in zip(model.modules, carry, after, currents, outputs, strict=True):
+        if isinstance(module, Connect):
+            runs += _walk(module, _own(before), current)
+        else:
+            runs.append(LayerRun(output, _own(end), bool(getattr(module, "spikes", False))))
+    return runs
+
+
+def _own(entry: Any) -> Any:
+    return entry.carry if isinstance(entry, DelayBuffer) else entry
+
+
+class SilentLayers:
+    """Warns once of spiking layers that are silent on the first batch of a run and still so at the end of its first epoch.
+
+    Silent is a layer without a single spike, of any unit, at any step, in any sample. The weights behind it get no gradient. A
+    model that is no stack is not looked at.
+    """
+
+    def __init__(self, graphdef: Any, state: nnx.State, batch: Batch):
+        self.graphdef = graphdef
+        self.batch = batch
+        self.names = self._silent(state)
+
+    def warn(self, state: nnx.State, stacklevel: int) -> None:
+        """Warns of the layers that are silent with this state, too."""
+        names = [name for name in self.names if name in self._silent(state)] if self.names else []
+        if names:
+            which = f"Layer {names[0]} is" if len(names) == 1 else f"Layers {', '.join(names)} are"
+            warnings.warn(
+                f"{which} silent: not one spike on the first batch, neither before training nor after the first epoch, so the "
+                "weights behind get no gradient. Raise the weights into the first of them, as with "
+                "kernel_init=fluctuation_driven(...), or lower its threshold. slax_neurons.health(model, inputs) says more.",
+                UserWarning,
+                stacklevel=stacklevel + 1,
+            )
+
+    def _silent(self, state: nnx.State) -> list[str]:
+        model = nnx.merge(self.graphdef, state)[0]
+        if not isinstance(model, Connect):
+            return []
+        spikes = jax.device_get(_spikes(self.graphdef, state, self.batch))
+        return [name for name, found in zip(layer_names(model), spikes, strict=True) if found is not None and not found]
+
+
+@partial(jax.jit, static_argnums=0)
+def _spikes(graphdef: Any, state: nnx.State, batch: Batch) -> list[Array | None]:
+    """For each layer whether it spikes at all, None if it is not a spiking one."""
+    model = nnx.merge(graphdef, state)[0]
+    inputs, _, _ = prepared(model, batch)
+    return [jnp.any(run.outputs != 0) if run.spikes else None for run in run_layers(model, inputs)]

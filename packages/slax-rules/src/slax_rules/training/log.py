@@ -1,0 +1,105 @@
+"""The history of a run while it is written, and the bar that shows it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from slax_rules.training.callbacks import Metrics
+from slax_rules.training.epoch import Call
+
+
+class StepNotFinite(Exception):
+    """A step of training whose numbers are not finite.
+
+    Args:
+        step: counted from 1, over all epochs.
+        call: that it was a part of.
+        index: which step of the call, from 0.
+    """
+
+    def __init__(self, step: int, call: Call, index: int):
+        super().__init__(step)
+        self.step = step
+        self.call = call
+        self.index = index
+
+
+class Log:
+    """Losses of all steps and records of evaluations and callbacks, in order.
+
+    A device works on while the host goes on, so losses are read one call late, or when something needs them.
+    """
+
+    def __init__(self, losses: np.ndarray, records: list[dict[str, Any]], bar: Any):
+        self.read: list[np.ndarray] = [losses]
+        self.records = list(records)
+        self.unread: list[Call] = []
+        self.shown: dict[str, float] = {}
+        self.bar = bar
+
+    def add(self, call: Call) -> None:
+        """The losses of a call; reads those of the calls before."""
+        self.flush()
+        self.unread.append(call)
+
+    def flush(self) -> None:
+        """Waits for all calls and reads their losses.
+
+        Raises:
+            StepNotFinite: a loss that is not finite. The losses before it are read.
+        """
+        while self.unread:
+            call = self.unread.pop(0)
+            losses = np.asarray(call.losses)[: call.steps]
+            finite = np.isfinite(losses)
+            good = call.steps if finite.all() else int(np.argmin(finite))
+            if good:
+                self.read.append(losses[:good])
+                self.show({"loss": float(losses[good - 1])})
+                self.bar.update(good)
+            if good < call.steps:
+                self.unread.clear()
+                raise StepNotFinite(sum(map(len, self.read)) + 1, call, good)
+
+    def add_record(self, step: int, epoch: int, metrics: Metrics | None) -> None:
+        """A record, if there is something to record."""
+        if not metrics:
+            return
+        values = {name: None if value is None else float(value) for name, value in metrics.items()}
+        self.records.append({"step": step, "epoch": epoch, **values})
+
+    def show(self, numbers: Mapping[str, float]) -> None:
+        """Numbers beside the bar, until others of the same name come."""
+        self.shown.update(numbers)
+        self.bar.set_postfix(self.shown, refresh=False)
+
+    def losses(self) -> np.ndarray:
+        """Of all steps so far."""
+        self.flush()
+        return np.concatenate(self.read)
+
+
+class NoBar:
+    """Stands in for the bar where it cannot be drawn."""
+
+    def update(self, count: int) -> None:
+        pass
+
+    def set_postfix(self, numbers: Mapping[str, float], refresh: bool) -> None:
+        pass
+
+
+def make_bar(total: int | None, initial: int, progress: bool | None) -> Any:
+    """A bar for the steps of a run: at a terminal if `progress` is None, and only if there is tqdm.
+
+    Raises:
+        ImportError: a bar is asked for, and there is no tqdm.
+    """
+    try:
+        from tqdm.auto import tqdm  # not needed by whoever imports this package
+    except ImportError as error:
+        if progress:
+            raise ImportError("fit got progress=True, which needs tqdm. Install it: pip install tqdm.") from error
+        return NoBar()
+    return tqdm(total=total, initial=initial, unit="step", disable=None if progress is None else not progress)

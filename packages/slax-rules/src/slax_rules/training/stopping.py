@@ -1,0 +1,91 @@
+"""Early stopping: patience on a number of the held-out set."""
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+Mode = Literal["min", "max"]
+
+
+class EarlyStoppingState(NamedTuple):
+    """How early stopping stands.
+
+    Args:
+        best: the best value so far.
+        step: where it was.
+        waited: evaluations since then.
+    """
+
+    best: float
+    step: int
+    waited: int
+
+
+@dataclasses.dataclass(frozen=True)
+class EarlyStopping:
+    """Stops `fit` after `patience` evaluations in a row without one that is better than the best by more than `min_delta`.
+
+    Args:
+        metric: a name of the evaluation: "loss", or one of `metrics`.
+        patience: evaluations, >= 1.
+        min_delta: what counts as better, >= 0.
+        mode: "min" if less is better, "max" if more is. It may be left out for "loss" and "accuracy".
+        restore_best: give the model the parameters and statistics of the best evaluation at the end, whether or not it was
+            stopped. The optimizer and the rule keep their own.
+
+    Raises:
+        ValueError: a patience below 1, a negative min_delta, an unknown mode, none for a metric of another name; in `update`,
+            NaN.
+
+    Example:
+        >>> from slax_rules import EarlyStopping
+        >>> stopping = EarlyStopping("accuracy", patience=3, restore_best=True)
+    """
+
+    metric: str = "loss"
+    patience: int = 5
+    min_delta: float = 0.0
+    mode: Mode | None = None
+    restore_best: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mode", mode_of("EarlyStopping", self.metric, self.mode))
+        if self.patience < 1 or self.min_delta < 0:
+            raise ValueError(
+                f"EarlyStopping got patience={self.patience}, min_delta={self.min_delta}, expected a patience of at least 1 "
+                "and min_delta of at least 0."
+            )
+
+    def update(self, before: EarlyStoppingState | None, value: float, step: int) -> EarlyStoppingState:
+        """How it stands after an evaluation at `step`."""
+        if value != value:
+            raise ValueError(
+                f"Early stopping got NaN for {self.metric!r} at step {step}, expected a number that compares. Look at the "
+                "outputs, or choose another metric."
+            )
+        if before is None or gain(self.mode, before.best, value) > self.min_delta:
+            return EarlyStoppingState(value, step, 0)
+        return before._replace(waited=before.waited + 1)
+
+    def should_stop(self, state: EarlyStoppingState | None) -> bool:
+        """Whether it has waited long enough."""
+        return state is not None and state.waited >= self.patience
+
+
+def mode_of(name: str, metric: str, mode: str | None) -> Mode:
+    """The mode, or what is meant by a metric of this name where none is given; `name` is whose it is.
+
+    Raises:
+        ValueError: an unknown mode, or none where it has to be said.
+    """
+    known: dict[str, Mode] = {"loss": "min", "accuracy": "max"}
+    mode = known.get(metric) if mode is None else mode
+    if mode == "min" or mode == "max":
+        return mode
+    raise ValueError(
+        f'{name} got mode={mode!r} for the metric {metric!r}, expected "min" if less is better or "max" if more is.'
+    )
+
+
+def gain(mode: Mode | None, best: float, value: float) -> float:
+    """By how much a value is better than the best one."""
+    return best - value if mode == "min" else value - best
