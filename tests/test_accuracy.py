@@ -1,6 +1,7 @@
 """The experiment on accuracy: its numbers, its table, and what stops it."""
 
 import csv
+import dataclasses
 import functools
 import json
 from pathlib import Path
@@ -56,7 +57,7 @@ def compute(task, rule, spikes=None, **changes):
 
 def test_numbers_of_each_way_of_training_repeat():
     first = compute("digits", "ottt")
-    assert [seed["seed"] for seed in first] == [0, 1] and set(first[0]) == {"seed", "deferred", "online"}
+    assert [seed["seed"] for seed in first] == [0, 1] and set(first[0]) == {"seed", "offline", "online"}
     assert set(first[0]["online"]) == {"accuracy", "train_accuracy", "loss", "spikes"}
     assert set(first[0]["online"]["spikes"]) == {"1"}
     assert first[0] != first[1]
@@ -64,24 +65,32 @@ def test_numbers_of_each_way_of_training_repeat():
     assert compute("digits", "ottt") == first
 
 
+def test_each_way_of_training_starts_at_the_first_parameters(monkeypatch):
+    both = compute("digits", "ottt")
+    monkeypatch.setitem(RULES, "ottt", dataclasses.replace(RULES["ottt"], updates=("online",)))
+    compute.cache_clear()
+    alone = compute("digits", "ottt")
+    compute.cache_clear()
+    assert [seed["online"] for seed in alone] == [seed["online"] for seed in both]
+
+
 def test_stored_spikes_are_learned(lines):
     numbers = compute("lines", "bptt", lines, steps=60)
-    assert set(numbers[0]) == {"seed", "deferred"}
-    assert min(seed["deferred"]["accuracy"] for seed in numbers) > 0.9
+    assert set(numbers[0]) == {"seed", "offline"}
+    assert min(seed["offline"]["accuracy"] for seed in numbers) > 0.9
 
 
-@pytest.mark.parametrize("mode", ["deferred", "online"])
+@pytest.mark.parametrize("mode", ["offline", "online"])
 def test_the_learning_rate_falls_to_zero_with_the_last_update(mode, monkeypatch):
     """Of a loss whose gradient is always 1 an update is the learning rate: half a cosine, and as many as there are windows."""
     settings = config("digits", "ottt", online_window=4)
     seen = []
     monkeypatch.setattr(training.optax, "adamax", lambda rate: seen.append(rate) or optax.sgd(rate))
-    model = training.make_model(settings, nnx.Rngs(0))
-    cell = training.under_rule("ottt", model, jax.random.key(0))
+    model, rule = training.make_model(settings, nnx.Rngs(0)), training.make_rule("ottt", jax.random.key(0))
     batch = jnp.ones((6, 2, 64)), jnp.array([0, 1])
     with jax.numpy_dtype_promotion("standard"):
-        training.train(settings, mode, cell, lambda _: batch, jnp.zeros(5))
-        updates = 5 * {"deferred": 1, "online": 2}[mode]
+        training.train(settings, mode, model, rule, lambda _: batch, jnp.zeros(5))
+        updates = 5 * {"offline": 1, "online": 2}[mode]
         rates = [float(seen[0](step)) for step in range(updates + 1)]
     start = settings["learning_rate"][mode]
     np.testing.assert_allclose(rates, start * (1 + np.cos(np.pi * np.arange(updates + 1) / updates)) / 2, atol=1e-8)
@@ -137,7 +146,7 @@ def test_a_task_can_have_its_own_rules_and_settings():
 def test_published_numbers_stand_beside_ours():
     result = {
         "config": config("lines", "bptt") | {"task": "shd"},
-        "seeds": [{"seed": 0, "deferred": {"accuracy": 0.5}}],
+        "seeds": [{"seed": 0, "offline": {"accuracy": 0.5}}],
     }
     tasks = {"shd": {"bptt": result}, "digits": {"otpe": result}}
     published = plot.published_of(tasks)
@@ -151,7 +160,7 @@ def test_published_numbers_stand_beside_ours():
 
 def rules_of_seeds(**accuracies):
     return {
-        rule: {"config": {"layers": [4, 10]}, "seeds": [{"deferred": {"accuracy": share}} for share in shares]}
+        rule: {"config": {"layers": [4, 10]}, "seeds": [{"offline": {"accuracy": share}} for share in shares]}
         for rule, shares in accuracies.items()
     }
 
@@ -167,11 +176,11 @@ def test_axis_of_accuracies_holds_an_interval_that_reaches_down_to_zero():
 def test_accuracies_are_drawn_in_the_rows_and_colours_of_their_rules():
     _, ax = plot.plt.subplots()
     plot.draw_task(ax, ["bptt", "sltt", "ottt"], rules_of_seeds(bptt=[0.5, 0.7], ottt=[0.9, 0.9]))
-    means = [line for line in ax.lines if line.get_marker() == plot.MARKS["deferred"]["marker"]]
+    means = [line for line in ax.lines if line.get_marker() == plot.MARKS["offline"]["marker"]]
     assert [(*line.get_xdata(), *line.get_ydata()) for line in means] == [
         (pytest.approx(60), pytest.approx(-0.16)), (pytest.approx(90), pytest.approx(1.84))
     ]  # fmt: skip
-    assert [line.get_color() for line in means] == [plot.LOOKS[rule].colour for rule in ("bptt", "ottt")]
+    assert [line.get_color() for line in means] == [RULES[rule].style.color for rule in ("bptt", "ottt")]
     assert [(text.get_text(), text.get_position()[1]) for text in ax.texts] == [("not run here", 1)]
     plot.plt.close("all")
 

@@ -63,7 +63,7 @@ def at_solutions():
 @pytest.fixture(scope="module")
 def accuracies():
     with jax.numpy_dtype_promotion("standard"):
-        return online(config("online", "tbptt", layers=SHALLOW, learning_rate={"deferred": 0.02, "online": 0.02}))
+        return online(config("online", "tbptt", layers=SHALLOW, learning_rate={"offline": 0.02, "online": 0.02}))
 
 
 def cell(cells, **where):
@@ -133,7 +133,7 @@ def test_numbers_of_a_solution(at_solutions):
     assert at_solutions[0]["loss"] != at_solutions[1]["loss"]
 
 
-def test_window_is_the_rule_of_the_plain_cell_and_nothing_to_a_local_rule(by_window):
+def test_window_is_the_rule_of_tbptt_and_nothing_to_a_rule_for_layers(by_window):
     cells, _ = by_window
     assert len(cells) == 2 * 2 * 2
     for stage in ("initial", "trained"):
@@ -159,11 +159,11 @@ def test_costs_are_there_for_each_rule_and_window(by_window):
     assert all(cost["milliseconds"] > 0 and cost["temporary_bytes"] > 0 for cost in costs)
 
 
-def test_one_window_online_is_deferred(accuracies):
+def test_one_window_online_is_offline(accuracies):
     assert [(cell["mode"], cell["window"]) for cell in accuracies] == [
-        (mode, window) for mode in ("deferred", "online") for window in (2, 4)
+        (mode, window) for mode in ("offline", "online") for window in (2, 4)
     ]
-    whole = [cell(accuracies, mode=mode, window=4)["accuracy"] for mode in ("deferred", "online")]
+    whole = [cell(accuracies, mode=mode, window=4)["accuracy"] for mode in ("offline", "online")]
     assert whole[0] == whole[1]
     assert cell(accuracies, mode="online", window=2)["accuracy"] != whole[1]
 

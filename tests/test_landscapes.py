@@ -24,7 +24,7 @@ from slax_rules.paths import by_path
 
 CONFIG = yaml.safe_load(Path(run.__file__).with_name("config.yaml").read_text())
 SMALL = {"layers": [12, 6, 4], "n_steps": 5, "batch_size": 4, "checkpoint_every": 2, "checkpoints": 3}
-SMALL |= {"rules": {"rtrl": "online", "bptt": "deferred"}, "random_planes": True}
+SMALL |= {"rules": {"rtrl": "online", "bptt": "offline"}, "random_planes": True}
 TINY = {"seeds": 2, "test_size": 9, "grid": {"points": 3, "margin": 0.1}, "random": {"points": 3, "radius": 0.5}}
 RULES = ("rtrl", "bptt")
 
@@ -72,9 +72,9 @@ def test_all_rules_start_alike_and_end_apart(trained):
     assert min(apart) > 1e-3
 
 
-def test_deferred_rtrl_takes_the_steps_of_bptt(trained):
+def test_offline_rtrl_takes_the_steps_of_bptt(trained):
     with jax.numpy_dtype_promotion("standard"):
-        _, checkpoints = run.train_seeds(of_rule("rtrl", rules={"rtrl": "deferred", "bptt": "deferred"}))
+        _, checkpoints = run.train_seeds(of_rule("rtrl", rules={"rtrl": "offline", "bptt": "offline"}))
     for rtrl, bptt in zip(checkpoints.values(), trained["bptt"][1].values(), strict=True):
         np.testing.assert_allclose(rtrl, bptt, atol=2e-4)
 
@@ -101,8 +101,8 @@ def test_parameters_are_found_by_path_where_ten_layers_sort_before_two():
         paths_of(model, renamed, 0)
 
 
-def test_tbptt_is_trained_with_its_window():
-    rules = {"tbptt": "deferred", "bptt": "deferred"}
+def test_tbptt_is_trained_with_its_steps():
+    rules = {"tbptt": "offline", "bptt": "offline"}
     with jax.numpy_dtype_promotion("standard"):
         tbptt, bptt = (
             run.train_seeds(of_rule(rule, rules=rules, n_steps=14) | {"seeds": 1})[1] for rule in ("tbptt", "bptt")
@@ -110,7 +110,7 @@ def test_tbptt_is_trained_with_its_window():
     assert any((tbptt[path][:, -1] != bptt[path][:, -1]).any() for path in bptt)
 
 
-@pytest.mark.parametrize(("mode", "is_valid"), [("deferred", True), ("online", False)])
+@pytest.mark.parametrize(("mode", "is_valid"), [("offline", True), ("online", False)])
 def test_bptt_online_is_refused(mode, is_valid):
     schema = yaml.safe_load(Path(run.__file__).with_name("config.schema.yaml").read_text())
     settings = content(rules={"bptt": mode, "tbptt": "online"})["scales"]["tiny"]

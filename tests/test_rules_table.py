@@ -60,20 +60,19 @@ def data():
 
 
 @pytest.mark.parametrize("name", CONFIG["scales"]["quick"]["rules"])
-def test_rule_learns_online_and_deferred(name, data, optimised):
+def test_rule_learns_online_and_offline(name, data, optimised):
     small = name in ("rtrl", "snap")
     settings = CONFIG["scales"]["quick"] | {"rule": name, "layers": SMALL if small else LAYERS, "input_rate": 0.05}
     model = training.make_model(settings, nnx.Rngs(0))
-    cell = training.under_rule(name, model, jax.random.key(0))
-    graphdef, state = nnx.split(cell)
+    graphdef, state = nnx.split((model, training.make_rule(name, jax.random.key(0))))
 
     @jax.jit
     def accuracies(batches, test_set):
         reached = {}
-        for mode in training.modes(name, cell is model):
-            copy = nnx.merge(graphdef, state, copy=True)
-            training.train(settings, mode, copy, lambda batch: batch, batches)
-            reached[mode] = training.test_accuracy(copy, *test_set)
+        for update in RULES[name].updates:
+            model, rule = nnx.merge(graphdef, state, copy=True)
+            training.train(settings, update, model, rule, lambda batch: batch, batches)
+            reached[update] = training.test_accuracy(model, *test_set)
         return reached
 
     with jax.numpy_dtype_promotion("standard"):
@@ -81,15 +80,15 @@ def test_rule_learns_online_and_deferred(name, data, optimised):
             task: accuracies((x[:, :, FEW], y[:, FEW]) if small else (x, y), test_set)
             for task, ((x, y), test_set) in data.items()
         }
-    assert reached["randman"].keys() == set(training.modes(name, cell is model)) != set()
+    assert reached["randman"].keys() == set(RULES[name].updates) != set()
     for task, least in (NOISY_LEAST if name in NOISY else LEAST).items():
         assert min(reached[task].values()) > least
 
 
 def test_bptt_agrees_with_itself_and_the_gradient_of_fptt_does_not(seeds):
     for seed in seeds["bptt"]:
-        assert seed.keys() == {"seed", "initial", "deferred"}
-        for stage in (seed["initial"], seed["deferred"]):
+        assert seed.keys() == {"seed", "initial", "offline"}
+        for stage in (seed["initial"], seed["offline"]):
             assert [layer["cosine"] for layer in stage["layers"].values()] == pytest.approx([1, 1, 1], abs=1e-5)
             assert [layer["norm_ratio"] for layer in stage["layers"].values()] == pytest.approx([1, 1, 1], abs=1e-5)
             assert stage["spikes"].keys() == {"1", "2"}
@@ -107,7 +106,7 @@ def test_all_rules_of_a_task_start_from_the_same_network(seeds):
 def test_numbers_repeat_and_seeds_differ(seeds):
     with jax.numpy_dtype_promotion("standard"):
         assert run.compute(config("bptt")) == seeds["bptt"]
-    assert seeds["bptt"][0]["deferred"] != seeds["bptt"][1]["deferred"]
+    assert seeds["bptt"][0]["offline"] != seeds["bptt"][1]["offline"]
 
 
 def test_table_is_the_mean_of_the_seeds(seeds, tmp_path):

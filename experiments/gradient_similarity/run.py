@@ -47,7 +47,7 @@ from experiments.training import (
 )
 from slax_data import Task, held_out
 from slax_neurons import Connect
-from slax_rules import RULES, cross_entropy, gradients, train_offline
+from slax_rules import RULES, UORO, cross_entropy, gradients, train_offline
 from slax_viz import cosine_similarity, gradient_noise
 
 Vectors = dict[str, jax.Array]  # a gradient as one vector for each layer, [P]; of several batches [M, P]
@@ -137,7 +137,7 @@ def train(config: dict[str, Any], model: Connect, sample: Callable, key: jax.Arr
 
     def part(carry: tuple[nnx.State, jax.Array], range_: tuple[jax.Array, jax.Array]) -> tuple[Any, nnx.State]:
         carry = jax.lax.fori_loop(*range_, numbered, carry)
-        return carry, carry[0][0].filter(nnx.Param)
+        return carry, nnx.filter_state(carry[0][0], nnx.Param)
 
     starts = jnp.concatenate([jnp.zeros(1, ends.dtype), ends[:-1]])
     (_, losses), checkpoints = jax.lax.scan(part, (state, jnp.zeros(len(keys))), (starts, ends))
@@ -174,10 +174,12 @@ def gradients_of_batch(
     rules: list[str], model: Connect, rule_key: jax.Array, noise_key: jax.Array, inputs: jax.Array, labels: jax.Array
 ) -> tuple[dict[str, Vectors], dict[str, Vectors]]:
     """The gradient of each rule, of BPTT, and of the rules that terms are made of; and the terms of the exact gradient."""
+    model = nnx.clone(model)  # so that it belongs to the program that calls this, as the rules do
 
     def gradient(name: str, model: Connect) -> Vectors:
         rule = make_rule(name, rule_key)
-        nnx.reseed(rule, default=noise_key)
+        if isinstance(rule, UORO):
+            rule.stream = nnx.RngStream(noise_key, tag="noise")
         return by_layer(gradients(model, cross_entropy, inputs, labels, rule=rule)[1])
 
     by_rule = {name: gradient(name, model) for name in dict.fromkeys([*rules, "bptt", "ostl", "sltt"])}

@@ -134,13 +134,13 @@ def train_with_checkpoints(config: dict[str, Any], setting: Setting) -> tuple[nn
     step, state = training_step((setting.model, rule, optimizer), train_on)
 
     def part(state: nnx.State, keys: jax.Array) -> tuple[nnx.State, tuple[nnx.State, jax.Array]]:
-        before = state[0].filter(nnx.Param)
+        before = nnx.filter_state(state[0], nnx.Param)
         state, losses = jax.lax.scan(step, state, keys)
         return state, (before, losses)
 
     keys = random.split(setting.train_key, (config["checkpoints"], config["checkpoint_every"]))
     state, (checkpoints, losses) = jax.lax.scan(part, state, keys)
-    last = state[0].filter(nnx.Param)
+    last = nnx.filter_state(state[0], nnx.Param)
     return jax.tree.map(lambda many, one: jnp.concatenate([many, one[None]]), checkpoints, last), losses.ravel()
 
 

@@ -16,12 +16,11 @@ ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.parent.name for path in ROOT.glob("experiments/*/rules.smk"))
 FORMS = {"csv", "png", "svg"}
 
-# What plot.py may take: the standard library, arrays, drawing, reading; and of ours the titles of rules and neurons.
+# What plot.py may take: the standard library, arrays, drawing, reading; and of ours the table of rules and that of neurons.
 MODULES = {"matplotlib", "mpl_toolkits", "numpy", "yaml", *sys.stdlib_module_names}
 OURS = {
     "experiments.command_line": r"plot_parser",
     "experiments.results": r"\w+",
-    "experiments.looks": r"\w+",
     "experiments.seed_rows": r"draw_seed_rows",
     "experiments.throughput.libraries": r"\w+",
     "slax_rules": r"RULES",

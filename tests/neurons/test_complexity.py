@@ -1,7 +1,7 @@
 """Counts of a stack are those of loops over steps, samples, inputs and outputs."""
 
-import functools
 import dataclasses
+import functools
 import itertools
 import sys
 

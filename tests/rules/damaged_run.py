@@ -18,7 +18,7 @@ def damaged(content, kind):
 
 def main():
     directory = Path(sys.argv[1])
-    whole = everything(*run(directory, lambda view: None))
+    whole = everything(*run(directory, lambda info: None))
     results = []
     for file in sorted(path for path in directory.glob("28/**/*") if path.is_file()):
         content = file.read_bytes()
@@ -27,7 +27,7 @@ def main():
             if kind == "gone":
                 file.unlink()
             try:
-                outcome = "same" if everything(*run(directory, lambda view: None)) == whole else "other"
+                outcome = "same" if everything(*run(directory, lambda info: None)) == whole else "other"
             except ValueError as error:
                 outcome = str(error)
             results.append((file.relative_to(directory / "28").parts[0], kind, outcome))

@@ -20,13 +20,17 @@ import optax
 from flax import nnx
 
 from slax_neurons import LI, LIF, Dropout, connect
-from slax_rules import accuracy, cross_entropy
-from slax_rules.callbacks import Every
-from slax_rules.checkpoints import Checkpoints
-from slax_rules.fit import fit
-from slax_rules.probe import GradientBias
-from slax_rules.sampling import Sampler
-from slax_rules.stopping import EarlyStopping
+from slax_rules import (
+    TBPTT,
+    Checkpoints,
+    EarlyStopping,
+    Every,
+    GradientAgreement,
+    Sampler,
+    accuracy,
+    cross_entropy,
+    fit,
+)
 
 T, B, N, H, C = 5, 4, 6, 300, 3  # H so that numbers fill most of the files of a checkpoint
 
@@ -64,8 +68,8 @@ def run(directory, die):
         metrics={"accuracy": accuracy},
         evaluate_every=6,
         early_stopping=EarlyStopping(patience=100, restore_best=True),
-        callbacks=[GradientBias(model, every=5, window=1), Every(1, die)],
-        checkpoints=Checkpoints(directory, every=4, keep=2),
+        callbacks=[GradientAgreement(every=5, reference=TBPTT(1)), Every(1, die)],
+        checkpoints=Checkpoints(directory, every=4, keep=2, best="accuracy"),
     )
     return model, optimizer, history
 
@@ -100,11 +104,11 @@ def main():
     directory, result, when, step = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
     started = False
 
-    def die(view):
+    def die(info):
         nonlocal started
-        if view.step >= step and when == "step":
+        if info.step >= step and when == "step":
             kill()
-        if view.step >= step and when in ("writing", "deleting") and not started:
+        if info.step >= step and when in ("writing", "deleting") and not started:
             started = True
             is_time = is_writing if when == "writing" else is_deleting
             threading.Thread(target=partial(watch, directory, is_time), daemon=True).start()

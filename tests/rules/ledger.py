@@ -176,14 +176,20 @@ def _given(**options: Any) -> Callable[[], dict[str, Any]]:
 
 COMPARISONS = {
     "bptt": Comparison("bptt", by(oracle.bptt), SOME),
-    "tbptt": Comparison("tbptt", by(oracle.tbptt, window=4), ("cuba_lif", "recurrent"), _given(steps=4), title="TBPTT(4)"),
+    "tbptt": Comparison(
+        "tbptt", by(oracle.tbptt, window=4), ("cuba_lif", "recurrent"), _given(steps=4), title="TBPTT(4)"
+    ),
     "rtrl": Comparison("rtrl", by(oracle.rtrl), ("zero", "recurrent")),
     "snap": Comparison("snap", by(oracle.snap), ("recurrent",)),
     "ostl": Comparison("ostl", by(oracle.ostl)),
     "ostl_with_recurrence": Comparison("ostl_with_recurrence", by(oracle.ostl, with_h=True), FEW),
     "otpe": Comparison("otpe", by(oracle.otpe), ("zero", *SOME)),
     "otpe given a decay": Comparison(
-        "otpe", by(oracle.otpe, next_decay=lambda *_: 0.7), ("zero",), _given(output_decay=0.7), title="OTPE, output_decay"
+        "otpe",
+        by(oracle.otpe, next_decay=lambda *_: 0.7),
+        ("zero",),
+        _given(output_decay=0.7),
+        title="OTPE, output_decay",
     ),
     "approximate_otpe": Comparison("approximate_otpe", by(oracle.approximate_otpe), ("zero", "alif", "edges", "conv")),
     "approximate_otpe as the authors": Comparison(

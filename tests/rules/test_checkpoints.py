@@ -16,17 +16,30 @@ import optax
 import pytest
 from flax import nnx
 
-from slax_neurons import LI, LIF, connect
-from slax_rules import cross_entropy, ostl
-from slax_rules.callbacks import Every
-from slax_rules.checkpoints import Checkpoints
-from slax_rules.fit import fit
-from slax_rules.sampling import Sampler
-from slax_rules.stopping import EarlyStopping
+from slax_neurons import ALIF, LI, LIF, Dropout, Trainable, connect
+from slax_rules import (
+    BPTT,
+    OSTL,
+    UORO,
+    Adaptive,
+    Checkpoints,
+    EarlyStopping,
+    EProp,
+    Every,
+    Sampler,
+    accuracy,
+    cross_entropy,
+    evaluate,
+    fit,
+    load_weights,
+    predict,
+    save_weights,
+)
 
 T, B, N, C = 6, 4, 5, 3
 HIDDEN = 64  # so that numbers fill most of the files
 MOMENTUM = optax.sgd(0.1, momentum=0.9)  # one object, so that all runs are one program
+PLAIN = BPTT()
 
 
 class Killed(Exception):
@@ -37,16 +50,40 @@ def sample(key):
     return jax.random.bernoulli(key, 0.4, (T, B, N)).astype(jnp.float32), jnp.arange(B) % C
 
 
-def made(hidden=HIDDEN, transformation=MOMENTUM):
+def as_numbers(leaf):
+    return jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+def made(hidden=HIDDEN, transformation=MOMENTUM, dtype=jnp.float32):
     rngs = nnx.Rngs(0)
-    model = connect([nnx.Linear(N, hidden, rngs=rngs), LIF(threshold=0.5), nnx.Linear(hidden, C, rngs=rngs), LI()])
+    model = connect(
+        [
+            nnx.Linear(N, hidden, rngs=rngs, param_dtype=dtype),
+            LIF(threshold=0.5),
+            nnx.Linear(hidden, C, rngs=rngs, param_dtype=dtype),
+            LI(),
+        ]
+    )
     return model, nnx.Optimizer(model, transformation, wrt=nnx.Param)
+
+
+def with_random_numbers():
+    """A rule that draws, and an optimizer of the model alone."""
+    return made(), UORO(rngs=nnx.Rngs(7))
+
+
+def with_parameters():
+    """A rule whose own parameters are trained with those of the model."""
+    model, _ = made()
+    rule = EProp(route=Adaptive(model, rngs=nnx.Rngs(7)))
+    return (model, nnx.Optimizer((model, rule), MOMENTUM, wrt=nnx.Param)), rule
 
 
 def run(
     directory,
     *,
-    rule=lambda model: model,
+    restore_best=True,
+    rule=PLAIN,
     die_at=None,
     nodes=None,
     seed=1,
@@ -57,25 +94,26 @@ def run(
 ):
     """Trains; returns all numbers of the run."""
 
-    def die(view):
-        if view.step == die_at:
+    def die(info):
+        if info.step == die_at:
             raise Killed
 
     model, optimizer = nodes or made()
     history = fit(
-        rule(model),
+        model,
         optimizer,
         cross_entropy,
         Sampler(sample, jax.random.key(seed), steps=4),
+        rule=rule,
         epochs=2,
-        callbacks=[Every(1, die), Every(3, lambda view: {"kernel": view.model.modules[0].kernel[...].sum()})],
+        callbacks=[Every(1, die), Every(3, lambda info: {"kernel": info.model.modules[0].kernel[...].sum()})],
         held_out=[sample(jax.random.key(2))],
         evaluate_every=evaluate_every,
-        early_stopping=EarlyStopping(restore_best=True),
+        early_stopping=EarlyStopping(restore_best=restore_best),
         checkpoints=Checkpoints(directory, every=every, keep=keep),
         **options,
     )
-    arrays = [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(nnx.state((model, optimizer)))]
+    arrays = [np.asarray(as_numbers(leaf)).tolist() for leaf in jax.tree.leaves(nnx.state((model, rule, optimizer)))]
     return arrays, history.losses.tolist(), history.records, history.best_step
 
 
@@ -129,6 +167,25 @@ def test_a_run_that_stops_at_any_step_goes_on_from_the_checkpoint_before(die_at,
     assert run(tmp_path / "run") == finished[0]
 
 
+@pytest.mark.parametrize("make", [with_random_numbers, with_parameters])
+def test_the_numbers_of_a_rule_go_on_too(make, tmp_path):
+    """A random stream and feedback weights: they change in training, and a run that was killed ends with the same ones."""
+
+    def start(directory, **options):
+        nodes, rule = make()
+        before = [np.asarray(as_numbers(leaf)) for leaf in jax.tree.leaves(nnx.state(rule))]
+        numbers = run(tmp_path / directory, nodes=nodes, rule=rule, **options)
+        after = [np.asarray(as_numbers(leaf)) for leaf in jax.tree.leaves(nnx.state(rule))]
+        assert any((one != two).any() for one, two in zip(before, after, strict=True))
+        return numbers
+
+    whole = start("whole")
+    with pytest.raises(Killed):
+        start("run", die_at=6)
+    assert steps(tmp_path / "run") == [2, 4]
+    assert start("run") == whole
+
+
 def test_a_finished_run_is_returned_as_it_was(finished, directory):
     assert run(directory) == finished[0]
 
@@ -169,7 +226,7 @@ def test_a_damaged_checkpoint_is_not_taken_for_a_whole_one(tmp_path):
     [
         ({"nodes": "wider"}, r"model/modules/0/bias: float32\[64\] saved, float32\[65\] here"),
         ({"nodes": "adamax"}, r"optimizer/opt_state/0/count: nothing saved, int32\[\] here"),
-        ({"rule": ostl}, "model: Connect saved, Ruled under OSTL here"),
+        ({"rule": OSTL()}, r"rule: BPTT\(remat=False\) saved, OSTL\(route=Symmetric\(\), recurrence=False\) here"),
         ({"seed": 3}, r"key: \[0, 1\] saved, \[0, 3\] here"),
         ({"window": 2}, "window: None saved, 2 here"),
         ({"update": "online"}, "update: offline saved, online here"),
@@ -188,14 +245,194 @@ def test_batches_that_are_fewer_than_before_are_refused(tmp_path):
     checkpoints = Checkpoints(tmp_path / "run", every=2)
     with pytest.raises(Killed):
         fit(*made(), cross_entropy, batches(4), checkpoints=checkpoints, callbacks=[Every(3, _raise_killed)])
-    with pytest.raises(ValueError, match=r"batches\(0\) gave 1 batches, expected the 2"):
+    with pytest.raises(ValueError, match="Epoch 0 gave 1 batches, expected the 2"):
         fit(*made(), cross_entropy, batches(1), checkpoints=checkpoints)
 
 
-def _raise_killed(view):
+def _raise_killed(info):
     raise Killed
 
 
 def test_numbers_below_one_are_refused(tmp_path):
     with pytest.raises(ValueError, match="every=0, keep=3"):
         Checkpoints(tmp_path, every=0)
+
+
+def test_an_unknown_mode_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="got mode=None for the metric 'error', expected \"min\" if less is better"):
+        Checkpoints(tmp_path, best="error")
+
+
+def test_weights_of_the_best_evaluation_are_beside_the_checkpoints(tmp_path):
+    """Killed and gone on with, under a rule; loaded into a plain model, which then makes the numbers of that evaluation."""
+    held_out = [sample(jax.random.key(2))]
+
+    def start(die_at):
+        model, optimizer = made(transformation=optax.sgd(2.0))
+        return fit(
+            model,
+            optimizer,
+            cross_entropy,
+            Sampler(sample, jax.random.key(1), steps=4),
+            rule=OSTL(),
+            epochs=3,
+            held_out=held_out,
+            metrics={"accuracy": accuracy},
+            evaluate_every=1,
+            callbacks=[Every(1, lambda info: _raise_killed(info) if info.step == die_at else None)],
+            checkpoints=Checkpoints(tmp_path / "run", every=2, keep=1, best="loss"),
+        )
+
+    with pytest.raises(Killed):
+        start(7)
+    history = start(None)
+    losses = history.series("loss")[1]
+    assert 0 < losses.argmin() < len(losses) - 1  # neither the first nor the last
+    model, _ = made(transformation=optax.adam(1.0))
+    load_weights(tmp_path / "run" / "best", model)
+    assert evaluate(model, cross_entropy, held_out)["loss"] == losses.min()
+    assert predict(model, held_out[0][0]).shape == (T, B, C)
+
+
+@pytest.mark.parametrize("folder", ["8", "."])
+def test_weights_of_a_checkpoint_are_loaded_without_its_rule_and_its_optimizer(folder, finished, directory):
+    model, _ = made(transformation=optax.adam(1.0))
+    load_weights(directory / folder, model)
+    other, optimizer = made()
+    run(directory, nodes=(other, optimizer), restore_best=False)
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(model), nnx.state(other))
+    for name in sorted((directory / "8").glob("arrays/**/*")):
+        if name.is_file() and name.stat().st_size > 1000:
+            name.write_bytes(name.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="8 is damaged: it is not what was saved"):
+        load_weights(directory / folder, model)
+
+
+def all_kinds(seed, dtype=jnp.float32):
+    """A model with each kind of variable: nested, over an edge, statistics, constants, a random stream, half precision."""
+    rngs = nnx.Rngs(seed)
+    inner = connect(
+        [nnx.Linear(6, 6, rngs=rngs, param_dtype=dtype), ALIF(beta=Trainable(1.0 + seed), param_dtype=dtype)],
+        {0: [1]},
+        rngs=rngs,
+    )
+    decay = np.linspace(0.5, 0.9, 6) - seed / 10
+    return connect([nnx.BatchNorm(6, rngs=rngs), inner, Dropout(0.1, rngs=rngs), LIF(decay=decay, param_dtype=dtype)])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_saved_weights_are_those_that_are_loaded(dtype, tmp_path):
+    model, other = all_kinds(0, dtype), all_kinds(1, dtype)
+    key = np.asarray(jax.random.key_data(other.modules[2].rngs.key[...]))
+    model.modules[0].mean[...] += 0.5
+    save_weights(tmp_path / "weights", model)
+    assert [path.name for path in tmp_path.iterdir()] == ["weights"]
+    load_weights(tmp_path / "weights", other)
+    kept = nnx.Not(nnx.RngState)
+    assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(other, kept))} == {
+        jnp.dtype(jnp.float32),
+        jnp.dtype(dtype),
+    }
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(other, kept), nnx.state(model, kept))
+    np.testing.assert_array_equal(jax.random.key_data(other.modules[2].rngs.key[...]), key)
+
+
+@pytest.mark.parametrize(
+    "other, message",
+    [
+        (lambda: made(65)[0], r"0 Linear/bias: float32\[64\] saved, float32\[65\] here"),
+        (lambda: made(dtype=jnp.float16)[0], r"0 Linear/bias: float32\[64\] saved, float16\[64\] here"),
+        (
+            lambda: connect([nnx.Linear(N, 64, rngs=nnx.Rngs(0)), ALIF(), nnx.Linear(64, C, rngs=nnx.Rngs(0)), LI()]),
+            "1 ALIF: LIF saved, ALIF here",
+        ),
+        (lambda: nnx.Linear(N, 64, rngs=nnx.Rngs(0)), "model: Connect saved, Linear here"),
+    ],
+)
+def test_weights_of_another_model_are_refused_and_the_model_stays(other, message, tmp_path):
+    save_weights(tmp_path / "weights", made()[0])
+    model = other()
+    before = jax.tree.map(np.asarray, nnx.state(model))
+    with pytest.raises(ValueError, match=f"are of another model: .*{message}"):
+        load_weights(tmp_path / "weights", model)
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(model), before)
+
+
+def test_weights_that_are_not_there_or_something_else_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="weights, which is not there"):
+        load_weights(tmp_path / "weights", made()[0])
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*none\. Make it first"):
+        save_weights(tmp_path / "none" / "weights", made()[0])
+    (tmp_path / "text").write_text("not weights")
+    np.savez(tmp_path / "arrays.npz", a=np.zeros(3))
+    for name in ("text", "arrays.npz"):
+        with pytest.raises(
+            ValueError, match=f"{name} is damaged, or holds no weights: .* Expected a file that save_weights wrote"
+        ):
+            load_weights(tmp_path / name, made()[0])
+    with pytest.raises(ValueError, match="is no checkpoint, expected a file that save_weights wrote"):
+        load_weights(tmp_path, made()[0])
+
+
+def test_damaged_weights_are_refused_or_nothing_was_lost(tmp_path):
+    """A bit in a hundred places of the file, and every tenth of its length: never other numbers, and always a ValueError."""
+    saved, path = made(8)[0], tmp_path / "weights"
+    save_weights(path, saved)
+    content = path.read_bytes()
+    places = np.random.default_rng(0).integers(0, len(content), 100)
+    damaged = [content[:i] + bytes([content[i] ^ 4]) + content[i + 1 :] for i in map(int, places)]
+    damaged += [content[: len(content) * tenth // 10] for tenth in range(10)]
+    refused = 0
+    for content in damaged:
+        path.write_bytes(content)
+        model = connect(
+            [nnx.Linear(N, 8, rngs=nnx.Rngs(1)), LIF(threshold=0.5), nnx.Linear(8, C, rngs=nnx.Rngs(1)), LI()]
+        )
+        try:
+            load_weights(path, model)
+            jax.tree.map(np.testing.assert_array_equal, nnx.state(model), nnx.state(saved))
+        except ValueError as error:
+            assert "damaged" in str(error)
+            refused += 1
+    assert refused > 50
+
+
+def test_weights_that_fail_to_be_written_leave_the_old_ones(tmp_path, monkeypatch):
+    save_weights(tmp_path / "weights", made(8)[0])
+    before = (tmp_path / "weights").read_bytes()
+
+    def full(*arguments, **arrays):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_weights(tmp_path / "weights", made(8)[0])
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("weights", before)]
+
+
+def test_orbax_is_imported_for_checkpoints_alone_and_tqdm_for_a_bar(tmp_path):
+    """Whoever has JAX, Flax, Optax and NumPy alone can train, and save weights."""
+    program = f"""
+import sys
+for name in ("orbax", "orbax.checkpoint", "tqdm", "tqdm.auto"):
+    sys.modules[name] = None  # as if it were not installed
+import jax.numpy as jnp, optax
+from flax import nnx
+from slax_neurons import LI, connect
+from slax_rules import cross_entropy, fit, load_weights, save_weights
+model = connect([nnx.Linear(3, 2, rngs=nnx.Rngs(0)), LI()])
+optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+batches = [(jnp.ones((5, 4, 3)), jnp.zeros(4, jnp.int32))]
+fit(model, optimizer, cross_entropy, batches)
+save_weights({str(tmp_path / "weights")!r}, model)
+load_weights({str(tmp_path / "weights")!r}, model)
+try:
+    fit(model, optimizer, cross_entropy, batches, progress=True)
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "fit got progress=True, which needs tqdm. Install it: pip install tqdm."

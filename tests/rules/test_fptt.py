@@ -8,19 +8,15 @@ import pytest
 from flax import nnx
 from jax.flatten_util import ravel_pytree
 
+from rules import by_window
 from slax_neurons import LI, connect
-from slax_rules import cross_entropy, ostl, train_offline, train_online
-from slax_rules.fptt import VARIANTS, FPTTState, fptt, fptt_average
-from slax_rules.gradients import window_gradient
+from slax_rules import BPTT, OSTL, RULES, cross_entropy, fptt, fptt_average, train_offline, train_online
+from slax_rules.fptt import VARIANTS, FPTTState
 from stacks import deviation, inputs, linear, pair
 
 T, B = 6, 3
 LABELS = jnp.array([0, 3, 2])
 START = {"a": np.array([0.5, -1.0, 0.2]), "b": np.array([[1.0, 0.3], [-0.4, 2.0]])}
-
-one_window = nnx.jit(window_gradient, static_argnames="loss_fn")
-offline = nnx.jit(train_offline, static_argnames=("loss_fn", "window"))
-online = nnx.jit(train_online, static_argnames=("loss_fn", "window"))
 
 
 @pytest.fixture(autouse=True)
@@ -181,39 +177,38 @@ def vector(model):
 
 
 @pytest.mark.parametrize(
-    ("wrap", "window", "variant"),
+    ("rule", "window", "variant"),
     [
-        (lambda model: model, T, "official"),
-        (lambda model: model, 1, "official"),
-        (lambda model: model, 3, "paper"),
-        (ostl, 3, "official"),
-        (ostl, 3, "paper"),
+        (BPTT(), T, "official"),
+        (BPTT(), 1, "official"),
+        (BPTT(), 3, "paper"),
+        (OSTL(), 3, "official"),
+        (OSTL(), 3, "paper"),
     ],
 )
-def test_composes_with_any_cell_and_window(wrap, window, variant):
+def test_composes_with_any_rule_and_window(rule, window, variant):
     """Two sequences, against the loop on the gradients of the windows; weights and neuron parameters in one vector."""
     model = net()
-    cell = wrap(model)
     optimizer = nnx.Optimizer(model, fptt(optax.sgd(0.1), variant=variant), wrt=nnx.Param)
-    copy = wrap(net())
+    copy = net()
     w, unravel = ravel_pytree(nnx.as_pure(nnx.state(copy, nnx.Param)))
 
-    def window_of(w, carry, x):
+    def window_of(w, state, x):
         nnx.update(copy, unravel(w))
-        _, gradient, carry = one_window(copy, cross_entropy, carry, x, LABELS)
-        return np.asarray(ravel_pytree(nnx.as_pure(gradient))[0]), carry
+        _, gradient, state = by_window.window(copy, rule, cross_entropy, state, x, LABELS)
+        return np.asarray(ravel_pytree(nnx.as_pure(gradient))[0]), state
 
     w, before = np.asarray(w), np.asarray(w)
     reference = Loop(variant, w)
     for seed in (0, 1):
         x = inputs(T, B, 7, seed=seed)
-        online(cell, optimizer, cross_entropy, x, LABELS, window=window)
-        carry = cell.initialize_carry((B, 7))
+        train_online(model, optimizer, cross_entropy, x, LABELS, rule=rule, window=window)
+        state = by_window.start(copy, rule, x)
         for start in range(0, T, window):
             piece = x[start : start + window]
-            after = window_of(w, carry, piece)[1]
-            w = reference.step(lambda w, carry=carry, piece=piece: window_of(w, carry, piece)[0], w, sgd())
-            carry = after
+            after = window_of(w, state, piece)[1]
+            w = reference.step(lambda w, state=state, piece=piece: window_of(w, state, piece)[0], w, sgd())
+            state = after
     assert deviation(vector(model), w) < 1e-12
     average = fptt_average(optimizer.opt_state, nnx.state(model, nnx.Param))
     assert deviation(ravel_pytree(average)[0], reference.average) < 1e-12
@@ -226,9 +221,9 @@ def test_offline_training_hands_over_the_gradient_at_the_new_parameters():
     """After one step the multiplier of "paper" is the gradient at the parameters that the step led to."""
     model, x = net(), inputs(T, B, 7)
     optimizer = nnx.Optimizer(model, fptt(optax.sgd(0.1), variant="paper"), wrt=nnx.Param)
-    offline(model, optimizer, cross_entropy, x, LABELS)
+    train_offline(model, optimizer, cross_entropy, x, LABELS)
     copy = nnx.clone(model)
-    offline(copy, nnx.Optimizer(copy, optax.sgd(1.0), wrt=nnx.Param), cross_entropy, x, LABELS)
+    train_offline(copy, nnx.Optimizer(copy, optax.sgd(1.0), wrt=nnx.Param), cross_entropy, x, LABELS)
     multiplier = ravel_pytree(nnx.as_pure(optimizer.opt_state.multiplier))[0]
     assert deviation(multiplier, vector(model) - vector(copy)) < 1e-12
 
@@ -237,12 +232,12 @@ def test_parameters_become_their_average_also_inside_a_chain():
     model, x = net(), inputs(T, B, 7)
     chained = optax.chain(optax.clip_by_global_norm(1.0), fptt(optax.adamax(0.05)))
     optimizer = nnx.Optimizer(model, chained, wrt=nnx.Param)
-    online(model, optimizer, cross_entropy, x, LABELS, window=1)
+    train_online(model, optimizer, cross_entropy, x, LABELS, window=1)
     before = vector(model)
     nnx.update(model, fptt_average(optimizer.opt_state, nnx.state(model, nnx.Param)))
     assert deviation(vector(model), ravel_pytree(nnx.as_pure(optimizer.opt_state[1].average))[0]) == 0
     assert deviation(vector(model), before) > 1e-3
-    online(model, optimizer, cross_entropy, x, LABELS, window=1)  # and training goes on
+    train_online(model, optimizer, cross_entropy, x, LABELS, window=1)  # and training goes on
     with pytest.raises(ValueError, match="an optimiser state with 0 states of fptt in it"):
         fptt_average(optax.sgd(0.1).init(START), START)
 
@@ -250,13 +245,26 @@ def test_parameters_become_their_average_also_inside_a_chain():
 def test_state_of_half_precision_parameters_is_in_float32_and_they_stay_what_they_are():
     model = connect([linear(7, 4, 0, jnp.bfloat16), LI(param_dtype=jnp.bfloat16)])
     optimizer = nnx.Optimizer(model, fptt(optax.sgd(0.1)), wrt=nnx.Param)
-    online(model, optimizer, cross_entropy, inputs(T, B, 7, dtype=jnp.bfloat16), LABELS, window=3)
+    train_online(model, optimizer, cross_entropy, inputs(T, B, 7, dtype=jnp.bfloat16), LABELS, window=3)
     assert isinstance(optimizer.opt_state, FPTTState)
     kept = jax.tree.leaves((optimizer.opt_state.multiplier, optimizer.opt_state.average))
     assert {leaf.dtype for leaf in kept} == {jnp.dtype(jnp.float32)}
     average = fptt_average(optimizer.opt_state, nnx.state(model, nnx.Param))
     for tree in (average, nnx.state(model, nnx.Param)):
         assert {leaf.dtype for leaf in jax.tree.leaves(tree)} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_the_registry_has_the_optimizer():
+    """`RULES["fptt"]` is BPTT within windows, and an optimizer around another one."""
+    entry, moved = RULES["fptt"], []
+    assert entry.updates == ("online",)
+    for wrap in (entry.optimizer, fptt):
+        model = net()
+        optimizer = nnx.Optimizer(model, wrap(optax.sgd(0.1)), wrt=nnx.Param)
+        train_online(model, optimizer, cross_entropy, inputs(T, B, 7), LABELS, rule=entry.make(), window=2)
+        moved.append(vector(model))
+    assert deviation(*moved) == 0
+    assert deviation(moved[0], vector(net())) > 1e-3
 
 
 @pytest.mark.parametrize(

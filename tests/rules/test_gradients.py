@@ -1,5 +1,8 @@
 """The loop: windows, targets, losses, and what it refuses. Gradients themselves are pinned in test_ostl.py."""
 
+import re
+from pathlib import Path
+
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
@@ -8,8 +11,23 @@ import optax
 import pytest
 from flax import nnx
 
+import slax_rules
 from slax_neurons import LI, LIF, Surrogate, connect, unroll
-from slax_rules import RULES, Moment, cross_entropy, gradients, linearise, ostl, train_offline, train_online
+from slax_rules import (
+    BPTT,
+    OSTL,
+    RULES,
+    UORO,
+    PerSequence,
+    PerStep,
+    StepPoint,
+    cross_entropy,
+    gradients,
+    linearize,
+    squared_error,
+    train_offline,
+    train_online,
+)
 from stacks import deviation, inputs, linear, pair
 
 T, B = 7, 3
@@ -47,29 +65,121 @@ def test_loss_does_not_depend_on_the_window(window, x64):
 
 
 @pytest.mark.parametrize("rule", ["bptt", "rtrl", "ostl", "fptt"])
-def test_jit_changes_nothing(rule, x64):
-    model, x = RULES[rule].wrap(net(jnp.float64)), inputs(T, B, 7)
-    jitted = nnx.jit(gradients, static_argnames=("loss_fn", "window"))
-    ours = jitted(model, cross_entropy, x, LABELS, window=RULES[rule].window)
-    assert close(ours, gradients(model, cross_entropy, x, LABELS, window=RULES[rule].window), 1e-12)
-
-
-@pytest.mark.parametrize("window", [None, 3])
-def test_targets_per_step_are_cut_like_the_inputs(window, x64):
+def test_jit_of_flax_changes_nothing(rule, x64):
     model, x = net(jnp.float64), inputs(T, B, 7)
-    constant = gradients(model, cross_entropy, x, LABELS, window=window)
-    repeated = gradients(model, cross_entropy, x, jnp.tile(LABELS, (T, 1)), window=window)
+    jitted = nnx.jit(gradients, static_argnames=("loss_fn", "rule", "window"))
+    ours = jitted(model, cross_entropy, x, LABELS, rule=RULES[rule].make(), window=3)
+    assert close(ours, gradients(model, cross_entropy, x, LABELS, rule=RULES[rule].make(), window=3), 1e-12)
+
+
+@pytest.mark.parametrize("rule", ["bptt", "otpe", "uoro"])
+def test_training_in_a_scan_of_one_s_own_is_training_step_by_step(rule, x64):
+    """A step of `jax.lax.scan` over states, under `jax.jit`, a rule with a random stream included."""
+    batches = jnp.stack([inputs(T, B, 7, seed) for seed in range(3)])
+
+    def make():
+        model, chosen = net(jnp.float64), RULES[rule].make(rngs=nnx.Rngs(0))
+        return model, nnx.Optimizer(model, optax.sgd(0.1, momentum=0.9), wrt=nnx.Param), chosen
+
+    graphdef, state = nnx.split(make())
+
+    @jax.jit
+    def epoch(state, batches):
+        def step(state, x):
+            model, optimizer, chosen = nnx.merge(graphdef, state, copy=True)
+            loss = train_offline(model, optimizer, cross_entropy, x, LABELS, rule=chosen, window=3)
+            return nnx.state((model, optimizer, chosen)), loss
+
+        return jax.lax.scan(step, state, batches)
+
+    after, losses = epoch(state, batches)
+    model, optimizer, chosen = make()
+    expected = [train_offline(model, optimizer, cross_entropy, x, LABELS, rule=chosen, window=3) for x in batches]
+    np.testing.assert_allclose(losses, expected, rtol=1e-12)
+    ours, theirs = (jax.tree.leaves(nnx.as_pure(found)) for found in (after, nnx.state((model, optimizer, chosen))))
+    arrays = [(a, b) for a, b in zip(ours, theirs, strict=True) if jnp.issubdtype(a.dtype, jnp.floating)]
+    assert close(*zip(*arrays, strict=True), 1e-12)
+    assert len(set(map(float, losses))) == 3
+
+
+def test_a_model_from_outside_of_a_traced_function_is_left_alone(x64):
+    """Only what changes is written back, here the stream of a rule that is made inside."""
+    model, x = net(jnp.float64), inputs(T, B, 7)
+
+    @jax.jit
+    def gradient(x):
+        return gradients(model, cross_entropy, x, LABELS, rule=UORO(rngs=nnx.Rngs(0)))
+
+    assert close(gradient(x), gradients(model, cross_entropy, x, LABELS, rule=UORO(rngs=nnx.Rngs(0))), 1e-12)
+
+
+def test_autodiff_of_the_user_is_all_there_is():
+    """No rule hides behind a derivative of its own."""
+    sources = sorted(Path(slax_rules.__file__).parent.rglob("*.py"))
+    assert len(sources) > 30
+    assert [path.name for path in sources if re.search("custom_vjp|custom_jvp|defvjp", path.read_text())] == []
+
+
+@pytest.mark.parametrize("rule", [BPTT(), OSTL()])
+def test_targets_per_step_are_cut_like_the_inputs(rule, x64):
+    model, x = net(jnp.float64), inputs(T, B, 7)
+    constant = gradients(model, cross_entropy, x, LABELS, rule=rule, window=3)
+    repeated = gradients(model, cross_entropy, x, jnp.tile(LABELS, (T, 1)), rule=rule, window=3)
     assert close(repeated, constant, 1e-12)
-    changed = gradients(model, cross_entropy, x, jnp.tile(LABELS, (T, 1)).at[T - 1].set(1), window=window)
-    assert changed[0] != constant[0]
+    changed = jnp.tile(LABELS, (T, 1)).at[T - 1].set(1)
+    assert gradients(model, cross_entropy, x, changed, rule=rule, window=3)[0] != constant[0]
+
+
+@pytest.mark.parametrize("steps", [T, B])
+def test_marked_targets_are_what_they_say(steps, x64):
+    """With as many steps as samples nothing else says which of the two they are."""
+    model, x = net(jnp.float64), inputs(steps, B, 7)
+    labels = jax.random.randint(jax.random.key(0), (steps, B), 0, 4)
+    tracks = jax.random.normal(jax.random.key(1), (steps, B, 4))
+    outputs = unroll(model, model.initialize_carry((B, 7)), x)[1]
+    of_step = gradients(model, cross_entropy, x, PerStep(labels), rule=OSTL(), window=2)[0]
+    assert of_step == pytest.approx(float(cross_entropy(outputs, labels).mean()), rel=1e-12)
+    of_sequence = gradients(model, cross_entropy, x, PerSequence(LABELS), rule=OSTL(), window=2)[0]
+    assert of_sequence == pytest.approx(float(cross_entropy(outputs, LABELS).mean()), rel=1e-12)
+    of_track = gradients(model, squared_error, x, PerStep(tracks), rule=OSTL(), window=2)[0]
+    assert of_track == pytest.approx(float(jnp.mean((outputs - tracks) ** 2)), rel=1e-12)
+    # A tree under one mark; the whole of it is one per step, or one per sequence.
+    both = gradients(
+        model, lambda y, t: cross_entropy(y, t["a"]) + squared_error(y, t["b"]), x, PerStep({"a": labels, "b": tracks})
+    )
+    assert both[0] == pytest.approx(float(of_step + of_track), rel=1e-12)
+
+
+@pytest.mark.parametrize("call", [gradients, train_offline, train_online])
+def test_targets_that_may_be_one_per_step_or_one_per_sequence_are_an_error(call):
+    """B = T: [B, B, ...] may be both; labels [B] may not."""
+    model, x = net(), inputs(B, B, 7, dtype=jnp.float32)
+    optimizer = [] if call is gradients else [nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)]
+    with pytest.raises(ValueError, match=r"shape \[3, 3, 4\] for 3 steps and 3 samples.*PerStep\(.*PerSequence\("):
+        call(model, *optimizer, squared_error, x, jnp.zeros((B, B, 4)))
+    call(model, *optimizer, squared_error, x, PerStep(jnp.zeros((B, B, 4))))
+    call(model, *optimizer, cross_entropy, x, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (PerStep(LABELS), r"targets of shape \[3\] for inputs of 7 steps and 3 samples"),
+        (PerSequence(jnp.zeros((T, B), int)), r"targets of shape \[7, 3\] for inputs of 7 steps and 3 samples"),
+        ({"a": LABELS, "b": jnp.zeros((B + 1, 2))}, r"targets of shape \[4, 2\] for inputs of 7 steps"),
+    ],
+)
+def test_targets_that_are_not_what_they_say_are_an_error(targets, message):
+    with pytest.raises(ValueError, match=message):
+        gradients(net(), cross_entropy, X, targets)
 
 
 def test_permuting_samples_changes_no_gradient(x64):
-    model, x = ostl(net(jnp.float64)), inputs(T, B, 7)
+    model, x = net(jnp.float64), inputs(T, B, 7)
     order = jnp.array([2, 0, 1])
     assert close(
-        gradients(model, cross_entropy, x[:, order], LABELS[order], window=3)[1],
-        gradients(model, cross_entropy, x, LABELS, window=3)[1],
+        gradients(model, cross_entropy, x[:, order], LABELS[order], rule=OSTL(), window=3)[1],
+        gradients(model, cross_entropy, x, LABELS, rule=OSTL(), window=3)[1],
         1e-12,
     )
 
@@ -99,7 +209,7 @@ def test_gradients_match_finite_differences_of_a_smooth_spike(x64):
         assert float(exact @ direction) == pytest.approx(float(numeric), rel=1e-7)
 
 
-def test_blocks_of_a_lif_are_the_closed_forms(x64):
+def test_jacobians_of_a_lif_are_the_closed_forms(x64):
     """rules.md section 1.1: a = 1 - threshold psi, D = a decay, d = a, o = psi decay; by the decay's logit too."""
     model = net(jnp.float64)
     neuron = model.modules[1]
@@ -109,18 +219,18 @@ def test_blocks_of_a_lif_are_the_closed_forms(x64):
     v = decay * states + currents
     psi = 1 / (25 * jnp.abs(v - threshold) + 1) ** 2
     a = 1 - threshold * psi
-    blocks = linearise(neuron, Moment(states, currents, neuron.integrate(states, currents)))
+    jacobians = linearize(neuron, StepPoint(states, currents, neuron.integrate(states, currents)))
     by_logit = decay * (1 - decay) * states
     spikes = (v >= threshold).astype(v.dtype)
     for ours, theirs in [
-        (blocks.psi, psi),
-        (blocks.d[0], a),
-        (blocks.o[0], psi * decay),
-        (blocks.D[0][0], a * decay),
-        (blocks.pS[0][0], a * by_logit),
-        (blocks.pO[0], psi * by_logit),
-        (blocks.pS[1][0], -spikes + threshold * psi),
-        (blocks.pO[1], -psi),
+        (jacobians.psi, psi),
+        (jacobians.d[0], a),
+        (jacobians.o[0], psi * decay),
+        (jacobians.D[0][0], a * decay),
+        (jacobians.pS[0][0], a * by_logit),
+        (jacobians.pO[0], psi * by_logit),
+        (jacobians.pS[1][0], -spikes + threshold * psi),
+        (jacobians.pO[1], -psi),
     ]:
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
 
@@ -146,9 +256,10 @@ def test_flax_cell_that_needs_a_key_starts_from_a_given_carry(train):
         (lambda: gradients(net(), cross_entropy, X[:0], LABELS), "a sequence of 0 steps"),
         (lambda: gradients(net(), cross_entropy, X[..., :6], LABELS), "Linear, expects 7 features"),
         (lambda: gradients(net(), cross_entropy, X, LABELS[:2]), r"targets of shape \[2\] for inputs of 7 steps and 3"),
-        (lambda: gradients(net(), cross_entropy, X, LABELS, window=0), "length of 0 steps"),
-        (lambda: gradients(net(), lambda y, t: y.mean(), X, LABELS), r"loss_fn made \[\] of outputs"),
-        (lambda: gradients(net(), lambda y, t: y, X, LABELS), "expected one loss per step and sample"),
+        (lambda: gradients(net(), cross_entropy, X, LABELS, window=0), "window of 0 steps, expected at least 1"),
+        (lambda: gradients(net(), lambda y, t: y.mean(), X, LABELS), r"loss_fn made \[\] of the outputs \[3, 4\]"),
+        (lambda: gradients(net(), lambda y, t: y, X, LABELS), r"made \[3, 4\] .* expected one loss per sample, \[3\]"),
+        (lambda: gradients(net(), lambda y, t: (y, t), X, LABELS), "made tuple of the outputs"),
     ],
 )
 def test_bad_input_is_an_error(call, message):
@@ -159,5 +270,5 @@ def test_bad_input_is_an_error(call, message):
 def test_own_spike_function_under_a_rule():
     model = connect([linear(7, 4, 0, jnp.float32), LIF(spike_fn=Surrogate(lambda x: jnp.exp(-jnp.abs(x))))])
     _, exact = gradients(model, cross_entropy, X, LABELS)
-    _, online = gradients(ostl(model), cross_entropy, X, LABELS, window=2)
+    _, online = gradients(model, cross_entropy, X, LABELS, rule=OSTL(), window=2)
     assert close(online, exact, 1e-5)

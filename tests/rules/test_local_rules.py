@@ -95,7 +95,9 @@ def moved_by(transformation, model, rule, steps=1):
 
     def kernels():
         layers = layers_of(model)
-        return [(np.asarray(layer.synapses[0].kernel[...]), np.asarray(rule.route.kernels(layer)[0])) for layer in layers]
+        return [
+            (np.asarray(layer.synapses[0].kernel[...]), np.asarray(rule.route.kernels(layer)[0])) for layer in layers
+        ]
 
     before = kernels()
     optimizer = nnx.Optimizer((model, rule), transformation, wrt=nnx.Param)
@@ -244,9 +246,7 @@ def _decay(layer, layers):
 
 
 @pytest.mark.parametrize("window", [1, 3])
-@pytest.mark.parametrize(
-    ("ours", "rule"), [(OSTL(), oracle.OSTL()), (OTTT(), oracle.OTTT())], ids=["ostl", "ottt"]
-)
+@pytest.mark.parametrize(("ours", "rule"), [(OSTL(), oracle.OSTL()), (OTTT(), oracle.OTTT())], ids=["ostl", "ottt"])
 def test_online_training_is_gradient_descent_by_window_with_traces_that_go_on(ours, rule, window, x64):
     """Fixed neurons: the oracle steps their decays, the packages what is behind them."""
     rate = 0.3

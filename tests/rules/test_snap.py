@@ -7,25 +7,22 @@ import pytest
 from flax import nnx
 
 import oracle
-from slax_neurons import LIF, connect
-from slax_rules import cross_entropy, gradients
-from slax_rules.rtrl import rtrl
-from slax_rules.snap import snap
+from slax_rules import BPTT, RTRL, SnAp, cross_entropy, gradients
+from slax_rules.influence.state_space import state_space
 from stacks import deviation, gradients_of, inputs, pair, worst
 
 T, B, K = 12, 3, 3  # four windows in one scan: one program for all
 LABELS = jnp.array([0, 3, 2])
 SIGNAL = oracle.softmax_cross_entropy(LABELS)
 SELF = [(0, 0, 1)]
-jitted = nnx.jit(gradients, static_argnames=("loss_fn", "window"))
 
 
 def lif(**options):
     return {"kind": "lif", "decay": 0.8, "threshold": 0.7, **options}
 
 
-def run(model, window=None):
-    return jitted(model, cross_entropy, inputs(T, B, 7), LABELS, window=window)[1]
+def run(model, rule, window=None):
+    return gradients(model, cross_entropy, inputs(T, B, 7), LABELS, rule=rule, window=window)[1]
 
 
 @pytest.mark.parametrize(
@@ -35,9 +32,9 @@ def run(model, window=None):
 )
 def test_snap_is_rtrl_with_what_n_steps_reach(edges, n, exact, x64):
     model, layers = pair([7, 6, 4], [lif(surrogate="arctan"), {"kind": "li"}], edges=edges)
-    ours = gradients_of(model, run(snap(model, n=n), K))
+    ours = gradients_of(model, run(model, SnAp(n=n), K))
     assert worst(ours, oracle.snap(layers, inputs(T, B, 7), SIGNAL, n=n).gradients) < 1e-11
-    off = worst(ours, gradients_of(model, run(model)))
+    off = worst(ours, gradients_of(model, run(model, BPTT())))
     assert off < 1e-11 if exact else off > 0.1
 
 
@@ -65,25 +62,29 @@ def test_snap_of_a_ring_is_the_masked_recursion(x64):
         J = J * (1 - h**2)[:, :, None, None]
         expected = expected + np.einsum("bh,bhij->ij", SIGNAL(t, h)[1] / (T * B), J)
         J = J * (np.eye(5) + shift)[None, :, None]  # n = 2: the own unit and the next
-    assert deviation(run(snap(model, n=2), K)["weights"][...], expected) < 1e-12
+    assert deviation(run(model, SnAp(n=2), K)["weights"][...], expected) < 1e-12
 
 
 def test_snap_is_the_same_for_every_window(x64):
     model, _ = pair([7, 6, 4], [lif(), {"kind": "li"}], edges=SELF)
-    reference = gradients_of(model, run(snap(model), K))
+    reference = gradients_of(model, run(model, SnAp(), K))
     for window in (1, T):
-        assert worst(gradients_of(model, run(snap(model), window)), reference) < 1e-12
+        assert worst(gradients_of(model, run(model, SnAp(), window)), reference) < 1e-12
 
 
 def test_snap_keeps_of_a_recurrent_layer_one_unit_for_each_weight():
     model = pair([7, 6, 4], [lif(fixed=True), {"kind": "li", "fixed": True}], edges=SELF, dtype=jnp.float32).model
-    kernels = [leaf.shape for leaf in jax.tree.leaves(snap(model).initialize_carry((B, 7)).influence) if leaf.ndim == 4]
     # Membrane and last output of its own unit, and the read-outs.
-    assert kernels == [(B, 2 + 4, 7, 6), (B, 1, 6, 4), (B, 2 + 4, 6, 6)]
-    kernels = [leaf.shape for leaf in jax.tree.leaves(rtrl(model).initialize_carry((B, 7)).influence) if leaf.ndim == 4]
-    assert kernels == [(B, 12 + 4, 7, 6), (B, 1, 6, 4), (B, 12 + 4, 6, 6)]
+    assert kept_by(SnAp(), model) == [(B, 2 + 4, 7, 6), (B, 1, 6, 4), (B, 2 + 4, 6, 6)]
+    assert kept_by(RTRL(), model) == [(B, 12 + 4, 7, 6), (B, 1, 6, 4), (B, 12 + 4, 6, 6)]
+
+
+def kept_by(rule, model):
+    """The shapes of what is kept of each kernel."""
+    influence = rule.initialize_influence(state_space(model, (B, 7)), model.initialize_carry((B, 7)))
+    return [leaf.shape for leaf in influence if leaf.ndim == 4]
 
 
 def test_snap_refuses_no_steps():
     with pytest.raises(ValueError, match="n=0, expected at least 1"):
-        snap(connect([LIF()]), n=0)
+        SnAp(n=0)

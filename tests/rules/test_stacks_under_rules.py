@@ -7,7 +7,8 @@ import pytest
 from flax import nnx
 
 from slax_neurons import LI, LIF, Dropout, Edge, connect, unroll
-from slax_rules import OSTL, OTTT, Ruled, cross_entropy, gradients, ostl
+from slax_rules import BPTT, OSTL, OTTT, cross_entropy, gradients
+from slax_rules.layerwise.engine import as_rule
 from stacks import deviation, inputs, linear
 
 T, B = 8, 3
@@ -22,8 +23,8 @@ def test_dropout_passes_signals_through_its_mask(x64):
     dropout = Dropout(0.5, rngs=nnx.Rngs(0))
     model = connect([linear(7, 6, 0), lif(), dropout, linear(6, 4, 1), lif()])
     x = inputs(T, B, 7)
-    carry = ostl(model).initialize_carry((B, 7), nnx.Rngs(1))
-    mask = carry.plain[2].astype(jnp.float64)
+    carry = model.initialize_carry((B, 7), nnx.Rngs(1))
+    mask = carry[2].astype(jnp.float64)
     fixed = connect(
         [
             linear(7, 6, 0),
@@ -33,8 +34,8 @@ def test_dropout_passes_signals_through_its_mask(x64):
             lif(),
         ]
     )
-    _, dropped = gradients(ostl(model), cross_entropy, x, LABELS, window=4, carry=carry)
-    _, expected = gradients(ostl(fixed), cross_entropy, x, LABELS, window=4)
+    _, dropped = gradients(model, cross_entropy, x, LABELS, rule=OSTL(), window=4, carry=carry)
+    _, expected = gradients(fixed, cross_entropy, x, LABELS, rule=OSTL(), window=4)
     assert 0 < mask.mean() < 1
     for mine, reference in zip(jax.tree.leaves(dropped), jax.tree.leaves(expected), strict=True):
         assert deviation(mine, reference) < 1e-12
@@ -44,8 +45,8 @@ def test_rules_differ_from_layer_to_layer(x64):
     """Each layer has its own rule's gradient for the signal that it gets, and the last is exact."""
     model = connect([linear(7, 6, 0), lif(), linear(6, 4, 1), LI(param_dtype=jnp.float64)])
     x = inputs(T, B, 7)
-    _, mixed = gradients(Ruled(model, [OTTT(), OSTL()]), cross_entropy, x, LABELS, window=4)
-    _, of_ottt = gradients(Ruled(model, OTTT()), cross_entropy, x, LABELS, window=4)
+    _, mixed = gradients(model, cross_entropy, x, LABELS, rule=[OTTT(), OSTL()], window=4)
+    _, of_ottt = gradients(model, cross_entropy, x, LABELS, rule=OTTT(), window=4)
     _, exact = gradients(model, cross_entropy, x, LABELS)
     assert deviation(mixed["modules"][0]["kernel"][...], of_ottt["modules"][0]["kernel"][...]) < 1e-12
     assert deviation(mixed["modules"][2]["kernel"][...], exact["modules"][2]["kernel"][...]) < 1e-12
@@ -57,24 +58,37 @@ def test_a_stack_with_a_cycle_goes_forward_bit_for_bit_as_the_plain_one(optimise
         [Edge(1, 0), Edge(3, 0, 2)],
         rngs=nnx.Rngs(0),
     )
-    x = inputs(T, B, 7, dtype=jnp.float32)
+    x, rule = inputs(T, B, 7, dtype=jnp.float32), as_rule(OSTL())
+    graphdef, params = nnx.split(plain)
 
-    @nnx.jit
-    def run(model, x):
+    @jax.jit
+    def run(params, x):
+        model = nnx.merge(graphdef, params)
         return unroll(model, model.initialize_carry(x.shape[1:]), x, chunk=T)
 
-    carry, outputs = run(plain, x)
-    ruled_carry, ruled_outputs = run(ostl(plain), x)
-    np.testing.assert_array_equal(outputs, ruled_outputs)
-    for mine, theirs in zip(jax.tree.leaves(ruled_carry.plain), jax.tree.leaves(carry), strict=True):
+    @jax.jit
+    def under(params, x):
+        model = nnx.merge(graphdef, params)
+        plan, carry = rule.plan(model, (7,)), model.initialize_carry(x.shape[1:])
+        start = rule.initialize(plan, model, carry, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
+        (outputs,), state = rule.forward(plan, model, start, x)
+        return state.carries, outputs
+
+    for mine, theirs in zip(jax.tree.leaves(under(params, x)), jax.tree.leaves(run(params, x)), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+    losses = [gradients(plain, cross_entropy, x, LABELS, rule=one, window=T)[0] for one in (OSTL(), BPTT())]
+    assert losses[0] == losses[1]
 
 
 def test_edges_that_cannot_be_cut_into_layers_are_errors():
     modules = [linear(4, 4, 0, jnp.float32), LIF(), linear(4, 4, 1, jnp.float32), LIF()]
+
+    def under(rule, model):
+        gradients(model, cross_entropy, jnp.zeros((T, B, 4)), LABELS, rule=rule)
+
     with pytest.raises(TypeError, match="reads the current of a neuron within the step"):
-        ostl(connect(modules, [Edge(0, 2)], rngs=nnx.Rngs(0)))
+        under(OSTL(), connect(modules, [Edge(0, 2)], rngs=nnx.Rngs(0)))
     with pytest.raises(TypeError, match="does not end at a Linear or Conv right before a neuron"):
-        ostl(connect([*modules, lambda x: x], [Edge(4, 4, synapse=lambda x: x)]))
+        under(OSTL(), connect([*modules, lambda x: x], [Edge(4, 4, synapse=lambda x: x)]))
     with pytest.raises(ValueError, match="Got 1 rules for a stack of 2 layers"):
-        Ruled(connect(modules), [OSTL()])
+        under([OSTL()], connect(modules))

@@ -34,7 +34,7 @@ def plan(tree):
     [
         ("benchmarks/rules/table.py", set()),
         ("packages/slax-neurons/src/slax_neurons/engine.py", {"throughput_run"}),
-        ("packages/slax-rules/src/slax_rules/ostl.py", {"throughput_run"}),
+        ("packages/slax-rules/src/slax_rules/layerwise/ostl.py", {"throughput_run"}),
         ("benchmarks/side_by_side/worker.py", {"throughput_run"}),
         ("experiments/__init__.py", {"throughput_run"}),
     ],

@@ -76,7 +76,7 @@ def test_changed_values_of_a_scale_rerun_what_depends_on_them(tree):
 @pytest.mark.parametrize(
     "file, expected",
     [
-        ("packages/slax-rules/src/slax_rules/ostl.py", RUNS | PLOT | GALLERY | MANIFEST),
+        ("packages/slax-rules/src/slax_rules/layerwise/ostl.py", RUNS | PLOT | GALLERY | MANIFEST),
         ("experiments/record.py", RUNS | PLOT | GALLERY | MANIFEST),
         ("experiments/gradient_similarity/plot.py", PLOT | GALLERY | MANIFEST),
         ("requirements.lock", SPIKES | RUNS | PLOT | GALLERY | MANIFEST),

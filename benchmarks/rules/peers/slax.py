@@ -31,7 +31,7 @@
 # rtrl = { width = 64 }
 # rtrl_window_1 = { width = 64 }
 # ///
-"""This repository's `gradients`, with `wrap` and `window` of the rule in `RULES`, split once and jitted over the state.
+"""This repository's `gradients`, under the rule that `RULES` makes, split once and jitted over the state.
 
 `RULE_window_K` works on K steps at once, which changes no gradient. `bptt_chunk_K` is BPTT by `unroll(chunk=K)`, an option that
 `gradients` does not have, since the default is meant to do.
@@ -61,12 +61,12 @@ def build(variant: str, workload: Workload) -> JaxStep:
     if steps:
         return _bptt(model, int(steps), workload)
     name, _, steps = variant.partition("_window_")
-    rule = RULES[name]
-    window = int(steps) if steps else rule.window
-    graph, state = nnx.split(rule.wrap(model))
+    rule = RULES[name].make()
+    window = int(steps) if steps else None
+    graph, state = nnx.split(model)
 
     def step(state, inputs, labels):
-        return gradients(nnx.merge(graph, state), cross_entropy, inputs, labels, window=window)
+        return gradients(nnx.merge(graph, state), cross_entropy, inputs, labels, rule=rule, window=window)
 
     return JaxStep(step, state, workload.spikes(), workload.labels())
 

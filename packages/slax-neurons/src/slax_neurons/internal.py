@@ -1,4 +1,4 @@
-"""What `slax_rules` uses in addition to the public names. It may change with any version: import the public names instead."""
+"""Names that `slax_rules` uses besides the public ones. They may change with any version, so import the public ones instead."""
 
 from slax_neurons.edges import (
     SYNAPSE_OPTIONS,  # the options of a Linear or Conv, besides its sizes

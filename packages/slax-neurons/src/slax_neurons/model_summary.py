@@ -1,4 +1,4 @@
-"""What a stack consists of: its modules with their output shapes, parameters and states, and its edges."""
+"""The summary of a stack: its modules with output shapes, states and parameters, and its edges."""
 
 import dataclasses
 import functools

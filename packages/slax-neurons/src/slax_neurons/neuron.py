@@ -28,9 +28,9 @@ class Neuron(NeuronCell):
 
     Over time only m_t is kept for the reverse pass, one array per state: the rest is recomputed from it.
 
-    What a subclass is, it says by class attributes, a method and a property: `spikes = True` if its outputs are spikes, made by
-    its `spike_fn` (a `SpikingNeuron` is one that does); `linear = True` if `integrate` and `fire` are linear in states and
-    current, except for these spikes, which some learning rules ask for, and check; `membrane` and `membrane_decay`, see there.
+    A subclass declares what it is: `spikes = True` if its outputs are spikes made by its `spike_fn`, as in `SpikingNeuron`, and
+    `linear = True` if `integrate` and `fire` are linear in states and current except for these spikes; some learning rules
+    require that, and check it. Where the membrane is, and how it decays, it says by `membrane` and `membrane_decay`.
 
     Args:
         param_dtype: dtype of the state and of the parameters.

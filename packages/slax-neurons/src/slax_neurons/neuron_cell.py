@@ -1,4 +1,4 @@
-"""What every layer of neurons says of itself, whether or not its units see each other."""
+"""The base of every layer of neurons: whether it spikes, what its membrane is, and copies with other attributes."""
 
 from typing import Any, ClassVar
 
@@ -12,11 +12,11 @@ from slax_neurons.parameter import Parameter
 
 
 class NeuronCell(nnx.RNNCellBase):
-    """A recurrent cell that is a layer of neurons, and says so: the base of `Neuron`, and of LTC, whose units see each other.
+    """A recurrent cell that is a layer of neurons: the base of `Neuron`, and of LTC, whose units see each other.
 
     A subclass whose outputs are spikes sets `spikes = True` and keeps its spike function in the attribute `spike_fn`. One
     whose membrane is neither the carry nor its field `u` defines `membrane`, and one whose membrane decays by a single number
-    per step defines `membrane_decay`.
+    per step defines `membrane_decay`. An option that a constructor does not take is an error that lists those that it takes.
     """
 
     spikes: ClassVar[bool] = False

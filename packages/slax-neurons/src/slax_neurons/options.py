@@ -20,7 +20,7 @@ HINTS = {
 
 
 def explain_options(init: Callable[..., None]) -> Callable[..., None]:
-    """The constructor `init`, with an error that explains where Python's own would name one argument and no more."""
+    """Wraps a constructor so that it raises an explanation where Python's own error would name one argument and no more."""
     signature = inspect.signature(init)
 
     @functools.wraps(init)
@@ -28,33 +28,27 @@ def explain_options(init: Callable[..., None]) -> Callable[..., None]:
         try:
             signature.bind(self, *args, **options)
         except TypeError:
-            _explain(type(self), args, options)
+            explanation = _explanation(type(self), args, options)
+            if explanation:
+                raise TypeError(explanation) from None
         init(self, *args, **options)  # an error that is not explained is Python's
 
     return explaining
 
 
-def _explain(neuron: type, args: tuple, options: dict[str, Any]) -> None:
-    """Raises TypeError for options that the class does not take, and for arguments that it takes by name only."""
+def _explanation(neuron: type, args: tuple, options: dict[str, Any]) -> str:
+    """Names the options that the class does not take and the arguments that it takes by name only, if there are any."""
     taken = _taken(neuron)
-    by_position = [name for name, kind in taken.items() if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
-    unknown = [name for name in options if name not in taken]
+    by_position = [option for option, kind in taken.items() if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    unknown = [option for option in options if option not in taken]
     got = [reprlib.repr(value) for value in args[len(by_position) :]]
-    got += [f"{name}={reprlib.repr(options[name])}" for name in unknown]
+    got += [f"{option}={reprlib.repr(options[option])}" for option in unknown]
     if not got:
-        return
-    name = neuron.__name__
+        return ""
     expected = ", ".join(option if option in by_position else f"{option}=..." for option in taken)
-    hints = dict.fromkeys(HINTS[option] for option in unknown if option in HINTS)
-    with_decay = name if "decay" in taken else "LIF"
-    raise TypeError(
-        " ".join(
-            [
-                f"{name} got {', '.join(got)}, expected {name}({expected}).",
-                *(hint.format(neuron=with_decay) for hint in hints),
-            ]
-        )
-    )
+    name, with_decay = neuron.__name__, neuron.__name__ if "decay" in taken else "LIF"
+    hints = dict.fromkeys(HINTS[option].format(neuron=with_decay) for option in unknown if option in HINTS)
+    return " ".join([f"{name} got {', '.join(got)}, expected {name}({expected}).", *hints])
 
 
 def _taken(neuron: type) -> dict[str, Any]:

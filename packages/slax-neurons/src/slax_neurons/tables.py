@@ -1,10 +1,10 @@
-"""Tables as text."""
+"""Aligns the columns of tables as text."""
 
 from collections.abc import Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
-    """One line per row, its columns under each other: the first `left` of them aligned to the left, the others to the right."""
+    """Makes one line of each row, with the first `left` columns aligned to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     sides = [str.ljust] * left + [str.rjust] * (len(widths) - left)
     return [

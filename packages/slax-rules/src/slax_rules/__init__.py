@@ -31,3 +31,12 @@ from slax_rules.losses import (
 )
 from slax_rules.registry import RULES, Exactness, RuleEntry
 from slax_rules.rule import LearningRule
+from slax_rules.training.agreement import Agreement, GradientAgreement, agreement
+from slax_rules.training.callbacks import Callback, Every, StepInfo
+from slax_rules.training.checkpoints import Checkpoints
+from slax_rules.training.evaluation import evaluate, predict
+from slax_rules.training.fit import fit
+from slax_rules.training.history import History
+from slax_rules.training.sampling import Sampler
+from slax_rules.training.stopping import EarlyStopping
+from slax_rules.training.weights import load_weights, save_weights

@@ -1,7 +1,7 @@
 """Backpropagation through time, whole and truncated."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 from flax import nnx
@@ -19,8 +19,8 @@ class Autodiff(LearningRule):
     def plan(self, model: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> None:
         if not isinstance(model, nnx.RNNCellBase):
             raise TypeError(
-                f"{self.title} got {type(model).__name__}, expected a cell: a stack made by connect, a neuron, a Flax recurrent "
-                "cell."
+                f"{self.title} got {type(model).__name__}, expected a cell: a stack made by connect, a neuron, a Flax "
+                "recurrent cell."
             )
 
     def initialize(self, plan: None, model: nnx.RNNCellBase, carry: Any, inputs: jax.ShapeDtypeStruct) -> Any:
@@ -72,11 +72,13 @@ class BPTT(Value, Autodiff):
         Werbos: Backpropagation through time: what it does and how to do it, 1990, doi 10.1109/5.58337.
 
     Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
         >>> from slax_neurons import LI, LIF, connect
         >>> from slax_rules import BPTT, cross_entropy, gradients
         >>> rngs = nnx.Rngs(0)
         >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
-        >>> inputs, labels = jax.numpy.ones((20, 2, 8)), jax.numpy.array([0, 2])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=BPTT())
     """
 
@@ -107,11 +109,13 @@ class TBPTT(Value, Autodiff):
         doi 10.1162/neco.1990.2.4.490.
 
     Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
         >>> from slax_neurons import LI, LIF, connect
         >>> from slax_rules import TBPTT, cross_entropy, gradients
         >>> rngs = nnx.Rngs(0)
         >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
-        >>> inputs, labels = jax.numpy.ones((20, 2, 8)), jax.numpy.array([0, 2])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=TBPTT(steps=5))
     """
 

@@ -33,6 +33,8 @@ class SequenceLoss:
         function: maps outputs [T, B, ...] and targets, and the mask [T, B] if there is one, to losses [B].
 
     Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_rules import SequenceLoss, cross_entropy
         >>> rates = SequenceLoss(lambda spikes, labels: cross_entropy(spikes.sum(axis=0), labels))
         >>> rates(jnp.ones((10, 2, 3)), jnp.array([0, 2])).shape
         (2,)
@@ -40,7 +42,7 @@ class SequenceLoss:
 
     function: Callable[..., Float[Array, " B"]]
 
-    def __call__(self, outputs: Any, targets: Any, *mask: Array) -> Float[Array, " B"]:
+    def __call__(self, outputs: Any, targets: Any, *mask: Array) -> Any:
         return self.function(outputs, targets, *mask)
 
 
@@ -94,13 +96,15 @@ def squared_error(outputs: Float[Array, "B ..."], targets: Array) -> Float[Array
         ValueError: targets of another shape, or integers.
 
     Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_rules import squared_error
         >>> squared_error(jnp.ones((2, 3)), jnp.zeros((2, 3)))
         Array([1., 1.], dtype=float32)
     """
     if targets.shape != outputs.shape or not jnp.issubdtype(targets.dtype, jnp.floating):
         raise ValueError(
-            f"squared_error got targets of {targets.dtype}{list(targets.shape)} for outputs of {list(outputs.shape)} in a step, "
-            f"expected floating-point numbers of shape {list(outputs.shape)}. Of labels, make targets with jax.nn.one_hot."
+            f"squared_error got targets of {targets.dtype}{list(targets.shape)} for outputs of {list(outputs.shape)} "
+            f"in a step, expected floating-point numbers of shape {list(outputs.shape)}. Of labels, make targets with jax.nn.one_hot."
         )
     dtype = sum_dtype(outputs.dtype)
     errors = outputs.astype(dtype) - targets.astype(dtype)

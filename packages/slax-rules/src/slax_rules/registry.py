@@ -1,6 +1,7 @@
 """The registry of learning rules: what each is made of, what it requires, when it is exact, what it omits, what it costs."""
 
 import dataclasses
+import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -46,7 +47,9 @@ class Exactness:
             return "always"
         parts = ["in the mean over its noise"] if self.in_the_mean else []
         if self.last_layers:
-            parts.append("last layer of a stack" if self.last_layers == 1 else f"last {self.last_layers} layers of a stack")
+            parts.append(
+                "last layer of a stack" if self.last_layers == 1 else f"last {self.last_layers} layers of a stack"
+            )
         if self.steps:
             parts.append("a sequence of one step" if self.steps == 1 else f"a sequence of up to {self.steps} steps")
         return "; ".join(filter(None, [", ".join(parts), self.condition]))
@@ -121,8 +124,9 @@ class Rules(dict[str, RuleEntry]):
     """The registry, whose error for an unknown name says which names there are."""
 
     def __missing__(self, name: str) -> RuleEntry:
-        same = next((known for known in self if known.replace("_", "") == str(name).lower().replace("_", "").replace("-", "")), None)
-        hint = f" Did you mean {same!r}?" if same else ""
+        plain = {known.replace("_", ""): known for known in self}
+        close = difflib.get_close_matches(str(name).lower().replace("_", "").replace("-", ""), plain, n=1)
+        hint = f" Did you mean {plain[close[0]]!r}?" if close else ""
         raise KeyError(f"RULES got the name {name!r}, expected one of: {', '.join(self)}.{hint}")
 
 
@@ -235,7 +239,9 @@ RULES: dict[str, RuleEntry] = Rules(
         rule=SnAp,
         options={"n": 1},
         requires=ANY_CELL,
-        exact=Exactness(condition="without edges, where a neuron has one state; with n steps' reach, where n steps reach all"),
+        exact=Exactness(
+            condition="without edges, where a neuron has one state; with n steps' reach, where n steps reach all"
+        ),
         omits="influence that a parameter has on states that it does not reach within n steps",
         memory="all states times all parameters of the model, masked",
         time="all states squared times P",
@@ -304,7 +310,8 @@ RULES: dict[str, RuleEntry] = Rules(
         rule=OTPE,
         requires=f"{LAYERS}, with one decay in the layer above",
         exact=Exactness(
-            last_layers=2, condition="if the last layer integrates, or has a soft reset that passes no gradient, else one"
+            last_layers=2,
+            condition="if the last layer integrates, or has a soft reset that passes no gradient, else one",
         ),
         omits="paths through time in the layers above, except for one leaky sum",
         memory="(S + 1) P + N",
@@ -374,7 +381,8 @@ RULES: dict[str, RuleEntry] = Rules(
         rule=EProp,
         requires=f"{LAYERS}, with one decay in the layer above",
         exact=Exactness(
-            last_layers=2, condition="with symmetric feedback, if the last layer integrates and the other is not recurrent, else one"
+            last_layers=2,
+            condition="with symmetric feedback, if the last layer integrates and the other is not recurrent, else one",
         ),
         omits="paths through time in the layers above, except for one leaky sum, and over late edges",
         memory="(S + 1) P",

@@ -31,8 +31,8 @@ class WindowGradient(NamedTuple):
 class LearningRule(abc.ABC):
     """A way to differentiate a sequence, window by window: the argument `rule` of `gradients`.
 
-    Implementations are frozen dataclasses of their options, or modules if they hold arrays. All that changes from window to window is in `state`, which
-    begins as `initialize` makes it: the model's carry, and the traces of the rule.
+    Implementations are frozen dataclasses of their options, or modules if they hold arrays. All that changes from window to
+    window is in `state`, which begins as `initialize` makes it: the model's carry, and the traces of the rule.
 
     A rule reads the model's *heads*, a list whose first entry is the model's output; a rule with losses of its own for some
     layers adds their read-outs. `default_window` is a number of steps that is fast and small, None for the whole sequence.
@@ -62,7 +62,9 @@ class LearningRule(abc.ABC):
         """The state before the first window, from the model's carry and the shape of the inputs [B, features...] of a step."""
 
     @abc.abstractmethod
-    def forward(self, plan: Any, model: nnx.RNNCellBase, state: Any, inputs: Float[Array, "K B ..."]) -> tuple[list, Any]:
+    def forward(
+        self, plan: Any, model: nnx.RNNCellBase, state: Any, inputs: Float[Array, "K B ..."]
+    ) -> tuple[list, Any]:
         """The heads of a window, and the state with the model's carry after it; traces stay as they are."""
 
     @abc.abstractmethod

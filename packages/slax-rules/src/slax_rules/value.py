@@ -15,7 +15,9 @@ class Value:
 
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
-        jax.tree_util.register_pytree_with_keys(cls, _flatten_with_keys, lambda static, fields: _rebuilt(cls, static, fields))
+        jax.tree_util.register_pytree_with_keys(
+            cls, _flatten_with_keys, lambda static, fields: _rebuilt(cls, static, fields)
+        )
 
 
 def _flatten_with_keys(value: Any) -> tuple[list[tuple[Any, Any]], Any]:

@@ -92,7 +92,9 @@ def carry_over(
     return total
 
 
-def contract(adjoint: Float[Array, "B H"], influence: Float[Array, "B C *P"], reach: ColumnColoring) -> Float[Array, "*P"]:
+def contract(
+    adjoint: Float[Array, "B H"], influence: Float[Array, "B C *P"], reach: ColumnColoring
+) -> Float[Array, "*P"]:
     """sum over samples and states of adjoint[b, h] J[b, h, p]."""
     parameter = list(range(3, 1 + influence.ndim))
     rows = adjoint[:, reach.kept_rows]

@@ -1,8 +1,8 @@
 """The engine of rules that carry the influence of parameters on the states of a whole model forward in time.
 
-    h_t, y_t = cell(h_{t-1}, x_t)                        h_t [H]: all numbers in the carry, of one sample
-    J_t = dh_t/dtheta = D_t J_{t-1} + F_t                D_t = dh_t/dh_{t-1},  F_t = dh_t/dtheta, the direct part
-    gradient  sum_t delta_t (dy_t/dtheta + dy_t/dh_{t-1} J_{t-1})               delta_t: the gradient of the loss by y_t
+h_t, y_t = cell(h_{t-1}, x_t)                        h_t [H]: all numbers in the carry, of one sample
+J_t = dh_t/dtheta = D_t J_{t-1} + F_t                D_t = dh_t/dh_{t-1},  F_t = dh_t/dtheta, the direct part
+gradient  sum_t delta_t (dy_t/dtheta + dy_t/dh_{t-1} J_{t-1})               delta_t: the gradient of the loss by y_t
 """
 
 import abc
@@ -47,8 +47,8 @@ class InfluenceRule(LearningRule):
     def plan(self, model: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> StateSpace:
         if not isinstance(model, nnx.RNNCellBase):
             raise TypeError(
-                f"{self.title} got {type(model).__name__}, expected a cell: a stack made by connect, a neuron, a Flax recurrent "
-                "cell."
+                f"{self.title} got {type(model).__name__}, expected a cell: a stack made by connect, a neuron, a Flax "
+                "recurrent cell."
             )
         return state_space(model, (1, *input_shape))
 
@@ -100,9 +100,7 @@ class InfluenceRule(LearningRule):
         (state, total), _ = jax.lax.scan(step, (state, zero), (inputs, signal))
         return total, state
 
-    def _gradient(
-        self, space: StateSpace, pull: Any, end: Any, signal: Any, influence: Any
-    ) -> tuple[Array, ...]:
+    def _gradient(self, space: StateSpace, pull: Any, end: Any, signal: Any, influence: Any) -> tuple[Array, ...]:
         """sum_t delta_t dy_t/dtheta within the window, and what the influence before it adds, a_0 J_0."""
         direct, adjoint = pull(jnp.zeros_like(space.states(end)), signal)
         past = self.contract(space, adjoint, influence)

@@ -67,7 +67,9 @@ class RTRL(Value, InfluenceRule):
             for index, (index_of_seeds, old, coloring) in enumerate(zip(which, influence, colorings, strict=True))
         )
 
-    def contract(self, space: StateSpace, adjoint: Float[Array, "B H"], influence: tuple[Array, ...]) -> tuple[Array, ...]:
+    def contract(
+        self, space: StateSpace, adjoint: Float[Array, "B H"], influence: tuple[Array, ...]
+    ) -> tuple[Array, ...]:
         colorings = space.coloring(None)
         pairs = zip(influence, colorings, strict=True)
         return tuple(contract(adjoint.astype(old.dtype), old, coloring) for old, coloring in pairs)

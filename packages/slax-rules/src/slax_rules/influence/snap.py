@@ -48,6 +48,7 @@ class SnAp(Value, InfluenceRule):
         outputs are no part of the state, so their own derivative is whole.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from flax import nnx
         >>> from slax_rules import SnAp, cross_entropy, gradients
         >>> model = nnx.GRUCell(8, 3, rngs=nnx.Rngs(0))
@@ -83,7 +84,9 @@ class SnAp(Value, InfluenceRule):
             for index, (seeds_of, old, coloring) in enumerate(zip(which, influence, colorings, strict=True))
         )
 
-    def contract(self, space: StateSpace, adjoint: Float[Array, "B H"], influence: tuple[Array, ...]) -> tuple[Array, ...]:
+    def contract(
+        self, space: StateSpace, adjoint: Float[Array, "B H"], influence: tuple[Array, ...]
+    ) -> tuple[Array, ...]:
         colorings = space.coloring(self.n)
         pairs = zip(influence, colorings, strict=True)
         return tuple(contract(adjoint.astype(old.dtype), old, coloring) for old, coloring in pairs)

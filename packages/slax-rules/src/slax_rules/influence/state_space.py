@@ -56,7 +56,7 @@ class StateSpace:
                 done += piece.shape[1]
         return jax.tree.unflatten(structure, leaves)
 
-    def run(self, carry: Any, inputs: Float[Array, "K B ..."], params: nnx.State | None = None) -> tuple[Any, Array]:
+    def run(self, carry: Any, inputs: Float[Array, "K B ..."], params: nnx.State | None = None) -> tuple[Any, Any]:
         """The carry after K steps, and the outputs.
 
         Raises:
@@ -78,14 +78,14 @@ class StateSpace:
 
     def vjp(
         self, carry: Any, inputs: Float[Array, "K B ..."]
-    ) -> tuple[tuple[Any, Array], Callable[[Array, Array], tuple[tuple[Array, ...], Array]]]:
+    ) -> tuple[tuple[Any, Any], Callable[[Array, Any], tuple[tuple[Array, ...], Array]]]:
         """The carry after K steps and the outputs, and the reverse pass of the K steps.
 
         It maps the cotangents of the states at the end [B, H] and of the outputs to the gradients of the parameters, summed
         over samples, and the cotangent of the states at the start [B, H].
         """
 
-        def run(params: nnx.State, states: Array) -> tuple[tuple[Array, Array], Any]:
+        def run(params: nnx.State, states: Array) -> tuple[tuple[Array, Any], Any]:
             end, outputs = self.run(self.with_states(carry, states), inputs, params)
             return (self.states(end), outputs), end
 
@@ -205,7 +205,7 @@ def _coloring(
     return color_reached(by_state[:, 0], by_parameter, steps)
 
 
-def _pull(back: Callable[..., Any], end: Array, signal: Array) -> tuple[tuple[Array, ...], Array]:
+def _pull(back: Callable[..., Any], end: Array, signal: Any) -> tuple[tuple[Array, ...], Array]:
     by_params, by_states = back((end, signal))
     return tuple(jax.tree.leaves(by_params)), by_states
 

@@ -48,6 +48,8 @@ class UORO(nnx.Module, InfluenceRule):
         the step, and what the output owes to the parameters within it as it is, without noise.
 
     Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
         >>> from slax_rules import UORO, cross_entropy, gradients
         >>> model = nnx.GRUCell(8, 3, rngs=nnx.Rngs(0))
         >>> carry = model.initialize_carry((2, 8), nnx.Rngs(1))
@@ -72,7 +74,9 @@ class UORO(nnx.Module, InfluenceRule):
             tuple(jnp.zeros((states.shape[0], *array.shape), array.dtype) for array in arrays),
         )
 
-    def advance(self, space: StateSpace, carry: Any, inputs: Float[Array, "1 B ..."], influence: RankOneInfluence) -> RankOneInfluence:
+    def advance(
+        self, space: StateSpace, carry: Any, inputs: Float[Array, "1 B ..."], influence: RankOneInfluence
+    ) -> RankOneInfluence:
         key, step, s, th = influence
         nu = noise(key, step, s.shape, s.dtype)
         ((direct, _),) = space.vjp_states(carry, inputs, [nu[:, None]])
@@ -86,7 +90,9 @@ class UORO(nnx.Module, InfluenceRule):
             tuple(_scaled(1 / rho0, old) + _scaled(1 / rho1, new) for old, new in zip(th, direct, strict=True)),
         )
 
-    def contract(self, space: StateSpace, adjoint: Float[Array, "B H"], influence: RankOneInfluence) -> tuple[Array, ...]:
+    def contract(
+        self, space: StateSpace, adjoint: Float[Array, "B H"], influence: RankOneInfluence
+    ) -> tuple[Array, ...]:
         through = jnp.sum(adjoint * influence.states, axis=1)
         return tuple(jnp.sum(_scaled(through, th), axis=0) for th in influence.parameters)
 

@@ -73,6 +73,7 @@ class ApproximateOTPE(LayerRule):
         The authors take the layer's own decay for k.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from flax import nnx
         >>> from slax_neurons import LI, LIF, connect
         >>> from slax_rules import ApproximateOTPE, cross_entropy, gradients
@@ -127,7 +128,7 @@ class ApproximateOTPE(LayerRule):
             layer,
             (window.points, g, signal),
             traces.neuron,
-            lambda step: (_summed_jacobians(layer, response, *step[:2], k), step[2]),
+            lambda step: (_summed_jacobians(layer, response, step[0], step[1], k), step[2]),
         )
         current = current_cotangent(response.current, weights)
         return LayerGradient(synapses, neuron, current), ApproximateOTPETraces(inputs, mean, neuron_traces)

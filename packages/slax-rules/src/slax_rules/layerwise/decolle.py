@@ -36,16 +36,21 @@ class DECOLLE(OTTT):
         stop_reset_gradient is near to it. Its regularizers are not part of the rule.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from flax import nnx
         >>> from slax_neurons import LI, LIF, connect
         >>> from slax_rules import DECOLLE, cross_entropy, gradients
         >>> rngs = nnx.Rngs(0)
         >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
-        >>> inputs, labels = jax.numpy.ones((20, 2, 8)), jax.numpy.array([0, 2])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=DECOLLE(rngs=rngs))
     """
 
     def __init__(self, *, bias_trace: bool = True, rngs: nnx.Rngs | None = None, route: Route | None = None):
-        if route is None and rngs is None:
-            raise TypeError("DECOLLE draws a read-out for each hidden layer, got no rngs. Give them: DECOLLE(rngs=nnx.Rngs(0)).")
-        super().__init__(bias_trace, route=Local(rngs=rngs) if route is None else route)
+        if route is None:
+            if rngs is None:
+                raise TypeError(
+                    "DECOLLE draws a read-out for each hidden layer, got no rngs. Give them: DECOLLE(rngs=nnx.Rngs(0))."
+                )
+            route = Local(rngs=rngs)
+        super().__init__(bias_trace, route=route)

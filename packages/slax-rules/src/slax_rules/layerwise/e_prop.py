@@ -38,12 +38,13 @@ class EProp(LayerRule):
         the neuron here. In deeper stacks signals come down layer by layer, not from the read-out to each of them.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from flax import nnx
         >>> from slax_neurons import LI, LIF, connect
         >>> from slax_rules import EProp, Random, cross_entropy, gradients
         >>> rngs = nnx.Rngs(0)
         >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()], {0: [1]}, rngs=rngs)
-        >>> inputs, labels = jax.numpy.ones((20, 2, 8)), jax.numpy.array([0, 2])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=EProp(route=Random(rngs=rngs)))
     """
 

@@ -37,8 +37,8 @@ class LayerwiseState(NamedTuple):
     traces: tuple
 
 
-class Pass(NamedTuple):
-    """What a pass forward leaves.
+class ForwardPass(NamedTuple):
+    """The result of a pass forward over a window.
 
     Args:
         carries: of each module of the chain after the window.
@@ -77,15 +77,15 @@ class Layerwise(Value, LearningRule):
     def default_window(self) -> int:  # type: ignore[override]
         return min(rule.default_window for rule in self.rules)
 
-    def plan(self, model: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> StackPlan:
+    def plan(self, model: Any, input_shape: tuple[int, ...]) -> StackPlan:
         plan = plan_stack(self.title, model)
         layers = plan.layers(model)
-        for layer, rule in zip(layers, self.of_layers(layers), strict=True):
+        for layer, rule in zip(layers, self.layer_rules(layers), strict=True):
             rule.check(layer)
             rule.route.check(layer)
         return plan
 
-    def of_layers(self, layers: tuple[Layer, ...]) -> tuple[LayerRule, ...]:
+    def layer_rules(self, layers: tuple[Layer, ...]) -> tuple[LayerRule, ...]:
         """The rule of each layer."""
         if not self.is_list:
             return self.rules[0].for_layers(layers)
@@ -95,9 +95,7 @@ class Layerwise(Value, LearningRule):
             )
         return self.rules
 
-    def initialize(
-        self, plan: StackPlan, model: nnx.RNNCellBase, carry: Any, inputs: jax.ShapeDtypeStruct
-    ) -> LayerwiseState:
+    def initialize(self, plan: StackPlan, model: Any, carry: Any, inputs: jax.ShapeDtypeStruct) -> LayerwiseState:
         carries = plan.flatten_carry(model, carry)
         one_step = jax.ShapeDtypeStruct((1, *inputs.shape), inputs.dtype)
         graphdef, state = nnx.split(model)
@@ -109,19 +107,19 @@ class Layerwise(Value, LearningRule):
         shapes = jax.eval_shape(synapse_inputs, state, carries, one_step)
         layers = plan.layers(model)
         traces = []
-        for rule, layer, index, inputs_of_layer in zip(
-            self.of_layers(layers), layers, plan.neurons, shapes, strict=True
+        for rule, layer, index, layer_inputs in zip(
+            self.layer_rules(layers), layers, plan.neurons, shapes, strict=True
         ):
-            at_rest = jax.tree.map(jnp.zeros_like, (inputs_of_layer, neuron_carry(carries[index])))
+            at_rest = jax.tree.map(jnp.zeros_like, (layer_inputs, neuron_carry(carries[index])))
             traces.append(rule.initialize_traces(layer, at_rest[0], tuple(jax.tree.leaves(at_rest[1]))))
         return LayerwiseState(carries, tuple(traces))
 
     def forward(
         self, plan: StackPlan, model: nnx.RNNCellBase, state: LayerwiseState, inputs: Float[Array, "K B ..."]
     ) -> tuple[list, LayerwiseState]:
-        done = forward(plan, model, state.carries, inputs)
-        read_outs = (head for head, _ in self._read_outs(plan, model, done).values())
-        return [done.outputs[-1], *read_outs], state._replace(carries=done.carries)
+        forward_pass = forward(plan, model, state.carries, inputs)
+        read_outs = (head for head, _ in self._read_outs(plan, model, forward_pass).values())
+        return [forward_pass.outputs[-1], *read_outs], state._replace(carries=forward_pass.carries)
 
     def window(
         self,
@@ -131,19 +129,22 @@ class Layerwise(Value, LearningRule):
         inputs: Float[Array, "K B ..."],
         signal_fn: SignalFn,
     ) -> WindowGradient:
-        done = forward(plan, model, state.carries, inputs)
-        read_outs = self._read_outs(plan, model, done)
-        loss, (signal, *local) = signal_fn([done.outputs[-1], *(head for head, _ in read_outs.values())])
-        signals = {len(done.outputs) - 1: signal}
-        own = {index: pull(signal)[0] for (index, (_, pull)), signal in zip(read_outs.items(), local, strict=True)}
-        gradient, of_rule, traces = self._backward(plan, model, done, state.traces, signals, own)
-        return WindowGradient(loss, gradient, of_rule, LayerwiseState(done.carries, traces))
+        forward_pass = forward(plan, model, state.carries, inputs)
+        read_outs = self._read_outs(plan, model, forward_pass)
+        loss, (signal, *local) = signal_fn([forward_pass.outputs[-1], *(head for head, _ in read_outs.values())])
+        signals = {len(forward_pass.outputs) - 1: signal}
+        pullbacks = zip(read_outs.items(), local, strict=True)
+        local_signals = {index: pull(signal)[0] for (index, (_, pull)), signal in pullbacks}
+        gradient, rule_gradient, traces = self._backward(
+            plan, model, forward_pass, state.traces, signals, local_signals
+        )
+        return WindowGradient(loss, gradient, rule_gradient, LayerwiseState(forward_pass.carries, traces))
 
     def _backward(
         self,
         plan: StackPlan,
         model: Any,
-        done: Pass,
+        forward_pass: ForwardPass,
         traces: tuple,
         signals: dict[int, Any],
         local_signals: dict[int, Array],
@@ -155,8 +156,8 @@ class Layerwise(Value, LearningRule):
             local_signals: the gradients of the layers' own losses by the outputs of their neurons, by the index of these.
         """
         layers, gradient, rule_gradient = plan.layers(model), _zero_copy(model), _zero_copy(self)
-        rules, gradient_layers = self.of_layers(layers), plan.layers(gradient)
-        gradient_chain, gradient_routes = plan.chain(gradient), rule_gradient.of_layers(layers)
+        rules, gradient_layers = self.layer_rules(layers), plan.layers(gradient)
+        gradient_chain, gradient_routes = plan.chain(gradient), rule_gradient.layer_rules(layers)
         new_traces: list[Any] = [None] * len(layers)
 
         def send(index: int, signal: Any) -> None:
@@ -164,18 +165,18 @@ class Layerwise(Value, LearningRule):
             if index >= 0:
                 signals[index] = jax.tree.map(jnp.add, signals[index], signal) if index in signals else signal
 
-        for index in reversed(range(len(done.outputs))):
+        for index in reversed(range(len(forward_pass.outputs))):
             if index in plan.fed:
                 continue  # part of the layer of the next module
             if index not in plan.neurons:
-                by_params, by_inputs = done.pullbacks[index](signals[index])
+                by_params, by_inputs = forward_pass.pullbacks[index](signals[index])
                 _add_to(gradient_chain[index], by_params)
                 for sender, by_input in zip(_senders(plan, index), by_inputs, strict=True):
                     send(sender, by_input)
                 continue
             number = plan.neurons.index(index)
-            layer, rule, window = layers[number], rules[number], done.windows[number]
-            signal = local_signals.get(index, signals.get(index))
+            layer, rule, window = layers[number], rules[number], forward_pass.windows[number]
+            signal = local_signals[index] if index in local_signals else signals[index]
             found, new_traces[number] = rule.window(layer, window, traces[number], signal)
             _add_layer(gradient_layers[number], found)
             gradient_routes[number].route.add_gradients(layer, found.synapses)
@@ -189,16 +190,16 @@ class Layerwise(Value, LearningRule):
                     send(sender, input_gradient(synapse, x, found.current, kernel))
         return nnx.state(gradient, nnx.Param), nnx.state(rule_gradient, nnx.Param), tuple(new_traces)
 
-    def _read_outs(self, plan: StackPlan, model: Any, done: Pass) -> dict[int, tuple[Any, Callable]]:
+    def _read_outs(self, plan: StackPlan, model: Any, forward_pass: ForwardPass) -> dict[int, tuple[Any, Callable]]:
         """The read-outs of hidden layers with a loss of their own, with their pullbacks, by the index of the neuron."""
         layers, found = plan.layers(model), {}
-        for index, layer, rule in zip(plan.neurons, layers, self.of_layers(layers), strict=True):
+        for index, layer, rule in zip(plan.neurons, layers, self.layer_rules(layers), strict=True):
             if rule.route.is_local and layer.above is not None:
 
                 def read_out(outputs: Array, layer: Layer = layer, rule: LayerRule = rule) -> Any:
-                    return rule.route.read_out(layer, outputs, done.outputs[-1])
+                    return rule.route.read_out(layer, outputs, forward_pass.outputs[-1])
 
-                found[index] = jax.vjp(read_out, done.outputs[index])
+                found[index] = jax.vjp(read_out, forward_pass.outputs[index])
         return found
 
 
@@ -222,7 +223,7 @@ def as_rule(rule: Any) -> LearningRule:
     )
 
 
-def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K B ..."]) -> Pass:
+def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K B ..."]) -> ForwardPass:
     """A pass over K steps, layer by layer.
 
     In a stack with delayed edges all steps are taken first, for the outputs that come late; each layer is then computed
@@ -261,18 +262,18 @@ def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K
             y, carry, pullbacks[index] = _run_module(module, carry, synapses, read)
         outputs.append(y)
         new_carries.append(carry)
-    return Pass(tuple(new_carries) if stepped is None else stepped[0], outputs, windows, pullbacks)
+    return ForwardPass(tuple(new_carries) if stepped is None else stepped[0], outputs, windows, pullbacks)
 
 
 def _step_stack(plan: StackPlan, model: Any, carries: tuple, inputs: Array) -> tuple[tuple, tuple]:
     """The carries and outputs of the chain, step by step where a cycle needs that."""
-    edges = [
-        Edge(edge.sender, edge.receiver, edge.steps, plan.synapse(model, edge)) for edge in plan.edges
-    ]
+    edges = [Edge(edge.sender, edge.receiver, edge.steps, plan.synapse(model, edge)) for edge in plan.edges]
     return Connect(plan.chain(model), edges).outputs(carries, inputs)
 
 
-def _run_module(module: Any, carry: Any, synapses: Sequence[Any], inputs: tuple[Array, ...]) -> tuple[Any, Any, Callable]:
+def _run_module(
+    module: Any, carry: Any, synapses: Sequence[Any], inputs: tuple[Array, ...]
+) -> tuple[Any, Any, Callable]:
     """The outputs, the carry and the pullback of a module that is not part of a layer, and of the edges into it."""
     if isinstance(module, Dropout):
         y, pull_input, end = jax.vjp(lambda x: module.unroll(carry, x)[::-1], inputs[0], has_aux=True)

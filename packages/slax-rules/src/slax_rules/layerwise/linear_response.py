@@ -108,8 +108,8 @@ def check_linear(name: str, neuron: Neuron) -> None:
     if not _is_linear(graphdef, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)):
         raise TypeError(
             f"{name} got a {type(neuron).__name__} that declares `linear = True`, but the derivatives of `integrate` or `fire` "
-            "depend on its state, or its current reaches nothing. What it does with its spikes counts unless they are those of a "
-            f"SpikingNeuron, `self.spike(...)`. {instead}"
+            "depend on its state, or its current reaches nothing. What it does with its spikes counts unless they are those of "
+            f"a SpikingNeuron, `self.spike(...)`. {instead}"
         )
 
 

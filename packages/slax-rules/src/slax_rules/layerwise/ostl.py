@@ -27,9 +27,9 @@ class OSTL(LayerRule):
     or D-RTRL.
 
     Args:
-        recurrence: follow what passes over the edges from a layer to itself, too: E_t [N S, P] = dh_t/dtheta is then RTRL within
-            the layer. Memory per sample is N S times the layer's parameters, time N times that. Layers without such edges are
-            treated as before.
+        recurrence: also follow what passes over the edges from a layer to itself: E_t [N S, P] = dh_t/dtheta is then RTRL
+            within the layer. Memory per sample is N S times the layer's parameters, time N times that. Layers
+            without such edges are treated as without it.
         route: which signal reaches a layer, and which it passes below; see `Route`.
 
     Raises:
@@ -44,12 +44,13 @@ class OSTL(LayerRule):
         Its bias is part of the threshold; here the bias is the weight of a constant input, with a trace of its own.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from flax import nnx
         >>> from slax_neurons import LI, LIF, connect
         >>> from slax_rules import OSTL, cross_entropy, gradients
         >>> rngs = nnx.Rngs(0)
         >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
-        >>> inputs, labels = jax.numpy.ones((20, 2, 8)), jax.numpy.array([0, 2])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OSTL())
         >>> gradient["modules"][0]["kernel"][...].shape
         (8, 16)

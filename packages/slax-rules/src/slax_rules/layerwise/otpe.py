@@ -48,12 +48,13 @@ class OTPE(LayerRule):
         weighs the signal below with psi and g both; neither is in the paper or in the authors' code.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from flax import nnx
         >>> from slax_neurons import LI, LIF, connect
         >>> from slax_rules import OTPE, cross_entropy, gradients
         >>> rngs = nnx.Rngs(0)
         >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
-        >>> inputs, labels = jax.numpy.ones((20, 2, 8)), jax.numpy.array([0, 2])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OTPE(), window=5)
     """
 

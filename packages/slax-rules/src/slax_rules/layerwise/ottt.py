@@ -52,6 +52,7 @@ class OTTT(LayerRule):
         divide the loss by the number of steps, as the mean over time does here.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from flax import nnx
         >>> from slax_neurons import LI, LIF, connect
         >>> from slax_rules import OTTT, cross_entropy, gradients
@@ -87,7 +88,7 @@ class OTTT(LayerRule):
             layer,
             (window.points, psi, signal),
             traces.neuron,
-            lambda step: (response_jacobians(layer.neuron, response, *step[:2]), step[2]),
+            lambda step: (response_jacobians(layer.neuron, response, step[0], step[1]), step[2]),
         )
         current = current_cotangent(response.current, weights)
         return LayerGradient(synapses, neuron, current), OTTTTraces(inputs, neuron_traces)

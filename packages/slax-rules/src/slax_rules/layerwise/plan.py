@@ -90,11 +90,16 @@ class StackPlan:
             )
         return tuple(layers)
 
-    def flatten_carry(self, model: Connect, carry: tuple) -> tuple:
+    def flatten_carry(self, model: Connect, carry: Any) -> tuple:
         """The carry of each module of the chain, of a carry of the model."""
         entries: list[Any] = []
 
-        def add(stack: Connect, carry: tuple) -> None:
+        def add(stack: Connect, carry: Any) -> None:
+            if not isinstance(carry, tuple) or len(carry) != len(stack.modules):
+                raise ValueError(
+                    f"Got a carry of {len(carry) if isinstance(carry, tuple) else type(carry).__name__} for "
+                    f"{len(stack.modules)} modules. Make it with model.initialize_carry(inputs.shape[1:])."
+                )
             for module, entry in zip(stack.modules, carry, strict=True):
                 if not isinstance(module, Connect):
                     entries.append(entry)
@@ -116,14 +121,16 @@ def plan_stack(name: str, model: Any) -> StackPlan:
     """
     if not isinstance(model, Connect):
         raise TypeError(
-            f"{name} got {type(model).__name__}, expected a stack made by connect([Linear(...), LIF()]). RTRL() takes any cell, "
-            "and so does BPTT()."
+            f"{name} got {type(model).__name__}, expected a stack made by connect([Linear(...), LIF()]). RTRL() takes any "
+            "cell, and so does BPTT()."
         )
     modules: list[Path] = []
     edges: list[PlannedEdge] = []
 
     def add(stack: Connect, path: Path) -> None:
-        last: list[int] = []  # for each module of the stack, the index of the last module in the chain that is part of it
+        last: list[
+            int
+        ] = []  # for each module of the stack, the index of the last module in the chain that is part of it
         for index, module in enumerate(stack.modules):
             if isinstance(module, Connect):
                 add(module, (*path, index))
@@ -202,7 +209,8 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
             )
         if edge.receiver not in plan.fed and (edge.steps or _has_parameters(synapse)):
             raise TypeError(
-                f"{name} got {where}, which does not end at a Linear or Conv right before a neuron. Let it end there. {ANY_CELL}"
+                f"{name} got {where}, which does not end at a Linear or Conv right before a neuron. Let it end there. "
+                f"{ANY_CELL}"
             )
 
 

@@ -52,6 +52,7 @@ class PPProp(LayerRule):
         braintrace, whose division by 1 - decay^t is kept here.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from flax import nnx
         >>> from slax_neurons import LI, LIF, connect
         >>> from slax_rules import PPProp, cross_entropy, gradients

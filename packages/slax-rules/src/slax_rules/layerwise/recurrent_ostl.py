@@ -20,8 +20,8 @@ from slax_rules.layerwise.rule import LayerRule
 class RecurrentOSTL(LayerRule):
     """The rule of a layer with edges to itself under `OSTL(recurrence=True)`: RTRL within the layer.
 
-        E_t [N S, P] = dh_t/dtheta, with h_t and s_t those of the layer alone, by way of its own edges too
-        gradient  sum_t delta_t ds_t/dtheta        signal below  delta_t psi_t W^T
+    E_t [N S, P] = dh_t/dtheta, with h_t and s_t those of the layer alone, by way of its own edges too
+    gradient  sum_t delta_t ds_t/dtheta        signal below  delta_t psi_t W^T
     """
 
     default_window: ClassVar[int] = RTRL.default_window
@@ -44,7 +44,10 @@ class RecurrentOSTL(LayerRule):
         edges = (gradient["synapses"][index] for index in range(len(layer.self_edges)))
         psi = jax.vmap(lambda point: linearize(layer.neuron, point).psi)(window.points)
         found = LayerGradient(
-            tuple({name: by_weights[...] for name, by_weights in part.items()} for part in (gradient["modules"][0], *edges)),
+            tuple(
+                {name: by_weights[...] for name, by_weights in part.items()}
+                for part in (gradient["modules"][0], *edges)
+            ),
             tuple(jax.tree.leaves(gradient["modules"].get(1, ()))),
             psi * signal,
         )

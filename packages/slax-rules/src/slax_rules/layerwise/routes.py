@@ -87,7 +87,7 @@ class Adaptive(Route, nnx.Module):
         learning without weight transport, 2019, arXiv 1904.05391.
     """
 
-    def __init__(self, model: nnx.RNNCellBase, *, rngs: nnx.Rngs):
+    def __init__(self, model: Any, *, rngs: nnx.Rngs):
         layers = plan_stack(type(self).__name__, model).layers(model)
         for layer in layers:
             _check_kernels(self, layer)
@@ -145,7 +145,9 @@ class Local(Route, nnx.Module):
         whole = units @ self.matrix(layer, units.shape[-1], sum(sizes), units.dtype)
         ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
         parts = jnp.split(whole, ends[:-1], axis=-1)
-        return jax.tree.unflatten(structure, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)])
+        return jax.tree.unflatten(
+            structure, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+        )
 
 
 def _kernel(synapse: Any) -> Array:
@@ -163,6 +165,6 @@ def _check_kernels(route: Route, layer: Layer) -> None:
     for synapse in layer.synapses:
         if not is_synapse(synapse):
             raise TypeError(
-                f"{type(route).__name__} puts a matrix in the place of each kernel, got an edge with a {type(synapse).__name__}, "
-                "which has none. Give the edge a Linear or Conv, or use route=Symmetric()."
+                f"{type(route).__name__} puts a matrix in the place of each kernel, got an edge with a "
+                f"{type(synapse).__name__}, which has none. Give the edge a Linear or Conv, or use route=Symmetric()."
             )

@@ -26,7 +26,7 @@ class LayerRule(Value, abc.ABC):
 
     default_window: ClassVar[int] = 32
 
-    def check(self, layer: Layer) -> None:  # noqa: B027, a rule for any layer has nothing to check
+    def check(self, layer: Layer) -> None:
         """Raises TypeError for a layer that the rule cannot treat."""
 
     def for_layers(self, layers: tuple[Layer, ...]) -> tuple["LayerRule", ...]:

@@ -56,7 +56,8 @@ def split_batch(batch: Sequence[Any], devices: Devices) -> tuple[Any, ...]:
     shares = NamedSharding(mesh, BATCH_SHARDED)
     found = read_targets(targets, *inputs.shape[:2])
     leaves = [
-        jax.device_put(leaf, NamedSharding(mesh, spec)) for leaf, spec in zip(found.leaves, target_specs(found), strict=True)
+        jax.device_put(leaf, NamedSharding(mesh, spec))
+        for leaf, spec in zip(found.leaves, target_specs(found), strict=True)
     ]
     tree = found._replace(leaves=leaves).tree
     marked = type(targets)(tree) if isinstance(targets, PerStep | PerSequence) else tree
@@ -65,11 +66,13 @@ def split_batch(batch: Sequence[Any], devices: Devices) -> tuple[Any, ...]:
 
 def mesh_of(inputs: Array) -> Mesh | None:
     """The devices that a batch is split over, None if it is on one or nothing is known of it."""
-    if isinstance(inputs, jax.core.Tracer) or not isinstance(getattr(inputs, "sharding", None), NamedSharding):
+    if isinstance(inputs, jax.core.Tracer) or not isinstance(inputs, jax.Array):
         return None
-    mesh = inputs.sharding.mesh
-    is_split = mesh.size > 1 and mesh.axis_names == (AXIS,) and inputs.sharding.spec[:2] == (None, AXIS)
-    return mesh if is_split else None
+    sharding = inputs.sharding
+    if not isinstance(sharding, NamedSharding) or not isinstance(sharding.mesh, Mesh):
+        return None
+    is_split = sharding.mesh.axis_names == (AXIS,) and sharding.spec[:2] == (None, AXIS)
+    return sharding.mesh if is_split and sharding.mesh.size > 1 else None
 
 
 def check_divisible(batch: int, mesh: Mesh) -> None:
@@ -98,8 +101,8 @@ def state_specs(make: Callable[[int], Any], batch: int) -> Any:
     def spec(one: jax.ShapeDtypeStruct, two: jax.ShapeDtypeStruct) -> PartitionSpec:
         if jax.dtypes.issubdtype(one.dtype, jax.dtypes.prng_key):
             raise TypeError(
-                "Got several devices for a model or rule with a random key in its state, which draws numbers for all samples of "
-                'a batch at once and would draw the same on each device: Dropout(mask="step") or UORO. Use '
+                "Got several devices for a model or rule with a random key in its state, which draws numbers for all samples "
+                'of a batch at once and would draw the same on each device: Dropout(mask="step") or UORO. Use '
                 'Dropout(..., mask="sequence"), whose masks are drawn before the batch is split, another rule, or one device.'
             )
         axes = [axis for axis, (n, m) in enumerate(zip(one.shape, two.shape, strict=True)) if n != m]
@@ -117,7 +120,9 @@ def rule_state_specs(rule: LearningRule, plan: Any, model: nnx.RNNCellBase, inpu
 
         def initialize(state: nnx.State) -> Any:
             model, rule = nnx.merge(graphdef, state, copy=True)
-            return rule.initialize(plan, model, model.initialize_carry(shape), jax.ShapeDtypeStruct(shape, inputs.dtype))
+            return rule.initialize(
+                plan, model, model.initialize_carry(shape), jax.ShapeDtypeStruct(shape, inputs.dtype)
+            )
 
         return jax.eval_shape(initialize, state)
 

@@ -74,6 +74,8 @@ def gradients(
         parameters. Within a window, reverse mode adds in the dtype that the model computes in.
 
     Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
         >>> from slax_neurons import LI, LIF, connect
         >>> from slax_rules import OTPE, cross_entropy, gradients
         >>> rngs = nnx.Rngs(0)
@@ -118,6 +120,8 @@ def train_offline(
         TypeError, ValueError: see `gradients`; something else than an `nnx.Optimizer`, or one of another model.
 
     Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
         >>> import optax
         >>> from slax_neurons import LI, LIF, connect
         >>> from slax_rules import OTPE, cross_entropy, train_offline
@@ -127,7 +131,7 @@ def train_offline(
         >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
         >>> loss = train_offline(model, optimizer, cross_entropy, inputs, labels, rule=OTPE())
     """
-    _check_optimizer("train_offline", optimizer)
+    check_optimizer("train_offline", optimizer)
     return _call("offline", model, optimizer, loss_fn, inputs, targets, rule, window, carry, mask)[0]
 
 
@@ -158,6 +162,8 @@ def train_online(
         TypeError: a `SequenceLoss`, which is known only after the last window.
 
     Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
         >>> import optax
         >>> from slax_neurons import LI, LIF, connect
         >>> from slax_rules import OTPE, cross_entropy, train_online
@@ -167,7 +173,7 @@ def train_online(
         >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
         >>> loss = train_online(model, optimizer, cross_entropy, inputs, labels, rule=OTPE(), window=5)
     """
-    _check_optimizer("train_online", optimizer)
+    check_optimizer("train_online", optimizer)
     check_online_loss(loss_fn)
     return _call("online", model, optimizer, loss_fn, inputs, targets, rule, window, carry, mask)[0]
 
@@ -182,7 +188,8 @@ def check_online_loss(loss_fn: Any) -> None:
         )
 
 
-def _check_optimizer(name: str, optimizer: Any) -> None:
+def check_optimizer(name: str, optimizer: Any) -> None:
+    """Raises TypeError for something else than an optimizer of Flax; `name` is the function that got it."""
     if not isinstance(optimizer, nnx.Optimizer):
         made = "nnx.Optimizer(model, transformation, wrt=nnx.Param)"
         hint = f" Wrap the Optax transformation: {made}." if isinstance(optimizer, optax.GradientTransformation) else ""
@@ -215,6 +222,8 @@ def _call(
     program = Program(graphdef, loss_fn, update, window, mesh)
     loss, gradient, new = run_program(program, state, inputs, targets, mask, carry)
     if new:
-        leaves, structure = jax.tree.flatten(state)
-        nnx.update(objects, jax.tree.unflatten(structure, [new.get(index, leaf) for index, leaf in enumerate(leaves)]))
+        # No more than what is new: the rest may be closed over from outside of a function that is being traced.
+        structure = jax.tree.structure(state)
+        changed = nnx.to_flat_state(structure.unflatten([new.get(index) for index in range(structure.num_leaves)]))
+        nnx.update(objects, nnx.from_flat_state([(path, node) for path, node in changed if jax.tree.leaves(node)]))
     return loss, gradient

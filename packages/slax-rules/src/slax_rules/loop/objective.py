@@ -32,14 +32,14 @@ def step_losses(loss_fn: LossFn, outputs: Any, targets: Targets) -> Float[Array,
         shapes = jax.tree.map(lambda leaf: list(leaf.shape[1:]), outputs)
         got = list(losses.shape[1:]) if isinstance(losses, jax.Array) else type(losses).__name__
         raise ValueError(
-            f"loss_fn made {got} of the outputs {shapes} of one step, expected one loss per sample, [{batch}]. It is the loss of "
-            "one step, as Optax's losses are; a loss of the whole sequence is SequenceLoss(function)."
+            f"loss_fn made {got} of the outputs {shapes} of one step, expected one loss per sample, [{batch}]. It is the loss "
+            "of one step, as Optax's losses are; a loss of the whole sequence is SequenceLoss(function)."
         )
     return losses
 
 
-def counted(mask: Array | None, shape: tuple[int, int], axis: str | None) -> Array:
-    """How many losses count in the whole batch, 1 if none does."""
+def counted(mask: Array | None, shape: tuple[int, ...], axis: str | None) -> Array:
+    """The number of losses that count in the whole batch, at least 1."""
     number = jnp.asarray(shape[0] * shape[1], jnp.int32) if mask is None else jnp.sum(mask, dtype=jnp.int32)
     return jnp.maximum(all_reduce(number, axis), 1)
 
@@ -77,9 +77,10 @@ def sequence_signal_fn(loss: SequenceLoss, targets: Targets, mask: Array | None,
             means = []
             for head in heads:
                 losses = loss(head, targets.tree, *(() if mask is None else (mask,)))
-                if losses.shape != (batch,):
+                if not isinstance(losses, jax.Array) or losses.shape != (batch,):
+                    got = list(losses.shape) if isinstance(losses, jax.Array) else type(losses).__name__
                     raise ValueError(
-                        f"SequenceLoss made {list(losses.shape)} of outputs for {batch} samples, expected one loss per sample, "
+                        f"SequenceLoss made {got} of outputs for {batch} samples, expected one loss per sample, "
                         f"[{batch}]: its function maps outputs [T, B, ...] and targets to losses [B]."
                     )
                 losses = losses if valid is None else jnp.where(valid[0], losses, 0)

@@ -59,8 +59,8 @@ class Program:
         rule = as_rule(given)
         check_sequence(inputs)
         batch = Batch(inputs, read_targets(targets, *inputs.shape[:2]), mask)
-        carry = model.initialize_carry(inputs.shape[1:]) if carry is None else carry
         plan = rule.plan(model, inputs.shape[2:])
+        carry = model.initialize_carry(inputs.shape[1:]) if carry is None else carry
         start = rule.initialize(plan, model, carry, jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
         if self.mesh is None:
             loss, gradient = self._run(objects, plan, start, batch, None)
@@ -155,7 +155,7 @@ def run_program(program: Program, *arguments: Any) -> tuple[Array, nnx.State | N
     return loss, gradient, {index: new for index, (old, new) in enumerate(pairs) if new is not old}
 
 
-def _moved(model: nnx.RNNCellBase | None, params: Any) -> nnx.RNNCellBase:
+def _moved(model: Any, params: Any) -> Any:
     """A copy of the model with other parameters."""
     copy = nnx.clone(model)
     nnx.update(copy, params)

@@ -69,7 +69,10 @@ def over_windows(
 def window_gradient(
     model: nnx.RNNCellBase, rule: LearningRule, plan: Any, state: Any, loss_fn: Any, batch: Batch, axis: str | None
 ) -> WindowGradient:
-    """The gradient of the mean loss of a window, over the batch and all devices; modules that change themselves do so in place."""
+    """The gradient of the mean loss of a window, over the batch and all devices.
+
+    Modules that change their own variables do so in place, in `model`.
+    """
     found = rule.window(plan, model, state, batch.inputs, _signal_fn(loss_fn, batch, axis))
     return found._replace(model=all_reduce(found.model, axis), rule=all_reduce(found.rule, axis))
 
@@ -117,8 +120,9 @@ def sequence_gradient(
 
 def _signal_fn(loss_fn: Any, batch: Batch, axis: str | None) -> SignalFn:
     """What maps the heads of a window to its loss and signals."""
-    if batch.signals is not None:
-        return lambda heads: (jnp.zeros((), sum_dtype(batch.inputs.dtype)), batch.signals)
+    signals = batch.signals
+    if signals is not None:
+        return lambda heads: (jnp.zeros((), sum_dtype(batch.inputs.dtype)), signals)
     make = sequence_signal_fn if isinstance(loss_fn, SequenceLoss) else step_signal_fn
     return make(loss_fn, batch.targets, batch.mask, axis)
 
@@ -126,7 +130,7 @@ def _signal_fn(loss_fn: Any, batch: Batch, axis: str | None) -> SignalFn:
 def _share(window: Batch, batch: Batch, total_count: Array, axis: str | None) -> Float[Array, ""]:
     """The share of a window in the losses that count."""
     dtype = sum_dtype(batch.inputs.dtype)
-    if batch.mask is None:
+    if window.mask is None:
         return jnp.asarray(window.inputs.shape[0] / batch.inputs.shape[0], dtype)
     return all_reduce(jnp.sum(window.mask, dtype=dtype), axis) / total_count.astype(dtype)
 

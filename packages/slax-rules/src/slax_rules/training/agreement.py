@@ -49,8 +49,8 @@ def agreement(
     Args:
         gradient: tree of floating-point arrays, as `gradients` returns it.
         reference: tree with the same paths and shapes.
-        model: whose gradient it is. With it leaves are called by their layer, as "0 Linear/kernel", "3.1 LIF/decay/unconstrained"
-            in a stack that is module 3, "1 -> 0 Linear/kernel" over an edge, and without it by their path, "modules/0/kernel".
+        model: whose gradient it is. With it leaves are called by their layer, as "0 Linear/kernel", "3.0 Linear/kernel" in a
+            stack that is module 3, "1 -> 0 Linear/kernel" over an edge, and without it by their path, "modules/0/kernel".
         group: maps a name to that of its group, as `lambda name: name.partition("/")[0]` for one group per layer. By default
             each leaf stands alone, and "all" is the whole gradient.
 
@@ -58,6 +58,8 @@ def agreement(
         ValueError: trees with other paths.
 
     Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
         >>> from slax_neurons import LI, LIF, connect
         >>> from slax_rules import OTTT, agreement, cross_entropy, gradients
         >>> rngs = nnx.Rngs(0)
@@ -148,11 +150,11 @@ def _compare(what: Any, state: nnx.State, batch: Batch) -> dict[str, Agreement]:
     graphdef, loss_fn, window, reference_window, group = what
 
     def gradient(which: int, window: int | None) -> nnx.State:
-        model, *rules = nnx.merge(graphdef, state)  # each begins with the same random streams
+        model, *rules = nnx.merge(graphdef, state, copy=True)  # each begins with the same random streams
         inputs, targets, mask = prepared(model, batch)
         return gradients(model, loss_fn, inputs, targets, rule=rules[which], window=window, mask=mask)[1]
 
-    model = nnx.merge(graphdef, state)[0]
+    model = nnx.merge(graphdef, state, copy=True)[0]
     return agreement(gradient(0, window), gradient(1, reference_window), model=model, group=group)
 
 

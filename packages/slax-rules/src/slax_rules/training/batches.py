@@ -31,7 +31,9 @@ def epoch_batches(batches: Any, *, epochs: int = 1) -> Callable[[int], Iterable[
         ValueError: an iterator, which can be read once, for several epochs; one batch in the place of a list of them.
     """
     if isinstance(batches, type):
-        raise TypeError(f"Got the class {batches.__name__} as batches, expected {KINDS}. Make one: {batches.__name__}(...).")
+        raise TypeError(
+            f"Got the class {batches.__name__} as batches, expected {KINDS}. Make one: {batches.__name__}(...)."
+        )
     if isinstance(batches, Sampler):
         return batches
     _check_many(batches, "batches")
@@ -45,8 +47,8 @@ def epoch_batches(batches: Any, *, epochs: int = 1) -> Callable[[int], Iterable[
     if isinstance(batches, Iterable):
         return lambda epoch: batches
     raise TypeError(
-        f"Got {_described(batches)} as batches, expected {KINDS}. A data set of single samples needs a loader that makes batches "
-        "of it."
+        f"Got {_described(batches)} as batches, expected {KINDS}. A data set of single samples needs a loader that makes "
+        "batches of it."
     )
 
 
@@ -59,8 +61,8 @@ def held_out_batches(held_out: Any) -> Callable[[], Iterable[Any]]:
     """
     if isinstance(held_out, Iterator):
         raise ValueError(
-            f"Got a {type(held_out).__name__} as held_out, but it can be read only once, and is read at each evaluation. Expected "
-            "a list of batches, a loader, or a function that makes an iterator: held_out=list(...)."
+            f"Got a {type(held_out).__name__} as held_out, but it can be read only once, and is read at each evaluation. "
+            "Expected a list of batches, a loader, or a function that makes an iterator: held_out=list(...)."
         )
     if callable(held_out) and not isinstance(held_out, Sampler | type) and not _takes_epoch(held_out):
         return held_out
@@ -72,7 +74,9 @@ def each_batch(batches: Any, name: str) -> Iterator[Batch]:
     """The batches of an iterable, as `as_batch` makes them."""
     _check_many(batches, name)
     if not isinstance(batches, Iterable):
-        raise TypeError(f"Got {_described(batches)} as {name}, expected a list of batches (inputs, targets), or a loader.")
+        raise TypeError(
+            f"Got {_described(batches)} as {name}, expected a list of batches (inputs, targets), or a loader."
+        )
     return (as_batch(batch) for batch in batches)
 
 
@@ -154,7 +158,9 @@ def _check_many(batches: Any, name: str) -> None:
     is_one = isinstance(batches, tuple | list) and len(batches) > 0 and _is_array(batches[0])
     if is_one or _is_array(batches):
         what = "one batch" if is_one else "one array"
-        raise ValueError(f"Got {what} as {name}, expected many batches. Put it into a list: {name}=[(inputs, targets)].")
+        raise ValueError(
+            f"Got {what} as {name}, expected many batches. Put it into a list: {name}=[(inputs, targets)]."
+        )
 
 
 def _is_array(value: Any) -> bool:
@@ -170,10 +176,15 @@ def _takes_epoch(function: Callable[..., Any]) -> bool:
     needed = [
         parameter
         for parameter in signature.parameters.values()
-        if parameter.default is parameter.empty and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ]
     return len(needed) == 1
 
 
 def _described(value: Any) -> str:
-    return f"{type(value).__name__} {value!r}" if isinstance(value, int | float | str | bool | None) else f"a {type(value).__name__}"
+    return (
+        f"{type(value).__name__} {value!r}"
+        if isinstance(value, int | float | str | bool | None)
+        else f"a {type(value).__name__}"
+    )

@@ -76,7 +76,9 @@ def check_callbacks(callbacks: Any) -> None:
     if isinstance(callbacks, Callback) and not isinstance(callbacks, type):
         raise TypeError(f"fit got one {type(callbacks).__name__} as callbacks, expected a list: callbacks=[...].")
     if not isinstance(callbacks, list | tuple):
-        raise TypeError(f"fit got {type(callbacks).__name__} as callbacks, expected a list: callbacks=[Every(100, function)].")
+        raise TypeError(
+            f"fit got {type(callbacks).__name__} as callbacks, expected a list: callbacks=[Every(100, function)]."
+        )
     for callback in callbacks:
         if isinstance(callback, type) or not isinstance(callback, Callback):
             name = getattr(callback, "__name__", type(callback).__name__)

@@ -147,7 +147,7 @@ class Store(NamedTuple):
         if step is None:
             return None
         content = self._read(step, "run", ocp.args.JsonRestore())
-        run = _parsed(*content, self._damaged(step, "it is not what was saved"))
+        run = _parsed(content, self._damaged(step, "it is not what was saved"))
         self._check_same(step, run["settings"], json.loads(json.dumps(self.settings)), "settings")
         progress = Progress(**run["progress"])
         losses = np.zeros(progress.step, run["arrays"]["losses"].partition("[")[0])
@@ -212,11 +212,11 @@ def checkpoint_weights(directory: Path) -> tuple[dict[str, str], dict[str, str],
     damaged = f"The checkpoint {directory} is damaged: it is not what was saved. Take another one."
     if not (directory / "run").exists():
         raise ValueError(
-            f"The folder {directory} is no checkpoint, expected a file that save_weights wrote, or a folder that fit wrote with "
-            "checkpoints=Checkpoints(...)."
+            f"The folder {directory} is no checkpoint, expected a file that save_weights wrote, or a folder that fit wrote "
+            "with checkpoints=Checkpoints(...)."
         )
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-        run = _parsed(*_read_or(damaged, lambda: reader.restore(directory / "run")), damaged)
+        run = _parsed(_read_or(damaged, lambda: reader.restore(directory / "run")), damaged)
     saved = {name: run["arrays"][f"model/{name}"] for name in run["weights"]}
     types = {name.partition("/")[2]: kind for name, kind in run["settings"].items() if re.match("model(/|$)", name)}
 
@@ -245,7 +245,9 @@ def _read_or(message: str, read: Callable[[], Any]) -> Any:
         raise ValueError(message) from error
 
 
-def _parsed(digest: str, text: str, damaged: str) -> dict[str, Any]:
+def _parsed(content: Any, damaged: str) -> dict[str, Any]:
+    """What is said of a run, whose text is saved with its checksum."""
+    digest, text = content
     if _digest(text.encode()) != digest:
         raise ValueError(damaged)
     return json.loads(text)

@@ -33,15 +33,15 @@ class Found(NamedTuple):
 
     Args:
         exists: whether there is one.
-        index: where.
+        place: where.
         value: infinite or NaN.
-        count: of all such numbers.
+        number: of all such numbers.
     """
 
     exists: Any
-    index: tuple[Any, ...]
+    place: tuple[Any, ...]
     value: Any
-    count: Any
+    number: Any
 
 
 def find_not_finite(array: Any) -> Found:
@@ -56,8 +56,17 @@ def find_not_finite(array: Any) -> Found:
 def check_parameters(name: str, model: nnx.RNNCellBase, rule: Any = None) -> None:
     """Raises FloatingPointError for a parameter that is not finite before anything is computed; `name` is who got it."""
     for node in (model, rule):
-        for bad in _in_state(nnx.state(node, nnx.Param), module_names(node)):
+        params = nnx.state(node, nnx.Param)
+        if not all_finite(jax.tree.leaves(params)):
+            bad = next(_in_state(params, module_names(node)))
             raise FloatingPointError(f"{name} got a parameter that is not finite: {bad}. Expected finite numbers.")
+
+
+@jax.jit
+def all_finite(arrays: list[Array]) -> Array:
+    """Whether all numbers are."""
+    finite = [jnp.isfinite(array).all() for array in arrays]
+    return jnp.stack(finite).all() if finite else jnp.ones((), bool)
 
 
 def explain(train: Train, state: nnx.State, batch: Batch) -> str:
@@ -69,9 +78,10 @@ def explain(train: Train, state: nnx.State, batch: Batch) -> str:
 
 def _causes(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:
     """The causes that are found, in the order in which one makes the other."""
-    names = module_names(nnx.merge(train.program.graphdef, state)[0])
-    for bad in _in_state(state[0], names):
-        yield f"{bad}, in the model. Expected finite numbers."
+    model = nnx.merge(train.program.graphdef, state, copy=True)[0]
+    names = module_names(model)
+    for bad in _in_state(nnx.state(model, nnx.Param), names):
+        yield f"the parameter {bad}. Expected finite numbers."
     yield from _in_pass(train, state, batch)
     yield from _in_gradient(train, state, batch, names)
     after, _ = jax.jit(_unguarded, static_argnums=0)(train, state, batch)
@@ -79,7 +89,9 @@ def _causes(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:
         for cause in (*_in_pass(train, after, batch), *_in_gradient(train, after, batch, names)):
             yield f"after updates within the sequence, {cause}"
     for number, part in enumerate(PARTS):
-        for bad in _in_state(after[number] if number in after else (), names if part == "model" else {}):
+        if number not in after:
+            continue
+        for bad in _in_state(jax.tree.map(_became, state[number], after[number]), names if part == "model" else {}):
             yield f"the update makes {bad}, in the {part}, of a gradient that is finite. {SLOWER}"
 
 
@@ -87,32 +99,46 @@ def _unguarded(train: Train, state: nnx.State, batch: Batch) -> tuple[nnx.State,
     return train.unguarded(state, batch)
 
 
+def _became(before: Array, after: Array) -> Array:
+    """An array with those numbers alone that are not finite any more."""
+    if not jnp.issubdtype(after.dtype, jnp.inexact):
+        return after
+    return jnp.where(jnp.isfinite(before), after, jnp.zeros((), after.dtype))
+
+
 def _in_state(state: Any, names: Mapping[str, str]) -> Iterator[str]:
     """The arrays of a state that are not finite."""
     for path, leaf in by_path(state).items():
         found = jax.device_get(find_not_finite(leaf))
         if found.exists:
-            yield f"{readable_path(path, names)} {_value(found)} at {list(map(int, found.index))}"
+            yield f"{readable_path(path, names)} {_value(found)} at {list(map(int, found.place))}"
 
 
 def _in_pass(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:
     """Inputs, layers and losses, in the order in which one makes the other."""
-    model = nnx.merge(train.program.graphdef, state)[0]
+    model = nnx.merge(train.program.graphdef, state, copy=True)[0]
     inputs, layers, losses = jax.device_get(_find_in_pass(train, state, batch))
     if inputs.exists:
-        yield f"the inputs are {_value(inputs)} at {_place(inputs.index)}. Expected finite numbers: look at how the batch is made."
+        yield (
+            f"the inputs are {_value(inputs)} at {_place(inputs.place)}. Expected finite numbers: look at how the batch is "
+            "made."
+        )
     for name, (outputs, carries) in zip(layer_names(model), layers, strict=True):
         for found in outputs:
             if found.exists:
-                yield f"the output of layer {name} is {_value(found)} at {_place(found.index)}{_limit(found)}. {SLOWER}"
+                yield f"the output of layer {name} is {_value(found)} at {_place(found.place)}{_limit(found)}. {SLOWER}"
         for found in carries:
             if found.exists:
-                where = _place((0, *found.index)).partition(", ")[2] if len(found.index) > 1 else list(map(int, found.index))
+                where = (
+                    _place((0, *found.place)).partition(", ")[2]
+                    if len(found.place) > 1
+                    else list(map(int, found.place))
+                )
                 yield f"the state of layer {name} is {_value(found)} at the end, {where}{_limit(found)}. {SLOWER}"
     if losses.exists:
-        yield from _in_targets(model, batch, losses)
+        yield from _in_targets(train, state, batch, losses)
         is_sequence = isinstance(train.program.loss_fn, SequenceLoss)
-        where = f"sample {int(losses.index[0])}" if is_sequence else _place(losses.index)
+        where = f"sample {int(losses.place[0])}" if is_sequence else _place(losses.place)
         yield (
             f"loss_fn makes {_value(losses)} of outputs that are finite, at {where}. Look at its targets, and at what it does "
             "with large outputs and with zeros."
@@ -123,10 +149,10 @@ def _in_pass(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:
 def _find_in_pass(train: Train, state: nnx.State, batch: Batch) -> tuple[Found, list[Any], Found]:
     """What is not finite in inputs, in the outputs and states of each layer, and in losses that count."""
     graphdef, loss_fn = train.program.graphdef, train.program.loss_fn
-    model = nnx.merge(graphdef, state)[0]
+    model = nnx.merge(graphdef, state, copy=True)[0]
     inputs, targets, mask = prepared(model, batch)
     layers = []
-    for run in run_layers(nnx.merge(graphdef, state)[0], inputs):
+    for run in run_layers(nnx.merge(graphdef, state, copy=True)[0], inputs):
         layers.append([[find_not_finite(leaf) for leaf in jax.tree.leaves(tree)] for tree in (run.outputs, run.carry)])
     _, outputs = unroll(model, model.initialize_carry(inputs.shape[1:]), inputs)
     found = read_targets(targets, *inputs.shape[:2])
@@ -135,33 +161,44 @@ def _find_in_pass(train: Train, state: nnx.State, batch: Batch) -> tuple[Found, 
         counted = None if mask is None else mask.any(axis=0)
     else:
         losses, counted = step_losses(loss_fn, outputs, found), mask
-    return find_not_finite(inputs), layers, find_not_finite(losses if counted is None else jnp.where(counted, losses, 0))
+    return (
+        find_not_finite(inputs),
+        layers,
+        find_not_finite(losses if counted is None else jnp.where(counted, losses, 0)),
+    )
 
 
-def _in_targets(model: nnx.RNNCellBase, batch: Batch, losses: Found) -> Iterator[str]:
+def _in_targets(train: Train, state: nnx.State, batch: Batch, losses: Found) -> Iterator[str]:
     """What is wrong with the target of a loss that is not finite."""
-    inputs, targets, _ = prepared(model, batch)
+    graphdef = train.program.graphdef
+
+    def outputs_of(state: nnx.State, inputs: Array) -> Any:
+        model = nnx.merge(graphdef, state, copy=True)[0]
+        return unroll(model, model.initialize_carry(inputs.shape[1:]), inputs)[1]
+
+    inputs, targets, _ = prepared(nnx.merge(graphdef, state, copy=True)[0], batch)
     found = read_targets(targets, *inputs.shape[:2])
-    outputs = jax.eval_shape(lambda: unroll(model, model.initialize_carry(inputs.shape[1:]), inputs)[1])
+    outputs = jax.eval_shape(outputs_of, state, inputs)
     for leaf, per_step in zip(found.leaves, found.per_step, strict=True):
-        where = losses.index if per_step else losses.index[-1:]  # [T, B] of a step, [B] of a sequence
+        where = losses.place if per_step else losses.place[-1:]  # [T, B] of a step, [B] of a sequence
         if per_step and len(where) == 1:
             where = (slice(None), *where)
         target = np.asarray(leaf[where])
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
             if not np.isfinite(target).all():
-                yield f"a target of sample {int(losses.index[-1])} is not finite: {target.tolist()}. Expected finite numbers."
+                yield f"a target of sample {int(losses.place[-1])} is not finite: {target.tolist()}. Expected finite numbers."
         elif isinstance(outputs, jax.ShapeDtypeStruct) and ((target < 0) | (target >= outputs.shape[-1])).any():
             yield (
-                f"a label of sample {int(losses.index[-1])} is out of range: {target.tolist()}. Expected 0 to "
-                f"{outputs.shape[-1] - 1} for outputs of {outputs.shape[-1]} classes: renumber the labels, or widen the read-out."
+                f"a label of sample {int(losses.place[-1])} is out of range: {target.tolist()}. Expected 0 to "
+                f"{outputs.shape[-1] - 1} for outputs of {outputs.shape[-1]} classes: renumber the labels, or widen the "
+                "read-out."
             )
 
 
 def _in_gradient(train: Train, state: nnx.State, batch: Batch, names: Mapping[str, str]) -> Iterator[str]:
     """The parameters whose gradient is not finite, from the last layer on, as errors go."""
     program = train.program
-    model, rule, _ = nnx.merge(program.graphdef, state)
+    model, rule, _ = nnx.merge(program.graphdef, state, copy=True)
     inputs, targets, mask = prepared(model, batch)
     options = {"rule": offline_rule(rule, program.update, program.window), "window": program.window}
     _, gradient = gradients(model, program.loss_fn, inputs, targets, mask=mask, **options)
@@ -175,7 +212,7 @@ def _in_gradient(train: Train, state: nnx.State, batch: Batch, names: Mapping[st
 
 
 def _value(found: Found) -> str:
-    more = f" (one of {int(found.count)})" if found.count > 1 else ""
+    more = f" (one of {int(found.number)})" if found.number > 1 else ""
     return f"{'NaN' if np.isnan(found.value) else 'infinite'}{more}"
 
 
@@ -188,4 +225,6 @@ def _place(index: tuple[Any, ...]) -> str:
 def _limit(found: Found) -> str:
     """The largest number of the dtype, where it was passed."""
     dtype = np.asarray(found.value).dtype
-    return f": more than {float(jnp.finfo(dtype).max):.4g}, the largest number of {dtype}" if np.isinf(found.value) else ""
+    return (
+        f": more than {float(jnp.finfo(dtype).max):.4g}, the largest number of {dtype}" if np.isinf(found.value) else ""
+    )

@@ -51,7 +51,7 @@ class Train:
 
     def unguarded(self, state: nnx.State, batch: Batch) -> tuple[nnx.State, Array]:
         """The state after a step, and its loss."""
-        inputs, targets, mask = prepared(nnx.merge(self.program.graphdef, state)[0], batch)
+        inputs, targets, mask = prepared(nnx.merge(self.program.graphdef, state, copy=True)[0], batch)
         loss, _, new = self.program(state, inputs, targets, mask, None)
         return new, loss
 
@@ -116,8 +116,8 @@ def run_epoch(
     done = sum(1 for _ in islice(stream, progress.batches))
     if done < progress.batches:
         raise ValueError(
-            f"Epoch {progress.epoch} gave {done} batches, expected the {progress.batches} at least that the checkpoint was made "
-            "after. A run goes on only with the batches that it had: make them from the epoch and a fixed seed."
+            f"Epoch {progress.epoch} gave {done} batches, expected the {progress.batches} at least that the checkpoint was "
+            "made after. A run goes on only with the batches that it had: make them from the epoch and a fixed seed."
         )
     for batch in stream:
         batch = as_batch(batch)
@@ -128,8 +128,8 @@ def run_epoch(
         yield Call(state, healthy, losses, 1, partial(_same_batch, batch))
     if done == 0:
         raise ValueError(
-            f"Epoch {progress.epoch} gave no batches, expected at least one. An iterator or a generator can be read only once: give "
-            "a list, batches=list(...), or a function that makes a new one for each epoch, batches=lambda epoch: ..."
+            f"Epoch {progress.epoch} gave no batches, expected at least one. An iterator or a generator can be read only once: "
+            "give a list, batches=list(...), or a function that makes a new one for each epoch, batches=lambda epoch: ..."
         )
 
 
@@ -157,12 +157,12 @@ def _sampled_steps(
     first: Array,
     last: Array,
 ) -> tuple[nnx.State, Array, Array]:
-    """Batches first to last - 1 of an epoch, at most `STEPS_PER_CALL`, up to one that is not finite; one program for any number.
+    """Batches first to last - 1 of an epoch, at most `STEPS_PER_CALL`, up to one that is not finite.
 
-    The losses of steps that were not taken are NaN.
+    It is one program for any number of them. The losses of steps that were not taken are NaN.
     """
     drawn = jax.eval_shape(sample, key)[0]
-    dtype = sum_dtype(input_dtype(nnx.merge(train.program.graphdef, state)[0], drawn.dtype))
+    dtype = sum_dtype(input_dtype(nnx.merge(train.program.graphdef, state, copy=True)[0], drawn.dtype))
 
     def goes_on(total: tuple[Array, nnx.State, Array, Array]) -> Array:
         index, _, healthy, _ = total

@@ -27,6 +27,7 @@ from slax_rules.loop.objective import step_losses
 from slax_rules.loop.targets import Targets, read_targets
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
 from slax_rules.training.batches import as_array, cast_inputs, each_batch
+from slax_rules.training.diagnosis import all_finite, check_parameters
 from slax_rules.training.epoch import prepared
 from slax_rules.training.sampling import Batch
 
@@ -61,9 +62,11 @@ def evaluate(
     Raises:
         TypeError: metrics that are no table.
         ValueError: no batches, or a metric named "loss".
-        FloatingPointError: inputs or a loss that are not finite.
+        FloatingPointError: inputs, parameters or a loss that are not finite.
 
     Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
         >>> from slax_neurons import LI, LIF, connect
         >>> from slax_rules import accuracy, cross_entropy, evaluate
         >>> rngs = nnx.Rngs(0)
@@ -73,6 +76,7 @@ def evaluate(
         ['accuracy', 'loss']
     """
     table = check_metrics("evaluate", metrics)
+    check_parameters("evaluate", model)
     mesh = None if devices is None else as_mesh(devices)
     graphdef, state = _split(model, mesh)
     totals: list[dict[str, Any]] = []
@@ -87,14 +91,12 @@ def evaluate(
     return _means(jax.device_get(totals), ("loss", *table))
 
 
-def predict(
-    model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: Devices | None = None
-) -> Any:
+def predict(model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: Devices | None = None) -> Any:
     """The outputs of a model for a batch, or for each of several batches, in evaluation mode; the model stays as it is.
 
     Args:
         model: a cell. Dropout is off and BatchNorm uses its running statistics, as after `model.eval()`.
-        inputs: an array [T, B, features...]; or an iterable of batches, inputs alone or (inputs, targets), as a list or a loader.
+        inputs: an array [T, B, features...]; or several batches, inputs alone or (inputs, targets), as a list or a loader.
         carry: to start with, for one batch; `model.initialize_carry(inputs.shape[1:])` by default.
         devices: to split the batch over; a batch that their number does not divide is not split.
 
@@ -102,9 +104,11 @@ def predict(
         The outputs [T, B, ...]; of several batches, a list of them.
 
     Raises:
-        FloatingPointError: inputs that are not finite.
+        FloatingPointError: inputs or parameters that are not finite.
 
     Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
         >>> from slax_neurons import LI, LIF, connect
         >>> from slax_rules import predict
         >>> rngs = nnx.Rngs(0)
@@ -121,15 +125,19 @@ def predict(
         placed = inputs if share is None else jax.device_put(inputs, NamedSharding(share, BATCH_SHARDED))
         outputs, finite = _predict((graphdef, share), state, placed, carry)
         if not isinstance(finite, jax.core.Tracer) and not finite:
+            check_parameters("predict", model)
             raise FloatingPointError(_not_finite("predict", number, "inputs that are not finite"))
         return outputs
 
     if isinstance(inputs, jax.core.Tracer) or hasattr(inputs, "__array__") or hasattr(inputs, "detach"):
         return outputs_of(inputs, None)
     if carry is not None:
-        raise ValueError("predict got a carry for several batches, expected it for one batch. Call predict for each of them.")
+        raise ValueError(
+            "predict got a carry for several batches, expected it for one batch. Call predict for each of them."
+        )
     return [
-        outputs_of(batch[0] if isinstance(batch, tuple | list) else batch, number) for number, batch in enumerate(inputs)
+        outputs_of(batch[0] if isinstance(batch, tuple | list) else batch, number)
+        for number, batch in enumerate(inputs)
     ]
 
 
@@ -167,11 +175,16 @@ def _means(batches: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, f
         if not measured["finite"]:
             raise FloatingPointError(_not_finite("evaluate", number, "inputs that are not finite"))
         if not np.isfinite(measured["loss"][0]):
-            what = f"a loss of {measured['loss'][0]}: a target out of range makes it so, or parameters that are not finite,"
+            what = f"a loss of {measured['loss'][0]} (a target out of range makes it so)"
             raise FloatingPointError(_not_finite("evaluate", number, what))
     totals = {name: sum(float(measured[name][1]) for measured in batches) for name in names}
+    if not totals["loss"]:
+        raise ValueError(
+            "evaluate got masks without a single true entry, expected at least one: there is no loss to take the mean of."
+        )
     return {
-        name: sum(float(value) * float(weight) for value, weight in (measured[name] for measured in batches)) / totals[name]
+        name: sum(float(value) * float(weight) for value, weight in (measured[name] for measured in batches))
+        / totals[name]
         for name in names
     }
 
@@ -183,19 +196,20 @@ def _not_finite(name: str, number: int | None, what: str) -> str:
 
 @partial(jax.jit, static_argnums=0)
 def _predict(what: Any, state: nnx.State, inputs: Array, carry: Any) -> tuple[Any, Array]:
-    """The outputs, and whether the inputs are finite."""
+    """The outputs, and whether inputs and parameters are finite."""
     graphdef, mesh = what
-    model = nnx.merge(graphdef, state)
+    model = nnx.merge(graphdef, state, copy=True)
     model.eval()
     inputs = cast_inputs(model, inputs)
-    return _outputs(model, inputs, carry, mesh), jnp.isfinite(inputs).all()
+    finite = all_finite([inputs, *jax.tree.leaves(nnx.state(model, nnx.Param))])
+    return _outputs(model, inputs, carry, mesh), finite
 
 
 @partial(jax.jit, static_argnums=0)
 def _measure(what: Any, state: nnx.State, batch: Batch) -> dict[str, Any]:
     """Each number of a batch, and its weight."""
     graphdef, loss_fn, metrics, mesh = what
-    model = nnx.merge(graphdef, state)
+    model = nnx.merge(graphdef, state, copy=True)
     model.eval()
     inputs, targets, mask = prepared(model, batch)
     check_sequence(inputs)
@@ -211,7 +225,9 @@ def _measure(what: Any, state: nnx.State, batch: Batch) -> dict[str, Any]:
     }
 
 
-def _mean_loss(loss_fn: Any, outputs: Any, targets: Targets, counted: Array, masks: tuple[Array, ...]) -> tuple[Array, Array]:
+def _mean_loss(
+    loss_fn: Any, outputs: Any, targets: Targets, counted: Array, masks: tuple[Array, ...]
+) -> tuple[Array, Array]:
     """The mean of the losses that count, and how many they are."""
     if isinstance(loss_fn, SequenceLoss):
         losses, counted = loss_fn(outputs, targets.tree, *masks), counted.any(axis=0)
@@ -232,13 +248,15 @@ def _outputs(model: nnx.RNNCellBase, inputs: Array, carry: Any, mesh: Mesh | Non
     graphdef, state = nnx.split(model)
 
     def share(state: nnx.State, carry: Any, inputs: Array) -> Any:
-        return unroll(nnx.merge(graphdef, state), carry, inputs)[1]
+        return unroll(nnx.merge(graphdef, state, copy=True), carry, inputs)[1]
 
     def carry_of(batch: int) -> Any:
         shape = (batch, *inputs.shape[2:])
         made = jax.eval_shape(lambda state: nnx.merge(graphdef, state, copy=True).initialize_carry(shape), state)
         # In evaluation mode nothing is drawn, so a key may be the same everywhere.
-        return jax.tree.map(lambda leaf: _NOTHING if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf, made)
+        return jax.tree.map(
+            lambda leaf: _NOTHING if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf, made
+        )
 
     specs = (REPLICATED, state_specs(carry_of, inputs.shape[1]), BATCH_SHARDED)
     return map_shares(share, mesh, specs, BATCH_SHARDED)(state, carry, inputs)

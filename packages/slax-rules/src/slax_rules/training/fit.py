@@ -1,5 +1,6 @@
 """The outer loop: epochs of batches, with evaluation, early stopping, callbacks and checkpoints."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Literal
@@ -8,30 +9,38 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding
-from tqdm.auto import tqdm
 
-from slax_rules.callbacks import Callback, View
-from slax_rules.checkpoints import Checkpoints, Progress, describe_model, weights
-from slax_rules.devices import ALL, Devices, as_mesh
-from slax_rules.epoch import Train, run_epoch
-from slax_rules.evaluation import Metric, evaluate
-from slax_rules.gradients import LossFn
-from slax_rules.history import History
-from slax_rules.log import Log
-from slax_rules.sampling import Batch, Sampler
-from slax_rules.stopping import EarlyStopping
+from slax_rules.bptt import BPTT
+from slax_rules.layerwise.engine import as_rule
+from slax_rules.loop.devices import REPLICATED, Devices, as_mesh
+from slax_rules.loop.entry import AnyRule, check_online_loss, check_optimizer
+from slax_rules.loop.program import Program
+from slax_rules.losses import LossFn, SequenceLoss
+from slax_rules.training.batches import Batches, epoch_batches, held_out_batches
+from slax_rules.training.callbacks import Callback, StepInfo, check_callbacks
+from slax_rules.training.checkpoints import Checkpoints, Progress, Store, describe_model, describe_rule
+from slax_rules.training.diagnosis import check_parameters, explain
+from slax_rules.training.epoch import Call, Train, run_epoch
+from slax_rules.training.evaluation import Metric, check_metrics, evaluate
+from slax_rules.training.history import History
+from slax_rules.training.layers import SilentLayers
+from slax_rules.training.log import Log, StepNotFinite, make_bar
+from slax_rules.training.sampling import Sampler
+from slax_rules.training.stopping import EarlyStopping
+from slax_rules.training.weights import weights
 
 
 def fit(
     model: nnx.RNNCellBase,
     optimizer: nnx.Optimizer,
-    loss_fn: LossFn,
-    batches: Callable[[int], Iterable[Batch]],
+    loss_fn: LossFn | SequenceLoss,
+    batches: Batches,
     *,
+    rule: AnyRule = BPTT(),
     epochs: int = 1,
     update: Literal["offline", "online"] = "offline",
     window: int | None = None,
-    held_out: Sequence[Batch] | Callable[[], Iterable[Batch]] | None = None,
+    held_out: Iterable[Any] | Callable[..., Iterable[Any]] | None = None,
     metrics: Mapping[str, Metric] | None = None,
     evaluate_every: int | None = None,
     early_stopping: EarlyStopping | None = None,
@@ -40,27 +49,33 @@ def fit(
     devices: Devices | None = None,
     progress: bool | None = None,
 ) -> History:
-    """Trains a model, plain or under a rule, in place, for some epochs of batches.
+    """Trains a model in place under a learning rule, for some epochs of batches.
 
-    After each batch, and in this order: callbacks, evaluation, checkpoint, those of them that are due. A run is the same bit
-    for bit, its history included, whether or not it was killed and started again, if its arguments are the same and
-    `batches(epoch)` gives the same batches again.
+    Each batch is a step of `train_offline` or `train_online`. After it come, in this order, callbacks, evaluation and
+    checkpoint, those of them that are due. A run is the same bit for bit, its history included, whether or not it was killed
+    and started again, if its arguments are the same and `batches` gives the same batches again.
+
+    A step whose loss, gradient or result is not finite stops the run before it changes anything: model, rule and optimizer
+    then have the numbers of the step before, and so has the last checkpoint.
 
     Args:
         model: a cell.
-        optimizer: `nnx.Optimizer(model, transformation, wrt=nnx.Param)`, made with this cell or with one that shares its
-            parameters.
-        loss_fn: maps outputs [K, B, C] and targets to losses [K, B].
-        batches: maps an epoch, counted from 0, to its batches: (inputs, targets) or (inputs, targets, mask), as for
-            `gradients`. Or a `Sampler`, which draws them by key, many steps in one call.
+        optimizer: `nnx.Optimizer(model, transformation, wrt=nnx.Param)`; `nnx.Optimizer((model, rule), ...)` for a rule with
+            parameters of its own.
+        loss_fn: the loss of one step, or a `SequenceLoss`; see `gradients`.
+        batches: batches (inputs, targets) or (inputs, targets, mask), as for `gradients`: a list of them, a loader that can be
+            iterated over again, such as that of PyTorch, a function that maps an epoch, counted from 0, to an iterable, or a
+            `Sampler`, which draws them by key, many steps in one call. Arrays are those of NumPy or JAX, or tensors. Integers
+            and booleans, as in frames of events, become floating-point inputs, unless the model begins with an `nnx.Embed`.
+        rule: `BPTT()`, `OTPE()`, any other, or a list of rules for layers, one for each layer.
         epochs: how many in all, those before a resume included.
-        update: "offline", one optimiser step per batch, as `train_offline`, or "online", one per window, as `train_online`.
-        window: see `gradients` and `train_online`.
-        held_out: batches to evaluate on, a list, or a function that makes an iterator each time.
-        metrics: functions of outputs [T, B, C], targets, and the mask if there is one, by name; see `evaluate`.
+        update: "offline", one optimizer step per batch, as `train_offline`, or "online", one per window, as `train_online`.
+        window: see `gradients`, and `train_online`, whose default is 1.
+        held_out: batches to evaluate on: a list, a loader, or a function that makes an iterator each time.
+        metrics: functions of outputs [T, B, ...], targets, and the mask if there is one, by name; see `evaluate`.
         evaluate_every: steps between evaluations; by default at the end of each epoch.
         early_stopping: when to stop, on a number of the evaluation.
-        callbacks: called every so many steps with a `View`; what they return goes into the history.
+        callbacks: called every so many steps with a `StepInfo`; what they return goes into the history.
         checkpoints: where to save, and to go on from.
         devices: to split each batch over, as `jax.devices()`; parameters are on each.
         progress: whether to draw a bar; by default at a terminal only.
@@ -69,85 +84,223 @@ def fit(
         The loss of each step, and the records of evaluations and callbacks.
 
     Raises:
-        ValueError: arguments that do not go together, an epoch without batches, a checkpoint of another run.
-        FloatingPointError: a loss that is not finite.
+        TypeError, ValueError: arguments that do not go together, an epoch without batches, a checkpoint of another run; see
+            `gradients` for model, rule, inputs and targets.
+        FloatingPointError: a step that is not finite, or a parameter before the first one. It says what is not finite and
+            where: the inputs, a target, a parameter, the output of which layer, the gradient of which parameter.
+
+    Warns:
+        UserWarning: once, of a spiking layer without a single spike on the first batch, neither before training nor after the
+            first epoch.
+
+    Example:
+        >>> from flax import nnx
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OTPE, cross_entropy, fit
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> optimizer = nnx.Optimizer(model, optax.adam(1e-2), wrt=nnx.Param)
+        >>> batches = [(jnp.ones((20, 2, 8)), jnp.array([0, 2]))]
+        >>> history = fit(model, optimizer, cross_entropy, batches, rule=OTPE(), epochs=3)
+        >>> len(history.losses)
+        3
     """
-    _check_arguments(epochs, update, held_out, metrics, evaluate_every, early_stopping)
-    cadence = _cadence(callbacks, evaluate_every, checkpoints)
+    check_optimizer("fit", optimizer)
+    _check_update(loss_fn, rule, epochs, update, window)
+    check_callbacks(callbacks)
+    table = check_metrics("fit", metrics)
+    _check_evaluation(held_out, table, evaluate_every, early_stopping, checkpoints)
+    check_parameters("fit", model, rule)
     mesh = None if devices is None else as_mesh(devices)
-    graphdef, state = nnx.split((model, optimizer))
-    train = Train(graphdef, loss_fn, update, window, mesh)
-    homes = None if mesh is None else jax.tree.map(lambda leaf: leaf.sharding, state)
+    objects = (model, rule, optimizer)
+    graphdef, state = nnx.split(objects)
+    original_shardings = None if mesh is None else jax.tree.map(lambda leaf: leaf.sharding, state)
     if mesh is not None:
-        state = jax.device_put(state, NamedSharding(mesh, ALL))
-    at = Progress(0, 0, 0)
-    losses: np.ndarray = np.zeros(0, np.float32)
-    records: list[dict[str, Any]] = []
-
-    def evaluated(state: nnx.State, at: Progress) -> Progress:
-        numbers = evaluate(model, loss_fn, _iterable(held_out), metrics=metrics, devices=devices)
-        log.note(at.step, at.epoch, numbers)
-        log.show({f"held-out {name}": number for name, number in numbers.items()})
-        if early_stopping is None:
-            return at
-        patience = early_stopping.update(at.patience, numbers[early_stopping.metric], at.step)
-        is_best = early_stopping.restore_best and patience.step == at.step
-        return at._replace(patience=patience, best=weights(state) if is_best else at.best)
-
-    def is_over(at: Progress) -> bool:
-        return early_stopping is not None and early_stopping.is_over(at.patience)
-
+        state = jax.device_put(state, NamedSharding(mesh, REPLICATED))
+    run = _Run(
+        objects=objects,
+        train=Train(Program(graphdef, loss_fn, update, window, mesh)),
+        batches=epoch_batches(batches, epochs=epochs),
+        epochs=epochs,
+        held_out=None if held_out is None else held_out_batches(held_out),
+        metrics=table,
+        evaluate_every=evaluate_every,
+        early_stopping=early_stopping,
+        callbacks=tuple(callbacks),
+        checkpoints=checkpoints,
+        devices=devices,
+        intervals=_intervals(callbacks, evaluate_every, checkpoints),
+        state=state,
+        progress=Progress(0, 0, 0),
+    )
     with ExitStack() as stack:
+        losses: np.ndarray = np.zeros(0, np.float32)
+        records: list[dict[str, Any]] = []
         if checkpoints is not None:
-            store = stack.enter_context(checkpoints.open(_settings(train, model, batches)))
-            state, at, losses, records = store.restore(state) or (state, at, losses, records)
-        total = epochs * batches.steps if isinstance(batches, Sampler) else None
-        hidden = None if progress is None else not progress
-        bar = stack.enter_context(tqdm(total=total, initial=at.step, unit="step", disable=hidden))
-        log = Log(losses, records, bar)
+            run.store = stack.enter_context(checkpoints.open(_settings(run, batches)))
+            found = run.store.restore(state)
+            if found is not None:
+                run.state, run.progress, losses, records = found
+        bar = make_bar(_total_steps(batches, epochs), run.progress.step, progress)
+        stack.callback(bar.close)
+        run.log = Log(losses, records, bar)
         try:
-            while at.epoch < epochs and not is_over(at):
-                for call in run_epoch(train, batches, state, at, cadence):
-                    state = call.state
-                    at = at._replace(step=at.step + call.steps, done=at.done + call.steps)
-                    log.add(call.losses, call.steps)
-                    due = {every for every in cadence if at.step % every == 0}
-                    if due:
-                        log.settle()
-                        nnx.update((model, optimizer), state)
-                    for callback in callbacks:
-                        if callback.every in due:
-                            loss = log.shown["loss"]
-                            view = View(at.step, at.epoch, model, optimizer, loss_fn, window, call.batch(), loss)
-                            log.note(at.step, at.epoch, callback(view))
-                    if evaluate_every in due:
-                        at = evaluated(state, at)
-                    if checkpoints is not None and checkpoints.every in due:
-                        store.save(state, at, log.losses(), log.records)
-                    if is_over(at):
-                        break
-                else:
-                    log.settle()
-                    nnx.update((model, optimizer), state)
-                    if held_out is not None and evaluate_every is None:
-                        at = evaluated(state, at)
-                    at = at._replace(epoch=at.epoch + 1, done=0)
-            if checkpoints is not None:
-                store.save(state, at, log.losses(), log.records)
+            run.train_epochs()
         finally:
-            nnx.update((model, optimizer), state if homes is None else jax.device_put(state, homes))
-    if at.best is not None:
-        nnx.update(model, at.best)
-    best_step = None if at.patience is None else at.patience.step
-    return History(log.losses(), log.records, best_step, is_over(at))
+            home = run.state if original_shardings is None else jax.device_put(run.state, original_shardings)
+            nnx.update(objects, home)
+    if early_stopping is not None and early_stopping.restore_best and run.progress.best is not None:
+        nnx.update(model, run.progress.best)
+    stopping = run.progress.early_stopping
+    return History(run.log.losses(), run.log.records, None if stopping is None else stopping.step, run.should_stop())
 
 
-def _settings(train: Train, model: nnx.RNNCellBase, batches: Callable[[int], Iterable[Batch]]) -> dict[str, Any]:
+@dataclasses.dataclass
+class _Run:
+    """A run of `fit`: its arguments, which stay, and how far it is."""
+
+    objects: tuple[Any, Any, Any]
+    train: Train
+    batches: Callable[[int], Iterable[Any]]
+    epochs: int
+    held_out: Callable[[], Iterable[Any]] | None
+    metrics: Mapping[str, Metric]
+    evaluate_every: int | None
+    early_stopping: EarlyStopping | None
+    callbacks: tuple[Callback, ...]
+    checkpoints: Checkpoints | None
+    devices: Devices | None
+    intervals: tuple[int, ...]
+    state: nnx.State
+    progress: Progress
+    store: Store | None = None
+    log: Log = dataclasses.field(init=False)
+    silent: SilentLayers | None = None
+
+    def train_epochs(self) -> None:
+        """All epochs that are left, up to a step that is not finite.
+
+        Raises:
+            FloatingPointError: such a step.
+        """
+        try:
+            while self.progress.epoch < self.epochs and not self.should_stop():
+                self.train_epoch()
+            self.save()
+        except StepNotFinite as bad:
+            raise FloatingPointError(self.stopped_at(bad)) from None
+
+    def train_epoch(self) -> None:
+        """The rest of an epoch; it ends early where early stopping says so."""
+        for call in run_epoch(self.train, self.batches, self.state, self.progress, self.intervals):
+            if self.progress.step == 0:
+                self.silent = SilentLayers(self.train.program.graphdef, self.state, call.batch(0))
+            self.state = call.state
+            self.progress = self.progress._replace(
+                step=self.progress.step + call.steps, batches=self.progress.batches + call.steps
+            )
+            self.log.add(call)
+            self.after_step(call)
+            if self.should_stop():
+                return
+        self.synchronize()
+        if self.held_out is not None and self.evaluate_every is None:
+            self.evaluate()
+        if self.silent is not None:
+            self.silent.warn(self.state, stacklevel=4)  # of the line that calls `fit`
+            self.silent = None
+        self.progress = self.progress._replace(epoch=self.progress.epoch + 1, batches=0)
+
+    def after_step(self, call: Call) -> None:
+        """Callbacks, evaluation and checkpoint, those that are due."""
+        step, epoch = self.progress.step, self.progress.epoch
+        due = {every for every in self.intervals if step % every == 0}
+        if due:
+            self.synchronize()
+        for callback in self.callbacks:
+            if callback.every in due:
+                self.log.add_record(step, epoch, callback(self.info(call)))
+        if self.evaluate_every in due:
+            self.evaluate()
+        if self.checkpoints is not None and self.checkpoints.every in due:
+            self.save()
+
+    def synchronize(self) -> None:
+        """Waits for the steps so far, and gives their numbers to the model, the rule and the optimizer of the user."""
+        self.log.flush()
+        nnx.update(self.objects, self.state)
+
+    def info(self, call: Call) -> StepInfo:
+        """What callbacks get."""
+        model, rule, optimizer = self.objects
+        program = self.train.program
+        return StepInfo(
+            step=self.progress.step,
+            epoch=self.progress.epoch,
+            model=model,
+            rule=rule,
+            optimizer=optimizer,
+            loss_fn=program.loss_fn,
+            update=program.update,  # type: ignore[arg-type]  # "none" is not for training
+            window=program.window,
+            batch=call.batch(call.steps - 1),
+            loss=self.log.shown["loss"],
+        )
+
+    def evaluate(self) -> None:
+        """Evaluates on the held-out set, and notes what follows of it."""
+        assert self.held_out is not None
+        model = self.objects[0]
+        nnx.update(self.objects, self.state)  # a callback may have written into the model
+        found = evaluate(model, self.train.program.loss_fn, self.held_out(), metrics=self.metrics, devices=self.devices)
+        step = self.progress.step
+        self.log.add_record(step, self.progress.epoch, found)
+        self.log.show({f"held-out {name}": number for name, number in found.items()})
+        if self.checkpoints is not None:
+            self.progress = self.checkpoints.save_best(model, found, self.progress)
+        if self.early_stopping is not None:
+            stopping = self.early_stopping.update(self.progress.early_stopping, found[self.early_stopping.metric], step)
+            is_best = self.early_stopping.restore_best and stopping.step == step
+            best = weights(self.state[0]) if is_best else self.progress.best
+            self.progress = self.progress._replace(early_stopping=stopping, best=best)
+
+    def save(self) -> None:
+        """Saves a checkpoint, if there are any."""
+        if self.store is not None and self.progress.step:
+            self.store.save(self.state, self.progress, self.log.losses(), self.log.records)
+
+    def should_stop(self) -> bool:
+        """Whether early stopping says so."""
+        return self.early_stopping is not None and self.early_stopping.should_stop(self.progress.early_stopping)
+
+    def stopped_at(self, bad: StepNotFinite) -> str:
+        """What happened in a step that is not finite; saves the one before it."""
+        ahead = self.progress.step - (bad.step - 1)
+        self.progress = self.progress._replace(step=bad.step - 1, batches=self.progress.batches - ahead)
+        self.save()
+        where = f" and of the checkpoint in {self.store.manager.directory}" if self.store and bad.step > 1 else ""
+        try:
+            cause = explain(self.train, self.state, bad.call.batch(bad.index))
+        except Exception as error:  # such as no memory: what is not finite is the news, and not this
+            cause = f"why could not be found out ({type(error).__name__}: {error})."
+        return (
+            f"fit stopped at step {bad.step} (batch {self.progress.batches} of epoch {self.progress.epoch}, counted from 0), "
+            f"which is not finite: {cause} The numbers of model and optimizer{where} are those after step {bad.step - 1}."
+        )
+
+
+def _settings(run: _Run, batches: Any) -> dict[str, Any]:
     """What has to be the same after a resume, beside the arrays."""
+    model, rule, _ = run.objects
+    program = run.train.program
+    loss_fn = program.loss_fn.function if isinstance(program.loss_fn, SequenceLoss) else program.loss_fn
     settings = {
-        "update": train.update,
-        "window": train.window,
-        "loss_fn": getattr(train.loss_fn, "__qualname__", type(train.loss_fn).__name__),
+        "update": program.update,
+        "window": program.window,
+        "rule": describe_rule(rule),
+        "loss_fn": getattr(loss_fn, "__qualname__", type(loss_fn).__name__),
         **describe_model(model),
     }
     if isinstance(batches, Sampler):
@@ -155,37 +308,64 @@ def _settings(train: Train, model: nnx.RNNCellBase, batches: Callable[[int], Ite
     return settings
 
 
-def _iterable(held_out: Any) -> Iterable[Batch]:
-    return held_out() if callable(held_out) else held_out
+def _total_steps(batches: Any, epochs: int) -> int | None:
+    """The steps of all epochs, where they are known."""
+    if isinstance(batches, Sampler):
+        return epochs * batches.steps
+    try:
+        return epochs * len(batches)
+    except TypeError:  # a function, or a loader that does not know
+        return None
 
 
-def _check_arguments(
-    epochs: int,
-    update: str,
-    held_out: Any,
-    metrics: Any,
-    evaluate_every: int | None,
-    early_stopping: EarlyStopping | None,
-) -> None:
-    if epochs < 1 or update not in ("offline", "online"):
-        raise ValueError(f'fit got epochs={epochs}, update={update!r}, expected at least 1, and "offline" or "online".')
-    if held_out is None and (metrics or evaluate_every is not None or early_stopping is not None):
+def _check_update(loss_fn: Any, rule: Any, epochs: Any, update: Any, window: Any) -> None:
+    as_rule(rule)
+    if not callable(loss_fn):
+        raise TypeError(f"fit got {type(loss_fn).__name__} as loss_fn, expected a function such as cross_entropy.")
+    if not isinstance(epochs, int) or epochs < 1 or update not in ("offline", "online"):
         raise ValueError(
-            "fit got metrics, evaluate_every or early_stopping, expected held_out with them: the batches to evaluate on, as in "
-            "held_out=[(inputs, targets)]."
+            f'fit got epochs={epochs!r}, update={update!r}, expected an integer of at least 1, and "offline" or "online".'
         )
-    names = ("loss", *(metrics or ()))
-    if early_stopping is not None and early_stopping.metric not in names:
-        raise ValueError(f"Early stopping is on {early_stopping.metric!r}, expected one of: {', '.join(names)}.")
+    if window is not None and window < 1:
+        raise ValueError(f"fit got window={window}, expected at least 1, or None for the default.")
+    if update == "online":
+        check_online_loss(loss_fn)
 
 
-def _cadence(
+def _check_evaluation(
+    held_out: Any, metrics: Mapping[str, Any], evaluate_every: Any, early_stopping: Any, checkpoints: Any
+) -> None:
+    if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
+        raise TypeError(
+            f"fit got {early_stopping!r} as early_stopping, expected one such as EarlyStopping('accuracy', patience=5)."
+        )
+    if checkpoints is not None and not isinstance(checkpoints, Checkpoints):
+        raise TypeError(f"fit got {checkpoints!r} as checkpoints, expected Checkpoints({str(checkpoints)!r}).")
+    best = None if checkpoints is None else checkpoints.best
+    if held_out is None and (metrics or any(option is not None for option in (evaluate_every, early_stopping, best))):
+        raise ValueError(
+            "fit got metrics, evaluate_every, early_stopping or Checkpoints(best=...), expected held_out with them: the "
+            "batches to evaluate on, as in held_out=[(inputs, targets)]."
+        )
+    names = ("loss", *metrics)
+    for what, name in (
+        ("Early stopping is", early_stopping and early_stopping.metric),
+        ("The best checkpoint is", best),
+    ):
+        if name is not None and name not in names:
+            raise ValueError(
+                f"{what} by the metric {name!r}, expected one of: {', '.join(names)}. Others are given by name: "
+                "metrics={'accuracy': accuracy}."
+            )
+
+
+def _intervals(
     callbacks: Sequence[Callback], evaluate_every: int | None, checkpoints: Checkpoints | None
 ) -> tuple[int, ...]:
     """The numbers of steps after which something happens."""
-    cadence = {callback.every for callback in callbacks}
-    cadence |= {evaluate_every} if evaluate_every is not None else set()
-    cadence |= {checkpoints.every} if checkpoints is not None else set()
-    if any(every < 1 for every in cadence):
-        raise ValueError(f"fit got callbacks or evaluations every {min(cadence)} steps, expected at least 1.")
-    return tuple(sorted(cadence))
+    intervals = {callback.every for callback in callbacks}
+    intervals |= {evaluate_every} if evaluate_every is not None else set()
+    intervals |= {checkpoints.every} if checkpoints is not None else set()
+    if any(every < 1 for every in intervals):
+        raise ValueError(f"fit got callbacks or evaluations every {min(intervals)} steps, expected at least 1.")
+    return tuple(sorted(intervals))

@@ -88,7 +88,7 @@ class SilentLayers:
             )
 
     def _silent(self, state: nnx.State) -> list[str]:
-        model = nnx.merge(self.graphdef, state)[0]
+        model = nnx.merge(self.graphdef, state, copy=True)[0]
         if not isinstance(model, Connect):
             return []
         spikes = jax.device_get(_spikes(self.graphdef, state, self.batch))
@@ -98,6 +98,6 @@ class SilentLayers:
 @partial(jax.jit, static_argnums=0)
 def _spikes(graphdef: Any, state: nnx.State, batch: Batch) -> list[Array | None]:
     """For each layer whether it spikes at all, None if it is not a spiking one."""
-    model = nnx.merge(graphdef, state)[0]
+    model = nnx.merge(graphdef, state, copy=True)[0]
     inputs, _, _ = prepared(model, batch)
     return [jnp.any(run.outputs != 0) if run.spikes else None for run in run_layers(model, inputs)]

@@ -89,6 +89,9 @@ class NoBar:
     def set_postfix(self, numbers: Mapping[str, float], refresh: bool) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
 
 def make_bar(total: int | None, initial: int, progress: bool | None) -> Any:
     """A bar for the steps of a run: at a terminal if `progress` is None, and only if there is tqdm.

@@ -27,6 +27,7 @@ class Sampler:
         ValueError: steps below 1.
 
     Example:
+        >>> import jax
         >>> import jax.numpy as jnp
         >>> from slax_rules import Sampler
         >>> def sample(key):

@@ -77,10 +77,11 @@ def mode_of(name: str, metric: str, mode: str | None) -> Mode:
     Raises:
         ValueError: an unknown mode, or none where it has to be said.
     """
-    known: dict[str, Mode] = {"loss": "min", "accuracy": "max"}
-    mode = known.get(metric) if mode is None else mode
-    if mode == "min" or mode == "max":
-        return mode
+    found = {"loss": "min", "accuracy": "max"}.get(metric) if mode is None else mode
+    if found == "min":
+        return "min"
+    if found == "max":
+        return "max"
     raise ValueError(
         f'{name} got mode={mode!r} for the metric {metric!r}, expected "min" if less is better or "max" if more is.'
     )

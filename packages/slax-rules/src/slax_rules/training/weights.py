@@ -61,7 +61,8 @@ def save_weights(path: str | Path, model: nnx.Module) -> None:
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         with open(part, "xb") as file:
-            np.savez(file, **{ABOUT: np.array(json.dumps(about))}, **stored)
+            members: dict[str, Any] = {ABOUT: np.array(json.dumps(about)), **stored}
+            np.savez(file, **members)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -84,7 +85,9 @@ def load_weights(path: str | Path, model: nnx.Module) -> None:
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"load_weights got {path}, which is not there. Expected a file that save_weights wrote.")
+        raise FileNotFoundError(
+            f"load_weights got {path}, which is not there. Expected a file that save_weights wrote."
+        )
     saved = _open_checkpoint(path) if path.is_dir() else _open_file(path)
     mine = _arrays(model)
     names = module_names(model)
@@ -197,7 +200,7 @@ def _open_checkpoint(path: Path) -> Saved:
 
 
 def _named(table: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    return {readable_path(path, names) or "the model": value for path, value in table.items()}
+    return {readable_path(path, names) or "model": value for path, value in table.items()}
 
 
 def _stored(leaf: Any) -> np.ndarray:
@@ -231,4 +234,3 @@ def _digest(stored: Mapping[str, np.ndarray]) -> str:
 
 def is_key(leaf: Any) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-

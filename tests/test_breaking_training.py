@@ -1,0 +1,94 @@
+"""Training that leaves the finite numbers stops each experiment, with its name, the rule and the step."""
+
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import yaml
+
+from experiments import training
+from experiments.accuracy import run as accuracy
+from experiments.activity import run as activity
+from experiments.curvature import run as curvature
+from experiments.curvature.online import online
+from experiments.curvature.solutions import solutions
+from experiments.curvature.windows import windows
+from experiments.gradient_similarity import run as gradient_similarity
+from experiments.landscapes import run as landscapes
+from experiments.neurobench import run as neurobench
+from experiments.rules_table import run as rules_table
+
+BOTH = {"offline": np.inf, "online": np.inf}
+FEW = {"seeds": 1, "n_steps": 4, "layers": [64, 6, 10], "steps": 3, "batch_size": 4, "test_size": 5}
+
+
+def tiny(script, *cell, name="cell_config", **changes):
+    """The configuration of the tiny scale, cut down."""
+    config = yaml.safe_load(Path(script.__file__).with_name("config.yaml").read_text())
+    made = getattr(script, name)(config, "tiny", *cell)
+    return made | FEW | {"learning_rate": BOTH} | changes
+
+
+CASES = {
+    "accuracy of randman: under ottt offline": (
+        accuracy.compute,
+        lambda: tiny(accuracy, "randman", "ottt", train_size=5),
+        3,
+    ),
+    "activity: under bptt": (activity.compute, lambda: tiny(activity, "bptt", measure_at=[0, 1, 3], eval_size=5), 3),
+    "curvature: under tbptt offline, K = 2": (
+        online,
+        lambda: tiny(curvature, "online", "tbptt", name="part_config"),
+        3,
+    ),
+    "curvature: under otpe": (
+        solutions,
+        lambda: tiny(curvature, "solutions", "bptt", name="part_config", samples=4, products=4) | {"rule": "otpe"},
+        3,
+    ),
+    "curvature: under bptt": (windows, lambda: tiny(curvature, "windows", name="part_config"), 3),
+    "gradient_similarity of randman_small: under bptt": (
+        gradient_similarity.compute,
+        lambda: tiny(gradient_similarity, "randman_small", learning_rate=np.inf, measure_at=[0, 1, 3], eval_batches=2),
+        3,
+    ),
+    "landscapes of demo: under rtrl online": (
+        landscapes.train_seeds,
+        lambda: (
+            tiny(landscapes, "demo", name="task_config", learning_rate=np.inf, checkpoint_every=2, checkpoints=2)
+            | {"rule": "rtrl", "mode": "online"}
+        ),
+        4,
+    ),
+    "neurobench of digits: under bptt": (
+        neurobench.compute,
+        lambda: tiny(neurobench, "digits", learning_rate=np.inf, batches=3),
+        3,
+    ),
+    "rules_table of digits: under rtrl offline": (
+        rules_table.compute,
+        lambda: tiny(rules_table, "digits", "rtrl", eval_size=5),
+        3,
+    ),
+}
+
+
+@pytest.mark.parametrize("where", CASES)
+def test_experiment_stops_with_its_name_the_rule_and_the_step(where):
+    """After a step of infinite length, which spikes alone would not show: the loss of the next one may be finite."""
+    compute, config, steps = CASES[where]
+    with pytest.raises(SystemExit) as stopped, jax.numpy_dtype_promotion("standard"):
+        compute(config())
+    assert f"{where}, seed 0, the loss of training step " in str(stopped.value)
+    assert f" of {steps} is nan: it or its gradient is not finite" in str(stopped.value)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_first_step_that_is_not_finite_is_told(broken):
+    check = partial(training.check_losses, "an experiment", 3)
+    check({"ottt online": np.ones(4), "bptt": np.zeros((2, 2))})
+    message = rf"an experiment: under bptt, seed 3, the loss of training step 3 of 4 is {broken}"
+    with pytest.raises(SystemExit, match=message):
+        check({"ottt online": np.ones(4), "bptt": np.array([[1.0, 2.0], [broken, np.nan]])})
