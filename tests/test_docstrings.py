@@ -23,24 +23,12 @@ MODULES = [
     for name, path in SOURCES
     if ">>> " in path.read_text()
 ]
-# Public names that have to have an example.
+# Public names that have to have an example: rules, what takes them, and what users extend.
 WITH_EXAMPLES = [
-    *(
-        "BPTT",
-        "TBPTT",
-        "RTRL",
-        "SnAp",
-        "UORO",
-        "OSTL",
-        "OTTT",
-        "OTPE",
-        "ApproximateOTPE",
-        "SLTT",
-        "EProp",
-        "PPProp",
-        "DECOLLE",
-    ),
-    *("gradients", "train_offline", "train_online", "SequenceLoss"),
+    *(rule.rule for rule in slax_rules.RULES.values()),
+    *(slax_rules.gradients, slax_rules.train_offline, slax_rules.train_online, slax_rules.SequenceLoss),
+    *(slax_rules.fit, slax_rules.Sampler, slax_rules.save_weights),
+    *(slax_neurons.Parameter, slax_neurons.summary, slax_neurons.Neuron.replace),
 ]
 
 
@@ -48,6 +36,7 @@ WITH_EXAMPLES = [
 def test_examples_run_as_they_stand(name):
     module = importlib.import_module(name)
     tests = [test for test in doctest.DocTestFinder(exclude_empty=True).find(module, name) if test.examples]
+    assert tests
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     for test in tests:
         test.globs = {}  # an example imports what it uses
@@ -56,6 +45,6 @@ def test_examples_run_as_they_stand(name):
     assert runner.failures == 0
 
 
-@pytest.mark.parametrize("name", WITH_EXAMPLES)
-def test_public_names_have_an_example(name):
-    assert ">>> " in getattr(slax_rules, name).__doc__
+@pytest.mark.parametrize("public", WITH_EXAMPLES, ids=lambda public: public.__name__)
+def test_public_names_have_an_example(public):
+    assert ">>> " in public.__doc__

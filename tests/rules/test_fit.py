@@ -91,7 +91,7 @@ def test_training_is_the_step_again_and_again(kind, update):
     """Of a sampler, of a list of NumPy arrays; model, rule and optimizer end the same."""
 
     def make():
-        model, optimizer = made()
+        model, _ = made()
         rule = RULE_MAKERS[kind](model)
         own = nnx.state(rule, nnx.Param)
         both = (model, rule) if jax.tree.leaves(own) else model
@@ -325,7 +325,7 @@ def raise_biases():
 def test_a_layer_that_stays_silent_is_told_once_at_the_line_of_the_call():
     with pytest.warns(UserWarning, match="Layer 1 LIF is silent: .*fluctuation_driven") as warned:
         inspect.unwrap(fit)(*silent(-100.0), cross_entropy, SAMPLER, epochs=3)
-    assert len(warned) == 1 and warned[0].filename == __file__
+    assert [warning.filename for warning in warned if "silent" in str(warning.message)] == [__file__]
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,14 @@ import pytest
 from flax import nnx
 
 from slax_neurons import unroll
-from slax_rules import RULES, cross_entropy, gradients, ostl
-from slax_rules.decolle import local_losses
-from slax_rules.masks import last_step, valid_steps
+from slax_rules import BPTT, OSTL, RULES, TBPTT, cross_entropy, gradients, last_step, valid_steps
 from stacks import deviation, inputs, pair
 
 T, B = 7, 3
 LABELS = jnp.array([0, 3, 2])
 LENGTHS = jnp.array([7, 2, 5])
 
-jitted = nnx.jit(gradients, static_argnames=("loss_fn", "window"))
+EXACT = BPTT()
 
 
 def net(fixed=False):
@@ -24,10 +22,8 @@ def net(fixed=False):
     return pair([7, 6, 4], neurons).model
 
 
-def under(rule):
-    """A net that every rule can treat, since its neurons have no parameters; with the same noise each time."""
-    options = {"rngs": nnx.Rngs(0), "input_shape": (7,), "n_outputs": 4}
-    return RULES[rule].wrap(net(fixed=True), **{name: options[name] for name in RULES[rule].options})
+def run(model, x, labels=LABELS, rule=EXACT, window=None, mask=None):
+    return gradients(model, cross_entropy, x, labels, rule=rule, window=window, mask=mask)
 
 
 def close(ours, theirs, tolerance=1e-12):
@@ -49,41 +45,48 @@ def test_loss_and_gradient_are_those_of_the_mean_over_valid_entries(x64):
         losses = cross_entropy(unroll(model, model.initialize_carry((B, 7)), x)[1], LABELS)
         return sum(losses[:length, sample].sum() for sample, length in enumerate(LENGTHS.tolist())) / 14
 
-    assert close(jitted(model, cross_entropy, x, LABELS, mask=mask), nnx.value_and_grad(loss_of)(model))
+    assert close(run(model, x, mask=mask), nnx.value_and_grad(loss_of)(model))
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_padding_changes_neither_loss_nor_gradient(rule, x64):
-    loss_fn = local_losses(cross_entropy) if rule == "decolle" else cross_entropy
+    """A net that every rule can treat, since its neurons have no parameters; with the same noise each time."""
     x, mask = inputs(T, B, 7), valid_steps(jnp.full(B, T), T + 3)
     padded = jnp.concatenate([x, inputs(3, B, 7, seed=1)])
-    expected = jitted(under(rule), loss_fn, x, LABELS, window=RULES[rule].window)
-    assert close(jitted(under(rule), loss_fn, padded, LABELS, window=RULES[rule].window, mask=mask), expected)
-    assert not close(jitted(under(rule), loss_fn, padded, LABELS, window=RULES[rule].window), expected)
+
+    def under(x, mask=None):
+        return run(net(fixed=True), x, rule=RULES[rule].make(rngs=nnx.Rngs(0)), mask=mask)
+
+    expected = under(x)
+    assert close(under(padded, mask), expected)
+    assert not close(under(padded), expected)
 
 
-@pytest.mark.parametrize(("rule", "window"), [("bptt", None), ("ostl", 1), ("ostl", 3)])
+RULES_AND_WINDOWS = [(BPTT(), None), (OSTL(), 1), (OSTL(), 3)]
+
+
+@pytest.mark.parametrize(("rule", "window"), RULES_AND_WINDOWS)
 def test_what_is_masked_does_not_contribute(rule, window, x64):
-    cell, x, mask = RULES[rule].wrap(net()), inputs(T, B, 7), valid_steps(LENGTHS, T).at[:, 1].set(False)
-    expected = jitted(cell, cross_entropy, x, LABELS, window=window, mask=mask)
+    model, x, mask = net(), inputs(T, B, 7), valid_steps(LENGTHS, T).at[:, 1].set(False)
+    expected = run(model, x, rule=rule, window=window, mask=mask)
     other = jnp.where(mask[..., None], x, 3.0)
     labels = jnp.where(mask, LABELS[None], 1)
-    assert close(jitted(cell, cross_entropy, other, labels, window=window, mask=mask), expected)
-    alone = jitted(cell, cross_entropy, x[:, ::2], LABELS[::2], window=window, mask=mask[:, ::2])
+    assert close(run(model, other, labels, rule=rule, window=window, mask=mask), expected)
+    alone = run(model, x[:, ::2], LABELS[::2], rule=rule, window=window, mask=mask[:, ::2])
     assert close(alone, expected)
 
 
-@pytest.mark.parametrize(("rule", "window"), [("bptt", None), ("ostl", 3)])
+@pytest.mark.parametrize(("rule", "window"), RULES_AND_WINDOWS[::2])
 def test_mask_of_all_entries_is_no_mask(rule, window, x64):
-    cell, x = RULES[rule].wrap(net()), inputs(T, B, 7)
-    ours = jitted(cell, cross_entropy, x, LABELS, window=window, mask=jnp.ones((T, B), bool))
-    assert close(ours, jitted(cell, cross_entropy, x, LABELS, window=window))
+    model, x = net(), inputs(T, B, 7)
+    ours = run(model, x, rule=rule, window=window, mask=jnp.ones((T, B), bool))
+    assert close(ours, run(model, x, rule=rule, window=window))
 
 
-@pytest.mark.parametrize("window", [None, 3])
-def test_without_a_valid_entry_loss_and_gradient_are_zero_under_jit(window, x64):
-    zeros = jnp.zeros((T, B), bool)
-    result = jitted(net(), cross_entropy, inputs(T, B, 7), LABELS, window=window, mask=zeros)
+@pytest.mark.parametrize("rule", [BPTT(), OSTL()])
+def test_without_a_valid_entry_loss_and_gradient_are_zero_under_jit(rule, x64):
+    model, x = net(), inputs(T, B, 7)
+    result = jax.jit(lambda mask: run(model, x, rule=rule, window=3, mask=mask))(jnp.zeros((T, B), bool))
     assert [np.abs(leaf).max() for leaf in jax.tree.leaves(result)] == [0] * len(jax.tree.leaves(result))
 
 
@@ -100,19 +103,18 @@ def test_loss_at_the_end_reaches_all_steps_under_bptt(x64):
 def test_loss_at_the_end_has_the_same_gradient_for_every_window_under_a_rule(x64):
     """In windows before the last no loss counts at all: what they contribute is in the traces."""
     model, x, mask = net(), inputs(T, B, 7), last_step(LENGTHS, T)
-    whole = jitted(ostl(model), cross_entropy, x, LABELS, window=T, mask=mask)
+    whole = run(model, x, rule=OSTL(), window=T, mask=mask)
     for window in (1, 3):
-        assert close(jitted(ostl(model), cross_entropy, x, LABELS, window=window, mask=mask), whole)
-    exact = jitted(model, cross_entropy, x, LABELS, mask=mask)
+        assert close(run(model, x, rule=OSTL(), window=window, mask=mask), whole)
+    exact = run(model, x, mask=mask)
     assert close(whole[1]["modules"][2], exact[1]["modules"][2])
-    truncated = jitted(model, cross_entropy, x, LABELS, window=1, mask=mask)
+    truncated = run(model, x, rule=TBPTT(steps=1), mask=mask)
     assert not close(truncated[1]["modules"][2], exact[1]["modules"][2], 0.1)
 
 
 def test_mask_that_jit_closes_over_is_no_error(x64):
     model, x, mask = net(), inputs(T, B, 7), valid_steps(LENGTHS, T)
-    expected = jitted(model, cross_entropy, x, LABELS, mask=mask)
-    assert close(jax.jit(lambda x: gradients(model, cross_entropy, x, LABELS, mask=mask))(x), expected)
+    assert close(jax.jit(lambda x: run(model, x, mask=mask))(x), run(model, x, mask=mask))
 
 
 @pytest.mark.parametrize(

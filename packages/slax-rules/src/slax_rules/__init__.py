@@ -8,6 +8,7 @@ from slax_rules.influence.uoro import UORO
 from slax_rules.layerwise.approximate_otpe import ApproximateOTPE
 from slax_rules.layerwise.decolle import DECOLLE
 from slax_rules.layerwise.e_prop import EProp
+from slax_rules.layerwise.eligibility import eligibility_gradient, zero_eligibility
 from slax_rules.layerwise.jacobians import LocalJacobians, StepPoint, linearize
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
 from slax_rules.layerwise.ostl import OSTL
@@ -29,7 +30,7 @@ from slax_rules.losses import (
     squared_error,
     valid_steps,
 )
-from slax_rules.registry import RULES, Exactness, RuleEntry
+from slax_rules.registry import RULES, Exactness, RuleEntry, Style
 from slax_rules.rule import LearningRule
 from slax_rules.training.agreement import Agreement, GradientAgreement, agreement
 from slax_rules.training.callbacks import Callback, Every, StepInfo
@@ -40,3 +41,67 @@ from slax_rules.training.history import History
 from slax_rules.training.sampling import Sampler
 from slax_rules.training.stopping import EarlyStopping
 from slax_rules.training.weights import load_weights, save_weights
+
+__all__ = [
+    "BPTT",
+    "DECOLLE",
+    "OSTL",
+    "OTPE",
+    "OTTT",
+    "RTRL",
+    "RULES",
+    "SLTT",
+    "TBPTT",
+    "UORO",
+    "Adaptive",
+    "Agreement",
+    "ApproximateOTPE",
+    "Callback",
+    "Checkpoints",
+    "EProp",
+    "EarlyStopping",
+    "Every",
+    "Exactness",
+    "GradientAgreement",
+    "History",
+    "Layer",
+    "LayerGradient",
+    "LayerRule",
+    "LayerWindow",
+    "LearningRule",
+    "Local",
+    "LocalJacobians",
+    "PPProp",
+    "PerSequence",
+    "PerStep",
+    "Random",
+    "Route",
+    "RuleEntry",
+    "Sampler",
+    "SequenceLoss",
+    "SnAp",
+    "StepInfo",
+    "StepPoint",
+    "Style",
+    "Symmetric",
+    "accuracy",
+    "agreement",
+    "cross_entropy",
+    "eligibility_gradient",
+    "evaluate",
+    "fit",
+    "fptt",
+    "fptt_average",
+    "gradients",
+    "last_step",
+    "linearize",
+    "load_weights",
+    "predict",
+    "save_weights",
+    "split_batch",
+    "squared_error",
+    "train_offline",
+    "train_online",
+    "valid_steps",
+    "zero_eligibility",
+]

@@ -47,12 +47,15 @@ class Exactness:
             return "always"
         parts = ["in the mean over its noise"] if self.in_the_mean else []
         if self.last_layers:
-            parts.append(
-                "last layer of a stack" if self.last_layers == 1 else f"last {self.last_layers} layers of a stack"
-            )
+            layers = "last layer" if self.last_layers == 1 else f"last {self.last_layers} layers"
+            parts.append(f"{layers} of a stack")
+        if self.condition.startswith("if "):
+            parts[-1] = f"{parts[-1]} {self.condition}"
+        elif self.condition:
+            parts.append(self.condition)
         if self.steps:
             parts.append("a sequence of one step" if self.steps == 1 else f"a sequence of up to {self.steps} steps")
-        return "; ".join(filter(None, [", ".join(parts), self.condition]))
+        return "; ".join(parts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -311,7 +314,7 @@ RULES: dict[str, RuleEntry] = Rules(
         requires=f"{LAYERS}, with one decay in the layer above",
         exact=Exactness(
             last_layers=2,
-            condition="if the last layer integrates, or has a soft reset that passes no gradient, else one",
+            condition="if the last one integrates or has a soft reset that passes no gradient (otherwise the last layer)",
         ),
         omits="paths through time in the layers above, except for one leaky sum",
         memory="(S + 1) P + N",
@@ -382,7 +385,7 @@ RULES: dict[str, RuleEntry] = Rules(
         requires=f"{LAYERS}, with one decay in the layer above",
         exact=Exactness(
             last_layers=2,
-            condition="with symmetric feedback, if the last layer integrates and the other is not recurrent, else one",
+            condition="if feedback is symmetric, the last one integrates and the other is not recurrent (otherwise the last layer)",
         ),
         omits="paths through time in the layers above, except for one leaky sum, and over late edges",
         memory="(S + 1) P",

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 
 
@@ -35,4 +36,4 @@ def _rebuilt(cls: type, static: Any, children: Any) -> Any:
 def _holds_arrays(content: Any) -> bool:
     if isinstance(content, tuple):
         return any(map(_holds_arrays, content))
-    return isinstance(content, Value | nnx.Module | nnx.Variable | jax.Array)
+    return isinstance(content, Value | nnx.Module | nnx.Variable | jax.Array | np.ndarray)

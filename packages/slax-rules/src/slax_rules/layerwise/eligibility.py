@@ -82,7 +82,7 @@ def eligibility_gradient(
         jacobians_at: the local Jacobians at a point; those of the neuron itself, or of one with more states.
 
     Returns:
-        The gradient, with psi_t delta_t as the cotangent of the current, and the traces.
+        The gradient, with psi_t delta_t as the signal below, and the traces.
     """
     reverse = _reverse(window, signal, jacobians_at)
     gradients = synapse_gradients(layer.synapses, window.inputs, reverse.current)
@@ -107,14 +107,14 @@ def eligibility_gradient(
     neuron, neuron_traces = neuron_parameter_gradients(
         layer, (window.points, signal), traces.neuron, lambda step: (jacobians_at(step[0]), step[1])
     )
-    return LayerGradient(gradients, neuron, reverse.input_cotangent), Eligibility(tuple(kernels), bias, neuron_traces)
+    return LayerGradient(gradients, neuron, reverse.signal_below), Eligibility(tuple(kernels), bias, neuron_traces)
 
 
 class _Reverse(NamedTuple):
     """The result of the reverse recursion over a window, for the signal and for the origin of each state after it."""
 
     current: Float[Array, "K B *N"]  # g_t
-    input_cotangent: Float[Array, "K B *N"]  # psi_t delta_t
+    signal_below: Float[Array, "K B *N"]  # psi_t delta_t
     origin: tuple[Float[Array, "K B *N"], ...]  # g_t for a unit cotangent of each state
     start: tuple[Array, ...]  # a_0
     transition: tuple[States, ...]  # D_K ... D_1

@@ -181,13 +181,13 @@ class Layerwise(Value, LearningRule):
             _add_layer(gradient_layers[number], found)
             gradient_routes[number].route.add_gradients(layer, found.synapses)
             if not layer.synapses:
-                send(index - 1, found.current)
+                send(index - 1, found.signal_below)
                 continue
             senders = [index - 2, *(edge.sender if not edge.steps else -1 for edge in plan.input_edges(number))]
             kernels = rule.route.kernels(layer)
             for sender, synapse, x, kernel in zip(senders, layer.synapses, window.inputs, kernels, strict=True):
                 if sender >= 0:
-                    send(sender, input_gradient(synapse, x, found.current, kernel))
+                    send(sender, input_gradient(synapse, x, found.signal_below, kernel))
         return nnx.state(gradient, nnx.Param), nnx.state(rule_gradient, nnx.Param), tuple(new_traces)
 
     def _read_outs(self, plan: StackPlan, model: Any, forward_pass: ForwardPass) -> dict[int, tuple[Any, Callable]]:

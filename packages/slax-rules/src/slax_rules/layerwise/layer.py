@@ -58,12 +58,12 @@ class LayerGradient(NamedTuple):
     Args:
         synapses: for each one, the gradient by its weights by name, "kernel" and "bias".
         neuron: the gradient by each of the neuron's parameters, in the order of `Layer.parameters`.
-        current: the cotangent of the current, which the route passes below.
+        signal_below: the cotangent of the current within each step, which the synapses pass below.
     """
 
     synapses: tuple[dict[str, Array], ...]
     neuron: tuple[Array, ...]
-    current: Float[Array, "K B *N"]
+    signal_below: Float[Array, "K B *N"]
 
 
 def input_current(layer: Layer, inputs: tuple[Array, ...]) -> Float[Array, "K B *N"]:

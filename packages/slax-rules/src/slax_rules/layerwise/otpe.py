@@ -83,4 +83,4 @@ class OTPE(LayerRule):
         gradient, sums = eligibility_gradient(layer, window, traces.sums, signal, jacobians_at)
         psi = jax.vmap(lambda point: linearize(layer.neuron, point).psi)(window.points)
         mean, g = leaky_means(traces.psi, psi, k)
-        return gradient._replace(current=signal * g), OTPETraces(sums, mean)
+        return gradient._replace(signal_below=signal * g), OTPETraces(sums, mean)

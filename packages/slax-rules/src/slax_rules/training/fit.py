@@ -1,6 +1,7 @@
 """The outer loop: epochs of batches, with evaluation, early stopping, callbacks and checkpoints."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from slax_rules.training.diagnosis import check_parameters, explain
 from slax_rules.training.epoch import Call, Train, run_epoch
 from slax_rules.training.evaluation import Metric, check_metrics, evaluate
 from slax_rules.training.history import History
-from slax_rules.training.layers import SilentLayers
+from slax_rules.training.layers import Line, SilentLayers
 from slax_rules.training.log import Log, StepNotFinite, make_bar
 from slax_rules.training.sampling import Sampler
 from slax_rules.training.stopping import EarlyStopping
@@ -107,6 +108,7 @@ def fit(
         >>> len(history.losses)
         3
     """
+    caller = sys._getframe(1)
     check_optimizer("fit", optimizer)
     _check_update(loss_fn, rule, epochs, update, window)
     check_callbacks(callbacks)
@@ -134,6 +136,7 @@ def fit(
         intervals=_intervals(callbacks, evaluate_every, checkpoints),
         state=state,
         progress=Progress(0, 0, 0),
+        caller=Line(caller.f_code.co_filename, caller.f_lineno, caller.f_globals.get("__name__", "")),
     )
     with ExitStack() as stack:
         losses: np.ndarray = np.zeros(0, np.float32)
@@ -175,6 +178,7 @@ class _Run:
     intervals: tuple[int, ...]
     state: nnx.State
     progress: Progress
+    caller: Line
     store: Store | None = None
     log: Log = dataclasses.field(init=False)
     silent: SilentLayers | None = None
@@ -209,7 +213,7 @@ class _Run:
         if self.held_out is not None and self.evaluate_every is None:
             self.evaluate()
         if self.silent is not None:
-            self.silent.warn(self.state, stacklevel=4)  # of the line that calls `fit`
+            self.silent.warn(self.state, self.caller)
             self.silent = None
         self.progress = self.progress._replace(epoch=self.progress.epoch + 1, batches=0)
 

@@ -62,6 +62,14 @@ def _own(entry: Any) -> Any:
     return entry.carry if isinstance(entry, DelayBuffer) else entry
 
 
+class Line(NamedTuple):
+    """A line of a program."""
+
+    filename: str
+    number: int
+    module: str
+
+
 class SilentLayers:
     """Warns once of spiking layers that are silent on the first batch of a run and still so at the end of its first epoch.
 
@@ -74,17 +82,19 @@ class SilentLayers:
         self.batch = batch
         self.names = self._silent(state)
 
-    def warn(self, state: nnx.State, stacklevel: int) -> None:
-        """Warns of the layers that are silent with this state, too."""
+    def warn(self, state: nnx.State, line: Line) -> None:
+        """Warns of the layers that are silent with this state, too; the warning points at a line of the user's."""
         names = [name for name in self.names if name in self._silent(state)] if self.names else []
         if names:
             which = f"Layer {names[0]} is" if len(names) == 1 else f"Layers {', '.join(names)} are"
-            warnings.warn(
+            warnings.warn_explicit(
                 f"{which} silent: not one spike on the first batch, neither before training nor after the first epoch, so the "
                 "weights behind get no gradient. Raise the weights into the first of them, as with "
                 "kernel_init=fluctuation_driven(...), or lower its threshold. slax_neurons.health(model, inputs) says more.",
                 UserWarning,
-                stacklevel=stacklevel + 1,
+                line.filename,
+                line.number,
+                line.module,
             )
 
     def _silent(self, state: nnx.State) -> list[str]:
