@@ -1,4 +1,4 @@
-"""The exact gradient of a stack as a sum of paths, and so what a rule that cuts some of them drops.
+"""The exact gradient of a stack as a sum of paths, and so what a rule that cuts some of them omits.
 
 A path leads from a weight of layer l at step k to the loss at step t >= k. Through time it goes within the membrane of a layer,
 past the reset or through it. Rules leave some of them out:
@@ -11,10 +11,10 @@ past the reset or through it. Rules leave some of them out:
 and the differences are disjoint sets of paths that add up to all of them:
 
     within_step          SLTT
-    own_membrane         OSTL* - SLTT                        dropped by SLTT
-    own_reset            OSTL - OSTL*                        dropped by SLTT and OTTT
-    above                BPTT* - OSTL*                       dropped by SLTT, OTTT and OSTL; what OTPE estimates
-    above_with_reset     (BPTT - OSTL) - (BPTT* - OSTL*)     dropped by them, too: time in a layer above, and a reset in any
+    own_membrane         OSTL* - SLTT                        omitted by SLTT
+    own_reset            OSTL - OSTL*                        omitted by SLTT and OTTT
+    above                BPTT* - OSTL*                       omitted by SLTT, OTTT and OSTL; what OTPE estimates
+    above_with_reset     (BPTT - OSTL) - (BPTT* - OSTL*)     omitted by them, too: time in a layer above, and a reset in any
 """
 
 from typing import Any

@@ -37,7 +37,7 @@ from slax_data.mackey_glass import (
 )
 from slax_data.task import held_out
 from slax_neurons import LI, LIF, Connect, arctan, complexity, connect, unroll
-from slax_rules import accuracy, cross_entropy, squared_error, train_offline
+from slax_rules import PerSequence, PerStep, accuracy, cross_entropy, squared_error, train_offline
 
 TEST_STEPS = 10 * POINTS_PER_LYAPUNOV_TIME  # and as many points to train with, as in NeuroBench
 # Of the forecast, which has to follow the series: what decays slowly lags behind.
@@ -50,6 +50,7 @@ class Learning(NamedTuple):
 
     loss_fn: of the outputs [B, ...] and targets of a step: the loss of each sample.
     score_fn: of outputs [T, B, ...] and targets: the score.
+    kind: whether there is a target for each step or for each sequence.
     sample: a batch for a key.
     test_set: inputs [T, B, ...] and targets.
     baseline: the score of what has not learned: of guesses, or of forecasting the last value.
@@ -57,6 +58,7 @@ class Learning(NamedTuple):
 
     loss_fn: Callable[..., jax.Array]
     score_fn: Callable[..., jax.Array]
+    kind: type[PerStep] | type[PerSequence]
     sample: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
     test_set: tuple[jax.Array, jax.Array]
     baseline: Any
@@ -119,7 +121,8 @@ def learned(
     objects = (model, nnx.Optimizer(model, optax.adamax(rate), wrt=nnx.Param))
 
     def train_on(model: Connect, optimizer: nnx.Optimizer, key: jax.Array) -> jax.Array:
-        return train_offline(model, optimizer, learning.loss_fn, *learning.sample(key))
+        inputs, targets = learning.sample(key)
+        return train_offline(model, optimizer, learning.loss_fn, inputs, learning.kind(targets))
 
     step, state = training_step(objects, train_on)
     state, losses = jax.lax.scan(step, state, random.split(batch_key, config["batches"]))
@@ -144,6 +147,7 @@ def classification(config: dict[str, Any], key: jax.Array) -> Learning:
     return Learning(
         loss_fn=cross_entropy,
         score_fn=accuracy,
+        kind=PerSequence,
         sample=partial(task.sample, batch_size=config["batch_size"]),
         test_set=held_out(task, test_key, config["test_size"]),
         baseline=1 / task.n_classes,
@@ -176,7 +180,7 @@ def forecast(config: dict[str, Any], series: jax.Array) -> Learning:
         return inputs[:, chosen], targets[:, chosen]
 
     test_set = windows(n_steps=TEST_STEPS, split="test")
-    return Learning(loss_fn=squared_error, score_fn=smape, sample=sample, test_set=test_set, baseline=smape(*test_set))
+    return Learning(squared_error, smape, PerStep, sample, test_set, baseline=smape(*test_set))
 
 
 def model_of(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:

@@ -15,7 +15,7 @@ from flax import nnx
 
 from slax_neurons import NEURONS, Neuron, Surrogate, Trainable, connect, unroll
 from slax_neurons.parameter import Numbers, Parameter
-from slax_rules import cross_entropy, gradients, ostl
+from slax_rules import OSTL, cross_entropy, gradients
 from stacks import deviation, inputs, linear
 
 T, B, N = 10, 3, 4
@@ -446,6 +446,6 @@ def test_ostl_is_exact_where_the_neuron_is_the_last_layer(kind, x64):
     x = inputs(T, B, 7)
     check_active(model.modules[1], run(model, x)[1])
     exact = gradients(model, cross_entropy, x, LABELS)[1]
-    online = gradients(ostl(model), cross_entropy, x, LABELS, window=5)[1]
+    online = gradients(model, cross_entropy, x, LABELS, rule=OSTL(), window=5)[1]
     assert max(jax.tree.leaves(jax.tree.map(deviation, online, exact))) < 1e-11
     assert all(leaf.any() for leaf in jax.tree.leaves(exact))

@@ -8,7 +8,7 @@ from flax import nnx
 
 from slax_neurons import LI, LIF, DelayBuffer, Dropout, Edge, connect, unroll
 from slax_neurons.engine import default_chunk
-from slax_rules import cross_entropy, gradients
+from slax_rules import BPTT, TBPTT, cross_entropy, gradients
 from stacks import deviation, inputs, linear
 
 T, B = 11, 3
@@ -114,7 +114,8 @@ def test_gradients_take_stacks_with_edges(window, x64):
 
     theirs = jax.grad(loss)(params)
     for cell, pick in ((model, lambda g: g), (nested, lambda g: g["modules"][0])):
-        ours = gradients(cell, cross_entropy, x, labels, window=window)[1]
+        rule = BPTT() if window is None else TBPTT(steps=window)
+        ours = gradients(cell, cross_entropy, x, labels, rule=rule)[1]
         assert max(jax.tree.leaves(jax.tree.map(deviation, dict(pick(ours)), dict(theirs)))) < 1e-11
 
 

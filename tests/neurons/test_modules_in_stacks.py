@@ -11,7 +11,7 @@ from flax import nnx
 
 from slax_neurons import LI, LIF, Dropout, connect, unroll
 from slax_neurons.dropout import DropoutState
-from slax_rules import cross_entropy, gradients, train_offline, train_online
+from slax_rules import BPTT, TBPTT, cross_entropy, gradients, train_offline, train_online
 from stacks import inputs, linear
 
 T, B = 8, 3
@@ -143,8 +143,8 @@ def test_gradients_return_what_modules_change_in_the_model(window):
     x, labels = inputs(T, B, 7, dtype=jnp.float32), jnp.array([0, 2, 1])
     layers = [linear(7, 6, 0, jnp.float32), nnx.BatchNorm(6, rngs=rngs()), Dropout(0.5, rngs=rngs())]
     model = connect([*layers, LI(), linear(6, 3, 1, jnp.float32), LI()])
-    step = nnx.jit(gradients, static_argnames=("loss_fn", "window"))
-    losses = [float(step(model, cross_entropy, x, labels, window=window)[0]) for _ in range(2)]
+    rule = BPTT() if window is None else TBPTT(steps=window)
+    losses = [float(gradients(model, cross_entropy, x, labels, rule=rule)[0]) for _ in range(2)]
     assert losses[0] != losses[1]
     assert model.modules[2].rngs.count[...] == 2
     rows = np.asarray(model.modules[0](x))
@@ -160,7 +160,7 @@ def test_training_keeps_what_modules_change(train):
     x, labels = inputs(T, B, 7, dtype=jnp.float32), jnp.array([0, 2, 1])
     model = connect([linear(7, 3, 0, jnp.float32), nnx.BatchNorm(3, rngs=rngs()), LI()])
     optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
-    nnx.jit(train, static_argnames=("loss_fn", "window"))(model, optimizer, cross_entropy, x, labels, window=4)
+    train(model, optimizer, cross_entropy, x, labels, window=4)
     assert model.modules[1].mean[...].any()
     model.eval()
     kept = model.modules[1].mean[...]

@@ -56,12 +56,18 @@ def test_loss_and_gradient_are_those_of_the_mean_over_time_and_batch(x64):
     assert close(gradient, by_autodiff, 1e-12)
 
 
-@pytest.mark.parametrize("window", [1, 3, 5])
-def test_loss_does_not_depend_on_the_window(window, x64):
-    """The last window is shorter, and counts by its length."""
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("window", [1, 2, 3, 5])
+def test_loss_does_not_depend_on_the_window(window, masked, x64):
+    """The last window is shorter, and counts by its length, or by the true entries of the mask."""
     model, x = net(jnp.float64), inputs(T, B, 7)
-    whole = gradients(model, cross_entropy, x, LABELS)[0]
-    assert gradients(model, cross_entropy, x, LABELS, window=window)[0] == pytest.approx(float(whole), rel=1e-12)
+    mask = jnp.ones((T, B), bool).at[T - 1].set(False).at[0, 1:].set(False) if masked else None
+    whole = gradients(model, cross_entropy, x, LABELS, mask=mask)[0]
+    loss = gradients(model, cross_entropy, x, LABELS, rule=OSTL(), window=window, mask=mask)[0]
+    assert loss == pytest.approx(float(whole), rel=1e-12)
+    optimizer = nnx.Optimizer(model, optax.sgd(0.0), wrt=nnx.Param)
+    online = train_online(model, optimizer, cross_entropy, x, LABELS, rule=OSTL(), window=window, mask=mask)
+    assert online == pytest.approx(float(whole), rel=1e-12)
 
 
 @pytest.mark.parametrize("rule", ["bptt", "rtrl", "ostl", "fptt"])

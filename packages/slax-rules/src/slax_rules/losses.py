@@ -132,10 +132,10 @@ def accuracy(outputs: Float[Array, "T B C"], labels: Array, mask: Array | None =
         check_mask(mask, outputs.shape[:2])
         counted = mask.any(axis=0)
         outputs = jnp.where(mask[..., None], outputs, 0)
-    labels = jnp.where(valid, labels, 0)
+    labels = jnp.where(valid, labels, 0).astype(jnp.int32)
     totals = jnp.sum(outputs, axis=0, dtype=sum_dtype(outputs.dtype))
     of_label = jnp.take_along_axis(totals, labels[:, None], axis=-1)
-    others = jnp.where(jnp.arange(totals.shape[-1])[None] == labels[:, None], -jnp.inf, totals)
+    others = jnp.where(jnp.arange(totals.shape[-1], dtype=jnp.int32)[None] == labels[:, None], -jnp.inf, totals)
     right = (of_label > others).all(axis=-1).astype(totals.dtype)
     # A sample that is left out is silent here, and so adds 0.
     return jnp.sum(jnp.where(valid, right, jnp.nan)) / jnp.maximum(jnp.sum(counted), 1).astype(right.dtype)

@@ -25,7 +25,7 @@ from slax_rules.loop.devices import (
 )
 from slax_rules.loop.objective import all_reduce, counted
 from slax_rules.loop.targets import read_targets
-from slax_rules.loop.update import optimizer_step
+from slax_rules.loop.update import optimizer_step, trained_together
 from slax_rules.loop.windows import Batch, Pair, over_windows, sequence_gradient, window_gradient
 from slax_rules.losses import sum_dtype
 
@@ -96,18 +96,19 @@ class Program:
         if self.update == "online":
             return self._run_online(objects, plan, start, batch, axis), None
 
-        def gradient_of(model: nnx.RNNCellBase) -> tuple[Array, Pair]:
+        def gradient_of(model: nnx.RNNCellBase, given: Any) -> tuple[Array, Pair]:
             return sequence_gradient(model, as_rule(given), plan, start, self.loss_fn, batch, self.window, axis)
 
-        before = nnx.clone(model) if optimizer is not None else None
-        loss, gradient = gradient_of(model)
+        before = nnx.clone((model, given))
+        loss, gradient = gradient_of(model, given)
         if optimizer is None:
             return loss, gradient.model
         any_counts = None if batch.mask is None else all_reduce(jnp.sum(batch.mask, dtype=jnp.int32), axis) > 0
-        loss = optimizer_step(
-            model, given, optimizer, loss, gradient, any_counts, lambda params: gradient_of(_moved(before, params))[1]
-        )
-        return loss, None
+
+        def gradient_at(params: Any) -> Pair:
+            return gradient_of(*_moved(before, params))[1]
+
+        return optimizer_step(model, given, optimizer, loss, gradient, any_counts, gradient_at, before[0]), None
 
     def _run_online(
         self, objects: tuple[Any, Any, Any], plan: Any, start: Any, batch: Batch, axis: str | None
@@ -119,22 +120,22 @@ class Program:
         def visit(total: tuple[Array, nnx.State, Any], window: Batch) -> tuple[Array, nnx.State, Any]:
             loss, state, rule_state = total
             model, given, optimizer = nnx.merge(graphdef, state, copy=True)
-            rule = as_rule(given)
 
-            def gradient_of(model: nnx.RNNCellBase) -> Any:
-                return window_gradient(model, rule, plan, rule_state, self.loss_fn, window, axis)
+            def gradient_of(model: nnx.RNNCellBase, given: Any) -> Any:
+                return window_gradient(model, as_rule(given), plan, rule_state, self.loss_fn, window, axis)
 
-            before = nnx.clone(model)
-            found = gradient_of(model)
+            before = nnx.clone((model, given))
+            found = gradient_of(model, given)
             count = counted(window.mask, window.inputs.shape[:2], axis)
             any_counts = None if window.mask is None else all_reduce(jnp.sum(window.mask, dtype=jnp.int32), axis) > 0
 
             def gradient_at(params: Any) -> Pair:
-                there = gradient_of(_moved(before, params))
+                there = gradient_of(*_moved(before, params))
                 return Pair(there.model, there.rule)
 
+            gradient = Pair(found.model, found.rule)
             window_loss = optimizer_step(
-                model, given, optimizer, found.loss, Pair(found.model, found.rule), any_counts, gradient_at
+                model, given, optimizer, found.loss, gradient, any_counts, gradient_at, before[0]
             )
             share = count.astype(loss.dtype) / total_count.astype(loss.dtype)
             share = share if any_counts is None else jnp.where(any_counts, share, 0)
@@ -155,8 +156,8 @@ def run_program(program: Program, *arguments: Any) -> tuple[Array, nnx.State | N
     return loss, gradient, {index: new for index, (old, new) in enumerate(pairs) if new is not old}
 
 
-def _moved(model: Any, params: Any) -> Any:
-    """A copy of the model with other parameters."""
-    copy = nnx.clone(model)
-    nnx.update(copy, params)
-    return copy
+def _moved(objects: tuple[Any, Any], params: Any) -> tuple[Any, Any]:
+    """Copies of a model and a rule with other parameters, as the optimizer knows them."""
+    copies = nnx.clone(objects)
+    nnx.update(trained_together(*copies), params)
+    return copies

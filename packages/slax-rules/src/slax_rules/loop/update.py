@@ -21,36 +21,46 @@ def optimizer_step(
     gradient: Pair,
     any_counts: Bool[Array, ""] | None,
     gradient_at: Callable[[Any], Pair],
+    before: nnx.RNNCellBase,
 ) -> Float[Array, ""]:
     """A step in place. Returns the loss, NaN where the gradient is not finite.
 
     There is no step where the gradient is not finite or no loss counts: parameters and the state of the optimizer, its momenta
-    and counters included, then stay as they are.
+    and counters included, then stay as they are. Where it is not finite, what the model changed of itself, such as the
+    statistics of a BatchNorm, is as it was before, too; random streams go on.
 
     Args:
         rule: as it was given to the training step; one with parameters is trained together with the model.
         any_counts: whether any loss counts; None for always.
         gradient_at: maps parameters to the gradient of the same window there. It is handed to an optimizer that takes extra
             arguments, and costs nothing where it is not called.
+        before: a copy of the model from before the gradient.
     """
-    trained = _trained(model, rule)
+    trained = trained_together(model, rule)
     _check_optimizer(optimizer, trained, rule)
     finite = _is_finite(gradient)
     use = finite if any_counts is None else finite & any_counts
-    before = jax.tree.leaves(nnx.state((trained, optimizer)))
+    old = jax.tree.leaves(nnx.state((trained, optimizer)))
     extra = {}
     if isinstance(optimizer.tx, optax.GradientTransformationExtraArgs):
         extra["gradient_at"] = lambda params: nnx.as_pure(
             nnx.state(_as_given(gradient_at(params), model, rule), optimizer.wrt)
         )
     optimizer.update(trained, _as_given(gradient, model, rule), **extra)
-    after, structure = jax.tree.flatten(nnx.state((trained, optimizer)))
-    kept = [new if new is old else jnp.where(use, new, old) for new, old in zip(after, before, strict=True)]
-    nnx.update((trained, optimizer), jax.tree.unflatten(structure, kept))
+    _keep((trained, optimizer), ..., use, old)
+    own = nnx.Not(nnx.Any(nnx.Param, nnx.RngState))
+    _keep(model, own, finite, jax.tree.leaves(nnx.state(before, own)))
     return jnp.where(finite, loss, jnp.nan)
 
 
-def _trained(model: nnx.RNNCellBase, rule: Any) -> Any:
+def _keep(objects: Any, which: Any, use: Bool[Array, ""], old: list[Any]) -> None:
+    """Puts the old leaves back, in place, unless the new ones are of use."""
+    new, structure = jax.tree.flatten(nnx.state(objects, which))
+    kept = [n if n is o else jnp.where(use, n, o) for n, o in zip(new, old, strict=True)]
+    nnx.update(objects, jax.tree.unflatten(structure, kept))
+
+
+def trained_together(model: nnx.RNNCellBase, rule: Any) -> Any:
     """What the optimizer trains: the model, together with the rule if this has parameters."""
     return (model, rule) if jax.tree.leaves(nnx.state(rule, nnx.Param)) else model
 

@@ -29,7 +29,7 @@ STEPS_PER_CALL = 50
 class Train:
     """A training step as a function of the state of (model, rule, optimizer) and a batch.
 
-    A step whose loss, gradient or result is not finite changes nothing at all, and after it no other step does.
+    A step whose inputs, loss, gradient or result are not finite changes nothing at all, and after it no other step does.
     """
 
     program: Program
@@ -41,7 +41,8 @@ class Train:
     def __call__(self, state: nnx.State, healthy: Bool[Array, ""], batch: Batch) -> tuple[nnx.State, Array, Array]:
         """The state after the step, whether all steps so far were finite, and the loss, NaN where the step was not."""
         new, loss = self.unguarded(state, batch)
-        finite = jnp.isfinite(loss) & stays_finite(state, new)
+        # Inputs that no weight of the first layer meets leave no mark on a gradient: a spike hides them.
+        finite = jnp.isfinite(loss) & jnp.isfinite(batch[0]).all() & stays_finite(state, new)
         healthy = healthy & finite
         kept = jax.tree.map(lambda new, old: new if new is old else jnp.where(healthy, new, old), new, state)
         if self.program.mesh is not None:
