@@ -180,6 +180,23 @@ def test_targets_that_are_not_what_they_say_are_an_error(targets, message):
         gradients(net(), cross_entropy, X, targets)
 
 
+def test_remat_under_bptt_changes_nothing_but_the_memory(optimised):
+    graphdef, params = nnx.split(net())
+    x = inputs(256, B, 7, dtype=jnp.float32)
+
+    def compiled(remat):
+        @jax.jit
+        def gradient(params, x):
+            model = nnx.merge(graphdef, params)
+            return gradients(model, cross_entropy, x, LABELS, rule=BPTT(remat=remat))
+
+        return gradient.lower(params, x).compile()
+
+    plain, remat = compiled(False), compiled(True)
+    assert close(plain(params, x), remat(params, x), 1e-5)
+    assert remat.memory_analysis().temp_size_in_bytes < 0.7 * plain.memory_analysis().temp_size_in_bytes
+
+
 def test_permuting_samples_changes_no_gradient(x64):
     model, x = net(jnp.float64), inputs(T, B, 7)
     order = jnp.array([2, 0, 1])

@@ -60,4 +60,4 @@ def test_plan_finds_the_modules_of_any_copy(x64):
     ]
     assert [layer.above for layer in layers] == [*(layer.neuron for layer in layers[1:]), None]
     assert [len(layer.synapses) for layer in layers] == [1, 2, 3]
-    assert [layer.self_edges for layer in layers] == [(), (1,), (1,)]
+    assert [layer.self_delays for layer in layers] == [(), (1,), (1,)]

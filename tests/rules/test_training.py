@@ -85,6 +85,40 @@ def test_online_training_is_one_step_per_window_with_carry_and_traces_kept(maske
     assert optimizer.step == (2 if masked else 3)
 
 
+@pytest.mark.parametrize(
+    ("rule", "window", "steps"),
+    [(BPTT(), 4, 4), (TBPTT(steps=2), 4, 2), (TBPTT(steps=10), 4, 4), (TBPTT(steps=4), 2, 2)],
+)
+def test_the_gradient_of_bptt_flows_online_through_the_steps_of_a_window(rule, window, steps, x64):
+    """And that of TBPTT through its own steps within a window: at constant parameters it is the sum of their gradients."""
+    adds_up = optax.GradientTransformation(
+        lambda params: jax.tree.map(jnp.zeros_like, params),
+        lambda gradient, total, params: (
+            jax.tree.map(jnp.zeros_like, gradient),
+            jax.tree.map(jnp.add, total, gradient),
+        ),
+    )
+    model, x = net(jnp.float64), inputs(8, B, 7)
+    optimizer = nnx.Optimizer(model, adds_up, wrt=nnx.Param)
+    train_online(model, optimizer, cross_entropy, x, LABELS, rule=rule, window=window)
+    found = jax.tree.map(lambda total: total * window / 8, jax.tree.leaves(nnx.state(optimizer.opt_state)))
+    exact, expected = (gradients(model, cross_entropy, x, LABELS, rule=r)[1] for r in (BPTT(), TBPTT(steps=steps)))
+    assert close(found, expected, 1e-12)
+    assert not close(found, exact, 0.01)
+
+
+def test_tbptt_online_in_pieces_refuses_what_changes_itself():
+    model = connect([*net().modules, nnx.BatchNorm(4, rngs=nnx.Rngs(0))])
+    optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+    with pytest.raises(
+        ValueError, match=r"an online window of 9 steps in pieces of 2 .* Use window=2, or .*model\.eval"
+    ):
+        train_online(model, optimizer, cross_entropy, X, LABELS, rule=TBPTT(steps=2), window=T)
+    train_online(model, optimizer, cross_entropy, X, LABELS, rule=TBPTT(steps=2), window=2)
+    model.eval()
+    train_online(model, optimizer, cross_entropy, X, LABELS, rule=TBPTT(steps=2), window=T)
+
+
 def test_online_training_with_one_window_is_offline_training():
     models = net(), net()
     optimizers = [nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param) for model in models]

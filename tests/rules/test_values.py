@@ -5,11 +5,29 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
-from slax_neurons import LI, LIF, connect
-from slax_rules import DECOLLE, OSTL, OTPE, OTTT, RULES, Adaptive, LayerRule, Random, cross_entropy, gradients
+from slax_neurons import LI, LIF, Edge, SpikingNeuron, connect
+from slax_rules import (
+    BPTT,
+    DECOLLE,
+    OSTL,
+    OTPE,
+    OTTT,
+    RULES,
+    SLTT,
+    Adaptive,
+    ApproximateOTPE,
+    EProp,
+    LayerRule,
+    Random,
+    cross_entropy,
+    gradients,
+    train_offline,
+    train_online,
+)
 from stacks import inputs, linear
 
 LABELS = jnp.array([0, 3, 2])
@@ -66,3 +84,87 @@ def test_a_rule_of_ones_own_may_hold_arrays(array):
         np.testing.assert_allclose(b[..., :], a * (9.0 if a.shape[-1] == 6 else 3.0), rtol=1e-5)
         assert a.any()
         assert not c.any()
+
+
+class Gained(SpikingNeuron):
+    """A neuron with a parameter of its own, of any shape that broadcasts to the units."""
+
+    def __init__(self, shape):
+        super().__init__(threshold=0.3)
+        self.gain = nnx.Param(jnp.full(shape, 0.5))
+
+    def integrate(self, carry, inputs):
+        return 0.9 * carry + jnp.broadcast_to(self.gain[...], inputs.shape) * inputs
+
+    def fire(self, membrane):
+        return self.spike(membrane)
+
+
+@pytest.mark.parametrize("rule", [OSTL(), SLTT()], ids=["OSTL", "SLTT"])
+@pytest.mark.parametrize("shape", [(1, 4), (1,), (4,), ()])
+def test_the_gradient_of_a_neuron_s_parameter_has_its_shape(shape, rule):
+    net = connect([linear(7, 4, 0, jnp.float32), Gained(shape)])
+    steps = 6 if rule == OSTL() else 1  # where the rule is exact
+    x = inputs(steps, 3, 7, dtype=jnp.float32)
+    exact, online = (
+        gradients(net, cross_entropy, x, LABELS, rule=one)[1]["modules"][1]["gain"][...] for one in (BPTT(), rule)
+    )
+    assert online.shape == exact.shape == shape
+    np.testing.assert_allclose(online, exact, rtol=1e-4, atol=1e-7)
+
+
+def test_recurrence_counts_in_a_list_of_rules_too():
+    layers = [linear(7, 6, 0, jnp.float32), LIF(threshold=0.5), linear(6, 4, 1, jnp.float32), LI()]
+    net = connect(layers, {0: [1]}, rngs=nnx.Rngs(0))
+    x = inputs(8, 3, 7, dtype=jnp.float32)
+    whole, listed, without = (
+        gradients(net, cross_entropy, x, LABELS, rule=rule)[1]["synapses"][0]["kernel"][...]
+        for rule in (OSTL(recurrence=True), [OSTL(recurrence=True), OSTL()], OSTL())
+    )
+    np.testing.assert_array_equal(listed, whole)
+    assert jnp.abs(without - whole).max() > 1e-6
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "function"])
+def test_recurrence_over_the_same_synapse_or_none(tied):
+    own = linear(5, 5, 0, jnp.float32)
+    net = connect([own, LIF(threshold=0.3)], [Edge(1, 0, synapse=own if tied else lambda x: 0.1 * x)])
+    x = inputs(8, 3, 5, dtype=jnp.float32)
+    exact, online = (
+        gradients(net, cross_entropy, x, LABELS, rule=rule)[1]["modules"][0]["kernel"][...]
+        for rule in (BPTT(), OSTL(recurrence=True))
+    )
+    np.testing.assert_allclose(online, exact, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("rule", [OTPE, EProp, ApproximateOTPE])
+def test_a_decay_of_outputs_is_between_0_and_1(rule):
+    for decay in (-0.1, 1.5):
+        with pytest.raises(
+            ValueError, match=rf"{rule.__name__} got output_decay={decay}, expected a number in \[0, 1\]"
+        ):
+            rule(output_decay=decay)
+    rule(output_decay=1.0)
+
+
+def test_a_label_out_of_range_is_no_step():
+    net = model()
+    optimizer = nnx.Optimizer(net, optax.sgd(0.1), wrt=nnx.Param)
+    before = jax.tree.leaves(nnx.state((net, optimizer)))
+    x = inputs(6, 3, 7, dtype=jnp.float32)
+    for train in (train_offline, train_online):
+        assert jnp.isnan(train(net, optimizer, cross_entropy, x, jnp.array([0, 9, 1])))
+    for old, new in zip(before, jax.tree.leaves(nnx.state((net, optimizer))), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_losses_of_wide_parameters_and_narrow_inputs_add_up(x64):
+    net = connect([linear(7, 4, 0), LI(param_dtype=jnp.float64)])
+    x = inputs(6, 3, 7)
+    with jax.numpy_dtype_promotion("standard"):
+        whole, windows = (
+            gradients(net, cross_entropy, x.astype(dtype), LABELS, rule=OSTL(), window=window)[0]
+            for dtype, window in ((jnp.float64, None), (jnp.float32, 2))
+        )
+    assert windows.dtype == jnp.float64
+    assert abs(float(whole - windows)) < 1e-12

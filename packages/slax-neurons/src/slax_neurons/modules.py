@@ -120,7 +120,7 @@ def _one_step(module: Any, carry: Any, inputs: Array) -> Any:
 
 def input_struct(modules: Sequence[nnx.Module], shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
     """A stack's input, in the dtype of its first parameters or neuron; integers where it begins with an nnx.Embed."""
-    first = modules[0]
+    first: Any = modules[0]
     while isinstance(getattr(first, "modules", None), nnx.List):
         first = first.modules[0]
     if isinstance(first, nnx.Embed):

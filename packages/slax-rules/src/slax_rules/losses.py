@@ -70,10 +70,10 @@ def cross_entropy(outputs: Float[Array, "*T B C"], labels: Array) -> Float[Array
         labels: integers 0..C-1, [B], or one for each output. Steps that a mask leaves out need one, too.
 
     Returns:
-        The loss of each sample. Under `jit`, where a value cannot raise, a label out of range makes it NaN.
+        The loss of each sample. In compiled code, as in `gradients`, a label out of range cannot raise and makes it NaN.
 
     Raises:
-        ValueError: labels out of range.
+        ValueError: labels out of range, where it is called by itself.
     """
     valid = _valid("cross_entropy", labels, outputs.shape[-1])
     steps = jnp.broadcast_to(jnp.where(valid, labels, 0), outputs.shape[:-1])
@@ -104,7 +104,8 @@ def squared_error(outputs: Float[Array, "B ..."], targets: Array) -> Float[Array
     if targets.shape != outputs.shape or not jnp.issubdtype(targets.dtype, jnp.floating):
         raise ValueError(
             f"squared_error got targets of {targets.dtype}{list(targets.shape)} for outputs of {list(outputs.shape)} "
-            f"in a step, expected floating-point numbers of shape {list(outputs.shape)}. Of labels, make targets with jax.nn.one_hot."
+            f"in a step, expected floating-point numbers of shape {list(outputs.shape)}. Make targets of labels with "
+            "jax.nn.one_hot."
         )
     dtype = sum_dtype(outputs.dtype)
     errors = outputs.astype(dtype) - targets.astype(dtype)

@@ -385,7 +385,8 @@ RULES: dict[str, RuleEntry] = Rules(
         requires=f"{LAYERS}, with one decay in the layer above",
         exact=Exactness(
             last_layers=2,
-            condition="if feedback is symmetric, the last one integrates and the other is not recurrent (otherwise the last layer)",
+            condition="if feedback is symmetric, the last one integrates and the other is not recurrent (otherwise the last "
+            "layer)",
         ),
         omits="paths through time in the layers above, except for one leaky sum, and over late edges",
         memory="(S + 1) P",

@@ -15,7 +15,14 @@ from slax_rules.layerwise.input_traces import (
     zero_input_traces,
 )
 from slax_rules.layerwise.jacobians import LocalJacobians, States, StepPoint, add_up, dot, scale
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, check_output_decay, output_decay
+from slax_rules.layerwise.layer import (
+    Layer,
+    LayerGradient,
+    LayerWindow,
+    check_output_decay,
+    check_unit_interval,
+    output_decay,
+)
 from slax_rules.layerwise.leaky_mean import LeakyMean, init_leaky_mean, leaky_means
 from slax_rules.layerwise.linear_response import (
     LinearResponse,
@@ -62,6 +69,7 @@ class ApproximateOTPE(LayerRule):
         route: which signal reaches a layer, and which it passes below; see `Route`.
 
     Raises:
+        ValueError: an output_decay outside [0, 1].
         TypeError: a neuron that is not linear except for its spikes, or that has parameters per unit; a next layer that has no
             decay that is one number, if none is given.
 
@@ -87,6 +95,9 @@ class ApproximateOTPE(LayerRule):
     bias_trace: bool = True
 
     default_window: ClassVar[int] = 32
+
+    def __post_init__(self) -> None:
+        check_unit_interval("ApproximateOTPE", "output_decay", self.output_decay)
 
     def check(self, layer: Layer) -> None:
         check_linear("ApproximateOTPE", layer.neuron)

@@ -7,7 +7,14 @@ from jaxtyping import Array, Float
 
 from slax_rules.layerwise.eligibility import Eligibility, eligibility_gradient, zero_eligibility
 from slax_rules.layerwise.jacobians import LocalJacobians, StepPoint, linearize, with_leaky_sum
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, check_output_decay, output_decay
+from slax_rules.layerwise.layer import (
+    Layer,
+    LayerGradient,
+    LayerWindow,
+    check_output_decay,
+    check_unit_interval,
+    output_decay,
+)
 from slax_rules.layerwise.ostl import OSTL
 from slax_rules.layerwise.rule import LayerRule
 
@@ -27,6 +34,7 @@ class EProp(LayerRule):
         route: `Symmetric()`, `Random(rngs=rngs)` or `Adaptive(model, rngs=rngs)` feedback; see there.
 
     Raises:
+        ValueError: an output_decay outside [0, 1].
         TypeError: a next layer that has no decay that is one number, if none is given.
 
     References:
@@ -51,6 +59,9 @@ class EProp(LayerRule):
     output_decay: float | None = None
 
     default_window: ClassVar[int] = 128
+
+    def __post_init__(self) -> None:
+        check_unit_interval("EProp", "output_decay", self.output_decay)
 
     def check(self, layer: Layer) -> None:
         check_output_decay("EProp", layer, self.output_decay)

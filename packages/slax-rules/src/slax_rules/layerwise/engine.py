@@ -93,7 +93,7 @@ class Layerwise(Value, LearningRule):
             raise ValueError(
                 f"Got {len(self.rules)} rules for a stack of {len(layers)} layers, expected one rule for each layer."
             )
-        return self.rules
+        return tuple(rule.for_layer(layer) for rule, layer in zip(self.rules, layers, strict=True))
 
     def initialize(self, plan: StackPlan, model: Any, carry: Any, inputs: jax.ShapeDtypeStruct) -> LayerwiseState:
         carries = plan.flatten_carry(model, carry)
@@ -166,7 +166,7 @@ class Layerwise(Value, LearningRule):
                 signals[index] = jax.tree.map(jnp.add, signals[index], signal) if index in signals else signal
 
         for index in reversed(range(len(forward_pass.outputs))):
-            if index in plan.fed:
+            if index in plan.input_synapses:
                 continue  # part of the layer of the next module
             if index not in plan.neurons:
                 by_params, by_inputs = forward_pass.pullbacks[index](signals[index])
@@ -247,7 +247,7 @@ def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K
         if index not in plan.neurons:
             check_features(module, index, x.shape[1:])
         carry = neuron_carry(carries[index])
-        if index in plan.fed:
+        if index in plan.input_synapses:
             y = x  # its layer reads this input
         elif index in plan.neurons:
             number = plan.neurons.index(index)

@@ -23,14 +23,14 @@ class Layer:
             those of the edges; none if the chain feeds the neuron directly.
         neuron: an element-wise neuron.
         above: the neuron of the next layer of the chain; None for the last layer.
-        self_edges: the delays of the edges from the neuron to its own layer.
+        self_delays: the delays of the edges from the neuron to its own layer.
     """
 
     number: int
     synapses: tuple[Any, ...]
     neuron: Neuron
     above: Neuron | None
-    self_edges: tuple[int, ...] = ()
+    self_delays: tuple[int, ...] = ()
 
     @property
     def parameters(self) -> list[Array]:
@@ -99,14 +99,22 @@ def run_neuron(neuron: Neuron, carry: Any, currents: Float[Array, "K B *N"]) -> 
 
 
 def sum_to_parameter(per_unit: Float[Array, "B *N"], parameter: Array) -> Array:
-    """The sum over samples, and over the units that share a parameter."""
-    return jnp.sum(per_unit, axis=tuple(range(per_unit.ndim - parameter.ndim))).astype(parameter.dtype)
+    """The sum over samples, and over the units that share a parameter: what broadcasts it to all units, transposed."""
+    summed = jnp.sum(per_unit, axis=tuple(range(per_unit.ndim - parameter.ndim)))
+    shared = tuple(axis for axis, size in enumerate(parameter.shape) if size == 1 != summed.shape[axis])
+    return jnp.sum(summed, axis=shared, keepdims=True).astype(parameter.dtype)
 
 
 def output_decay(layer: Layer, given: float | None, dtype: Any) -> Float[Array, ""]:
     """The decay of a leaky sum of a layer's outputs: that of the next layer's membrane, or the one that a rule was given."""
     decay = given if given is not None or layer.above is None else layer.above.membrane_decay
     return jnp.asarray(decay, dtype)
+
+
+def check_unit_interval(name: str, option: str, given: Any) -> None:
+    """Raises ValueError for a number outside [0, 1]; arrays, which may be traced, are not looked at."""
+    if isinstance(given, int | float) and not 0 <= given <= 1:
+        raise ValueError(f"{name} got {option}={given}, expected a number in [0, 1].")
 
 
 def check_output_decay(name: str, layer: Layer, given: float | None) -> None:

@@ -61,15 +61,14 @@ class OSTL(LayerRule):
     default_window: ClassVar[int] = 128
 
     def check(self, layer: Layer) -> None:
-        if self.recurrence and len(layer.self_edges) < len(layer.synapses) - 1:
+        if self.recurrence and len(layer.self_delays) < len(layer.synapses) - 1:
             raise TypeError(
                 "OSTL(recurrence=True) takes edges from a layer to itself, got one from another layer. Use OSTL(), for which "
                 "what comes over an edge is a given input, or RTRL() for the whole model."
             )
 
-    def for_layers(self, layers: tuple[Layer, ...]) -> tuple[LayerRule, ...]:
-        recurrent = RecurrentOSTL(route=self.route)
-        return tuple(recurrent if self.recurrence and layer.self_edges else self for layer in layers)
+    def for_layer(self, layer: Layer) -> LayerRule:
+        return RecurrentOSTL(route=self.route) if self.recurrence and layer.self_delays else self
 
     def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Eligibility:
         return zero_eligibility(layer, inputs, states)

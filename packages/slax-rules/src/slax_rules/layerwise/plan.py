@@ -43,13 +43,13 @@ class StackPlan:
         modules: the path of each module that is not a stack itself.
         edges: all edges.
         neurons: the index of the neuron of each layer.
-        fed: the indices of the synapses of the chain that are right before a neuron, and part of its layer.
+        input_synapses: the indices of the synapses of the chain that are right before a neuron, and part of its layer.
     """
 
     modules: tuple[Path, ...]
     edges: tuple[PlannedEdge, ...]
     neurons: tuple[int, ...]
-    fed: frozenset[int]
+    input_synapses: frozenset[int]
 
     @property
     def has_delayed_edges(self) -> bool:
@@ -70,7 +70,7 @@ class StackPlan:
     def input_edges(self, number: int) -> list[PlannedEdge]:
         """The edges into a layer."""
         before = self.neurons[number] - 1
-        return self.edges_into(before) if before in self.fed else []
+        return self.edges_into(before) if before in self.input_synapses else []
 
     def layers(self, model: Connect) -> tuple[Layer, ...]:
         """The layers of a model that has this plan."""
@@ -78,7 +78,7 @@ class StackPlan:
         layers = []
         for number, index in enumerate(self.neurons):
             edges = self.input_edges(number)
-            synapses = [chain[index - 1]] if index - 1 in self.fed else []
+            synapses = [chain[index - 1]] if index - 1 in self.input_synapses else []
             layers.append(
                 Layer(
                     number,
@@ -145,8 +145,8 @@ def plan_stack(name: str, model: Any) -> StackPlan:
     add(model, ())
     chain = [_module(model, path) for path in modules]
     neurons = tuple(index for index, module in enumerate(chain) if isinstance(module, Neuron))
-    fed = frozenset(index - 1 for index in neurons if index and is_synapse(chain[index - 1]))
-    plan = StackPlan(tuple(modules), tuple(edges), neurons, fed)
+    input_synapses = frozenset(index - 1 for index in neurons if index and is_synapse(chain[index - 1]))
+    plan = StackPlan(tuple(modules), tuple(edges), neurons, input_synapses)
     _check(name, model, plan, chain)
     return plan
 
@@ -182,7 +182,12 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
                 f"{name} got an nnx.Dropout as module {index}, which draws other masks in each window, so that the gradient "
                 "would depend on the window. Use slax_neurons.Dropout, whose masks are in the carry."
             )
-        part_of_layer = index in plan.fed or index in plan.neurons
+        part_of_layer = index in plan.input_synapses or index in plan.neurons
+        if part_of_layer and mutates_state(module):
+            raise TypeError(
+                f"{name} got a {type(module).__name__} as module {index}, which draws random numbers or changes its own "
+                "variables when called, inside a layer. Keep what changes in the carry, or use BPTT()."
+            )
         if part_of_layer or index > last:
             continue
         if _has_parameters(module):
@@ -202,12 +207,12 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
                 f"{name} traces the parameters of a Linear or Conv, got {type(synapse).__name__} as the synapse of {where}. "
                 f"{ANY_CELL}"
             )
-        if edge.sender in plan.fed and not edge.steps:
+        if edge.sender in plan.input_synapses and not edge.steps:
             raise TypeError(
                 f"{name} got {where}, which reads the current of a neuron within the step, but a layer is a unit for a rule. "
                 f"Let it begin at the neuron. {ANY_CELL}"
             )
-        if edge.receiver not in plan.fed and (edge.steps or _has_parameters(synapse)):
+        if edge.receiver not in plan.input_synapses and (edge.steps or _has_parameters(synapse)):
             raise TypeError(
                 f"{name} got {where}, which does not end at a Linear or Conv right before a neuron. Let it end there. "
                 f"{ANY_CELL}"

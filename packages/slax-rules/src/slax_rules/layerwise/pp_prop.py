@@ -67,7 +67,7 @@ class PPProp(LayerRule):
     default_window: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
+        if isinstance(self.decay, int | float) and not 0 <= self.decay < 1:
             raise ValueError(f"PPProp got decay={self.decay}, expected a number in [0, 1).")
 
     def check(self, layer: Layer) -> None:

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Connect, Edge
@@ -14,6 +15,7 @@ from slax_rules.influence.state_space import StateSpace, state_space
 from slax_rules.layerwise.jacobians import linearize
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
 from slax_rules.layerwise.rule import LayerRule
+from slax_rules.layerwise.synapse import is_synapse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,27 +38,32 @@ class RecurrentOSTL(LayerRule):
         rule, inputs = RTRL(), window.inputs[0]
         space = _space(layer, inputs.shape[1:])
         buffer: DelayBuffer = window.carry
-        carry = ((), buffer._replace(outputs=buffer.outputs[-max(layer.self_edges) :]))
+        carry = ((), buffer._replace(outputs=buffer.outputs[-max(layer.self_delays) :]))
         (end, _), pull = space.vjp(carry, inputs)
         direct, adjoint = pull(jnp.zeros_like(space.states(end)), signal)
         past = rule.contract(space, adjoint, traces)
         gradient = space.as_gradient([now + before.astype(now.dtype) for now, before in zip(direct, past, strict=True)])
-        edges = (gradient["synapses"][index] for index in range(len(layer.self_edges)))
         psi = jax.vmap(lambda point: linearize(layer.neuron, point).psi)(window.points)
-        found = LayerGradient(
-            tuple(
-                {name: by_weights[...] for name, by_weights in part.items()}
-                for part in (gradient["modules"][0], *edges)
-            ),
-            tuple(jax.tree.leaves(gradient["modules"].get(1, ()))),
-            psi * signal,
-        )
+        holder = nnx.merge(space.graphdef, gradient, space.rest)  # the layer, with gradients as its parameters
+        neuron = tuple(jax.tree.leaves(nnx.state(holder.modules[1], nnx.Param)))
+        found = LayerGradient(_by_synapse([holder.modules[0], *holder.synapses]), neuron, psi * signal)
         return found, rule.advance(space, carry, inputs, traces)
+
+
+def _by_synapse(synapses: list[Any]) -> tuple[dict[str, Array], ...]:
+    """The gradients of synapses by name; one that stands twice has the gradient of both at its first place."""
+    parts: list[dict[str, Array]] = []
+    seen: set[int] = set()
+    for synapse in synapses:
+        names = ("kernel", "bias") if is_synapse(synapse) and id(synapse) not in seen else ()
+        parts.append({name: getattr(synapse, name)[...] for name in names if getattr(synapse, name) is not None})
+        seen.add(id(synapse))
+    return tuple(parts)
 
 
 def _cell(layer: Layer) -> Connect:
     """The layer by itself, with its own edges."""
-    edges = [Edge(1, 0, steps, synapse) for steps, synapse in zip(layer.self_edges, layer.synapses[1:], strict=True)]
+    edges = [Edge(1, 0, steps, synapse) for steps, synapse in zip(layer.self_delays, layer.synapses[1:], strict=True)]
     return Connect([layer.synapses[0], layer.neuron], edges)
 
 

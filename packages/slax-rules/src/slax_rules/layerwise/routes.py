@@ -27,7 +27,7 @@ class Route:
     A subclass is a frozen dataclass, or a module if it holds arrays, and overrides what it changes.
     """
 
-    is_local: bool = False  # whether hidden layers have losses of their own, and pass no signal below
+    is_local: bool = False  # whether hidden layers have losses of their own, and take no signal from above
 
     def check(self, layer: Layer) -> None:
         """Raises TypeError for a layer that the route cannot treat."""
@@ -113,7 +113,7 @@ class Adaptive(Route, nnx.Module):
 
 
 class Local(Route, nnx.Module):
-    """Each hidden layer has the task's loss on a fixed random read-out of its own, and no signal goes below.
+    """Each hidden layer has the task's loss on a fixed random read-out of its own, and takes no signal from above.
 
         y^l_t = s^l_t Q^l        signal of layer l  dloss(y^l_t, target)/dy^l_t Q^l^T
 

@@ -29,9 +29,13 @@ class LayerRule(Value, abc.ABC):
     def check(self, layer: Layer) -> None:
         """Raises TypeError for a layer that the rule cannot treat."""
 
+    def for_layer(self, layer: Layer) -> "LayerRule":
+        """The rule that treats this layer; by default this one."""
+        return self
+
     def for_layers(self, layers: tuple[Layer, ...]) -> tuple["LayerRule", ...]:
-        """The rule of each layer where this rule is that of a stack. By default it is the rule of all of them."""
-        return (self,) * len(layers)
+        """The rule of each layer where this rule is that of a stack; by default the same for all."""
+        return tuple(self.for_layer(layer) for layer in layers)
 
     @abc.abstractmethod
     def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Any:

@@ -16,7 +16,6 @@ from jaxtyping import Array
 
 from slax_neurons.internal import mutates_state
 from slax_rules.loop.targets import Targets, read_targets
-from slax_rules.losses import PerSequence, PerStep
 from slax_rules.rule import LearningRule
 
 Devices = Mesh | Sequence[jax.Device]
@@ -36,12 +35,13 @@ def as_mesh(devices: Devices) -> Mesh:
 def split_batch(batch: Sequence[Any], devices: Devices) -> tuple[Any, ...]:
     """A batch (inputs, targets) or (inputs, targets, mask) with a share of its samples on each of the devices.
 
-    `gradients`, `train_offline`, `train_online` and `evaluate` then compute each share where it is:
+    `gradients`, `train_offline` and `train_online` then compute each share where it is:
 
         inputs, labels = split_batch((inputs, labels), jax.devices())
         loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OTPE())
 
-    Losses and gradients are those of one device except for the order of summation, under every rule and for every window.
+    Losses and gradients are those of one device except for the order of summation, for every window and under every rule but
+    UORO, which draws noise for the whole batch. What is trained lies on all of the devices afterwards.
 
     Args:
         batch: inputs [T, B, ...], targets, and a mask [T, B] if there is one.
@@ -59,8 +59,7 @@ def split_batch(batch: Sequence[Any], devices: Devices) -> tuple[Any, ...]:
         jax.device_put(leaf, NamedSharding(mesh, spec))
         for leaf, spec in zip(found.leaves, target_specs(found), strict=True)
     ]
-    tree = found._replace(leaves=leaves).tree
-    marked = type(targets)(tree) if isinstance(targets, PerStep | PerSequence) else tree
+    marked = jax.tree.unflatten(jax.tree.structure(targets), leaves)
     return jax.device_put(inputs, shares), marked, *(jax.device_put(valid, shares) for valid in mask)
 
 
@@ -121,7 +120,7 @@ def rule_state_specs(rule: LearningRule, plan: Any, model: nnx.RNNCellBase, inpu
         def initialize(state: nnx.State) -> Any:
             model, rule = nnx.merge(graphdef, state, copy=True)
             return rule.initialize(
-                plan, model, model.initialize_carry(shape), jax.ShapeDtypeStruct(shape, inputs.dtype)
+                plan, model, model.initialize_carry(shape, nnx.Rngs(0)), jax.ShapeDtypeStruct(shape, inputs.dtype)
             )
 
         return jax.eval_shape(initialize, state)

@@ -1,6 +1,6 @@
 """The public functions: the gradient of a batch, and training steps.
 
-What is done with a gradient is said in Optax: `optax.chain(optax.clip_by_global_norm(1.0), optax.adamax(1e-3))` bounds its
+Gradients are processed by Optax: `optax.chain(optax.clip_by_global_norm(1.0), optax.adamax(1e-3))` bounds its
 norm, `fptt(optax.adamax(1e-3))` regularizes the steps within a sequence.
 
 Half precision: either all parameters, states and inputs in bfloat16 or float16, or the parameters in float32, which keeps small
@@ -10,6 +10,7 @@ steps and gives float32 gradients: `nnx.Linear(64, 50, dtype=jnp.bfloat16, param
 bfloat16 has the range of float32 and needs nothing.
 """
 
+import operator
 from typing import Any
 
 import jax
@@ -55,8 +56,9 @@ def gradients(
         targets: one per sequence, [B, ...], or one per step, [T, B, ...], or a tree of such arrays. Where the shape leaves open
             which (T = B), say `PerStep(targets)` or `PerSequence(targets)`.
         rule: `BPTT()`, `OTPE()`, any other, or a list of rules for layers, one for each layer.
-        window: steps that are worked on together; the rule's default if None. It changes neither loss nor gradient, only time
-            and memory. BPTT always takes the whole sequence, and TBPTT has steps of its own.
+        window: steps that are computed together; the rule's default if None. It changes neither loss nor gradient, only time
+            and memory, except that a BatchNorm in training takes its statistics over a window. BPTT always takes the whole
+            sequence, and TBPTT has steps of its own.
         carry: to start with; `model.initialize_carry(inputs.shape[1:])` by default. Some Flax cells need a key for it.
         mask: bool [T, B], true where a loss counts: `valid_steps(lengths, T)` for sequences of unequal length, whose padding
             then changes neither loss nor gradient, `last_step(lengths, T)` for a loss at the end. All count by default.
@@ -210,6 +212,7 @@ def _call(
 ) -> tuple[Array, nnx.State | None]:
     """Runs the program of these arguments, and writes what it changed into model, rule and optimizer."""
     as_rule(rule)
+    window = None if window is None else operator.index(window)
     if window is not None and window < 1:
         raise ValueError(f"Got a window of {window} steps, expected at least 1, or None for the rule's default.")
     if mask is not None:
@@ -218,12 +221,12 @@ def _call(
     graphdef, state = nnx.split(objects)
     mesh = mesh_of(inputs)
     if mesh is not None:
-        state = jax.device_put(state, NamedSharding(mesh, REPLICATED))
+        state, carry = jax.device_put((state, carry), NamedSharding(mesh, REPLICATED))
     program = Program(graphdef, loss_fn, update, window, mesh)
     loss, gradient, new = run_program(program, state, inputs, targets, mask, carry)
     if new:
         # No more than what is new: the rest may be closed over from outside of a function that is being traced.
-        structure = jax.tree.structure(state)
-        changed = nnx.to_flat_state(structure.unflatten([new.get(index) for index in range(structure.num_leaves)]))
+        leaves, structure = jax.tree.flatten(state)
+        changed = nnx.to_flat_state(jax.tree.unflatten(structure, [new.get(index) for index in range(len(leaves))]))
         nnx.update(objects, nnx.from_flat_state([(path, node) for path, node in changed if jax.tree.leaves(node)]))
     return loss, gradient

@@ -26,8 +26,7 @@ from slax_rules.loop.devices import (
 from slax_rules.loop.objective import all_reduce, counted
 from slax_rules.loop.targets import read_targets
 from slax_rules.loop.update import optimizer_step, trained_together
-from slax_rules.loop.windows import Batch, Pair, over_windows, sequence_gradient, window_gradient
-from slax_rules.losses import sum_dtype
+from slax_rules.loop.windows import Batch, Pair, loss_dtype, over_windows, sequence_gradient, window_gradient
 
 Update = Literal["none", "offline", "online"]
 
@@ -139,9 +138,9 @@ class Program:
             )
             share = count.astype(loss.dtype) / total_count.astype(loss.dtype)
             share = share if any_counts is None else jnp.where(any_counts, share, 0)
-            return loss + share * window_loss, nnx.state((model, given, optimizer)), found.state
+            return loss + share * window_loss.astype(loss.dtype), nnx.state((model, given, optimizer)), found.state
 
-        zero = jnp.zeros((), sum_dtype(batch.inputs.dtype))
+        zero = jnp.zeros((), loss_dtype(objects[0], batch.inputs))
         loss, state, _ = over_windows(visit, (zero, state, start), batch, self.window or 1)
         nnx.update(objects, state)
         return loss

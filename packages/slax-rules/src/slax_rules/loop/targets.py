@@ -50,10 +50,20 @@ def read_targets(targets: Any, steps: int, batch: int) -> Targets:
     Raises:
         ValueError: a leaf that is neither one per step nor one per sequence, or that could be either.
     """
-    marked = type(targets) if isinstance(targets, PerStep | PerSequence) else None
-    leaves, structure = jax.tree.flatten(targets if marked is None else targets.targets)
-    leaves = [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in leaves]
-    return Targets(leaves, tuple(_is_per_step(leaf.shape, steps, batch, marked) for leaf in leaves), structure)
+    parts, _ = jax.tree.flatten(targets, is_leaf=_is_marked)
+    leaves: list[Array] = []
+    per_step: list[bool] = []
+    for part in parts:
+        mark = type(part) if _is_marked(part) else None
+        for leaf in jax.tree.leaves(part):
+            leaves.append(leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf))
+            per_step.append(_is_per_step(leaves[-1].shape, steps, batch, mark))
+    unmarked = jax.tree.map(lambda part: part.targets if _is_marked(part) else part, targets, is_leaf=_is_marked)
+    return Targets(leaves, tuple(per_step), jax.tree.structure(unmarked))
+
+
+def _is_marked(part: Any) -> bool:
+    return isinstance(part, PerStep | PerSequence)
 
 
 def _is_per_step(shape: tuple[int, ...], steps: int, batch: int, marked: type | None) -> bool:

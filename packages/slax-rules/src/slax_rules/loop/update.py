@@ -10,7 +10,6 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from slax_rules.loop.windows import Pair
-from slax_rules.losses import sum_dtype
 
 
 def optimizer_step(
@@ -23,10 +22,10 @@ def optimizer_step(
     gradient_at: Callable[[Any], Pair],
     before: nnx.RNNCellBase,
 ) -> Float[Array, ""]:
-    """A step in place. Returns the loss, NaN where the gradient is not finite.
+    """A step in place. Returns the loss, NaN where it or the gradient is not finite.
 
-    There is no step where the gradient is not finite or no loss counts: parameters and the state of the optimizer, its momenta
-    and counters included, then stay as they are. Where it is not finite, what the model changed of itself, such as the
+    There is no step where loss or gradient are not finite or no loss counts: parameters and the state of the optimizer, its
+    momenta and counters included, then stay as they are. Where it is not finite, what the model changed of itself, such as the
     statistics of a BatchNorm, is as it was before, too; random streams go on.
 
     Args:
@@ -38,7 +37,7 @@ def optimizer_step(
     """
     trained = trained_together(model, rule)
     _check_optimizer(optimizer, trained, rule)
-    finite = _is_finite(gradient)
+    finite = jnp.isfinite(loss) & _is_finite(gradient)
     use = finite if any_counts is None else finite & any_counts
     old = jax.tree.leaves(nnx.state((trained, optimizer)))
     extra = {}
@@ -74,11 +73,10 @@ def _as_given(gradient: Pair, model: nnx.RNNCellBase, rule: Any) -> nnx.State:
 
 
 def _is_finite(gradient: Any) -> Bool[Array, ""]:
-    """Whether all entries are finite: then so is their sum, in float32 at least."""
-    sums = [jnp.sum(leaf, dtype=sum_dtype(leaf.dtype)) for leaf in jax.tree.leaves(gradient)]
+    """Whether all entries are finite."""
     finite = jnp.ones((), bool)
-    for total in sums:
-        finite = finite & jnp.isfinite(total)
+    for leaf in jax.tree.leaves(gradient):
+        finite = finite & jnp.isfinite(leaf).all()
     return finite
 
 

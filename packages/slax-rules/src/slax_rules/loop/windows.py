@@ -102,20 +102,29 @@ def sequence_gradient(
         copy = nnx.merge(graphdef, params, changed if mutates else rest, copy=True)
         # Over devices the sum of the gradients is taken once, below.
         found = rule.window(plan, copy, state, piece.inputs, _signal_fn(loss_fn, piece, axis))
-        share = _share(piece, batch, total_count, axis) if piece.signals is None else jnp.ones((), loss.dtype)
+        share = (
+            _share(piece, batch, total_count, axis, loss.dtype) if piece.signals is None else jnp.ones((), loss.dtype)
+        )
         new = Pair(found.model, found.rule)
         gradient = jax.tree.map(lambda g, n: g + share.astype(g.dtype) * n.astype(g.dtype), gradient, new)
         changed = nnx.state(copy, nnx.Not(nnx.Param)) if mutates else None
-        return loss + share * found.loss, gradient, found.state, changed
+        return loss + share * found.loss.astype(loss.dtype), gradient, found.state, changed
 
     own = nnx.state(rule, nnx.Param)
     zero = jax.tree.map(lambda p: jnp.zeros(p.shape, sum_dtype(p.dtype)), Pair(params, own))
-    start = (jnp.zeros((), sum_dtype(batch.inputs.dtype)), zero, state, rest if mutates else None)
+    start = (jnp.zeros((), loss_dtype(model, batch.inputs)), zero, state, rest if mutates else None)
     loss, gradient, _, changed = over_windows(add_window, start, batch, size, traces_are_unread=True)
     if mutates:
         nnx.update(model, changed)
     gradient = jax.tree.map(lambda g, p: g.astype(p.dtype), all_reduce(gradient, axis), Pair(params, own))
     return loss if known_loss is None else known_loss, gradient
+
+
+def loss_dtype(model: nnx.RNNCellBase, inputs: Array) -> Any:
+    """The dtype to add losses up in: the widest of inputs and parameters, float32 at least."""
+    dtypes = [leaf.dtype for leaf in (inputs, *jax.tree.leaves(nnx.state(model, nnx.Param)))]
+    floats = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
+    return sum_dtype(max(floats, key=lambda dtype: dtype.itemsize)) if floats else jnp.dtype(jnp.float32)
 
 
 def _signal_fn(loss_fn: Any, batch: Batch, axis: str | None) -> SignalFn:
@@ -127,9 +136,8 @@ def _signal_fn(loss_fn: Any, batch: Batch, axis: str | None) -> SignalFn:
     return make(loss_fn, batch.targets, batch.mask, axis)
 
 
-def _share(window: Batch, batch: Batch, total_count: Array, axis: str | None) -> Float[Array, ""]:
+def _share(window: Batch, batch: Batch, total_count: Array, axis: str | None, dtype: Any) -> Float[Array, ""]:
     """The share of a window in the losses that count."""
-    dtype = sum_dtype(batch.inputs.dtype)
     if window.mask is None:
         return jnp.asarray(window.inputs.shape[0] / batch.inputs.shape[0], dtype)
     return all_reduce(jnp.sum(window.mask, dtype=dtype), axis) / total_count.astype(dtype)

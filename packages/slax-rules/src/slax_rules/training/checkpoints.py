@@ -206,6 +206,7 @@ def checkpoint_weights(directory: Path) -> tuple[dict[str, str], dict[str, str],
     """
     import orbax.checkpoint as ocp
 
+    directory = directory.absolute()  # as orbax needs it
     steps = [path for path in directory.iterdir() if path.name.isdigit()]
     if not directory.name.isdigit() and steps:
         directory = max(steps, key=lambda path: int(path.name))
