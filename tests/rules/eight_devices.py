@@ -1,4 +1,4 @@
-"""What the tests of several devices need measured, as JSON: `python eight_devices.py PART`, with eight virtual devices of a CPU.
+"""Measurements on several devices, as JSON: `python eight_devices.py PART`, with eight virtual devices of a CPU.
 
 A process of its own, since the number of devices is fixed when JAX starts. PART is the name of a rule, or "others".
 """
