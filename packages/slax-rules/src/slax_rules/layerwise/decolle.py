@@ -14,9 +14,9 @@ class DECOLLE(OTTT):
 
         y^l_t = s^l_t Q^l        signal of layer l  dloss(y^l_t, target)/dy^l_t Q^l^T        gradient  sum_t delta_t psi_t a_t
 
-    with a fixed random read-out Q of each hidden layer and the traces a of `OTTT`. No signal goes below, so the gradient of a
-    layer does not depend on anything above it. The last layer has the loss of the model's output, which is also the loss that
-    `gradients` returns. With other traces it is, for instance, `OSTL(route=Local(rngs=rngs))`.
+    with a fixed random read-out Q of each hidden layer and the traces a of `OTTT`. No hidden layer takes a signal from above,
+    so its gradient does not depend on anything above it. The last layer has the loss of the model's output, which is also the
+    loss that `gradients` returns. With other traces it is, for instance, `OSTL(route=Local(rngs=rngs))`.
 
     Args:
         bias_trace: whether a bias has a trace; see `OTTT`.
