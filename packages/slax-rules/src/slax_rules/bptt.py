@@ -26,6 +26,9 @@ class Autodiff(LearningRule):
     def initialize(self, plan: None, model: nnx.RNNCellBase, carry: Any, inputs: jax.ShapeDtypeStruct) -> Any:
         return carry
 
+    def traces(self, state: Any) -> tuple[()]:
+        return ()
+
     def forward(
         self, plan: None, model: nnx.RNNCellBase, state: Any, inputs: Float[Array, "K B ..."]
     ) -> tuple[list, Any]:

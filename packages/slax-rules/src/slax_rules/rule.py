@@ -62,6 +62,10 @@ class LearningRule(abc.ABC):
         """The state before the first window, from the model's carry and the shape of the inputs [B, features...] of a step."""
 
     @abc.abstractmethod
+    def traces(self, state: Any) -> Any:
+        """What a state holds beside the model's carry."""
+
+    @abc.abstractmethod
     def forward(
         self, plan: Any, model: nnx.RNNCellBase, state: Any, inputs: Float[Array, "K B ..."]
     ) -> tuple[list, Any]:

@@ -57,6 +57,9 @@ class InfluenceRule(LearningRule):
     ) -> InfluenceState:
         return InfluenceState(carry, self.initialize_influence(plan.bind(model), carry))
 
+    def traces(self, state: InfluenceState) -> Any:
+        return state.influence
+
     def forward(
         self, plan: StateSpace, model: nnx.RNNCellBase, state: InfluenceState, inputs: Float[Array, "K B ..."]
     ) -> tuple[list, InfluenceState]:

@@ -114,6 +114,9 @@ class Layerwise(Value, LearningRule):
             traces.append(rule.initialize_traces(layer, at_rest[0], tuple(jax.tree.leaves(at_rest[1]))))
         return LayerwiseState(carries, tuple(traces))
 
+    def traces(self, state: LayerwiseState) -> tuple:
+        return state.traces
+
     def forward(
         self, plan: StackPlan, model: nnx.RNNCellBase, state: LayerwiseState, inputs: Float[Array, "K B ..."]
     ) -> tuple[list, LayerwiseState]:

@@ -113,7 +113,8 @@ def sequence_gradient(
     own = nnx.state(rule, nnx.Param)
     zero = jax.tree.map(lambda p: jnp.zeros(p.shape, sum_dtype(p.dtype)), Pair(params, own))
     start = (jnp.zeros((), loss_dtype(model, batch.inputs)), zero, state, rest if mutates else None)
-    loss, gradient, _, changed = over_windows(add_window, start, batch, size, traces_are_unread=True)
+    has_traces = bool(jax.tree.leaves(rule.traces(state)))
+    loss, gradient, _, changed = over_windows(add_window, start, batch, size, traces_are_unread=has_traces)
     if mutates:
         nnx.update(model, changed)
     gradient = jax.tree.map(lambda g, p: g.astype(p.dtype), all_reduce(gradient, axis), Pair(params, own))
