@@ -252,6 +252,15 @@ def test_masked_steps_of_a_batch_change_nothing():
     assert same(numbers(other), numbers(model))
 
 
+def test_a_cell_of_flax_is_trained_and_evaluated():
+    model = nnx.GRUCell(6, 3, rngs=nnx.Rngs(0))
+    batches = [(jax.random.normal(jax.random.key(0), (5, 4, 6)), jnp.array([0, 1, 2, 0]))]
+    optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+    before = evaluate(model, cross_entropy, batches)
+    fit(model, optimizer, cross_entropy, batches, epochs=20)
+    assert evaluate(model, cross_entropy, batches)["loss"] < before["loss"]
+
+
 def test_early_stopping_waits_and_gives_back_the_best():
     """Steps uphill make it worse each time, so the first evaluation is the best."""
     model, optimizer = made(learning_rate=-0.5)

@@ -259,17 +259,24 @@ def test_jacobians_of_a_lif_are_the_closed_forms(x64):
 
 
 @pytest.mark.parametrize("train", [gradients, train_offline, train_online])
-def test_flax_cell_that_needs_a_key_starts_from_a_given_carry(train):
-    model = connect([nnx.LSTMCell(7, 5, rngs=nnx.Rngs(0)), linear(5, 4, 0, jnp.float32), LI()])
-    optimizer = [] if train is gradients else [nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)]
-    with pytest.raises(ValueError, match="RNGs must be provided"):
-        train(model, *optimizer, cross_entropy, X, LABELS, window=3)
-    before = jax.tree.leaves(nnx.state(model.modules[0], nnx.Param))
-    result = train(
-        model, *optimizer, cross_entropy, X, LABELS, window=3, carry=model.initialize_carry((B, 7), nnx.Rngs(1))
-    )
-    after = jax.tree.leaves(result[1]["modules"][0] if train is gradients else nnx.state(model.modules[0], nnx.Param))
-    assert any((new != old).any() for new, old in zip(after, before, strict=True))
+@pytest.mark.parametrize("stacked", [False, True])
+def test_a_flax_cell_needs_no_key(train, stacked):
+    def made():
+        cell = nnx.LSTMCell(7, 5, rngs=nnx.Rngs(0))
+        model = connect([cell, linear(5, 4, 0, jnp.float32), LI()]) if stacked else cell
+        optimizer = [] if train is gradients else [nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)]
+        return model, *optimizer
+
+    def result(**options):
+        arguments = made()
+        found = train(*arguments, cross_entropy, X, LABELS, window=3, **options)
+        return jax.tree.leaves((found, nnx.state(arguments[0], nnx.Param)))
+
+    zero = made()[0].initialize_carry((B, 7), nnx.Rngs(1))
+    drawn = jax.tree.map(lambda c: jax.random.normal(jax.random.key(2), c.shape), zero)
+    for mine, expected in zip(result(), result(carry=zero), strict=True):
+        np.testing.assert_array_equal(mine, expected)
+    assert any((a != b).any() for a, b in zip(result(), result(carry=drawn), strict=True))
 
 
 @pytest.mark.parametrize(

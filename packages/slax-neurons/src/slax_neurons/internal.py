@@ -12,6 +12,7 @@ from slax_neurons.engine import (
 )
 from slax_neurons.modules import (
     check_features,  # raises for inputs that a module does not take
+    first_carry,  # the carry of any cell before the first step
     input_struct,  # shape and dtype of a stack's input
     mutates_state,  # whether a call may change the module's variables
     output_struct,  # shape and dtype of a module's output
@@ -39,6 +40,7 @@ __all__ = [
     "check_sequence",
     "cycles",
     "delayed",
+    "first_carry",
     "input_struct",
     "mutates_state",
     "output_struct",

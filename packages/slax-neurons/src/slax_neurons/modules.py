@@ -23,6 +23,8 @@ FEATURE_PRESERVING = (Neuron, Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm
 # Types of variables that a module has in order to change them when it is called; any other is taken for a constant.
 MUTATED = (nnx.BatchStat, nnx.Cache, nnx.Intermediate, nnx.RngState)
 
+_FLAX_CELLS = (nnx.LSTMCell, nnx.OptimizedLSTMCell, nnx.SimpleCell, nnx.GRUCell)
+
 
 class Function(nnx.Module):
     """A plain function as a module."""
@@ -100,6 +102,16 @@ def step_module(module: nnx.Module, carry: Any, inputs: Array) -> tuple[Any, Any
     if isinstance(module, nnx.RNNCellBase):
         return module(carry, inputs)
     return carry, module(inputs)
+
+
+def first_carry(cell: nnx.RNNCellBase, input_shape: tuple[int, ...], rngs: Any = None) -> Any:
+    """The carry of a cell before the first step, for inputs of `input_shape` [B, features...].
+
+    Flax's own cells insist on a key, which zeros, their default, do not need. Without `rngs` it is always the same one.
+    """
+    if rngs is None and isinstance(cell, _FLAX_CELLS) and cell.rngs is None:
+        rngs = nnx.Rngs(0)
+    return cell.initialize_carry(input_shape, rngs)
 
 
 def output_struct(module: nnx.Module, carry: Any, inputs: jax.ShapeDtypeStruct) -> Any:

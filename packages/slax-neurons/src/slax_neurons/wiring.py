@@ -16,6 +16,7 @@ from slax_neurons.engine import apply_rows, unroll_chunk
 from slax_neurons.modules import (
     as_module,
     check_features,
+    first_carry,
     input_struct,
     mutates_state,
     output_struct,
@@ -80,7 +81,7 @@ class Connect(nnx.RNNCellBase):
         for index, module in enumerate(self.modules):
             _check_array(index - 1, struct)
             check_features(module, index, struct.shape)
-            carry = module.initialize_carry(struct.shape, rngs) if isinstance(module, nnx.RNNCellBase) else ()
+            carry = first_carry(module, struct.shape, rngs) if isinstance(module, nnx.RNNCellBase) else ()
             struct = output_struct(module, carry, struct)
             if any(index in (edge.sender, edge.receiver) for edge in self.edges):
                 _check_array(index, struct)

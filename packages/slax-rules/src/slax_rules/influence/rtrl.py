@@ -41,9 +41,8 @@ class RTRL(Value, InfluenceRule):
         >>> from flax import nnx
         >>> from slax_rules import RTRL, cross_entropy, gradients
         >>> model = nnx.GRUCell(8, 3, rngs=nnx.Rngs(0))
-        >>> carry = model.initialize_carry((2, 8), nnx.Rngs(1))
         >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
-        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=RTRL(), carry=carry)
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=RTRL())
     """
 
     # Each window costs a product with J, so longer ones are faster, and what they keep grows. 256 steps of a stack 64-50-10 and

@@ -52,9 +52,8 @@ class SnAp(Value, InfluenceRule):
         >>> from flax import nnx
         >>> from slax_rules import SnAp, cross_entropy, gradients
         >>> model = nnx.GRUCell(8, 3, rngs=nnx.Rngs(0))
-        >>> carry = model.initialize_carry((2, 8), nnx.Rngs(1))
         >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
-        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=SnAp(n=2), carry=carry)
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=SnAp(n=2))
     """
 
     n: int = 1

@@ -52,10 +52,9 @@ class UORO(nnx.Module, InfluenceRule):
         >>> from flax import nnx
         >>> from slax_rules import UORO, cross_entropy, gradients
         >>> model = nnx.GRUCell(8, 3, rngs=nnx.Rngs(0))
-        >>> carry = model.initialize_carry((2, 8), nnx.Rngs(1))
         >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
         >>> rule = UORO(rngs=nnx.Rngs(2))
-        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=rule, carry=carry)
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=rule)
     """
 
     default_window: ClassVar[int] = 32  # does not affect speed; steps are processed one at a time

@@ -10,7 +10,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from slax_neurons.internal import check_sequence, mutates_state
+from slax_neurons.internal import check_sequence, first_carry, mutates_state
 from slax_rules.layerwise.engine import as_rule
 from slax_rules.loop.devices import (
     AXIS,
@@ -59,7 +59,7 @@ class Program:
         check_sequence(inputs)
         batch = Batch(inputs, read_targets(targets, *inputs.shape[:2]), mask)
         plan = rule.plan(model, inputs.shape[2:])
-        carry = model.initialize_carry(inputs.shape[1:]) if carry is None else carry
+        carry = first_carry(model, inputs.shape[1:]) if carry is None else carry
         start = rule.initialize(plan, model, carry, jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
         if self.mesh is None:
             loss, gradient = self._run(objects, plan, start, batch, None)

@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from slax_neurons import unroll
+from slax_neurons.internal import first_carry
 from slax_rules.loop.entry import gradients
 from slax_rules.loop.objective import step_losses
 from slax_rules.loop.targets import read_targets
@@ -154,7 +155,7 @@ def _find_in_pass(train: Train, state: nnx.State, batch: Batch) -> tuple[Found, 
     layers = []
     for run in run_layers(nnx.merge(graphdef, state, copy=True)[0], inputs):
         layers.append([[find_not_finite(leaf) for leaf in jax.tree.leaves(tree)] for tree in (run.outputs, run.carry)])
-    _, outputs = unroll(model, model.initialize_carry(inputs.shape[1:]), inputs)
+    _, outputs = unroll(model, first_carry(model, inputs.shape[1:]), inputs)
     found = read_targets(targets, *inputs.shape[:2])
     if isinstance(loss_fn, SequenceLoss):
         losses = loss_fn(outputs, found.tree, *(() if mask is None else (mask,)))
@@ -174,7 +175,7 @@ def _in_targets(train: Train, state: nnx.State, batch: Batch, losses: Found) -> 
 
     def outputs_of(state: nnx.State, inputs: Array) -> Any:
         model = nnx.merge(graphdef, state, copy=True)[0]
-        return unroll(model, model.initialize_carry(inputs.shape[1:]), inputs)[1]
+        return unroll(model, first_carry(model, inputs.shape[1:]), inputs)[1]
 
     inputs, targets, _ = prepared(nnx.merge(graphdef, state, copy=True)[0], batch)
     found = read_targets(targets, *inputs.shape[:2])

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array
 
 from slax_neurons import unroll
-from slax_neurons.internal import check_sequence
+from slax_neurons.internal import check_sequence, first_carry
 from slax_rules.loop.devices import (
     BATCH_SHARDED,
     REPLICATED,
@@ -241,7 +241,7 @@ def _mean_loss(
 def _outputs(model: nnx.RNNCellBase, inputs: Array, carry: Any, mesh: Mesh | None) -> Any:
     """The outputs of a sequence, each device those of its share of the batch."""
     check_sequence(inputs)
-    carry = model.initialize_carry(inputs.shape[1:]) if carry is None else carry
+    carry = first_carry(model, inputs.shape[1:]) if carry is None else carry
     if mesh is None:
         return unroll(model, carry, inputs)[1]
     check_splittable(model)
@@ -252,7 +252,7 @@ def _outputs(model: nnx.RNNCellBase, inputs: Array, carry: Any, mesh: Mesh | Non
 
     def carry_of(batch: int) -> Any:
         shape = (batch, *inputs.shape[2:])
-        made = jax.eval_shape(lambda state: nnx.merge(graphdef, state, copy=True).initialize_carry(shape), state)
+        made = jax.eval_shape(lambda state: first_carry(nnx.merge(graphdef, state, copy=True), shape), state)
         # In evaluation mode nothing is drawn, so a key may be the same everywhere.
         return jax.tree.map(
             lambda leaf: _NOTHING if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf, made

@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from slax_neurons import Connect, unroll
-from slax_neurons.internal import DelayBuffer
+from slax_neurons.internal import DelayBuffer, first_carry
 from slax_rules.paths import kind, module_names
 from slax_rules.training.epoch import prepared
 from slax_rules.training.sampling import Batch
@@ -39,7 +39,7 @@ def layer_names(model: nnx.RNNCellBase) -> list[str]:
 
 def run_layers(model: nnx.RNNCellBase, inputs: Array) -> list[LayerRun]:
     """Each module that is not itself a stack, in order; a model that is no stack is one module."""
-    carry = model.initialize_carry(inputs.shape[1:])
+    carry = first_carry(model, inputs.shape[1:])
     if isinstance(model, Connect):
         return _walk(model, carry, inputs)
     carry, outputs = unroll(model, carry, inputs)
