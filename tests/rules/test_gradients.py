@@ -258,6 +258,13 @@ def test_jacobians_of_a_lif_are_the_closed_forms(x64):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
+def test_options_that_cannot_be_hashed_are_named():
+    convolution = nnx.Conv(1, 2, (3, 3), strides=[2, 2], rngs=nnx.Rngs(0))
+    model = connect([convolution, LIF(), lambda x: x.reshape(x.shape[0], -1), LI()])
+    with pytest.raises(ValueError, match=r"Got strides=\[2, 2\], expected what can be hashed"):
+        gradients(model, cross_entropy, jnp.ones((3, 2, 4, 4, 1)), jnp.array([0, 1]))
+
+
 @pytest.mark.parametrize("train", [gradients, train_offline, train_online])
 @pytest.mark.parametrize("stacked", [False, True])
 def test_a_flax_cell_needs_no_key(train, stacked):

@@ -31,7 +31,7 @@ from slax_rules.loop.windows import Batch, Pair, loss_dtype, over_windows, seque
 Update = Literal["none", "offline", "online"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Program:
     """What is done with a batch, apart from arrays.
 
@@ -48,6 +48,19 @@ class Program:
     update: Update
     window: int | None
     mesh: Mesh | None
+
+    def __hash__(self) -> int:
+        try:
+            return hash((self.graphdef, self.loss_fn, self.update, self.window, self.mesh))
+        except TypeError as error:
+            options = [(name, getattr(held, "value", None)) for name, held in self.graphdef.attributes]
+            wrong = [
+                f"{name}={value!r}" for name, value in (*options, ("loss_fn", self.loss_fn)) if not _hashable(value)
+            ]
+            raise TypeError(
+                f"Got {', '.join(wrong)}, expected what can be hashed, as programs are kept by it: a tuple in the place of a "
+                "list, a frozen dataclass or a function as a loss."
+            ) from error
 
     def __call__(
         self, state: nnx.State, inputs: Array, targets: Any, mask: Array | None, carry: Any
@@ -160,3 +173,12 @@ def _moved(objects: tuple[Any, Any], params: Any) -> tuple[Any, Any]:
     copies = nnx.clone(objects)
     nnx.update(trained_together(*copies), params)
     return copies
+
+
+def _hashable(value: Any) -> bool:
+    """Whether a value can be hashed, with all that it holds."""
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
