@@ -55,7 +55,7 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     are the neuron's own, whatever its equations. Without a spike function there is no threshold, and it is None.
     """
     neuron = make_neuron(config)
-    spiking = hasattr(neuron, "spike_fn")
+    spiking = neuron.spikes
     silent = with_spike_fn(neuron, jnp.zeros_like) if spiking else neuron
     linear = with_spike_fn(neuron, lambda distance: distance) if spiking else neuron
 

@@ -238,7 +238,7 @@ def test_parameters_become_their_average_also_inside_a_chain():
     assert deviation(vector(model), ravel_pytree(nnx.as_pure(optimizer.opt_state[1].average))[0]) == 0
     assert deviation(vector(model), before) > 1e-3
     train_online(model, optimizer, cross_entropy, x, LABELS, window=1)  # and training goes on
-    with pytest.raises(ValueError, match="an optimiser state with 0 states of fptt in it"):
+    with pytest.raises(ValueError, match="an optimizer state with 0 states of fptt in it"):
         fptt_average(optax.sgd(0.1).init(START), START)
 
 

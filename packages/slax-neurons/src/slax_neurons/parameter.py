@@ -89,7 +89,7 @@ class Parameter(nnx.Module):
     """A named number or array inside a domain, as neurons have them: fixed or trainable, one for the layer or one per neuron.
 
     A trainable one is an `nnx.Param` called `unconstrained`, whose value is mapped into the domain at each use, so that no
-    optimiser step can leave it; rounding can end at a bound. A fixed number is part of the program, a fixed array a
+    optimizer step can leave it; rounding can end at a bound. A fixed number is part of the program, a fixed array a
     `Constant`.
 
     Args:

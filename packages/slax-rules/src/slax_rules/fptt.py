@@ -1,4 +1,4 @@
-"""Forward propagation through time: an optimiser that stands in for the gradient that a window does not see."""
+"""Forward propagation through time: an optimizer that stands in for the gradient that a window does not see."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -17,7 +17,7 @@ class FPTTState(NamedTuple):
     """What FPTT keeps between updates, in float32 at least.
 
     Args:
-        inner: the state of the optimiser inside.
+        inner: the state of the optimizer inside.
         multiplier: lambda, like the parameters.
         average: W-bar, like the parameters.
         updates: how many so far.
@@ -37,7 +37,7 @@ def fptt(
     variant: Literal["official", "slax001", "paper"] = "official",
     reset_every: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Forward propagation through time (FPTT): a regulariser around an optimiser, for updates while a sequence goes on.
+    """Forward propagation through time (FPTT): a regularizer around an optimizer, for updates while a sequence goes on.
 
         g_t          = dl_t + alpha (W_t - Wbar_t) - c lambda_t
         W_{t+1}      = optimizer(W_t, g_t)
@@ -47,14 +47,11 @@ def fptt(
     where dl_t is the gradient of the loss of window t alone, at W_t, c is 1 in "official" and 1/2 in the other two,
     lambda_1 = 0 and Wbar_1 = W_1. So the first step is one of `optimizer` alone. All parameters take part, also the neurons'.
 
-    It goes with `train_online` and any cell, plain, which is the published rule, or under a local rule:
-
-        optimizer = nnx.Optimizer(model, fptt(optax.adamax(1e-3)), wrt=nnx.Param)
-        loss = train_online(model, optimizer, cross_entropy, inputs, labels, window=1)
+    It goes with `train_online` and any cell, under BPTT, which is the published rule, or under a rule for layers.
 
     Args:
         optimizer: what takes g_t.
-        alpha: weight of the regulariser, > 0.
+        alpha: weight of the regularizer, > 0.
         beta: weight of the new parameters in their average, in (0, 1].
         variant: "official" is the code of Yin et al.; "slax001" that of slax 0.0.1, which halves lambda in the gradient only;
             "paper" the text of Kag and Saligrama, which needs a second gradient, at W_{t+1}. `train_online` and
@@ -75,10 +72,22 @@ def fptt(
         time, 2023, doi 10.1038/s42256-023-00650-4.
 
     Note:
-        "official" is what its regulariser means: if `optimizer` minimises exactly, lambda_{t+1} is the gradient of l_t at
+        "official" is what its regularizer means: if `optimizer` minimizes exactly, lambda_{t+1} is the gradient of l_t at
         W_{t+1}, which "paper" computes and "slax001" misses. The later slax updates lambda and Wbar with the parameters of
         before the step, which for beta = 1/2 gives the parameters of "official", so it is no variant here. The authors also
         weight the loss by the step and add a term for the distance to an oracle, which belongs in the loss function.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import cross_entropy, fptt, train_online
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> optimizer = nnx.Optimizer(model, fptt(optax.adamax(1e-3)), wrt=nnx.Param)
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> loss = train_online(model, optimizer, cross_entropy, inputs, labels, window=1)
     """
     if alpha <= 0 or not 0 < beta <= 1 or (reset_every is not None and reset_every < 1):
         raise ValueError(
@@ -105,11 +114,11 @@ def fptt(
             multiplier = jax.tree.map(lambda m: jnp.where(anew, 0, m), multiplier)
             average = jax.tree.map(lambda a, w: jnp.where(anew, w.astype(a.dtype), a), average, params)
 
-        def regularise(g: Array, w: Array, a: Array, m: Array) -> Array:
+        def regularize(g: Array, w: Array, a: Array, m: Array) -> Array:
             return (g.astype(a.dtype) + alpha * (w.astype(a.dtype) - a) - pull * m).astype(g.dtype)
 
-        regularised = jax.tree.map(regularise, gradient, params, average, multiplier)
-        steps, inner = optimizer.update(regularised, state.inner, params, gradient_at=gradient_at, **extra)
+        regularized = jax.tree.map(regularize, gradient, params, average, multiplier)
+        steps, inner = optimizer.update(regularized, state.inner, params, gradient_at=gradient_at, **extra)
         after = optax.apply_updates(params, steps)
         if variant != "paper":
             multiplier = jax.tree.map(lambda m, w, a: m - alpha * (w.astype(a.dtype) - a), multiplier, after, average)
@@ -131,9 +140,6 @@ def fptt(
 def fptt_average(opt_state: Any, params: Any) -> Any:
     """W-bar, at which Yin et al. evaluate: they set W := W-bar at the end of each epoch, before the test.
 
-        params = nnx.state(model, nnx.Param)
-        nnx.update(model, fptt_average(optimizer.opt_state, params))
-
     Args:
         opt_state: of `fptt`, or of an `optax.chain` with it; `optimizer.opt_state` of an `nnx.Optimizer` too.
         params: the parameters, of which it takes the dtypes.
@@ -143,12 +149,21 @@ def fptt_average(opt_state: Any, params: Any) -> Any:
 
     Raises:
         ValueError: a state without FPTT in it, or with more than one.
+
+    Example:
+        >>> import optax
+        >>> from flax import nnx
+        >>> from slax_rules import fptt, fptt_average
+        >>> model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+        >>> optimizer = nnx.Optimizer(model, fptt(optax.adamax(1e-3)), wrt=nnx.Param)
+        >>> average = fptt_average(optimizer.opt_state, nnx.state(model, nnx.Param))
+        >>> nnx.update(model, average)
     """
     leaves = jax.tree.leaves(opt_state, is_leaf=lambda state: isinstance(state, FPTTState))
     found = [state for state in leaves if isinstance(state, FPTTState)]
     if len(found) != 1:
         raise ValueError(
-            f"fptt_average got an optimiser state with {len(found)} states of fptt in it, expected one. Make the optimiser "
+            f"fptt_average got an optimizer state with {len(found)} states of fptt in it, expected one. Make the optimizer "
             "with fptt(...)."
         )
     average, params = nnx.as_pure((found[0].average, params))
