@@ -36,6 +36,8 @@ from slax_rules import (
     train_online,
     valid_steps,
 )
+from slax_rules.loop.objective import step_signal_fn
+from slax_rules.loop.targets import read_targets
 
 T, B, N, C = 6, 4, 5, 3
 
@@ -458,3 +460,50 @@ def test_options_out_of_range_are_refused():
     with pytest.raises(ValueError, match="0 steps per epoch"):
         Sampler(sample, jax.random.key(0), 0)
     assert [EarlyStopping().mode, EarlyStopping("accuracy").mode] == ["min", "max"]
+
+
+def test_a_batch_without_a_true_entry_does_not_count_in_a_metric():
+    model, _ = made()
+    inputs, labels = sample(jax.random.key(0))
+    batches = [(inputs, labels, jnp.ones((T, B), bool)), (inputs, labels, jnp.zeros((T, B), bool))]
+    rate = {
+        "rate": lambda outputs, labels, mask: jnp.where(mask[..., None], outputs, 0).sum() / mask.sum(dtype=jnp.float32)
+    }
+    found = evaluate(model, cross_entropy, batches, metrics=rate)
+    assert found == evaluate(model, cross_entropy, batches[:1], metrics=rate)
+
+
+def test_what_does_not_fit_is_named_where_it_is_given():
+    """Options that cannot be hashed, losses and labels of a wrong shape, optimizers of something else."""
+    convolution = nnx.Conv(1, 2, (3, 3), strides=[2, 2], rngs=nnx.Rngs(0))
+    model = connect([convolution, LIF(), lambda x: x.reshape(x.shape[0], -1), LI()])
+    optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+    images = [(jnp.ones((3, 2, 4, 4, 1)), jnp.array([0, 1]))]
+    for call in (
+        lambda: fit(model, optimizer, cross_entropy, images),
+        lambda: evaluate(model, cross_entropy, images),
+        lambda: predict(model, images[0][0]),
+    ):
+        with pytest.raises(TypeError, match=r"Got strides=\[2, 2\], expected what can be hashed"):
+            call()
+    model, optimizer = made()
+    inputs, labels = BATCHES[0]
+    with pytest.raises(ValueError, match=r"SequenceLoss made \[6, 4\] of outputs for 4 samples"):
+        evaluate(model, SequenceLoss(lambda y, labels: cross_entropy(y, labels)), BATCHES)
+    with pytest.raises(ValueError, match=r"accuracy got labels of shape \[6, 4\] .* one label per sequence, \[4\]"):
+        accuracy(predict(model, inputs), jnp.zeros((T, B), jnp.int32))
+    of_both = nnx.Optimizer((model, OSTL()), optax.sgd(0.1, momentum=0.9), wrt=nnx.Param)
+    with pytest.raises(ValueError, match=r"expected one made with them: nnx.Optimizer\(model, ...\)"):
+        train_offline(model, of_both, cross_entropy, inputs, labels, rule=OSTL())
+    with pytest.raises(TypeError, match="train_offline got ModelAndOptimizer as the optimizer"):
+        train_offline(model, nnx.ModelAndOptimizer(model, optax.sgd(0.1), wrt=nnx.Param), cross_entropy, inputs, labels)
+
+
+def test_outputs_of_integers_are_refused():
+    """As it is without the check of types that the tests have everywhere else."""
+    signal_fn = step_signal_fn(
+        lambda y, t: cross_entropy(y["logits"], t), read_targets(BATCHES[0][1], T, B), None, None
+    )
+    outputs = {"logits": jnp.zeros((T, B, C)), "count": jnp.zeros((T, B, C), jnp.int32)}
+    with pytest.raises(TypeError, match=r"Got outputs of int32\[3\] per sample, expected floating-point numbers"):
+        signal_fn([outputs])

@@ -23,23 +23,26 @@ from rules.ledger import (
     lif,
     printed_bounds,
 )
-from slax_neurons import connect
+from slax_neurons import IF, LI, LIF, Edge, Trainable, connect
 from slax_rules import (
+    BPTT,
     DECOLLE,
     OSTL,
     OTPE,
     OTTT,
     SLTT,
     Adaptive,
+    ApproximateOTPE,
     EProp,
     Local,
     Random,
+    SequenceLoss,
     cross_entropy,
     gradients,
     train_offline,
     train_online,
 )
-from stacks import deviation, gradients_of, inputs, pair, worst
+from stacks import deviation, gradients_of, inputs, linear, pair, worst
 
 LOCAL = ("ostl", "otpe", "approximate_otpe", "ottt", "sltt", "e_prop", "pp_prop", "decolle")
 
@@ -274,3 +277,34 @@ def test_online_training_is_gradient_descent_by_window_with_traces_that_go_on(ou
         assert deviation(synapse.kernel[...], layer.kernel) < 1e-12
         assert deviation(synapse.bias[...], layer.bias) < 1e-12
     assert abs(float(loss) - np.mean(losses)) < 1e-12
+
+
+@pytest.mark.parametrize("rule", [OTTT(), ApproximateOTPE(output_decay=0.9)], ids=["ottt", "approximate_otpe"])
+def test_a_membrane_exactly_at_its_threshold_has_spiked(rule, x64):
+    """With round numbers an IF hits its threshold exactly, and the rule for one layer is exact."""
+    synapse = nnx.Linear(1, 2, use_bias=False, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+    synapse.kernel[...] = jnp.full((1, 2), 0.5)
+    model = connect([synapse, IF(threshold=Trainable(1.0), stop_reset_gradient=True, param_dtype=jnp.float64)])
+    x = jnp.ones((6, 2, 1))
+    loss = SequenceLoss(lambda y, t: jnp.sum(y * jnp.arange(1.0, 7.0)[:, None, None], axis=(0, 2)))
+    _, exact = gradients(model, loss, x, jnp.zeros(2), rule=BPTT())
+    _, found = gradients(model, loss, x, jnp.zeros(2), rule=rule, window=2)
+    ours, theirs = (tree["modules"][1]["threshold"]["unconstrained"][...] for tree in (found, exact))
+    assert theirs != 0
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
+@pytest.mark.parametrize("recurrence", [False, True])
+def test_adaptive_matrices_of_a_tied_synapse_have_the_gradient_of_its_kernel(recurrence, x64):
+    synapse = linear(6, 6, 0)
+    neuron = LIF(threshold=0.5, param_dtype=jnp.float64)
+    model = connect([synapse, neuron, linear(6, 4, 1), LI(param_dtype=jnp.float64)], [Edge(1, 0, 1, synapse)])
+    rule = OSTL(recurrence=recurrence, route=Adaptive(model, rngs=nnx.Rngs(5)))
+    before = [[matrix[...] for matrix in matrices] for matrices in rule.route.matrices]
+    kernel = synapse.kernel[...]
+    optimizer = nnx.Optimizer((model, rule), optax.sgd(1.0), wrt=nnx.Param)
+    train_offline(model, optimizer, cross_entropy, inputs(12, 3, 6), jnp.array([0, 3, 2]), rule=rule, window=3)
+    step = synapse.kernel[...] - kernel
+    assert np.abs(step).max() > 0
+    for matrix, old in zip(rule.route.matrices[0], before[0], strict=True):
+        np.testing.assert_allclose(matrix[...] - old, step, rtol=1e-9, atol=1e-12)

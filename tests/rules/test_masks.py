@@ -7,7 +7,18 @@ import pytest
 from flax import nnx
 
 from slax_neurons import unroll
-from slax_rules import BPTT, OSTL, RULES, TBPTT, cross_entropy, gradients, last_step, valid_steps
+from slax_rules import (
+    BPTT,
+    OSTL,
+    RULES,
+    TBPTT,
+    SequenceLoss,
+    cross_entropy,
+    gradients,
+    last_step,
+    squared_error,
+    valid_steps,
+)
 from stacks import deviation, inputs, pair
 
 T, B = 7, 3
@@ -133,3 +144,19 @@ def test_mask_that_jit_closes_over_is_no_error(x64):
 def test_bad_mask_is_an_error(make, message, x64):
     with pytest.raises(ValueError, match=message):
         gradients(net(), cross_entropy, inputs(T, B, 7), LABELS, mask=make())
+
+
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("loss", ["step", "sequence"])
+@pytest.mark.parametrize("rule", [BPTT(), OSTL()], ids=lambda rule: type(rule).__name__)
+def test_a_target_that_is_missing_may_be_nan_where_it_is_masked(rule, loss, window, x64):
+    model, x = net(), inputs(T, B, 7)
+    targets = jnp.zeros((T, B, 4)).at[2, 1].set(jnp.nan)
+    mask = jnp.isfinite(targets).all(axis=-1)
+    if loss == "step":
+        loss_fn = squared_error
+    else:
+        mask = mask & mask.all(axis=0, keepdims=True)  # the function looks at all steps of a sample
+        loss_fn = SequenceLoss(lambda y, t, mask: jnp.mean((y - t) ** 2, axis=(0, 2)))
+    found = gradients(model, loss_fn, x, targets, rule=rule, window=window, mask=mask)
+    assert close(found, gradients(model, loss_fn, x, jnp.nan_to_num(targets), rule=rule, window=window, mask=mask))

@@ -26,6 +26,7 @@ from slax_rules import (
     load_weights,
     predict,
     squared_error,
+    train_online,
 )
 
 T, B, N, C = 6, 4, 5, 3
@@ -294,3 +295,18 @@ def test_evaluation_and_prediction_do_not_hide_it_either():
         predict(model, with_entry(jnp.inf)[0])
     with pytest.raises(FloatingPointError, match="predict got inputs that are not finite in batch 1"):
         predict(model, [batch(0), with_entry(jnp.inf)])
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_a_target_that_is_not_finite_costs_its_window_alone(rule):
+    """Traces do not depend on signals, so the windows after it learn as if its losses had not counted."""
+    inputs, labels = batch(0)
+    targets = jnp.broadcast_to(jax.nn.one_hot(labels, C), (T, B, C))
+    model, optimizer = made()
+    train_online(model, optimizer, squared_error, inputs, targets.at[1, 2].set(jnp.nan), rule=rule, window=2)
+    other, its_optimizer = made()
+    mask = jnp.ones((T, B), bool).at[:2].set(False)
+    train_online(other, its_optimizer, squared_error, inputs, targets, rule=rule, window=2, mask=mask)
+    for mine, expected, start in zip(numbers(model), numbers(other), numbers(made()[0]), strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=1e-5, atol=1e-7)
+        assert np.abs(mine - start).max() > 1e-4

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from slax_neurons import LI, LIF, Dropout, Edge, connect, unroll
-from slax_rules import BPTT, OSTL, OTTT, cross_entropy, gradients
+from slax_rules import BPTT, OSTL, OTTT, SLTT, cross_entropy, gradients
 from slax_rules.layerwise.engine import as_rule
 from stacks import deviation, inputs, linear
 
@@ -92,3 +92,18 @@ def test_edges_that_cannot_be_cut_into_layers_are_errors():
         under(OSTL(), connect([*modules, lambda x: x], [Edge(4, 4, synapse=lambda x: x)]))
     with pytest.raises(ValueError, match="Got 1 rules for a stack of 2 layers"):
         under([OSTL()], connect(modules))
+
+
+@pytest.mark.parametrize("edges", [{}, {0: [1]}], ids=["chain", "cycle"])
+def test_statistics_of_a_batch_norm_move_once(edges):
+    """Also where a stack with late edges is stepped first, for the outputs that come late."""
+
+    def after(rule):
+        norm = nnx.BatchNorm(4, momentum=0.9, rngs=nnx.Rngs(0))
+        layers = [linear(7, 6, 0, jnp.float32), LIF(threshold=0.5), linear(6, 4, 1, jnp.float32), norm]
+        model = connect(layers, edges, rngs=nnx.Rngs(1))
+        _, gradient = gradients(model, cross_entropy, inputs(T, B, 7, dtype=jnp.float32), LABELS, rule=rule)
+        return gradient["modules"][3], norm.mean[...], norm.var[...]
+
+    for mine, expected in zip(jax.tree.leaves(after(SLTT())), jax.tree.leaves(after(BPTT())), strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=1e-5, atol=1e-7)

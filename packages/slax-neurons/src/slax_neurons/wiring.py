@@ -117,7 +117,7 @@ class Connect(nnx.RNNCellBase):
             if outputs:
                 _check_array(first - 1, x)
             check_features(self.modules[first], first, x.shape[1:])
-            state, y, source = unroll_chunk(self.modules[first], _own(carry[first]), x, source)
+            state, y, source = unroll_chunk(self.modules[first], carry_without_buffer(carry[first]), x, source)
             from_before = {
                 index: [
                     apply_rows(synapse, delayed(carry[edge.sender], outputs[edge.sender], edge.steps))
@@ -161,7 +161,7 @@ class Connect(nnx.RNNCellBase):
             entry = carry[index - first]
             x = outputs[-1] if outputs else inputs
             terms = list(external_currents.get(index, ()))
-            state = _own(entry)
+            state = carry_without_buffer(entry)
             if x is not None:
                 if outputs:
                     _check_array(index - 1, x)
@@ -208,8 +208,8 @@ class Connect(nnx.RNNCellBase):
             )
 
 
-def _own(entry: Any) -> Any:
-    """A module's own carry."""
+def carry_without_buffer(entry: Any) -> Any:
+    """A module's own carry, without its `DelayBuffer`."""
     return entry.carry if isinstance(entry, DelayBuffer) else entry
 
 

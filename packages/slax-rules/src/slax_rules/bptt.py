@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import unroll
 from slax_neurons.internal import mutates_state, scan_chunks
-from slax_rules.rule import LearningRule, SignalFn, WindowGradient, no_parameters
+from slax_rules.rule import LearningRule, SignalFn, WindowGradient, check_cell, no_parameters
 from slax_rules.value import Value
 
 
@@ -17,11 +17,7 @@ class Autodiff(LearningRule):
     """The base class of rules whose gradient of a window is that of reverse-mode differentiation; the state is the carry."""
 
     def plan(self, model: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> None:
-        if not isinstance(model, nnx.RNNCellBase):
-            raise TypeError(
-                f"{self.title} got {type(model).__name__}, expected a cell: a stack made by connect, a neuron, a Flax "
-                "recurrent cell."
-            )
+        check_cell(self.title, model)
 
     def initialize(self, plan: None, model: nnx.RNNCellBase, carry: Any, inputs: jax.ShapeDtypeStruct) -> Any:
         return carry

@@ -124,9 +124,15 @@ def accuracy(outputs: Float[Array, "T B C"], labels: Array, mask: Array | None =
             only `jit` lets through, the result is 0.
 
     Raises:
-        ValueError: labels out of range, a mask of a wrong shape or without a true entry.
+        ValueError: labels out of range or one per step, a mask of a wrong shape or without a true entry.
     """
     valid = _valid("accuracy", labels, outputs.shape[-1])
+    if labels.shape != outputs.shape[1:2]:
+        raise ValueError(
+            f"accuracy got labels of shape {list(labels.shape)} for outputs of shape {list(outputs.shape)}, expected one label "
+            f"per sequence, {list(outputs.shape[1:2])}. For labels per step write a metric, such as "
+            "lambda outputs, labels: jnp.mean(outputs.argmax(-1) == labels)."
+        )
     if mask is None:
         counted = jnp.ones(labels.shape, bool)
     else:

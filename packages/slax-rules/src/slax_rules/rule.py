@@ -81,3 +81,11 @@ class LearningRule(abc.ABC):
 def no_parameters() -> nnx.State:
     """The gradient of a rule without parameters."""
     return nnx.State({})
+
+
+def check_cell(name: str, model: Any) -> None:
+    """Raises TypeError for something else than a cell; `name` is that of the rule."""
+    if not isinstance(model, nnx.RNNCellBase):
+        raise TypeError(
+            f"{name} got {type(model).__name__}, expected a cell: a stack made by connect, a neuron, a Flax recurrent cell."
+        )

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_rules.influence.state_space import StateSpace, state_space
-from slax_rules.rule import LearningRule, SignalFn, WindowGradient, no_parameters
+from slax_rules.rule import LearningRule, SignalFn, WindowGradient, check_cell, no_parameters
 
 
 class InfluenceState(NamedTuple):
@@ -45,11 +45,7 @@ class InfluenceRule(LearningRule):
         """The product of the adjoint with J for each array of parameters, summed over samples."""
 
     def plan(self, model: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> StateSpace:
-        if not isinstance(model, nnx.RNNCellBase):
-            raise TypeError(
-                f"{self.title} got {type(model).__name__}, expected a cell: a stack made by connect, a neuron, a Flax "
-                "recurrent cell."
-            )
+        check_cell(self.title, model)
         return state_space(model, (1, *input_shape))
 
     def initialize(

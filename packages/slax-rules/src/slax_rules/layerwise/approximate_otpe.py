@@ -1,7 +1,7 @@
 """OTPE with traces of inputs in the place of eligibilities."""
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -93,8 +93,6 @@ class ApproximateOTPE(LayerRule):
 
     output_decay: float | None = None
     bias_trace: bool = True
-
-    default_window: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         check_unit_interval("ApproximateOTPE", "output_decay", self.output_decay)

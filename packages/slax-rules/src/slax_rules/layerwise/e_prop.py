@@ -31,7 +31,8 @@ class EProp(LayerRule):
     Args:
         output_decay: kappa, the decay of the filter, in [0, 1], for all layers. By default the decay of the next layer's
             membrane, which has to be one number.
-        route: `Symmetric()`, `Random(rngs=rngs)` or `Adaptive(model, rngs=rngs)` feedback; see there.
+        route: which signal reaches a layer, and which it passes below; see `Route`. As published, `Symmetric()`,
+            `Random(rngs=rngs)` or `Adaptive(model, rngs=rngs)` feedback.
 
     Raises:
         ValueError: an output_decay outside [0, 1].

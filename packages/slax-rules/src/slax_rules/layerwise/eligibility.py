@@ -174,8 +174,10 @@ def _end_traces(
 ) -> tuple[Array, ...]:
     """E after the window: one batched product per state, and one pass over it."""
     x = input_rows(synapse, inputs).astype(trace[0].dtype)
-    # Zero, but XLA does not know: after `past` has read the trace, the new one can take its place without a copy.
-    zero = jnp.minimum(jnp.abs(past[0, 0, 0]), 0)
+    # Zero, also where `past` is NaN, but XLA does not know: after `past` has read the trace, the new one can take its place
+    # without a copy.
+    one = past[0, 0, 0]
+    zero = jnp.where(jnp.isnan(one), 0, jnp.minimum(jnp.abs(one), 0))
 
     def decayed(factor: Any, trace: Array) -> Any:
         return None if factor is None else (current_rows(synapse, factor) + zero)[:, None] * trace

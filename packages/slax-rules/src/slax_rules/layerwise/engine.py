@@ -21,8 +21,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Connect, Dropout, Edge
-from slax_neurons.internal import apply_rows, check_features, delayed
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, input_current, neuron_carry, run_neuron
+from slax_neurons.internal import apply_rows, carry_without_buffer, check_features, delayed
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, input_current, run_neuron
 from slax_rules.layerwise.plan import StackPlan, plan_stack
 from slax_rules.layerwise.rule import LayerRule
 from slax_rules.layerwise.synapse import input_gradient
@@ -60,7 +60,7 @@ class Layerwise(Value, LearningRule):
 
     Each neuron is a layer, together with the Linear or Conv right before it and what arrives over edges; nested stacks count
     as if they were written out. Modules without parameters pass signals on within their step. Modules with parameters behind
-    the last neuron have no time, and keep their exact gradient.
+    the last neuron have no state over time, so their gradient is exact.
 
     Args:
         rules: one for the whole stack, or one for each layer, from the first to the last.
@@ -110,7 +110,7 @@ class Layerwise(Value, LearningRule):
         for rule, layer, index, layer_inputs in zip(
             self.layer_rules(layers), layers, plan.neurons, shapes, strict=True
         ):
-            at_rest = jax.tree.map(jnp.zeros_like, (layer_inputs, neuron_carry(carries[index])))
+            at_rest = jax.tree.map(jnp.zeros_like, (layer_inputs, carry_without_buffer(carries[index])))
             traces.append(rule.initialize_traces(layer, at_rest[0], tuple(jax.tree.leaves(at_rest[1]))))
         return LayerwiseState(carries, tuple(traces))
 
@@ -182,7 +182,6 @@ class Layerwise(Value, LearningRule):
             signal = local_signals[index] if index in local_signals else signals[index]
             found, new_traces[number] = rule.window(layer, window, traces[number], signal)
             _add_layer(gradient_layers[number], found)
-            gradient_routes[number].route.add_gradients(layer, found.synapses)
             if not layer.synapses:
                 send(index - 1, found.signal_below)
                 continue
@@ -191,6 +190,8 @@ class Layerwise(Value, LearningRule):
             for sender, synapse, x, kernel in zip(senders, layer.synapses, window.inputs, kernels, strict=True):
                 if sender >= 0:
                     send(sender, input_gradient(synapse, x, found.signal_below, kernel))
+        for layer, total, rule in zip(layers, gradient_layers, gradient_routes, strict=True):
+            rule.route.add_gradients(layer, total.synapses)
         return nnx.state(gradient, nnx.Param), nnx.state(rule_gradient, nnx.Param), tuple(new_traces)
 
     def _read_outs(self, plan: StackPlan, model: Any, forward_pass: ForwardPass) -> dict[int, tuple[Any, Callable]]:
@@ -249,7 +250,7 @@ def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K
         x = outputs[-1] if outputs else inputs
         if index not in plan.neurons:
             check_features(module, index, x.shape[1:])
-        carry = neuron_carry(carries[index])
+        carry = carry_without_buffer(carries[index])
         if index in plan.input_synapses:
             y = x  # its layer reads this input
         elif index in plan.neurons:
@@ -269,7 +270,8 @@ def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K
 
 
 def _step_stack(plan: StackPlan, model: Any, carries: tuple, inputs: Array) -> tuple[tuple, tuple]:
-    """The carries and outputs of the chain, step by step where a cycle needs that."""
+    """The carries and outputs of the chain, step by step where a cycle needs that. The model keeps its variables."""
+    model = nnx.clone(model)
     edges = [Edge(edge.sender, edge.receiver, edge.steps, plan.synapse(model, edge)) for edge in plan.edges]
     return Connect(plan.chain(model), edges).outputs(carries, inputs)
 

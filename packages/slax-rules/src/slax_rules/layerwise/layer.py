@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
-from slax_neurons.internal import DelayBuffer, apply_rows
+from slax_neurons.internal import apply_rows
 from slax_rules.layerwise.jacobians import StepPoint
 
 
@@ -74,11 +74,6 @@ def input_current(layer: Layer, inputs: tuple[Array, ...]) -> Float[Array, "K B 
     for current in rest:
         first = first + current
     return first
-
-
-def neuron_carry(entry: Any) -> Any:
-    """A module's own carry, without its delay buffer."""
-    return entry.carry if isinstance(entry, DelayBuffer) else entry
 
 
 def run_neuron(neuron: Neuron, carry: Any, currents: Float[Array, "K B *N"]) -> tuple[Any, Array, StepPoint]:

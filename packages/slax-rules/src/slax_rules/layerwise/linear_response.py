@@ -1,5 +1,6 @@
 """The linear response of a neuron: how its states follow from states and currents where nothing passes through spikes."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -75,11 +76,17 @@ def with_detached_spikes(neuron: Neuron) -> Neuron:
     """A copy whose spikes are constants for derivatives: nothing passes through them, and nothing is reset to zero."""
     if not isinstance(neuron, SpikingNeuron):
         return neuron
-    return neuron.replace(spike_fn=_detached, reset="none" if neuron.reset == "zero" else neuron.reset)
+    return neuron.replace(spike_fn=_Detached(neuron.spike_fn), reset="none" if neuron.reset == "zero" else neuron.reset)
 
 
-def _detached(x: Array) -> Array:
-    return jax.lax.stop_gradient((x > 0).astype(x.dtype))
+@dataclasses.dataclass(frozen=True)
+class _Detached:
+    """A spike function whose derivative is zero."""
+
+    spike_fn: Callable[[Array], Array]
+
+    def __call__(self, x: Array) -> Array:
+        return self.spike_fn(jax.lax.stop_gradient(x))
 
 
 def check_linear(name: str, neuron: Neuron) -> None:

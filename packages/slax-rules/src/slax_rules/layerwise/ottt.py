@@ -1,7 +1,7 @@
 """Online training through time."""
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -63,8 +63,6 @@ class OTTT(LayerRule):
     """
 
     bias_trace: bool = True
-
-    default_window: ClassVar[int] = 32
 
     def check(self, layer: Layer) -> None:
         check_linear(type(self).__name__, layer.neuron)

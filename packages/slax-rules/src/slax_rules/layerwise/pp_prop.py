@@ -1,7 +1,7 @@
 """pp-prop: an eligibility as a product of two traces, one of the input and one of the neuron."""
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,8 +63,6 @@ class PPProp(LayerRule):
     """
 
     decay: float = 0.9
-
-    default_window: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if isinstance(self.decay, int | float) and not 0 <= self.decay < 1:

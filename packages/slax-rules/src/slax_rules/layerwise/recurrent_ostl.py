@@ -1,7 +1,7 @@
 """Online spatio-temporal learning where layers have connections of their own."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +25,6 @@ class RecurrentOSTL(LayerRule):
     E_t [N S, P] = dh_t/dtheta, with h_t and s_t those of the layer alone, by way of its own edges too
     gradient  sum_t delta_t ds_t/dtheta        signal below  delta_t psi_t W^T
     """
-
-    default_window: ClassVar[int] = RTRL.default_window
 
     def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Any:
         carry = _cell(layer).initialize_carry(inputs[0].shape)

@@ -36,8 +36,12 @@ class Route:
         """For each synapse of a layer what takes the place of its kernel on the way down; None for the kernel itself."""
         return [None] * len(layer.synapses)
 
-    def add_gradients(self, layer: Layer, gradients: Sequence[dict[str, Array]]) -> None:
-        """Adds the gradients of a layer's synapses to the route's own parameters, in a copy that holds gradients."""
+    def add_gradients(self, layer: Layer, gradients: Sequence[Any]) -> None:
+        """Adds gradients to the route's own parameters, in a copy that holds gradients.
+
+        `gradients` has the synapses of the layer as modules that hold their gradients, all of it also where a synapse stands
+        in several places.
+        """
 
     def read_out(self, layer: Layer, outputs: Array, head: Any) -> Any:
         """A read-out of the layer's outputs [K, B, N], of the shape of the model's outputs `head`, where it is local."""
@@ -107,9 +111,9 @@ class Adaptive(Route, nnx.Module):
     def kernels(self, layer: Layer) -> Sequence[Array | None]:
         return [matrix[...] for matrix in self.matrices[layer.number]]
 
-    def add_gradients(self, layer: Layer, gradients: Sequence[dict[str, Array]]) -> None:
+    def add_gradients(self, layer: Layer, gradients: Sequence[Any]) -> None:
         for matrix, gradient in zip(self.matrices[layer.number], gradients, strict=True):
-            matrix[...] += gradient["kernel"]
+            matrix[...] += _kernel(gradient)
 
 
 class Local(Route, nnx.Module):

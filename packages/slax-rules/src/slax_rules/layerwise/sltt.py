@@ -1,7 +1,6 @@
 """Spatial learning through time: no trace at all."""
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -41,8 +40,6 @@ class SLTT(LayerRule):
         >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=SLTT())
     """
-
-    default_window: ClassVar[int] = 32
 
     def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> tuple[()]:
         return ()

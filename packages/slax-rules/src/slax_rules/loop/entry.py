@@ -59,7 +59,7 @@ def gradients(
         window: steps that are computed together; the rule's default if None. It changes neither loss nor gradient, only time
             and memory, except that a BatchNorm in training takes its statistics over a window. BPTT always takes the whole
             sequence, and TBPTT has steps of its own.
-        carry: to start with; `model.initialize_carry(inputs.shape[1:])` by default. Some Flax cells need a key for it.
+        carry: to start with; `model.initialize_carry(inputs.shape[1:])` by default.
         mask: bool [T, B], true where a loss counts: `valid_steps(lengths, T)` for sequences of unequal length, whose padding
             then changes neither loss nor gradient, `last_step(lengths, T)` for a loss at the end. All count by default.
 
@@ -192,7 +192,7 @@ def check_online_loss(loss_fn: Any) -> None:
 
 def check_optimizer(name: str, optimizer: Any) -> None:
     """Raises TypeError for something else than an optimizer of Flax; `name` is the function that got it."""
-    if not isinstance(optimizer, nnx.Optimizer):
+    if not isinstance(optimizer, nnx.Optimizer) or isinstance(optimizer, nnx.ModelAndOptimizer):
         made = "nnx.Optimizer(model, transformation, wrt=nnx.Param)"
         hint = f" Wrap the Optax transformation: {made}." if isinstance(optimizer, optax.GradientTransformation) else ""
         raise TypeError(f"{name} got {type(optimizer).__name__} as the optimizer, expected {made}.{hint}")

@@ -38,6 +38,23 @@ def step_losses(loss_fn: LossFn, outputs: Any, targets: Targets) -> Float[Array,
     return losses
 
 
+def sequence_losses(loss_fn: SequenceLoss, outputs: Any, targets: Targets, mask: Array | None) -> Float[Array, " B"]:
+    """The loss of each sample.
+
+    Raises:
+        ValueError: a loss function that does not make one loss per sample.
+    """
+    losses = loss_fn(outputs, targets.tree, *(() if mask is None else (mask,)))
+    batch = jax.tree.leaves(outputs)[0].shape[1]
+    if not isinstance(losses, jax.Array) or losses.shape != (batch,):
+        got = list(losses.shape) if isinstance(losses, jax.Array) else type(losses).__name__
+        raise ValueError(
+            f"SequenceLoss made {got} of outputs for {batch} samples, expected one loss per sample, [{batch}]: its function "
+            "maps outputs [T, B, ...] and targets to losses [B]."
+        )
+    return losses
+
+
 def counted(mask: Array | None, shape: tuple[int, ...], axis: str | None) -> Array:
     """The number of losses that count in the whole batch, at least 1."""
     number = jnp.asarray(shape[0] * shape[1], jnp.int32) if mask is None else jnp.sum(mask, dtype=jnp.int32)
@@ -48,7 +65,7 @@ def step_signal_fn(loss_fn: LossFn, targets: Targets, mask: Array | None, axis: 
     """The mean loss of a window over the steps and samples that count, and its gradient by the heads of a rule."""
 
     def signal_fn(heads: list[Any]) -> tuple[Array, list[Any]]:
-        leaf = jax.tree.leaves(heads[0])[0]
+        leaf = _first_leaf(heads)
         dtype = sum_dtype(leaf.dtype)
         count = counted(mask, leaf.shape[:2], axis).astype(dtype)
 
@@ -59,7 +76,7 @@ def step_signal_fn(loss_fn: LossFn, targets: Targets, mask: Array | None, axis: 
             return sum(means[1:], start=means[0]), means[0]
 
         (_, loss), signals = jax.value_and_grad(total, has_aux=True)(heads)
-        return all_reduce(loss, axis), signals
+        return all_reduce(loss, axis), _where_counted(mask, signals)
 
     return signal_fn
 
@@ -68,26 +85,36 @@ def sequence_signal_fn(loss: SequenceLoss, targets: Targets, mask: Array | None,
     """The mean loss of whole sequences over the samples that count, and its gradient by the heads of a rule."""
 
     def signal_fn(heads: list[Any]) -> tuple[Array, list[Any]]:
-        leaf = jax.tree.leaves(heads[0])[0]
+        leaf = _first_leaf(heads)
         dtype, batch = sum_dtype(leaf.dtype), leaf.shape[1]
         valid = None if mask is None else mask.any(axis=0, keepdims=True)
         count = counted(valid, (1, batch), axis).astype(dtype)
 
         def total(heads: list[Any]) -> tuple[Array, Array]:
-            means = []
-            for head in heads:
-                losses = loss(head, targets.tree, *(() if mask is None else (mask,)))
-                if not isinstance(losses, jax.Array) or losses.shape != (batch,):
-                    got = list(losses.shape) if isinstance(losses, jax.Array) else type(losses).__name__
-                    raise ValueError(
-                        f"SequenceLoss made {got} of outputs for {batch} samples, expected one loss per sample, "
-                        f"[{batch}]: its function maps outputs [T, B, ...] and targets to losses [B]."
-                    )
-                losses = losses if valid is None else jnp.where(valid[0], losses, 0)
-                means.append(jnp.sum(losses, dtype=dtype) / count)
+            losses = [sequence_losses(loss, head, targets, mask) for head in heads]
+            losses = [one if valid is None else jnp.where(valid[0], one, 0) for one in losses]
+            means = [jnp.sum(one, dtype=dtype) / count for one in losses]
             return sum(means[1:], start=means[0]), means[0]
 
         (_, value), signals = jax.value_and_grad(total, has_aux=True)(heads)
-        return all_reduce(value, axis), signals
+        return all_reduce(value, axis), _where_counted(valid, signals)
 
     return signal_fn
+
+
+def _first_leaf(heads: list[Any]) -> Array:
+    """The first array of the heads, all of which a loss has to have a gradient by."""
+    for leaf in jax.tree.leaves(heads):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise TypeError(
+                f"Got outputs of {leaf.dtype}{list(leaf.shape[2:])} per sample, expected floating-point numbers: a loss has "
+                "a gradient by all that the model puts out. Cast them, or leave them out of the outputs."
+            )
+    return jax.tree.leaves(heads)[0]
+
+
+def _where_counted(mask: Array | None, signals: list[Any]) -> list[Any]:
+    """The signals without those of losses that do not count: 0 times the slope of such a loss need not be 0, but may be NaN."""
+    if mask is None:
+        return signals
+    return jax.tree.map(lambda s: jnp.where(mask.reshape(*mask.shape, *[1] * (s.ndim - 2)), s, 0), signals)

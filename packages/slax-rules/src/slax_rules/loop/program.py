@@ -52,15 +52,9 @@ class Program:
     def __hash__(self) -> int:
         try:
             return hash((self.graphdef, self.loss_fn, self.update, self.window, self.mesh))
-        except TypeError as error:
-            options = [(name, getattr(held, "value", None)) for name, held in self.graphdef.attributes]
-            wrong = [
-                f"{name}={value!r}" for name, value in (*options, ("loss_fn", self.loss_fn)) if not _hashable(value)
-            ]
-            raise TypeError(
-                f"Got {', '.join(wrong)}, expected what can be hashed, as programs are kept by it: a tuple in the place of a "
-                "list, a frozen dataclass or a function as a loss."
-            ) from error
+        except TypeError:
+            check_hashable(self.graphdef, self.loss_fn)
+            raise
 
     def __call__(
         self, state: nnx.State, inputs: Array, targets: Any, mask: Array | None, carry: Any
@@ -173,6 +167,17 @@ def _moved(objects: tuple[Any, Any], params: Any) -> tuple[Any, Any]:
     copies = nnx.clone(objects)
     nnx.update(trained_together(*copies), params)
     return copies
+
+
+def check_hashable(graphdef: nnx.GraphDef, loss_fn: Any) -> None:
+    """Raises TypeError if an option of a module, or a loss function, cannot be hashed; programs are kept by them."""
+    options = [(name, getattr(held, "value", None)) for name, held in graphdef.attributes]
+    wrong = [f"{name}={value!r}" for name, value in (*options, ("loss_fn", loss_fn)) if not _hashable(value)]
+    if wrong:
+        raise TypeError(
+            f"Got {', '.join(wrong)}, expected what can be hashed, since programs are kept by it: a tuple in the place of a "
+            "list, a function or a frozen dataclass as a loss."
+        )
 
 
 def _hashable(value: Any) -> bool:

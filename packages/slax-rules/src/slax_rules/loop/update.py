@@ -85,11 +85,16 @@ def _check_optimizer(optimizer: nnx.Optimizer, trained: Any, rule: Any) -> None:
     params = nnx.as_pure(nnx.state(trained, optimizer.wrt))
     expected = jax.eval_shape(optimizer.tx.init, params)
     mine = nnx.as_pure(optimizer.opt_state)
-    shapes = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(expected)]
-    if shapes != [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(mine)]:
+    if _layout(expected) != _layout(mine):
         made = "nnx.Optimizer((model, rule), ...)" if isinstance(trained, tuple) else "nnx.Optimizer(model, ...)"
         why = f", since {type(rule).__name__} has parameters of its own" if isinstance(trained, tuple) else ""
         raise ValueError(
             f"Got an optimizer whose state does not fit the parameters that it is to train, expected one made with them{why}: "
             f"{made}."
         )
+
+
+def _layout(tree: Any) -> list[tuple[str, tuple[int, ...], Any]]:
+    """Where each array of a tree is, with its shape and dtype."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return [(jax.tree_util.keystr(path), leaf.shape, leaf.dtype) for path, leaf in leaves]

@@ -13,7 +13,7 @@ from jaxtyping import Array
 from slax_neurons import unroll
 from slax_neurons.internal import first_carry
 from slax_rules.loop.entry import gradients
-from slax_rules.loop.objective import step_losses
+from slax_rules.loop.objective import sequence_losses, step_losses
 from slax_rules.loop.targets import read_targets
 from slax_rules.losses import SequenceLoss
 from slax_rules.paths import by_path, module_names, readable_path
@@ -158,7 +158,7 @@ def _find_in_pass(train: Train, state: nnx.State, batch: Batch) -> tuple[Found, 
     _, outputs = unroll(model, first_carry(model, inputs.shape[1:]), inputs)
     found = read_targets(targets, *inputs.shape[:2])
     if isinstance(loss_fn, SequenceLoss):
-        losses = loss_fn(outputs, found.tree, *(() if mask is None else (mask,)))
+        losses = sequence_losses(loss_fn, outputs, found, mask)
         counted = None if mask is None else mask.any(axis=0)
     else:
         losses, counted = step_losses(loss_fn, outputs, found), mask

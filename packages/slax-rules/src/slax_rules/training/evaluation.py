@@ -23,7 +23,8 @@ from slax_rules.loop.devices import (
     split_batch,
     state_specs,
 )
-from slax_rules.loop.objective import step_losses
+from slax_rules.loop.objective import sequence_losses, step_losses
+from slax_rules.loop.program import check_hashable
 from slax_rules.loop.targets import Targets, read_targets
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
 from slax_rules.training.batches import as_array, cast_inputs, each_batch
@@ -162,6 +163,7 @@ def check_metrics(name: str, metrics: Any) -> dict[str, Metric]:
 
 def _split(model: nnx.RNNCellBase, mesh: Mesh | None) -> tuple[Any, nnx.State]:
     graphdef, state = nnx.split(model)
+    check_hashable(graphdef, None)
     return graphdef, state if mesh is None else jax.device_put(state, NamedSharding(mesh, REPLICATED))
 
 
@@ -183,7 +185,7 @@ def _means(batches: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, f
             "evaluate got masks without a single true entry, expected at least one: there is no loss to take the mean of."
         )
     return {
-        name: sum(float(value) * float(weight) for value, weight in (measured[name] for measured in batches))
+        name: sum(float(value) * float(weight) for value, weight in (measured[name] for measured in batches) if weight)
         / totals[name]
         for name in names
     }
@@ -220,17 +222,15 @@ def _measure(what: Any, state: nnx.State, batch: Batch) -> dict[str, Any]:
     masks = () if mask is None else (mask,)
     numbers = {name: (metric(outputs, found.tree, *masks), samples.sum()) for name, metric in metrics}
     return numbers | {
-        "loss": _mean_loss(loss_fn, outputs, found, counted, masks),
+        "loss": _mean_loss(loss_fn, outputs, found, counted, mask),
         "finite": jnp.isfinite(inputs).all(),
     }
 
 
-def _mean_loss(
-    loss_fn: Any, outputs: Any, targets: Targets, counted: Array, masks: tuple[Array, ...]
-) -> tuple[Array, Array]:
+def _mean_loss(loss_fn: Any, outputs: Any, targets: Targets, counted: Array, mask: Array | None) -> tuple[Array, Array]:
     """The mean of the losses that count, and how many they are."""
     if isinstance(loss_fn, SequenceLoss):
-        losses, counted = loss_fn(outputs, targets.tree, *masks), counted.any(axis=0)
+        losses, counted = sequence_losses(loss_fn, outputs, targets, mask), counted.any(axis=0)
     else:
         losses = step_losses(loss_fn, outputs, targets)
     dtype = sum_dtype(losses.dtype)

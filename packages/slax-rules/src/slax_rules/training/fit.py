@@ -15,7 +15,7 @@ from slax_rules.bptt import BPTT
 from slax_rules.layerwise.engine import as_rule
 from slax_rules.loop.devices import REPLICATED, Devices, as_mesh
 from slax_rules.loop.entry import AnyRule, check_online_loss, check_optimizer
-from slax_rules.loop.program import Program
+from slax_rules.loop.program import Program, check_hashable
 from slax_rules.losses import LossFn, SequenceLoss
 from slax_rules.training.batches import Batches, epoch_batches, held_out_batches
 from slax_rules.training.callbacks import Callback, StepInfo, check_callbacks
@@ -118,6 +118,7 @@ def fit(
     mesh = None if devices is None else as_mesh(devices)
     objects = (model, rule, optimizer)
     graphdef, state = nnx.split(objects)
+    check_hashable(graphdef, loss_fn)
     original_shardings = None if mesh is None else jax.tree.map(lambda leaf: leaf.sharding, state)
     if mesh is not None:
         state = jax.device_put(state, NamedSharding(mesh, REPLICATED))

@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from slax_neurons import Connect, unroll
-from slax_neurons.internal import DelayBuffer, first_carry
+from slax_neurons.internal import carry_without_buffer, first_carry
 from slax_rules.paths import kind, module_names
 from slax_rules.training.epoch import prepared
 from slax_rules.training.sampling import Batch
@@ -52,14 +52,10 @@ def _walk(model: Connect, carry: Any, inputs: Array) -> list[LayerRun]:
     currents = (inputs, *outputs[:-1])
     for module, before, end, current, output in zip(model.modules, carry, after, currents, outputs, strict=True):
         if isinstance(module, Connect):
-            runs += _walk(module, _own(before), current)
+            runs += _walk(module, carry_without_buffer(before), current)
         else:
-            runs.append(LayerRun(output, _own(end), bool(getattr(module, "spikes", False))))
+            runs.append(LayerRun(output, carry_without_buffer(end), bool(getattr(module, "spikes", False))))
     return runs
-
-
-def _own(entry: Any) -> Any:
-    return entry.carry if isinstance(entry, DelayBuffer) else entry
 
 
 class Line(NamedTuple):
