@@ -11,7 +11,7 @@ figures: $(V)/.ok ## make all figures at the quick scale: figures/quick/, checks
 
 tiny: $(V)/.ok ## make all figures at a toy scale, to see that all works: figures/tiny/
 	JAX_DISABLE_MOST_OPTIMIZATIONS=1 snakemake figures/all --config scale=tiny
-	python -m experiments.references
+	python -m experiments.common.golden_tables
 
 paper: $(V)/.ok ## make all figures at the publication's sizes, meant for a GPU: figures/paper/
 	snakemake figures/all --config scale=paper $(if $(wildcard /dev/nvidia0),--workflow-profile profiles/gpu)

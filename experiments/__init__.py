@@ -14,4 +14,4 @@ _ROOT = Path(__file__).parents[1]
 if importlib.util.find_spec("slax_rules") is None:
     sys.path += [str(source) for source in sorted(_ROOT.glob("packages/*/src"))]
 if any(importlib.util.find_spec(name) is None for name in ("jaxtyping", "tqdm")):
-    sys.path.append(str(_ROOT / "experiments" / "stand_ins"))
+    sys.path.append(str(_ROOT / "experiments" / "common" / "stand_ins"))

@@ -15,13 +15,13 @@ import pytest
 import yaml
 from flax import nnx
 
-from experiments import training
 from experiments.accuracy import plot, run
-from experiments.record import recorded
-from experiments.results import by_task_and_rule
-from experiments.tasks import task_maker
+from experiments.common import training
+from experiments.common.record import recorded
+from experiments.common.results import by_task_and_rule
+from experiments.common.tasks import task_maker
 from slax_data import spike_trains
-from slax_data.packed import arrays_of_sets
+from slax_data.storage.packed import arrays_of_sets
 from slax_rules import RULES
 
 ROOT = Path(run.__file__).parent

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from flax import nnx
 
-from experiments import training
 from experiments.activity import plot, run
-from experiments.record import recorded
+from experiments.common import training
+from experiments.common.record import recorded
 from slax_neurons import unroll
 
 CONFIG = yaml.safe_load(Path(run.__file__).with_name("config.yaml").read_text())

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import yaml
 
-from experiments import training
 from experiments.accuracy import run as accuracy
 from experiments.activity import run as activity
+from experiments.common import training
 from experiments.curvature import run as curvature
 from experiments.curvature.online import online
 from experiments.curvature.solutions import solutions

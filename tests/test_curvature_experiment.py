@@ -14,12 +14,12 @@ import pytest
 import yaml
 from flax import nnx
 
-from experiments import training
+from experiments.common import training
+from experiments.common.record import recorded
 from experiments.curvature import plot, run
 from experiments.curvature.online import online
 from experiments.curvature.solutions import both_ends, solutions
 from experiments.curvature.windows import windows
-from experiments.record import recorded
 from slax_neurons import LI, LIF, connect, unroll
 from slax_rules import cross_entropy
 from slax_viz import hessian_product

@@ -13,9 +13,9 @@ import yaml
 from flax import nnx
 from matplotlib.colors import to_rgb
 
+from experiments.common.record import recorded
 from experiments.gradient_similarity import plot, run
 from experiments.gradient_similarity.terms import terms_of, without_reset_gradient
-from experiments.record import recorded
 from slax_rules import RULES
 
 ROOT = Path(run.__file__).parent

@@ -13,11 +13,11 @@ import yaml
 from flax import nnx
 from jax import random
 
+from experiments.common.record import recorded
+from experiments.common.training import demo_model, loss_of_params
 from experiments.landscapes import plot, run
 from experiments.landscapes.setting import make_setting
 from experiments.landscapes.surfaces import paths_of, surfaces
-from experiments.record import recorded
-from experiments.training import demo_model, loss_of_params
 from slax_data import upstream_randman
 from slax_neurons import LI, LIF
 from slax_rules.paths import by_path

@@ -11,10 +11,10 @@ import pytest
 import yaml
 from matplotlib import pyplot as plt
 
+from experiments.common.record import recorded
+from experiments.common.results import check_scale, write_table
 from experiments.neurobench import plot, run
-from experiments.record import recorded
-from experiments.results import check_scale, write_table
-from slax_data.mackey_glass import NEUROBENCH_SERIES, mackey_glass
+from slax_data.sets.mackey_glass import NEUROBENCH_SERIES, mackey_glass
 
 ROOT = Path(run.__file__).parent
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from flax import nnx
 
-from experiments import training
-from experiments.record import recorded
-from experiments.results import by_task_and_rule, write_table
+from experiments.common import training
+from experiments.common.record import recorded
+from experiments.common.results import by_task_and_rule, write_table
 from experiments.rules_table import cost, plot, run
 from slax_data import make_task
 from slax_rules import RULES

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from matplotlib import pyplot as plt
 
-from experiments.record import recorded
-from experiments.results import check_scale, write_table
+from experiments.common.record import recorded
+from experiments.common.results import check_scale, write_table
 from experiments.step_response import plot, run
 from slax_neurons import NEURONS, SURROGATES, unroll
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from experiments.record import recorded
+from experiments.common.record import recorded
 from experiments.throughput import libraries, plot, run
 
 import contenders  # isort: skip  on the path since run was imported

@@ -72,7 +72,7 @@ def code(script):
     """
     files = [Path(script)]
     if files[0].parts[0] == "experiments":
-        files += [Path("experiments/__init__.py"), *sorted(Path("experiments/stand_ins").glob("*.py"))]
+        files += [Path("experiments/__init__.py"), *sorted(Path("experiments/common/stand_ins").glob("*.py"))]
     for file in files:  # grows while it is read
         for module in re.findall(
             r"^\s*(?:from|import) ((?:slax_|experiments\.|peers\.)[\w.]+)", file.read_text(), re.MULTILINE

@@ -51,7 +51,7 @@ rule raw_data:
 rule spikes:
     input:
         "requirements.lock",
-        code("experiments/spikes.py"),
+        code("experiments/common/make_spikes.py"),
         raw=lambda wildcards: [f"data/raw/{raw}" for raw in SETS[wildcards.set]["raw"]],
     output:
         "data/processed/{set}.npz",
@@ -60,5 +60,5 @@ rule spikes:
     params:
         settings=lambda wildcards: SETS[wildcards.set],
     shell:
-        "workflow/logged {log} python -m experiments.spikes"
+        "workflow/logged {log} python -m experiments.common.make_spikes"
         " --name {wildcards.set} --raw {input.raw} --output {output}"

@@ -19,8 +19,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.command_line import plot_parser
-from experiments.results import (
+from experiments.common.command_line import plot_parser
+from experiments.common.results import (
     MARKS,
     MODE_LABELS,
     NO_RULE,

@@ -24,10 +24,18 @@ from flax import nnx
 from jax import random
 from tqdm import tqdm
 
-from experiments.command_line import cell_parser, check_known
-from experiments.record import recorded
-from experiments.tasks import task_maker
-from experiments.training import activity, check_losses, loss_at_the_end, make_model, make_rule, test_accuracy, train
+from experiments.common.command_line import cell_parser, check_known
+from experiments.common.record import recorded
+from experiments.common.tasks import task_maker
+from experiments.common.training import (
+    activity,
+    check_losses,
+    loss_at_the_end,
+    make_model,
+    make_rule,
+    test_accuracy,
+    train,
+)
 from slax_data import Task, held_out
 from slax_rules import RULES
 

@@ -21,8 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
 
-from experiments.command_line import plot_parser
-from experiments.results import by_task_and_rule, check_scale, interval, save, write_table
+from experiments.common.command_line import plot_parser
+from experiments.common.results import by_task_and_rule, check_scale, interval, save, write_table
 from slax_rules import RULES
 from slax_viz import plot_firing_rates, plot_membranes, plot_raster, style
 

@@ -26,9 +26,9 @@ from flax import nnx
 from jax import random
 from tqdm import tqdm
 
-from experiments.command_line import cell_parser, check_known
-from experiments.record import recorded
-from experiments.training import check_losses, make_model, make_rule, test_accuracy, train_in_parts
+from experiments.common.command_line import cell_parser, check_known
+from experiments.common.record import recorded
+from experiments.common.training import check_losses, make_model, make_rule, test_accuracy, train_in_parts
 from slax_data import held_out, make_task
 from slax_neurons import Connect
 

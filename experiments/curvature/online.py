@@ -11,7 +11,7 @@ import jax
 from flax import nnx
 from jax import random
 
-from experiments.training import (
+from experiments.common.training import (
     Update,
     check_losses,
     make_model,

@@ -24,9 +24,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from experiments.command_line import plot_parser
-from experiments.results import check_scale, interval, save, write_table
-from experiments.seed_rows import draw_seed_rows
+from experiments.common.command_line import plot_parser
+from experiments.common.results import check_scale, interval, save, write_table
+from experiments.common.seed_intervals import plot_seed_intervals
 from slax_rules import RULES
 from slax_viz import style
 
@@ -128,12 +128,12 @@ def draw(solutions: list[dict[str, Any]]) -> Figure:
     figure, axes = plt.subplots(1, 4, figsize=(15, 0.55 * len(named) + 1.9), sharey=True)
     for end in ENDS:
         numbers = {rule: [seed[end]["values"][0] for seed in seeds] for rule, seeds in of_seeds.items()}
-        draw_seed_rows(axes[0], named, numbers, REAL)
+        plot_seed_intervals(axes[0], named, numbers, REAL)
     traces = {rule: [seed["trace"]["mean"] for seed in seeds] for rule, seeds in of_seeds.items()}
-    draw_seed_rows(axes[1], named, traces, REAL)
+    plot_seed_intervals(axes[1], named, traces, REAL)
     for ax, quantity in zip(axes[2:], ("loss", "gradient"), strict=True):
         numbers = {rule: [seed[quantity] for seed in seeds] for rule, seeds in of_seeds.items()}
-        draw_seed_rows(ax, named, numbers, POSITIVE)
+        plot_seed_intervals(ax, named, numbers, POSITIVE)
     for ax in axes[:2]:
         ax.axvline(0, color="0.5", linewidth=0.8, zorder=0)
     axes[0].set_xlabel("smallest and largest eigenvalue")

@@ -21,11 +21,11 @@ importlib.import_module("experiments")  # with stand-ins for what is missing
 
 import yaml
 
-from experiments.command_line import cell_parser, check_known
+from experiments.common.command_line import cell_parser, check_known
+from experiments.common.record import recorded
 from experiments.curvature.online import online
 from experiments.curvature.solutions import solutions
 from experiments.curvature.windows import windows
-from experiments.record import recorded
 
 OF_ONE_RULE = ("solutions", "online")
 PARTS = (*OF_ONE_RULE, "windows")

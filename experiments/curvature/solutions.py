@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 from jax import random
 
-from experiments.training import check_losses, loss_of_params, make_model, make_rule, test_accuracy, train
+from experiments.common.training import check_losses, loss_of_params, make_model, make_rule, test_accuracy, train
 from slax_data import make_task
 from slax_viz import hessian_eigenvalues, hessian_trace
 

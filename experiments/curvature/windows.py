@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jax import random
 
-from experiments.training import check_losses, gradient_rule, make_model, make_rule, train
+from experiments.common.training import check_losses, gradient_rule, make_model, make_rule, train
 from slax_data import make_task
 from slax_neurons import Connect
 from slax_rules import cross_entropy, gradients

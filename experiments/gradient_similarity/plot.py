@@ -22,8 +22,8 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from experiments.command_line import plot_parser
-from experiments.results import NO_RULE, check_scale, interval, save, write_table
+from experiments.common.command_line import plot_parser
+from experiments.common.results import NO_RULE, check_scale, interval, save, write_table
 from slax_rules import RULES
 from slax_viz import style
 

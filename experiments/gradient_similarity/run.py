@@ -32,11 +32,10 @@ from flax import nnx
 from jax import random
 from tqdm import tqdm
 
-from experiments.command_line import cell_parser, check_known
-from experiments.gradient_similarity.terms import terms_of, without_reset_gradient
-from experiments.record import recorded
-from experiments.tasks import task_maker
-from experiments.training import (
+from experiments.common.command_line import cell_parser, check_known
+from experiments.common.record import recorded
+from experiments.common.tasks import task_maker
+from experiments.common.training import (
     activity,
     check_losses,
     demo_model,
@@ -45,6 +44,7 @@ from experiments.training import (
     test_accuracy,
     training_step,
 )
+from experiments.gradient_similarity.terms import terms_of, without_reset_gradient
 from slax_data import Task, held_out
 from slax_neurons import Connect
 from slax_rules import RULES, UORO, cross_entropy, gradients, train_offline

@@ -22,9 +22,9 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.command_line import plot_parser
-from experiments.results import Results, by_task_and_rule, check_scale, interval, save, write_table
-from experiments.seed_rows import draw_seed_rows
+from experiments.common.command_line import plot_parser
+from experiments.common.results import Results, by_task_and_rule, check_scale, interval, save, write_table
+from experiments.common.seed_intervals import plot_seed_intervals
 from slax_rules import RULES
 from slax_viz import plot_interpolation, plot_landscape, plot_landscape_3d, style
 
@@ -269,7 +269,7 @@ def draw_around(panels: np.ndarray, task: Task) -> None:
     for ax in empty:
         ax.remove()
     rises = {rule: [seed["rise"][rule] for seed in task.seeds] for rule in task.rules}
-    draw_seed_rows(last, {rule: (rule, title) for rule, title in task.rules.items()}, rises, REAL)
+    plot_seed_intervals(last, {rule: (rule, title) for rule, title in task.rules.items()}, rises, REAL)
     last.set_xlabel("mean rise of the loss on such a plane (nats)")
 
 
@@ -294,7 +294,7 @@ def draw_lines(tasks: list[Task]) -> Figure:
     barriers = {
         (task.name, rule): [seed["barrier"][rule] for seed in task.seeds] for task in tasks for rule in others(task)
     }
-    draw_seed_rows(axes[-1], named, barriers, POSITIVE)
+    plot_seed_intervals(axes[-1], named, barriers, POSITIVE)
     axes[-1].set_xlabel("barrier on the way from BPTT (nats)")
     figure.supxlabel(
         f"Lines: mean of {len(tasks[0].seeds)} seeds; dotted: straight between the ends. Barriers: each seed, and the 95 % "

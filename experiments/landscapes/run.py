@@ -28,12 +28,12 @@ from flax import nnx
 from jax import random
 from tqdm import tqdm
 
-from experiments.command_line import cell_parser, check_known
+from experiments.common.command_line import cell_parser, check_known
+from experiments.common.record import recorded
+from experiments.common.training import check_losses, loss_of_params, make_rule, test_accuracy, training_step
 from experiments.landscapes.setting import Setting, make_setting
 from experiments.landscapes.surfaces import surfaces
-from experiments.record import recorded
-from experiments.training import check_losses, loss_of_params, make_rule, test_accuracy, training_step
-from slax_data.whole_files import written_whole
+from slax_data.storage.whole_files import written_whole
 from slax_neurons import Connect
 from slax_rules import TBPTT, cross_entropy, train_offline, train_online
 from slax_rules.paths import by_path

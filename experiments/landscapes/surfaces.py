@@ -19,8 +19,8 @@ import numpy as np
 from flax import nnx
 from jax import random
 
+from experiments.common.training import loss_of_params
 from experiments.landscapes.setting import make_setting
-from experiments.training import loss_of_params
 from slax_rules.paths import by_path
 from slax_viz import barrier, grid_around, interpolation, losses_at, pca_plane, random_plane, surface
 

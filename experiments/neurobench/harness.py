@@ -35,7 +35,7 @@ from neurobench.metrics.workload import SMAPE
 from neurobench.models import SNNTorchModel
 
 from slax_neurons import complexity
-from slax_neurons.neurobench import neurobench_model
+from slax_neurons.analysis.neurobench import neurobench_model
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "neurons" / "foreign")]

@@ -17,8 +17,8 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments.command_line import plot_parser
-from experiments.results import check_scale, interval, save, write_table
+from experiments.common.command_line import plot_parser
+from experiments.common.results import check_scale, interval, save, write_table
 from slax_viz import style
 
 COLUMNS = ["task", "quantity", "mean", "low", "high", "seeds", "steps"]

@@ -24,11 +24,11 @@ import yaml
 from flax import nnx
 from jax import random
 
-from experiments.command_line import cell_parser, check_known
-from experiments.record import recorded
-from experiments.training import check_losses, loss_at_the_end, make_model, training_step
+from experiments.common.command_line import cell_parser, check_known
+from experiments.common.record import recorded
+from experiments.common.training import check_losses, loss_at_the_end, make_model, training_step
 from slax_data import make_task
-from slax_data.mackey_glass import (
+from slax_data.sets.mackey_glass import (
     NEUROBENCH_SERIES,
     POINTS_PER_LYAPUNOV_TIME,
     mackey_glass,

@@ -21,10 +21,10 @@ import yaml
 from flax import nnx
 from jax import random
 
-from experiments.command_line import cell_parser
-from experiments.record import recorded
+from experiments.common.command_line import cell_parser
+from experiments.common.record import recorded
+from experiments.common.training import gradient_rule, make_model
 from experiments.rules_table.run import checked_task, rules_of, task_config
-from experiments.training import gradient_rule, make_model
 from slax_neurons import Connect
 from slax_rules import cross_entropy, gradients
 

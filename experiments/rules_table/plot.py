@@ -21,8 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from experiments.command_line import plot_parser
-from experiments.results import (
+from experiments.common.command_line import plot_parser
+from experiments.common.results import (
     MARKS,
     MODE_LABELS,
     NO_RULE,

@@ -22,9 +22,9 @@ import yaml
 from flax import nnx
 from jax import random
 
-from experiments.command_line import cell_parser, check_known
-from experiments.record import recorded
-from experiments.training import (
+from experiments.common.command_line import cell_parser, check_known
+from experiments.common.record import recorded
+from experiments.common.training import (
     activity,
     check_losses,
     gradient_rule,

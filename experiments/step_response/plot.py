@@ -18,8 +18,8 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from experiments.command_line import plot_parser
-from experiments.results import check_scale, save, write_table
+from experiments.common.command_line import plot_parser
+from experiments.common.results import check_scale, save, write_table
 from slax_neurons import NEURONS
 from slax_viz import plot_membrane, style
 

@@ -20,8 +20,8 @@ import numpy as np
 import yaml
 from flax import nnx
 
-from experiments.command_line import cell_parser, check_known
-from experiments.record import recorded
+from experiments.common.command_line import cell_parser, check_known
+from experiments.common.record import recorded
 from slax_neurons import NEURONS, Neuron
 
 

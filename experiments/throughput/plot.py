@@ -23,8 +23,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from experiments.command_line import plot_parser
-from experiments.results import check_scale, interval, save, write_table
+from experiments.common.command_line import plot_parser
+from experiments.common.results import check_scale, interval, save, write_table
 from experiments.throughput.libraries import LIBRARIES, published_library, row_label, rule_label, rule_of
 from slax_rules import RULES
 from slax_viz import style

@@ -18,8 +18,8 @@ importlib.import_module("experiments")  # with stand-ins for what is missing
 
 import yaml
 
-from experiments.command_line import cell_parser, check_known
-from experiments.record import recorded
+from experiments.common.command_line import cell_parser, check_known
+from experiments.common.record import recorded
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(1, str(BENCHMARKS / "side_by_side"))

@@ -13,7 +13,7 @@ from hypothesis import given
 from mutations import many, mutated
 
 from slax_data import archives
-from slax_data.archives import members
+from slax_data.storage.archives import members
 
 FILES = {"set/a.wav": b"first" * 5, "set/sub/b.wav": b"", "readme": b"text"}
 WANTED = {name: content for name, content in FILES.items() if name.endswith(".wav")}

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from slax_data.cochlea import (
+from slax_data.audio.cochlea import (
     BANDWIDTH,
     FACTOR,
     LOSS,

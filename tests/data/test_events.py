@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slax_data import bin_events
-from slax_data.events import event_trains
-from slax_data.packed import unpacked
+from slax_data.encoding.events import event_trains
+from slax_data.storage.packed import unpacked
 
 N_UNITS = 3
 WINDOW = dict(n_units=N_UNITS, n_steps=4, duration=2.0)

@@ -15,7 +15,7 @@ from small_sets import ssc as small_ssc
 from small_sets import words, write_words
 
 from slax_data import heidelberg, make_task, shd, ssc
-from slax_data.packed import unpacked
+from slax_data.storage.packed import unpacked
 
 TIMES, UNITS, LABELS = words(np.random.default_rng(1), 20, 2)
 

@@ -18,7 +18,7 @@ from slax_data import (
     take_batch,
     tfds_task,
 )
-from slax_data.images import is_fifth_of_its_class
+from slax_data.sets.images import is_fifth_of_its_class
 
 T, HEIGHT, WIDTH = 4, 4, 3
 ENCODE = {

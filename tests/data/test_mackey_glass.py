@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from slax_data.mackey_glass import (
+from slax_data.sets.mackey_glass import (
     NEUROBENCH_SERIES,
     POINTS_PER_LYAPUNOV_TIME,
     mackey_glass,

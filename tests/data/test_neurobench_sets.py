@@ -7,8 +7,8 @@ import pytest
 from jax import random
 
 from slax_data import Series, neurobench_arrays, neurobench_spikes, neurobench_task, stored_task, time_series_task
-from slax_data.cochlea import Cochlea, hear
-from slax_data.packed import cached_sets
+from slax_data.audio.cochlea import Cochlea, hear
+from slax_data.storage.packed import cached_sets
 
 SPLITS = ("train", "test")
 

@@ -5,15 +5,15 @@ import pytest
 import yaml
 from small_sets import shd as small_shd
 
-from experiments import spikes
+from experiments.common import make_spikes
 from slax_data import shd
-from slax_data.packed import sets_of_arrays
-from slax_data.whole_files import load_arrays
+from slax_data.storage.packed import sets_of_arrays
+from slax_data.storage.whole_files import load_arrays
 
 
 def run(monkeypatch, *arguments):
     monkeypatch.setattr("sys.argv", ["spikes", *map(str, arguments)])
-    spikes.main()
+    make_spikes.main()
 
 
 @pytest.fixture

@@ -11,9 +11,8 @@ import pytest
 from jax import random
 
 from slax_data import make_task
-from slax_data.packed import unpacked
-from slax_data.sounds import Sound
-from slax_data.spoken_digits import (
+from slax_data.sets.sounds import Sound
+from slax_data.sets.spoken_digits import (
     ARCHIVE,
     RATE,
     SHA256,
@@ -24,7 +23,8 @@ from slax_data.spoken_digits import (
     spoken_digit_spikes,
     spoken_digits,
 )
-from slax_data.whole_files import data_folder, sha256_of
+from slax_data.storage.packed import unpacked
+from slax_data.storage.whole_files import data_folder, sha256_of
 
 ROOT = Path(__file__).parents[2]
 REAL = [folder / ARCHIVE for folder in (data_folder(), ROOT / "data" / "raw", ROOT.parent / "shared" / "data")]

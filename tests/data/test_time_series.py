@@ -14,8 +14,8 @@ from slax_data import (
     japanese_vowels_task,
     time_series_task,
 )
-from slax_data.packed import unpacked
-from slax_data.time_series import series_spikes
+from slax_data.sets.time_series import series_spikes
+from slax_data.storage.packed import unpacked
 
 TRACKED = Path(__file__).parents[2] / "data" / "raw" / "japanese_vowels.npz"
 SPLITS = ("train", "test")

@@ -20,8 +20,8 @@ from hypothesis import given
 from mutations import many, mutated
 
 from slax_data import japanese_vowels, members, shd, spoken_digits
-from slax_data.packed import arrays_of_sets, cached_sets, sets_of_arrays, spike_trains, unpacked
-from slax_data.whole_files import (
+from slax_data.storage.packed import arrays_of_sets, cached_sets, sets_of_arrays, spike_trains, unpacked
+from slax_data.storage.whole_files import (
     cached_arrays,
     check_sha256,
     data_folder,
@@ -86,7 +86,7 @@ def test_after_a_kill_the_file_is_as_before(before, tmp_path):
     code = f"""
 import time
 from pathlib import Path
-from slax_data.whole_files import written_whole
+from slax_data.storage.whole_files import written_whole
 with written_whole(Path({str(path)!r})) as aside, aside.open("wb") as file:
     file.write(b"half")
     file.flush()

@@ -19,9 +19,9 @@ FORMS = {"csv", "png", "svg"}
 # What plot.py may take: the standard library, arrays, drawing, reading; and of ours the table of rules and that of neurons.
 MODULES = {"matplotlib", "mpl_toolkits", "numpy", "yaml", *sys.stdlib_module_names}
 OURS = {
-    "experiments.command_line": r"plot_parser",
-    "experiments.results": r"\w+",
-    "experiments.seed_rows": r"draw_seed_rows",
+    "experiments.common.command_line": r"plot_parser",
+    "experiments.common.results": r"\w+",
+    "experiments.common.seed_intervals": r"plot_seed_intervals",
     "experiments.throughput.libraries": r"\w+",
     "slax_rules": r"RULES",
     "slax_neurons": r"NEURONS",
@@ -64,7 +64,7 @@ def test_plot_computes_nothing(experiment):
         "from slax_rules import gradients",
         "from slax_neurons import LIF",
         "from slax_viz import cosine_similarity",
-        "from experiments.training import make_model",
+        "from experiments.common.training import make_model",
         "from experiments.accuracy import run",
         "def main():\n    from slax_data import make_task",
         "np.linalg.norm(x)",

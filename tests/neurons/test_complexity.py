@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from slax_neurons import ALIF, LI, LIF, LTC, NEURONS, Dropout, Edge, Neuron, Trainable, complexity, connect
-from slax_neurons.complexity import Complexity, _count
+from slax_neurons.analysis.complexity import Complexity, _count
 
 counting = sys.modules[complexity.__module__]
 T, B = 6, 3

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from slax_neurons import LIF, LTC, connect
-from slax_neurons.neurobench import neurobench_model
+from slax_neurons.analysis.neurobench import neurobench_model
 
 SCRIPT = Path(__file__).parent / "foreign" / "neurobench_parity.py"
 
@@ -53,6 +53,6 @@ def test_what_modules_in_a_row_cannot_show_is_an_error(model, message):
 
 def test_without_neurobench_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "slax_neurons.replay", raising=False)
+    monkeypatch.delitem(sys.modules, "slax_neurons.analysis.replay", raising=False)
     with pytest.raises(ImportError, match=r"pip install 'slax-neurons\[neurobench\]'"):
         neurobench_model(connect([linear(4, 4), lambda x: jnp.abs(x), LIF()]))

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from rules import by_window
 from slax_neurons import LI, connect
 from slax_rules import BPTT, OSTL, RULES, cross_entropy, fptt, fptt_average, train_offline, train_online
-from slax_rules.fptt import VARIANTS, FPTTState
+from slax_rules.forward_propagation import VARIANTS, FPTTState
 from stacks import deviation, inputs, linear, pair
 
 T, B = 6, 3

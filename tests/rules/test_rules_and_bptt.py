@@ -10,7 +10,7 @@ import pytest
 
 from rules.ledger import LABELS, B, alif, cuba_lif, lif
 from slax_neurons import SpikingNeuron, boxcar, connect
-from slax_neurons.cuba_lif import CuBaLIFState
+from slax_neurons.neurons.cuba_lif import CuBaLIFState
 from slax_rules import (
     BPTT,
     OSTL,

@@ -77,11 +77,11 @@ def test_changed_values_of_a_scale_rerun_what_depends_on_them(tree):
     "file, expected",
     [
         ("packages/slax-rules/src/slax_rules/layerwise/ostl.py", RUNS | PLOT | GALLERY | MANIFEST),
-        ("experiments/record.py", RUNS | PLOT | GALLERY | MANIFEST),
+        ("experiments/common/record.py", RUNS | PLOT | GALLERY | MANIFEST),
         ("experiments/gradient_similarity/plot.py", PLOT | GALLERY | MANIFEST),
         ("requirements.lock", SPIKES | RUNS | PLOT | GALLERY | MANIFEST),
-        ("packages/slax-data/src/slax_data/packed.py", SPIKES | RUNS | PLOT | GALLERY | MANIFEST),
-        ("experiments/spikes.py", SPIKES | MANIFEST),
+        ("packages/slax-data/src/slax_data/storage/packed.py", SPIKES | RUNS | PLOT | GALLERY | MANIFEST),
+        ("experiments/common/make_spikes.py", SPIKES | MANIFEST),
         ("packages/slax-rules/README.md", set()),
     ],
 )

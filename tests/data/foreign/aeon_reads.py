@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from slax_data import basic_motions, japanese_vowels, make_task
-from slax_data.time_series import MOTIONS, SPEAKERS
+from slax_data.sets.time_series import MOTIONS, SPEAKERS
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from contract import keeps_contract

@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from slax_data import latency_encode, make_task, tfds_examples
-from slax_data.cochlea import Cochlea, hear
+from slax_data.audio.cochlea import Cochlea, hear
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from contract import keeps_contract

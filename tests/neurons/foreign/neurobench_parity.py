@@ -42,7 +42,7 @@ from neurobench.models import SNNTorchModel
 from neurobench.processors.postprocessors import ChooseMaxCount
 
 from slax_neurons import LI, LIF, Connect, Neuron, Trainable, complexity, connect, fast_sigmoid
-from slax_neurons.neurobench import neurobench_model
+from slax_neurons.analysis.neurobench import neurobench_model
 
 STEPS, BATCH, SEED = 6, 5, 41  # of a draw in which no reset leaves a membrane above the threshold
 DECAY, THRESHOLD = 0.5, 1 + 2.0**-12

@@ -7,15 +7,15 @@ from typing import Any
 from jaxtyping import PRNGKeyArray
 
 from slax_data.checks import check_choice
-from slax_data.digits import digits_task
-from slax_data.heidelberg import shd_task, ssc_task
-from slax_data.mnist import mnist_5k_task
-from slax_data.randman import randman_task
-from slax_data.spoken_digits import spoken_digits_task
+from slax_data.sets.digits import digits_task
+from slax_data.sets.heidelberg import shd_task, ssc_task
+from slax_data.sets.mnist import mnist_5k_task
+from slax_data.sets.randman import randman_task
+from slax_data.sets.spoken_digits import spoken_digits_task
+from slax_data.sets.tfds_sets import tfds_task
+from slax_data.sets.time_series import basic_motions_task, japanese_vowels_task
+from slax_data.sets.tonic_sets import dvs_gesture_task, nmnist_task
 from slax_data.task import Task
-from slax_data.tfds_sets import tfds_task
-from slax_data.time_series import basic_motions_task, japanese_vowels_task
-from slax_data.tonic_sets import dvs_gesture_task, nmnist_task
 
 # Each makes a Task from a key that fixes it. All take `n_steps` and `code`; the rest is their own.
 DATASETS: dict[str, Callable[..., Task]] = {

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from jaxtyping import Array, Float
 
-from slax_data.latency_code import latency_decode, latency_encode
-from slax_data.phase_code import phase_decode, phase_encode
-from slax_data.rate_codes import poisson_decode, poisson_encode, rate_decode, rate_encode
+from slax_data.encoding.latency_code import latency_decode, latency_encode
+from slax_data.encoding.phase_code import phase_decode, phase_encode
+from slax_data.encoding.rate_codes import poisson_decode, poisson_encode, rate_decode, rate_encode
 
 
 class Encoder(NamedTuple):

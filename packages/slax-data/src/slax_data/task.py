@@ -6,9 +6,9 @@ from typing import Any
 
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
-from slax_data.batching import take_batch, time_first
 from slax_data.checks import check_all_classes, check_choice
-from slax_data.packed import SpikeTrains, unpacked
+from slax_data.loading.batching import take_batch, time_first
+from slax_data.storage.packed import SpikeTrains, unpacked
 
 SPLITS = ("train", "test")
 

@@ -1,24 +1,24 @@
 """Spiking neurons, their wiring and their unrolling in time, as Flax NNX cells."""
 
-from slax_neurons.adlif import AdLIF
-from slax_neurons.alif import ALIF
-from slax_neurons.brf import BRF
-from slax_neurons.complexity import Complexity, complexity
-from slax_neurons.cuba_lif import CuBaLIF
+from slax_neurons.analysis.complexity import Complexity, complexity
+from slax_neurons.analysis.health_check import health
+from slax_neurons.analysis.health_report import Health, LayerHealth
+from slax_neurons.analysis.model_summary import ModuleSummary, Summary, summary
 from slax_neurons.dropout import Dropout
 from slax_neurons.edges import Edge
 from slax_neurons.engine import unroll
-from slax_neurons.health_check import health
-from slax_neurons.health_report import Health, LayerHealth
 from slax_neurons.initialisation import fluctuation_driven
-from slax_neurons.li import LI
-from slax_neurons.lif import IF, LIF
-from slax_neurons.ltc import LTC
-from slax_neurons.model_summary import ModuleSummary, Summary, summary
-from slax_neurons.neuron import Neuron
-from slax_neurons.neuron_cell import NeuronCell
+from slax_neurons.neurons.adlif import AdLIF
+from slax_neurons.neurons.alif import ALIF
+from slax_neurons.neurons.brf import BRF
+from slax_neurons.neurons.cuba_lif import CuBaLIF
+from slax_neurons.neurons.li import LI
+from slax_neurons.neurons.lif import IF, LIF
+from slax_neurons.neurons.ltc import LTC
+from slax_neurons.neurons.neuron import Neuron
+from slax_neurons.neurons.neuron_cell import NeuronCell
+from slax_neurons.neurons.spiking import SpikingNeuron
 from slax_neurons.parameter import POSITIVE, REAL, UNIT_INTERVAL, Parameter, Trainable, time_constant
-from slax_neurons.spiking import SpikingNeuron
 from slax_neurons.surrogates import (
     SURROGATES,
     Surrogate,

@@ -17,7 +17,7 @@ from flax.errors import TraceContextError
 from jaxtyping import Array, Float, PyTree
 
 from slax_neurons.modules import mutates_state
-from slax_neurons.neuron import Neuron, rematerialize, scan_cell
+from slax_neurons.neurons.neuron import Neuron, rematerialize, scan_cell
 
 # On a CPU, products of fewer rows than this do not keep two cores busy (three layers of 128, batch 32, forward and backward:
 # 14.2 ms with 16 steps at once, 10.7 with 32, 10.3 with 64), and of wide layers a few arrays should fit the cache.

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
-from slax_neurons.impulse import impulse_moments
-from slax_neurons.neuron import Neuron
+from slax_neurons.analysis.impulse import impulse_moments
+from slax_neurons.neurons.neuron import Neuron
 
 Initialiser = Callable[..., Array]
 

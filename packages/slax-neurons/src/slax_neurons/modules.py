@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from slax_neurons.dropout import Dropout
-from slax_neurons.neuron import Neuron
+from slax_neurons.neurons.neuron import Neuron
 
 EXPECTED = (
     "expected a cell (a neuron, a stack, a Flax recurrent cell) or a callable that maps an array to an array, such as "

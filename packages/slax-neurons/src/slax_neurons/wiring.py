@@ -23,7 +23,7 @@ from slax_neurons.modules import (
     step_module,
     takes_statistics,
 )
-from slax_neurons.neuron import Neuron
+from slax_neurons.neurons.neuron import Neuron
 
 
 def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) -> "Connect":

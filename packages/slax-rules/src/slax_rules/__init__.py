@@ -1,7 +1,7 @@
 """Learning rules for spiking networks: ways to differentiate a model in time, and training with them."""
 
 from slax_rules.bptt import BPTT, TBPTT
-from slax_rules.fptt import fptt, fptt_average
+from slax_rules.forward_propagation import fptt, fptt_average
 from slax_rules.influence.rtrl import RTRL
 from slax_rules.influence.snap import SnAp
 from slax_rules.influence.uoro import UORO

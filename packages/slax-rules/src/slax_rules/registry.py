@@ -1,7 +1,7 @@
 """The registry of learning rules: what each is made of, what it requires, when it is exact, what it omits, what it costs."""
 
 from slax_rules.bptt import BPTT, TBPTT
-from slax_rules.fptt import fptt
+from slax_rules.forward_propagation import fptt
 from slax_rules.influence.rtrl import RTRL
 from slax_rules.influence.snap import SnAp
 from slax_rules.influence.uoro import UORO

@@ -13,6 +13,9 @@ from slax_viz.curvature import Trace as Trace
 from slax_viz.curvature import hessian_eigenvalues as hessian_eigenvalues
 from slax_viz.curvature import hessian_product as hessian_product
 from slax_viz.curvature import hessian_trace as hessian_trace
+from slax_viz.figure_style import PNG_METADATA as PNG_METADATA
+from slax_viz.figure_style import SVG_METADATA as SVG_METADATA
+from slax_viz.figure_style import style as style
 from slax_viz.landscape import barrier as barrier
 from slax_viz.landscape import grid_around as grid_around
 from slax_viz.landscape import interpolation as interpolation
@@ -33,8 +36,5 @@ from slax_viz.similarity import cosine_similarity as cosine_similarity
 from slax_viz.similarity import global_cosine_similarity as global_cosine_similarity
 from slax_viz.statistics import Interval as Interval
 from slax_viz.statistics import mean_interval as mean_interval
-from slax_viz.style import PNG_METADATA as PNG_METADATA
-from slax_viz.style import SVG_METADATA as SVG_METADATA
-from slax_viz.style import style as style
 
 __version__ = "0.1.0"

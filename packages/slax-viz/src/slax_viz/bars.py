@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Array, Float
 
+from slax_viz.figure_style import COLOURS
 from slax_viz.statistics import mean_interval
-from slax_viz.style import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Array, Float
 
+from slax_viz.figure_style import COLOURS
 from slax_viz.landscape import barrier
-from slax_viz.style import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -21,10 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import DTypeLike
 
-from slax_neurons.cuba_lif import CuBaLIF
-from slax_neurons.li import LI
-from slax_neurons.lif import IF, LIF
-from slax_neurons.neuron import Neuron
+from slax_neurons.neurons.cuba_lif import CuBaLIF
+from slax_neurons.neurons.li import LI
+from slax_neurons.neurons.lif import IF, LIF
+from slax_neurons.neurons.neuron import Neuron
 from slax_neurons.nir.integration import Integration, Values
 from slax_neurons.nir.library import RESET, channels_first, channels_last, library, shape_first
 from slax_neurons.parameter import Parameter, Trainable

@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import DTypeLike
 
 from slax_neurons.edges import Edge
+from slax_neurons.neurons.spiking import RESETS
 from slax_neurons.nir.folding import scaled, shifted
 from slax_neurons.nir.graph import Link, Plan, label, plan
 from slax_neurons.nir.integration import Integration
@@ -16,7 +17,6 @@ from slax_neurons.nir.library import INTEGRATION, library, shape_last
 from slax_neurons.nir.modules import Zeros
 from slax_neurons.nir.neurons import Options, Reading, read_neuron
 from slax_neurons.nir.synapses import read_synapse
-from slax_neurons.spiking import RESETS
 from slax_neurons.surrogates import Surrogate, fast_sigmoid
 from slax_neurons.wiring import Connect, connect
 

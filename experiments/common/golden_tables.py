@@ -1,0 +1,90 @@
+"""Compares the tables that the tiny scale made with those that are kept, number by number.
+
+    python -m experiments.common.golden_tables            # after `make tiny`
+    python -m experiments.common.golden_tables --renew    # keeps what is there now: look at `git diff` before you commit it
+
+Which tables are kept, and by how much their numbers may differ on another processor, is in tests/references/tolerances.yaml.
+Times and memory differ from run to run, and are not among them.
+"""
+
+import argparse
+import csv
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REFERENCES = Path("tests/references")
+SHOWN = 5  # differences of a table that are told
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--figures", type=Path, default=Path("figures/tiny"), help="folder of the tables that were made"
+    )
+    parser.add_argument("--renew", action="store_true", help="keep them as references")
+    arguments = parser.parse_args()
+    tolerances = yaml.safe_load((REFERENCES / "tolerances.yaml").read_text())
+    wrong = []
+    for stem, tolerance in tolerances.items():
+        made, kept = arguments.figures / f"{stem}.csv", REFERENCES / f"{stem}.csv"
+        if arguments.renew:
+            shutil.copy(made, kept)
+        wrong += [f"{stem}: {text}" for text in differences(read(made), read(kept), **tolerance)]
+    if wrong:
+        sys.exit("\n".join(["Tables differ from those in tests/references:", *wrong]))
+    print(f"{len(tolerances)} tables are as in {REFERENCES}.")
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def differences(
+    made: list[dict[str, str]],
+    kept: list[dict[str, str]],
+    *,
+    absolute: float,
+    columns: dict[str, float] | None = None,
+) -> list[str]:
+    """What differs, as text: rows, or cells that are no numbers alike or numbers further apart than the tolerance.
+
+    Args:
+        made: the rows of a table.
+        kept: those that are expected.
+        absolute: by how much a number may differ.
+        columns: the same for some columns.
+    """
+    if len(made) != len(kept):
+        return [f"there are {len(made)} rows, expected {len(kept)}"]
+    found = []
+    for number, (row, expected) in enumerate(zip(made, kept, strict=True), start=2):
+        if row.keys() != expected.keys():
+            return [f"the columns are {', '.join(row)}, expected {', '.join(expected)}"]
+        for name, cell in expected.items():
+            if not alike(row[name], cell, (columns or {}).get(name, absolute)):
+                found.append(f"line {number}, {name}: {row[name]!r}, expected {cell!r}")
+    rest = len(found) - SHOWN
+    return found[:SHOWN] + ([f"and {rest} more"] if rest > 0 else [])
+
+
+def alike(cell: str, expected: str, tolerance: float) -> bool:
+    if cell == expected:
+        return True
+    numbers: list[Any] = [_number(text) for text in (cell, expected)]
+    return None not in numbers and abs(numbers[0] - numbers[1]) <= tolerance
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The task that a configuration names: one that is drawn for each seed, or stored spikes."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax import random
+
+from slax_data import Task, make_task, stored_task
+from slax_data.storage.packed import sets_of_arrays
+from slax_data.storage.whole_files import load_arrays
+
+
+def task_maker(config: dict[str, Any], spikes: Path | None) -> Callable[[jax.Array], Task]:
+    """What makes a seed's task of a key: that of the file of spikes, if the configuration names one, is one for all seeds."""
+    if "spikes" in config:
+        if spikes is None:
+            raise SystemExit(
+                f"The task {config['task']} reads spikes: give --spikes data/processed/{config['spikes']}.npz"
+            )
+        stored = stored_task(sets_of_arrays(load_arrays(spikes)), n_classes=config["layers"][-1])
+        check_layers(config, stored)
+        return lambda key: stored
+    sizes = (
+        {"n_units": config["layers"][0], "n_classes": config["layers"][-1]} if config["dataset"] == "randman" else {}
+    )
+    made = partial(make_task, config["dataset"], n_steps=config["n_steps"], code=config["code"], **sizes)
+    check_layers(config, made(random.key(0)))
+    return made
+
+
+def check_layers(config: dict[str, Any], task: Task) -> None:
+    """Stops unless the layers and steps of the configuration are those of the data."""
+    got, expected = (config["layers"][0], config["layers"][-1]), (task.n_units, task.n_classes)
+    if got != expected or config["n_steps"] != task.n_steps:
+        raise SystemExit(
+            f"The layers of {config['task']} are {config['layers']}, in {config['n_steps']} steps, but its data have "
+            f"{task.n_units} units and {task.n_classes} classes, in {task.n_steps} steps, which they have to match."
+        )

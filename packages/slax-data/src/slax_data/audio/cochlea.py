@@ -1,0 +1,209 @@
+"""A cochlea: sound to the spikes of a line of neurons, each tuned to its own frequency."""
+
+import dataclasses
+import math
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Float32
+
+from slax_data.checks import check_finite, check_size
+from slax_data.loading.batching import time_first
+
+# Glasberg, Moore 1990: the bandwidth of a filter of the ear, BANDWIDTH (FACTOR f + 1) in Hz.
+BANDWIDTH, FACTOR = 24.7, 4.37e-3
+ORDER, WIDENING = 4, 1.019  # of a gammatone filter, Patterson et al. 1992
+# Meddis, Hewitt, Shackleton 1990, table II, a fibre of medium spontaneous rate: in units of sound, and per second.
+A, B, G = 10.0, 3000.0, 1000.0
+REFILL, LOSS, REUPTAKE, REPROCESS, SPIKES = 5.05, 2500.0, 6580.0, 66.31, 50_000.0
+ONE_UNIT = 30.0  # dB of a sound whose root mean square is 1 in their units
+SETTLE = 0.05  # seconds for the filters to end their answer
+
+
+@dataclasses.dataclass(frozen=True)
+class Cochlea:
+    """What a cochlea is made of.
+
+    Args:
+        n_channels: neurons, from the highest frequency to the lowest, as a wave meets them.
+        lowest, highest: frequencies of the ends in Hz; between them neurons stand evenly on the scale of the ear. The
+            highest must be below half the sampling rate.
+        level: loudness in dB to which each recording is brought.
+        n_fibres: fibres of the auditory nerve that meet in one neuron.
+        tau: time constant of the neuron's membrane in seconds.
+        threshold: of the neuron, in spikes of fibres.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    n_channels: int = 70
+    lowest: float = 100.0
+    highest: float = 3600.0
+    level: float = 75.0
+    n_fibres: int = 40
+    tau: float = 10e-3
+    threshold: float = 10.0
+
+    def __post_init__(self) -> None:
+        check_size("n_channels", self.n_channels)
+        check_size("n_fibres", self.n_fibres)
+        if not 0 < self.lowest < self.highest:
+            raise ValueError(
+                f"Cochlea got frequencies from {self.lowest} to {self.highest}, expected 0 < lowest < highest."
+            )
+        if not math.isfinite(self.level):
+            raise ValueError(f"Cochlea got level={self.level}, expected a number of dB.")
+        for name in ("tau", "threshold"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"Cochlea got {name}={getattr(self, name)}, expected a number above 0.")
+
+    @property
+    def frequencies(self) -> Float32[np.ndarray, " N"]:
+        """The frequency of each neuron in Hz."""
+        low, high = (math.log1p(FACTOR * f) for f in (self.lowest, self.highest))
+        return (np.expm1(np.linspace(high, low, self.n_channels)) / FACTOR).astype(np.float32)
+
+
+def hear(
+    sounds: Float[Array | np.ndarray, "B L"], *, rate: int, n_steps: int, cochlea: Cochlea = Cochlea()
+) -> Bool[Array, "T B N"]:
+    """The spikes of a cochlea.
+
+        y_t = (gammatone filter of the channel) x                          basilar membrane, 4 poles
+        k_t = G a / (a + B), a = max(y_t + A, 0)                           how open the hair cell is
+        q' = REFILL (1 - q) + REPROCESS w - k q                            transmitter it holds
+        c' = k q - (LOSS + REUPTAKE) c        w' = REUPTAKE c - REPROCESS w    in the cleft, and taken back
+        v' = -v / tau + n_fibres SPIKES c       spike and v - threshold at v >= threshold
+
+    with the constants of the references. Everything is deterministic: the fibres enter by the rate at which they fire. A hair
+    cell fires most where a sound begins, and less as long as it stays.
+
+    Args:
+        sounds: recordings, each filled up by zeros; each is brought to the loudness `level` on its own, by what is not zero.
+        rate: samples per second. L / rate seconds become the T steps, so L must be a multiple of T.
+        n_steps: T; a step has a spike of a neuron if there is at least one within its time.
+        cochlea: its make.
+
+    Raises:
+        ValueError: L is no multiple of T, sounds that are no floats or not finite, or frequencies above half the rate.
+
+    References:
+        Patterson et al. 1992 (gammatone filters), Glasberg, Moore 1990 (frequencies), Meddis, Hewitt, Shackleton 1990, doi
+        10.1121/1.399379 (hair cell). The same three stages, a basilar membrane, the hair cell of Meddis and spiking neurons,
+        made the Heidelberg Digits: Cramer, Stradmann, Schemmel, Zenke 2020, doi 10.1109/TNNLS.2020.3044364.
+
+    Note:
+        The Heidelberg Digits differ: their basilar membrane is a hydrodynamic model with 700 channels, their fibres fire at
+        random, recordings were made at 48 kHz, and spikes have times, where here they have steps.
+    """
+    check_size("n_steps", n_steps)
+    if not np.issubdtype(sounds.dtype, np.floating):
+        raise ValueError(
+            f"hear got sounds of {sounds.dtype}, expected floats: divide integers by their largest number."
+        )
+    check_finite("sounds", sounds)
+    length = sounds.shape[1]
+    if length % n_steps:
+        raise ValueError(
+            f"hear got {length} samples for {n_steps} steps, expected a multiple. Fill the sounds up by zeros."
+        )
+    if cochlea.highest >= rate / 2:
+        raise ValueError(
+            f"hear got a cochlea up to {cochlea.highest} Hz for sounds of {rate} Hz, whose frequencies end at {rate / 2}. "
+            f"Give Cochlea(highest={0.45 * rate:g})."
+        )
+    return _hear(sounds, rate, n_steps, cochlea)
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def _hear(sounds: Float[Array | np.ndarray, "B L"], rate: int, n_steps: int, cochlea: Cochlea) -> Bool[Array, "T B N"]:
+    amplitude = 10 ** ((cochlea.level - ONE_UNIT) / 20)
+    largest = jnp.max(jnp.abs(sounds), 1, keepdims=True)
+    shape = sounds / jnp.where(largest > 0, largest, 1)  # so that no square is too small
+    count = jnp.maximum(jnp.sum(sounds != 0, 1, keepdims=True), 1).astype(jnp.float32)
+    power = jnp.sum(shape**2, 1, keepdims=True) / count
+    loud = amplitude * shape * lax.rsqrt(jnp.where(power > 0, power, 1))
+    return time_first(lax.map(lambda sound: _hear_one(sound, rate, n_steps, cochlea), loud))
+
+
+def basilar_membrane(
+    sound: Float[Array | np.ndarray, " L"], *, rate: int, cochlea: Cochlea = Cochlea()
+) -> Float[Array, "N L"]:
+    """What each place of the basilar membrane does, by a gammatone filter whose gain is 1 at its frequency.
+
+    The filter of frequency f and bandwidth b = 1.019 (24.7 + 0.108 f) has the response 1 / (1 + i (g - f) / b)^4 at g.
+    """
+    frequencies = jnp.asarray(cochlea.frequencies)[:, None]
+    width = WIDENING * BANDWIDTH * (FACTOR * frequencies + 1)
+    size = _fast_size(len(sound) + math.ceil(SETTLE * rate))
+    spectrum = jnp.fft.rfft(sound, size)
+    at = jnp.arange(len(spectrum), dtype=jnp.float32) * (rate / size)
+    off = (at[None] - frequencies) / width
+    response = lax.integer_pow(lax.complex(jnp.ones_like(off), off), -ORDER)
+    return jnp.fft.irfft(spectrum[None] * response, size)[:, : len(sound)]
+
+
+class Pools(NamedTuple):
+    """The transmitter of a hair cell, as parts of all that it can hold.
+
+    Args:
+        held: what it can release.
+        cleft: what it has released, which makes the fibres fire.
+        back: what it has taken back and not yet made ready.
+    """
+
+    held: Float[Array, "*N"]
+    cleft: Float[Array, "*N"]
+    back: Float[Array, "*N"]
+
+
+def hair_cell(pools: Pools, moved: Float[Array | np.ndarray, "*N"], dt: float) -> tuple[Pools, Float[Array, "*N"]]:
+    """One step of `dt` seconds: from how far the membrane has moved to the spikes of a fibre, which it makes per second.
+
+    Each pool loses by what it has at the end of the step (implicit Euler), so that a step cannot be too long.
+    """
+    opened = jnp.maximum(moved + A, 0)
+    k = G * opened / (opened + B)
+    cleft = (pools.cleft + dt * k * pools.held) / (1 + dt * (LOSS + REUPTAKE))
+    held = (pools.held + dt * (REFILL + REPROCESS * pools.back)) / (1 + dt * (REFILL + k))
+    back = (pools.back + dt * REUPTAKE * cleft) / (1 + dt * REPROCESS)
+    return Pools(held, cleft, back), SPIKES * cleft
+
+
+def silence(n_channels: int) -> Pools:
+    """Hair cells where nothing has sounded for long: what `hair_cell` does not change."""
+    k = G * A / (A + B)
+    cleft_per_held = k / (LOSS + REUPTAKE)
+    # q' = w' = 0 with w = REUPTAKE c / REPROCESS: REFILL (1 - q) = k q - REUPTAKE c.
+    held = REFILL / (REFILL + k - REUPTAKE * cleft_per_held)
+    cleft = cleft_per_held * held
+    numbers = (held, cleft, REUPTAKE * cleft / REPROCESS)
+    return Pools(*(jnp.full(n_channels, number, jnp.float32) for number in numbers))
+
+
+def _hear_one(sound: Float[Array, " L"], rate: int, n_steps: int, cochlea: Cochlea) -> Bool[Array, "T N"]:
+    moved = basilar_membrane(sound, rate=rate, cochlea=cochlea).T.reshape(n_steps, -1, cochlea.n_channels)
+    leak = math.exp(-1 / (rate * cochlea.tau))
+
+    def sample(carry: tuple[Pools, Array, Array], y: Float[Array, " N"]) -> tuple[tuple[Pools, Array, Array], None]:
+        pools, v, fired = carry
+        pools, spikes_per_second = hair_cell(pools, y, 1 / rate)
+        v = leak * v + cochlea.n_fibres * spikes_per_second / rate
+        spike = v >= cochlea.threshold
+        return (pools, jnp.where(spike, v - cochlea.threshold, v), fired | spike), None
+
+    def step(carry: tuple[Pools, Array], ys: Float[Array, "S N"]) -> tuple[tuple[Pools, Array], Bool[Array, " N"]]:
+        (pools, v, fired), _ = lax.scan(sample, (*carry, jnp.zeros(cochlea.n_channels, bool)), ys)
+        return (pools, v), fired
+
+    return lax.scan(step, (silence(cochlea.n_channels), jnp.zeros(cochlea.n_channels)), moved)[1]
+
+
+def _fast_size(least: int) -> int:
+    """The smallest power of two that is not below `least`."""
+    return 1 << (least - 1).bit_length()

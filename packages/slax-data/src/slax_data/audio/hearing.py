@@ -1,0 +1,71 @@
+"""Sounds of a set to the spikes of a cochlea, batch by batch."""
+
+import math
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Shaped
+from tqdm import tqdm
+
+from slax_data.audio.cochlea import Cochlea, hear
+from slax_data.checks import check_size
+from slax_data.loading.batching import time_first
+from slax_data.sets.sounds import Sound
+from slax_data.storage.packed import SpikeTrains, spike_trains
+
+BATCH = 50
+
+
+def hear_all(
+    sounds: list[Sound],
+    labels: Shaped[np.ndarray, " D"],
+    *,
+    n_steps: int,
+    duration: float,
+    cochlea: Cochlea,
+) -> SpikeTrains:
+    """The spikes of recordings, with a progress bar.
+
+    Args:
+        sounds: D recordings of one rate.
+        labels: their classes.
+        n_steps: T, each of duration / T seconds, rounded up to whole samples.
+        duration: seconds of each recording that are heard; what is shorter is followed by silence.
+        cochlea: who hears.
+
+    Raises:
+        ValueError: none, recordings of several rates, steps shorter than a sample, or as `hear` does.
+    """
+    check_size("n_steps", n_steps)
+    rates = sorted({sound.rate for sound in sounds})
+    if len(rates) != 1:
+        raise ValueError(f"Recordings must be of one rate, got {rates} Hz in {len(sounds)} of them.")
+    (rate,) = rates
+    if not n_steps <= rate * duration:
+        raise ValueError(
+            f"{n_steps} steps in {duration} s are shorter than a sample, expected at most {rate} steps per second."
+        )
+    per_step = math.ceil(rate * duration / n_steps - 1e-9)
+    with jax.ensure_compile_time_eval():  # so that a task can be made inside of a program
+        spikes = np.concatenate(list(_heard_batches(sounds, per_step * n_steps, n_steps, cochlea)))
+    steps = [min(n_steps, -(-len(sound.samples) // per_step)) for sound in sounds]
+    return spike_trains(spikes, labels, lengths=np.array(steps))
+
+
+def cochlea_of(rate: int, n_channels: int) -> Cochlea:
+    """A cochlea that can hear sounds of a rate: up to 3,600 Hz, or to 0.45 of the rate if that is less."""
+    return Cochlea(n_channels=n_channels, highest=min(Cochlea.highest, 0.45 * rate))
+
+
+def _heard_batches(
+    sounds: list[Sound], length: int, n_steps: int, cochlea: Cochlea
+) -> Iterable[Bool[np.ndarray, "B T N"]]:
+    for start in tqdm(range(0, len(sounds), BATCH), desc="cochlea", unit=f"{BATCH} recordings", disable=None):
+        batch = np.zeros((BATCH, length), np.float32)
+        chosen = sounds[start : start + BATCH]
+        for row, sound in zip(batch, chosen, strict=False):
+            row[: len(sound.samples)] = sound.samples[:length]
+        spikes = hear(jnp.asarray(batch), rate=sounds[0].rate, n_steps=n_steps, cochlea=cochlea)
+        yield np.asarray(time_first(spikes))[: len(chosen)]  # and back

@@ -1,0 +1,109 @@
+"""Events to spikes: recordings that list when which unit fired, as time steps."""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Bool, Shaped
+from tqdm import tqdm
+
+from slax_data.checks import check_choice, check_size
+from slax_data.storage.packed import SpikeTrains, check_booleans, trains_of_bytes
+
+OUTSIDE = ("error", "drop")
+
+
+def bin_events(
+    times: Shaped[np.ndarray, "..."],
+    units: Shaped[np.ndarray, "..."],
+    *,
+    n_units: int,
+    n_steps: int,
+    duration: float,
+    outside: str = "error",
+) -> Bool[np.ndarray, "T N"]:
+    """The spikes of one recording: a unit has one in each step that holds at least one of its events.
+
+        spikes[k, n] = there is an e with units[e] = n and k duration / T <= times[e] < (k + 1) duration / T
+
+    Args:
+        times: of the E events, in any order, in seconds or in another unit of time that `duration` has as well, [E].
+        units: who fired, integers in 0..N-1, [E].
+        n_units: N.
+        n_steps: T.
+        duration: of the window, which begins at 0.
+        outside: what becomes of an event at or after the end of the window: "error", or "drop", which leaves it out. All else
+            that is wrong is an error in both cases.
+
+    Raises:
+        ValueError: a time that is NaN, infinite or negative, or not before the end, a unit out of range, units that are not
+            integers, not as many times as units, or an option outside its range.
+    """
+    check_size("n_units", n_units)
+    check_size("n_steps", n_steps)
+    check_duration(duration)
+    check_choice("outside", outside, OUTSIDE)
+    if times.ndim != 1 or times.shape != units.shape:
+        raise ValueError(
+            f"Events have a time and a unit each, got times of shape {list(times.shape)} and units of {list(units.shape)}."
+        )
+    if times.dtype.kind not in "iuf" or units.dtype.kind not in "iu":
+        raise ValueError(
+            f"Events have times that are numbers and units that are integers, got {times.dtype} and {units.dtype}."
+        )
+    if units.size and not 0 <= units.min() <= units.max() < n_units:
+        raise ValueError(f"Events have units in 0..{n_units - 1}, got units from {units.min()} to {units.max()}.")
+    exact = times.astype(np.float64)
+    if unknown := np.count_nonzero(~np.isfinite(exact)):
+        raise ValueError(f"Events have times that are finite, got {unknown} NaN or infinite ones of {exact.size}.")
+    if exact.size and exact.min() < 0:
+        raise ValueError(
+            f"Events have times from 0 on, got {np.count_nonzero(exact < 0)} before, the first at {exact.min():.6g}."
+        )
+    inside = exact < duration
+    if outside == "error" and not inside.all():
+        raise ValueError(
+            f"Events have times before the end of the window, {duration:.6g}, got {np.count_nonzero(~inside)} of {exact.size} "
+            f"at or after it, the last at {exact.max():.6g}. Give a longer duration, or outside='drop' to leave them out."
+        )
+    # By edges, and not by a quotient that is rounded, so that an event at an edge is in the step that begins there.
+    edges = np.arange(1, n_steps) * duration / n_steps
+    spikes = np.zeros((n_steps, n_units), bool)
+    spikes[np.searchsorted(edges, exact[inside], side="right"), units[inside]] = True
+    return spikes
+
+
+def event_trains(
+    recordings: Iterable[Bool[np.ndarray, "T N"]], labels: Shaped[np.ndarray, " D"], *, name: str
+) -> SpikeTrains:
+    """Packs recordings one after the other, so that a set may be larger than the memory for its spikes as booleans.
+
+    Args:
+        recordings: their spikes, D times. The length of one is the step of its last spike.
+        labels: their classes.
+        name: of the set, for the progress bar and for errors.
+
+    Raises:
+        ValueError: no recordings, recordings of several shapes, or as `spike_trains` does.
+    """
+    packed, lengths = [], []
+    shape: tuple[int, ...] = ()
+    for spikes in tqdm(recordings, desc=name, total=len(labels), unit="recordings", disable=None):
+        check_booleans(spikes, "TN")
+        shape = shape or spikes.shape
+        if spikes.shape != shape:
+            raise ValueError(
+                f"The recordings of {name} must have one shape, got {list(spikes.shape)} after {list(shape)}."
+            )
+        fired = np.flatnonzero(spikes.any(axis=1))
+        packed.append(np.packbits(spikes, axis=-1))
+        lengths.append(fired[-1] + 1 if fired.size else 0)
+    if not packed:
+        raise ValueError(f"{name} has no recordings, got {len(labels)} labels.")
+    return trains_of_bytes(np.stack(packed), labels, np.array(lengths), n_units=shape[1])
+
+
+def check_duration(duration: float) -> None:
+    """Raises unless `duration` is a finite time above 0."""
+    if not 0 < duration < math.inf:
+        raise ValueError(f"duration got {duration}, expected a time above 0.")

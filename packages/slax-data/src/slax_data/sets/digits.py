@@ -1,0 +1,59 @@
+"""The digits that ship with scikit-learn: 1,797 scanned images of 8 x 8 pixels, real data that needs no download."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float32, Int32, PRNGKeyArray
+
+from slax_data.checks import check_choice
+from slax_data.sets.images import check_image_code, image_task, is_fifth_of_its_class
+from slax_data.task import SPLITS, Task
+
+N_CLASSES = 10
+
+
+def digits(*, split: str = "train") -> tuple[Float32[Array, "B 64"], Int32[Array, " B"]]:
+    """Loads the images of one split.
+
+    Every fifth image of each class, in the order of the file, is for the test: 355 images, against 1,442 to train. The
+    file holds one writer's images after another's, so both splits have digits of all 13 writers.
+
+    Args:
+        split: "train" or "test".
+
+    Returns:
+        Intensities of shape [B, 64], in [0, 1], sixteenths, and labels of shape [B], in 0..9.
+
+    Raises:
+        ImportError: scikit-learn is missing.
+        ValueError: an unknown split.
+
+    References:
+        E. Alpaydin, C. Kaynak, "Optical recognition of handwritten digits", UCI Machine Learning Repository, 1998,
+        doi:10.24432/C50P49, of which scikit-learn holds the part that UCI calls the test set.
+    """
+    check_choice("split", split, SPLITS)
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError(
+            "digits are part of scikit-learn, which is not installed. Install it: pip install 'slax-data[digits]'"
+        ) from error
+    pixels, labels = load_digits(return_X_y=True)
+    chosen = is_fifth_of_its_class(labels) == (split == "test")
+    return jnp.asarray(pixels[chosen] / 16, jnp.float32), jnp.asarray(labels[chosen], jnp.int32)
+
+
+def digits_task(key: PRNGKeyArray, *, n_steps: int = 50, code: str = "latency") -> Task:
+    """Digits as a `Task`, one unit per pixel.
+
+    Args:
+        key: of the spikes of a whole split in the rate code; the latency code needs none.
+        n_steps: time steps T; at least 2 for the latency code.
+        code: "latency" (`latency_encode`) or "rate" (`rate_encode`, drawn anew for each batch).
+
+    Raises:
+        ImportError: scikit-learn is missing.
+        ValueError: an unknown code, or too few steps.
+    """
+    check_image_code(code, n_steps)
+    images = {split: digits(split=split) for split in SPLITS}
+    return image_task(key, images, n_classes=N_CLASSES, n_steps=n_steps, code=code)

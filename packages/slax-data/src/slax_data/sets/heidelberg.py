@@ -1,0 +1,258 @@
+"""The Spiking Heidelberg Digits and the Spiking Speech Commands: spoken words, in the spikes of 700 units of a cochlea."""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int32, PRNGKeyArray
+
+from slax_data.checks import check_choice, check_labels, check_size
+from slax_data.encoding.events import OUTSIDE, bin_events, check_duration, event_trains
+from slax_data.storage.packed import SpikeTrains, cached_sets
+from slax_data.storage.whole_files import folder_of, written_whole
+from slax_data.task import Task, stored_task
+
+N_UNITS = 700
+DURATION = 1.4  # seconds, as is usual
+LARGEST = 1 << 33  # bytes that a packed file may hold: more is no file of the sets, but a bomb
+BLOCK = 256  # recordings that are read at once
+PAGE = "https://zenkelab.org/resources/spiking-heidelberg-datasets-shd/"
+
+
+class WordSet(NamedTuple):
+    """One of the two sets: its files are `{name}_{split}.h5`."""
+
+    name: str
+    n_classes: int
+    splits: tuple[str, ...]
+
+
+SHD = WordSet("shd", 20, ("train", "test"))
+SSC = WordSet("ssc", 35, ("train", "valid", "test"))
+
+
+def shd(
+    path: str | Path | None = None,
+    *,
+    split: str = "train",
+    n_steps: int = 100,
+    duration: float = DURATION,
+    every: int = 1,
+    outside: str = "error",
+) -> SpikeTrains:
+    """Reads the Spiking Heidelberg Digits: 0 to 9, in English and then in German, by twelve speakers.
+
+    There are 8,156 recordings to train and 2,264 to test, which have all those of two speakers.
+
+    Args:
+        path: the folder with shd_train.h5 and shd_test.h5, or with these as .h5.gz, which are unpacked beside; by default
+            `data_folder()`.
+        split: "train" or "test".
+        n_steps: T.
+        duration: seconds of the window. The recordings of the digits end before 1.4 s.
+        every: neighbouring units that are made one, which spikes when one of them does: N = 700 / every. It must divide 700.
+        outside: what becomes of spikes after the window, "error" or "drop".
+
+    Returns:
+        Spikes, in [D, T, N], and labels, 0 to 9 in English and 10 to 19 in German. A recording's length ends with its last
+        spike.
+
+    Raises:
+        FileNotFoundError: no such file; the error says where to get it.
+        ImportError: h5py is missing.
+        ValueError: an option outside its range, or a file that is truncated, damaged or of another format.
+
+    Note:
+        Damaged files are refused, but for a few that make HDF5's own library hang. The site has a checksum of each file.
+
+    References:
+        B. Cramer, Y. Stradmann, J. Schemmel, F. Zenke, "The Heidelberg spiking data sets for the systematic evaluation of
+        spiking neural networks", 2020, doi 10.1109/TNNLS.2020.3044364. The sets are under CC BY 4.0.
+    """
+    return _read(SHD, path, split, n_steps=n_steps, duration=duration, every=every, outside=outside)
+
+
+def ssc(
+    path: str | Path | None = None,
+    *,
+    split: str = "train",
+    n_steps: int = 100,
+    duration: float = DURATION,
+    every: int = 1,
+    outside: str = "error",
+) -> SpikeTrains:
+    """Reads the Spiking Speech Commands: 35 words by many speakers.
+
+    There are 75,466 recordings to train, 9,981 to choose between models, and 20,382 to test.
+
+    Args:
+        path: the folder with ssc_train.h5, ssc_valid.h5 and ssc_test.h5, or with these as .h5.gz.
+        split: "train", "valid" or "test".
+        n_steps, duration, every, outside: see `shd`.
+
+    Returns:
+        Spikes, in [D, T, N], and labels, in 0..34.
+
+    Raises:
+        FileNotFoundError, ImportError, ValueError: as `shd` does.
+
+    References:
+        As of `shd`.
+    """
+    return _read(SSC, path, split, n_steps=n_steps, duration=duration, every=every, outside=outside)
+
+
+def shd_task(
+    key: PRNGKeyArray,
+    *,
+    n_steps: int = 100,
+    code: str = "events",
+    path: str | Path | None = None,
+    duration: float = DURATION,
+    every: int = 1,
+    outside: str = "error",
+    cache: str | Path | None = None,
+) -> Task:
+    """The Spiking Heidelberg Digits as a `Task`.
+
+    The spikes in steps are kept in a file whose name says what they depend on.
+
+    Args:
+        key: without effect; nothing is drawn.
+        n_steps: T.
+        code: "events", as they were recorded.
+        path, duration, every, outside: see `shd`.
+        cache: folder for the spikes, by default `data_folder()`.
+
+    Raises:
+        FileNotFoundError, ImportError, ValueError: as `shd` does.
+    """
+    options = dict(n_steps=n_steps, duration=duration, every=every, outside=outside)
+    return _task(SHD, code, path, cache, options)
+
+
+def ssc_task(
+    key: PRNGKeyArray,
+    *,
+    n_steps: int = 100,
+    code: str = "events",
+    path: str | Path | None = None,
+    duration: float = DURATION,
+    every: int = 1,
+    outside: str = "error",
+    cache: str | Path | None = None,
+) -> Task:
+    """The Spiking Speech Commands as a `Task`, which has the split "valid" too.
+
+    Args:
+        key: without effect; nothing is drawn.
+        n_steps, code, path, duration, every, outside, cache: see `shd_task`.
+
+    Raises:
+        FileNotFoundError, ImportError, ValueError: as `shd` does.
+    """
+    options = dict(n_steps=n_steps, duration=duration, every=every, outside=outside)
+    return _task(SSC, code, path, cache, options)
+
+
+def _task(
+    words: WordSet, code: str, path: str | Path | None, cache: str | Path | None, options: dict[str, Any]
+) -> Task:
+    check_choice("code", code, ["events"])
+    _check_options(**options)
+    files = {split: _file(words, path, split) for split in words.splits}
+    stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files.values()]
+    sets = cached_sets(
+        folder_of(cache),
+        words.name,
+        [sorted(options.items()), stamps],
+        lambda: {split: _read(words, path, split, **options) for split in words.splits},
+    )
+    return stored_task(sets, n_classes=words.n_classes)
+
+
+def _read(words: WordSet, path: str | Path | None, split: str, **options: Any) -> SpikeTrains:
+    check_choice("split", split, words.splits)
+    _check_options(**options)
+    file = _file(words, path, split)
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError(f"{file} is read by h5py, which is not installed: pip install 'slax-data[events]'") from error
+    # h5py has many kinds of errors for a damaged file, and does not name it.
+    try:
+        with h5py.File(file, "r") as content:
+            _check_parts(content)
+            labels = _labels(content, words.n_classes)
+            return event_trains(_recordings(content, len(labels), **options), labels, name=file.name)
+    except (FileNotFoundError, PermissionError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{file} cannot be read. {error} If it is damaged or another file, get it from {PAGE}"
+        ) from error
+
+
+def _check_parts(content: Any) -> None:
+    for name in ("spikes/times", "spikes/units", "labels"):
+        if name not in content:
+            raise ValueError(f"It lacks {name}.")
+        if len(getattr(content[name], "shape", ())) != 1:
+            raise ValueError(f"Its {name} are no list of one entry for each recording.")
+
+
+def _labels(content: Any, n_classes: int) -> Int32[np.ndarray, " D"]:
+    labels = content["labels"][()]
+    check_labels(labels, n_classes=n_classes)
+    if missing := set(range(n_classes)) - set(labels.tolist()):
+        raise ValueError(f"It has no recordings of the classes {', '.join(map(str, sorted(missing)))}.")
+    return labels.astype(np.int32)
+
+
+def _recordings(
+    content: Any, size: int, *, n_steps: int, duration: float, every: int, outside: str
+) -> Iterator[Bool[np.ndarray, "T N"]]:
+    times, units = content["spikes/times"], content["spikes/units"]
+    if not len(times) == len(units) == size:
+        raise ValueError(f"It has {len(times)} recordings' times and {len(units)} recordings' units for {size} labels.")
+    for start in range(0, size, BLOCK):
+        block = slice(start, start + BLOCK)
+        for row, (when, who) in enumerate(zip(times[block], units[block], strict=True), start):
+            try:
+                spikes = bin_events(when, who, n_units=N_UNITS, n_steps=n_steps, duration=duration, outside=outside)
+            except ValueError as error:
+                raise ValueError(f"Recording {row}: {error}") from error
+            yield spikes.reshape(n_steps, -1, every).any(axis=-1)
+
+
+def _file(words: WordSet, path: str | Path | None, split: str) -> Path:
+    """The file of a split, unpacked if it is not yet."""
+    file = folder_of(path) / f"{words.name}_{split}.h5"
+    packed = file.with_name(f"{file.name}.gz")
+    if file.exists():
+        return file
+    if not packed.exists():
+        raise FileNotFoundError(
+            f"There is no {file}, nor {packed.name}. Download it from {PAGE} and put it there, or give path=, its folder."
+        )
+    try:
+        with written_whole(file) as aside, gzip.open(packed) as source, aside.open("wb") as target:
+            while block := source.read(1 << 20):
+                if target.tell() + len(block) > LARGEST:
+                    raise ValueError(f"{packed} holds more than {LARGEST >> 30} GiB, more than any file of the sets.")
+                target.write(block)
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{packed} is truncated or damaged: {error}. Get it again from {PAGE}") from error
+    return file
+
+
+def _check_options(*, n_steps: int, duration: float, every: int, outside: str) -> None:
+    check_size("n_steps", n_steps)
+    check_size("every", every)
+    check_duration(duration)
+    check_choice("outside", outside, OUTSIDE)
+    if N_UNITS % every:
+        raise ValueError(f"every got {every}, expected a divisor of the {N_UNITS} units, as 5 or 10.")

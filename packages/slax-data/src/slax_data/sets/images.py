@@ -1,0 +1,102 @@
+"""Images as a task: one unit per pixel, or one row of the image per step."""
+
+import numpy as np
+from jax import random
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32, PRNGKeyArray
+
+from slax_data.checks import check_all_classes, check_choice, check_intensities, check_size
+from slax_data.encoding.latency_code import latency_encode
+from slax_data.encoding.rate_codes import rate_encode
+from slax_data.loading.batching import take_batch, time_first
+from slax_data.task import SPLITS, Batch, Task, check_splits
+
+CODES = ("latency", "rate")
+ROW_CODES = (*CODES, "rows")
+BRIGHT = 0.5  # what a pixel must exceed to be a spike of its row
+
+Images = tuple[Float32[Array, "_ _"], Int32[Array, " _"]]  # intensities [D, N] and labels [D]
+
+
+def image_task(
+    key: PRNGKeyArray,
+    images: dict[str, Images],
+    *,
+    n_classes: int,
+    n_steps: int = 50,
+    code: str = "latency",
+    height: int | None = None,
+) -> Task:
+    """Images as a `Task`.
+
+    Args:
+        key: of the spikes of a whole split in the rate code; the others need none.
+        images: intensities [D, N] in [0, 1] and labels [D] of "train" and "test", and perhaps of further splits; an image is
+            its rows, one after another.
+        n_classes: number of classes.
+        n_steps: time steps T; at least 2 for the latency code, the height for rows.
+        code: "latency" (`latency_encode`) or "rate" (`rate_encode`, drawn anew for each batch), with one unit per pixel, or
+            "rows": at step t the pixels of row t that are brighter than 1/2, so that the units are the columns.
+        height: rows of an image, which only rows need.
+
+    Raises:
+        ValueError: an unknown code, a number of steps that it refuses, intensities outside [0, 1], splits of different sizes,
+            or labels that are not all of 0..n_classes-1.
+    """
+    check_image_code(code, n_steps, height=height)
+    n_pixels = _check_images(images, n_classes, height)
+
+    def encode(key: PRNGKeyArray, intensities: Float[Array, "B N"]) -> Float[Array, "T B U"]:
+        if code == "latency":
+            return latency_encode(intensities, n_steps=n_steps)
+        if code == "rate":
+            return rate_encode(key, intensities, n_steps=n_steps)
+        rows = intensities.reshape(len(intensities), n_steps, -1)
+        return time_first((rows > BRIGHT).astype(intensities.dtype))
+
+    names = [*SPLITS, *sorted(set(images) - set(SPLITS))]
+
+    def sample(key: PRNGKeyArray, *, batch_size: int, split: str = "train") -> Batch:
+        check_choice("split", split, names)
+        batch_key, spike_key = random.split(key)
+        intensities, labels = take_batch(batch_key, *images[split], batch_size=batch_size)
+        return encode(spike_key, intensities), labels
+
+    def whole(split: str) -> Batch:
+        check_choice("split", split, names)
+        intensities, labels = images[split]
+        return encode(random.fold_in(key, names.index(split)), intensities), labels
+
+    n_units = n_pixels // n_steps if code == "rows" else n_pixels
+    return Task(n_units=n_units, n_classes=n_classes, n_steps=n_steps, sample=sample, whole=whole)
+
+
+def check_image_code(code: str, n_steps: int, *, height: int | None = None) -> None:
+    """Raises unless images of a height can be encoded in so many steps; without a height, unless they can pixel by pixel."""
+    check_choice("code", code, ROW_CODES if height else CODES)
+    check_size("n_steps", n_steps, least=2 if code == "latency" else 1)
+    if code == "rows" and n_steps != height:
+        raise ValueError(
+            f"n_steps got {n_steps}, expected {height} for the code 'rows': a step for each row of the images."
+        )
+
+
+def is_fifth_of_its_class(labels: Int[np.ndarray, " B"]) -> Bool[np.ndarray, " B"]:
+    """Whether a sample is the fifth, tenth, ... of its class, in the order of the labels: a test split that needs no key."""
+    position = np.empty(len(labels), int)
+    for label in np.unique(labels):
+        of_class = labels == label
+        position[of_class] = np.arange(of_class.sum())
+    return position % 5 == 4
+
+
+def _check_images(images: dict[str, Images], n_classes: int, height: int | None) -> int:
+    check_splits("images", {split: {"pixels": one.shape[-1]} for split, (one, _) in images.items()})
+    for split, (intensities, labels) in images.items():
+        check_intensities(intensities)
+        if len(labels) != len(intensities):
+            raise ValueError(f"The split {split!r} has {len(intensities)} images and {len(labels)} labels.")
+        check_all_classes(split, labels, n_classes=n_classes)
+    n_pixels = images["train"][0].shape[1]
+    if n_pixels % (height or 1):
+        raise ValueError(f"images must have the same pixels in each of {height} rows, got {n_pixels} in all.")
+    return n_pixels

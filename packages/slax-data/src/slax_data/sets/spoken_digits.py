@@ -1,0 +1,185 @@
+"""The Free Spoken Digit Dataset: 3,000 recordings of six speakers who say the digits 0 to 9, and their spikes."""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int32, PRNGKeyArray
+
+from slax_data.audio.cochlea import Cochlea
+from slax_data.audio.hearing import hear_all
+from slax_data.checks import check_choice
+from slax_data.sets.sounds import Sound, read_wav
+from slax_data.storage.archives import members
+from slax_data.storage.packed import SpikeTrains, cached_sets
+from slax_data.storage.whole_files import data_folder, download, folder_of, sha256_of
+from slax_data.task import SPLITS, Task, stored_task
+
+N_CLASSES = 10
+RATE = 8000
+ARCHIVE = "free-spoken-digit-dataset-26eb9aa.tar.gz"
+URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/26eb9aa.tar.gz"
+SHA256 = "6c549ebe9cafb9657467e64e956680778a6a69c7655de64d0ecea9bc59018c3d"
+NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[a-z]+)_(?P<take>\d+)\.wav")
+TEST_TAKES = 5  # of each digit by each speaker, the first ones: the split of the set's authors
+TEST_SPEAKERS = ("theo", "yweweler")
+DIVISIONS = ("take", "speaker")
+
+
+class Recordings(NamedTuple):
+    """Recordings of one split, in the order of their names.
+
+    Args:
+        sounds: in [-1, 1), at 8,000 samples per second, of different lengths.
+        labels: the digits.
+        speakers: who speaks.
+        takes: which of a speaker's recordings of a digit it is.
+    """
+
+    sounds: list[Sound]
+    labels: Int32[np.ndarray, " D"]
+    speakers: list[str]
+    takes: Int32[np.ndarray, " D"]
+
+
+def spoken_digits(path: str | Path | None = None, *, split: str = "train", by: str = "take") -> Recordings:
+    """Reads the recordings of one split.
+
+    Args:
+        path: the archive as its hosting site packs it, one that you packed, or a folder; by default the file of
+            `download_spoken_digits`.
+        split: "train" or "test".
+        by: what the splits do not share. "take": the test has the recordings 0 to 4 of each digit by each speaker, 300,
+            as the set's authors want it, and the training the other 2,700. "speaker": the test has all 1,000 recordings of
+            theo and yweweler, whom the training has not heard.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        ValueError: an unknown option, a damaged archive or recording, or a set that lacks recordings of a class.
+
+    References:
+        Z. Jackson and others, Free Spoken Digit Dataset, doi 10.5281/zenodo.1342401, CC BY-SA 4.0.
+    """
+    check_choice("split", split, SPLITS)
+    check_choice("by", by, DIVISIONS)
+    path = _place(path)
+    found = [
+        (match, read_wav(content, f"{path}: {name}"))
+        for name, content in members(path, lambda name: NAME.fullmatch(name.name) is not None)
+        for match in [NAME.fullmatch(name.name)]
+        if match and _is_in(split, by, match)
+    ]
+    if other := {sound.rate for _, sound in found} - {RATE}:
+        raise ValueError(f"{path} has recordings of {sorted(other)} Hz, expected {RATE}.")
+    labels = np.array([int(match["digit"]) for match, _ in found], np.int32)
+    if missing := set(range(N_CLASSES)) - set(labels.tolist()):
+        raise ValueError(
+            f"{path} has no recordings of {', '.join(map(str, sorted(missing)))} in the split {split!r} by {by}. Recordings "
+            "are named like 7_theo_3.wav. Is it the whole set?"
+        )
+    takes = np.array([int(match["take"]) for match, _ in found], np.int32)
+    return Recordings([sound for _, sound in found], labels, [match["speaker"] for match, _ in found], takes)
+
+
+def download_spoken_digits(path: str | Path | None = None) -> Path:
+    """Downloads the archive (16 MB), unless it is there, and checks it.
+
+    Args:
+        path: where it goes, by default into `data_folder()`.
+
+    Raises:
+        ConnectionError: the site cannot be reached.
+        ValueError: another file than expected.
+    """
+    return download(URL, Path(path) if path else data_folder() / ARCHIVE, sha256=SHA256)
+
+
+def spoken_digits_task(
+    key: PRNGKeyArray,
+    *,
+    n_steps: int = 100,
+    code: str = "cochlea",
+    path: str | Path | None = None,
+    by: str = "take",
+    duration: float = 1.0,
+    n_channels: int = 70,
+    cache: str | Path | None = None,
+) -> Task:
+    """Spoken digits as a `Task`, in the spikes of a cochlea (`hear`).
+
+    The spikes of the whole set are made once and kept in a file whose name says what they depend on.
+
+    Args:
+        key: without effect; the spikes are deterministic.
+        n_steps: T.
+        code: "cochlea".
+        path, by: see `spoken_digits`.
+        duration: seconds of a recording that are heard; 31 of the 3,000 are longer than 0.92 s.
+        n_channels: N, neurons of the cochlea; the Heidelberg Digits have 700.
+        cache: folder for the spikes, by default `data_folder()`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `spoken_digits` does, or for a value outside its range.
+    """
+    check_choice("code", code, ["cochlea"])
+    path = _place(path)
+    options: dict[str, Any] = {"n_steps": n_steps, "by": by, "duration": duration, "n_channels": n_channels}
+    depends_on = [sorted(options.items()), _stamp(path)]
+    sets = cached_sets(folder_of(cache), "spoken_digits", depends_on, lambda: spoken_digit_spikes(path, **options))
+    return stored_task(sets, n_classes=N_CLASSES)
+
+
+def spoken_digit_spikes(
+    path: str | Path | None = None,
+    *,
+    n_steps: int = 100,
+    by: str = "take",
+    duration: float = 1.0,
+    n_channels: int = 70,
+) -> dict[str, SpikeTrains]:
+    """The spikes of both splits, made anew; the options are those of `spoken_digits_task`."""
+    cochlea = Cochlea(n_channels=n_channels)
+    return {
+        split: heard(spoken_digits(path, split=split, by=by), n_steps=n_steps, duration=duration, cochlea=cochlea)
+        for split in SPLITS
+    }
+
+
+def heard(recordings: Recordings, *, n_steps: int, duration: float = 1.0, cochlea: Cochlea = Cochlea()) -> SpikeTrains:
+    """The spikes of recordings, with a progress bar.
+
+    Args:
+        recordings: of one split.
+        n_steps: T, each of duration / T seconds, rounded up to whole samples.
+        duration: seconds of each recording that are heard; what is shorter is followed by silence.
+        cochlea: who hears.
+
+    Raises:
+        ValueError: steps shorter than a sample.
+    """
+    return hear_all(recordings.sounds, recordings.labels, n_steps=n_steps, duration=duration, cochlea=cochlea)
+
+
+def _is_in(split: str, by: str, match: re.Match[str]) -> bool:
+    tested = int(match["take"]) < TEST_TAKES if by == "take" else match["speaker"] in TEST_SPEAKERS
+    return tested == (split == "test")
+
+
+def _place(path: str | Path | None) -> Path:
+    place = Path(path).expanduser() if path else data_folder() / ARCHIVE
+    if not place.exists():
+        raise FileNotFoundError(
+            f"There is no {place}. Download it with slax_data.download_spoken_digits(), or get {URL} by other means and give "
+            "its path, or that of a folder of recordings."
+        )
+    return place
+
+
+def _stamp(path: Path) -> str:
+    """What changes when the recordings do: the checksum of an archive, or names, sizes and times of the files of a folder."""
+    if path.is_file():
+        return sha256_of(path)
+    return " ".join(
+        f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in sorted(path.rglob("*.wav"))
+    )

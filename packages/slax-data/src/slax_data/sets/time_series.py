@@ -1,0 +1,257 @@
+"""Series of real numbers as a task, by the spikes of their changes: the Japanese Vowels and the Basic Motions."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32, Int32, PRNGKeyArray, Shaped
+
+from slax_data.checks import check_choice, check_labels, check_size
+from slax_data.encoding.delta_code import delta_encode
+from slax_data.loading.batching import time_first
+from slax_data.loading.padding import padded
+from slax_data.storage.packed import SpikeTrains, spike_trains
+from slax_data.storage.whole_files import load_arrays
+from slax_data.task import SPLITS, Task, check_splits, stored_task
+
+CODES = ("delta",)
+THRESHOLD = 0.5  # standard deviations
+SPEAKERS, VOWEL_STEPS = tuple(map(str, range(1, 10))), 29
+MOTIONS, MOTION_STEPS = ("badminton", "running", "standing", "walking"), 100
+
+
+class Series(NamedTuple):
+    """Series of one split.
+
+    Args:
+        values: of N channels, [D, T, N], 0 after the end of a series.
+        labels: classes, [D].
+        lengths: steps of each series, [D], at most T.
+    """
+
+    values: Float32[np.ndarray, "D T N"]
+    labels: Int32[np.ndarray, " D"]
+    lengths: Int32[np.ndarray, " D"]
+
+
+def japanese_vowels(path: str | Path | None = None, *, split: str = "train") -> Series:
+    """Nine men who say the Japanese vowels /ae/: 12 cepstrum coefficients in 7 to 29 steps, and who it is.
+
+    The split is that of the set's authors: 30 of each speaker to train, 24 to 88 to test, 270 and 370.
+
+    Args:
+        path: an .npz file with `values`, `labels` and `lengths` of each split, as `train_values`; by default the set is read
+            from aeon, which ships it.
+        split: "train" or "test".
+
+    Raises:
+        ImportError: aeon is missing, and no file was given.
+        FileNotFoundError: there is no such file.
+        ValueError: an unknown split, or a file that is damaged or holds something else.
+
+    References:
+        M. Kudo, J. Toyama, M. Shimbo, "Multidimensional curve classification using passing-through regions", 1999,
+        doi:10.1016/S0167-8655(99)00077-X. UCI Machine Learning Repository, doi:10.24432/C5NS47, CC BY 4.0.
+    """
+    check_choice("split", split, SPLITS)
+    if path is None:
+        return _of_aeon("load_japanese_vowels", split, SPEAKERS, VOWEL_STEPS)
+    arrays, fields = load_arrays(Path(path).expanduser()), [f"{split}_{field}" for field in Series._fields]
+    if missing := set(fields) - set(arrays):
+        raise ValueError(f"{path} lacks the arrays {sorted(missing)}, got {sorted(arrays)}. Is it a file of series?")
+    return checked_series(*(arrays[field] for field in fields), name=f"{path}, {split}")
+
+
+def basic_motions(*, split: str = "train") -> Series:
+    """Four students' motions as a watch measures them: 3 axes of acceleration and 3 of turning in 100 steps of 0.1 s.
+
+    The classes are badminton, running, standing and walking; each split has ten series of each.
+
+    Args:
+        split: "train" or "test", as in the UEA archive.
+
+    Raises:
+        ImportError: aeon is missing.
+        ValueError: an unknown split.
+
+    References:
+        A. Bagnall and others, "The UEA multivariate time series classification archive, 2018", arXiv:1811.00075.
+    """
+    check_choice("split", split, SPLITS)
+    return _of_aeon("load_basic_motions", split, MOTIONS, MOTION_STEPS)
+
+
+def japanese_vowels_task(
+    key: PRNGKeyArray,
+    *,
+    n_steps: int | None = None,
+    code: str = "delta",
+    threshold: float = THRESHOLD,
+    path: str | Path | None = None,
+) -> Task:
+    """The Japanese Vowels as a `Task` of 24 units and 9 classes.
+
+    Args:
+        key: without effect; the spikes are deterministic.
+        n_steps, code, threshold: see `time_series_task`; 29 steps by default.
+        path: see `japanese_vowels`.
+
+    Raises:
+        ImportError, FileNotFoundError, ValueError: as those do.
+    """
+    check_series_code(code, n_steps)
+    series = {split: japanese_vowels(path, split=split) for split in SPLITS}
+    return time_series_task(series, n_classes=len(SPEAKERS), n_steps=n_steps, code=code, threshold=threshold)
+
+
+def basic_motions_task(
+    key: PRNGKeyArray, *, n_steps: int | None = None, code: str = "delta", threshold: float = THRESHOLD
+) -> Task:
+    """The Basic Motions as a `Task` of 12 units and 4 classes.
+
+    Args:
+        key: without effect; the spikes are deterministic.
+        n_steps, code, threshold: see `time_series_task`; 100 steps by default.
+
+    Raises:
+        ImportError: aeon is missing.
+        ValueError: as `time_series_task` does.
+    """
+    check_series_code(code, n_steps)
+    series = {split: basic_motions(split=split) for split in SPLITS}
+    return time_series_task(series, n_classes=len(MOTIONS), n_steps=n_steps, code=code, threshold=threshold)
+
+
+def japanese_vowel_spikes(
+    path: str | Path | None = None, *, n_steps: int | None = None, threshold: float = THRESHOLD
+) -> dict[str, SpikeTrains]:
+    """The spikes of both splits of `japanese_vowels`; the options are those of `time_series_task`."""
+    series = {split: japanese_vowels(path, split=split) for split in SPLITS}
+    return series_spikes(series, n_steps=n_steps, threshold=threshold)
+
+
+def time_series_task(
+    series: dict[str, Series],
+    *,
+    n_classes: int,
+    n_steps: int | None = None,
+    code: str = "delta",
+    threshold: float = THRESHOLD,
+) -> Task:
+    """Series as a `Task`, with two units per channel.
+
+    Args:
+        series: of "train" and "test", and perhaps of further splits.
+        n_classes: number of classes.
+        n_steps: T, at least the steps of the longest series, which is the default: a step of a series is a step of the task,
+            and nothing is left out or made up. Shorter series are followed by silence.
+        code: "delta" (`delta_encode`): spikes where a channel has risen, and others where it has fallen. They start from the
+            mean of the channel over all steps of the training series, so that they tell where a series begins, too.
+        threshold: how far, in standard deviations of the channel over all steps of the training series.
+
+    Raises:
+        ValueError: an unknown code, too few steps, series with other channels or with values that are no numbers, or a split
+            that lacks a class.
+    """
+    check_series_code(code, n_steps)
+    return stored_task(series_spikes(series, n_steps=n_steps, threshold=threshold), n_classes=n_classes)
+
+
+def series_spikes(
+    series: dict[str, Series], *, n_steps: int | None = None, threshold: float = THRESHOLD
+) -> dict[str, SpikeTrains]:
+    """The spikes of `time_series_task`."""
+    checked = {split: checked_series(*one, name=split) for split, one in series.items()}
+    check_splits("series", {split: {"channels": one.values.shape[2]} for split, one in checked.items()})
+    longest = max(int(one.lengths.max()) for one in checked.values())
+    n_steps = longest if n_steps is None else n_steps
+    check_size("n_steps", n_steps)
+    if n_steps < longest:
+        raise ValueError(f"n_steps got {n_steps}, expected at least {longest}, the steps of the longest series.")
+    mean, deviation = _mean_and_deviation(checked["train"])
+    with jax.ensure_compile_time_eval():  # so that a task can be made inside of a program
+        return {split: _encoded(one, mean, deviation, n_steps, threshold) for split, one in checked.items()}
+
+
+def checked_series(
+    values: Shaped[np.ndarray, "..."],
+    labels: Shaped[np.ndarray, "..."],
+    lengths: Shaped[np.ndarray, "..."],
+    *,
+    name: str,
+) -> Series:
+    """Series of arrays that come from outside.
+
+    Args:
+        values, labels, lengths: see `Series`.
+        name: where they come from, for errors.
+
+    Raises:
+        ValueError: arrays of other shapes or types, values that are not finite, labels below 0, lengths outside 1..T.
+    """
+    if values.ndim != 3 or not values.size or not np.issubdtype(values.dtype, np.floating):
+        raise ValueError(f"{name}: values must be floats [D, T, N], got {values.dtype} of shape {list(values.shape)}.")
+    for field, array in (("labels", labels), ("lengths", lengths)):
+        if array.shape != values.shape[:1] or not np.issubdtype(array.dtype, np.integer):
+            raise ValueError(
+                f"{name}: {field} must be {len(values)} integers, got {array.dtype} of shape {list(array.shape)}."
+            )
+    if unknown := np.count_nonzero(~np.isfinite(values)):
+        raise ValueError(f"{name}: values must be finite, got {unknown} that are not in {values.size}.")
+    if lengths.min() < 1 or lengths.max() > values.shape[1]:
+        raise ValueError(
+            f"{name}: lengths must lie in 1..{values.shape[1]}, got values from {lengths.min()} to {lengths.max()}."
+        )
+    check_labels(labels, n_classes=int(labels.max()) + 1 if labels.max() >= 0 else 1)
+    return Series(values.astype(np.float32), labels.astype(np.int32), lengths.astype(np.int32))
+
+
+def check_series_code(code: str, n_steps: int | None) -> None:
+    """Raises unless series have such a code, in so many steps or in those that they have."""
+    check_choice("code", code, CODES)
+    if n_steps is not None:
+        check_size("n_steps", n_steps)
+
+
+def _of_aeon(loader: str, split: str, classes: tuple[str, ...], n_steps: int) -> Series:
+    try:
+        from aeon import datasets
+    except ImportError as error:
+        raise ImportError(
+            "This set is part of aeon, which is not installed. Install it: pip install 'slax-data[timeseries]'"
+        ) from error
+    channels_first, names = getattr(datasets, loader)(split=split)
+    labels = np.array([classes.index(name.lower()) for name in names])
+    with jax.ensure_compile_time_eval():  # so that a task can be made inside of a program
+        padding = padded([np.asarray(one, np.float32).T for one in channels_first], n_steps=n_steps)
+        values, mask = (np.asarray(time_first(part)) for part in padding)
+    return checked_series(values, labels, mask.sum(axis=1), name=f"aeon's {loader}, {split}")
+
+
+def _within(series: Series, n_steps: int) -> Shaped[np.ndarray, "D T"]:
+    return np.arange(n_steps) < series.lengths[:, None]
+
+
+def _mean_and_deviation(series: Series) -> tuple[Float32[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
+    """Of each channel over all steps; the deviation of a channel that never changes is 1, so that it stays silent."""
+    inside = series.values[_within(series, series.values.shape[1])].astype(np.float64)
+    changes = inside.max(axis=0) > inside.min(axis=0)
+    return inside.mean(axis=0).astype(np.float32), np.where(changes, inside.std(axis=0), 1).astype(np.float32)
+
+
+def _encoded(
+    series: Series,
+    mean: Float32[np.ndarray, " N"],
+    deviation: Float32[np.ndarray, " N"],
+    n_steps: int,
+    threshold: float,
+) -> SpikeTrains:
+    values = (series.values[:, :n_steps] - mean) / deviation
+    # A step at the mean before the first, from which the reference of the delta code starts.
+    values = np.pad(values, [(0, 0), (1, n_steps - values.shape[1]), (0, 0)])
+    spikes = np.asarray(time_first(delta_encode(time_first(jnp.asarray(values)), threshold=threshold)))[:, 1:]
+    # Where a series ends its values fall to 0, which is no change of the series.
+    spikes = (spikes > 0) & _within(series, n_steps)[:, :, None]
+    return spike_trains(spikes, series.labels, lengths=series.lengths)

@@ -1,0 +1,153 @@
+"""Whether the layers of a stack fire, and whether gradients get through them."""
+
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from slax_neurons.analysis.health_report import QUANTILES, Health, LayerHealth
+from slax_neurons.engine import check_sequence, scan_chunks, undeclared_mutations_explained
+from slax_neurons.modules import mutates_state
+from slax_neurons.neurons.neuron_cell import NeuronCell
+from slax_neurons.surrogates import Surrogate
+from slax_neurons.wiring import Connect, DelayBuffer
+
+Counts = list[tuple[Array, Array]]
+
+
+def health(
+    model: Any,
+    inputs: Float[Array, "T B ..."],
+    carry: Any = None,
+    *,
+    saturation: float = 0.95,
+    support_level: float = 0.01,
+    chunk: int = 32,
+) -> Health:
+    """Rates, dead and saturated units, and the reach of the surrogate gradient, for each spiking layer on a batch.
+
+    A layer spikes if it is a neuron that says so, `spikes = True`; others, such as a read-out, are left out. A unit is one of
+    a layer's features. The surrogate gradient has support where |ds_t / dI_t|, at the state before the step, is at least
+    `support_level` of what it would be at the threshold. Both come from the neuron itself by forward-mode differentiation, the
+    second with the derivative of its `spike_fn` at 0 in place of that derivative.
+
+    Args:
+        model: a stack made by `connect`; stacks inside it are reported layer by layer.
+        inputs: a batch as the model gets it, [T, B, features...].
+        carry: as made by `model.initialize_carry(inputs.shape[1:])`, the default.
+        saturation: from which share of the steps on a unit counts as saturated, in (0, 1].
+        support_level: see above, in (0, 1].
+        chunk: steps whose activity is kept at once; it changes the memory and never the result. A model with modules that
+            change their own variables gets the whole sequence at once, and is itself left as it is.
+
+    Returns:
+        A `Health`, which prints as a table; `.healthy` says it in one word.
+
+    Raises:
+        TypeError: a model that is not a `Connect`, or neurons that spike and have no `spike_fn`.
+        ValueError: inputs without time, batch and features, a stack without a spiking layer, an option out of range.
+    """
+    if not isinstance(model, Connect):
+        raise TypeError(f"health got {type(model).__name__}, expected a stack. Make one: connect([...]).")
+    for name, value in (("saturation", saturation), ("support_level", support_level)):
+        if not 0 < value <= 1:
+            raise ValueError(f"health got {name}={value}, expected a number in (0, 1].")
+    check_sequence(inputs)
+    names = _names(model)
+    if not names:
+        raise ValueError("health got a stack without a spiking layer, expected a neuron that spikes, such as LIF.")
+    if carry is None:
+        carry = model.initialize_carry(inputs.shape[1:])
+    if mutates_state(model):
+        chunk = max(chunk, inputs.shape[0])
+    with undeclared_mutations_explained(model):
+        counts = _count(*nnx.split(model), carry, inputs, support_level, chunk)
+    steps = math.prod(inputs.shape[:2])
+    return Health(
+        tuple(
+            _layer(name, np.asarray(fired) / steps, np.asarray(supported) / steps, saturation)
+            for name, (fired, supported) in zip(names, counts, strict=True)
+        )
+    )
+
+
+def _layer(
+    name: str, rates: Float[np.ndarray, "..."], support: Float[np.ndarray, "..."], saturation: float
+) -> LayerHealth:
+    return LayerHealth(
+        name=name,
+        units=rates.size,
+        rate=float(rates.mean()),
+        quantiles=tuple(float(rate) for rate in np.quantile(rates, QUANTILES)),
+        dead=float(np.mean(rates == 0)),
+        saturated=float(np.mean(rates >= saturation)),
+        support=float(support.mean()),
+    )
+
+
+def _is_spiking(module: nnx.Module) -> bool:
+    return isinstance(module, NeuronCell) and module.spikes
+
+
+def _names(model: Connect, prefix: str = "") -> list[str]:
+    """Each spiking layer's index, through the stacks it is in, and its class, in the order of `_walk`."""
+    names = []
+    for index, module in enumerate(model.modules):
+        if isinstance(module, Connect):
+            names += _names(module, f"{prefix}{index}.")
+        elif _is_spiking(module):
+            names.append(f"{prefix}{index} {type(module).__name__}")
+    return names
+
+
+@partial(jax.jit, static_argnums=(0, 4, 5))
+def _count(graphdef: Any, state: Any, carry: Any, inputs: Array, level: float, chunk: int) -> Counts:
+    """For each spiking layer, on how many steps of all samples each unit fires, and has support."""
+
+    model = nnx.merge(graphdef, state, copy=True)
+
+    def first_step(state: Any, carry: Any, inputs: Array) -> Counts:
+        return _walk(nnx.merge(graphdef, state, copy=True), carry, inputs, level)[1]
+
+    def add(total: tuple[Any, Counts], inputs: Array) -> tuple[tuple[Any, Counts], None]:
+        carry, counts = _walk(model, total[0], inputs, level)
+        return (carry, jax.tree.map(jnp.add, total[1], counts)), None
+
+    shapes = jax.eval_shape(first_step, state, carry, inputs[:1])
+    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+    return scan_chunks(add, (carry, zeros), inputs, chunk)[0][1]
+
+
+def _walk(model: Connect, carry: Any, inputs: Array, level: float) -> tuple[Any, Counts]:
+    """The stack over a chunk: its carry, and the counts of each spiking layer."""
+    last, outputs = model.outputs(carry, inputs)
+    counts: Counts = []
+    currents = (inputs, *outputs[:-1])
+    for module, entry, current, output in zip(model.modules, carry, currents, outputs, strict=True):
+        before = entry.carry if isinstance(entry, DelayBuffer) else entry
+        if isinstance(module, Connect):
+            counts += _walk(module, before, current, level)[1]
+        elif _is_spiking(module):
+            fired = jnp.sum(output != 0, (0, 1), dtype=jnp.int32)
+            counts.append((fired, _supported(module, before, current, level)))
+    return last, counts
+
+
+def _supported(neuron: Any, carry: Any, currents: Array, level: float) -> Int[Array, "..."]:
+    """On how many steps of all samples the surrogate gradient of each unit is at least `level` of that at the threshold."""
+    at_threshold = neuron.replace(spike_fn=Surrogate(jnp.ones_like))
+    origin = jnp.zeros((), currents.dtype)
+    _, peak = jax.jvp(neuron.spike_fn, (origin,), (jnp.ones_like(origin),))
+
+    def step(carry: Any, current: Array) -> tuple[Any, Array]:
+        along = (current,), (jnp.ones_like(current),)
+        _, slope, after = jax.jvp(lambda current: neuron(carry, current)[::-1], *along, has_aux=True)
+        _, gain = jax.jvp(lambda current: at_threshold(carry, current)[1], *along)
+        return after, (jnp.abs(slope) >= level * jnp.abs(peak * gain)) & (slope != 0)
+
+    return jnp.sum(jax.lax.scan(step, carry, currents)[1], (0, 1), dtype=jnp.int32)

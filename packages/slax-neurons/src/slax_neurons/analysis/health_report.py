@@ -1,0 +1,82 @@
+"""What `health` finds: numbers per spiking layer, a table of them, and what to do about sick layers."""
+
+import dataclasses
+
+from slax_neurons.analysis.tables import aligned
+
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+COLUMNS = ("layer", "units", "rate", "min", "25 %", "50 %", "75 %", "max", "dead", "saturated", "support")
+
+# Beyond these a layer is sick. They find layers that can hardly learn, and do not grade those that can.
+MOST_DEAD = 0.5
+MOST_SATURATED = 0.5
+LEAST_SUPPORT = 0.05
+
+HINTS = {
+    "dead": "most units never fire. Raise the weights into the first of these layers, as with "
+    "kernel_init=fluctuation_driven(...), or lower its threshold; often those after it then fire too.",
+    "saturated": "most units fire at nearly every step. Lower the weights into the first of these layers, or raise its "
+    "threshold.",
+    "no support": "the surrogate gradient is negligible at nearly all steps. Lower the spike function's slope, as "
+    "spike_fn=fast_sigmoid(5.0), or bring the membranes nearer to the threshold, as fluctuation_driven does.",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerHealth:
+    """One spiking layer on one batch.
+
+    Args:
+        name: its index in the stack and its class, as "1 LIF"; "3.1 LIF" is in a stack that is module 3.
+        units: how many it has.
+        rate: spikes per step and unit.
+        quantiles: minimum, quartiles and maximum over the units of their rates.
+        dead: share of the units that never fire.
+        saturated: share of the units that fire at nearly every step (see `health`).
+        support: share of unit-steps at which the surrogate gradient is not negligible (see `health`).
+    """
+
+    name: str
+    units: int
+    rate: float
+    quantiles: tuple[float, ...]
+    dead: float
+    saturated: float
+    support: float
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Which of `HINTS` are for this layer: none if it is healthy."""
+        sick = {
+            "dead": self.dead > MOST_DEAD,
+            "saturated": self.saturated > MOST_SATURATED,
+            "no support": self.support < LEAST_SUPPORT,
+        }
+        return tuple(problem for problem in HINTS if sick[problem])
+
+
+@dataclasses.dataclass(frozen=True)
+class Health:
+    """All spiking layers of a stack on one batch, in order. Prints as a table, with a hint for each problem there is."""
+
+    layers: tuple[LayerHealth, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether in each layer half of the units or more fire, no more are saturated, and 5 % of steps have support."""
+        return not any(layer.problems for layer in self.layers)
+
+    def __str__(self) -> str:
+        rows = [COLUMNS, *map(_row, self.layers)]
+        lines = aligned(rows, left=1)
+        for problem, hint in HINTS.items():
+            sick = [layer.name for layer in self.layers if problem in layer.problems]
+            if sick:
+                lines.append(f"{problem}, in {', '.join(sick)}: {hint}")
+        return "\n".join(lines)
+
+
+def _row(layer: LayerHealth) -> tuple[str, ...]:
+    rates = (f"{rate:.3f}" for rate in (layer.rate, *layer.quantiles))
+    shares = (f"{share:.0%}".replace("%", " %") for share in (layer.dead, layer.saturated, layer.support))
+    return layer.name, str(layer.units), *rates, *shares

@@ -1,0 +1,146 @@
+"""The summary of a stack: its modules with output shapes, states and parameters, and its edges."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from flax import nnx
+
+from slax_neurons.analysis.tables import aligned
+from slax_neurons.modules import Function, input_struct, output_struct
+from slax_neurons.wiring import Connect, DelayBuffer
+
+COLUMNS = ("module", "type", "output", "states", "parameters")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModuleSummary:
+    """A module of a stack, or an edge with its synapse.
+
+    Args:
+        name: its index, through the stacks that it is in: "3.1" is module 1 of the stack that is module 3. An edge is called
+            by its sender and its receiver, "1 -> 0".
+        kind: name of its class, or of the function.
+        output: shape of what it puts out per step, [B, features...]; of each array by its name if it makes a tree of arrays.
+        states: shapes of its states by name, and of the last outputs that are kept for edges; for an edge its delay.
+        parameters: how many numbers it has that are trained.
+    """
+
+    name: str
+    kind: str
+    output: str
+    states: str
+    parameters: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """All modules of a stack in order, each stack before the modules in it and the edges after them. Prints as a table.
+
+    Args:
+        modules: one per module and edge.
+        parameters: how many numbers are trained in all; those that several modules share are counted once.
+    """
+
+    modules: tuple[ModuleSummary, ...]
+    parameters: int
+
+    def __str__(self) -> str:
+        rows = [(row.name, row.kind, row.output, row.states, f"{row.parameters:,}") for row in self.modules]
+        return "\n".join(aligned([COLUMNS, *rows, ("total", "", "", "", f"{self.parameters:,}")], left=4))
+
+
+def summary(model: Any, input_shape: tuple[int, ...]) -> Summary:
+    """Lists a stack's modules, with output shapes, states and numbers of parameters, and its edges; nothing is computed.
+
+    Args:
+        model: a stack made by `connect`; the modules of stacks inside it are listed too.
+        input_shape: of one step, [B, features...], as `initialize_carry` takes it.
+
+    Returns:
+        A `Summary`, which prints as a table.
+
+    Raises:
+        TypeError: a model that is not a `Connect`.
+        ValueError: a shape without batch and features, or one that does not fit the modules.
+
+    Example:
+        >>> from flax import nnx
+        >>> from slax_neurons import LIF, connect, summary
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF()], {0: [1]}, rngs=rngs)
+        >>> print(summary(model, (32, 8)))
+        module  type    output    states                      parameters
+        0       Linear  [32, 16]                                     144
+        1       LIF     [32, 16]  [32, 16], 1 step of output           0
+        1 -> 0  Linear  [32, 16]  1 step late                        272
+        total                                                        416
+    """
+    if not isinstance(model, Connect):
+        raise TypeError(f"summary got {type(model).__name__}, expected a stack. Make one: connect([...]).")
+    shape = tuple(input_shape)
+    if len(shape) < 2:
+        raise ValueError(
+            f"summary got an input_shape of {list(shape)}, expected [B, features...], one step of a batch: inputs.shape[1:]."
+        )
+    rows = tuple(_rows(model, input_struct(model.modules, shape), ""))
+    return Summary(rows, _parameters(model))
+
+
+def _rows(model: Connect, inputs: Any, prefix: str) -> Iterator[ModuleSummary]:
+    outputs: list[Any] = []
+    carry = _carry(model, inputs)
+    for index, (module, entry) in enumerate(zip(model.modules, carry, strict=True)):
+        current = outputs[-1] if outputs else inputs
+        own = entry.carry if isinstance(entry, DelayBuffer) else entry
+        outputs.append(output_struct(module, own, current))
+        states = [] if isinstance(module, Connect) else [_shapes(own)]
+        if isinstance(entry, DelayBuffer):
+            states.append(f"{_steps(entry.outputs.shape[0])} of output")
+        yield ModuleSummary(
+            f"{prefix}{index}",
+            _kind(module),
+            _shapes(outputs[-1]),
+            ", ".join(filter(None, states)),
+            _parameters(module),
+        )
+        if isinstance(module, Connect):
+            yield from _rows(module, current, f"{prefix}{index}.")
+    for edge, synapse in zip(model.edges, model.synapses, strict=True):
+        yield ModuleSummary(
+            f"{prefix}{edge.sender} -> {prefix}{edge.receiver}",
+            _kind(synapse),
+            _shapes(outputs[edge.receiver]),
+            f"{_steps(edge.steps)} late" if edge.steps else "within the step",
+            _parameters(synapse),
+        )
+
+
+def _carry(model: Connect, inputs: Any) -> Any:
+    """Shapes and dtypes of a stack's carry; it is not made, so that no random stream moves on."""
+    graphdef, state = nnx.split(model)
+    return jax.eval_shape(lambda state: nnx.merge(graphdef, state).initialize_carry(inputs.shape, nnx.Rngs(0)), state)
+
+
+def _kind(module: Any) -> str:
+    if not isinstance(module, Function):
+        return type(module).__name__
+    function = module.function.func if isinstance(module.function, functools.partial) else module.function
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _shapes(tree: Any) -> str:
+    """The shapes of the arrays in a tree, each with its name if it has one."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    named = ((jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in leaves)
+    return ", ".join(f"{name} {list(leaf.shape)}".strip() for name, leaf in named)
+
+
+def _steps(number: int) -> str:
+    return f"{number} step{'s' if number > 1 else ''}"
+
+
+def _parameters(module: nnx.Module) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))

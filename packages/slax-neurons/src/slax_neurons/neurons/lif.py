@@ -1,0 +1,91 @@
+"""Integrate-and-fire neurons of one state, with and without a leak."""
+
+from typing import Unpack
+
+from jaxtyping import Array, Float
+
+from slax_neurons.neurons.spiking import SpikeOptions, SpikingNeuron
+from slax_neurons.parameter import UNIT_INTERVAL, Numbers, Parameter, Trainable
+
+DEFAULT_DECAY = 0.8807970779778823  # sigmoid(2)
+
+
+class IF(SpikingNeuron):
+    """Integrate-and-fire: integrate, fire, reset, all within one step, without a leak.
+
+        v_t = u_{t-1} + I_t                      membrane before the reset
+        s_t = H(v_t - threshold), H(0) = 1       output: spikes, 0 or 1
+        u_t = reset(v_t, s_t)                    see `SpikingNeuron`
+
+    The carry is u [B, N].
+
+    Args:
+        **spike_options: `threshold`, `reset`, `stop_reset_gradient`, `spike_fn`, `param_dtype`, see `SpikingNeuron`.
+
+    Raises:
+        ValueError: an unknown reset.
+
+    References:
+        Gerstner, Kistler, Naud, Paninski: Neuronal Dynamics, 2014, chapter 1.3, without the leak and with a step of one.
+    """
+
+    linear = True
+
+    @property
+    def membrane_decay(self) -> float:
+        return 1.0
+
+    def integrate(self, carry: Float[Array, "*B N"], inputs: Float[Array, "*B N"]) -> Float[Array, "*B N"]:
+        return carry + inputs
+
+    def fire(self, membrane: Float[Array, "*B N"]) -> tuple[Float[Array, "*B N"], Float[Array, "*B N"]]:
+        return self.spike(membrane)
+
+
+class LIF(SpikingNeuron):
+    """Leaky integrate-and-fire: integrate, fire, reset, all within one step.
+
+        v_t = decay u_{t-1} + I_t                membrane before the reset; no factor (1 - decay) on the current
+        s_t = H(v_t - threshold), H(0) = 1       output: spikes, 0 or 1
+        u_t = reset(v_t, s_t)                    see `SpikingNeuron`
+
+    The carry is u [B, N]. With decay=Trainable(...) it is the parametric LIF, PLIF (Fang et al. 2021, arXiv 2007.05785).
+
+    Args:
+        decay: membrane decay per step, in (0, 1); a number, an array [N], or `Trainable` of either. From a time constant:
+            `time_constant(tau, dt=dt)`.
+        **spike_options: `threshold`, `reset`, `stop_reset_gradient`, `spike_fn`, `param_dtype`, see `SpikingNeuron`.
+
+    Raises:
+        ValueError: a decay outside (0, 1), an unknown reset.
+
+    References:
+        Neftci, Mostafa, Zenke: Surrogate gradient learning in spiking neural networks, 2019,
+        doi 10.1109/MSP.2019.2931595, section II. Summe, Joshi: Slax, 2024, arXiv 2404.05807, for the defaults.
+
+    Note:
+        The first reference filters the current by a synapse and resets one step later; here both are left out, as in Slax.
+        Slax 0.0.1 parametrises the decay as sigmoid(tau) with tau = 2; `decay` is the sigmoid's value. Fang et al. weigh the
+        current by 1 - decay and detach the reset.
+    """
+
+    linear = True
+
+    def __init__(
+        self,
+        *,
+        decay: Numbers | Trainable = DEFAULT_DECAY,
+        **spike_options: Unpack[SpikeOptions],
+    ):
+        super().__init__(**spike_options)
+        self.decay = Parameter("LIF decay", decay, UNIT_INTERVAL, self.param_dtype)
+
+    @property
+    def membrane_decay(self) -> float | Float[Array, ""] | None:
+        return self.decay.scalar
+
+    def integrate(self, carry: Float[Array, "*B N"], inputs: Float[Array, "*B N"]) -> Float[Array, "*B N"]:
+        return self.decay(carry) * carry + inputs
+
+    def fire(self, membrane: Float[Array, "*B N"]) -> tuple[Float[Array, "*B N"], Float[Array, "*B N"]]:
+        return self.spike(membrane)

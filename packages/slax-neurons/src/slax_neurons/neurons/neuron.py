@@ -1,0 +1,152 @@
+"""What all neurons share: an element-wise cell without sizes, unrolled by a scan over element-wise work."""
+
+from functools import partial
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, DTypeLike, Float
+
+from slax_neurons.neurons.neuron_cell import NeuronCell
+
+# The reverse pass of a rematerialized function saves only its arguments and recomputes the rest; it may be inside a scan. Give
+# it a function made for this call, since JAX keeps what it traced by function.
+rematerialize = partial(jax.checkpoint, prevent_cse=False)
+
+
+class Neuron(NeuronCell):
+    """A layer of neurons that do not see each other: a cell `(carry, current) -> (carry, output)` of two functions.
+
+        m_t = integrate(h_{t-1}, I_t)          the state before the neuron fires
+        h_t, s_t = fire(m_t)                   the state after it, which is the carry, and the output
+
+    State and output of each unit depend on the state and the current of this unit alone, so a neuron takes no size: its
+    carry has the shape of its input. Subclasses define `integrate` and `fire`, and `carry_type`, a NamedTuple with one array
+    of that same shape per state, if they have more than one; or `__call__` alone, where the two do not fit. The
+    layer's connections, its own recurrent ones included, are not part of it (see `connect`).
+
+    Over time only m_t is kept for the reverse pass, one array per state: the rest is recomputed from it.
+
+    A subclass declares what it is: `spikes = True` if its outputs are spikes made by its `spike_fn`, as in `SpikingNeuron`, and
+    `linear = True` if `integrate` and `fire` are linear in states and current except for these spikes; some learning rules
+    require that, and check it. Where the membrane is, and how it decays, it says by `membrane` and `membrane_decay`.
+
+    Args:
+        param_dtype: dtype of the state and of the parameters.
+    """
+
+    carry_type: ClassVar[Any] = None
+    linear: ClassVar[bool] = False
+
+    def __init__(self, *, param_dtype: DTypeLike = jnp.float32):
+        self.param_dtype = jnp.dtype(param_dtype)
+
+    def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> Any:
+        """The state at rest: zeros of `input_shape` [B, ...]. `rngs` and `carry_init` are Flax's and unused."""
+        rest = jnp.zeros(input_shape, self.param_dtype)
+        if self.carry_type is None:
+            return rest
+        return self.carry_type(*[rest] * len(self.carry_type._fields))
+
+    def integrate(self, carry: Any, inputs: Float[Array, "*B N"]) -> Any:
+        """m_t of h_{t-1} and I_t."""
+        raise NotImplementedError
+
+    def fire(self, membrane: Any) -> tuple[Any, Float[Array, "*B N"]]:
+        """h_t and s_t of m_t."""
+        raise NotImplementedError
+
+    def __call__(self, carry: Any, inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
+        return self.fire(self.integrate(carry, inputs))
+
+    def unroll(self, carry: Any, inputs: Float[Array, "T *B N"]) -> tuple[Any, Float[Array, "T *B N"]]:
+        """All steps at once: a scan over element-wise work."""
+        carry, membranes = self.membranes(carry, inputs)
+        return carry, rematerialize(lambda membranes: self.outputs(membranes))(membranes)
+
+    def membranes(self, carry: Any, inputs: Float[Array, "T *B N"]) -> tuple[Any, Any]:
+        """The last carry, and m_t of all steps, of which `outputs` makes those of the neuron.
+
+        Where a subclass defines `__call__` alone, they are the outputs themselves.
+        """
+        if not self.has_split_step:
+            return scan_cell(self, carry, inputs)
+        self.check_carry(carry, inputs[0])
+        graphdef, state = nnx.split(self)
+        return integrate_and_fire(graphdef, state, carry, inputs)
+
+    def outputs(self, membranes: Any) -> Float[Array, "T *B N"]:
+        """s_t of m_t for all steps."""
+        return self.fire(membranes)[1] if self.has_split_step else membranes
+
+    @property
+    def has_split_step(self) -> bool:
+        """Whether it defines `integrate` and `fire`, and not `__call__` alone."""
+        return type(self).__call__ is Neuron.__call__
+
+    @property
+    def num_feature_axes(self) -> int:
+        return 1
+
+    def check_carry(self, carry: Any, inputs: Array) -> None:
+        """Raises ValueError unless each state has shape and dtype of the current of one step, [B, N]."""
+        for state in jax.tree.leaves(carry):
+            if state.shape != inputs.shape or state.dtype != inputs.dtype:
+                raise ValueError(
+                    f"{type(self).__name__} got a carry of {state.dtype}{list(state.shape)} for a current of "
+                    f"{inputs.dtype}{list(inputs.shape)} per step. Make the carry with "
+                    f"initialize_carry({inputs.shape}), and build the neuron with "
+                    f"param_dtype={inputs.dtype.name} if the dtypes differ."
+                )
+
+
+def scan_cell(cell: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "T ..."]) -> tuple[Any, Any]:
+    """A cell step by step."""
+    # Not the cell itself: JAX keeps what it traced by function, and would keep this cell's parameters with it.
+    return jax.lax.scan(lambda carry, inputs: cell(carry, inputs), carry, inputs)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def integrate_and_fire(graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array) -> tuple[Any, Any]:
+    """The last carry and the membranes before each firing, m_t, of a neuron that is split into `graphdef` and `state`.
+
+    Its derivative is that of the scan, but reads nothing of the scan except m_t, and I_t where the derivative of `integrate`
+    depends on it, as that by a trainable factor of the current does.
+    """
+    neuron = nnx.merge(graphdef, state)
+
+    def step(carry: Any, current: Array) -> tuple[Any, Any]:
+        membrane = neuron.integrate(carry, current)
+        return neuron.fire(membrane)[0], membrane
+
+    return jax.lax.scan(step, carry, inputs)
+
+
+@integrate_and_fire.defjvp
+def _integrate_and_fire_jvp(graphdef: nnx.GraphDef, primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+    state, carry, inputs = primals
+    end, membranes = integrate_and_fire(graphdef, state, carry, inputs)
+
+    def tangent(
+        state: nnx.State, carry: Any, inputs: Array, membranes: Any, d_state: nnx.State, d_carry: Any, d_inputs: Array
+    ) -> Any:
+        def integrate(carry: Any, current: Array) -> Any:
+            return jax.linearize(lambda *at: nnx.merge(graphdef, at[0]).integrate(*at[1:]), state, carry, current)[1]
+
+        def fire(membrane: Any) -> Any:
+            return jax.linearize(lambda *at: nnx.merge(graphdef, at[0]).fire(at[1])[0], state, membrane)[1]
+
+        after = nnx.merge(graphdef, state).fire(membranes)[0]
+        before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
+        # Linear maps of all steps at once: what they need of the states, and no more, is computed outside of the scan.
+        steps = jax.vmap(integrate)(before, inputs), jax.vmap(fire)(membranes)
+
+        def step(d_carry: Any, at: tuple[Any, Any, Array]) -> tuple[Any, Any]:
+            integrate, fire, d_current = at
+            d_membrane = integrate(d_state, d_carry, d_current)
+            return fire(d_state, d_membrane), d_membrane
+
+        return jax.lax.scan(step, d_carry, (*steps, d_inputs))
+
+    return (end, membranes), rematerialize(tangent)(state, carry, inputs, membranes, *tangents)

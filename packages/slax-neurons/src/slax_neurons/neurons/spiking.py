@@ -1,0 +1,90 @@
+"""What neurons with a membrane, a threshold and a reset share."""
+
+from typing import Any, TypedDict
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, DTypeLike, Float
+
+from slax_neurons.neurons.neuron import Neuron
+from slax_neurons.parameter import REAL, Numbers, Parameter, Trainable
+from slax_neurons.surrogates import Surrogate, fast_sigmoid
+
+RESETS = ("subtract", "zero", "none")
+
+
+class SpikeOptions(TypedDict, total=False):
+    """The options that every `SpikingNeuron` has."""
+
+    threshold: Numbers | Trainable
+    reset: str
+    stop_reset_gradient: bool
+    spike_fn: Surrogate
+    param_dtype: DTypeLike
+
+
+class SpikingNeuron(Neuron):
+    """A neuron that fires where its membrane reaches the threshold, and is then reset, within one step:
+
+        s_t = H(v_t - threshold), H(0) = 1       output: spikes, 0 or 1
+        u_t = v_t - threshold s_t                reset="subtract"
+              v_t (1 - s_t)                      reset="zero"
+              v_t                                reset="none"
+
+    v is the membrane before the reset and u the one after it. Backward, ds/dv is the derivative of `spike_fn`, and du/dv
+    passes through the reset unless `stop_reset_gradient`.
+
+    Args:
+        threshold: a number, an array of the shape of the features, or `Trainable` of either.
+        reset: what a spike does to the membrane: "subtract", "zero" or "none".
+        stop_reset_gradient: treat the spike in the reset as a constant.
+        spike_fn: maps v - threshold to spikes; see `SURROGATES`.
+        param_dtype: dtype of the state and of the parameters.
+
+    Raises:
+        ValueError: an unknown reset.
+    """
+
+    spikes = True
+
+    def __init__(
+        self,
+        *,
+        threshold: Numbers | Trainable = 1.0,
+        reset: str = "subtract",
+        stop_reset_gradient: bool = False,
+        spike_fn: Surrogate = fast_sigmoid(),
+        param_dtype: DTypeLike = jnp.float32,
+    ):
+        name = type(self).__name__
+        _check_reset(name, reset)
+        super().__init__(param_dtype=param_dtype)
+        self.threshold = Parameter(f"{name} threshold", threshold, REAL, param_dtype)
+        self.reset = reset
+        self.stop_reset_gradient = stop_reset_gradient
+        self.spike_fn = spike_fn
+
+    def spike(
+        self, v: Float[Array, "*B N"], threshold_offset: Float[Array, "*B N"] | float = 0.0
+    ) -> tuple[Float[Array, "*B N"], Float[Array, "*B N"]]:
+        """The membrane u after the reset, and the spikes at a threshold raised by `threshold_offset` in this step."""
+        threshold = self.threshold(v)
+        spikes = self.spike_fn(v - (threshold + threshold_offset))
+        reset_spikes = jax.lax.stop_gradient(spikes) if self.stop_reset_gradient else spikes
+        match self.reset:
+            case "subtract":
+                return v - threshold * reset_spikes, spikes
+            case "zero":
+                return v * (1 - reset_spikes), spikes
+            case _:
+                return v, spikes
+
+    def replace(self, **attributes: Any) -> Any:
+        if "reset" in attributes:
+            _check_reset(type(self).__name__, attributes["reset"])
+        return super().replace(**attributes)
+
+
+def _check_reset(name: str, reset: str) -> None:
+    if reset not in RESETS:
+        raise ValueError(f"{name} got reset={reset!r}, expected one of {', '.join(map(repr, RESETS))}.")

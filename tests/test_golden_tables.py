@@ -1,0 +1,62 @@
+"""The comparison of tables with those that are kept."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiments.common import golden_tables
+
+KEPT = [{"rule": "ostl", "cosine": "0.5", "low": ""}, {"rule": "otpe", "cosine": "0.9", "low": "0.8"}]
+
+
+def differences(**changes):
+    return golden_tables.differences([KEPT[0], KEPT[1] | changes], KEPT, absolute=0.01, columns={"low": 0.2})
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, []),
+        ({"cosine": "0.909"}, []),
+        ({"cosine": "0.92"}, ["line 3, cosine: '0.92', expected '0.9'"]),
+        ({"cosine": "nan"}, ["line 3, cosine: 'nan', expected '0.9'"]),
+        ({"low": "0.95"}, []),
+        ({"low": ""}, ["line 3, low: '', expected '0.8'"]),
+        ({"rule": "ottt"}, ["line 3, rule: 'ottt', expected 'otpe'"]),
+        ({"more": "1"}, ["the columns are rule, cosine, low, more, expected rule, cosine, low"]),
+    ],
+)
+def test_what_differs_is_told(changes, told):
+    assert differences(**changes) == told
+
+
+def test_missing_rows_and_many_differences_are_told():
+    assert golden_tables.differences(KEPT[:1], KEPT, absolute=1) == ["there are 1 rows, expected 2"]
+    many = [{"x": str(i)} for i in range(9)]
+    told = golden_tables.differences([{"x": str(i + 1)} for i in range(9)], many, absolute=0.5)
+    assert len(told) == golden_tables.SHOWN + 1 and told[-1] == "and 4 more"
+
+
+def test_each_kept_table_has_a_tolerance_and_the_other_way_round():
+    folder = Path(golden_tables.__file__).parents[2] / golden_tables.REFERENCES
+    tolerances = yaml.safe_load((folder / "tolerances.yaml").read_text())
+    assert {path.stem for path in folder.glob("*.csv")} == set(tolerances)
+    assert all(golden_tables.read(folder / f"{stem}.csv") for stem in tolerances)
+
+
+def test_command_fails_on_a_difference(tmp_path, monkeypatch, capsys):
+    (tmp_path / "kept").mkdir()
+    monkeypatch.setattr(golden_tables, "REFERENCES", tmp_path / "kept")
+    (tmp_path / "kept" / "tolerances.yaml").write_text("table: {absolute: 0.1}")
+    table = tmp_path / "table.csv"
+    table.write_text("x\n1.0\n")
+    monkeypatch.setattr("sys.argv", ["references", "--figures", str(tmp_path), "--renew"])
+    golden_tables.main()
+    table.write_text("x\n1.2\n")
+    monkeypatch.setattr("sys.argv", ["references", "--figures", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"table: line 2, x: '1.2', expected '1.0'"):
+        golden_tables.main()
+    table.write_text("x\n1.05\n")
+    golden_tables.main()
+    assert "1 tables are as in" in capsys.readouterr().out
