@@ -88,7 +88,7 @@ def judge_all(paths: Sequence[Path], tables: Tables, scale: str) -> list[Figure]
             claims = []
             for claim in figure["claims"]:
                 try:
-                    claims.append(judge(claim, figure["stem"], tables, scale))
+                    claims.append(evaluate_claim(claim, figure["stem"], tables, scale))
                 except ClaimError as error:
                     mistakes.append(f"{path}: {figure['stem']}: {claim['id']}: {error}")
             about = {key: _one_line(figure[key]) for key in ("stem", "title", "shows", "alt", "published")}
@@ -102,7 +102,7 @@ def judge_all(paths: Sequence[Path], tables: Tables, scale: str) -> list[Figure]
     return figures
 
 
-def judge(claim: dict[str, Any], stem: str, tables: Tables, scale: str) -> Claim:
+def evaluate_claim(claim: dict[str, Any], stem: str, tables: Tables, scale: str) -> Claim:
     """A claim with what the tables of one scale say of it.
 
     Args:
@@ -126,7 +126,7 @@ def judge(claim: dict[str, Any], stem: str, tables: Tables, scale: str) -> Claim
     )
 
 
-class Truth(NamedTuple):
+class Comparison(NamedTuple):
     """Whether a relation is true of the means, of all pairs of numbers in the intervals, and of some of them."""
 
     of_means: bool
@@ -134,17 +134,17 @@ class Truth(NamedTuple):
     of_some: bool
 
 
-def truth(relation: str, ours: Number, than: Number, tolerance: float | None) -> Truth:
+def compare(relation: str, ours: Number, than: Number, tolerance: float | None) -> Comparison:
     if relation == "above":
-        return Truth(ours.value > than.value, ours.low > than.high, ours.high > than.low)
+        return Comparison(ours.value > than.value, ours.low > than.high, ours.high > than.low)
     if relation == "below":
-        return Truth(ours.value < than.value, ours.high < than.low, ours.low < than.high)
+        return Comparison(ours.value < than.value, ours.high < than.low, ours.low < than.high)
     allowed = tolerance or 0.0  # of `equal`
     if allowed:  # 0.3 and 0.2 are 0.1 apart, though not as binary numbers
         allowed += 1e-12 * max(abs(ours.value), abs(than.value))
     largest = max(ours.high - than.low, than.high - ours.low)
     smallest = max(ours.low - than.high, than.low - ours.high, 0.0)
-    return Truth(abs(ours.value - than.value) <= allowed, largest <= allowed, smallest <= allowed)
+    return Comparison(abs(ours.value - than.value) <= allowed, largest <= allowed, smallest <= allowed)
 
 
 def _judge_one(condition: dict[str, Any], claim: dict[str, Any], stem: str, tables: Tables, scale: str) -> Condition:
@@ -169,19 +169,19 @@ def _judge_one(condition: dict[str, Any], claim: dict[str, Any], stem: str, tabl
     if ours is None or than is None:
         verdict: Verdict = "not run"
     else:
-        true = truth(condition["relation"], ours, than, tolerance)
+        true = compare(condition["relation"], ours, than, tolerance)
         unknown = ours.unknown or than.unknown
         verdict, reason = _of_means_alone(true, unknown) if unknown else _verdict(true)
     return Condition(ours, condition["relation"], than, tolerance, published, rows, verdict, reason)
 
 
-def _verdict(true: Truth) -> tuple[Verdict, str]:
+def _verdict(true: Comparison) -> tuple[Verdict, str]:
     if not true.of_means:
         return "does not hold", "the intervals leave it open" if true.of_some else ""
     return ("holds" if true.of_all else "not resolved"), ""
 
 
-def _of_means_alone(true: Truth, unknown: str) -> tuple[Verdict, str]:
+def _of_means_alone(true: Comparison, unknown: str) -> tuple[Verdict, str]:
     return ("not resolved" if true.of_means else "does not hold"), unknown
 
 

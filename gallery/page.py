@@ -51,7 +51,7 @@ def page(figures: Sequence[Figure], runs: dict[str, Run], files: dict[str, Path]
         claims=sum(len(figure.claims) for figure in figures),
         counts=Counter(claim.verdict for figure in figures for claim in figure.claims),
         counts_of={figure.stem: Counter(claim.verdict for claim in figure.claims) for figure in figures},
-        verdicts=list(wording.SIGNS),
+        verdicts=list(wording.VERDICT_SYMBOLS),
         wording=wording,
         pictures={figure.stem: picture(figure.stem, files) for figure in figures},
         downloads={figure.stem: downloads(figure.stem, files) for figure in figures},

@@ -39,8 +39,8 @@ def _made_by(runs: dict[str, Run], scale: str) -> Iterator[str]:
 def _counts(figures: Sequence[Figure]) -> Iterator[str]:
     counts = Counter(claim.verdict for figure in figures for claim in figure.claims)
     yield from _table(["verdict", "claims", "which means that"])
-    for verdict in wording.SIGNS:
-        yield _row([f"{wording.SIGNS[verdict]} {verdict}", str(counts[verdict]), wording.MEANINGS[verdict]])
+    for verdict in wording.VERDICT_SYMBOLS:
+        yield _row([f"{wording.VERDICT_SYMBOLS[verdict]} {verdict}", str(counts[verdict]), wording.MEANINGS[verdict]])
 
 
 def _experiments(figures: Sequence[Figure], runs: dict[str, Run]) -> Iterator[str]:
@@ -74,7 +74,7 @@ def _claims(claims: Sequence[Claim]) -> Iterator[str]:
                 "; ".join(filter(None, published)),
                 "; ".join(filter(None, map(wording.ours, claim.conditions))),
                 "; ".join(filter(None, map(wording.compared, claim.conditions))),
-                f"{wording.SIGNS[claim.verdict]} {claim.verdict}{reasons}",
+                f"{wording.VERDICT_SYMBOLS[claim.verdict]} {claim.verdict}{reasons}",
             ]
         )
 

@@ -4,7 +4,7 @@ from gallery.claims import Claim, Condition, Verdict
 from gallery.tables import Number
 
 # A verdict is told by its word and its sign; colour comes on top.
-SIGNS: dict[Verdict, str] = {"holds": "✓", "does not hold": "✗", "not resolved": "≈", "not run": "○"}
+VERDICT_SYMBOLS: dict[Verdict, str] = {"holds": "✓", "does not hold": "✗", "not resolved": "≈", "not run": "○"}
 MEANINGS: dict[Verdict, str] = {
     "holds": "the relation is true of the means, and of all pairs of numbers in the intervals",
     "does not hold": "the relation is false of the means; it is said if the intervals leave that open",

@@ -34,7 +34,7 @@ STORED = {"spikes": "lines", "input_rate": 0.2, "layers": [12, 16, 3], "n_steps"
 
 def config(task, rule, **changes):
     settings = CONFIG["scales"]["quick"] | TINY | {"tasks": {"digits": DIGITS, "lines": STORED}} | changes
-    return run.cell_config({"scales": {"quick": settings}}, "quick", task, rule)
+    return run.job_config({"scales": {"quick": settings}}, "quick", task, rule)
 
 
 @pytest.fixture(scope="module")
@@ -137,10 +137,10 @@ def test_a_task_can_have_its_own_rules_and_settings():
     own = DIGITS | {"rules": ["bptt", "otpe", "rtrl"], "without": ["rtrl"], "steps": 3}
     settings = CONFIG["scales"]["quick"] | TINY | {"tasks": {"digits": own, "lines": STORED}}
     assert run.rules_of(settings, "digits") == ["bptt", "otpe"] and run.rules_of(settings, "lines") == ["bptt", "ottt"]
-    cell = run.cell_config({"scales": {"quick": settings}}, "quick", "digits", "otpe")
+    cell = run.job_config({"scales": {"quick": settings}}, "quick", "digits", "otpe")
     assert cell["steps"] == 3 and not {"rules", "without"} & cell.keys()
     with pytest.raises(SystemExit, match="There is no rule 'rtrl' for digits"):
-        run.cell_config({"scales": {"quick": settings}}, "quick", "digits", "rtrl")
+        run.job_config({"scales": {"quick": settings}}, "quick", "digits", "rtrl")
 
 
 def test_published_numbers_stand_beside_ours():

@@ -22,7 +22,7 @@ TINY |= {"rules": ["bptt", "ottt"]}
 
 
 def config(rule, **changes):
-    return run.cell_config({"scales": {"quick": CONFIG["scales"]["quick"] | TINY | changes}}, "quick", rule)
+    return run.job_config({"scales": {"quick": CONFIG["scales"]["quick"] | TINY | changes}}, "quick", rule)
 
 
 @pytest.fixture(scope="module")

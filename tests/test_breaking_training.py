@@ -24,7 +24,7 @@ BOTH = {"offline": np.inf, "online": np.inf}
 FEW = {"seeds": 1, "n_steps": 4, "layers": [64, 6, 10], "steps": 3, "batch_size": 4, "test_size": 5}
 
 
-def tiny(script, *cell, name="cell_config", **changes):
+def tiny(script, *cell, name="job_config", **changes):
     """The configuration of the tiny scale, cut down."""
     config = yaml.safe_load(Path(script.__file__).with_name("config.yaml").read_text())
     made = getattr(script, name)(config, "tiny", *cell)

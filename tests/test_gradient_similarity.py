@@ -37,7 +37,7 @@ DEEP |= {"input_rate": 0.1, "initial_rate": 0.05, "decay": 0.9, "read_out_decay"
 def config(**changes):
     task = TASK | {key: changes.pop(key) for key in list(changes) if key in TASK}
     settings = CONFIG["scales"]["quick"] | TINY | {"tasks": {"tiny": task}} | changes
-    return run.cell_config({"scales": {"quick": settings}}, "quick", "tiny")
+    return run.job_config({"scales": {"quick": settings}}, "quick", "tiny")
 
 
 def spikes_and_labels(settings, key, batch=16):
@@ -427,12 +427,12 @@ def test_config_that_would_give_wrong_numbers_stops(changes, message):
 
 def test_task_has_its_own_values_and_leaves_out_rules():
     task = TASK | {"seeds": 1, "without": ["uoro"]}
-    cell = run.cell_config(
+    cell = run.job_config(
         {"scales": {"quick": CONFIG["scales"]["quick"] | TINY | {"tasks": {"t": task}}}}, "quick", "t"
     )
     assert cell["seeds"] == 1 and cell["rules"] == ["otpe", "ostl", "sltt"] and "without" not in cell
     with pytest.raises(SystemExit, match="There is no task 'x', expected one of: t"):
-        run.cell_config({"scales": {"quick": {"tasks": {"t": task}}}}, "quick", "x")
+        run.job_config({"scales": {"quick": {"tasks": {"t": task}}}}, "quick", "x")
 
 
 def test_layers_that_do_not_match_the_data_stop():

@@ -35,7 +35,7 @@ TASKS = {
 
 def config(task, **changes):
     settings = TINY | {"tasks": {task: TASKS[task] | changes}}
-    return run.cell_config({"scales": {"quick": settings}}, "quick", task)
+    return run.job_config({"scales": {"quick": settings}}, "quick", task)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_both_scales_have_the_same_tasks():
 
 def test_what_does_not_fit_stops():
     with pytest.raises(SystemExit, match="There is no task 'nonsense', expected one of: digits, randman, mackey_glass"):
-        run.cell_config(CONFIG, "quick", "nonsense")
+        run.job_config(CONFIG, "quick", "nonsense")
     with pytest.raises(
         SystemExit, match=r"layers of mackey_glass are \[2, 20, 1\], but its data have 1 inputs and 1 outputs"
     ):

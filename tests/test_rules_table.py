@@ -34,7 +34,7 @@ NOISY = {"uoro"}
 
 def config(rule, **changes):
     settings = CONFIG["scales"]["quick"] | TINY | {"tasks": {"tiny": TASK | changes}}
-    return run.cell_config({"scales": {"quick": settings}}, "quick", "tiny", rule)
+    return run.job_config({"scales": {"quick": settings}}, "quick", "tiny", rule)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def test_configuration_has_every_rule_of_a_stack_without_edges():
 def test_config_that_names_nothing_stops(task, rule, message):
     settings = CONFIG["scales"]["quick"] | TINY | {"tasks": {"tiny": TASK | {"without": ["fptt"]}}}
     with pytest.raises(SystemExit, match=message):
-        run.cell_config({"scales": {"quick": settings}}, "quick", task, rule)
+        run.job_config({"scales": {"quick": settings}}, "quick", task, rule)
 
 
 def test_layers_that_do_not_match_the_data_stop():

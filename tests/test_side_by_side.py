@@ -43,7 +43,9 @@ def test_loss_that_is_no_number_is_the_reason_of_a_failure():
     with pytest.raises(RuntimeError, match="its loss is nan, expected a finite number"):
         worker.first_step(Step(float("nan")))
     trace = "Traceback (most recent call last):\n  File\nRuntimeError: its loss is inf, expected a finite number\n"
-    assert str(contenders.Failed.saying(trace)) == "RuntimeError: its loss is inf, expected a finite number"
+    assert (
+        str(contenders.BenchmarkError.from_output(trace)) == "RuntimeError: its loss is inf, expected a finite number"
+    )
 
 
 def test_contender_that_falls_back_to_the_cpu_fails(tmp_path, monkeypatch):
@@ -92,7 +94,7 @@ def test_matrix_products_of_jax_are_as_precise_as_those_of_pytorch():
 def test_environment_that_could_not_be_made_is_told_and_not_tried_again(tmp_path, monkeypatch):
     def no_network(*arguments):
         tried.append(arguments)
-        raise contenders.Failed("error: no network")
+        raise contenders.BenchmarkError("error: no network")
 
     tried = []
     monkeypatch.setattr(contenders, "ENVIRONMENTS", tmp_path)
@@ -102,7 +104,7 @@ def test_environment_that_could_not_be_made_is_told_and_not_tried_again(tmp_path
     environment.main()
     told = json.loads(record.read_text())["error"]
     assert told == "error: no network; to try again: snakemake figures/all --forcerun throughput_environment"
-    with pytest.raises(contenders.Failed, match="error: no network; to try again"):
+    with pytest.raises(contenders.BenchmarkError, match="error: no network; to try again"):
         contenders.python_of(peer("spyx").as_recorded())
     assert len(tried) == 1
     assert peer("slax").as_recorded().error is None
@@ -111,7 +113,7 @@ def test_environment_that_could_not_be_made_is_told_and_not_tried_again(tmp_path
 def test_uv_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(contenders, "ENVIRONMENTS", tmp_path)
     monkeypatch.setenv("PATH", os.fspath(tmp_path))
-    with pytest.raises(contenders.Failed, match="needs uv to make an environment: pip install uv"):
+    with pytest.raises(contenders.BenchmarkError, match="needs uv to make an environment: pip install uv"):
         contenders.python_of(peer("spyx"))
 
 

@@ -24,7 +24,7 @@ ON, OFF = (CONFIG["scales"]["quick"][f"current_{when}"] for when in ("on", "off"
 
 
 def config(name, **changes):
-    return run.cell_config(CONFIG, "quick", name) | changes
+    return run.job_config(CONFIG, "quick", name) | changes
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +217,7 @@ def test_unknown_neuron_state_or_order_stops():
         run.compute(config("lif", states={"w": "recovery current"}))
     settings = CONFIG["scales"]["quick"] | {"current_off": 10}
     with pytest.raises(SystemExit, match="on from step 20 to 10 of 200, expected steps in rising order"):
-        run.cell_config({"scales": {"quick": settings}}, "quick", "lif")
+        run.job_config({"scales": {"quick": settings}}, "quick", "lif")
 
 
 def test_results_of_two_scales_are_not_mixed():

@@ -27,7 +27,7 @@ CHOSEN = {
 
 def cell(workload):
     settings = CONFIG["scales"]["quick"] | {"rounds": 3, "contenders": CHOSEN, "workloads": TINY}
-    return run.cell_config({"scales": {"quick": settings}}, "quick", workload)
+    return run.job_config({"scales": {"quick": settings}}, "quick", workload)
 
 
 @pytest.fixture(scope="module")
@@ -131,19 +131,21 @@ def test_configuration_names_contenders_that_there_are(benchmark):
 def test_peer_that_needs_more_than_there_is_is_left_out_with_its_reason():
     (cupy,) = contenders.contenders(run.BENCHMARKS / "bptt", ["spikingjelly_cuda:cupy"])
     if not Path("/dev/nvidia0").exists():
-        with pytest.raises(contenders.Failed, match="needs a CUDA device"):
+        with pytest.raises(contenders.BenchmarkError, match="needs a CUDA device"):
             contenders.python_of(cupy)
     (spyx,) = contenders.contenders(run.BENCHMARKS / "bptt", ["spyx:layers"])
-    assert spyx.refuses(uniform(8, 8)) is None
-    assert spyx.refuses(uniform(8, 8, dtype="bfloat16")) == "not set up here for bfloat16"
-    with pytest.raises(contenders.Failed, match="needs spyx; this run was made without environments"):
+    assert spyx.unsupported_reason(uniform(8, 8)) is None
+    assert spyx.unsupported_reason(uniform(8, 8, dtype="bfloat16")) == "not set up here for bfloat16"
+    with pytest.raises(contenders.BenchmarkError, match="needs spyx; this run was made without environments"):
         contenders.python_of(spyx._replace(here=True))
 
 
 def test_peer_that_a_scale_leaves_out_says_so_and_no_other():
     def refused(workload: str) -> dict[str, str]:
-        config = run.cell_config(CONFIG, "quick", workload)
-        reasons = {c.peer: c.refuses(uniform(config["steps"], config["size"])) for c in run.chosen_of(config)}
+        config = run.job_config(CONFIG, "quick", workload)
+        reasons = {
+            c.peer: c.unsupported_reason(uniform(config["steps"], config["size"])) for c in run.chosen_of(config)
+        }
         return {peer: reason for peer, reason in reasons.items() if reason}
 
     assert set(refused("n512")) == {"sinabs", "rockpool_torch", "lava_dl"}

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "side_by_side"))
 
 import numpy as np
-from contenders import Contender, Failed, contenders
+from contenders import BenchmarkError, Contender, contenders
 from process import Process
 from tables import markdown
 from tqdm import tqdm
@@ -35,7 +35,7 @@ def main() -> None:
             layers = gradient(contender)
             cells = [per_layer(cosine, layers, references[name]) for name in REFERENCES]
             rows.append([contender.name, *cells, per_layer(size, layers, references["textbook:bptt"])])
-        except Failed as failure:
+        except BenchmarkError as failure:
             rows.append([contender.name, *["failed"] * len(REFERENCES), ""])
             errors.append(f"{contender.name} failed: `{failure}`")
     header = ["", *(name.removeprefix("textbook:") for name in REFERENCES), "norm / that of bptt"]

@@ -22,16 +22,16 @@ from typing import Any, NamedTuple
 from workload import Workload
 
 ROOT = Path(__file__).parents[2]
-AT_HAND = {"jax", "flax", "numpy", "slax-neurons", "slax-rules"}
+BUILTIN_PACKAGES = {"jax", "flax", "numpy", "slax-neurons", "slax-rules"}
 ENVIRONMENTS = ROOT / "benchmarks" / ".envs"
 GPU = Path("/dev/nvidia0")
 
 
-class Failed(Exception):
+class BenchmarkError(Exception):
     """A contender that cannot be installed or run, with what was said of it."""
 
     @classmethod
-    def saying(cls, text: str) -> "Failed":
+    def from_output(cls, text: str) -> "BenchmarkError":
         """The last line of a program's output that names an error, else its last line."""
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         named = [line for line in lines if "error" in line.lower() or line.startswith("cause:")]
@@ -70,7 +70,7 @@ class Contender(NamedTuple):
         record = self.home.parent / f"{self.peer}.json"
         return self._replace(error=json.loads(record.read_text())["error"]) if record.exists() else self
 
-    def refuses(self, workload: Workload) -> str | None:
+    def unsupported_reason(self, workload: Workload) -> str | None:
         """Why a workload is left out, if it is: it was asked to be, or it is beyond the limits."""
         if self.left_out:
             return self.left_out
@@ -117,14 +117,14 @@ def python_of(contender: Contender) -> Path:
     """The interpreter of the peer's own environment, which is made if its metadata changed.
 
     Raises:
-        Failed: the environment cannot be made.
+        BenchmarkError: the environment cannot be made.
     """
     if contender.here:
         return _python_at_hand(contender)
     if contender.error:
-        raise Failed(contender.error)
+        raise BenchmarkError(contender.error)
     if contender.cuda and not GPU.exists():
-        raise Failed("needs a CUDA device")
+        raise BenchmarkError("needs a CUDA device")
     metadata = script(contender.file)
     tool = metadata["tool"]["benchmark"]
     dependencies = with_wheels(metadata["dependencies"], gpu=GPU.exists())
@@ -146,8 +146,8 @@ def with_wheels(dependencies: list[str], *, gpu: bool) -> list[str]:
 
 def _python_at_hand(contender: Contender) -> Path:
     needed = {re.split("[=<>]", requirement)[0] for requirement in script(contender.file)["dependencies"]}
-    if missing := sorted(needed - AT_HAND):
-        raise Failed(f"needs {', '.join(missing)}; this run was made without environments for the peers")
+    if missing := sorted(needed - BUILTIN_PACKAGES):
+        raise BenchmarkError(f"needs {', '.join(missing)}; this run was made without environments for the peers")
     return Path(sys.executable)
 
 
@@ -155,6 +155,6 @@ def _uv(*arguments: str) -> None:
     try:
         done = subprocess.run(["uv", *arguments], capture_output=True, text=True)
     except FileNotFoundError:
-        raise Failed("needs uv to make an environment: pip install uv") from None
+        raise BenchmarkError("needs uv to make an environment: pip install uv") from None
     if done.returncode:
-        raise Failed.saying(done.stderr)
+        raise BenchmarkError.from_output(done.stderr)

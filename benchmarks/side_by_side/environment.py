@@ -8,7 +8,7 @@ import argparse
 import json
 from pathlib import Path
 
-from contenders import GPU, Failed, contenders, python_of
+from contenders import GPU, BenchmarkError, contenders, python_of
 
 TO_TRY_AGAIN = "to try again: snakemake figures/all --forcerun throughput_environment"
 
@@ -21,7 +21,7 @@ def main() -> None:
     contender, error = contenders(arguments.file.parents[1], [arguments.file.stem])[0], None
     try:
         python_of(contender)
-    except Failed as failure:
+    except BenchmarkError as failure:
         in_vain = contender.cuda and not GPU.exists()
         error = str(failure) if in_vain else f"{failure}; {TO_TRY_AGAIN}"
     arguments.output.parent.mkdir(parents=True, exist_ok=True)

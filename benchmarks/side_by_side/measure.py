@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from contenders import ROOT, Contender, Failed, contenders
+from contenders import ROOT, BenchmarkError, Contender, contenders
 from process import Process
 from tqdm import tqdm
 from workload import Workload
@@ -54,7 +54,7 @@ def measure(workload: Workload, chosen: list[Contender], rounds: int, seconds: f
             "neuron": contender.neuron,
             "rounds": [],
             "error": None,
-            "left_out": contender.refuses(workload),
+            "left_out": contender.unsupported_reason(workload),
         }
         for contender in chosen
     }
@@ -65,11 +65,11 @@ def measure(workload: Workload, chosen: list[Contender], rounds: int, seconds: f
         """Within it, what fails ends the contender, and is in its record."""
         try:
             yield
-        except Failed as failure:
+        except BenchmarkError as failure:
             processes.pop(name, None)
             records[name]["error"] = str(failure)
 
-    for contender in [contender for contender in chosen if not contender.refuses(workload)]:
+    for contender in [contender for contender in chosen if not contender.unsupported_reason(workload)]:
         with failures_of(contender.name):
             processes[contender.name] = Process(contender, workload)
     for name, process in tqdm(list(processes.items()), f"{label}: imports, of all at once"):

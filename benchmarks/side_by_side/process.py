@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from contenders import Contender, Failed, python_of
+from contenders import BenchmarkError, Contender, python_of
 from workload import Workload
 
 # Processes of a workload live at once on one device, and JAX would take three quarters of its memory in each. On a GPU its
 # matrix products would be TF32, which PyTorch's are not by default.
-ALIKE = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_DEFAULT_MATMUL_PRECISION": "float32"}
+COMMON_ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_DEFAULT_MATMUL_PRECISION": "float32"}
 # Snakemake, and for XLA workflow/logged, set these to the threads of the rule. Without them threads are each library's default.
 NUMBERS_OF_THREADS = {
     "OMP_NUM_THREADS",
@@ -30,7 +30,7 @@ class Process:
     """Runs worker.py for a contender, in its environment; what else it says goes to a log beside the environment.
 
     Raises:
-        Failed: here if the environment cannot be made, in all else if the process has ended.
+        BenchmarkError: here if the environment cannot be made, in all else if the process has ended.
     """
 
     def __init__(self, contender: Contender, workload: Workload):
@@ -71,7 +71,7 @@ class Process:
         line = self.process.stdout.readline()
         if not line:
             status = self.process.wait()
-            raise Failed.saying(f"exit status {status}\n{self.log.read_text()}")
+            raise BenchmarkError.from_output(f"exit status {status}\n{self.log.read_text()}")
         return json.loads(line)
 
     def close(self) -> None:
@@ -84,4 +84,4 @@ def variables_of(contender: Contender) -> dict[str, str]:
     not_passed_on = NUMBERS_OF_THREADS | (set() if contender.here else {"PYTHONDONTWRITEBYTECODE"})
     at_hand = {name: value for name, value in os.environ.items() if name not in not_passed_on}
     paths = os.pathsep.join(sys.path) if contender.here else at_hand.get("PYTHONPATH", "")
-    return at_hand | ALIKE | {"PYTHONPATH": paths} | contender.variables
+    return at_hand | COMMON_ENVIRONMENT | {"PYTHONPATH": paths} | contender.variables

@@ -24,7 +24,7 @@ from flax import nnx
 from jax import random
 from tqdm import tqdm
 
-from experiments.common.command_line import cell_parser, check_known
+from experiments.common.command_line import check_known, job_parser
 from experiments.common.record import recorded
 from experiments.common.tasks import task_maker
 from experiments.common.training import (
@@ -41,15 +41,15 @@ from slax_rules import RULES
 
 
 def main() -> None:
-    parser = cell_parser(__file__, __doc__, "task", "rule")
+    parser = job_parser(__file__, __doc__, "task", "rule")
     parser.add_argument("--spikes", type=Path, help="the task's spikes, where it reads some")
     arguments = parser.parse_args()
-    config = cell_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.task, arguments.rule)
+    config = job_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.task, arguments.rule)
     with recorded(arguments.output, config=config, seed=0) as result:
         result["seeds"] = compute(config, arguments.spikes)
 
 
-def cell_config(config: dict[str, Any], scale: str, task: str, rule: str) -> dict[str, Any]:
+def job_config(config: dict[str, Any], scale: str, task: str, rule: str) -> dict[str, Any]:
     """The values that one task and rule depend on, out of the whole config.yaml."""
     settings = config["scales"][scale]
     check_known("task", task, settings["tasks"])

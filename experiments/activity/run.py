@@ -26,7 +26,7 @@ from flax import nnx
 from jax import random
 from tqdm import tqdm
 
-from experiments.common.command_line import cell_parser, check_known
+from experiments.common.command_line import check_known, job_parser
 from experiments.common.record import recorded
 from experiments.common.training import check_losses, make_model, make_rule, test_accuracy, train_in_parts
 from slax_data import held_out, make_task
@@ -34,13 +34,13 @@ from slax_neurons import Connect
 
 
 def main() -> None:
-    arguments = cell_parser(__file__, __doc__, "rule").parse_args()
-    config = cell_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.rule)
+    arguments = job_parser(__file__, __doc__, "rule").parse_args()
+    config = job_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.rule)
     with recorded(arguments.output, config=config, seed=0) as result:
         result |= compute(config)
 
 
-def cell_config(config: dict[str, Any], scale: str, rule: str) -> dict[str, Any]:
+def job_config(config: dict[str, Any], scale: str, rule: str) -> dict[str, Any]:
     """The values that one rule depends on, out of the whole config.yaml."""
     settings = config["scales"][scale]
     check_known("rule", rule, settings["rules"])

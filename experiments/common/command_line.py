@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 
-def cell_parser(script: str, description: str | None, *cell: str) -> argparse.ArgumentParser:
+def job_parser(script: str, description: str | None, *cell: str) -> argparse.ArgumentParser:
     """Of a script that makes one result: settings, scale, what the cell is, and where the result goes.
 
     Args:

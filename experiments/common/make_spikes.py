@@ -14,7 +14,7 @@ import yaml
 from experiments.common.command_line import check_known
 from slax_data import japanese_vowel_spikes, shd, spoken_digit_spikes
 from slax_data.storage.packed import SpikeTrains, arrays_of_sets
-from slax_data.storage.whole_files import check_sha256, written_whole
+from slax_data.storage.whole_files import atomic_write, check_sha256
 
 
 def shd_spikes(train: Path, test: Path, **options: Any) -> dict[str, SpikeTrains]:
@@ -44,7 +44,7 @@ def main() -> None:
         if sha256 is not None:
             check_sha256(raw, sha256)
     spikes = MAKERS[settings["maker"]](*arguments.raw, **settings["options"])
-    with written_whole(arguments.output) as aside, aside.open("wb") as file:
+    with atomic_write(arguments.output) as aside, aside.open("wb") as file:
         np.savez(file, **arrays_of_sets(spikes))
 
 

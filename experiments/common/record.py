@@ -42,11 +42,11 @@ def recorded(output: Path, *, config: dict[str, Any], seed: int) -> Iterator[dic
     }
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     result = {"config": config, "seed": seed, "versions": {"python": platform.python_version(), **versions}, **numbers}
-    write_whole(output.with_suffix(".record.json"), _as_text(record))
-    write_whole(output, _as_text(result))
+    write_atomically(output.with_suffix(".record.json"), _as_text(record))
+    write_atomically(output, _as_text(result))
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """Writes a file aside and renames it, so that a run that is killed leaves no half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".part")

@@ -21,7 +21,7 @@ importlib.import_module("experiments")  # with stand-ins for what is missing
 
 import yaml
 
-from experiments.common.command_line import cell_parser, check_known
+from experiments.common.command_line import check_known, job_parser
 from experiments.common.record import recorded
 from experiments.curvature.online import online
 from experiments.curvature.solutions import solutions
@@ -32,7 +32,7 @@ PARTS = (*OF_ONE_RULE, "windows")
 
 
 def main() -> None:
-    parser = cell_parser(__file__, __doc__, "part")
+    parser = job_parser(__file__, __doc__, "part")
     parser.add_argument("--rule", help="of the parts solutions and online, which make one rule each")
     arguments = parser.parse_args()
     content, output = yaml.safe_load(arguments.config.read_text()), arguments.output

@@ -32,7 +32,7 @@ from flax import nnx
 from jax import random
 from tqdm import tqdm
 
-from experiments.common.command_line import cell_parser, check_known
+from experiments.common.command_line import check_known, job_parser
 from experiments.common.record import recorded
 from experiments.common.tasks import task_maker
 from experiments.common.training import (
@@ -54,15 +54,15 @@ Vectors = dict[str, jax.Array]  # a gradient as one vector for each layer, [P]; 
 
 
 def main() -> None:
-    parser = cell_parser(__file__, __doc__, "task")
+    parser = job_parser(__file__, __doc__, "task")
     parser.add_argument("--spikes", type=Path, help="the task's spikes, where it reads some")
     arguments = parser.parse_args()
-    config = cell_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.task)
+    config = job_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.task)
     with recorded(arguments.output, config=config, seed=0) as result:
         result["seeds"] = compute(config, arguments.spikes)
 
 
-def cell_config(config: dict[str, Any], scale: str, name: str) -> dict[str, Any]:
+def job_config(config: dict[str, Any], scale: str, name: str) -> dict[str, Any]:
     """The values that one task depends on, out of the whole config.yaml; a task's own go before those of the scale."""
     settings = config["scales"][scale]
     check_known("task", name, settings["tasks"])

@@ -28,22 +28,22 @@ from flax import nnx
 from jax import random
 from tqdm import tqdm
 
-from experiments.common.command_line import cell_parser, check_known
+from experiments.common.command_line import check_known, job_parser
 from experiments.common.record import recorded
 from experiments.common.training import check_losses, loss_of_params, make_rule, test_accuracy, training_step
 from experiments.landscapes.setting import Setting, make_setting
 from experiments.landscapes.surfaces import surfaces
-from slax_data.storage.whole_files import written_whole
+from slax_data.storage.whole_files import atomic_write
 from slax_neurons import Connect
 from slax_rules import TBPTT, cross_entropy, train_offline, train_online
 from slax_rules.paths import by_path
 
 # What one rule does not depend on.
-OF_SURFACES = ("grid", "random", "line_points", "batch", "planes", "origin", "random_planes")
+SURFACE_SETTINGS = ("grid", "random", "line_points", "batch", "planes", "origin", "random_planes")
 
 
 def main() -> None:
-    parser = cell_parser(__file__, __doc__, "task")
+    parser = job_parser(__file__, __doc__, "task")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--rule", help="train the task under this rule")
     what.add_argument("--checkpoints", type=Path, nargs="+", help="make the surfaces of these trainings, RULE.npz each")
@@ -58,7 +58,7 @@ def main() -> None:
         with jax.threefry_partitionable(config["draws"] != "upstream"):  # slax's bits are those of the JAX of its time
             numbers, arrays = make()
         result |= numbers
-        with written_whole(arguments.output.with_suffix(".npz")) as aside, aside.open("wb") as file:
+        with atomic_write(arguments.output.with_suffix(".npz")) as aside, aside.open("wb") as file:
             np.savez(file, **arrays)
 
 
@@ -73,7 +73,7 @@ def task_config(config: dict[str, Any], scale: str, task: str) -> dict[str, Any]
 def rule_config(config: dict[str, Any], rule: str) -> dict[str, Any]:
     """Those of them that the training under one rule depends on."""
     check_known("rule", rule, config["rules"], f" for {config['task']}")
-    own = {name: value for name, value in config.items() if name not in (*OF_SURFACES, "rules")}
+    own = {name: value for name, value in config.items() if name not in (*SURFACE_SETTINGS, "rules")}
     return own | {"rule": rule, "mode": config["rules"][rule]}
 
 

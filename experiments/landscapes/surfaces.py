@@ -27,11 +27,11 @@ from slax_viz import barrier, grid_around, interpolation, losses_at, pca_plane, 
 REFERENCE = "bptt"  # where all lines start
 
 Path = Sequence[nnx.State]  # checkpoints of one rule, in their order
-Numbers = dict[str, Any]
+Summary = dict[str, Any]
 Arrays = dict[str, np.ndarray]
 
 
-def surfaces(config: dict[str, Any], checkpoints: Mapping[str, Mapping[str, np.ndarray]]) -> tuple[Numbers, Arrays]:
+def surfaces(config: dict[str, Any], checkpoints: Mapping[str, Mapping[str, np.ndarray]]) -> tuple[Summary, Arrays]:
     """Numbers of each seed, and the arrays of all seeds.
 
     Args:
@@ -92,7 +92,7 @@ def on_planes(config: dict[str, Any], loss: Any, paths: Mapping[str, Path]) -> A
 
 def of_each_seed(
     config: dict[str, Any], loss: Any, paths: Mapping[str, Path], key: jax.Array
-) -> tuple[Numbers, Arrays]:
+) -> tuple[Summary, Arrays]:
     """What is made of all seeds.
 
     Returns:

@@ -53,7 +53,7 @@ def main() -> None:
     print("| task | quantity | `complexity` | harness, our model | harness, snnTorch's model |\n|---|---|---|---|---|")
     settings = yaml.safe_load(Path(__file__).with_name("config.yaml").read_text())
     for task in settings["scales"]["quick"]["tasks"]:
-        config = run.cell_config(settings, "quick", task)
+        config = run.job_config(settings, "quick", task)
         model, numbers, test_set = run.trained(run.program_of(config), config, seed=0)
         inputs, targets = (np.array(part) for part in test_set)
         models = neurobench_model(model), SNNTorchModel(parity.twin(model))

@@ -24,7 +24,7 @@ import yaml
 from flax import nnx
 from jax import random
 
-from experiments.common.command_line import cell_parser, check_known
+from experiments.common.command_line import check_known, job_parser
 from experiments.common.record import recorded
 from experiments.common.training import check_losses, loss_at_the_end, make_model, training_step
 from slax_data import make_task
@@ -65,14 +65,14 @@ class Learning(NamedTuple):
 
 
 def main() -> None:
-    arguments = cell_parser(__file__, __doc__, "task").parse_args()
-    config = cell_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.task)
+    arguments = job_parser(__file__, __doc__, "task").parse_args()
+    config = job_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.task)
     with recorded(arguments.output, config=config, seed=0) as result:
         result["metric"] = METRICS[config["dataset"]]
         result["seeds"] = compute(config)
 
 
-def cell_config(config: dict[str, Any], scale: str, task: str) -> dict[str, Any]:
+def job_config(config: dict[str, Any], scale: str, task: str) -> dict[str, Any]:
     """The values that one task depends on, out of the whole config.yaml."""
     settings = config["scales"][scale]
     check_known("task", task, settings["tasks"])

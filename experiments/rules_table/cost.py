@@ -21,7 +21,7 @@ import yaml
 from flax import nnx
 from jax import random
 
-from experiments.common.command_line import cell_parser
+from experiments.common.command_line import job_parser
 from experiments.common.record import recorded
 from experiments.common.training import gradient_rule, make_model
 from experiments.rules_table.run import checked_task, rules_of, task_config
@@ -30,7 +30,7 @@ from slax_rules import cross_entropy, gradients
 
 
 def main() -> None:
-    arguments = cell_parser(__file__, __doc__, "task").parse_args()
+    arguments = job_parser(__file__, __doc__, "task").parse_args()
     content = yaml.safe_load(arguments.config.read_text())
     settings = content["scales"][arguments.scale]
     config = task_config(content, arguments.scale, arguments.task)

@@ -22,7 +22,7 @@ import yaml
 from flax import nnx
 from jax import random
 
-from experiments.common.command_line import cell_parser, check_known
+from experiments.common.command_line import check_known, job_parser
 from experiments.common.record import recorded
 from experiments.common.training import (
     activity,
@@ -40,17 +40,17 @@ from slax_rules import RULES, cross_entropy, gradients
 from slax_viz import cosine_similarity
 
 # What one task and rule do not depend on.
-APART = ("tasks", "rules", "cost_tasks", "cost_repeats")
+NON_JOB_SETTINGS = ("tasks", "rules", "cost_tasks", "cost_repeats")
 
 
 def main() -> None:
-    arguments = cell_parser(__file__, __doc__, "task", "rule").parse_args()
-    config = cell_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.task, arguments.rule)
+    arguments = job_parser(__file__, __doc__, "task", "rule").parse_args()
+    config = job_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.task, arguments.rule)
     with recorded(arguments.output, config=config, seed=0) as result:
         result["seeds"] = compute(config)
 
 
-def cell_config(config: dict[str, Any], scale: str, task: str, rule: str) -> dict[str, Any]:
+def job_config(config: dict[str, Any], scale: str, task: str, rule: str) -> dict[str, Any]:
     """The values that one task and rule depend on, out of the whole config.yaml."""
     shared = task_config(config, scale, task)
     known = rules_of(config["scales"][scale], task)
@@ -65,7 +65,7 @@ def task_config(config: dict[str, Any], scale: str, task: str) -> dict[str, Any]
     """The values that all rules of a task share."""
     settings = config["scales"][scale]
     check_known("task", task, settings["tasks"])
-    shared = {name: value for name, value in settings.items() if name not in APART}
+    shared = {name: value for name, value in settings.items() if name not in NON_JOB_SETTINGS}
     own = {name: value for name, value in settings["tasks"][task].items() if name != "without"}
     return shared | {"scale": scale, "task": task, **own}
 

@@ -20,19 +20,19 @@ import numpy as np
 import yaml
 from flax import nnx
 
-from experiments.common.command_line import cell_parser, check_known
+from experiments.common.command_line import check_known, job_parser
 from experiments.common.record import recorded
 from slax_neurons import NEURONS, Neuron
 
 
 def main() -> None:
-    arguments = cell_parser(__file__, __doc__, "neuron").parse_args()
-    config = cell_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.neuron)
+    arguments = job_parser(__file__, __doc__, "neuron").parse_args()
+    config = job_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.neuron)
     with recorded(arguments.output, config=config, seed=config["seed"]) as result:
         result |= compute(config)
 
 
-def cell_config(config: dict[str, Any], scale: str, name: str) -> dict[str, Any]:
+def job_config(config: dict[str, Any], scale: str, name: str) -> dict[str, Any]:
     """The values that one neuron depends on, out of the whole config.yaml."""
     settings = config["scales"][scale]
     known = [neuron for neuron in settings["neurons"] if neuron in NEURONS]

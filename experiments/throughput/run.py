@@ -18,7 +18,7 @@ importlib.import_module("experiments")  # with stand-ins for what is missing
 
 import yaml
 
-from experiments.common.command_line import cell_parser, check_known
+from experiments.common.command_line import check_known, job_parser
 from experiments.common.record import recorded
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -30,16 +30,16 @@ from workload import uniform
 
 
 def main() -> None:
-    parser = cell_parser(__file__, __doc__, "workload")
+    parser = job_parser(__file__, __doc__, "workload")
     parser.add_argument("--here", action="store_true", help="with the interpreter at hand, without the peers")
     arguments = parser.parse_args()
-    config = cell_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.workload)
+    config = job_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.workload)
     with recorded(arguments.output, config=config, seed=0) as result:
         result["load"] = round(os.getloadavg()[0], 1)
         result["records"] = compute(config, here=arguments.here)
 
 
-def cell_config(config: dict[str, Any], scale: str, workload: str) -> dict[str, Any]:
+def job_config(config: dict[str, Any], scale: str, workload: str) -> dict[str, Any]:
     """The values that one workload depends on, out of the whole config.yaml."""
     settings = config["scales"][scale]
     check_known("workload", workload, settings["workloads"])

@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 
 from slax_neurons import NEURONS, Neuron, Surrogate, Trainable, connect, unroll
-from slax_neurons.parameter import Numbers, Parameter
+from slax_neurons.parameter import Parameter, ParameterValue
 from slax_rules import OSTL, cross_entropy, gradients
 from stacks import deviation, inputs, linear
 
@@ -33,7 +33,7 @@ def parameters(kind):
             annotations |= typing.get_type_hints(typing.get_args(argument.annotation)[0])
         else:
             annotations[argument.name] = argument.annotation
-    return [name for name, annotation in annotations.items() if annotation == Numbers | Trainable]
+    return [name for name, annotation in annotations.items() if annotation == ParameterValue | Trainable]
 
 
 neurons = pytest.mark.parametrize("kind", NEURONS)

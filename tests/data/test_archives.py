@@ -13,7 +13,7 @@ from hypothesis import given
 from mutations import many, mutated
 
 from slax_data import archives
-from slax_data.storage.archives import members
+from slax_data.storage.archives import read_archive
 
 FILES = {"set/a.wav": b"first" * 5, "set/sub/b.wav": b"", "readme": b"text"}
 WANTED = {name: content for name, content in FILES.items() if name.endswith(".wav")}
@@ -51,7 +51,7 @@ each_format = pytest.mark.parametrize("form", FORMATS)
 
 
 def read(path):
-    return {str(name): content for name, content in members(path, lambda name: name.suffix == ".wav")}
+    return {str(name): content for name, content in read_archive(path, lambda name: name.suffix == ".wav")}
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from slax_data.audio.cochlea import (
     G,
     Pools,
     basilar_membrane,
+    encode_audio,
     hair_cell,
-    hear,
     silence,
 )
 
@@ -34,8 +34,8 @@ def tone(frequency, length=LENGTH):
     return np.sin(2 * np.pi * frequency * np.arange(length) / HZ).astype(np.float32)
 
 
-def heard(*sounds, n_steps=T, cochlea=SMALL):
-    return np.asarray(hear(np.stack(sounds), rate=HZ, n_steps=n_steps, cochlea=cochlea))
+def encode_recordings(*sounds, n_steps=T, cochlea=SMALL):
+    return np.asarray(encode_audio(np.stack(sounds), rate=HZ, n_steps=n_steps, cochlea=cochlea))
 
 
 def test_constants_are_those_of_the_papers():
@@ -109,7 +109,7 @@ def test_neurons_gather_what_the_fibres_fire():
         v = np.exp(-1 / (HZ * SMALL.tau)) * v + SMALL.n_fibres * float(rate[0]) / HZ
         spikes[n] = v >= SMALL.threshold
         v -= SMALL.threshold * spikes[n]
-    found = heard(sound, n_steps=LENGTH)[:, 0, 9]
+    found = encode_recordings(sound, n_steps=LENGTH)[:, 0, 9]
     assert spikes.sum() > 20 and abs(int(found.sum()) - int(spikes.sum())) <= 1
     assert np.abs(np.flatnonzero(found)[:20] - np.flatnonzero(spikes)[:20]).max() <= 1
 
@@ -123,12 +123,12 @@ def test_silence_changes_nothing_and_makes_no_spike():
         15.5, abs=0.1
     )  # spontaneous spikes of a fibre per second, by the equations at rest
     assert isinstance(after, Pools)
-    assert not heard(np.zeros(LENGTH, np.float32)).any()
+    assert not encode_recordings(np.zeros(LENGTH, np.float32)).any()
 
 
 @pytest.mark.parametrize("channel", [2, 8, 13])
 def test_a_tone_is_heard_at_its_place_most_at_its_beginning(channel):
-    spikes = heard(tone(float(SMALL.frequencies[channel])), n_steps=400)[:, 0]
+    spikes = encode_recordings(tone(float(SMALL.frequencies[channel])), n_steps=400)[:, 0]
     counts = spikes.sum(0)
     assert np.argmax(counts) == channel or counts[channel] == counts.max()
     first, last = spikes[:100, channel].sum(), spikes[-100:, channel].sum()
@@ -138,18 +138,18 @@ def test_a_tone_is_heard_at_its_place_most_at_its_beginning(channel):
 def test_loudness_does_not_count_but_level_does():
     sound = tone(700) + 0.3 * tone(1900)
     for factor in (64, 1e-6):
-        np.testing.assert_array_equal(heard(sound), heard(np.float32(factor) * sound))
-    assert heard(sound, cochlea=Cochlea(n_channels=16, level=45.0)).sum() < heard(sound).sum()
+        np.testing.assert_array_equal(encode_recordings(sound), encode_recordings(np.float32(factor) * sound))
+    assert encode_recordings(sound, cochlea=Cochlea(n_channels=16, level=45.0)).sum() < encode_recordings(sound).sum()
     short = np.concatenate([sound, np.zeros(LENGTH, np.float32)])  # what it is filled up by does not count
-    np.testing.assert_array_equal(heard(short, n_steps=2 * T)[:T], heard(sound))
+    np.testing.assert_array_equal(encode_recordings(short, n_steps=2 * T)[:T], encode_recordings(sound))
 
 
 def test_steps_only_gather_and_a_batch_is_its_sounds():
     sounds = [tone(300), tone(2000) * np.linspace(1, 0, LENGTH, dtype=np.float32)]
-    fine, coarse = heard(*sounds, n_steps=2 * T), heard(*sounds)
+    fine, coarse = encode_recordings(*sounds, n_steps=2 * T), encode_recordings(*sounds)
     np.testing.assert_array_equal(fine.reshape(T, 2, 2, 16).any(1), coarse)
     for index, sound in enumerate(sounds):
-        np.testing.assert_array_equal(coarse[:, index], heard(sound)[:, 0])
+        np.testing.assert_array_equal(coarse[:, index], encode_recordings(sound)[:, 0])
     assert coarse.shape == (T, 2, 16) and coarse.dtype == bool
 
 
@@ -173,13 +173,13 @@ def test_a_cochlea_that_cannot_be(options, told, no_shape_checks):
 def test_sounds_that_do_not_fit(no_shape_checks):
     sound = np.zeros((1, 4000), np.float32)
     with pytest.raises(ValueError, match="4000 samples for 33 steps, expected a multiple"):
-        hear(sound, rate=HZ, n_steps=33, cochlea=SMALL)
+        encode_audio(sound, rate=HZ, n_steps=33, cochlea=SMALL)
     with pytest.raises(ValueError, match=r"up to 3600.0 Hz for sounds of 4000 Hz.*Cochlea\(highest=1800\)"):
-        hear(sound, rate=4000, n_steps=50, cochlea=SMALL)
+        encode_audio(sound, rate=4000, n_steps=50, cochlea=SMALL)
     with pytest.raises(ValueError, match="sounds of int16, expected floats"):
-        hear(sound.astype(np.int16), rate=HZ, n_steps=50, cochlea=SMALL)
+        encode_audio(sound.astype(np.int16), rate=HZ, n_steps=50, cochlea=SMALL)
     sound[0, 7] = np.nan
     with pytest.raises(ValueError, match=r"sounds must be finite.*NaN"):
-        hear(sound, rate=HZ, n_steps=50, cochlea=SMALL)
+        encode_audio(sound, rate=HZ, n_steps=50, cochlea=SMALL)
     with pytest.raises(ValueError, match="n_steps got 0"):
-        hear(sound, rate=HZ, n_steps=0, cochlea=SMALL)
+        encode_audio(sound, rate=HZ, n_steps=0, cochlea=SMALL)

@@ -18,7 +18,7 @@ from slax_data import (
     take_batch,
     tfds_task,
 )
-from slax_data.sets.images import is_fifth_of_its_class
+from slax_data.sets.images import stratified_holdout_mask
 
 T, HEIGHT, WIDTH = 4, 4, 3
 ENCODE = {
@@ -77,7 +77,7 @@ def test_a_pixel_at_the_limit_of_brightness_is_dark():
 
 @pytest.mark.parametrize("labels", [[0, 1] * 12, [3] * 9 + [7] * 11 + [3] * 2, [5], []])
 def test_every_fifth_of_a_class_is_chosen_in_the_order_of_the_labels(labels):
-    chosen = is_fifth_of_its_class(np.array(labels, int))
+    chosen = stratified_holdout_mask(np.array(labels, int))
     assert len(chosen) == len(labels)
     for label in set(labels):
         of_class = [bool(one) for one, its in zip(chosen, labels, strict=True) if its == label]

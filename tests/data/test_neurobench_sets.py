@@ -7,7 +7,7 @@ import pytest
 from jax import random
 
 from slax_data import Series, neurobench_arrays, neurobench_spikes, neurobench_task, stored_task, time_series_task
-from slax_data.audio.cochlea import Cochlea, hear
+from slax_data.audio.cochlea import Cochlea, encode_audio
 from slax_data.storage.packed import cached_sets
 
 SPLITS = ("train", "test")
@@ -98,12 +98,12 @@ def test_sounds_have_the_spikes_of_a_cochlea_that_hears_their_rate():
     }
     task = neurobench_task(random.key(0), sets, n_classes=2, code="cochlea", rate=2000, n_steps=10, n_channels=3)
     assert (task.n_units, task.n_steps) == (3, 10)
-    spikes = hear(jnp.asarray(sounds), rate=2000, n_steps=10, cochlea=Cochlea(n_channels=3, highest=900.0))
+    spikes = encode_audio(jnp.asarray(sounds), rate=2000, n_steps=10, cochlea=Cochlea(n_channels=3, highest=900.0))
     assert spikes.any()
     np.testing.assert_array_equal(task.whole("test")[0], spikes)
     # A step is as long in both splits, so that the shorter sounds fill half of them.
     short = np.pad(sounds[:, :200], [(0, 0), (0, 200)])
-    spikes = hear(jnp.asarray(short), rate=2000, n_steps=10, cochlea=Cochlea(n_channels=3, highest=900.0))
+    spikes = encode_audio(jnp.asarray(short), rate=2000, n_steps=10, cochlea=Cochlea(n_channels=3, highest=900.0))
     np.testing.assert_array_equal(task.whole("train")[0], spikes)
 
 

@@ -19,7 +19,7 @@ from slax_data.sets.spoken_digits import (
     TEST_SPEAKERS,
     Recordings,
     download_spoken_digits,
-    heard,
+    encode_recordings,
     spoken_digit_spikes,
     spoken_digits,
 )
@@ -54,8 +54,8 @@ def recordings(digits=range(10), takes=range(7), rate=RATE):
 
 def packed(path, files, top="free-spoken-digit-dataset-26eb9aa/recordings/"):
     with tarfile.open(path, "w:gz") as archive:
-        members = {"free-spoken-digit-dataset-26eb9aa/README.md": b"text"} | {top + n: c for n, c in files.items()}
-        for name, content in members.items():
+        read_archive = {"free-spoken-digit-dataset-26eb9aa/README.md": b"text"} | {top + n: c for n, c in files.items()}
+        for name, content in read_archive.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
@@ -156,13 +156,13 @@ def test_steps_hold_what_is_heard_in_their_time():
     tone[2000:2400] = np.sin(2 * np.pi * 800 * np.arange(400) / RATE)
     long = np.concatenate([np.zeros(9000, np.float32), np.ones(100, np.float32)])
     given = Recordings([Sound(tone, RATE), Sound(long, RATE)], np.array([0, 1]), ["theo"] * 2, np.array([0, 0]))
-    spikes = heard(given, n_steps=50)
+    spikes = encode_recordings(given, n_steps=50)
     steps = np.flatnonzero(np.asarray(unpacked(spikes.packed, 70))[0].any(1))
     assert steps[0] in (12, 13) and 14 <= steps[-1] <= 17
     assert not np.asarray(spikes.packed)[1].any()
     assert spikes.lengths.tolist() == [25, 50]
     with pytest.raises(ValueError, match=r"9000 steps in 1.0 s are shorter than a sample"):
-        heard(given, n_steps=9000)
+        encode_recordings(given, n_steps=9000)
 
 
 def test_spikes_are_made_once_and_anew_for_other_options(archive, tmp_path):
@@ -204,7 +204,7 @@ def test_the_real_archive():
     speakers = spoken_digits(found[0], split="test", by="speaker")
     assert len(speakers.labels) == 1000
     few = Recordings(test.sounds[::30], test.labels[::30], test.speakers[::30], test.takes[::30])
-    spikes = heard(few, n_steps=50)
+    spikes = encode_recordings(few, n_steps=50)
     rate = np.unpackbits(np.asarray(spikes.packed), axis=-1)[..., :70].mean()
     assert 0.02 < rate < 0.3
 

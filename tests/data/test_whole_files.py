@@ -19,17 +19,17 @@ import pytest
 from hypothesis import given
 from mutations import many, mutated
 
-from slax_data import japanese_vowels, members, shd, spoken_digits
+from slax_data import japanese_vowels, read_archive, shd, spoken_digits
 from slax_data.storage.packed import arrays_of_sets, cached_sets, sets_of_arrays, spike_trains, unpacked
 from slax_data.storage.whole_files import (
+    atomic_write,
     cached_arrays,
     check_sha256,
     data_folder,
     download,
-    folder_of,
     load_arrays,
+    resolve_folder,
     sha256_of,
-    written_whole,
 )
 
 CONTENT = bytes(range(256)) * 40
@@ -49,7 +49,7 @@ def test_a_file_becomes_what_was_written_aside(before, tmp_path):
     if before:
         path.parent.mkdir()
         path.write_bytes(before)
-    with written_whole(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_bytes(CONTENT)
         assert (path.read_bytes() if path.exists() else None) == before
     assert path.read_bytes() == CONTENT and list(path.parent.iterdir()) == [path]
@@ -59,7 +59,7 @@ def test_a_file_becomes_what_was_written_aside(before, tmp_path):
 def test_a_file_has_the_mode_that_the_umask_gives(umask, tmp_path):
     before = os.umask(umask)
     try:
-        with written_whole(tmp_path / "file") as aside:
+        with atomic_write(tmp_path / "file") as aside:
             aside.write_bytes(CONTENT)
             assert aside.stat().st_mode & 0o777 == 0o666 & ~umask
     finally:
@@ -72,7 +72,7 @@ def test_after_an_error_the_file_is_as_before(before, tmp_path):
     path = tmp_path / "file"
     if before:
         path.write_bytes(before)
-    with pytest.raises(OSError, match="No space left"), written_whole(path) as aside, aside.open("wb") as file:
+    with pytest.raises(OSError, match="No space left"), atomic_write(path) as aside, aside.open("wb") as file:
         file.write(CONTENT)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert [one.read_bytes() for one in tmp_path.iterdir()] == ([before] if before else [])
@@ -86,8 +86,8 @@ def test_after_a_kill_the_file_is_as_before(before, tmp_path):
     code = f"""
 import time
 from pathlib import Path
-from slax_data.storage.whole_files import written_whole
-with written_whole(Path({str(path)!r})) as aside, aside.open("wb") as file:
+from slax_data.storage.whole_files import atomic_write
+with atomic_write(Path({str(path)!r})) as aside, aside.open("wb") as file:
     file.write(b"half")
     file.flush()
     print("written", flush=True)
@@ -100,7 +100,7 @@ with written_whole(Path({str(path)!r})) as aside, aside.open("wb") as file:
     assert (path.read_bytes() if path.exists() else None) == before
     (left,) = (one for one in tmp_path.iterdir() if one != path)
     assert left.name.startswith("file.") and left.name.endswith(".part")
-    with written_whole(path) as aside:  # which is in nobody's way
+    with atomic_write(path) as aside:  # which is in nobody's way
         aside.write_bytes(CONTENT)
     assert path.read_bytes() == CONTENT
 
@@ -219,7 +219,7 @@ def test_data_folder_is_named_by_a_variable(monkeypatch):
         (lambda path: shd(path), "shd_train.h5"),
         (lambda path: spoken_digits(path), ""),
         (lambda path: japanese_vowels(path), ""),
-        (lambda path: members(Path(path), lambda name: True), ""),
+        (lambda path: read_archive(Path(path), lambda name: True), ""),
     ],
     ids=["shd", "spoken_digits", "japanese_vowels", "members"],
 )
@@ -232,9 +232,9 @@ def test_a_path_may_begin_at_home(read, file, monkeypatch, tmp_path):
 def test_a_folder_may_begin_at_home(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("SLAX_DATA", "~/data")
-    assert data_folder() == folder_of(None) == tmp_path / "data"
-    assert folder_of("~/cache") == folder_of(Path("~/cache")) == tmp_path / "cache"
-    assert folder_of("here") == Path("here")
+    assert data_folder() == resolve_folder(None) == tmp_path / "data"
+    assert resolve_folder("~/cache") == resolve_folder(Path("~/cache")) == tmp_path / "cache"
+    assert resolve_folder("here") == Path("here")
     path = tmp_path / "file"
     path.write_bytes(CONTENT)
     assert download("http://localhost/none", Path("~/file"), sha256=SHA256) == path

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from small_gallery import cell, claim, figure
 
-from gallery.claims import judge, judge_all, truth
+from gallery.claims import compare, evaluate_claim, judge_all
 from gallery.claims_file import ClaimError
 from gallery.tables import Number
 
@@ -34,7 +34,7 @@ def side(name):
 
 
 def judged(ours, relation, than, *, at="quick", stem="x", **more):
-    return judge(claim("it", side(ours), relation, side(than), **more), stem, TABLES, at)
+    return evaluate_claim(claim("it", side(ours), relation, side(than), **more), stem, TABLES, at)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_truth_is_that_of_all_pairs_of_numbers_in_the_intervals():
             pairs = [
                 true(a, b) for a, b in itertools.product(range(one.low, one.high + 1), range(other.low, other.high + 1))
             ]
-            found = truth(relation, one, other, 1.0 if relation == "near" else None)
+            found = compare(relation, one, other, 1.0 if relation == "near" else None)
             assert found == (true(one.value, other.value), all(pairs), any(pairs)), (relation, one, other)
             seen.add((relation, found))
     assert len(seen) == 16  # each relation: all, of the means and some, some, none
@@ -131,7 +131,7 @@ def test_what_does_not_hold_tells_if_the_intervals_leave_it_open():
 )
 def test_claim_of_several_conditions_is_no_better_than_the_worst(parts, verdict, reasons):
     conditions = [{"ours": side(ours), "relation": relation, "than": side(than)} for ours, relation, than in parts]
-    found = judge({"id": "it", "statement": "it", "source": "ours", "all": conditions}, "x", TABLES, "quick")
+    found = evaluate_claim({"id": "it", "statement": "it", "source": "ours", "all": conditions}, "x", TABLES, "quick")
     assert (found.verdict, found.reasons) == (verdict, reasons)
     assert len(found.conditions) == len(parts)
 
@@ -168,8 +168,8 @@ def test_published_words_are_kept_as_words():
 
 def test_other_table_is_named_by_the_claim_or_by_the_cell():
     other = cell("mean", rule="middle")
-    assert judge(claim("it", other, "equal", 7, file="y"), "x", TABLES, "quick").verdict == "holds"
-    found = judge(claim("it", side("middle"), "below", {**other, "file": "y"}), "x", TABLES, "quick")
+    assert evaluate_claim(claim("it", other, "equal", 7, file="y"), "x", TABLES, "quick").verdict == "holds"
+    found = evaluate_claim(claim("it", side("middle"), "below", {**other, "file": "y"}), "x", TABLES, "quick")
     assert found.verdict == "holds" and found.conditions[0].rows[1].startswith("y.csv: ")
 
 
@@ -205,7 +205,7 @@ def test_scale_of_the_tests_may_lack_rows_but_not_columns():
     found = judged("absent", "above", 1, at="tiny")
     assert (found.verdict, found.reasons) == ("not run", ["is left out at the scale tiny"])
     with pytest.raises(ClaimError, match="has no column task"):
-        judge(claim("it", cell("mean", task="absent"), "above", 1), "x", TABLES, "tiny")
+        evaluate_claim(claim("it", cell("mean", task="absent"), "above", 1), "x", TABLES, "tiny")
 
 
 @pytest.mark.parametrize(
@@ -224,13 +224,13 @@ def test_scale_of_the_tests_may_lack_rows_but_not_columns():
 )
 def test_row_that_ought_to_be_there_is_a_mistake(ours, told):
     with pytest.raises(ClaimError) as error:
-        judge(claim("it", ours, "above", 1), "x", TABLES, "quick")
+        evaluate_claim(claim("it", ours, "above", 1), "x", TABLES, "quick")
     assert told in str(error.value)
 
 
 def test_empty_table_has_no_rows():
     with pytest.raises(ClaimError, match=r"empty\.csv has no row where rule is low; rule there: no rows"):
-        judge(claim("it", cell("mean", rule="low"), "above", 1), "empty", TABLES, "quick")
+        evaluate_claim(claim("it", cell("mean", rule="low"), "above", 1), "empty", TABLES, "quick")
 
 
 def claims_file(folder, experiment, figures):

@@ -9,7 +9,7 @@ from small_gallery import CLAIMS, HOSTILE, write_small_gallery
 
 from gallery import __main__ as command
 from gallery.claims_file import read_claims
-from gallery.wording import SIGNS
+from gallery.wording import VERDICT_SYMBOLS
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs/RESULTS.md"
@@ -44,7 +44,7 @@ def test_every_claim_has_a_row_with_its_verdict(text):
 
 def test_verdicts_are_counted(text):
     counts = {row[0]: row[1] for row in rows_of(text) if len(row) == 3}
-    assert [counts[f"{SIGNS[verdict]} {verdict}"] for verdict in SIGNS] == ["2", "1", "1", "1"]
+    assert [counts[f"{VERDICT_SYMBOLS[verdict]} {verdict}"] for verdict in VERDICT_SYMBOLS] == ["2", "1", "1", "1"]
 
 
 def test_scale_commit_and_device_stand_on_top(text):
@@ -84,4 +84,4 @@ def test_text_in_docs_has_every_claim(path):
         for claim in figure["claims"]:
             statement = " ".join(claim["statement"].split())
             assert statement in kept, f"run `make claims`: {statement}"
-            assert kept[statement][0] in SIGNS.values()
+            assert kept[statement][0] in VERDICT_SYMBOLS.values()

@@ -92,5 +92,5 @@ def test_names_are_counted_where_there_are_several():
 
 
 def test_every_verdict_has_its_own_sign_and_a_meaning():
-    assert set(wording.SIGNS) == set(wording.MEANINGS) == set(VERDICTS)
-    assert len(set(wording.SIGNS.values())) == len(VERDICTS)
+    assert set(wording.VERDICT_SYMBOLS) == set(wording.MEANINGS) == set(VERDICTS)
+    assert len(set(wording.VERDICT_SYMBOLS.values())) == len(VERDICTS)

@@ -102,7 +102,7 @@ NETWORKS = {
 }
 ALL = tuple(NETWORKS)
 SOME = ("cuba_lif", "alif", "per_neuron", "edges", "conv")
-ALIKE = ("lif", "zero", "none", "cuba_lif", "alif", "edges", "conv")
+COMMON_ENVIRONMENT = ("lif", "zero", "none", "cuba_lif", "alif", "edges", "conv")
 FEW = ("zero", "cuba_lif", "recurrent")
 
 
@@ -199,7 +199,7 @@ COMPARISONS = {
         _given(bias_trace=False, output_decay=0.7),
         title="approximate OTPE, output_decay, no trace of biases",
     ),
-    "ottt": Comparison("ottt", by(oracle.ottt), ALIKE),
+    "ottt": Comparison("ottt", by(oracle.ottt), COMMON_ENVIRONMENT),
     "ottt as the authors": Comparison(
         "ottt",
         by(oracle.ottt, bias_trace=False),

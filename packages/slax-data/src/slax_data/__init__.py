@@ -1,7 +1,7 @@
 """Spike trains to learn from: synthetic manifolds, real data and encoders. Time first, randomness by key."""
 
 from slax_data.audio.cochlea import Cochlea as Cochlea
-from slax_data.audio.cochlea import hear as hear
+from slax_data.audio.cochlea import encode_audio as encode_audio
 from slax_data.checks import check_labels as check_labels
 from slax_data.datasets import DATASETS as DATASETS
 from slax_data.datasets import make_task as make_task
@@ -50,7 +50,7 @@ from slax_data.sets.neurobench_sets import neurobench_task as neurobench_task
 from slax_data.sets.randman import randman as randman
 from slax_data.sets.randman import randman_task as randman_task
 from slax_data.sets.spoken_digits import download_spoken_digits as download_spoken_digits
-from slax_data.sets.spoken_digits import heard as heard
+from slax_data.sets.spoken_digits import encode_recordings as encode_recordings
 from slax_data.sets.spoken_digits import spoken_digit_spikes as spoken_digit_spikes
 from slax_data.sets.spoken_digits import spoken_digits as spoken_digits
 from slax_data.sets.spoken_digits import spoken_digits_task as spoken_digits_task
@@ -66,7 +66,7 @@ from slax_data.sets.time_series import time_series_task as time_series_task
 from slax_data.sets.tonic_sets import dvs_gesture_task as dvs_gesture_task
 from slax_data.sets.tonic_sets import nmnist_task as nmnist_task
 from slax_data.sets.upstream_randman import upstream_randman as upstream_randman
-from slax_data.storage.archives import members as members
+from slax_data.storage.archives import read_archive as read_archive
 from slax_data.storage.packed import SpikeTrains as SpikeTrains
 from slax_data.storage.packed import spike_trains as spike_trains
 from slax_data.storage.whole_files import data_folder as data_folder

@@ -114,7 +114,7 @@ def unroll_chunk(
         The carry, the outputs, and their source if a neuron made them.
     """
     if isinstance(module, Neuron) and type(module).unroll is Neuron.unroll:
-        carry, membranes = module.membranes(carry, inputs)
+        carry, membranes = module.pre_reset_states(carry, inputs)
         outputs = rematerialize(lambda membranes: module.outputs(membranes))(membranes)
         return carry, outputs, Source(module, membranes) if module.has_split_step else None
     if isinstance(module, nnx.RNNCellBase):

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
-Numbers = float | Sequence[float] | np.ndarray | jax.Array
+ParameterValue = float | Sequence[float] | np.ndarray | jax.Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Trainable:
         value: one number for the layer, or an array of the shape of its features for one per neuron.
     """
 
-    value: Numbers
+    value: ParameterValue
 
 
 def time_constant(tau: Any, *, dt: float) -> Any:
@@ -130,7 +130,7 @@ class Parameter(nnx.Module):
         ValueError: Gain gain got -1., expected numbers inside (0.0, inf).
     """
 
-    def __init__(self, name: str, value: Numbers | Trainable, domain: Domain, param_dtype: DTypeLike):
+    def __init__(self, name: str, value: ParameterValue | Trainable, domain: Domain, param_dtype: DTypeLike):
         trainable = isinstance(value, Trainable)
         initial = np.asarray(value.value if isinstance(value, Trainable) else value, np.float64)
         if initial not in domain:

@@ -69,7 +69,7 @@ class Cochlea:
         return (np.expm1(np.linspace(high, low, self.n_channels)) / FACTOR).astype(np.float32)
 
 
-def hear(
+def encode_audio(
     sounds: Float[Array | np.ndarray, "B L"], *, rate: int, n_steps: int, cochlea: Cochlea = Cochlea()
 ) -> Bool[Array, "T B N"]:
     """The spikes of a cochlea.

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 from tqdm import tqdm
 
-from slax_data.audio.cochlea import Cochlea, hear
+from slax_data.audio.cochlea import Cochlea, encode_audio
 from slax_data.checks import check_size
 from slax_data.loading.batching import time_first
 from slax_data.sets.sounds import Sound
@@ -18,7 +18,7 @@ from slax_data.storage.packed import SpikeTrains, spike_trains
 BATCH = 50
 
 
-def hear_all(
+def encode_batch(
     sounds: list[Sound],
     labels: Shaped[np.ndarray, " D"],
     *,
@@ -36,7 +36,7 @@ def hear_all(
         cochlea: who hears.
 
     Raises:
-        ValueError: none, recordings of several rates, steps shorter than a sample, or as `hear` does.
+        ValueError: none, recordings of several rates, steps shorter than a sample, or as `encode_audio` does.
     """
     check_size("n_steps", n_steps)
     rates = sorted({sound.rate for sound in sounds})
@@ -54,7 +54,7 @@ def hear_all(
     return spike_trains(spikes, labels, lengths=np.array(steps))
 
 
-def cochlea_of(rate: int, n_channels: int) -> Cochlea:
+def make_cochlea(rate: int, n_channels: int) -> Cochlea:
     """A cochlea that can hear sounds of a rate: up to 3,600 Hz, or to 0.45 of the rate if that is less."""
     return Cochlea(n_channels=n_channels, highest=min(Cochlea.highest, 0.45 * rate))
 
@@ -67,5 +67,5 @@ def _heard_batches(
         chosen = sounds[start : start + BATCH]
         for row, sound in zip(batch, chosen, strict=False):
             row[: len(sound.samples)] = sound.samples[:length]
-        spikes = hear(jnp.asarray(batch), rate=sounds[0].rate, n_steps=n_steps, cochlea=cochlea)
+        spikes = encode_audio(jnp.asarray(batch), rate=sounds[0].rate, n_steps=n_steps, cochlea=cochlea)
         yield np.asarray(time_first(spikes))[: len(chosen)]  # and back

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float32, Int32, PRNGKeyArray
 
 from slax_data.checks import check_choice
-from slax_data.sets.images import check_image_code, image_task, is_fifth_of_its_class
+from slax_data.sets.images import check_image_code, image_task, stratified_holdout_mask
 from slax_data.task import SPLITS, Task
 
 N_CLASSES = 10
@@ -38,7 +38,7 @@ def digits(*, split: str = "train") -> tuple[Float32[Array, "B 64"], Int32[Array
             "digits are part of scikit-learn, which is not installed. Install it: pip install 'slax-data[digits]'"
         ) from error
     pixels, labels = load_digits(return_X_y=True)
-    chosen = is_fifth_of_its_class(labels) == (split == "test")
+    chosen = stratified_holdout_mask(labels) == (split == "test")
     return jnp.asarray(pixels[chosen] / 16, jnp.float32), jnp.asarray(labels[chosen], jnp.int32)
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int32, PRNGKeyArray
 from slax_data.checks import check_choice, check_labels, check_size
 from slax_data.encoding.events import OUTSIDE, bin_events, check_duration, event_trains
 from slax_data.storage.packed import SpikeTrains, cached_sets
-from slax_data.storage.whole_files import folder_of, written_whole
+from slax_data.storage.whole_files import atomic_write, resolve_folder
 from slax_data.task import Task, stored_task
 
 N_UNITS = 700
@@ -166,7 +166,7 @@ def _task(
     files = {split: _file(words, path, split) for split in words.splits}
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files.values()]
     sets = cached_sets(
-        folder_of(cache),
+        resolve_folder(cache),
         words.name,
         [sorted(options.items()), stamps],
         lambda: {split: _read(words, path, split, **options) for split in words.splits},
@@ -230,7 +230,7 @@ def _recordings(
 
 def _file(words: WordSet, path: str | Path | None, split: str) -> Path:
     """The file of a split, unpacked if it is not yet."""
-    file = folder_of(path) / f"{words.name}_{split}.h5"
+    file = resolve_folder(path) / f"{words.name}_{split}.h5"
     packed = file.with_name(f"{file.name}.gz")
     if file.exists():
         return file
@@ -239,7 +239,7 @@ def _file(words: WordSet, path: str | Path | None, split: str) -> Path:
             f"There is no {file}, nor {packed.name}. Download it from {PAGE} and put it there, or give path=, its folder."
         )
     try:
-        with written_whole(file) as aside, gzip.open(packed) as source, aside.open("wb") as target:
+        with atomic_write(file) as aside, gzip.open(packed) as source, aside.open("wb") as target:
             while block := source.read(1 << 20):
                 if target.tell() + len(block) > LARGEST:
                     raise ValueError(f"{packed} holds more than {LARGEST >> 30} GiB, more than any file of the sets.")

@@ -80,7 +80,7 @@ def check_image_code(code: str, n_steps: int, *, height: int | None = None) -> N
         )
 
 
-def is_fifth_of_its_class(labels: Int[np.ndarray, " B"]) -> Bool[np.ndarray, " B"]:
+def stratified_holdout_mask(labels: Int[np.ndarray, " B"]) -> Bool[np.ndarray, " B"]:
     """Whether a sample is the fifth, tenth, ... of its class, in the order of the labels: a test split that needs no key."""
     position = np.empty(len(labels), int)
     for label in np.unique(labels):

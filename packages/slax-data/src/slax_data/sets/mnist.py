@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float32, Float64, Int, Int32, PRNGKeyArray
 
 from slax_data.checks import check_choice
-from slax_data.sets.images import Images, check_image_code, image_task, is_fifth_of_its_class
+from slax_data.sets.images import Images, check_image_code, image_task, stratified_holdout_mask
 from slax_data.task import SPLITS, Task
 
 N_CLASSES = 10
@@ -69,5 +69,5 @@ def _original() -> tuple[Float64[np.ndarray, "D 784"], Int[np.ndarray, " D"]]:
 
 
 def _split(pixels: Float64[np.ndarray, "D 784"], labels: Int[np.ndarray, " D"], split: str) -> Images:
-    chosen = is_fifth_of_its_class(labels) == (split == "test")
+    chosen = stratified_holdout_mask(labels) == (split == "test")
     return jnp.asarray(pixels[chosen] / 255, jnp.float32), jnp.asarray(labels[chosen], jnp.int32)

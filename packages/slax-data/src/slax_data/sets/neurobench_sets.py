@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray, Shaped
 
 from slax_data.audio.cochlea import Cochlea
-from slax_data.audio.hearing import cochlea_of, hear_all
+from slax_data.audio.hearing import encode_batch, make_cochlea
 from slax_data.checks import check_choice, check_labels, check_size
 from slax_data.loading.batching import time_first
 from slax_data.loading.padding import padded
@@ -85,7 +85,7 @@ def neurobench_task(
         n_classes: number of classes.
         n_steps: T. For sounds any number, by default 100; for others at least the steps of the longest sample, the default.
         code: "delta" for real numbers (see `time_series_task`), "frames" for frames of events, where a unit has a spike at a
-            step if its number is not 0, or "cochlea" for sounds (see `hear`) of one channel.
+            step if its number is not 0, or "cochlea" for sounds (see `encode_audio`) of one channel.
         threshold: of the delta code.
         rate: samples per second of sounds.
         n_channels: neurons of the cochlea, up to 3,600 Hz or 0.45 of the rate.
@@ -114,7 +114,7 @@ def neurobench_spikes(
         check_size("n_steps", n_steps)
     check_splits("sets", {split: {"shape of a step": values.shape[2:]} for split, (values, _, _) in sets.items()})
     if code == "cochlea":
-        cochlea = cochlea_of(rate, n_channels)
+        cochlea = make_cochlea(rate, n_channels)
         duration = max(values.shape[1] for values, _, _ in sets.values()) / rate
         return {split: _heard(one, rate, n_steps or 100, duration, cochlea) for split, one in sets.items()}
     if code == "frames":
@@ -144,4 +144,4 @@ def _heard(arrays: Arrays, rate: int, n_steps: int, duration: float, cochlea: Co
     if flat.shape[2] != 1:
         raise ValueError(f"Sounds must have one channel, [D, L, 1], got {list(values.shape)}.")
     sounds = [Sound(one[:length, 0], rate) for one, length in zip(flat, lengths, strict=True)]
-    return hear_all(sounds, labels, n_steps=n_steps, duration=duration, cochlea=cochlea)
+    return encode_batch(sounds, labels, n_steps=n_steps, duration=duration, cochlea=cochlea)

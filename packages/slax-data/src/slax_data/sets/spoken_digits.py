@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import Int32, PRNGKeyArray
 
 from slax_data.audio.cochlea import Cochlea
-from slax_data.audio.hearing import hear_all
+from slax_data.audio.hearing import encode_batch
 from slax_data.checks import check_choice
 from slax_data.sets.sounds import Sound, read_wav
-from slax_data.storage.archives import members
+from slax_data.storage.archives import read_archive
 from slax_data.storage.packed import SpikeTrains, cached_sets
-from slax_data.storage.whole_files import data_folder, download, folder_of, sha256_of
+from slax_data.storage.whole_files import data_folder, download, resolve_folder, sha256_of
 from slax_data.task import SPLITS, Task, stored_task
 
 N_CLASSES = 10
@@ -66,7 +66,7 @@ def spoken_digits(path: str | Path | None = None, *, split: str = "train", by: s
     path = _place(path)
     found = [
         (match, read_wav(content, f"{path}: {name}"))
-        for name, content in members(path, lambda name: NAME.fullmatch(name.name) is not None)
+        for name, content in read_archive(path, lambda name: NAME.fullmatch(name.name) is not None)
         for match in [NAME.fullmatch(name.name)]
         if match and _is_in(split, by, match)
     ]
@@ -106,7 +106,7 @@ def spoken_digits_task(
     n_channels: int = 70,
     cache: str | Path | None = None,
 ) -> Task:
-    """Spoken digits as a `Task`, in the spikes of a cochlea (`hear`).
+    """Spoken digits as a `Task`, in the spikes of a cochlea (`encode_audio`).
 
     The spikes of the whole set are made once and kept in a file whose name says what they depend on.
 
@@ -126,7 +126,7 @@ def spoken_digits_task(
     path = _place(path)
     options: dict[str, Any] = {"n_steps": n_steps, "by": by, "duration": duration, "n_channels": n_channels}
     depends_on = [sorted(options.items()), _stamp(path)]
-    sets = cached_sets(folder_of(cache), "spoken_digits", depends_on, lambda: spoken_digit_spikes(path, **options))
+    sets = cached_sets(resolve_folder(cache), "spoken_digits", depends_on, lambda: spoken_digit_spikes(path, **options))
     return stored_task(sets, n_classes=N_CLASSES)
 
 
@@ -141,12 +141,16 @@ def spoken_digit_spikes(
     """The spikes of both splits, made anew; the options are those of `spoken_digits_task`."""
     cochlea = Cochlea(n_channels=n_channels)
     return {
-        split: heard(spoken_digits(path, split=split, by=by), n_steps=n_steps, duration=duration, cochlea=cochlea)
+        split: encode_recordings(
+            spoken_digits(path, split=split, by=by), n_steps=n_steps, duration=duration, cochlea=cochlea
+        )
         for split in SPLITS
     }
 
 
-def heard(recordings: Recordings, *, n_steps: int, duration: float = 1.0, cochlea: Cochlea = Cochlea()) -> SpikeTrains:
+def encode_recordings(
+    recordings: Recordings, *, n_steps: int, duration: float = 1.0, cochlea: Cochlea = Cochlea()
+) -> SpikeTrains:
     """The spikes of recordings, with a progress bar.
 
     Args:
@@ -158,7 +162,7 @@ def heard(recordings: Recordings, *, n_steps: int, duration: float = 1.0, cochle
     Raises:
         ValueError: steps shorter than a sample.
     """
-    return hear_all(recordings.sounds, recordings.labels, n_steps=n_steps, duration=duration, cochlea=cochlea)
+    return encode_batch(recordings.sounds, recordings.labels, n_steps=n_steps, duration=duration, cochlea=cochlea)
 
 
 def _is_in(split: str, by: str, match: re.Match[str]) -> bool:

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int32, PRNGKeyArray, Shaped
 
-from slax_data.audio.hearing import cochlea_of, hear_all
+from slax_data.audio.hearing import encode_batch, make_cochlea
 from slax_data.checks import check_choice, check_labels, check_size
 from slax_data.sets.images import ROW_CODES, Images, image_task
 from slax_data.sets.sounds import Sound
 from slax_data.storage.packed import SpikeTrains, cached_sets
-from slax_data.storage.whole_files import folder_of
+from slax_data.storage.whole_files import resolve_folder
 from slax_data.task import SPLITS, Task, stored_task
 
 CODES = (*ROW_CODES, "cochlea")
@@ -104,7 +104,7 @@ def tfds_task(
         key: of the spikes of a whole split in the rate code; the others need none.
         name, path, download, rate: see `tfds_examples`.
         n_steps: time steps T; at least 2 for the latency code, the height of the images for rows.
-        code: "latency", "rate" or "rows" for images (see `image_task`), "cochlea" for sounds (see `hear`).
+        code: "latency", "rate" or "rows" for images (see `image_task`), "cochlea" for sounds (see `encode_audio`).
         train, test: which splits of the set to train on and to test on, as "train[:90%]".
         duration: seconds of a sound that are heard.
         n_channels: neurons of the cochlea.
@@ -112,7 +112,7 @@ def tfds_task(
 
     Raises:
         ImportError, FileNotFoundError, ValueError: as `tfds_examples` does, or for a code of the other kind of set, images of
-            several sizes, sounds of several channels, or what `image_task` and `hear` refuse.
+            several sizes, sounds of several channels, or what `image_task` and `encode_audio` refuse.
     """
     check_choice("code", code, CODES)
     check_size("n_steps", n_steps)
@@ -125,15 +125,20 @@ def tfds_task(
         height = len(examples["train"].inputs[0])
         return image_task(key, images, n_classes=stored.n_classes, n_steps=n_steps, code=code, height=height)
     check_choice(f"code of the sounds {name!r}", code, ["cochlea"])
-    options: dict[str, Any] = {"n_steps": n_steps, "duration": duration, "cochlea": cochlea_of(stored.rate, n_channels)}
+    options: dict[str, Any] = {
+        "n_steps": n_steps,
+        "duration": duration,
+        "cochlea": make_cochlea(stored.rate, n_channels),
+    }
 
-    def heard() -> dict[str, SpikeTrains]:
+    def encoded() -> dict[str, SpikeTrains]:
         examples = {split: _examples(stored, its) for split, its in chosen.items()}
-        return {split: hear_all(_sounds(one, name), one.labels, **options) for split, one in examples.items()}
+        return {split: encode_batch(_sounds(one, name), one.labels, **options) for split, one in examples.items()}
 
     depends_on = [sorted(options.items()), chosen, stored.rate, *_stamp(stored.builder)]
     return stored_task(
-        cached_sets(folder_of(cache), f"tfds_{stored.builder.name}", depends_on, heard), n_classes=stored.n_classes
+        cached_sets(resolve_folder(cache), f"tfds_{stored.builder.name}", depends_on, encoded),
+        n_classes=stored.n_classes,
     )
 
 

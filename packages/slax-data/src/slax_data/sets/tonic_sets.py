@@ -10,7 +10,7 @@ from jaxtyping import Bool, PRNGKeyArray, Shaped
 from slax_data.checks import check_choice, check_labels, check_size
 from slax_data.encoding.events import bin_events, check_duration, event_trains
 from slax_data.storage.packed import SpikeTrains, cached_sets
-from slax_data.storage.whole_files import folder_of
+from slax_data.storage.whole_files import resolve_folder
 from slax_data.task import SPLITS, Task, stored_task
 
 MICROSECONDS = 1e6  # in a second
@@ -139,14 +139,14 @@ DVS_GESTURE = CameraSet("dvs_gesture", "DVSGesture", 11, GESTURE_SIDE, _check_ge
 def _task(camera: CameraSet, code: str, path: str | Path | None, cache: str | Path | None, **options: Any) -> Task:
     check_choice("code", code, ["events"])
     _check_options(camera.side, **options)
-    folder = folder_of(path)
+    folder = resolve_folder(path)
     files = {split: _files(camera, folder, split) for split in SPLITS}
     depends_on = [
         sorted(options.items()),
         [(split, *_stamp(file, folder)) for split, (_, order) in files.items() for file, _ in order],
     ]
     sets = cached_sets(
-        folder_of(cache),
+        resolve_folder(cache),
         camera.name,
         depends_on,
         lambda: {split: _read(camera, split, *files[split], **options) for split in SPLITS},

@@ -16,7 +16,7 @@ MANY = 0xFFFF  # files of a .zip file, or more: their number is elsewhere then
 Member = tuple[PurePosixPath, bytes]
 
 
-def members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[Member]:
+def read_archive(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[Member]:
     """The files of an archive, or below a folder, that are wanted, by name.
 
     All are checked to be whole, and .tar.gz and .zip files by their checksums. A .tar file has none of what is in its files:

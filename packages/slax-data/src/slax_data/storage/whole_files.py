@@ -25,13 +25,13 @@ def data_folder() -> Path:
     return Path(os.environ.get("SLAX_DATA") or "~/.cache/slax").expanduser()
 
 
-def folder_of(path: str | Path | None) -> Path:
+def resolve_folder(path: str | Path | None) -> Path:
     """A folder that an option names, `~` being the user's own; without one `data_folder()`."""
     return Path(path).expanduser() if path else data_folder()
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A path to write to, which becomes `path` once the block ends without an error.
 
     It has the mode that the umask gives a new file. After an error, a full disk or a kill `path` is as it was before; a kill
@@ -84,7 +84,7 @@ def download(url: str, path: Path, *, sha256: str) -> Path:
     if path.exists():
         check_sha256(path, sha256)
         return path
-    with written_whole(path) as aside:
+    with atomic_write(path) as aside:
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, aside.open("wb") as file:
                 announced = answer.headers.get("Content-Length")
@@ -119,7 +119,7 @@ def cached_arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict
         except ValueError as error:
             raise ValueError(f"{error} Delete it, and it is made anew.") from error
     arrays = make()
-    with written_whole(path) as aside, aside.open("wb") as file:
+    with atomic_write(path) as aside, aside.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     return arrays
 

@@ -26,7 +26,7 @@ UNCOUNTED = (Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, 
 
 # Counts pass 2^31 while JAX has no int64 by default: a number is kept as high * 2^LOW_BITS + low, 0 <= low < 2^LOW_BITS.
 LOW_BITS = 30
-Halves = tuple[Any, Any]
+UInt64Limbs = tuple[Any, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,13 +113,13 @@ class Counts(NamedTuple):
     """Of all layers, for each step and sample, as halves [T, B]; the number of outputs and membranes there are beside those
     that count."""
 
-    macs: Halves
-    acs: Halves
-    dense: Halves
-    spikes: Halves
-    outputs: Halves
-    updates: Halves
-    membranes: Halves
+    macs: UInt64Limbs
+    acs: UInt64Limbs
+    dense: UInt64Limbs
+    spikes: UInt64Limbs
+    outputs: UInt64Limbs
+    updates: UInt64Limbs
+    membranes: UInt64Limbs
 
 
 def _summary(model: Connect, counts: Counts) -> Complexity:
@@ -261,23 +261,23 @@ def _with_neurons(counts: Counts, cell: Any, carry: Any, currents: Array, output
     )
 
 
-def _sum(values: Int[Array, "T B ..."] | Bool[Array, "T B ..."]) -> Halves:
+def _sum(values: Int[Array, "T B ..."] | Bool[Array, "T B ..."]) -> UInt64Limbs:
     """Over the features, exact, of values below 2^31."""
     halves = _halves(values.astype(jnp.int32))
     return jax.lax.reduce(halves, (np.int32(0), np.int32(0)), _plus, tuple(range(2, values.ndim)))
 
 
-def _halves(number: Any) -> Halves:
+def _halves(number: Any) -> UInt64Limbs:
     return number >> LOW_BITS, number & (2**LOW_BITS - 1)
 
 
-def _plus(one: Halves, other: Halves) -> Halves:
+def _plus(one: UInt64Limbs, other: UInt64Limbs) -> UInt64Limbs:
     """The sum of two numbers below 2^61; the sum of two lower halves is below 2^31."""
     carried, low = _halves(one[1] + other[1])
     return one[0] + other[0] + carried, low
 
 
-def _total(halves: Halves) -> int:
+def _total(halves: UInt64Limbs) -> int:
     """Over steps and samples."""
     high, low = (int(np.sum(half, dtype=np.int64)) for half in halves)
     return (high << LOW_BITS) + low

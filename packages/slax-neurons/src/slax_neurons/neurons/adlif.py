@@ -5,7 +5,7 @@ from typing import NamedTuple, Unpack
 from jaxtyping import Array, Float
 
 from slax_neurons.neurons.spiking import SpikeOptions, SpikingNeuron
-from slax_neurons.parameter import REAL, UNIT_INTERVAL, Numbers, Parameter, Trainable
+from slax_neurons.parameter import REAL, UNIT_INTERVAL, Parameter, ParameterValue, Trainable
 
 
 class AdLIFState(NamedTuple):
@@ -53,10 +53,10 @@ class AdLIF(SpikingNeuron):
     def __init__(
         self,
         *,
-        decay: Numbers | Trainable = 0.9,
-        adaptation_decay: Numbers | Trainable = 0.98,
-        a: Numbers | Trainable = 0.5,
-        b: Numbers | Trainable = 1.0,
+        decay: ParameterValue | Trainable = 0.9,
+        adaptation_decay: ParameterValue | Trainable = 0.98,
+        a: ParameterValue | Trainable = 0.5,
+        b: ParameterValue | Trainable = 1.0,
         **spike_options: Unpack[SpikeOptions],
     ):
         super().__init__(**spike_options)

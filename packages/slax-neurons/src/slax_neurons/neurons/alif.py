@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons.neurons.lif import DEFAULT_DECAY
 from slax_neurons.neurons.spiking import SpikeOptions, SpikingNeuron
-from slax_neurons.parameter import REAL, UNIT_INTERVAL, Numbers, Parameter, Trainable
+from slax_neurons.parameter import REAL, UNIT_INTERVAL, Parameter, ParameterValue, Trainable
 
 
 class ALIFState(NamedTuple):
@@ -54,9 +54,9 @@ class ALIF(SpikingNeuron):
     def __init__(
         self,
         *,
-        decay: Numbers | Trainable = DEFAULT_DECAY,
-        adaptation_decay: Numbers | Trainable = 0.995,
-        beta: Numbers | Trainable = 0.009,
+        decay: ParameterValue | Trainable = DEFAULT_DECAY,
+        adaptation_decay: ParameterValue | Trainable = 0.995,
+        beta: ParameterValue | Trainable = 0.009,
         **spike_options: Unpack[SpikeOptions],
     ):
         super().__init__(**spike_options)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
 from slax_neurons.neurons.neuron import Neuron
-from slax_neurons.parameter import POSITIVE, REAL, UNIT_INTERVAL, Domain, Numbers, Parameter, Trainable
+from slax_neurons.parameter import POSITIVE, REAL, UNIT_INTERVAL, Domain, Parameter, ParameterValue, Trainable
 from slax_neurons.surrogates import Surrogate, fast_sigmoid
 
 
@@ -57,10 +57,10 @@ class BRF(Neuron):
     def __init__(
         self,
         *,
-        omega: Numbers | Trainable = 10.0,
-        b_offset: Numbers | Trainable = 1.0,
-        threshold: Numbers | Trainable = 1.0,
-        refractory_decay: Numbers | Trainable = 0.9,
+        omega: ParameterValue | Trainable = 10.0,
+        b_offset: ParameterValue | Trainable = 1.0,
+        threshold: ParameterValue | Trainable = 1.0,
+        refractory_decay: ParameterValue | Trainable = 0.9,
         dt: float = 0.01,
         spike_fn: Surrogate = fast_sigmoid(),
         param_dtype: DTypeLike = jnp.float32,

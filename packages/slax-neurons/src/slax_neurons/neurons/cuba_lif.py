@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons.neurons.lif import DEFAULT_DECAY
 from slax_neurons.neurons.spiking import SpikeOptions, SpikingNeuron
-from slax_neurons.parameter import UNIT_INTERVAL, Numbers, Parameter, Trainable
+from slax_neurons.parameter import UNIT_INTERVAL, Parameter, ParameterValue, Trainable
 
 
 class CuBaLIFState(NamedTuple):
@@ -49,8 +49,8 @@ class CuBaLIF(SpikingNeuron):
     def __init__(
         self,
         *,
-        synapse_decay: Numbers | Trainable = DEFAULT_DECAY,
-        decay: Numbers | Trainable = DEFAULT_DECAY,
+        synapse_decay: ParameterValue | Trainable = DEFAULT_DECAY,
+        decay: ParameterValue | Trainable = DEFAULT_DECAY,
         **spike_options: Unpack[SpikeOptions],
     ):
         super().__init__(**spike_options)

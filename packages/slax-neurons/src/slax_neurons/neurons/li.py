@@ -5,7 +5,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 from slax_neurons.neurons.lif import DEFAULT_DECAY
 from slax_neurons.neurons.neuron import Neuron
-from slax_neurons.parameter import UNIT_INTERVAL, Numbers, Parameter, Trainable
+from slax_neurons.parameter import UNIT_INTERVAL, Parameter, ParameterValue, Trainable
 
 
 class LI(Neuron):
@@ -29,7 +29,7 @@ class LI(Neuron):
 
     linear = True
 
-    def __init__(self, *, decay: Numbers | Trainable = DEFAULT_DECAY, param_dtype: DTypeLike = jnp.float32):
+    def __init__(self, *, decay: ParameterValue | Trainable = DEFAULT_DECAY, param_dtype: DTypeLike = jnp.float32):
         super().__init__(param_dtype=param_dtype)
         self.decay = Parameter("LI decay", decay, UNIT_INTERVAL, param_dtype)
 

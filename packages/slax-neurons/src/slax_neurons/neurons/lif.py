@@ -5,7 +5,7 @@ from typing import Unpack
 from jaxtyping import Array, Float
 
 from slax_neurons.neurons.spiking import SpikeOptions, SpikingNeuron
-from slax_neurons.parameter import UNIT_INTERVAL, Numbers, Parameter, Trainable
+from slax_neurons.parameter import UNIT_INTERVAL, Parameter, ParameterValue, Trainable
 
 DEFAULT_DECAY = 0.8807970779778823  # sigmoid(2)
 
@@ -74,7 +74,7 @@ class LIF(SpikingNeuron):
     def __init__(
         self,
         *,
-        decay: Numbers | Trainable = DEFAULT_DECAY,
+        decay: ParameterValue | Trainable = DEFAULT_DECAY,
         **spike_options: Unpack[SpikeOptions],
     ):
         super().__init__(**spike_options)

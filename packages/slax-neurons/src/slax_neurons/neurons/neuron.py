@@ -62,10 +62,10 @@ class Neuron(NeuronCell):
 
     def unroll(self, carry: Any, inputs: Float[Array, "T *B N"]) -> tuple[Any, Float[Array, "T *B N"]]:
         """All steps at once: a scan over element-wise work."""
-        carry, membranes = self.membranes(carry, inputs)
+        carry, membranes = self.pre_reset_states(carry, inputs)
         return carry, rematerialize(lambda membranes: self.outputs(membranes))(membranes)
 
-    def membranes(self, carry: Any, inputs: Float[Array, "T *B N"]) -> tuple[Any, Any]:
+    def pre_reset_states(self, carry: Any, inputs: Float[Array, "T *B N"]) -> tuple[Any, Any]:
         """The last carry, and m_t of all steps, of which `outputs` makes those of the neuron.
 
         Where a subclass defines `__call__` alone, they are the outputs themselves.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
 from slax_neurons.neurons.neuron import Neuron
-from slax_neurons.parameter import REAL, Numbers, Parameter, Trainable
+from slax_neurons.parameter import REAL, Parameter, ParameterValue, Trainable
 from slax_neurons.surrogates import Surrogate, fast_sigmoid
 
 RESETS = ("subtract", "zero", "none")
@@ -16,7 +16,7 @@ RESETS = ("subtract", "zero", "none")
 class SpikeOptions(TypedDict, total=False):
     """The options that every `SpikingNeuron` has."""
 
-    threshold: Numbers | Trainable
+    threshold: ParameterValue | Trainable
     reset: str
     stop_reset_gradient: bool
     spike_fn: Surrogate
@@ -50,7 +50,7 @@ class SpikingNeuron(Neuron):
     def __init__(
         self,
         *,
-        threshold: Numbers | Trainable = 1.0,
+        threshold: ParameterValue | Trainable = 1.0,
         reset: str = "subtract",
         stop_reset_gradient: bool = False,
         spike_fn: Surrogate = fast_sigmoid(),

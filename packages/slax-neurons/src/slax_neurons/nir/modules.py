@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
-from slax_neurons.parameter import Constant, Numbers
+from slax_neurons.parameter import Constant, ParameterValue
 
 
 class Flatten(nnx.Module):
@@ -82,7 +82,7 @@ class Scale(nnx.Module):
         param_dtype: dtype of an array.
     """
 
-    def __init__(self, scale: Numbers, *, param_dtype: DTypeLike = jnp.float32):
+    def __init__(self, scale: ParameterValue, *, param_dtype: DTypeLike = jnp.float32):
         self.scale = Constant(jnp.asarray(scale, param_dtype))
 
     def __call__(self, inputs: Float[Array, "B ..."]) -> Float[Array, "B ..."]:

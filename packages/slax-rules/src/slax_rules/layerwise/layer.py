@@ -87,7 +87,7 @@ def run_neuron(neuron: Neuron, carry: Any, currents: Float[Array, "K B *N"]) -> 
 
         end, (states, outputs) = jax.lax.scan(step, carry, currents)
         return end, outputs, StepPoint(states, currents, None)
-    end, membranes = neuron.membranes(carry, currents)
+    end, membranes = neuron.pre_reset_states(carry, currents)
     after, outputs = neuron.fire(membranes)
     before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
     return end, outputs, StepPoint(before, currents, membranes)
