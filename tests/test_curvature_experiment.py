@@ -8,7 +8,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import jsonschema
 import numpy as np
 import pytest
 import yaml
@@ -16,6 +15,7 @@ from flax import nnx
 
 from experiments.common import training
 from experiments.common.record import recorded
+from experiments.common.schemas import validator
 from experiments.curvature import plot, run
 from experiments.curvature.online import online
 from experiments.curvature.solutions import both_ends, solutions
@@ -236,7 +236,7 @@ def test_bptt_by_window_is_refused(part, is_valid):
     schema = yaml.safe_load(Path(run.__file__).with_name("config.schema.yaml").read_text())
     settings = CONFIG["scales"]["quick"]
     settings = settings | {part: settings[part] | {"rules": ["bptt", "tbptt"]}}
-    assert jsonschema.Draft202012Validator(schema).is_valid(settings) == is_valid
+    assert validator(schema).is_valid(settings) == is_valid
 
 
 @pytest.mark.parametrize(

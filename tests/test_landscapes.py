@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import jsonschema
 import numpy as np
 import pytest
 import yaml
@@ -14,6 +13,7 @@ from flax import nnx
 from jax import random
 
 from experiments.common.record import recorded
+from experiments.common.schemas import validator
 from experiments.common.training import demo_model, loss_of_params
 from experiments.landscapes import plot, run
 from experiments.landscapes.setting import make_setting
@@ -114,7 +114,7 @@ def test_tbptt_is_trained_with_its_steps():
 def test_bptt_online_is_refused(mode, is_valid):
     schema = yaml.safe_load(Path(run.__file__).with_name("config.schema.yaml").read_text())
     settings = content(rules={"bptt": mode, "tbptt": "online"})["scales"]["tiny"]
-    assert jsonschema.Draft202012Validator(schema).is_valid(settings) == is_valid
+    assert validator(schema).is_valid(settings) == is_valid
 
 
 def test_lines_and_planes_go_through_the_solutions(trained, made):

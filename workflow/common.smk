@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
-import jsonschema
 import yaml
 from snakemake.exceptions import WorkflowError
+
+from experiments.common.schemas import validator
 
 # Each experiment's rules.smk adds its files of the chosen scale to these; figures/all covers all of them.
 RESULTS = []
@@ -22,7 +23,7 @@ def read_yaml(path):
 def check(value, schema, where):
     """Stops the workflow before any job, with one line per mistake: where it is, what came, what is known."""
     mistakes = []
-    for error in jsonschema.Draft202012Validator(schema).iter_errors(value):
+    for error in validator(schema).iter_errors(value):
         place = ": ".join([where, ".".join(map(str, error.absolute_path))]).removesuffix(": ")
         if error.validator == "additionalProperties":
             known = error.schema["properties"]
