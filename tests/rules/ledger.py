@@ -1,13 +1,12 @@
-"""How closely the rules agree with what they are compared with, and the tables of docs/rules.md.
+"""How closely the rules agree with what they are compared with, and the tables of docs/rules.md that say so.
 
-`PYTHONPATH=tests python -m rules.ledger` measures, and writes the tables into the page. The tests measure again and compare
+`PYTHONPATH=tests:. python -m rules.ledger` measures, and writes the tables into the page. The tests measure again and compare
 with the bounds that are printed there.
 """
 
 import functools
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -16,13 +15,13 @@ import numpy as np
 from flax import nnx
 
 import oracle
+from docs.rules_page import replace_sections, section, table
 from foreign import by_rule, foreign
 from slax_neurons import Connect, Edge, connect
 from slax_rules import RULES, Layer, Random, cross_entropy, gradients
 from slax_rules.layerwise.plan import plan_stack
 from stacks import Conv, Pair, gradients_of, inputs, pair, worst
 
-PAGE = Path(__file__).parents[2] / "docs" / "rules.md"
 T, B = 9, 3
 LABELS = np.array([0, 3, 2])
 SIGNAL = oracle.softmax_cross_entropy(LABELS)
@@ -102,7 +101,7 @@ NETWORKS = {
 }
 ALL = tuple(NETWORKS)
 SOME = ("cuba_lif", "alif", "per_neuron", "edges", "conv")
-COMMON_ENVIRONMENT = ("lif", "zero", "none", "cuba_lif", "alif", "edges", "conv")
+MOST = ("lif", "zero", "none", "cuba_lif", "alif", "edges", "conv")
 FEW = ("zero", "cuba_lif", "recurrent")
 
 
@@ -199,7 +198,7 @@ COMPARISONS = {
         _given(bias_trace=False, output_decay=0.7),
         title="approximate OTPE, output_decay, no trace of biases",
     ),
-    "ottt": Comparison("ottt", by(oracle.ottt), COMMON_ENVIRONMENT),
+    "ottt": Comparison("ottt", by(oracle.ottt), MOST),
     "ottt as the authors": Comparison(
         "ottt",
         by(oracle.ottt, bias_trace=False),
@@ -320,20 +319,6 @@ def title(name: str) -> str:
     return COMPARISONS[name].title or RULES[COMPARISONS[name].rule].title
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def rules_table() -> str:
-    rows = [
-        [f"`{name}`", rule.title, rule.requires, str(rule.exact), rule.omits, rule.memory, rule.time, rule.source]
-        for name, rule in RULES.items()
-    ]
-    header = ["name", "rule", "supports", "equals BPTT", "omits", "memory per sample", "time per step", "source"]
-    return table(header, rows)
-
-
 def oracle_table(bounds: dict[tuple[str, str], str]) -> str:
     rows = [[f"{title(name)}", *(bounds.get((name, network), "") for network in NETWORKS)] for name in COMPARISONS]
     return table(["rule", *(network.title for network in NETWORKS.values())], rows)
@@ -345,11 +330,6 @@ def library_table(bounds: list[str]) -> str:
         for one, limit in zip(FOREIGN, bounds, strict=True)
     ]
     return table(["rule", "library", "run", "what is the same", "deviation below"], rows)
-
-
-def section(name: str) -> str:
-    """What the page has between the marks of a generated table."""
-    return PAGE.read_text().split(f"<!-- {name} -->\n")[1].split("\n<!-- end -->")[0]
 
 
 def printed(name: str) -> list[list[str]]:
@@ -372,16 +352,7 @@ def write() -> None:
     with jax.enable_x64(True):
         against_oracle = {case: bound(deviation_from_oracle(*case)) for case in CASES}
         against_libraries = [bound(deviation_from_library(one)) for one in FOREIGN]
-    new = {
-        "rules": rules_table(),
-        "oracle": oracle_table(against_oracle),
-        "libraries": library_table(against_libraries),
-    }
-    text = PAGE.read_text()
-    for name, lines in new.items():
-        mark = f"<!-- {name} -->\n"
-        text = text.replace(f"{mark}{section(name)}\n<!-- end -->", f"{mark}{lines}\n<!-- end -->")
-    PAGE.write_text(text)
+    replace_sections({"oracle": oracle_table(against_oracle), "libraries": library_table(against_libraries)})
 
 
 if __name__ == "__main__":
