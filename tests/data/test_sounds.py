@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from mutations import many, mutated
 
-from slax_data.sets.sounds import Sound, read_wav
+from slax_data.audio.sounds import Sound, read_wav
 
 SAMPLES = np.array([0, 1, -1, 32767, -32768, 500], "<i2")
 

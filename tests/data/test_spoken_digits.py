@@ -11,7 +11,7 @@ import pytest
 from jax import random
 
 from slax_data import make_task
-from slax_data.sets.sounds import Sound
+from slax_data.audio.sounds import Sound
 from slax_data.sets.spoken_digits import (
     ARCHIVE,
     RATE,

@@ -28,7 +28,6 @@ from slax_data.loading.padding import bucketed_batches as bucketed_batches
 from slax_data.loading.padding import buckets as buckets
 from slax_data.loading.padding import padded as padded
 from slax_data.loading.prefetch import prefetched as prefetched
-from slax_data.loading.streams import stream as stream
 from slax_data.sets.digits import digits as digits
 from slax_data.sets.digits import digits_task as digits_task
 from slax_data.sets.heidelberg import shd as shd
@@ -71,6 +70,7 @@ from slax_data.storage.packed import SpikeTrains as SpikeTrains
 from slax_data.storage.packed import spike_trains as spike_trains
 from slax_data.storage.whole_files import data_folder as data_folder
 from slax_data.storage.whole_files import download as download
+from slax_data.streams import stream as stream
 from slax_data.task import Task as Task
 from slax_data.task import held_out as held_out
 from slax_data.task import stored_task as stored_task

@@ -10,9 +10,9 @@ from jaxtyping import Bool, Shaped
 from tqdm import tqdm
 
 from slax_data.audio.cochlea import Cochlea, encode_audio
+from slax_data.audio.sounds import Sound
 from slax_data.checks import check_size
 from slax_data.loading.batching import time_first
-from slax_data.sets.sounds import Sound
 from slax_data.storage.packed import SpikeTrains, spike_trains
 
 BATCH = 50

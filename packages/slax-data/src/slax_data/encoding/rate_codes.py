@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from slax_data.checks import check_intensities, check_size, check_spikes
-from slax_data.sets.draws import uniform
+from slax_data.encoding.draws import uniform
 
 
 def rate_encode(

@@ -20,7 +20,7 @@ from jax import lax, random
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from slax_data.checks import check_size
-from slax_data.sets.draws import uniform
+from slax_data.encoding.draws import uniform
 
 # Points per manifold from which its bounds are found, in rounds that stay in cache. A value of a later sample lies
 # outside of the extremes of P points with probability 2 / (P + 1), whatever the manifold: 0.05 % for 16 x 256 points.

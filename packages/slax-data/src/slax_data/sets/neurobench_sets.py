@@ -8,10 +8,10 @@ from jaxtyping import PRNGKeyArray, Shaped
 
 from slax_data.audio.cochlea import Cochlea
 from slax_data.audio.hearing import encode_batch, make_cochlea
+from slax_data.audio.sounds import Sound
 from slax_data.checks import check_choice, check_labels, check_size
 from slax_data.loading.batching import time_first
 from slax_data.loading.padding import padded
-from slax_data.sets.sounds import Sound
 from slax_data.sets.time_series import THRESHOLD, Series, series_spikes
 from slax_data.storage.packed import SpikeTrains, spike_trains
 from slax_data.task import Task, check_splits, stored_task

@@ -17,7 +17,7 @@ from jax import lax, random
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
 from slax_data.checks import check_choice, check_size
-from slax_data.sets.draws import uniform
+from slax_data.encoding.draws import uniform
 from slax_data.sets.manifolds import Manifolds, manifold_values, random_manifolds
 from slax_data.sets.upstream_randman import upstream_randman
 from slax_data.task import SPLITS, Batch, Task

@@ -9,8 +9,8 @@ from jaxtyping import Int32, PRNGKeyArray
 
 from slax_data.audio.cochlea import Cochlea
 from slax_data.audio.hearing import encode_batch
+from slax_data.audio.sounds import Sound, read_wav
 from slax_data.checks import check_choice
-from slax_data.sets.sounds import Sound, read_wav
 from slax_data.storage.archives import read_archive
 from slax_data.storage.packed import SpikeTrains, cached_sets
 from slax_data.storage.whole_files import data_folder, download, resolve_folder, sha256_of

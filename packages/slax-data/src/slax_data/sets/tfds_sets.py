@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Int32, PRNGKeyArray, Shaped
 
 from slax_data.audio.hearing import encode_batch, make_cochlea
+from slax_data.audio.sounds import Sound
 from slax_data.checks import check_choice, check_labels, check_size
 from slax_data.sets.images import ROW_CODES, Images, image_task
-from slax_data.sets.sounds import Sound
 from slax_data.storage.packed import SpikeTrains, cached_sets
 from slax_data.storage.whole_files import resolve_folder
 from slax_data.task import SPLITS, Task, stored_task
