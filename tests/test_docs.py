@@ -12,6 +12,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("packages/*/README.md"))]
+# All pages except the one that is generated.
+FOLDERS = [
+    ROOT,
+    ROOT / "docs",
+    *sorted(ROOT.glob("packages/*")),
+    *sorted(ROOT.glob("experiments/*")),
+    ROOT / "benchmarks",
+]
+WRITTEN = [page for folder in FOLDERS for page in sorted(folder.glob("*.md")) if page.name != "RESULTS.md"]
 WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text()]
 
 
@@ -32,6 +41,15 @@ def test_python_of_the_page_runs(page, tmp_path):
 def test_links_of_the_page_lead_to_files(page):
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
         assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=name)
+def test_text_is_wrapped(page):
+    """At 128 columns, as the code is; tables, code and what holds a link or a command are as long as they have to be."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    may_be_long = re.compile(r" {0,2}\||    |.*\]\(|.*`.{60}")
+    lines = [line for line in text.splitlines() if not may_be_long.match(line)]
+    assert [line for line in lines if len(line) > 128] == []
 
 
 @pytest.mark.parametrize("package", ["slax_data", "slax_neurons", "slax_rules", "slax_viz"])
