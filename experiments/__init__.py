@@ -2,7 +2,7 @@
 
     python experiments/accuracy/run.py --task randman --rule bptt --output result.json
 
-There the packages are those of this checkout, and what they need beside is stood in for, after all that is installed.
+On such a machine the packages of this checkout are used, and stand-ins, last on the path, replace missing dependencies.
 """
 
 import importlib.util

@@ -3,7 +3,7 @@
     python -m gallery --scale quick --claims experiments/*/claims.yaml --results results/quick/*/*.json ... \\
         --figures figures/quick/* --page figures/index.html --text figures/RESULTS.md
 
-Results are named without their *.record.json, which are read from beside them.
+Pass results without their *.record.json files, which are read from the same folders.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def runs_by_experiment(results: Iterable[Path], scale: str) -> dict[str, Run]:
-    """The results of each experiment; whose they are is the folder below that of their scale."""
+    """The results of each experiment, which is named by the folder below the folder of the scale."""
     paths = defaultdict(list)
     for path in sorted(results):
         if scale not in path.parts[:-1]:

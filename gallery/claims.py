@@ -1,8 +1,8 @@
-"""Claims about figures, judged by the tables beside the figures.
+"""Claims about figures, judged by the tables of the figures.
 
-A relation is asked twice: of the means, and of every pair of numbers that lie in the two intervals. So `above` asks of the
-intervals that the low end of ours is above the high end of the other side, and `near` that no two of their ends are further
-apart than the tolerance. A mean whose interval is not known resolves nothing.
+A relation is tested twice: for the means, and for every pair of numbers from the two intervals. For the intervals, `above`
+requires that the low end of ours is above the high end of the other side, and `near` that no two numbers of the intervals are
+further apart than the tolerance. With an unknown interval, a claim is at best not resolved.
 """
 
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from gallery.claims_file import ClaimError, read_claims
 from gallery.tables import Number, Row, matching, number
 
 Verdict = Literal["holds", "does not hold", "not resolved", "not run"]
-# In the order in which one of them decides over all conditions of a claim.
+# In order of precedence: the first verdict found among the conditions is the verdict of the claim.
 VERDICTS: tuple[Verdict, ...] = ("does not hold", "not run", "not resolved", "holds")
 
-SCALE_OF_TESTS = "tiny"  # its experiments lack tasks and rules of the others
+SCALE_OF_TESTS = "tiny"  # its experiments lack some tasks and rules of the other scales
 
 Tables = dict[str, list[Row]]
 
 
 class Condition(NamedTuple):
-    """One comparison of a claim: a number of ours, what it is compared with, and what came of it.
+    """One comparison of a claim: a number of ours, the number it is compared with, and the outcome.
 
-    `ours` and `than` are None where there is no such number. `reason` says why a claim is not run, of one that does not hold
-    whether the intervals leave that open, and of any why an interval is not known. `rows` tell where the numbers stand.
+    `ours` and `than` are None where there is no such number. `reason` says why a claim is not run, whether the intervals leave
+    open a claim that does not hold, and for any claim why an interval is unknown. `rows` locate the numbers in the tables.
     """
 
     ours: Number | None
@@ -44,7 +44,7 @@ class Claim:
     id: str
     statement: str
     source: str
-    published: str  # in words, where it is no number of one condition
+    published: str  # in words, where it is not a number of one condition
     conditions: tuple[Condition, ...]
 
     @property
@@ -54,7 +54,7 @@ class Claim:
 
     @property
     def reasons(self) -> list[str]:
-        """Those of the conditions that decide, without repetitions."""
+        """The reasons of the conditions that decide the verdict, without repetitions."""
         deciding = [condition for condition in self.conditions if condition.verdict == self.verdict]
         return list(dict.fromkeys(condition.reason for condition in deciding if condition.reason))
 
@@ -74,7 +74,7 @@ def judge_all(paths: Sequence[Path], tables: Tables, scale: str) -> list[Figure]
     """Every figure of every claims.yaml, with its claims judged by the tables, one for each stem.
 
     Raises:
-        ClaimError: some claim cannot be judged; all of them are named.
+        ClaimError: some claims cannot be judged; the message names all of them.
     """
     figures: list[Figure] = []
     mistakes: list[str] = []
@@ -103,16 +103,16 @@ def judge_all(paths: Sequence[Path], tables: Tables, scale: str) -> list[Figure]
 
 
 def evaluate_claim(claim: dict[str, Any], stem: str, tables: Tables, scale: str) -> Claim:
-    """A claim with what the tables of one scale say of it.
+    """A claim with its verdict according to the tables of one scale.
 
     Args:
         claim: an entry of a claims.yaml.
-        stem: the figure's; its table is the claim's, unless the claim or the cell names another `file`.
-        tables: rows by stem, of the figures that there are.
-        scale: of these tables.
+        stem: stem of the figure, whose table applies unless the claim or the cell names another `file`.
+        tables: rows of the available figures by stem.
+        scale: scale of these tables.
 
     Raises:
-        ClaimError: a row that ought to be there is not, or is there twice.
+        ClaimError: an expected row is missing or occurs twice.
     """
     several = "all" in claim
     conditions = claim["all"] if several else [claim]
@@ -127,7 +127,7 @@ def evaluate_claim(claim: dict[str, Any], stem: str, tables: Tables, scale: str)
 
 
 class Comparison(NamedTuple):
-    """Whether a relation is true of the means, of all pairs of numbers in the intervals, and of some of them."""
+    """The truth of a relation for the means, for all pairs of numbers from the intervals, and for some pair of them."""
 
     of_means: bool
     of_all: bool
@@ -139,8 +139,8 @@ def compare(relation: str, ours: Number, than: Number, tolerance: float | None) 
         return Comparison(ours.value > than.value, ours.low > than.high, ours.high > than.low)
     if relation == "below":
         return Comparison(ours.value < than.value, ours.high < than.low, ours.low < than.high)
-    allowed = tolerance or 0.0  # of `equal`
-    if allowed:  # 0.3 and 0.2 are 0.1 apart, though not as binary numbers
+    allowed = tolerance or 0.0  # 0 for `equal`
+    if allowed:  # 0.3 and 0.2 are 0.1 apart, but not as binary numbers
         allowed += 1e-12 * max(abs(ours.value), abs(than.value))
     largest = max(ours.high - than.low, than.high - ours.low)
     smallest = max(ours.low - than.high, than.low - ours.high, 0.0)
@@ -188,7 +188,7 @@ def _of_means_alone(true: Comparison, unknown: str) -> tuple[Verdict, str]:
 def _look_up(
     side: dict[str, Any] | float, file: str, claim: dict[str, Any], tables: Tables, scale: str
 ) -> tuple[Number | None, str]:
-    """The number that one side of a comparison names, or None and why there is none."""
+    """The number that one side of a comparison names, or None and the reason why there is none."""
     if not isinstance(side, dict):
         return _constant(side), ""
     if file not in tables:
@@ -217,7 +217,7 @@ def _constant(value: float) -> Number:
 
 
 def _nearest(rows: list[Row], where: dict[str, Any]) -> str:
-    """The condition that leaves no row, taken in their order, and what its column has instead."""
+    """The first condition that leaves no row, and the values that its column has instead."""
     left: dict[str, Any] = {}
     for name, wanted in where.items():
         before = matching(rows, left)

@@ -1,4 +1,4 @@
-"""The claims.yaml of an experiment, as it is written: read and checked."""
+"""Reading and checking of an experiment's claims.yaml."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,14 +11,14 @@ SCHEMA = yaml.safe_load(Path(__file__).with_name("claims.schema.yaml").read_text
 
 
 class ClaimError(ValueError):
-    """Claims that cannot be judged as they are written, a line for each mistake."""
+    """Claims that cannot be judged as written, with a line for each mistake."""
 
 
 def read_claims(path: Path) -> list[dict[str, Any]]:
     """The figures of a claims.yaml, checked.
 
     Raises:
-        ClaimError: it is not valid.
+        ClaimError: the file is not valid.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -31,7 +31,7 @@ def read_claims(path: Path) -> list[dict[str, Any]]:
 
 
 def _mistakes(content: Any) -> Iterator[str]:
-    """One line per mistake: where it is, what came, what was expected."""
+    """One line per mistake: its location, the value received, and the value expected."""
     for error in jsonschema.Draft202012Validator(SCHEMA).iter_errors(content):
         place = _place(content, list(error.absolute_path))
         if error.validator == "additionalProperties":
@@ -54,7 +54,7 @@ def _mistakes(content: Any) -> Iterator[str]:
 
 
 def _place(content: Any, path: list[str | int]) -> str:
-    """Where a mistake is, with the stem and the id in place of their numbers."""
+    """The location of a mistake, with the stem and the id in place of indices."""
     names = []
     for key in path:
         content = content[key]

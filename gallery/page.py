@@ -1,4 +1,4 @@
-"""figures/index.html: all figures on one page, with nothing that it has to load."""
+"""figures/index.html: all figures on one self-contained page."""
 
 import base64
 import re
@@ -25,10 +25,10 @@ def page(figures: Sequence[Figure], runs: dict[str, Run], files: dict[str, Path]
 
     Args:
         figures: with their judged claims, in the order of the page.
-        runs: what made them, by experiment.
-        files: of all figures, by name: `accuracy.csv`, `accuracy.png`, `accuracy.svg`.
+        runs: the runs that made them, by experiment.
+        files: files of all figures, by name: `accuracy.csv`, `accuracy.png`, `accuracy.svg`.
         tables: the rows of each `.csv`, by stem.
-        scale: of all of them.
+        scale: scale of all of them.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
@@ -65,7 +65,7 @@ def page(figures: Sequence[Figure], runs: dict[str, Run], files: dict[str, Path]
 
 
 def picture(stem: str, files: dict[str, Path]) -> dict[str, str] | None:
-    """The picture that is shown: of its two forms the smaller one, as the page has it in full."""
+    """The picture to show: the smaller of its two forms, since the page embeds it in full."""
     forms = [form for form in ("svg", "png") if f"{stem}.{form}" in files]
     if not forms:
         return None
@@ -74,26 +74,26 @@ def picture(stem: str, files: dict[str, Path]) -> dict[str, str] | None:
 
 
 def downloads(stem: str, files: dict[str, Path]) -> dict[str, str]:
-    """What the page offers beside the picture that it shows, by name."""
+    """The files that the page offers in addition to the displayed picture, by name."""
     shown = picture(stem, files)
     names = [f"{stem}.{form}" for form in TYPES]
     return {name: as_data(files[name]) for name in names if name in files and (not shown or name != shown["name"])}
 
 
 def as_data(path: Path) -> str:
-    """A file as an address that needs no network."""
+    """A file as a data URL, which needs no network."""
     kind = TYPES[path.suffix.removeprefix(".")]
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def search_words(rows: Iterable[dict[str, str]]) -> str:
-    """What else a figure can be found by: the rules, tasks and neurons in its table."""
+    """The additional search terms of a figure: the rules, tasks and neurons in its table."""
     found = dict.fromkeys(row[name] for row in rows for name in ("rule", "task", "neuron") if row.get(name))
     return " ".join(word for name in found for word in dict.fromkeys((name, name.replace("_", " "))))
 
 
 def linked(text: str) -> Markup:
-    """Text in which an arXiv number or a DOI is a link."""
+    """Text in which arXiv numbers and DOIs are links."""
     parts, end = [], 0
     for match in WHERE_TO_READ.finditer(text):
         number = match["arxiv"]

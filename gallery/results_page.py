@@ -1,4 +1,4 @@
-"""docs/RESULTS.md: every claim with its verdict, as a text that is made and never written."""
+"""docs/RESULTS.md: every claim with its verdict, as a generated text."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,8 +22,8 @@ def results_page(figures: Sequence[Figure], runs: dict[str, Run], scale: str) ->
 
     Args:
         figures: with their judged claims, in the order of the page.
-        runs: what made them, by experiment.
-        scale: of all of them.
+        runs: the runs that made them, by experiment.
+        scale: scale of all of them.
     """
     return "\n".join([HEAD, *_made_by(runs, scale), "", *_counts(figures), *_experiments(figures, runs)]) + "\n"
 
@@ -89,7 +89,7 @@ def _row(cells: list[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without what Markdown would read as more than text."""
+    """Text with Markdown's special characters escaped."""
     for sign in "\\`*_[]<>|#":
         text = text.replace(sign, f"\\{sign}")
     return text

@@ -1,4 +1,4 @@
-"""What made the figures of an experiment, from its results and the records beside them."""
+"""The runs that made the figures of an experiment, from its results and their records."""
 
 import json
 from collections import Counter
@@ -12,8 +12,8 @@ from typing import Any
 class Run:
     """All results of one experiment taken together.
 
-    `settings` and `versions` are those that the results have in common; `differing` has, by name, the values of the others.
-    Names of settings that are in groups are joined by dots.
+    `settings` are the settings that all results have in common; `differing` has, by name, the values of the others. Names of
+    nested settings are joined by dots. `versions` has, by name, all versions that occur.
     """
 
     results: int
@@ -21,8 +21,8 @@ class Run:
     differing: dict[str, list[Any]]
     versions: dict[str, list[str]]
     seeds: list[int]
-    seeds_each: list[int]  # how many seeds a result has in it, counting from its own
-    devices: dict[str, int]  # with the number of their results, as are machines and commits
+    seeds_each: list[int]  # numbers of seeds in a result, counted from its own seed
+    devices: dict[str, int]  # with their numbers of results, as for machines and commits
     machines: dict[str, int]
     commits: dict[str, int]
     first: str  # date and time
@@ -32,7 +32,7 @@ class Run:
 
 
 def read_run(paths: Iterable[Path]) -> Run:
-    """The run that made these results; those whose records are lost are counted."""
+    """The run that made these results; results without a record are counted."""
     paths = list(paths)
     records = [path.with_suffix(".record.json") for path in paths]
     return run_of(
@@ -63,7 +63,7 @@ def run_of(results: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]])
 
 
 def in_common(configs: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    """The settings that all have with one value, and all values of the others in the order of their coming."""
+    """The settings with the same value in all configurations, and all values of the others in order of appearance."""
     common, differing = {}, {}
     for name in sorted(set().union(*configs)):
         values = [config[name] for config in configs if name in config]
@@ -76,7 +76,7 @@ def in_common(configs: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], dict[s
 
 
 def together(counts: Iterable[dict[str, int]]) -> dict[str, int]:
-    """Several counts added up, the greatest first."""
+    """The sum of several counts, the greatest first."""
     total: Counter[str] = Counter()
     for count in counts:
         total.update(count)

@@ -1,4 +1,4 @@
-"""The tables beside the figures: the one row that a claim is about, and a number of it with its interval."""
+"""The tables of the figures: the row that a claim is about, and a number in it with its interval."""
 
 import csv
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ Row = dict[str, str]
 
 
 class Number(NamedTuple):
-    """A mean and the ends of its interval; without an interval both ends are the number itself.
+    """A mean and the ends of its interval; without an interval, both ends equal the mean.
 
-    `unknown` says why there is no interval where there ought to be one; an exact number needs none.
+    `unknown` says why there is no interval where one is expected; an exact number needs none.
     """
 
     value: float
@@ -30,10 +30,10 @@ def read_table(path: Path) -> list[Row]:
 
 
 def matching(rows: Sequence[Row], where: dict[str, Any]) -> list[Row]:
-    """The rows whose cells are those of `where`, numbers compared as numbers and all else as text; None is an empty cell.
+    """The rows whose cells match `where`: numbers are compared as numbers, the rest as text, and None is an empty cell.
 
     Raises:
-        ValueError: a name in `where` is no column of the table.
+        ValueError: a name in `where` is not a column of the table.
     """
     columns = list(rows[0]) if rows else []
     unknown = [name for name in where if name not in columns]
@@ -46,7 +46,7 @@ def number(row: Row, column: str) -> Number | None:
     """The number of a column, None for an empty cell.
 
     Its interval is in the columns `<column>_low` and `<column>_high`, or `low` and `high` for the column `mean`. Where they
-    are empty it is not known; a number without such columns is exact.
+    are empty, the interval is unknown; a number without such columns is exact.
 
     Raises:
         ValueError: there is no such column, or no number in it.
@@ -64,7 +64,7 @@ def number(row: Row, column: str) -> Number | None:
 
 
 def _without_interval(row: Row) -> str:
-    """Why a mean has no interval, as far as the row tells."""
+    """The reason why a mean has no interval, as far as the row shows."""
     of_one = [f": one {name.removesuffix('s')}" for name in ("seeds", "rounds") if row.get(name) == "1"]
     return "no interval" + "".join(of_one)
 

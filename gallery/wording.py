@@ -1,9 +1,9 @@
-"""Numbers, verdicts and durations in words, alike on the page and in the text."""
+"""Numbers, verdicts and durations in words, shared by the page and the text."""
 
 from gallery.claims import Claim, Condition, Verdict
 from gallery.tables import Number
 
-# A verdict is told by its word and its sign; colour comes on top.
+# A verdict is identified by its word and its sign; color is additional.
 VERDICT_SYMBOLS: dict[Verdict, str] = {"holds": "✓", "does not hold": "✗", "not resolved": "≈", "not run": "○"}
 MEANINGS: dict[Verdict, str] = {
     "holds": "the relation is true of the means, and of all pairs of numbers in the intervals",
@@ -16,7 +16,7 @@ RELATIONS = {"above": "above", "below": "below", "near": "near", "equal": "equal
 
 
 def in_digits(value: float) -> str:
-    """Four digits, whole numbers and large ones in full."""
+    """A number with four digits; whole numbers and large ones are written in full."""
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     if abs(value) >= 1000:
@@ -32,7 +32,7 @@ def with_interval(number: Number) -> str:
 
 
 def compared(condition: Condition) -> str:
-    """What ours is compared with: "above 0.99", "near 0.7, within 0.05"."""
+    """The comparison that ours is subject to: "above 0.99", "near 0.7, within 0.05"."""
     if condition.than is None:
         return ""
     text = f"{RELATIONS[condition.relation]} {with_interval(condition.than)}"
@@ -48,7 +48,7 @@ def published(claim: Claim, condition: Condition) -> str:
 
 
 def deviation(condition: Condition) -> str:
-    """Ours minus the published number, and its share of that."""
+    """Ours minus the published number, and this difference in percent of it."""
     if condition.ours is None or condition.published is None:
         return ""
     difference = condition.ours.value - condition.published
@@ -58,7 +58,7 @@ def deviation(condition: Condition) -> str:
 
 
 def period(first: str, last: str) -> str:
-    """From one date to another, to the minute; dates as in the records, in UTC."""
+    """The period between two dates, to the minute; dates are in UTC, as in the records."""
     start, end = (date[:16].replace("T", " ") for date in (first, last))
     return f"{start} UTC" if start == end else f"{start} to {end} UTC"
 
@@ -72,14 +72,14 @@ def duration(seconds: float) -> str:
 
 
 def counted(counts: dict[str, int]) -> str:
-    """Names with how many results each has, the number left out where there is one name."""
+    """Names with their numbers of results, which are omitted if there is only one name."""
     if len(counts) < 2:
         return "".join(counts)
     return ", ".join(f"{name} ({number} results)" for name, number in counts.items())
 
 
 def commits(counts: dict[str, int]) -> str:
-    """Short, with the + of changes beside it."""
+    """Commits in short form, keeping the + that marks uncommitted changes."""
     return counted({name[:10] + "+" * name.endswith("+"): number for name, number in counts.items()})
 
 

@@ -1,8 +1,8 @@
-"""Times one forward and backward pass of every contender, side by side, and writes what they said to a JSON file.
+"""Time one forward and backward pass of every contender, side by side, and write the measurements to a JSON file.
 
 python benchmarks/bptt/run.py                                   # speed: T = 256, N = 128 ... 1024, all contenders
 python benchmarks/bptt/run.py --sizes 128 --peers slax jaxpike:checkpointed_32
-python benchmarks/bptt/run.py overhead                          # a net so small that the calls themselves can be seen
+python benchmarks/bptt/run.py overhead                          # a net so small that the overhead of calls is visible
 python benchmarks/bptt/run.py memory                            # XLA's temporaries for longer sequences
 """
 

@@ -1,4 +1,4 @@
-"""Makes markdown tables of a file that run.py wrote: `python benchmarks/bptt/table.py results/benchmarks/bptt_speed.json`."""
+"""Make Markdown tables from a file written by run.py: `python benchmarks/bptt/table.py results/benchmarks/bptt_speed.json`."""
 
 import math
 import sys
@@ -12,7 +12,7 @@ OURS, FLOOR, BY_HAND = "slax", "matmul", "plain"
 
 
 def ratio_table(workloads: list[dict]) -> str:
-    """A row per workload: this repository's default against its best, the fastest peer, hand-written code and the floor."""
+    """A table with a row per workload: this repository's default over its best, the fastest peer, manual code and the floor."""
     rows = []
     for workload in workloads:
         times = medians(workload)

@@ -1,4 +1,4 @@
-"""Times a batch of Randman, 256 samples of 100 units in 100 steps, here and in slax 0.0.1, and prints a markdown table.
+"""Time a batch of Randman, 256 samples of 100 units in 100 steps, here and in slax 0.0.1, and print a Markdown table.
 
 python benchmarks/data/run.py > results/benchmarks/data.md
 python benchmarks/data/run.py --peers slax --repeats 20

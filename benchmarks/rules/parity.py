@@ -1,9 +1,9 @@
-"""What each contender computes: the direction of its gradient beside those of the textbook rules, on a small net, as markdown.
+"""Compare the direction of each contender's gradient with the textbook rules on a small net, and print a Markdown table.
 
     python benchmarks/rules/parity.py > results/benchmarks/rules_parity.md
 
-Cells are cosines to the gradient of each rule, one per layer, the first layer first; the last column is the norm of each
-layer's gradient over that of BPTT.
+Cells are cosines to the gradient of each rule, one per layer, starting with the first; the last column is the norm of each
+layer's gradient relative to BPTT.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Times one gradient under every learning rule, here and in other libraries, and writes what they said to a JSON file.
+"""Time one gradient under every learning rule, here and in other libraries, and write the measurements to a JSON file.
 
 python benchmarks/rules/run.py                                  # speed: T = 256, N = 128, 256, 512, all contenders
 python benchmarks/rules/run.py --sizes 1024 --peers slax
 python benchmarks/rules/run.py length                           # T = 256, 1024, 4096 at N = 128: time and memory
-python benchmarks/rules/run.py small                            # 64-50-10 at T = 20, where RTRL can be
+python benchmarks/rules/run.py small                            # 64-50-10 at T = 20, where RTRL is feasible
 """
 
 import sys

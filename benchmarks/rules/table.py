@@ -1,4 +1,4 @@
-"""Makes markdown tables of a file that run.py wrote: `python benchmarks/rules/table.py results/benchmarks/rules_speed.json`."""
+"""Make Markdown tables from a file of run.py: `python benchmarks/rules/table.py results/benchmarks/rules_speed.json`."""
 
 import math
 import sys
@@ -11,7 +11,7 @@ from tables import column_name, fastest, main, markdown, medians, ratio
 
 
 class Ratio(NamedTuple):
-    """A contender over the fastest of some others, and what is wanted of it, at most."""
+    """The time of a contender over the fastest of some others, and the largest acceptable ratio."""
 
     title: str
     ours: str
@@ -60,7 +60,7 @@ RATIOS = [
 
 
 def ratio_table(workloads: list[dict]) -> str:
-    """A row per ratio that could be taken, and a column per workload."""
+    """A table with a row per ratio that could be computed, and a column per workload."""
     rows = []
     for title, ours, others, wanted in RATIOS:
         cells = []

@@ -1,10 +1,10 @@
-"""Who takes part: a peer is a file in a benchmark's peers/, a contender is one variant of it.
+"""The contenders of a benchmark: a peer is a file in its peers/ folder, and a contender is one variant of a peer.
 
 A peer's file opens with the standard's block of inline script metadata (`# /// script`): `requires-python`, `dependencies`,
-and under `[tool.benchmark]` the folders of this repository to install, `editable`; `dtypes`, those that it is set up for,
-by default float32; `cuda = true` if it can do nothing without a GPU; its variants, each with the environment variables that it
-needs; `limits`, the greatest `width` or `steps` of a workload for those of its variants that are too slow for more; and
-`neurons`, which of `equations.py` the neuron of each variant, or of "all", is, and how it `differs` from ours.
+and under `[tool.benchmark]` the folders of this repository to install, `editable`; the supported `dtypes`,
+by default float32; `cuda = true` if it needs a GPU; its variants, each with the environment variables that it
+needs; `limits`, the greatest `width` or `steps` of a workload for variants that are too slow for more; and `neurons`, the
+function in `equations.py` that describes the neuron of each variant, or of "all", and how it `differs` from ours.
 
 The file has a function `build(variant, workload)`, which returns a step: a callable that makes one gradient and returns the
 loss, with the methods of `JaxStep` and `TorchStep`; and, with `neurons`, a function `spikes_of(variant, currents)`, the neuron
@@ -28,7 +28,7 @@ GPU = Path("/dev/nvidia0")
 
 
 class BenchmarkError(Exception):
-    """A contender that cannot be installed or run, with what was said of it."""
+    """A contender that cannot be installed or run, with the error message."""
 
     @classmethod
     def from_output(cls, text: str) -> "BenchmarkError":
@@ -49,7 +49,7 @@ class Contender(NamedTuple):
     cuda: bool = False
     neuron: dict[str, str] | None = None
     here: bool = False  # whether it runs with the interpreter at hand, without an environment of its own
-    left_out: str | None = None  # why whoever asks for it does not want it measured
+    left_out: str | None = None  # the caller's reason for not measuring it
     error: str | None = None  # why its environment could not be made, if that was tried before and is not tried again
 
     @property
@@ -66,12 +66,12 @@ class Contender(NamedTuple):
         return ENVIRONMENTS / self.file.parents[1].name / self.peer
 
     def as_recorded(self) -> "Contender":
-        """With the error that environment.py wrote when it made the environment."""
+        """A copy with the error that environment.py recorded when it made the environment."""
         record = self.home.parent / f"{self.peer}.json"
         return self._replace(error=json.loads(record.read_text())["error"]) if record.exists() else self
 
     def unsupported_reason(self, workload: Workload) -> str | None:
-        """Why a workload is left out, if it is: it was asked to be, or it is beyond the limits."""
+        """The reason for skipping a workload, or None: the caller's choice, the limits, or an unsupported dtype."""
         if self.left_out:
             return self.left_out
         size = {"width": max(workload.widths), "steps": workload.steps}
@@ -90,8 +90,8 @@ def script(file: Path) -> dict[str, Any]:
 
 
 def contenders(folder: Path, names: list[str]) -> list[Contender]:
-    """The contenders of a benchmark that are meant by names such as "jaxpike", all of its variants, or "slax:remat"; all by
-    none."""
+    """The contenders of a benchmark selected by names such as "jaxpike", for all its variants, or "slax:remat"; all
+    contenders if there are no names."""
     found = []
     for file in sorted((folder / "peers").glob("*.py")):
         tool = script(file)["tool"]["benchmark"]
@@ -108,7 +108,7 @@ def contenders(folder: Path, names: list[str]) -> list[Contender]:
 
 
 def neuron_of(metadata: dict[str, Any], variant: str) -> dict[str, str] | None:
-    """What a peer says of the neuron of a variant: `equation` and `differs`."""
+    """A peer's description of the neuron of a variant: `equation` and `differs`."""
     neurons = metadata["tool"]["benchmark"].get("neurons", {})
     return neurons.get(variant, neurons.get("all"))
 
@@ -140,7 +140,7 @@ def python_of(contender: Contender) -> Path:
 
 
 def with_wheels(dependencies: list[str], *, gpu: bool) -> list[str]:
-    """What a peer asks for, JAX with its wheels for a GPU if there is one; PyTorch's are for both."""
+    """The dependencies of a peer, with JAX's GPU wheels if there is a GPU; PyTorch's wheels serve both."""
     return [re.sub(r"^jax==", "jax[cuda12]==", requirement) if gpu else requirement for requirement in dependencies]
 
 

@@ -1,7 +1,7 @@
-"""Makes the environment of a peer, and writes what came of it: `python environment.py benchmarks/bptt/peers/spyx.py OUTPUT`.
+"""Make the environment of a peer and record the outcome: `python environment.py benchmarks/bptt/peers/spyx.py OUTPUT`.
 
-That it cannot be made is told, and is no error: what is measured then says so in place of a number. The pipeline tries
-again only when asked to, so that what is made stays made.
+A failure is recorded and is not an error: the measurements then state it in place of a number. The pipeline tries again
+only on request, so that environments already made are kept.
 """
 
 import argparse

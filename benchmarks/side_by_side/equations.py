@@ -1,4 +1,4 @@
-"""Neurons as plain loops: what a peer's file says that its neuron is, is checked against one of these before it is timed.
+"""Neurons as plain loops, against one of which the neuron stated in a peer's file is checked before it is timed.
 
 All take currents [T, N] in float64, and return spikes [T, N]. u is the membrane, I the current, d the decay, H the step.
 """
@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from workload import DECAY, THRESHOLD
 
-SYNAPSE_DECAY = 0.8  # of the peers whose neuron has a synapse: its current decays before or after it acts
-PARTS_OF_ONE = 4096  # of fixed-point numbers
+SYNAPSE_DECAY = 0.8  # for peers whose neuron has a synapse: its current decays before or after it acts
+PARTS_OF_ONE = 4096  # resolution of fixed-point numbers
 
 
 def subtract(currents: np.ndarray) -> np.ndarray:
@@ -63,7 +63,7 @@ def synapse_subtract(currents: np.ndarray) -> np.ndarray:
 
 
 def fixed_point_to_zero(currents: np.ndarray) -> np.ndarray:
-    """In whole parts of 1 / 4096, cut towards zero: v_t = d u_{t-1} + I_t; s_t = H(v_t - 1); u_t = v_t (1 - s_t)."""
+    """Multiples of 1 / 4096, truncated toward zero: v_t = d u_{t-1} + I_t; s_t = H(v_t - 1); u_t = v_t (1 - s_t)."""
     kept = PARTS_OF_ONE - round(PARTS_OF_ONE * (1 - DECAY))
     u, spikes = np.zeros(currents.shape[1]), np.zeros(currents.shape)
     for t, current in enumerate(currents):
@@ -80,13 +80,13 @@ EQUATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def test_currents(steps: int = 60, units: int = 64) -> np.ndarray:
-    """Odd parts of 1 / 32, so that no membrane starts at the threshold itself, [T, N]."""
+    """Odd multiples of 1 / 32, so that no membrane starts exactly at the threshold, [T, N]."""
     drawn = np.random.default_rng(3).normal(0.3, 0.7, (steps, units))
     return ((2 * np.floor(16 * drawn) + 1) / 32).astype(np.float32)
 
 
 def check(equation: str, spikes_of: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Raises ValueError unless a neuron's spikes, for currents [T, 1, N], are those of its equation at each step."""
+    """Raise ValueError unless a neuron's spikes for currents [T, 1, N] match its equation at each step."""
     currents = test_currents()
     expected = EQUATIONS[equation](currents.astype(np.float64))
     found = np.asarray(spikes_of(currents[:, None]), np.float64).reshape(expected.shape)

@@ -9,13 +9,13 @@ import numpy as np
 
 
 class JaxStep:
-    """One jitted call, waited for.
+    """One jitted call, including the wait for its result.
 
     Args:
         step: maps the arguments to the loss and the gradient of the weights.
-        arguments: trees of arrays: the weights, the inputs [T, B, N], and what else the step reads.
+        arguments: trees of arrays: the weights, the inputs [T, B, N], and any other data that the step reads.
         layers: takes the matrices [inputs, outputs] of all layers, in order, out of a gradient; by default its leaves.
-        jit: `jax.jit`, or what a library has in its place.
+        jit: `jax.jit`, or a library's equivalent.
         dtype: type of all floating-point numbers among the arguments.
     """
 
@@ -43,16 +43,16 @@ class JaxStep:
         return [np.asarray(layer) for layer in self.layers(self.step(*self.arguments)[1])]
 
     def release(self) -> None:
-        """Nothing: JAX keeps what it took of the device until its process ends."""
+        """Do nothing: JAX keeps the device memory that it has allocated until its process ends."""
 
     def temporary_bytes(self) -> int | None:
-        """What XLA reserves beside arguments and results; compiles the step once more. Old versions of JAX do not tell: 0."""
+        """The memory that XLA reserves besides arguments and results, None if JAX reports 0; this compiles the step again."""
         return self.step.lower(*self.arguments).compile().memory_analysis().temp_size_in_bytes or None
 
     def device(self) -> str:
         return jax.devices()[0].device_kind
 
     def peak_device_bytes(self) -> int | None:
-        """The most that a device of its own held so far; None of a CPU."""
+        """The peak memory of a separate device so far; None on a CPU."""
         statistics = jax.devices()[0].memory_stats()
         return statistics["peak_bytes_in_use"] if statistics else None

@@ -1,7 +1,7 @@
-"""The command line of a benchmark: measures its contenders side by side and writes what they said to a JSON file.
+"""The command line of a benchmark: it measures its contenders side by side and writes the results to a JSON file.
 
-The processes of a workload live at once and are asked in turn, round after round in another order, so that whatever else the
-machine does meets all of them.
+The processes of a workload run concurrently and are timed in turn, in a different order each round, so that other load on the
+machine affects all of them.
 """
 
 import argparse
@@ -22,16 +22,16 @@ from workload import Workload
 
 
 class Mode(NamedTuple):
-    """What is measured: workloads, made of the sizes that are asked for; the contenders, all by none; how many rounds."""
+    """The scope of a measurement: workloads made from requested sizes, contenders (all if none), and the number of rounds."""
 
     workloads: Callable[[Sequence[int]], list[Workload]]
     names: list[str]
     rounds: int
-    sizes: Sequence[int] = ()  # by default; none where the workloads are given
+    sizes: Sequence[int] = ()  # default sizes; none where the workloads are fixed
 
 
 def run(folder: Path, description: str, modes: dict[str, Mode]) -> None:
-    """Measures the benchmark in `folder`; the first of its modes is what is run by default."""
+    """Measure the benchmark in `folder`; the first of its modes is the default."""
     arguments = _parser(description, modes).parse_args()
     mode = modes[arguments.mode]
     chosen = contenders(folder, arguments.peers or mode.names)
@@ -46,7 +46,7 @@ def run(folder: Path, description: str, modes: dict[str, Mode]) -> None:
 
 
 def measure(workload: Workload, chosen: list[Contender], rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """One record per contender: what it said of its first step, its rounds of times, and the error that ended it, if any."""
+    """One record per contender: the report on its first step, its rounds of times, and the error that ended it, if any."""
     label = f"T={workload.steps}, N={max(workload.widths)}"
     records = {
         contender.name: {
@@ -62,7 +62,7 @@ def measure(workload: Workload, chosen: list[Contender], rounds: int, seconds: f
 
     @contextlib.contextmanager
     def failures_of(name: str) -> Iterator[None]:
-        """Within it, what fails ends the contender, and is in its record."""
+        """A context in which a failure ends the contender and is stored in its record."""
         try:
             yield
         except BenchmarkError as failure:
@@ -88,7 +88,7 @@ def measure(workload: Workload, chosen: list[Contender], rounds: int, seconds: f
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers belong to; the load is that of one minute before the first of them."""
+    """The machine that the numbers belong to; the load is the average over the minute before the first measurement."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

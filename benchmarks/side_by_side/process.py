@@ -1,4 +1,4 @@
-"""A contender's process, as the coordinator sees it."""
+"""The process of a contender, as seen by the coordinator."""
 
 import contextlib
 import json
@@ -11,10 +11,10 @@ from typing import Any
 from contenders import BenchmarkError, Contender, python_of
 from workload import Workload
 
-# Processes of a workload live at once on one device, and JAX would take three quarters of its memory in each. On a GPU its
-# matrix products would be TF32, which PyTorch's are not by default.
+# The processes of a workload share one device, and JAX would take three quarters of its memory in each. On a GPU, JAX's
+# matrix products would use TF32, unlike PyTorch's defaults.
 COMMON_ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_DEFAULT_MATMUL_PRECISION": "float32"}
-# Snakemake, and for XLA workflow/logged, set these to the threads of the rule. Without them threads are each library's default.
+# Snakemake, and for XLA workflow/logged, set these to the threads of the rule. Without them each library uses its default.
 NUMBERS_OF_THREADS = {
     "OMP_NUM_THREADS",
     "GOTO_NUM_THREADS",
@@ -27,10 +27,10 @@ NUMBERS_OF_THREADS = {
 
 
 class Process:
-    """Runs worker.py for a contender, in its environment; what else it says goes to a log beside the environment.
+    """Run worker.py for a contender in its environment; its other output goes to a log next to the environment.
 
     Raises:
-        BenchmarkError: here if the environment cannot be made, in all else if the process has ended.
+        BenchmarkError: the environment cannot be made, or, from the methods, the process has ended.
     """
 
     def __init__(self, contender: Contender, workload: Workload):
@@ -45,15 +45,15 @@ class Process:
             )
 
     def wait_until_ready(self) -> None:
-        """Until all is imported, and the neuron found to be as stated."""
+        """Wait until everything is imported and the neuron is confirmed to be as stated."""
         self._answer()
 
     def first_step(self) -> dict[str, Any]:
-        """What worker.py says of it. It is the first thing to ask for."""
+        """The report of worker.py on the first step, which must be requested before anything else."""
         return self._ask({"first_step": True})
 
     def times(self, seconds: float) -> list[float]:
-        """How long each of the steps of one turn took, in seconds."""
+        """The duration of each step in one turn, in seconds."""
         return self._ask({"seconds": seconds})["times"]
 
     def gradient(self) -> list[list[float]]:
@@ -61,7 +61,7 @@ class Process:
         return self._ask({"gradient": True})["gradient"]
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        with contextlib.suppress(BrokenPipeError):  # it has ended: `_answer` says how
+        with contextlib.suppress(BrokenPipeError):  # the process has ended: `_answer` reports how
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
         return self._answer()
@@ -79,8 +79,8 @@ class Process:
 
 
 def variables_of(contender: Contender) -> dict[str, str]:
-    """The environment variables of its process: those at hand but for some, what is alike for all, its own."""
-    # A new environment has no bytecode: its first process writes that of what it imports, whatever Python may do here.
+    """The environment variables of a contender's process: most current ones, the common ones, and its own."""
+    # A new environment has no bytecode: its first process writes it for its imports, whatever the setting of this process.
     not_passed_on = NUMBERS_OF_THREADS | (set() if contender.here else {"PYTHONDONTWRITEBYTECODE"})
     at_hand = {name: value for name, value in os.environ.items() if name not in not_passed_on}
     paths = os.pathsep.join(sys.path) if contender.here else at_hand.get("PYTHONPATH", "")

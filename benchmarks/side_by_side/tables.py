@@ -1,4 +1,4 @@
-"""Markdown tables of what `measure` wrote, as far as benchmarks have them in common."""
+"""Markdown tables of the results of `measure` that all benchmarks have in common."""
 
 import argparse
 import itertools
@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-FIRST_STEP = {  # what is told of it: title, key of the record, format, factor
+FIRST_STEP = {  # columns reported: title, key of the record, format, factor
     "XLA's temporaries, MB": ("temporaries", ".3g", 1e-6),
     "Growth of the process by its first step, compiler included, MB": ("memory_growth", ".0f", 1e-6),
     "First step, compiler included, s": ("first_call", ".2g", 1.0),
@@ -17,11 +17,11 @@ FIRST_STEP = {  # what is told of it: title, key of the record, format, factor
 
 
 def main(description: str, ratios: Callable[[list[dict]], str], loss: tuple[str, str]) -> None:
-    """Prints all tables of the file that the command line names.
+    """Print all tables of the file named on the command line.
 
     Args:
-        ratios: makes the benchmark's own table of the workloads.
-        loss: what the loss of the first step is, and its format.
+        ratios: function that makes the benchmark's own table of the workloads.
+        loss: meaning of the loss of the first step, and its format.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("results", type=Path)
@@ -41,7 +41,7 @@ def main(description: str, ratios: Callable[[list[dict]], str], loss: tuple[str,
 
 
 def contender_table(workloads: list[dict], cell: Callable[[dict], str]) -> str:
-    """A row per contender, the fastest on the last workload first, and a column per workload."""
+    """A table with a row per contender, the fastest on the last workload first, and a column per workload."""
 
     def shown(record: dict) -> str:
         if record["left_out"]:
@@ -71,14 +71,14 @@ def medians(workload: dict) -> dict[str, float]:
 
 
 def ratio(time: float, other: float) -> str:
-    """Empty where one of them was not timed."""
+    """The formatted ratio of two times, empty where one of them is missing."""
     if not (math.isfinite(time) and math.isfinite(other)):
         return ""
     return format(time / other, ".2f" if time > 0.1 * other else ".2g")
 
 
 def fastest(times: dict[str, float], among: Callable[[str], bool]) -> str:
-    """The name of the contender with the least time among those whose name is among some; empty if none was timed."""
+    """The name of the contender with the least time among the names selected by `among`; empty if none was timed."""
     names = [name for name, time in times.items() if among(name) and math.isfinite(time)]
     return min(names, key=times.get, default="")
 
@@ -99,7 +99,7 @@ def column_name(workload: dict) -> str:
 
 
 def median_time(record: dict) -> float:
-    """In seconds; infinite for a contender that was not timed."""
+    """The median time in seconds; infinite for a contender that was not timed."""
     times = list(itertools.chain(*record["rounds"]))
     return median(times) if times and not record["error"] else math.inf
 

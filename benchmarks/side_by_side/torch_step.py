@@ -1,6 +1,6 @@
 """A step of a contender that runs on PyTorch, which is eager: there is no compiled step and no count of its temporaries.
 
-It runs on a GPU where PyTorch finds one, and is waited for there.
+It runs on a GPU where PyTorch finds one, and waits for its results there.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def tensor(array: np.ndarray, dtype: str = "float32") -> torch.Tensor:
-    """On the device."""
+    """An array as a tensor on the device."""
     return torch.from_numpy(array).to(DEVICE, getattr(torch, dtype))
 
 
@@ -20,8 +20,8 @@ class TorchStep:
     """One forward and backward pass.
 
     Args:
-        run: runs the model from rest, adds the gradient to that of the weights, and returns the loss.
-        weights: what the gradient is for, [outputs, inputs] of each layer.
+        run: runs the model from rest, adds its gradient to the gradient of the weights, and returns the loss.
+        weights: the weights to differentiate, [outputs, inputs] of each layer.
     """
 
     def __init__(self, run: Callable[[], torch.Tensor], weights: Iterable[torch.nn.Parameter]):
@@ -52,7 +52,7 @@ class TorchStep:
         return [weight.grad.cpu().numpy().T for weight in self.weights]
 
     def release(self) -> None:
-        """Gives the memory of the device that no tensor needs to those who take their turn now."""
+        """Release unused device memory to the contenders whose turn is next."""
         if DEVICE == "cuda":
             torch.cuda.empty_cache()
 
@@ -63,5 +63,5 @@ class TorchStep:
         return torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu"
 
     def peak_device_bytes(self) -> int | None:
-        """The most that a device of its own held so far; None of a CPU."""
+        """The peak memory of a separate device so far; None on a CPU."""
         return torch.cuda.max_memory_allocated() if DEVICE == "cuda" else None

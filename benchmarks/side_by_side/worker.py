@@ -1,9 +1,9 @@
-"""Runs one contender in its own environment: `python worker.py FILE VARIANT WORKLOAD`, a peer's file and a workload as JSON.
+"""Run one contender in its own environment: `python worker.py FILE VARIANT WORKLOAD`, a peer's file and a workload as JSON.
 
-Speaks JSON, one object a line. It reports its first step, then answers each {"seconds": S} on standard input with the
-times of as many steps as fit into S seconds, at least one, and {"gradient": true} with the gradient of each layer's weights; in
-between it waits. Whatever a library prints goes to standard error. Needs nothing beside the standard library and what the
-peer's file asks for.
+The worker speaks JSON, one object per line. It reports its first step, then answers each {"seconds": S} on standard input with
+the times of as many steps as fit into S seconds, at least one, and {"gradient": true} with the gradient of each layer's
+weights; in between it waits. Whatever a library prints goes to standard error. The worker needs only the standard library and
+the dependencies of the peer's file.
 """
 
 import importlib
@@ -50,14 +50,14 @@ def main() -> None:
             told = {"times": timed(step, request["seconds"])}
         step.release()
         reply(told)
-    os._exit(0)  # nobody waits for libraries to take down what they have set up
+    os._exit(0)  # does not wait for libraries to clean up
 
 
 def first_step(step) -> dict:
     """The loss, the seconds that the first call takes, the memory that it adds, and XLA's temporaries.
 
     Raises:
-        RuntimeError: it runs on the CPU where there is a GPU, and `JAX_PLATFORMS=cpu` does not ask for that; or its loss is not
+        RuntimeError: the step runs on the CPU although there is a GPU and `JAX_PLATFORMS=cpu` is not set, or its loss is not
             finite.
     """
     if GPU.exists() and step.device() == "cpu" and os.environ.get("JAX_PLATFORMS") != "cpu":
@@ -90,19 +90,19 @@ def timed(step, seconds: float) -> list[float]:
 
 
 def peak_memory() -> int:
-    """The most bytes that the process has held so far."""
+    """The peak memory of the process so far, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def versions(file: Path) -> dict[str, str]:
-    """The installed versions of what the peer's file asks for."""
+    """The installed versions of the dependencies of a peer's file."""
     names = [re.match(r"[\w.-]+", requirement)[0] for requirement in script(file)["dependencies"]]
     return {name: version_of(name) for name in names}
 
 
 def version_of(name: str) -> str:
-    """Of an installed package; a package that is imported without being installed is one of ours."""
+    """The version of an installed package; a package imported without being installed is one of ours."""
     try:
         return version(name)
     except PackageNotFoundError:

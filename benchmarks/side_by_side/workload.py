@@ -1,7 +1,7 @@
-"""What every contender computes: a batch of spike trains through a stack of (Linear, LIF), and the gradient of the weights.
+"""The workload of every contender: a batch of spike trains through a stack of (Linear, LIF), and the gradient of the weights.
 
-All contenders get the same inputs, the same weights, the same decay, and, where the loss reads them, the same labels, so those
-with the same neuron report the same loss.
+All contenders get the same inputs, the same weights, the same decay, and, where the loss reads them, the same labels, so
+contenders with the same neuron report the same loss.
 """
 
 import itertools
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-DECAY = 0.8807970779778823  # of the membrane per step: sigmoid(2), the default of slax
+DECAY = 0.8807970779778823  # decay of the membrane per step: sigmoid(2), the default of slax
 THRESHOLD = 1.0
 INPUT_RATE = 0.2
 GAIN = 2.0  # makes every layer fire about as often as its input
@@ -47,5 +47,5 @@ def uniform(steps: int, size: int, batch: int = 32, dtype: str = "float32") -> W
 
 
 def small(steps: int) -> Workload:
-    """The net of the Slax paper, 64-50-10, so small that the calls themselves can be seen."""
+    """The net of the Slax paper, 64-50-10, so small that the overhead of calls is visible."""
     return Workload(steps, 32, (64, 50, 10))

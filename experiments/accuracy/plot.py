@@ -2,7 +2,8 @@
 
     python -m experiments.accuracy.plot --results results/quick/accuracy/*/*.json --output figure
 
-writes figure.csv, figure.png and figure.svg. Published numbers, of published.csv, stand beside ours of the same task and rule.
+writes figure.csv, figure.png and figure.svg. Published numbers, from published.csv, appear next to ours for the same task and
+rule.
 """
 
 import csv
@@ -57,7 +58,7 @@ def modes_of(result: dict[str, Any]) -> list[str]:
 
 
 def published_of(tasks: Results) -> dict[tuple[str, str], float]:
-    """The published accuracy of each task and rule that there is a result of."""
+    """The published accuracy of each task and rule for which there is a result."""
     published = csv.DictReader(PUBLISHED.read_text().splitlines())
     known = {(row["task"], row["rule"]): float(row["accuracy"]) for row in published}
     return {pair: known[pair] for pair in known if pair[1] in tasks.get(pair[0], {})}
@@ -94,7 +95,7 @@ def rows(tasks: Results) -> Iterator[list[Any]]:
 
 
 def draw(tasks: Results, published: dict[tuple[str, str], float]) -> Figure:
-    """A panel for each task: every seed, and the mean with its interval, of each rule, and what was published."""
+    """Draw a panel for each task: for each rule every seed, the mean with its interval, and the published accuracy."""
     names = [name for name in RULES if any(name in rules for rules in tasks.values())]
     figure, axes = plt.subplots(
         1, len(tasks), figsize=(2.6 * len(tasks) + 1.2, 0.45 * len(names) + 1.9), sharey=True, squeeze=False
@@ -123,7 +124,7 @@ def draw(tasks: Results, published: dict[tuple[str, str], float]) -> Figure:
 
 
 def draw_task(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
-    """The axis begins at the tens below the least of the numbers, or at chance, if that is near."""
+    """Draw one task, on an axis that begins at the tens below the smallest number, or at chance level if that is near."""
     lowest, middle = 100.0, ax.get_yaxis_transform()
     for row, name in enumerate(names):
         color = RULES[name].style.color

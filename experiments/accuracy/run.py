@@ -5,7 +5,7 @@
         --output result.json
 
 On a machine that has only JAX, Flax, Optax, matplotlib and numpy, `python experiments/accuracy/run.py` does the same; the task
-digits needs scikit-learn besides.
+digits also needs scikit-learn.
 """
 
 import importlib
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def job_config(config: dict[str, Any], scale: str, task: str, rule: str) -> dict[str, Any]:
-    """The values that one task and rule depend on, out of the whole config.yaml."""
+    """The values from config.yaml that one task and rule depend on."""
     settings = config["scales"][scale]
     check_known("task", task, settings["tasks"])
     known = rules_of(settings, task)
@@ -61,13 +61,13 @@ def job_config(config: dict[str, Any], scale: str, task: str, rule: str) -> dict
 
 
 def rules_of(settings: dict[str, Any], task: str) -> list[str]:
-    """The rules of a task: its own or all of the scale, without those that it leaves out."""
+    """The rules of a task: its own or all rules of the scale, without the ones that it excludes."""
     own = settings["tasks"][task]
     return [name for name in own.get("rules", settings["rules"]) if name not in own.get("without", [])]
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> list[dict[str, Any]]:
-    """The numbers of each seed, 0, 1, ...: `one_seed`, as a single program for all of them."""
+    """The results of `one_seed` for the seeds 0, 1, ..., computed by a single program."""
     program = jax.jit(partial(one_seed, config, task_maker(config, spikes)))
     seeds = tqdm(range(config["seeds"]), desc=f"{config['task']}, {config['rule']}", unit="seed", disable=None)
     numbers = []
@@ -82,8 +82,8 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> list[dict[str
 def one_seed(
     config: dict[str, Any], make: Callable[[jax.Array], Task], key: jax.Array
 ) -> tuple[dict[str, dict[str, Any]], dict[str, jax.Array]]:
-    """What each way to update reaches, at the end of training: no step is chosen by its accuracy; and the losses of all steps.
-    The key draws all that is drawn."""
+    """The results of each update mode at the end of training, with no step selected by accuracy, and the losses of all steps.
+    The key determines all random draws."""
     model_key, rule_key, train_key, batch_key, test_key, task_key = random.split(key, 6)
     task = make(task_key)
     model = make_model(config, nnx.Rngs(model_key))

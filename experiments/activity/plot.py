@@ -2,8 +2,8 @@
 
     python -m experiments.activity.plot --results results/quick/activity/*.json --output figure
 
-writes figure.csv, .png and .svg: what the layers do over training; figure_raster: the spikes of one sample; figure_membranes:
-the membranes of some units, of the first rule.
+writes figure.csv, .png and .svg: the activity of the layers over training; figure_raster: the spikes of one sample; and
+figure_membranes: the membranes of some units under the first rule.
 """
 
 import itertools
@@ -31,7 +31,7 @@ RASTER_COLUMNS = ["rule", "when", "layer", "unit", "step"]
 MEMBRANE_COLUMNS = ["rule", "when", "layer", "unit", "step", "membrane", "threshold", "spike"]
 SHARE = (0.0, 1.0)
 TITLES = {"rates": "spikes per step and unit", "silent": "share of units that never spike"}
-RASTERS = 3  # rules of which the sample is drawn
+RASTERS = 3  # number of rules whose sample is drawn
 
 Rules = dict[str, dict[str, Any]]
 
@@ -92,7 +92,7 @@ def membrane_rows(rules: Rules) -> Iterator[list[Any]]:
 
 
 def draw(rules: Rules) -> Figure:
-    """Accuracy, and a row of panels for each quantity of the hidden layers; a line for each rule."""
+    """Draw the accuracy, and a row of panels for each quantity of the hidden layers, with a line for each rule."""
     config = next(iter(rules.values()))["config"]
     steps = config["measure_at"]
     hidden = layers_of(next(iter(rules.values())))[1:]
@@ -130,7 +130,7 @@ def draw(rules: Rules) -> Figure:
 
 
 def draw_rasters(rules: Rules) -> Figure:
-    """The spikes of one test sample before the training, and after that by each of the first rules."""
+    """Draw the spikes of one test sample before training, and after training under each of the first rules."""
     first = next(iter(rules.values()))
     shown = [("before training", first["sample"]["before"], first["config"]["n_steps"])]
     for rule, result in itertools.islice(rules.items(), RASTERS):
@@ -143,7 +143,7 @@ def draw_rasters(rules: Rules) -> Figure:
 
 
 def draw_membranes(rules: Rules) -> Figure:
-    """The membranes of some units of each hidden layer, before and after the training by the first rule."""
+    """Draw the membranes of some units of each hidden layer, before and after training under the first rule."""
     rule, result = next(iter(rules.items()))
     sample = result["sample"]
     hidden = [layer for layer in sample["before"] if layer != "0"]

@@ -1,7 +1,8 @@
-"""One rule of the experiment: what the hidden layers of a stack do while it trains, with several seeds.
+"""One rule of the experiment: the activity of the hidden layers of a stack during training, with several seeds.
 
-At some steps of the training the test accuracy, and of each hidden layer the spikes per step and unit, and the share of units
-that never spike. Of the first seed also one test sample before and after the training: all spikes, and a few membranes.
+At some steps of the training, the result has the test accuracy and, for each hidden layer, the spikes per step and unit and the
+share of units that never spike. For the first seed it also has one test sample before and after training: all spikes, and a few
+membranes.
 
     python -m experiments.activity.run --rule bptt --output result.json
 
@@ -41,7 +42,7 @@ def main() -> None:
 
 
 def job_config(config: dict[str, Any], scale: str, rule: str) -> dict[str, Any]:
-    """The values that one rule depends on, out of the whole config.yaml."""
+    """The values from config.yaml that one rule depends on."""
     settings = config["scales"][scale]
     check_known("rule", rule, settings["rules"])
     steps = settings["measure_at"]
@@ -52,7 +53,7 @@ def job_config(config: dict[str, Any], scale: str, rule: str) -> dict[str, Any]:
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
-    """The numbers of each seed, 0, 1, ..., as a single program for all of them; and the sample of the first."""
+    """The numbers of the seeds 0, 1, ..., computed by a single program, and the sample of the first seed."""
     program = jax.jit(partial(one_seed, config))
     seeds, samples = [], []
     for seed in tqdm(range(config["seeds"]), desc=config["rule"], unit="seed", disable=None):
@@ -70,8 +71,8 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[list[dict[str, Any]], dict[str, Any], jax.Array]:
-    """What `measure` finds at each of the steps; one test sample before and after; and the losses of the training. The key
-    draws all that is drawn."""
+    """The results of `measure` at each of the steps, one test sample before and after, and the losses of the training. The key
+    determines all random draws."""
     task_key, model_key, rule_key, train_key, test_key = random.split(key, 5)
     layers = config["layers"]
     task = make_task(
@@ -92,7 +93,7 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[list[dict[str, Any
 
 
 def measure(model: Connect, test_set: tuple[jax.Array, jax.Array]) -> dict[str, Any]:
-    """Test accuracy; and of each hidden layer the spikes per step and unit, and the share of units without a spike."""
+    """The test accuracy, and for each hidden layer the spikes per step and unit and the share of units without a spike."""
     spikes = {layer: of["spikes"] for layer, of in look(model, test_set[0]).items()}
     return {
         "accuracy": test_accuracy(model, *test_set),
@@ -102,7 +103,7 @@ def measure(model: Connect, test_set: tuple[jax.Array, jax.Array]) -> dict[str, 
 
 
 def look(model: Connect, inputs: jax.Array) -> dict[str, dict[str, jax.Array]]:
-    """Spikes, membranes before the reset and thresholds of each hidden layer, [T, B, N]; layer "0" are the inputs."""
+    """The spikes, membranes before the reset and thresholds of each hidden layer, [T, B, N]; layer "0" is the input."""
     carry = model.initialize_carry(inputs.shape[1:])
     _, outputs = model.outputs(carry, inputs)
     seen = {"0": {"spikes": inputs}}
@@ -114,7 +115,7 @@ def look(model: Connect, inputs: jax.Array) -> dict[str, dict[str, jax.Array]]:
 
 
 def shown(config: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
-    """A sample as JSON: spikes as pairs of step and unit, and of some units, alike before and after, the membranes."""
+    """A sample as JSON: spikes as pairs of step and unit, and the membranes of some units, the same before and after."""
     listed: dict[str, Any] = {}
     for when, layers in sample.items():
         for layer, of in layers.items():

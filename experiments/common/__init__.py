@@ -1,1 +1,1 @@
-"""What several experiments share."""
+"""Code shared by several experiments."""

@@ -1,4 +1,4 @@
-"""The options that the scripts of all experiments have, and what they say of a name that there is not."""
+"""The common options of all experiment scripts, and their error for unknown names."""
 
 import argparse
 from collections.abc import Collection
@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def job_parser(script: str, description: str | None, *cell: str) -> argparse.ArgumentParser:
-    """Of a script that makes one result: settings, scale, what the cell is, and where the result goes.
+    """The parser of a script that makes one result: settings, scale, the options that select the cell, and the output.
 
     Args:
-        script: its `__file__`; config.yaml is beside it.
-        description: its docstring.
-        cell: options that choose from the config, as "task" does from `tasks`.
+        script: the script's `__file__`; config.yaml is in the same folder.
+        description: the script's docstring.
+        cell: options that select from the config, as "task" does from `tasks`.
     """
     parser = _parser(description)
     parser.add_argument("--config", type=Path, default=Path(script).with_name("config.yaml"), help="default: beside it")
@@ -23,7 +23,7 @@ def job_parser(script: str, description: str | None, *cell: str) -> argparse.Arg
 
 
 def plot_parser(description: str | None) -> argparse.ArgumentParser:
-    """Of a script that makes figure and table of results."""
+    """The parser of a script that makes a figure and a table from results."""
     parser = _parser(description)
     parser.add_argument("--results", type=Path, nargs="+", required=True, help="results of run.py, of one scale")
     parser.add_argument("--output", type=Path, required=True, help="path of the figure without its ending")
@@ -31,7 +31,7 @@ def plot_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def check_known(kind: str, name: str | None, known: Collection[str], where: str = "") -> None:
-    """Stops with all that there are of a kind, such as "task", if `name` is none of them."""
+    """Stop with a list of the known names of a kind, such as "task", if `name` is not one of them."""
     if name not in known:
         raise SystemExit(f"There is no {kind} {name!r}{where}, expected one of: {', '.join(known)}.")
 

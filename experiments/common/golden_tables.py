@@ -1,10 +1,10 @@
-"""Compares the tables that the tiny scale made with those that are kept, number by number.
+"""Compare the tables made by the tiny scale with the stored ones, number by number.
 
     python -m experiments.common.golden_tables            # after `make tiny`
-    python -m experiments.common.golden_tables --renew    # keeps what is there now: look at `git diff` before you commit it
+    python -m experiments.common.golden_tables --renew    # stores the current tables: check `git diff` before committing
 
-Which tables are kept, and by how much their numbers may differ on another processor, is in tests/references/tolerances.yaml.
-Times and memory differ from run to run, and are not among them.
+The stored tables, and the tolerances of their numbers on another processor, are listed in tests/references/tolerances.yaml.
+Times and memory differ from run to run and are not included.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 REFERENCES = Path("tests/references")
-SHOWN = 5  # differences of a table that are told
+SHOWN = 5  # differences reported for each table
 
 
 def main() -> None:
@@ -51,13 +51,13 @@ def differences(
     absolute: float,
     columns: dict[str, float] | None = None,
 ) -> list[str]:
-    """What differs, as text: rows, or cells that are no numbers alike or numbers further apart than the tolerance.
+    """The differences as text: rows, or cells that are neither equal nor numbers within the tolerance.
 
     Args:
         made: the rows of a table.
-        kept: those that are expected.
-        absolute: by how much a number may differ.
-        columns: the same for some columns.
+        kept: the expected rows.
+        absolute: the amount by which a number may differ.
+        columns: the amount for individual columns.
     """
     if len(made) != len(kept):
         return [f"there are {len(made)} rows, expected {len(kept)}"]

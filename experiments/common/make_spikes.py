@@ -1,4 +1,4 @@
-"""The spikes of a set that `data/config.yaml` names, made of its raw file: what experiments on real sounds and series read.
+"""Make the spikes of a set named in `data/config.yaml` from its raw file, for experiments on real sounds and series.
 
     python -m experiments.common.make_spikes --name spoken_digits --raw data/raw/free-spoken-digit-dataset-26eb9aa.tar.gz \\
         --output data/processed/spoken_digits.npz

@@ -1,7 +1,7 @@
-"""How results are written: numbers with everything that makes them, and beside them a record of the run that did.
+"""Writing of results: numbers with everything that determines them, along with a record of the run.
 
-A result `x.json` holds configuration, seed, versions and numbers, and repeats bit for bit on one machine. Its record
-`x.record.json` holds what differs from run to run: commit, device, date and wall time.
+A result `x.json` holds configuration, seed, versions and numbers, and is reproducible bit for bit on one machine. Its record
+`x.record.json` holds the information that differs from run to run: commit, device, date and wall time.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ PACKAGES = ("flax", "jax", "jaxlib", "numpy", "optax")
 
 @contextlib.contextmanager
 def recorded(output: Path, *, config: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
-    """Yields a dict for the numbers, and writes result and record if the block ends without an error.
+    """Yield a dict for the numbers, and write result and record if the block ends without an error.
 
     Args:
         output: the result's path, ending in `.json`.
@@ -47,7 +47,7 @@ def recorded(output: Path, *, config: dict[str, Any], seed: int) -> Iterator[dic
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a file aside and renames it, so that a run that is killed leaves no half of one."""
+    """Write a file under another name and rename it, so that a killed run leaves no partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".part")
     aside.write_text(text)

@@ -1,4 +1,4 @@
-"""How results are read, and what is made of them written: tables and figures, alike in all experiments."""
+"""Reading of results and writing of tables and figures, common to all experiments."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -11,19 +11,19 @@ from matplotlib.figure import Figure
 from slax_rules import RULES
 from slax_viz import PNG_METADATA, SVG_METADATA, mean_interval
 
-# Ways to train, apart in form and filling: the colour is the rule's.
+# Update modes differ in marker shape and filling; the color belongs to the rule.
 MARKS: dict[str, dict[str, Any]] = {
     "offline": {"marker": "o"},
     "online": {"marker": "D", "markerfacecolor": "white"},
 }
 MODE_LABELS = {"offline": "one update per sequence", "online": "updates within the sequence"}
-NO_RULE = "0.3"  # colour of a mark in a legend that is about no rule
+NO_RULE = "0.3"  # color of a legend mark that does not belong to a rule
 
 Results = dict[str, dict[str, dict[str, Any]]]
 
 
 def check_scale(results: Iterable[dict[str, Any]]) -> None:
-    """Stops unless all results are of one scale."""
+    """Stop unless all results have the same scale."""
     scales = {result["config"]["scale"] for result in results}
     if len(scales) > 1:
         raise SystemExit(f"Got results of the scales {', '.join(sorted(scales))}, expected one: they are never mixed.")
@@ -42,7 +42,7 @@ def by_task_and_rule(results: Iterable[dict[str, Any]]) -> Results:
 
 
 def interval(numbers: Sequence[float], bounds: tuple[float, float]) -> tuple[float | None, float | None, float | None]:
-    """Mean, low and high end of its 95 % interval; None for what so few numbers do not have."""
+    """The mean, and the low and high ends of its 95 % interval; None where there are too few numbers."""
     if len(numbers) < 2:
         return (numbers[0] if numbers else None), None, None
     mean, low, high = (float(number) for number in mean_interval(numbers, bounds=bounds))
@@ -50,7 +50,7 @@ def interval(numbers: Sequence[float], bounds: tuple[float, float]) -> tuple[flo
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Numbers to six places, an empty cell for None."""
+    """Write a table with numbers to six decimal places and an empty cell for None."""
     with path.open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(columns)
@@ -59,7 +59,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]
 
 
 def save(figure: Figure, output: Path) -> None:
-    """As output.png and output.svg, the same bytes each time."""
+    """Save a figure as output.png and output.svg, with the same bytes each time."""
     figure.savefig(output.with_suffix(".png"), metadata=PNG_METADATA)
     figure.savefig(output.with_suffix(".svg"), metadata=SVG_METADATA)
     plt.close(figure)

@@ -1,4 +1,4 @@
-"""Validators of configurations. Their schemas name learning rules by reference, so that a rule is listed in `RULES` alone.
+"""Validators of configurations. Their schemas name learning rules by reference, so that a rule is listed only in `RULES`.
 
 items: {$ref: "urn:slax:rule"}        # the name of any rule
 items: {$ref: "urn:slax:gradient"}    # the name of a rule that makes a gradient, which an optimizer such as FPTT does not
@@ -16,7 +16,7 @@ REGISTRY = Path(__file__).parents[2] / "packages" / "slax-rules" / "src" / "slax
 
 
 def rule_names(*, gradients_alone: bool = False) -> list[str]:
-    """The keys of `slax_rules.RULES`, read from its source: an import would take two seconds of each call of Snakemake."""
+    """The keys of `slax_rules.RULES`, read from its source: an import would add two seconds to each call of Snakemake."""
     calls = [node for node in ast.walk(ast.parse(REGISTRY.read_text())) if isinstance(node, ast.Call)]
     (registry,) = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Rules"]
     entries = {entry.arg: entry.value for entry in registry.keywords}

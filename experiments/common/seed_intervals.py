@@ -1,4 +1,4 @@
-"""Numbers of several seeds as rows: what experiments share that compare rules along one axis."""
+"""A plot of the numbers of several seeds in rows, for experiments that compare rules along one axis."""
 
 from collections.abc import Hashable, Mapping, Sequence
 
@@ -15,12 +15,12 @@ def plot_seed_intervals(
     numbers: Mapping[Hashable, Sequence[float]],
     bounds: tuple[float, float],
 ) -> None:
-    """A row for each key: the mean as the rule's mark, its 95 % interval as a line, below it each seed as a dot.
+    """Draw a row for each key: the mean as the rule's mark, its 95 % interval as a line, and below it each seed as a dot.
 
     Args:
         rows: by key, the name of the rule and the name of the row, from top to bottom.
         numbers: by key, one number of each seed.
-        bounds: between which each number lies.
+        bounds: bounds of each number.
     """
     for row, (key, (rule, _)) in enumerate(rows.items()):
         look = RULES[rule].style

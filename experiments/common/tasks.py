@@ -1,4 +1,4 @@
-"""The task that a configuration names: one that is drawn for each seed, or stored spikes."""
+"""The task that a configuration names, either drawn for each seed or read from stored spikes."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +14,7 @@ from slax_data.storage.whole_files import load_arrays
 
 
 def task_maker(config: dict[str, Any], spikes: Path | None) -> Callable[[jax.Array], Task]:
-    """What makes a seed's task of a key: that of the file of spikes, if the configuration names one, is one for all seeds."""
+    """A function that makes a seed's task from a key. If the configuration names a file of spikes, all seeds share its task."""
     if "spikes" in config:
         if spikes is None:
             raise SystemExit(
@@ -32,7 +32,7 @@ def task_maker(config: dict[str, Any], spikes: Path | None) -> Callable[[jax.Arr
 
 
 def check_layers(config: dict[str, Any], task: Task) -> None:
-    """Stops unless the layers and steps of the configuration are those of the data."""
+    """Stop unless the layers and steps of the configuration match the data."""
     got, expected = (config["layers"][0], config["layers"][-1]), (task.n_units, task.n_classes)
     if got != expected or config["n_steps"] != task.n_steps:
         raise SystemExit(

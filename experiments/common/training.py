@@ -1,4 +1,4 @@
-"""What experiments share that train a stack under a rule: the network, the ways to train, and what is looked at then."""
+"""Code shared by experiments that train a stack under a rule: networks, training modes, and measurements."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,14 +15,14 @@ from slax_rules import RULES, TBPTT, accuracy, cross_entropy, train_offline, tra
 
 Update = Literal["offline", "online"]  # one optimizer step per sequence, or one per window
 
-FPTT_WINDOW = 1  # steps of the windows that FPTT, which is in the steps of the optimizer, updates after
+FPTT_WINDOW = 1  # steps between two updates of FPTT, which is part of the optimizer
 
 
 def make_model(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
-    """Linear and LIF for each pair of sizes, LI in place of the last LIF; with these weights hidden layers fire.
+    """A stack of Linear and LIF for each pair of sizes, with LI in place of the last LIF; its weights make hidden layers fire.
 
-    Of the configuration it reads `layers`, `input_rate` and `initial_rate`, and the decays of LIF and LI if `decay` and
-    `read_out_decay` are there.
+    The configuration provides `layers`, `input_rate` and `initial_rate`, and optionally `decay` and `read_out_decay`, the
+    decays of LIF and LI.
     """
     sizes = list(itertools.pairwise(config["layers"]))
     lif = {"decay": config["decay"]} if "decay" in config else {}
@@ -36,36 +36,36 @@ def make_model(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
 
 
 def demo_model(layers: Sequence[int], rngs: nnx.Rngs) -> Connect:
-    """The network of slax's demos: LIF after each Linear, the last too, and Flax's weights."""
+    """The network of slax's demos: LIF after each Linear, including the last, and Flax's default weights."""
     sizes = itertools.pairwise(layers)
     return connect([module for n_in, n_out in sizes for module in (nnx.Linear(n_in, n_out, rngs=rngs), LIF())])
 
 
 def make_rule(name: str, key: jax.Array, **options: Any) -> Any:
-    """The rule of that name in the registry; the key is for what it draws."""
+    """The rule with this name in the registry; the key is for its random draws."""
     return RULES[name].make(rngs=nnx.Rngs(key), **options)
 
 
 def gradient_rule(name: str, key: jax.Array, **options: Any) -> Any:
-    """The rule of that name where its gradient of a sequence is looked at: that of FPTT, before its regularizer, is the one of
-    its windows, added up."""
+    """The rule with this name for inspecting its gradient of a sequence: for FPTT, before its regularizer, this is the sum of
+    the gradients of its windows."""
     return TBPTT(steps=FPTT_WINDOW) if RULES[name].optimizer else make_rule(name, key, **options)
 
 
 def online_window(config: dict[str, Any], rule: Any) -> int:
-    """The steps between two updates online: those of the configuration, but for FPTT, and TBPTT, which has steps of its own."""
+    """The number of steps between two online updates, from the configuration except for FPTT and TBPTT, which set their own."""
     if RULES[config["rule"]].optimizer:
         return FPTT_WINDOW
     return rule.steps if isinstance(rule, TBPTT) else config["online_window"]
 
 
 def updates_of_batch(config: dict[str, Any], update: Update, rule: Any) -> int:
-    """How many optimizer steps a batch is: one for each window online."""
+    """The number of optimizer steps for a batch: one offline, or one for each window online."""
     return 1 if update == "offline" else -(-config["n_steps"] // online_window(config, rule))
 
 
 def make_optimizer(config: dict[str, Any], model: Connect, rate: Any) -> nnx.Optimizer:
-    """Adamax, in the wrapper of the rule that the configuration names, with `optimizer_options`, where it has one."""
+    """The Adamax optimizer, in the wrapper of the configured rule if it has one, with `optimizer_options`."""
     transformation = optax.adamax(rate)
     if wrapper := RULES[config["rule"]].optimizer:
         transformation = wrapper(transformation, **config["optimizer_options"])
@@ -91,10 +91,10 @@ def training_step(objects: tuple[Any, ...], step: Callable[..., jax.Array]) -> t
 
 
 def train(config: dict[str, Any], update: Update, model: Connect, rule: Any, sample: Callable, draws: Any) -> jax.Array:
-    """Trains in place, on a batch `sample(draw)` for each of the draws. Returns the loss of each.
+    """Train in place, on a batch `sample(draw)` for each of the draws, and return the loss of each.
 
-    Of the configuration it reads `rule`, and `learning_rate` by update, `online_window` and `optimizer_options`; with
-    `anneal` the learning rate falls to zero by half a cosine.
+    The configuration provides `rule`, `learning_rate` by update mode, `online_window` and `optimizer_options`; with
+    `anneal` the learning rate falls to zero along half a cosine.
     """
     (losses,) = train_in_parts(config, update, model, rule, sample, [draws])
     return losses
@@ -103,7 +103,7 @@ def train(config: dict[str, Any], update: Update, model: Connect, rule: Any, sam
 def train_in_parts(
     config: dict[str, Any], update: Update, model: Connect, rule: Any, sample: Callable, parts: Sequence[Any]
 ) -> Iterator[jax.Array]:
-    """As `train`, and yields after each part of the draws, with the model as it is then. Yields the losses of the part."""
+    """Train like `train`, and after each part of the draws yield its losses, with the model in its current state."""
     rate = config["learning_rate"][update]
     if config.get("anneal"):
         rate = optax.cosine_decay_schedule(rate, sum(map(len, parts)) * updates_of_batch(config, update, rule))
@@ -123,17 +123,17 @@ def train_in_parts(
 
 
 def loss_at_the_end(losses: jax.Array) -> jax.Array:
-    """The mean over the last tenth of the batches."""
+    """The mean loss over the last tenth of the batches."""
     return losses[-max(1, len(losses) // 10) :].mean()
 
 
 def check_losses(experiment: str, seed: int, losses: Mapping[str, Any]) -> None:
-    """Stops with the first training step whose loss is not finite, which also says that its gradient was not.
+    """Stop and report the first training step whose loss is not finite, which also indicates that its gradient was not.
 
     Args:
-        experiment: its name.
-        seed: of the training.
-        losses: by the name of a rule, or of a rule and a way to update, the losses of all steps in their order.
+        experiment: name of the experiment.
+        seed: seed of the training.
+        losses: the losses of all steps in order, by the name of the rule or of the rule and update mode.
     """
     for name, of in losses.items():
         wrong = np.flatnonzero(~np.isfinite(np.ravel(of)))
@@ -152,20 +152,20 @@ def loss_of_params(model: Connect, inputs: jax.Array, labels: jax.Array) -> Call
     def loss(params: nnx.State) -> jax.Array:
         network = nnx.merge(graphdef, params, rest)
         carry = network.initialize_carry(inputs.shape[1:])
-        _, outputs = unroll(network, carry, inputs, chunk=len(inputs))  # all at once, which compiles faster
+        _, outputs = unroll(network, carry, inputs, chunk=len(inputs))  # in one chunk, which compiles faster
         return cross_entropy(outputs, labels).mean()
 
     return loss
 
 
 def test_accuracy(model: Connect, inputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Accuracy of the model's outputs."""
+    """The accuracy of the model's outputs."""
     _, outputs = unroll(model, model.initialize_carry(inputs.shape[1:]), inputs)
     return accuracy(outputs, labels)
 
 
 def activity(model: Connect, inputs: jax.Array) -> dict[str, jax.Array]:
-    """Mean spikes per step and neuron of each hidden layer."""
+    """The mean spikes per step and neuron of each hidden layer."""
     means = {}
     for index in range(0, len(model.modules) - 2, 2):
         layer = connect([model.modules[index], model.modules[index + 1]])

@@ -1,7 +1,7 @@
-"""Accuracy after training online, by the steps K between two updates.
+"""The accuracy after online training, as a function of the number of steps K between two updates.
 
-A sequence of T steps is T / K updates, at one learning rate, so that with a small K there are more of them. For TBPTT(K) it is
-the rule besides, which is trained with one update per sequence too, where K only sets the gradient.
+A sequence of T steps gives T / K updates at the same learning rate, so a small K gives more updates. For TBPTT(K), K also
+defines the rule, which is therefore trained with one update per sequence too, where K affects only the gradient.
 """
 
 from functools import partial
@@ -26,7 +26,7 @@ from slax_rules import cross_entropy, train_offline, train_online
 
 
 def online(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """For each window, and each way to train that depends on it, the test accuracies of all seeds."""
+    """The test accuracies of all seeds, for each window and each update mode that depends on it."""
     numbers = []
     for update in updates(config["rule"]):
         for window in config["windows"]:
@@ -41,13 +41,13 @@ def online(config: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def updates(rule: str) -> list[Update]:
-    """With one update per sequence the window changes nothing but for TBPTT, and FPTT has one for each window."""
+    """The update modes that depend on the window: with one update per sequence it matters only for TBPTT."""
     return ["offline", "online"] if rule == "tbptt" else ["online"]
 
 
 def one_seed(config: dict[str, Any], update: Update, window: int, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Test accuracy, and the losses of the training; the key draws all that is drawn, alike for all rules, windows and ways to
-    update."""
+    """The test accuracy and the losses of the training; the key determines all random draws, equally for all rules, windows and
+    update modes."""
     task_key, model_key, rule_key, train_key, test_key = random.split(key, 5)
     layers = config["layers"]
     sizes = {"n_units": layers[0], "n_classes": layers[-1], "n_steps": config["n_steps"]}

@@ -4,8 +4,8 @@
         --online results/quick/curvature/online/*.json --windows results/quick/curvature/windows.json \\
         --costs results/quick/curvature/windows.timing.json --output figure
 
-writes figure.csv, .png and .svg: the Hessian at the solutions; and figure_windows: gradients, accuracy, time and memory by the
-steps of a window. The .record.json files are to be left out.
+writes figure.csv, .png and .svg: the Hessian at the solutions; and figure_windows: gradients, accuracy, time and memory by
+window length. Do not pass the .record.json files.
 """
 
 import itertools
@@ -34,12 +34,12 @@ COLUMNS = ["rule", "quantity", "which", "mean", "low", "high", "seeds"]
 WINDOW_COLUMNS = ["rule", "window", "stage", "layer", "quantity", "mean", "low", "high", "seeds"]
 REAL, POSITIVE, SHARE = (-np.inf, np.inf), (0.0, np.inf), (0.0, 1.0)
 BOUNDS = {"accuracy": SHARE, "loss": POSITIVE, "gradient": POSITIVE, "cosine": (-1.0, 1.0), "norm_ratio": POSITIVE}
-ENDS = {"largest": 1, "smallest": -1}  # of the spectrum, and the sign of their ranks
-TITLES = {"tbptt": "TBPTT(K)"}  # where a window is chosen for each rule
-LAYER = "1"  # of which the figure shows the agreement: the first hidden layer
+ENDS = {"largest": 1, "smallest": -1}  # ends of the spectrum, and the sign of their ranks
+TITLES = {"tbptt": "TBPTT(K)"}  # titles where each rule has a window
+LAYER = "1"  # layer whose agreement the figure shows: the first hidden layer
 COSTS = {"milliseconds": "time of a gradient (ms)", "temporary_bytes": "temporaries (bytes)"}
 
-# A rule, a stage, a layer and a quantity; numbers of it by window, a list of those of all seeds, or the only one.
+# Keys are a rule, a stage, a layer and a quantity; values map windows to a list of all seeds' numbers, or a single number.
 Line = tuple[str, str, str, str]
 Lines = dict[Line, dict[int, list[float]]]
 
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def rows(result: dict[str, Any]) -> Iterator[list[Any]]:
-    """One rule's numbers. `which` is the rank of an eigenvalue, counted down from 1 and up from -1, or a seed."""
+    """The table rows of one rule. `which` is the rank of an eigenvalue, counted down from 1 and up from -1, or a seed."""
     rule, seeds = result["config"]["rule"], result["seeds"]
     for quantity in ("accuracy", "loss", "gradient"):
         numbers = [seed[quantity] for seed in seeds]
@@ -88,7 +88,7 @@ def rows(result: dict[str, Any]) -> Iterator[list[Any]]:
 
 
 def small(numbers: tuple[float | None, ...]) -> list[str | None]:
-    """Three digits of numbers that six places would round to zero."""
+    """Format numbers that six decimal places would round to zero with three significant digits."""
     return [None if number is None else f"{number:.3g}" for number in numbers]
 
 
@@ -122,7 +122,7 @@ def window_rows(lines: Lines) -> Iterator[list[Any]]:
 
 
 def draw(solutions: list[dict[str, Any]]) -> Figure:
-    """A row for each rule; the ends of the spectrum, the trace, the loss and the length of its gradient."""
+    """Draw a row for each rule, with the ends of the spectrum, the trace, the loss and the norm of its gradient."""
     of_seeds = {result["config"]["rule"]: result["seeds"] for result in solutions}
     named = {rule: (rule, RULES[rule].title) for rule in of_seeds}
     figure, axes = plt.subplots(1, 4, figsize=(15, 0.55 * len(named) + 1.9), sharey=True)
@@ -150,7 +150,7 @@ def draw(solutions: list[dict[str, Any]]) -> Figure:
 
 
 def draw_windows(lines: Lines, config: dict[str, Any]) -> Figure:
-    """Six panels over the steps of a window; a line for each rule."""
+    """Draw six panels against the window length, with a line for each rule."""
     figure, axes = plt.subplots(2, 3, figsize=(14.5, 8.4))
     agreement, size, change, reached, time, memory = axes.flat
     panels = {
@@ -174,7 +174,7 @@ def draw_windows(lines: Lines, config: dict[str, Any]) -> Figure:
         ax.set_yscale("log")
     reached.set_ylim(0, 1)
     shown = [pair for ax in axes.flat for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
-    by_title = {title: handle for handle, title in shown}  # a rule may be in some of the panels only
+    by_title = {title: handle for handle, title in shown}  # a rule may be in only some of the panels
     figure.legend(by_title.values(), by_title, loc="outside upper center", ncols=6)
     figure.supxlabel(
         f"{network(config)}, batches of {config['batch_size']}; gradients after {config['steps']:,} batches of BPTT. "

@@ -4,9 +4,9 @@
     python -m experiments.curvature.run --part online --rule otpe --output otpe.json
     python -m experiments.curvature.run --part windows --output windows.json
 
-The Hessian at the solutions of one rule, see `experiments.curvature.solutions`; the accuracy of one rule online, by window, see
-`experiments.curvature.online`; and the gradients of all rules by window, see `experiments.curvature.windows`, with time and
-memory, which differ from run to run, beside them in windows.timing.json.
+The parts are the Hessian at the solutions of one rule, see `experiments.curvature.solutions`; the online accuracy of one rule
+by window, see `experiments.curvature.online`; and the gradients of all rules by window, see `experiments.curvature.windows`.
+Time and memory, which differ from run to run, are written separately to windows.timing.json.
 
 On a machine that has only JAX, Flax, Optax, matplotlib and numpy, `python experiments/curvature/run.py` does the same.
 """
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def part_config(config: dict[str, Any], scale: str, part: str, rule: str | None = None) -> dict[str, Any]:
-    """The values that one part, and one rule of it, depends on, out of the whole config.yaml."""
+    """The values from config.yaml that one part, or one rule of a part, depends on."""
     settings = config["scales"][scale]
     check_known("part", part, PARTS)
     shared = {name: value for name, value in settings.items() if name not in PARTS} | {"scale": scale, "part": part}

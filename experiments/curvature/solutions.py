@@ -1,8 +1,8 @@
-"""The Hessian of the loss where a rule ends.
+"""The Hessian of the loss at the solution of a rule.
 
     H = d^2 L / dp^2,    L the mean cross entropy over steps and test samples, p all parameters
 
-in the calculus of the surrogates, whatever the rule: see `slax_viz.curvature`. A rule that is not BPTT does not end where
+in the calculus of the surrogates, whatever the rule: see `slax_viz.curvature`. A rule other than BPTT does not end where
 the gradient of L is zero, and with spikes BPTT does not either, so H may have large negative eigenvalues there.
 """
 
@@ -22,7 +22,7 @@ from slax_viz import hessian_eigenvalues, hessian_trace
 
 
 def solutions(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """The numbers of each seed, 0, 1, ...: `one_seed`, as a single program for all of them."""
+    """The results of `one_seed` for the seeds 0, 1, ..., computed by a single program."""
     program = jax.jit(partial(one_seed, config))
     seeds = []
     for seed in range(config["seeds"]):
@@ -39,8 +39,8 @@ def solutions(config: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, Any], jax.Array]:
-    """Accuracy, loss and the length of its gradient at the rule's solution; and of the Hessian the largest and the smallest
-    eigenvalues, with the evidence for them, and the trace. And the losses of the training. The key draws all that is drawn."""
+    """The accuracy, the loss and the norm of its gradient at the rule's solution; the largest and smallest eigenvalues of the
+    Hessian, with the evidence for them, and its trace; and the losses of the training. The key determines all random draws."""
     task_key, model_key, rule_key, train_key, test_key, hessian_key = random.split(key, 6)
     layers = config["layers"]
     sizes = {"n_units": layers[0], "n_classes": layers[-1], "n_steps": config["n_steps"]}
@@ -67,7 +67,7 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, Any], ja
 
 
 def both_ends(config: dict[str, Any], loss: Callable, params: nnx.State, key: jax.Array) -> dict[str, Any]:
-    """The largest eigenvalues of H, falling, and the smallest, rising; through the same code, so that it is compiled once."""
+    """The largest eigenvalues of H, decreasing, and the smallest, increasing, from the same code, compiled once."""
 
     def largest(sign: jax.Array) -> dict[str, jax.Array]:
         found = hessian_eigenvalues(

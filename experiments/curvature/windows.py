@@ -1,7 +1,7 @@
-"""Gradients of all rules by the steps K of a window, and what they cost.
+"""The gradients of all rules as a function of the window length K, and their costs.
 
-A window is where the carry becomes a number. For TBPTT(K) it is the rule: K = T is BPTT. Of a rule that carries its traces from
-window to window the gradient of a sequence is the same for every K, but for rounding.
+At the end of a window the carry becomes a constant. For TBPTT(K) the window defines the rule: K = T is BPTT. For a rule that
+carries its traces from window to window, the gradient of a sequence is the same for every K, up to rounding.
 """
 
 import time
@@ -29,7 +29,7 @@ Parts = tuple[Any, nnx.State, nnx.State]  # structure, parameters and the rest o
 
 
 class Seed(NamedTuple):
-    """What is drawn for one seed: the parameters at each stage, the batch, and the key for what rules draw; and the losses of
+    """The data of one seed: the parameters at each stage, the batch, the key for the random draws of rules, and the losses of
     the training between the stages."""
 
     params: dict[str, nnx.State]
@@ -39,13 +39,13 @@ class Seed(NamedTuple):
 
 
 def windows(config: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Agreement with BPTT, and cost.
+    """The agreement with BPTT, and the cost.
 
     Returns:
-        For each rule, window and stage, "layers": of each seed, for each layer, cosine and ratio of norms to BPTT, None where
-        a gradient is zero; and "change": of each seed, how far the gradient is from that of the same rule with one window,
-        |g_K - g_T| / |g_T|, over all parameters. And for each rule and window the median time of a jitted forward pass and
-        gradient, in ms, and temporaries, in bytes.
+        Two lists. The first has, for each rule, window and stage, "layers": for each seed and layer, the cosine and norm ratio
+        to BPTT, None where a gradient is zero; and "change": for each seed, the distance of the gradient from the same rule's
+        gradient with a single window, |g_K - g_T| / |g_T|, over all parameters. The second has, for each rule and window, the
+        median time of a jitted forward pass and gradient, in ms, and temporaries, in bytes.
     """
     model = make_model(config, nnx.Rngs(0))
     draw = jax.jit(partial(one_seed, config))
@@ -73,7 +73,7 @@ def windows(config: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str
 
 
 def one_seed(config: dict[str, Any], key: jax.Array) -> Seed:
-    """The parameters before and after training by BPTT, and a batch that it did not see."""
+    """The parameters before and after training by BPTT, and a batch not used in the training."""
     task_key, model_key, rule_key, train_key, batch_key = random.split(key, 5)
     layers = config["layers"]
     sizes = {"n_units": layers[0], "n_classes": layers[-1], "n_steps": config["n_steps"]}
@@ -93,13 +93,13 @@ def rule_of(cell: Cell, key: jax.Array) -> Any:
 
 
 def parts(model: Connect, rule: Any, params: nnx.State) -> Parts:
-    """The model and the rule in parts, the model with other parameters."""
+    """The model and the rule split into parts, with other parameters in the model."""
     graphdef, state, rest = nnx.split((model, rule), nnx.Param, ...)
     return graphdef, jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(params)), rest
 
 
 def compiled(model: Connect, cells: list[Cell], seed: Seed) -> dict[Cell, Any]:
-    """The program of each gradient. It takes parameters, the rest of the state of model and rule, and a batch."""
+    """The compiled program of each gradient. It takes parameters, the rest of the state of model and rule, and a batch."""
 
     def lowered(cell: Cell) -> Any:
         graphdef, params, rest = parts(model, rule_of(cell, seed.rule_key), seed.params[STAGES[0]])
@@ -141,7 +141,7 @@ def layer_of(path: str) -> str:
 
 
 def as_json(compared: dict[str, Any]) -> dict[str, Any]:
-    """Plain numbers, None for the cosine and the norm ratio of a gradient that is zero."""
+    """Convert to plain numbers, with None for the cosine and the norm ratio of a gradient that is zero."""
     layers = {
         layer: {name: float(numbers[name]) if numbers["defined"] else None for name in ("cosine", "norm_ratio")}
         for layer, numbers in compared["layers"].items()
@@ -150,7 +150,7 @@ def as_json(compared: dict[str, Any]) -> dict[str, Any]:
 
 
 def costs(model: Connect, programs: dict[Cell, Any], seed: Seed, repeats: int) -> list[dict[str, Any]]:
-    """All programs take turns, so that what else the machine does falls on all of them alike."""
+    """Time all programs in turn, so that other load on the machine affects all of them equally."""
     inputs = {cell: parts(model, rule_of(cell, seed.rule_key), seed.params[STAGES[0]])[1:] for cell in programs}
     times: dict[Cell, list[float]] = {cell: [] for cell in programs}
     for _ in range(repeats):

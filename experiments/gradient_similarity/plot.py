@@ -2,8 +2,8 @@
 
     python -m experiments.gradient_similarity.plot --results results/quick/gradient_similarity/*.json --output figure
 
-writes figure.csv, figure.png and figure.svg, the cosines; and likewise figure_norms, the ratios of norms; figure_noise, bias
-and variance over batches; figure_terms, what the exact gradient consists of.
+writes figure.csv, figure.png and figure.svg: the cosines; and in the same formats figure_norms: the norm ratios; figure_noise:
+bias and variance over batches; figure_terms: the terms of the exact gradient.
 """
 
 import json
@@ -35,7 +35,7 @@ NOISE = {
     "cosine_of_means": ANY,
     "relative_variance": POSITIVE,
 }
-COUNTED = ("cosine_of_means", "relative_variance")  # defined where the rule's own gradient is, and so in other seeds
+COUNTED = ("cosine_of_means", "relative_variance")  # defined where the rule's own gradient is, so for other seeds
 NOISE_MARKS: dict[str, dict[str, Any]] = {
     "bias_squared": {"marker": "o"},
     "variance": {"marker": "D", "markerfacecolor": "white"},
@@ -43,14 +43,14 @@ NOISE_MARKS: dict[str, dict[str, Any]] = {
 
 
 class Term(NamedTuple):
-    """How a term of the exact gradient looks."""
+    """The appearance of a term of the exact gradient."""
 
     label: str
     color: str
     hatch: str
 
 
-# In the colors of the rule that keeps it first; what none of them keeps is gray.
+# Each term has the color of the first rule that keeps it; a term that no rule keeps is gray.
 TERMS = {
     "within_step": Term("within the step: kept by SLTT", RULES["sltt"].style.color, RULES["sltt"].style.hatch),
     "own_membrane": Term("+ own membrane: kept by OTTT", RULES["ottt"].style.color, RULES["ottt"].style.hatch),
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def in_order(results: Iterable[dict[str, Any]]) -> Results:
-    """The results of the tasks, those of few layers first."""
+    """The results of the tasks, ordered by number of layers."""
     results = sorted(results, key=lambda result: (len(result["config"]["layers"]), result["config"]["task"]))
     check_scale(results)
     return results
@@ -97,7 +97,7 @@ def layers_of(result: dict[str, Any]) -> list[str]:
 
 
 def of_seeds(result: dict[str, Any], stage: int, *path: str) -> list[float]:
-    """A number of all seeds after one of the steps, without the seeds that lack it."""
+    """A number for all seeds after one of the steps, without the seeds that lack it."""
     numbers = []
     for seed in result["seeds"]:
         number = seed["stages"][stage]
@@ -109,13 +109,13 @@ def of_seeds(result: dict[str, Any], stage: int, *path: str) -> list[float]:
 
 
 def of_all_seeds(result: dict[str, Any], stage: int, *path: str) -> list[float]:
-    """As `of_seeds`, and none if a seed lacks the number: noise would have chosen the seeds of the mean."""
+    """The numbers of `of_seeds`, or none if a seed lacks the number, since noise would then select the seeds of the mean."""
     numbers = of_seeds(result, stage, *path)
     return numbers if len(numbers) == len(result["seeds"]) else []
 
 
 def least_batches(result: dict[str, Any], stage: int, rule: str, layer: str) -> int:
-    """Of how many batches the means of a seed are, of the seed that has the fewest: those where no gradient is zero."""
+    """The smallest number of batches, over seeds, in a seed's means: those where no gradient is zero."""
     return int(min(of_seeds(result, stage, "rules", rule, layer, "batches")))
 
 
@@ -127,7 +127,7 @@ def columns(*quantities: str) -> list[str]:
 
 
 def stages_of(results: Results) -> Iterator[tuple[dict[str, Any], int, list[Any]]]:
-    """Each result and index of a step, with the cells that its rows begin with."""
+    """Each result and step index, with the leading cells of its rows."""
     for result in results:
         config = result["config"]
         net = "-".join(map(str, config["layers"]))
@@ -194,7 +194,7 @@ def term_table(results: Results) -> Table:
 
 
 def places(widths: Iterable[int], length: int) -> list[tuple[int, int]]:
-    """Row and column of blocks of these widths, one after the other in rows of this length."""
+    """The rows and columns of blocks of these widths, placed one after another in rows of this length."""
     found, row, column = [], 0, 0
     for width in widths:
         if column and column + width > length:
@@ -222,7 +222,7 @@ def drawn_rules(results: Results) -> list[str]:
 
 
 def grid_of(results: Results, extra_height: float) -> tuple[Figure, GridSpec, list[tuple[int, int]]]:
-    """A figure, its grid, and where in it each task begins, which takes one column for each layer."""
+    """A figure, its grid, and the start of each task in it, which takes one column for each layer."""
     widths = [len(layers_of(result)) for result in results]
     length = max(PANELS_IN_A_ROW, *widths)
     at = places(widths, length)
@@ -232,7 +232,7 @@ def grid_of(results: Results, extra_height: float) -> tuple[Figure, GridSpec, li
 
 
 def draw_over_training(results: Results, quantity: str, label: str) -> Figure:
-    """A panel for each task and layer: the quantity over training, a line for each rule."""
+    """Draw a panel for each task and layer: the quantity over training, with a line for each rule."""
     figure, grid, at = grid_of(results, extra_height=1.0)
     first = None
     for result, (row, column) in zip(results, at, strict=True):
@@ -281,7 +281,7 @@ def draw_layer(ax: Axes, result: dict[str, Any], layer: str, quantity: str) -> N
 
 
 def draw_noise(results: Results) -> Figure:
-    """Bias and variance of each rule in the first layer and in the read-out, after all training steps."""
+    """Draw the bias and variance of each rule in the first layer and in the read-out, after all training steps."""
     rules = ["bptt", *drawn_rules(results)]
     size = (1.9 * len(results) + 1.9, 0.46 * len(rules) + 2.8)
     figure, axes = plt.subplots(2, len(results), figsize=size, sharex=True, sharey=True, squeeze=False)
@@ -340,7 +340,7 @@ def draw_noise_of(ax: Axes, result: dict[str, Any], layer: str, rules: list[str]
 
 
 def draw_terms(results: Results) -> Figure:
-    """A panel for each task: for each step and layer, the shares of the terms as a stack."""
+    """Draw a panel for each task: for each step and layer, the stacked shares of the terms."""
     figure, grid, at = grid_of(results, extra_height=1.2)
     first = None
     for result, (row, column) in zip(results, at, strict=True):
@@ -364,7 +364,7 @@ def draw_shares(ax: Axes, result: dict[str, Any]) -> None:
     for stage, step in enumerate(result["config"]["measure_at"]):
         start = stage * (len(layers) + 1)
         for index, layer in enumerate(layers):
-            ends = [0.0, 0.0]  # of the stack below zero, and of the one above
+            ends = [0.0, 0.0]  # ends of the stack below zero, and of the one above
             for name, term in TERMS.items():
                 share, _, _ = interval(of_all_seeds(result, stage, "terms", name, layer, "share"), ANY)
                 if share is not None:

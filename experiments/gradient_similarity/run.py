@@ -1,15 +1,15 @@
 """One cell of the experiment: one task, with all seeds, at several points of training with BPTT.
 
-At each of them, at the same parameters and on the same batches, layer by layer: how the gradient of each learning rule agrees
-with that of BPTT; its bias and its variance over batches; and the terms that the exact gradient consists of, some of which each
-rule omits. Beside them the test accuracy of the parameters, and how much the hidden layers fire.
+At each point, with the same parameters and batches for all rules, it measures layer by layer the agreement of each learning
+rule's gradient with BPTT, its bias and its variance over batches, and the terms of the exact gradient, some of which each rule
+omits. It also measures the test accuracy and the firing rates of the hidden layers.
 
     python -m experiments.gradient_similarity.run --task randman_shallow --output result.json
     python -m experiments.gradient_similarity.run --task spoken_digits --spikes data/processed/spoken_digits.npz \\
         --output result.json
 
 On a machine that has only JAX, Flax, Optax, matplotlib and numpy, `python experiments/gradient_similarity/run.py` does the
-same; digits need scikit-learn besides.
+same; digits also needs scikit-learn.
 """
 
 import importlib
@@ -50,7 +50,7 @@ from slax_neurons import Connect
 from slax_rules import RULES, UORO, cross_entropy, gradients, train_offline
 from slax_viz import cosine_similarity, gradient_noise
 
-Vectors = dict[str, jax.Array]  # a gradient as one vector for each layer, [P]; of several batches [M, P]
+Vectors = dict[str, jax.Array]  # a gradient as one vector for each layer, [P]; for several batches [M, P]
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def job_config(config: dict[str, Any], scale: str, name: str) -> dict[str, Any]:
-    """The values that one task depends on, out of the whole config.yaml; a task's own go before those of the scale."""
+    """The values from config.yaml that one task depends on; a task's own values override those of the scale."""
     settings = config["scales"][scale]
     check_known("task", name, settings["tasks"])
     shared = {key: value for key, value in settings.items() if key != "tasks"}
@@ -71,7 +71,7 @@ def job_config(config: dict[str, Any], scale: str, name: str) -> dict[str, Any]:
     cell = shared | {"scale": scale, "task": name} | own
     without = settings["tasks"][name].get("without", [])
     cell["rules"] = [rule for rule in cell["rules"] if rule not in without]
-    # That of a rule that is an optimizer is SLTT's before the regularizer; BPTT is what all are compared with.
+    # The gradient of an optimizer rule equals SLTT's before the regularizer; BPTT is the reference of the comparison.
     known = [rule for rule in RULES if rule != "bptt" and RULES[rule].optimizer is None]
     unknown = [rule for rule in cell["rules"] if rule not in known]
     if unknown:
@@ -83,7 +83,7 @@ def job_config(config: dict[str, Any], scale: str, name: str) -> dict[str, Any]:
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> list[dict[str, Any]]:
-    """The numbers of each seed, 0, 1, ...: `one_seed`, as a single program for all of them."""
+    """The results of `one_seed` for the seeds 0, 1, ..., computed by a single program."""
     program = jax.jit(partial(one_seed, config, task_maker(config, spikes)))
     bar = tqdm(range(config["seeds"]), desc=config["task"], unit="seed", disable=None)
     numbers = []
@@ -97,7 +97,7 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> list[dict[str
 def one_seed(
     config: dict[str, Any], make: Callable[[jax.Array], Task], key: jax.Array
 ) -> tuple[dict[str, Any], jax.Array]:
-    """The numbers of `measure` at each of the steps, stacked, and the losses of all training steps; the key draws all."""
+    """The numbers of `measure` at each of the steps, stacked, and the losses of all steps; the key determines all draws."""
     task_key, model_key, train_key, batch_key, test_key, rule_key = random.split(key, 6)
     task = make(task_key)
     model = make_network(config, nnx.Rngs(model_key))
@@ -109,7 +109,7 @@ def one_seed(
     def numbers(params: nnx.State) -> dict[str, Any]:
         return measure(config, nnx.merge(graphdef, params, rest, copy=True), sample, batch_key, rule_key, test_set)
 
-    return jax.lax.map(numbers, checkpoints), losses  # one after the other through the same code, compiled once
+    return jax.lax.map(numbers, checkpoints), losses  # one after another through the same code, compiled once
 
 
 def make_network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
@@ -120,7 +120,7 @@ def make_network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
 
 
 def train(config: dict[str, Any], model: Connect, sample: Callable, key: jax.Array) -> tuple[nnx.State, jax.Array]:
-    """Trains with BPTT, on a new batch for each step. Returns the parameters at each step of `measure_at`, stacked, and the
+    """Train with BPTT on a new batch for each step, and return the parameters at each step of `measure_at`, stacked, and the
     losses of all steps."""
     ends = jnp.asarray(config["measure_at"])
     keys = random.split(key, max(1, config["measure_at"][-1]))
@@ -152,12 +152,12 @@ def measure(
     rule_key: jax.Array,
     test_set: tuple[jax.Array, jax.Array],
 ) -> dict[str, Any]:
-    """Test accuracy, spikes per step and neuron of hidden layers, and the numbers of each rule and of each term by layer."""
+    """The test accuracy, the spikes per step and neuron of hidden layers, and the numbers of each rule and term by layer."""
 
     def of_batch(keys: jax.Array) -> tuple[dict[str, Vectors], dict[str, Vectors]]:
         return gradients_of_batch(config["rules"], model, rule_key, keys[1], *sample(keys[0]))
 
-    # The signs of UORO are drawn anew for each batch; the read-outs of DECOLLE are part of the rule, and stay.
+    # The signs of UORO are redrawn for each batch; the read-outs of DECOLLE are part of the rule and stay fixed.
     keys = jnp.stack([random.split(key, config["eval_batches"]) for key in (batch_key, rule_key)], axis=1)
     by_rule, terms = jax.lax.map(of_batch, keys)
     exact = by_rule["bptt"]
@@ -173,7 +173,7 @@ def measure(
 def gradients_of_batch(
     rules: list[str], model: Connect, rule_key: jax.Array, noise_key: jax.Array, inputs: jax.Array, labels: jax.Array
 ) -> tuple[dict[str, Vectors], dict[str, Vectors]]:
-    """The gradient of each rule, of BPTT, and of the rules that terms are made of; and the terms of the exact gradient."""
+    """The gradients of each rule, of BPTT and of the rules that define the terms, and the terms of the exact gradient."""
     model = nnx.clone(model)  # so that it belongs to the program that calls this, as the rules do
 
     def gradient(name: str, model: Connect) -> Vectors:
@@ -188,7 +188,7 @@ def gradients_of_batch(
 
 
 def by_layer(gradient: nnx.State) -> Vectors:
-    """One vector for each layer, counted from 1: a layer is two modules, and its path like "modules/2/kernel"."""
+    """A gradient as one vector for each layer, counted from 1: a layer is two modules, with paths like "modules/2/kernel"."""
     leaves = defaultdict(list)
     for path, leaf in nnx.to_flat_state(gradient):
         leaves[str(int(path[1]) // 2 + 1)].append(leaf[...].ravel())
@@ -200,11 +200,11 @@ def all_finite(vectors: Vectors) -> jax.Array:
 
 
 def agreement(gradient: Vectors, exact: Vectors) -> dict[str, dict[str, jax.Array]]:
-    """Of each layer the mean over batches of cosine and norm ratio to BPTT, the numbers of `gradient_noise`, and the variance
+    """The mean over batches of cosine and norm ratio to BPTT for each layer, the numbers of `gradient_noise`, and the variance
     in units of the squared norm of the rule's own expected gradient.
 
-    A batch on which either gradient is zero has no cosine and is left out of the means; `batches` are those that are left. NaN
-    where there is none, or where the noise leaves a number without meaning.
+    A batch on which either gradient is zero has no cosine and is omitted from the means; `batches` counts the remaining ones.
+    Numbers are NaN where no batch remains, or where the noise makes them meaningless.
     """
     noise, of_itself = gradient_noise(gradient, exact), gradient_noise(gradient, gradient)
     numbers = {}
@@ -224,8 +224,8 @@ def agreement(gradient: Vectors, exact: Vectors) -> dict[str, dict[str, jax.Arra
 
 
 def share(term: Vectors, exact: Vectors) -> dict[str, dict[str, jax.Array]]:
-    """What part of the exact gradient G a term t is, of each layer: <t, G> / <G, G> of `gradient_noise`, NaN where the batches
-    are too few; and |t| / |G|, with t and G their means over batches, noise and all. The first add up to 1 over all terms."""
+    """The share of a term t in the exact gradient G, for each layer: <t, G> / <G, G> from `gradient_noise`, NaN where there are
+    too few batches; and |t| / |G|, with t and G averaged over batches, including noise. The shares of all terms add up to 1."""
     means = [{layer: jnp.mean(vectors, axis=0) for layer, vectors in of.items()} for of in (term, exact)]
     lengths = cosine_similarity(*means)
     return {
@@ -238,7 +238,7 @@ def share(term: Vectors, exact: Vectors) -> dict[str, dict[str, jax.Array]]:
 
 
 def _as_json(config: dict[str, Any], stages: dict[str, Any]) -> list[dict[str, Any]]:
-    """Plain numbers of each step, None for what is not defined."""
+    """Convert the numbers of each step to plain numbers, with None for undefined ones."""
     stages = jax.tree.map(np.asarray, stages)
     broken = [name for name, finite in stages.pop("finite").items() if not finite.all()]
     if broken:

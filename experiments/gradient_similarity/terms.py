@@ -1,10 +1,10 @@
-"""The exact gradient of a stack as a sum of paths, and so what a rule that cuts some of them omits.
+"""The exact gradient of a stack as a sum of paths, which shows what a rule that cuts some of them omits.
 
 A path leads from a weight of layer l at step k to the loss at step t >= k. Through time it goes within the membrane of a layer,
-past the reset or through it. Rules leave some of them out:
+past the reset or through it. Each rule keeps some of them:
 
-    SLTT            k = t, no time at all
-    OSTL            time in layer l alone: what comes down from above does so within the step
+    SLTT            k = t only, no path through time
+    OSTL            time in layer l only: signals from layers above come down within the step
     BPTT            all
     OSTL*, BPTT*    the same, where no gradient passes a reset
 
@@ -14,7 +14,7 @@ and the differences are disjoint sets of paths that add up to all of them:
     own_membrane         OSTL* - SLTT                        omitted by SLTT
     own_reset            OSTL - OSTL*                        omitted by SLTT and OTTT
     above                BPTT* - OSTL*                       omitted by SLTT, OTTT and OSTL; what OTPE estimates
-    above_with_reset     (BPTT - OSTL) - (BPTT* - OSTL*)     omitted by them, too: time in a layer above, and a reset in any
+    above_with_reset     (BPTT - OSTL) - (BPTT* - OSTL*)     also omitted by these: time in a layer above, and a reset in any
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ from slax_neurons.neurons.spiking import SpikingNeuron
 
 
 def without_reset_gradient(model: Connect) -> Connect:
-    """A copy of the stack whose resets pass no gradient; the same forward pass, and parameters at the same paths."""
+    """A copy of the stack whose resets pass no gradient; with the same forward pass, and parameters at the same paths."""
     copy = nnx.clone(model)
     for _, module in nnx.iter_modules(copy):
         if isinstance(module, SpikingNeuron):
@@ -39,8 +39,8 @@ def terms_of(gradients: dict[str, Any], without_reset: dict[str, Any]) -> dict[s
     """The terms of the exact gradient, each a tree like the gradients.
 
     Args:
-        gradients: of the model, "sltt", "ostl" and "bptt".
-        without_reset: of `without_reset_gradient(model)`, "ostl" and "bptt".
+        gradients: gradients of the model, "sltt", "ostl" and "bptt".
+        without_reset: gradients of `without_reset_gradient(model)`, "ostl" and "bptt".
     """
     above = _difference(without_reset["bptt"], without_reset["ostl"])
     return {

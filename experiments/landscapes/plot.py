@@ -1,10 +1,10 @@
-"""Figures and tables of the experiment, from its results and the arrays beside them.
+"""Figures and tables of the experiment, from its results and the accompanying arrays.
 
     python -m experiments.landscapes.plot --results results/quick/landscapes/*/*.json \\
         --surfaces results/quick/landscapes/*.json --output figure
 
-writes figure.csv, .png and .svg: surfaces with the paths of the rules; figure_3d: the same in space; figure_random: surfaces
-around solutions; figure_interpolation: losses between solutions. The .record.json files are to be left out.
+writes figure.csv, .png and .svg: surfaces with the paths of the rules; figure_3d: the same in 3D; figure_random: surfaces
+around solutions; figure_interpolation: losses between solutions. Do not pass the .record.json files.
 """
 
 import itertools
@@ -41,7 +41,7 @@ PLANES = {"upstream": "through the end of {origin}", "nearest": "nearest to all 
 
 
 class Task(NamedTuple):
-    """A task's trainings by rule, what was found on surfaces and lines, which start at `reference`, and the arrays."""
+    """The training results of a task by rule, the results on surfaces and lines, which start at `reference`, and the arrays."""
 
     name: str
     config: dict[str, Any]
@@ -56,7 +56,7 @@ class Task(NamedTuple):
 
     @property
     def rules(self) -> dict[str, str]:
-        """How each rule is called in the figure, in the order of the table of rules."""
+        """The name of each rule in the figure, in the order of the table of rules."""
         modes = self.config["rules"]
         return {rule: RULES[rule].title + (" online" if modes[rule] == "online" else "") for rule in self.trained}
 
@@ -173,12 +173,12 @@ def line_rows(task: Task) -> Iterator[list[Any]]:
 
 
 def others(task: Task) -> dict[str, str]:
-    """The rules whose solutions lines lead to."""
+    """The rules whose solutions are the ends of lines."""
     return {rule: title for rule, title in task.rules.items() if rule != task.reference}
 
 
 def draw(tasks: list[Task]) -> Figure:
-    """A panel for each task and plane."""
+    """Draw a panel for each task and plane."""
     panels = panels_of(tasks)
     figure, axes = plt.subplots(1, len(panels), figsize=(5.6 * len(panels), 5.4), squeeze=False)
     for ax, (task, plane) in zip(axes[0], panels, strict=True):
@@ -217,7 +217,7 @@ def looks(task: Task) -> dict[str, Any]:
 
 
 def name_panels(figure: Figure, axes: Iterable[Axes], panels: list[tuple[Task, str]], *, above: float) -> None:
-    """Titles in one line, legends below them, from `above` of the axes' height on, and below all what is the same."""
+    """Put titles in one line, legends below them, from `above` of the axes' height on, and the common text below all."""
     legends = [ax.get_legend_handles_labels() for ax in axes]
     height = -(-max(len(labels) for _, labels in legends) // LEGEND_COLUMNS)
     for ax, legend, (task, plane) in zip(axes, legends, panels, strict=True):
@@ -238,7 +238,7 @@ def network(task: Task) -> str:
 
 
 def draw_random(tasks: list[Task]) -> Figure:
-    """Two rows for each task that has such planes."""
+    """Draw two rows for each task that has random planes."""
     tasks = [task for task in tasks if task.config["random_planes"]]
     if not tasks:
         figure = plt.figure(figsize=(4.6, 2.0))
@@ -258,7 +258,7 @@ def draw_random(tasks: list[Task]) -> Figure:
 
 
 def draw_around(panels: np.ndarray, task: Task) -> None:
-    """A surface for each rule of the first seed, and then the mean rise of all seeds; axes that are left over go."""
+    """Draw the first seed's surface for each rule, then the mean rise over all seeds, and remove unused axes."""
     steps = task.arrays["steps"]
     for ax, (rule, title) in zip(panels, task.rules.items(), strict=False):
         plot_landscape(ax, task.arrays[f"random/{rule}"][0], xs=steps, ys=steps, label=LOSS, legend=False)
@@ -274,7 +274,7 @@ def draw_around(panels: np.ndarray, task: Task) -> None:
 
 
 def draw_lines(tasks: list[Task]) -> Figure:
-    """For each task the mean loss between two solutions, and to the right the barriers of all seeds."""
+    """Draw for each task the mean loss between two solutions, and to the right the barriers of all seeds."""
     figure, axes = plt.subplots(1, len(tasks) + 1, figsize=(5.0 * (len(tasks) + 1), 4.8))
     for ax, task in zip(axes, tasks, strict=False):
         losses = {title: task.arrays[f"line/{rule}"].mean(axis=0) for rule, title in others(task).items()}

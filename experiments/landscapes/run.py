@@ -1,10 +1,10 @@
-"""One job of the experiment: trains one task under one rule, or makes the surfaces of a task of what was trained.
+"""One job of the experiment: train one task under one rule, or compute the surfaces of a task from its trained networks.
 
     python -m experiments.landscapes.run --task demo --rule bptt --output bptt.json
     python -m experiments.landscapes.run --task demo --checkpoints rtrl.npz bptt.npz --output demo.json
 
-The first writes losses and accuracies, and beside them bptt.npz, the parameters: an array for each path of a parameter,
-[seeds, checkpoints, ...]. The second writes the numbers of planes and lines, and beside them demo.npz, the losses on them: see
+The first command writes losses and accuracies, together with the parameters in bptt.npz: an array for each path of a parameter,
+[seeds, checkpoints, ...]. The second writes the numbers of planes and lines, together with the losses on them in demo.npz: see
 `experiments.landscapes.surfaces`.
 
 On a machine that has only JAX, Flax, Optax, matplotlib and numpy, `python experiments/landscapes/run.py` does the same.
@@ -38,7 +38,7 @@ from slax_neurons import Connect
 from slax_rules import TBPTT, cross_entropy, train_offline, train_online
 from slax_rules.paths import by_path
 
-# What one rule does not depend on.
+# Settings that one rule does not depend on.
 SURFACE_SETTINGS = ("grid", "random", "line_points", "batch", "planes", "origin", "random_planes")
 
 
@@ -55,7 +55,7 @@ def main() -> None:
     else:
         make = partial(surfaces, config, read_checkpoints(config, arguments.checkpoints))
     with recorded(arguments.output, config=config, seed=0) as result:
-        with jax.threefry_partitionable(config["draws"] != "upstream"):  # slax's bits are those of the JAX of its time
+        with jax.threefry_partitionable(config["draws"] != "upstream"):  # slax used the bits of the JAX of its time
             numbers, arrays = make()
         result |= numbers
         with atomic_write(arguments.output.with_suffix(".npz")) as aside, aside.open("wb") as file:
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def task_config(config: dict[str, Any], scale: str, task: str) -> dict[str, Any]:
-    """The values that one task depends on, out of the whole config.yaml."""
+    """The values from config.yaml that one task depends on."""
     settings = config["scales"][scale]
     check_known("task", task, settings["tasks"])
     shared = {name: value for name, value in settings.items() if name != "tasks"}
@@ -71,14 +71,14 @@ def task_config(config: dict[str, Any], scale: str, task: str) -> dict[str, Any]
 
 
 def rule_config(config: dict[str, Any], rule: str) -> dict[str, Any]:
-    """Those of them that the training under one rule depends on."""
+    """The values of a task that the training under one rule depends on."""
     check_known("rule", rule, config["rules"], f" for {config['task']}")
     own = {name: value for name, value in config.items() if name not in (*SURFACE_SETTINGS, "rules")}
     return own | {"rule": rule, "mode": config["rules"][rule]}
 
 
 def read_checkpoints(config: dict[str, Any], files: list[Path]) -> dict[str, dict[str, np.ndarray]]:
-    """The parameters of each rule by paths, in the order of the rules in the config."""
+    """The parameters of each rule by path, in the order of the rules in the config."""
     found = {file.stem: file for file in files}
     if found.keys() != config["rules"].keys():
         raise SystemExit(
@@ -88,7 +88,7 @@ def read_checkpoints(config: dict[str, Any], files: list[Path]) -> dict[str, dic
 
 
 def train_seeds(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Losses and accuracies of each seed, 0, 1, ..., as a single program for all of them; and the parameters."""
+    """The losses and accuracies of the seeds 0, 1, ..., computed by a single program, and the parameters."""
     program = jax.jit(partial(one_seed, config))
     seeds, trained = [], []
     for seed in tqdm(range(config["seeds"]), desc=config["rule"], unit="seed", disable=None):
@@ -100,8 +100,8 @@ def train_seeds(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.nd
 
 
 def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, jax.Array], dict[str, jax.Array], jax.Array]:
-    """Test loss and test accuracy of each checkpoint, the checkpoints, leaves [checkpoints, ...] by path, and the losses of the
-    training."""
+    """The test loss and test accuracy of each checkpoint, the checkpoints, leaves [checkpoints, ...] by path, and the losses of
+    the training."""
     setting = make_setting(config, key)
     checkpoints, losses = train_with_checkpoints(config, setting)
     loss = loss_of_params(setting.model, *setting.test_set)
@@ -117,10 +117,10 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, jax.Arra
 
 
 def train_with_checkpoints(config: dict[str, Any], setting: Setting) -> tuple[nnx.State, jax.Array]:
-    """The parameters before the training, and after each `checkpoint_every` batches: leaves [checkpoints + 1, ...]; and the
+    """The parameters before training and after every `checkpoint_every` batches, with leaves [checkpoints + 1, ...], and the
     losses of all batches.
 
-    Online is an update after each step, as slax trains online; of TBPTT, which has steps of its own, after these.
+    Online training updates after each step, as in slax; for TBPTT, which sets its own number of steps, after these steps.
     """
     rule = make_rule(config["rule"], setting.rule_key)
     optimizer = nnx.Optimizer(setting.model, optax.adamax(config["learning_rate"]), wrt=nnx.Param)

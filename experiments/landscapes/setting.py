@@ -1,4 +1,4 @@
-"""What all rules of a task share: data, the network before training, and the samples of each loss."""
+"""The setting shared by all rules of a task: data, the network before training, and the samples for all losses."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,19 +12,19 @@ from experiments.common.training import demo_model, make_model
 from slax_data import make_task, upstream_randman
 from slax_neurons import Connect
 
-# Slax's demonstration: the key of its manifolds, and samples of each class in a draw, of which a batch is the first few.
+# Slax's demo: the key of its manifolds, and the samples of each class in a draw, the first of which form a batch.
 UPSTREAM_MANIFOLDS, UPSTREAM_SAMPLES = 0, 100
 
 Batch = tuple[jax.Array, jax.Array]
 
 
 class Setting(NamedTuple):
-    """Data and network of one seed.
+    """The data and network of one seed.
 
     sample: maps a key to a batch to train on.
     model: the network before training.
-    test_set: the samples of each loss, spikes [T, B, N] and labels [B].
-    rule_key, train_key: for what rules draw, and for batches.
+    test_set: the samples on which losses are computed, spikes [T, B, N] and labels [B].
+    rule_key, train_key: keys for the random draws of rules and for batches.
     """
 
     sample: Callable[[jax.Array], Batch]
@@ -35,7 +35,7 @@ class Setting(NamedTuple):
 
 
 def make_setting(config: dict[str, Any], key: jax.Array) -> Setting:
-    """The same for all rules of a task: the key draws all that is drawn, but for the manifolds of slax's demonstration."""
+    """The common setting of all rules of a task. The key determines all draws except the manifolds of slax's demo."""
     task_key, model_key, rule_key, train_key, test_key = random.split(key, 5)
     layers = config["layers"]
     sizes = {"n_classes": layers[-1], "n_units": layers[0], "n_steps": config["n_steps"]}

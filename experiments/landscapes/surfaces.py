@@ -1,13 +1,13 @@
-"""Losses of a task on planes and lines through the solutions of its rules.
+"""The losses of a task on planes and lines through the solutions of its rules.
 
-Of the first seed, a surface with the paths of all rules on each plane of the task:
+For the first seed, a surface with the paths of all rules on each plane of the task:
 
     nearest     the plane that lies nearest to all checkpoints of all rules, through their mean
     upstream    the same directions, through the last checkpoint of the rule `origin`, as slax 0.0.1 draws it
 
-Of each seed, the shares of the checkpoints' variance along the two directions, which both planes have in common; the line
-from the solution of BPTT to that of each other rule; and a filter-normalised plane through each solution, along directions
-that are drawn alike for all rules.
+For each seed, the shares of the checkpoints' variance along the two directions, which both planes have in common; the line
+from the solution of BPTT to the solution of each other rule; and a filter-normalized plane through each solution, along the
+same random directions for all rules.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,22 +26,22 @@ from slax_viz import barrier, grid_around, interpolation, losses_at, pca_plane, 
 
 REFERENCE = "bptt"  # where all lines start
 
-Path = Sequence[nnx.State]  # checkpoints of one rule, in their order
+Path = Sequence[nnx.State]  # checkpoints of one rule, in order
 Summary = dict[str, Any]
 Arrays = dict[str, np.ndarray]
 
 
 def surfaces(config: dict[str, Any], checkpoints: Mapping[str, Mapping[str, np.ndarray]]) -> tuple[Summary, Arrays]:
-    """Numbers of each seed, and the arrays of all seeds.
+    """The numbers of each seed, and the arrays of all seeds.
 
     Args:
-        config: of the task.
+        config: configuration of the task.
         checkpoints: for each rule the parameters, [seeds, checkpoints, ...] by path.
 
     Returns:
-        The numbers: under "seeds" those of `of_each_seed`, and under "reference" the rule where lines start. And the arrays:
-        those of `on_planes`, of the first seed; those of `of_each_seed`, with an axis of seeds in front; and the coordinates
-        of lines, "ts", and of random planes, "steps".
+        The numbers: under "seeds" the numbers of `of_each_seed`, and under "reference" the rule where lines start. The arrays:
+        the result of `on_planes` for the first seed; the arrays of `of_each_seed`, with a leading axis of seeds; and the
+        coordinates of lines, "ts", and of random planes, "steps".
     """
     seeds, arrays, stacked = [], {}, []
     for seed in range(config["seeds"]):
@@ -58,7 +58,7 @@ def surfaces(config: dict[str, Any], checkpoints: Mapping[str, Mapping[str, np.n
 
 
 def paths_of(model: nnx.Module, arrays: Mapping[str, np.ndarray], seed: int) -> Path:
-    """The checkpoints of one seed as states like the model's. Arrays are found by path: their order says nothing."""
+    """The checkpoints of one seed as states like the model's. Arrays are matched by path, never by order."""
     params = nnx.state(model, nnx.Param)
     structure = jax.tree.structure(params)
     expected = {path: leaf.shape for path, leaf in by_path(params).items()}
@@ -73,8 +73,8 @@ def paths_of(model: nnx.Module, arrays: Mapping[str, np.ndarray], seed: int) -> 
 
 
 def on_planes(config: dict[str, Any], loss: Any, paths: Mapping[str, Path]) -> Arrays:
-    """For each plane its grid "PLANE/xs" [X] and "PLANE/ys" [Y], "PLANE/losses" [Y, X], and for each rule the points of the
-    plane nearest to its checkpoints, "PLANE/RULE/at" [n, 2], with the losses there, "PLANE/RULE/losses" [n]."""
+    """The grid of each plane, "PLANE/xs" [X] and "PLANE/ys" [Y], with "PLANE/losses" [Y, X], and for each rule the points of
+    the plane nearest to its checkpoints, "PLANE/RULE/at" [n, 2], with the losses there, "PLANE/RULE/losses" [n]."""
     arrays: Arrays = {}
     for name in config["planes"]:
         plane = pca_plane(paths)
@@ -93,12 +93,12 @@ def on_planes(config: dict[str, Any], loss: Any, paths: Mapping[str, Path]) -> A
 def of_each_seed(
     config: dict[str, Any], loss: Any, paths: Mapping[str, Path], key: jax.Array
 ) -> tuple[Summary, Arrays]:
-    """What is made of all seeds.
+    """The numbers and arrays that are computed for every seed.
 
     Returns:
         Numbers: "explained" [2]; for each rule "from_start", the distances of its checkpoints from the first; for each rule
-        but BPTT "distance" and "barrier" of its solution from that of BPTT; for each rule "rise", by how much the loss on the
-        random plane exceeds that of the solution, in the mean over the plane's grid. Arrays: "line/RULE" [n], and
+        except BPTT "distance" and "barrier" between its solution and the solution of BPTT; for each rule "rise", the mean
+        excess of the loss on the random plane's grid over the loss of the solution. Arrays: "line/RULE" [n], and
         "random/RULE" [Y, X].
     """
     ends = {rule: path[-1] for rule, path in paths.items()}
@@ -137,6 +137,6 @@ def distance(one: nnx.State, other: nnx.State) -> float:
 
 
 def rise(losses: np.ndarray) -> float:
-    """The mean of a square grid of losses, less the one in its middle."""
+    """The mean of a square grid of losses minus the loss at its center."""
     middle = len(losses) // 2
     return float(np.mean(losses, dtype=float) - losses[middle, middle])

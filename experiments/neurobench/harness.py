@@ -17,11 +17,11 @@
 # slax-neurons = { path = "../../packages/slax-neurons", editable = true }
 # slax-rules = { path = "../../packages/slax-rules", editable = true }
 # ///
-"""The trained networks of the quick scale (seed 0) three ways: counted natively, in NeuroBench's harness, and snnTorch's there.
+"""The trained networks of the quick scale (seed 0), evaluated natively, in NeuroBench's harness, and as snnTorch models there.
 
     uv run --no-project --script experiments/neurobench/harness.py
 
-prints the table of README.md. Not part of the pipeline, which needs no torch.
+prints the table of README.md. The script is not part of the pipeline, which needs no torch.
 """
 
 import importlib.metadata

@@ -28,7 +28,7 @@ BOUNDS = {
     "connection_sparsity": (0.0, 1.0),
     "activation_sparsity": (0.0, 1.0),
 }
-# What a column shows, its title, and the factor and digits it is shown with; of the score see `SCORES`.
+# The quantity of each column, its title, and its factor and digits; for the score see `SCORES`.
 SHOWN = (
     ("footprint", "footprint\n(bytes)", 1, 0),
     ("connection_sparsity", "connection\nsparsity (%)", 100, 1),
@@ -38,7 +38,7 @@ SHOWN = (
     ("dense", "dense\noperations", 1, 0),
     ("membrane_updates", "membrane\nupdates", 1, 0),
 )
-# Likewise of a score, with the name of its baseline.
+# The same for a score, with the name of its baseline.
 SCORES = {"accuracy": ("accuracy (%)", 100, 1, "chance"), "smape": ("sMAPE", 1, 1, "last value")}
 
 
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def summary(result: dict[str, Any], quantity: str) -> tuple[float, float | None, float | None]:
-    """Mean of the seeds, low and high end of its 95 % interval; None with one seed."""
+    """The mean over seeds, and the low and high ends of its 95 % interval, None with one seed."""
     numbers = [seed["score" if quantity == result["metric"] else quantity] for seed in result["seeds"]]
     return interval(numbers, BOUNDS.get(quantity, (0.0, np.inf)))
 
@@ -70,7 +70,7 @@ def rows(results: list[dict[str, Any]]) -> Iterator[list[Any]]:
 
 
 def cell(result: dict[str, Any], quantity: str, factor: int, digits: int) -> str:
-    """The mean, and the interval below it, unless all seeds agree."""
+    """The mean, with the interval below it unless all seeds agree."""
     mean, low, high = (
         None if number is None else f"{factor * number:,.{digits}f}" for number in summary(result, quantity)
     )
@@ -78,7 +78,7 @@ def cell(result: dict[str, Any], quantity: str, factor: int, digits: int) -> str
 
 
 def table_cells(results: list[dict[str, Any]]) -> list[list[str]]:
-    """The titles, and a row for each task."""
+    """The row of titles, and a row for each task."""
     lines = [["task", "score", "baseline", *(title for _, title, _, _ in SHOWN)]]
     for result in results:
         title, factor, digits, guess = SCORES[result["metric"]]

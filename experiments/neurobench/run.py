@@ -1,6 +1,6 @@
 """One cell of the experiment: one task, with all seeds.
 
-A stack learns the task by BPTT. Then what NeuroBench asks for: how well it does on the test set, and `slax_neurons.complexity`.
+A stack learns the task by BPTT. NeuroBench's metrics follow: the score on the test set, and `slax_neurons.complexity`.
 
     python -m experiments.neurobench.run --task digits --output result.json
 """
@@ -39,21 +39,21 @@ from slax_data.task import held_out
 from slax_neurons import LI, LIF, Connect, arctan, complexity, connect, unroll
 from slax_rules import PerSequence, PerStep, accuracy, cross_entropy, squared_error, train_offline
 
-TEST_STEPS = 10 * POINTS_PER_LYAPUNOV_TIME  # and as many points to train with, as in NeuroBench
-# Of the forecast, which has to follow the series: what decays slowly lags behind.
+TEST_STEPS = 10 * POINTS_PER_LYAPUNOV_TIME  # with the same number of training points, as in NeuroBench
+# Decays for the forecast, which has to follow the series: slow decays lag behind.
 HIDDEN_DECAY, READ_OUT_DECAY = 0.5, 0.1
-BIAS = 1.0  # standard deviation of the biases, by which neurons differ in the currents at which they fire
+BIAS = 1.0  # standard deviation of the biases, which makes neurons fire at different currents
 
 
 class Learning(NamedTuple):
-    """What a model learns.
+    """The learning problem of a model.
 
-    loss_fn: of the outputs [B, ...] and targets of a step: the loss of each sample.
-    score_fn: of outputs [T, B, ...] and targets: the score.
+    loss_fn: maps the outputs [B, ...] and targets of a step to the loss of each sample.
+    score_fn: maps outputs [T, B, ...] and targets to the score.
     kind: whether there is a target for each step or for each sequence.
-    sample: a batch for a key.
+    sample: maps a key to a batch.
     test_set: inputs [T, B, ...] and targets.
-    baseline: the score of what has not learned: of guesses, or of forecasting the last value.
+    baseline: the score without learning: of guesses, or of forecasting the last value.
     """
 
     loss_fn: Callable[..., jax.Array]
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def job_config(config: dict[str, Any], scale: str, task: str) -> dict[str, Any]:
-    """The values that one task depends on, out of the whole config.yaml."""
+    """The values from config.yaml that one task depends on."""
     settings = config["scales"][scale]
     check_known("task", task, settings["tasks"])
     shared = {name: value for name, value in settings.items() if name != "tasks"}
@@ -81,7 +81,7 @@ def job_config(config: dict[str, Any], scale: str, task: str) -> dict[str, Any]:
 
 
 def compute(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """Loss, score and complexity of the network of each seed, 0, 1, ..., after training."""
+    """The loss, score and complexity of the trained networks of the seeds 0, 1, ...."""
     program = program_of(config)
     found = []
     for seed in range(config["seeds"]):
@@ -91,7 +91,7 @@ def compute(config: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def program_of(config: dict[str, Any]) -> Callable[..., Any]:
-    """`learned`, compiled once for all seeds."""
+    """The function `learned`, compiled once for all seeds."""
     return jax.jit(partial(learned, config))
 
 
@@ -108,11 +108,11 @@ def trained(
 def learned(
     config: dict[str, Any], key: jax.Array, series: jax.Array | None
 ) -> tuple[nnx.State, dict[str, jax.Array], tuple[jax.Array, jax.Array], jax.Array]:
-    """Trains a network on a task; the key draws all that is drawn.
+    """Train a network on a task; the key determines all random draws.
 
     Returns:
-        Its state; the mean loss of the last tenth of the batches, its score and that of the baseline; the test set; and the
-        losses of all batches.
+        The state of the network; the mean loss of the last tenth of the batches, its score and the baseline's score; the test
+        set; and the losses of all batches.
     """
     data_key, model_key, batch_key = random.split(key, 3)
     learning = classification(config, data_key) if series is None else forecast(config, series)
@@ -138,7 +138,7 @@ def learned(
 
 
 def classification(config: dict[str, Any], key: jax.Array) -> Learning:
-    """Spikes to classify: the class is that of the largest mean output."""
+    """A classification of spikes: the predicted class has the largest mean output."""
     layers = config["layers"]
     sizes = {"n_units": layers[0], "n_classes": layers[-1]} if config["dataset"] == "randman" else {}
     task_key, test_key = random.split(key)
@@ -170,7 +170,7 @@ def series_of(config: dict[str, Any], seed: int) -> jax.Array | None:
 
 
 def forecast(config: dict[str, Any], series: jax.Array) -> Learning:
-    """One point of the series per step, each with a later one to forecast; the test is one sequence."""
+    """A forecast that reads one point of the series per step and predicts a later one; the test set is one sequence."""
     _check_ends(config, (1, 1))
     windows = partial(mackey_glass_windows, series, horizon=config["horizon"])
     inputs, targets = windows(n_steps=config["n_steps"], stride=1)
@@ -184,7 +184,7 @@ def forecast(config: dict[str, Any], series: jax.Array) -> Learning:
 
 
 def model_of(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
-    """Linear and LIF for each pair of sizes, LI in place of the last LIF."""
+    """A stack of Linear and LIF for each pair of sizes, with LI in place of the last LIF."""
     if config["dataset"] != "mackey_glass":
         return make_model(config, rngs)
     layers = config["layers"]

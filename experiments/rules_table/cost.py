@@ -1,7 +1,7 @@
-"""Time and memory of one gradient of each rule, on one task.
+"""The time and memory of one gradient of each rule, on one task.
 
-All rules are compiled first and then take turns, so that what else the machine does falls on all of them alike. The numbers
-differ from run to run, and so they are apart from the results.
+All rules are compiled first and then take turns, so that other load on the machine affects all of them equally. The numbers
+differ from run to run, so they are kept separate from the results.
 
     python -m experiments.rules_table.cost --task digits --output digits.timing.json
 """
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def compute(config: dict[str, Any], rules: list[str], repeats: int) -> dict[str, dict[str, float]]:
-    """For each rule the median time of a jitted forward pass and gradient of a batch, in ms, and temporaries, in bytes."""
+    """The median time of a jitted forward pass and gradient of a batch, in ms, and temporaries, in bytes, for each rule."""
     task_key, model_key, rule_key, batch_key = random.split(random.key(0), 4)
     model = make_model(config, nnx.Rngs(model_key))
     batch = checked_task(config, task_key).sample(batch_key, batch_size=config["batch_size"])
@@ -61,7 +61,7 @@ def compute(config: dict[str, Any], rules: list[str], repeats: int) -> dict[str,
 
 
 def compiled(name: str, model: Connect, key: jax.Array, batch: tuple) -> tuple[Any, nnx.State]:
-    """The program of a rule's gradient, and the state of model and rule that it takes before the batch."""
+    """The compiled program of a rule's gradient, and the state of model and rule that it takes before the batch."""
     graphdef, state = nnx.split((model, gradient_rule(name, key)))
 
     def gradient(state: nnx.State, inputs: jax.Array, labels: jax.Array) -> nnx.State:

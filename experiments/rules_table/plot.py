@@ -39,7 +39,7 @@ from slax_viz import style
 BOUNDS = {"accuracy": (0.0, 1.0), "spikes": (0.0, 1.0), "cosine": (-1.0, 1.0), "norm_ratio": (0.0, np.inf)}
 COLUMNS = ["task", "rule", "mode", "layer", "quantity", "mean", "low", "high", "seeds"]
 COST_COLUMNS = ["task", "rule", "milliseconds", "times_bptt", "temporary_bytes", "bytes_times_bptt"]
-# Of tasks, apart in form and filling: the color is the rule's.
+# Marks of tasks, which differ in shape and filling; the color belongs to the rule.
 TASK_MARKS: tuple[dict[str, Any], ...] = (
     {"marker": "o"},
     {"marker": "D", "markerfacecolor": "white"},
@@ -72,7 +72,7 @@ def stages_of(result: dict[str, Any]) -> list[str]:
 
 
 def of_seeds(result: dict[str, Any], mode: str, quantity: str, layer: str = "") -> list[float]:
-    """A quantity of all seeds, without those that lack it (a gradient that is zero has no cosine)."""
+    """A quantity for all seeds, without the seeds that lack it (a gradient that is zero has no cosine)."""
     stages = [seed[mode] for seed in result["seeds"]]
     if quantity == "accuracy":
         numbers = [stage["accuracy"] for stage in stages]
@@ -104,7 +104,7 @@ def cost_rows(costs: list[dict[str, Any]]) -> Iterator[list[Any]]:
 
 
 def draw(tasks: Results) -> Figure:
-    """Above the accuracies, below the cosines; a column for each task, a row for each rule."""
+    """Draw the accuracies above and the cosines below, with a column for each task and a row for each rule."""
     names = [name for name in RULES if any(name in rules for rules in tasks.values())]
     height = 0.27 * len(names) + 1.1
     figure, axes = plt.subplots(2, len(tasks), figsize=(4.1 * len(tasks) + 1.2, 2 * height + 0.8), squeeze=False)
@@ -183,7 +183,7 @@ def draw_cosine(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
 
 
 def draw_cost(costs: list[dict[str, Any]]) -> Figure:
-    """Time and memory of each rule, both on a logarithmic axis."""
+    """Draw the time and memory of each rule, both on a logarithmic axis."""
     names = [name for name in RULES if any(name in cost["rules"] for cost in costs)]
     figure, axes = plt.subplots(1, 2, figsize=(9.0, 0.3 * len(names) + 1.9), sharey=True)
     handles = []
@@ -219,7 +219,7 @@ def draw_cost(costs: list[dict[str, Any]]) -> Figure:
 
 
 def _is_silent(result: dict[str, Any], mode: str) -> bool:
-    """Whether a hidden layer of some seed fires not once in the whole test set."""
+    """True if a hidden layer of some seed never fires on the whole test set."""
     return any(spikes == 0 for seed in result["seeds"] for spikes in seed[mode]["spikes"].values())
 
 

@@ -1,8 +1,8 @@
 """One cell of the experiment: one task and one rule, with all seeds.
 
 The rule trains the network twice from the same start, offline (one optimizer step for a sequence) and online (one for
-each window). Before and after: test accuracy, how much the hidden layers fire, and the cosine of the rule's gradient to
-that of BPTT at the same parameters and on the same batch, layer by layer.
+each window). Before and after training, it measures the test accuracy, the firing rates of the hidden layers, and
+layer by layer the cosine between the gradients of the rule and of BPTT at the same parameters and on the same batch.
 
     python -m experiments.rules_table.run --task digits --rule ostl --output result.json
 """
@@ -39,7 +39,7 @@ from slax_neurons import Connect
 from slax_rules import RULES, cross_entropy, gradients
 from slax_viz import cosine_similarity
 
-# What one task and rule do not depend on.
+# Settings that one task and rule do not depend on.
 NON_JOB_SETTINGS = ("tasks", "rules", "cost_tasks", "cost_repeats")
 
 
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def job_config(config: dict[str, Any], scale: str, task: str, rule: str) -> dict[str, Any]:
-    """The values that one task and rule depend on, out of the whole config.yaml."""
+    """The values from config.yaml that one task and rule depend on."""
     shared = task_config(config, scale, task)
     known = rules_of(config["scales"][scale], task)
     unknown = [name for name in known if name not in RULES]
@@ -71,12 +71,12 @@ def task_config(config: dict[str, Any], scale: str, task: str) -> dict[str, Any]
 
 
 def rules_of(settings: dict[str, Any], task: str) -> list[str]:
-    """The rules of a task: all of the scale, without those that the task leaves out."""
+    """The rules of a task: all rules of the scale, without the ones that the task excludes."""
     return [name for name in settings["rules"] if name not in settings["tasks"][task].get("without", [])]
 
 
 def compute(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """The numbers of each seed, 0, 1, ...: `one_seed`, as a single program for all of them."""
+    """The results of `one_seed` for the seeds 0, 1, ..., computed by a single program."""
     program = jax.jit(partial(one_seed, config))
     numbers = []
     for seed in range(config["seeds"]):
@@ -88,8 +88,8 @@ def compute(config: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, dict[str, Any]], dict[str, jax.Array]]:
-    """The numbers of `measure` at initialization and after training with each way to update, and the losses of all steps; the
-    key draws all that is drawn."""
+    """The numbers of `measure` at initialization and after training with each update mode, and the losses of all steps; the key
+    determines all random draws."""
     task_key, model_key, rule_key, train_key, batch_key, test_key = random.split(key, 6)
     task = checked_task(config, task_key)
     model = make_model(config, nnx.Rngs(model_key))
@@ -110,7 +110,7 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, dict[str
         model = nnx.merge(graphdef, params, rest, copy=True)
         return measure(model, gradient_rule(config["rule"], rule_key), batch, test_set)
 
-    # Stage by stage through the same code, so that it is compiled once.
+    # One stage after another through the same code, so that it is compiled once.
     measured = jax.lax.map(numbers, jax.tree.map(lambda *params: jnp.stack(params), *stages.values()))
     of_stages = {
         name: jax.tree.map(lambda values, stage=stage: values[stage], measured) for stage, name in enumerate(stages)
@@ -121,7 +121,7 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, dict[str
 
 
 def checked_task(config: dict[str, Any], key: jax.Array) -> Task:
-    """The task, whose data the first and the last layer have to match."""
+    """The task, after a check that its data match the first and last layers."""
     layers = config["layers"]
     sizes = {"n_units": layers[0], "n_classes": layers[-1]} if config["dataset"] == "randman" else {}
     task = make_task(config["dataset"], key, n_steps=config["n_steps"], code=config["code"], **sizes)
@@ -134,7 +134,7 @@ def checked_task(config: dict[str, Any], key: jax.Array) -> Task:
 
 
 def measure(model: Connect, rule: Any, batch: tuple, test_set: tuple) -> dict[str, Any]:
-    """Test accuracy, spikes per step and neuron of each hidden layer, and agreement with BPTT of each layer."""
+    """The test accuracy, the spikes per step and neuron of each hidden layer, and the agreement of each layer with BPTT."""
     _, reference = gradients(model, cross_entropy, *batch)
     _, gradient = gradients(model, cross_entropy, *batch, rule=rule)
     agreement = cosine_similarity(gradient, reference, group=layer_of)
@@ -154,7 +154,7 @@ def layer_of(path: str) -> str:
 
 
 def _as_json(stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Plain numbers, None for the cosine and the norm ratio of a gradient that is zero."""
+    """Convert to plain numbers, with None for the cosine and the norm ratio of a gradient that is zero."""
     for stage in stages.values():
         stage["layers"] = {
             layer: {name: float(numbers[name]) if numbers["defined"] else None for name in ("cosine", "norm_ratio")}

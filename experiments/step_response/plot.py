@@ -25,7 +25,7 @@ from slax_viz import plot_membrane, style
 
 COLUMNS = 2
 TABLE = ["neuron", "quantity", "step", "value"]
-HEIGHTS = [2.2, 1.0]  # of the membrane, and of the other states below it
+HEIGHTS = [2.2, 1.0]  # relative heights of the membrane panel and of the other states below it
 
 
 def main() -> None:
@@ -73,7 +73,7 @@ def draw(results: list[dict[str, Any]], output: Path) -> None:
 
 
 def draw_neuron(axes: list[Axes], result: dict[str, Any]) -> None:
-    """One neuron: its membrane on the first of its axes, and its other states, if it has some, on the second."""
+    """Draw one neuron: its membrane on the first axes, and its other states, if any, on the second."""
     config, names = result["config"], result["config"]["states"]
     above = axes[0]
     firing = {"threshold": np.array(result["threshold"]), "spikes": np.array(result["output"])}

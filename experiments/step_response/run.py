@@ -1,6 +1,6 @@
 """One cell of the experiment: one neuron under a current that is off, on and off again.
 
-Its membrane before the reset, its threshold, its output, and its carry, step by step.
+The result has its membrane before the reset, its threshold, its output, and its carry, step by step.
 
     python -m experiments.step_response.run --neuron lif --output result.json
 """
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def job_config(config: dict[str, Any], scale: str, name: str) -> dict[str, Any]:
-    """The values that one neuron depends on, out of the whole config.yaml."""
+    """The values from config.yaml that one neuron depends on."""
     settings = config["scales"][scale]
     known = [neuron for neuron in settings["neurons"] if neuron in NEURONS]
     check_known("neuron", name, known)
@@ -50,9 +50,9 @@ def job_config(config: dict[str, Any], scale: str, name: str) -> dict[str, Any]:
 def compute(config: dict[str, Any]) -> dict[str, Any]:
     """The numbers of one neuron, each a list with one entry per step: current, membrane, threshold, output and carry.
 
-    Two copies of the neuron take each step from its state as well. One has a spike function that is always 0: its state is
-    that before the reset. The other's is the identity: its output is the distance to the threshold, adaptive or not. So both
-    are the neuron's own, whatever its equations. Without a spike function there is no threshold, and it is None.
+    Two copies of the neuron also take each step from its state. One has a spike function that is always 0: its state is
+    the state before the reset. The other has the identity: its output is the distance to the threshold, adaptive or not. Both
+    thus follow the neuron's own equations. Without a spike function there is no threshold, and it is None.
     """
     neuron = make_neuron(config)
     spiking = neuron.spikes
@@ -85,14 +85,14 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_neuron(config: dict[str, Any]) -> nnx.RNNCellBase:
-    """The neuron for one unit: one that is not element-wise takes a size and random numbers."""
+    """The neuron for one unit: neurons that are not element-wise take a size and random numbers."""
     kind = NEURONS[config["neuron"]]
     sized = {} if issubclass(kind, Neuron) else {"features": 1, "rngs": nnx.Rngs(config["seed"])}
     return kind(**sized, **config["options"])
 
 
 def with_spike_fn(neuron: nnx.RNNCellBase, spike_fn: Callable[[jax.Array], jax.Array]) -> nnx.RNNCellBase:
-    """A copy with another spike function."""
+    """A copy of the neuron with another spike function."""
     copy = nnx.clone(neuron)
     copy.spike_fn = spike_fn
     return copy

@@ -1,10 +1,10 @@
-"""How the contenders and the published bars are called, and look, in the figures."""
+"""The names and appearance of contenders and published bars in the figures."""
 
 from slax_rules import RULES
 
 
 class Library:
-    """How a library is called and looks in the figures, whichever of its files and published bars it is."""
+    """The name and appearance of a library in the figures, shared by all its files and published bars."""
 
     def __init__(self, title: str, colour: str, marker: str):
         self.title = title
@@ -35,29 +35,29 @@ PUBLISHED_NAMES = {
     "rockpool torch": "rockpool_torch",
     "rockpool jax": "rockpool_jax",
 }
-# Contenders of the benchmark of rules whose variant is not the name of the rule of ours that they are, or come nearest to:
-# benchmarks/README.md.
+# Contenders of the rules benchmark whose variant is not named after the rule of ours that they match or come nearest to:
+# see benchmarks/README.md.
 RULE_OF = {
     "braintrace:d_rtrl_chunk_32": "ostl",
-    "jaxpike:e_prop": "ottt",  # but for a factor per layer
+    "jaxpike:e_prop": "ottt",  # except for a factor per layer
     "spikingjelly:ottt_1_thread": "ottt",
 }
 
 
 def published_library(framework: str, device: str) -> str:
-    """Which of our names a published bar has; SpikingJelly ran on CuPy where there was a GPU of NVIDIA."""
+    """Our name for the library of a published bar; SpikingJelly ran on CuPy where there was an NVIDIA GPU."""
     if framework.startswith("spikingjelly"):
         return "spikingjelly_cuda" if device in ("T4", "A100") else "spikingjelly"
     return PUBLISHED_NAMES.get(framework, framework)
 
 
 def rule_of(name: str) -> str:
-    """The rule of ours that a contender of the benchmark of rules is, or comes nearest to."""
+    """The rule of ours that a contender of the rules benchmark matches or comes nearest to."""
     return RULE_OF.get(name, name.partition(":")[2])
 
 
 def row_label(name: str, names: list[str]) -> str:
-    """The library, with its form where more than one of its forms has a row."""
+    """The name of the library, with its variant where more than one variant has a row."""
     peer, _, variant = name.partition(":")
     several = sum(other.startswith(f"{peer}:") for other in names) > 1
     return LIBRARIES[peer].title + (f", {variant}" if several else "")

@@ -2,8 +2,9 @@
 
     python -m experiments.throughput.plot --results results/quick/throughput/*.timing.json --output figure
 
-writes figure.csv, .png and .svg: times beside the published ones; figure_speedup: over the time of this repository, round by
-round; figure_rules: learning rules here and in other libraries. What was not timed is in the tables with its reason.
+writes figure.csv, .png and .svg: times next to the published ones; figure_speedup: times relative to this repository, round by
+round; figure_rules: learning rules here and in other libraries. The tables also list contenders without a time, with the
+reason.
 """
 
 import csv
@@ -73,7 +74,7 @@ def main() -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A result, with the device of its record where no contender says one."""
+    """A result together with its record, which names the device where no contender does."""
     return json.loads(path.read_text()) | {"record": json.loads(path.with_suffix(".record.json").read_text())}
 
 
@@ -87,7 +88,7 @@ def names_of(record: dict[str, Any]) -> tuple[str, str]:
 
 
 def reason_of(record: dict[str, Any]) -> str:
-    """Why there is no time, if there is none."""
+    """The reason why there is no time; empty if there is one."""
     return record["error"] or record["left_out"] or ""
 
 
@@ -96,7 +97,7 @@ def times_of(record: dict[str, Any]) -> list[float]:
 
 
 def ratios_of(record: dict[str, Any], other: dict[str, Any] | None) -> list[float]:
-    """Of each round, its median over that of another contender in the same round."""
+    """The ratio of medians between a record and another contender in each round."""
     if other is None or not times_of(record) or not times_of(other):
         return []
     pairs = zip(record["rounds"], other["rounds"], strict=True)
@@ -154,14 +155,14 @@ def by_name(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def main_line(results: Results) -> Results:
-    """The workloads that differ in the number of units alone: the batch and type of the first, by size."""
+    """The workloads that share batch, type and steps with the first and differ only in the number of units, by size."""
     first = results[0]["config"]
     alike = [r for r in results if all(r["config"][name] == first[name] for name in ("batch", "dtype", "steps"))]
     return sorted(alike, key=lambda result: result["config"]["size"])
 
 
 def draw(results: Results, published: list[dict[str, str]]) -> Figure:
-    """Times over the number of units: measured, and as published on each device."""
+    """Draw times against the number of units, as measured here and as published for each device."""
     line = main_line(results)
     devices = list(dict.fromkeys(row["device"] for row in published))
     figure, axes = plt.subplots(1, len(devices) + 1, figsize=(3.1 * (len(devices) + 1) + 0.6, 6.4), sharey=True)
@@ -191,7 +192,7 @@ def draw(results: Results, published: list[dict[str, str]]) -> Figure:
 
 
 def without(benchmark: str) -> Figure:
-    """In place of a figure of results that were not given."""
+    """A placeholder for a figure whose results were not given."""
     figure = plt.figure(figsize=(6.4, 1.6))
     figure.text(0.5, 0.5, f"No result of the benchmark {benchmark} was given.", ha="center", va="center")
     return figure
@@ -248,7 +249,7 @@ def draw_published(ax: Axes, published: list[dict[str, str]]) -> list[str]:
 
 
 def draw_speedup(results: Results) -> Figure:
-    """A row for each peer: its time over ours, a mark for each workload; the matrix products are their share of our time."""
+    """Draw a row for each peer: its time over ours, with a mark for each workload; matrix products show a share of our time."""
     names = list(dict.fromkeys(record["name"] for result in results for record in result["records"]))
     names = [name for name in names if name != OURS]
     figure, ax = plt.subplots(figsize=(9.6, 0.42 * len(names) + 2.2))
@@ -297,7 +298,7 @@ def draw_speedup(results: Results) -> Figure:
 
 
 def draw_rules(results: Results) -> Figure:
-    """A panel for each workload: the time of a gradient under each rule, here and elsewhere, over that of BPTT here."""
+    """Draw a panel for each workload: the time of each rule's gradient, here and elsewhere, relative to BPTT here."""
     names = list(dict.fromkeys(record["name"] for result in results for record in result["records"]))
     figure, axes = plt.subplots(
         1, len(results), figsize=(5.2 * len(results) + 3.2, 0.36 * len(names) + 1.6), sharey=True, squeeze=False
@@ -333,7 +334,7 @@ def draw_rules(results: Results) -> Figure:
 
 
 def _device(results: Results) -> str:
-    """The device that the contenders name, or the kind of the machine's."""
+    """The device that the contenders name, or the processor of the machine."""
     named = {record["device"] for result in results for record in result["records"] if record.get("device")}
     return ", ".join(sorted(named)) if named and named != {"cpu"} else f"CPU, {_processor(results)}"
 

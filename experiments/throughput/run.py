@@ -3,8 +3,8 @@
     python -m experiments.throughput.run --workload n128 --output n128.timing.json
     python experiments/throughput/run.py --scale paper --workload n4096 --here --output n4096.timing.json
 
-With `--here` no environment is made: what needs nothing but JAX, Flax and this checkout runs with the interpreter at hand, and
-all others are told to be missing. That is the way on a machine that has only JAX, Flax, Optax, matplotlib and numpy.
+With `--here` no environment is made: contenders that need only JAX, Flax and this checkout run with the current interpreter;
+all others are reported as missing. Use it on a machine that has only JAX, Flax, Optax, matplotlib and numpy.
 """
 
 import importlib
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def job_config(config: dict[str, Any], scale: str, workload: str) -> dict[str, Any]:
-    """The values that one workload depends on, out of the whole config.yaml."""
+    """The values from config.yaml that one workload depends on."""
     settings = config["scales"][scale]
     check_known("workload", workload, settings["workloads"])
     own = settings["workloads"][workload]
@@ -49,7 +49,7 @@ def job_config(config: dict[str, Any], scale: str, workload: str) -> dict[str, A
 
 
 def compute(config: dict[str, Any], *, here: bool = False) -> list[dict[str, Any]]:
-    """What `measure` says of each contender, in the order of the configuration."""
+    """The record of `measure` for each contender, in the order of the configuration."""
     chosen = [contender._replace(here=here) for contender in chosen_of(config)]
     workload = uniform(config["steps"], config["size"], config["batch"], config["dtype"])
     return measure(workload, chosen, config["rounds"], config["seconds"])
@@ -65,7 +65,7 @@ def chosen_of(config: dict[str, Any]) -> list[Contender]:
 
 
 def left_out(config: dict[str, Any], peer: str) -> str | None:
-    """Why a peer has no time at this scale, if the workload has more units than the scale has time for with this peer."""
+    """The reason why a peer is not timed at this scale, or None: the workload has too many units for this peer."""
     most = config["left_out"].get(peer, config["size"])
     if config["size"] <= most:
         return None

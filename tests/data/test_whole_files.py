@@ -20,6 +20,7 @@ from hypothesis import given
 from mutations import many, mutated
 
 from slax_data import japanese_vowels, read_archive, shd, spoken_digits
+from slax_data.storage import packed
 from slax_data.storage.packed import arrays_of_sets, cached_sets, sets_of_arrays, spike_trains, unpacked
 from slax_data.storage.whole_files import (
     atomic_write,
@@ -321,6 +322,18 @@ def test_damage_of_any_kind_is_an_error_or_changes_no_array(place, content):
     found = load_or_none(lambda _: load_arrays(place), content)
     if found is not None:
         assert same(found, ARRAYS)
+
+
+def test_spikes_are_made_again_after_a_change_of_any_file_of_the_package(tmp_path, monkeypatch):
+    assert (packed.SOURCES / "audio" / "cochlea.py").exists()
+    sources, cache = tmp_path / "sources", tmp_path / "cache"
+    (sources / "audio").mkdir(parents=True)
+    monkeypatch.setattr(packed, "SOURCES", sources)
+    splits = {"train": spike_trains(np.ones((1, 2, 3), bool), np.array([0]))}
+    for number, content in enumerate(("a", "b", "b")):
+        (sources / "audio" / "cochlea.py").write_text(content)
+        cached_sets(cache, "name", [1], lambda: splits)
+        assert len(list(cache.iterdir())) == (1, 2, 2)[number]
 
 
 def test_splits_of_spikes_come_back_from_their_file(tmp_path):

@@ -8,7 +8,7 @@
 # [tool.benchmark.neurons]
 # all = { equation = "subtract", differs = "nothing" }
 # ///
-"""braintrace: what it stands on, brainstate's loop over time and gradient, with our neuron, since it has none of its own.
+"""braintrace: the loop over time and the gradient of brainstate, its foundation, with our neuron, as it has none of its own.
 
 Its rules are in benchmarks/rules. Parity: the equations of slax; fast sigmoid of slope 25 (`InvSquareGrad`).
 """

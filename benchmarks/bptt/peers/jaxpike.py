@@ -14,8 +14,9 @@
 # ///
 """jaxpike: `unroll` and `unroll_checkpointed` over a `Sequential` of `Dense` and `LIF`.
 
-`defaults` differentiates the whole network, the time constants included, as its training does, eight steps to an iteration
-of the loop; all others differentiate the weights only, with `scan_unroll=1`, the fastest on a CPU. The number is the chunk.
+`defaults` differentiates the whole network, the time constants included, as its training does, with eight steps per
+iteration of the loop; all others differentiate only the weights, with `scan_unroll=1`, the fastest on a CPU. The number is the
+chunk length.
 
 Parity: v_t = alpha u_{t-1} + (1 - alpha) I_t, s_t = H(v_t - 1), H(0) = 0, u_t = v_t - s_t; the gradient passes the reset;
 fast sigmoid. Weights are divided by 1 - alpha, so it differs from slax by one product per step and by H(0) only.

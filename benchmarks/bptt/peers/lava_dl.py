@@ -8,9 +8,9 @@
 # [tool.benchmark.neurons]
 # all = { equation = "fixed_point_to_zero", differs = "whole numbers; reset to zero, which no gradient passes" }
 # ///
-"""lava-dl: its `cuba` neuron with a synapse that keeps nothing, on [B, N, T], after a Linear on all steps at once.
+"""lava-dl: its `cuba` neuron with a synapse without memory, on [B, N, T], after a Linear on all steps together.
 
-Its kernels are for CUDA; on a CPU it runs a loop over the steps in Python. Its surrogate is its default.
+Its kernels are for CUDA; on a CPU it runs a loop over the steps in Python. The surrogate is its default.
 """
 
 import lava.lib.dl.slayer as slayer

@@ -8,10 +8,10 @@
 # [tool.benchmark.variants]
 # default = {}
 # ///
-"""The matrix products alone, [T B, N] x [N, N]: the floor that no implementation gets below.
+"""The matrix products alone, [T B, N] x [N, N]: a lower bound for every implementation.
 
-Three forward, three for the gradients of the weights and two for those of the inputs, each fed by an earlier one, which is
-backpropagation through a stack of linear layers. Parity: no neuron at all.
+There are three forward products, three for the gradients of the weights and two for the gradients of the inputs, each fed by an
+earlier one: backpropagation through a stack of linear layers. Parity: no neuron at all.
 """
 
 import jax.numpy as jnp

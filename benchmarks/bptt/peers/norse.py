@@ -12,12 +12,12 @@
 # whole_1_thread = { equation = "subtract", differs = "one product more per step" }
 # layers = { equation = "synapse_to_zero", differs = "a synapse; reset to zero" }
 # ///
-"""norse: `layers` runs each Linear, and then its `LIF`, on all steps at once; `whole` steps a `SequentialState` of Linear
+"""norse: `layers` runs each Linear, and then its `LIF`, on all steps together; `whole` steps a `SequentialState` of Linear
 and `LIFBoxCell`, its neuron without a synaptic current, in a Python loop.
 
-Its modules over time take each step by an index, whose backward pass writes a whole [T, B, N] per step: quadratic in T.
+Its modules over time select each step by an index, whose backward pass writes a whole [T, B, N] per step: quadratic in T.
 
-Parity: `whole` has the equations of slax but for H(0) = 0, one product more per step, and weights divided by 1 - decay.
+Parity: `whole` has the equations of slax except for H(0) = 0, one more product per step, and weights divided by 1 - decay.
 `layers` filters the current first, i_t = 0.8 i_{t-1} + I_t, and resets to zero. SuperSpike as surrogate, its default.
 """
 
@@ -27,7 +27,7 @@ from torch_step import DEVICE, TorchStep, tensor
 from workload import DECAY, THRESHOLD, Workload
 
 DT = 1e-3
-SYNAPSE_LOSS = 0.2  # of its default synapse per step
+SYNAPSE_LOSS = 0.2  # loss of its default synapse per step
 
 
 def build(variant: str, workload: Workload) -> TorchStep:
@@ -53,7 +53,7 @@ def build(variant: str, workload: Workload) -> TorchStep:
 
 
 def scale_of(variant: str) -> float:
-    """What its neuron divides its input by."""
+    """The divisor that its neuron applies to its input."""
     return (SYNAPSE_LOSS if variant == "layers" else 1.0) / (1 - DECAY)
 
 

@@ -11,9 +11,9 @@
 # [tool.benchmark.neurons]
 # all = { equation = "subtract", differs = "nothing" }
 # ///
-"""What `slax_neurons.unroll` computes, written by hand on lists of arrays: what Flax and the generality of our cells cost.
+"""The computation of `slax_neurons.unroll` written by hand on lists of arrays, to show the cost of Flax and of general cells.
 
-The same chunks, layer by layer, and a reverse pass of its own that keeps each membrane before its reset and nothing else.
+It has the same chunks, layer by layer, and its own reverse pass, which keeps only each membrane before its reset.
 
 Parity: the equations of slax.
 """
@@ -46,7 +46,7 @@ def build(variant: str, workload: Workload) -> JaxStep:
 
 @jax.custom_vjp
 def chunk(weights, carry, inputs):
-    """The carries after, and the spikes of the last layer in, K steps [K, B, N]."""
+    """The carries after K steps, and the spikes of the last layer in them, [K, B, N]."""
     return forward(weights, carry, inputs)[0]
 
 

@@ -9,10 +9,10 @@
 # [tool.benchmark.neurons]
 # all = { equation = "synapse_subtract", differs = "a synapse, which decays before it acts" }
 # ///
-"""Rockpool on PyTorch: its `LIFTorch` on [B, T, N], which loops over the steps in Python, after a Linear on all steps at once.
+"""Rockpool on PyTorch: its `LIFTorch` on [B, T, N], which loops over the steps in Python, after a Linear on all steps together.
 
-Its synapse cannot be left out; weights are scaled so that a spike brings as much current in all as ours. One spike per step at
-most, where its default is as many as fit; piecewise linear surrogate, its default.
+Its synapse cannot be omitted; weights are scaled so that a spike brings as much total current as ours. It has at most one spike
+per step, whereas by default the number is unlimited, and its default surrogate, which is piecewise linear.
 """
 
 import math

@@ -9,10 +9,10 @@
 # [tool.benchmark.neurons]
 # all = { equation = "subtract", differs = "nothing but the surrogate" }
 # ///
-"""sinabs: its `LIF` on [B, T, N], which loops over the steps in Python, after a Linear on all steps at once.
+"""sinabs: its `LIF` on [B, T, N], which loops over the steps in Python, after a Linear on all steps together.
 
-With `norm_input=False` and one spike per step at most, where its default is as many as fit, it has the equations of slax; a
-single exponential as surrogate, its default.
+With `norm_input=False` and at most one spike per step, where the default is unlimited, it has the equations of slax.
+The surrogate is its default, a single exponential.
 """
 
 import math

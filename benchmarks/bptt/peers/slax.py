@@ -21,9 +21,9 @@
 """This repository's `connect` and `unroll`, split once and jitted over the state.
 
 `devices` makes two devices of the CPU and gives each half of the batch; `read_out` has the sum over the units as its last
-module, as a network with a small read-out would; `chunk_K` works on K steps at once; `heap` is the default with a malloc
-(glibc's) that keeps the memory of the step before, where it otherwise gives arrays above 32 MiB back and gets them page by page
-again.
+module, as a network with a small read-out would; `chunk_K` processes K steps together; `heap` is the default with a malloc
+(glibc's) that keeps the memory of the previous step, whereas it otherwise returns arrays above 32 MiB and obtains them again
+page by page.
 
 Parity, the reference: v_t = decay u_{t-1} + I_t, s_t = H(v_t - 1), H(0) = 1, u_t = v_t - s_t; the gradient passes the
 reset; fast sigmoid.

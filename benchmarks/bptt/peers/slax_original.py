@@ -9,11 +9,11 @@
 # [tool.benchmark.neurons]
 # all = { equation = "subtract", differs = "nothing" }
 # ///
-"""slax 0.0.1, the package this repository began with, on a current JAX.
+"""slax 0.0.1, the package from which this repository started, on a current JAX.
 
-`whole` is `RNN` around the whole net, `layers` runs each Dense on all steps at once and an `RNN` around each LIF, both with
+`whole` is `RNN` around the whole net, `layers` runs each Dense on all steps together and an `RNN` around each LIF, both with
 `unroll=1`. Without that argument every step is written out in the program, which for T = 256 and N = 128 took minutes and
-gigabytes to compile and more than ten times as long to run, so it takes no part.
+gigabytes to compile and more than ten times as long to run, so it is not included.
 
 Parity: the equations of slax.
 """
@@ -37,7 +37,7 @@ def build(variant: str, workload: Workload) -> JaxStep:
 
     inputs = workload.spikes()
     variables = model.init(jax.random.key(0), inputs[:1])
-    rest = jax.tree.map(jnp.zeros_like, variables["carry"])  # init leaves the state after its first step
+    rest = jax.tree.map(jnp.zeros_like, variables["carry"])  # init returns the state after its first step
     params = jax.tree.unflatten(jax.tree.structure(variables["params"]), workload.weights())
 
     def loss(params, inputs):

@@ -8,9 +8,9 @@
 # [tool.benchmark.neurons]
 # all = { equation = "subtract", differs = "not known: it cannot be imported" }
 # ///
-"""snnax: the wheel of its only release does not import, for two of its modules import each other.
+"""snnax: the wheel of its only release does not import, because two of its modules import each other.
 
-When it does, the neuron is `SimpleLIF` and the loop that of `snnax.snn`.
+If it did, the neuron would be `SimpleLIF` and the loop would come from `snnax.snn`.
 """
 
 import snnax.snn  # noqa: F401 the attempt

@@ -10,11 +10,11 @@
 # [tool.benchmark.neurons]
 # all = { equation = "late_reset", differs = "the reset acts a step later, and no gradient passes it" }
 # ///
-"""snntorch: a Python loop over steps, as its pages do (`whole`), or over the steps of a layer at a time (`layers`).
+"""snntorch: a Python loop over steps, as in its documentation (`whole`), or over the steps of a layer at a time (`layers`).
 
 Parity: r_t = H(u_{t-1} - 1), u_t = beta u_{t-1} + I_t - r_t, s_t = H(u_t - 1), H(0) = 0: the reset comes a step later than
-that of slax, and no gradient passes it; arctan as surrogate, its default. Its spikes are float32 whatever the currents are, so
-the next layer cannot be of half precision.
+in slax, and no gradient passes it. The surrogate is its default, arctan. Its spikes are float32 whatever the dtype of the
+currents, so the next layer cannot use half precision.
 """
 
 import snntorch

@@ -8,9 +8,9 @@
 # [tool.benchmark.neurons]
 # all = { equation = "subtract", differs = "nothing but the surrogate" }
 # ///
-"""sparx (published as sparxml): Flax's Dense on all steps at once and `sparx.nn.LIF`.
+"""sparx (published as sparxml): Flax's Dense on all steps together and `sparx.nn.LIF`.
 
-It takes JAX 0.11.2 and nothing else, so its compiler is newer than that of the others.
+It requires exactly JAX 0.11.2, so its compiler differs from most others.
 
 Parity: the equations of slax; arctan as surrogate, its default.
 """

@@ -12,7 +12,7 @@
 # [tool.benchmark.neurons]
 # all = { equation = "subtract", differs = "nothing but H(0) and the surrogate" }
 # ///
-"""SpikingJelly in its multi-step mode, `step_mode="m"`: each layer on all steps at once.
+"""SpikingJelly in its multi-step mode, `step_mode="m"`: each layer on all steps together.
 
 Its fused kernels are for CUDA; on a CPU it runs its PyTorch code.
 

@@ -9,11 +9,11 @@
 # [tool.benchmark.neurons]
 # all = { equation = "late_spike", differs = "the spike comes a step later" }
 # ///
-"""spyx: `whole` is `spyx.nn.run` on a `Sequential`, as its pages do; `layers` runs each Linear on all steps at once and
-`spyx.nn.run` on each neuron.
+"""spyx: `whole` is `spyx.nn.run` on a `Sequential`, as in its documentation; `layers` runs each Linear on all steps together
+and `spyx.nn.run` on each neuron.
 
-Parity: s_t = H(u_{t-1} - 1), H(0) = 0, u_t = beta u_{t-1} + I_t - s_t: the spike comes a step later than that of slax. The
-gradient passes the reset; its default surrogate. beta is a parameter whose gradient is not asked for.
+Parity: s_t = H(u_{t-1} - 1), H(0) = 0, u_t = beta u_{t-1} + I_t - s_t: the spike comes a step later than in slax. The
+gradient passes the reset, and the surrogate is its default. beta is a parameter whose gradient is not requested.
 """
 
 import jax

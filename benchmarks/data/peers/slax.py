@@ -11,9 +11,9 @@
 # upstream_time = {}
 # upstream_rate = {}
 # ///
-"""This repository's `randman` of 10 manifolds, which are made before. What a step returns for a loss is the mean label.
+"""This repository's `randman` of 10 manifolds, which are made beforehand. A step returns the mean label as its loss.
 
-`upstream_CODE` is `upstream_randman`, which makes what `slax_original` makes, manifolds included, of as many samples.
+`upstream_CODE` is `upstream_randman`, which makes the same data as `slax_original`, manifolds included, from as many samples.
 """
 
 import jax

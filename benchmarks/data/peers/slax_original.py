@@ -6,9 +6,9 @@
 # time = {}
 # rate = {}
 # ///
-"""slax 0.0.1's `randman` of 10 manifolds, with just as many samples per class as a batch needs; by default it makes 1,000.
+"""slax 0.0.1's `randman` of 10 manifolds, with only as many samples per class as a batch needs; the default is 1,000.
 
-It makes the manifolds anew for each batch, and labels for each step.
+It makes the manifolds again for each batch, and labels for each step.
 """
 
 import jax

@@ -15,14 +15,14 @@
 """braintrace: a learner made by `compile`, driven by its `etrace_grad` over the sequence, step by step or in chunks of K.
 
 Its compiler takes any neuron, so the model has the neuron of slax, whose membrane before the reset is the hidden state, and
-`braintrace.nn.Linear`. `d_rtrl` is D-RTRL, whose gradient is that of OSTL; `pp_prop` is its rule with one trace per input and
-one per unit, and the smoothing of 0.9 that its examples have, which is also our default.
+`braintrace.nn.Linear`. `d_rtrl` is D-RTRL, whose gradient equals OSTL's; `pp_prop` is its rule with one trace per input and
+one per unit, and the smoothing of 0.9 from its examples, which is also our default.
 
 `RULE_chunk_K` is the same with `vjp_method="multi-step"` and `chunk_size=K`. In a chunk the signal goes back through time and
-layers: with K = T the gradient is that of BPTT, with less it lies between the rule's and that of BPTT and depends on K, whereas
-ours is the rule's for every K. Of pp_prop in chunks its documentation says that the correction of the traces' start is off.
+layers: with K = T the gradient equals BPTT's, and with smaller K it lies between the rule's and BPTT's and depends on K, but
+ours is the rule's for every K. For pp_prop in chunks, its documentation says that the correction of the traces' start is off.
 
-Step by step D-RTRL takes seconds where the chunks take tenths, and is left out of wide nets and long sequences.
+Step by step, D-RTRL takes seconds where the chunks take tenths, so it is omitted for wide nets and long sequences.
 
 Parity: the equations of slax; fast sigmoid of slope 25 (`InvSquareGrad`).
 """

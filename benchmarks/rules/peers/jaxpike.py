@@ -7,8 +7,8 @@
 # ///
 """jaxpike: `eprop_grads` of a `Sequential` of `Dense` and `LIF`.
 
-What it calls e-prop for a feed-forward stack has the equations of OTTT: the filtered input times psi times the signal of the
-step. Its trace and its weights hold the factor 1 - alpha of its current, and the signal below is not divided by it again, so
+Its e-prop for a feed-forward stack has the equations of OTTT: the filtered input times psi times the signal of the
+step. Its trace and its weights include the factor 1 - alpha of its current, and the signal below is not divided by it again, so
 a layer's gradient has the direction of OTTT and is greater by 1 / (1 - alpha) for each layer above.
 
 Parity: v_t = alpha u_{t-1} + (1 - alpha) I_t, s_t = H(v_t - 1), H(0) = 0, u_t = v_t - s_t; fast sigmoid of slope 25.

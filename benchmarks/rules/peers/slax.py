@@ -33,8 +33,8 @@
 # ///
 """This repository's `gradients`, under the rule that `RULES` makes, split once and jitted over the state.
 
-`RULE_window_K` works on K steps at once, which changes no gradient. `bptt_chunk_K` is BPTT by `unroll(chunk=K)`, an option that
-`gradients` does not have, since the default is meant to do.
+`RULE_window_K` processes K steps together, which changes no gradient. `bptt_chunk_K` is BPTT by `unroll(chunk=K)`, an option
+that `gradients` does not have, since the default is meant to suffice.
 
 Parity, the reference: v_t = decay u_{t-1} + I_t, s_t = H(v_t - 1), H(0) = 1, u_t = v_t - s_t; the gradient passes the
 reset; fast sigmoid of slope 25. The loss is the mean over steps and samples of the cross entropy of the spikes.

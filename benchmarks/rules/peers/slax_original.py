@@ -6,14 +6,14 @@
 # bptt = {}
 # ottt = {}
 # ///
-"""slax 0.0.1, the package this repository began with: what of it runs on a current JAX. `slax_original_jax04` has the rest.
+"""slax 0.0.1, from which this repository started: the part that runs on a current JAX. `slax_original_jax04` has the rest.
 
 The rules are its modules `OTTT`, `DenseOSTL` and `DenseOTPE` around each [Dense, LIF], with `DenseOSTL` in the last layer under
-OTPE, and `RTRL` around the whole net, as its own tests have them. Its `train_online_deferred` and `train_offline` write every
-step out in the program, which takes minutes and gigabytes to compile for long sequences, so the loops here are the same as
-scans: the gradient of each step's loss, the carry a number, added up; and for BPTT the gradient of the whole scan.
+OTPE, and `RTRL` around the whole net, as in its own tests. Its `train_online_deferred` and `train_offline` write every
+step out in the program, which takes minutes and gigabytes to compile for long sequences, so the loops here are the
+same as scans: the sum of the gradients of each step's loss with a constant carry, and for BPTT the gradient of the whole scan.
 
-Its OTPE advances the trace twice per step and has psi_t twice in the signal below; its other rules have the equations of ours.
+Its OTPE advances the trace twice per step and has psi_t twice in the signal below; its other rules have our equations.
 
 Parity: the equations of slax.
 """
@@ -33,7 +33,7 @@ def build(variant: str, workload: Workload) -> JaxStep:
     weights = workload.weights()
     inputs = workload.spikes()
     variables = model.init(jax.random.key(0), jnp.asarray(inputs[0]))
-    rest = jax.tree.map(jnp.zeros_like, variables["carry"])  # init leaves the state after its first step
+    rest = jax.tree.map(jnp.zeros_like, variables["carry"])  # init returns the state after its first step
     structure = jax.tree.structure(variables["params"])
     params = jax.tree.unflatten(structure, weights)
 

@@ -16,9 +16,9 @@
 # otpe = { width = 128, steps = 256 }
 # rtrl = { width = 64 }
 # ///
-"""slax 0.0.1 on the JAX of its time, where all of its rules run: see `slax_original`, whose file says what they compute.
+"""slax 0.0.1 on the JAX of its time, where all of its rules run: see `slax_original`, whose file describes them.
 
-OSTL, OTPE and RTRL take seconds at sizes for which the rest takes tenths, and are left out there.
+OSTL, OTPE and RTRL take seconds at sizes for which the others take tenths, and are omitted there.
 """
 
 from peers.slax_original import build

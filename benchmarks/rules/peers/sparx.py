@@ -12,14 +12,14 @@
 # ///
 """sparx (published as sparxml): `ottt` and `eprop` of `sparx.learn`, with `LIFCell`.
 
-Neither has our three layers of neurons. `ottt` ends in a linear layer that is read out as it is, so of our three layers the
-last has no neuron; its first layer learns from the input itself, not from a trace of it. `e_prop` has one recurrent layer and a
-leaky read-out: its three matrices are those of the input, of the recurrence and of the read-out. Both detach the reset, with
-which `eprop` filters the inputs once for all units; `e_prop_full_reset` differentiates it, as our rules do.
+Neither has our three layers of neurons. `ottt` ends in a linear layer that is read out directly, so the last of our three
+layers has no neuron; its first layer learns from the input itself, not from a trace of it. `e_prop` has one recurrent layer and
+a leaky read-out: its three matrices belong to the input, the recurrence and the read-out. Both detach the reset, so that
+`eprop` filters the inputs once for all units; `e_prop_full_reset` differentiates it, as our rules do.
 
-It takes JAX 0.11.2 and nothing else; `slax_jax11` is ours on that version.
+It requires exactly JAX 0.11.2; `slax_jax11` is ours on that version.
 
-Parity: the equations of slax, but for what is said above; fast sigmoid of slope 25.
+Parity: the equations of slax, except for the differences above; fast sigmoid of slope 25.
 """
 
 import math

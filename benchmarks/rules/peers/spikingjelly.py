@@ -12,10 +12,10 @@
 `Sequential` of `Linear` and `SLTTLIFNode`, a Python loop with a backward pass at every step.
 
 Its first layer learns from the input itself, not from a trace of it. An optimizer is part of the call; its learning rate is 0,
-so that the weights stay.
+so that the weights stay fixed.
 
-Parity: the equations of slax (`decay_input=False`, `v_reset=None`), but for the surrogate, `SoftSign(25)`, whose derivative is
-that of slax times 12.5; no gradient passes the reset.
+Parity: the equations of slax (`decay_input=False`, `v_reset=None`), except for the surrogate, `SoftSign(25)`, whose derivative
+is 12.5 times that in slax; no gradient passes the reset.
 """
 
 import torch

@@ -11,14 +11,14 @@
 # [tool.benchmark.limits]
 # ostl = { width = 256, steps = 256 }
 # ///
-"""The rules as their equations stand, by hand on lists of arrays: one scan over time, every layer at every step.
+"""The rules written by hand from their equations on lists of arrays: one scan over time, every layer at every step.
 
     ottt    a_t = decay a_{t-1} + x_t                                     gradient  sum_t (psi_t delta_t) a_t
     ostl    V_t = decay E_{t-1} + x_t,  E_t = (1 - threshold psi_t) V_t   gradient  sum_t (psi_t delta_t) V_t
 
 with one trace per sample and input (a), or per sample and weight (V, E), and the signal below psi_t delta_t W^T. `sltt` has
-x_t in the place of a_t; `bptt` is the scan, differentiated. OSTL adds up its gradient sample by sample, which is 2 to 6 times
-as fast as the sum or the einsum that one would write first: XLA's reduction is slow on a CPU.
+x_t in place of a_t; `bptt` differentiates the scan. OSTL adds up its gradient sample by sample, which is 2 to 6 times
+as fast as the more obvious sum or einsum: XLA's reduction is slow on a CPU.
 
 Parity: the equations of slax.
 """
@@ -85,7 +85,7 @@ def outer(a, current):
 
 
 def online(weights, inputs, labels, traces, advance, contract):
-    """Loss and gradient, with `advance` making the trace and the eligibility of a step, and `contract` the step's gradient."""
+    """The loss and gradient; `advance` makes the trace and the eligibility of a step, and `contract` the step's gradient."""
 
     def step(carry, x):
         membranes, traces, gradient, total = carry

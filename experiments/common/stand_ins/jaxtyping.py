@@ -1,4 +1,4 @@
-"""In place of jaxtyping where it is missing: its names mean nothing, as they do unless tests check them."""
+"""A stand-in for jaxtyping where it is missing: the annotations have no effect, as usual outside the tests that check them."""
 
 from typing import Any
 

@@ -1,11 +1,11 @@
-"""In place of tqdm where it is missing: the same loops without a bar."""
+"""A stand-in for tqdm where it is missing: the same loops without a progress bar."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 
 class tqdm:
-    """What it is given, and the methods that our code calls."""
+    """An iterable without a progress bar, with the methods that our code calls."""
 
     def __init__(self, iterable: Iterable = (), *_: Any, **__: Any):
         self.iterable = iterable

@@ -1,4 +1,4 @@
-"""Spike trains to learn from: synthetic manifolds, real data and encoders. Time first, randomness by key."""
+"""Spike trains to learn from: synthetic manifolds, real data and encoders. Time comes first; keys control all randomness."""
 
 from slax_data.audio.cochlea import Cochlea as Cochlea
 from slax_data.audio.cochlea import encode_audio as encode_audio

@@ -1,7 +1,7 @@
-"""Early errors: what came, what was expected, what to do.
+"""Early errors that state what was received, what was expected, and how to correct it.
 
-Shapes, dtypes and options are known whenever a function is called. The values of an array are not while `jax.jit`
-traces it, so they are checked only outside of `jit`.
+Shapes, dtypes and options are known whenever a function is called. The values of an array are unknown while `jax.jit`
+traces it, so they are checked only outside `jit`.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Shaped
 
 
 def check_labels(labels: Shaped[Array, "..."] | Shaped[np.ndarray, "..."], *, n_classes: int) -> None:
-    """Raises unless `labels` [B] are integers in 0..n_classes-1; their range is not checked while they are traced.
+    """Raise an error unless `labels` [B] are integers in 0..n_classes-1; the range of traced labels is not checked.
 
     Args:
         labels: class of each sample.
@@ -40,7 +40,7 @@ def check_labels(labels: Shaped[Array, "..."] | Shaped[np.ndarray, "..."], *, n_
 
 
 def check_all_classes(split: str, labels: Shaped[Array, "..."] | Shaped[np.ndarray, "..."], *, n_classes: int) -> None:
-    """Raises unless the labels of a split are all of 0..n_classes-1, each at least once; they are not seen while traced."""
+    """Raise an error unless every class in 0..n_classes-1 occurs in a split; traced labels are not checked."""
     if is_traced(labels):
         return
     found, expected = set(np.unique(np.asarray(labels)).tolist()), set(range(n_classes))
@@ -52,7 +52,7 @@ def check_all_classes(split: str, labels: Shaped[Array, "..."] | Shaped[np.ndarr
 
 
 def check_intensities(intensities: Shaped[Array, "..."], *, name: str = "intensities") -> None:
-    """Raises unless `intensities` [B, N] are floats in [0, 1]; their range is not checked while they are traced."""
+    """Raise an error unless `intensities` [B, N] are floats in [0, 1]; the range of traced values is not checked."""
     if intensities.ndim != 2 or not np.issubdtype(intensities.dtype, np.floating):
         raise ValueError(
             f"{name} must be floating-point numbers of shape [B, N], "
@@ -76,11 +76,11 @@ def check_intensities(intensities: Shaped[Array, "..."], *, name: str = "intensi
 
 
 def check_finite(name: str, values: Shaped[Array, "..."] | Shaped[np.ndarray, "..."]) -> None:
-    """Raises if floating-point numbers are NaN or infinite; they are not looked at while they are traced."""
+    """Raise an error if floating-point numbers are NaN or infinite; traced values are not checked."""
     if is_traced(values) or not jax.dtypes.issubdtype(values.dtype, np.floating):
         return
     if isinstance(values, jax.Array):
-        with jax.ensure_compile_time_eval():  # where it lies: a set may be too large to be copied at each epoch
+        with jax.ensure_compile_time_eval():  # on its own device: a set may be too large to copy at each epoch
             if _all_finite(values):
                 return
     n_wrong = np.count_nonzero(~np.isfinite(np.asarray(values)))
@@ -91,7 +91,7 @@ def check_finite(name: str, values: Shaped[Array, "..."] | Shaped[np.ndarray, ".
 
 
 def check_spikes(spikes: Shaped[Array, "..."]) -> None:
-    """Raises unless `spikes` has the shape [T, B, N] with T >= 1."""
+    """Raise an error unless `spikes` has the shape [T, B, N] with T >= 1."""
     if spikes.ndim != 3 or spikes.shape[0] == 0:
         raise ValueError(
             f"spikes must have the shape [T, B, N] with at least one step, got {list(spikes.shape)}. "
@@ -100,20 +100,20 @@ def check_spikes(spikes: Shaped[Array, "..."]) -> None:
 
 
 def check_choice(name: str, value: str, known: Iterable[str]) -> None:
-    """Raises unless `value` is one of the known ones."""
+    """Raise an error unless `value` is one of the known values."""
     known = sorted(known)
     if value not in known:
         raise ValueError(f"{name} got {value!r}, expected one of: {', '.join(map(repr, known))}.")
 
 
 def check_size(name: str, value: int, *, least: int = 1) -> None:
-    """Raises unless `value` is an integer and at least `least`."""
+    """Raise an error unless `value` is an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name} got {value!r}, expected an integer of at least {least}.")
 
 
 def is_traced(array: Shaped[Array, "..."] | Shaped[np.ndarray, "..."]) -> bool:
-    """Whether the values of the array are unknown because `jax.jit` or another transformation traces it."""
+    """True if the values of the array are unknown because `jax.jit` or another transformation traces it."""
     return isinstance(array, jax.core.Tracer)
 
 

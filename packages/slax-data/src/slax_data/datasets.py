@@ -1,4 +1,4 @@
-"""The table of data sets: a new one is a file that makes a `Task`, and a line here."""
+"""The table of data sets. A new one takes a file that makes a `Task`, and a line here."""
 
 import inspect
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from slax_data.sets.time_series import basic_motions_task, japanese_vowels_task
 from slax_data.sets.tonic_sets import dvs_gesture_task, nmnist_task
 from slax_data.task import Task
 
-# Each makes a Task from a key that fixes it. All take `n_steps` and `code`; the rest is their own.
+# Each makes a Task that its key determines. All take `n_steps` and `code`; further options differ.
 DATASETS: dict[str, Callable[..., Task]] = {
     "basic_motions": basic_motions_task,
     "digits": digits_task,
@@ -34,15 +34,15 @@ DATASETS: dict[str, Callable[..., Task]] = {
 
 
 def make_task(name: str, /, key: PRNGKeyArray, **options: Any) -> Task:
-    """Makes the `Task` of a data set by its name, as a configuration file has it.
+    """Make the `Task` of a data set from its name, as given in a configuration file.
 
     Args:
         name: a name in `DATASETS`.
-        key: fixes the task: the same key and options give the same one.
-        options: of `DATASETS[name]`, as `n_steps=20, code="time"`.
+        key: random key that determines the task: the same key and options give the same task.
+        options: options of `DATASETS[name]`, such as `n_steps=20, code="time"`.
 
     Raises:
-        ValueError: an unknown name or option, or a value that the data set refuses.
+        ValueError: an unknown name or option, or a value that the data set rejects.
     """
     check_choice("data set", name, DATASETS)
     known = [option for option in inspect.signature(DATASETS[name]).parameters if option != "key"]

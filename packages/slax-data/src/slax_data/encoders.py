@@ -1,6 +1,6 @@
-"""The table of codes that turn intensities in [0, 1] into spikes: a new one is a file, and a line here.
+"""The table of codes that turn intensities in [0, 1] into spikes. A new code takes a file, and a line here.
 
-`delta_encode` takes signals instead, and what `population_encode` makes are intensities.
+`delta_encode` takes signals instead, and `population_encode` produces intensities.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,9 @@ class Encoder(NamedTuple):
 
     encode: `encode(intensities [B, N], *, n_steps) -> spikes [T, B, N]`, with a key before the intensities if `random`.
     decode: `decode(spikes [T, B, N]) -> intensities [B, N]`, an estimate if `random`.
-    random: whether spikes are drawn.
+    random: True if spikes are drawn at random.
 
-    Further options are those of the functions; both take the same ones, but for `threshold` of the latency code.
+    Both functions take the same further options, except `threshold`, which only `latency_encode` has.
     """
 
     encode: Callable[..., Float[Array, "T B N"]]

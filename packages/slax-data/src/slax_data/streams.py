@@ -1,4 +1,4 @@
-"""Batches of a task without end, from any step on."""
+"""An endless stream of batches from a task, starting at any step."""
 
 import itertools
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from slax_data.task import Batch, Task
 
 
 def stream(task: Task, key: PRNGKeyArray, *, batch_size: int, split: str = "train", start: int = 0) -> Iterator[Batch]:
-    """An endless iterator over batches of a task: that of step i is `task.sample(fold_in(key, i), ...)`.
+    """An endless iterator over batches of a task: the batch of step i is `task.sample(fold_in(key, i), ...)`.
 
-    The draw is jitted once. A run that was cut off goes on with the batches that it would have had, if it starts at the
-    number of steps that are done.
+    The draw is jitted once. An interrupted run continues with the batches that it would have had if it starts at the
+    number of completed steps.
 
     Args:
-        task: from `make_task`, or your own.
-        key: of all draws.
+        task: a task made by `make_task`, or one of your own.
+        key: random key for all draws.
         batch_size: samples B per batch, at least 1.
         split: "train" or "test".
         start: the first step, at least 0.
@@ -38,5 +38,5 @@ def stream(task: Task, key: PRNGKeyArray, *, batch_size: int, split: str = "trai
     def draw(key: PRNGKeyArray, step: Array) -> Batch:
         return task.sample(random.fold_in(key, step), batch_size=batch_size, split=split)
 
-    jax.eval_shape(draw, key, np.uint32(start))  # the task's own errors come now
+    jax.eval_shape(draw, key, np.uint32(start))  # raises the task's own errors now
     return (draw(key, np.uint32(step)) for step in itertools.count(start))

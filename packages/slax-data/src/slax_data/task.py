@@ -1,4 +1,4 @@
-"""What an experiment needs to know of a data set."""
+"""The information about a data set that an experiment needs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class Task:
     n_units, n_classes, n_steps: the sizes N, number of classes and T of its batches.
     sample: `sample(key, *, batch_size, split="train") -> (spikes [T, B, N], labels [B])` draws a batch of the split
         "train" or "test". It can be called inside `jax.jit`; `batch_size` and `split` are static.
-    whole: `whole(split) -> (spikes [T, D, N], labels [D])`, all samples of a split, or None where new ones can be drawn for
-        ever.
+    whole: `whole(split) -> (spikes [T, D, N], labels [D])`, all samples of a split, or None where new ones can be drawn
+        without end.
     """
 
     n_units: int
@@ -34,23 +34,23 @@ class Task:
 
 
 def held_out(task: Task, key: PRNGKeyArray, size: int) -> Batch:
-    """What to test on: the whole test split, or `size` samples drawn by the key where there is no end of them."""
+    """The samples to test on: the whole test split, or `size` samples drawn with the key where there is no end of them."""
     return task.whole("test") if task.whole else task.sample(key, batch_size=size, split="test")
 
 
 def check_splits(name: str, sizes: dict[str, Any]) -> None:
-    """Raises unless there are the splits "train" and "test", and perhaps further ones, and all of one size.
+    """Raise an error unless the splits include "train" and "test" and all of them have the same sizes.
 
     Args:
-        name: of what is split, for the error.
-        sizes: what must be the same in all splits, by their names.
+        name: name of the data that are split, for the error message.
+        sizes: a quantity that must be the same in all splits, by the name of the split.
     """
     if not set(SPLITS) <= set(sizes) or any(size != sizes["train"] for size in sizes.values()):
         raise ValueError(f"{name} must have the splits 'train' and 'test', all of one size, got {sizes}.")
 
 
 def stored_task(splits: dict[str, SpikeTrains], *, n_classes: int) -> Task:
-    """A `Task` of recordings that are spikes already.
+    """A `Task` made of recordings that already consist of spikes.
 
     Args:
         splits: the recordings of "train" and "test", and perhaps of further splits, all of the same units and steps.

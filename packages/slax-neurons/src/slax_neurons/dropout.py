@@ -1,4 +1,4 @@
-"""Dropout as a cell: its mask, or the key of its masks, is in the carry."""
+"""Dropout as a cell, with its mask, or the key of its masks, in the carry."""
 
 from typing import Any, NamedTuple
 
@@ -11,26 +11,26 @@ MASKS = ("step", "sequence")
 
 
 class DropoutState(NamedTuple):
-    """The key of a sequence's masks, and the step that comes next."""
+    """The key of a sequence's masks, and the index of the next step."""
 
     key: Key[Array, ""]
     step: Int[Array, ""]
 
 
 class Dropout(nnx.RNNCellBase):
-    """Sets units to zero at random in training, with one mask per step or one for the whole sequence.
+    """Dropout of random units in training, with one mask per step or one for the whole sequence.
 
         y_t = m_t x_t / (1 - rate),  m_t = 0 with probability rate, else 1       mask="step"
         y_t = m x_t / (1 - rate),    m drawn once per sample and unit            mask="sequence"
 
-    A cell, so that masks do not depend on chunks and work inside a cycle: `initialize_carry` draws what the sequence needs.
+    It is a cell, so that masks do not depend on chunks and work inside a cycle: `initialize_carry` draws the mask or the key.
     The carry is `DropoutState`, or the mask [B, ...]. `model.eval()` switches it off and `model.train()` on, as in Flax.
 
     Args:
         rate: probability of a zero, in [0, 1).
         mask: "step" or "sequence". The second keeps a unit silent for the whole sequence, the usual choice for spikes.
-        deterministic: whether it is off.
-        rngs: its stream `dropout` is used where `initialize_carry` is given none.
+        deterministic: whether dropout is off.
+        rngs: the source of keys, stream `dropout`, when `initialize_carry` is given none.
 
     Raises:
         ValueError: a rate outside [0, 1), an unknown kind of mask.
@@ -58,8 +58,8 @@ class Dropout(nnx.RNNCellBase):
     def initialize_carry(
         self, input_shape: tuple[int, ...], rngs: nnx.Rngs | nnx.RngStream | None = None, carry_init: Any = None
     ) -> Any:
-        """Fresh masks for a sequence of inputs of `input_shape` [B, ...], drawn with `rngs` or with its own stream."""
-        if self.deterministic:  # nothing is drawn, and no stream moves on
+        """Draw masks for a sequence of inputs of `input_shape` [B, ...], with `rngs` or with the module's own stream."""
+        if self.deterministic:  # nothing is drawn, and no stream advances
             key = jax.random.key(0)
         else:
             stream = self.rngs if rngs is None else rngs if isinstance(rngs, nnx.RngStream) else rngs.dropout
@@ -73,7 +73,7 @@ class Dropout(nnx.RNNCellBase):
         return carry, outputs[0]
 
     def unroll(self, carry: Any, inputs: Float[Array, "T *B N"]) -> tuple[Any, Float[Array, "T *B N"]]:
-        """All steps at once."""
+        """Apply the masks to all steps together."""
         if self.mask == "sequence":
             keep = carry[None]
         else:

@@ -1,4 +1,4 @@
-"""Edges of a stack beside the chain: who sends to whom, how late, and through which synapse."""
+"""The edges of a stack besides the chain: who sends to whom, how late, and through which synapse."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -40,11 +40,11 @@ class Edge:
 
     Args:
         sender: index of the module whose output is read.
-        receiver: index of the module to whose output it is added; one without a carry, as Linear, right before a neuron.
+        receiver: index of the module to whose output the edge is added; it has no carry, as with the Linear before a neuron.
         delay: steps, >= 0. By default 0 if the sender comes before the receiver, else 1; before the first step a sender
             is zero.
-        synapse: a module or a function without a carry. By default a freshly initialised copy of the receiver, a Linear or
-            Conv, for the sender's number of features (with Flax's default initialisers).
+        synapse: a module or a function without a carry. By default a freshly initialized copy of the receiver, a Linear or
+            Conv, for the sender's number of features (with Flax's default initializers).
     """
 
     sender: int
@@ -59,16 +59,16 @@ class Edge:
 
     @property
     def earliest(self) -> int:
-        """The least delay that is possible."""
+        """The smallest possible delay."""
         return 0 if self.sender < self.receiver else 1
 
 
 def as_edges(edges: Any, modules: int) -> list[Edge]:
-    """The edges one by one.
+    """List the edges one by one.
 
     Raises:
-        ValueError: an edge between modules that are not there, one that is there twice, or an impossible delay.
-        TypeError: something else than {receiver: [senders]} or a list of `Edge`.
+        ValueError: an edge to or from a missing module, a duplicate edge, or an impossible delay.
+        TypeError: anything other than {receiver: [senders]} or a list of `Edge`.
     """
     if edges is None:
         edges = []
@@ -112,7 +112,7 @@ def _senders(receiver: int, senders: Any) -> Sequence[int]:
 
 
 def edge_synapse(modules: Sequence[Any], edge: Edge, rngs: nnx.Rngs | None) -> nnx.Module:
-    """The synapse of an edge: its own, or a freshly initialised copy of its receiver for the sender's features.
+    """The synapse of an edge: its own, or a freshly initialized copy of its receiver for the sender's features.
 
     Raises:
         TypeError: a receiver or a synapse with a carry, or a synapse that cannot be made.
@@ -150,7 +150,7 @@ def synapse_like(synapse: Any, *, rngs: nnx.Rngs, **changes: Any) -> Any:
 
 
 def cycles(edges: Sequence[Edge], modules: int) -> list[range]:
-    """The stack cut into pieces: modules that a cycle holds together, and single ones otherwise, in order."""
+    """Cut the stack into pieces, in order: modules that share a cycle stay together, and any other module is its own piece."""
     end = list(range(modules))  # the last module that a module has to be stepped together with
     for edge in edges:
         end[edge.receiver] = max(end[edge.receiver], edge.sender)

@@ -1,4 +1,4 @@
-"""How everything runs over time: whole layers on chunks of steps.
+"""The execution of models over time: whole layers on chunks of steps.
 
 A module without a carry runs once on all rows of a chunk, one matrix product per layer and chunk; a neuron is a scan over
 element-wise work; a stack goes layer by layer. The chunk bounds the working set and never changes a result.
@@ -20,7 +20,7 @@ from slax_neurons.modules import mutates_state
 from slax_neurons.neurons.neuron import Neuron, rematerialize, scan_cell
 
 # On a CPU, products of fewer rows than this do not keep two cores busy (three layers of 128, batch 32, forward and backward:
-# 14.2 ms with 16 steps at once, 10.7 with 32, 10.3 with 64), and of wide layers a few arrays should fit the cache.
+# 14.2 ms with chunks of 16 steps, 10.7 with 32, 10.3 with 64), and a few arrays of a wide layer should fit the cache.
 CHUNK_ROWS = 2**10
 SMALL_ARRAY, LARGE_ARRAY = 2**18, 2**20  # bytes of the largest array of a chunk
 SHORTEST_CHUNK = 16
@@ -34,20 +34,20 @@ def unroll(
     chunk: int | None = None,
     remat: bool = False,
 ) -> tuple[Any, PyTree[Float[Array, "T B ..."]]]:
-    """Runs a cell over a sequence: carry_t, outputs_t = cell(carry_{t-1}, inputs_t) for t = 1..T.
+    """Run a cell over a sequence: carry_t, outputs_t = cell(carry_{t-1}, inputs_t) for t = 1..T.
 
-    The same numbers as `nnx.RNN(cell, time_major=True, return_carry=True)`, up to the order of summation in products.
+    The results equal those of `nnx.RNN(cell, time_major=True, return_carry=True)`, up to the order of summation in products.
 
     Args:
         cell: a neuron, a `connect`, or any Flax cell. One with a method `unroll(carry, inputs)` is called whole chunks
             at a time, any other step by step.
-        carry: as made by `cell.initialize_carry(inputs.shape[1:])`.
+        carry: the initial carry, as made by `cell.initialize_carry(inputs.shape[1:])`.
         inputs: time first, [T, B, features...].
-        chunk: steps that are worked on at once, >= 1; chosen from the layers' sizes and the device by default. A model with
-            modules that change their own variables when called gets the whole sequence at once; they are changed in place,
-            as Flax NNX does. Such are BatchNorm in training, nnx.Dropout, and modules of your own that hold an nnx.Rngs, or an
-            nnx.BatchStat, nnx.Cache or nnx.Intermediate, or whose class says `mutates_state = True`, as one with another
-            kind of variable has to.
+        chunk: number of steps computed together, >= 1; chosen from the layers' sizes and the device by default. A model with
+            modules that change their own variables when called gets the whole sequence in one chunk; they are changed in place,
+            as in Flax NNX. Such modules are BatchNorm in training, nnx.Dropout, and your own modules that hold an nnx.Rngs,
+            nnx.BatchStat, nnx.Cache or nnx.Intermediate, or whose class sets `mutates_state = True`, as it must for any
+            other kind of variable.
         remat: keep only the carries between chunks for the reverse pass, and run each chunk forward again there: less memory
             for about a third more time.
 
@@ -56,7 +56,7 @@ def unroll(
 
     Raises:
         ValueError: inputs without time, batch and features, an empty sequence, a chunk below 1, remat for a model that
-            mutates its state, or a model that does so without saying so, where it runs in more than one chunk.
+            mutates its state, or a model that does so without declaring it and runs in more than one chunk.
     """
     check_sequence(inputs)
     if chunk is None:
@@ -80,7 +80,7 @@ def unroll(
 
 @contextlib.contextmanager
 def undeclared_mutations_explained(model: nnx.Module) -> Iterator[None]:
-    """Says what to do where a module changes a variable in a scan, though it has not said that it changes any."""
+    """Explain the remedy if a module changes a variable in a scan without having declared that it changes any."""
     try:
         yield
     except TraceContextError as error:
@@ -95,7 +95,7 @@ def undeclared_mutations_explained(model: nnx.Module) -> Iterator[None]:
 
 
 class Source(NamedTuple):
-    """The neuron that made an array, and the membranes of which it can make it again."""
+    """The neuron that made an array, and the membranes from which it can recompute the array."""
 
     neuron: Neuron
     membranes: Any
@@ -104,11 +104,11 @@ class Source(NamedTuple):
 def unroll_chunk(
     module: Any, carry: Any, inputs: Array, source: Source | None = None
 ) -> tuple[Any, Any, Source | None]:
-    """One chunk [K, B, ...] of a cell, or of a module without a carry, whose carry is ().
+    """Run one chunk [K, B, ...] of a cell, or of a module without a carry, whose carry is ().
 
     Args:
-        source: where the inputs come from, if a neuron made them: a product with weights then keeps the neuron's membranes,
-            which are kept anyway, and not the inputs.
+        source: the origin of the inputs, if a neuron made them: a product with weights then stores the neuron's membranes,
+            which are stored anyway, instead of the inputs.
 
     Returns:
         The carry, the outputs, and their source if a neuron made them.
@@ -132,10 +132,10 @@ def unroll_chunk(
 
 
 def apply_rows(module: Callable[[Array], Any], inputs: Array) -> Any:
-    """The output of a module without a carry, an array or a tree of arrays, for all K * B rows of a chunk [K, B, ...].
+    """Apply a module without a carry to all K * B rows of a chunk [K, B, ...]; the output is an array or a tree of arrays.
 
     Raises:
-        ValueError: no output, or an array in it that has another number of rows than the inputs.
+        ValueError: no output, or an array with a different number of rows than the inputs.
     """
     steps, batch = inputs.shape[:2]
     outputs = module(inputs.reshape(steps * batch, *inputs.shape[2:]))
@@ -149,7 +149,7 @@ def apply_rows(module: Callable[[Array], Any], inputs: Array) -> Any:
 
 
 def scan_chunks(function: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inputs: Any, size: int) -> tuple[Any, Any]:
-    """`carry, outputs = function(carry, inputs)` over consecutive pieces of `size` steps; the last may be shorter.
+    """Apply `carry, outputs = function(carry, inputs)` to consecutive pieces of `size` steps; the last may be shorter.
 
     Args:
         function: maps the carry and K steps of inputs, K <= size, to the carry and K steps of outputs, or None for none.
@@ -174,14 +174,14 @@ def scan_chunks(function: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inp
 
 
 def default_chunk(cell: nnx.RNNCellBase, carry: Any, inputs: Array) -> int:
-    """As many steps as make `CHUNK_ROWS` rows, more while arrays are small and fewer where they are large, on a CPU; the whole
-    sequence elsewhere."""
+    """The default chunk. On a CPU it has the steps that make up `CHUNK_ROWS` rows, more for small arrays and fewer for large
+    ones; elsewhere it is the whole sequence."""
     steps = inputs.shape[0]
     if jax.default_backend() != "cpu":
         return steps
     batch = inputs.shape[1]
     leaves = [leaf for leaf in jax.tree.leaves((carry, inputs[0])) if leaf.ndim]
-    # Late outputs are [D, B, ...]: what counts is one step of them.
+    # Delayed outputs are [D, B, ...]: only one step counts.
     widest = max(leaf.size // (1 if leaf.shape[0] == batch else leaf.shape[0]) * leaf.dtype.itemsize for leaf in leaves)
     rows = min(-(-CHUNK_ROWS // batch), LARGE_ARRAY // widest)
     return min(steps, max(SHORTEST_CHUNK, SMALL_ARRAY // widest, rows))

@@ -1,4 +1,4 @@
-"""Weights with which a layer of spiking neurons starts in the fluctuation-driven regime."""
+"""Initial weights that put a layer of spiking neurons into the fluctuation-driven regime."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from slax_neurons.neurons.neuron import Neuron
 
 Initialiser = Callable[..., Array]
 
-SMALL = 2.0**-12  # the impulse by which a neuron is measured, in units of its threshold
+SMALL = 2.0**-12  # the impulse with which a neuron is probed, in units of its threshold
 
 
 def fluctuation_driven(
@@ -27,41 +27,41 @@ def fluctuation_driven(
     steps: int | None = None,
     threshold: float | None = None,
 ) -> Initialiser:
-    """A `kernel_init` that puts the membranes of `neuron` xi standard deviations below their threshold.
+    """Make a `kernel_init` that puts the membranes of `neuron` xi standard deviations below their threshold.
 
     n inputs that each fire with probability `rate` per step, independently, through weights of mean mu_w and variance
-    sigma_w^2, make a membrane of the following mean and variance over time, resets left out and averaged over weights:
+    sigma_w^2, give a membrane the following mean and variance over time, ignoring resets and averaging over weights:
 
         mu_U      = n rate mu_w E1                                       E1 = sum_k eps_k
         sigma_U^2 = n rate (1 - rate) (sigma_w^2 + mu_w^2) E2            E2 = sum_k eps_k^2
 
-    with eps_k the membrane k steps after a current of 1. The weights are normal, with mu_U = mean and
+    where eps_k is the membrane k steps after a current of 1. The weights are normal, with mu_U = mean and
     sigma_U = (threshold - mean) / xi:
 
         mu_w      = share mean / (n rate E1)
         sigma_w^2 = share ((threshold - mean) / xi)^2 / (n rate (1 - rate) E2) - mu_w^2
 
-    eps comes from a simulation of the neuron itself, so any element-wise neuron will do. A threshold or a decay per neuron
-    makes one mu_w and sigma_w per output feature.
+    eps comes from a simulation of the neuron itself, so any element-wise neuron can be used. A threshold or a decay per
+    neuron gives one mu_w and sigma_w per output feature.
 
     Args:
-        neuron: what the layer's outputs go into; its method `membrane` finds its membrane.
+        neuron: the neuron that the layer feeds; its method `membrane` finds its membrane.
         rate: firing probability of an input per step, in (0, 1): the rate of the layer before, or the mean of the data.
         xi: distance from the mean membrane to the threshold in standard deviations, > 0.
         mean: mean membrane, below the threshold.
-        share: which share of the membrane's mean and variance these weights make, in (0, 1]. Where several layers feed one
-            neuron, its own recurrent weights for one, the shares add up to 1.
-        steps: the length of the sequences, where a neuron does not forget within them: mean and variance are then those
-            after so many steps from rest. By default those of a sequence without end.
-        threshold: for a neuron without one, as LI. By default the neuron's.
+        share: share of the membrane's mean and variance that these weights contribute, in (0, 1]. If several layers feed
+            one neuron, including recurrent ones, the shares should add up to 1.
+        steps: the length of the sequences, if a neuron does not forget within them: mean and variance are then taken
+            after this number of steps from rest. By default the sequence is infinite.
+        threshold: the threshold for a neuron without one, such as LI. By default the neuron's own.
 
     Returns:
-        `initialiser(key, shape, dtype=float32)` for kernels [..., in, out]: Linear's, and Conv's [*kernel_size, in, out],
-        with n the product of all but the last axis.
+        `initialiser(key, shape, dtype=float32)` for kernels [..., in, out], as in Linear, or [*kernel_size, in, out],
+        as in Conv, where n is the product of all axes except the last.
 
     Raises:
         ValueError: an option out of range, a neuron that fires at rest or has no threshold, whose response does not decay
-            and `steps` is not given, or a mean that takes more variance than there is; some only when weights are made.
+            and `steps` is not given, or a mean that alone exceeds the target variance; some only when weights are made.
         TypeError: a neuron that is not element-wise, or whose membrane is not known.
 
     References:
@@ -69,10 +69,10 @@ def fluctuation_driven(
         doi 10.1088/2634-4386/ac97bb.
 
     Note:
-        The reference has time in seconds and Poisson spikes; here a step has one spike at most, whence 1 - rate. It shares
-        out the variance alone; here `share` is of the mean too, so that each layer is initialised on its own.
+        The reference has time in seconds and Poisson spikes; here a step has at most one spike, hence 1 - rate. It divides
+        only the variance among layers; here `share` also applies to the mean, so that each layer is initialized on its own.
 
-        sigma_U is of one membrane over time. The means of the membranes differ besides, by sigma_w rate sqrt(n) E1.
+        sigma_U describes one membrane over time. In addition, the means of the membranes differ, by sigma_w rate sqrt(n) E1.
     """
     if not isinstance(neuron, Neuron):
         got = f"the class {neuron.__name__}" if isinstance(neuron, type) else type(neuron).__name__
@@ -110,7 +110,7 @@ def fluctuation_driven(
 
 
 def _row(values: np.ndarray, shape: Sequence[int], dtype: DTypeLike) -> Array:
-    """One value per output feature, as it multiplies a kernel."""
+    """One value per output feature, in a shape that broadcasts to the kernel."""
     return jnp.asarray(values, dtype).reshape((1,) * (len(shape) - 1) + (-1,))
 
 

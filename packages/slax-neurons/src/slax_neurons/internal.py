@@ -1,4 +1,4 @@
-"""Names that `slax_rules` uses besides the public ones. They may change with any version, so import the public ones instead."""
+"""Names that `slax_rules` uses besides the public ones. They may change in any version, so import the public ones instead."""
 
 from slax_neurons.edges import (
     SYNAPSE_OPTIONS,  # the options of a Linear or Conv, besides its sizes
@@ -10,7 +10,7 @@ from slax_neurons.engine import (
     unroll_chunk,  # any module over one chunk
 )
 from slax_neurons.modules import (
-    check_features,  # raises for inputs that a module does not take
+    check_features,  # raises for inputs that a module does not accept
     first_carry,  # the carry of any cell before the first step
     input_struct,  # shape and dtype of a stack's input
     mutates_state,  # whether a call may change the module's variables

@@ -1,4 +1,4 @@
-"""What a stack may be made of, and what it can know of a module without running it."""
+"""The modules a stack may contain, and the facts about a module that can be found without running it."""
 
 import functools
 import inspect
@@ -17,10 +17,10 @@ EXPECTED = (
     "expected a cell (a neuron, a stack, a Flax recurrent cell) or a callable that maps an array to an array, such as "
     "nnx.Linear"
 )
-# What keeps the number of features.
+# Modules that keep the number of features.
 FEATURE_PRESERVING = (Neuron, Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
 
-# Types of variables that a module has in order to change them when it is called; any other is taken for a constant.
+# Types of variables that a module changes when it is called; a variable of any other type is taken as constant.
 MUTATED = (nnx.BatchStat, nnx.Cache, nnx.Intermediate, nnx.RngState)
 
 _FLAX_CELLS = (nnx.LSTMCell, nnx.OptimizedLSTMCell, nnx.SimpleCell, nnx.GRUCell)
@@ -37,10 +37,10 @@ class Function(nnx.Module):
 
 
 def as_module(module: Any, name: str) -> nnx.Module:
-    """The module itself, or a function as a module; `name` is what errors call it.
+    """The module itself, or a function wrapped as a module; errors refer to it by `name`.
 
     Raises:
-        TypeError: neither of both, or a function that hides a module.
+        TypeError: neither a module nor a function, or a function that hides a module.
     """
     if isinstance(module, type):
         raise TypeError(
@@ -62,7 +62,7 @@ def as_module(module: Any, name: str) -> nnx.Module:
 
 
 def _module_inside(function: Any) -> nnx.Module | None:
-    """A module that a function uses from outside, is a method of, or has among the arguments of a partial."""
+    """A module that a function closes over, is a method of, or holds among the arguments of a partial, if there is one."""
     values = [getattr(function, "__self__", None)]
     if inspect.isfunction(function):
         values += [cell.cell_contents for cell in function.__closure__ or ()]
@@ -73,15 +73,15 @@ def _module_inside(function: Any) -> nnx.Module | None:
 
 
 def takes_statistics(module: nnx.Module) -> bool:
-    """Whether it holds a BatchNorm in training, which sees all steps and samples at once."""
+    """True if the module holds a BatchNorm in training, which sees all steps and samples together."""
     return any(isinstance(part, nnx.BatchNorm) and not part.use_running_average for _, part in nnx.iter_modules(module))
 
 
 def mutates_state(module: nnx.Module) -> bool:
-    """Whether a call may change variables of the module, so that it has to see a sequence as a whole and outside of a scan.
+    """True if a call may change variables of the module, so that it must see a sequence as a whole and outside of a scan.
 
-    A module says so itself, by `mutates_state = True` in its class. Of those that say nothing, it is those that hold random
-    streams or variables of a type in `MUTATED`, BatchNorm in training, and Flax's Dropout unless it is deterministic.
+    A module declares this by `mutates_state = True` in its class. Among modules without a declaration, it is true for those
+    with random streams or variables of a type in `MUTATED`, BatchNorm in training, and Flax's Dropout unless deterministic.
     """
     return any(_mutates(part) for _, part in nnx.iter_modules(module))
 
@@ -98,7 +98,7 @@ def _mutates(part: nnx.Module) -> bool:
 
 
 def step_module(module: nnx.Module, carry: Any, inputs: Array) -> tuple[Any, Any]:
-    """One step of a cell, or of a module without a carry, whose carry is ()."""
+    """Run one step of a cell, or of a module without a carry, whose carry is ()."""
     if isinstance(module, nnx.RNNCellBase):
         return module(carry, inputs)
     return carry, module(inputs)
@@ -107,7 +107,7 @@ def step_module(module: nnx.Module, carry: Any, inputs: Array) -> tuple[Any, Any
 def first_carry(cell: nnx.RNNCellBase, input_shape: tuple[int, ...], rngs: Any = None) -> Any:
     """The carry of a cell before the first step, for inputs of `input_shape` [B, features...].
 
-    Flax's own cells insist on a key, which zeros, their default, do not need. Without `rngs` it is always the same one.
+    Flax's own cells require a key, although zeros, their default, do not need one. Without `rngs`, a fixed key is used.
     """
     if rngs is None and isinstance(cell, _FLAX_CELLS) and cell.rngs is None:
         rngs = nnx.Rngs(0)
@@ -115,7 +115,7 @@ def first_carry(cell: nnx.RNNCellBase, input_shape: tuple[int, ...], rngs: Any =
 
 
 def output_struct(module: nnx.Module, carry: Any, inputs: jax.ShapeDtypeStruct) -> Any:
-    """Shape and dtype of a module's output, or of each array in it if it is a tree of arrays."""
+    """The shape and dtype of a module's output, or of each array in it if it is a tree of arrays."""
     graphdef, state = nnx.split(module)
     with jax.numpy_dtype_promotion("standard"):  # the dtype of a stack's input is not known
         return jax.eval_shape(
@@ -124,14 +124,14 @@ def output_struct(module: nnx.Module, carry: Any, inputs: jax.ShapeDtypeStruct) 
 
 
 def _one_step(module: Any, carry: Any, inputs: Array) -> Any:
-    """The output of one step, as a sequence of one where a cell takes sequences: BatchNorm in training needs that."""
+    """The output of one step; a cell with `unroll` gets a sequence of one step, as BatchNorm in training requires."""
     if isinstance(module, nnx.RNNCellBase) and hasattr(module, "unroll"):
         return jax.tree.map(lambda outputs: outputs[0], module.unroll(carry, inputs[None])[1])
     return step_module(module, carry, inputs)[1]
 
 
 def input_struct(modules: Sequence[nnx.Module], shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
-    """A stack's input, in the dtype of its first parameters or neuron; integers where it begins with an nnx.Embed."""
+    """The shape and dtype of a stack's input: the dtype of its first parameters or neuron, or int32 before an nnx.Embed."""
     first: Any = modules[0]
     while isinstance(getattr(first, "modules", None), nnx.List):
         first = first.modules[0]
@@ -146,7 +146,7 @@ def input_struct(modules: Sequence[nnx.Module], shape: tuple[int, ...]) -> jax.S
 
 
 def output_features(modules: Sequence[Any]) -> int | None:
-    """The number of features that the last module puts out, if the modules say so."""
+    """The number of features in the last module's output, or None if the modules do not determine it."""
     for module in reversed(modules):
         if isinstance(getattr(module, "modules", None), nnx.List):
             features = output_features(module.modules)
@@ -162,7 +162,7 @@ def output_features(modules: Sequence[Any]) -> int | None:
 
 
 def check_features(module: nnx.Module, index: int, input_shape: tuple[int, ...]) -> None:
-    """Raises ValueError if a module says that it takes another number of features."""
+    """Raise ValueError if a module declares a different number of input features."""
     expected = getattr(module, "in_features", None)
     if isinstance(expected, int) and (not input_shape or input_shape[-1] != expected):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Errors for options that a neuron does not have: what came, what it takes, and what the option is called here."""
+"""Errors for options that a neuron does not have: the option given, the options accepted, and the name of the option here."""
 
 import functools
 import inspect
@@ -20,7 +20,7 @@ HINTS = {
 
 
 def explain_options(init: Callable[..., None]) -> Callable[..., None]:
-    """Wraps a constructor so that it raises an explanation where Python's own error would name one argument and no more."""
+    """Wrap a constructor so that it raises an explanation where Python's own error would name a single argument."""
     signature = inspect.signature(init)
 
     @functools.wraps(init)
@@ -31,13 +31,13 @@ def explain_options(init: Callable[..., None]) -> Callable[..., None]:
             explanation = _explanation(type(self), args, options)
             if explanation:
                 raise TypeError(explanation) from None
-        init(self, *args, **options)  # an error that is not explained is Python's
+        init(self, *args, **options)  # any error that is not explained is raised by Python
 
     return explaining
 
 
 def _explanation(neuron: type, args: tuple, options: dict[str, Any]) -> str:
-    """Names the options that the class does not take and the arguments that it takes by name only, if there are any."""
+    """Name the options that the class does not accept and the arguments that it takes by name only, if there are any."""
     taken = _taken(neuron)
     by_position = [option for option, kind in taken.items() if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
     unknown = [option for option in options if option not in taken]
@@ -52,7 +52,7 @@ def _explanation(neuron: type, args: tuple, options: dict[str, Any]) -> str:
 
 
 def _taken(neuron: type) -> dict[str, Any]:
-    """The options of a class with their kinds, and those that it passes on to its bases."""
+    """The options of a class with their kinds, including those that it passes on to its bases."""
     taken: dict[str, Any] = {}
     for kind in neuron.__mro__:
         if "__init__" not in vars(kind):

@@ -16,7 +16,7 @@ ParameterValue = float | Sequence[float] | np.ndarray | jax.Array
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trainable:
-    """Marks the initial value of a parameter that is to be trained: `LIF(decay=Trainable(0.9))`.
+    """A marker for the initial value of a parameter that is to be trained: `LIF(decay=Trainable(0.9))`.
 
     Args:
         value: one number for the layer, or an array of the shape of its features for one per neuron.
@@ -26,7 +26,7 @@ class Trainable:
 
 
 def time_constant(tau: Any, *, dt: float) -> Any:
-    """The decay per step, exp(-dt / tau), of a time constant: `LIF(decay=time_constant(20e-3, dt=1e-3))`.
+    """Convert a time constant to the decay per step, exp(-dt / tau): `LIF(decay=time_constant(20e-3, dt=1e-3))`.
 
     Args:
         tau: time constant, > 0, in the unit of `dt`; a number, or an array with one per neuron.
@@ -36,7 +36,7 @@ def time_constant(tau: Any, *, dt: float) -> Any:
         A decay in (0, 1), a number or a float64 array. To train it, wrap it: `Trainable(time_constant(...))`.
 
     Raises:
-        ValueError: a time constant or a step that is not positive, or so far apart that the decay rounds to 0 or 1.
+        ValueError: a time constant or a step that is not positive, or whose ratio makes the decay round to 0 or 1.
     """
     times = np.asarray(tau, np.float64)
     decay = np.asarray(np.exp(-dt / times) if dt > 0 and np.all(times > 0) else 0.0)
@@ -86,24 +86,24 @@ class Constant(nnx.Variable):
 
 
 class Parameter(nnx.Module):
-    """A named number or array inside a domain, as neurons have them: fixed or trainable, one for the layer or one per neuron.
+    """A named parameter of a neuron inside a domain: fixed or trainable, one number for the layer or one per neuron.
 
-    A trainable one is an `nnx.Param` called `unconstrained`, whose value is mapped into the domain at each use, so that no
-    optimizer step can leave it; rounding can end at a bound. A fixed number is part of the program, a fixed array a
+    A trainable one is stored as an `nnx.Param`, `unconstrained`, whose value is mapped into the domain at each use, so that no
+    optimizer step can leave it, although rounding can reach a bound. A fixed number is part of the program, a fixed array a
     `Constant`.
 
     Args:
-        name: how errors call it, as "LIF decay".
+        name: its name in error messages, such as "LIF decay".
         value: a number or an array, or `Trainable` of one.
-        domain: where the value must lie: `UNIT_INTERVAL`, `POSITIVE` or `REAL`.
+        domain: the interval in which the value must lie: `UNIT_INTERVAL`, `POSITIVE` or `REAL`.
         param_dtype: dtype of a trainable or fixed array.
 
     Raises:
         ValueError: a value outside the domain, or not a number.
 
     Example:
-        A neuron whose current passes through a gain that is trained and stays positive. Called with a state, a parameter gives
-        its value in the dtype of the state, and as it multiplies the state.
+        A neuron whose current passes through a trained gain that stays positive. When called with a state, a parameter returns
+        its value in the dtype of the state, in a shape that broadcasts to it.
 
         >>> import jax
         >>> import jax.numpy as jnp
@@ -156,7 +156,7 @@ class Parameter(nnx.Module):
 
     @property
     def scalar(self) -> float | Float[Array, ""] | None:
-        """The value if it is one number for the layer, else None. A trainable one is an array of its own dtype."""
+        """The value if it is one number for the layer, else None. A trainable value is an array of its own dtype."""
         if hasattr(self, "number"):
             return self.number
         if hasattr(self, "constant") or self.unconstrained.ndim:
@@ -164,7 +164,7 @@ class Parameter(nnx.Module):
         return self.domain.constrain(self.unconstrained[...])
 
     def __call__(self, state: Array) -> Array | float:
-        """The value as it multiplies `state` [..., features], in its dtype."""
+        """Return the value in the dtype of `state` [..., features], in a shape that broadcasts to it."""
         if hasattr(self, "number"):
             return self.number
         trainable = hasattr(self, "unconstrained")

@@ -1,8 +1,8 @@
 """Spike functions: a Heaviside step forward, a smooth surrogate derivative backward.
 
 A spike function maps the distance to the threshold, x = v - threshold, to spikes s = H(x) with H(0) = 1. Its derivative is
-replaced by that of the surrogate, in forward mode and in reverse mode alike (Neftci, Mostafa, Zenke: Surrogate gradient
-learning in spiking neural networks, 2019, doi 10.1109/MSP.2019.2931595).
+replaced by the derivative of the surrogate, in forward mode and in reverse mode (Neftci, Mostafa, Zenke: Surrogate
+gradient learning in spiking neural networks, 2019, doi 10.1109/MSP.2019.2931595).
 
 `SURROGATES` maps names to the functions that make spike functions; a spike function of your own is
 `Surrogate(derivative)`.
@@ -22,11 +22,11 @@ from jaxtyping import Array, Float
 class Surrogate:
     """A spike function, s = H(x), whose derivative is `derivative(x, *options)`.
 
-    Two spike functions of the same derivative and options are equal, so that a model that is built twice is traced once.
+    Two spike functions with the same derivative and options are equal, so that a model built twice is traced only once.
 
     Args:
-        derivative: maps x, an array, to the surrogate of ds/dx, an array of its shape and dtype. Element-wise.
-        options: further arguments of `derivative`, in its order.
+        derivative: maps x, an array, to the surrogate of ds/dx, an array of the same shape and dtype, element by element.
+        options: further arguments of `derivative`, in order.
     """
 
     derivative: Callable[..., Array]
@@ -48,7 +48,7 @@ def _spike_jvp(surrogate: Surrogate, primals: tuple[Array], tangents: tuple[Arra
 
 
 def fast_sigmoid(slope: float = 25.0) -> Surrogate:
-    """ds/dx = 1 / (slope |x| + 1)^2, peak 1 (not normalised: its integral is 2 / slope).
+    """The surrogate ds/dx = 1 / (slope |x| + 1)^2, peak 1 (not normalized: its integral is 2 / slope).
 
     Args:
         slope: sharpness, > 0.
@@ -64,7 +64,7 @@ def _fast_sigmoid(x: Array, slope: float) -> Array:
 
 
 def super_spike(beta: float = 10.0) -> Surrogate:
-    """ds/dx = beta / (beta |x| + 1)^2, peak beta, integral 2: the derivative of a fast sigmoid with its own height.
+    """The surrogate ds/dx = beta / (beta |x| + 1)^2, peak beta, integral 2: the derivative of a fast sigmoid, not rescaled.
 
     Args:
         beta: sharpness, > 0.
@@ -83,7 +83,7 @@ def _super_spike(x: Array, beta: float) -> Array:
 
 
 def sigmoid(beta: float = 4.0) -> Surrogate:
-    """ds/dx = beta g(beta x) (1 - g(beta x)) with g the logistic function, peak beta / 4, integral 1.
+    """The surrogate ds/dx = beta g(beta x) (1 - g(beta x)) with g the logistic function, peak beta / 4, integral 1.
 
     Args:
         beta: sharpness, > 0.
@@ -99,7 +99,7 @@ def _sigmoid(x: Array, beta: float) -> Array:
 
 
 def gaussian(width: float = 0.5) -> Surrogate:
-    """ds/dx = N(x; 0, width), the normal density, peak 0.3989 / width, integral 1.
+    """The surrogate ds/dx = N(x; 0, width), the normal density, peak 0.3989 / width, integral 1.
 
     Args:
         width: standard deviation, > 0.
@@ -116,11 +116,11 @@ def _gaussian(x: Array, width: float) -> Array:
 
 
 def triangular(height: float = 0.3, width: float = 1.0) -> Surrogate:
-    """ds/dx = height max(0, 1 - |x| / width), peak height, integral height width.
+    """The surrogate ds/dx = height max(0, 1 - |x| / width), peak height, integral height width.
 
     Args:
         height: peak, > 0.
-        width: where it reaches 0, > 0.
+        width: distance at which it reaches 0, > 0.
 
     References:
         Bellec et al.: Long short-term memory and learning-to-learn in networks of spiking neurons, 2018, arXiv 1803.09574,
@@ -135,7 +135,7 @@ def _triangular(x: Array, height: float, width: float) -> Array:
 
 
 def boxcar(width: float = 0.5, height: float = 1.0) -> Surrogate:
-    """ds/dx = height where |x| <= width, 0 elsewhere, integral 2 height width.
+    """The surrogate ds/dx = height where |x| <= width, 0 elsewhere, integral 2 height width.
 
     Args:
         width: half the width of the box, > 0.
@@ -154,7 +154,7 @@ def _boxcar(x: Array, width: float, height: float) -> Array:
 
 
 def arctan(alpha: float = 2.0) -> Surrogate:
-    """ds/dx = (alpha / 2) / (1 + (pi alpha x / 2)^2), peak alpha / 2, integral 1.
+    """The surrogate ds/dx = (alpha / 2) / (1 + (pi alpha x / 2)^2), peak alpha / 2, integral 1.
 
     Args:
         alpha: sharpness, > 0.
@@ -171,14 +171,14 @@ def _arctan(x: Array, alpha: float) -> Array:
 
 
 def multi_gaussian(gamma: float = 0.5, width: float = 0.3, scale: float = 6.0, height: float = 0.15) -> Surrogate:
-    """ds/dx = gamma [(1 + h) N(x; 0, w) - h N(x; w, s w) - h N(x; -w, s w)], with h = height, w = width, s = scale.
+    """The surrogate ds/dx = gamma [(1 + h) N(x; 0, w) - h N(x; w, s w) - h N(x; -w, s w)], h = height, w = width, s = scale.
 
     N(x; m, w) is the normal density of mean m and standard deviation w. The peak is 0.7319 at x = 0 and the integral
     gamma (1 - h) with the default options.
 
     Args:
         gamma: overall factor, > 0.
-        width: standard deviation of the centre, > 0.
+        width: standard deviation of the center, > 0.
         scale: standard deviation of the two flanks in units of `width`, > 0.
         height: weight of the flanks, >= 0.
 

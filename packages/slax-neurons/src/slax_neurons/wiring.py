@@ -1,4 +1,4 @@
-"""Wiring: cells and modules without a carry, one after the other and over extra edges, as one cell."""
+"""The wiring of cells and modules without a carry, one after the other and over extra edges, into one cell."""
 
 import dataclasses
 import functools
@@ -27,25 +27,25 @@ from slax_neurons.neurons.neuron import Neuron
 
 
 def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) -> "Connect":
-    """Wires modules into a stack that is itself a cell, so stacks nest.
+    """Wire modules into a stack that is itself a cell, so stacks nest.
 
         y_i(t) = module_i(y_{i-1}(t)) + sum over edges from j to i of synapse_ji(y_j(t - delay))
 
     Args:
-        modules: in order: cells (neurons, other stacks, Flax's recurrent cells) and anything that maps an array
-            [rows, features...] to an array row by row: Linear, Conv, norms, pooling, a function. The last one may make a tree
-            of arrays, as of two read-outs, if no edge ends or starts there.
-        edges: beside the chain, {receiver: [senders]} by index, or a list of `Edge`. A receiver is a module without a carry:
-            recurrence within connect([Linear, LIF]) is {0: [1]}. A sender before the receiver is read within the step, any
-            other one step late.
-        rngs: for the edges' synapses, each a fresh copy of the receiver unless its `Edge` has one.
+        modules: the modules in order: cells (neurons, other stacks, Flax's recurrent cells) and anything that maps an array
+            [rows, features...] to an array row by row: Linear, Conv, norms, pooling, a function. The last one may return a tree
+            of arrays, such as two read-outs, if no edge ends or starts there.
+        edges: edges besides the chain, {receiver: [senders]} by index, or a list of `Edge`. A receiver has no carry:
+            recurrence within connect([Linear, LIF]) is {0: [1]}. A sender before the receiver is read within the step, and
+            any other sender one step late.
+        rngs: random streams for the edges' synapses; each is a fresh copy of the receiver unless its `Edge` has one.
 
     Returns:
-        A cell whose carry is a tuple with one entry per module: () for one without a carry, `DelayBuffer` for one that is read
-        late.
+        A cell whose carry is a tuple with one entry per module: () for a module without a carry, `DelayBuffer` for a module
+        that is read late.
 
     Raises:
-        TypeError: a module that is neither a cell nor callable, an edge into a cell, an edge whose synapse is not known.
+        TypeError: a module that is neither a cell nor callable, an edge into a cell, an edge whose synapse cannot be derived.
         ValueError: no modules at all, or an impossible edge.
     """
     return Connect(modules, edges, rngs=rngs)
@@ -59,9 +59,9 @@ class DelayBuffer(NamedTuple):
 
 
 class Connect(nnx.RNNCellBase):
-    """A stack of modules, with edges beside the chain, as a cell; made by `connect`.
+    """A stack of modules, with edges besides the chain, as a cell; made by `connect`.
 
-    `modules` are those of the chain; `edges` are the others, without their synapses, and `synapses` those in their order.
+    `modules` holds the chain, `edges` the edges without their synapses, and `synapses` the synapses in the order of the edges.
     """
 
     def __init__(self, modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None):
@@ -101,12 +101,12 @@ class Connect(nnx.RNNCellBase):
         return carry, outputs[-1]
 
     def unroll(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[tuple, PyTree[Float[Array, "T B ..."]]]:
-        """All steps at once, layer by layer; only the modules of a cycle are stepped."""
+        """Run all steps layer by layer; only the modules of a cycle are stepped."""
         carry, outputs = self.outputs(carry, inputs)
         return carry, outputs[-1]
 
     def outputs(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[tuple, tuple[Any, ...]]:
-        """Like `unroll`, but returns the outputs of every module of the chain, what comes over edges included."""
+        """Run like `unroll`, but return the outputs of every module of the chain, including the contributions of edges."""
         self._check_carry(carry)
         carries: list[Any] = []
         outputs: list[Any] = []
@@ -152,8 +152,8 @@ class Connect(nnx.RNNCellBase):
     def _step(
         self, piece: range, inputs: Array | None, carry: tuple, external_currents: dict[int, list[Array]]
     ) -> tuple[tuple, tuple[Any, ...]]:
-        """One step of the modules of `piece`, from their carries; to their outputs are added the `external_currents`, which
-        come from outside of the piece. Without inputs, the first one's own output is among these."""
+        """Run one step of the modules of `piece` from their carries, adding the `external_currents`, which come from outside of
+        the piece, to their outputs. Without inputs, the output of the first module is among these currents."""
         first = piece[0]
         carries: list[Any] = []
         outputs: list[Any] = []
@@ -189,7 +189,7 @@ class Connect(nnx.RNNCellBase):
         )
 
     def _check_cycle(self, piece: range) -> None:
-        """The first module sees the whole chunk; all others, and the synapses inside the cycle, are stepped."""
+        """Check a cycle: its first module sees the whole chunk; all others, and the synapses inside the cycle, are stepped."""
         stepped = [self.modules[index] for index in piece[1:]]
         stepped += [synapse for index in piece for edge, synapse in self.edges_into(index) if edge.sender in piece]
         for module in stepped:
@@ -214,7 +214,7 @@ def carry_without_buffer(entry: Any) -> Any:
 
 
 def _buffered(entry: Any, carry: Any, outputs: Any) -> Any:
-    """A module's new entry after some steps with `outputs` [K, B, ...]."""
+    """A module's new carry entry after some steps with `outputs` [K, B, ...]."""
     if not isinstance(entry, DelayBuffer):
         return carry
     return DelayBuffer(carry, jnp.concatenate([entry.outputs, outputs])[-entry.outputs.shape[0] :])
@@ -229,7 +229,7 @@ def delayed(entry: Any, outputs: Array, delay: int) -> Array:
 
 
 def _check_array(index: int, output: Any) -> None:
-    """Raises TypeError for a module whose output is a tree of arrays, and is read or added to."""
+    """Raise TypeError for a module whose output is a tree of arrays, yet is read or added to."""
     if not jax.tree_util.all_leaves([output]):
         raise TypeError(
             f"Module {index} of the stack puts out a {type(output).__name__}, expected an array, since other modules or edges "

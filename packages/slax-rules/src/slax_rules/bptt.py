@@ -14,7 +14,7 @@ from slax_rules.value import Value
 
 
 class Autodiff(LearningRule):
-    """The base class of rules whose gradient of a window is that of reverse-mode differentiation; the state is the carry."""
+    """The base class of rules that differentiate a window in reverse mode; the state is the carry."""
 
     def plan(self, model: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> None:
         check_cell(self.title, model)
@@ -32,7 +32,7 @@ class Autodiff(LearningRule):
         return [outputs], carry
 
     def unroll(self, model: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "K B ..."]) -> tuple[Any, Any]:
-        """The carry and the outputs as functions to differentiate."""
+        """Return the carry and the outputs as functions to differentiate."""
         return unroll(model, carry, inputs)
 
     def window(
@@ -61,11 +61,11 @@ class Autodiff(LearningRule):
 class BPTT(Value, Autodiff):
     """Backpropagation through time (BPTT): the exact gradient, by reverse-mode differentiation of the whole sequence.
 
-    It takes any cell. Memory grows with the sequence. The gradient flows through all steps, whatever the `window` of
-    `gradients`; with updates online, in `train_online`, it flows through the steps of a window.
+    It takes any cell. Memory grows with the sequence. The gradient flows through all time steps, regardless of the `window`
+    of `gradients`; with online updates, in `train_online`, it flows through the steps of a window.
 
     Args:
-        remat: keep only the carries between chunks for the reverse pass, and compute each chunk again there; see `unroll`.
+        remat: keep only the carries between chunks for the reverse pass, and recompute each chunk there; see `unroll`.
 
     References:
         Werbos: Backpropagation through time: what it does and how to do it, 1990, doi 10.1109/5.58337.
@@ -94,11 +94,11 @@ class BPTT(Value, Autodiff):
 class TBPTT(Value, Autodiff):
     """Truncated backpropagation through time (TBPTT): the gradient flows through pieces of `steps` steps.
 
-    It takes any cell. Omits the paths from one piece to the next; with steps=1 it is `SLTT`. Equals BPTT for a sequence that is
-    no longer than a piece.
+    It takes any cell. It omits the paths from one piece to the next; with steps=1 it is `SLTT`. It equals BPTT for a sequence
+    that is no longer than a piece.
 
     Args:
-        steps: >= 1.
+        steps: length of a piece, >= 1.
 
     Raises:
         ValueError: steps below 1.

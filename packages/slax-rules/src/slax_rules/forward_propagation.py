@@ -1,4 +1,4 @@
-"""Forward propagation through time: an optimizer that stands in for the gradient that a window does not see."""
+"""Forward propagation through time: an optimizer that makes up for the gradient beyond a window."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -14,13 +14,13 @@ VARIANTS = ("official", "slax001", "paper")
 
 
 class FPTTState(NamedTuple):
-    """What FPTT keeps between updates, in float32 at least.
+    """The state that FPTT keeps between updates, in float32 at least.
 
     Args:
-        inner: the state of the optimizer inside.
-        multiplier: lambda, like the parameters.
-        average: W-bar, like the parameters.
-        updates: how many so far.
+        inner: the state of the wrapped optimizer.
+        multiplier: lambda, in the structure of the parameters.
+        average: W-bar, in the structure of the parameters.
+        updates: number of updates so far.
     """
 
     inner: Any
@@ -37,7 +37,7 @@ def fptt(
     variant: Literal["official", "slax001", "paper"] = "official",
     reset_every: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Forward propagation through time (FPTT): a regularizer around an optimizer, for updates while a sequence goes on.
+    """Forward propagation through time (FPTT): a regularizer around an optimizer, for updates within a sequence.
 
         g_t          = dl_t + alpha (W_t - Wbar_t) - c lambda_t
         W_{t+1}      = optimizer(W_t, g_t)
@@ -47,20 +47,20 @@ def fptt(
     where dl_t is the gradient of the loss of window t alone, at W_t, c is 1 in "official" and 1/2 in the other two,
     lambda_1 = 0 and Wbar_1 = W_1. So the first step is one of `optimizer` alone. All parameters take part, also the neurons'.
 
-    It goes with `train_online` and any cell, under BPTT, which is the published rule, or under a rule for layers.
+    Use it with `train_online` and any cell, under BPTT, which is the published rule, or under a rule for layers.
 
     Args:
-        optimizer: what takes g_t.
+        optimizer: the optimizer that receives g_t.
         alpha: weight of the regularizer, > 0.
         beta: weight of the new parameters in their average, in (0, 1].
-        variant: "official" is the code of Yin et al.; "slax001" that of slax 0.0.1, which halves lambda in the gradient only;
+        variant: "official" follows the code of Yin et al.; "slax001" slax 0.0.1, which halves lambda in the gradient only;
             "paper" the text of Kag and Saligrama, which needs a second gradient, at W_{t+1}. `train_online` and
-            `train_offline` hand it over as `gradient_at`.
-        reset_every: start lambda and Wbar anew after this many updates: T / K begins each sequence anew, as slax does, if no
-            window is masked whole, which is no update. By default they persist, as in the code of Yin et al.
+            `train_offline` pass it as `gradient_at`.
+        reset_every: reset lambda and Wbar after this many updates: T / K resets them at each sequence, as slax does, if no
+            window is fully masked, which makes no update. By default they persist, as in the code of Yin et al.
 
     Returns:
-        A transformation whose state is an `FPTTState`: twice the size of the parameters, whatever batch and length.
+        A transformation whose state is an `FPTTState`: twice the size of the parameters, for any batch and length.
 
     Raises:
         ValueError: alpha, beta, variant or reset_every out of range; at an update, no parameters, or no `gradient_at` for
@@ -72,9 +72,9 @@ def fptt(
         time, 2023, doi 10.1038/s42256-023-00650-4.
 
     Note:
-        "official" is what its regularizer means: if `optimizer` minimizes exactly, lambda_{t+1} is the gradient of l_t at
-        W_{t+1}, which "paper" computes and "slax001" misses. The later slax updates lambda and Wbar with the parameters of
-        before the step, which for beta = 1/2 gives the parameters of "official", so it is no variant here. The authors also
+        "official" follows from its regularizer: if `optimizer` minimizes exactly, lambda_{t+1} is the gradient of l_t at
+        W_{t+1}, which "paper" computes and "slax001" misses. The later slax updates lambda and Wbar with the parameters
+        before the step, which for beta = 1/2 gives the parameters of "official", so it is not a variant here. The authors also
         weight the loss by the step and add a term for the distance to an oracle, which belongs in the loss function.
 
     Example:
@@ -138,14 +138,14 @@ def fptt(
 
 
 def fptt_average(opt_state: Any, params: Any) -> Any:
-    """W-bar, at which Yin et al. evaluate: they set W := W-bar at the end of each epoch, before the test.
+    """The average W-bar, at which Yin et al. evaluate: they set W := W-bar at the end of each epoch, before the test.
 
     Args:
-        opt_state: of `fptt`, or of an `optax.chain` with it; `optimizer.opt_state` of an `nnx.Optimizer` too.
-        params: the parameters, of which it takes the dtypes.
+        opt_state: the state of `fptt`, or of an `optax.chain` with it; also `optimizer.opt_state` of an `nnx.Optimizer`.
+        params: the parameters, which give the dtypes.
 
     Returns:
-        The average, like `params`.
+        The average, in the structure of `params`.
 
     Raises:
         ValueError: a state without FPTT in it, or with more than one.

@@ -1,11 +1,11 @@
 """Losses of a step, losses of a whole sequence, targets, masks, and the accuracy of a read-out.
 
 A loss function is the loss of *one step*: it maps outputs [B, ...] and targets [B, ...] to losses [B], as Optax's losses do.
-`gradients` maps it over steps and takes the mean, over all steps and samples or over the true entries of a mask, so no window
-changes it. A loss that looks at several steps, such as that of a time mean, is a `SequenceLoss`.
+`gradients` maps it over steps and takes the mean, over all steps and samples or over the true entries of a mask, so it does not
+depend on the window. A loss that looks at several steps, such as a loss of the mean over time, is a `SequenceLoss`.
 
 A mask is boolean, [T, B], and true where a loss counts. It acts on losses alone: the network runs over all steps, so padding
-belongs behind a sequence, where nothing that counts comes after it, and has to be finite.
+belongs at the end of a sequence, where nothing that counts follows, and must be finite.
 """
 
 import dataclasses
@@ -25,9 +25,9 @@ LossFn = Callable[[Any, Any], Float[Array, " B"]]
 class SequenceLoss:
     """A loss of a whole sequence: `SequenceLoss(lambda outputs, labels: cross_entropy(outputs.mean(axis=0), labels))`.
 
-    Under every rule the outputs of the whole sequence are computed first, their gradient is found by autodiff, and the windows
-    get it as their signal. So its value does not depend on the window, at the price of a second pass forward where there are
-    several windows. `train_online`, which updates before the sequence ends, refuses it.
+    Under every rule, the outputs of the whole sequence are computed first, their gradient is found by autodiff, and each window
+    receives it as its learning signal. So the value does not depend on the window, at the price of a second forward pass if
+    there are several windows. `train_online`, which updates before the sequence ends, does not accept it.
 
     Args:
         function: maps outputs [T, B, ...] and targets, and the mask [T, B] if there is one, to losses [B].
@@ -49,7 +49,7 @@ class SequenceLoss:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PerStep:
-    """Marks targets as one per step, [T, B, ...], where their shape leaves open what they are: `PerStep(labels)`."""
+    """A mark for targets with one entry per step, [T, B, ...], if their shape is ambiguous: `PerStep(labels)`."""
 
     targets: Any
 
@@ -57,7 +57,7 @@ class PerStep:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PerSequence:
-    """Marks targets as one per sequence, [B, ...], where their shape leaves open what they are: `PerSequence(labels)`."""
+    """A mark for targets with one entry per sequence, [B, ...], if their shape is ambiguous: `PerSequence(labels)`."""
 
     targets: Any
 
@@ -66,14 +66,14 @@ def cross_entropy(outputs: Float[Array, "*T B C"], labels: Array) -> Float[Array
     """The softmax cross entropy of outputs, -log softmax(outputs)[label], in float32 at least.
 
     Args:
-        outputs: logits, of a step [B, C] or of several.
-        labels: integers 0..C-1, [B], or one for each output. Steps that a mask leaves out need one, too.
+        outputs: logits of one step, [B, C], or of several.
+        labels: integers 0..C-1, [B], or one for each output. Masked steps need one, too.
 
     Returns:
-        The loss of each sample. In compiled code, as in `gradients`, a label out of range cannot raise and makes it NaN.
+        The loss of each sample. In compiled code, as in `gradients`, a label out of range makes the loss NaN.
 
     Raises:
-        ValueError: labels out of range, where it is called by itself.
+        ValueError: labels out of range, outside of compiled code.
     """
     valid = _valid("cross_entropy", labels, outputs.shape[-1])
     steps = jnp.broadcast_to(jnp.where(valid, labels, 0), outputs.shape[:-1])
@@ -86,8 +86,8 @@ def squared_error(outputs: Float[Array, "B ..."], targets: Array) -> Float[Array
     """The mean squared error of a step's outputs over their features, mean((outputs - targets)^2), in float32 at least.
 
     Args:
-        outputs: of a step.
-        targets: of the same shape, in a floating dtype.
+        outputs: outputs of one step.
+        targets: targets of the same shape, in a floating-point dtype.
 
     Returns:
         The loss of each sample.
@@ -118,10 +118,10 @@ def accuracy(outputs: Float[Array, "T B C"], labels: Array, mask: Array | None =
     A silent read-out is a tie of all classes, so it is wrong, as in the OTPE paper's evaluation.
 
     Args:
-        outputs: of each step.
-        labels: integers 0..C-1, [B]. One out of range is an error, or makes the result NaN under `jit`.
-        mask: bool [T, B], true where a step counts. Samples without a true step are left out; without any sample left, which
-            only `jit` lets through, the result is 0.
+        outputs: outputs of each step.
+        labels: integers 0..C-1, [B]. A label out of range is an error, or makes the result NaN under `jit`.
+        mask: bool [T, B], true where a step counts. Samples without a true step are left out; if no sample is left, which
+            is possible only under `jit`, the result is 0.
 
     Raises:
         ValueError: labels out of range or one per step, a mask of a wrong shape or without a true entry.
@@ -143,19 +143,18 @@ def accuracy(outputs: Float[Array, "T B C"], labels: Array, mask: Array | None =
     totals = jnp.sum(outputs, axis=0, dtype=sum_dtype(outputs.dtype))
     of_label = jnp.take_along_axis(totals, labels[:, None], axis=-1)
     others = jnp.where(jnp.arange(totals.shape[-1], dtype=jnp.int32)[None] == labels[:, None], -jnp.inf, totals)
-    right = (of_label > others).all(axis=-1).astype(totals.dtype)
-    # A sample that is left out is silent here, and so adds 0.
+    right = ((of_label > others).all(axis=-1) & counted).astype(totals.dtype)
     return jnp.sum(jnp.where(valid, right, jnp.nan)) / jnp.maximum(jnp.sum(counted), 1).astype(right.dtype)
 
 
 def sum_dtype(dtype: DTypeLike) -> jnp.dtype:
-    """The dtype to add up numbers of `dtype` in: float32 at least."""
+    """The dtype for adding up numbers of `dtype`: float32 at least."""
     wide = jnp.issubdtype(dtype, jnp.inexact) and jnp.dtype(dtype).itemsize >= 4
     return jnp.dtype(dtype if wide else jnp.float32)
 
 
 def _valid(name: str, labels: Array, n_classes: int) -> Array:
-    """Where labels are in range; raises if some are not and a value can be looked at."""
+    """True where labels are in range; raises ValueError if some are not and the values are known."""
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(
             f"{name} got labels of {labels.dtype}, expected integers 0 to {n_classes - 1}, not one-hot vectors."
@@ -170,7 +169,7 @@ def _valid(name: str, labels: Array, n_classes: int) -> Array:
 
 
 def valid_steps(lengths: Int[Array, " B"], n_steps: int) -> Bool[Array, "T B"]:
-    """The steps before the end of each sequence: mask[t, b] = t < lengths[b].
+    """Mark the steps before the end of each sequence: mask[t, b] = t < lengths[b].
 
     Args:
         lengths: steps of each sample, 0 to n_steps; a sample of 0 steps does not count.
@@ -180,18 +179,18 @@ def valid_steps(lengths: Int[Array, " B"], n_steps: int) -> Bool[Array, "T B"]:
         A mask for `gradients`, `train_offline`, `train_online` and `accuracy`.
 
     Raises:
-        ValueError: lengths out of range. Under `jit`, where a value cannot raise, one beyond n_steps counts as n_steps.
+        ValueError: lengths out of range. Under `jit`, where values are not checked, a length beyond n_steps counts as n_steps.
     """
     _check_lengths("valid_steps", lengths, n_steps)
     return jnp.arange(n_steps, dtype=lengths.dtype)[:, None] < lengths[None]
 
 
 def last_step(lengths: Int[Array, " B"], n_steps: int) -> Bool[Array, "T B"]:
-    """The last step of each sequence alone: mask[t, b] = (t == lengths[b] - 1).
+    """Mark only the last step of each sequence: mask[t, b] = (t == lengths[b] - 1).
 
-    With it the loss is that of the read-out at the end of each sequence. Under BPTT its gradient flows back to all steps;
-    an online rule makes the same of it for every window, since the traces carry what the steps before contribute. For
-    sequences that are not padded, `last_step(jnp.full(B, T), T)`.
+    With this mask, the loss depends on the read-out at the end of each sequence. Under BPTT its gradient flows back to all
+    steps; an online rule gives the same gradient for every window, since the traces carry the contribution of earlier steps.
+    For sequences that are not padded, use `last_step(jnp.full(B, T), T)`.
 
     Args:
         lengths: steps of each sample, 0 to n_steps; a sample of 0 steps does not count.
@@ -201,14 +200,14 @@ def last_step(lengths: Int[Array, " B"], n_steps: int) -> Bool[Array, "T B"]:
         A mask, true once per sample.
 
     Raises:
-        ValueError: lengths out of range. Under `jit`, where a value cannot raise, a sample longer than n_steps does not count.
+        ValueError: lengths out of range. Under `jit`, where values are not checked, a longer sample does not count.
     """
     _check_lengths("last_step", lengths, n_steps)
     return jnp.arange(n_steps, dtype=lengths.dtype)[:, None] == lengths[None] - 1
 
 
 def check_mask(mask: Array, shape: tuple[int, ...]) -> None:
-    """Raises ValueError unless a mask is boolean, of `shape` [T, B], and true somewhere if its values can be looked at."""
+    """Raise ValueError unless a mask is boolean, of `shape` [T, B], and, if its values are known, true somewhere."""
     if mask.dtype != jnp.bool_ or mask.shape != shape:
         raise ValueError(
             f"Got a mask of {mask.dtype}{list(mask.shape)}, expected bool{list(shape)}, true where the loss of a step and "

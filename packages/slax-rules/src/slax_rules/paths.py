@@ -11,8 +11,8 @@ from slax_neurons import Connect
 
 
 def by_path(tree: PyTree) -> dict[str, Any]:
-    """The leaves by paths like "modules/0/kernel", in order."""
-    # The array of an nnx variable hangs below the attribute `value`, which says nothing about where the variable is.
+    """The leaves by path, such as "modules/0/kernel", in order."""
+    # The array of an nnx variable is stored under the attribute `value`, which is not part of the variable's place.
     return {
         keystr(tuple(key for key in path if key != GetAttrKey("value")), simple=True, separator="/"): leaf
         for path, leaf in jax.tree.leaves_with_path(tree)
@@ -20,10 +20,10 @@ def by_path(tree: PyTree) -> dict[str, Any]:
 
 
 def module_names(model: Any) -> dict[str, str]:
-    """The names of a stack's modules and edges by their paths, as `slax_neurons.health` and `summary` call them.
+    """The names of a stack's modules and edges by path, as used by `slax_neurons.health` and `summary`.
 
     "modules/0" is "0 Linear", "modules/3/modules/1" is "3.1 LIF", in a stack that is module 3, and "synapses/0" is
-    "1 -> 0 Linear", an edge from module 1 to module 0. A model that is no stack has no such names.
+    "1 -> 0 Linear", an edge from module 1 to module 0. A model that is not a stack has no such names.
     """
     names: dict[str, str] = {}
 
@@ -50,7 +50,7 @@ def kind(module: Any) -> str:
 
 
 def readable_path(path: str, names: Mapping[str, str]) -> str:
-    """A path with the name of its module, as "0 Linear/kernel" for "modules/0/kernel"; the path itself where there is none."""
+    """A path with the name of its module, such as "0 Linear/kernel" for "modules/0/kernel"; the path itself without a name."""
     parts = path.split("/")
     for count in range(len(parts), 0, -1):
         module = "/".join(parts[:count])

@@ -1,4 +1,4 @@
-"""The registry of learning rules: what each is made of, what it requires, when it is exact, what it omits, what it costs."""
+"""The registry of learning rules, with each rule's requirements, conditions for exactness, omissions and costs."""
 
 from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.forward_propagation import fptt
@@ -48,8 +48,8 @@ OTPE_BIBTEX = _bibtex(
     archivePrefix="arXiv",
 )
 
-# Colors of Okabe and Ito, and of Tol's scheme "muted", which are made for all kinds of color vision; markers and hatches tell
-# rules apart that share a hue, and all of them without any color. Rules of one family have a hue in common.
+# Colors of Okabe and Ito, and of Tol's scheme "muted", which are made for all kinds of color vision; markers and hatches
+# distinguish rules that share a hue, and all rules without color. Rules of one family share a hue.
 RULES: dict[str, RuleEntry] = Rules(
     bptt=RuleEntry(
         title="BPTT",

@@ -1,4 +1,4 @@
-"""What the loop over windows knows of a learning rule."""
+"""The interface between the loop over windows and learning rules."""
 
 import abc
 from collections.abc import Callable
@@ -8,18 +8,18 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-# Maps the heads of a window to the loss of the first one and the gradient of the sum of their losses by each of them.
+# Maps the heads of a window to the loss of the first head and the gradient of the sum of all losses w.r.t. each head.
 SignalFn = Callable[[list[Any]], tuple[Float[Array, ""], list[Any]]]
 
 
 class WindowGradient(NamedTuple):
-    """What a rule makes of a window.
+    """The result of a rule on a window.
 
     Args:
-        loss: that `signal_fn` found, a scalar.
+        loss: the loss from `signal_fn`, a scalar.
         model: the gradient, in the structure of `nnx.state(model, nnx.Param)`.
-        rule: the gradient by the rule's own parameters, in the structure of `nnx.state(rule, nnx.Param)`.
-        state: what the rule carries into the next window.
+        rule: the gradient w.r.t. the rule's own parameters, in the structure of `nnx.state(rule, nnx.Param)`.
+        state: the state that the rule carries into the next window.
     """
 
     loss: Float[Array, ""]
@@ -31,8 +31,8 @@ class WindowGradient(NamedTuple):
 class LearningRule(abc.ABC):
     """A way to differentiate a sequence, window by window: the argument `rule` of `gradients`.
 
-    Implementations are frozen dataclasses of their options, or modules if they hold arrays. All that changes from window to
-    window is in `state`, which begins as `initialize` makes it: the model's carry, and the traces of the rule.
+    Implementations are frozen dataclasses of their options, or modules if they hold arrays. Everything that changes from
+    window to window is in `state`, which `initialize` creates: the model's carry, and the traces of the rule.
 
     A rule reads the model's *heads*, a list whose first entry is the model's output; a rule with losses of its own for some
     layers adds their read-outs. `default_window` is a number of steps that is fast and small, None for the whole sequence.
@@ -42,15 +42,15 @@ class LearningRule(abc.ABC):
 
     @property
     def title(self) -> str:
-        """The name that errors and checkpoints use."""
+        """The name of the rule in errors and checkpoints."""
         return type(self).__name__
 
     def offline_window(self, window: int | None, steps: int) -> int:
-        """The steps of a window where gradients are added up; by default those asked for, or `default_window`."""
+        """Return the steps of a window for summed gradients; by default the number requested, or `default_window`."""
         return window or self.default_window or steps
 
     def plan(self, model: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> Any:
-        """Checks a model, and returns what the rule knows of it without its numbers. It is called once for each program.
+        """Check a model, and return the rule's plan for it, without arrays. It is called once for each program.
 
         Raises:
             TypeError, ValueError: a model that the rule cannot treat.
@@ -59,32 +59,32 @@ class LearningRule(abc.ABC):
 
     @abc.abstractmethod
     def initialize(self, plan: Any, model: nnx.RNNCellBase, carry: Any, inputs: jax.ShapeDtypeStruct) -> Any:
-        """The state before the first window, from the model's carry and the shape of the inputs [B, features...] of a step."""
+        """Make the state before the first window from the model's carry and the shape [B, features...] of one step's inputs."""
 
     @abc.abstractmethod
     def traces(self, state: Any) -> Any:
-        """What a state holds beside the model's carry."""
+        """Return the part of a state besides the model's carry."""
 
     @abc.abstractmethod
     def forward(
         self, plan: Any, model: nnx.RNNCellBase, state: Any, inputs: Float[Array, "K B ..."]
     ) -> tuple[list, Any]:
-        """The heads of a window, and the state with the model's carry after it; traces stay as they are."""
+        """Return the heads of a window, and the state with the model's carry after it; the traces stay unchanged."""
 
     @abc.abstractmethod
     def window(
         self, plan: Any, model: nnx.RNNCellBase, state: Any, inputs: Float[Array, "K B ..."], signal_fn: SignalFn
     ) -> WindowGradient:
-        """The gradient of a window. A module that changes its own variables does so in place, in `model`."""
+        """Compute the gradient of a window. A module that changes its own variables does so in place, in `model`."""
 
 
 def no_parameters() -> nnx.State:
-    """The gradient of a rule without parameters."""
+    """The empty gradient of a rule without parameters."""
     return nnx.State({})
 
 
 def check_cell(name: str, model: Any) -> None:
-    """Raises TypeError for something else than a cell; `name` is that of the rule."""
+    """Raise TypeError for anything other than a cell; `name` is the name of the rule."""
     if not isinstance(model, nnx.RNNCellBase):
         raise TypeError(
             f"{name} got {type(model).__name__}, expected a cell: a stack made by connect, a neuron, a Flax recurrent cell."

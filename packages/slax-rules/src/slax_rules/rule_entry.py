@@ -1,4 +1,4 @@
-"""What the registry says of a rule: when it is exact, what it costs, how it looks in figures."""
+"""The registry's entry for a rule, with its exactness, its cost and its look in figures."""
 
 import dataclasses
 import difflib
@@ -13,14 +13,14 @@ from slax_rules.rule import LearningRule
 
 @dataclasses.dataclass(frozen=True)
 class Exactness:
-    """When the gradient of a rule is that of BPTT.
+    """The conditions under which the gradient of a rule equals that of BPTT.
 
     Args:
-        always: for every model and sequence.
-        in_the_mean: over the rule's noise, for every model and sequence.
-        last_layers: for so many layers from the last one downwards, of a stack without late edges.
-        steps: for every sequence of at most so many steps; 0 for none.
-        condition: under which the above holds, and where else it is exact; empty if there is nothing to add.
+        always: exact for every model and sequence.
+        in_the_mean: exact in the mean over the rule's noise, for every model and sequence.
+        last_layers: number of layers, from the last one downwards, for which it is exact in a stack without late edges.
+        steps: exact for every sequence of at most this number of steps; 0 for none.
+        condition: condition for the above, and other cases in which it is exact; empty if there is nothing to add.
     """
 
     always: bool = False
@@ -50,9 +50,9 @@ class Style:
     """The look of a rule in every figure.
 
     Args:
-        color: of its lines and bars.
-        marker, line: matplotlib's names.
-        hatch: of its bars.
+        color: color of its lines and bars.
+        marker, line: matplotlib's names of marker and line style.
+        hatch: hatch of its bars.
     """
 
     color: str
@@ -69,17 +69,17 @@ class RuleEntry:
         title: its name in print.
         rule: its class.
         requires: the models that it can treat.
-        exact: when its gradient is that of BPTT.
-        omits: what its gradient leaves out.
-        memory: numbers that it carries per sample for a layer of I inputs and N neurons with S states each; P = I N.
-        time: of a step of such a layer, in the same letters, up to a constant.
-        source: where it is defined.
+        exact: the conditions under which its gradient equals that of BPTT.
+        omits: the paths that its gradient leaves out.
+        memory: count of numbers it carries per sample for a layer of I inputs and N neurons with S states each; P = I N.
+        time: time of a step of such a layer, in the same symbols, up to a constant.
+        source: the publication that defines it.
         bibtex: the same as a BibTeX entry.
         style: its look in figures.
-        options: of the class, for this entry.
-        needs_rngs: whether it is made with `rngs`.
+        options: options of the class for this entry.
+        needs_rngs: whether it is constructed with `rngs`.
         updates: the ways to update with its gradient: "offline", "online".
-        optimizer: a wrapper of the optimizer, where the rule is there.
+        optimizer: a wrapper of the optimizer, if the rule is implemented there.
     """
 
     title: str
@@ -98,10 +98,10 @@ class RuleEntry:
     optimizer: Callable[..., Any] | None = None
 
     def make(self, *, rngs: nnx.Rngs | None = None, **options: Any) -> LearningRule | LayerRule:
-        """The rule, with options beside those of this entry; `rngs` go to a rule that draws, and are unused by others.
+        """Make the rule, with options in addition to the entry's; `rngs` go to rules that draw numbers, and others ignore them.
 
         Raises:
-            TypeError: no `rngs` for a rule that draws.
+            TypeError: no `rngs` for a rule that draws random numbers.
         """
         if self.needs_rngs:
             if rngs is None:
@@ -111,7 +111,7 @@ class RuleEntry:
 
 
 class Rules(dict[str, RuleEntry]):
-    """The registry, whose error for an unknown name says which names there are."""
+    """The registry, whose error for an unknown name lists the known names."""
 
     def __missing__(self, name: str) -> RuleEntry:
         plain = {known.replace("_", ""): known for known in self}

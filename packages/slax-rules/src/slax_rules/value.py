@@ -1,4 +1,4 @@
-"""Values: frozen dataclasses that JAX and Flax take apart."""
+"""Values: frozen dataclasses that JAX and Flax treat as trees."""
 
 import dataclasses
 from typing import Any
@@ -9,9 +9,9 @@ from flax import nnx
 
 
 class Value:
-    """A base of frozen dataclasses that go through `jax.jit`, `nnx.split` and optimizers as trees.
+    """The base of frozen dataclasses that pass through `jax.jit`, `nnx.split` and optimizers as trees.
 
-    Fields that hold arrays, as a module, a variable or another value does, are the children; all other fields are static.
+    Fields that hold arrays, such as a module, a variable or another value, are the children; all other fields are static.
     """
 
     def __init_subclass__(cls, **options: Any):

@@ -1,6 +1,6 @@
-"""Numbers and pictures about gradients and activity: arrays in, numbers first, then axes.
+"""Numbers and pictures about gradients and activity: arrays in, numbers or axes out.
 
-matplotlib is imported by what draws when it draws, and not where only numbers are wanted.
+matplotlib is imported only when something is drawn, not for numbers alone.
 """
 
 from slax_viz.activity import FiringRates as FiringRates

@@ -1,4 +1,4 @@
-"""Spikes of whole layers: rates as numbers, rasters, and rates over training."""
+"""The spikes of whole layers: firing rates, raster plots, and rates over training."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, overload
@@ -12,19 +12,19 @@ from slax_viz.statistics import mean_interval
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# They tell the lines apart without any colour.
+# These distinguish the lines without color.
 _DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 3)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
 
 _LEGEND_COLUMNS = 4
-_MARK = 0.9  # height of a spike in a raster, of a unit's row
+_MARK = 0.9  # height of a spike in a raster, as a fraction of a unit's row
 
 
 class FiringRates(NamedTuple):
     """Mean spikes per step of one layer, or per second where `dt` is in seconds.
 
-    layer: over all.
-    units: [N, ...], each unit's over time and batch.
-    steps: [T], each step's over batch and units.
+    layer: mean over time, batch and units.
+    units: [N, ...], mean of each unit over time and batch.
+    steps: [T], mean of each step over batch and units.
     """
 
     layer: float
@@ -39,7 +39,7 @@ def firing_rates(spikes: Mapping[str, np.ndarray | Array], *, dt: float = 1.0) -
 def firing_rates(
     spikes: np.ndarray | Array | Mapping[str, np.ndarray | Array], *, dt: float = 1.0
 ) -> FiringRates | dict[str, FiringRates]:
-    """How often layers fire: over all, unit by unit, and step by step.
+    """The firing rates of layers: overall, of each unit, and at each step.
 
     Args:
         spikes: [T, B, N, ...], time first, 0 or 1, or counts where several fall into one step; or such an array by layer.
@@ -49,7 +49,7 @@ def firing_rates(
         `FiringRates`, in float64; or one by layer.
 
     Raises:
-        ValueError: spikes of another shape, without any number, negative, NaN or infinite; a duration that is not positive.
+        ValueError: spikes of another shape, empty, negative, NaN or infinite; a duration that is not positive.
     """
     if isinstance(spikes, Mapping):
         return {layer: _rates(f"spikes of {layer}", numbers, dt) for layer, numbers in spikes.items()}
@@ -59,15 +59,15 @@ def firing_rates(
 def plot_raster(
     ax: "Axes", spikes: np.ndarray | Array | Mapping[str, np.ndarray | Array], *, rasterized: bool = False
 ) -> "Axes":
-    """A mark for each spike of one sample: steps along the x axis, units along the y axis, layers one above the other.
+    """Draw a mark for each spike of one sample: steps along the x axis, units along the y axis, layers stacked vertically.
 
-    The first layer is at the bottom. Each has a colour of its own and a line below it, and its name and number of units
-    beside it.
+    The first layer is at the bottom. Each has its own color and a line below it, with its name and number of units
+    next to it.
 
     Args:
-        ax: where to draw.
+        ax: axes to draw on.
         spikes: [T, N] of 0 and 1, one sample: `spikes[:, b]` of a batch; or such an array by layer, at most 8 of the same T.
-        rasterized: draw the marks as pixels in a vector file, which for far more than 10,000 spikes is smaller.
+        rasterized: draw the marks as pixels in a vector file, which makes it smaller for far more than 10,000 spikes.
 
     Returns:
         `ax`.
@@ -117,23 +117,24 @@ def plot_firing_rates(
     colours: Mapping[str, str] | None = None,
     legend: bool = True,
 ) -> "Axes":
-    """Rates over training: one line per layer, the mean over seeds, with the interval of `mean_interval` as a band.
+    """Plot rates over training: one line per layer, the mean over seeds, with the interval of `mean_interval` as a band.
 
     Args:
-        ax: where to draw.
-        steps: [K], when the rates were measured, rising.
+        ax: axes to draw on.
+        steps: [K], training steps at which the rates were measured, increasing.
         rates: for each layer, at most 8, [K], or [seeds, K]. With one seed there is no band.
         level: probability of the intervals, in (0, 1).
         xlabel: label of the x axis.
         ylabel: label of the y axis; "spikes per second and unit" for rates with `dt` in seconds.
-        colours: of some or all layers, or of what else the lines are; by their order otherwise.
-        legend: whether to put a legend above the axes, where a title would be.
+        colours: colors of some or all layers, or of other lines; assigned in order otherwise.
+        legend: True to put a legend above the axes, in the place of a title.
 
     Returns:
         `ax`.
 
     Raises:
-        ValueError: none or too many layers, rates that are negative, NaN, infinite or of another shape, steps that do not rise.
+        ValueError: none or too many layers, rates that are negative, NaN, infinite or of another shape, steps that do not
+            increase.
     """
     _check_number("layers", len(rates))
     at = np.asarray(steps, np.float64)
@@ -159,7 +160,7 @@ def plot_firing_rates(
         if len(values) > 1:
             _, low, high = mean_interval(values, level=level, bounds=(0.0, np.inf))
             ax.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0, zorder=2)
-    ax.set_ylim(bottom=0, auto=None)  # axes that share it can still widen it
+    ax.set_ylim(bottom=0, auto=None)  # axes that share this limit can still widen it
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     if legend:

@@ -1,4 +1,4 @@
-"""Bar plots of numbers that several rules reach in several layers."""
+"""Bar plots that compare rules layer by layer."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from slax_viz.statistics import mean_interval
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# They tell the bars apart without any colour.
+# These distinguish the bars without color.
 _HATCHES = ("", "//", "..", "\\\\", "xx", "--", "oo", "++")
 
 _GROUP_WIDTH = 0.8
@@ -31,21 +31,21 @@ def plot_cosine_similarity(
     hatches: Mapping[str, str] | None = None,
     legend: bool = True,
 ) -> "Axes":
-    """Grouped bars: the layers along the x axis, in each group one bar per rule, as high as the mean over seeds.
+    """Draw grouped bars: layers along the x axis, and in each group one bar per rule, as high as the mean over seeds.
 
-    Error bars are the intervals of `mean_interval`, dots the single seeds in their order from left to right. With one
-    seed there is no interval to draw.
+    Error bars are the intervals of `mean_interval`, dots the individual seeds in their order from left to right. With one
+    seed there is no interval.
 
     Args:
-        ax: where to draw.
-        table: for each rule its cosines, [seeds, layers], at most 8 rules without a colour in `colours`. The number of seeds
+        ax: axes to draw on.
+        table: for each rule its cosines, [seeds, layers], at most 8 rules without a color in `colours`. The number of seeds
             may differ.
         layers: one label per layer; "layer 1", "layer 2", ... by default.
         level: probability of the intervals, in (0, 1).
         ylabel: label of the y axis.
-        colours: of some or all rules, so that a rule has the same in each figure; by their order otherwise.
-        hatches: likewise, matplotlib's patterns such as "//".
-        legend: whether to put a legend above the axes, where a title would be. For several axes with one legend, pass
+        colours: colors of some or all rules, so that a rule looks the same in each figure; assigned in order otherwise.
+        hatches: matplotlib's hatch patterns, such as "//", of some or all rules; assigned in order otherwise.
+        legend: True to put a legend above the axes, in the place of a title. For several axes with one legend, pass
             False and call `figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center")`.
 
     Returns:

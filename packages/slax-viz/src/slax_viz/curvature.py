@@ -1,17 +1,17 @@
-"""Curvature of a loss: products with its Hessian, the Hessian's top eigenvalues, and its trace.
+"""The curvature of a loss: products with its Hessian, the Hessian's extreme eigenvalues, and its trace.
 
     H v = grad (d/de L(p + e v) at e = 0)      reverse mode over forward mode
 
-where L is the loss, p the parameters, P their number, and v a direction. H is never made: each product costs a few gradients,
-and memory is a few vectors of P numbers. A loss without forward mode, through a `jax.custom_vjp`, is taken the other way round,
-d/de grad L(p + e v): the same numbers, if both ways are defined and JAX makes no mistake, but see `_product`.
+where L is the loss, p the parameters, P their number, and v a direction. H is never formed: each product costs a few gradients,
+and memory is a few vectors of P numbers. A loss without forward mode, because of a `jax.custom_vjp`, is differentiated in the
+other order, d/de grad L(p + e v). The numbers are the same if both orders are defined and correct in JAX; see `_product`.
 
 **Spikes.** Automatic differentiation takes the derivative of a spike to be its surrogate, and the second derivative to be the
-derivative of this surrogate. So H of a spiking network describes the surrogate's calculus, not the loss as it is seen when the
-parameters are moved, which is piecewise constant in a spike's membrane. With surrogates by `jax.custom_jvp`, as those of
+derivative of this surrogate. So H of a spiking network describes the surrogate's calculus, not the actual loss as a function of
+the parameters, which is piecewise constant in a spike's membrane. With surrogates defined by `jax.custom_jvp`, as in
 slax_neurons, and with `jax.lax.stop_gradient`, this formal H is symmetric, as the chain rule of second order is. A gradient
-that is not differentiated from a loss, as one by `jax.custom_vjp` that drops terms, is a field g, and H its Jacobian,
-which in general is not symmetric. `Eigenvalues.asymmetry` tells.
+that is not the derivative of a loss, such as one with a `jax.custom_vjp` that drops terms, is a field g, and H its Jacobian,
+which in general is not symmetric. `Eigenvalues.asymmetry` measures this.
 """
 
 import math
@@ -30,20 +30,20 @@ Loss = Callable[[Any], Array]
 
 _dot = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)  # full float32 on accelerators too
 
-_CHECK_EVERY = 8  # steps between two looks at what has converged; each is an eigendecomposition of the small matrix
-_ROUNDING = 100  # what is left of a product is nothing, in units of the largest product's rounding
+_CHECK_EVERY = 8  # steps between two convergence checks; each is an eigendecomposition of the small matrix
+_ROUNDING = 100  # a remainder below this counts as zero, in units of the rounding error of the largest product
 _ORDERS = {"largest": lambda values: values, "smallest": jnp.negative, "magnitude": jnp.abs}
 
 
 class Eigenvalues(NamedTuple):
     """Eigenvalues of a Hessian, and the evidence for them.
 
-    values: [n_top], in the order asked for.
+    values: [n_top], in the requested order.
     vectors: the eigenvectors, of length 1 over all leaves: the tree of the parameters, each leaf with a first axis n_top.
-    residuals: [n_top], |H v - value v|, each from a product of its own. Of a symmetric H some eigenvalue is that near.
+    residuals: [n_top], |H v - value v|, each from a separate product. A symmetric H has an eigenvalue within this distance.
     converged: [n_top], residual <= tolerance * largest |value| found.
-    asymmetry: the largest |v . H w - w . H v| over all pairs of unit vectors of the basis; rounding if H is symmetric.
-    steps: products that made the basis.
+    asymmetry: the largest |v . H w - w . H v| over all pairs of unit vectors of the basis; rounding error if H is symmetric.
+    steps: number of products used to build the basis.
     """
 
     values: Float[Array, " n_top"]
@@ -55,7 +55,7 @@ class Eigenvalues(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """An estimate of a trace: mean of the samples, its standard error, and the samples [n_samples] themselves."""
+    """An estimate of a trace: the mean of the samples, its standard error, and the samples [n_samples] themselves."""
 
     mean: Float[Array, ""]
     standard_error: Float[Array, ""]
@@ -63,10 +63,10 @@ class Trace(NamedTuple):
 
 
 def hessian_product(loss: Loss, params: PyTree, vector: PyTree) -> PyTree:
-    """H v, the derivative of the gradient along `vector`; see the module for what H is with spikes.
+    """The product H v, the derivative of the gradient along `vector`; see the module for the meaning of H with spikes.
 
     Args:
-        loss: maps parameters to a number. It has to give the same for the same parameters: fix batch and keys in it.
+        loss: maps parameters to a number. It has to be deterministic: fix batch and keys in it.
         params: tree of floating-point arrays, for example an `nnx.State` of `nnx.Param`s.
         vector: tree like `params`.
 
@@ -76,7 +76,7 @@ def hessian_product(loss: Loss, params: PyTree, vector: PyTree) -> PyTree:
     Raises:
         TypeError: parameters that are not floating-point arrays.
         ValueError: no parameters, a vector with other paths, shapes or dtypes, numbers that are not finite (where they are
-            known: under `jax.jit` NaN goes through).
+            known: under `jax.jit` NaN is propagated).
     """
     _check_parameters(params)
     check_alike(
@@ -102,31 +102,31 @@ def hessian_eigenvalues(
     order: Literal["largest", "smallest", "magnitude"] = "largest",
     n_starts: int | None = None,
 ) -> Eigenvalues:
-    """The first `n_top` eigenvalues and eigenvectors of the Hessian, by Lanczos with full reorthogonalisation.
+    """The first `n_top` eigenvalues and eigenvectors of the Hessian, by the Lanczos method with full reorthogonalization.
 
-        q_{j + b} = H q_j, made orthogonal to all q before, and of length 1
+        q_{j + b} = H q_j, orthogonalized against all previous q and normalized
         T = Q^T H Q,  (T + T^T) / 2 s = value s,  v = Q s
 
-    The first b = n_starts vectors q are normal random numbers, made orthonormal. Where nothing is left of a product, because
-    the q span a space that H does not leave, another random vector takes its place. It stops after min(n_steps, P)
-    products, or when |H v - value v| <= tolerance * largest |value| for all n_top. What did not converge is returned too:
-    look at `converged`.
+    The first b = n_starts vectors q are normal random vectors, orthonormalized. Where a product leaves no remainder, because
+    the q span an invariant subspace of H, another random vector takes its place. The method stops after min(n_steps, P)
+    products, or when |H v - value v| <= tolerance * largest |value| for all n_top. Values that did not converge are returned
+    too: check `converged`.
 
-    If H is not symmetric (see the module), `values` belong to its symmetric part in the space that was spanned: each is
-    still the curvature v . H v along its v. But they are no eigenvalues of H, the residuals stay as large as the
-    asymmetry, and nothing converges. So compare `asymmetry` with `values`: in float32 1e-5 of them is rounding.
+    If H is not symmetric (see the module), `values` belong to its symmetric part in the spanned space: each is
+    still the curvature v . H v along its v. But they are not eigenvalues of H, the residuals stay as large as the
+    asymmetry, and nothing converges. So compare `asymmetry` with `values`: in float32, 1e-5 of them is rounding error.
 
     Args:
         loss: see `hessian_product`.
         params: see `hessian_product`. P is the number of entries of all leaves.
-        key: for the random vectors.
-        n_top: how many, 1 to P.
-        n_steps: of products with H at most, from n_top; (n_steps + n_starts) P numbers are kept.
+        key: random key for the random vectors.
+        n_top: number of eigenvalues, 1 to P.
+        n_steps: maximum number of products with H, at least n_top; (n_steps + n_starts) P numbers are kept.
         tolerance: see above. The error of an eigenvalue is about the residual's square over the gap to the next.
-        order: which come first: the largest, the smallest (most negative), or the largest in magnitude.
-        n_starts: b, 1 to n_top, which is the default. Of an eigenvalue with several eigenvectors b are found together, others
-            late, by rounding or when the whole space is spanned, and so may be missed. Where all eigenvalues differ, 1
-            converges in fewer steps.
+        order: the eigenvalues that come first: the largest, the smallest (most negative), or the largest in magnitude.
+        n_starts: b, 1 to n_top, which is the default. For an eigenvalue with several eigenvectors, b of them are found
+            together; others appear late, through rounding or once the whole space is spanned, and may be missed. Where
+            all eigenvalues differ, 1 converges in fewer steps.
 
     Returns:
         `Eigenvalues`, in float64 if a leaf is, else in float32.
@@ -136,7 +136,8 @@ def hessian_eigenvalues(
         ValueError: see `hessian_product`; an option out of range.
 
     Note:
-        Can be jitted: `jax.jit(partial(hessian_eigenvalues, loss, n_top=5))(params, key)`. Without, each call compiles.
+        The function can be jitted: `jax.jit(partial(hessian_eigenvalues, loss, n_top=5))(params, key)`. Otherwise each call
+        compiles.
 
     References:
         Lanczos, An iteration method for the solution of the eigenvalue problem, 1950, doi 10.6028/jres.045.026. Ruhe,
@@ -165,13 +166,13 @@ def hessian_eigenvalues(
 def hessian_trace(loss: Loss, params: PyTree, key: Key[Array, ""], *, n_samples: int = 64) -> Trace:
     """The trace of the Hessian, by Hutchinson's estimator: the mean of z . H z, where each entry of z is -1 or 1.
 
-    Its variance is 2 sum_{i != j} h_ij^2, h the symmetric part of H, so that a diagonal H gives its trace with each sample.
+    Its variance is 2 sum_{i != j} h_ij^2, with h the symmetric part of H, so that for a diagonal H each sample is exact.
     It is unbiased for any H, symmetric or not. For an interval: `mean_interval(trace.samples)`.
 
     Args:
         loss, params: see `hessian_product`.
-        key: for z.
-        n_samples: products with H, from 2.
+        key: random key for z.
+        n_samples: number of products with H, at least 2.
 
     Returns:
         A `Trace`, in float64 if a leaf is, else in float32.
@@ -202,14 +203,14 @@ def hessian_trace(loss: Loss, params: PyTree, key: Key[Array, ""], *, n_samples:
 
 
 def _product(loss: Loss, params: PyTree, vector: PyTree) -> PyTree:
-    """H v, by reverse mode over forward mode where the loss has forward mode.
+    """The product H v, by reverse mode over forward mode where the loss supports forward mode.
 
-    Not the other way round: where JAX (0.10.2) differentiates the reverse pass of a `lax.scan`, it forgets the rules of
+    The order matters: when JAX (0.10.2) differentiates the reverse pass of a `lax.scan`, it ignores the rules of
     `jax.custom_jvp` inside. The surrogates of a network that is unrolled in chunks would be missing in a part of H.
     """
     try:
         return jax.grad(lambda params: jax.jvp(loss, (params,), (vector,))[1])(params)
-    except (TypeError, NotImplementedError):  # what JAX raises for forward mode through a custom_vjp
+    except (TypeError, NotImplementedError):  # raised by JAX for forward mode through a custom_vjp
         return jax.jvp(jax.grad(loss), (params,), (vector,))[1]
 
 
@@ -221,7 +222,7 @@ def _check_parameters(params: PyTree) -> None:
 
 
 def _check_finite(name: str, tree: PyTree) -> None:
-    """Raises ValueError for NaN and infinite numbers, where there are numbers: not while JAX traces."""
+    """Raise ValueError for NaN and infinite numbers; traced values are not checked."""
     for leaf in jax.tree.leaves(tree):
         if not isinstance(leaf, jax.core.Tracer) and not np.isfinite(np.asarray(leaf)).all():
             raise ValueError(
@@ -230,7 +231,7 @@ def _check_finite(name: str, tree: PyTree) -> None:
 
 
 class _Flat:
-    """Trees like `params` as vectors, the leaves one after the other, in float64 if one of them is, else in float32."""
+    """A conversion between trees like `params` and vectors, in float64 if one of the leaves is, else in float32."""
 
     def __init__(self, params: PyTree):
         leaves, self.structure = jax.tree.flatten(params)
@@ -252,11 +253,11 @@ class _Flat:
 
 
 class _Basis(NamedTuple):
-    """Orthonormal vectors [m + b, P], with zeros where there is none yet; Q^T H Q [m + b, m], of the first `steps` columns."""
+    """Orthonormal vectors [m + b, P], zero where not yet computed, and the first `steps` columns of Q^T H Q [m + b, m]."""
 
     vectors: Float[Array, "rows P"]
     projected: Float[Array, "rows m"]
-    largest: Float[Array, ""]  # |H q| so far
+    largest: Float[Array, ""]  # largest |H q| so far
     steps: Int[Array, ""]
 
 
@@ -313,7 +314,7 @@ def _start(flat: _Flat, key: Key[Array, ""], starts: int, n_steps: int) -> _Basi
 
 
 def _step(product: Callable[[Array], Array], state: _Basis, starts: int, key: Key[Array, ""]) -> _Basis:
-    row = state.steps + starts  # of the new vector
+    row = state.steps + starts  # row of the new vector
     image = product(state.vectors[state.steps])
     largest = jnp.maximum(state.largest, jnp.linalg.norm(image))
     rest, column = _orthogonal(image, state.vectors)
@@ -324,7 +325,7 @@ def _step(product: Callable[[Array], Array], state: _Basis, starts: int, key: Ke
         lambda: _random(state.vectors, jax.random.fold_in(key, row)),
         lambda: rest / length,
     )
-    room = row < image.size  # beyond it the vectors span all, and what is left is rounding
+    room = row < image.size  # beyond it the vectors span the whole space, and the remainder is rounding error
     column = column.at[row].set(jnp.where(exhausted | ~room, 0, length))
     return _Basis(
         state.vectors.at[row].set(jnp.where(room, new, 0)),
@@ -342,7 +343,7 @@ def _random(vectors: Float[Array, "rows P"], key: Key[Array, ""]) -> Float[Array
 
 
 def _orthogonal(vector: Float[Array, " P"], vectors: Float[Array, "rows P"]) -> tuple[Array, Float[Array, " rows"]]:
-    """What is left of `vector` without its parts along `vectors`, and these parts. Twice, for what rounding leaves."""
+    """The part of `vector` orthogonal to `vectors`, and its components along them. A second pass removes rounding errors."""
     parts = jnp.zeros(len(vectors), vectors.dtype)
     for _ in range(2):
         correction = _dot(vectors, vector)
@@ -352,7 +353,7 @@ def _orthogonal(vector: Float[Array, " P"], vectors: Float[Array, "rows P"]) -> 
 
 
 def _known(state: _Basis) -> Bool[Array, "m m"]:
-    """Which entries of Q^T H Q there are."""
+    """A mask of the entries of Q^T H Q computed so far."""
     known = jnp.arange(state.projected.shape[1], dtype=jnp.int32) < state.steps
     return known[:, None] & known[None]
 
@@ -365,7 +366,7 @@ def _ritz(
     scale = jnp.linalg.norm(state.projected)
     scale = jnp.where(scale == 0, 1, scale)
     square, known = state.projected[:m] / scale, _known(state)
-    # What is not known yet gets the eigenvalue 2, which no other reaches.
+    # Entries not computed yet get the eigenvalue 2, which no other reaches.
     symmetric = jnp.where(known, (square + square.T) / 2, 2 * jnp.eye(m, dtype=square.dtype))
     values, combinations = jnp.linalg.eigh(symmetric)
     is_known = values < 1.5

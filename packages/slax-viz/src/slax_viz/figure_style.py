@@ -1,8 +1,9 @@
-"""One look for all figures, the same bytes on every machine with the same matplotlib.
+"""A common style for all figures, which gives the same bytes on every machine with the same matplotlib.
 
-Matplotlib's own settings, whatever the user's files say, and on top of them: sizes legible where a figure 8 inches wide
-is shown 800 pixels wide, colours for most eyes, text as outlines of the font that comes with matplotlib, a fixed salt for
-the names inside an SVG. The metadata constants leave out date and versions, which would differ from run to run:
+The style consists of matplotlib's defaults, regardless of the user's files, plus sizes that are legible where a figure
+8 inches wide is shown 800 pixels wide, colors for color-blind readers, text as outlines of the font that comes with
+matplotlib, and a fixed salt for the names inside an SVG. The metadata constants omit date and versions, which would differ
+from run to run:
 
     with style():
         figure, ax = plt.subplots()
@@ -10,7 +11,7 @@ the names inside an SVG. The metadata constants leave out date and versions, whi
         figure.savefig("figure.svg", metadata=SVG_METADATA)
         figure.savefig("figure.png", metadata=PNG_METADATA)
 
-Saving belongs inside the `with` too: the salt and the resolution are read then.
+Save inside the `with` as well: the salt and the resolution are read at that point.
 """
 
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from typing import Any
 SVG_METADATA = {"Date": None, "Creator": None}
 PNG_METADATA = {"Software": None}
 
-# The palette of Okabe and Ito (Color Universal Design, 2008), legible with the common kinds of colour blindness, with grey
+# The palette of Okabe and Ito (Color Universal Design, 2008), legible with the common kinds of color blindness, with gray
 # in place of black, which would hide hatches, marks and intervals.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 
@@ -48,7 +49,7 @@ _SETTINGS: dict[Any, Any] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Applies the settings above, and restores the earlier ones at the end."""
+    """Apply the settings above, and restore the earlier ones at the end."""
     import matplotlib
 
     with matplotlib.rc_context():

@@ -1,7 +1,7 @@
 """The loss on planes and lines through the space of all parameters, as arrays.
 
-Where spikes are thresholded membranes the loss is a staircase in fine steps: average it over enough data, and take no
-gradients of a surface.
+With spikes, which threshold the membrane, the loss is a staircase with fine steps: average it over enough data, and do not
+differentiate a surface.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,12 +22,12 @@ Loss = Callable[[PyTree], Array]
 def grid_around(
     coordinates: Mapping[str, np.ndarray], *, n_points: int = 51, margin: float = 0.1
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Evenly spaced xs and ys of a grid that holds all trajectories.
+    """Evenly spaced xs and ys of a grid that contains all trajectories.
 
     Args:
-        coordinates: for each rule its [n, 2], of `Plane.coordinates`.
-        n_points: along each axis, at least 2.
-        margin: on each side, as a share of what the trajectories take.
+        coordinates: for each rule its coordinates [n, 2] from `Plane.coordinates`.
+        n_points: number of points along each axis, at least 2.
+        margin: margin on each side, as a fraction of the extent of the trajectories.
     """
     if n_points < 2 or not margin >= 0 or not coordinates:
         raise ValueError(
@@ -51,12 +51,12 @@ def surface(
     """The loss at origin + x d1 + y d2 for each x and y, with a progress bar.
 
     Args:
-        loss: one tree of parameters, with the origin's structure and dtypes, to one number. It is jitted, and vectorised
-            over `batch` trees. Data, and a model without its parameters, are what it closes over: docs/landscapes.md.
-        plane: where.
+        loss: maps a tree of parameters, with the origin's structure and dtypes, to one number. It is jitted, and vectorized
+            over `batch` trees. It closes over the data and a model without its parameters: see docs/landscapes.md.
+        plane: plane on which to evaluate the loss.
         xs: [X], in units of the first direction.
         ys: [Y], in units of the second.
-        batch: how many losses are computed at once; it sets the memory, and changes nothing else but rounding.
+        batch: number of losses computed together; it determines the memory, and otherwise affects only rounding.
 
     Returns:
         [Y, X], float32 or the loss's dtype if it is wider. NaN and infinite losses are kept; the bar counts them.
@@ -85,18 +85,18 @@ def interpolation(
 ) -> Float[np.ndarray, " n"]:
     """The loss at (1 - t) a + t b, the straight line between two solutions, for each t.
 
-    Two solutions of one network can be far apart and yet the same, with the neurons of a hidden layer in another order. A
-    barrier says something where both started from the same parameters.
+    Two solutions of one network can be far apart and yet equivalent, with the neurons of a hidden layer in another order. A
+    barrier is meaningful where both started from the same parameters.
 
     Args:
-        loss: see `surface`. It gets trees with the structure of `a`.
+        loss: see `surface`. It receives trees with the structure of `a`.
         a: parameters at t = 0.
         b: parameters at t = 1, with the same paths, shapes and dtypes.
-        ts: [n]; outside [0, 1] the line goes on beyond the solutions.
-        batch: how many losses are computed at once.
+        ts: [n]; outside [0, 1] the line extends beyond the solutions.
+        batch: number of losses computed together.
 
     Returns:
-        [n], as `surface` does.
+        Losses [n], in the dtype that `surface` gives.
 
     References:
         Goodfellow, Vinyals, Saxe, Qualitatively characterizing neural network optimization problems, ICLR 2015,
@@ -109,21 +109,21 @@ def interpolation(
 
 
 def barrier(losses: np.ndarray | Array, ts: np.ndarray | Sequence) -> float:
-    """By how much the loss between two solutions exceeds what lies straight between their losses.
+    """The maximum excess of the loss between two solutions over the linear interpolation of their losses.
 
         barrier = max_t  L(t) - ((1 - t) L(0) + t L(1)),    0 <= t <= 1
 
-    It is 0 if the line between the solutions leads over no hill. It is infinite if a loss on the way is, and NaN if one on
-    the way is NaN or one at the ends is not finite. The largest of many noisy losses is too large: a barrier as high as the
-    steps of the staircase is none.
+    It is 0 if there is no hill between the solutions. It is infinite if a loss between them is, and NaN if a loss between
+    them is NaN or a loss at an end is not finite. The maximum of many noisy losses is biased upward: a barrier no higher than
+    the steps of the staircase is not significant.
 
     Args:
-        losses: [n], of `interpolation`.
+        losses: [n], from `interpolation`.
         ts: [n], 0 and 1 among them.
 
     References:
         Frankle, Dziugaite, Roy, Carbin, Linear mode connectivity and the lottery ticket hypothesis, ICML 2020,
-        arXiv:1912.05671. There the mean of the end losses is subtracted.
+        arXiv:1912.05671. They subtract the mean of the two end losses instead.
     """
     t, values = _numbers("ts", ts), np.asarray(losses, np.float64)
     if values.shape != t.shape or not {0.0, 1.0} <= set(t.tolist()):
@@ -141,7 +141,7 @@ def barrier(losses: np.ndarray | Array, ts: np.ndarray | Sequence) -> float:
 def _losses(
     loss: Loss, trees: tuple[PyTree, ...], coefficients: Float[np.ndarray, "n k"], batch: int
 ) -> Float[np.ndarray, " n"]:
-    """The loss at the sum of trees with the same paths, in the structure of the first, for each row of coefficients."""
+    """The loss at a linear combination of trees with the same paths, in the structure of the first, for each row of weights."""
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}.")
     leaves = [leaves_by_path(tree, "a tree") for tree in trees]
@@ -168,7 +168,7 @@ def _losses(
     with tqdm(total=n, desc="landscape", unit="losses", disable=None) as bar:
         for start in range(0, n, size):
             rows = coefficients[start : start + size]
-            # Always `size` rows, so that one program does for all.
+            # Always `size` rows, so that one program serves all.
             filled = np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
             values[start : start + size] = np.asarray(program(jnp.asarray(filled), aligned))[: len(rows)]
             broken += int(np.sum(~np.isfinite(values[start : start + size])))
@@ -179,7 +179,7 @@ def _losses(
 
 
 def _sum(row: Float[Array, " k"], leaves: tuple[Array, ...]) -> Array:
-    """In at least float32, and then in the dtype of the first leaf."""
+    """The linear combination of leaves, computed in at least float32 and returned in the dtype of the first leaf."""
     wide = np.promote_types(leaves[0].dtype, jnp.float32)
     total = jnp.zeros(leaves[0].shape, wide)
     for i, leaf in enumerate(leaves):

@@ -1,4 +1,4 @@
-"""Surfaces of the loss as contours or in space, with the paths of rules on them, and the loss between two solutions."""
+"""Plots of loss surfaces, as contours or in 3D, with the paths of rules on them, and of the loss between two solutions."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.patheffects import AbstractPathEffect
     from mpl_toolkits.mplot3d import Axes3D
 
-# They tell the rules apart without any colour.
+# These distinguish the rules without color.
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 _DASHES: tuple[Any, ...] = (
     "-",
@@ -45,22 +45,22 @@ def plot_landscape(
     colours: Mapping[str, str] | None = None,
     legend: bool = True,
 ) -> "Axes":
-    """A surface as filled contours with a colour bar, and on it the paths of the rules from a hollow to a filled mark.
+    """Draw a surface as filled contours with a color bar, and on it the paths of the rules, from a hollow to a filled mark.
 
-    Where a loss is NaN or infinite the surface has a hole, a cross at each such point of the grid, and their number in the
+    Where a loss is NaN or infinite, the surface has a hole, with a cross at each such grid point and their number in the
     legend. A path that leaves the grid is drawn beyond it.
 
     Args:
-        ax: where to draw.
-        losses: [Y, X], of `surface`.
-        xs: [X], rising.
-        ys: [Y], rising.
-        trajectories: for each rule [n, 2], of `Plane.coordinates`, at most 8.
-        explained: of the plane; it goes into the labels of the axes.
-        log: colours and contours in equal ratios instead of equal differences; all losses must be above 0.
+        ax: axes to draw on.
+        losses: [Y, X], from `surface`.
+        xs: [X], increasing.
+        ys: [Y], increasing.
+        trajectories: for each rule [n, 2], from `Plane.coordinates`, at most 8 rules.
+        explained: `Plane.explained`, shown in the labels of the axes.
+        log: space colors and contours by equal ratios instead of equal differences; all losses must be above 0.
         levels: number of steps between the lowest and the highest loss.
-        label: of the colour bar.
-        colours: of some or all rules, so that a rule has the same in each figure; by their order otherwise.
+        label: label of the color bar.
+        colours: colors of some or all rules, so that a rule looks the same in each figure; assigned in order otherwise.
         legend: whether to put a legend above the axes; see `plot_cosine_similarity`.
 
     Returns:
@@ -80,7 +80,7 @@ def plot_landscape(
     shown = np.ma.masked_invalid(z)
     filled = ax.contourf(x, y, shown, levels=steps, cmap=_greys(), norm=scale(low, high), zorder=0)
     ax.contour(x, y, shown, levels=steps, colors="0.35", linewidths=0.4, zorder=1)
-    # Round numbers, unless a logarithmic bar is too short to have some.
+    # Round numbers, unless a logarithmic bar is too short to contain any.
     ticks = steps[:: max(levels // 5, 1)] if log else MaxNLocator(6)
     bar = ax.figure.colorbar(filled, ax=ax, label=label, ticks=ticks, format="%.3g")
     bar.ax.minorticks_off()
@@ -109,12 +109,12 @@ def plot_landscape_3d(
     colours: Mapping[str, str] | None = None,
     legend: bool = True,
 ) -> "Axes3D":
-    """A surface in space, with holes where a loss is NaN or infinite, and the paths of the rules in front of it.
+    """Draw a surface in 3D, with holes where a loss is NaN or infinite, and the paths of the rules in front of it.
 
     Args:
-        ax: where to draw, made by `subplot_kw={"projection": "3d"}`. Paths are drawn over the surface, also where it
+        ax: axes to draw on, made with `subplot_kw={"projection": "3d"}`. Paths are drawn over the surface, even where it
             would hide them.
-        trajectories: for each rule [n, 3]: its coordinates and the losses there, of `losses_at`.
+        trajectories: for each rule [n, 3]: its coordinates and the losses there, from `losses_at`.
         log: show the decimal logarithm of the losses, which must be above 0.
         losses, xs, ys, explained, label, colours, legend: see `plot_landscape`.
 
@@ -168,18 +168,18 @@ def plot_interpolation(
     colours: Mapping[str, str] | None = None,
     legend: bool = True,
 ) -> "Axes":
-    """The loss from one solution to another, a line per pair, with what lies straight between the ends dotted.
+    """Plot the loss from one solution to another, a line per pair, with the linear interpolation between the ends dotted.
 
     The barrier of each pair is in the legend. Points that are NaN or infinite are gaps.
 
     Args:
-        ax: where to draw.
-        losses: for each pair of solutions [n], of `interpolation`, at most 8.
+        ax: axes to draw on.
+        losses: for each pair of solutions [n], from `interpolation`, at most 8 pairs.
         ts: [n], 0 and 1 among them.
-        ends: what is at t = 0 and at t = 1, below the axis.
-        log: a logarithmic axis of the loss.
-        label: of the axis of the loss.
-        colours: of some or all pairs.
+        ends: names of the solutions at t = 0 and t = 1, shown below the axis.
+        log: use a logarithmic axis for the loss.
+        label: label of the loss axis.
+        colours: colors of some or all pairs.
         legend: whether to put a legend above the axes; see `plot_cosine_similarity`.
 
     Returns:
@@ -251,14 +251,14 @@ def _checked_paths(
 
 
 def _greys() -> "Colormap":
-    """Of a surface, low losses light, so that the colours are those of the rules, and stay legible on it."""
+    """A gray color map for surfaces, with low losses light, on which the colors of the rules stay legible."""
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("slax greys", ["#ffffff", "#6b6b6b"])
 
 
 def _halo() -> "list[AbstractPathEffect]":
-    """Around the lines, which it sets off against the surface."""
+    """A white outline that sets lines off against the surface."""
     from matplotlib.patheffects import withStroke
 
     return [withStroke(linewidth=3.2, foreground="white")]
@@ -278,7 +278,7 @@ def _mark_not_finite(
 
 
 def _draw_path(ax: "Axes", path: Float[np.ndarray, "columns n"], rule: str, colour: str, marker: str) -> None:
-    """A line with a mark at each point, and larger ones at its ends: open at the start, full at the end."""
+    """Draw a line with a mark at each point and larger marks at its ends: hollow at the start, filled at the end."""
     line: dict[str, Any] = {"linewidth": 1.8, "markersize": 3.5, "path_effects": _halo(), "zorder": 3}
     ax.plot(*path, color=colour, marker=marker, label=rule, **line)
     ends: dict[str, Any] = {"linestyle": "none", "marker": marker, "zorder": 4, "label": "_"}
@@ -288,7 +288,7 @@ def _draw_path(ax: "Axes", path: Float[np.ndarray, "columns n"], rule: str, colo
 
 
 def _name_the_ends(ax: "Axes") -> None:
-    """Two marks that are nowhere, for the legend."""
+    """Add two marks without data points, for the legend."""
     mark: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 9, "markeredgecolor": "black"}
     for name, face in (("start", "white"), ("end", "0.3")):
         ax.plot(*[[]] * (3 if ax.name == "3d" else 2), label=name, markerfacecolor=face, **mark)

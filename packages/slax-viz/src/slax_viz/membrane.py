@@ -1,4 +1,4 @@
-"""Membranes over time, with what makes them fire."""
+"""Plots of membranes over time, with thresholds and spikes."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -9,9 +9,9 @@ from jaxtyping import Array, Float
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MARGIN = 0.16  # of the spikes above the rest, in units of the height of all curves
+_MARGIN = 0.16  # distance of the spikes above the curves, in units of the height of all curves
 _GAP = 0.35  # between the lanes of several neurons, in units of a lane
-_SCALE = 0.4  # of the bar that shows the membranes' scale, at most, in units of a lane
+_SCALE = 0.4  # maximum length of the scale bar, in units of a lane
 
 
 def plot_membrane(
@@ -21,11 +21,11 @@ def plot_membrane(
     threshold: np.ndarray | Array | float | None = None,
     spikes: np.ndarray | Array | None = None,
 ) -> "Axes":
-    """The membrane of one neuron as a line, its threshold dashed, and above both a mark for each spike.
+    """Plot the membrane of one neuron as a line, its threshold dashed, and above both a mark for each spike.
 
     Args:
-        ax: where to draw. The three have the labels "membrane", "threshold" and "spike" for a legend.
-        membrane: [T]; before the reset, so that it reaches the threshold where it fires.
+        ax: axes to draw on. The three have the labels "membrane", "threshold" and "spike" for a legend.
+        membrane: [T], before the reset, so that it reaches the threshold where it fires.
         threshold: a number, or [T] for an adaptive one.
         spikes: [T], 0 or 1.
 
@@ -61,12 +61,12 @@ def plot_membranes(
     spikes: np.ndarray | Array | None = None,
     units: Sequence[str] | None = None,
 ) -> "Axes":
-    """The membranes of several neurons, each as by `plot_membrane` in a lane of its own, the first at the bottom.
+    """Plot the membranes of several neurons, each in its own lane as by `plot_membrane`, with the first at the bottom.
 
-    All lanes have one scale, that of the bar at the right. A tick at the left is where a unit's membrane is 0.
+    All lanes have the same scale, shown by the bar at the right. A tick at the left marks where a unit's membrane is 0.
 
     Args:
-        ax: where to draw. The labels "membrane", "threshold" and "spike" are there once, for a legend.
+        ax: axes to draw on. The labels "membrane", "threshold" and "spike" occur once each, for a legend.
         membranes: [T, N] of one sample, N >= 1; before the reset.
         threshold: a number, or [T, N]; for one per unit, `np.broadcast_to(threshold, membranes.shape)`.
         spikes: [T, N], 0 or 1.
@@ -108,7 +108,7 @@ def plot_membranes(
 
 
 def _draw_scale(ax: "Axes", steps: int, lane: float, height: float) -> None:
-    """A bar of a round length, 1, 2 or 5 times a power of ten, in the upper lane beyond the last step."""
+    """Draw a scale bar of a round length, 1, 2 or 5 times a power of ten, in the upper lane beyond the last step."""
     power = 10.0 ** np.floor(np.log10(_SCALE * height))
     length = max(factor * power for factor in (1, 2, 5) if factor * power <= _SCALE * height * (1 + 1e-9))
     x = (steps - 1) * 1.03 + 0.5

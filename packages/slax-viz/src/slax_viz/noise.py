@@ -1,11 +1,11 @@
-"""Bias and variance of a gradient that differs from batch to batch.
+"""The bias and variance of a gradient that differs from batch to batch.
 
-Of M batches i, with g_i the gradient of one and r_i the reference on the same batch, products of two batches
+For M batches i, with the gradient g_i and the reference r_i on the same batch, products across pairs of batches
 
     <g, r> = mean over i != j of g_i . r_j = g . r - C(g, r) / M
     C(g, r) = sum_i (g_i - g) . (r_i - r) / (M - 1)                with g, r the means over batches
 
-estimate that of the expected gradients, E[g] . E[r], without what the noise adds to g . r. With them
+estimate the product of the expected gradients, E[g] . E[r], without the contribution of noise to g . r. They give
 
     bias^2 / |E r|^2       <g - r, g - r> / <r, r>
     variance / |E r|^2     C(g, g) / <r, r>
@@ -26,17 +26,17 @@ from slax_viz.trees import check_alike, leaves_by_path
 
 
 class GradientNoise(NamedTuple):
-    """How the gradients of batches lie about an expected reference; all but the cosine in units of its squared norm.
+    """Bias and variance of batch gradients relative to an expected reference, in units of its squared norm except the cosine.
 
-    bias_squared: squared distance between the two expected gradients. For a gradient without bias it scatters about 0, and is
-        negative as often as not.
+    bias_squared: squared distance between the two expected gradients. For an unbiased gradient it scatters about 0 and is
+        often negative.
     variance: mean squared distance of a batch's gradient from its own expectation.
-    reference_variance: the same of the reference.
-    projection: length of the expected gradient along the expected reference, 1 for a gradient without bias.
-    cosine: between the two expected gradients; an estimate, and so not bounded by 1.
-    defined: whether <r, r> is finite, and above the C(r, r) / M that noise adds to r . r. Elsewhere the batches are too few,
-        and all numbers are 0.
-    cosine_defined: whether the same is true of the gradient besides. Elsewhere the cosine is 0.
+    reference_variance: the same quantity for the reference.
+    projection: length of the expected gradient along the expected reference, 1 for an unbiased gradient.
+    cosine: cosine between the two expected gradients; as an estimate it is not bounded by 1.
+    defined: True if <r, r> is finite and above C(r, r) / M, the contribution of noise to r . r. Otherwise there are too few
+        batches, and all numbers are 0.
+    cosine_defined: True if the same also holds for the gradient. Otherwise the cosine is 0.
     """
 
     bias_squared: Float[Array, ""]
@@ -51,7 +51,7 @@ class GradientNoise(NamedTuple):
 def gradient_noise(
     gradients: PyTree, reference: PyTree, *, group: Callable[[str], str] | None = None
 ) -> dict[str, GradientNoise]:
-    """Bias and variance of each leaf, or of each group of leaves, over batches.
+    """The bias and variance of each leaf, or of each group of leaves, over batches.
 
     Args:
         gradients: tree of floating-point arrays [M, ...], the gradients of M >= 2 independent batches.
@@ -65,10 +65,11 @@ def gradient_noise(
         ValueError: trees with other paths or shapes, or fewer than two batches.
 
     Note:
-        Numerators and denominators are unbiased, their ratios are not quite: they are near to it where `reference_variance` is
-        small against M. Where <r, r> is below C(r, r) / M nothing is defined, so that a `reference_variance` is never above M.
-        This cut-off depends on the batches that were drawn: of several draws, or seeds, those whose <r, r> happens to be large
-        pass it, and a mean over them alone has a variance too small. Take the mean if all pass, or else more batches.
+        Numerators and denominators are unbiased, but their ratios are only nearly so, where `reference_variance` is
+        small compared with M. If <r, r> is below C(r, r) / M, nothing is defined, so a `reference_variance` is never above M.
+        This cutoff depends on the drawn batches: among several draws, or seeds, those whose <r, r> happens to be large
+        pass it, and a mean over them alone underestimates the variance. Take the mean only if all pass; otherwise use more
+        batches.
     """
     left, right = leaves_by_path(gradients, "gradients"), leaves_by_path(reference, "reference")
     advice = "Take both gradients on the same batches, by the parameters of the same model."
@@ -93,7 +94,7 @@ def _noise(pairs: list[tuple[Array, Array]]) -> GradientNoise:
         for side in zip(*pairs, strict=True)
     )
     largest = jnp.max(jnp.abs(r), initial=0)
-    scale = jnp.where(largest < jnp.finfo(wide).tiny, 1, largest)  # so that squares of small gradients are not lost
+    scale = jnp.where(largest < jnp.finfo(wide).tiny, 1, largest)  # so that squares of small gradients do not underflow
     g, r = g / scale, r / scale
     batches = g.shape[0]
     of_gradient, of_reference = _unpaired(g, g), _unpaired(r, r)
@@ -118,11 +119,11 @@ def _noise(pairs: list[tuple[Array, Array]]) -> GradientNoise:
 
 
 def _unpaired(g: Float[Array, "M P"], r: Float[Array, "M P"]) -> Float[Array, ""]:
-    """<g, r>."""
+    """The product <g, r>."""
     return jnp.sum(jnp.mean(g, axis=0) * jnp.mean(r, axis=0)) - _covariance(g, r) / g.shape[0]
 
 
 def _covariance(g: Float[Array, "M P"], r: Float[Array, "M P"]) -> Float[Array, ""]:
-    """C(g, r)."""
+    """The covariance C(g, r)."""
     centred = (g - jnp.mean(g, axis=0, keepdims=True)) * (r - jnp.mean(r, axis=0, keepdims=True))
     return jnp.sum(centred) / (g.shape[0] - 1)

@@ -3,7 +3,7 @@
     parameters(x, y) = origin + x d1 + y d2
 
 where d1 and d2 are directions, trees like the origin: the principal directions of checkpoints (`pca_plane`), or random ones
-in the scale of the weights (`random_plane`). Leaves are matched by path, never by order.
+scaled to the weights (`random_plane`). Leaves are matched by path, never by order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class Plane:
 
     Args:
         origin: tree of floating-point arrays, the point (0, 0).
-        directions: d1 and d2, trees with the origin's paths and shapes, in at least float32; not both along one line.
+        directions: d1 and d2, trees with the origin's paths and shapes, in at least float32; not collinear.
         explained: for principal directions, the shares of the checkpoints' variance along d1 and d2, each in [0, 1].
     """
 
@@ -43,12 +43,12 @@ class Plane:
             raise ValueError("the two directions of a plane must not be zero or along one line. Choose others.")
 
     def coordinates(self, trajectory: Sequence[PyTree]) -> Float[np.ndarray, "n 2"]:
-        """Where on the plane the parameters are, or, if they are off it, the nearest point of the plane.
+        """The coordinates of parameters on the plane, or of the nearest point of the plane if they lie off it.
 
-        The loss there is not the loss of the checkpoint, unless the plane holds it.
+        The loss there is not the loss of the checkpoint, unless the plane contains the checkpoint.
 
         Args:
-            trajectory: n trees like the origin, for example one rule's checkpoints in their order.
+            trajectory: n trees like the origin, for example one rule's checkpoints in order.
         """
         origin = leaves_by_path(self.origin, "the origin")
         offsets = np.zeros((len(trajectory), 2))
@@ -75,28 +75,28 @@ def pca_plane(
 
         M = [p1 - origin; p2 - origin; ...] = U S V^T,    d1, d2 = the first rows of V^T,    explained_i = S_i^2 / sum S^2
 
-    where p1, p2, ... are the checkpoints as vectors. Without an origin of your own it is their mean, and this is principal
-    component analysis. All checkpoints count alike, so a rule with more of them counts more. Of d and -d the one is taken
-    with sum_j d_j |d_j| > 0, so the order of the rules changes nothing but rounding.
+    where p1, p2, ... are the checkpoints as vectors. The origin is by default their mean, which makes this principal
+    component analysis. All checkpoints have equal weight, so a rule with more checkpoints counts more. Of d and -d, the one
+    with sum_j d_j |d_j| > 0 is taken, so that the order of the rules affects only rounding.
 
     Args:
-        trajectories: for each rule its checkpoints in their order, trees of floating-point arrays, at least 3 in all.
-        origin: another point for the plane to go through, for example the solution of one rule, of which the surface then
-            shows the true loss. `explained` are then shares of the squared distances from it.
-        centred: take directions and `explained` of the checkpoints about their mean even so, as Slax 0.0.1 did with the
-            last checkpoint of the first model as the origin. The plane is then not the nearest of those through the origin.
+        trajectories: for each rule its checkpoints in order, trees of floating-point arrays, at least 3 in all.
+        origin: another point for the plane to go through, for example the solution of one rule, so that the surface
+            shows its true loss. `explained` then holds shares of the squared distances from this point.
+        centred: compute directions and `explained` about the mean of the checkpoints even with an origin, as Slax 0.0.1 did
+            with the last checkpoint of the first model as the origin. The plane is then not the nearest one through the origin.
 
     Returns:
         A plane with orthonormal directions, so that coordinates are distances between parameters. It is computed in
-        float64 on the host, which holds M, [checkpoints, parameters], a few times.
+        float64 on the host, which needs memory for a few copies of M, [checkpoints, parameters].
 
     Raises:
         ValueError: no rules or checkpoints, fewer than 3 checkpoints, checkpoints on a line, other paths, shapes or
             dtypes, NaN or infinite parameters.
 
     Note:
-        A large share explained says little. The path of a long random walk in many dimensions has 61 % and 15 % of its
-        variance along the first two directions (Antognini and Sohl-Dickstein 2018), a shorter trajectory more.
+        A large explained share means little. The path of a long random walk in many dimensions has 61 % and 15 % of its
+        variance along the first two directions (Antognini and Sohl-Dickstein 2018), and a shorter trajectory has more.
 
     References:
         Li, Xu, Taylor, Studer, Goldstein, Visualizing the loss landscape of neural nets, NeurIPS 2018, arXiv:1712.09913,
@@ -137,24 +137,24 @@ def random_plane(
     normalise: Literal["filter", "layer"] | None = "filter",
     move_biases: bool = False,
 ) -> Plane:
-    """A plane through `params` along two random directions in the scale of the weights.
+    """A plane through `params` along two random directions scaled to the weights.
 
         d <- d |w| / |d|
 
     for the weights w of each output unit ("filter") or of each leaf ("layer"), with d drawn from a normal distribution.
-    A step of 1 then changes the weights of each unit, or leaf, by as much as they are long, and surfaces of networks with
-    other scales of weights can be compared. The last axis of a leaf is that of its output units, as in Flax's kernels.
+    A step of 1 then changes the weights of each unit, or leaf, by their own length, so that surfaces of networks with
+    different weight scales can be compared. The last axis of a leaf indexes its output units, as in Flax's kernels.
 
     Args:
         params: tree of floating-point arrays, the origin.
-        key: the same key, the same directions.
-        normalise: "filter" as Li et al. do, "layer", or None for two orthonormal directions in the scale of nothing.
-        move_biases: leaves with fewer than two axes (biases, decays, thresholds) stay as they are, the direction there
-            is zero. With True they move, and each is normalised as one vector.
+        key: random key; the same key gives the same directions.
+        normalise: "filter" as Li et al. do, "layer", or None for two orthonormal directions without scaling.
+        move_biases: by default leaves with fewer than two axes (biases, decays, thresholds) stay fixed, with a direction of
+            zero. With True they move, and each is normalized as one vector.
 
     Returns:
-        A plane whose directions, unless `normalise` is None, are independent but not made orthogonal, as in the paper: in
-        many dimensions they nearly are.
+        A plane whose directions, unless `normalise` is None, are independent but not orthogonalized, as in the paper: in
+        many dimensions they are nearly orthogonal.
 
     Raises:
         ValueError: nothing to move, weights that are all zero, NaN or infinite parameters.
@@ -185,7 +185,7 @@ def random_plane(
 
 
 def finite_leaves(tree: PyTree, name: str) -> dict[str, Array]:
-    """The leaves of parameters by path; NaN and infinite ones are refused."""
+    """The leaves of parameters by path; NaN and infinite values raise an error."""
     leaves = leaves_by_path(tree, name)
     broken = [path for path, leaf in leaves.items() if not bool(jnp.isfinite(leaf).all())]
     if broken:
@@ -228,7 +228,7 @@ def _vector(leaves: Mapping[str, Array], order: Mapping[str, Array]) -> Float[np
 
 
 def _tree(vector: Float[np.ndarray, " P"], like: PyTree, *, widened: bool = True) -> PyTree:
-    """The vector cut into a tree like another, in its dtypes, or with `widened` in at least float32."""
+    """Split a vector into a tree like another, in its dtypes, or with `widened` in at least float32."""
     leaves, structure = jax.tree.flatten(like)
     arrays = [jnp.asarray(leaf) for leaf in leaves]
     parts = np.split(vector, np.cumsum([array.size for array in arrays])[:-1])

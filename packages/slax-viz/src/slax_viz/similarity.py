@@ -1,4 +1,4 @@
-"""How well two gradients of the same parameters agree in direction.
+"""The directional agreement of two gradients of the same parameters.
 
     cosine(g, r) = g . r / (|g| |r|)
 
@@ -17,11 +17,11 @@ from slax_viz.trees import check_alike, leaves_by_path
 
 
 class Cosine(NamedTuple):
-    """Agreement of a gradient with a reference.
+    """The agreement of a gradient with a reference.
 
     value: the cosine, in [-1, 1]; 0 where it is not defined.
     norm_ratio: |gradient| / |reference|; 0 where the reference is zero.
-    defined: whether both are finite and not zero. A magnitude below the smallest normal number counts as zero.
+    defined: True if both are finite and nonzero. A magnitude below the smallest normal number counts as zero.
     """
 
     value: Float[Array, ""]
@@ -32,9 +32,9 @@ class Cosine(NamedTuple):
 def cosine_similarity(
     gradients: PyTree, reference: PyTree, *, group: Callable[[str], str] | None = None
 ) -> dict[str, Cosine]:
-    """Cosine similarity of each leaf, or of each group of leaves, to the leaf with the same path in `reference`.
+    """The cosine similarity of each leaf, or of each group of leaves, to the leaf with the same path in `reference`.
 
-    The computation is in float32, or in float64 where a leaf is. Both sides are divided by their largest magnitude
+    The computation is in float32, or in float64 where a leaf has that dtype. Both sides are divided by their largest magnitude
     first, so that neither very small nor very large gradients lose their direction.
 
     Args:
@@ -49,7 +49,7 @@ def cosine_similarity(
 
     Note:
         A zero gradient has no direction: its value is 0 with `defined` False. A gradient with NaN or infinite entries
-        gives NaN with `defined` False, and is not hidden.
+        gives NaN with `defined` False, so that it is not hidden.
     """
     pairs = defaultdict(list)
     for path, pair in _matched_leaves(gradients, reference).items():
@@ -58,7 +58,7 @@ def cosine_similarity(
 
 
 def global_cosine_similarity(gradients: PyTree, reference: PyTree) -> Cosine:
-    """Cosine similarity of two whole trees, each taken as one long vector; see `cosine_similarity`."""
+    """The cosine similarity of two whole trees, each taken as one long vector; see `cosine_similarity`."""
     return _cosine(list(_matched_leaves(gradients, reference).values()))
 
 
@@ -83,7 +83,7 @@ def _cosine(pairs: list[tuple[Array, Array]]) -> Cosine:
     value = _dot(left, right) / jnp.where(both_nonzero, left_norm * right_norm, 1)
     ratio = left_norm / jnp.where(right_norm != 0, right_norm, 1) * (left_scale / right_scale)
     return Cosine(
-        value=jnp.clip(value, -1, 1),  # only what rounding adds, as in cosine(g, g) = 1 + 1e-7
+        value=jnp.clip(value, -1, 1),  # clips only rounding errors, as in cosine(g, g) = 1 + 1e-7
         norm_ratio=jnp.where(right_norm != 0, ratio, 0),
         defined=both_nonzero & jnp.isfinite(left_norm) & jnp.isfinite(right_norm),
     )
@@ -98,5 +98,5 @@ def _scaled(leaves: list[Array]) -> tuple[list[Array], Float[Array, ""]]:
 
 
 def _dot(left: list[Array], right: list[Array]) -> Float[Array, ""]:
-    # Products and sums, not `jnp.vdot`: a matrix product may run in less than float32 on accelerators.
+    # Products and sums, not `jnp.vdot`: a matrix product may use less than float32 precision on accelerators.
     return jnp.sum(jnp.stack([jnp.sum(a * b) for a, b in zip(left, right, strict=True)]))

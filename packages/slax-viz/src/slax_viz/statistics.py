@@ -1,4 +1,4 @@
-"""Intervals for what varies from seed to seed."""
+"""Confidence intervals for quantities that vary from seed to seed."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from scipy.special import stdtrit
 
 
 class Interval(NamedTuple):
-    """A mean and the ends of its interval, in the unit of the samples."""
+    """A mean and the ends of its interval, in the units of the samples."""
 
     mean: Float[np.ndarray, "..."]
     low: Float[np.ndarray, "..."]
@@ -19,19 +19,19 @@ class Interval(NamedTuple):
 def mean_interval(
     samples: np.ndarray | Array | Sequence, *, level: float = 0.95, bounds: tuple[float, float] = (-np.inf, np.inf)
 ) -> Interval:
-    """Student's t interval of the mean of independent samples, for example of one number per seed.
+    """Student's t interval for the mean of independent samples, for example of one number per seed.
 
         mean +- t(n - 1) s / sqrt(n)
 
     where n is the number of samples, s their standard deviation with divisor n - 1, and t(n - 1) the quantile of
     Student's distribution with n - 1 degrees of freedom at (1 + level) / 2. In repeated experiments with normal samples
-    the interval holds the true mean with probability `level`. An end outside `bounds` is moved to them: a mean is never
-    there, so what is cut off does not change how often the interval holds it.
+    the interval contains the true mean with probability `level`. An end outside `bounds` is clipped to them: the mean
+    cannot lie there, so clipping does not change how often the interval contains it.
 
     Args:
         samples: [n, ...], n >= 2 along the first axis; each position of the other axes gets its own interval.
         level: probability in (0, 1).
-        bounds: between which each sample lies, as (-1, 1) for cosines.
+        bounds: bounds of each sample, such as (-1, 1) for cosines.
 
     Returns:
         Float64 arrays of shape [...].

@@ -8,7 +8,7 @@ from jaxtyping import Array, PyTree
 
 
 def leaves_by_path(tree: PyTree, name: str) -> dict[str, Array]:
-    """The leaves of a tree of floating-point arrays, by paths like "modules/0/kernel"; `name` is for what is refused."""
+    """The leaves of a tree of floating-point arrays, by paths like "modules/0/kernel"; `name` is used in error messages."""
     leaves = {}
     for key_path, leaf in tree_flatten_with_path(tree)[0]:
         path = _text(key_path)
@@ -26,7 +26,7 @@ def leaves_by_path(tree: PyTree, name: str) -> dict[str, Array]:
 def check_alike(
     left: Mapping[str, Array], right: Mapping[str, Array], *, names: tuple[str, str], advice: str, dtypes: bool = False
 ) -> None:
-    """Refuses leaves of two trees that differ in paths or shapes, and with `dtypes` in dtypes, and trees without any."""
+    """Raise an error for trees without leaves, or whose leaves differ in paths, shapes or, with `dtypes`, in dtypes."""
     if left.keys() != right.keys():
         raise ValueError(
             f"{names[0]} and {names[1]} must have leaves with the same paths, "
@@ -47,7 +47,7 @@ def check_alike(
 
 
 def _text(path: KeyPath) -> str:
-    # The array of an nnx variable hangs below the attribute `value`, which says nothing about where the variable is.
+    # The array of an nnx variable is below the attribute `value`, which is not part of the variable's location.
     if len(path) > 1 and path[-1] == GetAttrKey("value"):
         path = path[:-1]
     return keystr(path, simple=True, separator="/")

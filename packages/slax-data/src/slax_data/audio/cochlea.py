@@ -1,4 +1,4 @@
-"""A cochlea: sound to the spikes of a line of neurons, each tuned to its own frequency."""
+"""A cochlea, which turns sound into the spikes of a row of neurons, each tuned to its own frequency."""
 
 import dataclasses
 import math
@@ -16,26 +16,26 @@ from slax_data.loading.batching import time_first
 
 # Glasberg, Moore 1990: the bandwidth of a filter of the ear, BANDWIDTH (FACTOR f + 1) in Hz.
 BANDWIDTH, FACTOR = 24.7, 4.37e-3
-ORDER, WIDENING = 4, 1.019  # of a gammatone filter, Patterson et al. 1992
-# Meddis, Hewitt, Shackleton 1990, table II, a fibre of medium spontaneous rate: in units of sound, and per second.
+ORDER, WIDENING = 4, 1.019  # gammatone filter, Patterson et al. 1992
+# Meddis, Hewitt, Shackleton 1990, table II, a fiber of medium spontaneous rate, in units of sound, and per second.
 A, B, G = 10.0, 3000.0, 1000.0
 REFILL, LOSS, REUPTAKE, REPROCESS, SPIKES = 5.05, 2500.0, 6580.0, 66.31, 50_000.0
-ONE_UNIT = 30.0  # dB of a sound whose root mean square is 1 in their units
-SETTLE = 0.05  # seconds for the filters to end their answer
+ONE_UNIT = 30.0  # level in dB of a sound whose root mean square is 1 in their units
+SETTLE = 0.05  # seconds for the response of the filters to decay
 
 
 @dataclasses.dataclass(frozen=True)
 class Cochlea:
-    """What a cochlea is made of.
+    """The parameters of a cochlea.
 
     Args:
-        n_channels: neurons, from the highest frequency to the lowest, as a wave meets them.
-        lowest, highest: frequencies of the ends in Hz; between them neurons stand evenly on the scale of the ear. The
-            highest must be below half the sampling rate.
-        level: loudness in dB to which each recording is brought.
-        n_fibres: fibres of the auditory nerve that meet in one neuron.
+        n_channels: number of neurons, from the highest frequency to the lowest, in the order in which a wave reaches them.
+        lowest, highest: frequencies of the two ends in Hz; between them the neurons are evenly spaced on the scale of the ear.
+            The highest must be below half the sampling rate.
+        level: loudness in dB to which each recording is scaled.
+        n_fibres: number of auditory nerve fibers that converge on one neuron.
         tau: time constant of the neuron's membrane in seconds.
-        threshold: of the neuron, in spikes of fibres.
+        threshold: threshold of the neuron, in spikes of fibers.
 
     Raises:
         ValueError: a value outside its range.
@@ -80,26 +80,26 @@ def encode_audio(
         c' = k q - (LOSS + REUPTAKE) c        w' = REUPTAKE c - REPROCESS w    in the cleft, and taken back
         v' = -v / tau + n_fibres SPIKES c       spike and v - threshold at v >= threshold
 
-    with the constants of the references. Everything is deterministic: the fibres enter by the rate at which they fire. A hair
-    cell fires most where a sound begins, and less as long as it stays.
+    with the constants of the references. Everything is deterministic: the fibers are represented by their firing rates. A hair
+    cell responds most strongly at the onset of a sound, and less while the sound lasts.
 
     Args:
-        sounds: recordings, each filled up by zeros; each is brought to the loudness `level` on its own, by what is not zero.
+        sounds: recordings, each padded with zeros; each is scaled to the loudness `level` separately, by its nonzero samples.
         rate: samples per second. L / rate seconds become the T steps, so L must be a multiple of T.
-        n_steps: T; a step has a spike of a neuron if there is at least one within its time.
-        cochlea: its make.
+        n_steps: T; a neuron has a spike in a step if it fires at least once during that step.
+        cochlea: parameters of the cochlea.
 
     Raises:
-        ValueError: L is no multiple of T, sounds that are no floats or not finite, or frequencies above half the rate.
+        ValueError: L is not a multiple of T, sounds that are not floats or not finite, or frequencies above half the rate.
 
     References:
         Patterson et al. 1992 (gammatone filters), Glasberg, Moore 1990 (frequencies), Meddis, Hewitt, Shackleton 1990, doi
         10.1121/1.399379 (hair cell). The same three stages, a basilar membrane, the hair cell of Meddis and spiking neurons,
-        made the Heidelberg Digits: Cramer, Stradmann, Schemmel, Zenke 2020, doi 10.1109/TNNLS.2020.3044364.
+        produced the Heidelberg Digits: Cramer, Stradmann, Schemmel, Zenke 2020, doi 10.1109/TNNLS.2020.3044364.
 
     Note:
-        The Heidelberg Digits differ: their basilar membrane is a hydrodynamic model with 700 channels, their fibres fire at
-        random, recordings were made at 48 kHz, and spikes have times, where here they have steps.
+        The Heidelberg Digits differ: their basilar membrane is a hydrodynamic model with 700 channels, their fibers fire at
+        random, recordings were made at 48 kHz, and spikes have times, whereas here they have steps.
     """
     check_size("n_steps", n_steps)
     if not np.issubdtype(sounds.dtype, np.floating):
@@ -134,7 +134,7 @@ def _hear(sounds: Float[Array | np.ndarray, "B L"], rate: int, n_steps: int, coc
 def basilar_membrane(
     sound: Float[Array | np.ndarray, " L"], *, rate: int, cochlea: Cochlea = Cochlea()
 ) -> Float[Array, "N L"]:
-    """What each place of the basilar membrane does, by a gammatone filter whose gain is 1 at its frequency.
+    """The motion of each place of the basilar membrane, given by a gammatone filter whose gain is 1 at its frequency.
 
     The filter of frequency f and bandwidth b = 1.019 (24.7 + 0.108 f) has the response 1 / (1 + i (g - f) / b)^4 at g.
     """
@@ -149,12 +149,12 @@ def basilar_membrane(
 
 
 class Pools(NamedTuple):
-    """The transmitter of a hair cell, as parts of all that it can hold.
+    """The transmitter of a hair cell, as fractions of the cell's capacity.
 
     Args:
-        held: what it can release.
-        cleft: what it has released, which makes the fibres fire.
-        back: what it has taken back and not yet made ready.
+        held: transmitter available for release.
+        cleft: released transmitter, which makes the fibers fire.
+        back: transmitter taken back but not yet available again.
     """
 
     held: Float[Array, "*N"]
@@ -163,9 +163,9 @@ class Pools(NamedTuple):
 
 
 def hair_cell(pools: Pools, moved: Float[Array | np.ndarray, "*N"], dt: float) -> tuple[Pools, Float[Array, "*N"]]:
-    """One step of `dt` seconds: from how far the membrane has moved to the spikes of a fibre, which it makes per second.
+    """One step of `dt` seconds, from the displacement of the membrane to the firing rate of a fiber in spikes per second.
 
-    Each pool loses by what it has at the end of the step (implicit Euler), so that a step cannot be too long.
+    The losses of each pool are taken at the end of the step (implicit Euler), so that long steps remain stable.
     """
     opened = jnp.maximum(moved + A, 0)
     k = G * opened / (opened + B)
@@ -176,7 +176,7 @@ def hair_cell(pools: Pools, moved: Float[Array | np.ndarray, "*N"], dt: float) -
 
 
 def silence(n_channels: int) -> Pools:
-    """Hair cells where nothing has sounded for long: what `hair_cell` does not change."""
+    """The state of hair cells after a long silence, which is a fixed point of `hair_cell`."""
     k = G * A / (A + B)
     cleft_per_held = k / (LOSS + REUPTAKE)
     # q' = w' = 0 with w = REUPTAKE c / REPROCESS: REFILL (1 - q) = k q - REUPTAKE c.

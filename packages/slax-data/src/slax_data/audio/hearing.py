@@ -1,4 +1,4 @@
-"""Sounds of a set to the spikes of a cochlea, batch by batch."""
+"""Conversion of the sounds of a data set to the spikes of a cochlea, batch by batch."""
 
 import math
 from collections.abc import Iterable
@@ -26,17 +26,17 @@ def encode_batch(
     duration: float,
     cochlea: Cochlea,
 ) -> SpikeTrains:
-    """The spikes of recordings, with a progress bar.
+    """Encode recordings as spikes, with a progress bar.
 
     Args:
-        sounds: D recordings of one rate.
+        sounds: D recordings with the same sampling rate.
         labels: their classes.
         n_steps: T, each of duration / T seconds, rounded up to whole samples.
-        duration: seconds of each recording that are heard; what is shorter is followed by silence.
-        cochlea: who hears.
+        duration: seconds of each recording that are encoded; shorter recordings are followed by silence.
+        cochlea: parameters of the cochlea.
 
     Raises:
-        ValueError: none, recordings of several rates, steps shorter than a sample, or as `encode_audio` does.
+        ValueError: no recordings, different sampling rates, steps shorter than a sample, or the errors of `encode_audio`.
     """
     check_size("n_steps", n_steps)
     rates = sorted({sound.rate for sound in sounds})
@@ -48,14 +48,14 @@ def encode_batch(
             f"{n_steps} steps in {duration} s are shorter than a sample, expected at most {rate} steps per second."
         )
     per_step = math.ceil(rate * duration / n_steps - 1e-9)
-    with jax.ensure_compile_time_eval():  # so that a task can be made inside of a program
+    with jax.ensure_compile_time_eval():  # so that a task can be made inside a traced program
         spikes = np.concatenate(list(_heard_batches(sounds, per_step * n_steps, n_steps, cochlea)))
     steps = [min(n_steps, -(-len(sound.samples) // per_step)) for sound in sounds]
     return spike_trains(spikes, labels, lengths=np.array(steps))
 
 
 def make_cochlea(rate: int, n_channels: int) -> Cochlea:
-    """A cochlea that can hear sounds of a rate: up to 3,600 Hz, or to 0.45 of the rate if that is less."""
+    """A cochlea suited to a sampling rate: up to 3,600 Hz, or to 0.45 of the rate if that is less."""
     return Cochlea(n_channels=n_channels, highest=min(Cochlea.highest, 0.45 * rate))
 
 
@@ -68,4 +68,4 @@ def _heard_batches(
         for row, sound in zip(batch, chosen, strict=False):
             row[: len(sound.samples)] = sound.samples[:length]
         spikes = encode_audio(jnp.asarray(batch), rate=sounds[0].rate, n_steps=n_steps, cochlea=cochlea)
-        yield np.asarray(time_first(spikes))[: len(chosen)]  # and back
+        yield np.asarray(time_first(spikes))[: len(chosen)]  # samples first again

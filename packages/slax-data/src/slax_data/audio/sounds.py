@@ -21,14 +21,14 @@ class Sound(NamedTuple):
 
 
 def read_wav(content: bytes, name: str) -> Sound:
-    """A .wav file with one channel of 16 bit PCM.
+    """Read a .wav file with one channel of 16-bit PCM.
 
     Args:
-        content: of the file.
-        name: of the file, for errors.
+        content: content of the file.
+        name: name of the file, for error messages.
 
     Raises:
-        ValueError: no such file, a truncated one, or one without a sample.
+        ValueError: a file of another format, a truncated one, or one without samples.
     """
     try:
         with wave.open(io.BytesIO(content)) as file:

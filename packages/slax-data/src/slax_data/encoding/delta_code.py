@@ -1,11 +1,11 @@
-"""Send on delta: spikes say by how much a signal has moved.
+"""Send-on-delta code: spikes signal the changes of a signal.
 
 A reference r follows the signal x in steps of the threshold h. It starts at r_0 = x_0, without a spike, and then
 
     up_t = H(x_t - r_{t-1} - h),   down_t = H(r_{t-1} - x_t - h),   r_t = r_{t-1} + h (up_t - down_t),     H(0) = 1,
 
 so a unit has at most one spike per step, and x and r differ by less than h as long as x moves by at most h per step: before a
-spike they differ by less than 2 h, and a spike takes h away. A faster signal is followed at h per step. The decoder gives r.
+spike they differ by less than 2 h, and a spike removes h. A faster signal is followed at h per step. The decoder returns r.
 """
 
 import math
@@ -19,7 +19,7 @@ from slax_data.checks import check_finite, check_spikes
 
 
 def delta_encode(signal: Float[Array, "T B N"], *, threshold: float) -> Float[Array, "T B 2*N"]:
-    """A spike up or down whenever a signal has left its reference by at least the threshold; see the module for the rule.
+    """Emit an up or down spike whenever a signal differs from its reference by at least the threshold; see the module.
 
     Args:
         signal: x, finite, over at least 1 step.
@@ -44,7 +44,7 @@ def delta_encode(signal: Float[Array, "T B N"], *, threshold: float) -> Float[Ar
 
 @jax.jit
 def _delta_encode(signal: Float[Array, "T B N"], threshold: Float[Array, ""]) -> Float[Array, "T B 2*N"]:
-    # The reference is the start plus a whole number of thresholds, as the decoder has it, so that no rounding adds up.
+    # As in the decoder, the reference is the start plus an integer number of thresholds, so that rounding does not accumulate.
     def step(moves: Float[Array, "B N"], x: Float[Array, "B N"]) -> tuple[Float[Array, "B N"], Float[Array, "B 2*N"]]:
         away = x - (signal[0] + moves * threshold)
         up, down = (away >= threshold).astype(x.dtype), (away <= -threshold).astype(x.dtype)
@@ -68,7 +68,7 @@ def delta_decode(
         threshold, up to rounding.
 
     Raises:
-        ValueError: wrong rank, no steps, another start, or a threshold that is not a finite number above 0.
+        ValueError: wrong rank, no steps, a start of another shape, or a threshold that is not a finite number above 0.
     """
     _check_threshold(threshold)
     check_spikes(spikes)

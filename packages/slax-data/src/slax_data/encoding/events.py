@@ -1,4 +1,4 @@
-"""Events to spikes: recordings that list when which unit fired, as time steps."""
+"""Conversion of event lists, which state when each unit fired, to spikes in time steps."""
 
 import math
 from collections.abc import Iterable
@@ -27,17 +27,17 @@ def bin_events(
         spikes[k, n] = there is an e with units[e] = n and k duration / T <= times[e] < (k + 1) duration / T
 
     Args:
-        times: of the E events, in any order, in seconds or in another unit of time that `duration` has as well, [E].
-        units: who fired, integers in 0..N-1, [E].
+        times: times of the E events, in any order, in seconds or in the same other unit of time as `duration`, [E].
+        units: the unit that fired at each event, integers in 0..N-1, [E].
         n_units: N.
         n_steps: T.
-        duration: of the window, which begins at 0.
-        outside: what becomes of an event at or after the end of the window: "error", or "drop", which leaves it out. All else
-            that is wrong is an error in both cases.
+        duration: duration of the window, which begins at 0.
+        outside: treatment of events at or after the end of the window: "error", or "drop" to omit them. Any other
+            fault is an error in both cases.
 
     Raises:
-        ValueError: a time that is NaN, infinite or negative, or not before the end, a unit out of range, units that are not
-            integers, not as many times as units, or an option outside its range.
+        ValueError: a time that is NaN, infinite, negative or not before the end, a unit out of range, units that are not
+            integers, different numbers of times and units, or an option outside its range.
     """
     check_size("n_units", n_units)
     check_size("n_steps", n_steps)
@@ -66,7 +66,7 @@ def bin_events(
             f"Events have times before the end of the window, {duration:.6g}, got {np.count_nonzero(~inside)} of {exact.size} "
             f"at or after it, the last at {exact.max():.6g}. Give a longer duration, or outside='drop' to leave them out."
         )
-    # By edges, and not by a quotient that is rounded, so that an event at an edge is in the step that begins there.
+    # Compare with edges instead of rounding a quotient, so that an event at an edge falls in the step that begins there.
     edges = np.arange(1, n_steps) * duration / n_steps
     spikes = np.zeros((n_steps, n_units), bool)
     spikes[np.searchsorted(edges, exact[inside], side="right"), units[inside]] = True
@@ -76,15 +76,15 @@ def bin_events(
 def event_trains(
     recordings: Iterable[Bool[np.ndarray, "T N"]], labels: Shaped[np.ndarray, " D"], *, name: str
 ) -> SpikeTrains:
-    """Packs recordings one after the other, so that a set may be larger than the memory for its spikes as booleans.
+    """Pack recordings one after another, so that a set whose spikes as booleans exceed the memory can be processed.
 
     Args:
-        recordings: their spikes, D times. The length of one is the step of its last spike.
+        recordings: the spikes of D recordings. The length of each is set by the step of its last spike.
         labels: their classes.
-        name: of the set, for the progress bar and for errors.
+        name: name of the set, for the progress bar and error messages.
 
     Raises:
-        ValueError: no recordings, recordings of several shapes, or as `spike_trains` does.
+        ValueError: no recordings, recordings of different shapes, or the errors of `spike_trains`.
     """
     packed, lengths = [], []
     shape: tuple[int, ...] = ()
@@ -104,6 +104,6 @@ def event_trains(
 
 
 def check_duration(duration: float) -> None:
-    """Raises unless `duration` is a finite time above 0."""
+    """Raise an error unless `duration` is a finite time above 0."""
     if not 0 < duration < math.inf:
         raise ValueError(f"duration got {duration}, expected a time above 0.")

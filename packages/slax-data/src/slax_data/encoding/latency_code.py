@@ -1,4 +1,4 @@
-"""Latency code: the time of one spike.
+"""Latency code: the time of a single spike carries the intensity.
 
 latency    one spike at step  t = round((1 - a) (T - 1))  if a > threshold, else none      a = 1 - t / (T - 1)
 """
@@ -13,7 +13,7 @@ from slax_data.checks import check_intensities, check_size, check_spikes
 
 
 def latency_encode(intensities: Float[Array, "B N"], *, n_steps: int, threshold: float = 0.0) -> Float[Array, "T B N"]:
-    """One spike per unit, the earlier the stronger: at step round((1 - a) (T - 1)) for an intensity a > threshold.
+    """One spike per unit, earlier for stronger intensities: at step round((1 - a) (T - 1)) for an intensity a > threshold.
 
     Args:
         intensities: a, in [0, 1].
@@ -43,14 +43,14 @@ def _latency_encode(intensities: Float[Array, "B N"], n_steps: int, threshold: f
 
 @jax.jit
 def latency_decode(spikes: Float[Array, "T B N"]) -> Float[Array, "B N"]:
-    """Inverse of `latency_encode`: 1 - t / (T - 1) for the first spike at step t, 0 for a silent unit.
+    """The inverse of `latency_encode`: 1 - t / (T - 1) for the first spike at step t, 0 for a silent unit.
 
     Args:
         spikes: 0 or 1, over at least 2 steps.
 
     Returns:
-        Intensities of shape [B, N]. After `latency_encode` they are off by at most 1 / (2 (T - 1)), and 0 at or below
-        its threshold.
+        Intensities of shape [B, N]. After `latency_encode` their error is at most 1 / (2 (T - 1)) above its
+        threshold, and they are 0 at or below it.
 
     Raises:
         ValueError: wrong rank, or too few steps.

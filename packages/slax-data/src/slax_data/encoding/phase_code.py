@@ -1,4 +1,4 @@
-"""Phase code: the binary digits of an intensity, one per step, the most significant first, over and over.
+"""Phase code: the binary digits of an intensity, one per step, the most significant first, repeated.
 
 phase    a spike at step t if bit  1 + t mod K  of a is 1                a = sum over a period of spikes 2^-(1 + t mod K)
 """
@@ -12,16 +12,16 @@ from jaxtyping import Array, Float
 
 from slax_data.checks import check_intensities, check_size, check_spikes
 
-MAX_BITS = 24  # of a float32
+MAX_BITS = 24  # significant bits of a float32
 
 
 def phase_encode(intensities: Float[Array, "B N"], *, n_steps: int, n_bits: int = 8) -> Float[Array, "T B N"]:
-    """The first K binary digits of each intensity, as the spikes of a period of K steps, which is repeated.
+    """The first K binary digits of each intensity as spikes in a period of K steps, which repeats.
 
     Args:
         intensities: a, in [0, 1].
         n_steps: time steps T, a multiple of `n_bits`.
-        n_bits: digits K, in 1..24. What comes after them is cut off, and 1 is taken for 1 - 2^-K.
+        n_bits: number of digits K, in 1..24. Further digits are truncated, and 1 is replaced by 1 - 2^-K.
 
     Returns:
         Spikes of shape [T, B, N], 0 or 1.
@@ -51,7 +51,7 @@ def _phase_encode(intensities: Float[Array, "B N"], n_steps: int, n_bits: int) -
 
 @partial(jax.jit, static_argnames="n_bits")
 def phase_decode(spikes: Float[Array, "T B N"], *, n_bits: int = 8) -> Float[Array, "B N"]:
-    """Inverse of `phase_encode`: the sum of spikes 2^-(1 + t mod K), averaged over the periods.
+    """The inverse of `phase_encode`: the sum of spikes 2^-(1 + t mod K), averaged over the periods.
 
     Args:
         spikes: 0 or 1, over a multiple of `n_bits` steps.

@@ -1,4 +1,4 @@
-"""Population code: several cells share a value, each with a preferred one.
+"""Population code: several cells, each with a preferred value, represent a value together.
 
 Cell j of K has the intensity  a_j = exp(-(v - c_j)^2 / (2 width^2)),   c_j = j / (K - 1),   for a value v in [0, 1].
 """
@@ -15,12 +15,12 @@ from slax_data.checks import check_intensities, check_size
 
 
 def population_encode(values: Float[Array, "B N"], *, n_cells: int, width: float) -> Float[Array, "B U"]:
-    """Intensities of cells with Gaussian tuning curves, to be passed on to `latency_encode` or a rate code.
+    """The intensities of cells with Gaussian tuning curves, to be encoded by `latency_encode` or a rate code.
 
     Args:
         values: v, in [0, 1].
-        n_cells: cells K per value, at least 2; their preferred values cover [0, 1] evenly, ends included.
-        width: standard deviation of a tuning curve, above 0; 1 / (K - 1) is the distance between neighbours.
+        n_cells: number of cells K per value, at least 2; their preferred values cover [0, 1] evenly, ends included.
+        width: standard deviation of a tuning curve, above 0; 1 / (K - 1) is the distance between neighbors.
 
     Returns:
         Intensities of shape [B, N K], in [0, 1], the K cells of a value side by side.
@@ -31,7 +31,7 @@ def population_encode(values: Float[Array, "B N"], *, n_cells: int, width: float
 
     References:
         S. M. Bohte, J. N. Kok, H. La Poutré, "Error-backpropagation in temporally encoded networks of spiking neurons",
-        Neurocomputing 48, 2002, doi:10.1016/S0925-2312(01)00658-0, whose inputs are such cells, with other centres.
+        Neurocomputing 48, 2002, doi:10.1016/S0925-2312(01)00658-0, whose inputs are such cells, with other centers.
     """
     _check_cells(n_cells, width)
     check_intensities(values, name="values")
@@ -47,22 +47,22 @@ def _population_encode(values: Float[Array, "B N"], n_cells: int, width: float) 
 
 @partial(jax.jit, static_argnames=("n_cells", "width"))
 def population_decode(intensities: Float[Array, "B U"], *, n_cells: int, width: float) -> Float[Array, "B N"]:
-    """The values behind `population_encode`, from the most active cell j of each value and its more active neighbour k.
+    """The values behind `population_encode`, decoded from the most active cell j of each value and its more active neighbor k.
 
     The logarithm of a ratio of two Gaussians of one width is linear in v, so
 
         v = (c_j + c_k) / 2 + width^2 log(a_j / a_k) / (c_j - c_k),
 
-    cut off at 0 and 1.
+    clipped to [0, 1].
 
     Args:
-        intensities: at least 0, the cells of a value side by side, as decoded from spikes or as `population_encode` gives them.
+        intensities: at least 0, the cells of a value side by side, decoded from spikes or returned by `population_encode`.
         n_cells, width: as in `population_encode`.
 
     Returns:
-        Values of shape [B, N]. Up to rounding the decoder inverts the encoder exactly. Intensities that are off by e move a
-        value by about width^2 (K - 1) (e / a_j + e / a_k). Where no neighbour is active the value is c_j, off by at most
-        1 / (2 (K - 1)) if the cell is the nearest one; where no cell is, nothing is known, and it is NaN.
+        Values of shape [B, N]. Up to rounding the decoder inverts the encoder exactly. Errors e in the intensities change a
+        value by about width^2 (K - 1) (e / a_j + e / a_k). Where no neighbor is active the value is c_j, off by at most
+        1 / (2 (K - 1)) if the cell is the nearest one; where no cell is active, the value is unknown, and it is NaN.
 
     Raises:
         ValueError: wrong rank, a number of units that is no multiple of the cells, fewer than 2 cells, or a width that is
@@ -76,7 +76,7 @@ def population_decode(intensities: Float[Array, "B U"], *, n_cells: int, width: 
         )
     cells = intensities.reshape(len(intensities), -1, n_cells)
     best = cells.argmax(axis=-1, keepdims=True)
-    sides = jnp.pad(cells, ((0, 0), (0, 0), (1, 1)), constant_values=-1)  # beyond the ends there is no neighbour
+    sides = jnp.pad(cells, ((0, 0), (0, 0), (1, 1)), constant_values=-1)  # there is no neighbor beyond the ends
     at = partial(jnp.take_along_axis, axis=-1)
     below, above = at(sides, best), at(sides, best + 2)
     k = jnp.where(above > below, best + 1, best - 1)

@@ -24,7 +24,7 @@ def rate_encode(
         key: of the draws.
         intensities: a, in [0, 1].
         n_steps: time steps T, at least 1.
-        max_rate: spikes per step of intensity 1, in (0, 1].
+        max_rate: spikes per step at intensity 1, in (0, 1].
 
     Returns:
         Spikes of shape [T, B, N], 0 or 1.
@@ -48,7 +48,7 @@ def _rate_encode(
 
 @partial(jax.jit, static_argnames="max_rate")
 def rate_decode(spikes: Float[Array, "T B N"], *, max_rate: float = 1.0) -> Float[Array, "B N"]:
-    """Estimate of the intensities behind `rate_encode`: the mean over time, divided by `max_rate`.
+    """An estimate of the intensities encoded by `rate_encode`: the mean over time, divided by `max_rate`.
 
     Args:
         spikes: 0 or 1, over at least 1 step.
@@ -68,16 +68,16 @@ def rate_decode(spikes: Float[Array, "T B N"], *, max_rate: float = 1.0) -> Floa
 def poisson_encode(
     key: PRNGKeyArray, intensities: Float[Array, "B N"], *, n_steps: int, max_rate: float = 100.0, dt: float = 1e-3
 ) -> Float[Array, "T B N"]:
-    """A Poisson process of a max_rate spikes per second for an intensity a, seen in steps of dt: is there a spike or none?
+    """A Poisson process of a max_rate events per second for an intensity a: a spike in each step of dt with at least one event.
 
-    The probability of a spike in a step is 1 - exp(-a max_rate dt), exactly, and so below a max_rate dt: several events
-    within a step are one spike.
+    The probability of a spike in a step is exactly 1 - exp(-a max_rate dt), which is below a max_rate dt because several
+    events within a step count as one spike.
 
     Args:
         key: of the draws.
         intensities: a, in [0, 1].
         n_steps: time steps T, at least 1.
-        max_rate: events per second of intensity 1, above 0.
+        max_rate: events per second at intensity 1, above 0.
         dt: length of a step in seconds, above 0.
 
     Returns:
@@ -102,14 +102,14 @@ def _poisson_encode(
 
 @partial(jax.jit, static_argnames=("max_rate", "dt"))
 def poisson_decode(spikes: Float[Array, "T B N"], *, max_rate: float = 100.0, dt: float = 1e-3) -> Float[Array, "B N"]:
-    """The intensities in [0, 1] that make the spikes of `poisson_encode` most likely: -log(1 - mean) / (max_rate dt), or 1.
+    """The maximum-likelihood intensities in [0, 1] for spikes of `poisson_encode`: -log(1 - mean) / (max_rate dt), or 1.
 
     Args:
         spikes: 0 or 1, over at least 1 step.
         max_rate, dt: as in `poisson_encode`.
 
     Returns:
-        Intensities of shape [B, N]. Away from the ends their standard deviation is about
+        Intensities of shape [B, N]. Away from 0 and 1 their standard deviation is about
         sqrt(p / ((1 - p) T)) / (max_rate dt) where p = 1 - exp(-a max_rate dt).
 
     Raises:

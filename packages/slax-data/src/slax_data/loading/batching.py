@@ -1,7 +1,7 @@
-"""Batches by key: one at random, all of an epoch, epoch after epoch.
+"""Batches drawn with a key: a single random batch, all batches of an epoch, or one epoch after another.
 
-Sets are kept with samples first, `[D, T, N]`, and rows of them are batches `[B, T, N]`, while cells take time first,
-`[T, B, N]`. `time_first` turns one into the other, either way, and other files move these axes by it alone.
+Sets are stored with samples first, `[D, T, N]`, so that selected rows are batches `[B, T, N]`, whereas cells take time first,
+`[T, B, N]`. `time_first` converts in either direction, and other files move these axes only with this function.
 """
 
 import itertools
@@ -19,10 +19,10 @@ from slax_data.checks import check_finite, check_labels, check_size
 def take_batch(
     key: PRNGKeyArray, inputs: Shaped[Array, "D ..."], labels: Int[Array, " D"], *, batch_size: int
 ) -> tuple[Shaped[Array, "B ..."], Int[Array, " B"]]:
-    """Draws a batch without replacement.
+    """Draw a batch without replacement.
 
     Args:
-        key: of the draw.
+        key: random key for the draw.
         inputs: the whole set, one sample per row.
         labels: its labels; their range is not checked, see `check_labels`.
         batch_size: samples B, in 1..D.
@@ -47,10 +47,10 @@ def batches(
     drop_last: bool = False,
     n_classes: int | None = None,
 ) -> Iterator[tuple[Shaped[Array, "B ..."], Int[Array, " B"]]]:
-    """One epoch: all samples once, in random order, batch by batch.
+    """One epoch: every sample once, in random order, batch by batch.
 
     Args:
-        key: of the order.
+        key: random key for the order.
         inputs: the whole set, one sample per row.
         labels: its labels.
         batch_size: samples B per batch, in 1..D.
@@ -61,7 +61,7 @@ def batches(
         An iterator over (inputs, labels) of a batch.
 
     Raises:
-        ValueError: at the call and not at the first batch: a batch larger than the set, not as many labels as inputs,
+        ValueError: raised at the call, not at the first batch: a batch larger than the set, not as many labels as inputs,
             inputs that are NaN or infinite, or a label out of range.
     """
     _check_set(inputs, labels, batch_size, n_classes)
@@ -79,22 +79,22 @@ def epochs(
     start: int = 0,
     stop: int | None = None,
 ) -> Iterator[Iterator[tuple[Shaped[Array, "B ..."], Int[Array, " B"]]]]:
-    """Epochs start, start + 1, ..., each an iterator over its batches, in an order of its own.
+    """The epochs start, start + 1, ..., each an iterator over its batches in a different order.
 
-    Epoch e is `batches(fold_in(key, e), ...)`, whatever was drawn before it: a run that was cut off goes on with the
-    epochs that it would have had, if it starts at the number of those that are done.
+    Epoch e is `batches(fold_in(key, e), ...)`, regardless of earlier draws: an interrupted run continues with the
+    epochs that it would have had if it starts at the number of completed epochs.
 
     Args:
-        key: of the orders.
+        key: random key for the orders.
         inputs, labels, batch_size, drop_last, n_classes: see `batches`.
         start: the first epoch, at least 0.
-        stop: the epoch before which it ends; by default it goes on for ever.
+        stop: the epoch before which the iterator ends; by default it is endless.
 
     Returns:
         An iterator over epochs, each an iterator over (inputs, labels) of a batch.
 
     Raises:
-        ValueError: at the call, as `batches` does, or if `start` is not in 0..stop.
+        ValueError: raised at the call, for the reasons given in `batches`, or if `start` is not in 0..stop.
     """
     _check_set(inputs, labels, batch_size, n_classes)
     check_size("start", start, least=0)
@@ -105,7 +105,7 @@ def epochs(
 
 
 def time_first(batch: Shaped[Array, "B T ..."]) -> Shaped[Array, "T B ..."]:
-    """The batch, whose samples come first, with time first.
+    """Swap the first two axes of a batch, so that samples first becomes time first.
 
     Raises:
         ValueError: fewer than two axes.

@@ -1,4 +1,4 @@
-"""Sequences of unequal length: padded to one length, and sorted into buckets so that little is padded."""
+"""Sequences of unequal length, padded to a common length and sorted into buckets so that little padding is needed."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,18 +14,18 @@ PaddedBatch = tuple[Float[Array, "T B N"], Int[Array, " B"], Bool[Array, "T B"]]
 
 
 def padded(sequences: Sequences, *, n_steps: int | None = None) -> tuple[Float[Array, "T B N"], Bool[Array, "T B"]]:
-    """One batch of sequences [T_i, N], with zeros behind each: `inputs[t, i] = sequences[i][t]` where `mask[t, i]`.
+    """One batch of sequences [T_i, N], each followed by zeros: `inputs[t, i] = sequences[i][t]` where `mask[t, i]`.
 
     Args:
-        sequences: finite, of the same units and type. One of 0 steps is nothing but padding.
-        n_steps: T, by default that of the longest.
+        sequences: finite arrays with the same number of units and the same type. A sequence of 0 steps becomes padding only.
+        n_steps: T, by default the length of the longest sequence.
 
     Returns:
-        The batch, and a mask that is true for t < T_i, as `gradients`, `fit` and `accuracy` of slax_rules take it.
+        The batch, and a mask that is true for t < T_i, as expected by `gradients`, `fit` and `accuracy` of slax_rules.
 
     Raises:
-        ValueError: no sequences, no steps at all, sequences of other units or types, values that are not finite, or a sequence
-            longer than `n_steps`.
+        ValueError: no sequences, no steps at all, sequences with different units or types, values that are not finite,
+            or a sequence longer than `n_steps`.
     """
     _check_sequences(sequences)
     lengths = np.array([len(sequence) for sequence in sequences])
@@ -45,17 +45,17 @@ def padded(sequences: Sequences, *, n_steps: int | None = None) -> tuple[Float[A
 def buckets(
     lengths: Sequence[int] | Int[np.ndarray, " D"], *, boundaries: Sequence[int]
 ) -> list[Int[np.ndarray, " _"]]:
-    """Sorts sequences by length: bucket k has those with boundaries[k - 1] < length <= boundaries[k], the first all shorter.
+    """Sort sequences by length: bucket k holds boundaries[k - 1] < length <= boundaries[k], the first bucket all shorter ones.
 
     Args:
-        lengths: steps of each sequence, at least 0.
-        boundaries: the greatest length of each bucket, rising. The last is at least the length of the longest sequence.
+        lengths: number of steps of each sequence, at least 0.
+        boundaries: the greatest length of each bucket, increasing. The last is at least the length of the longest sequence.
 
     Returns:
-        The numbers of the sequences of each bucket, rising. A bucket may be empty.
+        The indices of the sequences in each bucket, increasing. A bucket may be empty.
 
     Raises:
-        ValueError: no lengths, a negative one, one beyond the last boundary, no boundaries, or boundaries that do not rise.
+        ValueError: no lengths, a negative one, one beyond the last boundary, no boundaries, or boundaries that do not increase.
     """
     steps, limits = np.asarray(lengths), np.asarray(boundaries)
     if limits.ndim != 1 or not limits.size or limits[0] < 1 or np.any(np.diff(limits) <= 0):
@@ -81,15 +81,15 @@ def bucketed_batches(
     drop_last: bool = False,
     n_classes: int | None = None,
 ) -> Iterator[PaddedBatch]:
-    """One epoch of sequences of unequal length: all once, in batches of similar length, each padded to its bucket's boundary.
+    """One epoch of sequences of unequal length: each once, in batches of similar length padded to the bucket's boundary.
 
-    The order within a bucket is random, and so is the order of the batches. Batches of a bucket have one shape, but for a
-    smaller last one, so a step that is jitted is compiled for at most 2 shapes per bucket, or 1 with `drop_last`.
+    The order within a bucket is random, and so is the order of the batches. All batches of a bucket have one shape, except for
+    a smaller last one, so a jitted step is compiled for at most 2 shapes per bucket, or 1 with `drop_last`.
 
     Args:
-        key: of the orders.
+        key: random key for the orders.
         sequences: [T_i, N], see `padded`.
-        labels: one per sequence.
+        labels: one label per sequence.
         batch_size: sequences B per batch, at least 1.
         boundaries: see `buckets`.
         drop_last: leave out the last batch of each bucket if it is smaller.
@@ -99,8 +99,8 @@ def bucketed_batches(
         An iterator over (inputs [T, B, N], labels [B], mask [T, B]), T being one of the boundaries.
 
     Raises:
-        ValueError: at the call and not at the first batch: as `padded` and `buckets` do, a batch size below 1, not as many
-            labels as sequences, a label out of range, or no batch at all.
+        ValueError: raised at the call, not at the first batch: the errors of `padded` and `buckets`, a batch size below 1,
+            not as many labels as sequences, a label out of range, or no batch at all.
     """
     check_size("batch_size", batch_size)
     _check_sequences(sequences)
@@ -131,7 +131,7 @@ def bucketed_batches(
 
 
 def _check_sequences(sequences: Sequence[Shaped[Array, "..."] | Shaped[np.ndarray, "..."]]) -> None:
-    """Raises unless there are sequences, all [T_i, N] of one N and one type, and finite."""
+    """Raise an error unless there are sequences, all finite arrays [T_i, N] with the same N and the same type."""
     if not len(sequences):
         raise ValueError("sequences must be arrays [T_i, N], at least one of them, got none.")
     first = sequences[0]

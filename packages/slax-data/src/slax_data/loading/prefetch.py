@@ -1,4 +1,4 @@
-"""Batches ahead of use: made and moved to the device in a thread, while the device works on those before."""
+"""Prefetching of batches: a thread makes them and moves them to the device while the device works on earlier ones."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -11,22 +11,22 @@ from slax_data.checks import check_size
 
 
 def prefetched(batches: Iterable[Any], size: int = 2, *, sharding: Any = None) -> Iterator[Any]:
-    """The same batches in the same order, of which up to `size` are on the device before they are asked for.
+    """The same batches in the same order, with up to `size` of them on the device before they are requested.
 
-    A thread takes them from `batches` from the first request on. It ends with the batches, with an error, and when the
-    consumer stops: at the latest when the iterator is closed or dropped, which waits for the batch that is being made.
-    An error in `batches` is raised where its batch would have come.
+    From the first request on, a thread takes them from `batches`. The thread ends with the batches, with an error, or when
+    the consumer stops: at the latest when the iterator is closed or deleted, which waits for the batch in preparation.
+    An error in `batches` is raised in place of the batch that failed.
 
     Args:
-        batches: trees of arrays, as (inputs, labels) or (inputs, labels, mask). It runs in the thread, where contexts of the
-            caller, as `jax.default_device(...)`, do not hold.
-        size: batches ahead of use, at least 1: what is held in memory beside the batch in use.
-        sharding: where they go, as `jax.device_put` takes it: None for the default device, a device, a `jax.sharding.Sharding`
-            for all arrays, or one for each, as for shares of the batch of each device of a mesh with the axis "batch":
+        batches: trees of arrays, such as (inputs, labels) or (inputs, labels, mask). The iterable runs in the thread, where
+            contexts of the caller, such as `jax.default_device(...)`, do not apply.
+        size: number of batches prepared ahead, at least 1; they are held in memory in addition to the batch in use.
+        sharding: destination, as for `jax.device_put`: None for the default device, a device, a `jax.sharding.Sharding`
+            for all arrays, or one for each array. To split the batch over the devices of a mesh with the axis "batch":
             `(NamedSharding(mesh, P(None, "batch")), NamedSharding(mesh, P("batch")))` for (inputs [T, B, N], labels [B]).
 
     Raises:
-        ValueError: at the call: a size below 1.
+        ValueError: raised at the call: a size below 1.
     """
     check_size("size", size)
     return _ahead(batches, size, sharding)

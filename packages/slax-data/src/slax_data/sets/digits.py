@@ -11,16 +11,16 @@ N_CLASSES = 10
 
 
 def digits(*, split: str = "train") -> tuple[Float32[Array, "B 64"], Int32[Array, " B"]]:
-    """Loads the images of one split.
+    """Load the images of one split.
 
-    Every fifth image of each class, in the order of the file, is for the test: 355 images, against 1,442 to train. The
-    file holds one writer's images after another's, so both splits have digits of all 13 writers.
+    Every fifth image of each class, in file order, belongs to the test split: 355 images, with 1,442 left for training. The
+    file is ordered by writer, so both splits contain digits of all 13 writers.
 
     Args:
         split: "train" or "test".
 
     Returns:
-        Intensities of shape [B, 64], in [0, 1], sixteenths, and labels of shape [B], in 0..9.
+        Intensities of shape [B, 64], in [0, 1], in sixteenths, and labels of shape [B], in 0..9.
 
     Raises:
         ImportError: scikit-learn is missing.
@@ -46,9 +46,9 @@ def digits_task(key: PRNGKeyArray, *, n_steps: int = 50, code: str = "latency") 
     """Digits as a `Task`, one unit per pixel.
 
     Args:
-        key: of the spikes of a whole split in the rate code; the latency code needs none.
+        key: random key for the spikes of a whole split in the rate code; the latency code does not use it.
         n_steps: time steps T; at least 2 for the latency code.
-        code: "latency" (`latency_encode`) or "rate" (`rate_encode`, drawn anew for each batch).
+        code: "latency" (`latency_encode`) or "rate" (`rate_encode`, redrawn for each batch).
 
     Raises:
         ImportError: scikit-learn is missing.

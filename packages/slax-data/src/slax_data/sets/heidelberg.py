@@ -1,4 +1,4 @@
-"""The Spiking Heidelberg Digits and the Spiking Speech Commands: spoken words, in the spikes of 700 units of a cochlea."""
+"""The Spiking Heidelberg Digits and the Spiking Speech Commands: spoken words as the spikes of the 700 units of a cochlea."""
 
 import gzip
 import zlib
@@ -17,8 +17,8 @@ from slax_data.task import Task, stored_task
 
 N_UNITS = 700
 DURATION = 1.4  # seconds, as is usual
-LARGEST = 1 << 33  # bytes that a packed file may hold: more is no file of the sets, but a bomb
-BLOCK = 256  # recordings that are read at once
+LARGEST = 1 << 33  # bytes that a packed file may hold: a larger one is a decompression bomb, not a file of these sets
+BLOCK = 256  # recordings that are read together
 PAGE = "https://zenkelab.org/resources/spiking-heidelberg-datasets-shd/"
 
 
@@ -43,21 +43,21 @@ def shd(
     every: int = 1,
     outside: str = "error",
 ) -> SpikeTrains:
-    """Reads the Spiking Heidelberg Digits: 0 to 9, in English and then in German, by twelve speakers.
+    """Read the Spiking Heidelberg Digits: 0 to 9, in English and then in German, by twelve speakers.
 
-    There are 8,156 recordings to train and 2,264 to test, which have all those of two speakers.
+    There are 8,156 training recordings and 2,264 test recordings, which include all recordings of two speakers.
 
     Args:
-        path: the folder with shd_train.h5 and shd_test.h5, or with these as .h5.gz, which are unpacked beside; by default
-            `data_folder()`.
+        path: the folder with shd_train.h5 and shd_test.h5, or their .h5.gz versions, which are unpacked into the same folder;
+            by default `data_folder()`.
         split: "train" or "test".
         n_steps: T.
         duration: seconds of the window. The recordings of the digits end before 1.4 s.
-        every: neighbouring units that are made one, which spikes when one of them does: N = 700 / every. It must divide 700.
-        outside: what becomes of spikes after the window, "error" or "drop".
+        every: number of neighboring units merged into one, which spikes when any of them does: N = 700 / every, an integer.
+        outside: treatment of spikes after the window, "error" or "drop".
 
     Returns:
-        Spikes, in [D, T, N], and labels, 0 to 9 in English and 10 to 19 in German. A recording's length ends with its last
+        Spikes, in [D, T, N], and labels, 0 to 9 in English and 10 to 19 in German. A recording's length is set by its last
         spike.
 
     Raises:
@@ -66,7 +66,7 @@ def shd(
         ValueError: an option outside its range, or a file that is truncated, damaged or of another format.
 
     Note:
-        Damaged files are refused, but for a few that make HDF5's own library hang. The site has a checksum of each file.
+        Damaged files are rejected, except for a few that make the HDF5 library itself hang. The site provides checksums.
 
     References:
         B. Cramer, Y. Stradmann, J. Schemmel, F. Zenke, "The Heidelberg spiking data sets for the systematic evaluation of
@@ -84,12 +84,12 @@ def ssc(
     every: int = 1,
     outside: str = "error",
 ) -> SpikeTrains:
-    """Reads the Spiking Speech Commands: 35 words by many speakers.
+    """Read the Spiking Speech Commands: 35 words by many speakers.
 
-    There are 75,466 recordings to train, 9,981 to choose between models, and 20,382 to test.
+    There are 75,466 recordings for training, 9,981 for validation, and 20,382 for testing.
 
     Args:
-        path: the folder with ssc_train.h5, ssc_valid.h5 and ssc_test.h5, or with these as .h5.gz.
+        path: the folder with ssc_train.h5, ssc_valid.h5 and ssc_test.h5, or their .h5.gz versions.
         split: "train", "valid" or "test".
         n_steps, duration, every, outside: see `shd`.
 
@@ -100,7 +100,7 @@ def ssc(
         FileNotFoundError, ImportError, ValueError: as `shd` does.
 
     References:
-        As of `shd`.
+        See `shd`.
     """
     return _read(SSC, path, split, n_steps=n_steps, duration=duration, every=every, outside=outside)
 
@@ -118,7 +118,7 @@ def shd_task(
 ) -> Task:
     """The Spiking Heidelberg Digits as a `Task`.
 
-    The spikes in steps are kept in a file whose name says what they depend on.
+    The binned spikes are kept in a file whose name identifies what they depend on.
 
     Args:
         key: without effect; nothing is drawn.
@@ -145,7 +145,7 @@ def ssc_task(
     outside: str = "error",
     cache: str | Path | None = None,
 ) -> Task:
-    """The Spiking Speech Commands as a `Task`, which has the split "valid" too.
+    """The Spiking Speech Commands as a `Task`, which also has the split "valid".
 
     Args:
         key: without effect; nothing is drawn.
@@ -182,7 +182,7 @@ def _read(words: WordSet, path: str | Path | None, split: str, **options: Any) -
         import h5py
     except ImportError as error:
         raise ImportError(f"{file} is read by h5py, which is not installed: pip install 'slax-data[events]'") from error
-    # h5py has many kinds of errors for a damaged file, and does not name it.
+    # h5py raises many types of errors for a damaged file, without naming the file.
     try:
         with h5py.File(file, "r") as content:
             _check_parts(content)
@@ -229,7 +229,7 @@ def _recordings(
 
 
 def _file(words: WordSet, path: str | Path | None, split: str) -> Path:
-    """The file of a split, unpacked if it is not yet."""
+    """The file of a split, unpacked first if necessary."""
     file = resolve_folder(path) / f"{words.name}_{split}.h5"
     packed = file.with_name(f"{file.name}.gz")
     if file.exists():

@@ -12,7 +12,7 @@ from slax_data.task import SPLITS, Batch, Task, check_splits
 
 CODES = ("latency", "rate")
 ROW_CODES = (*CODES, "rows")
-BRIGHT = 0.5  # what a pixel must exceed to be a spike of its row
+BRIGHT = 0.5  # a pixel must exceed this to be a spike in its row
 
 Images = tuple[Float32[Array, "_ _"], Int32[Array, " _"]]  # intensities [D, N] and labels [D]
 
@@ -29,18 +29,18 @@ def image_task(
     """Images as a `Task`.
 
     Args:
-        key: of the spikes of a whole split in the rate code; the others need none.
+        key: random key for the spikes of a whole split in the rate code; the other codes do not use it.
         images: intensities [D, N] in [0, 1] and labels [D] of "train" and "test", and perhaps of further splits; an image is
             its rows, one after another.
         n_classes: number of classes.
         n_steps: time steps T; at least 2 for the latency code, the height for rows.
-        code: "latency" (`latency_encode`) or "rate" (`rate_encode`, drawn anew for each batch), with one unit per pixel, or
+        code: "latency" (`latency_encode`) or "rate" (`rate_encode`, redrawn for each batch), with one unit per pixel, or
             "rows": at step t the pixels of row t that are brighter than 1/2, so that the units are the columns.
-        height: rows of an image, which only rows need.
+        height: number of rows of an image, needed only for the code "rows".
 
     Raises:
-        ValueError: an unknown code, a number of steps that it refuses, intensities outside [0, 1], splits of different sizes,
-            or labels that are not all of 0..n_classes-1.
+        ValueError: an unknown code, a number of steps that the code rejects, intensities outside [0, 1], splits of different
+            sizes, or labels that are not all of 0..n_classes-1.
     """
     check_image_code(code, n_steps, height=height)
     n_pixels = _check_images(images, n_classes, height)
@@ -71,7 +71,7 @@ def image_task(
 
 
 def check_image_code(code: str, n_steps: int, *, height: int | None = None) -> None:
-    """Raises unless images of a height can be encoded in so many steps; without a height, unless they can pixel by pixel."""
+    """Raise an error unless a code can encode images in this number of steps; the code "rows" needs a height."""
     check_choice("code", code, ROW_CODES if height else CODES)
     check_size("n_steps", n_steps, least=2 if code == "latency" else 1)
     if code == "rows" and n_steps != height:
@@ -81,7 +81,7 @@ def check_image_code(code: str, n_steps: int, *, height: int | None = None) -> N
 
 
 def stratified_holdout_mask(labels: Int[np.ndarray, " B"]) -> Bool[np.ndarray, " B"]:
-    """Whether a sample is the fifth, tenth, ... of its class, in the order of the labels: a test split that needs no key."""
+    """A mask of the fifth, tenth, ... sample of each class, in the order of the labels: a test split without keys."""
     position = np.empty(len(labels), int)
     for label in np.unique(labels):
         of_class = labels == label

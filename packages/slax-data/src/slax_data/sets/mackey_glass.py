@@ -1,8 +1,8 @@
-"""Mackey-Glass: forecast a chaotic series, the solution of a delay differential equation,
+"""The Mackey-Glass task: forecast a chaotic series, the solution of a delay differential equation,
 
     dx/dt = beta x(t - tau) / (1 + x(t - tau)^exponent) - gamma x(t),        x(t) = history for t <= 0
 
-integrated here, so there is nothing to download.
+which is integrated here, so there is nothing to download.
 """
 
 from typing import Any, NamedTuple
@@ -18,19 +18,19 @@ POINTS_PER_LYAPUNOV_TIME = 75
 
 
 class ChaoticSeries(NamedTuple):
-    """One of NeuroBench's series: its Lyapunov time, over which errors grow by e, and its constant history."""
+    """One of NeuroBench's series: its Lyapunov time, over which errors grow by a factor e, and its constant history."""
 
     lyapunov_time: int
     history: float
 
     @property
     def interval(self) -> float:
-        """The time between two points."""
+        """The time between two consecutive points."""
         return self.lyapunov_time / POINTS_PER_LYAPUNOV_TIME
 
 
-# NeuroBench's 14 series by tau. Those of 17 are the defaults of its class; the others are from the list that comes with its
-# data, at second hand: its files could not be had to compare with.
+# NeuroBench's 14 series by tau. The values for 17 are the defaults of its class; the others come from the list that
+# accompanies its data, obtained second-hand: the files themselves were not available for comparison.
 NEUROBENCH_SERIES = {
     17: ChaoticSeries(197, 0.7206597),
     18: ChaoticSeries(138, 0.7744313),
@@ -61,22 +61,23 @@ def mackey_glass(
     exponent: float | int = 10.0,
     steps_per_delay: int = 500,
 ) -> Float64[np.ndarray, " T"]:
-    """Solves the equation of the module from a constant history, and samples it at regular times.
+    """Solve the equation of the module from a constant history and sample the solution at regular times.
 
-    The classical Runge-Kutta method of order 4 in float64, with steps that divide the delay: then the kinks of the solution,
-    at multiples of tau, are between steps, and delayed values are known at steps or, by a cubic in value and slope, half way
-    between them. Points of the series come from the same cubic. The error shrinks with the fourth power of the step, and
-    grows in time as any error does here. Over five Lyapunov times the series of the defaults is within 3e-8 of jitcdde's.
+    The method is the classical Runge-Kutta method of order 4 in float64, with steps that divide the delay: the kinks of the
+    solution, at multiples of tau, then lie between steps, and delayed values are known at steps or, from a cubic in value and
+    slope, halfway between them. Points of the series come from the same cubic. The error shrinks with the fourth power of the
+    step, and grows in time as any error does in a chaotic system. Over five Lyapunov times the default series is within 3e-8 of
+    jitcdde's.
 
     Args:
         n_points: points T, at least 1.
         tau: delay, > 0.
         history: x until time 0, >= 0.
-        interval: time between two points, > 0. By default 75 points are one Lyapunov time of tau=17; for another one of
-            NeuroBench take history and interval of `NEUROBENCH_SERIES[tau]`.
+        interval: time between two points, > 0. By default 75 points are one Lyapunov time of tau=17; for another series of
+            NeuroBench, take history and interval from `NEUROBENCH_SERIES[tau]`.
         start: time of the first point, >= 0; tau by default, as in NeuroBench's files.
-        beta, gamma, exponent: of the equation, >= 0; the exponent > 0.
-        steps_per_delay: steps of the solver in one delay.
+        beta, gamma, exponent: parameters of the equation, >= 0; the exponent > 0.
+        steps_per_delay: number of solver steps in one delay.
 
     Returns:
         x at start, start + interval, ...
@@ -115,9 +116,9 @@ def mackey_glass_windows(
     horizon: int = 1,
     stride: int | None = None,
 ) -> tuple[Float32[Array, "T B 1"], Float32[Array, "T B 1"]]:
-    """Cuts a series into sequences to learn from, each step with the value that comes `horizon` points later as its target.
+    """Cut a series into sequences to learn from; the target of each step is the value `horizon` points later.
 
-    The points that have a target are halved: the first half are the inputs to train with, the second those to test with, as
+    The points that have a target are halved: the first half are the inputs for training, the second half those for testing, as
     in NeuroBench, whose windows these are for horizon=1. The last `horizon` targets of the first half lie in the second.
 
     Args:
@@ -125,10 +126,10 @@ def mackey_glass_windows(
         n_steps: steps T of a sequence, at least 1.
         split: "train" or "test".
         horizon: how many points ahead the target is, at least 1.
-        stride: points between the starts of two sequences; n_steps by default, so that none is in two of them.
+        stride: points between the starts of two sequences; n_steps by default, so that sequences do not overlap.
 
     Returns:
-        Inputs and targets, [T, B, 1], in the order of time.
+        Inputs and targets, [T, B, 1], in temporal order.
 
     Raises:
         ValueError: an unknown split, a size below 1, a series that is not [P], or one too short for one sequence.
@@ -152,7 +153,7 @@ def mackey_glass_windows(
 
 
 def smape(predictions: Float[Array, "..."], targets: Float[Array, "..."]) -> Float[Array, ""]:
-    """Symmetric mean absolute percentage error, in 0..200, as NeuroBench defines it:
+    """The symmetric mean absolute percentage error, in 0..200, as NeuroBench defines it:
 
         200 mean(|p - y| / (|p| + |y|))
 
@@ -161,7 +162,7 @@ def smape(predictions: Float[Array, "..."], targets: Float[Array, "..."]) -> Flo
         targets: y, of the same shape.
 
     Returns:
-        The error in percent; 200, the worst there is, if it is not a number, as for p = y = 0.
+        The error in percent; 200, the worst value, if it is not a number, as for p = y = 0.
 
     Raises:
         ValueError: different shapes.
@@ -212,7 +213,7 @@ def _solved(
 
 
 def _cubic(part: Any, step: float, left: Any, slope_left: Any, right: Any, slope_right: Any) -> Any:
-    """The cubic that has these values and slopes at the ends of a step, at a `part` of it, in [0, 1]."""
+    """The cubic with these values and slopes at the ends of a step, evaluated at the fraction `part` of the step, in [0, 1]."""
     rest = 1 - part
     values = rest**2 * (1 + 2 * part) * left + part**2 * (1 + 2 * rest) * right
     return values + step * part * rest * (rest * slope_left - part * slope_right)

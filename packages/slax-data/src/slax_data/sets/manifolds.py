@@ -1,4 +1,4 @@
-"""Smooth random manifolds: one per class, embedded in the space of firing times or rates.
+"""Smooth random manifolds, one per class, embedded in the space of firing times or rates.
 
 Coordinate e of the manifold of a class is a product, over the intrinsic coordinates x_m in [0, 1], of random Fourier
 series,
@@ -6,7 +6,7 @@ series,
     y_e(x) = prod_m sum_i  a_i sin(2 pi (w_i x_m + p_i)),        i = 1..F-1
     a_i = u_i S_i,   w_i = i v_i,   S_i = 1 / ((i + 1)^alpha + 1),   F = min(ceil(1000^(1/alpha)), 1000)
 
-with u, v, p uniform in [0, 1) for each class, e, m and i. The larger alpha, the smoother the manifold.
+with u, v, p uniform in [0, 1) for each class, e, m and i. The larger alpha is, the smoother the manifold.
 """
 
 import math
@@ -23,9 +23,9 @@ from slax_data.checks import check_size
 from slax_data.encoding.draws import uniform
 
 # Points per manifold from which its bounds are found, in rounds that stay in cache. A value of a later sample lies
-# outside of the extremes of P points with probability 2 / (P + 1), whatever the manifold: 0.05 % for 16 x 256 points.
+# outside the extremes of P points with probability 2 / (P + 1), whatever the manifold: 0.05 % for 16 x 256 points.
 PROBE_ROUNDS, PROBE_POINTS = 16, 256
-SINE_TERMS = 11  # of the Taylor series up to a quarter turn: exact in float64; 7 would do in float32, 0.2 ms faster
+SINE_TERMS = 11  # Taylor terms up to a quarter turn: exact in float64; 7 would do in float32, 0.2 ms faster
 
 
 class Manifolds(NamedTuple):
@@ -35,7 +35,7 @@ class Manifolds(NamedTuple):
     dimensions e.
 
     amplitudes, frequencies, phases: a_i, w_i (turns per unit of x) and p_i (turns) of the module's equation.
-    low, high: bounds of y_e, which standardise it to (y_e - low) / (high - low).
+    low, high: bounds of y_e, which standardize it to (y_e - low) / (high - low).
     """
 
     amplitudes: Float[Array, "C H M S N"]
@@ -55,13 +55,13 @@ def random_manifolds(
     dim: int = 2,
     alpha: float = 2.0,
 ) -> Manifolds:
-    """Draws one random manifold per class; see the module for the equation.
+    """Draw one random manifold per class; see the module for the equation.
 
     Args:
-        key: the same key gives the same manifolds, hence the same task.
+        key: the same key gives the same manifolds, and hence the same task.
         n_classes: number of manifolds.
         n_units: units N.
-        n_spikes: submanifolds S of each unit, which give it one spike each.
+        n_spikes: number of submanifolds S of each unit, each of which gives it one spike.
         dim: intrinsic dimensions M.
         alpha: smoothness, above 0: the amplitude of the harmonics falls as i^-alpha.
 
@@ -78,9 +78,9 @@ def random_manifolds(
         series with random uniform parameters and amplitudes that fall as a power of the frequency.
 
     Note:
-        The spectrum S_i is that of slax 0.0.1 and of the authors' torch code; their numpy code has 1 / (i + 1)^alpha.
+        The spectrum S_i is the same as in slax 0.0.1 and in the authors' torch code; their numpy code has 1 / (i + 1)^alpha.
         slax takes the bounds from each drawn batch; here they belong to the manifold, so that a sample does not depend
-        on the batch it is in. There is no harmonic 0, a constant, as there (`use_bias=False`).
+        on its batch. As in slax, there is no constant harmonic 0 (`use_bias=False`).
     """
     for name, size in {"n_classes": n_classes, "n_units": n_units, "n_spikes": n_spikes, "dim": dim}.items():
         check_size(name, size)
@@ -102,14 +102,14 @@ def random_manifolds(
 
 
 def manifold_values(manifolds: Manifolds, coordinates: Float[Array, "P C M"]) -> Float[Array, "P C S N"]:
-    """Standardised values (y_e(x) - low) / (high - low) at P points on each of the C manifolds.
+    """Standardized values (y_e(x) - low) / (high - low) at P points on each of the C manifolds.
 
     Args:
         manifolds: from `random_manifolds`.
         coordinates: intrinsic coordinates x in [0, 1].
 
     Returns:
-        Values of shape [P, C, S, N]: in [0, 1] but for the few that lie outside of the bounds.
+        Values of shape [P, C, S, N]: in [0, 1] except for the few that lie outside the bounds.
     """
     values = _embed(manifolds.amplitudes, manifolds.frequencies, manifolds.phases, coordinates)
     span = jnp.maximum(manifolds.high - manifolds.low, jnp.finfo(values.dtype).tiny)
@@ -117,13 +117,13 @@ def manifold_values(manifolds: Manifolds, coordinates: Float[Array, "P C M"]) ->
 
 
 def check_alpha(alpha: float) -> None:
-    """Raises unless alpha is a finite number above 0."""
+    """Raise an error unless alpha is a finite number above 0."""
     if not 0 < alpha < math.inf:
         raise ValueError(f"alpha got {alpha}, expected a finite number above 0. Typical values are 1 (rough) to 3.")
 
 
 def n_harmonics(alpha: float) -> int:
-    """F, which counts the constant too: harmonics weaker than 1/1000 of it are left out, and those from 1000 on."""
+    """The number F of harmonics, including the constant: those weaker than 1/1000 of it and those from 1000 on are omitted."""
     return 1000 if alpha <= 1 else math.ceil(1e-3 ** (-1 / alpha))
 
 

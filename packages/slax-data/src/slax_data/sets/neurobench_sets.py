@@ -1,4 +1,4 @@
-"""Data sets of NeuroBench as a task: what its classes give out, one sample at a time, as arrays and as spikes."""
+"""NeuroBench data sets as a task: the samples that its classes yield one at a time, as arrays and as spikes."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -22,18 +22,19 @@ Arrays = tuple[Shaped[np.ndarray, "D T ..."], Shaped[np.ndarray, "D ..."], Shape
 
 
 def neurobench_arrays(dataset: Any, indices: Iterable[Any] | None = None) -> Arrays:
-    """Samples of a NeuroBench data set as arrays.
+    """The samples of a NeuroBench data set as arrays.
 
-    Any object will do that has a length, and at an index gives out a sample [T, ...] with its target, as the classes of
-    `neurobench.datasets` do: tensors, arrays or numbers. Nothing of NeuroBench or PyTorch is imported here.
+    Any object with a length works that returns, for an index, a sample [T, ...] and its target as tensors, arrays or numbers,
+    as the classes of `neurobench.datasets` do. Neither NeuroBench nor PyTorch is imported here.
 
     Args:
-        dataset: the object.
-        indices: which samples, all by default; some sets keep their splits so, as `MackeyGlass.ind_test`.
+        dataset: the data set.
+        indices: indices of the samples, all by default; some sets store their splits as indices, such as
+            `MackeyGlass.ind_test`.
 
     Returns:
-        Samples of shape [D, T, ...], float32, 0 after the end of those that are shorter than the longest, targets of shape
-        [D, ...], integers for classes, and lengths of shape [D].
+        Samples of shape [D, T, ...], float32, with zeros after the end of shorter samples, targets of shape [D, ...], integers
+        for classes, and lengths of shape [D].
 
     Raises:
         ValueError: no sample, or samples or targets of different shapes.
@@ -65,13 +66,13 @@ def neurobench_task(
     rate: int = 16_000,
     n_channels: int = 70,
 ) -> Task:
-    """Samples of `neurobench_arrays` as a `Task`, for sets whose targets are classes.
+    """The samples of `neurobench_arrays` as a `Task`, for sets whose targets are classes.
 
         sets = {"train": neurobench_arrays(SpeechCommands(path, subset="training")), "test": neurobench_arrays(...)}
         task = neurobench_task(key, sets, n_classes=35, n_steps=100, code="cochlea")
 
-    The spikes are made at each call, since nothing that lasts tells these objects apart. To keep those of a cochlea, which
-    take minutes for thousands of sounds, name them yourself, by `cached_sets` of slax_data.packed:
+    The spikes are made at each call, since these objects have no lasting identity. To keep the spikes of a cochlea, which
+    take minutes for thousands of sounds, name them yourself with `cached_sets` of slax_data.storage.packed:
 
         def make():
             return neurobench_spikes({"train": neurobench_arrays(...), "test": ...}, n_steps=100, code="cochlea")
@@ -83,15 +84,16 @@ def neurobench_task(
         key: without effect; the spikes are deterministic.
         sets: arrays of "train" and "test", and perhaps of further splits.
         n_classes: number of classes.
-        n_steps: T. For sounds any number, by default 100; for others at least the steps of the longest sample, the default.
+        n_steps: T. For sounds any number, by default 100; otherwise at least the length of the longest sample, the default.
         code: "delta" for real numbers (see `time_series_task`), "frames" for frames of events, where a unit has a spike at a
             step if its number is not 0, or "cochlea" for sounds (see `encode_audio`) of one channel.
-        threshold: of the delta code.
+        threshold: threshold of the delta code.
         rate: samples per second of sounds.
         n_channels: neurons of the cochlea, up to 3,600 Hz or 0.45 of the rate.
 
     Raises:
-        ValueError: an unknown code, too few steps, targets that are no classes, a split that lacks one, or as the encoders do.
+        ValueError: an unknown code, too few steps, targets that are not classes, a split that lacks a class, or the errors of
+            the encoders.
     """
     for _, targets, _ in sets.values():
         check_labels(targets, n_classes=n_classes)
@@ -108,7 +110,7 @@ def neurobench_spikes(
     rate: int = 16_000,
     n_channels: int = 70,
 ) -> dict[str, SpikeTrains]:
-    """The spikes of `neurobench_task`, whose options these are."""
+    """The spikes of the task that `neurobench_task` makes with the same options."""
     check_choice("code", code, CODES)
     if n_steps is not None:
         check_size("n_steps", n_steps)

@@ -1,6 +1,6 @@
-"""Randman: classify points on smooth random manifolds, coded in the times or the number of spikes.
+"""The Randman task: classify points on smooth random manifolds, encoded in spike times or spike counts.
 
-Each class is a manifold (see `manifolds`), each sample a random point on it. Its standardised coordinate y in [0, 1]
+Each class is a manifold (see `manifolds`), each sample a random point on it. Its standardized coordinate y in [0, 1]
 is one unit's spike time or number of spikes in T steps:
 
     time code    one spike at step        min(floor(y T), T - 1)
@@ -29,10 +29,10 @@ CODES = ("time", "rate")
 def randman(
     key: PRNGKeyArray, manifolds: Manifolds, *, n_steps: int, batch_size: int, code: str = "time"
 ) -> tuple[Float[Array, "T B N"], Int32[Array, " B"]]:
-    """Draws a batch of samples, each a random point on the manifold of its class; see the module for the equations.
+    """Draw a batch of samples, each a random point on the manifold of its class; see the module for the equations.
 
     Args:
-        key: of this batch; `manifolds` and not the key say which task it is.
+        key: random key for this batch; the task is determined by `manifolds`, not by the key.
         manifolds: from `random_manifolds`.
         n_steps: time steps T, at least 1.
         batch_size: samples B, at least 1.
@@ -52,7 +52,7 @@ def randman(
         Every sample has its own intrinsic coordinates, uniform in [0, 1)^dim; slax shares them among the classes.
         In the rate code every unit of every sample has its own random steps, all choices of steps being equally
         likely; slax 0.0.1 does the same, its later versions share one permutation of time.
-        Spikes of one unit at the same step merge into one. Values outside of the bounds of the manifold (0.05 %)
+        Spikes of one unit at the same step merge into one. Values outside the bounds of the manifold (0.05 %)
         count as the first or last step.
     """
     check_size("n_steps", n_steps)
@@ -61,7 +61,7 @@ def randman(
     _check_code(code, n_spikes)
     class_key, point_key, order_key, step_key = random.split(key, 4)
 
-    # The parameters of a class are fetched once for all of its samples: rows of the batch are rounds over the classes.
+    # The parameters of a class are fetched once for all its samples: the batch consists of rounds over the classes.
     classes = random.permutation(class_key, n_classes)[:batch_size].astype(jnp.int32)
     n_rounds = -(-batch_size // len(classes))
     coordinates = uniform(point_key, (n_rounds, len(classes), dim), manifolds.low.dtype)
@@ -90,14 +90,14 @@ def randman_task(
     """Randman as a `Task`: the key draws the manifolds, and each sample is new, so there is no fixed test set.
 
     Args:
-        key: of the manifolds.
+        key: random key for the manifolds.
         n_steps, code: see `randman`.
         n_classes, n_units, n_spikes, dim, alpha: see `random_manifolds`.
-        upstream: draw what slax 0.0.1 draws, by `upstream_randman` with 1,000 samples per class: the key is its
+        upstream: draw the samples of slax 0.0.1, with `upstream_randman` with 1,000 samples per class: the key is its
             `manifold_key`, and a batch's key its `sample_key` in the split "train".
 
     Raises:
-        ValueError: as those functions do, or several spikes per unit with `upstream`.
+        ValueError: the errors of those functions, or several spikes per unit with `upstream`.
     """
     check_size("n_steps", n_steps)
     _check_code(code, n_spikes)

@@ -1,4 +1,4 @@
-"""The Free Spoken Digit Dataset: 3,000 recordings of six speakers who say the digits 0 to 9, and their spikes."""
+"""The Free Spoken Digit Dataset: 3,000 recordings of six speakers saying the digits 0 to 9, and the corresponding spikes."""
 
 import re
 from pathlib import Path
@@ -22,19 +22,19 @@ ARCHIVE = "free-spoken-digit-dataset-26eb9aa.tar.gz"
 URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/26eb9aa.tar.gz"
 SHA256 = "6c549ebe9cafb9657467e64e956680778a6a69c7655de64d0ecea9bc59018c3d"
 NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[a-z]+)_(?P<take>\d+)\.wav")
-TEST_TAKES = 5  # of each digit by each speaker, the first ones: the split of the set's authors
+TEST_TAKES = 5  # the first recordings of each digit by each speaker: the split of the set's authors
 TEST_SPEAKERS = ("theo", "yweweler")
 DIVISIONS = ("take", "speaker")
 
 
 class Recordings(NamedTuple):
-    """Recordings of one split, in the order of their names.
+    """The recordings of one split, ordered by name.
 
     Args:
         sounds: in [-1, 1), at 8,000 samples per second, of different lengths.
         labels: the digits.
-        speakers: who speaks.
-        takes: which of a speaker's recordings of a digit it is.
+        speakers: names of the speakers.
+        takes: index of the recording among a speaker's recordings of a digit.
     """
 
     sounds: list[Sound]
@@ -44,15 +44,15 @@ class Recordings(NamedTuple):
 
 
 def spoken_digits(path: str | Path | None = None, *, split: str = "train", by: str = "take") -> Recordings:
-    """Reads the recordings of one split.
+    """Read the recordings of one split.
 
     Args:
-        path: the archive as its hosting site packs it, one that you packed, or a folder; by default the file of
+        path: the archive from the hosting site, an archive of your own, or a folder; by default the file of
             `download_spoken_digits`.
         split: "train" or "test".
-        by: what the splits do not share. "take": the test has the recordings 0 to 4 of each digit by each speaker, 300,
-            as the set's authors want it, and the training the other 2,700. "speaker": the test has all 1,000 recordings of
-            theo and yweweler, whom the training has not heard.
+        by: property that separates the splits. "take": the test split has the 300 recordings 0 to 4 of each digit by each
+            speaker, as the set's authors intend, and the training split the other 2,700. "speaker": the test split has all
+            1,000 recordings of theo and yweweler, who are absent from the training split.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -83,14 +83,14 @@ def spoken_digits(path: str | Path | None = None, *, split: str = "train", by: s
 
 
 def download_spoken_digits(path: str | Path | None = None) -> Path:
-    """Downloads the archive (16 MB), unless it is there, and checks it.
+    """Download the archive (16 MB) unless it already exists, and verify it.
 
     Args:
-        path: where it goes, by default into `data_folder()`.
+        path: destination, by default in `data_folder()`.
 
     Raises:
         ConnectionError: the site cannot be reached.
-        ValueError: another file than expected.
+        ValueError: a file other than the expected one.
     """
     return download(URL, Path(path) if path else data_folder() / ARCHIVE, sha256=SHA256)
 
@@ -106,17 +106,17 @@ def spoken_digits_task(
     n_channels: int = 70,
     cache: str | Path | None = None,
 ) -> Task:
-    """Spoken digits as a `Task`, in the spikes of a cochlea (`encode_audio`).
+    """Spoken digits as a `Task`, encoded as the spikes of a cochlea (`encode_audio`).
 
-    The spikes of the whole set are made once and kept in a file whose name says what they depend on.
+    The spikes of the whole set are made once and kept in a file whose name identifies what they depend on.
 
     Args:
         key: without effect; the spikes are deterministic.
         n_steps: T.
         code: "cochlea".
         path, by: see `spoken_digits`.
-        duration: seconds of a recording that are heard; 31 of the 3,000 are longer than 0.92 s.
-        n_channels: N, neurons of the cochlea; the Heidelberg Digits have 700.
+        duration: seconds of each recording that are encoded; 31 of the 3,000 are longer than 0.92 s.
+        n_channels: number of neurons N of the cochlea; the Heidelberg Digits have 700.
         cache: folder for the spikes, by default `data_folder()`.
 
     Raises:
@@ -138,7 +138,7 @@ def spoken_digit_spikes(
     duration: float = 1.0,
     n_channels: int = 70,
 ) -> dict[str, SpikeTrains]:
-    """The spikes of both splits, made anew; the options are those of `spoken_digits_task`."""
+    """The spikes of both splits, without a cache; see `spoken_digits_task` for the options."""
     cochlea = Cochlea(n_channels=n_channels)
     return {
         split: encode_recordings(
@@ -151,13 +151,13 @@ def spoken_digit_spikes(
 def encode_recordings(
     recordings: Recordings, *, n_steps: int, duration: float = 1.0, cochlea: Cochlea = Cochlea()
 ) -> SpikeTrains:
-    """The spikes of recordings, with a progress bar.
+    """Encode recordings as spikes, with a progress bar.
 
     Args:
-        recordings: of one split.
+        recordings: the recordings of one split.
         n_steps: T, each of duration / T seconds, rounded up to whole samples.
-        duration: seconds of each recording that are heard; what is shorter is followed by silence.
-        cochlea: who hears.
+        duration: seconds of each recording that are encoded; shorter recordings are followed by silence.
+        cochlea: parameters of the cochlea.
 
     Raises:
         ValueError: steps shorter than a sample.
@@ -181,7 +181,7 @@ def _place(path: str | Path | None) -> Path:
 
 
 def _stamp(path: Path) -> str:
-    """What changes when the recordings do: the checksum of an archive, or names, sizes and times of the files of a folder."""
+    """A value that changes with the recordings: the checksum of an archive, or names, sizes and times of a folder's files."""
     if path.is_file():
         return sha256_of(path)
     return " ".join(

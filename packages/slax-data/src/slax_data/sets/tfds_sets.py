@@ -1,4 +1,4 @@
-"""Sets of TensorFlow Datasets, images or sounds, as a task. TensorFlow is not needed, but for sets with an Audio feature."""
+"""Image and sound sets of TensorFlow Datasets as a task. Only sets with an Audio feature need TensorFlow."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,12 +20,12 @@ FORMAT = "array_record"
 
 
 class Examples(NamedTuple):
-    """Examples of one split.
+    """The examples of one split.
 
     Args:
         inputs: D images [H, W, C] or sounds [L], integers or floats, as they are stored.
         labels: classes, [D].
-        n_classes: number of classes of the set.
+        n_classes: number of classes in the set.
         rate: samples per second of sounds, None for images.
     """
 
@@ -36,12 +36,12 @@ class Examples(NamedTuple):
 
 
 class StoredSet(NamedTuple):
-    """A set that is there, before its examples are read.
+    """An available data set whose examples have not been read yet.
 
     Args:
-        name: as it was asked for.
-        builder: of TensorFlow Datasets.
-        inputs_name, labels_name: of the features.
+        name: name as requested.
+        builder: builder of TensorFlow Datasets.
+        inputs_name, labels_name: names of the features.
         n_classes, rate: see `Examples`.
     """
 
@@ -61,20 +61,20 @@ def tfds_examples(
     download: bool = False,
     rate: int | None = None,
 ) -> Examples:
-    """Reads a set of TensorFlow Datasets that has an image or a sound, and a class, in each example.
+    """Read a TensorFlow Datasets set in which each example has an image or a sound, and a class.
 
     Args:
-        name: of the set, as "mnist" or "speech_commands:0.0.3".
-        split: of the set, as "train", "validation" or "train[:10%]".
-        path: folder of the sets, by default that of TensorFlow Datasets: TFDS_DATA_DIR, else ~/tensorflow_datasets.
-        download: whether to download and prepare the set if it is not there. Some sets need TensorFlow to be prepared, but none
-            to be read, but those with an Audio feature.
-        rate: samples per second of sounds, where the set does not say it.
+        name: name of the set, such as "mnist" or "speech_commands:0.0.3".
+        split: split of the set, such as "train", "validation" or "train[:10%]".
+        path: folder of the sets, by default the one used by TensorFlow Datasets: TFDS_DATA_DIR, else ~/tensorflow_datasets.
+        download: True to download and prepare the set if it is missing. Preparing some sets needs TensorFlow; reading needs
+            it only for sets with an Audio feature.
+        rate: samples per second of sounds, where the set does not state it.
 
     Raises:
         ImportError: tensorflow_datasets is missing.
-        FileNotFoundError: the set is not there, and was not to be downloaded.
-        ValueError: an unknown set or split, a set of another form or file format, or labels that are not given.
+        FileNotFoundError: the set is missing, and `download` is False.
+        ValueError: an unknown set or split, a set with other features or another file format, or a split without labels.
     """
     return _examples(_stored_set(name, path, download, rate), split)
 
@@ -97,22 +97,22 @@ def tfds_task(
     """A set of TensorFlow Datasets as a `Task`.
 
     Images must be of one size; their pixels are divided by the largest number of their type, and each channel of a pixel is a
-    unit. Sounds are heard by a cochlea up to 3,600 Hz, or to 0.45 of their rate if that is less, and
-    their spikes are kept in a file whose name says what they depend on.
+    unit. Sounds are encoded by a cochlea up to 3,600 Hz, or to 0.45 of their rate if that is less, and
+    their spikes are kept in a file whose name identifies what they depend on.
 
     Args:
-        key: of the spikes of a whole split in the rate code; the others need none.
+        key: random key for the spikes of a whole split in the rate code; the other codes do not use it.
         name, path, download, rate: see `tfds_examples`.
         n_steps: time steps T; at least 2 for the latency code, the height of the images for rows.
         code: "latency", "rate" or "rows" for images (see `image_task`), "cochlea" for sounds (see `encode_audio`).
-        train, test: which splits of the set to train on and to test on, as "train[:90%]".
-        duration: seconds of a sound that are heard.
-        n_channels: neurons of the cochlea.
+        train, test: the splits of the set for training and testing, such as "train[:90%]".
+        duration: seconds of each sound that are encoded.
+        n_channels: number of neurons of the cochlea.
         cache: folder for the spikes of sounds, by default `data_folder()`.
 
     Raises:
-        ImportError, FileNotFoundError, ValueError: as `tfds_examples` does, or for a code of the other kind of set, images of
-            several sizes, sounds of several channels, or what `image_task` and `encode_audio` refuse.
+        ImportError, FileNotFoundError, ValueError: the errors of `tfds_examples`; a code for the other kind of set, images of
+            different sizes, sounds with several channels, or the errors of `image_task` and `encode_audio`.
     """
     check_choice("code", code, CODES)
     check_size("n_steps", n_steps)
@@ -175,7 +175,7 @@ def _examples(stored: StoredSet, split: str) -> Examples:
 
 
 def _stamp(builder: Any) -> list[Any]:
-    """What changes when the set does: its name with its version, its folder, and sizes and times of the files there."""
+    """Values that change with the set: its name and version, its folder, and the names, sizes and times of its files."""
     files = sorted((file.name, file.stat()) for file in builder.data_path.iterdir())
     return [builder.info.full_name, str(builder.data_path), [(name, it.length, it.mtime) for name, it in files]]
 
@@ -226,7 +226,7 @@ def _images(examples: Examples, name: str) -> Images:
 def _sounds(examples: Examples, name: str) -> list[Sound]:
     if deep := {sound.ndim for sound in examples.inputs} - {1}:
         raise ValueError(f"The sounds of {name!r} must have one channel, [L], got arrays with {sorted(deep)} axes.")
-    # A cochlea brings each sound to one loudness, so it need not be known how many bits the numbers have.
+    # A cochlea scales each sound to the same loudness, so the number of bits per sample does not matter.
     sounds = [np.asarray(sound) for sound in examples.inputs]
     scaled = [x.astype(np.float32) / (32768 if np.issubdtype(x.dtype, np.integer) else 1) for x in sounds]
     return [Sound(sound, examples.rate or 0) for sound in scaled]

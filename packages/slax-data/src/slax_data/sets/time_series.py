@@ -1,4 +1,4 @@
-"""Series of real numbers as a task, by the spikes of their changes: the Japanese Vowels and the Basic Motions."""
+"""Series of real numbers as a task, with spikes that encode their changes: Japanese Vowels and Basic Motions."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -23,12 +23,12 @@ MOTIONS, MOTION_STEPS = ("badminton", "running", "standing", "walking"), 100
 
 
 class Series(NamedTuple):
-    """Series of one split.
+    """The series of one split.
 
     Args:
-        values: of N channels, [D, T, N], 0 after the end of a series.
+        values: values of N channels, [D, T, N], 0 after the end of a series.
         labels: classes, [D].
-        lengths: steps of each series, [D], at most T.
+        lengths: number of steps of each series, [D], at most T.
     """
 
     values: Float32[np.ndarray, "D T N"]
@@ -37,19 +37,20 @@ class Series(NamedTuple):
 
 
 def japanese_vowels(path: str | Path | None = None, *, split: str = "train") -> Series:
-    """Nine men who say the Japanese vowels /ae/: 12 cepstrum coefficients in 7 to 29 steps, and who it is.
+    """The Japanese vowels /ae/ spoken by nine men, the classes: 12 cepstrum coefficients in 7 to 29 steps.
 
-    The split is that of the set's authors: 30 of each speaker to train, 24 to 88 to test, 270 and 370.
+    The split is the one defined by the set's authors: 30 series of each speaker for training, 270 in total, and 24 to 88 for
+    testing, 370 in total.
 
     Args:
-        path: an .npz file with `values`, `labels` and `lengths` of each split, as `train_values`; by default the set is read
-            from aeon, which ships it.
+        path: an .npz file with `values`, `labels` and `lengths` of each split, such as `train_values`; by default the set is
+            read from aeon, which includes it.
         split: "train" or "test".
 
     Raises:
         ImportError: aeon is missing, and no file was given.
         FileNotFoundError: there is no such file.
-        ValueError: an unknown split, or a file that is damaged or holds something else.
+        ValueError: an unknown split, or a file that is damaged or has other content.
 
     References:
         M. Kudo, J. Toyama, M. Shimbo, "Multidimensional curve classification using passing-through regions", 1999,
@@ -65,7 +66,7 @@ def japanese_vowels(path: str | Path | None = None, *, split: str = "train") -> 
 
 
 def basic_motions(*, split: str = "train") -> Series:
-    """Four students' motions as a watch measures them: 3 axes of acceleration and 3 of turning in 100 steps of 0.1 s.
+    """The motions of four students measured by a watch: 3 axes of acceleration and 3 of rotation in 100 steps of 0.1 s.
 
     The classes are badminton, running, standing and walking; each split has ten series of each.
 
@@ -99,7 +100,7 @@ def japanese_vowels_task(
         path: see `japanese_vowels`.
 
     Raises:
-        ImportError, FileNotFoundError, ValueError: as those do.
+        ImportError, FileNotFoundError, ValueError: the errors of those functions.
     """
     check_series_code(code, n_steps)
     series = {split: japanese_vowels(path, split=split) for split in SPLITS}
@@ -127,7 +128,7 @@ def basic_motions_task(
 def japanese_vowel_spikes(
     path: str | Path | None = None, *, n_steps: int | None = None, threshold: float = THRESHOLD
 ) -> dict[str, SpikeTrains]:
-    """The spikes of both splits of `japanese_vowels`; the options are those of `time_series_task`."""
+    """The spikes of both splits of `japanese_vowels`; see `time_series_task` for the options."""
     series = {split: japanese_vowels(path, split=split) for split in SPLITS}
     return series_spikes(series, n_steps=n_steps, threshold=threshold)
 
@@ -143,16 +144,16 @@ def time_series_task(
     """Series as a `Task`, with two units per channel.
 
     Args:
-        series: of "train" and "test", and perhaps of further splits.
+        series: the series of "train" and "test", and perhaps of further splits.
         n_classes: number of classes.
-        n_steps: T, at least the steps of the longest series, which is the default: a step of a series is a step of the task,
-            and nothing is left out or made up. Shorter series are followed by silence.
-        code: "delta" (`delta_encode`): spikes where a channel has risen, and others where it has fallen. They start from the
-            mean of the channel over all steps of the training series, so that they tell where a series begins, too.
-        threshold: how far, in standard deviations of the channel over all steps of the training series.
+        n_steps: T, at least the length of the longest series, which is the default: a step of a series is a step of the task,
+            without resampling. Shorter series are followed by silence.
+        code: "delta" (`delta_encode`): spikes of one unit where a channel has risen, of another where it has fallen. The
+            reference starts at the channel's mean over all steps of the training series, so spikes also encode the start.
+        threshold: size of a change, in standard deviations of the channel over all steps of the training series.
 
     Raises:
-        ValueError: an unknown code, too few steps, series with other channels or with values that are no numbers, or a split
+        ValueError: an unknown code, too few steps, series with other channels or with values that are not numbers, or a split
             that lacks a class.
     """
     check_series_code(code, n_steps)
@@ -182,11 +183,11 @@ def checked_series(
     *,
     name: str,
 ) -> Series:
-    """Series of arrays that come from outside.
+    """Make a `Series` of external arrays, after checking them.
 
     Args:
         values, labels, lengths: see `Series`.
-        name: where they come from, for errors.
+        name: origin of the arrays, for error messages.
 
     Raises:
         ValueError: arrays of other shapes or types, values that are not finite, labels below 0, lengths outside 1..T.
@@ -209,7 +210,7 @@ def checked_series(
 
 
 def check_series_code(code: str, n_steps: int | None) -> None:
-    """Raises unless series have such a code, in so many steps or in those that they have."""
+    """Raise an error unless the code is known and the number of steps, if given, is a positive integer."""
     check_choice("code", code, CODES)
     if n_steps is not None:
         check_size("n_steps", n_steps)
@@ -235,7 +236,7 @@ def _within(series: Series, n_steps: int) -> Shaped[np.ndarray, "D T"]:
 
 
 def _mean_and_deviation(series: Series) -> tuple[Float32[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
-    """Of each channel over all steps; the deviation of a channel that never changes is 1, so that it stays silent."""
+    """The mean and standard deviation of each channel over all steps; a constant channel has deviation 1 and stays silent."""
     inside = series.values[_within(series, series.values.shape[1])].astype(np.float64)
     changes = inside.max(axis=0) > inside.min(axis=0)
     return inside.mean(axis=0).astype(np.float32), np.where(changes, inside.std(axis=0), 1).astype(np.float32)
@@ -249,9 +250,9 @@ def _encoded(
     threshold: float,
 ) -> SpikeTrains:
     values = (series.values[:, :n_steps] - mean) / deviation
-    # A step at the mean before the first, from which the reference of the delta code starts.
+    # A step at the mean precedes the first, so that the reference of the delta code starts there.
     values = np.pad(values, [(0, 0), (1, n_steps - values.shape[1]), (0, 0)])
     spikes = np.asarray(time_first(delta_encode(time_first(jnp.asarray(values)), threshold=threshold)))[:, 1:]
-    # Where a series ends its values fall to 0, which is no change of the series.
+    # After the end of a series its values drop to 0, which is not a change of the series.
     spikes = (spikes > 0) & _within(series, n_steps)[:, :, None]
     return spike_trains(spikes, series.labels, lengths=series.lengths)

@@ -1,4 +1,4 @@
-"""N-MNIST and DVS128 Gesture, recordings of an event camera, as tonic reads them."""
+"""N-MNIST and DVS128 Gesture, recordings of an event camera, read by tonic."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,8 +13,8 @@ from slax_data.storage.packed import SpikeTrains, cached_sets
 from slax_data.storage.whole_files import resolve_folder
 from slax_data.task import SPLITS, Task, stored_task
 
-MICROSECONDS = 1e6  # in a second
-N_MNIST_EVENT = 5  # bytes
+MICROSECONDS = 1e6  # microseconds in a second
+N_MNIST_EVENT = 5  # bytes per event
 GESTURE_SIDE = 128  # pixels
 
 
@@ -22,11 +22,11 @@ class CameraSet(NamedTuple):
     """A data set of tonic.
 
     Args:
-        name: in `DATASETS`.
+        name: name in `DATASETS`.
         tonic: name of its class in `tonic.datasets`.
         n_classes: number of classes.
         side: width and height of the sensor in pixels.
-        check_file: raises ValueError for a file that tonic would read wrongly without an error.
+        check_file: function that raises ValueError for a file that tonic would misread without an error.
     """
 
     name: str
@@ -46,19 +46,19 @@ def nmnist_task(
     factor: int = 1,
     cache: str | Path | None = None,
 ) -> Task:
-    """N-MNIST as a `Task`: MNIST's digits on a screen, before which a camera of 34 x 34 pixels moves three times in 0.3 s.
+    """N-MNIST as a `Task`: MNIST's digits on a screen, recorded by a 34 x 34 pixel camera that moves three times in 0.3 s.
 
-    There are 60,000 recordings to train and 10,000 to test. The spikes in steps are kept in a file whose name says what they
-    depend on.
+    There are 60,000 training recordings and 10,000 test recordings. The binned spikes are kept in a file whose name identifies
+    what they depend on.
 
     Args:
         key: without effect; nothing is drawn.
         n_steps: T.
         code: "events", as they were recorded.
         path: the folder that tonic saved to, with the folder NMNIST; by default `data_folder()`. Nothing is downloaded.
-        duration: seconds from a recording's first event on that become steps; later events are dropped. None: all of each
-            recording, by steps that are as long as it asks for.
-        factor: so many pixels in x and in y are made one, 1, 2, 17 or 34.
+        duration: seconds after a recording's first event that are divided into steps; later events are dropped. With None,
+            each recording is used in full, with steps of a matching length.
+        factor: number of pixels in x and in y that are merged into one, 1, 2, 17 or 34.
         cache: folder for the spikes, by default `data_folder()`.
 
     Returns:
@@ -66,7 +66,7 @@ def nmnist_task(
         (p = 0) or brighter (p = 1): spikes.reshape(T, B, H, W, 2) are images.
 
     Raises:
-        FileNotFoundError: the files are not there.
+        FileNotFoundError: the files are missing.
         ImportError: tonic is missing.
         ValueError: an option outside its range, or a file that is truncated, damaged or of another format.
 
@@ -87,9 +87,9 @@ def dvs_gesture_task(
     factor: int = 4,
     cache: str | Path | None = None,
 ) -> Task:
-    """DVS128 Gesture as a `Task`: 11 gestures of hands and arms before a camera of 128 x 128 pixels.
+    """DVS128 Gesture as a `Task`: 11 gestures of hands and arms in front of a 128 x 128 pixel camera.
 
-    There are 1,077 recordings to train and 264 to test, most of about 6 s, as tonic cuts them, with times in milliseconds.
+    There are 1,077 training and 264 test recordings, most of about 6 s, as tonic cuts them, with times in milliseconds.
 
     Args:
         key: without effect; nothing is drawn.
@@ -97,10 +97,10 @@ def dvs_gesture_task(
         code: "events", as they were recorded.
         path: the folder that tonic saved to, with the folder DVSGesture; by default `data_folder()`. Nothing is downloaded.
         duration, cache: see `nmnist_task`.
-        factor: so many pixels in x and in y are made one, a power of two; by default 32 x 32 remain.
+        factor: number of pixels in x and in y that are merged into one, a power of two; by default 32 x 32 remain.
 
     Returns:
-        A task whose units are numbered as those of `nmnist_task`.
+        A task whose units are numbered as in `nmnist_task`.
 
     Raises:
         FileNotFoundError, ImportError, ValueError: as `nmnist_task` does.
@@ -119,7 +119,7 @@ def _check_nmnist_file(file: Path) -> None:
 
 
 def _check_gesture_file(file: Path) -> None:
-    """tonic takes numbers that its types cannot hold for others, so the file is looked at before."""
+    """Raise an error for values that tonic's types cannot hold, since tonic would misread them without an error."""
     try:
         events = np.load(file, allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -155,7 +155,7 @@ def _task(camera: CameraSet, code: str, path: str | Path | None, cache: str | Pa
 
 
 def _files(camera: CameraSet, folder: Path, split: str) -> tuple[Any, list[tuple[Path, int]]]:
-    """The data set of tonic, and its files with their places in it, by name: tonic leaves their order to the file system."""
+    """The tonic data set, and its files with their indices, ordered by name, as tonic leaves the order to the file system."""
     try:
         import tonic.datasets
     except ImportError as error:
@@ -169,7 +169,7 @@ def _files(camera: CameraSet, folder: Path, split: str) -> tuple[Any, list[tuple
             f"tonic.datasets.{camera.tonic}({str(folder)!r}, train={split == 'train'}), or give path=, where it is."
         )
 
-    # tonic downloads where files are missing; and it looks for them in a folder that has the name of the class.
+    # tonic downloads missing files, and it looks for files in a folder named after the class.
     here = type(camera.tonic, (getattr(tonic.datasets, camera.tonic),), {"download": refuse})
     try:
         dataset = here(str(folder), train=split == "train")
@@ -221,6 +221,6 @@ def _check_options(side: int, *, n_steps: int, duration: float | None, factor: i
 
 
 def _stamp(file: Path, folder: Path) -> tuple[str, int, int]:
-    """What changes when a file does: 70,000 of them are not read for a checksum."""
+    """Values that change with a file: its name, size and time, since reading 70,000 files for checksums would be slow."""
     status = file.stat()
     return file.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns

@@ -1,9 +1,9 @@
-"""Randman with the draws of slax 0.0.1, to go on with what was done with it; `randman` is what to use for anything new.
+"""Randman with the draws of slax 0.0.1, to continue earlier work; use `randman` for anything new.
 
-The manifold of a class k is that of `manifolds`, with a harmonic 0 of amplitude 0, from seed k of the manifold key. Against
-`randman`, all classes share the intrinsic coordinates of their samples; a unit's coordinate is standardised over the samples of
-a draw, y = (y_e - min) / (max - min + 1e-7), so that a sample depends on those that are drawn with it; and a draw makes
-`samples_per_class` samples of each class, of which a batch is the first few.
+The manifold of a class k is as in `manifolds`, with a harmonic 0 of amplitude 0, from seed k of the manifold key. Unlike in
+`randman`, all classes share the intrinsic coordinates of their samples; a unit's coordinate is standardized over the samples of
+a draw, y = (y_e - min) / (max - min + 1e-7), so that a sample depends on the samples drawn with it; and a draw makes
+`samples_per_class` samples of each class, the first of which form the batch.
 
     time code    one spike at step        floor(y T), none if that is T
     rate code    number of spikes         min(floor(y T) + 1, T), at random steps
@@ -44,7 +44,7 @@ def upstream_randman(
     code: str = "time",
     batch_size: int | None = None,
 ) -> tuple[Float32[Array, "T B N"], Int32[Array, " B"]]:
-    """What slax 0.0.1 draws by `randman(manifold_seed, random_seed, ...)`, with integer labels.
+    """Draw the samples of slax 0.0.1's `randman(manifold_seed, random_seed, ...)`, with integer labels.
 
     Args:
         manifold_key, sample_key: `manifold_seed` and `random_seed` there.
@@ -54,7 +54,7 @@ def upstream_randman(
         alpha: as there, and as in `random_manifolds`.
         shuffle: as there: random order, or class by class.
         code: "time", or "rate" for `time_encode=False`.
-        batch_size: `batch_sz` there: the first so many samples, all by default.
+        batch_size: `batch_sz` there: the number of samples returned from the start of the draw, all by default.
 
     Returns:
         Spikes of shape [T, B, N], 0 or 1, and labels of shape [B]; slax has them one-hot, at each step.
@@ -64,12 +64,12 @@ def upstream_randman(
 
     Note:
         Keys, coordinates, parameters, order and steps of the rate code are the same bit for bit. Coordinates y agree to float32
-        rounding, which depends on how a program is compiled, so a spike whose y T is that close to a whole number may be a step
-        beside.
+        rounding, which depends on how a program is compiled, so a spike whose y T is that close to an integer may be off by
+        one step.
 
-        JAX has two ways to make random bits, and since 0.5 another default. To have the draws that slax had on the JAX of
-        its time, before 0.5, call this `with jax.threefry_partitionable(False)`; without it they are those of slax 0.0.1 on
-        the JAX that runs.
+        JAX has two ways to generate random bits, and its default changed in 0.5. To reproduce the draws of slax on the JAX of
+        its time, before 0.5, call this `with jax.threefry_partitionable(False)`; otherwise the draws are the same as those of
+        slax 0.0.1 on the installed JAX.
 
         Several spikes per unit were an error in slax, so there is no `nb_spikes`.
     """
@@ -103,7 +103,7 @@ def upstream_randman(
     time = jnp.arange(n_steps, dtype=jnp.int32)[:, None, None]
     if code == "time":
         spikes = time == steps[None]
-    else:  # each unit of each sample has its own permutation of time; what it is depends on how many there are
+    else:  # each unit of each sample has its own permutation of time, which depends on how many there are
         spikes = random.permutation(step_key, time <= steps[None], axis=0, independent=True)
     return spikes[:, :batch_size].astype(jnp.float32), labels[:batch_size]
 

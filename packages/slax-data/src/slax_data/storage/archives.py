@@ -1,4 +1,4 @@
-"""What an archive or a folder holds, read into memory: nothing is unpacked, so no member can leave its folder."""
+"""The files of an archive or a folder, read into memory. Nothing is unpacked, so no member can be written elsewhere."""
 
 import gzip
 import io
@@ -8,28 +8,28 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
-LARGEST = 1 << 30  # bytes that an archive may hold: more is no data set of ours, but a bomb
+LARGEST = 1 << 30  # bytes that an archive may hold: a larger one is a decompression bomb, not a data set
 GZIP, END_OF_ZIP = b"\x1f\x8b", b"PK\5\6"
 STARTS_OF_ZIP = (b"PK\3\4", END_OF_ZIP)
-MANY = 0xFFFF  # files of a .zip file, or more: their number is elsewhere then
+MANY = 0xFFFF  # from this number of files on, a .zip file stores the number elsewhere
 
 Member = tuple[PurePosixPath, bytes]
 
 
 def read_archive(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[Member]:
-    """The files of an archive, or below a folder, that are wanted, by name.
+    """The selected files of an archive or of a folder and its subfolders, by name.
 
-    All are checked to be whole, and .tar.gz and .zip files by their checksums. A .tar file has none of what is in its files:
-    damage there is not seen.
+    All archives are checked for completeness, and .tar.gz and .zip files against their checksums. A .tar file has no checksums
+    of its contents, so damage there goes undetected.
 
     Args:
-        path: a .tar, .tar.gz or .zip file, told by its content, or a folder; `~` is your own.
-        wanted: chooses by the name, relative to the top of the archive or folder.
+        path: a .tar, .tar.gz or .zip file, recognized by its content, or a folder; `~` is the user's home folder.
+        wanted: selects files by name, relative to the top of the archive or folder.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
-        ValueError: no archive, a truncated or damaged one, one too large, a member of an archive whose name leads out of it, or
-            a wanted one that is a link. Links in a folder are yours, and are followed.
+        ValueError: not an archive, a truncated, damaged or too large archive, a member whose name leads outside the archive,
+            or a selected member that is a link. Links in a folder are trusted and followed.
     """
     path = path.expanduser()
     if path.is_dir():
@@ -46,7 +46,7 @@ def read_archive(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterato
         found = (_zipped if content[:4] in STARTS_OF_ZIP else _tarred)(content, wanted)
     except MemoryError:
         raise
-    # Of any kind: what is wrong comes from the content alone, and the readers find many names for it.
+    # Any exception: only the content can be wrong, and the readers report that with many types.
     except Exception as error:
         raise ValueError(
             f"{path} is no archive (.tar, .tar.gz or .zip) that can be read, or a truncated or damaged one: {error}. "
@@ -56,10 +56,10 @@ def read_archive(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterato
 
 
 def whole_zip(content: bytes) -> zipfile.ZipFile:
-    """A .zip file that has as many files as it says, and one name for each: `zipfile` itself does not look.
+    """Open a .zip file that has as many files as it states, with unique names: `zipfile` itself does not check this.
 
     Raises:
-        Exception: of many kinds, for content that is something else or damaged.
+        Exception: one of many types, for content that is damaged or of another format.
     """
     archive = zipfile.ZipFile(io.BytesIO(content))
     end = content.rfind(END_OF_ZIP)
@@ -67,7 +67,7 @@ def whole_zip(content: bytes) -> zipfile.ZipFile:
     if announced not in (len(archive.infolist()), MANY):
         raise zipfile.BadZipFile(f"it has {len(archive.infolist())} of {announced} files")
     for info in archive.infolist():
-        archive.open(info).close()  # which compares the name in the list with that at the file
+        archive.open(info).close()  # compares the name in the directory with the name at the file
     return archive
 
 
@@ -86,7 +86,7 @@ def _zipped(content: bytes, wanted: Callable[[PurePosixPath], bool]) -> list[Mem
 
 def _tarred(content: bytes, wanted: Callable[[PurePosixPath], bool]) -> list[Member]:
     if content.startswith(GZIP):
-        # All of it at once: the checksum of gzip stands at its end, and a reader of members alone does not get there.
+        # Read to the end: that is where the checksum of gzip is, and reading only the members does not reach it.
         with gzip.open(io.BytesIO(content)) as file:
             content = file.read(LARGEST + 1)
     _check_size(len(content))
@@ -100,7 +100,7 @@ def _tarred(content: bytes, wanted: Callable[[PurePosixPath], bool]) -> list[Mem
             if len(data) != info.size:
                 raise tarfile.ReadError(f"{info.name} is cut off")
             read.append((PurePosixPath(info.name), data))
-        # A block of zeros ends it; where a header is damaged, or the next one is missing, the reader just stops.
+        # A block of zeros marks the end; at a damaged or missing header the reader stops without an error.
         end = content[archive.offset :]
     if len(end) < tarfile.BLOCKSIZE or end.strip(b"\0"):
         raise tarfile.ReadError(f"after {len(read)} files it does not end as such archives do")

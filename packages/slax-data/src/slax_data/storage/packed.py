@@ -1,4 +1,4 @@
-"""Spikes in memory: eight to a byte, as a set of many recordings is held on a device."""
+"""Bit-packed spikes, eight to a byte, which keep a set of many recordings small enough for a device."""
 
 import dataclasses
 import hashlib
@@ -15,16 +15,17 @@ from slax_data.checks import check_labels
 from slax_data.storage.whole_files import cached_arrays
 
 FIELDS = ("packed", "labels", "lengths")
+SOURCES = Path(__file__).parents[1]  # the whole package, on which cached spikes depend
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SpikeTrains:
-    """Spikes and labels of the recordings of a split.
+    """The spikes and labels of the recordings in a split.
 
     Args:
-        packed: the spikes of D recordings in T steps, those of 8 units in a byte, [D, T, ceil(N / 8)].
+        packed: the spikes of D recordings in T steps, 8 units to a byte, [D, T, ceil(N / 8)].
         labels: classes, [D].
-        lengths: steps of each recording, [D], after which it has no spikes.
+        lengths: number of steps of each recording, [D], after which it has no spikes.
         n_units: N.
     """
 
@@ -40,15 +41,15 @@ def spike_trains(
     *,
     lengths: Shaped[np.ndarray, " D"] | None = None,
 ) -> SpikeTrains:
-    """Packs spikes.
+    """Pack spikes.
 
     Args:
-        spikes: of D recordings.
+        spikes: spikes of D recordings.
         labels: their classes.
-        lengths: their steps, T by default.
+        lengths: their lengths in steps, T by default.
 
     Raises:
-        ValueError: not as many of each, an array with other axes or types, or none at all.
+        ValueError: different numbers of recordings, labels and lengths, arrays of another rank or type, or no spikes at all.
     """
     check_booleans(spikes, "DTN")
     lengths = np.full(len(spikes), spikes.shape[1]) if lengths is None else np.asarray(lengths)
@@ -62,10 +63,10 @@ def trains_of_bytes(
     *,
     n_units: int,
 ) -> SpikeTrains:
-    """Spikes that are packed already; the arguments are those of `SpikeTrains`.
+    """Make `SpikeTrains` from spikes that are already packed; see there for the arguments.
 
     Raises:
-        ValueError: not as many of each, or labels that are no classes.
+        ValueError: different numbers of recordings, labels and lengths, or labels that are not classes.
     """
     if not len(packed) == len(labels) == len(lengths):
         raise ValueError(f"Got {len(packed)} recordings with {len(labels)} labels and {len(lengths)} lengths.")
@@ -74,7 +75,7 @@ def trains_of_bytes(
 
 
 def check_booleans(spikes: Shaped[np.ndarray, "..."], axes: str) -> None:
-    """Raises unless spikes are booleans with so many axes, one for each letter, and none of them is empty."""
+    """Raise an error unless spikes are booleans with one axis for each letter of `axes`, none of them empty."""
     if spikes.ndim != len(axes) or spikes.dtype != bool or not spikes.size:
         raise ValueError(
             f"spikes must be booleans [{', '.join(axes)}], got {spikes.dtype} of shape {list(spikes.shape)}."
@@ -82,10 +83,10 @@ def check_booleans(spikes: Shaped[np.ndarray, "..."], axes: str) -> None:
 
 
 def sets_of_arrays(arrays: dict[str, np.ndarray]) -> dict[str, SpikeTrains]:
-    """The splits that `arrays_of_sets` made into arrays.
+    """Restore splits from the arrays made by `arrays_of_sets`.
 
     Raises:
-        ValueError: arrays of something else.
+        ValueError: arrays that do not describe such splits.
     """
     try:
         names = [str(name) for name in arrays["splits"]]
@@ -112,7 +113,7 @@ def _check_packed(name: str, packed: np.ndarray, labels: np.ndarray, lengths: np
 
 
 def arrays_of_sets(sets: dict[str, SpikeTrains]) -> dict[str, np.ndarray]:
-    """Splits as the arrays of an .npz file."""
+    """The splits as arrays for an .npz file."""
     n_units = next(iter(sets.values())).n_units
     arrays = {"splits": np.array(list(sets)), "n_units": np.array(n_units)}
     return arrays | {
@@ -121,7 +122,7 @@ def arrays_of_sets(sets: dict[str, SpikeTrains]) -> dict[str, np.ndarray]:
 
 
 def unpacked(packed: UInt8[Array, "*D P"], n_units: int) -> Float32[Array, "*D N"]:
-    """Spikes of N units, 0 or 1, from bytes of 8 of them."""
+    """Unpack bytes of 8 units each into the spikes of N units, 0 or 1."""
     shifts = jnp.expand_dims(jnp.arange(7, -1, -1, dtype=jnp.uint8), range(packed.ndim))
     bits = packed[..., None] >> shifts & 1
     return bits.reshape(*packed.shape[:-1], -1)[..., :n_units].astype(jnp.float32)
@@ -130,19 +131,19 @@ def unpacked(packed: UInt8[Array, "*D P"], n_units: int) -> Float32[Array, "*D N
 def cached_sets(
     folder: Path, name: str, depends_on: list[Any], make: Callable[[], dict[str, SpikeTrains]]
 ) -> dict[str, SpikeTrains]:
-    """The splits of a set, from a file of the folder if they were made before, whose name says all that they depend on.
+    """The splits of a set, made once and then read from a file whose name identifies everything that they depend on.
 
     Args:
-        folder: where the file is.
-        name: of the set.
-        depends_on: options, and what changes when the data do; printed, they make the checksum in the file's name, with all
-            sources of this package.
-        make: makes the splits.
+        folder: folder of the file.
+        name: name of the set.
+        depends_on: options, and a value that changes with the data. Their printed form and the source files of
+            this package determine the checksum in the file's name.
+        make: function that makes the splits.
 
     Raises:
         ValueError: the file is damaged.
     """
-    sources = [file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))]
+    sources = [file.read_bytes() for file in sorted(SOURCES.rglob("*.py"))]
     digest = hashlib.sha256(repr([depends_on, sources]).encode()).hexdigest()[:16]
-    with jax.ensure_compile_time_eval():  # so that a task can be made inside of a program
+    with jax.ensure_compile_time_eval():  # so that a task can be made inside a traced program
         return sets_of_arrays(cached_arrays(folder / f"{name}-{digest}.npz", lambda: arrays_of_sets(make())))

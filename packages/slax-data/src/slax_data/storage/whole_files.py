@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written aside and then renamed, downloaded only when asked, checked by their checksum."""
+"""Files that are either complete or absent: written under another name, then renamed, and verified by checksum."""
 
 import contextlib
 import hashlib
@@ -17,16 +17,16 @@ from tqdm import tqdm
 from slax_data.storage.archives import whole_zip
 
 BLOCK = 1 << 20
-TIMEOUT = 60  # seconds without a byte
+TIMEOUT = 60  # seconds without receiving data
 
 
 def data_folder() -> Path:
-    """Where data sets are looked for, and kept: the folder that the variable SLAX_DATA names, else `~/.cache/slax`."""
+    """The folder in which data sets are sought and stored: the environment variable SLAX_DATA, or else `~/.cache/slax`."""
     return Path(os.environ.get("SLAX_DATA") or "~/.cache/slax").expanduser()
 
 
 def resolve_folder(path: str | Path | None) -> Path:
-    """A folder that an option names, `~` being the user's own; without one `data_folder()`."""
+    """The folder given by an option, with `~` expanded to the user's home folder, or `data_folder()` if it is not given."""
     return Path(path).expanduser() if path else data_folder()
 
 
@@ -34,8 +34,8 @@ def resolve_folder(path: str | Path | None) -> Path:
 def atomic_write(path: Path) -> Iterator[Path]:
     """A path to write to, which becomes `path` once the block ends without an error.
 
-    It has the mode that the umask gives a new file. After an error, a full disk or a kill `path` is as it was before; a kill
-    may leave a file of another name, ending in `.part`, beside it.
+    The file has the permissions that the umask gives a new file. After an error, a full disk or a kill, `path` is as it was
+    before; a kill may leave a file with another name, ending in `.part`, in the same folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
@@ -56,7 +56,7 @@ def sha256_of(path: Path) -> str:
 
 
 def check_sha256(path: Path, expected: str) -> None:
-    """Raises ValueError unless a file has a checksum."""
+    """Raise ValueError unless a file has the expected checksum."""
     found = sha256_of(path)
     if found != expected:
         raise ValueError(
@@ -66,19 +66,19 @@ def check_sha256(path: Path, expected: str) -> None:
 
 
 def download(url: str, path: Path, *, sha256: str) -> Path:
-    """Downloads a file, unless it is there, with a progress bar.
+    """Download a file with a progress bar, unless it already exists.
 
     Args:
-        url: where it is.
-        path: where it goes, `~` being the user's own folder. A file that is there is checked as well.
+        url: address of the file.
+        path: destination, with `~` expanded to the user's home folder. An existing file is verified too.
         sha256: its checksum.
 
     Returns:
-        Where it is.
+        The path of the file.
 
     Raises:
-        ConnectionError: the file cannot be had; the error says how to go on by hand.
-        ValueError: another checksum. Nothing is kept under `path` then.
+        ConnectionError: the download failed; the message explains how to obtain the file by hand.
+        ValueError: a wrong checksum. A new download is then not kept.
     """
     path = path.expanduser()
     if path.exists():
@@ -104,14 +104,14 @@ def download(url: str, path: Path, *, sha256: str) -> Path:
 
 
 def cached_arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays that `make` makes, from the file `path` if they were made before.
+    """The arrays made by `make`, read from the file `path` if they were made before.
 
     Args:
-        path: an .npz file, whose name says everything that the arrays depend on.
-        make: makes them; they are written to `path`.
+        path: an .npz file whose name identifies everything that the arrays depend on.
+        make: function that makes the arrays, which are then written to `path`.
 
     Raises:
-        ValueError: the file is damaged. It is not made again by itself: that it was whole once says that something happened.
+        ValueError: the file is damaged. It is not remade automatically: it was complete once, so something has happened to it.
     """
     if path.exists():
         try:
@@ -125,11 +125,11 @@ def cached_arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file. Nothing that it holds is run: pickles are refused.
+    """The arrays of an .npz file. No code in it is executed: pickles are rejected.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a damaged one, or one of something else.
+        ValueError: the file is damaged or of another format.
     """
     content = path.read_bytes()
     try:
@@ -137,13 +137,13 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         return {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
     except MemoryError:
         raise
-    # Of any kind: zipfile, zlib, struct and NumPy have each their own for what is wrong with content.
+    # Any exception: zipfile, zlib, struct and NumPy each raise their own for damaged content.
     except Exception as error:
         raise ValueError(f"{path} is not a whole .npz file of plain arrays: {error}.") from error
 
 
 def _array(content: bytes) -> np.ndarray:
-    """The array of an .npy file that holds nothing else: NumPy reads as much as the shape asks for, and no checksum then."""
+    """The array of an .npy file that holds nothing else: NumPy stops where the shape says, before any checksum is verified."""
     file = io.BytesIO(content)
     array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
     if file.tell() != len(content):

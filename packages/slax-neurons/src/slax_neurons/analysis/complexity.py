@@ -1,4 +1,4 @@
-"""How large a stack is and what it does on a batch, counted as NeuroBench counts it: bytes, zeros, operations, updates."""
+"""The size of a stack and its activity on a batch, counted as NeuroBench counts them: bytes, zeros, operations, updates."""
 
 import dataclasses
 import math
@@ -21,7 +21,7 @@ from slax_neurons.neurons.neuron import Neuron
 from slax_neurons.wiring import Connect, DelayBuffer, delayed
 
 SYNAPSES = (nnx.Linear, nnx.Conv)
-# What NeuroBench does not count, though it has parameters.
+# Modules that NeuroBench does not count, even if they have parameters.
 UNCOUNTED = (Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
 
 # Counts pass 2^31 while JAX has no int64 by default: a number is kept as high * 2^LOW_BITS + low, 0 <= low < 2^LOW_BITS.
@@ -31,17 +31,17 @@ UInt64Limbs = tuple[Any, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Complexity:
-    """What `complexity` counts; operations and updates are per sample, summed over its steps.
+    """The counts returned by `complexity`; operations and updates are per sample, summed over its steps.
 
     Args:
         footprint: bytes of the parameters, trainable or not, and of statistics such as BatchNorm's.
         connection_sparsity: share of zeros among the weights, in [0, 1]; None without weights.
         activation_sparsity: share of zeros among the outputs of spiking neurons, in [0, 1]; None without such neurons.
-        effective_macs: multiply-accumulates: weight and input both other than zero, inputs not only -1, 0 and 1.
+        effective_macs: multiply-accumulates: weight and input are both nonzero, and not all inputs are -1, 0 or 1.
         effective_acs: accumulates: the same where all inputs of the layer in the step, of the whole batch, are -1, 0 or 1.
         dense: all connections between an input and an output, zeros included.
         membrane_updates: changes of membranes from one step to the next, and all membranes in the first.
-        n_steps: how many steps the numbers are for.
+        n_steps: number of steps that the counts cover.
     """
 
     footprint: int
@@ -54,13 +54,13 @@ class Complexity:
     n_steps: int
 
     def per_step(self) -> "Complexity":
-        """The same with the mean operations and updates of a step, for tasks that count each step as a sample."""
+        """Return the same counts with the mean operations and updates of a step, for tasks that count each step as a sample."""
         names = ("effective_macs", "effective_acs", "dense", "membrane_updates")
         return dataclasses.replace(self, n_steps=1, **{name: getattr(self, name) / self.n_steps for name in names})
 
 
 def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
-    """Counts a stack's size and activity on a batch, from rest, by the definitions of NeuroBench.
+    """Count a stack's size and its activity on a batch, from rest, by the definitions of NeuroBench.
 
     Synapses are Linear and Conv, in the chain, on edges and in stacks inside it; LTC's two gates are Linear too. An input x_j
     and an output y_i that a weight W_ij connects make, in each step and for each sample,
@@ -69,18 +69,18 @@ def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
         1 effective operation if W_ij != 0 and x_j != 0: an AC if all inputs of step and batch are -1, 0 or 1, else a MAC
 
     A NaN is neither 0 nor 1. Biases, padding, norms, pooling, functions and the neurons' own arithmetic make no operations. A
-    membrane is what the neuron's method `membrane` gives, after the reset; the other states are not counted.
+    membrane is the value of the neuron's method `membrane`, after the reset; the other states are not counted.
     A read-out without spikes, as LI, has membranes and no activations.
 
     Args:
-        model: a stack made by `connect`, whose only weights are those of Linear, Conv, neurons and norms.
+        model: a stack made by `connect`, with weights only in Linear, Conv, neurons and norms.
         inputs: a batch as the model gets it, [T, B, features...].
-        chunk: steps whose activity is kept at once; it changes the memory and never the result. A model with modules that
-            change their own variables gets the whole sequence at once, and is itself left as it is.
+        chunk: steps whose activity is kept in memory together; it never changes the result. A model with modules that
+            change their own variables gets the whole sequence in one chunk, and is itself left unchanged.
 
     Returns:
-        The numbers, exact counts divided by the number of samples, steps or weights. The carry is no part of the footprint.
-        Exact needs that no single input of a layer has more than 2^24 connections.
+        The numbers, exact counts divided by the number of samples, steps or weights. The carry is not part of the footprint.
+        They are exact as long as no single input of a layer has more than 2^24 connections.
 
     Raises:
         TypeError: a model that is not a `Connect`, or a module whose weights or membrane are not known, as a Flax cell.
@@ -110,8 +110,8 @@ def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
 
 
 class Counts(NamedTuple):
-    """Of all layers, for each step and sample, as halves [T, B]; the number of outputs and membranes there are beside those
-    that count."""
+    """The counts over all layers for each step and sample, as halves [T, B]; `outputs` and `membranes` are totals, active or
+    not."""
 
     macs: UInt64Limbs
     acs: UInt64Limbs
@@ -126,7 +126,7 @@ def _summary(model: Connect, counts: Counts) -> Complexity:
     macs, acs, dense, spikes, outputs, updates, _ = map(_total, counts)
     steps, batch = counts.updates[0].shape
     zeros, weights = _connections(model)
-    # Before the first step there is no membrane to compare with: NeuroBench takes all as updated.
+    # Before the first step there is no membrane to compare with: NeuroBench counts all as updated.
     first = jax.tree.map(lambda half: half[0], counts)
     updates += _total(first.membranes) - _total(first.updates)
     return Complexity(
@@ -142,24 +142,24 @@ def _summary(model: Connect, counts: Counts) -> Complexity:
 
 
 def _stored(model: nnx.Module) -> Any:
-    """All variables but random states; one that is shared is there once."""
+    """All variables except random states; a shared variable is included once."""
     return nnx.state(model, nnx.Not(nnx.RngState))
 
 
 def _connections(model: Connect) -> tuple[int, int]:
-    """How many weights are zero, and how many there are."""
+    """The number of weights that are zero, and the number of all weights."""
     kernels = [_connected(part) for _, part in nnx.iter_modules(model) if type(part) in SYNAPSES]
     return sum(int(jnp.sum(~kernel)) for kernel in kernels), sum(kernel.size for kernel in kernels)
 
 
 def _connected(synapse: Any) -> Bool[Array, "..."]:
-    """Which weights are other than zero."""
+    """True where a weight is nonzero."""
     kernel, mask = synapse.kernel[...], getattr(synapse, "mask", None)
     return kernel != 0 if mask is None else (kernel != 0) & (jnp.asarray(mask) != 0)
 
 
 def _modules(model: Connect, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The modules and the edges' synapses, each with its place, through the stacks that are in the stack."""
+    """The modules and the edges' synapses, each with its place, including those of nested stacks."""
     for index, module in enumerate(model.modules):
         if isinstance(module, Connect):
             yield from _modules(module, f"{prefix}{index}.")
@@ -187,7 +187,7 @@ def _count(graphdef: Any, state: Any, carry: Any, inputs: Array, chunk: int) -> 
 
 
 def _walk(model: Connect, carry: Any, inputs: Array) -> tuple[Any, Counts]:
-    """The stack over a chunk: its carry, and its counts."""
+    """Run the stack over a chunk and return its carry and its counts."""
     last, outputs = model.outputs(carry, inputs)
     nothing = jnp.zeros(inputs.shape[:2], jnp.int32)
     counts = Counts(*[(nothing, nothing)] * len(Counts._fields))
@@ -210,7 +210,7 @@ def _added(counts: Counts, more: Counts) -> Counts:
 
 
 def _with_synapse(counts: Counts, synapse: Any, inputs: Array) -> Counts:
-    """With the operations of a Linear or a Conv; any other module makes none."""
+    """Add the operations of a Linear or a Conv; any other module makes none."""
     if type(synapse) not in SYNAPSES:
         return counts
     connected = _connected(synapse)
@@ -225,7 +225,7 @@ def _with_synapse(counts: Counts, synapse: Any, inputs: Array) -> Counts:
 
 
 def _fan_out(synapse: Any, connected: Bool[Array, "..."], inputs: Array) -> Int[Array, "1 1 ..."]:
-    """With how many outputs each input of a sample is connected: the derivative of their sum, all weights being 1."""
+    """The number of outputs connected to each input of a sample: the derivative of their sum, all weights being 1."""
     options = {"use_bias": False, "dtype": jnp.float32, "param_dtype": jnp.float32, "preferred_element_type": None}
     if isinstance(synapse, nnx.Conv):
         options["mask"] = None
@@ -237,7 +237,7 @@ def _fan_out(synapse: Any, connected: Bool[Array, "..."], inputs: Array) -> Int[
 
 
 def _with_neurons(counts: Counts, cell: Any, carry: Any, currents: Array, outputs: Array) -> Counts:
-    """With the spikes and the membrane updates of a layer of neurons, and the operations of LTC's gates."""
+    """Add the spikes and the membrane updates of a layer of neurons, and the operations of LTC's gates."""
 
     def step(carry: Any, current: Array) -> tuple[Any, Any]:
         after = cell(carry, current)[0]
@@ -262,7 +262,7 @@ def _with_neurons(counts: Counts, cell: Any, carry: Any, currents: Array, output
 
 
 def _sum(values: Int[Array, "T B ..."] | Bool[Array, "T B ..."]) -> UInt64Limbs:
-    """Over the features, exact, of values below 2^31."""
+    """The exact sum over the features, for values below 2^31."""
     halves = _halves(values.astype(jnp.int32))
     return jax.lax.reduce(halves, (np.int32(0), np.int32(0)), _plus, tuple(range(2, values.ndim)))
 
@@ -278,6 +278,6 @@ def _plus(one: UInt64Limbs, other: UInt64Limbs) -> UInt64Limbs:
 
 
 def _total(halves: UInt64Limbs) -> int:
-    """Over steps and samples."""
+    """The sum over steps and samples."""
     high, low = (int(np.sum(half, dtype=np.int64)) for half in halves)
     return (high << LOW_BITS) + low

@@ -1,4 +1,4 @@
-"""Whether the layers of a stack fire, and whether gradients get through them."""
+"""A check that the layers of a stack fire and that gradients get through them."""
 
 import math
 from functools import partial
@@ -29,24 +29,24 @@ def health(
     support_level: float = 0.01,
     chunk: int = 32,
 ) -> Health:
-    """Rates, dead and saturated units, and the reach of the surrogate gradient, for each spiking layer on a batch.
+    """Measure rates, dead and saturated units, and the reach of the surrogate gradient for each spiking layer on a batch.
 
-    A layer spikes if it is a neuron that says so, `spikes = True`; others, such as a read-out, are left out. A unit is one of
+    A layer spikes if its neuron declares `spikes = True`; others, such as a read-out, are left out. A unit is one of
     a layer's features. The surrogate gradient has support where |ds_t / dI_t|, at the state before the step, is at least
-    `support_level` of what it would be at the threshold. Both come from the neuron itself by forward-mode differentiation, the
+    `support_level` times its value at the threshold. Both come from the neuron itself by forward-mode differentiation, the
     second with the derivative of its `spike_fn` at 0 in place of that derivative.
 
     Args:
         model: a stack made by `connect`; stacks inside it are reported layer by layer.
         inputs: a batch as the model gets it, [T, B, features...].
-        carry: as made by `model.initialize_carry(inputs.shape[1:])`, the default.
-        saturation: from which share of the steps on a unit counts as saturated, in (0, 1].
+        carry: the initial carry; by default `model.initialize_carry(inputs.shape[1:])`.
+        saturation: share of the steps from which a unit counts as saturated, in (0, 1].
         support_level: see above, in (0, 1].
-        chunk: steps whose activity is kept at once; it changes the memory and never the result. A model with modules that
-            change their own variables gets the whole sequence at once, and is itself left as it is.
+        chunk: steps whose activity is kept in memory together; it never changes the result. A model with modules that
+            change their own variables gets the whole sequence in one chunk, and is itself left unchanged.
 
     Returns:
-        A `Health`, which prints as a table; `.healthy` says it in one word.
+        A `Health`, which prints as a table; `.healthy` is the verdict.
 
     Raises:
         TypeError: a model that is not a `Connect`, or neurons that spike and have no `spike_fn`.
@@ -95,7 +95,7 @@ def _is_spiking(module: nnx.Module) -> bool:
 
 
 def _names(model: Connect, prefix: str = "") -> list[str]:
-    """Each spiking layer's index, through the stacks it is in, and its class, in the order of `_walk`."""
+    """The index and class of each spiking layer, including those in nested stacks, in the order of `_walk`."""
     names = []
     for index, module in enumerate(model.modules):
         if isinstance(module, Connect):
@@ -107,7 +107,7 @@ def _names(model: Connect, prefix: str = "") -> list[str]:
 
 @partial(jax.jit, static_argnums=(0, 4, 5))
 def _count(graphdef: Any, state: Any, carry: Any, inputs: Array, level: float, chunk: int) -> Counts:
-    """For each spiking layer, on how many steps of all samples each unit fires, and has support."""
+    """The number of steps of all samples on which each unit fires, and on which it has support, for each spiking layer."""
 
     model = nnx.merge(graphdef, state, copy=True)
 
@@ -124,7 +124,7 @@ def _count(graphdef: Any, state: Any, carry: Any, inputs: Array, level: float, c
 
 
 def _walk(model: Connect, carry: Any, inputs: Array, level: float) -> tuple[Any, Counts]:
-    """The stack over a chunk: its carry, and the counts of each spiking layer."""
+    """Run the stack over a chunk and return its carry and the counts of each spiking layer."""
     last, outputs = model.outputs(carry, inputs)
     counts: Counts = []
     currents = (inputs, *outputs[:-1])
@@ -139,7 +139,8 @@ def _walk(model: Connect, carry: Any, inputs: Array, level: float) -> tuple[Any,
 
 
 def _supported(neuron: Any, carry: Any, currents: Array, level: float) -> Int[Array, "..."]:
-    """On how many steps of all samples the surrogate gradient of each unit is at least `level` of that at the threshold."""
+    """The number of steps of all samples on which each unit's surrogate gradient is at least `level` times its value at the
+    threshold."""
     at_threshold = neuron.replace(spike_fn=Surrogate(jnp.ones_like))
     origin = jnp.zeros((), currents.dtype)
     _, peak = jax.jvp(neuron.spike_fn, (origin,), (jnp.ones_like(origin),))

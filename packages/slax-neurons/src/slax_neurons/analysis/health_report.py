@@ -1,4 +1,4 @@
-"""What `health` finds: numbers per spiking layer, a table of them, and what to do about sick layers."""
+"""The report of `health`: numbers per spiking layer, a table of them, and remedies for sick layers."""
 
 import dataclasses
 
@@ -27,10 +27,10 @@ class LayerHealth:
     """One spiking layer on one batch.
 
     Args:
-        name: its index in the stack and its class, as "1 LIF"; "3.1 LIF" is in a stack that is module 3.
-        units: how many it has.
+        name: index in the stack and class, such as "1 LIF"; "3.1 LIF" is in a stack that is module 3.
+        units: number of units.
         rate: spikes per step and unit.
-        quantiles: minimum, quartiles and maximum over the units of their rates.
+        quantiles: minimum, quartiles and maximum of the units' rates.
         dead: share of the units that never fire.
         saturated: share of the units that fire at nearly every step (see `health`).
         support: share of unit-steps at which the surrogate gradient is not negligible (see `health`).
@@ -46,7 +46,7 @@ class LayerHealth:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Which of `HINTS` are for this layer: none if it is healthy."""
+        """The problems among `HINTS` that this layer has: none if it is healthy."""
         sick = {
             "dead": self.dead > MOST_DEAD,
             "saturated": self.saturated > MOST_SATURATED,
@@ -57,13 +57,14 @@ class LayerHealth:
 
 @dataclasses.dataclass(frozen=True)
 class Health:
-    """All spiking layers of a stack on one batch, in order. Prints as a table, with a hint for each problem there is."""
+    """All spiking layers of a stack on one batch, in order. It prints as a table, with a hint for each problem found."""
 
     layers: tuple[LayerHealth, ...]
 
     @property
     def healthy(self) -> bool:
-        """Whether in each layer half of the units or more fire, no more are saturated, and 5 % of steps have support."""
+        """True if, in each layer, at most half of the units are dead, at most half are saturated, and at least 5 % of the
+        unit-steps have support."""
         return not any(layer.problems for layer in self.layers)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""How a neuron's membrane answers a small current, read off the neuron itself."""
+"""The response of a neuron's membrane to a small current, found by simulating the neuron."""
 
 from functools import partial
 from typing import Any
@@ -11,19 +11,19 @@ from jaxtyping import Array, Float
 
 from slax_neurons.neurons.neuron import Neuron
 
-PIECE, LONGEST = 2**8, 2**14  # steps that are simulated at once, and at most
-TAIL = 1e-5  # a response has decayed when its last piece has no larger share of it
+PIECE, LONGEST = 2**8, 2**14  # steps simulated in one piece, and in total at most
+TAIL = 1e-5  # a response has decayed when its last piece has at most this share of the total
 
 
 def impulse_moments(
     neuron: Neuron, impulse: Float[np.ndarray, " N"], steps: int | None
 ) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
-    """Sums over time of the membrane's response to a current of 1 in one step, and of its square, for each of N neurons.
+    """Sum the membrane's response to a current of 1 in one step, and its square, over time, for each of N neurons.
 
     Args:
-        neuron: its method `membrane` finds its membrane in its carry.
-        impulse: the current that is given, so small that the neurons do not fire; the response is divided by it.
-        steps: over how many steps; by default until it has decayed.
+        neuron: a neuron whose method `membrane` finds the membrane in the carry.
+        impulse: the injected current, so small that the neurons do not fire; the response is divided by it.
+        steps: number of steps to sum over; by default until the response has decayed.
 
     Raises:
         ValueError: a neuron that fires, or a response that does not decay where `steps` is not given.
@@ -57,7 +57,7 @@ def impulse_moments(
 
 @partial(jax.jit, static_argnums=(0, 4))
 def _run(graphdef: Any, state: Any, carry: Any, current: Array, length: int) -> tuple[Any, Array, Array]:
-    """The neuron for `length` steps with a current in the first: its carry, its membranes, and whether it fired."""
+    """Run the neuron for `length` steps with a current in the first; return its carry, its membranes, and whether it fired."""
     neuron = nnx.merge(graphdef, state)
 
     def step(carry: Any, current: Array) -> tuple[Any, tuple[Array, Array]]:
@@ -70,12 +70,12 @@ def _run(graphdef: Any, state: Any, carry: Any, current: Array, length: int) -> 
 
 
 def _difference(membranes: Float[Array, "T 2 N"]) -> Float[np.ndarray, "T N"]:
-    """What the impulse changes. What may be rounding is not counted: where u rests away from 0, it never decays."""
+    """The change that the impulse causes. Changes within rounding are dropped: where u rests away from 0, they never decay."""
     without, given = np.moveaxis(np.asarray(membranes, np.float64), 1, 0)
     rounding = 4 * float(jnp.finfo(membranes.dtype).eps) * np.abs(without)
     return np.where(np.abs(given - without) > rounding, given - without, 0.0)
 
 
 def _at_least_single(state: Array) -> Array:
-    """In float32 at least, so that a response of thousands of steps is one."""
+    """Convert a state to float32 at least, so that a response of thousands of steps can be resolved."""
     return state.astype(jnp.float32) if jnp.finfo(state.dtype).bits < 32 else state

@@ -20,12 +20,12 @@ class ModuleSummary:
     """A module of a stack, or an edge with its synapse.
 
     Args:
-        name: its index, through the stacks that it is in: "3.1" is module 1 of the stack that is module 3. An edge is called
+        name: index, prefixed with those of enclosing stacks: "3.1" is module 1 of the stack that is module 3. An edge is named
             by its sender and its receiver, "1 -> 0".
-        kind: name of its class, or of the function.
-        output: shape of what it puts out per step, [B, features...]; of each array by its name if it makes a tree of arrays.
-        states: shapes of its states by name, and of the last outputs that are kept for edges; for an edge its delay.
-        parameters: how many numbers it has that are trained.
+        kind: name of the class, or of the function.
+        output: shape of the output per step, [B, features...]; if the output is a tree of arrays, each array's shape by name.
+        states: shapes of the states by name, and the number of past outputs kept for edges; for an edge its delay.
+        parameters: number of trained numbers in it.
     """
 
     name: str
@@ -37,11 +37,11 @@ class ModuleSummary:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """All modules of a stack in order, each stack before the modules in it and the edges after them. Prints as a table.
+    """All modules of a stack in order, each stack before its modules and the edges after them. It prints as a table.
 
     Args:
         modules: one per module and edge.
-        parameters: how many numbers are trained in all; those that several modules share are counted once.
+        parameters: number of all trained numbers; numbers that several modules share are counted once.
     """
 
     modules: tuple[ModuleSummary, ...]
@@ -53,11 +53,11 @@ class Summary:
 
 
 def summary(model: Any, input_shape: tuple[int, ...]) -> Summary:
-    """Lists a stack's modules, with output shapes, states and numbers of parameters, and its edges; nothing is computed.
+    """List a stack's modules with output shapes, states and numbers of parameters, and its edges; nothing is computed.
 
     Args:
         model: a stack made by `connect`; the modules of stacks inside it are listed too.
-        input_shape: of one step, [B, features...], as `initialize_carry` takes it.
+        input_shape: shape of one step, [B, features...], as `initialize_carry` takes it.
 
     Returns:
         A `Summary`, which prints as a table.
@@ -119,7 +119,7 @@ def _rows(model: Connect, inputs: Any, prefix: str) -> Iterator[ModuleSummary]:
 
 
 def _carry(model: Connect, inputs: Any) -> Any:
-    """Shapes and dtypes of a stack's carry; it is not made, so that no random stream moves on."""
+    """The shapes and dtypes of a stack's carry; the carry itself is not made, so that no random stream advances."""
     graphdef, state = nnx.split(model)
     return jax.eval_shape(lambda state: nnx.merge(graphdef, state).initialize_carry(inputs.shape, nnx.Rngs(0)), state)
 

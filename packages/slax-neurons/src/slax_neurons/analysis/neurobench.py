@@ -1,9 +1,9 @@
-"""A stack in NeuroBench's own harness, whose hooks look into torch modules; needs `slax-neurons[neurobench]`.
+"""An adapter to NeuroBench's own harness, whose hooks look into torch modules; needs `slax-neurons[neurobench]`.
 
     model = neurobench_model(stack)
     Benchmark(model, loader, [], [ChooseMaxCount()], [[Footprint], [SynapticOperations]]).run()
 
-`slax_neurons.complexity` counts the same without torch, and more kinds of stacks.
+`slax_neurons.complexity` counts the same without torch, and accepts more kinds of stacks.
 
 References:
     Yik et al.: The NeuroBench framework for benchmarking neuromorphic computing algorithms and systems, 2025,
@@ -20,19 +20,19 @@ from slax_neurons.wiring import Connect
 
 
 def neurobench_model(model: Any) -> Any:
-    """A stack as a `neurobench.models.NeuroBenchModel`.
+    """Wrap a stack as a `neurobench.models.NeuroBenchModel`.
 
-    Its `__net__()` is a torch Sequential of Linear and Conv with the stack's weights, and of neurons that put out what the
-    jitted stack made: the numbers are those of JAX, and NeuroBench's hooks count on them. Called with data [B, T, ...] it
-    returns the outputs [B, T, ...], as tensors. Features of a convolution come last in both, as in Flax.
+    Its `__net__()` is a torch Sequential of Linear and Conv with the stack's weights, and of neurons that replay the outputs of
+    the jitted stack: the numbers come from JAX, and NeuroBench's hooks count them. When called with data [B, T, ...], it
+    returns the outputs [B, T, ...] as tensors. Features of a convolution come last in both, as in Flax.
 
     Args:
-        model: a chain of Linear, Conv, neurons and modules without parameters; stacks inside it are taken apart. A copy is
-            made here: later changes of the model are not seen.
+        model: a chain of Linear, Conv, neurons and modules without parameters; nested stacks are flattened. A copy is
+            made here: later changes to the model have no effect.
 
     Raises:
         ImportError: NeuroBench, snnTorch or torch is missing.
-        TypeError: what torch modules in a row cannot show: edges, cells that are no `Neuron`, other modules with parameters.
+        TypeError: edges, cells that are no `Neuron`, or other modules with parameters: torch modules in a row have none.
         ValueError: a convolution that torch does not have, or weights that are neither float32 nor float64.
     """
     if not isinstance(model, Connect):

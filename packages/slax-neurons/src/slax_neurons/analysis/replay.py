@@ -1,4 +1,4 @@
-"""Torch modules that stand for a stack's, for NeuroBench's hooks. Imports torch: see `neurobench.neurobench_model`."""
+"""Torch modules that stand in for a stack's modules, for NeuroBench's hooks. Needs torch: see `neurobench.neurobench_model`."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -20,7 +20,7 @@ CONVOLUTIONS: dict[int, Any] = {1: torch.nn.Conv1d, 2: torch.nn.Conv2d, 3: torch
 
 
 class Replay(torch.nn.Module):
-    """Puts out, call by call, the outputs [T, B, ...] that were loaded into it."""
+    """A module that returns, call by call, the outputs [T, B, ...] that were loaded into it."""
 
     def load(self, outputs: np.ndarray, membranes: np.ndarray) -> None:
         self.outputs, self.step = torch.from_numpy(outputs), 0
@@ -31,15 +31,15 @@ class Replay(torch.nn.Module):
 
 
 class ReplayedNeurons(SpikingNeuron):
-    """Neurons: puts out (spikes, membranes) and has a membrane `mem`, as snnTorch's, which NeuroBench tells by their class.
+    """Neurons that return (spikes, membranes) and have a membrane `mem`, as in snnTorch; NeuroBench finds them by their class.
 
-    Neurons that do not spike, as LI, have no spikes to put out and no activations to count: none instead of zeros.
+    Neurons that do not spike, such as LI, have no activations to count, and return an empty array in place of spikes.
     """
 
     def __init__(self, neuron: Neuron):
-        torch.nn.Module.__init__(self)  # not that of SpikingNeuron, whose buffers would be counted as memory
+        torch.nn.Module.__init__(self)  # not SpikingNeuron's __init__, whose buffers would be counted as memory
         self.spiking = neuron.spikes
-        self.init_hidden = self.output = True  # snnTorch's words for: keeps its membrane, and puts it out
+        self.init_hidden = self.output = True  # snnTorch's flags for keeping the membrane and returning it
         for index, leaf in enumerate(jax.tree.leaves(nnx.state(neuron))):
             self.register_buffer(f"variable_{index}", torch.from_numpy(np.array(leaf)))
 
@@ -55,7 +55,7 @@ class ReplayedNeurons(SpikingNeuron):
 
 
 class ReplayedModel(NeuroBenchModel):
-    """See `neurobench_model`."""
+    """A stack as NeuroBench sees it; see `neurobench_model`."""
 
     def __init__(self, model: Connect):
         super().__init__()
@@ -80,7 +80,7 @@ class ReplayedModel(NeuroBenchModel):
 
 
 def _called(layer: Any, x: torch.Tensor) -> torch.Tensor:
-    """What a layer makes of x, channels last; hooks see torch's order."""
+    """Apply a layer to x, channels last; hooks see torch's order."""
     if type(layer) in CONVOLUTIONS.values():
         return layer(x.movedim(-1, 1)).movedim(1, -1)
     if isinstance(layer, ReplayedNeurons):
@@ -91,7 +91,7 @@ def _called(layer: Any, x: torch.Tensor) -> torch.Tensor:
 
 @partial(jax.jit, static_argnums=0)
 def _run(graphdef: Any, state: Any, inputs: Array) -> list[tuple[Array, Array]]:
-    """Outputs [T, B, ...] of each module of the chain, and of neurons the membranes around each step, [T + 1, ...]."""
+    """The outputs [T, B, ...] of each module of the chain, and for neurons the membranes around each step, [T + 1, ...]."""
     model = nnx.merge(graphdef, state)
     return _outputs(model, model.initialize_carry(inputs.shape[1:]), inputs)
 
@@ -176,7 +176,7 @@ def _convolution(module: nnx.Conv) -> torch.nn.Module:
 
 
 def _padding(module: nnx.Conv, strides: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Zeros on each side of each axis; None if the sides differ, or it is not known before the inputs are."""
+    """The number of zeros on each side of each axis; None if the sides differ, or if the number depends on the inputs."""
     reach = [spread * (size - 1) for size, spread in zip(module.kernel_size, dilation, strict=True)]
     padding = module.padding
     if padding == "VALID":

@@ -16,9 +16,9 @@ class AdLIFState(NamedTuple):
 
 
 class AdLIF(SpikingNeuron):
-    """Adaptive LIF of two coupled states: integrate, fire, reset, adapt, all within one step.
+    """Adaptive LIF with two coupled states: integrate, fire, reset, adapt, all within one step.
 
-        v_t = decay u_{t-1} + (1 - decay) (I_t - w_{t-1})     membrane before the reset; the current is weighed
+        v_t = decay u_{t-1} + (1 - decay) (I_t - w_{t-1})     membrane before the reset; the current is weighted
         s_t = H(v_t - threshold), H(0) = 1                    output: spikes, 0 or 1
         u_t = reset(v_t, s_t)                                 see `SpikingNeuron`
         w_t = adaptation_decay w_{t-1} + a v_t + b s_t        recovery current
@@ -28,9 +28,9 @@ class AdLIF(SpikingNeuron):
 
     Args:
         decay: membrane decay per step, in (0, 1); a number, an array [N], or `Trainable` of either.
-        adaptation_decay: decay of the recovery current per step, likewise.
+        adaptation_decay: decay of the recovery current per step; same domain and types.
         a: how strongly the recovery current follows the membrane; a number, an array [N], or `Trainable` of either.
-        b: how much a spike adds to it, likewise.
+        b: how much a spike adds to the recovery current; same types as `a`.
         **spike_options: `threshold`, `reset`, `stop_reset_gradient`, `spike_fn`, `param_dtype`, see `SpikingNeuron`.
 
     Raises:
@@ -41,10 +41,10 @@ class AdLIF(SpikingNeuron):
         doi 10.3389/fnins.2022.865897, the adLIF model.
 
     Note:
-        The authors reset at the start of the next step and update w there, from the membrane before the reset: the same
-        states one step later. They draw decay from (0.819, 0.961), adaptation_decay from (0.967, 0.992), a from (-1, 1) and
-        b from (0, 2), clip them there during training, start from random states, and have a boxcar surrogate; the defaults
-        are inside these ranges.
+        The authors reset at the start of the next step and update w there, from the membrane before the reset, which gives
+        the same states one step later. They draw decay from (0.819, 0.961), adaptation_decay from (0.967, 0.992), a from
+        (-1, 1) and b from (0, 2), clip them there during training, start from random states, and have a boxcar surrogate; the
+        defaults are inside these ranges.
     """
 
     carry_type = AdLIFState

@@ -21,16 +21,16 @@ class ALIF(SpikingNeuron):
 
         v_t = decay u_{t-1} + I_t                             membrane before the reset
         s_t = H(v_t - threshold - beta a_{t-1}), H(0) = 1     output: spikes, 0 or 1
-        u_t = reset(v_t, s_t)                                 see `SpikingNeuron`; "subtract" takes off `threshold`
+        u_t = reset(v_t, s_t)                                 see `SpikingNeuron`; "subtract" uses `threshold`
         a_t = adaptation_decay a_{t-1} + s_t                  adaptation
 
     The carry is `ALIFState(u, a)`, each [B, N]. `stop_reset_gradient` concerns the reset; a_t keeps its dependence on s_t.
 
     Args:
         decay: membrane decay per step, in (0, 1); a number, an array [N], or `Trainable` of either.
-        adaptation_decay: decay of the adaptation per step, likewise. By default that of 200 steps.
-        beta: how much one spike raises the threshold; a number, an array [N], or `Trainable` of either. By default such
-            that firing at every step would raise it by 1.8.
+        adaptation_decay: decay of the adaptation per step; same domain and types. By default it lasts about 200 steps.
+        beta: how much one spike raises the threshold; a number, an array [N], or `Trainable` of either. With the
+            default, firing at every step would raise it by 1.8.
         **spike_options: `threshold`, `reset`, `stop_reset_gradient`, `spike_fn`, `param_dtype`, see `SpikingNeuron`.
 
     Raises:
@@ -42,10 +42,10 @@ class ALIF(SpikingNeuron):
         adaptive spiking recurrent neural networks, 2021, doi 10.1038/s42256-021-00397-w, for the size of the adaptation.
 
     Note:
-        Bellec et al. give the recurrent and the input currents their own terms; here they are one current, made by what is
-        wired before the neuron, and there is no refractory period. Yin et al. write b_t = rho b_{t-1} + (1 - rho) s_{t-1}
+        Bellec et al. give the recurrent and the input currents their own terms; here they are one current, made by the
+        wiring before the neuron, and there is no refractory period. Yin et al. write b_t = rho b_{t-1} + (1 - rho) s_{t-1}
         and a threshold of 0.1 + 1.8 b_t: the same with beta = 1.8 (1 - rho) and threshold = 0.1. Both reset one step later,
-        behind the leak; Yin et al. take off the raised threshold there, and weigh the current by 1 - decay.
+        after the leak; Yin et al. subtract the raised threshold there, and weight the current by 1 - decay.
     """
 
     carry_type = ALIFState

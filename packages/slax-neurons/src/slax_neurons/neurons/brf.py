@@ -11,7 +11,7 @@ from slax_neurons.surrogates import Surrogate, fast_sigmoid
 
 
 class BRFState(NamedTuple):
-    """Real and imaginary part of the membrane, and the refractory variable."""
+    """The real and imaginary parts of the membrane, and the refractory variable."""
 
     u: Float[Array, "*B N"]
     v: Float[Array, "*B N"]
@@ -33,9 +33,9 @@ class BRF(Neuron):
     Args:
         omega: angular frequency in radians per unit of time, in (0, 1 / dt); a number, an array [N], or `Trainable` of
             either.
-        b_offset: damping beyond p, > 0, likewise.
-        threshold: likewise, any number.
-        refractory_decay: decay of q per step, in (0, 1), likewise.
+        b_offset: damping beyond p, > 0; same types.
+        threshold: any number; same types.
+        refractory_decay: decay of q per step, in (0, 1); same types.
         dt: length of a step in units of time, > 0.
         spike_fn: maps u - threshold - q to spikes; see `SURROGATES`.
         param_dtype: dtype of the state and of the parameters.

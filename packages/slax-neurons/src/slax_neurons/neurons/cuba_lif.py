@@ -28,7 +28,7 @@ class CuBaLIF(SpikingNeuron):
 
     Args:
         synapse_decay: decay of the current per step, in (0, 1); a number, an array [N], or `Trainable` of either.
-        decay: decay of the membrane per step, likewise.
+        decay: decay of the membrane per step; same domain and types.
         **spike_options: `threshold`, `reset`, `stop_reset_gradient`, `spike_fn`, `param_dtype`, see `SpikingNeuron`.
 
     Raises:
@@ -39,8 +39,8 @@ class CuBaLIF(SpikingNeuron):
         doi 10.1109/MSP.2019.2931595, section II.
 
     Note:
-        The reference reads the current of the step before and resets one step later, so that a spike takes one step more per
-        layer; here a current reaches the membrane, and a spike the next layer, within the step.
+        The reference reads the current of the previous step and resets one step later, so that a spike takes one more step
+        per layer; here a current reaches the membrane, and a spike the next layer, within the step.
     """
 
     carry_type = CuBaLIFState

@@ -1,4 +1,4 @@
-"""Integrate-and-fire neurons of one state, with and without a leak."""
+"""Integrate-and-fire neurons with one state, with and without a leak."""
 
 from typing import Unpack
 
@@ -49,7 +49,7 @@ class LIF(SpikingNeuron):
         s_t = H(v_t - threshold), H(0) = 1       output: spikes, 0 or 1
         u_t = reset(v_t, s_t)                    see `SpikingNeuron`
 
-    The carry is u [B, N]. With decay=Trainable(...) it is the parametric LIF, PLIF (Fang et al. 2021, arXiv 2007.05785).
+    The carry is u [B, N]. With decay=Trainable(...), this is the parametric LIF, PLIF (Fang et al. 2021, arXiv 2007.05785).
 
     Args:
         decay: membrane decay per step, in (0, 1); a number, an array [N], or `Trainable` of either. From a time constant:
@@ -65,7 +65,7 @@ class LIF(SpikingNeuron):
 
     Note:
         The first reference filters the current by a synapse and resets one step later; here both are left out, as in Slax.
-        Slax 0.0.1 parametrises the decay as sigmoid(tau) with tau = 2; `decay` is the sigmoid's value. Fang et al. weigh the
+        Slax 0.0.1 parametrizes the decay as sigmoid(tau) with tau = 2; `decay` is the sigmoid's value. Fang et al. weight the
         current by 1 - decay and detach the reset.
     """
 

@@ -30,24 +30,24 @@ class LTC(NeuronCell):
         u_t = v_t (1 - s_t)
 
     Its gates see all units of the layer, so it is a cell with a size and not a `Neuron`: rules that trace element-wise
-    neurons do not apply. The carry is `LTCState(u, b, s)`, each [B, N]; at rest b is `threshold`, as the authors have it,
-    and the rest zero. In the authors' layer I_t also holds the layer's own last spikes: connect([Linear, LTC], {0: [1]}).
+    neurons do not apply. The carry is `LTCState(u, b, s)`, each [B, N]; at rest b is `threshold`, as in the authors' code,
+    and u and s are zero. In the authors' layer I_t also holds the layer's own last spikes: connect([Linear, LTC], {0: [1]}).
 
     Args:
-        features: N.
+        features: number of units, N.
         threshold: any number.
         beta: how much the adaptation raises the threshold.
         spike_fn: maps the distance to the threshold to spikes; see `SURROGATES`.
         param_dtype: dtype of the state and of the parameters.
-        rngs: for the gates' weights.
+        rngs: random streams for the gates' weights.
 
     References:
         Yin, Corradi, Bohte: Accurate online training of dynamical spiking neural networks through forward propagation
         through time, 2023, doi 10.1038/s42256-023-00650-4, and the code published with it.
 
     Note:
-        The authors start from u drawn from U(0, 1): `carry._replace(u=...)` does. Slax 0.0.1 has another update of the
-        membrane, whose sign alternates where its gate is below one half.
+        The authors start from u drawn from U(0, 1), which `carry._replace(u=...)` can do. Slax 0.0.1 updates the membrane
+        differently, with a sign that alternates where the gate is below one half.
     """
 
     spikes = True
@@ -79,7 +79,7 @@ class LTC(NeuronCell):
         return self._step(carry, (inputs, *self._of_current(inputs)))
 
     def unroll(self, carry: LTCState, inputs: Float[Array, "T *B N"]) -> tuple[LTCState, Float[Array, "T *B N"]]:
-        """All steps: what the gates make of the currents at once, the rest in a scan."""
+        """Run all steps: the gates' products with the currents in one pass, the rest in a scan."""
         return jax.lax.scan(lambda carry, at: self._step(carry, at), carry, (inputs, *self._of_current(inputs)))
 
     @property

@@ -1,4 +1,4 @@
-"""What all neurons share: an element-wise cell without sizes, unrolled by a scan over element-wise work."""
+"""The base of all element-wise neurons: a cell without sizes, unrolled by a scan over element-wise work."""
 
 from functools import partial
 from typing import Any, ClassVar
@@ -10,27 +10,27 @@ from jaxtyping import Array, DTypeLike, Float
 
 from slax_neurons.neurons.neuron_cell import NeuronCell
 
-# The reverse pass of a rematerialized function saves only its arguments and recomputes the rest; it may be inside a scan. Give
-# it a function made for this call, since JAX keeps what it traced by function.
+# For the reverse pass, a rematerialized function saves only its arguments and recomputes the rest; it may be inside a scan.
+# Pass it a function made for this call, since JAX caches traces by function.
 rematerialize = partial(jax.checkpoint, prevent_cse=False)
 
 
 class Neuron(NeuronCell):
-    """A layer of neurons that do not see each other: a cell `(carry, current) -> (carry, output)` of two functions.
+    """A layer of neurons that do not see each other: a cell `(carry, current) -> (carry, output)` made of two functions.
 
         m_t = integrate(h_{t-1}, I_t)          the state before the neuron fires
         h_t, s_t = fire(m_t)                   the state after it, which is the carry, and the output
 
-    State and output of each unit depend on the state and the current of this unit alone, so a neuron takes no size: its
-    carry has the shape of its input. Subclasses define `integrate` and `fire`, and `carry_type`, a NamedTuple with one array
-    of that same shape per state, if they have more than one; or `__call__` alone, where the two do not fit. The
-    layer's connections, its own recurrent ones included, are not part of it (see `connect`).
+    The state and output of each unit depend on the state and current of this unit alone, so a neuron takes no size: its
+    carry has the shape of its input. Subclasses define `integrate` and `fire`, and, if they have more than one state,
+    `carry_type`, a NamedTuple with one array of that same shape per state; or `__call__` alone, where the two do not fit.
+    The layer's connections, including its recurrent ones, are not part of the neuron (see `connect`).
 
-    Over time only m_t is kept for the reverse pass, one array per state: the rest is recomputed from it.
+    Over time, only m_t is stored for the reverse pass, one array per state; the rest is recomputed from m_t.
 
-    A subclass declares what it is: `spikes = True` if its outputs are spikes made by its `spike_fn`, as in `SpikingNeuron`, and
-    `linear = True` if `integrate` and `fire` are linear in states and current except for these spikes; some learning rules
-    require that, and check it. Where the membrane is, and how it decays, it says by `membrane` and `membrane_decay`.
+    A subclass declares its properties: `spikes = True` if its outputs are spikes made by its `spike_fn`, as in `SpikingNeuron`,
+    and `linear = True` if `integrate` and `fire` are linear in states and current except for these spikes; some learning
+    rules require linearity, and check it. `membrane` and `membrane_decay` give the membrane and its decay.
 
     Args:
         param_dtype: dtype of the state and of the parameters.
@@ -43,32 +43,32 @@ class Neuron(NeuronCell):
         self.param_dtype = jnp.dtype(param_dtype)
 
     def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> Any:
-        """The state at rest: zeros of `input_shape` [B, ...]. `rngs` and `carry_init` are Flax's and unused."""
+        """The state at rest: zeros of `input_shape` [B, ...]. `rngs` and `carry_init` are Flax's arguments and unused."""
         rest = jnp.zeros(input_shape, self.param_dtype)
         if self.carry_type is None:
             return rest
         return self.carry_type(*[rest] * len(self.carry_type._fields))
 
     def integrate(self, carry: Any, inputs: Float[Array, "*B N"]) -> Any:
-        """m_t of h_{t-1} and I_t."""
+        """Compute m_t from h_{t-1} and I_t."""
         raise NotImplementedError
 
     def fire(self, membrane: Any) -> tuple[Any, Float[Array, "*B N"]]:
-        """h_t and s_t of m_t."""
+        """Compute h_t and s_t from m_t."""
         raise NotImplementedError
 
     def __call__(self, carry: Any, inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
         return self.fire(self.integrate(carry, inputs))
 
     def unroll(self, carry: Any, inputs: Float[Array, "T *B N"]) -> tuple[Any, Float[Array, "T *B N"]]:
-        """All steps at once: a scan over element-wise work."""
+        """Run all steps in one pass: a scan over element-wise work."""
         carry, membranes = self.pre_reset_states(carry, inputs)
         return carry, rematerialize(lambda membranes: self.outputs(membranes))(membranes)
 
     def pre_reset_states(self, carry: Any, inputs: Float[Array, "T *B N"]) -> tuple[Any, Any]:
-        """The last carry, and m_t of all steps, of which `outputs` makes those of the neuron.
+        """The last carry, and m_t of all steps, from which `outputs` computes the outputs of the neuron.
 
-        Where a subclass defines `__call__` alone, they are the outputs themselves.
+        If a subclass defines `__call__` alone, the second value is the outputs themselves.
         """
         if not self.has_split_step:
             return scan_cell(self, carry, inputs)
@@ -77,12 +77,12 @@ class Neuron(NeuronCell):
         return integrate_and_fire(graphdef, state, carry, inputs)
 
     def outputs(self, membranes: Any) -> Float[Array, "T *B N"]:
-        """s_t of m_t for all steps."""
+        """Compute s_t from m_t for all steps."""
         return self.fire(membranes)[1] if self.has_split_step else membranes
 
     @property
     def has_split_step(self) -> bool:
-        """Whether it defines `integrate` and `fire`, and not `__call__` alone."""
+        """True if the neuron defines `integrate` and `fire`, and not `__call__` alone."""
         return type(self).__call__ is Neuron.__call__
 
     @property
@@ -90,7 +90,7 @@ class Neuron(NeuronCell):
         return 1
 
     def check_carry(self, carry: Any, inputs: Array) -> None:
-        """Raises ValueError unless each state has shape and dtype of the current of one step, [B, N]."""
+        """Raise ValueError unless each state has the shape and dtype of the current of one step, [B, N]."""
         for state in jax.tree.leaves(carry):
             if state.shape != inputs.shape or state.dtype != inputs.dtype:
                 raise ValueError(
@@ -102,8 +102,8 @@ class Neuron(NeuronCell):
 
 
 def scan_cell(cell: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "T ..."]) -> tuple[Any, Any]:
-    """A cell step by step."""
-    # Not the cell itself: JAX keeps what it traced by function, and would keep this cell's parameters with it.
+    """Run a cell step by step."""
+    # Not the cell itself: JAX caches traces by function, and would keep this cell's parameters alive.
     return jax.lax.scan(lambda carry, inputs: cell(carry, inputs), carry, inputs)
 
 
@@ -111,8 +111,8 @@ def scan_cell(cell: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "T ..."]) 
 def integrate_and_fire(graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array) -> tuple[Any, Any]:
     """The last carry and the membranes before each firing, m_t, of a neuron that is split into `graphdef` and `state`.
 
-    Its derivative is that of the scan, but reads nothing of the scan except m_t, and I_t where the derivative of `integrate`
-    depends on it, as that by a trainable factor of the current does.
+    The derivative equals that of the scan, but it stores nothing from the scan except m_t, and I_t where the derivative of
+    `integrate` depends on I_t, as for a trainable factor of the current.
     """
     neuron = nnx.merge(graphdef, state)
 
@@ -139,7 +139,7 @@ def _integrate_and_fire_jvp(graphdef: nnx.GraphDef, primals: tuple, tangents: tu
 
         after = nnx.merge(graphdef, state).fire(membranes)[0]
         before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
-        # Linear maps of all steps at once: what they need of the states, and no more, is computed outside of the scan.
+        # The linear maps of all steps together: only the parts that depend on the states are computed, outside of the scan.
         steps = jax.vmap(integrate)(before, inputs), jax.vmap(fire)(membranes)
 
         def step(d_carry: Any, at: tuple[Any, Any, Array]) -> tuple[Any, Any]:

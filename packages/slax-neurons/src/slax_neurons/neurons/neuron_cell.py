@@ -1,4 +1,4 @@
-"""The base of every layer of neurons: whether it spikes, what its membrane is, and copies with other attributes."""
+"""The base of every layer of neurons, with its spikes, its membrane, and copies with other attributes."""
 
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ class NeuronCell(nnx.RNNCellBase):
 
     A subclass whose outputs are spikes sets `spikes = True` and keeps its spike function in the attribute `spike_fn`. One
     whose membrane is neither the carry nor its field `u` defines `membrane`, and one whose membrane decays by a single number
-    per step defines `membrane_decay`. An option that a constructor does not take is an error that lists those that it takes.
+    per step defines `membrane_decay`. A constructor given an unknown option raises an error that lists the valid ones.
     """
 
     spikes: ClassVar[bool] = False
@@ -47,15 +47,15 @@ class NeuronCell(nnx.RNNCellBase):
     def membrane_decay(self) -> float | Float[Array, ""] | None:
         """The factor by which the membrane decays per step, if it is one number for the layer, else None.
 
-        A scalar array of the neuron's dtype where it is trainable.
+        If it is trainable, it is a scalar array of the neuron's dtype.
         """
         return None
 
     def replace(self, **attributes: Any) -> Any:
-        """A copy of the neuron with some of its attributes replaced: `neuron.replace(spike_fn=arctan())`.
+        """Return a copy of the neuron with some of its attributes replaced: `neuron.replace(spike_fn=arctan())`.
 
-        The copy has variables of its own. A `Parameter` is given what the constructor takes, a number, an array or `Trainable`
-        of either, and keeps its domain.
+        The copy has variables of its own. For a `Parameter`, pass a number, an array or `Trainable` of either, as to the
+        constructor; its domain stays the same.
 
         Raises:
             TypeError: an attribute that the neuron does not have.

@@ -1,4 +1,4 @@
-"""What neurons with a membrane, a threshold and a reset share."""
+"""The base of neurons with a membrane, a threshold and a reset."""
 
 from typing import Any, TypedDict
 
@@ -67,7 +67,7 @@ class SpikingNeuron(Neuron):
     def spike(
         self, v: Float[Array, "*B N"], threshold_offset: Float[Array, "*B N"] | float = 0.0
     ) -> tuple[Float[Array, "*B N"], Float[Array, "*B N"]]:
-        """The membrane u after the reset, and the spikes at a threshold raised by `threshold_offset` in this step."""
+        """Return the membrane u after the reset, and the spikes at a threshold raised by `threshold_offset` in this step."""
         threshold = self.threshold(v)
         spikes = self.spike_fn(v - (threshold + threshold_offset))
         reset_spikes = jax.lax.stop_gradient(spikes) if self.stop_reset_gradient else spikes

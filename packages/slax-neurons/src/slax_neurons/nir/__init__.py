@@ -1,4 +1,4 @@
-"""Models to and from NIR, the Neuromorphic Intermediate Representation; needs `slax-neurons[nir]`.
+"""Conversion of models to and from NIR, the Neuromorphic Intermediate Representation; needs `slax-neurons[nir]`.
 
     graph = to_nir(model, dt=1e-3, input_shape=(64,))
     model = from_nir(nir.read("model.nir"), dt=1e-3)

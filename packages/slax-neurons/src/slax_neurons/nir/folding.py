@@ -1,4 +1,4 @@
-"""Gains and constant currents of a neuron, put into the node before it."""
+"""Gains and constant currents of a neuron, folded into the node before it."""
 
 import dataclasses
 from typing import Any
@@ -9,7 +9,7 @@ from slax_neurons.nir.integration import Values
 
 
 def scaled(node: Any, gain: Values) -> Any:
-    """A Linear, Affine or convolution whose output is multiplied by `gain`, or None if it has no place for that."""
+    """A Linear, Affine or convolution whose output is multiplied by `gain`, or None if it cannot absorb the gain."""
     weight = _weight(node)
     factor = None if weight is None else _per_channel(gain, weight.shape[0])
     if weight is None or factor is None:
@@ -21,7 +21,7 @@ def scaled(node: Any, gain: Values) -> Any:
 
 
 def shifted(nir: Any, node: Any, current: Values) -> Any:
-    """A Linear, Affine or convolution to whose output `current` is added, or None if it has no place for that."""
+    """A Linear, Affine or convolution to whose output `current` is added, or None if it cannot absorb the current."""
     weight = _weight(node)
     shift = None if weight is None else _per_channel(current, weight.shape[0])
     if weight is None or shift is None:

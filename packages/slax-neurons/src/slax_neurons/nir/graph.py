@@ -1,9 +1,9 @@
-"""A NIR graph as a chain with edges beside it: which node comes after which, and what is read one step late.
+"""A NIR graph as a chain with additional edges: the order of the nodes, and the links that are read one step late.
 
-Nested graphs are opened. Of the nodes, neurons and those that several nodes write to or read from are hubs; a link leads from
-hub to hub through nodes in between. Links that close a cycle, when the graph is walked from its input along its edges in
-their order, are late: a discrete network reads them one step later, as there is nothing else to read yet. Without them the
-hubs have an order, which is that of the walk where several are possible.
+Nested graphs are opened. Neurons, and nodes that several nodes write to or read from, are hubs; a link leads from hub to hub
+through the nodes in between. Links that close a cycle, when the graph is walked from its input along its edges in their
+order, are late: a discrete network reads them one step later, since their value does not exist yet. Without the late links
+the hubs can be ordered; where several orders are possible, the order of the walk is used.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ REFUSED = {
 
 
 class Link(NamedTuple):
-    """From hub to hub through nodes in between; `delayed` if the sender is read one step late."""
+    """A link from hub to hub through nodes in between; `delayed` if the sender is read one step late."""
 
     sender: str
     receiver: str
@@ -34,8 +34,8 @@ class Link(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Nodes by name, a Threshold with its membrane; hubs in order, from Input to Output; links in the order of the
-    edges at their ends, which is that of the sum."""
+    """The nodes by name, thresholds by their membrane's name, the hubs in order from Input to Output, and the links in the
+    order of their last edges, which is the order of summation."""
 
     nodes: dict[str, Any]
     thresholds: dict[str, Any]
@@ -50,7 +50,7 @@ class Plan:
 
 
 def label(name: str, node: Any) -> str:
-    """How errors call a node."""
+    """The name of a node in error messages."""
     return f"Node {name!r}, {type(node).__name__},"
 
 
@@ -59,7 +59,7 @@ def is_neuron(node: Any) -> bool:
 
 
 def plan(graph: Any) -> Plan:
-    """Brings a graph in order.
+    """Bring a graph into order.
 
     Raises:
         ValueError: a node that cannot be expressed, that the input does not reach or that does not reach the output, a cycle
@@ -98,7 +98,7 @@ def plan(graph: Any) -> Plan:
 
 
 def _opened(graph: Any, prefix: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Nodes and edges of a graph with those of nested graphs among them, whose inputs and outputs lead through."""
+    """The nodes and edges of a graph with nested graphs opened: their inputs and outputs are replaced by direct edges."""
     nodes: dict[str, Any] = {}
     edges = [(prefix + sender, prefix + receiver) for sender, receiver in graph.edges]
     for name, node in graph.nodes.items():
@@ -128,7 +128,7 @@ def _opened(graph: Any, prefix: str) -> tuple[dict[str, Any], list[tuple[str, st
 
 
 def _bridged(edges: list[tuple[str, str]], name: str) -> list[tuple[str, str]]:
-    """The edges past a node, each where the one into it was, or out of it."""
+    """The edges with a node bypassed: each edge into the node is replaced by edges to the node's receivers."""
     targets = [receiver for sender, receiver in edges if sender == name]
     past = []
     for sender, receiver in edges:
@@ -142,7 +142,7 @@ def _bridged(edges: list[tuple[str, str]], name: str) -> list[tuple[str, str]]:
 def _with_thresholds(
     nodes: dict[str, Any], edges: list[tuple[str, str]]
 ) -> tuple[dict[str, Any], list[tuple[str, str]], dict[str, Any]]:
-    """Takes each Threshold right after a membrane out of the graph, and keeps it by the membrane's name."""
+    """Take each Threshold right after a membrane out of the graph, and keep it under the membrane's name."""
     thresholds = {}
     for name, node in list(nodes.items()):
         senders = [sender for sender, receiver in edges if receiver == name]
@@ -175,7 +175,7 @@ def _check_reach(
 
 
 def _check_cycles(nodes: dict[str, Any], after: dict[str, list[str]]) -> None:
-    """Takes away what has no synapse before or after it, as long as there is any."""
+    """Raise ValueError for a cycle without a neuron, found by repeatedly removing nodes that no other leads to or from."""
     left = {name for name, node in nodes.items() if not is_neuron(node)}
     while True:
         edges = [(name, receiver) for name in left for receiver in after[name] if receiver in left]
@@ -201,7 +201,7 @@ def _ways(hub: str, after: dict[str, list[str]], hubs: set[str]) -> list[Link]:
 
 
 def _walk(start: str, ways: dict[str, list[Link]]) -> list[Link]:
-    """All links, in the order of a walk from the start that goes on from each new hub first; late where they lead back."""
+    """All links, in the order of a depth-first walk from the start; a link that leads back to an open hub is late."""
     links: list[Link] = []
     open_hubs, seen = [start], {start}
     ahead = [iter(ways[start])]
@@ -220,7 +220,7 @@ def _walk(start: str, ways: dict[str, list[Link]]) -> list[Link]:
 
 
 def _order(start: str, links: list[Link]) -> list[str]:
-    """The hubs, each after those that it reads within the step, and else as they were found."""
+    """The hubs, each after the hubs that it reads within the step, and otherwise in the order in which they were found."""
     found = list(dict.fromkeys([start, *(link.receiver for link in links)]))
     order: list[str] = []
     while len(order) < len(found):

@@ -1,16 +1,16 @@
-"""Between NIR's differential equations and steps."""
+"""The translation between NIR's differential equations and discrete steps."""
 
 import dataclasses
 
 import numpy as np
 
-Values = np.ndarray | np.number  # what NumPy makes of one value per neuron, or of one for all
+Values = np.ndarray | np.number  # one value per neuron, or one for all, as NumPy returns them
 INTEGRATIONS = ("exponential", "euler")
 
 
 @dataclasses.dataclass(frozen=True)
 class Integration:
-    """tau dx/dt = -x + X as x_t = decay x_{t-1} + gain X_t, with X constant within a step.
+    """The equation tau dx/dt = -x + X as x_t = decay x_{t-1} + gain X_t, with X constant within a step.
 
         kind            decay            gain = 1 - decay
         exponential     exp(-dt / tau)   1 - exp(-dt / tau)      the solution of the equation

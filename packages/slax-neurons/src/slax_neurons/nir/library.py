@@ -1,4 +1,4 @@
-"""NIR's own library, imported when it is needed, and what both directions agree on."""
+"""The imported NIR library, and conventions shared by reading and writing."""
 
 from typing import Any
 
@@ -6,9 +6,7 @@ import numpy as np
 
 RESET = "slax_reset"  # in a neuron's metadata: how slax resets it, and that slax fires at the threshold and not above
 BIAS = "slax_bias"  # in a convolution's metadata: 0 if its bias is there for NIR only
-INTEGRATION = (
-    "slax_integration"  # in a graph's metadata: between which equations and steps the time constants translate
-)
+INTEGRATION = "slax_integration"  # in a graph's metadata: the integration by which time constants translate into decays
 
 
 def library() -> Any:
@@ -25,12 +23,12 @@ def library() -> Any:
 
 
 def channels_first(values: np.ndarray) -> np.ndarray:
-    """From [*spatial, channels], as in Flax, to [channels, *spatial], as in NIR."""
+    """Move the channels from [*spatial, channels], as in Flax, to [channels, *spatial], as in NIR."""
     return np.moveaxis(values, -1, 0) if values.ndim > 1 else values
 
 
 def channels_last(values: np.ndarray) -> np.ndarray:
-    """From [channels, *spatial], as in NIR, to [*spatial, channels], as in Flax."""
+    """Move the channels from [channels, *spatial], as in NIR, to [*spatial, channels], as in Flax."""
     return np.moveaxis(values, 0, -1) if values.ndim > 1 else values
 
 

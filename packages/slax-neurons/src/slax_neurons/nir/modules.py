@@ -1,4 +1,4 @@
-"""What NIR has and Flax has no module for: each maps rows [B, *spatial, channels] to rows and has no carry."""
+"""Modules that NIR has and Flax lacks: each maps rows [B, *spatial, channels] to rows and has no carry."""
 
 import math
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from slax_neurons.parameter import Constant, ParameterValue
 
 
 class Flatten(nnx.Module):
-    """Features in one axis, in NIR's order, which has the channels first: that of the weights that come after it.
+    """A module that flattens features into one axis in NIR's order, channels first, as the weights after it expect.
 
     Args:
         start: first axis to be flattened, counted in NIR's order without the batch.
-        end: last one.
+        end: last axis to be flattened.
     """
 
     def __init__(self, start: int = 0, end: int = -1):
@@ -32,12 +32,12 @@ class Flatten(nnx.Module):
 
 
 class SumPool2d(nnx.Module):
-    """Sums over windows of [B, height, width, channels].
+    """Sum pooling over windows of [B, height, width, channels].
 
     Args:
-        kernel_size: of a window, height and width, or one number for both.
-        stride: from one window to the next, likewise. By default the size of a window.
-        padding: zeros on each side, likewise.
+        kernel_size: height and width of a window, or one number for both.
+        stride: steps from one window to the next, or one number for both. By default the size of a window.
+        padding: zeros on each side, or one number for both axes.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class SumPool2d(nnx.Module):
 
 
 class AvgPool2d(SumPool2d):
-    """Means over windows of [B, height, width, channels]; zeros of the padding count.
+    """Average pooling over windows of [B, height, width, channels]; the zeros of the padding count.
 
     Args:
-        kernel_size: of a window, height and width, or one number for both.
-        stride: from one window to the next, likewise. By default the size of a window.
-        padding: zeros on each side, likewise.
+        kernel_size: height and width of a window, or one number for both.
+        stride: steps from one window to the next, or one number for both. By default the size of a window.
+        padding: zeros on each side, or one number for both axes.
     """
 
     def __call__(self, inputs: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
@@ -75,10 +75,10 @@ class AvgPool2d(SumPool2d):
 
 
 class Scale(nnx.Module):
-    """y = scale x, element by element.
+    """Element-wise scaling, y = scale x.
 
     Args:
-        scale: a number, or an array of the shape of the features or of the last of them. Not trained.
+        scale: a number, or an array of the shape of the features or of their last axes. It is not trained.
         param_dtype: dtype of an array.
     """
 
@@ -91,10 +91,10 @@ class Scale(nnx.Module):
 
 
 class Zeros(nnx.Module):
-    """Zeros instead of what comes down the chain, for a layer that hears its edges only.
+    """A module that replaces its input with zeros, for a layer that receives input from its edges only.
 
     Args:
-        shape: of the features.
+        shape: shape of the features.
     """
 
     def __init__(self, shape: Sequence[int]):

@@ -1,17 +1,17 @@
-"""Neurons to and from NIR's nodes.
+"""Conversion of neurons to and from NIR's nodes.
 
 With decay and gain of `Integration`, a LIF node of gain g = r gain(tau) > 0 steps as
 
     v_t = decay v_{t-1} + gain(tau) v_leak + g I_t,   s_t = H(v_t - v_threshold),   v_t = v_reset where s_t = 1
 
-which in units of g and from a zero of v_0 is a neuron of this package, u = (v - v_0) / g:
+which, in units of g and measured from v_0, is a neuron of this package, u = (v - v_0) / g:
 
     u_t = decay u_{t-1} + I_t + c,   s_t = H(u_t - threshold),   threshold = (v_threshold - v_0) / g
     c = gain(tau) (v_leak - v_0) / g
 
-with v_0 = v_reset for a reset to a value, 0 for a reset by subtraction, and v_leak without a reset. IF is that with a decay
-of 1 and g = r dt; CubaLIF with g = w_in gain(tau_syn) r gain(tau_mem), where the synapse is updated first and the membrane
-sees the current of the same step. A LI shows v, so its g is part of the current, and c = gain(tau) v_leak.
+with v_0 = v_reset for a reset to a value, 0 for a reset by subtraction, and v_leak without a reset. IF is the case of a
+decay of 1 and g = r dt; CubaLIF has g = w_in gain(tau_syn) r gain(tau_mem), where the synapse is updated first and the
+membrane sees the current of the same step. An LI outputs v, so its g is part of the current, and c = gain(tau) v_leak.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from slax_neurons.nir.library import RESET, channels_first, channels_last, libra
 from slax_neurons.parameter import Parameter, Trainable
 from slax_neurons.surrogates import Surrogate
 
-# Our neurons, NIR's node of the membrane alone, and of the membrane that fires and is reset.
+# For each neuron here, NIR's node for the membrane alone, and for the membrane that fires and is reset.
 NODES: dict[type[Neuron], tuple[str, str]] = {
     IF: ("I", "IF"),
     LI: ("LI", "LI"),
@@ -41,10 +41,10 @@ SPIKING: dict[str, type[Neuron]] = {"IF": IF, "LIF": LIF, "CubaLIF": CuBaLIF, "I
 
 
 def write_neuron(neuron: IF | LI | LIF | CuBaLIF, shape: tuple[int, ...], integration: Integration) -> list[Any]:
-    """The nodes of a layer of neurons with features of `shape`, one after the other.
+    """The nodes for a layer of neurons with features of `shape`, one after the other.
 
-    r, and w_in, are such that the gain is 1, which leaves all weights and thresholds as they are. Without a reset there are
-    two nodes, the membrane and a Threshold.
+    r and w_in are chosen such that the gain is 1, which leaves all weights and thresholds unchanged. Without a reset, there
+    are two nodes: the membrane and a Threshold.
     """
     nir = library()
     membrane, firing = (getattr(nir, name) for name in NODES[type(neuron)])
@@ -73,7 +73,7 @@ def _array(neuron: Neuron, parameter: Parameter, shape: tuple[int, ...]) -> np.n
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How nodes become neurons; see `from_nir`."""
+    """The options for turning nodes into neurons; see `from_nir`."""
 
     integration: Integration
     reset: str
@@ -83,7 +83,7 @@ class Options:
 
 
 class Reading(NamedTuple):
-    """A neuron, and what its current is multiplied by, and then what is added: in NIR's order, None for 1 and 0."""
+    """A neuron, the factor of its current, and the constant current added after that: in NIR's order, None for 1 and 0."""
 
     neuron: Neuron
     scale: Values | None
@@ -158,13 +158,13 @@ def _unless(values: Values, neutral: float) -> Values | None:
 
 
 def _next(limit: Values, dtype: DTypeLike) -> Values:
-    """The smallest number above the limit: a neuron here fires at its threshold, one in NIR above."""
+    """The smallest number above the limit: a neuron here fires at its threshold, and a neuron in NIR above it."""
     rounded = np.asarray(limit).astype(dtype)
     return np.where(rounded > limit, rounded, np.nextafter(rounded, rounded.dtype.type(np.inf)))
 
 
 def _compact(values: Values, options: Options) -> Any:
-    """One number if all are alike, one per channel if those of a channel are, else one per neuron."""
+    """One number if all are equal, one per channel if the values within each channel are equal, else one per neuron."""
     values = channels_last(np.asarray(values))
     channels = values[(0,) * (values.ndim - 1)] if values.ndim else values
     used: Any = channels if np.all(values == channels) else values

@@ -1,4 +1,4 @@
-"""From NIR's graphs to stacks."""
+"""Conversion of NIR's graphs to stacks."""
 
 import dataclasses
 from typing import Any
@@ -31,21 +31,21 @@ def from_nir(
     trainable: bool = False,
     param_dtype: DTypeLike = jnp.float32,
 ) -> Connect:
-    """The model of a NIR graph, as `nir.read` reads it: a stack, with edges where the graph is more than a chain.
+    """Convert a NIR graph, as read by `nir.read`, to a model: a stack, with edges where the graph is more than a chain.
 
-    NIR's nodes are differential equations. They become steps as `Integration` says, gains and leaks go into thresholds,
+    NIR's nodes are differential equations. `Integration` turns them into steps, gains and leaks go into thresholds,
     weights and biases (see `slax_neurons.nir.neurons`), and weights turn from [out, in] to [in, out]. Data that has the
-    channels first in NIR, [channels, height, width], has them last here. What closes a cycle is read one step late, since
-    NIR does not say. A membrane starts where its reset takes it, at v_leak if it has none.
+    channels first in NIR, [channels, height, width], has them last here. A link that closes a cycle is read one step late,
+    since NIR does not specify this. A membrane starts at its reset value, or at v_leak if it has no reset.
 
     Args:
         graph: a `nir.NIRGraph` with one input and one output.
         dt: length of a step, in the unit of the graph's time constants, which is the second.
-        integration: "exponential" for the solution of the equations, "euler" for forward Euler, as most frameworks have it
-            (norse and snnTorch do). By default as the graph's metadata say, which `to_nir` writes, else "exponential".
-        reset: of neurons whose node does not say, since it was not written by `to_nir`: "zero" for NIR's own, to v_reset,
-            "subtract" for a framework that subtracts the threshold and does not say so, or "none".
-        spike_fn: of all neurons.
+        integration: "exponential" for the solution of the equations, "euler" for forward Euler, as in most frameworks
+            (for example norse and snnTorch). By default as in the graph's metadata, written by `to_nir`, else "exponential".
+        reset: the reset of neurons whose node was not written by `to_nir` and does not specify it: "zero" for NIR's own, to
+            v_reset, "subtract" for a framework that subtracts the threshold without recording it, or "none".
+        spike_fn: spike function of all neurons.
         trainable: whether the neurons' parameters are to be trained. Weights always are.
         param_dtype: dtype of all parameters and states.
 
@@ -54,7 +54,7 @@ def from_nir(
 
     Raises:
         ImportError: the package nir is not installed.
-        TypeError: not a graph.
+        TypeError: anything other than a NIR graph.
         ValueError: a node that cannot be expressed, or an option out of range.
 
     References:
@@ -62,9 +62,9 @@ def from_nir(
         brain-inspired computing, 2024, doi 10.1038/s41467-024-52259-9, table 1.
 
     Note:
-        NIR's neurons fire above their threshold and those here at it, so a threshold is moved up to the next number. Neurons
-        written by `to_nir` are marked, and are not. A membrane is in units of its gain g, and so is x in ds/dx of `spike_fn`:
-        for the gradient of a surrogate of slope k in NIR's units give it the slope k g.
+        NIR's neurons fire above their threshold and neurons here at it, so a threshold is moved up to the next number, except
+        for neurons that `to_nir` wrote, which are marked. A membrane is in units of its gain g, and so is x in ds/dx of
+        `spike_fn`: for the gradient of a surrogate of slope k in NIR's units, set its slope to k g.
     """
     if not isinstance(graph, library().NIRGraph):
         raise TypeError(f"from_nir got {type(graph).__name__}, expected a nir.NIRGraph, as nir.read gives it.")
@@ -85,7 +85,7 @@ class _Pending:
 
 
 class _Reader:
-    """Builds the modules hub by hub: the link from the hub before is the chain, each other one an edge."""
+    """A builder of the modules, hub by hub: the link from the previous hub is the chain, and each other link an edge."""
 
     def __init__(self, plan: Plan, options: Options):
         self.plan = plan
@@ -167,7 +167,7 @@ class _Reader:
         return read_synapse(node, label(name, node), self.options.param_dtype)
 
     def _shape(self, name: str) -> tuple[int, ...]:
-        """The shape of what a node gets, with the channels last."""
+        """The shape of a node's input, with the channels last."""
         (shape,) = self.plan.nodes[name].input_type.values()
         if shape is None:
             raise ValueError(f"{self.plan.label(name)} has no input type. Call infer_types() of the graph.")

@@ -1,4 +1,4 @@
-"""Modules without a carry to and from NIR's nodes.
+"""Conversion of modules without a carry to and from NIR's nodes.
 
 Weights are [out, in, *kernel] in NIR and [*kernel, in, out] in Flax; data is [channels, *spatial] in NIR and
 [*spatial, channels] here. Both correlate, so kernels are not flipped.
@@ -18,11 +18,11 @@ from slax_neurons.nir.modules import AvgPool2d, Flatten, Scale, SumPool2d
 
 
 def write_synapse(module: Any, shape: tuple[int, ...], label: str) -> Any:
-    """The node of a module for inputs with features of `shape`.
+    """The node for a module whose inputs have features of `shape`.
 
     Raises:
         TypeError: a module that has no node.
-        ValueError: a module whose settings no node has.
+        ValueError: a module with settings that no node supports.
     """
     if type(module) not in WRITERS:
         raise TypeError(
@@ -33,10 +33,10 @@ def write_synapse(module: Any, shape: tuple[int, ...], label: str) -> Any:
 
 
 def read_synapse(node: Any, label: str, dtype: DTypeLike) -> Any:
-    """The module of a node.
+    """The module for a node.
 
     Raises:
-        ValueError: a node whose settings no module has.
+        ValueError: a node with settings that no module supports.
     """
     return READERS[type(node).__name__](node, label, dtype)
 
@@ -135,7 +135,7 @@ def _read_conv(node: Any, label: str, dtype: DTypeLike) -> nnx.Conv:
 
 
 def _values(kernel: np.ndarray, bias: Any, dtype: DTypeLike) -> dict[str, Any]:
-    """Options of a Linear or Conv that starts with these weights; nothing is drawn with the key."""
+    """The options of a Linear or Conv that starts with these weights; nothing is drawn with the key."""
     return {
         "kernel_init": lambda *_: jnp.asarray(kernel, dtype),
         "bias_init": lambda *_: jnp.asarray(np.asarray(bias), dtype),

@@ -1,4 +1,4 @@
-"""From stacks to NIR's graphs."""
+"""Conversion of stacks to NIR's graphs."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,22 +22,22 @@ Shape = tuple[int, ...]
 
 
 def to_nir(model: Any, *, dt: float, input_shape: tuple[int, ...], integration: str = "exponential") -> Any:
-    """The NIR graph of a stack of Linear, Conv, IF, LIF, LI and CuBaLIF, for `nir.write`.
+    """Convert a stack of Linear, Conv, IF, LIF, LI and CuBaLIF to a NIR graph, for `nir.write`.
 
-    What is trained is written by value; `from_nir` gives back the same numbers, bit by bit in float32. NIR does not know how
+    Trained parameters are written by value; `from_nir` returns the same numbers, bit by bit in float32. NIR cannot express how
     slax resets and when it fires, and no other framework reads the marks that `to_nir` leaves for `from_nir`:
 
     * a reset by subtraction, which is the default here, is one to zero for other readers;
     * a neuron fires at its threshold here, and above it in NIR, which differs where a membrane is exactly there;
     * surrogates and `stop_reset_gradient` are not written.
 
-    A neuron without a reset is written as a membrane and a Threshold, which is exact for all. An edge that is read one step
-    late is written as a cycle, which others read late as well; their first step may lack the bias of its synapse.
+    A neuron without a reset is written as a membrane and a Threshold, which is exact for all readers. An edge that is read one
+    step late is written as a cycle, which other readers also delay; their first step may lack the bias of its synapse.
 
     Args:
-        model: made by `connect`. Nested stacks become part of the graph, Dropout that is switched off does not.
+        model: a stack made by `connect`. Nested stacks become part of the graph; Dropout that is switched off does not.
         dt: length of a step in seconds.
-        input_shape: of one sample of one step, without batch, with the channels last: (64,) or (height, width, channels).
+        input_shape: shape of one sample in one step, without batch, channels last: (64,) or (height, width, channels).
             In the graph it has the channels first.
         integration: "exponential" writes time constants such that a decay is exp(-dt / tau), "euler" such that it is
             1 - dt / tau, which is how norse and snnTorch read them. It is noted in the graph's metadata.
@@ -47,8 +47,8 @@ def to_nir(model: Any, *, dt: float, input_shape: tuple[int, ...], integration: 
 
     Raises:
         ImportError: the package nir is not installed.
-        TypeError: not a stack, or a module that has no node in NIR.
-        ValueError: a setting that no node has, or an edge that NIR cannot express.
+        TypeError: a model that is not a stack, or a module that has no node in NIR.
+        ValueError: a setting that no node supports, or an edge that NIR cannot express.
 
     References:
         Pedersen et al.: Neuromorphic intermediate representation: a unified instruction set for interoperable
@@ -61,7 +61,7 @@ def to_nir(model: Any, *, dt: float, input_shape: tuple[int, ...], integration: 
 
 
 class Signal(list[Any]):
-    """What is added up to one signal: names of nodes, and other signals. It may grow until all edges are written."""
+    """The terms that are added up to one signal: names of nodes, and other signals. It may grow until all edges are written."""
 
 
 class Delayed(Signal):
@@ -69,7 +69,7 @@ class Delayed(Signal):
 
 
 class _Writer:
-    """Writes nodes in order, and notes for each what it reads; edges come last, when all that is added up is known."""
+    """A writer of nodes in order, which records the inputs of each; edges come last, when all terms of each sum are known."""
 
     def __init__(self, nir: Any, integration: Integration):
         self.nir = nir
@@ -77,7 +77,7 @@ class _Writer:
         self.nodes: dict[str, Any] = {}
         self.reads: list[tuple[Signal, str]] = []
         self.feedback: list[Callable[[], None]] = []
-        self.membranes: dict[str, str] = {}  # of a Threshold
+        self.membranes: dict[str, str] = {}  # by the name of their Threshold
 
     def graph(self, model: Connect, input_shape: tuple[int, ...]) -> Any:
         self.nodes["input"] = self.nir.Input({"input": shape_first(input_shape)})
@@ -114,7 +114,7 @@ class _Writer:
         return signal, shape
 
     def _edge(self, edge: Edge, synapse: Any, prefix: str, outputs: list[tuple[Signal, Shape]]) -> Signal:
-        """What comes over an edge; if it is late, the signal is filled when all nodes of the chain are written."""
+        """The signal that arrives over an edge; if it is late, the signal is filled when all nodes of the chain are written."""
         label = f"The synapse of the edge from {edge.sender} to {edge.receiver},"
         if edge.steps != edge.earliest:
             raise ValueError(
@@ -133,7 +133,7 @@ class _Writer:
         return delayed
 
     def _module(self, module: Any, name: str, label: str, signal: Signal, shape: Shape) -> tuple[Signal, Shape]:
-        """What a module makes of a signal."""
+        """Write a module, and return the signal and shape of its output."""
         if isinstance(module, Connect):
             return self._stack(module, f"{name}_", signal, shape)
         if isinstance(module, nnx.Sequential):
@@ -152,7 +152,7 @@ class _Writer:
         return self._add([node], name, signal, shape, struct.shape[1:])
 
     def _add(self, nodes: list[Any], name: str, signal: Signal, shape: Shape, output: Shape) -> tuple[Signal, Shape]:
-        """Adds nodes that come one after the other."""
+        """Add nodes that come one after the other."""
         for node in nodes:
             key = f"{type(node).__name__.lower()}_{name}"
             if len(nodes) > 1 and node is nodes[-1]:
@@ -164,7 +164,7 @@ class _Writer:
         return signal, output
 
     def _check_delayed(self, graph: Any, expected: set[tuple[str, str]]) -> None:
-        """Raises ValueError unless a reader of the graph will take the same edges for late."""
+        """Raise ValueError unless a reader of the graph will find the same edges to be late."""
         found = {(link.sender, (*link.between, link.receiver)[0]) for link in plan(graph).links if link.delayed}
         for sender, reader in sorted(expected - found):
             raise ValueError(

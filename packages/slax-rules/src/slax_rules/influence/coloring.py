@@ -1,8 +1,8 @@
-"""How far parameters reach, and their influence on the states without what they cannot reach.
+"""The reach of parameters, and their influence on the states stored without the entries that they cannot reach.
 
 For each array of parameters, states are colored so that none of its parameters reaches two states of one color. The
-influence of the array on all states of a sample, [H, *parameter], is then stored as [C, *parameter] without loss, and C
-reverse passes make it, not H. The weights of a layer without recurrence reach its own states with one color in all; where
+influence of the array on all states of a sample, [H, *parameter], is then stored as [C, *parameter] without loss, and computed
+by C reverse passes instead of H. The weights of a layer without recurrence reach its own states with one color in all; where
 every state sees every other, C = H.
 """
 
@@ -18,11 +18,11 @@ class ColumnColoring(NamedTuple):
     """The states that the parameters of one array reach, by color: a coloring of the columns of a sparse Jacobian.
 
     Args:
-        seeds: whether state h has color c; a state that none reaches has none.
-        rows: index of the state of color c that a parameter reaches, 0 if none; axes along which they do not differ have
-            size 1.
-        varying: whether its parameters reach different states of color c.
-        reached: whether a parameter reaches a state of color c.
+        seeds: true where state h has color c; a state that no parameter reaches has no color.
+        rows: index of the state of color c that a parameter reaches, 0 if none; axes along which the indices do not
+            differ have size 1.
+        varying: true where the parameters reach different states of color c.
+        reached: true where a parameter reaches a state of color c.
     """
 
     seeds: Bool[np.ndarray, "C H"]
@@ -32,7 +32,7 @@ class ColumnColoring(NamedTuple):
 
     @property
     def one_row(self) -> Int[np.ndarray, " C"]:
-        """A state of each color: the one, where they do not vary."""
+        """One state of each color: the only one where the color is not varying."""
         return self.rows.max(axis=tuple(range(1, self.rows.ndim)), initial=0)
 
     @property
@@ -49,18 +49,18 @@ class ColumnColoring(NamedTuple):
 def color_reached(
     by_state: Bool[np.ndarray, "H H"], by_parameter: list[np.ndarray], steps: int | None
 ) -> tuple[ColumnColoring, ...]:
-    """The states that each parameter can reach within some steps.
+    """Color the states that each parameter can reach within some steps.
 
     Args:
-        by_state: whether one step's state [0] may depend on the state [1] before it.
-        by_parameter: whether it may depend on a parameter directly, [H, *parameter] for each array.
-        steps: >= 1, or None for any number.
+        by_state: true where a state [0] after a step may depend on a state [1] before the step.
+        by_parameter: true where a state may depend on a parameter directly, [H, *parameter] for each array.
+        steps: number of steps, >= 1, or None for any number.
     """
     return tuple(_color(by_state.astype(np.float32), direct, steps) for direct in by_parameter)
 
 
 def seed_matrices(reaches: tuple[ColumnColoring, ...]) -> tuple[list[np.ndarray], list[int]]:
-    """The different seeds, and which of them are those of each array."""
+    """The distinct seeds, and for each array the index of its seeds."""
     seeds: list[np.ndarray] = []
     which = []
     for reach in reaches:
@@ -71,10 +71,10 @@ def seed_matrices(reaches: tuple[ColumnColoring, ...]) -> tuple[list[np.ndarray]
 
 
 def zero_influence(reaches: tuple[ColumnColoring, ...], batch: int, params: Any) -> tuple[Array, ...]:
-    """Zeros [B, C, *parameter] for each array of parameters.
+    """Make zeros [B, C, *parameter] for each array of parameters.
 
-    They are computed from the parameters, so that no compiler takes them for a constant: on a CPU, jaxlib 0.10.2 to 0.12.0
-    fuse a product with a constant and the sum after it into a kernel that reads memory which nothing wrote.
+    They are computed from the parameters, so that no compiler treats them as a constant: on a CPU, jaxlib 0.10.2 to 0.12.0
+    fuse a product with a constant and the sum after it into a kernel that reads uninitialized memory.
     """
     arrays = zip(reaches, jax.tree.leaves(params), strict=True)
     return tuple(jnp.broadcast_to(0 * array, (batch, *reach.reached.shape)) for reach, array in arrays)
@@ -83,7 +83,7 @@ def zero_influence(reaches: tuple[ColumnColoring, ...], batch: int, params: Any)
 def carry_over(
     transition: Float[Array, "B R H"], influence: Float[Array, "B C *P"], reach: ColumnColoring
 ) -> Float[Array, "B R *P"]:
-    """sum over states h of transition[b, r, h] J[b, h, p]."""
+    """The sum over states h of transition[b, r, h] J[b, h, p]."""
     parameter = list(range(3, 1 + influence.ndim))
     total = jnp.zeros((*transition.shape[:2], *influence.shape[2:]), influence.dtype)
     if not reach.varying.all():
@@ -99,7 +99,7 @@ def carry_over(
 def contract(
     adjoint: Float[Array, "B H"], influence: Float[Array, "B C *P"], reach: ColumnColoring
 ) -> Float[Array, "*P"]:
-    """sum over samples and states of adjoint[b, h] J[b, h, p]."""
+    """The sum over samples and states of adjoint[b, h] J[b, h, p]."""
     parameter = list(range(3, 1 + influence.ndim))
     rows = adjoint[:, reach.kept_rows]
     return jnp.einsum(rows, [0, 2, *reach.kept], influence, [0, 2, *parameter], parameter)
@@ -107,7 +107,7 @@ def contract(
 
 def _color(by_state: Float[np.ndarray, "H H"], direct: Bool[np.ndarray, "H *P"], steps: int | None) -> ColumnColoring:
     size, *shape = direct.shape
-    # Parameters with the same direct reach have the same reach: one of each kind is followed.
+    # Parameters with the same direct reach have the same reach, so only one of each kind is followed.
     columns, kinds = np.unique(direct.reshape(size, -1), axis=1, return_inverse=True)
     reached, taken = columns, 1
     while steps is None or taken < steps:
@@ -116,13 +116,13 @@ def _color(by_state: Float[np.ndarray, "H H"], direct: Bool[np.ndarray, "H *P"],
             break
         reached, taken = further, taken + 1
     seeds = _colors(reached)
-    # Of the states of a color a parameter reaches one or none: a sum of one term or of none.
+    # A parameter reaches at most one state of a color, so the sum has at most one term.
     states = (seeds * np.arange(1, size + 1)) @ reached - 1
     return _by_color(seeds, states[:, kinds.ravel()].reshape(len(seeds), *shape))
 
 
 def _colors(reached: Bool[np.ndarray, "H U"]) -> Bool[np.ndarray, "C H"]:
-    """Each state that is reached gets the first color that no state has which a same parameter reaches."""
+    """Give each reached state the first color none of whose states shares a parameter with it."""
     numbers = reached.astype(np.float32)
     shares_parameter = numbers @ numbers.T > 0
     colors: list[np.ndarray] = []
@@ -136,7 +136,7 @@ def _colors(reached: Bool[np.ndarray, "H U"]) -> Bool[np.ndarray, "C H"]:
 
 
 def _by_color(seeds: Bool[np.ndarray, "C H"], states: Int[np.ndarray, "C *P"]) -> ColumnColoring:
-    """From the state of each color that each parameter reaches, -1 for none."""
+    """Make a coloring from the state of each color that each parameter reaches, -1 for none."""
     rows = states
     for axis in range(1, states.ndim):
         largest = rows.max(axis=axis, keepdims=True, initial=-1)

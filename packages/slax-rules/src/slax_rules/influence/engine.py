@@ -2,7 +2,7 @@
 
 h_t, y_t = cell(h_{t-1}, x_t)                        h_t [H]: all numbers in the carry, of one sample
 J_t = dh_t/dtheta = D_t J_{t-1} + F_t                D_t = dh_t/dh_{t-1},  F_t = dh_t/dtheta, the direct part
-gradient  sum_t delta_t (dy_t/dtheta + dy_t/dh_{t-1} J_{t-1})               delta_t: the gradient of the loss by y_t
+gradient  sum_t delta_t (dy_t/dtheta + dy_t/dh_{t-1} J_{t-1})               delta_t: the gradient of the loss w.r.t. y_t
 """
 
 import abc
@@ -18,23 +18,23 @@ from slax_rules.rule import LearningRule, SignalFn, WindowGradient, check_cell, 
 
 
 class InfluenceState(NamedTuple):
-    """The carry of the model, and what the rule carries in the place of J."""
+    """The carry of the model, and the quantity that the rule carries in place of J."""
 
     carry: Any
     influence: Any
 
 
 class InfluenceRule(LearningRule):
-    """A rule for any cell; a subclass says what is carried in the place of J.
+    """A rule for any cell; a subclass defines the quantity that is carried in place of J.
 
-    `stepwise` says whether `advance` takes one step at a time; otherwise it takes a window.
+    If `stepwise` is true, `advance` takes one time step at a time; otherwise it takes a window.
     """
 
     stepwise: ClassVar[bool]
 
     @abc.abstractmethod
     def initialize_influence(self, space: StateSpace, carry: Any) -> Any:
-        """The influence before the first step, none; `carry` is the model's."""
+        """The influence before the first step, which is zero; `carry` is the model's carry."""
 
     @abc.abstractmethod
     def advance(self, space: StateSpace, carry: Any, inputs: Float[Array, "K B ..."], influence: Any) -> Any:
@@ -85,7 +85,7 @@ class InfluenceRule(LearningRule):
     def _step_by_step(
         self, space: StateSpace, state: InfluenceState, inputs: Array, signal: Any
     ) -> tuple[tuple[Array, ...], InfluenceState]:
-        """The gradient of a window, and the state after it, one step at a time."""
+        """Compute the gradient of a window and the state after it, one time step at a time."""
 
         def step(carry: tuple[InfluenceState, tuple[Array, ...]], now: tuple[Array, Any]) -> tuple[Any, None]:
             state, total = carry
@@ -100,7 +100,7 @@ class InfluenceRule(LearningRule):
         return total, state
 
     def _gradient(self, space: StateSpace, pull: Any, end: Any, signal: Any, influence: Any) -> tuple[Array, ...]:
-        """sum_t delta_t dy_t/dtheta within the window, and what the influence before it adds, a_0 J_0."""
+        """The gradient sum_t delta_t dy_t/dtheta within the window, plus the part a_0 J_0 of the influence before it."""
         direct, adjoint = pull(jnp.zeros_like(space.states(end)), signal)
         past = self.contract(space, adjoint, influence)
         return tuple(now + before.astype(now.dtype) for now, before in zip(direct, past, strict=True))

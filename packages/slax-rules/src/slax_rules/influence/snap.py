@@ -1,4 +1,4 @@
-"""SnAp-n: real-time recurrent learning that keeps what is within n steps' reach."""
+"""SnAp-n: real-time recurrent learning that keeps only the influence within n steps' reach."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -20,19 +20,19 @@ class SnAp(Value, InfluenceRule):
         J_t = M (D_t J_{t-1} + F_t)          D_t = dh_t/dh_{t-1},  F_t = dh_t/dtheta, the direct part
         gradient  sum_t delta_t (dy_t/dtheta + dy_t/dh_{t-1} J_{t-1})
 
-    h [H] is the state of the whole model, delta_t the gradient of the loss by its output y_t, and M, entry by entry, is 1 where
-    a parameter reaches a state within n steps, else 0. One step goes up through all layers. So a layer without recurrence, with
-    all that is above it, is within one step's reach.
+    h [H] is the state of the whole model, delta_t the gradient of the loss w.r.t. its output y_t, and M, entry by entry, is 1
+    where a parameter reaches a state within n steps, else 0. One step goes up through all layers, so a layer without
+    recurrence, with all layers above it, is within one step's reach.
 
-    Equals BPTT as soon as n steps reach all that can ever be reached: n = 1 for the weights of a stack without late edges,
-    n = 2 where a layer is recurrent and all its units see each other, as in Flax's cells, or where a neuron's parameter reaches
-    one of its states only by way of another. Omits all influence beyond. Its gradient does not depend on the window.
+    It equals BPTT as soon as n steps reach every state that can ever be reached: n = 1 for the weights of a stack without late
+    edges, n = 2 where a layer is recurrent and all its units see each other, as in Flax's cells, or where a neuron's parameter
+    reaches one of its states only by way of another. It omits all influence beyond. Its gradient does not depend on the window.
 
-    Memory per sample is that of the entries within reach: at n = 1, a state for each weight of a recurrent layer (and those
-    of the layers above), and not all states of the layer. It takes any cell, one step at a time.
+    Memory per sample is the number of entries within reach: at n = 1, one state for each weight of a recurrent layer (and the
+    states of the layers above), not all states of the layer. It takes any cell, one step at a time.
 
     Args:
-        n: steps, >= 1.
+        n: number of steps, >= 1.
 
     Raises:
         ValueError: n below 1.
@@ -42,10 +42,10 @@ class SnAp(Value, InfluenceRule):
         2020, arXiv 2006.07232.
 
     Note:
-        What a step can reach is found from the program of its reverse pass, once for each model and shape of input, and not
+        The reach of a step is found from the program of its reverse pass, once for each model and shape of input, and not
         from numbers: a surrogate that is zero nearly everywhere counts as a path, and so does a weight that happens to be zero
-        (the paper's sparse weights are not looked at). A cell with a loop inside its step counts as if all saw each other. The
-        outputs are no part of the state, so their own derivative is whole.
+        (the paper's sparse weights are not considered). A cell with a loop inside its step counts as fully
+        connected. The outputs are not part of the state, so their own derivative is complete.
 
     Example:
         >>> import jax.numpy as jnp
@@ -94,7 +94,7 @@ class SnAp(Value, InfluenceRule):
 def _carry_over_all(
     transition: Float[Array, "B H H"], influence: Float[Array, "B C *P"], coloring: ColumnColoring
 ) -> Float[Array, "B C *P"]:
-    """The product D J at the state of each color, also of a parameter that reaches none."""
+    """The product D J at the state of each color, including for a parameter that reaches none."""
     parameter = list(range(3, 1 + influence.ndim))
     one, several = np.flatnonzero(~coloring.varying), np.flatnonzero(coloring.varying)
     rows = coloring.kept_rows

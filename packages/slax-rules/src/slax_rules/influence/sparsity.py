@@ -1,7 +1,7 @@
-"""Which entries of a Jacobian can be other than zero, for any parameters, states and inputs.
+"""The entries of a Jacobian that can be nonzero for any parameters, states and inputs.
 
-Found from the reverse pass of a function as JAX traces it, not from numbers: an entry that happens to be zero, as behind a
-boxcar surrogate, counts as long as something could pass there. So nothing that can be other than zero is missed.
+They are found from the reverse pass of a function as JAX traces it, not from numbers: an entry that happens to be zero, as
+behind a boxcar surrogate, counts as long as a gradient could pass there. So no entry that can be nonzero is missed.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ import numpy as np
 from jax.extend.core import Jaxpr, Literal
 from jaxtyping import Bool
 
-# Linear maps that pass a NaN on to all that depends on it, whatever their other operands are, since 0 * NaN is NaN.
+# Linear maps that pass a NaN on to everything that depends on it, for any other operands, since 0 * NaN is NaN.
 LINEAR = frozenset(
     [
         "add",
@@ -45,21 +45,21 @@ CALLS = frozenset({"jit", "pjit", "closed_call"})
 
 
 class _Unknown(Exception):
-    """A primitive of which nothing is known here."""
+    """A primitive whose sparsity is not known here."""
 
 
 def jacobian_sparsity(function: Callable[..., Any], point: Any, *others: Any) -> list[Bool[np.ndarray, "H ..."]]:
-    """For each array in `point`, which of its entries each entry of function(point, *others) may depend on.
+    """Find, for each array in `point`, the entries on which each entry of function(point, *others) may depend.
 
-    A NaN as the cotangent of one entry marks all that its reverse pass touches. Where the reverse pass has other primitives
-    than linear maps and choices (a loop, say), everything counts as dependent.
+    A NaN as the cotangent of one entry marks everything that its reverse pass touches. If the reverse pass has primitives other
+    than linear maps and selections (a loop, for example), everything counts as dependent.
 
     Args:
         function: maps `point` and `others` to a vector [H]; differentiable in `point`.
         point, others: trees of arrays or of `jax.ShapeDtypeStruct`; their values do not matter.
 
     Returns:
-        [H, *leaf] for each leaf of `point`.
+        An array [H, *leaf] for each leaf of `point`.
     """
     output = jax.eval_shape(function, point, *others)
 
@@ -103,7 +103,7 @@ def _propagate(jaxpr: Jaxpr, known: Sequence[Any]) -> list[Any]:
         name = equation.primitive.name
         if name in CALLS:
             results = _propagate(equation.params["jaxpr"].jaxpr, operands)
-        elif name == "select_n":  # whichever it chooses
+        elif name == "select_n":  # for either choice
             results = [sum(value for value in operands[1:] if value is not None)]
         elif name in LINEAR:
             results = equation.primitive.bind(*map(operand, equation.invars), **equation.params)

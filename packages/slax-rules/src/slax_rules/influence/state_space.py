@@ -1,4 +1,4 @@
-"""A cell as a function of its parameters and of its states as rows, and its derivatives sample by sample."""
+"""A cell as a function of its parameters and of its states as rows, with its derivatives sample by sample."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -19,13 +19,13 @@ from slax_rules.influence.sparsity import jacobian_sparsity
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StateSpace:
-    """A cell in parts. Its states are the numbers in its carry, H for each sample; nothing else in a carry has a derivative.
+    """A cell in parts. Its states are the floating-point numbers in its carry, H per sample; nothing else has derivatives.
 
     Args:
         graphdef, params, rest: the cell, as split by `nnx.split(cell, nnx.Param, ...)`.
-        axes: of each leaf of the carry, the axis of the samples, or None where samples share it.
-        carry: of one sample, in shapes.
-        inputs: of one step and sample, in shapes.
+        axes: for each leaf of the carry, the axis of the samples, or None where samples share the leaf.
+        carry: shapes of the carry of one sample.
+        inputs: shape of the inputs of one step and sample.
     """
 
     graphdef: nnx.GraphDef
@@ -36,7 +36,7 @@ class StateSpace:
     inputs: Any
 
     def states(self, carry: Any) -> Float[Array, "B H"]:
-        """The states of a carry, or the cotangents of them in the cotangent of a carry."""
+        """The states of a carry, or the cotangents of the states in the cotangent of a carry."""
         numbers = [
             (leaf, axis) for leaf, axis in zip(jax.tree.leaves(carry), self.axes, strict=True) if _is_number(leaf)
         ]
@@ -45,7 +45,7 @@ class StateSpace:
         return jnp.concatenate([row.reshape(row.shape[0], -1).astype(widest) for row in rows], axis=1)
 
     def with_states(self, carry: Any, states: Float[Array, "B H"]) -> Any:
-        """The carry with these states."""
+        """Return the carry with these states in place of its own."""
         leaves, structure = jax.tree.flatten(carry)
         done = 0
         for index, (leaf, axis) in enumerate(zip(leaves, self.axes, strict=True)):
@@ -57,7 +57,7 @@ class StateSpace:
         return jax.tree.unflatten(structure, leaves)
 
     def run(self, carry: Any, inputs: Float[Array, "K B ..."], params: nnx.State | None = None) -> tuple[Any, Any]:
-        """The carry after K steps, and the outputs.
+        """Run K steps; return the carry after them, and the outputs.
 
         Raises:
             ValueError: a module changed its own variables.
@@ -79,10 +79,10 @@ class StateSpace:
     def vjp(
         self, carry: Any, inputs: Float[Array, "K B ..."]
     ) -> tuple[tuple[Any, Any], Callable[[Array, Any], tuple[tuple[Array, ...], Array]]]:
-        """The carry after K steps and the outputs, and the reverse pass of the K steps.
+        """Return the carry after K steps and the outputs, and the reverse pass of the K steps.
 
-        It maps the cotangents of the states at the end [B, H] and of the outputs to the gradients of the parameters, summed
-        over samples, and the cotangent of the states at the start [B, H].
+         The reverse pass maps the cotangents of the states at the end [B, H] and of the outputs to the gradients of the
+        parameters, summed over samples, and the cotangent of the states at the start [B, H].
         """
 
         def run(params: nnx.State, states: Array) -> tuple[tuple[Array, Any], Any]:
@@ -95,13 +95,13 @@ class StateSpace:
     def vjp_states(
         self, carry: Any, inputs: Float[Array, "K B ..."], seeds: Sequence[Any]
     ) -> list[tuple[tuple[Float[Array, "B C ..."], ...], Float[Array, "B C H"]]]:
-        """The derivatives of seeds . h_K by each array of parameters and by h_0, of each sample.
+        """The derivatives of seeds . h_K w.r.t. each array of parameters and h_0, for each sample.
 
         Args:
             seeds: sets of cotangents of the states after K steps, [C, H] for all samples, or [B, C, H].
 
         Returns:
-            Both for each set.
+            Both derivatives for each set.
         """
         sets = [jnp.asarray(one, self.states(carry).dtype) for one in seeds]
         leaves, structure = jax.tree.flatten(carry)
@@ -123,7 +123,7 @@ class StateSpace:
         return jax.vmap(sample, in_axes=(list(self.axes), 1, each))(leaves, inputs, sets)
 
     def jvp_states(self, carry: Any, inputs: Float[Array, "K B ..."], tangents: Float[Array, "B H"]) -> Array:
-        """dh_K/dh_0 tangents, of each sample [B, H]."""
+        """The product dh_K/dh_0 tangents for each sample, [B, H]."""
 
         def end(states: Array) -> Array:
             return self.states(self.run(self.with_states(carry, states), inputs)[0])
@@ -131,12 +131,12 @@ class StateSpace:
         return jax.jvp(end, (self.states(carry),), (tangents,))[1]
 
     def bind(self, cell: nnx.RNNCellBase) -> "StateSpace":
-        """The same for a copy of the cell, with its parameters."""
+        """Return the same state space for a copy of the cell, with the copy's parameters."""
         graphdef, params, rest = nnx.split(cell, nnx.Param, ...)
         return dataclasses.replace(self, graphdef=graphdef, params=params, rest=rest)
 
     def as_gradient(self, arrays: Sequence[Array]) -> nnx.State:
-        """Arrays in the order of `jax.tree.leaves` in the structure of the parameters."""
+        """Put arrays in the order of `jax.tree.leaves` into the structure of the parameters."""
         return jax.tree.unflatten(jax.tree.structure(self.params), arrays)
 
     def coloring(self, steps: int | None) -> tuple[ColumnColoring, ...]:
@@ -147,10 +147,10 @@ class StateSpace:
 
 
 def state_space(cell: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> StateSpace:
-    """A cell in parts, for inputs of `input_shape` [B, features...] per step.
+    """Split a cell into parts, for inputs of `input_shape` [B, features...] per step.
 
     Raises:
-        ValueError: a carry without numbers, or with some that samples share, or masks that are not drawn sample by sample.
+        ValueError: a carry without numbers or with numbers that samples share, or masks that are not drawn per sample.
     """
     for _, part in nnx.iter_modules(cell):
         if isinstance(part, Dropout) and part.mask == "step" and not part.deterministic:
@@ -189,7 +189,7 @@ def state_space(cell: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> StateSpa
 def _coloring(
     graphdef: nnx.GraphDef, axes: tuple[int | None, ...], structure: Any, shapes: tuple[Any, ...], steps: int | None
 ) -> tuple[ColumnColoring, ...]:
-    """The coloring depends on shapes alone, so it is found once for a model, also where its parameters are traced."""
+    """Find the coloring, which depends on shapes alone: once for a model, even if its parameters are traced."""
     params, rest, carry, inputs = jax.tree.unflatten(structure, shapes)
 
     def step(point: tuple[nnx.State, Array], rest: nnx.State, carry: Any, inputs: Array) -> Array:

@@ -13,7 +13,7 @@ from slax_rules.losses import sum_dtype
 
 
 class RankOneInfluence(NamedTuple):
-    """What UORO carries: the key of the sequence, the step that comes next, s, and th for each array of parameters."""
+    """The state of UORO: the key of the sequence, the index of the next step, s, and th for each array of parameters."""
 
     key: Key[Array, ""]
     step: Int[Array, ""]
@@ -29,13 +29,13 @@ class UORO(nnx.Module, InfluenceRule):
         rho0 = sqrt(|th_{t-1}| / |D_t s_{t-1}|)     rho1 = sqrt(|nu_t F_t| / |nu_t|)
         gradient  sum_t delta_t dy_t/dtheta + (delta_t dy_t/dh_{t-1} . s_{t-1}) th_{t-1}
 
-    per sample, with h [H] the state of the whole model, delta_t the gradient of the loss by its output y_t, and nu_t [H]
-    independent random signs. The mean of s_t th_t over the signs is the influence of the parameters on the state, as RTRL has
-    it.
+    per sample, where h [H] is the state of the whole model, delta_t the gradient of the loss w.r.t. its output y_t, and
+    nu_t [H] are independent random signs. The mean of s_t th_t over the signs is the influence of the parameters on the
+    state, as in RTRL.
 
-    Equals BPTT in the mean, and without noise for a sequence of one step. Omits nothing; the noise grows with the sequence. Its
-    gradient does not depend on the window: the signs belong to the step. Memory per sample H + P for P parameters. It takes any
-    cell, one step at a time.
+    It equals BPTT in the mean, and without noise for a sequence of one step. It omits nothing; the noise grows with the
+    sequence. Its gradient does not depend on the window, since the signs belong to the step. Memory per sample is H + P for
+    P parameters. It takes any cell, one step at a time.
 
     Args:
         rngs: its stream `noise` is forked. Each call of `gradients` draws the key of a sequence.
@@ -45,7 +45,7 @@ class UORO(nnx.Module, InfluenceRule):
 
     Note:
         A rho is 1 where one of its norms is 0; the paper adds a small number to both. The gradient uses s and th from before
-        the step, and what the output owes to the parameters within it as it is, without noise.
+        the step, and the direct effect of the parameters on the output within the step exactly, without noise.
 
     Example:
         >>> import jax.numpy as jnp
@@ -97,7 +97,7 @@ class UORO(nnx.Module, InfluenceRule):
 
 
 def noise(key: Key[Array, ""], step: Int[Array, ""], shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-    """The noise of a step: independent signs, -1 or 1."""
+    """Draw the noise of a step: independent signs, -1 or 1."""
     return jax.random.rademacher(jax.random.fold_in(key, step), shape, dtype)
 
 

@@ -1,4 +1,4 @@
-"""OTPE with traces of inputs in the place of eligibilities."""
+"""An approximation of OTPE with traces of inputs in place of eligibility traces."""
 
 import dataclasses
 from typing import NamedTuple
@@ -41,10 +41,10 @@ class ApproximateOTPETraces(NamedTuple):
     """The traces of a layer below the last.
 
     Args:
-        inputs: a and z, 2 S states.
+        inputs: a and z, together 2 S states.
         slopes: the leaky means of ds/dm.
-        neuron: for each parameter of the neuron, per unit: its traces in the states after firing, the sums of its traces in the
-            membranes, and the sum of its direct effect on the output, 2 S + 1 in all.
+        neuron: for each parameter of the neuron, per unit: its traces in the states after firing, the sums of its traces in
+            the membranes, and the sum of its direct effect on the output, 2 S + 1 arrays in all.
     """
 
     inputs: InputTraces
@@ -60,25 +60,25 @@ class ApproximateOTPE(LayerRule):
         signal below  delta_t g_t W^T
 
     with the mean g of psi and the decay k of the next layer's membrane, as in `OTPE`, and the traces a of `OTTT`, for LIF
-    neurons; with several states a, z and g = mean of ds/dm are one for each. The last layer is under OTTT. The direct effect
-    of a parameter of the neuron on the output at given membranes, as a threshold has it, is summed without the mean.
+    neurons; with several states, there is one a, z and g = mean of ds/dm for each. The last layer uses OTTT. The direct
+    effect of a neuron's parameter on the output at given membranes, such as that of a threshold, is summed without the mean.
 
     Args:
         output_decay: k, in [0, 1], for all layers. By default the decay of the next layer, which has to be one number.
-        bias_trace: whether a bias has traces. Without, its gradient is sum_t delta_t g_t, as in the authors' code.
-        route: which signal reaches a layer, and which it passes below; see `Route`.
+        bias_trace: whether a bias has traces. Without them, its gradient is sum_t delta_t g_t, as in the authors' code.
+        route: the signal that reaches a layer, and the signal that it passes below; see `Route`.
 
     Raises:
         ValueError: an output_decay outside [0, 1].
-        TypeError: a neuron that is not linear except for its spikes, or that has parameters per unit; a next layer that has no
-            decay that is one number, if none is given.
+        TypeError: a neuron that is not linear except for its spikes, or that has parameters per unit; a next layer whose
+            decay is not one number, if none is given.
 
     References:
         Summe, Schaefer, Joshi: Estimating post-synaptic effects for online training of feed-forward SNNs, 2023,
         arXiv 2311.16151.
 
     Note:
-        The authors take the layer's own decay for k.
+        The authors use the layer's own decay for k.
 
     Example:
         >>> import jax.numpy as jnp
@@ -124,7 +124,7 @@ class ApproximateOTPE(LayerRule):
         slopes = output_slopes(layer.neuron, window.points.membrane)
         mean, g = leaky_means(traces.slopes, slopes, k)
         weights = scale(signal, g)
-        # The states a and z, z_t = k z_{t-1} + a_t, of which the gradient sum_t delta_t g_t z_t reads z alone.
+        # The states a and z, z_t = k z_{t-1} + a_t; the gradient sum_t delta_t g_t z_t reads z alone.
         synapses, inputs = input_trace_gradients(
             layer,
             window.inputs,

@@ -1,4 +1,4 @@
-"""Deep continuous local learning: a loss of its own for each layer."""
+"""Deep continuous local learning: each layer has a loss of its own."""
 
 import dataclasses
 
@@ -14,13 +14,13 @@ class DECOLLE(OTTT):
 
         y^l_t = s^l_t Q^l        signal of layer l  dloss(y^l_t, target)/dy^l_t Q^l^T        gradient  sum_t delta_t psi_t a_t
 
-    with a fixed random read-out Q of each hidden layer and the traces a of `OTTT`. No hidden layer takes a signal from above,
-    so its gradient does not depend on anything above it. The last layer has the loss of the model's output, which is also the
-    loss that `gradients` returns. With other traces it is, for instance, `OSTL(route=Local(rngs=rngs))`.
+    with a fixed random read-out Q of each hidden layer and the traces a of `OTTT`. No hidden layer takes a learning signal
+    from above, so its gradient does not depend on the layers above. The last layer has the loss of the model's output, also the
+    loss that `gradients` returns. The same losses with other traces are, for instance, `OSTL(route=Local(rngs=rngs))`.
 
     Args:
         bias_trace: whether a bias has a trace; see `OTTT`.
-        rngs: for the read-outs, Q ~ N(0, 1 / N).
+        rngs: random streams for the read-outs, Q ~ N(0, 1 / N).
         route: the read-outs themselves, `Local(rngs=rngs)` by default.
 
     Raises:
@@ -31,9 +31,9 @@ class DECOLLE(OTTT):
         doi 10.3389/fnins.2020.00424.
 
     Note:
-        In the paper the last layer has a fixed read-out, too: let the stack end in one for that, a function behind the last
-        neuron. Its neuron has a synapse and a refractory trace through which no gradient passes: `CuBaLIF` with
-        stop_reset_gradient is near to it. Its regularizers are not part of the rule.
+        In the paper the last layer has a fixed read-out, too: for that, end the stack with one, a function after the last
+        neuron. The paper's neuron has a synapse and a refractory trace through which no gradient passes: `CuBaLIF` with
+        stop_reset_gradient is close to it. Its regularizers are not part of the rule.
 
     Example:
         >>> import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""e-prop: eligibilities, filtered as the read-out filters spikes."""
+"""e-prop: eligibility traces, filtered as the read-out filters spikes."""
 
 import dataclasses
 from typing import ClassVar
@@ -21,22 +21,22 @@ from slax_rules.layerwise.rule import LayerRule
 
 @dataclasses.dataclass(frozen=True)
 class EProp(LayerRule):
-    """e-prop: eligibilities, filtered as the next layer's membrane filters spikes.
+    """e-prop: eligibility traces, filtered as the next layer's membrane filters spikes.
 
         F_t = kappa F_{t-1} + eps_t        gradient  sum_t delta_t F_t        signal below  delta_t psi_t W^T, or B^T for W^T
 
-    with the eligibilities eps of `OSTL`, in which the spikes that come over late edges, the layer's own among them, are given
-    inputs. The last layer, the read-out, is under OSTL.
+    with the eligibility traces eps of `OSTL`, in which the spikes that arrive over late edges, including the layer's own, are
+    given inputs. The last layer, the read-out, uses OSTL.
 
     Args:
         output_decay: kappa, the decay of the filter, in [0, 1], for all layers. By default the decay of the next layer's
             membrane, which has to be one number.
-        route: which signal reaches a layer, and which it passes below; see `Route`. As published, `Symmetric()`,
+        route: the signal that reaches a layer, and the signal that it passes below; see `Route`. As published, `Symmetric()`,
             `Random(rngs=rngs)` or `Adaptive(model, rngs=rngs)` feedback.
 
     Raises:
         ValueError: an output_decay outside [0, 1].
-        TypeError: a next layer that has no decay that is one number, if none is given.
+        TypeError: a next layer whose decay is not one number, if none is given.
 
     References:
         Bellec et al.: A solution to the learning dilemma for recurrent networks of spiking neurons, 2020,
@@ -44,7 +44,7 @@ class EProp(LayerRule):
 
     Note:
         The paper has one recurrent layer below a read-out, where this is its rule; it detaches the reset, which is an option of
-        the neuron here. In deeper stacks signals come down layer by layer, not from the read-out to each of them.
+        the neuron here. In deeper stacks, signals pass down layer by layer, not from the read-out to each layer directly.
 
     Example:
         >>> import jax.numpy as jnp

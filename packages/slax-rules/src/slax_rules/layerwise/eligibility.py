@@ -1,4 +1,4 @@
-"""Eligibility traces of a layer, exact within it, a window at a time: what OSTL and its relatives are made of.
+"""Eligibility traces of a layer, exact within it, a window at a time: the basis of OSTL and its relatives.
 
     eps_t = o_t E_{t-1} + psi_t x_t        E_t = D_t E_{t-1} + d_t x_t        gradient  sum_t delta_t eps_t
 
@@ -9,8 +9,8 @@ layer, from a_K = 0,
 
     gradient  sum_t g_t x_t + a_0 E_0        E_K = (D_K ... D_1) E_0 + sum_t (D_K ... D_{t+1}) d_t x_t
 
-where the factors of E_K are g_t and a_0 for a unit cotangent of each state after the window in the place of the signal. States
-are tuples throughout: XLA fuses what is done to them.
+where the factors of E_K are g_t and a_0 for a unit cotangent of each state after the window in place of the signal. States are
+tuples throughout, so that XLA fuses the operations on them.
 """
 
 from collections.abc import Callable
@@ -38,12 +38,12 @@ JacobiansAt = Callable[[Any], LocalJacobians]
 
 
 class Eligibility(NamedTuple):
-    """E after a window, for each state of the neuron.
+    """The traces E after a window, for each state of the neuron.
 
     Args:
-        kernels: for each synapse, per row (see `synapse`): [R, J, O].
-        bias: of any bias, [B, N]; empty if no synapse has one.
-        neuron: for each parameter of the neuron, per unit, [B, N].
+        kernels: traces for each synapse, per row (see `synapse`): [R, J, O].
+        bias: traces of any bias, [B, N]; empty if no synapse has one.
+        neuron: traces for each parameter of the neuron, per unit, [B, N].
     """
 
     kernels: tuple[tuple[Float[Array, "R J O"], ...], ...]
@@ -79,7 +79,7 @@ def eligibility_gradient(
 
     Args:
         traces: E before the first step.
-        jacobians_at: the local Jacobians at a point; those of the neuron itself, or of one with more states.
+        jacobians_at: returns the local Jacobians at a point, for the neuron itself or for one with additional states.
 
     Returns:
         The gradient, with psi_t delta_t as the signal below, and the traces.
@@ -122,7 +122,7 @@ class _Reverse(NamedTuple):
 
 def _reverse(window: LayerWindow, signal: Array, jacobians_at: JacobiansAt) -> _Reverse:
     def transposed(D: tuple[States, ...], a: States) -> States:
-        """D^T a."""
+        """Return D^T a."""
         return tuple(dot(column, a) for column in zip(*D, strict=True))
 
     def step(carry: tuple[States, tuple[States, ...]], at: tuple[Any, Array]) -> tuple[Any, Any]:
@@ -158,7 +158,7 @@ def _reached(D: tuple[tuple[Any, ...], ...]) -> set[tuple[int, int]]:
 
 
 def _contract(adjoint: tuple[Array, ...], trace: tuple[Array, ...], groups: int) -> Float[Array, "G J O"]:
-    """sum over states and samples of adjoint [R, O] . E, one sample after the other: XLA's reduction is slow on a CPU."""
+    """Sum adjoint [R, O] . E over states and samples, one sample after the other: XLA's reduction is slow on a CPU."""
 
     def add_sample(total: Array, sample: tuple[tuple[Array, ...], tuple[Array, ...]]) -> tuple[Array, None]:
         for a, E in zip(*sample, strict=True):
@@ -172,9 +172,9 @@ def _contract(adjoint: tuple[Array, ...], trace: tuple[Array, ...], groups: int)
 def _end_traces(
     synapse: Any, inputs: Array, reverse: _Reverse, trace: tuple[Array, ...], past: Array
 ) -> tuple[Array, ...]:
-    """E after the window: one batched product per state, and one pass over it."""
+    """The traces E after the window: one batched product per state, and one pass over the trace."""
     x = input_rows(synapse, inputs).astype(trace[0].dtype)
-    # Zero, also where `past` is NaN, but XLA does not know: after `past` has read the trace, the new one can take its place
+    # Zero, even if `past` is NaN, but XLA cannot know this: once `past` has read the trace, the new trace can take its place
     # without a copy.
     one = past[0, 0, 0]
     zero = jnp.where(jnp.isnan(one), 0, jnp.minimum(jnp.abs(one), 0))

@@ -1,14 +1,14 @@
 """The engine of rules for layers: forward layer by layer, the loss, and backward layer by layer.
 
-    forward   outputs, and for each layer what its rule needs: the inputs of its synapses, the points of its neuron
-    loss      its value, and its gradient by the outputs, by plain autodiff
+    forward   outputs, and for each layer the data its rule needs: the inputs of its synapses, the points of its neuron
+    loss      its value, and its gradient w.r.t. the outputs, by plain autodiff
     backward  from the last layer to the first:
-                  signal               what comes down, or the gradient of the layer's own loss
+                  signal               the signal from above, or the gradient of the layer's own loss
                   gradient, traces     rule.window(layer, window, traces, signal)
-                  signal for below     through the kernels of the layer, or what its route puts in their place
+                  signal for below     through the kernels of the layer, or the matrices that its route puts in their place
 
-State and traces enter a window as numbers, and signals pass between layers within their step, so that nothing of one layer's
-time reaches another's.
+State and traces enter a window as constants, and signals pass between layers within their time step, so no gradient through
+one layer's time reaches another layer.
 """
 
 import dataclasses
@@ -41,11 +41,11 @@ class ForwardPass(NamedTuple):
     """The result of a pass forward over a window.
 
     Args:
-        carries: of each module of the chain after the window.
-        outputs: of each module of the chain.
-        windows: of each layer.
-        pullbacks: of each module that is not part of a layer, by index: maps the gradient by its outputs to the gradient by
-            its parameters and by each of its inputs.
+        carries: the carry of each module of the chain after the window.
+        outputs: the outputs of each module of the chain.
+        windows: the window of each layer.
+        pullbacks: for each module that is not part of a layer, by index, a map from the gradient w.r.t. its outputs to the
+            gradients w.r.t. its parameters and each of its inputs.
     """
 
     carries: tuple
@@ -56,10 +56,10 @@ class ForwardPass(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Layerwise(Value, LearningRule):
-    """A rule for layers as a rule for a stack.
+    """A rule for a stack, made of rules for layers.
 
-    Each neuron is a layer, together with the Linear or Conv right before it and what arrives over edges; nested stacks count
-    as if they were written out. Modules without parameters pass signals on within their step. Modules with parameters behind
+    Each neuron forms a layer, together with the Linear or Conv right before it and the edges into it; nested stacks are treated
+    as if they were written out. Modules without parameters pass signals on within their step. Modules with parameters after
     the last neuron have no state over time, so their gradient is exact.
 
     Args:
@@ -152,11 +152,11 @@ class Layerwise(Value, LearningRule):
         signals: dict[int, Any],
         local_signals: dict[int, Array],
     ) -> tuple[nnx.State, nnx.State, tuple]:
-        """The gradients by the parameters of the model and of the rule, and the traces after the window.
+        """The gradients w.r.t. the parameters of the model and of the rule, and the traces after the window.
 
         Args:
-            signals: the gradient of the model's loss by its outputs, by the index of the last module.
-            local_signals: the gradients of the layers' own losses by the outputs of their neurons, by the index of these.
+            signals: the gradient of the model's loss w.r.t. its outputs, under the index of the last module.
+            local_signals: the gradients of the layers' own losses w.r.t. the outputs of their neurons, by the neurons' index.
         """
         layers, gradient, rule_gradient = plan.layers(model), _zero_copy(model), _zero_copy(self)
         rules, gradient_layers = self.layer_rules(layers), plan.layers(gradient)
@@ -164,7 +164,7 @@ class Layerwise(Value, LearningRule):
         new_traces: list[Any] = [None] * len(layers)
 
         def send(index: int, signal: Any) -> None:
-            """Adds a signal to what arrives at the outputs of a module; -1 stands for the inputs, which need none."""
+            """Add a signal to the signal at the outputs of a module; -1 stands for the inputs, which need none."""
             if index >= 0:
                 signals[index] = jax.tree.map(jnp.add, signals[index], signal) if index in signals else signal
 
@@ -208,10 +208,10 @@ class Layerwise(Value, LearningRule):
 
 
 def as_rule(rule: Any) -> LearningRule:
-    """A rule for a whole model: itself, or the one that a rule for layers makes, or a list with one for each layer.
+    """Return a rule for a whole model: the rule itself, or one made of a rule for layers or of a list with one for each layer.
 
     Raises:
-        TypeError: something else than a rule, such as its class or its name.
+        TypeError: anything other than a rule, such as its class or its name.
     """
     if isinstance(rule, LearningRule):
         return rule
@@ -228,10 +228,10 @@ def as_rule(rule: Any) -> LearningRule:
 
 
 def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K B ..."]) -> ForwardPass:
-    """A pass over K steps, layer by layer.
+    """Run K steps forward, layer by layer.
 
-    In a stack with delayed edges all steps are taken first, for the outputs that come late; each layer is then computed
-    again from inputs that are known.
+    In a stack with delayed edges, all steps are first run to obtain the delayed outputs; each layer is then recomputed from
+    known inputs.
     """
     chain, layers = plan.chain(model), plan.layers(model)
     stepped = _step_stack(plan, model, carries, inputs) if plan.has_delayed_edges else None
@@ -241,7 +241,7 @@ def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K
     pullbacks: dict[int, Any] = {}
 
     def sent(edge: Any) -> Array:
-        """What an edge carries, before its synapse."""
+        """Return the outputs that an edge carries, before its synapse."""
         if stepped is None or not edge.steps:
             return outputs[edge.sender]
         return delayed(carries[edge.sender], stepped[1][edge.sender], edge.steps)
@@ -270,7 +270,7 @@ def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K
 
 
 def _step_stack(plan: StackPlan, model: Any, carries: tuple, inputs: Array) -> tuple[tuple, tuple]:
-    """The carries and outputs of the chain, step by step where a cycle needs that. The model keeps its variables."""
+    """The carries and outputs of the chain, step by step where a cycle requires it. The model keeps its variables."""
     model = nnx.clone(model)
     edges = [Edge(edge.sender, edge.receiver, edge.steps, plan.synapse(model, edge)) for edge in plan.edges]
     return Connect(plan.chain(model), edges).outputs(carries, inputs)
@@ -298,25 +298,25 @@ def _run_module(
 
 
 def _senders(plan: StackPlan, index: int) -> list[int]:
-    """Where the inputs of a module come from; -1 for the inputs of the stack."""
+    """The indices of the senders to a module; -1 for the inputs of the stack."""
     return [index - 1, *(edge.sender for edge in plan.edges_into(index))]
 
 
 def _zero_copy(node: Any) -> Any:
-    """A copy whose parameters are zero, to add gradients to: its `nnx.state` has the structure of that of the original."""
+    """A copy with parameters set to zero, to accumulate gradients: its `nnx.state` has the structure of the original's."""
     graphdef, params, rest = nnx.split(node, nnx.Param, ...)
     return nnx.merge(graphdef, jax.tree.map(jnp.zeros_like, params), rest, copy=True)
 
 
 def _add_to(module: Any, gradient: nnx.State) -> None:
-    """Adds a gradient to the parameters of a module in a copy that holds gradients."""
+    """Add a gradient to the parameters of a module in a copy that holds gradients."""
     params = nnx.state(module, nnx.Param)
     if jax.tree.leaves(params):
         nnx.update(module, jax.tree.map(jnp.add, params, gradient))
 
 
 def _add_layer(layer: Layer, gradient: LayerGradient) -> None:
-    """Adds the gradient of a layer to its parameters in a copy that holds gradients."""
+    """Add the gradient of a layer to its parameters in a copy that holds gradients."""
     for synapse, by_name in zip(layer.synapses, gradient.synapses, strict=True):
         for name, by_weights in by_name.items():
             weights = getattr(synapse, name)

@@ -1,11 +1,11 @@
-"""Traces of the inputs of a layer: what is left of eligibility traces where all its neurons forget alike.
+"""Traces of the inputs of a layer: the form eligibility traces take where all its neurons forget in the same way.
 
-Let m be a neuron's membranes before it fires, and A and b the derivatives of m_t by m_{t-1} and I_t with everything that
-passes through spikes left out, the same numbers for the whole layer (`linear_response`). Then dm/dw is one trace per input,
+Let m be a neuron's membranes before it fires, and A and b the derivatives of m_t w.r.t. m_{t-1} and I_t without all paths
+through spikes, the same numbers for the whole layer (`linear_response`). Then dm/dw is one trace per input,
 
     a_t = A a_{t-1} + b x_t        gradient  sum_t (c_t delta_t) . a_t        c_t = ds_t / dm_t
 
-in the place of one per weight. K steps are one pass over the inputs, and one matrix product for each state with a c.
+instead of one per weight. K steps take one pass over the inputs, and one matrix product for each state with a c.
 """
 
 from collections.abc import Callable
@@ -22,22 +22,22 @@ from slax_rules.layerwise.synapse import bias_gradient, has_bias, is_synapse, ke
 
 
 class Filter(NamedTuple):
-    """A and b of the states whose traces are kept; None for what is structurally zero.
+    """The derivatives A and b of the states whose traces are kept; None for structural zeros.
 
     Args:
-        transition: of each state by each other, numbers.
-        current: of each state, numbers.
+        transition: scalar derivatives A of each state w.r.t. each state.
+        current: scalar derivatives b of each state w.r.t. the current.
     """
 
     transition: Matrix
     current: States
 
     def __call__(self, trace: States, x: Array) -> States:
-        """The traces a step later, A a + b x."""
+        """Return the traces one step later, A a + b x."""
         return add(tuple(dot(row, trace) for row in self.transition), scale(x, self.current))
 
     def zeros(self, shape: tuple[int, ...]) -> States:
-        """The traces of an input of that shape at rest; None for a state that no input reaches."""
+        """Return the traces of an input of the given shape at rest; None for a state that no input reaches."""
         reached = [b is not None for b in self.current]
         for _ in reached:
             reached = [
@@ -52,8 +52,8 @@ class InputTraces(NamedTuple):
     """The traces a after a window.
 
     Args:
-        inputs: for each synapse with weights its states, [B, *I].
-        bias: the same of a constant input, numbers.
+        inputs: traces for each synapse with weights, one per state, [B, *I].
+        bias: traces of a constant input, one scalar per state.
     """
 
     inputs: tuple[States, ...]
@@ -66,7 +66,7 @@ def zero_input_traces(layer: Layer, inputs: tuple[Array, ...], filter: Filter) -
 
 
 def current_cotangent(current: States, weights: States) -> Array:
-    """The cotangent of the current within its step, b . c_t delta_t [K, B, N]; zeros if no current reaches an output."""
+    """The cotangent of the current within its step, b . c_t delta_t [K, B, N]; zero if no current reaches an output."""
     cotangent = dot(current, weights)
     return jnp.zeros_like(next(w for w in weights if w is not None)) if cotangent is None else cotangent
 
@@ -83,7 +83,7 @@ def input_trace_gradients(
     """The gradients of the synapses, sum_t (c_t delta_t) . a_t, and the traces after the window.
 
     Args:
-        weights: c_t delta_t, [K, B, N] for each state.
+        weights: the products c_t delta_t, [K, B, N] for each state.
         bias_trace: whether biases have the trace of a constant input, or none.
     """
 
@@ -96,7 +96,7 @@ def input_trace_gradients(
         return new, tuple(read)
 
     def summed(product: Callable[[Array, Array], Array], along: States) -> Array:
-        """sum_t weights_t . a_t."""
+        """Return sum_t weights_t . a_t."""
         pairs = zip(along, weights, strict=True)
         return add_up(product(a, w) for a, w in pairs if a is not None and w is not None)
 

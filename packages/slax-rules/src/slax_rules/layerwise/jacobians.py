@@ -1,4 +1,4 @@
-"""The local Jacobians of a neuron: all that a local learning rule knows of it.
+"""The local Jacobians of a neuron: all that a local learning rule needs to know about it.
 
 For a neuron with S states h, output s and input current I at each unit, and parameters phi,
 
@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
 
-States = tuple[Any, ...]  # one array [B, N] per state of a neuron; None where it is structurally zero
+States = tuple[Any, ...]  # one array [B, N] per state of a neuron; None for structural zeros
 Matrix = tuple[States, ...]  # a row for each state
 
 
@@ -32,8 +32,8 @@ class LocalJacobians(NamedTuple):
         d: dh_t[s] / dI_t.
         o: ds_t / dh_{t-1}[r].
         psi: ds_t / dI_t, at the membrane before its reset.
-        pS: dh_t[s] / dphi for each leaf of the neuron's parameters; per unit, also where the layer shares it.
-        pO: ds_t / dphi, likewise.
+        pS: dh_t[s] / dphi for each leaf of the neuron's parameters; per unit, even if the layer shares the parameter.
+        pO: ds_t / dphi, in the same form.
     """
 
     D: tuple[States, ...]
@@ -45,7 +45,7 @@ class LocalJacobians(NamedTuple):
 
 
 def slopes(function: Callable[[Array], Any], at: Array) -> States:
-    """The derivative of each output of an element-wise function; None for those that nothing of its argument reaches."""
+    """The derivative of each output of an element-wise function; None for outputs that do not depend on the argument."""
     _, push = jax.linearize(function, at)
     one = jnp.ones_like(at)
     program = jax.make_jaxpr(push)(one).jaxpr
@@ -83,7 +83,7 @@ class StepPoint(NamedTuple):
 
     Args:
         state: the carry before the step, leaves [B, N].
-        current: [B, N].
+        current: the input current, [B, N].
         membrane: `neuron.integrate(state, current)`; None for a neuron that does not define it.
     """
 
@@ -95,8 +95,8 @@ class StepPoint(NamedTuple):
 def linearize(neuron: Neuron, at: StepPoint) -> LocalJacobians:
     """The local Jacobians of an element-wise neuron in one step.
 
-    Where the neuron defines `integrate` and `fire`, the second is linearized at the membrane, which often is all that the
-    Jacobians depend on.
+    If the neuron defines `integrate` and `fire`, `fire` is linearized at the membrane, which is often all that the Jacobians
+    depend on.
     """
     graphdef, params, rest = nnx.split(neuron, nnx.Param, ...)
     leaves, treedef = jax.tree.flatten(at.state)
@@ -114,7 +114,7 @@ def linearize(neuron: Neuron, at: StepPoint) -> LocalJacobians:
     at_rest, structure = jax.tree.flatten(jax.tree.map(jnp.zeros_like, point))
 
     def along(index: int) -> tuple[States, Array]:
-        """The derivative by one leaf of `point`, at each unit: each unit depends on its own entry alone."""
+        """Return the derivative w.r.t. one leaf of `point` at each unit: each unit depends on its own entry alone."""
         leaves = [jnp.ones_like(leaf) if i == index else leaf for i, leaf in enumerate(at_rest)]
         tangents = jax.tree.unflatten(structure, leaves)
         if neuron.has_split_step:
@@ -139,10 +139,10 @@ def linearize(neuron: Neuron, at: StepPoint) -> LocalJacobians:
 
 
 def with_leaky_sum(jacobians: LocalJacobians, decay: Float[Array, ""]) -> LocalJacobians:
-    """The Jacobians of the neuron with one more state, the leaky sum of its outputs: r_t = decay r_{t-1} + s_t.
+    """Extend the Jacobians of a neuron by one state, the leaky sum of its outputs: r_t = decay r_{t-1} + s_t.
 
-    The eligibility trace of this state is the leaky sum of the eligibilities, R_t = decay R_{t-1} + eps_t. The output of the
-    neuron is the sum, so that o and psi are those of r_t.
+    The trace of this state is the leaky sum of the eligibility traces, R_t = decay R_{t-1} + eps_t. The output of the neuron
+    is now the sum, so o and psi are the derivatives of r_t.
     """
     of_sum = (*jacobians.o, jnp.broadcast_to(decay, jacobians.psi.shape))
     return LocalJacobians(

@@ -1,4 +1,4 @@
-"""A layer of a stack, K steps of it, and its gradient."""
+"""A layer of a stack, its run over K steps, and its gradient."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -18,9 +18,9 @@ class Layer:
     """A neuron and the synapses that feed it.
 
     Args:
-        number: its place among the layers of the stack, from 0.
-        synapses: modules without a carry whose outputs add up to the neuron's current: first the one of the chain, then
-            those of the edges; none if the chain feeds the neuron directly.
+        number: index among the layers of the stack, from 0.
+        synapses: modules without a carry whose outputs add up to the neuron's current: first the synapse of the chain,
+            then the synapses of the edges; none if the chain feeds the neuron directly.
         neuron: an element-wise neuron.
         above: the neuron of the next layer of the chain; None for the last layer.
         self_delays: the delays of the edges from the neuron to its own layer.
@@ -39,12 +39,12 @@ class Layer:
 
 
 class LayerWindow(NamedTuple):
-    """K steps of a layer.
+    """The run of a layer over K steps.
 
     Args:
-        inputs: of each synapse; none where the chain feeds the neuron directly.
-        points: of the neuron, leaves [K, B, N].
-        carry: of the neuron before the first step, with its delay buffer if it is read late.
+        inputs: inputs of each synapse; none if the chain feeds the neuron directly.
+        points: points of the neuron, leaves [K, B, N].
+        carry: carry of the neuron before the first step, with its delay buffer if the neuron is read late.
     """
 
     inputs: tuple[Float[Array, "K B *I"], ...]
@@ -53,11 +53,11 @@ class LayerWindow(NamedTuple):
 
 
 class LayerGradient(NamedTuple):
-    """What a rule makes of a learning signal.
+    """The gradient that a rule computes from a learning signal.
 
     Args:
-        synapses: for each one, the gradient by its weights by name, "kernel" and "bias".
-        neuron: the gradient by each of the neuron's parameters, in the order of `Layer.parameters`.
+        synapses: for each synapse, the gradients w.r.t. its weights by name, "kernel" and "bias".
+        neuron: the gradient w.r.t. each of the neuron's parameters, in the order of `Layer.parameters`.
         signal_below: the cotangent of the current within each step, which the synapses pass below.
     """
 
@@ -77,7 +77,7 @@ def input_current(layer: Layer, inputs: tuple[Array, ...]) -> Float[Array, "K B 
 
 
 def run_neuron(neuron: Neuron, carry: Any, currents: Float[Array, "K B *N"]) -> tuple[Any, Array, StepPoint]:
-    """The last carry, the outputs [K, B, N] and the points of a neuron, in one scan over element-wise work."""
+    """Run a neuron in one scan over element-wise work; return its last carry, its outputs [K, B, N] and its points."""
     neuron.check_carry(carry, currents[0])
     if not neuron.has_split_step:
 
@@ -94,26 +94,26 @@ def run_neuron(neuron: Neuron, carry: Any, currents: Float[Array, "K B *N"]) -> 
 
 
 def sum_to_parameter(per_unit: Float[Array, "B *N"], parameter: Array) -> Array:
-    """The sum over samples, and over the units that share a parameter: what broadcasts it to all units, transposed."""
+    """Sum over samples, and over the units that share a parameter: the transpose of broadcasting it to all units."""
     summed = jnp.sum(per_unit, axis=tuple(range(per_unit.ndim - parameter.ndim)))
     shared = tuple(axis for axis, size in enumerate(parameter.shape) if size == 1 != summed.shape[axis])
     return jnp.sum(summed, axis=shared, keepdims=True).astype(parameter.dtype)
 
 
 def output_decay(layer: Layer, given: float | None, dtype: Any) -> Float[Array, ""]:
-    """The decay of a leaky sum of a layer's outputs: that of the next layer's membrane, or the one that a rule was given."""
+    """The decay of a leaky sum of a layer's outputs: the decay given to the rule, or that of the next layer's membrane."""
     decay = given if given is not None or layer.above is None else layer.above.membrane_decay
     return jnp.asarray(decay, dtype)
 
 
 def check_unit_interval(name: str, option: str, given: Any) -> None:
-    """Raises ValueError for a number outside [0, 1]; arrays, which may be traced, are not looked at."""
+    """Raise ValueError for a number outside [0, 1]; arrays, which may be traced, are not checked."""
     if isinstance(given, int | float) and not 0 <= given <= 1:
         raise ValueError(f"{name} got {option}={given}, expected a number in [0, 1].")
 
 
 def check_output_decay(name: str, layer: Layer, given: float | None) -> None:
-    """Raises TypeError for a layer whose next one has no decay that is one number, if none was given."""
+    """Raise TypeError for a layer if the decay of the next layer is not one number and none was given."""
     if given is not None:
         return
     if layer.above is None:

@@ -15,12 +15,12 @@ class LeakyMean(NamedTuple):
 
 
 def init_leaky_mean(like: Any) -> LeakyMean:
-    """The mean of no steps, for arrays like these."""
+    """The mean of no steps, for arrays shaped like these."""
     return LeakyMean(jax.tree.map(jnp.zeros_like, like), jnp.zeros((), jax.tree.leaves(like)[0].dtype))
 
 
 def leaky_means(before: LeakyMean, values: Any, decay: Float[Array, ""]) -> tuple[LeakyMean, Any]:
-    """The mean after K steps, and after each of them, of arrays [K, ...].
+    """The mean of arrays [K, ...] after all K steps, and after each step.
 
     w_t = decay w_{t-1} + 1        g_t = (decay w_{t-1} g_{t-1} + value_t) / w_t
     """

@@ -1,4 +1,4 @@
-"""The linear response of a neuron: how its states follow from states and currents where nothing passes through spikes."""
+"""The linear response of a neuron: the dependence of its states on states and currents along paths that avoid spikes."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from slax_rules.layerwise.jacobians import LocalJacobians, Matrix, States, StepP
 
 
 class LinearResponse(NamedTuple):
-    """The derivatives of a step where nothing passes through spikes; the same numbers for all neurons of a layer.
+    """The derivatives of a step along paths that avoid spikes; the same numbers for all neurons of a layer.
 
     Args:
         integrate: dm_t[s] / dh_{t-1}[r].
@@ -29,27 +29,27 @@ class LinearResponse(NamedTuple):
     fire: Matrix
 
     def fired(self, membrane: States) -> States:
-        """The states after firing that follow from membranes: dh_t / dm_t times `membrane`."""
+        """Map membranes to states after firing: dh_t / dm_t times `membrane`."""
         return tuple(dot(row, membrane) for row in self.fire)
 
     def integrated(self, state: States) -> States:
-        """The membranes that follow from states: dm_t / dh_{t-1} times `state`."""
+        """Map states to membranes: dm_t / dh_{t-1} times `state`."""
         return tuple(dot(row, state) for row in self.integrate)
 
     @property
     def transition(self) -> Matrix:
-        """From the states after firing to those of the next step, dh_t / dm_t dm_t / dh_{t-1}."""
+        """The map from the states after firing to those of the next step, dh_t / dm_t dm_t / dh_{t-1}."""
         return tuple(zip(*map(self.fired, zip(*self.integrate, strict=True)), strict=True))
 
     @property
     def filter(self) -> Filter:
-        """From the membranes of a step to those of the next."""
+        """The map from the membranes of a step to those of the next."""
         columns = map(self.integrated, zip(*self.fire, strict=True))
         return Filter(tuple(zip(*columns, strict=True)), self.current)
 
 
 def linear_response(neuron: Neuron, at: float = 0.0) -> LinearResponse:
-    """The numbers of a neuron that `check_linear` takes: the same wherever its states and its current are."""
+    """The linear response of a neuron that passes `check_linear`; it is the same for all states and currents."""
     held = with_detached_spikes(neuron)
     leaves, treedef = jax.tree.flatten(neuron.initialize_carry((1, 1)))
     point = [jnp.full_like(leaf, at) for leaf in leaves]
@@ -73,7 +73,7 @@ def linear_response(neuron: Neuron, at: float = 0.0) -> LinearResponse:
 
 
 def with_detached_spikes(neuron: Neuron) -> Neuron:
-    """A copy whose spikes are constants for derivatives: nothing passes through them, and nothing is reset to zero."""
+    """A copy whose spikes are constants for derivatives: no derivative passes through them, and no state is reset to zero."""
     if not isinstance(neuron, SpikingNeuron):
         return neuron
     return neuron.replace(spike_fn=_Detached(neuron.spike_fn), reset="none" if neuron.reset == "zero" else neuron.reset)
@@ -90,7 +90,7 @@ class _Detached:
 
 
 def check_linear(name: str, neuron: Neuron) -> None:
-    """Raises TypeError for a neuron that does not forget alike in the whole layer, or not linearly."""
+    """Raise TypeError unless a neuron forgets linearly, and in the same way in the whole layer."""
     instead = "Use OSTL(), which takes any element-wise neuron."
     if not (neuron.linear and neuron.has_split_step):
         raise TypeError(
@@ -122,7 +122,7 @@ def check_linear(name: str, neuron: Neuron) -> None:
 
 @lru_cache(maxsize=64)
 def _is_linear(graphdef: nnx.GraphDef, structure: Any, leaves: tuple[tuple[tuple[int, ...], Any], ...]) -> bool:
-    """Whether the numbers of a neuron are the same at two points, for some parameters, and there are some of its current."""
+    """True if a neuron has the same derivatives at two points, for some parameters, and some state depends on its current."""
     with jax.ensure_compile_time_eval():
         some = [jnp.full(shape, 0.5).astype(dtype) for shape, dtype in leaves]
         neuron = nnx.merge(graphdef, jax.tree.unflatten(structure, some))
@@ -132,7 +132,7 @@ def _is_linear(graphdef: nnx.GraphDef, structure: Any, leaves: tuple[tuple[tuple
 
 
 def output_slopes(neuron: Neuron, membrane: Any) -> States:
-    """ds_t / dm_t at membranes, of one step or several."""
+    """The derivatives ds_t / dm_t at membranes of one step or several."""
     leaves, treedef = jax.tree.flatten(membrane)
 
     def output(index: int, value: Array) -> Array:
@@ -142,7 +142,7 @@ def output_slopes(neuron: Neuron, membrane: Any) -> States:
 
 
 def response_jacobians(neuron: Neuron, response: LinearResponse, point: StepPoint, c: States) -> LocalJacobians:
-    """The local Jacobians of a step where nothing passes through spikes but to the output, with c_t = ds_t / dm_t.
+    """The local Jacobians of a step in which spikes affect nothing except the output, with c_t = ds_t / dm_t.
 
     With the linear response m_t = A h_{t-1} + b I_t, h_t = F m_t they are D = F A, d = F b, o = A^T c and psi = c . b; for a
     parameter of the neuron, with its direct effects dm, dh and ds, they are pS = F dm + dh and pO = c . dm + ds.
@@ -159,12 +159,12 @@ def response_jacobians(neuron: Neuron, response: LinearResponse, point: StepPoin
 
 
 class ParameterSlopes(NamedTuple):
-    """The derivatives of a step by a parameter of the neuron, per unit.
+    """The derivatives of a step w.r.t. a parameter of the neuron, per unit.
 
     Args:
-        membrane: of the membranes, at a given state and current.
-        state: of the states after firing, at given membranes.
-        output: of the output, at given membranes.
+        membrane: derivatives of the membranes, at a given state and current.
+        state: derivatives of the states after firing, at given membranes.
+        output: derivative of the output, at given membranes.
     """
 
     membrane: tuple[Array, ...]
@@ -173,7 +173,7 @@ class ParameterSlopes(NamedTuple):
 
 
 def parameter_slopes(neuron: Neuron, point: StepPoint) -> list[ParameterSlopes]:
-    """The derivatives by each of the neuron's parameters."""
+    """The derivatives w.r.t. each of the neuron's parameters."""
     graphdef, params, rest = nnx.split(neuron, nnx.Param, ...)
     at_rest, structure = jax.tree.flatten(jax.tree.map(jnp.zeros_like, params))
 

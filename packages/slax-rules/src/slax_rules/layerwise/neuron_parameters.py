@@ -1,4 +1,4 @@
-"""The gradient by a neuron's own parameters: one recursion per unit, whatever the rule."""
+"""The gradient w.r.t. a neuron's own parameters: one recursion per unit, for every rule."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,20 +10,20 @@ from jaxtyping import Array
 from slax_rules.layerwise.jacobians import LocalJacobians, add_up, dot
 from slax_rules.layerwise.layer import Layer, sum_to_parameter
 
-Traces = tuple[tuple[Array, ...], ...]  # for each parameter, of each state [B, N]
+Traces = tuple[tuple[Array, ...], ...]  # for each parameter, one array [B, N] per state
 
 
 def neuron_parameter_gradients(
     layer: Layer, steps: Any, traces: Traces, at: Callable[[Any], tuple[LocalJacobians, Array]]
 ) -> tuple[tuple[Array, ...], Traces]:
-    """The gradient by each of the neuron's parameters, and their traces after the window.
+    """The gradient w.r.t. each of the neuron's parameters, and their traces after the window.
 
         eps_t = o_t E_{t-1} + pO_t        E_t = D_t E_{t-1} + pS_t        gradient  sum_t delta_t eps_t
 
     Args:
-        steps: what `at` needs of the steps, leaves [K, ...].
+        steps: the data of the steps that `at` needs, leaves [K, ...].
         traces: E before the first step.
-        at: maps what is needed of a step to its Jacobians D, o, pS and pO and to its signal delta [B, N].
+        at: maps the data of a step to its Jacobians D, o, pS and pO and to its signal delta [B, N].
     """
     if not traces:
         return (), ()

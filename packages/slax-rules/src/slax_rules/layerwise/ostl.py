@@ -19,18 +19,18 @@ class OSTL(LayerRule):
 
         eps_t = o_t E_{t-1} + psi_t x_t        E_t = D_t E_{t-1} + d_t x_t        gradient  sum_t delta_t eps_t
 
-    with the Jacobians D, d, o, psi of `linearize` and x the input of the weight (1 for a bias; pS and pO in the place of d x
+    with the Jacobians D, d, o, psi of `linearize` and x the input of the weight (1 for a bias; pS and pO in place of d x
     and psi x for a parameter of the neuron). The signal below is delta_t psi_t W^T, within the step.
 
-    What comes over an edge is one more input of the layer that receives it, and a late one is a number: the recurrence of a
-    layer is not part of its trace unless `recurrence` is set. Without it the rule is what others call e-prop without a filter,
+    The values that arrive over an edge are one more input of the receiving layer; delayed ones are constants: the recurrence
+    of a layer is not part of its trace unless `recurrence` is set. Without it, the rule is known as e-prop without a filter,
     or D-RTRL.
 
     Args:
-        recurrence: also follow what passes over the edges from a layer to itself: E_t [N S, P] = dh_t/dtheta is then RTRL
-            within the layer. Memory per sample is N S times the layer's parameters, time N times that. Layers
-            without such edges are treated as without it.
-        route: which signal reaches a layer, and which it passes below; see `Route`.
+        recurrence: also follow the paths over the edges from a layer to itself: E_t [N S, P] = dh_t/dtheta is then RTRL
+            within the layer. Memory per sample is N S times the layer's parameters, and time is N times that. The option
+            has no effect on layers without such edges.
+        route: the signal that reaches a layer, and the signal that it passes below; see `Route`.
 
     Raises:
         TypeError: with `recurrence`, an edge from one layer to another.
@@ -40,7 +40,7 @@ class OSTL(LayerRule):
         doi 10.1109/TNNLS.2022.3153985; with `recurrence` the form for recurrent layers.
 
     Note:
-        The paper's unit resets its membrane to zero one step later, which gives the same eligibilities as reset="zero".
+        The paper's unit resets its membrane to zero one step later, which gives the same eligibility traces as reset="zero".
         Its bias is part of the threshold; here the bias is the weight of a constant input, with a trace of its own.
 
     Example:

@@ -22,7 +22,7 @@ from slax_rules.layerwise.rule import LayerRule
 
 
 class OTPETraces(NamedTuple):
-    """E and R, the latter as the last state of each trace, and the leaky mean of psi."""
+    """The traces E and R, R being the last state of each trace, and the leaky mean of psi."""
 
     sums: Eligibility
     psi: LeakyMean
@@ -30,30 +30,29 @@ class OTPETraces(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class OTPE(LayerRule):
-    """Online training with postsynaptic estimates (OTPE): eligibilities, summed as the next layer's membrane sums spikes.
+    """Online training with postsynaptic estimates (OTPE): traces, summed as the next layer's membrane sums spikes.
 
         R_t = k R_{t-1} + eps_t        gradient  sum_t delta_t R_t
         w_t = k w_{t-1} + 1            g_t = (k w_{t-1} g_{t-1} + psi_t) / w_t        signal below  delta_t g_t W^T
 
-    with the eligibilities eps of `OSTL` and the decay k of the next layer's membrane: R is what this membrane keeps of all
-    that a weight did to its input, and g the mean of psi over the same time. The last layer of a stack has no next one and
-    is under OSTL.
+    with the eligibility traces eps of `OSTL` and the decay k of the next layer's membrane: R is the effect of a weight that
+    this membrane still holds, and g the mean of psi over the same time. The last layer has no next layer and uses OSTL.
 
     Args:
         output_decay: k, in [0, 1], for all layers. By default the decay of the next layer, which has to be one number.
-        route: which signal reaches a layer, and which it passes below; see `Route`.
+        route: the signal that reaches a layer, and the signal that it passes below; see `Route`.
 
     Raises:
         ValueError: an output_decay outside [0, 1].
-        TypeError: a next layer that has no decay that is one number, if none is given.
+        TypeError: a next layer whose decay is not one number, if none is given.
 
     References:
         Summe, Schaefer, Joshi: Estimating post-synaptic effects for online training of feed-forward SNNs, 2023,
         arXiv 2311.16151.
 
     Note:
-        The authors and Slax 0.0.1 take the layer's own decay for k. Slax 0.0.1 also moves its traces twice per step and
-        weighs the signal below with psi and g both; neither is in the paper or in the authors' code.
+        The authors and Slax 0.0.1 use the layer's own decay for k. Slax 0.0.1 also updates its traces twice per step and
+        weights the signal below with both psi and g; neither is in the paper or in the authors' code.
 
     Example:
         >>> import jax.numpy as jnp

@@ -20,7 +20,7 @@ from slax_rules.layerwise.rule import LayerRule
 
 
 class OTTTTraces(NamedTuple):
-    """The traces a of the inputs and, for each parameter of the neuron, those of each state after firing, [B, N]."""
+    """The traces a of the inputs and, for each parameter of the neuron, the trace of each state after firing, [B, N]."""
 
     inputs: InputTraces
     neuron: tuple[States, ...]
@@ -28,18 +28,18 @@ class OTTTTraces(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class OTTT(LayerRule):
-    """Online training through time (OTTT): one trace per input, what a membrane would keep of it.
+    """Online training through time (OTTT): one trace per input, decaying as the membrane does.
 
         a_t = decay a_{t-1} + x_t        gradient  sum_t delta_t psi_t a_t        signal below  delta_t psi_t W^T
 
     for a LIF with the derivative psi of its spike at the membrane before the reset. A bias has x = 1. For a neuron with S
-    states a is S traces, see `input_traces`; a parameter of the neuron has a trace of its own, per unit, in which nothing
-    passes through spikes either.
+    states, a consists of S traces, see `input_traces`; a parameter of the neuron has a trace of its own, per unit, which also
+    excludes paths through spikes.
 
     Args:
-        bias_trace: whether a bias has a trace. Without, its gradient is sum_t delta_t psi_t, as in the authors' code, in
+        bias_trace: whether a bias has a trace. Without one, its gradient is sum_t delta_t psi_t, as in the authors' code, in
             Slax 0.0.1 and in SpikingJelly.
-        route: which signal reaches a layer, and which it passes below; see `Route`.
+        route: the signal that reaches a layer, and the signal that it passes below; see `Route`.
 
     Raises:
         TypeError: a neuron that is not linear except for its spikes, or that has parameters per unit.
@@ -48,7 +48,7 @@ class OTTT(LayerRule):
         Xiao, Meng, Zhang, He, Lin: Online training through time for spiking neural networks, 2022, arXiv 2210.04195.
 
     Note:
-        The authors leave the trace out in the first convolution, whose input is constant; here every layer has one. They
+        The authors omit the trace in the first convolution, whose input is constant; here every layer has one. They
         divide the loss by the number of steps, as the mean over time does here.
 
     Example:

@@ -1,6 +1,6 @@
-"""The plan of a stack under a rule for layers: nested stacks as one chain, its layers, and what is around them.
+"""The plan of a stack under a rule for layers: nested stacks as one chain, with its layers and all other modules.
 
-A plan has no numbers. It is made and checked once for each program, and finds the modules of any copy of the model.
+A plan holds no arrays. It is made and checked once for each program, and finds the modules of any copy of the model.
 """
 
 import dataclasses
@@ -14,18 +14,18 @@ from slax_neurons.internal import DelayBuffer, mutates_state
 from slax_rules.layerwise.layer import Layer
 from slax_rules.layerwise.synapse import is_synapse
 
-Path = tuple[int, ...]  # of a module: its index in each of the nested stacks
+Path = tuple[int, ...]  # the path of a module: its index in each of the nested stacks
 
 
 @dataclasses.dataclass(frozen=True)
 class PlannedEdge:
-    """An edge by the indices of the chain.
+    """An edge whose ends are indices of the chain.
 
     Args:
         sender, receiver: indices of modules.
-        steps: its delay.
-        stack: the path of the stack that has it.
-        synapse: its index among the synapses of that stack.
+        steps: delay of the edge.
+        stack: path of the stack that contains the edge.
+        synapse: index of the edge's synapse among the synapses of that stack.
     """
 
     sender: int
@@ -43,7 +43,7 @@ class StackPlan:
         modules: the path of each module that is not a stack itself.
         edges: all edges.
         neurons: the index of the neuron of each layer.
-        input_synapses: the indices of the synapses of the chain that are right before a neuron, and part of its layer.
+        input_synapses: the indices of the chain's synapses that come right before a neuron, and belong to its layer.
     """
 
     modules: tuple[Path, ...]
@@ -91,7 +91,7 @@ class StackPlan:
         return tuple(layers)
 
     def flatten_carry(self, model: Connect, carry: Any) -> tuple:
-        """The carry of each module of the chain, of a carry of the model."""
+        """Split a carry of the model into the carries of the modules of the chain."""
         entries: list[Any] = []
 
         def add(stack: Connect, carry: Any) -> None:
@@ -114,10 +114,10 @@ class StackPlan:
 
 
 def plan_stack(name: str, model: Any) -> StackPlan:
-    """The plan of a stack; `name` is that of the rule in errors.
+    """Make the plan of a stack; `name` is the name of the rule in error messages.
 
     Raises:
-        TypeError: unless each module is a neuron, a synapse before one, free of parameters, or behind the last neuron.
+        TypeError: a module other than a neuron, a synapse before one, one without parameters, or one after the last neuron.
     """
     if not isinstance(model, Connect):
         raise TypeError(
@@ -158,7 +158,7 @@ def _module(model: Any, path: Path) -> Any:
 
 
 def _longer_buffer(inner: Any, outer: DelayBuffer) -> DelayBuffer:
-    """The delay buffer of a module that is read late inside its stack, and as its stack's output."""
+    """The delay buffer of a module that is read late both inside its stack and as the stack's output."""
     if not isinstance(inner, DelayBuffer):
         return DelayBuffer(inner, outer.outputs)
     return inner if inner.outputs.shape[0] >= outer.outputs.shape[0] else DelayBuffer(inner.carry, outer.outputs)

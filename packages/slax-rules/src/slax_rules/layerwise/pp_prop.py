@@ -1,4 +1,4 @@
-"""pp-prop: an eligibility as a product of two traces, one of the input and one of the neuron."""
+"""pp-prop: an eligibility trace as a product of two traces, one of the input and one of the neuron."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -19,9 +19,9 @@ class PPPropTraces(NamedTuple):
     """The traces of a layer.
 
     Args:
-        inputs: ex.
-        state: ef as it enters the next step, after firing.
-        left: decay^t.
+        inputs: the trace ex.
+        state: the trace ef as it enters the next step, after firing.
+        left: the factor decay^t.
     """
 
     inputs: InputTraces
@@ -31,20 +31,20 @@ class PPPropTraces(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class PPProp(LayerRule):
-    """pp-prop (ES-D-RTRL): an eligibility as a product of a trace of the input and a trace of the neuron.
+    """pp-prop (ES-D-RTRL): an eligibility trace as a product of a trace of the input and a trace of the neuron.
 
         ex_t = decay ex_{t-1} + x_t        ef_t = decay dm_t/dm_{t-1} ef_{t-1} + (1 - decay) dm_t/dI_t
         gradient  sum_t delta_t ds_t/dm_t ef_t ex_t / (1 - decay^t)        signal below  delta_t psi_t W^T
 
-    with the membranes m before they fire. The two traces have the sizes of the layer's input and output. A bias has ex = 1,
-    and no trace. For comparison with `OSTL`, of which it is a factorization, and `OTTT`.
+    where m are the membranes before firing. The two traces have the sizes of the layer's input and output. A bias has ex = 1
+    and no trace. The rule serves as a comparison with `OSTL`, which it factorizes, and `OTTT`.
 
     Args:
-        decay: in [0, 1); 0 is `SLTT`.
-        route: which signal reaches a layer, and which it passes below; see `Route`.
+        decay: decay of both traces, in [0, 1); 0 is `SLTT`.
+        route: the signal that reaches a layer, and the signal that it passes below; see `Route`.
 
     Raises:
-        TypeError: a neuron with parameters, or that does not define `integrate` and `fire`.
+        TypeError: a neuron with parameters, or one that does not define `integrate` and `fire`.
         ValueError: a decay outside [0, 1).
 
     References:

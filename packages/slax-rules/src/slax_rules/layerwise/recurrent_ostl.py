@@ -1,4 +1,4 @@
-"""Online spatio-temporal learning where layers have connections of their own."""
+"""Online spatio-temporal learning for layers with recurrent connections."""
 
 import dataclasses
 from typing import Any
@@ -22,7 +22,7 @@ from slax_rules.layerwise.synapse import is_synapse
 class RecurrentOSTL(LayerRule):
     """The rule of a layer with edges to itself under `OSTL(recurrence=True)`: RTRL within the layer.
 
-    E_t [N S, P] = dh_t/dtheta, with h_t and s_t those of the layer alone, by way of its own edges too
+    E_t [N S, P] = dh_t/dtheta, with h_t and s_t of the layer alone, including paths over its own edges
     gradient  sum_t delta_t ds_t/dtheta        signal below  delta_t psi_t W^T
     """
 
@@ -49,7 +49,7 @@ class RecurrentOSTL(LayerRule):
 
 
 def _by_synapse(synapses: list[Any]) -> tuple[dict[str, Array], ...]:
-    """The gradients of synapses by name; one that stands twice has the gradient of both at its first place."""
+    """The gradients of synapses by name; a synapse that occurs twice has the total gradient at its first place."""
     parts: list[dict[str, Array]] = []
     seen: set[int] = set()
     for synapse in synapses:

@@ -1,6 +1,6 @@
-"""Routes: which signal reaches a layer, and which it passes below (spatial credit).
+"""Routes: the signal that reaches a layer, and the signal that it passes below (spatial credit assignment).
 
-A route is a choice in the backward walk over a stack, independent of the choice of traces: every rule for layers takes every
+A route is a choice in the backward pass over a stack, independent of the choice of traces: every rule for layers takes every
 route, as in `OSTL(route=Random(rngs=nnx.Rngs(0)))`.
 """
 
@@ -22,44 +22,44 @@ _initialize = jax.nn.initializers.lecun_normal()
 
 
 class Route:
-    """The base class of all routes. Its methods are those of backpropagation within a step, `Symmetric`.
+    """The base class of all routes. Its methods implement backpropagation within a time step, `Symmetric`.
 
-    A subclass is a frozen dataclass, or a module if it holds arrays, and overrides what it changes.
+    A subclass is a frozen dataclass, or a module if it holds arrays, and overrides the methods that it changes.
     """
 
     is_local: bool = False  # whether hidden layers have losses of their own, and take no signal from above
 
     def check(self, layer: Layer) -> None:
-        """Raises TypeError for a layer that the route cannot treat."""
+        """Raise TypeError for a layer that the route cannot treat."""
 
     def kernels(self, layer: Layer) -> Sequence[Array | None]:
-        """For each synapse of a layer what takes the place of its kernel on the way down; None for the kernel itself."""
+        """Return the matrices that replace the kernels of a layer's synapses on the way down; None for the kernel itself."""
         return [None] * len(layer.synapses)
 
     def add_gradients(self, layer: Layer, gradients: Sequence[Any]) -> None:
-        """Adds gradients to the route's own parameters, in a copy that holds gradients.
+        """Add gradients to the route's own parameters, in a copy that holds gradients.
 
-        `gradients` has the synapses of the layer as modules that hold their gradients, all of it also where a synapse stands
-        in several places.
+        `gradients` has the synapses of the layer as modules that hold their gradients; a synapse that occurs in several
+        places holds the total gradient.
         """
 
     def read_out(self, layer: Layer, outputs: Array, head: Any) -> Any:
-        """A read-out of the layer's outputs [K, B, N], of the shape of the model's outputs `head`, where it is local."""
+        """Return a read-out of the layer's outputs [K, B, N], in the shape of the model's outputs `head`, for a local route."""
         raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
 class Symmetric(Route):
-    """Signals go down through the weights themselves, within their step: the cotangent of the current times W^T."""
+    """Symmetric feedback: signals pass down through the weights themselves, as the cotangent of the current times W^T."""
 
 
 class Random(Route, nnx.Module):
-    """Signals go down through fixed random matrices B in the place of the kernels: the cotangent of the current times B^T.
+    """Random feedback: signals pass down through fixed random matrices B, as the cotangent of the current times B^T.
 
-    Matrices are drawn as Flax draws kernels, LeCun normal, from one key, so they are the same in every call.
+    The matrices are drawn as Flax draws kernels, LeCun normal, from one key, so they are the same in every call.
 
     Args:
-        rngs: the key is drawn from its stream `params`.
+        rngs: random streams; the key is drawn from the stream `params`.
 
     References:
         Lillicrap, Cownden, Tweed, Akerman: Random synaptic feedback weights support error backpropagation for deep learning,
@@ -77,14 +77,14 @@ class Random(Route, nnx.Module):
 
 
 class Adaptive(Route, nnx.Module):
-    """Signals go down through matrices B that learn: B gets the gradient of the kernel in whose place it is.
+    """Adaptive feedback: signals pass down through learned matrices B, each with the gradient of the kernel that it replaces.
 
     Under an optimizer with weight decay, B and the kernel become equal (Kolen and Pollack). The matrices are parameters of the
     rule, so the optimizer is made with both: `nnx.Optimizer((model, rule), optax.adamw(1e-3), wrt=nnx.Param)`.
 
     Args:
         model: a stack, whose kernels give the shapes.
-        rngs: for the first matrices, drawn as in `Random` from its stream `params`.
+        rngs: random streams; the initial matrices are drawn as in `Random` from the stream `params`.
 
     References:
         Kolen, Pollack: Backpropagation without weight transport, 1994, doi 10.1109/ICNN.1994.374486. Akrout et al.: Deep
@@ -117,14 +117,14 @@ class Adaptive(Route, nnx.Module):
 
 
 class Local(Route, nnx.Module):
-    """Each hidden layer has the task's loss on a fixed random read-out of its own, and takes no signal from above.
+    """Local losses: each hidden layer has the task's loss on its own fixed random read-out, and takes no signal from above.
 
         y^l_t = s^l_t Q^l        signal of layer l  dloss(y^l_t, target)/dy^l_t Q^l^T
 
     with Q^l ~ N(0, 1 / N_l), of the size of the model's output. The last layer has the task's loss on the model's output.
 
     Args:
-        rngs: the key of the read-outs is drawn from its stream `params`.
+        rngs: random streams; the key of the read-outs is drawn from the stream `params`.
 
     References:
         Kaiser, Mostafa, Neftci: Synaptic plasticity dynamics for deep continuous local learning (DECOLLE), 2020,
@@ -159,7 +159,7 @@ def _kernel(synapse: Any) -> Array:
 
 
 def _random_kernels(layer: Layer, key: Array) -> list[Array]:
-    """A matrix like each kernel of a layer, from keys of its own."""
+    """A random matrix for each kernel of a layer, in its shape and dtype, each from its own key."""
     keys = (jax.random.fold_in(jax.random.fold_in(key, layer.number), index) for index in range(len(layer.synapses)))
     kernels = map(_kernel, layer.synapses)
     return [_initialize(key, kernel.shape, kernel.dtype) for key, kernel in zip(keys, kernels, strict=True)]

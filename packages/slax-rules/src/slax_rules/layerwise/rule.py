@@ -1,4 +1,4 @@
-"""What a rule for layers is."""
+"""The interface of learning rules for layers."""
 
 import abc
 import dataclasses
@@ -13,13 +13,13 @@ from slax_rules.value import Value
 
 @dataclasses.dataclass(frozen=True)
 class LayerRule(Value, abc.ABC):
-    """A learning rule for layers: how a layer's past enters its gradient (temporal credit).
+    """A learning rule for layers: how a layer's past enters its gradient (temporal credit assignment).
 
     Implementations are frozen dataclasses of their options; give one, or a list with one for each layer, as the argument
     `rule` of `gradients`. `default_window` is a number of steps that is fast and small.
 
     Args:
-        route: which signal reaches a layer, and which it passes below (spatial credit).
+        route: the signal that reaches a layer, and the signal that it passes below (spatial credit assignment).
     """
 
     route: Route = dataclasses.field(default=Symmetric(), kw_only=True)
@@ -27,14 +27,14 @@ class LayerRule(Value, abc.ABC):
     default_window: ClassVar[int] = 32
 
     def check(self, layer: Layer) -> None:
-        """Raises TypeError for a layer that the rule cannot treat."""
+        """Raise TypeError for a layer that the rule cannot treat."""
 
     def for_layer(self, layer: Layer) -> "LayerRule":
-        """The rule that treats this layer; by default this one."""
+        """Return the rule that treats this layer; by default this one."""
         return self
 
     def for_layers(self, layers: tuple[Layer, ...]) -> tuple["LayerRule", ...]:
-        """The rule of each layer where this rule is that of a stack; by default the same for all."""
+        """Return the rule of each layer if this rule is given for a stack; by default the result of `for_layer`."""
         return tuple(self.for_layer(layer) for layer in layers)
 
     @abc.abstractmethod
@@ -48,8 +48,8 @@ class LayerRule(Value, abc.ABC):
         """The gradient of K steps, and the traces after them.
 
         Args:
-            layer: with its parameters as they are in this window.
-            window: what was computed forward.
-            traces: as they are before the first step.
-            signal: the gradient of the loss by the layer's outputs, within each step.
+            layer: the layer with its parameters in this window.
+            window: the result of the forward pass.
+            traces: the traces before the first step.
+            signal: the learning signal: the gradient of the loss w.r.t. the layer's outputs, within each time step.
         """

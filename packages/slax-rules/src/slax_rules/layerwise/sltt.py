@@ -1,4 +1,4 @@
-"""Spatial learning through time: no trace at all."""
+"""Spatial learning through time, a rule without traces."""
 
 import dataclasses
 
@@ -14,14 +14,14 @@ from slax_rules.layerwise.synapse import synapse_gradients
 
 @dataclasses.dataclass(frozen=True)
 class SLTT(LayerRule):
-    """Spatial learning through time (SLTT): each step by itself.
+    """Spatial learning through time (SLTT): the gradient of each time step by itself.
 
         gradient  sum_t delta_t psi_t x_t        signal below  delta_t psi_t W^T
 
-    The same as truncation to one step, `TBPTT(steps=1)`, but in whole windows.
+    It equals truncation to one step, `TBPTT(steps=1)`, but works on whole windows.
 
     Args:
-        route: which signal reaches a layer, and which it passes below; see `Route`.
+        route: the signal that reaches a layer, and the signal that it passes below; see `Route`.
 
     References:
         Meng, Xiao, Yan, Wang, Lin, Luo: Towards memory- and time-efficient backpropagation for training spiking neural

@@ -1,9 +1,9 @@
-"""Synapses: what rules can do with a Linear or a Conv.
+"""Synapses: the operations of learning rules on a Linear or a Conv.
 
 A synapse is linear in its input, and each of its weights enters a current as a product with one entry of the input. So a
 Conv is a Linear on patches, and for the trace of a weight there are *rows*: for a Linear one per sample, for a Conv one per
-sample and place, and per group if its channels are grouped. With x [J] the entries of a row, its currents [O] are x W for
-the weights W [J, O] of its group. Time is in front throughout.
+sample and place, and per group if its channels are grouped. If x [J] are the entries of a row, its currents [O] are x W for
+the weights W [J, O] of its group. Time is the first axis throughout.
 """
 
 import math
@@ -18,7 +18,7 @@ from slax_neurons.internal import SYNAPSE_OPTIONS, apply_rows
 
 
 def is_synapse(module: nnx.Module) -> bool:
-    """Whether it is a Linear or a Conv; a subclass may compute something else."""
+    """True for a Linear or a Conv without a mask; a subclass may compute something else."""
     return type(module) is nnx.Linear or (type(module) is nnx.Conv and module.mask is None)
 
 
@@ -27,7 +27,7 @@ def has_bias(module: Any) -> bool:
 
 
 def input_rows(synapse: Any, inputs: Float[Array, "K B *I"]) -> Float[Array, "K R J"]:
-    """What the weights of each row are multiplied with."""
+    """The inputs that the weights of each row are multiplied with."""
     if type(synapse) is nnx.Linear:
         return inputs.reshape(inputs.shape[0], -1, inputs.shape[-1])
     patches = apply_rows(_cutter(synapse), inputs)
@@ -35,12 +35,12 @@ def input_rows(synapse: Any, inputs: Float[Array, "K B *I"]) -> Float[Array, "K 
 
 
 def current_rows(synapse: Any, per_unit: Array, *, lead: int = 0) -> Float[Array, "... R O"]:
-    """Arrays like the current [..., B, N], by row; `lead` axes come before the batch."""
+    """Rearrange arrays like the current [..., B, N] by row; `lead` axes come before the batch."""
     return per_unit.reshape(*per_unit.shape[:lead], -1, per_unit.shape[-1] // groups_of(synapse))
 
 
 def row_weights(synapse: Any, weights: Float[Array, "G J O"]) -> Array:
-    """Weights by group, as the synapse has its kernel."""
+    """Rearrange weights by group into the shape of the synapse's kernel."""
     shape = synapse.kernel.shape
     if type(synapse) is nnx.Linear:
         return weights.reshape(shape)
@@ -55,21 +55,21 @@ def groups_of(synapse: Any) -> int:
 
 
 def kernel_gradient(synapse: Any, inputs: Float[Array, "K B *I"], currents: Float[Array, "K B *N"]) -> Array:
-    """sum over steps and samples of current x: the gradient of sum(current . synapse(inputs)) by the kernel."""
+    """The sum over steps and samples of current x: the gradient of sum(current . synapse(inputs)) w.r.t. the kernel."""
     graphdef, kernel, rest = nnx.split(synapse, nnx.PathContains("kernel"), ...)
     _, pull = jax.vjp(lambda kernel: apply_rows(nnx.merge(graphdef, kernel, rest), inputs), kernel)
     return jax.tree.leaves(pull(currents.astype(_output_dtype(synapse, inputs)))[0])[0]
 
 
 def bias_gradient(synapse: Any, currents: Float[Array, "... N"]) -> Array:
-    """The same by the bias."""
+    """The gradient of sum(current . synapse(inputs)) w.r.t. the bias."""
     return jnp.sum(currents, axis=tuple(range(currents.ndim - 1))).astype(synapse.bias.dtype)
 
 
 def synapse_gradients(
     synapses: Any, inputs: tuple[Array, ...], currents: Float[Array, "K B *N"]
 ) -> tuple[dict[str, Array], ...]:
-    """For each synapse the gradient of sum(current . synapse(inputs)) by its weights, by name."""
+    """The gradients of sum(current . synapse(inputs)) w.r.t. the weights of each synapse, by name."""
     return tuple(
         ({"kernel": kernel_gradient(synapse, x, currents)} if is_synapse(synapse) else {})
         | ({"bias": bias_gradient(synapse, currents)} if has_bias(synapse) else {})
@@ -78,7 +78,7 @@ def synapse_gradients(
 
 
 def input_gradient(synapse: Any, inputs: Array, currents: Float[Array, "K B *N"], kernel: Array | None = None) -> Array:
-    """current W^T: the gradient of sum(current . synapse(inputs)) by the inputs, with another kernel if one is given."""
+    """The gradient of sum(current . synapse(inputs)) w.r.t. the inputs, current W^T, with another kernel if one is given."""
     if kernel is not None:
         synapse = nnx.clone(synapse)
         synapse.kernel[...] = kernel
@@ -93,7 +93,7 @@ def _output_dtype(synapse: Any, inputs: Array) -> Any:
 
 
 def _cutter(synapse: nnx.Conv) -> nnx.Conv:
-    """A Conv of the same geometry that cuts patches out: each output is one entry of one."""
+    """A Conv of the same geometry that cuts out patches: each output is one entry of a patch."""
     features, size = synapse.in_features, math.prod(synapse.kernel_size)
     options = {name: getattr(synapse, name) for name in SYNAPSE_OPTIONS[nnx.Conv]}
     options |= {"feature_group_count": features, "use_bias": False}

@@ -1,8 +1,8 @@
-"""Several devices: each has all parameters, and its share of the batch.
+"""Training on several devices: each has all parameters, and its share of the batch.
 
-A whole step, the loop over windows included, runs on the shares. Losses, masks and means are those of the whole batch, and a
-gradient is the sum over devices, one all-reduce for each gradient that is used. What is per sample in the state of a rule is
-split along the batch; the rest is the same on each device.
+A whole step, including the loop over windows, runs on the shares. Losses, masks and means refer to the whole batch, and a
+gradient is the sum over devices, one all-reduce for each gradient that is used. Arrays per sample in the state of a rule are
+split along the batch; all others are the same on each device.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,26 +22,26 @@ Devices = Mesh | Sequence[jax.Device]
 
 AXIS = "batch"
 REPLICATED = PartitionSpec()  # the same on each device
-BATCH_SHARDED = PartitionSpec(None, AXIS)  # of an array [T, B, ...]
-PER_SEQUENCE = PartitionSpec(AXIS)  # of an array [B, ...]
+BATCH_SHARDED = PartitionSpec(None, AXIS)  # for an array [T, B, ...]
+PER_SEQUENCE = PartitionSpec(AXIS)  # for an array [B, ...]
 
 
 def as_mesh(devices: Devices) -> Mesh:
-    """One row of devices."""
+    """Arrange devices in one row."""
     row = devices.devices.flatten() if isinstance(devices, Mesh) else np.asarray(devices)
     return Mesh(row, (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def split_batch(batch: Sequence[Any], devices: Devices) -> tuple[Any, ...]:
-    """A batch (inputs, targets) or (inputs, targets, mask) with a share of its samples on each of the devices.
+    """Split a batch (inputs, targets) or (inputs, targets, mask) so that each device has a share of its samples.
 
     `gradients`, `train_offline` and `train_online` then compute each share where it is:
 
         inputs, labels = split_batch((inputs, labels), jax.devices())
         loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OTPE())
 
-    Losses and gradients are those of one device except for the order of summation, for every window and under every rule but
-    UORO, which draws noise for the whole batch. What is trained lies on all of the devices afterwards.
+    Losses and gradients equal those on one device except for the order of summation, for every window and under every rule
+    except UORO, which draws noise for the whole batch. The trained parameters are on all of the devices afterwards.
 
     Args:
         batch: inputs [T, B, ...], targets, and a mask [T, B] if there is one.
@@ -64,7 +64,7 @@ def split_batch(batch: Sequence[Any], devices: Devices) -> tuple[Any, ...]:
 
 
 def mesh_of(inputs: Array) -> Mesh | None:
-    """The devices that a batch is split over, None if it is on one or nothing is known of it."""
+    """The devices that a batch is split over; None if it is on one device or its placement is unknown."""
     if isinstance(inputs, jax.core.Tracer) or not isinstance(inputs, jax.Array):
         return None
     sharding = inputs.sharding
@@ -75,7 +75,7 @@ def mesh_of(inputs: Array) -> Mesh | None:
 
 
 def check_divisible(batch: int, mesh: Mesh) -> None:
-    """Raises ValueError unless each device gets as many samples."""
+    """Raise ValueError unless all devices get the same number of samples."""
     if batch % mesh.size:
         raise ValueError(
             f"Got a batch of {batch} samples for {mesh.size} devices, expected a multiple of {mesh.size}. Change the batch "
@@ -84,18 +84,18 @@ def check_divisible(batch: int, mesh: Mesh) -> None:
 
 
 def target_specs(targets: Targets) -> list[PartitionSpec]:
-    """How each leaf of the targets is split."""
+    """The partition of each leaf of the targets."""
     return [BATCH_SHARDED if cut else PER_SEQUENCE for cut in targets.per_step]
 
 
 def map_shares(function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any) -> Callable[..., Any]:
-    """A function that runs on the share of each device."""
-    # Replication is not checked, since that needs carries that say from the start whether they differ between devices.
+    """Make a function that runs on the share of each device."""
+    # Replication is not checked, since the check needs carries that declare from the start whether they differ between devices.
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
 def state_specs(make: Callable[[int], Any], batch: int) -> Any:
-    """How a tree is split: each array along its first axis that grows with the batch; `make` maps a batch size to shapes."""
+    """The partition of a tree along each array's first axis that grows with the batch; `make` maps a batch size to shapes."""
 
     def spec(one: jax.ShapeDtypeStruct, two: jax.ShapeDtypeStruct) -> PartitionSpec:
         if jax.dtypes.issubdtype(one.dtype, jax.dtypes.prng_key):
@@ -111,7 +111,7 @@ def state_specs(make: Callable[[int], Any], batch: int) -> Any:
 
 
 def rule_state_specs(rule: LearningRule, plan: Any, model: nnx.RNNCellBase, inputs: Array) -> Any:
-    """How the state of a rule is split, for inputs [T, B, ...]."""
+    """The partition of the state of a rule, for inputs [T, B, ...]."""
     graphdef, state = nnx.split((model, rule))
 
     def make(batch: int) -> Any:
@@ -129,7 +129,7 @@ def rule_state_specs(rule: LearningRule, plan: Any, model: nnx.RNNCellBase, inpu
 
 
 def check_splittable(model: nnx.RNNCellBase) -> None:
-    """Raises TypeError if a call changes anything but the statistics of a BatchNorm, which are made the same everywhere."""
+    """Raise TypeError if a call changes anything except the statistics of a BatchNorm, which are kept equal on all devices."""
     quiet = nnx.clone(model)
     for _, part in nnx.iter_modules(quiet):
         if isinstance(part, nnx.BatchNorm):
@@ -143,7 +143,7 @@ def check_splittable(model: nnx.RNNCellBase) -> None:
 
 
 def share_statistics(model: nnx.RNNCellBase) -> None:
-    """Makes each BatchNorm of a copy take its statistics over all devices."""
+    """Make each BatchNorm of a copy take its statistics over all devices."""
     for _, part in nnx.iter_modules(model):
         if isinstance(part, nnx.BatchNorm):
             part.axis_name = AXIS

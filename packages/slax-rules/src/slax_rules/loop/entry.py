@@ -1,13 +1,13 @@
 """The public functions: the gradient of a batch, and training steps.
 
-Gradients are processed by Optax: `optax.chain(optax.clip_by_global_norm(1.0), optax.adamax(1e-3))` bounds its
+Gradients are processed by Optax: `optax.chain(optax.clip_by_global_norm(1.0), optax.adamax(1e-3))` bounds their
 norm, `fptt(optax.adamax(1e-3))` regularizes the steps within a sequence.
 
 Half precision: either all parameters, states and inputs in bfloat16 or float16, or the parameters in float32, which keeps small
 steps and gives float32 gradients: `nnx.Linear(64, 50, dtype=jnp.bfloat16, param_dtype=jnp.float32, rngs=rngs)` with
-`LIF(param_dtype=jnp.bfloat16)`. In float16 what is below 6e-8 is 0 on the way back; with float32 parameters, scale the loss,
+`LIF(param_dtype=jnp.bfloat16)`. In float16, gradients below 6e-8 become 0; with float32 parameters, scale the loss,
 `lambda y, t: 2.0**12 * cross_entropy(y, t)`, and the gradient, `optax.chain(optax.scale(2.0**-12), optax.adamax(1e-3))`.
-bfloat16 has the range of float32 and needs nothing.
+bfloat16 has the range of float32 and needs no scaling.
 """
 
 import operator
@@ -41,34 +41,34 @@ def gradients(
     carry: Any = None,
     mask: Array | None = None,
 ) -> tuple[Float[Array, ""], nnx.State]:
-    """The loss of a sequence and its gradient under a learning rule, at fixed parameters.
+    """Compute the loss of a sequence and its gradient under a learning rule, at fixed parameters.
 
     The loss is the mean over time and batch, or over the entries of `mask` that are true. State and traces are constants at the
     boundaries of windows, so memory does not grow with the number of windows. A call compiles a program for the structure of
-    its arguments, and later calls with the same structure and the same `loss_fn` use it again, as `jax.jit` does. It changes
-    nothing of the model or the rule except what these change themselves, in place: the statistics of a BatchNorm in training
-    (of each window), random streams.
+    its arguments, and later calls with the same structure and the same `loss_fn` reuse it, as `jax.jit` does. The model and the
+    rule stay unchanged except for variables that they change themselves, in place: the statistics of a BatchNorm in training
+    (of each window) and random streams.
 
     Args:
         model: a cell.
         loss_fn: the loss of one step, which maps outputs [B, ...] and targets [B, ...] to losses [B]; or a `SequenceLoss`.
-        inputs: time first, [T, B, features...]. A batch that `split_batch` spread over devices is computed where it is.
-        targets: one per sequence, [B, ...], or one per step, [T, B, ...], or a tree of such arrays. Where the shape leaves open
-            which (T = B), say `PerStep(targets)` or `PerSequence(targets)`.
-        rule: `BPTT()`, `OTPE()`, any other, or a list of rules for layers, one for each layer.
+        inputs: time first, [T, B, features...]. A batch split over devices by `split_batch` is computed there.
+        targets: one per sequence, [B, ...], or one per step, [T, B, ...], or a tree of such arrays. If the shape fits
+            both (T = B), use `PerStep(targets)` or `PerSequence(targets)`.
+        rule: `BPTT()`, `OTPE()`, any other rule, or a list of rules for layers, one for each layer.
         window: steps that are computed together; the rule's default if None. It changes neither loss nor gradient, only time
             and memory, except that a BatchNorm in training takes its statistics over a window. BPTT always takes the whole
             sequence, and TBPTT has steps of its own.
-        carry: to start with; `model.initialize_carry(inputs.shape[1:])` by default.
+        carry: the initial carry; `model.initialize_carry(inputs.shape[1:])` by default.
         mask: bool [T, B], true where a loss counts: `valid_steps(lengths, T)` for sequences of unequal length, whose padding
             then changes neither loss nor gradient, `last_step(lengths, T)` for a loss at the end. All count by default.
 
     Returns:
         The loss, and the gradient in the structure of `nnx.state(model, nnx.Param)`. Both are zero if no entry of the mask is
-        true, which only `jit` lets through.
+        true, which is possible only under `jit`.
 
     Raises:
-        TypeError: something else than a rule, or a model that the rule cannot treat.
+        TypeError: anything other than a rule, or a model that the rule cannot treat.
         ValueError: inputs, targets, mask or losses of a wrong shape, a mask without a true entry, or a window below 1.
 
     Note:
@@ -105,21 +105,21 @@ def train_offline(
     carry: Any = None,
     mask: Array | None = None,
 ) -> Float[Array, ""]:
-    """One optimizer step with the gradient of the whole sequence, as `gradients` makes it. Returns the loss.
+    """Take one optimizer step with the gradient of the whole sequence, as computed by `gradients`, and return the loss.
 
-    Updates `model` and `optimizer` in place, as Flax NNX does. A gradient that is not finite is no step: model and optimizer
-    stay as they are, and the loss that is returned is NaN.
+    It updates `model` and `optimizer` in place, as Flax NNX does. If the gradient is not finite, no step is taken: model and
+    optimizer stay unchanged, and the returned loss is NaN.
 
     Args:
         model: a cell.
         optimizer: `nnx.Optimizer(model, transformation, wrt=nnx.Param)`; `nnx.Optimizer((model, rule), ...)` for a rule with
             parameters of its own. A transformation that takes extra arguments gets `gradient_at`, a function that maps
             parameters to the gradient of the same window there, as `fptt(variant="paper")` needs.
-        loss_fn, inputs, targets, rule, window, carry, mask: see `gradients`. If no entry of the mask is true, which only `jit`
-            lets through, there is no step.
+        loss_fn, inputs, targets, rule, window, carry, mask: see `gradients`. If no entry of the mask is true, which is
+            possible only under `jit`, no step is taken.
 
     Raises:
-        TypeError, ValueError: see `gradients`; something else than an `nnx.Optimizer`, or one of another model.
+        TypeError, ValueError: see `gradients`; anything other than an `nnx.Optimizer`, or the optimizer of another model.
 
     Example:
         >>> import jax.numpy as jnp
@@ -149,19 +149,19 @@ def train_online(
     carry: Any = None,
     mask: Array | None = None,
 ) -> Float[Array, ""]:
-    """One optimizer step after each window of the sequence. Returns the mean loss over the sequence.
+    """Take one optimizer step after each window of the sequence, and return the mean loss over the sequence.
 
-    Each step uses the gradient of the mean loss over its window and the batch. State and traces go on unchanged across
-    updates, so they mix parameters of different age, as is usual. Under BPTT the gradient flows through the steps of a window.
-    Otherwise like `train_offline`.
+    Each step uses the gradient of the mean loss over its window and the batch. State and traces continue unchanged
+    across updates, so they mix parameters of different ages, as is usual. Under BPTT the gradient flows through the steps of
+    a window. Otherwise it works like `train_offline`.
 
     Args:
         window: steps between updates, >= 1.
-        mask: see `gradients`. Each step takes the mean over the true entries of its window. A window without one is no step:
-            parameters and optimizer, its momenta and counters included, stay as they are, and state and traces go on.
+        mask: see `gradients`. Each step takes the mean over the true entries of its window. In a window without one, no step
+            is taken: parameters and optimizer, including its momenta and counters, stay unchanged, and state and traces go on.
 
     Raises:
-        TypeError: a `SequenceLoss`, which is known only after the last window.
+        TypeError: a `SequenceLoss`, whose value is known only after the last window.
 
     Example:
         >>> import jax.numpy as jnp
@@ -181,7 +181,7 @@ def train_online(
 
 
 def check_online_loss(loss_fn: Any) -> None:
-    """Raises TypeError for a loss that is not known before the sequence ends."""
+    """Raise TypeError for a loss that is not known before the sequence ends."""
     if isinstance(loss_fn, SequenceLoss):
         raise TypeError(
             "train_online got a SequenceLoss, expected the loss of one step: an update after each window needs a loss that is "
@@ -191,7 +191,7 @@ def check_online_loss(loss_fn: Any) -> None:
 
 
 def check_optimizer(name: str, optimizer: Any) -> None:
-    """Raises TypeError for something else than an optimizer of Flax; `name` is the function that got it."""
+    """Raise TypeError for anything other than a Flax optimizer; `name` is the function that got it."""
     if not isinstance(optimizer, nnx.Optimizer) or isinstance(optimizer, nnx.ModelAndOptimizer):
         made = "nnx.Optimizer(model, transformation, wrt=nnx.Param)"
         hint = f" Wrap the Optax transformation: {made}." if isinstance(optimizer, optax.GradientTransformation) else ""
@@ -210,7 +210,7 @@ def _call(
     carry: Any,
     mask: Array | None,
 ) -> tuple[Array, nnx.State | None]:
-    """Runs the program of these arguments, and writes what it changed into model, rule and optimizer."""
+    """Run the program of these arguments, and write the changes into model, rule and optimizer."""
     as_rule(rule)
     window = None if window is None else operator.index(window)
     if window is not None and window < 1:
@@ -225,7 +225,7 @@ def _call(
     program = Program(graphdef, loss_fn, update, window, mesh)
     loss, gradient, new = run_program(program, state, inputs, targets, mask, carry)
     if new:
-        # No more than what is new: the rest may be closed over from outside of a function that is being traced.
+        # Only new leaves: the others may be closed over from outside of a function that is being traced.
         leaves, structure = jax.tree.flatten(state)
         changed = nnx.to_flat_state(jax.tree.unflatten(structure, [new.get(index) for index in range(len(leaves))]))
         nnx.update(objects, nnx.from_flat_state([(path, node) for path, node in changed if jax.tree.leaves(node)]))

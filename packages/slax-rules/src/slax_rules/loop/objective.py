@@ -1,7 +1,7 @@
-"""The loss of a window, and its gradient by what a rule reads of the model.
+"""The loss of a window, and its gradient w.r.t. the heads that a rule reads from the model.
 
-Losses are those of the whole batch, also where each device has a share of it: `axis` is then the name of the mesh's axis over
-the batch, else None.
+Losses refer to the whole batch, even if each device has only a share of it: `axis` is then the name of the mesh axis over the
+batch, else None.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from slax_rules.rule import SignalFn
 
 
 def all_reduce(tree: Any, axis: str | None) -> Any:
-    """The sum over devices."""
+    """Sum a tree over devices."""
     return tree if axis is None else jax.lax.psum(tree, axis)
 
 
@@ -24,7 +24,7 @@ def step_losses(loss_fn: LossFn, outputs: Any, targets: Targets) -> Float[Array,
     """The loss of each step and sample.
 
     Raises:
-        ValueError: a loss function that does not make one loss per sample of a step.
+        ValueError: a loss function that does not return one loss per sample of a step.
     """
     losses = jax.vmap(loss_fn, in_axes=(0, targets.step_axes))(outputs, targets.tree)
     steps, batch = jax.tree.leaves(outputs)[0].shape[:2]
@@ -42,7 +42,7 @@ def sequence_losses(loss_fn: SequenceLoss, outputs: Any, targets: Targets, mask:
     """The loss of each sample.
 
     Raises:
-        ValueError: a loss function that does not make one loss per sample.
+        ValueError: a loss function that does not return one loss per sample.
     """
     losses = loss_fn(outputs, targets.tree, *(() if mask is None else (mask,)))
     batch = jax.tree.leaves(outputs)[0].shape[1]
@@ -62,7 +62,7 @@ def counted(mask: Array | None, shape: tuple[int, ...], axis: str | None) -> Arr
 
 
 def step_signal_fn(loss_fn: LossFn, targets: Targets, mask: Array | None, axis: str | None) -> SignalFn:
-    """The mean loss of a window over the steps and samples that count, and its gradient by the heads of a rule."""
+    """Make the function for the mean loss of a window over steps and samples that count, and its gradient w.r.t. the heads."""
 
     def signal_fn(heads: list[Any]) -> tuple[Array, list[Any]]:
         leaf = _first_leaf(heads)
@@ -82,7 +82,7 @@ def step_signal_fn(loss_fn: LossFn, targets: Targets, mask: Array | None, axis: 
 
 
 def sequence_signal_fn(loss: SequenceLoss, targets: Targets, mask: Array | None, axis: str | None) -> SignalFn:
-    """The mean loss of whole sequences over the samples that count, and its gradient by the heads of a rule."""
+    """Make the function for the mean loss of whole sequences over samples that count, and its gradient w.r.t. the heads."""
 
     def signal_fn(heads: list[Any]) -> tuple[Array, list[Any]]:
         leaf = _first_leaf(heads)
@@ -103,7 +103,7 @@ def sequence_signal_fn(loss: SequenceLoss, targets: Targets, mask: Array | None,
 
 
 def _first_leaf(heads: list[Any]) -> Array:
-    """The first array of the heads, all of which a loss has to have a gradient by."""
+    """Return the first array of the heads; all must be floating-point, since the loss has a gradient w.r.t. each."""
     for leaf in jax.tree.leaves(heads):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise TypeError(
@@ -114,7 +114,7 @@ def _first_leaf(heads: list[Any]) -> Array:
 
 
 def _where_counted(mask: Array | None, signals: list[Any]) -> list[Any]:
-    """The signals without those of losses that do not count: 0 times the slope of such a loss need not be 0, but may be NaN."""
+    """Set the signals of losses that do not count to zero: 0 times the slope of such a loss may be NaN instead of 0."""
     if mask is None:
         return signals
     return jax.tree.map(lambda s: jnp.where(mask.reshape(*mask.shape, *[1] * (s.ndim - 2)), s, 0), signals)

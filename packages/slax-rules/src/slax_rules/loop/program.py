@@ -33,14 +33,14 @@ Update = Literal["none", "offline", "online"]
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Program:
-    """What is done with a batch, apart from arrays.
+    """The computation on a batch, apart from arrays.
 
     Args:
-        graphdef: of (model, rule, optimizer); the rule is as the user gave it, the optimizer None where nothing is updated.
+        graphdef: graph of (model, rule, optimizer); the rule is as the user gave it, and the optimizer None without updates.
         loss_fn: the loss of a step, or a `SequenceLoss`.
-        update: whether the gradient is returned ("none"), or used in one step ("offline") or one for each window ("online").
+        update: the use of the gradient: returned ("none"), or used in one step ("offline") or one per window ("online").
         window: steps of a window, or None for the default.
-        mesh: the devices that the batch is split over, or None for one.
+        mesh: the devices that the batch is split over, or None for one device.
     """
 
     graphdef: nnx.GraphDef
@@ -59,7 +59,7 @@ class Program:
     def __call__(
         self, state: nnx.State, inputs: Array, targets: Any, mask: Array | None, carry: Any
     ) -> tuple[Array, nnx.State | None, nnx.State]:
-        """The mean loss, the gradient by the model's parameters or None, and the state of (model, rule, optimizer) after it."""
+        """Return the mean loss, the gradient or None, and the state of (model, rule, optimizer) afterwards."""
         objects = nnx.merge(self.graphdef, state, copy=True)
         model, given, _ = objects
         rule = as_rule(given)
@@ -97,7 +97,7 @@ class Program:
     def _run(
         self, objects: tuple[Any, Any, Any], plan: Any, start: Any, batch: Batch, axis: str | None
     ) -> tuple[Array, nnx.State | None]:
-        """The mean loss, and the gradient if nothing is updated; otherwise updates in place."""
+        """Return the mean loss, and the gradient if nothing is updated; otherwise update in place."""
         model, given, optimizer = objects
         if self.update == "online":
             return self._run_online(objects, plan, start, batch, axis), None
@@ -119,7 +119,7 @@ class Program:
     def _run_online(
         self, objects: tuple[Any, Any, Any], plan: Any, start: Any, batch: Batch, axis: str | None
     ) -> Array:
-        """The mean loss over the sequence, with an optimizer step for each window."""
+        """Take an optimizer step for each window, and return the mean loss over the sequence."""
         graphdef, state = nnx.split(objects)
         total_count = counted(batch.mask, batch.inputs.shape[:2], axis)
 
@@ -155,8 +155,8 @@ class Program:
 
 @partial(jax.jit, static_argnums=0)
 def run_program(program: Program, *arguments: Any) -> tuple[Array, nnx.State | None, dict[int, Array]]:
-    """The mean loss, the gradient or None, and those leaves of the state that are new, by their number."""
-    before = jax.tree.leaves(arguments[0])  # the variables in it are those that the program changes
+    """Run a program; return the mean loss, the gradient or None, and the new leaves of the state, by their number."""
+    before = jax.tree.leaves(arguments[0])  # the program changes the variables in it
     loss, gradient, state = program(*arguments)
     pairs = zip(before, jax.tree.leaves(state), strict=True)
     return loss, gradient, {index: new for index, (old, new) in enumerate(pairs) if new is not old}
@@ -170,7 +170,7 @@ def _moved(objects: tuple[Any, Any], params: Any) -> tuple[Any, Any]:
 
 
 def check_hashable(graphdef: nnx.GraphDef, loss_fn: Any) -> None:
-    """Raises TypeError if an option of a module, or a loss function, cannot be hashed; programs are kept by them."""
+    """Raise TypeError if an option of a module, or a loss function, cannot be hashed, as the cache of programs requires."""
     options = [(name, getattr(held, "value", None)) for name, held in graphdef.attributes]
     wrong = [f"{name}={value!r}" for name, value in (*options, ("loss_fn", loss_fn)) if not _hashable(value)]
     if wrong:
@@ -181,7 +181,7 @@ def check_hashable(graphdef: nnx.GraphDef, loss_fn: Any) -> None:
 
 
 def _hashable(value: Any) -> bool:
-    """Whether a value can be hashed, with all that it holds."""
+    """True if a value can be hashed, including its contents."""
     try:
         hash(value)
     except TypeError:

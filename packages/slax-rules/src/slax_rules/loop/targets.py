@@ -1,4 +1,4 @@
-"""Targets of a sequence: which of them are one per step, and are cut into windows as the inputs are."""
+"""The targets of a sequence, one per step, which are cut into windows as the inputs are, or one per sequence."""
 
 from typing import Any, NamedTuple
 
@@ -10,12 +10,12 @@ from slax_rules.losses import PerSequence, PerStep
 
 
 class Targets(NamedTuple):
-    """A tree of targets in leaves.
+    """A tree of targets, split into leaves.
 
     Args:
         leaves: the arrays.
-        per_step: for each leaf, whether it is one per step, [T, B, ...], and not one per sequence, [B, ...].
-        structure: of the tree.
+        per_step: for each leaf, true if it has one target per step, [T, B, ...], and false for one per sequence, [B, ...].
+        structure: structure of the tree.
     """
 
     leaves: list[Array]
@@ -24,11 +24,11 @@ class Targets(NamedTuple):
 
     @property
     def steps(self) -> list[Array]:
-        """The leaves that are one per step, to be cut into windows."""
+        """The leaves with one target per step, to be cut into windows."""
         return [leaf for leaf, cut in zip(self.leaves, self.per_step, strict=True) if cut]
 
     def with_steps(self, steps: list[Array]) -> "Targets":
-        """The targets of a window, whose leaves per step are these."""
+        """Return the targets of a window, given its leaves per step."""
         pieces = iter(steps)
         leaves = [next(pieces) if cut else leaf for leaf, cut in zip(self.leaves, self.per_step, strict=True)]
         return self._replace(leaves=leaves)
@@ -40,15 +40,15 @@ class Targets(NamedTuple):
 
     @property
     def step_axes(self) -> Any:
-        """The axis of the steps in each leaf, None for one per sequence, as `jax.vmap` takes it."""
+        """The time axis of each leaf, None for one target per sequence, as `jax.vmap` takes it."""
         return jax.tree.unflatten(self.structure, [0 if cut else None for cut in self.per_step])
 
 
 def read_targets(targets: Any, steps: int, batch: int) -> Targets:
-    """The targets of a sequence of `steps` steps and `batch` samples.
+    """Read the targets of a sequence of `steps` steps and `batch` samples.
 
     Raises:
-        ValueError: a leaf that is neither one per step nor one per sequence, or that could be either.
+        ValueError: a leaf that has neither one target per step nor one per sequence, or that could have either.
     """
     parts, _ = jax.tree.flatten(targets, is_leaf=_is_marked)
     leaves: list[Array] = []

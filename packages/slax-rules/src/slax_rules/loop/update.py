@@ -1,4 +1,4 @@
-"""A step of the optimizer with a gradient, or none where there is no gradient to take one with."""
+"""A step of the optimizer with a gradient, or no step if the gradient cannot be used."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,17 +22,17 @@ def optimizer_step(
     gradient_at: Callable[[Any], Pair],
     before: nnx.RNNCellBase,
 ) -> Float[Array, ""]:
-    """A step in place. Returns the loss, NaN where it or the gradient is not finite.
+    """Take a step in place, and return the loss, NaN if it or the gradient is not finite.
 
-    There is no step where loss or gradient are not finite or no loss counts: parameters and the state of the optimizer, its
-    momenta and counters included, then stay as they are. Where it is not finite, what the model changed of itself, such as the
-    statistics of a BatchNorm, is as it was before, too; random streams go on.
+    No step is taken if the loss or gradient is not finite or no loss counts: parameters and the state of the optimizer,
+    including its momenta and counters, then stay unchanged. If it is not finite, the variables that the model changes itself,
+    such as the statistics of a BatchNorm, are also restored; random streams go on.
 
     Args:
-        rule: as it was given to the training step; one with parameters is trained together with the model.
-        any_counts: whether any loss counts; None for always.
-        gradient_at: maps parameters to the gradient of the same window there. It is handed to an optimizer that takes extra
-            arguments, and costs nothing where it is not called.
+        rule: the rule given to the training step; a rule with parameters is trained together with the model.
+        any_counts: whether any loss counts; None if all do.
+        gradient_at: maps parameters to the gradient of the same window there. It is passed to an optimizer that takes extra
+            arguments, and costs nothing if it is not called.
         before: a copy of the model from before the gradient.
     """
     trained = trained_together(model, rule)
@@ -53,19 +53,19 @@ def optimizer_step(
 
 
 def _keep(objects: Any, which: Any, use: Bool[Array, ""], old: list[Any]) -> None:
-    """Puts the old leaves back, in place, unless the new ones are of use."""
+    """Restore the old leaves, in place, unless `use` is true."""
     new, structure = jax.tree.flatten(nnx.state(objects, which))
     kept = [n if n is o else jnp.where(use, n, o) for n, o in zip(new, old, strict=True)]
     nnx.update(objects, jax.tree.unflatten(structure, kept))
 
 
 def trained_together(model: nnx.RNNCellBase, rule: Any) -> Any:
-    """What the optimizer trains: the model, together with the rule if this has parameters."""
+    """The object that the optimizer trains: the model, together with the rule if the rule has parameters."""
     return (model, rule) if jax.tree.leaves(nnx.state(rule, nnx.Param)) else model
 
 
 def _as_given(gradient: Pair, model: nnx.RNNCellBase, rule: Any) -> nnx.State:
-    """A gradient in the structure of what the optimizer trains."""
+    """Arrange a gradient in the structure of the object that the optimizer trains."""
     if not jax.tree.leaves(gradient.rule):
         return gradient.model
     own = jax.tree.unflatten(jax.tree.structure(nnx.state(rule, nnx.Param)), jax.tree.leaves(gradient.rule))
@@ -73,7 +73,7 @@ def _as_given(gradient: Pair, model: nnx.RNNCellBase, rule: Any) -> nnx.State:
 
 
 def _is_finite(gradient: Any) -> Bool[Array, ""]:
-    """Whether all entries are finite."""
+    """True if all entries are finite."""
     finite = jnp.ones((), bool)
     for leaf in jax.tree.leaves(gradient):
         finite = finite & jnp.isfinite(leaf).all()
@@ -81,7 +81,7 @@ def _is_finite(gradient: Any) -> Bool[Array, ""]:
 
 
 def _check_optimizer(optimizer: nnx.Optimizer, trained: Any, rule: Any) -> None:
-    """Raises ValueError for an optimizer that was made with other parameters."""
+    """Raise ValueError for an optimizer that was made with other parameters."""
     params = nnx.as_pure(nnx.state(trained, optimizer.wrt))
     expected = jax.eval_shape(optimizer.tx.init, params)
     mine = nnx.as_pure(optimizer.opt_state)
@@ -95,6 +95,6 @@ def _check_optimizer(optimizer: nnx.Optimizer, trained: Any, rule: Any) -> None:
 
 
 def _layout(tree: Any) -> list[tuple[str, tuple[int, ...], Any]]:
-    """Where each array of a tree is, with its shape and dtype."""
+    """The path, shape and dtype of each array of a tree."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return [(jax.tree_util.keystr(path), leaf.shape, leaf.dtype) for path, leaf in leaves]

@@ -1,4 +1,4 @@
-"""The one loop: a sequence window by window, with the gradients added up or used at once."""
+"""The one loop: a sequence window by window, with the gradients added up or used after each window."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from slax_rules.loop.targets import Targets
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
 from slax_rules.rule import LearningRule, SignalFn, WindowGradient
 
-# Up to so many windows, the making of the traces that nothing reads is a share worth a second program.
+# Up to this number of windows, computing traces that nothing reads costs a share that is worth a second program.
 FEW_WINDOWS = 3
 
 
@@ -22,10 +22,10 @@ class Batch(NamedTuple):
     """A batch of sequences, or the part of it in a window.
 
     Args:
-        inputs: [T, B, ...].
+        inputs: inputs [T, B, ...].
         targets: see `Targets`.
-        mask: [T, B], or None.
-        signals: the gradient of the loss by the heads of the rule where it is known before, else None.
+        mask: mask [T, B], or None.
+        signals: the gradient of the loss w.r.t. the heads of the rule if it is known beforehand, else None.
     """
 
     inputs: Array
@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A gradient by the parameters of the model and by those of the rule."""
+    """A gradient w.r.t. the parameters of the model and of the rule."""
 
     model: nnx.State
     rule: nnx.State
@@ -44,11 +44,11 @@ class Pair(NamedTuple):
 def over_windows(
     visit: Callable[[Any, Batch], Any], start: Any, batch: Batch, size: int, *, traces_are_unread: bool = False
 ) -> Any:
-    """The result of `carry = visit(carry, window)` for each window of `size` steps in turn; the last may be shorter.
+    """Apply `carry = visit(carry, window)` to each window of `size` steps in turn; the last may be shorter.
 
     Args:
-        traces_are_unread: whether nothing reads what the rule carries after the last window. With few windows the last one is
-            then a program by itself, and XLA leaves out what makes it.
+        traces_are_unread: true if nothing reads the rule's traces after the last window. With few windows, the last one is
+            then a program by itself, and XLA omits the computation of these traces.
     """
     pieces = (batch.inputs, batch.targets.steps, batch.mask, batch.signals)
 
@@ -69,7 +69,7 @@ def over_windows(
 def window_gradient(
     model: nnx.RNNCellBase, rule: LearningRule, plan: Any, state: Any, loss_fn: Any, batch: Batch, axis: str | None
 ) -> WindowGradient:
-    """The gradient of the mean loss of a window, over the batch and all devices.
+    """Compute the gradient of the mean loss of a window, over the batch and all devices.
 
     Modules that change their own variables do so in place, in `model`.
     """
@@ -87,7 +87,7 @@ def sequence_gradient(
     window: int | None,
     axis: str | None,
 ) -> tuple[Float[Array, ""], Pair]:
-    """The mean loss of a sequence and its gradient at fixed parameters, window by window, added up in float32 at least."""
+    """Compute the mean loss of a sequence and its gradient at fixed parameters, added up over windows in float32 at least."""
     steps = batch.inputs.shape[0]
     size = rule.offline_window(window, steps)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
@@ -100,7 +100,7 @@ def sequence_gradient(
     def add_window(total: tuple[Array, Pair, Any, Any], piece: Batch) -> tuple[Array, Pair, Any, Any]:
         loss, gradient, state, changed = total
         copy = nnx.merge(graphdef, params, changed if mutates else rest, copy=True)
-        # Over devices the sum of the gradients is taken once, below.
+        # The sum of the gradients over devices is taken once, below.
         found = rule.window(plan, copy, state, piece.inputs, _signal_fn(loss_fn, piece, axis))
         share = (
             _share(piece, batch, total_count, axis, loss.dtype) if piece.signals is None else jnp.ones((), loss.dtype)
@@ -122,14 +122,14 @@ def sequence_gradient(
 
 
 def loss_dtype(model: nnx.RNNCellBase, inputs: Array) -> Any:
-    """The dtype to add losses up in: the widest of inputs and parameters, float32 at least."""
+    """The dtype for adding up losses: the widest of inputs and parameters, float32 at least."""
     dtypes = [leaf.dtype for leaf in (inputs, *jax.tree.leaves(nnx.state(model, nnx.Param)))]
     floats = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
     return sum_dtype(max(floats, key=lambda dtype: dtype.itemsize)) if floats else jnp.dtype(jnp.float32)
 
 
 def _signal_fn(loss_fn: Any, batch: Batch, axis: str | None) -> SignalFn:
-    """What maps the heads of a window to its loss and signals."""
+    """Make the function that maps the heads of a window to its loss and signals."""
     signals = batch.signals
     if signals is not None:
         return lambda heads: (jnp.zeros((), sum_dtype(batch.inputs.dtype)), signals)
@@ -154,7 +154,7 @@ def _with_signals(
     size: int,
     axis: str | None,
 ) -> tuple[Array, Batch]:
-    """The loss of whole sequences, and the batch with its gradient by the heads: a first pass, forward only."""
+    """Return the loss of whole sequences, and the batch with its gradient w.r.t. the heads: a first, forward-only pass."""
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
     def step(carry: tuple[Any, Any], inputs: Array) -> tuple[Any, list[Any]]:

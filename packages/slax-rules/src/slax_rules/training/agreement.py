@@ -1,4 +1,4 @@
-"""How far the gradient of a rule is from another, by default that of BPTT, while `fit` trains."""
+"""The agreement of a rule's gradient with another, by default that of BPTT, while `fit` trains."""
 
 import dataclasses
 from collections import defaultdict
@@ -24,14 +24,14 @@ Group = Callable[[str], str]
 
 
 class Agreement(NamedTuple):
-    """How a gradient g agrees with a reference r.
+    """The agreement of a gradient g with a reference r.
 
     Args:
         cosine: g . r / (|g| |r|), in [-1, 1]; 0 where it is not defined.
         norm_ratio: |g| / |r|; 0 where the reference is zero.
-        sign_agreement: share of the entries of r that are not zero where g has the same sign; 0 where there are none.
-        defined: whether both are finite and not zero, as the cosine needs.
-        has_reference: whether both are finite and r is not zero, as the other two need.
+        sign_agreement: share of the nonzero entries of r for which g has the same sign; 0 if there are none.
+        defined: whether both are finite and nonzero, as the cosine requires.
+        has_reference: whether both are finite and r is nonzero, as the other two require.
     """
 
     cosine: Float[Array, ""]
@@ -44,18 +44,18 @@ class Agreement(NamedTuple):
 def agreement(
     gradient: PyTree, reference: PyTree, *, model: nnx.Module | None = None, group: Group | None = None
 ) -> dict[str, Agreement]:
-    """Cosine, norm ratio and sign agreement of each leaf, or of each group of leaves as one long vector.
+    """Compute the cosine, norm ratio and sign agreement of each leaf, or of each group of leaves as one long vector.
 
     Args:
         gradient: tree of floating-point arrays, as `gradients` returns it.
         reference: tree with the same paths and shapes.
-        model: whose gradient it is. With it leaves are called by their layer, as "0 Linear/kernel", "3.0 Linear/kernel" in a
-            stack that is module 3, "1 -> 0 Linear/kernel" over an edge, and without it by their path, "modules/0/kernel".
-        group: maps a name to that of its group, as `lambda name: name.partition("/")[0]` for one group per layer. By default
+        model: the model of the gradient. With it, leaves are named by layer: "0 Linear/kernel", "3.0 Linear/kernel" in a stack
+            that is module 3, "1 -> 0 Linear/kernel" for an edge; without it, by path: "modules/0/kernel".
+        group: maps a name to the name of its group: `lambda name: name.partition("/")[0]` for one group per layer. By default
             each leaf stands alone, and "all" is the whole gradient.
 
     Raises:
-        ValueError: trees with other paths.
+        ValueError: trees with different paths.
 
     Example:
         >>> import jax.numpy as jnp
@@ -88,20 +88,20 @@ def agreement(
 
 @dataclasses.dataclass(frozen=True)
 class GradientAgreement:
-    """A callback of `fit`: how the gradient under the rule that trains agrees with that under another one, on the same batch.
+    """A callback of `fit` that compares the training rule's gradient with that of another rule, on the same batch.
 
-    Both are those of the whole batch at the parameters after the step, offline, with the same random numbers. The records are
+    Both are gradients of the whole batch at the parameters after the step, offline, with the same random numbers. Records are
     named by layer, "cosine/0 Linear/kernel", "norm_ratio/...", "sign_agreement/...", and None where they are not defined: a
-    zero gradient has no cosine. "cosine/all" is that of the whole gradient.
+    zero gradient has no cosine. "cosine/all" is the cosine of the whole gradient.
 
     Args:
         every: steps between measurements, >= 1.
-        rule: the rule that is looked at; the one of `fit` by default. For BPTT with `update="online"` that is `TBPTT` with the
-            steps of a window, as its gradient flows within windows.
-        reference: what it is compared with.
-        window: steps of a window of the first gradient, by default those of `fit`; it changes no gradient.
-        reference_window: the same of the second one; the rule's default if None.
-        group: maps a name such as "0 Linear/kernel" to that of its group; see `agreement`.
+        rule: the rule to compare; by default the rule of `fit`. For BPTT with `update="online"`, this is `TBPTT` with the
+            steps of a window, since its gradient flows within windows.
+        reference: the rule to compare with.
+        window: steps of a window for the first gradient, by default as in `fit`; it does not change the gradient.
+        reference_window: steps of a window for the second gradient; the rule's default if None.
+        group: maps a name such as "0 Linear/kernel" to the name of its group; see `agreement`.
 
     Example:
         >>> from slax_rules import GradientAgreement
@@ -135,9 +135,9 @@ _NEEDS = {"cosine": "defined", "norm_ratio": "has_reference", "sign_agreement": 
 
 
 def offline_rule(rule: Any, update: str, window: int | None) -> Any:
-    """The rule whose offline gradient is what a rule makes in training, at fixed parameters.
+    """The rule whose offline gradient equals that of the given rule in training, at fixed parameters.
 
-    BPTT with updates online is cut at the windows between them.
+    BPTT with online updates is cut at the boundaries of windows.
     """
     if update == "online" and isinstance(rule, BPTT | TBPTT):
         steps = window or 1
@@ -150,7 +150,7 @@ def _compare(what: Any, state: nnx.State, batch: Batch) -> dict[str, Agreement]:
     graphdef, loss_fn, window, reference_window, group = what
 
     def gradient(which: int, window: int | None) -> nnx.State:
-        model, *rules = nnx.merge(graphdef, state, copy=True)  # each begins with the same random streams
+        model, *rules = nnx.merge(graphdef, state, copy=True)  # each starts with the same random streams
         inputs, targets, mask = prepared(model, batch)
         return gradients(model, loss_fn, inputs, targets, rule=rules[which], window=window, mask=mask)[1]
 
@@ -170,7 +170,7 @@ def _agreement(pairs: list[tuple[Array, Array]]) -> Agreement:
     ratio = g_norm / jnp.where(has_reference, r_norm, 1) * (g_scale / r_scale)
     same_sign = jnp.mean(jnp.sign(g) == jnp.sign(r), where=r != 0, dtype=dtype)
     return Agreement(
-        cosine=jnp.where(defined, jnp.clip(cosine, -1, 1), 0),  # only what rounding adds, as in 1 + 1e-7
+        cosine=jnp.where(defined, jnp.clip(cosine, -1, 1), 0),  # clips only rounding errors, as in 1 + 1e-7
         norm_ratio=jnp.where(has_reference, ratio, 0),
         sign_agreement=jnp.where(has_reference, same_sign, 0),
         defined=defined,
@@ -179,8 +179,8 @@ def _agreement(pairs: list[tuple[Array, Array]]) -> Agreement:
 
 
 def _scaled(vector: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, ""]]:
-    """A vector divided by its largest magnitude, so that very small and very large ones keep their direction, and this
-    magnitude; zeros and 1 if it is zero or below the smallest normal number."""
+    """Return a vector divided by its largest magnitude, so that very small and very large vectors keep their direction, and
+    this magnitude; zeros and 1 if the magnitude is below the smallest normal number."""
     largest = jnp.max(jnp.abs(vector), initial=0)
     is_zero = largest < jnp.finfo(vector.dtype).tiny
     scale = jnp.where(is_zero, 1, largest)

@@ -1,4 +1,4 @@
-"""Batches as they come from lists, loaders and functions, as tuples of arrays that JAX takes."""
+"""Batches from lists, loaders and functions, as tuples of arrays that JAX accepts."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,7 +14,7 @@ from slax_neurons import Connect
 from slax_neurons.internal import input_struct
 from slax_rules.training.sampling import Batch, Sampler
 
-# What gives the batches of each epoch: see `fit`.
+# The sources of the batches of each epoch: see `fit`.
 Batches = Sampler | Callable[[int], Iterable[Any]] | Iterable[Any]
 
 KINDS = (
@@ -24,11 +24,11 @@ KINDS = (
 
 
 def epoch_batches(batches: Any, *, epochs: int = 1) -> Callable[[int], Iterable[Any]]:
-    """A function that maps an epoch to its batches.
+    """Make a function that maps an epoch to its batches.
 
     Raises:
-        TypeError: what cannot give batches.
-        ValueError: an iterator, which can be read once, for several epochs; one batch in the place of a list of them.
+        TypeError: a value that cannot give batches.
+        ValueError: an iterator, which can be read once, for several epochs; one batch in place of a list of batches.
     """
     if isinstance(batches, type):
         raise TypeError(
@@ -53,10 +53,10 @@ def epoch_batches(batches: Any, *, epochs: int = 1) -> Callable[[int], Iterable[
 
 
 def held_out_batches(held_out: Any) -> Callable[[], Iterable[Any]]:
-    """A function that gives the batches of a held-out set again and again.
+    """Make a function that returns the batches of a held-out set each time it is called.
 
     Raises:
-        TypeError: what cannot give batches.
+        TypeError: a value that cannot give batches.
         ValueError: an iterator, which can be read once.
     """
     if isinstance(held_out, Iterator):
@@ -71,7 +71,7 @@ def held_out_batches(held_out: Any) -> Callable[[], Iterable[Any]]:
 
 
 def each_batch(batches: Any, name: str) -> Iterator[Batch]:
-    """The batches of an iterable, as `as_batch` makes them."""
+    """Convert each batch of an iterable with `as_batch`."""
     _check_many(batches, name)
     if not isinstance(batches, Iterable):
         raise TypeError(
@@ -81,10 +81,10 @@ def each_batch(batches: Any, name: str) -> Iterator[Batch]:
 
 
 def as_batch(batch: Any) -> Batch:
-    """A batch as a tuple of inputs, targets, and the mask if there is one, of NumPy or JAX arrays; tensors are converted.
+    """Convert a batch to a tuple of inputs, targets, and the mask if there is one, of NumPy or JAX arrays.
 
     Raises:
-        TypeError: something else than two or three entries, or entries that are no arrays.
+        TypeError: a batch without two or three entries, or entries that are not arrays.
     """
     if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
         got = f"{len(batch)} entries" if isinstance(batch, tuple | list) else _described(batch)
@@ -99,10 +99,10 @@ def as_batch(batch: Any) -> Batch:
 
 
 def as_array(value: Any, name: str) -> Array | np.ndarray:
-    """A NumPy or JAX array as it is, anything else, such as a tensor of PyTorch on whatever device, as a NumPy array.
+    """Return a NumPy or JAX array unchanged, and anything else, such as a PyTorch tensor on any device, as a NumPy array.
 
     Raises:
-        TypeError: what is no array of numbers.
+        TypeError: a value that is not an array of numbers.
     """
     if isinstance(value, jax.Array | np.ndarray):
         array = value
@@ -116,9 +116,9 @@ def as_array(value: Any, name: str) -> Array | np.ndarray:
 
 
 def cast_inputs(model: nnx.RNNCellBase, inputs: Array) -> Array:
-    """Inputs in the dtype of the model: frames of events, which are integers or booleans, become floating-point numbers.
+    """Cast inputs to the dtype of the model: frames of events, which are integers or booleans, become floating-point numbers.
 
-    Integers stay what they are where the model begins with an `nnx.Embed`, and so do floating-point numbers of any kind.
+    Integers stay unchanged if the model begins with an `nnx.Embed`, and so do floating-point numbers of any kind.
     """
     if jnp.issubdtype(inputs.dtype, jnp.inexact) or _begins_with_embedding(model):
         return inputs
@@ -126,7 +126,7 @@ def cast_inputs(model: nnx.RNNCellBase, inputs: Array) -> Array:
 
 
 def input_dtype(model: nnx.RNNCellBase, dtype: Any) -> Any:
-    """The dtype that `cast_inputs` makes of inputs of `dtype`."""
+    """The dtype to which `cast_inputs` casts inputs of `dtype`."""
     if jnp.issubdtype(dtype, jnp.inexact) or _begins_with_embedding(model):
         return dtype
     modules = model.modules if isinstance(model, Connect) else [model]
@@ -134,7 +134,7 @@ def input_dtype(model: nnx.RNNCellBase, dtype: Any) -> Any:
 
 
 def check_time_first(inputs: Array, targets: Any) -> None:
-    """Raises ValueError where shapes say that the first axis is the batch: no target fits unless the first two are swapped."""
+    """Raise ValueError if the shapes show that the first axis is the batch: targets fit only if the first two are swapped."""
     leaves = [leaf for leaf in jax.tree.leaves(targets) if jnp.ndim(leaf)]
     if inputs.ndim < 3 or not leaves:
         return
@@ -154,7 +154,7 @@ def _begins_with_embedding(model: Any) -> bool:
 
 
 def _check_many(batches: Any, name: str) -> None:
-    """Raises ValueError for one batch, or one array, in the place of many batches."""
+    """Raise ValueError for one batch, or one array, in place of many batches."""
     is_one = isinstance(batches, tuple | list) and len(batches) > 0 and _is_array(batches[0])
     if is_one or _is_array(batches):
         what = "one batch" if is_one else "one array"
@@ -168,10 +168,10 @@ def _is_array(value: Any) -> bool:
 
 
 def _takes_epoch(function: Callable[..., Any]) -> bool:
-    """Whether a function has to be called with one argument."""
+    """True if a function has exactly one required positional argument."""
     try:
         signature = inspect.signature(function)
-    except ValueError:  # some that are written in C
+    except ValueError:  # some functions written in C
         return False
     needed = [
         parameter

@@ -1,4 +1,4 @@
-"""What `fit` calls while it trains."""
+"""The callbacks that `fit` calls while it trains."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -14,17 +14,17 @@ Metrics = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class StepInfo:
-    """What a callback of `fit` gets after an optimizer step.
+    """The information that a callback of `fit` receives after an optimizer step.
 
-    It is for reading: training goes on from the state that it has, whatever is written into `model`, `rule` or `optimizer`.
+    It is for reading only: training continues from its own state, and ignores changes to `model`, `rule` or `optimizer`.
 
     Args:
-        step: optimizer steps of `fit` so far, one per batch; also where `update="online"` takes several per batch.
+        step: optimizer steps of `fit` so far, one per batch, even if `update="online"` takes several per batch.
         epoch: counted from 0.
-        model, rule, optimizer: those given to `fit`, with their numbers after this step.
-        loss_fn, update, window: as given to `fit`.
-        batch: of this step: inputs, targets, and the mask if there is one.
-        loss: of this step, before its update.
+        model, rule, optimizer: the objects given to `fit`, with their values after this step.
+        loss_fn, update, window: the arguments given to `fit`.
+        batch: batch of this step: inputs, targets, and the mask if there is one.
+        loss: loss of this step, before its update.
     """
 
     step: int
@@ -41,7 +41,7 @@ class StepInfo:
 
 @runtime_checkable
 class Callback(Protocol):
-    """Called after every `every`-th step. What it returns becomes a record of the history."""
+    """A callable for every `every`-th step. Its return value becomes a record of the history."""
 
     @property
     def every(self) -> int: ...
@@ -72,7 +72,7 @@ class Every:
 
 
 def check_callbacks(callbacks: Any) -> None:
-    """Raises TypeError unless all are callbacks."""
+    """Raise TypeError unless all are callbacks."""
     if isinstance(callbacks, Callback) and not isinstance(callbacks, type):
         raise TypeError(f"fit got one {type(callbacks).__name__} as callbacks, expected a list: callbacks=[...].")
     if not isinstance(callbacks, list | tuple):

@@ -1,4 +1,4 @@
-"""Checkpoints of `fit` by orbax: all that a run needs to go on as if it had never stopped."""
+"""Checkpoints of `fit` by orbax: all that a run needs to continue as if it had never stopped."""
 
 import dataclasses
 import hashlib
@@ -21,15 +21,15 @@ BEST = "best"
 
 
 class Progress(NamedTuple):
-    """Where a run is.
+    """The progress of a run.
 
     Args:
         step: optimizer steps of `fit` so far.
-        epoch: the one that it is in.
-        batches: of this epoch that are behind.
-        early_stopping: how it stands, if there is any.
+        epoch: the current epoch.
+        batches: number of batches of this epoch that are done.
+        early_stopping: the state of early stopping, if there is any.
         best: the model's state at the best evaluation, if it is to be restored.
-        best_saved: the value of the evaluation whose weights are saved as the best ones, if any are.
+        best_saved: the value of the evaluation whose weights are saved as the best, if any.
     """
 
     step: int
@@ -42,17 +42,17 @@ class Progress(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoints:
-    """Where and how often `fit` saves; it goes on from the newest checkpoint there, if there is one.
+    """The place and frequency of `fit`'s checkpoints; it resumes from the newest checkpoint there, if there is one.
 
-    A checkpoint is a folder named after its step. It is written under another name and renamed when it is whole, in the
-    background while training goes on, so a run that is killed loses at most the steps since the last one.
+    A checkpoint is a folder named after its step. It is written under another name and renamed when it is complete, in the
+    background while training continues, so a run that is killed loses at most the steps since the last one.
 
     Args:
-        directory: a folder of this run alone.
+        directory: a folder for this run alone.
         every: steps between checkpoints, >= 1. There is also one at the end.
-        keep: how many to keep, >= 1, the newest.
-        best: a name of the evaluation, "loss" or one of `metrics`. The weights of the evaluation where it was best are then in
-            the file `best` beside the checkpoints, for `load_weights(directory / "best", model)`.
+        keep: number of newest checkpoints to keep, >= 1.
+        best: a name of the evaluation, "loss" or one of `metrics`. The weights of the best evaluation are then saved in
+            the file `best` next to the checkpoints, for `load_weights(directory / "best", model)`.
         mode: "min" if less is better, "max" if more is. It may be left out for "loss" and "accuracy".
 
     Raises:
@@ -77,18 +77,20 @@ class Checkpoints:
 
     @contextmanager
     def open(self, settings: Mapping[str, Any]) -> Iterator["Store"]:
-        """The checkpoints on disk, for a run with these settings; what is being written is whole at the end."""
-        import orbax.checkpoint as ocp  # takes seconds, and is not needed by whoever saves nothing
+        """Open the checkpoints on disk for a run with these settings; pending writes are complete on exit."""
+        import orbax.checkpoint as ocp  # takes seconds, and is not needed if nothing is saved
 
         directory = Path(self.directory).absolute()
-        for left_over in directory.glob(f".{BEST}.*.part"):  # of a run that was killed while it wrote the best weights
+        for left_over in directory.glob(
+            f".{BEST}.*.part"
+        ):  # left by a run that was killed while it wrote the best weights
             left_over.unlink(missing_ok=True)
         options = ocp.CheckpointManagerOptions(max_to_keep=self.keep, cleanup_tmp_directories=True)
         with ocp.CheckpointManager(directory, options=options) as manager:
             yield Store(manager, settings)
 
     def save_best(self, model: nnx.Module, evaluation: Mapping[str, float], progress: Progress) -> Progress:
-        """Saves the model's weights if this evaluation is the best so far."""
+        """Save the model's weights if this evaluation is the best so far."""
         if self.best is None:
             return progress
         value = evaluation[self.best]
@@ -103,19 +105,19 @@ class Store(NamedTuple):
     """The checkpoints of one run.
 
     Args:
-        manager: orbax's.
-        settings: what a run that goes on has to have in common with the one that was stopped, as JSON.
+        manager: orbax's checkpoint manager.
+        settings: settings that a resumed run must share with the stopped run, as JSON.
     """
 
     manager: Any
     settings: Mapping[str, Any]
 
     def save(self, state: nnx.State, progress: Progress, losses: np.ndarray, records: list[dict[str, Any]]) -> None:
-        """Saves a run, with its history, unless this step is saved already.
+        """Save a run, with its history, unless this step is already saved.
 
         Args:
-            state: of (model, rule, optimizer).
-            progress: where the run is, after at least one step.
+            state: state of (model, rule, optimizer).
+            progress: progress of the run, after at least one step.
             losses, records: see `History`.
         """
         import orbax.checkpoint as ocp
@@ -136,7 +138,7 @@ class Store(NamedTuple):
         self.manager.save(progress.step, args=ocp.args.Composite(**args))
 
     def restore(self, state: nnx.State) -> tuple[nnx.State, Progress, np.ndarray, list[dict[str, Any]]] | None:
-        """The newest checkpoint, in the structure and on the devices of `state`, or None if there is none.
+        """Restore the newest checkpoint, in the structure and on the devices of `state`; return None if there is none.
 
         Raises:
             ValueError: a checkpoint of another model, rule, optimizer or run, or one that cannot be read.
@@ -196,17 +198,17 @@ class Store(NamedTuple):
 
 
 def checkpoint_weights(directory: Path) -> tuple[dict[str, str], dict[str, str], Callable[[], dict[str, np.ndarray]]]:
-    """The weights in the folder of a checkpoint, or in the newest one of the folder of a run.
+    """Open the weights in the folder of a checkpoint, or in the newest checkpoint in the folder of a run.
 
     Returns:
-        The types of the model's modules, what its arrays are, both by path, and a function that reads the arrays.
+        The types of the model's modules and the dtypes and shapes of its arrays, by path, and a function that reads the arrays.
 
     Raises:
         ValueError: no checkpoint, or one that is damaged.
     """
     import orbax.checkpoint as ocp
 
-    directory = directory.absolute()  # as orbax needs it
+    directory = directory.absolute()  # as orbax requires
     steps = [path for path in directory.iterdir() if path.name.isdigit()]
     if not directory.name.isdigit() and steps:
         directory = max(steps, key=lambda path: int(path.name))
@@ -234,7 +236,7 @@ def checkpoint_weights(directory: Path) -> tuple[dict[str, str], dict[str, str],
 
 
 def _partial(ocp: Any, target: dict[str, np.ndarray]) -> Any:
-    """What makes orbax read these arrays alone, as NumPy arrays."""
+    """The arguments with which orbax reads only these arrays, as NumPy arrays."""
     how = {name: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype) for name, leaf in target.items()}
     return ocp.args.PyTreeRestore(target, restore_args=how, partial_restore=True)
 
@@ -247,7 +249,7 @@ def _read_or(message: str, read: Callable[[], Any]) -> Any:
 
 
 def _parsed(content: Any, damaged: str) -> dict[str, Any]:
-    """What is said of a run, whose text is saved with its checksum."""
+    """Parse the description of a run, whose text is saved with its checksum."""
     digest, text = content
     if _digest(text.encode()) != digest:
         raise ValueError(damaged)
@@ -265,13 +267,13 @@ def _parts(state: nnx.State) -> dict[int, str]:
 
 
 def _arrays(state: nnx.State, losses: np.ndarray, best: nnx.State | None) -> dict[str, Any]:
-    """All arrays of a checkpoint by name. Those without entries are left out, since orbax cannot save them."""
+    """All arrays of a checkpoint by name. Arrays without entries are left out, since orbax cannot save them."""
     trees = {name: state[number] for number, name in _parts(state).items()} | {"losses": losses, "best": best}
     return {name: leaf for name, leaf in by_path(trees).items() if leaf.size}
 
 
 def _filled(tree: nnx.State, arrays: Mapping[str, Any], label: str) -> nnx.State:
-    """A tree with those of its leaves that are in a checkpoint."""
+    """Replace the leaves of a tree that are in a checkpoint."""
     leaves = [arrays.get(f"{label}/{path}", leaf) for path, leaf in by_path(tree).items()]
     return jax.tree.unflatten(jax.tree.structure(tree), leaves)
 
@@ -282,7 +284,7 @@ def _digest(content: bytes) -> str:
 
 
 def describe_rule(rule: Any) -> str:
-    """The class of a rule and its options: what arrays do not tell."""
+    """The class of a rule and its options, which arrays do not show."""
     if isinstance(rule, list | tuple):
         return f"[{', '.join(map(describe_rule, rule))}]"
     if dataclasses.is_dataclass(rule):
@@ -294,5 +296,5 @@ def describe_rule(rule: Any) -> str:
 
 
 def describe_model(model: nnx.Module) -> dict[str, str]:
-    """The type of each module by path: what arrays do not tell."""
+    """The type of each module by path, which arrays do not show."""
     return {"/".join(filter(None, ("model", path))): name for path, name in model_types(model).items()}

@@ -1,4 +1,4 @@
-"""Why a step of training is not finite: the batch is run again, with the state of before the step."""
+"""The diagnosis of a training step that is not finite: the batch is run again, with the state before the step."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -33,10 +33,10 @@ class Found(NamedTuple):
     """The first number of an array that is not finite.
 
     Args:
-        exists: whether there is one.
-        place: where.
-        value: infinite or NaN.
-        number: of all such numbers.
+        exists: whether there is such a number.
+        place: its index.
+        value: its value, infinite or NaN.
+        number: count of all such numbers.
     """
 
     exists: Any
@@ -46,7 +46,7 @@ class Found(NamedTuple):
 
 
 def find_not_finite(array: Any) -> Found:
-    """The first number that is not finite; none in an array of integers."""
+    """Find the first number that is not finite; an array of integers has none."""
     if not jnp.issubdtype(array.dtype, jnp.inexact) or not array.size:
         return Found(False, (), 0.0, 0)
     bad = ~jnp.isfinite(array).ravel()
@@ -55,7 +55,7 @@ def find_not_finite(array: Any) -> Found:
 
 
 def check_parameters(name: str, model: nnx.RNNCellBase, rule: Any = None) -> None:
-    """Raises FloatingPointError for a parameter that is not finite before anything is computed; `name` is who got it."""
+    """Raise FloatingPointError for a parameter that is not finite, before any computation; `name` is the function called."""
     for node in (model, rule):
         params = nnx.state(node, nnx.Param)
         if not all_finite(jax.tree.leaves(params)):
@@ -65,20 +65,20 @@ def check_parameters(name: str, model: nnx.RNNCellBase, rule: Any = None) -> Non
 
 @jax.jit
 def all_finite(arrays: list[Array]) -> Array:
-    """Whether all numbers are."""
+    """True if all numbers are finite."""
     finite = [jnp.isfinite(array).all() for array in arrays]
     return jnp.stack(finite).all() if finite else jnp.ones((), bool)
 
 
 def explain(train: Train, state: nnx.State, batch: Batch) -> str:
-    """What is not finite in a step, where, and what to do about it, in a few sentences."""
-    if train.program.mesh is not None:  # what is repeated here is repeated on one device
+    """Explain in a few sentences what is not finite in a step, where it is, and what to do about it."""
+    if train.program.mesh is not None:  # the step is repeated on one device
         state, batch = jax.device_put((state, batch), jax.local_devices()[0])
     return next(_causes(train, state, batch), f"the cause is not seen again when the step is repeated. {SLOWER}")
 
 
 def _causes(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:
-    """The causes that are found, in the order in which one makes the other."""
+    """The causes found, in causal order."""
     model = nnx.merge(train.program.graphdef, state, copy=True)[0]
     names = module_names(model)
     for bad in _in_state(nnx.state(model, nnx.Param), names):
@@ -101,7 +101,7 @@ def _unguarded(train: Train, state: nnx.State, batch: Batch) -> tuple[nnx.State,
 
 
 def _became(before: Array, after: Array) -> Array:
-    """An array with those numbers alone that are not finite any more."""
+    """An array in which only entries that were finite before are kept; all others are 0."""
     if not jnp.issubdtype(after.dtype, jnp.inexact):
         return after
     return jnp.where(jnp.isfinite(before), after, jnp.zeros((), after.dtype))
@@ -116,7 +116,7 @@ def _in_state(state: Any, names: Mapping[str, str]) -> Iterator[str]:
 
 
 def _in_pass(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:
-    """Inputs, layers and losses, in the order in which one makes the other."""
+    """The causes in inputs, layers and losses, in causal order."""
     model = nnx.merge(train.program.graphdef, state, copy=True)[0]
     inputs, layers, losses = jax.device_get(_find_in_pass(train, state, batch))
     if inputs.exists:
@@ -148,7 +148,7 @@ def _in_pass(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:
 
 @partial(jax.jit, static_argnums=0)
 def _find_in_pass(train: Train, state: nnx.State, batch: Batch) -> tuple[Found, list[Any], Found]:
-    """What is not finite in inputs, in the outputs and states of each layer, and in losses that count."""
+    """Find numbers that are not finite in inputs, in the outputs and states of each layer, and in losses that count."""
     graphdef, loss_fn = train.program.graphdef, train.program.loss_fn
     model = nnx.merge(graphdef, state, copy=True)[0]
     inputs, targets, mask = prepared(model, batch)
@@ -170,7 +170,7 @@ def _find_in_pass(train: Train, state: nnx.State, batch: Batch) -> tuple[Found, 
 
 
 def _in_targets(train: Train, state: nnx.State, batch: Batch, losses: Found) -> Iterator[str]:
-    """What is wrong with the target of a loss that is not finite."""
+    """The errors in the target of a loss that is not finite."""
     graphdef = train.program.graphdef
 
     def outputs_of(state: nnx.State, inputs: Array) -> Any:
@@ -181,7 +181,7 @@ def _in_targets(train: Train, state: nnx.State, batch: Batch, losses: Found) -> 
     found = read_targets(targets, *inputs.shape[:2])
     outputs = jax.eval_shape(outputs_of, state, inputs)
     for leaf, per_step in zip(found.leaves, found.per_step, strict=True):
-        where = losses.place if per_step else losses.place[-1:]  # [T, B] of a step, [B] of a sequence
+        where = losses.place if per_step else losses.place[-1:]  # [T, B] for a loss per step, [B] for one per sequence
         if per_step and len(where) == 1:
             where = (slice(None), *where)
         target = np.asarray(leaf[where])
@@ -197,7 +197,7 @@ def _in_targets(train: Train, state: nnx.State, batch: Batch, losses: Found) -> 
 
 
 def _in_gradient(train: Train, state: nnx.State, batch: Batch, names: Mapping[str, str]) -> Iterator[str]:
-    """The parameters whose gradient is not finite, from the last layer on, as errors go."""
+    """The parameters whose gradient is not finite, from the last layer on, in the direction of backpropagation."""
     program = train.program
     model, rule, _ = nnx.merge(program.graphdef, state, copy=True)
     inputs, targets, mask = prepared(model, batch)
@@ -224,7 +224,7 @@ def _place(index: tuple[Any, ...]) -> str:
 
 
 def _limit(found: Found) -> str:
-    """The largest number of the dtype, where it was passed."""
+    """The largest number of the dtype, if it was exceeded."""
     dtype = np.asarray(found.value).dtype
     return (
         f": more than {float(jnp.finfo(dtype).max):.4g}, the largest number of {dtype}" if np.isinf(found.value) else ""

@@ -1,4 +1,4 @@
-"""Calls of the device: training steps through an epoch, one batch or many batches in a call."""
+"""Calls of the device: the training steps of an epoch, with one batch or many batches per call."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,8 +20,8 @@ from slax_rules.training.batches import as_batch, cast_inputs, check_time_first,
 from slax_rules.training.checkpoints import Progress
 from slax_rules.training.sampling import Batch, Sampler
 
-# Steps of a sampler in one call, at most. A step of a small net (20-16-4, 20 steps, batch 32, two cores) takes 0.30 ms with 1,
-# 0.22 with 5, 0.21 with 50; the fewer, the smoother the bar.
+# Maximum steps of a sampler in one call. A step of a small net (20-16-4, 20 steps, batch 32, two cores) takes 0.30 ms with 1,
+# 0.22 with 5, 0.21 with 50; with fewer steps, the bar is smoother.
 STEPS_PER_CALL = 50
 
 
@@ -29,19 +29,19 @@ STEPS_PER_CALL = 50
 class Train:
     """A training step as a function of the state of (model, rule, optimizer) and a batch.
 
-    A step whose inputs, loss, gradient or result are not finite changes nothing at all, and after it no other step does.
+    A step whose inputs, loss, gradient or result are not finite changes nothing, and neither does any step after it.
     """
 
     program: Program
 
     def __hash__(self) -> int:
-        # Of a call's time, that of the graphdef would be a good part.
+        # Hashing the graphdef would take a good part of a call's time.
         return hash((self.program.loss_fn, self.program.update, self.program.window))
 
     def __call__(self, state: nnx.State, healthy: Bool[Array, ""], batch: Batch) -> tuple[nnx.State, Array, Array]:
-        """The state after the step, whether all steps so far were finite, and the loss, NaN where the step was not."""
+        """Return the state after the step, whether all steps so far were finite, and the loss, NaN if the step was not."""
         new, loss = self.unguarded(state, batch)
-        # Inputs that no weight of the first layer meets leave no mark on a gradient: a spike hides them.
+        # Inputs that are not finite may leave no mark on a gradient, since a spike hides them.
         finite = jnp.isfinite(loss) & jnp.isfinite(batch[0]).all() & stays_finite(state, new)
         healthy = healthy & finite
         kept = jax.tree.map(lambda new, old: new if new is old else jnp.where(healthy, new, old), new, state)
@@ -51,14 +51,14 @@ class Train:
         return kept, healthy, jnp.where(finite, loss, jnp.nan)
 
     def unguarded(self, state: nnx.State, batch: Batch) -> tuple[nnx.State, Array]:
-        """The state after a step, and its loss."""
+        """Return the state after a step, and its loss."""
         inputs, targets, mask = prepared(nnx.merge(self.program.graphdef, state, copy=True)[0], batch)
         loss, _, new = self.program(state, inputs, targets, mask, None)
         return new, loss
 
 
 def prepared(model: nnx.RNNCellBase, batch: Batch) -> tuple[Array, Any, Array | None]:
-    """Inputs in the dtype of the model, targets, and the mask or None; the shapes are checked."""
+    """Return the inputs in the dtype of the model, the targets, and the mask or None, after checking shapes."""
     inputs, targets, *masks = batch
     check_time_first(inputs, targets)
     for mask in masks:
@@ -67,7 +67,7 @@ def prepared(model: nnx.RNNCellBase, batch: Batch) -> tuple[Array, Any, Array | 
 
 
 def stays_finite(before: Any, after: Any) -> Bool[Array, ""]:
-    """Whether no number of a tree became infinite or NaN."""
+    """True if no number of a tree became infinite or NaN."""
     finite = jnp.ones((), bool)
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         if new is not old and jnp.issubdtype(new.dtype, jnp.inexact):
@@ -76,14 +76,14 @@ def stays_finite(before: Any, after: Any) -> Bool[Array, ""]:
 
 
 class Call(NamedTuple):
-    """What a call of the device returned.
+    """The result of a call of the device.
 
     Args:
-        state: after it.
+        state: state after the call.
         healthy: whether all steps so far were finite.
-        losses: the first `steps` of them are those of this call.
-        steps: how many.
-        batch: makes the batch of a step of this call, by its number.
+        losses: losses, of which the first `steps` belong to this call.
+        steps: number of steps in the call.
+        batch: function that returns the batch of a step of this call, by its number.
     """
 
     state: nnx.State
@@ -100,7 +100,7 @@ def run_epoch(
     progress: Progress,
     intervals: Sequence[int],
 ) -> Iterator[Call]:
-    """The rest of an epoch, call by call; no call goes beyond a step that one of the `intervals` divides."""
+    """Run the rest of an epoch, call by call; no call extends past a step that is a multiple of one of the `intervals`."""
     healthy = jnp.ones((), bool)
     if train.program.mesh is not None:
         healthy = jax.device_put(healthy, NamedSharding(train.program.mesh, REPLICATED))
@@ -158,7 +158,7 @@ def _sampled_steps(
     first: Array,
     last: Array,
 ) -> tuple[nnx.State, Array, Array]:
-    """Batches first to last - 1 of an epoch, at most `STEPS_PER_CALL`, up to one that is not finite.
+    """Train on batches first to last - 1 of an epoch, at most `STEPS_PER_CALL`, up to a step that is not finite.
 
     It is one program for any number of them. The losses of steps that were not taken are NaN.
     """

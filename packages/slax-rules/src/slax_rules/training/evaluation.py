@@ -1,4 +1,4 @@
-"""What a model makes of batches without training: losses and metrics of a held-out set, outputs."""
+"""The evaluation of a model without training: losses and metrics of a held-out set, and outputs."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -44,24 +44,24 @@ def evaluate(
     metrics: Mapping[str, Metric] | None = None,
     devices: Devices | None = None,
 ) -> dict[str, float]:
-    """Loss and metrics of a model over several batches, in evaluation mode; the model stays as it is.
+    """Compute the loss and metrics of a model over several batches, in evaluation mode; the model stays unchanged.
 
     The loss is the mean over all steps and samples of the set that count, or over the samples for a `SequenceLoss`. A metric is
-    the mean over batches, each weighted by its samples, of which those count that have a true entry in the mask, if there is
-    one. So a mean over samples, as `accuracy` is, comes out as that of the whole set.
+    the mean over batches, each weighted by its number of samples; with a mask, only samples with a true entry in it count. So
+    a metric that is a mean over samples, such as `accuracy`, becomes the mean over the whole set.
 
     Args:
         model: a cell. Dropout is off and BatchNorm uses its running statistics, as after `model.eval()`.
         loss_fn: the loss of one step, or a `SequenceLoss`, as for `gradients`.
         batches: (inputs, targets) or (inputs, targets, mask) each, as for `fit`: a list or a loader.
         metrics: functions of outputs [T, B, ...], targets, and the mask if there is one, by name.
-        devices: to split the batches over; a batch that their number does not divide is not split.
+        devices: devices to split the batches over; a batch is not split if their number does not divide its size.
 
     Returns:
-        Numbers by name, "loss" first.
+        The numbers by name, "loss" first.
 
     Raises:
-        TypeError: metrics that are no table.
+        TypeError: metrics that are not a table.
         ValueError: no batches, or a metric named "loss".
         FloatingPointError: inputs, parameters or a loss that are not finite.
 
@@ -93,16 +93,16 @@ def evaluate(
 
 
 def predict(model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: Devices | None = None) -> Any:
-    """The outputs of a model for a batch, or for each of several batches, in evaluation mode; the model stays as it is.
+    """Compute a model's outputs for a batch, or for each of several batches, in evaluation mode; the model stays unchanged.
 
     Args:
         model: a cell. Dropout is off and BatchNorm uses its running statistics, as after `model.eval()`.
         inputs: an array [T, B, features...]; or several batches, inputs alone or (inputs, targets), as a list or a loader.
-        carry: to start with, for one batch; `model.initialize_carry(inputs.shape[1:])` by default.
-        devices: to split the batch over; a batch that their number does not divide is not split.
+        carry: the initial carry, for one batch; `model.initialize_carry(inputs.shape[1:])` by default.
+        devices: devices to split the batch over; a batch is not split if their number does not divide its size.
 
     Returns:
-        The outputs [T, B, ...]; of several batches, a list of them.
+        The outputs [T, B, ...]; for several batches, a list of outputs.
 
     Raises:
         FloatingPointError: inputs or parameters that are not finite.
@@ -143,10 +143,10 @@ def predict(model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: 
 
 
 def check_metrics(name: str, metrics: Any) -> dict[str, Metric]:
-    """The metrics as a table; `name` is the function that got them.
+    """Return the metrics as a table; `name` is the function that got them.
 
     Raises:
-        TypeError: no table of functions.
+        TypeError: anything other than a table of functions.
         ValueError: a metric named "loss".
     """
     if metrics is None:
@@ -168,7 +168,7 @@ def _split(model: nnx.RNNCellBase, mesh: Mesh | None) -> tuple[Any, nnx.State]:
 
 
 def _divided_by(mesh: Mesh | None, inputs: Any) -> Mesh | None:
-    """The devices, if they share this batch."""
+    """The devices, if their number divides the batch; else None."""
     return mesh if mesh is not None and inputs.shape[1] % mesh.size == 0 else None
 
 
@@ -198,7 +198,7 @@ def _not_finite(name: str, number: int | None, what: str) -> str:
 
 @partial(jax.jit, static_argnums=0)
 def _predict(what: Any, state: nnx.State, inputs: Array, carry: Any) -> tuple[Any, Array]:
-    """The outputs, and whether inputs and parameters are finite."""
+    """Return the outputs, and whether inputs and parameters are finite."""
     graphdef, mesh = what
     model = nnx.merge(graphdef, state, copy=True)
     model.eval()
@@ -228,7 +228,7 @@ def _measure(what: Any, state: nnx.State, batch: Batch) -> dict[str, Any]:
 
 
 def _mean_loss(loss_fn: Any, outputs: Any, targets: Targets, counted: Array, mask: Array | None) -> tuple[Array, Array]:
-    """The mean of the losses that count, and how many they are."""
+    """The mean of the losses that count, and their number."""
     if isinstance(loss_fn, SequenceLoss):
         losses, counted = sequence_losses(loss_fn, outputs, targets, mask), counted.any(axis=0)
     else:
@@ -239,7 +239,7 @@ def _mean_loss(loss_fn: Any, outputs: Any, targets: Targets, counted: Array, mas
 
 
 def _outputs(model: nnx.RNNCellBase, inputs: Array, carry: Any, mesh: Mesh | None) -> Any:
-    """The outputs of a sequence, each device those of its share of the batch."""
+    """The outputs of a sequence; each device computes its share of the batch."""
     check_sequence(inputs)
     carry = first_carry(model, inputs.shape[1:]) if carry is None else carry
     if mesh is None:
@@ -253,7 +253,7 @@ def _outputs(model: nnx.RNNCellBase, inputs: Array, carry: Any, mesh: Mesh | Non
     def carry_of(batch: int) -> Any:
         shape = (batch, *inputs.shape[2:])
         made = jax.eval_shape(lambda state: first_carry(nnx.merge(graphdef, state, copy=True), shape), state)
-        # In evaluation mode nothing is drawn, so a key may be the same everywhere.
+        # In evaluation mode nothing is drawn, so a key may be the same on all devices.
         return jax.tree.map(
             lambda leaf: _NOTHING if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf, made
         )

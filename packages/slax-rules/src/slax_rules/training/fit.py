@@ -50,48 +50,48 @@ def fit(
     devices: Devices | None = None,
     progress: bool | None = None,
 ) -> History:
-    """Trains a model in place under a learning rule, for some epochs of batches.
+    """Train a model in place under a learning rule, for some epochs of batches.
 
-    Each batch is a step of `train_offline` or `train_online`. After it come, in this order, callbacks, evaluation and
-    checkpoint, those of them that are due. A run is the same bit for bit, its history included, whether or not it was killed
-    and started again, if its arguments are the same and `batches` gives the same batches again.
+    Each batch is a step of `train_offline` or `train_online`. It is followed, in this order, by the callbacks,
+    evaluation and checkpoint that are due. A run is the same bit for bit, including its history, whether or not it was killed
+    and restarted, if its arguments are the same and `batches` gives the same batches again.
 
     A step whose loss, gradient or result is not finite stops the run before it changes anything: model, rule and optimizer
-    then have the numbers of the step before, and so has the last checkpoint.
+    then have their values from the step before, and so has the last checkpoint.
 
     Args:
         model: a cell.
         optimizer: `nnx.Optimizer(model, transformation, wrt=nnx.Param)`; `nnx.Optimizer((model, rule), ...)` for a rule with
             parameters of its own.
         loss_fn: the loss of one step, or a `SequenceLoss`; see `gradients`.
-        batches: batches (inputs, targets) or (inputs, targets, mask), as for `gradients`: a list of them, a loader that can be
-            iterated over again, such as that of PyTorch, a function that maps an epoch, counted from 0, to an iterable, or a
-            `Sampler`, which draws them by key, many steps in one call. Arrays are those of NumPy or JAX, or tensors. Integers
+        batches: batches (inputs, targets) or (inputs, targets, mask), as for `gradients`: a list, a loader that can be
+            iterated over again, such as PyTorch's, a function that maps an epoch, counted from 0, to an iterable, or a
+            `Sampler`, which draws them by key, many steps in one call. Arrays may be NumPy or JAX arrays, or tensors. Integers
             and booleans, as in frames of events, become floating-point inputs, unless the model begins with an `nnx.Embed`.
-        rule: `BPTT()`, `OTPE()`, any other, or a list of rules for layers, one for each layer.
-        epochs: how many in all, those before a resume included.
-        update: "offline", one optimizer step per batch, as `train_offline`, or "online", one per window, as `train_online`.
+        rule: `BPTT()`, `OTPE()`, any other rule, or a list of rules for layers, one for each layer.
+        epochs: number of epochs in total, including those before a resume.
+        update: "offline", one optimizer step per batch, as in `train_offline`, or "online", one per window, as `train_online`.
         window: see `gradients`, and `train_online`, whose default is 1.
         held_out: batches to evaluate on: a list, a loader, or a function that makes an iterator each time.
         metrics: functions of outputs [T, B, ...], targets, and the mask if there is one, by name; see `evaluate`.
         evaluate_every: steps between evaluations; by default at the end of each epoch.
-        early_stopping: when to stop, on a number of the evaluation.
-        callbacks: called every so many steps with a `StepInfo`; what they return goes into the history.
-        checkpoints: where to save, and to go on from.
-        devices: to split each batch over, as `jax.devices()`; parameters are on each.
+        early_stopping: the criterion for stopping early, on a number of the evaluation.
+        callbacks: functions called at regular steps with a `StepInfo`; their return values go into the history.
+        checkpoints: where to save checkpoints, and from which to resume.
+        devices: devices to split each batch over, such as `jax.devices()`; each holds all parameters.
         progress: whether to draw a bar; by default at a terminal only.
 
     Returns:
         The loss of each step, and the records of evaluations and callbacks.
 
     Raises:
-        TypeError, ValueError: arguments that do not go together, an epoch without batches, a checkpoint of another run; see
+        TypeError, ValueError: arguments that do not fit together, an epoch without batches, a checkpoint of another run; see
             `gradients` for model, rule, inputs and targets.
-        FloatingPointError: a step that is not finite, or a parameter before the first one. It says what is not finite and
-            where: the inputs, a target, a parameter, the output of which layer, the gradient of which parameter.
+        FloatingPointError: a step that is not finite, or a parameter before the first one. The message names what is not
+            finite and where: the inputs, a target, a parameter, the output of a layer, or the gradient of a parameter.
 
     Warns:
-        UserWarning: once, of a spiking layer without a single spike on the first batch, neither before training nor after the
+        UserWarning: once, for spiking layers without a single spike on the first batch, both before training and after the
             first epoch.
 
     Example:
@@ -163,7 +163,7 @@ def fit(
 
 @dataclasses.dataclass
 class _Run:
-    """A run of `fit`: its arguments, which stay, and how far it is."""
+    """A run of `fit`: its arguments, which stay fixed, and its progress."""
 
     objects: tuple[Any, Any, Any]
     train: Train
@@ -185,10 +185,10 @@ class _Run:
     silent: SilentLayers | None = None
 
     def train_epochs(self) -> None:
-        """All epochs that are left, up to a step that is not finite.
+        """Train for all remaining epochs, up to a step that is not finite.
 
         Raises:
-            FloatingPointError: such a step.
+            FloatingPointError: a step that is not finite.
         """
         try:
             while self.progress.epoch < self.epochs and not self.should_stop():
@@ -198,7 +198,7 @@ class _Run:
             raise FloatingPointError(self.stopped_at(bad)) from None
 
     def train_epoch(self) -> None:
-        """The rest of an epoch; it ends early where early stopping says so."""
+        """Train for the rest of an epoch; early stopping may end it."""
         for call in run_epoch(self.train, self.batches, self.state, self.progress, self.intervals):
             if self.progress.step == 0:
                 self.silent = SilentLayers(self.train.program.graphdef, self.state, call.batch(0))
@@ -219,7 +219,7 @@ class _Run:
         self.progress = self.progress._replace(epoch=self.progress.epoch + 1, batches=0)
 
     def after_step(self, call: Call) -> None:
-        """Callbacks, evaluation and checkpoint, those that are due."""
+        """Run the callbacks, the evaluation and the checkpoint that are due."""
         step, epoch = self.progress.step, self.progress.epoch
         due = {every for every in self.intervals if step % every == 0}
         if due:
@@ -233,12 +233,12 @@ class _Run:
             self.save()
 
     def synchronize(self) -> None:
-        """Waits for the steps so far, and gives their numbers to the model, the rule and the optimizer of the user."""
+        """Wait for the steps so far, and copy their values into the user's model, rule and optimizer."""
         self.log.flush()
         nnx.update(self.objects, self.state)
 
     def info(self, call: Call) -> StepInfo:
-        """What callbacks get."""
+        """The information for callbacks."""
         model, rule, optimizer = self.objects
         program = self.train.program
         return StepInfo(
@@ -255,7 +255,7 @@ class _Run:
         )
 
     def evaluate(self) -> None:
-        """Evaluates on the held-out set, and notes what follows of it."""
+        """Evaluate on the held-out set, and update the history, the best weights and early stopping."""
         assert self.held_out is not None
         model = self.objects[0]
         nnx.update(self.objects, self.state)  # a callback may have written into the model
@@ -272,23 +272,23 @@ class _Run:
             self.progress = self.progress._replace(early_stopping=stopping, best=best)
 
     def save(self) -> None:
-        """Saves a checkpoint, if there are any."""
+        """Save a checkpoint, if checkpoints are enabled."""
         if self.store is not None and self.progress.step:
             self.store.save(self.state, self.progress, self.log.losses(), self.log.records)
 
     def should_stop(self) -> bool:
-        """Whether early stopping says so."""
+        """True if early stopping ends the run."""
         return self.early_stopping is not None and self.early_stopping.should_stop(self.progress.early_stopping)
 
     def stopped_at(self, bad: StepNotFinite) -> str:
-        """What happened in a step that is not finite; saves the one before it."""
+        """Save the state before a step that is not finite, and return the error message."""
         ahead = self.progress.step - (bad.step - 1)
         self.progress = self.progress._replace(step=bad.step - 1, batches=self.progress.batches - ahead)
         self.save()
         where = f" and of the checkpoint in {self.store.manager.directory}" if self.store and bad.step > 1 else ""
         try:
             cause = explain(self.train, self.state, bad.call.batch(bad.index))
-        except Exception as error:  # such as no memory: what is not finite is the news, and not this
+        except Exception as error:  # such as out of memory: report the step that is not finite, not this error
             cause = f"why could not be found out ({type(error).__name__}: {error})."
         return (
             f"fit stopped at step {bad.step} (batch {self.progress.batches} of epoch {self.progress.epoch}, counted from 0), "
@@ -297,7 +297,7 @@ class _Run:
 
 
 def _settings(run: _Run, batches: Any) -> dict[str, Any]:
-    """What has to be the same after a resume, beside the arrays."""
+    """The settings that must be the same after a resume, in addition to the arrays."""
     model, rule, _ = run.objects
     program = run.train.program
     loss_fn = program.loss_fn.function if isinstance(program.loss_fn, SequenceLoss) else program.loss_fn
@@ -314,12 +314,12 @@ def _settings(run: _Run, batches: Any) -> dict[str, Any]:
 
 
 def _total_steps(batches: Any, epochs: int) -> int | None:
-    """The steps of all epochs, where they are known."""
+    """The number of steps of all epochs, if it is known."""
     if isinstance(batches, Sampler):
         return epochs * batches.steps
     try:
         return epochs * len(batches)
-    except TypeError:  # a function, or a loader that does not know
+    except TypeError:  # a function, or a loader without a length
         return None
 
 
@@ -367,7 +367,7 @@ def _check_evaluation(
 def _intervals(
     callbacks: Sequence[Callback], evaluate_every: int | None, checkpoints: Checkpoints | None
 ) -> tuple[int, ...]:
-    """The numbers of steps after which something happens."""
+    """The intervals, in steps, at which a callback, an evaluation or a checkpoint is due."""
     intervals = {callback.every for callback in callbacks}
     intervals |= {evaluate_every} if evaluate_every is not None else set()
     intervals |= {checkpoints.every} if checkpoints is not None else set()

@@ -1,4 +1,4 @@
-"""What `fit` returns."""
+"""The history that `fit` returns."""
 
 import dataclasses
 from typing import Any
@@ -8,15 +8,15 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class History:
-    """The numbers of a training run, those before a resume included. It prints in one line.
+    """The numbers of a training run, including those before a resume. It prints in one line.
 
     Args:
-        losses: [steps], the loss of each batch, before its update.
-        records: in order, one for each evaluation and for each callback that returned numbers: "step", "epoch", and the
-            numbers by name. An evaluation's are "loss", of the held-out set, and the metrics. None is a number that was not
+        losses: the loss of each batch before its update, [steps].
+        records: one record, in order, for each evaluation and each callback that returned numbers: "step", "epoch", and the
+            numbers by name. An evaluation has "loss", on the held-out set, and the metrics. None marks a number that was not
             defined.
-        best_step: of the best evaluation, if there was early stopping.
-        stopped_early: whether early stopping ended it.
+        best_step: step of the best evaluation, if early stopping was used.
+        stopped_early: whether early stopping ended the run.
     """
 
     losses: np.ndarray
@@ -39,7 +39,7 @@ class History:
         return f"History({'; '.join(parts)})"
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Steps and values of one number, where it is defined.
+        """Return the steps and values of one number, where it is defined.
 
         Raises:
             KeyError: no record has it.

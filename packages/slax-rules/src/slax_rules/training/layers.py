@@ -1,4 +1,4 @@
-"""What each module of a stack makes of a batch: which layers are silent, and where numbers cease to be finite."""
+"""The run of a batch through each module of a stack, to find silent layers and numbers that are not finite."""
 
 import warnings
 from functools import partial
@@ -17,12 +17,12 @@ from slax_rules.training.sampling import Batch
 
 
 class LayerRun(NamedTuple):
-    """A module of a stack over a sequence.
+    """The run of a module of a stack over a sequence.
 
     Args:
-        outputs: [T, B, ...], or a tree of such arrays.
-        carry: after the last step.
-        spikes: whether it is a spiking neuron.
+        outputs: outputs [T, B, ...], or a tree of such arrays.
+        carry: carry after the last step.
+        spikes: whether the module is a spiking neuron.
     """
 
     outputs: Any
@@ -31,14 +31,14 @@ class LayerRun(NamedTuple):
 
 
 def layer_names(model: nnx.RNNCellBase) -> list[str]:
-    """The names of the modules that `run_layers` runs, as "3.1 LIF" for module 1 of the stack that is module 3."""
+    """The names of the modules that `run_layers` runs, such as "3.1 LIF" for module 1 of the stack that is module 3."""
     if not isinstance(model, Connect):
         return [kind(model)]
     return [name for path, name in module_names(model).items() if "synapses/" not in path]
 
 
 def run_layers(model: nnx.RNNCellBase, inputs: Array) -> list[LayerRun]:
-    """Each module that is not itself a stack, in order; a model that is no stack is one module."""
+    """Run each module that is not itself a stack, in order; a model that is not a stack counts as one module."""
     carry = first_carry(model, inputs.shape[1:])
     if isinstance(model, Connect):
         return _walk(model, carry, inputs)
@@ -67,10 +67,10 @@ class Line(NamedTuple):
 
 
 class SilentLayers:
-    """Warns once of spiking layers that are silent on the first batch of a run and still so at the end of its first epoch.
+    """A single warning about spiking layers that are silent on the first batch before training and after the first epoch.
 
-    Silent is a layer without a single spike, of any unit, at any step, in any sample. The weights behind it get no gradient. A
-    model that is no stack is not looked at.
+    A layer is silent if it has no spike of any unit, at any step, in any sample. The weights after it get no gradient. A model
+    that is not a stack is not checked.
     """
 
     def __init__(self, graphdef: Any, state: nnx.State, batch: Batch):
@@ -79,7 +79,7 @@ class SilentLayers:
         self.names = self._silent(state)
 
     def warn(self, state: nnx.State, line: Line) -> None:
-        """Warns of the layers that are silent with this state, too; the warning points at a line of the user's."""
+        """Warn about the layers that are silent with this state, too; the warning points to a line of the user's code."""
         names = [name for name in self.names if name in self._silent(state)] if self.names else []
         if names:
             which = f"Layer {names[0]} is" if len(names) == 1 else f"Layers {', '.join(names)} are"
@@ -103,7 +103,7 @@ class SilentLayers:
 
 @partial(jax.jit, static_argnums=0)
 def _spikes(graphdef: Any, state: nnx.State, batch: Batch) -> list[Array | None]:
-    """For each layer whether it spikes at all, None if it is not a spiking one."""
+    """True for each layer that spikes at all, False for a silent one, and None for a layer without spiking neurons."""
     model = nnx.merge(graphdef, state, copy=True)[0]
     inputs, _, _ = prepared(model, batch)
     return [jnp.any(run.outputs != 0) if run.spikes else None for run in run_layers(model, inputs)]

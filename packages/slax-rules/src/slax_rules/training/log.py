@@ -1,4 +1,4 @@
-"""The history of a run while it is written, and the bar that shows it."""
+"""The history of a run as it is written, and the bar that shows it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,9 +13,9 @@ class StepNotFinite(Exception):
     """A step of training whose numbers are not finite.
 
     Args:
-        step: counted from 1, over all epochs.
-        call: that it was a part of.
-        index: which step of the call, from 0.
+        step: its number, counted from 1 over all epochs.
+        call: the call that it was part of.
+        index: its index in the call, from 0.
     """
 
     def __init__(self, step: int, call: Call, index: int):
@@ -26,9 +26,9 @@ class StepNotFinite(Exception):
 
 
 class Log:
-    """Losses of all steps and records of evaluations and callbacks, in order.
+    """The losses of all steps and the records of evaluations and callbacks, in order.
 
-    A device works on while the host goes on, so losses are read one call late, or when something needs them.
+    The device computes while the host continues, so losses are read one call late, or when they are needed.
     """
 
     def __init__(self, losses: np.ndarray, records: list[dict[str, Any]], bar: Any):
@@ -39,12 +39,12 @@ class Log:
         self.bar = bar
 
     def add(self, call: Call) -> None:
-        """The losses of a call; reads those of the calls before."""
+        """Add a call, and read the losses of earlier calls."""
         self.flush()
         self.unread.append(call)
 
     def flush(self) -> None:
-        """Waits for all calls and reads their losses.
+        """Wait for all calls and read their losses.
 
         Raises:
             StepNotFinite: a loss that is not finite. The losses before it are read.
@@ -63,25 +63,25 @@ class Log:
                 raise StepNotFinite(sum(map(len, self.read)) + 1, call, good)
 
     def add_record(self, step: int, epoch: int, metrics: Metrics | None) -> None:
-        """A record, if there is something to record."""
+        """Add a record, if there is something to record."""
         if not metrics:
             return
         values = {name: None if value is None else float(value) for name, value in metrics.items()}
         self.records.append({"step": step, "epoch": epoch, **values})
 
     def show(self, numbers: Mapping[str, float]) -> None:
-        """Numbers beside the bar, until others of the same name come."""
+        """Show numbers next to the bar, until others of the same name replace them."""
         self.shown.update(numbers)
         self.bar.set_postfix(self.shown, refresh=False)
 
     def losses(self) -> np.ndarray:
-        """Of all steps so far."""
+        """Return the losses of all steps so far."""
         self.flush()
         return np.concatenate(self.read)
 
 
 class NoBar:
-    """Stands in for the bar where it cannot be drawn."""
+    """A stand-in for the bar where it cannot be drawn."""
 
     def update(self, count: int) -> None:
         pass
@@ -94,13 +94,13 @@ class NoBar:
 
 
 def make_bar(total: int | None, initial: int, progress: bool | None) -> Any:
-    """A bar for the steps of a run: at a terminal if `progress` is None, and only if there is tqdm.
+    """Make a bar for the steps of a run: by default only at a terminal, and only if tqdm is installed.
 
     Raises:
-        ImportError: a bar is asked for, and there is no tqdm.
+        ImportError: a bar is requested, and tqdm is not installed.
     """
     try:
-        from tqdm.auto import tqdm  # not needed by whoever imports this package
+        from tqdm.auto import tqdm  # not needed to import this package
     except ImportError as error:
         if progress:
             raise ImportError("fit got progress=True, which needs tqdm. Install it: pip install tqdm.") from error

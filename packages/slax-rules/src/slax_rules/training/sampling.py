@@ -1,4 +1,4 @@
-"""Batches by key: what has no end, cut into epochs."""
+"""Batches drawn by key: an endless stream, cut into epochs."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -20,8 +20,8 @@ class Sampler:
     Args:
         sample: maps a key to (inputs, targets) or (inputs, targets, mask), under `jit`, as in
             `functools.partial(task.sample, batch_size=32)`.
-        key: of all draws.
-        steps: batches per epoch, >= 1.
+        key: key of all draws.
+        steps: number of batches per epoch, >= 1.
 
     Raises:
         ValueError: steps below 1.
@@ -50,7 +50,7 @@ class Sampler:
         return (self.batch(epoch, index) for index in range(self.steps))
 
     def batch(self, epoch: int, index: int) -> Batch:
-        """One batch."""
+        """Draw one batch."""
         return self.sample(jax.random.fold_in(self.epoch_key(epoch), index))
 
     def epoch_key(self, epoch: int) -> Key[Array, ""]:

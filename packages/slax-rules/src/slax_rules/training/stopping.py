@@ -7,12 +7,12 @@ Mode = Literal["min", "max"]
 
 
 class EarlyStoppingState(NamedTuple):
-    """How early stopping stands.
+    """The state of early stopping.
 
     Args:
         best: the best value so far.
-        step: where it was.
-        waited: evaluations since then.
+        step: the step of the best value.
+        waited: number of evaluations since then.
     """
 
     best: float
@@ -22,15 +22,15 @@ class EarlyStoppingState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class EarlyStopping:
-    """Stops `fit` after `patience` evaluations in a row without one that is better than the best by more than `min_delta`.
+    """A criterion that stops `fit` after `patience` evaluations without a gain of more than `min_delta` over the best.
 
     Args:
         metric: a name of the evaluation: "loss", or one of `metrics`.
-        patience: evaluations, >= 1.
-        min_delta: what counts as better, >= 0.
+        patience: number of evaluations, >= 1.
+        min_delta: gain above which a value counts as better, >= 0.
         mode: "min" if less is better, "max" if more is. It may be left out for "loss" and "accuracy".
-        restore_best: give the model the parameters and statistics of the best evaluation at the end, whether or not it was
-            stopped. The optimizer and the rule keep their own.
+        restore_best: give the model the parameters and statistics of the best evaluation at the end, whether or not the run
+            stopped early. The optimizer and the rule keep their own.
 
     Raises:
         ValueError: a patience below 1, a negative min_delta, an unknown mode, none for a metric of another name; in `update`,
@@ -56,7 +56,7 @@ class EarlyStopping:
             )
 
     def update(self, before: EarlyStoppingState | None, value: float, step: int) -> EarlyStoppingState:
-        """How it stands after an evaluation at `step`."""
+        """Return the state after an evaluation at `step`."""
         if value != value:
             raise ValueError(
                 f"Early stopping got NaN for {self.metric!r} at step {step}, expected a number that compares. Look at the "
@@ -67,15 +67,15 @@ class EarlyStopping:
         return before._replace(waited=before.waited + 1)
 
     def should_stop(self, state: EarlyStoppingState | None) -> bool:
-        """Whether it has waited long enough."""
+        """True if the patience is exhausted."""
         return state is not None and state.waited >= self.patience
 
 
 def mode_of(name: str, metric: str, mode: str | None) -> Mode:
-    """The mode, or what is meant by a metric of this name where none is given; `name` is whose it is.
+    """The mode, or the default for a metric of this name if none is given; `name` is the class with this option.
 
     Raises:
-        ValueError: an unknown mode, or none where it has to be said.
+        ValueError: an unknown mode, or none for a metric without a default.
     """
     found = {"loss": "min", "accuracy": "max"}.get(metric) if mode is None else mode
     if found == "min":
@@ -88,5 +88,5 @@ def mode_of(name: str, metric: str, mode: str | None) -> Mode:
 
 
 def gain(mode: Mode | None, best: float, value: float) -> float:
-    """By how much a value is better than the best one."""
+    """The amount by which a value is better than the best one."""
     return best - value if mode == "min" else value - best

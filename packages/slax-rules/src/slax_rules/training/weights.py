@@ -1,4 +1,4 @@
-"""The weights of a model in a file."""
+"""Saving and loading the weights of a model."""
 
 import hashlib
 import json
@@ -17,23 +17,23 @@ from flax import nnx
 from slax_rules.paths import by_path, module_names, readable_path
 
 FORMAT = "slax weights 1"
-ABOUT = "about"  # the member of the file that says what it holds
-NPY_HEADER = 4096  # bytes, more than one needs
+ABOUT = "about"  # the member of the file that describes its contents
+NPY_HEADER = 4096  # bytes, an upper bound
 
 
 def save_weights(path: str | Path, model: nnx.Module) -> None:
-    """Saves the parameters and all other variables of a model, such as the statistics of a BatchNorm, without random streams.
+    """Save the parameters and all other variables of a model, such as the statistics of a BatchNorm, without random streams.
 
-    The file is a NumPy archive (.npz) with an array for each variable by its path in the model, and a text that has a checksum,
+    The file is a NumPy archive (.npz) with an array for each variable by its path in the model, and a text with a checksum,
     the shapes, and the type of each module. It holds no code and no options of the model: `load_weights` needs the model. It is
-    written under another name and renamed when it is whole.
+    written under another name and renamed when it is complete.
 
     Args:
-        path: of the file, which may be there already; it gets no other ending than you give it.
+        path: path of the file, which may already exist; no suffix is added.
         model: any Flax module.
 
     Raises:
-        FileNotFoundError: a folder that is not there.
+        FileNotFoundError: a folder that does not exist.
 
     Example:
         >>> import os, tempfile
@@ -72,16 +72,16 @@ def save_weights(path: str | Path, model: nnx.Module) -> None:
 
 
 def load_weights(path: str | Path, model: nnx.Module) -> None:
-    """Gives a model the weights in a file of `save_weights`, or in a checkpoint of `fit`, under whatever rule it was trained.
+    """Load weights into a model from a file of `save_weights` or a checkpoint of `fit`, trained under any rule.
 
     Args:
-        path: a file of `save_weights`, the folder of a checkpoint, or a folder of checkpoints, of which the newest is taken.
-        model: as it was when they were saved: the same modules, of the same sizes and dtypes. Its random streams, and options
-            such as a threshold that is a fixed number, stay as they are.
+        path: a file of `save_weights`, the folder of a checkpoint, or a folder of checkpoints, whose newest one is used.
+        model: a model with the same modules, of the same sizes and dtypes, as when the weights were saved. Its random streams,
+            and options such as a threshold that is a fixed number, stay unchanged.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: weights of another model, or a file that is damaged or something else.
+        ValueError: weights of another model, or a file that is damaged or holds no weights.
     """
     path = Path(path)
     if not path.exists():
@@ -105,12 +105,12 @@ def load_weights(path: str | Path, model: nnx.Module) -> None:
 
 
 class Saved(NamedTuple):
-    """What is in a file.
+    """The contents of a file.
 
     Args:
-        types: of the modules of the model, by path.
+        types: types of the model's modules, by path.
         arrays: dtype and shape of each array, by path.
-        read: returns the arrays.
+        read: function that returns the arrays.
     """
 
     types: dict[str, str]
@@ -124,7 +124,7 @@ def weights(state: nnx.State) -> nnx.State:
 
 
 def _arrays(model: nnx.Module) -> dict[str, Any]:
-    """The weights of a model by path, those that have entries."""
+    """The weights of a model by path, without empty arrays."""
     return {path: leaf for path, leaf in by_path(weights(nnx.state(model))).items() if leaf.size}
 
 
@@ -134,17 +134,17 @@ def model_types(model: nnx.Module) -> dict[str, str]:
 
 
 def described(leaf: Any) -> str:
-    """Dtype and shape, as "float32[5, 6]"."""
+    """The dtype and shape, such as "float32[5, 6]"."""
     return f"{leaf.dtype}{list(leaf.shape)}"
 
 
 def as_bytes(leaf: Any) -> bytes:
-    """The numbers of an array."""
+    """The numbers of an array as bytes."""
     return np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf).tobytes()
 
 
 def differences(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
-    """What two tables do not have in common, in words; empty if they are the same."""
+    """The differences between two tables, in words; empty if they are the same."""
     differing = [
         f"{name}: {saved.get(name, 'nothing')} saved, {mine.get(name, 'nothing')} here"
         for name in sorted({*saved, *mine})
@@ -165,7 +165,7 @@ def _open_file(path: Path) -> Saved:
         ) from error
 
     def read() -> Mapping[str, np.ndarray]:
-        # The shapes are those of the model by now, and no member may be larger than its array.
+        # By now the shapes are known to match the model, and no member may be larger than its array.
         damaged = f"The file {path} is damaged: it is not what was saved. Take a copy of it, or save the weights again."
         for name, what in about["arrays"].items():
             if sizes.get(f"{name}.npy", 0) > _n_bytes(what) + NPY_HEADER:
@@ -204,7 +204,7 @@ def _named(table: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]
 
 
 def _stored(leaf: Any) -> np.ndarray:
-    """An array in a dtype that NumPy's files know: of bfloat16 and the like, its bits."""
+    """An array in a dtype that NumPy's files support: bfloat16 and similar types are stored as bits."""
     array = np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
     return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
 
@@ -218,7 +218,7 @@ def _restored(stored: np.ndarray, leaf: Any) -> jax.Array:
 
 
 def _n_bytes(what: str) -> int:
-    """The size of an array that is described as "float32[5, 6]"; of a key, a bound."""
+    """The size in bytes of an array described as "float32[5, 6]"; for a key, an upper bound."""
     dtype, _, shape = what.partition("[")
     size = int(np.prod([int(length) for length in shape.rstrip("]").split(",") if length]))
     return size * (64 if "key<" in dtype else jnp.dtype(dtype).itemsize)
