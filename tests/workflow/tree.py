@@ -29,7 +29,7 @@ PARTS = [
 SOURCES = [
     "packages",
     *(str(file.relative_to(ROOT)) for file in sorted(ROOT.glob("experiments/*.py"))),
-    "experiments/common/stand_ins",
+    "experiments/common",
     "benchmarks/side_by_side",
     "benchmarks/bptt/peers",
     "benchmarks/rules/peers",

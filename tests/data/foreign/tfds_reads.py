@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from slax_data import latency_encode, make_task, tfds_examples
-from slax_data.audio.cochlea import Cochlea, hear
+from slax_data.audio.cochlea import Cochlea, encode_audio
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from contract import keeps_contract
@@ -171,7 +171,7 @@ with tempfile.TemporaryDirectory() as folder:
         assert examples.rate == RATE and same_sets(examples.inputs, sounds)
         filled = np.stack([np.pad(sound, (0, LENGTH - len(sound))) for sound in examples.inputs]) / np.float32(32768)
         spikes, labels = task.whole(split)
-        expected = hear(jax.numpy.asarray(filled, "float32"), rate=RATE, n_steps=T, cochlea=cochlea)
+        expected = encode_audio(jax.numpy.asarray(filled, "float32"), rate=RATE, n_steps=T, cochlea=cochlea)
         assert np.array_equal(spikes, expected) and expected.any() and labels.tolist() == examples.labels.tolist()
 
     small = {"path": folder, "name": "small_pictures"}
