@@ -22,7 +22,7 @@ Make = Callable[[Array], Task]
 
 def size_of(task: Task, split: str) -> int:
     """Samples of a batch: so many, or the whole split."""
-    return BATCH if task.whole is None else min(BATCH, len(task.whole(split)[1]))
+    return BATCH if task.full_split is None else min(BATCH, len(task.full_split(split)[1]))
 
 
 def is_batch(task: Task, spikes: Array, labels: Array) -> None:
@@ -74,14 +74,16 @@ def splits_differ_under_one_key(make: Make, task: Task) -> None:
 
 def a_whole_split_is_a_batch_with_all_classes(make: Make, task: Task) -> None:
     for split in SPLITS:
-        spikes, labels = task.whole(split) if task.whole else task.sample(random.key(3), batch_size=50, split=split)
+        spikes, labels = (
+            task.full_split(split) if task.full_split else task.sample(random.key(3), batch_size=50, split=split)
+        )
         is_batch(task, spikes, labels)
         assert set(np.asarray(labels)) == set(range(task.n_classes))
 
 
 def splits_share_no_sample(make: Make, task: Task) -> None:
-    if task.whole is not None:
-        train, test = ({one.tobytes() for one in np.asarray(task.whole(s)[0]).swapaxes(0, 1)} for s in SPLITS)
+    if task.full_split is not None:
+        train, test = ({one.tobytes() for one in np.asarray(task.full_split(s)[0]).swapaxes(0, 1)} for s in SPLITS)
         assert not train & test
 
 

@@ -40,14 +40,14 @@ def shd(folder: Path) -> dict:
     rng = np.random.default_rng(0)
     for split in ("train", "test"):
         write_words(folder / f"shd_{split}.h5", *words(rng, 20, 4))
-    return {"path": folder, "cache": folder / "cache", "every": 10}
+    return {"path": folder, "cache": folder / "cache", "pool": 10}
 
 
 def ssc(folder: Path) -> dict:
     rng = np.random.default_rng(0)
     for split in ("train", "valid", "test"):
         write_words(folder / f"ssc_{split}.h5", *words(rng, 35, 3))
-    return {"path": folder, "cache": folder / "cache", "every": 20}
+    return {"path": folder, "cache": folder / "cache", "pool": 20}
 
 
 def spoken_digits(folder: Path) -> dict:

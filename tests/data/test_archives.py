@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from mutations import many, mutated
 
-from slax_data import archives
+from slax_data.storage import archives
 from slax_data.storage.archives import read_archive
 
 FILES = {"set/a.wav": b"first" * 5, "set/sub/b.wav": b"", "readme": b"text"}

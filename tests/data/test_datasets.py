@@ -92,7 +92,7 @@ def broken(**parts):
         chosen = random.permutation(key, 40)[:batch_size]
         return splits[split][0][:, chosen], splits[split][1][chosen]
 
-    task = Task(n_units=5, n_classes=4, n_steps=12, sample=sample, whole=splits.get)
+    task = Task(n_units=5, n_classes=4, n_steps=12, sample=sample, full_split=splits.get)
     return dataclasses.replace(task, **{name: part(task) for name, part in parts.items()})
 
 
@@ -114,7 +114,7 @@ def test_the_contract_can_be_kept():
             {"sample": lambda task: lambda key, batch_size, split="train": task.sample(key, batch_size=batch_size)},
         ),
         ("a_whole_split_is_a_batch_with_all_classes", {"n_classes": lambda task: 5}),
-        ("splits_share_no_sample", {"whole": lambda task: lambda split: task.whole("train")}),
+        ("splits_share_no_sample", {"full_split": lambda task: lambda split: task.full_split("train")}),
         (
             "an_unknown_split_is_an_error",
             {"sample": lambda task: lambda key, batch_size, split="train": task.sample(key, batch_size=batch_size)},
@@ -131,7 +131,7 @@ def test_a_maker_that_forgets_its_key_or_is_no_part_of_a_program_is_seen():
     made = itertools.count()
 
     def other_each_time(key):
-        return broken(whole=lambda task: lambda split: (jnp.roll(SPIKES, next(made), axis=1), LABELS))
+        return broken(full_split=lambda task: lambda split: (jnp.roll(SPIKES, next(made), axis=1), LABELS))
 
     with pytest.raises(AssertionError):
         same_key_gives_the_same_task(other_each_time, other_each_time(None))
@@ -142,7 +142,7 @@ def test_a_maker_that_forgets_its_key_or_is_no_part_of_a_program_is_seen():
 def test_randman_task_draws_both_splits_from_the_manifolds_of_its_key_and_options():
     options = dict(n_classes=6, n_units=30, n_spikes=2, dim=1, alpha=3.0)
     task = make_task("randman", random.key(5), n_steps=N_STEPS, **options)
-    assert (task.n_units, task.n_classes, task.whole) == (30, 6, None)
+    assert (task.n_units, task.n_classes, task.full_split) == (30, 6, None)
     manifolds = random_manifolds(random.key(5), **options)
     spikes, labels = (np.asarray(part) for part in randman(random.key(6), manifolds, n_steps=N_STEPS, batch_size=300))
     counts = np.cumsum(spikes, axis=0)
@@ -158,11 +158,11 @@ def test_randman_task_draws_both_splits_from_the_manifolds_of_its_key_and_option
 def test_digits_task_has_the_whole_test_split():
     task = make_task("digits", random.key(0), n_steps=33, code="latency")
     intensities, labels = digits(split="test")
-    np.testing.assert_array_equal(task.whole("test")[0], latency_encode(intensities, n_steps=33))
-    np.testing.assert_array_equal(task.whole("test")[1], labels)
-    rated = make_task("digits", random.key(0), n_steps=400, code="rate").whole("test")[0]
+    np.testing.assert_array_equal(task.full_split("test")[0], latency_encode(intensities, n_steps=33))
+    np.testing.assert_array_equal(task.full_split("test")[1], labels)
+    rated = make_task("digits", random.key(0), n_steps=400, code="rate").full_split("test")[0]
     np.testing.assert_allclose(rated.mean(axis=0), intensities, atol=0.13)  # 5 standard deviations at 1/2
-    other = make_task("digits", random.key(1), n_steps=400, code="rate").whole("test")[0]
+    other = make_task("digits", random.key(1), n_steps=400, code="rate").full_split("test")[0]
     assert not np.array_equal(rated, other)
 
 

@@ -14,7 +14,8 @@ from jax import random
 from small_sets import ssc as small_ssc
 from small_sets import words, write_words
 
-from slax_data import heidelberg, make_task, shd, ssc
+from slax_data import make_task, shd, ssc
+from slax_data.sets import heidelberg
 from slax_data.storage.packed import unpacked
 
 TIMES, UNITS, LABELS = words(np.random.default_rng(1), 20, 2)
@@ -42,7 +43,7 @@ def first_changed(name, value):
 
 
 def test_spikes_are_where_the_events_are(folder):
-    found = shd(folder, split="test", n_steps=28, every=7)
+    found = shd(folder, split="test", n_steps=28, pool=7)
     spikes = np.asarray(unpacked(found.packed, found.n_units))
     assert spikes.shape == (40, 28, 100)
     np.testing.assert_array_equal(found.labels, LABELS)
@@ -54,7 +55,7 @@ def test_spikes_are_where_the_events_are(folder):
 
 
 def test_units_that_are_made_one_spike_when_one_of_them_does(folder):
-    fine, coarse = (shd(folder, n_steps=5, every=every) for every in (1, 140))
+    fine, coarse = (shd(folder, n_steps=5, pool=pool) for pool in (1, 140))
     all_units = np.asarray(unpacked(fine.packed, 700)).reshape(40, 5, 5, 140)
     np.testing.assert_array_equal(unpacked(coarse.packed, 5), all_units.max(axis=-1))
 
@@ -197,8 +198,8 @@ def test_error_without_h5py_names_the_extra(folder, monkeypatch):
     [
         ({"split": "valid"}, "split got 'valid', expected one of: 'test', 'train'"),
         ({"n_steps": 0}, "n_steps got 0"),
-        ({"every": 0}, "every got 0"),
-        ({"every": 6}, "every got 6, expected a divisor of the 700 units"),
+        ({"pool": 0}, "pool got 0"),
+        ({"pool": 6}, "pool got 6, expected a divisor of the 700 units"),
         ({"duration": -1.0}, "duration got -1.0"),
         ({"outside": "clip"}, "outside got 'clip'"),
     ],
@@ -213,8 +214,8 @@ def test_speech_commands_have_a_split_to_choose_models(tmp_path):
     task = make_task("ssc", random.key(0), n_steps=7, **options)
     assert (task.n_units, task.n_classes, task.n_steps) == (35, 35, 7)
     for split in ("train", "valid", "test"):
-        spikes, labels = task.whole(split)
-        expected = ssc(tmp_path, split=split, n_steps=7, every=20)
+        spikes, labels = task.full_split(split)
+        expected = ssc(tmp_path, split=split, n_steps=7, pool=20)
         np.testing.assert_array_equal(spikes.swapaxes(0, 1), unpacked(expected.packed, 35))
         np.testing.assert_array_equal(labels, expected.labels)
 
@@ -222,11 +223,11 @@ def test_speech_commands_have_a_split_to_choose_models(tmp_path):
 def test_spikes_are_kept_and_made_anew_for_other_options_and_other_files(folder, tmp_path):
     for split in ("train", "test"):
         (tmp_path / f"shd_{split}.h5").write_bytes((folder / f"shd_{split}.h5").read_bytes())
-    options = {"path": tmp_path, "cache": tmp_path / "cache", "n_steps": 5, "every": 140}
-    first = make_task("shd", random.key(0), **options).whole("train")
+    options = {"path": tmp_path, "cache": tmp_path / "cache", "n_steps": 5, "pool": 140}
+    first = make_task("shd", random.key(0), **options).full_split("train")
     (file,) = (tmp_path / "cache").iterdir()
     made = file.stat().st_mtime_ns
-    again = make_task("shd", random.key(1), **options).whole("train")
+    again = make_task("shd", random.key(1), **options).full_split("train")
     assert file.stat().st_mtime_ns == made
     for left, right in zip(first, again, strict=True):
         np.testing.assert_array_equal(left, right)
@@ -234,7 +235,7 @@ def test_spikes_are_kept_and_made_anew_for_other_options_and_other_files(folder,
     assert len(list((tmp_path / "cache").iterdir())) == 2
     times = (tmp_path / "shd_train.h5").stat().st_atime_ns, (tmp_path / "shd_train.h5").stat().st_mtime_ns
     write_words(tmp_path / "shd_train.h5", TIMES[::-1], UNITS[::-1], LABELS)
-    other = make_task("shd", random.key(0), **options).whole("train")[0]
+    other = make_task("shd", random.key(0), **options).full_split("train")[0]
     np.testing.assert_array_equal(other, first[0][:, ::-1])
     file.write_bytes(file.read_bytes()[:-50])
     (tmp_path / "shd_train.h5").write_bytes((folder / "shd_train.h5").read_bytes())

@@ -48,7 +48,7 @@ def test_digits_have_the_spikes_of_the_encoder_under_the_keys_of_the_task(code):
         spikes, found = task.sample(key, batch_size=20, split=split)
         np.testing.assert_array_equal(spikes, ENCODE[code](spike_key, drawn))
         np.testing.assert_array_equal(found, labels)
-        spikes, found = task.whole(split)
+        spikes, found = task.full_split(split)
         np.testing.assert_array_equal(spikes, ENCODE[code](random.fold_in(random.key(5), index), images[0]))
         np.testing.assert_array_equal(found, images[1])
 
@@ -57,7 +57,7 @@ def test_rows_are_shown_one_a_step(images):
     task = image_task(random.key(0), images, n_classes=3, n_steps=HEIGHT, code="rows", height=HEIGHT)
     assert (task.n_units, task.n_steps) == (WIDTH, HEIGHT)
     for split, (intensities, labels) in images.items():
-        spikes, found = task.whole(split)
+        spikes, found = task.full_split(split)
         assert spikes.dtype == jnp.float32
         np.testing.assert_array_equal(found, labels)
         pictures = np.asarray(intensities).reshape(-1, HEIGHT, WIDTH)
@@ -72,7 +72,7 @@ def test_a_pixel_at_the_limit_of_brightness_is_dark():
     at = jnp.asarray([[0.5, np.nextafter(np.float32(0.5), np.float32(1))]] * 3)
     images = {split: (at, jnp.arange(3, dtype=jnp.int32)) for split in ("train", "test")}
     task = image_task(random.key(0), images, n_classes=3, n_steps=1, code="rows", height=1)
-    np.testing.assert_array_equal(task.whole("test")[0][0], [[0, 1]] * 3)
+    np.testing.assert_array_equal(task.full_split("test")[0][0], [[0, 1]] * 3)
 
 
 @pytest.mark.parametrize("labels", [[0, 1] * 12, [3] * 9 + [7] * 11 + [3] * 2, [5], []])
@@ -141,7 +141,7 @@ def test_codes_and_steps_that_do_not_fit_are_an_error(images, options, message):
 @pytest.mark.parametrize("split", ["valid", ""])
 def test_unknown_split_is_an_error(images, split):
     task = image_task(random.key(0), images, n_classes=3, n_steps=T)
-    for draw in (task.whole, lambda split: task.sample(random.key(0), batch_size=2, split=split)):
+    for draw in (task.full_split, lambda split: task.sample(random.key(0), batch_size=2, split=split)):
         with pytest.raises(ValueError, match=f"split got '{split}', expected one of: 'test', 'train'"):
             draw(split)
 
@@ -163,7 +163,7 @@ def test_further_splits_are_drawn_from_too_and_change_no_other(images):
     two = image_task(random.key(0), images, n_classes=3, n_steps=T, code="rate")
     three = image_task(random.key(0), {"more": made(9, seed=2), **images}, n_classes=3, n_steps=T, code="rate")
     assert three.sample(random.key(0), batch_size=9, split="more")[0].shape == (T, 9, HEIGHT * WIDTH)
-    drawn = {split: np.asarray(three.whole(split)[0]) for split in ("train", "test", "more")}
+    drawn = {split: np.asarray(three.full_split(split)[0]) for split in ("train", "test", "more")}
     for split in images:
-        np.testing.assert_array_equal(drawn[split], two.whole(split)[0])
+        np.testing.assert_array_equal(drawn[split], two.full_split(split)[0])
     assert not np.array_equal(drawn["more"][:, :6], drawn["test"])

@@ -73,7 +73,7 @@ def test_real_numbers_have_the_spikes_of_their_changes():
     task = neurobench_task(random.key(0), sets, n_classes=2)
     assert (task.n_units, task.n_classes, task.n_steps) == (4, 2, 6)
     for split in SPLITS:
-        for left, right in zip(task.whole(split), expected.whole(split), strict=True):
+        for left, right in zip(task.full_split(split), expected.full_split(split), strict=True):
             np.testing.assert_array_equal(left, right)
 
 
@@ -83,7 +83,7 @@ def test_frames_have_a_spike_where_they_are_not_zero():
     sets = {split: neurobench_arrays(Given(its, [0, 1, 0, 1])) for split, its in frames.items()}
     task = neurobench_task(random.key(0), sets, n_classes=2, code="frames", n_steps=7)
     for split, its in frames.items():
-        spikes, labels = task.whole(split)
+        spikes, labels = task.full_split(split)
         np.testing.assert_array_equal(spikes[:5].swapaxes(0, 1).reshape(its.shape), its != 0)
         assert spikes.shape == (7, 4, 6) and not spikes[5:].any() and labels.tolist() == [0, 1, 0, 1]
     with pytest.raises(ValueError, match="n_steps got 4, expected at least 5, the frames of the longest sample"):
@@ -100,11 +100,11 @@ def test_sounds_have_the_spikes_of_a_cochlea_that_hears_their_rate():
     assert (task.n_units, task.n_steps) == (3, 10)
     spikes = encode_audio(jnp.asarray(sounds), rate=2000, n_steps=10, cochlea=Cochlea(n_channels=3, highest=900.0))
     assert spikes.any()
-    np.testing.assert_array_equal(task.whole("test")[0], spikes)
+    np.testing.assert_array_equal(task.full_split("test")[0], spikes)
     # A step is as long in both splits, so that the shorter sounds fill half of them.
     short = np.pad(sounds[:, :200], [(0, 0), (0, 200)])
     spikes = encode_audio(jnp.asarray(short), rate=2000, n_steps=10, cochlea=Cochlea(n_channels=3, highest=900.0))
-    np.testing.assert_array_equal(task.whole("train")[0], spikes)
+    np.testing.assert_array_equal(task.full_split("train")[0], spikes)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_spikes_can_be_kept_under_a_name_of_ones_own(tmp_path):
     for _ in range(2):
         task = stored_task(cached_sets(tmp_path, "mine", [6], make), n_classes=2)
         for split in SPLITS:
-            np.testing.assert_array_equal(task.whole(split)[0], expected.whole(split)[0])
+            np.testing.assert_array_equal(task.full_split(split)[0], expected.full_split(split)[0])
     assert len(made) == 1
 
 

@@ -79,7 +79,7 @@ def test_official_split_has_the_first_five_takes_in_the_test(archive):
 
 
 def test_split_by_speaker_shares_no_speaker(archive):
-    train, test = (spoken_digits(archive, split=split, by="speaker") for split in ("train", "test"))
+    train, test = (spoken_digits(archive, split=split, split_by="speaker") for split in ("train", "test"))
     assert set(train.speakers) == {"george"} and set(test.speakers) == {"theo"} <= set(TEST_SPEAKERS)
     assert len(train.labels) == len(test.labels) == 70
 
@@ -139,8 +139,8 @@ def test_without_the_archive_the_error_says_where_it_is(tmp_path, monkeypatch):
             read()
     with pytest.raises(ValueError, match="split got 'valid'"):
         spoken_digits(split="valid")
-    with pytest.raises(ValueError, match="by got 'digit', expected one of: 'speaker', 'take'"):
-        spoken_digits(by="digit")
+    with pytest.raises(ValueError, match="split_by got 'digit', expected one of: 'recording', 'speaker'"):
+        spoken_digits(split_by="digit")
 
 
 def test_download_takes_the_file_that_is_there_only_if_it_is_the_one(archive, tmp_path):
@@ -173,16 +173,18 @@ def test_spikes_are_made_once_and_anew_for_other_options(archive, tmp_path):
     again = make_task("spoken_digits", random.key(1), **options)
     assert file.stat().st_mtime_ns == first and len(list(tmp_path.iterdir())) == 1
     for split in ("train", "test"):
-        for left, right in zip(task.whole(split), again.whole(split), strict=True):
+        for left, right in zip(task.full_split(split), again.full_split(split), strict=True):
             np.testing.assert_array_equal(left, right)
-    assert make_task("spoken_digits", random.key(0), **options | {"by": "speaker"}).whole("test")[0].shape == (
+    assert make_task("spoken_digits", random.key(0), **options | {"split_by": "speaker"}).full_split("test")[
+        0
+    ].shape == (
         20,
         70,
         12,
     )
     assert len(list(tmp_path.iterdir())) == 2
     # Each digit is a tone of its own: the nearest training sample by the spikes of each channel has the same label.
-    train, test = ((np.asarray(x).sum(0), np.asarray(y)) for x, y in map(task.whole, ("train", "test")))
+    train, test = ((np.asarray(x).sum(0), np.asarray(y)) for x, y in map(task.full_split, ("train", "test")))
     nearest = np.argmin(np.abs(test[0][:, None] - train[0][None]).sum(-1), 1)
     assert np.mean(train[1][nearest] == test[1]) > 0.8
     file.write_bytes(file.read_bytes()[:-50])
@@ -201,7 +203,7 @@ def test_the_real_archive():
     train, test = (spoken_digits(found[0], split=split) for split in ("train", "test"))
     assert (len(train.labels), len(test.labels)) == (2700, 300)
     assert np.bincount(test.labels).tolist() == [30] * 10 and np.bincount(train.labels).tolist() == [270] * 10
-    speakers = spoken_digits(found[0], split="test", by="speaker")
+    speakers = spoken_digits(found[0], split="test", split_by="speaker")
     assert len(speakers.labels) == 1000
     few = Recordings(test.sounds[::30], test.labels[::30], test.speakers[::30], test.takes[::30])
     spikes = encode_recordings(few, n_steps=50)

@@ -117,8 +117,8 @@ def test_task_has_a_step_per_step_of_the_longest_series_and_more_if_asked_for(se
     assert (task.n_units, task.n_classes, task.n_steps) == (6, 2, 9)
     longer = time_series_task(series, n_classes=2, n_steps=12)
     for split in SPLITS:
-        spikes, labels = longer.whole(split)
-        np.testing.assert_array_equal(spikes[:9], task.whole(split)[0])
+        spikes, labels = longer.full_split(split)
+        np.testing.assert_array_equal(spikes[:9], task.full_split(split)[0])
         assert not spikes[9:].any()
         np.testing.assert_array_equal(labels, series[split].labels)
     with pytest.raises(ValueError, match="n_steps got 8, expected at least 9, the steps of the longest series"):
@@ -133,7 +133,7 @@ def test_japanese_vowels_have_the_sizes_of_the_set(vowels):
         assert not one.values[np.arange(29) >= one.lengths[:, None]].any()
     task = japanese_vowels_task(random.key(0), path=vowels)
     assert (task.n_units, task.n_classes, task.n_steps) == (24, 9, 29)
-    assert len(task.whole("test")[1]) == 370
+    assert len(task.full_split("test")[1]) == 370
 
 
 def test_a_file_is_read_as_it_was_written(series, tmp_path):

@@ -69,7 +69,7 @@ def test_a_batch_is_the_first_samples_of_a_draw():
 def test_task_draws_its_batches_from_a_thousand_samples_per_class():
     options = dict(n_classes=2, n_units=3, n_steps=6, alpha=3.0, dim=1)
     task = make_task("randman", random.key(3), upstream=True, **options)
-    assert (task.n_units, task.n_classes, task.n_steps, task.whole) == (3, 2, 6, None)
+    assert (task.n_units, task.n_classes, task.n_steps, task.full_split) == (3, 2, 6, None)
     expected = upstream_randman(random.key(3), random.key(4), samples_per_class=1000, batch_size=50, **options)
     drawn = task.sample(random.key(4), batch_size=50)
     for ours, theirs in zip(drawn, expected, strict=True):

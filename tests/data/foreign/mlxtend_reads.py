@@ -47,7 +47,7 @@ for code, n_steps, n_units in (("latency", 10, 784), ("rate", 10, 784), ("rows",
     assert (task.n_units, task.n_classes, task.n_steps) == (n_units, 10, n_steps)
     spikes, found = task.sample(jax.random.key(1), batch_size=8)
     assert spikes.shape == (n_steps, 8, n_units) and found.shape == (8,)
-    spikes, found = (np.asarray(part) for part in task.whole("test"))
+    spikes, found = (np.asarray(part) for part in task.full_split("test"))
     assert spikes.shape == (n_steps, 1000, n_units) and np.array_equal(np.bincount(found), [100] * 10)
     intensities = splits["test"][0]
     if code == "latency":

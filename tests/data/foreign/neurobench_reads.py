@@ -54,7 +54,7 @@ def eeg_trials(folder: Path) -> None:
     keeps_contract(lambda key: neurobench_task(key, sets, n_classes=2, n_steps=30))
     expected = time_series_task(series, n_classes=2, n_steps=30)
     for split in sets:
-        for left, right in zip(task.whole(split), expected.whole(split), strict=True):
+        for left, right in zip(task.full_split(split), expected.full_split(split), strict=True):
             assert np.array_equal(left, right)
 
 

@@ -137,7 +137,7 @@ with tempfile.TemporaryDirectory() as folder:
             keeps_contract(partial(make_task, "tfds", **options))
             task = make_task("tfds", jax.random.key(0), **options)
             assert (task.n_units, task.n_classes, task.n_steps) == (n_units, 3, n_steps)
-            spikes, labels = task.whole(split)
+            spikes, labels = task.full_split(split)
             assert labels.tolist() == examples.labels.tolist() and spikes.shape == (n_steps, len(pictures), n_units)
             if code == "latency":
                 assert np.array_equal(spikes, latency_encode(jax.numpy.asarray(intensities), n_steps=T))
@@ -170,7 +170,7 @@ with tempfile.TemporaryDirectory() as folder:
         examples = tfds_examples("small_sounds", split=split, path=folder, rate=RATE)
         assert examples.rate == RATE and same_sets(examples.inputs, sounds)
         filled = np.stack([np.pad(sound, (0, LENGTH - len(sound))) for sound in examples.inputs]) / np.float32(32768)
-        spikes, labels = task.whole(split)
+        spikes, labels = task.full_split(split)
         expected = encode_audio(jax.numpy.asarray(filled, "float32"), rate=RATE, n_steps=T, cochlea=cochlea)
         assert np.array_equal(spikes, expected) and expected.any() and labels.tolist() == examples.labels.tolist()
 

@@ -77,19 +77,19 @@ def found_in(spikes: jax.Array) -> set[tuple[int, int]]:
 
 
 def check_n_mnist(folder: Path) -> None:
-    options = {"path": folder, "cache": folder / "cache", "n_steps": 3, "factor": 17}
+    options = {"path": folder, "cache": folder / "cache", "n_steps": 3, "pool": 17}
     task = make_task("nmnist", jax.random.key(0), **options)
     assert (task.n_units, task.n_classes, task.n_steps) == (8, 10, 3)
     keeps_contract(partial(make_task, "nmnist", **options))
     for shift, split in enumerate(SPLITS):
-        spikes, labels = task.whole(split)
+        spikes, labels = task.full_split(split)
         assert labels.tolist() == [digit for digit in range(10) for _ in range(EACH)]
         for row in range(0, 10 * EACH, 77):
             events = n_mnist_events(*divmod(row, EACH), shift)
             assert found_in(spikes[:, row]) == spikes_at(events, 100_000, 3, 34, 17), (split, row)
     (file,) = (folder / "cache").glob("nmnist-*")
     made = file.stat().st_mtime_ns
-    assert np.array_equal(make_task("nmnist", jax.random.key(1), **options).whole("test")[0], spikes)
+    assert np.array_equal(make_task("nmnist", jax.random.key(1), **options).full_split("test")[0], spikes)
     assert file.stat().st_mtime_ns == made
 
     bad = folder / "NMNIST" / "Train" / "3" / "00007.bin"
@@ -112,11 +112,11 @@ def check_gestures(folder: Path) -> None:
     task = make_task("dvs_gesture", jax.random.key(0), **options)
     assert (task.n_units, task.n_classes, task.n_steps) == (2 * 32**2, 11, 30)
     keeps_contract(partial(make_task, "dvs_gesture", **options))
-    all_of_it = make_task("dvs_gesture", jax.random.key(0), **options | {"duration": None, "n_steps": 20, "factor": 1})
+    all_of_it = make_task("dvs_gesture", jax.random.key(0), **options | {"duration": None, "n_steps": 20, "pool": 1})
     assert all_of_it.n_units == 2 * 128**2
     for shift, split in enumerate(SPLITS):
         for one, step, n_steps, factor in ((task, 50_000, 30, 4), (all_of_it, 1_999_001 / 20, 20, 1)):
-            spikes, labels = one.whole(split)
+            spikes, labels = one.full_split(split)
             assert np.bincount(labels).tolist() == [10] * 11
             seen = [0] * 11
             for row, label in enumerate(labels.tolist()):

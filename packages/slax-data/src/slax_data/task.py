@@ -22,20 +22,20 @@ class Task:
     n_units, n_classes, n_steps: the sizes N, number of classes and T of its batches.
     sample: `sample(key, *, batch_size, split="train") -> (spikes [T, B, N], labels [B])` draws a batch of the split
         "train" or "test". It can be called inside `jax.jit`; `batch_size` and `split` are static.
-    whole: `whole(split) -> (spikes [T, D, N], labels [D])`, all samples of a split, or None where new ones can be drawn
-        without end.
+    full_split: `full_split(split) -> (spikes [T, D, N], labels [D])`, all samples of a split, or None where new
+        ones can be drawn without end.
     """
 
     n_units: int
     n_classes: int
     n_steps: int
     sample: Callable[..., Batch]
-    whole: Callable[[str], Batch] | None = None
+    full_split: Callable[[str], Batch] | None = None
 
 
 def held_out(task: Task, key: PRNGKeyArray, size: int) -> Batch:
     """The samples to test on: the whole test split, or `size` samples drawn with the key where there is no end of them."""
-    return task.whole("test") if task.whole else task.sample(key, batch_size=size, split="test")
+    return task.full_split("test") if task.full_split else task.sample(key, batch_size=size, split="test")
 
 
 def check_splits(name: str, sizes: dict[str, Any]) -> None:
@@ -69,8 +69,10 @@ def stored_task(splits: dict[str, SpikeTrains], *, n_classes: int) -> Task:
         packed, labels = take_batch(key, splits[split].packed, splits[split].labels, batch_size=batch_size)
         return time_first(unpacked(packed, train.n_units)), labels
 
-    def whole(split: str) -> Batch:
+    def full_split(split: str) -> Batch:
         check_choice("split", split, splits)
         return time_first(unpacked(splits[split].packed, train.n_units)), splits[split].labels
 
-    return Task(n_units=train.n_units, n_classes=n_classes, n_steps=train.packed.shape[1], sample=sample, whole=whole)
+    return Task(
+        n_units=train.n_units, n_classes=n_classes, n_steps=train.packed.shape[1], sample=sample, full_split=full_split
+    )

@@ -40,7 +40,7 @@ def shd(
     split: str = "train",
     n_steps: int = 100,
     duration: float = DURATION,
-    every: int = 1,
+    pool: int = 1,
     outside: str = "error",
 ) -> SpikeTrains:
     """Read the Spiking Heidelberg Digits: 0 to 9, in English and then in German, by twelve speakers.
@@ -53,7 +53,7 @@ def shd(
         split: "train" or "test".
         n_steps: T.
         duration: seconds of the window. The recordings of the digits end before 1.4 s.
-        every: number of neighboring units merged into one, which spikes when any of them does: N = 700 / every, an integer.
+        pool: number of neighboring units merged into one, which spikes when any of them does: N = 700 / pool, an integer.
         outside: treatment of spikes after the window, "error" or "drop".
 
     Returns:
@@ -72,7 +72,7 @@ def shd(
         B. Cramer, Y. Stradmann, J. Schemmel, F. Zenke, "The Heidelberg spiking data sets for the systematic evaluation of
         spiking neural networks", 2020, doi 10.1109/TNNLS.2020.3044364. The sets are under CC BY 4.0.
     """
-    return _read(SHD, path, split, n_steps=n_steps, duration=duration, every=every, outside=outside)
+    return _read(SHD, path, split, n_steps=n_steps, duration=duration, pool=pool, outside=outside)
 
 
 def ssc(
@@ -81,7 +81,7 @@ def ssc(
     split: str = "train",
     n_steps: int = 100,
     duration: float = DURATION,
-    every: int = 1,
+    pool: int = 1,
     outside: str = "error",
 ) -> SpikeTrains:
     """Read the Spiking Speech Commands: 35 words by many speakers.
@@ -91,7 +91,7 @@ def ssc(
     Args:
         path: the folder with ssc_train.h5, ssc_valid.h5 and ssc_test.h5, or their .h5.gz versions.
         split: "train", "valid" or "test".
-        n_steps, duration, every, outside: see `shd`.
+        n_steps, duration, pool, outside: see `shd`.
 
     Returns:
         Spikes, in [D, T, N], and labels, in 0..34.
@@ -102,7 +102,7 @@ def ssc(
     References:
         See `shd`.
     """
-    return _read(SSC, path, split, n_steps=n_steps, duration=duration, every=every, outside=outside)
+    return _read(SSC, path, split, n_steps=n_steps, duration=duration, pool=pool, outside=outside)
 
 
 def shd_task(
@@ -112,7 +112,7 @@ def shd_task(
     code: str = "events",
     path: str | Path | None = None,
     duration: float = DURATION,
-    every: int = 1,
+    pool: int = 1,
     outside: str = "error",
     cache: str | Path | None = None,
 ) -> Task:
@@ -124,13 +124,13 @@ def shd_task(
         key: without effect; nothing is drawn.
         n_steps: T.
         code: "events", as they were recorded.
-        path, duration, every, outside: see `shd`.
+        path, duration, pool, outside: see `shd`.
         cache: folder for the spikes, by default `data_folder()`.
 
     Raises:
         FileNotFoundError, ImportError, ValueError: as `shd` does.
     """
-    options = dict(n_steps=n_steps, duration=duration, every=every, outside=outside)
+    options = dict(n_steps=n_steps, duration=duration, pool=pool, outside=outside)
     return _task(SHD, code, path, cache, options)
 
 
@@ -141,7 +141,7 @@ def ssc_task(
     code: str = "events",
     path: str | Path | None = None,
     duration: float = DURATION,
-    every: int = 1,
+    pool: int = 1,
     outside: str = "error",
     cache: str | Path | None = None,
 ) -> Task:
@@ -149,12 +149,12 @@ def ssc_task(
 
     Args:
         key: without effect; nothing is drawn.
-        n_steps, code, path, duration, every, outside, cache: see `shd_task`.
+        n_steps, code, path, duration, pool, outside, cache: see `shd_task`.
 
     Raises:
         FileNotFoundError, ImportError, ValueError: as `shd` does.
     """
-    options = dict(n_steps=n_steps, duration=duration, every=every, outside=outside)
+    options = dict(n_steps=n_steps, duration=duration, pool=pool, outside=outside)
     return _task(SSC, code, path, cache, options)
 
 
@@ -213,7 +213,7 @@ def _labels(content: Any, n_classes: int) -> Int32[np.ndarray, " D"]:
 
 
 def _recordings(
-    content: Any, size: int, *, n_steps: int, duration: float, every: int, outside: str
+    content: Any, size: int, *, n_steps: int, duration: float, pool: int, outside: str
 ) -> Iterator[Bool[np.ndarray, "T N"]]:
     times, units = content["spikes/times"], content["spikes/units"]
     if not len(times) == len(units) == size:
@@ -225,7 +225,7 @@ def _recordings(
                 spikes = bin_events(when, who, n_units=N_UNITS, n_steps=n_steps, duration=duration, outside=outside)
             except ValueError as error:
                 raise ValueError(f"Recording {row}: {error}") from error
-            yield spikes.reshape(n_steps, -1, every).any(axis=-1)
+            yield spikes.reshape(n_steps, -1, pool).any(axis=-1)
 
 
 def _file(words: WordSet, path: str | Path | None, split: str) -> Path:
@@ -249,10 +249,10 @@ def _file(words: WordSet, path: str | Path | None, split: str) -> Path:
     return file
 
 
-def _check_options(*, n_steps: int, duration: float, every: int, outside: str) -> None:
+def _check_options(*, n_steps: int, duration: float, pool: int, outside: str) -> None:
     check_size("n_steps", n_steps)
-    check_size("every", every)
+    check_size("pool", pool)
     check_duration(duration)
     check_choice("outside", outside, OUTSIDE)
-    if N_UNITS % every:
-        raise ValueError(f"every got {every}, expected a divisor of the {N_UNITS} units, as 5 or 10.")
+    if N_UNITS % pool:
+        raise ValueError(f"pool got {pool}, expected a divisor of the {N_UNITS} units, as 5 or 10.")

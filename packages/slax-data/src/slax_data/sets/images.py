@@ -61,13 +61,13 @@ def image_task(
         intensities, labels = take_batch(batch_key, *images[split], batch_size=batch_size)
         return encode(spike_key, intensities), labels
 
-    def whole(split: str) -> Batch:
+    def full_split(split: str) -> Batch:
         check_choice("split", split, names)
         intensities, labels = images[split]
         return encode(random.fold_in(key, names.index(split)), intensities), labels
 
     n_units = n_pixels // n_steps if code == "rows" else n_pixels
-    return Task(n_units=n_units, n_classes=n_classes, n_steps=n_steps, sample=sample, whole=whole)
+    return Task(n_units=n_units, n_classes=n_classes, n_steps=n_steps, sample=sample, full_split=full_split)
 
 
 def check_image_code(code: str, n_steps: int, *, height: int | None = None) -> None:

@@ -24,7 +24,7 @@ SHA256 = "6c549ebe9cafb9657467e64e956680778a6a69c7655de64d0ecea9bc59018c3d"
 NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[a-z]+)_(?P<take>\d+)\.wav")
 TEST_TAKES = 5  # the first recordings of each digit by each speaker: the split of the set's authors
 TEST_SPEAKERS = ("theo", "yweweler")
-DIVISIONS = ("take", "speaker")
+DIVISIONS = ("recording", "speaker")
 
 
 class Recordings(NamedTuple):
@@ -43,16 +43,16 @@ class Recordings(NamedTuple):
     takes: Int32[np.ndarray, " D"]
 
 
-def spoken_digits(path: str | Path | None = None, *, split: str = "train", by: str = "take") -> Recordings:
+def spoken_digits(path: str | Path | None = None, *, split: str = "train", split_by: str = "recording") -> Recordings:
     """Read the recordings of one split.
 
     Args:
         path: the archive from the hosting site, an archive of your own, or a folder; by default the file of
             `download_spoken_digits`.
         split: "train" or "test".
-        by: property that separates the splits. "take": the test split has the 300 recordings 0 to 4 of each digit by each
-            speaker, as the set's authors intend, and the training split the other 2,700. "speaker": the test split has all
-            1,000 recordings of theo and yweweler, who are absent from the training split.
+        split_by: property that separates the splits. "recording": the test split has the 300 recordings 0 to 4 of each digit
+            by each speaker, as the set's authors intend, and the training split the other 2,700. "speaker": the test split has
+            all 1,000 recordings of theo and yweweler, who are absent from the training split.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -62,21 +62,21 @@ def spoken_digits(path: str | Path | None = None, *, split: str = "train", by: s
         Z. Jackson and others, Free Spoken Digit Dataset, doi 10.5281/zenodo.1342401, CC BY-SA 4.0.
     """
     check_choice("split", split, SPLITS)
-    check_choice("by", by, DIVISIONS)
+    check_choice("split_by", split_by, DIVISIONS)
     path = _place(path)
     found = [
         (match, read_wav(content, f"{path}: {name}"))
         for name, content in read_archive(path, lambda name: NAME.fullmatch(name.name) is not None)
         for match in [NAME.fullmatch(name.name)]
-        if match and _is_in(split, by, match)
+        if match and _is_in(split, split_by, match)
     ]
     if other := {sound.rate for _, sound in found} - {RATE}:
         raise ValueError(f"{path} has recordings of {sorted(other)} Hz, expected {RATE}.")
     labels = np.array([int(match["digit"]) for match, _ in found], np.int32)
     if missing := set(range(N_CLASSES)) - set(labels.tolist()):
         raise ValueError(
-            f"{path} has no recordings of {', '.join(map(str, sorted(missing)))} in the split {split!r} by {by}. Recordings "
-            "are named like 7_theo_3.wav. Is it the whole set?"
+            f"{path} has no recordings of {', '.join(map(str, sorted(missing)))} in the split {split!r} by {split_by}. "
+            "Recordings are named like 7_theo_3.wav. Is it the whole set?"
         )
     takes = np.array([int(match["take"]) for match, _ in found], np.int32)
     return Recordings([sound for _, sound in found], labels, [match["speaker"] for match, _ in found], takes)
@@ -101,7 +101,7 @@ def spoken_digits_task(
     n_steps: int = 100,
     code: str = "cochlea",
     path: str | Path | None = None,
-    by: str = "take",
+    split_by: str = "recording",
     duration: float = 1.0,
     n_channels: int = 70,
     cache: str | Path | None = None,
@@ -114,7 +114,7 @@ def spoken_digits_task(
         key: without effect; the spikes are deterministic.
         n_steps: T.
         code: "cochlea".
-        path, by: see `spoken_digits`.
+        path, split_by: see `spoken_digits`.
         duration: seconds of each recording that are encoded; 31 of the 3,000 are longer than 0.92 s.
         n_channels: number of neurons N of the cochlea; the Heidelberg Digits have 700.
         cache: folder for the spikes, by default `data_folder()`.
@@ -124,7 +124,7 @@ def spoken_digits_task(
     """
     check_choice("code", code, ["cochlea"])
     path = _place(path)
-    options: dict[str, Any] = {"n_steps": n_steps, "by": by, "duration": duration, "n_channels": n_channels}
+    options: dict[str, Any] = {"n_steps": n_steps, "split_by": split_by, "duration": duration, "n_channels": n_channels}
     depends_on = [sorted(options.items()), _stamp(path)]
     sets = cached_sets(resolve_folder(cache), "spoken_digits", depends_on, lambda: spoken_digit_spikes(path, **options))
     return stored_task(sets, n_classes=N_CLASSES)
@@ -134,7 +134,7 @@ def spoken_digit_spikes(
     path: str | Path | None = None,
     *,
     n_steps: int = 100,
-    by: str = "take",
+    split_by: str = "recording",
     duration: float = 1.0,
     n_channels: int = 70,
 ) -> dict[str, SpikeTrains]:
@@ -142,7 +142,7 @@ def spoken_digit_spikes(
     cochlea = Cochlea(n_channels=n_channels)
     return {
         split: encode_recordings(
-            spoken_digits(path, split=split, by=by), n_steps=n_steps, duration=duration, cochlea=cochlea
+            spoken_digits(path, split=split, split_by=split_by), n_steps=n_steps, duration=duration, cochlea=cochlea
         )
         for split in SPLITS
     }
@@ -165,8 +165,8 @@ def encode_recordings(
     return encode_batch(recordings.sounds, recordings.labels, n_steps=n_steps, duration=duration, cochlea=cochlea)
 
 
-def _is_in(split: str, by: str, match: re.Match[str]) -> bool:
-    tested = int(match["take"]) < TEST_TAKES if by == "take" else match["speaker"] in TEST_SPEAKERS
+def _is_in(split: str, split_by: str, match: re.Match[str]) -> bool:
+    tested = int(match["take"]) < TEST_TAKES if split_by == "recording" else match["speaker"] in TEST_SPEAKERS
     return tested == (split == "test")
 
 

@@ -43,7 +43,7 @@ def nmnist_task(
     code: str = "events",
     path: str | Path | None = None,
     duration: float | None = 0.3,
-    factor: int = 1,
+    pool: int = 1,
     cache: str | Path | None = None,
 ) -> Task:
     """N-MNIST as a `Task`: MNIST's digits on a screen, recorded by a 34 x 34 pixel camera that moves three times in 0.3 s.
@@ -58,11 +58,11 @@ def nmnist_task(
         path: the folder that tonic saved to, with the folder NMNIST; by default `data_folder()`. Nothing is downloaded.
         duration: seconds after a recording's first event that are divided into steps; later events are dropped. With None,
             each recording is used in full, with steps of a matching length.
-        factor: number of pixels in x and in y that are merged into one, 1, 2, 17 or 34.
+        pool: number of pixels in x and in y that are merged into one, 1, 2, 17 or 34.
         cache: folder for the spikes, by default `data_folder()`.
 
     Returns:
-        A task with N = 2 (34 / factor)^2 units, of which (y W + x) 2 + p is the pixel x, y of W in a row that became darker
+        A task with N = 2 (34 / pool)^2 units, of which (y W + x) 2 + p is the pixel x, y of W in a row that became darker
         (p = 0) or brighter (p = 1): spikes.reshape(T, B, H, W, 2) are images.
 
     Raises:
@@ -74,7 +74,7 @@ def nmnist_task(
         G. Orchard, A. Jayawant, G. K. Cohen, N. Thakor, "Converting static image datasets to spiking neuromorphic datasets
         using saccades", 2015, doi 10.3389/fnins.2015.00437.
     """
-    return _task(NMNIST, code, path, cache, n_steps=n_steps, duration=duration, factor=factor)
+    return _task(NMNIST, code, path, cache, n_steps=n_steps, duration=duration, pool=pool)
 
 
 def dvs_gesture_task(
@@ -84,7 +84,7 @@ def dvs_gesture_task(
     code: str = "events",
     path: str | Path | None = None,
     duration: float | None = 1.5,
-    factor: int = 4,
+    pool: int = 4,
     cache: str | Path | None = None,
 ) -> Task:
     """DVS128 Gesture as a `Task`: 11 gestures of hands and arms in front of a 128 x 128 pixel camera.
@@ -97,7 +97,7 @@ def dvs_gesture_task(
         code: "events", as they were recorded.
         path: the folder that tonic saved to, with the folder DVSGesture; by default `data_folder()`. Nothing is downloaded.
         duration, cache: see `nmnist_task`.
-        factor: number of pixels in x and in y that are merged into one, a power of two; by default 32 x 32 remain.
+        pool: number of pixels in x and in y that are merged into one, a power of two; by default 32 x 32 remain.
 
     Returns:
         A task whose units are numbered as in `nmnist_task`.
@@ -108,7 +108,7 @@ def dvs_gesture_task(
     References:
         A. Amir and others, "A low power, fully event-based gesture recognition system", 2017, doi 10.1109/CVPR.2017.781.
     """
-    return _task(DVS_GESTURE, code, path, cache, n_steps=n_steps, duration=duration, factor=factor)
+    return _task(DVS_GESTURE, code, path, cache, n_steps=n_steps, duration=duration, pool=pool)
 
 
 def _check_nmnist_file(file: Path) -> None:
@@ -197,27 +197,27 @@ def _read(camera: CameraSet, split: str, dataset: Any, order: list[tuple[Path, i
 
 
 def _spikes(
-    events: Shaped[np.ndarray, " E"], side: int, *, n_steps: int, duration: float | None, factor: int
+    events: Shaped[np.ndarray, " E"], side: int, *, n_steps: int, duration: float | None, pool: int
 ) -> Bool[np.ndarray, "T N"]:
     for axis, size in (("x", side), ("y", side), ("p", 2)):
         values = events[axis]
         if values.size and not 0 <= values.min() <= values.max() < size:
             raise ValueError(f"Events have {axis} in 0..{size - 1}, got values from {values.min()} to {values.max()}.")
     x, y, p, times = (events[field].astype(np.int64) for field in ("x", "y", "p", "t"))
-    width = side // factor
-    units = (y // factor * width + x // factor) * 2 + p
+    width = side // pool
+    units = (y // pool * width + x // pool) * 2 + p
     times -= times.min(initial=np.iinfo(np.int64).max)
     window = duration * MICROSECONDS if duration else float(times.max(initial=0) + 1)
     return bin_events(times, units, n_units=2 * width**2, n_steps=n_steps, duration=window, outside="drop")
 
 
-def _check_options(side: int, *, n_steps: int, duration: float | None, factor: int) -> None:
+def _check_options(side: int, *, n_steps: int, duration: float | None, pool: int) -> None:
     check_size("n_steps", n_steps)
-    check_size("factor", factor)
+    check_size("pool", pool)
     if duration is not None:
         check_duration(duration)
-    if side % factor:
-        raise ValueError(f"factor got {factor}, expected a divisor of the {side} pixels of the sensor's sides.")
+    if side % pool:
+        raise ValueError(f"pool got {pool}, expected a divisor of the {side} pixels of the sensor's sides.")
 
 
 def _stamp(file: Path, folder: Path) -> tuple[str, int, int]:
