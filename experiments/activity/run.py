@@ -108,7 +108,7 @@ def look(model: Connect, inputs: jax.Array) -> dict[str, dict[str, jax.Array]]:
     _, outputs = model.outputs(carry, inputs)
     seen = {"0": {"spikes": inputs}}
     for index in range(1, len(model.modules) - 1, 2):
-        _, membranes = model.modules[index].membranes(carry[index], outputs[index - 1])
+        _, membranes = model.modules[index].pre_reset_states(carry[index], outputs[index - 1])
         threshold = jnp.broadcast_to(model.modules[index].threshold(membranes), membranes.shape)
         seen[str(index // 2 + 1)] = {"spikes": outputs[index], "membranes": membranes, "threshold": threshold}
     return seen
