@@ -3,7 +3,7 @@
     snakemake figures/all                         all figures at the quick scale (minutes on two cores)
     snakemake figures/all --config scale=paper    the same at the publication's sizes, meant for a GPU
 
-An experiment is a folder under experiments/ with a rules.smk. It is found here; no other file has to name it.
+An experiment is a folder under experiments/ with a jobs.py. workflow/figure.smk finds it; no other file has to name it.
 """
 
 import fcntl
@@ -19,13 +19,8 @@ min_version("9.27")
 
 include: "workflow/common.smk"
 include: "workflow/data.smk"
-
-
-for rules_file in sorted(Path("experiments").glob("*/rules.smk")):
-
-    include: rules_file
-
-
+include: "workflow/environments.smk"
+include: "workflow/figure.smk"
 include: "workflow/gallery.smk"
 
 

@@ -19,7 +19,7 @@ WAY = (
     ("slax_data", "Task: spikes [T, B, N], labels"),
     ("slax_neurons", "connect, unroll: outputs"),
     ("slax_rules", "gradients, fit: window by window"),
-    ("experiments/*/run.py", "results/*.json, with settings"),
+    ("experiments/*/jobs.py, run.py", "results/*.json, with settings"),
     ("experiments/*/plot.py, slax_viz", "figures/*.csv, png, svg"),
     ("gallery", "index.html, RESULTS.md"),
 )

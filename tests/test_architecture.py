@@ -31,13 +31,13 @@ def test_no_public_name_hides_a_module(package):
 
 
 def test_the_page_of_the_figures_is_current():
-    assert figures_page.PAGE.read_text() == figures_page.page(), "python docs/figures_page.py"
+    assert figures_page.PAGE.read_text() == figures_page.page(), "python -m docs.figures_page"
 
 
 @pytest.mark.parametrize("experiment", figures_page.figures())
 def test_what_draws_a_figure_is_in_its_plot_script(experiment):
     script = ast.parse((figures_page.ROOT / "experiments" / experiment / "plot.py").read_text())
     functions = {node.name for node in script.body if isinstance(node, ast.FunctionDef)}
-    drawn_by = {figure["drawn_by"] for figure in figures_page.figures()[experiment]}
-    assert drawn_by <= functions
-    assert {name for name in functions if name == "draw"} <= drawn_by
+    assert {
+        figures_page.drawn_by(experiment, figure["stem"]) for figure in figures_page.figures()[experiment]
+    } <= functions

@@ -1,4 +1,4 @@
-"""The examples in docstrings run."""
+"""Every public name has an example in its docstring, and the examples run."""
 
 import doctest
 import importlib
@@ -8,14 +8,14 @@ from pathlib import Path
 import jax
 import pytest
 
+import slax_data
 import slax_neurons
+import slax_neurons.nir
 import slax_rules
+import slax_viz
 
-SOURCES = [
-    (package.__name__, path)
-    for package in (slax_neurons, slax_rules)
-    for path in Path(package.__path__[0]).rglob("*.py")
-]
+PACKAGES = (slax_data, slax_neurons, slax_rules, slax_viz)
+SOURCES = [(package.__name__, path) for package in PACKAGES for path in Path(package.__path__[0]).rglob("*.py")]
 MODULES = [
     ".".join([name, *path.relative_to(Path(sys.modules[name].__path__[0])).with_suffix("").parts]).removesuffix(
         ".__init__"
@@ -23,13 +23,17 @@ MODULES = [
     for name, path in SOURCES
     if ">>> " in path.read_text()
 ]
-# Public names that have to have an example: rules, what takes them, and what users extend.
-WITH_EXAMPLES = [
-    *(rule.rule for rule in slax_rules.RULES.values()),
-    *(slax_rules.gradients, slax_rules.train_offline, slax_rules.train_online, slax_rules.SequenceLoss),
-    *(slax_rules.fit, slax_rules.Sampler, slax_rules.save_weights),
-    *(slax_neurons.Parameter, slax_neurons.summary, slax_neurons.Neuron.replace),
-]
+
+
+def public_names(package):
+    """The names in `__all__`, or all without an underscore, of what can be called."""
+    names = getattr(package, "__all__", [name for name in vars(package) if name[0] != "_"])
+    return {f"{package.__name__}.{name}": getattr(package, name) for name in names if callable(getattr(package, name))}
+
+
+PUBLIC = {name: public for package in (*PACKAGES, slax_neurons.nir) for name, public in public_names(package).items()}
+PUBLIC |= {f"slax_rules.RULES[{name!r}]": entry.rule for name, entry in slax_rules.RULES.items()}
+PUBLIC["slax_neurons.Neuron.replace"] = slax_neurons.Neuron.replace
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -45,6 +49,6 @@ def test_examples_run_as_they_stand(name):
     assert runner.failures == 0
 
 
-@pytest.mark.parametrize("public", WITH_EXAMPLES, ids=lambda public: public.__name__)
-def test_public_names_have_an_example(public):
-    assert ">>> " in public.__doc__
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_have_an_example(name):
+    assert ">>> " in (PUBLIC[name].__doc__ or ""), f"{name} has no example in its docstring"

@@ -1,16 +1,14 @@
-"""What the experiments' rules share: the scale, checked configs, and the files that a script depends on."""
+"""The scale, checked configurations, and the files that a script depends on."""
 
+import functools
 import re
 from pathlib import Path
 
 import yaml
 from snakemake.exceptions import WorkflowError
 
+from experiments.common.job import SCALES
 from experiments.common.schemas import validator
-
-# Each experiment's rules.smk adds its files of the chosen scale to these; figures/all covers all of them.
-RESULTS = []
-FIGURES = []
 
 
 def read_yaml(path):
@@ -36,8 +34,7 @@ def check(value, schema, where):
 
 
 HOUSE_SCHEMA = read_yaml("workflow/config.schema.yaml")
-SCALES = list(HOUSE_SCHEMA["properties"]["scales"]["properties"])
-COMMAND_LINE_SCHEMA = {"properties": {"scale": {"enum": SCALES}}, "additionalProperties": False}
+COMMAND_LINE_SCHEMA = {"properties": {"scale": {"enum": list(SCALES)}}, "additionalProperties": False}
 
 check(config, COMMAND_LINE_SCHEMA, "--config")
 SCALE = config.get("scale", "quick")
@@ -45,7 +42,6 @@ SCALE = config.get("scale", "quick")
 
 wildcard_constraints:
     scale="|".join(SCALES),
-    seed=r"\d+",
 
 
 def experiment_config(name):
@@ -66,13 +62,14 @@ def figure(stem):
     return [report(path, labels={"file": suffix}, **marks) for suffix, path in paths.items()]
 
 
-def code(script):
-    """A script and all of our sources that it imports, directly or not: an edit of any reruns its jobs.
+@functools.cache
+def code(*scripts):
+    """Scripts and all of our sources that they import, directly or not: an edit of any reruns their jobs.
 
     Importing anything of experiments runs experiments/__init__.py, which may put the stand-ins on the path.
     """
-    files = [Path(script)]
-    if files[0].parts[0] == "experiments":
+    files = [Path(script) for script in scripts]
+    if any(file.parts[0] == "experiments" for file in files):
         files += [Path("experiments/__init__.py"), *sorted(Path("experiments/common/stand_ins").glob("*.py"))]
     for file in files:  # grows while it is read
         for module in re.findall(

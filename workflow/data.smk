@@ -24,11 +24,6 @@ MISSING = {name: files for name, files in ABSENT.items() if files}
 SPIKES = [f"data/processed/{name}.npz" for name in SETS if name not in MISSING]
 
 
-def with_spikes(tasks):
-    """The tasks but for those whose spikes cannot be made."""
-    return {name: task for name, task in tasks.items() if task.get("spikes") not in MISSING}
-
-
 onstart:
     for name, files in MISSING.items():
         raw = " and ".join(f"data/raw/{file}" for file in files)

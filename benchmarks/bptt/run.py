@@ -25,4 +25,4 @@ MODES = {
 }
 
 if __name__ == "__main__":
-    run(Path(__file__).parent, __doc__, MODES)
+    run("bptt", __doc__, MODES)

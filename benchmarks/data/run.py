@@ -1,7 +1,7 @@
 """Time a batch of Randman, 256 samples of 100 units in 100 steps, here and in slax 0.0.1, and print a Markdown table.
 
 python benchmarks/data/run.py > results/benchmarks/data.md
-python benchmarks/data/run.py --peers slax --repeats 20
+python benchmarks/data/run.py --peers slax_data --repeats 20
 """
 
 import argparse
@@ -20,7 +20,9 @@ BATCH = Workload(steps=100, batch=256, widths=(100,))
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", nargs="+", default=[], help="names such as slax, all its variants, or slax:rate")
+    parser.add_argument(
+        "--peers", nargs="+", default=[], help="names such as slax_data, all its variants, or slax_data:rate"
+    )
     parser.add_argument("--repeats", type=int, default=10, help="rounds, at least 1")
     parser.add_argument(
         "--seconds", type=float, default=0.5, help="of a contender's turn, in which it draws >= 1 batch"
@@ -28,7 +30,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     about = machine()
-    chosen = contenders(Path(__file__).parent, arguments.peers)
+    chosen = contenders("data", arguments.peers)
     records = measure(BATCH, chosen, arguments.repeats, arguments.seconds)
     rows = [
         [record["name"], "failed" if record["error"] else time_cell(record)]

@@ -26,9 +26,8 @@ NET = uniform(128, 16)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", nargs="+", default=[], help="names such as jaxpike, all its variants, or slax:ostl")
-    folder = Path(__file__).parent
-    chosen = contenders(folder, parser.parse_args().peers)
-    references = {contender.name: gradient(contender) for contender in contenders(folder, REFERENCES)}
+    chosen = contenders("rules", parser.parse_args().peers)
+    references = {contender.name: gradient(contender) for contender in contenders("rules", REFERENCES)}
     rows, errors = [], []
     for contender in tqdm(chosen):
         try:

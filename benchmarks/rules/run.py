@@ -60,4 +60,4 @@ MODES = {
 }
 
 if __name__ == "__main__":
-    run(Path(__file__).parent, __doc__, MODES)
+    run("rules", __doc__, MODES)

@@ -1,16 +1,23 @@
-"""The contenders of a benchmark: a peer is a file in its peers/ folder, and a contender is one variant of a peer.
+"""The contenders of a benchmark: a peer is a file in benchmarks/peers, and a contender is one of its variants there.
 
 A peer's file opens with the standard's block of inline script metadata (`# /// script`): `requires-python`, `dependencies`,
-and under `[tool.benchmark]` the folders of this repository to install, `editable`; the supported `dtypes`,
-by default float32; `cuda = true` if it needs a GPU; its variants, each with the environment variables that it
-needs; `limits`, the greatest `width` or `steps` of a workload for variants that are too slow for more; and `neurons`, the
-function in `equations.py` that describes the neuron of each variant, or of "all", and how it `differs` from ours.
+and under `[tool.benchmark]`
 
-The file has a function `build(variant, workload)`, which returns a step: a callable that makes one gradient and returns the
-loss, with the methods of `JaxStep` and `TorchStep`; and, with `neurons`, a function `spikes_of(variant, currents)`, the neuron
-alone, which is checked before anything is timed.
+- `editable`, the folders of this repository to install;
+- `cuda = true` if it needs a GPU;
+- `variants.BENCHMARK` for each benchmark that it takes part in, each variant with the environment variables that it needs;
+- `dtypes.BENCHMARK`, the types that it supports, by default float32 alone;
+- `limits.BENCHMARK`, the greatest `width` or `steps` of a workload for variants that are too slow for more;
+- `neurons`, the function in `equations.py` that describes the neuron of each variant of `bptt`, or of "all" of them, and how
+  it `differs` from ours.
+
+The file has a function for each of its benchmarks, named after it, `bptt(variant, workload)` for example. It returns a step: a
+callable that makes one gradient (in `data`, one batch) and returns the loss, with the methods of `JaxStep` and `TorchStep`.
+With `neurons` there is also a function `spikes_of(variant, currents)`, the neuron alone, which is checked before anything is
+timed.
 """
 
+import itertools
 import json
 import re
 import subprocess
@@ -23,6 +30,7 @@ from workload import Workload
 
 ROOT = Path(__file__).parents[2]
 BUILTIN_PACKAGES = {"jax", "flax", "numpy", "slax-neurons", "slax-rules"}
+PEERS = ROOT / "benchmarks" / "peers"
 ENVIRONMENTS = ROOT / "benchmarks" / ".envs"
 GPU = Path("/dev/nvidia0")
 
@@ -39,8 +47,9 @@ class BenchmarkError(Exception):
 
 
 class Contender(NamedTuple):
-    """A variant of a peer, its file, the environment variables it runs with, and its limits."""
+    """A variant of a peer in a benchmark, the peer's file, the environment variables it runs with, and its limits."""
 
+    benchmark: str
     file: Path
     variant: str
     variables: dict[str, str]
@@ -62,12 +71,17 @@ class Contender(NamedTuple):
 
     @property
     def home(self) -> Path:
-        """The folder of its environment."""
-        return ENVIRONMENTS / self.file.parents[1].name / self.peer
+        """The folder of its environment, which all contenders of a peer share."""
+        return ENVIRONMENTS / self.peer
+
+    @property
+    def log(self) -> Path:
+        """The file of what its process says besides its answers."""
+        return ENVIRONMENTS / f"{self.peer}-{self.benchmark}-{self.variant}.log"
 
     def as_recorded(self) -> "Contender":
         """A copy with the error that environment.py recorded when it made the environment."""
-        record = self.home.parent / f"{self.peer}.json"
+        record = ENVIRONMENTS / f"{self.peer}.json"
         return self._replace(error=json.loads(record.read_text())["error"]) if record.exists() else self
 
     def unsupported_reason(self, workload: Workload) -> str | None:
@@ -89,28 +103,30 @@ def script(file: Path) -> dict[str, Any]:
     return tomllib.loads("\n".join(line.removeprefix("#").removeprefix(" ") for line in block))
 
 
-def contenders(folder: Path, names: list[str]) -> list[Contender]:
+def contenders(benchmark: str, names: list[str]) -> list[Contender]:
     """The contenders of a benchmark selected by names such as "jaxpike", for all its variants, or "slax:remat"; all
     contenders if there are no names."""
-    found = []
-    for file in sorted((folder / "peers").glob("*.py")):
-        tool = script(file)["tool"]["benchmark"]
-        limits = tool.get("limits", {})
-        more = {"dtypes": tuple(tool.get("dtypes", ["float32"])), "cuda": tool.get("cuda", False)}
-        found += [
-            Contender(file, name, variables, limits.get(name, {}), **more, neuron=neuron_of(script(file), name))
-            for name, variables in tool["variants"].items()
-        ]
+    of_peers = itertools.chain(*map(contenders_of, sorted(PEERS.glob("*.py"))))
+    found = [contender for contender in of_peers if contender.benchmark == benchmark]
     unknown = set(names) - {name for contender in found for name in (contender.peer, contender.name)}
     if unknown:
         raise SystemExit(f"There is no {', '.join(sorted(unknown))}. There are: {', '.join(c.name for c in found)}.")
     return [contender for contender in found if not names or {contender.peer, contender.name} & set(names)]
 
 
-def neuron_of(metadata: dict[str, Any], variant: str) -> dict[str, str] | None:
-    """A peer's description of the neuron of a variant: `equation` and `differs`."""
-    neurons = metadata["tool"]["benchmark"].get("neurons", {})
-    return neurons.get(variant, neurons.get("all"))
+def contenders_of(file: Path) -> list[Contender]:
+    """The contenders of a peer's file, in all its benchmarks."""
+    tool = script(file)["tool"]["benchmark"]
+    cuda = tool.get("cuda", False)
+    found = []
+    for benchmark, variants in tool["variants"].items():
+        limits = tool.get("limits", {}).get(benchmark, {})
+        dtypes = tuple(tool.get("dtypes", {}).get(benchmark, ["float32"]))
+        neurons = tool.get("neurons", {}) if benchmark == "bptt" else {}
+        for name, variables in variants.items():
+            neuron = neurons.get(name, neurons.get("all"))
+            found.append(Contender(benchmark, file, name, variables, limits.get(name, {}), dtypes, cuda, neuron))
+    return found
 
 
 def python_of(contender: Contender) -> Path:

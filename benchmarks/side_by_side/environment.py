@@ -1,4 +1,4 @@
-"""Make the environment of a peer and record the outcome: `python environment.py benchmarks/bptt/peers/spyx.py OUTPUT`.
+"""Make the environment of a peer and record the outcome: `python environment.py benchmarks/peers/spyx.py OUTPUT`.
 
 A failure is recorded and is not an error: the measurements then state it in place of a number. The pipeline tries again
 only on request, so that environments already made are kept.
@@ -8,9 +8,9 @@ import argparse
 import json
 from pathlib import Path
 
-from contenders import GPU, BenchmarkError, contenders, python_of
+from contenders import GPU, BenchmarkError, contenders_of, python_of
 
-TO_TRY_AGAIN = "to try again: snakemake figures/all --forcerun throughput_environment"
+TO_TRY_AGAIN = "to try again: snakemake figures/all --forcerun environment"
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="the peer's")
     parser.add_argument("output", type=Path, help="a JSON file")
     arguments = parser.parse_args()
-    contender, error = contenders(arguments.file.parents[1], [arguments.file.stem])[0], None
+    contender, error = contenders_of(arguments.file)[0], None  # any of them: they share it
     try:
         python_of(contender)
     except BenchmarkError as failure:

@@ -30,13 +30,13 @@ class Mode(NamedTuple):
     sizes: Sequence[int] = ()  # default sizes; none where the workloads are fixed
 
 
-def run(folder: Path, description: str, modes: dict[str, Mode]) -> None:
-    """Measure the benchmark in `folder`; the first of its modes is the default."""
+def run(benchmark: str, description: str, modes: dict[str, Mode]) -> None:
+    """Measure a benchmark; the first of its modes is the default."""
     arguments = _parser(description, modes).parse_args()
     mode = modes[arguments.mode]
-    chosen = contenders(folder, arguments.peers or mode.names)
+    chosen = contenders(benchmark, arguments.peers or mode.names)
     rounds = mode.rounds if arguments.repeats is None else arguments.repeats
-    output = arguments.output or ROOT / "results" / "benchmarks" / f"{folder.name}_{arguments.mode}.json"
+    output = arguments.output or ROOT / "results" / "benchmarks" / f"{benchmark}_{arguments.mode}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     results = {"machine": machine(), "workloads": []}
     for workload in mode.workloads(arguments.sizes or mode.sizes):

@@ -34,9 +34,9 @@ class Process:
     """
 
     def __init__(self, contender: Contender, workload: Workload):
-        arguments = [contender.file, contender.variant, json.dumps(workload)]
+        arguments = [contender.benchmark, contender.file, contender.variant, json.dumps(workload)]
         command = [python_of(contender), Path(__file__).parent / "worker.py", *arguments]
-        self.log = contender.home.parent / f"{contender.peer}-{contender.variant}.log"
+        self.log = contender.log
         pipe = subprocess.PIPE
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("w") as log:

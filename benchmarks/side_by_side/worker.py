@@ -1,4 +1,5 @@
-"""Run one contender in its own environment: `python worker.py FILE VARIANT WORKLOAD`, a peer's file and a workload as JSON.
+"""Run one contender in its own environment: `python worker.py BENCHMARK FILE VARIANT WORKLOAD`, with a peer's file and a
+workload as JSON.
 
 The worker speaks JSON, one object per line. It reports its first step, then answers each {"seconds": S} on standard input with
 the times of as many steps as fit into S seconds, at least one, and {"gradient": true} with the gradient of each layer's
@@ -18,13 +19,13 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from contenders import GPU, neuron_of, script
+from contenders import GPU, contenders_of, script
 from equations import check
 from workload import Workload
 
 
 def main() -> None:
-    file, variant, workload = sys.argv[1:]
+    benchmark, file, variant, workload = sys.argv[1:]
     file = Path(file)
     sys.path.insert(1, str(file.parents[1]))
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
@@ -34,15 +35,15 @@ def main() -> None:
         print(json.dumps(values), file=replies, flush=True)
 
     module = importlib.import_module(f"peers.{file.stem}")
-    neuron = neuron_of(script(file), variant)
-    if neuron:
-        check(neuron["equation"], partial(module.spikes_of, variant))
+    (contender,) = (c for c in contenders_of(file) if (c.benchmark, c.variant) == (benchmark, variant))
+    if contender.neuron:
+        check(contender.neuron["equation"], partial(module.spikes_of, variant))
     reply({"ready": True})
     step = None
     for line in sys.stdin:
         request = json.loads(line)
         if "first_step" in request:
-            step = module.build(variant, Workload(*json.loads(workload)))
+            step = getattr(module, benchmark)(variant, Workload(*json.loads(workload)))
             told = first_step(step) | {"python": sys.version.split()[0], "versions": versions(file)}
         elif "gradient" in request:
             told = {"gradient": [layer.ravel().tolist() for layer in step.gradient()]}

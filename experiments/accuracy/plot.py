@@ -1,77 +1,60 @@
-"""The figure of the experiment and the table behind it, from its results.
-
-    python -m experiments.accuracy.plot --results results/quick/accuracy/*/*.json --output figure
-
-writes figure.csv, figure.png and figure.svg. Published numbers, from published.csv, appear next to ours for the same task and
-rule.
-"""
+"""Draw the test accuracy of each rule, next to the published one of the same task and rule, from published.csv."""
 
 import csv
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import matplotlib
-
-matplotlib.use("agg")
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common.command_line import plot_parser
-from experiments.common.results import (
+from experiments.common.figures import (
     MARKS,
     MODE_LABELS,
     NO_RULE,
+    Plot,
     Results,
     by_task_and_rule,
-    check_scale,
     interval,
-    save,
-    write_table,
 )
 from slax_rules import RULES
-from slax_viz import style
 
 COLUMNS = ["task", "layers", "n_steps", "rule", "mode", "quantity", "mean", "low", "high", "seeds"]
 SHARE = (0.0, 1.0)
 PUBLISHED = Path(__file__).with_name("published.csv")
 PUBLISHED_MARK = {"color": "black", "marker": "*", "markersize": 9, "linestyle": ""}
 
+Published = dict[tuple[str, str], float]  # by task and rule
+Data = tuple[Results, Published]
 
-def main() -> None:
-    arguments = plot_parser(__doc__).parse_args()
-    results = [json.loads(path.read_text()) for path in arguments.results]
-    check_scale(results)
+
+def arrange(results: list[dict[str, Any]]) -> Data:
+    """The results by task and rule, and the published accuracies."""
     tasks = by_task_and_rule(results)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    published = published_of(tasks)
-    write_table(arguments.output.with_suffix(".csv"), COLUMNS, [*rows(tasks), *published_rows(tasks, published)])
-    with style():
-        save(draw(tasks, published), arguments.output)
+    return tasks, published_of(tasks)
 
 
 def modes_of(result: dict[str, Any]) -> list[str]:
     return [mode for mode in MARKS if mode in result["seeds"][0]]
 
 
-def published_of(tasks: Results) -> dict[tuple[str, str], float]:
+def published_of(tasks: Results) -> Published:
     """The published accuracy of each task and rule for which there is a result."""
     published = csv.DictReader(PUBLISHED.read_text().splitlines())
     known = {(row["task"], row["rule"]): float(row["accuracy"]) for row in published}
     return {pair: known[pair] for pair in known if pair[1] in tasks.get(pair[0], {})}
 
 
-def published_rows(tasks: Results, published: dict[tuple[str, str], float]) -> Iterator[list[Any]]:
+def published_rows(tasks: Results, published: Published) -> Iterator[list[Any]]:
     for (task, rule), accuracy in published.items():
         config = tasks[task][rule]["config"]
         net = "-".join(map(str, config["layers"]))
         yield [task, net, config["n_steps"], rule, "offline", "published_accuracy", accuracy, None, None, None]
 
 
-def rows(tasks: Results) -> Iterator[list[Any]]:
+def rows(data: Data) -> Iterator[list[Any]]:
+    tasks, published = data
     for task, rules in tasks.items():
         for rule, result in rules.items():
             net = "-".join(map(str, result["config"]["layers"]))
@@ -92,10 +75,12 @@ def rows(tasks: Results) -> Iterator[list[Any]]:
                         *interval(numbers, SHARE),
                         len(numbers),
                     ]
+    yield from published_rows(tasks, published)
 
 
-def draw(tasks: Results, published: dict[tuple[str, str], float]) -> Figure:
+def draw(data: Data) -> Figure:
     """Draw a panel for each task: for each rule every seed, the mean with its interval, and the published accuracy."""
+    tasks, published = data
     names = [name for name in RULES if any(name in rules for rules in tasks.values())]
     figure, axes = plt.subplots(
         1, len(tasks), figsize=(2.6 * len(tasks) + 1.2, 0.45 * len(names) + 1.9), sharey=True, squeeze=False
@@ -152,5 +137,4 @@ def draw_task(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
     ax.tick_params(axis="y", length=0)
 
 
-if __name__ == "__main__":
-    main()
+FIGURES = {"accuracy": Plot(COLUMNS, rows, draw)}

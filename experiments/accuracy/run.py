@@ -1,31 +1,15 @@
-"""One cell of the experiment: one task and one rule, trained with several seeds, and its accuracy on the test split.
+"""Train one task under one rule with several seeds, and measure its accuracy on the test split."""
 
-    python -m experiments.accuracy.run --task digits --rule bptt --output result.json
-    python -m experiments.accuracy.run --task spoken_digits --rule bptt --spikes data/processed/spoken_digits.npz \\
-        --output result.json
-
-On a machine that has only JAX, Flax, Optax, matplotlib and numpy, `python experiments/accuracy/run.py` does the same; the task
-digits also needs scikit-learn.
-"""
-
-import importlib
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # so that `python experiments/accuracy/run.py` runs,
-importlib.import_module("experiments")  # with stand-ins for what is missing
-
 import jax
-import yaml
 from flax import nnx
 from jax import random
 from tqdm import tqdm
 
-from experiments.common.command_line import check_known, job_parser
-from experiments.common.record import recorded
 from experiments.common.tasks import task_maker
 from experiments.common.training import (
     activity,
@@ -40,33 +24,7 @@ from slax_data import Task, held_out
 from slax_rules import RULES
 
 
-def main() -> None:
-    parser = job_parser(__file__, __doc__, "task", "rule")
-    parser.add_argument("--spikes", type=Path, help="the task's spikes, where it reads some")
-    arguments = parser.parse_args()
-    config = job_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.task, arguments.rule)
-    with recorded(arguments.output, config=config, seed=0) as result:
-        result["seeds"] = compute(config, arguments.spikes)
-
-
-def job_config(config: dict[str, Any], scale: str, task: str, rule: str) -> dict[str, Any]:
-    """The values from config.yaml that one task and rule depend on."""
-    settings = config["scales"][scale]
-    check_known("task", task, settings["tasks"])
-    known = rules_of(settings, task)
-    check_known("rule", rule, known, f" for {task}")
-    shared = {name: value for name, value in settings.items() if name not in ("tasks", "rules")}
-    own = {name: value for name, value in settings["tasks"][task].items() if name not in ("rules", "without")}
-    return shared | {"scale": scale, "task": task, "rule": rule} | own
-
-
-def rules_of(settings: dict[str, Any], task: str) -> list[str]:
-    """The rules of a task: its own or all rules of the scale, without the ones that it excludes."""
-    own = settings["tasks"][task]
-    return [name for name in own.get("rules", settings["rules"]) if name not in own.get("without", [])]
-
-
-def compute(config: dict[str, Any], spikes: Path | None = None) -> list[dict[str, Any]]:
+def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
     """The results of `one_seed` for the seeds 0, 1, ..., computed by a single program."""
     program = jax.jit(partial(one_seed, config, task_maker(config, spikes)))
     seeds = tqdm(range(config["seeds"]), desc=f"{config['task']}, {config['rule']}", unit="seed", disable=None)
@@ -76,7 +34,7 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> list[dict[str
         named = {f"{config['rule']} {update}": of_update for update, of_update in losses.items()}
         check_losses(f"accuracy of {config['task']}", seed, named)
         numbers.append({"seed": seed, **jax.tree.map(float, stages)})
-    return numbers
+    return {"seeds": numbers}
 
 
 def one_seed(
@@ -103,7 +61,3 @@ def one_seed(
             "spikes": activity(model, unseen[0]),
         }
     return stages, losses
-
-
-if __name__ == "__main__":
-    main()

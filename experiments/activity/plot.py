@@ -1,19 +1,8 @@
-"""Figures and tables of the experiment, from its results.
-
-    python -m experiments.activity.plot --results results/quick/activity/*.json --output figure
-
-writes figure.csv, .png and .svg: the activity of the layers over training; figure_raster: the spikes of one sample; and
-figure_membranes: the membranes of some units under the first rule.
-"""
+"""Draw the activity of the layers over training, the spikes of one sample, and membranes under the first rule."""
 
 import itertools
-import json
 from collections.abc import Iterator
 from typing import Any
-
-import matplotlib
-
-matplotlib.use("agg")
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -21,10 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
 
-from experiments.common.command_line import plot_parser
-from experiments.common.results import by_task_and_rule, check_scale, interval, save, write_table
+from experiments.common.figures import Plot, by_task_and_rule, interval
 from slax_rules import RULES
-from slax_viz import plot_firing_rates, plot_membranes, plot_raster, style
+from slax_viz import plot_firing_rates, plot_membranes, plot_raster
 
 COLUMNS = ["task", "rule", "training_steps", "layer", "quantity", "mean", "low", "high", "seeds"]
 RASTER_COLUMNS = ["rule", "when", "layer", "unit", "step"]
@@ -36,21 +24,10 @@ RASTERS = 3  # number of rules whose sample is drawn
 Rules = dict[str, dict[str, Any]]
 
 
-def main() -> None:
-    arguments = plot_parser(__doc__).parse_args()
-    results = [json.loads(path.read_text()) for path in arguments.results]
-    check_scale(results)
-    ((task, rules),) = by_task_and_rule(results).items()
-    output = arguments.output
-    output.parent.mkdir(parents=True, exist_ok=True)
-    raster, membranes = (output.with_name(f"{output.name}_{what}") for what in ("raster", "membranes"))
-    write_table(output.with_suffix(".csv"), COLUMNS, rows(task, rules))
-    write_table(raster.with_suffix(".csv"), RASTER_COLUMNS, raster_rows(rules))
-    write_table(membranes.with_suffix(".csv"), MEMBRANE_COLUMNS, membrane_rows(rules))
-    with style():
-        save(draw(rules), output)
-        save(draw_rasters(rules), raster)
-        save(draw_membranes(rules), membranes)
+def arrange(results: list[dict[str, Any]]) -> Rules:
+    """The results of the only task by rule."""
+    (rules,) = by_task_and_rule(results).values()
+    return rules
 
 
 def of_seeds(result: dict[str, Any], stage: int, quantity: str, layer: str = "") -> list[float]:
@@ -63,8 +40,9 @@ def layers_of(result: dict[str, Any]) -> list[str]:
     return list(result["seeds"][0]["stages"][0]["rates"])
 
 
-def rows(task: str, rules: Rules) -> Iterator[list[Any]]:
+def rows(rules: Rules) -> Iterator[list[Any]]:
     for rule, result in rules.items():
+        task = result["config"]["task"]
         for stage, step in enumerate(result["config"]["measure_at"]):
             quantities = [("accuracy", ""), *itertools.product(TITLES, layers_of(result))]
             for quantity, layer in quantities:
@@ -177,5 +155,8 @@ def _name(layer: str) -> str:
     return "input" if layer == "0" else f"hidden {layer}"
 
 
-if __name__ == "__main__":
-    main()
+FIGURES = {
+    "activity": Plot(COLUMNS, rows, draw),
+    "activity_raster": Plot(RASTER_COLUMNS, raster_rows, draw_rasters),
+    "activity_membranes": Plot(MEMBRANE_COLUMNS, membrane_rows, draw_membranes),
+}

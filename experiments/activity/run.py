@@ -1,59 +1,29 @@
-"""One rule of the experiment: the activity of the hidden layers of a stack during training, with several seeds.
+"""Train one rule with several seeds, and measure the activity of the hidden layers during the training.
 
 At some steps of the training, the result has the test accuracy and, for each hidden layer, the spikes per step and unit and the
 share of units that never spike. For the first seed it also has one test sample before and after training: all spikes, and a few
 membranes.
-
-    python -m experiments.activity.run --rule bptt --output result.json
-
-On a machine that has only JAX, Flax, Optax, matplotlib and numpy, `python experiments/activity/run.py` does the same.
 """
 
-import importlib
 import itertools
-import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # so that `python experiments/activity/run.py` runs,
-importlib.import_module("experiments")  # with stand-ins for what is missing
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import yaml
 from flax import nnx
 from jax import random
 from tqdm import tqdm
 
-from experiments.common.command_line import check_known, job_parser
-from experiments.common.record import recorded
-from experiments.common.training import check_losses, make_model, make_rule, test_accuracy, train_in_parts
+from experiments.common.training import check_losses, check_rising, make_model, make_rule, test_accuracy, train_in_parts
 from slax_data import held_out, make_task
 from slax_neurons import Connect
 
 
-def main() -> None:
-    arguments = job_parser(__file__, __doc__, "rule").parse_args()
-    config = job_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.rule)
-    with recorded(arguments.output, config=config, seed=0) as result:
-        result |= compute(config)
-
-
-def job_config(config: dict[str, Any], scale: str, rule: str) -> dict[str, Any]:
-    """The values from config.yaml that one rule depends on."""
-    settings = config["scales"][scale]
-    check_known("rule", rule, settings["rules"])
-    steps = settings["measure_at"]
-    if steps != sorted(set(steps)):
-        raise SystemExit(f"measure_at is {steps}, expected steps in rising order.")
-    shared = {name: value for name, value in settings.items() if name != "rules"}
-    return shared | {"scale": scale, "task": f"randman_{settings['code']}", "rule": rule}
-
-
 def compute(config: dict[str, Any]) -> dict[str, Any]:
     """The numbers of the seeds 0, 1, ..., computed by a single program, and the sample of the first seed."""
+    check_rising(config["measure_at"])
     program = jax.jit(partial(one_seed, config))
     seeds, samples = [], []
     for seed in tqdm(range(config["seeds"]), desc=config["rule"], unit="seed", disable=None):
@@ -128,7 +98,3 @@ def shown(config: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
                     numbers[name] = {str(unit): np.asarray(of[name], np.float64)[:, 0, unit].tolist() for unit in units}
             listed.setdefault(when, {})[layer] = numbers
     return listed
-
-
-if __name__ == "__main__":
-    main()

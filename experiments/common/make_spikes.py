@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from experiments.common.command_line import check_known
+from experiments.common.job import check_known
 from slax_data import japanese_vowel_spikes, shd, spoken_digit_spikes
 from slax_data.storage.packed import SpikeTrains, arrays_of_sets
 from slax_data.storage.whole_files import atomic_write, check_sha256

@@ -17,6 +17,8 @@ from typing import Any
 
 import jax
 
+from slax_data.storage.whole_files import atomic_write
+
 PACKAGES = ("flax", "jax", "jaxlib", "numpy", "optax")
 
 
@@ -42,20 +44,9 @@ def recorded(output: Path, *, config: dict[str, Any], seed: int) -> Iterator[dic
     }
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     result = {"config": config, "seed": seed, "versions": {"python": platform.python_version(), **versions}, **numbers}
-    write_atomically(output.with_suffix(".record.json"), _as_text(record))
-    write_atomically(output, _as_text(result))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file under another name and rename it, so that a killed run leaves no partial file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(text)
-    aside.replace(path)
-
-
-def _as_text(content: dict[str, Any]) -> str:
-    return json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    for path, content in ((output.with_suffix(".record.json"), record), (output, result)):
+        with atomic_write(path) as aside:
+            aside.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def _commit() -> str:

@@ -1,7 +1,11 @@
-"""Validators of configurations. Their schemas name learning rules by reference, so that a rule is listed only in `RULES`.
+"""Validators of configurations. Their schemas name rules, data sets and codes by reference, so that each is listed only once.
 
 items: {$ref: "urn:slax:rule"}        # the name of any rule
 items: {$ref: "urn:slax:gradient"}    # the name of a rule that makes a gradient, which an optimizer such as FPTT does not
+dataset: {$ref: "urn:slax:dataset"}   # the name of a data set
+code: {$ref: "urn:slax:code"}         # the name of a code for intensities
+
+The names are read from the sources of the packages, since their import would add seconds to each call of Snakemake.
 """
 
 import ast
@@ -12,12 +16,15 @@ import jsonschema
 import referencing
 import referencing.jsonschema
 
-REGISTRY = Path(__file__).parents[2] / "packages" / "slax-rules" / "src" / "slax_rules" / "registry.py"
+PACKAGES = Path(__file__).parents[2] / "packages"
+RULES = PACKAGES / "slax-rules/src/slax_rules/registry/rules.py"
+DATASETS = PACKAGES / "slax-data/src/slax_data/datasets.py"
+ENCODERS = PACKAGES / "slax-data/src/slax_data/encoding/encoders.py"
 
 
 def rule_names(*, gradients_alone: bool = False) -> list[str]:
-    """The keys of `slax_rules.RULES`, read from its source: an import would add two seconds to each call of Snakemake."""
-    calls = [node for node in ast.walk(ast.parse(REGISTRY.read_text())) if isinstance(node, ast.Call)]
+    """The keys of `slax_rules.RULES`."""
+    calls = [node for node in ast.walk(ast.parse(RULES.read_text())) if isinstance(node, ast.Call)]
     (registry,) = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Rules"]
     entries = {entry.arg: entry.value for entry in registry.keywords}
     return [
@@ -29,14 +36,24 @@ def rule_names(*, gradients_alone: bool = False) -> list[str]:
     ]
 
 
+def table_names(file: Path, table: str) -> list[str]:
+    """The keys of a table of a file that is written as `table: dict[...] = {"key": ...}`."""
+    statements = [node for node in ast.parse(file.read_text()).body if isinstance(node, ast.AnnAssign)]
+    (entries,) = [node.value for node in statements if isinstance(node.target, ast.Name) and node.target.id == table]
+    assert isinstance(entries, ast.Dict)
+    return [key.value for key in entries.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+
+
 def validator(schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
-    """The validator of a schema that may refer to the names of rules."""
-    schemas = {
-        "urn:slax:rule": {"enum": rule_names()},
-        "urn:slax:gradient": {"enum": rule_names(gradients_alone=True)},
+    """The validator of a schema that may refer to the names of rules, data sets and codes."""
+    names = {
+        "urn:slax:rule": rule_names(),
+        "urn:slax:gradient": rule_names(gradients_alone=True),
+        "urn:slax:dataset": table_names(DATASETS, "DATASETS"),
+        "urn:slax:code": table_names(ENCODERS, "ENCODERS"),
     }
     resources = [
-        (name, referencing.Resource.from_contents(content, referencing.jsonschema.DRAFT202012))
-        for name, content in schemas.items()
+        (name, referencing.Resource.from_contents({"enum": known}, referencing.jsonschema.DRAFT202012))
+        for name, known in names.items()
     ]
     return jsonschema.Draft202012Validator(schema, registry=referencing.Registry().with_resources(resources))

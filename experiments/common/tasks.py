@@ -18,7 +18,7 @@ def task_maker(config: dict[str, Any], spikes: Path | None) -> Callable[[jax.Arr
     if "spikes" in config:
         if spikes is None:
             raise SystemExit(
-                f"The task {config['task']} reads spikes: give --spikes data/processed/{config['spikes']}.npz"
+                f"The task {config['task']} reads spikes, expected the file {config['spikes']}.npz: `snakemake data` makes it."
             )
         stored = stored_task(sets_of_arrays(load_arrays(spikes)), n_classes=config["layers"][-1])
         check_layers(config, stored)

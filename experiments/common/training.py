@@ -127,6 +127,12 @@ def loss_at_the_end(losses: jax.Array) -> jax.Array:
     return losses[-max(1, len(losses) // 10) :].mean()
 
 
+def check_rising(steps: Sequence[int]) -> None:
+    """Stop unless the steps at which something is measured rise."""
+    if list(steps) != sorted(set(steps)):
+        raise SystemExit(f"measure_at is {steps}, expected steps in rising order.")
+
+
 def check_losses(experiment: str, seed: int, losses: Mapping[str, Any]) -> None:
     """Stop and report the first training step whose loss is not finite, which also indicates that its gradient was not.
 

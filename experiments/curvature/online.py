@@ -25,7 +25,7 @@ from slax_neurons import Connect
 from slax_rules import cross_entropy, train_offline, train_online
 
 
-def online(config: dict[str, Any]) -> list[dict[str, Any]]:
+def compute(config: dict[str, Any]) -> dict[str, Any]:
     """The test accuracies of all seeds, for each window and each update mode that depends on it."""
     numbers = []
     for update in updates(config["rule"]):
@@ -37,7 +37,7 @@ def online(config: dict[str, Any]) -> list[dict[str, Any]]:
                 check_losses("curvature", seed, {f"{config['rule']} {update}, K = {window}": losses})
                 accuracies.append(float(accuracy))
             numbers.append({"mode": update, "window": window, "accuracy": accuracies})
-    return numbers
+    return {"cells": numbers}
 
 
 def updates(rule: str) -> list[Update]:

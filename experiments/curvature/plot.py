@@ -1,22 +1,8 @@
-"""Figures and tables of the experiment, from its results.
-
-    python -m experiments.curvature.plot --results results/quick/curvature/solutions/*.json \\
-        --online results/quick/curvature/online/*.json --windows results/quick/curvature/windows.json \\
-        --costs results/quick/curvature/windows.timing.json --output figure
-
-writes figure.csv, .png and .svg: the Hessian at the solutions; and figure_windows: gradients, accuracy, time and memory by
-window length. Do not pass the .record.json files.
-"""
+"""Draw the spectra of the Hessian where each rule ends, and the gradients, costs and accuracies by the window of updates."""
 
 import itertools
-import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
-import matplotlib
-
-matplotlib.use("agg")
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -24,11 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from experiments.common.command_line import plot_parser
-from experiments.common.results import check_scale, interval, save, write_table
-from experiments.common.seed_intervals import plot_seed_intervals
+from experiments.common.figures import Plot, interval, plot_seed_intervals
 from slax_rules import RULES
-from slax_viz import style
 
 COLUMNS = ["rule", "quantity", "which", "mean", "low", "high", "seeds"]
 WINDOW_COLUMNS = ["rule", "window", "stage", "layer", "quantity", "mean", "low", "high", "seeds"]
@@ -44,29 +27,26 @@ Line = tuple[str, str, str, str]
 Lines = dict[Line, dict[int, list[float]]]
 
 
-def main() -> None:
-    parser = plot_parser(__doc__)
-    for part in ("online", "windows", "costs"):
-        parser.add_argument(f"--{part}", type=Path, nargs="+", required=True, help="of the same scale")
-    arguments = parser.parse_args()
-    solutions, online, windows, costs = (
-        [json.loads(path.read_text()) for path in getattr(arguments, part)]
-        for part in ("results", "online", "windows", "costs")
-    )
-    check_scale([*solutions, *online, *windows, *costs])
-    solutions.sort(key=lambda result: list(RULES).index(result["config"]["rule"]))
-    lines = lines_of(online, windows, costs)
-    output = arguments.output
-    output.parent.mkdir(parents=True, exist_ok=True)
-    by_window = output.with_name(f"{output.name}_windows")
-    write_table(output.with_suffix(".csv"), COLUMNS, itertools.chain(*map(rows, solutions)))
-    write_table(by_window.with_suffix(".csv"), WINDOW_COLUMNS, window_rows(lines))
-    with style():
-        save(draw(solutions), output)
-        save(draw_windows(lines, windows[0]["config"]), by_window)
+class Data(NamedTuple):
+    """The results of the solutions by rule, the numbers by window, and the configuration of the windows."""
+
+    solutions: list[dict[str, Any]]
+    lines: Lines
+    config: dict[str, Any]
 
 
-def rows(result: dict[str, Any]) -> Iterator[list[Any]]:
+def arrange(results: list[dict[str, Any]]) -> Data:
+    """The results of each part, the solutions in the order of the table of rules."""
+    parts = {part: [r for r in results if r["config"]["part"] == part] for part in ("solutions", "online", "windows")}
+    parts["solutions"].sort(key=lambda result: list(RULES).index(result["config"]["rule"]))
+    return Data(parts["solutions"], lines_of(parts["online"], parts["windows"]), parts["windows"][0]["config"])
+
+
+def solution_rows(data: Data) -> Iterator[list[Any]]:
+    return itertools.chain(*map(rows_of_rule, data.solutions))
+
+
+def rows_of_rule(result: dict[str, Any]) -> Iterator[list[Any]]:
     """The table rows of one rule. `which` is the rank of an eigenvalue, counted down from 1 and up from -1, or a seed."""
     rule, seeds = result["config"]["rule"], result["seeds"]
     for quantity in ("accuracy", "loss", "gradient"):
@@ -92,7 +72,7 @@ def small(numbers: tuple[float | None, ...]) -> list[str | None]:
     return [None if number is None else f"{number:.3g}" for number in numbers]
 
 
-def lines_of(online: list[dict[str, Any]], windows: list[dict[str, Any]], costs: list[dict[str, Any]]) -> Lines:
+def lines_of(online: list[dict[str, Any]], windows: list[dict[str, Any]]) -> Lines:
     lines: Lines = {}
     for result in windows:
         for cell in result["cells"]:
@@ -106,24 +86,24 @@ def lines_of(online: list[dict[str, Any]], windows: list[dict[str, Any]], costs:
         for cell in result["cells"]:
             line = (result["config"]["rule"], cell["mode"], "all", "accuracy")
             lines.setdefault(line, {})[cell["window"]] = cell["accuracy"]
-    for result in costs:
-        for cell, quantity in itertools.product(result["cells"], COSTS):
+    for result in windows:
+        for cell, quantity in itertools.product(result["costs"], COSTS):
             lines.setdefault((cell["rule"], "cost", "all", quantity), {})[cell["window"]] = [cell[quantity]]
     order = list(RULES)
     return dict(sorted(lines.items(), key=lambda line: (order.index(line[0][0]), line[0])))
 
 
-def window_rows(lines: Lines) -> Iterator[list[Any]]:
-    for (rule, stage, layer, quantity), windows in lines.items():
+def window_rows(data: Data) -> Iterator[list[Any]]:
+    for (rule, stage, layer, quantity), windows in data.lines.items():
         for window, numbers in windows.items():
             found = interval(numbers, BOUNDS.get(quantity, POSITIVE))
             found = small(found) if quantity == "change" else found
             yield [rule, window, stage, layer, quantity, *found, len(numbers)]
 
 
-def draw(solutions: list[dict[str, Any]]) -> Figure:
+def draw(data: Data) -> Figure:
     """Draw a row for each rule, with the ends of the spectrum, the trace, the loss and the norm of its gradient."""
-    of_seeds = {result["config"]["rule"]: result["seeds"] for result in solutions}
+    of_seeds = {result["config"]["rule"]: result["seeds"] for result in data.solutions}
     named = {rule: (rule, RULES[rule].title) for rule in of_seeds}
     figure, axes = plt.subplots(1, 4, figsize=(15, 0.55 * len(named) + 1.9), sharey=True)
     for end in ENDS:
@@ -140,7 +120,7 @@ def draw(solutions: list[dict[str, Any]]) -> Figure:
     axes[1].set_xlabel("trace")
     axes[2].set_xlabel("cross entropy (nats)")
     axes[3].set_xlabel("length of its gradient")
-    config = solutions[0]["config"]
+    config = data.solutions[0]["config"]
     figure.supxlabel(
         f"The Hessian in the surrogates' calculus. {network(config)}, {config['steps']:,} batches, one update per sequence; "
         f"{config['seeds']} seeds, and the 95 % interval of their mean.",
@@ -149,8 +129,9 @@ def draw(solutions: list[dict[str, Any]]) -> Figure:
     return figure
 
 
-def draw_windows(lines: Lines, config: dict[str, Any]) -> Figure:
+def draw_windows(data: Data) -> Figure:
     """Draw six panels against the window length, with a line for each rule."""
+    config = data.config
     figure, axes = plt.subplots(2, 3, figsize=(14.5, 8.4))
     agreement, size, change, reached, time, memory = axes.flat
     panels = {
@@ -161,7 +142,7 @@ def draw_windows(lines: Lines, config: dict[str, Any]) -> Figure:
         ("cost", "all", "milliseconds"): (time, COSTS["milliseconds"]),
         ("cost", "all", "temporary_bytes"): (memory, COSTS["temporary_bytes"]),
     }
-    for (rule, *where), windows in lines.items():
+    for (rule, *where), windows in data.lines.items():
         if tuple(where) in panels:
             draw_line(panels[tuple(where)][0], rule, windows, BOUNDS.get(where[-1], POSITIVE))
     for ax, label in panels.values():
@@ -201,5 +182,7 @@ def network(config: dict[str, Any]) -> str:
     return f"Randman, {config['code']} code, {'-'.join(map(str, config['layers']))}, T = {config['n_steps']}"
 
 
-if __name__ == "__main__":
-    main()
+FIGURES = {
+    "curvature": Plot(COLUMNS, solution_rows, draw),
+    "curvature_windows": Plot(WINDOW_COLUMNS, window_rows, draw_windows),
+}

@@ -21,7 +21,7 @@ from slax_data import make_task
 from slax_viz import hessian_eigenvalues, hessian_trace
 
 
-def solutions(config: dict[str, Any]) -> list[dict[str, Any]]:
+def compute(config: dict[str, Any]) -> dict[str, Any]:
     """The results of `one_seed` for the seeds 0, 1, ..., computed by a single program."""
     program = jax.jit(partial(one_seed, config))
     seeds = []
@@ -35,7 +35,7 @@ def solutions(config: dict[str, Any]) -> list[dict[str, Any]]:
                 "Hessian is not finite. A learning rate too high makes it so."
             )
         seeds.append({"seed": seed} | numbers)
-    return seeds
+    return {"seeds": seeds}
 
 
 def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, Any], jax.Array]:

@@ -38,13 +38,13 @@ class Seed(NamedTuple):
     losses: jax.Array
 
 
-def windows(config: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def compute(config: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """The agreement with BPTT, and the cost.
 
     Returns:
-        Two lists. The first has, for each rule, window and stage, "layers": for each seed and layer, the cosine and norm ratio
+        Two lists. "cells" has, for each rule, window and stage, "layers": for each seed and layer, the cosine and norm ratio
         to BPTT, None where a gradient is zero; and "change": for each seed, the distance of the gradient from the same rule's
-        gradient with a single window, |g_K - g_T| / |g_T|, over all parameters. The second has, for each rule and window, the
+        gradient with a single window, |g_K - g_T| / |g_T|, over all parameters. "costs" has, for each rule and window, the
         median time of a jitted forward pass and gradient, in ms, and temporaries, in bytes.
     """
     model = make_model(config, nnx.Rngs(0))
@@ -69,7 +69,7 @@ def windows(config: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str
             {"rule": rule, "window": window, "stage": stage, "seeds": of_seeds}
             for (rule, window), of_seeds in found.items()
         ]
-    return numbers, costs(model, programs, seeds[0], config["repeats"])
+    return {"cells": numbers, "costs": costs(model, programs, seeds[0], config["repeats"])}
 
 
 def one_seed(config: dict[str, Any], key: jax.Array) -> Seed:

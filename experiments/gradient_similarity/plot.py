@@ -1,18 +1,8 @@
-"""The figures of the experiment and the tables behind them, from its results.
+"""Draw the agreement of each rule's gradient with BPTT, its bias and variance, and the terms of the exact gradient."""
 
-    python -m experiments.gradient_similarity.plot --results results/quick/gradient_similarity/*.json --output figure
-
-writes figure.csv, figure.png and figure.svg: the cosines; and in the same formats figure_norms: the norm ratios; figure_noise:
-bias and variance over batches; figure_terms: the terms of the exact gradient.
-"""
-
-import json
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
-
-import matplotlib
-
-matplotlib.use("agg")
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -22,10 +12,8 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from experiments.common.command_line import plot_parser
-from experiments.common.results import NO_RULE, check_scale, interval, save, write_table
+from experiments.common.figures import NO_RULE, Plot, interval
 from slax_rules import RULES
-from slax_viz import style
 
 COSINE, POSITIVE, SHARE, ANY = (-1.0, 1.0), (0.0, np.inf), (0.0, 1.0), (-np.inf, np.inf)
 NOISE = {
@@ -63,28 +51,9 @@ PANELS_IN_A_ROW = 6
 Results = list[dict[str, Any]]
 
 
-def main() -> None:
-    arguments = plot_parser(__doc__).parse_args()
-    results = in_order([json.loads(path.read_text()) for path in arguments.results])
-    output = arguments.output
-    output.parent.mkdir(parents=True, exist_ok=True)
-    norms, noise, terms = (output.with_name(f"{output.name}_{name}") for name in ("norms", "noise", "terms"))
-    write_table(output.with_suffix(".csv"), *cosine_table(results))
-    write_table(norms.with_suffix(".csv"), *norm_table(results))
-    write_table(noise.with_suffix(".csv"), *noise_table(results))
-    write_table(terms.with_suffix(".csv"), *term_table(results))
-    with style():
-        save(draw_over_training(results, "cosine", "cosine to BPTT"), output)
-        save(draw_over_training(results, "norm_ratio", "norm / that of BPTT"), norms)
-        save(draw_noise(results), noise)
-        save(draw_terms(results), terms)
-
-
-def in_order(results: Iterable[dict[str, Any]]) -> Results:
+def arrange(results: list[dict[str, Any]]) -> Results:
     """The results of the tasks, ordered by number of layers."""
-    results = sorted(results, key=lambda result: (len(result["config"]["layers"]), result["config"]["task"]))
-    check_scale(results)
-    return results
+    return sorted(results, key=lambda result: (len(result["config"]["layers"]), result["config"]["task"]))
 
 
 def rules_of(result: dict[str, Any]) -> list[str]:
@@ -119,9 +88,6 @@ def least_batches(result: dict[str, Any], stage: int, rule: str, layer: str) -> 
     return int(min(of_seeds(result, stage, "rules", rule, layer, "batches")))
 
 
-Table = tuple[list[str], Iterator[list[Any]]]
-
-
 def columns(*quantities: str) -> list[str]:
     return [f"{quantity}{end}" for quantity in quantities for end in ("", "_low", "_high")]
 
@@ -138,59 +104,57 @@ def stages_of(results: Results) -> Iterator[tuple[dict[str, Any], int, list[Any]
 START = ["task", "layers", "n_steps", "training_steps"]
 
 
-def cosine_table(results: Results) -> Table:
-    def rows() -> Iterator[list[Any]]:
-        for result, stage, start in stages_of(results):
-            accuracy = interval(of_seeds(result, stage, "test_accuracy"), SHARE)
-            hidden = layers_of(result)[:-1]
-            for rule in rules_of(result):
-                for layer in layers_of(result):
-                    numbers = of_seeds(result, stage, "rules", rule, layer, "cosine")
-                    spikes = (
-                        interval(of_seeds(result, stage, "spikes", layer), SHARE) if layer in hidden else [None] * 3
-                    )
-                    counts = len(numbers), least_batches(result, stage, rule, layer)
-                    yield [*start, rule, layer, *counts, *interval(numbers, COSINE), *spikes, *accuracy]
-
-    return [*START, "rule", "layer", "seeds", "batches", *columns("cosine", "spikes", "test_accuracy")], rows()
+COSINE_COLUMNS = [*START, "rule", "layer", "seeds", "batches", *columns("cosine", "spikes", "test_accuracy")]
 
 
-def norm_table(results: Results) -> Table:
-    def rows() -> Iterator[list[Any]]:
-        for result, stage, start in stages_of(results):
-            for rule in rules_of(result):
-                for layer in layers_of(result):
-                    numbers = of_seeds(result, stage, "rules", rule, layer, "norm_ratio")
-                    counts = len(numbers), least_batches(result, stage, rule, layer)
-                    yield [*start, rule, layer, *counts, *interval(numbers, POSITIVE)]
-
-    return [*START, "rule", "layer", "seeds", "batches", *columns("norm_ratio")], rows()
-
-
-def noise_table(results: Results) -> Table:
-    def rows() -> Iterator[list[Any]]:
-        for result, stage, start in stages_of(results):
-            for rule in ["bptt", *rules_of(result)]:
-                for layer in layers_of(result):
-                    where = result, stage, "rules", rule, layer
-                    counts = [len(of_seeds(*where, name)) for name in ("variance", *COUNTED)]
-                    intervals = [end for name in NOISE for end in interval(of_all_seeds(*where, name), NOISE[name])]
-                    yield [*start, rule, layer, *counts, *intervals]
-
-    return [*START, "rule", "layer", "seeds", *(f"{name}_seeds" for name in COUNTED), *columns(*NOISE)], rows()
-
-
-def term_table(results: Results) -> Table:
-    def rows() -> Iterator[list[Any]]:
-        for result, stage, start in stages_of(results):
+def cosine_rows(results: Results) -> Iterator[list[Any]]:
+    for result, stage, start in stages_of(results):
+        accuracy = interval(of_seeds(result, stage, "test_accuracy"), SHARE)
+        hidden = layers_of(result)[:-1]
+        for rule in rules_of(result):
             for layer in layers_of(result):
-                for term in TERMS:
-                    where = result, stage, "terms", term, layer
-                    shares, norms = of_all_seeds(*where, "share"), of_seeds(*where, "norm_ratio")
-                    ends = [*interval(shares, ANY), *interval(norms, POSITIVE)]
-                    yield [*start, layer, term, len(of_seeds(*where, "share")), *ends]
+                numbers = of_seeds(result, stage, "rules", rule, layer, "cosine")
+                spikes = interval(of_seeds(result, stage, "spikes", layer), SHARE) if layer in hidden else [None] * 3
+                counts = len(numbers), least_batches(result, stage, rule, layer)
+                yield [*start, rule, layer, *counts, *interval(numbers, COSINE), *spikes, *accuracy]
 
-    return [*START, "layer", "term", "seeds", *columns("share", "norm_ratio")], rows()
+
+NORM_COLUMNS = [*START, "rule", "layer", "seeds", "batches", *columns("norm_ratio")]
+
+
+def norm_rows(results: Results) -> Iterator[list[Any]]:
+    for result, stage, start in stages_of(results):
+        for rule in rules_of(result):
+            for layer in layers_of(result):
+                numbers = of_seeds(result, stage, "rules", rule, layer, "norm_ratio")
+                counts = len(numbers), least_batches(result, stage, rule, layer)
+                yield [*start, rule, layer, *counts, *interval(numbers, POSITIVE)]
+
+
+NOISE_COLUMNS = [*START, "rule", "layer", "seeds", *(f"{name}_seeds" for name in COUNTED), *columns(*NOISE)]
+
+
+def noise_rows(results: Results) -> Iterator[list[Any]]:
+    for result, stage, start in stages_of(results):
+        for rule in ["bptt", *rules_of(result)]:
+            for layer in layers_of(result):
+                where = result, stage, "rules", rule, layer
+                counts = [len(of_seeds(*where, name)) for name in ("variance", *COUNTED)]
+                intervals = [end for name in NOISE for end in interval(of_all_seeds(*where, name), NOISE[name])]
+                yield [*start, rule, layer, *counts, *intervals]
+
+
+TERM_COLUMNS = [*START, "layer", "term", "seeds", *columns("share", "norm_ratio")]
+
+
+def term_rows(results: Results) -> Iterator[list[Any]]:
+    for result, stage, start in stages_of(results):
+        for layer in layers_of(result):
+            for term in TERMS:
+                where = result, stage, "terms", term, layer
+                shares, norms = of_all_seeds(*where, "share"), of_seeds(*where, "norm_ratio")
+                ends = [*interval(shares, ANY), *interval(norms, POSITIVE)]
+                yield [*start, layer, term, len(of_seeds(*where, "share")), *ends]
 
 
 def places(widths: Iterable[int], length: int) -> list[tuple[int, int]]:
@@ -231,7 +195,7 @@ def grid_of(results: Results, extra_height: float) -> tuple[Figure, GridSpec, li
     return figure, figure.add_gridspec(n_rows, length), at
 
 
-def draw_over_training(results: Results, quantity: str, label: str) -> Figure:
+def draw_over_training(quantity: str, label: str, results: Results) -> Figure:
     """Draw a panel for each task and layer: the quantity over training, with a line for each rule."""
     figure, grid, at = grid_of(results, extra_height=1.0)
     first = None
@@ -384,5 +348,11 @@ def _filled(term: Term) -> dict[str, Any]:
     return {"facecolor": term.color, "hatch": term.hatch, "edgecolor": "black", "linewidth": 0.6}
 
 
-if __name__ == "__main__":
-    main()
+FIGURES = {
+    "gradient_similarity": Plot(COSINE_COLUMNS, cosine_rows, partial(draw_over_training, "cosine", "cosine to BPTT")),
+    "gradient_similarity_norms": Plot(
+        NORM_COLUMNS, norm_rows, partial(draw_over_training, "norm_ratio", "norm / that of BPTT")
+    ),
+    "gradient_similarity_noise": Plot(NOISE_COLUMNS, noise_rows, draw_noise),
+    "gradient_similarity_terms": Plot(TERM_COLUMNS, term_rows, draw_terms),
+}

@@ -1,43 +1,29 @@
-"""One cell of the experiment: one task, with all seeds, at several points of training with BPTT.
+"""Compare the gradients of the rules with the exact one, for one task and all seeds, at several points of training with BPTT.
 
 At each point, with the same parameters and batches for all rules, it measures layer by layer the agreement of each learning
 rule's gradient with BPTT, its bias and its variance over batches, and the terms of the exact gradient, some of which each rule
 omits. It also measures the test accuracy and the firing rates of the hidden layers.
-
-    python -m experiments.gradient_similarity.run --task randman_shallow --output result.json
-    python -m experiments.gradient_similarity.run --task spoken_digits --spikes data/processed/spoken_digits.npz \\
-        --output result.json
-
-On a machine that has only JAX, Flax, Optax, matplotlib and numpy, `python experiments/gradient_similarity/run.py` does the
-same; digits also needs scikit-learn.
 """
 
-import importlib
-import sys
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # so that `python experiments/gradient_similarity/run.py` runs,
-importlib.import_module("experiments")  # with stand-ins for what is missing
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import yaml
 from flax import nnx
 from jax import random
 from tqdm import tqdm
 
-from experiments.common.command_line import check_known, job_parser
-from experiments.common.record import recorded
 from experiments.common.tasks import task_maker
 from experiments.common.training import (
     activity,
     check_losses,
+    check_rising,
     demo_model,
     make_model,
     make_rule,
@@ -53,37 +39,14 @@ from slax_viz import cosine_similarity, gradient_noise
 Vectors = dict[str, jax.Array]  # a gradient as one vector for each layer, [P]; for several batches [M, P]
 
 
-def main() -> None:
-    parser = job_parser(__file__, __doc__, "task")
-    parser.add_argument("--spikes", type=Path, help="the task's spikes, where it reads some")
-    arguments = parser.parse_args()
-    config = job_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.task)
-    with recorded(arguments.output, config=config, seed=0) as result:
-        result["seeds"] = compute(config, arguments.spikes)
-
-
-def job_config(config: dict[str, Any], scale: str, name: str) -> dict[str, Any]:
-    """The values from config.yaml that one task depends on; a task's own values override those of the scale."""
-    settings = config["scales"][scale]
-    check_known("task", name, settings["tasks"])
-    shared = {key: value for key, value in settings.items() if key != "tasks"}
-    own = {key: value for key, value in settings["tasks"][name].items() if key != "without"}
-    cell = shared | {"scale": scale, "task": name} | own
-    without = settings["tasks"][name].get("without", [])
-    cell["rules"] = [rule for rule in cell["rules"] if rule not in without]
+def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
+    """The results of `one_seed` for the seeds 0, 1, ..., computed by a single program."""
+    check_rising(config["measure_at"])
     # The gradient of an optimizer rule equals SLTT's before the regularizer; BPTT is the reference of the comparison.
     known = [rule for rule in RULES if rule != "bptt" and RULES[rule].optimizer is None]
-    unknown = [rule for rule in cell["rules"] if rule not in known]
+    unknown = [rule for rule in config["rules"] if rule not in known]
     if unknown:
         raise SystemExit(f"There is no rule {', '.join(unknown)}, expected some of: {', '.join(known)}.")
-    steps = cell["measure_at"]
-    if steps != sorted(set(steps)):
-        raise SystemExit(f"measure_at is {steps}, expected steps in rising order.")
-    return cell
-
-
-def compute(config: dict[str, Any], spikes: Path | None = None) -> list[dict[str, Any]]:
-    """The results of `one_seed` for the seeds 0, 1, ..., computed by a single program."""
     program = jax.jit(partial(one_seed, config, task_maker(config, spikes)))
     bar = tqdm(range(config["seeds"]), desc=config["task"], unit="seed", disable=None)
     numbers = []
@@ -91,7 +54,7 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> list[dict[str
         stages, losses = program(random.key(seed))
         check_losses(f"gradient_similarity of {config['task']}", seed, {"bptt": losses})
         numbers.append({"seed": seed, "stages": _as_json(config, stages)})
-    return numbers
+    return {"seeds": numbers}
 
 
 def one_seed(
@@ -254,7 +217,3 @@ def _as_json(config: dict[str, Any], stages: dict[str, Any]) -> list[dict[str, A
         {"step": step} | jax.tree.map(lambda numbers, stage=stage: plain(numbers[stage]), stages)
         for stage, step in enumerate(config["measure_at"])
     ]
-
-
-if __name__ == "__main__":
-    main()

@@ -1,32 +1,17 @@
-"""Figures and tables of the experiment, from its results and the accompanying arrays.
-
-    python -m experiments.landscapes.plot --results results/quick/landscapes/*/*.json \\
-        --surfaces results/quick/landscapes/*.json --output figure
-
-writes figure.csv, .png and .svg: surfaces with the paths of the rules; figure_3d: the same in 3D; figure_random: surfaces
-around solutions; figure_interpolation: losses between solutions. Do not pass the .record.json files.
-"""
+"""Draw surfaces of the loss with the paths of the rules, the surfaces around their solutions, and the losses between these."""
 
 import itertools
-import json
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
-
-import matplotlib
-
-matplotlib.use("agg")
 
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common.command_line import plot_parser
-from experiments.common.results import Results, by_task_and_rule, check_scale, interval, save, write_table
-from experiments.common.seed_intervals import plot_seed_intervals
+from experiments.common.figures import Plot, by_task_and_rule, interval, plot_seed_intervals
 from slax_rules import RULES
-from slax_viz import plot_interpolation, plot_landscape, plot_landscape_3d, style
+from slax_viz import plot_interpolation, plot_landscape, plot_landscape_3d
 
 COLUMNS = ["task", "plane", "rule", "quantity", "training_steps", "mean", "low", "high", "seeds"]
 COLUMNS_3D = ["task", "plane", "rule", "training_steps", "x", "y", "loss"]
@@ -38,6 +23,9 @@ LOSS = "cross entropy (nats)"
 TITLES = {"demo": "demonstration of slax 0.0.1", "rules": "five rules, one start"}
 LEGEND_COLUMNS = 4
 PLANES = {"upstream": "through the end of {origin}", "nearest": "nearest to all checkpoints"}
+
+
+Rows = Iterable[list[Any]]
 
 
 class Task(NamedTuple):
@@ -69,50 +57,21 @@ class Task(NamedTuple):
         return {title: RULES[rule].style.color for rule, title in self.rules.items()}
 
 
-def main() -> None:
-    parser = plot_parser(__doc__)
-    parser.add_argument("--surfaces", type=Path, nargs="+", required=True, help="those of the same tasks and scale")
-    arguments = parser.parse_args()
-    tasks = read(arguments.results, arguments.surfaces)
-    output = arguments.output
-    output.parent.mkdir(parents=True, exist_ok=True)
-    in_space, random, between = (
-        output.with_name(f"{output.name}_{what}") for what in ("3d", "random", "interpolation")
-    )
-    write_table(output.with_suffix(".csv"), COLUMNS, itertools.chain(*map(rows, tasks)))
-    write_table(in_space.with_suffix(".csv"), COLUMNS_3D, itertools.chain(*map(surface_rows, tasks)))
-    write_table(random.with_suffix(".csv"), RANDOM_COLUMNS, itertools.chain(*map(random_rows, tasks)))
-    write_table(between.with_suffix(".csv"), LINE_COLUMNS, itertools.chain(*map(line_rows, tasks)))
-    with style():
-        save(draw(tasks), output)
-        save(draw_in_space(tasks), in_space)
-        save(draw_random(tasks), random)
-        save(draw_lines(tasks), between)
-
-
-def read(results: list[Path], surfaces: list[Path]) -> list[Task]:
-    trained: Results = by_task_and_rule([json.loads(path.read_text()) for path in results])
-    made = {path: json.loads(path.read_text()) for path in surfaces}
-    check_scale([*made.values(), *(result for rules in trained.values() for result in rules.values())])
-    tasks = {result["config"]["task"]: (path, result) for path, result in made.items()}
-    if tasks.keys() != trained.keys():
+def arrange(results: list[dict[str, Any]]) -> list[Task]:
+    """The trainings of each task with its surfaces."""
+    surfaces = {result["config"]["task"]: result for result in results if "reference" in result}
+    trained = by_task_and_rule(result for result in results if "reference" not in result)
+    if surfaces.keys() != trained.keys():
         raise SystemExit(
-            f"Got trainings of {', '.join(trained)} and surfaces of {', '.join(tasks)}, expected the same."
+            f"Got trainings of {', '.join(trained)} and surfaces of {', '.join(surfaces)}, expected the same."
         )
     return [
-        Task(
-            name,
-            result["config"],
-            trained[name],
-            result["reference"],
-            result["seeds"],
-            dict(np.load(path.with_suffix(".npz"))),
-        )
-        for name, (path, result) in sorted(tasks.items())
+        Task(name, made["config"], trained[name], made["reference"], made["seeds"], made["arrays"])
+        for name, made in sorted(surfaces.items())
     ]
 
 
-def rows(task: Task) -> Iterator[list[Any]]:
+def path_rows(task: Task) -> Iterator[list[Any]]:
     explained = np.array([seed["explained"] for seed in task.seeds])
     shares = {"explained_1": explained[:, 0], "explained_2": explained[:, 1], "explained_both": explained.sum(axis=1)}
     for quantity, numbers in shares.items():
@@ -170,6 +129,11 @@ def line_rows(task: Task) -> Iterator[list[Any]]:
         for i, t in enumerate(task.arrays["ts"].tolist()):
             losses = task.arrays[f"line/{rule}"][:, i].tolist()
             yield [task.name, rule, "loss", t, *interval(losses, POSITIVE), len(losses)]
+
+
+def of_each(rows: Callable[[Task], Rows]) -> Callable[[list[Task]], Rows]:
+    """The rows of all tasks, one task after another."""
+    return lambda tasks: itertools.chain.from_iterable(map(rows, tasks))
 
 
 def others(task: Task) -> dict[str, str]:
@@ -304,5 +268,9 @@ def draw_lines(tasks: list[Task]) -> Figure:
     return figure
 
 
-if __name__ == "__main__":
-    main()
+FIGURES = {
+    "landscapes": Plot(COLUMNS, of_each(path_rows), draw),
+    "landscapes_3d": Plot(COLUMNS_3D, of_each(surface_rows), draw_in_space),
+    "landscapes_random": Plot(RANDOM_COLUMNS, of_each(random_rows), draw_random),
+    "landscapes_interpolation": Plot(LINE_COLUMNS, of_each(line_rows), draw_lines),
+}

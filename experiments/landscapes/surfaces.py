@@ -11,6 +11,7 @@ same random directions for all rules.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,44 +21,59 @@ from flax import nnx
 from jax import random
 
 from experiments.common.training import loss_of_params
-from experiments.landscapes.setting import make_setting
-from slax_rules.paths import by_path
+from experiments.landscapes.problem import bits_of_draws, make_problem
+from slax_rules.training.paths import by_path
 from slax_viz import barrier, grid_around, interpolation, losses_at, pca_plane, random_plane, surface
 
 REFERENCE = "bptt"  # where all lines start
 
-Path = Sequence[nnx.State]  # checkpoints of one rule, in order
+Trajectory = Sequence[nnx.State]  # checkpoints of one rule, in order
 Summary = dict[str, Any]
 Arrays = dict[str, np.ndarray]
 
 
-def surfaces(config: dict[str, Any], checkpoints: Mapping[str, Mapping[str, np.ndarray]]) -> tuple[Summary, Arrays]:
+def compute(config: dict[str, Any], *files: Path) -> tuple[Summary, Arrays]:
     """The numbers of each seed, and the arrays of all seeds.
 
     Args:
         config: configuration of the task.
-        checkpoints: for each rule the parameters, [seeds, checkpoints, ...] by path.
+        files: the arrays of `experiments.landscapes.train`, RULE.npz for each rule of the task.
 
     Returns:
         The numbers: under "seeds" the numbers of `of_each_seed`, and under "reference" the rule where lines start. The arrays:
         the result of `on_planes` for the first seed; the arrays of `of_each_seed`, with a leading axis of seeds; and the
         coordinates of lines, "ts", and of random planes, "steps".
     """
+    with bits_of_draws(config):
+        return of_all_seeds(config, read_checkpoints(config, files))
+
+
+def read_checkpoints(config: dict[str, Any], files: Sequence[Path]) -> dict[str, dict[str, np.ndarray]]:
+    """The parameters of each rule by path, in the order of the rules in the config."""
+    found = {file.stem: file for file in files}
+    if found.keys() != config["rules"].keys():
+        raise SystemExit(
+            f"Got checkpoints {', '.join(found)}, expected one file of each of: {', '.join(config['rules'])}."
+        )
+    return {rule: dict(np.load(found[rule])) for rule in config["rules"]}
+
+
+def of_all_seeds(config: dict[str, Any], checkpoints: Mapping[str, Mapping[str, np.ndarray]]) -> tuple[Summary, Arrays]:
     seeds, arrays, stacked = [], {}, []
     for seed in range(config["seeds"]):
-        setting = make_setting(config, random.key(seed))
-        paths = {rule: paths_of(setting.model, of_rule, seed) for rule, of_rule in checkpoints.items()}
-        loss = loss_of_params(setting.model, *setting.test_set)
+        problem = make_problem(config, random.key(seed))
+        paths = {rule: paths_of(problem.model, of_rule, seed) for rule, of_rule in checkpoints.items()}
+        loss = loss_of_params(problem.model, *problem.test_set)
         if seed == 0:
             arrays |= on_planes(config, loss, paths)
-        numbers, of_seed = of_each_seed(config, loss, paths, random.fold_in(setting.rule_key, 1))
+        numbers, of_seed = of_each_seed(config, loss, paths, random.fold_in(problem.rule_key, 1))
         seeds.append({"seed": seed} | numbers)
         stacked.append(of_seed)
     arrays |= {name: np.stack([of_seed[name] for of_seed in stacked]) for name in stacked[0]}
     return {"reference": REFERENCE, "seeds": seeds}, arrays | {"ts": line(config), "steps": steps(config)}
 
 
-def paths_of(model: nnx.Module, arrays: Mapping[str, np.ndarray], seed: int) -> Path:
+def paths_of(model: nnx.Module, arrays: Mapping[str, np.ndarray], seed: int) -> Trajectory:
     """The checkpoints of one seed as states like the model's. Arrays are matched by path, never by order."""
     params = nnx.state(model, nnx.Param)
     structure = jax.tree.structure(params)
@@ -72,7 +88,7 @@ def paths_of(model: nnx.Module, arrays: Mapping[str, np.ndarray], seed: int) -> 
     return [jax.tree.unflatten(structure, [jnp.asarray(array[i]) for array in of_seed]) for i in range(len(of_seed[0]))]
 
 
-def on_planes(config: dict[str, Any], loss: Any, paths: Mapping[str, Path]) -> Arrays:
+def on_planes(config: dict[str, Any], loss: Any, paths: Mapping[str, Trajectory]) -> Arrays:
     """The grid of each plane, "PLANE/xs" [X] and "PLANE/ys" [Y], with "PLANE/losses" [Y, X], and for each rule the points of
     the plane nearest to its checkpoints, "PLANE/RULE/at" [n, 2], with the losses there, "PLANE/RULE/losses" [n]."""
     arrays: Arrays = {}
@@ -91,7 +107,7 @@ def on_planes(config: dict[str, Any], loss: Any, paths: Mapping[str, Path]) -> A
 
 
 def of_each_seed(
-    config: dict[str, Any], loss: Any, paths: Mapping[str, Path], key: jax.Array
+    config: dict[str, Any], loss: Any, paths: Mapping[str, Trajectory], key: jax.Array
 ) -> tuple[Summary, Arrays]:
     """The numbers and arrays that are computed for every seed.
 

@@ -30,7 +30,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from neurobench.metrics.workload import SMAPE
 from neurobench.models import SNNTorchModel
 
@@ -42,6 +41,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "neurons" / "foreign")]
 
 import neurobench_parity as parity  # noqa: E402
 
+from experiments.common.job import jobs_of, settings_of  # noqa: E402
 from experiments.neurobench import run  # noqa: E402
 
 PACKAGES = ("neurobench", "snntorch", "torch", "jax", "flax")
@@ -51,9 +51,8 @@ QUANTITIES = [name for name in parity.NAMES if name != "accuracy"]
 def main() -> None:
     print(", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES), end="\n\n")
     print("| task | quantity | `complexity` | harness, our model | harness, snnTorch's model |\n|---|---|---|---|---|")
-    settings = yaml.safe_load(Path(__file__).with_name("config.yaml").read_text())
-    for task in settings["scales"]["quick"]["tasks"]:
-        config = run.job_config(settings, "quick", task)
+    for task, job in jobs_of("neurobench", "quick", settings_of("neurobench", "quick")).items():
+        config = job.config
         model, numbers, test_set = run.trained(run.program_of(config), config, seed=0)
         inputs, targets = (np.array(part) for part in test_set)
         models = neurobench_model(model), SNNTorchModel(parity.twin(model))

@@ -1,25 +1,13 @@
-"""The table of the experiment, as a file and as a figure, from its results.
+"""Draw the table of NeuroBench's metrics, with the tasks in the order of the results."""
 
-    python -m experiments.neurobench.plot --results results/quick/neurobench/*.json --output figure
-
-writes figure.csv, figure.png and figure.svg, with the tasks in the order of the results.
-"""
-
-import json
 from collections.abc import Iterator
 from typing import Any
-
-import matplotlib
-
-matplotlib.use("agg")
 
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments.common.command_line import plot_parser
-from experiments.common.results import check_scale, interval, save, write_table
-from slax_viz import style
+from experiments.common.figures import Plot, interval
 
 COLUMNS = ["task", "quantity", "mean", "low", "high", "seeds", "steps"]
 BOUNDS = {
@@ -42,14 +30,9 @@ SHOWN = (
 SCORES = {"accuracy": ("accuracy (%)", 100, 1, "chance"), "smape": ("sMAPE", 1, 1, "last value")}
 
 
-def main() -> None:
-    arguments = plot_parser(__doc__).parse_args()
-    results = [json.loads(path.read_text()) for path in arguments.results]
-    check_scale(results)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    write_table(arguments.output.with_suffix(".csv"), COLUMNS, rows(results))
-    with style():
-        save(draw(results), arguments.output)
+def arrange(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results as they are."""
+    return results
 
 
 def summary(result: dict[str, Any], quantity: str) -> tuple[float, float | None, float | None]:
@@ -118,5 +101,4 @@ def draw(results: list[dict[str, Any]]) -> Figure:
     return figure
 
 
-if __name__ == "__main__":
-    main()
+FIGURES = {"neurobench": Plot(COLUMNS, rows, draw)}

@@ -1,31 +1,20 @@
-"""One cell of the experiment: one task, with all seeds.
+"""Train a stack on one task by BPTT with several seeds, and measure it in the terms of NeuroBench.
 
-A stack learns the task by BPTT. NeuroBench's metrics follow: the score on the test set, and `slax_neurons.complexity`.
-
-    python -m experiments.neurobench.run --task digits --output result.json
+The metrics are the score on the test set, and `slax_neurons.complexity`.
 """
 
 import dataclasses
-import importlib
 import itertools
-import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # so that `python experiments/neurobench/run.py` runs,
-importlib.import_module("experiments")  # with stand-ins for what is missing
 
 import jax
 import jax.numpy as jnp
 import optax
-import yaml
 from flax import nnx
 from jax import random
 
-from experiments.common.command_line import check_known, job_parser
-from experiments.common.record import recorded
 from experiments.common.training import check_losses, loss_at_the_end, make_model, training_step
 from slax_data import make_task
 from slax_data.sets.mackey_glass import (
@@ -64,30 +53,14 @@ class Learning(NamedTuple):
     baseline: Any
 
 
-def main() -> None:
-    arguments = job_parser(__file__, __doc__, "task").parse_args()
-    config = job_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.task)
-    with recorded(arguments.output, config=config, seed=0) as result:
-        result["metric"] = METRICS[config["dataset"]]
-        result["seeds"] = compute(config)
-
-
-def job_config(config: dict[str, Any], scale: str, task: str) -> dict[str, Any]:
-    """The values from config.yaml that one task depends on."""
-    settings = config["scales"][scale]
-    check_known("task", task, settings["tasks"])
-    shared = {name: value for name, value in settings.items() if name != "tasks"}
-    return shared | {"scale": scale, "task": task, **settings["tasks"][task]}
-
-
-def compute(config: dict[str, Any]) -> list[dict[str, Any]]:
+def compute(config: dict[str, Any]) -> dict[str, Any]:
     """The loss, score and complexity of the trained networks of the seeds 0, 1, ...."""
     program = program_of(config)
     found = []
     for seed in range(config["seeds"]):
         model, numbers, (inputs, _) = trained(program, config, seed)
         found.append({"seed": seed, **numbers, **dataclasses.asdict(complexity(model, inputs))})
-    return found
+    return {"metric": METRICS[config["dataset"]], "seeds": found}
 
 
 def program_of(config: dict[str, Any]) -> Callable[..., Any]:
@@ -205,7 +178,3 @@ def _check_ends(config: dict[str, Any], ends: tuple[int, int]) -> None:
 
 
 METRICS = {"digits": "accuracy", "randman": "accuracy", "mackey_glass": "smape"}
-
-
-if __name__ == "__main__":
-    main()

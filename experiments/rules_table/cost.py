@@ -1,63 +1,43 @@
-"""The time and memory of one gradient of each rule, on one task.
+"""Measure the time and memory of one gradient of each rule, on one task.
 
 All rules are compiled first and then take turns, so that other load on the machine affects all of them equally. The numbers
 differ from run to run, so they are kept separate from the results.
-
-    python -m experiments.rules_table.cost --task digits --output digits.timing.json
 """
 
-import importlib
-import sys
 import time
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # so that `python experiments/rules_table/cost.py` runs,
-importlib.import_module("experiments")  # with stand-ins for what is missing
 
 import jax
 import numpy as np
-import yaml
 from flax import nnx
 from jax import random
 
-from experiments.common.command_line import job_parser
-from experiments.common.record import recorded
 from experiments.common.training import gradient_rule, make_model
-from experiments.rules_table.run import checked_task, rules_of, task_config
+from experiments.rules_table.run import checked_task
 from slax_neurons import Connect
 from slax_rules import cross_entropy, gradients
 
 
-def main() -> None:
-    arguments = job_parser(__file__, __doc__, "task").parse_args()
-    content = yaml.safe_load(arguments.config.read_text())
-    settings = content["scales"][arguments.scale]
-    config = task_config(content, arguments.scale, arguments.task)
-    rules = rules_of(settings, arguments.task)
-    with recorded(arguments.output, config=config | {"rules": rules}, seed=0) as result:
-        result["rules"] = compute(config, rules, settings["cost_repeats"])
-
-
-def compute(config: dict[str, Any], rules: list[str], repeats: int) -> dict[str, dict[str, float]]:
+def compute(config: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
     """The median time of a jitted forward pass and gradient of a batch, in ms, and temporaries, in bytes, for each rule."""
     task_key, model_key, rule_key, batch_key = random.split(random.key(0), 4)
     model = make_model(config, nnx.Rngs(model_key))
     batch = checked_task(config, task_key).sample(batch_key, batch_size=config["batch_size"])
-    programs = {name: compiled(name, model, rule_key, batch) for name in rules}
-    times: dict[str, list[float]] = {name: [] for name in rules}
-    for _ in range(repeats + 1):
+    programs = {name: compiled(name, model, rule_key, batch) for name in config["rules"]}
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(config["repeats"] + 1):
         for name, (program, state) in programs.items():
             start = time.perf_counter()
             jax.block_until_ready(program(state, *batch))
             times[name].append(1e3 * (time.perf_counter() - start))
-    return {
+    costs = {
         name: {
             "milliseconds": float(np.median(times[name][1:])),  # the first call warms up
             "temporary_bytes": program.memory_analysis().temp_size_in_bytes,
         }
         for name, (program, _) in programs.items()
     }
+    return {"rules": costs}
 
 
 def compiled(name: str, model: Connect, key: jax.Array, batch: tuple) -> tuple[Any, nnx.State]:
@@ -69,7 +49,3 @@ def compiled(name: str, model: Connect, key: jax.Array, batch: tuple) -> tuple[A
         return gradients(model, cross_entropy, inputs, labels, rule=rule)[1]
 
     return jax.jit(gradient).lower(state, *batch).compile(), state
-
-
-if __name__ == "__main__":
-    main()

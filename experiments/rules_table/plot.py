@@ -1,19 +1,7 @@
-"""Figures and tables of the experiment, from its results and costs.
+"""Draw the accuracy of each rule and the agreement of its gradient with BPTT, and its costs in time and memory."""
 
-    python -m experiments.rules_table.plot --results results/quick/rules_table/*/*.json \\
-        --costs results/quick/rules_table/*.timing.json --output figure
-
-writes figure.csv, figure.png and figure.svg: accuracy and cosine; and figure_cost.csv, .png and .svg: time and memory.
-"""
-
-import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
-import matplotlib
-
-matplotlib.use("agg")
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -21,20 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from experiments.common.command_line import plot_parser
-from experiments.common.results import (
+from experiments.common.figures import (
     MARKS,
     MODE_LABELS,
     NO_RULE,
+    Plot,
     Results,
     by_task_and_rule,
-    check_scale,
     interval,
-    save,
-    write_table,
 )
 from slax_rules import RULES
-from slax_viz import style
 
 BOUNDS = {"accuracy": (0.0, 1.0), "spikes": (0.0, 1.0), "cosine": (-1.0, 1.0), "norm_ratio": (0.0, np.inf)}
 COLUMNS = ["task", "rule", "mode", "layer", "quantity", "mean", "low", "high", "seeds"]
@@ -47,24 +31,19 @@ TASK_MARKS: tuple[dict[str, Any], ...] = (
 )
 
 
-def main() -> None:
-    parser = plot_parser(__doc__)
-    parser.add_argument("--costs", type=Path, nargs="+", required=True, help="results of cost.py, of the same scale")
-    arguments = parser.parse_args()
-    results, costs = (
-        [json.loads(path.read_text()) for path in paths] for paths in (arguments.results, arguments.costs)
-    )
-    check_scale(results + costs)
+class Data(NamedTuple):
+    """The results by task and rule, and the costs of the tasks that have some."""
+
+    tasks: Results
+    costs: list[dict[str, Any]]
+
+
+def arrange(results: list[dict[str, Any]]) -> Data:
+    """The results without the costs, and the costs."""
+    costs = [result for result in results if "rules" in result]
     if len(costs) > len(TASK_MARKS):
         raise SystemExit(f"Got the costs of {len(costs)} tasks, the figure has marks for {len(TASK_MARKS)}.")
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    cost_output = arguments.output.with_name(arguments.output.name + "_cost")
-    tasks = by_task_and_rule(results)
-    write_table(arguments.output.with_suffix(".csv"), COLUMNS, table_rows(tasks))
-    write_table(cost_output.with_suffix(".csv"), COST_COLUMNS, cost_rows(costs))
-    with style():
-        save(draw(tasks), arguments.output)
-        save(draw_cost(costs), cost_output)
+    return Data(by_task_and_rule(result for result in results if "rules" not in result), costs)
 
 
 def stages_of(result: dict[str, Any]) -> list[str]:
@@ -83,8 +62,8 @@ def of_seeds(result: dict[str, Any], mode: str, quantity: str, layer: str = "") 
     return [number for number in numbers if number is not None]
 
 
-def table_rows(tasks: Results) -> Iterator[list[Any]]:
-    for task, rules in tasks.items():
+def table_rows(data: Data) -> Iterator[list[Any]]:
+    for task, rules in data.tasks.items():
         for rule, result in rules.items():
             for mode in stages_of(result):
                 stage = result["seeds"][0][mode]
@@ -95,16 +74,17 @@ def table_rows(tasks: Results) -> Iterator[list[Any]]:
                     yield [task, rule, mode, layer, quantity, *interval(numbers, BOUNDS[quantity]), len(numbers)]
 
 
-def cost_rows(costs: list[dict[str, Any]]) -> Iterator[list[Any]]:
-    for cost in costs:
+def cost_rows(data: Data) -> Iterator[list[Any]]:
+    for cost in data.costs:
         bptt = cost["rules"]["bptt"]
         for rule, numbers in cost["rules"].items():
             cells = [[numbers[name], numbers[name] / bptt[name]] for name in ("milliseconds", "temporary_bytes")]
             yield [cost["config"]["task"], rule, *cells[0], *cells[1]]
 
 
-def draw(tasks: Results) -> Figure:
+def draw(data: Data) -> Figure:
     """Draw the accuracies above and the cosines below, with a column for each task and a row for each rule."""
+    tasks = data.tasks
     names = [name for name in RULES if any(name in rules for rules in tasks.values())]
     height = 0.27 * len(names) + 1.1
     figure, axes = plt.subplots(2, len(tasks), figsize=(4.1 * len(tasks) + 1.2, 2 * height + 0.8), squeeze=False)
@@ -182,8 +162,9 @@ def draw_cosine(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
         ax.set_ylabel("cosine to BPTT")
 
 
-def draw_cost(costs: list[dict[str, Any]]) -> Figure:
+def draw_cost(data: Data) -> Figure:
     """Draw the time and memory of each rule, both on a logarithmic axis."""
+    costs = data.costs
     names = [name for name in RULES if any(name in cost["rules"] for cost in costs)]
     figure, axes = plt.subplots(1, 2, figsize=(9.0, 0.3 * len(names) + 1.9), sharey=True)
     handles = []
@@ -228,5 +209,7 @@ def _name(config: dict[str, Any]) -> str:
     return f"{config['dataset'].capitalize()}, {config['code']} code\n{net}, T = {config['n_steps']}"
 
 
-if __name__ == "__main__":
-    main()
+FIGURES = {
+    "rules_table": Plot(COLUMNS, table_rows, draw),
+    "rules_table_cost": Plot(COST_COLUMNS, cost_rows, draw_cost),
+}

@@ -1,29 +1,18 @@
-"""One cell of the experiment: one task and one rule, with all seeds.
+"""Train one task under one rule with several seeds, and compare its gradient with that of BPTT before and after training.
 
 The rule trains the network twice from the same start, offline (one optimizer step for a sequence) and online (one for
 each window). Before and after training, it measures the test accuracy, the firing rates of the hidden layers, and
 layer by layer the cosine between the gradients of the rule and of BPTT at the same parameters and on the same batch.
-
-    python -m experiments.rules_table.run --task digits --rule ostl --output result.json
 """
 
-import importlib
-import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # so that `python experiments/rules_table/run.py` runs,
-importlib.import_module("experiments")  # with stand-ins for what is missing
 
 import jax
 import jax.numpy as jnp
-import yaml
 from flax import nnx
 from jax import random
 
-from experiments.common.command_line import check_known, job_parser
-from experiments.common.record import recorded
 from experiments.common.training import (
     activity,
     check_losses,
@@ -39,43 +28,8 @@ from slax_neurons import Connect
 from slax_rules import RULES, cross_entropy, gradients
 from slax_viz import cosine_similarity
 
-# Settings that one task and rule do not depend on.
-NON_JOB_SETTINGS = ("tasks", "rules", "cost_tasks", "cost_repeats")
 
-
-def main() -> None:
-    arguments = job_parser(__file__, __doc__, "task", "rule").parse_args()
-    config = job_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.task, arguments.rule)
-    with recorded(arguments.output, config=config, seed=0) as result:
-        result["seeds"] = compute(config)
-
-
-def job_config(config: dict[str, Any], scale: str, task: str, rule: str) -> dict[str, Any]:
-    """The values from config.yaml that one task and rule depend on."""
-    shared = task_config(config, scale, task)
-    known = rules_of(config["scales"][scale], task)
-    unknown = [name for name in known if name not in RULES]
-    if unknown:
-        raise SystemExit(f"There is no rule {', '.join(unknown)}, expected some of: {', '.join(RULES)}.")
-    check_known("rule", rule, known, f" for {task}")
-    return shared | {"rule": rule}
-
-
-def task_config(config: dict[str, Any], scale: str, task: str) -> dict[str, Any]:
-    """The values that all rules of a task share."""
-    settings = config["scales"][scale]
-    check_known("task", task, settings["tasks"])
-    shared = {name: value for name, value in settings.items() if name not in NON_JOB_SETTINGS}
-    own = {name: value for name, value in settings["tasks"][task].items() if name != "without"}
-    return shared | {"scale": scale, "task": task, **own}
-
-
-def rules_of(settings: dict[str, Any], task: str) -> list[str]:
-    """The rules of a task: all rules of the scale, without the ones that the task excludes."""
-    return [name for name in settings["rules"] if name not in settings["tasks"][task].get("without", [])]
-
-
-def compute(config: dict[str, Any]) -> list[dict[str, Any]]:
+def compute(config: dict[str, Any]) -> dict[str, Any]:
     """The results of `one_seed` for the seeds 0, 1, ..., computed by a single program."""
     program = jax.jit(partial(one_seed, config))
     numbers = []
@@ -84,7 +38,7 @@ def compute(config: dict[str, Any]) -> list[dict[str, Any]]:
         named = {f"{config['rule']} {update}": of_update for update, of_update in losses.items()}
         check_losses(f"rules_table of {config['task']}", seed, named)
         numbers.append({"seed": seed, **_as_json(stages)})
-    return numbers
+    return {"seeds": numbers}
 
 
 def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, dict[str, Any]], dict[str, jax.Array]]:
@@ -161,7 +115,3 @@ def _as_json(stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
             for layer, numbers in stage["layers"].items()
         }
     return jax.tree.map(float, stages)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,40 +1,25 @@
-"""The figure of the experiment and the table behind it, from its results.
+"""Draw what each neuron does with a current that is off, on and off again, with the neurons in the order of the results."""
 
-    python -m experiments.step_response.plot --results results/quick/step_response/*.json --output figure
-
-writes figure.csv, figure.png and figure.svg, with the neurons in the order of the results.
-"""
-
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-
-import matplotlib
-
-matplotlib.use("agg")
 
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from experiments.common.command_line import plot_parser
-from experiments.common.results import check_scale, save, write_table
+from experiments.common.figures import Plot
 from slax_neurons import NEURONS
-from slax_viz import plot_membrane, style
+from slax_viz import plot_membrane
 
 COLUMNS = 2
 TABLE = ["neuron", "quantity", "step", "value"]
 HEIGHTS = [2.2, 1.0]  # relative heights of the membrane panel and of the other states below it
 
 
-def main() -> None:
-    arguments = plot_parser(__doc__).parse_args()
-    results = [json.loads(path.read_text()) for path in arguments.results]
-    check_scale(results)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    write_table(arguments.output.with_suffix(".csv"), TABLE, table_rows(results))
-    draw(results, arguments.output)
+def arrange(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results as they are."""
+    return results
 
 
 def curves(result: dict[str, Any]) -> dict[str, list[float]]:
@@ -50,26 +35,26 @@ def table_rows(results: list[dict[str, Any]]) -> Iterator[list[Any]]:
                 yield [result["config"]["neuron"], quantity, step, value]
 
 
-def draw(results: list[dict[str, Any]], output: Path) -> None:
+def draw(results: list[dict[str, Any]]) -> Figure:
+    """Draw a panel for each neuron, with the membrane above and its other states below."""
     rows = -(-len(results) // COLUMNS)
-    with style():
-        figure = plt.figure(figsize=(4.2 * COLUMNS, 2.4 * rows + 0.6))
-        grid = figure.add_gridspec(2 * rows, COLUMNS, height_ratios=HEIGHTS * rows)
-        for index, result in enumerate(results):
-            row, column = divmod(index, COLUMNS)
-            if result["config"]["states"]:
-                above = figure.add_subplot(grid[2 * row, column])
-                axes = [above, figure.add_subplot(grid[2 * row + 1, column], sharex=above)]
-            else:
-                axes = [figure.add_subplot(grid[2 * row : 2 * row + 2, column])]
-            draw_neuron(axes, result)
-            if index + COLUMNS >= len(results):
-                axes[-1].set_xlabel("step")
-            else:
-                axes[-1].tick_params(labelbottom=False)
-        handles = [ax.get_legend_handles_labels() for ax in figure.axes]
-        figure.legend(*max(handles, key=lambda pair: len(pair[1])), loc="outside upper center", ncols=4)
-        save(figure, output)
+    figure = plt.figure(figsize=(4.2 * COLUMNS, 2.4 * rows + 0.6))
+    grid = figure.add_gridspec(2 * rows, COLUMNS, height_ratios=HEIGHTS * rows)
+    for index, result in enumerate(results):
+        row, column = divmod(index, COLUMNS)
+        if result["config"]["states"]:
+            above = figure.add_subplot(grid[2 * row, column])
+            axes = [above, figure.add_subplot(grid[2 * row + 1, column], sharex=above)]
+        else:
+            axes = [figure.add_subplot(grid[2 * row : 2 * row + 2, column])]
+        draw_neuron(axes, result)
+        if index + COLUMNS >= len(results):
+            axes[-1].set_xlabel("step")
+        else:
+            axes[-1].tick_params(labelbottom=False)
+    handles = [ax.get_legend_handles_labels() for ax in figure.axes]
+    figure.legend(*max(handles, key=lambda pair: len(pair[1])), loc="outside upper center", ncols=4)
+    return figure
 
 
 def draw_neuron(axes: list[Axes], result: dict[str, Any]) -> None:
@@ -97,5 +82,4 @@ def draw_neuron(axes: list[Axes], result: dict[str, Any]) -> None:
         ax.set_xlim(0, config["n_steps"])
 
 
-if __name__ == "__main__":
-    main()
+FIGURES = {"step_response": Plot(TABLE, table_rows, draw)}

@@ -1,50 +1,18 @@
-"""One cell of the experiment: one neuron under a current that is off, on and off again.
+"""Put one neuron under a current that is off, on and off again.
 
 The result has its membrane before the reset, its threshold, its output, and its carry, step by step.
-
-    python -m experiments.step_response.run --neuron lif --output result.json
 """
 
-import importlib
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # so that `python experiments/step_response/run.py` runs,
-importlib.import_module("experiments")  # with stand-ins for what is missing
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import yaml
 from flax import nnx
 
-from experiments.common.command_line import check_known, job_parser
-from experiments.common.record import recorded
+from experiments.common.job import check_known
 from slax_neurons import NEURONS, Neuron
-
-
-def main() -> None:
-    arguments = job_parser(__file__, __doc__, "neuron").parse_args()
-    config = job_config(yaml.safe_load(arguments.config.read_text()), arguments.scale, arguments.neuron)
-    with recorded(arguments.output, config=config, seed=config["seed"]) as result:
-        result |= compute(config)
-
-
-def job_config(config: dict[str, Any], scale: str, name: str) -> dict[str, Any]:
-    """The values from config.yaml that one neuron depends on."""
-    settings = config["scales"][scale]
-    known = [neuron for neuron in settings["neurons"] if neuron in NEURONS]
-    check_known("neuron", name, known)
-    on, off, end = settings["current_on"], settings["current_off"], settings["n_steps"]
-    if not on < off <= end:
-        raise SystemExit(f"The current is on from step {on} to {off} of {end}, expected steps in rising order.")
-    return {key: value for key, value in settings.items() if key != "neurons"} | {
-        "scale": scale,
-        "neuron": name,
-        **settings["neurons"][name],
-    }
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
@@ -54,6 +22,10 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     the state before the reset. The other has the identity: its output is the distance to the threshold, adaptive or not. Both
     thus follow the neuron's own equations. Without a spike function there is no threshold, and it is None.
     """
+    start, stop, end = config["current_on"], config["current_off"], config["n_steps"]
+    if not start < stop <= end:
+        raise SystemExit(f"The current is on from step {start} to {stop} of {end}, expected steps in rising order.")
+    check_known("neuron", config["neuron"], NEURONS)
     neuron = make_neuron(config)
     spiking = neuron.spikes
     silent = with_spike_fn(neuron, jnp.zeros_like) if spiking else neuron
@@ -65,8 +37,8 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
         carry, output = neuron(carry, current)
         return carry, (membrane, threshold, output, by_name(carry))
 
-    on = np.arange(config["n_steps"])
-    on = (on >= config["current_on"]) & (on < config["current_off"])
+    steps = np.arange(end)
+    on = (steps >= start) & (steps < stop)
     currents = jnp.where(on, config["current"], 0.0).astype(jnp.float32)[:, None, None]
     rest = neuron.initialize_carry((1, 1))
     unknown = set(config["states"]) - set(by_name(rest))
@@ -105,7 +77,3 @@ def by_name(carry: Any) -> dict[str, jax.Array]:
 
 def listed(values: jax.Array) -> list[float]:
     return np.asarray(values, np.float64).ravel().tolist()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,22 +1,13 @@
-"""Figures and tables of the experiment, from its results.
+"""Draw times next to the published ones, times relative to this repository, and the times of learning rules.
 
-    python -m experiments.throughput.plot --results results/quick/throughput/*.timing.json --output figure
-
-writes figure.csv, .png and .svg: times next to the published ones; figure_speedup: times relative to this repository, round by
-round; figure_rules: learning rules here and in other libraries. The tables also list contenders without a time, with the
-reason.
+Times are compared round by round. The tables also list contenders without a time, with the reason.
 """
 
 import csv
-import json
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import matplotlib
-
-matplotlib.use("agg")
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -24,11 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from experiments.common.command_line import plot_parser
-from experiments.common.results import check_scale, interval, save, write_table
+from experiments.common.figures import Plot, interval
 from experiments.throughput.libraries import LIBRARIES, published_library, row_label, rule_label, rule_of
 from slax_rules import RULES
-from slax_viz import style
 
 OURS, BPTT = "slax:default", "slax:bptt"
 SIZE = ["n", "batch", "dtype", "steps"]
@@ -55,27 +44,18 @@ PUBLISHED = Path(__file__).with_name("published.csv")
 Results = list[dict[str, Any]]
 
 
-def main() -> None:
-    arguments = plot_parser(__doc__).parse_args()
-    results = [read(path) for path in arguments.results]
-    check_scale(results)
+class Data(NamedTuple):
+    """The results of the two benchmarks, and the published times."""
+
+    bptt: Results
+    rules: Results
+    published: list[dict[str, str]]
+
+
+def arrange(results: list[dict[str, Any]]) -> Data:
+    """The results by benchmark, with the published times."""
     bptt, rules = ([r for r in results if r["config"]["benchmark"] == name] for name in ("bptt", "rules"))
-    output = arguments.output
-    output.parent.mkdir(parents=True, exist_ok=True)
-    speedup, of_rules = (output.with_name(f"{output.name}_{what}") for what in ("speedup", "rules"))
-    published = list(csv.DictReader(PUBLISHED.read_text().splitlines()))
-    write_table(output.with_suffix(".csv"), COLUMNS, [*rows(bptt), *published_rows(published)])
-    write_table(speedup.with_suffix(".csv"), RATIO_COLUMNS, ratio_rows(bptt))
-    write_table(of_rules.with_suffix(".csv"), RULE_COLUMNS, rule_rows(rules))
-    with style():
-        save(draw(bptt, published) if bptt else without("bptt"), output)
-        save(draw_speedup(bptt) if bptt else without("bptt"), speedup)
-        save(draw_rules(rules) if rules else without("rules"), of_rules)
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A result together with its record, which names the device where no contender does."""
-    return json.loads(path.read_text()) | {"record": json.loads(path.with_suffix(".record.json").read_text())}
+    return Data(bptt, rules, list(csv.DictReader(PUBLISHED.read_text().splitlines())))
 
 
 def size_of(config: dict[str, Any]) -> list[Any]:
@@ -104,7 +84,12 @@ def ratios_of(record: dict[str, Any], other: dict[str, Any] | None) -> list[floa
     return [float(np.median(mine) / np.median(theirs)) for mine, theirs in pairs]
 
 
-def rows(results: Results) -> Iterator[list[Any]]:
+def rows(data: Data) -> Iterator[list[Any]]:
+    yield from measured_rows(data.bptt)
+    yield from published_rows(data.published)
+
+
+def measured_rows(results: Results) -> Iterator[list[Any]]:
     for result in results:
         for record in result["records"]:
             times = times_of(record)
@@ -129,8 +114,8 @@ def published_rows(published: list[dict[str, str]]) -> Iterator[list[Any]]:
         yield ["published", row["device"], peer, "", row["n_neurons"], "", "", 256, seconds, *nothing, "", "", reason]
 
 
-def ratio_rows(results: Results) -> Iterator[list[Any]]:
-    for result in results:
+def ratio_rows(data: Data) -> Iterator[list[Any]]:
+    for result in data.bptt:
         ours = by_name(result).get(OURS)
         for record in result["records"]:
             ratios = ratios_of(record, ours)
@@ -138,8 +123,8 @@ def ratio_rows(results: Results) -> Iterator[list[Any]]:
             yield [*names_of(record), *size_of(result["config"]), *numbers, len(ratios), reason_of(record)]
 
 
-def rule_rows(results: Results) -> Iterator[list[Any]]:
-    for result in results:
+def rule_rows(data: Data) -> Iterator[list[Any]]:
+    for result in data.rules:
         bptt = by_name(result).get(BPTT)
         for record in result["records"]:
             library, variant = names_of(record)
@@ -161,9 +146,11 @@ def main_line(results: Results) -> Results:
     return sorted(alike, key=lambda result: result["config"]["size"])
 
 
-def draw(results: Results, published: list[dict[str, str]]) -> Figure:
+def draw(data: Data) -> Figure:
     """Draw times against the number of units, as measured here and as published for each device."""
-    line = main_line(results)
+    if not data.bptt:
+        return without("bptt")
+    line, published = main_line(data.bptt), data.published
     devices = list(dict.fromkeys(row["device"] for row in published))
     figure, axes = plt.subplots(1, len(devices) + 1, figsize=(3.1 * (len(devices) + 1) + 0.6, 6.4), sharey=True)
     config = line[0]["config"]
@@ -248,8 +235,11 @@ def draw_published(ax: Axes, published: list[dict[str, str]]) -> list[str]:
     return drawn
 
 
-def draw_speedup(results: Results) -> Figure:
+def draw_speedup(data: Data) -> Figure:
     """Draw a row for each peer: its time over ours, with a mark for each workload; matrix products show a share of our time."""
+    results = data.bptt
+    if not results:
+        return without("bptt")
     names = list(dict.fromkeys(record["name"] for result in results for record in result["records"]))
     names = [name for name in names if name != OURS]
     figure, ax = plt.subplots(figsize=(9.6, 0.42 * len(names) + 2.2))
@@ -297,8 +287,11 @@ def draw_speedup(results: Results) -> Figure:
     return figure
 
 
-def draw_rules(results: Results) -> Figure:
+def draw_rules(data: Data) -> Figure:
     """Draw a panel for each workload: the time of each rule's gradient, here and elsewhere, relative to BPTT here."""
+    results = data.rules
+    if not results:
+        return without("rules")
     names = list(dict.fromkeys(record["name"] for result in results for record in result["records"]))
     figure, axes = plt.subplots(
         1, len(results), figsize=(5.2 * len(results) + 3.2, 0.36 * len(names) + 1.6), sharey=True, squeeze=False
@@ -348,5 +341,8 @@ def _short(reason: str) -> str:
     return reason if len(reason) < 90 else reason[:87] + "..."
 
 
-if __name__ == "__main__":
-    main()
+FIGURES = {
+    "throughput": Plot(COLUMNS, rows, draw),
+    "throughput_speedup": Plot(RATIO_COLUMNS, ratio_rows, draw_speedup),
+    "throughput_rules": Plot(RULE_COLUMNS, rule_rows, draw_rules),
+}

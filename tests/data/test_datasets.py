@@ -15,6 +15,7 @@ from small_sets import SMALL_SETS
 from contract import LAWS, a_task_can_be_made_inside_of_a_program, keeps_contract, same_key_gives_the_same_task
 from slax_data import (
     DATASETS,
+    ENCODERS,
     Task,
     digits,
     latency_encode,
@@ -27,7 +28,7 @@ from slax_data import (
 from slax_data.checks import check_choice
 
 CODES = {
-    "digits": ("latency", "rate"),
+    "digits": tuple(ENCODERS),
     "japanese_vowels": ("delta",),
     "randman": ("time", "rate"),
     "shd": ("events",),
@@ -43,7 +44,7 @@ ELSEWHERE = {
     "tfds": "tfds_reads.py",
 }
 CASES = [(name, code) for name in sorted(CODES) for code in CODES[name]]
-N_STEPS = 12
+N_STEPS = 16  # a multiple of the bits of the phase code
 
 
 @pytest.fixture(scope="module")

@@ -126,11 +126,14 @@ def test_images_that_are_none_are_an_error(images, change, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"code": "rows"}, "code got 'rows', expected one of: 'latency', 'rate'"),
+        ({"code": "rows"}, "code got 'rows', expected one of: 'latency', 'phase', 'poisson', 'rate'"),
         ({"code": "rows", "height": HEIGHT, "n_steps": 5}, "n_steps got 5, expected 4 for the code 'rows'"),
         ({"code": "latency", "n_steps": 1}, "n_steps got 1, expected an integer of at least 2"),
         ({"code": "rate", "n_steps": 0}, "n_steps got 0, expected an integer of at least 1"),
-        ({"code": "phase", "height": HEIGHT}, "code got 'phase', expected one of: 'latency', 'rate', 'rows'"),
+        (
+            {"code": "delta", "height": HEIGHT},
+            "code got 'delta', expected one of: 'latency', 'phase', 'poisson', 'rate', 'rows'",
+        ),
     ],
 )
 def test_codes_and_steps_that_do_not_fit_are_an_error(images, options, message):
@@ -151,8 +154,8 @@ def test_unknown_split_is_an_error(images, split):
 )
 def test_sets_of_other_libraries_check_options_first_and_name_their_extra(make, library, extra, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(ValueError, match="code got 'phase', expected one of: "):
-        make(random.key(0), code="phase")
+    with pytest.raises(ValueError, match="code got 'delta', expected one of: "):
+        make(random.key(0), code="delta")
     with pytest.raises(ValueError, match="n_steps got 0, expected an integer of at least"):
         make(random.key(0), n_steps=0)
     with pytest.raises(ImportError, match=rf"pip install 'slax-data\[{extra}\]'"):

@@ -13,15 +13,13 @@ import pytest
 from gallery.claims_file import read_claims
 
 ROOT = Path(__file__).parents[2]
-EXPERIMENTS = sorted(path.parent.name for path in ROOT.glob("experiments/*/rules.smk"))
+EXPERIMENTS = sorted(path.parent.name for path in ROOT.glob("experiments/*/jobs.py"))
 FORMS = {"csv", "png", "svg"}
 
 # What plot.py may take: the standard library, arrays, drawing, reading; and of ours the table of rules and that of neurons.
 MODULES = {"matplotlib", "mpl_toolkits", "numpy", "yaml", *sys.stdlib_module_names}
 OURS = {
-    "experiments.common.command_line": r"plot_parser",
-    "experiments.common.results": r"\w+",
-    "experiments.common.seed_intervals": r"plot_seed_intervals",
+    "experiments.common.figures": r"\w+",
     "experiments.throughput.libraries": r"\w+",
     "slax_rules": r"RULES",
     "slax_neurons": r"NEURONS",

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from experiments.common.job import experiments, jobs_of, settings_of
+
 ROOT = Path(__file__).parents[2]
-EXPERIMENTS = sorted(path.parent.name for path in ROOT.glob("experiments/*/run.py"))
 MISSING = ("jaxtyping", "tqdm", "orbax", "slax")
 
 
@@ -23,21 +24,34 @@ def installed(tmp_path_factory):
     return folder
 
 
-def by_hand(installed, script, *options):
-    """Runs a script of an experiment, without the environment's own packages."""
-    command = [sys.executable, "-S", str(ROOT / "experiments" / script), *map(str, options)]
+def by_hand(installed, *command):
+    """Runs Python in the checkout, without the environment's own packages."""
     environment = os.environ | {"PYTHONPATH": str(installed)}
-    done = subprocess.run(command, cwd=installed, env=environment, text=True, capture_output=True)
+    command = [sys.executable, "-S", *map(str, command)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_script_says_how_it_is_called(experiment, installed):
-    assert "usage: run.py" in by_hand(installed, f"{experiment}/run.py", "--help")
+def test_every_module_that_computes_or_draws_can_be_imported(installed):
+    modules = {f"experiments.{name}.plot" for name in experiments()}
+    for name in experiments():
+        modules |= {
+            f"experiments.{name}.{job.module}" for job in jobs_of(name, "quick", settings_of(name, "quick")).values()
+        }
+    by_hand(installed, "-c", "import importlib\n" + "".join(f"importlib.import_module({name!r})\n" for name in modules))
 
 
-def test_rule_is_trained_by_hand(installed, tmp_path):
-    cell = ["--scale", "tiny", "--task", "digits", "--rule", "otpe", "--output", tmp_path / "otpe.json"]
-    by_hand(installed, "rules_table/run.py", *cell)
-    assert (tmp_path / "otpe.json").stat().st_size > 1000
+def test_command_says_how_it_is_called(installed):
+    for command in ("experiments.run", "experiments.plot"):
+        assert f"usage: {command}" in by_hand(installed, "-m", command, "--help")
+
+
+def test_rule_is_trained_and_drawn_by_hand(installed, tmp_path):
+    options = ["--scale", "tiny", "--results", tmp_path]
+    by_hand(installed, "-m", "experiments.run", "activity", "ottt", *options)
+    assert (tmp_path / "tiny" / "activity" / "ottt.json").stat().st_size > 1000
+    by_hand(
+        installed, "-m", "experiments.plot", "activity", "--jobs", "ottt", *options, "--output", tmp_path / "figures"
+    )
+    assert (tmp_path / "figures" / "tiny" / "activity_raster.png").exists()

@@ -17,7 +17,7 @@ def timed(tmp_path_factory):
     """A tree in which one workload counts as timed."""
     tree = new_tree(tmp_path_factory.mktemp("timed") / "tree")
     shutil.copytree(ROOT / "experiments/throughput", tree.path / "experiments/throughput")
-    for made in ("benchmarks/.envs/rules/slax.json", RESULT):
+    for made in ("benchmarks/.envs/slax.json", RESULT):
         (tree.path / made).parent.mkdir(parents=True)
         (tree.path / made).write_text("{}")
     return tree

@@ -7,13 +7,12 @@ import time
 
 import pytest
 import yaml
-from tree import new_tree
+from tree import STEMS, new_tree
 
 pytestmark = pytest.mark.slow
 
 TASKS = ("randman_shallow", "digits_shallow")
 RUNS = {f"results/quick/gradient_similarity/{task}.json" for task in TASKS}
-STEMS = ["gradient_similarity" + end for end in ("", "_norms", "_noise", "_terms")]
 PLOT = {f"figures/quick/{stem}.{suffix}" for stem in STEMS for suffix in ("csv", "png", "svg")}
 SPIKES = {"data/processed/japanese_vowels.npz"}
 GALLERY = {"figures/index.html", "figures/RESULTS.md"}  # of any figure
@@ -103,23 +102,58 @@ def test_dvc_follows_an_edit_that_changes_no_result(tree):
 
 
 def test_dvc_does_not_follow_a_partial_run(tree):
-    tree.edit("experiments/gradient_similarity/plot.py", "import", "\nimport")
+    tree.edit("experiments/gradient_similarity/plot.py", '"""', '"""Edited. ')
     tree.output_of("snakemake", sorted(PLOT)[0])
     assert "modified" in tree.output_of("dvc", "status", "dvc.yaml")
+
+
+NEW_EXPERIMENT = {
+    "jobs.py": """
+from experiments.common.job import Job
+
+def jobs(settings):
+    for number in settings["numbers"]:
+        yield Job(f"square/{number}", {"number": number})
+""",
+    "run.py": """
+def compute(config):
+    return {"square": config["number"] ** 2}
+""",
+    "plot.py": """
+from matplotlib import pyplot as plt
+
+from experiments.common.figures import Plot
+
+def arrange(results):
+    return [(result["config"]["number"], result["square"]) for result in results]
+
+def draw(data):
+    figure, ax = plt.subplots()
+    ax.plot(*zip(*data))
+    return figure
+
+FIGURES = {"other": Plot(["number", "square"], iter, draw)}
+""",
+    "config.yaml": "scales: {quick: {numbers: [2, 3]}, tiny: {numbers: [2]}, paper: {numbers: [2, 3, 4]}}",
+    "config.schema.yaml": "properties: {numbers: {type: array}}",
+    "claims.yaml": "figures: [{stem: other, title: Squares, shows: Squares, alt: A line, published: no, claims: []}]",
+}
 
 
 def test_new_experiment_is_one_folder(tree):
     folder = tree.path / "experiments/other"
     folder.mkdir()
-    (folder / "rules.smk").write_text(
-        'FIGURES.append(f"figures/{SCALE}/other.csv")\n'
-        "rule other:\n"
-        '    output: "figures/{scale}/other.csv"\n'
-        '    shell: "echo 1 > {output}"\n'
-    )
-    assert tree.pending() == {"figures/quick/other.csv"} | GALLERY | MANIFEST
+    for name, text in NEW_EXPERIMENT.items():
+        (folder / name).write_text(text)
+    results = {f"results/quick/other/square/{number}.json" for number in (2, 3)}
+    figures = {f"figures/quick/other.{suffix}" for suffix in ("csv", "png", "svg")}
+    assert tree.pending() == results | figures | GALLERY | MANIFEST
     tree.output_of("snakemake", "figures/all")
-    assert "figures/quick/other.csv" in (tree.path / "figures/all").read_text()
+    assert (tree.path / "figures/quick/other.csv").read_text() == "number,square\n2,4\n3,9\n"
+    assert "figures/quick/other.svg" in (tree.path / "figures/all").read_text()
+    assert '<article id="other"' in (tree.path / "figures/index.html").read_text()
+    tree.edit("experiments/other/config.yaml", "numbers: [2, 3]", "numbers: [2, 5]")
+    assert tree.pending() == {"results/quick/other/square/5.json"} | figures | GALLERY | MANIFEST
 
 
 @pytest.mark.parametrize(
@@ -127,7 +161,7 @@ def test_new_experiment_is_one_folder(tree):
     [
         ("batch_size:", "batchsize:", ["scales", "unknown key 'batchsize'", "known keys: seeds,", "batch_size"]),
         ("seeds: 1\n", "seeds: one\n", ["scales.quick: seeds: 'one' is not of type 'integer'"]),
-        ("code: latency", "code: time", ["tasks.digits_shallow.code", "['latency', 'rate']"]),
+        ("code: latency", "code: time", ["tasks.digits_shallow.code", "['latency', 'phase', 'poisson', 'rate']"]),
         ("scales:", "scales: [", ["is not valid YAML"]),
     ],
 )

@@ -31,35 +31,26 @@ SOURCES = [
     *(str(file.relative_to(ROOT)) for file in sorted(ROOT.glob("experiments/*.py"))),
     "experiments/common",
     "benchmarks/side_by_side",
-    "benchmarks/bptt/peers",
-    "benchmarks/rules/peers",
+    "benchmarks/peers",
     "experiments/gradient_similarity",
 ]
 TINY = {"seeds": 1, "measure_at": [0, 3], "batch_size": 4, "eval_batches": 2, "test_size": 20, "rules": ["ostl"]}
 TINY_TASKS = ["randman_shallow", "digits_shallow"]
-TINY_CLAIMS = [  # in place of the experiment's, which are about what is cut off here
-    {
-        "stem": "gradient_similarity",
-        "title": "Agreement with BPTT",
-        "shows": "Cosines",
-        "alt": "Bars",
-        "published": "not in the paper",
-        "claims": [
-            {
-                "id": "ostl_is_exact_in_the_read_out",
-                "statement": "OSTL is exact in the read-out.",
-                "source": "ours",
-                "ours": {
-                    "where": {"task": "randman_shallow", "training_steps": 3, "rule": "ostl", "layer": 2},
-                    "column": "cosine",
-                },
-                "relation": "near",
-                "than": 1.0,
-                "tolerance": 0.0001,
-            }
-        ],
-    }
-]
+STEMS = ["gradient_similarity" + end for end in ("", "_norms", "_noise", "_terms")]
+TINY_CLAIM = {  # in place of the experiment's, which are about what is cut off here
+    "id": "ostl_is_exact_in_the_read_out",
+    "statement": "OSTL is exact in the read-out.",
+    "source": "ours",
+    "ours": {
+        "where": {"task": "randman_shallow", "training_steps": 3, "rule": "ostl", "layer": 2},
+        "column": "cosine",
+    },
+    "relation": "near",
+    "than": 1.0,
+    "tolerance": 0.0001,
+}
+TEXTS = {"title": "Agreement with BPTT", "shows": "Cosines", "alt": "Bars", "published": "not in the paper"}
+TINY_FIGURES = [{"stem": stem, **TEXTS, "claims": [TINY_CLAIM] if stem == STEMS[0] else []} for stem in STEMS]
 
 
 class Tree:
@@ -128,7 +119,7 @@ def new_tree(path: Path) -> Tree:
     tasks = {name: scales["quick"]["tasks"][name] for name in TINY_TASKS}
     scales["quick"] |= TINY | {"tasks": tasks}
     tree.config.write_text(yaml.safe_dump({"scales": scales}))
-    (tree.config.parent / "claims.yaml").write_text(yaml.safe_dump({"figures": TINY_CLAIMS}))
+    (tree.config.parent / "claims.yaml").write_text(yaml.safe_dump({"figures": TINY_FIGURES}))
     tree.output_of("git", "init", "--quiet")
     tree.output_of("git", "add", "--all")
     identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]

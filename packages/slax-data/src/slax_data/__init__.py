@@ -5,10 +5,10 @@ from slax_data.audio.cochlea import encode_audio as encode_audio
 from slax_data.checks import check_labels as check_labels
 from slax_data.datasets import DATASETS as DATASETS
 from slax_data.datasets import make_task as make_task
-from slax_data.encoders import ENCODERS as ENCODERS
-from slax_data.encoders import Encoder as Encoder
 from slax_data.encoding.delta_code import delta_decode as delta_decode
 from slax_data.encoding.delta_code import delta_encode as delta_encode
+from slax_data.encoding.encoders import ENCODERS as ENCODERS
+from slax_data.encoding.encoders import Encoder as Encoder
 from slax_data.encoding.events import bin_events as bin_events
 from slax_data.encoding.latency_code import latency_decode as latency_decode
 from slax_data.encoding.latency_code import latency_encode as latency_encode

@@ -21,6 +21,15 @@ def check_labels(labels: Shaped[Array, "..."] | Shaped[np.ndarray, "..."], *, n_
 
     Raises:
         ValueError: wrong rank, not integers, or a label outside the range.
+
+    Example:
+        >>> import numpy as np
+        >>> from slax_data import check_labels
+        >>> check_labels(np.array([0, 2, 1]), n_classes=3)
+        >>> check_labels(np.array([1, 2, 3]), n_classes=3)
+        Traceback (most recent call last):
+            ...
+        ValueError: labels must lie in 0..2 for n_classes=3, got values from 1 to 3. ...
     """
     check_size("n_classes", n_classes)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):

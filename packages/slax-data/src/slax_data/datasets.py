@@ -43,6 +43,17 @@ def make_task(name: str, /, key: PRNGKeyArray, **options: Any) -> Task:
 
     Raises:
         ValueError: an unknown name or option, or a value that the data set rejects.
+
+    Example:
+        >>> import jax
+        >>> from slax_data import make_task
+        >>> task = make_task("digits", jax.random.key(0), n_steps=20, code="latency")
+        >>> spikes, labels = task.sample(jax.random.key(1), batch_size=32)
+        >>> spikes.shape, labels.shape
+        ((20, 32, 64), (32,))
+        >>> spikes, labels = task.full_split("test")
+        >>> spikes.shape, labels.shape
+        ((20, 355, 64), (355,))
     """
     check_choice("data set", name, DATASETS)
     known = [option for option in inspect.signature(DATASETS[name]).parameters if option != "key"]

@@ -30,6 +30,15 @@ def stream(task: Task, key: PRNGKeyArray, *, batch_size: int, split: str = "trai
 
     Raises:
         ValueError: at the call: a batch size that the task refuses, an unknown split, or a start below 0.
+
+    Example:
+        >>> import jax
+        >>> from slax_data import make_task, stream
+        >>> task = make_task("randman", jax.random.key(0), n_steps=20, n_classes=3, n_units=5)
+        >>> batches = stream(task, jax.random.key(1), batch_size=8)
+        >>> spikes, labels = next(batches)
+        >>> spikes.shape, labels.shape
+        ((20, 8, 5), (8,))
     """
     check_size("batch_size", batch_size)
     check_size("start", start, least=0)

@@ -24,6 +24,19 @@ class Task:
         "train" or "test". It can be called inside `jax.jit`; `batch_size` and `split` are static.
     full_split: `full_split(split) -> (spikes [T, D, N], labels [D])`, all samples of a split, or None where new
         ones can be drawn without end.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_data import Task
+        >>> def sample(key, *, batch_size, split="train"):
+        ...     labels = jnp.arange(batch_size, dtype=jnp.int32) % 2
+        ...     often = jnp.array([0.1, 0.5])[labels][None, :, None]
+        ...     return (jax.random.uniform(key, (20, batch_size, 5)) < often).astype(jnp.float32), labels
+        >>> task = Task(n_units=5, n_classes=2, n_steps=20, sample=sample)
+        >>> spikes, labels = task.sample(jax.random.key(0), batch_size=8)
+        >>> spikes.shape, labels
+        ((20, 8, 5), Array([0, 1, 0, 1, 0, 1, 0, 1], dtype=int32))
     """
 
     n_units: int
@@ -34,7 +47,16 @@ class Task:
 
 
 def held_out(task: Task, key: PRNGKeyArray, size: int) -> Batch:
-    """The samples to test on: the whole test split, or `size` samples drawn with the key where there is no end of them."""
+    """The samples to test on: the whole test split, or `size` samples drawn with the key where there is no end of them.
+
+    Example:
+        >>> import jax
+        >>> from slax_data import held_out, make_task
+        >>> task = make_task("randman", jax.random.key(0), n_steps=20, n_classes=3, n_units=5)  # samples without end
+        >>> spikes, labels = held_out(task, jax.random.key(1), size=100)
+        >>> spikes.shape, labels.shape
+        ((20, 100, 5), (100,))
+    """
     return task.full_split("test") if task.full_split else task.sample(key, batch_size=size, split="test")
 
 
@@ -58,6 +80,18 @@ def stored_task(splits: dict[str, SpikeTrains], *, n_classes: int) -> Task:
 
     Raises:
         ValueError: splits that do not belong together, or a split that lacks a class.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> from slax_data import spike_trains, stored_task
+        >>> rng = np.random.default_rng(0)
+        >>> labels = {"train": np.arange(30) % 3, "test": np.arange(9) % 3}
+        >>> splits = {split: spike_trains(rng.random((len(y), 20, 50)) < 0.1, y) for split, y in labels.items()}
+        >>> task = stored_task(splits, n_classes=3)
+        >>> spikes, labels = task.sample(jax.random.key(0), batch_size=8)
+        >>> spikes.shape, task.full_split("test")[0].shape
+        ((20, 8, 50), (20, 9, 50))
     """
     check_splits("spikes", {name: {"steps": one.packed.shape[1], "units": one.n_units} for name, one in splits.items()})
     train = splits["train"]

@@ -39,6 +39,18 @@ class Dropout(nnx.RNNCellBase):
         Srivastava et al.: Dropout: a simple way to prevent neural networks from overfitting, 2014, JMLR 15(56). Gal,
         Ghahramani: A theoretically grounded application of dropout in recurrent neural networks, 2016, arXiv 1512.05287, for
         one mask per sequence.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import Dropout, unroll
+        >>> dropout, inputs = Dropout(0.5, rngs=nnx.Rngs(0)), jnp.ones((20, 2, 8))
+        >>> carry, outputs = unroll(dropout, dropout.initialize_carry((2, 8)), inputs)
+        >>> sorted(set(outputs.ravel().tolist())), bool(jnp.all(outputs == outputs[:1]))  # the same mask at each step
+        ([0.0, 2.0], True)
+        >>> dropout.eval()
+        >>> bool(jnp.all(unroll(dropout, carry, inputs)[1] == inputs))
+        True
     """
 
     mutates_state = False  # it draws when it makes a carry, not when it is called

@@ -45,6 +45,16 @@ class Edge:
             is zero.
         synapse: a module or a function without a carry. By default a freshly initialized copy of the receiver, a Linear or
             Conv, for the sender's number of features (with Flax's default initializers).
+
+    Example:
+        >>> from flax import nnx
+        >>> from slax_neurons import LIF, Edge, connect
+        >>> rngs = nnx.Rngs(0)
+        >>> recurrent = Edge(1, 0, delay=5)  # from the LIF, five steps late, to the Linear before it
+        >>> inhibition = Edge(1, 0, synapse=lambda spikes: -0.5 * spikes)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF()], [recurrent, inhibition], rngs=rngs)
+        >>> [edge.steps for edge in model.edges], model.synapses[0].kernel.shape
+        ([5, 1], (16, 16))
     """
 
     sender: int

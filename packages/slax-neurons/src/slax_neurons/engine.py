@@ -57,6 +57,21 @@ def unroll(
     Raises:
         ValueError: inputs without time, batch and features, an empty sequence, a chunk below 1, remat for a model that
             mutates its state, or a model that does so without declaring it and runs in more than one chunk.
+
+    Example:
+        A sequence as a whole, and in two parts.
+
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LIF, connect, unroll
+        >>> model, inputs = connect([nnx.Linear(8, 3, rngs=nnx.Rngs(0)), LIF()]), jnp.ones((20, 2, 8))
+        >>> carry, outputs = unroll(model, model.initialize_carry((2, 8)), inputs)
+        >>> outputs.shape
+        (20, 2, 3)
+        >>> carry, first = unroll(model, model.initialize_carry((2, 8)), inputs[:15])
+        >>> carry, rest = unroll(model, carry, inputs[15:])
+        >>> bool(jnp.array_equal(jnp.concatenate([first, rest]), outputs))
+        True
     """
     check_sequence(inputs)
     if chunk is None:

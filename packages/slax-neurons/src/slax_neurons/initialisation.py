@@ -73,6 +73,20 @@ def fluctuation_driven(
         only the variance among layers; here `share` also applies to the mean, so that each layer is initialized on its own.
 
         sigma_U describes one membrane over time. In addition, the means of the membranes differ, by sigma_w rate sqrt(n) E1.
+
+    Example:
+        With xi = 2, a membrane varies over time by half of the threshold, as an LI with the same decay shows.
+
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect, fluctuation_driven, unroll
+        >>> initialiser = fluctuation_driven(LIF(), rate=0.05, xi=2.0)
+        >>> model = connect([nnx.Linear(100, 64, kernel_init=initialiser, rngs=nnx.Rngs(0)), LI()])
+        >>> spikes = jax.random.bernoulli(jax.random.key(0), 0.05, (500, 1, 100)).astype(jnp.float32)
+        >>> carry, membranes = unroll(model, model.initialize_carry((1, 100)), spikes)
+        >>> round(float(membranes.std(axis=0).mean()), 1)
+        0.5
     """
     if not isinstance(neuron, Neuron):
         got = f"the class {neuron.__name__}" if isinstance(neuron, type) else type(neuron).__name__

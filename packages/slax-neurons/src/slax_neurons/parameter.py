@@ -20,6 +20,17 @@ class Trainable:
 
     Args:
         value: one number for the layer, or an array of the shape of its features for one per neuron.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LIF, Trainable
+        >>> neuron = LIF(decay=Trainable(0.9), threshold=Trainable([1.0, 1.5, 2.0]))
+        >>> round(float(neuron.membrane_decay), 3)
+        0.9
+        >>> jax.tree.map(jnp.shape, nnx.to_pure_dict(nnx.state(neuron, nnx.Param)))
+        {'decay': {'unconstrained': ()}, 'threshold': {'unconstrained': (3,)}}
     """
 
     value: ParameterValue
@@ -37,6 +48,14 @@ def time_constant(tau: Any, *, dt: float) -> Any:
 
     Raises:
         ValueError: a time constant or a step that is not positive, or whose ratio makes the decay round to 0 or 1.
+
+    Example:
+        >>> from slax_neurons import LIF, time_constant
+        >>> neuron = LIF(decay=time_constant(20e-3, dt=1e-3))
+        >>> round(neuron.membrane_decay, 4)
+        0.9512
+        >>> time_constant([10e-3, 20e-3], dt=1e-3).round(4).tolist()
+        [0.9048, 0.9512]
     """
     times = np.asarray(tau, np.float64)
     decay = np.asarray(np.exp(-dt / times) if dt > 0 and np.all(times > 0) else 0.0)

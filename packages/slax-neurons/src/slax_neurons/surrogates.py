@@ -27,6 +27,22 @@ class Surrogate:
     Args:
         derivative: maps x, an array, to the surrogate of ds/dx, an array of the same shape and dtype, element by element.
         options: further arguments of `derivative`, in order.
+
+    Example:
+        A spike function of one's own.
+
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import LIF, Surrogate
+        >>> def exponential(x, width):
+        ...     return jnp.exp(-jnp.abs(x) / width)
+        >>> neuron = LIF(spike_fn=Surrogate(exponential, (0.5,)))
+        >>> x = jnp.array([-0.5, 0.0, 0.5])
+        >>> neuron.spike_fn(x).tolist()
+        [0.0, 1.0, 1.0]
+        >>> slopes = jax.vmap(jax.grad(neuron.spike_fn))(x)
+        >>> [round(slope, 2) for slope in slopes.tolist()]
+        [0.37, 1.0, 0.37]
     """
 
     derivative: Callable[..., Array]
@@ -55,6 +71,15 @@ def fast_sigmoid(slope: float = 25.0) -> Surrogate:
 
     References:
         Zenke, Ganguli: SuperSpike, 2018, doi 10.1162/neco_a_01086.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import LIF, fast_sigmoid
+        >>> neuron = LIF(spike_fn=fast_sigmoid(slope=10.0))
+        >>> slopes = jax.vmap(jax.grad(neuron.spike_fn))(jnp.array([-0.1, 0.0, 0.1]))
+        >>> [round(slope, 2) for slope in slopes.tolist()]
+        [0.25, 1.0, 0.25]
     """
     return Surrogate(_fast_sigmoid, (_positive("fast_sigmoid", "slope", slope),))
 
@@ -74,6 +99,15 @@ def super_spike(beta: float = 10.0) -> Surrogate:
 
     Note:
         `fast_sigmoid` divides this by its peak, which keeps gradients through many layers from growing with the sharpness.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import LIF, super_spike
+        >>> neuron = LIF(spike_fn=super_spike(beta=10.0))
+        >>> slopes = jax.vmap(jax.grad(neuron.spike_fn))(jnp.array([-0.1, 0.0, 0.1]))
+        >>> [round(slope, 2) for slope in slopes.tolist()]
+        [2.5, 10.0, 2.5]
     """
     return Surrogate(_super_spike, (_positive("super_spike", "beta", beta),))
 
@@ -90,6 +124,15 @@ def sigmoid(beta: float = 4.0) -> Surrogate:
 
     References:
         Neftci, Mostafa, Zenke: Surrogate gradient learning in spiking neural networks, 2019, doi 10.1109/MSP.2019.2931595.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import LIF, sigmoid
+        >>> neuron = LIF(spike_fn=sigmoid(beta=4.0))
+        >>> slopes = jax.vmap(jax.grad(neuron.spike_fn))(jnp.array([-0.5, 0.0, 0.5]))
+        >>> [round(slope, 2) for slope in slopes.tolist()]
+        [0.42, 1.0, 0.42]
     """
     return Surrogate(_sigmoid, (_positive("sigmoid", "beta", beta),))
 
@@ -107,6 +150,15 @@ def gaussian(width: float = 0.5) -> Surrogate:
     References:
         Yin, Corradi, Bohte: Effective and efficient computation with multiple-timescale spiking recurrent neural networks,
         2020, arXiv 2005.11633.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import LIF, gaussian
+        >>> neuron = LIF(spike_fn=gaussian(width=0.5))
+        >>> slopes = jax.vmap(jax.grad(neuron.spike_fn))(jnp.array([-0.5, 0.0, 0.5]))
+        >>> [round(slope, 2) for slope in slopes.tolist()]
+        [0.48, 0.8, 0.48]
     """
     return Surrogate(_gaussian, (_positive("gaussian", "width", width),))
 
@@ -125,6 +177,15 @@ def triangular(height: float = 0.3, width: float = 1.0) -> Surrogate:
     References:
         Bellec et al.: Long short-term memory and learning-to-learn in networks of spiking neurons, 2018, arXiv 1803.09574,
         for a peak below 1, which dampens gradients over many steps.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import LIF, triangular
+        >>> neuron = LIF(spike_fn=triangular(height=0.3, width=1.0))
+        >>> slopes = jax.vmap(jax.grad(neuron.spike_fn))(jnp.array([-1.0, -0.5, 0.0, 0.5, 1.0]))
+        >>> [round(slope, 2) for slope in slopes.tolist()]
+        [0.0, 0.15, 0.3, 0.15, 0.0]
     """
     _positive("triangular", "height", height)
     return Surrogate(_triangular, (height, _positive("triangular", "width", width)))
@@ -144,6 +205,15 @@ def boxcar(width: float = 0.5, height: float = 1.0) -> Surrogate:
     References:
         Kaiser, Mostafa, Neftci: Synaptic plasticity dynamics for deep continuous local learning (DECOLLE), 2020,
         doi 10.3389/fnins.2020.00424.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import LIF, boxcar
+        >>> neuron = LIF(spike_fn=boxcar(width=0.5))
+        >>> slopes = jax.vmap(jax.grad(neuron.spike_fn))(jnp.array([-0.75, -0.5, 0.0, 0.5, 0.75]))
+        >>> slopes.tolist()
+        [0.0, 1.0, 1.0, 1.0, 0.0]
     """
     _positive("boxcar", "width", width)
     return Surrogate(_boxcar, (width, _positive("boxcar", "height", height)))
@@ -162,6 +232,15 @@ def arctan(alpha: float = 2.0) -> Surrogate:
     References:
         Fang et al.: Incorporating learnable membrane time constant to enhance learning of spiking neural networks, 2021,
         arXiv 2007.05785.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import LIF, arctan
+        >>> neuron = LIF(spike_fn=arctan(alpha=2.0))
+        >>> slopes = jax.vmap(jax.grad(neuron.spike_fn))(jnp.array([-0.5, 0.0, 0.5]))
+        >>> [round(slope, 2) for slope in slopes.tolist()]
+        [0.29, 1.0, 0.29]
     """
     return Surrogate(_arctan, (_positive("arctan", "alpha", alpha),))
 
@@ -185,6 +264,15 @@ def multi_gaussian(gamma: float = 0.5, width: float = 0.3, scale: float = 6.0, h
     References:
         Yin, Corradi, Bohte: Accurate and efficient time-domain classification with adaptive spiking recurrent neural
         networks, 2021, doi 10.1038/s42256-021-00397-w.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import LIF, multi_gaussian
+        >>> neuron = LIF(spike_fn=multi_gaussian())
+        >>> slopes = jax.vmap(jax.grad(neuron.spike_fn))(jnp.array([-1.0, -0.5, 0.0, 0.5, 1.0]))
+        >>> [round(slope, 3) for slope in slopes.tolist()]
+        [-0.025, 0.159, 0.732, 0.159, -0.025]
     """
     _positive("multi_gaussian", "gamma", gamma)
     _positive("multi_gaussian", "width", width)

@@ -47,12 +47,33 @@ def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) ->
     Raises:
         TypeError: a module that is neither a cell nor callable, an edge into a cell, an edge whose synapse cannot be derived.
         ValueError: no modules at all, or an impossible edge.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect, unroll
+        >>> rngs = nnx.Rngs(0)
+        >>> modules = [nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()]
+        >>> model = connect(modules, {0: [1]}, rngs=rngs)  # with recurrence: the LIF's last spikes come back to it
+        >>> carry, outputs = unroll(model, model.initialize_carry((2, 8)), jnp.ones((20, 2, 8)))
+        >>> outputs.shape
+        (20, 2, 3)
     """
     return Connect(modules, edges, rngs=rngs)
 
 
 class DelayBuffer(NamedTuple):
-    """The carry of a module that is read late, and its last outputs, the oldest first."""
+    """The carry of a module that is read late, and its last outputs, the oldest first.
+
+    Example:
+        >>> from flax import nnx
+        >>> from slax_neurons import LIF, Edge, connect
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF()], [Edge(1, 0, delay=5)], rngs=rngs)
+        >>> empty, buffer = model.initialize_carry((2, 8))
+        >>> type(buffer).__name__, buffer.carry.shape, buffer.outputs.shape
+        ('DelayBuffer', (2, 16), (5, 2, 16))
+    """
 
     carry: Any
     outputs: Float[Array, "D *B N"]
@@ -62,6 +83,18 @@ class Connect(nnx.RNNCellBase):
     """A stack of modules, with edges besides the chain, as a cell; made by `connect`.
 
     `modules` holds the chain, `edges` the edges without their synapses, and `synapses` the synapses in the order of the edges.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LIF, connect
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF()], {0: [1]}, rngs=rngs)
+        >>> type(model).__name__, model.modules[0].kernel.shape, model.synapses[0].kernel.shape
+        ('Connect', (8, 16), (16, 16))
+        >>> carry, outputs = model.outputs(model.initialize_carry((2, 8)), jnp.ones((20, 2, 8)))
+        >>> [output.shape for output in outputs]  # of every module
+        [(20, 2, 16), (20, 2, 16)]
     """
 
     def __init__(self, modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None):

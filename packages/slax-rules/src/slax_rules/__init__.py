@@ -30,8 +30,9 @@ from slax_rules.losses import (
     squared_error,
     valid_steps,
 )
-from slax_rules.registry import RULES, Exactness, RuleEntry, Style
-from slax_rules.rule import LearningRule
+from slax_rules.registry.entry import Exactness, RuleEntry, Style
+from slax_rules.registry.rules import RULES
+from slax_rules.rule import LearningRule, WindowGradient
 from slax_rules.training.agreement import Agreement, GradientAgreement, agreement
 from slax_rules.training.callbacks import Callback, Every, StepInfo
 from slax_rules.training.checkpoints import Checkpoints
@@ -84,6 +85,7 @@ __all__ = [
     "StepPoint",
     "Style",
     "Symmetric",
+    "WindowGradient",
     "accuracy",
     "agreement",
     "cross_entropy",

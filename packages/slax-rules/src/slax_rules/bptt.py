@@ -10,7 +10,6 @@ from jaxtyping import Array, Float
 from slax_neurons import unroll
 from slax_neurons.internal import mutates_state, scan_chunks
 from slax_rules.rule import LearningRule, SignalFn, WindowGradient, check_cell, no_parameters
-from slax_rules.value import Value
 
 
 class Autodiff(LearningRule):
@@ -58,7 +57,7 @@ class Autodiff(LearningRule):
 
 
 @dataclasses.dataclass(frozen=True)
-class BPTT(Value, Autodiff):
+class BPTT(Autodiff):
     """Backpropagation through time (BPTT): the exact gradient, by reverse-mode differentiation of the whole sequence.
 
     It takes any cell. Memory grows with the sequence. The gradient flows through all time steps, regardless of the `window`
@@ -91,7 +90,7 @@ class BPTT(Value, Autodiff):
 
 
 @dataclasses.dataclass(frozen=True)
-class TBPTT(Value, Autodiff):
+class TBPTT(Autodiff):
     """Truncated backpropagation through time (TBPTT): the gradient flows through pieces of `steps` steps.
 
     It takes any cell. It omits the paths from one piece to the next; with steps=1 it is `SLTT`. It equals BPTT for a sequence

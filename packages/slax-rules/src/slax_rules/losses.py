@@ -49,7 +49,19 @@ class SequenceLoss:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PerStep:
-    """A mark for targets with one entry per step, [T, B, ...], if their shape is ambiguous: `PerStep(labels)`."""
+    """A mark for targets with one entry per step, [T, B, ...], if their shape is ambiguous: `PerStep(labels)`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, connect
+        >>> from slax_rules import PerStep, gradients, squared_error
+        >>> model = connect([nnx.Linear(4, 4, rngs=nnx.Rngs(0)), LI()])
+        >>> inputs, targets = jnp.ones((3, 3, 4)), jnp.ones((3, 3, 4))  # as many steps as samples: either reading fits
+        >>> loss, gradient = gradients(model, squared_error, inputs, PerStep(targets))
+        >>> gradient["modules"][0]["kernel"][...].shape
+        (4, 4)
+    """
 
     targets: Any
 
@@ -57,7 +69,19 @@ class PerStep:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PerSequence:
-    """A mark for targets with one entry per sequence, [B, ...], if their shape is ambiguous: `PerSequence(labels)`."""
+    """A mark for targets with one entry per sequence, [B, ...], if their shape is ambiguous: `PerSequence(labels)`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, connect
+        >>> from slax_rules import PerSequence, gradients, squared_error
+        >>> model = connect([nnx.Linear(4, 3, rngs=nnx.Rngs(0)), LI()])
+        >>> inputs, targets = jnp.ones((3, 3, 4)), jnp.ones((3, 3))  # as many steps as samples: either reading fits
+        >>> loss, gradient = gradients(model, squared_error, inputs, PerSequence(targets))
+        >>> gradient["modules"][0]["kernel"][...].shape
+        (4, 3)
+    """
 
     targets: Any
 
@@ -74,6 +98,13 @@ def cross_entropy(outputs: Float[Array, "*T B C"], labels: Array) -> Float[Array
 
     Raises:
         ValueError: labels out of range, outside of compiled code.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_rules import cross_entropy
+        >>> losses = cross_entropy(jnp.array([[2.0, 0.0, 0.0], [0.0, 0.0, 0.0]]), jnp.array([0, 1]))
+        >>> [round(loss, 2) for loss in losses.tolist()]
+        [0.24, 1.1]
     """
     valid = _valid("cross_entropy", labels, outputs.shape[-1])
     steps = jnp.broadcast_to(jnp.where(valid, labels, 0), outputs.shape[:-1])
@@ -125,6 +156,15 @@ def accuracy(outputs: Float[Array, "T B C"], labels: Array, mask: Array | None =
 
     Raises:
         ValueError: labels out of range or one per step, a mask of a wrong shape or without a true entry.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_rules import accuracy
+        >>> outputs = jnp.array([[[1.0, 0.0], [1.0, 0.0]], [[2.0, 0.0], [0.0, 0.5]]])
+        >>> float(accuracy(outputs, jnp.array([0, 1])))
+        0.5
+        >>> float(accuracy(outputs, jnp.array([0, 1]), jnp.array([[True, False], [True, True]])))
+        1.0
     """
     valid = _valid("accuracy", labels, outputs.shape[-1])
     if labels.shape != outputs.shape[1:2]:
@@ -180,6 +220,14 @@ def valid_steps(lengths: Int[Array, " B"], n_steps: int) -> Bool[Array, "T B"]:
 
     Raises:
         ValueError: lengths out of range. Under `jit`, where values are not checked, a length beyond n_steps counts as n_steps.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_rules import valid_steps
+        >>> valid_steps(jnp.array([1, 3]), 3)
+        Array([[ True,  True],
+               [False,  True],
+               [False,  True]], dtype=bool)
     """
     _check_lengths("valid_steps", lengths, n_steps)
     return jnp.arange(n_steps, dtype=lengths.dtype)[:, None] < lengths[None]
@@ -201,6 +249,14 @@ def last_step(lengths: Int[Array, " B"], n_steps: int) -> Bool[Array, "T B"]:
 
     Raises:
         ValueError: lengths out of range. Under `jit`, where values are not checked, a longer sample does not count.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_rules import last_step
+        >>> last_step(jnp.array([1, 3]), 3)
+        Array([[ True, False],
+               [False, False],
+               [False,  True]], dtype=bool)
     """
     _check_lengths("last_step", lengths, n_steps)
     return jnp.arange(n_steps, dtype=lengths.dtype)[:, None] == lengths[None] - 1

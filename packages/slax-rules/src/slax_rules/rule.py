@@ -1,15 +1,50 @@
-"""The interface between the loop over windows and learning rules."""
+"""What a learning rule is: a value that the loop over windows asks for the gradient of each window."""
 
 import abc
+import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
 # Maps the heads of a window to the loss of the first head and the gradient of the sum of all losses w.r.t. each head.
 SignalFn = Callable[[list[Any]], tuple[Float[Array, ""], list[Any]]]
+
+
+class Value:
+    """The base of frozen dataclasses that pass through `jax.jit`, `nnx.split` and optimizers as trees.
+
+    Fields that hold arrays, such as a module, a variable or another value, are the children; all other fields are static.
+    A subclass that is a module is a tree already.
+    """
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        if not issubclass(cls, nnx.Pytree):
+            jax.tree_util.register_pytree_with_keys(
+                cls, _flatten_with_keys, lambda static, fields: _rebuilt(cls, static, fields)
+            )
+
+
+def _flatten_with_keys(value: Any) -> tuple[list[tuple[Any, Any]], Any]:
+    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    children = [name for name, content in fields.items() if _holds_arrays(content)]
+    static = tuple((name, content) for name, content in fields.items() if name not in children)
+    return [(jax.tree_util.GetAttrKey(name), fields[name]) for name in children], (tuple(children), static)
+
+
+def _rebuilt(cls: type, static: Any, children: Any) -> Any:
+    names, fields = static
+    return cls(**dict(fields), **dict(zip(names, children, strict=True)))
+
+
+def _holds_arrays(content: Any) -> bool:
+    if isinstance(content, tuple):
+        return any(map(_holds_arrays, content))
+    return isinstance(content, Value | nnx.Module | nnx.Variable | jax.Array | np.ndarray)
 
 
 class WindowGradient(NamedTuple):
@@ -20,6 +55,17 @@ class WindowGradient(NamedTuple):
         model: the gradient, in the structure of `nnx.state(model, nnx.Param)`.
         rule: the gradient w.r.t. the rule's own parameters, in the structure of `nnx.state(rule, nnx.Param)`.
         state: the state that the rule carries into the next window.
+
+    Example:
+        A rule that halves the gradient of BPTT:
+        >>> import jax
+        >>> from slax_rules import BPTT, WindowGradient
+        >>> class HalfOfBPTT(BPTT):
+        ...     def window(self, plan, model, state, inputs, signal_fn) -> WindowGradient:
+        ...         found = super().window(plan, model, state, inputs, signal_fn)
+        ...         return found._replace(model=jax.tree.map(lambda leaf: leaf / 2, found.model))
+        >>> WindowGradient._fields
+        ('loss', 'model', 'rule', 'state')
     """
 
     loss: Float[Array, ""]
@@ -28,7 +74,7 @@ class WindowGradient(NamedTuple):
     state: Any
 
 
-class LearningRule(abc.ABC):
+class LearningRule(Value, abc.ABC):
     """A way to differentiate a sequence, window by window: the argument `rule` of `gradients`.
 
     Implementations are frozen dataclasses of their options, or modules if they hold arrays. Everything that changes from
@@ -36,6 +82,24 @@ class LearningRule(abc.ABC):
 
     A rule reads the model's *heads*, a list whose first entry is the model's output; a rule with losses of its own for some
     layers adds their read-outs. `default_window` is a number of steps that is fast and small, None for the whole sequence.
+
+    Example:
+        >>> import dataclasses
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, connect
+        >>> from slax_rules import BPTT, cross_entropy, gradients
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class SignOfBPTT(BPTT):
+        ...     def window(self, plan, model, state, inputs, signal_fn):
+        ...         found = super().window(plan, model, state, inputs, signal_fn)
+        ...         return found._replace(model=jax.tree.map(jnp.sign, found.model))
+        >>> model = connect([nnx.Linear(4, 2, rngs=nnx.Rngs(0)), LI()])
+        >>> inputs, labels = jnp.ones((10, 3, 4)), jnp.array([0, 1, 0])
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=SignOfBPTT())
+        >>> gradient["modules"][0]["bias"][...].tolist()
+        [1.0, -1.0]
     """
 
     default_window: ClassVar[int | None] = None

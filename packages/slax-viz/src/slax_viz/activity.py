@@ -25,6 +25,15 @@ class FiringRates(NamedTuple):
     layer: mean over time, batch and units.
     units: [N, ...], mean of each unit over time and batch.
     steps: [T], mean of each step over batch and units.
+
+    Example:
+        >>> import numpy as np
+        >>> from slax_viz import firing_rates
+        >>> spikes = np.zeros((4, 1, 2))  # 4 steps of 1 sample, 2 units
+        >>> spikes[:, 0, 1] = 1, 0, 1, 0
+        >>> rates = firing_rates(spikes)
+        >>> rates.layer, rates.units.tolist(), rates.steps.tolist()
+        (0.25, [0.0, 0.5], [0.5, 0.0, 0.5, 0.0])
     """
 
     layer: float
@@ -50,6 +59,16 @@ def firing_rates(
 
     Raises:
         ValueError: spikes of another shape, empty, negative, NaN or infinite; a duration that is not positive.
+
+    Example:
+        >>> import numpy as np
+        >>> from slax_viz import firing_rates
+        >>> hidden = np.tile([0.0, 0.0, 0.0, 1.0], (20, 2, 1))  # 20 steps, 2 samples, 4 units
+        >>> firing_rates(hidden).layer
+        0.25
+        >>> rates = firing_rates({"hidden": hidden, "output": np.ones((20, 2, 3))}, dt=1e-3)  # per second
+        >>> {layer: of_layer.layer for layer, of_layer in rates.items()}
+        {'hidden': 250.0, 'output': 1000.0}
     """
     if isinstance(spikes, Mapping):
         return {layer: _rates(f"spikes of {layer}", numbers, dt) for layer, numbers in spikes.items()}
@@ -74,6 +93,17 @@ def plot_raster(
 
     Raises:
         ValueError: spikes of another shape or other than 0 and 1, layers of different T, or none or too many of them.
+
+    Example:
+        >>> import numpy as np
+        >>> from matplotlib import pyplot as plt
+        >>> from slax_viz import plot_raster
+        >>> spikes = {"hidden": np.eye(20, 16), "output": np.eye(20, 3)}  # 20 steps of one sample
+        >>> fig, ax = plt.subplots()
+        >>> ax = plot_raster(ax, spikes)
+        >>> [label.get_text().splitlines() for label in ax.get_yticklabels()]
+        [['hidden', '16 units'], ['output', '3 units']]
+        >>> plt.close(fig)
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -135,6 +165,18 @@ def plot_firing_rates(
     Raises:
         ValueError: none or too many layers, rates that are negative, NaN, infinite or of another shape, steps that do not
             increase.
+
+    Example:
+        >>> import numpy as np
+        >>> from matplotlib import pyplot as plt
+        >>> from slax_viz import plot_firing_rates
+        >>> hidden = np.array([[0.1, 0.2, 0.2], [0.1, 0.3, 0.2]])  # of two seeds
+        >>> rates = {"hidden": hidden, "output": 2 * hidden}
+        >>> fig, ax = plt.subplots()
+        >>> ax = plot_firing_rates(ax, [0, 100, 200], rates)
+        >>> [line.get_label() for line in ax.lines]
+        ['hidden', 'output']
+        >>> plt.close(fig)
     """
     _check_number("layers", len(rates))
     at = np.asarray(steps, np.float64)

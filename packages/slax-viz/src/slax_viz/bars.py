@@ -50,6 +50,17 @@ def plot_cosine_similarity(
 
     Returns:
         `ax`.
+
+    Example:
+        >>> import numpy as np
+        >>> from matplotlib import pyplot as plt
+        >>> from slax_viz import plot_cosine_similarity
+        >>> table = {"OSTL": np.array([[0.5, 0.9], [0.6, 0.8]]), "OTTT": np.array([[0.4, 0.7], [0.5, 0.7]])}
+        >>> fig, ax = plt.subplots()
+        >>> ax = plot_cosine_similarity(ax, table, layers=["hidden", "output"])
+        >>> [text.get_text() for text in ax.get_legend().get_texts()], len(ax.patches)  # a bar for each rule and layer
+        (['OSTL', 'OTTT'], 4)
+        >>> plt.close(fig)
     """
     values = _checked(table)
     unnamed = (rule for rule in values if rule not in (colours or {}))

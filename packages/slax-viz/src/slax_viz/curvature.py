@@ -44,6 +44,15 @@ class Eigenvalues(NamedTuple):
     converged: [n_top], residual <= tolerance * largest |value| found.
     asymmetry: the largest |v . H w - w . H v| over all pairs of unit vectors of the basis; rounding error if H is symmetric.
     steps: number of products used to build the basis.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_viz import hessian_eigenvalues
+        >>> params = {"w": jnp.ones(3)}
+        >>> found = hessian_eigenvalues(lambda params: jnp.sum(params["w"] ** 4), params, jax.random.key(0))
+        >>> found.vectors["w"].shape, found.converged.tolist(), bool(found.asymmetry < 1e-4)
+        ((1, 3), [True], True)
     """
 
     values: Float[Array, " n_top"]
@@ -55,7 +64,16 @@ class Eigenvalues(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """An estimate of a trace: the mean of the samples, its standard error, and the samples [n_samples] themselves."""
+    """An estimate of a trace: the mean of the samples, its standard error, and the samples [n_samples] themselves.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_viz import hessian_trace
+        >>> trace = hessian_trace(lambda params: jnp.prod(params["w"]), {"w": jnp.ones(2)}, jax.random.key(0))
+        >>> trace.samples.shape, bool(abs(trace.mean) < 3 * trace.standard_error)  # the trace is 0
+        ((64,), True)
+    """
 
     mean: Float[Array, ""]
     standard_error: Float[Array, ""]
@@ -77,6 +95,13 @@ def hessian_product(loss: Loss, params: PyTree, vector: PyTree) -> PyTree:
         TypeError: parameters that are not floating-point arrays.
         ValueError: no parameters, a vector with other paths, shapes or dtypes, numbers that are not finite (where they are
             known: under `jax.jit` NaN is propagated).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_viz import hessian_product
+        >>> params, vector = {"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([1.0, 0.0])}
+        >>> hessian_product(lambda params: jnp.prod(params["w"] ** 2), params, vector)["w"].tolist()
+        [8.0, 8.0]
     """
     _check_parameters(params)
     check_alike(
@@ -142,6 +167,16 @@ def hessian_eigenvalues(
     References:
         Lanczos, An iteration method for the solution of the eigenvalue problem, 1950, doi 10.6028/jres.045.026. Ruhe,
         Implementation aspects of band Lanczos algorithms, 1979, doi 10.1090/S0025-5718-1979-0521282-9, for b > 1.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_viz import hessian_eigenvalues
+        >>> def loss(params):
+        ...     return jnp.sum(jnp.array([1.0, 2.0, 3.0]) * params["w"] ** 2) / 2
+        >>> found = hessian_eigenvalues(loss, {"w": jnp.ones(3)}, jax.random.key(0), n_top=2)
+        >>> [round(value, 3) for value in found.values.tolist()]
+        [3.0, 2.0]
     """
     _check_parameters(params)
     size = sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(params))
@@ -183,6 +218,16 @@ def hessian_trace(loss: Loss, params: PyTree, key: Key[Array, ""], *, n_samples:
 
     References:
         Hutchinson, A stochastic estimator of the trace of the influence matrix, 1990, doi 10.1080/03610919008812866.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_viz import hessian_trace
+        >>> def loss(params):
+        ...     return jnp.sum(jnp.array([1.0, 2.0, 3.0]) * params["w"] ** 2) / 2
+        >>> trace = hessian_trace(loss, {"w": jnp.ones(3)}, jax.random.key(0), n_samples=8)
+        >>> round(float(trace.mean), 3), round(float(trace.standard_error), 3)  # exact, since this Hessian is diagonal
+        (6.0, 0.0)
     """
     _check_parameters(params)
     if n_samples < 2:

@@ -49,7 +49,20 @@ _SETTINGS: dict[Any, Any] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Apply the settings above, and restore the earlier ones at the end."""
+    """Apply the settings above, and restore the earlier ones at the end.
+
+    Example:
+        >>> import io
+        >>> from matplotlib import pyplot as plt
+        >>> from slax_viz import SVG_METADATA, style
+        >>> file = io.BytesIO()
+        >>> with style():
+        ...     fig, ax = plt.subplots()
+        ...     fig.savefig(file, format="svg", metadata=SVG_METADATA)
+        >>> fig.get_size_inches().tolist()
+        [8.0, 4.0]
+        >>> plt.close(fig)
+    """
     import matplotlib
 
     with matplotlib.rc_context():

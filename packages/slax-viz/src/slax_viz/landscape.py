@@ -28,6 +28,13 @@ def grid_around(
         coordinates: for each rule its coordinates [n, 2] from `Plane.coordinates`.
         n_points: number of points along each axis, at least 2.
         margin: margin on each side, as a fraction of the extent of the trajectories.
+
+    Example:
+        >>> import numpy as np
+        >>> from slax_viz import grid_around
+        >>> xs, ys = grid_around({"BPTT": np.array([[0.0, 0.0], [1.0, 2.0]])}, n_points=3, margin=0.5)
+        >>> xs.tolist(), ys.tolist()
+        ([-0.5, 0.5, 1.5], [-1.0, 1.0, 3.0])
     """
     if n_points < 2 or not margin >= 0 or not coordinates:
         raise ValueError(
@@ -63,6 +70,14 @@ def surface(
 
     Raises:
         ValueError: grids that are empty, not one-dimensional or not finite, a loss that is not one number.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_viz import Plane, surface
+        >>> directions = {"w": jnp.array([1.0, 0.0])}, {"w": jnp.array([0.0, 1.0])}
+        >>> plane = Plane({"w": jnp.zeros(2)}, directions)
+        >>> surface(lambda params: jnp.sum(params["w"] ** 2), plane, xs=[0, 1, 2], ys=[0, 1]).tolist()
+        [[0.0, 1.0, 4.0], [1.0, 2.0, 5.0]]
     """
     x, y = _numbers("xs", xs), _numbers("ys", ys)
     grid = np.stack(np.meshgrid(x, y), axis=-1)
@@ -70,7 +85,17 @@ def surface(
 
 
 def losses_at(loss: Loss, plane: Plane, points: np.ndarray, *, batch: int = 16) -> Float[np.ndarray, " n"]:
-    """The loss at single points [n, 2] of a plane, for example along a trajectory; see `surface`."""
+    """The loss at single points [n, 2] of a plane, for example along a trajectory; see `surface`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> from slax_viz import Plane, losses_at
+        >>> directions = {"w": jnp.array([1.0, 0.0])}, {"w": jnp.array([0.0, 1.0])}
+        >>> plane = Plane({"w": jnp.zeros(2)}, directions)
+        >>> losses_at(lambda params: jnp.sum(params["w"] ** 2), plane, np.array([[0, 0], [1, 2]])).tolist()
+        [0.0, 5.0]
+    """
     at = np.asarray(points, np.float64)
     if at.ndim != 2 or at.shape[1] != 2 or not len(at) or not np.isfinite(at).all():
         raise ValueError(
@@ -101,6 +126,16 @@ def interpolation(
     References:
         Goodfellow, Vinyals, Saxe, Qualitatively characterizing neural network optimization problems, ICLR 2015,
         arXiv:1412.6544.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> from slax_viz import interpolation
+        >>> def loss(params):
+        ...     return jnp.sum((params["w"] ** 2 - 1) ** 2)
+        >>> a, b = {"w": jnp.array([-1.0])}, {"w": jnp.array([1.0])}
+        >>> interpolation(loss, a, b, np.linspace(0, 1, 3)).tolist()
+        [0.0, 1.0, 0.0]
     """
     advice = "Interpolate between two states of the same model."
     check_alike(finite_leaves(a, "a"), finite_leaves(b, "b"), names=("a", "b"), advice=advice, dtypes=True)
@@ -124,6 +159,12 @@ def barrier(losses: np.ndarray | Array, ts: np.ndarray | Sequence) -> float:
     References:
         Frankle, Dziugaite, Roy, Carbin, Linear mode connectivity and the lottery ticket hypothesis, ICML 2020,
         arXiv:1912.05671. They subtract the mean of the two end losses instead.
+
+    Example:
+        >>> import numpy as np
+        >>> from slax_viz import barrier
+        >>> barrier(np.array([1.0, 2.5, 0.0]), np.linspace(0, 1, 3))
+        2.0
     """
     t, values = _numbers("ts", ts), np.asarray(losses, np.float64)
     if values.shape != t.shape or not {0.0, 1.0} <= set(t.tolist()):

@@ -65,6 +65,18 @@ def plot_landscape(
 
     Returns:
         `ax`.
+
+    Example:
+        >>> import numpy as np
+        >>> from matplotlib import pyplot as plt
+        >>> from slax_viz import plot_landscape
+        >>> xs, ys = np.linspace(-1, 1, 11), np.linspace(-1, 1, 9)
+        >>> paths = {"BPTT": np.array([[-1.0, -1.0], [0.0, 0.0]]), "OSTL": np.array([[-1.0, -1.0], [0.1, 0.1]])}
+        >>> fig, ax = plt.subplots()
+        >>> ax = plot_landscape(ax, xs**2 + ys[:, None] ** 2, xs=xs, ys=ys, trajectories=paths, explained=(0.7, 0.2))
+        >>> ax.get_xlabel(), [text.get_text() for text in ax.get_legend().get_texts()]
+        ('direction 1 (explains 70.0 %)', ['BPTT', 'OSTL', 'start', 'end'])
+        >>> plt.close(fig)
     """
     from matplotlib.colors import LogNorm, Normalize
     from matplotlib.ticker import MaxNLocator
@@ -120,6 +132,18 @@ def plot_landscape_3d(
 
     Returns:
         `ax`.
+
+    Example:
+        >>> import numpy as np
+        >>> from matplotlib import pyplot as plt
+        >>> from slax_viz import plot_landscape_3d
+        >>> xs, ys = np.linspace(-1, 1, 11), np.linspace(-1, 1, 9)
+        >>> path = np.array([[-1.0, -1.0, 2.0], [0.0, 0.0, 0.0]])  # x, y and the loss there
+        >>> fig, ax = plt.subplots(subplot_kw={"projection": "3d"})
+        >>> ax = plot_landscape_3d(ax, xs**2 + ys[:, None] ** 2, xs=xs, ys=ys, trajectories={"BPTT": path})
+        >>> ax.get_zlabel(), len(ax.collections)
+        ('loss', 1)
+        >>> plt.close(fig)
     """
     if ax.name != "3d":
         raise TypeError(
@@ -184,6 +208,17 @@ def plot_interpolation(
 
     Returns:
         `ax`.
+
+    Example:
+        >>> import numpy as np
+        >>> from matplotlib import pyplot as plt
+        >>> from slax_viz import plot_interpolation
+        >>> losses = {"BPTT to OSTL": np.array([1.0, 2.5, 0.0])}
+        >>> fig, ax = plt.subplots()
+        >>> ax = plot_interpolation(ax, losses, ts=np.linspace(0, 1, 3), ends=("BPTT", "OSTL"))
+        >>> ax.get_xlabel(), ax.get_legend().get_texts()[0].get_text()
+        ('t, from BPTT (0) to OSTL (1)', 'BPTT to OSTL, barrier 2')
+        >>> plt.close(fig)
     """
     _check_number(losses)
     t = np.asarray(ts, np.float64)

@@ -31,6 +31,16 @@ def plot_membrane(
 
     Returns:
         `ax`.
+
+    Example:
+        >>> import numpy as np
+        >>> from matplotlib import pyplot as plt
+        >>> from slax_viz import plot_membrane
+        >>> fig, ax = plt.subplots()
+        >>> ax = plot_membrane(ax, np.array([0.5, 1.0, 0.5, 1.0]), threshold=1.0, spikes=np.array([0, 1, 0, 1]))
+        >>> [line.get_label() for line in ax.lines]
+        ['membrane', 'threshold', 'spike']
+        >>> plt.close(fig)
     """
     v = _checked("membrane", membrane, None)
     steps = np.arange(len(v))
@@ -77,6 +87,17 @@ def plot_membranes(
 
     Raises:
         ValueError: arrays of another shape, not finite, spikes other than 0 and 1, another number of labels.
+
+    Example:
+        >>> import numpy as np
+        >>> from matplotlib import pyplot as plt
+        >>> from slax_viz import plot_membranes
+        >>> membranes = np.array([[0.5, 0.25], [1.0, 0.5], [0.5, 0.75], [1.0, 1.0]])  # 4 steps of 2 units
+        >>> fig, ax = plt.subplots()
+        >>> ax = plot_membranes(ax, membranes, threshold=1.0, spikes=membranes >= 1)
+        >>> [label.get_text() for label in ax.get_yticklabels()]
+        ['unit 0', 'unit 1']
+        >>> plt.close(fig)
     """
     v = _all_units("membranes", membranes, None)
     names = [f"unit {index}" for index in range(v.shape[1])] if units is None else list(units)

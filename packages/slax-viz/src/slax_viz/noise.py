@@ -37,6 +37,16 @@ class GradientNoise(NamedTuple):
     defined: True if <r, r> is finite and above C(r, r) / M, the contribution of noise to r . r. Otherwise there are too few
         batches, and all numbers are 0.
     cosine_defined: True if the same also holds for the gradient. Otherwise the cosine is 0.
+
+    Example:
+        Of a gradient with half the length of the reference, on batches that do not differ.
+
+        >>> import jax.numpy as jnp
+        >>> from slax_viz import gradient_noise
+        >>> reference = {"w": jnp.full((4, 2), 2.0)}  # of 4 batches
+        >>> noise = gradient_noise({"w": reference["w"] / 2}, reference)["w"]
+        >>> float(noise.bias_squared), float(noise.variance), float(noise.projection), float(noise.cosine)
+        (0.25, 0.0, 0.5, 1.0)
     """
 
     bias_squared: Float[Array, ""]
@@ -70,6 +80,16 @@ def gradient_noise(
         This cutoff depends on the drawn batches: among several draws, or seeds, those whose <r, r> happens to be large
         pass it, and a mean over them alone underestimates the variance. Take the mean only if all pass; otherwise use more
         batches.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_viz import gradient_noise
+        >>> bias = jnp.ones((2, 1))  # the gradient of a bias on two batches
+        >>> gradients = {"kernel": jnp.array([[1.0, 1.0], [3.0, 3.0]]), "bias": bias}
+        >>> reference = {"kernel": jnp.array([[2.0, 2.0], [2.0, 2.0]]), "bias": bias}
+        >>> noise = gradient_noise(gradients, reference)
+        >>> {path: float(of_leaf.variance) for path, of_leaf in noise.items()}
+        {'bias': 0.0, 'kernel': 0.5}
     """
     left, right = leaves_by_path(gradients, "gradients"), leaves_by_path(reference, "reference")
     advice = "Take both gradients on the same batches, by the parameters of the same model."

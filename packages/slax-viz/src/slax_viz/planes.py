@@ -28,6 +28,14 @@ class Plane:
         origin: tree of floating-point arrays, the point (0, 0).
         directions: d1 and d2, trees with the origin's paths and shapes, in at least float32; not collinear.
         explained: for principal directions, the shares of the checkpoints' variance along d1 and d2, each in [0, 1].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_viz import Plane
+        >>> directions = {"w": jnp.array([1.0, 0.0, 0.0])}, {"w": jnp.array([0.0, 2.0, 0.0])}
+        >>> plane = Plane({"w": jnp.zeros(3)}, directions)
+        >>> plane.coordinates([{"w": jnp.array([3.0, 4.0, 5.0])}]).tolist()  # of the nearest point
+        [[3.0, 2.0]]
     """
 
     origin: PyTree
@@ -102,6 +110,17 @@ def pca_plane(
         Li, Xu, Taylor, Studer, Goldstein, Visualizing the loss landscape of neural nets, NeurIPS 2018, arXiv:1712.09913,
         section 7. Antognini, Sohl-Dickstein, PCA of high dimensional random walks with comparison to neural network
         training, NeurIPS 2018, arXiv:1806.08805.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_viz import pca_plane
+        >>> bptt = [{"w": jnp.array([0.0, 0.0, 0.0])}, {"w": jnp.array([4.0, 0.0, 0.0])}]
+        >>> ostl = [{"w": jnp.array([0.0, 0.0, 0.0])}, {"w": jnp.array([4.0, 2.0, 0.0])}]
+        >>> plane = pca_plane({"BPTT": bptt, "OSTL": ostl})
+        >>> plane.coordinates(ostl).shape
+        (2, 2)
+        >>> round(sum(plane.explained), 3)  # all of the checkpoints lie on it
+        1.0
     """
     checkpoints = _checkpoints(trajectories)
     like, name_of_like = origin, "the origin"
@@ -162,6 +181,16 @@ def random_plane(
     References:
         Li, Xu, Taylor, Studer, Goldstein, Visualizing the loss landscape of neural nets, NeurIPS 2018, arXiv:1712.09913,
         section 4.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_viz import random_plane
+        >>> params = {"kernel": jnp.full((4, 3), 0.5), "bias": jnp.ones(3)}
+        >>> plane = random_plane(params, jax.random.key(0))
+        >>> lengths = jnp.linalg.norm(plane.directions[0]["kernel"], axis=0)  # those of the weights of each unit
+        >>> [round(length, 3) for length in lengths.tolist()], plane.directions[0]["bias"].tolist()
+        ([1.0, 1.0, 1.0], [0.0, 0.0, 0.0])
     """
     leaves = finite_leaves(params, "params")
     moving = {path: leaf for path, leaf in leaves.items() if move_biases or leaf.ndim > 1}

@@ -22,6 +22,13 @@ class Cosine(NamedTuple):
     value: the cosine, in [-1, 1]; 0 where it is not defined.
     norm_ratio: |gradient| / |reference|; 0 where the reference is zero.
     defined: True if both are finite and nonzero. A magnitude below the smallest normal number counts as zero.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_viz import cosine_similarity
+        >>> cosine = cosine_similarity({"w": jnp.array([0.0, 0.0])}, {"w": jnp.array([1.0, 0.0])})["w"]
+        >>> float(cosine.value), float(cosine.norm_ratio), bool(cosine.defined)  # a zero gradient has no direction
+        (0.0, 0.0, False)
     """
 
     value: Float[Array, ""]
@@ -50,6 +57,14 @@ def cosine_similarity(
     Note:
         A zero gradient has no direction: its value is 0 with `defined` False. A gradient with NaN or infinite entries
         gives NaN with `defined` False, so that it is not hidden.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_viz import cosine_similarity
+        >>> gradients = {"kernel": jnp.array([3.0, 4.0]), "bias": jnp.array([1.0])}
+        >>> reference = {"kernel": jnp.array([6.0, 0.0]), "bias": jnp.array([2.0])}
+        >>> {path: round(float(cosine.value), 3) for path, cosine in cosine_similarity(gradients, reference).items()}
+        {'bias': 1.0, 'kernel': 0.6}
     """
     pairs = defaultdict(list)
     for path, pair in _matched_leaves(gradients, reference).items():
@@ -58,7 +73,17 @@ def cosine_similarity(
 
 
 def global_cosine_similarity(gradients: PyTree, reference: PyTree) -> Cosine:
-    """The cosine similarity of two whole trees, each taken as one long vector; see `cosine_similarity`."""
+    """The cosine similarity of two whole trees, each taken as one long vector; see `cosine_similarity`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_viz import global_cosine_similarity
+        >>> gradients = {"kernel": jnp.array([3.0, 0.0]), "bias": jnp.array([4.0])}
+        >>> reference = {"kernel": jnp.array([6.0, 0.0]), "bias": jnp.array([0.0])}
+        >>> cosine = global_cosine_similarity(gradients, reference)
+        >>> round(float(cosine.value), 3)
+        0.6
+    """
     return _cosine(list(_matched_leaves(gradients, reference).values()))
 
 

@@ -9,7 +9,16 @@ from scipy.special import stdtrit
 
 
 class Interval(NamedTuple):
-    """A mean and the ends of its interval, in the units of the samples."""
+    """A mean and the ends of its interval, in the units of the samples.
+
+    Example:
+        >>> import numpy as np
+        >>> from slax_viz import mean_interval
+        >>> cosines = np.array([[0.8, 0.5], [0.9, 0.6], [0.7, 0.7]])  # of 3 seeds and 2 layers
+        >>> mean, low, high = mean_interval(cosines, bounds=(-1.0, 1.0))
+        >>> mean.round(3).tolist(), low.round(2).tolist(), high.round(2).tolist()
+        ([0.8, 0.6], [0.55, 0.35], [1.0, 0.85])
+    """
 
     mean: Float[np.ndarray, "..."]
     low: Float[np.ndarray, "..."]
@@ -38,6 +47,12 @@ def mean_interval(
 
     References:
         Student, The probable error of a mean, Biometrika 6(1), 1908, doi:10.1093/biomet/6.1.1.
+
+    Example:
+        >>> from slax_viz import mean_interval
+        >>> interval = mean_interval([0.7, 0.8, 0.9], bounds=(-1.0, 1.0))  # of 3 seeds
+        >>> [round(float(number), 3) for number in interval]
+        [0.8, 0.552, 1.0]
     """
     values = np.asarray(samples, dtype=np.float64)
     if values.ndim == 0 or len(values) < 2:

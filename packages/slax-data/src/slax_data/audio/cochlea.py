@@ -39,6 +39,11 @@ class Cochlea:
 
     Raises:
         ValueError: a value outside its range.
+
+    Example:
+        >>> from slax_data import Cochlea
+        >>> Cochlea(n_channels=3, lowest=100.0, highest=2000.0).frequencies.round()
+        array([2000.,  627.,  100.], dtype=float32)
     """
 
     n_channels: int = 70
@@ -100,22 +105,34 @@ def encode_audio(
     Note:
         The Heidelberg Digits differ: their basilar membrane is a hydrodynamic model with 700 channels, their fibers fire at
         random, recordings were made at 48 kHz, and spikes have times, whereas here they have steps.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_data import Cochlea, encode_audio
+        >>> cochlea = Cochlea(n_channels=8)
+        >>> tone = jnp.sin(2 * jnp.pi * 700 * jnp.arange(800) / 8000)
+        >>> spikes = encode_audio(tone[None], rate=8000, n_steps=20, cochlea=cochlea)
+        >>> spikes.shape
+        (20, 1, 8)
+        >>> loudest = spikes[:, 0].sum(axis=0).argmax()
+        >>> round(float(cochlea.frequencies[loudest]))
+        713
     """
     check_size("n_steps", n_steps)
     if not np.issubdtype(sounds.dtype, np.floating):
         raise ValueError(
-            f"hear got sounds of {sounds.dtype}, expected floats: divide integers by their largest number."
+            f"encode_audio got sounds of {sounds.dtype}, expected floats: divide integers by their largest number."
         )
     check_finite("sounds", sounds)
     length = sounds.shape[1]
     if length % n_steps:
         raise ValueError(
-            f"hear got {length} samples for {n_steps} steps, expected a multiple. Fill the sounds up by zeros."
+            f"encode_audio got {length} samples for {n_steps} steps, expected a multiple. Fill the sounds up by zeros."
         )
     if cochlea.highest >= rate / 2:
         raise ValueError(
-            f"hear got a cochlea up to {cochlea.highest} Hz for sounds of {rate} Hz, whose frequencies end at {rate / 2}. "
-            f"Give Cochlea(highest={0.45 * rate:g})."
+            f"encode_audio got a cochlea up to {cochlea.highest} Hz for sounds of {rate} Hz, whose frequencies end at "
+            f"{rate / 2}. Give Cochlea(highest={0.45 * rate:g})."
         )
     return _hear(sounds, rate, n_steps, cochlea)
 

@@ -31,6 +31,16 @@ def delta_encode(signal: Float[Array, "T B N"], *, threshold: float) -> Float[Ar
     Raises:
         ValueError: wrong rank or dtype, values that are not finite (not seen under `jax.jit`), or a threshold that is not a
             finite number above 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_data import delta_encode
+        >>> signal = jnp.array([0.0, 1.0, 1.0, 0.0])[:, None, None]
+        >>> delta_encode(signal, threshold=1.0)[:, 0]
+        Array([[0., 0.],
+               [1., 0.],
+               [0., 0.],
+               [0., 1.]], dtype=float32)
     """
     _check_threshold(threshold)
     if signal.ndim != 3 or signal.shape[0] == 0 or not jnp.issubdtype(signal.dtype, jnp.floating):
@@ -69,6 +79,14 @@ def delta_decode(
 
     Raises:
         ValueError: wrong rank, no steps, a start of another shape, or a threshold that is not a finite number above 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_data import delta_decode, delta_encode
+        >>> signal = jnp.array([0.0, 0.9, 1.2, 0.1])[:, None, None]
+        >>> spikes = delta_encode(signal, threshold=0.5)
+        >>> delta_decode(spikes, signal[0], threshold=0.5)[:, 0, 0]
+        Array([0. , 0.5, 1. , 0.5], dtype=float32)
     """
     _check_threshold(threshold)
     check_spikes(spikes)

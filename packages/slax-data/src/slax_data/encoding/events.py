@@ -38,6 +38,14 @@ def bin_events(
     Raises:
         ValueError: a time that is NaN, infinite, negative or not before the end, a unit out of range, units that are not
             integers, different numbers of times and units, or an option outside its range.
+
+    Example:
+        >>> import numpy as np
+        >>> from slax_data import bin_events
+        >>> times, units = np.array([0.1, 0.12, 0.9]), np.array([0, 0, 2])
+        >>> bin_events(times, units, n_units=3, n_steps=2, duration=1.0)
+        array([[ True, False, False],
+               [False, False,  True]])
     """
     check_size("n_units", n_units)
     check_size("n_steps", n_steps)

@@ -26,6 +26,14 @@ def latency_encode(intensities: Float[Array, "B N"], *, n_steps: int, threshold:
     Raises:
         ValueError: wrong rank or dtype, values outside [0, 1] or NaN (not seen under `jax.jit`), too few steps, a
             threshold outside [0, 1).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_data import latency_encode
+        >>> latency_encode(jnp.array([[1.0, 0.5, 0.0]]), n_steps=3)[:, 0]
+        Array([[1., 0., 0.],
+               [0., 1., 0.],
+               [0., 0., 0.]], dtype=float32)
     """
     check_size("n_steps", n_steps, least=2)
     if not 0 <= threshold < 1:
@@ -54,6 +62,13 @@ def latency_decode(spikes: Float[Array, "T B N"]) -> Float[Array, "B N"]:
 
     Raises:
         ValueError: wrong rank, or too few steps.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_data import latency_decode, latency_encode
+        >>> spikes = latency_encode(jnp.array([[1.0, 0.5, 0.0]]), n_steps=3)
+        >>> latency_decode(spikes)
+        Array([[1. , 0.5, 0. ]], dtype=float32)
     """
     check_spikes(spikes)
     check_size("number of steps in spikes", spikes.shape[0], least=2)

@@ -33,6 +33,12 @@ def phase_encode(intensities: Float[Array, "B N"], *, n_steps: int, n_bits: int 
     References:
         J. Kim, H. Kim, S. Huh, J. Lee, K. Choi, "Deep neural networks with weighted spikes", Neurocomputing 311, 2018,
         doi:10.1016/j.neucom.2018.05.087.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_data import phase_encode
+        >>> phase_encode(jnp.array([[0.625]]), n_steps=6, n_bits=3)[:, 0, 0]
+        Array([1., 0., 1., 1., 0., 1.], dtype=float32)
     """
     _check_bits(n_bits)
     _check_periods("n_steps", n_steps, n_bits)
@@ -62,6 +68,12 @@ def phase_decode(spikes: Float[Array, "T B N"], *, n_bits: int = 8) -> Float[Arr
 
     Raises:
         ValueError: wrong rank, a number of bits outside 1..24, or a number of steps that is no multiple of it.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_data import phase_decode
+        >>> phase_decode(jnp.array([1.0, 0.0, 1.0])[:, None, None], n_bits=3)
+        Array([[0.625]], dtype=float32)
     """
     check_spikes(spikes)
     _check_bits(n_bits)

@@ -32,6 +32,13 @@ def population_encode(values: Float[Array, "B N"], *, n_cells: int, width: float
     References:
         S. M. Bohte, J. N. Kok, H. La Poutré, "Error-backpropagation in temporally encoded networks of spiking neurons",
         Neurocomputing 48, 2002, doi:10.1016/S0925-2312(01)00658-0, whose inputs are such cells, with other centers.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_data import population_encode
+        >>> cells = population_encode(jnp.array([[0.5]]), n_cells=3, width=0.5)
+        >>> [round(intensity, 2) for intensity in cells[0].tolist()]
+        [0.61, 1.0, 0.61]
     """
     _check_cells(n_cells, width)
     check_intensities(values, name="values")
@@ -67,6 +74,16 @@ def population_decode(intensities: Float[Array, "B U"], *, n_cells: int, width: 
     Raises:
         ValueError: wrong rank, a number of units that is no multiple of the cells, fewer than 2 cells, or a width that is
             not a finite number above 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_data import population_decode, population_encode
+        >>> values = jnp.array([[0.2, 0.7]])
+        >>> cells = population_encode(values, n_cells=5, width=0.25)
+        >>> cells.shape
+        (1, 10)
+        >>> bool(jnp.allclose(population_decode(cells, n_cells=5, width=0.25), values, atol=1e-4))
+        True
     """
     _check_cells(n_cells, width)
     if intensities.ndim != 2 or intensities.shape[1] % n_cells:

@@ -32,6 +32,16 @@ def rate_encode(
     Raises:
         ValueError: wrong rank or dtype, values outside [0, 1] or NaN (not seen under `jax.jit`), too few steps, a rate
             outside (0, 1].
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_data import rate_encode
+        >>> spikes = rate_encode(jax.random.key(0), jnp.array([[0.0, 0.3, 1.0]]), n_steps=1000)
+        >>> spikes.shape
+        (1000, 1, 3)
+        >>> [round(rate, 1) for rate in spikes.mean(axis=0)[0].tolist()]
+        [0.0, 0.3, 1.0]
     """
     check_size("n_steps", n_steps)
     _check_rate(max_rate)
@@ -59,6 +69,15 @@ def rate_decode(spikes: Float[Array, "T B N"], *, max_rate: float = 1.0) -> Floa
 
     Raises:
         ValueError: wrong rank, no steps, or a rate outside (0, 1].
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_data import rate_decode, rate_encode
+        >>> intensities = jnp.array([[0.0, 0.4, 1.0]])
+        >>> spikes = rate_encode(jax.random.key(0), intensities, n_steps=1000, max_rate=0.5)
+        >>> bool(jnp.allclose(rate_decode(spikes, max_rate=0.5), intensities, atol=0.1))
+        True
     """
     check_spikes(spikes)
     _check_rate(max_rate)
@@ -86,6 +105,17 @@ def poisson_encode(
     Raises:
         ValueError: wrong rank or dtype, values outside [0, 1] or NaN (not seen under `jax.jit`), too few steps, a rate or
             a step that is not a finite number above 0.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_data import poisson_encode
+        >>> intensities = jnp.array([[0.0, 0.5, 1.0]])
+        >>> spikes = poisson_encode(jax.random.key(0), intensities, n_steps=1000, max_rate=400.0, dt=1e-3)
+        >>> spikes.shape
+        (1000, 1, 3)
+        >>> [round(rate, 1) for rate in spikes.mean(axis=0)[0].tolist()]
+        [0.0, 0.2, 0.3]
     """
     check_size("n_steps", n_steps)
     _check_process(max_rate, dt)
@@ -114,6 +144,15 @@ def poisson_decode(spikes: Float[Array, "T B N"], *, max_rate: float = 100.0, dt
 
     Raises:
         ValueError: wrong rank, no steps, a rate or a step that is not a finite number above 0.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_data import poisson_decode, poisson_encode
+        >>> intensities = jnp.array([[0.0, 0.2, 0.4]])
+        >>> spikes = poisson_encode(jax.random.key(0), intensities, n_steps=1000, max_rate=500.0)
+        >>> bool(jnp.allclose(poisson_decode(spikes, max_rate=500.0), intensities, atol=0.1))
+        True
     """
     check_spikes(spikes)
     _check_process(max_rate, dt)

@@ -32,6 +32,15 @@ def take_batch(
 
     Raises:
         ValueError: a batch larger than the set, or not as many labels as inputs.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_data import take_batch
+        >>> images, labels = jnp.zeros((100, 64)), jnp.arange(100) % 10
+        >>> batch, its_labels = take_batch(jax.random.key(0), images, labels, batch_size=32)
+        >>> batch.shape, its_labels.shape
+        ((32, 64), (32,))
     """
     _check_sizes(inputs, labels, batch_size)
     chosen = random.permutation(key, len(inputs))[:batch_size]
@@ -63,6 +72,14 @@ def batches(
     Raises:
         ValueError: raised at the call, not at the first batch: a batch larger than the set, not as many labels as inputs,
             inputs that are NaN or infinite, or a label out of range.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_data import batches
+        >>> images, labels = jnp.zeros((5, 64)), jnp.arange(5)
+        >>> [x.shape for x, y in batches(jax.random.key(0), images, labels, batch_size=2)]
+        [(2, 64), (2, 64), (1, 64)]
     """
     _check_set(inputs, labels, batch_size, n_classes)
     return _epoch(key, inputs, labels, batch_size, drop_last)
@@ -95,6 +112,17 @@ def epochs(
 
     Raises:
         ValueError: raised at the call, for the reasons given in `batches`, or if `start` is not in 0..stop.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_data import epochs
+        >>> images, labels = jnp.zeros((4, 64)), jnp.arange(4)
+        >>> for epoch in epochs(jax.random.key(0), images, labels, batch_size=2, stop=3):
+        ...     print(sorted(int(label) for x, y in epoch for label in y))
+        [0, 1, 2, 3]
+        [0, 1, 2, 3]
+        [0, 1, 2, 3]
     """
     _check_set(inputs, labels, batch_size, n_classes)
     check_size("start", start, least=0)
@@ -109,6 +137,12 @@ def time_first(batch: Shaped[Array, "B T ..."]) -> Shaped[Array, "T B ..."]:
 
     Raises:
         ValueError: fewer than two axes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_data import time_first
+        >>> time_first(jnp.zeros((32, 100, 700))).shape
+        (100, 32, 700)
     """
     if batch.ndim < 2:
         raise ValueError(f"time_first expects samples and time [B, T, ...], got the shape {list(batch.shape)}.")

@@ -26,6 +26,17 @@ def padded(sequences: Sequences, *, n_steps: int | None = None) -> tuple[Float[A
     Raises:
         ValueError: no sequences, no steps at all, sequences with different units or types, values that are not finite,
             or a sequence longer than `n_steps`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_data import padded
+        >>> inputs, mask = padded([jnp.ones((3, 2)), jnp.ones((1, 2))])
+        >>> inputs.shape
+        (3, 2, 2)
+        >>> mask
+        Array([[ True,  True],
+               [ True, False],
+               [ True, False]], dtype=bool)
     """
     _check_sequences(sequences)
     lengths = np.array([len(sequence) for sequence in sequences])
@@ -56,6 +67,11 @@ def buckets(
 
     Raises:
         ValueError: no lengths, a negative one, one beyond the last boundary, no boundaries, or boundaries that do not increase.
+
+    Example:
+        >>> from slax_data import buckets
+        >>> buckets([3, 12, 7, 30], boundaries=[10, 30])
+        [array([0, 2]), array([1, 3])]
     """
     steps, limits = np.asarray(lengths), np.asarray(boundaries)
     if limits.ndim != 1 or not limits.size or limits[0] < 1 or np.any(np.diff(limits) <= 0):
@@ -101,6 +117,15 @@ def bucketed_batches(
     Raises:
         ValueError: raised at the call, not at the first batch: the errors of `padded` and `buckets`, a batch size below 1,
             not as many labels as sequences, a label out of range, or no batch at all.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_data import bucketed_batches
+        >>> sequences, labels = [jnp.ones((steps, 5)) for steps in (3, 12, 7, 30)], jnp.arange(4)
+        >>> drawn = bucketed_batches(jax.random.key(0), sequences, labels, batch_size=2, boundaries=[10, 30])
+        >>> sorted((inputs.shape, int(mask.sum())) for inputs, its_labels, mask in drawn)
+        [((10, 2, 5), 10), ((30, 2, 5), 42)]
     """
     check_size("batch_size", batch_size)
     _check_sequences(sequences)

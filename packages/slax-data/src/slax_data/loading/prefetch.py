@@ -27,6 +27,13 @@ def prefetched(batches: Iterable[Any], size: int = 2, *, sharding: Any = None) -
 
     Raises:
         ValueError: raised at the call: a size below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from slax_data import prefetched
+        >>> loader = ((np.full((20, 4, 8), i, np.float32), np.arange(4)) for i in range(3))
+        >>> [float(inputs.max()) for inputs, labels in prefetched(loader)]
+        [0.0, 1.0, 2.0]
     """
     check_size("size", size)
     return _ahead(batches, size, sharding)

@@ -29,6 +29,12 @@ def digits(*, split: str = "train") -> tuple[Float32[Array, "B 64"], Int32[Array
     References:
         E. Alpaydin, C. Kaynak, "Optical recognition of handwritten digits", UCI Machine Learning Repository, 1998,
         doi:10.24432/C50P49, of which scikit-learn holds the part that UCI calls the test set.
+
+    Example:
+        >>> from slax_data import digits
+        >>> images, labels = digits(split="train")
+        >>> images.shape, labels[:10]
+        ((1442, 64), Array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], dtype=int32))
     """
     check_choice("split", split, SPLITS)
     try:
@@ -46,13 +52,21 @@ def digits_task(key: PRNGKeyArray, *, n_steps: int = 50, code: str = "latency") 
     """Digits as a `Task`, one unit per pixel.
 
     Args:
-        key: random key for the spikes of a whole split in the rate code; the latency code does not use it.
-        n_steps: time steps T; at least 2 for the latency code.
-        code: "latency" (`latency_encode`) or "rate" (`rate_encode`, redrawn for each batch).
+        key: random key for the spikes of a whole split in a code that draws them; the other codes do not use it.
+        n_steps: time steps T, as the code allows: at least 2 for "latency".
+        code: a name in `ENCODERS`, such as "latency" or "rate" (redrawn for each batch).
 
     Raises:
         ImportError: scikit-learn is missing.
         ValueError: an unknown code, or too few steps.
+
+    Example:
+        >>> import jax
+        >>> from slax_data import digits_task
+        >>> task = digits_task(jax.random.key(0), n_steps=20, code="rate")
+        >>> spikes, labels = task.sample(jax.random.key(1), batch_size=32)
+        >>> spikes.shape
+        (20, 32, 64)
     """
     check_image_code(code, n_steps)
     images = {split: digits(split=split) for split in SPLITS}

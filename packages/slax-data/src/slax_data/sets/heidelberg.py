@@ -71,6 +71,22 @@ def shd(
     References:
         B. Cramer, Y. Stradmann, J. Schemmel, F. Zenke, "The Heidelberg spiking data sets for the systematic evaluation of
         spiking neural networks", 2020, doi 10.1109/TNNLS.2020.3044364. The sets are under CC BY 4.0.
+
+    Example:
+        `shd()` reads shd_train.h5 in `data_folder()`. A file of that form, with a spike in each recording:
+        >>> import tempfile
+        >>> import h5py
+        >>> import numpy as np
+        >>> from slax_data import shd
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with h5py.File(f"{folder}/shd_train.h5", "w") as file:
+        ...         file["labels"] = np.arange(20)
+        ...         for name, dtype, value in (("times", "float32", 0.5), ("units", "int32", 3)):
+        ...             data = file.create_dataset(f"spikes/{name}", (20,), h5py.vlen_dtype(dtype))
+        ...             data[:] = np.full((20, 1), value, dtype)
+        ...     recordings = shd(folder, split="train", n_steps=50, pool=5)
+        >>> recordings.packed.shape, recordings.n_units
+        ((20, 50, 18), 140)
     """
     return _read(SHD, path, split, n_steps=n_steps, duration=duration, pool=pool, outside=outside)
 
@@ -101,6 +117,14 @@ def ssc(
 
     References:
         See `shd`.
+
+    Example:
+        With ssc_valid.h5 in the folder, this reads it. Without it, the error says where to get it:
+        >>> from slax_data import ssc
+        >>> ssc("no/such/folder", split="valid")
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: There is no ...ssc_valid.h5, nor ssc_valid.h5.gz. Download it from https://zenkelab.org/...
     """
     return _read(SSC, path, split, n_steps=n_steps, duration=duration, pool=pool, outside=outside)
 
@@ -129,6 +153,16 @@ def shd_task(
 
     Raises:
         FileNotFoundError, ImportError, ValueError: as `shd` does.
+
+    Example:
+        With shd_train.h5 and shd_test.h5 in the folder, this is the task. Without them, the error says where to get
+        them:
+        >>> import jax
+        >>> from slax_data import shd_task
+        >>> shd_task(jax.random.key(0), path="no/such/folder", n_steps=100, pool=5)
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: There is no ...shd_train.h5, nor shd_train.h5.gz. Download it from https://zenkelab.org/...
     """
     options = dict(n_steps=n_steps, duration=duration, pool=pool, outside=outside)
     return _task(SHD, code, path, cache, options)
@@ -153,6 +187,16 @@ def ssc_task(
 
     Raises:
         FileNotFoundError, ImportError, ValueError: as `shd` does.
+
+    Example:
+        With ssc_train.h5, ssc_valid.h5 and ssc_test.h5 in the folder, this is the task. Without them, the error says
+        where to get them:
+        >>> import jax
+        >>> from slax_data import ssc_task
+        >>> ssc_task(jax.random.key(0), path="no/such/folder", n_steps=100, pool=5)
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: There is no ...ssc_train.h5, nor ssc_train.h5.gz. Download it from https://zenkelab.org/...
     """
     options = dict(n_steps=n_steps, duration=duration, pool=pool, outside=outside)
     return _task(SSC, code, path, cache, options)

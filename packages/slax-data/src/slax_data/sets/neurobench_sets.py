@@ -38,6 +38,15 @@ def neurobench_arrays(dataset: Any, indices: Iterable[Any] | None = None) -> Arr
 
     Raises:
         ValueError: no sample, or samples or targets of different shapes.
+
+    Example:
+        A list of samples and classes stands in for a set of `neurobench.datasets`:
+        >>> import numpy as np
+        >>> from slax_data import neurobench_arrays
+        >>> dataset = [(np.ones((5, 3)), 0), (np.ones((4, 3)), 1)]
+        >>> values, targets, lengths = neurobench_arrays(dataset)
+        >>> values.shape, targets, lengths
+        ((2, 5, 3), array([0, 1]), array([5, 4]))
     """
     chosen = range(len(dataset)) if indices is None else list(indices)
     if not chosen:
@@ -94,6 +103,16 @@ def neurobench_task(
     Raises:
         ValueError: an unknown code, too few steps, targets that are not classes, a split that lacks a class, or the errors of
             the encoders.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> from slax_data import neurobench_arrays, neurobench_task
+        >>> frames = np.random.default_rng(0).poisson(0.2, (4, 10, 6))
+        >>> arrays = neurobench_arrays([(sample, i % 2) for i, sample in enumerate(frames)])
+        >>> task = neurobench_task(jax.random.key(0), {"train": arrays, "test": arrays}, n_classes=2, code="frames")
+        >>> task.full_split("test")[0].shape
+        (10, 4, 6)
     """
     for _, targets, _ in sets.values():
         check_labels(targets, n_classes=n_classes)
@@ -110,7 +129,16 @@ def neurobench_spikes(
     rate: int = 16_000,
     n_channels: int = 70,
 ) -> dict[str, SpikeTrains]:
-    """The spikes of the task that `neurobench_task` makes with the same options."""
+    """The spikes of the task that `neurobench_task` makes with the same options.
+
+    Example:
+        >>> import numpy as np
+        >>> from slax_data import neurobench_arrays, neurobench_spikes
+        >>> arrays = neurobench_arrays([(np.ones((10, 6)), 0), (np.zeros((8, 6)), 1)])
+        >>> spikes = neurobench_spikes({"train": arrays, "test": arrays}, code="frames")
+        >>> spikes["train"].packed.shape, spikes["train"].lengths
+        ((2, 10, 1), Array([10,  8], dtype=int32))
+    """
     check_choice("code", code, CODES)
     if n_steps is not None:
         check_size("n_steps", n_steps)

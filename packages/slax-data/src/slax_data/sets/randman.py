@@ -54,6 +54,18 @@ def randman(
         likely; slax 0.0.1 does the same, its later versions share one permutation of time.
         Spikes of one unit at the same step merge into one. Values outside the bounds of the manifold (0.05 %)
         count as the first or last step.
+
+    Example:
+        >>> import jax
+        >>> from slax_data import randman, random_manifolds
+        >>> manifolds = random_manifolds(jax.random.key(0), n_classes=3, n_units=5, dim=2)
+        >>> spikes, labels = randman(jax.random.key(1), manifolds, n_steps=20, batch_size=6)
+        >>> spikes.shape
+        (20, 6, 5)
+        >>> sorted(labels.tolist())
+        [0, 0, 1, 1, 2, 2]
+        >>> bool((spikes.sum(axis=0) == 1).all())
+        True
     """
     check_size("n_steps", n_steps)
     check_size("batch_size", batch_size)
@@ -98,6 +110,14 @@ def randman_task(
 
     Raises:
         ValueError: the errors of those functions, or several spikes per unit with `upstream`.
+
+    Example:
+        >>> import jax
+        >>> from slax_data import randman_task
+        >>> task = randman_task(jax.random.key(0), n_steps=20, n_classes=3, n_units=5)
+        >>> spikes, labels = task.sample(jax.random.key(1), batch_size=32, split="test")
+        >>> spikes.shape, labels.shape
+        ((20, 32, 5), (32,))
     """
     check_size("n_steps", n_steps)
     _check_code(code, n_spikes)

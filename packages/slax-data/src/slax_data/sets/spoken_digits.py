@@ -60,6 +60,22 @@ def spoken_digits(path: str | Path | None = None, *, split: str = "train", split
 
     References:
         Z. Jackson and others, Free Spoken Digit Dataset, doi 10.5281/zenodo.1342401, CC BY-SA 4.0.
+
+    Example:
+        `spoken_digits()` reads the archive of `download_spoken_digits`. A folder with a recording of each digit:
+        >>> import tempfile
+        >>> import wave
+        >>> from slax_data import spoken_digits
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for digit in range(10):
+        ...         with wave.open(f"{folder}/{digit}_theo_7.wav", "wb") as file:
+        ...             file.setparams((1, 2, 8000, 0, "NONE", "NONE"))
+        ...             file.writeframes(bytes(2 * 4000))
+        ...     recordings = spoken_digits(folder)
+        >>> recordings.labels
+        array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], dtype=int32)
+        >>> recordings.sounds[0].samples.shape, recordings.sounds[0].rate, recordings.speakers[0]
+        ((4000,), 8000, 'theo')
     """
     check_choice("split", split, SPLITS)
     check_choice("split_by", split_by, DIVISIONS)
@@ -91,6 +107,19 @@ def download_spoken_digits(path: str | Path | None = None) -> Path:
     Raises:
         ConnectionError: the site cannot be reached.
         ValueError: a file other than the expected one.
+
+    Example:
+        `path = download_spoken_digits()` fetches the archive once. A file that is already there is verified:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from slax_data import download_spoken_digits
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "digits.tar.gz")
+        ...     size = path.write_bytes(b"a part of the archive")
+        ...     download_spoken_digits(path)
+        Traceback (most recent call last):
+            ...
+        ValueError: ...digits.tar.gz is not the file that was expected, or damaged: its sha256 is ...
     """
     return download(URL, Path(path) if path else data_folder() / ARCHIVE, sha256=SHA256)
 
@@ -121,6 +150,23 @@ def spoken_digits_task(
 
     Raises:
         FileNotFoundError, ValueError: as `spoken_digits` does, or for a value outside its range.
+
+    Example:
+        `spoken_digits_task(key)` takes the archive of `download_spoken_digits`. A folder with two recordings of each
+        digit:
+        >>> import tempfile
+        >>> import wave
+        >>> import jax
+        >>> from slax_data import spoken_digits_task
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in (f"{digit}_theo_{take}.wav" for digit in range(10) for take in (0, 7)):
+        ...         with wave.open(f"{folder}/{name}", "wb") as file:
+        ...             file.setparams((1, 2, 8000, 0, "NONE", "NONE"))
+        ...             file.writeframes(bytes(range(200)) * 8)
+        ...     options = {"n_steps": 10, "duration": 0.1, "n_channels": 4}
+        ...     task = spoken_digits_task(jax.random.key(0), path=folder, cache=folder, **options)
+        >>> task.full_split("test")[0].shape
+        (10, 10, 4)
     """
     check_choice("code", code, ["cochlea"])
     path = _place(path)
@@ -138,7 +184,23 @@ def spoken_digit_spikes(
     duration: float = 1.0,
     n_channels: int = 70,
 ) -> dict[str, SpikeTrains]:
-    """The spikes of both splits, without a cache; see `spoken_digits_task` for the options."""
+    """The spikes of both splits, without a cache; see `spoken_digits_task` for the options.
+
+    Example:
+        `spoken_digit_spikes()` takes the archive of `download_spoken_digits`. A folder with two recordings of each
+        digit:
+        >>> import tempfile
+        >>> import wave
+        >>> from slax_data import spoken_digit_spikes
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in (f"{digit}_theo_{take}.wav" for digit in range(10) for take in (0, 7)):
+        ...         with wave.open(f"{folder}/{name}", "wb") as file:
+        ...             file.setparams((1, 2, 8000, 0, "NONE", "NONE"))
+        ...             file.writeframes(bytes(range(200)) * 8)
+        ...     spikes = spoken_digit_spikes(folder, n_steps=10, duration=0.1, n_channels=4)
+        >>> {split: trains.packed.shape for split, trains in spikes.items()}
+        {'train': (10, 10, 1), 'test': (10, 10, 1)}
+    """
     cochlea = Cochlea(n_channels=n_channels)
     return {
         split: encode_recordings(
@@ -161,6 +223,20 @@ def encode_recordings(
 
     Raises:
         ValueError: steps shorter than a sample.
+
+    Example:
+        >>> import tempfile
+        >>> import wave
+        >>> from slax_data import Cochlea, encode_recordings, spoken_digits
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for digit in range(10):
+        ...         with wave.open(f"{folder}/{digit}_theo_7.wav", "wb") as file:
+        ...             file.setparams((1, 2, 8000, 0, "NONE", "NONE"))
+        ...             file.writeframes(bytes(range(200)) * 8)
+        ...     recordings = spoken_digits(folder)
+        >>> trains = encode_recordings(recordings, n_steps=10, duration=0.1, cochlea=Cochlea(n_channels=4))
+        >>> trains.packed.shape, trains.n_units
+        ((10, 10, 1), 4)
     """
     return encode_batch(recordings.sounds, recordings.labels, n_steps=n_steps, duration=duration, cochlea=cochlea)
 

@@ -75,6 +75,17 @@ def tfds_examples(
         ImportError: tensorflow_datasets is missing.
         FileNotFoundError: the set is missing, and `download` is False.
         ValueError: an unknown set or split, a set with other features or another file format, or a split without labels.
+
+    Example:
+        With `download=True`, the set is fetched and prepared if it is missing. By default, nothing is downloaded:
+        >>> import tempfile
+        >>> from slax_data import tfds_examples
+        >>> with tempfile.TemporaryDirectory() as empty:
+        ...     try:
+        ...         examples = tfds_examples("mnist", split="train[:10%]", path=empty)
+        ...     except (ImportError, FileNotFoundError):
+        ...         print("tensorflow_datasets is not installed, or the set is not there")
+        tensorflow_datasets is not installed, or the set is not there
     """
     return _examples(_stored_set(name, path, download, rate), split)
 
@@ -104,7 +115,7 @@ def tfds_task(
         key: random key for the spikes of a whole split in the rate code; the other codes do not use it.
         name, path, download, rate: see `tfds_examples`.
         n_steps: time steps T; at least 2 for the latency code, the height of the images for rows.
-        code: "latency", "rate" or "rows" for images (see `image_task`), "cochlea" for sounds (see `encode_audio`).
+        code: a name in `ENCODERS` or "rows" for images (see `image_task`), "cochlea" for sounds (see `encode_audio`).
         train, test: the splits of the set for training and testing, such as "train[:90%]".
         duration: seconds of each sound that are encoded.
         n_channels: number of neurons of the cochlea.
@@ -113,6 +124,16 @@ def tfds_task(
     Raises:
         ImportError, FileNotFoundError, ValueError: the errors of `tfds_examples`; a code for the other kind of set, images of
             different sizes, sounds with several channels, or the errors of `image_task` and `encode_audio`.
+
+    Example:
+        Where tensorflow_datasets is installed, `tfds_task(key, name="mnist", code="rows", n_steps=28, download=True)`
+        has 28 units. Options are checked before any set is sought:
+        >>> import jax
+        >>> from slax_data import tfds_task
+        >>> tfds_task(jax.random.key(0), name="mnist", code="delta")
+        Traceback (most recent call last):
+            ...
+        ValueError: code got 'delta', expected one of: 'cochlea', 'latency', 'phase', 'poisson', 'rate', 'rows'.
     """
     check_choice("code", code, CODES)
     check_size("n_steps", n_steps)

@@ -73,6 +73,16 @@ def nmnist_task(
     References:
         G. Orchard, A. Jayawant, G. K. Cohen, N. Thakor, "Converting static image datasets to spiking neuromorphic datasets
         using saccades", 2015, doi 10.3389/fnins.2015.00437.
+
+    Example:
+        With the folder NMNIST of tonic in data, `nmnist_task(key, path="data", pool=2)` has 2 x 17 x 17 units. Options
+        are checked before any file is sought:
+        >>> import jax
+        >>> from slax_data import nmnist_task
+        >>> nmnist_task(jax.random.key(0), n_steps=30, pool=3)
+        Traceback (most recent call last):
+            ...
+        ValueError: pool got 3, expected a divisor of the 34 pixels of the sensor's sides.
     """
     return _task(NMNIST, code, path, cache, n_steps=n_steps, duration=duration, pool=pool)
 
@@ -107,6 +117,16 @@ def dvs_gesture_task(
 
     References:
         A. Amir and others, "A low power, fully event-based gesture recognition system", 2017, doi 10.1109/CVPR.2017.781.
+
+    Example:
+        With the folder DVSGesture of tonic in data, `dvs_gesture_task(key, path="data")` has 2 x 32 x 32 units. Options
+        are checked before any file is sought:
+        >>> import jax
+        >>> from slax_data import dvs_gesture_task
+        >>> dvs_gesture_task(jax.random.key(0), n_steps=60, pool=5)
+        Traceback (most recent call last):
+            ...
+        ValueError: pool got 5, expected a divisor of the 128 pixels of the sensor's sides.
     """
     return _task(DVS_GESTURE, code, path, cache, n_steps=n_steps, duration=duration, pool=pool)
 

@@ -72,6 +72,15 @@ def upstream_randman(
         slax 0.0.1 on the installed JAX.
 
         Several spikes per unit were an error in slax, so there is no `nb_spikes`.
+
+    Example:
+        >>> import jax
+        >>> from slax_data import upstream_randman
+        >>> keys = jax.random.key(0), jax.random.key(1)
+        >>> sizes = {"n_classes": 2, "n_units": 5, "n_steps": 20, "samples_per_class": 3}
+        >>> spikes, labels = upstream_randman(*keys, **sizes, shuffle=False)
+        >>> spikes.shape, labels.tolist()
+        ((20, 6, 5), [0, 0, 0, 1, 1, 1])
     """
     sizes = {"n_classes": n_classes, "n_units": n_units, "n_steps": n_steps, "dim": dim}
     for name, size in (sizes | {"samples_per_class": samples_per_class}).items():

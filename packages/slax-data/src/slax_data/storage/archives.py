@@ -16,7 +16,7 @@ MANY = 0xFFFF  # from this number of files on, a .zip file stores the number els
 Member = tuple[PurePosixPath, bytes]
 
 
-def read_archive(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[Member]:
+def read_archive(path: str | Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[Member]:
     """The selected files of an archive or of a folder and its subfolders, by name.
 
     All archives are checked for completeness, and .tar.gz and .zip files against their checksums. A .tar file has no checksums
@@ -30,8 +30,21 @@ def read_archive(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterato
         FileNotFoundError: there is no such file or folder.
         ValueError: not an archive, a truncated, damaged or too large archive, a member whose name leads outside the archive,
             or a selected member that is a link. Links in a folder are trusted and followed.
+
+    Example:
+        >>> import tempfile
+        >>> import zipfile
+        >>> from pathlib import Path
+        >>> from slax_data import read_archive
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with zipfile.ZipFile(Path(folder, "set.zip"), "w") as archive:
+        ...         archive.writestr("set/labels.txt", "0 1 2")
+        ...         archive.writestr("set/readme.md", "A small set.")
+        ...     files = dict(read_archive(Path(folder, "set.zip"), lambda name: name.suffix == ".txt"))
+        >>> {str(name): content for name, content in files.items()}
+        {'set/labels.txt': b'0 1 2'}
     """
-    path = path.expanduser()
+    path = Path(path).expanduser()
     if path.is_dir():
         files = {PurePosixPath(file.relative_to(path).as_posix()): file for file in path.rglob("*") if file.is_file()}
         return ((name, files[name].read_bytes()) for name in sorted(files) if wanted(name))

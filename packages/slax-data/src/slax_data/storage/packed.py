@@ -27,6 +27,15 @@ class SpikeTrains:
         labels: classes, [D].
         lengths: number of steps of each recording, [D], after which it has no spikes.
         n_units: N.
+
+    Example:
+        >>> import numpy as np
+        >>> from slax_data import spike_trains
+        >>> trains = spike_trains(np.ones((2, 30, 20), bool), np.array([0, 1]))
+        >>> trains.packed.shape, trains.n_units
+        ((2, 30, 3), 20)
+        >>> trains.lengths
+        Array([30, 30], dtype=int32)
     """
 
     packed: UInt8[Array, "D T P"]
@@ -50,6 +59,14 @@ def spike_trains(
 
     Raises:
         ValueError: different numbers of recordings, labels and lengths, arrays of another rank or type, or no spikes at all.
+
+    Example:
+        >>> import numpy as np
+        >>> from slax_data import spike_trains
+        >>> spikes = np.random.default_rng(0).random((6, 100, 700)) < 0.02
+        >>> trains = spike_trains(spikes, np.array([0, 1, 2, 0, 1, 2]))
+        >>> spikes.nbytes, trains.packed.nbytes
+        (420000, 52800)
     """
     check_booleans(spikes, "DTN")
     lengths = np.full(len(spikes), spikes.shape[1]) if lengths is None else np.asarray(lengths)

@@ -21,7 +21,16 @@ TIMEOUT = 60  # seconds without receiving data
 
 
 def data_folder() -> Path:
-    """The folder in which data sets are sought and stored: the environment variable SLAX_DATA, or else `~/.cache/slax`."""
+    """The folder in which data sets are sought and stored: the environment variable SLAX_DATA, or else `~/.cache/slax`.
+
+    Example:
+        >>> import os
+        >>> from unittest import mock
+        >>> from slax_data import data_folder
+        >>> with mock.patch.dict(os.environ, SLAX_DATA="/data/spikes"):
+        ...     print(data_folder().as_posix())
+        /data/spikes
+    """
     return Path(os.environ.get("SLAX_DATA") or "~/.cache/slax").expanduser()
 
 
@@ -65,7 +74,7 @@ def check_sha256(path: Path, expected: str) -> None:
         )
 
 
-def download(url: str, path: Path, *, sha256: str) -> Path:
+def download(url: str, path: str | Path, *, sha256: str) -> Path:
     """Download a file with a progress bar, unless it already exists.
 
     Args:
@@ -79,8 +88,21 @@ def download(url: str, path: Path, *, sha256: str) -> Path:
     Raises:
         ConnectionError: the download failed; the message explains how to obtain the file by hand.
         ValueError: a wrong checksum. A new download is then not kept.
+
+    Example:
+        A file stands in for the site:
+        >>> import hashlib
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from slax_data import download
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     site = Path(folder, "site.zip")
+        ...     size = site.write_bytes(b"spikes")
+        ...     path = download(site.as_uri(), Path(folder, "copy.zip"), sha256=hashlib.sha256(b"spikes").hexdigest())
+        ...     print(path.name, path.read_bytes())
+        copy.zip b'spikes'
     """
-    path = path.expanduser()
+    path = Path(path).expanduser()
     if path.exists():
         check_sha256(path, sha256)
         return path

@@ -42,6 +42,17 @@ class Complexity:
         dense: all connections between an input and an output, zeros included.
         membrane_updates: changes of membranes from one step to the next, and all membranes in the first.
         n_steps: number of steps that the counts cover.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LIF, complexity, connect
+        >>> model = connect([nnx.Linear(8, 4, rngs=nnx.Rngs(0)), LIF()])
+        >>> counts = complexity(model, jnp.ones((10, 1, 8)))
+        >>> counts.n_steps, counts.dense
+        (10, 320.0)
+        >>> counts.per_step().dense
+        32.0
     """
 
     footprint: int
@@ -94,6 +105,17 @@ def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
         NeuroBench rounds the connection sparsity to 4 digits and calls a network without neurons 0 % sparse. It decides on
         ACs for each batch that it gets, so they depend on the batch here too. snnTorch keeps each neuron's constants as
         buffers, which are bytes there; here a fixed number is part of the program.
+
+    Example:
+        Half of the inputs are 0, and the others 1.
+
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LIF, complexity, connect
+        >>> model = connect([nnx.Linear(8, 4, rngs=nnx.Rngs(0)), LIF()])
+        >>> counts = complexity(model, jnp.tile(jnp.array([0.0, 1.0]), (10, 1, 4)))
+        >>> counts.footprint, counts.dense, counts.effective_acs, counts.effective_macs
+        (144, 320.0, 160.0, 0.0)
     """
     if not isinstance(model, Connect):
         raise TypeError(f"complexity got {type(model).__name__}, expected a stack. Make one: connect([...]).")

@@ -51,6 +51,15 @@ def health(
     Raises:
         TypeError: a model that is not a `Connect`, or neurons that spike and have no `spike_fn`.
         ValueError: inputs without time, batch and features, a stack without a spiking layer, an option out of range.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import IF, connect, health
+        >>> currents = jnp.tile(jnp.array([0.0, 0.0, 0.0, 0.5]), (20, 1, 1))  # 20 steps of 1 sample for 4 units
+        >>> print(health(connect([IF()]), currents))
+        layer  units   rate    min   25 %   50 %   75 %    max  dead  saturated  support
+        0 IF       4  0.125  0.000  0.000  0.000  0.125  0.500  75 %        0 %     12 %
+        dead, in 0 IF: most units never fire. Raise the weights into the first of these layers, ...
     """
     if not isinstance(model, Connect):
         raise TypeError(f"health got {type(model).__name__}, expected a stack. Make one: connect([...]).")

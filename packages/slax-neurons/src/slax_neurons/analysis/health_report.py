@@ -34,6 +34,14 @@ class LayerHealth:
         dead: share of the units that never fire.
         saturated: share of the units that fire at nearly every step (see `health`).
         support: share of unit-steps at which the surrogate gradient is not negligible (see `health`).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import IF, connect, health
+        >>> currents = jnp.tile(jnp.array([0.0, 0.0, 0.0, 0.5]), (20, 1, 1))  # 20 steps of 1 sample for 4 units
+        >>> layer = health(connect([IF()]), currents).layers[0]
+        >>> layer.name, layer.rate, layer.dead, layer.problems
+        ('0 IF', 0.125, 0.75, ('dead',))
     """
 
     name: str
@@ -57,7 +65,15 @@ class LayerHealth:
 
 @dataclasses.dataclass(frozen=True)
 class Health:
-    """All spiking layers of a stack on one batch, in order. It prints as a table, with a hint for each problem found."""
+    """All spiking layers of a stack on one batch, in order. It prints as a table, with a hint for each problem found.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import IF, connect, health
+        >>> report = health(connect([IF()]), jnp.full((20, 1, 4), 0.5))
+        >>> report.healthy, [layer.name for layer in report.layers]
+        (True, ['0 IF'])
+    """
 
     layers: tuple[LayerHealth, ...]
 

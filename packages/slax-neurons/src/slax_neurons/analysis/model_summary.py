@@ -26,6 +26,13 @@ class ModuleSummary:
         output: shape of the output per step, [B, features...]; if the output is a tree of arrays, each array's shape by name.
         states: shapes of the states by name, and the number of past outputs kept for edges; for an edge its delay.
         parameters: number of trained numbers in it.
+
+    Example:
+        >>> from flax import nnx
+        >>> from slax_neurons import LIF, connect, summary
+        >>> model = connect([nnx.Linear(8, 16, rngs=nnx.Rngs(0)), LIF()])
+        >>> summary(model, (32, 8)).modules[0]
+        ModuleSummary(name='0', kind='Linear', output='[32, 16]', states='', parameters=144)
     """
 
     name: str
@@ -42,6 +49,14 @@ class Summary:
     Args:
         modules: one per module and edge.
         parameters: number of all trained numbers; numbers that several modules share are counted once.
+
+    Example:
+        >>> from flax import nnx
+        >>> from slax_neurons import LIF, connect, summary
+        >>> model = connect([nnx.Linear(8, 16, rngs=nnx.Rngs(0)), LIF()])
+        >>> table = summary(model, (32, 8))
+        >>> table.parameters, [module.kind for module in table.modules]
+        (144, ['Linear', 'LIF'])
     """
 
     modules: tuple[ModuleSummary, ...]

@@ -45,6 +45,18 @@ class AdLIF(SpikingNeuron):
         the same states one step later. They draw decay from (0.819, 0.961), adaptation_decay from (0.967, 0.992), a from
         (-1, 1) and b from (0, 2), clip them there during training, start from random states, and have a boxcar surrogate; the
         defaults are inside these ranges.
+
+    Example:
+        A neuron that answers the onset of a current, and whose recovery current then silences it.
+
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import AdLIF, unroll
+        >>> neuron, currents = AdLIF(decay=0.5, adaptation_decay=0.875, a=0.5), jnp.full((6, 1, 1), 4.0)
+        >>> carry, spikes = unroll(neuron, neuron.initialize_carry((1, 1)), currents)
+        >>> spikes[:, 0, 0].tolist()
+        [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+        >>> carry.u.shape, carry.w.shape
+        ((1, 1), (1, 1))
     """
 
     carry_type = AdLIFState

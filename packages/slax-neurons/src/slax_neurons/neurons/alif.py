@@ -46,6 +46,18 @@ class ALIF(SpikingNeuron):
         wiring before the neuron, and there is no refractory period. Yin et al. write b_t = rho b_{t-1} + (1 - rho) s_{t-1}
         and a threshold of 0.1 + 1.8 b_t: the same with beta = 1.8 (1 - rho) and threshold = 0.1. Both reset one step later,
         after the leak; Yin et al. subtract the raised threshold there, and weight the current by 1 - decay.
+
+    Example:
+        At a constant current, spikes become rarer: these are the steps at which they come.
+
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import ALIF, unroll
+        >>> neuron, currents = ALIF(decay=0.75, adaptation_decay=0.9, beta=1.0), jnp.full((14, 1, 1), 0.75)
+        >>> carry, spikes = unroll(neuron, neuron.initialize_carry((1, 1)), currents)
+        >>> jnp.flatnonzero(spikes).tolist()
+        [1, 4, 8, 13]
+        >>> carry.u.shape, carry.a.shape
+        ((1, 1), (1, 1))
     """
 
     carry_type = ALIFState

@@ -49,6 +49,18 @@ class BRF(Neuron):
     Note:
         The authors draw omega from (5, 10) and b_offset from (0, 3) per neuron, train |omega| and |b_offset|, fire at > 0,
         and have the surrogate gamma [(1 + h) N(x; 0, w) - 2 h N(x; 0, s w)].
+
+    Example:
+        Of sines with the angular frequencies 5, 10 and 20, the one at the neuron's own makes it fire.
+
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import BRF, unroll
+        >>> times = 0.01 * jnp.arange(400)
+        >>> currents = 5 * jnp.sin(jnp.outer(times, jnp.array([5.0, 10.0, 20.0])))[:, None]
+        >>> neuron = BRF(omega=10.0, dt=0.01)
+        >>> carry, spikes = unroll(neuron, neuron.initialize_carry((1, 3)), currents)
+        >>> spikes.any(axis=(0, 1)).tolist()
+        [False, True, False]
     """
 
     carry_type = BRFState

@@ -41,6 +41,19 @@ class CuBaLIF(SpikingNeuron):
     Note:
         The reference reads the current of the previous step and resets one step later, so that a spike takes one more step
         per layer; here a current reaches the membrane, and a spike the next layer, within the step.
+
+    Example:
+        A current of one step lasts, so that the neuron fires a step later.
+
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import CuBaLIF, unroll
+        >>> neuron = CuBaLIF(synapse_decay=0.75, decay=0.75)
+        >>> currents = jnp.array([0.75, 0.0, 0.0, 0.0]).reshape(4, 1, 1)
+        >>> carry, spikes = unroll(neuron, neuron.initialize_carry((1, 1)), currents)
+        >>> spikes[:, 0, 0].tolist()
+        [0.0, 1.0, 0.0, 0.0]
+        >>> carry.i.shape, carry.u.shape
+        ((1, 1), (1, 1))
     """
 
     carry_type = CuBaLIFState

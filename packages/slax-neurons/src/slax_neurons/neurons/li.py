@@ -25,6 +25,14 @@ class LI(Neuron):
     References:
         Neftci, Mostafa, Zenke: Surrogate gradient learning in spiking neural networks, 2019,
         doi 10.1109/MSP.2019.2931595, section II: the membrane without the reset.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import LI, unroll
+        >>> neuron, currents = LI(decay=0.5), jnp.array([1.0, 0.0, 0.0, 1.0]).reshape(4, 1, 1)
+        >>> carry, outputs = unroll(neuron, neuron.initialize_carry((1, 1)), currents)
+        >>> outputs[:, 0, 0].tolist()
+        [1.0, 0.5, 0.25, 1.125]
     """
 
     linear = True

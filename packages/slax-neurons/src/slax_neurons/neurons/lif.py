@@ -27,6 +27,14 @@ class IF(SpikingNeuron):
 
     References:
         Gerstner, Kistler, Naud, Paninski: Neuronal Dynamics, 2014, chapter 1.3, without the leak and with a step of one.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import IF, unroll
+        >>> neuron, currents = IF(), jnp.full((6, 1, 1), 0.5)
+        >>> carry, spikes = unroll(neuron, neuron.initialize_carry((1, 1)), currents)
+        >>> spikes[:, 0, 0].tolist()
+        [0.0, 1.0, 0.0, 1.0, 0.0, 1.0]
     """
 
     linear = True
@@ -67,6 +75,14 @@ class LIF(SpikingNeuron):
         The first reference filters the current by a synapse and resets one step later; here both are left out, as in Slax.
         Slax 0.0.1 parametrizes the decay as sigmoid(tau) with tau = 2; `decay` is the sigmoid's value. Fang et al. weight the
         current by 1 - decay and detach the reset.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import LIF, unroll
+        >>> neuron, currents = LIF(decay=0.5), jnp.full((6, 1, 1), 0.625)
+        >>> carry, spikes = unroll(neuron, neuron.initialize_carry((1, 1)), currents)
+        >>> spikes[:, 0, 0].tolist()
+        [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]
     """
 
     linear = True

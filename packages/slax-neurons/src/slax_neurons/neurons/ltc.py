@@ -48,6 +48,16 @@ class LTC(NeuronCell):
     Note:
         The authors start from u drawn from U(0, 1), which `carry._replace(u=...)` can do. Slax 0.0.1 updates the membrane
         differently, with a sign that alternates where the gate is below one half.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LTC, connect, unroll
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LTC(16, rngs=rngs)], {0: [1]}, rngs=rngs)
+        >>> carry, spikes = unroll(model, model.initialize_carry((2, 8)), jnp.ones((20, 2, 8)))
+        >>> spikes.shape
+        (20, 2, 16)
     """
 
     spikes = True

@@ -34,6 +34,23 @@ class Neuron(NeuronCell):
 
     Args:
         param_dtype: dtype of the state and of the parameters.
+
+    Example:
+        A leaky integrator that puts out the positive part of its state.
+
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import Neuron, unroll
+        >>> class Rectified(Neuron):
+        ...     def integrate(self, carry, inputs):
+        ...         return 0.5 * carry + inputs
+        ...
+        ...     def fire(self, membrane):
+        ...         return membrane, jax.nn.relu(membrane)
+        >>> neuron, currents = Rectified(), jnp.array([1.0, 0.0, -1.0, 2.0]).reshape(4, 1, 1)
+        >>> carry, outputs = unroll(neuron, neuron.initialize_carry((1, 1)), currents)
+        >>> outputs[:, 0, 0].tolist()
+        [1.0, 0.5, 0.0, 1.625]
     """
 
     carry_type: ClassVar[Any] = None

@@ -17,6 +17,24 @@ class NeuronCell(nnx.RNNCellBase):
     A subclass whose outputs are spikes sets `spikes = True` and keeps its spike function in the attribute `spike_fn`. One
     whose membrane is neither the carry nor its field `u` defines `membrane`, and one whose membrane decays by a single number
     per step defines `membrane_decay`. A constructor given an unknown option raises an error that lists the valid ones.
+
+    Example:
+        Leaky integrators that see each other: each loses what the layer has on average.
+
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import NeuronCell, unroll
+        >>> class Competing(NeuronCell):
+        ...     def initialize_carry(self, input_shape, rngs=None, carry_init=None):
+        ...         return jnp.zeros(input_shape)
+        ...
+        ...     def __call__(self, carry, inputs):
+        ...         state = 0.5 * carry + inputs
+        ...         state = state - state.mean(axis=-1, keepdims=True)
+        ...         return state, state
+        >>> cell, currents = Competing(), jnp.tile(jnp.array([0.0, 1.0, 2.0]), (3, 1, 1))
+        >>> carry, outputs = unroll(cell, cell.initialize_carry((1, 3)), currents)
+        >>> outputs[:, 0].tolist()
+        [[-1.0, 0.0, 1.0], [-1.5, 0.0, 1.5], [-1.75, 0.0, 1.75]]
     """
 
     spikes: ClassVar[bool] = False

@@ -43,6 +43,22 @@ class SpikingNeuron(Neuron):
 
     Raises:
         ValueError: an unknown reset.
+
+    Example:
+        A quadratic integrate-and-fire neuron, which has all options of a `SpikingNeuron`.
+
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import SpikingNeuron, unroll
+        >>> class QIF(SpikingNeuron):
+        ...     def integrate(self, carry, inputs):
+        ...         return carry + 0.5 * carry**2 + inputs
+        ...
+        ...     def fire(self, membrane):
+        ...         return self.spike(membrane)
+        >>> neuron, currents = QIF(threshold=2.0, reset="zero"), jnp.full((6, 1, 1), 0.5)
+        >>> carry, spikes = unroll(neuron, neuron.initialize_carry((1, 1)), currents)
+        >>> spikes[:, 0, 0].tolist()
+        [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]
     """
 
     spikes = True

@@ -18,6 +18,13 @@ class Flatten(nnx.Module):
     Args:
         start: first axis to be flattened, counted in NIR's order without the batch.
         end: last axis to be flattened.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons.nir import Flatten
+        >>> inputs = jnp.stack([jnp.zeros((1, 2, 2)), jnp.ones((1, 2, 2))], axis=-1)  # 0 in one channel, 1 in the other
+        >>> Flatten()(inputs).tolist()
+        [[0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]]
     """
 
     def __init__(self, start: int = 0, end: int = -1):
@@ -38,6 +45,12 @@ class SumPool2d(nnx.Module):
         kernel_size: height and width of a window, or one number for both.
         stride: steps from one window to the next, or one number for both. By default the size of a window.
         padding: zeros on each side, or one number for both axes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons.nir import SumPool2d
+        >>> SumPool2d(2)(jnp.ones((1, 4, 4, 3)))[0, :, :, 0].tolist()
+        [[4.0, 4.0], [4.0, 4.0]]
     """
 
     def __init__(
@@ -68,6 +81,12 @@ class AvgPool2d(SumPool2d):
         kernel_size: height and width of a window, or one number for both.
         stride: steps from one window to the next, or one number for both. By default the size of a window.
         padding: zeros on each side, or one number for both axes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons.nir import AvgPool2d
+        >>> AvgPool2d(2, padding=1)(jnp.ones((1, 4, 4, 3)))[0, :, :, 0].tolist()
+        [[0.25, 0.5, 0.25], [0.5, 1.0, 0.5], [0.25, 0.5, 0.25]]
     """
 
     def __call__(self, inputs: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
@@ -80,6 +99,12 @@ class Scale(nnx.Module):
     Args:
         scale: a number, or an array of the shape of the features or of their last axes. It is not trained.
         param_dtype: dtype of an array.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons.nir import Scale
+        >>> Scale([1.0, 0.5])(jnp.ones((3, 2))).tolist()
+        [[1.0, 0.5], [1.0, 0.5], [1.0, 0.5]]
     """
 
     def __init__(self, scale: ParameterValue, *, param_dtype: DTypeLike = jnp.float32):
@@ -95,6 +120,12 @@ class Zeros(nnx.Module):
 
     Args:
         shape: shape of the features.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons.nir import Zeros
+        >>> Zeros((4,))(jnp.ones((2, 8))).tolist()
+        [[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
     """
 
     def __init__(self, shape: Sequence[int]):

@@ -65,6 +65,17 @@ def from_nir(
         NIR's neurons fire above their threshold and neurons here at it, so a threshold is moved up to the next number, except
         for neurons that `to_nir` wrote, which are marked. A membrane is in units of its gain g, and so is x in ds/dx of
         `spike_fn`: for the gradient of a surrogate of slope k in NIR's units, set its slope to k g.
+
+    Example:
+        >>> import nir
+        >>> import numpy as np
+        >>> from slax_neurons.nir import from_nir
+        >>> ones, zeros = np.ones(16), np.zeros(16)
+        >>> lif = nir.LIF(tau=0.02 * ones, r=ones, v_leak=zeros, v_threshold=ones)
+        >>> graph = nir.NIRGraph.from_list(nir.Affine(np.ones((16, 8)), zeros), lif)
+        >>> model = from_nir(graph, dt=1e-3)
+        >>> [type(module).__name__ for module in model.modules], round(model.modules[1].membrane_decay, 4)
+        (['Linear', 'LIF'], 0.9512)
     """
     if not isinstance(graph, library().NIRGraph):
         raise TypeError(f"from_nir got {type(graph).__name__}, expected a nir.NIRGraph, as nir.read gives it.")

@@ -53,6 +53,15 @@ def to_nir(model: Any, *, dt: float, input_shape: tuple[int, ...], integration: 
     References:
         Pedersen et al.: Neuromorphic intermediate representation: a unified instruction set for interoperable
         brain-inspired computing, 2024, doi 10.1038/s41467-024-52259-9, table 1.
+
+    Example:
+        >>> from flax import nnx
+        >>> from slax_neurons import LIF, connect
+        >>> from slax_neurons.nir import to_nir
+        >>> model = connect([nnx.Linear(8, 16, rngs=nnx.Rngs(0)), LIF()])
+        >>> graph = to_nir(model, dt=1e-3, input_shape=(8,))
+        >>> {name: type(node).__name__ for name, node in graph.nodes.items()}
+        {'input': 'Input', 'affine_0': 'Affine', 'lif_1': 'LIF', 'output': 'Output'}
     """
     nir = library()
     if not isinstance(model, Connect):

@@ -8,11 +8,10 @@ from jaxtyping import Array, Float
 from slax_rules.influence.coloring import carry_over, contract, seed_matrices, zero_influence
 from slax_rules.influence.engine import InfluenceRule
 from slax_rules.influence.state_space import StateSpace
-from slax_rules.value import Value
 
 
 @dataclasses.dataclass(frozen=True)
-class RTRL(Value, InfluenceRule):
+class RTRL(InfluenceRule):
     """Real-time recurrent learning (RTRL): the influence of all parameters on all states, carried forward.
 
         J_t = D_t J_{t-1} + F_t              D_t = dh_t/dh_{t-1},  F_t = dh_t/dtheta, the direct part

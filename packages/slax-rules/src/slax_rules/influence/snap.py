@@ -10,11 +10,10 @@ from jaxtyping import Array, Float
 from slax_rules.influence.coloring import ColumnColoring, carry_over, contract, seed_matrices, zero_influence
 from slax_rules.influence.engine import InfluenceRule
 from slax_rules.influence.state_space import StateSpace
-from slax_rules.value import Value
 
 
 @dataclasses.dataclass(frozen=True)
-class SnAp(Value, InfluenceRule):
+class SnAp(InfluenceRule):
     """SnAp-n, a sparse n-step approximation of real-time recurrent learning.
 
         J_t = M (D_t J_{t-1} + F_t)          D_t = dh_t/dh_{t-1},  F_t = dh_t/dtheta, the direct part

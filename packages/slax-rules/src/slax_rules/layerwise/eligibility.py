@@ -52,7 +52,18 @@ class Eligibility(NamedTuple):
 
 
 def zero_eligibility(layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Eligibility:
-    """The traces before the first step, for inputs [B, I] and the neuron's states at rest."""
+    """The traces before the first step, for inputs [B, I] and the neuron's states at rest.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LIF
+        >>> from slax_rules import Layer, zero_eligibility
+        >>> layer = Layer(0, (nnx.Linear(8, 4, rngs=nnx.Rngs(0)),), LIF(), above=None)
+        >>> traces = zero_eligibility(layer, (jnp.zeros((2, 8)),), (jnp.zeros((2, 4)),))
+        >>> traces.kernels[0][0].shape, traces.bias[0].shape
+        ((2, 8, 4), (2, 4))
+    """
 
     def kernel_traces(synapse: Any, x: Array) -> tuple[Array, ...]:
         _, rows, entries = input_rows(synapse, x[None]).shape
@@ -83,6 +94,28 @@ def eligibility_gradient(
 
     Returns:
         The gradient, with psi_t delta_t as the signal below, and the traces.
+
+    Example:
+        >>> import dataclasses
+        >>> from functools import partial
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LIF, connect
+        >>> from slax_rules import OSTL, LayerRule, cross_entropy, gradients
+        >>> from slax_rules import eligibility_gradient, linearize, zero_eligibility
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class PlainOSTL(LayerRule):
+        ...     def initialize_traces(self, layer, inputs, states):
+        ...         return zero_eligibility(layer, inputs, states)
+        ...     def window(self, layer, window, traces, signal):
+        ...         return eligibility_gradient(layer, window, traces, signal, partial(linearize, layer.neuron))
+        >>> model = connect([nnx.Linear(4, 2, rngs=nnx.Rngs(0)), LIF()])
+        >>> inputs, labels = jnp.ones((10, 3, 4)), jnp.array([0, 1, 0])
+        >>> def gradient(rule):
+        ...     return gradients(model, cross_entropy, inputs, labels, rule=rule)[1]
+        >>> jax.tree.all(jax.tree.map(jnp.allclose, gradient(PlainOSTL()), gradient(OSTL())))
+        True
     """
     reverse = _reverse(window, signal, jacobians_at)
     gradients = synapse_gradients(layer.synapses, window.inputs, reverse.current)

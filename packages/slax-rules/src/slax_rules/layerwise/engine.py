@@ -27,7 +27,6 @@ from slax_rules.layerwise.plan import StackPlan, plan_stack
 from slax_rules.layerwise.rule import LayerRule
 from slax_rules.layerwise.synapse import input_gradient
 from slax_rules.rule import LearningRule, SignalFn, WindowGradient
-from slax_rules.value import Value
 
 
 class LayerwiseState(NamedTuple):
@@ -55,7 +54,7 @@ class ForwardPass(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Layerwise(Value, LearningRule):
+class Layerwise(LearningRule):
     """A rule for a stack, made of rules for layers.
 
     Each neuron forms a layer, together with the Linear or Conv right before it and the edges into it; nested stacks are treated

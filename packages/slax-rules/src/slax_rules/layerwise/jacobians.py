@@ -34,6 +34,17 @@ class LocalJacobians(NamedTuple):
         psi: ds_t / dI_t, at the membrane before its reset.
         pS: dh_t[s] / dphi for each leaf of the neuron's parameters; per unit, even if the layer shares the parameter.
         pO: ds_t / dphi, in the same form.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import LI
+        >>> from slax_rules import StepPoint, linearize
+        >>> neuron, carry, current = LI(decay=0.5), jnp.zeros(1), jnp.ones(1)
+        >>> jacobians = linearize(neuron, StepPoint(carry, current, neuron.integrate(carry, current)))
+        >>> jacobians.D, jacobians.d
+        (((Array([0.5], dtype=float32),),), (Array([1.], dtype=float32),))
+        >>> jacobians.o, jacobians.psi
+        ((Array([0.5], dtype=float32),), Array([1.], dtype=float32))
     """
 
     D: tuple[States, ...]
@@ -85,6 +96,15 @@ class StepPoint(NamedTuple):
         state: the carry before the step, leaves [B, N].
         current: the input current, [B, N].
         membrane: `neuron.integrate(state, current)`; None for a neuron that does not define it.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import LIF
+        >>> from slax_rules import StepPoint
+        >>> neuron, carry, current = LIF(decay=0.5), jnp.full((2, 3), 0.8), jnp.ones((2, 3))
+        >>> point = StepPoint(carry, current, neuron.integrate(carry, current))
+        >>> point.membrane[0]
+        Array([1.4, 1.4, 1.4], dtype=float32)
     """
 
     state: Any
@@ -97,6 +117,18 @@ def linearize(neuron: Neuron, at: StepPoint) -> LocalJacobians:
 
     If the neuron defines `integrate` and `fire`, `fire` is linearized at the membrane, which is often all that the Jacobians
     depend on.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_neurons import LIF, triangular
+        >>> from slax_rules import StepPoint, linearize
+        >>> neuron = LIF(decay=0.5, reset="none", spike_fn=triangular(height=1.0, width=1.0))
+        >>> carry, current = jnp.zeros(3), jnp.array([0.0, 1.0, 1.5])
+        >>> jacobians = linearize(neuron, StepPoint(carry, current, neuron.integrate(carry, current)))
+        >>> jacobians.D[0][0]
+        Array([0.5, 0.5, 0.5], dtype=float32)
+        >>> jacobians.psi
+        Array([0. , 1. , 0.5], dtype=float32)
     """
     graphdef, params, rest = nnx.split(neuron, nnx.Param, ...)
     leaves, treedef = jax.tree.flatten(at.state)

@@ -24,6 +24,15 @@ class Layer:
         neuron: an element-wise neuron.
         above: the neuron of the next layer of the chain; None for the last layer.
         self_delays: the delays of the edges from the neuron to its own layer.
+
+    Example:
+        A rule gets the layers of a stack from the library. One made by hand, for a test of the rule:
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, Trainable
+        >>> from slax_rules import Layer
+        >>> layer = Layer(0, (nnx.Linear(8, 4, rngs=nnx.Rngs(0)),), LIF(decay=Trainable(0.9)), above=LI())
+        >>> [parameter.shape for parameter in layer.parameters]
+        [()]
     """
 
     number: int
@@ -45,6 +54,20 @@ class LayerWindow(NamedTuple):
         inputs: inputs of each synapse; none if the chain feeds the neuron directly.
         points: points of the neuron, leaves [K, B, N].
         carry: carry of the neuron before the first step, with its delay buffer if the neuron is read late.
+
+    Example:
+        A rule gets windows from the library. One made by hand, for a test of the rule:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LIF
+        >>> from slax_rules import Layer, LayerWindow, StepPoint
+        >>> layer = Layer(0, (nnx.Linear(4, 2, rngs=nnx.Rngs(0)),), LIF(), above=None)
+        >>> inputs, carry = jnp.ones((1, 3, 4)), jnp.zeros((3, 2))  # one step
+        >>> current = layer.synapses[0](inputs)
+        >>> points = StepPoint(carry[None], current, layer.neuron.integrate(carry, current[0])[None])
+        >>> window = LayerWindow((inputs,), points, carry)
+        >>> window.points.membrane.shape
+        (1, 3, 2)
     """
 
     inputs: tuple[Float[Array, "K B *I"], ...]
@@ -59,6 +82,21 @@ class LayerGradient(NamedTuple):
         synapses: for each synapse, the gradients w.r.t. its weights by name, "kernel" and "bias".
         neuron: the gradient w.r.t. each of the neuron's parameters, in the order of `Layer.parameters`.
         signal_below: the cotangent of the current within each step, which the synapses pass below.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LIF
+        >>> from slax_rules import SLTT, Layer, LayerWindow, StepPoint
+        >>> layer = Layer(0, (nnx.Linear(4, 2, rngs=nnx.Rngs(0)),), LIF(), above=None)
+        >>> inputs, carry = jnp.ones((1, 3, 4)), jnp.zeros((3, 2))  # one step
+        >>> current = layer.synapses[0](inputs)
+        >>> points = StepPoint(carry[None], current, layer.neuron.integrate(carry, current[0])[None])
+        >>> gradient, traces = SLTT().window(layer, LayerWindow((inputs,), points, carry), (), jnp.ones((1, 3, 2)))
+        >>> {name: array.shape for name, array in gradient.synapses[0].items()}
+        {'kernel': (4, 2), 'bias': (2,)}
+        >>> gradient.signal_below.shape
+        (1, 3, 2)
     """
 
     synapses: tuple[dict[str, Array], ...]

@@ -25,6 +25,21 @@ class Route:
     """The base class of all routes. Its methods implement backpropagation within a time step, `Symmetric`.
 
     A subclass is a frozen dataclass, or a module if it holds arrays, and overrides the methods that it changes.
+
+    Example:
+        >>> import dataclasses
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OSTL, Route, cross_entropy, gradients
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class SignSymmetric(Route):
+        ...     def kernels(self, layer):
+        ...         return [jnp.sign(synapse.kernel[...]) for synapse in layer.synapses]
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OSTL(route=SignSymmetric()))
     """
 
     is_local: bool = False  # whether hidden layers have losses of their own, and take no signal from above
@@ -50,7 +65,13 @@ class Route:
 
 @dataclasses.dataclass(frozen=True)
 class Symmetric(Route):
-    """Symmetric feedback: signals pass down through the weights themselves, as the cotangent of the current times W^T."""
+    """Symmetric feedback: signals pass down through the weights themselves, as the cotangent of the current times W^T.
+
+    Example:
+        >>> from slax_rules import OSTL, Symmetric
+        >>> OSTL() == OSTL(route=Symmetric())
+        True
+    """
 
 
 class Random(Route, nnx.Module):
@@ -64,6 +85,20 @@ class Random(Route, nnx.Module):
     References:
         Lillicrap, Cownden, Tweed, Akerman: Random synaptic feedback weights support error backpropagation for deep learning,
         2016, doi 10.1038/ncomms13276.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OSTL, Random, Symmetric, cross_entropy, gradients
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> def kernels(route):
+        ...     gradient = gradients(model, cross_entropy, inputs, labels, rule=OSTL(route=route))[1]
+        ...     return [gradient["modules"][i]["kernel"][...] for i in (0, 2)]
+        >>> [bool(jnp.allclose(*layer)) for layer in zip(kernels(Symmetric()), kernels(Random(rngs=rngs)))]
+        [False, True]
     """
 
     def __init__(self, *, rngs: nnx.Rngs):
@@ -89,6 +124,21 @@ class Adaptive(Route, nnx.Module):
     References:
         Kolen, Pollack: Backpropagation without weight transport, 1994, doi 10.1109/ICNN.1994.374486. Akrout et al.: Deep
         learning without weight transport, 2019, arXiv 1904.05391.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OSTL, Adaptive, cross_entropy, train_offline
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> rule = OSTL(route=Adaptive(model, rngs=rngs))
+        >>> optimizer = nnx.Optimizer((model, rule), optax.adamw(1e-3), wrt=nnx.Param)
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> loss = train_offline(model, optimizer, cross_entropy, inputs, labels, rule=rule)
+        >>> rule.route.matrices[1][0].shape
+        (16, 3)
     """
 
     def __init__(self, model: Any, *, rngs: nnx.Rngs):
@@ -129,6 +179,18 @@ class Local(Route, nnx.Module):
     References:
         Kaiser, Mostafa, Neftci: Synaptic plasticity dynamics for deep continuous local learning (DECOLLE), 2020,
         doi 10.3389/fnins.2020.00424.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OSTL, Local, cross_entropy, gradients
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OSTL(route=Local(rngs=rngs)))
+        >>> gradient["modules"][0]["kernel"][...].shape
+        (8, 16)
     """
 
     is_local = True

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
 from slax_rules.layerwise.routes import Route, Symmetric
-from slax_rules.value import Value
+from slax_rules.rule import Value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +20,28 @@ class LayerRule(Value, abc.ABC):
 
     Args:
         route: the signal that reaches a layer, and the signal that it passes below (spatial credit assignment).
+
+    Example:
+        >>> import dataclasses
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LIF, connect
+        >>> from slax_rules import SLTT, LayerGradient, LayerRule, cross_entropy, gradients, linearize
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class OnlyThisStep(LayerRule):
+        ...     def initialize_traces(self, layer, inputs, states):
+        ...         return ()
+        ...     def window(self, layer, window, traces, signal):
+        ...         psi = jax.vmap(lambda point: linearize(layer.neuron, point).psi)(window.points)
+        ...         kernel = jnp.einsum("kbi,kbn->in", window.inputs[0], psi * signal)
+        ...         return LayerGradient(({"kernel": kernel},), (), psi * signal), traces
+        >>> model = connect([nnx.Linear(4, 2, use_bias=False, rngs=nnx.Rngs(0)), LIF()])
+        >>> inputs, labels = jnp.ones((10, 3, 4)), jnp.array([0, 1, 0])
+        >>> def gradient(rule):
+        ...     return gradients(model, cross_entropy, inputs, labels, rule=rule)[1]
+        >>> jax.tree.all(jax.tree.map(jnp.allclose, gradient(OnlyThisStep()), gradient(SLTT())))
+        True
     """
 
     route: Route = dataclasses.field(default=Symmetric(), kw_only=True)

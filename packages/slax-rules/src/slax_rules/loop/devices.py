@@ -49,6 +49,16 @@ def split_batch(batch: Sequence[Any], devices: Devices) -> tuple[Any, ...]:
 
     Raises:
         ValueError: a batch that the number of devices does not divide.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_rules import split_batch
+        >>> devices = jax.devices()
+        >>> batch = (jnp.ones((20, 4 * len(devices), 8)), jnp.zeros(4 * len(devices), int))
+        >>> inputs, labels = split_batch(batch, devices)
+        >>> inputs.addressable_shards[0].data.shape
+        (20, 4, 8)
     """
     mesh = as_mesh(devices)
     inputs, targets, *mask = batch

@@ -15,9 +15,9 @@ from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.layerwise.engine import as_rule
 from slax_rules.loop.entry import AnyRule, gradients
 from slax_rules.losses import sum_dtype
-from slax_rules.paths import by_path, module_names, readable_path
 from slax_rules.training.callbacks import Metrics, StepInfo
 from slax_rules.training.epoch import prepared
+from slax_rules.training.paths import by_path, module_names, readable_path
 from slax_rules.training.sampling import Batch
 
 Group = Callable[[str], str]
@@ -32,6 +32,15 @@ class Agreement(NamedTuple):
         sign_agreement: share of the nonzero entries of r for which g has the same sign; 0 if there are none.
         defined: whether both are finite and nonzero, as the cosine requires.
         has_reference: whether both are finite and r is nonzero, as the other two require.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_rules import agreement
+        >>> found = agreement({"kernel": jnp.array([3.0, 0.0])}, {"kernel": jnp.array([3.0, 4.0])})["kernel"]
+        >>> type(found).__name__, bool(found.defined)
+        ('Agreement', True)
+        >>> [round(float(number), 3) for number in (found.cosine, found.norm_ratio, found.sign_agreement)]
+        [0.6, 0.6, 0.5]
     """
 
     cosine: Float[Array, ""]

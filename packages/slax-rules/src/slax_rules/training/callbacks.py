@@ -25,6 +25,21 @@ class StepInfo:
         loss_fn, update, window: the arguments given to `fit`.
         batch: batch of this step: inputs, targets, and the mask if there is one.
         loss: loss of this step, before its update.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, connect
+        >>> from slax_rules import Every, StepInfo, cross_entropy, fit
+        >>> def report(info: StepInfo):
+        ...     print(f"step {info.step} of epoch {info.epoch}, inputs {info.batch[0].shape}")
+        >>> model = connect([nnx.Linear(4, 2, rngs=nnx.Rngs(0)), LI()])
+        >>> optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+        >>> batches = [(jnp.ones((5, 3, 4)), jnp.array([0, 1, 0]))]
+        >>> history = fit(model, optimizer, cross_entropy, batches, epochs=2, callbacks=[Every(1, report)])
+        step 1 of epoch 0, inputs (5, 3, 4)
+        step 2 of epoch 1, inputs (5, 3, 4)
     """
 
     step: int
@@ -41,7 +56,19 @@ class StepInfo:
 
 @runtime_checkable
 class Callback(Protocol):
-    """A callable for every `every`-th step. Its return value becomes a record of the history."""
+    """A callable for every `every`-th step. Its return value becomes a record of the history.
+
+    Example:
+        `fit(..., callbacks=[LossEvery(10)])` then records the loss of every tenth step:
+        >>> from slax_rules import Callback
+        >>> class LossEvery:
+        ...     def __init__(self, every):
+        ...         self.every = every
+        ...     def __call__(self, info):
+        ...         return {"loss": info.loss}
+        >>> isinstance(LossEvery(10), Callback)
+        True
+    """
 
     @property
     def every(self) -> int: ...

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from slax_rules.paths import by_path
+from slax_rules.training.paths import by_path
 from slax_rules.training.stopping import EarlyStoppingState, Mode, gain, mode_of
 from slax_rules.training.weights import as_bytes, described, differences, is_key, model_types, save_weights, weights
 

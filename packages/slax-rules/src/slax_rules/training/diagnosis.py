@@ -16,10 +16,10 @@ from slax_rules.loop.entry import gradients
 from slax_rules.loop.objective import sequence_losses, step_losses
 from slax_rules.loop.targets import read_targets
 from slax_rules.losses import SequenceLoss
-from slax_rules.paths import by_path, module_names, readable_path
 from slax_rules.training.agreement import offline_rule
 from slax_rules.training.epoch import Train, prepared
 from slax_rules.training.layers import layer_names, run_layers
+from slax_rules.training.paths import by_path, module_names, readable_path
 from slax_rules.training.sampling import Batch
 
 SLOWER = (

@@ -17,6 +17,16 @@ class History:
             defined.
         best_step: step of the best evaluation, if early stopping was used.
         stopped_early: whether early stopping ended the run.
+
+    Example:
+        >>> import numpy as np
+        >>> from slax_rules import History
+        >>> records = [{"step": 10, "epoch": 0, "accuracy": 0.5}, {"step": 20, "epoch": 1, "accuracy": 0.75}]
+        >>> history = History(np.linspace(1.1, 0.7, 20), records)
+        >>> history
+        History(20 steps; last loss 0.7; 2 records of accuracy)
+        >>> history.series("accuracy")
+        (array([10, 20]), array([0.5 , 0.75]))
     """
 
     losses: np.ndarray

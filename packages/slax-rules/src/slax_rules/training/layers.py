@@ -11,8 +11,8 @@ from jaxtyping import Array
 
 from slax_neurons import Connect, unroll
 from slax_neurons.internal import carry_without_buffer, first_carry
-from slax_rules.paths import kind, module_names
 from slax_rules.training.epoch import prepared
+from slax_rules.training.paths import kind, module_names
 from slax_rules.training.sampling import Batch
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from slax_rules.paths import by_path, module_names, readable_path
+from slax_rules.training.paths import by_path, module_names, readable_path
 
 FORMAT = "slax weights 1"
 ABOUT = "about"  # the member of the file that describes its contents
@@ -82,6 +82,20 @@ def load_weights(path: str | Path, model: nnx.Module) -> None:
     Raises:
         FileNotFoundError: no such file.
         ValueError: weights of another model, or a file that is damaged or holds no weights.
+
+    Example:
+        >>> import os, tempfile
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, connect
+        >>> from slax_rules import load_weights, save_weights
+        >>> small, large = (connect([nnx.Linear(8, size, rngs=nnx.Rngs(0)), LI()]) for size in (3, 5))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_weights(os.path.join(folder, "weights.npz"), small)
+        ...     load_weights(os.path.join(folder, "weights.npz"), small)
+        ...     load_weights(os.path.join(folder, "weights.npz"), large)
+        Traceback (most recent call last):
+            ...
+        ValueError: The weights in ...weights.npz are of another model: 0 Linear/bias: float32[3] saved, ...
     """
     path = Path(path)
     if not path.exists():

@@ -1,0 +1,50 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["sinabs==3.1.3", "torch==2.15.0", "numpy"]
+#
+# [tool.benchmark.variants.bptt]
+# default = {}
+# 1_thread = { OMP_NUM_THREADS = "1" }
+#
+# [tool.benchmark.neurons]
+# all = { equation = "subtract", differs = "nothing but the surrogate" }
+# ///
+"""sinabs: its `LIF` on [B, T, N], which loops over the steps in Python, after a Linear on all steps together.
+
+With `norm_input=False` and at most one spike per step, where the default is unlimited, it has the equations of slax.
+The surrogate is its default, a single exponential.
+"""
+
+import math
+
+import sinabs.layers
+import torch
+from sinabs.activation import SingleSpike
+from torch_step import DEVICE, TorchStep, tensor
+from workload import DECAY, THRESHOLD, Workload
+
+
+def bptt(variant: str, workload: Workload) -> TorchStep:
+    inputs = tensor(workload.spikes().swapaxes(0, 1).copy())
+    layers = []
+    for weight in workload.weights():
+        linear = torch.nn.Linear(*weight.shape, bias=False)
+        linear.weight.data = tensor(weight.T.copy())
+        layers += [linear, lif().to(DEVICE)]
+    net = torch.nn.Sequential(*layers)
+
+    def loss():
+        for neuron in layers[1::2]:
+            neuron.reset_states()
+        return net(inputs).sum()
+
+    return TorchStep.of(loss, [linear.weight for linear in layers[::2]])
+
+
+def lif() -> sinabs.layers.LIF:
+    threshold = torch.tensor(THRESHOLD)
+    return sinabs.layers.LIF(-1 / math.log(DECAY), spike_threshold=threshold, spike_fn=SingleSpike, norm_input=False)
+
+
+def spikes_of(variant: str, currents):
+    return lif()(torch.from_numpy(currents).swapaxes(0, 1)).detach().swapaxes(0, 1)

@@ -1,0 +1,151 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["slax==0.0.1", "jax==0.10.2", "flax==0.12.8"]
+#
+# [tool.benchmark.variants.bptt]
+# whole = {}
+# layers = {}
+#
+# [tool.benchmark.variants.rules]
+# bptt = {}
+# ottt = {}
+#
+# [tool.benchmark.variants.data]
+# time = {}
+# rate = {}
+#
+# [tool.benchmark.neurons]
+# all = { equation = "subtract", differs = "nothing" }
+# ///
+"""slax 0.0.1, from which this repository started: the part that runs on a current JAX. `slax_original_jax04` has the rest.
+
+In `bptt`, `whole` is `RNN` around the whole net, `layers` runs each Dense on all steps together and an `RNN` around each LIF,
+both with `unroll=1`. Without that argument every step is written out in the program, which for T = 256 and N = 128 took minutes
+and gigabytes to compile and more than ten times as long to run, so it is not included.
+
+In `rules` it is its modules `OTTT`, `DenseOSTL` and `DenseOTPE` around each [Dense, LIF], with `DenseOSTL` in the last layer
+under OTPE, and `RTRL` around the whole net, as in its own tests. Its `train_online_deferred` and `train_offline` write every
+step out in the program, which takes minutes and gigabytes to compile for long sequences, so the loops here are the
+same as scans: the sum of the gradients of each step's loss with a constant carry, and for BPTT the gradient of the whole scan.
+Its OTPE advances the trace twice per step and has psi_t twice in the signal below; its other rules have our equations.
+
+In `data` it is its `randman` of 10 manifolds, with only as many samples per class as a batch needs; the default is 1,000. It
+makes the manifolds again for each batch, and labels for each step.
+
+Parity: the equations of slax.
+"""
+
+import itertools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+import slax
+from jax_step import JaxStep
+from workload import DECAY, THRESHOLD, Workload
+
+N_CLASSES = 10  # of `data`
+
+
+def bptt(variant: str, workload: Workload) -> JaxStep:
+    modules = list(itertools.chain(*layers_of(workload)))
+    if variant == "whole":
+        model = slax.RNN(slax.connect(modules, return_carry=False), unroll=1)
+    else:
+        model = nn.Sequential([slax.RNN(x, unroll=1) if isinstance(x, slax.LIF) else x for x in modules])
+    inputs = workload.spikes()
+    params, rest = start(model, inputs[:1], workload)
+
+    def loss(params, inputs):
+        spikes, _ = model.apply({"params": params, "carry": rest}, inputs, mutable="carry")
+        return spikes.sum()
+
+    return JaxStep(jax.value_and_grad(loss), params, inputs)
+
+
+def rules(variant: str, workload: Workload) -> JaxStep:
+    model = slax.connect(under_rule(variant, layers_of(workload)))
+    inputs = workload.spikes()
+    params, rest = start(model, inputs[0], workload)
+
+    def step_loss(params, carry, x, labels):
+        spikes, state = model.apply({"params": params, "carry": carry}, x, mutable="carry")
+        return optax.softmax_cross_entropy_with_integer_labels(spikes, labels).mean(), state["carry"]
+
+    def online(params, inputs, labels):
+        def step(total, x):
+            carry, loss, gradient = total
+            (added, carry), new = jax.value_and_grad(step_loss, has_aux=True)(params, carry, x, labels)
+            return (carry, loss + added, jax.tree.map(jnp.add, gradient, new)), None
+
+        total = (rest, 0.0, jax.tree.map(jnp.zeros_like, params))
+        (_, loss, gradient), _ = jax.lax.scan(step, total, inputs)
+        return loss / len(inputs), jax.tree.map(lambda g: g / len(inputs), gradient)
+
+    def through_time(params, inputs, labels):
+        def loss(params):
+            _, losses = jax.lax.scan(lambda carry, x: step_loss(params, carry, x, labels)[::-1], rest, inputs)
+            return losses.mean()
+
+        return jax.value_and_grad(loss)(params)
+
+    return JaxStep(through_time if variant == "bptt" else online, params, inputs, workload.labels())
+
+
+def data(variant: str, workload: Workload) -> JaxStep:
+    (n_units,) = workload.widths
+
+    def step(manifold_seed, random_seed):
+        spikes, labels = slax.randman(
+            manifold_seed,
+            random_seed,
+            nb_classes=N_CLASSES,
+            nb_units=n_units,
+            nb_steps=workload.steps,
+            nb_samples=-(-workload.batch // N_CLASSES),
+            batch_sz=workload.batch,
+            time_encode=variant == "time",
+        )
+        return labels.mean(), spikes
+
+    return JaxStep(step, jax.random.PRNGKey(0), jax.random.PRNGKey(1))
+
+
+def layers_of(workload: Workload) -> list[list[nn.Module]]:
+    return [[nn.Dense(width, use_bias=False), lif()] for width in workload.widths[1:]]
+
+
+def lif() -> slax.LIF:
+    return slax.LIF(v_threshold=THRESHOLD)
+
+
+def start(model: nn.Module, inputs, workload: Workload) -> tuple:
+    """The parameters with the weights of the workload, and the carry at rest."""
+    variables = model.init(jax.random.key(0), jnp.asarray(inputs))
+    params = jax.tree.unflatten(jax.tree.structure(variables["params"]), workload.weights())
+    return params, rest_of(variables)
+
+
+def rest_of(variables: dict):
+    """The carry at rest, since init returns the state after its first step."""
+    return jax.tree.map(jnp.zeros_like, variables["carry"])
+
+
+def under_rule(variant: str, layers: list[list[nn.Module]]) -> list:
+    """The modules of the net under a rule."""
+    if variant == "bptt":
+        return list(itertools.chain(*layers))
+    if variant == "rtrl":
+        return [slax.RTRL([slax.connect(list(itertools.chain(*layers)))])]
+    if variant == "ottt":
+        return [slax.OTTT(layer, DECAY) for layer in layers]
+    hidden = slax.DenseOSTL if variant == "ostl" else lambda layer: slax.DenseOTPE(layer, DECAY)
+    return [*map(hidden, layers[:-1]), slax.DenseOSTL(layers[-1])]
+
+
+def spikes_of(variant: str, currents):
+    model = slax.RNN(lif(), unroll=1)
+    currents = jnp.asarray(currents)
+    variables = model.init(jax.random.key(0), currents[:1])
+    return model.apply({**variables, "carry": rest_of(variables)}, currents, mutable="carry")[0]

@@ -1,0 +1,26 @@
+# /// script
+# requires-python = ">=3.11,<3.13"
+# dependencies = [
+#   "slax==0.0.1", "jax==0.4.25", "jaxlib==0.4.25", "flax==0.8.2", "numpy<2", "scipy<1.13", "orbax-checkpoint==0.5.18"
+# ]
+#
+# [tool.benchmark.variants.rules]
+# bptt = {}
+# ottt = {}
+# ostl = {}
+# otpe = {}
+# rtrl = {}
+#
+# [tool.benchmark.limits.rules]
+# ostl = { width = 256, steps = 256 }
+# otpe = { width = 128, steps = 256 }
+# rtrl = { width = 64 }
+# ///
+"""slax 0.0.1 on the JAX of its time, where all of its rules run: see `slax_original`, whose file describes them.
+
+OSTL, OTPE and RTRL take seconds at sizes for which the others take tenths, and are omitted there.
+"""
+
+from peers.slax_original import rules
+
+__all__ = ["rules"]

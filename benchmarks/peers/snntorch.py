@@ -1,0 +1,68 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["snntorch==1.0.0", "torch==2.15.0", "numpy"]
+#
+# [tool.benchmark.variants.bptt]
+# whole = {}
+# layers = {}
+# layers_1_thread = { OMP_NUM_THREADS = "1" }
+#
+# [tool.benchmark.neurons]
+# all = { equation = "late_reset", differs = "the reset acts a step later, and no gradient passes it" }
+# ///
+"""snntorch: a Python loop over steps, as in its documentation (`whole`), or over the steps of a layer at a time (`layers`).
+
+Parity: r_t = H(u_{t-1} - 1), u_t = beta u_{t-1} + I_t - r_t, s_t = H(u_t - 1), H(0) = 0: the reset comes a step later than
+in slax, and no gradient passes it. The surrogate is its default, arctan. Its spikes are float32 whatever the dtype of the
+currents, so the next layer cannot use half precision.
+"""
+
+import snntorch
+import torch
+from torch_step import DEVICE, TorchStep, tensor
+from workload import DECAY, THRESHOLD, Workload
+
+
+def bptt(variant: str, workload: Workload) -> TorchStep:
+    inputs = tensor(workload.spikes())
+    layers = []
+    for weight in workload.weights():
+        linear = torch.nn.Linear(*weight.shape, bias=False)
+        linear.weight.data = tensor(weight.T.copy())
+        layers.append((linear, leaky().to(DEVICE)))
+
+    def whole():
+        membranes = [neuron.reset_mem() for _, neuron in layers]
+        spikes = []
+        for x in inputs:
+            for index, (linear, neuron) in enumerate(layers):
+                x, membranes[index] = neuron(linear(x), membranes[index])
+            spikes.append(x)
+        return torch.stack(spikes).sum()
+
+    def layer_by_layer():
+        x = inputs
+        for linear, neuron in layers:
+            membrane = neuron.reset_mem()
+            spikes = []
+            for current in linear(x):
+                s, membrane = neuron(current, membrane)
+                spikes.append(s)
+            x = torch.stack(spikes)
+        return x.sum()
+
+    weights = [linear.weight for linear, _ in layers]
+    return TorchStep.of(whole if variant == "whole" else layer_by_layer, weights)
+
+
+def leaky() -> snntorch.Leaky:
+    return snntorch.Leaky(beta=DECAY, threshold=THRESHOLD)
+
+
+def spikes_of(variant: str, currents):
+    neuron, spikes = leaky(), []
+    membrane = neuron.reset_mem()
+    for current in torch.from_numpy(currents):
+        s, membrane = neuron(current, membrane)
+        spikes.append(s)
+    return torch.stack(spikes).detach()

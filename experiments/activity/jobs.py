@@ -1,0 +1,12 @@
+"""One job for each rule, with all seeds."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from experiments.common.job import Job, without
+
+
+def jobs(settings: dict[str, Any]) -> Iterator[Job]:
+    task = f"randman_{settings['code']}"
+    for rule in settings["rules"]:
+        yield Job(rule, without(settings, "rules") | {"task": task, "rule": rule})

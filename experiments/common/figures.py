@@ -1,0 +1,99 @@
+"""What a figure is, the order of results, and the writing of tables and pictures, common to all experiments."""
+
+import csv
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from slax_rules import RULES
+from slax_viz import PNG_METADATA, SVG_METADATA, mean_interval
+
+# Update modes differ in marker shape and filling; the color belongs to the rule.
+MARKS: dict[str, dict[str, Any]] = {
+    "offline": {"marker": "o"},
+    "online": {"marker": "D", "markerfacecolor": "white"},
+}
+MODE_LABELS = {"offline": "one update per sequence", "online": "updates within the sequence"}
+NO_RULE = "0.3"  # color of a legend mark that does not belong to a rule
+
+Results = dict[str, dict[str, dict[str, Any]]]
+
+
+class Plot(NamedTuple):
+    """A figure with the table behind it. `arrange` of the same plot.py makes `data` of the results.
+
+    columns: the names of the table's columns.
+    rows: maps `data` to the rows of the table.
+    draw: maps `data` to the figure.
+    """
+
+    columns: Sequence[str]
+    rows: Callable[[Any], Iterable[Sequence[Any]]]
+    draw: Callable[[Any], Figure]
+
+
+def by_task_and_rule(results: Iterable[dict[str, Any]]) -> Results:
+    """The results of each task by rule, in the order of the table of rules."""
+    order = list(RULES)
+    tasks: Results = {}
+    for result in sorted(results, key=lambda result: order.index(result["config"]["rule"])):
+        task, rule = (result["config"][name] for name in ("task", "rule"))
+        if rule in tasks.get(task, {}):
+            raise SystemExit(f"Got two results of the task {task} and the rule {rule}, expected one of each.")
+        tasks.setdefault(task, {})[rule] = result
+    return {task: tasks[task] for task in sorted(tasks)}
+
+
+def interval(numbers: Sequence[float], bounds: tuple[float, float]) -> tuple[float | None, float | None, float | None]:
+    """The mean, and the low and high ends of its 95 % interval; None where there are too few numbers."""
+    if len(numbers) < 2:
+        return (numbers[0] if numbers else None), None, None
+    mean, low, high = (float(number) for number in mean_interval(numbers, bounds=bounds))
+    return mean, low, high
+
+
+def plot_seed_intervals(
+    ax: Axes,
+    rows: Mapping[Hashable, tuple[str, str]],
+    numbers: Mapping[Hashable, Sequence[float]],
+    bounds: tuple[float, float],
+) -> None:
+    """Draw a row for each key: the mean as the rule's mark, its 95 % interval as a line, and below it each seed as a dot.
+
+    Args:
+        rows: by key, the name of the rule and the name of the row, from top to bottom.
+        numbers: by key, one number of each seed.
+        bounds: bounds of each number.
+    """
+    for row, (key, (rule, _)) in enumerate(rows.items()):
+        look = RULES[rule].style
+        mean, low, high = interval(numbers[key], bounds)
+        ax.plot(numbers[key], [row + 0.22] * len(numbers[key]), ".", color=look.color, markersize=7, alpha=0.7)
+        ax.plot(mean, row, look.marker, color=look.color, markeredgecolor="black", markersize=8, zorder=3)
+        if low is not None:
+            ax.plot([low, high], [row, row], "-", color=look.color, linewidth=2)
+    ax.set_yticks(range(len(rows)), [name for _, name in rows.values()])
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table with numbers to six decimal places and an empty cell for None."""
+    with path.open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(columns)
+        for row in rows:
+            table.writerow([round(cell, 6) if isinstance(cell, float) else cell for cell in row])
+
+
+def save(figure: Figure, output: Path) -> None:
+    """Save a figure as output.png and output.svg, with the same bytes each time."""
+    figure.savefig(output.with_suffix(".png"), metadata=PNG_METADATA)
+    figure.savefig(output.with_suffix(".svg"), metadata=SVG_METADATA)
+    plt.close(figure)

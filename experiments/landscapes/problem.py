@@ -1,0 +1,56 @@
+"""The problem shared by all rules of a task: data, the network before training, and the samples for all losses."""
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+from jax import random
+
+from experiments.common.training import demo_model, make_model
+from slax_data import make_task, upstream_randman
+from slax_neurons import Connect
+
+# Slax's demo: the key of its manifolds, and the samples of each class in a draw, the first of which form a batch.
+UPSTREAM_MANIFOLDS, UPSTREAM_SAMPLES = 0, 100
+
+Batch = tuple[jax.Array, jax.Array]
+
+
+class Problem(NamedTuple):
+    """The data and network of one seed.
+
+    sample: maps a key to a batch to train on.
+    model: the network before training.
+    test_set: the samples on which losses are computed, spikes [T, B, N] and labels [B].
+    rule_key, train_key: keys for the random draws of rules and for batches.
+    """
+
+    sample: Callable[[jax.Array], Batch]
+    model: Connect
+    test_set: Batch
+    rule_key: jax.Array
+    train_key: jax.Array
+
+
+def bits_of_draws(config: dict[str, Any]) -> contextlib.AbstractContextManager:
+    """The context in which random draws have the bits of the JAX of slax 0.0.1 for its demonstration, and else today's."""
+    return jax.threefry_partitionable(config["draws"] != "upstream")
+
+
+def make_problem(config: dict[str, Any], key: jax.Array) -> Problem:
+    """The common problem of all rules of a task. The key determines all draws except the manifolds of slax's demo."""
+    task_key, model_key, rule_key, train_key, test_key = random.split(key, 5)
+    layers = config["layers"]
+    sizes = {"n_classes": layers[-1], "n_units": layers[0], "n_steps": config["n_steps"]}
+    if config["draws"] == "upstream":
+        manifolds = random.key(UPSTREAM_MANIFOLDS)
+        sample = partial(upstream_randman, manifolds, samples_per_class=UPSTREAM_SAMPLES, **sizes)
+    else:
+        sample = make_task("randman", task_key, code="time", **sizes).sample
+    rngs = nnx.Rngs(model_key)
+    model = make_model(config, rngs) if config["read_out"] == "li" else demo_model(layers, rngs)
+    test_set = sample(test_key, batch_size=config["test_size"])
+    return Problem(partial(sample, batch_size=config["batch_size"]), model, test_set, rule_key, train_key)

@@ -1,0 +1,11 @@
+"""One job for each neuron."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from experiments.common.job import Job, without
+
+
+def jobs(settings: dict[str, Any]) -> Iterator[Job]:
+    for neuron, own in settings["neurons"].items():
+        yield Job(neuron, without(settings, "neurons") | {"neuron": neuron} | own)

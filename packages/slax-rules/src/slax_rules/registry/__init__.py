@@ -1,0 +1,1 @@
+"""The table of all rules, and what an entry says of one."""

@@ -1,0 +1,205 @@
+"""The experiment on throughput: what is checked before it is timed, its tables, and what stops it."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from experiment_files import as_written, config_of, draw
+
+from experiments import plot as figures
+from experiments.common.job import figures_of, jobs_of
+from experiments.throughput import libraries, plot, run
+
+import contenders  # isort: skip  on the path since run was imported
+import equations  # isort: skip
+from workload import DECAY, Workload, uniform  # isort: skip
+
+ROOT = Path(run.__file__).parent
+CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+TINY = {"n8": {"benchmark": "bptt", "size": 8, "batch": 2, "dtype": "float32", "steps": 12}}
+TINY |= {"rules_n8": TINY["n8"] | {"benchmark": "rules"}}
+CHOSEN = {
+    "bptt": ["slax:default", "plain:default", "snnax:default", "matmul:default"],
+    "rules": ["slax:bptt", "slax:ottt"],
+}
+
+
+def cell(workload):
+    changes = {"rounds": 3, "own_environments": False, "contenders": CHOSEN, "workloads": TINY}
+    return config_of("throughput", f"{workload}.timing", CONFIG["scales"]["quick"] | changes)
+
+
+@pytest.fixture(scope="module")
+def results():
+    """Two workloads, timed with the interpreter at hand."""
+    record = {"record": {"machine": "Linux x86_64 a processor"}}
+    return [as_written(cell(name), run.compute(cell(name))) | record for name in TINY]
+
+
+def test_what_runs_is_timed_in_rounds_and_what_does_not_has_its_reason(results):
+    bptt, rules = (result["records"] for result in results)
+    assert all(result["load"] >= 0 for result in results)
+    assert [record["name"] for record in bptt] == CHOSEN["bptt"] and [r["name"] for r in rules] == CHOSEN["rules"]
+    for record in bptt + rules:
+        if record["name"] == "snnax:default":
+            assert "needs equinox, snnax" in record["error"] and record["rounds"] == []
+        else:
+            assert record["error"] is None and [len(turn) > 0 for turn in record["rounds"]] == [True] * 3
+    assert bptt[0]["loss"] == bptt[1]["loss"] > 0  # the same neuron, weights and inputs
+
+
+def test_half_precision_runs_and_the_same_neuron_gives_the_same_loss():
+    half = cell("n8") | {"dtype": "bfloat16", "rounds": 1, "contenders": ["slax:default", "plain:default"]}
+    ours, by_hand = run.compute(half)["records"]
+    assert ours["error"] is by_hand["error"] is None
+    assert ours["loss"] == by_hand["loss"] > 0
+
+
+def test_tables_have_a_row_for_each_contender_and_bar(results, tmp_path):
+    tables = list(draw("throughput", results, tmp_path).values())
+    measured = [row for row in tables[0] if row["source"] == "measured"]
+    published = [row for row in tables[0] if row["source"] == "published"]
+    bars = list(csv.DictReader((ROOT / "published.csv").read_text().splitlines()))
+    assert [f"{row['peer']}:{row['variant']}" for row in measured] == CHOSEN["bptt"] and len(published) == len(bars)
+    for row, bar in zip(published, bars, strict=True):
+        assert (row["device"], row["n"]) == (bar["device"], bar["n_neurons"])
+        assert float(row["seconds"] or 0) == float(bar["seconds_forward_backward"] or 0)
+        assert bool(row["reason"]) == (row["seconds"] == "")
+    record = results[0]["records"][1]
+    times = [time for turn in record["rounds"] for time in turn]
+    assert float(measured[1]["seconds"]) == pytest.approx(np.median(times), abs=1e-6)
+    assert measured[1]["equation"] == "subtract" and measured[3]["equation"] == ""
+    assert tables[1][0]["ratio"] == "1.0" and tables[1][2]["ratio"] == "" and "needs" in tables[1][2]["reason"]
+    assert tables[2][0]["times_bptt"] == "1.0" and tables[2][1]["rule"] == "ottt"
+
+
+def test_a_ratio_is_that_of_the_same_round():
+    mine, theirs = ({"error": None, "left_out": None, "rounds": turns} for turns in ([[2.0], [6.0]], [[1.0], [2.0]]))
+    assert plot.ratios_of(mine, theirs) == [2.0, 3.0]
+    assert plot.ratios_of(mine | {"error": "broken"}, theirs) == [] == plot.ratios_of(mine, None)
+
+
+def test_neuron_that_is_not_as_stated_is_refused():
+    currents = equations.test_currents()
+    assert equations.subtract(currents).mean() > 0.05
+    equations.check("subtract", lambda xs: equations.subtract(xs[:, 0].astype(np.float64))[:, None])
+    for name, other in equations.EQUATIONS.items():
+        if name != "subtract":
+            with pytest.raises(
+                ValueError, match=r"not as stated \(subtract\): \d+ of 3840 spikes differ, the first at step"
+            ):
+                equations.check("subtract", lambda xs, other=other: other(xs[:, 0].astype(np.float64))[:, None])
+
+
+def test_equations_are_those_by_hand():
+    """Two steps of one unit, worked out: the first current crosses the threshold, the second is zero."""
+    currents = np.array([[1.5], [0.0], [0.0]])
+    assert equations.subtract(currents)[:, 0].tolist() == [1, 0, 0]
+    assert equations.late_spike(currents)[:, 0].tolist() == [0, 1, 0]
+    assert equations.late_reset(currents)[:, 0].tolist() == [1, 0, 0]
+    assert equations.fixed_point_to_zero(currents)[:, 0].tolist() == [1, 0, 0]
+    assert 1.5 * DECAY > 1  # with the reset a step later it would cross again without it
+    strong = np.array([[6.0], [0.0], [0.0]])
+    assert equations.synapse_subtract(strong)[:, 0].tolist() == [1, 1, 0]  # membranes 1.2, 1.136 and 0.888
+    assert equations.synapse_to_zero(strong)[:, 0].tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("benchmark", ["bptt", "rules"])
+def test_configuration_names_contenders_that_there_are(benchmark):
+    known = {contender.name: contender for contender in contenders.contenders(benchmark, [])}
+    for scale in CONFIG["scales"].values():
+        assert set(scale["contenders"][benchmark]) <= set(known)
+    peers = {name.split(":")[0] for name in CONFIG["scales"]["quick"]["contenders"][benchmark]}
+    assert {name.removesuffix("_jax04") for name in peers} <= set(libraries.LIBRARIES)
+    if benchmark == "bptt":  # matmul has no neuron
+        assert [name for name, contender in known.items() if contender.neuron is None] == ["matmul:default"]
+        assert {contender.neuron["equation"] for contender in known.values() if contender.neuron} <= set(
+            equations.EQUATIONS
+        )
+
+
+def test_peer_that_needs_more_than_there_is_is_left_out_with_its_reason():
+    (cupy,) = contenders.contenders("bptt", ["spikingjelly_cuda:cupy"])
+    if not Path("/dev/nvidia0").exists():
+        with pytest.raises(contenders.BenchmarkError, match="needs a CUDA device"):
+            contenders.python_of(cupy)
+    (spyx,) = contenders.contenders("bptt", ["spyx:layers"])
+    assert spyx.unsupported_reason(uniform(8, 8)) is None
+    assert spyx.unsupported_reason(uniform(8, 8, dtype="bfloat16")) == "not set up here for bfloat16"
+    with pytest.raises(contenders.BenchmarkError, match="needs spyx; this run was made without environments"):
+        contenders.python_of(spyx._replace(here=True))
+
+
+def test_peer_that_a_scale_leaves_out_says_so_and_no_other():
+    def refused(workload: str) -> dict[str, str]:
+        config = config_of("throughput", f"{workload}.timing", CONFIG["scales"]["quick"])
+        reasons = {
+            c.peer: c.unsupported_reason(uniform(config["steps"], config["size"])) for c in run.chosen_of(config)
+        }
+        return {peer: reason for peer, reason in reasons.items() if reason}
+
+    assert set(refused("n512")) == {"sinabs", "rockpool_torch", "lava_dl"}
+    assert refused("n512")["sinabs"] == "left out at the scale 'quick' for the time that it takes"
+    assert set(refused("n1024")) == {*refused("n512"), "norse", "rockpool_jax"}
+    assert refused("n1024")["norse"] == "left out at the scale 'quick' for the time that it takes above N = 512"
+    assert CONFIG["scales"]["paper"]["left_out"] == {}
+
+
+def test_jax_gets_its_wheels_where_there_is_a_gpu():
+    needs = ["jaxpike==0.1.4", "jax==0.10.2"]
+    assert contenders.with_wheels(needs, gpu=True) == ["jaxpike==0.1.4", "jax[cuda12]==0.10.2"]
+    assert contenders.with_wheels(needs, gpu=False) == needs
+
+
+def test_published_bars_and_forms_of_a_library_have_their_names():
+    assert libraries.published_library("spikingjelly (cupy on GPU)", "A100") == "spikingjelly_cuda"
+    assert libraries.published_library("spikingjelly (cupy on GPU)", "M3 Max") == "spikingjelly"
+    assert libraries.published_library("norse", "T4") == "norse"
+    names = ["spikingjelly_cuda:cupy", "spikingjelly_cuda:triton", "spikingjelly:default"]
+    assert [libraries.row_label(name, names) for name in names] == [
+        "SpikingJelly, CUDA, cupy",
+        "SpikingJelly, CUDA, triton",
+        "SpikingJelly",
+    ]
+
+
+def test_contender_of_another_name_is_the_rule_that_it_computes():
+    names = ["jaxpike:e_prop", "sparx:e_prop", "spikingjelly:ottt_1_thread", "slax_original_jax04:ostl"]
+    assert [libraries.rule_of(name) for name in names] == ["ottt", "e_prop", "ottt", "ostl"]
+    assert libraries.rule_label("jaxpike:e_prop") == "OTTT (jaxpike)"
+
+
+def test_figure_says_at_which_sizes_a_contender_was_not_timed():
+    def result(size, **errors):
+        names = ("slax:default", "sinabs:default", "snnax:default")
+        records = [{"name": name, "error": errors.get(name.split(":")[0]), "left_out": None} for name in names]
+        return {"config": {"size": size}, "records": records}
+
+    line = [result(128, snnax="broken"), result(512, snnax="broken", sinabs="slow"), result(1024, snnax="broken")]
+    assert plot.not_timed(line) == "snnax; sinabs at 512"
+    assert plot.not_timed([result(128)]) == ""
+
+
+@pytest.mark.parametrize("given", [0, 1])
+def test_figures_of_one_benchmark_alone_say_what_is_missing(given, results, tmp_path):
+    figures.draw("throughput", figures_of("throughput"), [results[given]], tmp_path)
+    assert len(list(tmp_path.glob("*.svg"))) == 3
+    missing = tmp_path / ("throughput_rules.csv", "throughput_speedup.csv")[given]
+    assert len(missing.read_text().splitlines()) == 1
+
+
+def test_job_needs_the_environments_of_the_peers_that_are_timed():
+    settings = CONFIG["scales"]["quick"]
+    found = jobs_of("throughput", "quick", settings)
+    assert "benchmarks/.envs/norse.json" in found["n512.timing"].needs
+    assert "benchmarks/.envs/norse.json" not in found["n1024.timing"].needs
+    assert "benchmarks/peers/slax.py" in found["rules_n128.timing"].needs
+    here = jobs_of("throughput", "quick", settings | {"own_environments": False})
+    assert not any(".envs" in file for job in here.values() for file in job.needs)
+
+
+def test_workload_survives_json():
+    assert Workload(*json.loads(json.dumps(uniform(3, 4, 5, "bfloat16")))) == Workload(3, 5, [4] * 4, "bfloat16")
