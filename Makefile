@@ -9,7 +9,7 @@ help: ## show this list
 figures: $(V)/.ok ## make all figures at the quick scale: figures/quick/, checksums in figures/all
 	snakemake figures/all
 
-tiny: $(V)/.ok ## make all figures at a toy scale, to see that all works: figures/tiny/
+tiny: $(V)/.ok ## make all figures at a toy scale, to see that everything works: figures/tiny/
 	JAX_DISABLE_MOST_OPTIMIZATIONS=1 snakemake figures/all --config scale=tiny
 	python -m experiments.common.golden_tables
 
@@ -25,30 +25,30 @@ test: $(V)/.ok ## run all tests
 lint: $(V)/.ok ## check style and who may import whom
 	ruff check
 	ruff format --check
-	snakefmt --check Snakefile workflow experiments
+	snakefmt --check Snakefile workflow
 	lint-imports
 	mypy
 
-benchmark: $(V)/.ok ## time a step of BPTT beside other frameworks: results/benchmarks/*.md
+benchmark: $(V)/.ok ## time gradients here and in other frameworks: results/benchmarks/*.md
 	for part in bptt_speed bptt_overhead bptt_memory rules_speed rules_length rules_small; do \
 	 folder=benchmarks/$${part%_*} out=results/benchmarks/$$part \
 	 && python $$folder/run.py $${part#*_} && python $$folder/table.py $$out.json > $$out.md || exit 1; done
 	python benchmarks/rules/parity.py > results/benchmarks/rules_parity.md
 	python benchmarks/data/run.py > results/benchmarks/data.md
 
-claims: figures ## renew docs/RESULTS.md: every claim with what became of it
+claims: figures ## update docs/RESULTS.md: every claim with its verdict
 	cp figures/RESULTS.md docs/RESULTS.md
 
-lock: $(V)/.ok ## renew the two locks after a change of dependencies
+lock: $(V)/.ok ## update the two lock files after a change of dependencies
 	uv lock
 	uv export --format requirements-txt --no-emit-workspace --no-annotate --group dev -o requirements.lock
 	uv export --format requirements-txt --no-emit-workspace --no-annotate --only-group cuda -o requirements-cuda.lock
 	rm uv.lock
 
-clean: ## remove everything that the pipeline made, the peers' environments too
+clean: ## remove everything that the pipeline made, including the environments of the peers
 	rm -rf figures results logs data/processed benchmarks/.envs .snakemake
 
-# The environment: `make PY=/usr/bin/python3 V=.venvs/other test` makes and uses a second one.
+# The environment. `make PY=/usr/bin/python3 V=.venvs/other test` makes and uses a second one.
 $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS))
 	@$(PY) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, but $(PY) is "\
 	 + sys.version.split()[0] + ". Name another one: make PY=python3.13 ...")'

@@ -1,7 +1,7 @@
-"""Draws docs/architecture.svg: the rooms of each package and which import which, `python docs/architecture_picture.py`.
+"""Draw docs/architecture.svg, the rooms of each package and their imports: `python docs/architecture_picture.py`.
 
-A room is a folder, or a file beside the folders. The floors are those of the import contracts in pyproject.toml, which the
-linter holds; the arrows are the imports in the code.
+A room is a folder, or a file next to the folders. The floors are the layers of the import contracts in pyproject.toml, which
+the linter enforces; the arrows are the imports in the code.
 """
 
 import ast
@@ -14,7 +14,7 @@ PICTURE = Path(__file__).with_name("architecture.svg")
 PACKAGES = ("slax_rules", "slax_neurons", "slax_data", "slax_viz")
 PER_LINE = 3  # boxes
 WIDTH, HEIGHT, GAP, LIFT = 128, 24, 14, 34  # of a box, between boxes, and between floors
-# The way of the data, from files to the page that judges what is claimed of them.
+# The path of the data, from files to the page that judges the claims about them.
 WAY = (
     ("slax_data", "Task: spikes [T, B, N], labels"),
     ("slax_neurons", "connect, unroll: outputs"),
@@ -31,14 +31,14 @@ class Box(NamedTuple):
 
 
 def floors(package: str) -> list[list[str]]:
-    """The rooms of a package by floor, from the top down, as its import contract has them."""
+    """The rooms of a package by floor, from the top down, as listed in its import contract."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (layers,) = [contract["layers"] for contract in contracts if contract.get("containers") == [package]]
     return [[room.strip() for room in layer.split("|")] for layer in layers]
 
 
 def imports(package: str) -> set[tuple[str, str]]:
-    """The pairs of rooms of which the first imports the second."""
+    """The pairs of rooms in which the first imports the second."""
     source = ROOT / "packages" / package.replace("_", "-") / "src" / package
     found = set()
     for file in source.rglob("*.py"):
@@ -78,7 +78,7 @@ def picture() -> str:
 
 
 def _place(package: str, x: float) -> tuple[dict[str, Box], list[list[str]]]:
-    """Where each room is, and the rooms of each line of boxes."""
+    """The position of each room, and the rooms in each line of boxes."""
     boxes, y, lines = {}, 54.0, []
     for floor in floors(package):
         for start in range(0, len(floor), PER_LINE):

@@ -1,6 +1,6 @@
-"""Writes docs/figures.md, which says what draws each figure and from which numbers: `python -m docs.figures_page`.
+"""Write docs/figures.md, which says what draws each figure and from which numbers: `python -m docs.figures_page`.
 
-It follows from `FIGURES` in experiments/*/plot.py and from experiments/*/claims.yaml.
+The page follows from `FIGURES` in experiments/*/plot.py and from experiments/*/claims.yaml.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Writes the table of all rules into docs/rules.md: `python docs/rules_page.py`, after a change of `RULES`.
+"""Write the table of all rules into docs/rules.md: `python docs/rules_page.py`, after a change to `RULES`.
 
 The other tables of the page, which say how closely rules agree with the oracle and with other libraries, are measured by
 `tests/rules/ledger.py`.
@@ -18,7 +18,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def rules_table() -> str:
-    """All rules: what each supports, when it is exact, what it omits, what it costs, where it is from."""
+    """The table of all rules: what each supports, when it is exact, what it omits, what it costs, and its source."""
     rows = [
         [f"`{name}`", rule.title, rule.requires, str(rule.exact), rule.omits, rule.memory, rule.time, rule.source]
         for name, rule in RULES.items()
@@ -28,12 +28,12 @@ def rules_table() -> str:
 
 
 def section(name: str) -> str:
-    """The text between the marks of a generated table in the page."""
+    """The text between the markers of a generated table in the page."""
     return PAGE.read_text().split(f"<!-- {name} -->\n")[1].split("\n<!-- end -->")[0]
 
 
 def replace_sections(new: dict[str, str]) -> None:
-    """Puts generated tables into the page."""
+    """Insert generated tables into the page."""
     text = PAGE.read_text()
     for name, lines in new.items():
         mark = f"<!-- {name} -->\n"

@@ -1,6 +1,6 @@
-"""Experiments, which also run by hand on a machine that has only JAX, Flax, Optax, matplotlib and numpy.
+"""The experiments, which can also be run by hand on a machine that has only JAX, Flax, Optax, matplotlib and numpy.
 
-    python experiments/accuracy/run.py --task randman --rule bptt --output result.json
+    python -m experiments.run accuracy randman/bptt
 
 On such a machine the packages of this checkout are used, and stand-ins, last on the path, replace missing dependencies.
 """

@@ -1,4 +1,4 @@
-"""Page and text of all figures of one scale.
+"""Write the page and the text of all figures of one scale.
 
     python -m gallery --scale quick --claims experiments/*/claims.yaml --results results/quick/*/*.json ... \\
         --figures figures/quick/* --page figures/index.html --text figures/RESULTS.md

@@ -14,7 +14,7 @@ from gallery.claims_file import ClaimError, read_claims
 from gallery.tables import Number, Row, matching, number
 
 Verdict = Literal["holds", "does not hold", "not resolved", "not run"]
-# In order of precedence: the first verdict found among the conditions is the verdict of the claim.
+# In order of precedence: the first of these found among the conditions is the verdict of the claim.
 VERDICTS: tuple[Verdict, ...] = ("does not hold", "not run", "not resolved", "holds")
 
 SCALE_OF_TESTS = "tiny"  # its experiments lack some tasks and rules of the other scales
@@ -23,7 +23,7 @@ Tables = dict[str, list[Row]]
 
 
 class Condition(NamedTuple):
-    """One comparison of a claim: a number of ours, the number it is compared with, and the outcome.
+    """One comparison of a claim: a number of ours, the number with which it is compared, and the outcome.
 
     `ours` and `than` are None where there is no such number. `reason` says why a claim is not run, whether the intervals leave
     open a claim that does not hold, and for any claim why an interval is unknown. `rows` locate the numbers in the tables.
@@ -96,7 +96,7 @@ def judge_all(paths: Sequence[Path], tables: Tables, scale: str) -> list[Figure]
     stems = [figure.stem for figure in figures]
     for stem in dict.fromkeys(stem for stem in stems if stems.count(stem) > 1):
         owners = " and ".join(figure.experiment for figure in figures if figure.stem == stem)
-        mistakes.append(f"the stem {stem} is that of figures of {owners}, expected one")
+        mistakes.append(f"the stem {stem} belongs to figures of {owners}, expected one")
     if mistakes:
         raise ClaimError("\n".join(mistakes))
     return figures

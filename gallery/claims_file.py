@@ -1,4 +1,4 @@
-"""Reading and checking of an experiment's claims.yaml."""
+"""The reading and checking of an experiment's claims.yaml."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,4 +66,4 @@ def _place(content: Any, path: list[str | int]) -> str:
 def _repeated(key: str, values: list[Any]) -> Iterator[str]:
     for value in dict.fromkeys(values):
         if value is not None and values.count(value) > 1:
-            yield f"the {key} {value} is there {values.count(value)} times, expected once"
+            yield f"the {key} {value} occurs {values.count(value)} times, expected once"

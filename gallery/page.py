@@ -21,7 +21,7 @@ WHERE_TO_READ = re.compile(r"arXiv[ :](?P<arxiv>\d{4}\.\d{4,5})|(?P<doi>\b10\.\d
 
 
 def page(figures: Sequence[Figure], runs: dict[str, Run], files: dict[str, Path], tables: Tables, scale: str) -> str:
-    """The whole page.
+    """The complete page.
 
     Args:
         figures: with their judged claims, in the order of the page.

@@ -43,7 +43,7 @@ def read_run(paths: Iterable[Path]) -> Run:
 
 def run_of(results: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> Run:
     if not results:
-        raise ValueError("Got no results, expected those of an experiment.")
+        raise ValueError("Got no results, expected the results of an experiment.")
     settings, differing = in_common([_flat(result["config"]) for result in results])
     versions = [result["versions"] for result in results]
     dates = sorted(record["date"] for record in records)

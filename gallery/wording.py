@@ -32,7 +32,7 @@ def with_interval(number: Number) -> str:
 
 
 def compared(condition: Condition) -> str:
-    """The comparison that ours is subject to: "above 0.99", "near 0.7, within 0.05"."""
+    """The comparison to which our number is subject: "above 0.99", "near 0.7, within 0.05"."""
     if condition.than is None:
         return ""
     text = f"{RELATIONS[condition.relation]} {with_interval(condition.than)}"
@@ -48,7 +48,7 @@ def published(claim: Claim, condition: Condition) -> str:
 
 
 def deviation(condition: Condition) -> str:
-    """Ours minus the published number, and this difference in percent of it."""
+    """The difference of our number from the published one, and the same in percent of the latter."""
     if condition.ours is None or condition.published is None:
         return ""
     difference = condition.ours.value - condition.published

@@ -8,10 +8,10 @@ gc.set_threshold(50_000, 20, 50)
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-# Compiling is nearly all of the time, and takes half as long without XLA's optimisations, here and in what tests start. They
-# are on, but for the flags below, for `optimised` tests, and all of them with JAX_DISABLE_MOST_OPTIMIZATIONS=0.
-UNOPTIMISED = os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
-if UNOPTIMISED:
+# Compiling is nearly all of the time, and takes half as long without XLA's optimizations, here and in what tests start. They
+# are on, but for the flags below, for `optimized` tests, and all of them with JAX_DISABLE_MOST_OPTIMIZATIONS=0.
+UNOPTIMIZED = os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
+if UNOPTIMIZED:
     flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
 
@@ -48,10 +48,10 @@ def x64():
 
 
 @pytest.fixture
-def optimised():
-    """Runs a test with XLA's optimisations, as users have them, and nothing that was compiled before."""
+def optimized():
+    """Runs a test with XLA's optimizations, as users have them, and nothing that was compiled before."""
     jax.clear_caches()
     jax.config.update("jax_disable_most_optimizations", False)
     yield
-    jax.config.update("jax_disable_most_optimizations", UNOPTIMISED)
+    jax.config.update("jax_disable_most_optimizations", UNOPTIMIZED)
     jax.clear_caches()

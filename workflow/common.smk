@@ -19,7 +19,7 @@ def read_yaml(path):
 
 
 def check(value, schema, where):
-    """Stops the workflow before any job, with one line per mistake: where it is, what came, what is known."""
+    """Stop the workflow before any job, with one line per mistake: where it is, what was given, and what is known."""
     mistakes = []
     for error in validator(schema).iter_errors(value):
         place = ": ".join([where, ".".join(map(str, error.absolute_path))]).removesuffix(": ")
@@ -33,7 +33,7 @@ def check(value, schema, where):
         raise WorkflowError("\n".join(["The configuration is not valid, no job was started.", *mistakes]))
 
 
-HOUSE_SCHEMA = read_yaml("workflow/config.schema.yaml")
+SCALES_SCHEMA = read_yaml("workflow/config.schema.yaml")
 COMMAND_LINE_SCHEMA = {"properties": {"scale": {"enum": list(SCALES)}}, "additionalProperties": False}
 
 check(config, COMMAND_LINE_SCHEMA, "--config")
@@ -45,10 +45,10 @@ wildcard_constraints:
 
 
 def experiment_config(name):
-    """An experiment's settings by scale, checked against the house's schema and the experiment's own."""
+    """An experiment's settings by scale, checked against the common schema and the experiment's own."""
     path = f"experiments/{name}/config.yaml"
     content = read_yaml(path)
-    check(content, HOUSE_SCHEMA, path)
+    check(content, SCALES_SCHEMA, path)
     schema = read_yaml(f"experiments/{name}/config.schema.yaml")
     for scale, settings in content["scales"].items():
         check(settings, schema, f"{path}: scales.{scale}")
@@ -56,38 +56,53 @@ def experiment_config(name):
 
 
 def figure(stem):
-    """Table and pictures of a figure, as outputs of the rule that plots it; they are in Snakemake's own report, too."""
+    """The table and pictures of a figure, as outputs of the rule that plots it; they are also in Snakemake's own report."""
     marks = {"caption": str(Path("workflow/figure.rst").resolve()), "category": stem}
     paths = {suffix: f"figures/{{scale}}/{stem}.{suffix}" for suffix in ("csv", "png", "svg")}
     return [report(path, labels={"file": suffix}, **marks) for suffix, path in paths.items()]
 
 
 @functools.cache
-def code(*scripts):
-    """Scripts and all of our sources that they import, directly or not: an edit of any reruns their jobs.
+def imported_by(file):
+    """Our own sources that a source imports itself."""
+    found = []
+    for module in re.findall(
+        r"^\s*(?:from|import) ((?:slax_|experiments\.|peers\.)[\w.]+)", file.read_text(), re.MULTILINE
+    ):
+        package, *names = module.split(".")
+        if package == "experiments":
+            found.append(Path(package, *names).with_suffix(".py"))
+        elif package == "peers":
+            found.append(file.with_name(f"{names[0]}.py"))
+        else:
+            found += sources_of(package)
+    return found
 
-    Importing anything of experiments runs experiments/__init__.py, which may put the stand-ins on the path.
+
+@functools.cache
+def sources_of(package):
+    return sorted(Path("packages").glob(f"*/src/{package}/**/*.py"))
+
+
+@functools.cache
+def code(*scripts):
+    """Scripts and all of our sources that they import, directly or indirectly: an edit of any of them reruns their jobs.
+
+    Importing anything from experiments runs experiments/__init__.py, which may put the stand-ins on the path.
     """
-    files = [Path(script) for script in scripts]
+    files = dict.fromkeys(Path(script) for script in scripts)
     if any(file.parts[0] == "experiments" for file in files):
-        files += [Path("experiments/__init__.py"), *sorted(Path("experiments/common/stand_ins").glob("*.py"))]
-    for file in files:  # grows while it is read
-        for module in re.findall(
-            r"^\s*(?:from|import) ((?:slax_|experiments\.|peers\.)[\w.]+)", file.read_text(), re.MULTILINE
-        ):
-            package, *names = module.split(".")
-            if package == "experiments":
-                found = [Path(package, *names).with_suffix(".py")]
-            elif package == "peers":
-                found = [file.with_name(f"{names[0]}.py")]
-            else:
-                found = sorted(Path("packages").glob(f"*/src/{package}/**/*.py"))
-            files += [source for source in found if source not in files]
-    return [str(file) for file in files]
+        files |= dict.fromkeys([Path("experiments/__init__.py"), *Path("experiments/common/stand_ins").glob("*.py")])
+    waiting = list(files)
+    while waiting:
+        new = [source for source in imported_by(waiting.pop(0)) if source not in files]
+        files |= dict.fromkeys(new)
+        waiting += new
+    return sorted(str(file) for file in files)
 
 
 def dvc_sources():
-    """Every file below the source folders that dvc.yaml names, but for what .dvcignore leaves out."""
+    """Every file below the source folders named in dvc.yaml, except for the files that .dvcignore leaves out."""
     stages = read_yaml("dvc.yaml")["stages"].values()
     made = {name for stage in stages for out in stage["outs"] for name in out}
     folders = {name for stage in stages for name in stage["deps"]} - made

@@ -1,4 +1,4 @@
-"""Raw data, and the spikes that are made of them before any experiment."""
+"""Raw data, and the spikes that are made from it before any experiment."""
 
 SPIKES_SCHEMA = read_yaml("workflow/data.schema.yaml")
 SETS = read_yaml("data/config.yaml")
@@ -8,7 +8,7 @@ SETS = SETS["sets"]
 
 
 def stored(raw):
-    """The file in the store of this repository that a DVC pointer means, if it is there."""
+    """The file in this repository's store to which a DVC pointer refers, if it is there."""
     pointer = Path(f"data/raw/{raw}.dvc")
     md5 = read_yaml(pointer)["outs"][0]["md5"] if pointer.exists() else "none"
     file = Path("data/store/files/md5", md5[:2], md5[2:])

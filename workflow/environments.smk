@@ -1,7 +1,7 @@
-"""One environment for each library that is timed beside ours, which says in its file what it needs."""
+"""One environment for each library that is timed next to ours; its file says what it needs."""
 
 
-# Why an environment could not be made, if so, is in the output.
+# If an environment could not be made, the output says why.
 rule environment:
     input:
         "benchmarks/peers/{peer}.py",

@@ -1,9 +1,9 @@
-"""The page of all figures with their claims, and the claims as a text. The one that exists is that of the last scale."""
+"""The page of all figures with their claims, and the claims as a text. They exist only for the scale that was made last."""
 
 GALLERY = ["figures/index.html", "figures/RESULTS.md"]
 
 
-# Their dates, commits and run times are those of the records beside the results, which only runs that make results change.
+# Dates, commits and run times are taken from the records next to the results, which change only when results are made.
 rule gallery:
     input:
         "requirements.lock",

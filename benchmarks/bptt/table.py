@@ -12,7 +12,7 @@ OURS, FLOOR, BY_HAND = "slax", "matmul", "plain"
 
 
 def ratio_table(workloads: list[dict]) -> str:
-    """A table with a row per workload: this repository's default over its best, the fastest peer, manual code and the floor."""
+    """A table with a row per workload: our default's time over our best, the fastest peer, manual code and the lower bound."""
     rows = []
     for workload in workloads:
         times = medians(workload)

@@ -18,7 +18,7 @@
 # [tool.benchmark.neurons]
 # all = { equation = "subtract", differs = "nothing" }
 # ///
-"""braintrace, and brainstate, its foundation, with the neuron of slax, as they have none of their own.
+"""braintrace and its foundation, brainstate, with the neuron of slax, since they have none of their own.
 
 `bptt` is brainstate's loop over time and its gradient.
 
@@ -28,10 +28,10 @@ compiler takes any neuron; the hidden state is the membrane before the reset, an
 smoothing of 0.9 from its examples, which is also our default.
 
 `RULE_chunk_K` is the same with `vjp_method="multi-step"` and `chunk_size=K`. In a chunk the signal goes back through time and
-layers: with K = T the gradient equals BPTT's, and with smaller K it lies between the rule's and BPTT's and depends on K, but
+layers: with K = T the gradient equals BPTT's; with smaller K it depends on K and lies between the rule's and BPTT's, whereas
 ours is the rule's for every K. For pp_prop in chunks, its documentation says that the correction of the traces' start is off.
 
-Step by step, D-RTRL takes seconds where the chunks take tenths, so it is omitted for wide nets and long sequences.
+Step by step, D-RTRL takes seconds where the chunks take tenths of a second, so it is omitted for wide nets and long sequences.
 
 Parity: the equations of slax; fast sigmoid of slope 25 (`InvSquareGrad`).
 """

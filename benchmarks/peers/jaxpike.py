@@ -17,7 +17,7 @@
 # ///
 """jaxpike: a `Sequential` of `Dense` and `LIF`, under `unroll`, `unroll_checkpointed` and `eprop_grads`.
 
-In `bptt`, `defaults` differentiates the whole network, the time constants included, as its training does, with eight steps per
+In `bptt`, `defaults` differentiates the entire network, time constants included, as its training does, with eight steps per
 iteration of the loop; all others differentiate only the weights, with `scan_unroll=1`, the fastest on a CPU. The number is the
 chunk length.
 

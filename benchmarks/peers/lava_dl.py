@@ -8,7 +8,7 @@
 # [tool.benchmark.neurons]
 # all = { equation = "fixed_point_to_zero", differs = "whole numbers; reset to zero, which no gradient passes" }
 # ///
-"""lava-dl: its `cuba` neuron with a synapse without memory, on [B, N, T], after a Linear on all steps together.
+"""lava-dl: its `cuba` neuron with a memoryless synapse, on [B, N, T], after a Linear on all steps together.
 
 Its kernels are for CUDA; on a CPU it runs a loop over the steps in Python. The surrogate is its default.
 """

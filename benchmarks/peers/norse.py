@@ -15,7 +15,7 @@
 """norse: `layers` runs each Linear, and then its `LIF`, on all steps together; `whole` steps a `SequentialState` of Linear
 and `LIFBoxCell`, its neuron without a synaptic current, in a Python loop.
 
-Its modules over time select each step by an index, whose backward pass writes a whole [T, B, N] per step: quadratic in T.
+Its modules over time select each step by an index, whose backward pass writes an entire [T, B, N] per step: quadratic in T.
 
 Parity: `whole` has the equations of slax except for H(0) = 0, one more product per step, and weights divided by 1 - decay.
 `layers` filters the current first, i_t = 0.8 i_{t-1} + I_t, and resets to zero. SuperSpike as surrogate, its default.

@@ -13,7 +13,7 @@
 # ///
 """The computation of `slax_neurons.unroll` written by hand on lists of arrays, to show the cost of Flax and of general cells.
 
-It has the same chunks, layer by layer, and its own reverse pass, which keeps only each membrane before its reset.
+It works layer by layer on the same chunks, and has its own reverse pass, which keeps only each membrane before its reset.
 
 Parity: the equations of slax.
 """

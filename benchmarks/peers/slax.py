@@ -46,7 +46,7 @@
 # ///
 """This repository's `connect`, `unroll` and `gradients`, with the network split once and jitted over its state.
 
-In `bptt`, `devices` makes two devices of the CPU and gives each half of the batch; `read_out` has the sum over the units as its
+In `bptt`, `devices` splits the CPU into two devices, each with half of the batch; `read_out` has the sum over the units as its
 last module, as a network with a small read-out would; `chunk_K` processes K steps together; `heap` is the default with a malloc
 (glibc's) that keeps the memory of the previous step, whereas it otherwise returns arrays above 32 MiB and obtains them again
 page by page.

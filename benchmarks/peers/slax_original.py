@@ -19,14 +19,14 @@
 # ///
 """slax 0.0.1, from which this repository started: the part that runs on a current JAX. `slax_original_jax04` has the rest.
 
-In `bptt`, `whole` is `RNN` around the whole net, `layers` runs each Dense on all steps together and an `RNN` around each LIF,
+In `bptt`, `whole` is `RNN` around the entire net, `layers` runs each Dense on all steps together and an `RNN` around each LIF,
 both with `unroll=1`. Without that argument every step is written out in the program, which for T = 256 and N = 128 took minutes
 and gigabytes to compile and more than ten times as long to run, so it is not included.
 
 In `rules` it is its modules `OTTT`, `DenseOSTL` and `DenseOTPE` around each [Dense, LIF], with `DenseOSTL` in the last layer
-under OTPE, and `RTRL` around the whole net, as in its own tests. Its `train_online_deferred` and `train_offline` write every
+under OTPE, and `RTRL` around the entire net, as in its own tests. Its `train_online_deferred` and `train_offline` write every
 step out in the program, which takes minutes and gigabytes to compile for long sequences, so the loops here are the
-same as scans: the sum of the gradients of each step's loss with a constant carry, and for BPTT the gradient of the whole scan.
+same as scans: the sum of the gradients of each step's loss with a constant carry, and for BPTT the gradient of the entire scan.
 Its OTPE advances the trace twice per step and has psi_t twice in the signal below; its other rules have our equations.
 
 In `data` it is its `randman` of 10 manifolds, with only as many samples per class as a batch needs; the default is 1,000. It

@@ -18,7 +18,7 @@
 # ///
 """slax 0.0.1 on the JAX of its time, where all of its rules run: see `slax_original`, whose file describes them.
 
-OSTL, OTPE and RTRL take seconds at sizes for which the others take tenths, and are omitted there.
+OSTL, OTPE and RTRL take seconds at sizes at which the others take tenths of a second, and are omitted there.
 """
 
 from peers.slax_original import rules

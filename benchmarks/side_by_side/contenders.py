@@ -40,14 +40,14 @@ class BenchmarkError(Exception):
 
     @classmethod
     def from_output(cls, text: str) -> "BenchmarkError":
-        """The last line of a program's output that names an error, else its last line."""
+        """The last line of a program's output that names an error, or else its last line."""
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         named = [line for line in lines if "error" in line.lower() or line.startswith("cause:")]
-        return cls((named or lines or ["it ended without a word"])[-1])
+        return cls((named or lines or ["it ended without any output"])[-1])
 
 
 class Contender(NamedTuple):
-    """A variant of a peer in a benchmark, the peer's file, the environment variables it runs with, and its limits."""
+    """A variant of a peer in a benchmark, the peer's file, the environment variables with which it runs, and its limits."""
 
     benchmark: str
     file: Path
@@ -57,7 +57,7 @@ class Contender(NamedTuple):
     dtypes: tuple[str, ...] = ("float32",)
     cuda: bool = False
     neuron: dict[str, str] | None = None
-    here: bool = False  # whether it runs with the interpreter at hand, without an environment of its own
+    here: bool = False  # whether it runs with the current interpreter, without an environment of its own
     left_out: str | None = None  # the caller's reason for not measuring it
     error: str | None = None  # why its environment could not be made, if that was tried before and is not tried again
 
@@ -76,7 +76,7 @@ class Contender(NamedTuple):
 
     @property
     def log(self) -> Path:
-        """The file of what its process says besides its answers."""
+        """The file that receives the output of its process other than its answers."""
         return ENVIRONMENTS / f"{self.peer}-{self.benchmark}-{self.variant}.log"
 
     def as_recorded(self) -> "Contender":

@@ -1,7 +1,7 @@
 """Make the environment of a peer and record the outcome: `python environment.py benchmarks/peers/spyx.py OUTPUT`.
 
-A failure is recorded and is not an error: the measurements then state it in place of a number. The pipeline tries again
-only on request, so that environments already made are kept.
+A failure is recorded and is not an error: the measurements then report it in place of a number. The pipeline tries again
+only on request, so environments that were made are kept.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Neurons as plain loops, against one of which the neuron stated in a peer's file is checked before it is timed.
+"""Neurons as plain loops. A peer's neuron is checked against the one that the peer's file states before it is timed.
 
 All take currents [T, N] in float64, and return spikes [T, N]. u is the membrane, I the current, d the decay, H the step.
 """

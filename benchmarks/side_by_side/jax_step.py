@@ -46,7 +46,7 @@ class JaxStep:
         """Do nothing: JAX keeps the device memory that it has allocated until its process ends."""
 
     def temporary_bytes(self) -> int | None:
-        """The memory that XLA reserves besides arguments and results, None if JAX reports 0; this compiles the step again."""
+        """The memory that XLA reserves beyond arguments and results, None if JAX reports 0; this compiles the step again."""
         return self.step.lower(*self.arguments).compile().memory_analysis().temp_size_in_bytes or None
 
     def device(self) -> str:

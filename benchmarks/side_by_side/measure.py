@@ -1,4 +1,4 @@
-"""The command line of a benchmark: it measures its contenders side by side and writes the results to a JSON file.
+"""The command line of a benchmark, which measures its contenders side by side and writes the results to a JSON file.
 
 The processes of a workload run concurrently and are timed in turn, in a different order each round, so that other load on the
 machine affects all of them.

@@ -2,7 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["aeon==1.6.0"]
 # ///
-"""Writes japanese_vowels.npz beside this file: the series of aeon as plain arrays, the same bytes each time.
+"""Writes japanese_vowels.npz next to this file: the series of aeon as plain arrays, the same bytes each time.
 
     uv run --no-project data/raw/japanese_vowels.py
 

@@ -29,7 +29,7 @@ Published = dict[tuple[str, str], float]  # by task and rule
 Data = tuple[Results, Published]
 
 
-def arrange(results: list[dict[str, Any]]) -> Data:
+def prepare(results: list[dict[str, Any]]) -> Data:
     """The results by task and rule, and the published accuracies."""
     tasks = by_task_and_rule(results)
     return tasks, published_of(tasks)

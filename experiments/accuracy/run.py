@@ -17,7 +17,7 @@ from experiments.common.training import (
     loss_at_the_end,
     make_model,
     make_rule,
-    test_accuracy,
+    model_accuracy,
     train,
 )
 from slax_data import Task, held_out
@@ -55,8 +55,8 @@ def one_seed(
         model, rule = nnx.merge(graphdef, start, copy=True)
         losses[update] = train(config, update, model, rule, sample, random.split(train_key, config["steps"]))
         stages[update] = {
-            "accuracy": test_accuracy(model, *unseen),
-            "train_accuracy": test_accuracy(model, *seen),
+            "accuracy": model_accuracy(model, *unseen),
+            "train_accuracy": model_accuracy(model, *seen),
             "loss": loss_at_the_end(losses[update]),
             "spikes": activity(model, unseen[0]),
         }

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.common.job import Job, without
+from experiments.common.job import Job, drop
 
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:
     task = f"randman_{settings['code']}"
     for rule in settings["rules"]:
-        yield Job(rule, without(settings, "rules") | {"task": task, "rule": rule})
+        yield Job(rule, drop(settings, "rules") | {"task": task, "rule": rule})

@@ -24,7 +24,7 @@ RASTERS = 3  # number of rules whose sample is drawn
 Rules = dict[str, dict[str, Any]]
 
 
-def arrange(results: list[dict[str, Any]]) -> Rules:
+def prepare(results: list[dict[str, Any]]) -> Rules:
     """The results of the only task by rule."""
     (rules,) = by_task_and_rule(results).values()
     return rules
@@ -87,7 +87,7 @@ def draw(rules: Rules) -> Figure:
             RULES[rule].title: np.transpose([of_seeds(result, stage, quantity, layer) for stage in range(len(steps))])
             for rule, result in rules.items()
         }
-        plot_firing_rates(ax, steps, table, ylabel=TITLES.get(quantity, "test accuracy"), colours=colors, legend=False)
+        plot_firing_rates(ax, steps, table, ylabel=TITLES.get(quantity, "test accuracy"), colors=colors, legend=False)
         ax.set_xscale("symlog", linthresh=steps[1], linscale=0.4)
         ax.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=steps[1]))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

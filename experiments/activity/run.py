@@ -1,6 +1,6 @@
-"""Train one rule with several seeds, and measure the activity of the hidden layers during the training.
+"""Train one rule with several seeds, and measure the activity of the hidden layers during training.
 
-At some steps of the training, the result has the test accuracy and, for each hidden layer, the spikes per step and unit and the
+At some steps of training, the result has the test accuracy and, for each hidden layer, the spikes per step and unit and the
 share of units that never spike. For the first seed it also has one test sample before and after training: all spikes, and a few
 membranes.
 """
@@ -16,7 +16,14 @@ from flax import nnx
 from jax import random
 from tqdm import tqdm
 
-from experiments.common.training import check_losses, check_rising, make_model, make_rule, test_accuracy, train_in_parts
+from experiments.common.training import (
+    check_losses,
+    check_rising,
+    make_model,
+    make_rule,
+    model_accuracy,
+    train_in_parts,
+)
 from slax_data import held_out, make_task
 from slax_neurons import Connect
 
@@ -41,7 +48,7 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[list[dict[str, Any]], dict[str, Any], jax.Array]:
-    """The results of `measure` at each of the steps, one test sample before and after, and the losses of the training. The key
+    """The results of `measure` at each of the steps, one test sample before and after, and the training losses. The key
     determines all random draws."""
     task_key, model_key, rule_key, train_key, test_key = random.split(key, 5)
     layers = config["layers"]
@@ -66,7 +73,7 @@ def measure(model: Connect, test_set: tuple[jax.Array, jax.Array]) -> dict[str, 
     """The test accuracy, and for each hidden layer the spikes per step and unit and the share of units without a spike."""
     spikes = {layer: of["spikes"] for layer, of in look(model, test_set[0]).items()}
     return {
-        "accuracy": test_accuracy(model, *test_set),
+        "accuracy": model_accuracy(model, *test_set),
         "rates": {layer: of.mean() for layer, of in spikes.items()},
         "silent": {layer: (of.sum((0, 1)) == 0).mean() for layer, of in spikes.items()},
     }

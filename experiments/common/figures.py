@@ -1,4 +1,4 @@
-"""What a figure is, the order of results, and the writing of tables and pictures, common to all experiments."""
+"""The definition of a figure, the order of results, and the writing of tables and pictures, shared by all experiments."""
 
 import csv
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ Results = dict[str, dict[str, dict[str, Any]]]
 
 
 class Plot(NamedTuple):
-    """A figure with the table behind it. `arrange` of the same plot.py makes `data` of the results.
+    """A figure with the table behind it. `prepare` of the same plot.py makes `data` from the results.
 
     columns: the names of the table's columns.
     rows: maps `data` to the rows of the table.

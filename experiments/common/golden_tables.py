@@ -1,4 +1,4 @@
-"""Compare the tables made by the tiny scale with the stored ones, number by number.
+"""Compare the tables made at the tiny scale with the stored ones, number by number.
 
     python -m experiments.common.golden_tables            # after `make tiny`
     python -m experiments.common.golden_tables --renew    # stores the current tables: check `git diff` before committing

@@ -6,7 +6,7 @@
 
 import dataclasses
 import importlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +14,45 @@ import yaml
 
 EXPERIMENTS = Path(__file__).parents[1]
 SCALES = ("tiny", "quick", "paper")
+NUMBERS, ARRAYS, TIMES = ".json", ".npz", ".timing.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One result of an experiment: `compute(config)` of a module of its folder.
+    """One computation of an experiment: `compute(config, *inputs)` of a module of its folder.
 
     Attributes:
         name: the path of the result below results/SCALE/EXPERIMENT, without its ending.
-        config: all values that the numbers depend on, so that a change of any makes them again; `Experiment` adds the scale.
+        config: the settings that the result depends on; `jobs_of` adds the scale. A change of any makes the result again.
         module: the module that has `compute`.
-        spikes: the set of data/config.yaml that it reads, given to `compute` as a path after the config.
-        after: names of the jobs whose arrays it reads, given to `compute` as paths after the config.
-        needs: other files that have to exist, of which Python files count with all that they import.
-        arrays: whether `compute` returns the numbers and a dict of arrays, which go to an .npz file.
-        alone: whether it measures time, for which it has the whole machine.
+        endings: the endings of the files that it makes, each from one value that `compute` returns: NUMBERS, a dict that JSON
+            can hold; ARRAYS, a dict of arrays; TIMES, a dict of measured times, which differ from run to run.
+        spikes: the set of data/config.yaml that it reads, given to `compute` as the path of a file.
+        reads: names of other jobs whose arrays it reads, given to `compute` as paths.
+        files: further files that the pipeline has to make first, or that its numbers depend on. A Python file stands for
+            itself and for all that it imports.
     """
 
     name: str
     config: dict[str, Any]
     module: str = "run"
+    endings: tuple[str, ...] = (NUMBERS,)
     spikes: str | None = None
-    after: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ()
-    arrays: bool = False
-    alone: bool = False
+    reads: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     @property
-    def endings(self) -> tuple[str, ...]:
-        """The endings of its files."""
-        return (".json", ".npz") if self.arrays else (".json",)
+    def is_exclusive(self) -> bool:
+        """True if it measures times: no other job may run next to it."""
+        return TIMES in self.endings
+
+    @property
+    def outputs(self) -> list[str]:
+        """The names of its files."""
+        return [f"{self.name}{ending}" for ending in self.endings]
 
 
-def experiments() -> list[str]:
+def experiment_names() -> list[str]:
     """The names of all experiments, which are the folders with a jobs.py."""
     return sorted(path.parent.name for path in EXPERIMENTS.glob("*/jobs.py"))
 
@@ -57,9 +63,17 @@ def settings_of(experiment: str, scale: str) -> dict[str, Any]:
 
 
 def jobs_of(experiment: str, scale: str, settings: dict[str, Any]) -> dict[str, Job]:
-    """The jobs of an experiment by name, for the settings of a scale."""
+    """The jobs of an experiment by name, for the settings of a scale.
+
+    Raises:
+        ValueError: two jobs that make the same file.
+    """
     module = importlib.import_module(f"experiments.{experiment}.jobs")
     found = [dataclasses.replace(job, config=job.config | {"scale": scale}) for job in module.jobs(settings)]
+    outputs = [output for job in found for output in job.outputs]
+    twice = sorted({output for output in outputs if outputs.count(output) > 1})
+    if twice:
+        raise ValueError(f"experiments/{experiment}/jobs.py makes {', '.join(twice)} twice.")
     return {job.name: job for job in found}
 
 
@@ -72,20 +86,14 @@ def figures_of(experiment: str) -> list[str]:
 def each_task(settings: dict[str, Any]) -> Iterator[tuple[str, list[str], dict[str, Any]]]:
     """Each task, its rules, and its settings: those of the scale, overridden by the task's own values.
 
-    A task's rules are its own or else those of the scale, except for the ones that its `without` names.
+    A task's rules are its own or else the rules of the scale, except for the ones that its `without` names.
     """
     for task, own in settings["tasks"].items():
         merged = settings | {"task": task} | own
         rules = [rule for rule in merged.get("rules", ()) if rule not in merged.get("without", ())]
-        yield task, rules, without(merged, "tasks", "rules", "without")
+        yield task, rules, drop(merged, "tasks", "rules", "without")
 
 
-def without(settings: dict[str, Any], *names: str) -> dict[str, Any]:
-    """The settings without some."""
+def drop(settings: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The settings except for some."""
     return {name: value for name, value in settings.items() if name not in names}
-
-
-def check_known(kind: str, name: str | None, known: Collection[str], where: str = "") -> None:
-    """Stop with a list of the known names of a kind, such as "task", if `name` is not one of them."""
-    if name not in known:
-        raise SystemExit(f"There is no {kind} {name!r}{where}, expected one of: {', '.join(known)}.")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from experiments.common.job import check_known
+from experiments.common.checks import check_known
 from slax_data import japanese_vowel_spikes, shd, spoken_digit_spikes
 from slax_data.storage.packed import SpikeTrains, arrays_of_sets
 from slax_data.storage.whole_files import atomic_write, check_sha256
@@ -37,9 +37,7 @@ def main() -> None:
     check_known("set", arguments.name, sets)
     settings = sets[arguments.name]
     if len(arguments.raw) != len(settings["raw"]):
-        raise SystemExit(
-            f"Got {len(arguments.raw)} files, expected those of {', '.join(settings['raw'])}, in this order."
-        )
+        raise SystemExit(f"Got {len(arguments.raw)} files, expected {', '.join(settings['raw'])}, in this order.")
     for raw, sha256 in zip(arguments.raw, settings["raw"].values(), strict=True):
         if sha256 is not None:
             check_sha256(raw, sha256)

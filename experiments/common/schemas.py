@@ -4,11 +4,13 @@ items: {$ref: "urn:slax:rule"}        # the name of any rule
 items: {$ref: "urn:slax:gradient"}    # the name of a rule that makes a gradient, which an optimizer such as FPTT does not
 dataset: {$ref: "urn:slax:dataset"}   # the name of a data set
 code: {$ref: "urn:slax:code"}         # the name of a code for intensities
+code: {$ref: "urn:slax:any_code"}     # or of one that belongs to a data set: time and rate of Randman, rows of images
 
-The names are read from the sources of the packages, since their import would add seconds to each call of Snakemake.
+The names are read from the sources of the packages, since importing them would add seconds to each call of Snakemake.
 """
 
 import ast
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +48,22 @@ def table_names(file: Path, table: str) -> list[str]:
 
 def validator(schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
     """The validator of a schema that may refer to the names of rules, data sets and codes."""
-    names = {
+    return jsonschema.Draft202012Validator(schema, registry=names())
+
+
+@functools.cache
+def names() -> referencing.Registry:
+    """The names of each kind as a schema."""
+    codes = table_names(ENCODERS, "ENCODERS")
+    known = {
         "urn:slax:rule": rule_names(),
         "urn:slax:gradient": rule_names(gradients_alone=True),
         "urn:slax:dataset": table_names(DATASETS, "DATASETS"),
-        "urn:slax:code": table_names(ENCODERS, "ENCODERS"),
+        "urn:slax:code": codes,
+        "urn:slax:any_code": sorted({*codes, "time", "rate", "rows"}),
     }
     resources = [
-        (name, referencing.Resource.from_contents({"enum": known}, referencing.jsonschema.DRAFT202012))
-        for name, known in names.items()
+        (name, referencing.Resource.from_contents({"enum": listed}, referencing.jsonschema.DRAFT202012))
+        for name, listed in known.items()
     ]
-    return jsonschema.Draft202012Validator(schema, registry=referencing.Registry().with_resources(resources))
+    return referencing.Registry().with_resources(resources)

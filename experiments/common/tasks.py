@@ -1,4 +1,4 @@
-"""The task that a configuration names, either drawn for each seed or read from stored spikes."""
+"""The task named in a configuration, either drawn for each seed or read from stored spikes."""
 
 from collections.abc import Callable
 from functools import partial

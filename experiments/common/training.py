@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 
 from slax_neurons import LI, LIF, Connect, connect, unroll
-from slax_neurons.initialisation import fluctuation_driven
+from slax_neurons.initialization import fluctuation_driven
 from slax_rules import RULES, TBPTT, accuracy, cross_entropy, train_offline, train_online
 
 Update = Literal["offline", "online"]  # one optimizer step per sequence, or one per window
@@ -74,10 +74,10 @@ def make_optimizer(config: dict[str, Any], model: Connect, rate: Any) -> nnx.Opt
 
 def training_step(objects: tuple[Any, ...], step: Callable[..., jax.Array]) -> tuple[Callable[..., Any], nnx.State]:
     """A training step for `jax.lax.scan`, which maps the state of the objects and a draw to their state after it and the loss,
-    and the state to begin with.
+    and the initial state.
 
     Args:
-        objects: all that a step changes: the model, the optimizer, and the rule, for the numbers that it draws.
+        objects: everything that a step changes: the model, the optimizer, and the rule, for the numbers that it draws.
         step: takes them and a draw, changes them in place, and returns the loss.
     """
     graphdef, start = nnx.split(objects)
@@ -128,9 +128,9 @@ def loss_at_the_end(losses: jax.Array) -> jax.Array:
 
 
 def check_rising(steps: Sequence[int]) -> None:
-    """Stop unless the steps at which something is measured rise."""
+    """Stop unless the steps at which something is measured increase."""
     if list(steps) != sorted(set(steps)):
-        raise SystemExit(f"measure_at is {steps}, expected steps in rising order.")
+        raise SystemExit(f"measure_at is {steps}, expected steps in increasing order.")
 
 
 def check_losses(experiment: str, seed: int, losses: Mapping[str, Any]) -> None:
@@ -146,8 +146,8 @@ def check_losses(experiment: str, seed: int, losses: Mapping[str, Any]) -> None:
         if wrong.size:
             raise SystemExit(
                 f"{experiment}: under {name}, seed {seed}, the loss of training step {wrong[0] + 1} of {np.size(of)} is "
-                f"{np.ravel(of)[wrong[0]]}: it or its gradient is not finite. A learning rate too high makes it so, or inputs "
-                "that are not finite."
+                f"{np.ravel(of)[wrong[0]]}: it or its gradient is not finite. Possible causes are a learning rate "
+                "that is too high, and inputs that are not finite."
             )
 
 
@@ -164,10 +164,23 @@ def loss_of_params(model: Connect, inputs: jax.Array, labels: jax.Array) -> Call
     return loss
 
 
-def test_accuracy(model: Connect, inputs: jax.Array, labels: jax.Array) -> jax.Array:
+def model_accuracy(model: Connect, inputs: jax.Array, labels: jax.Array) -> jax.Array:
     """The accuracy of the model's outputs."""
     _, outputs = unroll(model, model.initialize_carry(inputs.shape[1:]), inputs)
     return accuracy(outputs, labels)
+
+
+def layer_of(path: str) -> str:
+    """The layer, counted from 1, of a parameter's path like "modules/2/kernel": two modules are a layer."""
+    return str(int(path.split("/")[1]) // 2 + 1)
+
+
+def plain_layers(layers: dict[str, dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """The cosine and the norm ratio of each layer as plain numbers, None where a gradient is zero."""
+    return {
+        layer: {name: float(numbers[name]) if numbers["defined"] else None for name in ("cosine", "norm_ratio")}
+        for layer, numbers in layers.items()
+    }
 
 
 def activity(model: Connect, inputs: jax.Array) -> dict[str, jax.Array]:

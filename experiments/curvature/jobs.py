@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.common.job import Job, without
+from experiments.common.job import NUMBERS, TIMES, Job, drop
 
 PARTS = ("solutions", "online", "windows")
 
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:
     for part in PARTS:
-        config = without(settings, *PARTS) | {"part": part} | settings[part]
+        config = drop(settings, *PARTS) | {"part": part} | settings[part]
         if part == "windows":
-            yield Job("windows.timing", config, module=part, alone=True)
+            yield Job(part, config, module=part, endings=(NUMBERS, TIMES))
             continue
         for rule in settings[part]["rules"]:
-            yield Job(f"{part}/{rule}", without(config, "rules") | {"rule": rule}, module=part)
+            yield Job(f"{part}/{rule}", drop(config, "rules") | {"rule": rule}, module=part)

@@ -1,7 +1,7 @@
 """The accuracy after online training, as a function of the number of steps K between two updates.
 
 A sequence of T steps gives T / K updates at the same learning rate, so a small K gives more updates. For TBPTT(K), K also
-defines the rule, which is therefore trained with one update per sequence too, where K affects only the gradient.
+defines the rule, so it is also trained with one update per sequence, where K affects only the gradient.
 """
 
 from functools import partial
@@ -17,7 +17,7 @@ from experiments.common.training import (
     make_model,
     make_optimizer,
     make_rule,
-    test_accuracy,
+    model_accuracy,
     training_step,
 )
 from slax_data import make_task
@@ -46,7 +46,7 @@ def updates(rule: str) -> list[Update]:
 
 
 def one_seed(config: dict[str, Any], update: Update, window: int, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The test accuracy and the losses of the training; the key determines all random draws, equally for all rules, windows and
+    """The test accuracy and the training losses; the key determines all random draws, equally for all rules, windows and
     update modes."""
     task_key, model_key, rule_key, train_key, test_key = random.split(key, 5)
     layers = config["layers"]
@@ -65,4 +65,4 @@ def one_seed(config: dict[str, Any], update: Update, window: int, key: jax.Array
     state, losses = jax.lax.scan(step, state, random.split(train_key, config["steps"]))
     nnx.update(objects, state)
     test_set = task.sample(test_key, batch_size=config["test_size"], split="test")
-    return test_accuracy(model, *test_set), losses
+    return model_accuracy(model, *test_set), losses

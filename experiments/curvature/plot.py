@@ -1,4 +1,4 @@
-"""Draw the spectra of the Hessian where each rule ends, and the gradients, costs and accuracies by the window of updates."""
+"""Draw the spectra of the Hessian at the solution of each rule, and gradients, costs and accuracies by window length."""
 
 import itertools
 from collections.abc import Iterator
@@ -35,11 +35,12 @@ class Data(NamedTuple):
     config: dict[str, Any]
 
 
-def arrange(results: list[dict[str, Any]]) -> Data:
+def prepare(results: list[dict[str, Any]]) -> Data:
     """The results of each part, the solutions in the order of the table of rules."""
     parts = {part: [r for r in results if r["config"]["part"] == part] for part in ("solutions", "online", "windows")}
     parts["solutions"].sort(key=lambda result: list(RULES).index(result["config"]["rule"]))
-    return Data(parts["solutions"], lines_of(parts["online"], parts["windows"]), parts["windows"][0]["config"])
+    config = parts["windows"][0]["config"] if parts["windows"] else {}
+    return Data(parts["solutions"], lines_of(parts["online"], parts["windows"]), config)
 
 
 def solution_rows(data: Data) -> Iterator[list[Any]]:
@@ -87,7 +88,7 @@ def lines_of(online: list[dict[str, Any]], windows: list[dict[str, Any]]) -> Lin
             line = (result["config"]["rule"], cell["mode"], "all", "accuracy")
             lines.setdefault(line, {})[cell["window"]] = cell["accuracy"]
     for result in windows:
-        for cell, quantity in itertools.product(result["costs"], COSTS):
+        for cell, quantity in itertools.product(result["times"]["cells"], COSTS):
             lines.setdefault((cell["rule"], "cost", "all", quantity), {})[cell["window"]] = [cell[quantity]]
     order = list(RULES)
     return dict(sorted(lines.items(), key=lambda line: (order.index(line[0][0]), line[0])))

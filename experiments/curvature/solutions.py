@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 from jax import random
 
-from experiments.common.training import check_losses, loss_of_params, make_model, make_rule, test_accuracy, train
+from experiments.common.training import check_losses, loss_of_params, make_model, make_rule, model_accuracy, train
 from slax_data import make_task
 from slax_viz import hessian_eigenvalues, hessian_trace
 
@@ -32,7 +32,7 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
         if not np.isfinite(numbers["loss"] + sum(numbers["largest"]["values"]) + numbers["trace"]["mean"]):
             raise SystemExit(
                 f"curvature: at the solution of {config['rule']}, seed {seed}, after {config['steps']} steps, the loss or its "
-                "Hessian is not finite. A learning rate too high makes it so."
+                "Hessian is not finite. A learning rate that is too high can cause this."
             )
         seeds.append({"seed": seed} | numbers)
     return {"seeds": seeds}
@@ -40,7 +40,7 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
 
 def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, Any], jax.Array]:
     """The accuracy, the loss and the norm of its gradient at the rule's solution; the largest and smallest eigenvalues of the
-    Hessian, with the evidence for them, and its trace; and the losses of the training. The key determines all random draws."""
+    Hessian, with the evidence for them, and its trace; and the training losses. The key determines all random draws."""
     task_key, model_key, rule_key, train_key, test_key, hessian_key = random.split(key, 6)
     layers = config["layers"]
     sizes = {"n_units": layers[0], "n_classes": layers[-1], "n_steps": config["n_steps"]}
@@ -57,7 +57,7 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, Any], ja
     lanczos_key, trace_key = random.split(hessian_key)
     value, gradient = jax.value_and_grad(loss)(params)
     numbers = {
-        "accuracy": test_accuracy(model, *test_set),
+        "accuracy": model_accuracy(model, *test_set),
         "loss": value,
         "gradient": jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient))),
         **both_ends(config, loss, params, lanczos_key),

@@ -15,7 +15,15 @@ import numpy as np
 from flax import nnx
 from jax import random
 
-from experiments.common.training import check_losses, gradient_rule, make_model, make_rule, train
+from experiments.common.training import (
+    check_losses,
+    gradient_rule,
+    layer_of,
+    make_model,
+    make_rule,
+    plain_layers,
+    train,
+)
 from slax_data import make_task
 from slax_neurons import Connect
 from slax_rules import cross_entropy, gradients
@@ -29,8 +37,8 @@ Parts = tuple[Any, nnx.State, nnx.State]  # structure, parameters and the rest o
 
 
 class Seed(NamedTuple):
-    """The data of one seed: the parameters at each stage, the batch, the key for the random draws of rules, and the losses of
-    the training between the stages."""
+    """The data of one seed: the parameters at each stage, the batch, the key for the random draws of rules, and the
+    training losses between the stages."""
 
     params: dict[str, nnx.State]
     batch: Batch
@@ -38,14 +46,15 @@ class Seed(NamedTuple):
     losses: jax.Array
 
 
-def compute(config: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The agreement with BPTT, and the cost.
 
     Returns:
-        Two lists. "cells" has, for each rule, window and stage, "layers": for each seed and layer, the cosine and norm ratio
-        to BPTT, None where a gradient is zero; and "change": for each seed, the distance of the gradient from the same rule's
-        gradient with a single window, |g_K - g_T| / |g_T|, over all parameters. "costs" has, for each rule and window, the
-        median time of a jitted forward pass and gradient, in ms, and temporaries, in bytes.
+        Numbers and times, each a list under "cells". The numbers have, for each rule, window and stage, "layers": for each
+        seed and layer, the cosine and norm ratio to BPTT, None where a gradient is zero; and "change": for each seed, the
+        distance of the gradient from the same rule's gradient with a single window, |g_K - g_T| / |g_T|, over all parameters.
+        The times have, for each rule and window, the median time of a jitted forward pass and gradient, in ms, and
+        temporaries, in bytes.
     """
     model = make_model(config, nnx.Rngs(0))
     draw = jax.jit(partial(one_seed, config))
@@ -64,16 +73,18 @@ def compute(config: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
             bptt = reference(seed.params[stage], seed.batch)
             for rule, window in cells:
                 whole = made[rule, max(config["windows"])]
-                found[rule, window].append(as_json(compare(made[rule, window], bptt, whole)))
+                compared = compare(made[rule, window], bptt, whole)
+                layers = plain_layers(compared["layers"])
+                found[rule, window].append({"change": float(compared["change"]), "layers": layers})
         numbers += [
             {"rule": rule, "window": window, "stage": stage, "seeds": of_seeds}
             for (rule, window), of_seeds in found.items()
         ]
-    return {"cells": numbers, "costs": costs(model, programs, seeds[0], config["repeats"])}
+    return {"cells": numbers}, {"cells": costs(model, programs, seeds[0], config["repeats"])}
 
 
 def one_seed(config: dict[str, Any], key: jax.Array) -> Seed:
-    """The parameters before and after training by BPTT, and a batch not used in the training."""
+    """The parameters before and after training with BPTT, and a batch not used in training."""
     task_key, model_key, rule_key, train_key, batch_key = random.split(key, 5)
     layers = config["layers"]
     sizes = {"n_units": layers[0], "n_classes": layers[-1], "n_steps": config["n_steps"]}
@@ -133,20 +144,6 @@ def compare(gradient: nnx.State, bptt: nnx.State, whole: nnx.State) -> dict[str,
             for layer, cosine in cosine_similarity(gradient, bptt, group=layer_of).items()
         },
     }
-
-
-def layer_of(path: str) -> str:
-    """The layer, counted from 1, of a parameter's path like "modules/2/kernel": two modules are a layer."""
-    return str(int(path.split("/")[1]) // 2 + 1)
-
-
-def as_json(compared: dict[str, Any]) -> dict[str, Any]:
-    """Convert to plain numbers, with None for the cosine and the norm ratio of a gradient that is zero."""
-    layers = {
-        layer: {name: float(numbers[name]) if numbers["defined"] else None for name in ("cosine", "norm_ratio")}
-        for layer, numbers in compared["layers"].items()
-    }
-    return {"change": float(compared["change"]), "layers": layers}
 
 
 def costs(model: Connect, programs: dict[Cell, Any], seed: Seed, repeats: int) -> list[dict[str, Any]]:

@@ -23,7 +23,10 @@ NOISE = {
     "cosine_of_means": ANY,
     "relative_variance": POSITIVE,
 }
-COUNTED = ("cosine_of_means", "relative_variance")  # defined where the rule's own gradient is, so for other seeds
+COUNTED = (
+    "cosine_of_means",
+    "relative_variance",
+)  # defined where the rule's own gradient is, which may hold for other seeds
 NOISE_MARKS: dict[str, dict[str, Any]] = {
     "bias_squared": {"marker": "o"},
     "variance": {"marker": "D", "markerfacecolor": "white"},
@@ -51,7 +54,7 @@ PANELS_IN_A_ROW = 6
 Results = list[dict[str, Any]]
 
 
-def arrange(results: list[dict[str, Any]]) -> Results:
+def prepare(results: list[dict[str, Any]]) -> Results:
     """The results of the tasks, ordered by number of layers."""
     return sorted(results, key=lambda result: (len(result["config"]["layers"]), result["config"]["task"]))
 
@@ -78,13 +81,13 @@ def of_seeds(result: dict[str, Any], stage: int, *path: str) -> list[float]:
 
 
 def of_all_seeds(result: dict[str, Any], stage: int, *path: str) -> list[float]:
-    """The numbers of `of_seeds`, or none if a seed lacks the number, since noise would then select the seeds of the mean."""
+    """The numbers of `of_seeds`, or none if a seed lacks it, since noise would otherwise select the seeds in the mean."""
     numbers = of_seeds(result, stage, *path)
     return numbers if len(numbers) == len(result["seeds"]) else []
 
 
 def least_batches(result: dict[str, Any], stage: int, rule: str, layer: str) -> int:
-    """The smallest number of batches, over seeds, in a seed's means: those where no gradient is zero."""
+    """The smallest number, over seeds, of batches in a seed's means, which use only batches where no gradient is zero."""
     return int(min(of_seeds(result, stage, "rules", rule, layer, "batches")))
 
 

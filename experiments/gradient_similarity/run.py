@@ -27,7 +27,7 @@ from experiments.common.training import (
     demo_model,
     make_model,
     make_rule,
-    test_accuracy,
+    model_accuracy,
     training_step,
 )
 from experiments.gradient_similarity.terms import terms_of, without_reset_gradient
@@ -76,7 +76,7 @@ def one_seed(
 
 
 def make_network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
-    """The stack of a task: "slax_demo" is `demo_model`, and "fluctuation_driven" is `make_model`, whose hidden layers fire."""
+    """The stack of a task: `demo_model` for "slax_demo"; `make_model`, whose hidden layers fire, for "fluctuation_driven"."""
     if config["network"] == "fluctuation_driven":
         return make_model(config, rngs)
     return demo_model(config["layers"], rngs)
@@ -126,7 +126,7 @@ def measure(
     exact = by_rule["bptt"]
     return {
         "finite": {name: all_finite(vectors) for name, vectors in (by_rule | terms).items()},
-        "test_accuracy": test_accuracy(model, *test_set),
+        "test_accuracy": model_accuracy(model, *test_set),
         "spikes": activity(model, test_set[0]),
         "rules": {name: agreement(by_rule[name], exact) for name in ["bptt", *config["rules"]]},
         "terms": {name: share(term, exact) for name, term in terms.items()},
@@ -167,7 +167,7 @@ def agreement(gradient: Vectors, exact: Vectors) -> dict[str, dict[str, jax.Arra
     in units of the squared norm of the rule's own expected gradient.
 
     A batch on which either gradient is zero has no cosine and is omitted from the means; `batches` counts the remaining ones.
-    Numbers are NaN where no batch remains, or where the noise makes them meaningless.
+    Numbers are NaN where no batch remains, or where noise makes them meaningless.
     """
     noise, of_itself = gradient_noise(gradient, exact), gradient_noise(gradient, gradient)
     numbers = {}
@@ -206,7 +206,7 @@ def _as_json(config: dict[str, Any], stages: dict[str, Any]) -> list[dict[str, A
     broken = [name for name, finite in stages.pop("finite").items() if not finite.all()]
     if broken:
         raise SystemExit(
-            f"Gradients of {config['task']} are NaN or infinite: {', '.join(broken)}. No number of theirs would mean anything: "
+            f"Gradients of {config['task']} are NaN or infinite: {', '.join(broken)}. Their numbers would be meaningless: "
             "leave the rule out, or train at a lower learning rate."
         )
 

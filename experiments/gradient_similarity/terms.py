@@ -1,7 +1,7 @@
 """The exact gradient of a stack as a sum of paths, which shows what a rule that cuts some of them omits.
 
 A path leads from a weight of layer l at step k to the loss at step t >= k. Through time it goes within the membrane of a layer,
-past the reset or through it. Each rule keeps some of them:
+around the reset or through it. Each rule keeps some of them:
 
     SLTT            k = t only, no path through time
     OSTL            time in layer l only: signals from layers above come down within the step
@@ -27,7 +27,7 @@ from slax_neurons.neurons.spiking import SpikingNeuron
 
 
 def without_reset_gradient(model: Connect) -> Connect:
-    """A copy of the stack whose resets pass no gradient; with the same forward pass, and parameters at the same paths."""
+    """A copy of the stack whose resets pass no gradient. Its forward pass and the paths of its parameters are the same."""
     copy = nnx.clone(model)
     for _, module in nnx.iter_modules(copy):
         if isinstance(module, SpikingNeuron):

@@ -1,4 +1,4 @@
-"""Draw surfaces of the loss with the paths of the rules, the surfaces around their solutions, and the losses between these."""
+"""Draw loss surfaces with the paths of the rules, surfaces around their solutions, and the loss between solutions."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -57,8 +57,8 @@ class Task(NamedTuple):
         return {title: RULES[rule].style.color for rule, title in self.rules.items()}
 
 
-def arrange(results: list[dict[str, Any]]) -> list[Task]:
-    """The trainings of each task with its surfaces."""
+def prepare(results: list[dict[str, Any]]) -> list[Task]:
+    """The training runs of each task with its surfaces."""
     surfaces = {result["config"]["task"]: result for result in results if "reference" in result}
     trained = by_task_and_rule(result for result in results if "reference" not in result)
     if surfaces.keys() != trained.keys():
@@ -137,7 +137,7 @@ def of_each(rows: Callable[[Task], Rows]) -> Callable[[list[Task]], Rows]:
 
 
 def others(task: Task) -> dict[str, str]:
-    """The rules whose solutions are the ends of lines."""
+    """The rules at whose solutions lines end."""
     return {rule: title for rule, title in task.rules.items() if rule != task.reference}
 
 
@@ -177,11 +177,11 @@ def of_plane(task: Task, plane: str) -> dict[str, Any]:
 
 
 def looks(task: Task) -> dict[str, Any]:
-    return {"explained": task.seeds[0]["explained"], "label": LOSS, "colours": task.colors, "legend": False}
+    return {"explained": task.seeds[0]["explained"], "label": LOSS, "colors": task.colors, "legend": False}
 
 
 def name_panels(figure: Figure, axes: Iterable[Axes], panels: list[tuple[Task, str]], *, above: float) -> None:
-    """Put titles in one line, legends below them, from `above` of the axes' height on, and the common text below all."""
+    """Align the titles, put legends below them, starting at `above` times the height of the axes, and common text below all."""
     legends = [ax.get_legend_handles_labels() for ax in axes]
     height = -(-max(len(labels) for _, labels in legends) // LEGEND_COLUMNS)
     for ax, legend, (task, plane) in zip(axes, legends, panels, strict=True):
@@ -214,7 +214,7 @@ def draw_random(tasks: list[Task]) -> Figure:
         draw_around(panels, task)
     seeds = sorted({len(task.seeds) for task in tasks})
     figure.supxlabel(
-        f"Filter-normalised directions: a step of 1 is as long as the weights of each unit; {'; '.join(map(network, tasks))}.\n"
+        f"Filter-normalized directions: a step of 1 is as long as the weights of each unit; {'; '.join(map(network, tasks))}.\n"
         f"Surfaces: first seed; last panel: {', '.join(map(str, seeds))} seeds, and the 95 % interval of their mean.",
         fontsize="small",
     )
@@ -248,7 +248,7 @@ def draw_lines(tasks: list[Task]) -> Figure:
             ts=task.arrays["ts"],
             ends=(task.rules[task.reference], "the other rule"),
             label=LOSS,
-            colours=task.colors,
+            colors=task.colors,
             legend=False,
         )
         lines = [line for line in ax.lines if line.get_label()[0] != "_" and len(line.get_xdata()) > 2]

@@ -35,8 +35,8 @@ class Problem(NamedTuple):
     train_key: jax.Array
 
 
-def bits_of_draws(config: dict[str, Any]) -> contextlib.AbstractContextManager:
-    """The context in which random draws have the bits of the JAX of slax 0.0.1 for its demonstration, and else today's."""
+def upstream_random_bits(config: dict[str, Any]) -> contextlib.AbstractContextManager:
+    """The context for random draws: JAX makes the bits as at the time of slax 0.0.1 for its demonstration, else as today."""
     return jax.threefry_partitionable(config["draws"] != "upstream")
 
 

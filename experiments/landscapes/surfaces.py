@@ -5,7 +5,7 @@ For the first seed, a surface with the paths of all rules on each plane of the t
     nearest     the plane that lies nearest to all checkpoints of all rules, through their mean
     upstream    the same directions, through the last checkpoint of the rule `origin`, as slax 0.0.1 draws it
 
-For each seed, the shares of the checkpoints' variance along the two directions, which both planes have in common; the line
+For each seed, the shares of the checkpoints' variance along the two directions, which both planes share; the line
 from the solution of BPTT to the solution of each other rule; and a filter-normalized plane through each solution, along the
 same random directions for all rules.
 """
@@ -21,7 +21,7 @@ from flax import nnx
 from jax import random
 
 from experiments.common.training import loss_of_params
-from experiments.landscapes.problem import bits_of_draws, make_problem
+from experiments.landscapes.problem import make_problem, upstream_random_bits
 from slax_rules.training.paths import by_path
 from slax_viz import barrier, grid_around, interpolation, losses_at, pca_plane, random_plane, surface
 
@@ -44,7 +44,7 @@ def compute(config: dict[str, Any], *files: Path) -> tuple[Summary, Arrays]:
         the result of `on_planes` for the first seed; the arrays of `of_each_seed`, with a leading axis of seeds; and the
         coordinates of lines, "ts", and of random planes, "steps".
     """
-    with bits_of_draws(config):
+    with upstream_random_bits(config):
         return of_all_seeds(config, read_checkpoints(config, files))
 
 
@@ -95,7 +95,7 @@ def on_planes(config: dict[str, Any], loss: Any, paths: Mapping[str, Trajectory]
     for name in config["planes"]:
         plane = pca_plane(paths)
         if name == "upstream":
-            plane = pca_plane(paths, origin=paths[config["origin"]][-1], centred=True)
+            plane = pca_plane(paths, origin=paths[config["origin"]][-1], centered=True)
         at = {rule: plane.coordinates(path) for rule, path in paths.items()}
         xs, ys = grid_around(at, n_points=config["grid"]["points"], margin=config["grid"]["margin"])
         there = np.split(losses_at(loss, plane, np.concatenate(list(at.values())), batch=config["batch"]), len(paths))

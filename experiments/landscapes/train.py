@@ -14,8 +14,8 @@ from flax import nnx
 from jax import random
 from tqdm import tqdm
 
-from experiments.common.training import check_losses, loss_of_params, make_rule, test_accuracy, training_step
-from experiments.landscapes.problem import Problem, bits_of_draws, make_problem
+from experiments.common.training import check_losses, loss_of_params, make_rule, model_accuracy, training_step
+from experiments.landscapes.problem import Problem, make_problem, upstream_random_bits
 from slax_neurons import Connect
 from slax_rules import TBPTT, cross_entropy, train_offline, train_online
 from slax_rules.training.paths import by_path
@@ -26,7 +26,7 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarra
     program = jax.jit(partial(one_seed, config))
     seeds, trained = [], []
     for seed in tqdm(range(config["seeds"]), desc=config["rule"], unit="seed", disable=None):
-        with bits_of_draws(config):
+        with upstream_random_bits(config):
             numbers, params, losses = jax.tree.map(np.asarray, program(random.key(seed)))
         check_losses(f"landscapes of {config['task']}", seed, {f"{config['rule']} {config['mode']}": losses})
         seeds.append({"seed": seed} | {name: values.tolist() for name, values in numbers.items()})
@@ -35,8 +35,8 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarra
 
 
 def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, jax.Array], dict[str, jax.Array], jax.Array]:
-    """The test loss and test accuracy of each checkpoint, the checkpoints, leaves [checkpoints, ...] by path, and the losses of
-    the training."""
+    """The test loss and test accuracy of each checkpoint, the checkpoints, leaves [checkpoints, ...] by path, and the
+    training losses."""
     problem = make_problem(config, key)
     checkpoints, losses = train_with_checkpoints(config, problem)
     loss = loss_of_params(problem.model, *problem.test_set)
@@ -45,7 +45,7 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, jax.Arra
     def measure(params: nnx.State) -> dict[str, jax.Array]:
         return {
             "loss": loss(params),
-            "accuracy": test_accuracy(nnx.merge(graphdef, params, rest), *problem.test_set),
+            "accuracy": model_accuracy(nnx.merge(graphdef, params, rest), *problem.test_set),
         }
 
     return jax.lax.map(measure, checkpoints), by_path(checkpoints), losses
@@ -55,7 +55,7 @@ def train_with_checkpoints(config: dict[str, Any], problem: Problem) -> tuple[nn
     """The parameters before training and after every `checkpoint_every` batches, with leaves [checkpoints + 1, ...], and the
     losses of all batches.
 
-    Online training updates after each step, as in slax; for TBPTT, which sets its own number of steps, after these steps.
+    Online training updates after each step, as in slax; TBPTT updates after its own number of steps.
     """
     rule = make_rule(config["rule"], problem.rule_key)
     optimizer = nnx.Optimizer(problem.model, optax.adamax(config["learning_rate"]), wrt=nnx.Param)

@@ -17,7 +17,7 @@
 # slax-neurons = { path = "../../packages/slax-neurons", editable = true }
 # slax-rules = { path = "../../packages/slax-rules", editable = true }
 # ///
-"""The trained networks of the quick scale (seed 0), evaluated natively, in NeuroBench's harness, and as snnTorch models there.
+"""Evaluate the trained networks of the quick scale (seed 0) natively, in NeuroBench's harness, and as snnTorch models there.
 
     uv run --no-project --script experiments/neurobench/harness.py
 

@@ -30,8 +30,8 @@ SHOWN = (
 SCORES = {"accuracy": ("accuracy (%)", 100, 1, "chance"), "smape": ("sMAPE", 1, 1, "last value")}
 
 
-def arrange(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The results as they are."""
+def prepare(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results, unchanged."""
     return results
 
 

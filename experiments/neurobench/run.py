@@ -1,4 +1,4 @@
-"""Train a stack on one task by BPTT with several seeds, and measure it in the terms of NeuroBench.
+"""Train a stack on one task with BPTT and several seeds, and measure it by NeuroBench's metrics.
 
 The metrics are the score on the test set, and `slax_neurons.complexity`.
 """
@@ -29,7 +29,7 @@ from slax_neurons import LI, LIF, Connect, arctan, complexity, connect, unroll
 from slax_rules import PerSequence, PerStep, accuracy, cross_entropy, squared_error, train_offline
 
 TEST_STEPS = 10 * POINTS_PER_LYAPUNOV_TIME  # with the same number of training points, as in NeuroBench
-# Decays for the forecast, which has to follow the series: slow decays lag behind.
+# Decays for the forecast, which has to follow the series: with slow decays it lags behind.
 HIDDEN_DECAY, READ_OUT_DECAY = 0.5, 0.1
 BIAS = 1.0  # standard deviation of the biases, which makes neurons fire at different currents
 
@@ -42,7 +42,7 @@ class Learning(NamedTuple):
     kind: whether there is a target for each step or for each sequence.
     sample: maps a key to a batch.
     test_set: inputs [T, B, ...] and targets.
-    baseline: the score without learning: of guesses, or of forecasting the last value.
+    baseline: the score without learning, by guessing or by forecasting the last value.
     """
 
     loss_fn: Callable[..., jax.Array]

@@ -12,8 +12,8 @@ import numpy as np
 from flax import nnx
 from jax import random
 
+from experiments.common.tasks import task_maker
 from experiments.common.training import gradient_rule, make_model
-from experiments.rules_table.run import checked_task
 from slax_neurons import Connect
 from slax_rules import cross_entropy, gradients
 
@@ -22,7 +22,7 @@ def compute(config: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
     """The median time of a jitted forward pass and gradient of a batch, in ms, and temporaries, in bytes, for each rule."""
     task_key, model_key, rule_key, batch_key = random.split(random.key(0), 4)
     model = make_model(config, nnx.Rngs(model_key))
-    batch = checked_task(config, task_key).sample(batch_key, batch_size=config["batch_size"])
+    batch = task_maker(config, None)(task_key).sample(batch_key, batch_size=config["batch_size"])
     programs = {name: compiled(name, model, rule_key, batch) for name in config["rules"]}
     times: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(config["repeats"] + 1):

@@ -3,14 +3,17 @@
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.common.job import Job, each_task, without
+from experiments.common.checks import check_known
+from experiments.common.job import TIMES, Job, drop, each_task
 
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:
+    for task in settings["cost_tasks"]:
+        check_known("task", task, settings["tasks"], " for cost_tasks")
     for task, rules, config in each_task(settings):
-        own = without(config, "cost_tasks", "cost_repeats")
+        own = drop(config, "cost_tasks", "cost_repeats")
         for rule in rules:
             yield Job(f"{task}/{rule}", own | {"rule": rule})
         if task in settings["cost_tasks"]:
             costs = own | {"rules": rules, "repeats": settings["cost_repeats"]}
-            yield Job(f"{task}.timing", costs, module="cost", alone=True)
+            yield Job(task, costs, module="cost", endings=(TIMES,))

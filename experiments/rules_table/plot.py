@@ -38,7 +38,7 @@ class Data(NamedTuple):
     costs: list[dict[str, Any]]
 
 
-def arrange(results: list[dict[str, Any]]) -> Data:
+def prepare(results: list[dict[str, Any]]) -> Data:
     """The results without the costs, and the costs."""
     costs = [result for result in results if "rules" in result]
     if len(costs) > len(TASK_MARKS):
@@ -155,7 +155,7 @@ def draw_cosine(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
     ax.set_xticks(range(2 * len(layers)), labels + labels)
     ax.tick_params(axis="x", length=0)
     ax.set_xlabel("layer")
-    for start, label in ((0, "at initialisation"), (len(layers), "after training")):
+    for start, label in ((0, "at initialization"), (len(layers), "after training")):
         middle = start + (len(layers) - 1) / 2
         ax.text(middle, -0.7, label, ha="center", va="bottom", fontsize="small")
     if ax.get_subplotspec().is_first_col():
@@ -200,7 +200,7 @@ def draw_cost(data: Data) -> Figure:
 
 
 def _is_silent(result: dict[str, Any], mode: str) -> bool:
-    """True if a hidden layer of some seed never fires on the whole test set."""
+    """True if a hidden layer of some seed never fires on the entire test set."""
     return any(spikes == 0 for seed in result["seeds"] for spikes in seed[mode]["spikes"].values())
 
 

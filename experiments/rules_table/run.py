@@ -1,4 +1,4 @@
-"""Train one task under one rule with several seeds, and compare its gradient with that of BPTT before and after training.
+"""Train one task under one rule with several seeds, and compare its gradient with BPTT's before and after training.
 
 The rule trains the network twice from the same start, offline (one optimizer step for a sequence) and online (one for
 each window). Before and after training, it measures the test accuracy, the firing rates of the hidden layers, and
@@ -13,17 +13,20 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import random
 
+from experiments.common.tasks import task_maker
 from experiments.common.training import (
     activity,
     check_losses,
     gradient_rule,
+    layer_of,
     loss_at_the_end,
     make_model,
     make_rule,
-    test_accuracy,
+    model_accuracy,
+    plain_layers,
     train,
 )
-from slax_data import Task, held_out, make_task
+from slax_data import held_out
 from slax_neurons import Connect
 from slax_rules import RULES, cross_entropy, gradients
 from slax_viz import cosine_similarity
@@ -37,7 +40,7 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
         stages, losses = program(random.key(seed))
         named = {f"{config['rule']} {update}": of_update for update, of_update in losses.items()}
         check_losses(f"rules_table of {config['task']}", seed, named)
-        numbers.append({"seed": seed, **_as_json(stages)})
+        numbers.append({"seed": seed, **{name: as_json(stage) for name, stage in stages.items()}})
     return {"seeds": numbers}
 
 
@@ -45,7 +48,7 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, dict[str
     """The numbers of `measure` at initialization and after training with each update mode, and the losses of all steps; the key
     determines all random draws."""
     task_key, model_key, rule_key, train_key, batch_key, test_key = random.split(key, 6)
-    task = checked_task(config, task_key)
+    task = task_maker(config, None)(task_key)
     model = make_model(config, nnx.Rngs(model_key))
     rule = make_rule(config["rule"], rule_key)
     sample = partial(task.sample, batch_size=config["batch_size"])
@@ -74,26 +77,13 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, dict[str
     }, losses
 
 
-def checked_task(config: dict[str, Any], key: jax.Array) -> Task:
-    """The task, after a check that its data match the first and last layers."""
-    layers = config["layers"]
-    sizes = {"n_units": layers[0], "n_classes": layers[-1]} if config["dataset"] == "randman" else {}
-    task = make_task(config["dataset"], key, n_steps=config["n_steps"], code=config["code"], **sizes)
-    if (layers[0], layers[-1]) != (task.n_units, task.n_classes):
-        raise SystemExit(
-            f"The layers of {config['task']} are {layers}, but its data have {task.n_units} units and {task.n_classes} "
-            "classes, which the first and the last layer have to match."
-        )
-    return task
-
-
 def measure(model: Connect, rule: Any, batch: tuple, test_set: tuple) -> dict[str, Any]:
     """The test accuracy, the spikes per step and neuron of each hidden layer, and the agreement of each layer with BPTT."""
     _, reference = gradients(model, cross_entropy, *batch)
     _, gradient = gradients(model, cross_entropy, *batch, rule=rule)
     agreement = cosine_similarity(gradient, reference, group=layer_of)
     return {
-        "accuracy": test_accuracy(model, *test_set),
+        "accuracy": model_accuracy(model, *test_set),
         "spikes": activity(model, test_set[0]),
         "layers": {
             layer: {"cosine": cosine.value, "norm_ratio": cosine.norm_ratio, "defined": cosine.defined}
@@ -102,16 +92,7 @@ def measure(model: Connect, rule: Any, batch: tuple, test_set: tuple) -> dict[st
     }
 
 
-def layer_of(path: str) -> str:
-    """The layer, counted from 1, of a parameter's path like "modules/2/kernel": two modules are a layer."""
-    return str(int(path.split("/")[1]) // 2 + 1)
-
-
-def _as_json(stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Convert to plain numbers, with None for the cosine and the norm ratio of a gradient that is zero."""
-    for stage in stages.values():
-        stage["layers"] = {
-            layer: {name: float(numbers[name]) if numbers["defined"] else None for name in ("cosine", "norm_ratio")}
-            for layer, numbers in stage["layers"].items()
-        }
-    return jax.tree.map(float, stages)
+def as_json(stage: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of a stage as plain numbers."""
+    numbers = {name: jax.tree.map(float, values) for name, values in stage.items() if name != "layers"}
+    return numbers | {"layers": plain_layers(stage["layers"])}

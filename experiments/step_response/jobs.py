@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.common.job import Job, without
+from experiments.common.job import Job, drop
 
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:
     for neuron, own in settings["neurons"].items():
-        yield Job(neuron, without(settings, "neurons") | {"neuron": neuron} | own)
+        yield Job(neuron, drop(settings, "neurons") | {"neuron": neuron} | own)

@@ -1,4 +1,4 @@
-"""Draw what each neuron does with a current that is off, on and off again, with the neurons in the order of the results."""
+"""Draw the response of each neuron to a current that is off, on and off again, with neurons in the order of the results."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,13 +17,13 @@ TABLE = ["neuron", "quantity", "step", "value"]
 HEIGHTS = [2.2, 1.0]  # relative heights of the membrane panel and of the other states below it
 
 
-def arrange(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The results as they are."""
+def prepare(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results, unchanged."""
     return results
 
 
 def curves(result: dict[str, Any]) -> dict[str, list[float]]:
-    """The numbers of one neuron that the figure shows, by name."""
+    """The numbers of one neuron that appear in the figure, by name."""
     shown = {name: result[name] for name in ("current", "membrane", "threshold", "output") if result[name] is not None}
     return shown | {name: result["states"][name] for name in result["config"]["states"]}
 

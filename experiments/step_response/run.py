@@ -1,4 +1,4 @@
-"""Put one neuron under a current that is off, on and off again.
+"""Drive one neuron with a current that is off, on and off again.
 
 The result has its membrane before the reset, its threshold, its output, and its carry, step by step.
 """
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments.common.job import check_known
+from experiments.common.checks import check_known
 from slax_neurons import NEURONS, Neuron
 
 
@@ -24,7 +24,7 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     """
     start, stop, end = config["current_on"], config["current_off"], config["n_steps"]
     if not start < stop <= end:
-        raise SystemExit(f"The current is on from step {start} to {stop} of {end}, expected steps in rising order.")
+        raise SystemExit(f"The current is on from step {start} to {stop} of {end}, expected steps in increasing order.")
     check_known("neuron", config["neuron"], NEURONS)
     neuron = make_neuron(config)
     spiking = neuron.spikes

@@ -6,9 +6,9 @@ from slax_rules import RULES
 class Library:
     """The name and appearance of a library in the figures, shared by all its files and published bars."""
 
-    def __init__(self, title: str, colour: str, marker: str):
+    def __init__(self, title: str, color: str, marker: str):
         self.title = title
-        self.mark = {"color": colour, "marker": marker}
+        self.mark = {"color": color, "marker": marker}
 
 
 LIBRARIES = {
@@ -35,7 +35,7 @@ PUBLISHED_NAMES = {
     "rockpool torch": "rockpool_torch",
     "rockpool jax": "rockpool_jax",
 }
-# Contenders of the rules benchmark whose variant is not named after the rule of ours that they match or come nearest to:
+# Contenders of the rules benchmark whose variant is not named after the rule of ours that they match or resemble most:
 # see benchmarks/README.md.
 RULE_OF = {
     "braintrace:d_rtrl_chunk_32": "ostl",
@@ -52,7 +52,7 @@ def published_library(framework: str, device: str) -> str:
 
 
 def rule_of(name: str) -> str:
-    """The rule of ours that a contender of the rules benchmark matches or comes nearest to."""
+    """The rule of ours that a contender of the rules benchmark matches or resembles most."""
     return RULE_OF.get(name, name.partition(":")[2])
 
 

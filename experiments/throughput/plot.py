@@ -52,7 +52,7 @@ class Data(NamedTuple):
     published: list[dict[str, str]]
 
 
-def arrange(results: list[dict[str, Any]]) -> Data:
+def prepare(results: list[dict[str, Any]]) -> Data:
     """The results by benchmark, with the published times."""
     bptt, rules = ([r for r in results if r["config"]["benchmark"] == name] for name in ("bptt", "rules"))
     return Data(bptt, rules, list(csv.DictReader(PUBLISHED.read_text().splitlines())))
@@ -227,9 +227,9 @@ def draw_published(ax: Axes, published: list[dict[str, str]]) -> list[str]:
         timed = [(size, float(seconds)) for size, seconds in numbers if seconds]
         ax.plot(*np.transpose(timed) if timed else ([], []), linewidth=1.2, **LIBRARIES[library].mark)
         for size in (size for size, seconds in numbers if not seconds):
-            colour = LIBRARIES[library].mark["color"]
+            color = LIBRARIES[library].mark["color"]
             place = 1.0 - 0.03 * (failed % 6)
-            ax.plot(size, place, "x", color=colour, markersize=6, transform=ax.get_xaxis_transform(), clip_on=False)
+            ax.plot(size, place, "x", color=color, markersize=6, transform=ax.get_xaxis_transform(), clip_on=False)
         failed += len(timed) < len(numbers)
         drawn.append(library)
     return drawn

@@ -2,7 +2,7 @@
 
 With `own_environments` set to false no environment is made: contenders that need only JAX, Flax and this checkout run with the
 current interpreter, and all others are reported as missing. Use it on a machine that has only JAX, Flax, Optax, matplotlib and
-numpy: `python -m experiments.run throughput rules_n128.timing --set own_environments=false`.
+numpy: `python -m experiments.run throughput rules_n128 --set own_environments=false --results trial`.
 """
 
 import os

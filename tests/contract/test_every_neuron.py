@@ -130,7 +130,7 @@ def test_structure_and_dtype_of_the_carry_are_kept(kind, build, dtype):
 
 
 @neurons
-def test_unroll_equals_step_by_step_and_the_stock_rnn(kind, x64, optimised):
+def test_unroll_equals_step_by_step_and_the_stock_rnn(kind, x64, optimized):
     neuron, x = make(kind, param_dtype=jnp.float64), currents(kind)
     theirs = nnx.RNN(neuron, time_major=True, return_carry=True)(x)
     check_active(neuron, theirs[1])

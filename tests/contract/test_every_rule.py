@@ -114,7 +114,7 @@ def test_a_gradient_changes_nothing_of_the_model(name):
 
 
 @pytest.mark.parametrize("wired", [False, True], ids=["chain", "edges"])
-def test_a_rule_reads_the_outputs_of_the_plain_forward_pass(wired, optimised):
+def test_a_rule_reads_the_outputs_of_the_plain_forward_pass(wired, optimized):
     """Bit for bit, with the carry after it; and its pass forward alone has the same outputs."""
     x = inputs(T, B, 5, dtype=jnp.float32)
 
@@ -282,7 +282,7 @@ def test_gradient_is_exact_in_as_many_last_layers_as_the_registry_says(name, x64
         assert deviation(ours[4 - 2 * count]["kernel"][...], exact[4 - 2 * count]["kernel"][...]) > 0.01
 
 
-def test_memory_does_not_grow_with_time(optimised):
+def test_memory_does_not_grow_with_time(optimized):
     """XLA's temporaries of 4 and of 16 windows, for all rules that work layer by layer."""
     for name, entry in RULES.items():
         if issubclass(entry.rule, LayerRule):

@@ -68,7 +68,7 @@ def read_or_none(read_bytes, content):
     try:
         return read_bytes(content)
     except ValueError as error:
-        assert "/archive is no archive" in str(error)
+        assert "/archive is not a readable archive" in str(error)
         return None
 
 
@@ -169,7 +169,7 @@ def test_a_zip_file_that_says_less_than_it_holds_is_not_read_beyond(read_bytes):
 )
 def test_something_else_is_an_error(content, read_bytes):
     with pytest.raises(
-        ValueError, match=r"is no archive \(\.tar, \.tar\.gz or \.zip\) that can be read, or a truncated or damaged one"
+        ValueError, match=r"is not a readable archive \(\.tar, \.tar\.gz or \.zip\), or it is truncated or damaged"
     ):
         read_bytes(content)
 

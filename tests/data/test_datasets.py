@@ -201,9 +201,9 @@ def test_unknown_data_set_is_an_error():
 @pytest.mark.parametrize("name", sorted(DATASETS))
 def test_unknown_option_is_an_error(name):
     with pytest.raises(
-        ValueError, match=rf"option of data set '{name}' got 'colour', expected one of: .*'code'.*'n_steps'"
+        ValueError, match=rf"option of data set '{name}' got 'color', expected one of: .*'code'.*'n_steps'"
     ):
-        make_task(name, random.key(0), colour=3)
+        make_task(name, random.key(0), color=3)
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))

@@ -154,10 +154,10 @@ BAD_FILES = {
     "units": (without("spikes/units"), "It lacks spikes/units"),
     "spikes": (without("spikes"), "It lacks spikes/times"),
     "labels": (without("labels"), "It lacks labels"),
-    "table": (replaced("spikes/units", np.zeros((40, 3))), "Its spikes/units are no list"),
+    "table": (replaced("spikes/units", np.zeros((40, 3))), "Its spikes/units are not a list"),
     "flat": (replaced("spikes/times", np.zeros(40)), r"Recording 0: .*got times of shape \[\]"),
-    "folder": (replaced("spikes/times/x", 0), "Its spikes/times are no list"),
-    "scalar labels": (replaced("labels", 3), "Its labels are no list"),
+    "folder": (replaced("spikes/times/x", 0), "Its spikes/times are not a list"),
+    "scalar labels": (replaced("labels", 3), "Its labels are not a list"),
     "text labels": (replaced("labels", ["a"] * 40), "labels must be integers"),
     "empty file": (lambda file: file.write_bytes(b""), "."),
     "html": (lambda file: file.write_bytes(b"<html>not found</html>"), "signature"),
@@ -240,7 +240,7 @@ def test_spikes_are_kept_and_made_anew_for_other_options_and_other_files(folder,
     file.write_bytes(file.read_bytes()[:-50])
     (tmp_path / "shd_train.h5").write_bytes((folder / "shd_train.h5").read_bytes())
     os.utime(tmp_path / "shd_train.h5", ns=times)
-    with pytest.raises(ValueError, match=r"is not a whole \.npz file"):
+    with pytest.raises(ValueError, match=r"is not a complete \.npz file"):
         make_task("shd", random.key(0), **options)
 
 

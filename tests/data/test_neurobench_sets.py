@@ -57,7 +57,7 @@ def test_shorter_samples_are_followed_by_zeros_and_targets_may_be_real():
         ([np.ones((2, 1))], [0], [], "Given gives no samples, got 1 of them and indices=\\[\\]"),
         ([np.ones((2, 1)), np.ones((2, 3))], [0, 1], None, r"samples of different shapes: \[\(1,\), \(3,\)\]"),
         ([np.ones((2, 1))] * 2, [np.ones(1), np.ones(2)], None, r"targets of different shapes: \[\(1,\), \(2,\)\]"),
-        ([np.float32(3)], [0], None, "must give out samples \\[T, ...\\], got numbers"),
+        ([np.float32(3)], [0], None, "must yield samples \\[T, ...\\], got numbers"),
     ],
 )
 def test_what_gives_no_arrays_is_an_error(samples, targets, indices, message):

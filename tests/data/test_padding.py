@@ -82,9 +82,9 @@ def test_every_sequence_is_in_the_first_bucket_that_holds_it(lengths):
         ([], BOUNDARIES, "lengths must be whole numbers of steps, at least one"),
         ([3, -1], BOUNDARIES, "lengths must be whole numbers of steps, at least one of them, none below 0"),
         ([3.5], BOUNDARIES, "lengths must be whole numbers"),
-        ([3], [], "boundaries must be rising numbers of steps"),
-        ([3], [4, 4], r"boundaries must be rising numbers of steps, from 1, got \[4, 4\]"),
-        ([3], [0, 4], "boundaries must be rising numbers of steps, from 1"),
+        ([3], [], "boundaries must be increasing numbers of steps"),
+        ([3], [4, 4], r"boundaries must be increasing numbers of steps, from 1, got \[4, 4\]"),
+        ([3], [0, 4], "boundaries must be increasing numbers of steps, from 1"),
     ],
 )
 def test_lengths_that_fit_no_bucket_are_an_error(no_shape_checks, lengths, boundaries, message):

@@ -40,11 +40,11 @@ def test_samples_are_parts_of_the_largest(samples, rate):
         (wav(SAMPLES, width=1), "a.wav has 1 channels of 8 bit"),
         (wav(SAMPLES, width=3), "a.wav has 1 channels of 24 bit"),
         (wav(SAMPLES[:0]), "a.wav has 0 samples of the 0 that it announces"),
-        (CONTENT.replace(b"WAVE", b"wave"), "a.wav is no PCM .wav file"),
-        (CONTENT[:20] + b"\x03" + CONTENT[21:], "a.wav is no PCM .wav file"),
+        (CONTENT.replace(b"WAVE", b"wave"), "a.wav is not a PCM .wav file"),
+        (CONTENT[:20] + b"\x03" + CONTENT[21:], "a.wav is not a PCM .wav file"),
         (CONTENT[:24] + bytes(4) + CONTENT[28:], "a.wav has 6 samples of the 6 that it announces, at 0 Hz"),
-        (b"", "a.wav is no PCM .wav file, or a truncated one: it ends too early"),
-        (b"ID3\3" + CONTENT, "a.wav is no PCM .wav file"),
+        (b"", "a.wav is not a PCM .wav file, or it is truncated: it ends too early"),
+        (b"ID3\3" + CONTENT, "a.wav is not a PCM .wav file"),
     ],
     ids=["stereo", "8 bit", "24 bit", "empty", "no wave", "float", "no rate", "nothing", "mp3"],
 )
@@ -55,7 +55,7 @@ def test_other_files_are_errors(content, told):
 
 def test_a_truncated_file_is_an_error_at_every_length():
     for length in range(len(CONTENT)):
-        with pytest.raises(ValueError, match=r"a\.wav (is no PCM|has \d samples of the 6)"):
+        with pytest.raises(ValueError, match=r"a\.wav (is not a PCM|has \d samples of the 6)"):
             read_wav(CONTENT[:length], "a.wav")
 
 

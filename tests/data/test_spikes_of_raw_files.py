@@ -36,7 +36,7 @@ def test_spikes_of_two_files_are_those_that_the_package_reads(tmp_path, config, 
 
 
 def test_files_that_are_not_those_of_the_config_are_refused(tmp_path, config, monkeypatch):
-    with pytest.raises(SystemExit, match=r"Got 1 files, expected those of shd_train.h5, shd_test.h5"):
+    with pytest.raises(SystemExit, match=r"Got 1 files, expected shd_train.h5, shd_test.h5"):
         run(monkeypatch, "--config", config, "--name", "shd", "--raw", "one.h5", "--output", tmp_path / "shd.npz")
     with pytest.raises(SystemExit, match="have to be in one folder"):
         run(

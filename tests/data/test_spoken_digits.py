@@ -114,7 +114,7 @@ def test_a_folder_a_zip_and_the_archive_are_the_same(archive, tmp_path):
             recordings() | {"3_theo_6.wav": recordings()["3_theo_6.wav"][:-500]},
             r"3_theo_6.wav has 790 samples of the 1040",
         ),
-        (recordings() | {"3_theo_6.wav": b"RIFF"}, "3_theo_6.wav is no PCM .wav file, or a truncated one"),
+        (recordings() | {"3_theo_6.wav": b"RIFF"}, "3_theo_6.wav is not a PCM .wav file, or it is truncated"),
         (recordings() | {"3_theo_6.wav": wav([])}, "3_theo_6.wav has 0 samples"),
         (recordings(rate=16000), r"recordings of \[16000\] Hz, expected 8000"),
         ({}, "no recordings of 0, 1"),
@@ -128,7 +128,7 @@ def test_bad_recordings_are_errors(files, told, tmp_path):
 
 def test_a_truncated_archive_is_an_error(archive, tmp_path):
     (tmp_path / "cut.tar.gz").write_bytes(archive.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=r"cut.tar.gz is no archive .* truncated or damaged"):
+    with pytest.raises(ValueError, match=r"cut.tar.gz is not a readable archive .* truncated or damaged"):
         spoken_digits(tmp_path / "cut.tar.gz")
 
 
@@ -188,7 +188,7 @@ def test_spikes_are_made_once_and_anew_for_other_options(archive, tmp_path):
     nearest = np.argmin(np.abs(test[0][:, None] - train[0][None]).sum(-1), 1)
     assert np.mean(train[1][nearest] == test[1]) > 0.8
     file.write_bytes(file.read_bytes()[:-50])
-    with pytest.raises(ValueError, match=r"is not a whole .npz file of plain arrays.*Delete it"):
+    with pytest.raises(ValueError, match=r"is not a complete .npz file of plain arrays.*Delete it"):
         make_task("spoken_digits", random.key(0), **options)
 
 
@@ -197,7 +197,7 @@ def test_the_real_archive():
     if not found:
         pytest.skip(
             f"no {ARCHIVE} in SLAX_DATA or data/raw: the recordings are under CC BY-SA 4.0 and not shipped with this "
-            "project, whose licence is another one; docs/data.md says how to get them, and the tests above have a small set"
+            "project, whose license is another one; docs/data.md says how to get them, and the tests above have a small set"
         )
     assert sha256_of(found[0]) == SHA256
     train, test = (spoken_digits(found[0], split=split) for split in ("train", "test"))

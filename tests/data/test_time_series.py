@@ -159,7 +159,7 @@ BAD_FIELDS = {
     "train_lengths": [
         (lambda a: a + 1, r"train: lengths must lie in 1\.\.9, got values from 2 to 10"),
         (lambda a: a - 1, r"train: lengths must lie in 1\.\.9, got values from 0 to 8"),
-        (lambda a: a.astype(object), "is not a whole .npz file of plain arrays.*allow_pickle"),
+        (lambda a: a.astype(object), "is not a complete .npz file of plain arrays.*allow_pickle"),
     ],
 }
 BAD = [(field, *case) for field, cases in BAD_FIELDS.items() for case in cases]
@@ -176,7 +176,7 @@ def test_a_file_with_other_arrays_is_an_error(series, tmp_path, field, change, m
 def test_a_truncated_file_one_of_something_else_and_none_are_errors(series, tmp_path):
     path = written(tmp_path / "a.npz", series)
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(ValueError, match=r"is not a whole \.npz file"):
+    with pytest.raises(ValueError, match=r"is not a complete \.npz file"):
         japanese_vowels(path)
     np.savez(path, train_values=series["train"].values)
     with pytest.raises(ValueError, match=r"lacks the arrays \['train_labels', 'train_lengths'\]"):

@@ -271,7 +271,7 @@ def load_or_none(load_bytes, content):
     try:
         return load_bytes(content)
     except ValueError as error:
-        assert "file.npz is not a whole .npz file of plain arrays" in str(error)
+        assert "file.npz is not a complete .npz file of plain arrays" in str(error)
         return None
 
 
@@ -301,7 +301,7 @@ def test_a_shape_that_leaves_something_over_is_an_error(load_bytes):
 def test_pickles_are_refused(load_bytes):
     with pytest.raises(ValueError, match="Object arrays cannot be loaded"):
         load_bytes(npz({"a": np.array([{}], object)}))
-    with pytest.raises(ValueError, match=r"not a whole \.npz file"):
+    with pytest.raises(ValueError, match=r"not a complete \.npz file"):
         load_bytes(b"\x80\x04}.")
     with pytest.raises(FileNotFoundError):
         load_arrays(Path("/nothing.npz"))

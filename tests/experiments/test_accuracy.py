@@ -97,7 +97,7 @@ def test_the_learning_rate_falls_to_zero_with_the_last_update(mode, monkeypatch)
 
 def test_table_is_the_mean_of_the_seeds():
     results = [as_written(config("digits", rule), {"seeds": compute("digits", rule)}) for rule in ("ottt", "bptt")]
-    data = plot.arrange(results)
+    data = plot.prepare(results)
     assert list(data[0]["digits"]) == ["bptt", "ottt"]
     rows = [dict(zip(plot.COLUMNS, row, strict=True)) for row in plot.rows(data)]
     assert len(rows) == 3 * 3
@@ -163,7 +163,7 @@ def test_axis_of_accuracies_holds_an_interval_that_reaches_down_to_zero():
     plot.plt.close("all")
 
 
-def test_accuracies_are_drawn_in_the_rows_and_colours_of_their_rules():
+def test_accuracies_are_drawn_in_the_rows_and_colors_of_their_rules():
     _, ax = plot.plt.subplots()
     plot.draw_task(ax, ["bptt", "sltt", "ottt"], rules_of_seeds(bptt=[0.5, 0.7], ottt=[0.9, 0.9]))
     means = [line for line in ax.lines if line.get_marker() == plot.MARKS["offline"]["marker"]]

@@ -43,7 +43,7 @@ CASES = {
         lambda: tiny("curvature", "solutions/bptt", samples=4, products=4) | {"rule": "otpe"},
         3,
     ),
-    "curvature: under bptt": (windows.compute, lambda: tiny("curvature", "windows.timing"), 3),
+    "curvature: under bptt": (windows.compute, lambda: tiny("curvature", "windows"), 3),
     "gradient_similarity of randman_small: under bptt": (
         gradient_similarity.compute,
         lambda: tiny(

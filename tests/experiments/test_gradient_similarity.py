@@ -358,7 +358,7 @@ def result_of(**numbers):
 SHARES = {"within_step": 0.25, "own_membrane": 0.5, "own_reset": -0.25, "above": 0.75, "above_with_reset": -0.25}
 
 
-def test_marks_of_noise_are_the_means_in_the_colours_of_the_rules_and_none_where_a_seed_is_missing():
+def test_marks_of_noise_are_the_means_in_the_colors_of_the_rules_and_none_where_a_seed_is_missing():
     _, ax = plot.plt.subplots()
     plot.draw_noise_of(
         ax, result_of(bias_squared=[1.0, 2.0, 6.0], variance=[1.0, None, 3.0]), "1", ["bptt", "ostl", "sltt"]
@@ -406,7 +406,7 @@ def test_every_rule_that_makes_a_gradient_can_be_compared_and_is():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"measure_at": [20, 5]}, r"measure_at is \[20, 5\], expected steps in rising order"),
+        ({"measure_at": [20, 5]}, r"measure_at is \[20, 5\], expected steps in increasing order"),
         ({"rules": ["nonsense"]}, "There is no rule nonsense, expected some of: tbptt, rtrl"),
         ({"rules": ["fptt"]}, "There is no rule fptt, expected some of: tbptt"),
     ],

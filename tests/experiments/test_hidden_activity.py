@@ -94,5 +94,5 @@ def test_figures_and_tables_are_written(results, tmp_path):
 
 
 def test_what_does_not_fit_stops():
-    with pytest.raises(SystemExit, match=r"measure_at is \[3, 1\], expected steps in rising order"):
+    with pytest.raises(SystemExit, match=r"measure_at is \[3, 1\], expected steps in increasing order"):
         run.compute(config("bptt", measure_at=[3, 1]))

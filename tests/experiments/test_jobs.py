@@ -8,12 +8,22 @@ import pytest
 
 from experiments import plot, run
 from experiments.common import job as jobs
-from experiments.common.job import SCALES, Job, experiments, figures_of, jobs_of, settings_of
+from experiments.common.job import (
+    ARRAYS,
+    NUMBERS,
+    SCALES,
+    TIMES,
+    Job,
+    experiment_names,
+    figures_of,
+    jobs_of,
+    settings_of,
+)
 
 NEURONS = ["if", "lif", "li", "cuba_lif", "alif", "adlif", "brf", "ltc"]
 
 
-@pytest.mark.parametrize("experiment", experiments())
+@pytest.mark.parametrize("experiment", experiment_names())
 @pytest.mark.parametrize("scale", SCALES)
 def test_each_job_has_a_module_that_computes_it_and_its_settings(experiment, scale):
     settings = settings_of(experiment, scale)
@@ -23,12 +33,12 @@ def test_each_job_has_a_module_that_computes_it_and_its_settings(experiment, sca
     assert len({json.dumps(job.config, sort_keys=True) for job in found.values()}) == len(found)
     for job in found.values():
         assert job.config["scale"] == scale
-        assert set(job.after) <= set(found)
+        assert all(ARRAYS in found[other].endings for other in job.reads)
         assert (jobs.EXPERIMENTS / experiment / f"{job.module}.py").exists()
-        assert job.alone == job.name.endswith(".timing")  # times are never the same twice
+        assert job.outputs and set(job.endings) <= {NUMBERS, ARRAYS, TIMES}
 
 
-@pytest.mark.parametrize("experiment", experiments())
+@pytest.mark.parametrize("experiment", experiment_names())
 def test_each_figure_has_claims_and_a_function_that_draws_it(experiment):
     assert list(importlib.import_module(f"experiments.{experiment}.plot").FIGURES) == figures_of(experiment)
 
@@ -61,14 +71,30 @@ def test_what_has_a_result_of_these_settings_is_not_computed_again(tmp_path, cap
     assert computed() == []
     (tmp_path / "results" / "quick" / "step_response" / "li.json").unlink()
     assert computed() == ["li"]
+    record = tmp_path / "results" / "quick" / "step_response" / "lif.json"
+    record.write_text(record.read_text().replace('"current_off": 140', '"current_off": 141'))
+    assert computed() == ["lif"]
     assert computed("--set", "current_off=150") == NEURONS
+
+
+def test_tasks_without_their_spikes_are_left_out_and_said_to_be(tmp_path, monkeypatch, capsys):
+    computed = []
+    monkeypatch.setattr(run, "run", lambda job, *_: computed.append(job.name))
+    run.main(["accuracy", "--results", str(tmp_path), "--data", str(tmp_path)])
+    assert computed == [
+        f"{task}/{rule}" for task in ("randman", "digits") for rule in ("bptt", "otpe", "ostl", "ottt", "sltt")
+    ]
+    told = capsys.readouterr().out
+    assert f"accuracy: japanese_vowels/bptt is left out, since {tmp_path}/japanese_vowels.npz is missing" in told
 
 
 def test_figures_are_drawn_from_the_results_that_are_named(tmp_path):
     step_response(tmp_path, "lif", "alif")
     folders = ["--results", str(tmp_path / "results"), "--output", str(tmp_path / "figures")]
-    with pytest.raises(SystemExit, match=r"no result of if, li, cuba_lif, .*experiments.run step_response` makes it"):
+    with pytest.raises(SystemExit, match=r"There is no if.json, li.json, .*run step_response --scale quick --resu"):
         plot.main(["step_response", *folders])
+    with pytest.raises(SystemExit, match="Give --output FOLDER with --jobs"):
+        plot.main(["step_response", "--jobs", "lif", *folders[:2]])
     plot.main(["step_response", "step_response", "--jobs", "alif", "lif", *folders])
     made = sorted(path.name for path in (tmp_path / "figures" / "quick").iterdir())
     assert made == ["step_response.csv", "step_response.png", "step_response.svg"]
@@ -76,12 +102,57 @@ def test_figures_are_drawn_from_the_results_that_are_named(tmp_path):
     assert list(dict.fromkeys(neurons)) == ["neuron", "alif", "lif"]
 
 
-def test_results_of_another_scale_are_not_drawn(tmp_path):
-    step_response(tmp_path, "lif", "--scale", "tiny")
-    results = tmp_path / "results"
-    (results / "tiny").rename(results / "paper")
-    with pytest.raises(SystemExit, match=r"lif.json is a result of the scale tiny, expected paper"):
-        plot.main(["step_response", "--scale", "paper", "--jobs", "lif", "--results", str(results)])
+def test_results_of_other_settings_are_not_drawn(tmp_path):
+    change = ["--set", "current_off=150"]
+    step_response(tmp_path, "lif", *change)
+    folders = ["--jobs", "lif", "--results", str(tmp_path / "results"), "--output", str(tmp_path / "figures")]
+    with pytest.raises(SystemExit, match=r"lif.json was made with other settings than the current ones"):
+        plot.main(["step_response", *folders])
+    plot.main(["step_response", *folders, *change])
+    (tmp_path / "results/quick/step_response/lif.record.json").unlink()
+    with pytest.raises(
+        SystemExit, match=r"There is no .*lif.record.json, which is written next to lif.json: copy both"
+    ):
+        plot.main(["step_response", *folders, *change])
+
+
+def test_changes_of_settings():
+    settings = {"seeds": 3, "rate": 0.01, "rules": ["a"], "tasks": {"t": {"steps": 4}}}
+    assert run.with_change(settings, "seeds=2") == settings | {"seeds": 2}
+    assert run.with_change(settings, "rate=1e-3")["rate"] == 0.001  # which YAML reads as a text
+    assert run.with_change(settings, "rules=[b, c]")["rules"] == ["b", "c"]
+    assert run.with_change(settings, "tasks.t.steps=5")["tasks"] == {"t": {"steps": 5}}
+    assert run.with_change(settings, "tasks.t.rate=0.5")["tasks"] == {"t": {"steps": 4, "rate": 0.5}}
+    assert settings == {"seeds": 3, "rate": 0.01, "rules": ["a"], "tasks": {"t": {"steps": 4}}}
+    for change, message in {
+        "seed=3": "There is no setting 'seed', expected one of: seeds",
+        "tasks.u.steps=3": "There is no setting 'u', expected one of: t",
+        "tasks.t.stps=3": "There is no setting 'stps', expected one of: steps, seeds",
+        "seeds": "got 'seeds', expected KEY=VALUE",
+        "rate=fast": "got the text 'fast', expected a number",
+    }.items():
+        with pytest.raises(SystemExit, match=message):
+            run.with_change(settings, change)
+
+
+def test_change_without_effect_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match="Give --results FOLDER with --set"):
+        run.main(["accuracy", "--set", "steps=2"])
+    for job, change in (("digits/bptt", "seeds=3"), ("japanese_vowels/bptt", "tasks.digits.steps=3")):
+        with pytest.raises(SystemExit, match=f"--set {change} changes nothing in {job}"):
+            run.main(["accuracy", job, "--set", change, "--results", str(tmp_path)])
+
+
+def test_options_and_names_come_in_any_order(tmp_path, capsys):
+    run.main(["step_response", "--scale", "tiny", "lif", "--results", str(tmp_path)])
+    assert (tmp_path / "tiny" / "step_response" / "lif.json").exists()
+
+
+def test_two_jobs_that_make_one_file_are_refused(monkeypatch):
+    module = importlib.import_module("experiments.activity.jobs")
+    monkeypatch.setattr(module, "jobs", lambda settings: [Job("a", {}), Job("b", {}), Job("a", {"x": 1})])
+    with pytest.raises(ValueError, match=r"experiments/activity/jobs.py makes a.json twice"):
+        jobs_of("activity", "quick", {})
 
 
 def test_arrays_of_one_job_are_given_to_the_next(tmp_path, monkeypatch):
@@ -103,14 +174,29 @@ def test_arrays_of_one_job_are_given_to_the_next(tmp_path, monkeypatch):
         )
 
     monkeypatch.setattr(run.importlib, "import_module", modules)
-    first = Job("a/b", {"number": 2.0}, module="train", arrays=True)
-    second = Job("a", {}, module="surfaces", after=("a/b",), arrays=True)
+    first = Job("a/b", {"number": 2.0}, module="train", endings=(NUMBERS, ARRAYS))
+    second = Job("a", {}, module="surfaces", endings=(NUMBERS, ARRAYS), reads=("a/b",))
     with pytest.raises(SystemExit, match=r"thing: a reads .*b.npz, which is missing: the job a/b makes it"):
         run.run(second, "thing", tmp_path, tmp_path)
     for job in (first, second):
         run.run(job, "thing", tmp_path, tmp_path)
     assert json.loads((tmp_path / "a.json").read_text())["files"] == ["b"]
     assert np.load(tmp_path / "a.npz")["sum"] == 6.0
+    assert run.pending({"a": second}, tmp_path) == []
+    (tmp_path / "a.npz").unlink()
+    assert run.pending({"a": second}, tmp_path) == [second]
+
+
+def test_times_are_in_a_file_of_their_own(tmp_path, monkeypatch):
+    module = type("module", (), {"compute": staticmethod(lambda config: ({"cells": [1]}, {"cells": [0.5]}))})
+    both = Job("both", {}, endings=(NUMBERS, TIMES))
+    with monkeypatch.context() as patch:
+        patch.setattr(run.importlib, "import_module", lambda name: module)
+        run.run(both, "thing", tmp_path, tmp_path)
+    names = ["both.json", "both.record.json", "both.timing.json", "both.timing.record.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    (result,) = plot.read(tmp_path, [both], "thing")
+    assert result["cells"] == [1] and result["times"]["cells"] == [0.5]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +206,6 @@ def test_arrays_of_one_job_are_given_to_the_next(tmp_path, monkeypatch):
             ["accuracy", "digits/nonsense"],
             "There is no job 'digits/nonsense' of accuracy at the scale quick, expected one of: rand",
         ),
-        (["accuracy", "--set", "seed=3"], "There is no setting 'seed', expected one of: seeds, steps"),
         (
             ["accuracy", "spoken_digits/bptt", "--data", "/nowhere"],
             r"reads /nowhere/spoken_digits.npz.*`snakemake data`",
@@ -139,6 +224,6 @@ def test_figure_that_there_is_not_stops(tmp_path):
 
 
 def test_job_that_fails_leaves_no_result(tmp_path):
-    with pytest.raises(SystemExit, match="expected steps in rising order"):
+    with pytest.raises(SystemExit, match="expected steps in increasing order"):
         step_response(tmp_path, "lif", "--set", "current_off=1")
     assert not list(tmp_path.rglob("*.json"))

@@ -224,4 +224,4 @@ def test_what_does_not_fit_stops(trained, tmp_path):
         paths_of(make_problem(config(layers=[12, 7, 4]), random.key(0)).model, trained["bptt"][1], 0)
     results = [{"config": {"task": "demo", "rule": "bptt"}}, {"config": {"task": "rules"}, "reference": "bptt"}]
     with pytest.raises(SystemExit, match="Got trainings of demo and surfaces of rules, expected the same"):
-        plot.arrange(results)
+        plot.prepare(results)

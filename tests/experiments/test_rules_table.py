@@ -67,7 +67,7 @@ def data():
 
 
 @pytest.mark.parametrize("name", CONFIG["scales"]["quick"]["rules"])
-def test_rule_learns_online_and_offline(name, data, optimised):
+def test_rule_learns_online_and_offline(name, data, optimized):
     small = name in ("rtrl", "snap")
     settings = CONFIG["scales"]["quick"] | {"rule": name, "layers": SMALL if small else LAYERS, "input_rate": 0.05}
     model = training.make_model(settings, nnx.Rngs(0))
@@ -79,7 +79,7 @@ def test_rule_learns_online_and_offline(name, data, optimised):
         for update in RULES[name].updates:
             model, rule = nnx.merge(graphdef, state, copy=True)
             training.train(settings, update, model, rule, lambda batch: batch, batches)
-            reached[update] = training.test_accuracy(model, *test_set)
+            reached[update] = training.model_accuracy(model, *test_set)
         return reached
 
     with jax.numpy_dtype_promotion("standard"):
@@ -119,14 +119,12 @@ def test_numbers_repeat_and_seeds_differ(seeds):
 @pytest.fixture(scope="module")
 def costs():
     with jax.numpy_dtype_promotion("standard"):
-        return as_written(
-            made := config_of("rules_table", "tiny.timing", settings(without=["fptt"])), cost.compute(made)
-        )
+        return as_written(made := config_of("rules_table", "tiny", settings(without=["fptt"])), cost.compute(made))
 
 
 def test_table_is_the_mean_of_the_seeds(seeds, costs, tmp_path):
     results = [as_written(config(rule), {"seeds": seeds[rule]}) for rule in ("fptt", "bptt")]
-    assert list(plot.arrange(results).tasks["tiny"]) == ["bptt", "fptt"]
+    assert list(plot.prepare(results).tasks["tiny"]) == ["bptt", "fptt"]
     rows = draw("rules_table", [*results, costs], tmp_path)["rules_table"]
     assert len(rows) == 2 * 2 * (1 + 2 + 2 * 3)
     for row in rows:
@@ -146,7 +144,7 @@ def test_cost_has_time_and_memory_of_each_rule(costs):
     rules = costs["rules"]
     assert list(rules) == ["bptt", "ostl"]
     assert all(numbers["milliseconds"] > 0 and numbers["temporary_bytes"] > 0 for numbers in rules.values())
-    rows = list(plot.cost_rows(plot.arrange([costs])))
+    rows = list(plot.cost_rows(plot.prepare([costs])))
     assert [row[3] for row in rows] == [1, rules["ostl"]["milliseconds"] / rules["bptt"]["milliseconds"]]
 
 
@@ -161,8 +159,10 @@ def test_configuration_has_every_rule_of_a_stack_without_edges():
 
 def test_a_task_leaves_out_rules():
     found = jobs_of("rules_table", "quick", settings(without=["fptt"]))
-    assert list(found) == ["tiny/bptt", "tiny/ostl", "tiny.timing"]
-    assert found["tiny.timing"].config["rules"] == ["bptt", "ostl"] and found["tiny.timing"].alone
+    assert list(found) == ["tiny/bptt", "tiny/ostl", "tiny"]
+    assert found["tiny"].config["rules"] == ["bptt", "ostl"] and found["tiny"].is_exclusive
+    with pytest.raises(SystemExit, match="There is no task 'tny' for cost_tasks, expected one of: tiny"):
+        jobs_of("rules_table", "quick", settings() | {"cost_tasks": ["tny"]})
 
 
 def test_layers_that_do_not_match_the_data_stop():
@@ -175,4 +175,4 @@ def test_results_that_the_figure_has_no_place_for_stop():
     with pytest.raises(SystemExit, match="Got two results of the task tiny and the rule bptt"):
         by_task_and_rule([result, result])
     with pytest.raises(SystemExit, match="Got the costs of 4 tasks, the figure has marks for 3"):
-        plot.arrange([result | {"rules": {}}] * 4)
+        plot.prepare([result | {"rules": {}}] * 4)

@@ -205,5 +205,5 @@ def test_unknown_neuron_state_or_order_stops():
         run.compute(config("lif") | {"neuron": "nonsense"})
     with pytest.raises(SystemExit, match="lif has no state w, expected some of: u"):
         run.compute(config("lif", states={"w": "recovery current"}))
-    with pytest.raises(SystemExit, match="on from step 20 to 10 of 200, expected steps in rising order"):
+    with pytest.raises(SystemExit, match="on from step 20 to 10 of 200, expected steps in increasing order"):
         run.compute(config("lif", current_off=10))

@@ -29,7 +29,7 @@ CHOSEN = {
 
 def cell(workload):
     changes = {"rounds": 3, "own_environments": False, "contenders": CHOSEN, "workloads": TINY}
-    return config_of("throughput", f"{workload}.timing", CONFIG["scales"]["quick"] | changes)
+    return config_of("throughput", workload, CONFIG["scales"]["quick"] | changes)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_peer_that_needs_more_than_there_is_is_left_out_with_its_reason():
 
 def test_peer_that_a_scale_leaves_out_says_so_and_no_other():
     def refused(workload: str) -> dict[str, str]:
-        config = config_of("throughput", f"{workload}.timing", CONFIG["scales"]["quick"])
+        config = config_of("throughput", workload, CONFIG["scales"]["quick"])
         reasons = {
             c.peer: c.unsupported_reason(uniform(config["steps"], config["size"])) for c in run.chosen_of(config)
         }
@@ -194,11 +194,11 @@ def test_figures_of_one_benchmark_alone_say_what_is_missing(given, results, tmp_
 def test_job_needs_the_environments_of_the_peers_that_are_timed():
     settings = CONFIG["scales"]["quick"]
     found = jobs_of("throughput", "quick", settings)
-    assert "benchmarks/.envs/norse.json" in found["n512.timing"].needs
-    assert "benchmarks/.envs/norse.json" not in found["n1024.timing"].needs
-    assert "benchmarks/peers/slax.py" in found["rules_n128.timing"].needs
+    assert "benchmarks/.envs/norse.json" in found["n512"].files
+    assert "benchmarks/.envs/norse.json" not in found["n1024"].files
+    assert "benchmarks/peers/slax.py" in found["rules_n128"].files
     here = jobs_of("throughput", "quick", settings | {"own_environments": False})
-    assert not any(".envs" in file for job in here.values() for file in job.needs)
+    assert not any(".envs" in file for job in here.values() for file in job.files)
 
 
 def test_workload_survives_json():

@@ -35,16 +35,16 @@ READABLE = 4.5  # contrast of text, WCAG 2.2, 1.4.3
 
 # By text and what is behind it, the least contrast in the page; white behind pictures is no text's.
 CONTRAST = """
-const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
-const luminance = (colour) => {
+const channels = (color) => color.match(/[\\d.]+/g).map(Number);
+const luminance = (color) => {
   const linear = (c) => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4;
-  const [r, g, b] = channels(colour).slice(0, 3).map((c) => linear(c / 255));
+  const [r, g, b] = channels(color).slice(0, 3).map((c) => linear(c / 255));
   return .2126 * r + .7152 * g + .0722 * b;
 };
 const behind = (element) => {
   for (let at = element; at; at = at.parentElement) {
-    const colour = getComputedStyle(at).backgroundColor;
-    if ((channels(colour)[3] ?? 1) > 0) return colour;
+    const color = getComputedStyle(at).backgroundColor;
+    if ((channels(color)[3] ?? 1) > 0) return color;
   }
   return "rgb(255, 255, 255)";
 };
@@ -258,7 +258,7 @@ def test_picture_in_full_size_scrolls_in_its_frame(browser):
 
 
 @pytest.mark.parametrize("scheme, dark", [("light", False), ("dark", True)])
-def test_text_is_legible_in_both_colour_schemes(browser, scheme, dark):
+def test_text_is_legible_in_both_color_schemes(browser, scheme, dark):
     media(browser, scheme)
     browser.execute_script("for (const part of document.querySelectorAll('details')) part.open = true")
     back = browser.execute_script("return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")

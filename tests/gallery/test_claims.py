@@ -267,4 +267,4 @@ def test_all_mistakes_of_all_files_are_told_at_once(tmp_path):
         "two/claims.yaml: y: 'title' is a required",
     ):
         assert text in told
-    assert "the stem x is that of figures of one and three, expected one" in told
+    assert "the stem x belongs to figures of one and three, expected one" in told

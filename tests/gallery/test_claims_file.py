@@ -58,10 +58,10 @@ def test_good_claims_are_read(tmp_path, changes):
         ),
         ({"figures": [figure("X y", "X", [])]}, ["'X y' does not match"]),
         ({"figures": [figure("x", " ", [])]}, ["x: title: ' ' does not match"]),
-        ({"figures": [figure("x", "X", []), figure("x", "Y", [])]}, ["the stem x is there 2 times, expected once"]),
+        ({"figures": [figure("x", "X", []), figure("x", "Y", [])]}, ["the stem x occurs 2 times, expected once"]),
         (
             {"figures": [figure("x", "X", [ONE]), figure("y", "Y", [ONE])]},
-            ["the id it is there 2 times, expected once"],
+            ["the id it occurs 2 times, expected once"],
         ),
         (changed(0, relatoin="above"), ["x: it: unknown key 'relatoin'; known keys: id, statement"]),
         (changed(0, relation="over"), ["x: it: relation: 'over' is not one of ['above', 'below', 'near', 'equal']"]),

@@ -50,4 +50,4 @@ def test_gallery_without_results_and_figures_is_a_gallery(small, monkeypatch):
 
 def test_command_says_what_it_does():
     done = subprocess.run([sys.executable, "-m", "gallery", "--help"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0 and "Page and text of all figures of one scale." in done.stdout
+    assert done.returncode == 0 and "Write the page and the text of all figures of one scale." in done.stdout

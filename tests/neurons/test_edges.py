@@ -278,7 +278,7 @@ def rngs():
 
 L = linear(3, 3, 0, jnp.float32)
 IMPOSSIBLE = [
-    ({1: [0]}, r"from 0 to 1, into a LIF: a cell takes only", TypeError),
+    ({1: [0]}, r"from 0 to 1, into a LIF: a cell takes input only", TypeError),
     ({5: [1]}, "no module 5 to be its receiver: the stack has modules 0 to 3", ValueError),
     ({0: [-1]}, "no module -1 to be its sender", ValueError),
     ({0: []}, r"\[\] as the senders of module 0, expected a list", TypeError),
@@ -302,8 +302,8 @@ def test_an_impossible_edge_is_an_error(edges, message, error):
     ("modules", "edges", "options", "message"),
     [
         ([L, LIF()], {0: [1]}, {}, r"needs rngs to make the synapse .* Edge\(1, 0, synapse=...\)"),
-        ([L, LIF(), jnp.tanh], {0: [2]}, {"rngs": rngs()}, "needs the number of features that module 2 puts out"),
-        ([LIF(), L], {1: [0]}, {"rngs": rngs()}, "needs the number of features that module 0 puts out"),
+        ([L, LIF(), jnp.tanh], {0: [2]}, {"rngs": rngs()}, "needs the number of output features of module 2"),
+        ([LIF(), L], {1: [0]}, {"rngs": rngs()}, "needs the number of output features of module 0"),
         ([jnp.tanh, LIF()], {0: [1]}, {"rngs": rngs()}, "only as a copy of a Linear or Conv, not of a Function"),
     ],
 )

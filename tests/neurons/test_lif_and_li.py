@@ -76,7 +76,7 @@ def test_default_decay_is_the_sigmoid_of_two():
 
 
 def test_trainable_decay_stays_inside_its_interval():
-    """No optimiser step, however large, makes it leave (0, 1)."""
+    """No optimizer step, however large, makes it leave (0, 1)."""
     neuron = LIF(decay=Trainable(0.9))
     for step in (-50.0, 50.0):
         neuron.decay.unconstrained[...] = jnp.float32(step)

@@ -56,14 +56,14 @@ def test_convolution_pooling_flatten_and_norms():
     assert whole[1].std() > 0.1
 
 
-def normalised():
+def normalized():
     return connect([linear(7, 6, 0, jnp.float32), nnx.BatchNorm(6, momentum=0.9, rngs=rngs()), LIF()])
 
 
 def test_batch_norm_takes_its_statistics_over_time_and_batch():
     x = inputs(T, B, 7, dtype=jnp.float32)
     for chunk in (None, 1, 3):
-        model = normalised()
+        model = normalized()
         outputs = run(model, x, chunk)[1]
         rows = np.asarray(model.modules[0](x)).reshape(T * B, 6)
         currents = (rows - rows.mean(0)) / np.sqrt(rows.var(0) + model.modules[1].epsilon)
@@ -75,7 +75,7 @@ def test_batch_norm_takes_its_statistics_over_time_and_batch():
 
 
 def test_batch_norm_in_evaluation_is_one_map_for_all_rows():
-    x, model = inputs(T, B, 7, dtype=jnp.float32), normalised()
+    x, model = inputs(T, B, 7, dtype=jnp.float32), normalized()
     run(model, x)
     model.eval()
     kept = model.modules[1].mean[...]
@@ -101,13 +101,13 @@ def test_batch_norm_in_training_does_not_run_step_by_step():
 def test_batch_norm_in_a_nested_stack_is_the_same():
     x, flat, nested = (
         inputs(T, B, 7, dtype=jnp.float32),
-        normalised(),
-        connect([normalised(), linear(6, 2, 1, jnp.float32)]),
+        normalized(),
+        connect([normalized(), linear(6, 2, 1, jnp.float32)]),
     )
     expected = run(flat, x)[1]
     run(nested, x)
     np.testing.assert_array_equal(nested.modules[0].modules[1].mean[...], flat.modules[1].mean[...])
-    np.testing.assert_array_equal(run(connect([normalised()]), x, 3)[1], expected)
+    np.testing.assert_array_equal(run(connect([normalized()]), x, 3)[1], expected)
 
 
 class Noise(nnx.Module):

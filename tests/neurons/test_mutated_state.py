@@ -114,7 +114,7 @@ def test_what_says_that_it_changes_gets_the_whole_sequence_once(make):
 def test_one_that_changes_without_saying_so_is_an_error_and_not_another_result(run):
     model = connect([Counts(nnx.Variable), LIF()])
     with pytest.raises(
-        ValueError, match=r"changes a variable .* without having said so, .* Put mutates_state = True into"
+        ValueError, match=r"changes a variable .* without declaring it, .* Put mutates_state = True into"
     ):
         run(model, jnp.full((T, B, N), 0.5))
     assert model.modules[0].calls[...] == 0

@@ -196,9 +196,9 @@ def sizes(kind):
 UNKNOWN = {
     "tau": ({"tau": 20.0}, r"tau=20\.0", r"decay=time_constant\(tau, dt=\.\.\.\)"),
     "beta": ({"beta": 0.9}, r"beta=0\.9", r"is called `decay` here: \w+\(decay=\.\.\.\)"),
-    "alpha": ({"alpha": 0.9}, r"alpha=0\.9", r"called `decay` here, that of a synaptic current `synapse_decay`"),
+    "alpha": ({"alpha": 0.9}, r"alpha=0\.9", r"called `decay` here, the decay of a synaptic current `synapse_decay`"),
     "v_threshold": ({"v_threshold": 1.0}, r"v_threshold=1\.0", "called `threshold` here"),
-    "two": ({"colour": "red", "size": 3}, "colour='red', size=3", ""),
+    "two": ({"color": "red", "size": 3}, "color='red', size=3", ""),
 }
 CASES = [
     (kind, name) for kind in NEURONS for name in UNKNOWN if (kind, name) not in {("alif", "beta"), ("ltc", "beta")}
@@ -229,7 +229,7 @@ class Plain(SpikingNeuron):
     """A user's neuron that passes options on, one of which it takes away first."""
 
     def __init__(self, rate=0.1, **options):
-        self.colour = options.pop("colour", None)
+        self.color = options.pop("color", None)
         super().__init__(**options)
         self.rate = Parameter("Plain rate", rate, UNIT_INTERVAL, self.param_dtype)
 
@@ -242,7 +242,7 @@ class Wrong(SpikingNeuron):
 
 
 def test_options_of_users_neurons():
-    assert Plain(0.2, colour="red", reset="zero").colour == "red"
+    assert Plain(0.2, color="red", reset="zero").color == "red"
     with pytest.raises(TypeError, match=r"^Plain got tau=1, expected Plain\(rate, threshold=\.\.\., reset=\.\.\.,"):
         Plain(tau=1)
     with pytest.raises(TypeError, match=r"unexpected keyword argument 'rate'"):  # Python's own error

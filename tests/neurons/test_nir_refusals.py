@@ -112,7 +112,7 @@ GRAPHS = {
     "negative resistance": (graph({"n": lif(r=-1.0)}), "Node 'n', LIF, has a resistance .* not positive"),
     "negative input weight": (graph({"n": cuba(w_in=-1.0)}), "Node 'n', CubaLIF, has a resistance or input weight"),
     "negative tau": (graph({"n": lif(tau=-1.0)}), "Node 'n', LIF, "),
-    "cuba with another leak": (graph({"n": cuba(v_leak=0.1)}), "Node 'n', CubaLIF, has another v_leak than v_reset"),
+    "cuba with another leak": (graph({"n": cuba(v_leak=0.1)}), "Node 'n', CubaLIF, has a v_leak other than v_reset"),
     "leak without a bias": (
         graph({"n": lif(v_leak=0.1)}),
         "Node 'n', LIF, needs a constant current, .*an Affine right before",
@@ -207,7 +207,7 @@ MODELS = {
     "the same twice": (
         lambda: stack(linear(), LIF(), identity, linear(), edges=[Edge(1, 2, synapse=identity)]),
         ValueError,
-        "two ways without a module from lif_1 to affine_3",
+        "two paths without a module from lif_1 to affine_3",
     ),
     "late sender with edges of its own": (
         lambda: stack(
@@ -227,7 +227,7 @@ MODELS = {
         ValueError,
         "Module 0 .* Conv, has padding='REFLECT'",
     ),
-    "Conv with other sides": (lambda: stack(conv(padding=((0, 1), (1, 1)))), ValueError, "pads .* both sides alike"),
+    "Conv with other sides": (lambda: stack(conv(padding=((0, 1), (1, 1)))), ValueError, "pads .* both sides equally"),
     "Conv with a mask": (
         lambda: stack(conv(mask=jnp.ones((3, 3, 2, 3)))),
         ValueError,

@@ -1,4 +1,4 @@
-"""Time constants, the domains of parameters, and that no step of an optimiser leaves them."""
+"""Time constants, the domains of parameters, and that no step of an optimizer leaves them."""
 
 import math
 
@@ -198,20 +198,20 @@ def currents_for(kind, dtype="float32"):
 
 @bounded
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_no_step_of_an_optimiser_leaves_the_domain(kind, sign):
+def test_no_step_of_an_optimizer_leaves_the_domain(kind, sign):
     """Steps of a thousand times the usual size, up and down; outputs and gradients stay finite."""
     neuron, currents = trained(kind), currents_for(kind)
-    optimiser = nnx.Optimizer(neuron, optax.sign_sgd(10.0), wrt=nnx.Param)
+    optimizer = nnx.Optimizer(neuron, optax.sign_sgd(10.0), wrt=nnx.Param)
 
     @nnx.jit
-    def step(neuron, optimiser):
+    def step(neuron, optimizer):
         value, gradient = nnx.value_and_grad(loss)(neuron, currents, sign)
-        optimiser.update(neuron, gradient)
+        optimizer.update(neuron, gradient)
         return value, gradient
 
     before, moved = nnx.state(nnx.clone(neuron)), False
     for _ in range(8):
-        for leaf in jax.tree.leaves(step(neuron, optimiser)):
+        for leaf in jax.tree.leaves(step(neuron, optimizer)):
             assert jnp.isfinite(leaf)
         for name in BOUNDED[kind]:
             parameter = getattr(neuron, name)

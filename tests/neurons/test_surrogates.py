@@ -58,7 +58,7 @@ OPTIONS = [
 
 names = pytest.mark.parametrize("name", SURROGATES)
 dtypes = pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-# Both sides of zero, zero itself, the threshold's neighbourhood and far away.
+# Both sides of zero, zero itself, the threshold's neighborhood and far away.
 FAR_AND_NEAR = np.concatenate([np.linspace(-1e3, 1e3, 4001), np.linspace(-1, 1, 4001), [0.0, -0.0]])
 
 

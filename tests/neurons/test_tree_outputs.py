@@ -128,7 +128,7 @@ def test_rows_of_every_leaf_are_checked():
 def test_a_tree_that_something_reads_or_adds_to_is_an_error(modules, edges, index):
     model = connect(modules, edges)
     with pytest.raises(
-        TypeError, match=rf"Module {index} of the stack puts out a \w+, expected an array, .* the last module"
+        TypeError, match=rf"Module {index} of the stack outputs a \w+, expected an array, .* the last module"
     ):
         model.initialize_carry((B, 4))
 
@@ -137,10 +137,10 @@ def test_it_is_an_error_for_a_carry_of_another_stack_too():
     model, x = connect([lambda x: {"a": x}, LI()]), jnp.ones((T, B, 4))
     carry = connect([jnp.tanh, LI()]).initialize_carry((B, 4))
     for run in (lambda: unroll(model, carry, x), lambda: model(carry, x[0])):
-        with pytest.raises(TypeError, match="Module 0 of the stack puts out a dict, expected an array"):
+        with pytest.raises(TypeError, match="Module 0 of the stack outputs a dict, expected an array"):
             run()
     model = connect([jnp.tanh, lambda x: [x]], [Edge(0, 1, synapse=jnp.tanh)])
-    with pytest.raises(TypeError, match="Module 1 of the stack puts out a list, expected an array"):
+    with pytest.raises(TypeError, match="Module 1 of the stack outputs a list, expected an array"):
         unroll(model, ((), ()), x)
     model = connect([jnp.tanh, jnp.tanh], [Edge(0, 1, synapse=lambda x: [x])])
     with pytest.raises(TypeError, match="edge"):

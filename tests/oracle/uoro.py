@@ -8,7 +8,7 @@ from oracle.running import Rule
 
 
 class UORO(Rule):
-    """Unbiased online recurrent optimisation. Per sample, with the numbers h [H] that go to the next step, M = dh'/dh, and F
+    """Unbiased online recurrent optimization. Per sample, with the numbers h [H] that go to the next step, M = dh'/dh, and F
     what h' owes to the parameters directly:
 
         s' = rho0 M s + rho1 nu,  th' = th / rho0 + nu F / rho1,  rho0 = sqrt(|th| / |M s|),  rho1 = sqrt(|nu F| / |nu|)

@@ -135,10 +135,10 @@ def test_t11_snap_2_is_bptt_with_dense_recurrence(name):
 
 
 def test_t11_snap_reaches_one_step_further_with_each_n():
-    # Each of 6 neurons in a row feeds its two neighbours and itself, so that it takes 5 further steps to reach them all.
-    neighbours = Edge(0, 1, np.reshape([0.9, 0.4, 0.8], (3, 1, 1)), None, Convolution((6, 1), (1,)))
+    # Each of 6 neurons in a row feeds its two neighbors and itself, so that it takes 5 further steps to reach them all.
+    neighbors = Edge(0, 1, np.reshape([0.9, 0.4, 0.8], (3, 1, 1)), None, Convolution((6, 1), (1,)))
     layers, inputs = network(lif(), li()), spikes()
-    layers[0] = replace(layers[0], edges=(neighbours,))
+    layers[0] = replace(layers[0], edges=(neighbors,))
     exact = bptt(layers, inputs, SIGNAL)
     errors = [deviation(snap(layers, inputs, SIGNAL, n=n), exact, layers=HIDDEN, names=["kernel"]) for n in range(1, 7)]
     assert errors[0] > 0.05

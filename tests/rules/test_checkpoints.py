@@ -212,7 +212,7 @@ def test_a_damaged_checkpoint_is_not_taken_for_a_whole_one(tmp_path):
         if outcome != "same":
             reason = f"(orbax cannot read its {item}|it is not what was saved)"
             assert re.search(
-                f"step 28 in .* is damaged: {reason}.* Delete the folder .*/28 to go on from step 24", outcome
+                f"step 28 in .* is damaged: {reason}.* Delete the folder .*/28 to continue from step 24", outcome
             )
             refused.append((item, kind, "it is not what was saved" in outcome))
     assert ("arrays", "other bit", True) in refused  # in the numbers themselves, whose files have no checksum
@@ -359,7 +359,7 @@ def test_weights_of_another_model_are_refused_and_the_model_stays(other, message
 
 
 def test_weights_that_are_not_there_or_something_else_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="weights, which is not there"):
+    with pytest.raises(FileNotFoundError, match="weights, which does not exist"):
         load_weights(tmp_path / "weights", made()[0])
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*none\. Make it first"):
         save_weights(tmp_path / "none" / "weights", made()[0])
@@ -370,7 +370,7 @@ def test_weights_that_are_not_there_or_something_else_are_refused(tmp_path):
             ValueError, match=f"{name} is damaged, or holds no weights: .* Expected a file that save_weights wrote"
         ):
             load_weights(tmp_path / name, made()[0])
-    with pytest.raises(ValueError, match="is no checkpoint, expected a file that save_weights wrote"):
+    with pytest.raises(ValueError, match="is not a checkpoint, expected a file that save_weights wrote"):
         load_weights(tmp_path, made()[0])
 
 

@@ -484,7 +484,7 @@ def test_what_does_not_fit_is_named_where_it_is_given():
         lambda: evaluate(model, cross_entropy, images),
         lambda: predict(model, images[0][0]),
     ):
-        with pytest.raises(TypeError, match=r"Got strides=\[2, 2\], expected what can be hashed"):
+        with pytest.raises(TypeError, match=r"Got strides=\[2, 2\], expected hashable values"):
             call()
     model, optimizer = made()
     inputs, labels = BATCHES[0]

@@ -147,7 +147,7 @@ def test_a_training_step_moves_all_parameters_of_the_model(rule, x64):
         assert (old != new).any()
 
 
-def test_loss_is_bitwise_that_of_the_plain_forward_pass(optimised):
+def test_loss_is_bitwise_that_of_the_plain_forward_pass(optimized):
     model = pair([7, 6, 4], [lif(), LI_], edges=SELF, dtype=jnp.float32).model
     x = inputs(T, B, 7, dtype=jnp.float32)
     loss, _ = gradients(model, cross_entropy, x, LABELS)
@@ -156,7 +156,7 @@ def test_loss_is_bitwise_that_of_the_plain_forward_pass(optimised):
 
 
 @rules
-def test_memory_does_not_grow_with_time(rule, optimised):
+def test_memory_does_not_grow_with_time(rule, optimized):
     model = pair([7, 6, 4], [lif(), LI_], edges=SELF, dtype=jnp.float32).model
     graphdef, state = nnx.split(model)
 
@@ -321,7 +321,7 @@ def test_uoro_of_one_step_is_exact(x64):
 
 
 def test_rtrl_reads_no_memory_that_nothing_wrote():
-    """XLA's optimisations on; glibc fills what malloc returns, where otherwise chance decides what was there."""
+    """XLA's optimizations on; glibc fills what malloc returns, where otherwise chance decides what was there."""
     environment = os.environ | {"MALLOC_PERTURB_": "37", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0", "XLA_FLAGS": ""}
     program = Path(__file__).with_name("filled_memory.py")
     done = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True)

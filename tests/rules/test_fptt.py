@@ -121,7 +121,7 @@ def test_weight_of_the_average_is_beta():
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_first_step_is_that_of_the_optimiser_alone(variant):
+def test_first_step_is_that_of_the_optimizer_alone(variant):
     (first, *_), _ = ours(fptt(optax.sgd(0.1), variant=variant), 1)
     start = np.asarray(ravel_pytree(START)[0])
     np.testing.assert_allclose(first, start - 0.1 * gradient_of_step(0)(start), rtol=1e-15)
@@ -136,7 +136,7 @@ def test_updates_with_the_parameters_of_before_the_step_are_the_official_ones(mo
     assert deviation(ours(fptt(inner, variant="slax001"), 9)[0][-1], head[-1]) > 1e-3
 
 
-def test_multiplier_is_the_gradient_at_the_new_parameters_if_the_optimiser_minimises_exactly():
+def test_multiplier_is_the_gradient_at_the_new_parameters_if_the_optimizer_minimizes_exactly():
     """Of l_t(W) = (W - c_t) A (W - c_t) / 2; the halved multiplier of slax 0.0.1 misses it."""
     alpha, rng = 0.5, np.random.default_rng(0)
     root = rng.normal(size=(4, 4))

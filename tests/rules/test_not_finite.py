@@ -246,7 +246,7 @@ def test_a_gradient_that_is_not_finite_names_its_parameter():
         return jnp.sqrt((0 * outputs).sum(axis=-1))
 
     message = stopped(*made(), root, [batch(0)])
-    assert "the gradient of 2 Linear/kernel NaN" in message and "and that of 3 more arrays" in message
+    assert "the gradient of 2 Linear/kernel NaN" in message and "and of 3 more arrays" in message
 
 
 @pytest.mark.parametrize("rate", [jnp.nan, jnp.inf])

@@ -73,7 +73,7 @@ def test_one_layer_is_exact(only, x64):
 
 
 @pytest.mark.parametrize("window", [1, 5])
-def test_forward_pass_of_windows_is_bitwise_that_of_the_plain_cell(window, x64, optimised):
+def test_forward_pass_of_windows_is_bitwise_that_of_the_plain_cell(window, x64, optimized):
     model, _ = pair([7, 6, 4], [lif(reset="zero"), {"kind": "li"}])
     x, rule = inputs(T, B, 7), as_rule(OSTL())
     plan, carry = rule.plan(model, (7,)), model.initialize_carry((B, 7))
@@ -99,7 +99,7 @@ def test_forward_pass_of_windows_is_bitwise_that_of_the_plain_cell(window, x64, 
     jax.tree.map(np.testing.assert_array_equal, state.carries, end)
 
 
-def test_forward_pass_under_the_gradient_is_bitwise_that_of_the_plain_cell(x64, optimised):
+def test_forward_pass_under_the_gradient_is_bitwise_that_of_the_plain_cell(x64, optimized):
     model, _ = pair([7, 6, 4], [lif(), {"kind": "li"}])
     x = inputs(T, B, 7)
     ours, plain = (gradients(model, cross_entropy, x, LABELS, rule=rule, window=T)[0] for rule in (OSTL(), BPTT()))
@@ -224,7 +224,7 @@ def test_nesting_changes_nothing(x64):
         assert deviation(mine, reference) < 1e-12
 
 
-def test_memory_does_not_grow_with_time(optimised):
+def test_memory_does_not_grow_with_time(optimized):
     graphdef, state = nnx.split(pair([7, 6, 4], [lif(), lif()], dtype=jnp.float32).model)
 
     @jax.jit
@@ -244,7 +244,7 @@ def test_memory_does_not_grow_with_time(optimised):
         (lambda: connect([linear(7, 4, 0, jnp.float32)]), "a stack without neurons"),
         (
             lambda: connect([nnx.LSTMCell(7, 4, rngs=nnx.Rngs(0)), LI()]),
-            "treats element-wise neurons, got LSTMCell as module 0",
+            "handles element-wise neurons, got LSTMCell as module 0",
         ),
         (
             lambda: connect([linear(7, 4, 0, jnp.float32), nnx.LayerNorm(4, rngs=nnx.Rngs(0)), LIF()]),

@@ -191,7 +191,7 @@ class OtherMembrane(Quadratic):
 @pytest.mark.parametrize(
     ("neuron", "got"),
     [
-        (OwnSpikes, "got a OwnSpikes that declares `linear = True`, .* unless they are those of a SpikingNeuron"),
+        (OwnSpikes, "got a OwnSpikes that declares `linear = True`, .* unless they come from a SpikingNeuron"),
         (
             Quadratic,
             "got a Quadratic that declares .*, but the derivatives of `integrate` or `fire` depend on its state",

@@ -53,7 +53,7 @@ class Ring(nnx.RNNCellBase):
 
 
 def test_snap_of_a_ring_is_the_masked_recursion(x64):
-    """Parameters of one array that reach states of other colours, and of how many."""
+    """Parameters of one array that reach states of other colors, and of how many."""
     model, x, shift = Ring(), np.asarray(inputs(T, B, 7)), np.roll(np.eye(5), 1, axis=0)
     h, J, expected = np.zeros((B, 5)), np.zeros((B, 5, 7, 5)), 0
     for t in range(T):

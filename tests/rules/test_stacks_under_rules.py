@@ -52,7 +52,7 @@ def test_rules_differ_from_layer_to_layer(x64):
     assert deviation(mixed["modules"][2]["kernel"][...], exact["modules"][2]["kernel"][...]) < 1e-12
 
 
-def test_a_stack_with_a_cycle_goes_forward_bit_for_bit_as_the_plain_one(optimised):
+def test_a_stack_with_a_cycle_goes_forward_bit_for_bit_as_the_plain_one(optimized):
     plain = connect(
         [linear(7, 6, 0, jnp.float32), LIF(), linear(6, 4, 1, jnp.float32), LI()],
         [Edge(1, 0), Edge(3, 0, 2)],

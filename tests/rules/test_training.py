@@ -1,4 +1,4 @@
-"""Training steps: when the optimiser steps and with what, masks, precision, and what optimisers may ask for."""
+"""Training steps: when the optimizer steps and with what, masks, precision, and what optimizers may ask for."""
 
 import inspect
 
@@ -47,7 +47,7 @@ def close(ours, theirs, tolerance):
     return all(deviation(a, b) < tolerance for a, b in pairs)
 
 
-def test_offline_training_is_the_optimiser_on_the_gradient():
+def test_offline_training_is_the_optimizer_on_the_gradient():
     model, copy = net(), net()
     optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
     loss = train_offline(model, optimizer, cross_entropy, X, LABELS, rule=OSTL())
@@ -127,7 +127,7 @@ def test_online_training_with_one_window_is_offline_training():
     assert close(nnx.state(models[0], nnx.Param), nnx.state(models[1], nnx.Param), 1e-6)
 
 
-def test_windows_of_padding_leave_parameters_and_optimiser_as_they_are(x64):
+def test_windows_of_padding_leave_parameters_and_optimizer_as_they_are(x64):
     results = []
     for x in (inputs(T, B, 7), inputs(T, B, 7)[:3]):
         model = net(jnp.float64)
@@ -297,7 +297,7 @@ def test_an_optimizer_that_asks_for_the_gradient_elsewhere_gets_it_for_model_and
 
 @pytest.mark.parametrize("step", [train_offline, train_online])
 def test_training_lowers_the_loss_under_jit_with_weight_decay(step):
-    """Weight decay needs the parameters, which slax 0.0.1 did not hand to the optimiser."""
+    """Weight decay needs the parameters, which slax 0.0.1 did not hand to the optimizer."""
     model = net()
     transformation = optax.sgd(0.05) if step is train_online else optax.adamw(0.01)
     optimizer = nnx.Optimizer(model, transformation, wrt=nnx.Param)
@@ -347,7 +347,7 @@ def sgd_by_gradient_at():
 
 @pytest.mark.parametrize("mask", [None, valid_steps(LENGTHS, T)], ids=["all", "masked"])
 @pytest.mark.parametrize("step", [train_offline, train_online])
-def test_optimiser_that_asks_gets_the_gradient_of_the_same_window(step, mask, x64):
+def test_optimizer_that_asks_gets_the_gradient_of_the_same_window(step, mask, x64):
     """With the same random draws: what the model changed of itself in the meantime is not seen."""
     moved = []
     for optimizer in (optax.sgd(0.1), sgd_by_gradient_at()):

@@ -91,8 +91,8 @@ def test_layers_of_a_raster_are_stacked_from_the_bottom_and_named(ax):
     assert [line.get_ydata()[0] for line in ax.lines] == [2.5, 6.5]
     np.testing.assert_allclose(ax.get_yticks(), [1, 4.5, 7])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["first\n3 units", "silent\n4 units", "last\n1 unit"]
-    colours = {tuple(marks.get_colors()[0]) for marks in (ax.collections[0], ax.collections[2])}
-    assert len(colours) == 2
+    colors = {tuple(marks.get_colors()[0]) for marks in (ax.collections[0], ax.collections[2])}
+    assert len(colors) == 2
 
 
 def test_rasterized_marks_make_a_vector_file_small(ax):
@@ -114,7 +114,7 @@ def test_rasterized_marks_make_a_vector_file_small(ax):
         (np.full((3, 2), 2), "spikes must be 0 or 1"),
         ({"a": np.full((3, 2), np.nan)}, "spikes of a must be 0 or 1"),
         ({"a": np.ones((3, 2)), "b": np.ones((4, 2))}, "the same steps, got {'a': 3, 'b': 4}"),
-        ({}, "expected 1 to 8 layers, which still can be told apart, got 0"),
+        ({}, "expected 1 to 8 layers, which can still be told apart, got 0"),
         ({str(i): np.ones((1, 1)) for i in range(9)}, "got 9. Draw more on several axes"),
     ],
 )
@@ -126,8 +126,8 @@ def test_raster_of_unusable_spikes_is_refused(ax, spikes, message):
 def test_membranes_are_in_lanes_of_one_scale(ax):
     assert plot_membranes(ax, jnp.asarray(MEMBRANES), threshold=1.0, spikes=FIRED) is ax
     lanes = ax.get_yticks()
-    by_colour = [line for line in ax.lines if len(line.get_xdata()) == 4]
-    curves, levels = by_colour[::2], by_colour[1::2]
+    by_color = [line for line in ax.lines if len(line.get_xdata()) == 4]
+    curves, levels = by_color[::2], by_color[1::2]
     for unit, (curve, level, lane) in enumerate(zip(curves, levels, lanes, strict=True)):
         np.testing.assert_allclose(curve.get_ydata() - lane, MEMBRANES[:, unit], atol=1e-6)
         np.testing.assert_allclose(level.get_ydata() - lane, 1.0, atol=1e-6)
@@ -210,8 +210,8 @@ def test_rates_over_training_are_means_over_seeds_with_their_interval(ax):
         ([0, 1], {"a": [0.1]}, r"rates of a must be \[2\] or \[seeds, 2\], one for each of `steps`, got \[1\]"),
         ([0, 1], {"a": np.ones((1, 1, 2))}, r"got \[1, 1, 2\]"),
         ([0, 1], {"a": [0.1, -0.1]}, "rates of a must be finite and not negative"),
-        ([0, 0], {"a": [0.1, 0.1]}, r"steps must be \[K\], rising"),
-        ([], {"a": []}, r"steps must be \[K\], rising"),
+        ([0, 0], {"a": [0.1, 0.1]}, r"steps must be \[K\], increasing"),
+        ([], {"a": []}, r"steps must be \[K\], increasing"),
     ],
 )
 def test_unusable_rates_are_refused(ax, steps, rates, message):

@@ -138,7 +138,7 @@ def test_one_legend_can_serve_several_axes():
         plt.close(figure)
 
 
-def test_rules_differ_in_colour_and_in_hatch(ax):
+def test_rules_differ_in_color_and_in_hatch(ax):
     plot_cosine_similarity(ax, example(8))
     first_bars = [bars[0] for bars in bars_of(ax)]
     assert len({bar.get_facecolor() for bar in first_bars}) == 8
@@ -148,9 +148,9 @@ def test_rules_differ_in_colour_and_in_hatch(ax):
 def test_a_rule_can_have_its_own_look_and_then_there_can_be_more_of_them(ax):
     table = example(3) | {f"more {i}": np.full((2, 3), 0.5) for i in range(8)}
     own = {name: f"#{16 * i:02x}0000" for i, name in enumerate(table) if name.startswith("more")}
-    plot_cosine_similarity(ax, table, colours=own, hatches={"more 0": "//"}, legend=False)
+    plot_cosine_similarity(ax, table, colors=own, hatches={"more 0": "//"}, legend=False)
     bars = dict(zip(table, (bars[0] for bars in bars_of(ax)), strict=True))
-    assert all(matplotlib.colors.to_hex(bars[name].get_facecolor()) == colour for name, colour in own.items())
+    assert all(matplotlib.colors.to_hex(bars[name].get_facecolor()) == color for name, color in own.items())
     assert bars["more 0"].get_hatch() == "//"
 
 

@@ -63,7 +63,7 @@ def test_contours_span_the_losses_in_equal_differences_or_ratios(ax, log):
     steps = np.geomspace(1, 18, 11) if log else np.linspace(1, 18, 11)
     for collection in (filled, contours):
         np.testing.assert_allclose(collection.levels, steps, rtol=1e-6)
-    np.testing.assert_allclose(filled.norm(steps), np.linspace(0, 1, 11), atol=1e-6)  # the colours
+    np.testing.assert_allclose(filled.norm(steps), np.linspace(0, 1, 11), atol=1e-6)  # the colors
     assert bar_of(ax).get_ylabel() == "loss"
     assert (ax.get_xlim(), ax.get_ylim()) == ((-2, 3), (-1, 2))
 
@@ -91,7 +91,7 @@ def test_paths_are_the_coordinates_and_their_ends_are_marked(ax, log):
         assert last.get_markerfacecolor() == lines[rule].get_color() == first.get_markeredgecolor()
 
 
-def test_rules_differ_in_colour_and_in_mark_or_dash(ax):
+def test_rules_differ_in_color_and_in_mark_or_dash(ax):
     paths = {f"rule {i}": PATHS["BPTT"] + i / 10 for i in range(8)}
     plot_landscape(ax, LOSSES, xs=XS, ys=YS, trajectories=paths)
     lines = [lines_of(ax)[rule] for rule in paths]
@@ -105,8 +105,8 @@ def test_rules_differ_in_colour_and_in_mark_or_dash(ax):
         plt.close(figure)
 
 
-def test_a_rule_has_the_colour_it_is_given(ax):
-    plot_landscape(ax, LOSSES, xs=XS, ys=YS, trajectories=PATHS, colours={"OSTL": "#123456"})
+def test_a_rule_has_the_color_it_is_given(ax):
+    plot_landscape(ax, LOSSES, xs=XS, ys=YS, trajectories=PATHS, colors={"OSTL": "#123456"})
     lines = lines_of(ax)
     assert lines["OSTL"].get_color() == "#123456" and lines["BPTT"].get_color() == "#0072B2"
 
@@ -212,8 +212,8 @@ def test_line_between_solutions_has_gaps_and_a_logarithmic_axis(ax):
     ("losses", "options", "message"),
     [
         (LOSSES.T, {}, r"got losses of shape \[6, 4\], xs of \[6\] and ys of \[4\]"),
-        (LOSSES, {"xs": XS[::-1]}, "two rising xs"),
-        (LOSSES[:1], {"ys": YS[:1]}, "at least two rising"),
+        (LOSSES, {"xs": XS[::-1]}, "two increasing xs"),
+        (LOSSES[:1], {"ys": YS[:1]}, "at least two increasing"),
         (np.full((4, 6), np.nan), {}, "all losses are NaN or infinite"),
         (LOSSES - 1.2, {"log": True}, "must be above 0, got -0.2"),
         (

@@ -53,7 +53,7 @@ def test_equals_the_eigenvectors_of_the_covariance():
     np.testing.assert_allclose(vector(plane.origin), points.mean(axis=0), atol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{}, {"centred": True}, {"origin": 0}, {"origin": 0, "centred": True}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"centered": True}, {"origin": 0}, {"origin": 0, "centered": True}], ids=str)
 def test_checkpoints_in_a_plane_are_reproduced_exactly(options):
     corner, u, v = random_tree(0), random_tree(1), random_tree(2)
     flat = lambda *pairs: [moved(corner, (a, u), (b, v)) for a, b in pairs]  # noqa: E731
@@ -103,7 +103,7 @@ def test_plane_through_an_origin_is_the_nearest_of_those():
         axes = np.stack([vector(direction) for direction in plane.directions])
         return np.sum(np.square(offsets - offsets @ axes.T @ axes))
 
-    nearest, upstream = pca_plane(rules, origin=origin), pca_plane(rules, origin=origin, centred=True)
+    nearest, upstream = pca_plane(rules, origin=origin), pca_plane(rules, origin=origin, centered=True)
     assert nearest.origin is origin and upstream.origin is origin
     assert off(nearest) < off(upstream)
     np.testing.assert_allclose(sum(nearest.explained), 1 - off(nearest) / np.sum(np.square(offsets)), rtol=1e-5)
@@ -160,15 +160,15 @@ def test_each_filter_is_as_long_as_its_weights():
 
 def test_each_layer_is_as_long_as_its_weights_and_biases_move_if_told():
     params = random_tree(0)
-    for direction in random_plane(params, jax.random.key(0), normalise="layer", move_biases=True).directions:
+    for direction in random_plane(params, jax.random.key(0), normalize="layer", move_biases=True).directions:
         for leaf, of_leaf in zip(jax.tree.leaves(params), jax.tree.leaves(direction), strict=True):
             np.testing.assert_allclose(np.linalg.norm(of_leaf), np.linalg.norm(leaf), rtol=1e-5)
-    (kernel,) = {str(random_plane(params, jax.random.key(0), normalise="layer").directions[0]["layers"][0]["kernel"])}
+    (kernel,) = {str(random_plane(params, jax.random.key(0), normalize="layer").directions[0]["layers"][0]["kernel"])}
     assert kernel != str(random_plane(params, jax.random.key(0)).directions[0]["layers"][0]["kernel"])
 
 
 def test_directions_without_a_scale_are_orthonormal():
-    d1, d2 = map(vector, random_plane(random_tree(0), jax.random.key(0), normalise=None, move_biases=True).directions)
+    d1, d2 = map(vector, random_plane(random_tree(0), jax.random.key(0), normalize=None, move_biases=True).directions)
     np.testing.assert_allclose([d1 @ d1, d2 @ d2, d1 @ d2], [1, 1, 0], atol=1e-6)
     assert np.all(d1 != 0)
 
@@ -217,7 +217,7 @@ def test_unusable_checkpoints_are_refused(trajectories, options, message):
     [
         ({}, {}, "expected weights to move"),
         ({"b": jnp.ones(3)}, {}, "move_biases=True"),
-        ({"w": jnp.zeros((2, 2))}, {}, "normalise=None"),
+        ({"w": jnp.zeros((2, 2))}, {}, "normalize=None"),
         ({"w": jnp.full((2, 2), np.inf)}, {}, "infinite ones in params"),
         ({"w": jnp.ones(1)}, {"move_biases": True}, "expected weights to move"),
     ],
@@ -235,7 +235,7 @@ def test_integers_are_no_parameters():
 @pytest.mark.parametrize("factor", [0.0, 1.0, -3.0])
 def test_two_directions_span_a_plane(factor):
     direction = {"w": jnp.array([0.1, 0.2, 0.7])}
-    with pytest.raises(ValueError, match="along one line"):
+    with pytest.raises(ValueError, match="collinear"):
         Plane(THREE[0], (direction, moved(direction, (factor - 1, direction))))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.common.job import experiments, jobs_of, settings_of
+from experiments.common.job import experiment_names, jobs_of, settings_of
 
 ROOT = Path(__file__).parents[2]
 MISSING = ("jaxtyping", "tqdm", "orbax", "slax")
@@ -34,8 +34,8 @@ def by_hand(installed, *command):
 
 
 def test_every_module_that_computes_or_draws_can_be_imported(installed):
-    modules = {f"experiments.{name}.plot" for name in experiments()}
-    for name in experiments():
+    modules = {f"experiments.{name}.plot" for name in experiment_names()}
+    for name in experiment_names():
         modules |= {
             f"experiments.{name}.{job.module}" for job in jobs_of(name, "quick", settings_of(name, "quick")).values()
         }

@@ -33,6 +33,7 @@ def plan(tree):
     "file, expected",
     [
         ("benchmarks/rules/table.py", set()),
+        ("packages/slax-data/src/slax_data/sets/digits.py", set()),
         ("packages/slax-neurons/src/slax_neurons/engine.py", {"throughput_run"}),
         ("packages/slax-rules/src/slax_rules/layerwise/ostl.py", {"throughput_run"}),
         ("benchmarks/side_by_side/worker.py", {"throughput_run"}),

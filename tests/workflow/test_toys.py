@@ -169,13 +169,16 @@ def test_contract_tests_are_tests_of_them(toy_tree):
     ]
     collected = run(toy_tree, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *files)
     assert {line.partition("::")[0] for line in collected.splitlines() if "toy" in line} == set(files)
+    of_sets = [line for line in collected.splitlines() if "test_datasets" in line]
+    assert any("toy_set" in line for line in of_sets) and any("digits-toy" in line for line in of_sets)
 
 
 def test_an_experiment_trains_and_draws_them(toy_tree):
     jobs = ["toys/bptt", "toys/toy", "digits/toy"]
     few = [part for name in ("steps", "batch_size", "train_size") for part in ("--set", f"{name}=2")]
-    run(toy_tree, "-m", "experiments.run", "accuracy", *jobs, "--scale", "tiny", *few)
-    run(toy_tree, "-m", "experiments.plot", "accuracy", "--jobs", *jobs, "--scale", "tiny")
+    run(toy_tree, "-m", "experiments.run", "accuracy", *jobs, "--scale", "tiny", "--results", "trial", *few)
+    apart = ["--results", "trial", "--output", "figures"]
+    run(toy_tree, "-m", "experiments.plot", "accuracy", "--jobs", *jobs, "--scale", "tiny", *apart, *few)
     figures = toy_tree[0] / "figures" / "tiny"
     rows = list(csv.DictReader((figures / "accuracy.csv").read_text().splitlines()))
     assert {(row["task"], row["rule"]) for row in rows} == {("toys", "bptt"), ("toys", "toy"), ("digits", "toy")}
@@ -184,6 +187,18 @@ def test_an_experiment_trains_and_draws_them(toy_tree):
 
 def test_the_neuron_is_drawn(toy_tree):
     run(toy_tree, "-m", "experiments.run", "step_response", "lif", "toy", "--scale", "tiny")
-    run(toy_tree, "-m", "experiments.plot", "step_response", "--jobs", "lif", "toy", "--scale", "tiny")
+    run(
+        toy_tree,
+        "-m",
+        "experiments.plot",
+        "step_response",
+        "--jobs",
+        "lif",
+        "toy",
+        "--scale",
+        "tiny",
+        "--output",
+        "figures",
+    )
     rows = csv.DictReader((toy_tree[0] / "figures/tiny/step_response.csv").read_text().splitlines())
     assert {row["neuron"] for row in rows} == {"lif", "toy"}

@@ -77,6 +77,11 @@ def test_changed_values_of_a_scale_rerun_what_depends_on_them(tree):
     [
         ("packages/slax-rules/src/slax_rules/layerwise/ostl.py", RUNS | PLOT | GALLERY | MANIFEST),
         ("experiments/common/record.py", RUNS | PLOT | GALLERY | MANIFEST),
+        ("experiments/gradient_similarity/run.py", RUNS | PLOT | GALLERY | MANIFEST),
+        ("experiments/gradient_similarity/jobs.py", MANIFEST),
+        ("experiments/common/job.py", MANIFEST),
+        ("experiments/run.py", MANIFEST),
+        ("experiments/common/figures.py", PLOT | GALLERY | MANIFEST),
         ("experiments/gradient_similarity/plot.py", PLOT | GALLERY | MANIFEST),
         ("requirements.lock", SPIKES | RUNS | PLOT | GALLERY | MANIFEST),
         ("packages/slax-data/src/slax_data/storage/packed.py", SPIKES | RUNS | PLOT | GALLERY | MANIFEST),
@@ -124,7 +129,7 @@ from matplotlib import pyplot as plt
 
 from experiments.common.figures import Plot
 
-def arrange(results):
+def prepare(results):
     return [(result["config"]["number"], result["square"]) for result in results]
 
 def draw(data):
@@ -193,7 +198,7 @@ def test_failed_job_shows_the_end_of_its_log(tree):
     edit_config(tree, "quick", measure_at=[3, 0])
     done = tree.run("snakemake", "figures/all")
     assert done.returncode != 0
-    assert "measure_at is [3, 0], expected steps in rising order" in done.stderr
+    assert "measure_at is [3, 0], expected steps in increasing order" in done.stderr
 
 
 def test_unpacked_archive_works_without_dvc(tree):

@@ -24,10 +24,4 @@ class tqdm:
 
     def set_postfix_str(self, _: str) -> None: ...
 
-    def set_description(self, _: str) -> None: ...
-
     def close(self) -> None: ...
-
-
-def trange(*limits: int, **_: Any) -> tqdm:
-    return tqdm(range(*limits))

@@ -104,7 +104,7 @@ def check_n_mnist(folder: Path) -> None:
         expect(ValueError, told, "nmnist", options)
     (folder / "NMNIST" / "Train" / "other").mkdir()
     (folder / "NMNIST" / "Train" / "other" / "1.bin").write_bytes(b"")
-    expect(ValueError, "NMNIST has files that are not named as those of the set", "nmnist", options)
+    expect(ValueError, "NMNIST has files whose names do not belong to the set", "nmnist", options)
 
 
 def check_gestures(folder: Path) -> None:
@@ -140,7 +140,7 @@ def check_gestures(folder: Path) -> None:
     np.save(bad, np.array([[{}] * 4], object), allow_pickle=True)
     expect(
         ValueError,
-        "4.npy is not a whole .npy file of plain numbers: Object arrays cannot be loaded",
+        "4.npy is not a complete .npy file of plain numbers: Object arrays cannot be loaded",
         "dvs_gesture",
         options,
     )
@@ -150,7 +150,7 @@ def check_gestures(folder: Path) -> None:
     expect(ValueError, "4.npy has t from 90 to 2089, expected 0..31.", "dvs_gesture", options)
     np.save(bad, good)
     bad.write_bytes(bad.read_bytes()[:-9])
-    expect(ValueError, "4.npy is not a whole .npy file", "dvs_gesture", options)
+    expect(ValueError, "4.npy is not a complete .npy file", "dvs_gesture", options)
     bad.unlink()
 
 

@@ -56,7 +56,7 @@ def check_all_classes(split: str, labels: Shaped[Array, "..."] | Shaped[np.ndarr
     if found != expected:
         raise ValueError(
             f"The split {split!r} must have all classes 0..{n_classes - 1}, got none of {sorted(expected - found)} and the "
-            f"unknown {sorted(found - expected)}. Is the set whole?"
+            f"unknown {sorted(found - expected)}. Is the set complete?"
         )
 
 

@@ -29,7 +29,7 @@ def stream(task: Task, key: PRNGKeyArray, *, batch_size: int, split: str = "trai
         An iterator over (spikes [T, B, N], labels [B]).
 
     Raises:
-        ValueError: at the call: a batch size that the task refuses, an unknown split, or a start below 0.
+        ValueError: at the call: a batch size that the task rejects, an unknown split, or a start below 0.
 
     Example:
         >>> import jax

@@ -19,10 +19,10 @@ Batch = tuple[Float[Array, "T B N"], Int32[Array, " B"]]
 class Task:
     """Spike trains to classify.
 
-    n_units, n_classes, n_steps: the sizes N, number of classes and T of its batches.
+    n_units, n_classes, n_steps: the number of units N, the number of classes, and the number of steps T of its batches.
     sample: `sample(key, *, batch_size, split="train") -> (spikes [T, B, N], labels [B])` draws a batch of the split
         "train" or "test". It can be called inside `jax.jit`; `batch_size` and `split` are static.
-    full_split: `full_split(split) -> (spikes [T, D, N], labels [D])`, all samples of a split, or None where new
+    full_split: `full_split(split) -> (spikes [T, D, N], labels [D])`, all samples of a split, or None if new
         ones can be drawn without end.
 
     Example:
@@ -47,7 +47,7 @@ class Task:
 
 
 def held_out(task: Task, key: PRNGKeyArray, size: int) -> Batch:
-    """The samples to test on: the whole test split, or `size` samples drawn with the key where there is no end of them.
+    """The samples to test on: the entire test split, or `size` samples drawn with the key if the supply is endless.
 
     Example:
         >>> import jax
@@ -72,10 +72,10 @@ def check_splits(name: str, sizes: dict[str, Any]) -> None:
 
 
 def stored_task(splits: dict[str, SpikeTrains], *, n_classes: int) -> Task:
-    """A `Task` made of recordings that already consist of spikes.
+    """A `Task` made from recordings that already consist of spikes.
 
     Args:
-        splits: the recordings of "train" and "test", and perhaps of further splits, all of the same units and steps.
+        splits: the recordings of "train" and "test", and perhaps of further splits, with the same numbers of units and steps.
         n_classes: number of classes.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Spiking neurons, their wiring and their unrolling in time, as Flax NNX cells."""
+"""Spiking neurons, their wiring and their unrolling over time, as Flax NNX cells."""
 
 from slax_neurons.analysis.complexity import Complexity, complexity
 from slax_neurons.analysis.health_check import health
@@ -7,7 +7,7 @@ from slax_neurons.analysis.model_summary import ModuleSummary, Summary, summary
 from slax_neurons.dropout import Dropout
 from slax_neurons.edges import Edge
 from slax_neurons.engine import unroll
-from slax_neurons.initialisation import fluctuation_driven
+from slax_neurons.initialization import fluctuation_driven
 from slax_neurons.neurons.adlif import AdLIF
 from slax_neurons.neurons.alif import ALIF
 from slax_neurons.neurons.brf import BRF

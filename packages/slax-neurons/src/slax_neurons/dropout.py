@@ -18,7 +18,7 @@ class DropoutState(NamedTuple):
 
 
 class Dropout(nnx.RNNCellBase):
-    """Dropout of random units in training, with one mask per step or one for the whole sequence.
+    """Dropout of random units in training, with one mask per step or one for the entire sequence.
 
         y_t = m_t x_t / (1 - rate),  m_t = 0 with probability rate, else 1       mask="step"
         y_t = m x_t / (1 - rate),    m drawn once per sample and unit            mask="sequence"
@@ -28,9 +28,9 @@ class Dropout(nnx.RNNCellBase):
 
     Args:
         rate: probability of a zero, in [0, 1).
-        mask: "step" or "sequence". The second keeps a unit silent for the whole sequence, the usual choice for spikes.
+        mask: "step" or "sequence". The second keeps a unit silent for the entire sequence, the usual choice for spikes.
         deterministic: whether dropout is off.
-        rngs: the source of keys, stream `dropout`, when `initialize_carry` is given none.
+        rngs: the source of keys, its stream `dropout`, when `initialize_carry` gets no `rngs`.
 
     Raises:
         ValueError: a rate outside [0, 1), an unknown kind of mask.

@@ -1,4 +1,4 @@
-"""The edges of a stack besides the chain: who sends to whom, how late, and through which synapse."""
+"""The edges of a stack in addition to its chain: their senders, receivers, delays and synapses."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from flax import nnx
 
 from slax_neurons.modules import as_module, output_features
 
-# The options of a synapse, besides its sizes.
+# The options of a synapse, apart from its sizes.
 SYNAPSE_OPTIONS: dict[Any, tuple[str, ...]] = {
     nnx.Linear: (
         "use_bias",
@@ -36,11 +36,11 @@ SYNAPSE_OPTIONS: dict[Any, tuple[str, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Edge:
-    """One more input of a module in a stack: y_receiver(t) += synapse(y_sender(t - delay)).
+    """An additional input of a module in a stack: y_receiver(t) += synapse(y_sender(t - delay)).
 
     Args:
         sender: index of the module whose output is read.
-        receiver: index of the module to whose output the edge is added; it has no carry, as with the Linear before a neuron.
+        receiver: index of the module to whose output the edge is added; it has no carry, like the Linear before a neuron.
         delay: steps, >= 0. By default 0 if the sender comes before the receiver, else 1; before the first step a sender
             is zero.
         synapse: a module or a function without a carry. By default a freshly initialized copy of the receiver, a Linear or
@@ -74,7 +74,7 @@ class Edge:
 
 
 def as_edges(edges: Any, modules: int) -> list[Edge]:
-    """List the edges one by one.
+    """Return the edges as a list of `Edge`.
 
     Raises:
         ValueError: an edge to or from a missing module, a duplicate edge, or an impossible delay.
@@ -130,7 +130,7 @@ def edge_synapse(modules: Sequence[Any], edge: Edge, rngs: nnx.Rngs | None) -> n
     receiver, which = modules[edge.receiver], f"the edge from {edge.sender} to {edge.receiver}"
     if isinstance(receiver, nnx.RNNCellBase):
         raise TypeError(
-            f"connect got {which}, into a {type(receiver).__name__}: a cell takes only what comes down the chain. Let the "
+            f"connect got {which}, into a {type(receiver).__name__}: a cell takes input only from the chain. Let the "
             f"edge end at a module without a carry before it, such as the Linear that feeds it."
         )
     if edge.synapse is not None:
@@ -145,7 +145,7 @@ def edge_synapse(modules: Sequence[Any], edge: Edge, rngs: nnx.Rngs | None) -> n
         )
     features = output_features(modules[: edge.sender + 1])
     if features is None or rngs is None:
-        missing = "rngs" if features is not None else f"the number of features that module {edge.sender} puts out"
+        missing = "rngs" if features is not None else f"the number of output features of module {edge.sender}"
         raise TypeError(
             f"connect needs {missing} to make the synapse of {which}. Pass rngs=nnx.Rngs(...), or give the synapse: "
             f"Edge({edge.sender}, {edge.receiver}, synapse=...)."
@@ -160,7 +160,7 @@ def synapse_like(synapse: Any, *, rngs: nnx.Rngs, **changes: Any) -> Any:
 
 
 def cycles(edges: Sequence[Edge], modules: int) -> list[range]:
-    """Cut the stack into pieces, in order: modules that share a cycle stay together, and any other module is its own piece."""
+    """Cut the stack into pieces, in order: modules that share a cycle stay together, and any other is a piece by itself."""
     end = list(range(modules))  # the last module that a module has to be stepped together with
     for edge in edges:
         end[edge.receiver] = max(end[edge.receiver], edge.sender)

@@ -1,7 +1,7 @@
-"""The execution of models over time: whole layers on chunks of steps.
+"""The execution of models over time, one layer at a time on chunks of steps.
 
 A module without a carry runs once on all rows of a chunk, one matrix product per layer and chunk; a neuron is a scan over
-element-wise work; a stack goes layer by layer. The chunk bounds the working set and never changes a result.
+element-wise work; a stack runs layer by layer. The chunk bounds the working set and never changes a result.
 """
 
 import contextlib
@@ -36,18 +36,18 @@ def unroll(
 ) -> tuple[Any, PyTree[Float[Array, "T B ..."]]]:
     """Run a cell over a sequence: carry_t, outputs_t = cell(carry_{t-1}, inputs_t) for t = 1..T.
 
-    The results equal those of `nnx.RNN(cell, time_major=True, return_carry=True)`, up to the order of summation in products.
+    The results agree with `nnx.RNN(cell, time_major=True, return_carry=True)`, up to the order of summation in products.
 
     Args:
-        cell: a neuron, a `connect`, or any Flax cell. One with a method `unroll(carry, inputs)` is called whole chunks
-            at a time, any other step by step.
+        cell: a neuron, a stack made by `connect`, or any Flax cell. A cell with a method `unroll(carry, inputs)` is
+            called on entire chunks, any other cell step by step.
         carry: the initial carry, as made by `cell.initialize_carry(inputs.shape[1:])`.
         inputs: time first, [T, B, features...].
         chunk: number of steps computed together, >= 1; chosen from the layers' sizes and the device by default. A model with
-            modules that change their own variables when called gets the whole sequence in one chunk; they are changed in place,
-            as in Flax NNX. Such modules are BatchNorm in training, nnx.Dropout, and your own modules that hold an nnx.Rngs,
-            nnx.BatchStat, nnx.Cache or nnx.Intermediate, or whose class sets `mutates_state = True`, as it must for any
-            other kind of variable.
+            modules that change their own variables when called gets the entire sequence in one chunk; they are changed in
+            place, as in Flax NNX. Such modules are BatchNorm in training, nnx.Dropout, and your own modules that hold an
+            nnx.Rngs, nnx.BatchStat, nnx.Cache or nnx.Intermediate, or whose class sets `mutates_state = True`, as it must for
+            any other kind of variable.
         remat: keep only the carries between chunks for the reverse pass, and run each chunk forward again there: less memory
             for about a third more time.
 
@@ -59,7 +59,7 @@ def unroll(
             mutates its state, or a model that does so without declaring it and runs in more than one chunk.
 
     Example:
-        A sequence as a whole, and in two parts.
+        A sequence in one call, and the same sequence in two parts.
 
         >>> import jax.numpy as jnp
         >>> from flax import nnx
@@ -95,14 +95,14 @@ def unroll(
 
 @contextlib.contextmanager
 def undeclared_mutations_explained(model: nnx.Module) -> Iterator[None]:
-    """Explain the remedy if a module changes a variable in a scan without having declared that it changes any."""
+    """Explain the remedy if a module changes a variable in a scan without declaring that it changes variables."""
     try:
         yield
     except TraceContextError as error:
         if mutates_state(model):
             raise
         raise ValueError(
-            "Got a model with a module that changes a variable of its own when called, without having said so, inside a scan "
+            "Got a model with a module that changes a variable of its own when called, without declaring it, inside a scan "
             "over chunks or steps, or another function that JAX traces. Put mutates_state = True into its class, or make the "
             "variable an nnx.BatchStat: the module is then called once, with the whole sequence. If jax.jit is around it, use "
             "nnx.jit."
@@ -189,8 +189,8 @@ def scan_chunks(function: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inp
 
 
 def default_chunk(cell: nnx.RNNCellBase, carry: Any, inputs: Array) -> int:
-    """The default chunk. On a CPU it has the steps that make up `CHUNK_ROWS` rows, more for small arrays and fewer for large
-    ones; elsewhere it is the whole sequence."""
+    """The default chunk length. On a CPU it makes up `CHUNK_ROWS` rows, more for small arrays and fewer for large; elsewhere it
+    is the entire sequence."""
     steps = inputs.shape[0]
     if jax.default_backend() != "cpu":
         return steps

@@ -1,7 +1,7 @@
-"""Names that `slax_rules` uses besides the public ones. They may change in any version, so import the public ones instead."""
+"""Names that `slax_rules` uses in addition to the public ones. They may change in any version, so import public names."""
 
 from slax_neurons.edges import (
-    SYNAPSE_OPTIONS,  # the options of a Linear or Conv, besides its sizes
+    SYNAPSE_OPTIONS,  # the options of a Linear or Conv, apart from its sizes
 )
 from slax_neurons.engine import (
     apply_rows,  # a module without a carry on all rows of a chunk
@@ -18,7 +18,7 @@ from slax_neurons.modules import (
 from slax_neurons.wiring import (
     DelayBuffer,  # the carry of a module that is read late, with its last outputs
     carry_without_buffer,  # the carry of a module, read late or not
-    delayed,  # a module's outputs as they were some steps before
+    delayed,  # a module's outputs some steps earlier
 )
 
 __all__ = [

@@ -78,7 +78,7 @@ def takes_statistics(module: nnx.Module) -> bool:
 
 
 def mutates_state(module: nnx.Module) -> bool:
-    """True if a call may change variables of the module, so that it must see a sequence as a whole and outside of a scan.
+    """True if a call may change variables of the module, which must then see the entire sequence in one call outside a scan.
 
     A module declares this by `mutates_state = True` in its class. Among modules without a declaration, it is true for those
     with random streams or variables of a type in `MUTATED`, BatchNorm in training, and Flax's Dropout unless deterministic.

@@ -12,7 +12,7 @@ HINTS = {
     "tau": TIME_CONSTANT,
     "tau_mem": TIME_CONSTANT,
     "beta": "The membrane's decay per step, elsewhere beta, is called `decay` here: {neuron}(decay=...).",
-    "alpha": "A membrane's decay per step is called `decay` here, that of a synaptic current `synapse_decay`, as in "
+    "alpha": "A membrane's decay per step is called `decay` here, the decay of a synaptic current `synapse_decay`, as in "
     "CuBaLIF(synapse_decay=..., decay=...); the sharpness of a surrogate is an option of the surrogate: spike_fn=arctan(2.0).",
     "v_th": THRESHOLD,
     "v_threshold": THRESHOLD,
@@ -20,7 +20,7 @@ HINTS = {
 
 
 def explain_options(init: Callable[..., None]) -> Callable[..., None]:
-    """Wrap a constructor so that it raises an explanation where Python's own error would name a single argument."""
+    """Wrap a constructor so that it explains all unknown options, where Python's own error would name only one argument."""
     signature = inspect.signature(init)
 
     @functools.wraps(init)
@@ -52,7 +52,7 @@ def _explanation(neuron: type, args: tuple, options: dict[str, Any]) -> str:
 
 
 def _taken(neuron: type) -> dict[str, Any]:
-    """The options of a class with their kinds, including those that it passes on to its bases."""
+    """The options of a class with their kinds, including options that it passes on to its bases."""
     taken: dict[str, Any] = {}
     for kind in neuron.__mro__:
         if "__init__" not in vars(kind):

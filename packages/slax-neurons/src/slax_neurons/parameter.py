@@ -69,7 +69,7 @@ def time_constant(tau: Any, *, dt: float) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Domain:
-    """An open interval, and the map from all real numbers onto it under which a parameter is trained.
+    """An open interval, and the map from the real numbers onto it through which a parameter is trained.
 
     The map is a scaled sigmoid for a bounded interval, a softplus for one with a lower bound only, and none for all numbers.
     """
@@ -121,8 +121,8 @@ class Parameter(nnx.Module):
         ValueError: a value outside the domain, or not a number.
 
     Example:
-        A neuron whose current passes through a trained gain that stays positive. When called with a state, a parameter returns
-        its value in the dtype of the state, in a shape that broadcasts to it.
+        A neuron whose current passes through a trainable gain that stays positive. When called with a state, a parameter
+        returns its value in the dtype of the state, in a shape that broadcasts to it.
 
         >>> import jax
         >>> import jax.numpy as jnp
@@ -156,7 +156,7 @@ class Parameter(nnx.Module):
             raise ValueError(
                 f"{name} got {np.array2string(initial, threshold=6)}, expected numbers inside ({domain.low}, {domain.high})."
             )
-        with jax.ensure_compile_time_eval():  # a neuron may be made inside a function that is being traced
+        with jax.ensure_compile_time_eval():  # a neuron may be made inside a traced function
             stored = jnp.asarray(domain.unconstrain(initial) if trainable else initial, param_dtype)
             used = np.asarray(domain.constrain(stored) if trainable else stored, np.float64)
         if used not in domain:

@@ -1,4 +1,4 @@
-"""Spike functions: a Heaviside step forward, a smooth surrogate derivative backward.
+"""Spike functions: a Heaviside step in the forward pass, a smooth surrogate derivative in the backward pass.
 
 A spike function maps the distance to the threshold, x = v - threshold, to spikes s = H(x) with H(0) = 1. Its derivative is
 replaced by the derivative of the surrogate, in forward mode and in reverse mode (Neftci, Mostafa, Zenke: Surrogate
@@ -29,7 +29,7 @@ class Surrogate:
         options: further arguments of `derivative`, in order.
 
     Example:
-        A spike function of one's own.
+        A custom spike function.
 
         >>> import jax
         >>> import jax.numpy as jnp
@@ -172,7 +172,7 @@ def triangular(height: float = 0.3, width: float = 1.0) -> Surrogate:
 
     Args:
         height: peak, > 0.
-        width: distance at which it reaches 0, > 0.
+        width: distance at which the surrogate reaches 0, > 0.
 
     References:
         Bellec et al.: Long short-term memory and learning-to-learn in networks of spiking neurons, 2018, arXiv 1803.09574,

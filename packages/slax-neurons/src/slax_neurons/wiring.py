@@ -1,4 +1,4 @@
-"""The wiring of cells and modules without a carry, one after the other and over extra edges, into one cell."""
+"""The wiring of cells and modules without a carry, in sequence and over additional edges, into one cell."""
 
 import dataclasses
 import functools
@@ -27,7 +27,7 @@ from slax_neurons.neurons.neuron import Neuron
 
 
 def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) -> "Connect":
-    """Wire modules into a stack that is itself a cell, so stacks nest.
+    """Wire modules into a stack that is itself a cell, so that stacks can be nested.
 
         y_i(t) = module_i(y_{i-1}(t)) + sum over edges from j to i of synapse_ji(y_j(t - delay))
 
@@ -35,7 +35,7 @@ def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) ->
         modules: the modules in order: cells (neurons, other stacks, Flax's recurrent cells) and anything that maps an array
             [rows, features...] to an array row by row: Linear, Conv, norms, pooling, a function. The last one may return a tree
             of arrays, such as two read-outs, if no edge ends or starts there.
-        edges: edges besides the chain, {receiver: [senders]} by index, or a list of `Edge`. A receiver has no carry:
+        edges: edges in addition to the chain, {receiver: [senders]} by index, or a list of `Edge`. A receiver has no carry:
             recurrence within connect([Linear, LIF]) is {0: [1]}. A sender before the receiver is read within the step, and
             any other sender one step late.
         rngs: random streams for the edges' synapses; each is a fresh copy of the receiver unless its `Edge` has one.
@@ -80,7 +80,7 @@ class DelayBuffer(NamedTuple):
 
 
 class Connect(nnx.RNNCellBase):
-    """A stack of modules, with edges besides the chain, as a cell; made by `connect`.
+    """A stack of modules, with edges in addition to the chain, as a cell; made by `connect`.
 
     `modules` holds the chain, `edges` the edges without their synapses, and `synapses` the synapses in the order of the edges.
 
@@ -185,7 +185,7 @@ class Connect(nnx.RNNCellBase):
     def _step(
         self, piece: range, inputs: Array | None, carry: tuple, external_currents: dict[int, list[Array]]
     ) -> tuple[tuple, tuple[Any, ...]]:
-        """Run one step of the modules of `piece` from their carries, adding the `external_currents`, which come from outside of
+        """Run one step of the modules of `piece` from their carries, adding the `external_currents`, which come from outside
         the piece, to their outputs. Without inputs, the output of the first module is among these currents."""
         first = piece[0]
         carries: list[Any] = []
@@ -222,7 +222,7 @@ class Connect(nnx.RNNCellBase):
         )
 
     def _check_cycle(self, piece: range) -> None:
-        """Check a cycle: its first module sees the whole chunk; all others, and the synapses inside the cycle, are stepped."""
+        """Check a cycle: its first module sees the entire chunk; all others, and the synapses inside the cycle, are stepped."""
         stepped = [self.modules[index] for index in piece[1:]]
         stepped += [synapse for index in piece for edge, synapse in self.edges_into(index) if edge.sender in piece]
         for module in stepped:
@@ -254,7 +254,7 @@ def _buffered(entry: Any, carry: Any, outputs: Any) -> Any:
 
 
 def delayed(entry: Any, outputs: Array, delay: int) -> Array:
-    """A module's outputs [K, B, ...] as they were `delay` steps before each step."""
+    """A module's outputs [K, B, ...], each delayed by `delay` steps."""
     if not delay:
         return outputs
     start = entry.outputs.shape[0] - delay
@@ -262,10 +262,10 @@ def delayed(entry: Any, outputs: Array, delay: int) -> Array:
 
 
 def _check_array(index: int, output: Any) -> None:
-    """Raise TypeError for a module whose output is a tree of arrays, yet is read or added to."""
+    """Raise TypeError for an output that is a tree of arrays although it is read or added to."""
     if not jax.tree_util.all_leaves([output]):
         raise TypeError(
-            f"Module {index} of the stack puts out a {type(output).__name__}, expected an array, since other modules or edges "
+            f"Module {index} of the stack outputs a {type(output).__name__}, expected an array, since other modules or edges "
             "read it or add to it. Only the last module may make a tree of arrays, without edges."
         )
 
@@ -277,7 +277,7 @@ def _sum(index: int, terms: Sequence[Any]) -> Any:
         _check_array(index, term)
     if len({term.shape for term in terms}) > 1:
         raise ValueError(
-            f"What comes over the edges into module {index} does not fit its output: got shapes "
+            f"The input over the edges into module {index} does not fit its output: got shapes "
             f"{', '.join(str(list(term.shape)) for term in terms)}. Give the edge a synapse that fits: Edge(..., synapse=...)."
         )
     total = terms[0]

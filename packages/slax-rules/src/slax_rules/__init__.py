@@ -1,4 +1,4 @@
-"""Learning rules for spiking networks: ways to differentiate a model in time, and training with them."""
+"""Learning rules for spiking networks: ways to differentiate a model over time, and training with them."""
 
 from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.forward_propagation import fptt, fptt_average

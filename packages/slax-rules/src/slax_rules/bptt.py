@@ -1,4 +1,4 @@
-"""Backpropagation through time, whole and truncated."""
+"""Backpropagation through time, full and truncated."""
 
 import dataclasses
 from typing import Any
@@ -58,10 +58,10 @@ class Autodiff(LearningRule):
 
 @dataclasses.dataclass(frozen=True)
 class BPTT(Autodiff):
-    """Backpropagation through time (BPTT): the exact gradient, by reverse-mode differentiation of the whole sequence.
+    """Backpropagation through time (BPTT): the exact gradient, by reverse-mode differentiation of the entire sequence.
 
-    It takes any cell. Memory grows with the sequence. The gradient flows through all time steps, regardless of the `window`
-    of `gradients`; with online updates, in `train_online`, it flows through the steps of a window.
+    It takes any cell. Memory grows with the length of the sequence. The gradient flows through all time steps, regardless of
+    the `window` of `gradients`; with online updates, in `train_online`, it flows through the steps of a window.
 
     Args:
         remat: keep only the carries between chunks for the reverse pass, and recompute each chunk there; see `unroll`.

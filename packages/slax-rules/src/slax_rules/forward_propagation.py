@@ -1,4 +1,4 @@
-"""Forward propagation through time: an optimizer that makes up for the gradient beyond a window."""
+"""Forward propagation through time: an optimizer that compensates for the missing gradient beyond a window."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -45,7 +45,8 @@ def fptt(
         Wbar_{t+1}   = (1 - beta) Wbar_t + beta W_{t+1} - beta / alpha lambda_{t+1}
 
     where dl_t is the gradient of the loss of window t alone, at W_t, c is 1 in "official" and 1/2 in the other two,
-    lambda_1 = 0 and Wbar_1 = W_1. So the first step is one of `optimizer` alone. All parameters take part, also the neurons'.
+    lambda_1 = 0 and Wbar_1 = W_1. So the first step is a step of `optimizer` alone. All parameters take part, including the
+    neurons' own.
 
     Use it with `train_online` and any cell, under BPTT, which is the published rule, or under a rule for layers.
 
@@ -56,11 +57,11 @@ def fptt(
         variant: "official" follows the code of Yin et al.; "slax001" slax 0.0.1, which halves lambda in the gradient only;
             "paper" the text of Kag and Saligrama, which needs a second gradient, at W_{t+1}. `train_online` and
             `train_offline` pass it as `gradient_at`.
-        reset_every: reset lambda and Wbar after this many updates: T / K resets them at each sequence, as slax does, if no
-            window is fully masked, which makes no update. By default they persist, as in the code of Yin et al.
+        reset_every: reset lambda and Wbar after this many updates: T / K resets them at each sequence, as slax does, unless
+            a window is fully masked and makes no update. By default they persist, as in the code of Yin et al.
 
     Returns:
-        A transformation whose state is an `FPTTState`: twice the size of the parameters, for any batch and length.
+        A transformation whose state is an `FPTTState`, twice the size of the parameters for any batch and length.
 
     Raises:
         ValueError: alpha, beta, variant or reset_every out of range; at an update, no parameters, or no `gradient_at` for
@@ -107,7 +108,7 @@ def fptt(
         gradient: Any, state: FPTTState, params: Any = None, *, gradient_at: Any = None, **extra: Any
     ) -> tuple[Any, FPTTState]:
         if params is None:
-            raise ValueError("fptt got no parameters, expected them: call update(gradient, state, params).")
+            raise ValueError("fptt got no parameters, expected params as well: call update(gradient, state, params).")
         multiplier, average = state.multiplier, state.average
         if reset_every is not None:
             anew = state.updates % reset_every == 0
@@ -138,7 +139,7 @@ def fptt(
 
 
 def fptt_average(opt_state: Any, params: Any) -> Any:
-    """The average W-bar, at which Yin et al. evaluate: they set W := W-bar at the end of each epoch, before the test.
+    """The average W-bar, at which Yin et al. evaluate: they set W := W-bar at the end of each epoch, before testing.
 
     Args:
         opt_state: the state of `fptt`, or of an `optax.chain` with it; also `optimizer.opt_state` of an `nnx.Optimizer`.
@@ -148,7 +149,7 @@ def fptt_average(opt_state: Any, params: Any) -> Any:
         The average, in the structure of `params`.
 
     Raises:
-        ValueError: a state without FPTT in it, or with more than one.
+        ValueError: a state without an `FPTTState`, or with more than one.
 
     Example:
         >>> import optax

@@ -1,8 +1,8 @@
-"""Losses of a step, losses of a whole sequence, targets, masks, and the accuracy of a read-out.
+"""Losses of a step, losses of an entire sequence, targets, masks, and the accuracy of a read-out.
 
 A loss function is the loss of *one step*: it maps outputs [B, ...] and targets [B, ...] to losses [B], as Optax's losses do.
 `gradients` maps it over steps and takes the mean, over all steps and samples or over the true entries of a mask, so it does not
-depend on the window. A loss that looks at several steps, such as a loss of the mean over time, is a `SequenceLoss`.
+depend on the window. A loss that depends on several steps, such as a loss of the mean over time, is a `SequenceLoss`.
 
 A mask is boolean, [T, B], and true where a loss counts. It acts on losses alone: the network runs over all steps, so padding
 belongs at the end of a sequence, where nothing that counts follows, and must be finite.
@@ -23,11 +23,11 @@ LossFn = Callable[[Any, Any], Float[Array, " B"]]
 
 @dataclasses.dataclass(frozen=True)
 class SequenceLoss:
-    """A loss of a whole sequence: `SequenceLoss(lambda outputs, labels: cross_entropy(outputs.mean(axis=0), labels))`.
+    """A loss of an entire sequence: `SequenceLoss(lambda outputs, labels: cross_entropy(outputs.mean(axis=0), labels))`.
 
-    Under every rule, the outputs of the whole sequence are computed first, their gradient is found by autodiff, and each window
-    receives it as its learning signal. So the value does not depend on the window, at the price of a second forward pass if
-    there are several windows. `train_online`, which updates before the sequence ends, does not accept it.
+    Under every rule, the outputs of the entire sequence are computed first, the gradient w.r.t. them is found by autodiff, and
+    each window receives its part as the learning signal. So the value does not depend on the window, at the cost of a second
+    forward pass if there are several windows. `train_online`, which updates before the sequence ends, does not accept it.
 
     Args:
         function: maps outputs [T, B, ...] and targets, and the mask [T, B] if there is one, to losses [B].
@@ -49,7 +49,7 @@ class SequenceLoss:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PerStep:
-    """A mark for targets with one entry per step, [T, B, ...], if their shape is ambiguous: `PerStep(labels)`.
+    """A marker for targets with one entry per step, [T, B, ...], if their shape is ambiguous: `PerStep(labels)`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -69,7 +69,7 @@ class PerStep:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PerSequence:
-    """A mark for targets with one entry per sequence, [B, ...], if their shape is ambiguous: `PerSequence(labels)`.
+    """A marker for targets with one entry per sequence, [B, ...], if their shape is ambiguous: `PerSequence(labels)`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -91,13 +91,13 @@ def cross_entropy(outputs: Float[Array, "*T B C"], labels: Array) -> Float[Array
 
     Args:
         outputs: logits of one step, [B, C], or of several.
-        labels: integers 0..C-1, [B], or one for each output. Masked steps need one, too.
+        labels: integers 0..C-1, [B], or one for each output. Masked steps need one as well.
 
     Returns:
         The loss of each sample. In compiled code, as in `gradients`, a label out of range makes the loss NaN.
 
     Raises:
-        ValueError: labels out of range, outside of compiled code.
+        ValueError: labels out of range, outside compiled code.
 
     Example:
         >>> import jax.numpy as jnp
@@ -135,7 +135,7 @@ def squared_error(outputs: Float[Array, "B ..."], targets: Array) -> Float[Array
     if targets.shape != outputs.shape or not jnp.issubdtype(targets.dtype, jnp.floating):
         raise ValueError(
             f"squared_error got targets of {targets.dtype}{list(targets.shape)} for outputs of {list(outputs.shape)} "
-            f"in a step, expected floating-point numbers of shape {list(outputs.shape)}. Make targets of labels with "
+            f"in a step, expected floating-point numbers of shape {list(outputs.shape)}. Make targets from labels with "
             "jax.nn.one_hot."
         )
     dtype = sum_dtype(outputs.dtype)

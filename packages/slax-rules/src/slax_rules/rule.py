@@ -1,4 +1,4 @@
-"""What a learning rule is: a value that the loop over windows asks for the gradient of each window."""
+"""The definition of a learning rule: a value that the loop over windows asks for the gradient of each window."""
 
 import abc
 import dataclasses
@@ -18,7 +18,7 @@ class Value:
     """The base of frozen dataclasses that pass through `jax.jit`, `nnx.split` and optimizers as trees.
 
     Fields that hold arrays, such as a module, a variable or another value, are the children; all other fields are static.
-    A subclass that is a module is a tree already.
+    A subclass that is a module is already a tree.
     """
 
     def __init_subclass__(cls, **options: Any):
@@ -30,6 +30,8 @@ class Value:
 
 
 def _flatten_with_keys(value: Any) -> tuple[list[tuple[Any, Any]], Any]:
+    if not dataclasses.is_dataclass(value):
+        raise TypeError(f"{type(value).__name__} is not a dataclass, expected a frozen dataclass or an nnx.Module.")
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     children = [name for name, content in fields.items() if _holds_arrays(content)]
     static = tuple((name, content) for name, content in fields.items() if name not in children)
@@ -59,13 +61,20 @@ class WindowGradient(NamedTuple):
     Example:
         A rule that halves the gradient of BPTT:
         >>> import jax
-        >>> from slax_rules import BPTT, WindowGradient
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, connect
+        >>> from slax_rules import BPTT, WindowGradient, cross_entropy, gradients
         >>> class HalfOfBPTT(BPTT):
         ...     def window(self, plan, model, state, inputs, signal_fn) -> WindowGradient:
         ...         found = super().window(plan, model, state, inputs, signal_fn)
         ...         return found._replace(model=jax.tree.map(lambda leaf: leaf / 2, found.model))
-        >>> WindowGradient._fields
-        ('loss', 'model', 'rule', 'state')
+        >>> model = connect([nnx.Linear(4, 2, rngs=nnx.Rngs(0)), LI()])
+        >>> batch = jnp.ones((10, 3, 4)), jnp.array([0, 1, 0])
+        >>> _, full = gradients(model, cross_entropy, *batch)
+        >>> _, half = gradients(model, cross_entropy, *batch, rule=HalfOfBPTT())
+        >>> bool(jnp.allclose(2 * half["modules"][0]["bias"][...], full["modules"][0]["bias"][...]))
+        True
     """
 
     loss: Float[Array, ""]
@@ -81,7 +90,8 @@ class LearningRule(Value, abc.ABC):
     window to window is in `state`, which `initialize` creates: the model's carry, and the traces of the rule.
 
     A rule reads the model's *heads*, a list whose first entry is the model's output; a rule with losses of its own for some
-    layers adds their read-outs. `default_window` is a number of steps that is fast and small, None for the whole sequence.
+    layers adds their read-outs. `default_window` is a number of steps that is fast and needs little memory, or None for the
+    entire sequence.
 
     Example:
         >>> import dataclasses
@@ -117,7 +127,7 @@ class LearningRule(Value, abc.ABC):
         """Check a model, and return the rule's plan for it, without arrays. It is called once for each program.
 
         Raises:
-            TypeError, ValueError: a model that the rule cannot treat.
+            TypeError, ValueError: a model that the rule cannot handle.
         """
         return None
 
@@ -127,7 +137,7 @@ class LearningRule(Value, abc.ABC):
 
     @abc.abstractmethod
     def traces(self, state: Any) -> Any:
-        """Return the part of a state besides the model's carry."""
+        """Return the part of a state other than the model's carry."""
 
     @abc.abstractmethod
     def forward(

@@ -1,4 +1,4 @@
-"""The spikes of whole layers: firing rates, raster plots, and rates over training."""
+"""The spikes of entire layers: firing rates, raster plots, and rates over training."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, overload
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 import numpy as np
 from jaxtyping import Array, Float
 
-from slax_viz.figure_style import COLOURS
+from slax_viz.figure_style import COLORS
 from slax_viz.statistics import mean_interval
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def plot_raster(
 ) -> "Axes":
     """Draw a mark for each spike of one sample: steps along the x axis, units along the y axis, layers stacked vertically.
 
-    The first layer is at the bottom. Each has its own color and a line below it, with its name and number of units
+    The first layer is at the bottom. Each layer has its own color and a line below it, with its name and number of units
     next to it.
 
     Args:
@@ -115,10 +115,10 @@ def plot_raster(
         raise ValueError(f"all layers must have the same steps, got {durations}.")
 
     bottom, middles = 0, []
-    for colour, (layer, numbers) in zip(COLOURS, values.items(), strict=False):
+    for color, (layer, numbers) in zip(COLORS, values.items(), strict=False):
         steps, units = np.nonzero(numbers)
         low = bottom + units - _MARK / 2
-        ax.vlines(steps, low, low + _MARK, color=colour, linewidth=1.0, label=layer, rasterized=rasterized)
+        ax.vlines(steps, low, low + _MARK, color=color, linewidth=1.0, label=layer, rasterized=rasterized)
         if bottom:
             ax.axhline(bottom - 0.5, color="0.6", linewidth=0.8, zorder=0)
         middles.append(bottom + (numbers.shape[1] - 1) / 2)
@@ -144,7 +144,7 @@ def plot_firing_rates(
     level: float = 0.95,
     xlabel: str = "training step",
     ylabel: str = "spikes per step and unit",
-    colours: Mapping[str, str] | None = None,
+    colors: Mapping[str, str] | None = None,
     legend: bool = True,
 ) -> "Axes":
     """Plot rates over training: one line per layer, the mean over seeds, with the interval of `mean_interval` as a band.
@@ -156,8 +156,8 @@ def plot_firing_rates(
         level: probability of the intervals, in (0, 1).
         xlabel: label of the x axis.
         ylabel: label of the y axis; "spikes per second and unit" for rates with `dt` in seconds.
-        colours: colors of some or all layers, or of other lines; assigned in order otherwise.
-        legend: True to put a legend above the axes, in the place of a title.
+        colors: colors of some or all layers, or of other lines; assigned in order otherwise.
+        legend: True to put a legend above the axes, in place of a title.
 
     Returns:
         `ax`.
@@ -181,9 +181,9 @@ def plot_firing_rates(
     _check_number("layers", len(rates))
     at = np.asarray(steps, np.float64)
     if at.ndim != 1 or not len(at) or not np.all(np.diff(at) > 0):
-        raise ValueError(f"steps must be [K], rising, got {np.shape(steps)}: {at.tolist()}.")
+        raise ValueError(f"steps must be [K], increasing, got {np.shape(steps)}: {at.tolist()}.")
     for index, (layer, numbers) in enumerate(rates.items()):
-        colour = (colours or {}).get(layer, COLOURS[index])
+        color = (colors or {}).get(layer, COLORS[index])
         values = np.atleast_2d(_finite(f"rates of {layer}", numbers))
         if values.ndim != 2 or values.shape[1] != len(at) or not len(values):
             raise ValueError(
@@ -193,7 +193,7 @@ def plot_firing_rates(
         ax.plot(
             at,
             values.mean(axis=0),
-            color=colour,
+            color=color,
             linestyle=_DASHES[index],
             linewidth=1.8,
             label=layer,
@@ -201,7 +201,7 @@ def plot_firing_rates(
         )
         if len(values) > 1:
             _, low, high = mean_interval(values, level=level, bounds=(0.0, np.inf))
-            ax.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0, zorder=2)
+            ax.fill_between(at, low, high, color=color, alpha=0.2, linewidth=0, zorder=2)
     ax.set_ylim(bottom=0, auto=None)  # axes that share this limit can still widen it
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
@@ -244,7 +244,7 @@ def _finite(name: str, numbers: Sequence[float] | np.ndarray | Array) -> Float[n
 
 
 def _check_number(what: str, number: int) -> None:
-    if not 1 <= number <= len(COLOURS):
+    if not 1 <= number <= len(COLORS):
         raise ValueError(
-            f"expected 1 to {len(COLOURS)} {what}, which still can be told apart, got {number}. Draw more on several axes."
+            f"expected 1 to {len(COLORS)} {what}, which can still be told apart, got {number}. Draw more on several axes."
         )

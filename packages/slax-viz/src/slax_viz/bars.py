@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Array, Float
 
-from slax_viz.figure_style import COLOURS
+from slax_viz.figure_style import COLORS
 from slax_viz.statistics import mean_interval
 
 if TYPE_CHECKING:
@@ -27,25 +27,25 @@ def plot_cosine_similarity(
     layers: Sequence[str] | None = None,
     level: float = 0.95,
     ylabel: str = "cosine similarity to BPTT",
-    colours: Mapping[str, str] | None = None,
+    colors: Mapping[str, str] | None = None,
     hatches: Mapping[str, str] | None = None,
     legend: bool = True,
 ) -> "Axes":
     """Draw grouped bars: layers along the x axis, and in each group one bar per rule, as high as the mean over seeds.
 
-    Error bars are the intervals of `mean_interval`, dots the individual seeds in their order from left to right. With one
+    Error bars are the intervals of `mean_interval`, and dots are the individual seeds, in order from left to right. With one
     seed there is no interval.
 
     Args:
         ax: axes to draw on.
-        table: for each rule its cosines, [seeds, layers], at most 8 rules without a color in `colours`. The number of seeds
+        table: for each rule its cosines, [seeds, layers], at most 8 rules without a color in `colors`. The number of seeds
             may differ.
         layers: one label per layer; "layer 1", "layer 2", ... by default.
         level: probability of the intervals, in (0, 1).
         ylabel: label of the y axis.
-        colours: colors of some or all rules, so that a rule looks the same in each figure; assigned in order otherwise.
+        colors: colors of some or all rules, so that a rule looks the same in each figure; assigned in order otherwise.
         hatches: matplotlib's hatch patterns, such as "//", of some or all rules; assigned in order otherwise.
-        legend: True to put a legend above the axes, in the place of a title. For several axes with one legend, pass
+        legend: True to put a legend above the axes, in place of a title. For several axes with one legend, pass
             False and call `figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center")`.
 
     Returns:
@@ -63,13 +63,13 @@ def plot_cosine_similarity(
         >>> plt.close(fig)
     """
     values = _checked(table)
-    unnamed = (rule for rule in values if rule not in (colours or {}))
-    colour_of = {**dict(zip(unnamed, COLOURS, strict=False)), **(colours or {})}
+    unnamed = (rule for rule in values if rule not in (colors or {}))
+    color_of = {**dict(zip(unnamed, COLORS, strict=False)), **(colors or {})}
     hatch_of = {**dict(zip(values, itertools.cycle(_HATCHES), strict=False)), **(hatches or {})}
-    if len(set(values) - set(colour_of)):
+    if len(set(values) - set(color_of)):
         raise ValueError(
-            f"expected at most {len(COLOURS)} rules without a colour of their own, which still can be told apart, got "
-            f"{len(set(values) - set(colours or {}))}. Name their colours, or draw them on several axes."
+            f"expected at most {len(COLORS)} rules without a color of their own, which can still be told apart, got "
+            f"{len(set(values) - set(colors or {}))}. Name their colors, or draw them on several axes."
         )
     n_layers = next(iter(values.values())).shape[1]
     labels = [f"layer {i + 1}" for i in range(n_layers)] if layers is None else list(layers)
@@ -84,7 +84,7 @@ def plot_cosine_similarity(
             cosines.mean(axis=0),
             width,
             label=rule,
-            color=colour_of[rule],
+            color=color_of[rule],
             hatch=hatch_of[rule],
             edgecolor="black",
             linewidth=0.8,

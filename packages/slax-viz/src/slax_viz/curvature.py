@@ -9,7 +9,7 @@ other order, d/de grad L(p + e v). The numbers are the same if both orders are d
 **Spikes.** Automatic differentiation takes the derivative of a spike to be its surrogate, and the second derivative to be the
 derivative of this surrogate. So H of a spiking network describes the surrogate's calculus, not the actual loss as a function of
 the parameters, which is piecewise constant in a spike's membrane. With surrogates defined by `jax.custom_jvp`, as in
-slax_neurons, and with `jax.lax.stop_gradient`, this formal H is symmetric, as the chain rule of second order is. A gradient
+slax_neurons, and with `jax.lax.stop_gradient`, this formal H is symmetric, as the second-order chain rule is. A gradient
 that is not the derivative of a loss, such as one with a `jax.custom_vjp` that drops terms, is a field g, and H its Jacobian,
 which in general is not symmetric. `Eigenvalues.asymmetry` measures this.
 """
@@ -150,7 +150,7 @@ def hessian_eigenvalues(
         tolerance: see above. The error of an eigenvalue is about the residual's square over the gap to the next.
         order: the eigenvalues that come first: the largest, the smallest (most negative), or the largest in magnitude.
         n_starts: b, 1 to n_top, which is the default. For an eigenvalue with several eigenvectors, b of them are found
-            together; others appear late, through rounding or once the whole space is spanned, and may be missed. Where
+            together; others appear late, through rounding or once the entire space is spanned, and may be missed. Where
             all eigenvalues differ, 1 converges in fewer steps.
 
     Returns:
@@ -271,7 +271,7 @@ def _check_finite(name: str, tree: PyTree) -> None:
     for leaf in jax.tree.leaves(tree):
         if not isinstance(leaf, jax.core.Tracer) and not np.isfinite(np.asarray(leaf)).all():
             raise ValueError(
-                f"{name} is NaN or infinite. Look whether the loss and its gradient are finite at these parameters."
+                f"{name} is NaN or infinite. Check whether the loss and its gradient are finite at these parameters."
             )
 
 
@@ -370,7 +370,7 @@ def _step(product: Callable[[Array], Array], state: _Basis, starts: int, key: Ke
         lambda: _random(state.vectors, jax.random.fold_in(key, row)),
         lambda: rest / length,
     )
-    room = row < image.size  # beyond it the vectors span the whole space, and the remainder is rounding error
+    room = row < image.size  # beyond it the vectors span the entire space, and the remainder is rounding error
     column = column.at[row].set(jnp.where(exhausted | ~room, 0, length))
     return _Basis(
         state.vectors.at[row].set(jnp.where(room, new, 0)),

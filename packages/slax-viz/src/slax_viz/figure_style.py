@@ -1,4 +1,4 @@
-"""A common style for all figures, which gives the same bytes on every machine with the same matplotlib.
+"""A common style for all figures, which produces the same bytes on every machine with the same matplotlib.
 
 The style consists of matplotlib's defaults, regardless of the user's files, plus sizes that are legible where a figure
 8 inches wide is shown 800 pixels wide, colors for color-blind readers, text as outlines of the font that comes with
@@ -23,7 +23,7 @@ PNG_METADATA = {"Software": None}
 
 # The palette of Okabe and Ito (Color Universal Design, 2008), legible with the common kinds of color blindness, with gray
 # in place of black, which would hide hatches, marks and intervals.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 
 _SETTINGS: dict[Any, Any] = {
     "figure.figsize": (8.0, 4.0),
@@ -40,7 +40,7 @@ _SETTINGS: dict[Any, Any] = {
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": f"cycler(color={list(COLOURS)})",
+    "axes.prop_cycle": f"cycler(color={list(COLORS)})",
     "hatch.linewidth": 0.6,
     "svg.fonttype": "path",
     "svg.hashsalt": "slax",

@@ -1,4 +1,4 @@
-"""The loss on planes and lines through the space of all parameters, as arrays.
+"""The loss on planes and lines through parameter space, as arrays.
 
 With spikes, which threshold the membrane, the loss is a staircase with fine steps: average it over enough data, and do not
 differentiate a surface.
@@ -111,7 +111,7 @@ def interpolation(
     """The loss at (1 - t) a + t b, the straight line between two solutions, for each t.
 
     Two solutions of one network can be far apart and yet equivalent, with the neurons of a hidden layer in another order. A
-    barrier is meaningful where both started from the same parameters.
+    barrier is meaningful if both started from the same parameters.
 
     Args:
         loss: see `surface`. It receives trees with the structure of `a`.
@@ -199,7 +199,7 @@ def _losses(
         or not jnp.issubdtype(shape.dtype, jnp.floating)
     ):
         raise ValueError(
-            f"a loss must be one floating-point number, got {shape}. Take its mean, and leave out what else comes."
+            f"a loss must be one floating-point number, got {shape}. Take its mean, and leave out any other output."
         )
 
     program = jax.jit(jax.vmap(at, in_axes=(0, None)))

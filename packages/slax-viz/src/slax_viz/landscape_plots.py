@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Array, Float
 
-from slax_viz.figure_style import COLOURS
+from slax_viz.figure_style import COLORS
 from slax_viz.landscape import barrier
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def plot_landscape(
     log: bool = False,
     levels: int = 16,
     label: str = "loss",
-    colours: Mapping[str, str] | None = None,
+    colors: Mapping[str, str] | None = None,
     legend: bool = True,
 ) -> "Axes":
     """Draw a surface as filled contours with a color bar, and on it the paths of the rules, from a hollow to a filled mark.
@@ -60,7 +60,7 @@ def plot_landscape(
         log: space colors and contours by equal ratios instead of equal differences; all losses must be above 0.
         levels: number of steps between the lowest and the highest loss.
         label: label of the color bar.
-        colours: colors of some or all rules, so that a rule looks the same in each figure; assigned in order otherwise.
+        colors: colors of some or all rules, so that a rule looks the same in each figure; assigned in order otherwise.
         legend: whether to put a legend above the axes; see `plot_cosine_similarity`.
 
     Returns:
@@ -97,8 +97,8 @@ def plot_landscape(
     bar = ax.figure.colorbar(filled, ax=ax, label=label, ticks=ticks, format="%.3g")
     bar.ax.minorticks_off()
     _mark_not_finite(ax, x, y, z)
-    for (rule, path), colour, marker in zip(paths.items(), _colours(paths, colours), _MARKERS, strict=False):
-        _draw_path(ax, path.T, rule, colour, marker)
+    for (rule, path), color, marker in zip(paths.items(), _colors(paths, colors), _MARKERS, strict=False):
+        _draw_path(ax, path.T, rule, color, marker)
     if paths:
         _name_the_ends(ax)
     ax.set_xlabel(_axis_label(1, explained))
@@ -118,7 +118,7 @@ def plot_landscape_3d(
     explained: Sequence[float] | None = None,
     log: bool = False,
     label: str = "loss",
-    colours: Mapping[str, str] | None = None,
+    colors: Mapping[str, str] | None = None,
     legend: bool = True,
 ) -> "Axes3D":
     """Draw a surface in 3D, with holes where a loss is NaN or infinite, and the paths of the rules in front of it.
@@ -128,7 +128,7 @@ def plot_landscape_3d(
             would hide them.
         trajectories: for each rule [n, 3]: its coordinates and the losses there, from `losses_at`.
         log: show the decimal logarithm of the losses, which must be above 0.
-        losses, xs, ys, explained, label, colours, legend: see `plot_landscape`.
+        losses, xs, ys, explained, label, colors, legend: see `plot_landscape`.
 
     Returns:
         `ax`.
@@ -169,8 +169,8 @@ def plot_landscape_3d(
         linewidth=0.2,
         zorder=1,
     )
-    for (rule, path), colour, marker in zip(paths.items(), _colours(paths, colours), _MARKERS, strict=False):
-        _draw_path(ax, np.stack([*path.T[:2], height(path[:, 2])]), rule, colour, marker)
+    for (rule, path), color, marker in zip(paths.items(), _colors(paths, colors), _MARKERS, strict=False):
+        _draw_path(ax, np.stack([*path.T[:2], height(path[:, 2])]), rule, color, marker)
     if paths:
         _name_the_ends(ax)
     ax.set_xlabel(_axis_label(1, explained), labelpad=10)
@@ -189,7 +189,7 @@ def plot_interpolation(
     ends: tuple[str, str] = ("first solution", "second solution"),
     log: bool = False,
     label: str = "loss",
-    colours: Mapping[str, str] | None = None,
+    colors: Mapping[str, str] | None = None,
     legend: bool = True,
 ) -> "Axes":
     """Plot the loss from one solution to another, a line per pair, with the linear interpolation between the ends dotted.
@@ -203,7 +203,7 @@ def plot_interpolation(
         ends: names of the solutions at t = 0 and t = 1, shown below the axis.
         log: use a logarithmic axis for the loss.
         label: label of the loss axis.
-        colours: colors of some or all pairs.
+        colors: colors of some or all pairs.
         legend: whether to put a legend above the axes; see `plot_cosine_similarity`.
 
     Returns:
@@ -222,16 +222,16 @@ def plot_interpolation(
     """
     _check_number(losses)
     t = np.asarray(ts, np.float64)
-    for (pair, values), colour, dash in zip(losses.items(), _colours(losses, colours), _DASHES, strict=False):
+    for (pair, values), color, dash in zip(losses.items(), _colors(losses, colors), _DASHES, strict=False):
         height = barrier(values, t)
         shown = np.asarray(values, np.float64)
         if log and (shown <= 0).any():
             raise ValueError(f"with log=True losses must be above 0, got others for {pair!r}. Take log=False.")
         shown = np.where(np.isfinite(shown), shown, np.nan)
-        ax.plot(t, shown, color=colour, linestyle=dash, linewidth=1.8, label=f"{pair}, barrier {height:.3g}", zorder=3)
+        ax.plot(t, shown, color=color, linestyle=dash, linewidth=1.8, label=f"{pair}, barrier {height:.3g}", zorder=3)
         between = np.linspace(0, 1, 51)  # straight lines are curves on a logarithmic axis
         straight = (1 - between) * shown[t == 0][0] + between * shown[t == 1][0]
-        ax.plot(between, straight, color=colour, linestyle=":", linewidth=1.0, label="_", zorder=2)
+        ax.plot(between, straight, color=color, linestyle=":", linewidth=1.0, label="_", zorder=2)
     for at in (0, 1):
         ax.axvline(at, color="0.5", linewidth=0.8, zorder=1)
     if log:
@@ -250,7 +250,7 @@ def _checked(
     rising = all(axis.ndim == 1 and len(axis) > 1 and (np.diff(axis) > 0).all() for axis in (x, y))
     if not rising or z.shape != (len(y), len(x)):
         raise ValueError(
-            "expected losses [Y, X] over at least two rising xs [X] and ys [Y], "
+            "expected losses [Y, X] over at least two increasing xs [X] and ys [Y], "
             f"got losses of shape {list(z.shape)}, xs of {list(x.shape)} and ys of {list(y.shape)}."
         )
     finite = z[np.isfinite(z)]
@@ -262,9 +262,9 @@ def _checked(
 
 
 def _check_number(table: Mapping[str, Any]) -> None:
-    if not 1 <= len(table) <= len(COLOURS):
+    if not 1 <= len(table) <= len(COLORS):
         raise ValueError(
-            f"expected 1 to {len(COLOURS)} lines, which still can be told apart, got {len(table)}. "
+            f"expected 1 to {len(COLORS)} lines, which can still be told apart, got {len(table)}. "
             "Draw more of them on several axes."
         )
 
@@ -299,8 +299,8 @@ def _halo() -> "list[AbstractPathEffect]":
     return [withStroke(linewidth=3.2, foreground="white")]
 
 
-def _colours(rules: Mapping[str, Any], chosen: Mapping[str, str] | None) -> list[str]:
-    return [(chosen or {}).get(rule, colour) for rule, colour in zip(rules, COLOURS, strict=False)]
+def _colors(rules: Mapping[str, Any], chosen: Mapping[str, str] | None) -> list[str]:
+    return [(chosen or {}).get(rule, color) for rule, color in zip(rules, COLORS, strict=False)]
 
 
 def _mark_not_finite(
@@ -312,14 +312,14 @@ def _mark_not_finite(
         ax.plot(x[columns], y[rows], label=f"not finite ({len(rows)})", zorder=2, **crosses)
 
 
-def _draw_path(ax: "Axes", path: Float[np.ndarray, "columns n"], rule: str, colour: str, marker: str) -> None:
+def _draw_path(ax: "Axes", path: Float[np.ndarray, "columns n"], rule: str, color: str, marker: str) -> None:
     """Draw a line with a mark at each point and larger marks at its ends: hollow at the start, filled at the end."""
     line: dict[str, Any] = {"linewidth": 1.8, "markersize": 3.5, "path_effects": _halo(), "zorder": 3}
-    ax.plot(*path, color=colour, marker=marker, label=rule, **line)
+    ax.plot(*path, color=color, marker=marker, label=rule, **line)
     ends: dict[str, Any] = {"linestyle": "none", "marker": marker, "zorder": 4, "label": "_"}
     first, last = path[:, :1], path[:, -1:]
-    ax.plot(*first, markersize=9, markerfacecolor="white", markeredgecolor=colour, markeredgewidth=1.8, **ends)
-    ax.plot(*last, markersize=10, markerfacecolor=colour, markeredgecolor="black", markeredgewidth=1.0, **ends)
+    ax.plot(*first, markersize=9, markerfacecolor="white", markeredgecolor=color, markeredgewidth=1.8, **ends)
+    ax.plot(*last, markersize=10, markerfacecolor=color, markeredgecolor="black", markeredgewidth=1.0, **ends)
 
 
 def _name_the_ends(ax: "Axes") -> None:

@@ -21,11 +21,11 @@ def plot_membrane(
     threshold: np.ndarray | Array | float | None = None,
     spikes: np.ndarray | Array | None = None,
 ) -> "Axes":
-    """Plot the membrane of one neuron as a line, its threshold dashed, and above both a mark for each spike.
+    """Plot the membrane of one neuron as a line, its threshold as a dashed line, and above both a mark for each spike.
 
     Args:
-        ax: axes to draw on. The three have the labels "membrane", "threshold" and "spike" for a legend.
-        membrane: [T], before the reset, so that it reaches the threshold where it fires.
+        ax: axes to draw on. The three elements have the labels "membrane", "threshold" and "spike" for a legend.
+        membrane: [T], before the reset, so that it reaches the threshold where the neuron fires.
         threshold: a number, or [T] for an adaptive one.
         spikes: [T], 0 or 1.
 

@@ -26,7 +26,7 @@ from slax_viz.trees import check_alike, leaves_by_path
 
 
 class GradientNoise(NamedTuple):
-    """Bias and variance of batch gradients relative to an expected reference, in units of its squared norm except the cosine.
+    """Bias and variance of batch gradients relative to an expected reference, in units of its squared norm, except the cosine.
 
     bias_squared: squared distance between the two expected gradients. For an unbiased gradient it scatters about 0 and is
         often negative.
@@ -39,7 +39,7 @@ class GradientNoise(NamedTuple):
     cosine_defined: True if the same also holds for the gradient. Otherwise the cosine is 0.
 
     Example:
-        Of a gradient with half the length of the reference, on batches that do not differ.
+        The noise of a gradient with half the length of the reference, on batches that do not differ.
 
         >>> import jax.numpy as jnp
         >>> from slax_viz import gradient_noise
@@ -77,8 +77,8 @@ def gradient_noise(
     Note:
         Numerators and denominators are unbiased, but their ratios are only nearly so, where `reference_variance` is
         small compared with M. If <r, r> is below C(r, r) / M, nothing is defined, so a `reference_variance` is never above M.
-        This cutoff depends on the drawn batches: among several draws, or seeds, those whose <r, r> happens to be large
-        pass it, and a mean over them alone underestimates the variance. Take the mean only if all pass; otherwise use more
+        This cutoff depends on the drawn batches: among several draws, or seeds, the ones whose <r, r> happens to be large
+        pass it, and a mean over these alone underestimates the variance. Take the mean only if all pass; otherwise use more
         batches.
 
     Example:
@@ -145,5 +145,5 @@ def _unpaired(g: Float[Array, "M P"], r: Float[Array, "M P"]) -> Float[Array, ""
 
 def _covariance(g: Float[Array, "M P"], r: Float[Array, "M P"]) -> Float[Array, ""]:
     """The covariance C(g, r)."""
-    centred = (g - jnp.mean(g, axis=0, keepdims=True)) * (r - jnp.mean(r, axis=0, keepdims=True))
-    return jnp.sum(centred) / (g.shape[0] - 1)
+    centered = (g - jnp.mean(g, axis=0, keepdims=True)) * (r - jnp.mean(r, axis=0, keepdims=True))
+    return jnp.sum(centered) / (g.shape[0] - 1)

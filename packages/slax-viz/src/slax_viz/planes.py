@@ -1,4 +1,4 @@
-"""Planes through the space of all parameters of a model.
+"""Planes through the parameter space of a model.
 
     parameters(x, y) = origin + x d1 + y d2
 
@@ -48,7 +48,7 @@ class Plane:
             check_alike(finite_leaves(direction, name), origin, names=(name, "the origin"), advice=_ADVICE)
         d1, d2 = self._vectors()
         if not abs(d1 @ d2) < (1 - 1e-12) * np.sqrt((d1 @ d1) * (d2 @ d2)):
-            raise ValueError("the two directions of a plane must not be zero or along one line. Choose others.")
+            raise ValueError("the two directions of a plane must not be zero or collinear. Choose others.")
 
     def coordinates(self, trajectory: Sequence[PyTree]) -> Float[np.ndarray, "n 2"]:
         """The coordinates of parameters on the plane, or of the nearest point of the plane if they lie off it.
@@ -77,7 +77,7 @@ class Plane:
 
 
 def pca_plane(
-    trajectories: Mapping[str, Sequence[PyTree]], *, origin: PyTree | None = None, centred: bool = False
+    trajectories: Mapping[str, Sequence[PyTree]], *, origin: PyTree | None = None, centered: bool = False
 ) -> Plane:
     """The plane that lies nearest to all checkpoints of all rules.
 
@@ -91,7 +91,7 @@ def pca_plane(
         trajectories: for each rule its checkpoints in order, trees of floating-point arrays, at least 3 in all.
         origin: another point for the plane to go through, for example the solution of one rule, so that the surface
             shows its true loss. `explained` then holds shares of the squared distances from this point.
-        centred: compute directions and `explained` about the mean of the checkpoints even with an origin, as Slax 0.0.1 did
+        centered: compute directions and `explained` about the mean of the checkpoints even with an origin, as Slax 0.0.1 did
             with the last checkpoint of the first model as the origin. The plane is then not the nearest one through the origin.
 
     Returns:
@@ -134,7 +134,7 @@ def pca_plane(
     mean = points.mean(axis=0)
     if origin is None:
         origin = _tree(mean, like, widened=False)
-    about = mean if centred else _vector(leaves_by_path(origin, "the origin"), order)
+    about = mean if centered else _vector(leaves_by_path(origin, "the origin"), order)
     _, lengths, axes = np.linalg.svd(points - about, full_matrices=False)
 
     rounding = np.concatenate([np.full(leaf.size, float(jnp.finfo(leaf.dtype).eps)) for leaf in order.values()])
@@ -142,7 +142,7 @@ def pca_plane(
         raise ValueError(
             f"the {len(points)} checkpoints lie on a line, up to rounding, and no plane is nearest to them. "
             "Take checkpoints further apart, and copies of them: a state shares the arrays of its model, `nnx.clone` it. "
-            "Along a line `interpolation` looks."
+            "For a line, use `interpolation`."
         )
     d1, d2 = (axis * np.sign(np.sum(axis * np.abs(axis)) or 1.0) for axis in axes[:2])
     shares = np.square(lengths) / np.sum(np.square(lengths))
@@ -153,7 +153,7 @@ def random_plane(
     params: PyTree,
     key: PRNGKeyArray,
     *,
-    normalise: Literal["filter", "layer"] | None = "filter",
+    normalize: Literal["filter", "layer"] | None = "filter",
     move_biases: bool = False,
 ) -> Plane:
     """A plane through `params` along two random directions scaled to the weights.
@@ -167,12 +167,12 @@ def random_plane(
     Args:
         params: tree of floating-point arrays, the origin.
         key: random key; the same key gives the same directions.
-        normalise: "filter" as Li et al. do, "layer", or None for two orthonormal directions without scaling.
+        normalize: "filter" as Li et al. do, "layer", or None for two orthonormal directions without scaling.
         move_biases: by default leaves with fewer than two axes (biases, decays, thresholds) stay fixed, with a direction of
             zero. With True they move, and each is normalized as one vector.
 
     Returns:
-        A plane whose directions, unless `normalise` is None, are independent but not orthogonalized, as in the paper: in
+        A plane whose directions, unless `normalize` is None, are independent but not orthogonalized, as in the paper: in
         many dimensions they are nearly orthogonal.
 
     Raises:
@@ -188,16 +188,16 @@ def random_plane(
         >>> from slax_viz import random_plane
         >>> params = {"kernel": jnp.full((4, 3), 0.5), "bias": jnp.ones(3)}
         >>> plane = random_plane(params, jax.random.key(0))
-        >>> lengths = jnp.linalg.norm(plane.directions[0]["kernel"], axis=0)  # those of the weights of each unit
+        >>> lengths = jnp.linalg.norm(plane.directions[0]["kernel"], axis=0)  # of the weights of each unit
         >>> [round(length, 3) for length in lengths.tolist()], plane.directions[0]["bias"].tolist()
         ([1.0, 1.0, 1.0], [0.0, 0.0, 0.0])
     """
     leaves = finite_leaves(params, "params")
     moving = {path: leaf for path, leaf in leaves.items() if move_biases or leaf.ndim > 1}
-    if sum(leaf.size for leaf in moving.values()) < 2 or (normalise and not any(map(jnp.any, moving.values()))):
+    if sum(leaf.size for leaf in moving.values()) < 2 or (normalize and not any(map(jnp.any, moving.values()))):
         raise ValueError(
             f"expected weights to move that are not all zero, got leaves of shapes {[leaf.shape for leaf in leaves.values()]}. "
-            "Leaves with fewer than two axes move with move_biases=True; zeros move with normalise=None."
+            "Leaves with fewer than two axes move with move_biases=True; zeros move with normalize=None."
         )
     vectors = []
     for key_of_one in jax.random.split(key):
@@ -205,9 +205,9 @@ def random_plane(
         keys = jax.random.split(key_of_one, len(moving))
         for (path, leaf), key_of_leaf in zip(moving.items(), keys, strict=True):
             direction = jax.random.normal(key_of_leaf, leaf.shape, _wide(leaf))
-            drawn[path] = _normalised(direction, leaf.astype(_wide(leaf)), normalise)
+            drawn[path] = _normalized(direction, leaf.astype(_wide(leaf)), normalize)
         vectors.append(_vector(drawn, leaves))
-    if normalise is None:
+    if normalize is None:
         q, r = np.linalg.qr(np.stack(vectors, axis=1))
         vectors = list((q * np.sign(np.diag(r))).T)
     return Plane(params, (_tree(vectors[0], params), _tree(vectors[1], params)))
@@ -219,7 +219,7 @@ def finite_leaves(tree: PyTree, name: str) -> dict[str, Array]:
     broken = [path for path, leaf in leaves.items() if not bool(jnp.isfinite(leaf).all())]
     if broken:
         raise ValueError(
-            f"parameters must be finite, got NaN or infinite ones in {name} at {broken}. Leave out what has diverged."
+            f"parameters must be finite, got NaN or infinite ones in {name} at {broken}. Leave out diverged runs."
         )
     return leaves
 
@@ -238,7 +238,7 @@ def _checkpoints(trajectories: Mapping[str, Sequence[PyTree]]) -> dict[str, dict
     return {name: finite_leaves(tree, name) for name, tree in names.items()}
 
 
-def _normalised(
+def _normalized(
     direction: Float[Array, "*shape"], weights: Float[Array, "*shape"], by: Literal["filter", "layer"] | None
 ) -> Float[Array, "*shape"]:
     if by is None:

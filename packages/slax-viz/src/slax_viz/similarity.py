@@ -3,7 +3,7 @@
     cosine(g, r) = g . r / (|g| |r|)
 
 where g is a gradient, r the reference, and the product runs over all entries of one leaf, of one group of leaves, or of
-the whole tree. Leaves are matched by path, never by order.
+the entire tree. Leaves are matched by path, never by order.
 """
 
 from collections import defaultdict
@@ -73,7 +73,7 @@ def cosine_similarity(
 
 
 def global_cosine_similarity(gradients: PyTree, reference: PyTree) -> Cosine:
-    """The cosine similarity of two whole trees, each taken as one long vector; see `cosine_similarity`.
+    """The cosine similarity of two entire trees, each taken as one long vector; see `cosine_similarity`.
 
     Example:
         >>> import jax.numpy as jnp

@@ -34,7 +34,7 @@ def mean_interval(
 
     where n is the number of samples, s their standard deviation with divisor n - 1, and t(n - 1) the quantile of
     Student's distribution with n - 1 degrees of freedom at (1 + level) / 2. In repeated experiments with normal samples
-    the interval contains the true mean with probability `level`. An end outside `bounds` is clipped to them: the mean
+    the interval contains the true mean with probability `level`. An end outside `bounds` is clipped: the mean
     cannot lie there, so clipping does not change how often the interval contains it.
 
     Args:

@@ -26,7 +26,7 @@ def leaves_by_path(tree: PyTree, name: str) -> dict[str, Array]:
 def check_alike(
     left: Mapping[str, Array], right: Mapping[str, Array], *, names: tuple[str, str], advice: str, dtypes: bool = False
 ) -> None:
-    """Raise an error for trees without leaves, or whose leaves differ in paths, shapes or, with `dtypes`, in dtypes."""
+    """Raise an error for trees without leaves, or with leaves that differ in paths, shapes or, with `dtypes`, in dtypes."""
     if left.keys() != right.keys():
         raise ValueError(
             f"{names[0]} and {names[1]} must have leaves with the same paths, "

@@ -95,7 +95,7 @@ def encode_audio(
         cochlea: parameters of the cochlea.
 
     Raises:
-        ValueError: L is not a multiple of T, sounds that are not floats or not finite, or frequencies above half the rate.
+        ValueError: L not a multiple of T, sounds that are not floats or not finite, or frequencies above half the rate.
 
     References:
         Patterson et al. 1992 (gammatone filters), Glasberg, Moore 1990 (frequencies), Meddis, Hewitt, Shackleton 1990, doi
@@ -127,7 +127,7 @@ def encode_audio(
     length = sounds.shape[1]
     if length % n_steps:
         raise ValueError(
-            f"encode_audio got {length} samples for {n_steps} steps, expected a multiple. Fill the sounds up by zeros."
+            f"encode_audio got {length} samples for {n_steps} steps, expected a multiple. Pad the sounds with zeros."
         )
     if cochlea.highest >= rate / 2:
         raise ValueError(
@@ -141,7 +141,7 @@ def encode_audio(
 def _hear(sounds: Float[Array | np.ndarray, "B L"], rate: int, n_steps: int, cochlea: Cochlea) -> Bool[Array, "T B N"]:
     amplitude = 10 ** ((cochlea.level - ONE_UNIT) / 20)
     largest = jnp.max(jnp.abs(sounds), 1, keepdims=True)
-    shape = sounds / jnp.where(largest > 0, largest, 1)  # so that no square is too small
+    shape = sounds / jnp.where(largest > 0, largest, 1)  # so that no square underflows
     count = jnp.maximum(jnp.sum(sounds != 0, 1, keepdims=True), 1).astype(jnp.float32)
     power = jnp.sum(shape**2, 1, keepdims=True) / count
     loud = amplitude * shape * lax.rsqrt(jnp.where(power > 0, power, 1))

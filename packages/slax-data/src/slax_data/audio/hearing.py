@@ -41,7 +41,7 @@ def encode_batch(
     check_size("n_steps", n_steps)
     rates = sorted({sound.rate for sound in sounds})
     if len(rates) != 1:
-        raise ValueError(f"Recordings must be of one rate, got {rates} Hz in {len(sounds)} of them.")
+        raise ValueError(f"Recordings must have one sampling rate, got {rates} Hz in {len(sounds)} of them.")
     (rate,) = rates
     if not n_steps <= rate * duration:
         raise ValueError(

@@ -36,7 +36,7 @@ def read_wav(content: bytes, name: str) -> Sound:
             data = file.readframes(frames)
     except (wave.Error, EOFError, RuntimeError) as error:
         raise ValueError(
-            f"{name} is no PCM .wav file, or a truncated one: {str(error) or 'it ends too early'}."
+            f"{name} is not a PCM .wav file, or it is truncated: {str(error) or 'it ends too early'}."
         ) from error
     if (channels, width) != (1, 2):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Send-on-delta code: spikes signal the changes of a signal.
+"""Send-on-delta code: spikes mark the changes of a signal.
 
 A reference r follows the signal x in steps of the threshold h. It starts at r_0 = x_0, without a spike, and then
 
@@ -26,7 +26,7 @@ def delta_encode(signal: Float[Array, "T B N"], *, threshold: float) -> Float[Ar
         threshold: h, above 0, in units of the signal.
 
     Returns:
-        Spikes of shape [T, B, 2 N], 0 or 1: the N units of up spikes, then the N of down spikes. None at the first step.
+        Spikes of shape [T, B, 2 N], 0 or 1: the N units of up spikes, then the N units of down spikes. The first step has none.
 
     Raises:
         ValueError: wrong rank or dtype, values that are not finite (not seen under `jax.jit`), or a threshold that is not a
@@ -69,7 +69,7 @@ def delta_decode(
     """The reference behind `delta_encode`: start + threshold (up spikes so far - down spikes so far).
 
     Args:
-        spikes: 0 or 1, N units of up spikes and N of down spikes, over at least 1 step.
+        spikes: 0 or 1, N units of up spikes and N units of down spikes, over at least 1 step.
         start: the signal at the first step.
         threshold: as in `delta_encode`.
 
@@ -93,7 +93,7 @@ def delta_decode(
     if start.ndim != 2 or (spikes.shape[1], spikes.shape[2]) != (start.shape[0], 2 * start.shape[1]):
         raise ValueError(
             f"spikes [T, B, 2 N] and start [B, N] must belong together, got shapes {list(spikes.shape)} and "
-            f"{list(start.shape)}. Give signal[0] as start, and all of the spikes that delta_encode made."
+            f"{list(start.shape)}. Give signal[0] as start, and all spikes that delta_encode made."
         )
     return _delta_decode(spikes, start, jnp.asarray(threshold, start.dtype))
 

@@ -1,5 +1,5 @@
-"""The table of codes that turn intensities in [0, 1] into spikes. A new code takes a file, and a line here: sets of images then
-take its name as `code`.
+"""The table of codes that turn intensities in [0, 1] into spikes. A new code takes a file, and a line here; image sets then
+accept its name as `code`.
 
 `delta_encode` takes signals instead, and `population_encode` produces intensities.
 """

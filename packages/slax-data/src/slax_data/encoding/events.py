@@ -27,13 +27,13 @@ def bin_events(
         spikes[k, n] = there is an e with units[e] = n and k duration / T <= times[e] < (k + 1) duration / T
 
     Args:
-        times: times of the E events, in any order, in seconds or in the same other unit of time as `duration`, [E].
+        times: times of the E events, in any order, in seconds or another unit of time shared with `duration`, [E].
         units: the unit that fired at each event, integers in 0..N-1, [E].
         n_units: N.
         n_steps: T.
         duration: duration of the window, which begins at 0.
         outside: treatment of events at or after the end of the window: "error", or "drop" to omit them. Any other
-            fault is an error in both cases.
+            defect is an error in both cases.
 
     Raises:
         ValueError: a time that is NaN, infinite, negative or not before the end, a unit out of range, units that are not
@@ -84,7 +84,7 @@ def bin_events(
 def event_trains(
     recordings: Iterable[Bool[np.ndarray, "T N"]], labels: Shaped[np.ndarray, " D"], *, name: str
 ) -> SpikeTrains:
-    """Pack recordings one after another, so that a set whose spikes as booleans exceed the memory can be processed.
+    """Pack recordings one after another, so that a set whose spikes would not fit into memory as booleans can be processed.
 
     Args:
         recordings: the spikes of D recordings. The length of each is set by the step of its last spike.

@@ -28,7 +28,7 @@ def phase_encode(intensities: Float[Array, "B N"], *, n_steps: int, n_bits: int 
 
     Raises:
         ValueError: wrong rank or dtype, values outside [0, 1] or NaN (not seen under `jax.jit`), a number of bits outside
-            1..24, or a number of steps that is no multiple of it.
+            1..24, or a number of steps that is not a multiple of it.
 
     References:
         J. Kim, H. Kim, S. Huh, J. Lee, K. Choi, "Deep neural networks with weighted spikes", Neurocomputing 311, 2018,
@@ -67,7 +67,7 @@ def phase_decode(spikes: Float[Array, "T B N"], *, n_bits: int = 8) -> Float[Arr
         Intensities of shape [B, N]: after `phase_encode` exact for multiples of 2^-K below 1, and at most 2^-K too small.
 
     Raises:
-        ValueError: wrong rank, a number of bits outside 1..24, or a number of steps that is no multiple of it.
+        ValueError: wrong rank, a number of bits outside 1..24, or a number of steps that is not a multiple of it.
 
     Example:
         >>> import jax.numpy as jnp

@@ -72,7 +72,7 @@ def population_decode(intensities: Float[Array, "B U"], *, n_cells: int, width: 
         1 / (2 (K - 1)) if the cell is the nearest one; where no cell is active, the value is unknown, and it is NaN.
 
     Raises:
-        ValueError: wrong rank, a number of units that is no multiple of the cells, fewer than 2 cells, or a width that is
+        ValueError: wrong rank, a number of units that is not a multiple of n_cells, fewer than 2 cells, or a width that is
             not a finite number above 0.
 
     Example:
@@ -89,7 +89,7 @@ def population_decode(intensities: Float[Array, "B U"], *, n_cells: int, width: 
     if intensities.ndim != 2 or intensities.shape[1] % n_cells:
         raise ValueError(
             f"intensities must have the shape [B, N K] for K = n_cells = {n_cells}, got {list(intensities.shape)}. "
-            "Give n_cells and all units as population_encode had them."
+            "Give n_cells and all units as in population_encode."
         )
     cells = intensities.reshape(len(intensities), -1, n_cells)
     best = cells.argmax(axis=-1, keepdims=True)

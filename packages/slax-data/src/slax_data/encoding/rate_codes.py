@@ -21,7 +21,7 @@ def rate_encode(
     """Independent spikes at each step, with probability a max_rate for an intensity a.
 
     Args:
-        key: of the draws.
+        key: random key for the draws.
         intensities: a, in [0, 1].
         n_steps: time steps T, at least 1.
         max_rate: spikes per step at intensity 1, in (0, 1].
@@ -93,7 +93,7 @@ def poisson_encode(
     events within a step count as one spike.
 
     Args:
-        key: of the draws.
+        key: random key for the draws.
         intensities: a, in [0, 1].
         n_steps: time steps T, at least 1.
         max_rate: events per second at intensity 1, above 0.

@@ -1,7 +1,7 @@
 """Batches drawn with a key: a single random batch, all batches of an epoch, or one epoch after another.
 
 Sets are stored with samples first, `[D, T, N]`, so that selected rows are batches `[B, T, N]`, whereas cells take time first,
-`[T, B, N]`. `time_first` converts in either direction, and other files move these axes only with this function.
+`[T, B, N]`. `time_first` converts in either direction; other files swap these axes only by this function.
 """
 
 import itertools
@@ -23,7 +23,7 @@ def take_batch(
 
     Args:
         key: random key for the draw.
-        inputs: the whole set, one sample per row.
+        inputs: the full data set, one sample per row.
         labels: its labels; their range is not checked, see `check_labels`.
         batch_size: samples B, in 1..D.
 
@@ -60,7 +60,7 @@ def batches(
 
     Args:
         key: random key for the order.
-        inputs: the whole set, one sample per row.
+        inputs: the full data set, one sample per row.
         labels: its labels.
         batch_size: samples B per batch, in 1..D.
         drop_last: leave out the last batch if it is smaller.

@@ -66,7 +66,7 @@ def buckets(
         The indices of the sequences in each bucket, increasing. A bucket may be empty.
 
     Raises:
-        ValueError: no lengths, a negative one, one beyond the last boundary, no boundaries, or boundaries that do not increase.
+        ValueError: no lengths, a length below 0 or beyond the last boundary, no boundaries, or boundaries that do not increase.
 
     Example:
         >>> from slax_data import buckets
@@ -75,7 +75,7 @@ def buckets(
     """
     steps, limits = np.asarray(lengths), np.asarray(boundaries)
     if limits.ndim != 1 or not limits.size or limits[0] < 1 or np.any(np.diff(limits) <= 0):
-        raise ValueError(f"boundaries must be rising numbers of steps, from 1, got {list(boundaries)}.")
+        raise ValueError(f"boundaries must be increasing numbers of steps, from 1, got {list(boundaries)}.")
     if steps.ndim != 1 or not steps.size or not np.issubdtype(steps.dtype, np.integer) or steps.min() < 0:
         raise ValueError(f"lengths must be whole numbers of steps, at least one of them, none below 0, got {steps}.")
     if steps.max() > limits[-1]:

@@ -1,4 +1,4 @@
-"""Prefetching of batches: a thread makes them and moves them to the device while the device works on earlier ones."""
+"""Prefetching: a thread makes batches and moves them to the device while the device works on earlier ones."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator

@@ -28,7 +28,7 @@ def digits(*, split: str = "train") -> tuple[Float32[Array, "B 64"], Int32[Array
 
     References:
         E. Alpaydin, C. Kaynak, "Optical recognition of handwritten digits", UCI Machine Learning Repository, 1998,
-        doi:10.24432/C50P49, of which scikit-learn holds the part that UCI calls the test set.
+        doi:10.24432/C50P49, of which scikit-learn includes the part that UCI calls the test set.
 
     Example:
         >>> from slax_data import digits
@@ -52,7 +52,7 @@ def digits_task(key: PRNGKeyArray, *, n_steps: int = 50, code: str = "latency") 
     """Digits as a `Task`, one unit per pixel.
 
     Args:
-        key: random key for the spikes of a whole split in a code that draws them; the other codes do not use it.
+        key: random key for the spikes of an entire split, in a code that draws them; the other codes do not use it.
         n_steps: time steps T, as the code allows: at least 2 for "latency".
         code: a name in `ENCODERS`, such as "latency" or "rate" (redrawn for each batch).
 

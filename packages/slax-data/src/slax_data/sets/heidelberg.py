@@ -145,7 +145,7 @@ def shd_task(
     The binned spikes are kept in a file whose name identifies what they depend on.
 
     Args:
-        key: without effect; nothing is drawn.
+        key: not used; nothing is drawn.
         n_steps: T.
         code: "events", as they were recorded.
         path, duration, pool, outside: see `shd`.
@@ -182,7 +182,7 @@ def ssc_task(
     """The Spiking Speech Commands as a `Task`, which also has the split "valid".
 
     Args:
-        key: without effect; nothing is drawn.
+        key: not used; nothing is drawn.
         n_steps, code, path, duration, pool, outside, cache: see `shd_task`.
 
     Raises:
@@ -245,7 +245,7 @@ def _check_parts(content: Any) -> None:
         if name not in content:
             raise ValueError(f"It lacks {name}.")
         if len(getattr(content[name], "shape", ())) != 1:
-            raise ValueError(f"Its {name} are no list of one entry for each recording.")
+            raise ValueError(f"Its {name} are not a list with one entry per recording.")
 
 
 def _labels(content: Any, n_classes: int) -> Int32[np.ndarray, " D"]:

@@ -5,7 +5,7 @@ import numpy as np
 from jax import random
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32, PRNGKeyArray
 
-from slax_data.checks import check_all_classes, check_choice, check_intensities
+from slax_data.checks import check_all_classes, check_choice, check_intensities, check_size
 from slax_data.encoding.encoders import ENCODERS
 from slax_data.loading.batching import take_batch, time_first
 from slax_data.task import SPLITS, Batch, Task, check_splits
@@ -28,13 +28,13 @@ def image_task(
     """Images as a `Task`.
 
     Args:
-        key: random key for the spikes of a whole split in a code that draws them; the other codes do not use it.
+        key: random key for the spikes of an entire split, in a code that draws them; the other codes do not use it.
         images: intensities [D, N] in [0, 1] and labels [D] of "train" and "test", and perhaps of further splits; an image is
             its rows, one after another.
         n_classes: number of classes.
         n_steps: time steps T, as the code allows; the height for rows.
-        code: a name in `ENCODERS` for one unit per pixel, such as "latency" or "rate" (redrawn for each batch), or "rows": at
-            step t the pixels of row t that are brighter than 1/2, so that the units are the columns.
+        code: a name in `ENCODERS`, for one unit per pixel, such as "latency" or "rate" (redrawn for each batch), or "rows": at
+            step t, the pixels of row t that are brighter than 1/2 spike, so the units are the columns.
         height: number of rows of an image, needed only for the code "rows".
 
     Raises:
@@ -83,8 +83,9 @@ def image_task(
 def check_image_code(code: str, n_steps: int, *, height: int | None = None) -> None:
     """Raise an error unless a code can encode images in this number of steps; the code "rows" needs a height."""
     check_choice("code", code, ROW_CODES if height else ENCODERS)
+    check_size("n_steps", n_steps)
     if code in ENCODERS:
-        _encode(code, random.key(0), jnp.zeros((1, 1)), n_steps)  # raises what the encoder raises for these steps
+        _encode(code, random.key(0), jnp.zeros((1, 1)), n_steps)  # raises the encoder's error for these steps
     elif n_steps != height:
         raise ValueError(
             f"n_steps got {n_steps}, expected {height} for the code 'rows': a step for each row of the images."

@@ -1,4 +1,4 @@
-"""The Mackey-Glass task: forecast a chaotic series, the solution of a delay differential equation,
+"""The Mackey-Glass task: to forecast a chaotic series, the solution of a delay differential equation,
 
     dx/dt = beta x(t - tau) / (1 + x(t - tau)^exponent) - gamma x(t),        x(t) = history for t <= 0
 
@@ -30,7 +30,7 @@ class ChaoticSeries(NamedTuple):
 
 
 # NeuroBench's 14 series by tau. The values for 17 are the defaults of its class; the others come from the list that
-# accompanies its data, obtained second-hand: the files themselves were not available for comparison.
+# accompanies its data, obtained secondhand: the files themselves were not available for comparison.
 NEUROBENCH_SERIES = {
     17: ChaoticSeries(197, 0.7206597),
     18: ChaoticSeries(138, 0.7744313),
@@ -66,8 +66,8 @@ def mackey_glass(
     The method is the classical Runge-Kutta method of order 4 in float64, with steps that divide the delay: the kinks of the
     solution, at multiples of tau, then lie between steps, and delayed values are known at steps or, from a cubic in value and
     slope, halfway between them. Points of the series come from the same cubic. The error shrinks with the fourth power of the
-    step, and grows in time as any error does in a chaotic system. Over five Lyapunov times the default series is within 3e-8 of
-    jitcdde's.
+    step, and grows over time as any error does in a chaotic system. Over five Lyapunov times the default series is within 3e-8
+    of jitcdde's.
 
     Args:
         n_points: points T, at least 1.
@@ -126,8 +126,8 @@ def mackey_glass_windows(
 ) -> tuple[Float32[Array, "T B 1"], Float32[Array, "T B 1"]]:
     """Cut a series into sequences to learn from; the target of each step is the value `horizon` points later.
 
-    The points that have a target are halved: the first half are the inputs for training, the second half those for testing, as
-    in NeuroBench, whose windows these are for horizon=1. The last `horizon` targets of the first half lie in the second.
+    The points that have a target are halved: the first half are the inputs for training, the second half the inputs for
+    testing. For horizon=1, these are NeuroBench's windows. The last `horizon` targets of the first half lie in the second.
 
     Args:
         series: P points.

@@ -50,7 +50,7 @@ def mnist_5k_task(key: PRNGKeyArray, *, n_steps: int = 50, code: str = "latency"
     """The 5,000 images of `mnist_5k` as a `Task`.
 
     Args:
-        key: random key for the spikes of a whole split in a code that draws them; the other codes do not use it.
+        key: random key for the spikes of an entire split, in a code that draws them; the other codes do not use it.
         n_steps: time steps T; at least 2 for the latency code, 28 for rows.
         code: a name in `ENCODERS` with one unit per pixel, or "rows", the sequential form: 28 steps of a row of 28 pixels; see
             `image_task`.

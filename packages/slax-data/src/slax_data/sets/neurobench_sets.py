@@ -1,4 +1,4 @@
-"""NeuroBench data sets as a task: the samples that its classes yield one at a time, as arrays and as spikes."""
+"""NeuroBench data sets as a task: the samples, which NeuroBench's classes yield one at a time, as arrays and as spikes."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -24,8 +24,8 @@ Arrays = tuple[Shaped[np.ndarray, "D T ..."], Shaped[np.ndarray, "D ..."], Shape
 def neurobench_arrays(dataset: Any, indices: Iterable[Any] | None = None) -> Arrays:
     """The samples of a NeuroBench data set as arrays.
 
-    Any object with a length works that returns, for an index, a sample [T, ...] and its target as tensors, arrays or numbers,
-    as the classes of `neurobench.datasets` do. Neither NeuroBench nor PyTorch is imported here.
+    Any object works that has a length and returns, for an index, a sample [T, ...] and its target as tensors, arrays or
+    numbers, as the classes of `neurobench.datasets` do. Neither NeuroBench nor PyTorch is imported here.
 
     Args:
         dataset: the data set.
@@ -58,7 +58,7 @@ def neurobench_arrays(dataset: Any, indices: Iterable[Any] | None = None) -> Arr
         if len(shapes) > 1:
             raise ValueError(f"{type(dataset).__name__} has {part} of different shapes: {sorted(shapes)}.")
     if not samples[0].ndim:
-        raise ValueError(f"{type(dataset).__name__} must give out samples [T, ...], got numbers.")
+        raise ValueError(f"{type(dataset).__name__} must yield samples [T, ...], got numbers.")
     values, mask = padded([sample.reshape(len(sample), -1).astype(np.float32) for sample in samples])
     array = np.asarray(time_first(values)).reshape(len(samples), len(values), *samples[0].shape[1:])
     return array, np.stack(targets), np.asarray(mask).sum(axis=0)
@@ -90,12 +90,12 @@ def neurobench_task(
         task = stored_task(spikes, n_classes=35)
 
     Args:
-        key: without effect; the spikes are deterministic.
+        key: not used; the spikes are deterministic.
         sets: arrays of "train" and "test", and perhaps of further splits.
         n_classes: number of classes.
         n_steps: T. For sounds any number, by default 100; otherwise at least the length of the longest sample, the default.
         code: "delta" for real numbers (see `time_series_task`), "frames" for frames of events, where a unit has a spike at a
-            step if its number is not 0, or "cochlea" for sounds (see `encode_audio`) of one channel.
+            step if its count is not 0, or "cochlea" for sounds (see `encode_audio`) of one channel.
         threshold: threshold of the delta code.
         rate: samples per second of sounds.
         n_channels: neurons of the cochlea, up to 3,600 Hz or 0.45 of the rate.

@@ -51,7 +51,7 @@ def randman(
     Note:
         Every sample has its own intrinsic coordinates, uniform in [0, 1)^dim; slax shares them among the classes.
         In the rate code every unit of every sample has its own random steps, all choices of steps being equally
-        likely; slax 0.0.1 does the same, its later versions share one permutation of time.
+        likely; slax 0.0.1 does the same; its later versions share one permutation of time.
         Spikes of one unit at the same step merge into one. Values outside the bounds of the manifold (0.05 %)
         count as the first or last step.
 
@@ -105,8 +105,8 @@ def randman_task(
         key: random key for the manifolds.
         n_steps, code: see `randman`.
         n_classes, n_units, n_spikes, dim, alpha: see `random_manifolds`.
-        upstream: draw the samples of slax 0.0.1, with `upstream_randman` with 1,000 samples per class: the key is its
-            `manifold_key`, and a batch's key its `sample_key` in the split "train".
+        upstream: draw the samples of slax 0.0.1, by `upstream_randman` with 1,000 samples per class: the key is its
+            `manifold_key`, and a batch's key is its `sample_key` in the split "train".
 
     Raises:
         ValueError: the errors of those functions, or several spikes per unit with `upstream`.

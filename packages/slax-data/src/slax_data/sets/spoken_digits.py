@@ -92,7 +92,7 @@ def spoken_digits(path: str | Path | None = None, *, split: str = "train", split
     if missing := set(range(N_CLASSES)) - set(labels.tolist()):
         raise ValueError(
             f"{path} has no recordings of {', '.join(map(str, sorted(missing)))} in the split {split!r} by {split_by}. "
-            "Recordings are named like 7_theo_3.wav. Is it the whole set?"
+            "Recordings are named like 7_theo_3.wav. Is the set complete?"
         )
     takes = np.array([int(match["take"]) for match, _ in found], np.int32)
     return Recordings([sound for _, sound in found], labels, [match["speaker"] for match, _ in found], takes)
@@ -137,10 +137,10 @@ def spoken_digits_task(
 ) -> Task:
     """Spoken digits as a `Task`, encoded as the spikes of a cochlea (`encode_audio`).
 
-    The spikes of the whole set are made once and kept in a file whose name identifies what they depend on.
+    The spikes of the entire set are made once and kept in a file whose name identifies what they depend on.
 
     Args:
-        key: without effect; the spikes are deterministic.
+        key: not used; the spikes are deterministic.
         n_steps: T.
         code: "cochlea".
         path, split_by: see `spoken_digits`.
@@ -184,7 +184,7 @@ def spoken_digit_spikes(
     duration: float = 1.0,
     n_channels: int = 70,
 ) -> dict[str, SpikeTrains]:
-    """The spikes of both splits, without a cache; see `spoken_digits_task` for the options.
+    """The spikes of both splits, computed without a cache; see `spoken_digits_task` for the options.
 
     Example:
         `spoken_digit_spikes()` takes the archive of `download_spoken_digits`. A folder with two recordings of each
@@ -251,7 +251,7 @@ def _place(path: str | Path | None) -> Path:
     if not place.exists():
         raise FileNotFoundError(
             f"There is no {place}. Download it with slax_data.download_spoken_digits(), or get {URL} by other means and give "
-            "its path, or that of a folder of recordings."
+            "its path or the path of a folder of recordings."
         )
     return place
 

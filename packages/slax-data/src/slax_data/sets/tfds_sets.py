@@ -1,4 +1,4 @@
-"""Image and sound sets of TensorFlow Datasets as a task. Only sets with an Audio feature need TensorFlow."""
+"""Image and sound sets from TensorFlow Datasets as a task. Only sets with an Audio feature need TensorFlow."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,7 +66,7 @@ def tfds_examples(
     Args:
         name: name of the set, such as "mnist" or "speech_commands:0.0.3".
         split: split of the set, such as "train", "validation" or "train[:10%]".
-        path: folder of the sets, by default the one used by TensorFlow Datasets: TFDS_DATA_DIR, else ~/tensorflow_datasets.
+        path: folder of the sets, by default the one used by TensorFlow Datasets: TFDS_DATA_DIR, or else ~/tensorflow_datasets.
         download: True to download and prepare the set if it is missing. Preparing some sets needs TensorFlow; reading needs
             it only for sets with an Audio feature.
         rate: samples per second of sounds, where the set does not state it.
@@ -105,17 +105,17 @@ def tfds_task(
     n_channels: int = 70,
     cache: str | Path | None = None,
 ) -> Task:
-    """A set of TensorFlow Datasets as a `Task`.
+    """A set from TensorFlow Datasets as a `Task`.
 
-    Images must be of one size; their pixels are divided by the largest number of their type, and each channel of a pixel is a
-    unit. Sounds are encoded by a cochlea up to 3,600 Hz, or to 0.45 of their rate if that is less, and
-    their spikes are kept in a file whose name identifies what they depend on.
+    All images must have the same size; their pixels are divided by the largest number of their type, and each channel of a
+    pixel is a unit. Sounds are encoded by a cochlea up to 3,600 Hz, or to 0.45 of their rate if that is less, and their spikes
+    are kept in a file whose name identifies what they depend on.
 
     Args:
-        key: random key for the spikes of a whole split in the rate code; the other codes do not use it.
+        key: random key for the spikes of an entire split, in the rate code; the other codes do not use it.
         name, path, download, rate: see `tfds_examples`.
         n_steps: time steps T; at least 2 for the latency code, the height of the images for rows.
-        code: a name in `ENCODERS` or "rows" for images (see `image_task`), "cochlea" for sounds (see `encode_audio`).
+        code: a name in `ENCODERS`, or "rows", for images (see `image_task`); "cochlea" for sounds (see `encode_audio`).
         train, test: the splits of the set for training and testing, such as "train[:90%]".
         duration: seconds of each sound that are encoded.
         n_channels: number of neurons of the cochlea.
@@ -127,7 +127,7 @@ def tfds_task(
 
     Example:
         Where tensorflow_datasets is installed, `tfds_task(key, name="mnist", code="rows", n_steps=28, download=True)`
-        has 28 units. Options are checked before any set is sought:
+        has 28 units. Options are checked before the set is looked up:
         >>> import jax
         >>> from slax_data import tfds_task
         >>> tfds_task(jax.random.key(0), name="mnist", code="delta")
@@ -186,7 +186,7 @@ def _examples(stored: StoredSet, split: str) -> Examples:
         examples = list(stored.builder.as_data_source(split=split))
     except NotImplementedError as error:
         raise ValueError(
-            f"The set {stored.name!r} is there in another file format. Prepare it with file_format={FORMAT!r} in another "
+            f"The set {stored.name!r} exists in another file format. Prepare it with file_format={FORMAT!r} in another "
             "folder."
         ) from error
     labels = np.array([example[stored.labels_name] for example in examples], np.int32)
@@ -203,7 +203,7 @@ def _stamp(builder: Any) -> list[Any]:
 
 def _builder(name: str, path: str | Path | None, download: bool) -> Any:
     try:
-        import PIL  # noqa: F401 - it decodes the images where TensorFlow is not there
+        import PIL  # noqa: F401 - it decodes the images where TensorFlow is missing
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise ImportError(
@@ -229,7 +229,7 @@ def _builder(name: str, path: str | Path | None, download: bool) -> Any:
 def _supervised_keys(builder: Any, name: str) -> tuple[str, str]:
     keys = builder.info.supervised_keys
     if not keys or len(keys) != 2 or not all(isinstance(one, str) for one in keys):
-        raise ValueError(f"The set {name!r} must say what its input and its label are, got supervised_keys={keys}.")
+        raise ValueError(f"The set {name!r} must name its input and its label, got supervised_keys={keys}.")
     return keys
 
 

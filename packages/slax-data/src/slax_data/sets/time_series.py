@@ -46,7 +46,7 @@ class Series(NamedTuple):
 
 
 def japanese_vowels(path: str | Path | None = None, *, split: str = "train") -> Series:
-    """The Japanese vowels /ae/ spoken by nine men, the classes: 12 cepstrum coefficients in 7 to 29 steps.
+    """The Japanese vowels /ae/ spoken by nine men, who are the classes: 12 cepstrum coefficients in 7 to 29 steps.
 
     The split is the one defined by the set's authors: 30 series of each speaker for training, 270 in total, and 24 to 88 for
     testing, 370 in total.
@@ -124,7 +124,7 @@ def japanese_vowels_task(
     """The Japanese Vowels as a `Task` of 24 units and 9 classes.
 
     Args:
-        key: without effect; the spikes are deterministic.
+        key: not used; the spikes are deterministic.
         n_steps, code, threshold: see `time_series_task`; 29 steps by default.
         path: see `japanese_vowels`.
 
@@ -156,7 +156,7 @@ def basic_motions_task(
     """The Basic Motions as a `Task` of 12 units and 4 classes.
 
     Args:
-        key: without effect; the spikes are deterministic.
+        key: not used; the spikes are deterministic.
         n_steps, code, threshold: see `time_series_task`; 100 steps by default.
 
     Raises:
@@ -242,7 +242,7 @@ def time_series_task(
 def series_spikes(
     series: dict[str, Series], *, n_steps: int | None = None, threshold: float = THRESHOLD
 ) -> dict[str, SpikeTrains]:
-    """The spikes of `time_series_task`."""
+    """The spikes of the task that `time_series_task` makes with the same options."""
     checked = {split: checked_series(*one, name=split) for split, one in series.items()}
     check_splits("series", {split: {"channels": one.values.shape[2]} for split, one in checked.items()})
     longest = max(int(one.lengths.max()) for one in checked.values())
@@ -251,7 +251,7 @@ def series_spikes(
     if n_steps < longest:
         raise ValueError(f"n_steps got {n_steps}, expected at least {longest}, the steps of the longest series.")
     mean, deviation = _mean_and_deviation(checked["train"])
-    with jax.ensure_compile_time_eval():  # so that a task can be made inside of a program
+    with jax.ensure_compile_time_eval():  # so that a task can be made inside a traced program
         return {split: _encoded(one, mean, deviation, n_steps, threshold) for split, one in checked.items()}
 
 
@@ -262,7 +262,7 @@ def checked_series(
     *,
     name: str,
 ) -> Series:
-    """Make a `Series` of external arrays, after checking them.
+    """Make a `Series` from external arrays, after checking them.
 
     Args:
         values, labels, lengths: see `Series`.
@@ -304,7 +304,7 @@ def _of_aeon(loader: str, split: str, classes: tuple[str, ...], n_steps: int) ->
         ) from error
     channels_first, names = getattr(datasets, loader)(split=split)
     labels = np.array([classes.index(name.lower()) for name in names])
-    with jax.ensure_compile_time_eval():  # so that a task can be made inside of a program
+    with jax.ensure_compile_time_eval():  # so that a task can be made inside a traced program
         padding = padded([np.asarray(one, np.float32).T for one in channels_first], n_steps=n_steps)
         values, mask = (np.asarray(time_first(part)) for part in padding)
     return checked_series(values, labels, mask.sum(axis=1), name=f"aeon's {loader}, {split}")

@@ -52,7 +52,7 @@ def nmnist_task(
     what they depend on.
 
     Args:
-        key: without effect; nothing is drawn.
+        key: not used; nothing is drawn.
         n_steps: T.
         code: "events", as they were recorded.
         path: the folder that tonic saved to, with the folder NMNIST; by default `data_folder()`. Nothing is downloaded.
@@ -76,7 +76,7 @@ def nmnist_task(
 
     Example:
         With the folder NMNIST of tonic in data, `nmnist_task(key, path="data", pool=2)` has 2 x 17 x 17 units. Options
-        are checked before any file is sought:
+        are checked before any file is read:
         >>> import jax
         >>> from slax_data import nmnist_task
         >>> nmnist_task(jax.random.key(0), n_steps=30, pool=3)
@@ -102,7 +102,7 @@ def dvs_gesture_task(
     There are 1,077 training and 264 test recordings, most of about 6 s, as tonic cuts them, with times in milliseconds.
 
     Args:
-        key: without effect; nothing is drawn.
+        key: not used; nothing is drawn.
         n_steps: T.
         code: "events", as they were recorded.
         path: the folder that tonic saved to, with the folder DVSGesture; by default `data_folder()`. Nothing is downloaded.
@@ -120,7 +120,7 @@ def dvs_gesture_task(
 
     Example:
         With the folder DVSGesture of tonic in data, `dvs_gesture_task(key, path="data")` has 2 x 32 x 32 units. Options
-        are checked before any file is sought:
+        are checked before any file is read:
         >>> import jax
         >>> from slax_data import dvs_gesture_task
         >>> dvs_gesture_task(jax.random.key(0), n_steps=60, pool=5)
@@ -143,7 +143,7 @@ def _check_gesture_file(file: Path) -> None:
     try:
         events = np.load(file, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{file} is not a whole .npy file of plain numbers: {error}") from error
+        raise ValueError(f"{file} is not a complete .npy file of plain numbers: {error}") from error
     if events.ndim != 2 or events.shape[1] != 4 or events.dtype.kind not in "iuf":
         raise ValueError(f"{file} has {events.dtype} of shape {list(events.shape)}, expected numbers of shape [E, 4].")
     largest = 2**53 if events.dtype.kind == "f" else np.iinfo(events.dtype).max
@@ -175,7 +175,7 @@ def _task(camera: CameraSet, code: str, path: str | Path | None, cache: str | Pa
 
 
 def _files(camera: CameraSet, folder: Path, split: str) -> tuple[Any, list[tuple[Path, int]]]:
-    """The tonic data set, and its files with their indices, ordered by name, as tonic leaves the order to the file system."""
+    """The tonic data set, and its files with their indices, sorted by name, since tonic leaves the order to the file system."""
     try:
         import tonic.datasets
     except ImportError as error:
@@ -194,9 +194,7 @@ def _files(camera: CameraSet, folder: Path, split: str) -> tuple[Any, list[tuple
     try:
         dataset = here(str(folder), train=split == "train")
     except ValueError as error:
-        raise ValueError(
-            f"{folder / camera.tonic} has files that are not named as those of the set: {error}."
-        ) from error
+        raise ValueError(f"{folder / camera.tonic} has files whose names do not belong to the set: {error}.") from error
     return dataset, sorted((Path(file), index) for index, file in enumerate(dataset.data))
 
 

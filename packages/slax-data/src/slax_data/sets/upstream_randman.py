@@ -1,4 +1,4 @@
-"""Randman with the draws of slax 0.0.1, to continue earlier work; use `randman` for anything new.
+"""Randman with the draws of slax 0.0.1, for continuing earlier work; use `randman` for anything new.
 
 The manifold of a class k is as in `manifolds`, with a harmonic 0 of amplitude 0, from seed k of the manifold key. Unlike in
 `randman`, all classes share the intrinsic coordinates of their samples; a unit's coordinate is standardized over the samples of
@@ -57,7 +57,7 @@ def upstream_randman(
         batch_size: `batch_sz` there: the number of samples returned from the start of the draw, all by default.
 
     Returns:
-        Spikes of shape [T, B, N], 0 or 1, and labels of shape [B]; slax has them one-hot, at each step.
+        Spikes of shape [T, B, N], 0 or 1, and labels of shape [B]; in slax they are one-hot, at each step.
 
     Raises:
         ValueError: a size below 1, a batch larger than the draw, an unknown code, or alpha not above 0.
@@ -67,9 +67,9 @@ def upstream_randman(
         rounding, which depends on how a program is compiled, so a spike whose y T is that close to an integer may be off by
         one step.
 
-        JAX has two ways to generate random bits, and its default changed in 0.5. To reproduce the draws of slax on the JAX of
-        its time, before 0.5, call this `with jax.threefry_partitionable(False)`; otherwise the draws are the same as those of
-        slax 0.0.1 on the installed JAX.
+        JAX has two ways to generate random bits, and the default changed in 0.5. To reproduce the draws of slax on the JAX of
+        its time, before 0.5, call this `with jax.threefry_partitionable(False)`; otherwise slax 0.0.1 on the installed JAX
+        makes the same draws.
 
         Several spikes per unit were an error in slax, so there is no `nb_spikes`.
 

@@ -59,10 +59,10 @@ def read_archive(path: str | Path, wanted: Callable[[PurePosixPath], bool]) -> I
         found = (_zipped if content[:4] in STARTS_OF_ZIP else _tarred)(content, wanted)
     except MemoryError:
         raise
-    # Any exception: only the content can be wrong, and the readers report that with many types.
+    # Any exception: only the content can be at fault, and the readers report that by many types.
     except Exception as error:
         raise ValueError(
-            f"{path} is no archive (.tar, .tar.gz or .zip) that can be read, or a truncated or damaged one: {error}. "
+            f"{path} is not a readable archive (.tar, .tar.gz or .zip), or it is truncated or damaged: {error}. "
             "Get it again."
         ) from error
     return iter(sorted(found, key=lambda member: member[0]))

@@ -1,4 +1,4 @@
-"""Bit-packed spikes, eight to a byte, which keep a set of many recordings small enough for a device."""
+"""Bit-packed spikes, eight to a byte, so that a set of many recordings fits on a device."""
 
 import dataclasses
 import hashlib
@@ -15,7 +15,7 @@ from slax_data.checks import check_labels
 from slax_data.storage.whole_files import cached_arrays
 
 FIELDS = ("packed", "labels", "lengths")
-SOURCES = Path(__file__).parents[1]  # the whole package, on which cached spikes depend
+SOURCES = Path(__file__).parents[1]  # the entire package, on which cached spikes depend
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ def trains_of_bytes(
     *,
     n_units: int,
 ) -> SpikeTrains:
-    """Make `SpikeTrains` from spikes that are already packed; see there for the arguments.
+    """Make `SpikeTrains` from spikes that are already packed; see `SpikeTrains` for the arguments.
 
     Raises:
         ValueError: different numbers of recordings, labels and lengths, or labels that are not classes.

@@ -21,7 +21,7 @@ TIMEOUT = 60  # seconds without receiving data
 
 
 def data_folder() -> Path:
-    """The folder in which data sets are sought and stored: the environment variable SLAX_DATA, or else `~/.cache/slax`.
+    """The folder where data sets are looked up and stored: the environment variable SLAX_DATA, or else `~/.cache/slax`.
 
     Example:
         >>> import os
@@ -43,8 +43,8 @@ def resolve_folder(path: str | Path | None) -> Path:
 def atomic_write(path: Path) -> Iterator[Path]:
     """A path to write to, which becomes `path` once the block ends without an error.
 
-    The file has the permissions that the umask gives a new file. After an error, a full disk or a kill, `path` is as it was
-    before; a kill may leave a file with another name, ending in `.part`, in the same folder.
+    The file has the permissions that the umask gives a new file. After an error, a full disk or a kill, `path` is unchanged;
+    a kill may leave a file with another name, ending in `.part`, in the same folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
@@ -70,7 +70,7 @@ def check_sha256(path: Path, expected: str) -> None:
     if found != expected:
         raise ValueError(
             f"{path} is not the file that was expected, or damaged: its sha256 is {found}, expected {expected}. Get it again, "
-            "or look where it comes from."
+            "or check where it comes from."
         )
 
 
@@ -139,7 +139,7 @@ def cached_arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict
         try:
             return load_arrays(path)
         except ValueError as error:
-            raise ValueError(f"{error} Delete it, and it is made anew.") from error
+            raise ValueError(f"{error} Delete it, and it will be made again.") from error
     arrays = make()
     with atomic_write(path) as aside, aside.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
@@ -161,7 +161,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         raise
     # Any exception: zipfile, zlib, struct and NumPy each raise their own for damaged content.
     except Exception as error:
-        raise ValueError(f"{path} is not a whole .npz file of plain arrays: {error}.") from error
+        raise ValueError(f"{path} is not a complete .npz file of plain arrays: {error}.") from error
 
 
 def _array(content: bytes) -> np.ndarray:

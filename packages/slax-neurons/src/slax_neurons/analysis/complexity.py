@@ -24,7 +24,7 @@ SYNAPSES = (nnx.Linear, nnx.Conv)
 # Modules that NeuroBench does not count, even if they have parameters.
 UNCOUNTED = (Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
 
-# Counts pass 2^31 while JAX has no int64 by default: a number is kept as high * 2^LOW_BITS + low, 0 <= low < 2^LOW_BITS.
+# Counts exceed 2^31, and JAX has no int64 by default: a number is kept as high * 2^LOW_BITS + low, 0 <= low < 2^LOW_BITS.
 LOW_BITS = 30
 UInt64Limbs = tuple[Any, Any]
 
@@ -38,9 +38,9 @@ class Complexity:
         connection_sparsity: share of zeros among the weights, in [0, 1]; None without weights.
         activation_sparsity: share of zeros among the outputs of spiking neurons, in [0, 1]; None without such neurons.
         effective_macs: multiply-accumulates: weight and input are both nonzero, and not all inputs are -1, 0 or 1.
-        effective_acs: accumulates: the same where all inputs of the layer in the step, of the whole batch, are -1, 0 or 1.
+        effective_acs: accumulates: the same where all inputs of the layer in the step, over the entire batch, are -1, 0 or 1.
         dense: all connections between an input and an output, zeros included.
-        membrane_updates: changes of membranes from one step to the next, and all membranes in the first.
+        membrane_updates: changes of membranes from one step to the next; in the first step, all membranes.
         n_steps: number of steps that the counts cover.
 
     Example:
@@ -71,7 +71,7 @@ class Complexity:
 
 
 def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
-    """Count a stack's size and its activity on a batch, from rest, by the definitions of NeuroBench.
+    """Count a stack's size and its activity on a batch, starting from rest, by the definitions of NeuroBench.
 
     Synapses are Linear and Conv, in the chain, on edges and in stacks inside it; LTC's two gates are Linear too. An input x_j
     and an output y_i that a weight W_ij connects make, in each step and for each sample,
@@ -81,30 +81,30 @@ def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
 
     A NaN is neither 0 nor 1. Biases, padding, norms, pooling, functions and the neurons' own arithmetic make no operations. A
     membrane is the value of the neuron's method `membrane`, after the reset; the other states are not counted.
-    A read-out without spikes, as LI, has membranes and no activations.
+    A read-out without spikes, such as LI, has membranes and no activations.
 
     Args:
         model: a stack made by `connect`, with weights only in Linear, Conv, neurons and norms.
-        inputs: a batch as the model gets it, [T, B, features...].
+        inputs: a batch of inputs to the model, [T, B, features...].
         chunk: steps whose activity is kept in memory together; it never changes the result. A model with modules that
-            change their own variables gets the whole sequence in one chunk, and is itself left unchanged.
+            change their own variables gets the entire sequence in one chunk, and is itself left unchanged.
 
     Returns:
         The numbers, exact counts divided by the number of samples, steps or weights. The carry is not part of the footprint.
         They are exact as long as no single input of a layer has more than 2^24 connections.
 
     Raises:
-        TypeError: a model that is not a `Connect`, or a module whose weights or membrane are not known, as a Flax cell.
+        TypeError: a model that is not a `Connect`, or a module whose weights or membrane are not known, such as a Flax cell.
         ValueError: inputs without time, batch and features, an empty sequence or batch, a chunk below 1.
 
     References:
         Yik et al.: The NeuroBench framework for benchmarking neuromorphic computing algorithms and systems, 2025,
-        doi 10.1038/s41467-025-56739-4, and its package neurobench 2.3.0 where the article leaves it open.
+        doi 10.1038/s41467-025-56739-4, and its package neurobench 2.3.0 where the article leaves a definition open.
 
     Note:
-        NeuroBench rounds the connection sparsity to 4 digits and calls a network without neurons 0 % sparse. It decides on
-        ACs for each batch that it gets, so they depend on the batch here too. snnTorch keeps each neuron's constants as
-        buffers, which are bytes there; here a fixed number is part of the program.
+        NeuroBench rounds the connection sparsity to 4 digits and calls a network without neurons 0 % sparse. It decides batch
+        by batch which operations are ACs, so the counts depend on the batch here too. snnTorch keeps each neuron's constants
+        as buffers, which count as bytes there; here a fixed number is part of the program.
 
     Example:
         Half of the inputs are 0, and the others 1.
@@ -148,7 +148,7 @@ def _summary(model: Connect, counts: Counts) -> Complexity:
     macs, acs, dense, spikes, outputs, updates, _ = map(_total, counts)
     steps, batch = counts.updates[0].shape
     zeros, weights = _connections(model)
-    # Before the first step there is no membrane to compare with: NeuroBench counts all as updated.
+    # Before the first step there is no membrane for comparison: NeuroBench counts all of them as updated.
     first = jax.tree.map(lambda half: half[0], counts)
     updates += _total(first.membranes) - _total(first.updates)
     return Complexity(
@@ -181,7 +181,7 @@ def _connected(synapse: Any) -> Bool[Array, "..."]:
 
 
 def _modules(model: Connect, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The modules and the edges' synapses, each with its place, including those of nested stacks."""
+    """The modules and the edges' synapses, each with its place, nested stacks included."""
     for index, module in enumerate(model.modules):
         if isinstance(module, Connect):
             yield from _modules(module, f"{prefix}{index}.")
@@ -198,7 +198,7 @@ def _check_modules(model: Connect) -> None:
         if isinstance(module, nnx.RNNCellBase) or jax.tree.leaves(nnx.state(module, nnx.Param)):
             raise TypeError(
                 f"complexity got {type(module).__name__} as {place}, and does not know how its weights are used. Expected "
-                "Linear or Conv, neurons, norms, and modules without parameters: build it of these, with edges for recurrence."
+                "Linear or Conv, neurons, norms, and modules without parameters: use these, with edges for recurrence."
             )
 
 

@@ -1,4 +1,4 @@
-"""A check that the layers of a stack fire and that gradients get through them."""
+"""A check that the layers of a stack fire and that gradients pass through them."""
 
 import math
 from functools import partial
@@ -33,17 +33,17 @@ def health(
 
     A layer spikes if its neuron declares `spikes = True`; others, such as a read-out, are left out. A unit is one of
     a layer's features. The surrogate gradient has support where |ds_t / dI_t|, at the state before the step, is at least
-    `support_level` times its value at the threshold. Both come from the neuron itself by forward-mode differentiation, the
-    second with the derivative of its `spike_fn` at 0 in place of that derivative.
+    `support_level` times its value at the threshold. Both are found by forward-mode differentiation of the neuron
+    itself; for the second, the derivative of its `spike_fn` is taken at 0 instead.
 
     Args:
         model: a stack made by `connect`; stacks inside it are reported layer by layer.
-        inputs: a batch as the model gets it, [T, B, features...].
+        inputs: a batch of inputs to the model, [T, B, features...].
         carry: the initial carry; by default `model.initialize_carry(inputs.shape[1:])`.
-        saturation: share of the steps from which a unit counts as saturated, in (0, 1].
+        saturation: share of the steps at which a unit must fire to count as saturated, in (0, 1].
         support_level: see above, in (0, 1].
         chunk: steps whose activity is kept in memory together; it never changes the result. A model with modules that
-            change their own variables gets the whole sequence in one chunk, and is itself left unchanged.
+            change their own variables gets the entire sequence in one chunk, and is itself left unchanged.
 
     Returns:
         A `Health`, which prints as a table; `.healthy` is the verdict.
@@ -104,7 +104,7 @@ def _is_spiking(module: nnx.Module) -> bool:
 
 
 def _names(model: Connect, prefix: str = "") -> list[str]:
-    """The index and class of each spiking layer, including those in nested stacks, in the order of `_walk`."""
+    """The index and class of each spiking layer, nested stacks included, in the order of `_walk`."""
     names = []
     for index, module in enumerate(model.modules):
         if isinstance(module, Connect):

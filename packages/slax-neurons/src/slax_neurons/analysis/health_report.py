@@ -1,4 +1,4 @@
-"""The report of `health`: numbers per spiking layer, a table of them, and remedies for sick layers."""
+"""The report of `health`: numbers per spiking layer, a table of them, and remedies for unhealthy layers."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from slax_neurons.analysis.tables import aligned
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 COLUMNS = ("layer", "units", "rate", "min", "25 %", "50 %", "75 %", "max", "dead", "saturated", "support")
 
-# Beyond these a layer is sick. They find layers that can hardly learn, and do not grade those that can.
+# A layer beyond these limits is unhealthy. They find layers that can hardly learn, and do not grade the others.
 MOST_DEAD = 0.5
 MOST_SATURATED = 0.5
 LEAST_SUPPORT = 0.05
@@ -54,7 +54,7 @@ class LayerHealth:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """The problems among `HINTS` that this layer has: none if it is healthy."""
+        """The problems among `HINTS` that this layer has; none if it is healthy."""
         sick = {
             "dead": self.dead > MOST_DEAD,
             "saturated": self.saturated > MOST_SATURATED,

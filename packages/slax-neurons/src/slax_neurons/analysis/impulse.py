@@ -32,7 +32,7 @@ def impulse_moments(
     graphdef, state = nnx.split(neuron)
     carry = jax.tree.map(_at_least_single, neuron.initialize_carry((2, impulse.size)))
     given = jnp.asarray(impulse, jax.tree.leaves(carry)[0].dtype)
-    current = jnp.stack([jnp.zeros_like(given), given])  # the same neuron without the impulse, and with it
+    current = jnp.stack([jnp.zeros_like(given), given])  # the same neuron without and with the impulse
     first, second, size, done = np.zeros_like(impulse), np.zeros_like(impulse), np.zeros_like(impulse), 0
     while steps is None or done < steps:
         length = PIECE if steps is None else min(PIECE, steps - done)

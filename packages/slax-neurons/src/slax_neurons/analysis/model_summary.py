@@ -20,12 +20,12 @@ class ModuleSummary:
     """A module of a stack, or an edge with its synapse.
 
     Args:
-        name: index, prefixed with those of enclosing stacks: "3.1" is module 1 of the stack that is module 3. An edge is named
-            by its sender and its receiver, "1 -> 0".
+        name: index, prefixed with the indices of enclosing stacks: "3.1" is module 1 of the stack that is module 3. An edge
+            is named by its sender and its receiver, "1 -> 0".
         kind: name of the class, or of the function.
         output: shape of the output per step, [B, features...]; if the output is a tree of arrays, each array's shape by name.
         states: shapes of the states by name, and the number of past outputs kept for edges; for an edge its delay.
-        parameters: number of trained numbers in it.
+        parameters: number of trainable numbers in it.
 
     Example:
         >>> from flax import nnx
@@ -48,7 +48,7 @@ class Summary:
 
     Args:
         modules: one per module and edge.
-        parameters: number of all trained numbers; numbers that several modules share are counted once.
+        parameters: number of all trainable numbers; numbers that several modules share are counted once.
 
     Example:
         >>> from flax import nnx

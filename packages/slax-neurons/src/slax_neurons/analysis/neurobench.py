@@ -1,4 +1,4 @@
-"""An adapter to NeuroBench's own harness, whose hooks look into torch modules; needs `slax-neurons[neurobench]`.
+"""An adapter to NeuroBench's own harness, whose hooks inspect torch modules; needs `slax-neurons[neurobench]`.
 
     model = neurobench_model(stack)
     Benchmark(model, loader, [], [ChooseMaxCount()], [[Footprint], [SynapticOperations]]).run()
@@ -32,7 +32,7 @@ def neurobench_model(model: Any) -> Any:
 
     Raises:
         ImportError: NeuroBench, snnTorch or torch is missing.
-        TypeError: edges, cells that are no `Neuron`, or other modules with parameters: torch modules in a row have none.
+        TypeError: edges, cells other than a `Neuron`, or other modules with parameters: a chain of torch modules has none.
         ValueError: a convolution that torch does not have, or weights that are neither float32 nor float64.
     """
     if not isinstance(model, Connect):
@@ -52,8 +52,8 @@ def _check_chain(model: Connect) -> None:
     if model.edges:
         edge = model.edges[0]
         raise TypeError(
-            f"neurobench_model got a stack with an edge from {edge.sender} to {edge.receiver}, which modules in a row do not "
-            "have. slax_neurons.complexity counts edges."
+            f"neurobench_model got a stack with an edge from {edge.sender} to {edge.receiver}, which a chain of torch modules "
+            "cannot have. slax_neurons.complexity counts edges."
         )
     for index, module in enumerate(model.modules):
         if isinstance(module, Connect):

@@ -1,4 +1,4 @@
-"""Torch modules that stand in for a stack's modules, for NeuroBench's hooks. Needs torch: see `neurobench.neurobench_model`."""
+"""Torch modules that stand in for a stack's modules, for NeuroBench's hooks; needs torch, see `neurobench.neurobench_model`."""
 
 from collections.abc import Iterator
 from functools import partial

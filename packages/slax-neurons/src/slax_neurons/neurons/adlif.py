@@ -29,8 +29,8 @@ class AdLIF(SpikingNeuron):
     Args:
         decay: membrane decay per step, in (0, 1); a number, an array [N], or `Trainable` of either.
         adaptation_decay: decay of the recovery current per step; same domain and types.
-        a: how strongly the recovery current follows the membrane; a number, an array [N], or `Trainable` of either.
-        b: how much a spike adds to the recovery current; same types as `a`.
+        a: strength with which the recovery current follows the membrane; a number, an array [N], or `Trainable` of either.
+        b: amount that a spike adds to the recovery current; same types as `a`.
         **spike_options: `threshold`, `reset`, `stop_reset_gradient`, `spike_fn`, `param_dtype`, see `SpikingNeuron`.
 
     Raises:
@@ -43,11 +43,11 @@ class AdLIF(SpikingNeuron):
     Note:
         The authors reset at the start of the next step and update w there, from the membrane before the reset, which gives
         the same states one step later. They draw decay from (0.819, 0.961), adaptation_decay from (0.967, 0.992), a from
-        (-1, 1) and b from (0, 2), clip them there during training, start from random states, and have a boxcar surrogate; the
+        (-1, 1) and b from (0, 2), clip them there during training, start from random states, and use a boxcar surrogate; the
         defaults are inside these ranges.
 
     Example:
-        A neuron that answers the onset of a current, and whose recovery current then silences it.
+        A neuron that responds to the onset of a current and is then silenced by its recovery current.
 
         >>> import jax.numpy as jnp
         >>> from slax_neurons import AdLIF, unroll

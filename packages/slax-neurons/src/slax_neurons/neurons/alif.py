@@ -29,7 +29,7 @@ class ALIF(SpikingNeuron):
     Args:
         decay: membrane decay per step, in (0, 1); a number, an array [N], or `Trainable` of either.
         adaptation_decay: decay of the adaptation per step; same domain and types. By default it lasts about 200 steps.
-        beta: how much one spike raises the threshold; a number, an array [N], or `Trainable` of either. With the
+        beta: amount by which one spike raises the threshold; a number, an array [N], or `Trainable` of either. With the
             default, firing at every step would raise it by 1.8.
         **spike_options: `threshold`, `reset`, `stop_reset_gradient`, `spike_fn`, `param_dtype`, see `SpikingNeuron`.
 
@@ -42,13 +42,13 @@ class ALIF(SpikingNeuron):
         adaptive spiking recurrent neural networks, 2021, doi 10.1038/s42256-021-00397-w, for the size of the adaptation.
 
     Note:
-        Bellec et al. give the recurrent and the input currents their own terms; here they are one current, made by the
+        Bellec et al. have separate terms for recurrent and input currents; here they are one current, made by the
         wiring before the neuron, and there is no refractory period. Yin et al. write b_t = rho b_{t-1} + (1 - rho) s_{t-1}
         and a threshold of 0.1 + 1.8 b_t: the same with beta = 1.8 (1 - rho) and threshold = 0.1. Both reset one step later,
         after the leak; Yin et al. subtract the raised threshold there, and weight the current by 1 - decay.
 
     Example:
-        At a constant current, spikes become rarer: these are the steps at which they come.
+        Under a constant current, spikes become rarer; these are the steps at which they occur.
 
         >>> import jax.numpy as jnp
         >>> from slax_neurons import ALIF, unroll

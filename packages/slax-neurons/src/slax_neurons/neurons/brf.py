@@ -28,7 +28,7 @@ class BRF(Neuron):
         q_t = refractory_decay q_{t-1} + s_t
 
     p is the largest damping with which the discrete oscillator does not diverge. The carry is `BRFState(u, v, q)`,
-    each [B, N]. Backward, ds/du is the derivative of `spike_fn`; nothing is detached.
+    each [B, N]. In the backward pass, ds/du is the derivative of `spike_fn`; nothing is detached.
 
     Args:
         omega: angular frequency in radians per unit of time, in (0, 1 / dt); a number, an array [N], or `Trainable` of
@@ -48,10 +48,10 @@ class BRF(Neuron):
 
     Note:
         The authors draw omega from (5, 10) and b_offset from (0, 3) per neuron, train |omega| and |b_offset|, fire at > 0,
-        and have the surrogate gamma [(1 + h) N(x; 0, w) - 2 h N(x; 0, s w)].
+        and use the surrogate gamma [(1 + h) N(x; 0, w) - 2 h N(x; 0, s w)].
 
     Example:
-        Of sines with the angular frequencies 5, 10 and 20, the one at the neuron's own makes it fire.
+        Of three sine currents with the angular frequencies 5, 10 and 20, only the one at the neuron's frequency makes it fire.
 
         >>> import jax.numpy as jnp
         >>> from slax_neurons import BRF, unroll

@@ -43,7 +43,7 @@ class CuBaLIF(SpikingNeuron):
         per layer; here a current reaches the membrane, and a spike the next layer, within the step.
 
     Example:
-        A current of one step lasts, so that the neuron fires a step later.
+        The current from one step persists, so the neuron fires one step later.
 
         >>> import jax.numpy as jnp
         >>> from slax_neurons import CuBaLIF, unroll

@@ -29,14 +29,14 @@ class LTC(NeuronCell):
         s_t = H(v_t - threshold - beta b_t), H(0) = 1         output: spikes, 0 or 1
         u_t = v_t (1 - s_t)
 
-    Its gates see all units of the layer, so it is a cell with a size and not a `Neuron`: rules that trace element-wise
-    neurons do not apply. The carry is `LTCState(u, b, s)`, each [B, N]; at rest b is `threshold`, as in the authors' code,
-    and u and s are zero. In the authors' layer I_t also holds the layer's own last spikes: connect([Linear, LTC], {0: [1]}).
+    Its gates see all units of the layer, so it is a cell with a size and not a `Neuron`, and rules that trace element-wise
+    neurons do not apply. The carry is `LTCState(u, b, s)`, each [B, N]; at rest b is `threshold`, as in the authors' code, and
+    u and s are zero. In the authors' layer I_t also holds the layer's own last spikes: connect([Linear, LTC], {0: [1]}).
 
     Args:
         features: number of units, N.
         threshold: any number.
-        beta: how much the adaptation raises the threshold.
+        beta: weight of the adaptation in the threshold.
         spike_fn: maps the distance to the threshold to spikes; see `SURROGATES`.
         param_dtype: dtype of the state and of the parameters.
         rngs: random streams for the gates' weights.

@@ -16,7 +16,7 @@ rematerialize = partial(jax.checkpoint, prevent_cse=False)
 
 
 class Neuron(NeuronCell):
-    """A layer of neurons that do not see each other: a cell `(carry, current) -> (carry, output)` made of two functions.
+    """A layer of neurons that do not interact: a cell `(carry, current) -> (carry, output)` made of two functions.
 
         m_t = integrate(h_{t-1}, I_t)          the state before the neuron fires
         h_t, s_t = fire(m_t)                   the state after it, which is the carry, and the output
@@ -36,7 +36,7 @@ class Neuron(NeuronCell):
         param_dtype: dtype of the state and of the parameters.
 
     Example:
-        A leaky integrator that puts out the positive part of its state.
+        A leaky integrator that outputs the positive part of its state.
 
         >>> import jax
         >>> import jax.numpy as jnp
@@ -128,8 +128,8 @@ def scan_cell(cell: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "T ..."]) 
 def integrate_and_fire(graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array) -> tuple[Any, Any]:
     """The last carry and the membranes before each firing, m_t, of a neuron that is split into `graphdef` and `state`.
 
-    The derivative equals that of the scan, but it stores nothing from the scan except m_t, and I_t where the derivative of
-    `integrate` depends on I_t, as for a trainable factor of the current.
+    The derivative equals the derivative of the scan, but stores nothing from the scan except m_t, and I_t where the
+    derivative of `integrate` depends on I_t, as for a trainable factor of the current.
     """
     neuron = nnx.merge(graphdef, state)
 
@@ -156,7 +156,7 @@ def _integrate_and_fire_jvp(graphdef: nnx.GraphDef, primals: tuple, tangents: tu
 
         after = nnx.merge(graphdef, state).fire(membranes)[0]
         before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
-        # The linear maps of all steps together: only the parts that depend on the states are computed, outside of the scan.
+        # The linear maps of all steps together: only the parts that depend on the states are computed, outside the scan.
         steps = jax.vmap(integrate)(before, inputs), jax.vmap(fire)(membranes)
 
         def step(d_carry: Any, at: tuple[Any, Any, Array]) -> tuple[Any, Any]:

@@ -12,14 +12,14 @@ from slax_neurons.parameter import Parameter
 
 
 class NeuronCell(nnx.RNNCellBase):
-    """A recurrent cell that is a layer of neurons: the base of `Neuron`, and of LTC, whose units see each other.
+    """A recurrent cell that is a layer of neurons: the base of `Neuron`, and of LTC, whose units interact.
 
-    A subclass whose outputs are spikes sets `spikes = True` and keeps its spike function in the attribute `spike_fn`. One
-    whose membrane is neither the carry nor its field `u` defines `membrane`, and one whose membrane decays by a single number
-    per step defines `membrane_decay`. A constructor given an unknown option raises an error that lists the valid ones.
+    A subclass whose outputs are spikes sets `spikes = True` and keeps its spike function in the attribute `spike_fn`. A
+    subclass whose membrane is neither the carry nor its field `u` defines `membrane`, and one whose membrane decays by a single
+    number per step defines `membrane_decay`. A constructor given an unknown option raises an error that lists the valid ones.
 
     Example:
-        Leaky integrators that see each other: each loses what the layer has on average.
+        Leaky integrators that interact: the mean of the layer is subtracted from each.
 
         >>> import jax.numpy as jnp
         >>> from slax_neurons import NeuronCell, unroll
@@ -63,7 +63,7 @@ class NeuronCell(nnx.RNNCellBase):
 
     @property
     def membrane_decay(self) -> float | Float[Array, ""] | None:
-        """The factor by which the membrane decays per step, if it is one number for the layer, else None.
+        """The factor by which the membrane decays per step, if it is one number for the layer, or else None.
 
         If it is trainable, it is a scalar array of the neuron's dtype.
         """
@@ -94,7 +94,7 @@ class NeuronCell(nnx.RNNCellBase):
                 )
         if "param_dtype" in attributes:
             raise ValueError(
-                f"{name}.replace got param_dtype, which the parameters that it keeps have already. Make a new one: "
+                f"{name}.replace got param_dtype, which is already fixed by the parameters that it keeps. Make a new one: "
                 f"{name}(param_dtype=...)."
             )
         copy = nnx.clone(self)

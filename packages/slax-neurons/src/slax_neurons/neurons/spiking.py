@@ -31,12 +31,12 @@ class SpikingNeuron(Neuron):
               v_t (1 - s_t)                      reset="zero"
               v_t                                reset="none"
 
-    v is the membrane before the reset and u the one after it. Backward, ds/dv is the derivative of `spike_fn`, and du/dv
-    passes through the reset unless `stop_reset_gradient`.
+    v is the membrane before the reset and u the membrane after it. In the backward pass, ds/dv is the derivative of `spike_fn`,
+    and du/dv passes through the reset unless `stop_reset_gradient` is set.
 
     Args:
         threshold: a number, an array of the shape of the features, or `Trainable` of either.
-        reset: what a spike does to the membrane: "subtract", "zero" or "none".
+        reset: effect of a spike on the membrane: "subtract", "zero" or "none".
         stop_reset_gradient: treat the spike in the reset as a constant.
         spike_fn: maps v - threshold to spikes; see `SURROGATES`.
         param_dtype: dtype of the state and of the parameters.

@@ -1,7 +1,7 @@
 """A NIR graph as a chain with additional edges: the order of the nodes, and the links that are read one step late.
 
-Nested graphs are opened. Neurons, and nodes that several nodes write to or read from, are hubs; a link leads from hub to hub
-through the nodes in between. Links that close a cycle, when the graph is walked from its input along its edges in their
+Nested graphs are opened. Neurons are hubs, and so are nodes that several nodes write to or read from; a link leads from hub to
+hub through the nodes in between. Links that close a cycle, when the graph is walked from its input along its edges in their
 order, are late: a discrete network reads them one step later, since their value does not exist yet. Without the late links
 the hubs can be ordered; where several orders are possible, the order of the walk is used.
 """
@@ -14,12 +14,12 @@ from slax_neurons.nir.synapses import READERS
 
 MEMBRANES = ("CubaLI", "I", "LI")
 REFUSED = {
-    "CubaLI": "it does not fire, and no neuron here has its two decays. Write it as two LI, that of the current first",
-    "Delay": "the only delay is that of a cycle, one step. Take it out and give connect an Edge(..., delay=steps) instead",
-    "I": "its leak is none, and LI needs one. Use an LI with a tau that is long against the data",
+    "CubaLI": "it does not fire, and no neuron here has its two decays. Write it as two LI, the current's first",
+    "Delay": "the only delay is the one step of a cycle. Remove it and give connect an Edge(..., delay=steps) instead",
+    "I": "it has no leak, and LI needs one. Use an LI with a tau that is long compared with the data",
     "Input": "there is one already. Write one graph for each",
     "Output": "there is one already. Write one graph for each",
-    "Threshold": "it fires on its own, and here a neuron does. Put it right after an I, LI or CubaLI that nothing else reads",
+    "Threshold": "it fires on its own, but here a neuron fires. Put it right after an I, LI or CubaLI that nothing else reads",
 }
 
 
@@ -59,7 +59,7 @@ def is_neuron(node: Any) -> bool:
 
 
 def plan(graph: Any) -> Plan:
-    """Bring a graph into order.
+    """Put a graph in order.
 
     Raises:
         ValueError: a node that cannot be expressed, that the input does not reach or that does not reach the output, a cycle
@@ -175,7 +175,7 @@ def _check_reach(
 
 
 def _check_cycles(nodes: dict[str, Any], after: dict[str, list[str]]) -> None:
-    """Raise ValueError for a cycle without a neuron, found by repeatedly removing nodes that no other leads to or from."""
+    """Raise ValueError for a cycle without a neuron, found by repeatedly removing nodes without a predecessor or successor."""
     left = {name for name, node in nodes.items() if not is_neuron(node)}
     while True:
         edges = [(name, receiver) for name in left for receiver in after[name] if receiver in left]

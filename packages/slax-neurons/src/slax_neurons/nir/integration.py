@@ -1,4 +1,4 @@
-"""The translation between NIR's differential equations and discrete steps."""
+"""The conversion between NIR's differential equations and discrete steps."""
 
 import dataclasses
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-RESET = "slax_reset"  # in a neuron's metadata: how slax resets it, and that slax fires at the threshold and not above
+RESET = "slax_reset"  # in a neuron's metadata: how slax resets it; it also marks that slax fires at the threshold, not above
 BIAS = "slax_bias"  # in a convolution's metadata: 0 if its bias is there for NIR only
 INTEGRATION = "slax_integration"  # in a graph's metadata: the integration by which time constants translate into decays
 

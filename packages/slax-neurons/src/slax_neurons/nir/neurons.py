@@ -41,9 +41,9 @@ SPIKING: dict[str, type[Neuron]] = {"IF": IF, "LIF": LIF, "CubaLIF": CuBaLIF, "I
 
 
 def write_neuron(neuron: IF | LI | LIF | CuBaLIF, shape: tuple[int, ...], integration: Integration) -> list[Any]:
-    """The nodes for a layer of neurons with features of `shape`, one after the other.
+    """The nodes for a layer of neurons with features of `shape`, in sequence.
 
-    r and w_in are chosen such that the gain is 1, which leaves all weights and thresholds unchanged. Without a reset, there
+    r and w_in are chosen so that the gain is 1, which leaves all weights and thresholds unchanged. Without a reset, there
     are two nodes: the membrane and a Threshold.
     """
     nir = library()
@@ -127,8 +127,8 @@ def read_neuron(node: Any, threshold: Any, label: str, options: Options) -> Read
     current = _unless(leak_gain * (leak - zero) / gain, 0.0)
     if kind.startswith("Cuba") and current is not None:
         raise ValueError(
-            f"{label} has another v_leak than {'v_reset' if reset == 'zero' else '0'}: a constant current into the membrane, "
-            "and a neuron here has none behind its synapse. Give both the same value."
+            f"{label} has a v_leak other than {'v_reset' if reset == 'zero' else '0'}: a constant current into the membrane, "
+            "and a neuron here has none after its synapse. Give both the same value."
         )
     limit = (_values(node.v_threshold if threshold is None else threshold.threshold) - zero) / gain
     fires_at = limit if RESET in metadata else _next(limit, options.param_dtype)

@@ -169,7 +169,7 @@ class _Reader:
             if folded is None:
                 raise ValueError(
                     f"{self.plan.label(link.receiver)} needs a constant current, since its v_leak is not where its membrane "
-                    "starts (v_reset, or 0 if it has none), and no bias before it can have that. Put an Affine right before."
+                    "starts (v_reset, or 0 if it has none), and no bias before it can add one. Put an Affine right before it."
                 )
             nodes[-1] = (nodes[-1][0], folded)
         return [self._synapse(name, node) for name, node in nodes]

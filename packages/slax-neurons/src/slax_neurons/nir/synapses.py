@@ -55,7 +55,7 @@ def _read_linear(node: Any, label: str, dtype: DTypeLike) -> nnx.Linear:
     weight = np.asarray(node.weight)
     if weight.ndim != 2:
         raise ValueError(
-            f"{label} has a weight of shape {weight.shape}, expected [out, in]. Write one node for each of it."
+            f"{label} has a weight of shape {weight.shape}, expected [out, in]. Write one node for each matrix."
         )
     outputs, inputs = weight.shape
     bias = getattr(node, "bias", None)
@@ -70,7 +70,7 @@ def _write_conv(layer: nnx.Conv, shape: tuple[int, ...], label: str) -> Any:
             "of [length, channels] and [height, width, channels]."
         )
     if layer.mask is not None or any(size != 1 for size in _sizes(layer.input_dilation, spatial)):
-        raise ValueError(f"{label} has a mask or an input_dilation, which NIR has not. Put the mask into the kernel.")
+        raise ValueError(f"{label} has a mask or an input_dilation, which NIR lacks. Put the mask into the kernel.")
     strides, dilation = _sizes(layer.strides, spatial), _sizes(layer.kernel_dilation, spatial)
     outputs = layer.kernel.shape[-1]
     options = {
@@ -92,7 +92,7 @@ def _write_padding(
 ) -> Any:
     padding = layer.padding
     if isinstance(padding, str) and padding not in ("SAME", "VALID"):
-        raise ValueError(f"{label} has padding={padding!r}, but NIR pads with zeros, on both sides alike.")
+        raise ValueError(f"{label} has padding={padding!r}, but NIR pads with zeros, equally on both sides.")
     window = [(size - 1) * step + 1 for size, step in zip(layer.kernel_size, dilation, strict=True)]
     if isinstance(padding, str):
         pairs = jax.lax.padtype_to_pads(spatial, window, strides, padding)
@@ -106,7 +106,7 @@ def _write_padding(
     if padding == "SAME" and all(stride == 1 for stride in strides):
         return "same"
     raise ValueError(
-        f"{label} pads {pairs} for inputs of {spatial}, but NIR pads both sides alike. Choose a padding that does."
+        f"{label} pads {pairs} for inputs of {spatial}, but NIR pads both sides equally. Choose a padding that does."
     )
 
 

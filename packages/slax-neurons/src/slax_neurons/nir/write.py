@@ -24,11 +24,11 @@ Shape = tuple[int, ...]
 def to_nir(model: Any, *, dt: float, input_shape: tuple[int, ...], integration: str = "exponential") -> Any:
     """Convert a stack of Linear, Conv, IF, LIF, LI and CuBaLIF to a NIR graph, for `nir.write`.
 
-    Trained parameters are written by value; `from_nir` returns the same numbers, bit by bit in float32. NIR cannot express how
+    Trained parameters are written by value; `from_nir` returns the same numbers, bit for bit in float32. NIR cannot express how
     slax resets and when it fires, and no other framework reads the marks that `to_nir` leaves for `from_nir`:
 
-    * a reset by subtraction, which is the default here, is one to zero for other readers;
-    * a neuron fires at its threshold here, and above it in NIR, which differs where a membrane is exactly there;
+    * a reset by subtraction, which is the default here, is a reset to zero for other readers;
+    * a neuron fires at its threshold here, and above it in NIR, which differs where a membrane is exactly at it;
     * surrogates and `stop_reset_gradient` are not written.
 
     A neuron without a reset is written as a membrane and a Threshold, which is exact for all readers. An edge that is read one
@@ -39,8 +39,8 @@ def to_nir(model: Any, *, dt: float, input_shape: tuple[int, ...], integration: 
         dt: length of a step in seconds.
         input_shape: shape of one sample in one step, without batch, channels last: (64,) or (height, width, channels).
             In the graph it has the channels first.
-        integration: "exponential" writes time constants such that a decay is exp(-dt / tau), "euler" such that it is
-            1 - dt / tau, which is how norse and snnTorch read them. It is noted in the graph's metadata.
+        integration: "exponential" writes time constants for which a decay is exp(-dt / tau), "euler" time constants
+            for which it is 1 - dt / tau, as norse and snnTorch read them. It is noted in the graph's metadata.
 
     Returns:
         A `nir.NIRGraph`.
@@ -100,7 +100,7 @@ class _Writer:
         for edge in edges:
             if edges.count(edge) > 1:
                 raise ValueError(
-                    f"to_nir got two ways without a module from {edge[0]} to {edge[1]}, but NIR has one edge from node to "
+                    f"to_nir got two paths without a module from {edge[0]} to {edge[1]}, but NIR has one edge from node to "
                     "node. Put slax_neurons.nir.Scale(1.0) into one of them."
                 )
         metadata = {INTEGRATION: self.integration.kind}
@@ -123,7 +123,7 @@ class _Writer:
         return signal, shape
 
     def _edge(self, edge: Edge, synapse: Any, prefix: str, outputs: list[tuple[Signal, Shape]]) -> Signal:
-        """The signal that arrives over an edge; if it is late, the signal is filled when all nodes of the chain are written."""
+        """The signal that arrives over an edge; if it is late, the signal is filled once all nodes of the chain are written."""
         label = f"The synapse of the edge from {edge.sender} to {edge.receiver},"
         if edge.steps != edge.earliest:
             raise ValueError(
@@ -161,7 +161,7 @@ class _Writer:
         return self._add([node], name, signal, shape, struct.shape[1:])
 
     def _add(self, nodes: list[Any], name: str, signal: Signal, shape: Shape, output: Shape) -> tuple[Signal, Shape]:
-        """Add nodes that come one after the other."""
+        """Add nodes in sequence."""
         for node in nodes:
             key = f"{type(node).__name__.lower()}_{name}"
             if len(nodes) > 1 and node is nodes[-1]:

@@ -1,9 +1,9 @@
 """The reach of parameters, and their influence on the states stored without the entries that they cannot reach.
 
-For each array of parameters, states are colored so that none of its parameters reaches two states of one color. The
+For each array of parameters, states are colored so that none of its parameters reaches two states of the same color. The
 influence of the array on all states of a sample, [H, *parameter], is then stored as [C, *parameter] without loss, and computed
-by C reverse passes instead of H. The weights of a layer without recurrence reach its own states with one color in all; where
-every state sees every other, C = H.
+by C reverse passes instead of H. For the weights of a layer without recurrence, one color suffices for its own states; where
+every state depends on every other, C = H.
 """
 
 from typing import Any, NamedTuple
@@ -42,7 +42,7 @@ class ColumnColoring(NamedTuple):
 
     @property
     def kept(self) -> list[int]:
-        """The axes of `kept_rows`, as `carry_over` and `contract` number them for `einsum`."""
+        """The axes of `kept_rows`, numbered for `einsum` as in `carry_over` and `contract`."""
         return [3 + axis for axis, size in enumerate(self.rows.shape[1:]) if size > 1]
 
 

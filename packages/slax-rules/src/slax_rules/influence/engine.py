@@ -1,4 +1,4 @@
-"""The engine of rules that carry the influence of parameters on the states of a whole model forward in time.
+"""The engine of rules that carry the influence of parameters on the states of an entire model forward in time.
 
 h_t, y_t = cell(h_{t-1}, x_t)                        h_t [H]: all numbers in the carry, of one sample
 J_t = dh_t/dtheta = D_t J_{t-1} + F_t                D_t = dh_t/dh_{t-1},  F_t = dh_t/dtheta, the direct part

@@ -17,13 +17,13 @@ class RTRL(InfluenceRule):
         J_t = D_t J_{t-1} + F_t              D_t = dh_t/dh_{t-1},  F_t = dh_t/dtheta, the direct part
         gradient  sum_t delta_t (dy_t/dtheta + dy_t/dh_{t-1} J_{t-1})
 
-    where h [H] is the state of the whole model and delta_t the gradient of the loss w.r.t. its output y_t. A window computes
+    where h [H] is the state of the entire model and delta_t the gradient of the loss w.r.t. its output y_t. A window computes
 
         J_K = (dh_K/dh_0) J_0 + dh_K/dtheta              by reverse passes over the window
         gradient  sum_t delta_t dy_t/dtheta + a_0 J_0    a_0 = sum_t delta_t dy_t/dh_0
 
-    It always equals BPTT, for any cell: a stack made by `connect`, with or without edges, a neuron, a Flax recurrent cell,
-    your own. It omits nothing. Memory per sample: J without the entries that no parameter reaches, at most H times the
+    It always equals BPTT, for any cell: a stack made by `connect`, with or without edges, a neuron, a Flax recurrent cell, or a
+    cell of your own. It omits nothing. Memory per sample: J without the entries that no parameter reaches, at most H times the
     parameters, for any sequence length. Time: a window of K steps costs one reverse pass for the gradient, one for each color
     of `ColumnColoring`, and one product with J.
 
@@ -32,7 +32,7 @@ class RTRL(InfluenceRule):
         doi 10.1162/neco.1989.1.2.270.
 
     Note:
-        With windows of one step it is the textbook algorithm. Longer windows give the same numbers, since J after a window is
+        With windows of one step this is the textbook algorithm. Longer windows give the same numbers, since J after a window is
         linear in J before it.
 
     Example:

@@ -1,4 +1,4 @@
-"""SnAp-n: real-time recurrent learning that keeps only the influence within n steps' reach."""
+"""SnAp-n: real-time recurrent learning that keeps only the influence within reach of n steps."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -19,13 +19,14 @@ class SnAp(InfluenceRule):
         J_t = M (D_t J_{t-1} + F_t)          D_t = dh_t/dh_{t-1},  F_t = dh_t/dtheta, the direct part
         gradient  sum_t delta_t (dy_t/dtheta + dy_t/dh_{t-1} J_{t-1})
 
-    h [H] is the state of the whole model, delta_t the gradient of the loss w.r.t. its output y_t, and M, entry by entry, is 1
-    where a parameter reaches a state within n steps, else 0. One step goes up through all layers, so a layer without
-    recurrence, with all layers above it, is within one step's reach.
+    h [H] is the state of the entire model, delta_t the gradient of the loss w.r.t. its output y_t, and M, entry by entry, is 1
+    where a parameter reaches a state within n steps, else 0. One step goes up through all layers, so the states of a layer
+    without recurrence and of all layers above it are within reach of one step.
 
     It equals BPTT as soon as n steps reach every state that can ever be reached: n = 1 for the weights of a stack without late
-    edges, n = 2 where a layer is recurrent and all its units see each other, as in Flax's cells, or where a neuron's parameter
-    reaches one of its states only by way of another. It omits all influence beyond. Its gradient does not depend on the window.
+    edges, n = 2 where a layer is recurrent and all its units are connected, as in Flax's cells, or where a neuron's parameter
+    reaches one of its states only by way of another. It omits all influence beyond that. Its gradient does not depend on the
+    window.
 
     Memory per sample is the number of entries within reach: at n = 1, one state for each weight of a recurrent layer (and the
     states of the layers above), not all states of the layer. It takes any cell, one step at a time.
@@ -62,7 +63,7 @@ class SnAp(InfluenceRule):
 
     def __post_init__(self) -> None:
         if self.n < 1:
-            raise ValueError(f"SnAp got n={self.n}, expected at least 1. For no approximation at all use RTRL().")
+            raise ValueError(f"SnAp got n={self.n}, expected at least 1. For no approximation at all, use RTRL().")
 
     def initialize_influence(self, space: StateSpace, carry: Any) -> tuple[Array, ...]:
         return zero_influence(space.coloring(self.n), space.states(carry).shape[0], space.params)

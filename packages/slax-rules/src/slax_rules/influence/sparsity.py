@@ -1,7 +1,7 @@
 """The entries of a Jacobian that can be nonzero for any parameters, states and inputs.
 
 They are found from the reverse pass of a function as JAX traces it, not from numbers: an entry that happens to be zero, as
-behind a boxcar surrogate, counts as long as a gradient could pass there. So no entry that can be nonzero is missed.
+behind a boxcar surrogate, counts as nonzero if a gradient could pass there. So no entry that can be nonzero is missed.
 """
 
 from collections.abc import Callable, Sequence

@@ -19,7 +19,7 @@ from slax_rules.influence.sparsity import jacobian_sparsity
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StateSpace:
-    """A cell in parts. Its states are the floating-point numbers in its carry, H per sample; nothing else has derivatives.
+    """A cell in parts. Its states are the floating-point numbers in its carry, H per sample; only they have derivatives.
 
     Args:
         graphdef, params, rest: the cell, as split by `nnx.split(cell, nnx.Param, ...)`.
@@ -81,7 +81,7 @@ class StateSpace:
     ) -> tuple[tuple[Any, Any], Callable[[Array, Any], tuple[tuple[Array, ...], Array]]]:
         """Return the carry after K steps and the outputs, and the reverse pass of the K steps.
 
-         The reverse pass maps the cotangents of the states at the end [B, H] and of the outputs to the gradients of the
+        The reverse pass maps the cotangents of the states at the end [B, H] and of the outputs to the gradients of the
         parameters, summed over samples, and the cotangent of the states at the start [B, H].
         """
 
@@ -123,7 +123,7 @@ class StateSpace:
         return jax.vmap(sample, in_axes=(list(self.axes), 1, each))(leaves, inputs, sets)
 
     def jvp_states(self, carry: Any, inputs: Float[Array, "K B ..."], tangents: Float[Array, "B H"]) -> Array:
-        """The product dh_K/dh_0 tangents for each sample, [B, H]."""
+        """The product of dh_K/dh_0 and the tangents for each sample, [B, H]."""
 
         def end(states: Array) -> Array:
             return self.states(self.run(self.with_states(carry, states), inputs)[0])
@@ -155,11 +155,11 @@ def state_space(cell: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> StateSpa
     for _, part in nnx.iter_modules(cell):
         if isinstance(part, Dropout) and part.mask == "step" and not part.deterministic:
             raise ValueError(
-                'Got a Dropout(mask="step"), whose masks are drawn for all samples at once, but influence is carried sample by '
-                'sample. Use mask="sequence", or call model.eval().'
+                'Got a Dropout(mask="step"), whose masks are drawn for all samples together, but influence is carried sample '
+                'by sample. Use mask="sequence", or call model.eval().'
             )
     graphdef, params, rest = nnx.split(cell, nnx.Param, ...)
-    # Shapes alone: nothing is drawn with this key.
+    # Only shapes are computed: nothing is drawn with this key.
     one, two = (
         jax.eval_shape(
             lambda batch=batch: nnx.merge(graphdef, params, rest, copy=True).initialize_carry(

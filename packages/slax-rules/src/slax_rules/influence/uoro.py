@@ -29,13 +29,13 @@ class UORO(nnx.Module, InfluenceRule):
         rho0 = sqrt(|th_{t-1}| / |D_t s_{t-1}|)     rho1 = sqrt(|nu_t F_t| / |nu_t|)
         gradient  sum_t delta_t dy_t/dtheta + (delta_t dy_t/dh_{t-1} . s_{t-1}) th_{t-1}
 
-    per sample, where h [H] is the state of the whole model, delta_t the gradient of the loss w.r.t. its output y_t, and
+    per sample, where h [H] is the state of the entire model, delta_t the gradient of the loss w.r.t. its output y_t, and
     nu_t [H] are independent random signs. The mean of s_t th_t over the signs is the influence of the parameters on the
     state, as in RTRL.
 
-    It equals BPTT in the mean, and without noise for a sequence of one step. It omits nothing; the noise grows with the
-    sequence. Its gradient does not depend on the window, since the signs belong to the step. Memory per sample is H + P for
-    P parameters. It takes any cell, one step at a time.
+    It equals BPTT in the mean, and without noise for a sequence of one step. It omits nothing; the noise grows with the length
+    of the sequence. Its gradient does not depend on the window, since the signs belong to the step. Memory per sample is H + P
+    for P parameters. It takes any cell, one step at a time.
 
     Args:
         rngs: its stream `noise` is forked. Each call of `gradients` draws the key of a sequence.

@@ -61,7 +61,7 @@ class ApproximateOTPE(LayerRule):
 
     with the mean g of psi and the decay k of the next layer's membrane, as in `OTPE`, and the traces a of `OTTT`, for LIF
     neurons; with several states, there is one a, z and g = mean of ds/dm for each. The last layer uses OTTT. The direct
-    effect of a neuron's parameter on the output at given membranes, such as that of a threshold, is summed without the mean.
+    effect of a neuron's parameter, such as a threshold, on the output at given membranes is summed without the mean.
 
     Args:
         output_decay: k, in [0, 1], for all layers. By default the decay of the next layer, which has to be one number.

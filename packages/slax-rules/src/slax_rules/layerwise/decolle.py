@@ -14,9 +14,10 @@ class DECOLLE(OTTT):
 
         y^l_t = s^l_t Q^l        signal of layer l  dloss(y^l_t, target)/dy^l_t Q^l^T        gradient  sum_t delta_t psi_t a_t
 
-    with a fixed random read-out Q of each hidden layer and the traces a of `OTTT`. No hidden layer takes a learning signal
-    from above, so its gradient does not depend on the layers above. The last layer has the loss of the model's output, also the
-    loss that `gradients` returns. The same losses with other traces are, for instance, `OSTL(route=Local(rngs=rngs))`.
+    with a fixed random read-out Q of each hidden layer and the traces a of `OTTT`. No hidden layer takes a learning signal from
+    above, so the gradient of a hidden layer does not depend on the layers above. The last layer has the loss of the model's
+    output, which is the loss that `gradients` returns. Other traces can be used with these losses, as in
+    `OSTL(route=Local(rngs=rngs))`.
 
     Args:
         bias_trace: whether a bias has a trace; see `OTTT`.
@@ -31,7 +32,7 @@ class DECOLLE(OTTT):
         doi 10.3389/fnins.2020.00424.
 
     Note:
-        In the paper the last layer has a fixed read-out, too: for that, end the stack with one, a function after the last
+        In the paper, the last layer also has a fixed read-out: for that, end the stack with one, a function after the last
         neuron. The paper's neuron has a synapse and a refractory trace through which no gradient passes: `CuBaLIF` with
         stop_reset_gradient is close to it. Its regularizers are not part of the rule.
 

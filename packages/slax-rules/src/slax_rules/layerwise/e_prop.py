@@ -43,8 +43,9 @@ class EProp(LayerRule):
         doi 10.1038/s41467-020-17236-y.
 
     Note:
-        The paper has one recurrent layer below a read-out, where this is its rule; it detaches the reset, which is an option of
-        the neuron here. In deeper stacks, signals pass down layer by layer, not from the read-out to each layer directly.
+        The paper has one recurrent layer below a read-out, for which this is its rule; it detaches the reset, which is an
+        option of the neuron here. In deeper stacks, signals pass down layer by layer, not from the read-out to each layer
+        directly.
 
     Example:
         >>> import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Eligibility traces of a layer, exact within it, a window at a time: the basis of OSTL and its relatives.
+"""Eligibility traces of a layer, exact within the layer, one window at a time: the basis of OSTL and its relatives.
 
     eps_t = o_t E_{t-1} + psi_t x_t        E_t = D_t E_{t-1} + d_t x_t        gradient  sum_t delta_t eps_t
 
@@ -9,7 +9,7 @@ layer, from a_K = 0,
 
     gradient  sum_t g_t x_t + a_0 E_0        E_K = (D_K ... D_1) E_0 + sum_t (D_K ... D_{t+1}) d_t x_t
 
-where the factors of E_K are g_t and a_0 for a unit cotangent of each state after the window in place of the signal. States are
+where the factors of E_K are g_t and a_0 with a unit cotangent of each state after the window in place of the signal. States are
 tuples throughout, so that XLA fuses the operations on them.
 """
 
@@ -191,7 +191,7 @@ def _reached(D: tuple[tuple[Any, ...], ...]) -> set[tuple[int, int]]:
 
 
 def _contract(adjoint: tuple[Array, ...], trace: tuple[Array, ...], groups: int) -> Float[Array, "G J O"]:
-    """Sum adjoint [R, O] . E over states and samples, one sample after the other: XLA's reduction is slow on a CPU."""
+    """Sum adjoint [R, O] . E over states and samples, one sample at a time: XLA's reduction is slow on a CPU."""
 
     def add_sample(total: Array, sample: tuple[tuple[Array, ...], tuple[Array, ...]]) -> tuple[Array, None]:
         for a, E in zip(*sample, strict=True):

@@ -1,4 +1,4 @@
-"""The engine of rules for layers: forward layer by layer, the loss, and backward layer by layer.
+"""The engine of rules for layers: a forward pass layer by layer, the loss, and a backward pass layer by layer.
 
     forward   outputs, and for each layer the data its rule needs: the inputs of its synapses, the points of its neuron
     loss      its value, and its gradient w.r.t. the outputs, by plain autodiff
@@ -37,7 +37,7 @@ class LayerwiseState(NamedTuple):
 
 
 class ForwardPass(NamedTuple):
-    """The result of a pass forward over a window.
+    """The result of a forward pass over a window.
 
     Args:
         carries: the carry of each module of the chain after the window.
@@ -58,11 +58,11 @@ class Layerwise(LearningRule):
     """A rule for a stack, made of rules for layers.
 
     Each neuron forms a layer, together with the Linear or Conv right before it and the edges into it; nested stacks are treated
-    as if they were written out. Modules without parameters pass signals on within their step. Modules with parameters after
-    the last neuron have no state over time, so their gradient is exact.
+    as if their modules were listed in the outer stack. Modules without parameters pass signals on within their step. Modules
+    with parameters after the last neuron have no state over time, so their gradient is exact.
 
     Args:
-        rules: one for the whole stack, or one for each layer, from the first to the last.
+        rules: one for the entire stack, or one for each layer, from the first to the last.
     """
 
     rules: tuple[LayerRule, ...]
@@ -207,7 +207,7 @@ class Layerwise(LearningRule):
 
 
 def as_rule(rule: Any) -> LearningRule:
-    """Return a rule for a whole model: the rule itself, or one made of a rule for layers or of a list with one for each layer.
+    """Return a rule for an entire model: the rule itself, or one made from a rule for layers, or a list of one for each layer.
 
     Raises:
         TypeError: anything other than a rule, such as its class or its name.
@@ -269,7 +269,7 @@ def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K
 
 
 def _step_stack(plan: StackPlan, model: Any, carries: tuple, inputs: Array) -> tuple[tuple, tuple]:
-    """The carries and outputs of the chain, step by step where a cycle requires it. The model keeps its variables."""
+    """The carries and outputs of the chain, computed step by step where a cycle requires it. The model keeps its variables."""
     model = nnx.clone(model)
     edges = [Edge(edge.sender, edge.receiver, edge.steps, plan.synapse(model, edge)) for edge in plan.edges]
     return Connect(plan.chain(model), edges).outputs(carries, inputs)

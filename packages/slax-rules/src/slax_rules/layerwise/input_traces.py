@@ -1,7 +1,7 @@
-"""Traces of the inputs of a layer: the form eligibility traces take where all its neurons forget in the same way.
+"""Traces of the inputs of a layer: the form of eligibility traces where all its neurons forget in the same way.
 
-Let m be a neuron's membranes before it fires, and A and b the derivatives of m_t w.r.t. m_{t-1} and I_t without all paths
-through spikes, the same numbers for the whole layer (`linear_response`). Then dm/dw is one trace per input,
+Let m be a neuron's membranes before it fires, and A and b the derivatives of m_t w.r.t. m_{t-1} and I_t without any paths
+through spikes, the same numbers for the entire layer (`linear_response`). Then dm/dw is one trace per input,
 
     a_t = A a_{t-1} + b x_t        gradient  sum_t (c_t delta_t) . a_t        c_t = ds_t / dm_t
 

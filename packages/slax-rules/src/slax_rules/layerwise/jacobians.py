@@ -1,4 +1,4 @@
-"""The local Jacobians of a neuron: all that a local learning rule needs to know about it.
+"""The local Jacobians of a neuron: everything that a local learning rule needs to know about the neuron.
 
 For a neuron with S states h, output s and input current I at each unit, and parameters phi,
 
@@ -115,8 +115,8 @@ class StepPoint(NamedTuple):
 def linearize(neuron: Neuron, at: StepPoint) -> LocalJacobians:
     """The local Jacobians of an element-wise neuron in one step.
 
-    If the neuron defines `integrate` and `fire`, `fire` is linearized at the membrane, which is often all that the Jacobians
-    depend on.
+    If the neuron defines `integrate` and `fire`, `fire` is linearized at the membrane, which is often the only quantity on
+    which the Jacobians depend.
 
     Example:
         >>> import jax.numpy as jnp

@@ -26,7 +26,7 @@ class Layer:
         self_delays: the delays of the edges from the neuron to its own layer.
 
     Example:
-        A rule gets the layers of a stack from the library. One made by hand, for a test of the rule:
+        A rule gets the layers of a stack from the library. This one is made by hand, as in a test of a rule:
         >>> from flax import nnx
         >>> from slax_neurons import LI, LIF, Trainable
         >>> from slax_rules import Layer
@@ -56,7 +56,7 @@ class LayerWindow(NamedTuple):
         carry: carry of the neuron before the first step, with its delay buffer if the neuron is read late.
 
     Example:
-        A rule gets windows from the library. One made by hand, for a test of the rule:
+        A rule gets windows from the library. This one is made by hand, as in a test of a rule:
         >>> import jax.numpy as jnp
         >>> from flax import nnx
         >>> from slax_neurons import LIF
@@ -139,7 +139,7 @@ def sum_to_parameter(per_unit: Float[Array, "B *N"], parameter: Array) -> Array:
 
 
 def output_decay(layer: Layer, given: float | None, dtype: Any) -> Float[Array, ""]:
-    """The decay of a leaky sum of a layer's outputs: the decay given to the rule, or that of the next layer's membrane."""
+    """The decay of a leaky sum of a layer's outputs: the decay given to the rule, or the next layer's membrane decay."""
     decay = given if given is not None or layer.above is None else layer.above.membrane_decay
     return jnp.asarray(decay, dtype)
 

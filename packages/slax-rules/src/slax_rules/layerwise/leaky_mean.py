@@ -1,4 +1,4 @@
-"""A mean over time in which earlier steps count less."""
+"""A mean over time in which earlier steps have less weight."""
 
 from typing import Any, NamedTuple
 

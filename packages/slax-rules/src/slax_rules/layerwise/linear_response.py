@@ -1,4 +1,4 @@
-"""The linear response of a neuron: the dependence of its states on states and currents along paths that avoid spikes."""
+"""The linear response of a neuron: how its states depend on earlier states and currents along paths that avoid spikes."""
 
 import dataclasses
 from collections.abc import Callable
@@ -38,12 +38,12 @@ class LinearResponse(NamedTuple):
 
     @property
     def transition(self) -> Matrix:
-        """The map from the states after firing to those of the next step, dh_t / dm_t dm_t / dh_{t-1}."""
+        """The map from the states after firing to the same states one step later, dh_t / dm_t dm_t / dh_{t-1}."""
         return tuple(zip(*map(self.fired, zip(*self.integrate, strict=True)), strict=True))
 
     @property
     def filter(self) -> Filter:
-        """The map from the membranes of a step to those of the next."""
+        """The map from the membranes of one step to the membranes of the next."""
         columns = map(self.integrated, zip(*self.fire, strict=True))
         return Filter(tuple(zip(*columns, strict=True)), self.current)
 
@@ -90,11 +90,11 @@ class _Detached:
 
 
 def check_linear(name: str, neuron: Neuron) -> None:
-    """Raise TypeError unless a neuron forgets linearly, and in the same way in the whole layer."""
+    """Raise TypeError unless a neuron forgets linearly, and in the same way for the entire layer."""
     instead = "Use OSTL(), which takes any element-wise neuron."
     if not (neuron.linear and neuron.has_split_step):
         raise TypeError(
-            f"{name} filters the inputs of a layer as its neurons would, which needs a neuron that is linear but for its "
+            f"{name} filters the inputs of a layer as its neurons would, which needs a neuron that is linear except for its "
             f"spikes (`linear = True`), got {type(neuron).__name__}. {instead}"
         )
     shapes = [leaf.shape for leaf in jax.tree.leaves(nnx.state(neuron)) if leaf.ndim]
@@ -115,7 +115,7 @@ def check_linear(name: str, neuron: Neuron) -> None:
     if not _is_linear(graphdef, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)):
         raise TypeError(
             f"{name} got a {type(neuron).__name__} that declares `linear = True`, but the derivatives of `integrate` or `fire` "
-            "depend on its state, or its current reaches nothing. What it does with its spikes counts unless they are those of "
+            "depend on its state, or its current reaches nothing. Its use of spikes counts as well, unless they come from "
             f"a SpikingNeuron, `self.spike(...)`. {instead}"
         )
 

@@ -22,13 +22,13 @@ class OSTL(LayerRule):
     with the Jacobians D, d, o, psi of `linearize` and x the input of the weight (1 for a bias; pS and pO in place of d x
     and psi x for a parameter of the neuron). The signal below is delta_t psi_t W^T, within the step.
 
-    The values that arrive over an edge are one more input of the receiving layer; delayed ones are constants: the recurrence
-    of a layer is not part of its trace unless `recurrence` is set. Without it, the rule is known as e-prop without a filter,
-    or D-RTRL.
+    The values that arrive over an edge are an additional input of the receiving layer; delayed ones are constants, so the
+    recurrence of a layer is not part of its trace unless `recurrence` is set. Without it, the rule is known as e-prop without a
+    filter, or D-RTRL.
 
     Args:
         recurrence: also follow the paths over the edges from a layer to itself: E_t [N S, P] = dh_t/dtheta is then RTRL
-            within the layer. Memory per sample is N S times the layer's parameters, and time is N times that. The option
+            within the layer. Memory per sample is N S times the layer's parameters, and time is N times as much. The option
             has no effect on layers without such edges.
         route: the signal that reaches a layer, and the signal that it passes below; see `Route`.
 
@@ -37,7 +37,7 @@ class OSTL(LayerRule):
 
     References:
         Bohnstingl, Wozniak, Pantazi, Eleftheriou: Online spatio-temporal learning in deep neural networks, 2022,
-        doi 10.1109/TNNLS.2022.3153985; with `recurrence` the form for recurrent layers.
+        doi 10.1109/TNNLS.2022.3153985; with `recurrence`, its form for recurrent layers.
 
     Note:
         The paper's unit resets its membrane to zero one step later, which gives the same eligibility traces as reset="zero".
@@ -64,7 +64,7 @@ class OSTL(LayerRule):
         if self.recurrence and len(layer.self_delays) < len(layer.synapses) - 1:
             raise TypeError(
                 "OSTL(recurrence=True) takes edges from a layer to itself, got one from another layer. Use OSTL(), for which "
-                "what comes over an edge is a given input, or RTRL() for the whole model."
+                "the values from an edge are given inputs, or RTRL() for the entire model."
             )
 
     def for_layer(self, layer: Layer) -> LayerRule:

@@ -22,7 +22,7 @@ from slax_rules.layerwise.rule import LayerRule
 
 
 class OTPETraces(NamedTuple):
-    """The traces E and R, R being the last state of each trace, and the leaky mean of psi."""
+    """The eligibility traces E, one for each state of the neuron, followed by R as one more; and the leaky mean of psi."""
 
     sums: Eligibility
     psi: LeakyMean
@@ -30,13 +30,14 @@ class OTPETraces(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class OTPE(LayerRule):
-    """Online training with postsynaptic estimates (OTPE): traces, summed as the next layer's membrane sums spikes.
+    """Online training with postsynaptic estimates (OTPE): eligibilities, summed as the next layer's membrane sums spikes.
 
         R_t = k R_{t-1} + eps_t        gradient  sum_t delta_t R_t
         w_t = k w_{t-1} + 1            g_t = (k w_{t-1} g_{t-1} + psi_t) / w_t        signal below  delta_t g_t W^T
 
-    with the eligibility traces eps of `OSTL` and the decay k of the next layer's membrane: R is the effect of a weight that
-    this membrane still holds, and g the mean of psi over the same time. The last layer has no next layer and uses OSTL.
+    with the eligibilities eps of `OSTL` and the decay k of the next layer's membrane. R is the part of a weight's past effect
+    that this membrane still holds. g is the mean of psi over the same time, and w its weight. The last layer has no next layer
+    and uses OSTL.
 
     Args:
         output_decay: k, in [0, 1], for all layers. By default the decay of the next layer, which has to be one number.
@@ -44,7 +45,8 @@ class OTPE(LayerRule):
 
     Raises:
         ValueError: an output_decay outside [0, 1].
-        TypeError: a next layer whose decay is not one number, if none is given.
+        TypeError: no output_decay for a layer whose next layer has not one number as its decay, or that is the last one. In a
+            list of rules, which gives each layer its own, `OSTL()` is the rule of the last layer.
 
     References:
         Summe, Schaefer, Joshi: Estimating post-synaptic effects for online training of feed-forward SNNs, 2023,
@@ -87,7 +89,9 @@ class OTPE(LayerRule):
         k = output_decay(layer, self.output_decay, signal.dtype)
 
         def jacobians_at(point: StepPoint) -> LocalJacobians:
-            # One more state, r_t = k r_{t-1} + s_t. Its eligibility trace is R_t = k R_{t-1} + eps_t.
+            # One more state, r_t = k r_{t-1} + s_t, is the output. Its eligibility trace is R_t = k R_{t-1} + eps_t, which is
+            # never formed for each step: `eligibility_gradient` sums delta_t R_t over the window and returns R at its end. See
+            # docs/rules.md, "From the loss to a weight"; tests/oracle/local.py has the same step by step.
             return with_leaky_sum(linearize(layer.neuron, point), k)
 
         gradient, sums = eligibility_gradient(layer, window, traces.sums, signal, jacobians_at)

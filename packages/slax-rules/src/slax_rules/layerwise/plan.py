@@ -1,6 +1,6 @@
 """The plan of a stack under a rule for layers: nested stacks as one chain, with its layers and all other modules.
 
-A plan holds no arrays. It is made and checked once for each program, and finds the modules of any copy of the model.
+A plan holds no arrays. It is made and checked once for each program, and locates the modules in any copy of the model.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ class StackPlan:
         modules: the path of each module that is not a stack itself.
         edges: all edges.
         neurons: the index of the neuron of each layer.
-        input_synapses: the indices of the chain's synapses that come right before a neuron, and belong to its layer.
+        input_synapses: the indices of the chain's synapses that come right before a neuron and belong to its layer.
     """
 
     modules: tuple[Path, ...]
@@ -105,7 +105,7 @@ class StackPlan:
                     entries.append(entry)
                 elif not isinstance(entry, DelayBuffer):
                     add(module, entry)
-                else:  # the outputs of a stack are those of its last module
+                else:  # the outputs of a stack are its last module's outputs
                     add(module, entry.carry)
                     entries[-1] = _longer_buffer(entries[-1], entry)
 
@@ -174,12 +174,12 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
     for index, module in enumerate(chain):
         if isinstance(module, nnx.RNNCellBase) and not isinstance(module, Neuron | Dropout):
             raise TypeError(
-                f"{name} treats element-wise neurons, got {type(module).__name__} as module {index}, whose units see each "
+                f"{name} handles element-wise neurons, got {type(module).__name__} as module {index}, whose units see each "
                 f"other. {ANY_CELL}"
             )
         if isinstance(module, nnx.Dropout) and not module.deterministic:
             raise TypeError(
-                f"{name} got an nnx.Dropout as module {index}, which draws other masks in each window, so that the gradient "
+                f"{name} got an nnx.Dropout as module {index}, which draws different masks in each window, so the gradient "
                 "would depend on the window. Use slax_neurons.Dropout, whose masks are in the carry."
             )
         part_of_layer = index in plan.input_synapses or index in plan.neurons

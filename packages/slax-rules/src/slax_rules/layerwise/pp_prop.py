@@ -1,4 +1,4 @@
-"""pp-prop: an eligibility trace as a product of two traces, one of the input and one of the neuron."""
+"""pp-prop: each eligibility trace as a product of two traces, one of the input and one of the neuron."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ class PPPropTraces(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class PPProp(LayerRule):
-    """pp-prop (ES-D-RTRL): an eligibility trace as a product of a trace of the input and a trace of the neuron.
+    """pp-prop (ES-D-RTRL): each eligibility trace as a product of a trace of the input and a trace of the neuron.
 
         ex_t = decay ex_{t-1} + x_t        ef_t = decay dm_t/dm_{t-1} ef_{t-1} + (1 - decay) dm_t/dI_t
         gradient  sum_t delta_t ds_t/dm_t ef_t ex_t / (1 - decay^t)        signal below  delta_t psi_t W^T

@@ -49,7 +49,7 @@ class RecurrentOSTL(LayerRule):
 
 
 def _by_synapse(synapses: list[Any]) -> tuple[dict[str, Array], ...]:
-    """The gradients of synapses by name; a synapse that occurs twice has the total gradient at its first place."""
+    """The gradients of synapses by name; a synapse that occurs twice has the total gradient at its first occurrence."""
     parts: list[dict[str, Array]] = []
     seen: set[int] = set()
     for synapse in synapses:

@@ -45,7 +45,7 @@ class Route:
     is_local: bool = False  # whether hidden layers have losses of their own, and take no signal from above
 
     def check(self, layer: Layer) -> None:
-        """Raise TypeError for a layer that the route cannot treat."""
+        """Raise TypeError for a layer that the route cannot handle."""
 
     def kernels(self, layer: Layer) -> Sequence[Array | None]:
         """Return the matrices that replace the kernels of a layer's synapses on the way down; None for the kernel itself."""
@@ -77,7 +77,7 @@ class Symmetric(Route):
 class Random(Route, nnx.Module):
     """Random feedback: signals pass down through fixed random matrices B, as the cotangent of the current times B^T.
 
-    The matrices are drawn as Flax draws kernels, LeCun normal, from one key, so they are the same in every call.
+    The matrices are drawn from one key, as Flax draws kernels (LeCun normal), so they are the same in every call.
 
     Args:
         rngs: random streams; the key is drawn from the stream `params`.
@@ -155,7 +155,7 @@ class Adaptive(Route, nnx.Module):
         if mine != theirs:
             raise TypeError(
                 f"Adaptive got a layer {layer.number} with kernels of shapes {theirs}, but its own matrices there have shapes "
-                f"{mine}. Make the route with the model that it is for: Adaptive(model, rngs=...)."
+                f"{mine}. Make the route with its own model: Adaptive(model, rngs=...)."
             )
 
     def kernels(self, layer: Layer) -> Sequence[Array | None]:
@@ -231,6 +231,6 @@ def _check_kernels(route: Route, layer: Layer) -> None:
     for synapse in layer.synapses:
         if not is_synapse(synapse):
             raise TypeError(
-                f"{type(route).__name__} puts a matrix in the place of each kernel, got an edge with a "
+                f"{type(route).__name__} replaces each kernel with a matrix, got an edge with a "
                 f"{type(synapse).__name__}, which has none. Give the edge a Linear or Conv, or use route=Symmetric()."
             )

@@ -15,8 +15,8 @@ from slax_rules.rule import Value
 class LayerRule(Value, abc.ABC):
     """A learning rule for layers: how a layer's past enters its gradient (temporal credit assignment).
 
-    Implementations are frozen dataclasses of their options; give one, or a list with one for each layer, as the argument
-    `rule` of `gradients`. `default_window` is a number of steps that is fast and small.
+    Implementations are frozen dataclasses of their options. Pass one rule, or a list with one for each layer, as the argument
+    `rule` of `gradients`. `default_window` is a number of steps that is fast and needs little memory.
 
     Args:
         route: the signal that reaches a layer, and the signal that it passes below (spatial credit assignment).
@@ -49,10 +49,10 @@ class LayerRule(Value, abc.ABC):
     default_window: ClassVar[int] = 32
 
     def check(self, layer: Layer) -> None:
-        """Raise TypeError for a layer that the rule cannot treat."""
+        """Raise TypeError for a layer that the rule cannot handle."""
 
     def for_layer(self, layer: Layer) -> "LayerRule":
-        """Return the rule that treats this layer; by default this one."""
+        """Return the rule that handles this layer; by default this one."""
         return self
 
     def for_layers(self, layers: tuple[Layer, ...]) -> tuple["LayerRule", ...]:

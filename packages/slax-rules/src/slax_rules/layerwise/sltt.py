@@ -14,11 +14,11 @@ from slax_rules.layerwise.synapse import synapse_gradients
 
 @dataclasses.dataclass(frozen=True)
 class SLTT(LayerRule):
-    """Spatial learning through time (SLTT): the gradient of each time step by itself.
+    """Spatial learning through time (SLTT): the gradient within each time step alone.
 
         gradient  sum_t delta_t psi_t x_t        signal below  delta_t psi_t W^T
 
-    It equals truncation to one step, `TBPTT(steps=1)`, but works on whole windows.
+    It equals truncation to one step, `TBPTT(steps=1)`, but processes entire windows.
 
     Args:
         route: the signal that reaches a layer, and the signal that it passes below; see `Route`.
@@ -28,7 +28,7 @@ class SLTT(LayerRule):
         networks, 2023, arXiv 2302.14311.
 
     Note:
-        The paper's SLTT-K takes K steps of each sequence, drawn at random; give `gradients` a mask of those steps for it.
+        The paper's SLTT-K uses K steps of each sequence, drawn at random; for it, pass `gradients` a mask of these steps.
 
     Example:
         >>> import jax.numpy as jnp

@@ -1,8 +1,8 @@
 """Synapses: the operations of learning rules on a Linear or a Conv.
 
 A synapse is linear in its input, and each of its weights enters a current as a product with one entry of the input. So a
-Conv is a Linear on patches, and for the trace of a weight there are *rows*: for a Linear one per sample, for a Conv one per
-sample and place, and per group if its channels are grouped. If x [J] are the entries of a row, its currents [O] are x W for
+Conv is a Linear on patches, and the trace of a weight has *rows*: for a Linear one per sample, for a Conv one per
+sample and position, and per group if its channels are grouped. If x [J] are the entries of a row, its currents [O] are x W for
 the weights W [J, O] of its group. Time is the first axis throughout.
 """
 
@@ -27,7 +27,7 @@ def has_bias(module: Any) -> bool:
 
 
 def input_rows(synapse: Any, inputs: Float[Array, "K B *I"]) -> Float[Array, "K R J"]:
-    """The inputs that the weights of each row are multiplied with."""
+    """The inputs by which the weights of each row are multiplied."""
     if type(synapse) is nnx.Linear:
         return inputs.reshape(inputs.shape[0], -1, inputs.shape[-1])
     patches = apply_rows(_cutter(synapse), inputs)

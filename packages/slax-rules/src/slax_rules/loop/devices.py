@@ -1,6 +1,6 @@
-"""Training on several devices: each has all parameters, and its share of the batch.
+"""Training on several devices, each with all parameters and its share of the batch.
 
-A whole step, including the loop over windows, runs on the shares. Losses, masks and means refer to the whole batch, and a
+An entire step, including the loop over windows, runs on the shares. Losses, masks and means refer to the full batch, and a
 gradient is the sum over devices, one all-reduce for each gradient that is used. Arrays per sample in the state of a rule are
 split along the batch; all others are the same on each device.
 """
@@ -40,8 +40,8 @@ def split_batch(batch: Sequence[Any], devices: Devices) -> tuple[Any, ...]:
         inputs, labels = split_batch((inputs, labels), jax.devices())
         loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OTPE())
 
-    Losses and gradients equal those on one device except for the order of summation, for every window and under every rule
-    except UORO, which draws noise for the whole batch. The trained parameters are on all of the devices afterwards.
+    Losses and gradients are the same as on one device except for the order of summation, for every window and under every rule
+    except UORO, which draws noise for the full batch. Afterward, the trained parameters are on all devices.
 
     Args:
         batch: inputs [T, B, ...], targets, and a mask [T, B] if there is one.
@@ -100,7 +100,7 @@ def target_specs(targets: Targets) -> list[PartitionSpec]:
 
 def map_shares(function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any) -> Callable[..., Any]:
     """Make a function that runs on the share of each device."""
-    # Replication is not checked, since the check needs carries that declare from the start whether they differ between devices.
+    # Replication is not checked, since the check needs carries that declare at the start whether they differ between devices.
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
@@ -111,7 +111,7 @@ def state_specs(make: Callable[[int], Any], batch: int) -> Any:
         if jax.dtypes.issubdtype(one.dtype, jax.dtypes.prng_key):
             raise TypeError(
                 "Got several devices for a model or rule with a random key in its state, which draws numbers for all samples "
-                'of a batch at once and would draw the same on each device: Dropout(mask="step") or UORO. Use '
+                'of a batch together and would draw the same on each device: Dropout(mask="step") or UORO. Use '
                 'Dropout(..., mask="sequence"), whose masks are drawn before the batch is split, another rule, or one device.'
             )
         axes = [axis for axis, (n, m) in enumerate(zip(one.shape, two.shape, strict=True)) if n != m]
@@ -147,7 +147,7 @@ def check_splittable(model: nnx.RNNCellBase) -> None:
     if mutates_state(quiet):
         raise TypeError(
             f"Got several devices for a {type(model).__name__} with a module that draws random numbers or changes its own "
-            "variables when called, which would be another thing on each device. Use slax_neurons.Dropout in place of "
+            "variables when called, which would differ from device to device. Use slax_neurons.Dropout in place of "
             "nnx.Dropout, or one device."
         )
 

@@ -1,7 +1,7 @@
-"""The public functions: the gradient of a batch, and training steps.
+"""The public functions for the gradient of a batch and for training steps.
 
 Gradients are processed by Optax: `optax.chain(optax.clip_by_global_norm(1.0), optax.adamax(1e-3))` bounds their
-norm, `fptt(optax.adamax(1e-3))` regularizes the steps within a sequence.
+norm, and `fptt(optax.adamax(1e-3))` regularizes the steps within a sequence.
 
 Half precision: either all parameters, states and inputs in bfloat16 or float16, or the parameters in float32, which keeps small
 steps and gives float32 gradients: `nnx.Linear(64, 50, dtype=jnp.bfloat16, param_dtype=jnp.float32, rngs=rngs)` with
@@ -52,13 +52,13 @@ def gradients(
     Args:
         model: a cell.
         loss_fn: the loss of one step, which maps outputs [B, ...] and targets [B, ...] to losses [B]; or a `SequenceLoss`.
-        inputs: time first, [T, B, features...]. A batch split over devices by `split_batch` is computed there.
+        inputs: time first, [T, B, features...]. A batch split over devices by `split_batch` is processed on them.
         targets: one per sequence, [B, ...], or one per step, [T, B, ...], or a tree of such arrays. If the shape fits
             both (T = B), use `PerStep(targets)` or `PerSequence(targets)`.
         rule: `BPTT()`, `OTPE()`, any other rule, or a list of rules for layers, one for each layer.
         window: steps that are computed together; the rule's default if None. It changes neither loss nor gradient, only time
-            and memory, except that a BatchNorm in training takes its statistics over a window. BPTT always takes the whole
-            sequence, and TBPTT has steps of its own.
+            and memory, except that a BatchNorm in training takes its statistics over a window. BPTT always takes the entire
+            sequence, and TBPTT has its own number of steps.
         carry: the initial carry; `model.initialize_carry(inputs.shape[1:])` by default.
         mask: bool [T, B], true where a loss counts: `valid_steps(lengths, T)` for sequences of unequal length, whose padding
             then changes neither loss nor gradient, `last_step(lengths, T)` for a loss at the end. All count by default.
@@ -68,7 +68,7 @@ def gradients(
         true, which is possible only under `jit`.
 
     Raises:
-        TypeError: anything other than a rule, or a model that the rule cannot treat.
+        TypeError: anything other than a rule, or a model that the rule cannot handle.
         ValueError: inputs, targets, mask or losses of a wrong shape, a mask without a true entry, or a window below 1.
 
     Note:
@@ -105,7 +105,7 @@ def train_offline(
     carry: Any = None,
     mask: Array | None = None,
 ) -> Float[Array, ""]:
-    """Take one optimizer step with the gradient of the whole sequence, as computed by `gradients`, and return the loss.
+    """Take one optimizer step with the gradient of the entire sequence, as computed by `gradients`, and return the loss.
 
     It updates `model` and `optimizer` in place, as Flax NNX does. If the gradient is not finite, no step is taken: model and
     optimizer stay unchanged, and the returned loss is NaN.
@@ -152,13 +152,13 @@ def train_online(
     """Take one optimizer step after each window of the sequence, and return the mean loss over the sequence.
 
     Each step uses the gradient of the mean loss over its window and the batch. State and traces continue unchanged
-    across updates, so they mix parameters of different ages, as is usual. Under BPTT the gradient flows through the steps of
+    across updates, so they mix parameters of different ages, as is common. Under BPTT the gradient flows through the steps of
     a window. Otherwise it works like `train_offline`.
 
     Args:
         window: steps between updates, >= 1.
-        mask: see `gradients`. Each step takes the mean over the true entries of its window. In a window without one, no step
-            is taken: parameters and optimizer, including its momenta and counters, stay unchanged, and state and traces go on.
+        mask: see `gradients`. Each step takes the mean over the true entries of its window. In a window without one, no step is
+            taken: parameters and optimizer, including its momenta and counters, stay unchanged, and state and traces continue.
 
     Raises:
         TypeError: a `SequenceLoss`, whose value is known only after the last window.
@@ -181,7 +181,7 @@ def train_online(
 
 
 def check_online_loss(loss_fn: Any) -> None:
-    """Raise TypeError for a loss that is not known before the sequence ends."""
+    """Raise TypeError for a loss that is unknown until the sequence ends."""
     if isinstance(loss_fn, SequenceLoss):
         raise TypeError(
             "train_online got a SequenceLoss, expected the loss of one step: an update after each window needs a loss that is "
@@ -225,7 +225,7 @@ def _call(
     program = Program(graphdef, loss_fn, update, window, mesh)
     loss, gradient, new = run_program(program, state, inputs, targets, mask, carry)
     if new:
-        # Only new leaves: the others may be closed over from outside of a function that is being traced.
+        # Only new leaves: the others may be closed over from outside a traced function.
         leaves, structure = jax.tree.flatten(state)
         changed = nnx.to_flat_state(jax.tree.unflatten(structure, [new.get(index) for index in range(len(leaves))]))
         nnx.update(objects, nnx.from_flat_state([(path, node) for path, node in changed if jax.tree.leaves(node)]))

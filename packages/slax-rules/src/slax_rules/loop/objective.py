@@ -1,6 +1,6 @@
 """The loss of a window, and its gradient w.r.t. the heads that a rule reads from the model.
 
-Losses refer to the whole batch, even if each device has only a share of it: `axis` is then the name of the mesh axis over the
+Losses refer to the full batch, even if each device has only a share of it: `axis` is then the name of the mesh axis over the
 batch, else None.
 """
 
@@ -56,7 +56,7 @@ def sequence_losses(loss_fn: SequenceLoss, outputs: Any, targets: Targets, mask:
 
 
 def counted(mask: Array | None, shape: tuple[int, ...], axis: str | None) -> Array:
-    """The number of losses that count in the whole batch, at least 1."""
+    """The number of losses that count in the full batch, at least 1."""
     number = jnp.asarray(shape[0] * shape[1], jnp.int32) if mask is None else jnp.sum(mask, dtype=jnp.int32)
     return jnp.maximum(all_reduce(number, axis), 1)
 
@@ -82,7 +82,7 @@ def step_signal_fn(loss_fn: LossFn, targets: Targets, mask: Array | None, axis: 
 
 
 def sequence_signal_fn(loss: SequenceLoss, targets: Targets, mask: Array | None, axis: str | None) -> SignalFn:
-    """Make the function for the mean loss of whole sequences over samples that count, and its gradient w.r.t. the heads."""
+    """Make the function for the mean loss of entire sequences over samples that count, and its gradient w.r.t. the heads."""
 
     def signal_fn(heads: list[Any]) -> tuple[Array, list[Any]]:
         leaf = _first_leaf(heads)
@@ -108,7 +108,7 @@ def _first_leaf(heads: list[Any]) -> Array:
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise TypeError(
                 f"Got outputs of {leaf.dtype}{list(leaf.shape[2:])} per sample, expected floating-point numbers: a loss has "
-                "a gradient by all that the model puts out. Cast them, or leave them out of the outputs."
+                "a gradient w.r.t. all outputs of the model. Cast them, or leave them out of the outputs."
             )
     return jax.tree.leaves(heads)[0]
 

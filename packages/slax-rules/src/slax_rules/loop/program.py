@@ -33,7 +33,7 @@ Update = Literal["none", "offline", "online"]
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Program:
-    """The computation on a batch, apart from arrays.
+    """The computation on a batch, without its arrays.
 
     Args:
         graphdef: graph of (model, rule, optimizer); the rule is as the user gave it, and the optimizer None without updates.
@@ -163,7 +163,7 @@ def run_program(program: Program, *arguments: Any) -> tuple[Array, nnx.State | N
 
 
 def _moved(objects: tuple[Any, Any], params: Any) -> tuple[Any, Any]:
-    """Copies of a model and a rule with other parameters, as the optimizer knows them."""
+    """Copies of a model and a rule with other parameters, given in the structure that the optimizer trains."""
     copies = nnx.clone(objects)
     nnx.update(trained_together(*copies), params)
     return copies
@@ -175,7 +175,7 @@ def check_hashable(graphdef: nnx.GraphDef, loss_fn: Any) -> None:
     wrong = [f"{name}={value!r}" for name, value in (*options, ("loss_fn", loss_fn)) if not _hashable(value)]
     if wrong:
         raise TypeError(
-            f"Got {', '.join(wrong)}, expected what can be hashed, since programs are kept by it: a tuple in the place of a "
+            f"Got {', '.join(wrong)}, expected hashable values, since programs are cached by them: a tuple in place of a "
             "list, a function or a frozen dataclass as a loss."
         )
 

@@ -35,7 +35,7 @@ class Targets(NamedTuple):
 
     @property
     def tree(self) -> Any:
-        """The targets as loss functions take them."""
+        """The targets in the form that loss functions take."""
         return jax.tree.unflatten(self.structure, self.leaves)
 
     @property

@@ -26,14 +26,14 @@ def optimizer_step(
 
     No step is taken if the loss or gradient is not finite or no loss counts: parameters and the state of the optimizer,
     including its momenta and counters, then stay unchanged. If it is not finite, the variables that the model changes itself,
-    such as the statistics of a BatchNorm, are also restored; random streams go on.
+    such as the statistics of a BatchNorm, are also restored; random streams continue.
 
     Args:
         rule: the rule given to the training step; a rule with parameters is trained together with the model.
         any_counts: whether any loss counts; None if all do.
         gradient_at: maps parameters to the gradient of the same window there. It is passed to an optimizer that takes extra
             arguments, and costs nothing if it is not called.
-        before: a copy of the model from before the gradient.
+        before: a copy of the model made before the gradient was computed.
     """
     trained = trained_together(model, rule)
     _check_optimizer(optimizer, trained, rule)
@@ -89,7 +89,7 @@ def _check_optimizer(optimizer: nnx.Optimizer, trained: Any, rule: Any) -> None:
         made = "nnx.Optimizer((model, rule), ...)" if isinstance(trained, tuple) else "nnx.Optimizer(model, ...)"
         why = f", since {type(rule).__name__} has parameters of its own" if isinstance(trained, tuple) else ""
         raise ValueError(
-            f"Got an optimizer whose state does not fit the parameters that it is to train, expected one made with them{why}: "
+            f"Got an optimizer whose state does not fit the parameters to be trained, expected one made with them{why}: "
             f"{made}."
         )
 

@@ -1,4 +1,4 @@
-"""The one loop: a sequence window by window, with the gradients added up or used after each window."""
+"""The loop over the windows of a sequence, with the gradients added up or used after each window."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from slax_rules.loop.targets import Targets
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
 from slax_rules.rule import LearningRule, SignalFn, WindowGradient
 
-# Up to this number of windows, computing traces that nothing reads costs a share that is worth a second program.
+# Up to this number of windows, computing traces that nothing reads costs enough to justify a second program.
 FEW_WINDOWS = 3
 
 
@@ -154,7 +154,7 @@ def _with_signals(
     size: int,
     axis: str | None,
 ) -> tuple[Array, Batch]:
-    """Return the loss of whole sequences, and the batch with its gradient w.r.t. the heads: a first, forward-only pass."""
+    """Return the loss of entire sequences, and the batch with its gradient w.r.t. the heads: a first, forward-only pass."""
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
     def step(carry: tuple[Any, Any], inputs: Array) -> tuple[Any, list[Any]]:

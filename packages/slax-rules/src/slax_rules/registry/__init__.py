@@ -1,1 +1,1 @@
-"""The table of all rules, and what an entry says of one."""
+"""The table of all rules, and the contents of an entry."""

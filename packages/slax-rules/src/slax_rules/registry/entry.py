@@ -1,4 +1,4 @@
-"""The registry's entry for a rule, with its exactness, its cost and its look in figures."""
+"""The registry's entry for a rule, with its exactness, its cost and its appearance in figures."""
 
 import dataclasses
 import difflib
@@ -13,13 +13,13 @@ from slax_rules.rule import LearningRule
 
 @dataclasses.dataclass(frozen=True)
 class Exactness:
-    """The conditions under which the gradient of a rule equals that of BPTT.
+    """The conditions under which a rule's gradient equals BPTT's.
 
     Args:
         always: exact for every model and sequence.
         in_the_mean: exact in the mean over the rule's noise, for every model and sequence.
-        last_layers: number of layers, from the last one downwards, for which it is exact in a stack without late edges.
-        steps: exact for every sequence of at most this number of steps; 0 for none.
+        last_layers: number of layers, from the last one downward, for which it is exact in a stack without late edges.
+        steps: exact for every sequence of at most this number of steps; 0 if for none.
         condition: condition for the above, and other cases in which it is exact; empty if there is nothing to add.
 
     Example:
@@ -54,7 +54,7 @@ class Exactness:
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """The look of a rule in every figure.
+    """The appearance of a rule in every figure.
 
     Args:
         color: color of its lines and bars.
@@ -78,16 +78,16 @@ class RuleEntry:
     """A learning rule: `gradients(model, ..., rule=RULES["otpe"].make())`.
 
     Args:
-        title: its name in print.
+        title: its name in figures and tables.
         rule: its class.
-        requires: the models that it can treat.
-        exact: the conditions under which its gradient equals that of BPTT.
+        requires: the models that it can handle.
+        exact: the conditions under which its gradient equals BPTT's.
         omits: the paths that its gradient leaves out.
         memory: count of numbers it carries per sample for a layer of I inputs and N neurons with S states each; P = I N.
         time: time of a step of such a layer, in the same symbols, up to a constant.
         source: the publication that defines it.
         bibtex: the same as a BibTeX entry.
-        style: its look in figures.
+        style: its appearance in figures.
         options: options of the class for this entry.
         needs_rngs: whether it is constructed with `rngs`.
         updates: the ways to update with its gradient: "offline", "online".

@@ -48,8 +48,8 @@ OTPE_BIBTEX = _bibtex(
     archivePrefix="arXiv",
 )
 
-# Colors of Okabe and Ito, and of Tol's scheme "muted", which are made for all kinds of color vision; markers and hatches
-# distinguish rules that share a hue, and all rules without color. Rules of one family share a hue.
+# Colors of Okabe and Ito, and of Tol's scheme "muted", designed for all kinds of color vision. Rules of one family share a
+# hue; markers and hatches distinguish them, and all rules where there is no color.
 RULES: dict[str, RuleEntry] = Rules(
     bptt=RuleEntry(
         title="BPTT",

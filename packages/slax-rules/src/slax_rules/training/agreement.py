@@ -1,4 +1,4 @@
-"""The agreement of a rule's gradient with another, by default that of BPTT, while `fit` trains."""
+"""The agreement of a rule's gradient with another gradient, by default BPTT's, while `fit` trains."""
 
 import dataclasses
 from collections import defaultdict
@@ -56,12 +56,12 @@ def agreement(
     """Compute the cosine, norm ratio and sign agreement of each leaf, or of each group of leaves as one long vector.
 
     Args:
-        gradient: tree of floating-point arrays, as `gradients` returns it.
+        gradient: tree of floating-point arrays, as returned by `gradients`.
         reference: tree with the same paths and shapes.
         model: the model of the gradient. With it, leaves are named by layer: "0 Linear/kernel", "3.0 Linear/kernel" in a stack
             that is module 3, "1 -> 0 Linear/kernel" for an edge; without it, by path: "modules/0/kernel".
         group: maps a name to the name of its group: `lambda name: name.partition("/")[0]` for one group per layer. By default
-            each leaf stands alone, and "all" is the whole gradient.
+            each leaf stands alone, and "all" is the entire gradient.
 
     Raises:
         ValueError: trees with different paths.
@@ -97,17 +97,17 @@ def agreement(
 
 @dataclasses.dataclass(frozen=True)
 class GradientAgreement:
-    """A callback of `fit` that compares the training rule's gradient with that of another rule, on the same batch.
+    """A callback of `fit` that compares the gradients of the training rule and of another rule, on the same batch.
 
-    Both are gradients of the whole batch at the parameters after the step, offline, with the same random numbers. Records are
+    Both are offline gradients of the full batch at the parameters after the step, with the same random numbers. Records are
     named by layer, "cosine/0 Linear/kernel", "norm_ratio/...", "sign_agreement/...", and None where they are not defined: a
-    zero gradient has no cosine. "cosine/all" is the cosine of the whole gradient.
+    zero gradient has no cosine. "cosine/all" is the cosine of the entire gradient.
 
     Args:
         every: steps between measurements, >= 1.
-        rule: the rule to compare; by default the rule of `fit`. For BPTT with `update="online"`, this is `TBPTT` with the
+        rule: the rule to be compared; by default the rule of `fit`. For BPTT with `update="online"`, this is `TBPTT` with the
             steps of a window, since its gradient flows within windows.
-        reference: the rule to compare with.
+        reference: the rule with which it is compared.
         window: steps of a window for the first gradient, by default as in `fit`; it does not change the gradient.
         reference_window: steps of a window for the second gradient; the rule's default if None.
         group: maps a name such as "0 Linear/kernel" to the name of its group; see `agreement`.
@@ -144,7 +144,7 @@ _NEEDS = {"cosine": "defined", "norm_ratio": "has_reference", "sign_agreement": 
 
 
 def offline_rule(rule: Any, update: str, window: int | None) -> Any:
-    """The rule whose offline gradient equals that of the given rule in training, at fixed parameters.
+    """The rule whose offline gradient equals the given rule's gradient in training, at fixed parameters.
 
     BPTT with online updates is cut at the boundaries of windows.
     """

@@ -14,7 +14,7 @@ from slax_neurons import Connect
 from slax_neurons.internal import input_struct
 from slax_rules.training.sampling import Batch, Sampler
 
-# The sources of the batches of each epoch: see `fit`.
+# Sources of the batches of each epoch: see `fit`.
 Batches = Sampler | Callable[[int], Iterable[Any]] | Iterable[Any]
 
 KINDS = (

@@ -16,7 +16,7 @@ Metrics = Mapping[str, Any]
 class StepInfo:
     """The information that a callback of `fit` receives after an optimizer step.
 
-    It is for reading only: training continues from its own state, and ignores changes to `model`, `rule` or `optimizer`.
+    It is read-only: training continues from its own state, and ignores changes to `model`, `rule` or `optimizer`.
 
     Args:
         step: optimizer steps of `fit` so far, one per batch, even if `update="online"` takes several per batch.
@@ -56,7 +56,7 @@ class StepInfo:
 
 @runtime_checkable
 class Callback(Protocol):
-    """A callable for every `every`-th step. Its return value becomes a record of the history.
+    """A callable that runs at every `every`-th step. Its return value becomes a record of the history.
 
     Example:
         `fit(..., callbacks=[LossEvery(10)])` then records the loss of every tenth step:

@@ -1,4 +1,4 @@
-"""Checkpoints of `fit` by orbax: all that a run needs to continue as if it had never stopped."""
+"""Checkpoints of `fit`, saved with orbax: everything that a run needs to continue as if it had never stopped."""
 
 import dataclasses
 import hashlib
@@ -27,7 +27,7 @@ class Progress(NamedTuple):
         step: optimizer steps of `fit` so far.
         epoch: the current epoch.
         batches: number of batches of this epoch that are done.
-        early_stopping: the state of early stopping, if there is any.
+        early_stopping: the state of early stopping, if it is used.
         best: the model's state at the best evaluation, if it is to be restored.
         best_saved: the value of the evaluation whose weights are saved as the best, if any.
     """
@@ -42,7 +42,7 @@ class Progress(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoints:
-    """The place and frequency of `fit`'s checkpoints; it resumes from the newest checkpoint there, if there is one.
+    """The folder and frequency of `fit`'s checkpoints; `fit` resumes from the newest checkpoint there, if there is one.
 
     A checkpoint is a folder named after its step. It is written under another name and renamed when it is complete, in the
     background while training continues, so a run that is killed loses at most the steps since the last one.
@@ -51,12 +51,12 @@ class Checkpoints:
         directory: a folder for this run alone.
         every: steps between checkpoints, >= 1. There is also one at the end.
         keep: number of newest checkpoints to keep, >= 1.
-        best: a name of the evaluation, "loss" or one of `metrics`. The weights of the best evaluation are then saved in
+        best: a number of the evaluation, "loss" or one of `metrics`. The weights of the best evaluation are then saved in
             the file `best` next to the checkpoints, for `load_weights(directory / "best", model)`.
-        mode: "min" if less is better, "max" if more is. It may be left out for "loss" and "accuracy".
+        mode: "min" if less is better, "max" if more is. It may be omitted for "loss" and "accuracy".
 
     Raises:
-        ValueError: every or keep below 1, an unknown mode, none for a metric of another name.
+        ValueError: every or keep below 1, an unknown mode, or no mode for a metric of another name.
 
     Example:
         >>> from slax_rules import Checkpoints
@@ -78,7 +78,7 @@ class Checkpoints:
     @contextmanager
     def open(self, settings: Mapping[str, Any]) -> Iterator["Store"]:
         """Open the checkpoints on disk for a run with these settings; pending writes are complete on exit."""
-        import orbax.checkpoint as ocp  # takes seconds, and is not needed if nothing is saved
+        import orbax.checkpoint as ocp  # takes seconds to import, and is not needed if nothing is saved
 
         directory = Path(self.directory).absolute()
         for left_over in directory.glob(
@@ -138,7 +138,7 @@ class Store(NamedTuple):
         self.manager.save(progress.step, args=ocp.args.Composite(**args))
 
     def restore(self, state: nnx.State) -> tuple[nnx.State, Progress, np.ndarray, list[dict[str, Any]]] | None:
-        """Restore the newest checkpoint, in the structure and on the devices of `state`; return None if there is none.
+        """Restore the newest checkpoint, in the structure and on the devices of `state`; return None if there is no checkpoint.
 
         Raises:
             ValueError: a checkpoint of another model, rule, optimizer or run, or one that cannot be read.
@@ -181,7 +181,7 @@ class Store(NamedTuple):
 
     def _damaged(self, step: int, why: str) -> str:
         before = [other for other in self.manager.all_steps() if other < step]
-        then = f"to go on from step {max(before)}" if before else "to start anew, since there is none before it"
+        then = f"to continue from step {max(before)}" if before else "to start over, since there is none before it"
         return (
             f"The checkpoint of step {step} in {self.manager.directory} is damaged: {why}. Expected what was written there. "
             f"Delete the folder {self.manager.directory / str(step)} {then}."
@@ -215,7 +215,7 @@ def checkpoint_weights(directory: Path) -> tuple[dict[str, str], dict[str, str],
     damaged = f"The checkpoint {directory} is damaged: it is not what was saved. Take another one."
     if not (directory / "run").exists():
         raise ValueError(
-            f"The folder {directory} is no checkpoint, expected a file that save_weights wrote, or a folder that fit wrote "
+            f"The folder {directory} is not a checkpoint, expected a file that save_weights wrote, or a folder that fit wrote "
             "with checkpoints=Checkpoints(...)."
         )
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:

@@ -1,4 +1,4 @@
-"""The diagnosis of a training step that is not finite: the batch is run again, with the state before the step."""
+"""The diagnosis of a training step that is not finite: the batch is run again from the state before the step."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -141,8 +141,8 @@ def _in_pass(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:
         is_sequence = isinstance(train.program.loss_fn, SequenceLoss)
         where = f"sample {int(losses.place[0])}" if is_sequence else _place(losses.place)
         yield (
-            f"loss_fn makes {_value(losses)} of outputs that are finite, at {where}. Look at its targets, and at what it does "
-            "with large outputs and with zeros."
+            f"loss_fn makes {_value(losses)} of outputs that are finite, at {where}. Check its targets, and how it handles "
+            "large outputs and zeros."
         )
 
 
@@ -170,7 +170,7 @@ def _find_in_pass(train: Train, state: nnx.State, batch: Batch) -> tuple[Found, 
 
 
 def _in_targets(train: Train, state: nnx.State, batch: Batch, losses: Found) -> Iterator[str]:
-    """The errors in the target of a loss that is not finite."""
+    """The faults of the target of a loss that is not finite."""
     graphdef = train.program.graphdef
 
     def outputs_of(state: nnx.State, inputs: Array) -> Any:
@@ -205,10 +205,10 @@ def _in_gradient(train: Train, state: nnx.State, batch: Batch, names: Mapping[st
     _, gradient = gradients(model, program.loss_fn, inputs, targets, mask=mask, **options)
     bad = list(_in_state(gradient, names))
     if bad:
-        more = f", and that of {len(bad) - 1} more arrays" if len(bad) > 1 else ""
+        more = f", and of {len(bad) - 1} more arrays" if len(bad) > 1 else ""
         yield (
-            f"the gradient of {bad[-1]}{more}, though inputs, parameters, outputs and losses are finite. A surrogate or a rule "
-            f"that divides by nearly 0 makes it so, or numbers near the end of the range of {inputs.dtype}. {SLOWER}"
+            f"the gradient of {bad[-1]}{more}, though inputs, parameters, outputs and losses are finite. Possible causes are "
+            f"division by nearly 0 in a surrogate or a rule, and numbers near the end of the range of {inputs.dtype}. {SLOWER}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Calls of the device: the training steps of an epoch, with one batch or many batches per call."""
+"""Calls to the device: the training steps of an epoch, with one batch or many batches per call."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,13 +29,13 @@ STEPS_PER_CALL = 50
 class Train:
     """A training step as a function of the state of (model, rule, optimizer) and a batch.
 
-    A step whose inputs, loss, gradient or result are not finite changes nothing, and neither does any step after it.
+    A step whose inputs, loss, gradient or result is not finite changes nothing, and neither does any step after it.
     """
 
     program: Program
 
     def __hash__(self) -> int:
-        # Hashing the graphdef would take a good part of a call's time.
+        # Hashing the graphdef would take a large part of a call's time.
         return hash((self.program.loss_fn, self.program.update, self.program.window))
 
     def __call__(self, state: nnx.State, healthy: Bool[Array, ""], batch: Batch) -> tuple[nnx.State, Array, Array]:
@@ -76,7 +76,7 @@ def stays_finite(before: Any, after: Any) -> Bool[Array, ""]:
 
 
 class Call(NamedTuple):
-    """The result of a call of the device.
+    """The result of a call to the device.
 
     Args:
         state: state after the call.
@@ -118,7 +118,7 @@ def run_epoch(
     if done < progress.batches:
         raise ValueError(
             f"Epoch {progress.epoch} gave {done} batches, expected the {progress.batches} at least that the checkpoint was "
-            "made after. A run goes on only with the batches that it had: make them from the epoch and a fixed seed."
+            "made after. A run continues only with the batches that it had: make them from the epoch and a fixed seed."
         )
     for batch in stream:
         batch = as_batch(batch)

@@ -47,13 +47,13 @@ def evaluate(
     """Compute the loss and metrics of a model over several batches, in evaluation mode; the model stays unchanged.
 
     The loss is the mean over all steps and samples of the set that count, or over the samples for a `SequenceLoss`. A metric is
-    the mean over batches, each weighted by its number of samples; with a mask, only samples with a true entry in it count. So
-    a metric that is a mean over samples, such as `accuracy`, becomes the mean over the whole set.
+    the mean over batches, each weighted by its number of samples; with a mask, only samples with a true entry count. So a
+    metric that is a mean over samples, such as `accuracy`, becomes the mean over the entire set.
 
     Args:
         model: a cell. Dropout is off and BatchNorm uses its running statistics, as after `model.eval()`.
         loss_fn: the loss of one step, or a `SequenceLoss`, as for `gradients`.
-        batches: (inputs, targets) or (inputs, targets, mask) each, as for `fit`: a list or a loader.
+        batches: a list or a loader of batches (inputs, targets) or (inputs, targets, mask), as for `fit`.
         metrics: functions of outputs [T, B, ...], targets, and the mask if there is one, by name.
         devices: devices to split the batches over; a batch is not split if their number does not divide its size.
 
@@ -61,7 +61,7 @@ def evaluate(
         The numbers by name, "loss" first.
 
     Raises:
-        TypeError: metrics that are not a table.
+        TypeError: metrics that are not a dict of functions.
         ValueError: no batches, or a metric named "loss".
         FloatingPointError: inputs, parameters or a loss that are not finite.
 
@@ -177,7 +177,7 @@ def _means(batches: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, f
         if not measured["finite"]:
             raise FloatingPointError(_not_finite("evaluate", number, "inputs that are not finite"))
         if not np.isfinite(measured["loss"][0]):
-            what = f"a loss of {measured['loss'][0]} (a target out of range makes it so)"
+            what = f"a loss of {measured['loss'][0]} (a target out of range can cause this)"
             raise FloatingPointError(_not_finite("evaluate", number, what))
     totals = {name: sum(float(measured[name][1]) for measured in batches) for name in names}
     if not totals["loss"]:
@@ -193,7 +193,7 @@ def _means(batches: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, f
 
 def _not_finite(name: str, number: int | None, what: str) -> str:
     where = "" if number is None else f" in batch {number}"
-    return f"{name} got {what}{where}, expected finite numbers. A spike hides them: what came out would look like any other."
+    return f"{name} got {what}{where}, expected finite numbers. A spike hides them: the result looks like any other."
 
 
 @partial(jax.jit, static_argnums=0)

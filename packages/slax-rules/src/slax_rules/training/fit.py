@@ -50,14 +50,14 @@ def fit(
     devices: Devices | None = None,
     progress: bool | None = None,
 ) -> History:
-    """Train a model in place under a learning rule, for some epochs of batches.
+    """Train a model in place under a learning rule, for a number of epochs.
 
     Each batch is a step of `train_offline` or `train_online`. It is followed, in this order, by the callbacks,
-    evaluation and checkpoint that are due. A run is the same bit for bit, including its history, whether or not it was killed
-    and restarted, if its arguments are the same and `batches` gives the same batches again.
+    evaluation and checkpoint that are due. With the same arguments and the same batches from `batches`, a run and its history
+    are the same bit for bit, whether or not the run was killed and restarted.
 
     A step whose loss, gradient or result is not finite stops the run before it changes anything: model, rule and optimizer
-    then have their values from the step before, and so has the last checkpoint.
+    then have their values from the step before, and so does the last checkpoint.
 
     Args:
         model: a cell.
@@ -70,16 +70,16 @@ def fit(
             and booleans, as in frames of events, become floating-point inputs, unless the model begins with an `nnx.Embed`.
         rule: `BPTT()`, `OTPE()`, any other rule, or a list of rules for layers, one for each layer.
         epochs: number of epochs in total, including those before a resume.
-        update: "offline", one optimizer step per batch, as in `train_offline`, or "online", one per window, as `train_online`.
+        update: "offline", one optimizer step per batch (`train_offline`), or "online", one per window (`train_online`).
         window: see `gradients`, and `train_online`, whose default is 1.
         held_out: batches to evaluate on: a list, a loader, or a function that makes an iterator each time.
         metrics: functions of outputs [T, B, ...], targets, and the mask if there is one, by name; see `evaluate`.
         evaluate_every: steps between evaluations; by default at the end of each epoch.
         early_stopping: the criterion for stopping early, on a number of the evaluation.
-        callbacks: functions called at regular steps with a `StepInfo`; their return values go into the history.
-        checkpoints: where to save checkpoints, and from which to resume.
+        callbacks: functions called at regular intervals with a `StepInfo`; their return values go into the history.
+        checkpoints: where to save checkpoints, and from where to resume.
         devices: devices to split each batch over, such as `jax.devices()`; each holds all parameters.
-        progress: whether to draw a bar; by default at a terminal only.
+        progress: whether to draw a progress bar; by default only at a terminal.
 
     Returns:
         The loss of each step, and the records of evaluations and callbacks.
@@ -289,7 +289,7 @@ class _Run:
         try:
             cause = explain(self.train, self.state, bad.call.batch(bad.index))
         except Exception as error:  # such as out of memory: report the step that is not finite, not this error
-            cause = f"why could not be found out ({type(error).__name__}: {error})."
+            cause = f"the cause could not be found ({type(error).__name__}: {error})."
         return (
             f"fit stopped at step {bad.step} (batch {self.progress.batches} of epoch {self.progress.epoch}, counted from 0), "
             f"which is not finite: {cause} The numbers of model and optimizer{where} are those after step {bad.step - 1}."

@@ -8,14 +8,14 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class History:
-    """The numbers of a training run, including those before a resume. It prints in one line.
+    """The numbers of a training run, including steps before a resume. It prints in one line.
 
     Args:
         losses: the loss of each batch before its update, [steps].
         records: one record, in order, for each evaluation and each callback that returned numbers: "step", "epoch", and the
             numbers by name. An evaluation has "loss", on the held-out set, and the metrics. None marks a number that was not
             defined.
-        best_step: step of the best evaluation, if early stopping was used.
+        best_step: the step of the best evaluation, if early stopping was used.
         stopped_early: whether early stopping ended the run.
 
     Example:

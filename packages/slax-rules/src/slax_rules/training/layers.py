@@ -1,4 +1,4 @@
-"""The run of a batch through each module of a stack, to find silent layers and numbers that are not finite."""
+"""The run of a batch through each module of a stack, which finds silent layers and numbers that are not finite."""
 
 import warnings
 from functools import partial
@@ -69,7 +69,7 @@ class Line(NamedTuple):
 class SilentLayers:
     """A single warning about spiking layers that are silent on the first batch before training and after the first epoch.
 
-    A layer is silent if it has no spike of any unit, at any step, in any sample. The weights after it get no gradient. A model
+    A layer is silent if no unit spikes at any step in any sample. The weights after it get no gradient. A model
     that is not a stack is not checked.
     """
 
@@ -84,8 +84,8 @@ class SilentLayers:
         if names:
             which = f"Layer {names[0]} is" if len(names) == 1 else f"Layers {', '.join(names)} are"
             warnings.warn_explicit(
-                f"{which} silent: not one spike on the first batch, neither before training nor after the first epoch, so the "
-                "weights behind get no gradient. Raise the weights into the first of them, as with "
+                f"{which} silent: not one spike on the first batch, either before training or after the first epoch, so the "
+                "weights after it get no gradient. Raise the weights into the first of them, as with "
                 "kernel_init=fluctuation_driven(...), or lower its threshold. slax_neurons.health(model, inputs) says more.",
                 UserWarning,
                 line.filename,

@@ -1,4 +1,4 @@
-"""The history of a run as it is written, and the bar that shows it."""
+"""The history of a run while it is recorded, and the progress bar that shows it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +28,7 @@ class StepNotFinite(Exception):
 class Log:
     """The losses of all steps and the records of evaluations and callbacks, in order.
 
-    The device computes while the host continues, so losses are read one call late, or when they are needed.
+    The device computes while the host continues, so losses are read one call later, or when they are needed.
     """
 
     def __init__(self, losses: np.ndarray, records: list[dict[str, Any]], bar: Any):
@@ -63,7 +63,7 @@ class Log:
                 raise StepNotFinite(sum(map(len, self.read)) + 1, call, good)
 
     def add_record(self, step: int, epoch: int, metrics: Metrics | None) -> None:
-        """Add a record, if there is something to record."""
+        """Add a record, if there is anything to record."""
         if not metrics:
             return
         values = {name: None if value is None else float(value) for name, value in metrics.items()}

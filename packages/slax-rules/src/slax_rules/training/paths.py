@@ -50,7 +50,7 @@ def kind(module: Any) -> str:
 
 
 def readable_path(path: str, names: Mapping[str, str]) -> str:
-    """A path with the name of its module, such as "0 Linear/kernel" for "modules/0/kernel"; the path itself without a name."""
+    """A path with its module's name, as in "0 Linear/kernel" for "modules/0/kernel"; the path itself if there is no name."""
     parts = path.split("/")
     for count in range(len(parts), 0, -1):
         module = "/".join(parts[:count])

@@ -13,7 +13,7 @@ Batch = tuple[Any, ...]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sampler:
-    """Batches that are drawn by key: batch i of epoch e is `sample(fold_in(fold_in(key, e), i))`.
+    """Batches drawn by key: batch i of epoch e is `sample(fold_in(fold_in(key, e), i))`.
 
     `fit` draws them inside its jitted steps, many steps in one call.
 

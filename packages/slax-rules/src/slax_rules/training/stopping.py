@@ -1,4 +1,4 @@
-"""Early stopping: patience on a number of the held-out set."""
+"""Early stopping: patience with a number measured on the held-out set."""
 
 import dataclasses
 from typing import Literal, NamedTuple
@@ -25,16 +25,16 @@ class EarlyStopping:
     """A criterion that stops `fit` after `patience` evaluations without a gain of more than `min_delta` over the best.
 
     Args:
-        metric: a name of the evaluation: "loss", or one of `metrics`.
+        metric: a number of the evaluation: "loss", or one of `metrics`.
         patience: number of evaluations, >= 1.
         min_delta: gain above which a value counts as better, >= 0.
-        mode: "min" if less is better, "max" if more is. It may be left out for "loss" and "accuracy".
+        mode: "min" if less is better, "max" if more is. It may be omitted for "loss" and "accuracy".
         restore_best: give the model the parameters and statistics of the best evaluation at the end, whether or not the run
-            stopped early. The optimizer and the rule keep their own.
+            stopped early. The optimizer and the rule keep their last values.
 
     Raises:
-        ValueError: a patience below 1, a negative min_delta, an unknown mode, none for a metric of another name; in `update`,
-            NaN.
+        ValueError: a patience below 1, a negative min_delta, an unknown mode, no mode for a metric of another name; in
+            `update`, NaN.
 
     Example:
         >>> from slax_rules import EarlyStopping
@@ -59,7 +59,7 @@ class EarlyStopping:
         """Return the state after an evaluation at `step`."""
         if value != value:
             raise ValueError(
-                f"Early stopping got NaN for {self.metric!r} at step {step}, expected a number that compares. Look at the "
+                f"Early stopping got NaN for {self.metric!r} at step {step}, expected a comparable number. Look at the "
                 "outputs, or choose another metric."
             )
         if before is None or gain(self.mode, before.best, value) > self.min_delta:

@@ -22,11 +22,11 @@ NPY_HEADER = 4096  # bytes, an upper bound
 
 
 def save_weights(path: str | Path, model: nnx.Module) -> None:
-    """Save the parameters and all other variables of a model, such as the statistics of a BatchNorm, without random streams.
+    """Save the parameters and all other variables of a model, such as the statistics of a BatchNorm, except random streams.
 
-    The file is a NumPy archive (.npz) with an array for each variable by its path in the model, and a text with a checksum,
-    the shapes, and the type of each module. It holds no code and no options of the model: `load_weights` needs the model. It is
-    written under another name and renamed when it is complete.
+    The file is a NumPy archive (.npz) with an array for each variable, named by its path in the model, and a text with a
+    checksum, the shapes, and the type of each module. It holds no code and no options of the model: `load_weights` needs the
+    model. It is written under another name and renamed when it is complete.
 
     Args:
         path: path of the file, which may already exist; no suffix is added.
@@ -72,7 +72,7 @@ def save_weights(path: str | Path, model: nnx.Module) -> None:
 
 
 def load_weights(path: str | Path, model: nnx.Module) -> None:
-    """Load weights into a model from a file of `save_weights` or a checkpoint of `fit`, trained under any rule.
+    """Load weights, trained under any rule, into a model from a file of `save_weights` or a checkpoint of `fit`.
 
     Args:
         path: a file of `save_weights`, the folder of a checkpoint, or a folder of checkpoints, whose newest one is used.
@@ -100,7 +100,7 @@ def load_weights(path: str | Path, model: nnx.Module) -> None:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(
-            f"load_weights got {path}, which is not there. Expected a file that save_weights wrote."
+            f"load_weights got {path}, which does not exist. Expected a file that save_weights wrote."
         )
     saved = _open_checkpoint(path) if path.is_dir() else _open_file(path)
     mine = _arrays(model)

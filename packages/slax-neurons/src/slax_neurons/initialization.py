@@ -12,7 +12,7 @@ from jaxtyping import Array, DTypeLike, Float
 from slax_neurons.analysis.impulse import impulse_moments
 from slax_neurons.neurons.neuron import Neuron
 
-Initialiser = Callable[..., Array]
+Initializer = Callable[..., Array]
 
 SMALL = 2.0**-12  # the impulse with which a neuron is probed, in units of its threshold
 
@@ -26,7 +26,7 @@ def fluctuation_driven(
     share: float = 1.0,
     steps: int | None = None,
     threshold: float | None = None,
-) -> Initialiser:
+) -> Initializer:
     """Make a `kernel_init` that puts the membranes of `neuron` xi standard deviations below their threshold.
 
     n inputs that each fire with probability `rate` per step, independently, through weights of mean mu_w and variance
@@ -51,17 +51,17 @@ def fluctuation_driven(
         mean: mean membrane, below the threshold.
         share: share of the membrane's mean and variance that these weights contribute, in (0, 1]. If several layers feed
             one neuron, including recurrent ones, the shares should add up to 1.
-        steps: the length of the sequences, if a neuron does not forget within them: mean and variance are then taken
+        steps: the length of the sequences, for a neuron that does not forget within them: mean and variance are then taken
             after this number of steps from rest. By default the sequence is infinite.
         threshold: the threshold for a neuron without one, such as LI. By default the neuron's own.
 
     Returns:
-        `initialiser(key, shape, dtype=float32)` for kernels [..., in, out], as in Linear, or [*kernel_size, in, out],
+        `initializer(key, shape, dtype=float32)` for kernels [..., in, out], as in Linear, or [*kernel_size, in, out],
         as in Conv, where n is the product of all axes except the last.
 
     Raises:
-        ValueError: an option out of range, a neuron that fires at rest or has no threshold, whose response does not decay
-            and `steps` is not given, or a mean that alone exceeds the target variance; some only when weights are made.
+        ValueError: an option out of range, a neuron that fires at rest, that has no threshold, or whose response does not
+            decay if `steps` is not given, or a mean that alone exceeds the target variance; some only when weights are made.
         TypeError: a neuron that is not element-wise, or whose membrane is not known.
 
     References:
@@ -81,8 +81,8 @@ def fluctuation_driven(
         >>> import jax.numpy as jnp
         >>> from flax import nnx
         >>> from slax_neurons import LI, LIF, connect, fluctuation_driven, unroll
-        >>> initialiser = fluctuation_driven(LIF(), rate=0.05, xi=2.0)
-        >>> model = connect([nnx.Linear(100, 64, kernel_init=initialiser, rngs=nnx.Rngs(0)), LI()])
+        >>> initializer = fluctuation_driven(LIF(), rate=0.05, xi=2.0)
+        >>> model = connect([nnx.Linear(100, 64, kernel_init=initializer, rngs=nnx.Rngs(0)), LI()])
         >>> spikes = jax.random.bernoulli(jax.random.key(0), 0.05, (500, 1, 100)).astype(jnp.float32)
         >>> carry, membranes = unroll(model, model.initialize_carry((1, 100)), spikes)
         >>> round(float(membranes.std(axis=0).mean()), 1)
@@ -100,11 +100,11 @@ def fluctuation_driven(
         if not valid:
             raise ValueError(f"fluctuation_driven got {name}={value}, expected {expected}.")
 
-    def initialiser(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+    def initializer(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
         if len(shape) < 2:
             raise ValueError(f"fluctuation_driven got a kernel of shape {tuple(shape)}, expected [..., in, out].")
         inputs = math.prod(shape[:-1])
-        with jax.ensure_compile_time_eval():  # a layer may be made inside a function that is being traced
+        with jax.ensure_compile_time_eval():  # a layer may be made inside a traced function
             limit = _threshold(neuron, shape[-1], threshold)
             first, second = impulse_moments(neuron, SMALL * limit, steps)
         if not np.all(limit > mean):
@@ -120,7 +120,7 @@ def fluctuation_driven(
             )
         return jax.random.normal(key, shape, dtype) * _row(np.sqrt(variance), shape, dtype) + _row(mu_w, shape, dtype)
 
-    return initialiser
+    return initializer
 
 
 def _row(values: np.ndarray, shape: Sequence[int], dtype: DTypeLike) -> Array:
@@ -133,7 +133,7 @@ def _threshold(neuron: Neuron, features: int, given: float | None) -> Float[np.n
     name = type(neuron).__name__
     own = getattr(neuron, "threshold", None) if given is None else given
     if own is None:
-        raise ValueError(f"{name} has no threshold to be near to. Give one: fluctuation_driven(..., threshold=1.0).")
+        raise ValueError(f"{name} has no threshold of its own. Give one: fluctuation_driven(..., threshold=1.0).")
     value = own(jnp.zeros((1, features), jnp.float32)) if callable(own) else own
     limit = np.broadcast_to(np.asarray(value, np.float64).ravel(), (features,))
     if not np.all(limit > 0):

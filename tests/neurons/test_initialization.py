@@ -8,7 +8,7 @@ from flax import nnx
 
 from slax_neurons import ALIF, BRF, IF, LI, LIF, LTC, AdLIF, CuBaLIF, Neuron, Trainable, connect, unroll
 from slax_neurons.analysis.impulse import impulse_moments
-from slax_neurons.initialisation import fluctuation_driven
+from slax_neurons.initialization import fluctuation_driven
 
 T, B, FEATURES = 60, 150, 1500
 XI, MEAN = 2.0, 0.4
