@@ -1,19 +1,37 @@
-"""The names of rules in configurations are the keys of the registry."""
+"""The names of rules, data sets and codes in configurations are the keys of the packages' tables."""
 
 import pytest
 
-from experiments.common.schemas import rule_names, validator
+from experiments.common.schemas import DATASETS as DATASETS_FILE
+from experiments.common.schemas import ENCODERS as ENCODERS_FILE
+from experiments.common.schemas import rule_names, table_names, validator
+from slax_data import DATASETS, ENCODERS
 from slax_rules import RULES
 
 
-def test_names_are_those_of_the_registry():
+def test_names_are_those_of_the_tables():
     assert rule_names() == list(RULES)
     assert rule_names(gradients_alone=True) == [name for name, rule in RULES.items() if rule.optimizer is None]
+    assert table_names(DATASETS_FILE, "DATASETS") == list(DATASETS)
+    assert table_names(ENCODERS_FILE, "ENCODERS") == list(ENCODERS)
 
 
-@pytest.mark.parametrize(("kind", "name", "is_valid"), [("rule", "fptt", 1), ("gradient", "fptt", 0), ("rule", "x", 0)])
+@pytest.mark.parametrize(
+    ("kind", "name", "is_valid"),
+    [
+        ("rule", "fptt", True),
+        ("rule", "x", False),
+        ("gradient", "fptt", False),
+        ("dataset", "randman", True),
+        ("dataset", "x", False),
+        ("code", "phase", True),
+        ("code", "time", False),
+        ("any_code", "time", True),
+        ("any_code", "x", False),
+    ],
+)
 def test_a_schema_may_refer_to_them(kind, name, is_valid):
     errors = list(validator({"$ref": f"urn:slax:{kind}"}).iter_errors(name))
-    assert bool(errors) != bool(is_valid)
+    assert bool(errors) != is_valid
     if errors:
-        assert f"'{name}' is not one of ['bptt', 'tbptt', 'rtrl'" in errors[0].message
+        assert f"'{name}' is not one of [" in errors[0].message

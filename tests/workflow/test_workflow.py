@@ -114,15 +114,25 @@ def test_dvc_does_not_follow_a_partial_run(tree):
 
 NEW_EXPERIMENT = {
     "jobs.py": """
-from experiments.common.job import Job
+from experiments.common.job import ARRAYS, NUMBERS, TIMES, Job
 
 def jobs(settings):
-    for number in settings["numbers"]:
-        yield Job(f"square/{number}", {"number": number})
+    squares = [f"square/{number}" for number in settings["numbers"]]
+    yield Job("total", {}, module="total", endings=(NUMBERS, TIMES), reads=tuple(squares))
+    for square, number in zip(squares, settings["numbers"]):
+        yield Job(square, {"number": number}, endings=(NUMBERS, ARRAYS))
 """,
     "run.py": """
+import numpy as np
+
 def compute(config):
-    return {"square": config["number"] ** 2}
+    return {"square": config["number"] ** 2}, {"number": np.asarray(config["number"])}
+""",
+    "total.py": """
+import numpy as np
+
+def compute(config, *files):
+    return {"total": sum(int(np.load(file)["number"]) for file in files)}, {"seconds": 0.5}
 """,
     "plot.py": """
 from matplotlib import pyplot as plt
@@ -130,7 +140,9 @@ from matplotlib import pyplot as plt
 from experiments.common.figures import Plot
 
 def prepare(results):
-    return [(result["config"]["number"], result["square"]) for result in results]
+    total, *squares = results
+    rows = [(result["config"]["number"], result["square"]) for result in squares]
+    return [*rows, (total["total"], total["times"]["seconds"])]
 
 def draw(data):
     figure, ax = plt.subplots()
@@ -150,15 +162,17 @@ def test_new_experiment_is_one_folder(tree):
     folder.mkdir()
     for name, text in NEW_EXPERIMENT.items():
         (folder / name).write_text(text)
-    results = {f"results/quick/other/square/{number}.json" for number in (2, 3)}
+    results = {f"results/quick/other/square/{number}{ending}" for number in (2, 3) for ending in (".json", ".npz")}
+    total = {"results/quick/other/total.json", "results/quick/other/total.timing.json"}
     figures = {f"figures/quick/other.{suffix}" for suffix in ("csv", "png", "svg")}
-    assert tree.pending() == results | figures | GALLERY | MANIFEST
+    assert tree.pending() == results | total | figures | GALLERY | MANIFEST
     tree.output_of("snakemake", "figures/all")
-    assert (tree.path / "figures/quick/other.csv").read_text() == "number,square\n2,4\n3,9\n"
+    assert (tree.path / "figures/quick/other.csv").read_text() == "number,square\n2,4\n3,9\n5,0.5\n"
     assert "figures/quick/other.svg" in (tree.path / "figures/all").read_text()
     assert '<article id="other"' in (tree.path / "figures/index.html").read_text()
     tree.edit("experiments/other/config.yaml", "numbers: [2, 3]", "numbers: [2, 5]")
-    assert tree.pending() == {"results/quick/other/square/5.json"} | figures | GALLERY | MANIFEST
+    square = {"results/quick/other/square/5.json", "results/quick/other/square/5.npz"}
+    assert tree.pending() == square | total | figures | GALLERY | MANIFEST
 
 
 @pytest.mark.parametrize(

@@ -139,8 +139,8 @@ class ApproximateOTPE(LayerRule):
             traces.neuron,
             lambda step: (_summed_jacobians(layer, response, step[0], step[1], k), step[2]),
         )
-        signal_below = current_cotangent(response.current, weights)
-        return LayerGradient(synapses, neuron, signal_below), ApproximateOTPETraces(inputs, mean, neuron_traces)
+        cotangent = current_cotangent(response.current, weights)
+        return LayerGradient(synapses, neuron, cotangent), ApproximateOTPETraces(inputs, mean, neuron_traces)
 
 
 def _with_sums(filter: Filter, decay: Float[Array, ""]) -> Filter:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from jaxtyping import Array, Float
 
-from slax_rules.layerwise.eligibility import Eligibility, eligibility_gradient, zero_eligibility
+from slax_rules.layerwise.eligibility import EligibilityTraces, eligibility_gradient, zero_eligibility
 from slax_rules.layerwise.jacobians import LocalJacobians, StepPoint, linearize, with_leaky_sum
 from slax_rules.layerwise.layer import (
     Layer,
@@ -71,12 +71,14 @@ class EProp(LayerRule):
     def for_layers(self, layers: tuple[Layer, ...]) -> tuple[LayerRule, ...]:
         return (*(self for _ in layers[:-1]), OSTL(route=self.route))
 
-    def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Eligibility:
+    def initialize_traces(
+        self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]
+    ) -> EligibilityTraces:
         return zero_eligibility(layer, inputs, (*states, states[0]))
 
     def window(
-        self, layer: Layer, window: LayerWindow, traces: Eligibility, signal: Float[Array, "K B *N"]
-    ) -> tuple[LayerGradient, Eligibility]:
+        self, layer: Layer, window: LayerWindow, traces: EligibilityTraces, signal: Float[Array, "K B *N"]
+    ) -> tuple[LayerGradient, EligibilityTraces]:
         kappa = output_decay(layer, self.output_decay, signal.dtype)
 
         def jacobians_at(point: StepPoint) -> LocalJacobians:

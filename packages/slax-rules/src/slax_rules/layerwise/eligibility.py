@@ -5,11 +5,11 @@
 for a weight with input x and for a bias (x = 1). K steps collapse into matrix products. With the reverse recursion inside the
 layer, from a_K = 0,
 
-    g_t = psi_t delta_t + d_t . a_t        a_{t-1} = o_t delta_t + D_t^T a_t        t = K..1
+    c_t = psi_t delta_t + d_t . a_t        a_{t-1} = o_t delta_t + D_t^T a_t        t = K..1
 
-    gradient  sum_t g_t x_t + a_0 E_0        E_K = (D_K ... D_1) E_0 + sum_t (D_K ... D_{t+1}) d_t x_t
+    gradient  sum_t c_t x_t + a_0 E_0        E_K = (D_K ... D_1) E_0 + sum_t (D_K ... D_{t+1}) d_t x_t
 
-where the factors of E_K are g_t and a_0 with a unit cotangent of each state after the window in place of the signal. States are
+where the factors of E_K come from the same recursion with delta = 0, started from a unit vector a_K for each state. States are
 tuples throughout, so that XLA fuses the operations on them.
 """
 
@@ -37,7 +37,7 @@ from slax_rules.layerwise.synapse import (
 JacobiansAt = Callable[[Any], LocalJacobians]
 
 
-class Eligibility(NamedTuple):
+class EligibilityTraces(NamedTuple):
     """The traces E after a window, for each state of the neuron.
 
     Args:
@@ -51,7 +51,7 @@ class Eligibility(NamedTuple):
     neuron: tuple[tuple[Array, ...], ...]
 
 
-def zero_eligibility(layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Eligibility:
+def zero_eligibility(layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> EligibilityTraces:
     """The traces before the first step, for inputs [B, I] and the neuron's states at rest.
 
     Example:
@@ -72,7 +72,7 @@ def zero_eligibility(layer: Layer, inputs: tuple[Array, ...], states: tuple[Arra
 
     synapses = zip(layer.synapses, inputs, strict=True)
     rest = tuple(jnp.zeros_like(state) for state in states)
-    return Eligibility(
+    return EligibilityTraces(
         tuple(kernel_traces(synapse, x) if is_synapse(synapse) else () for synapse, x in synapses),
         rest if any(has_bias(synapse) for synapse in layer.synapses) else (),
         tuple(rest for _ in layer.parameters),
@@ -82,10 +82,10 @@ def zero_eligibility(layer: Layer, inputs: tuple[Array, ...], states: tuple[Arra
 def eligibility_gradient(
     layer: Layer,
     window: LayerWindow,
-    traces: Eligibility,
+    traces: EligibilityTraces,
     signal: Float[Array, "K B *N"],
     jacobians_at: JacobiansAt,
-) -> tuple[LayerGradient, Eligibility]:
+) -> tuple[LayerGradient, EligibilityTraces]:
     """The gradient sum_t delta_t eps_t of a window with signal delta, and the traces after it.
 
     Args:
@@ -93,7 +93,7 @@ def eligibility_gradient(
         jacobians_at: returns the local Jacobians at a point, for the neuron itself or for one with additional states.
 
     Returns:
-        The gradient, with psi_t delta_t as the signal below, and the traces.
+        The gradient, with psi_t delta_t as the cotangent of the current, and the traces.
 
     Example:
         >>> import dataclasses
@@ -140,15 +140,15 @@ def eligibility_gradient(
     neuron, neuron_traces = neuron_parameter_gradients(
         layer, (window.points, signal), traces.neuron, lambda step: (jacobians_at(step[0]), step[1])
     )
-    return LayerGradient(gradients, neuron, reverse.signal_below), Eligibility(tuple(kernels), bias, neuron_traces)
+    return LayerGradient(gradients, neuron, reverse.within_step), EligibilityTraces(tuple(kernels), bias, neuron_traces)
 
 
 class _Reverse(NamedTuple):
     """The result of the reverse recursion over a window, for the signal and for the origin of each state after it."""
 
-    current: Float[Array, "K B *N"]  # g_t
-    signal_below: Float[Array, "K B *N"]  # psi_t delta_t
-    origin: tuple[Float[Array, "K B *N"], ...]  # g_t for a unit cotangent of each state
+    current: Float[Array, "K B *N"]  # c_t
+    within_step: Float[Array, "K B *N"]  # psi_t delta_t
+    origin: tuple[Float[Array, "K B *N"], ...]  # c_t for a unit cotangent of each state
     start: tuple[Array, ...]  # a_0
     transition: tuple[States, ...]  # D_K ... D_1
 

@@ -182,13 +182,13 @@ class Layerwise(LearningRule):
             found, new_traces[number] = rule.window(layer, window, traces[number], signal)
             _add_layer(gradient_layers[number], found)
             if not layer.synapses:
-                send(index - 1, found.signal_below)
+                send(index - 1, found.current_cotangent)
                 continue
             senders = [index - 2, *(edge.sender if not edge.steps else -1 for edge in plan.input_edges(number))]
             kernels = rule.route.kernels(layer)
             for sender, synapse, x, kernel in zip(senders, layer.synapses, window.inputs, kernels, strict=True):
                 if sender >= 0:
-                    send(sender, input_gradient(synapse, x, found.signal_below, kernel))
+                    send(sender, input_gradient(synapse, x, found.current_cotangent, kernel))
         for layer, total, rule in zip(layers, gradient_layers, gradient_routes, strict=True):
             rule.route.add_gradients(layer, total.synapses)
         return nnx.state(gradient, nnx.Param), nnx.state(rule_gradient, nnx.Param), tuple(new_traces)

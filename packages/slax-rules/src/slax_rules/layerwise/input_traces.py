@@ -3,7 +3,7 @@
 Let m be a neuron's membranes before it fires, and A and b the derivatives of m_t w.r.t. m_{t-1} and I_t without any paths
 through spikes, the same numbers for the entire layer (`linear_response`). Then dm/dw is one trace per input,
 
-    a_t = A a_{t-1} + b x_t        gradient  sum_t (c_t delta_t) . a_t        c_t = ds_t / dm_t
+    a_t = A a_{t-1} + b x_t        gradient  sum_t (phi_t delta_t) . a_t        phi_t = ds_t / dm_t
 
 instead of one per weight. K steps take one pass over the inputs, and one matrix product for each state with a c.
 """
@@ -66,7 +66,7 @@ def zero_input_traces(layer: Layer, inputs: tuple[Array, ...], filter: Filter) -
 
 
 def current_cotangent(current: States, weights: States) -> Array:
-    """The cotangent of the current within its step, b . c_t delta_t [K, B, N]; zero if no current reaches an output."""
+    """The cotangent of the current within its step, b . phi_t delta_t [K, B, N]; zero if no current reaches an output."""
     cotangent = dot(current, weights)
     return jnp.zeros_like(next(w for w in weights if w is not None)) if cotangent is None else cotangent
 
@@ -80,10 +80,10 @@ def input_trace_gradients(
     *,
     bias_trace: bool,
 ) -> tuple[tuple[dict[str, Array], ...], InputTraces]:
-    """The gradients of the synapses, sum_t (c_t delta_t) . a_t, and the traces after the window.
+    """The gradients of the synapses, sum_t (phi_t delta_t) . a_t, and the traces after the window.
 
     Args:
-        weights: the products c_t delta_t, [K, B, N] for each state.
+        weights: the products phi_t delta_t, [K, B, N] for each state.
         bias_trace: whether biases have the trace of a constant input, or none.
     """
 

@@ -81,7 +81,8 @@ class LayerGradient(NamedTuple):
     Args:
         synapses: for each synapse, the gradients w.r.t. its weights by name, "kernel" and "bias".
         neuron: the gradient w.r.t. each of the neuron's parameters, in the order of `Layer.parameters`.
-        signal_below: the cotangent of the current within each step, which the synapses pass below.
+        current_cotangent: the cotangent of the current within each step, [K, B, N], such as psi_t delta_t. The engine takes it
+            through the weights of the synapses, or the matrices of a route, to the layers below.
 
     Example:
         >>> import jax.numpy as jnp
@@ -95,13 +96,13 @@ class LayerGradient(NamedTuple):
         >>> gradient, traces = SLTT().window(layer, LayerWindow((inputs,), points, carry), (), jnp.ones((1, 3, 2)))
         >>> {name: array.shape for name, array in gradient.synapses[0].items()}
         {'kernel': (4, 2), 'bias': (2,)}
-        >>> gradient.signal_below.shape
+        >>> gradient.current_cotangent.shape
         (1, 3, 2)
     """
 
     synapses: tuple[dict[str, Array], ...]
     neuron: tuple[Array, ...]
-    signal_below: Float[Array, "K B *N"]
+    current_cotangent: Float[Array, "K B *N"]
 
 
 def input_current(layer: Layer, inputs: tuple[Array, ...]) -> Float[Array, "K B *N"]:

@@ -142,7 +142,7 @@ def output_slopes(neuron: Neuron, membrane: Any) -> States:
 
 
 def response_jacobians(neuron: Neuron, response: LinearResponse, point: StepPoint, c: States) -> LocalJacobians:
-    """The local Jacobians of a step in which spikes affect nothing except the output, with c_t = ds_t / dm_t.
+    """The local Jacobians of a step in which spikes affect nothing except the output, with phi_t = ds_t / dm_t.
 
     With the linear response m_t = A h_{t-1} + b I_t, h_t = F m_t they are D = F A, d = F b, o = A^T c and psi = c . b; for a
     parameter of the neuron, with its direct effects dm, dh and ds, they are pS = F dm + dh and pO = c . dm + ds.

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from jaxtyping import Array, Float
 
-from slax_rules.layerwise.eligibility import Eligibility, eligibility_gradient, zero_eligibility
+from slax_rules.layerwise.eligibility import EligibilityTraces, eligibility_gradient, zero_eligibility
 from slax_rules.layerwise.jacobians import linearize
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
 from slax_rules.layerwise.recurrent_ostl import RecurrentOSTL
@@ -70,10 +70,12 @@ class OSTL(LayerRule):
     def for_layer(self, layer: Layer) -> LayerRule:
         return RecurrentOSTL(route=self.route) if self.recurrence and layer.self_delays else self
 
-    def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Eligibility:
+    def initialize_traces(
+        self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]
+    ) -> EligibilityTraces:
         return zero_eligibility(layer, inputs, states)
 
     def window(
-        self, layer: Layer, window: LayerWindow, traces: Eligibility, signal: Float[Array, "K B *N"]
-    ) -> tuple[LayerGradient, Eligibility]:
+        self, layer: Layer, window: LayerWindow, traces: EligibilityTraces, signal: Float[Array, "K B *N"]
+    ) -> tuple[LayerGradient, EligibilityTraces]:
         return eligibility_gradient(layer, window, traces, signal, partial(linearize, layer.neuron))

@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 import jax
 from jaxtyping import Array, Float
 
-from slax_rules.layerwise.eligibility import Eligibility, eligibility_gradient, zero_eligibility
+from slax_rules.layerwise.eligibility import EligibilityTraces, eligibility_gradient, zero_eligibility
 from slax_rules.layerwise.jacobians import LocalJacobians, StepPoint, linearize, with_leaky_sum
 from slax_rules.layerwise.layer import (
     Layer,
@@ -24,7 +24,7 @@ from slax_rules.layerwise.rule import LayerRule
 class OTPETraces(NamedTuple):
     """The eligibility traces E, one for each state of the neuron, followed by R as one more; and the leaky mean of psi."""
 
-    sums: Eligibility
+    sums: EligibilityTraces
     psi: LeakyMean
 
 
@@ -97,4 +97,4 @@ class OTPE(LayerRule):
         gradient, sums = eligibility_gradient(layer, window, traces.sums, signal, jacobians_at)
         psi = jax.vmap(lambda point: linearize(layer.neuron, point).psi)(window.points)
         mean, g = leaky_means(traces.psi, psi, k)
-        return gradient._replace(signal_below=signal * g), OTPETraces(sums, mean)
+        return gradient._replace(current_cotangent=signal * g), OTPETraces(sums, mean)

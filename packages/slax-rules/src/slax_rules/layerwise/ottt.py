@@ -88,5 +88,5 @@ class OTTT(LayerRule):
             traces.neuron,
             lambda step: (response_jacobians(layer.neuron, response, step[0], step[1]), step[2]),
         )
-        signal_below = current_cotangent(response.current, weights)
-        return LayerGradient(synapses, neuron, signal_below), OTTTTraces(inputs, neuron_traces)
+        cotangent = current_cotangent(response.current, weights)
+        return LayerGradient(synapses, neuron, cotangent), OTTTTraces(inputs, neuron_traces)
