@@ -17,9 +17,9 @@ from slax_rules.registry.entry import Exactness, RuleEntry, Rules, Style
 
 ANY_CELL = "any cell"
 LAYERS = "layers of a Linear or Conv and any element-wise neuron"
-UNIFORM = "layers of a Linear or Conv and a linear neuron with the same parameters in the whole layer"
-ABOVE = "paths that come back to time in a layer above, and over late edges"
-LAST = "one layer; a layer above which nothing has a memory"
+UNIFORM = "layers of a Linear or Conv and a linear neuron whose parameters are the same in the entire layer"
+ABOVE = "paths through the memory of the layers above, and over late edges"
+LAST = "a single layer; a layer with no memory above it"
 
 
 def _bibtex(key: str, kind: str, **fields: str) -> str:
@@ -80,7 +80,7 @@ RULES: dict[str, RuleEntry] = Rules(
         options={"steps": 10},
         requires=ANY_CELL,
         exact=Exactness(steps=10),
-        omits="paths from one piece to the next",
+        omits="paths from one piece of the sequence to the next",
         memory="K (I + N S), K = 10",
         time="P",
         source="Williams, Peng 1990, doi 10.1162/neco.1990.2.4.490",
@@ -127,7 +127,7 @@ RULES: dict[str, RuleEntry] = Rules(
         exact=Exactness(
             condition="without edges, where a neuron has one state; with n steps' reach, where n steps reach all"
         ),
-        omits="influence that a parameter has on states that it does not reach within n steps",
+        omits="the influence of a parameter on states that it does not reach within n steps",
         memory="all states times all parameters of the model, masked",
         time="all states squared times P",
         source="Menick et al. 2021, arXiv 2006.07232",
@@ -183,9 +183,9 @@ RULES: dict[str, RuleEntry] = Rules(
         options={"recurrence": True},
         requires=f"{LAYERS}, with edges from a layer to itself alone",
         exact=Exactness(last_layers=1, condition=LAST),
-        omits="paths that come back to time in a layer above",
+        omits="paths through the memory of the layers above",
         memory="N S times P and the layer's own recurrent weights",
-        time="N times that",
+        time="N times as much",
         source=OSTL_SOURCE,
         bibtex=OSTL_BIBTEX,
         style=Style("#56B4E9", "v", "--", "///"),
@@ -290,9 +290,9 @@ RULES: dict[str, RuleEntry] = Rules(
     pp_prop=RuleEntry(
         title="pp-prop",
         rule=PPProp,
-        requires=f"{LAYERS} that defines integrate and fire, without parameters of the neuron",
+        requires=f"{LAYERS} that defines integrate and fire and has no parameters of its own",
         exact=Exactness(),
-        omits=f"{ABOVE}; all that a product of two traces cannot hold",
+        omits=f"{ABOVE}; everything that a product of two traces cannot represent",
         memory="I + S N",
         time="P",
         source="Wang et al. 2024; braintrace",
