@@ -153,7 +153,7 @@ FIGURES = {"other": Plot(["number", "square"], iter, draw)}
 """,
     "config.yaml": "scales: {quick: {numbers: [2, 3]}, tiny: {numbers: [2]}, paper: {numbers: [2, 3, 4]}}",
     "config.schema.yaml": "properties: {numbers: {type: array}}",
-    "claims.yaml": "figures: [{stem: other, title: Squares, shows: Squares, alt: A line, published: not in the paper, claims: []}]",
+    "claims.yaml": "figures: [{stem: other, title: Squares, shows: Squares, alt: A line, published: not at all, claims: []}]",
 }
 
 
