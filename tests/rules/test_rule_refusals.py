@@ -269,9 +269,13 @@ def test_one_rule_for_each_layer():
 
 def test_feedback_says_what_it_needs():
     model = connect([synapse(), LIF()], [Edge(1, 0, synapse=lambda x: x)])
-    with pytest.raises(TypeError, match=r"Random replaces .* Give the edge a Linear or Conv, or use route=Symmetric\(\)"):
+    with pytest.raises(
+        TypeError, match=r"Random replaces .* Give the edge a Linear or Conv, or use route=Symmetric\(\)"
+    ):
         under(EProp(route=Random(rngs=nnx.Rngs(0))), model)
-    with pytest.raises(TypeError, match=r"Adaptive replaces .* Give the edge a Linear or Conv, or use route=Symmetric\(\)"):
+    with pytest.raises(
+        TypeError, match=r"Adaptive replaces .* Give the edge a Linear or Conv, or use route=Symmetric\(\)"
+    ):
         Adaptive(model, rngs=nnx.Rngs(0))
     with pytest.raises(TypeError, match="Adaptive got LIF, expected a stack made by connect"):
         Adaptive(LIF(), rngs=nnx.Rngs(0))
