@@ -30,8 +30,6 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser().parse_intermixed_args(arguments)
     experiment, settings = options.experiment, settings_of(options.experiment, options.scale)
     known = jobs_of(experiment, options.scale, settings)
-    for name in options.jobs or ():
-        check_known("job", name, known, f" of {experiment} at the scale {options.scale}")
     for stem in options.figures:
         check_known("figure", stem, figures_of(experiment), f" of {experiment}")
     if (options.jobs or options.set) and options.output is None:
@@ -40,6 +38,8 @@ def main(arguments: list[str] | None = None) -> None:
         )
     if options.set:
         known = with_changes(experiment, options.scale, settings, options.set, options.jobs or [])
+    for name in options.jobs or ():
+        check_known("job", name, known, f" of {experiment} at the scale {options.scale}")
     folder = options.results / options.scale / experiment
     chosen = [known[name] for name in options.jobs or known]
     if not options.jobs:

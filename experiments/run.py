@@ -31,12 +31,12 @@ def main(arguments: list[str] | None = None) -> None:
     if options.list:
         print(*jobs, sep="\n")
         return
-    for name in options.jobs:
-        check_known("job", name, jobs, f" of {options.experiment} at the scale {options.scale}")
     if options.set:
         if options.results is None:
             raise SystemExit("Give --results FOLDER with --set: results of other settings are kept apart.")
         jobs = with_changes(options.experiment, options.scale, settings, options.set, options.jobs)
+    for name in options.jobs:
+        check_known("job", name, jobs, f" of {options.experiment} at the scale {options.scale}")
     folder = (options.results or Path("results")) / options.scale / options.experiment
     for name in options.jobs:
         run(jobs[name], options.experiment, folder, options.data)
@@ -73,8 +73,8 @@ def with_changes(
     for change in changes:
         before, settings = jobs_of(experiment, scale, settings), with_change(settings, change)
         after = jobs_of(experiment, scale, settings)
-        same = [name for name in names or after if name in before and after[name].config == before[name].config]
-        if same == list(names or after):
+        same = [name for name in names or after if before.get(name) == after.get(name)]
+        if same == list(names or after) and set(same) <= set(after):
             raise SystemExit(
                 f"--set {change} changes nothing in {', '.join(same)}: the value is the same, or a task has a value of its own "
                 "(--set tasks.TASK.KEY=VALUE)."
@@ -94,8 +94,8 @@ def with_change(settings: dict[str, Any], change: str) -> dict[str, Any]:
     if not equals or not isinstance(place, dict):
         raise SystemExit(f"--set got {change!r}, expected KEY=VALUE, or tasks.TASK.KEY=VALUE for a task's own value.")
     check_known("setting", key, {**place, **settings} if above else place)
+    old = place.get(key, settings.get(key))
     place[key] = yaml.safe_load(text)
-    old = settings.get(key)
     if isinstance(old, int | float) and isinstance(place[key], str):  # YAML reads 1e-3 as a text
         try:
             place[key] = float(text)

@@ -1,7 +1,7 @@
 """The definition of a figure, the order of results, and the writing of tables and pictures, shared by all experiments."""
 
 import csv
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +35,12 @@ class Plot(NamedTuple):
     columns: Sequence[str]
     rows: Callable[[Any], Iterable[Sequence[Any]]]
     draw: Callable[[Any], Figure]
+
+
+def check_given(figure: str, part: str, given: Sized) -> None:
+    """Stop if none of the given results is of a part that a figure needs."""
+    if not given:
+        raise SystemExit(f"The figure {figure} needs results of {part}, and got none: name more jobs after --jobs.")
 
 
 def by_task_and_rule(results: Iterable[dict[str, Any]]) -> Results:

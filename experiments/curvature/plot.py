@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from experiments.common.figures import Plot, interval, plot_seed_intervals
+from experiments.common.figures import Plot, check_given, interval, plot_seed_intervals
 from slax_rules import RULES
 
 COLUMNS = ["rule", "quantity", "which", "mean", "low", "high", "seeds"]
@@ -104,6 +104,7 @@ def window_rows(data: Data) -> Iterator[list[Any]]:
 
 def draw(data: Data) -> Figure:
     """Draw a row for each rule, with the ends of the spectrum, the trace, the loss and the norm of its gradient."""
+    check_given("curvature", "solutions", data.solutions)
     of_seeds = {result["config"]["rule"]: result["seeds"] for result in data.solutions}
     named = {rule: (rule, RULES[rule].title) for rule in of_seeds}
     figure, axes = plt.subplots(1, 4, figsize=(15, 0.55 * len(named) + 1.9), sharey=True)
@@ -132,6 +133,7 @@ def draw(data: Data) -> Figure:
 
 def draw_windows(data: Data) -> Figure:
     """Draw six panels against the window length, with a line for each rule."""
+    check_given("curvature_windows", "windows", data.config)
     config = data.config
     figure, axes = plt.subplots(2, 3, figsize=(14.5, 8.4))
     agreement, size, change, reached, time, memory = axes.flat

@@ -16,6 +16,7 @@ from experiments.common.figures import (
     Plot,
     Results,
     by_task_and_rule,
+    check_given,
     interval,
 )
 from slax_rules import RULES
@@ -164,6 +165,7 @@ def draw_cosine(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
 
 def draw_cost(data: Data) -> Figure:
     """Draw the time and memory of each rule, both on a logarithmic axis."""
+    check_given("rules_table_cost", "costs", data.costs)
     costs = data.costs
     names = [name for name in RULES if any(name in cost["rules"] for cost in costs)]
     figure, axes = plt.subplots(1, 2, figsize=(9.0, 0.3 * len(names) + 1.9), sharey=True)

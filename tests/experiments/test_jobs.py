@@ -129,6 +129,7 @@ def test_changes_of_settings():
         "tasks.u.steps=3": "There is no setting 'u', expected one of: t",
         "tasks.t.stps=3": "There is no setting 'stps', expected one of: steps, seeds",
         "seeds": "got 'seeds', expected KEY=VALUE",
+        "tasks.t.steps=few": "got the text 'few', expected a number",
         "rate=fast": "got the text 'fast', expected a number",
     }.items():
         with pytest.raises(SystemExit, match=message):
@@ -141,6 +142,24 @@ def test_change_without_effect_is_refused(tmp_path):
     for job, change in (("digits/bptt", "seeds=3"), ("japanese_vowels/bptt", "tasks.digits.steps=3")):
         with pytest.raises(SystemExit, match=f"--set {change} changes nothing in {job}"):
             run.main(["accuracy", job, "--set", change, "--results", str(tmp_path)])
+
+
+def test_job_that_a_change_removes_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match="There is no job 'digits/sltt' of accuracy at the scale quick"):
+        run.main(["accuracy", "digits/sltt", "--set", "rules=[bptt]", "--results", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("experiment", "figure", "config", "part"),
+    [
+        ("curvature", "curvature", {"part": "online", "rule": "tbptt"}, "solutions"),
+        ("curvature", "curvature_windows", {"part": "online", "rule": "tbptt"}, "windows"),
+        ("rules_table", "rules_table_cost", {"task": "digits", "rule": "bptt"}, "costs"),
+    ],
+)
+def test_figure_without_results_of_its_part_stops(experiment, figure, config, part, tmp_path):
+    with pytest.raises(SystemExit, match=f"The figure {figure} needs results of {part}, and got none"):
+        plot.draw(experiment, [figure], [{"config": config, "cells": []}], tmp_path)
 
 
 def test_options_and_names_come_in_any_order(tmp_path, capsys):
