@@ -14,7 +14,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_rules.influence.state_space import StateSpace, state_space
-from slax_rules.rule import LearningRule, SignalFn, WindowGradient, check_cell, no_parameters
+from slax_rules.probes import Probe
+from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, no_parameters
 
 
 class InfluenceState(NamedTuple):
@@ -57,10 +58,15 @@ class InfluenceRule(LearningRule):
         return state.influence
 
     def forward(
-        self, plan: StateSpace, model: nnx.RNNCellBase, state: InfluenceState, inputs: Float[Array, "K B ..."]
-    ) -> tuple[list, InfluenceState]:
-        carry, outputs = plan.bind(model).run(state.carry, inputs)
-        return [outputs], state._replace(carry=carry)
+        self,
+        plan: StateSpace,
+        model: nnx.RNNCellBase,
+        state: InfluenceState,
+        inputs: Float[Array, "K B ..."],
+        probes: tuple[Probe, ...] = (),
+    ) -> tuple[Heads, InfluenceState]:
+        carry, heads = plan.bind(model, probes).run(state.carry, inputs)
+        return heads, state._replace(carry=carry)
 
     def window(
         self,
@@ -68,16 +74,16 @@ class InfluenceRule(LearningRule):
         model: nnx.RNNCellBase,
         state: InfluenceState,
         inputs: Float[Array, "K B ..."],
-        signal_fn: SignalFn,
+        objective: Objective,
     ) -> WindowGradient:
-        space = plan.bind(model)
+        space = plan.bind(model, objective.probes)
         if self.stepwise:
-            (outputs,), _ = self.forward(plan, model, state, inputs)
-            loss, (signal,) = signal_fn([outputs])
+            heads, _ = self.forward(plan, model, state, inputs, objective.probes)
+            loss, signal = objective(heads)
             gradient, state = self._step_by_step(space, state, inputs, signal)
         else:
-            (end, outputs), pull = space.vjp(state.carry, inputs)
-            loss, (signal,) = signal_fn([outputs])
+            (end, heads), pull = space.vjp(state.carry, inputs)
+            loss, signal = objective(heads)
             gradient = self._gradient(space, pull, end, signal, state.influence)
             state = InfluenceState(end, self.advance(space, state.carry, inputs, state.influence))
         return WindowGradient(loss, space.as_gradient(gradient), no_parameters(), state)

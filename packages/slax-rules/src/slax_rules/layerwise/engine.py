@@ -3,7 +3,7 @@
     forward   outputs, and for each layer the data its rule needs: the inputs of its synapses, the points of its neuron
     loss      its value, and its gradient w.r.t. the outputs, by plain autodiff
     backward  from the last layer to the first:
-                  signal               the signal from above, or the gradient of the layer's own loss
+                  signal               from above, or of the layer's route if that skips layers; and of the layer's penalties
                   gradient, traces     rule.window(layer, window, traces, signal)
                   signal for below     through the kernels of the layer, or the matrices that its route puts in their place
 
@@ -22,11 +22,20 @@ from jaxtyping import Array, Float
 
 from slax_neurons import Connect, Dropout, Edge
 from slax_neurons.internal import apply_rows, carry_without_buffer, check_features, delayed
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, input_current, run_neuron
+from slax_rules.layerwise.layer import (
+    Layer,
+    LayerGradient,
+    LayerWindow,
+    PenaltySignal,
+    input_current,
+    run_neuron,
+)
 from slax_rules.layerwise.plan import StackPlan, plan_stack
+from slax_rules.layerwise.routes import Teaching
 from slax_rules.layerwise.rule import LayerRule
 from slax_rules.layerwise.synapse import input_gradient
-from slax_rules.rule import LearningRule, SignalFn, WindowGradient
+from slax_rules.probes import Probe, membrane_of
+from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient
 
 
 class LayerwiseState(NamedTuple):
@@ -117,11 +126,16 @@ class Layerwise(LearningRule):
         return state.traces
 
     def forward(
-        self, plan: StackPlan, model: nnx.RNNCellBase, state: LayerwiseState, inputs: Float[Array, "K B ..."]
-    ) -> tuple[list, LayerwiseState]:
+        self,
+        plan: StackPlan,
+        model: nnx.RNNCellBase,
+        state: LayerwiseState,
+        inputs: Float[Array, "K B ..."],
+        probes: tuple[Probe, ...] = (),
+    ) -> tuple[Heads, LayerwiseState]:
         forward_pass = forward(plan, model, state.carries, inputs)
-        read_outs = (head for head, _ in self._read_outs(plan, model, forward_pass).values())
-        return [forward_pass.outputs[-1], *read_outs], state._replace(carries=forward_pass.carries)
+        heads, _ = self._heads(plan, model, forward_pass, probes)
+        return heads, state._replace(carries=forward_pass.carries)
 
     def window(
         self,
@@ -129,16 +143,19 @@ class Layerwise(LearningRule):
         model: nnx.RNNCellBase,
         state: LayerwiseState,
         inputs: Float[Array, "K B ..."],
-        signal_fn: SignalFn,
+        objective: Objective,
     ) -> WindowGradient:
         forward_pass = forward(plan, model, state.carries, inputs)
-        read_outs = self._read_outs(plan, model, forward_pass)
-        loss, (signal, *local) = signal_fn([forward_pass.outputs[-1], *(head for head, _ in read_outs.values())])
-        signals = {len(forward_pass.outputs) - 1: signal}
-        pullbacks = zip(read_outs.items(), local, strict=True)
-        local_signals = {index: pull(signal)[0] for (index, (_, pull)), signal in pullbacks}
+        heads, pullbacks = self._heads(plan, model, forward_pass, objective.probes)
+        loss, signals = objective(heads)
+        own = {layer: pull(signal)[0] for (layer, pull), signal in zip(pullbacks.items(), signals.local, strict=True)}
+        penalties = dict(zip(objective.probes, signals.hidden, strict=True))
+
+        def targets() -> Array:
+            return objective.targets(heads.outputs)
+
         gradient, rule_gradient, traces = self._backward(
-            plan, model, forward_pass, state.traces, signals, local_signals
+            plan, model, forward_pass, state.traces, signals.outputs, own, penalties, targets
         )
         return WindowGradient(loss, gradient, rule_gradient, LayerwiseState(forward_pass.carries, traces))
 
@@ -148,19 +165,25 @@ class Layerwise(LearningRule):
         model: Any,
         forward_pass: ForwardPass,
         traces: tuple,
-        signals: dict[int, Any],
-        local_signals: dict[int, Array],
+        signal: Any,
+        own: dict[int, Array],
+        penalties: dict[Probe, Array],
+        targets: Callable[[], Array],
     ) -> tuple[nnx.State, nnx.State, tuple]:
         """The gradients w.r.t. the parameters of the model and of the rule, and the traces after the window.
 
         Args:
-            signals: the gradient of the model's loss w.r.t. its outputs, under the index of the last module.
-            local_signals: the gradients of the layers' own losses w.r.t. the outputs of their neurons, by the neurons' index.
+            signal: the gradient of the model's loss w.r.t. its outputs.
+            own: the gradients of the layers' own losses w.r.t. their outputs, by the number of the layer.
+            penalties: the gradients of the penalties w.r.t. the quantities of the probes.
+            targets: returns the targets of each step.
         """
         layers, gradient, rule_gradient = plan.layers(model), _zero_copy(model), _zero_copy(self)
         rules, gradient_layers = self.layer_rules(layers), plan.layers(gradient)
         gradient_chain, gradient_routes = plan.chain(gradient), rule_gradient.layer_rules(layers)
         new_traces: list[Any] = [None] * len(layers)
+        signals = {len(forward_pass.outputs) - 1: signal}
+        error = _concatenated(signal)
 
         def send(index: int, signal: Any) -> None:
             """Add a signal to the signal at the outputs of a module; -1 stands for the inputs, which need none."""
@@ -178,8 +201,14 @@ class Layerwise(LearningRule):
                 continue
             number = plan.neurons.index(index)
             layer, rule, window = layers[number], rules[number], forward_pass.windows[number]
-            signal = local_signals[index] if index in local_signals else signals[index]
-            found, new_traces[number] = rule.window(layer, window, traces[number], signal)
+            outputs, received = forward_pass.outputs[index], signals[index]
+            if rule.route.skips_layers and layer.above is not None:
+                teaching = Teaching(error, targets, own.get(number))
+                received = rule.route.signal(layer, outputs, teaching)
+            received, window = _with_penalties(rule, layer, window, received, penalties)
+            found, new_traces[number] = rule.window(layer, window, traces[number], received)
+            if layer.above is None and not plan.has_parameters_above:
+                error = _concatenated(found.current_cotangent)
             _add_layer(gradient_layers[number], found)
             if not layer.synapses:
                 send(index - 1, found.current_cotangent)
@@ -193,17 +222,29 @@ class Layerwise(LearningRule):
             rule.route.add_gradients(layer, total.synapses)
         return nnx.state(gradient, nnx.Param), nnx.state(rule_gradient, nnx.Param), tuple(new_traces)
 
-    def _read_outs(self, plan: StackPlan, model: Any, forward_pass: ForwardPass) -> dict[int, tuple[Any, Callable]]:
-        """The read-outs of hidden layers with a loss of their own, with their pullbacks, by the index of the neuron."""
-        layers, found = plan.layers(model), {}
+    def _heads(
+        self, plan: StackPlan, model: Any, forward_pass: ForwardPass, probes: tuple[Probe, ...]
+    ) -> tuple[Heads, dict[int, Callable]]:
+        """The heads of a window, and the pullbacks of the read-outs of hidden layers by the number of the layer."""
+        layers, read_outs, pullbacks = plan.layers(model), [], {}
         for index, layer, rule in zip(plan.neurons, layers, self.layer_rules(layers), strict=True):
-            if rule.route.is_local and layer.above is not None:
 
-                def read_out(outputs: Array, layer: Layer = layer, rule: LayerRule = rule) -> Any:
-                    return rule.route.read_out(layer, outputs, forward_pass.outputs[-1])
+            def read_out(outputs: Array, layer: Layer = layer, rule: LayerRule = rule) -> Any:
+                return rule.route.read_out(layer, outputs, forward_pass.outputs[-1])
 
-                found[index] = jax.vjp(read_out, forward_pass.outputs[index])
-        return found
+            if rule.route.skips_layers and layer.above is not None:
+                found, pull = jax.vjp(read_out, forward_pass.outputs[index])
+                if jax.tree.leaves(found):
+                    read_outs.append(found)
+                    pullbacks[layer.number] = pull
+
+        def probed(probe: Probe) -> Array:
+            if probe.quantity == "outputs":
+                return forward_pass.outputs[plan.neurons[probe.layer]]
+            return membrane_of(layers[probe.layer].neuron, forward_pass.windows[probe.layer].points.membrane)
+
+        hidden = tuple(map(probed, probes))
+        return Heads(forward_pass.outputs[-1], hidden, tuple(read_outs)), pullbacks
 
 
 def as_rule(rule: Any) -> LearningRule:
@@ -299,6 +340,34 @@ def _run_module(
 def _senders(plan: StackPlan, index: int) -> list[int]:
     """The indices of the senders to a module; -1 for the inputs of the stack."""
     return [index - 1, *(edge.sender for edge in plan.edges_into(index))]
+
+
+def _concatenated(signal: Any) -> Float[Array, "K B C"]:
+    """A signal as one vector per step and sample."""
+    return jnp.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in jax.tree.leaves(signal)], axis=-1)
+
+
+def _with_penalties(
+    rule: LayerRule, layer: Layer, window: LayerWindow, signal: Array, penalties: dict[Probe, Array]
+) -> tuple[Array, LayerWindow]:
+    """The signal and the window of a layer with the gradient of its penalties in one of them.
+
+    Raises:
+        TypeError: a penalty of the membranes under a rule that does not read it.
+    """
+    by_outputs = penalties.get(Probe(layer.number, "outputs"))
+    by_membranes = penalties.get(Probe(layer.number, "membranes"))
+    if by_outputs is None and by_membranes is None:
+        return signal, window
+    by_outputs = jnp.zeros_like(signal) if by_outputs is None else by_outputs
+    if rule.reads_penalty:
+        return signal, window._replace(penalty=PenaltySignal(by_outputs, by_membranes))
+    if by_membranes is not None:
+        raise TypeError(
+            f"{type(rule).__name__} got a penalty of the membranes of layer {layer.number}, which needs a rule that handles it "
+            'with its traces (`reads_penalty = True`). Use a penalty of the outputs, of="outputs", or a rule such as OSTL().'
+        )
+    return signal + by_outputs, window
 
 
 def _zero_copy(node: Any) -> Any:

@@ -47,6 +47,18 @@ class Layer:
         return jax.tree.leaves(nnx.state(self.neuron, nnx.Param))
 
 
+class PenaltySignal(NamedTuple):
+    """The gradient of a layer's penalties within each time step.
+
+    Args:
+        outputs: the gradient w.r.t. the outputs.
+        membranes: the gradient w.r.t. the membranes before firing; None if no penalty reads them.
+    """
+
+    outputs: Float[Array, "K B *N"]
+    membranes: Float[Array, "K B *N"] | None
+
+
 class LayerWindow(NamedTuple):
     """The run of a layer over K steps.
 
@@ -54,6 +66,7 @@ class LayerWindow(NamedTuple):
         inputs: inputs of each synapse; none if the chain feeds the neuron directly.
         points: points of the neuron, leaves [K, B, N].
         carry: carry of the neuron before the first step, with its delay buffer if the neuron is read late.
+        penalty: the gradient of the layer's penalties, for a rule with `reads_penalty`; None if there are none.
 
     Example:
         A rule gets windows from the library. This one is made by hand, as in a test of a rule:
@@ -73,6 +86,7 @@ class LayerWindow(NamedTuple):
     inputs: tuple[Float[Array, "K B *I"], ...]
     points: StepPoint
     carry: Any
+    penalty: PenaltySignal | None = None
 
 
 class LayerGradient(NamedTuple):

@@ -59,6 +59,7 @@ class OSTL(LayerRule):
     recurrence: bool = False
 
     default_window: ClassVar[int] = 128
+    reads_penalty: ClassVar[bool] = True
 
     def check(self, layer: Layer) -> None:
         if self.recurrence and len(layer.self_delays) < len(layer.synapses) - 1:

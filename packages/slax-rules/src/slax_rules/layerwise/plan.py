@@ -44,12 +44,14 @@ class StackPlan:
         edges: all edges.
         neurons: the index of the neuron of each layer.
         input_synapses: the indices of the chain's synapses that come right before a neuron and belong to its layer.
+        has_parameters_above: whether modules with parameters follow the last neuron.
     """
 
     modules: tuple[Path, ...]
     edges: tuple[PlannedEdge, ...]
     neurons: tuple[int, ...]
     input_synapses: frozenset[int]
+    has_parameters_above: bool
 
     @property
     def has_delayed_edges(self) -> bool:
@@ -146,7 +148,8 @@ def plan_stack(name: str, model: Any) -> StackPlan:
     chain = [_module(model, path) for path in modules]
     neurons = tuple(index for index, module in enumerate(chain) if isinstance(module, Neuron))
     input_synapses = frozenset(index - 1 for index in neurons if index and is_synapse(chain[index - 1]))
-    plan = StackPlan(tuple(modules), tuple(edges), neurons, input_synapses)
+    above = chain[neurons[-1] + 1 :] if neurons else []
+    plan = StackPlan(tuple(modules), tuple(edges), neurons, input_synapses, any(map(_has_parameters, above)))
     _check(name, model, plan, chain)
     return plan
 
