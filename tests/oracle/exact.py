@@ -18,21 +18,25 @@ def bptt(layers, inputs, signal, *, window=None, penalties=(), carry=None) -> Re
     n_steps, batch = inputs.shape[:2]
     states, past = (None, ()) if carry is None else (carry.states, carry.past)
     history = forward(layers, inputs, states, past)
-    losses, signals = zip(*(signal(t, history[t][-1].output) for t in range(n_steps)), strict=True)
-    own = [own_losses(history[t], [penalty.at(history, t) for penalty in penalties]) for t in range(n_steps)]
+    loss, signals = zip(*(signal(t, history[t][-1].output) for t in range(n_steps)), strict=True)
+    penalty, own = zip(
+        *(own_losses(history[t], [one.at(history, t) for one in penalties]) for t in range(n_steps)), strict=True
+    )
 
     gradients = zero_gradients(layers)
     gs = [[np.zeros_like(step.output) for step in steps] for steps in history]  # adjoints of the outputs
     for t in range(n_steps):
         gs[t][-1] += signals[t] / (n_steps * batch)
-        for g, layer in zip(gs[t], own[t][1], strict=True):
-            g += (layer.joined + layer.apart) / n_steps
+        for g, losses in zip(gs[t], own[t], strict=True):
+            if losses is not None:
+                g += (losses.joined + losses.apart) / n_steps
     gh = zero_states(layers, batch)  # adjoints of the states after the current step
     for t in reversed(range(n_steps)):
         first = 0 if window is None else t - t % window
         for i in reversed(range(len(layers))):
             layer, step = layers[i], history[t][i]
-            gv, v = own[t][1][i].membranes / n_steps, layer.unit_neuron().membrane_blocks(step)
+            gv = np.zeros_like(step.membrane) if own[t][i] is None else own[t][i].membranes / n_steps
+            v = layer.unit_neuron().membrane_blocks(step)
             gi = (step.d * gh[i]).sum(axis=-1) + step.psi * gs[t][i] + v.psi * gv
             for prefix, edge in layer.connections(i).items():
                 gradients[i][f"{prefix}kernel"] += layer.shared(f"{prefix}kernel", step.inputs[prefix].T @ gi)
@@ -55,7 +59,7 @@ def bptt(layers, inputs, signal, *, window=None, penalties=(), carry=None) -> Re
         past = remember(layers, outputs_of(steps, x), past)
     outputs = series(history, "output")
     carry = Carry([step.states for step in history[-1]], None, past)
-    return Result(float(np.mean(losses)), gradients, outputs, carry, float(np.mean([value for value, _ in own])))
+    return Result(float(np.mean(loss)), gradients, outputs, carry, float(np.mean(penalty)))
 
 
 def parameter_numbers(layers) -> tuple[list[dict[str, np.ndarray]], int]:
@@ -155,8 +159,9 @@ class RTRL(Rule):
 
 def owed(influences, signals, own) -> np.ndarray:
     """The derivatives of the losses of a step by all parameters, [B, P]."""
-    return sum(
-        np.einsum("bn,bnp->bp", signal + losses.joined + losses.apart, one.outputs)
-        + np.einsum("bn,bnp->bp", losses.membranes, one.membranes)
-        for one, signal, losses in zip(influences, signals, own, strict=True)
-    )
+    total = sum(np.einsum("bn,bnp->bp", signal, one.outputs) for signal, one in zip(signals, influences, strict=True))
+    for one, losses in zip(influences, own, strict=True):
+        if losses is not None:
+            total = total + np.einsum("bn,bnp->bp", losses.joined + losses.apart, one.outputs)
+            total = total + np.einsum("bn,bnp->bp", losses.membranes, one.membranes)
+    return total

@@ -3,7 +3,9 @@
 Each kernel, those of edges too, is one more input of the layer that receives it.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,7 +43,7 @@ class Credit(NamedTuple):
 
     estimates: Any  # for the signal that the route brings
     factor: np.ndarray  # [B, N], of that signal on its way to the layer's current
-    membranes: Any  # of the membranes before the reset
+    membranes: Callable  # () -> of the membranes before the reset
     outputs: Any = None  # of the outputs of this step alone, where `estimates` are something else
     psi: Any = None  # [B, N], the factor that belongs to them
 
@@ -67,17 +69,24 @@ class LocalRule(Rule):
         for i, layer in reversed(list(enumerate(layers))):
             above = next((other for other in layers[i + 1 :] if not isinstance(other.neuron, Dense)), None)
             new_traces[i], credit = self.layer_step(layer, traces.layers[i], steps[i], above)
-            signal = signals[i] + own[i].joined
-            outputs = credit.estimates if credit.outputs is None else credit.outputs
-            psi = credit.factor if credit.psi is None else credit.psi
-            parts = (signal, credit.estimates), (own[i].apart, outputs), (own[i].membranes, credit.membranes)
-            weighed = [self.weigh(layer, *part) for part in parts]
-            gradients[i] = {name: sum(part[name] for part in weighed) for name in weighed[0]}
-            membrane_psi = layer.unit_neuron().membrane_blocks(steps[i]).psi
-            cotangent = signal * credit.factor + own[i].apart * psi + own[i].membranes * membrane_psi
+            signal = signals[i] if own[i] is None else signals[i] + own[i].joined
+            gradients[i], cotangent = self.weigh(layer, signal, credit.estimates), signal * credit.factor
+            if own[i] is not None:
+                more, current = self.own_part(layer, own[i], credit, steps[i])
+                gradients[i] = {name: gradient + more[name] for name, gradient in gradients[i].items()}
+                cotangent = cotangent + current
             for sender, part in self.route.below(layers, i, cotangent):
                 signals[sender] = signals[sender] + part
         return Traces(new_traces, traces.t + 1), gradients
+
+    def own_part(self, layer, own, credit, step):
+        """What the penalties of a layer that do not join its signal add to its gradients, and to its cotangent."""
+        outputs = credit.estimates if credit.outputs is None else credit.outputs
+        by_outputs = self.weigh(layer, own.apart, outputs)
+        by_membranes = self.weigh(layer, own.membranes, credit.membranes())
+        psi = credit.factor if credit.psi is None else credit.psi
+        cotangent = own.apart * psi + own.membranes * layer.unit_neuron().membrane_blocks(step).psi
+        return {name: by_outputs[name] + by_membranes[name] for name in by_outputs}, cotangent
 
     def weigh(self, layer, signal, estimates):
         """The gradients: signal times estimate, summed over samples and over what shares a parameter."""
@@ -92,7 +101,7 @@ class SLTT(LocalRule):
 
     def layer_step(self, layer, trace, step, above):
         outputs = {name: ds for name, (_, ds) in direct_terms(layer, step).items()}
-        return trace, Credit(outputs, step.psi, eligibilities_of_membrane(layer, trace, step))
+        return trace, Credit(outputs, step.psi, partial(eligibilities_of_membrane, layer, trace, step))
 
 
 class OSTL(LocalRule):
@@ -105,7 +114,7 @@ class OSTL(LocalRule):
         return zero_traces(layer, batch)
 
     def layer_step(self, layer, trace, step, above):
-        membranes = eligibilities_of_membrane(layer, trace, step)
+        membranes = partial(eligibilities_of_membrane, layer, trace, step)
         outputs, trace = eligibilities(layer, trace, step)
         return trace, Credit(outputs, step.psi, membranes)
 
@@ -136,7 +145,7 @@ class OSTLWithH(LocalRule):
         numbers = parameter_numbers([layer])[0][0]
         new = influence(layer, layer.connections(0), numbers, states, step, dx)
         trace = new.states, remember([layer], [new.outputs], past), own
-        return trace, Credit(new.outputs, step.psi, new.membranes)
+        return trace, Credit(new.outputs, step.psi, lambda: new.membranes)
 
     def weigh(self, layer, signal, estimates):
         gradient = np.einsum("bn,bnp->p", signal, estimates)
@@ -162,7 +171,7 @@ class OTTT(LocalRule):
 
     def layer_step(self, layer, trace, step, above):
         integrated, trace, fired = integrate(layer, trace, step, self.bias_trace)
-        return trace, Credit(read_out(fired, integrated), step.psi, membranes_of(layer, integrated))
+        return trace, Credit(read_out(fired, integrated), step.psi, partial(membranes_of, layer, integrated))
 
 
 class OTPE(LocalRule):
@@ -184,7 +193,7 @@ class OTPE(LocalRule):
 
     def layer_step(self, layer, trace, step, above):
         trace, sums, mean = trace
-        membranes = eligibilities_of_membrane(layer, trace, step)
+        membranes = partial(eligibilities_of_membrane, layer, trace, step)
         outputs, trace = eligibilities(layer, trace, step)
         if above is None:
             return (trace, sums, mean), Credit(outputs, step.psi, membranes)
@@ -214,7 +223,7 @@ class ApproximateOTPE(LocalRule):
     def layer_step(self, layer, trace, step, above):
         trace, sums, mean_fired, mean_psi = trace
         integrated, trace, fired = integrate(layer, trace, step, self.bias_trace)
-        membranes, outputs = membranes_of(layer, integrated), read_out(fired, integrated)
+        membranes, outputs = partial(membranes_of, layer, integrated), read_out(fired, integrated)
         if above is None:
             return (trace, sums, mean_fired, mean_psi), Credit(outputs, step.psi, membranes)
         k = self.next_decay(layer, above)
@@ -244,7 +253,7 @@ class EProp(LocalRule):
 
     def layer_step(self, layer, trace, step, above):
         trace, sums = trace
-        membranes = eligibilities_of_membrane(layer, trace, step)
+        membranes = partial(eligibilities_of_membrane, layer, trace, step)
         outputs, trace = eligibilities(layer, trace, step)
         if above is None:
             return (trace, sums), Credit(outputs, step.psi, membranes)
@@ -282,7 +291,7 @@ class PPProp(LocalRule):
         )
         g = self.decay * (step.D @ g[..., None])[..., 0] + (1 - self.decay) * step.d
         outputs, membranes = ({name: di * f for name, di in (here | ex).items()} for f in (ef, ef_of_membrane))
-        return (ex, g, n + 1), Credit(outputs, step.psi, membranes)
+        return (ex, g, n + 1), Credit(outputs, step.psi, lambda: membranes)
 
 
 class STLLR(LocalRule):
@@ -292,7 +301,7 @@ class STLLR(LocalRule):
 
     and cotangent = signal Psi. Psi is a function of what the spike function is of, by default psi itself; of a layer that
     does not fire it is 1. The bias is the weight of a constant input 1; without `bias_trace` its gradient is signal Psi.
-    Parameters of the neuron have to be `fixed`.
+    Parameters of the neuron have to be `fixed`. What a membrane owes to a weight is xhat'.
     """
 
     def __init__(self, pre_decay, post_decay, pre=1.0, post=-1.0, activation=None, bias_trace=True, *, route=None):
@@ -314,11 +323,11 @@ class STLLR(LocalRule):
         estimates = {name: self.pre * psi * xhat[name] + self.post * psihat * x for name, x in here.items()}
         if not self.bias_trace:
             estimates |= {name: psi for name in estimates if name.endswith("bias")}
-        return (xhat, self.post_decay * psihat + psi), Credit(estimates, psi, xhat)
+        return (xhat, self.post_decay * psihat + psi), Credit(estimates, psi, lambda: xhat)
 
 
 class PerLayer(LocalRule):
-    """A rule for each layer, all of them under one route."""
+    """A rule for each layer, all of them under one route; not for `OSTLWithH`, which has to know the network."""
 
     def __init__(self, rules, *, route=None):
         super().__init__(route=route)

@@ -169,12 +169,13 @@ def recall(edge, lag, x, now, past, zeros):
 
 def receive(edge, x, now, past, zeros):
     """What arrives over an edge, [B, I, ...], and its derivative by the delays of the inputs, None where none is learned."""
-    arrived, changed = 0.0, None if edge.delays is None else 0.0
+    if edge.delays is None:
+        return recall(edge, edge.delay, x, now, past, zeros), None
+    arrived, changed = 0.0, 0.0
     for lag, (weight, derivative) in edge.weights_of_lags().items():
         sent = np.moveaxis(recall(edge, lag, x, now, past, zeros), 1, -1)
         arrived = arrived + np.moveaxis(sent * weight, -1, 1)
-        if edge.delays is not None:
-            changed = changed + np.moveaxis(sent * derivative, -1, 1)
+        changed = changed + np.moveaxis(sent * derivative, -1, 1)
     return arrived, changed
 
 

@@ -72,14 +72,15 @@ class Own(NamedTuple):
     membranes: Any  # by the membranes
 
 
-def own_losses(steps, penalties) -> tuple[float, list[Own]]:
-    """The sum of the penalties of a step, as a mean over B, and their derivatives per layer."""
-    total = 0.0
-    own = [Own(*(np.zeros_like(step.output) for _ in Own._fields)) for step in steps]
+def own_losses(steps, penalties) -> tuple[float, list[Own | None]]:
+    """The sum of the penalties of a step, as a mean over B, and their derivatives per layer, None for one without any."""
+    total, own = 0.0, [None] * len(steps)
     for penalty in penalties:
         values = activity(steps[penalty.layer], penalty.of)
         losses, derivatives = penalty.function(values)
         total += float(np.mean(losses))
+        if own[penalty.layer] is None:
+            own[penalty.layer] = Own(*(np.zeros_like(values) for _ in Own._fields))
         kind = "membranes" if penalty.of == "membranes" else "joined" if penalty.joins else "apart"
         getattr(own[penalty.layer], kind)[...] += derivatives / len(values)
     return total, own

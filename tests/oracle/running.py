@@ -37,8 +37,8 @@ class Rule:
         step(layers, traces, steps, signals, own) -> traces, gradients
 
     The signals [B, N] are the derivatives of this step's loss, its mean over B, by the layers' outputs, as far as they come
-    from the loss itself and not from other layers. `own` are those of the layers' penalties. Gradients are linear in both,
-    and the traces after a step do not depend on them.
+    from the loss itself and not from other layers. `own` are those of the layers' penalties, see `own_losses`. Gradients are
+    linear in both, and the traces after a step do not depend on them.
     """
 
     def signals(self, layers, traces, steps, signal):
@@ -57,7 +57,7 @@ def run(rule, layers, inputs, signal, *, penalties=(), carry=None) -> Result:
     inputs = flat(inputs)
     n_steps, batch = inputs.shape[:2]
     carry = start(rule, layers, batch) if carry is None else carry
-    history = forward(layers, inputs, carry.states, carry.past)
+    history = forward(layers, inputs, carry.states, carry.past) if penalties else []
     total = zero_gradients(layers)
     losses, outputs, penalty = [], [], 0.0
     for t in range(n_steps):
@@ -65,7 +65,7 @@ def run(rule, layers, inputs, signal, *, penalties=(), carry=None) -> Result:
         carry, output, loss, gradients = advance(rule, layers, carry, inputs[t], lambda y, t=t: signal(t, y), here)
         outputs.append(output)
         losses.append(loss)
-        penalty += own_losses(history[t], here)[0] / n_steps
+        penalty += own_losses(history[t], here)[0] / n_steps if penalties else 0.0
         add(total, gradients, 1 / n_steps)
     return Result(float(np.mean(losses)), total, np.stack(outputs), carry, penalty)
 
