@@ -8,6 +8,7 @@ import pytest
 
 from oracle import (
     OSTL,
+    Direct,
     Local,
     advance,
     approximate_otpe,
@@ -15,6 +16,7 @@ from oracle import (
     e_prop,
     forward_step,
     linear,
+    ostl,
     ottt,
     softmax_cross_entropy,
     start,
@@ -44,6 +46,9 @@ NO_FUTURE = {
     "ottt-no-bias-trace": partial(ottt, bias_trace=False),
     "approximate-otpe-no-bias-trace": partial(approximate_otpe, bias_trace=False),
     "e-prop-kappa": partial(e_prop, kappa=0.9),
+    "ostl-direct": lambda layers, *given, **options: ostl(
+        layers, *given, route=Direct(READOUTS[: len(layers) - 1]), **options
+    ),
     "decolle": lambda layers, *given, **options: ottt(
         layers, *given, route=Local(READOUTS[: len(layers) - 1]), **options
     ),
