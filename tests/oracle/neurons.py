@@ -34,6 +34,7 @@ class Step(NamedTuple):
     dh: dict[str, np.ndarray]  # per neuron parameter [B, N, S]
     ds: dict[str, np.ndarray]  # per neuron parameter [B, N]
     inputs: Any = None  # what the layer received, [B, I] by the prefix of the connection, see `Layer`
+    slopes: Any = None  # its derivative by the delays, [B, I], None where none is learned
 
 
 class Halves(NamedTuple):
@@ -51,11 +52,20 @@ class Halves(NamedTuple):
     ds: dict[str, np.ndarray]  # of s by a parameter of firing, at given m [B, N]
 
 
+class MembraneBlocks(NamedTuple):
+    """The derivatives of the membrane v before the reset, which are exact: it comes before all firing."""
+
+    o: np.ndarray  # dv/dh [B, N, S]
+    psi: np.ndarray  # dv/di [B, N]
+    ds: dict[str, np.ndarray]  # dv by each parameter of the neuron that it depends on directly [B, N]
+
+
 class Neuron:
     """Base: `parameters` names the fields that have gradients, each a scalar or [N]; `decay` is the membrane's."""
 
     parameters: tuple[str, ...]
     n_states = 1
+    membrane_state = 0  # the place of the membrane among the states
 
     def __post_init__(self):
         for name in self.parameters:
@@ -66,6 +76,16 @@ class Neuron:
 
     def halves(self, step) -> Halves:
         raise NotImplementedError
+
+    def above_threshold(self, step) -> np.ndarray:
+        """What the spike function is of, [B, N]."""
+        raise NotImplementedError
+
+    def membrane_blocks(self, step) -> MembraneBlocks:
+        halves, v = self.halves(step), self.membrane_state
+        return MembraneBlocks(
+            halves.A[..., v, :], halves.b[..., v], {name: dm[..., v] for name, dm in halves.dm.items()}
+        )
 
 
 @dataclass(frozen=True)
@@ -166,6 +186,9 @@ class LIF(Neuron):
             ds={"decay": psi * u, "threshold": -psi},
         )
 
+    def above_threshold(self, step):
+        return step.membrane - self.threshold
+
     def halves(self, step):
         ones = np.ones_like(step.psi)
         return Halves(
@@ -192,6 +215,7 @@ class CuBaLIF(Neuron):
 
     parameters = ("current_decay", "decay", "threshold")
     n_states = 2
+    membrane_state = 1
 
     def step(self, previous, current):
         c, u = previous[..., 0], previous[..., 1]
@@ -217,6 +241,9 @@ class CuBaLIF(Neuron):
             },
             ds={"current_decay": psi * c, "decay": psi * u, "threshold": -psi},
         )
+
+    def above_threshold(self, step):
+        return step.membrane - self.threshold
 
     def halves(self, step):
         c, u = step.previous[..., 0], step.previous[..., 1]
@@ -281,6 +308,9 @@ class ALIF(Neuron):
             },
             ds={"decay": psi * u, "adaptation_decay": zeros, "adaptation": -psi * a, "threshold": -psi},
         )
+
+    def above_threshold(self, step):
+        return step.membrane - self.threshold - self.adaptation * step.previous[..., 1]
 
     def halves(self, step):
         u, a = step.previous[..., 0], step.previous[..., 1]
