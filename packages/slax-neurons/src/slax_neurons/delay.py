@@ -80,19 +80,19 @@ class Delay(nnx.RNNCellBase):
         rngs: nnx.Rngs | None = None,
     ):
         for name, size in (("in_features", in_features), ("max_delay", max_delay), ("groups", groups)):
-            if not isinstance(size, int | np.integer) or size < 1:
-                raise ValueError(f"Delay got {name}={size!r}, expected a whole number >= 1.")
+            if size < 1:
+                raise ValueError(f"Delay got {name}={size}, expected at least 1.")
         if width is not None and not 0 < width < np.inf:
             raise ValueError(f"Delay got width={width}, expected a number of steps > 0, or None for interpolation.")
         if delays is not None and rngs is not None:
             raise ValueError("Delay got delays and rngs, from which it would draw them. Pass one of the two.")
-        self.in_features = int(in_features)
-        self.max_delay = int(max_delay)
-        self.groups = int(groups)
+        self.in_features = in_features
+        self.max_delay = max_delay
+        self.groups = groups
         self.param_dtype = jnp.dtype(param_dtype)
         self.width = None if width is None else Constant(jnp.asarray(width, self.param_dtype))
         initial = self._initial(Trainable(0.0) if delays is None else delays)
-        self.delays = Parameter("Delay delays", initial, ClosedInterval(0, self.max_delay), self.param_dtype)
+        self.delays = Parameter("Delay delays", initial, ClosedInterval(0.0, float(max_delay)), self.param_dtype)
         if rngs is not None:
             drawn = jax.random.uniform(rngs.params(), (self.groups, self.in_features), self.param_dtype)
             self.delays.unconstrained[...] = self.max_delay * drawn
@@ -147,8 +147,8 @@ class Delay(nnx.RNNCellBase):
             return self._flat(earlier - later, inputs)
         return self._flat(self._sum(jax.jvp(self._taps, (delays,), (jnp.ones_like(delays),))[1], series), inputs)
 
-    def taps(self) -> Float[Array, "D+1 G I"]:
-        """kappa(k - d) for k = 0..D. The first is the weight of an input in the output of the same step."""
+    def taps(self) -> Float[Array, "L G I"]:
+        """kappa(k - d) for k = 0..D, [D + 1, G, I]. The first is the weight of an input in the output of the same step."""
         return self._taps(self.delays.value)
 
     def rounded(self) -> "Delay":
