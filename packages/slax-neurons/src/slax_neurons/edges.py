@@ -38,6 +38,9 @@ SYNAPSE_OPTIONS: dict[Any, tuple[str, ...]] = {
 class Edge:
     """An additional input of a module in a stack: y_receiver(t) += synapse(y_sender(t - delay)).
 
+    The delay is fixed and the same for all features. Delays that are learned, or differ from feature to feature, are made by a
+    `Delay` in the chain, which may be the sender of an edge but not its receiver or synapse.
+
     Args:
         sender: index of the module whose output is read.
         receiver: index of the module to whose output the edge is added; it has no carry, like the Linear before a neuron.
@@ -136,7 +139,10 @@ def edge_synapse(modules: Sequence[Any], edge: Edge, rngs: nnx.Rngs | None) -> n
     if edge.synapse is not None:
         synapse = as_module(edge.synapse, f"the synapse of {which}")
         if isinstance(synapse, nnx.RNNCellBase):
-            raise TypeError(f"connect got a {type(synapse).__name__} as the synapse of {which}, expected no carry.")
+            raise TypeError(
+                f"connect got a {type(synapse).__name__} as the synapse of {which}, expected no "
+                "carry. Put it into the chain, and let the edge begin there."
+            )
         return synapse
     if type(receiver) not in SYNAPSE_OPTIONS:
         raise TypeError(

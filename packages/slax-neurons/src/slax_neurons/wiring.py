@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
+from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
 from slax_neurons.edges import Edge, as_edges, cycles, edge_synapse
 from slax_neurons.engine import apply_rows, unroll_chunk
@@ -178,7 +179,7 @@ class Connect(nnx.RNNCellBase):
                 return len(module.kernel_size) + 1
             if isinstance(module, nnx.Linear):
                 return 1
-            if isinstance(module, nnx.RNNCellBase) and not isinstance(module, Neuron | Dropout):
+            if isinstance(module, nnx.RNNCellBase) and not isinstance(module, Neuron | Dropout | Delay):
                 return module.num_feature_axes
         return 1
 

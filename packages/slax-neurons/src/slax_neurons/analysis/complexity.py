@@ -12,17 +12,19 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Int
 
+from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
 from slax_neurons.edges import synapse_like
 from slax_neurons.engine import check_sequence, scan_chunks, undeclared_mutations_explained
 from slax_neurons.modules import mutates_state
 from slax_neurons.neurons.ltc import LTC
 from slax_neurons.neurons.neuron import Neuron
+from slax_neurons.synapses.block_diagonal import BlockDiagonal
 from slax_neurons.wiring import Connect, DelayBuffer, delayed
 
-SYNAPSES = (nnx.Linear, nnx.Conv)
+SYNAPSES = (nnx.Linear, nnx.Conv, BlockDiagonal)
 # Modules that NeuroBench does not count, even if they have parameters.
-UNCOUNTED = (Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
+UNCOUNTED = (Delay, Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
 
 # Counts exceed 2^31, and JAX has no int64 by default: a number is kept as high * 2^LOW_BITS + low, 0 <= low < 2^LOW_BITS.
 LOW_BITS = 30
@@ -73,18 +75,19 @@ class Complexity:
 def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
     """Count a stack's size and its activity on a batch, starting from rest, by the definitions of NeuroBench.
 
-    Synapses are Linear and Conv, in the chain, on edges and in stacks inside it; LTC's two gates are Linear too. An input x_j
-    and an output y_i that a weight W_ij connects make, in each step and for each sample,
+    Synapses are Linear, Conv and BlockDiagonal, in the chain, on edges and in stacks inside it; LTC's two gates are Linear too.
+    An input x_j and an output y_i that a weight W_ij connects make, in each step and for each sample,
 
         1 dense operation
         1 effective operation if W_ij != 0 and x_j != 0: an AC if all inputs of step and batch are -1, 0 or 1, else a MAC
 
-    A NaN is neither 0 nor 1. Biases, padding, norms, pooling, functions and the neurons' own arithmetic make no operations. A
+    A NaN is neither 0 nor 1. Biases, padding, norms, pooling, functions and the neurons' own arithmetic make no operations, and
+    neither do delays; but behind a Delay by a fraction of a step, a spike is two numbers below 1, and ACs become MACs. A
     membrane is the value of the neuron's method `membrane`, after the reset; the other states are not counted.
     A read-out without spikes, such as LI, has membranes and no activations.
 
     Args:
-        model: a stack made by `connect`, with weights only in Linear, Conv, neurons and norms.
+        model: a stack made by `connect`, with weights only in Linear, Conv, BlockDiagonal, neurons and norms.
         inputs: a batch of inputs to the model, [T, B, features...].
         chunk: steps whose activity is kept in memory together; it never changes the result. A model with modules that
             change their own variables gets the entire sequence in one chunk, and is itself left unchanged.
@@ -198,7 +201,8 @@ def _check_modules(model: Connect) -> None:
         if isinstance(module, nnx.RNNCellBase) or jax.tree.leaves(nnx.state(module, nnx.Param)):
             raise TypeError(
                 f"complexity got {type(module).__name__} as {place}, and does not know how its weights are used. Expected "
-                "Linear or Conv, neurons, norms, and modules without parameters: use these, with edges for recurrence."
+                "Linear, Conv or BlockDiagonal, neurons, delays, norms, and modules without parameters: use these, with edges "
+                "for recurrence."
             )
 
 
@@ -232,7 +236,7 @@ def _added(counts: Counts, more: Counts) -> Counts:
 
 
 def _with_synapse(counts: Counts, synapse: Any, inputs: Array) -> Counts:
-    """Add the operations of a Linear or a Conv; any other module makes none."""
+    """Add the operations of a synapse; any other module makes none."""
     if type(synapse) not in SYNAPSES:
         return counts
     connected = _connected(synapse)
@@ -248,6 +252,9 @@ def _with_synapse(counts: Counts, synapse: Any, inputs: Array) -> Counts:
 
 def _fan_out(synapse: Any, connected: Bool[Array, "..."], inputs: Array) -> Int[Array, "1 1 ..."]:
     """The number of outputs connected to each input of a sample: the derivative of their sum, all weights being 1."""
+    if isinstance(synapse, BlockDiagonal):
+        outputs = jnp.sum(connected, axis=-1, dtype=jnp.int32).reshape((1,) * (inputs.ndim - 1) + (-1,))
+        return jnp.broadcast_to(outputs, (1, 1, *inputs.shape[2:]))
     options = {"use_bias": False, "dtype": jnp.float32, "param_dtype": jnp.float32, "preferred_element_type": None}
     if isinstance(synapse, nnx.Conv):
         options["mask"] = None

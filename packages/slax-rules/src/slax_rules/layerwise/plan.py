@@ -177,8 +177,8 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
     for index, module in enumerate(chain):
         if isinstance(module, nnx.RNNCellBase) and not isinstance(module, Neuron | Dropout):
             raise TypeError(
-                f"{name} handles element-wise neurons, got {type(module).__name__} as module {index}, whose units see each "
-                f"other. {ANY_CELL}"
+                f"{name} handles element-wise neurons, got {type(module).__name__} as module {index}, a cell of another "
+                f"kind. {ANY_CELL}"
             )
         if isinstance(module, nnx.Dropout) and not module.deterministic:
             raise TypeError(
