@@ -51,7 +51,7 @@ def test_with_a_reset_the_recovery_current_follows_the_membrane_before_or_after_
 
 def forms(strength, decay, adaptation_decay):
     """A neuron of each form that never fires, with the same strength c of the recovery current."""
-    options = {"decay": decay, "adaptation_decay": adaptation_decay, "threshold": 1e12, "param_dtype": jnp.float64}
+    options = {"decay": decay, "adaptation_decay": adaptation_decay, "threshold": 1e100, "param_dtype": jnp.float64}
     q = 10.0
     return (
         AdLIF(a=strength, **options),
@@ -61,7 +61,7 @@ def forms(strength, decay, adaptation_decay):
 
 @pytest.mark.parametrize("strength", [0.05, 0.5, 5.0])
 def test_both_forms_ring_with_the_same_loss_per_step_for_every_strength(strength, x64):
-    """What the symplectic Euler step is chosen for: the loss, sqrt(decay adaptation_decay), does not depend on the frequency."""
+    """What a symplectic Euler step is chosen for: the loss, sqrt(decay adaptation_decay), is that of every frequency."""
     alpha, beta = 0.9, 0.98
     assert (np.sqrt(alpha) - np.sqrt(beta)) ** 2 < strength * (1 - alpha) < (np.sqrt(alpha) + np.sqrt(beta)) ** 2
     impulse = jnp.zeros((400, 1, 1)).at[0].set(1.0)
