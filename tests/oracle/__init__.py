@@ -38,8 +38,10 @@ from oracle.networks import forward_step as forward_step
 from oracle.networks import series as series
 from oracle.networks import zero_states as zero_states
 from oracle.neurons import ALIF as ALIF
+from oracle.neurons import BRF as BRF
 from oracle.neurons import LI as LI
 from oracle.neurons import LIF as LIF
+from oracle.neurons import AdLIF as AdLIF
 from oracle.neurons import CuBaLIF as CuBaLIF
 from oracle.neurons import Dense as Dense
 from oracle.neurons import Neuron as Neuron
