@@ -132,14 +132,16 @@ class Layerwise(LearningRule):
         signal_fn: SignalFn,
     ) -> WindowGradient:
         forward_pass = forward(plan, model, state.carries, inputs)
-        read_outs = self._read_outs(plan, model, forward_pass)
+        effective = plan.with_effective_weights(model)
+        read_outs = self._read_outs(plan, effective, forward_pass)
         loss, (signal, *local) = signal_fn([forward_pass.outputs[-1], *(head for head, _ in read_outs.values())])
         signals = {len(forward_pass.outputs) - 1: signal}
         pullbacks = zip(read_outs.items(), local, strict=True)
         local_signals = {index: pull(signal)[0] for (index, (_, pull)), signal in pullbacks}
         gradient, rule_gradient, traces = self._backward(
-            plan, model, forward_pass, state.traces, signals, local_signals
+            plan, effective, forward_pass, state.traces, signals, local_signals
         )
+        gradient = plan.pull_back(model, gradient)
         return WindowGradient(loss, gradient, rule_gradient, LayerwiseState(forward_pass.carries, traces))
 
     def _backward(
@@ -232,7 +234,7 @@ def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K
     In a stack with delayed edges, all steps are first run to obtain the delayed outputs; each layer is then recomputed from
     known inputs.
     """
-    chain, layers = plan.chain(model), plan.layers(model)
+    chain = plan.chain(model)
     stepped = _step_stack(plan, model, carries, inputs) if plan.has_delayed_edges else None
     outputs: list[Any] = []
     new_carries: list[Any] = []
@@ -254,10 +256,10 @@ def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K
             y = x  # its layer reads this input
         elif index in plan.neurons:
             number = plan.neurons.index(index)
-            layer = layers[number]
+            synapses = plan.input_modules(model, number)
             read = (x, *map(sent, plan.input_edges(number)))
-            carry, y, points = run_neuron(layer.neuron, carry, input_current(layer, read))
-            windows.append(LayerWindow(read if layer.synapses else (), points, carries[index]))
+            carry, y, points = run_neuron(module, carry, input_current(synapses, read))
+            windows.append(LayerWindow(read if synapses else (), points, carries[index]))
             y = y if stepped is None else stepped[1][index]
         else:
             synapses = [plan.synapse(model, edge) for edge in plan.edges_into(index)]
@@ -270,7 +272,7 @@ def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K
 
 def _step_stack(plan: StackPlan, model: Any, carries: tuple, inputs: Array) -> tuple[tuple, tuple]:
     """The carries and outputs of the chain, computed step by step where a cycle requires it. The model keeps its variables."""
-    model = nnx.clone(model)
+    model = plan.with_effective_weights(nnx.clone(model))
     edges = [Edge(edge.sender, edge.receiver, edge.steps, plan.synapse(model, edge)) for edge in plan.edges]
     return Connect(plan.chain(model), edges).outputs(carries, inputs)
 

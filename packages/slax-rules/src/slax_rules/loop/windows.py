@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons.internal import mutates_state, scan_chunks
+from slax_neurons.internal import changes_when_called, scan_chunks
 from slax_rules.loop.objective import all_reduce, counted, sequence_signal_fn, step_signal_fn
 from slax_rules.loop.targets import Targets
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
@@ -91,7 +91,7 @@ def sequence_gradient(
     steps = batch.inputs.shape[0]
     size = rule.offline_window(window, steps)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-    mutates = mutates_state(model)
+    mutates = changes_when_called(model)
     total_count = counted(batch.mask, batch.inputs.shape[:2], axis)
     known_loss = None
     if isinstance(loss_fn, SequenceLoss) and size < steps:
