@@ -33,6 +33,14 @@ from slax_neurons.surrogates import (
     triangular,
 )
 from slax_neurons.synapses.block_diagonal import BlockDiagonal
+from slax_neurons.synapses.effective_model import with_effective_weights
+from slax_neurons.synapses.low_rank import LowRank
+from slax_neurons.synapses.masked import Masked
+from slax_neurons.synapses.quantized import Quantized
+from slax_neurons.synapses.running_norm import RunningNorm
+from slax_neurons.synapses.running_sums import RunningSum, end_sequence
+from slax_neurons.synapses.standardized import Standardized
+from slax_neurons.synapses.synapse import Synapse
 from slax_neurons.wiring import Connect, DelayBuffer, connect
 
 NEURONS: dict[str, type[NeuronCell]] = {
@@ -69,18 +77,26 @@ __all__ = [
     "Edge",
     "Health",
     "LayerHealth",
+    "LowRank",
+    "Masked",
     "ModuleSummary",
     "Neuron",
     "NeuronCell",
     "Parameter",
+    "Quantized",
+    "RunningNorm",
+    "RunningSum",
     "SpikingNeuron",
+    "Standardized",
     "Summary",
     "Surrogate",
+    "Synapse",
     "Trainable",
     "arctan",
     "boxcar",
     "complexity",
     "connect",
+    "end_sequence",
     "fast_sigmoid",
     "fluctuation_driven",
     "gaussian",
@@ -92,4 +108,5 @@ __all__ = [
     "time_constant",
     "triangular",
     "unroll",
+    "with_effective_weights",
 ]

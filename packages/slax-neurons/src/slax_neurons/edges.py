@@ -7,31 +7,7 @@ from typing import Any
 from flax import nnx
 
 from slax_neurons.modules import as_module, output_features
-
-# The options of a synapse, apart from its sizes.
-SYNAPSE_OPTIONS: dict[Any, tuple[str, ...]] = {
-    nnx.Linear: (
-        "use_bias",
-        "dtype",
-        "param_dtype",
-        "precision",
-        "dot_general",
-        "promote_dtype",
-        "preferred_element_type",
-    ),
-    nnx.Conv: (
-        *("kernel_size", "strides", "padding", "input_dilation", "kernel_dilation", "feature_group_count", "use_bias"),
-        *(
-            "mask",
-            "dtype",
-            "param_dtype",
-            "precision",
-            "conv_general_dilated",
-            "promote_dtype",
-            "preferred_element_type",
-        ),
-    ),
-}
+from slax_neurons.synapses.synapse import can_be_copied, fresh_copy, kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +23,8 @@ class Edge:
         delay: steps, >= 0. By default 0 if the sender comes before the receiver, else 1; before the first step a sender
             is zero.
         synapse: a module or a function without a carry. By default a freshly initialized copy of the receiver, a Linear or
-            Conv, for the sender's number of features (with Flax's default initializers).
+            Conv, for the sender's number of features (with Flax's default initializers). If the receiver is wrapped, as in
+            `Standardized(Linear(...))`, so is the copy, except in `Masked`, whose mask fits one size.
 
     Example:
         >>> from flax import nnx
@@ -144,10 +121,11 @@ def edge_synapse(modules: Sequence[Any], edge: Edge, rngs: nnx.Rngs | None) -> n
                 "carry. Put it into the chain, and let the edge begin there."
             )
         return synapse
-    if type(receiver) not in SYNAPSE_OPTIONS:
+    if not can_be_copied(receiver):
         raise TypeError(
-            f"connect got {which} without a synapse, and makes one only as a copy of a Linear or Conv, not of a "
-            f"{type(receiver).__name__}. Give it: Edge({edge.sender}, {edge.receiver}, synapse=...)."
+            f"connect got {which} without a synapse, and makes one only as a copy of a Linear or Conv, or of one that is "
+            f"wrapped in anything except a mask, which fits one size, not of a {kind(receiver)}. Give it: "
+            f"Edge({edge.sender}, {edge.receiver}, synapse=...)."
         )
     features = output_features(modules[: edge.sender + 1])
     if features is None or rngs is None:
@@ -156,13 +134,7 @@ def edge_synapse(modules: Sequence[Any], edge: Edge, rngs: nnx.Rngs | None) -> n
             f"connect needs {missing} to make the synapse of {which}. Pass rngs=nnx.Rngs(...), or give the synapse: "
             f"Edge({edge.sender}, {edge.receiver}, synapse=...)."
         )
-    return synapse_like(receiver, in_features=features, rngs=rngs)
-
-
-def synapse_like(synapse: Any, *, rngs: nnx.Rngs, **changes: Any) -> Any:
-    """A freshly initialized Linear or Conv with the sizes and options of another, except for `changes`."""
-    names = ("in_features", "out_features", *SYNAPSE_OPTIONS[type(synapse)])
-    return type(synapse)(**{name: getattr(synapse, name) for name in names} | changes, rngs=rngs)
+    return fresh_copy(receiver, in_features=features, rngs=rngs)
 
 
 def cycles(edges: Sequence[Edge], modules: int) -> list[range]:

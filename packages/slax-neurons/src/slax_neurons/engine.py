@@ -18,6 +18,8 @@ from jaxtyping import Array, Float, PyTree
 
 from slax_neurons.modules import mutates_state
 from slax_neurons.neurons.neuron import Neuron, rematerialize, scan_cell
+from slax_neurons.synapses.effective_model import with_effective_weights
+from slax_neurons.synapses.running_sums import RunningSum, accumulates
 
 # On a CPU, products of fewer rows than this do not keep two cores busy (three layers of 128, batch 32, forward and backward:
 # 14.2 ms with chunks of 16 steps, 10.7 with 32, 10.3 with 64), and a few arrays of a wide layer should fit the cache.
@@ -47,7 +49,7 @@ def unroll(
             modules that change their own variables when called gets the entire sequence in one chunk; they are changed in
             place, as in Flax NNX. Such modules are BatchNorm in training, nnx.Dropout, and your own modules that hold an
             nnx.Rngs, nnx.BatchStat, nnx.Cache or nnx.Intermediate, or whose class sets `mutates_state = True`, as it must for
-            any other kind of variable.
+            any other kind of variable except a `RunningSum`.
         remat: keep only the carries between chunks for the reverse pass, and run each chunk forward again there: less memory
             for about a third more time.
 
@@ -78,19 +80,23 @@ def unroll(
         chunk = default_chunk(cell, carry, inputs)
         if remat and chunk == inputs.shape[0]:
             chunk = math.isqrt(chunk)
-    if mutates_state(cell):
+    model = with_effective_weights(cell, keep_sums=True)  # weights are made once for the sequence
+
+    def one_chunk(model: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
+        return unroll_chunk(model, carry, inputs)[:2]
+
+    def scan(step: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
+        return scan_chunks(rematerialize(step) if remat else step, carry, inputs, chunk)
+
+    with undeclared_mutations_explained(cell):
+        if not mutates_state(cell):
+            return scan_with_sums(scan, one_chunk, model, carry, inputs)
         if remat:
             raise ValueError(
                 "unroll got remat=True for a model with a module that changes its own variables when called, as BatchNorm in "
                 "training does, and remat would call it twice. Leave it out, or call model.eval()."
             )
-        chunk = max(chunk, inputs.shape[0])
-
-    def one_chunk(carry: Any, inputs: Array) -> tuple[Any, Any]:
-        return unroll_chunk(cell, carry, inputs)[:2]
-
-    with undeclared_mutations_explained(cell):
-        return scan_chunks(rematerialize(one_chunk) if remat else one_chunk, carry, inputs, chunk)
+        return one_chunk(model, carry, inputs)
 
 
 @contextlib.contextmanager
@@ -185,6 +191,25 @@ def scan_chunks(function: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inp
     if rest:
         carry, last = function(carry, jax.tree.map(lambda x: x[whole * size :], inputs))
         outputs = jax.tree.map(lambda y, z: jnp.concatenate([y, z]), outputs, last)
+    return carry, outputs
+
+
+def scan_with_sums(
+    scan: Callable[..., tuple[Any, Any]], run: Callable[..., tuple[Any, Any]], model: Any, carry: Any, inputs: Any
+) -> tuple[Any, Any]:
+    """Return scan(step, carry, inputs) for the step run(model, carry, input), with the model's running sums in the carry."""
+    if not accumulates(model):
+        return scan(functools.partial(run, model), carry, inputs)
+    graphdef, sums, rest = nnx.split(model, RunningSum, ...)
+
+    def step(carry: tuple[Any, nnx.State], inputs: Any) -> tuple[tuple[Any, nnx.State], Any]:
+        before, sums = carry
+        copy = nnx.merge(graphdef, sums, rest, copy=True)
+        after, outputs = run(copy, before, inputs)
+        return (after, nnx.state(copy, RunningSum)), outputs
+
+    (carry, sums), outputs = scan(step, (carry, sums), inputs)
+    nnx.update(model, sums)
     return carry, outputs
 
 

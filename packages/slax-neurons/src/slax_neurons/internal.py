@@ -1,19 +1,27 @@
 """Names that `slax_rules` uses in addition to the public ones. They may change in any version, so import public names."""
 
-from slax_neurons.edges import (
-    SYNAPSE_OPTIONS,  # the options of a Linear or Conv, apart from its sizes
-)
 from slax_neurons.engine import (
     apply_rows,  # a module without a carry on all rows of a chunk
     check_sequence,  # raises for inputs that are not [T, B, features...]
     scan_chunks,  # a function over consecutive pieces of a sequence
+    scan_with_sums,  # the same for a model with running sums
     unroll_chunk,  # any module over one chunk
 )
 from slax_neurons.modules import (
+    changes_when_called,  # whether a call may change the module's variables in any way
     check_features,  # raises for inputs that a module does not accept
     first_carry,  # the carry of any cell before the first step
     input_struct,  # shape and dtype of a stack's input
-    mutates_state,  # whether a call may change the module's variables
+    mutates_state,  # whether a call may change the module's variables, and so has to see the entire sequence
+)
+from slax_neurons.synapses.running_sums import (
+    accumulates,  # whether calls add to running sums
+)
+from slax_neurons.synapses.synapse import (
+    SYNAPSE_OPTIONS,  # the options of a Linear or Conv, apart from its sizes
+    effective_synapse,  # the Linear or Conv with the effective weights of any synapse
+    is_plain,  # whether a module is a Linear or a Conv without a mask
+    is_synapse,  # whether a module is affine in its input by weights that are known
 )
 from slax_neurons.wiring import (
     DelayBuffer,  # the carry of a module that is read late, with its last outputs
@@ -24,14 +32,20 @@ from slax_neurons.wiring import (
 __all__ = [
     "SYNAPSE_OPTIONS",
     "DelayBuffer",
+    "accumulates",
     "apply_rows",
     "carry_without_buffer",
+    "changes_when_called",
     "check_features",
     "check_sequence",
     "delayed",
+    "effective_synapse",
     "first_carry",
     "input_struct",
+    "is_plain",
+    "is_synapse",
     "mutates_state",
     "scan_chunks",
+    "scan_with_sums",
     "unroll_chunk",
 ]

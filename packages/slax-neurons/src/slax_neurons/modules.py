@@ -13,6 +13,7 @@ from jaxtyping import Array
 from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
 from slax_neurons.neurons.neuron import Neuron
+from slax_neurons.synapses.running_sums import accumulates
 
 EXPECTED = (
     "expected a cell (a neuron, a stack, a Flax recurrent cell) or a callable that maps an array to an array, such as "
@@ -85,6 +86,11 @@ def mutates_state(module: nnx.Module) -> bool:
     with random streams or variables of a type in `MUTATED`, BatchNorm in training, and Flax's Dropout unless deterministic.
     """
     return any(_mutates(part) for _, part in nnx.iter_modules(module))
+
+
+def changes_when_called(module: nnx.Module) -> bool:
+    """True if a call may change variables of the module: it mutates its state, or adds to running sums."""
+    return mutates_state(module) or accumulates(module)
 
 
 def _mutates(part: nnx.Module) -> bool:

@@ -1,7 +1,6 @@
 """The wiring of cells and modules without a carry, in sequence and over additional edges, into one cell."""
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
 from slax_neurons.edges import Edge, as_edges, cycles, edge_synapse
-from slax_neurons.engine import apply_rows, unroll_chunk
+from slax_neurons.engine import apply_rows, scan_with_sums, unroll_chunk
 from slax_neurons.modules import (
     as_module,
     check_features,
@@ -25,6 +24,7 @@ from slax_neurons.modules import (
     takes_statistics,
 )
 from slax_neurons.neurons.neuron import Neuron
+from slax_neurons.synapses.synapse import geometry_of
 
 
 def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) -> "Connect":
@@ -163,8 +163,11 @@ class Connect(nnx.RNNCellBase):
             if self._is_cycle(piece):  # its first module, a receiver, has no carry
                 self._check_cycle(piece)
                 from_before[first].insert(0, y)
-                step = functools.partial(self._step, piece, None)
-                new, ys = jax.lax.scan(step, carry[first : piece[-1] + 1], from_before)
+
+                def step(stack: Connect, carry: tuple, currents: Any, piece: range = piece) -> tuple[tuple, Any]:
+                    return stack._step(piece, None, carry, currents)
+
+                new, ys = scan_with_sums(jax.lax.scan, step, self, carry[first : piece[-1] + 1], from_before)
             else:
                 y = _sum(first, [y, *from_before[first]])
                 new, ys = (_buffered(carry[first], state, y),), (y,)
@@ -175,9 +178,10 @@ class Connect(nnx.RNNCellBase):
     @property
     def num_feature_axes(self) -> int:
         for module in self.modules:
-            if isinstance(module, nnx.Conv):
-                return len(module.kernel_size) + 1
-            if isinstance(module, nnx.Linear):
+            geometry = geometry_of(module)
+            if isinstance(geometry, nnx.Conv):
+                return len(geometry.kernel_size) + 1
+            if isinstance(geometry, nnx.Linear):
                 return 1
             if isinstance(module, nnx.RNNCellBase) and not isinstance(module, Neuron | Dropout | Delay):
                 return module.num_feature_axes

@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import unroll
-from slax_neurons.internal import mutates_state, scan_chunks
+from slax_neurons.internal import mutates_state, scan_chunks, scan_with_sums
 from slax_rules.probes import Probe, Probed
 from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, no_parameters
 
@@ -153,7 +153,10 @@ class TBPTT(Autodiff):
                 f"own variables when called, as BatchNorm in training does. Use window={self.steps}, or call model.eval()."
             )
 
-        def piece(carry: Any, inputs: Array) -> tuple[Any, Any]:
+        def piece(model: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
             return unroll(model, jax.lax.stop_gradient(carry), inputs)
 
-        return scan_chunks(piece, carry, inputs, self.steps)
+        def scan(step: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
+            return scan_chunks(step, carry, inputs, self.steps)
+
+        return scan_with_sums(scan, piece, model, carry, inputs)

@@ -14,12 +14,13 @@ from jaxtyping import Array, Bool, Int
 
 from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
-from slax_neurons.edges import synapse_like
 from slax_neurons.engine import check_sequence, scan_chunks, undeclared_mutations_explained
 from slax_neurons.modules import mutates_state
 from slax_neurons.neurons.ltc import LTC
 from slax_neurons.neurons.neuron import Neuron
 from slax_neurons.synapses.block_diagonal import BlockDiagonal
+from slax_neurons.synapses.effective_model import with_effective_weights
+from slax_neurons.synapses.synapse import fresh_copy
 from slax_neurons.wiring import Connect, DelayBuffer, delayed
 
 SYNAPSES = (nnx.Linear, nnx.Conv, BlockDiagonal)
@@ -84,10 +85,11 @@ def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
     A NaN is neither 0 nor 1. Biases, padding, norms, pooling, functions and the neurons' own arithmetic make no operations, and
     neither do delays; but behind a Delay by a fraction of a step, a spike is two numbers below 1, and ACs become MACs. A
     membrane is the value of the neuron's method `membrane`, after the reset; the other states are not counted.
-    A read-out without spikes, such as LI, has membranes and no activations.
+    A read-out without spikes, such as LI, has membranes and no activations. A synapse whose weights are made of parameters,
+    such as `Masked`, makes the operations of the Linear or Conv with its effective weights; its bytes are those that it stores.
 
     Args:
-        model: a stack made by `connect`, with weights only in Linear, Conv, BlockDiagonal, neurons and norms.
+        model: a stack made by `connect`, with weights only in synapses, neurons and norms.
         inputs: a batch of inputs to the model, [T, B, features...].
         chunk: steps whose activity is kept in memory together; it never changes the result. A model with modules that
             change their own variables gets the entire sequence in one chunk, and is itself left unchanged.
@@ -125,13 +127,15 @@ def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
     check_sequence(inputs)
     if inputs.shape[1] == 0:
         raise ValueError("complexity got a batch of 0 samples, expected at least 1.")
+    footprint = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(_stored(model)))
+    model = with_effective_weights(model)
     _check_modules(model)
     carry = model.initialize_carry(inputs.shape[1:])
     if mutates_state(model):
         chunk = max(chunk, inputs.shape[0])
     with undeclared_mutations_explained(model):
         counted = jax.tree.map(np.asarray, _count(*nnx.split(model), carry, inputs, chunk))
-    return _summary(model, counted)
+    return _summary(model, footprint, counted)
 
 
 class Counts(NamedTuple):
@@ -147,7 +151,7 @@ class Counts(NamedTuple):
     membranes: UInt64Limbs
 
 
-def _summary(model: Connect, counts: Counts) -> Complexity:
+def _summary(model: Connect, footprint: int, counts: Counts) -> Complexity:
     macs, acs, dense, spikes, outputs, updates, _ = map(_total, counts)
     steps, batch = counts.updates[0].shape
     zeros, weights = _connections(model)
@@ -155,7 +159,7 @@ def _summary(model: Connect, counts: Counts) -> Complexity:
     first = jax.tree.map(lambda half: half[0], counts)
     updates += _total(first.membranes) - _total(first.updates)
     return Complexity(
-        footprint=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(_stored(model))),
+        footprint=footprint,
         connection_sparsity=zeros / weights if weights else None,
         activation_sparsity=(outputs - spikes) / outputs if outputs else None,
         effective_macs=macs / batch,
@@ -258,7 +262,7 @@ def _fan_out(synapse: Any, connected: Bool[Array, "..."], inputs: Array) -> Int[
     options = {"use_bias": False, "dtype": jnp.float32, "param_dtype": jnp.float32, "preferred_element_type": None}
     if isinstance(synapse, nnx.Conv):
         options["mask"] = None
-    ones = synapse_like(
+    ones = fresh_copy(
         synapse, kernel_init=lambda key, shape, dtype: connected.astype(dtype), **options, rngs=nnx.Rngs(0)
     )
     sample = jnp.zeros((1, *inputs.shape[2:]), jnp.float32)

@@ -15,6 +15,7 @@ from slax_neurons.engine import check_sequence, scan_chunks, undeclared_mutation
 from slax_neurons.modules import mutates_state
 from slax_neurons.neurons.neuron_cell import NeuronCell
 from slax_neurons.surrogates import Surrogate
+from slax_neurons.synapses.effective_model import with_effective_weights
 from slax_neurons.wiring import Connect, DelayBuffer
 
 Counts = list[tuple[Array, Array]]
@@ -70,6 +71,7 @@ def health(
     names = _names(model)
     if not names:
         raise ValueError("health got a stack without a spiking layer, expected a neuron that spikes, such as LIF.")
+    model = with_effective_weights(model)
     if carry is None:
         carry = model.initialize_carry(inputs.shape[1:])
     if mutates_state(model):

@@ -10,6 +10,7 @@ from flax import nnx
 
 from slax_neurons.analysis.tables import aligned
 from slax_neurons.modules import Function, input_struct, output_struct
+from slax_neurons.synapses.synapse import kind
 from slax_neurons.wiring import Connect, DelayBuffer
 
 COLUMNS = ("module", "type", "output", "states", "parameters")
@@ -22,7 +23,7 @@ class ModuleSummary:
     Args:
         name: index, prefixed with the indices of enclosing stacks: "3.1" is module 1 of the stack that is module 3. An edge
             is named by its sender and its receiver, "1 -> 0".
-        kind: name of the class, or of the function.
+        kind: name of the class, with the classes that it wraps, or of the function.
         output: shape of the output per step, [B, features...]; if the output is a tree of arrays, each array's shape by name.
         states: shapes of the states by name, and the number of past outputs kept for edges; for an edge its delay.
         parameters: number of trainable numbers in it.
@@ -141,7 +142,7 @@ def _carry(model: Connect, inputs: Any) -> Any:
 
 def _kind(module: Any) -> str:
     if not isinstance(module, Function):
-        return type(module).__name__
+        return kind(module)
     function = module.function.func if isinstance(module.function, functools.partial) else module.function
     return getattr(function, "__name__", type(function).__name__)
 

@@ -16,6 +16,7 @@ import jax
 from flax import nnx
 
 from slax_neurons.neurons.neuron import Neuron
+from slax_neurons.synapses.effective_model import with_effective_weights
 from slax_neurons.wiring import Connect
 
 
@@ -27,8 +28,8 @@ def neurobench_model(model: Any) -> Any:
     returns the outputs [B, T, ...] as tensors. Features of a convolution come last in both, as in Flax.
 
     Args:
-        model: a chain of Linear, Conv, neurons and modules without parameters; nested stacks are flattened. A copy is
-            made here: later changes to the model have no effect.
+        model: a chain of synapses, neurons and modules without parameters; nested stacks are flattened. A copy is
+            made here, with effective weights: later changes to the model have no effect.
 
     Raises:
         ImportError: NeuroBench, snnTorch or torch is missing.
@@ -37,6 +38,7 @@ def neurobench_model(model: Any) -> Any:
     """
     if not isinstance(model, Connect):
         raise TypeError(f"neurobench_model got {type(model).__name__}, expected a stack. Make one: connect([...]).")
+    model = with_effective_weights(model)
     _check_chain(model)
     try:
         from slax_neurons.analysis.replay import ReplayedModel

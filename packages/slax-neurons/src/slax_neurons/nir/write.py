@@ -18,6 +18,7 @@ from slax_neurons.nir.library import INTEGRATION, library, shape_first
 from slax_neurons.nir.modules import Zeros
 from slax_neurons.nir.neurons import NODES, write_neuron
 from slax_neurons.nir.synapses import write_synapse
+from slax_neurons.synapses.effective_model import with_effective_weights
 from slax_neurons.wiring import Connect
 
 Shape = tuple[int, ...]
@@ -34,7 +35,9 @@ def to_nir(model: Any, *, dt: float, input_shape: tuple[int, ...], integration: 
     * surrogates and `stop_reset_gradient` are not written.
 
     A neuron without a reset is written as a membrane and a Threshold, which is exact for all readers. An edge that is read one
-    step late is written as a cycle, which other readers also delay; their first step may lack the bias of its synapse.
+    step late is written as a cycle, which other readers also delay; their first step may lack the bias of its synapse. A
+    synapse whose weights are made of parameters, such as `Standardized` or `RunningNorm`, is written as the Linear or Conv with
+    its effective weights.
 
     Args:
         model: a stack made by `connect`. Nested stacks become part of the graph; Dropout that is switched off does not.
@@ -68,7 +71,7 @@ def to_nir(model: Any, *, dt: float, input_shape: tuple[int, ...], integration: 
     nir = library()
     if not isinstance(model, Connect):
         raise TypeError(f"to_nir got {type(model).__name__}, expected a stack. Make one: connect([...]).")
-    return _Writer(nir, Integration(integration, dt)).graph(model, tuple(input_shape))
+    return _Writer(nir, Integration(integration, dt)).graph(with_effective_weights(model), tuple(input_shape))
 
 
 class Signal(list[Any]):

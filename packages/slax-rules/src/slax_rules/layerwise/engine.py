@@ -140,13 +140,14 @@ class Layerwise(LearningRule):
     def window(
         self,
         plan: StackPlan,
-        model: nnx.RNNCellBase,
+        model: Any,
         state: LayerwiseState,
         inputs: Float[Array, "K B ..."],
         objective: Objective,
     ) -> WindowGradient:
         forward_pass = forward(plan, model, state.carries, inputs)
-        heads, pullbacks = self._heads(plan, model, forward_pass, objective.probes)
+        effective = plan.with_effective_weights(model)
+        heads, pullbacks = self._heads(plan, effective, forward_pass, objective.probes)
         loss, signals = objective(heads)
         own = {layer: pull(signal)[0] for (layer, pull), signal in zip(pullbacks.items(), signals.local, strict=True)}
         penalties = dict(zip(objective.probes, signals.hidden, strict=True))
@@ -155,8 +156,9 @@ class Layerwise(LearningRule):
             return objective.targets(heads.outputs)
 
         gradient, rule_gradient, traces = self._backward(
-            plan, model, forward_pass, state.traces, signals.outputs, own, penalties, targets
+            plan, effective, forward_pass, state.traces, signals.outputs, own, penalties, targets
         )
+        gradient = plan.pull_back(model, gradient)
         return WindowGradient(loss, gradient, rule_gradient, LayerwiseState(forward_pass.carries, traces))
 
     def _backward(
@@ -273,7 +275,7 @@ def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K
     In a stack with delayed edges, all steps are first run to obtain the delayed outputs; each layer is then recomputed from
     known inputs.
     """
-    chain, layers = plan.chain(model), plan.layers(model)
+    chain = plan.chain(model)
     stepped = _step_stack(plan, model, carries, inputs) if plan.has_delayed_edges else None
     outputs: list[Any] = []
     new_carries: list[Any] = []
@@ -295,10 +297,10 @@ def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K
             y = x  # its layer reads this input
         elif index in plan.neurons:
             number = plan.neurons.index(index)
-            layer = layers[number]
+            synapses = plan.input_modules(model, number)
             read = (x, *map(sent, plan.input_edges(number)))
-            carry, y, points = run_neuron(layer.neuron, carry, input_current(layer, read))
-            windows.append(LayerWindow(read if layer.synapses else (), points, carries[index]))
+            carry, y, points = run_neuron(module, carry, input_current(synapses, read))
+            windows.append(LayerWindow(read if synapses else (), points, carries[index]))
             y = y if stepped is None else stepped[1][index]
         else:
             synapses = [plan.synapse(model, edge) for edge in plan.edges_into(index)]
@@ -311,7 +313,7 @@ def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K
 
 def _step_stack(plan: StackPlan, model: Any, carries: tuple, inputs: Array) -> tuple[tuple, tuple]:
     """The carries and outputs of the chain, computed step by step where a cycle requires it. The model keeps its variables."""
-    model = nnx.clone(model)
+    model = plan.with_effective_weights(nnx.clone(model))
     edges = [Edge(edge.sender, edge.receiver, edge.steps, plan.synapse(model, edge)) for edge in plan.edges]
     return Connect(plan.chain(model), edges).outputs(carries, inputs)
 

@@ -1,6 +1,7 @@
 """A layer of a stack, its run over K steps, and its gradient."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,8 @@ class Layer:
     Args:
         number: index among the layers of the stack, from 0.
         synapses: modules without a carry whose outputs add up to the neuron's current: first the synapse of the chain,
-            then the synapses of the edges; none if the chain feeds the neuron directly.
+            then the synapses of the edges; none if the chain feeds the neuron directly. A synapse whose weights are made of
+            parameters is the Linear or Conv with its effective weights here.
         neuron: an element-wise neuron.
         above: the neuron of the next layer of the chain; None for the last layer.
         self_delays: the delays of the edges from the neuron to its own layer.
@@ -93,7 +95,8 @@ class LayerGradient(NamedTuple):
     """The gradient that a rule computes from a learning signal.
 
     Args:
-        synapses: for each synapse, the gradients w.r.t. its weights by name, "kernel" and "bias".
+        synapses: for each synapse, the gradients w.r.t. its effective weights by name, "kernel" and "bias". The library takes
+            them from there to the parameters that the weights are made of.
         neuron: the gradient w.r.t. each of the neuron's parameters, in the order of `Layer.parameters`.
         current_cotangent: the cotangent of the current within each step, [K, B, N], such as psi_t delta_t. The engine takes it
             through the weights of the synapses, or the matrices of a route, to the layers below.
@@ -119,11 +122,11 @@ class LayerGradient(NamedTuple):
     current_cotangent: Float[Array, "K B *N"]
 
 
-def input_current(layer: Layer, inputs: tuple[Array, ...]) -> Float[Array, "K B *N"]:
-    """The sum of the synapses' outputs; the input itself for a layer without synapses."""
-    if not layer.synapses:
+def input_current(synapses: Sequence[Any], inputs: tuple[Array, ...]) -> Float[Array, "K B *N"]:
+    """The sum of the outputs of a layer's synapses; the input itself for a layer without synapses."""
+    if not synapses:
         return inputs[0]
-    first, *rest = (apply_rows(synapse, x) for synapse, x in zip(layer.synapses, inputs, strict=True))
+    first, *rest = (apply_rows(synapse, x) for synapse, x in zip(synapses, inputs, strict=True))
     for current in rest:
         first = first + current
     return first

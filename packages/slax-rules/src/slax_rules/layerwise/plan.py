@@ -1,6 +1,11 @@
 """The plan of a stack under a rule for layers: nested stacks as one chain, with its layers and all other modules.
 
 A plan holds no arrays. It is made and checked once for each program, and locates the modules in any copy of the model.
+
+Rules know only Linear and Conv. Other synapses make their weights of parameters, W = effective(theta), in the module itself:
+
+    layers      with_effective_weights(model): the same stack with a Linear or Conv of the weights W in each layer
+    gradient    by W from the rule; by theta through the Jacobian of `effective`, once per window: `pull_back`
 """
 
 import dataclasses
@@ -10,9 +15,8 @@ import jax
 from flax import nnx
 
 from slax_neurons import Connect, Dropout, Neuron
-from slax_neurons.internal import DelayBuffer, mutates_state
+from slax_neurons.internal import DelayBuffer, effective_synapse, is_plain, is_synapse, mutates_state
 from slax_rules.layerwise.layer import Layer
-from slax_rules.layerwise.synapse import is_synapse
 
 Path = tuple[int, ...]  # the path of a module: its index in each of the nested stacks
 
@@ -74,23 +78,67 @@ class StackPlan:
         before = self.neurons[number] - 1
         return self.edges_into(before) if before in self.input_synapses else []
 
+    def input_modules(self, model: Connect, number: int) -> tuple[Any, ...]:
+        """The modules of a model that make the current of a layer: the synapse of the chain and those of the edges."""
+        before = self.neurons[number] - 1
+        chained = [_module(model, self.modules[before])] if before in self.input_synapses else []
+        return (*chained, *(self.synapse(model, edge) for edge in self.input_edges(number)))
+
     def layers(self, model: Connect) -> tuple[Layer, ...]:
-        """The layers of a model that has this plan."""
+        """The layers of a model that has this plan, with effective weights."""
+        model = self.with_effective_weights(model)
         chain = self.chain(model)
-        layers = []
-        for number, index in enumerate(self.neurons):
-            edges = self.input_edges(number)
-            synapses = [chain[index - 1]] if index - 1 in self.input_synapses else []
-            layers.append(
-                Layer(
-                    number,
-                    (*synapses, *(self.synapse(model, edge) for edge in edges)),
-                    chain[index],
-                    chain[self.neurons[number + 1]] if number + 1 < len(self.neurons) else None,
-                    tuple(edge.steps for edge in edges if edge.sender == index),
-                )
+        return tuple(
+            Layer(
+                number,
+                self.input_modules(model, number),
+                chain[index],
+                chain[self.neurons[number + 1]] if number + 1 < len(self.neurons) else None,
+                tuple(edge.steps for edge in self.input_edges(number) if edge.sender == index),
             )
-        return tuple(layers)
+            for number, index in enumerate(self.neurons)
+        )
+
+    def has_effective_weights(self, model: Connect) -> bool:
+        """True if all synapses of the layers hold their own weights."""
+        modules = (part for number in range(len(self.neurons)) for part in self.input_modules(model, number))
+        return all(is_plain(module) or not is_synapse(module) for module in modules)
+
+    def with_effective_weights(self, model: Connect) -> Connect:
+        """A copy whose layers have the effective weights as parameters; the model itself if it has them already.
+
+        All other variables are shared with the model.
+        """
+        if self.has_effective_weights(model):
+            return model
+        copy = nnx.clone(model, variables=False)
+        replacements: dict[int, Any] = {}  # by the synapse: one that occurs in several layers stays one
+
+        def replace(modules: Any, index: int) -> None:
+            module = modules[index]
+            if is_synapse(module) and not is_plain(module):
+                if id(module) not in replacements:
+                    replacements[id(module)] = module, effective_synapse(module)
+                modules[index] = replacements[id(module)][1]
+
+        for number, index in enumerate(self.neurons):
+            if index - 1 in self.input_synapses:
+                *stack, last = self.modules[index - 1]
+                replace(_module(copy, tuple(stack)).modules, last)
+            for edge in self.input_edges(number):
+                replace(_module(copy, edge.stack).synapses, edge.synapse)
+        return copy
+
+    def pull_back(self, model: Connect, gradient: nnx.State) -> nnx.State:
+        """The gradient w.r.t. the parameters of a model, from that w.r.t. the parameters of its copy with effective weights."""
+        if self.has_effective_weights(model):
+            return gradient
+        graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+
+        def weights(params: nnx.State) -> nnx.State:
+            return nnx.state(self.with_effective_weights(nnx.merge(graphdef, params, rest)), nnx.Param)
+
+        return jax.vjp(weights, params)[1](gradient)[0]
 
     def flatten_carry(self, model: Connect, carry: Any) -> tuple:
         """Split a carry of the model into the carries of the modules of the chain."""
@@ -168,6 +216,19 @@ def _longer_buffer(inner: Any, outer: DelayBuffer) -> DelayBuffer:
 
 
 ANY_CELL = "Use rule=RTRL(), which takes any cell, or BPTT()."
+SYNAPSE = "synapse (Linear, Conv, or a module with effective())"
+
+
+def _instead(module: Any, following: Any) -> str:
+    """The neighbor of a module, or of the one that follows it, that a rule for layers takes."""
+    if any(isinstance(one, nnx.BatchNorm) for one in (module, following)):
+        return (
+            "In place of a BatchNorm between a synapse and a neuron, wrap the synapse, slax_neurons.RunningNorm(Conv(...)), which "
+            "normalizes by running statistics. "
+        )
+    if type(module) is nnx.Conv and module.mask is not None:
+        return "In place of a Conv with a mask, use slax_neurons.Masked(Conv(...), mask). "
+    return ""
 
 
 def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None:
@@ -195,8 +256,8 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
             continue
         if _has_parameters(module):
             raise TypeError(
-                f"{name} traces the parameters of a Linear or Conv right before a neuron, got {type(module).__name__} as "
-                f"module {index}, followed by {type(chain[index + 1]).__name__}. {ANY_CELL}"
+                f"{name} traces the parameters of a {SYNAPSE} right before a neuron, got {type(module).__name__} as module "
+                f"{index}, followed by {type(chain[index + 1]).__name__}. {_instead(module, chain[index + 1])}{ANY_CELL}"
             )
         if not isinstance(module, Dropout) and mutates_state(module):
             raise TypeError(
@@ -207,8 +268,8 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
         where, synapse = f"the edge from {edge.sender} to {edge.receiver}", plan.synapse(model, edge)
         if _has_parameters(synapse) and not is_synapse(synapse):
             raise TypeError(
-                f"{name} traces the parameters of a Linear or Conv, got {type(synapse).__name__} as the synapse of {where}. "
-                f"{ANY_CELL}"
+                f"{name} traces the parameters of a {SYNAPSE}, got {type(synapse).__name__} as the synapse of {where}. "
+                f"{_instead(synapse, None)}{ANY_CELL}"
             )
         if edge.sender in plan.input_synapses and not edge.steps:
             raise TypeError(

@@ -1,6 +1,7 @@
 """Synapses: the operations of learning rules on a Linear or a Conv.
 
-A synapse is linear in its input, and each of its weights enters a current as a product with one entry of the input. So a
+The synapses of a `Layer` are Linears and Convs, with the effective weights of the model's synapses (see `StackPlan`). They are
+affine in their input, and each weight of a kernel enters a current as a product with one entry of the input. So a
 Conv is a Linear on patches, and the trace of a weight has *rows*: for a Linear one per sample, for a Conv one per
 sample and position, and per group if its channels are grouped. If x [J] are the entries of a row, its currents [O] are x W for
 the weights W [J, O] of its group. Time is the first axis throughout.
@@ -14,12 +15,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons.internal import SYNAPSE_OPTIONS, apply_rows
+from slax_neurons.internal import SYNAPSE_OPTIONS, apply_rows, is_plain
 
 
 def is_synapse(module: nnx.Module) -> bool:
-    """True for a Linear or a Conv without a mask; a subclass may compute something else."""
-    return type(module) is nnx.Linear or (type(module) is nnx.Conv and module.mask is None)
+    """True for a synapse of a layer that has weights; an edge may have any module without parameters in its place."""
+    return is_plain(module)
 
 
 def has_bias(module: Any) -> bool:

@@ -14,6 +14,7 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+from slax_neurons import RunningSum
 from slax_neurons.internal import mutates_state
 from slax_rules.loop.targets import Targets, read_targets
 from slax_rules.rule import LearningRule
@@ -157,3 +158,8 @@ def share_statistics(model: nnx.RNNCellBase) -> None:
     for _, part in nnx.iter_modules(model):
         if isinstance(part, nnx.BatchNorm):
             part.axis_name = AXIS
+
+
+def add_running_sums(model: nnx.RNNCellBase, axis: str) -> None:
+    """Add up the running sums of a copy of the model over all devices, in place."""
+    nnx.update(model, jax.lax.psum(nnx.state(model, RunningSum), axis))

@@ -175,7 +175,7 @@ class WindowObjective:
         return penalty.weight * total / count.astype(total.dtype)
 
 
-class RunningSums(NamedTuple):
+class PenaltySums(NamedTuple):
     """The sum of each penalty's quantity since the start of a sequence, and the number of steps and samples that count."""
 
     sums: list[Array | None]
@@ -192,20 +192,20 @@ class RunningObjective:
     """
 
     window: WindowObjective
-    before: RunningSums
+    before: PenaltySums
 
     @property
     def probes(self) -> tuple[Probe, ...]:
         return self.window.probes
 
-    def __call__(self, heads: Heads) -> tuple[tuple[Array, RunningSums], Heads]:
+    def __call__(self, heads: Heads) -> tuple[tuple[Array, PenaltySums], Heads]:
         """Return the loss with the sums after the window, and the gradient w.r.t. the heads."""
         window = self.window
         sums = jax.tree.map(jnp.add, self.before.sums, window.sums(heads.hidden))
         number = (
             jnp.sum(window.mask, dtype=jnp.int32) if window.mask is not None else math.prod(heads.hidden[0].shape[:2])
         )
-        after = RunningSums(sums, self.before.number + all_reduce(jnp.asarray(number, jnp.int32), window.axis))
+        after = PenaltySums(sums, self.before.number + all_reduce(jnp.asarray(number, jnp.int32), window.axis))
         means = [
             None if total is None else total / jnp.maximum(after.number, 1).astype(total.dtype) for total in after.sums
         ]

@@ -10,12 +10,14 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from slax_neurons.internal import check_sequence, first_carry, mutates_state
+from slax_neurons import end_sequence
+from slax_neurons.internal import changes_when_called, check_sequence, first_carry
 from slax_rules.layerwise.engine import as_rule
 from slax_rules.loop.devices import (
     AXIS,
     BATCH_SHARDED,
     REPLICATED,
+    add_running_sums,
     check_divisible,
     check_splittable,
     map_shares,
@@ -82,6 +84,7 @@ class Program:
         start = rule.initialize(plan, model, carry, jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
         if self.mesh is None:
             loss, gradient = self._run(objects, plan, start, batch, None)
+            end_sequence(model)
             return loss, gradient, nnx.state(objects)
         check_divisible(inputs.shape[1], self.mesh)
         check_splittable(model)
@@ -92,6 +95,8 @@ class Program:
             share_statistics(objects[0])
             piece = Batch(inputs, batch.targets._replace(leaves=leaves), mask)
             loss, gradient = self._run(objects, plan, start, piece, AXIS)
+            add_running_sums(objects[0], AXIS)
+            end_sequence(objects[0])
             return loss, gradient, nnx.state(objects)
 
         specs = (
@@ -103,7 +108,7 @@ class Program:
         )
         before = nnx.state(objects)
         loss, gradient, after = map_shares(share, self.mesh, specs, REPLICATED)(before, start, inputs, leaves, mask)
-        changes = self.update != "none" or mutates_state(model)
+        changes = self.update != "none" or changes_when_called(model)
         return loss, gradient, after if changes else before
 
     def _run(

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons.internal import mutates_state, scan_chunks
+from slax_neurons.internal import changes_when_called, scan_chunks
 from slax_rules.loop.objective import (
     KnownSignals,
+    PenaltySums,
     RunningObjective,
-    RunningSums,
     WindowObjective,
     all_reduce,
     counted,
@@ -96,7 +96,7 @@ def window_gradient(
     losses: Losses,
     batch: Batch,
     axis: str | None,
-    before: RunningSums | None = None,
+    before: PenaltySums | None = None,
 ) -> WindowGradient:
     """Compute the gradient of the mean loss of a window, over the batch and all devices.
 
@@ -114,7 +114,7 @@ def window_gradient(
 
 def zero_sums(
     model: nnx.RNNCellBase, rule: LearningRule, plan: Any, state: Any, losses: Losses, batch: Batch
-) -> RunningSums | None:
+) -> PenaltySums | None:
     """The sums of penalties before a sequence; None if no penalty refers to a mean."""
     objective = losses.over(batch, None)
     if not objective.has_means:
@@ -127,7 +127,7 @@ def zero_sums(
         return dataclasses.replace(objective, mask=None).sums(heads.hidden)
 
     shapes = jax.eval_shape(sums, variables, state, batch.inputs[:1])
-    return RunningSums(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), jnp.zeros((), jnp.int32))
+    return PenaltySums(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), jnp.zeros((), jnp.int32))
 
 
 def sequence_gradient(
@@ -144,7 +144,7 @@ def sequence_gradient(
     steps = batch.inputs.shape[0]
     size = rule.offline_window(window, steps)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-    mutates = mutates_state(model)
+    mutates = changes_when_called(model)
     total_count = counted(batch.mask, batch.inputs.shape[:2], axis)
     known_loss, means = None, None
     if size < steps and isinstance(losses.loss_fn, SequenceLoss):

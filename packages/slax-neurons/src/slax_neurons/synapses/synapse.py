@@ -1,0 +1,214 @@
+"""Synapses: modules that are affine in their input, by weights of their own or by weights that are functions of parameters.
+
+Linear and Conv are synapses with weights of their own. Any other synapse is a module with a method
+
+    effective() -> (kernel, bias)        synapse(x) = x * kernel + bias
+
+so that learning rules, analyses and exports need to know only Linear and Conv: `effective_synapse` makes one of any synapse.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+# The options of a synapse, apart from its sizes.
+SYNAPSE_OPTIONS: dict[Any, tuple[str, ...]] = {
+    nnx.Linear: (
+        "use_bias",
+        "dtype",
+        "param_dtype",
+        "precision",
+        "dot_general",
+        "promote_dtype",
+        "preferred_element_type",
+    ),
+    nnx.Conv: (
+        *("kernel_size", "strides", "padding", "input_dilation", "kernel_dilation", "feature_group_count", "use_bias"),
+        *(
+            "mask",
+            "dtype",
+            "param_dtype",
+            "precision",
+            "conv_general_dilated",
+            "promote_dtype",
+            "preferred_element_type",
+        ),
+    ),
+}
+
+
+class Synapse(nnx.Module):
+    """A synapse whose weights are functions of its parameters: the base class for your own.
+
+    A subclass defines `effective`, which returns a kernel and a bias, or None for no bias, as functions of its parameters that
+    JAX can differentiate. Learning rules compute the gradient w.r.t. these effective weights, and plain autodiff takes it from
+    there to the parameters. A kernel is [in, out], unless the attribute `geometry` is an nnx.Conv, or a synapse made of one,
+    whose kernel size, strides, padding, groups and dtypes then hold; an nnx.Linear there gives its options only.
+
+    The base class is not required: any `nnx.Module` with `effective`, and a call that does what the kernel and bias say, is a
+    synapse.
+
+    Example:
+        Excitatory synapses: weights exp(w) are positive.
+
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LIF, Synapse, connect, unroll
+        >>> class Excitatory(Synapse):
+        ...     def __init__(self, n_in, n_out, rngs):
+        ...         self.log_kernel = nnx.Param(jax.random.normal(rngs.params(), (n_in, n_out)) - 3)
+        ...
+        ...     def effective(self):
+        ...         return jnp.exp(self.log_kernel[...]), None
+        >>> model = connect([Excitatory(8, 4, nnx.Rngs(0)), LIF()])
+        >>> carry, spikes = unroll(model, model.initialize_carry((2, 8)), jnp.ones((20, 2, 8)))
+        >>> spikes.shape
+        (20, 2, 4)
+    """
+
+    geometry: Any = None
+    options: ClassVar[tuple[str, ...]] = ()  # the constructor's options, which a fresh copy takes over
+
+    def effective(self) -> tuple[Float[Array, "*K I O"], Float[Array, " O"] | None]:
+        """The kernel and the bias, which may be None."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has to define effective(), which returns a kernel and a bias."
+        )
+
+    def __call__(self, inputs: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
+        return effective_synapse(self)(inputs)
+
+    @property
+    def in_features(self) -> int:
+        """The number of input features."""
+        geometry = geometry_of(self)
+        return _kernel_shape(self)[-2] if geometry is None else geometry.in_features
+
+    @property
+    def out_features(self) -> int:
+        """The number of output features."""
+        geometry = geometry_of(self)
+        return _kernel_shape(self)[-1] if geometry is None else geometry.out_features
+
+
+class Reparameterized(Synapse):
+    """A synapse that makes its weights of the effective weights of another, which it wraps: the base class of ours.
+
+    Args:
+        synapse: a Linear, a Conv, or any other synapse.
+
+    Raises:
+        TypeError: anything else, such as a Conv with a mask.
+    """
+
+    def __init__(self, synapse: Any):
+        if not is_synapse(synapse):
+            mask = " with a mask: wrap one without it, Masked(Conv(...), mask)" if isinstance(synapse, nnx.Conv) else ""
+            raise TypeError(
+                f"{type(self).__name__} got a {type(synapse).__name__}{mask}. Expected a Linear, a Conv without a mask, or a "
+                "module that makes its weights of parameters, with a method effective()."
+            )
+        self.synapse = synapse
+
+    @property
+    def geometry(self) -> Any:  # type: ignore[override]
+        """The wrapped synapse, whose sizes and options hold."""
+        return self.synapse
+
+
+def is_plain(module: Any) -> bool:
+    """True for a Linear or a Conv without a mask, whose kernel and bias are its weights; a subclass may compute otherwise."""
+    return type(module) is nnx.Linear or (type(module) is nnx.Conv and module.mask is None)
+
+
+def is_synapse(module: Any) -> bool:
+    """True for a module that is affine in its input by weights that are known: plain, or with a method `effective`."""
+    return is_plain(module) or callable(getattr(type(module), "effective", None))
+
+
+def effective_weights(synapse: Any) -> tuple[Array, Array | None]:
+    """The kernel and the bias of any synapse; the bias is None if there is none."""
+    if is_plain(synapse):
+        return synapse.kernel[...], None if synapse.bias is None else synapse.bias[...]
+    return synapse.effective()
+
+
+def effective_synapse(synapse: Any) -> nnx.Linear | nnx.Conv:
+    """The Linear or Conv whose own weights are the effective weights of a synapse; a plain one is returned itself.
+
+    Raises:
+        ValueError: weights whose shapes do not fit each other or the geometry.
+    """
+    if is_plain(synapse):
+        return synapse
+    kernel, bias = synapse.effective()
+    geometry = geometry_of(synapse)
+    _check_shapes(synapse, geometry, kernel, bias)
+    own = {
+        "use_bias": bias is not None,
+        "param_dtype": kernel.dtype,
+        "kernel_init": lambda *_: kernel,
+        "bias_init": lambda *_: bias,
+        "rngs": nnx.Rngs(0),
+    }
+    if geometry is None:
+        return nnx.Linear(*kernel.shape, **own)
+    return fresh_copy(geometry, **own)
+
+
+def fresh_copy(synapse: Any, *, rngs: nnx.Rngs, **changes: Any) -> Any:
+    """A freshly initialized synapse with the sizes and options of another, except for `changes` of its Linear or Conv."""
+    if isinstance(synapse, Reparameterized):
+        options = {name: getattr(synapse, name) for name in synapse.options}
+        return type(synapse)(fresh_copy(synapse.geometry, rngs=rngs, **changes), **options)
+    plain = nnx.Conv if isinstance(synapse, nnx.Conv) else nnx.Linear
+    names = ("in_features", "out_features", *SYNAPSE_OPTIONS[plain])
+    return plain(**{name: getattr(synapse, name) for name in names} | changes, rngs=rngs)
+
+
+def can_be_copied(synapse: Any) -> bool:
+    """True if a fresh copy can be made with other sizes."""
+    if isinstance(synapse, Reparameterized):
+        return bool(synapse.options) and can_be_copied(synapse.geometry)
+    return type(synapse) in SYNAPSE_OPTIONS
+
+
+def geometry_of(synapse: Any) -> nnx.Linear | nnx.Conv | None:
+    """The Linear or Conv whose sizes and options a synapse has, or None for a dense kernel without options."""
+    while synapse is not None and not isinstance(synapse, nnx.Linear | nnx.Conv):
+        synapse = getattr(synapse, "geometry", None)
+    return synapse
+
+
+def kind(module: Any) -> str:
+    """The name of a module's class, with those that it wraps: "Masked(Linear)"."""
+    inner = f"({kind(module.geometry)})" if isinstance(module, Reparameterized) else ""
+    return f"{type(module).__name__}{inner}"
+
+
+def _kernel_shape(synapse: Any) -> Sequence[int]:
+    graphdef, state = nnx.split(synapse)
+    return jax.eval_shape(lambda state: nnx.merge(graphdef, state).effective()[0], state).shape
+
+
+def _check_shapes(synapse: Any, geometry: Any, kernel: Any, bias: Any) -> None:
+    expected: Any = "[in, out]"
+    fits = kernel.ndim == 2
+    if isinstance(geometry, nnx.Conv):
+        groups = geometry.feature_group_count
+        expected = [*geometry.kernel_size, geometry.in_features // groups, geometry.out_features]
+        fits = list(kernel.shape) == expected
+    if not fits:
+        raise ValueError(
+            f"{type(synapse).__name__}.effective() returned a kernel of shape {list(kernel.shape)}, expected {expected}. A "
+            "convolution names the nnx.Conv that holds its geometry: self.geometry = nnx.Conv(...)."
+        )
+    if bias is not None and bias.shape != kernel.shape[-1:]:
+        raise ValueError(
+            f"{type(synapse).__name__}.effective() returned a bias of shape {list(bias.shape)} with a kernel of shape "
+            f"{list(kernel.shape)}, expected {list(kernel.shape[-1:])}, or None."
+        )
