@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons import Connect, Dropout, Edge
+from slax_neurons import Connect, Delay, Dropout, Edge
 from slax_neurons.internal import apply_rows, carry_without_buffer, check_features, delayed
 from slax_rules.layerwise.layer import (
     Layer,
@@ -33,7 +33,7 @@ from slax_rules.layerwise.layer import (
 from slax_rules.layerwise.plan import StackPlan, plan_stack
 from slax_rules.layerwise.routes import Teaching
 from slax_rules.layerwise.rule import LayerRule
-from slax_rules.layerwise.synapse import input_gradient
+from slax_rules.layerwise.synapse import input_gradient, sum_by_input
 from slax_rules.probes import Probe, membrane_of
 from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient
 
@@ -212,16 +212,20 @@ class Layerwise(LearningRule):
             if layer.above is None and not plan.has_parameters_above:
                 error = _concatenated(found.current_cotangent)
             _add_layer(gradient_layers[number], found)
+            delay = plan.delays[number]
+            if delay is not None:
+                _add_to(gradient_chain[delay], _delay_gradient(plan.chain(model)[delay], layer, found))
             if not layer.synapses:
                 send(index - 1, found.current_cotangent)
                 continue
             senders = [index - 2, *(edge.sender if not edge.steps else -1 for edge in plan.input_edges(number))]
             kernels = rule.route.kernels(layer)
-            for sender, synapse, x, kernel in zip(senders, layer.synapses, window.inputs, kernels, strict=True):
+            inputs = window.inputs[: len(senders)]
+            for sender, synapse, x, kernel in zip(senders, layer.current_synapses, inputs, kernels, strict=True):
                 if sender >= 0:
                     send(sender, input_gradient(synapse, x, found.current_cotangent, kernel))
         for layer, total, rule in zip(layers, gradient_layers, gradient_routes, strict=True):
-            rule.route.add_gradients(layer, total.synapses)
+            rule.route.add_gradients(layer, total.current_synapses)
         return nnx.state(gradient, nnx.Param), nnx.state(rule_gradient, nnx.Param), tuple(new_traces)
 
     def _heads(
@@ -281,6 +285,7 @@ def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K
     new_carries: list[Any] = []
     windows: list[LayerWindow] = []
     pullbacks: dict[int, Any] = {}
+    by_delay: dict[int | None, Array] = {}  # the derivatives of delayed inputs by their delays
 
     def sent(edge: Any) -> Array:
         """Return the outputs that an edge carries, before its synapse."""
@@ -300,11 +305,17 @@ def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K
             synapses = plan.input_modules(model, number)
             read = (x, *map(sent, plan.input_edges(number)))
             carry, y, points = run_neuron(module, carry, input_current(synapses, read))
-            windows.append(LayerWindow(read if synapses else (), points, carries[index]))
+            tangents = (by_delay[plan.delays[number]],) if plan.delays[number] is not None else ()
+            windows.append(LayerWindow((*read, *tangents) if synapses else (), points, carries[index]))
             y = y if stepped is None else stepped[1][index]
+        elif isinstance(module, Delay):
+            if index in plan.delays:
+                by_delay[index] = module.tangent(carry, x)
+            carry, y, pullbacks[index] = _run_delay(module, carry, x)
         else:
-            synapses = [plan.synapse(model, edge) for edge in plan.edges_into(index)]
-            read = (x, *map(sent, plan.edges_into(index)))
+            edges = plan.edges_into(index)
+            read = (x, *map(sent, edges))
+            synapses = tuple(plan.synapse(model, edge) for edge in edges)
             y, carry, pullbacks[index] = _run_module(module, carry, synapses, read)
         outputs.append(y)
         new_carries.append(carry)
@@ -337,6 +348,27 @@ def _run_module(
     y, pull, changed = jax.vjp(run, params, inputs, has_aux=True)
     nnx.update(module, changed)
     return y, carry, pull
+
+
+def _run_delay(module: Delay, carry: Any, inputs: Array) -> tuple[Any, Array, Callable]:
+    """The carry, the outputs and the pullback within the step of a Delay, whose own gradient is found with its layer."""
+    end, outputs = module.unroll(carry, inputs)
+    zero = jax.tree.map(jnp.zeros_like, nnx.state(module, nnx.Param))
+
+    def pull(signal: Array) -> tuple[nnx.State, list[Array]]:
+        by_group = signal.reshape(*signal.shape[:-1], module.groups, module.in_features) * module.taps()[0]
+        return zero, [jnp.sum(by_group, axis=-2)]
+
+    return end, outputs, pull
+
+
+def _delay_gradient(delay: Delay, layer: Layer, found: LayerGradient) -> nnx.State:
+    """The gradient w.r.t. the parameters of a Delay: dL/dd_i = sum_n W_in G'_in with the gradient G' of the last synapse."""
+    synapse = layer.synapses[-1]
+    by_delay = sum_by_input(synapse, synapse.kernel[...] * found.synapses[-1]["kernel"])
+    graphdef, params, rest = nnx.split(delay, nnx.Param, ...)
+    value, pull = jax.vjp(lambda params: nnx.merge(graphdef, params, rest).delays.value, params)
+    return pull(by_delay.reshape(value.shape).astype(value.dtype))[0]
 
 
 def _senders(plan: StackPlan, index: int) -> list[int]:

@@ -26,6 +26,9 @@ class Layer:
         neuron: an element-wise neuron.
         above: the neuron of the next layer of the chain; None for the last layer.
         self_delays: the delays of the edges from the neuron to its own layer.
+        learns_delays: whether a `Delay` whose delays are learned comes before the first synapse. The last synapse then has the
+            kernel of the first, and its input is the derivative of each delayed input by its delay. It makes no current; the
+            gradient of its kernel, found as that of any other, gives the gradient of the delays.
 
     Example:
         A rule gets the layers of a stack from the library. This one is made by hand, as in a test of a rule:
@@ -42,6 +45,12 @@ class Layer:
     neuron: Neuron
     above: Neuron | None
     self_delays: tuple[int, ...] = ()
+    learns_delays: bool = False
+
+    @property
+    def current_synapses(self) -> tuple[Any, ...]:
+        """The synapses that make the current."""
+        return self.synapses[:-1] if self.learns_delays else self.synapses
 
     @property
     def parameters(self) -> list[Array]:

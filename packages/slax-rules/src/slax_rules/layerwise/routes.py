@@ -72,7 +72,7 @@ class Route:
         >>> @dataclasses.dataclass(frozen=True)
         ... class SignSymmetric(Route):
         ...     def kernels(self, layer):
-        ...         return [jnp.sign(synapse.kernel[...]) for synapse in layer.synapses]
+        ...         return [jnp.sign(synapse.kernel[...]) for synapse in layer.current_synapses]
         >>> rngs = nnx.Rngs(0)
         >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
         >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
@@ -86,7 +86,7 @@ class Route:
 
     def kernels(self, layer: Layer) -> Sequence[Array | None]:
         """Return the matrices that replace the kernels of a layer's synapses on the way down; None for the kernel itself."""
-        return [None] * len(layer.synapses)
+        return [None] * len(layer.current_synapses)
 
     def add_gradients(self, layer: Layer, gradients: Sequence[Any]) -> None:
         """Add gradients to the route's own parameters, in a copy that holds gradients.
@@ -195,7 +195,7 @@ class Adaptive(Route, nnx.Module):
     def check(self, layer: Layer) -> None:
         _check_kernels(self, layer)
         mine = [matrix.shape for matrix in self.matrices[layer.number]] if layer.number < len(self.matrices) else []
-        theirs = [_kernel(synapse).shape for synapse in layer.synapses]
+        theirs = [_kernel(synapse).shape for synapse in layer.current_synapses]
         if mine != theirs:
             raise TypeError(
                 f"Adaptive got a layer {layer.number} with kernels of shapes {theirs}, but its own matrices there have shapes "
@@ -403,13 +403,15 @@ def _kernel(synapse: Any) -> Array:
 
 def _random_kernels(layer: Layer, key: Array) -> list[Array]:
     """A random matrix for each kernel of a layer, in its shape and dtype, each from its own key."""
-    keys = (jax.random.fold_in(jax.random.fold_in(key, layer.number), index) for index in range(len(layer.synapses)))
-    kernels = map(_kernel, layer.synapses)
+    keys = (
+        jax.random.fold_in(jax.random.fold_in(key, layer.number), index) for index in range(len(layer.current_synapses))
+    )
+    kernels = map(_kernel, layer.current_synapses)
     return [_initialize(key, kernel.shape, kernel.dtype) for key, kernel in zip(keys, kernels, strict=True)]
 
 
 def _check_kernels(route: Route, layer: Layer) -> None:
-    for synapse in layer.synapses:
+    for synapse in layer.current_synapses:
         if not is_synapse(synapse):
             raise TypeError(
                 f"{type(route).__name__} replaces each kernel with a matrix, got an edge with a "
