@@ -31,6 +31,7 @@ from slax_rules.layerwise.s_tllr import STLLR
 from slax_rules.layerwise.sltt import SLTT
 from slax_rules.loop.devices import split_batch
 from slax_rules.loop.entry import gradients, train_offline, train_online
+from slax_rules.loop.reward import Trial, extend_trial, reward_gradient, start_trial
 from slax_rules.losses import (
     PerSequence,
     PerStep,
@@ -104,12 +105,14 @@ __all__ = [
     "Symmetric",
     "Target",
     "Teaching",
+    "Trial",
     "WindowGradient",
     "accuracy",
     "agreement",
     "cross_entropy",
     "eligibility_gradient",
     "evaluate",
+    "extend_trial",
     "firing_rate",
     "fit",
     "fptt",
@@ -120,10 +123,12 @@ __all__ = [
     "load_weights",
     "predict",
     "random_steps",
+    "reward_gradient",
     "save_weights",
     "sparsity",
     "split_batch",
     "squared_error",
+    "start_trial",
     "train_offline",
     "train_online",
     "valid_steps",

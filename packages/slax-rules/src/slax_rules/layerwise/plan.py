@@ -234,8 +234,8 @@ def _instead(module: Any, following: Any) -> str:
     """The neighbor of a module, or of the one that follows it, that a rule for layers takes."""
     if any(isinstance(one, nnx.BatchNorm) for one in (module, following)):
         return (
-            "In place of a BatchNorm between a synapse and a neuron, wrap the synapse, slax_neurons.RunningNorm(Conv(...)), which "
-            "normalizes by running statistics. "
+            "In place of a BatchNorm between a synapse and a neuron, wrap the synapse, slax_neurons.RunningNorm(Conv(...)), "
+            "which normalizes by running statistics. "
         )
     if type(module) is nnx.Conv and module.mask is not None:
         return "In place of a Conv with a mask, use slax_neurons.Masked(Conv(...), mask). "
