@@ -119,7 +119,7 @@ def s_tllr(data):
             delta = delta @ kernel.T
             for layer in reversed(layers):
                 if f"feedback_{layer.index}" in data:  # of a sum over the batch, not of a mean
-                    sent = error if str(data["feedback"]) == "DFA" else one_hot(data, len(bias))
+                    sent = error if str(data["feedback_mode"]) == "DFA" else one_hot(data, len(bias))
                     delta = sent @ data[f"feedback_{layer.index}"]
                 found.keep(**{f"signal_{layer.index}": delta})
                 found.add(**layer.gradients(delta))
@@ -274,7 +274,11 @@ def slayer(x, scale):
 
 
 class AdLIF:
-    """The states are u and w; each gives z, the new states, and A = dh'/dh, D = dh'/dI and g = dz/dh' at given old spikes."""
+    """The states are u and w. `step` gives the new ones and the spikes.
+
+    `derivatives` are those of the new states by the old ones, at given old spikes, and by the current; `read` gives those of
+    the spikes by the new states and by the old ones.
+    """
 
     def __init__(self, data, index):
         (u_min, u_max), (w_min, w_max) = data["option_tau_u_range"], data["option_tau_w_range"]
@@ -299,7 +303,7 @@ class AdLIF:
         return np.array([du[:2], dw[:2]]), np.array([du[2], dw[2]])
 
     def read(self, h, h_before):
-        return np.array([slayer(h[0] - self.threshold, 0.2), 0 * h[0]])
+        return np.array([slayer(h[0] - self.threshold, 0.2), 0 * h[0]]), 0 * h
 
 
 class ALIF:
@@ -322,11 +326,11 @@ class ALIF:
 
     def read(self, h, h_before):
         psi = slayer(h[0] - self.base - self.beta * h[1], 0.2)
-        return np.array([psi, -self.beta * psi])
+        return np.array([psi, -self.beta * psi]), 0 * h
 
 
 class BRF:
-    """The states are u, v and q. z is read as H(u - threshold - q) with the new q, where the neuron compares the old one."""
+    """The states are u, v and q."""
 
     def __init__(self, data, index):
         self.dt, self.threshold = data["option_dt"], data["option_thr"]
@@ -353,17 +357,18 @@ class BRF:
 
     def read(self, h, h_before):
         psi = slayer(h[0] - self.threshold - h_before[2], 0.4)
-        return np.array([psi, 0 * psi, -psi])
+        return np.array([psi, 0 * psi, 0 * psi]), np.array([0 * psi, 0 * psi, -psi])
 
 
 NEURONS = {"AdLIF": AdLIF, "ALIF": ALIF, "BRF": BRF}
 
 
-def hypr(data):
-    """Eligibilities E = A E + D x of every weight, step by step; only weights and biases, as the code has them.
+def hypr(data, *, published=True):
+    """Eligibilities E = A E + D x of weights and biases, step by step, with every path through a stored spike cut.
 
-    A recurrent layer is linearized at the current with its own spikes of the same step, and these are also what its recurrent
-    weights are said to have read.
+    In the published code, spikes that depend on an old state are read as if they depended on the new one; a recurrent layer
+    is linearized at the current with its own spikes of the same step, and these are what its recurrent weights are said to
+    have read. If not `published`, spikes depend on the old state and recurrent inputs are one step late in the gradient too.
     """
     recurrent, found = bool(data["recurrent"]), Stack()
     b = len(data["labels"])
@@ -385,15 +390,21 @@ def hypr(data):
             current = x @ data[f"kernel_{index}"] + data[f"bias_{index}"]
             feedback = data.get(f"recurrent_{index}", np.zeros((n, n)))
             old, before = h[index], z[index]
-            h[index], z[index] = neuron.step(old, before, current + before @ feedback)
-            by_state, by_current = neuron.derivatives(old, before, current + z[index] @ feedback)
-            read = neuron.read(h[index], old)
-            sources = {"kernel": x, "bias": np.ones((b, 1)), "recurrent": z[index]}
+            states, z[index] = neuron.step(old, before, current + before @ feedback)
+            h[index] = np.array(states)
+            recurrent_input = z[index] if published else before
+            by_state, by_current = neuron.derivatives(old, before, current + recurrent_input @ feedback)
+            by_new, by_old = neuron.read(h[index], old)
+            if published:
+                by_new, by_old = by_new + by_old, 0 * by_old
+            sources, eligibilities = {"kernel": x, "bias": np.ones((b, 1)), "recurrent": recurrent_input}, {}
             for key, e in traces[index].items():
                 direct = by_current[:, :, None] * sources[key][None, :, :, None]
                 traces[index][key] = np.einsum("stbn,tbin->sbin", by_state, e) + direct
+                read = np.einsum("sbn,sbin->bin", by_new, traces[index][key]) + np.einsum("sbn,sbin->bin", by_old, e)
+                eligibilities[key] = read
             found.keep(**{f"membrane_{index}": h[index][0], f"outputs_{index}": z[index]})
-            local.append((read, by_current))
+            local.append((eligibilities, (by_new * by_current).sum(0)))
             x = z[index]
         logits = alpha * logits + (1 - alpha) * (x @ data["kernel_2"] + data["bias_2"])
         read_out = [
@@ -405,10 +416,10 @@ def hypr(data):
         found.add(kernel_2=np.einsum("bn,bin->in", delta, read_out[0]), bias_2=(delta * read_out[1]).sum(0))
         delta = (delta * (1 - alpha)) @ data["kernel_2"].T
         for index in (1, 0):
-            read, by_current = local[index]
+            eligibilities, psi = local[index]
             found.keep(**{f"signal_{index}": delta})
-            for key, e in traces[index].items():
-                gradient = np.einsum("bn,sbn,sbin->in", delta, read, e)
+            for key, e in eligibilities.items():
+                gradient = np.einsum("bn,bin->in", delta, e)
                 found.add(**{f"{key}_{index}": gradient[0] if key == "bias" else gradient})
-            delta = (delta * (read * by_current).sum(0)) @ data[f"kernel_{index}"].T
+            delta = (delta * psi) @ data[f"kernel_{index}"].T
     return found.arrays()

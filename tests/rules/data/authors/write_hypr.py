@@ -1,6 +1,6 @@
 # /// script
-# requires-python = ">=3.11"
-# dependencies = ["jax==0.5.3", "flax==0.10.5", "optax", "numpy"]
+# requires-python = "==3.11.*"
+# dependencies = ["jax==0.5.3", "flax==0.10.5", "optax==0.2.8", "numpy==2.4.6"]
 # ///
 """Writes gradients that the authors' code of HYPR gives.
 
