@@ -305,7 +305,7 @@ RULES: dict[str, RuleEntry] = Rules(
         time="S^2 P",
         source=E_PROP_SOURCE,
         bibtex=E_PROP_BIBTEX,
-        style=Style("#D99BBD", "p", "--", "*."),
+        style=Style("#D99BBD", "$r$", "--", "*."),
     ),
     e_prop_adaptive=RuleEntry(
         title="e-prop, adaptive",
@@ -319,7 +319,7 @@ RULES: dict[str, RuleEntry] = Rules(
         time="S^2 P",
         source=E_PROP_SOURCE,
         bibtex=E_PROP_BIBTEX,
-        style=Style("#A85A8A", "p", "-.", "*o"),
+        style=Style("#A85A8A", "$a$", "-.", "*o"),
     ),
     e_prop_direct=RuleEntry(
         title="e-prop, direct",
@@ -333,7 +333,7 @@ RULES: dict[str, RuleEntry] = Rules(
         time="S^2 P + N C for C outputs",
         source=E_PROP_SOURCE,
         bibtex=E_PROP_BIBTEX,
-        style=Style("#E8C4DA", "p", ":", "*-"),
+        style=Style("#E8C4DA", "$d$", ":", "*-"),
     ),
     pp_prop=RuleEntry(
         title="pp-prop",
@@ -398,7 +398,7 @@ RULES: dict[str, RuleEntry] = Rules(
             year="2026",
             doi="10.1088/2634-4386/ae46d4",
         ),
-        style=Style("#3A9BDC", "^", "-.", "\\."),
+        style=Style("#3A9BDC", "$h$", "-.", "\\."),
     ),
     s_tllr=RuleEntry(
         title="S-TLLR",
