@@ -356,8 +356,9 @@ def _run_delay(module: Delay, carry: Any, inputs: Array) -> tuple[Any, Array, Ca
     zero = jax.tree.map(jnp.zeros_like, nnx.state(module, nnx.Param))
 
     def pull(signal: Array) -> tuple[nnx.State, list[Array]]:
-        by_group = signal.reshape(*signal.shape[:-1], module.groups, module.in_features) * module.taps()[0]
-        return zero, [jnp.sum(by_group, axis=-2)]
+        by_group = signal.reshape(*signal.shape[:-1], module.groups, module.in_features)
+        in_the_same_step = jnp.expand_dims(module.taps()[0], range(by_group.ndim - 2))
+        return zero, [jnp.sum(by_group * in_the_same_step, axis=-2)]
 
     return end, outputs, pull
 
