@@ -20,7 +20,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from slax_neurons import LI, LIF, Dropout, Edge, connect
+from slax_neurons import LI, LIF, BlockDiagonal, Delay, Dropout, Edge, connect
 from slax_rules import (
     RULES,
     Adaptive,
@@ -64,6 +64,15 @@ def make(dtype, *, batch_norm=False, dropout=None, edges=False):
     layers += [nnx.Linear(H, C, rngs=rngs, **options), LI(**options)]
     wired = [Edge(1, 0, 2)] if edges else []
     return connect(layers, wired, rngs=rngs)
+
+
+def make_delays():
+    """Delays before the first layer and behind it, where they are part of a recurrence."""
+    rngs, options = nnx.Rngs(0), {"param_dtype": jnp.float64}
+    layers = [Delay(N, 4, groups=2, rngs=rngs, **options), BlockDiagonal(2 * N, H, 2, rngs=rngs, **options)]
+    layers += [nnx.Linear(H, H, rngs=rngs, **options), LIF(decay=0.8, threshold=0.2, **options)]
+    layers += [Delay(H, 3, width=0.7, rngs=rngs, **options), nnx.Linear(H, C, rngs=rngs, **options), LI(**options)]
+    return connect(layers, {2: [4]}, rngs=rngs)
 
 
 def make_rule(name, model):
@@ -243,6 +252,7 @@ def others():
     with jax.enable_x64(True):
         results["float64"] = {
             "batch norm": of_gradients(lambda: make(jnp.float64, batch_norm=True), jnp.float64),
+            "delays": of_gradients(make_delays, jnp.float64),
             "fit offline": deviation(of_offline_fit(mesh), of_offline_fit(None)),
             "fit sampled": deviation(of_sampled_fit(mesh), of_sampled_fit(None)),
         }

@@ -86,7 +86,7 @@ def test_snap_is_bptt_where_n_steps_reach_everything(x64):
 
 
 def test_snap_keeps_of_a_delay_what_its_own_output_reaches(x64):
-    """Not the inputs in the carry; and of a weight before the delay, the unit's membrane and last two spikes, and the read-out."""
+    """Not the inputs in the carry; of a weight before the delay, the unit's membrane and last two spikes, and the read-out."""
     model = between()
     space, carry = state_space(model, (B, 4)), model.initialize_carry((B, 4))
     for rule in (SnAp(n=4), RTRL()):
