@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from slax_neurons import unroll
+from slax_neurons.internal import accumulates
 from slax_rules.influence.state_space import StateSpace, state_space
 from slax_rules.rule import LearningRule, SignalFn, WindowGradient, check_cell, no_parameters
 
@@ -71,6 +73,8 @@ class InfluenceRule(LearningRule):
         signal_fn: SignalFn,
     ) -> WindowGradient:
         space = plan.bind(model)
+        if accumulates(model):
+            unroll(model, state.carry, inputs)  # for its running sums alone
         if self.stepwise:
             (outputs,), _ = self.forward(plan, model, state, inputs)
             loss, (signal,) = signal_fn([outputs])

@@ -256,10 +256,10 @@ def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K
             y = x  # its layer reads this input
         elif index in plan.neurons:
             number = plan.neurons.index(index)
-            synapses = plan.input_modules(model, number)
+            modules = plan.input_modules(model, number)
             read = (x, *map(sent, plan.input_edges(number)))
-            carry, y, points = run_neuron(module, carry, input_current(synapses, read))
-            windows.append(LayerWindow(read if synapses else (), points, carries[index]))
+            carry, y, points = run_neuron(module, carry, input_current(modules, read))
+            windows.append(LayerWindow(read if modules else (), points, carries[index]))
             y = y if stepped is None else stepped[1][index]
         else:
             synapses = [plan.synapse(model, edge) for edge in plan.edges_into(index)]
