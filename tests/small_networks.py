@@ -22,6 +22,7 @@ from oracle import (
     ottt,
     rtrl,
     sltt,
+    smooth,
     snap,
     softmax_cross_entropy,
 )
@@ -128,7 +129,7 @@ def changed(layers, index, name, place, step):
         value[place] += step
         return value
 
-    if name in ("kernel", "bias"):
+    if name in ("kernel", "bias", "delays"):
         layer = replace(layer, **{name: shifted(getattr(layer, name))})
     elif name.startswith("edge"):
         number, field = name.removeprefix("edge").split("_")
@@ -138,6 +139,30 @@ def changed(layers, index, name, place, step):
     else:
         layer = replace(layer, neuron=replace(layer.neuron, **{name: shifted(getattr(layer.neuron, name))}))
     return [*layers[:index], layer, *layers[index + 1 :]]
+
+
+def smoothed(layers, slope=2.0):
+    """The layers with sigmoids for spikes, so that gradients can be checked with finite differences.
+
+    Resets have to be differentiated.
+    """
+    return [
+        replace(layer, neuron=replace(layer.neuron, spike=smooth(slope))) if hasattr(layer.neuron, "spike") else layer
+        for layer in layers
+    ]
+
+
+def without_neuron_parameters(layers):
+    return [replace(layer, fixed=layer.neuron.parameters) for layer in layers]
+
+
+def difference_quotients(loss, layers, step=1e-3):
+    """Of the loss of layers, by every number of every parameter: (layer, name, place, quotient), to the fourth order."""
+    for index, layer in enumerate(layers):
+        for name, value in layer.parameters().items():
+            for place in np.ndindex(value.shape):
+                at = {n: loss(changed(layers, index, name, place, n * step)) for n in (-2, -1, 1, 2)}
+                yield index, name, place, (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * step)
 
 
 def spikes(seed=1, steps=T, batch=B, n=7):

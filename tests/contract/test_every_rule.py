@@ -127,17 +127,23 @@ def test_a_rule_reads_the_outputs_of_the_plain_forward_pass(wired, optimized):
     def under(name, state, x):
         model, rule, seen = nnx.merge(graphdef, state), as_rule(make(name)), []
 
-        def signal_fn(heads):
-            seen.append(heads[0])
-            return jnp.zeros(()), jax.tree.map(jnp.zeros_like, heads)
+        class Nothing:
+            probes = ()
+
+            def __call__(self, heads):
+                seen.append(heads.outputs)
+                return jnp.zeros(()), jax.tree.map(jnp.zeros_like, heads)
+
+            def targets(self, outputs):
+                return jnp.zeros_like(outputs)
 
         plan = rule.plan(model, x.shape[2:])
         start = rule.initialize(
             plan, model, model.initialize_carry(x.shape[1:]), jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
         )
-        after = rule.window(plan, model, start, x, signal_fn).state
+        after = rule.window(plan, model, start, x, Nothing()).state
         heads, alone = rule.forward(plan, model, start, x)
-        return after, alone, seen[0], heads[0]
+        return after, alone, seen[0], heads.outputs
 
     for name in RULES:
         graphdef, state = nnx.split(subject(name, edges=edges_of(name) if wired else ()))

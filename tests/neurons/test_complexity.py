@@ -312,7 +312,7 @@ class Odd(Neuron):
         (
             lambda: complexity(connect([connect([nnx.GRUCell(4, 3, rngs=nnx.Rngs(0))])]), jnp.zeros((T, B, 4))),
             TypeError,
-            "got GRUCell as module 0.0, and does not know how its weights are used. Expected Linear or Conv",
+            "got GRUCell as module 0.0, and does not know how its weights are used. Expected Linear, Conv or BlockDiagonal",
         ),
         (
             lambda: complexity(

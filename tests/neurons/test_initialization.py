@@ -19,6 +19,9 @@ NEURONS = {
     "CuBaLIF": lambda threshold: CuBaLIF(threshold=threshold, decay=0.8, synapse_decay=0.6),
     "ALIF": lambda threshold: ALIF(threshold=threshold, decay=0.8),
     "AdLIF": lambda threshold: AdLIF(threshold=threshold, decay=0.8, adaptation_decay=0.9, a=0.1),
+    "symplectic AdLIF": lambda threshold: AdLIF(
+        threshold=threshold, decay=0.8, adaptation_decay=0.9, a=0.1, form="symplectic", q=10.0
+    ),
     "BRF": lambda threshold: BRF(threshold=threshold, b_offset=5.0, dt=0.02),
     "IF": lambda threshold: IF(threshold=threshold),
 }

@@ -4,6 +4,7 @@ The loops run on dual numbers: the same loop gives spikes, states, and how they 
 forward mode and without JAX. The derivative of a spike is that of its surrogate.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -190,6 +191,21 @@ def adaptive_lif(currents, p, option):
     ]
 
 
+Q = 20.0
+
+
+def symplectic_adaptive_lif(currents, p, option):
+    """Baronig et al.: u_hat, the spike, the reset, and w from the membrane after the reset; their a and b are q times ours."""
+    u, w, alpha, beta, spikes = REST, REST, p["decay"], p["adaptation_decay"], []
+    for t in range(T):
+        u_hat = alpha * u + (1 - alpha) * (currents[t] - w)
+        s = spike(u_hat - p["threshold"])
+        u = reset(option, u_hat, s, p["threshold"])
+        w = beta * w + (1 - beta) * (Q * p["a"] * u + Q * p["b"] * s)
+        spikes.append(s)
+    return spikes, [u, w]
+
+
 DT = 0.01
 
 
@@ -224,7 +240,7 @@ def liquid_time_constants(currents, p, option):
 
 
 class Case(NamedTuple):
-    kind: type[Neuron]
+    kind: Callable[..., Neuron]
     loop: Callable
     parameters: dict[str, float]  # one number per layer
     gain: float = 1.0  # of the currents
@@ -244,6 +260,12 @@ CASES = {
         {"decay": 0.8, "adaptation_decay": 0.9, "a": 0.3, "b": 0.7, "threshold": 0.9},
         gain=7.0,
     ),
+    "symplectic adlif": Case(
+        functools.partial(AdLIF, form="symplectic", q=Q),
+        symplectic_adaptive_lif,
+        {"decay": 0.8, "adaptation_decay": 0.9, "a": 0.2, "b": 0.4, "threshold": 0.9},
+        gain=7.0,
+    ),
     "brf": Case(
         BRF,
         balanced_resonate_and_fire,
@@ -251,7 +273,7 @@ CASES = {
         gain=80.0,
     ),
 }
-FIRING = ["if", "cuba_lif", "alif", "adlif"]  # those with a reset
+FIRING = ["if", "cuba_lif", "alif", "adlif", "symplectic adlif"]  # those with a reset
 
 # How fast a parameter follows the number that is trained in its place.
 CHAIN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -406,8 +428,26 @@ def test_alif_equals_the_oracle(stop, x64):
     compare_with_oracle(neuron, oracle.ALIF(*parameters.values(), stop_reset_gradient=stop), names, parameters)
 
 
-def compare_with_oracle(neuron, theirs, names, parameters):
-    currents, weights = currents_of(1.0), np.random.default_rng(0).normal(size=(T, B, N))
+@pytest.mark.parametrize("q", [None, Q], ids=["additive", "symplectic"])
+@pytest.mark.parametrize(("reset", "stop"), RESETS)
+def test_adlif_equals_the_oracle(reset, stop, q, x64):
+    options = {"reset": reset, "stop_reset_gradient": stop}
+    parameters = CASES["adlif" if q is None else "symplectic adlif"].parameters
+    form = {} if q is None else {"form": "symplectic", "q": q}
+    neuron = AdLIF(
+        **{name: Trainable(value) for name, value in parameters.items()}, **options, **form, param_dtype="float64"
+    )
+    compare_with_oracle(neuron, oracle.AdLIF(**parameters, **options, q=q), {p: p for p in parameters}, parameters, 7.0)
+
+
+def test_brf_equals_the_oracle(x64):
+    parameters = CASES["brf"].parameters
+    neuron = BRF(**{name: Trainable(value) for name, value in parameters.items()}, dt=DT, param_dtype="float64")
+    compare_with_oracle(neuron, oracle.BRF(**parameters, dt=DT), {p: p for p in parameters}, parameters, 80.0)
+
+
+def compare_with_oracle(neuron, theirs, names, parameters, gain=1.0):
+    currents, weights = currents_of(gain), np.random.default_rng(0).normal(size=(T, B, N))
     expected = oracle.bptt([oracle.Layer(np.eye(N), np.zeros(N), theirs)], currents, oracle.linear(weights))
 
     def loss(neuron):

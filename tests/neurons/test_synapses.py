@@ -411,7 +411,7 @@ class TooLarge(Synapse):
         (
             lambda: connect([Masked(linear(), np.ones((7, 4))), LIF(**F64)], {0: [1]}, rngs=nnx.Rngs(0)),
             TypeError,
-            r"except a mask, which fits one size, not of a Masked\(Linear\)\. Give it: Edge\(1, 0, synapse",
+            r"not of a Masked\(Linear\), whose weights fit its own sizes\. Give it: Edge\(1, 0, synapse",
         ),
         (
             lambda: TooLarge(jnp.ones((3, 3, 2, 4)))(jnp.ones((1, 5, 5, 2))),

@@ -1,12 +1,15 @@
 """Exact gradients: backpropagation through time and real-time recurrent learning."""
 
+from typing import NamedTuple
+
 import numpy as np
 
-from oracle.networks import flat, forward, recall, remember, series, zero_states
+from oracle.networks import flat, forward, outputs_of, receive, remember, series, zero_states
+from oracle.penalties import own_losses
 from oracle.running import Carry, Result, Rule, zero_gradients
 
 
-def bptt(layers, inputs, signal, *, window=None, carry=None) -> Result:
+def bptt(layers, inputs, signal, *, window=None, penalties=(), carry=None) -> Result:
     """Backpropagation through time, by its reverse recursion over time and, within a step, over layers.
 
     With `window`, adjoints do not pass the starts of windows, t = 0, window, 2 window, ..., on no way.
@@ -15,35 +18,48 @@ def bptt(layers, inputs, signal, *, window=None, carry=None) -> Result:
     n_steps, batch = inputs.shape[:2]
     states, past = (None, ()) if carry is None else (carry.states, carry.past)
     history = forward(layers, inputs, states, past)
-    losses, signals = zip(*(signal(t, history[t][-1].output) for t in range(n_steps)), strict=True)
+    loss, signals = zip(*(signal(t, history[t][-1].output) for t in range(n_steps)), strict=True)
+    penalty, own = zip(
+        *(own_losses(history[t], [one.at(history, t) for one in penalties]) for t in range(n_steps)), strict=True
+    )
 
     gradients = zero_gradients(layers)
     gs = [[np.zeros_like(step.output) for step in steps] for steps in history]  # adjoints of the outputs
     for t in range(n_steps):
         gs[t][-1] += signals[t] / (n_steps * batch)
+        for g, losses in zip(gs[t], own[t], strict=True):
+            if losses is not None:
+                g += (losses.joined + losses.apart) / n_steps
     gh = zero_states(layers, batch)  # adjoints of the states after the current step
     for t in reversed(range(n_steps)):
         first = 0 if window is None else t - t % window
         for i in reversed(range(len(layers))):
             layer, step = layers[i], history[t][i]
-            gi = (step.d * gh[i]).sum(axis=-1) + step.psi * gs[t][i]
+            gv = np.zeros_like(step.membrane) if own[t][i] is None else own[t][i].membranes / n_steps
+            v = layer.unit_neuron().membrane_blocks(step)
+            gi = (step.d * gh[i]).sum(axis=-1) + step.psi * gs[t][i] + v.psi * gv
             for prefix, edge in layer.connections(i).items():
                 gradients[i][f"{prefix}kernel"] += layer.shared(f"{prefix}kernel", step.inputs[prefix].T @ gi)
                 if edge.bias is not None:
                     gradients[i][f"{prefix}bias"] += layer.shared(f"{prefix}bias", gi.sum(axis=0))
-                if edge.sender >= 0 and t - edge.delay >= first:
-                    gs[t - edge.delay][edge.sender] += gi @ edge.matrix().T
+                gx = gi @ edge.matrix().T
+                if edge.delays is not None:
+                    per_input = (gx * step.slopes[prefix]).sum(axis=0)
+                    gradients[i][f"{prefix}delays"] += layer.shared(f"{prefix}delays", per_input)
+                for lag, (weights, _) in edge.weights_of_lags().items():
+                    if edge.sender >= 0 and t - lag >= first:
+                        gs[t - lag][edge.sender] += gx * weights
             for name in layer.neuron_parameters:
-                per_unit = (step.dh[name] * gh[i]).sum(axis=-1) + step.ds[name] * gs[t][i]
+                per_unit = (step.dh[name] * gh[i]).sum(axis=-1) + step.ds[name] * gs[t][i] + v.ds.get(name, 0.0) * gv
                 gradients[i][name] += layer.shared(name, per_unit.sum(axis=0))
-            gh[i] = np.einsum("bnsr,bns->bnr", step.D, gh[i]) + step.o * gs[t][i][..., None]
+            gh[i] = np.einsum("bnsr,bns->bnr", step.D, gh[i]) + step.o * gs[t][i][..., None] + v.o * gv[..., None]
             if t == first:
                 gh[i] = np.zeros_like(gh[i])
-    for steps in history:
-        past = remember(layers, [step.output for step in steps], past)
+    for x, steps in zip(inputs, history, strict=True):
+        past = remember(layers, outputs_of(steps, x), past)
     outputs = series(history, "output")
     carry = Carry([step.states for step in history[-1]], None, past)
-    return Result(float(np.mean(losses)), gradients, outputs, carry)
+    return Result(float(np.mean(loss)), gradients, outputs, carry, float(np.mean(penalty)))
 
 
 def parameter_numbers(layers) -> tuple[list[dict[str, np.ndarray]], int]:
@@ -57,17 +73,27 @@ def parameter_numbers(layers) -> tuple[list[dict[str, np.ndarray]], int]:
     return numbers, first
 
 
-def influence(layer, connections, numbers, trace, step, dx):
-    """The derivatives of a layer's states [B, N, S, P] and outputs [B, N, P] by all parameters after a step.
+class Influence(NamedTuple):
+    """The derivatives of a layer after a step by all parameters."""
 
-    trace: those of the states before. dx: by the prefix of the connection, those of what the layer receives [B, I, P];
-    where a connection is missing, what it carries depends on no parameter.
+    states: np.ndarray  # [B, N, S, P]
+    outputs: np.ndarray  # [B, N, P]
+    membranes: np.ndarray  # [B, N, P], before the reset
+
+
+def influence(layer, connections, numbers, trace, step, dx) -> Influence:
+    """One step.
+
+    trace: the derivatives of the states before. dx: by the prefix of the connection, those of what the layer receives
+    [B, I, P]; where a connection is missing, what it carries depends on no parameter.
     """
     batch, n, _, size = trace.shape
     di = np.zeros((batch, n, size))
     dh = np.zeros_like(trace)
     ds = np.zeros_like(di)
+    dv = np.zeros_like(di)
     units = np.arange(n)
+    blocks = layer.unit_neuron().membrane_blocks(step)
     for prefix, edge in connections.items():
         if prefix in dx:
             di += np.einsum("bip,ij->bjp", dx[prefix], edge.matrix())
@@ -76,30 +102,36 @@ def influence(layer, connections, numbers, trace, step, dx):
         di[:, j, numbers[f"{prefix}kernel"].ravel()[entries[i, j]]] += step.inputs[prefix][:, i]
         if edge.bias is not None:
             di[:, units, numbers[f"{prefix}bias"].ravel()[layer.entries(f"{prefix}bias")]] += 1
+        if edge.delays is not None:
+            places = numbers[f"{prefix}delays"].ravel()[layer.entries(f"{prefix}delays")]
+            for i, place in enumerate(places):
+                di[..., place] += step.slopes[prefix][:, i, None] * edge.matrix()[i]
     for name in layer.neuron_parameters:
         p = numbers[name].ravel()[layer.entries(name)]
         dh[:, units, :, p] += step.dh[name].swapaxes(0, 1)
         ds[:, units, p] += step.ds[name]
+        dv[:, units, p] += blocks.ds.get(name, 0.0)
     ds += np.einsum("bns,bnsp->bnp", step.o, trace) + step.psi[..., None] * di
+    dv += np.einsum("bns,bnsp->bnp", blocks.o, trace) + blocks.psi[..., None] * di
     dh += np.einsum("bnsr,bnrp->bnsp", step.D, trace) + np.einsum("bns,bnp->bnsp", step.d, di)
-    return dh, ds
+    return Influence(dh, ds, dv)
 
 
-def propagate(layers, steps, states, past, size):
-    """`influence` of all layers in a step, as lists: from the derivatives of the states before, [B, N, S, size], and of the
-    outputs before, to those after. Columns behind the P of the parameters are derivatives by something else."""
-    new_states, now = [], []
+def propagate(layers, steps, states, past, size) -> list[Influence]:
+    """`influence` of all layers in a step: from the derivatives of the states before, [B, N, S, size], and of the outputs
+    before, to those after. Columns behind the P of the parameters are derivatives by something else."""
+    new, now = [], []
     numbers, _ = parameter_numbers(layers)
     for i, (layer, step) in enumerate(zip(layers, steps, strict=True)):
         connections = layer.connections(i)
         dx = {}
         for prefix, edge in connections.items():
-            zeros = np.zeros((*step.inputs[prefix].shape, size))
-            dx[prefix] = recall(edge, zeros, now, past, zeros)
-        dh, ds = influence(layer, connections, numbers[i], states[i], step, dx)
-        new_states.append(dh)
-        now.append(ds)
-    return new_states, now
+            if edge.sender >= 0:
+                zeros = np.zeros((*step.inputs[prefix].shape, size))
+                dx[prefix], _ = receive(edge, None, now, past, zeros)
+        new.append(influence(layer, connections, numbers[i], states[i], step, dx))
+        now.append(new[-1].outputs)
+    return new
 
 
 class RTRL(Rule):
@@ -112,14 +144,24 @@ class RTRL(Rule):
         size = parameter_numbers(layers)[1]
         return [np.zeros((*states.shape, size)) for states in zero_states(layers, batch)], ()
 
-    def step(self, layers, traces, steps, signals):
+    def step(self, layers, traces, steps, signals, own):
         numbers, size = parameter_numbers(layers)
         states, past = traces
-        states, now = propagate(layers, steps, states, past, size)
-        gradient = sum(np.einsum("bn,bnp->p", signal, ds) for signal, ds in zip(signals, now, strict=True))
-        traces = self.cut(layers, states, remember(layers, now, past))
+        new = propagate(layers, steps, states, past, size)
+        gradient = owed(new, signals, own).sum(axis=0)
+        traces = self.cut(layers, [one.states for one in new], remember(layers, [one.outputs for one in new], past))
         return traces, [{name: gradient[p] for name, p in number.items()} for number in numbers]
 
     def cut(self, layers, states, past):
         """What of the derivatives goes to the next step: all."""
         return states, past
+
+
+def owed(influences, signals, own) -> np.ndarray:
+    """The derivatives of the losses of a step by all parameters, [B, P]."""
+    total = sum(np.einsum("bn,bnp->bp", signal, one.outputs) for signal, one in zip(signals, influences, strict=True))
+    for one, losses in zip(influences, own, strict=True):
+        if losses is not None:
+            total = total + np.einsum("bn,bnp->bp", losses.joined + losses.apart, one.outputs)
+            total = total + np.einsum("bn,bnp->bp", losses.membranes, one.membranes)
+    return total

@@ -1,24 +1,30 @@
-"""Rules by layers: a signal comes down through the present step, and each layer makes its gradient from it and its traces.
+"""Rules by layers: each layer makes its gradient from its traces and a signal of the present step, which a route brings.
 
-Each kernel, those of edges too, is one more input of the layer that receives it, and what an edge carries from the past is
-a number. So a signal takes the chain and the edges without a delay, and no others.
+Each kernel, those of edges too, is one more input of the layer that receives it.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from oracle.exact import influence, parameter_numbers
+from oracle.networks import receive, remember
 from oracle.neurons import Dense
+from oracle.routes import Symmetric
 from oracle.running import Rule
 from oracle.traces import (
     Integrated,
     Mean,
+    contracted,
     currents,
     decay_above,
     decayed_sum,
     direct_terms,
     eligibilities,
+    eligibilities_of_membrane,
     integrate,
     read_out,
     zero_sums,
@@ -26,60 +32,91 @@ from oracle.traces import (
 )
 
 
+class Traces(NamedTuple):
+    layers: list
+    t: int  # steps so far
+
+
+class Credit(NamedTuple):
+    """What a layer finds in a step: estimates of what is owed to each parameter, [I, B, N] of a kernel or of delays and
+    [B, N] of the others, that signals are multiplied with."""
+
+    estimates: Any  # for the signal that the route brings
+    factor: np.ndarray  # [B, N], of that signal on its way to the layer's current
+    membranes: Callable  # () -> of the membranes before the reset
+    outputs: Any = None  # of the outputs of this step alone, where `estimates` are something else
+    psi: Any = None  # [B, N], the factor that belongs to them
+
+
 class LocalRule(Rule):
     """Base.
 
-    `layer_step` returns the new trace; the estimates of what the output owes to each parameter, [I, B, N] of a kernel and
-    [B, N] of the others, which the signal is multiplied with; and the factor of the signal on its way through the neuron.
-    `above` is the next layer, None for the last one with a neuron.
+    `layer_step` returns the new trace and the `Credit`. `above` is the next layer, None for the last one with a neuron.
     """
 
-    def initial(self, layers, batch):
-        return [self.layer_initial(layer, batch) for layer in layers]
+    def __init__(self, *, route=None):
+        self.route = Symmetric() if route is None else route
 
-    def step(self, layers, traces, steps, signals):
+    def initial(self, layers, batch):
+        return Traces([self.layer_initial(layer, batch) for layer in layers], 0)
+
+    def signals(self, layers, traces, steps, signal):
+        return self.route.signals(steps, signal, traces.t)
+
+    def step(self, layers, traces, steps, signals, own):
         signals = list(signals)
         new_traces, gradients = [None] * len(layers), [{} for _ in layers]
         for i, layer in reversed(list(enumerate(layers))):
             above = next((other for other in layers[i + 1 :] if not isinstance(other.neuron, Dense)), None)
-            new_traces[i], estimates, factor = self.layer_step(layer, traces[i], steps[i], above)
-            gradients[i] = self.weigh(layer, signals[i], estimates)
-            for edge in self.way_down(layers, i).values():
-                signals[edge.sender] = signals[edge.sender] + (signals[i] * factor) @ edge.matrix().T
-        return new_traces, gradients
+            new_traces[i], credit = self.layer_step(layer, traces.layers[i], steps[i], above)
+            signal = signals[i] if own[i] is None else signals[i] + own[i].joined
+            gradients[i], cotangent = self.weigh(layer, signal, credit.estimates), signal * credit.factor
+            if own[i] is not None:
+                more, current = self.own_part(layer, own[i], credit, steps[i])
+                gradients[i] = {name: gradient + more[name] for name, gradient in gradients[i].items()}
+                cotangent = cotangent + current
+            for sender, part in self.route.below(layers, i, cotangent):
+                signals[sender] = signals[sender] + part
+        return Traces(new_traces, traces.t + 1), gradients
+
+    def own_part(self, layer, own, credit, step):
+        """What the penalties of a layer that do not join its signal add to its gradients, and to its cotangent."""
+        outputs = credit.estimates if credit.outputs is None else credit.outputs
+        by_outputs = self.weigh(layer, own.apart, outputs)
+        by_membranes = self.weigh(layer, own.membranes, credit.membranes())
+        psi = credit.factor if credit.psi is None else credit.psi
+        cotangent = own.apart * psi + own.membranes * layer.unit_neuron().membrane_blocks(step).psi
+        return {name: by_outputs[name] + by_membranes[name] for name in by_outputs}, cotangent
 
     def weigh(self, layer, signal, estimates):
         """The gradients: signal times estimate, summed over samples and over what shares a parameter."""
-        return {name: layer.shared(name, (signal * estimate).sum(axis=-2)) for name, estimate in estimates.items()}
-
-    def way_down(self, layers, index):
-        """The connections that a layer's signal takes, by prefix, as it sees them."""
-        connections = layers[index].connections(index)
-        return {prefix: edge for prefix, edge in connections.items() if edge.delay == 0 and edge.sender >= 0}
+        return {name: contracted(layer, name, (signal * one).sum(axis=-2)) for name, one in estimates.items()}
 
 
 class SLTT(LocalRule):
     """Spatial learning through time: only the present step, no trace."""
 
     def layer_initial(self, layer, batch):
-        return None
+        return zero_traces(layer, batch)
 
     def layer_step(self, layer, trace, step, above):
-        return None, {name: ds for name, (_, ds) in direct_terms(layer, step).items()}, step.psi
+        outputs = {name: ds for name, (_, ds) in direct_terms(layer, step).items()}
+        return trace, Credit(outputs, step.psi, partial(eligibilities_of_membrane, layer, trace, step))
 
 
 class OSTL(LocalRule):
     """Online spatio-temporal learning: exact eligibilities within a neuron.
 
-    eps = o E + psi x,  E' = D E + d x,  gradient = signal eps,  signal below = (signal psi) W^T
+    eps = o E + psi x,  E' = D E + d x,  gradient = signal eps,  cotangent = signal psi
     """
 
     def layer_initial(self, layer, batch):
         return zero_traces(layer, batch)
 
     def layer_step(self, layer, trace, step, above):
-        estimates, trace = eligibilities(layer, trace, step)
-        return trace, estimates, step.psi
+        membranes = partial(eligibilities_of_membrane, layer, trace, step)
+        outputs, trace = eligibilities(layer, trace, step)
+        return trace, Credit(outputs, step.psi, membranes)
 
 
 class OSTLWithH(LocalRule):
@@ -95,19 +132,20 @@ class OSTLWithH(LocalRule):
         return np.zeros((batch, layer.size, layer.neuron.n_states, size)), ()
 
     def initial(self, layers, batch):
-        self_edges = [
-            {prefix: edge for prefix, edge in layer.connections(i).items() if edge.sender == i}
-            for i, layer in enumerate(layers)
-        ]
-        return [(*self.layer_initial(layer, batch), own) for layer, own in zip(layers, self_edges, strict=True)]
+        own = [[p for p, edge in layer.connections(i).items() if edge.sender == i] for i, layer in enumerate(layers)]
+        pairs = zip(layers, own, strict=True)
+        return Traces([(*self.layer_initial(layer, batch), prefixes) for layer, prefixes in pairs], 0)
 
     def layer_step(self, layer, trace, step, above):
         states, past, own = trace
-        dx = {prefix: past[edge.delay - 1] for prefix, edge in own.items() if edge.delay <= len(past)}
+        dx = {}
+        for prefix in own:
+            edge = replace(layer.connections(0)[prefix], sender=0)  # the layer is the only one here
+            dx[prefix], _ = receive(edge, None, [], past, np.zeros_like(states[:, :, 0]))
         numbers = parameter_numbers([layer])[0][0]
-        states, outputs = influence(layer, layer.connections(0), numbers, states, step, dx)
-        longest = max((edge.delay for edge in own.values()), default=0)
-        return (states, (outputs, *past)[:longest], own), outputs, step.psi
+        new = influence(layer, layer.connections(0), numbers, states, step, dx)
+        trace = new.states, remember([layer], [new.outputs], past), own
+        return trace, Credit(new.outputs, step.psi, lambda: new.membranes)
 
     def weigh(self, layer, signal, estimates):
         gradient = np.einsum("bn,bnp->p", signal, estimates)
@@ -117,14 +155,15 @@ class OSTLWithH(LocalRule):
 class OTTT(LocalRule):
     """Online training through time: an eligibility is a decayed sum of inputs, times psi of the present step.
 
-        a' = decay a + x,  gradient = signal psi a',  signal below = (signal psi) W^T
+        a' = decay a + x,  gradient = signal psi a',  cotangent = signal psi
 
     With several states, a' = A F a + b x and ds/dm a' in place of psi a', with the derivatives A, b of integration, and F of
     firing at given spikes: nothing passes through spikes and resets. The bias is the weight of a constant input 1; without
     `bias_trace` its a' is b. Parameters of the neuron are treated likewise; the paper leaves them open.
     """
 
-    def __init__(self, bias_trace=True):
+    def __init__(self, bias_trace=True, *, route=None):
+        super().__init__(route=route)
         self.bias_trace = bias_trace
 
     def layer_initial(self, layer, batch):
@@ -132,20 +171,21 @@ class OTTT(LocalRule):
 
     def layer_step(self, layer, trace, step, above):
         integrated, trace, fired = integrate(layer, trace, step, self.bias_trace)
-        return trace, read_out(fired, integrated), step.psi
+        return trace, Credit(read_out(fired, integrated), step.psi, partial(membranes_of, layer, integrated))
 
 
 class OTPE(LocalRule):
     """Online training with postsynaptic estimates: below the last layer the eligibilities of OSTL are summed with the
     decay k of the next layer, as the membranes there would, and the signal passes a mean of psi over time.
 
-        R' = k R + eps,  gradient = signal R',  signal below = (signal g') W^T
+        R' = k R + eps,  gradient = signal R',  cotangent = signal g'
         w' = k w + 1,    g' = (k w g + psi) / w'
 
     The last layer is OSTL. `next_decay`, a function of a layer and the one above, replaces k.
     """
 
-    def __init__(self, next_decay=None):
+    def __init__(self, next_decay=None, *, route=None):
+        super().__init__(route=route)
         self.next_decay = next_decay or decay_above
 
     def layer_initial(self, layer, batch):
@@ -153,25 +193,27 @@ class OTPE(LocalRule):
 
     def layer_step(self, layer, trace, step, above):
         trace, sums, mean = trace
-        estimates, trace = eligibilities(layer, trace, step)
+        membranes = partial(eligibilities_of_membrane, layer, trace, step)
+        outputs, trace = eligibilities(layer, trace, step)
         if above is None:
-            return (trace, sums, mean), estimates, step.psi
+            return (trace, sums, mean), Credit(outputs, step.psi, membranes)
         k = self.next_decay(layer, above)
-        sums, mean = decayed_sum(sums, k, estimates), mean.add(k, step.psi)
-        return (trace, sums, mean), sums, mean.value
+        sums, mean = decayed_sum(sums, k, outputs), mean.add(k, step.psi)
+        return (trace, sums, mean), Credit(sums, mean.value, membranes, outputs, step.psi)
 
 
 class ApproximateOTPE(LocalRule):
     """OTPE with the traces a' of OTTT in place of eligibilities, and the mean g' of psi in place of each psi.
 
-        z' = k z + a',  gradient = signal g' z',  signal below = (signal g') W^T
+        z' = k z + a',  gradient = signal g' z',  cotangent = signal g'
 
-    With several states, g' is the mean of ds/dm, one per state, times z' for the gradient and times b for the signal.
+    With several states, g' is the mean of ds/dm, one per state, times z' for the gradient and times b for the cotangent.
     The last layer is OTTT. Without `bias_trace` both a' and z' of the bias are b. Parameters of the neuron: as in OTTT;
     what one of firing does to the output within a step is summed as it is.
     """
 
-    def __init__(self, bias_trace=True, next_decay=None):
+    def __init__(self, bias_trace=True, next_decay=None, *, route=None):
+        super().__init__(route=route)
         self.bias_trace = bias_trace
         self.next_decay = next_decay or decay_above
 
@@ -181,97 +223,131 @@ class ApproximateOTPE(LocalRule):
     def layer_step(self, layer, trace, step, above):
         trace, sums, mean_fired, mean_psi = trace
         integrated, trace, fired = integrate(layer, trace, step, self.bias_trace)
+        membranes, outputs = partial(membranes_of, layer, integrated), read_out(fired, integrated)
         if above is None:
-            return (trace, sums, mean_fired, mean_psi), read_out(fired, integrated), step.psi
+            return (trace, sums, mean_fired, mean_psi), Credit(outputs, step.psi, membranes)
         k = self.next_decay(layer, above)
         states = decayed_sum(sums.states, k, integrated.states)
         if not self.bias_trace:
             states |= {name: a for name, a in integrated.states.items() if name.endswith("bias")}
         sums = Integrated(states, decayed_sum(sums.outputs, k, integrated.outputs))
         mean_fired, mean_psi = mean_fired.add(k, fired), mean_psi.add(k, step.psi)
-        return (trace, sums, mean_fired, mean_psi), read_out(mean_fired.value, sums), mean_psi.value
+        credit = Credit(read_out(mean_fired.value, sums), mean_psi.value, membranes, outputs, step.psi)
+        return (trace, sums, mean_fired, mean_psi), credit
 
 
 class EProp(LocalRule):
     """e-prop: below the last layer, the eligibilities of OSTL are filtered with kappa; the last layer is OSTL.
 
-        F' = kappa F + eps,  gradient = signal F',  signal below = (signal psi) W^T, or (signal psi) B^T
+        F' = kappa F + eps,  gradient = signal F',  cotangent = signal psi
 
-    `kappa` is a number, by default the decay of the next layer. `feedback` gives the matrices B: per layer, by the name of
-    the kernel that each stands for, "kernel" or "edge0_kernel", in its shape. The first layer needs none.
+    `kappa` is a number, by default the decay of the next layer.
     """
 
-    def __init__(self, kappa=None, feedback=None):
+    def __init__(self, kappa=None, *, route=None):
+        super().__init__(route=route)
         self.kappa = kappa
-        self.feedback = feedback
 
     def layer_initial(self, layer, batch):
         return zero_traces(layer, batch), zero_sums(layer)
 
     def layer_step(self, layer, trace, step, above):
         trace, sums = trace
-        estimates, trace = eligibilities(layer, trace, step)
+        membranes = partial(eligibilities_of_membrane, layer, trace, step)
+        outputs, trace = eligibilities(layer, trace, step)
         if above is None:
-            return (trace, sums), estimates, step.psi
+            return (trace, sums), Credit(outputs, step.psi, membranes)
         kappa = decay_above(layer, above) if self.kappa is None else self.kappa
-        sums = decayed_sum(sums, kappa, estimates)
-        return (trace, sums), sums, step.psi
-
-    def way_down(self, layers, index):
-        edges = super().way_down(layers, index)
-        if self.feedback is None:
-            return edges
-        kernels = self.feedback[index]
-        return {prefix: replace(edge, kernel=kernels[f"{prefix}kernel"]) for prefix, edge in edges.items()}
+        sums = decayed_sum(sums, kappa, outputs)
+        return (trace, sums), Credit(sums, step.psi, membranes, outputs, step.psi)
 
 
 class PPProp(LocalRule):
     """pp-prop: an eligibility as the product of two traces, one of the input and one of the neuron, of n steps so far.
 
         ex' = decay ex + x,  ef = decay o g + (1 - decay) psi,  g' = decay D g + (1 - decay) d
-        gradient = signal ef ex' / (1 - decay^n),  signal below = (signal psi) W^T
+        gradient = signal ef ex' / (1 - decay^n),  cotangent = signal psi
 
     The bias has ex = 1 and no trace. Parameters of the neuron have none: they have to be `fixed`.
     """
 
-    def __init__(self, decay):
+    def __init__(self, decay, *, route=None):
+        super().__init__(route=route)
         self.decay = decay
 
     def layer_initial(self, layer, batch):
-        if layer.neuron_parameters:
-            raise ValueError(f"expected a neuron without parameters, got {', '.join(layer.neuron_parameters)}.")
-        ex = {f"{prefix}kernel": 0.0 for prefix in layer.connections(0)}
+        refuse_parameters_of_neuron(layer)
+        ex = {name: 0.0 for name in layer.parameters() if name.endswith(("kernel", "delays"))}
         return ex, np.zeros((batch, layer.size, layer.neuron.n_states)), 0
 
     def layer_step(self, layer, trace, step, above):
         ex, g, n = trace
-        here = currents(layer, step)
+        here, v = currents(layer, step), layer.unit_neuron().membrane_blocks(step)
         ex = {name: self.decay * before + here[name] for name, before in ex.items()}
-        ef = self.decay * (step.o * g).sum(axis=-1) + (1 - self.decay) * step.psi
+        unbiased = 1 - self.decay ** (n + 1)
+        ef, ef_of_membrane = (
+            (self.decay * (o * g).sum(axis=-1) + (1 - self.decay) * psi) / unbiased
+            for o, psi in ((step.o, step.psi), (v.o, v.psi))
+        )
         g = self.decay * (step.D @ g[..., None])[..., 0] + (1 - self.decay) * step.d
-        unbiased = ef / (1 - self.decay ** (n + 1))
-        return (ex, g, n + 1), {name: di * unbiased for name, di in (here | ex).items()}, step.psi
+        outputs, membranes = ({name: di * f for name, di in (here | ex).items()} for f in (ef, ef_of_membrane))
+        return (ex, g, n + 1), Credit(outputs, step.psi, lambda: membranes)
 
 
-class DECOLLE(OTTT):
-    """Deep continuous local learning: the traces of OTTT under a loss of each layer's own, and nothing from above.
+class STLLR(LocalRule):
+    """S-TLLR: two terms, of inputs before a spike, causal, and of inputs after it.
 
-    The loss of layer l is that of the outputs s Q with its fixed read-out Q [N, C]; without one, of the outputs s. The loss
-    reported is the sum over layers.
+        xhat' = pre_decay xhat + x,  gradient = signal (pre Psi xhat' + post Psihat x),  Psihat' = post_decay Psihat + Psi
+
+    and cotangent = signal Psi. Psi is a function of what the spike function is of, by default psi itself; of a layer that
+    does not fire it is 1. The bias is the weight of a constant input 1; without `bias_trace` its gradient is signal Psi.
+    Parameters of the neuron have to be `fixed`. What a membrane owes to a weight is xhat'.
     """
 
-    def __init__(self, readouts):
-        super().__init__()
-        self.readouts = readouts
+    def __init__(self, pre_decay, post_decay, pre=1.0, post=-1.0, activation=None, bias_trace=True, *, route=None):
+        super().__init__(route=route)
+        self.pre_decay, self.post_decay, self.pre, self.post = pre_decay, post_decay, pre, post
+        self.activation = activation
+        self.bias_trace = bias_trace
 
-    def signals(self, layers, steps, signal):
-        total, signals = 0.0, []
-        for step, readout in zip(steps, self.readouts, strict=True):
-            Q = np.eye(step.output.shape[1]) if readout is None else np.asarray(readout, np.float64)
-            losses, derivatives = signal(step.output @ Q)
-            signals.append(derivatives @ Q.T / len(derivatives))
-            total = total + losses
-        return total, signals
+    def layer_initial(self, layer, batch):
+        refuse_parameters_of_neuron(layer)
+        return zero_sums(layer), 0.0
 
-    def way_down(self, layers, index):
-        return {}
+    def layer_step(self, layer, trace, step, above):
+        xhat, psihat = trace
+        here = currents(layer, step)
+        xhat = decayed_sum(xhat, self.pre_decay, here)
+        fires = self.activation is not None and hasattr(layer.neuron, "spike")
+        psi = self.activation(layer.unit_neuron().above_threshold(step)) if fires else step.psi
+        estimates = {name: self.pre * psi * xhat[name] + self.post * psihat * x for name, x in here.items()}
+        if not self.bias_trace:
+            estimates |= {name: psi for name in estimates if name.endswith("bias")}
+        return (xhat, self.post_decay * psihat + psi), Credit(estimates, psi, lambda: xhat)
+
+
+class PerLayer(LocalRule):
+    """A rule for each layer, all of them under one route; not for `OSTLWithH`, which has to know the network."""
+
+    def __init__(self, rules, *, route=None):
+        super().__init__(route=route)
+        self.rules = rules
+
+    def initial(self, layers, batch):
+        pairs = zip(self.rules, layers, strict=True)
+        return Traces([(rule, rule.layer_initial(layer, batch)) for rule, layer in pairs], 0)
+
+    def layer_step(self, layer, trace, step, above):
+        rule, trace = trace
+        trace, credit = rule.layer_step(layer, trace, step, above)
+        return (rule, trace), credit
+
+
+def membranes_of(layer, integrated):
+    """The membrane's part of what is integrated."""
+    return {name: a[..., layer.neuron.membrane_state] for name, a in integrated.states.items()}
+
+
+def refuse_parameters_of_neuron(layer):
+    if layer.neuron_parameters:
+        raise ValueError(f"expected a neuron without parameters, got {', '.join(layer.neuron_parameters)}.")

@@ -34,6 +34,7 @@ class Step(NamedTuple):
     dh: dict[str, np.ndarray]  # per neuron parameter [B, N, S]
     ds: dict[str, np.ndarray]  # per neuron parameter [B, N]
     inputs: Any = None  # what the layer received, [B, I] by the prefix of the connection, see `Layer`
+    slopes: Any = None  # its derivative by the delays, [B, I], None where none is learned
 
 
 class Halves(NamedTuple):
@@ -51,11 +52,20 @@ class Halves(NamedTuple):
     ds: dict[str, np.ndarray]  # of s by a parameter of firing, at given m [B, N]
 
 
+class MembraneBlocks(NamedTuple):
+    """The derivatives of the membrane v before the reset, which are exact: it comes before all firing."""
+
+    o: np.ndarray  # dv/dh [B, N, S]
+    psi: np.ndarray  # dv/di [B, N]
+    ds: dict[str, np.ndarray]  # dv by each parameter of the neuron that it depends on directly [B, N]
+
+
 class Neuron:
     """Base: `parameters` names the fields that have gradients, each a scalar or [N]; `decay` is the membrane's."""
 
     parameters: tuple[str, ...]
     n_states = 1
+    membrane_state = 0  # the place of the membrane among the states
 
     def __post_init__(self):
         for name in self.parameters:
@@ -66,6 +76,16 @@ class Neuron:
 
     def halves(self, step) -> Halves:
         raise NotImplementedError
+
+    def above_threshold(self, step) -> np.ndarray:
+        """What the spike function is of, [B, N]."""
+        raise NotImplementedError
+
+    def membrane_blocks(self, step) -> MembraneBlocks:
+        halves, v = self.halves(step), self.membrane_state
+        return MembraneBlocks(
+            halves.A[..., v, :], halves.b[..., v], {name: dm[..., v] for name, dm in halves.dm.items()}
+        )
 
 
 @dataclass(frozen=True)
@@ -166,6 +186,9 @@ class LIF(Neuron):
             ds={"decay": psi * u, "threshold": -psi},
         )
 
+    def above_threshold(self, step):
+        return step.membrane - self.threshold
+
     def halves(self, step):
         ones = np.ones_like(step.psi)
         return Halves(
@@ -192,6 +215,7 @@ class CuBaLIF(Neuron):
 
     parameters = ("current_decay", "decay", "threshold")
     n_states = 2
+    membrane_state = 1
 
     def step(self, previous, current):
         c, u = previous[..., 0], previous[..., 1]
@@ -217,6 +241,9 @@ class CuBaLIF(Neuron):
             },
             ds={"current_decay": psi * c, "decay": psi * u, "threshold": -psi},
         )
+
+    def above_threshold(self, step):
+        return step.membrane - self.threshold
 
     def halves(self, step):
         c, u = step.previous[..., 0], step.previous[..., 1]
@@ -282,6 +309,9 @@ class ALIF(Neuron):
             ds={"decay": psi * u, "adaptation_decay": zeros, "adaptation": -psi * a, "threshold": -psi},
         )
 
+    def above_threshold(self, step):
+        return step.membrane - self.threshold - self.adaptation * step.previous[..., 1]
+
     def halves(self, step):
         u, a = step.previous[..., 0], step.previous[..., 1]
         zeros = np.zeros_like(step.psi)
@@ -293,6 +323,148 @@ class ALIF(Neuron):
             dm={"decay": _states(u, zeros)},
             dh={"threshold": _states(-step.output, zeros), "adaptation_decay": _states(zeros, a)},
             ds={"threshold": -step.psi, "adaptation": -a * step.psi},
+        )
+
+
+@dataclass(frozen=True)
+class AdLIF(Neuron):
+    """LIF with a weighted current and a recovery current w. States (u, w):
+
+    v = decay u + (1 - decay) (i - w),  s = H(v - threshold),  u' = v after the reset,  w' = adaptation_decay w + k
+
+    with k = a v + b s, or, where q is a number, k = (1 - adaptation_decay) q (a u' + b s). Stopping the reset's gradient
+    concerns u' only. The recovery current is part of firing: m = (v, w).
+    """
+
+    decay: Any
+    adaptation_decay: Any
+    a: Any
+    b: Any
+    threshold: Any = 1.0
+    spike: SpikeFunction = _DEFAULT_SPIKE
+    reset: str = "subtract"
+    stop_reset_gradient: bool = False
+    q: float | None = None
+
+    parameters = ("decay", "adaptation_decay", "a", "b", "threshold")
+    n_states = 2
+
+    def step(self, previous, current):
+        u, w = previous[..., 0], previous[..., 1]
+        x = current - w
+        v = self.decay * u + (1 - self.decay) * x
+        s, psi = self.spike.value(v - self.threshold), self.spike.derivative(v - self.threshold)
+        new, r, du_dthreshold = _reset(self.reset, self.stop_reset_gradient, v, s, psi, self.threshold)
+        zeros = np.zeros_like(v)
+        if self.q is None:
+            k, dk_dv, dk_dthreshold = self.a * v + self.b * s, self.a + self.b * psi, -self.b * psi
+            dk = {"adaptation_decay": zeros, "a": v, "b": s}
+        else:
+            g = (1 - self.adaptation_decay) * self.q
+            k, dk_dv = g * (self.a * new + self.b * s), g * (self.a * r + self.b * psi)
+            dk_dthreshold = g * (self.a * du_dthreshold - self.b * psi)
+            dk = {"adaptation_decay": -self.q * (self.a * new + self.b * s), "a": g * new, "b": g * s}
+        weight = 1 - self.decay
+        return Step(
+            previous=previous,
+            states=_states(new, self.adaptation_decay * w + k),
+            membrane=v,
+            output=s,
+            D=_square([[r * self.decay, -r * weight], [dk_dv * self.decay, self.adaptation_decay - dk_dv * weight]]),
+            d=_states(r * weight, dk_dv * weight),
+            o=_states(psi * self.decay, -psi * weight),
+            psi=psi * weight,
+            dh={
+                "decay": _states(r * (u - x), dk_dv * (u - x)),
+                "adaptation_decay": _states(zeros, w + dk["adaptation_decay"]),
+                "a": _states(zeros, dk["a"]),
+                "b": _states(zeros, dk["b"]),
+                "threshold": _states(du_dthreshold, dk_dthreshold),
+            },
+            ds={"decay": psi * (u - x), "adaptation_decay": zeros, "a": zeros, "b": zeros, "threshold": -psi},
+        )
+
+    def halves(self, step):
+        u, w = step.previous[..., 0], step.previous[..., 1]
+        v, s, zeros, weight = step.membrane, step.output, np.zeros_like(step.psi), 1 - self.decay
+        taken = _taken_by_reset(self.reset, s)
+        unreset = v + self.threshold * taken
+        x = (v - self.decay * u) / weight
+        if self.q is None:
+            by_v, by_w = self.a + zeros, {"adaptation_decay": w, "a": v, "b": s, "threshold": zeros}
+        else:
+            g = (1 - self.adaptation_decay) * self.q
+            by_v = g * self.a + zeros
+            forgotten = w - self.q * (self.a * unreset + self.b * s)
+            by_w = {"adaptation_decay": forgotten, "a": g * unreset, "b": g * s, "threshold": g * self.a * taken}
+        return Halves(
+            A=_square([[self.decay + zeros, -weight + zeros], [zeros, zeros + 1]]),
+            b=_states(weight + zeros, zeros),
+            F=_square([[zeros + 1, zeros], [by_v, self.adaptation_decay + zeros]]),
+            fired=_states(step.psi / weight, zeros),
+            dm={"decay": _states(u - x, zeros)},
+            dh={name: _states(taken if name == "threshold" else zeros, slope) for name, slope in by_w.items()},
+            ds={"threshold": -step.psi / weight},
+        )
+
+
+@dataclass(frozen=True)
+class BRF(Neuron):
+    """Damp, rotate, fire at a threshold raised by q, which damps too. States (u, v, q), steps of length dt:
+
+    c = p - b_offset - q,  p = (sqrt(1 - (dt omega)^2) - 1) / dt,  u' = u + dt (c u - omega v + i),
+    v' = v + dt (omega u + c v),  s = H(u' - threshold - q),  q' = refractory_decay q + s
+
+    The refractory variable is part of firing: m = (u', v', q).
+    """
+
+    omega: Any
+    b_offset: Any
+    threshold: Any
+    refractory_decay: Any
+    dt: float
+    spike: SpikeFunction = _DEFAULT_SPIKE
+
+    parameters = ("omega", "b_offset", "threshold", "refractory_decay")
+    n_states = 3
+
+    def step(self, previous, current):
+        u, v, q = previous[..., 0], previous[..., 1], previous[..., 2]
+        dt, zeros = self.dt, np.zeros_like(u)
+        root = np.sqrt(1 - (dt * self.omega) ** 2)
+        c, dp = (root - 1) / dt - self.b_offset - q, -dt * self.omega / root
+        new_u = u + dt * (c * u - self.omega * v + current)
+        new_v = v + dt * (self.omega * u + c * v)
+        s, psi = self.spike.value(new_u - self.threshold - q), self.spike.derivative(new_u - self.threshold - q)
+        kept, turned = 1 + dt * c, dt * self.omega + zeros
+        by_omega, by_offset = (dt * (dp * u - v), dt * (u + dp * v)), (-dt * u, -dt * v)
+        return Step(
+            previous=previous,
+            states=_states(new_u, new_v, self.refractory_decay * q + s),
+            membrane=new_u,
+            output=s,
+            D=_square(
+                [
+                    [kept, -turned, -dt * u],
+                    [turned, kept, -dt * v],
+                    [psi * kept, -psi * turned, self.refractory_decay - psi * (dt * u + 1)],
+                ]
+            ),
+            d=_states(dt + zeros, zeros, psi * dt),
+            o=_states(psi * kept, -psi * turned, -psi * (dt * u + 1)),
+            psi=psi * dt,
+            dh={
+                "omega": _states(*by_omega, psi * by_omega[0]),
+                "b_offset": _states(*by_offset, psi * by_offset[0]),
+                "threshold": _states(zeros, zeros, -psi),
+                "refractory_decay": _states(zeros, zeros, q),
+            },
+            ds={
+                "omega": psi * by_omega[0],
+                "b_offset": psi * by_offset[0],
+                "threshold": -psi,
+                "refractory_decay": zeros,
+            },
         )
 
 

@@ -1,56 +1,73 @@
-"""Every rule as one call: rule(layers, inputs [T, B, features...], signal, options) -> `Result`."""
+"""Every rule as one call: rule(layers, inputs [T, B, features...], signal, options) -> `Result`.
+
+Further options of all: `penalties` and `carry`; of rules by layers: `route`.
+"""
 
 from oracle.exact import RTRL, bptt
-from oracle.local import DECOLLE, OSTL, OTPE, OTTT, SLTT, ApproximateOTPE, EProp, OSTLWithH, PPProp
+from oracle.local import OSTL, OTPE, OTTT, SLTT, STLLR, ApproximateOTPE, EProp, OSTLWithH, PPProp
 from oracle.running import Result, run
 from oracle.snap import SnAp
 from oracle.uoro import UORO
 
 
-def tbptt(layers, inputs, signal, window) -> Result:
+def tbptt(layers, inputs, signal, window, *, penalties=()) -> Result:
     """Truncated backpropagation through time; window 1 keeps nothing of the past."""
-    return bptt(layers, inputs, signal, window=window)
+    return bptt(layers, inputs, signal, window=window, penalties=penalties)
 
 
-def rtrl(layers, inputs, signal, *, carry=None) -> Result:
-    return run(RTRL(), layers, inputs, signal, carry=carry)
+def rtrl(layers, inputs, signal, **running) -> Result:
+    return run(RTRL(), layers, inputs, signal, **running)
 
 
-def snap(layers, inputs, signal, *, n=1, carry=None) -> Result:
-    return run(SnAp(n), layers, inputs, signal, carry=carry)
+def snap(layers, inputs, signal, *, n=1, **running) -> Result:
+    return run(SnAp(n), layers, inputs, signal, **running)
 
 
-def uoro(layers, inputs, signal, noise, *, carry=None) -> Result:
-    return run(UORO(noise), layers, inputs, signal, carry=carry)
+def uoro(layers, inputs, signal, noise, **running) -> Result:
+    return run(UORO(noise), layers, inputs, signal, **running)
 
 
-def ostl(layers, inputs, signal, *, with_h=False, carry=None) -> Result:
-    return run(OSTLWithH() if with_h else OSTL(), layers, inputs, signal, carry=carry)
+def ostl(layers, inputs, signal, *, with_h=False, route=None, **running) -> Result:
+    return run((OSTLWithH if with_h else OSTL)(route=route), layers, inputs, signal, **running)
 
 
-def sltt(layers, inputs, signal, *, carry=None) -> Result:
-    return run(SLTT(), layers, inputs, signal, carry=carry)
+def sltt(layers, inputs, signal, *, route=None, **running) -> Result:
+    return run(SLTT(route=route), layers, inputs, signal, **running)
 
 
-def ottt(layers, inputs, signal, *, bias_trace=True, carry=None) -> Result:
-    return run(OTTT(bias_trace), layers, inputs, signal, carry=carry)
+def ottt(layers, inputs, signal, *, bias_trace=True, route=None, **running) -> Result:
+    return run(OTTT(bias_trace, route=route), layers, inputs, signal, **running)
 
 
-def otpe(layers, inputs, signal, *, next_decay=None, carry=None) -> Result:
-    return run(OTPE(next_decay), layers, inputs, signal, carry=carry)
+def otpe(layers, inputs, signal, *, next_decay=None, route=None, **running) -> Result:
+    return run(OTPE(next_decay, route=route), layers, inputs, signal, **running)
 
 
-def approximate_otpe(layers, inputs, signal, *, bias_trace=True, next_decay=None, carry=None) -> Result:
-    return run(ApproximateOTPE(bias_trace, next_decay), layers, inputs, signal, carry=carry)
+def approximate_otpe(layers, inputs, signal, *, bias_trace=True, next_decay=None, route=None, **running) -> Result:
+    return run(ApproximateOTPE(bias_trace, next_decay, route=route), layers, inputs, signal, **running)
 
 
-def e_prop(layers, inputs, signal, *, kappa=None, feedback=None, carry=None) -> Result:
-    return run(EProp(kappa, feedback), layers, inputs, signal, carry=carry)
+def e_prop(layers, inputs, signal, *, kappa=None, route=None, **running) -> Result:
+    return run(EProp(kappa, route=route), layers, inputs, signal, **running)
 
 
-def pp_prop(layers, inputs, signal, *, decay=0.9, carry=None) -> Result:
-    return run(PPProp(decay), layers, inputs, signal, carry=carry)
+def pp_prop(layers, inputs, signal, *, decay=0.9, route=None, **running) -> Result:
+    return run(PPProp(decay, route=route), layers, inputs, signal, **running)
 
 
-def decolle(layers, inputs, signal, readouts, *, carry=None) -> Result:
-    return run(DECOLLE(readouts), layers, inputs, signal, carry=carry)
+def stllr(
+    layers,
+    inputs,
+    signal,
+    *,
+    pre_decay,
+    post_decay,
+    pre=1.0,
+    post=-1.0,
+    activation=None,
+    bias_trace=True,
+    route=None,
+    **running,
+) -> Result:
+    rule = STLLR(pre_decay, post_decay, pre, post, activation, bias_trace, route=route)
+    return run(rule, layers, inputs, signal, **running)

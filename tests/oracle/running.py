@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from oracle.networks import flat, forward_step, remember, zero_states
+from oracle.networks import flat, forward, forward_step, outputs_of, remember, zero_states
+from oracle.penalties import own_losses
 
 Gradients = list[dict[str, np.ndarray]]  # per layer and name, see `Layer.parameters`
 
@@ -18,10 +19,11 @@ class Carry(NamedTuple):
 
 
 class Result(NamedTuple):
-    loss: float  # mean over T and B
-    gradients: Gradients
+    loss: float  # of the outputs, mean over T and B
+    gradients: Gradients  # of the loss and the penalties
     outputs: np.ndarray  # [T, B, C]
     carry: Carry
+    penalty: float = 0.0  # the sum of all penalties, mean over T and B
 
 
 def zero_gradients(layers) -> Gradients:
@@ -32,51 +34,65 @@ class Rule:
     """A rule, with lists per layer and all traces per sample:
 
         initial(layers, batch) -> traces
-        step(layers, traces, steps, signals) -> traces, gradients
+        step(layers, traces, steps, signals, own) -> traces, gradients
 
-    The signals [B, N] are the derivatives of this step's loss, its mean over
-    B, by the layers' outputs, as far as they come from the loss itself and not from other layers.
+    The signals [B, N] are the derivatives of this step's loss, its mean over B, by the layers' outputs, as far as they come
+    from the loss itself and not from other layers. `own` are those of the layers' penalties, see `own_losses`. Gradients are
+    linear in both, and the traces after a step do not depend on them.
     """
 
-    def signals(self, layers, steps, signal):
+    def signals(self, layers, traces, steps, signal):
         """Losses [B], and the signal of each layer; `signal` maps outputs to losses and derivatives."""
-        losses, derivatives = signal(steps[-1].output)
-        return losses, [*(np.zeros_like(step.output) for step in steps[:-1]), derivatives / len(derivatives)]
+        return signals_of_outputs(steps, signal)
 
 
-def run(rule, layers, inputs, signal, *, carry=None) -> Result:
+def signals_of_outputs(steps, signal):
+    """Losses [B], and their derivatives by the outputs of each layer, 0 but for the last one."""
+    losses, derivatives = signal(steps[-1].output)
+    return losses, [*(np.zeros_like(step.output) for step in steps[:-1]), derivatives / len(derivatives)]
+
+
+def run(rule, layers, inputs, signal, *, penalties=(), carry=None) -> Result:
     """A rule step by step at fixed parameters; the gradient is the mean over the steps'."""
     inputs = flat(inputs)
     n_steps, batch = inputs.shape[:2]
     carry = start(rule, layers, batch) if carry is None else carry
+    history = forward(layers, inputs, carry.states, carry.past) if penalties else []
     total = zero_gradients(layers)
-    losses, outputs = [], []
+    losses, outputs, penalty = [], [], 0.0
     for t in range(n_steps):
-        carry, output, loss, gradients = advance(rule, layers, carry, inputs[t], lambda y, t=t: signal(t, y))
+        here = [one.at(history, t) for one in penalties]
+        carry, output, loss, gradients = advance(rule, layers, carry, inputs[t], lambda y, t=t: signal(t, y), here)
         outputs.append(output)
         losses.append(loss)
-        for layer_total, layer_gradients in zip(total, gradients, strict=True):
-            for name in layer_total:
-                layer_total[name] += layer_gradients[name] / n_steps
-    return Result(float(np.mean(losses)), total, np.stack(outputs), carry)
+        penalty += own_losses(history[t], here)[0] / n_steps if penalties else 0.0
+        add(total, gradients, 1 / n_steps)
+    return Result(float(np.mean(losses)), total, np.stack(outputs), carry, penalty)
 
 
 def start(rule, layers, batch) -> Carry:
     return Carry(zero_states(layers, batch), rule.initial(layers, batch))
 
 
-def advance(rule, layers, carry, x, signal) -> tuple[Carry, np.ndarray, float, Gradients]:
+def advance(rule, layers, carry, x, signal, penalties=()) -> tuple[Carry, np.ndarray, float, Gradients]:
     """One step: carry, outputs, loss (mean over B) and its gradients. For online training, change `layers` between.
 
-    signal: outputs [B, C] -> (losses [B], derivatives [B, C]), without t.
+    signal: outputs [B, C] -> (losses [B], derivatives [B, C]), without t. penalties: each a `Penalty`, of the step alone.
     """
     steps = forward_step(layers, carry.states, x, carry.past)
-    losses, signals = rule.signals(layers, steps, signal)
-    traces, gradients = rule.step(layers, carry.traces, steps, signals)
-    past = remember(layers, [step.output for step in steps], carry.past)
-    return (
-        Carry([step.states for step in steps], traces, past),
-        steps[-1].output,
-        float(np.mean(losses)),
-        gradients,
-    )
+    losses, signals = rule.signals(layers, carry.traces, steps, signal)
+    _, own = own_losses(steps, penalties)
+    traces, gradients = rule.step(layers, carry.traces, steps, signals, own)
+    return following(layers, carry, steps, x, traces), steps[-1].output, float(np.mean(losses)), gradients
+
+
+def following(layers, carry, steps, x, traces) -> Carry:
+    """The carry after a step."""
+    return Carry([step.states for step in steps], traces, remember(layers, outputs_of(steps, x), carry.past))
+
+
+def add(total, gradients, factor):
+    """Adds gradients times a factor to a total, in place."""
+    for layer_total, layer_gradients in zip(total, gradients, strict=True):
+        for name in layer_total:
+            layer_total[name] += factor * layer_gradients[name]

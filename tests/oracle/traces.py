@@ -1,7 +1,8 @@
 """Parts of local rules: eligibilities, traces of inputs, and their sums over time.
 
-A kernel has one trace per entry of its matrix and sample, [I, B, N, S], all other parameters one per neuron and sample,
-[B, N, S]. The axis of inputs comes first so that what a neuron does to them, [B, N, ...], multiplies both alike.
+A kernel has one trace per entry of its matrix and sample, [I, B, N, S], and so have the delays of a connection, of the
+derivatives of its inputs by the delays; all other parameters have one per neuron and sample, [B, N, S]. The axis of inputs
+comes first so that what a neuron does to them, [B, N, ...], multiplies both alike.
 """
 
 from typing import Any, NamedTuple
@@ -11,17 +12,31 @@ import numpy as np
 
 def zero_traces(layer, batch):
     shape = (batch, layer.size, layer.neuron.n_states)
-    return {name: np.zeros((*layer.entries(name).shape[:-1], *shape)) for name in layer.parameters()}
+    per_input = {name: len(layer.entries(name)) for name in layer.parameters() if name.endswith(("kernel", "delays"))}
+    return {name: np.zeros((per_input[name], *shape) if name in per_input else shape) for name in layer.parameters()}
 
 
 def currents(layer, step):
-    """The derivatives of the current by the kernels, [I, B, 1], and by the biases, [1, 1]."""
+    """The derivatives of the current by the kernels, [I, B, 1], and by the biases, [1, 1].
+
+    Those by the delays are without the kernel, which `contracted` brings in: the derivatives of what arrives, [I, B, 1].
+    """
     result = {}
     for prefix, edge in layer.connections(0).items():
         result[f"{prefix}kernel"] = step.inputs[prefix].T[:, :, None]
         if edge.bias is not None:
             result[f"{prefix}bias"] = np.ones((1, 1))
+        if edge.delays is not None:
+            result[f"{prefix}delays"] = step.slopes[prefix].T[:, :, None]
     return result
+
+
+def contracted(layer, name, per_place):
+    """The gradient of a parameter from that of each place, [I, N] or [N]: of delays, sum over N with the present kernel."""
+    if name.endswith("delays"):
+        kernel = layer.connections(0)[name.removesuffix("delays")].matrix()
+        per_place = (per_place * kernel).sum(axis=1)
+    return layer.shared(name, per_place)
 
 
 def direct_terms(layer, step):
@@ -37,6 +52,13 @@ def eligibilities(layer, trace, step):
         eps[name] = (step.o * trace[name]).sum(axis=-1) + ds
         new_trace[name] = (step.D @ trace[name][..., None])[..., 0] + dh
     return eps, new_trace
+
+
+def eligibilities_of_membrane(layer, trace, step):
+    """What the membrane before the reset owes to each parameter, from the OLD trace: dv/dh E + dv/di x."""
+    blocks = layer.unit_neuron().membrane_blocks(step)
+    direct = {name: di * blocks.psi for name, di in currents(layer, step).items()} | blocks.ds
+    return {name: (blocks.o * before).sum(axis=-1) + direct.get(name, 0.0) for name, before in trace.items()}
 
 
 class Integrated(NamedTuple):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from oracle.exact import parameter_numbers, propagate
+from oracle.exact import owed, parameter_numbers, propagate
 from oracle.networks import carried_numbers, longest_delay
 from oracle.running import Rule
 
@@ -23,7 +23,7 @@ class UORO(Rule):
     def initial(self, layers, batch):
         return 0, np.zeros((batch, carried_numbers(layers)[1])), np.zeros((batch, parameter_numbers(layers)[1]))
 
-    def step(self, layers, traces, steps, signals):
+    def step(self, layers, traces, steps, signals, own):
         t, s, th = traces
         carried, n_carried = carried_numbers(layers)
         numbers, size = parameter_numbers(layers)
@@ -31,12 +31,13 @@ class UORO(Rule):
         columns = np.zeros((*s.shape, size + 1))
         columns[..., -1] = s
         states, *past = [[columns[:, number] for number in group] for group in carried]
-        states, now = propagate(layers, steps, states, past, size + 1)
+        influences = propagate(layers, steps, states, past, size + 1)
+        states, now = [one.states for one in influences], [one.outputs for one in influences]
         new = np.zeros((len(s), n_carried, size + 1))
         for group, values in zip(carried, [states, *[now, *past][: longest_delay(layers)]], strict=True):
             for number, value in zip(group, values, strict=True):
                 new[:, number] = value
-        through_s = sum((signal[..., None] * ds).sum(axis=1) for signal, ds in zip(signals, now, strict=True))
+        through_s = owed(influences, signals, own)
         gradient = (through_s[:, :-1] + through_s[:, -1:] * th).sum(axis=0)
 
         Ms, nu = new[..., -1], self.noise[t]

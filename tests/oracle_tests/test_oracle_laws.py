@@ -8,13 +8,15 @@ import pytest
 
 from oracle import (
     OSTL,
+    Direct,
+    Local,
     advance,
     approximate_otpe,
     bptt,
-    decolle,
     e_prop,
     forward_step,
     linear,
+    ostl,
     ottt,
     softmax_cross_entropy,
     start,
@@ -44,8 +46,11 @@ NO_FUTURE = {
     "ottt-no-bias-trace": partial(ottt, bias_trace=False),
     "approximate-otpe-no-bias-trace": partial(approximate_otpe, bias_trace=False),
     "e-prop-kappa": partial(e_prop, kappa=0.9),
-    "decolle": lambda layers, *given, **options: decolle(
-        layers, *given, [*READOUTS[: len(layers) - 1], None], **options
+    "ostl-direct": lambda layers, *given, **options: ostl(
+        layers, *given, route=Direct(READOUTS[: len(layers) - 1]), **options
+    ),
+    "decolle": lambda layers, *given, **options: ottt(
+        layers, *given, route=Local(READOUTS[: len(layers) - 1]), **options
     ),
 }
 ALL = {**NO_FUTURE, "bptt": bptt}
@@ -201,5 +206,5 @@ def test_advance_uses_the_parameters_that_it_is_given():
     step = forward_step(after, carry.states, x[1])[-1]
     np.testing.assert_array_equal(output, step.output)
     assert loss == SIGNAL(1, output)[0].mean()
-    eps = step.o[..., 0] * carry.traces[1]["bias"][..., 0] + step.psi
+    eps = step.o[..., 0] * carry.traces.layers[1]["bias"][..., 0] + step.psi
     np.testing.assert_allclose(gradients[1]["bias"], (SIGNAL(1, output)[1] / B * eps).sum(axis=0))

@@ -28,6 +28,7 @@ from small_networks import (
     lif,
     network,
     spikes,
+    without_neuron_parameters,
 )
 
 # ------------------------------------------------------------------------------------------------------------ T5: OTTT
@@ -284,10 +285,6 @@ def test_ottt_of_parameters_of_the_adaptation_is_their_explicit_sum():
 
 
 # ------------------------------------------------------------------------------------------------------------- pp-prop
-
-
-def without_neuron_parameters(layers):
-    return [replace(layer, fixed=layer.neuron.parameters) for layer in layers]
 
 
 @pytest.mark.parametrize("edges", EDGES)

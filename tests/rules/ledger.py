@@ -145,7 +145,7 @@ def matrices_of(rule: Any, model: Connect) -> list[dict[str, np.ndarray]]:
 
 
 def _random_feedback(layers: Any, x: Any, signal: Any, model: Connect, rule: Any) -> oracle.Result:
-    return oracle.e_prop(layers, x, signal, feedback=matrices_of(rule, model))
+    return oracle.e_prop(layers, x, signal, route=oracle.Matrices(matrices_of(rule, model)))
 
 
 @functools.cache
@@ -158,15 +158,15 @@ def _read_out(spikes: jax.Array) -> jax.Array:
 
 
 def _decolle(layers: Any, x: Any, signal: Any, model: Connect, rule: Any) -> oracle.Result:
-    """Fixed read-outs of every layer; that of the last one is part of the model, and its loss is the one reported."""
+    """Fixed read-outs of the hidden layers; behind the last one there is one that is part of the model."""
     history = oracle.forward(layers, x.reshape(T, B, -1))
     hidden = [
         np.asarray(rule.route.matrix(layer, step.output.shape[1], 4, jnp.float64))
         for layer, step in zip(layers_of(model)[:-1], history[0], strict=False)
     ]
-    losses = [signal(t, steps[-1].output @ _fixed_read_out())[0] for t, steps in enumerate(history)]
-    found = oracle.decolle(layers, x, signal, [*hidden, _fixed_read_out()])
-    return found._replace(loss=float(np.mean(losses)))
+    whole = [*layers, oracle.Layer(_fixed_read_out(), None, oracle.Dense())]
+    found = oracle.ottt(whole, x, signal, route=oracle.Local(hidden))
+    return found._replace(gradients=found.gradients[:-1])
 
 
 def _given(**options: Any) -> Callable[[], dict[str, Any]]:

@@ -36,8 +36,9 @@ from slax_rules import (
     train_online,
     valid_steps,
 )
-from slax_rules.loop.objective import step_signal_fn
+from slax_rules.loop.objective import WindowObjective
 from slax_rules.loop.targets import read_targets
+from slax_rules.rule import Heads
 
 T, B, N, C = 6, 4, 5, 3
 
@@ -501,9 +502,9 @@ def test_what_does_not_fit_is_named_where_it_is_given():
 
 def test_outputs_of_integers_are_refused():
     """As it is without the check of types that the tests have everywhere else."""
-    signal_fn = step_signal_fn(
+    objective = WindowObjective(
         lambda y, t: cross_entropy(y["logits"], t), read_targets(BATCHES[0][1], T, B), None, None
     )
     outputs = {"logits": jnp.zeros((T, B, C)), "count": jnp.zeros((T, B, C), jnp.int32)}
     with pytest.raises(TypeError, match=r"Got outputs of int32\[3\] per sample, expected floating-point numbers"):
-        signal_fn([outputs])
+        objective(Heads(outputs))

@@ -180,7 +180,7 @@ def test_e_prop_is_that_of_sparx(name, x64):
     run = foreign(name)
     for ours in e_prop(run):
         assert worst(ours, run.theirs) < FLOAT64
-    random = of_oracle(oracle.e_prop, run, feedback=[{}, {"kernel": run.data["feedback"]}])
+    random = of_oracle(oracle.e_prop, run, route=oracle.Matrices([{}, {"kernel": run.data["feedback"]}]))
     theirs = their_gradients(run.data, "random_gradient")
     assert worst(random[:1], theirs[:1]) < FLOAT64
     assert least(random[:1], run.theirs[:1]) > DIFFERENT

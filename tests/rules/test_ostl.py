@@ -90,7 +90,7 @@ def test_forward_pass_of_windows_is_bitwise_that_of_the_plain_cell(window, x64, 
 
         def step(state, piece):
             heads, state = rule.forward(plan, copy, state, piece)
-            return state, heads[0]
+            return state, heads.outputs
 
         return scan_chunks(step, start, x, window)
 

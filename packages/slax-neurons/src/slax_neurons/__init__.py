@@ -4,6 +4,7 @@ from slax_neurons.analysis.complexity import Complexity, complexity
 from slax_neurons.analysis.health_check import health
 from slax_neurons.analysis.health_report import Health, LayerHealth
 from slax_neurons.analysis.model_summary import ModuleSummary, Summary, summary
+from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
 from slax_neurons.edges import Edge
 from slax_neurons.engine import unroll
@@ -31,6 +32,7 @@ from slax_neurons.surrogates import (
     super_spike,
     triangular,
 )
+from slax_neurons.synapses.block_diagonal import BlockDiagonal
 from slax_neurons.synapses.effective_model import with_effective_weights
 from slax_neurons.synapses.low_rank import LowRank
 from slax_neurons.synapses.masked import Masked
@@ -65,9 +67,11 @@ __all__ = [
     "SURROGATES",
     "UNIT_INTERVAL",
     "AdLIF",
+    "BlockDiagonal",
     "Complexity",
     "Connect",
     "CuBaLIF",
+    "Delay",
     "DelayBuffer",
     "Dropout",
     "Edge",

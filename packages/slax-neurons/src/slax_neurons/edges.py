@@ -7,12 +7,15 @@ from typing import Any
 from flax import nnx
 
 from slax_neurons.modules import as_module, output_features
-from slax_neurons.synapses.synapse import can_be_copied, fresh_copy, kind
+from slax_neurons.synapses.synapse import can_be_copied, fresh_copy, is_synapse, kind
 
 
 @dataclasses.dataclass(frozen=True)
 class Edge:
     """An additional input of a module in a stack: y_receiver(t) += synapse(y_sender(t - delay)).
+
+    The delay is fixed and the same for all features. Delays that are learned, or differ from feature to feature, are made by a
+    `Delay` in the chain, which may be the sender of an edge but not its receiver or synapse.
 
     Args:
         sender: index of the module whose output is read.
@@ -113,13 +116,16 @@ def edge_synapse(modules: Sequence[Any], edge: Edge, rngs: nnx.Rngs | None) -> n
     if edge.synapse is not None:
         synapse = as_module(edge.synapse, f"the synapse of {which}")
         if isinstance(synapse, nnx.RNNCellBase):
-            raise TypeError(f"connect got a {type(synapse).__name__} as the synapse of {which}, expected no carry.")
+            raise TypeError(
+                f"connect got a {type(synapse).__name__} as the synapse of {which}, expected no "
+                "carry. Put it into the chain, and let the edge begin there."
+            )
         return synapse
     if not can_be_copied(receiver):
+        why = ", whose weights fit its own sizes" if is_synapse(receiver) else ""
         raise TypeError(
-            f"connect got {which} without a synapse, and makes one only as a copy of a Linear or Conv, or of one that is "
-            f"wrapped in anything except a mask, which fits one size, not of a {kind(receiver)}. Give it: "
-            f"Edge({edge.sender}, {edge.receiver}, synapse=...)."
+            f"connect got {which} without a synapse, and makes one only as a copy of a Linear or Conv, not of a "
+            f"{kind(receiver)}{why}. Give it: Edge({edge.sender}, {edge.receiver}, synapse=...)."
         )
     features = output_features(modules[: edge.sender + 1])
     if features is None or rngs is None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array
 
+from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
 from slax_neurons.neurons.neuron import Neuron
 from slax_neurons.synapses.running_sums import accumulates
@@ -137,14 +138,14 @@ def _one_step(module: Any, carry: Any, inputs: Array) -> Any:
 
 
 def input_struct(modules: Sequence[nnx.Module], shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
-    """The shape and dtype of a stack's input: the dtype of its first parameters or neuron, or int32 before an nnx.Embed."""
+    """The shape and dtype of a stack's input: the dtype of its first parameters, neuron or delay, or int32 before nnx.Embed."""
     first: Any = modules[0]
     while isinstance(getattr(first, "modules", None), nnx.List):
         first = first.modules[0]
     if isinstance(first, nnx.Embed):
         return jax.ShapeDtypeStruct(shape, jnp.int32)
     for module in modules:
-        if isinstance(module, Neuron):
+        if isinstance(module, Neuron | Delay):
             return jax.ShapeDtypeStruct(shape, module.param_dtype)
         for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)):
             return jax.ShapeDtypeStruct(shape, leaf.dtype)

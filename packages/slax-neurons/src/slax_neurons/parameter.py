@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -80,6 +81,9 @@ class Domain:
     def __contains__(self, value: np.ndarray) -> bool:
         return bool(np.all((value > self.low) & (value < self.high)))
 
+    def __str__(self) -> str:
+        return f"({self.low}, {self.high})"
+
     def constrain(self, x: Array) -> Array:
         if self.high < math.inf:
             return self.low + (self.high - self.low) * jax.nn.sigmoid(x)
@@ -93,6 +97,40 @@ class Domain:
         if self.low > -math.inf:
             return value - self.low + np.log(-np.expm1(self.low - value))
         return value
+
+
+@dataclasses.dataclass(frozen=True)
+class ClosedInterval:
+    """A closed interval, into which a parameter is clipped at each use.
+
+    Its bounds can be reached, and a number inside it is stored as it is. The derivative is 1 everywhere, as if nothing were
+    clipped, so that a parameter that an optimizer moved beyond a bound comes back when its gradient changes sign.
+    """
+
+    low: float
+    high: float
+
+    def __contains__(self, value: np.ndarray) -> bool:
+        return bool(np.all((value >= self.low) & (value <= self.high)))
+
+    def __str__(self) -> str:
+        return f"[{self.low}, {self.high}]"
+
+    def constrain(self, x: Array) -> Array:
+        return _clip(x, self.low, self.high)
+
+    def unconstrain(self, value: np.ndarray) -> Any:
+        return value
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _clip(x: Array, low: float, high: float) -> Array:
+    return jnp.clip(x, low, high)
+
+
+@_clip.defjvp
+def _clip_jvp(low: float, high: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return _clip(*primals, low, high), tangents[0]
 
 
 UNIT_INTERVAL = Domain(0.0, 1.0)
@@ -114,7 +152,7 @@ class Parameter(nnx.Module):
     Args:
         name: its name in error messages, such as "LIF decay".
         value: a number or an array, or `Trainable` of one.
-        domain: the interval in which the value must lie: `UNIT_INTERVAL`, `POSITIVE` or `REAL`.
+        domain: the interval in which the value must lie: `UNIT_INTERVAL`, `POSITIVE`, `REAL` or a `ClosedInterval`.
         param_dtype: dtype of a trainable or fixed array.
 
     Raises:
@@ -149,20 +187,20 @@ class Parameter(nnx.Module):
         ValueError: Gain gain got -1., expected numbers inside (0.0, inf).
     """
 
-    def __init__(self, name: str, value: ParameterValue | Trainable, domain: Domain, param_dtype: DTypeLike):
+    def __init__(
+        self, name: str, value: ParameterValue | Trainable, domain: Domain | ClosedInterval, param_dtype: DTypeLike
+    ):
         trainable = isinstance(value, Trainable)
         initial = np.asarray(value.value if isinstance(value, Trainable) else value, np.float64)
         if initial not in domain:
-            raise ValueError(
-                f"{name} got {np.array2string(initial, threshold=6)}, expected numbers inside ({domain.low}, {domain.high})."
-            )
+            raise ValueError(f"{name} got {np.array2string(initial, threshold=6)}, expected numbers inside {domain}.")
         with jax.ensure_compile_time_eval():  # a neuron may be made inside a traced function
             stored = jnp.asarray(domain.unconstrain(initial) if trainable else initial, param_dtype)
             used = np.asarray(domain.constrain(stored) if trainable else stored, np.float64)
         if used not in domain:
             raise ValueError(
                 f"{name} got {np.array2string(initial, threshold=6)}, which {stored.dtype} rounds to a bound of "
-                f"({domain.low}, {domain.high}). Use a wider param_dtype."
+                f"{domain}. Use a wider param_dtype."
             )
         self.name = name
         self.domain = domain
@@ -174,20 +212,23 @@ class Parameter(nnx.Module):
             self.number = float(initial)
 
     @property
-    def scalar(self) -> float | Float[Array, ""] | None:
-        """The value if it is one number for the layer, else None. A trainable value is an array of its own dtype."""
+    def value(self) -> Any:
+        """The value, inside the domain: a number if it is a fixed number, else an array of its own shape and dtype."""
         if hasattr(self, "number"):
             return self.number
-        if hasattr(self, "constant") or self.unconstrained.ndim:
-            return None
-        return self.domain.constrain(self.unconstrained[...])
+        return self.constant[...] if hasattr(self, "constant") else self.domain.constrain(self.unconstrained[...])
+
+    @property
+    def scalar(self) -> float | Float[Array, ""] | None:
+        """The value if it is one number for the layer, else None. A trainable value is an array of its own dtype."""
+        value = self.value
+        return None if np.ndim(value) else value
 
     def __call__(self, state: Array) -> Array | float:
         """Return the value in the dtype of `state` [..., features], in a shape that broadcasts to it."""
-        if hasattr(self, "number"):
-            return self.number
-        trainable = hasattr(self, "unconstrained")
-        value = self.domain.constrain(self.unconstrained[...]) if trainable else self.constant[...]
+        value = self.value
+        if not isinstance(value, jax.Array):
+            return value
         if value.ndim and value.shape != state.shape[state.ndim - value.ndim :]:
             raise ValueError(
                 f"{self.name} has shape {value.shape}, but the neurons it is for have features of shape "

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
+from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
 from slax_neurons.edges import Edge, as_edges, cycles, edge_synapse
 from slax_neurons.engine import apply_rows, scan_with_sums, unroll_chunk
@@ -182,7 +183,7 @@ class Connect(nnx.RNNCellBase):
                 return len(geometry.kernel_size) + 1
             if isinstance(geometry, nnx.Linear):
                 return 1
-            if isinstance(module, nnx.RNNCellBase) and not isinstance(module, Neuron | Dropout):
+            if isinstance(module, nnx.RNNCellBase) and not isinstance(module, Neuron | Dropout | Delay):
                 return module.num_feature_axes
         return 1
 

@@ -15,8 +15,19 @@ from slax_rules.layerwise.ostl import OSTL
 from slax_rules.layerwise.otpe import OTPE
 from slax_rules.layerwise.ottt import OTTT
 from slax_rules.layerwise.pp_prop import PPProp
-from slax_rules.layerwise.routes import Adaptive, Local, Random, Route, Symmetric
+from slax_rules.layerwise.routes import (
+    Adaptive,
+    Direct,
+    FixedBases,
+    Local,
+    Random,
+    Route,
+    Symmetric,
+    Target,
+    Teaching,
+)
 from slax_rules.layerwise.rule import LayerRule
+from slax_rules.layerwise.s_tllr import STLLR
 from slax_rules.layerwise.sltt import SLTT
 from slax_rules.loop.devices import split_batch
 from slax_rules.loop.entry import gradients, train_offline, train_online
@@ -27,9 +38,11 @@ from slax_rules.losses import (
     accuracy,
     cross_entropy,
     last_step,
+    random_steps,
     squared_error,
     valid_steps,
 )
+from slax_rules.penalties import Penalty, firing_rate, sparsity
 from slax_rules.registry.entry import Exactness, RuleEntry, Style
 from slax_rules.registry.rules import RULES
 from slax_rules.rule import LearningRule, WindowGradient
@@ -52,6 +65,7 @@ __all__ = [
     "RTRL",
     "RULES",
     "SLTT",
+    "STLLR",
     "TBPTT",
     "UORO",
     "Adaptive",
@@ -59,10 +73,12 @@ __all__ = [
     "ApproximateOTPE",
     "Callback",
     "Checkpoints",
+    "Direct",
     "EProp",
     "EarlyStopping",
     "Every",
     "Exactness",
+    "FixedBases",
     "GradientAgreement",
     "History",
     "Layer",
@@ -73,6 +89,7 @@ __all__ = [
     "Local",
     "LocalJacobians",
     "PPProp",
+    "Penalty",
     "PerSequence",
     "PerStep",
     "Random",
@@ -85,12 +102,15 @@ __all__ = [
     "StepPoint",
     "Style",
     "Symmetric",
+    "Target",
+    "Teaching",
     "WindowGradient",
     "accuracy",
     "agreement",
     "cross_entropy",
     "eligibility_gradient",
     "evaluate",
+    "firing_rate",
     "fit",
     "fptt",
     "fptt_average",
@@ -99,7 +119,9 @@ __all__ = [
     "linearize",
     "load_weights",
     "predict",
+    "random_steps",
     "save_weights",
+    "sparsity",
     "split_batch",
     "squared_error",
     "train_offline",

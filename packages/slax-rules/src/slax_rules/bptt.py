@@ -1,6 +1,7 @@
 """Backpropagation through time, full and truncated."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,7 +10,8 @@ from jaxtyping import Array, Float
 
 from slax_neurons import unroll
 from slax_neurons.internal import mutates_state, scan_chunks, scan_with_sums
-from slax_rules.rule import LearningRule, SignalFn, WindowGradient, check_cell, no_parameters
+from slax_rules.probes import Probe, Probed
+from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, no_parameters
 
 
 class Autodiff(LearningRule):
@@ -25,10 +27,15 @@ class Autodiff(LearningRule):
         return ()
 
     def forward(
-        self, plan: None, model: nnx.RNNCellBase, state: Any, inputs: Float[Array, "K B ..."]
-    ) -> tuple[list, Any]:
-        carry, outputs = unroll(model, state, inputs)
-        return [outputs], carry
+        self,
+        plan: None,
+        model: nnx.RNNCellBase,
+        state: Any,
+        inputs: Float[Array, "K B ..."],
+        probes: tuple[Probe, ...] = (),
+    ) -> tuple[Heads, Any]:
+        carry, heads = _heads(unroll, model, state, inputs, probes)
+        return heads, carry
 
     def unroll(self, model: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "K B ..."]) -> tuple[Any, Any]:
         """Return the carry and the outputs as functions to differentiate."""
@@ -40,20 +47,31 @@ class Autodiff(LearningRule):
         model: nnx.RNNCellBase,
         state: Any,
         inputs: Float[Array, "K B ..."],
-        signal_fn: SignalFn,
+        objective: Objective,
     ) -> WindowGradient:
         graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
-        def run(params: nnx.State) -> tuple[Any, tuple[Any, nnx.State]]:
+        def run(params: nnx.State) -> tuple[Heads, tuple[Any, nnx.State]]:
             copy = nnx.merge(graphdef, params, rest, copy=True)
-            carry, outputs = self.unroll(copy, state, inputs)
-            return outputs, (carry, nnx.state(copy, nnx.Not(nnx.Param)))
+            carry, heads = _heads(self.unroll, copy, state, inputs, objective.probes)
+            return heads, (carry, nnx.state(copy, nnx.Not(nnx.Param)))
 
-        outputs, pull, (carry, rest) = jax.vjp(run, params, has_aux=True)
-        loss, (signal,) = signal_fn([outputs])
-        (gradient,) = pull(signal)
+        heads, pull, (carry, rest) = jax.vjp(run, params, has_aux=True)
+        loss, signals = objective(heads)
+        (gradient,) = pull(signals)
         nnx.update(model, rest)
         return WindowGradient(loss, gradient, no_parameters(), carry)
+
+
+def _heads(
+    unroll: Callable[..., tuple[Any, Any]], model: Any, carry: Any, inputs: Array, probes: tuple[Probe, ...]
+) -> tuple[Any, Heads]:
+    """Run a model with `unroll`, and return the carry and the heads."""
+    if not probes:
+        carry, outputs = unroll(model, carry, inputs)
+        return carry, Heads(outputs)
+    carry, (outputs, hidden) = unroll(Probed(model, probes), carry, inputs)
+    return carry, Heads(outputs, hidden)
 
 
 @dataclasses.dataclass(frozen=True)

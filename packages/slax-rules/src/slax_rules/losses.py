@@ -262,6 +262,36 @@ def last_step(lengths: Int[Array, " B"], n_steps: int) -> Bool[Array, "T B"]:
     return jnp.arange(n_steps, dtype=lengths.dtype)[:, None] == lengths[None] - 1
 
 
+def random_steps(key: Array, probability: float, n_steps: int, batch: int) -> Bool[Array, "T B"]:
+    """Mark random steps, each with the same probability, independently for each sample.
+
+    Under `ETLP`-like rules (`RULES["etlp"]`) these are the spikes of a Poisson process at the label's neuron, at which learning
+    happens; under `SLTT` they give its variant with few steps.
+
+    Args:
+        key: a key of `jax.random`.
+        probability: probability of each step, in (0, 1].
+        n_steps: T.
+        batch: B.
+
+    Returns:
+        A mask for `gradients`, `train_offline`, `train_online` and `accuracy`.
+
+    Raises:
+        ValueError: a probability outside (0, 1].
+
+    Example:
+        >>> import jax
+        >>> from slax_rules import random_steps
+        >>> mask = random_steps(jax.random.key(0), 0.1, 100, 32)
+        >>> mask.shape, round(float(mask.mean()), 1)
+        ((100, 32), 0.1)
+    """
+    if not 0 < probability <= 1:
+        raise ValueError(f"random_steps got probability={probability}, expected a number in (0, 1].")
+    return jax.random.bernoulli(key, probability, (n_steps, batch))
+
+
 def check_mask(mask: Array, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless a mask is boolean, of `shape` [T, B], and, if its values are known, true somewhere."""
     if mask.dtype != jnp.bool_ or mask.shape != shape:

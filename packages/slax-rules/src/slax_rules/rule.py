@@ -2,16 +2,45 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-# Maps the heads of a window to the loss of the first head and the gradient of the sum of all losses w.r.t. each head.
-SignalFn = Callable[[list[Any]], tuple[Float[Array, ""], list[Any]]]
+from slax_rules.probes import Probe
+
+
+class Heads(NamedTuple):
+    """The quantities of a window that losses read, or the gradient of the losses w.r.t. them.
+
+    Args:
+        outputs: the outputs of the model, [K, B, ...] or a tree of such arrays.
+        hidden: the quantity of each of the objective's probes, [K, B, ...].
+        local: the read-outs of hidden layers with a loss of their own, each in the structure of `outputs`.
+    """
+
+    outputs: Any
+    hidden: tuple[Array, ...] = ()
+    local: tuple[Any, ...] = ()
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """The losses of a window as a function of the heads that a rule reads from the model.
+
+    `probes` lists the quantities of hidden layers that penalties read, in the order of `Heads.hidden`.
+    """
+
+    @property
+    def probes(self) -> tuple[Probe, ...]: ...
+
+    def __call__(self, heads: Heads) -> tuple[Any, Heads]:
+        """Return the loss for `WindowGradient`, and the gradient of all losses w.r.t. the heads."""
+
+    def targets(self, outputs: Any) -> Float[Array, "K B C"]:
+        """Return the targets of each step in the shape of the outputs, divided by the number of losses in the mean."""
 
 
 class Value:
@@ -53,7 +82,7 @@ class WindowGradient(NamedTuple):
     """The result of a rule on a window.
 
     Args:
-        loss: the loss from `signal_fn`, a scalar.
+        loss: the loss as the objective returns it.
         model: the gradient, in the structure of `nnx.state(model, nnx.Param)`.
         rule: the gradient w.r.t. the rule's own parameters, in the structure of `nnx.state(rule, nnx.Param)`.
         state: the state that the rule carries into the next window.
@@ -66,8 +95,8 @@ class WindowGradient(NamedTuple):
         >>> from slax_neurons import LI, connect
         >>> from slax_rules import BPTT, WindowGradient, cross_entropy, gradients
         >>> class HalfOfBPTT(BPTT):
-        ...     def window(self, plan, model, state, inputs, signal_fn) -> WindowGradient:
-        ...         found = super().window(plan, model, state, inputs, signal_fn)
+        ...     def window(self, plan, model, state, inputs, objective) -> WindowGradient:
+        ...         found = super().window(plan, model, state, inputs, objective)
         ...         return found._replace(model=jax.tree.map(lambda leaf: leaf / 2, found.model))
         >>> model = connect([nnx.Linear(4, 2, rngs=nnx.Rngs(0)), LI()])
         >>> batch = jnp.ones((10, 3, 4)), jnp.array([0, 1, 0])
@@ -77,7 +106,7 @@ class WindowGradient(NamedTuple):
         True
     """
 
-    loss: Float[Array, ""]
+    loss: Any
     model: nnx.State
     rule: nnx.State
     state: Any
@@ -89,9 +118,9 @@ class LearningRule(Value, abc.ABC):
     Implementations are frozen dataclasses of their options, or modules if they hold arrays. Everything that changes from
     window to window is in `state`, which `initialize` creates: the model's carry, and the traces of the rule.
 
-    A rule reads the model's *heads*, a list whose first entry is the model's output; a rule with losses of its own for some
-    layers adds their read-outs. `default_window` is a number of steps that is fast and needs little memory, or None for the
-    entire sequence.
+    A rule reads the *heads* of a window from the model: its outputs, the hidden quantities that the objective asks for, and the
+    read-outs of layers with losses of their own. `default_window` is a number of steps that is fast and needs little memory, or
+    None for the entire sequence.
 
     Example:
         >>> import dataclasses
@@ -102,8 +131,8 @@ class LearningRule(Value, abc.ABC):
         >>> from slax_rules import BPTT, cross_entropy, gradients
         >>> @dataclasses.dataclass(frozen=True)
         ... class SignOfBPTT(BPTT):
-        ...     def window(self, plan, model, state, inputs, signal_fn):
-        ...         found = super().window(plan, model, state, inputs, signal_fn)
+        ...     def window(self, plan, model, state, inputs, objective):
+        ...         found = super().window(plan, model, state, inputs, objective)
         ...         return found._replace(model=jax.tree.map(jnp.sign, found.model))
         >>> model = connect([nnx.Linear(4, 2, rngs=nnx.Rngs(0)), LI()])
         >>> inputs, labels = jnp.ones((10, 3, 4)), jnp.array([0, 1, 0])
@@ -141,13 +170,18 @@ class LearningRule(Value, abc.ABC):
 
     @abc.abstractmethod
     def forward(
-        self, plan: Any, model: nnx.RNNCellBase, state: Any, inputs: Float[Array, "K B ..."]
-    ) -> tuple[list, Any]:
+        self,
+        plan: Any,
+        model: nnx.RNNCellBase,
+        state: Any,
+        inputs: Float[Array, "K B ..."],
+        probes: tuple[Probe, ...] = (),
+    ) -> tuple[Heads, Any]:
         """Return the heads of a window, and the state with the model's carry after it; the traces stay unchanged."""
 
     @abc.abstractmethod
     def window(
-        self, plan: Any, model: nnx.RNNCellBase, state: Any, inputs: Float[Array, "K B ..."], signal_fn: SignalFn
+        self, plan: Any, model: nnx.RNNCellBase, state: Any, inputs: Float[Array, "K B ..."], objective: Objective
     ) -> WindowGradient:
         """Compute the gradient of a window. A module that changes its own variables does so in place, in `model`."""
 

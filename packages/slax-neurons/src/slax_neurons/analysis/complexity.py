@@ -12,18 +12,20 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Int
 
+from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
 from slax_neurons.engine import check_sequence, scan_chunks, undeclared_mutations_explained
 from slax_neurons.modules import mutates_state
 from slax_neurons.neurons.ltc import LTC
 from slax_neurons.neurons.neuron import Neuron
+from slax_neurons.synapses.block_diagonal import BlockDiagonal
 from slax_neurons.synapses.effective_model import with_effective_weights
 from slax_neurons.synapses.synapse import fresh_copy
 from slax_neurons.wiring import Connect, DelayBuffer, delayed
 
-SYNAPSES = (nnx.Linear, nnx.Conv)
+SYNAPSES = (nnx.Linear, nnx.Conv, BlockDiagonal)
 # Modules that NeuroBench does not count, even if they have parameters.
-UNCOUNTED = (Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
+UNCOUNTED = (Delay, Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
 
 # Counts exceed 2^31, and JAX has no int64 by default: a number is kept as high * 2^LOW_BITS + low, 0 <= low < 2^LOW_BITS.
 LOW_BITS = 30
@@ -74,13 +76,14 @@ class Complexity:
 def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
     """Count a stack's size and its activity on a batch, starting from rest, by the definitions of NeuroBench.
 
-    Synapses are Linear and Conv, in the chain, on edges and in stacks inside it; LTC's two gates are Linear too. An input x_j
-    and an output y_i that a weight W_ij connects make, in each step and for each sample,
+    Synapses are Linear, Conv and BlockDiagonal, in the chain, on edges and in stacks inside it; LTC's two gates are Linear too.
+    An input x_j and an output y_i that a weight W_ij connects make, in each step and for each sample,
 
         1 dense operation
         1 effective operation if W_ij != 0 and x_j != 0: an AC if all inputs of step and batch are -1, 0 or 1, else a MAC
 
-    A NaN is neither 0 nor 1. Biases, padding, norms, pooling, functions and the neurons' own arithmetic make no operations. A
+    A NaN is neither 0 nor 1. Biases, padding, norms, pooling, functions and the neurons' own arithmetic make no operations, and
+    neither do delays; but behind a Delay by a fraction of a step, a spike is two numbers below 1, and ACs become MACs. A
     membrane is the value of the neuron's method `membrane`, after the reset; the other states are not counted.
     A read-out without spikes, such as LI, has membranes and no activations. A synapse whose weights are made of parameters,
     such as `Masked`, makes the operations of the Linear or Conv with its effective weights; its bytes are those that it stores.
@@ -202,7 +205,8 @@ def _check_modules(model: Connect) -> None:
         if isinstance(module, nnx.RNNCellBase) or jax.tree.leaves(nnx.state(module, nnx.Param)):
             raise TypeError(
                 f"complexity got {type(module).__name__} as {place}, and does not know how its weights are used. Expected "
-                "Linear or Conv, neurons, norms, and modules without parameters: use these, with edges for recurrence."
+                "Linear, Conv or BlockDiagonal, neurons, delays, norms, and modules without parameters: use these, with edges "
+                "for recurrence."
             )
 
 
@@ -236,7 +240,7 @@ def _added(counts: Counts, more: Counts) -> Counts:
 
 
 def _with_synapse(counts: Counts, synapse: Any, inputs: Array) -> Counts:
-    """Add the operations of a Linear or a Conv; any other module makes none."""
+    """Add the operations of a synapse; any other module makes none."""
     if type(synapse) not in SYNAPSES:
         return counts
     connected = _connected(synapse)
@@ -252,6 +256,9 @@ def _with_synapse(counts: Counts, synapse: Any, inputs: Array) -> Counts:
 
 def _fan_out(synapse: Any, connected: Bool[Array, "..."], inputs: Array) -> Int[Array, "1 1 ..."]:
     """The number of outputs connected to each input of a sample: the derivative of their sum, all weights being 1."""
+    if isinstance(synapse, BlockDiagonal):
+        outputs = jnp.sum(connected, axis=-1, dtype=jnp.int32).reshape((1,) * (inputs.ndim - 1) + (-1,))
+        return jnp.broadcast_to(outputs, (1, 1, *inputs.shape[2:]))
     options = {"use_bias": False, "dtype": jnp.float32, "param_dtype": jnp.float32, "preferred_element_type": None}
     if isinstance(synapse, nnx.Conv):
         options["mask"] = None

@@ -15,7 +15,6 @@ from slax_neurons.nir.synapses import READERS
 MEMBRANES = ("CubaLI", "I", "LI")
 REFUSED = {
     "CubaLI": "it does not fire, and no neuron here has its two decays. Write it as two LI, the current's first",
-    "Delay": "the only delay is the one step of a cycle. Remove it and give connect an Edge(..., delay=steps) instead",
     "I": "it has no leak, and LI needs one. Use an LI with a tau that is long compared with the data",
     "Input": "there is one already. Write one graph for each",
     "Output": "there is one already. Write one graph for each",
@@ -71,7 +70,11 @@ def plan(graph: Any) -> Plan:
     ends = {kind: [name for name, node in nodes.items() if type(node).__name__ == kind] for kind in ("Input", "Output")}
     for name, node in nodes.items():
         kind = type(node).__name__
-        known = kind in READERS or (kind in SPIKING and (kind not in ("I", "CubaLI") or name in thresholds))
+        known = (
+            kind in READERS
+            or kind == "Delay"
+            or (kind in SPIKING and (kind not in ("I", "CubaLI") or name in thresholds))
+        )
         if not known and name not in (ends["Input"][:1] + ends["Output"][:1]):
             raise ValueError(f"{label(name, node)} cannot be expressed: {REFUSED.get(kind, 'this type is not known')}.")
     for kind, names in ends.items():

@@ -6,6 +6,7 @@ import numpy as np
 
 RESET = "slax_reset"  # in a neuron's metadata: how slax resets it; it also marks that slax fires at the threshold, not above
 BIAS = "slax_bias"  # in a convolution's metadata: 0 if its bias is there for NIR only
+MAX_DELAY = "slax_max_delay"  # in a delay's metadata: the longest delay in steps that it can be trained to
 INTEGRATION = "slax_integration"  # in a graph's metadata: the integration by which time constants translate into decays
 
 

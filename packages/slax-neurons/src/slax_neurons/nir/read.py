@@ -8,8 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import DTypeLike
 
+from slax_neurons.delay import Delay
 from slax_neurons.edges import Edge
 from slax_neurons.neurons.spiking import RESETS
+from slax_neurons.nir.delays import read_delay
 from slax_neurons.nir.folding import scaled, shifted
 from slax_neurons.nir.graph import Link, Plan, label, plan
 from slax_neurons.nir.integration import Integration
@@ -130,7 +132,8 @@ class _Reader:
             links.remove(chain)
             for synapse in self._synapses(chain, reading, first=True):
                 self._add(synapse)
-        fresh = chain is None or bool(chain.between)
+        # An edge can end at what was just added, unless it is a Delay, which is a cell.
+        fresh = chain is None or (bool(chain.between) and not isinstance(self.modules[-1], Delay))
         senders: set[str] = set()
         for link in links:
             if not fresh or link.sender in senders:
@@ -138,6 +141,11 @@ class _Reader:
                 fresh, senders = True, set()
             senders.add(link.sender)
             synapses = self._synapses(link, reading, first=chain is None and link is links[0])
+            if any(isinstance(synapse, Delay) for synapse in synapses):
+                raise ValueError(
+                    f"{self.plan.label(hub)} gets a delayed signal over an edge in addition to the chain, but a Delay here is "
+                    "part of the chain. Take the Delay out of the graph, and add Edge(..., delay=steps) to the model."
+                )
             synapse = (
                 jax.nn.identity if not synapses else synapses[0] if len(synapses) == 1 else nnx.Sequential(*synapses)
             )
@@ -175,6 +183,8 @@ class _Reader:
         return [self._synapse(name, node) for name, node in nodes]
 
     def _synapse(self, name: str, node: Any) -> Any:
+        if type(node).__name__ == "Delay":
+            return read_delay(node, label(name, node), self.options)
         return read_synapse(node, label(name, node), self.options.param_dtype)
 
     def _shape(self, name: str) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ def write_synapse(module: Any, shape: tuple[int, ...], label: str) -> Any:
     """
     if type(module) not in WRITERS:
         raise TypeError(
-            f"{label} has no node in NIR. What has one: IF, LIF, LI, CuBaLIF, Linear, Conv in one or two dimensions, "
+            f"{label} has no node in NIR. What has one: IF, LIF, LI, CuBaLIF, Delay, Linear, Conv in one or two dimensions, "
             "jax.nn.identity, and slax_neurons.nir's Flatten, SumPool2d, AvgPool2d, Scale."
         )
     return WRITERS[type(module)](module, shape, label)

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
 from slax_neurons.edges import Edge
 from slax_neurons.modules import Function, as_module, output_struct
+from slax_neurons.nir.delays import write_delay
 from slax_neurons.nir.graph import plan
 from slax_neurons.nir.integration import Integration
 from slax_neurons.nir.library import INTEGRATION, library, shape_first
@@ -23,7 +25,7 @@ Shape = tuple[int, ...]
 
 
 def to_nir(model: Any, *, dt: float, input_shape: tuple[int, ...], integration: str = "exponential") -> Any:
-    """Convert a stack of Linear, Conv, IF, LIF, LI and CuBaLIF to a NIR graph, for `nir.write`.
+    """Convert a stack of Linear, Conv, Delay, IF, LIF, LI and CuBaLIF to a NIR graph, for `nir.write`.
 
     Trained parameters are written by value; `from_nir` returns the same numbers, bit for bit in float32. NIR cannot express how
     slax resets and when it fires, and no other framework reads the marks that `to_nir` leaves for `from_nir`:
@@ -159,6 +161,8 @@ class _Writer:
         label = f"{label} {type(module.function if isinstance(module, Function) else module).__name__},"
         if type(module) in NODES:
             return self._add(write_neuron(module, shape, self.integration), name, signal, shape, shape)
+        if type(module) is Delay:
+            return self._add([write_delay(module, shape, self.integration.dt, label)], name, signal, shape, shape)
         node = write_synapse(module, shape, label)
         struct = output_struct(module, (), jax.ShapeDtypeStruct((1, *shape), jnp.float32))
         return self._add([node], name, signal, shape, struct.shape[1:])

@@ -16,7 +16,8 @@ from jaxtyping import Array, Float
 from slax_neurons import unroll
 from slax_neurons.internal import accumulates
 from slax_rules.influence.state_space import StateSpace, state_space
-from slax_rules.rule import LearningRule, SignalFn, WindowGradient, check_cell, no_parameters
+from slax_rules.probes import Probe
+from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, no_parameters
 
 
 class InfluenceState(NamedTuple):
@@ -59,10 +60,15 @@ class InfluenceRule(LearningRule):
         return state.influence
 
     def forward(
-        self, plan: StateSpace, model: nnx.RNNCellBase, state: InfluenceState, inputs: Float[Array, "K B ..."]
-    ) -> tuple[list, InfluenceState]:
-        carry, outputs = plan.bind(model).run(state.carry, inputs)
-        return [outputs], state._replace(carry=carry)
+        self,
+        plan: StateSpace,
+        model: nnx.RNNCellBase,
+        state: InfluenceState,
+        inputs: Float[Array, "K B ..."],
+        probes: tuple[Probe, ...] = (),
+    ) -> tuple[Heads, InfluenceState]:
+        carry, heads = plan.bind(model, probes).run(state.carry, inputs)
+        return heads, state._replace(carry=carry)
 
     def window(
         self,
@@ -70,18 +76,18 @@ class InfluenceRule(LearningRule):
         model: nnx.RNNCellBase,
         state: InfluenceState,
         inputs: Float[Array, "K B ..."],
-        signal_fn: SignalFn,
+        objective: Objective,
     ) -> WindowGradient:
-        space = plan.bind(model)
+        space = plan.bind(model, objective.probes)
         if accumulates(model):
             unroll(model, state.carry, inputs)  # for its running sums alone
         if self.stepwise:
-            (outputs,), _ = self.forward(plan, model, state, inputs)
-            loss, (signal,) = signal_fn([outputs])
+            heads, _ = self.forward(plan, model, state, inputs, objective.probes)
+            loss, signal = objective(heads)
             gradient, state = self._step_by_step(space, state, inputs, signal)
         else:
-            (end, outputs), pull = space.vjp(state.carry, inputs)
-            loss, (signal,) = signal_fn([outputs])
+            (end, heads), pull = space.vjp(state.carry, inputs)
+            loss, signal = objective(heads)
             gradient = self._gradient(space, pull, end, signal, state.influence)
             state = InfluenceState(end, self.advance(space, state.carry, inputs, state.influence))
         return WindowGradient(loss, space.as_gradient(gradient), no_parameters(), state)

@@ -15,6 +15,8 @@ from slax_neurons import Dropout, RunningSum
 from slax_neurons.internal import unroll_chunk
 from slax_rules.influence.coloring import ColumnColoring, color_reached
 from slax_rules.influence.sparsity import jacobian_sparsity
+from slax_rules.probes import Probe, Probed
+from slax_rules.rule import Heads
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,6 +28,7 @@ class StateSpace:
         axes: for each leaf of the carry, the axis of the samples, or None where samples share the leaf.
         carry: shapes of the carry of one sample.
         inputs: shape of the inputs of one step and sample.
+        probes: the quantities of hidden layers that a run returns.
     """
 
     graphdef: nnx.GraphDef
@@ -34,6 +37,7 @@ class StateSpace:
     axes: tuple[Any, ...]
     carry: Any
     inputs: Any
+    probes: tuple[Probe, ...] = ()
 
     def states(self, carry: Any) -> Float[Array, "B H"]:
         """The states of a carry, or the cotangents of the states in the cotangent of a carry."""
@@ -56,14 +60,19 @@ class StateSpace:
                 done += piece.shape[1]
         return jax.tree.unflatten(structure, leaves)
 
-    def run(self, carry: Any, inputs: Float[Array, "K B ..."], params: nnx.State | None = None) -> tuple[Any, Any]:
-        """Run K steps; return the carry after them, and the outputs.
+    def run(self, carry: Any, inputs: Float[Array, "K B ..."], params: nnx.State | None = None) -> tuple[Any, Heads]:
+        """Run K steps; return the carry after them, and the heads.
 
         Raises:
             ValueError: a module changed its own variables.
         """
         cell = nnx.merge(self.graphdef, self.params if params is None else params, self.rest, copy=True)
-        carry, outputs = unroll_chunk(cell, carry, inputs)[:2]
+        if self.probes:
+            carry, (outputs, hidden) = unroll_chunk(Probed(cell, self.probes), carry, inputs)[:2]
+            heads = Heads(outputs, hidden)
+        else:
+            carry, outputs = unroll_chunk(cell, carry, inputs)[:2]
+            heads = Heads(outputs)
         states = self.rest, nnx.state(cell, nnx.Not(nnx.Param))  # running sums are left to InfluenceRule.window
         before, after = (
             jax.tree_util.tree_leaves_with_path(nnx.filter_state(state, nnx.Not(RunningSum))) for state in states
@@ -75,23 +84,23 @@ class StateSpace:
                     "that carries influence forward needs a model whose state is all in the carry: call model.eval(), or use "
                     "slax_neurons.Dropout in place of nnx.Dropout."
                 )
-        return carry, outputs
+        return carry, heads
 
     def vjp(
         self, carry: Any, inputs: Float[Array, "K B ..."]
-    ) -> tuple[tuple[Any, Any], Callable[[Array, Any], tuple[tuple[Array, ...], Array]]]:
-        """Return the carry after K steps and the outputs, and the reverse pass of the K steps.
+    ) -> tuple[tuple[Any, Heads], Callable[[Array, Heads], tuple[tuple[Array, ...], Array]]]:
+        """Return the carry after K steps and the heads, and the reverse pass of the K steps.
 
-        The reverse pass maps the cotangents of the states at the end [B, H] and of the outputs to the gradients of the
+        The reverse pass maps the cotangents of the states at the end [B, H] and of the heads to the gradients of the
         parameters, summed over samples, and the cotangent of the states at the start [B, H].
         """
 
-        def run(params: nnx.State, states: Array) -> tuple[tuple[Array, Any], Any]:
-            end, outputs = self.run(self.with_states(carry, states), inputs, params)
-            return (self.states(end), outputs), end
+        def run(params: nnx.State, states: Array) -> tuple[tuple[Array, Heads], Any]:
+            end, heads = self.run(self.with_states(carry, states), inputs, params)
+            return (self.states(end), heads), end
 
-        (_, outputs), back, end = jax.vjp(run, self.params, self.states(carry), has_aux=True)
-        return (end, outputs), jax.tree_util.Partial(_pull, back)
+        (_, heads), back, end = jax.vjp(run, self.params, self.states(carry), has_aux=True)
+        return (end, heads), jax.tree_util.Partial(_pull, back)
 
     def vjp_states(
         self, carry: Any, inputs: Float[Array, "K B ..."], seeds: Sequence[Any]
@@ -131,10 +140,10 @@ class StateSpace:
 
         return jax.jvp(end, (self.states(carry),), (tangents,))[1]
 
-    def bind(self, cell: nnx.RNNCellBase) -> "StateSpace":
-        """Return the same state space for a copy of the cell, with the copy's parameters."""
+    def bind(self, cell: nnx.RNNCellBase, probes: tuple[Probe, ...] = ()) -> "StateSpace":
+        """Return the same state space for a copy of the cell, with the copy's parameters, and with these probes."""
         graphdef, params, rest = nnx.split(cell, nnx.Param, ...)
-        return dataclasses.replace(self, graphdef=graphdef, params=params, rest=rest)
+        return dataclasses.replace(self, graphdef=graphdef, params=params, rest=rest, probes=probes)
 
     def as_gradient(self, arrays: Sequence[Array]) -> nnx.State:
         """Put arrays in the order of `jax.tree.leaves` into the structure of the parameters."""

@@ -1,7 +1,7 @@
 """An approximation of OTPE with traces of inputs in place of eligibility traces."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from slax_rules.layerwise.input_traces import (
     input_trace_gradients,
     zero_input_traces,
 )
-from slax_rules.layerwise.jacobians import LocalJacobians, States, StepPoint, add_up, dot, scale
+from slax_rules.layerwise.jacobians import LocalJacobians, States, StepPoint, WeighedOutput, add, add_up, dot, scale
 from slax_rules.layerwise.layer import (
     Layer,
     LayerGradient,
@@ -30,7 +30,9 @@ from slax_rules.layerwise.linear_response import (
     linear_response,
     output_slopes,
     parameter_slopes,
+    penalty_weights,
     response_jacobians,
+    response_to_penalty,
 )
 from slax_rules.layerwise.neuron_parameters import neuron_parameter_gradients
 from slax_rules.layerwise.ottt import OTTT
@@ -94,6 +96,8 @@ class ApproximateOTPE(LayerRule):
     output_decay: float | None = None
     bias_trace: bool = True
 
+    reads_penalty: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_unit_interval("ApproximateOTPE", "output_decay", self.output_decay)
 
@@ -124,22 +128,27 @@ class ApproximateOTPE(LayerRule):
         slopes = output_slopes(layer.neuron, window.points.membrane)
         mean, g = leaky_means(traces.slopes, slopes, k)
         weights = scale(signal, g)
-        # The states a and z, z_t = k z_{t-1} + a_t; the gradient sum_t delta_t g_t z_t reads z alone.
+        penalty = penalty_weights(layer.neuron, window.points.membrane, slopes, window.penalty)
+        # The states a and z, z_t = k z_{t-1} + a_t; the gradient sum_t delta_t g_t z_t reads z alone, and that of penalties a.
         synapses, inputs = input_trace_gradients(
             layer,
             window.inputs,
             traces.inputs,
             _with_sums(response.filter, k),
-            (*(None for _ in weights), *weights),
+            (*penalty, *weights),
             bias_trace=self.bias_trace,
         )
-        neuron, neuron_traces = neuron_parameter_gradients(
-            layer,
-            (window.points, g, signal),
-            traces.neuron,
-            lambda step: (_summed_jacobians(layer, response, step[0], step[1], k), step[2]),
-        )
-        cotangent = current_cotangent(response.current, weights)
+
+        def at(step: Any) -> tuple[LocalJacobians, Array, WeighedOutput | None]:
+            point, g, delta, penalty, own = step
+            weighed = own and response_to_penalty(layer.neuron, response, point, penalty, own.outputs)
+            if weighed is not None:
+                weighed = weighed._replace(o=(*weighed.o, *[None] * (len(g) + 1)))
+            return _summed_jacobians(layer, response, point, g, k), delta, weighed
+
+        steps = (window.points, g, signal, penalty, window.penalty)
+        neuron, neuron_traces = neuron_parameter_gradients(layer, steps, traces.neuron, at)
+        cotangent = current_cotangent(response.current, add(weights, penalty))
         return LayerGradient(synapses, neuron, cotangent), ApproximateOTPETraces(inputs, mean, neuron_traces)
 
 

@@ -61,6 +61,7 @@ class EProp(LayerRule):
     output_decay: float | None = None
 
     default_window: ClassVar[int] = 128
+    reads_penalty: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_unit_interval("EProp", "output_decay", self.output_decay)

@@ -20,8 +20,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slax_rules.layerwise.jacobians import LocalJacobians, States, add_up, dot
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
+from slax_rules.layerwise.jacobians import (
+    LocalJacobians,
+    States,
+    WeighedOutput,
+    add,
+    add_up,
+    dot,
+    scale,
+    weigh_output,
+)
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, PenaltySignal
 from slax_rules.layerwise.neuron_parameters import neuron_parameter_gradients
 from slax_rules.layerwise.synapse import (
     bias_gradient,
@@ -117,7 +126,16 @@ def eligibility_gradient(
         >>> jax.tree.all(jax.tree.map(jnp.allclose, gradient(PlainOSTL()), gradient(OSTL())))
         True
     """
-    reverse = _reverse(window, signal, jacobians_at)
+    states = len(jax.eval_shape(jacobians_at, jax.tree.map(lambda x: x[0], window.points)).D)
+
+    def penalty_at(point: Any, penalty: PenaltySignal | None) -> WeighedOutput | None:
+        """The derivatives of a step's penalties; additional states do not enter them."""
+        if penalty is None:
+            return None
+        found = weigh_output(layer.neuron, point, *penalty)
+        return found._replace(o=(*found.o, *[None] * (states - len(found.o))))
+
+    reverse = _reverse(window, signal, jacobians_at, penalty_at)
     gradients = synapse_gradients(layer.synapses, window.inputs, reverse.current)
     kernels: list[tuple[Array, ...]] = []
     for synapse, x, trace, gradient in zip(layer.synapses, window.inputs, traces.kernels, gradients, strict=True):
@@ -138,7 +156,10 @@ def eligibility_gradient(
             for row, origin in zip(reverse.transition, reverse.origin, strict=True)
         )
     neuron, neuron_traces = neuron_parameter_gradients(
-        layer, (window.points, signal), traces.neuron, lambda step: (jacobians_at(step[0]), step[1])
+        layer,
+        (window.points, signal, window.penalty),
+        traces.neuron,
+        lambda step: (jacobians_at(step[0]), step[1], penalty_at(step[0], step[2])),
     )
     return LayerGradient(gradients, neuron, reverse.within_step), EligibilityTraces(tuple(kernels), bias, neuron_traces)
 
@@ -153,18 +174,26 @@ class _Reverse(NamedTuple):
     transition: tuple[States, ...]  # D_K ... D_1
 
 
-def _reverse(window: LayerWindow, signal: Array, jacobians_at: JacobiansAt) -> _Reverse:
+def _reverse(
+    window: LayerWindow,
+    signal: Array,
+    jacobians_at: JacobiansAt,
+    penalty_at: Callable[[Any, PenaltySignal | None], WeighedOutput | None],
+) -> _Reverse:
     def transposed(D: tuple[States, ...], a: States) -> States:
         """Return D^T a."""
         return tuple(dot(column, a) for column in zip(*D, strict=True))
 
-    def step(carry: tuple[States, tuple[States, ...]], at: tuple[Any, Array]) -> tuple[Any, Any]:
+    def step(carry: tuple[States, tuple[States, ...]], at: tuple[Any, Array, Any]) -> tuple[Any, Any]:
         a, origins = carry
-        point, delta = at
+        point, delta, penalty = at
         D, d, o, psi, _, _ = jacobians_at(point)
-        below = psi * delta
+        below, by_state = psi * delta, scale(delta, o)
+        weighed = penalty_at(point, penalty)
+        if weighed is not None:
+            below, by_state = below + weighed.psi, add(by_state, weighed.o)
         ys = add_up([below, dot(d, a)]), below, tuple(dot(d, origin) for origin in origins)
-        a = tuple(add_up([b * delta, c]) for b, c in zip(o, transposed(D, a), strict=True))
+        a = add(by_state, transposed(D, a))
         return (a, tuple(transposed(D, origin) for origin in origins)), ys
 
     ones, zeros = jnp.ones_like(signal[0]), jnp.zeros_like(signal[0])
@@ -175,7 +204,7 @@ def _reverse(window: LayerWindow, signal: Array, jacobians_at: JacobiansAt) -> _
     )
     a = tuple(zeros for _ in D)
     (start, transition), (current, below, origin) = jax.lax.scan(
-        step, (a, identity), (window.points, signal), reverse=True
+        step, (a, identity), (window.points, signal, window.penalty), reverse=True
     )
     return _Reverse(current, below, origin, start, transition)
 

@@ -3,7 +3,7 @@
     forward   outputs, and for each layer the data its rule needs: the inputs of its synapses, the points of its neuron
     loss      its value, and its gradient w.r.t. the outputs, by plain autodiff
     backward  from the last layer to the first:
-                  signal               the signal from above, or the gradient of the layer's own loss
+                  signal               from above, or of the layer's route if that skips layers; and of the layer's penalties
                   gradient, traces     rule.window(layer, window, traces, signal)
                   signal for below     through the kernels of the layer, or the matrices that its route puts in their place
 
@@ -20,13 +20,22 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons import Connect, Dropout, Edge
+from slax_neurons import Connect, Delay, Dropout, Edge
 from slax_neurons.internal import apply_rows, carry_without_buffer, check_features, delayed
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, input_current, run_neuron
+from slax_rules.layerwise.layer import (
+    Layer,
+    LayerGradient,
+    LayerWindow,
+    PenaltySignal,
+    input_current,
+    run_neuron,
+)
 from slax_rules.layerwise.plan import StackPlan, plan_stack
+from slax_rules.layerwise.routes import Teaching
 from slax_rules.layerwise.rule import LayerRule
-from slax_rules.layerwise.synapse import input_gradient
-from slax_rules.rule import LearningRule, SignalFn, WindowGradient
+from slax_rules.layerwise.synapse import input_gradient, sum_by_input
+from slax_rules.probes import Probe, membrane_of
+from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient
 
 
 class LayerwiseState(NamedTuple):
@@ -117,29 +126,37 @@ class Layerwise(LearningRule):
         return state.traces
 
     def forward(
-        self, plan: StackPlan, model: nnx.RNNCellBase, state: LayerwiseState, inputs: Float[Array, "K B ..."]
-    ) -> tuple[list, LayerwiseState]:
-        forward_pass = forward(plan, model, state.carries, inputs)
-        read_outs = (head for head, _ in self._read_outs(plan, model, forward_pass).values())
-        return [forward_pass.outputs[-1], *read_outs], state._replace(carries=forward_pass.carries)
-
-    def window(
         self,
         plan: StackPlan,
         model: nnx.RNNCellBase,
         state: LayerwiseState,
         inputs: Float[Array, "K B ..."],
-        signal_fn: SignalFn,
+        probes: tuple[Probe, ...] = (),
+    ) -> tuple[Heads, LayerwiseState]:
+        forward_pass = forward(plan, model, state.carries, inputs)
+        heads, _ = self._heads(plan, model, forward_pass, probes)
+        return heads, state._replace(carries=forward_pass.carries)
+
+    def window(
+        self,
+        plan: StackPlan,
+        model: Any,
+        state: LayerwiseState,
+        inputs: Float[Array, "K B ..."],
+        objective: Objective,
     ) -> WindowGradient:
         forward_pass = forward(plan, model, state.carries, inputs)
         effective = plan.with_effective_weights(model)
-        read_outs = self._read_outs(plan, effective, forward_pass)
-        loss, (signal, *local) = signal_fn([forward_pass.outputs[-1], *(head for head, _ in read_outs.values())])
-        signals = {len(forward_pass.outputs) - 1: signal}
-        pullbacks = zip(read_outs.items(), local, strict=True)
-        local_signals = {index: pull(signal)[0] for (index, (_, pull)), signal in pullbacks}
+        heads, pullbacks = self._heads(plan, effective, forward_pass, objective.probes)
+        loss, signals = objective(heads)
+        own = {layer: pull(signal)[0] for (layer, pull), signal in zip(pullbacks.items(), signals.local, strict=True)}
+        penalties = dict(zip(objective.probes, signals.hidden, strict=True))
+
+        def targets() -> Array:
+            return objective.targets(heads.outputs)
+
         gradient, rule_gradient, traces = self._backward(
-            plan, effective, forward_pass, state.traces, signals, local_signals
+            plan, effective, forward_pass, state.traces, signals.outputs, own, penalties, targets
         )
         gradient = plan.pull_back(model, gradient)
         return WindowGradient(loss, gradient, rule_gradient, LayerwiseState(forward_pass.carries, traces))
@@ -150,19 +167,25 @@ class Layerwise(LearningRule):
         model: Any,
         forward_pass: ForwardPass,
         traces: tuple,
-        signals: dict[int, Any],
-        local_signals: dict[int, Array],
+        signal: Any,
+        own: dict[int, Array],
+        penalties: dict[Probe, Array],
+        targets: Callable[[], Array],
     ) -> tuple[nnx.State, nnx.State, tuple]:
         """The gradients w.r.t. the parameters of the model and of the rule, and the traces after the window.
 
         Args:
-            signals: the gradient of the model's loss w.r.t. its outputs, under the index of the last module.
-            local_signals: the gradients of the layers' own losses w.r.t. the outputs of their neurons, by the neurons' index.
+            signal: the gradient of the model's loss w.r.t. its outputs.
+            own: the gradients of the layers' own losses w.r.t. their outputs, by the number of the layer.
+            penalties: the gradients of the penalties w.r.t. the quantities of the probes.
+            targets: returns the targets of each step.
         """
         layers, gradient, rule_gradient = plan.layers(model), _zero_copy(model), _zero_copy(self)
         rules, gradient_layers = self.layer_rules(layers), plan.layers(gradient)
         gradient_chain, gradient_routes = plan.chain(gradient), rule_gradient.layer_rules(layers)
         new_traces: list[Any] = [None] * len(layers)
+        signals = {len(forward_pass.outputs) - 1: signal}
+        error = _concatenated(signal)
 
         def send(index: int, signal: Any) -> None:
             """Add a signal to the signal at the outputs of a module; -1 stands for the inputs, which need none."""
@@ -180,32 +203,54 @@ class Layerwise(LearningRule):
                 continue
             number = plan.neurons.index(index)
             layer, rule, window = layers[number], rules[number], forward_pass.windows[number]
-            signal = local_signals[index] if index in local_signals else signals[index]
-            found, new_traces[number] = rule.window(layer, window, traces[number], signal)
+            outputs, received = forward_pass.outputs[index], signals[index]
+            if rule.route.skips_layers and layer.above is not None:
+                teaching = Teaching(error, targets, own.get(number))
+                received = rule.route.signal(layer, outputs, teaching)
+            received, window = _with_penalties(rule, layer, window, received, penalties)
+            found, new_traces[number] = rule.window(layer, window, traces[number], received)
+            if layer.above is None and not plan.has_parameters_above:
+                error = _concatenated(found.current_cotangent)
             _add_layer(gradient_layers[number], found)
+            delay = plan.delays[number]
+            if delay is not None:
+                _add_to(gradient_chain[delay], _delay_gradient(plan.chain(model)[delay], layer, found))
             if not layer.synapses:
                 send(index - 1, found.current_cotangent)
                 continue
             senders = [index - 2, *(edge.sender if not edge.steps else -1 for edge in plan.input_edges(number))]
             kernels = rule.route.kernels(layer)
-            for sender, synapse, x, kernel in zip(senders, layer.synapses, window.inputs, kernels, strict=True):
+            inputs = window.inputs[: len(senders)]
+            for sender, synapse, x, kernel in zip(senders, layer.current_synapses, inputs, kernels, strict=True):
                 if sender >= 0:
                     send(sender, input_gradient(synapse, x, found.current_cotangent, kernel))
         for layer, total, rule in zip(layers, gradient_layers, gradient_routes, strict=True):
-            rule.route.add_gradients(layer, total.synapses)
+            rule.route.add_gradients(layer, total.current_synapses)
         return nnx.state(gradient, nnx.Param), nnx.state(rule_gradient, nnx.Param), tuple(new_traces)
 
-    def _read_outs(self, plan: StackPlan, model: Any, forward_pass: ForwardPass) -> dict[int, tuple[Any, Callable]]:
-        """The read-outs of hidden layers with a loss of their own, with their pullbacks, by the index of the neuron."""
-        layers, found = plan.layers(model), {}
+    def _heads(
+        self, plan: StackPlan, model: Any, forward_pass: ForwardPass, probes: tuple[Probe, ...]
+    ) -> tuple[Heads, dict[int, Callable]]:
+        """The heads of a window, and the pullbacks of the read-outs of hidden layers by the number of the layer."""
+        layers, read_outs, pullbacks = plan.layers(model), [], {}
         for index, layer, rule in zip(plan.neurons, layers, self.layer_rules(layers), strict=True):
-            if rule.route.is_local and layer.above is not None:
 
-                def read_out(outputs: Array, layer: Layer = layer, rule: LayerRule = rule) -> Any:
-                    return rule.route.read_out(layer, outputs, forward_pass.outputs[-1])
+            def read_out(outputs: Array, layer: Layer = layer, rule: LayerRule = rule) -> Any:
+                return rule.route.read_out(layer, outputs, forward_pass.outputs[-1])
 
-                found[index] = jax.vjp(read_out, forward_pass.outputs[index])
-        return found
+            if rule.route.skips_layers and layer.above is not None:
+                found, pull = jax.vjp(read_out, forward_pass.outputs[index])
+                if jax.tree.leaves(found):
+                    read_outs.append(found)
+                    pullbacks[layer.number] = pull
+
+        def probed(probe: Probe) -> Array:
+            if probe.quantity == "outputs":
+                return forward_pass.outputs[plan.neurons[probe.layer]]
+            return membrane_of(layers[probe.layer].neuron, forward_pass.windows[probe.layer].points.membrane)
+
+        hidden = tuple(map(probed, probes))
+        return Heads(forward_pass.outputs[-1], hidden, tuple(read_outs)), pullbacks
 
 
 def as_rule(rule: Any) -> LearningRule:
@@ -240,6 +285,7 @@ def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K
     new_carries: list[Any] = []
     windows: list[LayerWindow] = []
     pullbacks: dict[int, Any] = {}
+    by_delay: dict[int | None, Array] = {}  # the derivatives of delayed inputs by their delays
 
     def sent(edge: Any) -> Array:
         """Return the outputs that an edge carries, before its synapse."""
@@ -256,14 +302,20 @@ def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K
             y = x  # its layer reads this input
         elif index in plan.neurons:
             number = plan.neurons.index(index)
-            modules = plan.input_modules(model, number)
+            synapses = plan.input_modules(model, number)
             read = (x, *map(sent, plan.input_edges(number)))
-            carry, y, points = run_neuron(module, carry, input_current(modules, read))
-            windows.append(LayerWindow(read if modules else (), points, carries[index]))
+            carry, y, points = run_neuron(module, carry, input_current(synapses, read))
+            tangents = (by_delay[plan.delays[number]],) if plan.delays[number] is not None else ()
+            windows.append(LayerWindow((*read, *tangents) if synapses else (), points, carries[index]))
             y = y if stepped is None else stepped[1][index]
+        elif isinstance(module, Delay):
+            if index in plan.delays:
+                by_delay[index] = module.tangent(carry, x)
+            carry, y, pullbacks[index] = _run_delay(module, carry, x)
         else:
-            synapses = [plan.synapse(model, edge) for edge in plan.edges_into(index)]
-            read = (x, *map(sent, plan.edges_into(index)))
+            edges = plan.edges_into(index)
+            read = (x, *map(sent, edges))
+            synapses = tuple(plan.synapse(model, edge) for edge in edges)
             y, carry, pullbacks[index] = _run_module(module, carry, synapses, read)
         outputs.append(y)
         new_carries.append(carry)
@@ -298,9 +350,58 @@ def _run_module(
     return y, carry, pull
 
 
+def _run_delay(module: Delay, carry: Any, inputs: Array) -> tuple[Any, Array, Callable]:
+    """The carry, the outputs and the pullback within the step of a Delay, whose own gradient is found with its layer."""
+    end, outputs = module.unroll(carry, inputs)
+    zero = jax.tree.map(jnp.zeros_like, nnx.state(module, nnx.Param))
+
+    def pull(signal: Array) -> tuple[nnx.State, list[Array]]:
+        by_group = signal.reshape(*signal.shape[:-1], module.groups, module.in_features) * module.taps()[0]
+        return zero, [jnp.sum(by_group, axis=-2)]
+
+    return end, outputs, pull
+
+
+def _delay_gradient(delay: Delay, layer: Layer, found: LayerGradient) -> nnx.State:
+    """The gradient w.r.t. the parameters of a Delay: dL/dd_i = sum_n W_in G'_in with the gradient G' of the last synapse."""
+    synapse = layer.synapses[-1]
+    by_delay = sum_by_input(synapse, synapse.kernel[...] * found.synapses[-1]["kernel"])
+    graphdef, params, rest = nnx.split(delay, nnx.Param, ...)
+    value, pull = jax.vjp(lambda params: nnx.merge(graphdef, params, rest).delays.value, params)
+    return pull(by_delay.reshape(value.shape).astype(value.dtype))[0]
+
+
 def _senders(plan: StackPlan, index: int) -> list[int]:
     """The indices of the senders to a module; -1 for the inputs of the stack."""
     return [index - 1, *(edge.sender for edge in plan.edges_into(index))]
+
+
+def _concatenated(signal: Any) -> Float[Array, "K B C"]:
+    """A signal as one vector per step and sample."""
+    return jnp.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in jax.tree.leaves(signal)], axis=-1)
+
+
+def _with_penalties(
+    rule: LayerRule, layer: Layer, window: LayerWindow, signal: Array, penalties: dict[Probe, Array]
+) -> tuple[Array, LayerWindow]:
+    """The signal and the window of a layer with the gradient of its penalties in one of them.
+
+    Raises:
+        TypeError: a penalty of the membranes under a rule that does not read it.
+    """
+    by_outputs = penalties.get(Probe(layer.number, "outputs"))
+    by_membranes = penalties.get(Probe(layer.number, "membranes"))
+    if by_outputs is None and by_membranes is None:
+        return signal, window
+    by_outputs = jnp.zeros_like(signal) if by_outputs is None else by_outputs
+    if rule.reads_penalty:
+        return signal, window._replace(penalty=PenaltySignal(by_outputs, by_membranes))
+    if by_membranes is not None:
+        raise TypeError(
+            f"{type(rule).__name__} got a penalty of the membranes of layer {layer.number}, which needs a rule that handles it "
+            'with its traces (`reads_penalty = True`). Use a penalty of the outputs, of="outputs", or a rule such as OSTL().'
+        )
+    return signal + by_outputs, window
 
 
 def _zero_copy(node: Any) -> Any:

@@ -185,3 +185,50 @@ def with_leaky_sum(jacobians: LocalJacobians, decay: Float[Array, ""]) -> LocalJ
         pS=tuple((*pS, pO) for pS, pO in zip(jacobians.pS, jacobians.pO, strict=True)),
         pO=jacobians.pO,
     )
+
+
+class WeighedOutput(NamedTuple):
+    """The derivatives of a weighed sum of a step's output and its membrane before firing, in the form of `LocalJacobians`.
+
+    Args:
+        o: derivatives w.r.t. each state h_{t-1}.
+        psi: derivative w.r.t. the current.
+        pO: derivatives w.r.t. each of the neuron's parameters.
+    """
+
+    o: States
+    psi: Float[Array, "*N"]
+    pO: tuple[Float[Array, "*N"], ...]
+
+
+def weigh_output(neuron: Neuron, at: StepPoint, outputs: Array, membranes: Array | None) -> WeighedOutput:
+    """The derivatives of a s_t + b v_t w.r.t. h_{t-1}, I_t and the parameters of the neuron, for weights a and b.
+
+    Args:
+        outputs: the weight a of the output of each unit, [B, N].
+        membranes: the weight b of the membrane v before firing; None for zero.
+    """
+    _, _, o, psi, _, pO = linearize(neuron, at)
+    found = WeighedOutput(scale(outputs, o), outputs * psi, tuple(outputs * direct for direct in pO))
+    if membranes is None:
+        return found
+    graphdef, params, rest = nnx.split(neuron, nnx.Param, ...)
+    leaves, treedef = jax.tree.flatten(at.state)
+
+    def membrane(params: Any, leaves: tuple[Array, ...], current: Array) -> Array:
+        merged = nnx.merge(graphdef, params, rest)
+        return merged.membrane(merged.integrate(jax.tree.unflatten(treedef, leaves), current))
+
+    at_rest, structure = jax.tree.flatten(jax.tree.map(jnp.zeros_like, (params, tuple(leaves), at.current)))
+
+    def along(index: int) -> Array:
+        """Return b dv_t along one leaf of the parameters, the states or the current."""
+        tangents = [jnp.ones_like(leaf) if i == index else leaf for i, leaf in enumerate(at_rest)]
+        point = (params, tuple(leaves), at.current)
+        return membranes * jax.jvp(membrane, point, jax.tree.unflatten(structure, tangents))[1]
+
+    *derivatives, by_current = (along(index) for index in range(len(at_rest)))
+    by_parameter, by_state = derivatives[: -len(leaves)], derivatives[-len(leaves) :]
+    return WeighedOutput(
+        add(found.o, tuple(by_state)), found.psi + by_current, tuple(map(jnp.add, found.pO, by_parameter))
+    )

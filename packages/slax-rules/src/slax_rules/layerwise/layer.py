@@ -26,6 +26,9 @@ class Layer:
         neuron: an element-wise neuron.
         above: the neuron of the next layer of the chain; None for the last layer.
         self_delays: the delays of the edges from the neuron to its own layer.
+        learns_delays: whether a `Delay` whose delays are learned comes before the first synapse. The last synapse then has the
+            kernel of the first, and its input is the derivative of each delayed input by its delay. It makes no current; the
+            gradient of its kernel, found as that of any other, gives the gradient of the delays.
 
     Example:
         A rule gets the layers of a stack from the library. This one is made by hand, as in a test of a rule:
@@ -42,11 +45,29 @@ class Layer:
     neuron: Neuron
     above: Neuron | None
     self_delays: tuple[int, ...] = ()
+    learns_delays: bool = False
+
+    @property
+    def current_synapses(self) -> tuple[Any, ...]:
+        """The synapses that make the current."""
+        return self.synapses[:-1] if self.learns_delays else self.synapses
 
     @property
     def parameters(self) -> list[Array]:
         """The neuron's own parameters, in the order of `jax.tree.leaves`."""
         return jax.tree.leaves(nnx.state(self.neuron, nnx.Param))
+
+
+class PenaltySignal(NamedTuple):
+    """The gradient of a layer's penalties within each time step.
+
+    Args:
+        outputs: the gradient w.r.t. the outputs.
+        membranes: the gradient w.r.t. the membranes before firing; None if no penalty reads them.
+    """
+
+    outputs: Float[Array, "K B *N"]
+    membranes: Float[Array, "K B *N"] | None
 
 
 class LayerWindow(NamedTuple):
@@ -56,6 +77,7 @@ class LayerWindow(NamedTuple):
         inputs: inputs of each synapse; none if the chain feeds the neuron directly.
         points: points of the neuron, leaves [K, B, N].
         carry: carry of the neuron before the first step, with its delay buffer if the neuron is read late.
+        penalty: the gradient of the layer's penalties, for a rule with `reads_penalty`; None if there are none.
 
     Example:
         A rule gets windows from the library. This one is made by hand, as in a test of a rule:
@@ -75,6 +97,7 @@ class LayerWindow(NamedTuple):
     inputs: tuple[Float[Array, "K B *I"], ...]
     points: StepPoint
     carry: Any
+    penalty: PenaltySignal | None = None
 
 
 class LayerGradient(NamedTuple):

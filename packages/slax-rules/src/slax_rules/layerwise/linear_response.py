@@ -12,7 +12,19 @@ from jaxtyping import Array, Float
 
 from slax_neurons import Neuron, SpikingNeuron
 from slax_rules.layerwise.input_traces import Filter
-from slax_rules.layerwise.jacobians import LocalJacobians, Matrix, States, StepPoint, add, add_up, dot, slopes
+from slax_rules.layerwise.jacobians import (
+    LocalJacobians,
+    Matrix,
+    States,
+    StepPoint,
+    WeighedOutput,
+    add,
+    add_up,
+    dot,
+    scale,
+    slopes,
+)
+from slax_rules.layerwise.layer import PenaltySignal
 
 
 class LinearResponse(NamedTuple):
@@ -141,6 +153,22 @@ def output_slopes(neuron: Neuron, membrane: Any) -> States:
     return tuple(slope for i, m in enumerate(leaves) for slope in slopes(partial(output, i), m))
 
 
+def penalty_weights(neuron: Neuron, membrane: Any, slopes: States, penalty: PenaltySignal | None) -> States:
+    """The gradient of a layer's penalties w.r.t. its membranes m_t, by way of the output and directly; None for zero.
+
+    Args:
+        membrane: membranes of all steps, leaves [K, B, N].
+        slopes: ds_t / dm_t.
+    """
+    if penalty is None:
+        return (None,) * len(slopes)
+    found = scale(penalty.outputs, slopes)
+    if penalty.membranes is None:
+        return found
+    direct = jax.vjp(neuron.membrane, membrane)[1](penalty.membranes)[0]
+    return add(found, tuple(jax.tree.leaves(direct)))
+
+
 def response_jacobians(neuron: Neuron, response: LinearResponse, point: StepPoint, c: States) -> LocalJacobians:
     """The local Jacobians of a step in which spikes affect nothing except the output, with phi_t = ds_t / dm_t.
 
@@ -155,6 +183,23 @@ def response_jacobians(neuron: Neuron, response: LinearResponse, point: StepPoin
         psi=dot(c, response.current),
         pS=tuple(add(response.fired(by.membrane), by.state) for by in direct),
         pO=tuple(add_up([dot(c, by.membrane), by.output]) for by in direct),
+    )
+
+
+def response_to_penalty(
+    neuron: Neuron, response: LinearResponse, point: StepPoint, weights: States, outputs: Array
+) -> WeighedOutput:
+    """The derivatives of a step's penalties where spikes affect nothing except the output, for a parameter of the neuron.
+
+    Args:
+        weights: the gradient w.r.t. the membranes, from `penalty_weights`.
+        outputs: the gradient w.r.t. the outputs, for the direct effect of a parameter on the output.
+    """
+    direct = parameter_slopes(neuron, point)
+    return WeighedOutput(
+        tuple(dot(column, weights) for column in zip(*response.integrate, strict=True)),
+        dot(weights, response.current),
+        tuple(add_up([dot(weights, by.membrane), outputs * by.output]) for by in direct),
     )
 
 

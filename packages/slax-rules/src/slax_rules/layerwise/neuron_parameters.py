@@ -7,14 +7,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from slax_rules.layerwise.jacobians import LocalJacobians, add_up, dot
+from slax_rules.layerwise.jacobians import LocalJacobians, WeighedOutput, add_up, dot
 from slax_rules.layerwise.layer import Layer, sum_to_parameter
 
 Traces = tuple[tuple[Array, ...], ...]  # for each parameter, one array [B, N] per state
 
 
 def neuron_parameter_gradients(
-    layer: Layer, steps: Any, traces: Traces, at: Callable[[Any], tuple[LocalJacobians, Array]]
+    layer: Layer,
+    steps: Any,
+    traces: Traces,
+    at: Callable[[Any], tuple[LocalJacobians, Array, WeighedOutput | None]],
 ) -> tuple[tuple[Array, ...], Traces]:
     """The gradient w.r.t. each of the neuron's parameters, and their traces after the window.
 
@@ -23,16 +26,20 @@ def neuron_parameter_gradients(
     Args:
         steps: the data of the steps that `at` needs, leaves [K, ...].
         traces: E before the first step.
-        at: maps the data of a step to its Jacobians D, o, pS and pO and to its signal delta [B, N].
+        at: maps the data of a step to its Jacobians D, o, pS and pO, to its signal delta [B, N], and to the derivatives of its
+            penalties, which are added to the products with delta; None if there are none.
     """
     if not traces:
         return (), ()
 
     def step(carry: tuple[Any, Any], at_step: Any) -> tuple[Any, None]:
         sums, traces = carry
-        (D, _, o, _, pS, pO), delta = at(at_step)
+        (D, _, o, _, pS, pO), delta, penalty = at(at_step)
         eligibilities = (add_up([dot(o, E), direct]) for E, direct in zip(traces, pO, strict=True))
         sums = tuple(total + delta * eps for total, eps in zip(sums, eligibilities, strict=True))
+        if penalty is not None:
+            weighed = (add_up([dot(penalty.o, E), direct]) for E, direct in zip(traces, penalty.pO, strict=True))
+            sums = tuple(map(jnp.add, sums, weighed))
         traces = tuple(
             tuple(add_up([dot(row, E), direct]) for row, direct in zip(D, directs, strict=True))
             for E, directs in zip(traces, pS, strict=True)

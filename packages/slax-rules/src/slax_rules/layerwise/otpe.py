@@ -70,6 +70,7 @@ class OTPE(LayerRule):
     output_decay: float | None = None
 
     default_window: ClassVar[int] = 128
+    reads_penalty: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_unit_interval("OTPE", "output_decay", self.output_decay)
@@ -97,4 +98,7 @@ class OTPE(LayerRule):
         gradient, sums = eligibility_gradient(layer, window, traces.sums, signal, jacobians_at)
         psi = jax.vmap(lambda point: linearize(layer.neuron, point).psi)(window.points)
         mean, g = leaky_means(traces.psi, psi, k)
-        return gradient._replace(current_cotangent=signal * g), OTPETraces(sums, mean)
+        below = signal * g
+        if window.penalty is not None:  # of the outputs themselves, not of their sum
+            below = below + gradient.current_cotangent - psi * signal
+        return gradient._replace(current_cotangent=below), OTPETraces(sums, mean)

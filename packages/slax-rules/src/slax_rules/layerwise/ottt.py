@@ -1,7 +1,7 @@
 """Online training through time."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -12,9 +12,16 @@ from slax_rules.layerwise.input_traces import (
     input_trace_gradients,
     zero_input_traces,
 )
-from slax_rules.layerwise.jacobians import States, scale
+from slax_rules.layerwise.jacobians import LocalJacobians, States, WeighedOutput, add, scale
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
-from slax_rules.layerwise.linear_response import check_linear, linear_response, output_slopes, response_jacobians
+from slax_rules.layerwise.linear_response import (
+    check_linear,
+    linear_response,
+    output_slopes,
+    penalty_weights,
+    response_jacobians,
+    response_to_penalty,
+)
 from slax_rules.layerwise.neuron_parameters import neuron_parameter_gradients
 from slax_rules.layerwise.rule import LayerRule
 
@@ -64,6 +71,8 @@ class OTTT(LayerRule):
 
     bias_trace: bool = True
 
+    reads_penalty: ClassVar[bool] = True
+
     def check(self, layer: Layer) -> None:
         check_linear(type(self).__name__, layer.neuron)
 
@@ -77,16 +86,19 @@ class OTTT(LayerRule):
     ) -> tuple[LayerGradient, OTTTTraces]:
         response = linear_response(layer.neuron)
         psi = output_slopes(layer.neuron, window.points.membrane)  # ds_t / dm_t of each state
-        weights = scale(signal, psi)
+        penalty = penalty_weights(layer.neuron, window.points.membrane, psi, window.penalty)
+        weights = add(scale(signal, psi), penalty)
         # a_t = A a_{t-1} + b x_t with the linear response A, b of the layer, and the gradient sum_t delta_t psi_t a_t.
         synapses, inputs = input_trace_gradients(
             layer, window.inputs, traces.inputs, response.filter, weights, bias_trace=self.bias_trace
         )
-        neuron, neuron_traces = neuron_parameter_gradients(
-            layer,
-            (window.points, psi, signal),
-            traces.neuron,
-            lambda step: (response_jacobians(layer.neuron, response, step[0], step[1]), step[2]),
-        )
+
+        def at(step: Any) -> tuple[LocalJacobians, Array, WeighedOutput | None]:
+            point, psi, delta, penalty, own = step
+            weighed = own and response_to_penalty(layer.neuron, response, point, penalty, own.outputs)
+            return response_jacobians(layer.neuron, response, point, psi), delta, weighed
+
+        steps = (window.points, psi, signal, penalty, window.penalty)
+        neuron, neuron_traces = neuron_parameter_gradients(layer, steps, traces.neuron, at)
         cotangent = current_cotangent(response.current, weights)
         return LayerGradient(synapses, neuron, cotangent), OTTTTraces(inputs, neuron_traces)

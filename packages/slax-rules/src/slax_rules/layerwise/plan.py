@@ -14,9 +14,10 @@ from typing import Any
 import jax
 from flax import nnx
 
-from slax_neurons import Connect, Dropout, Neuron
+from slax_neurons import Connect, Delay, Dropout, Neuron
 from slax_neurons.internal import DelayBuffer, effective_synapse, is_plain, is_synapse, mutates_state
 from slax_rules.layerwise.layer import Layer
+from slax_rules.layerwise.synapse import without_bias
 
 Path = tuple[int, ...]  # the path of a module: its index in each of the nested stacks
 
@@ -48,12 +49,16 @@ class StackPlan:
         edges: all edges.
         neurons: the index of the neuron of each layer.
         input_synapses: the indices of the chain's synapses that come right before a neuron and belong to its layer.
+        has_parameters_above: whether modules with parameters follow the last neuron.
+        delays: for each layer, the index of the `Delay` with learned delays before its synapse, or None.
     """
 
     modules: tuple[Path, ...]
     edges: tuple[PlannedEdge, ...]
     neurons: tuple[int, ...]
     input_synapses: frozenset[int]
+    has_parameters_above: bool
+    delays: tuple[int | None, ...]
 
     @property
     def has_delayed_edges(self) -> bool:
@@ -86,16 +91,19 @@ class StackPlan:
         """The layers of a model that has this plan, with effective weights."""
         model = self.with_effective_weights(model)
         chain = self.chain(model)
-        return tuple(
-            Layer(
+
+        def layer(number: int, index: int) -> Layer:
+            synapses, learns_delays = self.input_modules(model, number), self.delays[number] is not None
+            return Layer(
                 number,
-                self.input_modules(model, number),
+                (*synapses, without_bias(synapses[0])) if learns_delays else synapses,
                 chain[index],
                 chain[self.neurons[number + 1]] if number + 1 < len(self.neurons) else None,
                 tuple(edge.steps for edge in self.input_edges(number) if edge.sender == index),
+                learns_delays,
             )
-            for number, index in enumerate(self.neurons)
-        )
+
+        return tuple(layer(number, index) for number, index in enumerate(self.neurons))
 
     def has_effective_weights(self, model: Any) -> bool:
         """True if all synapses of the layers hold their own weights."""
@@ -194,7 +202,13 @@ def plan_stack(name: str, model: Any) -> StackPlan:
     chain = [_module(model, path) for path in modules]
     neurons = tuple(index for index, module in enumerate(chain) if isinstance(module, Neuron))
     input_synapses = frozenset(index - 1 for index in neurons if index and is_synapse(chain[index - 1]))
-    plan = StackPlan(tuple(modules), tuple(edges), neurons, input_synapses)
+    above = chain[neurons[-1] + 1 :] if neurons else []
+    delays = tuple(
+        index - 2 if index - 1 in input_synapses and index > 1 and _learns_delays(chain[index - 2]) else None
+        for index in neurons
+    )
+    has_parameters_above = any(map(_has_parameters, above))
+    plan = StackPlan(tuple(modules), tuple(edges), neurons, input_synapses, has_parameters_above, delays)
     _check(name, model, plan, chain)
     return plan
 
@@ -233,10 +247,10 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
         raise TypeError(f"{name} got a stack without neurons, expected at least one [Linear, neuron] layer.")
     last = plan.neurons[-1]
     for index, module in enumerate(chain):
-        if isinstance(module, nnx.RNNCellBase) and not isinstance(module, Neuron | Dropout):
+        if isinstance(module, nnx.RNNCellBase) and not isinstance(module, Neuron | Dropout | Delay):
             raise TypeError(
-                f"{name} handles element-wise neurons, got {type(module).__name__} as module {index}, whose units see each "
-                f"other. {ANY_CELL}"
+                f"{name} handles element-wise neurons, got {type(module).__name__} as module {index}, a cell of another "
+                f"kind. {ANY_CELL}"
             )
         if isinstance(module, nnx.Dropout) and not module.deterministic:
             raise TypeError(
@@ -249,6 +263,9 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
                 f"{name} got a {type(module).__name__} as module {index}, which draws random numbers or changes its own "
                 "variables when called, inside a layer. Keep what changes in the carry, or use BPTT()."
             )
+        if _learns_delays(module):
+            _check_delay(name, plan, index)
+            continue
         if part_of_layer or index > last:
             continue
         if _has_parameters(module):
@@ -278,6 +295,23 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
                 f"{name} got {where}, which does not end at a Linear or Conv right before a neuron. Let it end there. "
                 f"{ANY_CELL}"
             )
+
+
+def _check_delay(name: str, plan: StackPlan, index: int) -> None:
+    if index not in plan.delays:
+        raise TypeError(
+            f"{name} got a Delay with learned delays as module {index}, which is not right before the synapse of a layer, as "
+            f"in [Delay(...), Linear(...), LIF()]. Put it there, or fix its delays: Delay(..., delays=[2.0, 3.0]). {ANY_CELL}"
+        )
+    if any(edge.sender == index for edge in plan.edges):
+        raise TypeError(
+            f"{name} got an edge that begins at module {index}, a Delay with learned delays, whose gradient is that of the "
+            f"synapse after it alone. Let the edge begin at a neuron, or fix the delays. {ANY_CELL}"
+        )
+
+
+def _learns_delays(module: Any) -> bool:
+    return isinstance(module, Delay) and _has_parameters(module)
 
 
 def _has_parameters(module: nnx.Module) -> bool:

@@ -1,7 +1,7 @@
 """pp-prop: each eligibility trace as a product of two traces, one of the input and one of the neuron."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +9,9 @@ from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
 from slax_rules.layerwise.input_traces import Filter, InputTraces, input_trace_gradients, zero_input_traces
-from slax_rules.layerwise.jacobians import States, StepPoint, dot
+from slax_rules.layerwise.jacobians import States, StepPoint, add_up, dot
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
-from slax_rules.layerwise.linear_response import output_slopes
+from slax_rules.layerwise.linear_response import output_slopes, penalty_weights
 from slax_rules.layerwise.rule import LayerRule
 
 
@@ -48,8 +48,8 @@ class PPProp(LayerRule):
         ValueError: a decay outside [0, 1).
 
     References:
-        Wang et al.: Model-agnostic linear-memory online learning in spiking neural networks, 2024, and its implementation in
-        braintrace, whose division by 1 - decay^t is kept here.
+        Wang et al.: Model-agnostic linear-memory online learning in spiking neural networks, 2026,
+        doi 10.1038/s41467-026-68453-w. The division by 1 - decay^t is that of its implementation, braintrace.
 
     Example:
         >>> import jax.numpy as jnp
@@ -63,6 +63,8 @@ class PPProp(LayerRule):
     """
 
     decay: float = 0.9
+
+    reads_penalty: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if isinstance(self.decay, int | float) and not 0 <= self.decay < 1:
@@ -90,23 +92,30 @@ class PPProp(LayerRule):
     def window(
         self, layer: Layer, window: LayerWindow, traces: PPPropTraces, signal: Float[Array, "K B *N"]
     ) -> tuple[LayerGradient, PPPropTraces]:
-        def step(carry: tuple[States, Array], point: StepPoint) -> tuple[tuple[States, Array], tuple[Array, Array]]:
+        def step(carry: tuple[States, Array], at: Any) -> tuple[tuple[States, Array], tuple[Array, Array]]:
             state, left = carry
+            point, delta, penalty = at
             by_state, by_current = _integrated(layer.neuron, point, state)
             ef = tuple(self.decay * a + (1 - self.decay) * b for a, b in zip(by_state, by_current, strict=True))
             slopes, left = output_slopes(layer.neuron, point.membrane), self.decay * left
-            return (_fired(layer.neuron, point, ef), left), (dot(slopes, ef) / (1 - left), dot(slopes, by_current))
+            own = penalty_weights(layer.neuron, point.membrane, slopes, penalty)
+            weight = add_up(
+                [dot(slopes, ef) / (1 - left) * delta, None if penalty is None else dot(own, ef) / (1 - left)]
+            )
+            cotangent = add_up([dot(slopes, by_current) * delta, dot(own, by_current)])
+            return (_fired(layer.neuron, point, ef), left), (weight, cotangent)
 
-        (state, left), (slopes, psi) = jax.lax.scan(step, (traces.state, traces.left), window.points)
+        steps = (window.points, signal, window.penalty)
+        (state, left), (weight, cotangent) = jax.lax.scan(step, (traces.state, traces.left), steps)
         synapses, inputs = input_trace_gradients(
             layer,
             window.inputs,
             traces.inputs,
             _filter(self.decay, state[0].dtype),
-            (slopes * signal,),
+            (weight,),
             bias_trace=False,
         )
-        return LayerGradient(synapses, (), psi * signal), PPPropTraces(inputs, state, left)
+        return LayerGradient(synapses, (), cotangent), PPPropTraces(inputs, state, left)
 
 
 def _filter(decay: float, dtype: Any) -> Filter:

@@ -1,7 +1,7 @@
 """Online spatio-temporal learning for layers with recurrent connections."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +12,12 @@ from slax_neurons import Connect, Edge
 from slax_neurons.internal import DelayBuffer
 from slax_rules.influence.rtrl import RTRL
 from slax_rules.influence.state_space import StateSpace, state_space
-from slax_rules.layerwise.jacobians import linearize
+from slax_rules.layerwise.jacobians import linearize, weigh_output
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
 from slax_rules.layerwise.rule import LayerRule
 from slax_rules.layerwise.synapse import is_synapse
+from slax_rules.probes import Probe
+from slax_rules.rule import Heads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,8 @@ class RecurrentOSTL(LayerRule):
     E_t [N S, P] = dh_t/dtheta, with h_t and s_t of the layer alone, including paths over its own edges
     gradient  sum_t delta_t ds_t/dtheta        signal below  delta_t psi_t W^T
     """
+
+    reads_penalty: ClassVar[bool] = True
 
     def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Any:
         carry = _cell(layer).initialize_carry(inputs[0].shape)
@@ -37,14 +41,22 @@ class RecurrentOSTL(LayerRule):
         space = _space(layer, inputs.shape[1:])
         buffer: DelayBuffer = window.carry
         carry = ((), buffer._replace(outputs=buffer.outputs[-max(layer.self_delays) :]))
+        penalty = window.penalty
+        hidden = () if penalty is None or penalty.membranes is None else (penalty.membranes,)
+        if hidden:
+            space = dataclasses.replace(space, probes=(Probe(0, "membranes"),))
         (end, _), pull = space.vjp(carry, inputs)
-        direct, adjoint = pull(jnp.zeros_like(space.states(end)), signal)
+        outputs = signal if penalty is None else signal + penalty.outputs
+        direct, adjoint = pull(jnp.zeros_like(space.states(end)), Heads(outputs, hidden))
         past = rule.contract(space, adjoint, traces)
         gradient = space.as_gradient([now + before.astype(now.dtype) for now, before in zip(direct, past, strict=True)])
-        psi = jax.vmap(lambda point: linearize(layer.neuron, point).psi)(window.points)
+        cotangent = jax.vmap(lambda point: linearize(layer.neuron, point).psi)(window.points) * signal
+        if penalty is not None:
+            weigh = jax.vmap(lambda point, penalty: weigh_output(layer.neuron, point, *penalty).psi)
+            cotangent = cotangent + weigh(window.points, penalty)
         holder = nnx.merge(space.graphdef, gradient, space.rest)  # the layer, with gradients as its parameters
         neuron = tuple(jax.tree.leaves(nnx.state(holder.modules[1], nnx.Param)))
-        found = LayerGradient(_by_synapse([holder.modules[0], *holder.synapses]), neuron, psi * signal)
+        found = LayerGradient(_by_synapse([holder.modules[0], *holder.synapses]), neuron, cotangent)
         return found, rule.advance(space, carry, inputs, traces)
 
 

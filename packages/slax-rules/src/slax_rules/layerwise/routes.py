@@ -2,23 +2,60 @@
 
 A route is a choice in the backward pass over a stack, independent of the choice of traces: every rule for layers takes every
 route, as in `OSTL(route=Random(rngs=nnx.Rngs(0)))`.
+
+Along some routes signals pass from layer to layer, through the weights or through matrices in their place (`Symmetric`,
+`Random`, `Adaptive`). Along the others each hidden layer gets its signal directly: from the error of the read-out (`Direct`),
+from the target (`Target`), or from a loss of its own (`Local`).
 """
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from slax_rules.layerwise.layer import Layer
 from slax_rules.layerwise.plan import plan_stack
 from slax_rules.layerwise.synapse import is_synapse
 
 _initialize = jax.nn.initializers.lecun_normal()
+
+
+class Teaching(NamedTuple):
+    """The quantities from which a route that skips layers makes the signal of a hidden layer.
+
+    Args:
+        error: the gradient of the loss w.r.t. the current of the last layer within each step, or w.r.t. the model's outputs
+            if modules with parameters follow the last layer; several outputs are concatenated.
+        targets: a function that returns the targets of each step as numbers [K, B, C], one-hot for labels, divided by the
+            number of losses in the mean.
+        own: the gradient of the loss of the layer's own read-out w.r.t. the layer's outputs; None without one.
+
+    Example:
+        A route that sends the sign of the error through fixed matrices:
+
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OSTL, Direct, Teaching, cross_entropy, gradients
+        >>> class SignOfError(Direct):
+        ...     def signal(self, layer, outputs, teaching: Teaching):
+        ...         return super().signal(layer, outputs, teaching._replace(error=jnp.sign(teaching.error)))
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> rule = OSTL(route=SignOfError(rngs=rngs))
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=rule)
+    """
+
+    error: Float[Array, "K B C"]
+    targets: Callable[[], Float[Array, "K B C"]]
+    own: Float[Array, "K B *N"] | None
 
 
 class Route:
@@ -35,21 +72,21 @@ class Route:
         >>> @dataclasses.dataclass(frozen=True)
         ... class SignSymmetric(Route):
         ...     def kernels(self, layer):
-        ...         return [jnp.sign(synapse.kernel[...]) for synapse in layer.synapses]
+        ...         return [jnp.sign(synapse.kernel[...]) for synapse in layer.current_synapses]
         >>> rngs = nnx.Rngs(0)
         >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
         >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OSTL(route=SignSymmetric()))
     """
 
-    is_local: bool = False  # whether hidden layers have losses of their own, and take no signal from above
+    skips_layers: bool = False  # whether hidden layers get their signal from `signal`, and none from the layer above
 
     def check(self, layer: Layer) -> None:
         """Raise TypeError for a layer that the route cannot handle."""
 
     def kernels(self, layer: Layer) -> Sequence[Array | None]:
         """Return the matrices that replace the kernels of a layer's synapses on the way down; None for the kernel itself."""
-        return [None] * len(layer.synapses)
+        return [None] * len(layer.current_synapses)
 
     def add_gradients(self, layer: Layer, gradients: Sequence[Any]) -> None:
         """Add gradients to the route's own parameters, in a copy that holds gradients.
@@ -59,7 +96,14 @@ class Route:
         """
 
     def read_out(self, layer: Layer, outputs: Array, head: Any) -> Any:
-        """Return a read-out of the layer's outputs [K, B, N], in the shape of the model's outputs `head`, for a local route."""
+        """Return a read-out of a hidden layer's outputs [K, B, N] in the shape of the model's outputs, or None.
+
+        The task's loss is applied to it, and its gradient w.r.t. the layer's outputs is in `Teaching.own`.
+        """
+        return None
+
+    def signal(self, layer: Layer, outputs: Float[Array, "K B *N"], teaching: Teaching) -> Float[Array, "K B *N"]:
+        """Return the signal of a hidden layer for a route that skips layers."""
         raise NotImplementedError
 
 
@@ -151,7 +195,7 @@ class Adaptive(Route, nnx.Module):
     def check(self, layer: Layer) -> None:
         _check_kernels(self, layer)
         mine = [matrix.shape for matrix in self.matrices[layer.number]] if layer.number < len(self.matrices) else []
-        theirs = [_kernel(synapse).shape for synapse in layer.synapses]
+        theirs = [_kernel(synapse).shape for synapse in layer.current_synapses]
         if mine != theirs:
             raise TypeError(
                 f"Adaptive got a layer {layer.number} with kernels of shapes {theirs}, but its own matrices there have shapes "
@@ -164,6 +208,96 @@ class Adaptive(Route, nnx.Module):
     def add_gradients(self, layer: Layer, gradients: Sequence[Any]) -> None:
         for matrix, gradient in zip(self.matrices[layer.number], gradients, strict=True):
             matrix[...] += _kernel(gradient)
+
+
+class _Broadcast(Route, nnx.Module):
+    """A route that sends vectors to each hidden layer through a fixed random matrix of its own."""
+
+    skips_layers = True
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        self.key = nnx.RngKey(rngs.params(), tag="feedback")
+
+    def matrix(self, layer: Layer, units: int, size: int, dtype: Any) -> Float[Array, "N C"]:
+        """The matrix B of a layer of N units for vectors of C numbers, drawn from the same key in every call.
+
+        Above the first hidden layer of two layers, it is the matrix that `Random` draws from the same key.
+        """
+        key = jax.random.fold_in(jax.random.fold_in(self.key[...], layer.number + 1), 0)
+        return _initialize(key, (units, size), dtype)
+
+    def _send(self, layer: Layer, outputs: Float[Array, "K B *N"], vectors: Float[Array, "K B C"]) -> Array:
+        matrix = self.matrix(layer, math.prod(outputs.shape[2:]), vectors.shape[-1], outputs.dtype)
+        return (vectors.astype(outputs.dtype) @ matrix.T).reshape(outputs.shape)
+
+
+class Direct(_Broadcast):
+    """Direct feedback: each hidden layer gets the error of the read-out through a fixed random matrix of its own.
+
+        signal of layer l  e_t B^l^T        e_t = psi_t delta_t of the last layer
+
+    with the gradient e of the loss w.r.t. the current of the last layer, which is the error of a read-out of `LI` units. As the
+    route of `SLTT` this is direct feedback alignment in each time step, and as the route of `EProp` it is e-prop with random
+    feedback as published. In a stack of two layers it equals `Random`.
+
+    Args:
+        rngs: random streams; the key of the matrices is drawn from the stream `params`, and the matrices as in `Random`.
+
+    References:
+        Nøkland: Direct feedback alignment provides learning in deep neural networks, 2016, arXiv 1609.01596. Bellec et al.: A
+        solution to the learning dilemma for recurrent networks of spiking neurons, 2020, doi 10.1038/s41467-020-17236-y.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OSTL, Direct, Random, cross_entropy, gradients
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> def kernel(route):
+        ...     gradient = gradients(model, cross_entropy, inputs, labels, rule=OSTL(route=route))[1]
+        ...     return gradient["modules"][0]["kernel"][...]
+        >>> bool(jnp.allclose(kernel(Direct(rngs=nnx.Rngs(1))), kernel(Random(rngs=nnx.Rngs(1)))))
+        True
+    """
+
+    def signal(self, layer: Layer, outputs: Float[Array, "K B *N"], teaching: Teaching) -> Float[Array, "K B *N"]:
+        return self._send(layer, outputs, teaching.error)
+
+
+class Target(_Broadcast):
+    """Projected targets: each hidden layer gets the target of the step through a fixed random matrix of its own.
+
+        signal of layer l  y*_t B^l^T        y*_t  the one-hot label, or the target itself
+
+    divided by the number of losses in the mean, as the loss is. Only the last layer needs the output of the model, so a hidden
+    layer learns while its input is processed. Masked steps send nothing.
+
+    Args:
+        rngs: random streams; the key of the matrices is drawn from the stream `params`, and the matrices as in `Random`.
+
+    Raises:
+        TypeError: targets that are neither labels nor numbers in the shape of the outputs.
+
+    References:
+        Frenkel, Lefebvre, Bol: Learning without feedback: fixed random learning signals allow for feedforward training of deep
+        neural networks (DRTP), 2021, doi 10.3389/fnins.2021.629892. Ortner, Pes, Gentinetta, Frenkel, Pantazi: Online
+        spatio-temporal learning with target projection (OSTTP), 2023, arXiv 2304.05124, with the traces of `OSTL`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OSTL, Target, cross_entropy, gradients
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OSTL(route=Target(rngs=rngs)))
+    """
+
+    def signal(self, layer: Layer, outputs: Float[Array, "K B *N"], teaching: Teaching) -> Float[Array, "K B *N"]:
+        return self._send(layer, outputs, teaching.targets())
 
 
 class Local(Route, nnx.Module):
@@ -193,7 +327,7 @@ class Local(Route, nnx.Module):
         (8, 16)
     """
 
-    is_local = True
+    skips_layers = True
 
     def __init__(self, *, rngs: nnx.Rngs):
         self.key = nnx.RngKey(rngs.params(), tag="read_out")
@@ -215,6 +349,53 @@ class Local(Route, nnx.Module):
             structure, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
         )
 
+    def signal(self, layer: Layer, outputs: Float[Array, "K B *N"], teaching: Teaching) -> Float[Array, "K B *N"]:
+        assert teaching.own is not None
+        return teaching.own
+
+
+class FixedBases(Local):
+    """Local losses on fixed bases: the read-out of each hidden layer is made of one wave over its units for each output.
+
+        y^l_t = s^l_t Q^l        Q^l_nc = sign(sin(f_c n)) / N_l, or sin(f_c n) / N_l        f_c from 50 to 512, evenly spaced
+
+    for unit n = 0, 1, ... and output c, with the losses and signals of `Local`. Nothing is drawn at random, and nothing is
+    stored. The square wave of unit 0 is zero, so this unit gets no signal.
+
+    Args:
+        waveform: "square" or "sine".
+
+    Raises:
+        ValueError: an unknown waveform.
+
+    References:
+        Apolinario, Roy, Frenkel: TESS: a scalable temporally and spatially local learning rule for spiking neural networks,
+        2025, arXiv 2502.01837, with the traces of `STLLR`; the waves are those of the authors' code.
+
+    Note:
+        The authors first average the outputs of a convolution over patches of the image.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import STLLR, FixedBases, cross_entropy, gradients
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=STLLR(route=FixedBases()))
+    """
+
+    def __init__(self, waveform: Literal["square", "sine"] = "square"):
+        if waveform not in ("square", "sine"):
+            raise ValueError(f'FixedBases got waveform={waveform!r}, expected "square" or "sine".')
+        self.waveform = waveform
+
+    def matrix(self, layer: Layer, units: int, size: int, dtype: Any) -> Float[Array, "N C"]:
+        """The read-out Q [N, C] of a layer of N units."""
+        waves = np.sin(np.linspace(50, 512, size) * np.arange(units)[:, None])
+        return jnp.asarray((np.sign(waves) if self.waveform == "square" else waves) / units, dtype)
+
 
 def _kernel(synapse: Any) -> Array:
     return synapse.kernel[...]
@@ -222,13 +403,15 @@ def _kernel(synapse: Any) -> Array:
 
 def _random_kernels(layer: Layer, key: Array) -> list[Array]:
     """A random matrix for each kernel of a layer, in its shape and dtype, each from its own key."""
-    keys = (jax.random.fold_in(jax.random.fold_in(key, layer.number), index) for index in range(len(layer.synapses)))
-    kernels = map(_kernel, layer.synapses)
+    keys = (
+        jax.random.fold_in(jax.random.fold_in(key, layer.number), index) for index in range(len(layer.current_synapses))
+    )
+    kernels = map(_kernel, layer.current_synapses)
     return [_initialize(key, kernel.shape, kernel.dtype) for key, kernel in zip(keys, kernels, strict=True)]
 
 
 def _check_kernels(route: Route, layer: Layer) -> None:
-    for synapse in layer.synapses:
+    for synapse in layer.current_synapses:
         if not is_synapse(synapse):
             raise TypeError(
                 f"{type(route).__name__} replaces each kernel with a matrix, got an edge with a "

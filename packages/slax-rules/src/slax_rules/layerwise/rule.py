@@ -16,7 +16,9 @@ class LayerRule(Value, abc.ABC):
     """A learning rule for layers: how a layer's past enters its gradient (temporal credit assignment).
 
     Implementations are frozen dataclasses of their options. Pass one rule, or a list with one for each layer, as the argument
-    `rule` of `gradients`. `default_window` is a number of steps that is fast and needs little memory.
+    `rule` of `gradients`. `default_window` is a number of steps that is fast and needs little memory. The gradient of a layer's
+    penalties is part of the signal; a rule with `reads_penalty` finds it in `LayerWindow.penalty` instead, which a penalty of
+    the membranes requires.
 
     Args:
         route: the signal that reaches a layer, and the signal that it passes below (spatial credit assignment).
@@ -47,6 +49,7 @@ class LayerRule(Value, abc.ABC):
     route: Route = dataclasses.field(default=Symmetric(), kw_only=True)
 
     default_window: ClassVar[int] = 32
+    reads_penalty: ClassVar[bool] = False
 
     def check(self, layer: Layer) -> None:
         """Raise TypeError for a layer that the rule cannot handle."""

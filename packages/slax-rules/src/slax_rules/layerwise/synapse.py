@@ -88,6 +88,23 @@ def input_gradient(synapse: Any, inputs: Array, currents: Float[Array, "K B *N"]
     return pull(currents)[0]
 
 
+def without_bias(synapse: Any) -> Any:
+    """A copy of a synapse without a bias."""
+    copy = nnx.clone(synapse)
+    copy.bias, copy.use_bias = None, False
+    return copy
+
+
+def sum_by_input(synapse: Any, per_weight: Array) -> Float[Array, " I"]:
+    """The sum of an array like the kernel over all weights of each input feature."""
+    if type(synapse) is nnx.Linear:
+        return jnp.sum(per_weight, axis=1)
+    *places, features, outputs = per_weight.shape
+    groups = groups_of(synapse)
+    split = per_weight.reshape(math.prod(places), features, groups, outputs // groups)
+    return jnp.sum(split, axis=(0, 3)).T.reshape(-1)
+
+
 def _output_dtype(synapse: Any, inputs: Array) -> Any:
     graphdef, state = nnx.split(synapse)
     return jax.eval_shape(lambda state, x: apply_rows(nnx.merge(graphdef, state), x), state, inputs).dtype

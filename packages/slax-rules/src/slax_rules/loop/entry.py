@@ -11,6 +11,7 @@ bfloat16 has the range of float32 and needs no scaling.
 """
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -25,6 +26,7 @@ from slax_rules.layerwise.rule import LayerRule
 from slax_rules.loop.devices import REPLICATED, mesh_of
 from slax_rules.loop.program import Program, Update, run_program
 from slax_rules.losses import LossFn, SequenceLoss, check_mask
+from slax_rules.penalties import Penalty, penalties_by_layer
 from slax_rules.rule import LearningRule
 
 AnyRule = LearningRule | LayerRule | list[LayerRule] | tuple[LayerRule, ...]
@@ -40,6 +42,7 @@ def gradients(
     window: int | None = None,
     carry: Any = None,
     mask: Array | None = None,
+    penalties: Sequence[Penalty] = (),
 ) -> tuple[Float[Array, ""], nnx.State]:
     """Compute the loss of a sequence and its gradient under a learning rule, at fixed parameters.
 
@@ -62,6 +65,8 @@ def gradients(
         carry: the initial carry; `model.initialize_carry(inputs.shape[1:])` by default.
         mask: bool [T, B], true where a loss counts: `valid_steps(lengths, T)` for sequences of unequal length, whose padding
             then changes neither loss nor gradient, `last_step(lengths, T)` for a loss at the end. All count by default.
+        penalties: losses on hidden layers, such as `[firing_rate(0.05, weight=1.0)]`, which are part of the loss; see
+            `Penalty`.
 
     Returns:
         The loss, and the gradient in the structure of `nnx.state(model, nnx.Param)`. Both are zero if no entry of the mask is
@@ -88,7 +93,7 @@ def gradients(
         >>> bool(jnp.allclose(loss, same_loss))
         True
     """
-    loss, gradient = _call("none", model, None, loss_fn, inputs, targets, rule, window, carry, mask)
+    loss, gradient = _call("none", model, None, loss_fn, inputs, targets, rule, window, carry, mask, penalties)
     assert gradient is not None
     return loss, gradient
 
@@ -104,6 +109,7 @@ def train_offline(
     window: int | None = None,
     carry: Any = None,
     mask: Array | None = None,
+    penalties: Sequence[Penalty] = (),
 ) -> Float[Array, ""]:
     """Take one optimizer step with the gradient of the entire sequence, as computed by `gradients`, and return the loss.
 
@@ -115,8 +121,8 @@ def train_offline(
         optimizer: `nnx.Optimizer(model, transformation, wrt=nnx.Param)`; `nnx.Optimizer((model, rule), ...)` for a rule with
             parameters of its own. A transformation that takes extra arguments gets `gradient_at`, a function that maps
             parameters to the gradient of the same window there, as `fptt(variant="paper")` needs.
-        loss_fn, inputs, targets, rule, window, carry, mask: see `gradients`. If no entry of the mask is true, which is
-            possible only under `jit`, no step is taken.
+        loss_fn, inputs, targets, rule, window, carry, mask, penalties: see `gradients`. If no entry of the mask is true, which
+            is possible only under `jit`, no step is taken.
 
     Raises:
         TypeError, ValueError: see `gradients`; anything other than an `nnx.Optimizer`, or the optimizer of another model.
@@ -134,7 +140,7 @@ def train_offline(
         >>> loss = train_offline(model, optimizer, cross_entropy, inputs, labels, rule=OTPE())
     """
     check_optimizer("train_offline", optimizer)
-    return _call("offline", model, optimizer, loss_fn, inputs, targets, rule, window, carry, mask)[0]
+    return _call("offline", model, optimizer, loss_fn, inputs, targets, rule, window, carry, mask, penalties)[0]
 
 
 def train_online(
@@ -148,6 +154,7 @@ def train_online(
     window: int = 1,
     carry: Any = None,
     mask: Array | None = None,
+    penalties: Sequence[Penalty] = (),
 ) -> Float[Array, ""]:
     """Take one optimizer step after each window of the sequence, and return the mean loss over the sequence.
 
@@ -177,7 +184,7 @@ def train_online(
     """
     check_optimizer("train_online", optimizer)
     check_online_loss(loss_fn)
-    return _call("online", model, optimizer, loss_fn, inputs, targets, rule, window, carry, mask)[0]
+    return _call("online", model, optimizer, loss_fn, inputs, targets, rule, window, carry, mask, penalties)[0]
 
 
 def check_online_loss(loss_fn: Any) -> None:
@@ -209,6 +216,7 @@ def _call(
     window: int | None,
     carry: Any,
     mask: Array | None,
+    penalties: Sequence[Penalty],
 ) -> tuple[Array, nnx.State | None]:
     """Run the program of these arguments, and write the changes into model, rule and optimizer."""
     as_rule(rule)
@@ -222,7 +230,8 @@ def _call(
     mesh = mesh_of(inputs)
     if mesh is not None:
         state, carry = jax.device_put((state, carry), NamedSharding(mesh, REPLICATED))
-    program = Program(graphdef, loss_fn, update, window, mesh)
+    penalties_by_layer(penalties, model)
+    program = Program(graphdef, loss_fn, update, window, mesh, tuple(penalties))
     loss, gradient, new = run_program(program, state, inputs, targets, mask, carry)
     if new:
         # Only new leaves: the others may be closed over from outside a traced function.

@@ -28,7 +28,17 @@ from slax_rules.loop.devices import (
 from slax_rules.loop.objective import all_reduce, counted
 from slax_rules.loop.targets import read_targets
 from slax_rules.loop.update import optimizer_step, trained_together
-from slax_rules.loop.windows import Batch, Pair, loss_dtype, over_windows, sequence_gradient, window_gradient
+from slax_rules.loop.windows import (
+    Batch,
+    Losses,
+    Pair,
+    loss_dtype,
+    over_windows,
+    sequence_gradient,
+    window_gradient,
+    zero_sums,
+)
+from slax_rules.penalties import Penalty, penalties_by_layer
 
 Update = Literal["none", "offline", "online"]
 
@@ -43,6 +53,7 @@ class Program:
         update: the use of the gradient: returned ("none"), or used in one step ("offline") or one per window ("online").
         window: steps of a window, or None for the default.
         mesh: the devices that the batch is split over, or None for one device.
+        penalties: the penalties of hidden layers.
     """
 
     graphdef: nnx.GraphDef
@@ -50,12 +61,13 @@ class Program:
     update: Update
     window: int | None
     mesh: Mesh | None
+    penalties: tuple[Penalty, ...] = ()
 
     def __hash__(self) -> int:
         try:
-            return hash((self.graphdef, self.loss_fn, self.update, self.window, self.mesh))
+            return hash((self.graphdef, self.loss_fn, self.update, self.window, self.mesh, self.penalties))
         except TypeError:
-            check_hashable(self.graphdef, self.loss_fn)
+            check_hashable(self.graphdef, self.loss_fn, self.penalties)
             raise
 
     def __call__(
@@ -104,11 +116,12 @@ class Program:
     ) -> tuple[Array, nnx.State | None]:
         """Return the mean loss, and the gradient if nothing is updated; otherwise update in place."""
         model, given, optimizer = objects
+        losses = self._losses(model)
         if self.update == "online":
-            return self._run_online(objects, plan, start, batch, axis), None
+            return self._run_online(objects, plan, start, losses, batch, axis), None
 
         def gradient_of(model: nnx.RNNCellBase, given: Any) -> tuple[Array, Pair]:
-            return sequence_gradient(model, as_rule(given), plan, start, self.loss_fn, batch, self.window, axis)
+            return sequence_gradient(model, as_rule(given), plan, start, losses, batch, self.window, axis)
 
         before = nnx.clone((model, given))
         loss, gradient = gradient_of(model, given)
@@ -121,19 +134,23 @@ class Program:
 
         return optimizer_step(model, given, optimizer, loss, gradient, any_counts, gradient_at, before[0]), None
 
+    def _losses(self, model: nnx.RNNCellBase) -> Losses:
+        probes, penalties = penalties_by_layer(self.penalties, model)
+        return Losses(self.loss_fn, penalties, probes)
+
     def _run_online(
-        self, objects: tuple[Any, Any, Any], plan: Any, start: Any, batch: Batch, axis: str | None
+        self, objects: tuple[Any, Any, Any], plan: Any, start: Any, losses: Losses, batch: Batch, axis: str | None
     ) -> Array:
         """Take an optimizer step for each window, and return the mean loss over the sequence."""
         graphdef, state = nnx.split(objects)
         total_count = counted(batch.mask, batch.inputs.shape[:2], axis)
 
-        def visit(total: tuple[Array, nnx.State, Any], window: Batch) -> tuple[Array, nnx.State, Any]:
-            loss, state, rule_state = total
+        def visit(total: tuple[Array, nnx.State, Any, Any], window: Batch) -> tuple[Array, nnx.State, Any, Any]:
+            loss, state, rule_state, sums = total
             model, given, optimizer = nnx.merge(graphdef, state, copy=True)
 
             def gradient_of(model: nnx.RNNCellBase, given: Any) -> Any:
-                return window_gradient(model, as_rule(given), plan, rule_state, self.loss_fn, window, axis)
+                return window_gradient(model, as_rule(given), plan, rule_state, losses, window, axis, sums)
 
             before = nnx.clone((model, given))
             found = gradient_of(model, given)
@@ -145,15 +162,18 @@ class Program:
                 return Pair(there.model, there.rule)
 
             gradient = Pair(found.model, found.rule)
+            found_loss, sums = (found.loss, None) if sums is None else found.loss
             window_loss = optimizer_step(
-                model, given, optimizer, found.loss, gradient, any_counts, gradient_at, before[0]
+                model, given, optimizer, found_loss, gradient, any_counts, gradient_at, before[0]
             )
             share = count.astype(loss.dtype) / total_count.astype(loss.dtype)
             share = share if any_counts is None else jnp.where(any_counts, share, 0)
-            return loss + share * window_loss.astype(loss.dtype), nnx.state((model, given, optimizer)), found.state
+            state = nnx.state((model, given, optimizer))
+            return loss + share * window_loss.astype(loss.dtype), state, found.state, sums
 
         zero = jnp.zeros((), loss_dtype(objects[0], batch.inputs))
-        loss, state, _ = over_windows(visit, (zero, state, start), batch, self.window or 1)
+        sums = zero_sums(objects[0], as_rule(objects[1]), plan, start, losses, batch)
+        loss, state, _, _ = over_windows(visit, (zero, state, start, sums), batch, self.window or 1)
         nnx.update(objects, state)
         return loss
 
@@ -174,10 +194,11 @@ def _moved(objects: tuple[Any, Any], params: Any) -> tuple[Any, Any]:
     return copies
 
 
-def check_hashable(graphdef: nnx.GraphDef, loss_fn: Any) -> None:
-    """Raise TypeError if an option of a module, or a loss function, cannot be hashed, as the cache of programs requires."""
+def check_hashable(graphdef: nnx.GraphDef, loss_fn: Any, penalties: tuple[Penalty, ...]) -> None:
+    """Raise TypeError if an option of a module, a loss or a penalty cannot be hashed, as the cache of programs requires."""
     options = [(name, getattr(held, "value", None)) for name, held in graphdef.attributes]
-    wrong = [f"{name}={value!r}" for name, value in (*options, ("loss_fn", loss_fn)) if not _hashable(value)]
+    given = (*options, ("loss_fn", loss_fn), ("penalties", penalties))
+    wrong = [f"{name}={value!r}" for name, value in given if not _hashable(value)]
     if wrong:
         raise TypeError(
             f"Got {', '.join(wrong)}, expected hashable values, since programs are cached by them: a tuple in place of a "

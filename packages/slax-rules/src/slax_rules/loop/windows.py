@@ -1,5 +1,6 @@
 """The loop over the windows of a sequence, with the gradients added up or used after each window."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,10 +10,19 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons.internal import changes_when_called, scan_chunks
-from slax_rules.loop.objective import all_reduce, counted, sequence_signal_fn, step_signal_fn
+from slax_rules.loop.objective import (
+    KnownSignals,
+    PenaltySums,
+    RunningObjective,
+    WindowObjective,
+    all_reduce,
+    counted,
+)
 from slax_rules.loop.targets import Targets
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
-from slax_rules.rule import LearningRule, SignalFn, WindowGradient
+from slax_rules.penalties import LayerPenalty
+from slax_rules.probes import Probe
+from slax_rules.rule import Heads, LearningRule, WindowGradient
 
 # Up to this number of windows, computing traces that nothing reads costs enough to justify a second program.
 FEW_WINDOWS = 3
@@ -25,13 +35,25 @@ class Batch(NamedTuple):
         inputs: inputs [T, B, ...].
         targets: see `Targets`.
         mask: mask [T, B], or None.
-        signals: the gradient of the loss w.r.t. the heads of the rule if it is known beforehand, else None.
+        signals: the gradient of the losses w.r.t. the heads of the rule if it is known beforehand, else None.
     """
 
     inputs: Array
     targets: Targets
     mask: Array | None
-    signals: list[Any] | None = None
+    signals: Heads | None = None
+
+
+class Losses(NamedTuple):
+    """The losses of a sequence: that of the model's outputs, and the penalties of hidden layers with the probes they read."""
+
+    loss_fn: LossFn | SequenceLoss
+    penalties: tuple[LayerPenalty, ...]
+    probes: tuple[Probe, ...]
+
+    def over(self, batch: Batch, axis: str | None, means: list[Array | None] | None = None) -> WindowObjective:
+        """The objective of a batch, or of a window of it."""
+        return WindowObjective(self.loss_fn, batch.targets, batch.mask, axis, self.penalties, self.probes, means)
 
 
 class Pair(NamedTuple):
@@ -67,14 +89,45 @@ def over_windows(
 
 
 def window_gradient(
-    model: nnx.RNNCellBase, rule: LearningRule, plan: Any, state: Any, loss_fn: Any, batch: Batch, axis: str | None
+    model: nnx.RNNCellBase,
+    rule: LearningRule,
+    plan: Any,
+    state: Any,
+    losses: Losses,
+    batch: Batch,
+    axis: str | None,
+    before: PenaltySums | None = None,
 ) -> WindowGradient:
     """Compute the gradient of the mean loss of a window, over the batch and all devices.
 
     Modules that change their own variables do so in place, in `model`.
+
+    Args:
+        before: the sums of penalties of a mean before the window; the loss then comes with the sums after it.
     """
-    found = rule.window(plan, model, state, batch.inputs, _signal_fn(loss_fn, batch, axis))
+    objective = losses.over(batch, axis)
+    found = rule.window(
+        plan, model, state, batch.inputs, objective if before is None else RunningObjective(objective, before)
+    )
     return found._replace(model=all_reduce(found.model, axis), rule=all_reduce(found.rule, axis))
+
+
+def zero_sums(
+    model: nnx.RNNCellBase, rule: LearningRule, plan: Any, state: Any, losses: Losses, batch: Batch
+) -> PenaltySums | None:
+    """The sums of penalties before a sequence; None if no penalty refers to a mean."""
+    objective = losses.over(batch, None)
+    if not objective.has_means:
+        return None
+    graphdef, variables = nnx.split(model)
+
+    def sums(variables: nnx.State, state: Any, inputs: Array) -> list[Array | None]:
+        copy = nnx.merge(graphdef, variables, copy=True)
+        heads, _ = rule.forward(plan, copy, state, inputs, losses.probes)
+        return dataclasses.replace(objective, mask=None).sums(heads.hidden)
+
+    shapes = jax.eval_shape(sums, variables, state, batch.inputs[:1])
+    return PenaltySums(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), jnp.zeros((), jnp.int32))
 
 
 def sequence_gradient(
@@ -82,7 +135,7 @@ def sequence_gradient(
     rule: LearningRule,
     plan: Any,
     state: Any,
-    loss_fn: LossFn | SequenceLoss,
+    losses: Losses,
     batch: Batch,
     window: int | None,
     axis: str | None,
@@ -93,15 +146,21 @@ def sequence_gradient(
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     mutates = changes_when_called(model)
     total_count = counted(batch.mask, batch.inputs.shape[:2], axis)
-    known_loss = None
-    if isinstance(loss_fn, SequenceLoss) and size < steps:
-        known_loss, batch = _with_signals(model, rule, plan, state, loss_fn, batch, size, axis)
+    known_loss, means = None, None
+    if size < steps and isinstance(losses.loss_fn, SequenceLoss):
+        known_loss, batch = _with_signals(model, rule, plan, state, losses, batch, size, axis)
+    elif size < steps and losses.over(batch, axis).has_means:
+        means = _means(model, rule, plan, state, losses, batch, size, axis)
+
+    def objective(piece: Batch) -> Any:
+        window = losses.over(piece, axis, means)
+        return window if piece.signals is None else KnownSignals(piece.signals, window, total_count)
 
     def add_window(total: tuple[Array, Pair, Any, Any], piece: Batch) -> tuple[Array, Pair, Any, Any]:
         loss, gradient, state, changed = total
         copy = nnx.merge(graphdef, params, changed if mutates else rest, copy=True)
         # The sum of the gradients over devices is taken once, below.
-        found = rule.window(plan, copy, state, piece.inputs, _signal_fn(loss_fn, piece, axis))
+        found = rule.window(plan, copy, state, piece.inputs, objective(piece))
         share = (
             _share(piece, batch, total_count, axis, loss.dtype) if piece.signals is None else jnp.ones((), loss.dtype)
         )
@@ -128,15 +187,6 @@ def loss_dtype(model: nnx.RNNCellBase, inputs: Array) -> Any:
     return sum_dtype(max(floats, key=lambda dtype: dtype.itemsize)) if floats else jnp.dtype(jnp.float32)
 
 
-def _signal_fn(loss_fn: Any, batch: Batch, axis: str | None) -> SignalFn:
-    """Make the function that maps the heads of a window to its loss and signals."""
-    signals = batch.signals
-    if signals is not None:
-        return lambda heads: (jnp.zeros((), sum_dtype(batch.inputs.dtype)), signals)
-    make = sequence_signal_fn if isinstance(loss_fn, SequenceLoss) else step_signal_fn
-    return make(loss_fn, batch.targets, batch.mask, axis)
-
-
 def _share(window: Batch, batch: Batch, total_count: Array, axis: str | None, dtype: Any) -> Float[Array, ""]:
     """The share of a window in the losses that count."""
     if window.mask is None:
@@ -149,20 +199,65 @@ def _with_signals(
     rule: LearningRule,
     plan: Any,
     state: Any,
-    loss_fn: SequenceLoss,
+    losses: Losses,
     batch: Batch,
     size: int,
     axis: str | None,
 ) -> tuple[Array, Batch]:
     """Return the loss of entire sequences, and the batch with its gradient w.r.t. the heads: a first, forward-only pass."""
+
+    def visit(_: tuple[()], heads: Heads, piece: Batch) -> tuple[tuple[()], Heads]:
+        return (), heads
+
+    _, heads = _first_pass(visit, (), model, rule, plan, state, losses.probes, batch, size)
+    loss, signals = losses.over(batch, axis)(heads)
+    return loss, batch._replace(signals=signals)
+
+
+def _means(
+    model: nnx.RNNCellBase,
+    rule: LearningRule,
+    plan: Any,
+    state: Any,
+    losses: Losses,
+    batch: Batch,
+    size: int,
+    axis: str | None,
+) -> list[Array | None]:
+    """For each penalty of a mean, the mean over the sequence: a first, forward-only pass."""
+
+    def visit(sums: list[Array | None], heads: Heads, piece: Batch) -> tuple[list[Array | None], None]:
+        return jax.tree.map(jnp.add, sums, losses.over(piece, None).sums(heads.hidden)), None
+
+    zero = zero_sums(model, rule, plan, state, losses, batch)
+    assert zero is not None
+    sums, _ = _first_pass(visit, zero.sums, model, rule, plan, state, losses.probes, batch, size)
+    count = counted(batch.mask, batch.inputs.shape[:2], axis)
+    return jax.tree.map(lambda total: total / count.astype(total.dtype), all_reduce(sums, axis))
+
+
+def _first_pass(
+    visit: Callable[[Any, Heads, Batch], tuple[Any, Any]],
+    start: Any,
+    model: nnx.RNNCellBase,
+    rule: LearningRule,
+    plan: Any,
+    state: Any,
+    probes: tuple[Probe, ...],
+    batch: Batch,
+    size: int,
+) -> tuple[Any, Any]:
+    """Run a sequence forward in windows with `carry, result = visit(carry, heads, window)`; the model keeps its variables."""
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
-    def step(carry: tuple[Any, Any], inputs: Array) -> tuple[Any, list[Any]]:
-        state, rest = carry
+    def step(carry: tuple[Any, Any, Any], piece: Any) -> tuple[Any, Any]:
+        found, state, rest = carry
+        inputs, steps, mask = piece
         copy = nnx.merge(graphdef, params, rest, copy=True)
-        heads, state = rule.forward(plan, copy, state, inputs)
-        return (state, nnx.state(copy, nnx.Not(nnx.Param))), heads
+        heads, state = rule.forward(plan, copy, state, inputs, probes)
+        found, result = visit(found, heads, Batch(inputs, batch.targets.with_steps(steps), mask))
+        return (found, state, nnx.state(copy, nnx.Not(nnx.Param))), result
 
-    _, heads = scan_chunks(step, (state, rest), batch.inputs, size)
-    loss, signals = sequence_signal_fn(loss_fn, batch.targets, batch.mask, axis)(heads)
-    return loss, batch._replace(signals=signals)
+    pieces = (batch.inputs, batch.targets.steps, batch.mask)
+    (found, _, _), results = scan_chunks(step, (start, state, rest), pieces, size)
+    return found, results

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from flax import nnx
 
+from slax_rules.layerwise.routes import Adaptive, Route
 from slax_rules.layerwise.rule import LayerRule
 from slax_rules.rule import LearningRule
 
@@ -89,6 +90,7 @@ class RuleEntry:
         bibtex: the same as a BibTeX entry.
         style: its appearance in figures.
         options: options of the class for this entry.
+        route: the class of its route, if it is not `Symmetric`.
         needs_rngs: whether it is constructed with `rngs`.
         updates: the ways to update with its gradient: "offline", "online".
         optimizer: a wrapper of the optimizer, if the rule is implemented there.
@@ -113,20 +115,36 @@ class RuleEntry:
     bibtex: str
     style: Style
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    route: Callable[..., Route] | None = None
     needs_rngs: bool = False
     updates: tuple[Literal["offline", "online"], ...] = ("offline", "online")
     optimizer: Callable[..., Any] | None = None
 
-    def make(self, *, rngs: nnx.Rngs | None = None, **options: Any) -> LearningRule | LayerRule:
-        """Make the rule, with options in addition to the entry's; `rngs` go to rules that draw numbers, and others ignore them.
+    def make(self, *, rngs: nnx.Rngs | None = None, model: Any = None, **options: Any) -> LearningRule | LayerRule:
+        """Make the rule, with options in addition to the entry's.
+
+        Args:
+            rngs: random streams for rules that draw numbers; others ignore them.
+            model: the model, for `Adaptive` feedback, whose matrices have the shapes of its kernels; others ignore it.
+            **options: options of the class.
 
         Raises:
-            TypeError: no `rngs` for a rule that draws random numbers.
+            TypeError: no `rngs`, or no model, for a rule that needs them.
         """
-        if self.needs_rngs:
-            if rngs is None:
-                raise TypeError(f"{self.title} draws random numbers, got no rngs. Give them: make(rngs=nnx.Rngs(0)).")
-            options["rngs"] = rngs
+        if self.needs_rngs and rngs is None:
+            raise TypeError(f"{self.title} draws random numbers, got no rngs. Give them: make(rngs=nnx.Rngs(0)).")
+        drawn: dict[str, Any] = {"rngs": rngs} if self.needs_rngs else {}
+        if self.route is Adaptive:
+            if model is None:
+                raise TypeError(
+                    f"{self.title} learns a matrix for each kernel of a model, got no model. Give it: "
+                    "make(rngs=rngs, model=model)."
+                )
+            options.setdefault("route", self.route(model, **drawn))
+        elif self.route is not None:
+            options.setdefault("route", self.route(**drawn))
+        else:
+            options |= drawn
         return self.rule(**{**self.options, **options})
 
 

@@ -163,7 +163,7 @@ def check_metrics(name: str, metrics: Any) -> dict[str, Metric]:
 
 def _split(model: nnx.RNNCellBase, mesh: Mesh | None) -> tuple[Any, nnx.State]:
     graphdef, state = nnx.split(model)
-    check_hashable(graphdef, None)
+    check_hashable(graphdef, None, ())
     return graphdef, state if mesh is None else jax.device_put(state, NamedSharding(mesh, REPLICATED))
 
 

@@ -17,6 +17,7 @@ from slax_rules.loop.devices import REPLICATED, Devices, as_mesh
 from slax_rules.loop.entry import AnyRule, check_online_loss, check_optimizer
 from slax_rules.loop.program import Program, check_hashable
 from slax_rules.losses import LossFn, SequenceLoss
+from slax_rules.penalties import Penalty, penalties_by_layer
 from slax_rules.training.batches import Batches, epoch_batches, held_out_batches
 from slax_rules.training.callbacks import Callback, StepInfo, check_callbacks
 from slax_rules.training.checkpoints import Checkpoints, Progress, Store, describe_model, describe_rule
@@ -48,6 +49,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     checkpoints: Checkpoints | None = None,
     devices: Devices | None = None,
+    penalties: Sequence[Penalty] = (),
     progress: bool | None = None,
 ) -> History:
     """Train a model in place under a learning rule, for a number of epochs.
@@ -79,6 +81,7 @@ def fit(
         callbacks: functions called at regular intervals with a `StepInfo`; their return values go into the history.
         checkpoints: where to save checkpoints, and from where to resume.
         devices: devices to split each batch over, such as `jax.devices()`; each holds all parameters.
+        penalties: losses on hidden layers, which are part of the loss in training; see `Penalty`.
         progress: whether to draw a progress bar; by default only at a terminal.
 
     Returns:
@@ -118,13 +121,14 @@ def fit(
     mesh = None if devices is None else as_mesh(devices)
     objects = (model, rule, optimizer)
     graphdef, state = nnx.split(objects)
-    check_hashable(graphdef, loss_fn)
+    check_hashable(graphdef, loss_fn, tuple(penalties))
+    penalties_by_layer(penalties, model)
     original_shardings = None if mesh is None else jax.tree.map(lambda leaf: leaf.sharding, state)
     if mesh is not None:
         state = jax.device_put(state, NamedSharding(mesh, REPLICATED))
     run = _Run(
         objects=objects,
-        train=Train(Program(graphdef, loss_fn, update, window, mesh)),
+        train=Train(Program(graphdef, loss_fn, update, window, mesh, tuple(penalties))),
         batches=epoch_batches(batches, epochs=epochs),
         epochs=epochs,
         held_out=None if held_out is None else held_out_batches(held_out),
@@ -306,6 +310,7 @@ def _settings(run: _Run, batches: Any) -> dict[str, Any]:
         "window": program.window,
         "rule": describe_rule(rule),
         "loss_fn": getattr(loss_fn, "__qualname__", type(loss_fn).__name__),
+        "penalties": [one.describe() for one in program.penalties],
         **describe_model(model),
     }
     if isinstance(batches, Sampler):

@@ -1,0 +1,165 @@
+"""Penalties: losses on the outputs or the membranes of hidden layers, such as a target for firing rates."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from slax_rules.probes import Probe, Quantity, hidden_neurons
+
+
+@dataclasses.dataclass(frozen=True)
+class Penalty:
+    """A loss on hidden layers, in addition to the loss of the model's outputs: `gradients(..., penalties=[Penalty(...)])`.
+
+        loss  +=  weight mean_{t,b} p(z_t)        of each step and sample, or
+        loss  +=  weight p(mean_{t,b} z_t)        with of_mean=True
+
+    where z are the outputs or membranes of a layer, and the mean is over all steps and samples whose loss counts. Under BPTT
+    and every other rule for any cell the gradient is that of this sum. Under a rule for layers, dp/dz joins the learning signal
+    of its layer within the step, and passes to the layers below as the rule's route lets signals pass.
+
+    Args:
+        function: maps values [B, ...] of one step to losses [B], or, with of_mean, the mean [...] to a number. Programs are
+            cached by it, so pass the same function, or a frozen dataclass, in each call.
+        weight: factor of the loss.
+        of: "outputs" for the outputs of the neurons; "membranes" for their membranes before they fire.
+        layers: numbers of the layers of neurons, from 0 for the first; all layers whose outputs are spikes by default.
+        of_mean: whether the function is applied to the mean over time and batch. With several windows and updates offline, the
+            mean is found in a first forward pass; online it is the mean since the start of the sequence.
+
+    Raises:
+        ValueError: another name of a quantity.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OSTL, Penalty, cross_entropy, gradients
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> def far_from_rest(membranes):
+        ...     return jnp.square(membranes).sum(axis=-1)
+        >>> penalty = Penalty(far_from_rest, weight=0.01, of="membranes")
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OSTL(), penalties=[penalty])
+        >>> bool(loss > gradients(model, cross_entropy, inputs, labels, rule=OSTL())[0])
+        True
+    """
+
+    function: Callable[[Array], Array]
+    weight: float = 1.0
+    of: Quantity = "outputs"
+    layers: tuple[int, ...] | None = None
+    of_mean: bool = False
+
+    def __post_init__(self) -> None:
+        if self.of not in ("outputs", "membranes"):
+            raise ValueError(f'Penalty got of={self.of!r}, expected "outputs" or "membranes".')
+        if self.layers is not None:
+            object.__setattr__(self, "layers", tuple(self.layers))
+
+    def describe(self) -> str:
+        """A description of the penalty for checkpoints, the same in every run."""
+        name = getattr(self.function, "__qualname__", None) or repr(self.function)
+        mean = " of the mean" if self.of_mean else ""
+        layers = "spiking layers" if self.layers is None else f"layers {self.layers}"
+        return f"{self.weight} {name}{mean}, {self.of} of {layers}"
+
+
+@dataclasses.dataclass(frozen=True)
+class RateError:
+    target: float
+
+    def __call__(self, rates: Array) -> Float[Array, ""]:
+        return jnp.sum(jnp.square(rates - self.target)) / 2
+
+
+def _total(outputs: Float[Array, "B ..."]) -> Float[Array, " B"]:
+    return jnp.sum(jnp.abs(outputs), axis=tuple(range(1, outputs.ndim)))
+
+
+def firing_rate(target: float, weight: float = 1.0, layers: Sequence[int] | None = None) -> Penalty:
+    """A target for the firing rate of each unit: weight / 2 sum_j (f_j - target)^2, with the mean f_j over time and batch.
+
+    Args:
+        target: spikes per step, in [0, 1].
+        weight: factor of the loss.
+        layers: see `Penalty`.
+
+    Raises:
+        ValueError: a target outside [0, 1].
+
+    References:
+        Bellec et al.: A solution to the learning dilemma for recurrent networks of spiking neurons, 2020,
+        doi 10.1038/s41467-020-17236-y, Methods, "Firing rate regularization".
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_rules import firing_rate
+        >>> float(firing_rate(0.1).function(jnp.array([0.1, 0.3])))
+        0.020000001415610313
+    """
+    if not 0 <= target <= 1:
+        raise ValueError(f"firing_rate got target={target}, expected spikes per step, a number in [0, 1].")
+    return Penalty(RateError(target), weight, layers=None if layers is None else tuple(layers), of_mean=True)
+
+
+def sparsity(weight: float, layers: Sequence[int] | None = None) -> Penalty:
+    """A cost of each spike: weight times the mean number of spikes per step and sample, the l1 norm of the outputs.
+
+    Args:
+        weight: cost of a spike.
+        layers: see `Penalty`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_rules import sparsity
+        >>> sparsity(0.1).function(jnp.array([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]))
+        Array([2., 0.], dtype=float32)
+    """
+    return Penalty(_total, weight, layers=None if layers is None else tuple(layers))
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerPenalty:
+    """A penalty of one layer: the index of its probe among all probes, and the penalty."""
+
+    probe: int
+    penalty: Penalty
+
+
+def penalties_by_layer(penalties: Sequence[Penalty], model: Any) -> tuple[tuple[Probe, ...], tuple[LayerPenalty, ...]]:
+    """The probes that penalties need, and each penalty of each layer.
+
+    Raises:
+        TypeError: anything other than a sequence of penalties, or penalties for a model without layers of neurons.
+        ValueError: a layer that the model does not have.
+    """
+    if isinstance(penalties, Penalty) or not all(isinstance(one, Penalty) for one in penalties):
+        raise TypeError(
+            f"Got penalties={penalties!r}, expected a list of penalties, such as [firing_rate(0.05, weight=1.0)]."
+        )
+    if not penalties:
+        return (), ()
+    neurons = hidden_neurons(model)
+    spiking = tuple(number for number, neuron in enumerate(neurons) if neuron.spikes)
+    found: list[tuple[Probe, Penalty]] = []
+    for penalty in penalties:
+        layers = spiking if penalty.layers is None else penalty.layers
+        if not layers:
+            raise TypeError(
+                f"Got a penalty for a {type(model).__name__} without layers of spiking neurons, expected a stack made by "
+                "connect([Linear(...), LIF()]). Name other layers by number: layers=(0,)."
+            )
+        for number in layers:
+            if not 0 <= number < len(neurons):
+                raise ValueError(
+                    f"Got a penalty for layer {number} of a model with {len(neurons)} layers of neurons, expected numbers from "
+                    f"0 to {len(neurons) - 1}."
+                )
+            found.append((Probe(number, penalty.of), penalty))
+    probes = tuple(dict.fromkeys(probe for probe, _ in found))
+    return probes, tuple(LayerPenalty(probes.index(probe), penalty) for probe, penalty in found)
