@@ -221,7 +221,7 @@ def test_bits_and_scales(x64):
         synapse = Quantized(linear(50, 20), bits)
         q, s = synapse.integers()
         assert (q.dtype, s.shape, int(jnp.abs(q).max())) == (jnp.int8, (), 2 ** (bits - 1) - 1)
-        assert deviation(q * s, synapse.effective()[0]) < 1e-12
+        assert deviation(q.astype(s.dtype) * s, synapse.effective()[0]) < 1e-12
         assert jnp.abs(synapse.effective()[0] - kernel).max() <= s / 2 * (1 + 1e-12)
     assert Quantized(linear(50, 20), 8, per_output=True).integers()[1].shape == (20,)
     silent = linear()
