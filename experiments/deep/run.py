@@ -20,15 +20,19 @@ from slax_rules import cross_entropy, train_offline, train_online
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
-    """The results of the seeds 0, 1, ...; no step is selected by accuracy."""
-    make = task_maker(config, spikes)
-    numbers = []
+    """The results of the seeds 0, 1, ..., trained by a single program; no step is selected by accuracy."""
+    make, numbers, program = task_maker(config, spikes), [], None
     for seed in tqdm(range(config["seeds"]), desc=f"{config['task']}, {config['rule']}", unit="seed", disable=None):
         task_key, model_key, rule_key, train_key, test_key = random.split(random.key(seed), 5)
         task = make(task_key)
         model = NETWORKS[config["network"]](config, nnx.Rngs(model_key))
-        losses = train(config, model, make_rule(config["rule"], rule_key), task, train_key)
+        objects = (model, make_rule(config["rule"], rule_key), make_optimizer(config, model))
+        state = nnx.state(objects)
+        if program is None:  # the network and the task are the same for all seeds except for their numbers
+            program = jax.jit(partial(jax.lax.scan, training_step(objects, partial(train_on, config, task))[0]))
+        state, losses = program(state, random.split(train_key, config["steps"]))
         check_losses(f"deep, {config['task']}", seed, {config["rule"]: losses})
+        nnx.update(objects, state)
         model.eval()
         unseen = held_out(task, test_key, config["test_size"])
         numbers.append(
@@ -42,31 +46,29 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
     return {"seeds": numbers}
 
 
-def train(config: dict[str, Any], model: Connect, rule: Any, task: Task, key: jax.Array) -> jax.Array:
-    """Train in place with Adam, whose rate falls to zero along half a cosine, and return the loss of each batch.
-
-    BPTT makes one update for each sequence, and every other rule one for each window.
-    """
-    online = config["rule"] != "bptt"
-    updates = -(-config["n_steps"] // config["online_window"]) if online else 1
+def make_optimizer(config: dict[str, Any], model: Connect) -> nnx.Optimizer:
+    """Adam, whose rate falls to zero along half a cosine."""
+    updates = -(-config["n_steps"] // config["online_window"]) if is_online(config) else 1
     rate = optax.cosine_decay_schedule(config["learning_rate"], config["steps"] * updates)
-    optimizer = nnx.Optimizer(model, optax.adam(rate), wrt=nnx.Param)
-    augment = Augmentation(**config["augmentation"])
+    return nnx.Optimizer(model, optax.adam(rate), wrt=nnx.Param)
 
-    def step(model: Connect, rule: Any, optimizer: nnx.Optimizer, key: jax.Array) -> jax.Array:
-        batch_key, augment_key = random.split(key)
-        inputs, labels = task.sample(batch_key, batch_size=config["batch_size"])
-        inputs = augment(augment_key, inputs)
-        if online:
-            window = config["online_window"]
-            return train_online(model, optimizer, cross_entropy, inputs, labels, rule=rule, window=window)
-        return train_offline(model, optimizer, cross_entropy, inputs, labels, rule=rule)
 
-    objects = (model, rule, optimizer)
-    pure, state = training_step(objects, step)
-    state, losses = jax.jit(partial(jax.lax.scan, pure))(state, random.split(key, config["steps"]))
-    nnx.update(objects, state)
-    return losses
+def is_online(config: dict[str, Any]) -> bool:
+    """Whether there is an update for each window: under every rule except BPTT."""
+    return config["rule"] != "bptt"
+
+
+def train_on(
+    config: dict[str, Any], task: Task, model: Connect, rule: Any, optimizer: nnx.Optimizer, key: jax.Array
+) -> jax.Array:
+    """Train on one batch, changed at random, and return its loss."""
+    batch_key, augment_key = random.split(key)
+    inputs, labels = task.sample(batch_key, batch_size=config["batch_size"])
+    inputs = Augmentation(**config["augmentation"])(augment_key, inputs)
+    if is_online(config):
+        window = config["online_window"]
+        return train_online(model, optimizer, cross_entropy, inputs, labels, rule=rule, window=window)
+    return train_offline(model, optimizer, cross_entropy, inputs, labels, rule=rule)
 
 
 @nnx.jit
