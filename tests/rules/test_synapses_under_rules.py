@@ -126,7 +126,7 @@ def data(kind="dense"):
 
 def assert_same(ours, theirs, bound=1e-9):
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        assert deviation(a, b) < bound
+        assert deviation(a.astype(jnp.float64), b.astype(jnp.float64)) < bound
 
 
 def gradient_of(model, rule, x, **options):
