@@ -116,7 +116,8 @@ class WindowObjective:
     def targets(self, outputs: Any) -> Float[Array, "K B C"]:
         """Return the targets of each step in the shape of the outputs, divided by the number of losses in the mean."""
         steps, batch = jax.tree.leaves(outputs)[0].shape[:2]
-        values = like_outputs(self.batch_targets, outputs) / counted(self.mask, (steps, batch), self.axis)
+        values = like_outputs(self.batch_targets, outputs)
+        values = values / counted(self.mask, (steps, batch), self.axis).astype(values.dtype)
         return values if self.mask is None else jnp.where(self.mask[..., None], values, 0)
 
     def sums(self, hidden: tuple[Array, ...]) -> list[Array | None]:
@@ -241,8 +242,9 @@ class KnownSignals:
 
     def targets(self, outputs: Any) -> Float[Array, "K B C"]:
         """Return the targets of each step, as `WindowObjective` does, but for the mean over the whole sequence."""
-        mine = counted(self.window.mask, jax.tree.leaves(outputs)[0].shape[:2], self.window.axis)
-        return self.window.targets(outputs) * (mine / self.count)
+        values = self.window.targets(outputs)
+        mine = counted(self.window.mask, values.shape[:2], self.window.axis)
+        return values * (mine.astype(values.dtype) / self.count.astype(values.dtype))
 
 
 def like_outputs(targets: Targets, outputs: Any) -> Float[Array, "K B C"]:
