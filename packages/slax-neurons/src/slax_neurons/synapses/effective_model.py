@@ -5,10 +5,10 @@ from typing import Any
 from flax import nnx
 
 from slax_neurons.synapses.running_sums import accumulates
-from slax_neurons.synapses.synapse import effective_synapse, is_plain, is_synapse
+from slax_neurons.synapses.synapse import Synapse, effective_synapse, is_plain, is_synapse
 
 
-def with_effective_weights(model: Any, *, keep_sums: bool = False) -> Any:
+def with_effective_weights(model: Any, *, keep_calls: bool = False) -> Any:
     """Return a copy of a model in which each synapse is the Linear or Conv with its effective weights.
 
     The copy shares all other variables with the model, and a model without such synapses is returned itself. It computes the
@@ -16,7 +16,8 @@ def with_effective_weights(model: Any, *, keep_sums: bool = False) -> Any:
 
     Args:
         model: any module, such as a stack made by `connect`.
-        keep_sums: keep synapses that add to running sums when called, such as a `RunningNorm` in training.
+        keep_calls: keep synapses with a call of their own: those that add to running sums, such as a `RunningNorm` in training,
+            and those that are no `Synapse`, which may compute less than a product with the effective kernel.
 
     Raises:
         ValueError: effective weights of shapes that do not fit.
@@ -37,7 +38,7 @@ def with_effective_weights(model: Any, *, keep_sums: bool = False) -> Any:
 
     def replaced(part: Any) -> Any:
         """The module, or its replacement; a module that occurs in several places has one."""
-        if _is_made(part) and not (keep_sums and accumulates(part)):
+        if _is_made(part) and not (keep_calls and (accumulates(part) or not isinstance(part, Synapse))):
             if id(part) not in replacements:
                 replacements[id(part)] = effective_synapse(part)
             return replacements[id(part)]
