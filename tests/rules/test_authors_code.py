@@ -100,7 +100,7 @@ def triangle(x: Any) -> Any:
     return 0.3 * jnp.maximum(1 - jnp.abs(x), 0)
 
 
-SURROGATES = {"fast_sigmoid": fast_sigmoid(100), "triangle": Surrogate(triangle), "spikes": Surrogate(triangle)}
+SURROGATES = {"fast_sigmoid": fast_sigmoid(100.0), "triangle": Surrogate(triangle), "spikes": Surrogate(triangle)}
 S_TLLR = ["s_tllr", "s_tllr_synchrony", "s_tllr_causal", "s_tllr_feedback", "s_tllr_target"]
 S_TLLR_RECURRENT = ["s_tllr_recurrent", "s_tllr_recurrent_triangle"]
 
@@ -278,7 +278,7 @@ def test_tess_finds_what_its_authors_found(name, x64):
     waveform = str(data["waveform"])
     route = FixedBases(waveform)
     basis = jnp.asarray(data["basis_1"])
-    options = {"threshold": float(data["threshold"]), "stop_reset_gradient": True, "spike_fn": fast_sigmoid(100)}
+    options = {"threshold": float(data["threshold"]), "stop_reset_gradient": True, "spike_fn": fast_sigmoid(100.0)}
     modules: list[Any] = []
     for index in (0, 1):
         bias = data[f"bias_{index}"]

@@ -284,14 +284,24 @@ class Signs(Route):
         return [jnp.sign(synapse.kernel[...]) for synapse in layer.current_synapses]
 
 
+def largest(error: Any, xp: Any) -> Any:
+    """The error of the output that is most wrong alone."""
+    return xp.where(abs(error) == abs(error).max(axis=-1, keepdims=True), error, 0)
+
+
+class LargestError(Direct):
+    def signal(self, layer, outputs, teaching: Teaching):
+        return super().signal(layer, outputs, teaching._replace(error=largest(teaching.error, jnp)))
+
+
+class OracleLargestError(oracle.Direct):
+    def below(self, layers, index, cotangent):
+        return super().below(layers, index, largest(cotangent, np) if index == self.top else cotangent)
+
+
 class SignOfError(Direct):
     def signal(self, layer, outputs, teaching: Teaching):
         return super().signal(layer, outputs, teaching._replace(error=jnp.sign(teaching.error)))
-
-
-class OracleSignOfError(oracle.Direct):
-    def below(self, layers, index, cotangent):
-        return super().below(layers, index, np.sign(cotangent) if index == self.top else cotangent)
 
 
 @pytest.mark.parametrize("rule", ["ostl", "otpe", "s_tllr"])
@@ -306,9 +316,19 @@ def test_routes_of_a_user_are_what_they_say_under_every_rule(rule, x64):
     found = ours(model, make(route=Signs()), x)[1]
     expected = theirs(layers, x, SIGNAL, **options, route=oracle.Matrices(signs))
     assert worst(found, expected.gradients) < TOLERANCE
-    made = make(route=SignOfError(rngs=nnx.Rngs(6)))
-    expected = theirs(layers, x, SIGNAL, **options, route=OracleSignOfError(matrices(made.route, model, layers)))
+    made = make(route=LargestError(rngs=nnx.Rngs(6)))
+    expected = theirs(layers, x, SIGNAL, **options, route=OracleLargestError(matrices(made.route, model, layers)))
     assert worst(ours(model, made, x)[1], expected.gradients) < TOLERANCE
+
+
+def test_a_route_that_is_not_proportional_to_the_error_depends_on_the_window(x64):
+    """The error is divided by the number of losses of the window, and its signs are not: windows then count by length."""
+    model, _ = network("chain")
+    rule, x = OurOSTL(route=SignOfError(rngs=nnx.Rngs(6))), inputs(T, B, 7)
+    one, three = (ours(model, rule, x, window)[1] for window in (1, 3))
+    for index in (0, 1):
+        assert deviation(three[index]["kernel"], 3 * one[index]["kernel"]) < TOLERANCE
+    assert worst(three[2:], one[2:]) < TOLERANCE
 
 
 # ---------------------------------------------------------------------------------------------------------- rules by layer
