@@ -373,12 +373,34 @@ class BellecALIF(ALIF):
         return state._replace(u=membrane.u - self.threshold(membrane.u) / self.decay(membrane.u) * past), spikes
 
 
+class LateState(NamedTuple):
+    u: jax.Array
+    z: jax.Array
+
+
+class LateLIF(LIF):
+    """The output of ETLP's code: v_t = decay v_{t-1} + I_t - threshold z_{t-1} with the spikes z_t = [v_{t-1} > threshold].
+
+    Its output here are the spikes of the membrane of the same step, so that its slope is that of v_t, as in the code.
+    """
+
+    carry_type = LateState
+
+    def integrate(self, carry, inputs):
+        threshold = self.threshold(inputs)
+        spikes = jax.lax.stop_gradient(self.spike_fn(carry.u - threshold))
+        return LateState(self.decay(carry.u) * carry.u + inputs - threshold * carry.z, spikes)
+
+    def fire(self, membrane):
+        return membrane, self.spike(membrane.u)[1]
+
+
 NEURON = {"stop_reset_gradient": True, "spike_fn": Surrogate(triangle), **DTYPE}
 
 
 def etlp_model(data: Any, hidden: Any) -> Any:
     edges = [Edge(1, 0, 1, synapse(data["recurrent"]))] if "recurrent" in data else []
-    output = BellecLIF(decay=float(data["output_decay"]), **NEURON)
+    output = LateLIF(decay=float(data["output_decay"]), **NEURON)
     return connect([synapse(data["kernel_0"]), hidden, synapse(data["kernel_1"]), output], edges)
 
 

@@ -438,7 +438,7 @@ def options_of(case: str) -> tuple[Any, Any, str]:
         case "before a neuron":
             return connect([*hidden, d, LI(**DTYPE)]), OTTT(), "not right before the synapse of a layer"
         case "edge from it":
-            return connect([*hidden, d, *top], [Edge(2, 0, 1)]), OSTL(), "an edge that begins at module 2, a Delay"
+            return connect([*hidden, d, *top], [Edge(2, 0, 1, linear(6, 6, 5))]), OSTL(), "an edge that begins at module 2, a Delay"
         case "recurrence":
             stack = connect([Delay(7, 3, **DTYPE), *hidden, *top], [Edge(2, 1, 1, linear(6, 6, 5))])
             return stack, OSTL(recurrence=True), r"which it does not follow. Use OSTL\(\), or RTRL\(\)"

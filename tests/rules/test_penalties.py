@@ -404,7 +404,6 @@ def smooth_net(edges: bool = True) -> Any:
     return connect(modules, [Edge(3, 0, 2, back)] if edges else [])
 
 
-SMALL = inputs(6, 2, 2)
 ALL_KINDS = [
     Penalty(squares, 0.7, layers=(0, 2)),
     Penalty(rate_error, 3.0, layers=(0, 1), of_mean=True),
@@ -415,7 +414,7 @@ ALL_KINDS = [
 
 def of_small(model: Any, rule: Any, penalties: Any = ALL_KINDS, window: Any = None, **options: Any) -> Any:
     labels = jnp.array([0, 2])
-    return gradients(model, cross_entropy, SMALL, labels, rule=rule, window=window, penalties=penalties, **options)
+    return gradients(model, cross_entropy, inputs(6, 2, 2), labels, rule=rule, window=window, penalties=penalties, **options)
 
 
 def difference_quotients(model: Any, **options: Any) -> list[np.ndarray]:
