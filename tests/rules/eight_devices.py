@@ -21,7 +21,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from slax_neurons import LI, LIF, Dropout, Edge, connect
+from slax_neurons import LI, LIF, BlockDiagonal, Delay, Dropout, Edge, RunningNorm, connect
 from slax_rules import (
     RULES,
     Sampler,
@@ -63,6 +63,15 @@ def make(dtype, *, batch_norm=False, dropout=None, edges=False):
     layers += [nnx.Linear(H, C, rngs=rngs, **options), LI(**options)]
     wired = [Edge(1, 0, 2)] if edges else []
     return connect(layers, wired, rngs=rngs)
+
+
+def make_delays():
+    """Delays before the first layer and behind it, where they are part of a recurrence."""
+    rngs, options = nnx.Rngs(0), {"param_dtype": jnp.float64}
+    layers = [Delay(N, 4, groups=2, rngs=rngs, **options), BlockDiagonal(2 * N, H, 2, rngs=rngs, **options)]
+    layers += [nnx.Linear(H, H, rngs=rngs, **options), LIF(decay=0.8, threshold=0.2, **options)]
+    layers += [Delay(H, 3, width=0.7, rngs=rngs, **options), nnx.Linear(H, C, rngs=rngs, **options), LI(**options)]
+    return connect(layers, {2: [4]}, rngs=rngs)
 
 
 def make_rule(name, model):
@@ -161,6 +170,22 @@ def of_gradients(model, dtype):
     return deviation(gradients(model(), cross_entropy, inputs, labels, mask=mask), one)
 
 
+def of_running_norms(rule, devices):
+    """Loss, gradient, parameters and statistics of norms in both layers and on a late edge, after two steps of training."""
+    options = {"rngs": nnx.Rngs(0), "param_dtype": jnp.float64}
+    norms = [RunningNorm(nnx.Linear(n, H, **options)) for n in (N, H, H)]
+    neurons = [LIF(decay=0.8, threshold=0.4, param_dtype=jnp.float64) for _ in range(2)]
+    layers = [norms[0], neurons[0], norms[1], neurons[1], nnx.Linear(H, C, **options), LI(param_dtype=jnp.float64)]
+    model = connect(layers, [Edge(1, 0, 2, norms[2])])
+    optimizer = nnx.Optimizer(model, SGD, wrt=nnx.Param)
+    inputs, labels, mask = on(devices, batch(masked=True))
+    options = {"rule": RULES[rule].make(), "mask": mask}
+    found = gradients(model, cross_entropy, inputs, labels, window=5, **options)
+    train_offline(model, optimizer, cross_entropy, inputs, labels, **options)
+    train_online(model, optimizer, cross_entropy, inputs, labels, window=5, **options)
+    return found, nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
+
+
 def of_fit(name, devices):
     """What `fit` makes of a model, online where the rule can, in windows."""
     model = make(jnp.float64, edges=name in WITH_EDGES)
@@ -254,9 +279,13 @@ def others():
     with jax.enable_x64(True):
         results["float64"] = {
             "batch norm": of_gradients(lambda: make(jnp.float64, batch_norm=True), jnp.float64),
+            "delays": of_gradients(make_delays, jnp.float64),
             "fit offline": deviation(of_offline_fit(mesh), of_offline_fit(None)),
             "fit sampled": deviation(of_sampled_fit(mesh), of_sampled_fit(None)),
         }
+        for rule in ("bptt", "ostl"):
+            one, *others = (of_running_norms(rule, devices) for devices in DEVICES)
+            results["float64"][f"running norm, {rule}"] = max(deviation(other, one) for other in others)
     return results
 
 

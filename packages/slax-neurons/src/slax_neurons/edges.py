@@ -7,7 +7,7 @@ from typing import Any
 from flax import nnx
 
 from slax_neurons.modules import as_module, output_features
-from slax_neurons.synapses.synapse import can_be_copied, fresh_copy, kind
+from slax_neurons.synapses.synapse import can_be_copied, fresh_copy, is_synapse, kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,10 +122,10 @@ def edge_synapse(modules: Sequence[Any], edge: Edge, rngs: nnx.Rngs | None) -> n
             )
         return synapse
     if not can_be_copied(receiver):
+        why = ", whose weights fit its own sizes" if is_synapse(receiver) else ""
         raise TypeError(
-            f"connect got {which} without a synapse, and makes one only as a copy of a Linear or Conv, or of one that is "
-            f"wrapped in anything except a mask, which fits one size, not of a {kind(receiver)}. Give it: "
-            f"Edge({edge.sender}, {edge.receiver}, synapse=...)."
+            f"connect got {which} without a synapse, and makes one only as a copy of a Linear or Conv, not of a "
+            f"{kind(receiver)}{why}. Give it: Edge({edge.sender}, {edge.receiver}, synapse=...)."
         )
     features = output_features(modules[: edge.sender + 1])
     if features is None or rngs is None:

@@ -80,7 +80,7 @@ def unroll(
         chunk = default_chunk(cell, carry, inputs)
         if remat and chunk == inputs.shape[0]:
             chunk = math.isqrt(chunk)
-    model = with_effective_weights(cell, keep_sums=True)  # weights are made once for the sequence
+    model = with_effective_weights(cell, keep_calls=True)  # weights are made once for the sequence
 
     def one_chunk(model: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
         return unroll_chunk(model, carry, inputs)[:2]

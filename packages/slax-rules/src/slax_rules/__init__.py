@@ -50,6 +50,7 @@ from slax_rules.rule import LearningRule, WindowGradient
 from slax_rules.training.agreement import Agreement, GradientAgreement, agreement
 from slax_rules.training.callbacks import Callback, Every, StepInfo
 from slax_rules.training.checkpoints import Checkpoints
+from slax_rules.training.cost import Cost, cost
 from slax_rules.training.evaluation import evaluate, predict
 from slax_rules.training.fit import fit
 from slax_rules.training.history import History
@@ -74,6 +75,7 @@ __all__ = [
     "ApproximateOTPE",
     "Callback",
     "Checkpoints",
+    "Cost",
     "Direct",
     "EProp",
     "EarlyStopping",
@@ -109,6 +111,7 @@ __all__ = [
     "WindowGradient",
     "accuracy",
     "agreement",
+    "cost",
     "cross_entropy",
     "eligibility_gradient",
     "evaluate",

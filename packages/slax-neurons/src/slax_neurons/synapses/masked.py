@@ -47,7 +47,7 @@ class Masked(Reparameterized):
                 f"Masked got a mask of shape {list(mask.shape)} for a kernel of shape {list(shape)}, expected one entry for "
                 "each weight."
             )
-        self.mask = Constant(mask != 0)
+        self.mask = Constant(mask.astype(bool))
 
     @classmethod
     def random(cls, synapse: Any, density: float, *, rngs: nnx.Rngs) -> "Masked":

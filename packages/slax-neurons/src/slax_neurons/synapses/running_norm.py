@@ -76,7 +76,7 @@ class RunningNorm(Reparameterized):
             raise ValueError(f"RunningNorm got momentum={momentum}, expected a number in [0, 1).")
         kernel = effective_weights(synapse)[0]
         features, dtype = kernel.shape[-1:], kernel.dtype
-        sums = jnp.promote_types(dtype, jnp.float32)
+        sums = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
         self.momentum, self.eps = momentum, eps
         self.scale_init, self.offset_init = scale_init, offset_init
         self.use_running_average = use_running_average

@@ -72,6 +72,7 @@ def end_sequence(model: Any) -> None:
         >>> float(norm.rows[...]), bool(jnp.any(norm.mean[...] != 0))
         (0.0, True)
     """
-    for _, part in nnx.iter_modules(model):
+    parts: list[Any] = [part for _, part in nnx.iter_modules(model)]
+    for part in parts:
         if getattr(part, "accumulates", False):
             part.end_sequence()

@@ -48,8 +48,8 @@ class Synapse(nnx.Module):
     there to the parameters. A kernel is [in, out], unless the attribute `geometry` is an nnx.Conv, or a synapse made of one,
     whose kernel size, strides, padding, groups and dtypes then hold; an nnx.Linear there gives its options only.
 
-    The base class is not required: any `nnx.Module` with `effective`, and a call that does what the kernel and bias say, is a
-    synapse.
+    The base class is not required: any `nnx.Module` with `effective` is a synapse if its call does what the kernel and bias
+    say, for instance with fewer operations.
 
     Example:
         Excitatory synapses: weights exp(w) are positive.

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from slax_neurons import unroll
+from slax_neurons.internal import accumulates
 from slax_rules.influence.state_space import StateSpace, state_space
 from slax_rules.probes import Probe
 from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, no_parameters
@@ -77,6 +79,8 @@ class InfluenceRule(LearningRule):
         objective: Objective,
     ) -> WindowGradient:
         space = plan.bind(model, objective.probes)
+        if accumulates(model):
+            unroll(model, state.carry, inputs)  # for its running sums alone
         if self.stepwise:
             heads, _ = self.forward(plan, model, state, inputs, objective.probes)
             loss, signal = objective(heads)

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons import Dropout
+from slax_neurons import Dropout, RunningSum
 from slax_neurons.internal import unroll_chunk
 from slax_rules.influence.coloring import ColumnColoring, color_reached
 from slax_rules.influence.sparsity import jacobian_sparsity
@@ -73,8 +73,9 @@ class StateSpace:
         else:
             carry, outputs = unroll_chunk(cell, carry, inputs)[:2]
             heads = Heads(outputs)
+        states = self.rest, nnx.state(cell, nnx.Not(nnx.Param))  # running sums are left to InfluenceRule.window
         before, after = (
-            jax.tree_util.tree_leaves_with_path(s) for s in (self.rest, nnx.state(cell, nnx.Not(nnx.Param)))
+            jax.tree_util.tree_leaves_with_path(nnx.filter_state(state, nnx.Not(RunningSum))) for state in states
         )
         for (path, old), (_, new) in zip(before, after, strict=True):
             if old is not new:

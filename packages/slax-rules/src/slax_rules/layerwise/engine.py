@@ -357,8 +357,7 @@ def _run_delay(module: Delay, carry: Any, inputs: Array) -> tuple[Any, Array, Ca
 
     def pull(signal: Array) -> tuple[nnx.State, list[Array]]:
         by_group = signal.reshape(*signal.shape[:-1], module.groups, module.in_features)
-        in_the_same_step = jnp.expand_dims(module.taps()[0], range(by_group.ndim - 2))
-        return zero, [jnp.sum(by_group * in_the_same_step, axis=-2)]
+        return zero, [jnp.einsum("...gi,gi->...i", by_group, module.taps()[0])]
 
     return end, outputs, pull
 

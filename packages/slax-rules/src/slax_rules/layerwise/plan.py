@@ -72,7 +72,7 @@ class StackPlan:
         """The modules of a model that has this plan."""
         return [_module(model, path) for path in self.modules]
 
-    def synapse(self, model: Connect, edge: PlannedEdge) -> Any:
+    def synapse(self, model: Any, edge: PlannedEdge) -> Any:
         """The synapse of an edge."""
         return _module(model, edge.stack).synapses[edge.synapse]
 
@@ -81,7 +81,7 @@ class StackPlan:
         before = self.neurons[number] - 1
         return self.edges_into(before) if before in self.input_synapses else []
 
-    def input_modules(self, model: Connect, number: int) -> tuple[Any, ...]:
+    def input_modules(self, model: Any, number: int) -> tuple[Any, ...]:
         """The modules of a model that make the current of a layer: the synapse of the chain and those of the edges."""
         before = self.neurons[number] - 1
         chained = [_module(model, self.modules[before])] if before in self.input_synapses else []
@@ -105,12 +105,12 @@ class StackPlan:
 
         return tuple(layer(number, index) for number, index in enumerate(self.neurons))
 
-    def has_effective_weights(self, model: Connect) -> bool:
+    def has_effective_weights(self, model: Any) -> bool:
         """True if all synapses of the layers hold their own weights."""
         modules = (part for number in range(len(self.neurons)) for part in self.input_modules(model, number))
         return all(is_plain(module) or not is_synapse(module) for module in modules)
 
-    def with_effective_weights(self, model: Connect) -> Connect:
+    def with_effective_weights(self, model: Any) -> Any:
         """A copy whose layers have the effective weights as parameters; the model itself if it has them already.
 
         All other variables are shared with the model.
@@ -135,7 +135,7 @@ class StackPlan:
                 replace(_module(copy, edge.stack).synapses, edge.synapse)
         return copy
 
-    def pull_back(self, model: Connect, gradient: nnx.State) -> nnx.State:
+    def pull_back(self, model: Any, gradient: nnx.State) -> nnx.State:
         """The gradient w.r.t. the parameters of a model, from that w.r.t. the parameters of its copy with effective weights."""
         if self.has_effective_weights(model):
             return gradient
@@ -234,8 +234,8 @@ def _instead(module: Any, following: Any) -> str:
     """The neighbor of a module, or of the one that follows it, that a rule for layers takes."""
     if any(isinstance(one, nnx.BatchNorm) for one in (module, following)):
         return (
-            "In place of a BatchNorm between a synapse and a neuron, wrap the synapse, slax_neurons.RunningNorm(Conv(...)), "
-            "which normalizes by running statistics. "
+            "In place of a BatchNorm between a synapse and a neuron, wrap the synapse: slax_neurons.RunningNorm(Conv(...)) "
+            "normalizes by running statistics. "
         )
     if type(module) is nnx.Conv and module.mask is not None:
         return "In place of a Conv with a mask, use slax_neurons.Masked(Conv(...), mask). "

@@ -31,13 +31,14 @@ class Teaching(NamedTuple):
 
     Args:
         error: the gradient of the loss w.r.t. the current of the last layer within each step, or w.r.t. the model's outputs
-            if modules with parameters follow the last layer; several outputs are concatenated.
+            if modules with parameters follow the last layer; several outputs are concatenated. It is divided by the number
+            of losses of the window, so a signal that is proportional to it does not depend on the window.
         targets: a function that returns the targets of each step as numbers [K, B, C], one-hot for labels, divided by the
             number of losses in the mean.
         own: the gradient of the loss of the layer's own read-out w.r.t. the layer's outputs; None without one.
 
     Example:
-        A route that sends the sign of the error through fixed matrices:
+        A route that sends the sign of the error, times its mean size, through fixed matrices:
 
         >>> import jax.numpy as jnp
         >>> from flax import nnx
@@ -45,7 +46,8 @@ class Teaching(NamedTuple):
         >>> from slax_rules import OSTL, Direct, Teaching, cross_entropy, gradients
         >>> class SignOfError(Direct):
         ...     def signal(self, layer, outputs, teaching: Teaching):
-        ...         return super().signal(layer, outputs, teaching._replace(error=jnp.sign(teaching.error)))
+        ...         size = jnp.abs(teaching.error).mean(axis=-1, keepdims=True)
+        ...         return super().signal(layer, outputs, teaching._replace(error=size * jnp.sign(teaching.error)))
         >>> rngs = nnx.Rngs(0)
         >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
         >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
