@@ -414,7 +414,9 @@ ALL_KINDS = [
 
 def of_small(model: Any, rule: Any, penalties: Any = ALL_KINDS, window: Any = None, **options: Any) -> Any:
     labels = jnp.array([0, 2])
-    return gradients(model, cross_entropy, inputs(6, 2, 2), labels, rule=rule, window=window, penalties=penalties, **options)
+    return gradients(
+        model, cross_entropy, inputs(6, 2, 2), labels, rule=rule, window=window, penalties=penalties, **options
+    )
 
 
 def difference_quotients(model: Any, **options: Any) -> list[np.ndarray]:
