@@ -28,6 +28,7 @@ from slax_rules import (
 from slax_rules.layerwise.engine import as_rule
 
 REFERENCE = "bptt"
+WITH_EDGES = "ostl_with_recurrence"  # OSTL where there are no edges
 ROUTES: dict[str, type[Route]] = {
     "symmetric": Symmetric,
     "random": Random,
@@ -60,6 +61,8 @@ def make_route(route: type[Route], model: Connect, rngs: nnx.Rngs) -> Route:
 
 def cell_of(name: str) -> str | None:
     """The cell that a rule of `RULES` is, up to its options; None if it is not a rule for layers in a stack without edges."""
+    if name == WITH_EDGES:
+        return None
     entry = RULES[name]
     # DECOLLE is a name for OTTT with the route Local.
     rule, route = (OTTT, Local) if entry.rule is DECOLLE else (entry.rule, entry.route or Symmetric)

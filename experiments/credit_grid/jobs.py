@@ -12,8 +12,18 @@ def jobs(settings: dict[str, Any]) -> Iterator[Job]:
         check_known("task", task, settings["tasks"], " for cost_tasks")
     for task, _, config in each_task(settings):
         own = drop(config, "cost_tasks", "cost_repeats")
-        yield Job(task, own, spikes=config.get("spikes"))
+        spikes = config.get("spikes")
+        yield Job(task, own, spikes=spikes)
         if task in settings["cost_tasks"]:
-            read = ("task", "layers", "n_steps", "codes", "initial_rate", "decay", "read_out_decay", "batch_size")
-            costs = {name: own[name] for name in (*read, "temporal", "spatial") if name in own}
-            yield Job(f"{task}_cost", costs | {"repeats": settings["cost_repeats"]}, module="cost", endings=(TIMES,))
+            training = (
+                "seeds",
+                "rate_seeds",
+                "steps",
+                "learning_rates",
+                "eval_batches",
+                "validation_size",
+                "test_size",
+            )
+            costs = drop(own, *training)
+            repeats = {"repeats": settings["cost_repeats"]}
+            yield Job(f"{task}_cost", costs | repeats, module="cost", endings=(TIMES,), spikes=spikes)
