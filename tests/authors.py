@@ -119,7 +119,7 @@ def s_tllr(data):
             delta = delta @ kernel.T
             for layer in reversed(layers):
                 if f"feedback_{layer.index}" in data:  # of a sum over the batch, not of a mean
-                    sent = error if str(data["feedback"]) == "DFA" else one_hot(data, len(bias))
+                    sent = error if str(data["feedback_mode"]) == "DFA" else one_hot(data, len(bias))
                     delta = sent @ data[f"feedback_{layer.index}"]
                 found.keep(**{f"signal_{layer.index}": delta})
                 found.add(**layer.gradients(delta))
@@ -273,15 +273,25 @@ def slayer(x, scale):
     return scale * 5 / 2 * np.exp(-5 * np.abs(x))
 
 
+def decay(tau, slope=1.0):
+    """exp(-1 / tau), and its derivative times `slope`."""
+    return np.exp(-1 / tau), slope * np.exp(-1 / tau) / tau**2
+
+
 class AdLIF:
-    """The states are u and w; each gives z, the new states, and A = dh'/dh, D = dh'/dI and g = dz/dh' at given old spikes."""
+    """The states are u and w. `step` gives the new ones and the spikes.
+
+    `derivatives` are those of the new states by the old ones, at given old spikes, and by the current; `by_parameters` are
+    those by the neuron's parameters; `read` gives those of the spikes by the new states and by the old ones.
+    """
 
     def __init__(self, data, index):
         (u_min, u_max), (w_min, w_max) = data["option_tau_u_range"], data["option_tau_w_range"]
-        self.alpha = np.exp(-1 / (u_min + (u_max - u_min) * data[f"tau_u_{index}"]))
-        self.beta = np.exp(-1 / (w_min + (w_max - w_min) * data[f"tau_w_{index}"]))
+        self.alpha, self.d_alpha = decay(u_min + (u_max - u_min) * data[f"tau_u_{index}"], u_max - u_min)
+        self.beta, self.d_beta = decay(w_min + (w_max - w_min) * data[f"tau_w_{index}"], w_max - w_min)
         self.a, self.b, self.threshold = (data[f"{key}_{index}"] for key in ("a", "b", "thr"))
-        self.strength = (1 - self.beta) * data["option_adapt_coeff"]
+        self.coefficient = data["option_adapt_coeff"]
+        self.strength = (1 - self.beta) * self.coefficient
 
     def step(self, h, z_before, current):
         u, w = h
@@ -298,15 +308,29 @@ class AdLIF:
         dw = dw_du * du + np.array([0 * u, self.beta + 0 * u, 0 * u])
         return np.array([du[:2], dw[:2]]), np.array([du[2], dw[2]])
 
+    def by_parameters(self, h, z_before, current):
+        (u, _), z = self.step(h, z_before, current)
+        by_alpha = h[0] * (1 - z_before) - (current - h[1])
+        dw_du = self.strength * self.a * (1 - z - u * slayer(u - self.threshold, 0.2))
+        driven = self.a * u * (1 - z) + self.b * z_before
+        return {
+            "tau_u": self.d_alpha * np.array([by_alpha, dw_du * by_alpha]),
+            "tau_w": self.d_beta * np.array([0 * u, h[1] - self.coefficient * driven]),
+            "a": self.strength * np.array([0 * u, u * (1 - z)]),
+            "b": self.strength * np.array([0 * u, z_before]),
+            "thr": np.zeros((2, *u.shape)),
+        }
+
     def read(self, h, h_before):
-        return np.array([slayer(h[0] - self.threshold, 0.2), 0 * h[0]])
+        return np.array([slayer(h[0] - self.threshold, 0.2), 0 * h[0]]), 0 * h
 
 
 class ALIF:
     """The states are u and a."""
 
     def __init__(self, data, index):
-        self.alpha, self.rho = (np.exp(-1 / data[f"{key}_{index}"]) for key in ("tau_u", "tau_a"))
+        self.alpha, self.d_alpha = decay(data[f"tau_u_{index}"])
+        self.rho, self.d_rho = decay(data[f"tau_a_{index}"])
         self.base, self.beta = data["option_b_j0"], data["option_beta"]
 
     def step(self, h, z_before, current):
@@ -320,13 +344,20 @@ class ALIF:
         by_state = [[self.alpha + zeros, -self.beta * self.rho * z_before], [zeros, self.rho + zeros]]
         return np.array(by_state), np.array([1 - self.alpha + zeros, zeros])
 
+    def by_parameters(self, h, z_before, current):
+        by_rho = self.d_rho * (h[1] - z_before)
+        return {
+            "tau_u": self.d_alpha * np.array([h[0] - current, 0 * h[0]]),
+            "tau_a": np.array([-self.beta * by_rho * z_before, by_rho]),
+        }
+
     def read(self, h, h_before):
         psi = slayer(h[0] - self.base - self.beta * h[1], 0.2)
-        return np.array([psi, -self.beta * psi])
+        return np.array([psi, -self.beta * psi]), 0 * h
 
 
 class BRF:
-    """The states are u, v and q. z is read as H(u - threshold - q) with the new q, where the neuron compares the old one."""
+    """The states are u, v and q."""
 
     def __init__(self, data, index):
         self.dt, self.threshold = data["option_dt"], data["option_thr"]
@@ -351,51 +382,79 @@ class BRF:
         dq = psi * (du - np.array([zeros, zeros, 1 + zeros, zeros])) + np.array([zeros, zeros, 0.9 + zeros, zeros])
         return np.array([du[:3], dv[:3], dq[:3]]), np.array([du[3], dv[3], dq[3]])
 
+    def by_parameters(self, h, z_before, current):
+        u, v, q = h
+        (u_new, _, _), _ = self.step(h, z_before, current)
+        psi = slayer(u_new - self.threshold - q, 0.4)
+        dp = -self.dt * self.omega / np.sqrt(1 - (self.dt * self.omega) ** 2)
+        by_omega, by_offset = self.dt * (dp * u - v), -self.dt * u
+        return {
+            "omega": np.array([by_omega, self.dt * (u + dp * v), psi * by_omega]),
+            "b_offset": np.array([by_offset, -self.dt * v, psi * by_offset]),
+        }
+
     def read(self, h, h_before):
         psi = slayer(h[0] - self.threshold - h_before[2], 0.4)
-        return np.array([psi, 0 * psi, -psi])
+        return np.array([psi, 0 * psi, 0 * psi]), np.array([0 * psi, 0 * psi, -psi])
 
 
 NEURONS = {"AdLIF": AdLIF, "ALIF": ALIF, "BRF": BRF}
 
 
-def hypr(data):
-    """Eligibilities E = A E + D x of every weight, step by step; only weights and biases, as the code has them.
+def hypr(data, *, published=True):
+    """Eligibilities E = A E + D x of weights, and likewise of parameters, with every path through a stored spike cut.
 
-    A recurrent layer is linearized at the current with its own spikes of the same step, and these are also what its recurrent
-    weights are said to have read.
+    In the published code, spikes that depend on an old state are read as if they depended on the new one; a recurrent layer
+    is linearized at the current with its own spikes of the same step, and these are what its recurrent weights are said to
+    have read. If not `published`, spikes depend on the old state and recurrent inputs are one step late in the gradient too.
     """
     recurrent, found = bool(data["recurrent"]), Stack()
     b = len(data["labels"])
     layers = [NEURONS[str(data["neuron"])](data, index) for index in range(2)]
     n_states = 3 if str(data["neuron"]) == "BRF" else 2
-    alpha = np.exp(-1 / data["tau_u_2"])
+    alpha, d_alpha = decay(data["tau_u_2"])
     n = data["kernel_0"].shape[1]
     h = [np.zeros((n_states, b, n)) for _ in layers]
     z = [np.zeros((b, n)) for _ in layers]
-    logits, read_out = 0, [0, 0]
+    logits = np.zeros((b, len(alpha)))
+    read_out, by_tau = [0, 0], 0
     sizes = {"kernel": None, "bias": 1} | ({"recurrent": n} if recurrent else {})
     traces = [
         {key: np.zeros((n_states, b, size or data[f"kernel_{i}"].shape[0], n)) for key, size in sizes.items()}
         for i in range(2)
     ]
+    for index, neuron in enumerate(layers):
+        names = neuron.by_parameters(h[index], z[index], z[index])
+        traces[index] |= {key: np.zeros((n_states, b, 1, n)) for key in names}
     for x in data["inputs"].astype(float):
         local = []
         for index, neuron in enumerate(layers):
             current = x @ data[f"kernel_{index}"] + data[f"bias_{index}"]
             feedback = data.get(f"recurrent_{index}", np.zeros((n, n)))
             old, before = h[index], z[index]
-            h[index], z[index] = neuron.step(old, before, current + before @ feedback)
-            by_state, by_current = neuron.derivatives(old, before, current + z[index] @ feedback)
-            read = neuron.read(h[index], old)
-            sources = {"kernel": x, "bias": np.ones((b, 1)), "recurrent": z[index]}
+            states, z[index] = neuron.step(old, before, current + before @ feedback)
+            h[index] = np.array(states)
+            recurrent_input = z[index] if published else before
+            by_state, by_current = neuron.derivatives(old, before, current + recurrent_input @ feedback)
+            by_new, by_old = neuron.read(h[index], old)
+            if published:
+                by_new, by_old = by_new + by_old, 0 * by_old
+            sources, eligibilities = {"kernel": x, "bias": np.ones((b, 1)), "recurrent": recurrent_input}, {}
+            parameters = neuron.by_parameters(old, before, current + recurrent_input @ feedback)
             for key, e in traces[index].items():
-                direct = by_current[:, :, None] * sources[key][None, :, :, None]
+                if key in parameters:
+                    direct = parameters[key][:, :, None]
+                else:
+                    direct = by_current[:, :, None] * sources[key][None, :, :, None]
                 traces[index][key] = np.einsum("stbn,tbin->sbin", by_state, e) + direct
+                read = np.einsum("sbn,sbin->bin", by_new, traces[index][key]) + np.einsum("sbn,sbin->bin", by_old, e)
+                eligibilities[key] = read
             found.keep(**{f"membrane_{index}": h[index][0], f"outputs_{index}": z[index]})
-            local.append((read, by_current))
+            local.append((eligibilities, (by_new * by_current).sum(0)))
             x = z[index]
-        logits = alpha * logits + (1 - alpha) * (x @ data["kernel_2"] + data["bias_2"])
+        current = x @ data["kernel_2"] + data["bias_2"]
+        by_tau = alpha * by_tau + d_alpha * (logits - current)
+        logits = alpha * logits + (1 - alpha) * current
         read_out = [
             alpha * read_out[0] + (1 - alpha) * x[:, :, None],
             alpha * read_out[1] + (1 - alpha) * np.ones((b, 1)),
@@ -403,12 +462,13 @@ def hypr(data):
         found.keep(outputs=logits)
         delta = (softmax(logits) - one_hot(data, logits.shape[1])) / b
         found.add(kernel_2=np.einsum("bn,bin->in", delta, read_out[0]), bias_2=(delta * read_out[1]).sum(0))
+        found.add(tau_u_2=(delta * by_tau).sum(0))
         delta = (delta * (1 - alpha)) @ data["kernel_2"].T
         for index in (1, 0):
-            read, by_current = local[index]
+            eligibilities, psi = local[index]
             found.keep(**{f"signal_{index}": delta})
-            for key, e in traces[index].items():
-                gradient = np.einsum("bn,sbn,sbin->in", delta, read, e)
-                found.add(**{f"{key}_{index}": gradient[0] if key == "bias" else gradient})
-            delta = (delta * (read * by_current).sum(0)) @ data[f"kernel_{index}"].T
+            for key, e in eligibilities.items():
+                gradient = np.einsum("bn,bin->in", delta, e)
+                found.add(**{f"{key}_{index}": gradient if key in ("kernel", "recurrent") else gradient[0]})
+            delta = (delta * psi) @ data[f"kernel_{index}"].T
     return found.arrays()

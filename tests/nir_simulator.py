@@ -15,6 +15,7 @@ def simulate(graph, inputs, *, dt, integration, order, reset="zero", start=None)
     (end,) = (name for name, node in graph.nodes.items() if type(node).__name__ == "Output")
     before = {name: [sender for sender, receiver in graph.edges if receiver == name] for name in graph.nodes}
     states = {name: _first(graph.nodes[name], reset, (start or {}).get(name)) for name in order}
+    past = {}  # by the name of a Delay, what came to it
     outputs, last = [], {name: np.zeros((len(inputs[0]), *graph.nodes[name].r.shape)) for name in order}
     for x in np.asarray(inputs, np.float64):
         now = {}
@@ -25,7 +26,26 @@ def simulate(graph, inputs, *, dt, integration, order, reset="zero", start=None)
                 return x
             if name in states:
                 return now.get(name, last[name])
+            if type(node).__name__ == "Delay":
+                return read_late(name, node)
             return _apply(node, total(name))
+
+        def read_late(name, node, x=x, now=now):
+            """What came to a Delay before, as of this step, or as of the last one if what it reads is not there yet."""
+            series = past.setdefault(name, [])
+            step = len(outputs) - (not neurons_before(name) <= set(now))
+            while len(series) <= step:
+                series.append(total(name))
+            late = np.round(node.delay / dt).astype(int)
+            value = np.zeros((len(x), *node.delay.shape))
+            for place in np.ndindex(late.shape):
+                if step >= late[place]:
+                    value[:, *place] = series[step - late[place]][:, *place]
+            return value
+
+        def neurons_before(name):
+            senders = [{sender} if sender in states else neurons_before(sender) for sender in before[name]]
+            return set().union(*senders)
 
         def total(name):
             return sum(map(read, before[name]))

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from nir_simulator import simulate
-from slax_neurons import LIF, unroll
+from slax_neurons import LIF, Delay, unroll
 from slax_neurons.nir import from_nir, to_nir
 
 T, B, N = 40, 3, 8
@@ -422,3 +422,36 @@ def test_what_is_read_can_be_trained(x64):
     counts = [len(jax.tree.leaves(nnx.state(model, nnx.Param))) for model in (fixed, trained)]
     assert counts == [4, 4 + 2 + 1]
     np.testing.assert_allclose(run(trained, x), run(fixed, x), rtol=1e-9)
+
+
+@pytest.mark.parametrize("dt", [7e-4, 1e-3])
+def test_delays_are_those_of_the_simulator(dt, x64):
+    """Of inputs and of spikes, in float32 as other frameworks write them, and within a cycle."""
+    late = (dt * np.array([0, 3, 1, 50, 2])).astype(np.float32)
+    later = dt * RANDOM.integers(0, 6, N)
+    graph = graph_of(
+        {
+            "in": input_node(5),
+            "first": nir.Delay(late),
+            "w": affine(5, N),
+            "n": lif(),
+            "second": nir.Delay(later),
+            "v": affine(N, 4),
+            "li": li(4),
+            "back": affine(N, N),
+            "out": output_node(4),
+        },
+        [
+            *itertools.pairwise(["in", "first", "w", "n", "second", "v", "li", "out"]),
+            *itertools.pairwise(["second", "back", "n"]),
+        ],
+    )
+    x = drive(5) * 3
+    options = {"dt": dt, "integration": "exponential", "reset": "zero"}
+    model = read(graph, **options)
+    theirs = simulate(graph, x, order=["n", "li"], **options)
+    np.testing.assert_allclose(run(model, x), theirs, rtol=1e-9, atol=1e-12)
+    assert [module.max_delay for module in model.modules if isinstance(module, Delay)] == [
+        50,
+        int(np.round(later / dt).max()),
+    ]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from slax_neurons import ALIF, LIF, CuBaLIF, Dropout, Edge, connect
+from slax_neurons import ALIF, LIF, CuBaLIF, Delay, Dropout, Edge, connect
 from slax_neurons.nir import Zeros, from_nir, to_nir
 
 N = 3
@@ -54,7 +54,23 @@ def li():
 
 w = nir.Linear(weight(N, N))
 GRAPHS = {
-    "delay": (graph({"d": nir.Delay(np.ones(N))}), "Node 'd', Delay, cannot be expressed: the only delay is"),
+    "delays between two steps": (
+        graph({"d": nir.Delay(np.array([0.0, 1e-3, 1.5e-3]))}),
+        r"Node 'd', Delay, has delays between 0 and 0.0015, expected whole steps of dt=.* round them",
+    ),
+    "negative delay": (graph({"d": nir.Delay(np.array([0.0, 1.0, -1.0]))}), r"delays between -1 and 1, .* >= 0"),
+    "one delay for all": (graph({"d": nir.Delay(np.array(1.0))}), "Node 'd', Delay, has one delay for any number"),
+    "delays in space": (
+        graph({"d": nir.Delay(np.arange(12.0).reshape(3, 2, 2))}),
+        "Node 'd', Delay, has delays that differ within a channel",
+    ),
+    "a delay beside the chain": (
+        graph(
+            {"d": nir.Delay(np.ones(N)), "v": w, "w": w, "n": lif()},
+            [("in", "v"), ("v", "n"), ("in", "d"), ("d", "w"), ("w", "n"), ("n", "out")],
+        ),
+        "Node 'n', LIF, gets a delayed signal over an edge in addition to the chain, .* Edge",
+    ),
     "integrator": (graph({"i": nir.I(np.ones(N))}), "Node 'i', I, cannot be expressed: .* Use an LI"),
     "cuba li": (
         graph({"c": nir.CubaLI(np.ones(N), np.ones(N), np.ones(N), np.ones(N))}),
@@ -192,7 +208,7 @@ MODELS = {
             edges=[Edge(0, 3, synapse=linear()), Edge(4, 1, synapse=linear()), Edge(2, 5, synapse=linear())],
         ),
         ValueError,
-        "read one step late and leads from lif_4 to affine_4_to_1, but NIR has no delays",
+        "read one step late and leads from lif_4 to affine_4_to_1, but NIR has no late edges",
     ),
     "late on its own": (
         lambda: stack(linear(), edges=[Edge(0, 0, synapse=linear())]),
@@ -220,6 +236,21 @@ MODELS = {
         ),
         ValueError,
         "read one step late and leads from lif_1 to affine_4_to_0",
+    ),
+    "delays between two steps": (
+        lambda: stack(linear(), LIF(), Delay(N, 4, delays=[0.0, 1.0, 1.5])),
+        ValueError,
+        r"Module 2 of the stack, Delay, has delays that are fractions of a step, .* copy with .rounded\(\) delays",
+    ),
+    "Gaussian delays": (
+        lambda: stack(Delay(N, 4, width=0.5)),
+        ValueError,
+        r"Delay, has a Gaussian kernel, .* .rounded\(\)",
+    ),
+    "delays in groups": (
+        lambda: stack(Delay(N, 4, groups=2)),
+        ValueError,
+        r"Delay, makes 2 copies of its inputs, .* copies in a Linear before it, and use Delay\(6, 4\)",
     ),
     "Linear on images": (lambda: stack(nnx.Linear(2, 3, rngs=RNGS)), ValueError, "Linear, gets features of shape"),
     "Conv with reflection": (

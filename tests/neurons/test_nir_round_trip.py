@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from slax_neurons import IF, LI, LIF, CuBaLIF, Dropout, Edge, Trainable, connect, unroll
+from slax_neurons import IF, LI, LIF, CuBaLIF, Delay, Dropout, Edge, Trainable, connect, unroll
 from slax_neurons.nir import AvgPool2d, Flatten, Scale, SumPool2d, Zeros, from_nir, to_nir
 
 T, B, DT = 12, 3, 7e-4
@@ -41,6 +41,8 @@ def run(model, x):
 
 def numbers(module):
     """What a module computes with: its weights, and its neuron's parameters as they are used for 1 and for N features."""
+    if isinstance(module, Delay):
+        return {"delays": np.asarray(module.delays.value)}
     found = {path: np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(nnx.state(module, nnx.Param))}
     if hasattr(module, "threshold") or hasattr(module, "decay"):
         found = {}
@@ -165,6 +167,57 @@ def test_what_nir_checks_wrongly_comes_back_without_its_check(layer, tmp_path):
     assert_same(back, model)
     x = spikes(7, 6, 2)
     np.testing.assert_array_equal(run(back, x), run(model, x))
+
+
+DELAYS = Trainable(np.array([0.0, 1.0, 5.0, 2.0, 2.0, 7.0]))
+DELAYED = {
+    "first": ((6,), [Delay(6, 9, delays=DELAYS), linear(6, 9), LIF()], None),
+    "between": ((6,), [linear(6, 6), LIF(), Delay(6, 7, delays=DELAYS), linear(6, 4), LI()], None),
+    "last": ((6,), [linear(6, 6), LIF(), Delay(6, 7, delays=DELAYS)], None),
+    "right before a neuron": ((6,), [linear(6, 6), Delay(6, 7, delays=DELAYS), LIF(), linear(6, 4), LI()], None),
+    "none at all": ((6,), [Delay(6, 3, delays=0.0), linear(6, 9), LIF()], None),
+    "images": (
+        (5, 4, 6),
+        [
+            Delay(6, 7, delays=DELAYS),
+            conv(6, 3, (3, 3)),
+            LIF(),
+            Delay(3, 2, delays=[0.0, 2.0, 1.0]),
+            Flatten(),
+            linear(60, 2),
+        ],
+        None,
+    ),
+    "recurrent": ((6,), [linear(6, 6), LIF(), Delay(6, 7, delays=DELAYS), linear(6, 4), LI()], [(2, 0)]),
+    "two senders": (
+        (6,),
+        [linear(6, 6), LIF(), Delay(6, 7, delays=DELAYS), linear(6, 6), LIF(), linear(6, 4), LI()],
+        [(1, 3), (2, 5)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DELAYED)
+def test_delays_of_whole_steps_come_back(name, tmp_path):
+    shape, modules, wires = DELAYED[name]
+    receivers = {index: module.out_features for index, module in enumerate(modules) if isinstance(module, nnx.Linear)}
+    edges = [Edge(sender, receiver, synapse=linear(6, receivers[receiver])) for sender, receiver in wires or []]
+    model = connect(modules, edges)
+    back = written_and_read(model, shape, tmp_path / "a.nir")
+    assert_same(back, model)
+    x = spikes(*shape)
+    outputs = run(model, x)
+    assert outputs.any()
+    np.testing.assert_array_equal(run(back, x), outputs)
+    pairs = [(a, b) for a, b in zip(model.modules, back.modules, strict=True) if isinstance(a, Delay)]
+    for ours, theirs in pairs:
+        assert theirs.max_delay == ours.max_delay
+        np.testing.assert_array_equal(theirs.delays.value, ours.delays.value)
+        assert not jax.tree.leaves(nnx.state(theirs, nnx.Param))
+    trainable = from_nir(nir.read(tmp_path / "a.nir"), dt=DT, trainable=True)
+    cells = [module for module in trainable.modules if isinstance(module, Delay)]
+    assert len(cells) == len(pairs) > 0
+    assert all(jax.tree.leaves(nnx.state(cell, nnx.Param)) for cell in cells)
 
 
 def inhibition():

@@ -227,6 +227,16 @@ def test_t6_otpe_in_two_layers_is_bptt_with_penalties_apart_from_the_signal_and_
     assert deviation(otpe(layers, inputs, SIGNAL, penalties=joined), exact, layers=FIRST) > 0.1
 
 
+@pytest.mark.parametrize("of", ["outputs", "membranes"])
+@pytest.mark.parametrize("middle", [DETACHED, li(0.6)], ids=["lif", "li"])
+def test_penalties_apart_go_down_within_the_step(middle, of):
+    """From a middle layer, as if it was the last one, without the mean of psi that signals from above pass."""
+    layers, inputs = network(lif("zero"), middle, lif()), spikes()
+    penalties = [Penalty(1, waves, of, joins=False)]
+    exact = bptt(layers, inputs, SILENT, penalties=penalties)
+    assert deviation(otpe(layers, inputs, SILENT, penalties=penalties), exact) < EXACT
+
+
 @pytest.mark.parametrize("rule", ["otpe", "approximate-otpe", "e-prop"])
 def test_joined_penalties_are_a_part_of_the_signal(rule):
     """A penalty of the outputs is then a loss whose derivative comes from above: of synapses of 1 beside those above."""
@@ -276,6 +286,22 @@ def test_membranes_owe_to_a_weight_the_decayed_sum_of_its_inputs(rule):
     a = np.stack([sum(0.8 ** (t - k) * inputs[k] for k in range(t + 1)) for t in range(T)])
     found = rule(layers, inputs, SILENT, penalties=[Penalty(0, squares, "membranes")]).gradients[0]["kernel"]
     np.testing.assert_allclose(found, np.einsum("tbn,tbi->in", 2 * v, a) / (T * B), rtol=1e-11)
+
+
+def test_membranes_under_pp_prop_are_their_explicit_sum():
+    """As its estimate of an output, without the psi of the present step."""
+    layers, inputs, decay = without_neuron_parameters(network(lif("zero"), li())), spikes(), 0.7
+    history = forward(layers, inputs)
+    v, D, d = (series(history, name, layer=0) for name in ("membrane", "D", "d"))
+    ex = np.stack([sum(decay ** (t - k) * inputs[k] for k in range(t + 1)) for t in range(T)])
+    ef = np.ones_like(v)
+    for t in range(T):
+        for k in range(t):
+            ef[t] += decay ** (t - k) * 0.8 * np.prod(D[k + 1 : t, ..., 0, 0], axis=0) * d[k, ..., 0]
+        ef[t] *= (1 - decay) / (1 - decay ** (t + 1))
+    penalties = [Penalty(0, squares, "membranes")]
+    found = pp_prop(layers, inputs, SILENT, decay=decay, penalties=penalties).gradients[0]["kernel"]
+    np.testing.assert_allclose(found, np.einsum("tbn,tbn,tbi->in", 2 * v, ef, ex) / (T * B), rtol=1e-11)
 
 
 def test_firing_rate_regularization_is_a_constant_signal():

@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
-from slax_neurons import LI, LIF, BlockDiagonal, Delay, Trainable, connect
-from slax_rules import BPTT, OSTL, RTRL, TBPTT, UORO, SnAp, cross_entropy, gradients
+from slax_neurons import LI, LIF, BlockDiagonal, Delay, Trainable, connect, unroll
+from slax_rules import BPTT, OSTL, RTRL, TBPTT, UORO, Checkpoints, SnAp, cross_entropy, fit, gradients
 from slax_rules.influence.state_space import state_space
 from stacks import deviation, inputs, linear
 
@@ -86,7 +87,7 @@ def test_snap_is_bptt_where_n_steps_reach_everything(x64):
 
 
 def test_snap_keeps_of_a_delay_what_its_own_output_reaches(x64):
-    """Not the inputs in the carry; and of a weight before the delay, the unit's membrane and last two spikes, and the read-out."""
+    """Not the inputs in the carry; of a weight before the delay, the unit's membrane and last two spikes, and the read-out."""
     model = between()
     space, carry = state_space(model, (B, 4)), model.initialize_carry((B, 4))
     for rule in (SnAp(n=4), RTRL()):
@@ -120,10 +121,35 @@ def test_uoro_is_right_on_average(x64):
     assert np.any(np.abs(exact) > 4 * error)
 
 
-@pytest.mark.parametrize("make", [first, between])
-def test_local_rules_refuse_delays_and_name_what_takes_them(make, x64):
-    with pytest.raises(
-        TypeError,
-        match=r"got Delay as module ., a cell of another kind. Use rule=RTRL\(\), which takes any cell, or BPTT\(\)",
-    ):
-        run(make(), OSTL())
+def test_training_resumes_from_a_checkpoint_with_the_delays_it_had(tmp_path):
+    def train(epochs, **options):
+        modules = [Delay(4, 5, groups=2, width=2.0, rngs=nnx.Rngs(0)), BlockDiagonal(8, 4, 2, rngs=nnx.Rngs(1)), LI()]
+        model = connect(modules)
+        optimizer = nnx.Optimizer(model, optax.sgd(1.0, momentum=0.9), wrt=nnx.Param)
+        batches = [(inputs(T, B, 4, seed, jnp.float32), LABELS) for seed in range(2)]
+        fit(model, optimizer, cross_entropy, batches, epochs=epochs, progress=False, **options)
+        return np.asarray(model.modules[0].delays.value)
+
+    whole = train(2)
+    assert not np.array_equal(train(1, checkpoints=Checkpoints(tmp_path, every=1)), whole)
+    np.testing.assert_array_equal(train(2, checkpoints=Checkpoints(tmp_path, every=1)), whole)
+
+
+def test_a_carry_is_arrays_that_can_be_stored(tmp_path, x64):
+    model, x = between(), inputs(T, B, 4)
+    carry, _ = unroll(model, model.initialize_carry((B, 4)), x[:3])
+    leaves, structure = jax.tree.flatten(carry)
+    np.savez(tmp_path / "carry.npz", *leaves)
+    stored = np.load(tmp_path / "carry.npz")
+    again = jax.tree.unflatten(structure, [jnp.asarray(stored[name]) for name in stored.files])
+    rest = unroll(model, again, x[3:])[1]
+    np.testing.assert_array_equal(rest, unroll(model, carry, x[3:])[1])
+    np.testing.assert_allclose(rest, unroll(model, model.initialize_carry((B, 4)), x)[1][3:], atol=1e-14)
+
+
+def test_the_rules_for_layers_are_bptt_in_one_layer(x64):
+    model = alone()
+    exact = run(model, BPTT())
+    assert np.abs(exact["modules"][0]["delays"]["unconstrained"][...]).min() > 1e-6
+    for window in (1, K, T):
+        assert furthest(run(model, OSTL(), window), exact) < 1e-9

@@ -46,7 +46,8 @@ def test_layers_without_edges_of_their_own_are_under_ostl(x64):
     assert deviation(ours[1]["edge0_kernel"], plain[1]["edge0_kernel"]) > 1e-3
 
 
-def test_an_edge_from_one_layer_to_another_is_an_error():
-    model, _ = pair([5, 4, 4], LIFS, edges=[(1, 0, 1)], dtype=jnp.float32)
+@pytest.mark.parametrize("edges", [[(1, 0, 1)], [(0, 0, 1), (1, 0, 1)]], ids=["alone", "beside its own"])
+def test_an_edge_from_one_layer_to_another_is_an_error(edges):
+    model, _ = pair([5, 4, 4], LIFS, edges=edges, dtype=jnp.float32)
     with pytest.raises(TypeError, match="takes edges from a layer to itself, got one from another layer"):
         gradients(model, cross_entropy, inputs(T, B, 5, dtype=jnp.float32), LABELS, rule=OSTL(recurrence=True))

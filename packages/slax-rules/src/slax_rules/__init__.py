@@ -31,6 +31,7 @@ from slax_rules.layerwise.s_tllr import STLLR
 from slax_rules.layerwise.sltt import SLTT
 from slax_rules.loop.devices import split_batch
 from slax_rules.loop.entry import gradients, train_offline, train_online
+from slax_rules.loop.reward import Trial, extend_trial, reward_gradient, start_trial
 from slax_rules.losses import (
     PerSequence,
     PerStep,
@@ -49,6 +50,7 @@ from slax_rules.rule import LearningRule, WindowGradient
 from slax_rules.training.agreement import Agreement, GradientAgreement, agreement
 from slax_rules.training.callbacks import Callback, Every, StepInfo
 from slax_rules.training.checkpoints import Checkpoints
+from slax_rules.training.cost import Cost, cost
 from slax_rules.training.evaluation import evaluate, predict
 from slax_rules.training.fit import fit
 from slax_rules.training.history import History
@@ -73,6 +75,7 @@ __all__ = [
     "ApproximateOTPE",
     "Callback",
     "Checkpoints",
+    "Cost",
     "Direct",
     "EProp",
     "EarlyStopping",
@@ -104,12 +107,15 @@ __all__ = [
     "Symmetric",
     "Target",
     "Teaching",
+    "Trial",
     "WindowGradient",
     "accuracy",
     "agreement",
+    "cost",
     "cross_entropy",
     "eligibility_gradient",
     "evaluate",
+    "extend_trial",
     "firing_rate",
     "fit",
     "fptt",
@@ -120,10 +126,12 @@ __all__ = [
     "load_weights",
     "predict",
     "random_steps",
+    "reward_gradient",
     "save_weights",
     "sparsity",
     "split_batch",
     "squared_error",
+    "start_trial",
     "train_offline",
     "train_online",
     "valid_steps",

@@ -1,6 +1,6 @@
 # /// script
-# requires-python = ">=3.11"
-# dependencies = ["jax==0.5.3", "flax==0.10.5", "optax", "numpy"]
+# requires-python = "==3.11.*"
+# dependencies = ["jax==0.5.3", "flax==0.10.5", "optax==0.2.8", "numpy==2.4.6"]
 # ///
 """Writes gradients that the authors' code of HYPR gives.
 
@@ -105,6 +105,8 @@ def _hypr(name, neuron, parameters, options, *, gain, recurrent=False):
     outputs = outputs.swapaxes(1, 2).reshape(T, B, N_OUT)
     hidden = _hidden(model, x, targets)
     spread = max(np.ptp([g[key] for g in gradients], axis=0).max() for key in gradients[0])
+    if spread > 1e-12:
+        raise ValueError(f"{name}: the gradient depends on the number of segments, by {spread}")
     path = HERE / f"{name}.npz"
     np.savez_compressed(
         path,
@@ -120,7 +122,7 @@ def _hypr(name, neuron, parameters, options, *, gain, recurrent=False):
     )
     rates = [float(hidden[f"outputs_{index}"].mean().round(2)) for index in range(2)]
     sizes = (f"{key} {np.abs(value).max():.2g}" for key, value in gradients[0].items())
-    print(name, path.stat().st_size, "rates", rates, "spread over segments", spread, *sizes)
+    print(name, path.stat().st_size, "rates", rates, *sizes)
 
 
 def _by_layer(gradient, recurrent):
@@ -136,6 +138,7 @@ def _by_layer(gradient, recurrent):
 
 def _hidden(model, x, targets):
     """Membranes, spikes and signals [T, B, N] of the hidden layers: the gradient at additions to the outputs."""
+    from hypr.hypr_trainable_base import multi_step_forward_with_states
     from util.loss_jax import masked_seq_cross_entropy_loss
 
     states = model.initialize_carry((B, N_IN))
@@ -152,8 +155,6 @@ def _hidden(model, x, targets):
     found = {f"signal_{index}": np.asarray(signal.swapaxes(0, 1)) for index, signal in enumerate(signals)}
     h = x
     for index, layer in enumerate(model.layers):
-        from hypr.hypr_trainable_base import multi_step_forward_with_states
-
         _, (history, _, _) = multi_step_forward_with_states(layer, layer.linear(h), states[index][0])
         found[f"membrane_{index}"] = np.asarray(history[..., 0].swapaxes(0, 1))
         found[f"outputs_{index}"] = np.asarray(outputs[index].swapaxes(0, 1)).astype(bool)

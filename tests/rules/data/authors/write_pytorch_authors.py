@@ -1,6 +1,6 @@
 # /// script
 # requires-python = "==3.11.*"
-# dependencies = ["torch==2.13.0", "numpy==2.4.6", "tqdm", "plotly", "matplotlib"]
+# dependencies = ["torch==2.13.0", "numpy==2.4.6", "tqdm==4.70.1", "plotly==7.1.0", "matplotlib==3.11.2"]
 # ///
 """Writes gradients that the code of the authors of S-TLLR, TESS and ETLP gives, and of OTTT's weight standardization.
 
@@ -211,7 +211,7 @@ def _s_tllr(name, *, factors, learning_steps, reset="soft", leak=2.0, feedback="
         alpha_post=alpha_post,
         read_out_trace_decay=0.9,
         learning_steps=learning_steps,
-        feedback=feedback,
+        feedback_mode=feedback,
         **arrays,
     )
 
@@ -383,7 +383,7 @@ def etlp():
     """LIF neurons, neurons without a leak, recurrent adaptive ones with a refractory time; and their e-prop."""
     _etlp("etlp", "ETLP", decay_v=0.8)
     _etlp("etlp_no_leak", "ETLP", decay_v=1.0)
-    _etlp("etlp_adaptive", "ETLP", recurrent=True, scale=2.0, theta=0.4, refractory=2, voltage_reg=0.1, weight_l1=0.01)
+    _etlp("etlp_adaptive", "ETLP", recurrent=True, scale=3.0, theta=0.2, refractory=4, voltage_reg=0.1, weight_l1=0.01)
     _etlp("etlp_e_prop", "EPROP", decay_v=0.8, recurrent=True)
 
 
@@ -407,7 +407,7 @@ def _etlp(
     decays = rng.uniform(0.6, 0.95, size=(1, n_rec)) if decay_v is None else np.full((1, n_rec), decay_v)
     parameters = {
         "W_in": scale * rng.normal(size=(n_in, n_rec)),
-        "W_out": 0.5 * rng.normal(size=(n_rec, n_out)) + 0.2,
+        "W_out": scale * (0.5 * rng.normal(size=(n_rec, n_out)) + 0.2),
         "b_out": rng.normal(size=(n_rec, n_out)) / np.sqrt(n_rec),
         "decay_v": decays,
     }
@@ -477,8 +477,8 @@ def ottt():
         outputs = layer(inputs)
         signal = torch.from_numpy(rng.normal(size=outputs.shape))
         outputs.backward(signal)
-        arrays |= {f"{name}_inputs": inputs, f"{name}_outputs": outputs, f"{name}_signal": signal}
-        arrays[f"{name}_kernel"] = as_kernel(layer.get_weight())
+        arrays |= {f"inputs_{name}": inputs, f"outputs_{name}": outputs, f"signal_{name}": signal}
+        arrays[f"kernel_{name}"] = as_kernel(layer.get_weight())
         arrays |= {
             f"{key.rsplit('_', 1)[0]}_{name}": value for key, value in of_parameters(layer, 0, STANDARDIZED).items()
         }

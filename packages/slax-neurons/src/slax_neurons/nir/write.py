@@ -184,8 +184,8 @@ class _Writer:
         found = {(link.sender, (*link.between, link.receiver)[0]) for link in plan(graph).links if link.delayed}
         for sender, reader in sorted(expected - found):
             raise ValueError(
-                f"to_nir got an edge that is read one step late and leads from {sender} to {reader}, but NIR has no delays, "
-                "and the graph alone does not say so: it closes no cycle, or its sender or receiver has edges of its own. "
+                f"to_nir got an edge that is read one step late and leads from {sender} to {reader}, but NIR has no late "
+                "edges, and the graph does not say so: it closes no cycle, or its sender or receiver has edges of its own. "
                 "Let each late edge lead from a neuron back to the layer right before it or before one of those that feed it."
             )
 

@@ -356,8 +356,8 @@ def _run_delay(module: Delay, carry: Any, inputs: Array) -> tuple[Any, Array, Ca
     zero = jax.tree.map(jnp.zeros_like, nnx.state(module, nnx.Param))
 
     def pull(signal: Array) -> tuple[nnx.State, list[Array]]:
-        by_group = signal.reshape(*signal.shape[:-1], module.groups, module.in_features) * module.taps()[0]
-        return zero, [jnp.sum(by_group, axis=-2)]
+        by_group = signal.reshape(*signal.shape[:-1], module.groups, module.in_features)
+        return zero, [jnp.einsum("...gi,gi->...i", by_group, module.taps()[0])]
 
     return end, outputs, pull
 

@@ -62,16 +62,8 @@ class OSTL(LayerRule):
     reads_penalty: ClassVar[bool] = True
 
     def check(self, layer: Layer) -> None:
-        if self.recurrence and layer.self_delays and layer.learns_delays:
-            raise TypeError(
-                "OSTL(recurrence=True) follows the paths of a recurrent layer, got one with learned delays before it, which it "
-                "does not follow. Use OSTL(), or RTRL() for the entire model."
-            )
-        if self.recurrence and len(layer.self_delays) < len(layer.current_synapses) - 1:
-            raise TypeError(
-                "OSTL(recurrence=True) takes edges from a layer to itself, got one from another layer. Use OSTL(), for which "
-                "the values from an edge are given inputs, or RTRL() for the entire model."
-            )
+        if self.recurrence:
+            RecurrentOSTL().check(layer)
 
     def for_layer(self, layer: Layer) -> LayerRule:
         return RecurrentOSTL(route=self.route) if self.recurrence and layer.self_delays else self

@@ -30,6 +30,18 @@ class RecurrentOSTL(LayerRule):
 
     reads_penalty: ClassVar[bool] = True
 
+    def check(self, layer: Layer) -> None:
+        if layer.self_delays and layer.learns_delays:
+            raise TypeError(
+                "OSTL(recurrence=True) follows the paths of a recurrent layer, got one with learned delays before it, which it "
+                "does not follow. Use OSTL(), or RTRL() for the entire model."
+            )
+        if len(layer.self_delays) < len(layer.current_synapses) - 1:
+            raise TypeError(
+                "OSTL(recurrence=True) takes edges from a layer to itself, got one from another layer. Use OSTL(), for which "
+                "the values from an edge are given inputs, or RTRL() for the entire model."
+            )
+
     def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> Any:
         carry = _cell(layer).initialize_carry(inputs[0].shape)
         return RTRL().initialize_influence(_space(layer, inputs[0].shape), carry)

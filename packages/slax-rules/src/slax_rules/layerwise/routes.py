@@ -31,13 +31,14 @@ class Teaching(NamedTuple):
 
     Args:
         error: the gradient of the loss w.r.t. the current of the last layer within each step, or w.r.t. the model's outputs
-            if modules with parameters follow the last layer; several outputs are concatenated.
+            if modules with parameters follow the last layer; several outputs are concatenated. It is divided by the number
+            of losses of the window, so a signal that is proportional to it does not depend on the window.
         targets: a function that returns the targets of each step as numbers [K, B, C], one-hot for labels, divided by the
             number of losses in the mean.
         own: the gradient of the loss of the layer's own read-out w.r.t. the layer's outputs; None without one.
 
     Example:
-        A route that sends the sign of the error through fixed matrices:
+        A route that sends the sign of the error, times its mean size, through fixed matrices:
 
         >>> import jax.numpy as jnp
         >>> from flax import nnx
@@ -45,7 +46,8 @@ class Teaching(NamedTuple):
         >>> from slax_rules import OSTL, Direct, Teaching, cross_entropy, gradients
         >>> class SignOfError(Direct):
         ...     def signal(self, layer, outputs, teaching: Teaching):
-        ...         return super().signal(layer, outputs, teaching._replace(error=jnp.sign(teaching.error)))
+        ...         size = jnp.abs(teaching.error).mean(axis=-1, keepdims=True)
+        ...         return super().signal(layer, outputs, teaching._replace(error=size * jnp.sign(teaching.error)))
         >>> rngs = nnx.Rngs(0)
         >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
         >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
@@ -300,7 +302,33 @@ class Target(_Broadcast):
         return self._send(layer, outputs, teaching.targets())
 
 
-class Local(Route, nnx.Module):
+class _LocalLosses(Route):
+    """A route by which each hidden layer has the task's loss on a read-out of its own, y = s Q."""
+
+    skips_layers = True
+
+    def matrix(self, layer: Layer, units: int, size: int, dtype: Any) -> Float[Array, "N C"]:
+        """The read-out Q [N, C] of a layer of N units."""
+        raise NotImplementedError
+
+    def read_out(self, layer: Layer, outputs: Array, head: Any) -> Any:
+        steps, batch = outputs.shape[:2]
+        units = outputs.reshape(steps, batch, -1)
+        leaves, structure = jax.tree.flatten(head)
+        sizes = [math.prod(leaf.shape[2:]) for leaf in leaves]
+        whole = units @ self.matrix(layer, units.shape[-1], sum(sizes), units.dtype)
+        ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
+        parts = jnp.split(whole, ends[:-1], axis=-1)
+        return jax.tree.unflatten(
+            structure, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+        )
+
+    def signal(self, layer: Layer, outputs: Float[Array, "K B *N"], teaching: Teaching) -> Float[Array, "K B *N"]:
+        assert teaching.own is not None
+        return teaching.own
+
+
+class Local(_LocalLosses, nnx.Module):
     """Local losses: each hidden layer has the task's loss on its own fixed random read-out, and takes no signal from above.
 
         y^l_t = s^l_t Q^l        signal of layer l  dloss(y^l_t, target)/dy^l_t Q^l^T
@@ -327,8 +355,6 @@ class Local(Route, nnx.Module):
         (8, 16)
     """
 
-    skips_layers = True
-
     def __init__(self, *, rngs: nnx.Rngs):
         self.key = nnx.RngKey(rngs.params(), tag="read_out")
 
@@ -337,24 +363,9 @@ class Local(Route, nnx.Module):
         key = jax.random.fold_in(self.key[...], layer.number)
         return jax.random.normal(key, (units, size), dtype) / math.sqrt(units)
 
-    def read_out(self, layer: Layer, outputs: Array, head: Any) -> Any:
-        steps, batch = outputs.shape[:2]
-        units = outputs.reshape(steps, batch, -1)
-        leaves, structure = jax.tree.flatten(head)
-        sizes = [math.prod(leaf.shape[2:]) for leaf in leaves]
-        whole = units @ self.matrix(layer, units.shape[-1], sum(sizes), units.dtype)
-        ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
-        parts = jnp.split(whole, ends[:-1], axis=-1)
-        return jax.tree.unflatten(
-            structure, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
-        )
 
-    def signal(self, layer: Layer, outputs: Float[Array, "K B *N"], teaching: Teaching) -> Float[Array, "K B *N"]:
-        assert teaching.own is not None
-        return teaching.own
-
-
-class FixedBases(Local):
+@dataclasses.dataclass(frozen=True)
+class FixedBases(_LocalLosses):
     """Local losses on fixed bases: the read-out of each hidden layer is made of one wave over its units for each output.
 
         y^l_t = s^l_t Q^l        Q^l_nc = sign(sin(f_c n)) / N_l, or sin(f_c n) / N_l        f_c from 50 to 512, evenly spaced
@@ -386,10 +397,11 @@ class FixedBases(Local):
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=STLLR(route=FixedBases()))
     """
 
-    def __init__(self, waveform: Literal["square", "sine"] = "square"):
-        if waveform not in ("square", "sine"):
-            raise ValueError(f'FixedBases got waveform={waveform!r}, expected "square" or "sine".')
-        self.waveform = waveform
+    waveform: Literal["square", "sine"] = "square"
+
+    def __post_init__(self) -> None:
+        if self.waveform not in ("square", "sine"):
+            raise ValueError(f'FixedBases got waveform={self.waveform!r}, expected "square" or "sine".')
 
     def matrix(self, layer: Layer, units: int, size: int, dtype: Any) -> Float[Array, "N C"]:
         """The read-out Q [N, C] of a layer of N units."""

@@ -1,0 +1,225 @@
+"""Learning from reward: the sum of trace-weighted signals of each sample is kept, and multiplied with a reward when it arrives.
+
+    z_t = discount z_{t-1} + g_t        g_t  the gradient of -log pi(a_t | y_t) under a rule, for each sample
+    gradient  -mean_b reward_b z_b, descended by an optimizer; here with the sign that a loss has
+
+A trial is an ordinary value: it starts, is extended window by window while the model acts, and gives a gradient for any reward
+at any time.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from slax_neurons.internal import check_sequence, first_carry
+from slax_rules.layerwise.engine import as_rule
+from slax_rules.loop.objective import WindowObjective
+from slax_rules.loop.targets import read_targets
+from slax_rules.losses import LossFn, PerStep
+from slax_rules.rule import Heads
+
+
+class Trial(NamedTuple):
+    """A sequence in progress, whose reward is not known yet.
+
+    Args:
+        state: the state of the rule for each sample, with the model's carry, leaves [B, ...].
+        trace: z, the discounted sum of each sample's gradients so far, in the structure of the model's parameters, leaves
+            [B, ...]. It takes as much memory as B copies of the parameters.
+
+    Example:
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OSTL, start_trial
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> trial = start_trial(model, (2, 8), rule=OSTL())
+        >>> trial.trace["modules"][0]["kernel"][...].shape
+        (2, 8, 16)
+    """
+
+    state: Any
+    trace: nnx.State
+
+
+def start_trial(model: nnx.RNNCellBase, input_shape: tuple[int, ...], *, rule: Any) -> Trial:
+    """Start a trial of each sample: the model at rest, and no trace.
+
+    Args:
+        model: a model that the rule can handle.
+        input_shape: shape [B, features...] of one step's inputs.
+        rule: `OSTL()`, or any other rule without parameters of its own and without random numbers.
+
+    Raises:
+        TypeError: a rule with parameters, a rule or a model with a random key in its state, or one that the rule cannot handle.
+
+    Example:
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, connect
+        >>> from slax_rules import OSTL, start_trial
+        >>> model = connect([nnx.Linear(4, 2, rngs=nnx.Rngs(0)), LI()])
+        >>> trial = start_trial(model, (3, 4), rule=OSTL())
+        >>> float(trial.trace["modules"][0]["bias"][...].sum())
+        0.0
+    """
+    whole, one = as_rule(rule), (1, *input_shape[1:])
+    if jax.tree.leaves(nnx.state(whole, nnx.Param)):
+        raise TypeError(
+            f"start_trial got {whole.title} with parameters of its own, whose gradient a trial does not keep, expected a rule "
+            "without them, such as OSTL() or OSTL(route=Direct(rngs=rngs))."
+        )
+    params = nnx.state(model, nnx.Param)
+    dtype = next(leaf.dtype for leaf in jax.tree.leaves(params))
+    state = whole.initialize(
+        whole.plan(model, input_shape[1:]), model, first_carry(model, one), jax.ShapeDtypeStruct(one, dtype)
+    )
+    if any(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state)):
+        raise TypeError(
+            f"start_trial got a random key in the state of {whole.title} or of the model, which would draw the same numbers "
+            "for each sample. Use another rule than UORO, and call model.eval() to switch dropout off."
+        )
+
+    def for_each_sample(leaf: Array) -> Array:
+        return jnp.broadcast_to(leaf[None], (input_shape[0], *leaf.shape))
+
+    return Trial(
+        jax.tree.map(for_each_sample, state), jax.tree.map(lambda p: for_each_sample(jnp.zeros_like(p)), params)
+    )
+
+
+def extend_trial(
+    model: nnx.RNNCellBase,
+    trial: Trial,
+    loss_fn: LossFn,
+    inputs: Float[Array, "K B ..."],
+    act: Callable[[Any], Any],
+    *,
+    rule: Any,
+    discount: float = 1.0,
+    mask: Bool[Array, "K B"] | None = None,
+) -> tuple[Trial, Any, Any]:
+    """Run K more steps of a trial, in which the model acts, and add the gradients of -log pi(a_t | y_t) to the trace.
+
+        z_t = discount z_{t-1} + g_t
+
+    Parameters are constant within the K steps; between calls they may change, as in online training. Under `jax.jit` or
+    `nnx.jit`, all calls with the same shapes are one program.
+
+    Args:
+        model: the model, whose own variables stay unchanged: call `model.eval()` if it has a norm.
+        trial: the trial so far.
+        loss_fn: -log pi, which maps outputs [B, ...] and actions [B, ...] of one step to numbers [B]: `cross_entropy` for
+            actions that are drawn from the softmax of the outputs, `squared_error` for numbers with Gaussian noise.
+        inputs: inputs of K steps.
+        act: maps the outputs [K, B, ...] of the steps to the actions, [K, B, ...], such as
+            `lambda outputs: jax.random.categorical(key, outputs)`.
+        rule: the rule that the trial was started with. Under BPTT, the gradient flows through the K steps of a call.
+        discount: the decay of the trace per step, in [0, 1].
+        mask: true where the model acts; at each step by default.
+
+    Returns:
+        The trial after the steps, the outputs, and the actions.
+
+    References:
+        Williams: Simple statistical gradient-following algorithms for connectionist reinforcement learning, 1992,
+        doi 10.1007/BF00992696. Bellec et al. 2020, doi 10.1038/s41467-020-17236-y, for reward-based e-prop.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OSTL, cross_entropy, extend_trial, reward_gradient, start_trial
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> trial = start_trial(model, inputs.shape[1:], rule=OSTL())
+        >>> def act(outputs):
+        ...     return jax.random.categorical(jax.random.key(1), outputs)
+        >>> last = jnp.zeros((20, 2), bool).at[-1].set(True)  # one action, in the last step
+        >>> trial, outputs, actions = extend_trial(model, trial, cross_entropy, inputs, act, rule=OSTL(), mask=last)
+        >>> gradient = reward_gradient(trial, jnp.where(actions[-1] == labels, 1.0, 0.0))
+        >>> gradient["modules"][0]["kernel"][...].shape
+        (8, 16)
+    """
+    if not 0 <= discount <= 1:
+        raise ValueError(f"extend_trial got discount={discount}, expected a number in [0, 1].")
+    check_sequence(inputs)
+    whole, (steps, batch) = as_rule(rule), inputs.shape[:2]
+    plan = whole.plan(model, inputs.shape[2:])
+    graphdef, variables = nnx.split(model)
+
+    def forward(state: Any, inputs: Array) -> Any:
+        heads, _ = whole.forward(plan, nnx.merge(graphdef, variables, copy=True), state, inputs[:, None])
+        return jax.tree.map(lambda leaf: leaf[:, 0], heads.outputs)
+
+    outputs = jax.vmap(forward, in_axes=(0, 1), out_axes=1)(trial.state, inputs)
+    actions = act(outputs)
+    weights = discount ** jnp.arange(steps - 1, -1, -1)[:, None] * jnp.ones((steps, batch))
+    weights = weights if mask is None else jnp.where(mask, weights, 0)
+
+    def extend(state: Any, trace: nnx.State, inputs: Array, actions: Any, weights: Array) -> tuple[Any, nnx.State]:
+        model = nnx.merge(graphdef, variables, copy=True)
+        targets = jax.tree.map(lambda leaf: PerStep(leaf[:, None]), actions)
+        objective = _Weighted(WindowObjective(loss_fn, read_targets(targets, steps, 1), None, None), weights)
+        found = whole.window(plan, model, state, inputs[:, None], objective)
+        return found.state, jax.tree.map(lambda z, g: discount**steps * z + g, trace, found.model)
+
+    state, trace = jax.vmap(extend, in_axes=(0, 0, 1, 1, 1))(trial.state, trial.trace, inputs, actions, weights)
+    return Trial(state, trace), outputs, actions
+
+
+def reward_gradient(trial: Trial, rewards: Float[Array, " B"]) -> nnx.State:
+    """Multiply the trace of each sample with its reward, and return the mean: a step down this gradient increases the reward.
+
+    Args:
+        trial: the trial so far.
+        rewards: the reward of each sample that arrives now, less a baseline that reduces the noise, such as a running mean.
+
+    Returns:
+        The gradient in the structure of `nnx.state(model, nnx.Param)`, mean_b rewards_b z_b.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, connect
+        >>> from slax_rules import OSTL, cross_entropy, extend_trial, reward_gradient, start_trial
+        >>> model = connect([nnx.Linear(4, 2, rngs=nnx.Rngs(0)), LI()])
+        >>> trial = start_trial(model, (3, 4), rule=OSTL())
+        >>> def act(outputs):
+        ...     return outputs.argmax(axis=-1)
+        >>> trial, _, _ = extend_trial(model, trial, cross_entropy, jnp.ones((10, 3, 4)), act, rule=OSTL())
+        >>> float(reward_gradient(trial, jnp.zeros(3))["modules"][0]["bias"][...].sum())
+        0.0
+    """
+
+    def weigh(trace: Array) -> Array:
+        return jnp.tensordot(rewards.astype(trace.dtype), trace, axes=1) / rewards.shape[0]
+
+    return jax.tree.map(weigh, trial.trace)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Weighted:
+    """The sum of the losses of one sample's steps, each with a weight, as an objective."""
+
+    window: WindowObjective
+    weights: Float[Array, " K"]
+    probes: tuple[()] = ()
+
+    def __call__(self, heads: Heads) -> tuple[Array, Heads]:
+        loss, signals = self.window(heads)
+        return loss, jax.tree.map(self._weigh, signals)
+
+    def targets(self, outputs: Any) -> Float[Array, "K B C"]:
+        return self._weigh(self.window.targets(outputs))
+
+    def _weigh(self, signal: Array) -> Array:
+        """From the mean over steps to the weighted sum."""
+        weights = signal.shape[0] * self.weights.astype(signal.dtype)
+        return weights.reshape(-1, *[1] * (signal.ndim - 1)) * signal

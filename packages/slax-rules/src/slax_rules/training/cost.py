@@ -1,0 +1,226 @@
+"""The cost of a rule for a model of the user's own sizes: memory per sample and time, beside BPTT, predicted and measured."""
+
+import dataclasses
+import math
+import statistics
+import time
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.interpreters.partial_eval import dce_jaxpr
+from jaxtyping import Array
+
+from slax_neurons.internal import first_carry, input_struct
+from slax_rules.bptt import BPTT
+from slax_rules.layerwise.engine import as_rule
+from slax_rules.loop.entry import AnyRule
+from slax_rules.loop.program import Program, run_program
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """The cost of the gradient of a batch under a rule, and the same for BPTT.
+
+    Args:
+        carried_bytes: predicted: bytes per sample that the rule carries from window to window, the model's carry and the rule's
+            traces; what samples share counts once, divided by the batch.
+        products: predicted: multiply-adds in matrix products and convolutions per step and sample.
+        bptt_products: the same for BPTT.
+        temporary_bytes: measured: temporary memory of the compiled program per sample; None if nothing was measured.
+        bptt_temporary_bytes: the same for BPTT.
+        seconds: measured: the median time of a gradient of the batch; None if nothing was measured.
+        bptt_seconds: the same for BPTT, timed in turn with the rule.
+
+    Example:
+        >>> from slax_rules import Cost
+        >>> cost = Cost(carried_bytes=4000, products=300, bptt_products=200)
+        >>> cost.predicted_time
+        1.5
+        >>> print(cost)
+        carries 4,000 bytes per sample; predicted time 1.50 of BPTT
+    """
+
+    carried_bytes: int
+    products: int
+    bptt_products: int
+    temporary_bytes: int | None = None
+    bptt_temporary_bytes: int | None = None
+    seconds: float | None = None
+    bptt_seconds: float | None = None
+
+    @property
+    def predicted_time(self) -> float:
+        """The multiply-adds in products, relative to BPTT. The time of element-wise work is not in it."""
+        return self.products / self.bptt_products
+
+    @property
+    def measured_time(self) -> float | None:
+        """The time of a gradient relative to BPTT; None if nothing was measured."""
+        if self.seconds is None or self.bptt_seconds is None:
+            return None
+        return self.seconds / self.bptt_seconds
+
+    def __str__(self) -> str:
+        text = f"carries {self.carried_bytes:,} bytes per sample; predicted time {self.predicted_time:.2f} of BPTT"
+        if self.measured_time is None:
+            return text
+        return (
+            f"{text}; measured: {self.temporary_bytes:,} bytes per sample (BPTT {self.bptt_temporary_bytes:,}), "
+            f"time {self.measured_time:.2f} of BPTT"
+        )
+
+
+def cost(
+    model: nnx.RNNCellBase,
+    rule: AnyRule,
+    input_shape: tuple[int, ...],
+    *,
+    window: int | None = None,
+    measure: bool = True,
+    repeats: int = 7,
+) -> Cost:
+    """Predict and measure the cost of a rule for a model and a batch, beside BPTT.
+
+    The prediction compiles nothing: bytes are those of the arrays that the rule carries, and products are counted in its
+    program. The measurement compiles the gradient under the rule and under BPTT, reads how much temporary memory each needs,
+    and times both in turn on random spikes, on the device that JAX uses.
+
+    Args:
+        model: a model that the rule can handle. It is not changed.
+        rule: the rule.
+        input_shape: shape of the inputs, [T, B, features...].
+        window: steps that are computed together; the rule's default if None.
+        measure: whether to measure as well, which takes seconds to minutes.
+        repeats: number of timed gradients of each.
+
+    Returns:
+        The cost, which prints as a line.
+
+    Raises:
+        TypeError, ValueError: a model that the rule cannot handle; a shape without time, batch and features.
+
+    Example:
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OSTL, OTTT, cost
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(100, 50, rngs=rngs), LIF(), nnx.Linear(50, 10, rngs=rngs), LI()])
+        >>> for rule in (OTTT(), OSTL()):
+        ...     print(cost(model, rule, (100, 32, 100), window=25, measure=False))
+        carries 840 bytes per sample; predicted time 1.00 of BPTT
+        carries 22,480 bytes per sample; predicted time 1.48 of BPTT
+    """
+    if len(input_shape) < 3:
+        raise ValueError(f"cost got the shape {list(input_shape)}, expected that of inputs, [T, B, features...].")
+    model = nnx.clone(model)
+    struct = jax.ShapeDtypeStruct(input_shape, _input_dtype(model, input_shape))
+    mine, theirs = (_Gradient(model, one, struct, window) for one in (rule, BPTT()))
+    predicted = Cost(_carried_bytes(model, rule, struct), mine.products, theirs.products)
+    if not measure:
+        return predicted
+    seconds: dict[str, list[float]] = {"mine": [], "theirs": []}
+    for _ in range(repeats + 1):
+        for name, gradient in (("mine", mine), ("theirs", theirs)):
+            seconds[name].append(gradient.time())
+    batch = input_shape[1]
+    return dataclasses.replace(
+        predicted,
+        temporary_bytes=mine.temporary_bytes // batch,
+        bptt_temporary_bytes=theirs.temporary_bytes // batch,
+        seconds=statistics.median(seconds["mine"][1:]),
+        bptt_seconds=statistics.median(seconds["theirs"][1:]),
+    )
+
+
+class _Gradient:
+    """The gradient of a batch of random spikes, w.r.t. a loss whose gradient costs next to nothing."""
+
+    def __init__(self, model: nnx.RNNCellBase, rule: Any, inputs: jax.ShapeDtypeStruct, window: int | None):
+        graphdef, state = nnx.split((model, rule, None))
+        self.program = Program(graphdef, _sum_of_squares, "none", window, None)
+        spikes = jax.random.bernoulli(jax.random.key(0), 0.1, inputs.shape).astype(inputs.dtype)
+        self.arguments = (state, spikes, jnp.zeros(inputs.shape[1]), None, None)
+
+    @property
+    def products(self) -> int:
+        """Multiply-adds in products per step and sample."""
+        program = jax.make_jaxpr(partial(run_program, self.program))(*self.arguments).jaxpr
+        read, _ = dce_jaxpr(program, [True] * len(program.outvars))  # without products that nothing reads
+        steps, batch = self.arguments[1].shape[:2]
+        return _products(read) // (steps * batch)
+
+    def time(self) -> float:
+        """Run once, and return the seconds."""
+        start = time.perf_counter()
+        jax.block_until_ready(self._compiled(*self.arguments))
+        return time.perf_counter() - start
+
+    @property
+    def temporary_bytes(self) -> int:
+        return self._compiled.memory_analysis().temp_size_in_bytes
+
+    @property
+    def _compiled(self) -> Any:
+        if not hasattr(self, "_program"):
+            self._program = run_program.lower(self.program, *self.arguments).compile()
+        return self._program
+
+
+def _sum_of_squares(outputs: Any, targets: Array) -> Array:
+    leaves = jax.tree.leaves(outputs)
+    return sum((jnp.sum(jnp.square(leaf), axis=tuple(range(1, leaf.ndim))) for leaf in leaves), start=0 * targets)
+
+
+def _input_dtype(model: Any, shape: tuple[int, ...]) -> Any:
+    modules = getattr(model, "modules", None)
+    if modules is not None:
+        return input_struct(modules, shape).dtype
+    floats = [leaf.dtype for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))]
+    return floats[0] if floats else jnp.float32
+
+
+def _carried_bytes(model: Any, rule: Any, inputs: jax.ShapeDtypeStruct) -> int:
+    """Bytes per sample of the state that a rule carries from window to window."""
+    one_step = jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype)
+    graphdef, state = nnx.split((model, rule))
+
+    def initialize(state: nnx.State) -> Any:
+        model, rule = nnx.merge(graphdef, state, copy=True)
+        carry = first_carry(model, one_step.shape)
+        whole = as_rule(rule)
+        return whole.initialize(whole.plan(model, one_step.shape[1:]), model, carry, one_step)
+
+    leaves = jax.tree.leaves(jax.eval_shape(initialize, state))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) // inputs.shape[1]
+
+
+def _products(jaxpr: Any) -> int:
+    """Multiply-adds in the matrix products and convolutions of a program, with loops unrolled."""
+    total = 0
+    for equation in jaxpr.eqns:
+        name, params = equation.primitive.name, equation.params
+        if name == "dot_general":
+            (contracted, _), _ = params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            total += equation.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
+        elif name == "conv_general_dilated":
+            kernel, out = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec[0]
+            total += equation.outvars[0].aval.size * math.prod(kernel) // kernel[out]
+        else:
+            repeats = params["length"] if name == "scan" else 1
+            total += repeats * sum(_products(inner) for inner in _inner(params))
+    return total
+
+
+def _inner(params: dict[str, Any]) -> list[Any]:
+    """The programs inside an equation; of the branches of a condition, all."""
+    found = []
+    for value in params.values():
+        for one in value if isinstance(value, tuple | list) else (value,):
+            inner = getattr(one, "jaxpr", one)
+            if hasattr(inner, "eqns"):
+                found.append(inner)
+    return found

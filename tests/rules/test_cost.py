@@ -1,0 +1,71 @@
+"""The cost of a rule: predicted bytes and products by hand, and what is measured."""
+
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from slax_neurons import LI, LIF, Connect, connect
+from slax_rules import BPTT, OSTL, OTTT, RTRL, STLLR, UORO, Direct, cost
+
+I, N, C, T, B = 12, 7, 3, 8, 4  # noqa: E741
+
+
+def model() -> Connect:
+    rngs = nnx.Rngs(0)
+    return connect([nnx.Linear(I, N, rngs=rngs), LIF(), nnx.Linear(N, C, rngs=rngs), LI()])
+
+
+@pytest.mark.parametrize(
+    ("rule", "numbers"),
+    [
+        (BPTT(), N + C),
+        (OTTT(bias_trace=False), N + C + I + N),
+        (OSTL(), N + C + I * N + N + N * C + C),  # a trace of each weight and bias
+        (STLLR(), N + C + I + N + N),  # x and psi of the first layer, x of the read-out
+    ],
+    ids=lambda case: type(case).__name__,
+)
+def test_bytes_that_are_carried_are_those_of_the_traces_and_the_state(rule, numbers):
+    shared = 4 * 4  # at most: scalars that all samples share
+    found = cost(model(), rule, (T, B, I), measure=False).carried_bytes
+    assert 4 * numbers <= found <= 4 * numbers + shared
+
+
+def test_products_are_those_of_three_passes():
+    """Forward, the gradients of both kernels, and the signal below the read-out; a window's trace is one product more."""
+    found = cost(model(), BPTT(), (T, B, I), measure=False)
+    assert found.products == found.bptt_products == 2 * (I * N + N * C) + N * C
+    assert found.predicted_time == 1
+    in_windows = cost(model(), OSTL(), (T, B, I), window=2, measure=False).products
+    assert in_windows == 3 * I * N + 4 * N * C
+    assert cost(model(), OTTT(), (T, B, I), window=2, measure=False).products == found.products
+    assert cost(model(), STLLR(), (T, B, I), measure=False).products == found.products + I * N
+    direct = cost(model(), OSTL(route=Direct(rngs=nnx.Rngs(0))), (T, B, I), measure=False)
+    assert direct.products == found.products  # N C to send the error, in place of N C to pass it down
+
+
+def test_memory_and_time_are_measured():
+    found = cost(model(), OSTL(), (T, B, I), repeats=2)
+    assert found.seconds > 0
+    assert found.measured_time == found.seconds / found.bptt_seconds
+    assert found.temporary_bytes > 0
+    assert found.bptt_temporary_bytes > 0
+    assert "measured" in str(found)
+    assert "measured" not in str(cost(model(), OSTL(), (T, B, I), measure=False))
+
+
+def test_rules_for_any_cell_are_counted_too():
+    assert cost(model(), RTRL(), (T, B, I), measure=False).carried_bytes > 4 * (I * N + N * C)
+    assert cost(nnx.GRUCell(I, N, rngs=nnx.Rngs(0)), UORO(rngs=nnx.Rngs(0)), (T, B, I), measure=False).products > 0
+
+
+def test_a_shape_without_time_is_an_error():
+    with pytest.raises(ValueError, match=r"expected that of inputs, \[T, B, features...\]"):
+        cost(model(), OSTL(), (B, I))
+
+
+def test_the_model_stays_as_it_is():
+    net = model()
+    before = net.modules[0].kernel[...]
+    cost(net, OSTL(), (T, B, I), measure=False)
+    assert jnp.array_equal(before, net.modules[0].kernel[...])

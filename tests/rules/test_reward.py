@@ -1,0 +1,411 @@
+"""Trials that wait for a reward: REINFORCE by hand, the oracle's three factors, and tasks that are learned."""
+
+import dataclasses
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import oracle
+from oracle.exact import RTRL as OracleRTRL
+from oracle.local import OSTL as OracleOSTL
+from oracle.local import OTPE as OracleOTPE
+from oracle.local import OTTT as OracleOTTT
+from oracle.local import SLTT as OracleSLTT
+from oracle.local import STLLR as OracleSTLLR
+from oracle.local import ApproximateOTPE as OracleApproximateOTPE
+from oracle.local import EProp as OracleEProp
+from oracle.local import OSTLWithH
+from oracle.local import PPProp as OraclePPProp
+from rules.ledger import layers_of, lif
+from slax_neurons import LI, LIF, Dropout, connect
+from slax_rules import (
+    BPTT,
+    OSTL,
+    OTPE,
+    OTTT,
+    RTRL,
+    SLTT,
+    STLLR,
+    UORO,
+    Adaptive,
+    ApproximateOTPE,
+    Direct,
+    EProp,
+    PPProp,
+    Target,
+    cross_entropy,
+    extend_trial,
+    gradients,
+    reward_gradient,
+    squared_error,
+    start_trial,
+)
+from stacks import deviation, gradients_of, inputs, linear, pair, worst
+
+T, B, C = 9, 3, 4
+TOLERANCE = 1e-11
+ACTIONS = np.random.default_rng(5).integers(0, C, (T, B))
+REWARDS = np.random.default_rng(3).normal(size=(T, B))
+SIGNAL = oracle.softmax_cross_entropy(ACTIONS)
+
+
+def network(*, fixed: bool = False) -> Any:
+    neurons = [lif(), lif(decay=0.6, reset="zero"), {"kind": "li", "decay": 0.7}]
+    return pair([7, 6, 5, C], [neuron | {"fixed": fixed} for neuron in neurons], edges=[(0, 0, 1)])
+
+
+def trial_of(
+    model: Any, rule: Any, x: Any, window: int, *, rewards: Any = None, discount: float = 1.0, mask: Any = None
+) -> list[dict[str, np.ndarray]]:
+    """The sum over the ends of windows of what a reward there finds; actions are given."""
+    trial = start_trial(model, x.shape[1:], rule=rule)
+    total = None
+    for start in range(0, len(x), window):
+        part = slice(start, start + window)
+        here = {} if mask is None else {"mask": jnp.asarray(mask[part])}
+        trial, _, taken = extend_trial(
+            model,
+            trial,
+            cross_entropy,
+            x[part],
+            lambda outputs, part=part: jnp.asarray(ACTIONS[part]),
+            rule=rule,
+            discount=discount,
+            **here,
+        )
+        np.testing.assert_array_equal(taken, ACTIONS[part])
+        reward = REWARDS if rewards is None else rewards
+        found = reward_gradient(trial, jnp.asarray(reward[min(start + window, len(x)) - 1]))
+        total = found if total is None else jax.tree.map(jnp.add, total, found)
+    return gradients_of(model, total)
+
+
+def at_ends(window: int) -> np.ndarray:
+    """The rewards that `trial_of` sees."""
+    rewards = np.zeros((T, B))
+    ends = [min(start + window, T) - 1 for start in range(0, T, window)]
+    rewards[ends] = REWARDS[ends]
+    return rewards
+
+
+def s_tllr() -> Any:
+    numbers = (0.7, 0.3, 1.1, -0.4)
+    hidden = [OracleSTLLR(*numbers, bias_trace=False) for _ in range(2)]
+    return STLLR(*numbers), oracle.PerLayer([*hidden, OracleOTTT(bias_trace=False)])
+
+
+RULES: dict[str, Any] = {
+    "rtrl": (RTRL(), OracleRTRL()),
+    "ostl": (OSTL(), OracleOSTL()),
+    "ostl_with_recurrence": (OSTL(recurrence=True), OSTLWithH()),
+    "ottt": (OTTT(), OracleOTTT()),
+    "sltt": (SLTT(), OracleSLTT()),
+    "otpe": (OTPE(), OracleOTPE()),
+    "approximate_otpe": (ApproximateOTPE(), OracleApproximateOTPE()),
+    "e_prop": (EProp(), OracleEProp()),
+    "pp_prop": (PPProp(decay=0.8), OraclePPProp(0.8)),
+    "s_tllr": s_tllr(),
+}
+FIXED = {"pp_prop", "s_tllr"}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_gradient_under_every_rule_is_the_oracle_s_three_factors(name, x64):
+    """Rewards at the ends of windows, whose length and discount differ from one rule to the next."""
+    number = list(RULES).index(name)
+    window, discount = (1, 3, 4)[number % 3], (0.8, 1.0)[number % 2]
+    model, layers = network(fixed=name in FIXED)
+    rule, theirs = RULES[name]
+    x = inputs(T, B, 7)
+    expected = oracle.rewarded(theirs, layers, x, SIGNAL, at_ends(window), gamma=discount)
+    expected = [{key: T * value for key, value in layer.items()} for layer in expected.gradients]
+    assert worst(trial_of(model, rule, x, window, discount=discount), expected) < TOLERANCE
+    assert np.abs(expected[0]["kernel"]).max() > 1e-3
+
+
+@pytest.mark.parametrize("discount", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("window", [1, 4, T])
+def test_windows_change_nothing_but_where_rewards_may_come(window, discount, x64):
+    """One reward at the end: the same in pieces of every length, under a rule for layers."""
+    model, layers = network()
+    x, rewards = inputs(T, B, 7), np.zeros((T, B))
+    rewards[-1] = REWARDS[-1]
+    found = trial_of(model, OSTL(), x, window, rewards=rewards, discount=discount)
+    expected = oracle.rewarded(OracleOSTL(), layers, x, SIGNAL, rewards, gamma=discount).gradients
+    assert worst(found, [{key: T * value for key, value in layer.items()} for layer in expected]) < TOLERANCE
+
+
+def test_under_bptt_the_gradient_flows_within_a_call(x64):
+    model, layers = network()
+    x, rewards = inputs(T, B, 7), np.zeros((T, B))
+    rewards[-1] = REWARDS[-1]
+    weights = REWARDS[-1]
+
+    def signal(t, outputs):
+        losses, slopes = SIGNAL(t, outputs)
+        return weights * losses, weights[:, None] * slopes
+
+    for window, expected in ((T, oracle.bptt(layers, x, signal)), (3, oracle.tbptt(layers, x, signal, 3))):
+        found = trial_of(model, BPTT(), x, window, rewards=rewards)
+        assert worst(found, [{k: T * v for k, v in layer.items()} for layer in expected.gradients]) < TOLERANCE
+
+
+@pytest.mark.parametrize("route", ["direct", "target"])
+def test_third_factor_goes_along_every_route(route, x64):
+    """With projected targets, the target is what the model did."""
+    model, layers = network()
+    x = inputs(T, B, 7)
+    way = (Direct if route == "direct" else Target)(rngs=nnx.Rngs(6))
+    sizes = zip(layers_of(model), (6, 5), strict=False)
+    matrices = [np.asarray(way.matrix(layer, size, C, jnp.float64)) for layer, size in sizes]
+    theirs = oracle.Direct(matrices) if route == "direct" else oracle.Target(matrices, np.eye(C)[ACTIONS])
+    expected = oracle.rewarded(OracleEProp(route=theirs), layers, x, SIGNAL, at_ends(3), gamma=0.9).gradients
+    found = trial_of(model, EProp(route=way), x, 3, discount=0.9)
+    assert worst(found, [{key: T * value for key, value in layer.items()} for layer in expected]) < TOLERANCE
+
+
+def test_where_the_model_does_not_act_nothing_is_added_and_the_trace_decays(x64):
+    model, layers = network()
+    x, mask = inputs(T, B, 7), np.random.default_rng(8).uniform(size=(T, B)) < 0.5
+
+    def signal(t, outputs):
+        losses, slopes = SIGNAL(t, outputs)
+        return mask[t] * losses, mask[t][:, None] * slopes
+
+    expected = oracle.rewarded(OracleOTPE(), layers, x, signal, at_ends(3), gamma=0.8).gradients
+    found = trial_of(model, OTPE(), x, 3, discount=0.8, mask=mask)
+    assert worst(found, [{key: T * value for key, value in layer.items()} for layer in expected]) < TOLERANCE
+
+
+def test_parameters_may_change_between_the_pieces_of_a_trial(x64):
+    """The trace is what was found with the parameters of its time; states and traces go on."""
+    model, layers = network(fixed=True)
+    x, gamma = inputs(T, B, 7), 0.9
+    trial = start_trial(model, (B, 7), rule=OSTL())
+    options = {"rule": OSTL(), "discount": gamma}
+    trial, _, _ = extend_trial(model, trial, cross_entropy, x[:4], lambda y: jnp.asarray(ACTIONS[:4]), **options)
+    for index in (0, 2):
+        model.modules[index].kernel[...] *= 0.9
+    trial, _, _ = extend_trial(model, trial, cross_entropy, x[4:], lambda y: jnp.asarray(ACTIONS[4:]), **options)
+    found = gradients_of(model, reward_gradient(trial, jnp.asarray(REWARDS[-1])))
+    last = np.zeros((T, B))
+    last[[3, -1]] = REWARDS[-1]
+    one = oracle.rewarded(OracleOSTL(), layers, x[:4], SIGNAL, last[:4], gamma=gamma)
+    moved = [
+        dataclasses.replace(layer, kernel=layer.kernel * (1.0 if index == 2 else 0.9))
+        for index, layer in enumerate(layers)
+    ]
+    later = oracle.softmax_cross_entropy(ACTIONS[4:])
+    two = oracle.rewarded(OracleOSTL(), moved, x[4:], later, last[4:], gamma=gamma, carry=one.carry)
+    expected = [
+        {key: gamma**5 * 4 * a[key] + 5 * b[key] for key in a}
+        for a, b in zip(one.gradients, two.gradients, strict=True)
+    ]
+    assert worst(found, expected) < TOLERANCE
+
+
+# --------------------------------------------------------------------------------------------------------------- REINFORCE
+
+
+def test_reinforce_by_hand_of_one_layer_of_integrators(x64):
+    """sum_t discount^(T-1-t) (softmax(y_t) - action_t) trace_t, times the reward, and a mean over samples."""
+    model = connect([linear(5, C, 0), LI(decay=0.8, param_dtype=jnp.float64)])
+    x, discount, reward = np.asarray(inputs(T, B, 5)), 0.9, REWARDS[-1]
+    W, b = np.asarray(model.modules[0].kernel[...]), np.asarray(model.modules[0].bias[...])
+    y, trace, ones = 0.0, np.zeros((B, 5)), 0.0
+    kernel, bias = np.zeros((5, C)), np.zeros(C)
+    for t in range(T):
+        y = 0.8 * y + x[t] @ W + b
+        trace, ones = 0.8 * trace + x[t], 0.8 * ones + 1
+        p = np.exp(y) / np.exp(y).sum(axis=1, keepdims=True)
+        weighed = discount ** (T - 1 - t) * reward[:, None] * (p - np.eye(C)[ACTIONS[t]]) / B
+        kernel += trace.T @ weighed
+        bias += ones * weighed.sum(axis=0)
+    for rule, window in ((OSTL(), 2), (OTTT(), T), (RTRL(), 4)):
+        rewards = np.zeros((T, B))
+        rewards[-1] = reward
+        (found,) = trial_of(model, rule, jnp.asarray(x), window, rewards=rewards, discount=discount)
+        assert deviation(found["kernel"], kernel) < TOLERANCE
+        assert deviation(found["bias"], bias) < TOLERANCE
+
+
+def test_reinforce_by_hand_of_one_spiking_layer(x64):
+    """The policy is the softmax of spikes: with a detached reset a trace of the inputs times the slope of the surrogate."""
+    options = {"threshold": 0.7, "stop_reset_gradient": True, "param_dtype": jnp.float64}
+    model = connect([linear(5, C, 0, use_bias=False), LIF(decay=0.8, **options)])
+    x, reward = np.asarray(inputs(T, B, 5)), REWARDS[-1]
+    W, u, trace, kernel = np.asarray(model.modules[0].kernel[...]), 0.0, np.zeros((B, 5)), np.zeros((5, C))
+    for t in range(T):
+        v = 0.8 * u + x[t] @ W
+        s = (v >= 0.7).astype(float)
+        u, psi = v - 0.7 * s, 1 / (25 * np.abs(v - 0.7) + 1) ** 2
+        trace = 0.8 * trace + x[t]
+        p = np.exp(s) / np.exp(s).sum(axis=1, keepdims=True)
+        kernel += trace.T @ (psi * reward[:, None] * (p - np.eye(C)[ACTIONS[t]]) / B)
+    rewards = np.zeros((T, B))
+    rewards[-1] = reward
+    (found,) = trial_of(model, OSTL(), jnp.asarray(x), 4, rewards=rewards)
+    assert deviation(found["kernel"], kernel) < TOLERANCE
+
+
+def test_mean_over_what_the_model_may_do_is_the_gradient_of_the_expected_reward(x64):
+    """All sequences of three actions of two, each with its probability and a reward of its own."""
+    steps = 3
+    model = connect([linear(2, 2, 0), LI(decay=0.8, param_dtype=jnp.float64)])
+    sequences = np.array(list(itertools.product(range(2), repeat=steps)))
+    earned = np.random.default_rng(2).normal(size=len(sequences))
+    one = inputs(steps, 1, 2, seed=3)
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+
+    def probabilities(params):
+        logits = nnx.merge(graphdef, params, rest).unroll(jax.tree.map(lambda c: c, carry), one)[1][:, 0]
+        logs = jax.nn.log_softmax(logits)
+        return jnp.exp(sum(logs[t][jnp.asarray(sequences[:, t])] for t in range(steps)))
+
+    carry = model.initialize_carry((1, 2))
+    exact = jax.grad(lambda params: (probabilities(params) * earned).sum())(params)
+    batch = len(sequences)
+    x = jnp.repeat(one, batch, axis=1)
+    trial = start_trial(model, (batch, 2), rule=OSTL())
+    trial, _, _ = extend_trial(model, trial, cross_entropy, x, lambda y: jnp.asarray(sequences.T), rule=OSTL())
+    found = reward_gradient(trial, batch * probabilities(params) * earned)
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(exact), strict=True):
+        assert deviation(ours, -theirs) < TOLERANCE
+
+
+def test_reward_of_one_is_supervised_learning(x64):
+    """With a reward of 1 for each sample and the labels as actions: the gradient of the loss, summed over steps."""
+    model, _ = network()
+    x, labels = inputs(T, B, 7), jnp.array([0, 3, 2])
+    trial = start_trial(model, (B, 7), rule=OSTL())
+
+    def act(outputs):
+        return jnp.broadcast_to(labels, outputs.shape[:2])
+
+    trial, _, _ = extend_trial(model, trial, cross_entropy, x, act, rule=OSTL())
+    found = gradients_of(model, reward_gradient(trial, jnp.ones(B)))
+    expected = gradients_of(model, gradients(model, cross_entropy, x, labels, rule=OSTL(), window=4)[1])
+    assert worst(found, [{key: T * value for key, value in layer.items()} for layer in expected]) < TOLERANCE
+
+
+def test_actions_that_are_numbers(x64):
+    """Gaussian noise around the outputs: squared errors in place of cross entropies."""
+    model, layers = network()
+    x, noise = inputs(T, B, 7), jnp.asarray(np.random.default_rng(1).normal(size=(T, B, C)))
+    trial = start_trial(model, (B, 7), rule=OTTT())
+    trial, outputs, actions = extend_trial(model, trial, squared_error, x, lambda y: y + noise, rule=OTTT())
+    np.testing.assert_allclose(actions, outputs + noise)
+    rewards = np.zeros((T, B))
+    rewards[-1] = REWARDS[0]
+
+    def signal(t, y):
+        error = y - np.asarray(actions[t])
+        return (error**2).mean(axis=1), 2 * error / C
+
+    expected = oracle.rewarded(OracleOTTT(), layers, x, signal, rewards).gradients
+    found = gradients_of(model, reward_gradient(trial, jnp.asarray(REWARDS[0])))
+    assert worst(found, [{key: T * value for key, value in layer.items()} for layer in expected]) < TOLERANCE
+
+
+# ------------------------------------------------------------------------------------------------------- tasks, refusals
+
+CUE, ACT, END = 5, 10, 14  # steps: cues, then noise, an action, then noise until the reward arrives
+
+
+def trials(key: jax.Array, batch: int) -> tuple[jax.Array, jax.Array]:
+    """One of two groups of four inputs fires in the first steps; the third group is noise."""
+    cue_key, noise_key, spike_key = jax.random.split(key, 3)
+    cues = jax.random.randint(cue_key, (batch,), 0, 2)
+    rates = jnp.repeat(jax.nn.one_hot(cues, 2), 4, axis=1) * (jnp.arange(END) < CUE)[:, None, None]
+    noise = jax.random.bernoulli(noise_key, 0.3, (END, batch, 4))
+    shown = jax.random.uniform(spike_key, rates.shape) < 0.6 * rates
+    return jnp.concatenate([shown, noise], axis=-1).astype(jnp.float32), cues
+
+
+def learned(seed: int, *, discount: float = 1.0, sign: float = 1.0) -> float:
+    """The mean reward of the last trials, one for the right action in step ACT, after 120 updates."""
+    rngs = nnx.Rngs(seed)
+    options = {"decay": 0.9, "threshold": 0.5}
+    model = connect([nnx.Linear(12, 12, rngs=rngs), LIF(**options), nnx.Linear(12, 2, rngs=rngs), LI(decay=0.9)])
+    rule, optimizer = OSTL(), nnx.Optimizer(model, optax.adam(0.02), wrt=nnx.Param)
+    acts = jnp.zeros((END, 32), bool).at[ACT].set(True)
+
+    @nnx.jit
+    def update(model: Any, optimizer: Any, key: jax.Array) -> jax.Array:
+        data_key, action_key = jax.random.split(key)
+        x, cues = trials(data_key, 32)
+        trial = start_trial(model, x.shape[1:], rule=rule)
+        trial, _, actions = extend_trial(
+            model,
+            trial,
+            cross_entropy,
+            x[: ACT + 1],
+            lambda outputs: jax.random.categorical(action_key, outputs),
+            rule=rule,
+            discount=discount,
+            mask=acts[: ACT + 1],
+        )
+        rest = jnp.repeat(actions[:1], END - ACT - 1, axis=0)  # none of them counts
+        trial, _, _ = extend_trial(
+            model,
+            trial,
+            cross_entropy,
+            x[ACT + 1 :],
+            lambda _: rest,
+            rule=rule,
+            discount=discount,
+            mask=acts[ACT + 1 :],
+        )
+        rewards = (actions[ACT] == cues).astype(jnp.float32)
+        optimizer.update(model, reward_gradient(trial, sign * (rewards - 0.5)))
+        return rewards.mean()
+
+    with jax.numpy_dtype_promotion("standard"):  # for Optax, whose step counter is an integer
+        rewards = [update(model, optimizer, jax.random.key(1000 * seed + step)) for step in range(120)]
+    return float(np.mean(rewards[-30:]))
+
+
+def test_what_to_do_is_learned_from_a_reward_that_comes_later():
+    """Of chance 0.5. With the other sign the wrong action is learned, and without a trace nothing."""
+    right, wrong, traceless = (
+        np.mean([learned(seed, **options) for seed in (0, 1)]) for options in ({}, {"sign": -1.0}, {"discount": 0.0})
+    )
+    assert right > 0.85, (right, wrong, traceless)
+    assert wrong < 0.15
+    assert abs(traceless - 0.5) < 0.15
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda model: UORO(rngs=nnx.Rngs(0)), "random key in the state"),
+        (lambda model: OSTL(route=Adaptive(model, rngs=nnx.Rngs(0))), "with parameters of its own"),
+    ],
+)
+def test_rules_whose_samples_are_not_independent_are_refused(make, match):
+    model = connect([nnx.Linear(7, C, rngs=nnx.Rngs(0)), LI()])
+    with pytest.raises(TypeError, match=match):
+        start_trial(model, (B, 7), rule=make(model))
+
+
+def test_dropout_is_refused_until_it_is_off():
+    drop = Dropout(0.5, rngs=nnx.Rngs(1))
+    model = connect([nnx.Linear(7, 6, rngs=nnx.Rngs(0)), LIF(), drop, nnx.Linear(6, C, rngs=nnx.Rngs(0)), LI()])
+    with pytest.raises(TypeError, match=r"call model.eval\(\) to switch dropout off"):
+        start_trial(model, (B, 7), rule=OSTL())
+    model.eval()
+    assert start_trial(model, (B, 7), rule=OSTL()).trace["modules"][0]["kernel"][...].shape == (B, 7, 6)
+
+
+def test_discounts_outside_the_unit_interval_are_refused():
+    model = connect([nnx.Linear(7, C, rngs=nnx.Rngs(0)), LI()])
+    trial = start_trial(model, (B, 7), rule=OSTL())
+    x = inputs(T, B, 7, dtype=jnp.float32)
+    with pytest.raises(ValueError, match=r"discount=1.5, expected a number in \[0, 1\]"):
+        extend_trial(model, trial, cross_entropy, x, lambda y: y.argmax(axis=-1), rule=OSTL(), discount=1.5)
