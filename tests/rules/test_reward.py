@@ -1,6 +1,7 @@
 """Trials that wait for a reward: REINFORCE by hand, the oracle's three factors, and tasks that are learned."""
 
 import dataclasses
+import functools
 import itertools
 from typing import Any
 
@@ -322,53 +323,47 @@ def trials(key: jax.Array, batch: int) -> tuple[jax.Array, jax.Array]:
     """One of two groups of four inputs fires in the first steps; the third group is noise."""
     cue_key, noise_key, spike_key = jax.random.split(key, 3)
     cues = jax.random.randint(cue_key, (batch,), 0, 2)
-    rates = jnp.repeat(jax.nn.one_hot(cues, 2), 4, axis=1) * (jnp.arange(END) < CUE)[:, None, None]
+    rates = jnp.repeat(jax.nn.one_hot(cues, 2), 4, axis=1)[None] * (jnp.arange(END) < CUE)[:, None, None]
     noise = jax.random.bernoulli(noise_key, 0.3, (END, batch, 4))
     shown = jax.random.uniform(spike_key, rates.shape) < 0.6 * rates
     return jnp.concatenate([shown, noise], axis=-1).astype(jnp.float32), cues
 
 
+@functools.partial(nnx.jit, static_argnames="discount")
+def update(model: Any, optimizer: Any, key: jax.Array, sign: float, discount: float) -> jax.Array:
+    """A step up the reward of trials, one for the right action in step ACT, which arrives three steps later."""
+    data_key, action_key = jax.random.split(key)
+    x, cues = trials(data_key, 32)
+    acts = jnp.zeros((END, 32), bool).at[ACT].set(True)
+    options = {"rule": OSTL(), "discount": discount}
+    trial = start_trial(model, x.shape[1:], rule=OSTL())
+    trial, _, actions = extend_trial(
+        model,
+        trial,
+        cross_entropy,
+        x[: ACT + 1],
+        lambda outputs: jax.random.categorical(action_key, outputs),
+        mask=acts[: ACT + 1],
+        **options,
+    )
+    none = jnp.zeros((END - ACT - 1, 32), int)
+    trial, _, _ = extend_trial(
+        model, trial, cross_entropy, x[ACT + 1 :], lambda _: none, mask=acts[ACT + 1 :], **options
+    )
+    rewards = (actions[ACT] == cues).astype(jnp.float32)
+    optimizer.update(model, reward_gradient(trial, sign * (rewards - 0.5)))
+    return rewards.mean()
+
+
 def learned(seed: int, *, discount: float = 1.0, sign: float = 1.0) -> float:
-    """The mean reward of the last trials, one for the right action in step ACT, after 120 updates."""
+    """The mean reward of the last 20 of 60 updates."""
     rngs = nnx.Rngs(seed)
     options = {"decay": 0.9, "threshold": 0.5}
     model = connect([nnx.Linear(12, 12, rngs=rngs), LIF(**options), nnx.Linear(12, 2, rngs=rngs), LI(decay=0.9)])
-    rule, optimizer = OSTL(), nnx.Optimizer(model, optax.adam(0.02), wrt=nnx.Param)
-    acts = jnp.zeros((END, 32), bool).at[ACT].set(True)
-
-    @nnx.jit
-    def update(model: Any, optimizer: Any, key: jax.Array) -> jax.Array:
-        data_key, action_key = jax.random.split(key)
-        x, cues = trials(data_key, 32)
-        trial = start_trial(model, x.shape[1:], rule=rule)
-        trial, _, actions = extend_trial(
-            model,
-            trial,
-            cross_entropy,
-            x[: ACT + 1],
-            lambda outputs: jax.random.categorical(action_key, outputs),
-            rule=rule,
-            discount=discount,
-            mask=acts[: ACT + 1],
-        )
-        rest = jnp.repeat(actions[:1], END - ACT - 1, axis=0)  # none of them counts
-        trial, _, _ = extend_trial(
-            model,
-            trial,
-            cross_entropy,
-            x[ACT + 1 :],
-            lambda _: rest,
-            rule=rule,
-            discount=discount,
-            mask=acts[ACT + 1 :],
-        )
-        rewards = (actions[ACT] == cues).astype(jnp.float32)
-        optimizer.update(model, reward_gradient(trial, sign * (rewards - 0.5)))
-        return rewards.mean()
-
+    optimizer = nnx.Optimizer(model, optax.adam(0.02), wrt=nnx.Param)
     with jax.numpy_dtype_promotion("standard"):  # for Optax, whose step counter is an integer
-        rewards = [update(model, optimizer, jax.random.key(1000 * seed + step)) for step in range(120)]
-    return float(np.mean(rewards[-30:]))
+        rewards = [update(model, optimizer, jax.random.key(1000 * seed + step), sign, discount) for step in range(60)]
+    return float(np.mean(rewards[-20:]))
 
 
 def test_what_to_do_is_learned_from_a_reward_that_comes_later():

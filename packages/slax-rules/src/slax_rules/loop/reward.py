@@ -160,7 +160,7 @@ def extend_trial(
 
     outputs = jax.vmap(forward, in_axes=(0, 1), out_axes=1)(trial.state, inputs)
     actions = act(outputs)
-    weights = discount ** jnp.arange(steps - 1, -1, -1)[:, None] * jnp.ones((steps, batch))
+    weights = discount ** jnp.arange(steps - 1, -1, -1, dtype=float)[:, None] * jnp.ones((steps, batch))
     weights = weights if mask is None else jnp.where(mask, weights, 0)
 
     def extend(state: Any, trace: nnx.State, inputs: Array, actions: Any, weights: Array) -> tuple[Any, nnx.State]:
