@@ -202,7 +202,8 @@ def cost_rows(data: Data) -> Iterator[list[Any]]:
     for cost in data.costs:
         carried = carried_of(data, cost) | {REFERENCE: kept_by_bptt(cost["config"])}
         bptt = cost["costs"][REFERENCE]
-        for cell, numbers in cost["costs"].items():
+        for cell in (REFERENCE, *cells(cost["config"])):
+            numbers = cost["costs"][cell]
             pairs = [[numbers[name], numbers[name] / bptt[name]] for name in ("milliseconds", "temporary_bytes")]
             memory = [carried[cell], carried[cell] / carried[REFERENCE]]
             yield [cost["config"]["task"], *cell_and_names(cell), *memory, *pairs[0], *pairs[1]]
