@@ -143,6 +143,13 @@ def test_gradient_of_a_cell_is_that_of_its_rule(model, batch):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.parametrize("route", ["direct", "target", "local", "fixed_bases"])
+def test_e_prop_and_otpe_differ_only_in_the_signal_that_they_pass_below(route, model, batch):
+    rules = [grid.make_cell(f"{temporal}/{route}", model, jax.random.key(2)) for temporal in ("e_prop", "otpe")]
+    pair = [gradients(model, cross_entropy, *batch, rule=rule)[1] for rule in rules]
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-6), *pair)
+
+
 def test_carried_numbers_are_those_of_the_registry(model):
     # LIF and LI have one state each. A bias counts as one more input of eligibility; OTTT's trace of it is one for all samples.
     pairs = list(itertools.pairwise(TASK["layers"]))
@@ -255,6 +262,7 @@ def test_tables_are_means_of_the_seeds(results, costs, tmp_path):
         temporal = (whole - reached[code, "sltt/symmetric"]).mean()
         for name, expected in (lost | {"temporal": temporal, "spatial": np.mean([*lost.values()])}).items():
             assert found[code, name] == pytest.approx(expected, abs=1e-6)
+        assert found[code, "local_minus_temporal"] == pytest.approx(lost["local"] - temporal, abs=1e-6)
         assert found[code, "spatial_minus_temporal"] == pytest.approx(np.mean([*lost.values()]) - temporal, abs=1e-6)
 
 
