@@ -175,6 +175,7 @@ def differences(panel: Panel) -> dict[tuple[str, str], np.ndarray]:
         temporal = panel.accuracies(whole) - panel.accuracies("sltt/symmetric")
         spatial = np.mean([lost[route] for route in WITHOUT_TRANSPORT], axis=0)
         found |= {(base, "spatial"): spatial, (base, "temporal"): temporal}
+        found |= {(base, f"{route}_minus_temporal"): lost[route] - temporal for route in WITHOUT_TRANSPORT}
         found[base, "spatial_minus_temporal"] = spatial - temporal
     return found
 
@@ -202,7 +203,8 @@ def cost_rows(data: Data) -> Iterator[list[Any]]:
     for cost in data.costs:
         carried = carried_of(data, cost) | {REFERENCE: kept_by_bptt(cost["config"])}
         bptt = cost["costs"][REFERENCE]
-        for cell, numbers in cost["costs"].items():
+        for cell in (REFERENCE, *cells(cost["config"])):
+            numbers = cost["costs"][cell]
             pairs = [[numbers[name], numbers[name] / bptt[name]] for name in ("milliseconds", "temporary_bytes")]
             memory = [carried[cell], carried[cell] / carried[REFERENCE]]
             yield [cost["config"]["task"], *cell_and_names(cell), *memory, *pairs[0], *pairs[1]]
@@ -264,12 +266,14 @@ def draw_differences(data: Data) -> Figure:
     """Draw the loss of accuracy by each choice, with its interval, in a panel for each task and code."""
     check_given("credit_grid_differences", "tasks", data.panels)
     names = list(dict.fromkeys(name for panel in data.panels for _, name in differences(panel)))
-    names = sorted(names, key=["spatial_minus_temporal", "temporal", "spatial", *SPATIAL_LABELS].index)
     labels = {
-        "spatial_minus_temporal": "spatial minus temporal",
         "temporal": "no trace",
-        "spatial": "mean of " + ", ".join(WITHOUT_TRANSPORT),
+        "spatial": f"mean of {', '.join(WITHOUT_TRANSPORT)}",
+        **SPATIAL_LABELS,
+        "spatial_minus_temporal": "mean minus no trace",
+        **{f"{route}_minus_temporal": f"{SPATIAL_LABELS[route]} minus no trace" for route in WITHOUT_TRANSPORT},
     }
+    names = sorted(names, key=list(labels).index)
     count = len(data.panels)
     figure, axes = plt.subplots(
         1, count, figsize=(3.4 * count + 1.6, 0.36 * len(names) + 1.9), sharey=True, squeeze=False
@@ -283,13 +287,14 @@ def draw_differences(data: Data) -> Figure:
             ends = None if low is None else [[mean - low], [high - mean]]
             ax.errorbar(mean, height, xerr=ends, marker=look.marker, color=look.color, markersize=6, capsize=2)
         ax.axvline(0, color="0.4", linewidth=1)
-        ax.axhspan(-0.5, names.index("temporal") - 0.5 if "temporal" in names else -0.5, color="0.93", zorder=0)
+        for row in (row for row, name in enumerate(names) if name.endswith("_minus_temporal")):
+            ax.axhspan(row - 0.5, row + 0.5, color="0.93", zorder=0)
         ax.set_title(panel.title.replace(" (", "\n("), fontsize="medium")
         ax.set_xlabel("percentage points of accuracy")
         ax.grid(axis="x", color="0.9")
         ax.set_axisbelow(True)
         ax.tick_params(axis="y", length=0)
-    axes[0, 0].set_yticks(range(len(names)), [labels.get(name) or SPATIAL_LABELS[name] for name in names])
+    axes[0, 0].set_yticks(range(len(names)), [labels[name] for name in names])
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
     handles = [
         plt.Line2D(
