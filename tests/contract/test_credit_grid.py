@@ -17,7 +17,7 @@ from flax import nnx
 
 import oracle
 from oracle.routes import ToHidden
-from rules.ledger import matrices_of, route_of, s_tllr
+from rules.ledger import layers_of, matrices_of, route_of, s_tllr
 from slax_neurons import LI, LIF, Delay, Edge, Trainable, connect
 from slax_rules import (
     DECOLLE,
@@ -48,7 +48,7 @@ from slax_rules import (
     train_offline,
     train_online,
 )
-from stacks import Conv, deviation, gradients_of, inputs, linear, pair, worst
+from stacks import deviation, gradients_of, inputs, linear, pair, worst
 
 T, B, C = 4, 3, 4
 PADDING = 2
@@ -107,9 +107,9 @@ def lif(**options):
 
 
 def layers(rule, *, n_in=5, edges=True):
-    """Two layers of LIF and a read-out, as a stack and as the oracle's layers, with edges of three kinds: recurrent, from a
-    layer above to one below, and within the step over a layer. A rule with recurrence takes the first kind alone."""
-    wired = [(0, 0, 1), (1, 0, 2), (0, 2, 0)] if edges else []
+    """Two layers of LIF and a read-out, as a stack and as the oracle's layers, with edges: recurrent, late ones down and
+    up, and one within the step over a layer. A rule with recurrence takes the first of them alone."""
+    wired = [(0, 0, 1), (1, 0, 2), (0, 1, 1), (0, 2, 0)] if edges else []
     if rule == "ostl with recurrence":
         wired = [edge for edge in wired if edge[0] == edge[1]]
     fixed = rule in FIXED_NEURONS
@@ -159,6 +159,11 @@ def same_bits(ours, theirs):
     jax.tree.map(np.testing.assert_array_equal, nnx.as_pure(ours), nnx.as_pure(theirs))
 
 
+def below_the_last(gradient):
+    """The gradients of the modules of the hidden layers."""
+    return {index: part for index, part in gradient["modules"].items() if index < 4}
+
+
 def padded(x, targets):
     """More steps, whose inputs are noise and whose targets are NaN, and the mask that leaves them out."""
     mask = jnp.arange(T + PADDING)[:, None] < jnp.full((1, B), T)
@@ -196,11 +201,10 @@ def test_gradient_is_that_of_the_oracle_in_every_window_and_behind_every_mask(ru
     assert worst(gradients_of(model, gradient), result.gradients) < TRUE
     assert all(leaf.any() for leaf in jax.tree.leaves(gradient["modules"]))
     if route in DO_NOT_SEE_ABOVE:
-        for synapse in (model.modules[4], *model.synapses[2:]):
+        for synapse in (model.modules[4], *model.synapses[3:]):
             synapse.kernel[...] *= 1.3
         changed = in_windows(nnx.state((model, made)), x, TARGETS)[0][1]
-        for index in range(4):
-            same_bits(changed["modules"][index], gradient["modules"][index])
+        same_bits(below_the_last(changed), below_the_last(gradient))
         assert deviation(changed["modules"][4]["kernel"][...], gradient["modules"][4]["kernel"][...]) > 1e-3
 
 
@@ -222,18 +226,6 @@ def under(rule, model, loss_fn=squared_error, targets=TARGETS, **options):
 # ------------------------------------------------------------------------------------------------------- some of each kind
 
 
-@some
-def test_convolutions_have_the_gradient_of_the_oracle(rule, route, x64):
-    fixed = rule in FIXED_NEURONS
-    neurons = [lif(fixed=fixed), lif(decay=0.6, fixed=fixed), {"kind": "li", "fixed": fixed}]
-    sizes = [(4, 4, 2), Conv(4, (3, 3), groups=2), Conv(3, (2, 2), strides=(2, 2), padding="VALID"), C]
-    model, theirs = pair(sizes, neurons)
-    made, x = make(rule, route, model), inputs(T, B, (4, 4, 2))
-    gradient = gradients(model, squared_error, x, TARGETS, rule=made, window=3)[1]
-    result = expected(rule, made, model, theirs, x)
-    assert worst(gradients_of(model, gradient), result.gradients) < TRUE
-
-
 def split_in_two(outputs):
     return {"a": outputs[..., :1], "b": outputs[..., 1:]}
 
@@ -243,9 +235,8 @@ def sum_of_two(outputs, targets):
     return squared_error(jnp.concatenate(list(outputs.values()), axis=-1), jnp.concatenate(list(targets.values()), -1))
 
 
-@pytest.mark.parametrize("rule", ["ostl", "ottt"])
 @pytest.mark.parametrize("route", SKIP)
-@pytest.mark.parametrize("behind", [False, True], ids=["LI", "Linear"])
+@pytest.mark.parametrize(("rule", "behind"), [("ostl", False), ("ottt", True)], ids=["LI", "Linear"])
 def test_several_heads_have_the_gradient_of_one_head_with_all_outputs(rule, route, behind, x64):
     model, _ = layers(rule)
     ends = [linear(C, C, 9)] if behind else []
@@ -271,7 +262,8 @@ def test_a_linear_behind_the_last_neuron_has_its_exact_gradient(rule, route, x64
     gradient = under(made, model, window=3)
     exact = gradients(model, squared_error, x, TARGETS)[1]
     assert furthest(gradient["modules"][4], exact["modules"][4]) < EXACT
-    assert worst(gradients_of(model, gradient), expected(rule, made, model, theirs, x).gradients) < TRUE
+    hidden = expected(rule, made, model, theirs, x).gradients[:2]
+    assert worst(gradients_of(model, gradient)[:2], hidden) < TRUE
 
 
 # -------------------------------------------------------------------------------------------------------------- sequences
@@ -287,18 +279,16 @@ def test_the_loss_of_a_sequence_is_the_same_in_windows(rule, route, x64):
     made, x = make(rule, route, model), inputs(T, B, 5)
     loss_fn = SequenceLoss(of_time_mean)
     loss, gradient = gradients(model, loss_fn, x, LABELS, rule=made, window=T)
-    assert abs(float(loss) - float(gradients(model, loss_fn, x, LABELS)[0])) < EXACT
-    for window in (1, 3):
-        again, found = gradients(model, loss_fn, x, LABELS, rule=made, window=window)
-        assert abs(float(again) - float(loss)) < EXACT
-        assert furthest(found, gradient) < EXACT
+    again, found = gradients(model, loss_fn, x, LABELS, rule=made, window=3)
+    assert abs(float(again) - float(loss)) < EXACT
+    assert furthest(found, gradient) < EXACT
 
 
 @some
 def test_training_moves_every_parameter_against_its_gradient(rule, route, x64):
-    """Offline by the gradient, online in one window as well, and in several by those of each; matrices with their kernels."""
+    """Offline by the gradient, online with each window; the matrices of adaptive feedback as their kernels."""
     moved = {}
-    for name, train, window in (("offline", train_offline, 3), ("whole", train_online, T), ("online", train_online, 1)):
+    for name, train in (("offline", train_offline), ("online", train_online)):
         model, _ = layers(rule)
         made = make(rule, route, model)
         has_parameters = bool(jax.tree.leaves(nnx.state(made, nnx.Param)))
@@ -306,16 +296,24 @@ def test_training_moves_every_parameter_against_its_gradient(rule, route, x64):
         before = jax.tree.leaves(nnx.state(trained, nnx.Param))
         before = [np.asarray(leaf) for leaf in before]
         optimizer = nnx.Optimizer(trained, optax.sgd(0.01), wrt=nnx.Param)
-        train(model, optimizer, squared_error, inputs(T, B, 5), TARGETS, rule=made, window=window)
+        train(model, optimizer, squared_error, inputs(T, B, 5), TARGETS, rule=made, window=3)
         after = jax.tree.leaves(nnx.state(trained, nnx.Param))
         moved[name] = [np.asarray(new) - old for new, old in zip(after, before, strict=True)]
         assert all(step.any() for step in moved[name])
         assert has_parameters == (route == "adaptive")
+        if has_parameters:
+            kernels = [layer.current_synapses for layer in layers_of(model)]
+            first, _ = layers(rule)
+            for index, old in enumerate(make(rule, route, first).route.matrices):
+                for place, matrix in enumerate(old):
+                    step = (
+                        kernels[index][place].kernel[...] - layers_of(first)[index].current_synapses[place].kernel[...]
+                    )
+                    assert deviation(made.route.matrices[index][place][...] - matrix[...], step) < TRUE
     model, _ = layers(rule)
     gradient = jax.tree.leaves(under(make(rule, route, model), model, window=3))
     steps = [-0.01 * np.asarray(leaf) for leaf in gradient]
     assert furthest(moved["offline"][: len(steps)], steps) < TRUE
-    assert furthest(moved["whole"], moved["offline"]) < TRUE
     assert furthest(moved["online"], moved["offline"]) > TRUE
 
 
@@ -417,8 +415,9 @@ def test_s_tllr_with_the_decay_of_a_lif_and_its_causal_term_alone_is_ottt(route,
 
 @pytest.mark.parametrize("rule", RULES)
 def test_direct_feedback_of_two_layers_is_random_feedback(rule, x64):
+    """The last layer fires, so that the error is not that of the outputs."""
     fixed = rule in FIXED_NEURONS
-    model = pair([5, 6, C], [lif(fixed=fixed), {"kind": "li", "fixed": fixed}]).model
+    model = pair([5, 6, C], [lif(fixed=fixed), lif(fixed=fixed)]).model
     random, direct = (under(make(rule, route, model), model, window=3) for route in ("random", "direct"))
     assert furthest(direct, random) < EXACT
 
@@ -434,13 +433,10 @@ def test_direct_feedback_does_not_read_the_weights_above(rule, x64):
     model, _ = layers(rule)
     made = make(rule, "direct", model)
     before = under(made, model, weighted_sum)
-    for synapse in (model.modules[4], *model.synapses[2:]):
+    for synapse in (model.modules[4], *model.synapses[3:]):
         synapse.kernel[...] *= -0.7
     after = under(made, model, weighted_sum)
-    for index in range(4):
-        same_bits(before["modules"][index], after["modules"][index])
-    outputs = [under(make(rule, "direct", model), model)["modules"][0] for _ in range(1)]
-    assert furthest(outputs[0], before["modules"][0]) > 0.1
+    same_bits(below_the_last(before), below_the_last(after))
 
 
 @pytest.mark.parametrize("waveform", ["square", "sine"])
@@ -596,7 +592,9 @@ def test_penalties_of_membranes_need_a_rule_that_reads_them(x64):
             if of == "outputs":
                 found = under(own, model, penalties=penalties, window=3)
                 assert furthest(found, under(sltt, model, penalties=penalties, window=3)) < EXACT
-                assert furthest(found, under(own, model, window=3)) > 1e-3
+                without = under(own, model, window=3)["modules"]
+                assert furthest(found["modules"][0], without[0]) > 1e-3
+                same_bits(found["modules"][2], without[2])
             else:
                 message = (
                     r"OnlyThisStep got a penalty of the membranes of layer 1, .*of=\"outputs\", or a rule such as OSTL"
