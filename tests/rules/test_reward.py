@@ -66,20 +66,16 @@ def trial_of(
 ) -> list[dict[str, np.ndarray]]:
     """The sum over the ends of windows of what a reward there finds; actions are given."""
     trial = start_trial(model, x.shape[1:], rule=rule)
-    total = None
+    total, mask = None, np.ones((T, B), bool) if mask is None else mask
+
+    @nnx.jit
+    def extend(model: Any, trial: Any, x: Any, actions: Any, mask: Any) -> Any:
+        options = {"rule": rule, "discount": discount, "mask": mask}
+        return extend_trial(model, trial, cross_entropy, x, lambda _: actions, **options)
+
     for start in range(0, len(x), window):
         part = slice(start, start + window)
-        here = {} if mask is None else {"mask": jnp.asarray(mask[part])}
-        trial, _, taken = extend_trial(
-            model,
-            trial,
-            cross_entropy,
-            x[part],
-            lambda outputs, part=part: jnp.asarray(ACTIONS[part]),
-            rule=rule,
-            discount=discount,
-            **here,
-        )
+        trial, _, taken = extend(model, trial, x[part], jnp.asarray(ACTIONS[part]), jnp.asarray(mask[part]))
         np.testing.assert_array_equal(taken, ACTIONS[part])
         reward = REWARDS if rewards is None else rewards
         found = reward_gradient(trial, jnp.asarray(reward[min(start + window, len(x)) - 1]))
