@@ -383,13 +383,18 @@ def test_rules_whose_samples_are_not_independent_are_refused(make, match):
         start_trial(model, (B, 7), rule=make(model))
 
 
-def test_dropout_is_refused_until_it_is_off():
-    drop = Dropout(0.5, rngs=nnx.Rngs(1))
+@pytest.mark.parametrize("mask", ["sequence", "step"])
+def test_dropout_is_refused_until_it_is_off(mask):
+    """A trial starts each sample from the same state, in which the masks would be."""
+    drop = Dropout(0.5, mask=mask, rngs=nnx.Rngs(1))
     model = connect([nnx.Linear(7, 6, rngs=nnx.Rngs(0)), LIF(), drop, nnx.Linear(6, C, rngs=nnx.Rngs(0)), LI()])
     with pytest.raises(TypeError, match=r"call model.eval\(\) to switch dropout off"):
         start_trial(model, (B, 7), rule=OSTL())
     model.eval()
-    assert start_trial(model, (B, 7), rule=OSTL()).trace["modules"][0]["kernel"][...].shape == (B, 7, 6)
+    trial = start_trial(model, (B, 7), rule=OSTL())
+    x, act = inputs(2, B, 7, dtype=jnp.float32), lambda y: y.argmax(axis=-1)
+    trial, _, _ = extend_trial(model, trial, cross_entropy, x, act, rule=OSTL())
+    assert trial.trace["modules"][0]["kernel"][...].shape == (B, 7, 6)
 
 
 def test_discounts_outside_the_unit_interval_are_refused():
