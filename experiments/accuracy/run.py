@@ -45,7 +45,7 @@ def one_seed(
     model_key, rule_key, train_key, batch_key, test_key, task_key = random.split(key, 6)
     task = make(task_key)
     model = make_model(config, nnx.Rngs(model_key))
-    rule = make_rule(config["rule"], rule_key)
+    rule = make_rule(config["rule"], model, rule_key)
     sample = partial(task.sample, batch_size=config["batch_size"])
     seen = task.sample(batch_key, batch_size=config["train_size"])
     unseen = held_out(task, test_key, config["test_size"])

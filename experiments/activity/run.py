@@ -56,7 +56,7 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[list[dict[str, Any
         "randman", task_key, n_units=layers[0], n_classes=layers[-1], n_steps=config["n_steps"], code=config["code"]
     )
     model = make_model(config, nnx.Rngs(model_key))
-    rule = make_rule(config["rule"], rule_key)
+    rule = make_rule(config["rule"], model, rule_key)
     test_set = held_out(task, test_key, config["eval_size"])
     keys = random.split(train_key, config["measure_at"][-1])
     parts = [keys[start:end] for start, end in itertools.pairwise([0, *config["measure_at"]])]

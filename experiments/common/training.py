@@ -41,15 +41,15 @@ def demo_model(layers: Sequence[int], rngs: nnx.Rngs) -> Connect:
     return connect([module for n_in, n_out in sizes for module in (nnx.Linear(n_in, n_out, rngs=rngs), LIF())])
 
 
-def make_rule(name: str, key: jax.Array, **options: Any) -> Any:
-    """The rule with this name in the registry; the key is for its random draws."""
-    return RULES[name].make(rngs=nnx.Rngs(key), **options)
+def make_rule(name: str, model: Connect, key: jax.Array, **options: Any) -> Any:
+    """The rule with this name in the registry, for a model; the key is for its random draws."""
+    return RULES[name].make(rngs=nnx.Rngs(key), model=model, **options)
 
 
-def gradient_rule(name: str, key: jax.Array, **options: Any) -> Any:
-    """The rule with this name for inspecting its gradient of a sequence: for FPTT, before its regularizer, this is the sum of
-    the gradients of its windows."""
-    return TBPTT(steps=FPTT_WINDOW) if RULES[name].optimizer else make_rule(name, key, **options)
+def gradient_rule(name: str, rule: Any) -> Any:
+    """The rule for inspecting its gradient of a sequence: for FPTT, before its regularizer, this is the sum of the gradients of
+    its windows."""
+    return TBPTT(steps=FPTT_WINDOW) if RULES[name].optimizer else rule
 
 
 def online_window(config: dict[str, Any], rule: Any) -> int:
@@ -64,12 +64,17 @@ def updates_of_batch(config: dict[str, Any], update: Update, rule: Any) -> int:
     return 1 if update == "offline" else -(-config["n_steps"] // online_window(config, rule))
 
 
-def make_optimizer(config: dict[str, Any], model: Connect, rate: Any) -> nnx.Optimizer:
+def trained_by(model: Connect, rule: Any) -> Any:
+    """The argument of an optimizer: the model, together with the rule if that has parameters."""
+    return (model, rule) if jax.tree.leaves(nnx.state(rule, nnx.Param)) else model
+
+
+def make_optimizer(config: dict[str, Any], model: Connect, rule: Any, rate: Any) -> nnx.Optimizer:
     """The Adamax optimizer, in the wrapper of the configured rule if it has one, with `optimizer_options`."""
     transformation = optax.adamax(rate)
     if wrapper := RULES[config["rule"]].optimizer:
         transformation = wrapper(transformation, **config["optimizer_options"])
-    return nnx.Optimizer(model, transformation, wrt=nnx.Param)
+    return nnx.Optimizer(trained_by(model, rule), transformation, wrt=nnx.Param)
 
 
 def training_step(objects: tuple[Any, ...], step: Callable[..., jax.Array]) -> tuple[Callable[..., Any], nnx.State]:
@@ -107,7 +112,7 @@ def train_in_parts(
     rate = config["learning_rate"][update]
     if config.get("anneal"):
         rate = optax.cosine_decay_schedule(rate, sum(map(len, parts)) * updates_of_batch(config, update, rule))
-    objects = (model, rule, make_optimizer(config, model, rate))
+    objects = (model, rule, make_optimizer(config, model, rule, rate))
 
     def train_on(model: Connect, rule: Any, optimizer: nnx.Optimizer, draw: Any) -> jax.Array:
         if update == "offline":

@@ -53,8 +53,8 @@ def one_seed(config: dict[str, Any], update: Update, window: int, key: jax.Array
     sizes = {"n_units": layers[0], "n_classes": layers[-1], "n_steps": config["n_steps"]}
     task = make_task("randman", task_key, code=config["code"], **sizes)
     model = make_model(config, nnx.Rngs(model_key))
-    rule = make_rule(config["rule"], rule_key, **({"steps": window} if config["rule"] == "tbptt" else {}))
-    objects = (model, rule, make_optimizer(config, model, config["learning_rate"][update]))
+    rule = make_rule(config["rule"], model, rule_key, **({"steps": window} if config["rule"] == "tbptt" else {}))
+    objects = (model, rule, make_optimizer(config, model, rule, config["learning_rate"][update]))
     run = train_offline if update == "offline" else train_online
 
     def train_on(model: Connect, rule: Any, optimizer: nnx.Optimizer, key: jax.Array) -> jax.Array:

@@ -46,7 +46,7 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, Any], ja
     sizes = {"n_units": layers[0], "n_classes": layers[-1], "n_steps": config["n_steps"]}
     task = make_task("randman", task_key, code=config["code"], **sizes)
     model = make_model(config, nnx.Rngs(model_key))
-    rule = make_rule(config["rule"], rule_key)
+    rule = make_rule(config["rule"], model, rule_key)
     sample = partial(task.sample, batch_size=config["batch_size"])
     losses = train(config, "offline", model, rule, sample, random.split(train_key, config["steps"]))
 

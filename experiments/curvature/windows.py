@@ -63,7 +63,7 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         check_losses("curvature", number, {"bptt": seed.losses})
     cells = [(rule, window) for rule in config["rules"] for window in config["windows"]]
     programs = compiled(model, cells, seeds[0])
-    exact = partial(parts, model, make_rule("bptt", seeds[0].rule_key))
+    exact = partial(parts, model, make_rule("bptt", model, seeds[0].rule_key))
     reference = jax.jit(lambda params, batch: gradients(nnx.merge(*exact(params))[0], cross_entropy, *batch)[1])
     numbers = []
     for stage in STAGES:
@@ -93,27 +93,28 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> Seed:
     initial = nnx.state(nnx.clone(model), nnx.Param)
     sample = partial(task.sample, batch_size=config["batch_size"])
     keys = random.split(train_key, config["steps"])
-    losses = train(config | {"rule": "bptt"}, "offline", model, make_rule("bptt", rule_key), sample, keys)
+    losses = train(config | {"rule": "bptt"}, "offline", model, make_rule("bptt", model, rule_key), sample, keys)
     params = dict(zip(STAGES, (initial, nnx.state(model, nnx.Param)), strict=True))
     return Seed(params, sample(batch_key, split="test"), rule_key, losses)
 
 
-def rule_of(cell: Cell, key: jax.Array) -> Any:
+def rule_of(cell: Cell, model: Connect, key: jax.Array) -> Any:
     name, window = cell
-    return gradient_rule(name, key, **({"steps": window} if name == "tbptt" else {}))
+    return gradient_rule(name, make_rule(name, model, key, **({"steps": window} if name == "tbptt" else {})))
 
 
 def parts(model: Connect, rule: Any, params: nnx.State) -> Parts:
     """The model and the rule split into parts, with other parameters in the model."""
-    graphdef, state, rest = nnx.split((model, rule), nnx.Param, ...)
-    return graphdef, jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(params)), rest
+    model = nnx.clone(model)
+    nnx.update(model, params)
+    return nnx.split((model, rule), nnx.Param, ...)
 
 
 def compiled(model: Connect, cells: list[Cell], seed: Seed) -> dict[Cell, Any]:
     """The compiled program of each gradient. It takes parameters, the rest of the state of model and rule, and a batch."""
 
     def lowered(cell: Cell) -> Any:
-        graphdef, params, rest = parts(model, rule_of(cell, seed.rule_key), seed.params[STAGES[0]])
+        graphdef, params, rest = parts(model, rule_of(cell, model, seed.rule_key), seed.params[STAGES[0]])
 
         def gradient(params: nnx.State, rest: nnx.State, inputs: jax.Array, labels: jax.Array) -> nnx.State:
             model, rule = nnx.merge(graphdef, params, rest)
@@ -127,7 +128,7 @@ def compiled(model: Connect, cells: list[Cell], seed: Seed) -> dict[Cell, Any]:
 
 
 def run(model: Connect, program: Any, cell: Cell, stage: str, seed: Seed) -> nnx.State:
-    _, params, rest = parts(model, rule_of(cell, seed.rule_key), seed.params[stage])
+    _, params, rest = parts(model, rule_of(cell, model, seed.rule_key), seed.params[stage])
     return program(params, rest, *seed.batch)
 
 
@@ -148,7 +149,7 @@ def compare(gradient: nnx.State, bptt: nnx.State, whole: nnx.State) -> dict[str,
 
 def costs(model: Connect, programs: dict[Cell, Any], seed: Seed, repeats: int) -> list[dict[str, Any]]:
     """Time all programs in turn, so that other load on the machine affects all of them equally."""
-    inputs = {cell: parts(model, rule_of(cell, seed.rule_key), seed.params[STAGES[0]])[1:] for cell in programs}
+    inputs = {cell: parts(model, rule_of(cell, model, seed.rule_key), seed.params[STAGES[0]])[1:] for cell in programs}
     times: dict[Cell, list[float]] = {cell: [] for cell in programs}
     for _ in range(repeats):
         for cell, program in programs.items():

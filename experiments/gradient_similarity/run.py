@@ -140,7 +140,7 @@ def gradients_of_batch(
     model = nnx.clone(model)  # so that it belongs to the program that calls this, as the rules do
 
     def gradient(name: str, model: Connect) -> Vectors:
-        rule = make_rule(name, rule_key)
+        rule = make_rule(name, model, rule_key)
         if isinstance(rule, UORO):
             rule.stream = nnx.RngStream(noise_key, tag="noise")
         return by_layer(gradients(model, cross_entropy, inputs, labels, rule=rule)[1])

@@ -14,7 +14,14 @@ from flax import nnx
 from jax import random
 from tqdm import tqdm
 
-from experiments.common.training import check_losses, loss_of_params, make_rule, model_accuracy, training_step
+from experiments.common.training import (
+    check_losses,
+    loss_of_params,
+    make_rule,
+    model_accuracy,
+    trained_by,
+    training_step,
+)
 from experiments.landscapes.problem import Problem, make_problem, upstream_random_bits
 from slax_neurons import Connect
 from slax_rules import TBPTT, cross_entropy, train_offline, train_online
@@ -57,8 +64,8 @@ def train_with_checkpoints(config: dict[str, Any], problem: Problem) -> tuple[nn
 
     Online training updates after each step, as in slax; TBPTT updates after its own number of steps.
     """
-    rule = make_rule(config["rule"], problem.rule_key)
-    optimizer = nnx.Optimizer(problem.model, optax.adamax(config["learning_rate"]), wrt=nnx.Param)
+    rule = make_rule(config["rule"], problem.model, problem.rule_key)
+    optimizer = nnx.Optimizer(trained_by(problem.model, rule), optax.adamax(config["learning_rate"]), wrt=nnx.Param)
     window = rule.steps if isinstance(rule, TBPTT) else 1
 
     def train_on(model: Connect, rule: Any, optimizer: nnx.Optimizer, key: jax.Array) -> jax.Array:

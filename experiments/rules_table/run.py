@@ -50,22 +50,22 @@ def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, dict[str
     task_key, model_key, rule_key, train_key, batch_key, test_key = random.split(key, 6)
     task = task_maker(config, None)(task_key)
     model = make_model(config, nnx.Rngs(model_key))
-    rule = make_rule(config["rule"], rule_key)
+    rule = make_rule(config["rule"], model, rule_key)
     sample = partial(task.sample, batch_size=config["batch_size"])
     batch = task.sample(batch_key, batch_size=config["eval_size"], split="test")
     test_set = held_out(task, test_key, config["test_size"])
 
     start = nnx.split((model, rule))
-    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    graphdef, params, rest = nnx.split((model, rule), nnx.Param, ...)
     stages, losses = {"initial": params}, {}
     for update in RULES[config["rule"]].updates:
         copy, rule = nnx.merge(*start, copy=True)
         losses[update] = train(config, update, copy, rule, sample, random.split(train_key, config["steps"]))
-        stages[update] = nnx.state(copy, nnx.Param)
+        stages[update] = nnx.state((copy, rule), nnx.Param)
 
     def numbers(params: nnx.State) -> dict[str, Any]:
-        model = nnx.merge(graphdef, params, rest, copy=True)
-        return measure(model, gradient_rule(config["rule"], rule_key), batch, test_set)
+        model, rule = nnx.merge(graphdef, params, rest, copy=True)
+        return measure(model, gradient_rule(config["rule"], rule), batch, test_set)
 
     # One stage after another through the same code, so that it is compiled once.
     measured = jax.lax.map(numbers, jax.tree.map(lambda *params: jnp.stack(params), *stages.values()))

@@ -13,9 +13,11 @@ from flax import nnx
 from slax_neurons import connect, unroll
 from slax_rules import (
     RULES,
+    Adaptive,
     LayerRule,
     LearningRule,
     SequenceLoss,
+    Target,
     cross_entropy,
     gradients,
     squared_error,
@@ -31,16 +33,19 @@ SAME = 1e-11
 EDGES = [(0, 0, 1), (1, 0, 1)]
 OWN_EDGES = [(0, 0, 1)]
 
-# A rule that is another one with an optimizer around it; those that draw random numbers for each sequence.
+# A rule that is another one with an optimizer around it; those that draw random numbers for each sequence; those that have no
+# gradient of parameters of a neuron; those whose hidden layers get the target in place of a gradient.
 IN_THE_OPTIMIZER = {"fptt"}
 RANDOM = {"uoro"}
+FIXED_NEURONS = {"pp_prop", "s_tllr", "tess"}
+PROJECTED_TARGETS = {name for name, entry in RULES.items() if entry.route is Target}
 each = pytest.mark.parametrize("name", RULES)
 each_gradient = pytest.mark.parametrize("name", [name for name in RULES if name not in IN_THE_OPTIMIZER])
 deterministic = pytest.mark.parametrize("name", [name for name in RULES if name not in RANDOM | IN_THE_OPTIMIZER])
 
 
 def subject(name, *, edges=(), dtype=jnp.float32, fixed=True, last="li", head=None):
-    """A layer of LIF and a read-out that integrates. The neurons have no parameters, which pp-prop takes none of."""
+    """A layer of LIF and a read-out that integrates, without parameters of neurons: some rules are not defined for any."""
     neurons = [
         {"kind": "lif", "decay": 0.8, "threshold": 0.7, "fixed": fixed},
         {"kind": last, "decay": 0.9, "fixed": fixed},
@@ -51,22 +56,26 @@ def subject(name, *, edges=(), dtype=jnp.float32, fixed=True, last="li", head=No
     return model
 
 
-def make(name):
-    """The rule, which draws the same numbers each time that it is made."""
-    return RULES[name].make(rngs=nnx.Rngs(3))
+def make(name, model):
+    """The rule for a model, which draws the same numbers each time that it is made."""
+    return RULES[name].make(rngs=nnx.Rngs(3), model=model)
 
 
 def edges_of(name):
     return OWN_EDGES if name == "ostl_with_recurrence" else EDGES
 
 
-def scaled(outputs, targets):
-    return targets["scale"] * cross_entropy(outputs, targets["labels"])
+def trained_by(model, rule):
+    """The argument of an optimizer: the model, together with the rule if that has parameters."""
+    return (model, rule) if jax.tree.leaves(nnx.state(rule, nnx.Param)) else model
 
 
-def run(name, model, x, window=None, *, scale=1.0, labels=LABELS):
-    targets = {"labels": labels, "scale": np.full(len(labels), scale, x.dtype)}
-    return gradients(model, scaled, x, targets, rule=make(name), window=window)[1]
+def tripled(outputs, labels):
+    return 3 * cross_entropy(outputs, labels)
+
+
+def run(name, model, x, window=None, *, loss_fn=cross_entropy, labels=LABELS):
+    return gradients(model, loss_fn, x, labels, rule=make(name, model), window=window)[1]
 
 
 def furthest(ours, theirs):
@@ -86,7 +95,7 @@ def test_every_line_of_the_registry_is_complete(name):
     assert entry.updates
     assert set(entry.updates) <= {"offline", "online"}
     assert issubclass(entry.rule, LearningRule | LayerRule)
-    assert isinstance(make(name), entry.rule)
+    assert isinstance(make(name, subject(name)), entry.rule)
     assert entry.bibtex.startswith("@")
     assert entry.bibtex.count("{") == entry.bibtex.count("}")
 
@@ -110,7 +119,7 @@ def test_a_gradient_changes_nothing_of_the_model(name):
     run(name, model, inputs(T, B, 5, dtype=jnp.float32))
     for old, new in zip(before, jax.tree.leaves(nnx.state(model)), strict=True):
         np.testing.assert_array_equal(old, new)
-    assert not jax.tree.leaves(nnx.state(make(name), nnx.Param))
+    assert bool(jax.tree.leaves(nnx.state(make(name, model), nnx.Param))) == (RULES[name].route is Adaptive)
 
 
 @pytest.mark.parametrize("wired", [False, True], ids=["chain", "edges"])
@@ -125,7 +134,8 @@ def test_a_rule_reads_the_outputs_of_the_plain_forward_pass(wired, optimized):
 
     @functools.partial(jax.jit, static_argnums=0)
     def under(name, state, x):
-        model, rule, seen = nnx.merge(graphdef, state), as_rule(make(name)), []
+        model, seen = nnx.merge(graphdef, state), []
+        rule = as_rule(make(name, model))
 
         class Nothing:
             probes = ()
@@ -162,7 +172,10 @@ def test_a_rule_reads_the_outputs_of_the_plain_forward_pass(wired, optimized):
 
 @deterministic
 def test_gradient_is_a_linear_function_of_the_loss_in_the_structure_of_the_parameters(name, x64):
-    """Also: the first kernel gets none from silence, and the order of samples is of no account."""
+    """Also: the first kernel gets none from silence, and the order of samples is of no account.
+
+    Where targets are projected, it is so for the last layer alone: the others do not see the loss.
+    """
     model = subject(name, edges=edges_of(name), dtype=jnp.float64)
     x = inputs(T, B, 5)
     gradient, parameters = run(name, model, x), nnx.state(model, nnx.Param)
@@ -170,7 +183,10 @@ def test_gradient_is_a_linear_function_of_the_loss_in_the_structure_of_the_param
     for mine, parameter in zip(jax.tree.leaves(gradient), jax.tree.leaves(parameters), strict=True):
         assert (mine.shape, mine.dtype) == (parameter.shape, parameter.dtype)
         assert mine.any()
-    assert furthest(run(name, model, x, scale=3.0), jax.tree.map(lambda g: 3 * g, gradient)) < SAME
+    three_times = jax.tree.map(lambda g: 3 * g, gradient)
+    if name in PROJECTED_TARGETS:
+        three_times["modules"][0], three_times["synapses"] = gradient["modules"][0], gradient["synapses"]
+    assert furthest(run(name, model, x, loss_fn=tripled), three_times) < SAME
     order = np.array([2, 0, 1])
     assert furthest(run(name, model, x[:, order], labels=LABELS[order]), gradient) < SAME
     silent = run(name, model, jnp.zeros_like(x))
@@ -201,9 +217,10 @@ LOSSES = {
 def test_loss_and_gradient_are_the_same_for_every_window(name, loss, x64):
     """Windows of one step, of 5, where the last is shorter, and the whole sequence."""
     loss_fn, targets, last, head = LOSSES[loss]
-    model = subject(name, edges=edges_of(name), dtype=jnp.float64, fixed=name == "pp_prop", last=last, head=head)
+    model = subject(name, edges=edges_of(name), dtype=jnp.float64, fixed=name in FIXED_NEURONS, last=last, head=head)
     x = inputs(T, B, 5)
-    found = [gradients(model, loss_fn, x, targets, rule=make(name), window=window) for window in (1, 5, T)]
+    rule = make(name, model)
+    found = [gradients(model, loss_fn, x, targets, rule=rule, window=window) for window in (1, 5, T)]
     exact = gradients(model, loss_fn, x, targets)[0]
     for value, gradient in found:
         assert abs(float(value) - float(exact)) < 1e-12
@@ -214,13 +231,13 @@ def test_loss_and_gradient_are_the_same_for_every_window(name, loss, x64):
 @pytest.mark.parametrize("name", ["bptt", "otpe", "rtrl", "decolle"])
 def test_a_loss_of_optax_is_the_loss_of_a_step(name, x64):
     model, x = subject(name, dtype=jnp.float64), inputs(T, B, 5)
-    ours = gradients(model, cross_entropy, x, LABELS, rule=make(name), window=4)
+    ours = gradients(model, cross_entropy, x, LABELS, rule=make(name, model), window=4)
     theirs = gradients(
         model,
         optax.losses.softmax_cross_entropy_with_integer_labels,
         x,
         LABELS,
-        rule=make(name),
+        rule=make(name, model),
         window=4,
     )
     assert abs(float(ours[0]) - float(theirs[0])) < 1e-12
@@ -232,7 +249,7 @@ def test_a_loss_of_optax_is_the_loss_of_a_step(name, x64):
 )
 def test_steps_online_at_constant_parameters_sum_to_the_deferred_gradient(name, x64):
     """T15 of the rules: an optimizer that adds gradients up and moves nothing. TBPTT cuts at each window online."""
-    model = subject(name, edges=edges_of(name), dtype=jnp.float64, fixed=name == "pp_prop")
+    model = subject(name, edges=edges_of(name), dtype=jnp.float64, fixed=name in FIXED_NEURONS)
     adds_up = optax.GradientTransformation(
         lambda params: jax.tree.map(jnp.zeros_like, params),
         lambda gradient, so_far, params: (
@@ -240,19 +257,21 @@ def test_steps_online_at_constant_parameters_sum_to_the_deferred_gradient(name, 
             jax.tree.map(jnp.add, so_far, gradient),
         ),
     )
-    optimizer = nnx.Optimizer(model, adds_up, wrt=nnx.Param)
+    rule = make(name, model)
+    optimizer = nnx.Optimizer(trained_by(model, rule), adds_up, wrt=nnx.Param)
     x = inputs(T, B, 5)
-    train_online(model, optimizer, cross_entropy, x, LABELS, rule=make(name), window=2)
-    deferred = gradients(model, cross_entropy, x, LABELS, rule=make(name), window=2)[1]
+    train_online(model, optimizer, cross_entropy, x, LABELS, rule=rule, window=2)
+    deferred = jax.tree.leaves(gradients(model, cross_entropy, x, LABELS, rule=make(name, model), window=2)[1])
     summed = jax.tree.map(lambda total: total * 2 / T, jax.tree.leaves(nnx.state(optimizer.opt_state)))
-    assert furthest(summed, deferred) < SAME
+    assert furthest(summed[: len(deferred)], deferred) < SAME
+    assert (len(summed) > len(deferred)) == (RULES[name].route is Adaptive)  # those of the rule follow
 
 
-@pytest.mark.parametrize("name", [name for name in RULES if name not in RANDOM | IN_THE_OPTIMIZER | {"pp_prop"}])
+@pytest.mark.parametrize("name", [name for name in RULES if name not in RANDOM | IN_THE_OPTIMIZER | FIXED_NEURONS])
 def test_layer_without_synapse_is_the_neuron_on_its_inputs(name, x64):
     """A LIF that reads the inputs themselves: its gradients are those of a layer whose kernel is the identity.
 
-    Not for pp-prop, which has none for parameters of a neuron, nor UORO, whose draws are other ones.
+    Not for rules without gradients of parameters of a neuron, nor UORO, whose draws are other ones.
     """
     neuron = {"kind": "lif", "decay": 0.8, "threshold": 0.7}
     model = pair([5, 5, 4], [neuron, {"kind": "li"}], dtype=jnp.float64, use_bias=False).model
@@ -264,10 +283,10 @@ def test_layer_without_synapse_is_the_neuron_on_its_inputs(name, x64):
 
 @each_gradient
 def test_gradient_is_exact_for_as_many_steps_as_the_registry_says(name, x64):
-    """One step for all but DECOLLE, whose hidden layers have losses of their own."""
+    """One step for all but DECOLLE and the rules with another route, by which hidden layers get signals of their own."""
     exact = RULES[name].exact
-    assert bool(exact.steps) == (name != "decolle")
-    model = subject(name, edges=edges_of(name), dtype=jnp.float64, fixed=name == "pp_prop")
+    assert bool(exact.steps) == (name != "decolle" and RULES[name].route is None)
+    model = subject(name, edges=edges_of(name), dtype=jnp.float64, fixed=name in FIXED_NEURONS)
     for steps in {1, min(exact.steps, T)} if exact.steps else ():
         x = inputs(steps, B, 5)
         assert furthest(run(name, model, x), run("bptt", model, x)) < SAME
@@ -281,7 +300,7 @@ def test_gradient_is_exact_in_as_many_last_layers_as_the_registry_says(name, x64
     neurons = [{"kind": "lif", "threshold": 0.7, "stop_reset_gradient": True}] * 2
     model = pair([5, 4, 4, 4], [*neurons, {"kind": "li"}], dtype=jnp.float64).model
     x, count = inputs(T, B, 5), 3 if RULES[name].exact.always else RULES[name].exact.last_layers
-    ours, exact = (gradients(model, cross_entropy, x, LABELS, rule=make(rule))[1]["modules"] for rule in (name, "bptt"))
+    ours, exact = (run(rule, model, x)["modules"] for rule in (name, "bptt"))
     last = range(6 - 2 * count, 6)
     assert furthest([ours[index] for index in last], [exact[index] for index in last]) < SAME
     if count < 3:
@@ -301,7 +320,7 @@ def temporaries(name, windows):
     @jax.jit
     def gradient(state, x):
         model = nnx.merge(graphdef, state)
-        return gradients(model, cross_entropy, x, jnp.asarray(LABELS), rule=make(name), window=8)[1]
+        return gradients(model, cross_entropy, x, jnp.asarray(LABELS), rule=make(name, model), window=8)[1]
 
     return gradient.lower(state, jnp.zeros((8 * windows, B, 5))).compile().memory_analysis().temp_size_in_bytes
 
@@ -318,13 +337,13 @@ def test_a_second_call_traces_nothing(name):
 
     def call(seed):
         x, labels = inputs(T, B, 5, seed, jnp.float32), jnp.asarray(np.roll(LABELS, seed))
-        gradients(model, counting, x, labels, rule=make(name))
-        train_offline(model, optimizer, counting, x, labels, rule=make(name))
+        gradients(model, counting, x, labels, rule=make(name, model))
+        train_offline(model, optimizer, counting, x, labels, rule=make(name, model))
         if "online" in RULES[name].updates:
-            train_online(model, optimizer, counting, x, labels, rule=make(name), window=2)
+            train_online(model, optimizer, counting, x, labels, rule=make(name, model), window=2)
 
     model = subject(name)
-    optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+    optimizer = nnx.Optimizer(trained_by(model, make(name, model)), optax.sgd(0.1), wrt=nnx.Param)
     call(0)
     first = traced
     assert first
@@ -344,9 +363,34 @@ def test_gradient_is_the_same_inside_jit_and_vmap_over_models(name, x64):
     @jax.jit
     @jax.vmap
     def gradient(state, x):
-        return gradients(nnx.merge(graphdef, state), cross_entropy, x, LABELS, rule=make(name), window=4)
+        model = nnx.merge(graphdef, state)
+        return gradients(model, cross_entropy, x, LABELS, rule=make(name, model), window=4)
 
     loss, found = gradient(states, xs)
     for index, model in enumerate(models):
-        expected = gradients(model, cross_entropy, xs[index], LABELS, rule=make(name), window=4)
+        expected = gradients(model, cross_entropy, xs[index], LABELS, rule=make(name, model), window=4)
         assert furthest(jax.tree.map(lambda leaf, index=index: leaf[index], (loss, found)), expected) < SAME
+
+
+def test_kernels_of_a_last_layer_are_exact_where_the_registry_says_so_of_kernels(x64):
+    """Of a read-out without spikes; its bias has no trace, and the hidden layer's gradient is another one."""
+    found = {name: entry for name, entry in RULES.items() if "kernels of" in str(entry.exact)}
+    assert set(found) == {"s_tllr", "tess", "etlp"}
+    model, x = subject("bptt", dtype=jnp.float64), inputs(T, B, 5)
+    exact = run("bptt", model, x)["modules"]
+    for name in found:
+        ours = run(name, model, x)["modules"]
+        assert deviation(ours[2]["kernel"][...], exact[2]["kernel"][...]) < SAME
+        assert deviation(ours[2]["bias"][...], exact[2]["bias"][...]) > 0.01
+        assert deviation(ours[0]["kernel"][...], exact[0]["kernel"][...]) > 0.01
+
+
+def test_a_last_layer_without_memory_is_exact_where_the_registry_says_so(x64):
+    neurons = [{"kind": "lif", "threshold": 0.7, "fixed": True}, {"kind": "none"}]
+    model, x = pair([5, 4, 4], neurons).model, inputs(T, B, 5)
+    exact = run("bptt", model, x)["modules"]
+    for name in ("dfa", "drtp"):
+        assert "the last layer, where its neurons have no memory" in str(RULES[name].exact)
+        ours = run(name, model, x)["modules"]
+        assert furthest(ours[2], exact[2]) < SAME
+        assert deviation(ours[0]["kernel"][...], exact[0]["kernel"][...]) > 0.01

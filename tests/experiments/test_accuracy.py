@@ -85,7 +85,8 @@ def test_the_learning_rate_falls_to_zero_with_the_last_update(mode, monkeypatch)
     settings = config("digits", "ottt", online_window=4)
     seen = []
     monkeypatch.setattr(training.optax, "adamax", lambda rate: seen.append(rate) or optax.sgd(rate))
-    model, rule = training.make_model(settings, nnx.Rngs(0)), training.make_rule("ottt", jax.random.key(0))
+    model = training.make_model(settings, nnx.Rngs(0))
+    rule = training.make_rule("ottt", model, jax.random.key(0))
     batch = jnp.ones((6, 2, 64)), jnp.array([0, 1])
     with jax.numpy_dtype_promotion("standard"):
         training.train(settings, mode, model, rule, lambda _: batch, jnp.zeros(5))

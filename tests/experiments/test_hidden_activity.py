@@ -69,7 +69,8 @@ def test_training_in_parts_is_training(results):
     draws, ends = jnp.arange(6), []
     with jax.numpy_dtype_promotion("standard"):
         for parts in ([draws], [draws[:2], draws[2:2], draws[2:]]):
-            model, rule = training.make_model(settings, nnx.Rngs(0)), training.make_rule("bptt", jax.random.key(0))
+            model = training.make_model(settings, nnx.Rngs(0))
+            rule = training.make_rule("bptt", model, jax.random.key(0))
             sample = lambda draw: (inputs * (draw + 1), jnp.arange(5) % 4)  # noqa: E731
             losses = list(training.train_in_parts(settings, "offline", model, rule, sample, parts))
             assert [len(part) for part in losses] == [len(part) for part in parts]

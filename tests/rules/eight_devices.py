@@ -1,6 +1,7 @@
 """Measurements on several devices, as JSON: `python eight_devices.py PART`, with eight virtual devices of a CPU.
 
-A process of its own, since the number of devices is fixed when JAX starts. PART is the name of a rule, or "others".
+A process of its own, since the number of devices is fixed when JAX starts. PART is the name of a rule, or "others"; "few" is
+rules whose traces and routes are also those of other rules, together and with fewer windows.
 """
 
 import itertools
@@ -23,9 +24,6 @@ from jax.sharding import Mesh
 from slax_neurons import LI, LIF, BlockDiagonal, Delay, Dropout, Edge, RunningNorm, connect
 from slax_rules import (
     RULES,
-    Adaptive,
-    EProp,
-    Random,
     Sampler,
     SequenceLoss,
     accuracy,
@@ -48,8 +46,9 @@ LOSSES = {
     "time mean": SequenceLoss(lambda y, labels, *mask: cross_entropy(y.mean(axis=0), labels)),
     "rate": SequenceLoss(lambda y, labels, *mask: jnp.square(y.sum(axis=0)).sum(axis=-1) / 10),
 }
-# Rules of the table, and with other feedback; those that several devices refuse.
-RULE_NAMES = [*(name for name in RULES if name != "uoro"), "e_prop_random", "e_prop_adaptive"]
+# Rules of the table, without the one that several devices refuse; those that need fewer windows are measured together.
+FEW = ("e_prop_direct", "hypr", "s_tllr", "tess", "osttp", "etlp", "dfa", "drtp")
+RULE_NAMES = [name for name in RULES if name not in ("uoro", *FEW)]
 WITH_EDGES = ("bptt", "ostl_with_recurrence", "e_prop_random")
 
 
@@ -76,12 +75,7 @@ def make_delays():
 
 
 def make_rule(name, model):
-    rngs = nnx.Rngs(5)
-    if name == "e_prop_random":
-        return EProp(route=Random(rngs=rngs))
-    if name == "e_prop_adaptive":
-        return EProp(route=Adaptive(model, rngs=rngs))
-    return RULES[name].make(rngs=rngs)
+    return RULES[name].make(rngs=nnx.Rngs(5), model=model)
 
 
 def batch(dtype=jnp.float64, *, masked):
@@ -118,14 +112,14 @@ def make_optimizer(name, model):
     """The rule, what is trained under it, and an optimizer, which for FPTT is where the rule is."""
     rule = make_rule(name, model)
     both = (model, rule) if jax.tree.leaves(nnx.state(rule, nnx.Param)) else model
-    wrap = RULES[name].optimizer if name in RULES else None
+    wrap = RULES[name].optimizer
     return rule, both, nnx.Optimizer(both, wrap(SGD) if wrap else SGD, wrt=nnx.Param)
 
 
 def of_rule(name):
     """Parameters after three steps and losses on 2 and 8 devices beside those on one, and gradients of three losses."""
     found = {}
-    updates = RULES[name].updates if name in RULES else ("offline", "online")
+    updates = RULES[name].updates
     for update, window in itertools.product(updates, WINDOWS):
         for masked in (False, True):
             one = trained(name, update, window, 1, masked)
@@ -148,6 +142,23 @@ def of_losses(name):
             found[f"{title}, window {window}, {devices} devices"] = deviation(
                 gradients(model, loss, *shares, rule=rule, window=window), whole
             )
+    return found
+
+
+def few():
+    """Parameters after three steps online, and the gradient of a loss of the sequence, beside those on one device."""
+    found = {}
+    for name in FEW:
+        one = trained(name, "online", 3, 1, True)
+        model = make(jnp.float64)
+        rule, loss = make_rule(name, model), LOSSES["time mean"]
+        inputs, labels, _ = batch(masked=False)
+        whole = gradients(model, loss, inputs, labels, rule=rule, window=T)
+        for devices in DEVICES[1:]:
+            shares = on(devices, (inputs, labels))
+            by_three = gradients(model, loss, *shares, rule=rule, window=3)
+            found[f"{name}, online, {devices} devices"] = deviation(trained(name, "online", 3, devices, True), one)
+            found[f"{name}, time mean, {devices} devices"] = deviation(by_three, whole)
     return found
 
 
@@ -179,7 +190,7 @@ def of_fit(name, devices):
     """What `fit` makes of a model, online where the rule can, in windows."""
     model = make(jnp.float64, edges=name in WITH_EDGES)
     rule, both, optimizer = make_optimizer(name, model)
-    update = "online" if name not in RULES or "online" in RULES[name].updates else "offline"
+    update = "online" if "online" in RULES[name].updates else "offline"
     batches = [batch(masked=True)] * 3
     history = fit(
         model, optimizer, cross_entropy, batches, rule=rule, update=update, window=3, devices=devices, progress=False
@@ -281,6 +292,9 @@ def others():
 def main(part):
     if part == "others":
         results = others()
+    elif part == "few":
+        with jax.enable_x64(True):
+            results = few()
     else:
         with jax.enable_x64(True):
             results = of_rule(part)

@@ -18,7 +18,19 @@ import oracle
 from docs.rules_page import replace_sections, section, table
 from foreign import by_rule, foreign
 from slax_neurons import Connect, Edge, connect
-from slax_rules import RULES, Layer, Random, cross_entropy, gradients
+from slax_rules import (
+    RULES,
+    Adaptive,
+    Direct,
+    FixedBases,
+    Layer,
+    Local,
+    Random,
+    Symmetric,
+    Target,
+    cross_entropy,
+    gradients,
+)
 from slax_rules.layerwise.plan import plan_stack
 from stacks import Conv, Pair, gradients_of, inputs, pair, worst
 
@@ -144,8 +156,41 @@ def matrices_of(rule: Any, model: Connect) -> list[dict[str, np.ndarray]]:
     return found
 
 
-def _random_feedback(layers: Any, x: Any, signal: Any, model: Connect, rule: Any) -> oracle.Result:
-    return oracle.e_prop(layers, x, signal, route=oracle.Matrices(matrices_of(rule, model)))
+def route_of(rule: Any, model: Connect, layers: Any, x: np.ndarray) -> Any:
+    """The oracle's route with the matrices of a rule's route. All layers but the last one are hidden."""
+    route = rule.route
+    if isinstance(route, Symmetric):
+        return oracle.Symmetric()
+    if isinstance(route, Random | Adaptive):
+        return oracle.Matrices(matrices_of(rule, model))
+    steps = oracle.forward(layers, x.reshape(*x.shape[:2], -1))[0]
+    hidden = layers_of(model)[:-1]
+    matrices = [
+        np.asarray(route.matrix(layer, step.output.shape[1], 4, jnp.float64))
+        for layer, step in zip(hidden, steps, strict=False)
+    ]
+    if isinstance(route, Target):
+        return oracle.Target(matrices, np.eye(4)[LABELS])
+    if isinstance(route, Direct):
+        return oracle.Direct(matrices)
+    assert isinstance(route, Local | FixedBases)
+    return oracle.Local(matrices)
+
+
+def along(rule: Callable[..., oracle.Result], **options: Any) -> Callable[..., oracle.Result]:
+    """A rule of the oracle with the route of ours."""
+
+    def run(layers: Any, x: Any, signal: Any, model: Connect, rule_here: Any) -> oracle.Result:
+        return rule(layers, x, signal, route=route_of(rule_here, model, layers, x), **options)
+
+    return run
+
+
+def s_tllr(layers: Any, x: Any, signal: Any, *, route: Any = None) -> oracle.Result:
+    """S-TLLR, with OTTT for a last layer without spikes."""
+    hidden = oracle.STLLR(0.75, 0.2, 1.0, -1.0, None, False)
+    last = hidden if hasattr(layers[-1].neuron, "spike") else oracle.OTTT(False)
+    return oracle.run(oracle.PerLayer([*[hidden] * (len(layers) - 1), last], route=route), layers, x, signal)
 
 
 @functools.cache
@@ -159,13 +204,8 @@ def _read_out(spikes: jax.Array) -> jax.Array:
 
 def _decolle(layers: Any, x: Any, signal: Any, model: Connect, rule: Any) -> oracle.Result:
     """Fixed read-outs of the hidden layers; behind the last one there is one that is part of the model."""
-    history = oracle.forward(layers, x.reshape(T, B, -1))
-    hidden = [
-        np.asarray(rule.route.matrix(layer, step.output.shape[1], 4, jnp.float64))
-        for layer, step in zip(layers_of(model)[:-1], history[0], strict=False)
-    ]
     whole = [*layers, oracle.Layer(_fixed_read_out(), None, oracle.Dense())]
-    found = oracle.ottt(whole, x, signal, route=oracle.Local(hidden))
+    found = oracle.ottt(whole, x, signal, route=route_of(rule, model, layers, x))
     return found._replace(gradients=found.gradients[:-1])
 
 
@@ -211,13 +251,9 @@ COMPARISONS = {
     "e_prop given a decay": Comparison(
         "e_prop", by(oracle.e_prop, kappa=0.7), ("zero",), _given(output_decay=0.7), title="e-prop, output_decay"
     ),
-    "e_prop with random feedback": Comparison(
-        "e_prop",
-        _random_feedback,
-        ("edges", "conv"),
-        lambda: {"route": Random(rngs=nnx.Rngs(5))},
-        title="e-prop, random feedback",
-    ),
+    "e_prop_random": Comparison("e_prop_random", along(oracle.e_prop), ("edges", "conv")),
+    "e_prop_adaptive": Comparison("e_prop_adaptive", along(oracle.e_prop), ("edges", "conv")),
+    "e_prop_direct": Comparison("e_prop_direct", along(oracle.e_prop), ("zero", "edges", "conv")),
     "pp_prop": Comparison(
         "pp_prop", by(oracle.pp_prop, decay=0.8), ("zero", "alif", "edges", "conv"), _given(decay=0.8), fixed=True
     ),
@@ -225,9 +261,15 @@ COMPARISONS = {
         "decolle",
         _decolle,
         ("zero", "cuba_lif", "recurrent", "conv"),
-        lambda: {"rngs": nnx.Rngs(7)},
         ends_in=_read_out,
     ),
+    "hypr": Comparison("hypr", by(oracle.ostl), ("alif", "recurrent")),
+    "s_tllr": Comparison("s_tllr", along(s_tllr), ("zero", "alif", "edges", "conv"), fixed=True),
+    "tess": Comparison("tess", along(s_tllr), ("zero", "alif", "edges", "conv"), fixed=True),
+    "osttp": Comparison("osttp", along(oracle.ostl), SOME),
+    "etlp": Comparison("etlp", along(oracle.ottt, bias_trace=False), ("zero", "cuba_lif", "recurrent", "conv")),
+    "dfa": Comparison("dfa", along(oracle.sltt), SOME),
+    "drtp": Comparison("drtp", along(oracle.sltt), SOME),
 }
 CASES = [(name, network) for name, comparison in COMPARISONS.items() for network in comparison.networks]
 
@@ -238,7 +280,8 @@ def deviation_from_oracle(name: str, network: str, dtype: Any = jnp.float64) -> 
     model, layers = net.pair(fixed=comparison.fixed, dtype=dtype)
     if comparison.ends_in is not None:
         model = with_end(model, comparison.ends_in)
-    rule, x = RULES[comparison.rule].make(**comparison.options()), net.inputs(dtype)
+    rule = RULES[comparison.rule].make(rngs=nnx.Rngs(5), model=model, **comparison.options())
+    x = net.inputs(dtype)
     loss, found = gradients(model, cross_entropy, x, jnp.asarray(LABELS), rule=rule, window=net.window)
     expected = comparison.oracle(layers, np.asarray(x, np.float64), SIGNAL, model, rule)
     return max(worst(gradients_of(model, found), expected.gradients), abs(float(loss) / expected.loss - 1))

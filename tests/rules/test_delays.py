@@ -147,10 +147,9 @@ def test_a_carry_is_arrays_that_can_be_stored(tmp_path, x64):
     np.testing.assert_allclose(rest, unroll(model, model.initialize_carry((B, 4)), x)[1][3:], atol=1e-14)
 
 
-@pytest.mark.parametrize("make", [first, between])
-def test_local_rules_refuse_delays_and_name_what_takes_them(make, x64):
-    with pytest.raises(
-        TypeError,
-        match=r"got Delay as module ., a cell of another kind. Use rule=RTRL\(\), which takes any cell, or BPTT\(\)",
-    ):
-        run(make(), OSTL())
+def test_the_rules_for_layers_are_bptt_in_one_layer(x64):
+    model = alone()
+    exact = run(model, BPTT())
+    assert np.abs(exact["modules"][0]["delays"]["unconstrained"][...]).min() > 1e-6
+    for window in (1, K, T):
+        assert furthest(run(model, OSTL(), window), exact) < 1e-9

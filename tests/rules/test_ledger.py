@@ -3,11 +3,17 @@
 import pytest
 
 from docs.rules_page import rules_table, section
-from rules.ledger import CASES, FOREIGN, deviation_from_library, printed, printed_bounds
+from rules.ledger import CASES, COMPARISONS, FOREIGN, deviation_from_library, printed, printed_bounds
+from slax_rules import RULES, LayerRule
 
 
 def test_the_page_has_the_table_of_rules():
     assert section("rules") == rules_table(), "python docs/rules_page.py"
+
+
+def test_every_rule_for_layers_is_compared_with_the_oracle():
+    layerwise = {name for name, entry in RULES.items() if issubclass(entry.rule, LayerRule)}
+    assert layerwise <= {comparison.rule for comparison in COMPARISONS.values()}
 
 
 def test_the_page_has_a_number_for_each_comparison():

@@ -66,7 +66,8 @@ def test_padding_changes_neither_loss_nor_gradient(rule, x64):
     padded = jnp.concatenate([x, inputs(3, B, 7, seed=1)])
 
     def under(x, mask=None):
-        return run(net(fixed=True), x, rule=RULES[rule].make(rngs=nnx.Rngs(0)), mask=mask)
+        model = net(fixed=True)
+        return run(model, x, rule=RULES[rule].make(rngs=nnx.Rngs(0), model=model), mask=mask)
 
     expected = under(x)
     assert close(under(padded, mask), expected)

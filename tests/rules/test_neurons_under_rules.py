@@ -216,23 +216,28 @@ def test_traces_of_inputs_give_the_gradient_of_the_oracle_for_adlif_with_paramet
 
 # What those say that refuse parameters per neuron; every other rule trains them.
 INPUTS_FILTERED = "filters the inputs of a layer as its neurons would, which needs"
+NO_NEURON_PARAMETERS = "is not defined for parameters of a neuron"
 REFUSALS = {
     "ottt": INPUTS_FILTERED,
     "approximate_otpe": INPUTS_FILTERED,
     "decolle": INPUTS_FILTERED,
-    "pp_prop": "is not defined for parameters of a neuron",
+    "etlp": INPUTS_FILTERED,
+    "pp_prop": NO_NEURON_PARAMETERS,
+    "s_tllr": NO_NEURON_PARAMETERS,
+    "tess": NO_NEURON_PARAMETERS,
 }
+THIS_STEP_ALONE = {"sltt", "dfa", "drtp"}
 # FPTT is another rule with an optimizer around it.
 each_rule = pytest.mark.parametrize("name", [name for name in RULES if name != "fptt"])
 
 
 def under(name: str, model: Any) -> Any:
-    return found_by(RULES[name].make(rngs=nnx.Rngs(3)), model)
+    return found_by(RULES[name].make(rngs=nnx.Rngs(3), model=model), model)
 
 
 @each_rule
 def test_a_rule_trains_parameters_per_neuron_or_says_why_not_and_which_rule_does(name):
-    """SLTT has no gradient for those that act on the output of later steps alone, since it does not look there."""
+    """The traces of SLTT, which are none, give no gradient for those that act on the output of later steps alone."""
     for kind in KINDS if name in REFUSALS else ("symplectic adlif",):
         model = below_a_read_out(kind)
         if name in REFUSALS:
@@ -243,7 +248,7 @@ def test_a_rule_trains_parameters_per_neuron_or_says_why_not_and_which_rule_does
             assert set(found) == set(KINDS[kind].parameters)
             assert all(jnp.isfinite(leaf).all() for leaf in found.values())
             none = {parameter for parameter, leaf in found.items() if not leaf.any()}
-            assert none == (set(found) & {"adaptation_decay", "a", "b"} if name == "sltt" else set())
+            assert none == (set(found) & {"adaptation_decay", "a", "b"} if name in THIS_STEP_ALONE else set())
 
 
 @each_rule

@@ -17,14 +17,17 @@ from slax_rules import (
     RTRL,
     RULES,
     SLTT,
+    STLLR,
     TBPTT,
     Adaptive,
     ApproximateOTPE,
+    Direct,
     EProp,
     Local,
     PPProp,
     Random,
     SnAp,
+    Target,
     cross_entropy,
     gradients,
 )
@@ -41,6 +44,9 @@ EACH = {
     "PPProp": PPProp(),
     "OSTL with recurrence": OSTL(recurrence=True),
     "DECOLLE": DECOLLE(rngs=nnx.Rngs(0)),
+    "STLLR": STLLR(),
+    "OSTL directly": OSTL(route=Direct(rngs=nnx.Rngs(0))),
+    "SLTT by targets": SLTT(route=Target(rngs=nnx.Rngs(0))),
 }
 
 
@@ -293,10 +299,20 @@ def test_recurrent_traces_take_edges_from_a_layer_to_itself():
         under(OSTL(recurrence=True), model)
 
 
-@pytest.mark.parametrize("name", ["uoro", "decolle"])
+@pytest.mark.parametrize("name", [name for name, entry in RULES.items() if entry.needs_rngs])
 def test_a_rule_that_draws_says_that_it_needs_rngs(name):
     with pytest.raises(TypeError, match=r"draws random numbers, got no rngs\. Give them: make\(rngs=nnx\.Rngs\(0\)\)"):
-        RULES[name].make()
+        RULES[name].make(model=layers(LIF(), LI()))
+
+
+def test_a_rule_that_learns_matrices_says_that_it_needs_a_model():
+    message = (
+        r"e-prop, adaptive learns a matrix for each kernel.*got no model\. Give it: make\(rngs=rngs, model=model\)"
+    )
+    with pytest.raises(TypeError, match=message):
+        RULES["e_prop_adaptive"].make(rngs=nnx.Rngs(0))
+    rule = RULES["e_prop_adaptive"].make(rngs=nnx.Rngs(0), route=Random(rngs=nnx.Rngs(0)), model=layers(LIF(), LI()))
+    assert isinstance(rule.route, Random)
 
 
 @pytest.mark.parametrize("name", ["OTPE", "approximate-otpe", "eprop"])

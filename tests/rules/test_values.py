@@ -39,14 +39,14 @@ def model():
 
 @pytest.mark.parametrize("name", RULES)
 def test_rules_go_through_jit_and_come_back(name):
-    rule = RULES[name].make(rngs=nnx.Rngs(0))
+    rule = RULES[name].make(rngs=nnx.Rngs(0), model=model())
     again = nnx.merge(*nnx.split(rule))
     assert type(again) is type(rule)
     assert len(jax.tree.leaves(nnx.state(again))) == len(jax.tree.leaves(nnx.state(rule)))
     if dataclasses.is_dataclass(rule) and not jax.tree.leaves(rule):
         assert again == rule
         assert hash(again) == hash(rule)
-    assert nnx.graphdef(rule) == nnx.graphdef(RULES[name].make(rngs=nnx.Rngs(1)))  # one program for both
+    assert nnx.graphdef(rule) == nnx.graphdef(RULES[name].make(rngs=nnx.Rngs(1), model=model()))  # one program for both
 
 
 def test_options_are_static_and_modules_are_children():

@@ -5,6 +5,7 @@ from slax_data.audio.cochlea import encode_audio as encode_audio
 from slax_data.checks import check_labels as check_labels
 from slax_data.datasets import DATASETS as DATASETS
 from slax_data.datasets import make_task as make_task
+from slax_data.encoding.augmentation import Augmentation as Augmentation
 from slax_data.encoding.delta_code import delta_decode as delta_decode
 from slax_data.encoding.delta_code import delta_encode as delta_encode
 from slax_data.encoding.encoders import ENCODERS as ENCODERS

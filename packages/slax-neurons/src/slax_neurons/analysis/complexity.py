@@ -128,7 +128,7 @@ def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
     if inputs.shape[1] == 0:
         raise ValueError("complexity got a batch of 0 samples, expected at least 1.")
     footprint = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(_stored(model)))
-    model = with_effective_weights(model)
+    model = with_effective_weights(model, keep=(BlockDiagonal,))
     _check_modules(model)
     carry = model.initialize_carry(inputs.shape[1:])
     if mutates_state(model):

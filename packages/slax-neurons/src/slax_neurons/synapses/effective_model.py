@@ -8,7 +8,7 @@ from slax_neurons.synapses.running_sums import accumulates
 from slax_neurons.synapses.synapse import Synapse, effective_synapse, is_plain, is_synapse
 
 
-def with_effective_weights(model: Any, *, keep_calls: bool = False) -> Any:
+def with_effective_weights(model: Any, *, keep_calls: bool = False, keep: tuple[type, ...] = ()) -> Any:
     """Return a copy of a model in which each synapse is the Linear or Conv with its effective weights.
 
     The copy shares all other variables with the model, and a model without such synapses is returned itself. It computes the
@@ -18,6 +18,7 @@ def with_effective_weights(model: Any, *, keep_calls: bool = False) -> Any:
         model: any module, such as a stack made by `connect`.
         keep_calls: keep synapses with a call of their own: those that add to running sums, such as a `RunningNorm` in training,
             and those that are no `Synapse`, which may compute less than a product with the effective kernel.
+        keep: types of synapses to keep.
 
     Raises:
         ValueError: effective weights of shapes that do not fit.
@@ -31,14 +32,18 @@ def with_effective_weights(model: Any, *, keep_calls: bool = False) -> Any:
         >>> type(sparse).__name__, int((sparse.kernel[...] != 0).sum())
         ('Linear', 8)
     """
-    if not any(_is_made(part) for _, part in nnx.iter_modules(model)):
+    if not any(_is_made(part) and type(part) not in keep for _, part in nnx.iter_modules(model)):
         return model
     replacements: dict[int, Any] = {}
     seen: set[int] = set()
 
     def replaced(part: Any) -> Any:
         """The module, or its replacement; a module that occurs in several places has one."""
-        if _is_made(part) and not (keep_calls and (accumulates(part) or not isinstance(part, Synapse))):
+        if (
+            _is_made(part)
+            and type(part) not in keep
+            and not (keep_calls and (accumulates(part) or not isinstance(part, Synapse)))
+        ):
             if id(part) not in replacements:
                 replacements[id(part)] = effective_synapse(part)
             return replacements[id(part)]

@@ -302,7 +302,33 @@ class Target(_Broadcast):
         return self._send(layer, outputs, teaching.targets())
 
 
-class Local(Route, nnx.Module):
+class _LocalLosses(Route):
+    """A route by which each hidden layer has the task's loss on a read-out of its own, y = s Q."""
+
+    skips_layers = True
+
+    def matrix(self, layer: Layer, units: int, size: int, dtype: Any) -> Float[Array, "N C"]:
+        """The read-out Q [N, C] of a layer of N units."""
+        raise NotImplementedError
+
+    def read_out(self, layer: Layer, outputs: Array, head: Any) -> Any:
+        steps, batch = outputs.shape[:2]
+        units = outputs.reshape(steps, batch, -1)
+        leaves, structure = jax.tree.flatten(head)
+        sizes = [math.prod(leaf.shape[2:]) for leaf in leaves]
+        whole = units @ self.matrix(layer, units.shape[-1], sum(sizes), units.dtype)
+        ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
+        parts = jnp.split(whole, ends[:-1], axis=-1)
+        return jax.tree.unflatten(
+            structure, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+        )
+
+    def signal(self, layer: Layer, outputs: Float[Array, "K B *N"], teaching: Teaching) -> Float[Array, "K B *N"]:
+        assert teaching.own is not None
+        return teaching.own
+
+
+class Local(_LocalLosses, nnx.Module):
     """Local losses: each hidden layer has the task's loss on its own fixed random read-out, and takes no signal from above.
 
         y^l_t = s^l_t Q^l        signal of layer l  dloss(y^l_t, target)/dy^l_t Q^l^T
@@ -329,8 +355,6 @@ class Local(Route, nnx.Module):
         (8, 16)
     """
 
-    skips_layers = True
-
     def __init__(self, *, rngs: nnx.Rngs):
         self.key = nnx.RngKey(rngs.params(), tag="read_out")
 
@@ -339,24 +363,9 @@ class Local(Route, nnx.Module):
         key = jax.random.fold_in(self.key[...], layer.number)
         return jax.random.normal(key, (units, size), dtype) / math.sqrt(units)
 
-    def read_out(self, layer: Layer, outputs: Array, head: Any) -> Any:
-        steps, batch = outputs.shape[:2]
-        units = outputs.reshape(steps, batch, -1)
-        leaves, structure = jax.tree.flatten(head)
-        sizes = [math.prod(leaf.shape[2:]) for leaf in leaves]
-        whole = units @ self.matrix(layer, units.shape[-1], sum(sizes), units.dtype)
-        ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
-        parts = jnp.split(whole, ends[:-1], axis=-1)
-        return jax.tree.unflatten(
-            structure, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
-        )
 
-    def signal(self, layer: Layer, outputs: Float[Array, "K B *N"], teaching: Teaching) -> Float[Array, "K B *N"]:
-        assert teaching.own is not None
-        return teaching.own
-
-
-class FixedBases(Local):
+@dataclasses.dataclass(frozen=True)
+class FixedBases(_LocalLosses):
     """Local losses on fixed bases: the read-out of each hidden layer is made of one wave over its units for each output.
 
         y^l_t = s^l_t Q^l        Q^l_nc = sign(sin(f_c n)) / N_l, or sin(f_c n) / N_l        f_c from 50 to 512, evenly spaced
@@ -388,10 +397,11 @@ class FixedBases(Local):
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=STLLR(route=FixedBases()))
     """
 
-    def __init__(self, waveform: Literal["square", "sine"] = "square"):
-        if waveform not in ("square", "sine"):
-            raise ValueError(f'FixedBases got waveform={waveform!r}, expected "square" or "sine".')
-        self.waveform = waveform
+    waveform: Literal["square", "sine"] = "square"
+
+    def __post_init__(self) -> None:
+        if self.waveform not in ("square", "sine"):
+            raise ValueError(f'FixedBases got waveform={self.waveform!r}, expected "square" or "sine".')
 
     def matrix(self, layer: Layer, units: int, size: int, dtype: Any) -> Float[Array, "N C"]:
         """The read-out Q [N, C] of a layer of N units."""

@@ -50,7 +50,7 @@ def gradients(
     boundaries of windows, so memory does not grow with the number of windows. A call compiles a program for the structure of
     its arguments, and later calls with the same structure and the same `loss_fn` reuse it, as `jax.jit` does. The model and the
     rule stay unchanged except for variables that they change themselves, in place: the statistics of a BatchNorm in training
-    (of each window) and random streams.
+    (of each window) and of a `RunningNorm` in training (once for the sequence), and random streams.
 
     Args:
         model: a cell.

@@ -113,11 +113,16 @@ class WindowObjective:
         outputs, local = _where_counted(self._counts, (signals.outputs, signals.local))
         return loss, Heads(outputs, _where_counted(self.mask, signals.hidden), local)
 
-    def targets(self, outputs: Any) -> Float[Array, "K B C"]:
-        """Return the targets of each step in the shape of the outputs, divided by the number of losses in the mean."""
-        steps, batch = jax.tree.leaves(outputs)[0].shape[:2]
+    def targets(self, outputs: Any, count: Array | None = None) -> Float[Array, "K B C"]:
+        """Return the targets of each step in the shape of the outputs, divided by the number of losses in the mean.
+
+        Args:
+            outputs: the outputs of the model.
+            count: the number of steps and samples that count; by default their number in the window.
+        """
         values = like_outputs(self.batch_targets, outputs)
-        values = values / counted(self.mask, (steps, batch), self.axis).astype(values.dtype)
+        count = counted(self.mask, values.shape[:2], self.axis) if count is None else count
+        values = values / count.astype(values.dtype)
         return values if self.mask is None else jnp.where(self.mask[..., None], values, 0)
 
     def sums(self, hidden: tuple[Array, ...]) -> list[Array | None]:
@@ -242,9 +247,7 @@ class KnownSignals:
 
     def targets(self, outputs: Any) -> Float[Array, "K B C"]:
         """Return the targets of each step, as `WindowObjective` does, but for the mean over the whole sequence."""
-        values = self.window.targets(outputs)
-        mine = counted(self.window.mask, values.shape[:2], self.window.axis)
-        return values * (mine.astype(values.dtype) / self.count.astype(values.dtype))
+        return self.window.targets(outputs, self.count)
 
 
 def like_outputs(targets: Targets, outputs: Any) -> Float[Array, "K B C"]:

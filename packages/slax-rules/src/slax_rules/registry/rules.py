@@ -23,6 +23,8 @@ UNIFORM = "layers of a Linear or Conv and a linear neuron whose parameters are t
 ABOVE = "paths through the memory of the layers above, and over late edges"
 KERNELS = "layers of a Linear or Conv and any element-wise neuron, with a kernel in each edge"
 LAST = "a single layer; a layer with no memory above it"
+READ_OUT_KERNEL = "the kernels of a last layer without spikes"
+NO_MEMORY = "the last layer, where its neurons have no memory"
 
 
 def _bibtex(key: str, kind: str, **fields: str) -> str:
@@ -404,7 +406,7 @@ RULES: dict[str, RuleEntry] = Rules(
         title="S-TLLR",
         rule=STLLR,
         requires=f"{LAYERS} that has no parameters of its own",
-        exact=Exactness(),
+        exact=Exactness(condition=READ_OUT_KERNEL),
         omits=f"{ABOVE}; the memory of the neuron, in whose place are the rule's own traces",
         memory="I + N",
         time="2 P",
@@ -426,7 +428,7 @@ RULES: dict[str, RuleEntry] = Rules(
         rule=STLLR,
         route=FixedBases,
         requires=f"{LAYERS} that has no parameters of its own",
-        exact=Exactness(steps=0),
+        exact=Exactness(steps=0, condition=READ_OUT_KERNEL),
         omits="all signals from above; the memory of the neuron, in whose place are the rule's own traces",
         memory="I + N",
         time="2 P + N C for C outputs",
@@ -475,7 +477,7 @@ RULES: dict[str, RuleEntry] = Rules(
         route=Target,
         needs_rngs=True,
         requires=f"{UNIFORM}; labels, or targets in the shape of the outputs; a mask of the events, `random_steps`",
-        exact=Exactness(last_layers=1, steps=0, condition="where OTTT is"),
+        exact=Exactness(steps=0, condition="the kernels of the last layer, where OTTT is exact for it"),
         omits="all signals from above, in whose place is the projected target; paths through spikes",
         memory="S I",
         time="P + N C for C outputs",
@@ -499,7 +501,7 @@ RULES: dict[str, RuleEntry] = Rules(
         route=Direct,
         needs_rngs=True,
         requires=LAYERS,
-        exact=Exactness(steps=0),
+        exact=Exactness(steps=0, condition=NO_MEMORY),
         omits="all paths through time; hidden layers get the error of the read-out through random matrices",
         memory="0",
         time="P + N C for C outputs",
@@ -522,7 +524,7 @@ RULES: dict[str, RuleEntry] = Rules(
         route=Target,
         needs_rngs=True,
         requires=f"{LAYERS}; labels, or targets in the shape of the outputs",
-        exact=Exactness(steps=0),
+        exact=Exactness(steps=0, condition=NO_MEMORY),
         omits="all paths through time; all signals from above, in whose place is the projected target",
         memory="0",
         time="P + N C for C outputs",

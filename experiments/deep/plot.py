@@ -1,0 +1,64 @@
+"""Draw the test accuracy of each rule in deep networks."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from experiments.common.figures import Plot, Results, by_task_and_rule, interval, plot_seed_intervals
+from slax_rules import RULES
+
+COLUMNS = ["task", "network", "n_steps", "rule", "quantity", "mean", "low", "high", "seeds"]
+SHARE = (0.0, 1.0)
+
+
+def prepare(results: list[dict[str, Any]]) -> Results:
+    """The results by task and rule."""
+    return by_task_and_rule(results)
+
+
+def network_of(config: dict[str, Any]) -> str:
+    """The network in a few characters."""
+    n_in, n_out = config["layers"]
+    if config["network"] == "convolutional":
+        return f"{'-'.join(f'{channels}c3' for channels in config['channels'])}-{n_out}, {config['norm']}"
+    return f"{n_in}-{'-'.join(f'{size}r' for size in config['hidden'])}-{n_out}"
+
+
+def rows(tasks: Results) -> Iterator[list[Any]]:
+    for task, rules in tasks.items():
+        for rule, result in rules.items():
+            config, seeds = result["config"], result["seeds"]
+            quantities = {"accuracy": [seed["accuracy"] for seed in seeds]}
+            quantities |= {f"spikes_{layer}": [seed["spikes"][layer] for seed in seeds] for layer in seeds[0]["spikes"]}
+            for quantity, numbers in quantities.items():
+                ends = interval(numbers, SHARE)
+                yield [task, network_of(config), config["n_steps"], rule, quantity, *ends, len(numbers)]
+
+
+def draw(tasks: Results) -> Figure:
+    """Draw a panel for each task, with a row for each rule."""
+    most = max(len(rules) for rules in tasks.values())
+    figure, axes = plt.subplots(1, len(tasks), figsize=(2.9 * len(tasks) + 0.6, 0.5 * most + 1.6), squeeze=False)
+    for ax, (task, rules) in zip(axes[0], tasks.items(), strict=True):
+        names = {name: (name, RULES[name].title) for name in rules}
+        numbers = {name: [100 * seed["accuracy"] for seed in rules[name]["seeds"]] for name in rules}
+        plot_seed_intervals(ax, names, numbers, (0.0, 100.0))
+        config = next(iter(rules.values()))["config"]
+        ax.set_title(
+            f"{task.replace('_', ' ').capitalize()}\n{network_of(config)}, T = {config['n_steps']}", fontsize="small"
+        )
+        ax.set_xlabel("test accuracy (%)")
+        ax.grid(axis="x", color="0.9")
+        ax.set_axisbelow(True)
+    seeds = sorted({len(result["seeds"]) for rules in tasks.values() for result in rules.values()})
+    figure.supxlabel(
+        f"mean of {', '.join(map(str, seeds))} seeds, each a dot, with its 95 % interval; BPTT: one update per sequence, all "
+        "others: updates within it; the axes differ",
+        fontsize="small",
+    )
+    return figure
+
+
+FIGURES = {"deep": Plot(COLUMNS, rows, draw)}

@@ -1,0 +1,606 @@
+"""Laws of the grid: each rule for layers, which carries the past, with each route, which carries signals to a layer."""
+
+import dataclasses
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import oracle
+from oracle.routes import ToHidden
+from rules.ledger import matrices_of, route_of, s_tllr
+from slax_neurons import LI, LIF, Delay, Edge, Trainable, connect
+from slax_rules import (
+    DECOLLE,
+    OSTL,
+    OTPE,
+    OTTT,
+    SLTT,
+    STLLR,
+    Adaptive,
+    ApproximateOTPE,
+    Direct,
+    EProp,
+    FixedBases,
+    LayerGradient,
+    LayerRule,
+    Local,
+    Penalty,
+    PPProp,
+    Random,
+    Route,
+    SequenceLoss,
+    Symmetric,
+    Target,
+    cross_entropy,
+    gradients,
+    linearize,
+    squared_error,
+    train_offline,
+    train_online,
+)
+from stacks import Conv, deviation, gradients_of, inputs, linear, pair, worst
+
+T, B, C = 4, 3, 4
+PADDING = 2
+EXACT = 1e-12
+TRUE = 1e-9
+TARGETS = np.random.default_rng(0).normal(size=(T, B, C))
+LABELS = np.array([0, 3, 2])
+
+
+@dataclasses.dataclass(frozen=True)
+class SignSymmetric(Route):
+    """A user's own route: signals pass down through the signs of the weights."""
+
+    def kernels(self, layer):
+        return [jnp.sign(synapse.kernel[...]) for synapse in layer.current_synapses]
+
+
+# Each rule with its definition by the oracle, (layers, inputs, signal, route=...) -> Result.
+RULES = {
+    "sltt": (SLTT, oracle.sltt),
+    "ostl": (OSTL, oracle.ostl),
+    "ostl with recurrence": (functools.partial(OSTL, recurrence=True), functools.partial(oracle.ostl, with_h=True)),
+    "ottt": (OTTT, oracle.ottt),
+    "otpe": (OTPE, oracle.otpe),
+    "approximate otpe": (ApproximateOTPE, oracle.approximate_otpe),
+    "e-prop": (EProp, oracle.e_prop),
+    "pp-prop": (functools.partial(PPProp, decay=0.8), functools.partial(oracle.pp_prop, decay=0.8)),
+    "s-tllr": (STLLR, s_tllr),
+}
+ROUTES = {
+    "symmetric": lambda model: Symmetric(),
+    "random": lambda model: Random(rngs=nnx.Rngs(5)),
+    "adaptive": lambda model: Adaptive(model, rngs=nnx.Rngs(5)),
+    "direct": lambda model: Direct(rngs=nnx.Rngs(5)),
+    "target": lambda model: Target(rngs=nnx.Rngs(5)),
+    "local": lambda model: Local(rngs=nnx.Rngs(5)),
+    "bases": lambda model: FixedBases(),
+    "own": lambda model: SignSymmetric(),
+}
+SKIP = ("direct", "target", "local", "bases")
+DO_NOT_SEE_ABOVE = ("target", "local", "bases")
+FIXED_NEURONS = ("pp-prop", "s-tllr")
+GRID = [(rule, route) for rule in RULES for route in ROUTES]
+# Each rule, and each route, at least once.
+SOME = [(rule, list(ROUTES)[(index + 1) % len(ROUTES)]) for index, rule in enumerate(RULES)]
+grid = pytest.mark.parametrize(("rule", "route"), GRID)
+some = pytest.mark.parametrize(("rule", "route"), SOME)
+
+
+def make(rule, route, model):
+    return RULES[rule][0](route=ROUTES[route](model))
+
+
+def lif(**options):
+    return {"kind": "lif", "decay": 0.8, "threshold": 0.5, **options}
+
+
+def layers(rule, *, n_in=5, edges=True):
+    """Two layers of LIF and a read-out, as a stack and as the oracle's layers, with edges of three kinds: recurrent, from a
+    layer above to one below, and within the step over a layer. A rule with recurrence takes the first kind alone."""
+    wired = [(0, 0, 1), (1, 0, 2), (0, 2, 0)] if edges else []
+    if rule == "ostl with recurrence":
+        wired = [edge for edge in wired if edge[0] == edge[1]]
+    fixed = rule in FIXED_NEURONS
+    neurons = [lif(fixed=fixed), lif(decay=0.6, fixed=fixed), {"kind": "li", "fixed": fixed}]
+    return pair([n_in, 5, 6, C], neurons, edges=wired)
+
+
+def signal_of_targets(t, outputs):
+    """The loss `squared_error` and its derivative, as the oracle reads them."""
+    difference = outputs - TARGETS[t]
+    return np.square(difference).mean(axis=-1), 2 * difference / C
+
+
+def oracle_route(made, model, theirs, x):
+    """The oracle's route with the matrices of a rule of ours; a Linear behind the last neuron passes signals through itself."""
+    if isinstance(made.route, Random | Adaptive | SignSymmetric):
+        matrices = matrices_of(made, model)
+        return oracle.Matrices([*matrices, *({"kernel": layer.kernel} for layer in theirs[len(matrices) :])])
+    route = route_of(made, model, theirs, x)
+    if isinstance(made.route, Target):
+        return oracle.Target(route.matrices, TARGETS)
+    if isinstance(made.route, Direct):
+        return DirectFromLast(route.matrices)
+    return route
+
+
+class DirectFromLast(oracle.Direct):
+    """The error of the last layer; of a Linear behind the last neuron this is that of the outputs themselves."""
+
+    def below(self, layers, index, cotangent):
+        last = index == len(layers) - 1
+        direct = [(hidden, cotangent @ B.T) for hidden, B in enumerate(self.matrices)] if last else []
+        return direct + ToHidden.below(self, layers, index, cotangent)
+
+
+def expected(rule, made, model, theirs, x):
+    """The oracle's gradients under a rule of ours, for the loss `squared_error` and TARGETS."""
+    x = np.asarray(x)
+    return RULES[rule][1](theirs, x, signal_of_targets, route=oracle_route(made, model, theirs, x))
+
+
+def furthest(ours, theirs):
+    return max(deviation(a, b) for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True))
+
+
+def same_bits(ours, theirs):
+    jax.tree.map(np.testing.assert_array_equal, nnx.as_pure(ours), nnx.as_pure(theirs))
+
+
+def padded(x, targets):
+    """More steps, whose inputs are noise and whose targets are NaN, and the mask that leaves them out."""
+    mask = jnp.arange(T + PADDING)[:, None] < jnp.full((1, B), T)
+    more = jnp.full((PADDING, *targets.shape[1:]), jnp.nan)
+    noise = inputs(PADDING, B, x.shape[2:], seed=3)
+    return jnp.concatenate([x, noise]), jnp.concatenate([targets, more]), mask
+
+
+# ------------------------------------------------------------------------------------------------------------- every cell
+
+
+@grid
+def test_gradient_is_that_of_the_oracle_in_every_window_and_behind_every_mask(rule, route, x64):
+    """Also: the loss is that of the plain forward pass, and hidden layers that do not see what is above do not depend on it."""
+    model, theirs = layers(rule)
+    made, x = make(rule, route, model), inputs(T, B, 5)
+    graphdef, state = nnx.split((model, made))
+
+    @jax.jit
+    def in_windows(state, x, targets):
+        def under(x, targets, window, mask=None):
+            model, rule = nnx.merge(graphdef, state, copy=True)
+            return gradients(model, squared_error, x, targets, rule=rule, window=window, mask=mask)
+
+        longer, more, mask = padded(x, targets)
+        return under(x, targets, T), under(x, targets, 1), under(longer, more, 3, mask)
+
+    (loss, gradient), *others = in_windows(state, x, TARGETS)
+    for found in others:
+        assert abs(float(found[0]) - float(loss)) < EXACT
+        assert furthest(found[1], gradient) < EXACT
+    assert jax.tree.structure(gradient) == jax.tree.structure(nnx.state(model, nnx.Param))
+    result = expected(rule, made, model, theirs, x)
+    assert abs(float(loss) / result.loss - 1) < EXACT
+    assert worst(gradients_of(model, gradient), result.gradients) < TRUE
+    assert all(leaf.any() for leaf in jax.tree.leaves(gradient["modules"]))
+    if route in DO_NOT_SEE_ABOVE:
+        for synapse in (model.modules[4], *model.synapses[2:]):
+            synapse.kernel[...] *= 1.3
+        changed = in_windows(nnx.state((model, made)), x, TARGETS)[0][1]
+        for index in range(4):
+            same_bits(changed["modules"][index], gradient["modules"][index])
+        assert deviation(changed["modules"][4]["kernel"][...], gradient["modules"][4]["kernel"][...]) > 1e-3
+
+
+def test_routes_differ(x64):
+    """No law may hold for want of a difference: the first layer has another gradient along each, the last one the same."""
+    model, _ = layers("ostl")
+    found = {route: under(make("ostl", route, model), model)["modules"] for route in ROUTES}
+    kernels = {route: gradient[0]["kernel"][...] for route, gradient in found.items() if route != "adaptive"}
+    for one in kernels:
+        same_bits(found[one][4], found["symmetric"][4])
+        assert [other for other in kernels if deviation(kernels[one], kernels[other]) < 0.1] == [one]
+
+
+def under(rule, model, loss_fn=squared_error, targets=TARGETS, **options):
+    x = inputs(T, B, model.modules[0].kernel.shape[0])
+    return gradients(model, loss_fn, x, targets, rule=rule, **options)[1]
+
+
+# ------------------------------------------------------------------------------------------------------- some of each kind
+
+
+@some
+def test_convolutions_have_the_gradient_of_the_oracle(rule, route, x64):
+    fixed = rule in FIXED_NEURONS
+    neurons = [lif(fixed=fixed), lif(decay=0.6, fixed=fixed), {"kind": "li", "fixed": fixed}]
+    sizes = [(4, 4, 2), Conv(4, (3, 3), groups=2), Conv(3, (2, 2), strides=(2, 2), padding="VALID"), C]
+    model, theirs = pair(sizes, neurons)
+    made, x = make(rule, route, model), inputs(T, B, (4, 4, 2))
+    gradient = gradients(model, squared_error, x, TARGETS, rule=made, window=3)[1]
+    result = expected(rule, made, model, theirs, x)
+    assert worst(gradients_of(model, gradient), result.gradients) < TRUE
+
+
+def split_in_two(outputs):
+    return {"a": outputs[..., :1], "b": outputs[..., 1:]}
+
+
+def sum_of_two(outputs, targets):
+    """The loss of the heads together."""
+    return squared_error(jnp.concatenate(list(outputs.values()), axis=-1), jnp.concatenate(list(targets.values()), -1))
+
+
+@pytest.mark.parametrize("rule", ["ostl", "ottt"])
+@pytest.mark.parametrize("route", SKIP)
+@pytest.mark.parametrize("behind", [False, True], ids=["LI", "Linear"])
+def test_several_heads_have_the_gradient_of_one_head_with_all_outputs(rule, route, behind, x64):
+    model, _ = layers(rule)
+    ends = [linear(C, C, 9)] if behind else []
+    one, two = (rewired(model, [*ends, *head]) for head in ([], [split_in_two]))
+    gradient = under(make(rule, route, one), one, window=3)
+    heads = under(make(rule, route, two), two, sum_of_two, split_in_two(TARGETS), window=3)
+    assert furthest(heads, gradient) < EXACT
+
+
+def rewired(model, ends):
+    """A stack with the same modules and edges, and more modules behind the last one."""
+    pairs = zip(model.edges, model.synapses, strict=True)
+    edges = [Edge(edge.sender, edge.receiver, edge.steps, synapse) for edge, synapse in pairs]
+    return connect([*model.modules, *ends], edges)
+
+
+@some
+def test_a_linear_behind_the_last_neuron_has_its_exact_gradient(rule, route, x64):
+    """The last layer is then the one below it, whose signal comes through it, and the error is that of the outputs."""
+    fixed = rule in FIXED_NEURONS
+    model, theirs = pair([5, 5, 6, C], [lif(fixed=fixed), lif(decay=0.6, fixed=fixed), {"kind": "none"}])
+    made, x = make(rule, route, model), inputs(T, B, 5)
+    gradient = under(made, model, window=3)
+    exact = gradients(model, squared_error, x, TARGETS)[1]
+    assert furthest(gradient["modules"][4], exact["modules"][4]) < EXACT
+    assert worst(gradients_of(model, gradient), expected(rule, made, model, theirs, x).gradients) < TRUE
+
+
+# -------------------------------------------------------------------------------------------------------------- sequences
+
+
+def of_time_mean(outputs, labels):
+    return cross_entropy(outputs.mean(axis=0), labels)
+
+
+@some
+def test_the_loss_of_a_sequence_is_the_same_in_windows(rule, route, x64):
+    model, _ = layers(rule)
+    made, x = make(rule, route, model), inputs(T, B, 5)
+    loss_fn = SequenceLoss(of_time_mean)
+    loss, gradient = gradients(model, loss_fn, x, LABELS, rule=made, window=T)
+    assert abs(float(loss) - float(gradients(model, loss_fn, x, LABELS)[0])) < EXACT
+    for window in (1, 3):
+        again, found = gradients(model, loss_fn, x, LABELS, rule=made, window=window)
+        assert abs(float(again) - float(loss)) < EXACT
+        assert furthest(found, gradient) < EXACT
+
+
+@some
+def test_training_moves_every_parameter_against_its_gradient(rule, route, x64):
+    """Offline by the gradient, online in one window as well, and in several by those of each; matrices with their kernels."""
+    moved = {}
+    for name, train, window in (("offline", train_offline, 3), ("whole", train_online, T), ("online", train_online, 1)):
+        model, _ = layers(rule)
+        made = make(rule, route, model)
+        has_parameters = bool(jax.tree.leaves(nnx.state(made, nnx.Param)))
+        trained = (model, made) if has_parameters else model
+        before = jax.tree.leaves(nnx.state(trained, nnx.Param))
+        before = [np.asarray(leaf) for leaf in before]
+        optimizer = nnx.Optimizer(trained, optax.sgd(0.01), wrt=nnx.Param)
+        train(model, optimizer, squared_error, inputs(T, B, 5), TARGETS, rule=made, window=window)
+        after = jax.tree.leaves(nnx.state(trained, nnx.Param))
+        moved[name] = [np.asarray(new) - old for new, old in zip(after, before, strict=True)]
+        assert all(step.any() for step in moved[name])
+        assert has_parameters == (route == "adaptive")
+    model, _ = layers(rule)
+    gradient = jax.tree.leaves(under(make(rule, route, model), model, window=3))
+    steps = [-0.01 * np.asarray(leaf) for leaf in gradient]
+    assert furthest(moved["offline"][: len(steps)], steps) < TRUE
+    assert furthest(moved["whole"], moved["offline"]) < TRUE
+    assert furthest(moved["online"], moved["offline"]) > TRUE
+
+
+class Mixed(oracle.Symmetric):
+    """A route for each layer: what reaches a layer is chosen by its own one, and what passes below it as well."""
+
+    def __init__(self, routes):
+        super().__init__()
+        self.routes = routes
+
+    def skips(self, index):
+        return isinstance(self.routes[index], ToHidden) and index < len(self.routes) - 1
+
+    def signals(self, steps, signal, t):
+        losses, signals = super().signals(steps, signal, t)
+        signals = [
+            self.routes[index].signals(steps, signal, t)[1][index] if self.skips(index) else received
+            for index, received in enumerate(signals)
+        ]
+        return losses, signals
+
+    def below(self, layers, index, cotangent):
+        route = self.routes[index]
+        through = oracle.Symmetric() if isinstance(route, ToHidden) else route
+        parts = [part for part in through.below(layers, index, cotangent) if not self.skips(part[0])]
+        for hidden, other in enumerate(self.routes):
+            if index == len(layers) - 1 and self.skips(hidden) and isinstance(other, oracle.Direct):
+                parts.append((hidden, cotangent @ other.matrices[hidden].T))
+        return parts
+
+
+# The rules and routes of three layers, from the first to the last.
+LISTS = [
+    [("ostl", "direct"), ("ottt", "random"), ("sltt", "symmetric")],
+    [("ottt", "target"), ("sltt", "own"), ("ostl", "random")],
+    [("sltt", "local"), ("ostl", "target"), ("ottt", "direct")],
+    [("ostl", "symmetric"), ("ottt", "bases"), ("ostl", "adaptive")],
+    [("ostl", "random"), ("sltt", "direct"), ("ottt", "own")],
+]
+OF_A_LAYER = {"ostl": oracle.OSTL, "ottt": oracle.OTTT, "sltt": oracle.SLTT}
+
+
+@pytest.mark.parametrize("listed", LISTS, ids=lambda listed: ", ".join(route for _, route in listed))
+def test_layers_of_a_list_have_their_own_rules_and_routes(listed, x64):
+    model, theirs = layers("ostl")
+    rules, x = [make(rule, route, model) for rule, route in listed], np.asarray(inputs(T, B, 5))
+    found = gradients_of(model, under(rules, model, window=3))
+    route = Mixed([oracle_route(made, model, theirs, x) for made in rules])
+    per_layer = oracle.PerLayer([OF_A_LAYER[rule]() for rule, _ in listed], route=route)
+    assert worst(found, oracle.run(per_layer, theirs, x, signal_of_targets).gradients) < TRUE
+
+
+# ---------------------------------------------------------------------------------------------------------------- devices
+
+
+@functools.cache
+def measured_on_devices():
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (root / "tests", root)))}
+    program = Path(__file__).with_name("grid_on_devices.py")
+    run = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+@some
+def test_several_devices_find_the_gradient_of_one(rule, route):
+    """In windows and behind a mask, by which one device has no samples that count."""
+    found = measured_on_devices()[f"{rule}, {route}"]
+    assert set(found) == {"2", "8"}
+    assert max(found.values()) < EXACT
+
+
+# ------------------------------------------------------------------------------------------------------------------- laws
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_route_that_is_not_named_is_symmetric(rule, x64):
+    kind, _ = RULES[rule]
+    assert kind() == kind(route=Symmetric())
+    assert hash(kind()) == hash(kind(route=Symmetric()))
+    model, _ = layers(rule)
+    same_bits(under(kind(), model), under(kind(route=Symmetric()), model))
+
+
+def test_decolle_is_ottt_with_local_losses(x64):
+    model, _ = layers("ottt")
+    same_bits(under(DECOLLE(rngs=nnx.Rngs(5)), model), under(OTTT(route=Local(rngs=nnx.Rngs(5))), model))
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_s_tllr_with_the_decay_of_a_lif_and_its_causal_term_alone_is_ottt(route, x64):
+    """Of stacks of LIF with one decay, without the trace of the bias."""
+    neurons = [lif(fixed=True), lif(fixed=True), lif(fixed=True)]
+    model = pair([5, 5, 6, C], neurons, edges=[(0, 0, 1), (0, 2, 0)]).model
+    ours = under(STLLR(lambda_pre=0.8, alpha_post=0.0, route=ROUTES[route](model)), model, window=3)
+    same_bits(ours, under(OTTT(bias_trace=False, route=ROUTES[route](model)), model, window=3))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_direct_feedback_of_two_layers_is_random_feedback(rule, x64):
+    fixed = rule in FIXED_NEURONS
+    model = pair([5, 6, C], [lif(fixed=fixed), {"kind": "li", "fixed": fixed}]).model
+    random, direct = (under(make(rule, route, model), model, window=3) for route in ("random", "direct"))
+    assert furthest(direct, random) < EXACT
+
+
+def weighted_sum(outputs, targets):
+    """A loss whose gradient does not depend on the outputs."""
+    return jnp.sum(outputs * targets, axis=-1)
+
+
+@pytest.mark.parametrize("rule", ["ostl", "otpe", "s-tllr"])
+def test_direct_feedback_does_not_read_the_weights_above(rule, x64):
+    """The error depends on them, if it depends on the outputs: not so under a loss that is linear."""
+    model, _ = layers(rule)
+    made = make(rule, "direct", model)
+    before = under(made, model, weighted_sum)
+    for synapse in (model.modules[4], *model.synapses[2:]):
+        synapse.kernel[...] *= -0.7
+    after = under(made, model, weighted_sum)
+    for index in range(4):
+        same_bits(before["modules"][index], after["modules"][index])
+    outputs = [under(make(rule, "direct", model), model)["modules"][0] for _ in range(1)]
+    assert furthest(outputs[0], before["modules"][0]) > 0.1
+
+
+@pytest.mark.parametrize("waveform", ["square", "sine"])
+def test_fixed_bases_are_values(waveform):
+    assert STLLR(route=FixedBases(waveform)) == STLLR(route=FixedBases(waveform))
+    assert FixedBases("square") != FixedBases("sine")
+    assert not jax.tree.leaves(STLLR(route=FixedBases(waveform)))
+
+
+def test_targets_of_a_sequence_are_divided_as_precisely_as_the_loss(x64):
+    """By the steps and samples of all windows together: 4 x 3, or those that a mask counts."""
+    model, _ = layers("sltt", edges=False)
+    mask = jnp.ones((T, B), bool).at[3, 1:].set(False).at[0, 0].set(False)
+    loss_fn = SequenceLoss(lambda outputs, labels, *mask: cross_entropy(outputs.mean(axis=0), labels))
+    made = make("sltt", "target", model)
+    step = under(made, model, cross_entropy, LABELS, mask=mask)["modules"]
+    for window in (1, 3, T):
+        sequence = under(made, model, loss_fn, LABELS, mask=mask, window=window)["modules"]
+        for index in range(4):
+            assert furthest(sequence[index], step[index]) < EXACT
+
+
+# ---------------------------------------------------------------------------------------------------------------- refused
+
+
+def without_kernel():
+    """A stack with an edge within the step that has no synapse, from the first layer to the second."""
+    modules = [
+        linear(5, 5, 0),
+        LIF(threshold=0.5, param_dtype=jnp.float64),
+        linear(5, 4, 1),
+        LIF(param_dtype=jnp.float64),
+    ]
+    return connect(
+        [*modules, linear(4, C, 2), LI(param_dtype=jnp.float64)], [Edge(1, 2, 0, synapse=lambda x: x[..., :4])]
+    )
+
+
+def test_random_and_adaptive_feedback_need_a_kernel_in_each_edge_and_the_others_do_not(x64):
+    model = without_kernel()
+    message = (
+        r"replaces each kernel with a matrix, got an edge with a Function, .*Linear or Conv, or use route=Symmetric\(\)"
+    )
+    with pytest.raises(TypeError, match=f"Random {message}"):
+        under(OSTL(route=Random(rngs=nnx.Rngs(0))), model)
+    with pytest.raises(TypeError, match=f"Adaptive {message}"):
+        Adaptive(model, rngs=nnx.Rngs(0))
+    for route in ("symmetric", "direct", "target", "local", "bases"):
+        assert under(make("ostl", route, model), model)["modules"][0]["kernel"][...].any()
+
+
+def test_adaptive_feedback_is_that_of_its_model(x64):
+    model, _ = layers("ostl")
+    other = pair([5, 5, C], [lif(), {"kind": "li"}]).model
+    with pytest.raises(TypeError, match=r"Adaptive got a layer 0 .*Make the route with its own model: Adaptive\(model"):
+        under(OSTL(route=Adaptive(other, rngs=nnx.Rngs(0))), model)
+    under(OSTL(route=Adaptive(other, rngs=nnx.Rngs(0))), other)
+
+
+def first_half(outputs, targets):
+    return squared_error(outputs[..., :2], targets)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "targets", "message"),
+    [
+        (first_half, TARGETS[..., :2], r"got targets \[4, 3, 2\] for outputs \[4, 3, 4\], expected labels, or numbers"),
+        (
+            lambda y, t: squared_error(y, t["track"]),
+            {"track": TARGETS},
+            r"got targets in the structure .*track.* for outputs in the structure",
+        ),
+    ],
+    ids=["shape", "structure"],
+)
+def test_targets_in_another_shape_than_the_outputs_cannot_be_projected(loss_fn, targets, message, x64):
+    model, _ = layers("ostl", edges=False)
+    with pytest.raises(TypeError, match=rf"A route that sends targets to hidden layers {message}.*Use route=Direct"):
+        under(make("ostl", "target", model), model, loss_fn, targets)
+    under(make("ostl", "direct", model), model, loss_fn, targets)
+
+
+@pytest.mark.parametrize("rule", FIXED_NEURONS)
+@pytest.mark.parametrize("route", ["symmetric", "random", "direct", "bases"])
+def test_rules_without_gradients_of_neuron_parameters_say_so_along_every_route(rule, route):
+    model = pair([5, 5, C], [lif(), {"kind": "li"}], dtype=jnp.float32).model
+    name = {"pp-prop": "PPProp", "s-tllr": "STLLR"}[rule]
+    with pytest.raises(
+        TypeError, match=rf"{name} is not defined for parameters of a neuron, got a L.*Fix them, or use OSTL"
+    ):
+        gradients(model, cross_entropy, inputs(T, B, 5, dtype=jnp.float32), LABELS, rule=make(rule, route, model))
+    x = inputs(T, B, 5, dtype=jnp.float32)
+    gradients(model, cross_entropy, x, LABELS, rule=OSTL(route=ROUTES[route](model)))
+
+
+def test_a_secondary_activation_is_that_of_spiking_neurons():
+    model = pair([5, 5, C], [{"kind": "li", "fixed": True}] * 2, dtype=jnp.float32).model
+    x = inputs(T, B, 5, dtype=jnp.float32)
+    with pytest.raises(TypeError, match=r"STLLR\(secondary=...\) .* got a LI\. Leave it out for this layer"):
+        gradients(model, cross_entropy, x, LABELS, rule=STLLR(secondary=LIF().spike_fn))
+    gradients(model, cross_entropy, x, LABELS, rule=STLLR())
+
+
+def delays(features):
+    return Delay(features, 2, delays=Trainable(np.linspace(0.2, 1.7, features)), param_dtype=jnp.float64)
+
+
+def test_learned_delays_have_their_place_before_the_synapse_of_a_layer_along_every_route(x64):
+    """Those of another place are refused; the neighbor works, and its gradient is the oracle's elsewhere."""
+    neurons = [LIF(decay=decay, threshold=0.5, param_dtype=jnp.float64) for decay in (0.8, 0.6)]
+    read_out = LI(decay=0.9, param_dtype=jnp.float64)
+    wrong = connect([delays(5), lambda x: 2 * x, linear(5, 5, 0), neurons[0], linear(5, C, 1), read_out])
+    right = connect(
+        [delays(5), linear(5, 5, 0), neurons[0], delays(5), linear(5, 6, 1), neurons[1], linear(6, C, 2), read_out]
+    )
+    x = inputs(T, B, 5)
+    for route in ROUTES:
+        with pytest.raises(
+            TypeError, match=r"a Delay with learned delays as module 0, which is not right before the synapse"
+        ):
+            gradients(wrong, squared_error, x, TARGETS, rule=make("ostl", route, wrong))
+        gradient = gradients(right, squared_error, x, TARGETS, rule=make("ostl", route, right), window=3)[1]
+        assert all(leaf.any() for leaf in jax.tree.leaves(gradient))
+
+
+@dataclasses.dataclass(frozen=True)
+class OnlyThisStep(LayerRule):
+    """A user's own rule."""
+
+    def initialize_traces(self, layer, inputs, states):
+        return ()
+
+    def window(self, layer, window, traces, signal):
+        psi = jax.vmap(lambda point: linearize(layer.neuron, point).psi)(window.points)
+        synapses = tuple(
+            {"kernel": jnp.einsum("kbi,kbn->in", x, psi * signal), "bias": jnp.sum(psi * signal, axis=(0, 1))}
+            for x in window.inputs
+        )
+        return LayerGradient(synapses, (), psi * signal), traces
+
+
+def of_step(values):
+    return jnp.sum(jnp.square(values), axis=-1)
+
+
+def test_penalties_of_membranes_need_a_rule_that_reads_them(x64):
+    """A user's own rule has penalties of outputs without further ado, as part of its signal, along every route."""
+    model = pair([5, 5, 6, C], [lif(fixed=True), lif(fixed=True), {"kind": "li", "fixed": True}]).model
+    for of, layer in (("outputs", 0), ("membranes", 1)):
+        penalties = [Penalty(of_step, of=of, layers=(layer,))]
+        for route in ("symmetric", "direct"):
+            own, sltt = (kind(route=ROUTES[route](model)) for kind in (OnlyThisStep, SLTT))
+            if of == "outputs":
+                found = under(own, model, penalties=penalties, window=3)
+                assert furthest(found, under(sltt, model, penalties=penalties, window=3)) < EXACT
+                assert furthest(found, under(own, model, window=3)) > 1e-3
+            else:
+                message = (
+                    r"OnlyThisStep got a penalty of the membranes of layer 1, .*of=\"outputs\", or a rule such as OSTL"
+                )
+                with pytest.raises(TypeError, match=message):
+                    under(own, model, penalties=penalties)
+                under(OSTL(route=own.route), model, penalties=penalties)
