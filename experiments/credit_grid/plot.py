@@ -252,7 +252,7 @@ def draw_cosine(data: Data) -> Figure:
                 for cell in cells(panel.config)
             }
             values = as_grid(panel.config, {cell: before for cell, (before, _) in means.items()})
-            texts = {cell: f"{before:.2f} | {after:.2f}" for cell, (before, after) in means.items()}
+            texts = {cell: f"{before:z.2f} | {after:z.2f}" for cell, (before, after) in means.items()}
             draw_grid(ax, panel.config, values, texts, bounds=(0.0, 1.0))
             ax.set_title(f"{panel.title}\nhidden layer {layer}", fontsize="medium")
     figure.supxlabel(
