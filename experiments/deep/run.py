@@ -26,7 +26,8 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
         task_key, model_key, rule_key, train_key, test_key = random.split(random.key(seed), 5)
         task = make(task_key)
         model = NETWORKS[config["network"]](config, nnx.Rngs(model_key))
-        objects = (model, make_rule(config["rule"], rule_key), make_optimizer(config, model))
+        rule = make_rule(config["rule"], model, rule_key)
+        objects = (model, rule, make_optimizer(config, model))
         state = nnx.state(objects)
         if program is None:  # the network and the task are the same for all seeds except for their numbers
             program = jax.jit(partial(jax.lax.scan, training_step(objects, partial(train_on, config, task))[0]))

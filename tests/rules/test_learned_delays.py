@@ -81,7 +81,7 @@ def read(model: Any, found: Any, places: dict[int, int]) -> list[dict[str, np.nd
     """Gradients as the oracle gives them, of the delays too."""
     result = gradients_of(model, found)
     for layer, place in places.items():
-        if "delays" in found["modules"][place]:
+        if place in found["modules"]:
             result[layer]["delays"] = np.asarray(found["modules"][place]["delays"]["unconstrained"][...])[0]
     return result
 
@@ -168,7 +168,7 @@ def test_signals_pass_down_by_the_input_of_the_same_step_alone(name, x64):
         found = ours((model, here, places), rule)[1]
         expected = theirs(here, x, SIGNAL, **options).gradients
         assert worst(found, expected) < TOLERANCE
-        assert (np.abs(found[0]["kernel"]).max() > 1e-4) == passes
+        assert (np.abs(found[0]["kernel"]).max() > 1e-6) == passes
         exact = oracle.bptt(here, x, SIGNAL).gradients
         assert deviation(found[0]["kernel"], exact[0]["kernel"]) > 0.1
 
@@ -251,7 +251,7 @@ def test_online_training_is_gradient_descent_by_hand(window, x64):
     for index, place in places.items():
         moved = model.modules[place].delays.value[0]
         assert deviation(moved, layers[index].delays) < 1e-10
-        assert np.abs(moved - delays_of(len(moved), index)).max() > 1e-3
+        assert np.abs(moved - delays_of(len(moved), index)).max() > 1e-4
         assert deviation(model.modules[place + 1].kernel[...], layers[index].kernel) < 1e-10
 
 
@@ -332,6 +332,7 @@ def test_one_layer_has_the_gradient_of_bptt(rule, detached, kind, x64):
 def test_groups_are_the_oracle_s_edges_with_a_part_of_the_kernel(x64):
     """One group in the chain and the other as a connection from the same inputs, in a net of two layers."""
     model, _ = one_layer("groups", False)
+    model.modules[0].delays.unconstrained[0, 1] = 4.5  # at the longest delay the derivatives are of two sides
     model = connect([*model.modules, linear(4, 4, 2), LI(decay=0.7, **DTYPE)])
     blocks, delay = model.modules[1], model.modules[0].delays.value
     kernel = np.zeros((2, 7, 4))

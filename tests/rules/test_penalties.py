@@ -81,7 +81,7 @@ DERIVATIVES = {
     waves: lambda y: (np.sin(2 * y - 1).sum(axis=1), 2 * np.cos(2 * y - 1)),
     of_mean: lambda m: (np.sin(3 * m).sum() + m.mean() ** 2, 3 * np.cos(3 * m) + 2 * m.mean() / len(m)),
     rate_error: lambda m: (((m - 0.1) ** 2).sum() / 2, m - 0.1),
-    "l1": lambda y: (np.abs(y).sum(axis=1), np.sign(y)),
+    "l1": lambda y: (np.abs(y).sum(axis=1), np.where(y >= 0, 1.0, -1.0)),  # of a unit that is silent, too
 }
 
 OUTPUTS = [
@@ -421,8 +421,7 @@ def of_small(model: Any, rule: Any, penalties: Any = ALL_KINDS, window: Any = No
 
 def difference_quotients(model: Any, **options: Any) -> list[np.ndarray]:
     """Of the loss with its penalties, by every parameter, to the fourth order."""
-    params = nnx.state(model, nnx.Param)
-    leaves, structure = jax.tree.flatten(params)
+    leaves, structure = jax.tree.flatten(nnx.state(model, nnx.Param))
     found = []
     for number, leaf in enumerate(leaves):
         quotient = np.zeros(leaf.shape)
@@ -434,7 +433,7 @@ def difference_quotients(model: Any, **options: Any) -> list[np.ndarray]:
                 at[n] = float(of_small(model, BPTT(), **options)[0])
             quotient[place] = (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12e-3)
         found.append(quotient)
-    nnx.update(model, params)
+    nnx.update(model, jax.tree.unflatten(structure, leaves))
     return found
 
 
@@ -567,11 +566,14 @@ class Whole(LIF):
 
 
 REFUSALS = [
-    (firing_rate(0.1), OSTL(), TypeError, r"expected a list of penalties, such as \[firing_rate"),
-    ([squares], OSTL(), TypeError, "expected a list of penalties"),
     ([Penalty(squares, layers=(2,))], OSTL(), ValueError, r"layer 2 of a model with 2 layers .* from 0 to 1"),
     ([Penalty(squares, layers=(-1,))], BPTT(), ValueError, "penalty for layer -1"),
-    ([Penalty(far)], OSTL(), ValueError, r"made \[\] of the outputs \[6\] of one step, expected one loss per sample"),
+    (
+        [Penalty(far)],
+        OSTL(),
+        ValueError,
+        r"made \[\] of the outputs \[3, 6\] of one step, expected one loss per sample",
+    ),
     ([Penalty(lambda mean: mean, of_mean=True)], OSTL(), ValueError, r"made \[6\] of the mean .*, expected one number"),
     ([Penalty(waves, of="membranes")], STLLR(), TypeError, r"STLLR got a penalty of the membranes of layer 0"),
 ]
@@ -606,7 +608,5 @@ def test_penalties_need_layers_of_neurons(x64):
 
 
 def test_options_of_penalties_are_checked():
-    with pytest.raises(ValueError, match='got of=\'voltages\', expected "outputs" or "membranes"'):
-        Penalty(squares, of="voltages")
     with pytest.raises(ValueError, match=r"target=1.5, expected spikes per step, a number in \[0, 1\]"):
         firing_rate(1.5)

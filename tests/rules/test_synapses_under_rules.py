@@ -47,7 +47,7 @@ from slax_rules import (
 from stacks import deviation, inputs
 
 T, B = 9, 3
-LABELS = jnp.array([0, 3, 2])
+LABELS = np.array([0, 3, 2])
 F64 = {"param_dtype": jnp.float64}
 LAYERWISE = [name for name, entry in RULES.items() if issubclass(entry.rule, LayerRule)]
 

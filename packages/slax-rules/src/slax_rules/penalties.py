@@ -110,6 +110,8 @@ def firing_rate(target: float, weight: float = 1.0, layers: Sequence[int] | None
 def sparsity(weight: float, layers: Sequence[int] | None = None) -> Penalty:
     """A cost of each spike: weight times the mean number of spikes per step and sample, the l1 norm of the outputs.
 
+    The derivative by an output is the weight, also where there is no spike, so that a unit is kept from its threshold.
+
     Args:
         weight: cost of a spike.
         layers: see `Penalty`.

@@ -34,7 +34,7 @@ class Augmentation:
         >>> spikes = jnp.zeros((3, 4, 5)).at[:, :, 2].set(1.0)  # four samples, each with one active channel
         >>> moved = augment(jax.random.key(0), spikes)
         >>> moved[0].argmax(axis=-1).tolist()
-        [2, 2, 1, 3]
+        [3, 2, 1, 1]
     """
 
     channels: int = 0
@@ -52,11 +52,11 @@ class Augmentation:
         """Return changed spike trains; the same key makes the same changes."""
         stretch_key, delay_key, channel_key, drop_key = jax.random.split(key, 4)
         steps, batch, units = spikes.shape
-        speed = 1 + self.stretch * jax.random.uniform(stretch_key, (batch,), spikes.dtype, -1, 1)
-        late = self.delay * jax.random.uniform(delay_key, (batch,), spikes.dtype)
+        speed = 1 + self.stretch * jax.random.uniform(stretch_key, (1, batch), spikes.dtype, -1, 1)
+        late = self.delay * jax.random.uniform(delay_key, (1, batch), spikes.dtype)
         time = jnp.floor((jnp.arange(steps, dtype=spikes.dtype)[:, None] - late) * speed + 0.5).astype(jnp.int32)
-        move = jax.random.randint(channel_key, (batch,), -self.channels, self.channels + 1)
-        unit = jnp.arange(units, dtype=jnp.int32) + move[:, None]
+        move = jax.random.randint(channel_key, (batch, 1), -self.channels, self.channels + 1)
+        unit = jnp.arange(units, dtype=jnp.int32)[None] + move
         # Sample b of the result has at (t, n) what it had at (time[t, b], unit[b, n]).
         spikes = _taken(spikes, time[:, :, None], axis=0)
         spikes = _taken(spikes, unit[None], axis=2)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from slax_neurons import Dropout
 from slax_neurons.internal import check_sequence, first_carry
 from slax_rules.layerwise.engine import as_rule
 from slax_rules.loop.objective import WindowObjective
@@ -78,10 +79,13 @@ def start_trial(model: nnx.RNNCellBase, input_shape: tuple[int, ...], *, rule: A
     state = whole.initialize(
         whole.plan(model, input_shape[1:]), model, first_carry(model, one), jax.ShapeDtypeStruct(one, dtype)
     )
-    if any(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state)):
+    drops = [module for _, module in nnx.iter_modules(model) if isinstance(module, Dropout)]
+    idle = sum(drop.deterministic and drop.mask == "step" for drop in drops)  # each has a key that it does not use
+    keys = sum(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state))
+    if keys > idle or not all(drop.deterministic for drop in drops):
         raise TypeError(
-            f"start_trial got a random key in the state of {whole.title} or of the model, which would draw the same numbers "
-            "for each sample. Use another rule than UORO, and call model.eval() to switch dropout off."
+            f"start_trial got dropout, or a random key in the state of {whole.title} or of the model, which would draw "
+            "the same numbers for each sample. Use another rule than UORO, and call model.eval() to switch dropout off."
         )
 
     def for_each_sample(leaf: Array) -> Array:
@@ -160,7 +164,7 @@ def extend_trial(
 
     outputs = jax.vmap(forward, in_axes=(0, 1), out_axes=1)(trial.state, inputs)
     actions = act(outputs)
-    weights = discount ** jnp.arange(steps - 1, -1, -1)[:, None] * jnp.ones((steps, batch))
+    weights = discount ** jnp.arange(steps - 1, -1, -1, dtype=float)[:, None] * jnp.ones((steps, batch))
     weights = weights if mask is None else jnp.where(mask, weights, 0)
 
     def extend(state: Any, trace: nnx.State, inputs: Array, actions: Any, weights: Array) -> tuple[Any, nnx.State]:

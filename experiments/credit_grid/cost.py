@@ -1,0 +1,48 @@
+"""Measure the time and memory of one gradient of BPTT and of each cell, on one task.
+
+All programs are compiled first and then take turns, so that other load on the machine affects all of them equally. The numbers
+differ from run to run, so they are kept separate from the results.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax import random
+
+from experiments.common.tasks import task_maker
+from experiments.common.training import make_model
+from experiments.credit_grid.grid import REFERENCE, cells
+from experiments.credit_grid.trainer import make_trainer
+
+
+def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, dict[str, dict[str, float]]]:
+    """The median time of a jitted forward pass and gradient of a batch, in ms, and temporaries, in bytes, for each cell."""
+    code, rate = next(iter(config["codes"].items()))
+    own = config | {"code": code, "input_rate": rate}
+    task_key, model_key, rule_key, batch_key = random.split(random.key(0), 4)
+    model = make_model(own, nnx.Rngs(model_key))
+    batch = task_maker(own, spikes)(task_key).sample(batch_key, batch_size=config["batch_size"])
+    programs = {}
+    for cell in (REFERENCE, *cells(config)):
+        trainer = make_trainer(own, cell)
+        arguments = (*trainer.start(model, rule_key), *batch)
+        programs[cell] = trainer.gradient.lower(*arguments).compile(), arguments
+    times: dict[str, list[float]] = {cell: [] for cell in programs}
+    for _ in range(config["repeats"] + 1):
+        for cell, (program, arguments) in programs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(program(*arguments))
+            times[cell].append(1e3 * (time.perf_counter() - start))
+    return {
+        "costs": {
+            cell: {
+                "milliseconds": float(np.median(times[cell][1:])),  # the first call warms up
+                "temporary_bytes": program.memory_analysis().temp_size_in_bytes,
+            }
+            for cell, (program, _) in programs.items()
+        }
+    }

@@ -1,0 +1,94 @@
+"""The cells of the grid: a rule for layers, which says how a layer's past enters its gradient, with a route for its signal.
+
+A cell is named TEMPORAL/SPATIAL, such as "ostl/direct": a rule of `RULES`, and a route of `ROUTES`. The name "bptt" stands for
+BPTT, the reference, which is no cell.
+"""
+
+import math
+from typing import Any
+
+import jax
+from flax import nnx
+
+from slax_neurons import Connect
+from slax_rules import (
+    DECOLLE,
+    OTTT,
+    RULES,
+    Adaptive,
+    Direct,
+    FixedBases,
+    LayerRule,
+    Local,
+    Random,
+    Route,
+    Symmetric,
+    Target,
+)
+from slax_rules.layerwise.engine import as_rule
+
+REFERENCE = "bptt"
+WITH_EDGES = "ostl_with_recurrence"  # OSTL where there are no edges
+ROUTES: dict[str, type[Route]] = {
+    "symmetric": Symmetric,
+    "random": Random,
+    "adaptive": Adaptive,
+    "direct": Direct,
+    "target": Target,
+    "local": Local,
+    "fixed_bases": FixedBases,
+}
+
+
+def cells(config: dict[str, Any]) -> list[str]:
+    """The names of the cells of a configuration, row by row."""
+    return [f"{temporal}/{spatial}" for temporal in config["temporal"] for spatial in config["spatial"]]
+
+
+def make_cell(name: str, model: Connect, key: jax.Array) -> Any:
+    """The rule of a cell, or BPTT; the key is for its random matrices."""
+    if name == REFERENCE:
+        return RULES[name].make()
+    temporal, spatial = name.split("/")
+    return RULES[temporal].make(route=make_route(ROUTES[spatial], model, nnx.Rngs(key)))
+
+
+def make_route(route: type[Route], model: Connect, rngs: nnx.Rngs) -> Route:
+    if route in (Symmetric, FixedBases):
+        return route()
+    return route(model, rngs=rngs) if route is Adaptive else route(rngs=rngs)
+
+
+def cell_of(name: str) -> str | None:
+    """The cell that a rule of `RULES` is, up to its options; None if it is not a rule for layers in a stack without edges."""
+    if name == WITH_EDGES:
+        return None
+    entry = RULES[name]
+    # DECOLLE is a name for OTTT with the route Local.
+    rule, route = (OTTT, Local) if entry.rule is DECOLLE else (entry.rule, entry.route or Symmetric)
+    plain = [other for other, row in RULES.items() if row.rule is rule and row.route is None and not row.options]
+    columns = [other for other, column in ROUTES.items() if column is route]
+    return f"{plain[0]}/{columns[0]}" if plain and columns and issubclass(rule, LayerRule) else None
+
+
+def published(cell: str) -> list[str]:
+    """The names in `RULES` of the rules that a cell is, up to their options."""
+    return [name for name in RULES if cell_of(name) == cell]
+
+
+def carried_numbers(cell: str, model: Connect, inputs: int) -> int:
+    """The numbers in the traces of a cell for one sample: the part that grows with the batch, from the shapes."""
+    rule = as_rule(make_cell(cell, model, jax.random.key(0)))
+    graphdef, state = nnx.split(model)
+
+    def size(batch: int) -> int:
+        x = jax.ShapeDtypeStruct((batch, inputs), "float32")
+        plan = rule.plan(model, x.shape)
+
+        def traces(state: nnx.State) -> Any:
+            own = nnx.merge(graphdef, state)
+            return rule.traces(rule.initialize(plan, own, own.initialize_carry(x.shape), x))
+
+        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(jax.eval_shape(traces, state)))
+
+    return size(2) - size(1)

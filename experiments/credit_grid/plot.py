@@ -1,0 +1,381 @@
+"""Draw the accuracy, the agreement with BPTT and the cost of each cell, and the accuracy that each choice costs."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.common.figures import Plot, check_given, interval
+from experiments.credit_grid.grid import REFERENCE, cells, published
+from slax_rules import RULES
+
+SHARE, COSINE, ANY = (0.0, 1.0), (-1.0, 1.0), (-np.inf, np.inf)
+STAGES = ("initial", "trained")
+SPATIAL_LABELS = {
+    "symmetric": "symmetric",
+    "random": "random",
+    "adaptive": "adaptive",
+    "direct": "direct",
+    "target": "target",
+    "local": "local loss",
+    "fixed_bases": "fixed bases",
+}
+TEMPORAL_LABELS = {
+    "sltt": "none",
+    "ottt": "input traces",
+    "ostl": "eligibility",
+    "e_prop": "filtered eligibility",
+    "otpe": "leaky sum (OTPE)",
+    "approximate_otpe": "approximate leaky sum",
+    "pp_prop": "two traces (pp-prop)",
+    "s_tllr": "causal and non-causal",
+}
+# The cost of spatial credit is the mean over these routes, in which no signal passes from layer to layer.
+WITHOUT_TRANSPORT = ("direct", "target", "local")
+BASES = ("ostl", "e_prop")  # the temporal credit whose loss of accuracy is measured
+
+
+class Panel(NamedTuple):
+    """The results of a task in one code, by cell."""
+
+    config: dict[str, Any]
+    code: str
+    results: dict[str, dict[str, Any]]
+    carried: dict[str, int]
+
+    @property
+    def start(self) -> list[str]:
+        """The first cells of its rows."""
+        return [self.config["task"], self.code]
+
+    @property
+    def title(self) -> str:
+        net = "-".join(map(str, self.config["layers"]))
+        name = self.config["task"].replace("_", " ").capitalize()
+        return f"{name}, code: {self.code} ({net}, T = {self.config['n_steps']})"
+
+    @property
+    def layers(self) -> list[str]:
+        return sorted(self.results[REFERENCE]["seeds"][0]["agreement"]["initial"], key=int)
+
+    def accuracies(self, cell: str) -> np.ndarray:
+        """The test accuracy of each seed."""
+        return np.array([seed["accuracy"] for seed in self.results[cell]["seeds"]])
+
+    def agreements(self, cell: str, stage: str, layer: str, quantity: str) -> list[float]:
+        """The cosine or the norm ratio of each seed, without the seeds whose gradient is zero."""
+        numbers = [seed["agreement"][stage][layer][quantity] for seed in self.results[cell]["seeds"]]
+        return [number for number in numbers if number is not None]
+
+
+class Data(NamedTuple):
+    """The results of each task and code, and the costs of some tasks."""
+
+    panels: list[Panel]
+    costs: list[dict[str, Any]]
+
+
+def prepare(results: list[dict[str, Any]]) -> Data:
+    """The results by task and code, and the costs."""
+    panels = [
+        Panel(result["config"], code, of_code, result["carried"])
+        for result in results
+        if "codes" in result
+        for code, of_code in result["codes"].items()
+    ]
+    return Data(panels, [result for result in results if "costs" in result])
+
+
+def columns(*quantities: str) -> list[str]:
+    return [f"{quantity}{end}" for quantity in quantities for end in ("", "_low", "_high")]
+
+
+CELL = ["temporal", "spatial"]
+COLUMNS = [
+    "task",
+    "code",
+    *CELL,
+    "rules",
+    "learning_rate",
+    "seeds",
+    "carried",
+    *columns("accuracy", "minus_bptt", "loss", "cosine_initial", "cosine_trained"),
+]
+
+
+def cell_and_names(cell: str) -> list[str]:
+    """Temporal credit, spatial credit, and the published rules of a cell; of BPTT, the name alone."""
+    return [cell, "", ""] if cell == REFERENCE else [*cell.split("/"), ", ".join(published(cell))]
+
+
+def rows(data: Data) -> Iterator[list[Any]]:
+    """A row for each cell, with the cosine in the mean over hidden layers."""
+    for panel in data.panels:
+        for cell in (REFERENCE, *cells(panel.config)):
+            result, accuracies = panel.results[cell], panel.accuracies(cell)
+            intervals = [
+                interval(list(accuracies), SHARE),
+                interval(list(accuracies - panel.accuracies(REFERENCE)), (-1.0, 1.0)),
+                interval([seed["loss"] for seed in result["seeds"]], (0.0, np.inf)),
+                *(interval(cosines_of_hidden(panel, cell, stage), COSINE) for stage in STAGES),
+            ]
+            carried = panel.carried.get(cell, kept_by_bptt(panel.config))
+            counts = [result["learning_rate"], len(accuracies), carried]
+            yield [*panel.start, *cell_and_names(cell), *counts, *itertools.chain(*intervals)]
+
+
+def cosines_of_hidden(panel: Panel, cell: str, stage: str) -> list[float]:
+    """The mean cosine over hidden layers of each seed, without the seeds in which one of the gradients is zero."""
+    seeds = [seed["agreement"][stage] for seed in panel.results[cell]["seeds"]]
+    cosines = [[seed[layer]["cosine"] for layer in panel.layers[:-1]] for seed in seeds]
+    return [float(np.mean(of_seed)) for of_seed in cosines if None not in of_seed]
+
+
+def kept_by_bptt(config: dict[str, Any]) -> int:
+    """T (I + N) for each layer: what BPTT keeps of a sample, whose neurons have one state each."""
+    return config["n_steps"] * sum(sum(pair) for pair in itertools.pairwise(config["layers"]))
+
+
+COSINE_COLUMNS = ["task", "code", *CELL, "rules", "stage", "layer", "seeds", *columns("cosine", "norm_ratio")]
+
+
+def cosine_rows(data: Data) -> Iterator[list[Any]]:
+    for panel in data.panels:
+        for cell, stage, layer in itertools.product(cells(panel.config), STAGES, panel.layers):
+            cosines = panel.agreements(cell, stage, layer, "cosine")
+            ratios = panel.agreements(cell, stage, layer, "norm_ratio")
+            ends = [*interval(cosines, COSINE), *interval(ratios, (0.0, np.inf))]
+            yield [*panel.start, *cell_and_names(cell), stage, layer, len(cosines), *ends]
+
+
+DIFFERENCE_COLUMNS = ["task", "code", "base", "comparison", "mean", "low", "high", "seeds"]
+
+
+def differences(panel: Panel) -> dict[tuple[str, str], np.ndarray]:
+    """By base and comparison, the loss of accuracy of each seed: of one choice against eligibility with symmetric feedback.
+
+    Both networks of a difference start from the same weights and see the same batches.
+    """
+    found = {}
+    known = cells(panel.config)
+    for base in BASES:
+        whole = f"{base}/symmetric"
+        lost = {
+            route: panel.accuracies(whole) - panel.accuracies(f"{base}/{route}")
+            for route in panel.config["spatial"]
+            if {whole, f"{base}/{route}"} <= set(known) and route != "symmetric"
+        }
+        found |= {(base, route): numbers for route, numbers in lost.items()}
+        if not {whole, "sltt/symmetric", *(f"{base}/{route}" for route in WITHOUT_TRANSPORT)} <= set(known):
+            continue
+        temporal = panel.accuracies(whole) - panel.accuracies("sltt/symmetric")
+        spatial = np.mean([lost[route] for route in WITHOUT_TRANSPORT], axis=0)
+        found |= {(base, "spatial"): spatial, (base, "temporal"): temporal}
+        found |= {(base, f"{route}_minus_temporal"): lost[route] - temporal for route in WITHOUT_TRANSPORT}
+        found[base, "spatial_minus_temporal"] = spatial - temporal
+    return found
+
+
+def difference_rows(data: Data) -> Iterator[list[Any]]:
+    for panel in data.panels:
+        for (base, comparison), numbers in differences(panel).items():
+            yield [*panel.start, base, comparison, *interval(list(numbers), ANY), len(numbers)]
+
+
+COST_COLUMNS = [
+    "task",
+    *CELL,
+    "rules",
+    "carried",
+    "carried_times_bptt",
+    "milliseconds",
+    "times_bptt",
+    "temporary_bytes",
+    "bytes_times_bptt",
+]
+
+
+def cost_rows(data: Data) -> Iterator[list[Any]]:
+    for cost in data.costs:
+        carried = carried_of(data, cost) | {REFERENCE: kept_by_bptt(cost["config"])}
+        bptt = cost["costs"][REFERENCE]
+        for cell in (REFERENCE, *cells(cost["config"])):
+            numbers = cost["costs"][cell]
+            pairs = [[numbers[name], numbers[name] / bptt[name]] for name in ("milliseconds", "temporary_bytes")]
+            memory = [carried[cell], carried[cell] / carried[REFERENCE]]
+            yield [cost["config"]["task"], *cell_and_names(cell), *memory, *pairs[0], *pairs[1]]
+
+
+def carried_of(data: Data, cost: dict[str, Any]) -> dict[str, int]:
+    """The numbers that each cell carries in the network of a result of costs."""
+    task = cost["config"]["task"]
+    for panel in data.panels:
+        if panel.config["task"] == task:
+            return panel.carried
+    raise SystemExit(
+        f"The costs of {task} are drawn with the numbers that its cells carry: name its job {task} as well."
+    )
+
+
+def draw(data: Data) -> Figure:
+    """Draw a heat map of the accuracy for each task and code."""
+    check_given("credit_grid", "tasks", data.panels)
+    figure, axes = stacked(data.panels, 1)
+    for (ax,), panel in zip(axes, data.panels, strict=True):
+        values = as_grid(panel.config, {cell: 100 * panel.accuracies(cell).mean() for cell in cells(panel.config)})
+        texts = {cell: spread(panel.accuracies(cell)) for cell in cells(panel.config)}
+        lowest = 10 * np.floor(values.min() / 10)
+        draw_grid(ax, panel.config, values, texts, bounds=(lowest, max(values.max(), lowest + 1)))
+        ax.set_title(f"{panel.title}\nBPTT: {spread(panel.accuracies(REFERENCE))} %", fontsize="medium")
+    counts = sorted({len(panel.results[REFERENCE]["seeds"]) for panel in data.panels})
+    figure.supxlabel(
+        f"test accuracy (%), mean of {', '.join(map(str, counts))} seeds with half the width of its 95 % interval;\n"
+        "rows: temporal credit, columns: spatial credit; below the number: published rules",
+        fontsize="small",
+    )
+    return figure
+
+
+def draw_cosine(data: Data) -> Figure:
+    """Draw a heat map of the cosine to BPTT for each task and code, and each hidden layer."""
+    check_given("credit_grid_cosine", "tasks", data.panels)
+    hidden = data.panels[0].layers[:-1]
+    figure, axes = stacked(data.panels, len(hidden))
+    for row, panel in zip(axes, data.panels, strict=True):
+        for ax, layer in zip(row, hidden, strict=True):
+            means = {
+                cell: [mean_or_nan(panel.agreements(cell, stage, layer, "cosine")) for stage in STAGES]
+                for cell in cells(panel.config)
+            }
+            values = as_grid(panel.config, {cell: before for cell, (before, _) in means.items()})
+            texts = {cell: f"{before:z.2f} | {after:z.2f}" for cell, (before, after) in means.items()}
+            draw_grid(ax, panel.config, values, texts, bounds=(0.0, 1.0))
+            ax.set_title(f"{panel.title}\nhidden layer {layer}", fontsize="medium")
+    figure.supxlabel(
+        "cosine of the gradient to BPTT's: at initialization (color) | after training with BPTT; below: published rules",
+        fontsize="small",
+    )
+    return figure
+
+
+def draw_differences(data: Data) -> Figure:
+    """Draw the loss of accuracy by each choice, with its interval, in a panel for each task and code."""
+    check_given("credit_grid_differences", "tasks", data.panels)
+    names = list(dict.fromkeys(name for panel in data.panels for _, name in differences(panel)))
+    labels = {
+        "temporal": "no trace",
+        "spatial": f"mean of {', '.join(WITHOUT_TRANSPORT)}",
+        **SPATIAL_LABELS,
+        "spatial_minus_temporal": "mean minus no trace",
+        **{f"{route}_minus_temporal": f"{SPATIAL_LABELS[route]} minus no trace" for route in WITHOUT_TRANSPORT},
+    }
+    names = sorted(names, key=list(labels).index)
+    count = len(data.panels)
+    figure, axes = plt.subplots(
+        1, count, figsize=(3.4 * count + 1.6, 0.36 * len(names) + 1.9), sharey=True, squeeze=False
+    )
+    for ax, panel in zip(axes[0], data.panels, strict=True):
+        found = differences(panel)
+        for (base, name), numbers in found.items():
+            look = RULES[base].style
+            height = names.index(name) + (0.17 if base == BASES[1] else -0.17)
+            mean, low, high = interval(list(100 * numbers), ANY)
+            ends = None if low is None else [[mean - low], [high - mean]]
+            ax.errorbar(mean, height, xerr=ends, marker=look.marker, color=look.color, markersize=6, capsize=2)
+        ax.axvline(0, color="0.4", linewidth=1)
+        for row in (row for row, name in enumerate(names) if name.endswith("_minus_temporal")):
+            ax.axhspan(row - 0.5, row + 0.5, color="0.93", zorder=0)
+        ax.set_title(panel.title.replace(" (", "\n("), fontsize="medium")
+        ax.set_xlabel("percentage points of accuracy")
+        ax.grid(axis="x", color="0.9")
+        ax.set_axisbelow(True)
+        ax.tick_params(axis="y", length=0)
+    axes[0, 0].set_yticks(range(len(names)), [labels[name] for name in names])
+    axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
+    handles = [
+        plt.Line2D(
+            [],
+            [],
+            linestyle="",
+            marker=RULES[base].style.marker,
+            color=RULES[base].style.color,
+            label=TEMPORAL_LABELS[base],
+        )
+        for base in BASES
+        if any(base == other for panel in data.panels for other, _ in differences(panel))
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2, title="lost, against symmetric feedback with")
+    return figure
+
+
+def draw_cost(data: Data) -> Figure:
+    """Draw a heat map of the time of a gradient for each task with costs, with the numbers that each cell carries."""
+    check_given("credit_grid_cost", "costs", data.costs)
+    figure, axes = stacked(data.costs, 1)
+    for (ax,), cost in zip(axes, data.costs, strict=True):
+        config, bptt = cost["config"], cost["costs"][REFERENCE]["milliseconds"]
+        carried = carried_of(data, cost)
+        times = {cell: cost["costs"][cell]["milliseconds"] / bptt for cell in cells(config)}
+        values = as_grid(config, times)
+        texts = {cell: f"{times[cell]:.2f} | {carried[cell]:,}" for cell in cells(config)}
+        draw_grid(ax, config, values, texts, bounds=(values.min(), max(values.max(), values.min() + 0.1)))
+        name = config["task"].replace("_", " ").capitalize()
+        ax.set_title(f"{name}\nBPTT: {bptt:.2g} ms | {kept_by_bptt(config):,} numbers", fontsize="medium")
+    figure.supxlabel(
+        "time of a gradient / that of BPTT (color) | numbers that the traces hold per sample; below: published rules",
+        fontsize="small",
+    )
+    return figure
+
+
+def stacked(parts: Sequence[Any], columns: int) -> tuple[Figure, np.ndarray]:
+    """A figure with a row for each part, whose height follows from the number of rows of its heat map."""
+    heights = [len((part.config if isinstance(part, Panel) else part["config"])["temporal"]) for part in parts]
+    widest = max(len((part.config if isinstance(part, Panel) else part["config"])["spatial"]) for part in parts)
+    size = (columns * (0.95 * widest + 0.4) + 1.9, sum(0.42 * height + 1.3 for height in heights) + 0.5)
+    return plt.subplots(len(parts), columns, figsize=size, squeeze=False, gridspec_kw={"height_ratios": heights})
+
+
+def as_grid(config: dict[str, Any], values: dict[str, float]) -> np.ndarray:
+    """The values of cells as a matrix, temporal credit by spatial credit."""
+    return np.array([values[cell] for cell in cells(config)]).reshape(len(config["temporal"]), len(config["spatial"]))
+
+
+def draw_grid(
+    ax: Axes, config: dict[str, Any], values: np.ndarray, texts: dict[str, str], *, bounds: tuple[float, float]
+) -> None:
+    """Draw values as colors, and in each cell its text and the names of the published rules."""
+    ax.imshow(np.clip(values, *bounds), cmap="cividis", vmin=bounds[0], vmax=bounds[1], aspect="auto")
+    middle = np.mean(bounds)
+    for (row, column), cell in zip(np.ndindex(values.shape), cells(config), strict=True):
+        names = ", ".join(RULES[name].title for name in published(cell))
+        look: dict[str, Any] = {"ha": "center", "color": "white" if values[row, column] < middle else "black"}
+        ax.text(column, row - (0.14 if names else 0), texts[cell], va="center", fontsize=8, **look)
+        ax.text(column, row + 0.26, names, va="center", fontsize=6, fontstyle="italic", **look)
+    ax.set_xticks(range(values.shape[1]), [SPATIAL_LABELS[name] for name in config["spatial"]])
+    first = ax.get_subplotspec().is_first_col()
+    labels = [TEMPORAL_LABELS.get(name, RULES[name].title) for name in config["temporal"]]
+    ax.set_yticks(range(values.shape[0]), labels if first else [])
+    ax.tick_params(length=0)
+
+
+def spread(numbers: np.ndarray) -> str:
+    """The mean in % with half the width of its 95 % interval."""
+    mean, low, high = interval(list(100 * numbers), ANY)
+    return f"{mean:.1f}" if low is None or high is None else f"{mean:.1f} ± {(high - low) / 2:.1f}"
+
+
+def mean_or_nan(numbers: list[float]) -> float:
+    return float(np.mean(numbers)) if numbers else np.nan
+
+
+FIGURES = {
+    "credit_grid": Plot(COLUMNS, rows, draw),
+    "credit_grid_cosine": Plot(COSINE_COLUMNS, cosine_rows, draw_cosine),
+    "credit_grid_differences": Plot(DIFFERENCE_COLUMNS, difference_rows, draw_differences),
+    "credit_grid_cost": Plot(COST_COLUMNS, cost_rows, draw_cost),
+}
