@@ -30,6 +30,8 @@ SMALL, FEW = [64, 12, 10], slice(24)  # hidden units and samples of a batch for 
 # Accuracies to reach, by chance 0.25 and 0.1. The noise of UORO leaves less, still five standard deviations above chance.
 LEAST, NOISY_LEAST = {"randman": 0.6, "digits": 0.5}, {"randman": 0.32, "digits": 0.18}
 NOISY = {"uoro"}
+# Under projected targets less is learned, by ETLP and DRTP than by OSTTP; still ten standard deviations above chance.
+PROJECTED, PROJECTED_LEAST = {"etlp", "drtp"}, {"randman": 0.5, "digits": 0.3}
 
 
 def settings(**changes):
@@ -88,7 +90,8 @@ def test_rule_learns_online_and_offline(name, data, optimized):
             for task, ((x, y), test_set) in data.items()
         }
     assert reached["randman"].keys() == set(RULES[name].updates) != set()
-    for task, least in (NOISY_LEAST if name in NOISY else LEAST).items():
+    bounds = NOISY_LEAST if name in NOISY else PROJECTED_LEAST if name in PROJECTED else LEAST
+    for task, least in bounds.items():
         assert min(reached[task].values()) > least
 
 
