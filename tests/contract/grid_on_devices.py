@@ -13,7 +13,7 @@ if __name__ == "__main__":
 
 import jax
 
-from contract.test_credit_grid import SOME, furthest, layers, make
+from contract.test_every_cell_of_the_grid import SOME, furthest, layers, make
 from slax_rules import gradients, split_batch, squared_error
 from stacks import inputs
 
