@@ -141,10 +141,11 @@ class ApproximateOTPE(LayerRule):
 
         def at(step: Any) -> tuple[LocalJacobians, Array, WeighedOutput | None]:
             point, g, delta, penalty, own = step
-            weighed = own and response_to_penalty(layer.neuron, response, point, penalty, own.outputs)
-            if weighed is not None:
-                weighed = weighed._replace(o=(*weighed.o, *[None] * (len(g) + 1)))
-            return _summed_jacobians(layer, response, point, g, k), delta, weighed
+            jacobians = _summed_jacobians(layer, response, point, g, k)
+            if own is None:
+                return jacobians, delta, None
+            found = response_to_penalty(layer.neuron, response, point, penalty, own.outputs)
+            return jacobians, delta, found._replace(o=(*found.o, *[None] * (len(g) + 1)))
 
         steps = (window.points, g, signal, penalty, window.penalty)
         neuron, neuron_traces = neuron_parameter_gradients(layer, steps, traces.neuron, at)

@@ -95,8 +95,10 @@ class OTTT(LayerRule):
 
         def at(step: Any) -> tuple[LocalJacobians, Array, WeighedOutput | None]:
             point, psi, delta, penalty, own = step
-            weighed = own and response_to_penalty(layer.neuron, response, point, penalty, own.outputs)
-            return response_jacobians(layer.neuron, response, point, psi), delta, weighed
+            jacobians = response_jacobians(layer.neuron, response, point, psi)
+            if own is None:
+                return jacobians, delta, None
+            return jacobians, delta, response_to_penalty(layer.neuron, response, point, penalty, own.outputs)
 
         steps = (window.points, psi, signal, penalty, window.penalty)
         neuron, neuron_traces = neuron_parameter_gradients(layer, steps, traces.neuron, at)
