@@ -202,7 +202,8 @@ def test_neuron_without_synapse_and_modules_without_parameters(x64):
     )
     x = inputs(T, B, 7)
     with pytest.raises(
-        TypeError, match="traces the parameters of a Linear or Conv right before a neuron, got Linear as module 1"
+        TypeError,
+        match=r"traces the parameters of a synapse \(Linear, Conv, .* right before a neuron, got Linear as module 1",
     ):
         found_by(OSTL(), model, x)
     only = connect([lambda x: 2 * x, LIF(decay=Trainable(0.6), threshold=Trainable(0.5), param_dtype=jnp.float64)])
