@@ -29,6 +29,14 @@ def test_without_changes_nothing_changes():
     np.testing.assert_array_equal(Augmentation()(KEY, spikes), spikes)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.bool_, jnp.uint8])
+def test_long_spike_trains_of_any_dtype_stay_as_they_are(dtype):
+    spikes = jax.random.bernoulli(KEY, 0.3, (600, 2, 3)).astype(dtype)
+    same = Augmentation()(KEY, spikes)
+    assert same.dtype == dtype
+    np.testing.assert_array_equal(same, spikes)
+
+
 def test_channels_move_up_and_down_by_at_most_the_bound():
     steps, units = where(Augmentation(channels=2)(KEY, pulses()))
     assert set(steps) == {10}

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from slax_neurons import LI, LIF, Connect, connect
-from slax_rules import BPTT, OSTL, OTTT, RTRL, STLLR, UORO, Direct, cost
+from slax_rules import BPTT, OSTL, OTTT, RTRL, RULES, SLTT, STLLR, UORO, Direct, cost
 
 I, N, C, T, B = 12, 7, 3, 8, 4  # noqa: E741
 
@@ -42,6 +42,17 @@ def test_products_are_those_of_three_passes():
     assert cost(model(), STLLR(), (T, B, I), measure=False).products == found.products + I * N
     direct = cost(model(), OSTL(route=Direct(rngs=nnx.Rngs(0))), (T, B, I), measure=False)
     assert direct.products == found.products  # N C to send the error, in place of N C to pass it down
+
+
+@pytest.mark.parametrize("name", [name for name in RULES if name != "uoro"])
+def test_every_rule_has_a_cost(name):
+    net = model()
+    rule = RULES[name].make(rngs=nnx.Rngs(0), model=net)
+    assert cost(net, rule, (T, B, I), measure=False).predicted_time >= 1
+
+
+def test_a_model_without_products_costs_none():
+    assert cost(connect([LIF()]), SLTT(), (T, B, I), measure=False).predicted_time == 1
 
 
 def test_memory_and_time_are_measured():

@@ -265,8 +265,8 @@ def last_step(lengths: Int[Array, " B"], n_steps: int) -> Bool[Array, "T B"]:
 def random_steps(key: Array, probability: float, n_steps: int, batch: int) -> Bool[Array, "T B"]:
     """Mark random steps, each with the same probability, independently for each sample.
 
-    Under `ETLP`-like rules (`RULES["etlp"]`) these are the spikes of a Poisson process at the label's neuron, at which learning
-    happens; under `SLTT` they give its variant with few steps.
+    For `RULES["etlp"]` they are the events at which it learns, the spikes of the label's neuron: independent in each step, as
+    in a Poisson process with short steps. Under `SLTT` they give its variant with few steps.
 
     Args:
         key: a key of `jax.random`.

@@ -63,7 +63,9 @@ class Penalty:
 
     def describe(self) -> str:
         """A description of the penalty for checkpoints, the same in every run."""
-        name = getattr(self.function, "__qualname__", None) or repr(self.function)
+        function = self.function
+        plain = getattr(function, "__qualname__", type(function).__name__)
+        name = repr(function) if dataclasses.is_dataclass(function) else plain
         mean = " of the mean" if self.of_mean else ""
         layers = "spiking layers" if self.layers is None else f"layers {self.layers}"
         return f"{self.weight} {name}{mean}, {self.of} of {layers}"
@@ -147,6 +149,11 @@ def penalties_by_layer(penalties: Sequence[Penalty], model: Any) -> tuple[tuple[
     if not penalties:
         return (), ()
     neurons = hidden_neurons(model)
+    if not neurons:
+        raise TypeError(
+            f"Got penalties for a {type(model).__name__} without layers of neurons, expected a stack made by "
+            "connect([Linear(...), LIF()])."
+        )
     spiking = tuple(number for number, neuron in enumerate(neurons) if neuron.spikes)
     found: list[tuple[Probe, Penalty]] = []
     for penalty in penalties:

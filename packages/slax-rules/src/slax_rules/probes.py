@@ -7,7 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Connect, Neuron
-from slax_neurons.internal import carry_without_buffer
+from slax_neurons.internal import carry_without_buffer, mutates_state
 
 Quantity = Literal["outputs", "membranes"]
 
@@ -27,7 +27,7 @@ class Probe(NamedTuple):
 def hidden_neurons(model: Any) -> list[Neuron]:
     """The neurons of each layer of a stack, from the first to the last; none for a cell that is not a stack."""
     found: list[Neuron] = []
-    for module in model.modules if isinstance(model, Connect) else [model]:
+    for module in model.modules if isinstance(model, Connect) else ():
         if isinstance(module, Connect):
             found += hidden_neurons(module)
         elif isinstance(module, Neuron):
@@ -52,7 +52,8 @@ def membrane_of(neuron: Neuron, state: Any) -> Float[Array, "..."]:
 class Probed(nnx.RNNCellBase):
     """A stack whose outputs are the stack's own outputs and the quantities of its probes.
 
-    Membranes are computed once more from the currents, so that their derivatives hold for any wiring.
+    Membranes are computed once more from the currents, and nested stacks with probes once more from their inputs, so that
+    their derivatives hold for any wiring.
     """
 
     def __init__(self, model: Connect, probes: tuple[Probe, ...]):
@@ -69,7 +70,7 @@ class Probed(nnx.RNNCellBase):
     def unroll(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[Any, tuple[Any, tuple[Array, ...]]]:
         """Run all steps, and return the outputs of the stack and a tuple with the quantity of each probe."""
         wanted: dict[Probe, Array] = {}
-        carry, outputs = self._run(self.model, carry, inputs, wanted, 0)[:2]
+        carry, outputs = self._run(self.model, carry, inputs, wanted, 0)
         return carry, (outputs, tuple(wanted[probe] for probe in self.probes))
 
     @property
@@ -78,14 +79,18 @@ class Probed(nnx.RNNCellBase):
 
     def _run(
         self, stack: Connect, carry: Any, inputs: Array, wanted: dict[Probe, Array], layer: int
-    ) -> tuple[Any, Any, int]:
-        """Run a stack whose first layer has the number `layer`; return its carry, its outputs, and the next number."""
+    ) -> tuple[Any, Any]:
+        """Run a stack whose first layer has the number `layer`; return its carry and its outputs."""
         end, outputs = stack.outputs(carry, inputs)
         currents = (inputs, *outputs[:-1])
         for module, start, current, output in zip(stack.modules, carry, currents, outputs, strict=True):
             start = carry_without_buffer(start)
             if isinstance(module, Connect):
-                layer = self._run(module, start, current, wanted, layer)[2]
+                inside = range(layer, layer + len(hidden_neurons(module)))
+                if any(probe.layer in inside for probe in self.probes):
+                    _check_repeatable(module)
+                    self._run(module, start, current, wanted, layer)
+                layer = inside.stop
             elif isinstance(module, Neuron):
                 if Probe(layer, "outputs") in self.probes:
                     wanted[Probe(layer, "outputs")] = output
@@ -93,4 +98,13 @@ class Probed(nnx.RNNCellBase):
                     states = module.pre_reset_states(start, current)[1]
                     wanted[Probe(layer, "membranes")] = membrane_of(module, states)
                 layer += 1
-        return end, outputs[-1], layer
+        return end, outputs[-1]
+
+
+def _check_repeatable(stack: Connect) -> None:
+    """Raise TypeError for a nested stack that would change its own variables twice."""
+    if mutates_state(stack):
+        raise TypeError(
+            "A penalty reads a layer of a nested stack, which is run once more for it, and this stack changes its variables "
+            "when called, as BatchNorm in training does. List its modules in the outer stack, or call model.eval()."
+        )

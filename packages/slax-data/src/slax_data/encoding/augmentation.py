@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray, Shaped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,9 +14,9 @@ class Augmentation:
     For sounds behind a cochlea, moving channels is another pitch of the voice, stretching another speed.
 
     Args:
-        channels: units by which a sample moves at most, up or down; units without a source are silent.
-        delay: steps by which it begins later at most.
-        stretch: share by which it becomes faster or slower at most, in [0, 1).
+        channels: the largest shift in channels, up or down; channels that nothing is shifted into are silent.
+        delay: the largest delay of the start, in steps; spikes that move past the end are lost.
+        stretch: the largest relative change of speed, in [0, 1); a slower sample repeats some steps, a faster one skips some.
         drop: probability that a spike is removed, in [0, 1).
 
     Raises:
@@ -48,18 +48,20 @@ class Augmentation:
                 f"Got {self}, expected channels >= 0, delay >= 0, and stretch and drop in [0, 1): zero switches a change off."
             )
 
-    def __call__(self, key: PRNGKeyArray, spikes: Float[Array, "T B N"]) -> Float[Array, "T B N"]:
-        """Return changed spike trains; the same key makes the same changes."""
+    def __call__(self, key: PRNGKeyArray, spikes: Shaped[Array, "T B N"]) -> Shaped[Array, "T B N"]:
+        """Return changed spike trains in the same dtype; the same key makes the same changes."""
         stretch_key, delay_key, channel_key, drop_key = jax.random.split(key, 4)
         steps, batch, units = spikes.shape
-        speed = 1 + self.stretch * jax.random.uniform(stretch_key, (1, batch), spikes.dtype, -1, 1)
-        late = self.delay * jax.random.uniform(delay_key, (1, batch), spikes.dtype)
-        time = jnp.floor((jnp.arange(steps, dtype=spikes.dtype)[:, None] - late) * speed + 0.5).astype(jnp.int32)
+        speed = 1 + self.stretch * jax.random.uniform(stretch_key, (1, batch), jnp.float32, -1, 1)
+        late = self.delay * jax.random.uniform(delay_key, (1, batch), jnp.float32)
+        time = jnp.floor((jnp.arange(steps, dtype=jnp.float32)[:, None] - late) * speed + 0.5).astype(jnp.int32)
         move = jax.random.randint(channel_key, (batch, 1), -self.channels, self.channels + 1)
         unit = jnp.arange(units, dtype=jnp.int32)[None] + move
         # Sample b of the result has at (t, n) what it had at (time[t, b], unit[b, n]).
         spikes = _taken(spikes, time[:, :, None], axis=0)
         spikes = _taken(spikes, unit[None], axis=2)
+        if not self.drop:
+            return spikes
         kept = jax.random.bernoulli(drop_key, 1 - self.drop, spikes.shape)
         return jnp.where(kept, spikes, jnp.zeros((), spikes.dtype))
 

@@ -38,7 +38,8 @@ class AdLIF(SpikingNeuron):
         decay: membrane decay per step, in (0, 1); a number, an array [N], or `Trainable` of either.
         adaptation_decay: decay of the recovery current per step; same domain and types.
         a: strength with which the recovery current follows the membrane; a number, an array [N], or `Trainable` of either.
-        b: amount that a spike adds to the recovery current; same types as `a`.
+        b: amount that a spike adds to the recovery current, times (1 - adaptation_decay) q in the symplectic form; same types
+            as `a`.
         form: "additive", the adLIF of Bittar and Garner, or "symplectic", the SE-adLIF of Baronig et al.
         q: factor of a and b in the symplectic form, > 0, by default 120, so that a and b are of the order of 1 where
             adaptation_decay is near 1; the additive form has none.

@@ -21,7 +21,7 @@ class Standardized(Reparameterized):
 
     Args:
         synapse: a Linear, a Conv, or any other synapse, with at least two weights into each output.
-        gain: initial value of the trainable gains g, one for each output; None for no gain.
+        gain_init: initial value of the trainable gains g, one for each output; None for no gain.
         eps: keeps the root away from zero, > 0.
 
     Raises:
@@ -35,7 +35,7 @@ class Standardized(Reparameterized):
 
     Note:
         Brock et al. have the biased variance and max(n var, eps). OTTT's authors start from gain=1 and multiply the spikes of
-        each layer by 2.74; `gain=2.74` in the next layer does the same at the start.
+        each layer by 2.74; `gain_init=2.74` in the next layer does the same at the start.
 
     Example:
         >>> from flax import nnx

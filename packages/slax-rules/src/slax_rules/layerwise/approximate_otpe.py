@@ -14,7 +14,7 @@ from slax_rules.layerwise.input_traces import (
     input_trace_gradients,
     zero_input_traces,
 )
-from slax_rules.layerwise.jacobians import LocalJacobians, States, StepPoint, WeighedOutput, add, add_up, dot, scale
+from slax_rules.layerwise.jacobians import LocalJacobians, States, StepPoint, WeightedOutput, add, add_up, dot, scale
 from slax_rules.layerwise.layer import (
     Layer,
     LayerGradient,
@@ -139,7 +139,7 @@ class ApproximateOTPE(LayerRule):
             bias_trace=self.bias_trace,
         )
 
-        def at(step: Any) -> tuple[LocalJacobians, Array, WeighedOutput | None]:
+        def at(step: Any) -> tuple[LocalJacobians, Array, WeightedOutput | None]:
             point, g, delta, penalty, own = step
             jacobians = _summed_jacobians(layer, response, point, g, k)
             if own is None:

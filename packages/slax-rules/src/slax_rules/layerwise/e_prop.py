@@ -32,7 +32,7 @@ class EProp(LayerRule):
         output_decay: kappa, the decay of the filter, in [0, 1], for all layers. By default the decay of the next layer's
             membrane, which has to be one number.
         route: the signal that reaches a layer, and the signal that it passes below; see `Route`. As published, `Symmetric()`,
-            `Random(rngs=rngs)` or `Adaptive(model, rngs=rngs)` feedback.
+            `Random(rngs=rngs)`, `Adaptive(model, rngs=rngs)` or `Direct(rngs=rngs)` feedback.
 
     Raises:
         ValueError: an output_decay outside [0, 1].
@@ -44,8 +44,8 @@ class EProp(LayerRule):
 
     Note:
         The paper has one recurrent layer below a read-out, for which this is its rule; it detaches the reset, which is an
-        option of the neuron here. In deeper stacks, signals pass down layer by layer, not from the read-out to each layer
-        directly.
+        option of the neuron here. In deeper stacks the paper sends the error of the read-out to each neuron, which is
+        `route=Direct(rngs=rngs)`; the other three pass signals from layer to layer.
 
     Example:
         >>> import jax.numpy as jnp

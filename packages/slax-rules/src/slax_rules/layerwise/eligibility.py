@@ -23,12 +23,12 @@ from jaxtyping import Array, Float
 from slax_rules.layerwise.jacobians import (
     LocalJacobians,
     States,
-    WeighedOutput,
+    WeightedOutput,
     add,
     add_up,
     dot,
     scale,
-    weigh_output,
+    weighted_output,
 )
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, PenaltySignal
 from slax_rules.layerwise.neuron_parameters import neuron_parameter_gradients
@@ -128,11 +128,11 @@ def eligibility_gradient(
     """
     states = len(jax.eval_shape(jacobians_at, jax.tree.map(lambda x: x[0], window.points)).D)
 
-    def penalty_at(point: Any, penalty: PenaltySignal | None) -> WeighedOutput | None:
+    def penalty_at(point: Any, penalty: PenaltySignal | None) -> WeightedOutput | None:
         """The derivatives of a step's penalties; additional states do not enter them."""
         if penalty is None:
             return None
-        found = weigh_output(layer.neuron, point, *penalty)
+        found = weighted_output(layer.neuron, point, *penalty)
         return found._replace(o=(*found.o, *[None] * (states - len(found.o))))
 
     reverse = _reverse(window, signal, jacobians_at, penalty_at)
@@ -178,7 +178,7 @@ def _reverse(
     window: LayerWindow,
     signal: Array,
     jacobians_at: JacobiansAt,
-    penalty_at: Callable[[Any, PenaltySignal | None], WeighedOutput | None],
+    penalty_at: Callable[[Any, PenaltySignal | None], WeightedOutput | None],
 ) -> _Reverse:
     def transposed(D: tuple[States, ...], a: States) -> States:
         """Return D^T a."""
@@ -189,9 +189,9 @@ def _reverse(
         point, delta, penalty = at
         D, d, o, psi, _, _ = jacobians_at(point)
         below, by_state = psi * delta, scale(delta, o)
-        weighed = penalty_at(point, penalty)
-        if weighed is not None:
-            below, by_state = below + weighed.psi, add(by_state, weighed.o)
+        weighted = penalty_at(point, penalty)
+        if weighted is not None:
+            below, by_state = below + weighted.psi, add(by_state, weighted.o)
         ys = add_up([below, dot(d, a)]), below, tuple(dot(d, origin) for origin in origins)
         a = add(by_state, transposed(D, a))
         return (a, tuple(transposed(D, origin) for origin in origins)), ys

@@ -187,8 +187,8 @@ def with_leaky_sum(jacobians: LocalJacobians, decay: Float[Array, ""]) -> LocalJ
     )
 
 
-class WeighedOutput(NamedTuple):
-    """The derivatives of a weighed sum of a step's output and its membrane before firing, in the form of `LocalJacobians`.
+class WeightedOutput(NamedTuple):
+    """The derivatives of a weighted sum of a step's output and its membrane before firing, in the form of `LocalJacobians`.
 
     Args:
         o: derivatives w.r.t. each state h_{t-1}.
@@ -201,7 +201,7 @@ class WeighedOutput(NamedTuple):
     pO: tuple[Float[Array, "*N"], ...]
 
 
-def weigh_output(neuron: Neuron, at: StepPoint, outputs: Array, membranes: Array | None) -> WeighedOutput:
+def weighted_output(neuron: Neuron, at: StepPoint, outputs: Array, membranes: Array | None) -> WeightedOutput:
     """The derivatives of a s_t + b v_t w.r.t. h_{t-1}, I_t and the parameters of the neuron, for weights a and b.
 
     Args:
@@ -209,7 +209,7 @@ def weigh_output(neuron: Neuron, at: StepPoint, outputs: Array, membranes: Array
         membranes: the weight b of the membrane v before firing; None for zero.
     """
     _, _, o, psi, _, pO = linearize(neuron, at)
-    found = WeighedOutput(scale(outputs, o), outputs * psi, tuple(outputs * direct for direct in pO))
+    found = WeightedOutput(scale(outputs, o), outputs * psi, tuple(outputs * direct for direct in pO))
     if membranes is None:
         return found
     graphdef, params, rest = nnx.split(neuron, nnx.Param, ...)
@@ -229,6 +229,6 @@ def weigh_output(neuron: Neuron, at: StepPoint, outputs: Array, membranes: Array
 
     *derivatives, by_current = (along(index) for index in range(len(at_rest)))
     by_parameter, by_state = derivatives[: -len(leaves)], derivatives[-len(leaves) :]
-    return WeighedOutput(
+    return WeightedOutput(
         add(found.o, tuple(by_state)), found.psi + by_current, tuple(map(jnp.add, found.pO, by_parameter))
     )

@@ -17,7 +17,7 @@ from slax_rules.layerwise.jacobians import (
     Matrix,
     States,
     StepPoint,
-    WeighedOutput,
+    WeightedOutput,
     add,
     add_up,
     dot,
@@ -188,7 +188,7 @@ def response_jacobians(neuron: Neuron, response: LinearResponse, point: StepPoin
 
 def response_to_penalty(
     neuron: Neuron, response: LinearResponse, point: StepPoint, weights: States, outputs: Array
-) -> WeighedOutput:
+) -> WeightedOutput:
     """The derivatives of a step's penalties where spikes affect nothing except the output, for a parameter of the neuron.
 
     Args:
@@ -196,7 +196,7 @@ def response_to_penalty(
         outputs: the gradient w.r.t. the outputs, for the direct effect of a parameter on the output.
     """
     direct = parameter_slopes(neuron, point)
-    return WeighedOutput(
+    return WeightedOutput(
         tuple(dot(column, weights) for column in zip(*response.integrate, strict=True)),
         dot(weights, response.current),
         tuple(add_up([dot(weights, by.membrane), outputs * by.output]) for by in direct),

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from slax_rules.layerwise.jacobians import LocalJacobians, WeighedOutput, add_up, dot
+from slax_rules.layerwise.jacobians import LocalJacobians, WeightedOutput, add_up, dot
 from slax_rules.layerwise.layer import Layer, sum_to_parameter
 
 Traces = tuple[tuple[Array, ...], ...]  # for each parameter, one array [B, N] per state
@@ -17,7 +17,7 @@ def neuron_parameter_gradients(
     layer: Layer,
     steps: Any,
     traces: Traces,
-    at: Callable[[Any], tuple[LocalJacobians, Array, WeighedOutput | None]],
+    at: Callable[[Any], tuple[LocalJacobians, Array, WeightedOutput | None]],
 ) -> tuple[tuple[Array, ...], Traces]:
     """The gradient w.r.t. each of the neuron's parameters, and their traces after the window.
 
@@ -38,8 +38,8 @@ def neuron_parameter_gradients(
         eligibilities = (add_up([dot(o, E), direct]) for E, direct in zip(traces, pO, strict=True))
         sums = tuple(total + delta * eps for total, eps in zip(sums, eligibilities, strict=True))
         if penalty is not None:
-            weighed = (add_up([dot(penalty.o, E), direct]) for E, direct in zip(traces, penalty.pO, strict=True))
-            sums = tuple(map(jnp.add, sums, weighed))
+            weighted = (add_up([dot(penalty.o, E), direct]) for E, direct in zip(traces, penalty.pO, strict=True))
+            sums = tuple(map(jnp.add, sums, weighted))
         traces = tuple(
             tuple(add_up([dot(row, E), direct]) for row, direct in zip(D, directs, strict=True))
             for E, directs in zip(traces, pS, strict=True)

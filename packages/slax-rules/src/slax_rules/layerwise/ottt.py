@@ -12,7 +12,7 @@ from slax_rules.layerwise.input_traces import (
     input_trace_gradients,
     zero_input_traces,
 )
-from slax_rules.layerwise.jacobians import LocalJacobians, States, WeighedOutput, add, scale
+from slax_rules.layerwise.jacobians import LocalJacobians, States, WeightedOutput, add, scale
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
 from slax_rules.layerwise.linear_response import (
     check_linear,
@@ -93,7 +93,7 @@ class OTTT(LayerRule):
             layer, window.inputs, traces.inputs, response.filter, weights, bias_trace=self.bias_trace
         )
 
-        def at(step: Any) -> tuple[LocalJacobians, Array, WeighedOutput | None]:
+        def at(step: Any) -> tuple[LocalJacobians, Array, WeightedOutput | None]:
             point, psi, delta, penalty, own = step
             jacobians = response_jacobians(layer.neuron, response, point, psi)
             if own is None:

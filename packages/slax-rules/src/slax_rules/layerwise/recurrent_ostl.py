@@ -12,7 +12,7 @@ from slax_neurons import Connect, Edge
 from slax_neurons.internal import DelayBuffer
 from slax_rules.influence.rtrl import RTRL
 from slax_rules.influence.state_space import StateSpace, state_space
-from slax_rules.layerwise.jacobians import linearize, weigh_output
+from slax_rules.layerwise.jacobians import linearize, weighted_output
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
 from slax_rules.layerwise.rule import LayerRule
 from slax_rules.layerwise.synapse import is_synapse
@@ -64,7 +64,7 @@ class RecurrentOSTL(LayerRule):
         gradient = space.as_gradient([now + before.astype(now.dtype) for now, before in zip(direct, past, strict=True)])
         cotangent = jax.vmap(lambda point: linearize(layer.neuron, point).psi)(window.points) * signal
         if penalty is not None:
-            weigh = jax.vmap(lambda point, penalty: weigh_output(layer.neuron, point, *penalty).psi)
+            weigh = jax.vmap(lambda point, penalty: weighted_output(layer.neuron, point, *penalty).psi)
             cotangent = cotangent + weigh(window.points, penalty)
         holder = nnx.merge(space.graphdef, gradient, space.rest)  # the layer, with gradients as its parameters
         neuron = tuple(jax.tree.leaves(nnx.state(holder.modules[1], nnx.Param)))

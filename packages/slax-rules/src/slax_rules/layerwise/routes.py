@@ -34,7 +34,7 @@ class Teaching(NamedTuple):
             if modules with parameters follow the last layer; several outputs are concatenated. It is divided by the number
             of losses of the window, so a signal that is proportional to it does not depend on the window.
         targets: a function that returns the targets of each step as numbers [K, B, C], one-hot for labels, divided by the
-            number of losses in the mean.
+            number of steps and samples that count.
         own: the gradient of the loss of the layer's own read-out w.r.t. the layer's outputs; None without one.
 
     Example:
@@ -273,7 +273,7 @@ class Target(_Broadcast):
 
         signal of layer l  y*_t B^l^T        y*_t  the one-hot label, or the target itself
 
-    divided by the number of losses in the mean, as the loss is. Only the last layer needs the output of the model, so a hidden
+    divided by the number of steps and samples that count. Only the last layer needs the output of the model, so a hidden
     layer learns while its input is processed. Masked steps send nothing.
 
     Args:
@@ -370,8 +370,8 @@ class FixedBases(_LocalLosses):
 
         y^l_t = s^l_t Q^l        Q^l_nc = sign(sin(f_c n)) / N_l, or sin(f_c n) / N_l        f_c from 50 to 512, evenly spaced
 
-    for unit n = 0, 1, ... and output c, with the losses and signals of `Local`. Nothing is drawn at random, and nothing is
-    stored. The square wave of unit 0 is zero, so this unit gets no signal.
+    for unit n = 0, 1, ... and output c, with the losses and signals of `Local`. Nothing is drawn at random: the
+    read-outs are constants of the program. The square wave of unit 0 is zero, so this unit gets no signal.
 
     Args:
         waveform: "square" or "sine".

@@ -32,8 +32,9 @@ class STLLR(LayerRule):
 
     with the slope psi of the neuron's output at its current. The first term relates an output to inputs before it, the second
     an input to outputs before it; alpha_post < 0 favors causal pairs, as STDP does, and alpha_post > 0 synchronous ones. A bias
-    has the gradient sum_t delta_t Psi_t. A last layer without spikes, the read-out, uses OTTT without a trace of the bias. The
-    rule carries I + N numbers per sample and layer.
+    has the gradient sum_t delta_t Psi_t. A last layer without spikes, the read-out, uses OTTT without a trace of the bias; in a
+    list of rules, which gives each layer its own, `OTTT(bias_trace=False)` is the rule of such a layer. S-TLLR carries I + N
+    numbers per sample and layer.
 
     Args:
         lambda_pre: decay of the trace of an input, in [0, 1].
@@ -55,7 +56,7 @@ class STLLR(LayerRule):
     Note:
         The equations are those of the authors' code. The sum in the paper has one more factor lambda_post, so alpha_post here
         is lambda_post alpha_post there. The defaults are their values for DVS Gesture. The code uses one function as Psi and
-        psi, standardizes the weights (`Standardized`), and has learning signals in the last steps alone: pass a mask of these
+        psi, standardizes the weights (`Standardized`), and computes the loss in the last steps only: pass a mask of these
         steps.
 
     Example:

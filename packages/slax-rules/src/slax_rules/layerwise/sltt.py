@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slax_rules.layerwise.jacobians import linearize, weigh_output
+from slax_rules.layerwise.jacobians import linearize, weighted_output
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, sum_to_parameter
 from slax_rules.layerwise.rule import LayerRule
 from slax_rules.layerwise.synapse import synapse_gradients
@@ -53,7 +53,7 @@ class SLTT(LayerRule):
         jacobians = jax.vmap(lambda point: linearize(layer.neuron, point))(window.points)
         current, direct = jacobians.psi * signal, [pO * signal for pO in jacobians.pO]
         if window.penalty is not None:
-            weigh = jax.vmap(lambda point, penalty: weigh_output(layer.neuron, point, *penalty))
+            weigh = jax.vmap(lambda point, penalty: weighted_output(layer.neuron, point, *penalty))
             penalty = weigh(window.points, window.penalty)
             current, direct = current + penalty.psi, list(map(jnp.add, direct, penalty.pO))
         neuron = tuple(

@@ -71,7 +71,7 @@ class WindowObjective:
 
     Args:
         loss_fn: the loss of a step, or a `SequenceLoss`, for which the window is the entire sequence.
-        targets: the targets of the window.
+        batch_targets: the targets of the window.
         mask: the mask [K, B] of the window, or None.
         axis: the name of the mesh axis over the batch, or None.
         penalties: the penalties of each layer.

@@ -126,11 +126,13 @@ class RuleEntry:
         Args:
             rngs: random streams for rules that draw numbers; others ignore them.
             model: the model, for `Adaptive` feedback, whose matrices have the shapes of its kernels; others ignore it.
-            **options: options of the class.
+            **options: options of the class; with a `route`, neither rngs nor a model is needed.
 
         Raises:
             TypeError: no `rngs`, or no model, for a rule that needs them.
         """
+        if "route" in options:
+            return self.rule(**{**self.options, **options})
         if self.needs_rngs and rngs is None:
             raise TypeError(f"{self.title} draws random numbers, got no rngs. Give them: make(rngs=nnx.Rngs(0)).")
         drawn: dict[str, Any] = {"rngs": rngs} if self.needs_rngs else {}
@@ -140,9 +142,9 @@ class RuleEntry:
                     f"{self.title} learns a matrix for each kernel of a model, got no model. Give it: "
                     "make(rngs=rngs, model=model)."
                 )
-            options.setdefault("route", self.route(model, **drawn))
+            options["route"] = self.route(model, **drawn)
         elif self.route is not None:
-            options.setdefault("route", self.route(**drawn))
+            options["route"] = self.route(**drawn)
         else:
             options |= drawn
         return self.rule(**{**self.options, **options})

@@ -1,10 +1,10 @@
 """The cost of a rule for a model of the user's own sizes: memory per sample and time, beside BPTT, predicted and measured."""
 
 import dataclasses
+import functools
 import math
 import statistics
 import time
-from functools import partial
 from typing import Any
 
 import jax
@@ -13,11 +13,13 @@ from flax import nnx
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array
 
+from slax_neurons import unroll
 from slax_neurons.internal import first_carry, input_struct
 from slax_rules.bptt import BPTT
 from slax_rules.layerwise.engine import as_rule
 from slax_rules.loop.entry import AnyRule
 from slax_rules.loop.program import Program, run_program
+from slax_rules.losses import PerSequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +55,8 @@ class Cost:
 
     @property
     def predicted_time(self) -> float:
-        """The multiply-adds in products, relative to BPTT. The time of element-wise work is not in it."""
-        return self.products / self.bptt_products
+        """The multiply-adds in products, relative to BPTT, 1 if there are none. The time of element-wise work is not in it."""
+        return self.products / self.bptt_products if self.bptt_products else 1.0
 
     @property
     def measured_time(self) -> float | None:
@@ -142,12 +144,14 @@ class _Gradient:
         graphdef, state = nnx.split((model, rule, None))
         self.program = Program(graphdef, _sum_of_squares, "none", window, None)
         spikes = jax.random.bernoulli(jax.random.key(0), 0.1, inputs.shape).astype(inputs.dtype)
-        self.arguments = (state, spikes, jnp.zeros(inputs.shape[1]), None, None)
+        outputs = _outputs(model, inputs)
+        targets = jax.tree.map(lambda one: PerSequence(jnp.zeros(one.shape, one.dtype)), outputs)
+        self.arguments = (state, spikes, targets, None, None)
 
     @property
     def products(self) -> int:
         """Multiply-adds in products per step and sample."""
-        program = jax.make_jaxpr(partial(run_program, self.program))(*self.arguments).jaxpr
+        program = jax.make_jaxpr(functools.partial(run_program, self.program))(*self.arguments).jaxpr
         read, _ = dce_jaxpr(program, [True] * len(program.outvars))  # without products that nothing reads
         steps, batch = self.arguments[1].shape[:2]
         return _products(read) // (steps * batch)
@@ -169,9 +173,21 @@ class _Gradient:
         return self._program
 
 
-def _sum_of_squares(outputs: Any, targets: Array) -> Array:
+def _sum_of_squares(outputs: Any, targets: Any) -> Array:
     leaves = jax.tree.leaves(outputs)
-    return sum((jnp.sum(jnp.square(leaf), axis=tuple(range(1, leaf.ndim))) for leaf in leaves), start=0 * targets)
+    return functools.reduce(jnp.add, (jnp.sum(jnp.square(leaf), axis=tuple(range(1, leaf.ndim))) for leaf in leaves))
+
+
+def _outputs(model: nnx.RNNCellBase, inputs: jax.ShapeDtypeStruct) -> Any:
+    """The shapes of the outputs of one step, [B, ...]."""
+    graphdef, state = nnx.split(model)
+
+    def run(state: nnx.State) -> Any:
+        copy = nnx.merge(graphdef, state, copy=True)
+        one_step = jnp.zeros((1, *inputs.shape[1:]), inputs.dtype)
+        return jax.tree.map(lambda leaf: leaf[0], unroll(copy, first_carry(copy, inputs.shape[1:]), one_step)[1])
+
+    return jax.eval_shape(run, state)
 
 
 def _input_dtype(model: Any, shape: tuple[int, ...]) -> Any:
