@@ -219,8 +219,7 @@ def test_loss_and_gradient_are_the_same_for_every_window(name, loss, x64):
     loss_fn, targets, last, head = LOSSES[loss]
     model = subject(name, edges=edges_of(name), dtype=jnp.float64, fixed=name in FIXED_NEURONS, last=last, head=head)
     x = inputs(T, B, 5)
-    rule = make(name, model)
-    found = [gradients(model, loss_fn, x, targets, rule=rule, window=window) for window in (1, 5, T)]
+    found = [gradients(model, loss_fn, x, targets, rule=make(name, model), window=window) for window in (1, 5, T)]
     exact = gradients(model, loss_fn, x, targets)[0]
     for value, gradient in found:
         assert abs(float(value) - float(exact)) < 1e-12

@@ -35,9 +35,11 @@ def bptt(layers, inputs, signal, *, window=None, penalties=(), carry=None) -> Re
         first = 0 if window is None else t - t % window
         for i in reversed(range(len(layers))):
             layer, step = layers[i], history[t][i]
-            gv = np.zeros_like(step.membrane) if own[t][i] is None else own[t][i].membranes / n_steps
-            v = layer.unit_neuron().membrane_blocks(step)
-            gi = (step.d * gh[i]).sum(axis=-1) + step.psi * gs[t][i] + v.psi * gv
+            gi = (step.d * gh[i]).sum(axis=-1) + step.psi * gs[t][i]
+            v, gv = None, None
+            if own[t][i] is not None:
+                v, gv = layer.unit_neuron().membrane_blocks(step), own[t][i].membranes / n_steps
+                gi = gi + v.psi * gv
             for prefix, edge in layer.connections(i).items():
                 gradients[i][f"{prefix}kernel"] += layer.shared(f"{prefix}kernel", step.inputs[prefix].T @ gi)
                 if edge.bias is not None:
@@ -50,9 +52,13 @@ def bptt(layers, inputs, signal, *, window=None, penalties=(), carry=None) -> Re
                     if edge.sender >= 0 and t - lag >= first:
                         gs[t - lag][edge.sender] += gx * weights
             for name in layer.neuron_parameters:
-                per_unit = (step.dh[name] * gh[i]).sum(axis=-1) + step.ds[name] * gs[t][i] + v.ds.get(name, 0.0) * gv
+                per_unit = (step.dh[name] * gh[i]).sum(axis=-1) + step.ds[name] * gs[t][i]
+                if v is not None:
+                    per_unit = per_unit + v.ds.get(name, 0.0) * gv
                 gradients[i][name] += layer.shared(name, per_unit.sum(axis=0))
-            gh[i] = np.einsum("bnsr,bns->bnr", step.D, gh[i]) + step.o * gs[t][i][..., None] + v.o * gv[..., None]
+            gh[i] = np.einsum("bnsr,bns->bnr", step.D, gh[i]) + step.o * gs[t][i][..., None]
+            if v is not None:
+                gh[i] = gh[i] + v.o * gv[..., None]
             if t == first:
                 gh[i] = np.zeros_like(gh[i])
     for x, steps in zip(inputs, history, strict=True):

@@ -282,16 +282,19 @@ class PPProp(LocalRule):
 
     def layer_step(self, layer, trace, step, above):
         ex, g, n = trace
-        here, v = currents(layer, step), layer.unit_neuron().membrane_blocks(step)
+        here = currents(layer, step)
         ex = {name: self.decay * before + here[name] for name, before in ex.items()}
-        unbiased = 1 - self.decay ** (n + 1)
-        ef, ef_of_membrane = (
-            (self.decay * (o * g).sum(axis=-1) + (1 - self.decay) * psi) / unbiased
-            for o, psi in ((step.o, step.psi), (v.o, v.psi))
-        )
-        g = self.decay * (step.D @ g[..., None])[..., 0] + (1 - self.decay) * step.d
-        outputs, membranes = ({name: di * f for name, di in (here | ex).items()} for f in (ef, ef_of_membrane))
-        return (ex, g, n + 1), Credit(outputs, step.psi, lambda: membranes)
+
+        def estimates(o, psi):
+            ef = self.decay * (o * g).sum(axis=-1) + (1 - self.decay) * psi
+            return {name: di * ef / (1 - self.decay ** (n + 1)) for name, di in (here | ex).items()}
+
+        def membranes():
+            v = layer.unit_neuron().membrane_blocks(step)
+            return estimates(v.o, v.psi)
+
+        after = self.decay * (step.D @ g[..., None])[..., 0] + (1 - self.decay) * step.d
+        return (ex, after, n + 1), Credit(estimates(step.o, step.psi), step.psi, membranes)
 
 
 class STLLR(LocalRule):

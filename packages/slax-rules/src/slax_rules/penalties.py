@@ -101,8 +101,8 @@ def firing_rate(target: float, weight: float = 1.0, layers: Sequence[int] | None
     Example:
         >>> import jax.numpy as jnp
         >>> from slax_rules import firing_rate
-        >>> float(firing_rate(0.1).function(jnp.array([0.1, 0.3])))
-        0.020000001415610313
+        >>> round(float(firing_rate(0.1).function(jnp.array([0.1, 0.3]))), 3)
+        0.02
     """
     if not 0 <= target <= 1:
         raise ValueError(f"firing_rate got target={target}, expected spikes per step, a number in [0, 1].")
