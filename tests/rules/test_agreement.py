@@ -21,6 +21,7 @@ from slax_rules import (
     cross_entropy,
     fit,
     gradients,
+    sparsity,
 )
 
 T, B, N, C = 6, 4, 5, 3
@@ -174,6 +175,19 @@ def test_both_gradients_see_the_same_random_numbers_and_training_sees_none_of_it
     same, _ = (history.records[index]["cosine/all"] for index in (0, 1))
     assert same == pytest.approx(1, abs=1e-6) and history.records[1]["cosine/all"] < 0.999
     jax.tree.map(np.testing.assert_array_equal, watched, train([])[1])
+
+
+def test_penalties_of_the_training_are_part_of_both_gradients():
+    """With a rate of zero the model stays the same, so that a penalty changes the comparison by its gradient alone."""
+
+    def ratio(penalties):
+        model, _ = made()
+        still = nnx.Optimizer(model, optax.sgd(0.0), wrt=nnx.Param)
+        looks = [GradientAgreement(1, rule=SLTT())]
+        history = fit(model, still, cross_entropy, SAMPLER, penalties=penalties, callbacks=looks)
+        return history.records[0]["norm_ratio/all"]
+
+    assert abs(ratio([sparsity(100.0)]) - ratio([])) > 1e-2
 
 
 def test_a_silent_layer_has_no_cosine():

@@ -132,7 +132,7 @@ class GradientAgreement:
         window = info.window if self.window is None else self.window
         rule = offline_rule(info.rule, info.update, info.window) if self.rule is None else self.rule
         graphdef, state = nnx.split((info.model, rule, self.reference))
-        what = (graphdef, info.loss_fn, window, self.reference_window, self.group)
+        what = (graphdef, info.loss_fn, info.penalties, window, self.reference_window, self.group)
         return {
             f"{field}/{name}": float(getattr(measured, field)) if getattr(measured, needs) else None
             for name, measured in jax.device_get(_compare(what, state, info.batch)).items()
@@ -156,12 +156,13 @@ def offline_rule(rule: Any, update: str, window: int | None) -> Any:
 
 @partial(jax.jit, static_argnums=0)
 def _compare(what: Any, state: nnx.State, batch: Batch) -> dict[str, Agreement]:
-    graphdef, loss_fn, window, reference_window, group = what
+    graphdef, loss_fn, penalties, window, reference_window, group = what
 
     def gradient(which: int, window: int | None) -> nnx.State:
         model, *rules = nnx.merge(graphdef, state, copy=True)  # each starts with the same random streams
         inputs, targets, mask = prepared(model, batch)
-        return gradients(model, loss_fn, inputs, targets, rule=rules[which], window=window, mask=mask)[1]
+        options = {"rule": rules[which], "window": window, "mask": mask, "penalties": penalties}
+        return gradients(model, loss_fn, inputs, targets, **options)[1]
 
     model = nnx.merge(graphdef, state, copy=True)[0]
     return agreement(gradient(0, window), gradient(1, reference_window), model=model, group=group)

@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from flax import nnx
 
+from slax_rules.penalties import Penalty
 from slax_rules.training.sampling import Batch
 
 # Scalars by name, for the history: anything that `float` takes, or None where a number is not defined.
@@ -22,7 +23,7 @@ class StepInfo:
         step: optimizer steps of `fit` so far, one per batch, even if `update="online"` takes several per batch.
         epoch: counted from 0.
         model, rule, optimizer: the objects given to `fit`, with their values after this step.
-        loss_fn, update, window: the arguments given to `fit`.
+        loss_fn, update, window, penalties: the arguments given to `fit`.
         batch: batch of this step: inputs, targets, and the mask if there is one.
         loss: loss of this step, before its update.
 
@@ -50,6 +51,7 @@ class StepInfo:
     loss_fn: Any
     update: Literal["offline", "online"]
     window: int | None
+    penalties: tuple[Penalty, ...]
     batch: Batch
     loss: float
 

@@ -254,6 +254,7 @@ class _Run:
             loss_fn=program.loss_fn,
             update=program.update,  # type: ignore[arg-type]  # "none" is not for training
             window=program.window,
+            penalties=program.penalties,
             batch=call.batch(call.steps - 1),
             loss=self.log.shown["loss"],
         )
