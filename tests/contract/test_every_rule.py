@@ -352,6 +352,18 @@ def test_a_second_call_traces_nothing(name):
 
 
 @each_gradient
+def test_a_rule_is_an_argument_of_nnx_jit(name, x64):
+    model, x = subject(name, edges=edges_of(name), dtype=jnp.float64), inputs(T, B, 5)
+
+    @nnx.jit
+    def gradient(model, rule):
+        return gradients(model, cross_entropy, x, LABELS, rule=rule)
+
+    expected = gradients(model, cross_entropy, x, LABELS, rule=make(name, model))
+    assert furthest(gradient(model, make(name, model)), expected) < SAME
+
+
+@each_gradient
 def test_gradient_is_the_same_inside_jit_and_vmap_over_models(name, x64):
     models = [subject(name, edges=edges_of(name), dtype=jnp.float64) for _ in range(2)]
     models[1].modules[0].kernel[...] *= 0.9

@@ -604,7 +604,7 @@ def test_penalties_need_layers_of_neurons(x64):
         gradients(read_out, cross_entropy, x, LABELS, penalties=[firing_rate(0.1)])
     assert gradients(read_out, cross_entropy, x, LABELS, penalties=[Penalty(squares, layers=(0,))])[0] > 0
     cell = nnx.GRUCell(7, 4, rngs=nnx.Rngs(0), param_dtype=jnp.float64, dtype=jnp.float64)
-    with pytest.raises(TypeError, match="GRUCell without layers of spiking neurons"):
+    with pytest.raises(TypeError, match="GRUCell without layers of neurons, expected a stack"):
         gradients(cell, cross_entropy, x, LABELS, penalties=[firing_rate(0.1)])
 
 

@@ -62,14 +62,17 @@ def _flatten_with_keys(value: Any) -> tuple[list[tuple[Any, Any]], Any]:
     if not dataclasses.is_dataclass(value):
         raise TypeError(f"{type(value).__name__} is not a dataclass, expected a frozen dataclass or an nnx.Module.")
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    children = [name for name, content in fields.items() if _holds_arrays(content)]
+    # A rebuilt value may hold placeholders in place of arrays: transformations of JAX and NNX fill trees with them.
+    children = getattr(value, "_children", None) or [name for name, content in fields.items() if _holds_arrays(content)]
     static = tuple((name, content) for name, content in fields.items() if name not in children)
     return [(jax.tree_util.GetAttrKey(name), fields[name]) for name in children], (tuple(children), static)
 
 
 def _rebuilt(cls: type, static: Any, children: Any) -> Any:
     names, fields = static
-    return cls(**dict(fields), **dict(zip(names, children, strict=True)))
+    value = cls(**dict(fields), **dict(zip(names, children, strict=True)))
+    object.__setattr__(value, "_children", names)
+    return value
 
 
 def _holds_arrays(content: Any) -> bool:
