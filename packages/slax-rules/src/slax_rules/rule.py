@@ -70,8 +70,9 @@ def _flatten_with_keys(value: Any) -> tuple[list[tuple[Any, Any]], Any]:
 
 def _rebuilt(cls: type, static: Any, children: Any) -> Any:
     names, fields = static
-    value = cls(**dict(fields), **dict(zip(names, children, strict=True)))
-    object.__setattr__(value, "_children", names)
+    value = object.__new__(cls)  # without the checks of `__init__`, which placeholders would not pass
+    for name, content in (*fields, *zip(names, children, strict=True), ("_children", names)):
+        object.__setattr__(value, name, content)
     return value
 
 
