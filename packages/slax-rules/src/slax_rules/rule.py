@@ -70,7 +70,7 @@ def _flatten_with_keys(value: Any) -> tuple[list[tuple[Any, Any]], Any]:
 
 def _rebuilt(cls: type, static: Any, children: Any) -> Any:
     names, fields = static
-    value = object.__new__(cls)  # without the checks of `__init__`, which placeholders would not pass
+    value: Any = object.__new__(cls)  # without the checks of `__init__`, which placeholders would not pass
     for name, content in (*fields, *zip(names, children, strict=True), ("_children", names)):
         object.__setattr__(value, name, content)
     return value
