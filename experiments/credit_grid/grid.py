@@ -1,20 +1,24 @@
 """The cells of the grid: a rule for layers, which says how a layer's past enters its gradient, with a route for its signal.
 
-A cell is named TEMPORAL/SPATIAL, such as "ostl/direct": a rule of `RULES`, and a route of `ROUTES`. The name "bptt" stands for
-BPTT, the reference, which is no cell.
+A cell is named TEMPORAL/SPATIAL, such as "ostl/direct": a rule of `RULES`, and a route of `ROUTES`. The two references are not
+cells: "bptt" is BPTT, and "fixed" trains the read-out alone, with its exact gradient, so the hidden layers stay as drawn.
 """
 
+import dataclasses
 import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from slax_neurons import Connect
+from slax_neurons import Connect, Neuron
 from slax_rules import (
     DECOLLE,
+    OSTL,
     OTTT,
     RULES,
+    SLTT,
     Adaptive,
     Direct,
     FixedBases,
@@ -24,10 +28,11 @@ from slax_rules import (
     Route,
     Symmetric,
     Target,
+    Teaching,
 )
 from slax_rules.layerwise.engine import as_rule
 
-REFERENCE = "bptt"
+REFERENCE, FIXED = REFERENCES = "bptt", "fixed"
 WITH_EDGES = "ostl_with_recurrence"  # OSTL where there are no edges
 ROUTES: dict[str, type[Route]] = {
     "symmetric": Symmetric,
@@ -40,15 +45,28 @@ ROUTES: dict[str, type[Route]] = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class NoSignal(Route):
+    """Hidden layers get no signal, so they stay as they are."""
+
+    skips_layers = True
+
+    def signal(self, layer: Any, outputs: jax.Array, teaching: Teaching) -> jax.Array:
+        return jnp.zeros_like(outputs)
+
+
 def cells(config: dict[str, Any]) -> list[str]:
     """The names of the cells of a configuration, row by row."""
     return [f"{temporal}/{spatial}" for temporal in config["temporal"] for spatial in config["spatial"]]
 
 
 def make_cell(name: str, model: Connect, key: jax.Array) -> Any:
-    """The rule of a cell, or BPTT; the key is for its random matrices."""
+    """The rule of a cell or of a reference; the key is for its random matrices."""
     if name == REFERENCE:
         return RULES[name].make()
+    if name == FIXED:
+        hidden = sum(module.spikes for module in model.modules if isinstance(module, Neuron))
+        return as_rule([*[SLTT(route=NoSignal())] * hidden, OSTL()])
     temporal, spatial = name.split("/")
     return RULES[temporal].make(route=make_route(ROUTES[spatial], model, nnx.Rngs(key)))
 
@@ -77,7 +95,7 @@ def published(cell: str) -> list[str]:
 
 
 def carried_numbers(cell: str, model: Connect, inputs: int) -> int:
-    """The numbers in the traces of a cell for one sample: the part that grows with the batch, from the shapes."""
+    """The numbers in the traces of a cell or of "fixed" for one sample: the part that grows with the batch, from the shapes."""
     rule = as_rule(make_cell(cell, model, jax.random.key(0)))
     graphdef, state = nnx.split(model)
 

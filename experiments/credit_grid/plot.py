@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.common.figures import Plot, check_given, interval
-from experiments.credit_grid.grid import REFERENCE, cells, published
+from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, published
 from slax_rules import RULES
 
 SHARE, COSINE, ANY = (0.0, 1.0), (-1.0, 1.0), (-np.inf, np.inf)
@@ -108,14 +108,14 @@ COLUMNS = [
 
 
 def cell_and_names(cell: str) -> list[str]:
-    """Temporal credit, spatial credit, and the published rules of a cell; of BPTT, the name alone."""
-    return [cell, "", ""] if cell == REFERENCE else [*cell.split("/"), ", ".join(published(cell))]
+    """Temporal credit, spatial credit, and the published rules of a cell; of a reference, the name alone."""
+    return [cell, "", ""] if cell in REFERENCES else [*cell.split("/"), ", ".join(published(cell))]
 
 
 def rows(data: Data) -> Iterator[list[Any]]:
     """A row for each cell, with the cosine in the mean over hidden layers."""
     for panel in data.panels:
-        for cell in (REFERENCE, *cells(panel.config)):
+        for cell in (*REFERENCES, *cells(panel.config)):
             result, accuracies = panel.results[cell], panel.accuracies(cell)
             intervals = [
                 interval(list(accuracies), SHARE),
@@ -164,13 +164,16 @@ def differences(panel: Panel) -> dict[tuple[str, str], np.ndarray]:
     known = cells(panel.config)
     for base in BASES:
         whole = f"{base}/symmetric"
+        if whole not in known:
+            continue
         lost = {
             route: panel.accuracies(whole) - panel.accuracies(f"{base}/{route}")
             for route in panel.config["spatial"]
-            if {whole, f"{base}/{route}"} <= set(known) and route != "symmetric"
+            if f"{base}/{route}" in known and route != "symmetric"
         }
         found |= {(base, route): numbers for route, numbers in lost.items()}
-        if not {whole, "sltt/symmetric", *(f"{base}/{route}" for route in WITHOUT_TRANSPORT)} <= set(known):
+        found[base, FIXED] = panel.accuracies(whole) - panel.accuracies(FIXED)
+        if not {"sltt/symmetric", *(f"{base}/{route}" for route in WITHOUT_TRANSPORT)} <= set(known):
             continue
         temporal = panel.accuracies(whole) - panel.accuracies("sltt/symmetric")
         spatial = np.mean([lost[route] for route in WITHOUT_TRANSPORT], axis=0)
@@ -230,7 +233,7 @@ def draw(data: Data) -> Figure:
         texts = {cell: spread(panel.accuracies(cell)) for cell in cells(panel.config)}
         lowest = 10 * np.floor(values.min() / 10)
         draw_grid(ax, panel.config, values, texts, bounds=(lowest, max(values.max(), lowest + 1)))
-        ax.set_title(f"{panel.title}\nBPTT: {spread(panel.accuracies(REFERENCE))} %", fontsize="medium")
+        ax.set_title(f"{panel.title}\n{references_of(panel)}", fontsize="medium")
     counts = sorted({len(panel.results[REFERENCE]["seeds"]) for panel in data.panels})
     figure.supxlabel(
         f"test accuracy (%), mean of {', '.join(map(str, counts))} seeds with half the width of its 95 % interval;\n"
@@ -238,6 +241,11 @@ def draw(data: Data) -> Figure:
         fontsize="small",
     )
     return figure
+
+
+def references_of(panel: Panel) -> str:
+    bptt, fixed = (spread(panel.accuracies(reference)) for reference in REFERENCES)
+    return f"BPTT: {bptt} %, hidden layers fixed: {fixed} %"
 
 
 def draw_cosine(data: Data) -> Figure:
@@ -270,6 +278,7 @@ def draw_differences(data: Data) -> Figure:
         "temporal": "no trace",
         "spatial": f"mean of {', '.join(WITHOUT_TRANSPORT)}",
         **SPATIAL_LABELS,
+        FIXED: "hidden layers fixed",
         "spatial_minus_temporal": "mean minus no trace",
         **{f"{route}_minus_temporal": f"{SPATIAL_LABELS[route]} minus no trace" for route in WITHOUT_TRANSPORT},
     }

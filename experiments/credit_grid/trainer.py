@@ -38,7 +38,7 @@ class Trainer(NamedTuple):
 
 
 def make_trainer(config: dict[str, Any], cell: str) -> Trainer:
-    """The trainer of a cell or of BPTT, for all models with the layers and decays of this configuration."""
+    """The trainer of a cell or of a reference, for all models with the layers and decays of this configuration."""
     model = make_model(config, nnx.Rngs(0))
     graphdef, *parts = nnx.split((model, make_cell(cell, model, jax.random.key(0))), nnx.Param, ...)
     structures = [jax.tree.structure(part) for part in parts]

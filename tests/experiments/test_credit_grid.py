@@ -143,6 +143,13 @@ def test_gradient_of_a_cell_is_that_of_its_rule(model, batch):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+def test_fixed_hidden_layers_stay_as_drawn_and_the_read_out_learns(model, batch):
+    made = trainer.make_trainer(config() | CODE, "fixed")
+    start = made.start(model, jax.random.key(1))
+    trained, _ = trainer.train(made, start, 0.05, [batch] * 3)
+    assert [same(one, other) for one, other in zip(start[0], trained, strict=True)] == [True] * 4 + [False] * 2
+
+
 @pytest.mark.parametrize("route", ["direct", "target", "local", "fixed_bases"])
 def test_e_prop_and_otpe_differ_only_in_the_signal_that_they_pass_below(route, model, batch):
     rules = [grid.make_cell(f"{temporal}/{route}", model, jax.random.key(2)) for temporal in ("e_prop", "otpe")]
@@ -156,9 +163,10 @@ def test_carried_numbers_are_those_of_the_registry(model):
     eligibility = [(i + 1) * n for i, n in pairs]
     carried = {
         cell: grid.carried_numbers(cell, model, 12)
-        for cell in ("sltt/local", "ottt/random", "ostl/target", "e_prop/direct")
+        for cell in ("fixed", "sltt/local", "ottt/random", "ostl/target", "e_prop/direct")
     }
     assert carried["sltt/local"] == 0
+    assert carried["fixed"] == eligibility[-1]
     assert carried["ottt/random"] == sum(i for i, _ in pairs)
     assert carried["ostl/target"] == sum(eligibility)
     assert carried["e_prop/direct"] == 2 * sum(eligibility[:-1]) + eligibility[-1]
@@ -172,14 +180,18 @@ def results():
 def test_results_obey_the_laws_of_the_rules(results):
     assert list(results["codes"]) == ["time", "rate"]
     for of_code in results["codes"].values():
-        assert list(of_code) == ["bptt", *grid.cells(config())]
+        assert list(of_code) == ["bptt", "fixed", *grid.cells(config())]
         for cell, of_cell in of_code.items():
             assert [seed["seed"] for seed in of_cell["seeds"]] == [0, 1]
             for seed in of_cell["seeds"]:
                 for stage, layers in seed["agreement"].items():
                     assert list(layers) == ["1", "2", "3"]
-                    if cell == "bptt" or cell.startswith("ostl"):  # exact in the last layer, whatever the route
+                    if cell in grid.REFERENCES or cell.startswith(
+                        "ostl"
+                    ):  # exact in the last layer, whatever the route
                         assert layers["3"]["cosine"] == pytest.approx(1, abs=1e-5), (cell, stage)
+                    if cell == "fixed":
+                        assert layers["1"]["cosine"] is None and layers["2"]["cosine"] is None
                     if cell == "bptt":
                         assert layers["1"]["cosine"] == pytest.approx(1, abs=1e-5)
 
@@ -238,14 +250,14 @@ def costs():
 def test_tables_are_means_of_the_seeds(results, costs, tmp_path):
     tables = draw("credit_grid", [as_written(config(), results), costs], tmp_path)
     cells = grid.cells(config())
-    assert len(tables["credit_grid"]) == 2 * (1 + len(cells))
+    assert len(tables["credit_grid"]) == 2 * (2 + len(cells))
     reached = {
         (code, cell): np.array([seed["accuracy"] for seed in of_cell["seeds"]])
         for code, of_code in results["codes"].items()
         for cell, of_cell in of_code.items()
     }
     for row in tables["credit_grid"]:
-        cell = "bptt" if row["temporal"] == "bptt" else f"{row['temporal']}/{row['spatial']}"
+        cell = row["temporal"] if row["temporal"] in grid.REFERENCES else f"{row['temporal']}/{row['spatial']}"
         own, exact = reached[row["code"], cell], reached[row["code"], "bptt"]
         assert float(row["accuracy"]) == pytest.approx(own.mean(), abs=1e-6)
         assert float(row["minus_bptt"]) == pytest.approx((own - exact).mean(), abs=1e-6)
@@ -262,6 +274,7 @@ def test_tables_are_means_of_the_seeds(results, costs, tmp_path):
         temporal = (whole - reached[code, "sltt/symmetric"]).mean()
         for name, expected in (lost | {"temporal": temporal, "spatial": np.mean([*lost.values()])}).items():
             assert found[code, name] == pytest.approx(expected, abs=1e-6)
+        assert found[code, "fixed"] == pytest.approx((whole - reached[code, "fixed"]).mean(), abs=1e-6)
         assert found[code, "local_minus_temporal"] == pytest.approx(lost["local"] - temporal, abs=1e-6)
         assert found[code, "spatial_minus_temporal"] == pytest.approx(np.mean([*lost.values()]) - temporal, abs=1e-6)
 
