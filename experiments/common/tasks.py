@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax import random
 
-from slax_data import Task, make_task, stored_task
+from slax_data import Task, make_task, spike_trains, stored_task
 from slax_data.storage.packed import sets_of_arrays
 from slax_data.storage.whole_files import load_arrays
 
@@ -29,6 +30,27 @@ def task_maker(config: dict[str, Any], spikes: Path | None) -> Callable[[jax.Arr
     made = partial(make_task, config["dataset"], n_steps=config["n_steps"], code=config["code"], **sizes)
     check_layers(config, made(random.key(0)))
     return made
+
+
+LEFT_OUT = 10
+
+
+def with_validation(task: Task) -> Task:
+    """The task with every tenth training sample in a split "validation", and no longer in "train".
+
+    Its spikes are those of `full_split`, also in a code that draws them. A task with samples without end is returned as it is.
+    """
+    if task.full_split is None:
+        return task
+    (train, labels), test = task.full_split("train"), task.full_split("test")
+    is_left_out = np.arange(len(labels)) % LEFT_OUT == 0
+    train, labels = np.asarray(train, bool).swapaxes(0, 1), np.asarray(labels)
+    splits = {
+        "train": (train[~is_left_out], labels[~is_left_out]),
+        "validation": (train[is_left_out], labels[is_left_out]),
+    }
+    splits["test"] = np.asarray(test[0], bool).swapaxes(0, 1), np.asarray(test[1])
+    return stored_task({name: spike_trains(*split) for name, split in splits.items()}, n_classes=task.n_classes)
 
 
 def check_layers(config: dict[str, Any], task: Task) -> None:

@@ -1,7 +1,6 @@
 """The samples of a seed: batches to train on, and samples for the comparison of gradients, the validation and the test."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,12 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import random
 
-from experiments.common.tasks import task_maker
-from slax_data import Task, held_out, stored_task
-from slax_data.storage.packed import SpikeTrains, sets_of_arrays
-from slax_data.storage.whole_files import load_arrays
-
-LEFT_OUT = 10  # every tenth recording of a fixed training set is left out of the training, for the validation
+from experiments.common.tasks import task_maker, with_validation
+from slax_data import Task, held_out
 
 Samples = tuple[jax.Array, jax.Array]  # spikes [T, B, N], labels [B]
 
@@ -66,19 +61,11 @@ def make_sampler(config: dict[str, Any], spikes: Path | None) -> Callable[[int],
 
 
 def make_task(config: dict[str, Any], spikes: Path | None) -> Callable[[jax.Array], Task]:
-    """A function that makes the task of a seed. Recordings get a split "validation", which is taken from the training split."""
+    """A function that makes the task of a seed; recordings get a split "validation"."""
     make = task_maker(config, spikes)
     if spikes is None:
         return make
-    splits = sets_of_arrays(load_arrays(spikes))
-    train = splits["train"]
-    is_left_out = np.arange(len(train.labels)) % LEFT_OUT == 0
-
-    def part(chosen: np.ndarray) -> SpikeTrains:
-        return replace(train, packed=train.packed[chosen], labels=train.labels[chosen], lengths=train.lengths[chosen])
-
-    parts = splits | {"train": part(~is_left_out), "validation": part(is_left_out)}
-    stored = stored_task(parts, n_classes=config["layers"][-1])
+    stored = with_validation(make(random.key(0)))
     return lambda key: stored
 
 

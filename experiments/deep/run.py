@@ -1,5 +1,6 @@
 """Train a deep network under one rule with several seeds, and measure its accuracy on the test split once, at the end."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,13 @@ from slax_rules import cross_entropy, train_offline, train_online
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
     """The results of the seeds 0, 1, ..., trained by a single program; no step is selected by accuracy."""
-    make, numbers, program = task_maker(config, spikes), [], None
+    return {"seeds": results(config, task_maker(config, spikes))}
+
+
+def results(config: dict[str, Any], make: Callable[[jax.Array], Task]) -> list[dict[str, Any]]:
+    """The numbers of each seed on the test split of the task that `make` makes of a key."""
+    numbers: list[dict[str, Any]] = []
+    program = None
     for seed in tqdm(range(config["seeds"]), desc=f"{config['task']}, {config['rule']}", unit="seed", disable=None):
         task_key, model_key, rule_key, train_key, test_key = random.split(random.key(seed), 5)
         task = make(task_key)
@@ -44,7 +51,7 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
                 "spikes": {name: float(rate) for name, rate in activity(model, unseen[0]).items()},
             }
         )
-    return {"seeds": numbers}
+    return numbers
 
 
 def make_optimizer(config: dict[str, Any], model: Connect) -> nnx.Optimizer:

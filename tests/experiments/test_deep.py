@@ -9,13 +9,15 @@ import pytest
 from experiment_files import as_written, config_of, draw
 from flax import nnx
 
-from experiments.deep import plot, run
+from experiments.common.job import jobs_of
+from experiments.deep import choose, plot, run
 from experiments.deep.networks import NETWORKS
 from slax_data import spike_trains
 from slax_data.storage.packed import arrays_of_sets
 from slax_neurons import AdLIF, RunningNorm, Standardized
 from slax_rules import RULES, cross_entropy, gradients
 
+RATES = {"bptt": 0.01, "ottt": 0.02, "ostl": 0.01}
 TINY = {
     "seeds": 2,
     "steps": 4,
@@ -38,7 +40,7 @@ def config(task, rule):
     return config_of(
         "deep",
         f"{task}/{rule}",
-        TINY | {"online_window": 3, "learning_rate": 0.01, "tasks": {"digits": DIGITS, "lines": STORED}},
+        TINY | {"online_window": 3, "learning_rates": RATES, "tasks": {"digits": DIGITS, "lines": STORED}},
     )
 
 
@@ -98,3 +100,27 @@ def test_table_and_picture(tmp_path):
     table = draw("deep", [result], tmp_path)["deep"]
     assert {row["quantity"] for row in table} == {"accuracy", "spikes_1", "spikes_2"}
     assert plot.network_of(result["config"]) == "2c3-3c3-10, running"
+
+
+def test_each_rule_has_its_own_learning_rate():
+    assert [config("digits", rule)["learning_rate"] for rule in ("bptt", "ottt")] == [0.01, 0.02]
+    settings = TINY | {"online_window": 3, "learning_rates": {"bptt": 0.01}, "tasks": {"digits": DIGITS}}
+    with pytest.raises(SystemExit, match="no rule 'ottt' in the learning_rates of digits"):
+        jobs_of("deep", "quick", settings)
+
+
+def test_learning_rates_are_tried_without_the_test_split(monkeypatch):
+    split_sizes, held_out = [], run.held_out
+    monkeypatch.setattr(
+        run,
+        "held_out",
+        lambda task, key, size: split_sizes.append(task.full_split("test")[1].size) or held_out(task, key, size),
+    )
+    settings = TINY | {"online_window": 3, "learning_rates": RATES, "rates_to_try": [1e-9, 0.02], "rules": ["ottt"]}
+    with jax.numpy_dtype_promotion("standard"):
+        found = list(choose.validated(settings | {"tasks": {"digits": DIGITS}}, "quick", [], None))
+    ((task, rule, accuracies),) = found
+    assert (task, rule, len(accuracies)) == ("digits", "ottt", 2)
+    assert accuracies[0] != accuracies[1]
+    # digits has 1,442 training samples, of which every tenth is left out.
+    assert split_sizes == [145, 145]
