@@ -17,7 +17,7 @@ from contract.test_every_cell_of_the_grid import SOME, furthest, layers, make
 from slax_rules import gradients, split_batch, squared_error
 from stacks import inputs
 
-T, B, C = 8, 8, 4
+T, B, C = 10, 8, 4
 
 
 def of_cell(rule: str, route: str) -> dict[int, float]:
