@@ -31,7 +31,7 @@ from slax_rules.layerwise.layer import (
     run_neuron,
 )
 from slax_rules.layerwise.plan import StackPlan, plan_stack
-from slax_rules.layerwise.routes import Teaching
+from slax_rules.layerwise.routes.route import Teaching
 from slax_rules.layerwise.rule import LayerRule
 from slax_rules.layerwise.synapse import input_gradient, sum_by_input
 from slax_rules.probes import Probe, membrane_of
