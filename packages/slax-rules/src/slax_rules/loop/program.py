@@ -156,14 +156,14 @@ class Program:
                 return Pair(there.model, there.rule)
 
             gradient = Pair(found.model, found.rule)
-            found_loss, sums = (found.loss, None) if sums is None else found.loss
+            found_loss, sums_after = (found.loss, None) if sums is None else found.loss
             window_loss = optimizer_step(
                 model, given, optimizer, found_loss, gradient, any_counts, gradient_at, before[0]
             )
             share = count.astype(loss.dtype) / total_count.astype(loss.dtype)
             share = share if any_counts is None else jnp.where(any_counts, share, 0)
             state = nnx.state((model, given, optimizer))
-            return loss + share * window_loss.astype(loss.dtype), state, found.state, sums
+            return loss + share * window_loss.astype(loss.dtype), state, found.state, sums_after
 
         zero = jnp.zeros((), loss_dtype(learner.model, batch.inputs))
         sums = zero_sums(learner, start, batch)
