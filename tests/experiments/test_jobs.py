@@ -28,7 +28,7 @@ NEURONS = ["if", "lif", "li", "cuba_lif", "alif", "adlif", "brf", "ltc"]
 def data_of_all_experiments():
     for experiment in experiment_names():
         for job in jobs_of(experiment, "quick", settings_of(experiment, "quick")).values():
-            if {"dataset", "n_steps", "layers"} <= set(job.config):
+            if {"dataset", "n_steps", "layers"} <= set(job.config) and {"code", "codes"} & set(job.config):
                 for code in job.config.get("codes", [job.config.get("code")]):
                     yield (
                         job.config["dataset"],
