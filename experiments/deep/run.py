@@ -1,4 +1,4 @@
-"""Train a deep network under one rule with several seeds, and measure its accuracy on the test split once, at the end."""
+"""Train a deep network under one rule with several seeds, and evaluate each on the test split after its last batch."""
 
 from collections.abc import Callable
 from functools import partial

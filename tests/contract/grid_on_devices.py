@@ -17,7 +17,7 @@ from contract.test_every_cell_of_the_grid import SOME, furthest, layers, make
 from slax_rules import gradients, split_batch, squared_error
 from stacks import inputs
 
-T, B, C = 6, 8, 4
+T, B, C = 10, 8, 4
 
 
 def of_cell(rule: str, route: str) -> dict[int, float]:
@@ -29,7 +29,7 @@ def of_cell(rule: str, route: str) -> dict[int, float]:
     batch = inputs(T, B, 5), targets, mask
 
     def gradient(inputs, targets, mask):
-        return gradients(model, squared_error, inputs, targets, rule=made, window=3, mask=mask)
+        return gradients(model, squared_error, inputs, targets, rule=made, window=2, mask=mask)
 
     one = gradient(*batch)
     return {n: furthest(gradient(*split_batch(batch, jax.devices()[:n])), one) for n in (2, 8)}

@@ -17,7 +17,7 @@ from flax import nnx
 
 import oracle
 from oracle.routes import ToHidden
-from rules.ledger import layers_of, matrices_of, route_of, s_tllr
+from rules.ledger import layers_of, matrices_of, route_of
 from slax_neurons import LI, LIF, Delay, Edge, Trainable, connect
 from slax_rules import (
     DECOLLE,
@@ -48,14 +48,18 @@ from slax_rules import (
     train_offline,
     train_online,
 )
-from stacks import deviation, gradients_of, inputs, linear, pair, worst
+from stacks import Conv, deviation, gradients_of, inputs, linear, pair, worst
 
-T, B, C = 4, 3, 4
-PADDING = 2
+T, B, C = 8, 3, 4
+WINDOW = 2  # four windows in one scan: one program for all
 EXACT = 1e-12
 TRUE = 1e-9
 TARGETS = np.random.default_rng(0).normal(size=(T, B, C))
 LABELS = np.array([0, 3, 2])
+NO_MASK = np.ones((T, B), bool)
+MASK = np.random.default_rng(4).uniform(size=(T, B)) < 0.6
+MASK[2:4] = False  # a window without a loss that counts
+MISSING = np.where(MASK[..., None], TARGETS, np.nan)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +68,16 @@ class SignSymmetric(Route):
 
     def kernels(self, layer):
         return [jnp.sign(synapse.kernel[...]) for synapse in layer.current_synapses]
+
+
+S_TLLR = {"lambda_pre": 0.7, "lambda_post": 0.3, "alpha_pre": 1.1, "alpha_post": -0.4}
+
+
+def s_tllr(layers, x, signal, *, route=None):
+    """A last layer that does not fire has OTTT."""
+    hidden = oracle.STLLR(*S_TLLR.values(), None, False)
+    last = hidden if hasattr(layers[-1].neuron, "spike") else oracle.OTTT(False)
+    return oracle.run(oracle.PerLayer([*[hidden] * (len(layers) - 1), last], route=route), layers, x, signal)
 
 
 # Each rule with its definition by the oracle, (layers, inputs, signal, route=...) -> Result.
@@ -76,7 +90,7 @@ RULES = {
     "approximate otpe": (ApproximateOTPE, oracle.approximate_otpe),
     "e-prop": (EProp, oracle.e_prop),
     "pp-prop": (functools.partial(PPProp, decay=0.8), functools.partial(oracle.pp_prop, decay=0.8)),
-    "s-tllr": (STLLR, s_tllr),
+    "s-tllr": (functools.partial(STLLR, **S_TLLR), s_tllr),
 }
 ROUTES = {
     "symmetric": lambda model: Symmetric(),
@@ -106,15 +120,24 @@ def lif(**options):
     return {"kind": "lif", "decay": 0.8, "threshold": 0.5, **options}
 
 
+def neurons_of(rule):
+    options = {"fixed": rule in FIXED_NEURONS}
+    return [lif(**options), lif(decay=0.6, reset="zero", **options), {"kind": "li", **options}]
+
+
 def layers(rule, *, n_in=5, edges=True):
     """Two layers of LIF and a read-out, as a stack and as the oracle's layers, with edges: recurrent, late ones down and
     up, and one within the step over a layer. A rule with recurrence takes the first of them alone."""
     wired = [(0, 0, 1), (1, 0, 2), (0, 1, 1), (0, 2, 0)] if edges else []
     if rule == "ostl with recurrence":
         wired = [edge for edge in wired if edge[0] == edge[1]]
-    fixed = rule in FIXED_NEURONS
-    neurons = [lif(fixed=fixed), lif(decay=0.6, fixed=fixed), {"kind": "li", "fixed": fixed}]
-    return pair([n_in, 5, 6, C], neurons, edges=wired)
+    return pair([n_in, 5, 6, C], neurons_of(rule), edges=wired)
+
+
+def convolutions(rule):
+    """Two convolutions, one in groups and one with strides, and a Linear."""
+    second = Conv(3, (2, 2), strides=(2, 2), padding="VALID")
+    return pair([(4, 4, 2), Conv(4, (3, 3), groups=2), second, C], neurons_of(rule))
 
 
 def signal_of_targets(t, outputs):
@@ -123,14 +146,19 @@ def signal_of_targets(t, outputs):
     return np.square(difference).mean(axis=-1), 2 * difference / C
 
 
-def oracle_route(made, model, theirs, x):
+def weights_of(mask):
+    """The weight of each loss in a mean over all, for the mean over those that count."""
+    return mask * mask.size / mask.sum()
+
+
+def oracle_route(made, model, theirs, x, mask=NO_MASK):
     """The oracle's route with the matrices of a rule of ours; a Linear behind the last neuron passes signals through itself."""
     if isinstance(made.route, Random | Adaptive | SignSymmetric):
         matrices = matrices_of(made, model)
         return oracle.Matrices([*matrices, *({"kernel": layer.kernel} for layer in theirs[len(matrices) :])])
     route = route_of(made, model, theirs, x)
     if isinstance(made.route, Target):
-        return oracle.Target(route.matrices, TARGETS)
+        return oracle.Target(route.matrices, TARGETS * weights_of(mask)[..., None])
     if isinstance(made.route, Direct):
         return DirectFromLast(route.matrices)
     return route
@@ -145,10 +173,15 @@ class DirectFromLast(oracle.Direct):
         return direct + ToHidden.below(self, layers, index, cotangent)
 
 
-def expected(rule, made, model, theirs, x):
+def expected(rule, made, model, theirs, x, mask=NO_MASK):
     """The oracle's gradients under a rule of ours, for the loss `squared_error` and TARGETS."""
     x = np.asarray(x)
-    return RULES[rule][1](theirs, x, signal_of_targets, route=oracle_route(made, model, theirs, x))
+
+    def signal(t, outputs):
+        losses, slopes = signal_of_targets(t, outputs)
+        return weights_of(mask)[t] * losses, weights_of(mask)[t][:, None] * slopes
+
+    return RULES[rule][1](theirs, x, signal, route=oracle_route(made, model, theirs, x, mask))
 
 
 def furthest(ours, theirs):
@@ -164,63 +197,65 @@ def below_the_last(gradient):
     return {index: part for index, part in gradient["modules"].items() if index < 4}
 
 
-def padded(x, targets):
-    """More steps, whose inputs are noise and whose targets are NaN, and the mask that leaves them out."""
-    mask = jnp.arange(T + PADDING)[:, None] < jnp.full((1, B), T)
-    more = jnp.full((PADDING, *targets.shape[1:]), jnp.nan)
-    noise = inputs(PADDING, B, x.shape[2:], seed=3)
-    return jnp.concatenate([x, noise]), jnp.concatenate([targets, more]), mask
-
-
 # ------------------------------------------------------------------------------------------------------------- every cell
 
 
-@grid
-def test_gradient_is_that_of_the_oracle_in_every_window_and_behind_every_mask(rule, route, x64):
-    """Also: the loss is that of the plain forward pass, and hidden layers that do not see what is above do not depend on it."""
-    model, theirs = layers(rule)
-    made, x = make(rule, route, model), inputs(T, B, 5)
-    graphdef, state = nnx.split((model, made))
+def masked_gradient(rule, model, x):
+    """In windows, with targets that are missing where they do not count."""
+    return gradients(model, squared_error, x, MISSING, rule=rule, window=WINDOW, mask=jnp.asarray(MASK))
 
-    @jax.jit
-    def in_windows(state, x, targets):
-        def under(x, targets, window, mask=None):
-            model, rule = nnx.merge(graphdef, state, copy=True)
-            return gradients(model, squared_error, x, targets, rule=rule, window=window, mask=mask)
 
-        longer, more, mask = padded(x, targets)
-        return under(x, targets, T), under(x, targets, 1), under(longer, more, 3, mask)
-
-    (loss, gradient), *others = in_windows(state, x, TARGETS)
-    for found in others:
-        assert abs(float(found[0]) - float(loss)) < EXACT
-        assert furthest(found[1], gradient) < EXACT
+def check(rule, route, model, theirs, x):
+    """Compare with the oracle in windows and behind a mask; return the rule and its gradient."""
+    made = make(rule, route, model)
+    loss, gradient = masked_gradient(made, model, x)
     assert jax.tree.structure(gradient) == jax.tree.structure(nnx.state(model, nnx.Param))
-    result = expected(rule, made, model, theirs, x)
+    result = expected(rule, made, model, theirs, x, MASK)
     assert abs(float(loss) / result.loss - 1) < EXACT
     assert worst(gradients_of(model, gradient), result.gradients) < TRUE
     assert all(leaf.any() for leaf in jax.tree.leaves(gradient["modules"]))
+    return made, gradient
+
+
+@grid
+def test_gradient_is_that_of_the_oracle_in_windows_and_behind_a_mask(rule, route, x64):
+    """Also: the loss is that of the plain forward pass, and hidden layers that do not see what is above do not depend on it."""
+    model, theirs = layers(rule)
+    x = inputs(T, B, 5)
+    made, gradient = check(rule, route, model, theirs, x)
     if route in DO_NOT_SEE_ABOVE:
         for synapse in (model.modules[4], *model.synapses[3:]):
             synapse.kernel[...] *= 1.3
-        changed = in_windows(nnx.state((model, made)), x, TARGETS)[0][1]
+        changed = masked_gradient(made, model, x)[1]
         same_bits(below_the_last(changed), below_the_last(gradient))
         assert deviation(changed["modules"][4]["kernel"][...], gradient["modules"][4]["kernel"][...]) > 1e-3
 
 
-def test_routes_differ(x64):
+@some
+def test_gradient_of_convolutions_is_that_of_the_oracle(rule, route, x64):
+    model, theirs = convolutions(rule)
+    check(rule, route, model, theirs, inputs(T, B, (4, 4, 2)))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_routes_differ(rule, x64):
     """No law may hold for want of a difference: the first layer has another gradient along each, the last one the same."""
-    model, _ = layers("ostl")
-    found = {route: under(make("ostl", route, model), model)["modules"] for route in ROUTES}
-    kernels = {route: gradient[0]["kernel"][...] for route, gradient in found.items() if route != "adaptive"}
-    for one in kernels:
-        same_bits(found[one][4], found["symmetric"][4])
-        assert [other for other in kernels if deviation(kernels[one], kernels[other]) < 0.1] == [one]
+    model, theirs = layers(rule)
+    x = np.asarray(inputs(T, B, 5))
+    found = {
+        route: expected(rule, make(rule, route, model), model, theirs, x, MASK).gradients
+        for route in ROUTES
+        if route != "adaptive"  # which starts from the matrices of "random"
+    }
+    for one, gradient in found.items():
+        assert deviation(gradient[2]["kernel"], found["symmetric"][2]["kernel"]) < EXACT
+        others = (other for other in found if deviation(gradient[0]["kernel"], found[other][0]["kernel"]) < 0.1)
+        assert list(others) == [one]
 
 
-def under(rule, model, loss_fn=squared_error, targets=TARGETS, **options):
+def under(rule, model, loss_fn=squared_error, targets=TARGETS, *, window=WINDOW, **options):
     x = inputs(T, B, model.modules[0].kernel.shape[0])
-    return gradients(model, loss_fn, x, targets, rule=rule, **options)[1]
+    return gradients(model, loss_fn, x, targets, rule=rule, window=window, **options)[1]
 
 
 # ------------------------------------------------------------------------------------------------------- some of each kind
@@ -236,13 +271,12 @@ def sum_of_two(outputs, targets):
 
 
 @pytest.mark.parametrize("route", SKIP)
-@pytest.mark.parametrize(("rule", "behind"), [("ostl", False), ("ottt", True)], ids=["LI", "Linear"])
-def test_several_heads_have_the_gradient_of_one_head_with_all_outputs(rule, route, behind, x64):
-    model, _ = layers(rule)
-    ends = [linear(C, C, 9)] if behind else []
-    one, two = (rewired(model, [*ends, *head]) for head in ([], [split_in_two]))
-    gradient = under(make(rule, route, one), one, window=3)
-    heads = under(make(rule, route, two), two, sum_of_two, split_in_two(TARGETS), window=3)
+def test_several_heads_have_the_gradient_of_one_head_with_all_outputs(route, x64):
+    """Behind a Linear after the last neuron; tests/rules/test_routes.py has them behind the neuron."""
+    model, _ = layers("ottt")
+    one, two = (rewired(model, [linear(C, C, 9), *head]) for head in ([], [split_in_two]))
+    gradient = under(make("ottt", route, one), one)
+    heads = under(make("ottt", route, two), two, sum_of_two, split_in_two(TARGETS))
     assert furthest(heads, gradient) < EXACT
 
 
@@ -256,35 +290,19 @@ def rewired(model, ends):
 @some
 def test_a_linear_behind_the_last_neuron_has_its_exact_gradient(rule, route, x64):
     """The last layer is then the one below it, whose signal comes through it, and the error is that of the outputs."""
-    fixed = rule in FIXED_NEURONS
-    model, theirs = pair([5, 5, 6, C], [lif(fixed=fixed), lif(decay=0.6, fixed=fixed), {"kind": "none"}])
+    model, theirs = pair([5, 5, 6, C], [*neurons_of(rule)[:2], {"kind": "none"}])
     made, x = make(rule, route, model), inputs(T, B, 5)
-    gradient = under(made, model, window=3)
-    exact = gradients(model, squared_error, x, TARGETS)[1]
-    assert furthest(gradient["modules"][4], exact["modules"][4]) < EXACT
+    found = gradients_of(model, under(made, model))
+    exact = oracle.bptt(theirs, np.asarray(x), signal_of_targets).gradients
+    assert worst(found[2:], exact[2:]) < TRUE
     hidden = expected(rule, made, model, theirs, x).gradients[:2]
-    assert worst(gradients_of(model, gradient)[:2], hidden) < TRUE
+    assert worst(found[:2], hidden) < TRUE
 
 
-# -------------------------------------------------------------------------------------------------------------- sequences
+# --------------------------------------------------------------------------------------------------------------- training
 
 
-def of_time_mean(outputs, labels):
-    return cross_entropy(outputs.mean(axis=0), labels)
-
-
-@some
-def test_the_loss_of_a_sequence_is_the_same_in_windows(rule, route, x64):
-    model, _ = layers(rule)
-    made, x = make(rule, route, model), inputs(T, B, 5)
-    loss_fn = SequenceLoss(of_time_mean)
-    loss, gradient = gradients(model, loss_fn, x, LABELS, rule=made, window=T)
-    again, found = gradients(model, loss_fn, x, LABELS, rule=made, window=3)
-    assert abs(float(again) - float(loss)) < EXACT
-    assert furthest(found, gradient) < EXACT
-
-
-@some
+@pytest.mark.parametrize(("rule", "route"), [("ostl", "adaptive"), ("s-tllr", "direct"), ("otpe", "local")])
 def test_training_moves_every_parameter_against_its_gradient(rule, route, x64):
     """Offline by the gradient, online with each window; the matrices of adaptive feedback as their kernels."""
     moved = {}
@@ -296,7 +314,7 @@ def test_training_moves_every_parameter_against_its_gradient(rule, route, x64):
         before = jax.tree.leaves(nnx.state(trained, nnx.Param))
         before = [np.asarray(leaf) for leaf in before]
         optimizer = nnx.Optimizer(trained, optax.sgd(0.01), wrt=nnx.Param)
-        train(model, optimizer, squared_error, inputs(T, B, 5), TARGETS, rule=made, window=3)
+        train(model, optimizer, squared_error, inputs(T, B, 5), TARGETS, rule=made, window=WINDOW)
         after = jax.tree.leaves(nnx.state(trained, nnx.Param))
         moved[name] = [np.asarray(new) - old for new, old in zip(after, before, strict=True)]
         assert all(step.any() for step in moved[name])
@@ -311,7 +329,7 @@ def test_training_moves_every_parameter_against_its_gradient(rule, route, x64):
                     )
                     assert deviation(made.route.matrices[index][place][...] - matrix[...], step) < TRUE
     model, _ = layers(rule)
-    gradient = jax.tree.leaves(under(make(rule, route, model), model, window=3))
+    gradient = jax.tree.leaves(under(make(rule, route, model), model))
     steps = [-0.01 * np.asarray(leaf) for leaf in gradient]
     assert furthest(moved["offline"][: len(steps)], steps) < TRUE
     assert furthest(moved["online"], moved["offline"]) > TRUE
@@ -360,7 +378,7 @@ OF_A_LAYER = {"ostl": oracle.OSTL, "ottt": oracle.OTTT, "sltt": oracle.SLTT}
 def test_layers_of_a_list_have_their_own_rules_and_routes(listed, x64):
     model, theirs = layers("ostl")
     rules, x = [make(rule, route, model) for rule, route in listed], np.asarray(inputs(T, B, 5))
-    found = gradients_of(model, under(rules, model, window=3))
+    found = gradients_of(model, under(rules, model))
     route = Mixed([oracle_route(made, model, theirs, x) for made in rules])
     per_layer = oracle.PerLayer([OF_A_LAYER[rule]() for rule, _ in listed], route=route)
     assert worst(found, oracle.run(per_layer, theirs, x, signal_of_targets).gradients) < TRUE
@@ -391,12 +409,10 @@ def test_several_devices_find_the_gradient_of_one(rule, route):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_the_route_that_is_not_named_is_symmetric(rule, x64):
+def test_the_route_that_is_not_named_is_symmetric(rule):
     kind, _ = RULES[rule]
     assert kind() == kind(route=Symmetric())
     assert hash(kind()) == hash(kind(route=Symmetric()))
-    model, _ = layers(rule)
-    same_bits(under(kind(), model), under(kind(route=Symmetric()), model))
 
 
 def test_decolle_is_ottt_with_local_losses(x64):
@@ -404,21 +420,21 @@ def test_decolle_is_ottt_with_local_losses(x64):
     same_bits(under(DECOLLE(rngs=nnx.Rngs(5)), model), under(OTTT(route=Local(rngs=nnx.Rngs(5))), model))
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", ["symmetric", "target"])
 def test_s_tllr_with_the_decay_of_a_lif_and_its_causal_term_alone_is_ottt(route, x64):
     """Of stacks of LIF with one decay, without the trace of the bias."""
     neurons = [lif(fixed=True), lif(fixed=True), lif(fixed=True)]
     model = pair([5, 5, 6, C], neurons, edges=[(0, 0, 1), (0, 2, 0)]).model
-    ours = under(STLLR(lambda_pre=0.8, alpha_post=0.0, route=ROUTES[route](model)), model, window=3)
-    same_bits(ours, under(OTTT(bias_trace=False, route=ROUTES[route](model)), model, window=3))
+    ours = under(STLLR(lambda_pre=0.8, alpha_post=0.0, route=ROUTES[route](model)), model)
+    same_bits(ours, under(OTTT(bias_trace=False, route=ROUTES[route](model)), model))
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", ["sltt", "otpe", "s-tllr"])
 def test_direct_feedback_of_two_layers_is_random_feedback(rule, x64):
     """The last layer fires, so that the error is not that of the outputs."""
     fixed = rule in FIXED_NEURONS
     model = pair([5, 6, C], [lif(fixed=fixed), lif(fixed=fixed)]).model
-    random, direct = (under(make(rule, route, model), model, window=3) for route in ("random", "direct"))
+    random, direct = (under(make(rule, route, model), model) for route in ("random", "direct"))
     assert furthest(direct, random) < EXACT
 
 
@@ -427,7 +443,7 @@ def weighted_sum(outputs, targets):
     return jnp.sum(outputs * targets, axis=-1)
 
 
-@pytest.mark.parametrize("rule", ["ostl", "otpe", "s-tllr"])
+@pytest.mark.parametrize("rule", ["otpe", "s-tllr"])
 def test_direct_feedback_does_not_read_the_weights_above(rule, x64):
     """The error depends on them, if it depends on the outputs: not so under a loss that is linear."""
     model, _ = layers(rule)
@@ -453,7 +469,7 @@ def test_targets_of_a_sequence_are_divided_as_precisely_as_the_loss(x64):
     loss_fn = SequenceLoss(lambda outputs, labels, *mask: cross_entropy(outputs.mean(axis=0), labels))
     made = make("sltt", "target", model)
     step = under(made, model, cross_entropy, LABELS, mask=mask)["modules"]
-    for window in (1, 3, T):
+    for window in (WINDOW, T):
         sequence = under(made, model, loss_fn, LABELS, mask=mask, window=window)["modules"]
         for index in range(4):
             assert furthest(sequence[index], step[index]) < EXACT
@@ -484,7 +500,7 @@ def test_random_and_adaptive_feedback_need_a_kernel_in_each_edge_and_the_others_
         under(OSTL(route=Random(rngs=nnx.Rngs(0))), model)
     with pytest.raises(TypeError, match=f"Adaptive {message}"):
         Adaptive(model, rngs=nnx.Rngs(0))
-    for route in ("symmetric", "direct", "target", "local", "bases"):
+    for route in ("symmetric", "direct"):
         assert under(make("ostl", route, model), model)["modules"][0]["kernel"][...].any()
 
 
@@ -503,7 +519,7 @@ def first_half(outputs, targets):
 @pytest.mark.parametrize(
     ("loss_fn", "targets", "message"),
     [
-        (first_half, TARGETS[..., :2], r"got targets \[4, 3, 2\] for outputs \[4, 3, 4\], expected labels, or numbers"),
+        (first_half, TARGETS[..., :2], r"got targets \[2, 3, 2\] for outputs \[2, 3, 4\], expected labels, or numbers"),
         (
             lambda y, t: squared_error(y, t["track"]),
             {"track": TARGETS},
@@ -520,16 +536,15 @@ def test_targets_in_another_shape_than_the_outputs_cannot_be_projected(loss_fn, 
 
 
 @pytest.mark.parametrize("rule", FIXED_NEURONS)
-@pytest.mark.parametrize("route", ["symmetric", "random", "direct", "bases"])
-def test_rules_without_gradients_of_neuron_parameters_say_so_along_every_route(rule, route):
+def test_rules_without_gradients_of_neuron_parameters_say_so_along_every_route(rule):
     model = pair([5, 5, C], [lif(), {"kind": "li"}], dtype=jnp.float32).model
-    name = {"pp-prop": "PPProp", "s-tllr": "STLLR"}[rule]
-    with pytest.raises(
-        TypeError, match=rf"{name} is not defined for parameters of a neuron, got a L.*Fix them, or use OSTL"
-    ):
-        gradients(model, cross_entropy, inputs(T, B, 5, dtype=jnp.float32), LABELS, rule=make(rule, route, model))
     x = inputs(T, B, 5, dtype=jnp.float32)
-    gradients(model, cross_entropy, x, LABELS, rule=OSTL(route=ROUTES[route](model)))
+    name = {"pp-prop": "PPProp", "s-tllr": "STLLR"}[rule]
+    message = rf"{name} is not defined for parameters of a neuron, got a L.*Fix them, or use OSTL"
+    for route in ROUTES:
+        with pytest.raises(TypeError, match=message):
+            gradients(model, cross_entropy, x, LABELS, rule=make(rule, route, model))
+    gradients(model, cross_entropy, x, LABELS, rule=OSTL(route=ROUTES["direct"](model)))
 
 
 def test_a_secondary_activation_is_that_of_spiking_neurons():
@@ -558,7 +573,8 @@ def test_learned_delays_have_their_place_before_the_synapse_of_a_layer_along_eve
             TypeError, match=r"a Delay with learned delays as module 0, which is not right before the synapse"
         ):
             gradients(wrong, squared_error, x, TARGETS, rule=make("ostl", route, wrong))
-        gradient = gradients(right, squared_error, x, TARGETS, rule=make("ostl", route, right), window=3)[1]
+    for route in ("symmetric", "local"):  # tests/rules/test_learned_delays.py has others, with the oracle's gradients
+        gradient = gradients(right, squared_error, x, TARGETS, rule=make("ostl", route, right), window=WINDOW)[1]
         assert all(leaf.any() for leaf in jax.tree.leaves(gradient))
 
 
@@ -590,9 +606,9 @@ def test_penalties_of_membranes_need_a_rule_that_reads_them(x64):
         for route in ("symmetric", "direct"):
             own, sltt = (kind(route=ROUTES[route](model)) for kind in (OnlyThisStep, SLTT))
             if of == "outputs":
-                found = under(own, model, penalties=penalties, window=3)
-                assert furthest(found, under(sltt, model, penalties=penalties, window=3)) < EXACT
-                without = under(own, model, window=3)["modules"]
+                found = under(own, model, penalties=penalties)
+                assert furthest(found, under(sltt, model, penalties=penalties)) < EXACT
+                without = under(own, model)["modules"]
                 assert furthest(found["modules"][0], without[0]) > 1e-3
                 same_bits(found["modules"][2], without[2])
             else:

@@ -44,6 +44,16 @@ each_gradient = pytest.mark.parametrize("name", [name for name in RULES if name 
 deterministic = pytest.mark.parametrize("name", [name for name in RULES if name not in RANDOM | IN_THE_OPTIMIZER])
 
 
+def first_of_each(key):
+    """The first line of the registry with each value of a key."""
+    return list({key(entry): name for name, entry in reversed(RULES.items())}.values())
+
+
+# The others are one of these along another route, under another name, or with another optimizer.
+OF_EACH_CLASS = first_of_each(lambda entry: (entry.rule, "recurrence" in entry.options))
+OF_EACH_CLASS_AND_ROUTE = sorted({*OF_EACH_CLASS, *first_of_each(lambda entry: entry.route)})
+
+
 def subject(name, *, edges=(), dtype=jnp.float32, fixed=True, last="li", head=None):
     """A layer of LIF and a read-out that integrates, without parameters of neurons: some rules are not defined for any."""
     neurons = [
@@ -112,11 +122,11 @@ def test_no_two_rules_look_the_same():
 
 
 @each
-def test_a_gradient_changes_nothing_of_the_model(name):
-    model = subject(name, edges=edges_of(name))
+def test_a_gradient_changes_nothing_of_the_model(name, x64):
+    model = subject(name, edges=edges_of(name), dtype=jnp.float64)
     leaves = jax.tree.leaves(nnx.state(model))
     before = [np.asarray(leaf) for leaf in leaves]
-    run(name, model, inputs(T, B, 5, dtype=jnp.float32))
+    run(name, model, inputs(T, B, 5))
     for old, new in zip(before, jax.tree.leaves(nnx.state(model)), strict=True):
         np.testing.assert_array_equal(old, new)
     assert bool(jax.tree.leaves(nnx.state(make(name, model), nnx.Param))) == (RULES[name].route is Adaptive)
@@ -155,7 +165,7 @@ def test_a_rule_reads_the_outputs_of_the_plain_forward_pass(wired, optimized):
         heads, alone = rule.forward(plan, model, start, x)
         return after, alone, seen[0], heads.outputs
 
-    for name in RULES:
+    for name in OF_EACH_CLASS if wired else RULES:
         graphdef, state = nnx.split(subject(name, edges=edges_of(name) if wired else ()))
         carry, outputs = plain(state, x)
         after, alone, seen, heads = under(name, state, x)
@@ -203,12 +213,10 @@ def loss_of_heads(outputs, targets):
 
 
 TRACK = np.random.default_rng(0).normal(size=(T, B, 2))
-# The loss, the targets, the last neuron, and what is behind it.
+# The loss, the targets, the last neuron, what is behind it, and the windows.
 LOSSES = {
-    "of each step": (cross_entropy, LABELS, "li", None),
-    "of two heads": (loss_of_heads, {"class": LABELS, "track": TRACK}, "li", two_heads),
-    "of the time mean": (SequenceLoss(lambda y, t: cross_entropy(y.mean(axis=0), t)), LABELS, "li", None),
-    "of spike counts": (SequenceLoss(lambda y, t: cross_entropy(y.sum(axis=0), t)), LABELS, "lif", None),
+    "of two heads in each step": (loss_of_heads, {"class": LABELS, "track": TRACK}, "li", two_heads, (1, 5, T)),
+    "of spike counts": (SequenceLoss(lambda y, t: cross_entropy(y.sum(axis=0), t)), LABELS, "lif", None, (1, T)),
 }
 
 
@@ -216,10 +224,10 @@ LOSSES = {
 @each_gradient
 def test_loss_and_gradient_are_the_same_for_every_window(name, loss, x64):
     """Windows of one step, of 5, where the last is shorter, and the whole sequence."""
-    loss_fn, targets, last, head = LOSSES[loss]
+    loss_fn, targets, last, head, windows = LOSSES[loss]
     model = subject(name, edges=edges_of(name), dtype=jnp.float64, fixed=name in FIXED_NEURONS, last=last, head=head)
     x = inputs(T, B, 5)
-    found = [gradients(model, loss_fn, x, targets, rule=make(name, model), window=window) for window in (1, 5, T)]
+    found = [gradients(model, loss_fn, x, targets, rule=make(name, model), window=window) for window in windows]
     exact = gradients(model, loss_fn, x, targets)[0]
     for value, gradient in found:
         assert abs(float(value) - float(exact)) < 1e-12
@@ -260,7 +268,7 @@ def test_steps_online_at_constant_parameters_sum_to_the_deferred_gradient(name, 
     optimizer = nnx.Optimizer(trained_by(model, rule), adds_up, wrt=nnx.Param)
     x = inputs(T, B, 5)
     train_online(model, optimizer, cross_entropy, x, LABELS, rule=rule, window=2)
-    deferred = jax.tree.leaves(gradients(model, cross_entropy, x, LABELS, rule=make(name, model), window=2)[1])
+    deferred = jax.tree.leaves(gradients(model, cross_entropy, x, LABELS, rule=make(name, model))[1])
     summed = jax.tree.map(lambda total: total * 2 / T, jax.tree.leaves(nnx.state(optimizer.opt_state)))
     assert furthest(summed[: len(deferred)], deferred) < SAME
     assert (len(summed) > len(deferred)) == (RULES[name].route is Adaptive)  # those of the rule follow
@@ -307,9 +315,9 @@ def test_gradient_is_exact_in_as_many_last_layers_as_the_registry_says(name, x64
 
 
 def test_memory_does_not_grow_with_time(optimized):
-    """XLA's temporaries of 4 and of 16 windows, for all rules that work layer by layer."""
-    for name, entry in RULES.items():
-        if issubclass(entry.rule, LayerRule):
+    """XLA's temporaries of 4 and of 16 windows, for each class of rules that work layer by layer, and each route."""
+    for name in OF_EACH_CLASS_AND_ROUTE:
+        if issubclass(RULES[name].rule, LayerRule):
             assert temporaries(name, 4) == temporaries(name, 16), name
 
 
@@ -375,11 +383,11 @@ def test_gradient_is_the_same_inside_jit_and_vmap_over_models(name, x64):
     @jax.vmap
     def gradient(state, x):
         model = nnx.merge(graphdef, state)
-        return gradients(model, cross_entropy, x, LABELS, rule=make(name, model), window=4)
+        return gradients(model, cross_entropy, x, LABELS, rule=make(name, model))
 
     loss, found = gradient(states, xs)
     for index, model in enumerate(models):
-        expected = gradients(model, cross_entropy, xs[index], LABELS, rule=make(name, model), window=4)
+        expected = gradients(model, cross_entropy, xs[index], LABELS, rule=make(name, model))
         assert furthest(jax.tree.map(lambda leaf, index=index: leaf[index], (loss, found)), expected) < SAME
 
 

@@ -348,6 +348,17 @@ def test_edges_copy_what_wraps_the_receiver(x64):
     assert low.synapses[0].left.shape == (4, 3)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_low_rank_of_half_precision_is_the_rounding_of_float32(dtype):
+    half = nnx.Linear(7, 4, rngs=nnx.Rngs(0), param_dtype=dtype)
+    whole = nnx.Linear(7, 4, rngs=nnx.Rngs(0))
+    whole.kernel[...] = half.kernel[...].astype(jnp.float32)
+    ours, theirs = LowRank(half, 2), LowRank(whole, 2)
+    assert ours.left[...].dtype == ours.right[...].dtype == ours.effective()[0].dtype == dtype
+    np.testing.assert_array_equal(ours.left[...], theirs.left[...].astype(dtype))
+    np.testing.assert_array_equal(ours.right[...], theirs.right[...].astype(dtype))
+
+
 def test_analyses_count_effective_weights():
     mask = np.zeros((7, 4))
     mask[:2, 0] = 1

@@ -39,6 +39,7 @@ from slax_rules import (
     Direct,
     EProp,
     PPProp,
+    Symmetric,
     Target,
     cross_entropy,
     extend_trial,
@@ -81,6 +82,11 @@ def trial_of(
         found = reward_gradient(trial, jnp.asarray(reward[min(start + window, len(x)) - 1]))
         total = found if total is None else jax.tree.map(jnp.add, total, found)
     return gradients_of(model, total)
+
+
+def compiled(model: Any, trial: Any, loss_fn: Any, x: Any, act: Any, **options: Any) -> Any:
+    """`extend_trial` in one program, as a loop calls it."""
+    return nnx.jit(lambda model, trial, x: extend_trial(model, trial, loss_fn, x, act, **options))(model, trial, x)
 
 
 def at_ends(window: int) -> np.ndarray:
@@ -126,8 +132,7 @@ def test_gradient_under_every_rule_is_the_oracle_s_three_factors(name, x64):
     assert np.abs(expected[0]["kernel"]).max() > 1e-3
 
 
-@pytest.mark.parametrize("discount", [0.0, 0.7, 1.0])
-@pytest.mark.parametrize("window", [1, 4, T])
+@pytest.mark.parametrize(("window", "discount"), [(1, 0.7), (4, 0.0), (4, 0.7), (T, 1.0)])
 def test_windows_change_nothing_but_where_rewards_may_come(window, discount, x64):
     """One reward at the end: the same in pieces of every length, under a rule for layers."""
     model, layers = network()
@@ -180,16 +185,71 @@ def test_where_the_model_does_not_act_nothing_is_added_and_the_trace_decays(x64)
     assert worst(found, [{key: T * value for key, value in layer.items()} for layer in expected]) < TOLERANCE
 
 
+@pytest.mark.parametrize("route", ["symmetric", "target"])
+def test_an_action_may_be_nan_where_the_model_does_not_act(route, x64):
+    model, _ = network()
+    x, mask = inputs(T, B, 7), jnp.asarray(np.random.default_rng(8).uniform(size=(T, B)) < 0.5)
+    actions = jnp.asarray(np.random.default_rng(1).normal(size=(T, B, C)))
+    rule = EProp(route=Target(rngs=nnx.Rngs(6))) if route == "target" else EProp()
+
+    @nnx.jit
+    def trace(model, actions):
+        trial = start_trial(model, (B, 7), rule=rule)
+        return extend_trial(model, trial, squared_error, x, lambda _: actions, rule=rule, mask=mask)[0].trace
+
+    missing, expected = trace(model, jnp.where(mask[..., None], actions, jnp.nan)), trace(model, actions)
+    jax.tree.map(np.testing.assert_array_equal, missing, expected)
+    assert all(leaf.any() for leaf in jax.tree.leaves(expected))
+
+
+@pytest.mark.parametrize("route", [Symmetric(), Direct(rngs=nnx.Rngs(6))], ids=["symmetric", "direct"])
+def test_a_rule_and_a_trial_are_arguments_of_nnx_jit(route, x64):
+    """With the numbers of a rule that is closed over, and one program for all calls."""
+    model, _ = network()
+    x, rule, traced = inputs(8, B, 7), OSTL(route=route), 0
+
+    def extend(model, rule, trial, x):
+        nonlocal traced
+        traced += 1
+        return extend_trial(model, trial, cross_entropy, x, lambda y: y.argmax(axis=-1), rule=rule, discount=0.9)[0]
+
+    given, closed = nnx.jit(extend), nnx.jit(lambda model, trial, x: extend(model, rule, trial, x))
+    ours = nnx.jit(lambda model, rule: start_trial(model, (B, 7), rule=rule))(model, rule)
+    theirs = start_trial(model, (B, 7), rule=rule)
+    for piece in (x[:4], x[4:]):
+        ours, theirs = given(model, rule, ours, piece), closed(model, theirs, piece)
+    assert traced == 2
+    found, expected = (gradients_of(model, reward_gradient(one, jnp.asarray(REWARDS[-1]))) for one in (ours, theirs))
+    assert worst(found, expected) < TOLERANCE
+    assert expected[0]["kernel"].any()
+
+
+def test_states_of_a_trial_have_the_dtypes_that_steps_give_them():
+    """The input is float32, as the first neuron, although the first weights are bfloat16."""
+    half = {"param_dtype": jnp.bfloat16, "dtype": jnp.bfloat16}
+    last = [nnx.Linear(4, C, rngs=nnx.Rngs(0), **half), LI(param_dtype=jnp.bfloat16)]
+    model, x = connect([LIF(), lambda x: x.astype(jnp.bfloat16), *last]), inputs(2, B, 4, dtype=jnp.float32)
+
+    @nnx.jit
+    def extend(model, trial):
+        return extend_trial(model, trial, cross_entropy, x, lambda y: y.argmax(axis=-1), rule=OSTL())[0]
+
+    trial = start_trial(model, (B, 4), rule=OSTL())
+    before, after = ([leaf.dtype for leaf in jax.tree.leaves(one)] for one in (trial, extend(model, trial)))
+    assert before == after
+    assert {jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)} <= set(before)
+
+
 def test_parameters_may_change_between_the_pieces_of_a_trial(x64):
     """The trace is what was found with the parameters of its time; states and traces go on."""
     model, layers = network(fixed=True)
     x, gamma = inputs(T, B, 7), 0.9
     trial = start_trial(model, (B, 7), rule=OSTL())
     options = {"rule": OSTL(), "discount": gamma}
-    trial, _, _ = extend_trial(model, trial, cross_entropy, x[:4], lambda y: jnp.asarray(ACTIONS[:4]), **options)
+    trial, _, _ = compiled(model, trial, cross_entropy, x[:4], lambda y: jnp.asarray(ACTIONS[:4]), **options)
     for index in (0, 2):
         model.modules[index].kernel[...] *= 0.9
-    trial, _, _ = extend_trial(model, trial, cross_entropy, x[4:], lambda y: jnp.asarray(ACTIONS[4:]), **options)
+    trial, _, _ = compiled(model, trial, cross_entropy, x[4:], lambda y: jnp.asarray(ACTIONS[4:]), **options)
     found = gradients_of(model, reward_gradient(trial, jnp.asarray(REWARDS[-1])))
     last = np.zeros((T, B))
     last[[3, -1]] = REWARDS[-1]
@@ -270,7 +330,7 @@ def test_mean_over_what_the_model_may_do_is_the_gradient_of_the_expected_reward(
     batch = len(sequences)
     x = jnp.repeat(one, batch, axis=1)
     trial = start_trial(model, (batch, 2), rule=OSTL())
-    trial, _, _ = extend_trial(model, trial, cross_entropy, x, lambda y: jnp.asarray(sequences.T), rule=OSTL())
+    trial, _, _ = compiled(model, trial, cross_entropy, x, lambda y: jnp.asarray(sequences.T), rule=OSTL())
     found = reward_gradient(trial, batch * probabilities(params) * earned)
     for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(exact), strict=True):
         assert deviation(ours, -theirs) < TOLERANCE
@@ -285,7 +345,7 @@ def test_reward_of_one_is_supervised_learning(x64):
     def act(outputs):
         return jnp.broadcast_to(labels, outputs.shape[:2])
 
-    trial, _, _ = extend_trial(model, trial, cross_entropy, x, act, rule=OSTL())
+    trial, _, _ = compiled(model, trial, cross_entropy, x, act, rule=OSTL())
     found = gradients_of(model, reward_gradient(trial, jnp.ones(B)))
     expected = gradients_of(model, gradients(model, cross_entropy, x, labels, rule=OSTL(), window=4)[1])
     assert worst(found, [{key: T * value for key, value in layer.items()} for layer in expected]) < TOLERANCE
@@ -296,7 +356,7 @@ def test_actions_that_are_numbers(x64):
     model, layers = network()
     x, noise = inputs(T, B, 7), jnp.asarray(np.random.default_rng(1).normal(size=(T, B, C)))
     trial = start_trial(model, (B, 7), rule=OTTT())
-    trial, outputs, actions = extend_trial(model, trial, squared_error, x, lambda y: y + noise, rule=OTTT())
+    trial, outputs, actions = compiled(model, trial, squared_error, x, lambda y: y + noise, rule=OTTT())
     np.testing.assert_allclose(actions, outputs + noise)
     rewards = np.zeros((T, B))
     rewards[-1] = REWARDS[0]
@@ -393,8 +453,38 @@ def test_dropout_is_refused_until_it_is_off(mask):
     model.eval()
     trial = start_trial(model, (B, 7), rule=OSTL())
     x, act = inputs(2, B, 7, dtype=jnp.float32), lambda y: y.argmax(axis=-1)
-    trial, _, _ = extend_trial(model, trial, cross_entropy, x, act, rule=OSTL())
+    trial, _, _ = compiled(model, trial, cross_entropy, x, act, rule=OSTL())
     assert trial.trace["modules"][0]["kernel"][...].shape == (B, 7, 6)
+
+
+@pytest.mark.parametrize(
+    ("mask", "act", "match"),
+    [
+        (jnp.ones((B, T), bool), None, r"Got a mask of bool\[3, 9\], expected bool\[9, 3\].*Make it with valid_steps"),
+        (jnp.ones((T, B)), None, r"Got a mask of float32\[9, 3\], expected bool\[9, 3\]"),
+        (None, lambda y: y[-1].argmax(axis=-1), r"act made actions of shape \[3\] .* expected \[9, 3, ...\]"),
+        (None, lambda y: y.argmax(axis=-1).T, r"act made actions of shape \[3, 9\] .* expected \[9, 3, ...\]"),
+        (
+            None,
+            lambda y: y.argmax(axis=-1)[:, :1],
+            r"act made actions of shape \[9, 1\] .* one for each step and sample",
+        ),
+    ],
+)
+def test_masks_and_actions_of_another_shape_are_refused(mask, act, match):
+    model = connect([nnx.Linear(7, C, rngs=nnx.Rngs(0)), LI()])
+    trial, x = start_trial(model, (B, 7), rule=OSTL()), inputs(T, B, 7, dtype=jnp.float32)
+    act = act or (lambda y: y.argmax(axis=-1))
+    with pytest.raises(ValueError, match=match):
+        extend_trial(model, trial, cross_entropy, x, act, rule=OSTL(), mask=mask)
+
+
+def test_a_piece_in_which_the_model_does_not_act_only_waits():
+    model = connect([nnx.Linear(7, C, rngs=nnx.Rngs(0)), LI()])
+    trial, x = start_trial(model, (B, 7), rule=OSTL()), inputs(T, B, 7, dtype=jnp.float32)
+    none, act = jnp.zeros((T, B), bool), lambda y: y.argmax(axis=-1)
+    trial, _, _ = compiled(model, trial, cross_entropy, x, act, rule=OSTL(), mask=none)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(trial.trace))
 
 
 def test_discounts_outside_the_unit_interval_are_refused():

@@ -7,9 +7,10 @@ import pytest
 from flax import nnx
 
 import oracle
+from slax_neurons import ALIF, BRF, AdLIF, CuBaLIF, Trainable, connect
 from slax_rules import BPTT, RTRL, SnAp, cross_entropy, gradients
 from slax_rules.influence.state_space import state_space
-from stacks import deviation, gradients_of, inputs, pair, worst
+from stacks import deviation, gradients_of, inputs, linear, pair, worst
 
 T, B, K = 12, 3, 3  # four windows in one scan: one program for all
 LABELS = jnp.array([0, 3, 2])
@@ -36,6 +37,39 @@ def test_snap_is_rtrl_with_what_n_steps_reach(edges, n, exact, x64):
     assert worst(ours, oracle.snap(layers, inputs(T, B, 7), SIGNAL, n=n).gradients) < 1e-11
     off = worst(ours, gradients_of(model, run(model, BPTT())))
     assert off < 1e-11 if exact else off > 0.1
+
+
+NEURONS = {
+    "CuBaLIF": lambda: CuBaLIF(threshold=0.7, param_dtype=jnp.float64),
+    "ALIF": lambda: ALIF(threshold=0.7, param_dtype=jnp.float64),
+    "AdLIF": lambda: AdLIF(threshold=0.7, param_dtype=jnp.float64),
+    "symplectic AdLIF": lambda: AdLIF(threshold=0.7, form="symplectic", param_dtype=jnp.float64),
+    "BRF": lambda: BRF(param_dtype=jnp.float64),
+    "trained ALIF": lambda: ALIF(threshold=0.7, adaptation_decay=Trainable(0.7), beta=0.3, param_dtype=jnp.float64),
+    "trained AdLIF": lambda: AdLIF(threshold=0.7, a=Trainable(0.5), b=Trainable(0.6), param_dtype=jnp.float64),
+}
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_one_step_does_not_reach_a_state_by_way_of_another(name, x64):
+    """One layer of neurons with two states: SnAp-2 is exact for all, SnAp-1 is not where a parameter reaches one state only
+    through the other: the weights of BRF, by 40 %, and the parameters of an adaptation."""
+    model = connect([linear(7, 4, 0), NEURONS[name]()])
+    x = inputs(20, B, 7)
+    exact, one, two = (
+        gradients(model, cross_entropy, x, LABELS, rule=rule)[1]["modules"] for rule in (BPTT(), SnAp(1), SnAp(2))
+    )
+    assert furthest(two, exact) < 1e-11
+    if name == "BRF":
+        assert abs(deviation(one[0]["kernel"][...], exact[0]["kernel"][...]) - 0.4) < 0.01
+    else:
+        assert furthest(one[0], exact[0]) < 1e-11
+    if name.startswith("trained"):
+        assert furthest(one[1], exact[1]) > 0.05
+
+
+def furthest(ours, theirs):
+    return max(deviation(a, b) for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True))
 
 
 class Ring(nnx.RNNCellBase):

@@ -11,7 +11,7 @@ from slax_neurons.modules import (
     changes_when_called,  # whether a call may change the module's variables in any way
     check_features,  # raises for inputs that a module does not accept
     first_carry,  # the carry of any cell before the first step
-    input_struct,  # shape and dtype of a stack's input
+    input_dtype,  # dtype of a model's input
     mutates_state,  # whether a call may change the module's variables, and so has to see the entire sequence
 )
 from slax_neurons.synapses.running_sums import (
@@ -41,7 +41,7 @@ __all__ = [
     "delayed",
     "effective_synapse",
     "first_carry",
-    "input_struct",
+    "input_dtype",
     "is_plain",
     "is_synapse",
     "mutates_state",

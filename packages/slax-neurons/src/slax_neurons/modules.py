@@ -152,6 +152,12 @@ def input_struct(modules: Sequence[nnx.Module], shape: tuple[int, ...]) -> jax.S
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
+def input_dtype(model: nnx.Module) -> Any:
+    """The dtype of the input of a stack, as in `input_struct`, or of a single module."""
+    modules = getattr(model, "modules", None)
+    return input_struct(modules if isinstance(modules, nnx.List) else [model], ()).dtype
+
+
 def output_features(modules: Sequence[Any]) -> int | None:
     """The number of features in the last module's output, or None if the modules do not determine it."""
     for module in reversed(modules):

@@ -293,17 +293,22 @@ def random_steps(key: Array, probability: float, n_steps: int, batch: int) -> Bo
 
 
 def check_mask(mask: Array, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless a mask is boolean, of `shape` [T, B], and, if its values are known, true somewhere."""
-    if mask.dtype != jnp.bool_ or mask.shape != shape:
-        raise ValueError(
-            f"Got a mask of {mask.dtype}{list(mask.shape)}, expected bool{list(shape)}, true where the loss of a step and "
-            "sample counts. Make it with valid_steps(lengths, n_steps)."
-        )
+    """Raise ValueError unless a mask is one of steps and samples and, if its values are known, true somewhere."""
+    check_steps_and_samples(mask, shape)
     some = mask.any()
     if not isinstance(some, jax.core.Tracer) and not some:
         raise ValueError(
             "Got a mask without a single true entry, expected at least one: there is no loss to take the mean of. Leave such "
             "batches out."
+        )
+
+
+def check_steps_and_samples(mask: Array, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless a mask is boolean and of `shape` [T, B]."""
+    if mask.dtype != jnp.bool_ or mask.shape != shape:
+        raise ValueError(
+            f"Got a mask of {mask.dtype}{list(mask.shape)}, expected bool{list(shape)}, true where the loss of a step and "
+            "sample counts. Make it with valid_steps(lengths, n_steps)."
         )
 
 

@@ -50,14 +50,15 @@ class LowRank(Reparameterized):
             raise ValueError(
                 f"LowRank got rank={rank} for a kernel of {inputs} by {outputs}, expected from 1 to {min(inputs, outputs)}."
             )
-        u, values, v = jnp.linalg.svd(kernel.reshape(inputs, outputs), full_matrices=False)
+        wide = kernel.dtype if kernel.dtype.itemsize >= 4 else jnp.float32  # half precision has no decomposition
+        u, values, v = jnp.linalg.svd(kernel.reshape(inputs, outputs).astype(wide), full_matrices=False)
         roots = jnp.sqrt(values[:rank])
         super().__init__(nnx.clone(synapse))
         del self.synapse.kernel  # the rest of it gives the sizes and options, and holds the bias
         self.rank = rank
         self.kernel_shape = kernel.shape
-        self.left = nnx.Param(u[:, :rank] * roots[None])
-        self.right = nnx.Param(roots[:, None] * v[:rank])
+        self.left = nnx.Param((u[:, :rank] * roots[None]).astype(kernel.dtype))
+        self.right = nnx.Param((roots[:, None] * v[:rank]).astype(kernel.dtype))
 
     def effective(self) -> tuple[Float[Array, "*K I O"], Float[Array, " O"] | None]:
         kernel = (self.left[...] @ self.right[...]).reshape(self.kernel_shape)

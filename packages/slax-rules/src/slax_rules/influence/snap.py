@@ -23,10 +23,12 @@ class SnAp(InfluenceRule):
     where a parameter reaches a state within n steps, else 0. One step goes up through all layers, so the states of a layer
     without recurrence and of all layers above it are within reach of one step.
 
-    It equals BPTT as soon as n steps reach every state that can ever be reached: n = 1 for the weights of a stack without late
-    edges, n = 2 where a layer is recurrent and all its units are connected, as in Flax's cells, or where a neuron's parameter
-    reaches one of its states only by way of another. It omits all influence beyond that. Its gradient does not depend on the
-    window.
+    It equals BPTT as soon as n steps reach every state that can ever be reached, and omits all influence beyond that. Without
+    late edges, n = 1 is enough for parameters that reach all states of their neuron in one step, such as weights before LIF,
+    CuBaLIF, ALIF or AdLIF. n = 2 is needed where a parameter reaches one state only by way of another, even in one layer:
+    weights before BRF, where the gradient of SnAp-1 is off by 40 % of its largest entry for 4 neurons and 20 steps, and the
+    parameters of the adaptation of ALIF and AdLIF. n = 2 is also needed where a layer is recurrent and all its units are
+    connected, as in Flax's cells. The gradient does not depend on the window.
 
     Memory per sample is the number of entries within reach: at n = 1, one state for each weight of a recurrent layer (and the
     states of the layers above), not all states of the layer. It takes any cell, one step at a time.

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from slax_neurons import Dropout
-from slax_neurons.internal import check_sequence, first_carry
+from slax_neurons.internal import check_sequence, first_carry, input_dtype
 from slax_rules.layerwise.engine import as_rule
-from slax_rules.loop.objective import WindowObjective
+from slax_rules.loop.objective import WindowObjective, counted
 from slax_rules.loop.targets import read_targets
-from slax_rules.losses import LossFn, PerStep
+from slax_rules.losses import LossFn, PerStep, check_steps_and_samples
 from slax_rules.rule import Heads
 
 
@@ -75,10 +75,8 @@ def start_trial(model: nnx.RNNCellBase, input_shape: tuple[int, ...], *, rule: A
             "without them, such as OSTL() or OSTL(route=Direct(rngs=rngs))."
         )
     params = nnx.state(model, nnx.Param)
-    dtype = next(leaf.dtype for leaf in jax.tree.leaves(params))
-    state = whole.initialize(
-        whole.plan(model, input_shape[1:]), model, first_carry(model, one), jax.ShapeDtypeStruct(one, dtype)
-    )
+    step = jax.ShapeDtypeStruct(one, input_dtype(model))
+    state = whole.initialize(whole.plan(model, input_shape[1:]), model, first_carry(model, one), step)
     drops = [module for _, module in nnx.iter_modules(model) if isinstance(module, Dropout)]
     idle = sum(drop.deterministic and drop.mask == "step" for drop in drops)  # each has a key that it does not use
     keys = sum(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state))
@@ -105,14 +103,16 @@ def extend_trial(
     *,
     rule: Any,
     discount: float = 1.0,
-    mask: Bool[Array, "K B"] | None = None,
+    mask: Array | None = None,
 ) -> tuple[Trial, Any, Any]:
     """Run K more steps of a trial, in which the model acts, and add the gradients of -log pi(a_t | y_t) to the trace.
 
         z_t = discount z_{t-1} + g_t
 
-    Parameters are constant within the K steps; between calls they may change, as in online training. Under `jax.jit` or
-    `nnx.jit`, all calls with the same shapes are one program.
+    Parameters are constant within the K steps; between calls they may change, as in online training. In contrast to
+    `gradients`, a call compiles nothing by itself: it traces the rule and runs its operations one by one. A loop should call
+    it within a function under `nnx.jit`, whose calls with the same shapes are one program; the model, the trial and the rule
+    may be arguments of that function.
 
     Args:
         model: the model, whose own variables stay unchanged: call `model.eval()` if it has a norm.
@@ -124,10 +124,15 @@ def extend_trial(
             `lambda outputs: jax.random.categorical(key, outputs)`.
         rule: the rule that the trial was started with. Under BPTT, the gradient flows through the K steps of a call.
         discount: the decay of the trace per step, in [0, 1].
-        mask: true where the model acts; at each step by default.
+        mask: bool [K, B], true where the model acts; at each step by default. Elsewhere neither actions nor their losses
+            matter, and may be NaN. It may be false everywhere: the model then waits for a reward.
 
     Returns:
         The trial after the steps, the outputs, and the actions.
+
+    Raises:
+        ValueError: inputs, mask or actions of a wrong shape, or a discount outside [0, 1].
+        TypeError: a model that the rule cannot handle.
 
     References:
         Williams: Simple statistical gradient-following algorithms for connectionist reinforcement learning, 1992,
@@ -155,6 +160,8 @@ def extend_trial(
         raise ValueError(f"extend_trial got discount={discount}, expected a number in [0, 1].")
     check_sequence(inputs)
     whole, (steps, batch) = as_rule(rule), inputs.shape[:2]
+    if mask is not None:
+        check_steps_and_samples(mask, (steps, batch))
     plan = whole.plan(model, inputs.shape[2:])
     graphdef, variables = nnx.split(model)
 
@@ -164,17 +171,18 @@ def extend_trial(
 
     outputs = jax.vmap(forward, in_axes=(0, 1), out_axes=1)(trial.state, inputs)
     actions = act(outputs)
-    weights = discount ** jnp.arange(steps - 1, -1, -1, dtype=float)[:, None] * jnp.ones((steps, batch))
-    weights = weights if mask is None else jnp.where(mask, weights, 0)
+    _check_actions(actions, steps, batch)
+    weights = discount ** jnp.arange(steps - 1, -1, -1, dtype=float)
 
-    def extend(state: Any, trace: nnx.State, inputs: Array, actions: Any, weights: Array) -> tuple[Any, nnx.State]:
+    def extend(state: Any, trace: nnx.State, inputs: Array, actions: Any, mask: Array | None) -> tuple[Any, nnx.State]:
         model = nnx.merge(graphdef, variables, copy=True)
-        targets = jax.tree.map(lambda leaf: PerStep(leaf[:, None]), actions)
-        objective = _Weighted(WindowObjective(loss_fn, read_targets(targets, steps, 1), None, None), weights)
+        targets = read_targets(jax.tree.map(lambda leaf: PerStep(leaf[:, None]), actions), steps, 1)
+        counts = None if mask is None else mask[:, None]
+        objective = _Weighted(WindowObjective(loss_fn, targets, counts, None), weights)
         found = whole.window(plan, model, state, inputs[:, None], objective)
         return found.state, jax.tree.map(lambda z, g: discount**steps * z + g, trace, found.model)
 
-    state, trace = jax.vmap(extend, in_axes=(0, 0, 1, 1, 1))(trial.state, trial.trace, inputs, actions, weights)
+    state, trace = jax.vmap(extend, in_axes=(0, 0, 1, 1, 1))(trial.state, trial.trace, inputs, actions, mask)
     return Trial(state, trace), outputs, actions
 
 
@@ -208,6 +216,16 @@ def reward_gradient(trial: Trial, rewards: Float[Array, " B"]) -> nnx.State:
     return jax.tree.map(weigh, trial.trace)
 
 
+def _check_actions(actions: Any, steps: int, batch: int) -> None:
+    for leaf in jax.tree.leaves(actions):
+        if jnp.shape(leaf)[:2] != (steps, batch):
+            raise ValueError(
+                f"act made actions of shape {list(jnp.shape(leaf))} of the outputs of {steps} steps and {batch} samples, "
+                f"expected [{steps}, {batch}, ...], one for each step and sample. If the model acts in some steps only, give "
+                "the others any action, and mask them."
+            )
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Weighted:
     """The sum of the losses of one sample's steps, each with a weight, as an objective."""
@@ -224,6 +242,7 @@ class _Weighted:
         return self._weigh(self.window.targets(outputs))
 
     def _weigh(self, signal: Array) -> Array:
-        """From the mean over steps to the weighted sum."""
-        weights = signal.shape[0] * self.weights.astype(signal.dtype)
+        """From the mean over steps that count to the weighted sum."""
+        count = counted(self.window.mask, (len(self.weights), 1), None)
+        weights = (count.astype(self.weights.dtype) * self.weights).astype(signal.dtype)
         return weights.reshape(-1, *[1] * (signal.ndim - 1)) * signal

@@ -146,7 +146,8 @@ RULES: dict[str, RuleEntry] = Rules(
         options={"n": 1},
         requires=ANY_CELL,
         exact=Exactness(
-            condition="without edges, where a neuron has one state; with n steps' reach, where n steps reach all"
+            condition="without edges, for parameters that reach all states of their neuron in one step (not weights before "
+            "BRF); with n steps' reach, where n steps reach all"
         ),
         omits="the influence of a parameter on states that it does not reach within n steps",
         memory="all states times all parameters of the model, masked",

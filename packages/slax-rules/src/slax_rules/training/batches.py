@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from slax_neurons import Connect
-from slax_neurons.internal import input_struct
+from slax_neurons.internal import input_dtype
 from slax_rules.training.sampling import Batch, Sampler
 
 # Sources of the batches of each epoch: see `fit`.
@@ -122,15 +122,14 @@ def cast_inputs(model: nnx.RNNCellBase, inputs: Array) -> Array:
     """
     if jnp.issubdtype(inputs.dtype, jnp.inexact) or _begins_with_embedding(model):
         return inputs
-    return inputs.astype(input_dtype(model, inputs.dtype))
+    return inputs.astype(input_dtype(model))
 
 
-def input_dtype(model: nnx.RNNCellBase, dtype: Any) -> Any:
+def cast_dtype(model: nnx.RNNCellBase, dtype: Any) -> Any:
     """The dtype to which `cast_inputs` casts inputs of `dtype`."""
     if jnp.issubdtype(dtype, jnp.inexact) or _begins_with_embedding(model):
         return dtype
-    modules = model.modules if isinstance(model, Connect) else [model]
-    return input_struct(modules, ()).dtype
+    return input_dtype(model)
 
 
 def check_time_first(inputs: Array, targets: Any) -> None:

@@ -1,4 +1,4 @@
-"""The cost of a rule for a model of the user's own sizes: memory per sample and time, beside BPTT, predicted and measured."""
+"""The cost of a rule for a model of the user's own sizes, beside BPTT: bytes and products, then measurements."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array
 
 from slax_neurons import unroll
-from slax_neurons.internal import first_carry, input_struct
+from slax_neurons.internal import first_carry, input_dtype
 from slax_rules.bptt import BPTT
 from slax_rules.layerwise.engine import as_rule
 from slax_rules.loop.entry import AnyRule
@@ -27,9 +27,9 @@ class Cost:
     """The cost of the gradient of a batch under a rule, and the same for BPTT.
 
     Args:
-        carried_bytes: predicted: bytes per sample that the rule carries from window to window, the model's carry and the rule's
+        carried_bytes: counted: bytes per sample that the rule carries from window to window, the model's carry and the rule's
             traces; what samples share counts once, divided by the batch.
-        products: predicted: multiply-adds in matrix products and convolutions per step and sample.
+        products: counted: multiply-adds in matrix products and convolutions per step and sample.
         bptt_products: the same for BPTT.
         temporary_bytes: measured: temporary memory of the compiled program per sample; None if nothing was measured.
         bptt_temporary_bytes: the same for BPTT.
@@ -39,10 +39,10 @@ class Cost:
     Example:
         >>> from slax_rules import Cost
         >>> cost = Cost(carried_bytes=4000, products=300, bptt_products=200)
-        >>> cost.predicted_time
+        >>> cost.relative_products
         1.5
         >>> print(cost)
-        carries 4,000 bytes per sample; predicted time 1.50 of BPTT
+        carries 4,000 bytes per sample; 1.50 times BPTT's products
     """
 
     carried_bytes: int
@@ -54,19 +54,19 @@ class Cost:
     bptt_seconds: float | None = None
 
     @property
-    def predicted_time(self) -> float:
-        """The multiply-adds in products, relative to BPTT, 1 if there are none. The time of element-wise work is not in it."""
+    def relative_products(self) -> float:
+        """The multiply-adds in products relative to BPTT, 1 if there are none. Element-wise work is not in it."""
         return self.products / self.bptt_products if self.bptt_products else 1.0
 
     @property
     def measured_time(self) -> float | None:
-        """The time of a gradient relative to BPTT; None if nothing was measured."""
+        """The measured time of a gradient relative to BPTT; None if nothing was measured."""
         if self.seconds is None or self.bptt_seconds is None:
             return None
         return self.seconds / self.bptt_seconds
 
     def __str__(self) -> str:
-        text = f"carries {self.carried_bytes:,} bytes per sample; predicted time {self.predicted_time:.2f} of BPTT"
+        text = f"carries {self.carried_bytes:,} bytes per sample; {self.relative_products:.2f} times BPTT's products"
         if self.measured_time is None:
             return text
         return (
@@ -84,11 +84,11 @@ def cost(
     measure: bool = True,
     repeats: int = 7,
 ) -> Cost:
-    """Predict and measure the cost of a rule for a model and a batch, beside BPTT.
+    """Count and measure the cost of a rule for a model and a batch, beside BPTT.
 
-    The prediction compiles nothing: bytes are those of the arrays that the rule carries, and products are counted in its
-    program. The measurement compiles the gradient under the rule and under BPTT, reads how much temporary memory each needs,
-    and times both in turn on random spikes, on the device that JAX uses.
+    Counting compiles nothing: bytes are those of the arrays that the rule carries, and products are counted in its program.
+    The measurement compiles the gradient under the rule and under BPTT, reads how much temporary memory each needs, and times
+    both in turn on random spikes, on the device that JAX uses.
 
     Args:
         model: a model that the rule can handle. It is not changed.
@@ -112,24 +112,24 @@ def cost(
         >>> model = connect([nnx.Linear(100, 50, rngs=rngs), LIF(), nnx.Linear(50, 10, rngs=rngs), LI()])
         >>> for rule in (OTTT(), OSTL()):
         ...     print(cost(model, rule, (100, 32, 100), window=25, measure=False))
-        carries 840 bytes per sample; predicted time 1.00 of BPTT
-        carries 22,480 bytes per sample; predicted time 1.48 of BPTT
+        carries 840 bytes per sample; 1.00 times BPTT's products
+        carries 22,480 bytes per sample; 1.48 times BPTT's products
     """
     if len(input_shape) < 3:
         raise ValueError(f"cost got the shape {list(input_shape)}, expected that of inputs, [T, B, features...].")
     model = nnx.clone(model)
-    struct = jax.ShapeDtypeStruct(input_shape, _input_dtype(model, input_shape))
+    struct = jax.ShapeDtypeStruct(input_shape, input_dtype(model))
     mine, theirs = (_Gradient(model, one, struct, window) for one in (rule, BPTT()))
-    predicted = Cost(_carried_bytes(model, rule, struct), mine.products, theirs.products)
+    counted = Cost(_carried_bytes(model, rule, struct), mine.products, theirs.products)
     if not measure:
-        return predicted
+        return counted
     seconds: dict[str, list[float]] = {"mine": [], "theirs": []}
     for _ in range(repeats + 1):
         for name, gradient in (("mine", mine), ("theirs", theirs)):
             seconds[name].append(gradient.time())
     batch = input_shape[1]
     return dataclasses.replace(
-        predicted,
+        counted,
         temporary_bytes=mine.temporary_bytes // batch,
         bptt_temporary_bytes=theirs.temporary_bytes // batch,
         seconds=statistics.median(seconds["mine"][1:]),
@@ -188,14 +188,6 @@ def _outputs(model: nnx.RNNCellBase, inputs: jax.ShapeDtypeStruct) -> Any:
         return jax.tree.map(lambda leaf: leaf[0], unroll(copy, first_carry(copy, inputs.shape[1:]), one_step)[1])
 
     return jax.eval_shape(run, state)
-
-
-def _input_dtype(model: Any, shape: tuple[int, ...]) -> Any:
-    modules = getattr(model, "modules", None)
-    if modules is not None:
-        return input_struct(modules, shape).dtype
-    floats = [leaf.dtype for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))]
-    return floats[0] if floats else jnp.float32
 
 
 def _carried_bytes(model: Any, rule: Any, inputs: jax.ShapeDtypeStruct) -> int:

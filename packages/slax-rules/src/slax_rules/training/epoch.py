@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool
 from slax_rules.loop.devices import REPLICATED, split_batch
 from slax_rules.loop.program import Program
 from slax_rules.losses import check_mask, sum_dtype
-from slax_rules.training.batches import as_batch, cast_inputs, check_time_first, input_dtype
+from slax_rules.training.batches import as_batch, cast_dtype, cast_inputs, check_time_first
 from slax_rules.training.checkpoints import Progress
 from slax_rules.training.sampling import Batch, Sampler
 
@@ -163,7 +163,7 @@ def _sampled_steps(
     It is one program for any number of them. The losses of steps that were not taken are NaN.
     """
     drawn = jax.eval_shape(sample, key)[0]
-    dtype = sum_dtype(input_dtype(nnx.merge(train.program.graphdef, state, copy=True)[0], drawn.dtype))
+    dtype = sum_dtype(cast_dtype(nnx.merge(train.program.graphdef, state, copy=True)[0], drawn.dtype))
 
     def goes_on(total: tuple[Array, nnx.State, Array, Array]) -> Array:
         index, _, healthy, _ = total
