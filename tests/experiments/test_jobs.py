@@ -3,6 +3,7 @@
 import importlib
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -19,8 +20,30 @@ from experiments.common.job import (
     jobs_of,
     settings_of,
 )
+from experiments.common.tasks import task_maker
 
 NEURONS = ["if", "lif", "li", "cuba_lif", "alif", "adlif", "brf", "ltc"]
+
+
+def data_of_all_experiments():
+    for experiment in experiment_names():
+        for job in jobs_of(experiment, "quick", settings_of(experiment, "quick")).values():
+            if {"dataset", "n_steps", "layers"} <= set(job.config) and {"code", "codes"} & set(job.config):
+                for code in job.config.get("codes", [job.config.get("code")]):
+                    yield (
+                        job.config["dataset"],
+                        code,
+                        job.config["n_steps"],
+                        (job.config["layers"][0], job.config["layers"][-1]),
+                    )
+
+
+@pytest.mark.parametrize("data", sorted(set(data_of_all_experiments()), key=str), ids=str)
+def test_the_environment_has_the_data_of_every_experiment(data):
+    dataset, code, n_steps, layers = data
+    config = {"task": dataset, "dataset": dataset, "code": code, "n_steps": n_steps, "layers": layers}
+    task = task_maker(config, None)(jax.random.key(0))
+    assert task.n_steps == n_steps
 
 
 @pytest.mark.parametrize("experiment", experiment_names())

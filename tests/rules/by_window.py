@@ -8,8 +8,9 @@ from flax import nnx
 
 from slax_neurons import Connect
 from slax_rules.layerwise.engine import as_rule
+from slax_rules.loop.learner import Batch, Learner, Losses
 from slax_rules.loop.targets import read_targets
-from slax_rules.loop.windows import Batch, Losses, window_gradient
+from slax_rules.loop.windows import window_gradient
 
 
 def start(model: Connect, rule: Any, inputs: jax.Array) -> Any:
@@ -34,5 +35,5 @@ def _window(
     model = nnx.merge(graphdef, params)
     batch = Batch(inputs, read_targets(targets, *inputs.shape[:2]), mask)
     plan = rule.plan(model, inputs.shape[2:])
-    found = window_gradient(model, rule, plan, state, Losses(loss_fn, (), ()), batch, None)
+    found = window_gradient(Learner(model, rule, plan, Losses(loss_fn)), state, batch)
     return found.loss, found.model, found.state

@@ -19,6 +19,7 @@ from slax_rules import (
     EProp,
     PerSequence,
     cross_entropy,
+    firing_rate,
     fptt,
     gradients,
     squared_error,
@@ -346,14 +347,17 @@ def sgd_by_gradient_at():
 
 
 @pytest.mark.parametrize("mask", [None, valid_steps(LENGTHS, T)], ids=["all", "masked"])
+@pytest.mark.parametrize("penalties", [(), (firing_rate(0.05, weight=1.0),)], ids=["no_penalty", "penalty"])
 @pytest.mark.parametrize("step", [train_offline, train_online])
-def test_optimizer_that_asks_gets_the_gradient_of_the_same_window(step, mask, x64):
+def test_optimizer_that_asks_gets_the_gradient_of_the_same_window(step, penalties, mask, x64):
     """With the same random draws: what the model changed of itself in the meantime is not seen."""
     moved = []
     for optimizer in (optax.sgd(0.1), sgd_by_gradient_at()):
         model = net(jnp.float64)
         model.modules.append(nnx.Dropout(0.5, rngs=nnx.Rngs(0)))
-        step(model, nnx.Optimizer(model, optimizer, wrt=nnx.Param), cross_entropy, inputs(T, B, 7), LABELS, mask=mask)
+        batch = (inputs(T, B, 7), LABELS)
+        made = nnx.Optimizer(model, optimizer, wrt=nnx.Param)
+        step(model, made, cross_entropy, *batch, mask=mask, penalties=penalties)
         moved.append(parameters(model))
     assert close(*moved, 1e-12)
 

@@ -15,17 +15,10 @@ from slax_rules.layerwise.ostl import OSTL
 from slax_rules.layerwise.otpe import OTPE
 from slax_rules.layerwise.ottt import OTTT
 from slax_rules.layerwise.pp_prop import PPProp
-from slax_rules.layerwise.routes import (
-    Adaptive,
-    Direct,
-    FixedBases,
-    Local,
-    Random,
-    Route,
-    Symmetric,
-    Target,
-    Teaching,
-)
+from slax_rules.layerwise.routes.broadcast import Direct, Target
+from slax_rules.layerwise.routes.feedback import Adaptive, Random, Symmetric
+from slax_rules.layerwise.routes.local import FixedBases, Local
+from slax_rules.layerwise.routes.route import Route, Teaching
 from slax_rules.layerwise.rule import LayerRule
 from slax_rules.layerwise.s_tllr import STLLR
 from slax_rules.layerwise.sltt import SLTT

@@ -5,7 +5,8 @@ import dataclasses
 from flax import nnx
 
 from slax_rules.layerwise.ottt import OTTT
-from slax_rules.layerwise.routes import Local, Route
+from slax_rules.layerwise.routes.local import Local
+from slax_rules.layerwise.routes.route import Route
 
 
 @dataclasses.dataclass(frozen=True, init=False)

@@ -12,7 +12,6 @@ one layer's time reaches another layer.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,21 +19,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons import Connect, Delay, Dropout, Edge
-from slax_neurons.internal import apply_rows, carry_without_buffer, check_features, delayed
-from slax_rules.layerwise.layer import (
-    Layer,
-    LayerGradient,
-    LayerWindow,
-    PenaltySignal,
-    input_current,
-    run_neuron,
-)
+from slax_neurons.internal import carry_without_buffer
+from slax_rules.layerwise.backward_pass import LossSignals, backward, zero_copy
+from slax_rules.layerwise.forward_pass import forward, read_heads
+from slax_rules.layerwise.layer import Layer
 from slax_rules.layerwise.plan import StackPlan, plan_stack
-from slax_rules.layerwise.routes import Teaching
 from slax_rules.layerwise.rule import LayerRule
-from slax_rules.layerwise.synapse import input_gradient, sum_by_input
-from slax_rules.probes import Probe, membrane_of
+from slax_rules.probes import Probe
 from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient
 
 
@@ -43,23 +34,6 @@ class LayerwiseState(NamedTuple):
 
     carries: tuple
     traces: tuple
-
-
-class ForwardPass(NamedTuple):
-    """The result of a forward pass over a window.
-
-    Args:
-        carries: the carry of each module of the chain after the window.
-        outputs: the outputs of each module of the chain.
-        windows: the window of each layer.
-        pullbacks: for each module that is not part of a layer, by index, a map from the gradient w.r.t. its outputs to the
-            gradients w.r.t. its parameters and each of its inputs.
-    """
-
-    carries: tuple
-    outputs: list[Any]
-    windows: list[LayerWindow]
-    pullbacks: dict[int, Callable[[Any], tuple[nnx.State, list[Array]]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +108,8 @@ class Layerwise(LearningRule):
         probes: tuple[Probe, ...] = (),
     ) -> tuple[Heads, LayerwiseState]:
         forward_pass = forward(plan, model, state.carries, inputs)
-        heads, _ = self._heads(plan, model, forward_pass, probes)
+        layers = plan.layers(model)
+        heads, _ = read_heads(plan, layers, self.layer_rules(layers), forward_pass, probes)
         return heads, state._replace(carries=forward_pass.carries)
 
     def window(
@@ -146,111 +121,28 @@ class Layerwise(LearningRule):
         objective: Objective,
     ) -> WindowGradient:
         forward_pass = forward(plan, model, state.carries, inputs)
-        effective = plan.with_effective_weights(model)
-        heads, pullbacks = self._heads(plan, effective, forward_pass, objective.probes)
+        plain = plan.with_plain_synapses(model)
+        layers = plan.layers(plain)
+        rules = self.layer_rules(layers)
+        heads, pullbacks = read_heads(plan, layers, rules, forward_pass, objective.probes)
         loss, signals = objective(heads)
         own = {layer: pull(signal)[0] for (layer, pull), signal in zip(pullbacks.items(), signals.local, strict=True)}
         penalties = dict(zip(objective.probes, signals.hidden, strict=True))
-
-        def targets() -> Array:
-            return objective.targets(heads.outputs)
-
-        gradient, rule_gradient, traces = self._backward(
-            plan, effective, forward_pass, state.traces, signals.outputs, own, penalties, targets
+        of_losses = LossSignals(signals.outputs, own, penalties, lambda: objective.targets(heads.outputs))
+        gradient, traces = backward(plan, plain, rules, forward_pass, state.traces, of_losses)
+        return WindowGradient(
+            loss,
+            plan.pull_back(model, nnx.state(gradient, nnx.Param)),
+            self._own_gradient(layers, plan.layers(gradient)),
+            LayerwiseState(forward_pass.carries, traces),
         )
-        gradient = plan.pull_back(model, gradient)
-        return WindowGradient(loss, gradient, rule_gradient, LayerwiseState(forward_pass.carries, traces))
 
-    def _backward(
-        self,
-        plan: StackPlan,
-        model: Any,
-        forward_pass: ForwardPass,
-        traces: tuple,
-        signal: Any,
-        own: dict[int, Array],
-        penalties: dict[Probe, Array],
-        targets: Callable[[], Array],
-    ) -> tuple[nnx.State, nnx.State, tuple]:
-        """The gradients w.r.t. the parameters of the model and of the rule, and the traces after the window.
-
-        Args:
-            signal: the gradient of the model's loss w.r.t. its outputs.
-            own: the gradients of the layers' own losses w.r.t. their outputs, by the number of the layer.
-            penalties: the gradients of the penalties w.r.t. the quantities of the probes.
-            targets: returns the targets of each step.
-        """
-        layers, gradient, rule_gradient = plan.layers(model), _zero_copy(model), _zero_copy(self)
-        rules, gradient_layers = self.layer_rules(layers), plan.layers(gradient)
-        gradient_chain, gradient_routes = plan.chain(gradient), rule_gradient.layer_rules(layers)
-        new_traces: list[Any] = [None] * len(layers)
-        signals = {len(forward_pass.outputs) - 1: signal}
-        error = _concatenated(signal)
-
-        def send(index: int, signal: Any) -> None:
-            """Add a signal to the signal at the outputs of a module; -1 stands for the inputs, which need none."""
-            if index >= 0:
-                signals[index] = jax.tree.map(jnp.add, signals[index], signal) if index in signals else signal
-
-        for index in reversed(range(len(forward_pass.outputs))):
-            if index in plan.input_synapses:
-                continue  # part of the layer of the next module
-            if index not in plan.neurons:
-                by_params, by_inputs = forward_pass.pullbacks[index](signals[index])
-                _add_to(gradient_chain[index], by_params)
-                for sender, by_input in zip(_senders(plan, index), by_inputs, strict=True):
-                    send(sender, by_input)
-                continue
-            number = plan.neurons.index(index)
-            layer, rule, window = layers[number], rules[number], forward_pass.windows[number]
-            outputs, received = forward_pass.outputs[index], signals[index]
-            if rule.route.skips_layers and layer.above is not None:
-                teaching = Teaching(error, targets, own.get(number))
-                received = rule.route.signal(layer, outputs, teaching)
-            received, window = _with_penalties(rule, layer, window, received, penalties)
-            found, new_traces[number] = rule.window(layer, window, traces[number], received)
-            if layer.above is None and not plan.has_parameters_above:
-                error = _concatenated(found.current_cotangent)
-            _add_layer(gradient_layers[number], found)
-            delay = plan.delays[number]
-            if delay is not None:
-                _add_to(gradient_chain[delay], _delay_gradient(plan.chain(model)[delay], layer, found))
-            if not layer.synapses:
-                send(index - 1, found.current_cotangent)
-                continue
-            senders = [index - 2, *(edge.sender if not edge.steps else -1 for edge in plan.input_edges(number))]
-            kernels = rule.route.kernels(layer)
-            inputs = window.inputs[: len(senders)]
-            for sender, synapse, x, kernel in zip(senders, layer.current_synapses, inputs, kernels, strict=True):
-                if sender >= 0:
-                    send(sender, input_gradient(synapse, x, found.current_cotangent, kernel))
-        for layer, total, rule in zip(layers, gradient_layers, gradient_routes, strict=True):
-            rule.route.add_gradients(layer, total.current_synapses)
-        return nnx.state(gradient, nnx.Param), nnx.state(rule_gradient, nnx.Param), tuple(new_traces)
-
-    def _heads(
-        self, plan: StackPlan, model: Any, forward_pass: ForwardPass, probes: tuple[Probe, ...]
-    ) -> tuple[Heads, dict[int, Callable]]:
-        """The heads of a window, and the pullbacks of the read-outs of hidden layers by the number of the layer."""
-        layers, read_outs, pullbacks = plan.layers(model), [], {}
-        for index, layer, rule in zip(plan.neurons, layers, self.layer_rules(layers), strict=True):
-
-            def read_out(outputs: Array, layer: Layer = layer, rule: LayerRule = rule) -> Any:
-                return rule.route.read_out(layer, outputs, forward_pass.outputs[-1])
-
-            if rule.route.skips_layers and layer.above is not None:
-                found, pull = jax.vjp(read_out, forward_pass.outputs[index])
-                if jax.tree.leaves(found):
-                    read_outs.append(found)
-                    pullbacks[layer.number] = pull
-
-        def probed(probe: Probe) -> Array:
-            if probe.quantity == "outputs":
-                return forward_pass.outputs[plan.neurons[probe.layer]]
-            return membrane_of(layers[probe.layer].neuron, forward_pass.windows[probe.layer].points.membrane)
-
-        hidden = tuple(map(probed, probes))
-        return Heads(forward_pass.outputs[-1], hidden, tuple(read_outs)), pullbacks
+    def _own_gradient(self, layers: tuple[Layer, ...], gradients: tuple[Layer, ...]) -> nnx.State:
+        """The gradient w.r.t. the parameters of the routes, from the layers as modules that hold their gradients."""
+        total = zero_copy(self)
+        for rule, layer, gradient in zip(total.layer_rules(layers), layers, gradients, strict=True):
+            rule.route.add_gradients(layer, gradient.current_synapses)
+        return nnx.state(total, nnx.Param)
 
 
 def as_rule(rule: Any) -> LearningRule:
@@ -271,158 +163,3 @@ def as_rule(rule: Any) -> LearningRule:
         f"Got {got} as the rule, expected a rule such as BPTT() or OTPE(), or a list of rules for layers with one for each "
         f"layer. {make}."
     )
-
-
-def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K B ..."]) -> ForwardPass:
-    """Run K steps forward, layer by layer.
-
-    In a stack with delayed edges, all steps are first run to obtain the delayed outputs; each layer is then recomputed from
-    known inputs.
-    """
-    chain = plan.chain(model)
-    stepped = _step_stack(plan, model, carries, inputs) if plan.has_delayed_edges else None
-    outputs: list[Any] = []
-    new_carries: list[Any] = []
-    windows: list[LayerWindow] = []
-    pullbacks: dict[int, Any] = {}
-    by_delay: dict[int | None, Array] = {}  # the derivatives of delayed inputs by their delays
-
-    def sent(edge: Any) -> Array:
-        """Return the outputs that an edge carries, before its synapse."""
-        if stepped is None or not edge.steps:
-            return outputs[edge.sender]
-        return delayed(carries[edge.sender], stepped[1][edge.sender], edge.steps)
-
-    for index, module in enumerate(chain):
-        x = outputs[-1] if outputs else inputs
-        if index not in plan.neurons:
-            check_features(module, index, x.shape[1:])
-        carry = carry_without_buffer(carries[index])
-        if index in plan.input_synapses:
-            y = x  # its layer reads this input
-        elif index in plan.neurons:
-            number = plan.neurons.index(index)
-            synapses = plan.input_modules(model, number)
-            read = (x, *map(sent, plan.input_edges(number)))
-            carry, y, points = run_neuron(module, carry, input_current(synapses, read))
-            tangents = (by_delay[plan.delays[number]],) if plan.delays[number] is not None else ()
-            windows.append(LayerWindow((*read, *tangents) if synapses else (), points, carries[index]))
-            y = y if stepped is None else stepped[1][index]
-        elif isinstance(module, Delay):
-            if index in plan.delays:
-                by_delay[index] = module.tangent(carry, x)
-            carry, y, pullbacks[index] = _run_delay(module, carry, x)
-        else:
-            edges = plan.edges_into(index)
-            read = (x, *map(sent, edges))
-            synapses = tuple(plan.synapse(model, edge) for edge in edges)
-            y, carry, pullbacks[index] = _run_module(module, carry, synapses, read)
-        outputs.append(y)
-        new_carries.append(carry)
-    return ForwardPass(tuple(new_carries) if stepped is None else stepped[0], outputs, windows, pullbacks)
-
-
-def _step_stack(plan: StackPlan, model: Any, carries: tuple, inputs: Array) -> tuple[tuple, tuple]:
-    """The carries and outputs of the chain, computed step by step where a cycle requires it. The model keeps its variables."""
-    model = plan.with_effective_weights(nnx.clone(model))
-    edges = [Edge(edge.sender, edge.receiver, edge.steps, plan.synapse(model, edge)) for edge in plan.edges]
-    return Connect(plan.chain(model), edges).outputs(carries, inputs)
-
-
-def _run_module(
-    module: Any, carry: Any, synapses: Sequence[Any], inputs: tuple[Array, ...]
-) -> tuple[Any, Any, Callable]:
-    """The outputs, the carry and the pullback of a module that is not part of a layer, and of the edges into it."""
-    if isinstance(module, Dropout):
-        y, pull_input, end = jax.vjp(lambda x: module.unroll(carry, x)[::-1], inputs[0], has_aux=True)
-        return y, end, lambda signal: (nnx.State({}), pull_input(signal))
-    graphdef, params, rest = nnx.split(module, nnx.Param, ...)
-
-    def run(params: nnx.State, inputs: tuple[Array, ...]) -> tuple[Any, nnx.State]:
-        copy = nnx.merge(graphdef, params, rest, copy=True)
-        y = apply_rows(copy, inputs[0])
-        for synapse, x in zip(synapses, inputs[1:], strict=True):
-            y = y + apply_rows(synapse, x)
-        return y, nnx.state(copy, nnx.Not(nnx.Param))
-
-    y, pull, changed = jax.vjp(run, params, inputs, has_aux=True)
-    nnx.update(module, changed)
-    return y, carry, pull
-
-
-def _run_delay(module: Delay, carry: Any, inputs: Array) -> tuple[Any, Array, Callable]:
-    """The carry, the outputs and the pullback within the step of a Delay, whose own gradient is found with its layer."""
-    end, outputs = module.unroll(carry, inputs)
-    zero = jax.tree.map(jnp.zeros_like, nnx.state(module, nnx.Param))
-
-    def pull(signal: Array) -> tuple[nnx.State, list[Array]]:
-        by_group = signal.reshape(*signal.shape[:-1], module.groups, module.in_features)
-        return zero, [jnp.einsum("...gi,gi->...i", by_group, module.taps()[0])]
-
-    return end, outputs, pull
-
-
-def _delay_gradient(delay: Delay, layer: Layer, found: LayerGradient) -> nnx.State:
-    """The gradient w.r.t. the parameters of a Delay: dL/dd_i = sum_n W_in G'_in with the gradient G' of the last synapse."""
-    synapse = layer.synapses[-1]
-    by_delay = sum_by_input(synapse, synapse.kernel[...] * found.synapses[-1]["kernel"])
-    graphdef, params, rest = nnx.split(delay, nnx.Param, ...)
-    value, pull = jax.vjp(lambda params: nnx.merge(graphdef, params, rest).delays.value, params)
-    return pull(by_delay.reshape(value.shape).astype(value.dtype))[0]
-
-
-def _senders(plan: StackPlan, index: int) -> list[int]:
-    """The indices of the senders to a module; -1 for the inputs of the stack."""
-    return [index - 1, *(edge.sender for edge in plan.edges_into(index))]
-
-
-def _concatenated(signal: Any) -> Float[Array, "K B C"]:
-    """A signal as one vector per step and sample."""
-    return jnp.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in jax.tree.leaves(signal)], axis=-1)
-
-
-def _with_penalties(
-    rule: LayerRule, layer: Layer, window: LayerWindow, signal: Array, penalties: dict[Probe, Array]
-) -> tuple[Array, LayerWindow]:
-    """The signal and the window of a layer with the gradient of its penalties in one of them.
-
-    Raises:
-        TypeError: a penalty of the membranes under a rule that does not read it.
-    """
-    by_outputs = penalties.get(Probe(layer.number, "outputs"))
-    by_membranes = penalties.get(Probe(layer.number, "membranes"))
-    if by_outputs is None and by_membranes is None:
-        return signal, window
-    by_outputs = jnp.zeros_like(signal) if by_outputs is None else by_outputs
-    if rule.reads_penalty:
-        return signal, window._replace(penalty=PenaltySignal(by_outputs, by_membranes))
-    if by_membranes is not None:
-        raise TypeError(
-            f"{type(rule).__name__} got a penalty of the membranes of layer {layer.number}, which needs a rule that handles it "
-            'with its traces (`reads_penalty = True`). Use a penalty of the outputs, of="outputs", or a rule such as OSTL().'
-        )
-    return signal + by_outputs, window
-
-
-def _zero_copy(node: Any) -> Any:
-    """A copy with parameters set to zero, to accumulate gradients: its `nnx.state` has the structure of the original's."""
-    graphdef, params, rest = nnx.split(node, nnx.Param, ...)
-    return nnx.merge(graphdef, jax.tree.map(jnp.zeros_like, params), rest, copy=True)
-
-
-def _add_to(module: Any, gradient: nnx.State) -> None:
-    """Add a gradient to the parameters of a module in a copy that holds gradients."""
-    params = nnx.state(module, nnx.Param)
-    if jax.tree.leaves(params):
-        nnx.update(module, jax.tree.map(jnp.add, params, gradient))
-
-
-def _add_layer(layer: Layer, gradient: LayerGradient) -> None:
-    """Add the gradient of a layer to its parameters in a copy that holds gradients."""
-    for synapse, by_name in zip(layer.synapses, gradient.synapses, strict=True):
-        for name, by_weights in by_name.items():
-            weights = getattr(synapse, name)
-            weights[...] += by_weights.astype(weights[...].dtype)
-    params = nnx.state(layer.neuron, nnx.Param)
-    if gradient.neuron:
-        _add_to(layer.neuron, jax.tree.unflatten(jax.tree.structure(params), gradient.neuron))

@@ -4,7 +4,7 @@ A plan holds no arrays. It is made and checked once for each program, and locate
 
 Rules know only Linear and Conv. Other synapses make their weights of parameters, W = effective(theta), in the module itself:
 
-    layers      with_effective_weights(model): the same stack with a Linear or Conv of the weights W in each layer
+    layers      with_plain_synapses(model): the same stack with a Linear or Conv of the weights W in each layer
     gradient    by W from the rule; by theta through the Jacobian of `effective`, once per window: `pull_back`
 """
 
@@ -87,9 +87,9 @@ class StackPlan:
         chained = [_module(model, self.modules[before])] if before in self.input_synapses else []
         return (*chained, *(self.synapse(model, edge) for edge in self.input_edges(number)))
 
-    def layers(self, model: Connect) -> tuple[Layer, ...]:
+    def layers(self, model: Any) -> tuple[Layer, ...]:
         """The layers of a model that has this plan, with effective weights."""
-        model = self.with_effective_weights(model)
+        model = self.with_plain_synapses(model)
         chain = self.chain(model)
 
         def layer(number: int, index: int) -> Layer:
@@ -105,17 +105,17 @@ class StackPlan:
 
         return tuple(layer(number, index) for number, index in enumerate(self.neurons))
 
-    def has_effective_weights(self, model: Any) -> bool:
-        """True if all synapses of the layers hold their own weights."""
+    def has_plain_synapses(self, model: Any) -> bool:
+        """True if all synapses of the layers are Linears or Convs, which have weights of their own."""
         modules = (part for number in range(len(self.neurons)) for part in self.input_modules(model, number))
         return all(is_plain(module) or not is_synapse(module) for module in modules)
 
-    def with_effective_weights(self, model: Any) -> Any:
-        """A copy whose layers have the effective weights as parameters; the model itself if it has them already.
+    def with_plain_synapses(self, model: Any) -> Any:
+        """A copy whose layers have Linears and Convs of the effective weights; the model itself if it has no other synapses.
 
         All other variables are shared with the model.
         """
-        if self.has_effective_weights(model):
+        if self.has_plain_synapses(model):
             return model
         copy = nnx.clone(model, variables=False)
         replacements: dict[int, Any] = {}  # by the synapse: one that occurs in several layers stays one
@@ -136,13 +136,13 @@ class StackPlan:
         return copy
 
     def pull_back(self, model: Any, gradient: nnx.State) -> nnx.State:
-        """The gradient w.r.t. the parameters of a model, from that w.r.t. the parameters of its copy with effective weights."""
-        if self.has_effective_weights(model):
+        """The gradient w.r.t. the parameters of a model, from that w.r.t. the parameters of its copy with plain synapses."""
+        if self.has_plain_synapses(model):
             return gradient
         graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
         def weights(params: nnx.State) -> nnx.State:
-            return nnx.state(self.with_effective_weights(nnx.merge(graphdef, params, rest)), nnx.Param)
+            return nnx.state(self.with_plain_synapses(nnx.merge(graphdef, params, rest)), nnx.Param)
 
         return jax.vjp(weights, params)[1](gradient)[0]
 

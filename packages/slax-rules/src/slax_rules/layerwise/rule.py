@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from jaxtyping import Array, Float
 
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
-from slax_rules.layerwise.routes import Route, Symmetric
+from slax_rules.layerwise.routes.feedback import Symmetric
+from slax_rules.layerwise.routes.route import Route
 from slax_rules.rule import Value
 
 

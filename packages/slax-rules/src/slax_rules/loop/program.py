@@ -25,12 +25,11 @@ from slax_rules.loop.devices import (
     share_statistics,
     target_specs,
 )
+from slax_rules.loop.learner import Batch, Learner, Losses
 from slax_rules.loop.objective import all_reduce, counted
 from slax_rules.loop.targets import read_targets
 from slax_rules.loop.update import optimizer_step, trained_together
 from slax_rules.loop.windows import (
-    Batch,
-    Losses,
     Pair,
     loss_dtype,
     over_windows,
@@ -116,12 +115,13 @@ class Program:
     ) -> tuple[Array, nnx.State | None]:
         """Return the mean loss, and the gradient if nothing is updated; otherwise update in place."""
         model, given, optimizer = objects
-        losses = self._losses(model)
+        probes, penalties = penalties_by_layer(self.penalties, model)
+        learner = Learner(model, as_rule(given), plan, Losses(self.loss_fn, penalties, probes), axis)
         if self.update == "online":
-            return self._run_online(objects, plan, start, losses, batch, axis), None
+            return self._run_online(objects, learner, start, batch), None
 
         def gradient_of(model: nnx.RNNCellBase, given: Any) -> tuple[Array, Pair]:
-            return sequence_gradient(model, as_rule(given), plan, start, losses, batch, self.window, axis)
+            return sequence_gradient(learner.of(model, as_rule(given)), start, batch, self.window)
 
         before = nnx.clone((model, given))
         loss, gradient = gradient_of(model, given)
@@ -134,15 +134,9 @@ class Program:
 
         return optimizer_step(model, given, optimizer, loss, gradient, any_counts, gradient_at, before[0]), None
 
-    def _losses(self, model: nnx.RNNCellBase) -> Losses:
-        probes, penalties = penalties_by_layer(self.penalties, model)
-        return Losses(self.loss_fn, penalties, probes)
-
-    def _run_online(
-        self, objects: tuple[Any, Any, Any], plan: Any, start: Any, losses: Losses, batch: Batch, axis: str | None
-    ) -> Array:
+    def _run_online(self, objects: tuple[Any, Any, Any], learner: Learner, start: Any, batch: Batch) -> Array:
         """Take an optimizer step for each window, and return the mean loss over the sequence."""
-        graphdef, state = nnx.split(objects)
+        (graphdef, state), axis = nnx.split(objects), learner.axis
         total_count = counted(batch.mask, batch.inputs.shape[:2], axis)
 
         def visit(total: tuple[Array, nnx.State, Any, Any], window: Batch) -> tuple[Array, nnx.State, Any, Any]:
@@ -150,7 +144,7 @@ class Program:
             model, given, optimizer = nnx.merge(graphdef, state, copy=True)
 
             def gradient_of(model: nnx.RNNCellBase, given: Any) -> Any:
-                return window_gradient(model, as_rule(given), plan, rule_state, losses, window, axis, sums)
+                return window_gradient(learner.of(model, as_rule(given)), rule_state, window, sums)
 
             before = nnx.clone((model, given))
             found = gradient_of(model, given)
@@ -162,17 +156,17 @@ class Program:
                 return Pair(there.model, there.rule)
 
             gradient = Pair(found.model, found.rule)
-            found_loss, sums = (found.loss, None) if sums is None else found.loss
+            found_loss, sums_after = (found.loss, None) if sums is None else found.loss
             window_loss = optimizer_step(
                 model, given, optimizer, found_loss, gradient, any_counts, gradient_at, before[0]
             )
             share = count.astype(loss.dtype) / total_count.astype(loss.dtype)
             share = share if any_counts is None else jnp.where(any_counts, share, 0)
             state = nnx.state((model, given, optimizer))
-            return loss + share * window_loss.astype(loss.dtype), state, found.state, sums
+            return loss + share * window_loss.astype(loss.dtype), state, found.state, sums_after
 
-        zero = jnp.zeros((), loss_dtype(objects[0], batch.inputs))
-        sums = zero_sums(objects[0], as_rule(objects[1]), plan, start, losses, batch)
+        zero = jnp.zeros((), loss_dtype(learner.model, batch.inputs))
+        sums = zero_sums(learner, start, batch)
         loss, state, _, _ = over_windows(visit, (zero, state, start, sums), batch, self.window or 1)
         nnx.update(objects, state)
         return loss

@@ -10,50 +10,19 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons.internal import changes_when_called, scan_chunks
+from slax_rules.loop.learner import Batch, Learner
 from slax_rules.loop.objective import (
     KnownSignals,
     PenaltySums,
     RunningObjective,
-    WindowObjective,
     all_reduce,
     counted,
 )
-from slax_rules.loop.targets import Targets
-from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
-from slax_rules.penalties import LayerPenalty
-from slax_rules.probes import Probe
-from slax_rules.rule import Heads, LearningRule, WindowGradient
+from slax_rules.losses import SequenceLoss, sum_dtype
+from slax_rules.rule import Heads, WindowGradient
 
 # Up to this number of windows, computing traces that nothing reads costs enough to justify a second program.
 FEW_WINDOWS = 3
-
-
-class Batch(NamedTuple):
-    """A batch of sequences, or the part of it in a window.
-
-    Args:
-        inputs: inputs [T, B, ...].
-        targets: see `Targets`.
-        mask: mask [T, B], or None.
-        signals: the gradient of the losses w.r.t. the heads of the rule if it is known beforehand, else None.
-    """
-
-    inputs: Array
-    targets: Targets
-    mask: Array | None
-    signals: Heads | None = None
-
-
-class Losses(NamedTuple):
-    """The losses of a sequence: that of the model's outputs, and the penalties of hidden layers with the probes they read."""
-
-    loss_fn: LossFn | SequenceLoss
-    penalties: tuple[LayerPenalty, ...]
-    probes: tuple[Probe, ...]
-
-    def over(self, batch: Batch, axis: str | None, means: list[Array | None] | None = None) -> WindowObjective:
-        """The objective of a batch, or of a window of it."""
-        return WindowObjective(self.loss_fn, batch.targets, batch.mask, axis, self.penalties, self.probes, means)
 
 
 class Pair(NamedTuple):
@@ -88,79 +57,56 @@ def over_windows(
     return carry
 
 
-def window_gradient(
-    model: nnx.RNNCellBase,
-    rule: LearningRule,
-    plan: Any,
-    state: Any,
-    losses: Losses,
-    batch: Batch,
-    axis: str | None,
-    before: PenaltySums | None = None,
-) -> WindowGradient:
+def window_gradient(learner: Learner, state: Any, batch: Batch, before: PenaltySums | None = None) -> WindowGradient:
     """Compute the gradient of the mean loss of a window, over the batch and all devices.
 
-    Modules that change their own variables do so in place, in `model`.
+    Modules that change their own variables do so in place, in the learner's model.
 
     Args:
         before: the sums of penalties of a mean before the window; the loss then comes with the sums after it.
     """
-    objective = losses.over(batch, axis)
-    found = rule.window(
-        plan, model, state, batch.inputs, objective if before is None else RunningObjective(objective, before)
-    )
-    return found._replace(model=all_reduce(found.model, axis), rule=all_reduce(found.rule, axis))
+    objective = learner.objective(batch)
+    found = learner.window(state, batch.inputs, objective if before is None else RunningObjective(objective, before))
+    return found._replace(model=all_reduce(found.model, learner.axis), rule=all_reduce(found.rule, learner.axis))
 
 
-def zero_sums(
-    model: nnx.RNNCellBase, rule: LearningRule, plan: Any, state: Any, losses: Losses, batch: Batch
-) -> PenaltySums | None:
+def zero_sums(learner: Learner, state: Any, batch: Batch) -> PenaltySums | None:
     """The sums of penalties before a sequence; None if no penalty refers to a mean."""
-    objective = losses.over(batch, None)
+    objective = learner.objective(batch)
     if not objective.has_means:
         return None
-    graphdef, variables = nnx.split(model)
+    graphdef, variables = nnx.split(learner.model)
 
     def sums(variables: nnx.State, state: Any, inputs: Array) -> list[Array | None]:
-        copy = nnx.merge(graphdef, variables, copy=True)
-        heads, _ = rule.forward(plan, copy, state, inputs, losses.probes)
-        return dataclasses.replace(objective, mask=None).sums(heads.hidden)
+        heads, _ = learner.of(nnx.merge(graphdef, variables, copy=True)).forward(state, inputs)
+        return dataclasses.replace(objective, mask=None, axis=None).sums(heads.hidden)
 
     shapes = jax.eval_shape(sums, variables, state, batch.inputs[:1])
     return PenaltySums(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), jnp.zeros((), jnp.int32))
 
 
-def sequence_gradient(
-    model: nnx.RNNCellBase,
-    rule: LearningRule,
-    plan: Any,
-    state: Any,
-    losses: Losses,
-    batch: Batch,
-    window: int | None,
-    axis: str | None,
-) -> tuple[Float[Array, ""], Pair]:
+def sequence_gradient(learner: Learner, state: Any, batch: Batch, window: int | None) -> tuple[Float[Array, ""], Pair]:
     """Compute the mean loss of a sequence and its gradient at fixed parameters, added up over windows in float32 at least."""
-    steps = batch.inputs.shape[0]
+    model, rule, axis, steps = learner.model, learner.rule, learner.axis, batch.inputs.shape[0]
     size = rule.offline_window(window, steps)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     mutates = changes_when_called(model)
     total_count = counted(batch.mask, batch.inputs.shape[:2], axis)
     known_loss, means = None, None
-    if size < steps and isinstance(losses.loss_fn, SequenceLoss):
-        known_loss, batch = _with_signals(model, rule, plan, state, losses, batch, size, axis)
-    elif size < steps and losses.over(batch, axis).has_means:
-        means = _means(model, rule, plan, state, losses, batch, size, axis)
+    if size < steps and isinstance(learner.losses.loss_fn, SequenceLoss):
+        known_loss, batch = _with_signals(learner, state, batch, size)
+    elif size < steps and learner.objective(batch).has_means:
+        means = _means(learner, state, batch, size)
 
     def objective(piece: Batch) -> Any:
-        window = losses.over(piece, axis, means)
+        window = learner.objective(piece, means)
         return window if piece.signals is None else KnownSignals(piece.signals, window, total_count)
 
     def add_window(total: tuple[Array, Pair, Any, Any], piece: Batch) -> tuple[Array, Pair, Any, Any]:
         loss, gradient, state, changed = total
         copy = nnx.merge(graphdef, params, changed if mutates else rest, copy=True)
         # The sum of the gradients over devices is taken once, below.
-        found = rule.window(plan, copy, state, piece.inputs, objective(piece))
+        found = learner.of(copy).window(state, piece.inputs, objective(piece))
         share = (
             _share(piece, batch, total_count, axis, loss.dtype) if piece.signals is None else jnp.ones((), loss.dtype)
         )
@@ -194,67 +140,48 @@ def _share(window: Batch, batch: Batch, total_count: Array, axis: str | None, dt
     return all_reduce(jnp.sum(window.mask, dtype=dtype), axis) / total_count.astype(dtype)
 
 
-def _with_signals(
-    model: nnx.RNNCellBase,
-    rule: LearningRule,
-    plan: Any,
-    state: Any,
-    losses: Losses,
-    batch: Batch,
-    size: int,
-    axis: str | None,
-) -> tuple[Array, Batch]:
+def _with_signals(learner: Learner, state: Any, batch: Batch, size: int) -> tuple[Array, Batch]:
     """Return the loss of entire sequences, and the batch with its gradient w.r.t. the heads: a first, forward-only pass."""
 
     def visit(_: tuple[()], heads: Heads, piece: Batch) -> tuple[tuple[()], Heads]:
         return (), heads
 
-    _, heads = _first_pass(visit, (), model, rule, plan, state, losses.probes, batch, size)
-    loss, signals = losses.over(batch, axis)(heads)
+    _, heads = _first_pass(visit, (), learner, state, batch, size)
+    loss, signals = learner.objective(batch)(heads)
     return loss, batch._replace(signals=signals)
 
 
-def _means(
-    model: nnx.RNNCellBase,
-    rule: LearningRule,
-    plan: Any,
-    state: Any,
-    losses: Losses,
-    batch: Batch,
-    size: int,
-    axis: str | None,
-) -> list[Array | None]:
+def _means(learner: Learner, state: Any, batch: Batch, size: int) -> list[Array | None]:
     """For each penalty of a mean, the mean over the sequence: a first, forward-only pass."""
 
     def visit(sums: list[Array | None], heads: Heads, piece: Batch) -> tuple[list[Array | None], None]:
-        return jax.tree.map(jnp.add, sums, losses.over(piece, None).sums(heads.hidden)), None
+        # The sum over devices is taken once, below.
+        objective = dataclasses.replace(learner.objective(piece), axis=None)
+        return jax.tree.map(jnp.add, sums, objective.sums(heads.hidden)), None
 
-    zero = zero_sums(model, rule, plan, state, losses, batch)
+    zero = zero_sums(learner, state, batch)
     assert zero is not None
-    sums, _ = _first_pass(visit, zero.sums, model, rule, plan, state, losses.probes, batch, size)
-    count = counted(batch.mask, batch.inputs.shape[:2], axis)
-    return jax.tree.map(lambda total: total / count.astype(total.dtype), all_reduce(sums, axis))
+    sums, _ = _first_pass(visit, zero.sums, learner, state, batch, size)
+    count = counted(batch.mask, batch.inputs.shape[:2], learner.axis)
+    return jax.tree.map(lambda total: total / count.astype(total.dtype), all_reduce(sums, learner.axis))
 
 
 def _first_pass(
     visit: Callable[[Any, Heads, Batch], tuple[Any, Any]],
     start: Any,
-    model: nnx.RNNCellBase,
-    rule: LearningRule,
-    plan: Any,
+    learner: Learner,
     state: Any,
-    probes: tuple[Probe, ...],
     batch: Batch,
     size: int,
 ) -> tuple[Any, Any]:
     """Run a sequence forward in windows with `carry, result = visit(carry, heads, window)`; the model keeps its variables."""
-    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    graphdef, params, rest = nnx.split(learner.model, nnx.Param, ...)
 
     def step(carry: tuple[Any, Any, Any], piece: Any) -> tuple[Any, Any]:
         found, state, rest = carry
         inputs, steps, mask = piece
         copy = nnx.merge(graphdef, params, rest, copy=True)
-        heads, state = rule.forward(plan, copy, state, inputs, probes)
+        heads, state = learner.of(copy).forward(state, inputs)
         found, result = visit(found, heads, Batch(inputs, batch.targets.with_steps(steps), mask))
         return (found, state, nnx.state(copy, nnx.Not(nnx.Param))), result
 

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from flax import nnx
 
-from slax_rules.layerwise.routes import Adaptive, Route
+from slax_rules.layerwise.routes.feedback import Adaptive
+from slax_rules.layerwise.routes.route import Route
 from slax_rules.layerwise.rule import LayerRule
 from slax_rules.rule import LearningRule
 

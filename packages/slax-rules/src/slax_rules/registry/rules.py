@@ -12,7 +12,9 @@ from slax_rules.layerwise.ostl import OSTL
 from slax_rules.layerwise.otpe import OTPE
 from slax_rules.layerwise.ottt import OTTT
 from slax_rules.layerwise.pp_prop import PPProp
-from slax_rules.layerwise.routes import Adaptive, Direct, FixedBases, Random, Target
+from slax_rules.layerwise.routes.broadcast import Direct, Target
+from slax_rules.layerwise.routes.feedback import Adaptive, Random
+from slax_rules.layerwise.routes.local import FixedBases
 from slax_rules.layerwise.s_tllr import STLLR
 from slax_rules.layerwise.sltt import SLTT
 from slax_rules.registry.entry import Exactness, RuleEntry, Rules, Style

@@ -1,0 +1,99 @@
+"""The interface of routes: the signal that reaches a layer, and the signal that it passes below (spatial credit assignment).
+
+A route is a choice in the backward pass over a stack, independent of the choice of traces: every rule for layers takes every
+route, as in `OSTL(route=Random(rngs=nnx.Rngs(0)))`.
+
+    feedback.py     signals pass from layer to layer, through the weights or other matrices: Symmetric, Random, Adaptive
+    broadcast.py    each hidden layer gets the error of the read-out, or the target, directly: Direct, Target
+    local.py        each hidden layer has a loss of its own: Local, FixedBases
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Float
+
+from slax_rules.layerwise.layer import Layer
+
+
+class Teaching(NamedTuple):
+    """The quantities from which a route that skips layers makes the signal of a hidden layer.
+
+    Args:
+        error: the gradient of the loss w.r.t. the current of the last layer within each step, or w.r.t. the model's outputs
+            if modules with parameters follow the last layer; several outputs are concatenated. It is divided by the number
+            of losses of the window, so a signal that is proportional to it does not depend on the window.
+        targets: a function that returns the targets of each step as numbers [K, B, C], one-hot for labels, divided by the
+            number of steps and samples that count.
+        own: the gradient of the loss of the layer's own read-out w.r.t. the layer's outputs; None without one.
+
+    Example:
+        A route that sends the sign of the error, times its mean size, through fixed matrices:
+
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OSTL, Direct, Teaching, cross_entropy, gradients
+        >>> class SignOfError(Direct):
+        ...     def signal(self, layer, outputs, teaching: Teaching):
+        ...         size = jnp.abs(teaching.error).mean(axis=-1, keepdims=True)
+        ...         return super().signal(layer, outputs, teaching._replace(error=size * jnp.sign(teaching.error)))
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> rule = OSTL(route=SignOfError(rngs=rngs))
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=rule)
+    """
+
+    error: Float[Array, "K B C"]
+    targets: Callable[[], Float[Array, "K B C"]]
+    own: Float[Array, "K B *N"] | None
+
+
+class Route:
+    """The base class of all routes. Its methods implement backpropagation within a time step, `Symmetric`.
+
+    A subclass is a frozen dataclass, or a module if it holds arrays, and overrides the methods that it changes.
+
+    Example:
+        >>> import dataclasses
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OSTL, Route, cross_entropy, gradients
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class SignSymmetric(Route):
+        ...     def kernels(self, layer):
+        ...         return [jnp.sign(synapse.kernel[...]) for synapse in layer.current_synapses]
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OSTL(route=SignSymmetric()))
+    """
+
+    skips_layers: bool = False  # whether hidden layers get their signal from `signal`, and none from the layer above
+
+    def check(self, layer: Layer) -> None:
+        """Raise TypeError for a layer that the route cannot handle."""
+
+    def kernels(self, layer: Layer) -> Sequence[Array | None]:
+        """Return the matrices that replace the kernels of a layer's synapses on the way down; None for the kernel itself."""
+        return [None] * len(layer.current_synapses)
+
+    def add_gradients(self, layer: Layer, gradients: Sequence[Any]) -> None:
+        """Add gradients to the route's own parameters, in a copy that holds gradients.
+
+        `gradients` has the synapses of the layer as modules that hold their gradients; a synapse that occurs in several
+        places holds the total gradient.
+        """
+
+    def read_out(self, layer: Layer, outputs: Array, head: Any) -> Any:
+        """Return a read-out of a hidden layer's outputs [K, B, N] in the shape of the model's outputs, or None.
+
+        The task's loss is applied to it, and its gradient w.r.t. the layer's outputs is in `Teaching.own`.
+        """
+        return None
+
+    def signal(self, layer: Layer, outputs: Float[Array, "K B *N"], teaching: Teaching) -> Float[Array, "K B *N"]:
+        """Return the signal of a hidden layer for a route that skips layers."""
+        raise NotImplementedError

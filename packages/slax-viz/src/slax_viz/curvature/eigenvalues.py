@@ -1,0 +1,160 @@
+"""The extreme eigenvalues of a Hessian."""
+
+import math
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from slax_viz.curvature.flat import Flat, dot
+from slax_viz.curvature.lanczos import ORDERS, Basis, extended_basis, first_basis, known_entries, ritz
+from slax_viz.curvature.product import Loss, check_finite, check_parameters, hessian_times
+
+
+class Eigenvalues(NamedTuple):
+    """Eigenvalues of a Hessian, and the evidence for them.
+
+    values: [n_top], in the requested order.
+    vectors: the eigenvectors, of length 1 over all leaves: the tree of the parameters, each leaf with a first axis n_top.
+    residuals: [n_top], |H v - value v|, each from a separate product. A symmetric H has an eigenvalue within this distance.
+    converged: [n_top], residual <= tolerance * largest |value| found.
+    asymmetry: the largest |v . H w - w . H v| over all pairs of unit vectors of the basis; rounding error if H is symmetric.
+    steps: number of products used to build the basis.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_viz import hessian_eigenvalues
+        >>> params = {"w": jnp.ones(3)}
+        >>> found = hessian_eigenvalues(lambda params: jnp.sum(params["w"] ** 4), params, jax.random.key(0))
+        >>> found.vectors["w"].shape, found.converged.tolist(), bool(found.asymmetry < 1e-4)
+        ((1, 3), [True], True)
+    """
+
+    values: Float[Array, " n_top"]
+    vectors: PyTree
+    residuals: Float[Array, " n_top"]
+    converged: Bool[Array, " n_top"]
+    asymmetry: Float[Array, ""]
+    steps: Int[Array, ""]
+
+
+def hessian_eigenvalues(
+    loss: Loss,
+    params: PyTree,
+    key: Key[Array, ""],
+    *,
+    n_top: int = 1,
+    n_steps: int = 64,
+    tolerance: float = 1e-3,
+    order: Literal["largest", "smallest", "magnitude"] = "largest",
+    n_starts: int | None = None,
+) -> Eigenvalues:
+    """The first `n_top` eigenvalues and eigenvectors of the Hessian, by the Lanczos method with full reorthogonalization.
+
+        q_{j + b} = H q_j, orthogonalized against all previous q and normalized
+        T = Q^T H Q,  (T + T^T) / 2 s = value s,  v = Q s
+
+    The first b = n_starts vectors q are normal random vectors, orthonormalized. Where a product leaves no remainder, because
+    the q span an invariant subspace of H, another random vector takes its place. The method stops after min(n_steps, P)
+    products, or when |H v - value v| <= tolerance * largest |value| for all n_top. Values that did not converge are returned
+    too: check `converged`.
+
+    If H is not symmetric (see `slax_viz.curvature`), `values` belong to its symmetric part in the spanned space: each is
+    still the curvature v . H v along its v. But they are not eigenvalues of H, the residuals stay as large as the
+    asymmetry, and nothing converges. So compare `asymmetry` with `values`: in float32, 1e-5 of them is rounding error.
+
+    Args:
+        loss: see `hessian_product`.
+        params: see `hessian_product`. P is the number of entries of all leaves.
+        key: random key for the random vectors.
+        n_top: number of eigenvalues, 1 to P.
+        n_steps: maximum number of products with H, at least n_top; (n_steps + n_starts) P numbers are kept.
+        tolerance: see above. The error of an eigenvalue is about the residual's square over the gap to the next.
+        order: the eigenvalues that come first: the largest, the smallest (most negative), or the largest in magnitude.
+        n_starts: b, 1 to n_top, which is the default. For an eigenvalue with several eigenvectors, b of them are found
+            together; others appear late, through rounding or once the entire space is spanned, and may be missed. Where
+            all eigenvalues differ, 1 converges in fewer steps.
+
+    Returns:
+        `Eigenvalues`, in float64 if a leaf is, else in float32.
+
+    Raises:
+        TypeError: see `hessian_product`.
+        ValueError: see `hessian_product`; an option out of range.
+
+    Note:
+        The function can be jitted: `jax.jit(partial(hessian_eigenvalues, loss, n_top=5))(params, key)`. Otherwise each call
+        compiles.
+
+    References:
+        Lanczos, An iteration method for the solution of the eigenvalue problem, 1950, doi 10.6028/jres.045.026. Ruhe,
+        Implementation aspects of band Lanczos algorithms, 1979, doi 10.1090/S0025-5718-1979-0521282-9, for b > 1.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from slax_viz import hessian_eigenvalues
+        >>> def loss(params):
+        ...     return jnp.sum(jnp.array([1.0, 2.0, 3.0]) * params["w"] ** 2) / 2
+        >>> found = hessian_eigenvalues(loss, {"w": jnp.ones(3)}, jax.random.key(0), n_top=2)
+        >>> [round(value, 3) for value in found.values.tolist()]
+        [3.0, 2.0]
+    """
+    check_parameters(params)
+    size = sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(params))
+    if not 1 <= n_top <= size:
+        raise ValueError(f"n_top must be 1 to {size}, the number of parameters, got {n_top}.")
+    starts = n_top if n_starts is None else n_starts
+    if not 1 <= starts <= n_top:
+        raise ValueError(f"n_starts must be 1 to n_top={n_top}, got {n_starts}.")
+    if n_steps < n_top:
+        raise ValueError(f"n_steps must be at least n_top={n_top}, got {n_steps}: a step adds one direction.")
+    if not 0 < tolerance < 1:
+        raise ValueError(f"tolerance must be in (0, 1), got {tolerance}.")
+    if order not in ORDERS:
+        raise ValueError(f"there is no order {order!r}, expected one of: {', '.join(ORDERS)}.")
+
+    find = partial(_eigenvalues, loss, n_top=n_top, n_steps=min(n_steps, size), starts=starts, tolerance=tolerance)
+    found = jax.jit(partial(find, order=order))(params, key)
+    check_finite("an eigenvalue of the Hessian", found.values)
+    return found
+
+
+def _eigenvalues(
+    loss: Loss,
+    params: PyTree,
+    key: Key[Array, ""],
+    *,
+    n_top: int,
+    n_steps: int,
+    starts: int,
+    tolerance: float,
+    order: str,
+) -> Eigenvalues:
+    flat = Flat(params)
+
+    def product(vector: Float[Array, " P"]) -> Float[Array, " P"]:
+        return flat.vector(hessian_times(loss, params, flat.tree(vector)))
+
+    def done(basis: Basis) -> Bool[Array, ""]:
+        _, _, residuals, largest = ritz(basis, n_top, order)
+        return (basis.steps >= n_top) & jnp.all(residuals <= tolerance * largest)
+
+    first = first_basis(flat.size, flat.dtype, key, starts=starts, n_steps=n_steps)
+    basis = extended_basis(product, first, done, key, starts)
+    values, combinations, _, largest = ritz(basis, n_top, order)
+    vectors = dot(combinations.T, basis.vectors[:n_steps])
+    vectors = vectors / jnp.linalg.norm(vectors, axis=1, keepdims=True)
+    residuals = jax.lax.map(lambda pair: jnp.linalg.norm(product(pair[0]) - pair[1] * pair[0]), (vectors, values))
+    square, known = basis.projected[:n_steps], known_entries(basis)
+    return Eigenvalues(
+        values=values,
+        vectors=jax.vmap(flat.tree)(vectors),
+        residuals=residuals,
+        converged=residuals <= tolerance * largest,
+        asymmetry=jnp.max(jnp.abs(square - square.T), where=known, initial=0),
+        steps=basis.steps,
+    )

@@ -1,0 +1,77 @@
+"""The product of a Hessian with a vector."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from slax_viz.trees import check_alike, leaves_by_path
+
+Loss = Callable[[Any], Array]
+
+
+def hessian_product(loss: Loss, params: PyTree, vector: PyTree) -> PyTree:
+    """The product H v, the derivative of the gradient along `vector`; see `slax_viz.curvature` for spikes.
+
+    Args:
+        loss: maps parameters to a number. It has to be deterministic: fix batch and keys in it.
+        params: tree of floating-point arrays, for example an `nnx.State` of `nnx.Param`s.
+        vector: tree like `params`.
+
+    Returns:
+        A tree like `params`.
+
+    Raises:
+        TypeError: parameters that are not floating-point arrays.
+        ValueError: no parameters, a vector with other paths, shapes or dtypes, numbers that are not finite (where they are
+            known: under `jax.jit` NaN is propagated).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_viz import hessian_product
+        >>> params, vector = {"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([1.0, 0.0])}
+        >>> hessian_product(lambda params: jnp.prod(params["w"] ** 2), params, vector)["w"].tolist()
+        [8.0, 8.0]
+    """
+    check_parameters(params)
+    check_alike(
+        leaves_by_path(params, "params"),
+        leaves_by_path(vector, "vector"),
+        names=("params", "vector"),
+        advice="Make the vector of params, as by jax.tree.map(jnp.ones_like, params).",
+        dtypes=True,
+    )
+    found = hessian_times(loss, params, vector)
+    check_finite("the Hessian's product", found)
+    return found
+
+
+def hessian_times(loss: Loss, params: PyTree, vector: PyTree) -> PyTree:
+    """The product H v, by reverse mode over forward mode where the loss supports forward mode.
+
+    The order matters: when JAX (0.10.2) differentiates the reverse pass of a `lax.scan`, it ignores the rules of
+    `jax.custom_jvp` inside. The surrogates of a network that is unrolled in chunks would be missing in a part of H.
+    """
+    try:
+        return jax.grad(lambda params: jax.jvp(loss, (params,), (vector,))[1])(params)
+    except (TypeError, NotImplementedError):  # raised by JAX for forward mode through a custom_vjp
+        return jax.jvp(jax.grad(loss), (params,), (vector,))[1]
+
+
+def check_parameters(params: PyTree) -> None:
+    """Raise ValueError for a tree without numbers, or with numbers that are not finite."""
+    leaves = leaves_by_path(params, "params").values()
+    if sum(leaf.size for leaf in leaves) == 0:
+        raise ValueError("params must have at least one number, got an empty tree. Check the filter that made it.")
+    check_finite("a parameter", params)
+
+
+def check_finite(name: str, tree: PyTree) -> None:
+    """Raise ValueError for NaN and infinite numbers; traced values are not checked."""
+    for leaf in jax.tree.leaves(tree):
+        if not isinstance(leaf, jax.core.Tracer) and not np.isfinite(np.asarray(leaf)).all():
+            raise ValueError(
+                f"{name} is NaN or infinite. Check whether the loss and its gradient are finite at these parameters."
+            )
