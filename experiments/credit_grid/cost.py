@@ -1,7 +1,8 @@
 """Measure the time and memory of one gradient of BPTT and of each cell, on one task.
 
-All programs are compiled first and then take turns, so that other load on the machine affects all of them equally. The numbers
-differ from run to run, so they are kept separate from the results.
+Online rules go through the sequence in windows, so that they carry their traces; BPTT keeps all of it. All programs are
+compiled first and then take turns, so that other load on the machine affects all of them equally. The numbers differ from run
+to run, so they are kept separate from the results.
 """
 
 import time
@@ -28,7 +29,7 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, dic
     batch = task_maker(own, spikes)(task_key).sample(batch_key, batch_size=config["batch_size"])
     programs = {}
     for cell in (REFERENCE, *cells(config)):
-        trainer = make_trainer(own, cell)
+        trainer = make_trainer(own, cell, config["window"])
         arguments = (*trainer.start(model, rule_key), *batch)
         programs[cell] = trainer.gradient.lower(*arguments).compile(), arguments
     times: dict[str, list[float]] = {cell: [] for cell in programs}

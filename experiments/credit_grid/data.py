@@ -61,9 +61,9 @@ def make_sampler(config: dict[str, Any], spikes: Path | None) -> Callable[[int],
 
 
 def make_task(config: dict[str, Any], spikes: Path | None) -> Callable[[jax.Array], Task]:
-    """A function that makes the task of a seed; recordings get a split "validation"."""
+    """A function that makes the task of a seed; a fixed training set gets a split "validation"."""
     make = task_maker(config, spikes)
-    if spikes is None:
+    if make(random.key(0)).full_split is None:
         return make
     stored = with_validation(make(random.key(0)))
     return lambda key: stored

@@ -14,6 +14,7 @@ from flax import nnx
 
 from slax_neurons import Connect, Neuron
 from slax_rules import (
+    BPTT,
     DECOLLE,
     OSTL,
     OTTT,
@@ -29,6 +30,7 @@ from slax_rules import (
     Symmetric,
     Target,
     Teaching,
+    cost,
 )
 from slax_rules.layerwise.engine import as_rule
 
@@ -92,6 +94,11 @@ def cell_of(name: str) -> str | None:
 def published(cell: str) -> list[str]:
     """The names in `RULES` of the rules that a cell is, up to their options."""
     return [name for name in RULES if cell_of(name) == cell]
+
+
+def kept_numbers(model: Connect, shape: tuple[int, ...]) -> int:
+    """The numbers that BPTT keeps of one sample of a batch in this shape [T, B, N], which are float32."""
+    return cost(model, BPTT(), shape, measure=False).bptt_bytes // 4
 
 
 def carried_numbers(cell: str, model: Connect, inputs: int) -> int:

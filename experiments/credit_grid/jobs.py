@@ -11,7 +11,7 @@ def jobs(settings: dict[str, Any]) -> Iterator[Job]:
     for task in settings["cost_tasks"]:
         check_known("task", task, settings["tasks"], " for cost_tasks")
     for task, _, config in each_task(settings):
-        own = drop(config, "cost_tasks", "cost_repeats")
+        own = drop(config, "cost_tasks", "cost_repeats", "cost_window")
         spikes = config.get("spikes")
         yield Job(task, own, spikes=spikes)
         if task in settings["cost_tasks"]:
@@ -25,5 +25,5 @@ def jobs(settings: dict[str, Any]) -> Iterator[Job]:
                 "test_size",
             )
             costs = drop(own, *training)
-            repeats = {"repeats": settings["cost_repeats"]}
+            repeats = {"repeats": settings["cost_repeats"], "window": settings["cost_window"]}
             yield Job(f"{task}_cost", costs | repeats, module="cost", endings=(TIMES,), spikes=spikes)

@@ -103,7 +103,7 @@ COLUMNS = [
     "learning_rate",
     "seeds",
     "carried",
-    *columns("accuracy", "minus_bptt", "loss", "cosine_initial", "cosine_trained"),
+    *columns("accuracy", "minus_bptt", "minus_fixed", "loss", "cosine_initial", "cosine_trained"),
 ]
 
 
@@ -119,11 +119,11 @@ def rows(data: Data) -> Iterator[list[Any]]:
             result, accuracies = panel.results[cell], panel.accuracies(cell)
             intervals = [
                 interval(list(accuracies), SHARE),
-                interval(list(accuracies - panel.accuracies(REFERENCE)), (-1.0, 1.0)),
+                *(interval(list(accuracies - panel.accuracies(reference)), (-1.0, 1.0)) for reference in REFERENCES),
                 interval([seed["loss"] for seed in result["seeds"]], (0.0, np.inf)),
                 *(interval(cosines_of_hidden(panel, cell, stage), COSINE) for stage in STAGES),
             ]
-            carried = panel.carried.get(cell, kept_by_bptt(panel.config))
+            carried = panel.carried[cell]
             counts = [result["learning_rate"], len(accuracies), carried]
             yield [*panel.start, *cell_and_names(cell), *counts, *itertools.chain(*intervals)]
 
@@ -133,11 +133,6 @@ def cosines_of_hidden(panel: Panel, cell: str, stage: str) -> list[float]:
     seeds = [seed["agreement"][stage] for seed in panel.results[cell]["seeds"]]
     cosines = [[seed[layer]["cosine"] for layer in panel.layers[:-1]] for seed in seeds]
     return [float(np.mean(of_seed)) for of_seed in cosines if None not in of_seed]
-
-
-def kept_by_bptt(config: dict[str, Any]) -> int:
-    """T (I + N) for each layer: what BPTT keeps of a sample, whose neurons have one state each."""
-    return config["n_steps"] * sum(sum(pair) for pair in itertools.pairwise(config["layers"]))
 
 
 COSINE_COLUMNS = ["task", "code", *CELL, "rules", "stage", "layer", "seeds", *columns("cosine", "norm_ratio")]
@@ -204,7 +199,7 @@ COST_COLUMNS = [
 
 def cost_rows(data: Data) -> Iterator[list[Any]]:
     for cost in data.costs:
-        carried = carried_of(data, cost) | {REFERENCE: kept_by_bptt(cost["config"])}
+        carried = carried_of(data, cost)
         bptt = cost["costs"][REFERENCE]
         for cell in (REFERENCE, *cells(cost["config"])):
             numbers = cost["costs"][cell]
@@ -333,9 +328,11 @@ def draw_cost(data: Data) -> Figure:
         texts = {cell: f"{times[cell]:.2f} | {carried[cell]:,}" for cell in cells(config)}
         draw_grid(ax, config, values, texts, bounds=(values.min(), max(values.max(), values.min() + 0.1)))
         name = config["task"].replace("_", " ").capitalize()
-        ax.set_title(f"{name}\nBPTT: {bptt:.2g} ms | {kept_by_bptt(config):,} numbers", fontsize="medium")
+        name = f"{name}, in windows of {config['window']} of {config['n_steps']} steps"
+        ax.set_title(f"{name}\nBPTT: {bptt:.2g} ms | {carried[REFERENCE]:,} numbers", fontsize="medium")
     figure.supxlabel(
-        "time of a gradient / that of BPTT (color) | numbers that the traces hold per sample; below: published rules",
+        "time of a gradient / time of BPTT (color) | numbers that the traces hold per sample (BPTT: that it keeps);\n"
+        "below: published rules",
         fontsize="small",
     )
     return figure

@@ -15,21 +15,23 @@ from tqdm import tqdm
 
 from experiments.common.training import check_losses, loss_at_the_end, make_model, plain_layers
 from experiments.credit_grid.data import Data, make_sampler
-from experiments.credit_grid.grid import FIXED, REFERENCES, carried_numbers, cells
+from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, carried_numbers, cells, kept_numbers
 from experiments.credit_grid.trainer import Arrays, Measures, Trainer, make_measures, make_trainer, mean_gradient, train
 
 Results = dict[str, dict[str, Any]]
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
-    """The numbers that each cell carries per sample, and for each code the results of the references and of each cell."""
+    """The numbers that BPTT keeps and each cell carries per sample, and for each code the results of references and cells."""
     codes = {code: config | {"code": code, "input_rate": rate} for code, rate in config["codes"].items()}
     some = next(iter(codes.values()))  # the programs are the same for all codes
     model = make_model(some, nnx.Rngs(0))
     trainers = {cell: make_trainer(some, cell) for cell in (*REFERENCES, *cells(config))}
     measures = make_measures(some)
+    carried = {cell: carried_numbers(cell, model, config["layers"][0]) for cell in (FIXED, *cells(config))}
+    kept = kept_numbers(model, (config["n_steps"], config["batch_size"], config["layers"][0]))
     return {
-        "carried": {cell: carried_numbers(cell, model, config["layers"][0]) for cell in (FIXED, *cells(config))},
+        "carried": {REFERENCE: kept} | carried,
         "codes": {code: results_of_code(own, trainers, measures, spikes) for code, own in codes.items()},
     }
 

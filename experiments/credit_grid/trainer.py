@@ -37,8 +37,11 @@ class Trainer(NamedTuple):
     gradient: Any
 
 
-def make_trainer(config: dict[str, Any], cell: str) -> Trainer:
-    """The trainer of a cell or of a reference, for all models with the layers and decays of this configuration."""
+def make_trainer(config: dict[str, Any], cell: str, window: int | None = None) -> Trainer:
+    """The trainer of a cell or of a reference, for all models with the layers and decays of this configuration.
+
+    The gradient does not depend on the window; its time and memory do.
+    """
     model = make_model(config, nnx.Rngs(0))
     graphdef, *parts = nnx.split((model, make_cell(cell, model, jax.random.key(0))), nnx.Param, ...)
     structures = [jax.tree.structure(part) for part in parts]
@@ -53,7 +56,7 @@ def make_trainer(config: dict[str, Any], cell: str) -> Trainer:
         model, rule = nnx.merge(graphdef, *parts)
         trained = (model, rule) if jax.tree.leaves(nnx.state(rule, nnx.Param)) else model
         keeper = nnx.Optimizer(trained, optax.trace(decay=0.0), wrt=nnx.Param)
-        loss = train_offline(model, keeper, cross_entropy, spikes.astype(jnp.float32), labels, rule=rule)
+        loss = train_offline(model, keeper, cross_entropy, spikes.astype(jnp.float32), labels, rule=rule, window=window)
         return loss, jax.tree.leaves(keeper.opt_state)
 
     return Trainer(start, gradient)

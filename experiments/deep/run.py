@@ -33,7 +33,8 @@ def results(config: dict[str, Any], make: Callable[[jax.Array], Task]) -> list[d
         task_key, model_key, rule_key, train_key, test_key = random.split(random.key(seed), 5)
         task = make(task_key)
         model = NETWORKS[config["network"]](config, nnx.Rngs(model_key))
-        rule = make_rule(config["rule"], model, rule_key)
+        pieces = {"steps": config["online_window"]} if config["rule"] == "tbptt" else {}
+        rule = make_rule(config["rule"], model, rule_key, **pieces)
         objects = (model, rule, make_optimizer(config, model))
         state = nnx.state(objects)
         if program is None:  # the network and the task are the same for all seeds except for their numbers

@@ -64,7 +64,7 @@ def settings(**changes):
     return (
         CONFIG["scales"]["quick"]
         | TINY
-        | {"tasks": {"tiny": TASK}, "cost_tasks": ["tiny"], "cost_repeats": 2}
+        | {"tasks": {"tiny": TASK}, "cost_tasks": ["tiny"], "cost_repeats": 2, "cost_window": 2}
         | changes
     )
 
@@ -260,11 +260,13 @@ def test_tables_are_means_of_the_seeds(results, costs, tmp_path):
         cell = row["temporal"] if row["temporal"] in grid.REFERENCES else f"{row['temporal']}/{row['spatial']}"
         own, exact = reached[row["code"], cell], reached[row["code"], "bptt"]
         assert float(row["accuracy"]) == pytest.approx(own.mean(), abs=1e-6)
+        fixed = reached[row["code"], "fixed"]
+        assert float(row["minus_fixed"]) == pytest.approx((own - fixed).mean(), abs=1e-6)
         assert float(row["minus_bptt"]) == pytest.approx((own - exact).mean(), abs=1e-6)
     named = {(row["temporal"], row["spatial"]): row["rules"] for row in tables["credit_grid"]}
     assert named["ostl", "target"] == "osttp" and named["sltt", "direct"] == "dfa" and named["sltt", "local"] == ""
     assert len(tables["credit_grid_cosine"]) == 2 * len(cells) * 2 * 3
-    assert [row["carried"] for row in tables["credit_grid_cost"]][:2] == [str(6 * (20 + 15 + 10)), "0"]
+    assert [row["carried"] for row in tables["credit_grid_cost"]][:2] == [str(6 * (12 + 8 + 7) + 2 * (8 + 7 + 3)), "0"]
     assert float(tables["credit_grid_cost"][0]["times_bptt"]) == 1
 
     found = {(row["code"], row["comparison"]): float(row["mean"]) for row in tables["credit_grid_differences"]}

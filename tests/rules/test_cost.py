@@ -44,6 +44,25 @@ def test_products_are_those_of_three_passes():
     assert direct.products == found.products  # N C to send the error, in place of N C to pass it down
 
 
+def test_bytes_of_a_window_are_those_that_autodiff_keeps_of_its_steps():
+    """Of each step the inputs and the hidden membranes, from which spikes are made again; of a window, its last state."""
+    found = cost(model(), OTTT(), (T, B, I), window=2, measure=False)
+    assert found.window == 2
+    assert found.window_bytes == 4 * (2 * (I + N) + N + C)
+    assert found.bptt_bytes == 4 * (T * (I + N) + 2 * (N + C))
+    assert found.predicted_bytes == found.carried_bytes + found.window_bytes
+    assert cost(model(), BPTT(), (T, B, I), window=2, measure=False).predicted_bytes == found.bptt_bytes
+
+
+def test_products_of_convolutions_with_strides_and_groups():
+    rngs = nnx.Rngs(0)
+    first = nnx.Conv(2, 4, (3, 3), strides=2, rngs=rngs)
+    second = nnx.Conv(4, 8, (3, 3), strides=2, feature_group_count=2, rngs=rngs)
+    found = cost(connect([first, LIF(), second, LIF()]), BPTT(), (T, B, 8, 8, 2), measure=False)
+    in_first, in_second = (4 * 4 * 4) * (3 * 3 * 2), (2 * 2 * 8) * (3 * 3 * 2)  # outputs times inputs of each
+    assert found.products == 2 * in_first + 3 * in_second  # forward and kernel; the second also passes a signal down
+
+
 @pytest.mark.parametrize("name", [name for name in RULES if name != "uoro"])
 def test_every_rule_has_a_cost(name):
     net = model()
@@ -56,11 +75,12 @@ def test_a_model_without_products_costs_none():
 
 
 def test_memory_and_time_are_measured():
-    found = cost(model(), OSTL(), (T, B, I), repeats=2)
+    found = cost(model(), OSTL(), (40, B, I), window=8, repeats=2)
     assert found.seconds > 0
     assert found.measured_time == found.seconds / found.bptt_seconds
-    assert found.temporary_bytes > 0
-    assert found.bptt_temporary_bytes > 0
+    # The prediction is a lower bound, and not far from it under BPTT.
+    assert found.predicted_bytes < found.temporary_bytes
+    assert found.bptt_bytes < found.bptt_temporary_bytes < 3 * found.bptt_bytes
     assert "measured" in str(found)
     assert "measured" not in str(cost(model(), OSTL(), (T, B, I), measure=False))
 
@@ -73,6 +93,8 @@ def test_rules_for_any_cell_are_counted_too():
 def test_a_shape_without_time_is_an_error():
     with pytest.raises(ValueError, match=r"expected that of inputs, \[T, B, features...\]"):
         cost(model(), OSTL(), (B, I))
+    with pytest.raises(ValueError, match="repeats=0, expected 1 or more"):
+        cost(model(), OSTL(), (T, B, I), repeats=0)
 
 
 def test_the_model_stays_as_it_is():

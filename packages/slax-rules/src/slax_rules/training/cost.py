@@ -27,8 +27,12 @@ class Cost:
     """The cost of the gradient of a batch under a rule, and the same for BPTT.
 
     Args:
+        window: the steps that are computed together, all T under BPTT.
         carried_bytes: counted: bytes per sample that the rule carries from window to window, the model's carry and the rule's
             traces; what samples share counts once, divided by the batch.
+        window_bytes: counted: bytes per sample that a window keeps between its forward and its backward pass, the values that
+            plain autodiff keeps of its steps.
+        bptt_bytes: the same for BPTT, which keeps all steps, with the model's carry.
         products: counted: multiply-adds in matrix products and convolutions per step and sample.
         bptt_products: the same for BPTT.
         temporary_bytes: measured: temporary memory of the compiled program per sample; None if nothing was measured.
@@ -38,20 +42,30 @@ class Cost:
 
     Example:
         >>> from slax_rules import Cost
-        >>> cost = Cost(carried_bytes=4000, products=300, bptt_products=200)
-        >>> cost.relative_products
-        1.5
+        >>> cost = Cost(
+        ...     window=10, carried_bytes=4000, window_bytes=2000, bptt_bytes=20_000, products=300, bptt_products=200
+        ... )
+        >>> cost.predicted_bytes, cost.relative_products
+        (6000, 1.5)
         >>> print(cost)
-        carries 4,000 bytes per sample; 1.50 times BPTT's products
+        windows of 10 steps: 6,000 bytes per sample, 4,000 of them carried (BPTT 20,000); 1.50 times BPTT's products
     """
 
+    window: int
     carried_bytes: int
+    window_bytes: int
+    bptt_bytes: int
     products: int
     bptt_products: int
     temporary_bytes: int | None = None
     bptt_temporary_bytes: int | None = None
     seconds: float | None = None
     bptt_seconds: float | None = None
+
+    @property
+    def predicted_bytes(self) -> int:
+        """The bytes per sample that are carried or kept at a time, a lower bound: intermediate results come on top."""
+        return self.carried_bytes + self.window_bytes
 
     @property
     def relative_products(self) -> float:
@@ -66,7 +80,10 @@ class Cost:
         return self.seconds / self.bptt_seconds
 
     def __str__(self) -> str:
-        text = f"carries {self.carried_bytes:,} bytes per sample; {self.relative_products:.2f} times BPTT's products"
+        text = (
+            f"windows of {self.window} steps: {self.predicted_bytes:,} bytes per sample, {self.carried_bytes:,} of them "
+            f"carried (BPTT {self.bptt_bytes:,}); {self.relative_products:.2f} times BPTT's products"
+        )
         if self.measured_time is None:
             return text
         return (
@@ -86,9 +103,10 @@ def cost(
 ) -> Cost:
     """Count and measure the cost of a rule for a model and a batch, beside BPTT.
 
-    Counting compiles nothing: bytes are those of the arrays that the rule carries, and products are counted in its program.
-    The measurement compiles the gradient under the rule and under BPTT, reads how much temporary memory each needs, and times
-    both in turn on random spikes, on the device that JAX uses.
+    Counting compiles nothing: bytes are those of the arrays that the rule carries and that a window keeps, and products are
+    counted in its program. In a single window of all T steps nothing reads the traces at the end, and they cost nothing: give
+    the `window` that you train with. The measurement compiles the gradient under the rule and under BPTT, reads how much
+    temporary memory each needs, and times both in turn on random spikes, on the device that JAX uses.
 
     Args:
         model: a model that the rule can handle. It is not changed.
@@ -102,7 +120,7 @@ def cost(
         The cost, which prints as a line.
 
     Raises:
-        TypeError, ValueError: a model that the rule cannot handle; a shape without time, batch and features.
+        TypeError, ValueError: a model that the rule cannot handle; a shape without time, batch and features; no repeats.
 
     Example:
         >>> from flax import nnx
@@ -112,15 +130,25 @@ def cost(
         >>> model = connect([nnx.Linear(100, 50, rngs=rngs), LIF(), nnx.Linear(50, 10, rngs=rngs), LI()])
         >>> for rule in (OTTT(), OSTL()):
         ...     print(cost(model, rule, (100, 32, 100), window=25, measure=False))
-        carries 840 bytes per sample; 1.00 times BPTT's products
-        carries 22,480 bytes per sample; 1.48 times BPTT's products
+        windows of 25 steps: 16,080 bytes per sample, 840 of them carried (BPTT 60,480); 1.00 times BPTT's products
+        windows of 25 steps: 37,720 bytes per sample, 22,480 of them carried (BPTT 60,480); 1.48 times BPTT's products
     """
     if len(input_shape) < 3:
         raise ValueError(f"cost got the shape {list(input_shape)}, expected that of inputs, [T, B, features...].")
+    if repeats < 1:
+        raise ValueError(f"cost got repeats={repeats}, expected 1 or more; measure=False measures nothing.")
     model = nnx.clone(model)
     struct = jax.ShapeDtypeStruct(input_shape, input_dtype(model))
     mine, theirs = (_Gradient(model, one, struct, window) for one in (rule, BPTT()))
-    counted = Cost(_carried_bytes(model, rule, struct), mine.products, theirs.products)
+    steps = as_rule(rule).offline_window(window, input_shape[0])
+    counted = Cost(
+        window=steps,
+        carried_bytes=_carried_bytes(model, rule, struct),
+        window_bytes=_kept_bytes(model, struct, steps),
+        bptt_bytes=_carried_bytes(model, BPTT(), struct) + _kept_bytes(model, struct, input_shape[0]),
+        products=mine.products,
+        bptt_products=theirs.products,
+    )
     if not measure:
         return counted
     seconds: dict[str, list[float]] = {"mine": [], "theirs": []}
@@ -205,8 +233,30 @@ def _carried_bytes(model: Any, rule: Any, inputs: jax.ShapeDtypeStruct) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) // inputs.shape[1]
 
 
+def _kept_bytes(model: Any, inputs: jax.ShapeDtypeStruct, steps: int) -> int:
+    """Bytes per sample that autodiff keeps of a number of steps, without what all samples share."""
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+
+    def pullback(params: nnx.State, rest: nnx.State, inputs: Array) -> Any:
+        def outputs(params: nnx.State) -> Any:
+            copy = nnx.merge(graphdef, params, rest, copy=True)
+            return unroll(copy, first_carry(copy, inputs.shape[1:]), inputs)[1]
+
+        return jax.vjp(outputs, params)[1]
+
+    def size(batch: int) -> int:
+        struct = jax.ShapeDtypeStruct((steps, batch, *inputs.shape[2:]), inputs.dtype)
+        leaves = jax.tree.leaves(jax.eval_shape(pullback, params, rest, struct))
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+    return size(2) - size(1)
+
+
 def _products(jaxpr: Any) -> int:
-    """Multiply-adds in the matrix products and convolutions of a program, with loops unrolled."""
+    """Multiply-adds in the matrix products and convolutions of a program, with loops unrolled.
+
+    The zeros that the gradient of a convolution with strides inserts between its numbers are not multiplied.
+    """
     total = 0
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
@@ -216,7 +266,8 @@ def _products(jaxpr: Any) -> int:
             total += equation.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
         elif name == "conv_general_dilated":
             kernel, out = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec[0]
-            total += equation.outvars[0].aval.size * math.prod(kernel) // kernel[out]
+            inserted = math.prod(params["lhs_dilation"])
+            total += equation.outvars[0].aval.size * math.prod(kernel) // (kernel[out] * inserted)
         else:
             repeats = params["length"] if name == "scan" else 1
             total += repeats * sum(_products(inner) for inner in _inner(params))
