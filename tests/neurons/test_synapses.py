@@ -422,7 +422,11 @@ class TooLarge(Synapse):
         (lambda: RunningNorm(linear(), eps=0.0), ValueError, r"RunningNorm got eps=0\.0, expected a number > 0"),
         (lambda: RunningNorm(linear(), eps=np.nan), ValueError, r"RunningNorm got eps=nan, expected a number > 0"),
         (lambda: Standardized(linear(), eps=0.0), ValueError, r"Standardized got eps=0\.0, expected a number > 0"),
-        (lambda: Standardized(linear(), eps=-1e-4), ValueError, r"Standardized got eps=-0\.0001, expected a number > 0"),
+        (
+            lambda: Standardized(linear(), eps=-1e-4),
+            ValueError,
+            r"Standardized got eps=-0\.0001, expected a number > 0",
+        ),
         (
             lambda: connect([Masked(linear(), np.ones((7, 4))), LIF(**F64)], {0: [1]}, rngs=nnx.Rngs(0)),
             TypeError,

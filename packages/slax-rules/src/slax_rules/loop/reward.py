@@ -115,8 +115,8 @@ def extend_trial(
     may be arguments of that function.
 
     Actions have to be known before their losses, so the rule is asked for two forward passes over the K steps: one for the
-    actions, and one for the gradient. In a compiled program on a CPU, XLA merges them under rules for layers such as `OSTL`, but
-    not under `BPTT` and `RTRL`, which differentiate the second one.
+    actions, and one for the gradient. In a compiled program on a CPU, XLA merges them under rules for layers such as `OSTL`,
+    but not under `BPTT` and `RTRL`, which differentiate the second one.
 
     Args:
         model: the model, whose own variables stay unchanged: call `model.eval()` if it has a norm.
