@@ -419,6 +419,14 @@ class TooLarge(Synapse):
         (lambda: LowRank(Masked(linear(), np.ones((7, 4))), 2), TypeError, r"got a Masked.*Quantized\(LowRank"),
         (lambda: Quantized(linear(), 16), ValueError, r"bits=16, expected 2 to 8"),
         (lambda: RunningNorm(linear(), momentum=1.0), ValueError, r"momentum=1\.0, expected a number in \[0, 1\)"),
+        (lambda: RunningNorm(linear(), eps=0.0), ValueError, r"RunningNorm got eps=0\.0, expected a number > 0"),
+        (lambda: RunningNorm(linear(), eps=np.nan), ValueError, r"RunningNorm got eps=nan, expected a number > 0"),
+        (lambda: Standardized(linear(), eps=0.0), ValueError, r"Standardized got eps=0\.0, expected a number > 0"),
+        (
+            lambda: Standardized(linear(), eps=-1e-4),
+            ValueError,
+            r"Standardized got eps=-0\.0001, expected a number > 0",
+        ),
         (
             lambda: connect([Masked(linear(), np.ones((7, 4))), LIF(**F64)], {0: [1]}, rngs=nnx.Rngs(0)),
             TypeError,

@@ -117,6 +117,33 @@ def test_rtrl_takes_any_cell(cell, x64):
     assert furthest(run(model, RTRL(), K, carry=carry), exact(model, carry=carry)) < 1e-11
 
 
+@pytest.mark.parametrize("rule", ["RTRL()", "SnAp(2)"])
+def test_a_stack_may_begin_with_an_embedding_of_integers(rule):
+    """The inputs are indices, not numbers of the dtype of the parameters.
+
+    In a process without the check of types, by which a stack takes floating-point inputs alone.
+    """
+    program = f"""
+import jax, jax.numpy as jnp, numpy as np
+from flax import nnx
+from slax_neurons import LI, LIF, connect
+from slax_rules import RTRL, SnAp, cross_entropy, gradients
+jax.config.update("jax_enable_x64", True)
+rngs, f64 = nnx.Rngs(0), dict(param_dtype=jnp.float64)
+first = [nnx.Embed(5, 4, rngs=rngs, **f64), lambda x: x[:, 0]]
+rest = [nnx.Linear(4, 6, rngs=rngs, **f64), LIF(threshold=0.1, **f64), nnx.Linear(6, 3, rngs=rngs, **f64), LI(**f64)]
+words, labels = jnp.asarray(np.random.default_rng(0).integers(0, 5, (9, 3, 1))), jnp.array([0, 2, 1])
+for model in (connect(first + rest), connect([connect(first), *rest])):
+    _, exact = gradients(model, cross_entropy, words, labels)
+    _, found = gradients(model, cross_entropy, words, labels, rule={rule}, window=4)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(exact), strict=True):
+        assert abs(b).max() > 1e-3
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-11)
+"""
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_gradient_of_each_step_alone_equals_bptt(x64):
     model = NETS["both"]().model
     for step in (0, 4, T - 1):

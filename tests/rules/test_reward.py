@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import re
 from typing import Any
 
 import jax
@@ -38,7 +39,10 @@ from slax_rules import (
     ApproximateOTPE,
     Direct,
     EProp,
+    FixedBases,
+    Local,
     PPProp,
+    SequenceLoss,
     Symmetric,
     Target,
     cross_entropy,
@@ -158,18 +162,22 @@ def test_under_bptt_the_gradient_flows_within_a_call(x64):
         assert worst(found, [{k: T * v for k, v in layer.items()} for layer in expected.gradients]) < TOLERANCE
 
 
-@pytest.mark.parametrize("route", ["direct", "target"])
-def test_third_factor_goes_along_every_route(route, x64):
-    """With projected targets, the target is what the model did."""
+@pytest.mark.parametrize("way", [Direct, Target, Local, FixedBases])
+def test_third_factor_goes_along_every_route(way, x64):
+    """With projected targets, the target is what the model did; local losses are those of what it did."""
     model, layers = network()
     x = inputs(T, B, 7)
-    way = (Direct if route == "direct" else Target)(rngs=nnx.Rngs(6))
+    way = way() if way is FixedBases else way(rngs=nnx.Rngs(6))
     sizes = zip(layers_of(model), (6, 5), strict=False)
     matrices = [np.asarray(way.matrix(layer, size, C, jnp.float64)) for layer, size in sizes]
-    theirs = oracle.Direct(matrices) if route == "direct" else oracle.Target(matrices, np.eye(C)[ACTIONS])
+    if isinstance(way, Target):
+        theirs = oracle.Target(matrices, np.eye(C)[ACTIONS])
+    else:
+        theirs = (oracle.Direct if isinstance(way, Direct) else oracle.Local)(matrices)
     expected = oracle.rewarded(OracleEProp(route=theirs), layers, x, SIGNAL, at_ends(3), gamma=0.9).gradients
     found = trial_of(model, EProp(route=way), x, 3, discount=0.9)
     assert worst(found, [{key: T * value for key, value in layer.items()} for layer in expected]) < TOLERANCE
+    assert min(np.abs(layer["kernel"]).max() for layer in expected) > 1e-4
 
 
 def test_where_the_model_does_not_act_nothing_is_added_and_the_trace_decays(x64):
@@ -493,3 +501,34 @@ def test_discounts_outside_the_unit_interval_are_refused():
     x = inputs(T, B, 7, dtype=jnp.float32)
     with pytest.raises(ValueError, match=r"discount=1.5, expected a number in \[0, 1\]"):
         extend_trial(model, trial, cross_entropy, x, lambda y: y.argmax(axis=-1), rule=OSTL(), discount=1.5)
+
+
+@pytest.mark.parametrize("shape", [(), (B + 1,), (T, B), (B, 1), (1,)])
+def test_rewards_of_another_shape_than_one_for_each_sample_are_refused(shape):
+    """A reward for each step would be summed over the wrong axis."""
+    model = connect([nnx.Linear(7, C, rngs=nnx.Rngs(0)), LI()])
+    trial = start_trial(model, (B, 7), rule=OSTL())
+    with pytest.raises(
+        ValueError, match=rf"rewards of shape {re.escape(str(list(shape)))}, expected \[3\].*add the gradients"
+    ):
+        reward_gradient(trial, jnp.ones(shape))
+
+
+def test_a_loss_of_the_sequence_is_refused():
+    """Its gradient w.r.t. the outputs of a step has no discount of its own."""
+    model = connect([nnx.Linear(7, C, rngs=nnx.Rngs(0)), LI()])
+    trial, x = start_trial(model, (B, 7), rule=OSTL()), inputs(T, B, 7, dtype=jnp.float32)
+    loss = SequenceLoss(lambda outputs, actions: cross_entropy(outputs.mean(axis=0), actions[-1]))
+    with pytest.raises(
+        TypeError, match=r"got a SequenceLoss, expected a loss of each step.*pass it to reward_gradient"
+    ):
+        extend_trial(model, trial, loss, x, lambda y: y.argmax(axis=-1), rule=OSTL())
+
+
+@pytest.mark.parametrize("batch", [1, B + 1])
+def test_inputs_of_another_number_of_samples_than_the_trial_are_refused(batch):
+    model = connect([nnx.Linear(7, C, rngs=nnx.Rngs(0)), LI()])
+    trial, x = start_trial(model, (B, 7), rule=OSTL()), inputs(T, batch, 7, dtype=jnp.float32)
+    message = rf"inputs of shape \[9, {batch}, 7\], so {batch} samples, expected the 3 samples.*Start another trial"
+    with pytest.raises(ValueError, match=message):
+        extend_trial(model, trial, cross_entropy, x, lambda y: y.argmax(axis=-1), rule=OSTL())

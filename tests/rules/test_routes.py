@@ -14,6 +14,7 @@ import oracle
 from oracle.local import OSTL, OTTT, STLLR
 from rules.ledger import LABELS, SIGNAL, B, T, layers_of, lif
 from slax_rules import OSTL as OurOSTL
+from slax_rules import OTPE as OurOTPE
 from slax_rules import OTTT as OurOTTT
 from slax_rules import STLLR as OurSTLLR
 from slax_rules import (
@@ -97,6 +98,23 @@ def test_error_of_direct_feedback_is_that_of_the_last_current_or_of_the_outputs(
     if last == "none":
         rest = oracle.ostl(layers, x, SIGNAL).gradients[1:]
         assert worst(gradient[1:], rest) < TOLERANCE
+
+
+def test_error_of_direct_feedback_is_what_the_rule_of_the_last_layer_passes_below(x64):
+    """Under OTPE for the last layer of a list: g delta with the leaky mean g of psi, and not psi delta."""
+    model, layers = pair([7, 6, 4], [lif(), lif(reset="zero")])
+    route, x, k = Direct(rngs=nnx.Rngs(6)), inputs(T, B, 7), 0.6
+    matrix = np.asarray(route.matrix(layers_of(model)[0], 6, 4, jnp.float64))
+    g, weight, sent, by_psi = 0.0, 0.0, [], []
+    for t, steps in enumerate(oracle.forward(layers, x)):
+        delta, psi = SIGNAL(t, steps[-1].output)[1], steps[-1].psi
+        g, weight = (k * weight * g + psi) / (k * weight + 1), k * weight + 1
+        sent.append(g * delta)
+        by_psi.append(psi * delta)
+    found = ours(model, [OurOSTL(route=route), OurOTPE(output_decay=k)], x)[1][:1]
+    expected, other = (oracle.ostl(layers[:1], x, oracle.linear(np.stack(e) @ matrix.T)) for e in (sent, by_psi))
+    assert worst(found, expected.gradients) < TOLERANCE
+    assert worst(found, other.gradients) > 1e-3
 
 
 def test_targets_of_each_step_are_sent_as_they_are(x64):

@@ -47,6 +47,25 @@ def test_rules_go_through_jit_and_come_back(name):
         assert again == rule
         assert hash(again) == hash(rule)
     assert nnx.graphdef(rule) == nnx.graphdef(RULES[name].make(rngs=nnx.Rngs(1), model=model()))  # one program for both
+    assert_returns(rule)
+
+
+def assert_returns(value):
+    """From `jax.jit`, from `nnx.jit`, and from a tree of placeholders, with all that it holds."""
+
+    def leaves(one):
+        return [jax.random.key_data(x) if is_key(x) else x for x in jax.tree.leaves(one)]
+
+    def is_key(x):
+        return isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+    marked = jax.tree.map(lambda _: object(), value)
+    filled = jax.tree.unflatten(jax.tree.structure(marked), jax.tree.leaves(value))
+    for again in (jax.jit(lambda one: one)(value), nnx.jit(lambda one: one)(value), filled):
+        assert type(again) is type(value)
+        assert jax.tree.structure(again) == jax.tree.structure(value)
+        for a, b in zip(leaves(again), leaves(value), strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_options_are_static_and_modules_are_children():
@@ -70,6 +89,47 @@ class Scaled(LayerRule):
 
     def window(self, layer, window, traces, signal):
         return OSTL().window(layer, window, traces, signal * jnp.asarray(self.scale, signal.dtype))
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked(Scaled):
+    """A rule that looks at its array when it is made, which is no array within a transformation."""
+
+    decay: float = 0.5
+
+    def __post_init__(self):
+        if not np.all(np.asarray(self.scale) >= 0):
+            raise ValueError(f"Checked got scale={self.scale}, expected numbers from 0.")
+        object.__setattr__(self, "lost", True)
+
+    @property
+    def double(self):
+        return 2 * self.scale
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Scaled(np.arange(3.0)),
+        lambda: Scaled(jnp.arange(3.0), route=Random(rngs=nnx.Rngs(0))),
+        lambda: Checked(np.arange(3.0), route=Adaptive(model(), rngs=nnx.Rngs(0))),
+        lambda: Checked(np.arange(3.0), 0.7, route=Random(rngs=nnx.Rngs(0))),
+        lambda: Scaled((np.arange(3.0), OSTL(route=Random(rngs=nnx.Rngs(0))))),
+    ],
+    ids=["numpy", "nested", "checked", "static too", "tuple"],
+)
+def test_values_with_arrays_go_through_jit_and_come_back(make):
+    assert_returns(make())
+
+
+def test_a_value_is_its_fields():
+    """What `__post_init__` sets beside them is lost, and properties are not."""
+    rule = Checked(np.arange(3.0), 0.7)
+    assert rule.lost
+    for again in (jax.jit(lambda one: one)(rule), nnx.jit(lambda one: one)(rule), jax.tree.map(lambda x: x, rule)):
+        assert not hasattr(again, "lost")
+        assert again.decay == 0.7
+        np.testing.assert_array_equal(again.double, [0.0, 2.0, 4.0])
 
 
 @pytest.mark.parametrize("array", [np.asarray, jnp.asarray])

@@ -73,6 +73,8 @@ class Penalty:
 
 @dataclasses.dataclass(frozen=True)
 class RateError:
+    """The function of `firing_rate`: 1/2 sum_j (f_j - target)^2 of rates f [...], the mean outputs of a layer's units."""
+
     target: float
 
     def __call__(self, rates: Array) -> Float[Array, ""]:

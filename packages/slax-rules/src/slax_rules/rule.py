@@ -48,6 +48,9 @@ class Value:
 
     Fields that hold arrays, such as a module, a variable or another value, are the children; all other fields are static.
     A subclass that is a module is already a tree.
+
+    A value is its fields: transformations rebuild it from them, without `__init__` and `__post_init__`. So `__post_init__` may
+    check fields, but an attribute other than a field that it sets is lost; make it a property.
     """
 
     def __init_subclass__(cls, **options: Any):

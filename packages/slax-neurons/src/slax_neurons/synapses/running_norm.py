@@ -39,7 +39,7 @@ class RunningNorm(Reparameterized):
 
     Raises:
         TypeError: anything other than a synapse.
-        ValueError: a momentum out of range.
+        ValueError: a momentum or an eps out of range.
 
     References:
         Ioffe, Szegedy: Batch normalization: accelerating deep network training by reducing internal covariate shift, 2015,
@@ -74,6 +74,8 @@ class RunningNorm(Reparameterized):
         super().__init__(synapse)
         if not 0 <= momentum < 1:
             raise ValueError(f"RunningNorm got momentum={momentum}, expected a number in [0, 1).")
+        if not eps > 0:
+            raise ValueError(f"RunningNorm got eps={eps}, expected a number > 0.")
         kernel = effective_weights(synapse)[0]
         features, dtype = kernel.shape[-1:], kernel.dtype
         sums = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32

@@ -26,7 +26,7 @@ class Standardized(Reparameterized):
 
     Raises:
         TypeError: anything other than a synapse.
-        ValueError: fewer than two weights into an output.
+        ValueError: fewer than two weights into an output, or an eps of 0 or less.
 
     References:
         Brock, De, Smith: Characterizing signal propagation to close the performance gap in unnormalized ResNets, 2021,
@@ -49,6 +49,8 @@ class Standardized(Reparameterized):
 
     def __init__(self, synapse: Any, gain_init: float | None = 1.0, *, eps: float = 1e-4):
         super().__init__(synapse)
+        if not eps > 0:
+            raise ValueError(f"Standardized got eps={eps}, expected a number > 0.")
         kernel = effective_weights(synapse)[0]
         if math.prod(kernel.shape[:-1]) < 2:
             raise ValueError(

@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Dropout, RunningSum
-from slax_neurons.internal import unroll_chunk
+from slax_neurons.internal import input_dtype, unroll_chunk
 from slax_rules.influence.coloring import ColumnColoring, color_reached
 from slax_rules.influence.sparsity import jacobian_sparsity
 from slax_rules.probes import Probe, Probed
@@ -191,8 +191,8 @@ def state_space(cell: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> StateSpa
             f"{type(cell).__name__} has a carry {problem}. A rule that carries influence forward needs states [B, ...]; count "
             "steps in integers."
         )
-    dtype = next((leaf.dtype for leaf in jax.tree.leaves(params) if _is_number(leaf)), jnp.dtype(jnp.float32))
-    return StateSpace(graphdef, params, rest, axes, one, jax.ShapeDtypeStruct((1, *input_shape[1:]), dtype))
+    inputs = jax.ShapeDtypeStruct((1, *input_shape[1:]), input_dtype(cell))
+    return StateSpace(graphdef, params, rest, axes, one, inputs)
 
 
 @lru_cache(maxsize=64)

@@ -21,7 +21,7 @@ from slax_neurons.internal import check_sequence, first_carry, input_dtype
 from slax_rules.layerwise.engine import as_rule
 from slax_rules.loop.objective import WindowObjective, counted
 from slax_rules.loop.targets import read_targets
-from slax_rules.losses import LossFn, PerStep, check_steps_and_samples
+from slax_rules.losses import LossFn, PerStep, SequenceLoss, check_steps_and_samples
 from slax_rules.rule import Heads
 
 
@@ -114,6 +114,10 @@ def extend_trial(
     it within a function under `nnx.jit`, whose calls with the same shapes are one program; the model, the trial and the rule
     may be arguments of that function.
 
+    Actions have to be known before their losses, so the rule is asked for two forward passes over the K steps: one for the
+    actions, and one for the gradient. In a compiled program on a CPU, XLA merges them under rules for layers such as `OSTL`,
+    but not under `BPTT` and `RTRL`, which differentiate the second one.
+
     Args:
         model: the model, whose own variables stay unchanged: call `model.eval()` if it has a norm.
         trial: the trial so far.
@@ -131,8 +135,9 @@ def extend_trial(
         The trial after the steps, the outputs, and the actions.
 
     Raises:
-        ValueError: inputs, mask or actions of a wrong shape, or a discount outside [0, 1].
-        TypeError: a model that the rule cannot handle.
+        ValueError: inputs, mask or actions of a wrong shape, another number of samples than the trial's, or a discount outside
+            [0, 1].
+        TypeError: a model that the rule cannot handle, or a `SequenceLoss`.
 
     References:
         Williams: Simple statistical gradient-following algorithms for connectionist reinforcement learning, 1992,
@@ -159,7 +164,17 @@ def extend_trial(
     if not 0 <= discount <= 1:
         raise ValueError(f"extend_trial got discount={discount}, expected a number in [0, 1].")
     check_sequence(inputs)
+    if isinstance(loss_fn, SequenceLoss):
+        raise TypeError(
+            "extend_trial got a SequenceLoss, expected a loss of each step, such as cross_entropy: the gradient of each step "
+            "enters the trace with its own discount. Let the reward judge the sequence, and pass it to reward_gradient."
+        )
     whole, (steps, batch) = as_rule(rule), inputs.shape[:2]
+    if batch != _batch(trial):
+        raise ValueError(
+            f"extend_trial got inputs of shape {list(inputs.shape)}, so {batch} samples, expected the {_batch(trial)} samples "
+            "that the trial was started with. Start another trial: start_trial(model, inputs.shape[1:], rule=rule)."
+        )
     if mask is not None:
         check_steps_and_samples(mask, (steps, batch))
     plan = whole.plan(model, inputs.shape[2:])
@@ -186,15 +201,19 @@ def extend_trial(
     return Trial(state, trace), outputs, actions
 
 
-def reward_gradient(trial: Trial, rewards: Float[Array, " B"]) -> nnx.State:
+def reward_gradient(trial: Trial, rewards: Array) -> nnx.State:
     """Multiply the trace of each sample with its reward, and return the mean: a step down this gradient increases the reward.
 
     Args:
         trial: the trial so far.
-        rewards: the reward of each sample that arrives now, less a baseline that reduces the noise, such as a running mean.
+        rewards: the reward of each sample that arrives now, [B], less a baseline that reduces the noise, such as a running
+            mean.
 
     Returns:
         The gradient in the structure of `nnx.state(model, nnx.Param)`, mean_b rewards_b z_b.
+
+    Raises:
+        ValueError: rewards of another shape than [B], one number for each sample of the trial.
 
     Example:
         >>> import jax.numpy as jnp
@@ -209,11 +228,23 @@ def reward_gradient(trial: Trial, rewards: Float[Array, " B"]) -> nnx.State:
         >>> float(reward_gradient(trial, jnp.zeros(3))["modules"][0]["bias"][...].sum())
         0.0
     """
+    batch = _batch(trial)
+    if jnp.shape(rewards) != (batch,):
+        raise ValueError(
+            f"reward_gradient got rewards of shape {list(jnp.shape(rewards))}, expected [{batch}], one for each sample of the "
+            "trial. If rewards arrive at several steps, call extend_trial for the steps up to each, call reward_gradient there "
+            "with its rewards, and add the gradients."
+        )
 
     def weigh(trace: Array) -> Array:
-        return jnp.tensordot(rewards.astype(trace.dtype), trace, axes=1) / rewards.shape[0]
+        return jnp.tensordot(jnp.asarray(rewards, trace.dtype), trace, axes=1) / batch
 
     return jax.tree.map(weigh, trial.trace)
+
+
+def _batch(trial: Trial) -> int:
+    """The number of samples of a trial."""
+    return jax.tree.leaves(trial)[0].shape[0]
 
 
 def _check_actions(actions: Any, steps: int, batch: int) -> None:

@@ -34,11 +34,12 @@ class _Broadcast(Route, nnx.Module):
 class Direct(_Broadcast):
     """Direct feedback: each hidden layer gets the error of the read-out through a fixed random matrix of its own.
 
-        signal of layer l  e_t B^l^T        e_t = psi_t delta_t of the last layer
+        signal of layer l  e_t B^l^T        e_t  the cotangent that the rule of the last layer passes below
 
-    with the gradient e of the loss w.r.t. the current of the last layer, which is the error of a read-out of `LI` units. As the
-    route of `SLTT` this is direct feedback alignment in each time step, and as the route of `EProp` it is e-prop with random
-    feedback as published. In a stack of two layers it equals `Random`.
+    For most rules e_t = psi_t delta_t, the gradient of the loss w.r.t. the current of the last layer within the step, which is
+    the error of a read-out of `LI` units; `OTPE(output_decay=...)` for the last layer of a list of rules passes g_t delta_t. As
+    the route of `SLTT` this is direct feedback alignment in each time step, and as the route of `EProp` it is e-prop with
+    random feedback as published. In a stack of two layers it equals `Random`.
 
     Args:
         rngs: random streams; the key of the matrices is drawn from the stream `params`, and the matrices as in `Random`.

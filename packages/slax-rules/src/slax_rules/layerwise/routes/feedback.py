@@ -33,6 +33,9 @@ class Random(Route, nnx.Module):
     Args:
         rngs: random streams; the key is drawn from the stream `params`.
 
+    Raises:
+        TypeError: a model with an edge that has no kernel, when the route is used.
+
     References:
         Lillicrap, Cownden, Tweed, Akerman: Random synaptic feedback weights support error backpropagation for deep learning,
         2016, doi 10.1038/ncomms13276.
@@ -71,6 +74,9 @@ class Adaptive(Route, nnx.Module):
     Args:
         model: a stack, whose kernels give the shapes.
         rngs: random streams; the initial matrices are drawn as in `Random` from the stream `params`.
+
+    Raises:
+        TypeError: a model with an edge that has no kernel, or, when the route is used, a model with kernels of other shapes.
 
     References:
         Kolen, Pollack: Backpropagation without weight transport, 1994, doi 10.1109/ICNN.1994.374486. Akrout et al.: Deep

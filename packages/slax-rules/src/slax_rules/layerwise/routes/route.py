@@ -20,8 +20,9 @@ class Teaching(NamedTuple):
     """The quantities from which a route that skips layers makes the signal of a hidden layer.
 
     Args:
-        error: the gradient of the loss w.r.t. the current of the last layer within each step, or w.r.t. the model's outputs
-            if modules with parameters follow the last layer; several outputs are concatenated. It is divided by the number
+        error: the cotangent that the rule of the last layer passes below, for most rules the gradient of the loss w.r.t. the
+            current of the last layer within each step; or the gradient w.r.t. the model's outputs if modules with parameters
+            follow the last layer. Several outputs are concatenated. It is divided by the number
             of losses of the window, so a signal that is proportional to it does not depend on the window.
         targets: a function that returns the targets of each step as numbers [K, B, C], one-hot for labels, divided by the
             number of steps and samples that count.
