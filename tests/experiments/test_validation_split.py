@@ -43,7 +43,7 @@ def test_every_tenth_training_sample_is_left_out_for_validation():
     assert sorted([*numbers["train"], *numbers["validation"]]) == list(range(40))
     assert list(numbers["test"]) == list(range(40, 52))
     for split, (_, labels) in found.items():
-        assert list(labels) == list(numbers[split] // 3 % CLASSES)
+        assert list(np.asarray(labels)) == list(numbers[split] // 3 % CLASSES)
 
 
 def test_samples_without_end_need_no_split():
