@@ -39,18 +39,30 @@ def with_validation(task: Task) -> Task:
     """The task with every tenth training sample in a split "validation", and no longer in "train".
 
     Its spikes are those of `full_split`, also in a code that draws them. A task with samples without end is returned as it is.
+    The program stops if the inputs are not spikes, zeros and ones.
     """
     if task.full_split is None:
         return task
-    (train, labels), test = task.full_split("train"), task.full_split("test")
+    train, labels = recordings("train", *task.full_split("train"))
     is_left_out = np.arange(len(labels)) % LEFT_OUT == 0
-    train, labels = np.asarray(train, bool).swapaxes(0, 1), np.asarray(labels)
     splits = {
         "train": (train[~is_left_out], labels[~is_left_out]),
         "validation": (train[is_left_out], labels[is_left_out]),
+        "test": recordings("test", *task.full_split("test")),
     }
-    splits["test"] = np.asarray(test[0], bool).swapaxes(0, 1), np.asarray(test[1])
     return stored_task({name: spike_trains(*split) for name, split in splits.items()}, n_classes=task.n_classes)
+
+
+def recordings(split: str, spikes: jax.Array, labels: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+    """The spikes [T, D, N] of a split as booleans [D, T, N], and its labels [D]."""
+    inputs = np.asarray(spikes)
+    others = inputs[(inputs != 0) & (inputs != 1)]
+    if others.size:
+        raise SystemExit(
+            f"The split {split!r} of the task has an input of {others[0]:g}, expected spikes, which are 0 or 1: only these are "
+            "stored with a split for validation. Choose a code that makes spikes."
+        )
+    return inputs.astype(bool).swapaxes(0, 1), np.asarray(labels)
 
 
 def check_layers(config: dict[str, Any], task: Task) -> None:

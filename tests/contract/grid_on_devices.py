@@ -1,6 +1,6 @@
 """Gradients of cells of the grid on 2 and on 8 virtual devices beside those on one, as JSON: `python grid_on_devices.py`.
 
-A process of its own, since the number of devices is fixed when JAX starts.
+A process of its own, since the number of devices is fixed when JAX starts. It takes about 90 s of one core.
 """
 
 import json
@@ -13,7 +13,7 @@ if __name__ == "__main__":
 
 import jax
 
-from contract.test_every_cell_of_the_grid import SOME, furthest, layers, make
+from contract.test_every_cell_of_the_grid import ON_DEVICES, furthest, layers, make
 from slax_rules import gradients, split_batch, squared_error
 from stacks import inputs
 
@@ -37,4 +37,4 @@ def of_cell(rule: str, route: str) -> dict[int, float]:
 
 if __name__ == "__main__":
     with jax.enable_x64(True):
-        json.dump({f"{rule}, {route}": of_cell(rule, route) for rule, route in SOME}, sys.stdout)
+        json.dump({f"{rule}, {route}": of_cell(rule, route) for rule, route in ON_DEVICES}, sys.stdout)

@@ -86,7 +86,7 @@ def batch():
 
 @pytest.fixture(autouse=True, scope="module")
 def _promotion():
-    """Promotes types as JAX does by default, which the route Target relies on."""
+    """Promotes types as JAX does by default, for Optax, whose step counter is an integer."""
     with jax.numpy_dtype_promotion("standard"):
         yield
 

@@ -1,21 +1,24 @@
 """The experiment with deep networks: its networks, its numbers, and its table."""
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from experiment_files import as_written, config_of, draw
 from flax import nnx
 
 from experiments.common.job import jobs_of
-from experiments.deep import choose, plot, run
+from experiments.common.tasks import task_maker
+from experiments.deep import choose, run
 from experiments.deep.networks import NETWORKS
-from slax_data import spike_trains
+from slax_data import Augmentation, spike_trains
 from slax_data.storage.packed import arrays_of_sets
-from slax_neurons import AdLIF, RunningNorm, Standardized
-from slax_rules import RULES, cross_entropy, gradients
+from slax_neurons import AdLIF, RunningNorm, Standardized, connect, health, unroll
+from slax_rules import RULES, cross_entropy, gradients, train_offline, train_online
 
 RATES = {"bptt": 0.01, "ottt": 0.02, "ostl": 0.01}
 TINY = {
@@ -59,17 +62,87 @@ def compute(task, rule, spikes=None):
         return run.compute(config(task, rule), spikes)["seeds"]
 
 
-def test_numbers_of_each_seed():
-    seeds = compute("digits", "ottt")
-    assert [seed["seed"] for seed in seeds] == [0, 1]
-    assert set(seeds[0]["spikes"]) == {"1", "2"}
-    assert 0 <= seeds[0]["accuracy"] <= 1
-    assert seeds[0]["loss"] != seeds[1]["loss"]
+TRAININGS = [("digits", "bptt"), ("digits", "ottt"), ("lines", "ostl")]
+UPDATES = {
+    ("digits", "bptt"): 1,
+    ("digits", "ottt"): 2,
+    ("lines", "ostl"): 3,
+}  # per batch of 6 or 8 steps, in windows of 3
 
 
-def test_a_recurrent_network_is_trained_online(lines):
-    seeds = compute("lines", "ostl", lines)
-    assert set(seeds[0]["spikes"]) == {"1"}
+@pytest.mark.parametrize(("task", "rule"), TRAININGS)
+def test_numbers_of_a_seed_are_those_of_training_by_hand(task, rule, lines):
+    """With the keys of the second seed, which runs the program of the first one, and a rate that ends after all updates."""
+    settings = config(task, rule)
+    spikes = lines if task == "lines" else None
+    found = compute(task, rule, spikes)
+    assert [seed["seed"] for seed in found] == [0, 1]
+    assert found[0]["loss"] != found[1]["loss"]
+    keys = jax.random.split(jax.random.key(1), 5)
+    data = task_maker(settings, spikes)(keys[0])
+    model = NETWORKS[settings["network"]](settings, nnx.Rngs(keys[1]))
+    made = RULES[rule].make(rngs=nnx.Rngs(keys[2]), model=model)
+    updates = UPDATES[task, rule] * TINY["steps"]
+    with jax.numpy_dtype_promotion("standard"):
+        schedule = optax.cosine_decay_schedule(RATES[rule], updates)
+        optimizer = nnx.Optimizer(model, optax.adam(schedule), wrt=nnx.Param)
+        for key in jax.random.split(keys[3], TINY["steps"]):
+            batch_key, augment_key = jax.random.split(key)
+            inputs, labels = data.sample(batch_key, batch_size=TINY["batch_size"])
+            batch = Augmentation(channels=1)(augment_key, inputs), labels
+            if rule == "bptt":
+                loss = train_offline(model, optimizer, cross_entropy, *batch, rule=made)
+            else:
+                loss = train_online(model, optimizer, cross_entropy, *batch, rule=made, window=3)
+    assert int(optimizer.step[...]) == updates
+    assert found[1]["loss"] == pytest.approx(float(loss), rel=1e-5)
+    model.eval()
+    inputs, labels = data.full_split("test")
+    _, outputs = unroll(model, model.initialize_carry(inputs.shape[1:]), inputs)
+    odds = np.exp(np.asarray(outputs, np.float64))
+    guesses = (odds / odds.sum(axis=-1, keepdims=True)).sum(axis=0).argmax(axis=-1)
+    assert found[1]["accuracy"] == pytest.approx(np.mean(guesses == np.asarray(labels)), abs=1e-6)
+    rates = {str(number): layer.rate for number, layer in enumerate(health(model, inputs).layers, 1)}
+    assert found[1]["spikes"] == pytest.approx(rates, rel=1e-5)
+
+
+@pytest.mark.parametrize(("task", "rule"), TRAININGS)
+def test_the_rate_is_zero_after_the_last_update(task, rule):
+    """Adam moves a parameter whose gradient is one by the rate."""
+    settings, model = config(task, rule), nnx.Linear(1, 1, use_bias=False, rngs=nnx.Rngs(0))
+    updates = UPDATES[task, rule] * TINY["steps"]
+    moves = []
+    with jax.numpy_dtype_promotion("standard"):
+        optimizer = run.make_optimizer(settings, model)
+        for _ in range(updates + 2):
+            before = float(model.kernel[0, 0])
+            optimizer.update(model, jax.tree.map(jnp.ones_like, nnx.state(model, nnx.Param)))
+            moves.append(before - float(model.kernel[0, 0]))
+    expected = RATES[rule] * (1 + np.cos(np.pi * np.arange(updates) / updates)) / 2
+    np.testing.assert_allclose(moves, [*expected, 0, 0], atol=1e-6)
+
+
+def test_the_test_split_is_read_once_for_each_network():
+    settings = config("digits", "ottt")
+    make, read, drawn = task_maker(settings, None), [], []
+
+    def watched(key):
+        task = make(key)
+
+        def full_split(split):
+            read.append(split)
+            return task.full_split(split)
+
+        def sample(key, *, batch_size, split="train"):
+            drawn.append(split)
+            return task.sample(key, batch_size=batch_size, split=split)
+
+        return dataclasses.replace(task, sample=sample, full_split=full_split)
+
+    with jax.numpy_dtype_promotion("standard"):
+        run.results(settings, watched)
+    assert read == ["test"] * TINY["seeds"]
+    assert set(drawn) == {"train"}
 
 
 @pytest.mark.parametrize(
@@ -95,11 +168,38 @@ def test_the_recurrent_network_trains_the_parameters_of_each_unit():
         assert bool(jnp.all(mine != theirs))
 
 
-def test_table_and_picture(tmp_path):
-    result = as_written(config("digits", "ottt"), {"seeds": compute("digits", "ottt")})
-    table = draw("deep", [result], tmp_path)["deep"]
-    assert {row["quantity"] for row in table} == {"accuracy", "spikes_1", "spikes_2"}
-    assert plot.network_of(result["config"]) == "2c3-3c3-10, running"
+def test_the_class_is_the_one_with_the_largest_sum_of_probabilities():
+    """One sure step for class 0 counts less than three steps that lean to class 1, though its outputs have the larger sum."""
+    outputs = jnp.array([[10.0, 0], [0, 1], [0, 1], [0, 1]])[:, None]
+    model = connect([lambda x: x])
+    np.testing.assert_array_equal(unroll(model, model.initialize_carry((1, 2)), outputs)[1], outputs)
+    assert [float(run.accuracy_of(model, outputs, jnp.array([label]))) for label in (0, 1)] == [0, 1]
+
+
+def test_table_has_the_means_of_the_seeds(tmp_path):
+    numbers = {
+        ("bptt", "accuracy"): [0.5, 0.875],
+        ("bptt", "spikes_1"): [0.125, 0.25],
+        ("bptt", "spikes_2"): [0.0625, 0.5],
+        ("ottt", "accuracy"): [0.25, 0.625],
+        ("ottt", "spikes_1"): [0.375, 0.0],
+        ("ottt", "spikes_2"): [0.75, 0.125],
+    }
+
+    def seeds(rule):
+        columns = (numbers[rule, name] for name in ("accuracy", "spikes_1", "spikes_2"))
+        return [
+            {"seed": seed, "loss": 1.0, "accuracy": accuracy, "spikes": {"1": first, "2": second}}
+            for seed, (accuracy, first, second) in enumerate(zip(*columns, strict=True))
+        ]
+
+    results = [as_written(config("digits", rule), {"seeds": seeds(rule)}) for rule in ("bptt", "ottt")]
+    table = draw("deep", results, tmp_path)["deep"]
+    means = {(row["rule"], row["quantity"]): float(row["mean"]) for row in table}
+    assert len(table) == len(means)
+    assert means == pytest.approx({name: np.mean(of_seeds) for name, of_seeds in numbers.items()}, abs=1e-6)
+    assert all(0 <= float(row["low"]) < float(row["mean"]) < float(row["high"]) for row in table)
+    assert {(row["network"], row["seeds"]) for row in table} == {("2c3-3c3-10, running", "2")}
 
 
 def test_each_rule_has_its_own_learning_rate():

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from jax.extend.core import jaxprs_in_params
 
 from slax_neurons import (
     LI,
@@ -369,22 +370,44 @@ def test_fit_and_files_keep_statistics_and_masks(tmp_path, x64):
     assert_same(nnx.state(read), nnx.state(fitted), 1e-15)
 
 
-def test_a_rule_makes_weights_once_per_window_and_plain_ones_never(x64):
-    """In the program of a rule, nothing is added for Linear and Conv; a quantized kernel is rounded once for all steps."""
+def equations(jaxpr, scans=()):
+    """Each equation of a program and of those within it, with the lengths of the scans that it is in."""
+    for equation in jaxpr.eqns:
+        yield equation, scans
+        within = (*scans, equation.params["length"]) if equation.primitive.name == "scan" else scans
+        for program in jaxprs_in_params(equation.params):
+            yield from equations(program, within)
+
+
+@pytest.mark.parametrize("rule", [OTTT(), OSTL()], ids=["ottt", "ostl"])
+def test_weights_are_made_once_per_window(rule, x64):
+    """Each kernel is rounded in the scan over windows or outside of it, and never in one over steps, through which the edge of
+    the first layer goes. The compiled program of one window has one rounding for each synapse, and the products of plain ones.
+    """
     x = data()
 
-    def program(model):
+    def net(make):
+        layers = [make(linear(7, 6)), LIF(threshold=0.5, **F64), make(linear(6, 4, 1)), LIF(threshold=0.5, **F64)]
+        return connect(layers, [Edge(1, 0, synapse=make(linear(6, 6, 2)))])
+
+    def program(model, window):
         graphdef, state = nnx.split(model)
 
         def run(state):
-            return gradients(nnx.merge(graphdef, state), cross_entropy, x, LABELS, rule=OTTT(), window=T)
+            return gradients(nnx.merge(graphdef, state), cross_entropy, x, LABELS, rule=rule, window=window)
 
-        return jax.jit(run).lower(state).compile().as_text()
+        return jax.jit(run).trace(state)
 
-    plain = program(one_layer("4 bits").modules[0].synapse and connect([linear(7, 4), LIF(threshold=0.5, **F64)]))
-    quantized = program(one_layer("4 bits"))
-    assert "round-nearest-even" not in plain
-    assert quantized.count(" dot(") == plain.count(" dot(")
+    quantized = net(MAKES["4 bits"])
+    for window, places in ((T, {()}), (4, {(), (2,)})):
+        listed = list(equations(program(quantized, window).jaxpr.jaxpr))
+        assert any(window in scans for _, scans in listed)  # the steps of a window
+        assert {scans for equation, scans in listed if equation.primitive.name == "round"} == places
+    texts = {make: program(net(MAKES[make]), T).lower().compile().as_text() for make in ("4 bits", "8 bits per output")}
+    texts["plain"] = program(net(lambda synapse: synapse), T).lower().compile().as_text()
+    synapses = {"4 bits": 3, "8 bits per output": 3, "plain": 0}
+    assert {make: text.count("round-nearest-even(") for make, text in texts.items()} == synapses
+    assert len({text.count(" dot(") for text in texts.values()}) == 1
 
 
 def mixed(*modules):
