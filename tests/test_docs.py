@@ -37,6 +37,14 @@ def test_python_of_the_page_runs(page, tmp_path):
     assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.parametrize("page", ["delays", "regularize", "rewards", "synapses"])
+def test_page_begins_with_ten_lines_of_code(page):
+    """Which run by themselves, since they come first."""
+    block = re.search(r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(), flags=re.DOTALL)[1]
+    lines = [line for line in block.splitlines() if line]
+    assert len(lines) <= 10 and max(map(len, lines)) <= 128 and ";" not in block
+
+
 @pytest.mark.parametrize("page", [*PAGES, *sorted(ROOT.glob("experiments/*/README.md"))], ids=name)
 def test_links_of_the_page_lead_to_files(page):
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
