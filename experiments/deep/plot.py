@@ -26,6 +26,11 @@ def network_of(config: dict[str, Any]) -> str:
     return f"{n_in}-{'-'.join(f'{size}r' for size in config['hidden'])}-{n_out}"
 
 
+def title_of(rule: str, config: dict[str, Any]) -> str:
+    """The name of a rule; the pieces of TBPTT are the windows of the online rules."""
+    return f"TBPTT({config['online_window']})" if rule == "tbptt" else RULES[rule].title
+
+
 def rows(tasks: Results) -> Iterator[list[Any]]:
     for task, rules in tasks.items():
         for rule, result in rules.items():
@@ -42,7 +47,7 @@ def draw(tasks: Results) -> Figure:
     most = max(len(rules) for rules in tasks.values())
     figure, axes = plt.subplots(1, len(tasks), figsize=(2.9 * len(tasks) + 0.6, 0.5 * most + 1.6), squeeze=False)
     for ax, (task, rules) in zip(axes[0], tasks.items(), strict=True):
-        names = {name: (name, RULES[name].title) for name in rules}
+        names = {name: (name, title_of(name, result["config"])) for name, result in rules.items()}
         numbers = {name: [100 * seed["accuracy"] for seed in rules[name]["seeds"]] for name in rules}
         plot_seed_intervals(ax, names, numbers, (0.0, 100.0))
         config = next(iter(rules.values()))["config"]
