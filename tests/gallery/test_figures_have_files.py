@@ -20,7 +20,7 @@ FORMS = {"csv", "png", "svg"}
 MODULES = {"matplotlib", "mpl_toolkits", "numpy", "yaml", *sys.stdlib_module_names}
 OURS = {
     "experiments.common.figures": r"\w+",
-    "experiments.credit_grid.grid": r"REFERENCE|cells|published",
+    "experiments.credit_grid.grid": r"REFERENCES?|FIXED|cells|published",
     "experiments.throughput.libraries": r"\w+",
     "slax_rules": r"RULES",
     "slax_neurons": r"NEURONS",
