@@ -52,6 +52,9 @@ def test_bytes_of_a_window_are_those_that_autodiff_keeps_of_its_steps():
     assert found.bptt_bytes == 4 * (T * (I + N) + 2 * (N + C))
     assert found.predicted_bytes == found.carried_bytes + found.window_bytes
     assert cost(model(), BPTT(), (T, B, I), window=2, measure=False).predicted_bytes == found.bptt_bytes
+    by_default = cost(model(), OTTT(), (T, B, I), measure=False)  # whose windows are longer than the sequence
+    assert by_default.window == T
+    assert by_default.carried_bytes + found.bptt_bytes - 4 * (N + C) == by_default.predicted_bytes
 
 
 def test_products_of_convolutions_with_strides_and_groups():
