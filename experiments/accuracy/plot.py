@@ -1,4 +1,5 @@
-"""Draw the test accuracy of each rule, next to the published one of the same task and rule, from published.csv."""
+"""Draw the test accuracy of each rule, next to the published one of the same task and rule, from published.csv, and the
+validation accuracy against the learning rate."""
 
 import csv
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from experiments.common.figures import (
     by_task_and_rule,
     interval,
 )
+from experiments.common.rate_curves import Curve, look_of, rate_plot
 from slax_rules import RULES
 
 COLUMNS = ["task", "layers", "n_steps", "rule", "mode", "quantity", "mean", "low", "high", "seeds"]
@@ -36,7 +38,11 @@ def prepare(results: list[dict[str, Any]]) -> Data:
 
 
 def modes_of(result: dict[str, Any]) -> list[str]:
-    return [mode for mode in MARKS if mode in result["seeds"][0]]
+    return [mode for mode in MARKS if mode in result["updates"]]
+
+
+def seeds_of(result: dict[str, Any], mode: str) -> list[dict[str, Any]]:
+    return result["updates"][mode]["seeds"]
 
 
 def published_of(tasks: Results) -> Published:
@@ -59,8 +65,8 @@ def rows(data: Data) -> Iterator[list[Any]]:
         for rule, result in rules.items():
             net = "-".join(map(str, result["config"]["layers"]))
             for mode in modes_of(result):
-                stages = [seed[mode] for seed in result["seeds"]]
-                quantities = {name: [stage[name] for stage in stages] for name in ("accuracy", "train_accuracy")}
+                stages = seeds_of(result, mode)
+                quantities = {name: [stage[name] for stage in stages] for name in ("accuracy", "validation_accuracy")}
                 quantities |= {
                     f"spikes_{layer}": [stage["spikes"][layer] for stage in stages] for layer in stages[0]["spikes"]
                 }
@@ -100,7 +106,7 @@ def draw(data: Data) -> Figure:
     if published:
         handles.append(plt.Line2D([], [], label="published", **PUBLISHED_MARK))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
-    seeds = sorted({len(result["seeds"]) for rules in tasks.values() for result in rules.values()})
+    seeds = sorted({result["config"]["seeds"] for rules in tasks.values() for result in rules.values()})
     figure.supxlabel(
         f"mean of {', '.join(map(str, seeds))} seeds, each a small dot; bars: 95 % interval of the mean; the axes differ",
         fontsize="small",
@@ -117,7 +123,7 @@ def draw_task(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
             ax.text(0.5, row, "not run here", ha="center", va="center", color="0.4", fontsize="small", transform=middle)
         for mode in modes_of(rules[name]) if name in rules else []:
             height = row + {"offline": -0.16, "online": 0.16}[mode]
-            reached = [100 * seed[mode]["accuracy"] for seed in rules[name]["seeds"]]
+            reached = [100 * seed["accuracy"] for seed in seeds_of(rules[name], mode)]
             mean, low, high = (
                 None if cell is None else 100 * cell for cell in interval([x / 100 for x in reached], SHARE)
             )
@@ -137,4 +143,18 @@ def draw_task(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
     ax.tick_params(axis="y", length=0)
 
 
-FIGURES = {"accuracy": Plot(COLUMNS, rows, draw)}
+def curves_of(data: Data) -> list[Curve]:
+    """The trials of each task, way of updating and rule."""
+    tasks, _ = data
+    return [
+        Curve(task, mode, rule, look_of(rule), result["updates"][mode]["trials"])
+        for task, rules in tasks.items()
+        for rule, result in rules.items()
+        for mode in modes_of(result)
+    ]
+
+
+FIGURES = {
+    "accuracy": Plot(COLUMNS, rows, draw),
+    "accuracy_rates": rate_plot("accuracy_rates", ["task", "mode", "rule"], curves_of),
+}

@@ -1,63 +1,43 @@
-"""Train one task under one rule with several seeds, and measure its accuracy on the test split."""
+"""Train one task under one rule with several seeds, and measure its accuracy on the test split.
+
+For each way of updating, the learning rate is the one with the best validation accuracy (`experiments.common.trials`).
+"""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import jax
-from flax import nnx
-from jax import random
-from tqdm import tqdm
 
-from experiments.common.tasks import task_maker
-from experiments.common.training import (
-    activity,
-    check_losses,
-    loss_at_the_end,
-    make_model,
-    make_rule,
-    model_accuracy,
-    train,
-)
-from slax_data import Task, held_out
+from experiments.common.samples import SeedSamples, make_sampler
+from experiments.common.trainer import make_activity, make_trainer
+from experiments.common.training import Update, loss_at_the_end, make_model, make_rule
+from experiments.common.trials import train_seeds, try_rates
 from slax_rules import RULES
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
-    """The results of `one_seed` for the seeds 0, 1, ..., computed by a single program."""
-    program = jax.jit(partial(one_seed, config, task_maker(config, spikes)))
-    seeds = tqdm(range(config["seeds"]), desc=f"{config['task']}, {config['rule']}", unit="seed", disable=None)
-    numbers = []
-    for seed in seeds:
-        stages, losses = program(random.key(seed))
-        named = {f"{config['rule']} {update}": of_update for update, of_update in losses.items()}
-        check_losses(f"accuracy of {config['task']}", seed, named)
-        numbers.append({"seed": seed, **jax.tree.map(float, stages)})
-    return {"seeds": numbers}
+    """The trials and the results of each way of updating, for the seeds 0, 1, ...."""
+    sampler = lru_cache(maxsize=None)(make_sampler(config, spikes))
+    return {"updates": {update: results_of_update(config, update, sampler) for update in RULES[config["rule"]].updates}}
 
 
-def one_seed(
-    config: dict[str, Any], make: Callable[[jax.Array], Task], key: jax.Array
-) -> tuple[dict[str, dict[str, Any]], dict[str, jax.Array]]:
-    """The results of each update mode at the end of training, with no step selected by accuracy, and the losses of all steps.
-    The key determines all random draws."""
-    model_key, rule_key, train_key, batch_key, test_key, task_key = random.split(key, 6)
-    task = make(task_key)
-    model = make_model(config, nnx.Rngs(model_key))
-    rule = make_rule(config["rule"], model, rule_key)
-    sample = partial(task.sample, batch_size=config["batch_size"])
-    seen = task.sample(batch_key, batch_size=config["train_size"])
-    unseen = held_out(task, test_key, config["test_size"])
-    graphdef, start = nnx.split((model, rule))
-    stages, losses = {}, {}
-    for update in RULES[config["rule"]].updates:
-        model, rule = nnx.merge(graphdef, start, copy=True)
-        losses[update] = train(config, update, model, rule, sample, random.split(train_key, config["steps"]))
-        stages[update] = {
-            "accuracy": model_accuracy(model, *unseen),
-            "train_accuracy": model_accuracy(model, *seen),
-            "loss": loss_at_the_end(losses[update]),
-            "spikes": activity(model, unseen[0]),
+def results_of_update(config: dict[str, Any], update: Update, sampler: Callable[[int], SeedSamples]) -> dict[str, Any]:
+    """The trials of the learning rates, and for each seed the numbers of the network at the end of its training, with no step
+    selected by accuracy."""
+    trainer = make_trainer(config, update, make_model, partial(make_rule, config["rule"]))
+    spikes_of_layers = make_activity(trainer)
+    where = f"{config['task']}, {config['rule']} {update}"
+    trials = try_rates(config, trainer, sampler, where)
+    seeds = [
+        {
+            "seed": seed,
+            "accuracy": float(trainer.score(trained, *samples.test)),
+            "validation_accuracy": float(trainer.score(trained, *samples.validation)),
+            "loss": float(loss_at_the_end(losses)),
+            "spikes": jax.tree.map(float, spikes_of_layers(trained, samples.test[0])),
         }
-    return stages, losses
+        for seed, samples, _, trained, losses in train_seeds(config, trainer, sampler, trials.chosen, where)
+    ]
+    return {"trials": trials.as_json(), "seeds": seeds}

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 EXPERIMENTS = Path(__file__).parents[1]
-SCALES = ("tiny", "quick", "paper")
+SCALES = ("tiny", "quick", "full", "paper")
 NUMBERS, ARRAYS, TIMES = ".json", ".npz", ".timing.json"
 
 

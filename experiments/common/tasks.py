@@ -15,34 +15,43 @@ from slax_data.storage.whole_files import load_arrays
 
 
 def task_maker(config: dict[str, Any], spikes: Path | None) -> Callable[[jax.Array], Task]:
-    """A function that makes a seed's task from a key. If the configuration names a file of spikes, all seeds share its task."""
+    """A function that makes a seed's task from a key, with the splits "train", "validation" and "test".
+
+    A task with samples without end has the splits "train" and "test" alone: new samples of the training split are its
+    validation. If the configuration names a file of spikes, all seeds share its task.
+    """
     if "spikes" in config:
         if spikes is None:
             raise SystemExit(
                 f"The task {config['task']} reads spikes, expected the file {config['spikes']}.npz: `snakemake data` makes it."
             )
-        stored = stored_task(sets_of_arrays(load_arrays(spikes)), n_classes=config["layers"][-1])
+        sets = sets_of_arrays(load_arrays(spikes))
+        stored = stored_task(sets, n_classes=config["layers"][-1])
         check_layers(config, stored)
-        return lambda key: stored
+        return _always(stored if "validation" in sets else with_validation(stored))
     sizes = (
         {"n_units": config["layers"][0], "n_classes": config["layers"][-1]} if config["dataset"] == "randman" else {}
     )
     made = partial(make_task, config["dataset"], n_steps=config["n_steps"], code=config["code"], **sizes)
-    check_layers(config, made(random.key(0)))
-    return made
+    some = made(random.key(0))
+    check_layers(config, some)
+    return made if some.full_split is None else _always(with_validation(some))
 
 
-LEFT_OUT = 10
+def _always(task: Task) -> Callable[[jax.Array], Task]:
+    return lambda key: task
+
+
+LEFT_OUT = 5
 
 
 def with_validation(task: Task) -> Task:
-    """The task with every tenth training sample in a split "validation", and no longer in "train".
+    """The task with every fifth training sample in a split "validation", and no longer in "train".
 
-    Its spikes are those of `full_split`, also in a code that draws them. A task with samples without end is returned as it is.
+    Its spikes are those of `full_split`, also in a code that draws them.
+
     The program stops if the inputs are not spikes, zeros and ones.
     """
-    if task.full_split is None:
-        return task
     train, labels = recordings("train", *task.full_split("train"))
     is_left_out = np.arange(len(labels)) % LEFT_OUT == 0
     splits = {

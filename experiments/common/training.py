@@ -69,10 +69,13 @@ def trained_by(model: Connect, rule: Any) -> Any:
     return (model, rule) if jax.tree.leaves(nnx.state(rule, nnx.Param)) else model
 
 
+OPTIMIZERS = {"adam": optax.adam, "adamax": optax.adamax}
+
+
 def make_optimizer(config: dict[str, Any], model: Connect, rule: Any, rate: Any) -> nnx.Optimizer:
-    """The Adamax optimizer, in the wrapper of the configured rule if it has one, with `optimizer_options`."""
-    transformation = optax.adamax(rate)
-    if wrapper := RULES[config["rule"]].optimizer:
+    """The configured `optimizer`, in the wrapper of the configured rule if it has one, with `optimizer_options`."""
+    transformation = OPTIMIZERS[config["optimizer"]](rate)
+    if wrapper := RULES[config["rule"]].optimizer if "rule" in config else None:
         transformation = wrapper(transformation, **config["optimizer_options"])
     return nnx.Optimizer(trained_by(model, rule), transformation, wrt=nnx.Param)
 

@@ -16,22 +16,25 @@ from jax import random
 
 from experiments.common.tasks import task_maker
 from experiments.common.training import make_model
-from experiments.credit_grid.grid import REFERENCE, cells
-from experiments.credit_grid.trainer import make_trainer
+from experiments.credit_grid.grid import REFERENCE, cells, make_cell
+from slax_rules import cross_entropy, gradients
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, dict[str, dict[str, float]]]:
     """The median time of a jitted forward pass and gradient of a batch, in ms, and temporaries, in bytes, for each cell."""
-    code, rate = next(iter(config["codes"].items()))
-    own = config | {"code": code, "input_rate": rate}
     task_key, model_key, rule_key, batch_key = random.split(random.key(0), 4)
-    model = make_model(own, nnx.Rngs(model_key))
-    batch = task_maker(own, spikes)(task_key).sample(batch_key, batch_size=config["batch_size"])
+    model = make_model(config, nnx.Rngs(model_key))
+    batch = task_maker(config, spikes)(task_key).sample(batch_key, batch_size=config["batch_size"])
     programs = {}
     for cell in (REFERENCE, *cells(config)):
-        trainer = make_trainer(own, cell, config["window"])
-        arguments = (*trainer.start(model, rule_key), *batch)
-        programs[cell] = trainer.gradient.lower(*arguments).compile(), arguments
+        graphdef, state = nnx.split((model, make_cell(cell, model, rule_key)))
+
+        @jax.jit
+        def gradient(state: nnx.State, *batch: jax.Array, graphdef: Any = graphdef) -> tuple[jax.Array, nnx.State]:
+            model, rule = nnx.merge(graphdef, state)
+            return gradients(model, cross_entropy, *batch, rule=rule, window=config["window"])
+
+        programs[cell] = gradient.lower(state, *batch).compile(), (state, *batch)
     times: dict[str, list[float]] = {cell: [] for cell in programs}
     for _ in range(config["repeats"] + 1):
         for cell, (program, arguments) in programs.items():

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.common.figures import Plot, check_given, interval
+from experiments.common.rate_curves import Curve, look_of, rate_plot
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, published
 from slax_rules import RULES
 
@@ -82,10 +83,9 @@ class Data(NamedTuple):
 def prepare(results: list[dict[str, Any]]) -> Data:
     """The results by task and code, and the costs."""
     panels = [
-        Panel(result["config"], code, of_code, result["carried"])
+        Panel(result["config"], result["config"]["code"], result["cells"], result["carried"])
         for result in results
-        if "codes" in result
-        for code, of_code in result["codes"].items()
+        if "cells" in result
     ]
     return Data(panels, [result for result in results if "costs" in result])
 
@@ -124,7 +124,7 @@ def rows(data: Data) -> Iterator[list[Any]]:
                 *(interval(cosines_of_hidden(panel, cell, stage), COSINE) for stage in STAGES),
             ]
             carried = panel.carried[cell]
-            counts = [result["learning_rate"], len(accuracies), carried]
+            counts = [result["trials"]["chosen"], len(accuracies), carried]
             yield [*panel.start, *cell_and_names(cell), *counts, *itertools.chain(*intervals)]
 
 
@@ -379,7 +379,28 @@ def mean_or_nan(numbers: list[float]) -> float:
     return float(np.mean(numbers)) if numbers else np.nan
 
 
+# Of the routes, in the order of SPATIAL_LABELS.
+ROUTE_LOOKS = [("C0", "o"), ("C1", "s"), ("C2", "D"), ("C3", "^"), ("C4", "v"), ("C5", "P"), ("C6", "X")]
+
+
+def curves_of(data: Data) -> list[Curve]:
+    """The trials of each task and code, with a panel for each temporal credit and one for the references."""
+    looks = {
+        route: {"color": color, "marker": marker, "label": label}
+        for (route, label), (color, marker) in zip(SPATIAL_LABELS.items(), ROUTE_LOOKS, strict=True)
+    }
+    looks |= {REFERENCE: look_of(REFERENCE), FIXED: {"color": "0.4", "marker": "*", "label": "hidden layers fixed"}}
+    curves = []
+    for panel in data.panels:
+        row = f"{panel.config['task']} {panel.code}"
+        for cell, result in panel.results.items():
+            column, _, name = cell.rpartition("/")
+            curves.append(Curve(row, column or "references", name, looks[name], result["trials"]))
+    return curves
+
+
 FIGURES = {
+    "credit_grid_rates": rate_plot("credit_grid_rates", ["task", "temporal", "spatial"], curves_of),
     "credit_grid": Plot(COLUMNS, rows, draw),
     "credit_grid_cosine": Plot(COSINE_COLUMNS, cosine_rows, draw_cosine),
     "credit_grid_differences": Plot(DIFFERENCE_COLUMNS, difference_rows, draw_differences),

@@ -6,11 +6,13 @@ from typing import Any
 from experiments.common.job import NUMBERS, TIMES, Job, drop
 
 PARTS = ("solutions", "online", "windows")
+OF_TRIALS = ("rate_seeds", "learning_rates", "validation_size")
 
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:
     for part in PARTS:
-        config = drop(settings, *PARTS) | {"part": part} | settings[part]
+        config = drop(settings, *PARTS, *(["learning_rate"] if part == "online" else OF_TRIALS))
+        config |= {"part": part, "task": "randman", "dataset": "randman"} | settings[part]
         if part == "windows":
             yield Job(part, config, module=part, endings=(NUMBERS, TIMES))
             continue

@@ -7,6 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from experiments.common.figures import Plot, Results, by_task_and_rule, interval, plot_seed_intervals
+from experiments.common.rate_curves import Curve, look_of, rate_plot
 from slax_rules import RULES
 
 COLUMNS = ["task", "network", "n_steps", "rule", "quantity", "mean", "low", "high", "seeds"]
@@ -66,4 +67,16 @@ def draw(tasks: Results) -> Figure:
     return figure
 
 
-FIGURES = {"deep": Plot(COLUMNS, rows, draw)}
+def curves_of(tasks: Results) -> list[Curve]:
+    """The trials of each task and rule."""
+    return [
+        Curve(task, "", rule, look_of(rule), result["trials"])
+        for task, rules in tasks.items()
+        for rule, result in rules.items()
+    ]
+
+
+FIGURES = {
+    "deep": Plot(COLUMNS, rows, draw),
+    "deep_rates": rate_plot("deep_rates", ["task", "mode", "rule"], curves_of),
+}

@@ -19,6 +19,7 @@ from experiments.common.figures import (
     check_given,
     interval,
 )
+from experiments.common.rate_curves import Curve, look_of, rate_plot
 from slax_rules import RULES
 
 BOUNDS = {"accuracy": (0.0, 1.0), "spikes": (0.0, 1.0), "cosine": (-1.0, 1.0), "norm_ratio": (0.0, np.inf)}
@@ -211,7 +212,18 @@ def _name(config: dict[str, Any]) -> str:
     return f"{config['dataset'].capitalize()}, {config['code']} code\n{net}, T = {config['n_steps']}"
 
 
+def curves_of(data: Data) -> list[Curve]:
+    """The trials of each task, way of updating and rule."""
+    return [
+        Curve(task, mode, rule, look_of(rule), trials)
+        for task, rules in data.tasks.items()
+        for rule, result in rules.items()
+        for mode, trials in result["trials"].items()
+    ]
+
+
 FIGURES = {
     "rules_table": Plot(COLUMNS, table_rows, draw),
+    "rules_table_rates": rate_plot("rules_table_rates", ["task", "mode", "rule"], curves_of),
     "rules_table_cost": Plot(COST_COLUMNS, cost_rows, draw_cost),
 }

@@ -22,8 +22,9 @@ ARCHIVE = "free-spoken-digit-dataset-26eb9aa.tar.gz"
 URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/26eb9aa.tar.gz"
 SHA256 = "6c549ebe9cafb9657467e64e956680778a6a69c7655de64d0ecea9bc59018c3d"
 NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[a-z]+)_(?P<take>\d+)\.wav")
-TEST_TAKES = 5  # the first recordings of each digit by each speaker: the split of the set's authors
-TEST_SPEAKERS = ("theo", "yweweler")
+# The test split has the first recordings of each digit by each speaker, as the set's authors intend, or some speakers.
+TEST_TAKES, TEST_SPEAKERS = range(5), ("theo", "yweweler")
+VALIDATION_TAKES, VALIDATION_SPEAKERS = range(5, 10), ("jackson",)
 DIVISIONS = ("recording", "speaker")
 
 
@@ -43,16 +44,20 @@ class Recordings(NamedTuple):
     takes: Int32[np.ndarray, " D"]
 
 
-def spoken_digits(path: str | Path | None = None, *, split: str = "train", split_by: str = "recording") -> Recordings:
+def spoken_digits(
+    path: str | Path | None = None, *, split: str = "train", split_by: str = "recording", with_validation: bool = False
+) -> Recordings:
     """Read the recordings of one split.
 
     Args:
         path: the archive from the hosting site, an archive of your own, or a folder; by default the file of
             `download_spoken_digits`.
-        split: "train" or "test".
+        split: "train", "test" or, with `with_validation`, "validation".
         split_by: property that separates the splits. "recording": the test split has the 300 recordings 0 to 4 of each digit
             by each speaker, as the set's authors intend, and the training split the other 2,700. "speaker": the test split has
             all 1,000 recordings of theo and yweweler, who are absent from the training split.
+        with_validation: whether a part of the training split is the split "validation" instead, to choose settings by: the
+            recordings 5 to 9 of each digit by each speaker, or all recordings of jackson.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -77,14 +82,14 @@ def spoken_digits(path: str | Path | None = None, *, split: str = "train", split
         >>> recordings.sounds[0].samples.shape, recordings.sounds[0].rate, recordings.speakers[0]
         ((4000,), 8000, 'theo')
     """
-    check_choice("split", split, SPLITS)
+    check_choice("split", split, _splits(with_validation))
     check_choice("split_by", split_by, DIVISIONS)
     path = _place(path)
     found = [
         (match, read_wav(content, f"{path}: {name}"))
         for name, content in read_archive(path, lambda name: NAME.fullmatch(name.name) is not None)
         for match in [NAME.fullmatch(name.name)]
-        if match and _is_in(split, split_by, match)
+        if match and _split_of(match, split_by, with_validation) == split
     ]
     if other := {sound.rate for _, sound in found} - {RATE}:
         raise ValueError(f"{path} has recordings of {sorted(other)} Hz, expected {RATE}.")
@@ -131,6 +136,7 @@ def spoken_digits_task(
     code: str = "cochlea",
     path: str | Path | None = None,
     split_by: str = "recording",
+    with_validation: bool = False,
     duration: float = 1.0,
     n_channels: int = 70,
     cache: str | Path | None = None,
@@ -143,7 +149,7 @@ def spoken_digits_task(
         key: not used; the spikes are deterministic.
         n_steps: T.
         code: "cochlea".
-        path, split_by: see `spoken_digits`.
+        path, split_by, with_validation: see `spoken_digits`.
         duration: seconds of each recording that are encoded; 31 of the 3,000 are longer than 0.92 s.
         n_channels: number of neurons N of the cochlea; the Heidelberg Digits have 700.
         cache: folder for the spikes, by default `data_folder()`.
@@ -170,7 +176,13 @@ def spoken_digits_task(
     """
     check_choice("code", code, ["cochlea"])
     path = _place(path)
-    options: dict[str, Any] = {"n_steps": n_steps, "split_by": split_by, "duration": duration, "n_channels": n_channels}
+    options: dict[str, Any] = {
+        "n_steps": n_steps,
+        "split_by": split_by,
+        "with_validation": with_validation,
+        "duration": duration,
+        "n_channels": n_channels,
+    }
     depends_on = [sorted(options.items()), _stamp(path)]
     sets = cached_sets(resolve_folder(cache), "spoken_digits", depends_on, lambda: spoken_digit_spikes(path, **options))
     return stored_task(sets, n_classes=N_CLASSES)
@@ -181,10 +193,11 @@ def spoken_digit_spikes(
     *,
     n_steps: int = 100,
     split_by: str = "recording",
+    with_validation: bool = False,
     duration: float = 1.0,
     n_channels: int = 70,
 ) -> dict[str, SpikeTrains]:
-    """The spikes of both splits, computed without a cache; see `spoken_digits_task` for the options.
+    """The spikes of all splits, computed without a cache; see `spoken_digits_task` for the options.
 
     Example:
         `spoken_digit_spikes()` takes the archive of `download_spoken_digits`. A folder with two recordings of each
@@ -204,9 +217,12 @@ def spoken_digit_spikes(
     cochlea = Cochlea(n_channels=n_channels)
     return {
         split: encode_recordings(
-            spoken_digits(path, split=split, split_by=split_by), n_steps=n_steps, duration=duration, cochlea=cochlea
+            spoken_digits(path, split=split, split_by=split_by, with_validation=with_validation),
+            n_steps=n_steps,
+            duration=duration,
+            cochlea=cochlea,
         )
-        for split in SPLITS
+        for split in _splits(with_validation)
     }
 
 
@@ -241,9 +257,18 @@ def encode_recordings(
     return encode_batch(recordings.sounds, recordings.labels, n_steps=n_steps, duration=duration, cochlea=cochlea)
 
 
-def _is_in(split: str, split_by: str, match: re.Match[str]) -> bool:
-    tested = int(match["take"]) < TEST_TAKES if split_by == "recording" else match["speaker"] in TEST_SPEAKERS
-    return tested == (split == "test")
+def _splits(with_validation: bool) -> tuple[str, ...]:
+    return (*SPLITS, "validation") if with_validation else SPLITS
+
+
+def _split_of(match: re.Match[str], split_by: str, with_validation: bool) -> str:
+    """The split of a recording, by its name."""
+    take, speaker = int(match["take"]), match["speaker"]
+    by_recording = split_by == "recording"
+    if take in TEST_TAKES if by_recording else speaker in TEST_SPEAKERS:
+        return "test"
+    left_out = take in VALIDATION_TAKES if by_recording else speaker in VALIDATION_SPEAKERS
+    return "validation" if with_validation and left_out else "train"
 
 
 def _place(path: str | Path | None) -> Path:

@@ -1,0 +1,119 @@
+"""The figure and the table of all trials: the validation accuracy against the learning rate, for each rule."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.common.figures import Plot, check_given, interval
+from slax_rules import RULES
+
+COLUMNS = [
+    "learning_rate",
+    "chosen",
+    "basin",
+    "mean",
+    "low",
+    "high",
+    "seeds",
+]  # after the names of row, column and curve
+SHARE = (0.0, 1.0)
+BASIN = 0.05  # a rate belongs to a rule's basin if it costs less than this share of accuracy
+
+
+class Curve(NamedTuple):
+    """The trials of a rule.
+
+    row, column: the panel of the figure.
+    name: the name of the rule.
+    look: options of a line of matplotlib: color, marker and label.
+    trials: the learning rates, the validation accuracies by seed and rate, and the chosen rate.
+    """
+
+    row: str
+    column: str
+    name: str
+    look: dict[str, Any]
+    trials: dict[str, Any]
+
+    @property
+    def accuracies(self) -> np.ndarray:
+        """The validation accuracy by seed and rate."""
+        return np.array(self.trials["validation"])
+
+    @property
+    def basin(self) -> float:
+        """The largest rate of the basin divided by the smallest one: 1 if no other tried rate is as good as the best one."""
+        means = self.accuracies.mean(axis=0)
+        rates = np.array(self.trials["learning_rates"])[means > means.max() - BASIN]
+        return float(rates.max() / rates.min())
+
+
+def rate_plot(stem: str, names: Sequence[str], curves_of: Callable[[Any], Sequence[Curve]]) -> Plot:
+    """The figure and the table of the trials of an experiment.
+
+    Args:
+        stem: stem of the figure.
+        names: the columns of the table for row, column and name of a curve.
+        curves_of: maps the data of the experiment's figures to the curves.
+    """
+    return Plot([*names, *COLUMNS], lambda data: rows(curves_of(data)), lambda data: draw(stem, curves_of(data)))
+
+
+def look_of(rule: str) -> dict[str, Any]:
+    """The look of a rule of `RULES`."""
+    style = RULES[rule].style
+    return {"color": style.color, "marker": style.marker, "label": RULES[rule].title}
+
+
+def rows(curves: Sequence[Curve]) -> Iterator[list[Any]]:
+    for curve in curves:
+        for rate, accuracies in zip(curve.trials["learning_rates"], curve.accuracies.T, strict=True):
+            chosen = int(rate == curve.trials["chosen"])
+            mean = interval(accuracies.tolist(), SHARE)
+            yield [curve.row, curve.column, curve.name, rate, chosen, curve.basin, *mean, len(accuracies)]
+
+
+def draw(stem: str, curves: Sequence[Curve]) -> Figure:
+    """Draw a panel for each row and column, with a line for each rule and a ring around the chosen rate."""
+    check_given(stem, "trials", curves)
+    names_of_rows = list(dict.fromkeys(curve.row for curve in curves))
+    names_of_columns = list(dict.fromkeys(curve.column for curve in curves))
+    shape = len(names_of_rows), len(names_of_columns)
+    figure, axes = plt.subplots(
+        *shape, figsize=(2.6 * shape[1] + 2.6, 1.9 * shape[0] + 0.9), sharex=True, sharey="row", squeeze=False
+    )
+    for line, row in zip(axes, names_of_rows, strict=True):
+        for ax, column in zip(line, names_of_columns, strict=True):
+            own = [curve for curve in curves if (curve.row, curve.column) == (row, column)]
+            draw_panel(ax, own)
+            ax.set_title(f"{row.replace('_', ' ').capitalize()}, {column}".removesuffix(", "), fontsize="small")
+        line[0].set_ylabel("validation accuracy (%)", fontsize="small")
+    for ax in axes[-1]:
+        ax.set_xlabel("learning rate")
+    looks = {curve.look["label"]: curve.look for curve in curves}
+    handles = [plt.Line2D([], [], markersize=5, **look) for look in looks.values()]
+    figure.legend(handles=handles, loc="outside right upper", fontsize="small")
+    seeds = sorted({len(curve.accuracies) for curve in curves})
+    figure.supxlabel(
+        f"means over the seeds of the trials ({', '.join(map(str, seeds))}); a ring marks the chosen rate",
+        fontsize="small",
+    )
+    return figure
+
+
+def draw_panel(ax: Axes, curves: Sequence[Curve]) -> None:
+    for curve in curves:
+        rates, means = curve.trials["learning_rates"], 100 * curve.accuracies.mean(axis=0)
+        ax.plot(rates, means, linewidth=1, markersize=3.5, **curve.look)
+        best = rates.index(curve.trials["chosen"])
+        ax.plot(rates[best], means[best], "o", color=curve.look["color"], markersize=9, fillstyle="none")
+    tried = sorted({rate for curve in curves for rate in curve.trials["learning_rates"]})
+    ax.set_xscale("log")
+    ax.set_xticks(tried, [f"{rate:g}" for rate in tried], fontsize="small")
+    ax.minorticks_off()
+    ax.grid(color="0.9")
+    ax.set_axisbelow(True)

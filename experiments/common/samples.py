@@ -1,0 +1,95 @@
+"""The samples of a seed: batches to train on, samples for the choice of settings, and the test set."""
+
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import random
+
+from experiments.common.tasks import task_maker
+from experiments.common.trainer import Samples
+from slax_data import Augmentation, Task, held_out
+
+PART = 100  # batches that are drawn together
+MOST_KEPT = 2**28  # bytes of batches that are kept for the next training; more are drawn again
+
+
+class SeedSamples:
+    """The samples of one seed, which are the same for all rules, ways of updating and learning rates.
+
+    Spikes are kept as booleans, so that they take little memory; samples that are changed at random are not spikes alone.
+    """
+
+    def __init__(self, config: dict[str, Any], make: Callable[[jax.Array], Task], draw: Callable, seed: int):
+        self._config, self._draw = config, draw
+        self._task_key, self._train_key, self._validation_key, self._test_key, self._other_key = random.split(
+            random.key(seed), 5
+        )
+        self._task = make(self._task_key)
+
+    def parts(self) -> Iterator[Samples]:
+        """The batches to train on, in the same order each time, in parts of several batches [M, T, B, N]."""
+        return iter(self._kept) if self._kept is not None else self._parts()
+
+    def others(self, count: int) -> Samples:
+        """More batches of the training split."""
+        return self._draw(self._task_key, random.split(self._other_key, count))
+
+    @cached_property
+    def validation(self) -> Samples:
+        """The samples that settings are chosen by: the entire split, or `validation_size` new ones if the supply is endless."""
+        if self._task.full_split:
+            return self._task.full_split("validation")
+        return self._task.sample(self._validation_key, batch_size=self._config["validation_size"])
+
+    @cached_property
+    def test(self) -> Samples:
+        """The samples that are read once all settings are chosen: the entire split, or `test_size` new ones."""
+        return held_out(self._task, self._test_key, self._config["test_size"])
+
+    def _parts(self) -> Iterator[Samples]:
+        keys = random.split(self._train_key, self._config["steps"])
+        for part in jnp.split(keys, number_of_parts(len(keys))):
+            yield self._draw(self._task_key, part)
+
+    @cached_property
+    def _kept(self) -> list[Samples] | None:
+        kept, size = [], 0
+        for spikes, labels in self._parts():
+            kept.append((np.asarray(spikes), np.asarray(labels)))
+            size += kept[-1][0].nbytes
+            if size > MOST_KEPT:
+                return None
+        return kept
+
+
+def number_of_parts(steps: int) -> int:
+    """The smallest number of parts of one size, which need one program, with at most `PART` batches each."""
+    return next(count for count in range(-(-steps // PART), steps + 1) if steps % count == 0)
+
+
+def make_sampler(config: dict[str, Any], spikes: Path | None) -> Callable[[int], SeedSamples]:
+    """A function that maps a seed to its samples.
+
+    The configuration provides the task, `steps`, `batch_size`, `test_size`, for tasks without a fixed training set
+    `validation_size`, and perhaps `augmentation`, the options of `slax_data.Augmentation`.
+    """
+    make = task_maker(config, spikes)
+    augmented = config.get("augmentation")
+
+    @jax.jit
+    def draw(task_key: jax.Array, keys: jax.Array) -> Samples:
+        task = make(task_key)
+
+        def one(key: jax.Array) -> Samples:
+            batch_key, augment_key = random.split(key)
+            inputs, labels = task.sample(batch_key, batch_size=config["batch_size"])
+            return (Augmentation(**augmented)(augment_key, inputs) if augmented else inputs.astype(bool)), labels
+
+        return jax.lax.map(one, keys)
+
+    return partial(SeedSamples, config, make, draw)
