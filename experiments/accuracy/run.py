@@ -28,7 +28,7 @@ def results_of_update(config: dict[str, Any], update: Update, sampler: Callable[
     selected by accuracy."""
     trainer = make_trainer(config, update, make_model, partial(make_rule, config["rule"]))
     spikes_of_layers = make_activity(trainer)
-    where = f"{config['task']}, {config['rule']} {update}"
+    where = f"accuracy of {config['task']}: under {config['rule']} {update}"
     trials = try_rates(config, trainer, sampler, where)
     seeds = [
         {

@@ -9,4 +9,4 @@ from experiments.common.job import Job, drop
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:
     task = f"randman_{settings['code']}"
     for rule in settings["rules"]:
-        yield Job(rule, drop(settings, "rules") | {"task": task, "rule": rule})
+        yield Job(rule, drop(settings, "rules") | {"task": task, "dataset": "randman", "rule": rule})

@@ -5,68 +5,43 @@ share of units that never spike. For the first seed it also has one test sample 
 membranes.
 """
 
-import itertools
+import math
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jax import random
 from tqdm import tqdm
 
-from experiments.common.training import (
-    check_losses,
-    check_rising,
-    make_model,
-    make_rule,
-    model_accuracy,
-    train_in_parts,
-)
-from slax_data import held_out, make_task
+from experiments.common.samples import make_sampler
+from experiments.common.trainer import make_trainer
+from experiments.common.training import check_losses, check_rising, make_model, make_rule, model_accuracy
+from experiments.common.trials import start_of
 from slax_neurons import Connect
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
-    """The numbers of the seeds 0, 1, ..., computed by a single program, and the sample of the first seed."""
+    """The numbers of the seeds 0, 1, ..., and the sample of the first seed."""
     check_rising(config["measure_at"])
-    program = jax.jit(partial(one_seed, config))
-    seeds, samples = [], []
+    config = config | {"steps": config["measure_at"][-1]}
+    part = math.gcd(*config["measure_at"])
+    sampler = make_sampler(config, None, part)
+    trainer = make_trainer(config, "offline", make_model, partial(make_rule, config["rule"]))
+    measured = jax.jit(lambda trained, test: measure(trainer.network(trained)[0], test))
+    seen = jax.jit(lambda trained, inputs: look(trainer.network(trained)[0], inputs))
+    seeds, sample = [], None
     for seed in tqdm(range(config["seeds"]), desc=config["rule"], unit="seed", disable=None):
-        stages, sample, losses = program(random.key(seed))
-        check_losses("activity", seed, {config["rule"]: losses})
-        numbers = [jax.tree.map(float, stage) for stage in stages]
-        seeds.append(
-            {
-                "seed": seed,
-                "stages": [{"step": step} | of for step, of in zip(config["measure_at"], numbers, strict=True)],
-            }
-        )
-        samples.append(sample)
-    return {"seeds": seeds, "sample": shown(config, samples[0])}
-
-
-def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[list[dict[str, Any]], dict[str, Any], jax.Array]:
-    """The results of `measure` at each of the steps, one test sample before and after, and the training losses. The key
-    determines all random draws."""
-    task_key, model_key, rule_key, train_key, test_key = random.split(key, 5)
-    layers = config["layers"]
-    task = make_task(
-        "randman", task_key, n_units=layers[0], n_classes=layers[-1], n_steps=config["n_steps"], code=config["code"]
-    )
-    model = make_model(config, nnx.Rngs(model_key))
-    rule = make_rule(config["rule"], model, rule_key)
-    test_set = held_out(task, test_key, config["eval_size"])
-    keys = random.split(train_key, config["measure_at"][-1])
-    parts = [keys[start:end] for start, end in itertools.pairwise([0, *config["measure_at"]])]
-    sample = partial(task.sample, batch_size=config["batch_size"])
-    stages, seen, losses = [], [], []
-    for losses_of_part in train_in_parts(config, "offline", model, rule, sample, parts):
-        stages.append(measure(model, test_set))
-        seen.append(look(model, test_set[0][:, :1]))
-        losses.append(losses_of_part)
-    return stages, {"before": seen[0], "after": seen[-1]}, jnp.concatenate(losses)
+        samples, start = sampler(seed), start_of(trainer, seed)
+        parts = list(trainer.train_in_parts(start, config["learning_rate"], samples.parts()))
+        check_losses(f"activity: under {config['rule']}", seed, np.concatenate([losses for _, losses in parts]))
+        after = [start, *(trained for trained, _ in parts)]  # after each part
+        stages = {step: after[step // part] for step in config["measure_at"]}
+        numbers = {step: jax.tree.map(float, measured(trained, samples.test)) for step, trained in stages.items()}
+        seeds.append({"seed": seed, "stages": [{"step": step} | of_step for step, of_step in numbers.items()]})
+        one = samples.test[0][:, :1]
+        sample = sample or {"before": seen(after[0], one), "after": seen(after[-1], one)}
+    return {"seeds": seeds, "sample": shown(config, sample or {})}
 
 
 def measure(model: Connect, test_set: tuple[jax.Array, jax.Array]) -> dict[str, Any]:

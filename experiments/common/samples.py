@@ -24,8 +24,8 @@ class SeedSamples:
     Spikes are kept as booleans, so that they take little memory; samples that are changed at random are not spikes alone.
     """
 
-    def __init__(self, config: dict[str, Any], make: Callable[[jax.Array], Task], draw: Callable, seed: int):
-        self._config, self._draw = config, draw
+    def __init__(self, config: dict[str, Any], make: Callable[[jax.Array], Task], draw: Callable, part: int, seed: int):
+        self._config, self._draw, self._part = config, draw, part
         self._task_key, self._train_key, self._validation_key, self._test_key, self._other_key = random.split(
             random.key(seed), 5
         )
@@ -53,7 +53,7 @@ class SeedSamples:
 
     def _parts(self) -> Iterator[Samples]:
         keys = random.split(self._train_key, self._config["steps"])
-        for part in jnp.split(keys, number_of_parts(len(keys))):
+        for part in jnp.split(keys, number_of_parts(len(keys), self._part)):
             yield self._draw(self._task_key, part)
 
     @cached_property
@@ -67,13 +67,13 @@ class SeedSamples:
         return kept
 
 
-def number_of_parts(steps: int) -> int:
-    """The smallest number of parts of one size, which need one program, with at most `PART` batches each."""
-    return next(count for count in range(-(-steps // PART), steps + 1) if steps % count == 0)
+def number_of_parts(steps: int, largest: int) -> int:
+    """The smallest number of parts of one size, which need one program, with at most `largest` batches each."""
+    return next(count for count in range(-(-steps // largest), steps + 1) if steps % count == 0)
 
 
-def make_sampler(config: dict[str, Any], spikes: Path | None) -> Callable[[int], SeedSamples]:
-    """A function that maps a seed to its samples.
+def make_sampler(config: dict[str, Any], spikes: Path | None, part: int = PART) -> Callable[[int], SeedSamples]:
+    """A function that maps a seed to its samples, in parts of at most `part` batches.
 
     The configuration provides the task, `steps`, `batch_size`, `test_size`, for tasks without a fixed training set
     `validation_size`, and perhaps `augmentation`, the options of `slax_data.Augmentation`.
@@ -92,4 +92,4 @@ def make_sampler(config: dict[str, Any], spikes: Path | None) -> Callable[[int],
 
         return jax.lax.map(one, keys)
 
-    return partial(SeedSamples, config, make, draw)
+    return partial(SeedSamples, config, make, draw, part)

@@ -1,6 +1,6 @@
 """Training of a network under a rule, by programs that are compiled once for all seeds, data and learning rates."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,7 +13,6 @@ from jax import random
 from experiments.common.training import (
     Update,
     activity,
-    check_losses,
     make_optimizer,
     online_window,
     training_step,
@@ -52,20 +51,19 @@ class Trainer:
     train_part: Callable[[Trained, float, jax.Array, jax.Array], tuple[Trained, jax.Array]]
     score: Callable[[Trained, jax.Array, jax.Array], jax.Array]
 
-    def train(
-        self, start: Trained, rate: float, parts: Iterable[Samples], where: str, seed: int
-    ) -> tuple[Trained, jax.Array]:
-        """The arrays after training on parts of several batches each, and the losses of all batches.
+    def train(self, start: Trained, rate: float, parts: Iterable[Samples]) -> tuple[Trained, jax.Array]:
+        """The arrays after training on all parts, and the losses of all batches; see `train_in_parts`."""
+        stages = list(self.train_in_parts(start, rate, parts))
+        return stages[-1][0], jnp.concatenate([losses for _, losses in stages])
 
-        The program stops if a loss is not finite, and names the training by `where` and `seed`.
-        """
-        trained, losses = start, []
+    def train_in_parts(
+        self, start: Trained, rate: float, parts: Iterable[Samples]
+    ) -> Iterator[tuple[Trained, jax.Array]]:
+        """Train on parts of several batches each, and yield the arrays and the losses after each part."""
+        trained = start
         for spikes, labels in parts:
-            trained, of_part = self.train_part(trained, rate, spikes, labels)
-            losses.append(of_part)
-        found = jnp.concatenate(losses)
-        check_losses(where, seed, {f"the learning rate {rate:g}": found})
-        return trained, found
+            trained, losses = self.train_part(trained, rate, spikes, labels)
+            yield trained, losses
 
 
 def make_trainer(
@@ -138,5 +136,5 @@ def make_trainer(
 
 
 def make_activity(trainer: Trainer) -> Callable[[Trained, jax.Array], dict[str, jax.Array]]:
-    """A function, compiled once, that maps a trained network and inputs to the spikes per step and unit of each hidden layer."""
+    """A function, compiled once, of a trained network and inputs: the spikes per step and unit of each hidden layer."""
     return jax.jit(lambda trained, inputs: activity(trainer.network(trained)[0], inputs.astype(jnp.float32)))

@@ -1,7 +1,7 @@
 """Code shared by experiments that train a stack under a rule: networks, training modes, and measurements."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -11,7 +11,7 @@ from flax import nnx
 
 from slax_neurons import LI, LIF, Connect, connect, unroll
 from slax_neurons.initialization import fluctuation_driven
-from slax_rules import RULES, TBPTT, accuracy, cross_entropy, train_offline, train_online
+from slax_rules import RULES, TBPTT, accuracy, cross_entropy
 
 Update = Literal["offline", "online"]  # one optimizer step per sequence, or one per window
 
@@ -98,38 +98,6 @@ def training_step(objects: tuple[Any, ...], step: Callable[..., jax.Array]) -> t
     return pure, start
 
 
-def train(config: dict[str, Any], update: Update, model: Connect, rule: Any, sample: Callable, draws: Any) -> jax.Array:
-    """Train in place, on a batch `sample(draw)` for each of the draws, and return the loss of each.
-
-    The configuration provides `rule`, `learning_rate` by update mode, `online_window` and `optimizer_options`; with
-    `anneal` the learning rate falls to zero along half a cosine.
-    """
-    (losses,) = train_in_parts(config, update, model, rule, sample, [draws])
-    return losses
-
-
-def train_in_parts(
-    config: dict[str, Any], update: Update, model: Connect, rule: Any, sample: Callable, parts: Sequence[Any]
-) -> Iterator[jax.Array]:
-    """Train like `train`, and after each part of the draws yield its losses, with the model in its current state."""
-    rate = config["learning_rate"][update]
-    if config.get("anneal"):
-        rate = optax.cosine_decay_schedule(rate, sum(map(len, parts)) * updates_of_batch(config, update, rule))
-    objects = (model, rule, make_optimizer(config, model, rule, rate))
-
-    def train_on(model: Connect, rule: Any, optimizer: nnx.Optimizer, draw: Any) -> jax.Array:
-        if update == "offline":
-            return train_offline(model, optimizer, cross_entropy, *sample(draw), rule=rule)
-        window = online_window(config, rule)
-        return train_online(model, optimizer, cross_entropy, *sample(draw), rule=rule, window=window)
-
-    step, state = training_step(objects, train_on)
-    for draws in parts:
-        state, losses = jax.lax.scan(step, state, draws)
-        nnx.update(objects, state)
-        yield losses
-
-
 def loss_at_the_end(losses: jax.Array) -> jax.Array:
     """The mean loss over the last tenth of the batches."""
     return losses[-max(1, len(losses) // 10) :].mean()
@@ -141,22 +109,21 @@ def check_rising(steps: Sequence[int]) -> None:
         raise SystemExit(f"measure_at is {steps}, expected steps in increasing order.")
 
 
-def check_losses(experiment: str, seed: int, losses: Mapping[str, Any]) -> None:
+def check_losses(where: str, seed: int, losses: Any) -> None:
     """Stop and report the first training step whose loss is not finite, which also indicates that its gradient was not.
 
     Args:
-        experiment: name of the experiment.
+        where: the name of the experiment, the task and the rule.
         seed: seed of the training.
-        losses: the losses of all steps in order, by the name of the rule or of the rule and update mode.
+        losses: the losses of all steps in order.
     """
-    for name, of in losses.items():
-        wrong = np.flatnonzero(~np.isfinite(np.ravel(of)))
-        if wrong.size:
-            raise SystemExit(
-                f"{experiment}: under {name}, seed {seed}, the loss of training step {wrong[0] + 1} of {np.size(of)} is "
-                f"{np.ravel(of)[wrong[0]]}: it or its gradient is not finite. Possible causes are a learning rate "
-                "that is too high, and inputs that are not finite."
-            )
+    wrong = np.flatnonzero(~np.isfinite(np.ravel(losses)))
+    if wrong.size:
+        raise SystemExit(
+            f"{where}, seed {seed}, the loss of training step {wrong[0] + 1} of {np.size(losses)} is "
+            f"{np.ravel(losses)[wrong[0]]}: it or its gradient is not finite. Possible causes are a learning rate "
+            "that is too high, and inputs that are not finite."
+        )
 
 
 def loss_of_params(model: Connect, inputs: jax.Array, labels: jax.Array) -> Callable[[nnx.State], jax.Array]:

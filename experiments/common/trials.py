@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from experiments.common.samples import SeedSamples
 from experiments.common.trainer import Trained, Trainer
+from experiments.common.training import check_losses
 
 
 class Trials(NamedTuple):
@@ -39,17 +40,19 @@ class Trials(NamedTuple):
 def try_rates(config: dict[str, Any], trainer: Trainer, sampler: Callable[[int], SeedSamples], where: str) -> Trials:
     """Train at each of the `learning_rates` with each of the first `rate_seeds` seeds, and score the validation samples.
 
+    A training may diverge at a rate that is too high: its score is then near chance.
+
     Args:
         config: provides `learning_rates`, in increasing order, and `rate_seeds`.
         trainer: trains and scores.
         sampler: maps a seed to its samples.
-        where: the name of the training, in progress bars and in the message for a loss that is not finite.
+        where: the name of the experiment, the task and the rule, for the progress bar.
     """
     rates = sorted(config["learning_rates"])
     validation = []
     for seed in tqdm(range(config["rate_seeds"]), desc=f"{where}, learning rates", unit="seed", disable=None):
         samples, start = sampler(seed), start_of(trainer, seed)
-        ends = [trainer.train(start, rate, samples.parts(), where, seed)[0] for rate in rates]
+        ends = [trainer.train(start, rate, samples.parts())[0] for rate in rates]
         validation.append([float(trainer.score(end, *samples.validation)) for end in ends])
     return Trials(rates, validation)
 
@@ -58,10 +61,14 @@ def train_seeds(
     config: dict[str, Any], trainer: Trainer, sampler: Callable[[int], SeedSamples], rate: float, where: str
 ) -> Iterator[tuple[int, SeedSamples, Trained, Trained, jax.Array]]:
     """Train with each of the `seeds` seeds at one rate, and yield the seed, its samples, the arrays before and after training,
-    and the losses of all batches."""
+    and the losses of all batches.
+
+    The program stops at a loss that is not finite.
+    """
     for seed in tqdm(range(config["seeds"]), desc=where, unit="seed", disable=None):
         samples, start = sampler(seed), start_of(trainer, seed)
-        trained, losses = trainer.train(start, rate, samples.parts(), where, seed)
+        trained, losses = trainer.train(start, rate, samples.parts())
+        check_losses(where, seed, losses)
         yield seed, samples, start, trained, losses
 
 

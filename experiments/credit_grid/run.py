@@ -39,7 +39,7 @@ def results_of_cell(
     """
     trainer = make_trainer(config, "offline", make_model, partial(make_cell, cell))
     agreement = make_agreement(trainer)
-    where = f"{config['task']}, {config['code']}, {cell}"
+    where = f"credit_grid of {config['task']}, {config['code']}: under {cell}"
     trials = try_rates(config, trainer, sampler, where)
     seeds = []
     for seed, samples, start, trained, losses in train_seeds(config, trainer, sampler, trials.chosen, where):

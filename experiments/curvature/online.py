@@ -27,7 +27,7 @@ def results_of_window(config: dict[str, Any], update: Update, window: int, sampl
     pieces = {"steps": window} if config["rule"] == "tbptt" else {}
     rule = partial(make_rule, config["rule"], **pieces)
     trainer = make_trainer(config | {"online_window": window}, update, make_model, rule)
-    where = f"curvature, {config['rule']} {update}, K = {window}"
+    where = f"curvature: under {config['rule']} {update}, K = {window}"
     trials = try_rates(config, trainer, sampler, where)
     trainings = train_seeds(config, trainer, sampler, trials.chosen, where)
     accuracies = [float(trainer.score(trained, *samples.test)) for _, samples, _, trained, _ in trainings]

@@ -16,18 +16,25 @@ import numpy as np
 from flax import nnx
 from jax import random
 
-from experiments.common.training import check_losses, loss_of_params, make_model, make_rule, model_accuracy, train
-from slax_data import make_task
+from experiments.common.samples import make_sampler
+from experiments.common.trainer import Samples, make_trainer
+from experiments.common.training import check_losses, loss_of_params, make_model, make_rule, model_accuracy
+from experiments.common.trials import start_of
+from slax_neurons import Connect
 from slax_viz import hessian_eigenvalues, hessian_trace
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
-    """The results of `one_seed` for the seeds 0, 1, ..., computed by a single program."""
-    program = jax.jit(partial(one_seed, config))
+    """The results of `measure` at the end of training, for the seeds 0, 1, ...."""
+    sampler = make_sampler(config, None)
+    trainer = make_trainer(config, "offline", make_model, partial(make_rule, config["rule"]))
+    measured = jax.jit(lambda trained, test, key: measure(config, trainer.network(trained)[0], test, key))
     seeds = []
     for seed in range(config["seeds"]):
-        found, losses = program(random.key(seed))
-        check_losses("curvature", seed, {config["rule"]: losses})
+        samples = sampler(seed)
+        trained, losses = trainer.train(start_of(trainer, seed), config["learning_rate"], samples.parts())
+        check_losses(f"curvature: under {config['rule']}", seed, losses)
+        found = measured(trained, samples.test, random.fold_in(random.key(seed), 2))
         numbers = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), found)
         if not np.isfinite(numbers["loss"] + sum(numbers["largest"]["values"]) + numbers["trace"]["mean"]):
             raise SystemExit(
@@ -38,32 +45,21 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     return {"seeds": seeds}
 
 
-def one_seed(config: dict[str, Any], key: jax.Array) -> tuple[dict[str, Any], jax.Array]:
+def measure(config: dict[str, Any], model: Connect, test: Samples, key: jax.Array) -> dict[str, Any]:
     """The accuracy, the loss and the norm of its gradient at the rule's solution; the largest and smallest eigenvalues of the
-    Hessian, with the evidence for them, and its trace; and the training losses. The key determines all random draws."""
-    task_key, model_key, rule_key, train_key, test_key, hessian_key = random.split(key, 6)
-    layers = config["layers"]
-    sizes = {"n_units": layers[0], "n_classes": layers[-1], "n_steps": config["n_steps"]}
-    task = make_task("randman", task_key, code=config["code"], **sizes)
-    model = make_model(config, nnx.Rngs(model_key))
-    rule = make_rule(config["rule"], model, rule_key)
-    sample = partial(task.sample, batch_size=config["batch_size"])
-    losses = train(config, "offline", model, rule, sample, random.split(train_key, config["steps"]))
-
-    test_set = task.sample(test_key, batch_size=config["test_size"], split="test")
+    Hessian, with the evidence for them, and its trace. The key is for the random starts."""
     few = slice(config["samples"])
-    loss = loss_of_params(model, test_set[0][:, few], test_set[1][few])
+    loss = loss_of_params(model, test[0][:, few], test[1][few])
     params = nnx.state(model, nnx.Param)
-    lanczos_key, trace_key = random.split(hessian_key)
+    lanczos_key, trace_key = random.split(key)
     value, gradient = jax.value_and_grad(loss)(params)
-    numbers = {
-        "accuracy": model_accuracy(model, *test_set),
+    return {
+        "accuracy": model_accuracy(model, *test),
         "loss": value,
         "gradient": jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient))),
         **both_ends(config, loss, params, lanczos_key),
         "trace": hessian_trace(loss, params, trace_key, n_samples=config["trace_samples"])._asdict(),
     }
-    return numbers, losses
 
 
 def both_ends(config: dict[str, Any], loss: Callable, params: nnx.State, key: jax.Array) -> dict[str, Any]:

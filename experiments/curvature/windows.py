@@ -5,6 +5,7 @@ carries its traces from window to window, the gradient of a sequence is the same
 """
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ import numpy as np
 from flax import nnx
 from jax import random
 
+from experiments.common.samples import make_sampler
+from experiments.common.trainer import make_trainer
 from experiments.common.training import (
     check_losses,
     gradient_rule,
@@ -22,9 +25,8 @@ from experiments.common.training import (
     make_model,
     make_rule,
     plain_layers,
-    train,
 )
-from slax_data import make_task
+from experiments.common.trials import start_of
 from slax_neurons import Connect
 from slax_rules import cross_entropy, gradients
 from slax_viz import cosine_similarity
@@ -37,13 +39,11 @@ Parts = tuple[Any, nnx.State, nnx.State]  # structure, parameters and the rest o
 
 
 class Seed(NamedTuple):
-    """The data of one seed: the parameters at each stage, the batch, the key for the random draws of rules, and the
-    training losses between the stages."""
+    """The data of one seed: the parameters at each stage, the batch, and the key for the random draws of rules."""
 
     params: dict[str, nnx.State]
     batch: Batch
     rule_key: jax.Array
-    losses: jax.Array
 
 
 def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -57,10 +57,7 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         temporaries, in bytes.
     """
     model = make_model(config, nnx.Rngs(0))
-    draw = jax.jit(partial(one_seed, config))
-    seeds = [draw(random.key(seed)) for seed in range(config["seeds"])]
-    for number, seed in enumerate(seeds):
-        check_losses("curvature", number, {"bptt": seed.losses})
+    seeds = list(trained_seeds(config))
     cells = [(rule, window) for rule in config["rules"] for window in config["windows"]]
     programs = compiled(model, cells, seeds[0])
     exact = partial(parts, model, make_rule("bptt", model, seeds[0].rule_key))
@@ -83,19 +80,20 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return {"cells": numbers}, {"cells": costs(model, programs, seeds[0], config["repeats"])}
 
 
-def one_seed(config: dict[str, Any], key: jax.Array) -> Seed:
-    """The parameters before and after training with BPTT, and a batch not used in training."""
-    task_key, model_key, rule_key, train_key, batch_key = random.split(key, 5)
-    layers = config["layers"]
-    sizes = {"n_units": layers[0], "n_classes": layers[-1], "n_steps": config["n_steps"]}
-    task = make_task("randman", task_key, code=config["code"], **sizes)
-    model = make_model(config, nnx.Rngs(model_key))
-    initial = nnx.state(nnx.clone(model), nnx.Param)
-    sample = partial(task.sample, batch_size=config["batch_size"])
-    keys = random.split(train_key, config["steps"])
-    losses = train(config | {"rule": "bptt"}, "offline", model, make_rule("bptt", model, rule_key), sample, keys)
-    params = dict(zip(STAGES, (initial, nnx.state(model, nnx.Param)), strict=True))
-    return Seed(params, sample(batch_key, split="test"), rule_key, losses)
+def trained_seeds(config: dict[str, Any]) -> Iterator[Seed]:
+    """For each seed the parameters before and after training with BPTT, and a batch not used in training."""
+    sampler = make_sampler(config, None)
+    trainer = make_trainer(config, "offline", make_model, partial(make_rule, "bptt"))
+    for seed in range(config["seeds"]):
+        samples, start = sampler(seed), start_of(trainer, seed)
+        trained, losses = trainer.train(start, config["learning_rate"], samples.parts())
+        check_losses("curvature: under bptt", seed, losses)
+        spikes, labels = samples.others(1)
+        params = {
+            stage: nnx.state(trainer.network(at)[0], nnx.Param)
+            for stage, at in zip(STAGES, (start, trained), strict=True)
+        }
+        yield Seed(params, (spikes[0].astype(jnp.float32), labels[0]), random.fold_in(random.key(seed), 2))
 
 
 def rule_of(cell: Cell, model: Connect, key: jax.Array) -> Any:

@@ -25,7 +25,7 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
     pieces = {"steps": config["online_window"]} if config["rule"] == "tbptt" else {}
     rule = partial(make_rule, config["rule"], **pieces)
     trainer = make_trainer(config, update_of(config), NETWORKS[config["network"]], rule, score=summed_accuracy)
-    where = f"{config['task']}, {config['rule']}"
+    where = f"deep, {config['task']}: under {config['rule']}"
     trials = try_rates(config, trainer, sampler, where)
     seeds = [
         {

@@ -52,7 +52,7 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
     numbers = []
     for seed in bar:
         stages, losses = program(random.key(seed))
-        check_losses(f"gradient_similarity of {config['task']}", seed, {"bptt": losses})
+        check_losses(f"gradient_similarity of {config['task']}: under bptt", seed, losses)
         numbers.append({"seed": seed, "stages": _as_json(config, stages)})
     return {"seeds": numbers}
 

@@ -35,7 +35,7 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarra
     for seed in tqdm(range(config["seeds"]), desc=config["rule"], unit="seed", disable=None):
         with upstream_random_bits(config):
             numbers, params, losses = jax.tree.map(np.asarray, program(random.key(seed)))
-        check_losses(f"landscapes of {config['task']}", seed, {f"{config['rule']} {config['mode']}": losses})
+        check_losses(f"landscapes of {config['task']}: under {config['rule']} {config['mode']}", seed, losses)
         seeds.append({"seed": seed} | {name: values.tolist() for name, values in numbers.items()})
         trained.append(params)
     return {"seeds": seeds}, {path: np.stack([params[path] for params in trained]) for path in trained[0]}

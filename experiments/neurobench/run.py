@@ -74,7 +74,7 @@ def trained(
     """The network of a seed after training, the numbers of `learned`, and its test set."""
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: model_of(config, nnx.Rngs(0))))
     state, numbers, test_set, losses = program(random.key(seed), series_of(config, seed))
-    check_losses(f"neurobench of {config['task']}", seed, {"bptt": losses})
+    check_losses(f"neurobench of {config['task']}: under bptt", seed, losses)
     return nnx.merge(graphdef, state), {name: float(number) for name, number in numbers.items()}, test_set
 
 

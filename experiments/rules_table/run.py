@@ -28,7 +28,7 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
         trainer = make_trainer(config, update, make_model, partial(make_rule, config["rule"]))
         agreement = make_agreement(trainer, partial(gradient_rule, config["rule"]))
         spikes = make_activity(trainer)
-        where = f"{config['task']}, {config['rule']} {update}"
+        where = f"rules_table of {config['task']}: under {config['rule']} {update}"
         found = try_rates(config, trainer, sampler, where)
         trials[update] = found.as_json()
         for seed, samples, start, trained, losses in train_seeds(config, trainer, sampler, found.chosen, where):
