@@ -5,8 +5,8 @@ rule's gradient with BPTT, its bias and its variance over batches, and the terms
 omits. It also measures the test accuracy and the firing rates of the hidden layers.
 """
 
+import math
 from collections import defaultdict
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from jax import random
 from tqdm import tqdm
 
-from experiments.common.tasks import task_maker
+from experiments.common.samples import make_sampler
+from experiments.common.trainer import Samples, make_trainer
 from experiments.common.training import (
     activity,
     check_losses,
@@ -28,51 +28,40 @@ from experiments.common.training import (
     make_model,
     make_rule,
     model_accuracy,
-    training_step,
 )
+from experiments.common.trials import start_of
 from experiments.gradient_similarity.terms import terms_of, without_reset_gradient
-from slax_data import Task, held_out
 from slax_neurons import Connect
-from slax_rules import RULES, UORO, cross_entropy, gradients, train_offline
+from slax_rules import RULES, UORO, cross_entropy, gradients
 from slax_viz import cosine_similarity, gradient_noise
 
 Vectors = dict[str, jax.Array]  # a gradient as one vector for each layer, [P]; for several batches [M, P]
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
-    """The results of `one_seed` for the seeds 0, 1, ..., computed by a single program."""
+    """The numbers of `measure` at each of the steps, for the seeds 0, 1, ...."""
     check_rising(config["measure_at"])
     # The gradient of an optimizer rule equals SLTT's before the regularizer; BPTT is the reference of the comparison.
     known = [rule for rule in RULES if rule != "bptt" and RULES[rule].optimizer is None]
     unknown = [rule for rule in config["rules"] if rule not in known]
     if unknown:
         raise SystemExit(f"There is no rule {', '.join(unknown)}, expected some of: {', '.join(known)}.")
-    program = jax.jit(partial(one_seed, config, task_maker(config, spikes)))
-    bar = tqdm(range(config["seeds"]), desc=config["task"], unit="seed", disable=None)
+    config = config | {"rule": "bptt", "steps": max(1, config["measure_at"][-1])}
+    part = max(1, math.gcd(*config["measure_at"]))
+    sampler = make_sampler(config, spikes, part)
+    trainer = make_trainer(config, "offline", make_network, partial(make_rule, "bptt"))
+    measured = jax.jit(lambda trained, *samples: measure(config["rules"], trainer.network(trained)[0], *samples))
     numbers = []
-    for seed in bar:
-        stages, losses = program(random.key(seed))
+    for seed in tqdm(range(config["seeds"]), desc=config["task"], unit="seed", disable=None):
+        samples, start = sampler(seed), start_of(trainer, seed)
+        parts = list(trainer.train_in_parts(start, config["learning_rate"], samples.parts()))
+        losses = np.concatenate([losses for _, losses in parts])
         check_losses(f"gradient_similarity of {config['task']}: under bptt", seed, losses)
-        numbers.append({"seed": seed, "stages": _as_json(config, stages)})
+        after = [start, *(trained for trained, _ in parts)]  # after each part
+        given = samples.others(config["eval_batches"]), random.fold_in(random.key(seed), 2), samples.test
+        stages = {step: measured(after[step // part], *given) for step in config["measure_at"]}
+        numbers.append({"seed": seed, "stages": [_as_json(config, step, of_step) for step, of_step in stages.items()]})
     return {"seeds": numbers}
-
-
-def one_seed(
-    config: dict[str, Any], make: Callable[[jax.Array], Task], key: jax.Array
-) -> tuple[dict[str, Any], jax.Array]:
-    """The numbers of `measure` at each of the steps, stacked, and the losses of all steps; the key determines all draws."""
-    task_key, model_key, train_key, batch_key, test_key, rule_key = random.split(key, 6)
-    task = make(task_key)
-    model = make_network(config, nnx.Rngs(model_key))
-    sample = partial(task.sample, batch_size=config["batch_size"])
-    test_set = held_out(task, test_key, config["test_size"])
-    graphdef, start, rest = nnx.split(model, nnx.Param, ...)
-    checkpoints, losses = train(config, nnx.merge(graphdef, start, rest, copy=True), sample, train_key)
-
-    def numbers(params: nnx.State) -> dict[str, Any]:
-        return measure(config, nnx.merge(graphdef, params, rest, copy=True), sample, batch_key, rule_key, test_set)
-
-    return jax.lax.map(numbers, checkpoints), losses  # one after another through the same code, compiled once
 
 
 def make_network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
@@ -82,53 +71,26 @@ def make_network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
     return demo_model(config["layers"], rngs)
 
 
-def train(config: dict[str, Any], model: Connect, sample: Callable, key: jax.Array) -> tuple[nnx.State, jax.Array]:
-    """Train with BPTT on a new batch for each step, and return the parameters at each step of `measure_at`, stacked, and the
-    losses of all steps."""
-    ends = jnp.asarray(config["measure_at"])
-    keys = random.split(key, max(1, config["measure_at"][-1]))
-    objects = (model, nnx.Optimizer(model, optax.adamax(config["learning_rate"]), wrt=nnx.Param))
+def measure(rules: list[str], model: Connect, batches: Samples, key: jax.Array, test: Samples) -> dict[str, Any]:
+    """The test accuracy, the spikes per step and neuron of hidden layers, and the numbers of each rule and term by layer.
 
-    def train_on(model: Connect, optimizer: nnx.Optimizer, key: jax.Array) -> jax.Array:
-        return train_offline(model, optimizer, cross_entropy, *sample(key))
+    The key is for the random draws of the rules: the read-outs of DECOLLE are part of the rule, and are the same for all batches;
+    the signs of UORO are drawn again for each batch.
+    """
+    rule_key, noise_key = random.split(key)
 
-    step, state = training_step(objects, train_on)
+    def of_batch(batch: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[dict[str, Vectors], dict[str, Vectors]]:
+        noise_key, spikes, labels = batch
+        return gradients_of_batch(rules, model, rule_key, noise_key, spikes.astype(jnp.float32), labels)
 
-    def numbered(index: jax.Array, carry: tuple[nnx.State, jax.Array]) -> tuple[nnx.State, jax.Array]:
-        state, loss = step(carry[0], keys[index])
-        return state, carry[1].at[index].set(loss)
-
-    def part(carry: tuple[nnx.State, jax.Array], range_: tuple[jax.Array, jax.Array]) -> tuple[Any, nnx.State]:
-        carry = jax.lax.fori_loop(*range_, numbered, carry)
-        return carry, nnx.filter_state(carry[0][0], nnx.Param)
-
-    starts = jnp.concatenate([jnp.zeros(1, ends.dtype), ends[:-1]])
-    (_, losses), checkpoints = jax.lax.scan(part, (state, jnp.zeros(len(keys))), (starts, ends))
-    return checkpoints, losses
-
-
-def measure(
-    config: dict[str, Any],
-    model: Connect,
-    sample: Callable,
-    batch_key: jax.Array,
-    rule_key: jax.Array,
-    test_set: tuple[jax.Array, jax.Array],
-) -> dict[str, Any]:
-    """The test accuracy, the spikes per step and neuron of hidden layers, and the numbers of each rule and term by layer."""
-
-    def of_batch(keys: jax.Array) -> tuple[dict[str, Vectors], dict[str, Vectors]]:
-        return gradients_of_batch(config["rules"], model, rule_key, keys[1], *sample(keys[0]))
-
-    # The signs of UORO are redrawn for each batch; the read-outs of DECOLLE are part of the rule and stay fixed.
-    keys = jnp.stack([random.split(key, config["eval_batches"]) for key in (batch_key, rule_key)], axis=1)
-    by_rule, terms = jax.lax.map(of_batch, keys)
+    noise_keys = random.split(noise_key, len(batches[0]))
+    by_rule, terms = jax.lax.map(of_batch, (noise_keys, *batches))
     exact = by_rule["bptt"]
     return {
         "finite": {name: all_finite(vectors) for name, vectors in (by_rule | terms).items()},
-        "test_accuracy": model_accuracy(model, *test_set),
-        "spikes": activity(model, test_set[0]),
-        "rules": {name: agreement(by_rule[name], exact) for name in ["bptt", *config["rules"]]},
+        "test_accuracy": model_accuracy(model, *test),
+        "spikes": activity(model, test[0]),
+        "rules": {name: agreement(by_rule[name], exact) for name in ["bptt", *rules]},
         "terms": {name: share(term, exact) for name, term in terms.items()},
     }
 
@@ -200,20 +162,13 @@ def share(term: Vectors, exact: Vectors) -> dict[str, dict[str, jax.Array]]:
     }
 
 
-def _as_json(config: dict[str, Any], stages: dict[str, Any]) -> list[dict[str, Any]]:
-    """Convert the numbers of each step to plain numbers, with None for undefined ones."""
-    stages = jax.tree.map(np.asarray, stages)
-    broken = [name for name, finite in stages.pop("finite").items() if not finite.all()]
+def _as_json(config: dict[str, Any], step: int, numbers: dict[str, Any]) -> dict[str, Any]:
+    """Convert the numbers of a step to plain numbers, with None for undefined ones."""
+    numbers = jax.tree.map(np.asarray, numbers)
+    broken = [name for name, finite in numbers.pop("finite").items() if not finite]
     if broken:
         raise SystemExit(
             f"Gradients of {config['task']} are NaN or infinite: {', '.join(broken)}. Their numbers would be meaningless: "
             "leave the rule out, or train at a lower learning rate."
         )
-
-    def plain(number: np.ndarray) -> float | None:
-        return float(number) if np.isfinite(number) else None
-
-    return [
-        {"step": step} | jax.tree.map(lambda numbers, stage=stage: plain(numbers[stage]), stages)
-        for stage, step in enumerate(config["measure_at"])
-    ]
+    return {"step": step} | jax.tree.map(lambda number: float(number) if np.isfinite(number) else None, numbers)
