@@ -74,7 +74,7 @@ def make_network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
 def measure(rules: list[str], model: Connect, batches: Samples, key: jax.Array, test: Samples) -> dict[str, Any]:
     """The test accuracy, the spikes per step and neuron of hidden layers, and the numbers of each rule and term by layer.
 
-    The key is for the random draws of the rules: the read-outs of DECOLLE are part of the rule, and are the same for all batches;
+    The key is for the random draws of the rules: the read-outs of DECOLLE belong to the rule, and are the same for all batches;
     the signs of UORO are drawn again for each batch.
     """
     rule_key, noise_key = random.split(key)

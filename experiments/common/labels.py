@@ -1,0 +1,42 @@
+"""Texts of a figure that hide each other."""
+
+from collections.abc import Iterator
+from itertools import combinations
+
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+ALLOWED = 0.1  # of the smaller of two boxes: the space between lines, which belongs to the boxes
+
+
+def overlapping_labels(figure: Figure) -> list[tuple[str, str]]:
+    """The pairs of texts of a figure whose boxes share more than a tenth of the smaller box."""
+    figure.canvas.draw()
+    boxes = [(text.get_text(), text.get_window_extent()) for text in drawn_texts(figure)]
+    return [(one, other) for (one, a), (other, b) in combinations(boxes, 2) if overlap(a, b) > ALLOWED]
+
+
+def drawn_texts(figure: Figure) -> Iterator[Text]:
+    """The texts of a figure that are seen: of an axis, the labels of the ticks within its limits."""
+    ticks = {
+        id(label): tick in drawn
+        for axis in figure.findobj(Axis)
+        for drawn in [axis._update_ticks()]
+        for tick in (*axis.majorTicks, *axis.minorTicks)
+        for label in (tick.label1, tick.label2)
+    }
+    for text in figure.findobj(Text):
+        axes = text.axes
+        is_shown = text.get_visible() and (axes is None or axes.get_visible() and (axes.axison or id(text) not in ticks))
+        if is_shown and text.get_text().strip() and ticks.get(id(text), True):
+            yield text
+
+
+def overlap(one: Bbox, other: Bbox) -> float:
+    """The area that two boxes share, relative to the smaller one."""
+    shared = Bbox.intersection(one, other)
+    if shared is None:
+        return 0.0
+    return shared.width * shared.height / max(1e-9, min(one.width * one.height, other.width * other.height))
