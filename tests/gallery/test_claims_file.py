@@ -1,6 +1,8 @@
 """A claims.yaml is refused with the place of each mistake, what came and what was expected."""
 
 import copy
+import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -9,6 +11,7 @@ from small_gallery import cell, claim, figure
 from gallery.claims_file import ClaimError, read_claims
 from gallery.quantifiers import expand
 
+README = Path(__file__).parents[2] / "gallery/README.md"
 ONE = claim("it", cell("mean", rule="otpe"), "above", 1)
 SEVERAL = {
     "id": "both",
@@ -48,6 +51,13 @@ def test_good_claims_are_read(tmp_path, changes):
     content = changed(0, **changes)
     claims = [expand(one) for one in content["figures"][0]["claims"]]
     assert read(tmp_path, content) == [content["figures"][0] | {"claims": claims}]
+
+
+def test_example_of_the_readme_is_read(tmp_path):
+    (example,) = re.findall(r"```yaml\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    (found,) = read(tmp_path, example)
+    assert [len(one["all"]) for one in found["claims"]] == [1, 4, 2, 2]
+    assert all(one["source"] in ("ours", "arXiv 2311.16151") for one in found["claims"])
 
 
 def test_defaults_of_a_figure_are_those_of_its_claims(tmp_path):
