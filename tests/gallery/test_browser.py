@@ -242,7 +242,7 @@ def test_phone_has_nothing_to_scroll_sideways(browser, opened):
         "return [...document.querySelectorAll('.table, .table td, .table th')]"
         ".filter((element) => element.scrollWidth > element.clientWidth + 1).map((element) => element.outerHTML.slice(0, 80))"
     )
-    assert [element for element in overflowing if not element.startswith("<th scope=\"col")] == []
+    assert [element for element in overflowing if not element.startswith('<th scope="col')] == []
 
 
 def test_phone_shows_each_claim_as_a_list_with_the_names_of_the_columns(browser):
