@@ -8,7 +8,8 @@ import pytest
 import yaml
 from small_gallery import cell, claim, figure
 
-from gallery.claims_file import ClaimError, read_claims
+from experiments.common.job import SCALES
+from gallery.claims_file import SCHEMA, ClaimError, read_claims
 from gallery.quantifiers import expand
 
 README = Path(__file__).parents[2] / "gallery/README.md"
@@ -51,6 +52,10 @@ def test_good_claims_are_read(tmp_path, changes):
     content = changed(0, **changes)
     claims = [expand(one) for one in content["figures"][0]["claims"]]
     assert read(tmp_path, content) == [content["figures"][0] | {"claims": claims}]
+
+
+def test_scales_are_those_of_the_experiments():
+    assert SCHEMA["$defs"]["scale"]["enum"] == list(SCALES)
 
 
 def test_example_of_the_readme_is_read(tmp_path):
