@@ -83,6 +83,14 @@ def test_scale_commit_and_device_stand_on_top(text):
         assert line in head.splitlines()
 
 
+def test_what_is_the_same_for_all_conditions_is_said_once():
+    rows = [{"rule": rule, "bytes": value} for rule, value in (("one", "1"), ("other", "2"))]
+    whole = claim("it", cell("bytes", rule="$rule"), "above", 0, **{"for": {"rule": ["one", "other"]}})
+    found = evaluate_claim(expand(whole), "x", {"x": rows}, "quick")
+    about = {"experiment": "e", "stem": "x", "title": "X", "shows": "s", "alt": "a", "published": "p"}
+    assert "| it | ours | 1; 2 | above 0 | ✓ holds |" in results_page([Figure(**about, claims=(found,))], {}, "quick")
+
+
 def test_experiments_and_figures_are_headings(text):
     headings = [line for line in text.splitlines() if line.startswith("##")]
     expected = [
