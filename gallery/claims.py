@@ -1,21 +1,29 @@
 """Claims about figures, judged by the tables of the figures.
 
-A relation is tested twice: for the means, and for every pair of numbers from the two intervals. For the intervals, `above`
-requires that the low end of ours is above the high end of the other side, and `near` that no two numbers of the intervals are
-further apart than the tolerance. With an unknown interval, a claim is at best not resolved.
+A condition of a claim compares two numbers. If they have samples, the difference is tested (significance.py); otherwise they
+are compared as they are. A claim holds if all of its conditions hold, and does not hold if one of them does not. The p-values
+of all tested claims of an experiment are corrected together by Holm's method.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from gallery.claims_file import ClaimError, read_claims
+from gallery.significance import (
+    LEVEL,
+    Difference,
+    Evidence,
+    difference,
+    evidence,
+    holm,
+    is_true_of_means,
+    samples_needed,
+)
 from gallery.tables import Number, Row, matching, number
 
 Verdict = Literal["holds", "does not hold", "not resolved", "not run"]
-# In order of precedence: the first of these found among the conditions is the verdict of the claim.
-VERDICTS: tuple[Verdict, ...] = ("does not hold", "not run", "not resolved", "holds")
 
 SCALE_OF_TESTS = "tiny"  # its experiments lack some tasks and rules of the other scales
 
@@ -25,8 +33,8 @@ Tables = dict[str, list[Row]]
 class Condition(NamedTuple):
     """One comparison of a claim: a number of ours, the number with which it is compared, and the outcome.
 
-    `ours` and `than` are None where there is no such number. `reason` says why a claim is not run, whether the intervals leave
-    open a claim that does not hold, and for any claim why an interval is unknown. `rows` locate the numbers in the tables.
+    `ours` and `than` are None where there is no such number. `difference` and `evidence` are None if the condition is not run
+    or has too few samples, and `reason` then says why. `rows` locate the numbers in the tables.
     """
 
     ours: Number | None
@@ -35,28 +43,99 @@ class Condition(NamedTuple):
     tolerance: float | None
     published: float | None
     rows: tuple[str, ...]
-    verdict: Verdict
-    reason: str
+    difference: Difference | None = None
+    evidence: Evidence | None = None
+    reason: str = ""
+
+    @property
+    def is_run(self) -> bool:
+        return self.ours is not None and self.than is not None
+
+    @property
+    def is_tested(self) -> bool:
+        return self.difference is not None and self.difference.kind != "exact"
+
+    @property
+    def is_true_of_means(self) -> bool:
+        assert self.difference is not None
+        return is_true_of_means(self.relation, self.difference, self.tolerance)
 
 
 @dataclass(frozen=True)
 class Claim:
+    """A claim with its conditions.
+
+    Attributes:
+        id: unique in the experiment.
+        statement: in words.
+        source: who says so.
+        published: in words, where it is not a number of one condition.
+        conditions: all of them, not only the tested ones.
+        corrected: the p-value after Holm's correction; None before the correction, and for a claim without a p-value.
+        samples_needed: the number of samples that would resolve it, where it is not resolved and this number is known.
+    """
+
     id: str
     statement: str
     source: str
-    published: str  # in words, where it is not a number of one condition
+    published: str
     conditions: tuple[Condition, ...]
+    corrected: float | None = None
+    samples_needed: int | None = None
+
+    @property
+    def evidence(self) -> Evidence:
+        """The p-values of all conditions being true, and of one of them being false.
+
+        All of them are true with a p-value that is the largest of theirs. One is false with the smallest p-value times the
+        number of conditions (Bonferroni), since this is the smallest of several.
+        """
+        found = [condition.evidence for condition in self.conditions if condition.evidence is not None]
+        holds = max((one.holds for one in found), default=1.0) if len(found) == len(self.conditions) else 1.0
+        fails = len(self.conditions) * min((one.fails for one in found), default=1.0)
+        return Evidence(holds, min(1.0, fails))
+
+    @property
+    def p(self) -> float | None:
+        """The p-value before the correction; None where nothing varies, and where the claim cannot be decided for lack of
+        numbers."""
+        smallest = min(self.evidence)
+        lacks_numbers = any(condition.evidence is None for condition in self.conditions)
+        if not any(condition.is_tested for condition in self.conditions) or (lacks_numbers and smallest == 1):
+            return None
+        return smallest
 
     @property
     def verdict(self) -> Verdict:
-        found = {condition.verdict for condition in self.conditions}
-        return next(verdict for verdict in VERDICTS if verdict in found)
+        """The verdict after the correction, if there was one."""
+        return self._verdict(min(self.evidence) if self.corrected is None else self.corrected)
+
+    @property
+    def uncorrected(self) -> Verdict:
+        """The verdict without a correction."""
+        return self._verdict(min(self.evidence))
+
+    @property
+    def direction(self) -> str:
+        """What the means say about a claim that is not resolved."""
+        found = [condition for condition in self.conditions if condition.difference is not None]
+        if len(found) < len(self.conditions):
+            return ""
+        agree = all(condition.is_true_of_means for condition in found)
+        return "the means agree with it" if agree else "the means contradict it"
 
     @property
     def reasons(self) -> list[str]:
-        """The reasons of the conditions that decide the verdict, without repetitions."""
-        deciding = [condition for condition in self.conditions if condition.verdict == self.verdict]
-        return list(dict.fromkeys(condition.reason for condition in deciding if condition.reason))
+        """The reasons why conditions are not run or not tested, without repetitions."""
+        if self.verdict not in ("not run", "not resolved"):
+            return []
+        missing = [one for one in self.conditions if one.is_run == (self.verdict == "not resolved")]
+        return list(dict.fromkeys(condition.reason for condition in missing if condition.reason))
+
+    def _verdict(self, p: float) -> Verdict:
+        if p < LEVEL:
+            return "holds" if self.evidence.holds < self.evidence.fails else "does not hold"
+        return "not resolved" if all(condition.is_run for condition in self.conditions) else "not run"
 
 
 @dataclass(frozen=True)
@@ -84,15 +163,18 @@ def judge_all(paths: Sequence[Path], tables: Tables, scale: str) -> list[Figure]
         except ClaimError as error:
             mistakes.append(str(error))
             continue
+        claims: dict[str, list[Claim]] = {figure["stem"]: [] for figure in content}
         for figure in content:
-            claims = []
             for claim in figure["claims"]:
                 try:
-                    claims.append(evaluate_claim(claim, figure["stem"], tables, scale))
+                    claims[figure["stem"]].append(evaluate_claim(claim, figure["stem"], tables, scale))
                 except ClaimError as error:
                     mistakes.append(f"{path}: {figure['stem']}: {claim['id']}: {error}")
+        judged = {claim.id: claim for claim in correct([claim for of in claims.values() for claim in of])}
+        for figure in content:
             about = {key: _one_line(figure[key]) for key in ("stem", "title", "shows", "alt", "published")}
-            figures.append(Figure(path.parent.name, claims=tuple(claims), **about))
+            own = tuple(judged[claim.id] for claim in claims[figure["stem"]])
+            figures.append(Figure(path.parent.name, claims=own, **about))
     stems = [figure.stem for figure in figures]
     for stem in dict.fromkeys(stem for stem in stems if stems.count(stem) > 1):
         owners = " and ".join(figure.experiment for figure in figures if figure.stem == stem)
@@ -102,11 +184,39 @@ def judge_all(paths: Sequence[Path], tables: Tables, scale: str) -> list[Figure]
     return figures
 
 
+def correct(claims: Sequence[Claim]) -> list[Claim]:
+    """The claims of one experiment, with the p-values of those that have some after Holm's correction, and the number of
+    samples that would resolve those that are not resolved."""
+    p_values = [claim.p for claim in claims]
+    known = [p for p in p_values if p is not None]
+    after = iter(holm(known))
+    found = [
+        replace(claim, corrected=None if p is None else next(after)) for claim, p in zip(claims, p_values, strict=True)
+    ]
+    still_open = sum(claim.corrected is not None and claim.corrected >= LEVEL for claim in found)
+    return [replace(claim, samples_needed=_samples_needed(claim, LEVEL / max(1, still_open))) for claim in found]
+
+
+def _samples_needed(claim: Claim, level: float) -> int | None:
+    """The number of samples that would bring the p-value of an unresolved claim below a level: the one of Holm's next step."""
+    if claim.verdict != "not resolved" or any(condition.difference is None for condition in claim.conditions):
+        return None
+    against = [condition for condition in claim.conditions if not condition.is_true_of_means]
+    if against:
+        return min(_of_condition(condition, level / len(claim.conditions)) for condition in against)
+    return max(_of_condition(condition, level) for condition in claim.conditions if condition.is_tested)
+
+
+def _of_condition(condition: Condition, level: float) -> int:
+    assert condition.difference is not None
+    return samples_needed(condition.relation, condition.difference, condition.tolerance, level)
+
+
 def evaluate_claim(claim: dict[str, Any], stem: str, tables: Tables, scale: str) -> Claim:
-    """A claim with its verdict according to the tables of one scale.
+    """A claim with its verdict according to the tables of one scale, before the correction.
 
     Args:
-        claim: an entry of a claims.yaml.
+        claim: an entry of a claims.yaml, as `read_claims` gives it.
         stem: stem of the figure, whose table applies unless the claim or the cell names another `file`.
         tables: rows of the available figures by stem.
         scale: scale of these tables.
@@ -114,37 +224,13 @@ def evaluate_claim(claim: dict[str, Any], stem: str, tables: Tables, scale: str)
     Raises:
         ClaimError: an expected row is missing or occurs twice.
     """
-    several = "all" in claim
-    conditions = claim["all"] if several else [claim]
-    published = claim.get("published", "")
     return Claim(
         claim["id"],
         _one_line(claim["statement"]),
         _one_line(claim["source"]),
-        _one_line(str(published)) if several or isinstance(published, str) else "",
-        tuple(_judge_one(condition, claim, stem, tables, scale) for condition in conditions),
+        _one_line(str(claim.get("published", ""))),
+        tuple(_judge_one(condition, claim, stem, tables, scale) for condition in claim["all"]),
     )
-
-
-class Comparison(NamedTuple):
-    """The truth of a relation for the means, for all pairs of numbers from the intervals, and for some pair of them."""
-
-    of_means: bool
-    of_all: bool
-    of_some: bool
-
-
-def compare(relation: str, ours: Number, than: Number, tolerance: float | None) -> Comparison:
-    if relation == "above":
-        return Comparison(ours.value > than.value, ours.low > than.high, ours.high > than.low)
-    if relation == "below":
-        return Comparison(ours.value < than.value, ours.high < than.low, ours.low < than.high)
-    allowed = tolerance or 0.0  # 0 for `equal`
-    if allowed:  # 0.3 and 0.2 are 0.1 apart, but not as binary numbers
-        allowed += 1e-12 * max(abs(ours.value), abs(than.value))
-    largest = max(ours.high - than.low, than.high - ours.low)
-    smallest = max(ours.low - than.high, than.low - ours.high, 0.0)
-    return Comparison(abs(ours.value - than.value) <= allowed, largest <= allowed, smallest <= allowed)
 
 
 def _judge_one(condition: dict[str, Any], claim: dict[str, Any], stem: str, tables: Tables, scale: str) -> Condition:
@@ -154,7 +240,7 @@ def _judge_one(condition: dict[str, Any], claim: dict[str, Any], stem: str, tabl
     files = [side.get("file", claim.get("file", stem)) if isinstance(side, dict) else "" for side in sides]
     rows = tuple(_where(side, file) for side, file in zip(sides, files, strict=True) if file)
     published = condition.get("published")
-    published = float(published) if isinstance(published, int | float) else None
+    published = None if published is None else float(published)
 
     if scale in about:
         found = [_look_up(side, file, claim, tables, scale) for side, file in zip(sides, files, strict=True)]
@@ -163,26 +249,18 @@ def _judge_one(condition: dict[str, Any], claim: dict[str, Any], stem: str, tabl
         found = [(None, other) if file else (_constant(side), "") for side, file in zip(sides, files, strict=True)]
     (ours, _), (than, _) = found
     reason = next((missing for _, missing in found if missing), "")
-    tolerance = condition.get("tolerance")
+    relation, tolerance = condition["relation"], condition.get("tolerance")
     if tolerance is not None and condition.get("relative") and than is not None:
         tolerance *= abs(than.value)
+    judged = Condition(ours, relation, than, tolerance, published, rows, reason=reason)
     if ours is None or than is None:
-        verdict: Verdict = "not run"
-    else:
-        true = compare(condition["relation"], ours, than, tolerance)
-        unknown = ours.unknown or than.unknown
-        verdict, reason = _of_means_alone(true, unknown) if unknown else _verdict(true)
-    return Condition(ours, condition["relation"], than, tolerance, published, rows, verdict, reason)
-
-
-def _verdict(true: Comparison) -> tuple[Verdict, str]:
-    if not true.of_means:
-        return "does not hold", "the intervals leave it open" if true.of_some else ""
-    return ("holds" if true.of_all else "not resolved"), ""
-
-
-def _of_means_alone(true: Comparison, unknown: str) -> tuple[Verdict, str]:
-    return ("not resolved" if true.of_means else "does not hold"), unknown
+        return judged
+    paired = files[0] == files[1] and ours.is_paired_with(than)
+    apart = difference(ours.samples or ours.value, than.samples or than.value, paired=paired)
+    if apart is None:
+        unit = ours.unit if ours.samples else than.unit
+        return judged._replace(reason=f"a test needs two {unit}s or more")
+    return judged._replace(difference=apart, evidence=evidence(relation, apart, tolerance))
 
 
 def _look_up(

@@ -7,6 +7,8 @@ from typing import Any
 import jsonschema
 import yaml
 
+from gallery.quantifiers import expand
+
 SCHEMA = yaml.safe_load(Path(__file__).with_name("claims.schema.yaml").read_text(encoding="utf-8"))
 
 
@@ -15,7 +17,8 @@ class ClaimError(ValueError):
 
 
 def read_claims(path: Path) -> list[dict[str, Any]]:
-    """The figures of a claims.yaml, checked.
+    """The figures of a claims.yaml, checked. Each claim has the keys that its figure's `defaults` give it, and its conditions,
+    without variables, in a list under `all`.
 
     Raises:
         ClaimError: the file is not valid.
@@ -24,10 +27,30 @@ def read_claims(path: Path) -> list[dict[str, Any]]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ClaimError(f"{path} is not valid YAML: {error}") from None
-    mistakes = [f"{path}: {mistake}" for mistake in _mistakes(content)]
+    mistakes = list(_mistakes(content))
+    if not mistakes:
+        content, mistakes = _expanded(content)
+        mistakes += _mistakes(content)
     if mistakes:
-        raise ClaimError("\n".join(mistakes))
+        raise ClaimError("\n".join(f"{path}: {mistake}" for mistake in dict.fromkeys(mistakes)))
     return content["figures"]
+
+
+def _expanded(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The content with all conditions written out, and the mistakes in variables and defaults."""
+    figures, mistakes = [], []
+    for figure in content["figures"]:
+        claims = []
+        for claim in figure["claims"]:
+            whole = figure.get("defaults", {}) | claim
+            if "source" not in whole:
+                mistakes.append(f"{figure['stem']}: {claim['id']}: a source is missing here and in the defaults")
+            try:
+                claims.append(expand(whole))
+            except ValueError as error:
+                mistakes.append(f"{figure['stem']}: {claim['id']}: {error}")
+        figures.append(figure | {"claims": claims})
+    return {"figures": figures}, mistakes
 
 
 def _mistakes(content: Any) -> Iterator[str]:

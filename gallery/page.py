@@ -3,7 +3,7 @@
 import base64
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,19 @@ import yaml
 from markupsafe import Markup, escape
 
 from gallery import wording
-from gallery.claims import Figure, Tables
+from gallery.claims import Claim, Condition, Figure, Tables
 from gallery.runs import Run, together
 
 HERE = Path(__file__).parent
 TYPES = {"csv": "text/csv", "png": "image/png", "svg": "image/svg+xml"}
+# The columns of numbers in a table of claims, and what a condition has there.
+COLUMNS: dict[str, Callable[[Claim, Condition], str]] = {
+    "ours": lambda _, condition: wording.ours(condition),
+    "expected": lambda _, condition: wording.compared(condition),
+    "difference": lambda _, condition: wording.difference(condition),
+    "published": wording.published,
+    "deviation": lambda _, condition: wording.deviation(condition),
+}
 WHERE_TO_READ = re.compile(r"arXiv[ :](?P<arxiv>\d{4}\.\d{4,5})|(?P<doi>\b10\.\d{4,}/[^\s,;]*[^\s,;:.)])")
 
 
@@ -55,6 +63,7 @@ def page(figures: Sequence[Figure], runs: dict[str, Run], files: dict[str, Path]
         wording=wording,
         pictures={figure.stem: picture(figure.stem, files) for figure in figures},
         downloads={figure.stem: downloads(figure.stem, files) for figure in figures},
+        columns={figure.stem: columns(figure) for figure in figures},
         words={figure.stem: search_words(tables.get(figure.stem, [])) for figure in figures},
         commits=together(run.commits for run in runs.values()),
         devices=together(run.devices for run in runs.values()),
@@ -62,6 +71,12 @@ def page(figures: Sequence[Figure], runs: dict[str, Run], files: dict[str, Path]
         dates=sorted(date for run in runs.values() for date in (run.first, run.last) if date),
         unclaimed=sorted({Path(name).stem for name in files} - {figure.stem for figure in figures}),
     )
+
+
+def columns(figure: Figure) -> dict[str, Callable[[Claim, Condition], str]]:
+    """The columns of numbers in which some condition of the figure's claims has a number."""
+    pairs = [(claim, condition) for claim in figure.claims for condition in claim.conditions]
+    return {name: say for name, say in COLUMNS.items() if any(say(*pair) for pair in pairs)}
 
 
 def picture(stem: str, files: dict[str, Path]) -> dict[str, str] | None:

@@ -1,4 +1,4 @@
-"""The tables of the figures: the row that a claim is about, and a number in it with its interval."""
+"""The tables of the figures: the row that a claim is about, and a number in it with its interval and its samples."""
 
 import csv
 from collections.abc import Sequence
@@ -8,20 +8,32 @@ from typing import Any, NamedTuple
 Row = dict[str, str]
 
 
-class Number(NamedTuple):
-    """A mean and the ends of its interval; without an interval, both ends equal the mean.
+# Rows that differ in one of these columns come from other data or another network: their samples do not belong together.
+SETTING = ("task", "code", "layers", "n_steps", "n", "batch", "dtype", "steps")
 
-    `unknown` says why there is no interval where one is expected; an exact number needs none.
+
+class Number(NamedTuple):
+    """A mean, the ends of its interval, and the samples that it is the mean of.
+
+    Without an interval, both ends equal the mean. A number without samples is exact, for example a count. A sample is None if
+    it is missing. `unit` is what a sample is of, a seed or a round; `setting` is what samples have in common that belong
+    together.
     """
 
     value: float
     low: float
     high: float
-    unknown: str = ""
+    samples: tuple[float | None, ...] = ()
+    unit: str = "seed"
+    setting: tuple[str | None, ...] = ()
 
     @property
     def has_interval(self) -> bool:
         return self.low < self.high
+
+    def is_paired_with(self, other: "Number") -> bool:
+        """True if the samples at the same place belong together: of the same seed or round, with the same setting."""
+        return (self.unit, self.setting, len(self.samples)) == (other.unit, other.setting, len(other.samples))
 
 
 def read_table(path: Path) -> list[Row]:
@@ -45,28 +57,26 @@ def matching(rows: Sequence[Row], where: dict[str, Any]) -> list[Row]:
 def number(row: Row, column: str) -> Number | None:
     """The number of a column, None for an empty cell.
 
-    Its interval is in the columns `<column>_low` and `<column>_high`, or `low` and `high` for the column `mean`. Where they
-    are empty, the interval is unknown; a number without such columns is exact.
+    Its interval is in the columns `<column>_low` and `<column>_high`, and its samples are in `<column>_values`; for the column
+    `mean` they are in `low`, `high` and `values`.
 
     Raises:
-        ValueError: there is no such column, or no number in it.
+        ValueError: there is no such column, or no number in it; or there is an interval without samples.
     """
     if column not in row:
         raise ValueError(f"has no column {column}, it has {', '.join(row)}")
     value = _as_number(row[column], column)
     if value is None:
         return None
-    names = ("low", "high") if column == "mean" else (f"{column}_low", f"{column}_high")
-    low, high = (_as_number(row.get(name, ""), name) for name in names)
+    prefix = "" if column == "mean" else f"{column}_"
+    low, high = (_as_number(row.get(prefix + end, ""), prefix + end) for end in ("low", "high"))
+    samples = tuple(_as_sample(text, prefix + "values") for text in row.get(f"{prefix}values", "").split())
     if low is None or high is None:
-        return Number(value, value, value, _without_interval(row) if set(names) & row.keys() else "")
-    return Number(value, low, high)
-
-
-def _without_interval(row: Row) -> str:
-    """The reason why a mean has no interval, as far as the row shows."""
-    of_one = [f": one {name.removesuffix('s')}" for name in ("seeds", "rounds") if row.get(name) == "1"]
-    return "no interval" + "".join(of_one)
+        low = high = value
+    elif not samples:
+        raise ValueError(f"has an interval of {column}, but no samples in {prefix}values: `summary` writes both")
+    unit = "round" if row.get("rounds") else "seed"
+    return Number(value, low, high, samples, unit, tuple(row.get(name) for name in SETTING))
 
 
 def _same(cell: str, wanted: Any) -> bool:
@@ -82,3 +92,7 @@ def _as_number(cell: str, column: str) -> float | None:
         return float(cell) if cell else None
     except ValueError:
         raise ValueError(f"has {cell!r} in the column {column}, expected a number") from None
+
+
+def _as_sample(text: str, column: str) -> float | None:
+    return None if text == "None" else _as_number(text, column)

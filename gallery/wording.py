@@ -1,16 +1,22 @@
 """Numbers, verdicts and durations in words, shared by the page and the text."""
 
 from gallery.claims import Claim, Condition, Verdict
+from gallery.significance import MOST_SAMPLES
 from gallery.tables import Number
 
 # A verdict is identified by its word and its sign; color is additional.
 VERDICT_SYMBOLS: dict[Verdict, str] = {"holds": "✓", "does not hold": "✗", "not resolved": "≈", "not run": "○"}
 MEANINGS: dict[Verdict, str] = {
-    "holds": "the relation is true of the means, and of all pairs of numbers in the intervals",
-    "does not hold": "the relation is false of the means; it is said if the intervals leave that open",
-    "not resolved": "the relation is true of the means, but not of all pairs in the intervals, or these are not known",
+    "holds": "the relation is true, and the test says that this is not chance: p < 0.05 after the correction",
+    "does not hold": "the relation is false, with the same certainty",
+    "not resolved": "the samples are compatible with both; it is said which way the means point",
     "not run": "the numbers are not there at this scale",
 }
+METHOD = (
+    "A difference is our number minus the other one, with the 95 % interval of Student's t over seeds or rounds of timing. "
+    "Where both numbers are of the same seeds, it is taken seed by seed. All p-values are two-sided and corrected for the "
+    "number of tested claims of the experiment by Holm's method. Numbers that do not vary are compared as they are."
+)
 NO_BREAK = "\u00a0"
 RELATIONS = {"above": "above", "below": "below", "near": "near", "equal": "equal to"}
 
@@ -28,7 +34,53 @@ def with_interval(number: Number) -> str:
     text = in_digits(number.value)
     if not number.has_interval:
         return text
-    return f"{text} ({in_digits(number.low)}{NO_BREAK}to{NO_BREAK}{in_digits(number.high)})"
+    return f"{text} {interval(number.low, number.high)}"
+
+
+def interval(low: float, high: float) -> str:
+    return f"({in_digits(low)}{NO_BREAK}to{NO_BREAK}{in_digits(high)})"
+
+
+def difference(condition: Condition) -> str:
+    """Our number minus the other one with its interval, and what it is over: "-0.1 (-0.2 to 0), over 5 pairs of seeds"."""
+    found, ours, than = condition.difference, condition.ours, condition.than
+    if found is None or ours is None or than is None or found.kind == "exact":
+        return ""
+    unit = ours.unit if ours.samples else than.unit
+    over = {
+        "one sample": f"{found.counts[0]} {unit}s",
+        "paired": f"{found.counts[0]} pairs of {unit}s",
+        "not paired": f"{' and '.join(map(str, found.counts))} {unit}s, not paired",
+    }[found.kind]
+    mean = f"{'+' if found.mean > 0 else ''}{in_digits(found.mean)}"
+    return f"{mean}, the same in {over}" if found.is_constant else f"{mean} {interval(*found.interval)}, over {over}"
+
+
+def p_value(p: float) -> str:
+    """A p-value in two digits: "p = 0.012", "p < 0.0001"."""
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
+
+
+def outcome(claim: Claim) -> list[str]:
+    """What is to be said in addition to the verdict: its p-value, the verdict without the correction if it is another one, and
+    for a claim that is not decided, which way the means point, why it is not, and how many samples it would take."""
+    parts = [] if claim.corrected is None else [p_value(claim.corrected)]
+    if claim.uncorrected != claim.verdict:
+        parts.append(f"{claim.uncorrected} before the correction")
+    if claim.verdict == "not resolved" and claim.direction:
+        parts.append(claim.direction)
+    if claim.samples_needed is not None:
+        parts.append(_needed(claim, claim.samples_needed))
+    return [*parts, *claim.reasons]
+
+
+def _needed(claim: Claim, number: int) -> str:
+    sides = [
+        side for condition in claim.conditions for side in (condition.ours, condition.than) if side and side.samples
+    ]
+    units = " and ".join(dict.fromkeys(f"{side.unit}s" for side in sides))
+    about = f"more than {MOST_SAMPLES}" if number > MOST_SAMPLES else f"about {number}"
+    return f"{about} {units} would be needed"
 
 
 def compared(condition: Condition) -> str:

@@ -14,15 +14,17 @@ from experiments.common.figures import (
     MARKS,
     MODE_LABELS,
     NO_RULE,
+    SUMMARY,
     Plot,
     Results,
     by_task_and_rule,
     interval,
+    summary,
 )
 from experiments.common.rate_curves import Curve, look_of, rate_plot
 from slax_rules import RULES
 
-COLUMNS = ["task", "layers", "n_steps", "rule", "mode", "quantity", "mean", "low", "high", "seeds"]
+COLUMNS = ["task", "layers", "n_steps", "rule", "mode", "quantity", *SUMMARY, "seeds"]
 SHARE = (0.0, 1.0)
 PUBLISHED = Path(__file__).with_name("published.csv")
 PUBLISHED_MARK = {"color": "black", "marker": "*", "markersize": 9, "linestyle": ""}
@@ -56,7 +58,7 @@ def published_rows(tasks: Results, published: Published) -> Iterator[list[Any]]:
     for (task, rule), accuracy in published.items():
         config = tasks[task][rule]["config"]
         net = "-".join(map(str, config["layers"]))
-        yield [task, net, config["n_steps"], rule, "offline", "published_accuracy", accuracy, None, None, None]
+        yield [task, net, config["n_steps"], rule, "offline", "published_accuracy", accuracy, None, None, None, None]
 
 
 def rows(data: Data) -> Iterator[list[Any]]:
@@ -78,7 +80,7 @@ def rows(data: Data) -> Iterator[list[Any]]:
                         rule,
                         mode,
                         quantity,
-                        *interval(numbers, SHARE),
+                        *summary(numbers, SHARE),
                         len(numbers),
                     ]
     yield from published_rows(tasks, published)

@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
 
-from experiments.common.figures import Plot, by_task_and_rule, interval
+from experiments.common.figures import SUMMARY, Plot, by_task_and_rule, summary
 from slax_rules import RULES
 from slax_viz import plot_firing_rates, plot_membranes, plot_raster
 
-COLUMNS = ["task", "rule", "training_steps", "layer", "quantity", "mean", "low", "high", "seeds"]
+COLUMNS = ["task", "rule", "training_steps", "layer", "quantity", *SUMMARY, "seeds"]
 RASTER_COLUMNS = ["rule", "when", "layer", "unit", "step"]
 MEMBRANE_COLUMNS = ["rule", "when", "layer", "unit", "step", "membrane", "threshold", "spike"]
 SHARE = (0.0, 1.0)
@@ -47,7 +47,7 @@ def rows(rules: Rules) -> Iterator[list[Any]]:
             quantities = [("accuracy", ""), *itertools.product(TITLES, layers_of(result))]
             for quantity, layer in quantities:
                 numbers = of_seeds(result, stage, quantity, layer)
-                yield [task, rule, step, layer, quantity, *interval(numbers, SHARE), len(numbers)]
+                yield [task, rule, step, layer, quantity, *summary(numbers, SHARE), len(numbers)]
 
 
 def raster_rows(rules: Rules) -> Iterator[list[Any]]:

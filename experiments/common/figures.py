@@ -55,12 +55,49 @@ def by_task_and_rule(results: Iterable[dict[str, Any]]) -> Results:
     return {task: tasks[task] for task in sorted(tasks)}
 
 
-def interval(numbers: Sequence[float], bounds: tuple[float, float]) -> tuple[float | None, float | None, float | None]:
-    """The mean, and the low and high ends of its 95 % interval; None where there are too few numbers."""
-    if len(numbers) < 2:
-        return (numbers[0] if numbers else None), None, None
-    mean, low, high = (float(number) for number in mean_interval(numbers, bounds=bounds))
+def interval(
+    numbers: Sequence[float | None], bounds: tuple[float, float]
+) -> tuple[float | None, float | None, float | None]:
+    """The mean, and the low and high ends of its 95 % interval, without the numbers that are missing (None); None where there
+    are too few numbers."""
+    known = [number for number in numbers if number is not None]
+    if len(known) < 2:
+        return (known[0] if known else None), None, None
+    mean, low, high = (float(number) for number in mean_interval(known, bounds=bounds))
     return mean, low, high
+
+
+SUMMARY = ("mean", "low", "high", "values")  # the columns of a `summary`
+
+
+def summary(numbers: Sequence[float | None], bounds: tuple[float, float]) -> list[float | str | None]:
+    """The cells of a quantity of all seeds, or of all rounds of timing: mean, ends of its interval, and the numbers themselves.
+
+    A claim that compares two quantities is judged by the differences of the numbers at the same place. A number that is missing
+    is None and keeps its place.
+
+    Args:
+        numbers: one for each seed.
+        bounds: bounds of each number.
+    """
+    return [*interval(numbers, bounds), " ".join(map(in_full, numbers))]
+
+
+def in_full(number: float | None) -> str:
+    """A number in seven digits, which are those of a float32; a whole number in all of its digits."""
+    if number is None:
+        return "None"
+    return f"{number:.0f}" if number == int(number) else f"{number:.7g}"
+
+
+def summary_columns(*quantities: str) -> list[str]:
+    """The columns of the summaries of several quantities: `cosine`, `cosine_low`, `cosine_high` and `cosine_values`."""
+    return [name for quantity in quantities for name in (quantity, *(f"{quantity}_{end}" for end in SUMMARY[1:]))]
+
+
+def count(numbers: Iterable[float | None]) -> int:
+    """How many of the numbers are not missing."""
+    return sum(number is not None for number in numbers)
 
 
 def plot_seed_intervals(

@@ -12,7 +12,6 @@ import csv
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -73,10 +72,14 @@ def differences(
 
 
 def alike(cell: str, expected: str, tolerance: float) -> bool:
-    if cell == expected:
-        return True
-    numbers: list[Any] = [_number(text) for text in (cell, expected)]
-    return None not in numbers and abs(numbers[0] - numbers[1]) <= tolerance
+    """True if cells are equal word by word, where a number may differ by the tolerance."""
+    made, kept = cell.split(), expected.split()
+    return len(made) == len(kept) and all(_alike(*words, tolerance) for words in zip(made, kept, strict=True))
+
+
+def _alike(word: str, expected: str, tolerance: float) -> bool:
+    one, other = _number(word), _number(expected)
+    return word == expected or (one is not None and other is not None and abs(one - other) <= tolerance)
 
 
 def _number(text: str) -> float | None:

@@ -8,18 +8,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common.figures import Plot, check_given, interval
+from experiments.common.figures import SUMMARY, Plot, check_given, summary
 from slax_rules import RULES
 
-COLUMNS = [
-    "learning_rate",
-    "chosen",
-    "basin",
-    "mean",
-    "low",
-    "high",
-    "seeds",
-]  # after the names of row, column and curve
+COLUMNS = ["learning_rate", "chosen", "basin", *SUMMARY, "seeds"]  # after the names of row, column and curve
 SHARE = (0.0, 1.0)
 BASIN = 0.05  # a rate belongs to a rule's basin if it costs less than this share of accuracy
 
@@ -73,8 +65,8 @@ def rows(curves: Sequence[Curve]) -> Iterator[list[Any]]:
     for curve in curves:
         for rate, accuracies in zip(curve.trials["learning_rates"], curve.accuracies.T, strict=True):
             chosen = int(rate == curve.trials["chosen"])
-            mean = interval(accuracies.tolist(), SHARE)
-            yield [curve.row, curve.column, curve.name, rate, chosen, curve.basin, *mean, len(accuracies)]
+            cells = summary(accuracies.tolist(), SHARE)
+            yield [curve.row, curve.column, curve.name, rate, chosen, curve.basin, *cells, len(accuracies)]
 
 
 def draw(stem: str, curves: Sequence[Curve]) -> Figure:

@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common.figures import Plot, check_given, interval
+from experiments.common.figures import SUMMARY, Plot, check_given, count, interval, summary, summary_columns
 from experiments.common.rate_curves import Curve, look_of, rate_plot
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, published
 from slax_rules import RULES
@@ -67,10 +67,9 @@ class Panel(NamedTuple):
         """The test accuracy of each seed."""
         return np.array([seed["accuracy"] for seed in self.results[cell]["seeds"]])
 
-    def agreements(self, cell: str, stage: str, layer: str, quantity: str) -> list[float]:
-        """The cosine or the norm ratio of each seed, without the seeds whose gradient is zero."""
-        numbers = [seed["agreement"][stage][layer][quantity] for seed in self.results[cell]["seeds"]]
-        return [number for number in numbers if number is not None]
+    def agreements(self, cell: str, stage: str, layer: str, quantity: str) -> list[float | None]:
+        """The cosine or the norm ratio of each seed, None for a seed whose gradient is zero."""
+        return [seed["agreement"][stage][layer][quantity] for seed in self.results[cell]["seeds"]]
 
 
 class Data(NamedTuple):
@@ -90,10 +89,6 @@ def prepare(results: list[dict[str, Any]]) -> Data:
     return Data(panels, [result for result in results if "costs" in result])
 
 
-def columns(*quantities: str) -> list[str]:
-    return [f"{quantity}{end}" for quantity in quantities for end in ("", "_low", "_high")]
-
-
 CELL = ["temporal", "spatial"]
 COLUMNS = [
     "task",
@@ -103,7 +98,7 @@ COLUMNS = [
     "learning_rate",
     "seeds",
     "carried",
-    *columns("accuracy", "minus_bptt", "minus_fixed", "loss", "cosine_initial", "cosine_trained"),
+    *summary_columns("accuracy", "minus_bptt", "minus_fixed", "loss", "cosine_initial", "cosine_trained"),
 ]
 
 
@@ -117,25 +112,25 @@ def rows(data: Data) -> Iterator[list[Any]]:
     for panel in data.panels:
         for cell in (*REFERENCES, *cells(panel.config)):
             result, accuracies = panel.results[cell], panel.accuracies(cell)
-            intervals = [
-                interval(list(accuracies), SHARE),
-                *(interval(list(accuracies - panel.accuracies(reference)), (-1.0, 1.0)) for reference in REFERENCES),
-                interval([seed["loss"] for seed in result["seeds"]], (0.0, np.inf)),
-                *(interval(cosines_of_hidden(panel, cell, stage), COSINE) for stage in STAGES),
+            cells_of = [
+                summary(list(accuracies), SHARE),
+                *(summary(list(accuracies - panel.accuracies(reference)), (-1.0, 1.0)) for reference in REFERENCES),
+                summary([seed["loss"] for seed in result["seeds"]], (0.0, np.inf)),
+                *(summary(cosines_of_hidden(panel, cell, stage), COSINE) for stage in STAGES),
             ]
             carried = panel.carried[cell]
             counts = [result["trials"]["chosen"], len(accuracies), carried]
-            yield [*panel.start, *cell_and_names(cell), *counts, *itertools.chain(*intervals)]
+            yield [*panel.start, *cell_and_names(cell), *counts, *itertools.chain(*cells_of)]
 
 
-def cosines_of_hidden(panel: Panel, cell: str, stage: str) -> list[float]:
-    """The mean cosine over hidden layers of each seed, without the seeds in which one of the gradients is zero."""
+def cosines_of_hidden(panel: Panel, cell: str, stage: str) -> list[float | None]:
+    """The mean cosine over hidden layers of each seed, None for a seed in which one of the gradients is zero."""
     seeds = [seed["agreement"][stage] for seed in panel.results[cell]["seeds"]]
     cosines = [[seed[layer]["cosine"] for layer in panel.layers[:-1]] for seed in seeds]
-    return [float(np.mean(of_seed)) for of_seed in cosines if None not in of_seed]
+    return [None if None in of_seed else float(np.mean(of_seed)) for of_seed in cosines]
 
 
-COSINE_COLUMNS = ["task", "code", *CELL, "rules", "stage", "layer", "seeds", *columns("cosine", "norm_ratio")]
+COSINE_COLUMNS = ["task", "code", *CELL, "rules", "stage", "layer", "seeds", *summary_columns("cosine", "norm_ratio")]
 
 
 def cosine_rows(data: Data) -> Iterator[list[Any]]:
@@ -143,11 +138,11 @@ def cosine_rows(data: Data) -> Iterator[list[Any]]:
         for cell, stage, layer in itertools.product(cells(panel.config), STAGES, panel.layers):
             cosines = panel.agreements(cell, stage, layer, "cosine")
             ratios = panel.agreements(cell, stage, layer, "norm_ratio")
-            ends = [*interval(cosines, COSINE), *interval(ratios, (0.0, np.inf))]
-            yield [*panel.start, *cell_and_names(cell), stage, layer, len(cosines), *ends]
+            numbers = [*summary(cosines, COSINE), *summary(ratios, (0.0, np.inf))]
+            yield [*panel.start, *cell_and_names(cell), stage, layer, count(cosines), *numbers]
 
 
-DIFFERENCE_COLUMNS = ["task", "code", "base", "comparison", "mean", "low", "high", "seeds"]
+DIFFERENCE_COLUMNS = ["task", "code", "base", "comparison", *SUMMARY, "seeds"]
 
 
 def differences(panel: Panel) -> dict[tuple[str, str], np.ndarray]:
@@ -181,7 +176,7 @@ def differences(panel: Panel) -> dict[tuple[str, str], np.ndarray]:
 def difference_rows(data: Data) -> Iterator[list[Any]]:
     for panel in data.panels:
         for (base, comparison), numbers in differences(panel).items():
-            yield [*panel.start, base, comparison, *interval(list(numbers), ANY), len(numbers)]
+            yield [*panel.start, base, comparison, *summary(list(numbers), ANY), len(numbers)]
 
 
 COST_COLUMNS = [
@@ -375,8 +370,9 @@ def spread(numbers: np.ndarray) -> str:
     return f"{mean:.1f}" if low is None or high is None else f"{mean:.1f} ± {(high - low) / 2:.1f}"
 
 
-def mean_or_nan(numbers: list[float]) -> float:
-    return float(np.mean(numbers)) if numbers else np.nan
+def mean_or_nan(numbers: list[float | None]) -> float:
+    mean, _, _ = interval(numbers, ANY)
+    return np.nan if mean is None else mean
 
 
 # Of the routes, in the order of SPATIAL_LABELS.

@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from experiments.common.figures import Plot, check_given, interval, plot_seed_intervals
+from experiments.common.figures import SUMMARY, Plot, check_given, count, interval, plot_seed_intervals, summary
 from slax_rules import RULES
 
-COLUMNS = ["rule", "quantity", "which", "mean", "low", "high", "seeds"]
-WINDOW_COLUMNS = ["rule", "window", "stage", "layer", "quantity", "mean", "low", "high", "seeds"]
+COLUMNS = ["rule", "quantity", "which", *SUMMARY, "seeds"]
+WINDOW_COLUMNS = ["rule", "window", "stage", "layer", "quantity", *SUMMARY, "seeds", "rounds"]
 REAL, POSITIVE, SHARE = (-np.inf, np.inf), (0.0, np.inf), (0.0, 1.0)
 BOUNDS = {"accuracy": SHARE, "loss": POSITIVE, "gradient": POSITIVE, "cosine": (-1.0, 1.0), "norm_ratio": POSITIVE}
 ENDS = {"largest": 1, "smallest": -1}  # ends of the spectrum, and the sign of their ranks
@@ -24,7 +24,7 @@ COSTS = {"milliseconds": "time of a gradient (ms)", "temporary_bytes": "temporar
 
 # Keys are a rule, a stage, a layer and a quantity; values map windows to a list of all seeds' numbers, or a single number.
 Line = tuple[str, str, str, str]
-Lines = dict[Line, dict[int, list[float]]]
+Lines = dict[Line, dict[int, list[float | None]]]
 
 
 class Data(NamedTuple):
@@ -52,25 +52,25 @@ def rows_of_rule(result: dict[str, Any]) -> Iterator[list[Any]]:
     rule, seeds = result["config"]["rule"], result["seeds"]
     for quantity in ("accuracy", "loss", "gradient"):
         numbers = [seed[quantity] for seed in seeds]
-        yield [rule, quantity, "", *interval(numbers, BOUNDS[quantity]), len(seeds)]
+        yield [rule, quantity, "", *summary(numbers, BOUNDS[quantity]), len(seeds)]
     for (end, sign), i in itertools.product(ENDS.items(), range(result["config"]["eigenvalues"])):
         numbers = [seed[end]["values"][i] for seed in seeds]
-        yield [rule, "eigenvalue", sign * (i + 1), *interval(numbers, REAL), len(seeds)]
+        yield [rule, "eigenvalue", sign * (i + 1), *summary(numbers, REAL), len(seeds)]
         residuals = [seed[end]["residuals"][i] for seed in seeds]
-        yield [rule, "residual", sign * (i + 1), *small(interval(residuals, POSITIVE)), len(seeds)]
+        yield [rule, "residual", sign * (i + 1), *small(summary(residuals, POSITIVE)), len(seeds)]
     asymmetries = [max(seed[end]["asymmetry"] for end in ENDS) for seed in seeds]
-    yield [rule, "asymmetry", "", *small(interval(asymmetries, POSITIVE)), len(seeds)]
+    yield [rule, "asymmetry", "", *small(summary(asymmetries, POSITIVE)), len(seeds)]
     converged = [float(np.mean([seed[end]["converged"] for end in ENDS])) for seed in seeds]
-    yield [rule, "share_converged", "", *interval(converged, SHARE), len(seeds)]
-    yield [rule, "trace", "", *interval([seed["trace"]["mean"] for seed in seeds], REAL), len(seeds)]
+    yield [rule, "share_converged", "", *summary(converged, SHARE), len(seeds)]
+    yield [rule, "trace", "", *summary([seed["trace"]["mean"] for seed in seeds], REAL), len(seeds)]
     for seed in seeds:
-        yield [rule, "trace_of_seed", seed["seed"], *interval(seed["trace"]["samples"], REAL), 1]
-        yield [rule, "standard_error_of_trace", seed["seed"], seed["trace"]["standard_error"], None, None, 1]
+        yield [rule, "trace_of_seed", seed["seed"], *summary(seed["trace"]["samples"], REAL), 1]
+        yield [rule, "standard_error_of_trace", seed["seed"], seed["trace"]["standard_error"], None, None, None, 1]
 
 
-def small(numbers: tuple[float | None, ...]) -> list[str | None]:
+def small(cells: list[float | str | None]) -> list[str | None]:
     """Format numbers that six decimal places would round to zero with three significant digits."""
-    return [None if number is None else f"{number:.3g}" for number in numbers]
+    return [f"{cell:.3g}" if isinstance(cell, float) else cell for cell in cells]
 
 
 def lines_of(online: list[dict[str, Any]], windows: list[dict[str, Any]]) -> Lines:
@@ -81,15 +81,15 @@ def lines_of(online: list[dict[str, Any]], windows: list[dict[str, Any]]) -> Lin
             lines.setdefault((rule, stage, "all", "change"), {})[window] = [seed["change"] for seed in cell["seeds"]]
             for layer, quantity in itertools.product(cell["seeds"][0]["layers"], ("cosine", "norm_ratio")):
                 found = [seed["layers"][layer][quantity] for seed in cell["seeds"]]
-                numbers = [number for number in found if number is not None]
-                lines.setdefault((rule, stage, layer, quantity), {})[window] = numbers
+                lines.setdefault((rule, stage, layer, quantity), {})[window] = found
     for result in online:
         for cell in result["cells"]:
             line = (result["config"]["rule"], cell["mode"], "all", "accuracy")
             lines.setdefault(line, {})[cell["window"]] = cell["accuracy"]
     for result in windows:
         for cell, quantity in itertools.product(result["times"]["cells"], COSTS):
-            lines.setdefault((cell["rule"], "cost", "all", quantity), {})[cell["window"]] = [cell[quantity]]
+            numbers = cell[quantity] if isinstance(cell[quantity], list) else [cell[quantity]]
+            lines.setdefault((cell["rule"], "cost", "all", quantity), {})[cell["window"]] = numbers
     order = list(RULES)
     return dict(sorted(lines.items(), key=lambda line: (order.index(line[0][0]), line[0])))
 
@@ -97,9 +97,14 @@ def lines_of(online: list[dict[str, Any]], windows: list[dict[str, Any]]) -> Lin
 def window_rows(data: Data) -> Iterator[list[Any]]:
     for (rule, stage, layer, quantity), windows in data.lines.items():
         for window, numbers in windows.items():
-            found = interval(numbers, BOUNDS.get(quantity, POSITIVE))
-            found = small(found) if quantity == "change" else found
-            yield [rule, window, stage, layer, quantity, *found, len(numbers)]
+            start = [rule, window, stage, layer, quantity]
+            if quantity == "temporary_bytes":  # it does not vary
+                yield [*start, numbers[0], *[None] * 5]
+                continue
+            cells = summary(numbers, BOUNDS.get(quantity, POSITIVE))
+            cells = small(cells) if quantity == "change" else cells
+            counts = [None, len(numbers)] if stage == "cost" else [count(numbers), None]
+            yield [*start, *cells, *counts]
 
 
 def draw(data: Data) -> Figure:
@@ -168,7 +173,7 @@ def draw_windows(data: Data) -> Figure:
     return figure
 
 
-def draw_line(ax: Axes, rule: str, windows: dict[int, list[float]], bounds: tuple[float, float]) -> None:
+def draw_line(ax: Axes, rule: str, windows: dict[int, list[float | None]], bounds: tuple[float, float]) -> None:
     look = RULES[rule].style
     shown = {window: interval(numbers, bounds) for window, numbers in windows.items() if any(numbers)}
     means = [mean for mean, _, _ in shown.values()]

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax import random
 
@@ -53,8 +52,8 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         Numbers and times, each a list under "cells". The numbers have, for each rule, window and stage, "layers": for each
         seed and layer, the cosine and norm ratio to BPTT, None where a gradient is zero; and "change": for each seed, the
         distance of the gradient from the same rule's gradient with a single window, |g_K - g_T| / |g_T|, over all parameters.
-        The times have, for each rule and window, the median time of a jitted forward pass and gradient, in ms, and
-        temporaries, in bytes.
+        The times have, for each rule and window, the times of a jitted forward pass and gradient in all rounds, in
+        ms, and temporaries, in bytes.
     """
     model = make_model(config, nnx.Rngs(0))
     seeds = list(trained_seeds(config))
@@ -146,9 +145,11 @@ def compare(gradient: nnx.State, bptt: nnx.State, whole: nnx.State) -> dict[str,
 
 
 def costs(model: Connect, programs: dict[Cell, Any], seed: Seed, repeats: int) -> list[dict[str, Any]]:
-    """Time all programs in turn, so that other load on the machine affects all of them equally."""
+    """Time all programs in turn, in rounds, so that other load on the machine affects all of them equally."""
     inputs = {cell: parts(model, rule_of(cell, model, seed.rule_key), seed.params[STAGES[0]])[1:] for cell in programs}
     times: dict[Cell, list[float]] = {cell: [] for cell in programs}
+    for cell, program in programs.items():
+        jax.block_until_ready(program(*inputs[cell], *seed.batch))  # the first call warms up
     for _ in range(repeats):
         for cell, program in programs.items():
             start = time.perf_counter()
@@ -158,7 +159,7 @@ def costs(model: Connect, programs: dict[Cell, Any], seed: Seed, repeats: int) -
         {
             "rule": rule,
             "window": window,
-            "milliseconds": float(np.median(times[rule, window])),
+            "milliseconds": times[rule, window],
             "temporary_bytes": program.memory_analysis().temp_size_in_bytes,
         }
         for (rule, window), program in programs.items()

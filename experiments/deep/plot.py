@@ -6,11 +6,11 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments.common.figures import Plot, Results, by_task_and_rule, interval, plot_seed_intervals
+from experiments.common.figures import SUMMARY, Plot, Results, by_task_and_rule, plot_seed_intervals, summary
 from experiments.common.rate_curves import Curve, look_of, rate_plot
 from slax_rules import RULES
 
-COLUMNS = ["task", "network", "n_steps", "rule", "quantity", "mean", "low", "high", "seeds"]
+COLUMNS = ["task", "network", "n_steps", "rule", "quantity", *SUMMARY, "seeds"]
 SHARE = (0.0, 1.0)
 
 
@@ -39,8 +39,8 @@ def rows(tasks: Results) -> Iterator[list[Any]]:
             quantities = {"accuracy": [seed["accuracy"] for seed in seeds]}
             quantities |= {f"spikes_{layer}": [seed["spikes"][layer] for seed in seeds] for layer in seeds[0]["spikes"]}
             for quantity, numbers in quantities.items():
-                ends = interval(numbers, SHARE)
-                yield [task, network_of(config), config["n_steps"], rule, quantity, *ends, len(numbers)]
+                cells = summary(numbers, SHARE)
+                yield [task, network_of(config), config["n_steps"], rule, quantity, *cells, len(numbers)]
 
 
 def draw(tasks: Results) -> Figure:

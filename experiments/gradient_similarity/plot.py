@@ -12,7 +12,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from experiments.common.figures import NO_RULE, Plot, interval
+from experiments.common.figures import NO_RULE, Plot, count, interval, summary, summary_columns
 from slax_rules import RULES
 
 COSINE, POSITIVE, SHARE, ANY = (-1.0, 1.0), (0.0, np.inf), (0.0, 1.0), (-np.inf, np.inf)
@@ -68,31 +68,26 @@ def layers_of(result: dict[str, Any]) -> list[str]:
     return sorted(result["seeds"][0]["stages"][0]["rules"]["bptt"], key=int)
 
 
-def of_seeds(result: dict[str, Any], stage: int, *path: str) -> list[float]:
-    """A number for all seeds after one of the steps, without the seeds that lack it."""
+def of_seeds(result: dict[str, Any], stage: int, *path: str) -> list[float | None]:
+    """A number for all seeds after one of the steps, None for a seed that lacks it."""
     numbers = []
     for seed in result["seeds"]:
         number = seed["stages"][stage]
         for name in path:
             number = number[name]
-        if number is not None:
-            numbers.append(number)
+        numbers.append(number)
     return numbers
 
 
-def of_all_seeds(result: dict[str, Any], stage: int, *path: str) -> list[float]:
+def of_all_seeds(result: dict[str, Any], stage: int, *path: str) -> list[float | None]:
     """The numbers of `of_seeds`, or none if a seed lacks it, since noise would otherwise select the seeds in the mean."""
     numbers = of_seeds(result, stage, *path)
-    return numbers if len(numbers) == len(result["seeds"]) else []
+    return numbers if None not in numbers else []
 
 
 def least_batches(result: dict[str, Any], stage: int, rule: str, layer: str) -> int:
     """The smallest number, over seeds, of batches in a seed's means, which use only batches where no gradient is zero."""
-    return int(min(of_seeds(result, stage, "rules", rule, layer, "batches")))
-
-
-def columns(*quantities: str) -> list[str]:
-    return [f"{quantity}{end}" for quantity in quantities for end in ("", "_low", "_high")]
+    return int(min(seed["stages"][stage]["rules"][rule][layer]["batches"] for seed in result["seeds"]))
 
 
 def stages_of(results: Results) -> Iterator[tuple[dict[str, Any], int, list[Any]]]:
@@ -107,22 +102,22 @@ def stages_of(results: Results) -> Iterator[tuple[dict[str, Any], int, list[Any]
 START = ["task", "layers", "n_steps", "training_steps"]
 
 
-COSINE_COLUMNS = [*START, "rule", "layer", "seeds", "batches", *columns("cosine", "spikes", "test_accuracy")]
+COSINE_COLUMNS = [*START, "rule", "layer", "seeds", "batches", *summary_columns("cosine", "spikes", "test_accuracy")]
 
 
 def cosine_rows(results: Results) -> Iterator[list[Any]]:
     for result, stage, start in stages_of(results):
-        accuracy = interval(of_seeds(result, stage, "test_accuracy"), SHARE)
+        accuracy = summary(of_seeds(result, stage, "test_accuracy"), SHARE)
         hidden = layers_of(result)[:-1]
         for rule in rules_of(result):
             for layer in layers_of(result):
                 numbers = of_seeds(result, stage, "rules", rule, layer, "cosine")
-                spikes = interval(of_seeds(result, stage, "spikes", layer), SHARE) if layer in hidden else [None] * 3
-                counts = len(numbers), least_batches(result, stage, rule, layer)
-                yield [*start, rule, layer, *counts, *interval(numbers, COSINE), *spikes, *accuracy]
+                spikes = summary(of_seeds(result, stage, "spikes", layer), SHARE) if layer in hidden else [None] * 4
+                counts = count(numbers), least_batches(result, stage, rule, layer)
+                yield [*start, rule, layer, *counts, *summary(numbers, COSINE), *spikes, *accuracy]
 
 
-NORM_COLUMNS = [*START, "rule", "layer", "seeds", "batches", *columns("norm_ratio")]
+NORM_COLUMNS = [*START, "rule", "layer", "seeds", "batches", *summary_columns("norm_ratio")]
 
 
 def norm_rows(results: Results) -> Iterator[list[Any]]:
@@ -130,11 +125,11 @@ def norm_rows(results: Results) -> Iterator[list[Any]]:
         for rule in rules_of(result):
             for layer in layers_of(result):
                 numbers = of_seeds(result, stage, "rules", rule, layer, "norm_ratio")
-                counts = len(numbers), least_batches(result, stage, rule, layer)
-                yield [*start, rule, layer, *counts, *interval(numbers, POSITIVE)]
+                counts = count(numbers), least_batches(result, stage, rule, layer)
+                yield [*start, rule, layer, *counts, *summary(numbers, POSITIVE)]
 
 
-NOISE_COLUMNS = [*START, "rule", "layer", "seeds", *(f"{name}_seeds" for name in COUNTED), *columns(*NOISE)]
+NOISE_COLUMNS = [*START, "rule", "layer", "seeds", *(f"{name}_seeds" for name in COUNTED), *summary_columns(*NOISE)]
 
 
 def noise_rows(results: Results) -> Iterator[list[Any]]:
@@ -142,12 +137,12 @@ def noise_rows(results: Results) -> Iterator[list[Any]]:
         for rule in ["bptt", *rules_of(result)]:
             for layer in layers_of(result):
                 where = result, stage, "rules", rule, layer
-                counts = [len(of_seeds(*where, name)) for name in ("variance", *COUNTED)]
-                intervals = [end for name in NOISE for end in interval(of_all_seeds(*where, name), NOISE[name])]
-                yield [*start, rule, layer, *counts, *intervals]
+                counts = [count(of_seeds(*where, name)) for name in ("variance", *COUNTED)]
+                cells = [cell for name in NOISE for cell in summary(of_all_seeds(*where, name), NOISE[name])]
+                yield [*start, rule, layer, *counts, *cells]
 
 
-TERM_COLUMNS = [*START, "layer", "term", "seeds", *columns("share", "norm_ratio")]
+TERM_COLUMNS = [*START, "layer", "term", "seeds", *summary_columns("share", "norm_ratio")]
 
 
 def term_rows(results: Results) -> Iterator[list[Any]]:
@@ -156,8 +151,8 @@ def term_rows(results: Results) -> Iterator[list[Any]]:
             for term in TERMS:
                 where = result, stage, "terms", term, layer
                 shares, norms = of_all_seeds(*where, "share"), of_seeds(*where, "norm_ratio")
-                ends = [*interval(shares, ANY), *interval(norms, POSITIVE)]
-                yield [*start, layer, term, len(of_seeds(*where, "share")), *ends]
+                cells = [*summary(shares, ANY), *summary(norms, POSITIVE)]
+                yield [*start, layer, term, count(of_seeds(*where, "share")), *cells]
 
 
 def places(widths: Iterable[int], length: int) -> list[tuple[int, int]]:
@@ -233,7 +228,7 @@ def draw_layer(ax: Axes, result: dict[str, Any], layer: str, quantity: str) -> N
         points = [
             (stage + shift, *interval(numbers, bounds))
             for stage in range(len(steps))
-            if (numbers := of_seeds(result, stage, "rules", rule, layer, quantity))
+            if count(numbers := of_seeds(result, stage, "rules", rule, layer, quantity))
         ]
         if points:
             x, mean, low, high = np.array(points, float).T

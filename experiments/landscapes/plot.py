@@ -9,14 +9,14 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common.figures import Plot, by_task_and_rule, interval, plot_seed_intervals
+from experiments.common.figures import SUMMARY, Plot, by_task_and_rule, plot_seed_intervals, summary
 from slax_rules import RULES
 from slax_viz import plot_interpolation, plot_landscape, plot_landscape_3d
 
-COLUMNS = ["task", "plane", "rule", "quantity", "training_steps", "mean", "low", "high", "seeds"]
+COLUMNS = ["task", "plane", "rule", "quantity", "training_steps", *SUMMARY, "seeds"]
 COLUMNS_3D = ["task", "plane", "rule", "training_steps", "x", "y", "loss"]
-RANDOM_COLUMNS = ["task", "rule", "quantity", "x", "y", "mean", "low", "high", "seeds"]
-LINE_COLUMNS = ["task", "rule", "quantity", "t", "mean", "low", "high", "seeds"]
+RANDOM_COLUMNS = ["task", "rule", "quantity", "x", "y", *SUMMARY, "seeds"]
+LINE_COLUMNS = ["task", "rule", "quantity", "t", *SUMMARY, "seeds"]
 BOUNDS = {"accuracy": (0.0, 1.0), "explained": (0.0, 1.0)}
 POSITIVE, REAL = (0.0, np.inf), (-np.inf, np.inf)
 LOSS = "cross entropy (nats)"
@@ -75,9 +75,9 @@ def path_rows(task: Task) -> Iterator[list[Any]]:
     explained = np.array([seed["explained"] for seed in task.seeds])
     shares = {"explained_1": explained[:, 0], "explained_2": explained[:, 1], "explained_both": explained.sum(axis=1)}
     for quantity, numbers in shares.items():
-        yield [task.name, "", "", quantity, "", *interval(numbers.tolist(), BOUNDS["explained"]), len(numbers)]
+        yield [task.name, "", "", quantity, "", *summary(numbers.tolist(), BOUNDS["explained"]), len(numbers)]
         for plane in task.config["planes"]:
-            yield [task.name, plane, "", quantity, "", float(numbers[0]), None, None, 1]
+            yield [task.name, plane, "", quantity, "", *summary([float(numbers[0])], BOUNDS["explained"]), 1]
     for rule, (i, step) in itertools.product(task.rules, enumerate(task.training_steps)):
         seeds = task.trained[rule]["seeds"]
         for quantity in ("loss", "accuracy"):
@@ -88,15 +88,15 @@ def path_rows(task: Task) -> Iterator[list[Any]]:
                 rule,
                 quantity,
                 step,
-                *interval(numbers, BOUNDS.get(quantity, POSITIVE)),
+                *summary(numbers, BOUNDS.get(quantity, POSITIVE)),
                 len(numbers),
             ]
         numbers = [seed["from_start"][rule][i] for seed in task.seeds]
-        yield [task.name, "", rule, "from_start", step, *interval(numbers, POSITIVE), len(numbers)]
+        yield [task.name, "", rule, "from_start", step, *summary(numbers, POSITIVE), len(numbers)]
         for plane in task.config["planes"]:
             at = [*task.arrays[f"{plane}/{rule}/at"][i], task.arrays[f"{plane}/{rule}/losses"][i]]
             for quantity, number in zip(("x", "y", "loss_on_plane"), at, strict=True):
-                yield [task.name, plane, rule, quantity, step, float(number), None, None, 1]
+                yield [task.name, plane, rule, quantity, step, *summary([float(number)], REAL), 1]
 
 
 def surface_rows(task: Task) -> Iterator[list[Any]]:
@@ -114,21 +114,21 @@ def random_rows(task: Task) -> Iterator[list[Any]]:
     steps = task.arrays["steps"].tolist()
     for rule in task.rules if task.config["random_planes"] else ():
         numbers = [seed["rise"][rule] for seed in task.seeds]
-        yield [task.name, rule, "rise", "", "", *interval(numbers, REAL), len(numbers)]
+        yield [task.name, rule, "rise", "", "", *summary(numbers, REAL), len(numbers)]
         for (j, y), (i, x) in itertools.product(enumerate(steps), enumerate(steps)):
             losses = task.arrays[f"random/{rule}"][:, j, i].tolist()
-            yield [task.name, rule, "loss_of_first_seed", x, y, losses[0], None, None, 1]
-            yield [task.name, rule, "loss", x, y, *interval(losses, POSITIVE), len(losses)]
+            yield [task.name, rule, "loss_of_first_seed", x, y, *summary(losses[:1], POSITIVE), 1]
+            yield [task.name, rule, "loss", x, y, *summary(losses, POSITIVE), len(losses)]
 
 
 def line_rows(task: Task) -> Iterator[list[Any]]:
     for rule in others(task):
         for quantity, bounds in (("distance", POSITIVE), ("barrier", POSITIVE)):
             numbers = [seed[quantity][rule] for seed in task.seeds]
-            yield [task.name, rule, quantity, "", *interval(numbers, bounds), len(numbers)]
+            yield [task.name, rule, quantity, "", *summary(numbers, bounds), len(numbers)]
         for i, t in enumerate(task.arrays["ts"].tolist()):
             losses = task.arrays[f"line/{rule}"][:, i].tolist()
-            yield [task.name, rule, "loss", t, *interval(losses, POSITIVE), len(losses)]
+            yield [task.name, rule, "loss", t, *summary(losses, POSITIVE), len(losses)]
 
 
 def of_each(rows: Callable[[Task], Rows]) -> Callable[[list[Task]], Rows]:

@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments.common.figures import Plot, interval
+from experiments.common.figures import SUMMARY, Plot, summary
 
-COLUMNS = ["task", "quantity", "mean", "low", "high", "seeds", "steps"]
+COLUMNS = ["task", "quantity", *SUMMARY, "seeds", "steps"]
 BOUNDS = {
     "accuracy": (0.0, 1.0),
     "smape": (0.0, 200.0),
@@ -35,10 +35,10 @@ def prepare(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return results
 
 
-def summary(result: dict[str, Any], quantity: str) -> tuple[float, float | None, float | None]:
-    """The mean over seeds, and the low and high ends of its 95 % interval, None with one seed."""
+def of_seeds(result: dict[str, Any], quantity: str) -> list[Any]:
+    """The mean over seeds, the low and high ends of its 95 % interval, None with one seed, and the numbers of all seeds."""
     numbers = [seed["score" if quantity == result["metric"] else quantity] for seed in result["seeds"]]
-    return interval(numbers, BOUNDS.get(quantity, (0.0, np.inf)))
+    return summary(numbers, BOUNDS.get(quantity, (0.0, np.inf)))
 
 
 def quantities(result: dict[str, Any]) -> list[str]:
@@ -49,13 +49,13 @@ def rows(results: list[dict[str, Any]]) -> Iterator[list[Any]]:
     for result in results:
         for quantity in quantities(result):
             seeds = result["seeds"]
-            yield [result["config"]["task"], quantity, *summary(result, quantity), len(seeds), seeds[0]["n_steps"]]
+            yield [result["config"]["task"], quantity, *of_seeds(result, quantity), len(seeds), seeds[0]["n_steps"]]
 
 
 def cell(result: dict[str, Any], quantity: str, factor: int, digits: int) -> str:
     """The mean, with the interval below it unless all seeds agree."""
     mean, low, high = (
-        None if number is None else f"{factor * number:,.{digits}f}" for number in summary(result, quantity)
+        None if number is None else f"{factor * number:,.{digits}f}" for number in of_seeds(result, quantity)[:3]
     )
     return mean if low is None or low == high else f"{mean}\n[{low}, {high}]"
 
@@ -66,7 +66,7 @@ def table_cells(results: list[dict[str, Any]]) -> list[list[str]]:
     for result in results:
         title, factor, digits, guess = SCORES[result["metric"]]
         mean, *interval = cell(result, result["metric"], factor, digits).split("\n")
-        baseline = f"{guess}\n{factor * summary(result, 'baseline')[0]:.{digits}f}"
+        baseline = f"{guess}\n{factor * of_seeds(result, 'baseline')[0]:.{digits}f}"
         net = "-".join(map(str, result["config"]["layers"]))
         name = result["config"]["task"].replace("_", "-").title()
         lines.append(

@@ -13,17 +13,20 @@ from experiments.common.figures import (
     MARKS,
     MODE_LABELS,
     NO_RULE,
+    SUMMARY,
     Plot,
     Results,
     by_task_and_rule,
     check_given,
+    count,
     interval,
+    summary,
 )
 from experiments.common.rate_curves import Curve, look_of, rate_plot
 from slax_rules import RULES
 
 BOUNDS = {"accuracy": (0.0, 1.0), "spikes": (0.0, 1.0), "cosine": (-1.0, 1.0), "norm_ratio": (0.0, np.inf)}
-COLUMNS = ["task", "rule", "mode", "layer", "quantity", "mean", "low", "high", "seeds"]
+COLUMNS = ["task", "rule", "mode", "layer", "quantity", *SUMMARY, "seeds"]
 COST_COLUMNS = ["task", "rule", "milliseconds", "times_bptt", "temporary_bytes", "bytes_times_bptt"]
 # Marks of tasks, which differ in shape and filling; the color belongs to the rule.
 TASK_MARKS: tuple[dict[str, Any], ...] = (
@@ -52,16 +55,14 @@ def stages_of(result: dict[str, Any]) -> list[str]:
     return [mode for mode in ("initial", "offline", "online") if mode in result["seeds"][0]]
 
 
-def of_seeds(result: dict[str, Any], mode: str, quantity: str, layer: str = "") -> list[float]:
-    """A quantity for all seeds, without the seeds that lack it (a gradient that is zero has no cosine)."""
+def of_seeds(result: dict[str, Any], mode: str, quantity: str, layer: str = "") -> list[float | None]:
+    """A quantity for all seeds, None for a seed that lacks it (a gradient that is zero has no cosine)."""
     stages = [seed[mode] for seed in result["seeds"]]
     if quantity == "accuracy":
-        numbers = [stage["accuracy"] for stage in stages]
-    elif quantity == "spikes":
-        numbers = [stage["spikes"][layer] for stage in stages]
-    else:
-        numbers = [stage["layers"][layer][quantity] for stage in stages]
-    return [number for number in numbers if number is not None]
+        return [stage["accuracy"] for stage in stages]
+    if quantity == "spikes":
+        return [stage["spikes"][layer] for stage in stages]
+    return [stage["layers"][layer][quantity] for stage in stages]
 
 
 def table_rows(data: Data) -> Iterator[list[Any]]:
@@ -73,7 +74,7 @@ def table_rows(data: Data) -> Iterator[list[Any]]:
                 kinds += [(quantity, layer) for layer in stage["layers"] for quantity in ("cosine", "norm_ratio")]
                 for quantity, layer in kinds:
                     numbers = of_seeds(result, mode, quantity, layer)
-                    yield [task, rule, mode, layer, quantity, *interval(numbers, BOUNDS[quantity]), len(numbers)]
+                    yield [task, rule, mode, layer, quantity, *summary(numbers, BOUNDS[quantity]), count(numbers)]
 
 
 def cost_rows(data: Data) -> Iterator[list[Any]]:
@@ -146,8 +147,8 @@ def draw_cosine(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
             continue
         after = stages_of(rules[name])[1]
         for column, (mode, layer) in enumerate((mode, layer) for mode in ("initial", after) for layer in layers):
-            numbers = of_seeds(rules[name], mode, "cosine", layer)
-            cells[row, column] = np.mean(numbers) if numbers else np.nan
+            cosine, _, _ = interval(of_seeds(rules[name], mode, "cosine", layer), BOUNDS["cosine"])
+            cells[row, column] = np.nan if cosine is None else cosine
     ax.imshow(np.clip(cells, 0, 1), cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for (row, column), cosine in np.ndenumerate(cells):
         text = "" if np.isnan(cosine) else f"{cosine:.2f}"

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from experiments.common.figures import Plot, interval
+from experiments.common.figures import Plot, interval, summary, summary_columns
 from experiments.throughput.libraries import LIBRARIES, published_library, row_label, rule_label, rule_of
 from slax_rules import RULES
 
@@ -26,16 +26,15 @@ COLUMNS = [
     *("first_step_seconds", "process_growth_bytes", "temporary_bytes", "device_peak_bytes"),
     *("equation", "differs", "reason"),
 ]
-RATIO_COLUMNS = ["peer", "variant", *SIZE, "ratio", "ratio_low", "ratio_high", "rounds", "reason"]
+RATIO_COLUMNS = ["peer", "variant", *SIZE, *summary_columns("ratio"), "rounds", "reason"]
 RULE_COLUMNS = [
     "library",
     "rule",
     "variant",
     *SIZE,
     "seconds",
-    "times_bptt",
-    "times_bptt_low",
-    "times_bptt_high",
+    *summary_columns("times_bptt"),
+    "rounds",
     "reason",
 ]
 PUBLISHED = Path(__file__).with_name("published.csv")
@@ -119,8 +118,8 @@ def ratio_rows(data: Data) -> Iterator[list[Any]]:
         ours = by_name(result).get(OURS)
         for record in result["records"]:
             ratios = ratios_of(record, ours)
-            numbers = interval(ratios, (0.0, float("inf")))
-            yield [*names_of(record), *size_of(result["config"]), *numbers, len(ratios), reason_of(record)]
+            cells = summary(ratios, (0.0, float("inf")))
+            yield [*names_of(record), *size_of(result["config"]), *cells, len(ratios), reason_of(record)]
 
 
 def rule_rows(data: Data) -> Iterator[list[Any]]:
@@ -129,10 +128,11 @@ def rule_rows(data: Data) -> Iterator[list[Any]]:
         for record in result["records"]:
             library, variant = names_of(record)
             times = times_of(record)
-            numbers = interval(ratios_of(record, bptt), (0.0, float("inf")))
+            ratios = ratios_of(record, bptt)
             median = float(np.median(times)) if times else None
             names = [library, rule_of(record["name"]), variant]
-            yield [*names, *size_of(result["config"]), median, *numbers, reason_of(record)]
+            cells = summary(ratios, (0.0, float("inf")))
+            yield [*names, *size_of(result["config"]), median, *cells, len(ratios), reason_of(record)]
 
 
 def by_name(result: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -152,7 +152,8 @@ def test_window_is_the_rule_of_tbptt_and_nothing_to_a_rule_for_layers(by_window)
 def test_costs_are_there_for_each_rule_and_window(by_window):
     costs = by_window[1]["cells"]
     assert [(cost["rule"], cost["window"]) for cost in costs] == [("tbptt", 1), ("tbptt", 4), ("sltt", 1), ("sltt", 4)]
-    assert all(cost["milliseconds"] > 0 and cost["temporary_bytes"] > 0 for cost in costs)
+    assert all(min(cost["milliseconds"]) > 0 and cost["temporary_bytes"] > 0 for cost in costs)
+    assert {len(cost["milliseconds"]) for cost in costs} == {config("windows")["repeats"]}  # one for each round
 
 
 def test_one_window_online_is_offline(accuracies):
@@ -196,7 +197,13 @@ def test_figures_and_tables_are_written(at_solutions, accuracies, by_window, tmp
     assert float(reached["mean"]) == pytest.approx(
         np.mean(cell(accuracies, mode="online", window=2)["accuracy"]), abs=1e-6
     )
-    assert float(only("curvature_windows", rule="sltt", window="4", quantity="temporary_bytes")["mean"]) > 0
+    memory = only("curvature_windows", rule="sltt", window="4", quantity="temporary_bytes")
+    assert float(memory["mean"]) > 0 and memory["values"] == memory["seeds"] == memory["rounds"] == ""
+    time = only("curvature_windows", rule="sltt", window="4", quantity="milliseconds")
+    rounds = cell(by_window[1]["cells"], rule="sltt", window=4)["milliseconds"]
+    assert float(time["mean"]) == pytest.approx(np.mean(rounds), abs=1e-6)
+    assert [float(text) for text in time["values"].split()] == pytest.approx(rounds, rel=1e-6)
+    assert (time["seeds"], time["rounds"]) == ("", "2") and (change["seeds"], change["rounds"]) == ("2", "")
 
 
 def test_legend_names_a_rule_that_is_in_one_panel_only():

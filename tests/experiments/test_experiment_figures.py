@@ -1,13 +1,67 @@
-"""Rows of seeds: what is drawn where, and in whose color."""
+"""The cells of a mean, its interval and its samples; and rows of seeds: what is drawn where, and in whose color."""
 
+import importlib
+
+import pytest
 from matplotlib import pyplot as plt
 
-from experiments.common.figures import interval, plot_seed_intervals
+from experiments.common.figures import SUMMARY, count, in_full, interval, plot_seed_intervals, summary, summary_columns
+from experiments.common.job import experiment_names
 from slax_rules import RULES
 
 ROWS = {"first": ("bptt", "BPTT"), "second": ("ottt", "OTTT online")}
 NUMBERS = {"first": [1.0, 2.0, 6.0], "second": [4.0]}
 REAL = (float("-inf"), float("inf"))
+
+
+@pytest.mark.parametrize(
+    "numbers, cells",
+    [
+        ([], [None, None, None, ""]),
+        ([0.5], [0.5, None, None, "0.5"]),
+        ([None, 0.5], [0.5, None, None, "None 0.5"]),
+        ([None, None], [None, None, None, "None None"]),
+        ([1.0, 1.0, None], [1.0, 1.0, 1.0, "1 1 None"]),
+    ],
+)
+def test_summary_has_the_numbers_in_their_places(numbers, cells):
+    assert summary(numbers, REAL) == cells
+
+
+def test_summary_has_the_interval_of_the_numbers_that_are_there():
+    mean, low, high, values = summary([1.0, None, 2.0, 6.0], (0.0, 7.0))
+    assert [mean, low, high] == list(interval([1.0, 2.0, 6.0], (0.0, 7.0))) and mean == 3.0
+    assert values == "1 None 2 6" and count([1.0, None, 0.0]) == 2
+
+
+@pytest.mark.parametrize(
+    "number, text",
+    [
+        (1 / 3, "0.3333333"),
+        (-2.5e-9, "-2.5e-09"),
+        (0.99999994, "0.9999999"),
+        (123456789.0, "123456789"),
+        (3, "3"),
+        (None, "None"),
+    ],
+)
+def test_number_of_a_seed_has_seven_digits_and_a_whole_one_has_all(number, text):
+    assert in_full(number) == text
+
+
+def test_columns_of_a_summary_are_named_by_their_quantity():
+    assert summary_columns("ratio", "x")[:5] == ["ratio", "ratio_low", "ratio_high", "ratio_values", "x"]
+    assert SUMMARY == ("mean", "low", "high", "values")
+
+
+@pytest.mark.parametrize("experiment", experiment_names())
+def test_every_interval_in_a_table_has_its_samples_beside_it(experiment):
+    for stem, plot in importlib.import_module(f"experiments.{experiment}.plot").FIGURES.items():
+        ends = [index for index, name in enumerate(plot.columns) if name == "low" or name.endswith("_low")]
+        for index in ends:
+            prefix = plot.columns[index].removesuffix("low")
+            beside = [prefix.removesuffix("_") or "mean", *(prefix + end for end in SUMMARY[1:])]
+            assert list(plot.columns[index - 1 : index + 3]) == beside, stem
 
 
 def test_each_row_has_its_seeds_mean_and_interval_in_the_color_of_its_rule():

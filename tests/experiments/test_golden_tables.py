@@ -7,7 +7,10 @@ import yaml
 
 from experiments.common import golden_tables
 
-KEPT = [{"rule": "ostl", "cosine": "0.5", "low": ""}, {"rule": "otpe", "cosine": "0.9", "low": "0.8"}]
+KEPT = [
+    {"rule": "ostl", "cosine": "0.5", "low": "", "values": ""},
+    {"rule": "otpe", "cosine": "0.9", "low": "0.8", "values": "0.9 None 0.5"},
+]
 
 
 def differences(**changes):
@@ -24,7 +27,11 @@ def differences(**changes):
         ({"low": "0.95"}, []),
         ({"low": ""}, ["line 3, low: '', expected '0.8'"]),
         ({"rule": "ottt"}, ["line 3, rule: 'ottt', expected 'otpe'"]),
-        ({"more": "1"}, ["the columns are rule, cosine, low, more, expected rule, cosine, low"]),
+        ({"values": "0.909 None 0.509"}, []),
+        ({"values": "0.9 None 0.52"}, ["line 3, values: '0.9 None 0.52', expected '0.9 None 0.5'"]),
+        ({"values": "0.9 0.5 0.5"}, ["line 3, values: '0.9 0.5 0.5', expected '0.9 None 0.5'"]),
+        ({"values": "0.9 None"}, ["line 3, values: '0.9 None', expected '0.9 None 0.5'"]),
+        ({"more": "1"}, ["the columns are rule, cosine, low, values, more, expected rule, cosine, low, values"]),
     ],
 )
 def test_what_differs_is_told(changes, told):

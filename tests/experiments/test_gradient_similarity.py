@@ -13,6 +13,7 @@ from experiment_files import as_written, config_of, draw
 from flax import nnx
 from matplotlib.colors import to_rgb
 
+from experiments.common.figures import in_full
 from experiments.common.schemas import validator
 from experiments.gradient_similarity import plot, run
 from experiments.gradient_similarity.terms import terms_of, without_reset_gradient
@@ -335,6 +336,8 @@ def test_tables_are_the_means_of_the_results(results, seeds, tmp_path):
                 if known:
                     assert float(row[quantity]) == pytest.approx(np.mean(known), rel=1e-5, abs=1e-6)
                 assert (row[quantity] == "") == (not known)
+                if known:  # a seed without a number keeps its place
+                    assert row[f"{quantity}_values"].split() == [*map(in_full, of_seeds)]
                 assert (row[f"{quantity}_low"] == "") == (len(known) < 2)
 
 

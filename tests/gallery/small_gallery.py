@@ -11,9 +11,15 @@ HOSTILE = "A <b>bold</b> & 'quoted' \"claim\" | with ]]> and </script><script>do
 LONG = "an_identifier_without_any_place_to_break_" * 3
 
 TABLES = {
-    "speed": "task,rule,mean,low,high\nfirst,bptt,2.0,1.5,2.5\nfirst,otpe,1.0,0.8,1.2\nsecond,bptt,2.0,2.0,2.0\n",
+    "speed": (
+        "task,rule,mean,low,high,values\n"
+        "first,bptt,2.0,1.75,2.25,1.9 2 2.1\nfirst,otpe,1.0,0.78,1.22,0.9 1.05 1.05\nsecond,bptt,2.0,2.0,2.0,2 2 2\n"
+    ),
     "memory": "rule,bytes\nbptt,4096\notpe,1024\n",
-    "agreement": f"rule,layer,cosine,cosine_low,cosine_high\nostl,1,0.9,0.8,1.0\nostl,2,1.0,1.0,1.0\n{LONG},1,0.5,,\n",
+    "agreement": (
+        "rule,layer,cosine,cosine_low,cosine_high,cosine_values\n"
+        f"ostl,1,0.9,0.88,0.92,0.89 0.9 0.91\nostl,2,1.0,1.0,1.0,1 1 1\n{LONG},1,0.5,,,0.5\n"
+    ),
 }
 
 

@@ -238,10 +238,23 @@ def test_phone_has_nothing_to_scroll_sideways(browser, opened):
         "return [document.documentElement.scrollWidth, document.body.scrollWidth, innerWidth]"
     )
     assert widths == [375, 375, 375]
-    inside = browser.execute_script(
-        "const table = document.querySelector('.table'); return [table.scrollWidth > table.clientWidth, table.clientWidth]"
+    overflowing = browser.execute_script(
+        "return [...document.querySelectorAll('.table, .table td, .table th')]"
+        ".filter((element) => element.scrollWidth > element.clientWidth + 1).map((element) => element.outerHTML.slice(0, 80))"
     )
-    assert inside[0] and inside[1] <= 375
+    assert [element for element in overflowing if not element.startswith('<th scope="col')] == []
+
+
+def test_phone_shows_each_claim_as_a_list_with_the_names_of_the_columns(browser):
+    window(browser, 375, 800)
+    first = browser.find_element(By.ID, "speed-faster")
+    cells = [cell for cell in first.find_elements(By.CSS_SELECTOR, "th, td") if cell.is_displayed()]
+    names = [
+        browser.execute_script("return getComputedStyle(arguments[0], '::before').content", cell) for cell in cells
+    ]
+    assert names == ["none", "none", *(f'"{name}: "' for name in ("ours", "expected", "difference", "source"))]
+    assert len({cell.location["x"] for cell in cells}) == 1
+    assert [cell.location["y"] for cell in cells] == sorted(cell.location["y"] for cell in cells)
 
 
 def test_picture_in_full_size_scrolls_in_its_frame(browser):

@@ -9,7 +9,8 @@ import pytest
 from small_gallery import CLAIMS, HOSTILE, TABLES
 
 from gallery.claims import judge_all
-from gallery.page import as_data, downloads, linked, page, picture, search_words
+from gallery.page import COLUMNS, as_data, downloads, linked, page, picture, search_words
+from gallery.wording import NO_BREAK
 
 WITHOUT_END = {"meta", "link", "img", "input", "br", "hr"}
 ADDRESSES = {"src", "href", "srcset", "data", "action", "poster", "xlink:href"}
@@ -106,17 +107,29 @@ def test_every_claim_is_there_with_its_verdict(read):
     }
     shown = [" ".join(cell.split()) for cell in read.cells]
     assert [verdict for verdict in shown if verdict[2:].startswith(("holds", "not", "does"))] == [
-        "✓ holds",
-        "≈ not resolved",
-        "✓ holds",
+        "✓ holdsp = 0.0017",
+        "≈ not resolvedp = 0.18the means agree with itabout 6 seeds would be needed",
+        "✓ holdsp < 0.0001",
         "○ not runis about the scale paper",
-        "✗ does not holdthe intervals leave it open",
+        "✗ does not holdp = 0.013",
     ]
 
 
 def test_published_number_stands_beside_ours_with_the_deviation(read):
     row = read.cells.index("as_published")
-    assert read.cells[row + 2 : row + 6] == ["2", "near 2.1, within 0.2", "2.5", "-0.5 (-20.0 %)"]
+    shown = [cell.replace(NO_BREAK, " ") for cell in read.cells[row + 2 : row + 7]]
+    assert shown == ["2", "near 2.1, within 0.2", "-0.1, the same in 3 seeds", "2.5", "-0.5 (-20.0 %)"]
+    row = read.cells.index("faster")
+    assert read.cells[row + 4].replace(NO_BREAK, " ") == "-1 (-1.124 to -0.8758), over 3 pairs of seeds"
+
+
+def test_column_without_numbers_disappears(read):
+    titles = [cell for cell in read.cells if cell in ("claim", "verdict", "source", *COLUMNS)]
+    assert titles == [
+        *("claim", "verdict", "ours", "expected", "difference", "published", "deviation", "source"),
+        *("claim", "verdict", "expected", "source"),
+        *("claim", "verdict", "ours", "expected", "difference", "source"),
+    ]
 
 
 def test_what_made_a_figure_is_told(source):

@@ -2,12 +2,20 @@
 
 import pytest
 
-from gallery.tables import Number, matching, number, read_table
+from gallery.tables import matching, number, read_table
 
 ROWS = [
-    {"task": "64-50", "layer": "1", "mean": "0.5", "low": "0.4", "high": "0.6", "bytes": "12"},
-    {"task": "64-50", "layer": "", "mean": "", "low": "", "high": "", "bytes": "none"},
-    {"task": "1e1", "layer": "2.0", "mean": "0.5", "low": "", "high": "", "bytes": "12"},
+    {
+        "task": "64-50",
+        "layer": "1",
+        "mean": "0.5",
+        "low": "0.4",
+        "high": "0.6",
+        "values": "0.45 None 0.55",
+        "bytes": "12",
+    },
+    {"task": "64-50", "layer": "", "mean": "", "low": "", "high": "", "values": "", "bytes": "none"},
+    {"task": "1e1", "layer": "2.0", "mean": "0.5", "low": "", "high": "", "values": "0.5", "bytes": "12"},
 ]
 
 
@@ -37,29 +45,39 @@ def test_unknown_column_is_named_with_those_that_there_are():
         number(ROWS[0], "median")
 
 
-def test_interval_stands_beside_the_mean_or_below_the_name_of_the_column():
-    assert number(ROWS[0], "mean") == Number(0.5, 0.4, 0.6)
-    assert number(ROWS[0], "bytes") == Number(12.0, 12.0, 12.0)
-    assert number({"cosine": "0.5", "cosine_low": "-1", "cosine_high": "1", "low": "7"}, "cosine") == Number(0.5, -1, 1)
+def test_interval_and_samples_stand_beside_the_mean_or_below_the_name_of_the_column():
+    found = number(ROWS[0], "mean")
+    assert found[:5] == (0.5, 0.4, 0.6, (0.45, None, 0.55), "seed") and found.has_interval
+    row = {"cosine": "0.5", "cosine_low": "-1", "cosine_high": "1", "cosine_values": "0 1", "low": "7", "rounds": "2"}
+    assert number(row, "cosine")[:5] == (0.5, -1.0, 1.0, (0.0, 1.0), "round")
 
 
 def test_number_without_an_interval_has_its_own_value_as_both_ends():
-    assert number(ROWS[2], "mean") == Number(0.5, 0.5, 0.5, "no interval")
-    assert not number(ROWS[2], "mean").has_interval and number(ROWS[0], "mean").has_interval
+    assert number(ROWS[0], "bytes")[:4] == (12.0, 12.0, 12.0, ())
+    assert number(ROWS[2], "mean")[:4] == (0.5, 0.5, 0.5, (0.5,))
+    assert not number(ROWS[2], "mean").has_interval
+
+
+def test_interval_without_samples_is_a_mistake():
+    with pytest.raises(ValueError, match="has an interval of mean, but no samples in values: `summary` writes both"):
+        number(ROWS[0] | {"values": ""}, "mean")
+    with pytest.raises(ValueError, match="has an interval of x, but no samples in x_values"):
+        number({"x": "1", "x_low": "0", "x_high": "2"}, "x")
+    with pytest.raises(ValueError, match="has 'one' in the column values, expected a number"):
+        number(ROWS[0] | {"values": "one"}, "mean")
 
 
 @pytest.mark.parametrize(
-    "more, unknown",
+    "other, paired",
     [
-        ({"low": "", "high": "", "seeds": "1"}, "no interval: one seed"),
-        ({"low": "", "high": "", "rounds": "1"}, "no interval: one round"),
-        ({"low": "", "high": "", "seeds": "2"}, "no interval"),
-        ({"low": "0.5", "high": "0.5", "seeds": "2"}, ""),
-        ({"seeds": "1"}, ""),
+        ({"layer": "2"}, True),
+        ({"task": "other"}, False),
+        ({"values": "0.45 0.55"}, False),
+        ({"rounds": "3"}, False),
     ],
 )
-def test_number_without_an_interval_is_exact_only_where_the_table_has_no_place_for_one(more, unknown):
-    assert number({"mean": "0.5", **more}, "mean") == Number(0.5, 0.5, 0.5, unknown)
+def test_samples_belong_together_where_data_and_network_and_number_of_seeds_are_the_same(other, paired):
+    assert number(ROWS[0], "mean").is_paired_with(number(ROWS[0] | other, "mean")) == paired
 
 
 def test_empty_cell_is_no_number_and_text_is_a_mistake():

@@ -1,16 +1,19 @@
 """Numbers, verdicts and durations in words."""
 
+from typing import get_args
+
 import pytest
 
 from gallery import wording
-from gallery.claims import VERDICTS, Claim, Condition
+from gallery.claims import Claim, Condition, Verdict, correct
+from gallery.significance import difference, evidence
 from gallery.tables import Number
 
 EXACT = Number(2.0, 2.0, 2.0)
 
 
 def condition(ours=EXACT, relation="above", than=EXACT, tolerance=None, published=None):
-    return Condition(ours, relation, than, tolerance, published, (), "holds", "")
+    return Condition(ours, relation, than, tolerance, published, ())
 
 
 @pytest.mark.parametrize(
@@ -43,6 +46,72 @@ def test_what_ours_is_compared_with():
     assert wording.compared(condition(relation="equal")) == "equal to 2"
     assert wording.compared(condition(relation="near", tolerance=0.5)) == "near 2, within 0.5"
     assert wording.compared(condition(than=None)) == ""
+
+
+def condition_of(ours, relation, than=(), *, value=0.0, tolerance=None, paired=True, unit="seed"):
+    """A condition about samples, and samples or a number."""
+    sides = [
+        Number(sum(of) / len(of), min(of), max(of), tuple(of), unit) if of else Number(value, value, value)
+        for of in (ours, than)
+    ]
+    found = difference(ours, than or value, paired=paired)
+    judged = Condition(sides[0], relation, sides[1], tolerance, None, (), found)
+    return judged._replace(evidence=found and evidence(relation, found, tolerance))
+
+
+def claim(*conditions):
+    return Claim("it", "s", "ours", "", conditions)
+
+
+@pytest.mark.parametrize(
+    "condition, text",
+    [
+        (condition_of([1.0, 2.0, 3.0], "above"), "+2 (-0.4841 to 4.484), over 3 seeds"),
+        (condition_of([1.0, 2.0, 3.0], "above", [2.0, 4.0, 6.0]), "-2 (-4.484 to 0.4841), over 3 pairs of seeds"),
+        (
+            condition_of([1.0, 3.0], "above", [2.0, 4.0, 6.0], paired=False),
+            "-2 (-6.975 to 2.975), over 2 and 3 seeds, not paired",
+        ),
+        (condition_of([1.0, 1.0], "above", value=0.5, unit="round"), "+0.5, the same in 2 rounds"),
+        (condition(), ""),
+        (condition_of([1.0], "above"), ""),
+    ],
+)
+def test_difference_is_told_with_its_interval_and_what_it_is_over(condition, text):
+    assert wording.difference(condition).replace(wording.NO_BREAK, " ") == text
+
+
+@pytest.mark.parametrize("p, text", [(0.0, "p < 0.0001"), (1e-4, "p = 0.0001"), (0.0456, "p = 0.046"), (1.0, "p = 1")])
+def test_p_value_has_two_digits(p, text):
+    assert wording.p_value(p) == text
+
+
+def test_outcome_has_what_there_is_to_say():
+    sure, unsure = condition_of([1.0, 1.1, 1.2], "above"), condition_of([1.0, 1.1, 1.5], "above", value=0.7)
+    against = condition_of([1.0, 1.1, 1.2], "above", value=1.2, unit="round")
+    alone = [wording.outcome(one) for one in correct([claim(sure)])]
+    assert alone == [["p = 0.0027"]]
+    several = correct(
+        [claim(sure), claim(unsure), claim(against), claim(condition_of([1.0, 1.0], "above")), claim(condition())]
+    )
+    assert [wording.outcome(one) for one in several] == [
+        ["p = 0.0082"],
+        ["p = 0.16", "the means agree with it", "about 5 seeds would be needed"],
+        ["p = 0.23", "the means contradict it", "about 9 rounds would be needed"],
+        ["p < 0.0001"],
+        [],
+    ]
+    many = correct([claim(sure)] * 20)
+    assert wording.outcome(many[0]) == [
+        "p = 0.055",
+        "holds before the correction",
+        "the means agree with it",
+        "about 4 seeds would be needed",
+    ]
+    balanced = correct([claim(condition_of([-1.0, 1.0, 0.0], "above"))])
+    assert wording.outcome(balanced[0])[-1] == "more than 1000 seeds would be needed"
+    missing = condition()._replace(ours=None, reason="there is no x.csv")
+    assert wording.outcome(claim(missing)) == ["there is no x.csv"]
 
 
 @pytest.mark.parametrize(
@@ -92,5 +161,5 @@ def test_names_are_counted_where_there_are_several():
 
 
 def test_every_verdict_has_its_own_sign_and_a_meaning():
-    assert set(wording.VERDICT_SYMBOLS) == set(wording.MEANINGS) == set(VERDICTS)
-    assert len(set(wording.VERDICT_SYMBOLS.values())) == len(VERDICTS)
+    assert set(wording.VERDICT_SYMBOLS) == set(wording.MEANINGS) == set(get_args(Verdict))
+    assert len(set(wording.VERDICT_SYMBOLS.values())) == len(wording.VERDICT_SYMBOLS)

@@ -15,7 +15,7 @@ def test_gallery_has_every_figure_with_its_claims(built):
         assert f'<article id="{figure["stem"]}"' in page
         for claim in figure["claims"]:
             assert claim["statement"] in page and claim["statement"] in text
-    assert "| ≈ not resolved | 1 |" in text and "no interval: one seed" in text  # the tree has one seed
+    assert "| ≈ not resolved | 1 |" in text and "a test needs two seeds or more" in text  # the tree has one seed
     assert "There is no picture" not in page
 
 

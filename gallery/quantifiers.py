@@ -1,0 +1,92 @@
+"""`for` in a claims.yaml: conditions with variables stand for one condition for each combination of their values.
+
+    for: {layer: [1, 2], other: [ostl, ottt]}
+    ours: {where: {rule: otpe, layer: $layer}, column: cosine}
+    relation: above
+    than: {where: {rule: $other, layer: $layer}, column: cosine}
+
+stands for four conditions. A list of mappings gives the combinations one by one: `for: [{layer: 1, other: ostl}, ...]`.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+VARIABLE = re.compile(r"\$(\w+)")
+PARTS = ("ours", "relation", "than", "tolerance", "relative", "published")  # of a condition
+
+Values = dict[str, Any]  # of the variables by name
+
+
+def expand(claim: dict[str, Any]) -> dict[str, Any]:
+    """The same claim with a list of conditions under `all`, without variables.
+
+    Raises:
+        ValueError: a variable is unknown or not used, or combinations have different variables.
+    """
+    rest = {key: value for key, value in claim.items() if key not in ("all", "for", *PARTS)}
+    alone = {key: claim[key] for key in PARTS if key in claim}
+    published = alone.get("published")
+    if "all" in claim or (isinstance(published, str) and not VARIABLE.search(published)):
+        rest |= {"published": alone.pop("published")} if "published" in alone else {}
+    return rest | {"all": list(_conditions(claim.get("all", [alone]), claim.get("for"), {}))}
+
+
+def _conditions(parts: list[dict[str, Any]], quantifier: Any, outer: Values) -> Iterator[dict[str, Any]]:
+    """The conditions of parts, each of which may have a `for` of its own, for all combinations of values."""
+    for name in _names(quantifier):
+        if not any(name in _used(part) for part in parts):
+            raise ValueError(f"the variable {name} of `for` is not used: write ${name} in a condition, or leave it out")
+    for values in _combinations(quantifier):
+        known = outer | values
+        for part in parts:
+            if "for" in part:
+                inner = {key: value for key, value in part.items() if key != "for"}
+                yield from _conditions([inner], part["for"], known)
+            else:
+                yield _replaced(part, known)
+
+
+def _names(quantifier: Any) -> list[str]:
+    """The variables of a `for`, which are the same in all of its mappings."""
+    mappings = _mappings(quantifier)
+    for mapping in mappings:
+        if mapping.keys() != mappings[0].keys():
+            told = " and ".join(f"{{{', '.join(names)}}}" for names in (mappings[0], mapping))
+            raise ValueError(f"the combinations of `for` have different variables, {told}: give all of them the same")
+    return list(mappings[0])
+
+
+def _combinations(quantifier: Any) -> Iterator[Values]:
+    for mapping in _mappings(quantifier):
+        lists = [value if isinstance(value, list) else [value] for value in mapping.values()]
+        for values in itertools.product(*lists):
+            yield dict(zip(mapping, values, strict=True))
+
+
+def _mappings(quantifier: Any) -> list[Values]:
+    return quantifier if isinstance(quantifier, list) else [quantifier or {}]
+
+
+def _used(part: Any) -> set[str]:
+    """The names of all variables in a condition."""
+    if isinstance(part, dict):
+        return set().union(*map(_used, part.values()))
+    if isinstance(part, list):
+        return set().union(*map(_used, part))
+    return set(VARIABLE.findall(part)) if isinstance(part, str) else set()
+
+
+def _replaced(part: Any, values: Values) -> Any:
+    """A condition with the values of its variables; a text that is a variable alone becomes the value itself."""
+    if isinstance(part, dict):
+        return {key: _replaced(value, values) for key, value in part.items()}
+    if not isinstance(part, str):
+        return part
+    for name in VARIABLE.findall(part):
+        if name not in values:
+            known = ", ".join(f"${name}" for name in values) or "none, since there is no `for`"
+            raise ValueError(f"unknown variable ${name}; known variables: {known}")
+    alone = VARIABLE.fullmatch(part)
+    return values[alone[1]] if alone else VARIABLE.sub(lambda found: str(values[found[1]]), part)
