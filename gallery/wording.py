@@ -1,6 +1,7 @@
 """Numbers, verdicts and durations in words, shared by the page and the text."""
 
 from gallery.claims import Claim, Condition, Verdict
+from gallery.runs import Run
 from gallery.tables import Number
 
 # A verdict is identified by its word and its sign; color is additional.
@@ -11,6 +12,7 @@ MEANINGS: dict[Verdict, str] = {
     "not resolved": "the relation is true of the means, but not of all pairs in the intervals, or these are not known",
     "not run": "the numbers are not there at this scale",
 }
+CHANGED_SHOWN = 4
 NO_BREAK = "\u00a0"
 RELATIONS = {"above": "above", "below": "below", "near": "near", "equal": "equal to"}
 
@@ -71,11 +73,21 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
+def older(run: Run) -> str:
+    """Which results of an experiment are older than the sources; empty if there are none."""
+    if not run.older:
+        return ""
+    names, more = ", ".join(run.changed[:CHANGED_SHOWN]), len(run.changed) - CHANGED_SHOWN
+    jobs = f"{sum(run.older.values())} of {sum(run.commits.values())} jobs"
+    since = f"{names} and {more} more" if more > 0 else names
+    return f"{jobs} are older than the sources: made at commit {commits(run.older)}; changed since: {since}"
+
+
 def counted(counts: dict[str, int]) -> str:
-    """Names with their numbers of results, which are omitted if there is only one name."""
+    """Names with their numbers of jobs, which are omitted if there is only one name."""
     if len(counts) < 2:
         return "".join(counts)
-    return ", ".join(f"{name} ({number} results)" for name, number in counts.items())
+    return ", ".join(f"{name} ({number} jobs)" for name, number in counts.items())
 
 
 def commits(counts: dict[str, int]) -> str:

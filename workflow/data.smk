@@ -32,7 +32,7 @@ onstart:
 
 rule raw_data:
     input:
-        lambda wildcards: stored(wildcards.raw),
+        lambda wildcards: ancient(str(stored(wildcards.raw))),
     output:
         "data/raw/{raw}",
     log:
@@ -45,15 +45,12 @@ rule raw_data:
 
 rule spikes:
     input:
-        "requirements.lock",
-        code("experiments/common/make_spikes.py"),
-        raw=lambda wildcards: [f"data/raw/{raw}" for raw in SETS[wildcards.set]["raw"]],
+        decided("spikes", "{set}"),
+        raw=lambda wildcards: [ancient(f"data/raw/{raw}") for raw in SETS[wildcards.set]["raw"]],
     output:
         "data/processed/{set}.npz",
+        "data/processed/{set}" + CERTIFICATE,
     log:
         "logs/data/{set}.log",
-    params:
-        settings=lambda wildcards: SETS[wildcards.set],
     shell:
-        "workflow/logged {log} python -m experiments.common.make_spikes"
-        " --name {wildcards.set} --raw {input.raw} --output {output}"
+        "workflow/logged {log} python -m experiments.spikes {wildcards.set} --raw {input.raw:q}"

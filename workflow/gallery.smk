@@ -3,17 +3,27 @@
 GALLERY = ["figures/index.html", "figures/RESULTS.md"]
 
 
-# Dates, commits and run times are taken from the records next to the results, which change only when results are made.
+RESULTS_SHOWN = [file for file in RESULTS if file.endswith(".json")]
+CLAIMS = sorted(map(str, Path("experiments").glob("*/claims.yaml")))
+
+
+def page():
+    return page_product(
+        *map(Path, GALLERY), SCALE, *(map(Path, files) for files in (CLAIMS, RESULTS_SHOWN, FIGURES)), SOURCES
+    )
+
+
+# Dates, commits and run times are taken from the certificates next to the results.
 rule gallery:
     input:
-        "requirements.lock",
-        sorted(str(file) for file in Path("gallery").iterdir() if file.suffix not in ("", ".md")),
-        claims=sorted(map(str, Path("experiments").glob("*/claims.yaml"))),
-        results=[file for file in RESULTS if file.endswith(".json")],
-        figures=FIGURES,
+        decided("gallery"),
+        claims=ancient(CLAIMS),
+        results=ancient(RESULTS_SHOWN),
+        figures=ancient(FIGURES),
     output:
         page=GALLERY[0],
         text=GALLERY[1],
+        certificate="figures/index" + CERTIFICATE,
     log:
         "logs/gallery.log",
     params:
