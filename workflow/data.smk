@@ -43,14 +43,19 @@ rule raw_data:
         "cp {input} {output} 2> {log}"
 
 
+def raw_of(wildcards):
+    return [f"data/raw/{raw}" for raw in SETS[wildcards.set]["raw"]]
+
+
 rule spikes:
     input:
-        decided("spikes", "{set}"),
-        raw=lambda wildcards: [ancient(f"data/raw/{raw}") for raw in SETS[wildcards.set]["raw"]],
+        needs(raw_of, "spikes", "{set}"),
     output:
         "data/processed/{set}.npz",
         "data/processed/{set}" + CERTIFICATE,
     log:
         "logs/data/{set}.log",
+    params:
+        raw=raw_of,
     shell:
-        "workflow/logged {log} python -m experiments.spikes {wildcards.set} --raw {input.raw:q}"
+        "workflow/logged {log} python -m experiments.spikes {wildcards.set} --raw {params.raw:q}"

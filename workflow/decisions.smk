@@ -1,8 +1,8 @@
 """What is made again: it follows from certificates, and the times of files have no part in it.
 
 Each job has one small input file, `.snakemake/decisions/...`, which is newer than its outputs if the job is to run, and as old
-as can be if not. All its other inputs are `ancient`. The main process writes these files when Snakemake asks for the first of
-them; the profiles turn off Snakemake's other reasons to run a job.
+as can be if not. The main process, which alone decides, writes these files when Snakemake asks for the first of them. The
+profiles turn off Snakemake's other reasons to run a job.
 """
 
 import os
@@ -20,24 +20,34 @@ def decision(*names):
     return "/".join([DECISIONS, *names]) + ".txt"
 
 
-def decided(*names):
-    """The input function of a rule whose decision belongs to the chosen scale."""
+def needs(files, *names, scale=SCALE):
+    """The input function of a job: the files that it reads, and the file with the decision on it.
 
-    def written(wildcards):
-        plan_in_main_process(SCALE)
-        return decision(*names).format(**wildcards)
+    What it reads is `ancient` unless it is to run. Then it is not, since Snakemake does not look at the decision on a job that
+    reads `ancient` files of another job that runs.
 
-    return written
+    Args:
+        files: the paths, or a function of the wildcards.
+        names: of the decision, with wildcards.
+        scale: of the decision, with wildcards.
+    """
+
+    def inputs(wildcards):
+        path = decision(*names).format(**wildcards)
+        read = files(wildcards) if callable(files) else files
+        is_pending = workflow.is_main_process and path in plan(scale.format(**wildcards))
+        return [path, *(read if is_pending else map(ancient, read))]
+
+    return inputs
 
 
-def write_decision(path, products, decisions):
-    """Make Snakemake run the job that makes these products, if any of them is pending.
+def write_decision(path, products, reason):
+    """Make Snakemake run the job that makes these products, if there is a reason.
 
     The content differs each time: Snakemake takes an input of the same content for unchanged. The file is newer than outputs
     even if these are dated in the future.
     """
     path = Path(path)
-    reason = next((it.reason for it in decisions if it.is_pending), "")
     if reason or not path.exists():
         with atomic_write(path) as aside:
             aside.write_text(f"{reason}\n{time.time_ns()}\n")

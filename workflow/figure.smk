@@ -60,26 +60,21 @@ def files_of(scale, name):
     return [f"results/{scale}/{name}/{output}" for job in JOBS[scale, name].values() for output in job.outputs]
 
 
-def inputs_of(name, wildcards):
-    """What a job reads that other jobs make, and the file that says whether it is to run."""
+def read_by_job(name, wildcards):
+    """What a job reads that other jobs make."""
     job = job_of(name, wildcards)
-    plan_in_main_process(wildcards.scale)
-    made = [
+    return [
         *([f"data/processed/{job.spikes}.npz"] if job.spikes and job.spikes not in MISSING else []),
         *(f"results/{wildcards.scale}/{name}/{other}.npz" for other in job.reads),
         *(file for file in job.files if not file.endswith(".py")),
     ]
-    return [decision("results", wildcards.scale, name, job.name), *map(ancient, made)]
 
 
-def inputs_of_figures(name, wildcards):
-    """The results that figures are drawn from, and the file that says whether they are to be drawn."""
-    plan_in_main_process(wildcards.scale)
-    certificates = [
-        f"results/{wildcards.scale}/{name}/{job.certificate}" for job in JOBS[wildcards.scale, name].values()
-    ]
-    files = [*files_of(wildcards.scale, name), *certificates]
-    return [decision("figures", wildcards.scale, name), *map(ancient, files)]
+def read_by_figures(name, wildcards):
+    """The results that figures are drawn from, with their certificates."""
+    jobs = JOBS[wildcards.scale, name].values()
+    certificates = [f"results/{wildcards.scale}/{name}/{job.certificate}" for job in jobs]
+    return [*files_of(wildcards.scale, name), *certificates]
 
 
 RESULTS = [file for name in EXPERIMENTS if (SCALE, name) in JOBS for file in files_of(SCALE, name)]
@@ -100,7 +95,7 @@ for name in EXPERIMENTS:
             name:
                 f"{name}_run" if number == 0 else f"{name}_run_{number + 1}"
             input:
-                partial(inputs_of, name),
+                needs(partial(read_by_job, name), "results", "{scale}", name, "{job}", scale="{scale}"),
             output:
                 multiext(f"results/{{scale}}/{name}/{{job}}", *endings, CERTIFICATE),
             log:
@@ -118,7 +113,7 @@ for name in EXPERIMENTS:
         name:
             f"{name}_figures"
         input:
-            partial(inputs_of_figures, name),
+            needs(partial(read_by_figures, name), "figures", "{scale}", name, scale="{scale}"),
         output:
             [file for stem in STEMS[name] for file in figure(stem)],
         log:
@@ -131,15 +126,9 @@ for name in EXPERIMENTS:
             " --jobs {params.jobs} --output figures"
 
 
-def plan_in_main_process(scale):
-    """Decide what is made, and tell Snakemake and the user; a job, which reads the Snakefile too, has no part in it."""
-    if workflow.is_main_process:
-        plan(scale)
-
-
 @cache
 def plan(scale):
-    """The decision on each product of a scale, by the path of its certificate."""
+    """Decide what is made at a scale, tell Snakemake and the user, and return the decisions to make something."""
     jobs = {name: JOBS[scale, name] for name in EXPERIMENTS if JOBS.get((scale, name))}
     products = {
         decision("spikes", name): [spikes_product(name, SETS[name], SOURCES)] for name in SETS if name not in MISSING
@@ -164,11 +153,15 @@ def plan(scale):
         keep={product.certificate for made in results.values() for product in made} if keeps(scale) else (),
         forced=asked_for(products),
     )
+    reasons = {
+        path: next((it.reason for product in made if (it := decisions[product.certificate]).is_pending), "")
+        for path, made in products.items()
+    }
     for path, made in products.items():
-        write_decision(path, made, [decisions[product.certificate] for product in made])
+        write_decision(path, made, reasons[path])
     tell([(product.label, decisions[product.certificate]) for made in products.values() for product in made])
     SOURCES.remember()
-    return decisions
+    return {path for path, reason in reasons.items() if reason}
 
 
 def asked_for(products):

@@ -16,10 +16,7 @@ def page():
 # Dates, commits and run times are taken from the certificates next to the results.
 rule gallery:
     input:
-        decided("gallery"),
-        claims=ancient(CLAIMS),
-        results=ancient(RESULTS_SHOWN),
-        figures=ancient(FIGURES),
+        needs([*CLAIMS, *RESULTS_SHOWN, *FIGURES], "gallery"),
     output:
         page=GALLERY[0],
         text=GALLERY[1],
@@ -28,6 +25,9 @@ rule gallery:
         "logs/gallery.log",
     params:
         scale=SCALE,
+        claims=CLAIMS,
+        results=RESULTS_SHOWN,
+        figures=FIGURES,
     shell:
-        "workflow/logged {log} python -m gallery --scale {params.scale} --claims {input.claims}"
-        " --results {input.results} --figures {input.figures} --page {output.page} --text {output.text}"
+        "workflow/logged {log} python -m gallery --scale {params.scale} --claims {params.claims}"
+        " --results {params.results} --figures {params.figures} --page {output.page} --text {output.text}"

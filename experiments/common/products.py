@@ -85,7 +85,7 @@ def page_product(
     made_from = {LOCK: sources.root / LOCK} | {f"gallery/{path.name}": path for path in gallery}
     made_from |= {path.as_posix(): path for path in claims}
     made_from |= {path.as_posix(): path for path in map(certificate_of, [*results, *figures])}
-    settings = {"scale": scale, "older": older_results(map(certificate_of, results), sources)}
+    settings = {"scale": scale, "older results": older_results(map(certificate_of, results), sources)}
     return Product("page of figures", page.with_name("index" + CERTIFICATE), (page, text), settings, made_from)
 
 

@@ -54,7 +54,7 @@ def test_page_has_a_certificate_of_its_own(small, monkeypatch):
     run(small, monkeypatch)
     certificate = read_certificate(small.page.with_name("index.record.json"))
     assert set(certificate["files"]) == {"index.html", "RESULTS.md"}
-    assert certificate["made_from"]["settings"] == {"scale": "quick", "older": {}}
+    assert certificate["made_from"]["settings"] == {"scale": "quick", "older results": {}}
 
 
 def test_changed_figure_and_result_are_refused(small, monkeypatch):
