@@ -27,7 +27,8 @@ SPIKES = [f"data/processed/{name}.npz" for name in SETS if name not in MISSING]
 onstart:
     for name, files in MISSING.items():
         raw = " and ".join(f"data/raw/{file}" for file in files)
-        print(f"Left out, with all that reads it: {name}, without {raw}. See docs/data.md.")
+        reads = "what reads it and has no result" if keeps(SCALE) else "all that reads it"
+        print(f"Left out, with {reads}: {name}, without {raw}. See docs/data.md.")
 
 
 rule raw_data:
