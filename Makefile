@@ -16,6 +16,14 @@ tiny: $(V)/.ok ## make all figures at a toy scale, to see that everything works:
 paper: $(V)/.ok ## make all figures at the publication's sizes, meant for a GPU: figures/paper/
 	snakemake figures/all --config scale=paper $(if $(wildcard /dev/nvidia0),--workflow-profile profiles/gpu)
 
+verify: $(V)/.ok ## check results, figures and spikes against their certificates
+	python -m experiments.verify
+
+pack: $(V)/.ok ## put the results of the scale full into the archive that comes with the repository
+	python -m experiments.shipped pack
+	dvc add -q shipped/full.tar.xz
+	dvc push -q shipped/full.tar.xz.dvc
+
 cuda: $(V)/.ok requirements-cuda.lock ## add JAX's wheels for an NVIDIA GPU (Linux); then `make paper` runs there
 	uv pip install -q --compile-bytecode --python $(V) --require-hashes -r requirements-cuda.lock
 
@@ -58,4 +66,4 @@ $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS
 	$(V)/bin/uv pip install -q --compile-bytecode --python $(V) --no-deps --no-build-isolation $(addprefix -e ,$(MEMBERS))
 	touch $@
 
-.PHONY: help figures tiny paper cuda test lint benchmark claims lock clean
+.PHONY: help figures tiny paper verify pack cuda test lint benchmark claims lock clean

@@ -9,7 +9,6 @@ An experiment is a folder under experiments/ with a jobs.py. workflow/figure.smk
 import fcntl
 import os
 import shutil
-import time
 from pathlib import Path
 
 from snakemake.utils import min_version
@@ -18,6 +17,7 @@ min_version("9.27")
 
 
 include: "workflow/common.smk"
+include: "workflow/decisions.smk"
 include: "workflow/data.smk"
 include: "workflow/environments.smk"
 include: "workflow/figure.smk"
@@ -43,21 +43,28 @@ localrules:
     results,
 
 
+ARTEFACTS = SPIKES + RESULTS + FIGURES
+
+
+def manifest_of(sources):
+    return manifest_product(Path("figures/all"), map(Path, ARTEFACTS), sources)
+
+
 # One checksum per artefact: `sha256sum -c figures/all` verifies them. The gallery, in which are dates and run times, has none.
-# The sources are here for DVC, which looks at whole folders: any change in them runs this job and with it the hook below, even
-# where it changes no figure.
+# It is made again when any of DVC's sources changes, and with it runs the hook below, even where that changes no figure.
 rule manifest:
     default_target: True
     input:
-        artefacts=SPIKES + RESULTS + FIGURES,
-        sources=dvc_sources(),
-        gallery=GALLERY,
+        needs([*ARTEFACTS, *GALLERY], "manifest"),
     output:
         "figures/all",
+        "figures/all" + CERTIFICATE,
     log:
         "logs/manifest.log",
+    params:
+        artefacts=ARTEFACTS,
     shell:
-        "sha256sum {input.artefacts} > {output} 2> {log}"
+        "workflow/logged {log} python -m experiments.manifest {params.artefacts}"
 
 
 rule data:
@@ -70,16 +77,20 @@ rule results:
         RESULTS,
 
 
-STARTED = time.time()
-
-
-# DVC's record (dvc.lock) follows each run that made the manifest: after a partial target it would be half a truth.
-# Inside `dvc repro`, which sets DVC_ROOT, DVC records by itself. dvc.yaml tracks the quick scale.
+# DVC's record follows each run that made the manifest, for which all files were found to match their certificates: after a
+# partial target it would be half a truth, and so it would be after one that used results older than the sources. Inside
+# `dvc repro`, which sets DVC_ROOT, DVC records by itself.
 onsuccess:
-    manifest = Path("figures/all")
-    made = manifest.exists() and manifest.stat().st_mtime >= STARTED
-    if made and SCALE == "quick" and "DVC_ROOT" not in os.environ:
+    stages = {"quick": "dvc.yaml", shipped.SCALE: "shipped/dvc.yaml"}
+    now = Sources()
+    if (
+        SCALE in stages
+        and decision("manifest") in plan(SCALE)
+        and "DVC_ROOT" not in os.environ
+        and state_of(manifest_of(now), now).kind == "current"
+        and not older_results(map(certificate_of, map(Path, RESULTS)), now)
+    ):
         if Path(".git").exists():
-            shell("dvc commit --quiet --force dvc.yaml")
+            shell(f"dvc commit --quiet --force {stages[SCALE]}")
         else:
             print("This is not a git checkout: everything is made, but DVC keeps no record of it.")

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
+from experiments.common.yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[1]
 PAGE = Path(__file__).with_name("figures.md")
@@ -26,7 +26,7 @@ it, in columns such as `mean`, `low`, `high` and `values`; [method.md](method.md
 def figures() -> dict[str, list[dict[str, Any]]]:
     """The figures of each experiment."""
     paths = sorted(ROOT.glob("experiments/*/claims.yaml"))
-    return {path.parent.name: yaml.safe_load(path.read_text())["figures"] for path in paths}
+    return {path.parent.name: read_yaml(path)["figures"] for path in paths}
 
 
 def drawn_by(experiment: str, stem: str) -> str:

@@ -4,12 +4,14 @@
     python -m experiments.plot landscapes landscapes_3d                       # one of them
     python -m experiments.plot accuracy --jobs digits/bptt --output trial     # from some of the results
 
-It computes nothing but means over seeds and their intervals.
+It computes nothing but means over seeds and their intervals. A result that differs from its certificate is refused.
 """
 
 import argparse
 import importlib
+import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,13 @@ import numpy as np
 from experiments.common.checks import check_known
 from experiments.common.figures import Plot, save, write_table
 from experiments.common.job import ARRAYS, SCALES, TIMES, Job, experiment_names, figures_of, jobs_of, settings_of
-from experiments.run import has_config, with_changes
+from experiments.common.products import figure_product
+from experiments.common.provenance import certify, different, require_intact, run_of
+from experiments.common.sources import Sources
+from experiments.run import with_changes
 from slax_viz import style
+
+FACTS = ("commit", "date", "device", "machine", "wall_seconds")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -45,7 +52,15 @@ def main(arguments: list[str] | None = None) -> None:
     if not options.jobs:
         chosen = [job for job in chosen if not lacks_spikes(job, folder, options.data)]
     stems = options.figures or figures_of(experiment)
-    draw(experiment, stems, read(folder, chosen, experiment), (options.output or Path("figures")) / options.scale)
+    started, sources, output = time.perf_counter(), Sources(), options.output or Path("figures")
+    products = [
+        figure_product(experiment, stem, options.scale, chosen, sources, results=options.results, figures=output)
+        for stem in stems
+    ]
+    made_from = [product.digests(sources) for product in products]
+    draw(experiment, stems, read(folder, chosen, experiment), output / options.scale)
+    for product, digests in zip(products, made_from, strict=True):
+        certify(product, digests, **run_of(started))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -74,36 +89,37 @@ def lacks_spikes(job: Job, folder: Path, data: Path) -> bool:
 
 
 def read(folder: Path, jobs: list[Job], experiment: str) -> list[dict[str, Any]]:
-    """The results of jobs, in their order, each with its "record", and its "arrays" and "times" if there are any."""
+    """The results of jobs, in their order, each with the "record" of its run, and its "arrays" and "times" if there are any."""
     missing = [output for job in jobs for output in job.outputs if not (folder / output).exists()]
     if missing:
         command = f"python -m experiments.run {experiment} --scale {folder.parent.name} --results {folder.parents[1]}"
         raise SystemExit(
             f"There is no {', '.join(missing)} in {folder}: `{command}` makes it; or name the jobs after --jobs."
         )
-    results = []
-    for job in jobs:
-        result: dict[str, Any] = {}
-        for output in job.outputs:
-            if output.endswith(ARRAYS):
-                result["arrays"] = dict(np.load(folder / output))
-                continue
-            content = read_with_record(folder / output, job)
-            result |= {"times": content} if output.endswith(TIMES) and result else content
-        results.append(result)
-    return results
+    return [read_result(folder, job, experiment) for job in jobs]
 
 
-def read_with_record(path: Path, job: Job) -> dict[str, Any]:
-    """A result and its record; it stops at a result of other settings."""
-    content, record = json.loads(path.read_text()), path.with_suffix(".record.json")
-    if not has_config(content, job):
+def read_result(folder: Path, job: Job, experiment: str) -> dict[str, Any]:
+    """The result of a job; it stops at a damaged one, or one of other settings."""
+    scale = folder.parent.name
+    again = f"To make it again: `python -m experiments.run {experiment} {job.name} --scale {scale}`."
+    certificate = require_intact(folder / job.certificate, [folder / output for output in job.outputs], again)
+    changed = different(certificate["made_from"]["settings"], job.settings)
+    if changed:
         raise SystemExit(
-            f"{path} was made with other settings than the current ones. Make it again, or give the same --set as then."
+            f"{folder / job.outputs[0]} was made with other settings than the current ones ({', '.join(changed)}). "
+            "Make it again, or give the same --set as then."
         )
-    if not record.exists():
-        raise SystemExit(f"There is no {record}, which is written next to {path.name}: copy both.")
-    return content | {"record": json.loads(record.read_text())}
+    result: dict[str, Any] = {"record": {name: certificate[name] for name in FACTS}}
+    for output in job.outputs:
+        content = (folder / output).read_bytes()
+        if output.endswith(ARRAYS):
+            result["arrays"] = dict(np.load(io.BytesIO(content)))
+        elif output.endswith(TIMES) and len(job.outputs) > 1:
+            result["times"] = json.loads(content)
+        else:
+            result |= json.loads(content)
+    return result
 
 
 def draw(experiment: str, stems: list[str], results: list[dict[str, Any]], folder: Path) -> None:

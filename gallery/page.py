@@ -69,6 +69,8 @@ def page(figures: Sequence[Figure], runs: dict[str, Run], files: dict[str, Path]
         devices=together(run.devices for run in runs.values()),
         seconds=sum(run.seconds for run in runs.values()),
         dates=sorted(date for run in runs.values() for date in (run.first, run.last) if date),
+        older=sum(number for run in runs.values() for number in run.older.values()),
+        jobs=sum(number for run in runs.values() for number in run.commits.values()),
         unclaimed=sorted({Path(name).stem for name in files} - {figure.stem for figure in figures}),
     )
 

@@ -33,6 +33,8 @@ def _made_by(runs: dict[str, Run], scale: str) -> Iterator[str]:
     yield f"* commit: {_plain(wording.commits(together(run.commits for run in runs.values()))) or 'not recorded'}"
     yield f"* device: {_plain(wording.counted(together(run.devices for run in runs.values()))) or 'not recorded'}"
     yield f"* machine: {_plain(wording.counted(together(run.machines for run in runs.values()))) or 'not recorded'}"
+    if any(run.older for run in runs.values()):
+        yield "* some results are older than the sources: it is said at each experiment"
     yield "* a commit that ends in + had uncommitted changes; an interval is the 95 % interval of a mean over seeds or rounds"
     yield f"* {wording.METHOD}"
 
@@ -51,6 +53,8 @@ def _experiments(figures: Sequence[Figure], runs: dict[str, Run]) -> Iterator[st
         run = runs.get(experiment)
         made = f"{run.results} results" if run else "No results at this scale"
         yield f"{made}. What is measured: [experiments/{experiment}](../experiments/{experiment}/README.md)."
+        if run and run.older:
+            yield from ["", f"{_plain(wording.older(run))}."]
         for figure in figures:
             if figure.experiment == experiment:
                 yield from [

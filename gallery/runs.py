@@ -1,4 +1,4 @@
-"""The runs that made the figures of an experiment, from its results and their records."""
+"""The runs that made the figures of an experiment, from its results and their certificates."""
 
 import json
 from collections import Counter
@@ -7,10 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.common.products import certificate_of
+from experiments.common.provenance import changes_since, require_intact
+from experiments.common.sources import Sources
+
 
 @dataclass(frozen=True)
 class Run:
     """All results of one experiment taken together.
+
+    One job can make several results, with one certificate.
 
     `settings` are the settings that all results have in common; `differing` has, by name, the values of the others. Names of
     nested settings are joined by dots. `versions` has, by name, all versions that occur.
@@ -22,26 +28,35 @@ class Run:
     versions: dict[str, list[str]]
     seeds: list[int]
     seeds_each: list[int]  # numbers of seeds in a result, counted from its own seed
-    devices: dict[str, int]  # with their numbers of results, as for machines and commits
+    devices: dict[str, int]  # with their numbers of jobs, as for machines and commits
     machines: dict[str, int]
     commits: dict[str, int]
     first: str  # date and time
     last: str
     seconds: float
-    without_record: int
+    older: dict[str, int]  # commits of jobs that are older than the sources
+    changed: list[str]  # what changed since
 
 
-def read_run(paths: Iterable[Path]) -> Run:
-    """The run that made these results; results without a record are counted."""
-    paths = list(paths)
-    records = [path.with_suffix(".record.json") for path in paths]
-    return run_of(
-        [json.loads(path.read_text(encoding="utf-8")) for path in paths],
-        [json.loads(record.read_text(encoding="utf-8")) for record in records if record.exists()],
-    )
+def read_run(paths: Iterable[Path], sources: Sources) -> Run:
+    """The run that made these results.
+
+    Raises:
+        SystemExit: a result differs from its certificate, or has none.
+    """
+    files: dict[Path, list[Path]] = {}
+    for path in paths:
+        files.setdefault(certificate_of(path), []).append(path)
+    how = "Make it again: `snakemake results`."
+    records = [require_intact(certificate, of, how) for certificate, of in files.items()]
+    results = [json.loads(path.read_text(encoding="utf-8")) for of in files.values() for path in of]
+    return run_of(results, records, [changes_since(record, sources) for record in records])
 
 
-def run_of(results: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> Run:
+def run_of(
+    results: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], changes: Sequence[Sequence[str]]
+) -> Run:
+    """The run of these results, from the certificates of their jobs, and what changed since each of these."""
     if not results:
         raise ValueError("Got no results, expected the results of an experiment.")
     settings, differing = in_common([_flat(result["config"]) for result in results])
@@ -55,10 +70,11 @@ def run_of(results: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]])
         seeds=sorted({result["seed"] for result in results}),
         seeds_each=sorted({len(result["seeds"]) for result in results if isinstance(result.get("seeds"), list)}),
         **{f"{name}s": _counts(record[name] for record in records) for name in ("device", "machine", "commit")},
-        first=dates[0] if dates else "",
-        last=dates[-1] if dates else "",
+        first=dates[0],
+        last=dates[-1],
         seconds=sum(record["wall_seconds"] for record in records),
-        without_record=len(results) - len(records),
+        older=_counts(record["commit"] for record, changed in zip(records, changes, strict=True) if changed),
+        changed=sorted({name for changed in changes for name in changed}),
     )
 
 

@@ -2,6 +2,7 @@
 
 from gallery.claims import Claim, Condition, Verdict
 from gallery.significance import MOST_SAMPLES
+from gallery.runs import Run
 from gallery.tables import Number
 
 # A verdict is identified by its word and its sign; color is additional.
@@ -17,6 +18,7 @@ METHOD = (
     "Where both numbers are of the same seeds, it is taken seed by seed. All p-values are two-sided and corrected for the "
     "number of tested claims of the experiment by Holm's method. Numbers that do not vary are compared as they are."
 )
+CHANGED_SHOWN = 4
 NO_BREAK = "\u00a0"
 RELATIONS = {"above": "above", "below": "below", "near": "near", "equal": "equal to"}
 
@@ -123,11 +125,21 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
+def older(run: Run) -> str:
+    """Which results of an experiment are older than the sources; empty if there are none."""
+    if not run.older:
+        return ""
+    names, more = ", ".join(run.changed[:CHANGED_SHOWN]), len(run.changed) - CHANGED_SHOWN
+    jobs = f"{sum(run.older.values())} of {sum(run.commits.values())} jobs"
+    since = f"{names} and {more} more" if more > 0 else names
+    return f"{jobs} are older than the sources: made at commit {commits(run.older)}; changed since: {since}"
+
+
 def counted(counts: dict[str, int]) -> str:
-    """Names with their numbers of results, which are omitted if there is only one name."""
+    """Names with their numbers of jobs, which are omitted if there is only one name."""
     if len(counts) < 2:
         return "".join(counts)
-    return ", ".join(f"{name} ({number} results)" for name, number in counts.items())
+    return ", ".join(f"{name} ({number} jobs)" for name, number in counts.items())
 
 
 def commits(counts: dict[str, int]) -> str:

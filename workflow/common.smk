@@ -1,21 +1,23 @@
-"""The scale, checked configurations, and the files that a script depends on."""
+"""The scale, and checked configurations."""
 
-import functools
 import re
 from pathlib import Path
 
 import yaml
 from snakemake.exceptions import WorkflowError
 
-from experiments.common.job import SCALES
+from experiments.common import yaml_files
+from experiments.common.job import CERTIFICATE, SCALES
+from experiments.common.policy import OUTDATED, is_kept
 from experiments.common.schemas import validator
+from experiments.common.sources import Sources
 
 
 def read_yaml(path):
     try:
-        return yaml.safe_load(Path(path).read_text())
+        return yaml_files.read_yaml(path)
     except yaml.YAMLError as error:
-        raise WorkflowError(f"{path} is not valid YAML, no job was started: {error}") from None
+        raise WorkflowError(f"{error}\nNo job was started.") from None
 
 
 def check(value, schema, where):
@@ -34,10 +36,19 @@ def check(value, schema, where):
 
 
 SCALES_SCHEMA = read_yaml("workflow/config.schema.yaml")
-COMMAND_LINE_SCHEMA = {"properties": {"scale": {"enum": list(SCALES)}}, "additionalProperties": False}
+COMMAND_LINE_SCHEMA = {
+    "properties": {"scale": {"enum": list(SCALES)}, "outdated": {"enum": list(OUTDATED)}},
+    "additionalProperties": False,
+}
 
 check(config, COMMAND_LINE_SCHEMA, "--config")
 SCALE = config.get("scale", "quick")
+SOURCES = Sources()
+
+
+def keeps(scale):
+    """True if intact results of a scale are used although they are older than the sources."""
+    return is_kept(scale, config.get("outdated"))
 
 
 wildcard_constraints:
@@ -56,55 +67,8 @@ def experiment_config(name):
 
 
 def figure(stem):
-    """The table and pictures of a figure, as outputs of the rule that plots it; they are also in Snakemake's own report."""
+    """The files of a figure, as outputs of the rule that plots it. Table and pictures are also in Snakemake's own report."""
     marks = {"caption": str(Path("workflow/figure.rst").resolve()), "category": stem}
     paths = {suffix: f"figures/{{scale}}/{stem}.{suffix}" for suffix in ("csv", "png", "svg")}
-    return [report(path, labels={"file": suffix}, **marks) for suffix, path in paths.items()]
-
-
-@functools.cache
-def imported_by(file):
-    """Our own sources that a source imports itself."""
-    found = []
-    for module in re.findall(
-        r"^\s*(?:from|import) ((?:slax_|experiments\.|peers\.)[\w.]+)", file.read_text(), re.MULTILINE
-    ):
-        package, *names = module.split(".")
-        if package == "experiments":
-            found.append(Path(package, *names).with_suffix(".py"))
-        elif package == "peers":
-            found.append(file.with_name(f"{names[0]}.py"))
-        else:
-            found += sources_of(package)
-    return found
-
-
-@functools.cache
-def sources_of(package):
-    return sorted(Path("packages").glob(f"*/src/{package}/**/*.py"))
-
-
-@functools.cache
-def code(*scripts):
-    """Scripts and all of our sources that they import, directly or indirectly: an edit of any of them reruns their jobs.
-
-    Importing anything from experiments runs experiments/__init__.py, which may put the stand-ins on the path.
-    """
-    files = dict.fromkeys(Path(script) for script in scripts)
-    if any(file.parts[0] == "experiments" for file in files):
-        files |= dict.fromkeys([Path("experiments/__init__.py"), *Path("experiments/common/stand_ins").glob("*.py")])
-    waiting = list(files)
-    while waiting:
-        new = [source for source in imported_by(waiting.pop(0)) if source not in files]
-        files |= dict.fromkeys(new)
-        waiting += new
-    return sorted(str(file) for file in files)
-
-
-def dvc_sources():
-    """Every file below the source folders named in dvc.yaml, except for the files that .dvcignore leaves out."""
-    stages = read_yaml("dvc.yaml")["stages"].values()
-    made = {name for stage in stages for out in stage["outs"] for name in out}
-    folders = {name for stage in stages for name in stage["deps"]} - made
-    files = [file for folder in map(Path, folders) for file in [folder, *folder.rglob("*")] if file.is_file()]
-    return sorted(str(file) for file in files if file.suffix not in (".md", ".pyc") and ".egg-info" not in str(file))
+    shown = [report(path, labels={"file": suffix}, **marks) for suffix, path in paths.items()]
+    return [*shown, f"figures/{{scale}}/{stem}{CERTIFICATE}"]

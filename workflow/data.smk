@@ -27,12 +27,13 @@ SPIKES = [f"data/processed/{name}.npz" for name in SETS if name not in MISSING]
 onstart:
     for name, files in MISSING.items():
         raw = " and ".join(f"data/raw/{file}" for file in files)
-        print(f"Left out, with all that reads it: {name}, without {raw}. See docs/data.md.")
+        reads = "what reads it and has no result" if keeps(SCALE) else "all that reads it"
+        print(f"Left out, with {reads}: {name}, without {raw}. See docs/data.md.")
 
 
 rule raw_data:
     input:
-        lambda wildcards: stored(wildcards.raw),
+        lambda wildcards: ancient(str(stored(wildcards.raw))),
     output:
         "data/raw/{raw}",
     log:
@@ -43,17 +44,19 @@ rule raw_data:
         "cp {input} {output} 2> {log}"
 
 
+def raw_of(wildcards):
+    return [f"data/raw/{raw}" for raw in SETS[wildcards.set]["raw"]]
+
+
 rule spikes:
     input:
-        "requirements.lock",
-        code("experiments/common/make_spikes.py"),
-        raw=lambda wildcards: [f"data/raw/{raw}" for raw in SETS[wildcards.set]["raw"]],
+        needs(raw_of, "spikes", "{set}"),
     output:
         "data/processed/{set}.npz",
+        "data/processed/{set}" + CERTIFICATE,
     log:
         "logs/data/{set}.log",
     params:
-        settings=lambda wildcards: SETS[wildcards.set],
+        raw=raw_of,
     shell:
-        "workflow/logged {log} python -m experiments.common.make_spikes"
-        " --name {wildcards.set} --raw {input.raw} --output {output}"
+        "workflow/logged {log} python -m experiments.spikes {wildcards.set} --raw {params.raw:q}"

@@ -1,17 +1,42 @@
 """The results and figures of all experiments. Each experiment is a folder with a jobs.py; no other file has to name it."""
 
-from functools import partial
+import sys
+from functools import cache, partial
 
+from experiments import shipped
 from experiments.common.job import experiment_names, jobs_of
+from experiments.common.products import (
+    certificate_of,
+    figure_product,
+    manifest_product,
+    page_product,
+    result_product,
+    spikes_product,
+)
+from experiments.common.provenance import decide, older_results, state_of
 
 EXPERIMENTS = {name: experiment_config(name) for name in experiment_names()}
 STEMS = {
     name: [figure["stem"] for figure in read_yaml(f"experiments/{name}/claims.yaml")["figures"]] for name in EXPERIMENTS
 }
 
+
+def obtainable(scale, name, job):
+    """True if the spikes of a job are there or can be made, or if its result is used as it is."""
+    return job.spikes not in MISSING or (
+        keeps(scale) and state_of(result_product(name, scale, job, SOURCES), SOURCES).is_usable
+    )
+
+
+# Shipped results, where there are none. A job, which reads this file too, has them then.
+if workflow.is_main_process and SCALE == shipped.SCALE and (ARCHIVE := shipped.archive()):
+    unpacked = shipped.unpack(shipped.products_of_scale(SOURCES), Sources(), ARCHIVE)
+    if unpacked:
+        print(f"Unpacked from {ARCHIVE}: the results of {len(unpacked)} jobs.", file=sys.stderr)
+
 # The jobs of each scale and experiment by name, except for jobs whose spikes cannot be made.
 JOBS = {
-    (scale, name): {key: job for key, job in jobs_of(name, scale, settings).items() if job.spikes not in MISSING}
+    (scale, name): {key: job for key, job in jobs_of(name, scale, settings).items() if obtainable(scale, name, job)}
     for name, scales in EXPERIMENTS.items()
     for scale, settings in scales.items()
 }
@@ -35,26 +60,28 @@ def files_of(scale, name):
     return [f"results/{scale}/{name}/{output}" for job in JOBS[scale, name].values() for output in job.outputs]
 
 
-def inputs_of(name, wildcards):
-    """What a job reads: the sources of its module, spikes, arrays of other jobs, and other files.
-
-    The command itself, experiments/run.py, and jobs.py are not among them: what they do shows in `config`.
-    """
+def read_by_job(name, wildcards):
+    """What a job reads that other jobs make."""
     job = job_of(name, wildcards)
-    scripts = [file for file in job.files if file.endswith(".py")]
     return [
-        *code("experiments/common/record.py", f"experiments/{name}/{job.module}.py", *scripts),
-        *([f"data/processed/{job.spikes}.npz"] if job.spikes else []),
+        *([f"data/processed/{job.spikes}.npz"] if job.spikes and job.spikes not in MISSING else []),
         *(f"results/{wildcards.scale}/{name}/{other}.npz" for other in job.reads),
-        *(file for file in job.files if file not in scripts),
+        *(file for file in job.files if not file.endswith(".py")),
     ]
 
 
-RESULTS = [file for name in EXPERIMENTS for file in files_of(SCALE, name)]
+def read_by_figures(name, wildcards):
+    """The results that figures are drawn from, with their certificates."""
+    jobs = JOBS[wildcards.scale, name].values()
+    certificates = [f"results/{wildcards.scale}/{name}/{job.certificate}" for job in jobs]
+    return [*files_of(wildcards.scale, name), *certificates]
+
+
+RESULTS = [file for name in EXPERIMENTS if (SCALE, name) in JOBS for file in files_of(SCALE, name)]
 FIGURES = [
     f"figures/{SCALE}/{stem}.{suffix}"
     for name in EXPERIMENTS
-    if JOBS[SCALE, name]
+    if JOBS.get((SCALE, name))
     for stem in STEMS[name]
     for suffix in ("csv", "png", "svg")
 ]
@@ -68,10 +95,9 @@ for name in EXPERIMENTS:
             name:
                 f"{name}_run" if number == 0 else f"{name}_run_{number + 1}"
             input:
-                "requirements.lock",
-                partial(inputs_of, name),
+                needs(partial(read_by_job, name), "results", "{scale}", name, "{job}", scale="{scale}"),
             output:
-                multiext(f"results/{{scale}}/{name}/{{job}}", *endings),
+                multiext(f"results/{{scale}}/{name}/{{job}}", *endings, CERTIFICATE),
             log:
                 f"logs/{{scale}}/{name}/{{job}}{endings[0]}.log",
             wildcard_constraints:
@@ -79,7 +105,6 @@ for name in EXPERIMENTS:
             threads: lambda wildcards, name=name: workflow.cores if job_of(name, wildcards).is_exclusive else 1
             params:
                 experiment=name,
-                config=lambda wildcards, name=name: job_of(name, wildcards).config,
             shell:
                 "workflow/logged {log} python -m experiments.run {params.experiment} {wildcards.job}"
                 " --scale {wildcards.scale}"
@@ -88,10 +113,7 @@ for name in EXPERIMENTS:
         name:
             f"{name}_figures"
         input:
-            "requirements.lock",
-            code("experiments/common/figures.py", f"experiments/{name}/plot.py"),
-            sorted(str(file) for file in Path("experiments", name).glob("*.csv")),
-            results=lambda wildcards, name=name: files_of(wildcards.scale, name),
+            needs(partial(read_by_figures, name), "figures", "{scale}", name, scale="{scale}"),
         output:
             [file for stem in STEMS[name] for file in figure(stem)],
         log:
@@ -102,3 +124,54 @@ for name in EXPERIMENTS:
         shell:
             "workflow/logged {log} python -m experiments.plot {params.experiment} --scale {wildcards.scale}"
             " --jobs {params.jobs} --output figures"
+
+
+@cache
+def plan(scale):
+    """Decide what is made at a scale, tell Snakemake and the user, and return the decisions to make something."""
+    jobs = {name: JOBS[scale, name] for name in EXPERIMENTS if JOBS.get((scale, name))}
+    products = {
+        decision("spikes", name): [spikes_product(name, SETS[name], SOURCES)] for name in SETS if name not in MISSING
+    }
+    results = {
+        decision("results", scale, name, key): [result_product(name, scale, job, SOURCES)]
+        for name in jobs
+        for key, job in jobs[name].items()
+    }
+    products |= results
+    products |= {
+        decision("figures", scale, name): [
+            figure_product(name, stem, scale, jobs[name].values(), SOURCES) for stem in STEMS[name]
+        ]
+        for name in jobs
+    }
+    if scale == SCALE:
+        products |= {decision("gallery"): [page()], decision("manifest"): [manifest_of(SOURCES)]}
+    decisions = decide(
+        [product for made in products.values() for product in made],
+        SOURCES,
+        keep={product.certificate for made in results.values() for product in made} if keeps(scale) else (),
+        forced=asked_for(products),
+    )
+    reasons = {
+        path: next((it.reason for product in made if (it := decisions[product.certificate]).is_pending), "")
+        for path, made in products.items()
+    }
+    for path, made in products.items():
+        write_decision(path, made, reasons[path])
+    tell([(product.label, decisions[product.certificate]) for made in products.values() for product in made])
+    SOURCES.remember()
+    return {path for path, reason in reasons.items() if reason}
+
+
+def asked_for(products):
+    """The files that --forcerun makes, which it has by their names or by a rule: what depends on them is made again too."""
+    asked = workflow.dag_settings.forcerun
+    environments = {file for jobs in JOBS.values() for job in jobs.values() for file in job.files if ".envs" in file}
+    forced = {SOURCES.root / file for file in environments if "environment" in asked or file in asked}
+    for path, made in products.items():
+        kind, *names = path.removeprefix(f"{DECISIONS}/").removesuffix(".txt").split("/")
+        named = {"results": r"{1}_run(_\d+)?", "figures": "{1}_figures"}.get(kind, kind).format(*names)
+        by_rule = any(re.fullmatch(named, name) for name in asked)
+        forced |= {file for product in made for file in product.files if by_rule or str(file) in asked}
+    return forced

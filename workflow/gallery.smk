@@ -3,21 +3,31 @@
 GALLERY = ["figures/index.html", "figures/RESULTS.md"]
 
 
-# Dates, commits and run times are taken from the records next to the results, which change only when results are made.
+RESULTS_SHOWN = [file for file in RESULTS if file.endswith(".json")]
+CLAIMS = sorted(map(str, Path("experiments").glob("*/claims.yaml")))
+
+
+def page():
+    return page_product(
+        *map(Path, GALLERY), SCALE, *(map(Path, files) for files in (CLAIMS, RESULTS_SHOWN, FIGURES)), SOURCES
+    )
+
+
+# Dates, commits and run times are taken from the certificates next to the results.
 rule gallery:
     input:
-        "requirements.lock",
-        sorted(str(file) for file in Path("gallery").iterdir() if file.suffix not in ("", ".md")),
-        claims=sorted(map(str, Path("experiments").glob("*/claims.yaml"))),
-        results=[file for file in RESULTS if file.endswith(".json")],
-        figures=FIGURES,
+        needs([*CLAIMS, *RESULTS_SHOWN, *FIGURES], "gallery"),
     output:
         page=GALLERY[0],
         text=GALLERY[1],
+        certificate="figures/index" + CERTIFICATE,
     log:
         "logs/gallery.log",
     params:
         scale=SCALE,
+        claims=CLAIMS,
+        results=RESULTS_SHOWN,
+        figures=FIGURES,
     shell:
-        "workflow/logged {log} python -m gallery --scale {params.scale} --claims {input.claims}"
-        " --results {input.results} --figures {input.figures} --page {output.page} --text {output.text}"
+        "workflow/logged {log} python -m gallery --scale {params.scale} --claims {params.claims}"
+        " --results {params.results} --figures {params.figures} --page {output.page} --text {output.text}"

@@ -13,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-import yaml
+from experiments.common.yaml_files import read_yaml
 
 REFERENCES = Path("tests/references")
 SHOWN = 5  # differences reported for each table
@@ -26,7 +26,7 @@ def main() -> None:
     )
     parser.add_argument("--renew", action="store_true", help="keep them as references")
     arguments = parser.parse_args()
-    tolerances = yaml.safe_load((REFERENCES / "tolerances.yaml").read_text())
+    tolerances = read_yaml(REFERENCES / "tolerances.yaml")
     wrong = []
     for stem, tolerance in tolerances.items():
         made, kept = arguments.figures / f"{stem}.csv", REFERENCES / f"{stem}.csv"

@@ -6,15 +6,19 @@
 
 import dataclasses
 import importlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from experiments.common.checks import check_known
+from experiments.common.yaml_files import read_yaml
+
 EXPERIMENTS = Path(__file__).parents[1]
 SCALES = ("tiny", "quick", "full", "paper")
-NUMBERS, ARRAYS, TIMES = ".json", ".npz", ".timing.json"
+NUMBERS, ARRAYS, TIMES, CERTIFICATE = ".json", ".npz", ".timing.json", ".record.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +52,19 @@ class Job:
 
     @property
     def outputs(self) -> list[str]:
-        """The names of its files."""
+        """The names of its files, except for its certificate."""
         return [f"{self.name}{ending}" for ending in self.endings]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Its `config` as JSON reads it back, with lists for tuples."""
+        read: dict[str, Any] = json.loads(json.dumps(self.config))
+        return read
+
+    @property
+    def certificate(self) -> str:
+        """The name of the file that says what they were made from."""
+        return f"{self.name}{CERTIFICATE}"
 
 
 def experiment_names() -> list[str]:
@@ -57,9 +72,17 @@ def experiment_names() -> list[str]:
     return sorted(path.parent.name for path in EXPERIMENTS.glob("*/jobs.py"))
 
 
+def scales_of(experiment: str) -> dict[str, dict[str, Any]]:
+    """The settings of all scales from the experiment's config.yaml."""
+    scales: dict[str, dict[str, Any]] = _read(experiment, "config.yaml")["scales"]
+    return scales
+
+
 def settings_of(experiment: str, scale: str) -> dict[str, Any]:
     """The settings of a scale from the experiment's config.yaml."""
-    return yaml.safe_load((EXPERIMENTS / experiment / "config.yaml").read_text())["scales"][scale]
+    scales = scales_of(experiment)
+    check_known("scale", scale, scales, f" of {experiment}")
+    return scales[scale]
 
 
 def jobs_of(experiment: str, scale: str, settings: dict[str, Any]) -> dict[str, Job]:
@@ -70,8 +93,8 @@ def jobs_of(experiment: str, scale: str, settings: dict[str, Any]) -> dict[str, 
     """
     module = importlib.import_module(f"experiments.{experiment}.jobs")
     found = [dataclasses.replace(job, config=job.config | {"scale": scale}) for job in module.jobs(settings)]
-    outputs = [output for job in found for output in job.outputs]
-    twice = sorted({output for output in outputs if outputs.count(output) > 1})
+    files = [file for job in found for file in [*job.outputs, job.certificate]]
+    twice = sorted({file for file in files if files.count(file) > 1})
     if twice:
         raise ValueError(f"experiments/{experiment}/jobs.py makes {', '.join(twice)} twice.")
     return {job.name: job for job in found}
@@ -79,8 +102,14 @@ def jobs_of(experiment: str, scale: str, settings: dict[str, Any]) -> dict[str, 
 
 def figures_of(experiment: str) -> list[str]:
     """The stems of the experiment's figures, from its claims.yaml."""
-    claims = yaml.safe_load((EXPERIMENTS / experiment / "claims.yaml").read_text())
-    return [figure["stem"] for figure in claims["figures"]]
+    return [figure["stem"] for figure in _read(experiment, "claims.yaml")["figures"]]
+
+
+def _read(experiment: str, name: str) -> Any:
+    try:
+        return read_yaml(EXPERIMENTS / experiment / name)
+    except yaml.YAMLError as error:
+        raise SystemExit(str(error)) from None
 
 
 def each_task(settings: dict[str, Any]) -> Iterator[tuple[str, list[str], dict[str, Any]]]:

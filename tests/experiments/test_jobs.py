@@ -12,14 +12,15 @@ from experiments.common import job as jobs
 from experiments.common.job import (
     ARRAYS,
     NUMBERS,
-    SCALES,
     TIMES,
     Job,
     experiment_names,
     figures_of,
     jobs_of,
+    scales_of,
     settings_of,
 )
+from experiments.common.provenance import seal_of
 from experiments.common.tasks import task_maker
 
 NEURONS = ["if", "lif", "li", "cuba_lif", "alif", "adlif", "brf", "ltc"]
@@ -46,8 +47,10 @@ def test_the_environment_has_the_data_of_every_experiment(data):
     assert task.n_steps == n_steps
 
 
-@pytest.mark.parametrize("experiment", experiment_names())
-@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize(
+    ("experiment", "scale"),
+    [(experiment, scale) for experiment in experiment_names() for scale in scales_of(experiment)],
+)
 def test_each_job_has_a_module_that_computes_it_and_its_settings(experiment, scale):
     settings = settings_of(experiment, scale)
     made = list(importlib.import_module(f"experiments.{experiment}.jobs").jobs(settings))
@@ -75,14 +78,19 @@ def test_jobs_are_listed(capsys):
     assert capsys.readouterr().out.split() == NEURONS
 
 
-def test_one_job_is_computed_with_its_record(tmp_path):
+def test_one_job_is_computed_with_its_certificate(tmp_path):
     step_response(tmp_path, "lif", "--scale", "tiny", "--set", "current_off=150")
     folder = tmp_path / "results" / "tiny" / "step_response"
     assert sorted(path.name for path in folder.iterdir()) == ["lif.json", "lif.record.json"]
-    result, record = (json.loads((folder / name).read_text()) for name in ("lif.json", "lif.record.json"))
+    result, certificate = (json.loads((folder / name).read_text()) for name in ("lif.json", "lif.record.json"))
     assert result["config"]["current_off"] == 150 and result["config"]["neuron"] == "lif" and result["seed"] == 35
     assert len(result["membrane"]) == result["config"]["n_steps"]
-    assert record["result"] == "lif.json" and record["wall_seconds"] >= 0
+    assert list(certificate["files"]) == ["lif.json"] and certificate["wall_seconds"] >= 0
+    assert certificate["made_from"]["settings"] == result["config"]
+    made_from = certificate["made_from"]["files"]
+    assert {"requirements.lock", "experiments/step_response/run.py"} <= set(
+        made_from
+    ) and None not in made_from.values()
 
 
 def test_what_has_a_result_of_these_settings_is_not_computed_again(tmp_path, capsys):
@@ -94,10 +102,24 @@ def test_what_has_a_result_of_these_settings_is_not_computed_again(tmp_path, cap
     assert computed() == []
     (tmp_path / "results" / "quick" / "step_response" / "li.json").unlink()
     assert computed() == ["li"]
-    record = tmp_path / "results" / "quick" / "step_response" / "lif.json"
-    record.write_text(record.read_text().replace('"current_off": 140', '"current_off": 141'))
+    result = tmp_path / "results" / "quick" / "step_response" / "lif.json"
+    result.write_text(result.read_text().replace("1", "2", 1))
+    assert computed() == ["lif"]
+    certificate = result.with_suffix(".record.json")
+    older = json.loads(certificate.read_text())
+    older["made_from"]["files"]["requirements.lock"] = "another"
+    del older["sha256_of_the_rest"]
+    certificate.write_text(json.dumps(older | {"sha256_of_the_rest": seal_of(older)}))
+    assert computed("--outdated", "keep") == []
     assert computed() == ["lif"]
     assert computed("--set", "current_off=150") == NEURONS
+
+
+def test_finished_computation_is_written_where_there_is_no_git(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    step_response(tmp_path, "lif", "--scale", "tiny")
+    certificate = tmp_path / "results/tiny/step_response/lif.record.json"
+    assert json.loads(certificate.read_text())["commit"] == "unknown"
 
 
 def test_tasks_without_their_spikes_are_left_out_and_said_to_be(tmp_path, monkeypatch, capsys):
@@ -120,7 +142,7 @@ def test_figures_are_drawn_from_the_results_that_are_named(tmp_path):
         plot.main(["step_response", "--jobs", "lif", *folders[:2]])
     plot.main(["step_response", "step_response", "--jobs", "alif", "lif", *folders])
     made = sorted(path.name for path in (tmp_path / "figures" / "quick").iterdir())
-    assert made == ["step_response.csv", "step_response.png", "step_response.svg"]
+    assert made == [f"step_response.{form}" for form in ("csv", "png", "record.json", "svg")]
     neurons = [line.split(",")[0] for line in (tmp_path / "figures/quick/step_response.csv").read_text().splitlines()]
     assert list(dict.fromkeys(neurons)) == ["neuron", "alif", "lif"]
 
@@ -129,7 +151,9 @@ def test_results_of_other_settings_are_not_drawn(tmp_path):
     change = ["--set", "current_off=150"]
     step_response(tmp_path, "lif", *change)
     folders = ["--jobs", "lif", "--results", str(tmp_path / "results"), "--output", str(tmp_path / "figures")]
-    with pytest.raises(SystemExit, match=r"lif.json was made with other settings than the current ones"):
+    with pytest.raises(
+        SystemExit, match=r"lif.json was made with other settings than the current ones \(current_off\)"
+    ):
         plot.main(["step_response", *folders])
     plot.main(["step_response", *folders, *change])
     (tmp_path / "results/quick/step_response/lif.record.json").unlink()
@@ -137,6 +161,19 @@ def test_results_of_other_settings_are_not_drawn(tmp_path):
         SystemExit, match=r"There is no .*lif.record.json, which is written next to lif.json: copy both"
     ):
         plot.main(["step_response", *folders, *change])
+
+
+@pytest.mark.parametrize("name", ["lif.json", "lif.record.json"])
+def test_changed_byte_of_a_result_is_not_drawn(tmp_path, name):
+    step_response(tmp_path, "lif", "--scale", "tiny")
+    file = tmp_path / "results/tiny/step_response" / name
+    content = file.read_bytes()
+    file.write_bytes(content[:-40] + bytes([content[-40] ^ 1]) + content[-39:])
+    folders = ["--results", str(tmp_path / "results"), "--output", str(tmp_path / "figures")]
+    with pytest.raises(
+        SystemExit, match=r"something changed it .* `python -m experiments.run step_response lif --scale"
+    ):
+        plot.main(["step_response", "--jobs", "lif", "--scale", "tiny", *folders])
 
 
 def test_changes_of_settings():
@@ -193,7 +230,7 @@ def test_options_and_names_come_in_any_order(tmp_path, capsys):
 def test_two_jobs_that_make_one_file_are_refused(monkeypatch):
     module = importlib.import_module("experiments.activity.jobs")
     monkeypatch.setattr(module, "jobs", lambda settings: [Job("a", {}), Job("b", {}), Job("a", {"x": 1})])
-    with pytest.raises(ValueError, match=r"experiments/activity/jobs.py makes a.json twice"):
+    with pytest.raises(ValueError, match=r"experiments/activity/jobs.py makes a.json, a.record.json twice"):
         jobs_of("activity", "quick", {})
 
 
@@ -218,15 +255,22 @@ def test_arrays_of_one_job_are_given_to_the_next(tmp_path, monkeypatch):
     monkeypatch.setattr(run.importlib, "import_module", modules)
     first = Job("a/b", {"number": 2.0}, module="train", endings=(NUMBERS, ARRAYS))
     second = Job("a", {}, module="surfaces", endings=(NUMBERS, ARRAYS), reads=("a/b",))
-    with pytest.raises(SystemExit, match=r"thing: a reads .*b.npz, which is missing: the job a/b makes it"):
-        run.run(second, "thing", tmp_path, tmp_path)
+    where = run.Places("thing", "tiny", tmp_path, tmp_path)
+    with pytest.raises(SystemExit, match=r"There is no .*b.npz. thing: a reads .*b.npz: the job a/b makes it"):
+        run.run(second, where)
     for job in (first, second):
-        run.run(job, "thing", tmp_path, tmp_path)
-    assert json.loads((tmp_path / "a.json").read_text())["files"] == ["b"]
-    assert np.load(tmp_path / "a.npz")["sum"] == 6.0
-    assert run.pending({"a": second}, tmp_path) == []
-    (tmp_path / "a.npz").unlink()
-    assert run.pending({"a": second}, tmp_path) == [second]
+        run.run(job, where)
+    assert json.loads((where.folder / "a.json").read_text())["files"] == ["b"]
+    assert np.load(where.folder / "a.npz")["sum"] == 6.0
+    assert not run.is_pending(second, where, keep=False)
+    (where.folder / "a.npz").unlink()
+    assert run.is_pending(second, where, keep=True)
+    run.run(second, where)
+    content = (where.folder / "a/b.npz").read_bytes()
+    (where.folder / "a/b.npz").write_bytes(content[:-40] + bytes([content[-40] ^ 1]) + content[-39:])
+    assert run.is_pending(first, where, keep=True) and run.is_pending(second, where, keep=False)
+    with pytest.raises(SystemExit, match=r"b.npz differs from its certificate"):
+        run.run(second, where)
 
 
 def test_times_are_in_a_file_of_their_own(tmp_path, monkeypatch):
@@ -234,10 +278,10 @@ def test_times_are_in_a_file_of_their_own(tmp_path, monkeypatch):
     both = Job("both", {}, endings=(NUMBERS, TIMES))
     with monkeypatch.context() as patch:
         patch.setattr(run.importlib, "import_module", lambda name: module)
-        run.run(both, "thing", tmp_path, tmp_path)
-    names = ["both.json", "both.record.json", "both.timing.json", "both.timing.record.json"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == names
-    (result,) = plot.read(tmp_path, [both], "thing")
+        run.run(both, run.Places("thing", "tiny", tmp_path, tmp_path))
+    folder = tmp_path / "tiny" / "thing"
+    assert sorted(path.name for path in folder.iterdir()) == ["both.json", "both.record.json", "both.timing.json"]
+    (result,) = plot.read(folder, [both], "thing")
     assert result["cells"] == [1] and result["times"]["cells"] == [0.5]
 
 
@@ -250,7 +294,7 @@ def test_times_are_in_a_file_of_their_own(tmp_path, monkeypatch):
         ),
         (
             ["accuracy", "spoken_digits/bptt", "--data", "/nowhere"],
-            r"reads /nowhere/spoken_digits.npz.*`snakemake data`",
+            r"There is no /nowhere/spoken_digits.npz.*`snakemake data`",
         ),
     ],
 )

@@ -7,6 +7,9 @@ from typing import NamedTuple
 import yaml
 from matplotlib.figure import Figure
 
+from experiments.common.products import certificate_of
+from experiments.common.provenance import Product, certify
+
 HOSTILE = "A <b>bold</b> & 'quoted' \"claim\" | with ]]> and </script><script>document.title = 'broken'</script>."
 LONG = "an_identifier_without_any_place_to_break_" * 3
 
@@ -97,7 +100,7 @@ def write_small_gallery(folder):
         for task in ("first", "second"):
             path = folder / "results/quick" / experiment / f"{task}.json"
             results.append(written(path, json.dumps(result(task))))
-            written(path.with_suffix(".record.json"), json.dumps(record(path.name)))
+            certified([path])
     for stem, table in TABLES.items():
         figures.append(written(folder / "figures/quick" / f"{stem}.csv", table))
         drawing = Figure(figsize=(12, 3))
@@ -105,6 +108,7 @@ def write_small_gallery(folder):
         for form in ("png", "svg"):
             figures.append(folder / "figures/quick" / f"{stem}.{form}")
             drawing.savefig(figures[-1])
+        certified(figures[-3:])
     return SmallGallery(claims, results, figures, folder / "figures/index.html", folder / "figures/RESULTS.md")
 
 
@@ -113,9 +117,15 @@ def result(task, **config):
     return {"config": config, "seed": 7, "seeds": [{}, {}, {}], "versions": {"python": "3.11.7", "jax": "0.10.2"}}
 
 
-def record(name, **changes):
+def record(**changes):
     made = {"commit": "0123456789abcdef0123456789abcdef01234567", "date": "2026-01-02T03:04:05+00:00", "device": "cpu"}
-    return {"result": name, **made, "machine": "Linux x86_64 Some Processor", "wall_seconds": 40.0} | changes
+    return made | {"machine": "Linux x86_64 Some Processor", "wall_seconds": 40.0} | changes
+
+
+def certified(files, made_from=None, **changes):
+    """Write the certificate of files, which says that they were made from nothing unless told otherwise."""
+    product = Product("", certificate_of(files[0]), tuple(files), {}, {})
+    certify(product, {"settings": {}, "files": made_from or {}}, **record(**changes))
 
 
 def written(path, text):

@@ -154,7 +154,7 @@ def test_names_are_counted_where_there_are_several():
     assert [wording.counted(names) for names in ({}, {"cpu": 5}, {"gpu": 2, "cpu": 1})] == [
         "",
         "cpu",
-        "gpu (2 results), cpu (1 results)",
+        "gpu (2 jobs), cpu (1 jobs)",
     ]
     assert wording.commits({"0123456789abcdef+": 5}) == "0123456789+"
     assert wording.commits({"unknown": 5}) == "unknown"

@@ -22,8 +22,9 @@ def test_gallery_has_every_figure_with_its_claims(built):
 @pytest.mark.parametrize("file", [CLAIMS, "gallery/page.css", "gallery/claims.py"])
 def test_edited_claims_and_page_renew_the_gallery_alone(tree, file):
     with (tree.path / file).open("a") as source:
-        source.write("\n")
-    assert tree.pending() == GALLERY | {"figures/all"}
+        source.write("EDITED = True\n" if file.endswith(".py") else "\n")
+    made = GALLERY | {"figures/index.record.json"}
+    assert tree.pending() == made | {"figures/all", "figures/all.record.json"}
 
 
 def test_edited_readme_renews_nothing(tree):

@@ -1,5 +1,6 @@
 """The experiment throughput in the workflow, as far as a plan tells: no peer is installed and nothing is timed."""
 
+import os
 import re
 import shutil
 
@@ -11,6 +12,17 @@ pytestmark = pytest.mark.slow
 
 RESULT = "results/tiny/throughput/rules_n32.timing.json"
 
+CERTIFY = """
+from experiments.common.job import jobs_of, settings_of
+from experiments.common.products import result_product
+from experiments.common.provenance import certify
+from experiments.common.sources import Sources
+
+job = jobs_of("throughput", "tiny", settings_of("throughput", "tiny"))["rules_n32"]
+product = result_product("throughput", "tiny", job, Sources())
+certify(product, product.digests(Sources()))
+"""
+
 
 @pytest.fixture(scope="module")
 def timed(tmp_path_factory):
@@ -20,12 +32,13 @@ def timed(tmp_path_factory):
     for made in ("benchmarks/.envs/slax.json", RESULT):
         (tree.path / made).parent.mkdir(parents=True)
         (tree.path / made).write_text("{}")
+    tree.output_of("python", "-c", CERTIFY)
     return tree
 
 
 def plan(tree):
     """The rules whose jobs would run."""
-    told = tree.output_of("snakemake", RESULT, "--dry-run", "--quiet", "host", "--rerun-triggers", "mtime")
+    told = tree.output_of("snakemake", RESULT, "--dry-run", "--quiet", "host")
     return set(re.findall(r"^(?:local)?rule (\w+):", told, re.MULTILINE))
 
 
@@ -45,14 +58,14 @@ def test_edit_of_what_is_timed_times_it_again(timed, tmp_path, file, expected):
     assert plan(tree) == set()
     (tree.path / file).parent.mkdir(parents=True, exist_ok=True)
     with (tree.path / file).open("a") as source:
-        source.write("# an edit\n")
+        source.write("EDITED = True\n")
     assert plan(tree) == expected
 
 
 def test_profile_of_a_cluster_says_how_many_cores_a_job_that_is_alone_has(timed):
     """Without the plugin, which is not locked: with the profile's cores alone."""
     profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
-    profile = {name: profile[name] for name in ("jobs", "cores")}
+    profile = {name: profile[name] for name in ("jobs", "cores", "rerun-triggers")}
     folder = timed.path / "profiles/of_the_test"
     folder.mkdir()
     (folder / "config.yaml").write_text(yaml.safe_dump(profile))
@@ -60,3 +73,8 @@ def test_profile_of_a_cluster_says_how_many_cores_a_job_that_is_alone_has(timed)
         "snakemake", RESULT, "--forcerun", "throughput_run", "--dry-run", "--workflow-profile", "profiles/of_the_test"
     )
     assert f"threads: {profile['cores']}" in told
+
+
+def test_job_that_is_alone_has_all_cores_of_the_machine(timed):
+    told = timed.output_of("snakemake", RESULT, "--forcerun", "throughput_run", "--dry-run", "--quiet", "host")
+    assert f"threads: {len(os.sched_getaffinity(0))}" in told

@@ -1,6 +1,7 @@
 """The real workflow on a tiny configuration: what it makes, what it makes again, and what it refuses."""
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -19,6 +20,13 @@ GALLERY = {"figures/index.html", "figures/RESULTS.md"}  # of any figure
 MANIFEST = {"figures/all"}
 
 
+def with_certificates(files):
+    """Files with their certificates: of one result, one figure in three forms, one set of spikes, of page and text together."""
+    stems = {re.sub(r"\.(json|npz|timing\.json|csv|png|svg)$", "", file) for file in files - GALLERY}
+    page = {"figures/index"} if files & GALLERY else set()
+    return files | {f"{stem}.record.json" for stem in stems | page}
+
+
 def edit_config(tree, scale, **values):
     config = yaml.safe_load(tree.config.read_text())
     config["scales"][scale] |= values
@@ -28,9 +36,8 @@ def edit_config(tree, scale, **values):
 def test_manifest_has_a_checksum_of_every_artefact(built):
     built.output_of("sha256sum", "--check", "--strict", "figures/all")
     listed = {line.split()[1] for line in (built.path / "figures/all").read_text().splitlines()}
-    records = {name for name in built.made() if name.endswith(".record.json")}
-    assert listed == SPIKES | RUNS | PLOT == built.made().keys() - records - GALLERY - MANIFEST
-    assert len(records) == len(RUNS)
+    assert listed == SPIKES | RUNS | PLOT
+    assert built.made().keys() == with_certificates(listed | GALLERY | MANIFEST)
 
 
 def test_nothing_is_left_to_do_after_one_run(tree):
@@ -54,29 +61,25 @@ def test_changed_value_of_a_task_reruns_that_task(tree):
     tree.output_of("snakemake", "figures/all")
     cell = "results/quick/gradient_similarity/digits_shallow"
     after = tree.made()
-    assert {name for name in after if after[name] != before[name]} == {
-        f"{cell}.json",
-        f"{cell}.record.json",
-        *PLOT,
-        *GALLERY,
-        *MANIFEST,
-    }
+    assert {name for name in after if after[name] != before[name]} == with_certificates(
+        {f"{cell}.json"} | PLOT | GALLERY | MANIFEST
+    )
     assert "up to date" in tree.output_of("dvc", "status", "dvc.yaml")
     assert tree.pending() == set()
 
 
 def test_changed_values_of_a_scale_rerun_what_depends_on_them(tree):
     edit_config(tree, "paper", batch_size=7)
-    assert tree.pending() == MANIFEST
+    assert tree.pending() == with_certificates(MANIFEST)
     edit_config(tree, "quick", batch_size=7)
-    assert tree.pending() == RUNS | PLOT | GALLERY | MANIFEST
+    assert tree.pending() == with_certificates(RUNS | PLOT | GALLERY | MANIFEST)
 
 
 @pytest.mark.parametrize(
     "file, expected",
     [
         ("packages/slax-rules/src/slax_rules/layerwise/ostl.py", RUNS | PLOT | GALLERY | MANIFEST),
-        ("experiments/common/record.py", RUNS | PLOT | GALLERY | MANIFEST),
+        ("experiments/common/result_files.py", RUNS | PLOT | GALLERY | MANIFEST),
         ("experiments/gradient_similarity/run.py", RUNS | PLOT | GALLERY | MANIFEST),
         ("experiments/gradient_similarity/jobs.py", MANIFEST),
         ("experiments/common/job.py", MANIFEST),
@@ -86,13 +89,14 @@ def test_changed_values_of_a_scale_rerun_what_depends_on_them(tree):
         ("requirements.lock", SPIKES | RUNS | PLOT | GALLERY | MANIFEST),
         ("packages/slax-data/src/slax_data/storage/packed.py", SPIKES | RUNS | PLOT | GALLERY | MANIFEST),
         ("experiments/common/make_spikes.py", SPIKES | MANIFEST),
+        ("experiments/common/provenance.py", MANIFEST),
         ("packages/slax-rules/README.md", set()),
     ],
 )
 def test_edited_source_reruns_what_uses_it(tree, file, expected):
     with (tree.path / file).open("a") as source:
-        source.write("# an edit\n")
-    assert tree.pending() == expected
+        source.write("EDITED = True\n")
+    assert tree.pending() == with_certificates(expected)
 
 
 def test_dvc_follows_an_edit_that_changes_no_result(tree):
@@ -102,7 +106,7 @@ def test_dvc_follows_an_edit_that_changes_no_result(tree):
     assert "modified" in tree.output_of("dvc", "status", "dvc.yaml")
     tree.output_of("snakemake", "figures/all")
     after = tree.made()
-    assert {name for name in after if after[name] != before[name]} == MANIFEST
+    assert {name for name in after if after[name] != before[name]} == with_certificates(MANIFEST)
     assert "up to date" in tree.output_of("dvc", "status", "dvc.yaml")
 
 
@@ -165,14 +169,14 @@ def test_new_experiment_is_one_folder(tree):
     results = {f"results/quick/other/square/{number}{ending}" for number in (2, 3) for ending in (".json", ".npz")}
     total = {"results/quick/other/total.json", "results/quick/other/total.timing.json"}
     figures = {f"figures/quick/other.{suffix}" for suffix in ("csv", "png", "svg")}
-    assert tree.pending() == results | total | figures | GALLERY | MANIFEST
+    assert tree.pending() == with_certificates(results | total | figures | GALLERY | MANIFEST)
     tree.output_of("snakemake", "figures/all")
     assert (tree.path / "figures/quick/other.csv").read_text() == "number,square\n2,4\n3,9\n5,0.5\n"
     assert "figures/quick/other.svg" in (tree.path / "figures/all").read_text()
     assert '<article id="other"' in (tree.path / "figures/index.html").read_text()
     tree.edit("experiments/other/config.yaml", "numbers: [2, 3]", "numbers: [2, 5]")
     square = {"results/quick/other/square/5.json", "results/quick/other/square/5.npz"}
-    assert tree.pending() == square | total | figures | GALLERY | MANIFEST
+    assert tree.pending() == with_certificates(square | total | figures | GALLERY | MANIFEST)
 
 
 @pytest.mark.parametrize(
@@ -198,8 +202,8 @@ def test_wrong_config_stops_before_any_job(tree, old, new, told):
 @pytest.mark.parametrize(
     "option, told",
     [
-        ("scale=papr", "'papr' is not one of ['tiny', 'quick', 'paper']"),
-        ("scal=paper", "unknown key 'scal'; known keys: scale"),
+        ("scale=papr", "'papr' is not one of ['tiny', 'quick', 'full', 'paper']"),
+        ("scal=paper", "unknown key 'scal'; known keys: scale, outdated"),
     ],
 )
 def test_wrong_scale_stops_before_any_job(tree, option, told):
@@ -258,13 +262,13 @@ def test_run_that_was_killed_goes_on(tmp_path):
         assert run.poll() is None, run.communicate()
         time.sleep(0.1)
     time.sleep(1.0)  # the next job is at work
-    made, records = tree.made(), {name: name.replace(".json", ".record.json") for name in whole}
+    certificates = {name: (tree.path / name).read_text() for name in with_certificates(whole) - whole}
     os.killpg(run.pid, signal.SIGKILL)
     run.communicate()
     assert not (tree.path / "figures/all").exists()
     tree.output_of("snakemake", "figures/all")
-    for name in whole:  # Snakemake touches the results themselves
-        assert tree.made()[records[name]] == made[records[name]]
+    for name, content in certificates.items():
+        assert (tree.path / name).read_text() == content
     tree.output_of("sha256sum", "--check", "--strict", "figures/all")
 
 

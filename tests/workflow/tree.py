@@ -25,6 +25,7 @@ PARTS = [
     "data/raw/japanese_vowels.npz.dvc",
     "data/raw/free-spoken-digit-dataset-26eb9aa.tar.gz.dvc",
     "data/store",
+    "shipped",
 ]
 SOURCES = [
     "packages",
@@ -118,6 +119,7 @@ def new_tree(path: Path) -> Tree:
     scales = yaml.safe_load(tree.config.read_text())["scales"]
     tasks = {name: scales["quick"]["tasks"][name] for name in TINY_TASKS}
     scales["quick"] |= TINY | {"tasks": tasks}
+    scales["full"] = scales["quick"] | {"tasks": {TINY_TASKS[0]: tasks[TINY_TASKS[0]]}}
     tree.config.write_text(yaml.safe_dump({"scales": scales}))
     (tree.config.parent / "claims.yaml").write_text(yaml.safe_dump({"figures": TINY_FIGURES}))
     tree.output_of("git", "init", "--quiet")

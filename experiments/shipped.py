@@ -1,0 +1,155 @@
+"""The results of the scale full as one archive, which comes with the repository: shipped/full.tar.xz.
+
+    python -m experiments.shipped pack        # from results/full; `make pack` also adds the archive to DVC's store
+    python -m experiments.shipped unpack      # what is missing or damaged in results/full; the pipeline does it by itself
+
+The archive has the same bytes whenever it is packed from the same files. Each result comes with its certificate.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import lzma
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from experiments.common.job import experiment_names, jobs_of, scales_of
+from experiments.common.products import RESULTS, result_product
+from experiments.common.provenance import Product, state_of
+from experiments.common.result_files import atomic_write, write_json
+from experiments.common.sources import Sources, sha256_of
+from experiments.common.yaml_files import read_yaml
+
+SCALE = "full"
+ARCHIVE, POINTER = Path("shipped/full.tar.xz"), Path("shipped/full.tar.xz.dvc")
+STORE = Path("data/store/files/md5")
+INDEX = Path(".snakemake/shipped.json")  # the names in the archive: to unpack it takes seconds
+LARGEST = 1 << 30  # bytes of the unpacked archive
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        "experiments.shipped", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("pack", "unpack"))
+    options = parser.parse_args()
+    sources = Sources()
+    products = products_of_scale(sources)
+    if options.what == "pack":
+        pack(products, sources, ARCHIVE)
+    elif found := archive():
+        print(f"Unpacked from {found}: {len(unpack(products, sources, found))} jobs.")
+    else:
+        raise SystemExit(f"There is no {ARCHIVE}: `dvc pull {POINTER}` gets it, where the repository has its pointer.")
+
+
+def products_of_scale(sources: Sources) -> list[Product]:
+    """The results of all jobs of the scale."""
+    return [
+        result_product(name, SCALE, job, sources)
+        for name in experiment_names()
+        if SCALE in scales_of(name)
+        for job in jobs_of(name, SCALE, scales_of(name)[SCALE]).values()
+    ]
+
+
+def archive() -> Path | None:
+    """The archive: the one in shipped/, or else the one in the store to which its pointer refers; None if there is none."""
+    if ARCHIVE.is_file():
+        return ARCHIVE
+    if not POINTER.is_file():
+        return None
+    md5 = read_yaml(POINTER)["outs"][0]["md5"]
+    file = STORE / md5[:2] / md5[2:]
+    if not file.is_file():
+        return None
+    found = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+    if found != md5:
+        raise SystemExit(f"{file} is damaged: its md5 is {found}. Get it again: `git checkout {file}`.")
+    return file
+
+
+def pack(products: Iterable[Product], sources: Sources, output: Path) -> None:
+    """Write the intact results of the present settings to an archive, and tell what is left out or older than the sources."""
+    states = [(product, state_of(product, sources)) for product in products]
+    whole = [product for product, state in states if state.is_usable]
+    for product, state in states:
+        if state.kind != "current":
+            print(f"{'Packed, though not current' if state.is_usable else 'Left out'}: {product.label}: {state.reason}")
+    if not whole:
+        raise SystemExit(
+            f"There are no results of the scale {SCALE} to pack: `snakemake results --config scale={SCALE}`."
+        )
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for path in sorted(path for product in whole for path in files_of(product)):
+            member = tarfile.TarInfo(name_of(path))
+            member.size, member.mode = path.stat().st_size, 0o644
+            with path.open("rb") as file:
+                tar.addfile(member, file)
+    with atomic_write(output) as aside:
+        aside.write_bytes(lzma.compress(content.getvalue(), preset=9))
+    print(f"{output}: {len(whole)} of {len(states)} jobs, {output.stat().st_size / 1e6:.1f} MB.")
+
+
+def unpack(products: Iterable[Product], sources: Sources, file: Path) -> list[Product]:
+    """Unpack the results that are missing or damaged, each with its certificate, and return those that were in the archive."""
+    lacking = [product for product in products if state_of(product, sources).kind in ("missing", "damaged")]
+    if not lacking:
+        return []
+    names = names_in(file)
+    found = [product for product in lacking if names.issuperset(map(name_of, files_of(product)))]
+    contents = members(file) if found else {}
+    for path in [path for product in found for path in files_of(product)]:
+        with atomic_write(path) as aside:
+            aside.write_bytes(contents[name_of(path)])
+    return found
+
+
+def name_of(path: Path) -> str:
+    """The name in the archive of a file of the scale."""
+    return path.relative_to(RESULTS / SCALE).as_posix()
+
+
+def files_of(product: Product) -> list[Path]:
+    """The files of a product, with its certificate at the end: nothing counts as made before it is whole."""
+    return [*product.files, product.certificate]
+
+
+def names_in(file: Path) -> set[str]:
+    """The names in an archive, kept in a small file."""
+    digest = sha256_of(file)
+    known = json.loads(INDEX.read_text()) if INDEX.exists() else {}
+    if known.get("sha256") != digest:
+        known = {"sha256": digest, "names": sorted(members(file))}
+        write_json(INDEX, known)
+    return set(known["names"])
+
+
+def members(file: Path, largest: int = LARGEST) -> dict[str, bytes]:
+    """The contents of an archive by name. Nothing is written, whatever the names are.
+
+    Raises:
+        SystemExit: the archive is damaged, larger than `largest` bytes, or has anything else than plain files.
+    """
+    unpacker = lzma.LZMADecompressor()
+    try:
+        content = unpacker.decompress(file.read_bytes(), max_length=largest)
+        if not unpacker.eof:
+            raise SystemExit(f"{file} is cut off, or has more than {largest} bytes, and is not unpacked.")
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
+            found = {}
+            for member in tar:
+                plain = tar.extractfile(member) if member.type == tarfile.REGTYPE and not member.issparse() else None
+                if plain is None or member.name in found:
+                    raise SystemExit(f"{file} is not unpacked: {member.name} is no plain file, or is there twice.")
+                found[member.name] = plain.read()
+            return found
+    except (lzma.LZMAError, tarfile.TarError, EOFError) as error:
+        raise SystemExit(f"{file} is damaged, and is not unpacked: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""What is made again: it follows from certificates, and the times of files have no part in it.
+
+Each job has one small input file, `.snakemake/decisions/...`, which is newer than its outputs if the job is to run, and as old
+as can be if not. The main process, which alone decides, writes these files when Snakemake asks for the first of them. The
+profiles turn off Snakemake's other reasons to run a job.
+"""
+
+import os
+import sys
+import time
+
+from experiments.common.result_files import atomic_write
+
+DECISIONS = ".snakemake/decisions"
+SHOWN = 10  # reasons
+
+
+def decision(*names):
+    """The path of the file by which Snakemake learns whether to run a job."""
+    return "/".join([DECISIONS, *names]) + ".txt"
+
+
+def needs(files, *names, scale=SCALE):
+    """The input function of a job: the files that it reads, and the file with the decision on it.
+
+    What it reads is `ancient` unless it is to run. Then it is not, since Snakemake does not look at the decision on a job that
+    reads `ancient` files of another job that runs.
+
+    Args:
+        files: the paths, or a function of the wildcards.
+        names: of the decision, with wildcards.
+        scale: of the decision, with wildcards.
+    """
+
+    def inputs(wildcards):
+        path = decision(*names).format(**wildcards)
+        read = files(wildcards) if callable(files) else files
+        is_pending = workflow.is_main_process and path in plan(scale.format(**wildcards))
+        return [path, *(read if is_pending else map(ancient, read))]
+
+    return inputs
+
+
+def write_decision(path, products, reason):
+    """Make Snakemake run the job that makes these products, if there is a reason.
+
+    The content differs each time: Snakemake takes an input of the same content for unchanged. The file is newer than outputs
+    even if these are dated in the future.
+    """
+    path = Path(path)
+    if reason or not path.exists():
+        with atomic_write(path) as aside:
+            aside.write_text(f"{reason}\n{time.time_ns()}\n")
+    files = [file for product in products for file in (product.certificate, *product.files) if file.exists()]
+    newest = max([time.time(), *(file.stat().st_mtime + 1 for file in files)])
+    os.utime(path, (newest, newest) if reason else (0, 0))
+
+
+def tell(decisions):
+    """Print why products that were made before are made again, and which are used although they are older than the sources."""
+    again = [f"{label}: {it.reason}" for label, it in decisions if it.reason and it.state.kind != "missing"]
+    older = [f"{label}: {', '.join(it.state.changed)} changed since" for label, it in decisions if it.older]
+    for title, lines in (("To be made again", again), ("Older than the sources, and used as they are", older)):
+        if lines:
+            print(f"{title}:", *lines[:SHOWN], sep="\n  ", file=sys.stderr)
+        if len(lines) > SHOWN:
+            print(f"  and {len(lines) - SHOWN} more", file=sys.stderr)
