@@ -1,8 +1,8 @@
 """Numbers, verdicts and durations in words, shared by the page and the text."""
 
 from gallery.claims import Claim, Condition, Verdict
-from gallery.significance import MOST_SAMPLES
 from gallery.runs import Run
+from gallery.significance import MOST_SAMPLES
 from gallery.tables import Number
 
 # A verdict is identified by its word and its sign; color is additional.

@@ -30,7 +30,7 @@ def drawn_texts(figure: Figure) -> Iterator[Text]:
     for text in figure.findobj(Text):
         axes = text.axes
         is_shown = text.get_visible() and (
-            axes is None or axes.get_visible() and (axes.axison or id(text) not in ticks)
+            axes is None or (axes.get_visible() and (axes.axison or id(text) not in ticks))
         )
         if is_shown and text.get_text().strip() and ticks.get(id(text), True):
             yield text
