@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import random
 
+from experiments.common.keys import key_of
 from experiments.common.tasks import task_maker
 from experiments.common.trainer import Samples
 from slax_data import Augmentation, Task, held_out
@@ -27,7 +28,7 @@ class SeedSamples:
     def __init__(self, config: dict[str, Any], make: Callable[[jax.Array], Task], draw: Callable, part: int, seed: int):
         self._config, self._draw, self._part = config, draw, part
         self._task_key, self._train_key, self._validation_key, self._test_key, self._other_key = random.split(
-            random.key(seed), 5
+            key_of(seed, "samples"), 5
         )
         self._task = make(self._task_key)
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax import random
 from tqdm import tqdm
 
+from experiments.common.keys import key_of
 from experiments.common.samples import SeedSamples
 from experiments.common.trainer import Trained, Trainer
 from experiments.common.training import check_losses
@@ -74,4 +74,4 @@ def train_seeds(
 
 def start_of(trainer: Trainer, seed: int) -> Trained:
     """The arrays of a seed before training: the weights are the same for all rules."""
-    return trainer.start(random.fold_in(random.key(seed), 1))
+    return trainer.start(key_of(seed, "start"))

@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 from jax import random
 
+from experiments.common.keys import key_of
 from experiments.common.samples import make_sampler
 from experiments.common.trainer import Samples, make_trainer
 from experiments.common.training import check_losses, loss_of_params, make_model, make_rule, model_accuracy
@@ -34,7 +35,7 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
         samples = sampler(seed)
         trained, losses = trainer.train(start_of(trainer, seed), config["learning_rate"], samples.parts())
         check_losses(f"curvature: under {config['rule']}", seed, losses)
-        found = measured(trained, samples.test, random.fold_in(random.key(seed), 2))
+        found = measured(trained, samples.test, key_of(seed, "measurements"))
         numbers = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), found)
         if not np.isfinite(numbers["loss"] + sum(numbers["largest"]["values"]) + numbers["trace"]["mean"]):
             raise SystemExit(

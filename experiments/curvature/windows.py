@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import random
 
+from experiments.common.keys import key_of
 from experiments.common.samples import make_sampler
 from experiments.common.trainer import make_trainer
 from experiments.common.training import (
@@ -93,7 +93,7 @@ def trained_seeds(config: dict[str, Any]) -> Iterator[Seed]:
             stage: nnx.state(trainer.network(at)[0], nnx.Param)
             for stage, at in zip(STAGES, (start, trained), strict=True)
         }
-        yield Seed(params, (spikes[0].astype(jnp.float32), labels[0]), random.fold_in(random.key(seed), 2))
+        yield Seed(params, (spikes[0].astype(jnp.float32), labels[0]), key_of(seed, "measurements"))
 
 
 def rule_of(cell: Cell, model: Connect, key: jax.Array) -> Any:
