@@ -19,14 +19,13 @@ from experiments.common.keys import key_of
 from experiments.common.samples import make_sampler
 from experiments.common.trainer import make_trainer
 from experiments.common.training import (
-    check_losses,
     gradient_rule,
     layer_of,
     make_model,
     make_rule,
     plain_layers,
 )
-from experiments.common.trials import start_of
+from experiments.common.trials import train_seeds
 from slax_neurons import Connect
 from slax_rules import cross_entropy, gradients
 from slax_viz import cosine_similarity
@@ -84,10 +83,8 @@ def trained_seeds(config: dict[str, Any]) -> Iterator[Seed]:
     """For each seed the parameters before and after training with BPTT, and a batch not used in training."""
     sampler = make_sampler(config, None)
     trainer = make_trainer(config, "offline", make_model, partial(make_rule, "bptt"))
-    for seed in range(config["seeds"]):
-        samples, start = sampler(seed), start_of(trainer, seed)
-        trained, losses = trainer.train(start, config["learning_rate"], samples.parts())
-        check_losses("curvature: under bptt", seed, losses)
+    trainings = train_seeds(config, trainer, sampler, config["learning_rate"], "curvature: under bptt")
+    for seed, samples, start, trained, _ in trainings:
         spikes, labels = samples.others(1)
         params = {
             stage: nnx.state(trainer.network(at)[0], nnx.Param)
