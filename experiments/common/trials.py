@@ -55,7 +55,7 @@ class Training(NamedTuple):
 def try_rates(config: dict[str, Any], trainer: Trainer, sampler: Callable[[int], SeedSamples], where: str) -> Trials:
     """Train at each of the `learning_rates` with each of the first `rate_seeds` seeds, and score the validation samples.
 
-    A training may diverge at a rate that is too high: its score is then near chance.
+    A training may diverge at a rate that is too high: its score is then zero or near chance.
 
     Args:
         config: provides `learning_rates`, in increasing order, and `rate_seeds`.
