@@ -4,7 +4,7 @@ For each way of updating, the learning rate is the one with the best validation 
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from slax_rules import RULES
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
     """The trials and the results of each way of updating, for the seeds 0, 1, ...."""
-    sampler = lru_cache(maxsize=None)(make_sampler(config, spikes))
+    sampler = make_sampler(config, spikes)
     return {"updates": {update: results_of_update(config, update, sampler) for update in RULES[config["rule"]].updates}}
 
 

@@ -1,7 +1,7 @@
 """The samples of a seed: batches to train on, samples for the choice of settings, and the test set."""
 
 from collections.abc import Callable, Iterator
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import random
 
+from experiments.common.keys import key_of
 from experiments.common.tasks import task_maker
 from experiments.common.trainer import Samples
 from slax_data import Augmentation, Task, held_out
 
 PART = 100  # batches that are drawn together
-MOST_KEPT = 2**28  # bytes of batches that are kept for the next training; more are drawn again
+MOST_KEPT = 2**30  # bytes of the batches of all seeds that are kept for the next training; more are drawn again
 
 
 class SeedSamples:
@@ -27,7 +28,7 @@ class SeedSamples:
     def __init__(self, config: dict[str, Any], make: Callable[[jax.Array], Task], draw: Callable, part: int, seed: int):
         self._config, self._draw, self._part = config, draw, part
         self._task_key, self._train_key, self._validation_key, self._test_key, self._other_key = random.split(
-            random.key(seed), 5
+            key_of(seed, "samples"), 5
         )
         self._task = make(self._task_key)
 
@@ -62,7 +63,7 @@ class SeedSamples:
         for spikes, labels in self._parts():
             kept.append((np.asarray(spikes), np.asarray(labels)))
             size += kept[-1][0].nbytes
-            if size > MOST_KEPT:
+            if size * self._config["seeds"] > MOST_KEPT:
                 return None
         return kept
 
@@ -73,9 +74,9 @@ def number_of_parts(steps: int, largest: int) -> int:
 
 
 def make_sampler(config: dict[str, Any], spikes: Path | None, part: int = PART) -> Callable[[int], SeedSamples]:
-    """A function that maps a seed to its samples, in parts of at most `part` batches.
+    """A function that maps a seed to its samples, each time the same object, in parts of at most `part` batches.
 
-    The configuration provides the task, `steps`, `batch_size`, `test_size`, for tasks without a fixed training set
+    The configuration provides the task, `seeds`, `steps`, `batch_size`, `test_size`, for tasks without a fixed training set
     `validation_size`, and perhaps `augmentation`, the options of `slax_data.Augmentation`.
     """
     make = task_maker(config, spikes)
@@ -92,4 +93,4 @@ def make_sampler(config: dict[str, Any], spikes: Path | None, part: int = PART) 
 
         return jax.lax.map(one, keys)
 
-    return partial(SeedSamples, config, make, draw, part)
+    return cache(partial(SeedSamples, config, make, draw, part))

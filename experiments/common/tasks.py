@@ -1,7 +1,8 @@
 """The task named in a configuration, either drawn for each seed or read from stored spikes."""
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +29,20 @@ def task_maker(config: dict[str, Any], spikes: Path | None) -> Callable[[jax.Arr
         sets = sets_of_arrays(load_arrays(spikes))
         stored = stored_task(sets, n_classes=config["layers"][-1])
         check_layers(config, stored)
-        return _always(stored if "validation" in sets else with_validation(stored))
+        return for_all_seeds(stored if "validation" in sets else with_validation(stored))
     sizes = (
         {"n_units": config["layers"][0], "n_classes": config["layers"][-1]} if config["dataset"] == "randman" else {}
     )
     made = partial(make_task, config["dataset"], n_steps=config["n_steps"], code=config["code"], **sizes)
     some = made(random.key(0))
     check_layers(config, some)
-    return made if some.full_split is None else _always(with_validation(some))
+    return made if some.full_split is None else for_all_seeds(with_validation(some))
 
 
-def _always(task: Task) -> Callable[[jax.Array], Task]:
-    return lambda key: task
+def for_all_seeds(task: Task) -> Callable[[jax.Array], Task]:
+    """A function that gives each seed the same task, whose splits are unpacked once."""
+    same = replace(task, full_split=cache(task.full_split))
+    return lambda key: same
 
 
 LEFT_OUT = 5

@@ -52,14 +52,17 @@ class Trainer:
     score: Callable[[Trained, jax.Array, jax.Array], jax.Array]
 
     def train(self, start: Trained, rate: float, parts: Iterable[Samples]) -> tuple[Trained, jax.Array]:
-        """The arrays after training on all parts, and the losses of all batches; see `train_in_parts`."""
-        stages = list(self.train_in_parts(start, rate, parts))
-        return stages[-1][0], jnp.concatenate([losses for _, losses in stages])
+        """The arrays after training on all parts, of several batches each, and the losses of all batches."""
+        trained, losses = start, []
+        for spikes, labels in parts:
+            trained, of_part = self.train_part(trained, rate, spikes, labels)
+            losses.append(of_part)
+        return trained, jnp.concatenate(losses)
 
     def train_in_parts(
         self, start: Trained, rate: float, parts: Iterable[Samples]
     ) -> Iterator[tuple[Trained, jax.Array]]:
-        """Train on parts of several batches each, and yield the arrays and the losses after each part."""
+        """Train like `train`, and yield the arrays and the losses after each part."""
         trained = start
         for spikes, labels in parts:
             trained, losses = self.train_part(trained, rate, spikes, labels)
@@ -137,4 +140,11 @@ def make_trainer(
 
 def make_activity(trainer: Trainer) -> Callable[[Trained, jax.Array], dict[str, jax.Array]]:
     """A function, compiled once, of a trained network and inputs: the spikes per step and unit of each hidden layer."""
-    return jax.jit(lambda trained, inputs: activity(trainer.network(trained)[0], inputs.astype(jnp.float32)))
+
+    @jax.jit
+    def spikes_of_layers(trained: Trained, inputs: jax.Array) -> dict[str, jax.Array]:
+        model, _ = trainer.network(trained)
+        model.eval()
+        return activity(model, inputs.astype(jnp.float32))
+
+    return spikes_of_layers

@@ -159,10 +159,8 @@ def plain_layers(layers: dict[str, dict[str, Any]]) -> dict[str, dict[str, float
 
 
 def activity(model: Connect, inputs: jax.Array) -> dict[str, jax.Array]:
-    """The mean spikes per step and neuron of each hidden layer."""
-    means = {}
-    for index in range(0, len(model.modules) - 2, 2):
-        layer = connect([model.modules[index], model.modules[index + 1]])
-        _, inputs = unroll(layer, layer.initialize_carry(inputs.shape[1:]), inputs)
-        means[str(index // 2 + 1)] = inputs.mean()
-    return means
+    """The mean spikes per step and neuron of each hidden layer of spiking neurons, numbered from 1."""
+    _, outputs = model.outputs(model.initialize_carry(inputs.shape[1:]), inputs)
+    hidden = zip(model.modules[:-1], outputs[:-1], strict=True)
+    spikes = [of_module for module, of_module in hidden if getattr(module, "spikes", False)]
+    return {str(number): of_layer.mean() for number, of_layer in enumerate(spikes, 1)}

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax import random
 from tqdm import tqdm
 
+from experiments.common.keys import key_of
 from experiments.common.samples import SeedSamples
 from experiments.common.trainer import Trained, Trainer
 from experiments.common.training import check_losses
@@ -37,10 +37,25 @@ class Trials(NamedTuple):
         return self._asdict() | {"chosen": self.chosen}
 
 
+class Training(NamedTuple):
+    """A training with one seed.
+
+    seed, samples: the seed and its samples.
+    start, trained: the arrays before and after training.
+    losses: the losses of all batches.
+    """
+
+    seed: int
+    samples: SeedSamples
+    start: Trained
+    trained: Trained
+    losses: jax.Array
+
+
 def try_rates(config: dict[str, Any], trainer: Trainer, sampler: Callable[[int], SeedSamples], where: str) -> Trials:
     """Train at each of the `learning_rates` with each of the first `rate_seeds` seeds, and score the validation samples.
 
-    A training may diverge at a rate that is too high: its score is then near chance.
+    A training may diverge at a rate that is too high: its score is then zero or near chance.
 
     Args:
         config: provides `learning_rates`, in increasing order, and `rate_seeds`.
@@ -59,19 +74,15 @@ def try_rates(config: dict[str, Any], trainer: Trainer, sampler: Callable[[int],
 
 def train_seeds(
     config: dict[str, Any], trainer: Trainer, sampler: Callable[[int], SeedSamples], rate: float, where: str
-) -> Iterator[tuple[int, SeedSamples, Trained, Trained, jax.Array]]:
-    """Train with each of the `seeds` seeds at one rate, and yield the seed, its samples, the arrays before and after training,
-    and the losses of all batches.
-
-    The program stops at a loss that is not finite.
-    """
+) -> Iterator[Training]:
+    """Train with each of the `seeds` seeds at one rate; the program stops at a loss that is not finite."""
     for seed in tqdm(range(config["seeds"]), desc=where, unit="seed", disable=None):
         samples, start = sampler(seed), start_of(trainer, seed)
         trained, losses = trainer.train(start, rate, samples.parts())
         check_losses(where, seed, losses)
-        yield seed, samples, start, trained, losses
+        yield Training(seed, samples, start, trained, losses)
 
 
 def start_of(trainer: Trainer, seed: int) -> Trained:
     """The arrays of a seed before training: the weights are the same for all rules."""
-    return trainer.start(random.fold_in(random.key(seed), 1))
+    return trainer.start(key_of(seed, "start"))

@@ -6,7 +6,17 @@ from typing import Any
 from experiments.common.checks import check_known
 from experiments.common.job import TIMES, Job, drop, each_task
 
-OF_TRAINING = ("seeds", "rate_seeds", "steps", "learning_rates", "eval_batches", "validation_size", "test_size")
+OF_TRAINING = (
+    "seeds",
+    "rate_seeds",
+    "steps",
+    "learning_rates",
+    "optimizer",
+    "anneal",
+    "eval_batches",
+    "validation_size",
+    "test_size",
+)
 
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:

@@ -4,7 +4,7 @@ For each seed, all cells start from the same weights and see the same batches. T
 best validation accuracy, in the mean over the seeds below `rate_seeds`. The test split is read once, at this rate.
 """
 
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
     model = make_model(config, nnx.Rngs(0))
     carried = {cell: carried_numbers(cell, model, config["layers"][0]) for cell in (FIXED, *cells(config))}
     kept = kept_numbers(model, (config["n_steps"], config["batch_size"], config["layers"][0]))
-    sampler = lru_cache(maxsize=None)(make_sampler(config, spikes))
+    sampler = make_sampler(config, spikes)
     trained_by_bptt: dict[int, nnx.State] = {}  # the parameters of each seed
     results = {cell: results_of_cell(config, cell, sampler, trained_by_bptt) for cell in (*REFERENCES, *cells(config))}
     return {"carried": {REFERENCE: kept} | carried, "cells": results}

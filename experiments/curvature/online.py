@@ -5,7 +5,7 @@ samples. For TBPTT(K), K also defines the rule, so it is also trained with one u
 gradient.
 """
 
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 from experiments.common.samples import make_sampler
@@ -17,7 +17,7 @@ from experiments.common.trials import train_seeds, try_rates
 def compute(config: dict[str, Any]) -> dict[str, Any]:
     """The test accuracies of all seeds and the trials of the learning rates, for each window and each update mode that depends
     on it."""
-    sampler = lru_cache(maxsize=None)(make_sampler(config, None))
+    sampler = make_sampler(config, None)
     cells = [(update, window) for update in updates(config["rule"]) for window in config["windows"]]
     return {"cells": [results_of_window(config, update, window, sampler) for update, window in cells]}
 

@@ -16,10 +16,11 @@ import numpy as np
 from flax import nnx
 from jax import random
 
+from experiments.common.keys import key_of
 from experiments.common.samples import make_sampler
 from experiments.common.trainer import Samples, make_trainer
-from experiments.common.training import check_losses, loss_of_params, make_model, make_rule, model_accuracy
-from experiments.common.trials import start_of
+from experiments.common.training import loss_of_params, make_model, make_rule, model_accuracy
+from experiments.common.trials import train_seeds
 from slax_neurons import Connect
 from slax_viz import hessian_eigenvalues, hessian_trace
 
@@ -29,12 +30,10 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     sampler = make_sampler(config, None)
     trainer = make_trainer(config, "offline", make_model, partial(make_rule, config["rule"]))
     measured = jax.jit(lambda trained, test, key: measure(config, trainer.network(trained)[0], test, key))
+    where = f"curvature: under {config['rule']}"
     seeds = []
-    for seed in range(config["seeds"]):
-        samples = sampler(seed)
-        trained, losses = trainer.train(start_of(trainer, seed), config["learning_rate"], samples.parts())
-        check_losses(f"curvature: under {config['rule']}", seed, losses)
-        found = measured(trained, samples.test, random.fold_in(random.key(seed), 2))
+    for seed, samples, _, trained, _ in train_seeds(config, trainer, sampler, config["learning_rate"], where):
+        found = measured(trained, samples.test, key_of(seed, "measurements"))
         numbers = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), found)
         if not np.isfinite(numbers["loss"] + sum(numbers["largest"]["values"]) + numbers["trace"]["mean"]):
             raise SystemExit(

@@ -13,19 +13,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import random
 
+from experiments.common.keys import key_of
 from experiments.common.samples import make_sampler
 from experiments.common.trainer import make_trainer
 from experiments.common.training import (
-    check_losses,
     gradient_rule,
     layer_of,
     make_model,
     make_rule,
     plain_layers,
 )
-from experiments.common.trials import start_of
+from experiments.common.trials import train_seeds
 from slax_neurons import Connect
 from slax_rules import cross_entropy, gradients
 from slax_viz import cosine_similarity
@@ -83,16 +82,14 @@ def trained_seeds(config: dict[str, Any]) -> Iterator[Seed]:
     """For each seed the parameters before and after training with BPTT, and a batch not used in training."""
     sampler = make_sampler(config, None)
     trainer = make_trainer(config, "offline", make_model, partial(make_rule, "bptt"))
-    for seed in range(config["seeds"]):
-        samples, start = sampler(seed), start_of(trainer, seed)
-        trained, losses = trainer.train(start, config["learning_rate"], samples.parts())
-        check_losses("curvature: under bptt", seed, losses)
+    trainings = train_seeds(config, trainer, sampler, config["learning_rate"], "curvature: under bptt")
+    for seed, samples, start, trained, _ in trainings:
         spikes, labels = samples.others(1)
         params = {
             stage: nnx.state(trainer.network(at)[0], nnx.Param)
             for stage, at in zip(STAGES, (start, trained), strict=True)
         }
-        yield Seed(params, (spikes[0].astype(jnp.float32), labels[0]), random.fold_in(random.key(seed), 2))
+        yield Seed(params, (spikes[0].astype(jnp.float32), labels[0]), key_of(seed, "measurements"))
 
 
 def rule_of(cell: Cell, model: Connect, key: jax.Array) -> Any:

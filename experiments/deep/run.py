@@ -3,28 +3,27 @@
 The learning rate is the one with the best validation accuracy (`experiments.common.trials`).
 """
 
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from experiments.common.samples import make_sampler
-from experiments.common.trainer import Trained, Trainer, make_trainer
+from experiments.common.trainer import make_activity, make_trainer
 from experiments.common.training import Update, loss_at_the_end, make_rule
 from experiments.common.trials import train_seeds, try_rates
 from experiments.deep.networks import NETWORKS
-from slax_neurons import Connect
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
     """The trials of the learning rates, and the numbers of the seeds 0, 1, ...; no step is selected by accuracy."""
-    sampler = lru_cache(maxsize=None)(make_sampler(config, spikes))
+    sampler = make_sampler(config, spikes)
     pieces = {"steps": config["online_window"]} if config["rule"] == "tbptt" else {}
     rule = partial(make_rule, config["rule"], **pieces)
     trainer = make_trainer(config, update_of(config), NETWORKS[config["network"]], rule, score=summed_accuracy)
+    spikes_of_layers = make_activity(trainer)
     where = f"deep, {config['task']}: under {config['rule']}"
     trials = try_rates(config, trainer, sampler, where)
     seeds = [
@@ -32,7 +31,7 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
             "seed": seed,
             "accuracy": float(trainer.score(trained, *samples.test)),
             "loss": float(loss_at_the_end(losses)),
-            "spikes": jax.tree.map(float, activity(trainer, trained, samples.test[0])),
+            "spikes": jax.tree.map(float, spikes_of_layers(trained, samples.test[0])),
         }
         for seed, samples, _, trained, losses in train_seeds(config, trainer, sampler, trials.chosen, where)
     ]
@@ -47,19 +46,3 @@ def update_of(config: dict[str, Any]) -> Update:
 def summed_accuracy(outputs: jax.Array, labels: jax.Array) -> jax.Array:
     """The share of samples whose label is the most probable class, by the sum over time of the softmax of the outputs."""
     return jnp.mean(jax.nn.softmax(outputs).sum(axis=0).argmax(axis=-1) == labels)
-
-
-def activity(trainer: Trainer, trained: Trained, inputs: jax.Array) -> dict[str, jax.Array]:
-    """The mean spikes per step and unit of each layer of spiking neurons, numbered from 1."""
-    model, _ = trainer.network(trained)
-    model.eval()
-    return spikes_of_layers(model, inputs.astype(jnp.float32))
-
-
-@nnx.jit
-def spikes_of_layers(model: Connect, inputs: jax.Array) -> dict[str, jax.Array]:
-    _, outputs = model.outputs(model.initialize_carry(inputs.shape[1:]), inputs)
-    spiking = [
-        spikes for module, spikes in zip(model.modules, outputs, strict=True) if getattr(module, "spikes", False)
-    ]
-    return {str(number): spikes.mean() for number, spikes in enumerate(spiking, 1)}

@@ -6,7 +6,7 @@ training, it measures the test accuracy, the firing rates of the hidden layers, 
 gradients of the rule and of BPTT at the same parameters and on the same batch.
 """
 
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ from slax_rules import RULES
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
     """The trials of each way of updating, and for the seeds 0, 1, ... the numbers of each stage of training."""
-    sampler = lru_cache(maxsize=None)(make_sampler(config, None))
+    sampler = make_sampler(config, None)
     trials: dict[str, Any] = {}
     seeds: list[dict[str, Any]] = [{"seed": seed} for seed in range(config["seeds"])]
     for update in RULES[config["rule"]].updates:

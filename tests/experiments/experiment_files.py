@@ -1,6 +1,7 @@
 """What the tests of experiments share: the configuration of a job, and figures drawn from numbers."""
 
 import csv
+import dataclasses
 import json
 
 from experiments import plot
@@ -26,3 +27,31 @@ def draw(experiment, results, folder):
         assert "</svg>" in (folder / f"{stem}.svg").read_text()
         tables[stem] = list(csv.DictReader((folder / f"{stem}.csv").read_text().splitlines()))
     return tables
+
+
+def watch(monkeypatch, module, config):
+    """The list of what `compute` of an experiment does: "chosen" when a learning rate is, and the split of each score.
+
+    The splits are told apart by their sizes, `validation_size` and `test_size`.
+    """
+    done = []
+    splits = {config["validation_size"]: "validation", config["test_size"]: "test"}
+    make, choose = module.make_trainer, module.try_rates
+
+    def make_trainer(*arguments, **options):
+        trainer = make(*arguments, **options)
+
+        def score(trained, spikes, labels):
+            done.append(splits[len(labels)])
+            return trainer.score(trained, spikes, labels)
+
+        return dataclasses.replace(trainer, score=score)
+
+    def try_rates(*arguments):
+        trials = choose(*arguments)
+        done.append("chosen")
+        return trials
+
+    monkeypatch.setattr(module, "make_trainer", make_trainer)
+    monkeypatch.setattr(module, "try_rates", try_rates)
+    return done

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 import yaml
-from experiment_files import as_written, config_of, draw
+from experiment_files import as_written, config_of, draw, watch
 from flax import nnx
 
 from experiments.accuracy import plot, run
@@ -19,6 +19,7 @@ from experiments.common.figures import by_task_and_rule
 from experiments.common.job import jobs_of
 from experiments.common.schemas import validator
 from experiments.common.tasks import task_maker
+from experiments.common.trainer import make_trainer
 from slax_data import spike_trains
 from slax_data.storage.packed import arrays_of_sets
 from slax_rules import RULES
@@ -26,13 +27,25 @@ from slax_rules import RULES
 ROOT = Path(run.__file__).parent
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 SCHEMA = yaml.safe_load((ROOT / "config.schema.yaml").read_text())
-TINY = {"seeds": 2, "steps": 6, "batch_size": 8, "train_size": 20, "test_size": 20, "rules": ["bptt", "ottt"]}
+TINY = {
+    **{
+        "seeds": 2,
+        "rate_seeds": 1,
+        "learning_rates": [0.003, 0.03],
+        "steps": 6,
+        "batch_size": 8,
+        "rules": ["bptt", "ottt"],
+    },
+    **{"online_window": 3, "validation_size": 30, "test_size": 20},
+}
 DIGITS = {"dataset": "digits", "code": "latency", "input_rate": 0.05, "layers": [64, 8, 10], "n_steps": 6}
+RANDMAN = {"dataset": "randman", "code": "time", "input_rate": 0.05, "layers": [12, 8, 3], "n_steps": 6}
 STORED = {"spikes": "lines", "input_rate": 0.2, "layers": [12, 16, 3], "n_steps": 8}
+TASKS = {"digits": DIGITS, "lines": STORED, "randman": RANDMAN}
 
 
 def config(task, rule, **changes):
-    settings = CONFIG["scales"]["quick"] | TINY | {"tasks": {"digits": DIGITS, "lines": STORED}} | changes
+    settings = CONFIG["scales"]["quick"] | TINY | {"tasks": TASKS} | changes
     return config_of("accuracy", f"{task}/{rule}", settings)
 
 
@@ -51,15 +64,18 @@ def lines(tmp_path_factory):
 @functools.cache
 def compute(task, rule, spikes=None, **changes):
     with jax.numpy_dtype_promotion("standard"):
-        return run.compute(config(task, rule, **changes), spikes)["seeds"]
+        return run.compute(config(task, rule, **changes), spikes)["updates"]
 
 
 def test_numbers_of_each_way_of_training_repeat():
     first = compute("digits", "ottt")
-    assert [seed["seed"] for seed in first] == [0, 1] and set(first[0]) == {"seed", "offline", "online"}
-    assert set(first[0]["online"]) == {"accuracy", "train_accuracy", "loss", "spikes"}
-    assert set(first[0]["online"]["spikes"]) == {"1"}
-    assert first[0] != first[1]
+    assert list(first) == ["offline", "online"] and first["offline"] != first["online"]
+    for of_update in first.values():
+        assert of_update["trials"].keys() == {"learning_rates", "validation", "chosen"}
+        seeds = of_update["seeds"]
+        assert [seed["seed"] for seed in seeds] == [0, 1] and seeds[0] != seeds[1]
+        assert seeds[0].keys() == {"seed", "accuracy", "validation_accuracy", "loss", "spikes"}
+        assert seeds[0]["spikes"].keys() == {"1"}
     compute.cache_clear()
     assert compute("digits", "ottt") == first
 
@@ -70,40 +86,58 @@ def test_each_way_of_training_starts_at_the_first_parameters(monkeypatch):
     compute.cache_clear()
     alone = compute("digits", "ottt")
     compute.cache_clear()
-    assert [seed["online"] for seed in alone] == [seed["online"] for seed in both]
+    assert alone == {"online": both["online"]}
+
+
+def test_the_validation_score_of_a_seed_is_that_of_its_trial_at_the_chosen_rate():
+    for of_update in compute("digits", "ottt").values():
+        trials, (first, _) = of_update["trials"], of_update["seeds"]
+        chosen = trials["learning_rates"].index(trials["chosen"])
+        assert first["validation_accuracy"] == trials["validation"][0][chosen] == max(trials["validation"][0])
+
+
+def test_the_test_samples_are_read_once_for_each_training_after_the_rate_is_chosen(monkeypatch):
+    settings = config("randman", "ottt", rate_seeds=2)
+    done = watch(monkeypatch, run, settings)
+    with jax.numpy_dtype_promotion("standard"):
+        run.compute(settings)
+    assert done == 2 * (["validation"] * 2 * 2 + ["chosen"] + ["test", "validation"] * 2)
 
 
 def test_stored_spikes_are_learned(lines):
     numbers = compute("lines", "bptt", lines, steps=60)
-    assert set(numbers[0]) == {"seed", "offline"}
-    assert min(seed["offline"]["accuracy"] for seed in numbers) > 0.9
+    assert list(numbers) == ["offline"]
+    assert min(seed["accuracy"] for seed in numbers["offline"]["seeds"]) > 0.9
 
 
 @pytest.mark.parametrize("mode", ["offline", "online"])
-def test_the_learning_rate_falls_to_zero_with_the_last_update(mode, monkeypatch):
-    """Of a loss whose gradient is always 1 an update is the learning rate: half a cosine, and as many as there are windows."""
-    settings = config("digits", "ottt", online_window=4)
-    seen = []
-    monkeypatch.setattr(training.optax, "adamax", lambda rate: seen.append(rate) or optax.sgd(rate))
-    model = training.make_model(settings, nnx.Rngs(0))
-    rule = training.make_rule("ottt", model, jax.random.key(0))
-    batch = jnp.ones((6, 2, 64)), jnp.array([0, 1])
+@pytest.mark.parametrize("anneal", [True, False])
+def test_the_learning_rate_falls_to_zero_with_the_last_update(mode, anneal, monkeypatch):
+    """With an optimizer that moves by the learning rate: half a cosine, over as many updates as there are windows."""
+    ones = optax.stateless(lambda updates, _: jax.tree.map(jnp.ones_like, updates))
+    monkeypatch.setitem(
+        training.OPTIMIZERS, "adamax", lambda rate: optax.chain(ones, optax.scale_by_learning_rate(rate))
+    )
+    settings = config("digits", "ottt", online_window=4, steps=5, anneal=anneal)
+    trainer = make_trainer(settings, mode, training.make_model, functools.partial(training.make_rule, "ottt"))
+    batch = jnp.ones((1, 6, 2, 64)), jnp.array([[0, 1]])
     with jax.numpy_dtype_promotion("standard"):
-        training.train(settings, mode, model, rule, lambda _: batch, jnp.zeros(5))
-        updates = 5 * {"offline": 1, "online": 2}[mode]
-        rates = [float(seen[0](step)) for step in range(updates + 1)]
-    start = settings["learning_rate"][mode]
-    np.testing.assert_allclose(rates, start * (1 + np.cos(np.pi * np.arange(updates + 1) / updates)) / 2, atol=1e-8)
+        start = trainer.start(jax.random.key(0))
+        after = [start, *(trained for trained, _ in trainer.train_in_parts(start, 0.25, [batch] * 5))]
+    biases = [float(trainer.network(trained)[0].modules[0].bias[0]) for trained in after]
+    updates = 5 * {"offline": 1, "online": 2}[mode]
+    rates = 0.25 * ((1 + np.cos(np.pi * np.arange(updates) / updates)) / 2 if anneal else np.ones(updates))
+    np.testing.assert_allclose(-np.diff(biases), rates.reshape(5, -1).sum(1), atol=1e-6)
 
 
 def test_table_is_the_mean_of_the_seeds():
-    results = [as_written(config("digits", rule), {"seeds": compute("digits", rule)}) for rule in ("ottt", "bptt")]
+    results = [as_written(config("digits", rule), {"updates": compute("digits", rule)}) for rule in ("ottt", "bptt")]
     data = plot.prepare(results)
     assert list(data[0]["digits"]) == ["bptt", "ottt"]
     rows = [dict(zip(plot.COLUMNS, row, strict=True)) for row in plot.rows(data)]
     assert len(rows) == 3 * 3
     for row in rows:
-        stages = [seed[row["mode"]] for seed in compute("digits", row["rule"])]
+        stages = compute("digits", row["rule"])[row["mode"]]["seeds"]
         name, _, layer = row["quantity"].partition("spikes_")
         numbers = [stage["spikes"][layer] if layer else stage[name] for stage in stages]
         assert row["mean"] == pytest.approx(np.mean(numbers), abs=1e-6)
@@ -113,9 +147,16 @@ def test_table_is_the_mean_of_the_seeds():
 
 
 def test_figure_and_table_are_written(tmp_path):
-    one = as_written(config("digits", "bptt", seeds=1), {"seeds": compute("digits", "bptt")[:1]})
-    rows = draw("accuracy", [one], tmp_path)["accuracy"]
-    assert rows[0]["quantity"] == "accuracy" and rows[0]["low"] == ""
+    offline = compute("digits", "bptt")["offline"]
+    one = as_written(
+        config("digits", "bptt", seeds=1), {"updates": {"offline": offline | {"seeds": offline["seeds"][:1]}}}
+    )
+    tables = draw("accuracy", [one], tmp_path)
+    assert tables["accuracy"][0]["quantity"] == "accuracy" and tables["accuracy"][0]["low"] == ""
+    rates = tables["accuracy_rates"]
+    assert [float(row["learning_rate"]) for row in rates] == TINY["learning_rates"]
+    assert [float(row["mean"]) for row in rates] == pytest.approx(offline["trials"]["validation"][0], abs=1e-6)
+    assert [float(row["learning_rate"]) for row in rates if row["chosen"] == "1"] == [offline["trials"]["chosen"]]
 
 
 def test_configuration_names_rules_and_sets_that_there_are():
@@ -137,7 +178,7 @@ def test_a_task_can_have_its_own_rules_and_settings():
 def test_published_numbers_stand_beside_ours():
     result = {
         "config": config("lines", "bptt") | {"task": "shd"},
-        "seeds": [{"seed": 0, "offline": {"accuracy": 0.5}}],
+        "updates": {"offline": {"seeds": [{"seed": 0, "accuracy": 0.5}]}},
     }
     tasks = {"shd": {"bptt": result}, "digits": {"otpe": result}}
     published = plot.published_of(tasks)
@@ -151,7 +192,10 @@ def test_published_numbers_stand_beside_ours():
 
 def rules_of_seeds(**accuracies):
     return {
-        rule: {"config": {"layers": [4, 10]}, "seeds": [{"offline": {"accuracy": share}} for share in shares]}
+        rule: {
+            "config": {"layers": [4, 10]},
+            "updates": {"offline": {"seeds": [{"accuracy": share} for share in shares]}},
+        }
         for rule, shares in accuracies.items()
     }
 
