@@ -15,7 +15,8 @@ def overlapping_labels(figure: Figure) -> list[tuple[str, str]]:
     """The pairs of texts of a figure whose boxes share more than a tenth of the smaller box."""
     figure.canvas.draw()
     boxes = [(text.get_text(), text.get_window_extent()) for text in drawn_texts(figure)]
-    return [(one, other) for (one, a), (other, b) in combinations(boxes, 2) if overlap(a, b) > ALLOWED]
+    pairs = [(one, other) for (one, a), (other, b) in combinations(boxes, 2) if overlap(a, b) > ALLOWED]
+    return list(dict.fromkeys(pairs))
 
 
 def drawn_texts(figure: Figure) -> Iterator[Text]:
@@ -27,7 +28,7 @@ def drawn_texts(figure: Figure) -> Iterator[Text]:
         for tick in (*axis.majorTicks, *axis.minorTicks)
         for label in (tick.label1, tick.label2)
     }
-    for text in figure.findobj(Text):
+    for text in dict.fromkeys(figure.findobj(Text)):
         axes = text.axes
         is_shown = text.get_visible() and (
             axes is None or (axes.get_visible() and (axes.axison or id(text) not in ticks))
