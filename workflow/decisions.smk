@@ -13,6 +13,7 @@ from experiments.common.result_files import atomic_write
 
 DECISIONS = ".snakemake/decisions"
 SHOWN = 10  # reasons
+STARTED = time.time()
 
 
 def decision(*names):
@@ -23,8 +24,8 @@ def decision(*names):
 def needs(files, *names, scale=SCALE):
     """The input function of a job: the files that it reads, and the file with the decision on it.
 
-    What it reads is `ancient` unless it is to run. Then it is not, since Snakemake does not look at the decision on a job that
-    reads `ancient` files of another job that runs.
+    What it reads is `ancient`, unless the job is to run, and the file to be made before: Snakemake does not look at the
+    decision on a job that has only `ancient` files of another job that runs.
 
     Args:
         files: the paths, or a function of the wildcards.
@@ -35,8 +36,11 @@ def needs(files, *names, scale=SCALE):
     def inputs(wildcards):
         path = decision(*names).format(**wildcards)
         read = files(wildcards) if callable(files) else files
-        is_pending = workflow.is_main_process and path in plan(scale.format(**wildcards))
-        return [path, *(read if is_pending else map(ancient, read))]
+        made = plan(scale.format(**wildcards)) if workflow.is_main_process else ()
+        for file in map(Path, read if made else ()):
+            date_back(file)
+        waits = {file for file in read if path in made and (file in made or not Path(file).exists())}
+        return [path, *(file if file in waits else ancient(file) for file in read)]
 
     return inputs
 
@@ -44,16 +48,22 @@ def needs(files, *names, scale=SCALE):
 def write_decision(path, products, reason):
     """Make Snakemake run the job that makes these products, if there is a reason.
 
-    The content differs each time: Snakemake takes an input of the same content for unchanged. The file is newer than outputs
-    even if these are dated in the future.
+    The content differs each time: Snakemake takes an input of the same content for unchanged.
     """
-    path = Path(path)
+    path, now = Path(path), time.time()
     if reason or not path.exists():
         with atomic_write(path) as aside:
             aside.write_text(f"{reason}\n{time.time_ns()}\n")
-    files = [file for product in products for file in (product.certificate, *product.files) if file.exists()]
-    newest = max([time.time(), *(file.stat().st_mtime + 1 for file in files)])
-    os.utime(path, (newest, newest) if reason else (0, 0))
+    os.utime(path, (now, now) if reason else (0, 0))
+    for product in products if reason else ():
+        for file in (product.certificate, *product.files):
+            date_back(file)
+
+
+def date_back(file):
+    """Take a file out of the future: Snakemake would take old outputs for new, and refuse new outputs of it as too old."""
+    if file.exists() and file.stat().st_mtime >= STARTED:
+        os.utime(file, (STARTED - 1, STARTED - 1))
 
 
 def tell(decisions):

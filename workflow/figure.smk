@@ -128,7 +128,7 @@ for name in EXPERIMENTS:
 
 @cache
 def plan(scale):
-    """Decide what is made at a scale, tell Snakemake and the user, and return the decisions to make something."""
+    """Decide what is made at a scale, tell Snakemake and the user, and return the decisions to make something, and the files."""
     jobs = {name: JOBS[scale, name] for name in EXPERIMENTS if JOBS.get((scale, name))}
     products = {
         decision("spikes", name): [spikes_product(name, SETS[name], SOURCES)] for name in SETS if name not in MISSING
@@ -161,17 +161,25 @@ def plan(scale):
         write_decision(path, made, reasons[path])
     tell([(product.label, decisions[product.certificate]) for made in products.values() for product in made])
     SOURCES.remember()
-    return {path for path, reason in reasons.items() if reason}
+    pending = {path: products[path] for path, reason in reasons.items() if reason}
+    files = {file for made in pending.values() for product in made for file in (product.certificate, *product.files)}
+    return pending.keys() | set(map(str, files)) | asked_environments()
 
 
 def asked_for(products):
     """The files that --forcerun makes, which it has by their names or by a rule: what depends on them is made again too."""
     asked = workflow.dag_settings.forcerun
-    environments = {file for jobs in JOBS.values() for job in jobs.values() for file in job.files if ".envs" in file}
-    forced = {SOURCES.root / file for file in environments if "environment" in asked or file in asked}
+    forced = {SOURCES.root / file for file in asked_environments()}
     for path, made in products.items():
         kind, *names = path.removeprefix(f"{DECISIONS}/").removesuffix(".txt").split("/")
         named = {"results": r"{1}_run(_\d+)?", "figures": "{1}_figures"}.get(kind, kind).format(*names)
         by_rule = any(re.fullmatch(named, name) for name in asked)
         forced |= {file for product in made for file in product.files if by_rule or str(file) in asked}
     return forced
+
+
+def asked_environments():
+    """The records of environments that --forcerun makes."""
+    asked = workflow.dag_settings.forcerun
+    files = {file for jobs in JOBS.values() for job in jobs.values() for file in job.files if ".envs" in file}
+    return {file for file in files if "environment" in asked or file in asked}

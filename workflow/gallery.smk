@@ -16,7 +16,7 @@ def page():
 # Dates, commits and run times are taken from the certificates next to the results.
 rule gallery:
     input:
-        needs([*CLAIMS, *RESULTS_SHOWN, *FIGURES], "gallery"),
+        needs([*RESULTS_SHOWN, *FIGURES], "gallery"),
     output:
         page=GALLERY[0],
         text=GALLERY[1],
