@@ -65,7 +65,9 @@ def train(
 
     step, start = training_step((model, rule, optimizer), train_on)
 
-    def batch(carry: tuple[Any, Any], keys: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[tuple[Any, Any], jax.Array]:
+    def batch(
+        carry: tuple[Any, Any], keys: tuple[jax.Array, jax.Array, jax.Array]
+    ) -> tuple[tuple[Any, Any], jax.Array]:
         state, best = carry
         number, training, validation = keys
         state, loss = step(state, training)
