@@ -70,7 +70,7 @@ def draw(tasks: Tasks) -> Figure:
     config = next(iter(next(iter(tasks.values())).values()))["config"]
     figure.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     figure.supxlabel(
-        f"Randman, {config['n_units']} inputs, {config['width']} units in each hidden layer, T = {config['n_steps']}, "
+        f"Randman, {config['n_units']} inputs, {config['layers'][1]} units in each hidden layer, T = {config['n_steps']}, "
         f"{config['steps']:,} batches of {config['batch_size']}; means of {config['seeds']} seeds, bars: 95 % intervals",
         fontsize="small",
     )
