@@ -1,6 +1,5 @@
 """The problem shared by all rules of a task: data, the network before training, and the samples for all losses."""
 
-import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,11 +9,8 @@ from flax import nnx
 from jax import random
 
 from experiments.common.training import demo_model, make_model
-from slax_data import make_task, upstream_randman
+from slax_data import make_task
 from slax_neurons import Connect
-
-# Slax's demo: the key of its manifolds, and the samples of each class in a draw, the first of which form a batch.
-UPSTREAM_MANIFOLDS, UPSTREAM_SAMPLES = 0, 100
 
 Batch = tuple[jax.Array, jax.Array]
 
@@ -35,21 +31,12 @@ class Problem(NamedTuple):
     train_key: jax.Array
 
 
-def upstream_random_bits(config: dict[str, Any]) -> contextlib.AbstractContextManager:
-    """The context for random draws: JAX makes the bits as at the time of slax 0.0.1 for its demonstration, else as today."""
-    return jax.threefry_partitionable(config["draws"] != "upstream")
-
-
 def make_problem(config: dict[str, Any], key: jax.Array) -> Problem:
-    """The common problem of all rules of a task. The key determines all draws except the manifolds of slax's demo."""
+    """The common problem of all rules of a task. The key determines all draws."""
     task_key, model_key, rule_key, train_key, test_key = random.split(key, 5)
     layers = config["layers"]
     sizes = {"n_classes": layers[-1], "n_units": layers[0], "n_steps": config["n_steps"]}
-    if config["draws"] == "upstream":
-        manifolds = random.key(UPSTREAM_MANIFOLDS)
-        sample = partial(upstream_randman, manifolds, samples_per_class=UPSTREAM_SAMPLES, **sizes)
-    else:
-        sample = make_task("randman", task_key, code="time", **sizes).sample
+    sample = make_task("randman", task_key, code="time", **sizes).sample
     rngs = nnx.Rngs(model_key)
     model = make_model(config, rngs) if config["read_out"] == "li" else demo_model(layers, rngs)
     test_set = sample(test_key, batch_size=config["test_size"])

@@ -21,7 +21,7 @@ from flax import nnx
 from jax import random
 
 from experiments.common.training import loss_of_params
-from experiments.landscapes.problem import make_problem, upstream_random_bits
+from experiments.landscapes.problem import make_problem
 from slax_rules.training.paths import by_path
 from slax_viz import barrier, grid_around, interpolation, losses_at, pca_plane, random_plane, surface
 
@@ -44,8 +44,7 @@ def compute(config: dict[str, Any], *files: Path) -> tuple[Summary, Arrays]:
         the result of `on_planes` for the first seed; the arrays of `of_each_seed`, with a leading axis of seeds; and the
         coordinates of lines, "ts", and of random planes, "steps".
     """
-    with upstream_random_bits(config):
-        return of_all_seeds(config, read_checkpoints(config, files))
+    return of_all_seeds(config, read_checkpoints(config, files))
 
 
 def read_checkpoints(config: dict[str, Any], files: Sequence[Path]) -> dict[str, dict[str, np.ndarray]]:

@@ -22,7 +22,7 @@ from experiments.common.training import (
     trained_by,
     training_step,
 )
-from experiments.landscapes.problem import Problem, make_problem, upstream_random_bits
+from experiments.landscapes.problem import Problem, make_problem
 from slax_neurons import Connect
 from slax_rules import TBPTT, cross_entropy, train_offline, train_online
 from slax_rules.training.paths import by_path
@@ -33,8 +33,7 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarra
     program = jax.jit(partial(one_seed, config))
     seeds, trained = [], []
     for seed in tqdm(range(config["seeds"]), desc=config["rule"], unit="seed", disable=None):
-        with upstream_random_bits(config):
-            numbers, params, losses = jax.tree.map(np.asarray, program(random.key(seed)))
+        numbers, params, losses = jax.tree.map(np.asarray, program(random.key(seed)))
         check_losses(f"landscapes of {config['task']}: under {config['rule']} {config['mode']}", seed, losses)
         seeds.append({"seed": seed} | {name: values.tolist() for name, values in numbers.items()})
         trained.append(params)

@@ -14,11 +14,9 @@ from jax import random
 from experiments.common.schemas import validator
 from experiments.common.training import demo_model, loss_of_params
 from experiments.landscapes import plot, train
-from experiments.landscapes import surfaces as surfaces_module
 from experiments.landscapes.problem import make_problem
 from experiments.landscapes.surfaces import compute as surfaces
 from experiments.landscapes.surfaces import paths_of, read_checkpoints
-from slax_data import upstream_randman
 from slax_neurons import LI, LIF
 from slax_rules.training.paths import by_path
 
@@ -149,31 +147,10 @@ def test_both_planes_have_the_principal_directions_of_all_checkpoints(trained, m
     assert np.concatenate([arrays[f"nearest/{rule}/at"] for rule in RULES]).mean(0) == pytest.approx([0, 0], abs=1e-4)
 
 
-def test_network_and_draws_of_slax():
-    problem = make_problem(config(draws="upstream", layers=[12, 6, 4]), random.key(3))
+def test_demonstration_has_the_network_of_slax():
+    problem = make_problem(config(layers=[12, 6, 4]), random.key(3))
     assert [type(module) for module in problem.model.modules] == [nnx.Linear, LIF, nnx.Linear, LIF]
     assert float(jnp.std(problem.model.modules[0].kernel[...])) == pytest.approx(12**-0.5, rel=0.3)
-    sizes = {"n_classes": 4, "n_units": 12, "n_steps": 5}
-    expected = upstream_randman(random.key(0), random.key(9), samples_per_class=100, batch_size=4, **sizes)
-    for one, other in zip(problem.sample(random.key(9)), expected, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-@pytest.mark.parametrize(("draws", "partitionable"), [("upstream", False), ("ours", True)])
-def test_demonstration_of_slax_draws_with_the_bits_of_its_jax(draws, partitionable, monkeypatch):
-    """In the training and on the surfaces alike, or the network before training would be another one."""
-    seen = []
-
-    def stop(*_):
-        seen.append(jax.config.jax_threefry_partitionable)
-        raise InterruptedError
-
-    monkeypatch.setattr(surfaces_module, "read_checkpoints", lambda *_: {})
-    for module, settings in ((train, of_rule("bptt", draws=draws)), (surfaces_module, config(draws=draws))):
-        monkeypatch.setattr(module, "make_problem", stop)
-        with pytest.raises(InterruptedError):
-            module.compute(settings)
-    assert seen == [partitionable] * 2
 
 
 def test_rules_have_the_networks_of_the_other_experiments():

@@ -1,0 +1,49 @@
+"""The second notebook: train with BPTT, and before each training step compare the gradients of other rules with BPTT's, on the
+batch of that step. As in the notebook, a layer is its weights without its bias."""
+
+from functools import partial
+from typing import Any
+
+import jax
+from flax import nnx
+from jax import random
+from tqdm import tqdm
+
+from experiments.common.training import layer_of, make_optimizer, make_rule, plain_layers
+from experiments.demo.notebooks import Batch, random_bits, sampler, second_keys, second_network
+from slax_neurons import Connect
+from slax_rules import cross_entropy, gradients
+from slax_rules.training.paths import by_path
+from slax_viz import cosine_similarity
+
+
+def compute(config: dict[str, Any]) -> dict[str, Any]:
+    """By rule, the cosine of each layer before the training step 1, 2, ... and after the last one; None where a gradient is
+    zero."""
+    cosines: dict[str, list[dict[str, float | None]]] = {rule: [] for rule in config["rules"]}
+    with random_bits():
+        model = second_network(config["layers"])
+        sample = sampler(config["layers"], config["n_steps"])
+        optimizer = make_optimizer(config, model, None, config["learning_rate"])
+        step = nnx.jit(partial(measure_and_train, config["rules"]))
+        for key in tqdm(second_keys(config["training_steps"] + 1), desc="cosines", unit="step", disable=None):
+            for rule, layers in step(model, optimizer, sample(key, batch_size=config["batch_size"])).items():
+                cosines[rule].append({layer: of["cosine"] for layer, of in plain_layers(layers).items()})
+    return {"cosines": cosines}
+
+
+def measure_and_train(rules: list[str], model: Connect, optimizer: nnx.Optimizer, batch: Batch) -> dict[str, Any]:
+    """The agreement of each rule with BPTT by layer; then one training step with the BPTT gradient, in place."""
+    _, reference = gradients(model, cross_entropy, *batch)
+    found = {}
+    for name in rules:
+        _, gradient = gradients(model, cross_entropy, *batch, rule=make_rule(name, model, random.key(0)))
+        layers = cosine_similarity(weights_of(gradient), weights_of(reference), group=layer_of)
+        found[name] = {layer: cosine._asdict() | {"cosine": cosine.value} for layer, cosine in layers.items()}
+    optimizer.update(model, reference)
+    return found
+
+
+def weights_of(gradient: Any) -> dict[str, jax.Array]:
+    """The gradients of the weights by path, without the biases."""
+    return {path: leaf for path, leaf in by_path(gradient).items() if path.endswith("kernel")}

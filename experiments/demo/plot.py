@@ -1,0 +1,165 @@
+"""Draw what the two notebooks of slax show, next to the numbers that they print, from published.csv."""
+
+import csv
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.common.figures import Plot, by_task_and_rule
+from slax_rules import RULES
+from slax_viz import plot_landscape
+
+COLUMNS = ["notebook", "quantity", "rule", "layer", "after", "ours", "published"]
+PUBLISHED = Path(__file__).with_name("published.csv")
+MARK = {"marker": "_", "markersize": 22, "markeredgewidth": 2.5, "color": "black", "linestyle": "none"}
+
+Key = tuple[str, str, str, int | str, int]  # all columns up to `after`
+
+
+class Notebooks(NamedTuple):
+    """The results of the first notebook by rule, with its plane, the results of the second, and the published numbers."""
+
+    trained: dict[str, dict[str, Any]]
+    plane: dict[str, Any]
+    second: dict[str, Any]
+    published: dict[Key, float]
+
+
+def prepare(results: list[dict[str, Any]]) -> Notebooks:
+    (plane,) = (result for result in results if "losses" in result["arrays"])
+    (second,) = (result for result in results if "cosines" in result)
+    trained = [result for result in results if "rule" in result["config"]]
+    (by_rule,) = by_task_and_rule([r | {"config": r["config"] | {"task": "first"}} for r in trained]).values()
+    return Notebooks(by_rule, plane, second, published())
+
+
+def published() -> dict[Key, float]:
+    rows = csv.DictReader(PUBLISHED.read_text().splitlines())
+    return {
+        (
+            row["notebook"],
+            row["quantity"],
+            row["rule"],
+            int(row["layer"]) if row["layer"] else "",
+            int(row["after"]),
+        ): float(row["value"])
+        for row in rows
+    }
+
+
+def batches(config: dict[str, Any]) -> list[int]:
+    """The number of batches before each checkpoint; the last checkpoint is the best network on the way there."""
+    return [number * config["checkpoint_every"] for number in range(config["checkpoints"] + 1)]
+
+
+def ours(notebooks: Notebooks) -> Iterator[tuple[Key, float | None]]:
+    """Our numbers, of the seed of the notebook."""
+    config = notebooks.plane["config"]
+    after = batches(config)
+    for number, share in enumerate(notebooks.plane["seeds"][0]["explained"], start=1):
+        yield ("first", f"explained_{number}", "", "", after[-1]), share
+    for rule, result in notebooks.trained.items():
+        (seed, *_) = result["seeds"]
+        for step, loss in zip(after[:-1], seed["loss"][:-1], strict=True):
+            yield ("first", "loss", rule, "", step), loss
+        yield ("first", "loss", rule, "", after[-1]), seed["loss_at_the_end"]
+        yield ("first", "loss_of_the_best", rule, "", seed["best_after"]), seed["loss"][-1]
+    for rule, steps in notebooks.second["cosines"].items():
+        for step, layers in enumerate(steps):
+            for layer, cosine in layers.items():
+                yield ("second", "cosine", rule, int(layer), step), cosine
+
+
+def rows(notebooks: Notebooks) -> Iterator[list[Any]]:
+    """Our numbers, and the published number of the same kind if there is one; the last column is empty where there is none."""
+    for key, value in ours(notebooks):
+        yield [*key, value, notebooks.published.get(key)]
+
+
+def draw(notebooks: Notebooks) -> Figure:
+    figure = plt.figure(figsize=(15, 5.2))
+    plane, shares, losses, cosines = figure.subplots(1, 4, width_ratios=[2.1, 0.8, 1.5, 2.0])
+    draw_plane(plane, notebooks)
+    draw_shares(shares, notebooks)
+    draw_losses(losses, notebooks)
+    draw_cosines(cosines, notebooks)
+    first, second = (of["config"] for of in (notebooks.plane, notebooks.second))
+    nets = ["-".join(map(str, config["layers"])) for config in (first, second)]
+    figure.supxlabel(
+        f"Left: {nets[0]}, T = {first['n_steps']}, {batches(first)[-1]:,} batches of {first['batch_size']}; slax: 5,000. "
+        f"Right: {nets[1]}, T = {second['n_steps']}, batches of {second['batch_size']}. Bars: the numbers of slax.",
+        fontsize="small",
+    )
+    return figure
+
+
+def draw_plane(ax: Axes, notebooks: Notebooks) -> None:
+    arrays = notebooks.plane["arrays"]
+    titles = {rule: RULES[rule].title + (" online" if rule == "rtrl" else "") for rule in notebooks.trained}
+    plot_landscape(
+        ax,
+        arrays["losses"],
+        xs=arrays["xs"],
+        ys=arrays["ys"],
+        explained=notebooks.plane["seeds"][0]["explained"],
+        trajectories={title: arrays[f"at/{rule}"] for rule, title in titles.items()},
+        colors={title: RULES[rule].style.color for rule, title in titles.items()},
+        label="cross entropy (nats)",
+        legend=False,
+    )
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+
+
+def draw_shares(ax: Axes, notebooks: Notebooks) -> None:
+    numbers = dict(ours(notebooks))
+    for key, value in numbers.items():
+        if key[1].startswith("explained"):
+            ax.bar(key[1][-1], value, color="0.75", width=0.6)
+    for key, value in notebooks.published.items():
+        if key[1].startswith("explained"):
+            ax.plot(key[1][-1], value, **MARK)
+            ax.annotate(f"{value:.1%}", (key[1][-1], value), (0, 5), textcoords="offset points", ha="center")
+    ax.set_ylim(0, 1)
+    ax.set_xlabel("direction")
+    ax.set_ylabel("share of the variance")
+
+
+def draw_losses(ax: Axes, notebooks: Notebooks) -> None:
+    for rule, result in notebooks.trained.items():
+        (seed, *_) = result["seeds"]
+        look = RULES[rule].style
+        values = [*seed["loss"][:-1], seed["loss_at_the_end"]]
+        ax.plot(batches(result["config"]), values, look.marker + "-", color=look.color, label=RULES[rule].title)
+        ax.plot(seed["best_after"], seed["loss"][-1], look.marker, color=look.color, markerfacecolor="white")
+    for (_, quantity, _, _, after), value in notebooks.published.items():
+        if quantity == "loss":
+            ax.plot(after, value, **MARK)
+            ax.annotate(f"{value:.3f}", (after, value), (0, -14), textcoords="offset points", ha="center")
+    ax.set_xlabel("batches (white: best on validation)")
+    ax.set_ylabel("test loss (nats)")
+
+
+def draw_cosines(ax: Axes, notebooks: Notebooks) -> None:
+    lines = itertools.cycle(["-", "--", ":"])
+    for rule, steps in notebooks.second["cosines"].items():
+        for layer, line in zip(steps[0], lines, strict=False):
+            values = np.array([of[layer] for of in steps], float)
+            ax.plot(values, line, color=RULES[rule].style.color, label=f"{RULES[rule].title}, layer {layer}")
+        lines = itertools.cycle(["-", "--", ":"])
+    for (_, quantity, _, _, after), value in notebooks.published.items():
+        if quantity == "cosine":
+            ax.plot(after, value, **MARK | {"markersize": 12})
+    ax.set_ylim(0, 1.05)
+    ax.set_xlim(-0.5, min(len(steps) - 1, 20) + 0.5)
+    ax.set_xlabel("training steps")
+    ax.set_ylabel("cosine to the BPTT gradient of the weights")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize="small")
+
+
+FIGURES = {"demo": Plot(COLUMNS, rows, draw)}

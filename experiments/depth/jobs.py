@@ -1,0 +1,14 @@
+"""One job for each code and number of hidden layers, with all rules and seeds."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from experiments.common.job import Job, each_task
+
+
+def jobs(settings: dict[str, Any]) -> Iterator[Job]:
+    for task, rules, config in each_task(settings):
+        for depth in config["depths"]:
+            own = {name: value for name, value in config.items() if name not in ("depths", "width")}
+            layers = [config["n_units"], *[config["width"]] * depth, config["n_classes"]]
+            yield Job(f"{task}/{depth}", own | {"depth": depth, "layers": layers, "rules": rules})
