@@ -9,7 +9,7 @@ Row = dict[str, str]
 
 
 # Rows that differ in one of these columns come from other data or another network: their samples do not belong together.
-SETTING = ("task", "code", "layers", "n_steps", "n", "batch", "dtype", "steps")
+SETTING = ("task", "code", "depth", "layers", "n_steps", "n", "batch", "dtype", "steps")
 
 
 class Number(NamedTuple):

@@ -8,15 +8,15 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common.figures import Plot, interval
+from experiments.common.figures import SUMMARY, Plot, count, interval, summary
 from slax_rules import RULES
 
-COLUMNS = ["task", "depth", "rule", "quantity", "layer", "mean", "low", "high", "seeds"]
+COLUMNS = ["task", "depth", "rule", "quantity", "layer", *SUMMARY, "seeds"]
 STAGES = {"initial": "before training", "trained": "where BPTT ends"}
 BOUNDS = {"accuracy": (0.0, 1.0), "initial": (-1.0, 1.0), "trained": (-1.0, 1.0)}
 
 Tasks = dict[str, dict[int, dict[str, Any]]]
-Means = dict[tuple[str, str], tuple[float | None, float | None, float | None, int]]
+Numbers = list[float | None]  # of all seeds
 
 
 def prepare(results: list[dict[str, Any]]) -> Tasks:
@@ -27,24 +27,23 @@ def prepare(results: list[dict[str, Any]]) -> Tasks:
     return dict(sorted(tasks.items(), reverse=True))
 
 
-def means(result: dict[str, Any], rule: str) -> Means:
-    """By quantity and layer the mean over seeds with its interval, and the number of seeds; a seed in which a gradient is zero
-    has no cosine."""
+def of_seeds(result: dict[str, Any], rule: str) -> dict[tuple[str, str], Numbers]:
+    """By quantity and layer the numbers of all seeds; a seed in which a gradient is zero has no cosine."""
     seeds = result["rules"][rule]["seeds"]
-    numbers = {("accuracy", ""): [seed["accuracy"] for seed in seeds]}
+    numbers: dict[tuple[str, str], Numbers] = {("accuracy", ""): [seed["accuracy"] for seed in seeds]}
     for stage in STAGES:
         for layer in seeds[0].get(stage, {}):
-            found = [seed[stage][layer]["cosine"] for seed in seeds]
-            numbers[stage, layer] = [cosine for cosine in found if cosine is not None]
-    return {key: (*interval(values, BOUNDS[key[0]]), len(values)) for key, values in numbers.items()}
+            numbers[stage, layer] = [seed[stage][layer]["cosine"] for seed in seeds]
+    return numbers
 
 
 def rows(tasks: Tasks) -> Iterator[list[Any]]:
     for task, by_depth in tasks.items():
         for depth, result in by_depth.items():
             for rule in in_order(result):
-                for (quantity, layer), numbers in means(result, rule).items():
-                    yield [task, depth, rule, quantity, layer, *numbers]
+                for (quantity, layer), numbers in of_seeds(result, rule).items():
+                    cells = summary(numbers, BOUNDS[quantity])
+                    yield [task, depth, rule, quantity, layer, *cells, count(numbers)]
 
 
 def in_order(result: dict[str, Any]) -> list[str]:
@@ -79,8 +78,8 @@ def draw(tasks: Tasks) -> Figure:
 
 def draw_layers(ax: Axes, result: dict[str, Any], stage: str) -> None:
     for rule in in_order(result):
-        found = {int(layer): numbers for (of, layer), numbers in means(result, rule).items() if of == stage}
-        draw_line(ax, rule, found)
+        found = {int(layer): numbers for (of, layer), numbers in of_seeds(result, rule).items() if of == stage}
+        draw_line(ax, rule, found, BOUNDS[stage])
     ax.set_xlabel("layer; the last one is the read-out")
     ax.set_ylabel("cosine to BPTT")
     ax.set_ylim(top=1.03)
@@ -89,19 +88,25 @@ def draw_layers(ax: Axes, result: dict[str, Any], stage: str) -> None:
 def draw_depths(ax: Axes, by_depth: dict[int, dict[str, Any]], quantity: str, layer: str) -> None:
     rules = dict.fromkeys(itertools.chain.from_iterable(map(in_order, by_depth.values())))
     for rule in rules:
-        found = {depth: means(result, rule).get((quantity, layer)) for depth, result in by_depth.items()}
-        draw_line(ax, rule, {depth: numbers for depth, numbers in found.items() if numbers is not None})
+        found = {depth: of_seeds(result, rule).get((quantity, layer), []) for depth, result in by_depth.items()}
+        draw_line(ax, rule, found, BOUNDS[quantity])
     ax.set_xlabel("number of hidden layers")
 
 
-def draw_line(ax: Axes, rule: str, found: dict[int, tuple[float | None, float | None, float | None, int]]) -> None:
+def draw_line(ax: Axes, rule: str, found: dict[int, Numbers], bounds: tuple[float, float]) -> None:
     """Draw the means that exist as a line with their intervals as bars."""
-    known = {x: numbers for x, numbers in found.items() if numbers[0] is not None}
+    known = {x: interval(numbers, bounds) for x, numbers in found.items() if count(numbers)}
     if not known:
         return
     look = RULES[rule].style
-    ax.plot(list(known), [of[0] for of in known.values()], look.marker + "-", color=look.color, label=RULES[rule].title)
-    for x, (_, low, high, _) in known.items():
+    ax.plot(
+        list(known),
+        [mean for mean, _, _ in known.values()],
+        look.marker + "-",
+        color=look.color,
+        label=RULES[rule].title,
+    )
+    for x, (_, low, high) in known.items():
         if low is not None:
             ax.plot([x, x], [low, high], "-", color=look.color, linewidth=1.5)
     ax.set_xticks(sorted({*ax.get_xticks().astype(int), *known} & set(range(1, max(known) + 1))))

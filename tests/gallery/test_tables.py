@@ -72,6 +72,7 @@ def test_interval_without_samples_is_a_mistake():
     [
         ({"layer": "2"}, True),
         ({"task": "other"}, False),
+        ({"depth": "3"}, False),
         ({"values": "0.45 0.55"}, False),
         ({"rounds": "3"}, False),
     ],
