@@ -146,7 +146,8 @@ def packed(built, tmp_path_factory):
     tree.output_of("python", "-m", "experiments.shipped", "pack")
     tree.output_of("dvc", "add", "-q", "shipped/full.tar.xz")
     tree.output_of("dvc", "push", "-q", "shipped/full.tar.xz.dvc")
-    shutil.rmtree(tree.path / "results/full")
+    shutil.rmtree(tree.path / "results")
+    shutil.rmtree(tree.path / "figures")
     (tree.path / "shipped/full.tar.xz").unlink()
     shutil.rmtree(tree.path / ".dvc/cache", ignore_errors=True)
     return tree
@@ -173,7 +174,7 @@ def test_shipped_results_are_kept_and_said_to_be_older_than_the_sources(shipped)
     for file in GALLERY:
         text = (shipped.path / file).read_text().replace("\\", "")
         assert "1 of 1 jobs are older than the sources" in text and f"changed since: {RUN}" in text
-    assert "changed deps" in shipped.output_of("dvc", "status", "shipped/dvc.yaml") or "not run" in told
+    assert not (shipped.path / "shipped/dvc.lock").exists()  # which would say that they are of the present sources
     certificate = json.loads((shipped.path / f"{FULL}.record.json").read_text())
     assert "Nothing to be done" in shipped.output_of(*ALL_FULL)
     assert "1 older than the sources, and kept" in shipped.output_of("python", "-m", "experiments.verify")
