@@ -1,7 +1,9 @@
 """Every published rule for layers is a cell of the grid, and the experiment's numbers, tables and configuration obey laws."""
 
+import copy
 import dataclasses
 import itertools
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -10,16 +12,17 @@ import numpy as np
 import optax
 import pytest
 import yaml
-from experiment_files import as_written, config_of, draw
+from experiment_files import as_written, config_of, draw, watch
 from flax import nnx
 
+from experiments.common.agreement import make_agreement, model_state
 from experiments.common.job import jobs_of
 from experiments.common.schemas import validator
+from experiments.common.trainer import make_trainer
 from experiments.common.training import make_model
-from experiments.credit_grid import cost, data, grid, plot, run, trainer
-from slax_data import spike_trains
-from slax_data.storage.packed import arrays_of_sets
-from slax_rules import RULES, accuracy, cross_entropy, gradients, train_offline
+from experiments.common.trials import start_of
+from experiments.credit_grid import cost, grid, plot, run
+from slax_rules import RULES, cross_entropy, gradients, train_offline
 
 ROOT = Path(run.__file__).parent
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -37,7 +40,7 @@ TINY = {
     "temporal": ["sltt", "ostl"],
     "spatial": ["symmetric", "direct", "target", "local"],
 }
-CODE = {"code": "time", "input_rate": 0.2}
+CODES = ("time", "rate")
 PUBLISHED = {
     "ostl": "ostl/symmetric",
     "hypr": "ostl/symmetric",
@@ -70,12 +73,16 @@ def settings(**changes):
 
 
 def config(**changes):
-    return config_of("credit_grid", "tiny", settings(**changes))
+    return config_of("credit_grid", "tiny/time", settings(**changes))
+
+
+def trainer_of(cell):
+    return make_trainer(config(), "offline", make_model, partial(grid.make_cell, cell))
 
 
 @pytest.fixture(scope="module")
 def model():
-    return make_model(config() | CODE, nnx.Rngs(3))
+    return make_model(config(), nnx.Rngs(3))
 
 
 @pytest.fixture(scope="module")
@@ -117,37 +124,49 @@ def test_only_options_of_etlp_are_not_those_of_its_cell():
 
 
 @pytest.mark.parametrize("cell", ["bptt", "ostl/symmetric", "e_prop/adaptive", "ottt/local"])
-def test_training_is_that_of_train_offline(cell, model, batch):
-    key = jax.random.key(1)
-    made = trainer.make_trainer(config() | CODE, cell)
-    trained, losses = trainer.train(made, made.start(model, key), 0.05, [batch] * 3)
-    own, rule = nnx.clone(model), grid.make_cell(cell, model, key)
+def test_training_is_that_of_train_offline(cell, batch):
+    made = trainer_of(cell)
+    start = made.start(jax.random.key(1))
+    trained, losses = made.train(start, 0.05, [(batch[0][None], batch[1][None])] * 3)
+    own, rule = made.network(start)
     both = (own, rule) if "adaptive" in cell else own
     optimizer = nnx.Optimizer(both, optax.adamax(0.05), wrt=nnx.Param)
     expected = [train_offline(own, optimizer, cross_entropy, *batch, rule=rule) for _ in range(3)]
     np.testing.assert_allclose(losses, jnp.stack(expected), rtol=1e-5)
-    leaves = jax.tree.leaves(nnx.state(both, nnx.Param))
-    assert len(trained) == len(leaves) == 6 + 3 * ("adaptive" in cell)
-    for one, other in zip(trained, leaves, strict=True):
+    found, leaves = (jax.tree.leaves(nnx.state(of, nnx.Param)) for of in (made.network(trained), (own, rule)))
+    assert len(found) == len(leaves) == 6 + 3 * ("adaptive" in cell)
+    for one, other in zip(found, leaves, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_gradient_of_a_cell_is_that_of_its_rule(model, batch):
-    key, (spikes, labels) = jax.random.key(1), batch
-    made = trainer.make_trainer(config() | CODE, "otpe/direct")
-    params, others = made.start(model, key)
-    found = trainer.mean_gradient(made, params, others, [(spikes, labels), (spikes[::-1], labels)])
-    rule = grid.make_cell("otpe/direct", model, key)
-    pair = [gradients(model, cross_entropy, x, labels, rule=rule)[1] for x in (spikes, spikes[::-1])]
-    for one, other in zip(found, jax.tree.leaves(jax.tree.map(lambda a, b: (a + b) / 2, *pair)), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
+def test_agreement_of_a_cell_is_that_of_its_rule_at_the_parameters_of_bptt(batch):
+    made, key = trainer_of("otpe/direct"), jax.random.key(1)
+    start, bptt = made.start(key), trainer_of("bptt")
+    batches = jnp.stack([batch[0], batch[0][::-1]]), jnp.stack([batch[1]] * 2)
+    trained, _ = bptt.train(bptt.start(key), 0.05, [batches] * 3)
+    found = make_agreement(made)(start, model_state(bptt, trained), batches)
+    model, _ = bptt.network(trained)
+    _, rule = made.network(start)
+    mean = lambda *pair: jax.tree.map(lambda a, b: (a + b) / 2, *pair)  # noqa: E731
+    own, exact = (
+        mean(*(gradients(model, cross_entropy, x, batch[1], **of)[1] for x in batches[0]))
+        for of in ({"rule": rule}, {})
+    )
+    for layer, module in (("1", 0), ("2", 2), ("3", 4)):
+        a, b = (
+            np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(of["modules"][module])]) for of in (own, exact)
+        )
+        cosine = a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
+        assert found[layer]["cosine"] == pytest.approx(cosine, abs=1e-5)
+        assert found[layer]["norm_ratio"] == pytest.approx(np.linalg.norm(a) / np.linalg.norm(b), rel=1e-4)
 
 
-def test_fixed_hidden_layers_stay_as_drawn_and_the_read_out_learns(model, batch):
-    made = trainer.make_trainer(config() | CODE, "fixed")
-    start = made.start(model, jax.random.key(1))
-    trained, _ = trainer.train(made, start, 0.05, [batch] * 3)
-    assert [same(one, other) for one, other in zip(start[0], trained, strict=True)] == [True] * 4 + [False] * 2
+def test_fixed_hidden_layers_stay_as_drawn_and_the_read_out_learns(batch):
+    made = trainer_of("fixed")
+    start = made.start(jax.random.key(1))
+    trained, _ = made.train(start, 0.05, [(batch[0][None], batch[1][None])] * 3)
+    before, after = (jax.tree.leaves(nnx.state(made.network(of)[0], nnx.Param)) for of in (start, trained))
+    assert [same(one, other) for one, other in zip(before, after, strict=True)] == [True] * 4 + [False] * 2
 
 
 @pytest.mark.parametrize("route", ["direct", "target", "local", "fixed_bases"])
@@ -174,71 +193,54 @@ def test_carried_numbers_are_those_of_the_registry(model):
 
 @pytest.fixture(scope="module")
 def results():
-    return run.compute(config())
+    """What the pipeline would write for the time code, and other accuracies for the rate code, whose programs are the same."""
+    of_time = run.compute(config())
+    of_rate = copy.deepcopy(of_time)
+    for of_cell in of_rate["cells"].values():
+        for seed in of_cell["seeds"]:
+            seed["accuracy"] = 1 - seed["accuracy"] / 2
+    return {"time": of_time, "rate": of_rate}
 
 
 def test_results_obey_the_laws_of_the_rules(results):
-    assert list(results["codes"]) == ["time", "rate"]
-    for of_code in results["codes"].values():
+    for result in results.values():
+        of_code = result["cells"]
         assert list(of_code) == ["bptt", "fixed", *grid.cells(config())]
         for cell, of_cell in of_code.items():
             assert [seed["seed"] for seed in of_cell["seeds"]] == [0, 1]
             for seed in of_cell["seeds"]:
                 for stage, layers in seed["agreement"].items():
                     assert list(layers) == ["1", "2", "3"]
-                    if cell in grid.REFERENCES or cell.startswith(
-                        "ostl"
-                    ):  # exact in the last layer, whatever the route
+                    if cell in grid.REFERENCES or cell.startswith("ostl"):
+                        # Exact in the last layer, whatever the route.
                         assert layers["3"]["cosine"] == pytest.approx(1, abs=1e-5), (cell, stage)
                     if cell == "fixed":
                         assert layers["1"]["cosine"] is None and layers["2"]["cosine"] is None
                     if cell == "bptt":
                         assert layers["1"]["cosine"] == pytest.approx(1, abs=1e-5)
+                        assert layers["1"]["norm_ratio"] == pytest.approx(1, abs=1e-5)
 
 
 def test_the_rate_with_the_best_validation_accuracy_is_chosen(results):
-    for of_code in results["codes"].values():
-        for of_cell in of_code.values():
-            (accuracies,) = of_cell["validation"]
-            chosen = TINY["learning_rates"].index(of_cell["learning_rate"])
-            assert accuracies[chosen] == max(accuracies)
+    for of_code in results.values():
+        for of_cell in of_code["cells"].values():
+            trials = of_cell["trials"]
+            (accuracies,) = trials["validation"]
+            assert accuracies[TINY["learning_rates"].index(trials["chosen"])] == max(accuracies)
 
 
-def test_the_test_split_is_read_once_for_each_cell_and_seed():
-    read = []
-
-    def count(params, spikes, labels):
-        read.append(spikes.shape[1])
-        return accuracy(jnp.zeros((*spikes.shape[:2], 3)), labels)
-
-    own = config() | CODE
-    trainers = {cell: trainer.make_trainer(own, cell) for cell in ("bptt", "sltt/symmetric")}
-    measures = trainer.make_measures(own)._replace(accuracy=count)
-    run.results_of_code(own, trainers, measures, None)
-    assert read.count(TINY["test_size"]) == len(trainers) * TINY["seeds"]
-    assert read.count(TINY["validation_size"]) == len(trainers) * len(TINY["learning_rates"]) * TINY["rate_seeds"]
+def test_the_test_split_is_read_once_for_each_cell_and_seed_after_its_rate_is_chosen(monkeypatch):
+    own = config(temporal=["sltt"], spatial=["symmetric"])
+    done = watch(monkeypatch, run, own)
+    run.compute(own)
+    rates, seeds = len(TINY["learning_rates"]), TINY["seeds"]
+    assert done == 3 * (["validation"] * rates * TINY["rate_seeds"] + ["chosen"] + ["test"] * seeds)
 
 
 def test_cells_start_from_the_same_network_and_seeds_differ():
-    own = config() | CODE
-    trainers = {cell: trainer.make_trainer(own, cell) for cell in ("bptt", "ostl/adaptive")}
-    first, second = (run.starts(own, trainers, seed) for seed in (0, 1))
-    assert same(first["bptt"][0], first["ostl/adaptive"][0][:6])
-    assert not same(first["bptt"][0], second["bptt"][0])
-
-
-def test_validation_is_a_tenth_of_the_training_and_not_in_it(tmp_path):
-    # Recording r has a spike of unit r % 8 at step r // 8, so that it can be told from all others.
-    spikes = np.zeros((40, 6, 8), bool)
-    spikes[np.arange(40), np.arange(40) // 8, np.arange(40) % 8] = True
-    splits = {"train": spike_trains(spikes, np.arange(40) // 10), "test": spike_trains(spikes[:8], np.arange(8) % 4)}
-    np.savez(tmp_path / "some.npz", **arrays_of_sets(splits))
-    own = {"task": "tiny", "spikes": "some", "layers": [8, 4, 4], "n_steps": 6}
-    task = data.make_task(own | {"layers": [8, 4, 4]}, tmp_path / "some.npz")(jax.random.key(0))
-    names = "train", "validation", "test"
-    parts = {split: np.asarray(task.full_split(split)[0]).transpose(1, 0, 2).reshape(-1, 48) for split in names}
-    assert [len(parts[split]) for split in names] == [36, 4, 8]
-    assert len(np.unique(np.concatenate([parts["train"], parts["validation"]]), axis=0)) == 40
+    one, other = trainer_of("bptt"), trainer_of("ostl/adaptive")
+    assert same(*(model_state(made, start_of(made, 0)) for made in (one, other)))
+    assert not same(*(model_state(one, start_of(one, seed)) for seed in (0, 1)))
 
 
 @pytest.fixture(scope="module")
@@ -248,13 +250,16 @@ def costs():
 
 
 def test_tables_are_means_of_the_seeds(results, costs, tmp_path):
-    tables = draw("credit_grid", [as_written(config(), results), costs], tmp_path)
+    written = [
+        as_written(config_of("credit_grid", f"tiny/{code}", settings()), result) for code, result in results.items()
+    ]
+    tables = draw("credit_grid", [*written, costs], tmp_path)
     cells = grid.cells(config())
     assert len(tables["credit_grid"]) == 2 * (2 + len(cells))
     reached = {
         (code, cell): np.array([seed["accuracy"] for seed in of_cell["seeds"]])
-        for code, of_code in results["codes"].items()
-        for cell, of_cell in of_code.items()
+        for code, result in results.items()
+        for cell, of_cell in result["cells"].items()
     }
     for row in tables["credit_grid"]:
         cell = row["temporal"] if row["temporal"] in grid.REFERENCES else f"{row['temporal']}/{row['spatial']}"
@@ -263,6 +268,9 @@ def test_tables_are_means_of_the_seeds(results, costs, tmp_path):
         fixed = reached[row["code"], "fixed"]
         assert float(row["minus_fixed"]) == pytest.approx((own - fixed).mean(), abs=1e-6)
         assert float(row["minus_bptt"]) == pytest.approx((own - exact).mean(), abs=1e-6)
+    curves = {tuple(row.values())[:3] for row in tables["credit_grid_rates"]}
+    assert len(tables["credit_grid_rates"]) == 2 * len(curves) == 2 * 2 * (2 + len(cells))
+    assert ("tiny time", "ostl", "target") in curves and ("tiny rate", "references", "fixed") in curves
     named = {(row["temporal"], row["spatial"]): row["rules"] for row in tables["credit_grid"]}
     assert named["ostl", "target"] == "osttp" and named["sltt", "direct"] == "dfa" and named["sltt", "local"] == ""
     assert len(tables["credit_grid_cosine"]) == 2 * len(cells) * 2 * 3
@@ -270,7 +278,7 @@ def test_tables_are_means_of_the_seeds(results, costs, tmp_path):
     assert float(tables["credit_grid_cost"][0]["times_bptt"]) == 1
 
     found = {(row["code"], row["comparison"]): float(row["mean"]) for row in tables["credit_grid_differences"]}
-    for code in TASK["codes"]:
+    for code in CODES:
         whole = reached[code, "ostl/symmetric"]
         lost = {name: (whole - reached[code, f"ostl/{name}"]).mean() for name in ("direct", "target", "local")}
         temporal = (whole - reached[code, "sltt/symmetric"]).mean()
@@ -297,9 +305,11 @@ def test_configuration_has_every_cell():
     assert set(plot.TEMPORAL_LABELS) == set(CONFIG["scales"]["quick"]["temporal"])
 
 
-def test_a_job_for_each_task_and_its_costs():
+def test_a_job_for_each_task_and_code_and_its_costs():
     found = jobs_of("credit_grid", "quick", settings())
-    assert list(found) == ["tiny", "tiny_cost"] and found["tiny_cost"].is_exclusive
-    assert "learning_rates" not in found["tiny_cost"].config and found["tiny_cost"].config["repeats"] == 2
+    assert list(found) == ["tiny/time", "tiny/rate", "tiny_cost"] and found["tiny_cost"].is_exclusive
+    assert [found[f"tiny/{code}"].config["input_rate"] for code in CODES] == [0.2, 0.5]
+    costs = found["tiny_cost"].config
+    assert not {"learning_rates", "rate_seeds", "optimizer"} & costs.keys() and costs["repeats"] == 2
     with pytest.raises(SystemExit, match="There is no task 'tny' for cost_tasks, expected one of: tiny"):
         jobs_of("credit_grid", "quick", settings(cost_tasks=["tny"]))

@@ -1,6 +1,5 @@
 """The experiment with deep networks: its networks, its numbers, and its table."""
 
-import dataclasses
 import functools
 
 import jax
@@ -8,26 +7,29 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from experiment_files import as_written, config_of, draw
+from experiment_files import as_written, config_of, draw, watch
 from flax import nnx
 
-from experiments.common.job import jobs_of
+from experiments.common.keys import key_of
 from experiments.common.tasks import task_maker
-from experiments.deep import choose, run
+from experiments.common.trials import Trials
+from experiments.deep import run
 from experiments.deep.networks import NETWORKS
 from slax_data import Augmentation, spike_trains
 from slax_data.storage.packed import arrays_of_sets
-from slax_neurons import AdLIF, RunningNorm, Standardized, connect, health, unroll
-from slax_rules import RULES, cross_entropy, gradients, train_offline, train_online
+from slax_neurons import AdLIF, RunningNorm, Standardized, health, unroll
+from slax_rules import RULES, TBPTT, accuracy, cross_entropy, gradients, train_offline, train_online
 
-RATES = {"bptt": 0.01, "ottt": 0.02, "ostl": 0.01}
+RATES = [0.002, 0.02]
 TINY = {
-    "seeds": 2,
-    "steps": 4,
-    "batch_size": 8,
-    "test_size": 20,
-    "rules": ["bptt", "ottt"],
-    "augmentation": {"channels": 1},
+    **{"seeds": 2, "rate_seeds": 1, "learning_rates": RATES, "optimizer": "adam", "anneal": True, "steps": 4},
+    **{
+        "batch_size": 8,
+        "online_window": 3,
+        "test_size": 20,
+        "rules": ["bptt", "ottt"],
+        "augmentation": {"channels": 1},
+    },
 }
 DIGITS = {
     **{"dataset": "digits", "code": "latency", "n_steps": 6, "layers": [64, 10], "network": "convolutional"},
@@ -40,11 +42,7 @@ STORED = {
 
 
 def config(task, rule):
-    return config_of(
-        "deep",
-        f"{task}/{rule}",
-        TINY | {"online_window": 3, "learning_rates": RATES, "tasks": {"digits": DIGITS, "lines": STORED}},
-    )
+    return config_of("deep", f"{task}/{rule}", TINY | {"tasks": {"digits": DIGITS, "lines": STORED}})
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +57,7 @@ def lines(tmp_path_factory):
 @functools.cache
 def compute(task, rule, spikes=None):
     with jax.numpy_dtype_promotion("standard"):
-        return run.compute(config(task, rule), spikes)["seeds"]
+        return run.compute(config(task, rule), spikes)
 
 
 TRAININGS = [("digits", "bptt"), ("digits", "ottt"), ("lines", "ostl")]
@@ -75,18 +73,20 @@ def test_numbers_of_a_seed_are_those_of_training_by_hand(task, rule, lines):
     """With the keys of the second seed, which runs the program of the first one, and a rate that ends after all updates."""
     settings = config(task, rule)
     spikes = lines if task == "lines" else None
-    found = compute(task, rule, spikes)
+    result = compute(task, rule, spikes)
+    found, chosen = result["seeds"], result["trials"]["chosen"]
     assert [seed["seed"] for seed in found] == [0, 1]
     assert found[0]["loss"] != found[1]["loss"]
-    keys = jax.random.split(jax.random.key(1), 5)
+    network_key, rule_key = jax.random.split(key_of(1, "start"))
+    keys = jax.random.split(key_of(1, "samples"), 5)
     data = task_maker(settings, spikes)(keys[0])
-    model = NETWORKS[settings["network"]](settings, nnx.Rngs(keys[1]))
-    made = RULES[rule].make(rngs=nnx.Rngs(keys[2]), model=model)
+    model = NETWORKS[settings["network"]](settings, nnx.Rngs(network_key))
+    made = RULES[rule].make(rngs=nnx.Rngs(rule_key), model=model)
     updates = UPDATES[task, rule] * TINY["steps"]
     with jax.numpy_dtype_promotion("standard"):
-        schedule = optax.cosine_decay_schedule(RATES[rule], updates)
+        schedule = optax.cosine_decay_schedule(chosen, updates)
         optimizer = nnx.Optimizer(model, optax.adam(schedule), wrt=nnx.Param)
-        for key in jax.random.split(keys[3], TINY["steps"]):
+        for key in jax.random.split(keys[1], TINY["steps"]):
             batch_key, augment_key = jax.random.split(key)
             inputs, labels = data.sample(batch_key, batch_size=TINY["batch_size"])
             batch = Augmentation(channels=1)(augment_key, inputs), labels
@@ -106,43 +106,28 @@ def test_numbers_of_a_seed_are_those_of_training_by_hand(task, rule, lines):
     assert found[1]["spikes"] == pytest.approx(rates, rel=1e-5)
 
 
-@pytest.mark.parametrize(("task", "rule"), TRAININGS)
-def test_the_rate_is_zero_after_the_last_update(task, rule):
-    """Adam moves a parameter whose gradient is one by the rate."""
-    settings, model = config(task, rule), nnx.Linear(1, 1, use_bias=False, rngs=nnx.Rngs(0))
-    updates = UPDATES[task, rule] * TINY["steps"]
-    moves = []
+def test_the_test_split_is_read_once_for_each_network_after_the_rate_is_chosen(lines, monkeypatch):
+    """The stored samples of `lines` are 24 to train on, 6 for validation and 30 for the test."""
+    settings = config("lines", "bptt")
+    done = watch(monkeypatch, run, settings | {"validation_size": 6, "test_size": 30})
     with jax.numpy_dtype_promotion("standard"):
-        optimizer = run.make_optimizer(settings, model)
-        for _ in range(updates + 2):
-            before = float(model.kernel[0, 0])
-            optimizer.update(model, jax.tree.map(jnp.ones_like, nnx.state(model, nnx.Param)))
-            moves.append(before - float(model.kernel[0, 0]))
-    expected = RATES[rule] * (1 + np.cos(np.pi * np.arange(updates) / updates)) / 2
-    np.testing.assert_allclose(moves, [*expected, 0, 0], atol=1e-6)
+        run.compute(settings, lines)
+    assert done == ["validation"] * len(RATES) + ["chosen"] + ["test"] * TINY["seeds"]
 
 
-def test_the_test_split_is_read_once_for_each_network():
-    settings = config("digits", "ottt")
-    make, read, drawn = task_maker(settings, None), [], []
+def test_the_pieces_of_tbptt_are_the_windows_of_the_online_rules(monkeypatch):
+    made = []
+    real = run.make_trainer
 
-    def watched(key):
-        task = make(key)
+    def make_trainer(config, update, network, rule, **options):
+        made.append((update, rule(None, jax.random.key(0))))
+        return real(config, update, network, rule, **options)
 
-        def full_split(split):
-            read.append(split)
-            return task.full_split(split)
-
-        def sample(key, *, batch_size, split="train"):
-            drawn.append(split)
-            return task.sample(key, batch_size=batch_size, split=split)
-
-        return dataclasses.replace(task, sample=sample, full_split=full_split)
-
-    with jax.numpy_dtype_promotion("standard"):
-        run.results(settings, watched)
-    assert read == ["test"] * TINY["seeds"]
-    assert set(drawn) == {"train"}
+    monkeypatch.setattr(run, "make_trainer", make_trainer)
+    monkeypatch.setattr(run, "try_rates", lambda *_: Trials([0.01], [[0.5]]))
+    monkeypatch.setattr(run, "train_seeds", lambda *_: [])
+    run.compute(config("digits", "ottt") | {"rule": "tbptt"})
+    assert made == [("online", TBPTT(steps=3))]
 
 
 @pytest.mark.parametrize(
@@ -171,9 +156,8 @@ def test_the_recurrent_network_trains_the_parameters_of_each_unit():
 def test_the_class_is_the_one_with_the_largest_sum_of_probabilities():
     """One sure step for class 0 counts less than three steps that lean to class 1, though its outputs have the larger sum."""
     outputs = jnp.array([[10.0, 0], [0, 1], [0, 1], [0, 1]])[:, None]
-    model = connect([lambda x: x])
-    np.testing.assert_array_equal(unroll(model, model.initialize_carry((1, 2)), outputs)[1], outputs)
-    assert [float(run.accuracy_of(model, outputs, jnp.array([label]))) for label in (0, 1)] == [0, 1]
+    assert float(accuracy(outputs, jnp.array([0]))) == 1
+    assert [float(run.summed_accuracy(outputs, jnp.array([label]))) for label in (0, 1)] == [0, 1]
 
 
 def test_table_has_the_means_of_the_seeds(tmp_path):
@@ -193,34 +177,22 @@ def test_table_has_the_means_of_the_seeds(tmp_path):
             for seed, (accuracy, first, second) in enumerate(zip(*columns, strict=True))
         ]
 
-    results = [as_written(config("digits", rule), {"seeds": seeds(rule)}) for rule in ("bptt", "ottt")]
-    table = draw("deep", results, tmp_path)["deep"]
+    trials = {
+        rule: {"learning_rates": RATES, "validation": [[0.5, share]], "chosen": RATES[0]}
+        for rule, share in (("bptt", 0.25), ("ottt", 0.375))
+    }
+    results = [as_written(config("digits", rule), {"trials": trials[rule], "seeds": seeds(rule)}) for rule in trials]
+    tables = draw("deep", results, tmp_path)
+    tried = [(row["rule"], float(row["learning_rate"]), row["chosen"], row["mean"]) for row in tables["deep_rates"]]
+    assert tried == [
+        ("bptt", 0.002, "1", "0.5"),
+        ("bptt", 0.02, "0", "0.25"),
+        ("ottt", 0.002, "1", "0.5"),
+        ("ottt", 0.02, "0", "0.375"),
+    ]
+    table = tables["deep"]
     means = {(row["rule"], row["quantity"]): float(row["mean"]) for row in table}
     assert len(table) == len(means)
     assert means == pytest.approx({name: np.mean(of_seeds) for name, of_seeds in numbers.items()}, abs=1e-6)
     assert all(0 <= float(row["low"]) < float(row["mean"]) < float(row["high"]) for row in table)
     assert {(row["network"], row["seeds"]) for row in table} == {("2c3-3c3-10, running", "2")}
-
-
-def test_each_rule_has_its_own_learning_rate():
-    assert [config("digits", rule)["learning_rate"] for rule in ("bptt", "ottt")] == [0.01, 0.02]
-    settings = TINY | {"online_window": 3, "learning_rates": {"bptt": 0.01}, "tasks": {"digits": DIGITS}}
-    with pytest.raises(SystemExit, match="no rule 'ottt' in the learning_rates of digits"):
-        jobs_of("deep", "quick", settings)
-
-
-def test_learning_rates_are_tried_without_the_test_split(monkeypatch):
-    split_sizes, held_out = [], run.held_out
-    monkeypatch.setattr(
-        run,
-        "held_out",
-        lambda task, key, size: split_sizes.append(task.full_split("test")[1].size) or held_out(task, key, size),
-    )
-    settings = TINY | {"online_window": 3, "learning_rates": RATES, "rates_to_try": [1e-9, 0.02], "rules": ["ottt"]}
-    with jax.numpy_dtype_promotion("standard"):
-        found = list(choose.validated(settings | {"tasks": {"digits": DIGITS}}, "quick", [], None))
-    ((task, rule, accuracies),) = found
-    assert (task, rule, len(accuracies)) == ("digits", "ottt", 2)
-    assert accuracies[0] != accuracies[1]
-    # digits has 1,442 training samples, of which every tenth is left out.
-    assert split_sizes == [145, 145]

@@ -1,19 +1,21 @@
 """Every rule learns, RTRL and SnAp-1 in a smaller net; the experiment's numbers, table and configuration obey laws."""
 
 import functools
+import itertools
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 import yaml
-from experiment_files import as_written, config_of, draw
+from experiment_files import as_written, config_of, draw, watch
 from flax import nnx
 
 from experiments.common import training
 from experiments.common.figures import by_task_and_rule
 from experiments.common.job import jobs_of
 from experiments.common.schemas import validator
+from experiments.common.trainer import make_trainer
 from experiments.rules_table import cost, plot, run
 from slax_data import make_task
 from slax_rules import RULES
@@ -22,8 +24,13 @@ ROOT = Path(run.__file__).parent
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 SCHEMA = yaml.safe_load((ROOT / "config.schema.yaml").read_text())
 TASK = {"dataset": "randman", "code": "time", "input_rate": 0.2, "layers": [12, 8, 8, 3], "n_steps": 6}
-TINY = {"seeds": 2, "steps": 3, "batch_size": 4, "eval_size": 5, "test_size": 10, "rules": ["bptt", "ostl", "fptt"]}
+TINY = {
+    **{"seeds": 2, "rate_seeds": 1, "learning_rates": [0.003, 0.03], "steps": 3, "batch_size": 4, "eval_batches": 2},
+    **{"validation_size": 20, "test_size": 10, "rules": ["bptt", "ostl", "fptt"]},
+}
 
+# Learning rates and hidden units of the networks that have to learn.
+RATES = {"offline": 0.01, "online": 0.005}
 LAYERS, STEPS, BATCH, N_STEPS = [64, 32, 10], 100, 64, 15
 SMALL, FEW = [64, 12, 10], slice(24)  # hidden units and samples of a batch for rules of the whole network
 
@@ -47,10 +54,15 @@ def config(rule, **changes):
 
 
 @pytest.fixture(scope="module")
-def seeds():
+def computed():
     """What the pipeline would write, by rule."""
     with jax.numpy_dtype_promotion("standard"):
-        return {rule: run.compute(config(rule))["seeds"] for rule in ("bptt", "fptt")}
+        return {rule: run.compute(config(rule)) for rule in ("bptt", "fptt")}
+
+
+@pytest.fixture(scope="module")
+def seeds(computed):
+    return {rule: result["seeds"] for rule, result in computed.items()}
 
 
 @pytest.fixture(scope="module")
@@ -72,23 +84,17 @@ def data():
 def test_rule_learns_online_and_offline(name, data, optimized):
     small = name in ("rtrl", "snap")
     settings = CONFIG["scales"]["quick"] | {"rule": name, "layers": SMALL if small else LAYERS, "input_rate": 0.05}
-    model = training.make_model(settings, nnx.Rngs(0))
-    graphdef, state = nnx.split((model, training.make_rule(name, model, jax.random.key(0))))
-
-    @jax.jit
-    def accuracies(batches, test_set):
-        reached = {}
-        for update in RULES[name].updates:
-            model, rule = nnx.merge(graphdef, state, copy=True)
-            training.train(settings, update, model, rule, lambda batch: batch, batches)
-            reached[update] = training.model_accuracy(model, *test_set)
-        return reached
-
+    network = lambda config, _: training.make_model(config, nnx.Rngs(0))  # noqa: E731
+    rule = lambda model, _: training.make_rule(name, model, jax.random.key(0))  # noqa: E731
+    trainers = {update: make_trainer(settings, update, network, rule) for update in RULES[name].updates}
+    score = trainers[RULES[name].updates[0]].score
+    reached = {task: {} for task in data}
     with jax.numpy_dtype_promotion("standard"):
-        reached = {
-            task: accuracies((x[:, :, FEW], y[:, FEW]) if small else (x, y), test_set)
-            for task, ((x, y), test_set) in data.items()
-        }
+        for (update, trainer), (task, (batches, test_set)) in itertools.product(trainers.items(), data.items()):
+            spikes, labels = batches
+            part = (spikes[:, :, FEW], labels[:, FEW]) if small else batches
+            trained, _ = trainer.train(trainer.start(jax.random.key(0)), RATES[update], [part])
+            reached[task][update] = float(score(trained, *test_set))
     assert reached["randman"].keys() == set(RULES[name].updates) != set()
     bounds = NOISY_LEAST if name in NOISY else PROJECTED_LEAST if name in PROJECTED else LEAST
     for task, least in bounds.items():
@@ -125,10 +131,30 @@ def costs():
         return as_written(made := config_of("rules_table", "tiny", settings(without=["fptt"])), cost.compute(made))
 
 
-def test_table_is_the_mean_of_the_seeds(seeds, costs, tmp_path):
-    results = [as_written(config(rule), {"seeds": seeds[rule]}) for rule in ("fptt", "bptt")]
+def test_the_test_samples_are_read_after_the_rate_is_chosen(monkeypatch):
+    """Once for each training, and once for each seed before its first training."""
+    settings = config("bptt", code="rate", input_rate=0.5)
+    done = watch(monkeypatch, run, settings)
+    with jax.numpy_dtype_promotion("standard"):
+        run.compute(settings)
+    assert done == ["validation"] * 2 + ["chosen"] + ["test"] * 2 * 2
+
+
+def test_trials_are_kept_and_their_best_rate_is_chosen(computed):
+    for rule, update in (("bptt", "offline"), ("fptt", "online")):
+        trials = computed[rule]["trials"]
+        assert trials.keys() == {update}
+        (accuracies,) = trials[update]["validation"]
+        assert accuracies[trials[update]["learning_rates"].index(trials[update]["chosen"])] == max(accuracies)
+
+
+def test_table_is_the_mean_of_the_seeds(computed, seeds, costs, tmp_path):
+    results = [as_written(config(rule), computed[rule]) for rule in ("fptt", "bptt")]
     assert list(plot.prepare(results).tasks["tiny"]) == ["bptt", "fptt"]
-    rows = draw("rules_table", [*results, costs], tmp_path)["rules_table"]
+    tables = draw("rules_table", [*results, costs], tmp_path)
+    rows = tables["rules_table"]
+    curves = {(row["rule"], row["mode"]): row["seeds"] for row in tables["rules_table_rates"]}
+    assert curves == {("bptt", "offline"): "1", ("fptt", "online"): "1"} and len(tables["rules_table_rates"]) == 2 * 2
     assert len(rows) == 2 * 2 * (1 + 2 + 2 * 3)
     for row in rows:
         stages = [seed[row["mode"]] for seed in seeds[row["rule"]]]
