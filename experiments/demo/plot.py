@@ -17,7 +17,7 @@ from slax_viz import plot_landscape
 
 COLUMNS = ["notebook", "quantity", "rule", "layer", "after", "ours", "published"]
 PUBLISHED = Path(__file__).with_name("published.csv")
-MARK = {"marker": "_", "markersize": 22, "markeredgewidth": 2.5, "color": "black", "linestyle": "none"}
+MARK: dict[str, Any] = {"marker": "_", "markersize": 22, "markeredgewidth": 2.5, "color": "black", "linestyle": "none"}
 
 Key = tuple[str, str, str, int | str, int]  # all columns up to `after`
 

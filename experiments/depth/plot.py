@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.common.figures import Plot, interval
+from experiments.common.figures import SUMMARY, Plot, count, summary
 from slax_rules import RULES
 
-COLUMNS = ["task", "depth", "rule", "quantity", "layer", "mean", "low", "high", "seeds"]
+COLUMNS = ["task", "depth", "rule", "quantity", "layer", *SUMMARY, "seeds"]
 STAGES = {"initial": "before training", "trained": "where BPTT ends"}
 BOUNDS = {"accuracy": (0.0, 1.0), "initial": (-1.0, 1.0), "trained": (-1.0, 1.0)}
 
@@ -29,14 +29,13 @@ def prepare(results: list[dict[str, Any]]) -> Tasks:
     return dict(sorted(tasks.items(), reverse=True))
 
 
-def of_seeds(result: dict[str, Any], rule: str) -> dict[Key, list[float]]:
-    """The numbers of the seeds by quantity and layer; a seed in which a gradient is zero has no cosine."""
+def of_seeds(result: dict[str, Any], rule: str) -> dict[Key, list[float | None]]:
+    """The numbers of the seeds by quantity and layer; None where a gradient is zero, which has no cosine."""
     seeds = result["rules"][rule]["seeds"]
     numbers = {("accuracy", ""): [seed["accuracy"] for seed in seeds]}
     for stage in STAGES:
         for layer in seeds[0].get(stage, {}):
-            found = [seed[stage][layer]["cosine"] for seed in seeds]
-            numbers[stage, layer] = [cosine for cosine in found if cosine is not None]
+            numbers[stage, layer] = [seed[stage][layer]["cosine"] for seed in seeds]
     return numbers
 
 
@@ -45,7 +44,7 @@ def rows(tasks: Tasks) -> Iterator[list[Any]]:
         for depth, result in by_depth.items():
             for rule in in_order(result):
                 for (quantity, layer), numbers in of_seeds(result, rule).items():
-                    yield [task, depth, rule, quantity, layer, *interval(numbers, BOUNDS[quantity]), len(numbers)]
+                    yield [task, depth, rule, quantity, layer, *summary(numbers, BOUNDS[quantity]), count(numbers)]
 
 
 def in_order(result: dict[str, Any]) -> list[str]:
@@ -93,9 +92,10 @@ def draw_depths(ax: Axes, by_depth: dict[int, dict[str, Any]], key: Key) -> None
     ax.set_xlabel("number of hidden layers")
 
 
-def draw_line(ax: Axes, rule: str, numbers: dict[int, list[float]]) -> None:
+def draw_line(ax: Axes, rule: str, numbers: dict[int, list[float | None]]) -> None:
     """Draw the means as a line, and each seed as a dot."""
-    known = {x: values for x, values in numbers.items() if values}
+    found = {x: [value for value in values if value is not None] for x, values in numbers.items()}
+    known = {x: values for x, values in found.items() if values}
     look = RULES[rule].style
     means = [float(np.mean(values)) for values in known.values()]
     if known:
