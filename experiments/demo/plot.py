@@ -17,7 +17,7 @@ from slax_viz import plot_landscape
 
 COLUMNS = ["notebook", "quantity", "rule", "layer", "after", "ours", "published"]
 PUBLISHED = Path(__file__).with_name("published.csv")
-MARK = {"marker": "_", "markersize": 22, "markeredgewidth": 2.5, "color": "black", "linestyle": "none"}
+MARK: dict[str, Any] = {"marker": "_", "markersize": 22, "markeredgewidth": 2.5, "color": "black", "linestyle": "none"}
 
 Key = tuple[str, str, str, int | str, int]  # all columns up to `after`
 
@@ -32,7 +32,7 @@ class Notebooks(NamedTuple):
 
 
 def prepare(results: list[dict[str, Any]]) -> Notebooks:
-    (plane,) = (result for result in results if "losses" in result["arrays"])
+    (plane,) = (result for result in results if "grid" in result["config"])
     (second,) = (result for result in results if "cosines" in result)
     trained = [result for result in results if "rule" in result["config"]]
     (by_rule,) = by_task_and_rule([r | {"config": r["config"] | {"task": "first"}} for r in trained]).values()
@@ -140,7 +140,7 @@ def draw_losses(ax: Axes, notebooks: Notebooks) -> None:
     for (_, quantity, _, _, after), value in notebooks.published.items():
         if quantity == "loss":
             ax.plot(after, value, **MARK)
-            ax.annotate(f"{value:.3f}", (after, value), (0, -14), textcoords="offset points", ha="center")
+            ax.annotate(f"{value:.3f}", (after, value), (0, 5), textcoords="offset points", ha="center")
     ax.set_xlabel("batches (white: best on validation)")
     ax.set_ylabel("test loss (nats)")
 
