@@ -396,9 +396,9 @@ def curves_of(data: Data) -> list[Curve]:
 
 
 FIGURES = {
-    "credit_grid_rates": rate_plot("credit_grid_rates", ["task", "temporal", "spatial"], curves_of),
     "credit_grid": Plot(COLUMNS, rows, draw),
     "credit_grid_cosine": Plot(COSINE_COLUMNS, cosine_rows, draw_cosine),
     "credit_grid_differences": Plot(DIFFERENCE_COLUMNS, difference_rows, draw_differences),
     "credit_grid_cost": Plot(COST_COLUMNS, cost_rows, draw_cost),
+    "credit_grid_rates": rate_plot("credit_grid_rates", ["task", "temporal", "spatial"], curves_of),
 }

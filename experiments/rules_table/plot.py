@@ -225,6 +225,6 @@ def curves_of(data: Data) -> list[Curve]:
 
 FIGURES = {
     "rules_table": Plot(COLUMNS, table_rows, draw),
-    "rules_table_rates": rate_plot("rules_table_rates", ["task", "mode", "rule"], curves_of),
     "rules_table_cost": Plot(COST_COLUMNS, cost_rows, draw_cost),
+    "rules_table_rates": rate_plot("rules_table_rates", ["task", "mode", "rule"], curves_of),
 }

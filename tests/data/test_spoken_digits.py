@@ -41,11 +41,11 @@ def wav(samples, rate=RATE):
     return file.getvalue()
 
 
-def recordings(digits=range(10), takes=range(7), rate=RATE):
+def recordings(digits=range(10), takes=range(7), rate=RATE, speakers=SPEAKERS):
     """By name: tones whose pitch is the digit's, a little longer for each take."""
     made = {}
     for digit in digits:
-        for speaker in SPEAKERS:
+        for speaker in speakers:
             for take in takes:
                 t = np.arange(800 + 40 * take) / RATE
                 made[f"{digit}_{speaker}_{take}.wav"] = wav(9000 * np.sin(2 * np.pi * (200 + 300 * digit) * t), rate)
@@ -82,6 +82,31 @@ def test_split_by_speaker_shares_no_speaker(archive):
     train, test = (spoken_digits(archive, split=split, split_by="speaker") for split in ("train", "test"))
     assert set(train.speakers) == {"george"} and set(test.speakers) == {"theo"} <= set(TEST_SPEAKERS)
     assert len(train.labels) == len(test.labels) == 70
+
+
+@pytest.mark.parametrize("split_by", ["recording", "speaker"])
+def test_splits_with_validation_are_disjoint_and_the_test_stays(split_by, tmp_path):
+    given = recordings(takes=range(12), speakers=("george", "jackson", "theo"))
+    path = packed(tmp_path / ARCHIVE, given)
+    splits = {
+        split: spoken_digits(path, split=split, split_by=split_by, with_validation=True)
+        for split in ("train", "validation", "test")
+    }
+    named = {split: names(found) for split, found in splits.items()}
+    assert sorted(name for of_split in named.values() for name in of_split) == sorted(
+        name.removesuffix(".wav") for name in given
+    )
+    assert named["test"] == names(spoken_digits(path, split="test", split_by=split_by))
+    train = names(spoken_digits(path, split_by=split_by))
+    assert [name for name in train if name not in named["validation"]] == named["train"]
+    takes, speakers = (
+        {split: set(of) for split, of in ((split, getattr(found, name)) for split, found in splits.items())}
+        for name in ("takes", "speakers")
+    )
+    if split_by == "recording":
+        assert takes == {"train": {10, 11}, "validation": {5, 6, 7, 8, 9}, "test": {0, 1, 2, 3, 4}}
+    else:
+        assert speakers == {"train": {"george"}, "validation": {"jackson"}, "test": {"theo"}}
 
 
 def test_sounds_are_those_of_the_files(archive):
@@ -139,6 +164,8 @@ def test_without_the_archive_the_error_says_where_it_is(tmp_path, monkeypatch):
             read()
     with pytest.raises(ValueError, match="split got 'valid'"):
         spoken_digits(split="valid")
+    with pytest.raises(ValueError, match="split got 'validation', expected one of: 'test', 'train'"):
+        spoken_digits(split="validation")
     with pytest.raises(ValueError, match="split_by got 'digit', expected one of: 'recording', 'speaker'"):
         spoken_digits(split_by="digit")
 
@@ -205,6 +232,12 @@ def test_the_real_archive():
     assert np.bincount(test.labels).tolist() == [30] * 10 and np.bincount(train.labels).tolist() == [270] * 10
     speakers = spoken_digits(found[0], split="test", split_by="speaker")
     assert len(speakers.labels) == 1000
+    sizes = {
+        (split_by, split): len(spoken_digits(found[0], split=split, split_by=split_by, with_validation=True).labels)
+        for split_by in ("recording", "speaker")
+        for split in ("train", "validation", "test")
+    }
+    assert list(sizes.values()) == [2400, 300, 300, 1500, 500, 1000]
     few = Recordings(test.sounds[::30], test.labels[::30], test.speakers[::30], test.takes[::30])
     spikes = encode_recordings(few, n_steps=50)
     rate = np.unpackbits(np.asarray(spikes.packed), axis=-1)[..., :70].mean()
@@ -214,3 +247,21 @@ def test_the_real_archive():
 def test_spikes_of_both_splits(archive):
     spikes = spoken_digit_spikes(archive, n_steps=10, duration=0.1, n_channels=9)
     assert {name: one.packed.shape for name, one in spikes.items()} == {"train": (40, 10, 2), "test": (100, 10, 2)}
+
+
+def test_spikes_of_a_validation_split(tmp_path):
+    path = packed(tmp_path / ARCHIVE, recordings(takes=range(11)))
+    options = {"n_steps": 10, "duration": 0.1, "n_channels": 9, "with_validation": True}
+    spikes = spoken_digit_spikes(path, **options)
+    assert {name: len(one.labels) for name, one in spikes.items()} == {"train": 20, "test": 100, "validation": 100}
+    task = make_task("spoken_digits", random.key(0), path=path, cache=tmp_path / "cache", **options)
+    np.testing.assert_array_equal(task.full_split("validation")[1], spikes["validation"].labels)
+    other = options | {"with_validation": False}
+    assert (
+        len(
+            make_task("spoken_digits", random.key(0), path=path, cache=tmp_path / "cache", **other).full_split("train")[
+                1
+            ]
+        )
+        == 120
+    )

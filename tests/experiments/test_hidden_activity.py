@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import yaml
 from experiment_files import as_written, config_of, draw
@@ -12,10 +13,13 @@ from flax import nnx
 
 from experiments.activity import run
 from experiments.common import training
+from experiments.common.keys import key_of
+from experiments.common.samples import make_sampler
 from slax_neurons import unroll
+from slax_rules import cross_entropy, train_offline
 
 CONFIG = yaml.safe_load(Path(run.__file__).with_name("config.yaml").read_text())
-TINY = {"seeds": 2, "measure_at": [0, 2, 12], "eval_size": 20, "n_steps": 12, "layers": [16, 12, 8, 4]}
+TINY = {"seeds": 2, "measure_at": [0, 2, 12], "test_size": 20, "n_steps": 12, "layers": [16, 12, 8, 4]}
 TINY |= {"rules": ["bptt", "ottt"]}
 
 
@@ -63,19 +67,22 @@ def test_membranes_cross_their_threshold_where_there_is_a_spike(results):
                 assert [(step, int(unit)) in fired for step in range(TINY["n_steps"])] == above.tolist()
 
 
-def test_training_in_parts_is_training(results):
-    settings = config("bptt") | {"anneal": True, "online_window": 4}
-    inputs = (jax.random.uniform(jax.random.key(0), (12, 5, 16)) < 0.3).astype(jnp.float32)
-    draws, ends = jnp.arange(6), []
+def test_each_stage_is_measured_after_its_number_of_batches(results):
+    """Of a plain loop over the batches of the second seed."""
+    settings = config("bptt") | {"steps": 12}
+    samples = make_sampler(settings, None)(1)
+    model = training.make_model(settings, nnx.Rngs(jax.random.split(key_of(1, "start"))[0]))
+    found = {stage["step"]: stage for stage in results["bptt"]["seeds"][1]["stages"]}
+    batches = [(x, y) for spikes, labels in samples.parts() for x, y in zip(spikes, labels, strict=True)]
     with jax.numpy_dtype_promotion("standard"):
-        for parts in ([draws], [draws[:2], draws[2:2], draws[2:]]):
-            model = training.make_model(settings, nnx.Rngs(0))
-            rule = training.make_rule("bptt", model, jax.random.key(0))
-            sample = lambda draw: (inputs * (draw + 1), jnp.arange(5) % 4)  # noqa: E731
-            losses = list(training.train_in_parts(settings, "offline", model, rule, sample, parts))
-            assert [len(part) for part in losses] == [len(part) for part in parts]
-            ends.append((jnp.concatenate(losses), nnx.state(model, nnx.Param)))
-    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6), *ends)
+        optimizer = nnx.Optimizer(model, optax.adamax(settings["learning_rate"]), wrt=nnx.Param)
+        for step, (spikes, labels) in enumerate([*batches, batches[0]]):
+            if step in TINY["measure_at"]:
+                expected = jax.tree.map(float, run.measure(model, samples.test))
+                assert found[step] == {"step": step} | {
+                    name: pytest.approx(of, rel=1e-4) for name, of in expected.items()
+                }
+            train_offline(model, optimizer, cross_entropy, jnp.asarray(spikes, jnp.float32), labels)
 
 
 def test_figures_and_tables_are_written(results, tmp_path):
