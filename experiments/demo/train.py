@@ -82,8 +82,8 @@ def train(
 
     numbers = jnp.arange(1, len(training) + 1)
     keys = jax.tree.map(lambda x: x.reshape(config["checkpoints"], -1), (numbers, training, validation))
-    params = nnx.filter_state(start[0], nnx.Param)
-    (state, best), (checkpoints, losses) = jax.lax.scan(part, (start, (jnp.inf, 0, params)), keys)
+    nothing_yet: Any = (jnp.inf, 0, nnx.filter_state(start[0], nnx.Param))
+    (state, best), (checkpoints, losses) = jax.lax.scan(part, (start, nothing_yet), keys)
     _, best_after, best_params = best
     checkpoints = jax.tree.map(lambda many, one: jnp.concatenate([many, one[None]]), checkpoints, best_params)
     return checkpoints, nnx.filter_state(state[0], nnx.Param), best_after, losses.ravel()

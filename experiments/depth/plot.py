@@ -102,7 +102,7 @@ def draw_line(ax: Axes, rule: str, numbers: dict[int, list[float | None]]) -> No
         ax.plot(list(known), means, look.marker + "-", color=look.color, label=RULES[rule].title)
     for x, values in known.items():
         ax.plot([x] * len(values), values, ".", color=look.color, markersize=4, alpha=0.6)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 FIGURES = {"depth": Plot(COLUMNS, rows, draw)}
