@@ -39,10 +39,10 @@ lint: $(V)/.ok ## check style and who may import whom
 
 benchmark: $(V)/.ok ## time gradients here and in other frameworks: results/benchmarks/*.md
 	for part in bptt_speed bptt_overhead bptt_memory rules_speed rules_length rules_small; do \
-	 folder=benchmarks/$${part%_*} out=results/benchmarks/$$part \
-	 && python $$folder/run.py $${part#*_} && python $$folder/table.py $$out.json > $$out.md || exit 1; done
-	python benchmarks/rules/parity.py > results/benchmarks/rules_parity.md
-	python benchmarks/data/run.py > results/benchmarks/data.md
+	 module=benchmarks.$${part%_*} out=results/benchmarks/$$part \
+	 && python -m $$module.run $${part#*_} && python -m $$module.table $$out.json > $$out.md || exit 1; done
+	python -m benchmarks.rules.parity > results/benchmarks/rules_parity.md
+	python -m benchmarks.data.run > results/benchmarks/data.md
 
 claims: figures ## update docs/RESULTS.md: every claim with its verdict
 	cp figures/RESULTS.md docs/RESULTS.md

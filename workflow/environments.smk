@@ -12,4 +12,4 @@ rule environment:
     wildcard_constraints:
         peer=r"\w+",
     shell:
-        "workflow/logged {log} python benchmarks/side_by_side/environment.py {input} {output}"
+        "workflow/logged {log} python -m benchmarks.side_by_side.environment {input} {output}"

@@ -1,18 +1,13 @@
 """Time one forward and backward pass of every contender, side by side, and write the measurements to a JSON file.
 
-python benchmarks/bptt/run.py                                   # speed: T = 256, N = 128 ... 1024, all contenders
-python benchmarks/bptt/run.py --sizes 128 --peers slax jaxpike:checkpointed_32
-python benchmarks/bptt/run.py overhead                          # a net so small that the overhead of calls is visible
-python benchmarks/bptt/run.py memory                            # XLA's temporaries for longer sequences
+python -m benchmarks.bptt.run                                   # speed: T = 256, N = 128 ... 1024, all contenders
+python -m benchmarks.bptt.run --sizes 128 --peers slax jaxpike:checkpointed_32
+python -m benchmarks.bptt.run overhead                          # a net so small that the overhead of calls is visible
+python -m benchmarks.bptt.run memory                            # XLA's temporaries for longer sequences
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "side_by_side"))
-
-from measure import Mode, run
-from workload import small, uniform
+from benchmarks.side_by_side.measure import Mode, run
+from benchmarks.side_by_side.workload import small, uniform
 
 MODES = {
     "speed": Mode(lambda sizes: [uniform(256, size) for size in sizes], [], 10, (128, 256, 512, 1024)),

@@ -1,12 +1,8 @@
-"""Make Markdown tables from a file written by run.py: `python benchmarks/bptt/table.py results/benchmarks/bptt_speed.json`."""
+"""Make Markdown tables from a file written by run.py: `python -m benchmarks.bptt.table results/benchmarks/bptt_speed.json`."""
 
 import math
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "side_by_side"))
-
-from tables import column_name, fastest, main, markdown, medians, ratio
+from benchmarks.side_by_side.tables import column_name, fastest, main, markdown, medians, ratio
 
 OURS, FLOOR, BY_HAND = "slax", "matmul", "plain"
 

@@ -1,19 +1,15 @@
 """Time a batch of Randman, 256 samples of 100 units in 100 steps, here and in slax 0.0.1, and print a Markdown table.
 
-python benchmarks/data/run.py > results/benchmarks/data.md
-python benchmarks/data/run.py --peers slax_data --repeats 20
+python -m benchmarks.data.run > results/benchmarks/data.md
+python -m benchmarks.data.run --peers slax_data --repeats 20
 """
 
 import argparse
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "side_by_side"))
-
-from contenders import contenders
-from measure import machine, measure
-from tables import markdown, median_time, time_cell, version_table
-from workload import Workload
+from benchmarks.side_by_side.contenders import contenders
+from benchmarks.side_by_side.measure import machine, measure
+from benchmarks.side_by_side.tables import markdown, median_time, time_cell, version_table
+from benchmarks.side_by_side.workload import Workload
 
 BATCH = Workload(steps=100, batch=256, widths=(100,))
 

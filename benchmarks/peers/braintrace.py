@@ -41,8 +41,9 @@ import braintools
 import braintrace
 import jax.numpy as jnp
 import optax
-from jax_step import JaxStep
-from workload import DECAY, THRESHOLD, Workload
+
+from benchmarks.side_by_side.jax_step import JaxStep
+from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 spike = braintools.surrogate.InvSquareGrad(alpha=25.0)
 

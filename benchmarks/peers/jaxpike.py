@@ -37,8 +37,9 @@ import equinox as eqx
 import jax
 import jaxpike
 import optax
-from jax_step import JaxStep
-from workload import DECAY, THRESHOLD, Workload
+
+from benchmarks.side_by_side.jax_step import JaxStep
+from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 
 def bptt(variant: str, workload: Workload) -> JaxStep:

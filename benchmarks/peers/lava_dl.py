@@ -15,8 +15,9 @@ Its kernels are for CUDA; on a CPU it runs a loop over the steps in Python. The 
 
 import lava.lib.dl.slayer as slayer
 import torch
-from torch_step import DEVICE, TorchStep, tensor
-from workload import DECAY, THRESHOLD, Workload
+
+from benchmarks.side_by_side.torch_step import DEVICE, TorchStep, tensor
+from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 
 def bptt(variant: str, workload: Workload) -> TorchStep:

@@ -15,8 +15,9 @@ earlier one: backpropagation through a stack of linear layers. Parity: no neuron
 """
 
 import jax.numpy as jnp
-from jax_step import JaxStep
-from workload import Workload
+
+from benchmarks.side_by_side.jax_step import JaxStep
+from benchmarks.side_by_side.workload import Workload
 
 
 def bptt(variant: str, workload: Workload) -> JaxStep:

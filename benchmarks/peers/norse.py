@@ -23,8 +23,9 @@ Parity: `whole` has the equations of slax except for H(0) = 0, one more product 
 
 import norse.torch as norse
 import torch
-from torch_step import DEVICE, TorchStep, tensor
-from workload import DECAY, THRESHOLD, Workload
+
+from benchmarks.side_by_side.torch_step import DEVICE, TorchStep, tensor
+from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 DT = 1e-3
 SYNAPSE_LOSS = 0.2  # loss of its default synapse per step

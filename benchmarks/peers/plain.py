@@ -20,8 +20,9 @@ Parity: the equations of slax.
 
 import jax
 import jax.numpy as jnp
-from jax_step import JaxStep
-from workload import DECAY, THRESHOLD, Workload
+
+from benchmarks.side_by_side.jax_step import JaxStep
+from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 CHUNK_ROWS, SMALL_ARRAY, LARGE_ARRAY, SHORTEST_CHUNK = 2**10, 2**18, 2**20, 16  # as in slax_neurons/engine.py
 SLOPE = 25.0

@@ -18,9 +18,10 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jax_step import JaxStep
 from rockpool.nn.modules import LIFJax
-from workload import DECAY, THRESHOLD, Workload
+
+from benchmarks.side_by_side.jax_step import JaxStep
+from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 SYNAPSE_DECAY = 0.8
 SCALE = (1 - SYNAPSE_DECAY) / SYNAPSE_DECAY

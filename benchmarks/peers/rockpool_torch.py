@@ -19,8 +19,9 @@ import math
 
 import torch
 from rockpool.nn.modules import LIFTorch
-from torch_step import DEVICE, TorchStep, tensor
-from workload import DECAY, THRESHOLD, Workload
+
+from benchmarks.side_by_side.torch_step import DEVICE, TorchStep, tensor
+from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 SYNAPSE_DECAY = 0.8
 SCALE = (1 - SYNAPSE_DECAY) / SYNAPSE_DECAY

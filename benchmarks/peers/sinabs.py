@@ -20,8 +20,9 @@ import math
 import sinabs.layers
 import torch
 from sinabs.activation import SingleSpike
-from torch_step import DEVICE, TorchStep, tensor
-from workload import DECAY, THRESHOLD, Workload
+
+from benchmarks.side_by_side.torch_step import DEVICE, TorchStep, tensor
+from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 
 def bptt(variant: str, workload: Workload) -> TorchStep:

@@ -65,9 +65,9 @@ import jax
 from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from jax_step import JaxStep
-from workload import DECAY, THRESHOLD, Workload
 
+from benchmarks.side_by_side.jax_step import JaxStep
+from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 from slax_neurons import LIF, connect, unroll
 from slax_rules import RULES, cross_entropy, gradients
 

@@ -17,9 +17,9 @@
 """
 
 import jax
-from jax_step import JaxStep
-from workload import Workload
 
+from benchmarks.side_by_side.jax_step import JaxStep
+from benchmarks.side_by_side.workload import Workload
 from slax_data import randman, random_manifolds, upstream_randman
 
 N_CLASSES = 10

@@ -12,6 +12,6 @@
 # ///
 """This repository on the JAX of sparx, for ratios on one version: see `slax`."""
 
-from peers.slax import rules
+from benchmarks.peers.slax import rules
 
 __all__ = ["rules"]

@@ -42,8 +42,9 @@ import jax
 import jax.numpy as jnp
 import optax
 import slax
-from jax_step import JaxStep
-from workload import DECAY, THRESHOLD, Workload
+
+from benchmarks.side_by_side.jax_step import JaxStep
+from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 N_CLASSES = 10  # of `data`
 

@@ -21,6 +21,6 @@
 OSTL, OTPE and RTRL take seconds at sizes at which the others take tenths of a second, and are omitted there.
 """
 
-from peers.slax_original import rules
+from benchmarks.peers.slax_original import rules
 
 __all__ = ["rules"]

@@ -19,8 +19,9 @@ currents, so the next layer cannot use half precision.
 
 import snntorch
 import torch
-from torch_step import DEVICE, TorchStep, tensor
-from workload import DECAY, THRESHOLD, Workload
+
+from benchmarks.side_by_side.torch_step import DEVICE, TorchStep, tensor
+from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 
 def bptt(variant: str, workload: Workload) -> TorchStep:

@@ -39,11 +39,12 @@ import jax
 import jax.numpy as jnp
 import optax
 import sparx
-from jax_step import JaxStep
 from sparx.dynamics import LIFCell
 from sparx.learn import EPropParams, OTTTLayer, eprop, ottt
 from sparx.surrogate import FastSigmoid
-from workload import DECAY, THRESHOLD, Workload
+
+from benchmarks.side_by_side.jax_step import JaxStep
+from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 TAU = -1 / math.log(DECAY)
 

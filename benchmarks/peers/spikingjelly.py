@@ -36,8 +36,9 @@ from functools import partial
 import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from spikingjelly.activation_based.learning.online_learning import ottt_online_training
-from torch_step import DEVICE, TorchStep, tensor
-from workload import DECAY, THRESHOLD, Workload
+
+from benchmarks.side_by_side.torch_step import DEVICE, TorchStep, tensor
+from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 NEURON = {"tau": 1 / (1 - DECAY), "decay_input": False, "v_threshold": THRESHOLD, "v_reset": None}
 

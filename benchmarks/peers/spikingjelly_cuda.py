@@ -19,8 +19,9 @@ Parity: the equations of slax (`decay_input=False`, `v_reset=None`); sigmoid as 
 
 import torch
 from spikingjelly.activation_based import functional, layer, neuron
-from torch_step import DEVICE, TorchStep, tensor
-from workload import DECAY, THRESHOLD, Workload
+
+from benchmarks.side_by_side.torch_step import DEVICE, TorchStep, tensor
+from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 
 def bptt(variant: str, workload: Workload) -> TorchStep:

@@ -19,8 +19,9 @@ gradient passes the reset, and the surrogate is its default. beta is a parameter
 import jax
 import spyx.nn
 from flax import nnx
-from jax_step import JaxStep
-from workload import DECAY, THRESHOLD, Workload
+
+from benchmarks.side_by_side.jax_step import JaxStep
+from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 
 def bptt(variant: str, workload: Workload) -> JaxStep:

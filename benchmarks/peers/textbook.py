@@ -25,8 +25,9 @@ Parity: the equations of slax.
 
 import jax
 import jax.numpy as jnp
-from jax_step import JaxStep
-from workload import DECAY, THRESHOLD, Workload
+
+from benchmarks.side_by_side.jax_step import JaxStep
+from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 
 SLOPE = 25.0
 

@@ -1,23 +1,20 @@
 """Compare the direction of each contender's gradient with the textbook rules on a small net, and print a Markdown table.
 
-    python benchmarks/rules/parity.py > results/benchmarks/rules_parity.md
+    python -m benchmarks.rules.parity > results/benchmarks/rules_parity.md
 
 Cells are cosines to the gradient of each rule, one per layer, starting with the first; the last column is the norm of each
 layer's gradient relative to BPTT.
 """
 
 import argparse
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "side_by_side"))
 
 import numpy as np
-from contenders import BenchmarkError, Contender, contenders
-from process import Process
-from tables import markdown
 from tqdm import tqdm
-from workload import uniform
+
+from benchmarks.side_by_side.contenders import BenchmarkError, Contender, contenders
+from benchmarks.side_by_side.process import Process
+from benchmarks.side_by_side.tables import markdown
+from benchmarks.side_by_side.workload import uniform
 
 REFERENCES = ["textbook:bptt", "textbook:ostl", "textbook:ottt", "textbook:sltt"]
 NET = uniform(128, 16)

@@ -1,18 +1,13 @@
 """Time one gradient under every learning rule, here and in other libraries, and write the measurements to a JSON file.
 
-python benchmarks/rules/run.py                                  # speed: T = 256, N = 128, 256, 512, all contenders
-python benchmarks/rules/run.py --sizes 1024 --peers slax
-python benchmarks/rules/run.py length                           # T = 256, 1024, 4096 at N = 128: time and memory
-python benchmarks/rules/run.py small                            # 64-50-10 at T = 20, where RTRL is feasible
+python -m benchmarks.rules.run                                  # speed: T = 256, N = 128, 256, 512, all contenders
+python -m benchmarks.rules.run --sizes 1024 --peers slax
+python -m benchmarks.rules.run length                           # T = 256, 1024, 4096 at N = 128: time and memory
+python -m benchmarks.rules.run small                            # 64-50-10 at T = 20, where RTRL is feasible
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "side_by_side"))
-
-from measure import Mode, run
-from workload import small, uniform
+from benchmarks.side_by_side.measure import Mode, run
+from benchmarks.side_by_side.workload import small, uniform
 
 BPTT = ["slax:bptt", "slax:bptt_chunk_16", "slax:bptt_chunk_32", "slax:bptt_chunk_64"]
 RULES = ["slax:sltt", "slax:ottt", "slax:ostl", "slax:otpe", "slax:approximate_otpe", "slax:e_prop", "slax:pp_prop"]

@@ -1,13 +1,9 @@
-"""Make Markdown tables from a file of run.py: `python benchmarks/rules/table.py results/benchmarks/rules_speed.json`."""
+"""Make Markdown tables from a file of run.py: `python -m benchmarks.rules.table results/benchmarks/rules_speed.json`."""
 
 import math
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "side_by_side"))
-
-from tables import column_name, fastest, main, markdown, medians, ratio
+from benchmarks.side_by_side.tables import column_name, fastest, main, markdown, medians, ratio
 
 
 class Ratio(NamedTuple):

@@ -26,7 +26,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from workload import Workload
+from benchmarks.side_by_side.workload import Workload
 
 ROOT = Path(__file__).parents[2]
 BUILTIN_PACKAGES = {"jax", "flax", "numpy", "slax-neurons", "slax-rules"}

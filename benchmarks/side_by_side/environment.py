@@ -8,7 +8,7 @@ import argparse
 import json
 from pathlib import Path
 
-from contenders import GPU, BenchmarkError, contenders_of, python_of
+from benchmarks.side_by_side.contenders import GPU, BenchmarkError, contenders_of, python_of
 
 TO_TRY_AGAIN = "to try again: snakemake figures/all --forcerun environment"
 

@@ -6,7 +6,8 @@ All take currents [T, N] in float64, and return spikes [T, N]. u is the membrane
 from collections.abc import Callable
 
 import numpy as np
-from workload import DECAY, THRESHOLD
+
+from benchmarks.side_by_side.workload import DECAY, THRESHOLD
 
 SYNAPSE_DECAY = 0.8  # for peers whose neuron has a synapse: its current decays before or after it acts
 PARTS_OF_ONE = 4096  # resolution of fixed-point numbers

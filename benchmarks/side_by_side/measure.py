@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from contenders import ROOT, BenchmarkError, Contender, contenders
-from process import Process
 from tqdm import tqdm
-from workload import Workload
+
+from benchmarks.side_by_side.contenders import ROOT, BenchmarkError, Contender, contenders
+from benchmarks.side_by_side.process import Process
+from benchmarks.side_by_side.workload import Workload
 
 
 class Mode(NamedTuple):

@@ -5,11 +5,10 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
-from contenders import BenchmarkError, Contender, python_of
-from workload import Workload
+from benchmarks.side_by_side.contenders import ROOT, BenchmarkError, Contender, python_of
+from benchmarks.side_by_side.workload import Workload
 
 # The processes of a workload share one device, and JAX would take three quarters of its memory in each. On a GPU, JAX's
 # matrix products would use TF32, unlike PyTorch's defaults.
@@ -35,7 +34,7 @@ class Process:
 
     def __init__(self, contender: Contender, workload: Workload):
         arguments = [contender.benchmark, contender.file, contender.variant, json.dumps(workload)]
-        command = [python_of(contender), Path(__file__).parent / "worker.py", *arguments]
+        command = [python_of(contender), "-m", "benchmarks.side_by_side.worker", *arguments]
         self.log = contender.log
         pipe = subprocess.PIPE
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -83,5 +82,5 @@ def variables_of(contender: Contender) -> dict[str, str]:
     # A new environment has no bytecode: its first process writes it for its imports, whatever the setting of this process.
     not_passed_on = NUMBERS_OF_THREADS | (set() if contender.here else {"PYTHONDONTWRITEBYTECODE"})
     at_hand = {name: value for name, value in os.environ.items() if name not in not_passed_on}
-    paths = os.pathsep.join(sys.path) if contender.here else at_hand.get("PYTHONPATH", "")
-    return at_hand | COMMON_ENVIRONMENT | {"PYTHONPATH": paths} | contender.variables
+    paths = [str(ROOT), *(sys.path if contender.here else filter(None, [at_hand.get("PYTHONPATH")]))]
+    return at_hand | COMMON_ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)} | contender.variables

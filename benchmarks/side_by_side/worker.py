@@ -1,4 +1,5 @@
-"""Run one contender in its own environment: `python worker.py BENCHMARK FILE VARIANT WORKLOAD`, with a peer's file and a
+"""Run one contender in its own environment: `python -m benchmarks.side_by_side.worker BENCHMARK FILE VARIANT
+WORKLOAD`, with a peer's file and a
 workload as JSON.
 
 The worker speaks JSON, one object per line. It reports its first step, then answers each {"seconds": S} on standard input with
@@ -19,22 +20,21 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from contenders import GPU, contenders_of, script
-from equations import check
-from workload import Workload
+from benchmarks.side_by_side.contenders import GPU, contenders_of, script
+from benchmarks.side_by_side.equations import check
+from benchmarks.side_by_side.workload import Workload
 
 
 def main() -> None:
     benchmark, file, variant, workload = sys.argv[1:]
     file = Path(file)
-    sys.path.insert(1, str(file.parents[1]))
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     def reply(values: dict) -> None:
         print(json.dumps(values), file=replies, flush=True)
 
-    module = importlib.import_module(f"peers.{file.stem}")
+    module = importlib.import_module(f"benchmarks.peers.{file.stem}")
     (contender,) = (c for c in contenders_of(file) if (c.benchmark, c.variant) == (benchmark, variant))
     if contender.neuron:
         check(contender.neuron["equation"], partial(module.spikes_of, variant))

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 KNOWN = Path(
     ".snakemake/sources.json"
 )  # what was found in sources, by their bytes: to parse all of them takes a second
-OURS = ("experiments", "gallery", "peers")
+OURS = ("experiments", "gallery", "benchmarks")
 OUTSIDE = (tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
 
 
@@ -94,18 +94,18 @@ class Sources:
         """The sources of ours that a source imports itself: of a package of ours, all of them."""
         if file not in self._imported:
             modules = self._source(file).imports if file.is_file() else []
-            found = dict.fromkeys(path for module in modules for path in self._module(module, file))
+            found = dict.fromkeys(path for module in modules for path in self._module(module))
             self._imported[file] = list(found)
         return self._imported[file]
 
-    def _module(self, module: str, file: Path) -> list[Path]:
-        """The files of a module that a file imports."""
+    def _module(self, module: str) -> list[Path]:
+        """The files of a module."""
         package, *names = module.split(".")
         if package.startswith("slax_"):
             if package not in self._packages:
                 self._packages[package] = sorted(self.root.glob(f"packages/*/src/{package}/**/*.py"))
             return self._packages[package]
-        found = file.parent.joinpath(*names) if package == "peers" else self.root.joinpath(package, *names)
+        found = self.root.joinpath(package, *names)
         return [path for path in (found.with_suffix(".py"), found / "__init__.py") if path.is_file()]
 
 

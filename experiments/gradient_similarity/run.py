@@ -25,6 +25,7 @@ from experiments.common.training import (
     check_losses,
     check_rising,
     demo_model,
+    layer_of,
     make_model,
     make_rule,
     model_accuracy,
@@ -113,10 +114,10 @@ def gradients_of_batch(
 
 
 def by_layer(gradient: nnx.State) -> Vectors:
-    """A gradient as one vector for each layer, counted from 1: a layer is two modules, with paths like "modules/2/kernel"."""
+    """A gradient as one vector for each layer, counted from 1."""
     leaves = defaultdict(list)
     for path, leaf in nnx.to_flat_state(gradient):
-        leaves[str(int(path[1]) // 2 + 1)].append(leaf[...].ravel())
+        leaves[layer_of("/".join(map(str, path)))].append(leaf[...].ravel())
     return {layer: jnp.concatenate(parts) for layer, parts in leaves.items()}
 
 

@@ -6,16 +6,11 @@ numpy: `python -m experiments.run throughput rules_n128 --set own_environments=f
 """
 
 import os
-import sys
-from pathlib import Path
 from typing import Any
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-sys.path.insert(1, str(BENCHMARKS / "side_by_side"))
-
-from contenders import Contender, contenders
-from measure import measure
-from workload import uniform
+from benchmarks.side_by_side.contenders import Contender, contenders
+from benchmarks.side_by_side.measure import measure
+from benchmarks.side_by_side.workload import uniform
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:

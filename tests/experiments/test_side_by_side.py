@@ -6,18 +6,12 @@ import json
 import os
 import sys
 from importlib.metadata import PackageNotFoundError
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-sys.path.insert(1, str(Path(__file__).parents[2] / "benchmarks" / "side_by_side"))
-
-import contenders
-import environment
-import process
-import worker
-from workload import uniform
+from benchmarks.side_by_side import contenders, environment, process, worker
+from benchmarks.side_by_side.workload import uniform
 
 PEERS = sorted(contenders.PEERS.glob("*.py"))
 WRITTEN = [file for file in PEERS if file.stem != "snnax"]  # it cannot be imported, and has nothing but the attempt
@@ -52,8 +46,8 @@ def functions_of(file):
     for node in ast.parse(file.read_text()).body:
         if isinstance(node, ast.FunctionDef):
             found[node.name] = [argument.arg for argument in node.args.args]
-        elif isinstance(node, ast.ImportFrom) and node.module.startswith("peers."):
-            imported = functions_of(file.with_name(f"{node.module.removeprefix('peers.')}.py"))
+        elif isinstance(node, ast.ImportFrom) and node.module.startswith("benchmarks.peers."):
+            imported = functions_of(file.with_name(f"{node.module.removeprefix('benchmarks.peers.')}.py"))
             found |= {name.asname or name.name: imported[name.name] for name in node.names}
     return found
 

@@ -15,7 +15,7 @@ from experiments.throughput import libraries, plot, run
 
 import contenders  # isort: skip  on the path since run was imported
 import equations  # isort: skip
-from workload import DECAY, Workload, uniform  # isort: skip
+from benchmarks.side_by_side.workload import DECAY, Workload, uniform  # isort: skip
 
 ROOT = Path(run.__file__).parent
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())

@@ -1,0 +1,1 @@
+"""Measurements of time and memory, here and in other libraries."""

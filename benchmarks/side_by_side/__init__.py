@@ -1,0 +1,1 @@
+"""The library of the benchmarks: contenders, their processes, workloads, measurements and tables."""
