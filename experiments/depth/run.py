@@ -4,7 +4,7 @@ compare the rule's gradient with BPTT's, layer by layer: before training, and at
 All rules start from the same weights and see the same batches, and the cosines of all rules are at the same parameters.
 """
 
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 from experiments.common.agreement import make_agreement, model_state
@@ -19,7 +19,7 @@ REFERENCE = "bptt"
 def compute(config: dict[str, Any]) -> dict[str, Any]:
     """By rule: "trials", the trials of the learning rate, and "seeds", for each seed the test accuracy and the cosines by
     layer, "initial" and "trained"; BPTT has no cosines."""
-    sampler = lru_cache(maxsize=None)(make_sampler(config, None))
+    sampler = make_sampler(config, None)
     order = [REFERENCE, *(rule for rule in config["rules"] if rule != REFERENCE)]
     found, reached = {}, {}
     for rule in order:
