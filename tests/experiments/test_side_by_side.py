@@ -192,9 +192,9 @@ def test_memory_of_a_device_is_given_back_between_turns(monkeypatch):
     monkeypatch.setitem(
         sys.modules, "torch", SimpleNamespace(cuda=cuda, Tensor=object, nn=SimpleNamespace(Parameter=object))
     )
-    monkeypatch.delitem(sys.modules, "torch_step", raising=False)
-    torch_step = importlib.import_module("torch_step")
-    monkeypatch.delitem(sys.modules, "torch_step")  # it is bound to the stand-in
+    monkeypatch.delitem(sys.modules, "benchmarks.side_by_side.torch_step", raising=False)
+    torch_step = importlib.import_module("benchmarks.side_by_side.torch_step")
+    monkeypatch.delitem(sys.modules, "benchmarks.side_by_side.torch_step")  # it is bound to the stand-in
     torch_step.TorchStep(lambda: None, []).release()
     assert freed == [True]
     monkeypatch.setattr(torch_step, "DEVICE", "cpu")

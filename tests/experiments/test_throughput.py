@@ -9,13 +9,11 @@ import pytest
 import yaml
 from experiment_files import as_written, config_of, draw
 
+from benchmarks.side_by_side import contenders, equations
+from benchmarks.side_by_side.workload import DECAY, Workload, uniform
 from experiments import plot as figures
 from experiments.common.job import figures_of, jobs_of
 from experiments.throughput import libraries, plot, run
-
-import contenders  # isort: skip  on the path since run was imported
-import equations  # isort: skip
-from benchmarks.side_by_side.workload import DECAY, Workload, uniform  # isort: skip
 
 ROOT = Path(run.__file__).parent
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())

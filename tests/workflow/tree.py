@@ -31,6 +31,7 @@ SOURCES = [
     "packages",
     *(str(file.relative_to(ROOT)) for file in sorted(ROOT.glob("experiments/*.py"))),
     "experiments/common",
+    "benchmarks/__init__.py",
     "benchmarks/side_by_side",
     "benchmarks/peers",
     "experiments/gradient_similarity",

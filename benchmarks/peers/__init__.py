@@ -1,1 +1,0 @@
-"""The libraries that are measured, one file for each."""
