@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from experiments.common.samples import SeedSamples, make_sampler
-from experiments.common.trainer import make_activity, make_trainer
+from experiments.common.trainer import make_trainer, spikes_of_layers
 from experiments.common.training import Update, loss_at_the_end, make_model, make_rule
 from experiments.common.trials import train_seeds, try_rates
 from slax_rules import RULES
@@ -27,7 +27,6 @@ def results_of_update(config: dict[str, Any], update: Update, sampler: Callable[
     """The trials of the learning rates, and for each seed the numbers of the network at the end of its training, with no step
     selected by accuracy."""
     trainer = make_trainer(config, update, make_model, partial(make_rule, config["rule"]))
-    spikes_of_layers = make_activity(trainer)
     where = f"accuracy of {config['task']}: under {config['rule']} {update}"
     trials = try_rates(config, trainer, sampler, where)
     seeds = [
@@ -36,7 +35,7 @@ def results_of_update(config: dict[str, Any], update: Update, sampler: Callable[
             "accuracy": float(trainer.score(trained, *samples.test)),
             "validation_accuracy": float(trainer.score(trained, *samples.validation)),
             "loss": float(loss_at_the_end(losses)),
-            "spikes": jax.tree.map(float, spikes_of_layers(trained, samples.test[0])),
+            "spikes": jax.tree.map(float, spikes_of_layers(trainer, trained, samples.test[0])),
         }
         for seed, samples, _, trained, losses in train_seeds(config, trainer, sampler, trials.chosen, where)
     ]

@@ -9,6 +9,7 @@ from flax import nnx
 
 from experiments.common.trainer import Samples, Trained, Trainer
 from experiments.common.training import layer_of, plain_layers
+from slax_neurons import Connect
 from slax_rules import cross_entropy, gradients
 from slax_viz import cosine_similarity
 
@@ -29,21 +30,35 @@ def make_agreement(
     """
 
     @jax.jit
-    def compare(trained: Trained, state: nnx.State, spikes: jax.Array, labels: jax.Array) -> dict[str, dict[str, Any]]:
+    def gradient_of_rule(trained: Trained, state: nnx.State, *batches: jax.Array) -> nnx.State:
         model, rule = trainer.network(trained)
         nnx.update(model, state)
-        count, steps, size, *units = spikes.shape
-        inputs = spikes.swapaxes(0, 1).reshape(steps, count * size, *units).astype(jnp.float32)
-        batch = inputs, labels.reshape(-1)
-        _, reference = gradients(model, cross_entropy, *batch)
-        _, gradient = gradients(model, cross_entropy, *batch, rule=rule_of(rule))
-        layers = cosine_similarity(gradient, reference, group=layer_of)
-        return {layer: cosine._asdict() | {"cosine": cosine.value} for layer, cosine in layers.items()}
+        return gradients(model, cross_entropy, *as_one_batch(*batches), rule=rule_of(rule))[1]
 
     def agreement(trained: Trained, state: nnx.State, batches: Samples) -> Layers:
-        return plain_layers(compare(trained, state, *batches))
+        model, _ = trainer.network(trained)
+        nnx.update(model, state)
+        return plain_layers(compare(gradient_of_rule(trained, state, *batches), bptt_gradient(model, *batches)))
 
     return agreement
+
+
+@nnx.jit
+def bptt_gradient(model: Connect, spikes: jax.Array, labels: jax.Array) -> nnx.State:
+    """The gradient of BPTT, by a program that all rules share."""
+    return gradients(model, cross_entropy, *as_one_batch(spikes, labels))[1]
+
+
+@jax.jit
+def compare(gradient: nnx.State, reference: nnx.State) -> dict[str, dict[str, jax.Array]]:
+    layers = cosine_similarity(gradient, reference, group=layer_of)
+    return {layer: cosine._asdict() | {"cosine": cosine.value} for layer, cosine in layers.items()}
+
+
+def as_one_batch(spikes: jax.Array, labels: jax.Array) -> Samples:
+    """Several batches [M, T, B, N] as one [T, M B, N]."""
+    count, steps, size, *units = spikes.shape
+    return spikes.swapaxes(0, 1).reshape(steps, count * size, *units).astype(jnp.float32), labels.reshape(-1)
 
 
 def model_state(trainer: Trainer, trained: Trained) -> nnx.State:

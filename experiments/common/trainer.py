@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -43,7 +44,7 @@ class Trainer:
     network: `network(trained)`, the network and its rule.
     train_part: `train_part(trained, rate, spikes, labels)`, the arrays after an update for each of the batches, and their
         losses: a jitted function.
-    score: `score(trained, spikes, labels)`, the score of the network on some samples: a jitted function.
+    score: `score(trained, spikes, labels)`, the score of the network on some samples.
     """
 
     start: Callable[[jax.Array], Trained]
@@ -127,24 +128,29 @@ def make_trainer(
         nnx.update(objects, state)
         return Trained(nnx.state((model, rule)), nnx.state(optimizer)), losses
 
-    @jax.jit(compiler_options=COMPILER_OPTIONS)
     def score_of(trained: Trained, spikes: jax.Array, labels: jax.Array) -> jax.Array:
         model, _ = network(trained)
         model.eval()
-        spikes = spikes.astype(jnp.float32)
-        _, outputs = unroll(model, model.initialize_carry(spikes.shape[1:]), spikes)
-        return score(outputs, labels)
+        return score_model(model, spikes, labels, score=score)
 
     return Trainer(start, network, train_part, score_of)
 
 
-def make_activity(trainer: Trainer) -> Callable[[Trained, jax.Array], dict[str, jax.Array]]:
-    """A function, compiled once, of a trained network and inputs: the spikes per step and unit of each hidden layer."""
+@partial(nnx.jit, static_argnames="score")
+def score_model(model: Connect, spikes: jax.Array, labels: jax.Array, *, score: Score) -> jax.Array:
+    """The score of a network, by a program that all rules share."""
+    spikes = spikes.astype(jnp.float32)
+    _, outputs = unroll(model, model.initialize_carry(spikes.shape[1:]), spikes)
+    return score(outputs, labels)
 
-    @jax.jit
-    def spikes_of_layers(trained: Trained, inputs: jax.Array) -> dict[str, jax.Array]:
-        model, _ = trainer.network(trained)
-        model.eval()
-        return activity(model, inputs.astype(jnp.float32))
 
-    return spikes_of_layers
+def spikes_of_layers(trainer: Trainer, trained: Trained, inputs: jax.Array) -> dict[str, jax.Array]:
+    """The spikes per step and unit of each hidden layer of a trained network, by a program that all rules share."""
+    model, _ = trainer.network(trained)
+    model.eval()
+    return activity_of_model(model, inputs)
+
+
+@nnx.jit
+def activity_of_model(model: Connect, inputs: jax.Array) -> dict[str, jax.Array]:
+    return activity(model, inputs.astype(jnp.float32))

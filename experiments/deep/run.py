@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.common.samples import make_sampler
-from experiments.common.trainer import make_activity, make_trainer
+from experiments.common.trainer import make_trainer, spikes_of_layers
 from experiments.common.training import Update, loss_at_the_end, make_rule
 from experiments.common.trials import train_seeds, try_rates
 from experiments.deep.networks import NETWORKS
@@ -23,7 +23,6 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
     pieces = {"steps": config["online_window"]} if config["rule"] == "tbptt" else {}
     rule = partial(make_rule, config["rule"], **pieces)
     trainer = make_trainer(config, update_of(config), NETWORKS[config["network"]], rule, score=summed_accuracy)
-    spikes_of_layers = make_activity(trainer)
     where = f"deep, {config['task']}: under {config['rule']}"
     trials = try_rates(config, trainer, sampler, where)
     seeds = [
@@ -31,7 +30,7 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
             "seed": seed,
             "accuracy": float(trainer.score(trained, *samples.test)),
             "loss": float(loss_at_the_end(losses)),
-            "spikes": jax.tree.map(float, spikes_of_layers(trained, samples.test[0])),
+            "spikes": jax.tree.map(float, spikes_of_layers(trainer, trained, samples.test[0])),
         }
         for seed, samples, _, trained, losses in train_seeds(config, trainer, sampler, trials.chosen, where)
     ]

@@ -13,7 +13,7 @@ import jax
 
 from experiments.common.agreement import make_agreement, model_state
 from experiments.common.samples import make_sampler
-from experiments.common.trainer import make_activity, make_trainer
+from experiments.common.trainer import make_trainer, spikes_of_layers
 from experiments.common.training import gradient_rule, loss_at_the_end, make_model, make_rule
 from experiments.common.trials import train_seeds, try_rates
 from slax_rules import RULES
@@ -27,7 +27,6 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     for update in RULES[config["rule"]].updates:
         trainer = make_trainer(config, update, make_model, partial(make_rule, config["rule"]))
         agreement = make_agreement(trainer, partial(gradient_rule, config["rule"]))
-        spikes = make_activity(trainer)
         where = f"rules_table of {config['task']}: under {config['rule']} {update}"
         found = try_rates(config, trainer, sampler, where)
         trials[update] = found.as_json()
@@ -36,7 +35,7 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
             for name, at in stages.items():
                 seeds[seed][name] = {
                     "accuracy": float(trainer.score(at, *samples.test)),
-                    "spikes": jax.tree.map(float, spikes(at, samples.test[0])),
+                    "spikes": jax.tree.map(float, spikes_of_layers(trainer, at, samples.test[0])),
                     "layers": agreement(at, model_state(trainer, at), samples.others(config["eval_batches"])),
                 }
             seeds[seed][update]["loss"] = float(loss_at_the_end(losses))
