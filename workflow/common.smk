@@ -17,7 +17,7 @@ def read_yaml(path):
     try:
         return yaml_files.read_yaml(path)
     except yaml.YAMLError as error:
-        raise WorkflowError(f"{error}\nNo job was started.") from None
+        raise WorkflowError(f"The configuration is not valid, no job was started.\n{error}") from None
 
 
 def check(value, schema, where):

@@ -1,5 +1,6 @@
 """The pipeline on trial: a copy of what it consists of, with the experiment cut down to seconds."""
 
+import copy
 import os
 import re
 import shutil
@@ -120,7 +121,7 @@ def new_tree(path: Path) -> Tree:
     scales = yaml.safe_load(tree.config.read_text())["scales"]
     tasks = {name: scales["quick"]["tasks"][name] for name in TINY_TASKS}
     scales["quick"] |= TINY | {"tasks": tasks}
-    scales["full"] = scales["quick"] | {"tasks": {TINY_TASKS[0]: tasks[TINY_TASKS[0]]}}
+    scales["full"] = copy.deepcopy(scales["quick"] | {"tasks": {TINY_TASKS[0]: tasks[TINY_TASKS[0]]}})
     tree.config.write_text(yaml.safe_dump({"scales": scales}))
     (tree.config.parent / "claims.yaml").write_text(yaml.safe_dump({"figures": TINY_FIGURES}))
     tree.output_of("git", "init", "--quiet")
