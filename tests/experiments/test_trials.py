@@ -112,8 +112,7 @@ def test_training_is_a_plain_loop(rule, update, changes, sampler):
     assert len(found) == len(by_hand) == 6 + 3 * (rule == "e_prop_adaptive")
     for one, other in zip(found, by_hand, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
-    moved = [np.abs(one - first).max() > 1e-3 for one, first in zip(found, before, strict=True)]
-    assert moved == [True] * 6 + [True, True, False] * (rule == "e_prop_adaptive")  # the read-out needs no matrix
+    assert all(np.abs(one - first).max() > 1e-3 for one, first in zip(found, before, strict=True))
 
 
 def test_score_is_that_of_the_outputs_at_the_trained_parameters(sampler):
