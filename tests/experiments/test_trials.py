@@ -20,7 +20,7 @@ from experiments.common.keys import key_of
 from experiments.common.rate_curves import COLUMNS, Curve, draw, look_of, rows
 from experiments.common.samples import make_sampler, number_of_parts
 from experiments.common.tasks import task_maker
-from experiments.common.trainer import Trained, Trainer, make_activity, make_trainer
+from experiments.common.trainer import Trained, Trainer, make_trainer, spikes_of_layers
 from experiments.common.training import make_model, make_rule, online_window, updates_of_batch
 from experiments.common.trials import Trials, start_of, train_seeds, try_rates
 from slax_neurons import connect
@@ -152,7 +152,7 @@ def test_scores_and_activity_are_those_of_the_network_in_evaluation(sampler):
     starts = [start_of(trainer, 0) for trainer in trainers]
     one, other = (float(trainer.score(start, spikes, labels)) for trainer, start in zip(trainers, starts, strict=True))
     assert one == other > 0
-    plain, dropped = (make_activity(trainer)(start, spikes) for trainer, start in zip(trainers, starts, strict=True))
+    plain, dropped = (spikes_of_layers(trainer, start, spikes) for trainer, start in zip(trainers, starts, strict=True))
     assert plain == dropped and plain.keys() == {"1", "2"} and min(plain.values()) > 0
 
 
