@@ -230,11 +230,17 @@ def test_the_rate_with_the_best_validation_accuracy_is_chosen(results):
 
 
 def test_the_test_split_is_read_once_for_each_cell_and_seed_after_its_rate_is_chosen(monkeypatch):
-    own = config(temporal=["sltt"], spatial=["symmetric"])
+    """And the gradients of all cells are compared at the parameters of BPTT, before and after its training."""
+    own, compared = config(temporal=["sltt"], spatial=["symmetric"]), []
     done = watch(monkeypatch, run, own)
+    monkeypatch.setattr(run, "make_agreement", lambda _: lambda trained, state, batches: compared.append(state))
     run.compute(own)
     rates, seeds = len(TINY["learning_rates"]), TINY["seeds"]
     assert done == 3 * (["validation"] * rates * TINY["rate_seeds"] + ["chosen"] + ["test"] * seeds)
+    bptt, fixed, sltt = (compared[first : first + 2 * seeds] for first in (0, 2 * seeds, 4 * seeds))
+    for one, *others in zip(bptt, fixed, sltt, strict=True):
+        assert all(same(one, other) for other in others)
+    assert not any(same(*pair) for pair in itertools.combinations(bptt, 2))
 
 
 def test_cells_start_from_the_same_network_and_seeds_differ():

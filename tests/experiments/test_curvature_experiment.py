@@ -13,6 +13,7 @@ from flax import nnx
 
 from experiments.common import training
 from experiments.common.schemas import validator
+from experiments.common.trials import Trials
 from experiments.curvature import online, plot, solutions, windows
 from slax_neurons import LI, LIF, connect, unroll
 from slax_rules import cross_entropy
@@ -165,6 +166,23 @@ def test_one_window_online_is_offline(accuracies):
     assert [offline[name] == online[name] for name in ("trials", "accuracy")] == [True, True]
     other = cell(accuracies, mode="online", window=2)
     assert other["trials"]["validation"] != online["trials"]["validation"] or other["accuracy"] != online["accuracy"]
+
+
+def test_each_window_is_that_of_the_updates_and_of_the_rule_tbptt(monkeypatch):
+    made, real = [], online.make_trainer
+
+    def make_trainer(config, update, network, rule):
+        made.append((update, config["online_window"], getattr(rule(None, jax.random.key(0)), "steps", None)))
+        return real(config, update, network, rule)
+
+    monkeypatch.setattr(online, "make_trainer", make_trainer)
+    monkeypatch.setattr(online, "try_rates", lambda *_: Trials([0.01], [[0.5]]))
+    monkeypatch.setattr(online, "train_seeds", lambda *_: [])
+    for rule in ("ottt", "tbptt"):
+        online.compute(config("online", "tbptt", layers=SHALLOW) | {"rule": rule})
+    assert made == [("online", 2, None), ("online", 4, None)] + [
+        (update, window, window) for update in ("offline", "online") for window in (2, 4)
+    ]
 
 
 def test_the_test_samples_are_read_once_for_each_training_after_its_rate_is_chosen(monkeypatch):

@@ -111,6 +111,7 @@ def test_bptt_agrees_with_itself_and_the_gradient_of_fptt_does_not(seeds):
     for seed in seeds["fptt"]:
         assert seed.keys() == {"seed", "initial", "online"}
         assert seed["initial"]["layers"]["1"]["cosine"] < 0.999
+        assert seed["online"]["layers"]["1"]["cosine"] != seed["initial"]["layers"]["1"]["cosine"]
 
 
 def test_all_rules_of_a_task_start_from_the_same_network(seeds):
@@ -133,11 +134,16 @@ def costs():
 
 def test_the_test_samples_are_read_after_the_rate_is_chosen(monkeypatch):
     """Once for each training, and once for each seed before its first training."""
-    settings = config("bptt", code="rate", input_rate=0.5)
+    settings = config("ostl")
     done = watch(monkeypatch, run, settings)
     with jax.numpy_dtype_promotion("standard"):
-        run.compute(settings)
-    assert done == ["validation"] * 2 + ["chosen"] + ["test"] * 2 * 2
+        result = run.compute(settings)
+    of_update = ["validation"] * 2 + ["chosen"] + ["test"] * 2
+    assert done == of_update + ["test"] * 2 + of_update
+    assert list(result["trials"]) == ["offline", "online"]
+    for seed in result["seeds"]:
+        cosines = {seed[stage]["layers"]["1"]["cosine"] for stage in ("initial", "offline", "online")}
+        assert len(cosines) == 3  # the stages are networks of their own
 
 
 def test_trials_are_kept_and_their_best_rate_is_chosen(computed):
