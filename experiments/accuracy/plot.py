@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.common import rate_curves
 from experiments.common.figures import (
     MARKS,
     MODE_LABELS,
@@ -21,7 +22,7 @@ from experiments.common.figures import (
     interval,
     summary,
 )
-from experiments.common.rate_curves import Curve, look_of, rate_plot
+from experiments.common.rate_curves import Curve, look_of
 from slax_rules import RULES
 
 COLUMNS = ["task", "layers", "n_steps", "rule", "mode", "quantity", *SUMMARY, "seeds"]
@@ -156,7 +157,16 @@ def curves_of(data: Data) -> list[Curve]:
     ]
 
 
+def rate_rows(data: Data) -> Iterator[list[Any]]:
+    return rate_curves.rows(curves_of(data))
+
+
+def draw_rates(data: Data) -> Figure:
+    """Draw the validation accuracy against the learning rate."""
+    return rate_curves.draw("accuracy_rates", curves_of(data))
+
+
 FIGURES = {
     "accuracy": Plot(COLUMNS, rows, draw),
-    "accuracy_rates": rate_plot("accuracy_rates", ["task", "mode", "rule"], curves_of),
+    "accuracy_rates": Plot(["task", "mode", "rule", *rate_curves.COLUMNS], rate_rows, draw_rates),
 }

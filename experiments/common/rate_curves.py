@@ -1,6 +1,6 @@
 """The figure and the table of all trials: the validation accuracy against the learning rate, for each rule."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common.figures import SUMMARY, Plot, check_given, summary
+from experiments.common.figures import SUMMARY, check_given, summary
 from slax_rules import RULES
 
 COLUMNS = ["learning_rate", "chosen", "basin", *SUMMARY, "seeds"]  # after the names of row, column and curve
@@ -42,17 +42,6 @@ class Curve(NamedTuple):
         means = self.accuracies.mean(axis=0)
         rates = np.array(self.trials["learning_rates"])[means > means.max() - BASIN]
         return float(rates.max() / rates.min())
-
-
-def rate_plot(stem: str, names: Sequence[str], curves_of: Callable[[Any], Sequence[Curve]]) -> Plot:
-    """The figure and the table of the trials of an experiment.
-
-    Args:
-        stem: stem of the figure.
-        names: the columns of the table for row, column and name of a curve.
-        curves_of: maps the data of the experiment's figures to the curves.
-    """
-    return Plot([*names, *COLUMNS], lambda data: rows(curves_of(data)), lambda data: draw(stem, curves_of(data)))
 
 
 def look_of(rule: str) -> dict[str, Any]:

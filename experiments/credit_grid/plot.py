@@ -9,8 +9,9 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.common import rate_curves
 from experiments.common.figures import SUMMARY, Plot, check_given, count, interval, summary, summary_columns
-from experiments.common.rate_curves import Curve, look_of, rate_plot
+from experiments.common.rate_curves import Curve, look_of
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, published
 from slax_rules import RULES
 
@@ -395,10 +396,19 @@ def curves_of(data: Data) -> list[Curve]:
     return curves
 
 
+def rate_rows(data: Data) -> Iterator[list[Any]]:
+    return rate_curves.rows(curves_of(data))
+
+
+def draw_rates(data: Data) -> Figure:
+    """Draw the validation accuracy against the learning rate."""
+    return rate_curves.draw("credit_grid_rates", curves_of(data))
+
+
 FIGURES = {
     "credit_grid": Plot(COLUMNS, rows, draw),
     "credit_grid_cosine": Plot(COSINE_COLUMNS, cosine_rows, draw_cosine),
     "credit_grid_differences": Plot(DIFFERENCE_COLUMNS, difference_rows, draw_differences),
     "credit_grid_cost": Plot(COST_COLUMNS, cost_rows, draw_cost),
-    "credit_grid_rates": rate_plot("credit_grid_rates", ["task", "temporal", "spatial"], curves_of),
+    "credit_grid_rates": Plot(["task", "temporal", "spatial", *rate_curves.COLUMNS], rate_rows, draw_rates),
 }

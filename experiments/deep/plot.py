@@ -6,8 +6,9 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from experiments.common import rate_curves
 from experiments.common.figures import SUMMARY, Plot, Results, by_task_and_rule, plot_seed_intervals, summary
-from experiments.common.rate_curves import Curve, look_of, rate_plot
+from experiments.common.rate_curves import Curve, look_of
 from slax_rules import RULES
 
 COLUMNS = ["task", "network", "n_steps", "rule", "quantity", *SUMMARY, "seeds"]
@@ -76,7 +77,16 @@ def curves_of(tasks: Results) -> list[Curve]:
     ]
 
 
+def rate_rows(data: Results) -> Iterator[list[Any]]:
+    return rate_curves.rows(curves_of(data))
+
+
+def draw_rates(data: Results) -> Figure:
+    """Draw the validation accuracy against the learning rate."""
+    return rate_curves.draw("deep_rates", curves_of(data))
+
+
 FIGURES = {
     "deep": Plot(COLUMNS, rows, draw),
-    "deep_rates": rate_plot("deep_rates", ["task", "mode", "rule"], curves_of),
+    "deep_rates": Plot(["task", "mode", "rule", *rate_curves.COLUMNS], rate_rows, draw_rates),
 }

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from experiments.common import rate_curves
 from experiments.common.figures import (
     MARKS,
     MODE_LABELS,
@@ -22,7 +23,7 @@ from experiments.common.figures import (
     interval,
     summary,
 )
-from experiments.common.rate_curves import Curve, look_of, rate_plot
+from experiments.common.rate_curves import Curve, look_of
 from slax_rules import RULES
 
 BOUNDS = {"accuracy": (0.0, 1.0), "spikes": (0.0, 1.0), "cosine": (-1.0, 1.0), "norm_ratio": (0.0, np.inf)}
@@ -223,8 +224,17 @@ def curves_of(data: Data) -> list[Curve]:
     ]
 
 
+def rate_rows(data: Data) -> Iterator[list[Any]]:
+    return rate_curves.rows(curves_of(data))
+
+
+def draw_rates(data: Data) -> Figure:
+    """Draw the validation accuracy against the learning rate."""
+    return rate_curves.draw("rules_table_rates", curves_of(data))
+
+
 FIGURES = {
     "rules_table": Plot(COLUMNS, table_rows, draw),
     "rules_table_cost": Plot(COST_COLUMNS, cost_rows, draw_cost),
-    "rules_table_rates": rate_plot("rules_table_rates", ["task", "mode", "rule"], curves_of),
+    "rules_table_rates": Plot(["task", "mode", "rule", *rate_curves.COLUMNS], rate_rows, draw_rates),
 }
