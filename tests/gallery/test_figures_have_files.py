@@ -20,6 +20,7 @@ FORMS = {"csv", "png", "svg", "record"}  # "record" is the certificate, STEM.rec
 MODULES = {"matplotlib", "mpl_toolkits", "numpy", "yaml", *sys.stdlib_module_names}
 OURS = {
     "experiments.common.figures": r"\w+",
+    "experiments.common": r"rate_curves",
     "experiments.common.rate_curves": r"\w+",
     "experiments.credit_grid.grid": r"REFERENCES?|FIXED|cells|published",
     "experiments.throughput.libraries": r"\w+",
