@@ -204,7 +204,8 @@ def draw_over_training(quantity: str, label: str, results: Results) -> Figure:
             draw_layer(ax, result, layer, quantity)
             ax.set_title(name_of(result, layer), fontsize="small")
             task = ", ".join(title_of(result)) if index == 0 else ""
-            ax.set_title(task, loc="left", fontsize="small", pad=20)
+            above = {"xycoords": "axes fraction", "xytext": (0, 20), "textcoords": "offset points"}
+            ax.annotate(task, (0, 1), **above, fontsize="small")
             if index > 0:
                 ax.tick_params(labelleft=False)
             if column + index == 0:

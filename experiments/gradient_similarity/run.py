@@ -18,6 +18,7 @@ from flax import nnx
 from jax import random
 from tqdm import tqdm
 
+from experiments.common.keys import key_of
 from experiments.common.samples import make_sampler
 from experiments.common.trainer import Samples, make_trainer
 from experiments.common.training import (
@@ -59,7 +60,7 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
         losses = np.concatenate([losses for _, losses in parts])
         check_losses(f"gradient_similarity of {config['task']}: under bptt", seed, losses)
         after = [start, *(trained for trained, _ in parts)]  # after each part
-        given = samples.others(config["eval_batches"]), random.fold_in(random.key(seed), 2), samples.test
+        given = samples.others(config["eval_batches"]), key_of(seed, "measurements"), samples.test
         stages = {step: measured(after[step // part], *given) for step in config["measure_at"]}
         numbers.append({"seed": seed, "stages": [_as_json(config, step, of_step) for step, of_step in stages.items()]})
     return {"seeds": numbers}
