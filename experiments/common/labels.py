@@ -22,7 +22,7 @@ def overlapping_labels(figure: Figure) -> list[tuple[str, str]]:
 def drawn_texts(figure: Figure) -> Iterator[Text]:
     """The texts of a figure that are seen: of an axis, the labels of the ticks within its limits."""
     ticks = {
-        id(label): tick in drawn
+        id(label): tick in drawn and axis.axes.axison
         for axis in figure.findobj(Axis)
         for drawn in [axis._update_ticks()]
         for tick in (*axis.majorTicks, *axis.minorTicks)

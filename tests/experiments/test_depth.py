@@ -40,7 +40,7 @@ def test_rules_agree_with_bptt_where_they_are_exact(results):
         for stage in ("initial", "trained"):
             for seed in result["rules"]["ostl"]["seeds"]:
                 assert seed[stage][str(depth + 1)]["cosine"] == pytest.approx(1, abs=1e-5)
-            assert min(seed[stage][str(depth)]["cosine"] for seed in result["rules"]["ostl"]["seeds"]) < 0.99
+            assert min(seed[stage][str(depth)]["cosine"] for seed in result["rules"]["ostl"]["seeds"]) < 0.999
             for seed in result["rules"]["otpe"]["seeds"]:
                 assert seed[stage][str(depth)]["cosine"] == pytest.approx(1, abs=1e-5)
 

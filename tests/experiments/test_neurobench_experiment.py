@@ -98,7 +98,7 @@ def test_figure_shows_the_table_and_nothing_overlaps(results):
 
 def test_one_seed_has_no_interval():
     result = {"metric": "accuracy", "seeds": [{"score": 0.5}]}
-    assert plot.summary(result, "accuracy") == (0.5, None, None)
+    assert plot.of_seeds(result, "accuracy")[:3] == [0.5, None, None]
 
 
 def test_both_scales_have_the_same_tasks():

@@ -90,7 +90,7 @@ def test_code_is_what_is_imported_directly_and_indirectly(tmp_path):
         experiments__common__stand_ins__tqdm="",
         packages__slax_things__src__slax_things__deep="",
         packages__slax_things__src__slax_things__wide="",
-        benchmarks__peers__a="from peers.b import c",
+        benchmarks__peers__a="from benchmarks.peers.b import c",
         benchmarks__peers__b="",
     )
     (tmp_path / "packages/slax_things").rename(tmp_path / "packages/slax-things")
