@@ -38,10 +38,18 @@ class Curve(NamedTuple):
 
     @property
     def basin(self) -> float:
-        """The largest rate of the basin divided by the smallest one: 1 if no other tried rate is as good as the best one."""
-        means = self.accuracies.mean(axis=0)
-        rates = np.array(self.trials["learning_rates"])[means > means.max() - BASIN]
-        return float(rates.max() / rates.min())
+        """The largest rate of the basin divided by the smallest one: 1 if neither neighbor of the best rate is as good as it.
+
+        The basin is the run of rates around the chosen one, without a worse rate in between.
+        """
+        means, rates = self.accuracies.mean(axis=0), self.trials["learning_rates"]
+        first = last = rates.index(self.trials["chosen"])
+        good = means > means.max() - BASIN
+        while first > 0 and good[first - 1]:
+            first -= 1
+        while last < len(rates) - 1 and good[last + 1]:
+            last += 1
+        return float(rates[last] / rates[first])
 
 
 def look_of(rule: str) -> dict[str, Any]:

@@ -463,6 +463,13 @@ def test_basin_is_the_ratio_of_the_largest_and_the_smallest_good_rate(validation
     assert curve(validation, 0.03).basin == pytest.approx(basin)
 
 
+def test_basin_ends_at_the_first_worse_rate_on_each_side():
+    rates = (0.001, 0.003, 0.01, 0.03, 0.1)
+    assert curve([[0.88, 0.5, 0.9, 0.88, 0.88]], 0.01, rates).basin == pytest.approx(10)
+    assert curve([[0.88, 0.88, 0.9, 0.5, 0.88]], 0.01, rates).basin == pytest.approx(10)
+    assert curve([[0.9, 0.88, 0.5, 0.88, 0.88]], 0.001, rates).basin == pytest.approx(3)
+
+
 def test_rows_have_each_rate_and_mark_the_chosen_one():
     found = list(rows([curve([[0.5, 0.9, 0.8], [0.7, 0.9, 0.6]], 0.03), curve([[0.5, 0.9, 0.9]], 0.03, rule="bptt")]))
     names = ["task", "mode", "rule", *COLUMNS]
