@@ -72,7 +72,8 @@ from slax_data.sets.images import image_task
 
 
 def toy_task(key, *, n_steps=8, code="latency"):
-    images = jnp.repeat(jnp.array([[0.0], [1.0]]), 4, axis=1), jnp.array([0, 1])
+    labels = jnp.arange(20) % 2
+    images = jnp.repeat(labels[:, None].astype(jnp.float32), 4, axis=1), labels
     return image_task(key, {"train": images, "test": images}, n_classes=2, n_steps=n_steps, code=code)
 '''
 # What a table gets: file, the line before, and the lines to add there.
@@ -117,9 +118,9 @@ def toy_tree(tmp_path_factory):
     for file, before, lines in TABLES:
         add(packages / file, before, lines)
     accuracy = tree / "experiments" / "accuracy" / "config.yaml"
-    start, _, paper = accuracy.read_text().partition("  paper:")
+    start, _, larger = accuracy.read_text().partition("  full:")
     start, _, _ = start.replace("rules: [bptt, ottt]", "rules: [bptt, toy]").rpartition("    tasks:")
-    accuracy.write_text(f"{start}{TASKS}  paper:{paper}")
+    accuracy.write_text(f"{start}{TASKS}  full:{larger}")
     add(
         tree / "experiments" / "step_response" / "config.yaml",
         "      ltc:",
@@ -175,7 +176,7 @@ def test_contract_tests_are_tests_of_them(toy_tree):
 
 def test_an_experiment_trains_and_draws_them(toy_tree):
     jobs = ["toys/bptt", "toys/toy", "digits/toy"]
-    few = [part for name in ("steps", "batch_size", "train_size") for part in ("--set", f"{name}=2")]
+    few = [part for name in ("steps", "batch_size", "validation_size") for part in ("--set", f"{name}=2")]
     run(toy_tree, "-m", "experiments.run", "accuracy", *jobs, "--scale", "tiny", "--results", "trial", *few)
     apart = ["--results", "trial", "--output", "figures"]
     run(toy_tree, "-m", "experiments.plot", "accuracy", "--jobs", *jobs, "--scale", "tiny", *apart, *few)
