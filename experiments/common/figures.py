@@ -67,6 +67,14 @@ def interval(
     return mean, low, high
 
 
+TIMES = (0.0, float("inf"))  # the bounds of a time, and of the ratio of two times
+
+
+def ratios(times: Sequence[float], reference: Sequence[float]) -> list[float]:
+    """The ratios of two times round by round, in which other load on the machine is common to both."""
+    return [time / other for time, other in zip(times, reference, strict=True)]
+
+
 SUMMARY = ("mean", "low", "high", "values")  # the columns of a `summary`
 
 

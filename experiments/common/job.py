@@ -20,6 +20,20 @@ EXPERIMENTS = Path(__file__).parents[1]
 SCALES = ("tiny", "quick", "full", "paper")
 NUMBERS, ARRAYS, TIMES, CERTIFICATE = ".json", ".npz", ".timing.json", ".record.json"
 
+# The settings of training and of its evaluation, on which the cost of a gradient does not depend.
+OF_TRAINING = (
+    "seeds",
+    "rate_seeds",
+    "steps",
+    "learning_rates",
+    "second_trials",
+    "optimizer",
+    "anneal",
+    "eval_batches",
+    "validation_size",
+    "test_size",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:

@@ -14,7 +14,8 @@ from slax_data.storage.whole_files import atomic_write, check_sha256
 def shd_spikes(train: Path, test: Path, **options: Any) -> dict[str, SpikeTrains]:
     if train.parent != test.parent:
         raise SystemExit(f"The two files of SHD have to be in one folder, got {train} and {test}.")
-    return {split: shd(train.parent, split=split, **options) for split in ("train", "test")}
+    splits = ("train", "validation", "test") if options.get("with_validation") else ("train", "test")
+    return {split: shd(train.parent, split=split, **options) for split in splits}
 
 
 MAKERS = {"spoken_digits": spoken_digit_spikes, "japanese_vowels": japanese_vowel_spikes, "shd": shd_spikes}

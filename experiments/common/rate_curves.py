@@ -1,4 +1,7 @@
-"""The figure and the table of all trials: the validation accuracy against the learning rate, for each rule."""
+"""The figure and the table of all trials: the validation accuracy against the learning rate, for each rule.
+
+The trials of a second setting are points at the rate at which they were made, without a line.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -11,9 +14,25 @@ from matplotlib.figure import Figure
 from experiments.common.figures import SUMMARY, check_given, summary
 from slax_rules import RULES
 
-COLUMNS = ["learning_rate", "chosen", "basin", *SUMMARY, "seeds"]  # after the names of row, column and curve
+COLUMNS = ["learning_rate", "setting", "value", "chosen", "basin", *SUMMARY, "seeds"]  # after row, column, curve
 SHARE = (0.0, 1.0)
 BASIN = 0.05  # a rate belongs to a rule's basin if it costs less than this share of accuracy
+
+
+class Point(NamedTuple):
+    """A trial.
+
+    rate: its learning rate.
+    setting, value: the second setting and its value, None for the trials before it.
+    chosen: whether its settings were chosen.
+    accuracies: the validation accuracy of each seed.
+    """
+
+    rate: float
+    setting: str | None
+    value: float | None
+    chosen: bool
+    accuracies: list[float]
 
 
 class Curve(NamedTuple):
@@ -22,7 +41,7 @@ class Curve(NamedTuple):
     row, column: the panel of the figure.
     name: the name of the rule.
     look: options of a line of matplotlib: color, marker and label.
-    trials: the learning rates, the validation accuracies by seed and rate, and the chosen rate.
+    trials: an `experiments.common.trials.Trials` as JSON.
     """
 
     row: str
@@ -43,13 +62,29 @@ class Curve(NamedTuple):
         The basin is the run of rates around the chosen one, without a worse rate in between.
         """
         means, rates = self.accuracies.mean(axis=0), self.trials["learning_rates"]
-        first = last = rates.index(self.trials["chosen"])
+        first = last = int(np.argmax(means))
         good = means > means.max() - BASIN
         while first > 0 and good[first - 1]:
             first -= 1
         while last < len(rates) - 1 and good[last + 1]:
             last += 1
         return float(rates[last] / rates[first])
+
+    @property
+    def points(self) -> list[Point]:
+        """All trials: the ones of `learning_rates` first."""
+        rates, second, chosen = (self.trials[name] for name in ("learning_rates", "second", "chosen"))
+        best = rates[int(np.argmax(self.accuracies.mean(axis=0)))]
+        found = [
+            Point(rate, None, None, chosen == {"learning_rate": rate}, of_rate)
+            for rate, of_rate in zip(rates, self.accuracies.T.tolist(), strict=True)
+        ]
+        if second:
+            name, by_value = second["setting"], np.transpose(second["validation"]).tolist()
+            for value, of_value in zip(second["values"], by_value, strict=True):
+                settings = {"learning_rate": best} | {name: value}
+                found.append(Point(settings["learning_rate"], name, value, chosen == settings, of_value))
+        return found
 
 
 def look_of(rule: str) -> dict[str, Any]:
@@ -60,10 +95,9 @@ def look_of(rule: str) -> dict[str, Any]:
 
 def rows(curves: Sequence[Curve]) -> Iterator[list[Any]]:
     for curve in curves:
-        for rate, accuracies in zip(curve.trials["learning_rates"], curve.accuracies.T, strict=True):
-            chosen = int(rate == curve.trials["chosen"])
-            cells = summary(accuracies.tolist(), SHARE)
-            yield [curve.row, curve.column, curve.name, rate, chosen, curve.basin, *cells, len(accuracies)]
+        for rate, setting, value, chosen, accuracies in curve.points:
+            cells = [rate, setting, value, int(chosen), curve.basin, *summary(accuracies, SHARE), len(accuracies)]
+            yield [curve.row, curve.column, curve.name, *cells]
 
 
 def draw(stem: str, curves: Sequence[Curve]) -> Figure:
@@ -88,7 +122,8 @@ def draw(stem: str, curves: Sequence[Curve]) -> Figure:
     figure.legend(handles=handles, loc="outside right upper", fontsize="small")
     seeds = sorted({len(curve.accuracies) for curve in curves})
     figure.supxlabel(
-        f"means over the seeds of the trials ({', '.join(map(str, seeds))}); a ring marks the chosen rate",
+        f"means over the seeds of the trials ({', '.join(map(str, seeds))}); a ring marks the chosen settings, an open mark a "
+        "second trial at the best rate",
         fontsize="small",
     )
     return figure
@@ -98,8 +133,12 @@ def draw_panel(ax: Axes, curves: Sequence[Curve]) -> None:
     for curve in curves:
         rates, means = curve.trials["learning_rates"], 100 * curve.accuracies.mean(axis=0)
         ax.plot(rates, means, linewidth=1, markersize=3.5, **curve.look)
-        best = rates.index(curve.trials["chosen"])
-        ax.plot(rates[best], means[best], "o", color=curve.look["color"], markersize=9, fillstyle="none")
+        for point in curve.points:
+            place, look = (point.rate, 100 * np.mean(point.accuracies)), {"color": curve.look["color"], "linestyle": ""}
+            if point.setting:
+                ax.plot(*place, marker=curve.look["marker"], markersize=3.5, fillstyle="none", **look)
+            if point.chosen:
+                ax.plot(*place, marker="o", markersize=9, fillstyle="none", **look)
     tried = sorted({rate for curve in curves for rate in curve.trials["learning_rates"]})
     ax.set_xscale("log")
     ax.set_xticks(tried, [f"{rate:g}" for rate in tried], fontsize="small")

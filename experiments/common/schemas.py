@@ -1,10 +1,11 @@
-"""Validators of configurations. Their schemas name rules, data sets and codes by reference, so that each is listed only once.
+"""Validators of configurations. Their schemas refer to what several of them share, so that it is listed only once.
 
 items: {$ref: "urn:slax:rule"}        # the name of any rule
 items: {$ref: "urn:slax:gradient"}    # the name of a rule that makes a gradient, which an optimizer such as FPTT does not
 dataset: {$ref: "urn:slax:dataset"}   # the name of a data set
 code: {$ref: "urn:slax:code"}         # the name of a code for intensities
 code: {$ref: "urn:slax:any_code"}     # or of one that belongs to a data set: time and rate of Randman, rows of images
+second_trials: {$ref: "urn:slax:second_trials"} # two values of each setting that rules try second, or null for no such trials
 
 The names are read from the sources of the packages, since importing them would add seconds to each call of Snakemake.
 """
@@ -22,6 +23,17 @@ PACKAGES = Path(__file__).parents[2] / "packages"
 RULES = PACKAGES / "slax-rules/src/slax_rules/registry/rules.py"
 DATASETS = PACKAGES / "slax-data/src/slax_data/datasets.py"
 ENCODERS = PACKAGES / "slax-data/src/slax_data/encoding/encoders.py"
+SECOND_TRIALS = {
+    "type": ["object", "null"],
+    "additionalProperties": False,
+    "properties": {
+        name: {"type": "array", "minItems": 2, "maxItems": 2, "uniqueItems": True, "items": values}
+        for name, values in (
+            ("alpha", {"type": "number", "exclusiveMinimum": 0}),
+            ("online_window", {"type": "integer", "minimum": 1}),
+        )
+    },
+}
 
 
 def rule_names(*, gradients_alone: bool = False) -> list[str]:
@@ -62,8 +74,10 @@ def names() -> referencing.Registry:
         "urn:slax:code": codes,
         "urn:slax:any_code": sorted({*codes, "time", "rate", "rows"}),
     }
+    schemas: dict[str, Any] = {name: {"enum": listed} for name, listed in known.items()}
+    schemas["urn:slax:second_trials"] = SECOND_TRIALS
     resources = [
-        (name, referencing.Resource.from_contents({"enum": listed}, referencing.jsonschema.DRAFT202012))
-        for name, listed in known.items()
+        (name, referencing.Resource.from_contents(schema, referencing.jsonschema.DRAFT202012))
+        for name, schema in schemas.items()
     ]
     return referencing.Registry().with_resources(resources)

@@ -11,6 +11,7 @@ import numpy as np
 from jax import random
 
 from slax_data import Task, make_task, spike_trains, stored_task
+from slax_data.sets.images import stratified_holdout_mask
 from slax_data.storage.packed import sets_of_arrays
 from slax_data.storage.whole_files import load_arrays
 
@@ -45,18 +46,15 @@ def for_all_seeds(task: Task) -> Callable[[jax.Array], Task]:
     return lambda key: same
 
 
-LEFT_OUT = 5
-
-
 def with_validation(task: Task) -> Task:
-    """The task with every fifth training sample in a split "validation", and no longer in "train".
+    """The task with the fifth, tenth, ... training sample of each class in a split "validation", and no longer in "train".
 
     Its spikes are those of `full_split`, also in a code that draws them.
 
     The program stops if the inputs are not spikes, zeros and ones.
     """
     train, labels = recordings("train", *task.full_split("train"))
-    is_left_out = np.arange(len(labels)) % LEFT_OUT == 0
+    is_left_out = stratified_holdout_mask(labels)
     splits = {
         "train": (train[~is_left_out], labels[~is_left_out]),
         "validation": (train[is_left_out], labels[is_left_out]),

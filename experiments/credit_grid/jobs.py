@@ -4,19 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from experiments.common.checks import check_known
-from experiments.common.job import TIMES, Job, drop, each_task
-
-OF_TRAINING = (
-    "seeds",
-    "rate_seeds",
-    "steps",
-    "learning_rates",
-    "optimizer",
-    "anneal",
-    "eval_batches",
-    "validation_size",
-    "test_size",
-)
+from experiments.common.job import OF_TRAINING, TIMES, Job, drop, each_task
 
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:

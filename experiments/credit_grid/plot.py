@@ -10,7 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.common import rate_curves
-from experiments.common.figures import SUMMARY, Plot, check_given, count, interval, summary, summary_columns
+from experiments.common.figures import (
+    SUMMARY,
+    TIMES,
+    Plot,
+    check_given,
+    count,
+    interval,
+    ratios,
+    summary,
+    summary_columns,
+)
 from experiments.common.rate_curves import Curve, look_of
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, published
 from slax_rules import RULES
@@ -120,7 +130,7 @@ def rows(data: Data) -> Iterator[list[Any]]:
                 *(summary(cosines_of_hidden(panel, cell, stage), COSINE) for stage in STAGES),
             ]
             carried = panel.carried[cell]
-            counts = [result["trials"]["chosen"], len(accuracies), carried]
+            counts = [result["trials"]["chosen"]["learning_rate"], len(accuracies), carried]
             yield [*panel.start, *cell_and_names(cell), *counts, *itertools.chain(*cells_of)]
 
 
@@ -186,8 +196,8 @@ COST_COLUMNS = [
     "rules",
     "carried",
     "carried_times_bptt",
-    "milliseconds",
-    "times_bptt",
+    *summary_columns("milliseconds", "times_bptt"),
+    "rounds",
     "temporary_bytes",
     "bytes_times_bptt",
 ]
@@ -199,9 +209,17 @@ def cost_rows(data: Data) -> Iterator[list[Any]]:
         bptt = cost["costs"][REFERENCE]
         for cell in (REFERENCE, *cells(cost["config"])):
             numbers = cost["costs"][cell]
-            pairs = [[numbers[name], numbers[name] / bptt[name]] for name in ("milliseconds", "temporary_bytes")]
+            times, size = numbers["milliseconds"], numbers["temporary_bytes"]
+            of_time = [*summary(times, TIMES), *summary(ratios(times, bptt["milliseconds"]), TIMES), len(times)]
             memory = [carried[cell], carried[cell] / carried[REFERENCE]]
-            yield [cost["config"]["task"], *cell_and_names(cell), *memory, *pairs[0], *pairs[1]]
+            yield [
+                cost["config"]["task"],
+                *cell_and_names(cell),
+                *memory,
+                *of_time,
+                size,
+                size / bptt["temporary_bytes"],
+            ]
 
 
 def carried_of(data: Data, cost: dict[str, Any]) -> dict[str, int]:
@@ -319,13 +337,13 @@ def draw_cost(data: Data) -> Figure:
     for (ax,), cost in zip(axes, data.costs, strict=True):
         config, bptt = cost["config"], cost["costs"][REFERENCE]["milliseconds"]
         carried = carried_of(data, cost)
-        times = {cell: cost["costs"][cell]["milliseconds"] / bptt for cell in cells(config)}
+        times = {cell: np.mean(ratios(cost["costs"][cell]["milliseconds"], bptt)) for cell in cells(config)}
         values = as_grid(config, times)
         texts = {cell: f"{times[cell]:.2f} | {carried[cell]:,}" for cell in cells(config)}
         draw_grid(ax, config, values, texts, bounds=(values.min(), max(values.max(), values.min() + 0.1)))
         name = config["task"].replace("_", " ").capitalize()
         name = f"{name}, in windows of {config['window']} of {config['n_steps']} steps"
-        ax.set_title(f"{name}\nBPTT: {bptt:.2g} ms | {carried[REFERENCE]:,} numbers", fontsize="medium")
+        ax.set_title(f"{name}\nBPTT: {np.median(bptt):.2g} ms | {carried[REFERENCE]:,} numbers", fontsize="medium")
     figure.supxlabel(
         "time of a gradient / time of BPTT (color) | numbers that the traces hold per sample (BPTT: that it keeps);\n"
         "below: published rules",

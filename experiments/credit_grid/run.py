@@ -12,9 +12,9 @@ from flax import nnx
 
 from experiments.common.agreement import make_agreement, model_state
 from experiments.common.samples import make_sampler
-from experiments.common.trainer import make_trainer
+from experiments.common.trainer import Trainer, make_trainer
 from experiments.common.training import loss_at_the_end, make_model
-from experiments.common.trials import train_seeds, try_rates
+from experiments.common.trials import RATE, choose, train_seeds
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, carried_numbers, cells, kept_numbers, make_cell
 
 
@@ -37,12 +37,15 @@ def results_of_cell(
 
     BPTT comes first: it fills `trained_by_bptt`.
     """
-    trainer = make_trainer(config, "offline", make_model, partial(make_cell, cell))
-    agreement = make_agreement(trainer)
+
+    def make(config: dict[str, Any]) -> Trainer:
+        return make_trainer(config, "offline", make_model, partial(make_cell, cell))
+
     where = f"credit_grid of {config['task']}, {config['code']}: under {cell}"
-    trials = try_rates(config, trainer, sampler, where)
+    trials, trainer = choose(config, make, sampler, where)
+    agreement = make_agreement(trainer)
     seeds = []
-    for seed, samples, start, trained, losses in train_seeds(config, trainer, sampler, trials.chosen, where):
+    for seed, samples, start, trained, losses in train_seeds(config, trainer, sampler, trials.chosen[RATE], where):
         if cell == REFERENCE:
             trained_by_bptt[seed] = model_state(trainer, trained)
         # Matrices of the rule stay as drawn: they are no parameters of the network that BPTT trained.

@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from experiments.common.samples import make_sampler
-from experiments.common.trainer import make_trainer
+from experiments.common.trainer import Trainer, make_trainer
 from experiments.common.training import Update, make_model, make_rule
-from experiments.common.trials import train_seeds, try_rates
+from experiments.common.trials import RATE, choose, train_seeds
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
@@ -26,10 +26,13 @@ def results_of_window(config: dict[str, Any], update: Update, window: int, sampl
     """The test accuracy of each seed, equal in weights and batches for all rules, windows and update modes."""
     pieces = {"steps": window} if config["rule"] == "tbptt" else {}
     rule = partial(make_rule, config["rule"], **pieces)
-    trainer = make_trainer(config | {"online_window": window}, update, make_model, rule)
+
+    def make(config: dict[str, Any]) -> Trainer:
+        return make_trainer(config | {"online_window": window}, update, make_model, rule)
+
     where = f"curvature: under {config['rule']} {update}, K = {window}"
-    trials = try_rates(config, trainer, sampler, where)
-    trainings = train_seeds(config, trainer, sampler, trials.chosen, where)
+    trials, trainer = choose(config, make, sampler, where)
+    trainings = train_seeds(config, trainer, sampler, trials.chosen[RATE], where)
     accuracies = [float(trainer.score(trained, *samples.test)) for _, samples, _, trained, _ in trainings]
     return {"mode": update, "window": window, "trials": trials.as_json(), "accuracy": accuracies}
 

@@ -1,6 +1,6 @@
 """Train a deep network under one rule with several seeds, and evaluate each on the test split after its last batch.
 
-The learning rate is the one with the best validation accuracy (`experiments.common.trials`).
+The settings are the ones with the best validation accuracy (`experiments.common.trials`).
 """
 
 from functools import partial
@@ -11,20 +11,24 @@ import jax
 import jax.numpy as jnp
 
 from experiments.common.samples import make_sampler
-from experiments.common.trainer import make_trainer, spikes_of_layers
+from experiments.common.trainer import Trainer, make_trainer, spikes_of_layers
 from experiments.common.training import Update, loss_at_the_end, make_rule
-from experiments.common.trials import train_seeds, try_rates
+from experiments.common.trials import RATE, WINDOW, choose, train_seeds
 from experiments.deep.networks import NETWORKS
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
-    """The trials of the learning rates, and the numbers of the seeds 0, 1, ...; no step is selected by accuracy."""
+    """The trials of the settings, and the numbers of the seeds 0, 1, ...; no step is selected by accuracy."""
     sampler = make_sampler(config, spikes)
-    pieces = {"steps": config["online_window"]} if config["rule"] == "tbptt" else {}
-    rule = partial(make_rule, config["rule"], **pieces)
-    trainer = make_trainer(config, update_of(config), NETWORKS[config["network"]], rule, score=summed_accuracy)
+    update = update_of(config)
+
+    def make(config: dict[str, Any]) -> Trainer:
+        pieces = {"steps": config["online_window"]} if config["rule"] == "tbptt" else {}
+        rule = partial(make_rule, config["rule"], **pieces)
+        return make_trainer(config, update, NETWORKS[config["network"]], rule, score=summed_accuracy)
+
     where = f"deep, {config['task']}: under {config['rule']}"
-    trials = try_rates(config, trainer, sampler, where)
+    trials, trainer = choose(config, make, sampler, where, WINDOW if update == "online" else RATE)
     seeds = [
         {
             "seed": seed,
@@ -32,7 +36,7 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
             "loss": float(loss_at_the_end(losses)),
             "spikes": jax.tree.map(float, spikes_of_layers(trainer, trained, samples.test[0])),
         }
-        for seed, samples, _, trained, losses in train_seeds(config, trainer, sampler, trials.chosen, where)
+        for seed, samples, _, trained, losses in train_seeds(config, trainer, sampler, trials.chosen[RATE], where)
     ]
     return {"trials": trials.as_json(), "seeds": seeds}
 

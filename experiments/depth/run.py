@@ -9,9 +9,9 @@ from typing import Any
 
 from experiments.common.agreement import make_agreement, model_state
 from experiments.common.samples import make_sampler
-from experiments.common.trainer import make_trainer
+from experiments.common.trainer import Trainer, make_trainer
 from experiments.common.training import make_model, make_rule
-from experiments.common.trials import train_seeds, try_rates
+from experiments.common.trials import RATE, choose, train_seeds
 
 REFERENCE = "bptt"
 
@@ -24,12 +24,15 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     found, reached = {}, {}
     for rule in order:
         own = config | {"rule": rule}
-        trainer = make_trainer(own, "offline", make_model, partial(make_rule, rule))
+
+        def make(config: dict[str, Any], rule: str = rule) -> Trainer:
+            return make_trainer(config, "offline", make_model, partial(make_rule, rule))
+
         where = f"depth of {config['task']}: {config['depth']} hidden layers under {rule}"
-        trials = try_rates(own, trainer, sampler, where)
+        trials, trainer = choose(own, make, sampler, where)
         agreement = make_agreement(trainer)
         seeds = []
-        for seed, samples, start, trained, _ in train_seeds(own, trainer, sampler, trials.chosen, where):
+        for seed, samples, start, trained, _ in train_seeds(own, trainer, sampler, trials.chosen[RATE], where):
             numbers: dict[str, Any] = {"seed": seed, "accuracy": float(trainer.score(trained, *samples.test))}
             if rule == REFERENCE:
                 reached[seed] = model_state(trainer, trained)

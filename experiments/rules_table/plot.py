@@ -15,20 +15,26 @@ from experiments.common.figures import (
     MODE_LABELS,
     NO_RULE,
     SUMMARY,
+    TIMES,
     Plot,
     Results,
     by_task_and_rule,
     check_given,
     count,
     interval,
+    ratios,
     summary,
+    summary_columns,
 )
 from experiments.common.rate_curves import Curve, look_of
 from slax_rules import RULES
 
 BOUNDS = {"accuracy": (0.0, 1.0), "spikes": (0.0, 1.0), "cosine": (-1.0, 1.0), "norm_ratio": (0.0, np.inf)}
 COLUMNS = ["task", "rule", "mode", "layer", "quantity", *SUMMARY, "seeds"]
-COST_COLUMNS = ["task", "rule", "milliseconds", "times_bptt", "temporary_bytes", "bytes_times_bptt"]
+COST_COLUMNS = [
+    *("task", "rule", *summary_columns("milliseconds", "times_bptt"), "rounds"),
+    *("temporary_bytes", "bytes_times_bptt"),
+]
 # Marks of tasks, which differ in shape and filling; the color belongs to the rule.
 TASK_MARKS: tuple[dict[str, Any], ...] = (
     {"marker": "o"},
@@ -82,8 +88,9 @@ def cost_rows(data: Data) -> Iterator[list[Any]]:
     for cost in data.costs:
         bptt = cost["rules"]["bptt"]
         for rule, numbers in cost["rules"].items():
-            cells = [[numbers[name], numbers[name] / bptt[name]] for name in ("milliseconds", "temporary_bytes")]
-            yield [cost["config"]["task"], rule, *cells[0], *cells[1]]
+            times, size = numbers["milliseconds"], numbers["temporary_bytes"]
+            cells = [*summary(times, TIMES), *summary(ratios(times, bptt["milliseconds"]), TIMES), len(times)]
+            yield [cost["config"]["task"], rule, *cells, size, size / bptt["temporary_bytes"]]
 
 
 def draw(data: Data) -> Figure:
@@ -181,9 +188,12 @@ def draw_cost(data: Data) -> Figure:
         mark = {"linestyle": "", "markersize": 6, **TASK_MARKS[number]}
         for row, height, entry in zip(rows, heights, numbers, strict=True):
             color = RULES[names[row]].style.color
-            axes[0].plot(entry["milliseconds"] / bptt, height, color=color, **mark)
+            mean, low, high = interval(ratios(entry["milliseconds"], bptt), TIMES)
+            assert mean is not None
+            ends = [[mean - low], [high - mean]] if low is not None and high is not None else None
+            axes[0].errorbar(mean, height, xerr=ends, elinewidth=1, color=color, **mark)
             axes[1].plot(entry["temporary_bytes"] / 1024, height, color=color, **mark)
-        label = f"{_name(cost['config']).replace(chr(10), ', ')}: BPTT takes {bptt:.2g} ms"
+        label = f"{_name(cost['config']).replace(chr(10), ', ')}: BPTT takes {np.median(bptt):.2g} ms"
         handles.append(plt.Line2D([], [], color=NO_RULE, label=label, **mark))
     axes[0].axvline(1, color="0.4", linestyle=":")
     axes[0].set_xlabel("time of a gradient / that of BPTT")

@@ -11,7 +11,7 @@ import numpy as np
 N_UNITS = 700
 
 
-def write_words(file: Path, times: list, units: list, labels: np.ndarray) -> Path:
+def write_words(file: Path, times: list, units: list, labels: np.ndarray, speakers: int = 1) -> Path:
     """An HDF5 file as those of the Spiking Heidelberg Digits and of the Spiking Speech Commands."""
     with h5py.File(file, "w") as out:
         for name, rows, dtype in (("times", times, np.float16), ("units", units, np.uint16)):
@@ -19,7 +19,7 @@ def write_words(file: Path, times: list, units: list, labels: np.ndarray) -> Pat
             for index, row in enumerate(rows):
                 data[index] = np.asarray(row, dtype)
         out["labels"] = labels
-        out["extra/speaker"] = np.zeros(len(labels), np.uint16)
+        out["extra/speaker"] = np.arange(len(labels), dtype=np.uint16) // len(set(labels.tolist())) % speakers
         out["extra/keys"] = np.array([f"word {label}" for label in range(20)], "S8")
         for name in ("gender", "age", "body_height"):
             out[f"extra/meta_info/{name}"] = np.zeros(1, "S6")

@@ -60,6 +60,41 @@ def test_units_that_are_made_one_spike_when_one_of_them_does(folder):
     np.testing.assert_array_equal(unpacked(coarse.packed, 5), all_units.max(axis=-1))
 
 
+def test_validation_split_is_two_speakers_of_the_training_file(tmp_path):
+    times, units, labels = words(np.random.default_rng(2), 20, 8)
+    for split in ("train", "test"):
+        write_words(tmp_path / f"shd_{split}.h5", times, units, labels, speakers=4)
+    whole = shd(tmp_path, n_steps=5)
+    speakers = np.arange(160) // 20 % 4
+    found = {split: shd(tmp_path, split=split, n_steps=5, with_validation=True) for split in ("train", "validation")}
+    for split, recordings in found.items():
+        own = (speakers >= 2) == (split == "validation")
+        np.testing.assert_array_equal(recordings.packed, whole.packed[own])
+        np.testing.assert_array_equal(recordings.labels, whole.labels[own])
+    test = shd(tmp_path, split="test", n_steps=5, with_validation=True)
+    np.testing.assert_array_equal(test.packed, whole.packed)
+    options = {"path": tmp_path, "n_steps": 5, "with_validation": True, "cache": tmp_path}
+    task = make_task("shd", random.key(0), **options)
+    sizes = {split: len(task.full_split(split)[1]) for split in (*found, "test")}
+    assert sizes == {"train": 80, "validation": 80, "test": 160}
+    with pytest.raises(ValueError, match="split got 'validation', expected one of: 'test', 'train'"):
+        shd(tmp_path, split="validation")
+
+
+def test_a_file_without_enough_speakers_has_no_validation_split(folder, tmp_path):
+    with pytest.raises(ValueError, match="It has 1 speakers, too few to leave 2 of them out"):
+        shd(folder, with_validation=True)
+    file = write_words(tmp_path / "shd_train.h5", TIMES, UNITS, LABELS, speakers=2)
+    with h5py.File(file, "a") as content:
+        del content["extra/speaker"]
+    with pytest.raises(ValueError, match="It lacks extra/speaker, by which its validation split is taken"):
+        shd(tmp_path, split="validation", with_validation=True)
+    with h5py.File(file, "a") as content:
+        content["extra/speaker"] = np.arange(3)
+    with pytest.raises(ValueError, match="It has 3 speakers for 40 recordings"):
+        shd(tmp_path, with_validation=True)
+
+
 def test_later_spikes_are_dropped_only_when_asked(folder):
     with pytest.raises(ValueError, match=r"shd_train.h5 cannot be read. Recording 0: Events have times before the end"):
         shd(folder, duration=0.7)

@@ -31,13 +31,13 @@ def draw(experiment, results, folder):
 
 
 def watch(monkeypatch, module, config):
-    """The list of what `compute` of an experiment does: "chosen" when a learning rate is, and the split of each score.
+    """The list of what `compute` of an experiment does: "chosen" when the settings are, and the split of each score.
 
     The splits are told apart by their sizes, `validation_size` and `test_size`.
     """
     done = []
     splits = {config["validation_size"]: "validation", config["test_size"]: "test"}
-    make, choose = module.make_trainer, module.try_rates
+    make, choose_settings = module.make_trainer, module.choose
 
     def make_trainer(*arguments, **options):
         trainer = make(*arguments, **options)
@@ -48,11 +48,11 @@ def watch(monkeypatch, module, config):
 
         return dataclasses.replace(trainer, score=score)
 
-    def try_rates(*arguments):
-        trials = choose(*arguments)
+    def choose(*arguments):
+        found = choose_settings(*arguments)
         done.append("chosen")
-        return trials
+        return found
 
     monkeypatch.setattr(module, "make_trainer", make_trainer)
-    monkeypatch.setattr(module, "try_rates", try_rates)
+    monkeypatch.setattr(module, "choose", choose)
     return done

@@ -71,7 +71,7 @@ def test_numbers_of_each_way_of_training_repeat():
     first = compute("digits", "ottt")
     assert list(first) == ["offline", "online"] and first["offline"] != first["online"]
     for of_update in first.values():
-        assert of_update["trials"].keys() == {"learning_rates", "validation", "chosen"}
+        assert of_update["trials"].keys() == {"learning_rates", "validation", "second", "chosen"}
         seeds = of_update["seeds"]
         assert [seed["seed"] for seed in seeds] == [0, 1] and seeds[0] != seeds[1]
         assert seeds[0].keys() == {"seed", "accuracy", "validation_accuracy", "loss", "spikes"}
@@ -92,7 +92,7 @@ def test_each_way_of_training_starts_at_the_first_parameters(monkeypatch):
 def test_the_validation_score_of_a_seed_is_that_of_its_trial_at_the_chosen_rate():
     for of_update in compute("digits", "ottt").values():
         trials, (first, _) = of_update["trials"], of_update["seeds"]
-        chosen = trials["learning_rates"].index(trials["chosen"])
+        chosen = trials["learning_rates"].index(trials["chosen"]["learning_rate"])
         assert first["validation_accuracy"] == trials["validation"][0][chosen] == max(trials["validation"][0])
 
 
@@ -156,7 +156,9 @@ def test_figure_and_table_are_written(tmp_path):
     rates = tables["accuracy_rates"]
     assert [float(row["learning_rate"]) for row in rates] == TINY["learning_rates"]
     assert [float(row["mean"]) for row in rates] == pytest.approx(offline["trials"]["validation"][0], abs=1e-6)
-    assert [float(row["learning_rate"]) for row in rates if row["chosen"] == "1"] == [offline["trials"]["chosen"]]
+    assert [float(row["learning_rate"]) for row in rates if row["chosen"] == "1"] == [
+        offline["trials"]["chosen"]["learning_rate"]
+    ]
 
 
 def test_configuration_names_rules_and_sets_that_there_are():

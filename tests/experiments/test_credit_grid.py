@@ -226,7 +226,7 @@ def test_the_rate_with_the_best_validation_accuracy_is_chosen(results):
         for of_cell in of_code["cells"].values():
             trials = of_cell["trials"]
             (accuracies,) = trials["validation"]
-            assert accuracies[TINY["learning_rates"].index(trials["chosen"])] == max(accuracies)
+            assert accuracies[TINY["learning_rates"].index(trials["chosen"]["learning_rate"])] == max(accuracies)
 
 
 def test_the_test_split_is_read_once_for_each_cell_and_seed_after_its_rate_is_chosen(monkeypatch):

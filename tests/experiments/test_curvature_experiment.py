@@ -176,7 +176,7 @@ def test_each_window_is_that_of_the_updates_and_of_the_rule_tbptt(monkeypatch):
         return real(config, update, network, rule)
 
     monkeypatch.setattr(online, "make_trainer", make_trainer)
-    monkeypatch.setattr(online, "try_rates", lambda *_: Trials([0.01], [[0.5]]))
+    monkeypatch.setattr(online, "choose", lambda config, make, *_: (Trials([0.01], [[0.5]]), make(config)))
     monkeypatch.setattr(online, "train_seeds", lambda *_: [])
     for rule in ("ottt", "tbptt"):
         online.compute(config("online", "tbptt", layers=SHALLOW) | {"rule": rule})

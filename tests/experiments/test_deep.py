@@ -74,7 +74,7 @@ def test_numbers_of_a_seed_are_those_of_training_by_hand(task, rule, lines):
     settings = config(task, rule)
     spikes = lines if task == "lines" else None
     result = compute(task, rule, spikes)
-    found, chosen = result["seeds"], result["trials"]["chosen"]
+    found, chosen = result["seeds"], result["trials"]["chosen"]["learning_rate"]
     assert [seed["seed"] for seed in found] == [0, 1]
     assert found[0]["loss"] != found[1]["loss"]
     network_key, rule_key = jax.random.split(key_of(1, "start"))
@@ -124,7 +124,7 @@ def test_the_pieces_of_tbptt_are_the_windows_of_the_online_rules(monkeypatch):
         return real(config, update, network, rule, **options)
 
     monkeypatch.setattr(run, "make_trainer", make_trainer)
-    monkeypatch.setattr(run, "try_rates", lambda *_: Trials([0.01], [[0.5]]))
+    monkeypatch.setattr(run, "choose", lambda config, make, *_: (Trials([0.01], [[0.5]]), make(config)))
     monkeypatch.setattr(run, "train_seeds", lambda *_: [])
     run.compute(config("digits", "ottt") | {"rule": "tbptt"})
     assert made == [("online", TBPTT(steps=3))]
@@ -178,7 +178,12 @@ def test_table_has_the_means_of_the_seeds(tmp_path):
         ]
 
     trials = {
-        rule: {"learning_rates": RATES, "validation": [[0.5, share]], "chosen": RATES[0]}
+        rule: {
+            "learning_rates": RATES,
+            "validation": [[0.5, share]],
+            "second": None,
+            "chosen": {"learning_rate": RATES[0]},
+        }
         for rule, share in (("bptt", 0.25), ("ottt", 0.375))
     }
     results = [as_written(config("digits", rule), {"trials": trials[rule], "seeds": seeds(rule)}) for rule in trials]

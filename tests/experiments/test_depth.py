@@ -50,7 +50,7 @@ def test_cosines_after_training_are_at_the_parameters_of_bptt(results):
     changed = settings(rules=["bptt", "ostl"])
     with jax.numpy_dtype_promotion("standard"):
         other = run.compute(config_of("depth", "time/1", changed))
-        rate = results[1]["rules"]["bptt"]["trials"]["chosen"]
+        rate = results[1]["rules"]["bptt"]["trials"]["chosen"]["learning_rate"]
         (unused,) = (number for number in SMALL["learning_rates"] if number != rate)
         moved = run.compute(config_of("depth", "time/1", changed | {"learning_rates": [unused]}))
     for one, same, apart in zip(*(of["rules"]["ostl"]["seeds"] for of in (results[1], other, moved)), strict=True):
@@ -62,7 +62,9 @@ def test_the_rate_with_the_best_validation_accuracy_is_taken(results):
     for rule in SMALL["rules"]:
         trials = results[2]["rules"][rule]["trials"]
         means = np.mean(trials["validation"], axis=0)
-        assert trials["chosen"] == trials["learning_rates"][int(np.argmax(means))] and len(means) == 2
+        assert (
+            trials["chosen"] == {"learning_rate": trials["learning_rates"][int(np.argmax(means))]} and len(means) == 2
+        )
 
 
 def test_the_table_has_the_means(results, tmp_path):

@@ -22,7 +22,16 @@ from experiments.common.samples import make_sampler, number_of_parts
 from experiments.common.tasks import task_maker
 from experiments.common.trainer import Trained, Trainer, make_trainer, spikes_of_layers
 from experiments.common.training import make_model, make_rule, online_window, updates_of_batch
-from experiments.common.trials import Trials, start_of, train_seeds, try_rates
+from experiments.common.trials import (
+    SecondTrials,
+    Trials,
+    choose,
+    halfway,
+    second_setting,
+    start_of,
+    train_seeds,
+    with_setting,
+)
 from slax_neurons import connect
 from slax_rules import RULES, cross_entropy, fptt, gradients, train_offline, train_online
 
@@ -343,11 +352,15 @@ def samples_of(seed):
 def test_the_rate_with_the_best_mean_validation_score_is_chosen(rates, scores, chosen):
     table = [dict(zip(rates, of_seed, strict=True)) for of_seed in scores]
     trainer, calls = stand_in(table)
-    found = try_rates({"learning_rates": rates, "rate_seeds": len(scores)}, trainer, samples_of, "a rule")
-    assert found.chosen == chosen
+    config = {"learning_rates": rates, "rate_seeds": len(scores)}
+    found, used = choose(config, lambda own: trainer, samples_of, "a rule")
+    assert found.chosen == {"learning_rate": chosen} and used is trainer
     assert found.learning_rates == sorted(rates)
     assert found.validation == [[of_seed[rate] for rate in sorted(rates)] for of_seed in table]
-    assert found.as_json() == {"learning_rates": sorted(rates), "validation": found.validation, "chosen": chosen}
+    assert found.as_json() == {
+        **{"learning_rates": sorted(rates), "validation": found.validation},
+        **{"second": None, "chosen": {"learning_rate": chosen}},
+    }
     pairs = list(itertools.product(range(len(scores)), sorted(rates)))
     assert [call[1:] for call in calls if call[0] == "train"] == pairs
     assert [call[1:] for call in calls if call[0] == "score"] == [(s, rate, f"validation of {s}") for s, rate in pairs]
@@ -355,8 +368,9 @@ def test_the_rate_with_the_best_mean_validation_score_is_chosen(rates, scores, c
 
 def test_a_rate_that_diverges_does_not_stop_the_trials_and_a_final_training_that_does_stops():
     trainer, _ = stand_in([{0.1: 0.8, 9.0: 0.1}] * 2, losses=lambda rate: np.nan if rate > 1 else 1.0)
-    trials = try_rates({"learning_rates": [0.1, 9.0], "rate_seeds": 1}, trainer, samples_of, "a rule")
-    assert trials.chosen == 0.1
+    config = {"learning_rates": [0.1, 9.0], "rate_seeds": 1}
+    trials, _ = choose(config, lambda own: trainer, samples_of, "a rule")
+    assert trials.chosen == {"learning_rate": 0.1}
     assert len(list(train_seeds({"seeds": 2}, trainer, samples_of, 0.1, "a rule"))) == 2
     with pytest.raises(SystemExit, match="a rule, seed 0, the loss of training step 1 of 3 is nan: it or its gradient"):
         list(train_seeds({"seeds": 2}, trainer, samples_of, 9.0, "a rule"))
@@ -365,8 +379,8 @@ def test_a_rate_that_diverges_does_not_stop_the_trials_and_a_final_training_that
 def test_a_network_that_diverged_is_scored(sampler):
     trainer = trainer_of("bptt", "offline")
     config = CONFIG | {"learning_rates": [0.01, float("inf")]}
-    trials = try_rates(config, trainer, sampler, "a rule")
-    assert trials.chosen == 0.01 and [of_seed[1] for of_seed in trials.validation] == [0, 0]
+    trials, _ = choose(config, lambda own: trainer, sampler, "a rule")
+    assert trials.chosen == {"learning_rate": 0.01} and [of_seed[1] for of_seed in trials.validation] == [0, 0]
 
 
 def test_each_seed_is_trained_at_the_chosen_rate_from_its_own_start(sampler):
@@ -382,7 +396,7 @@ def test_each_seed_is_trained_at_the_chosen_rate_from_its_own_start(sampler):
 
 def test_trials_are_the_scores_of_trainings_on_the_validation_samples(sampler):
     trainer = trainer_of("ottt", "online")
-    trials = try_rates(CONFIG, trainer, sampler, "a rule")
+    trials, _ = choose(CONFIG, lambda own: trainer, sampler, "a rule")
     expected = [
         [
             float(trainer.score(trainer.train(start_of(trainer, seed), rate, sampler(seed).parts())[0], *validation))
@@ -392,6 +406,97 @@ def test_trials_are_the_scores_of_trainings_on_the_validation_samples(sampler):
         for validation in [sampler(seed).validation]
     ]
     assert trials == Trials([0.01, 0.1], expected)
+
+
+# The second trials
+
+
+RATES = [0.01, 0.04, 0.16]
+
+
+@pytest.mark.parametrize(
+    ("best", "expected"),
+    [(0.04, [0.02, 0.08]), (0.01, [0.005, 0.02]), (0.16, [0.08, 0.32])],  # outwards as far as inwards
+)
+def test_rates_of_second_trials_are_halfway_to_the_neighbors(best, expected):
+    assert halfway(RATES, best) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("scores", "chosen"),
+    [
+        ([{0.01: 0.5, 0.04: 0.7, 0.16: 0.6, 0.02: 0.9, 0.08: 0.8}], 0.02),
+        ([{0.01: 0.5, 0.04: 0.7, 0.16: 0.6, 0.02: 0.7, 0.08: 0.6}], 0.04),  # no better than the rates before it
+        (
+            [{0.01: 0, 0.04: 0.9, 0.16: 0, 0.02: 0.8, 0.08: 1}, {0.01: 0, 0.04: 0.9, 0.16: 0, 0.02: 0.8, 0.08: 0.7}],
+            0.04,
+        ),  # in the mean
+    ],
+)
+def test_a_rule_without_a_setting_of_its_own_tries_two_more_rates(scores, chosen):
+    trainer, calls = stand_in(scores)
+    rounded = dataclasses.replace(
+        trainer, train_part=lambda trained, rate, *batch: trainer.train_part(trained, round(rate, 9), *batch)
+    )
+    config = {"learning_rates": RATES, "rate_seeds": len(scores), "second_trials": {}}
+    trials, used = choose(config, lambda own: rounded, samples_of, "a rule")
+    assert used is rounded and trials.chosen == {"learning_rate": pytest.approx(chosen)}
+    assert trials.second.setting == "learning_rate" and trials.second.values == pytest.approx([0.02, 0.08])
+    assert trials.second.validation == [[of_seed[0.02], of_seed[0.08]] for of_seed in scores]
+    assert len([call for call in calls if call[0] == "train"]) == 5 * len(scores)
+
+
+@pytest.mark.parametrize("best", [2, 4, 8])
+def test_another_value_of_a_setting_is_tried_at_the_best_rate(best):
+    windows = {4: {0.01: 0.5, 0.04: 0.7}, 2: {0.04: 0.6}, 8: {0.04: 0.6}}
+    windows[best][0.04] = 0.8
+    made = {}
+
+    def make(config):
+        made[config["online_window"]] = stand_in([windows[config["online_window"]]])
+        return made[config["online_window"]][0]
+
+    second = {"online_window": [2, 8], "alpha": [1.0, 2.0]}
+    config = {"learning_rates": [0.01, 0.04], "rate_seeds": 1, "online_window": 4, "second_trials": second}
+    trials, used = choose(config, make, samples_of, "a rule", "online_window")
+    assert used is made[best][0]
+    assert trials.chosen == {"learning_rate": 0.04} | ({} if best == 4 else {"online_window": best})
+    assert trials.second == SecondTrials("online_window", [2, 8], [[windows[2][0.04], windows[8][0.04]]])
+    rates = {window: [call[2] for call in calls if call[0] == "train"] for window, (_, calls) in made.items()}
+    assert rates == {4: [0.01, 0.04], 2: [0.04], 8: [0.04]}
+    assert trials.as_json()["second"] == {
+        **{"setting": "online_window", "values": [2, 8]},
+        **{"validation": trials.second.validation},
+    }
+
+
+def test_each_rule_has_the_same_number_of_trials(sampler):
+    """FPTT tries its alpha, online rules their window, and all others more rates; each has an effect on the training."""
+    config = CONFIG | {"rate_seeds": 1, "second_trials": {"alpha": [0.01, 0.9], "online_window": [2, 3]}}
+    found = {}
+    for rule, update in [*TRAININGS, ("tbptt", "online"), ("ottt", "offline")]:
+
+        def make(own, rule=rule, update=update):
+            return make_trainer(own | {"rule": rule}, update, make_model, partial(make_rule, rule))
+
+        trials, _ = choose(config, make, sampler, "a rule", second_setting(rule, update))
+        found[rule, update] = trials.second.setting
+        assert len(trials.validation[0]) == len(trials.second.validation[0]) == 2
+    assert found == {
+        **{("bptt", "offline"): "learning_rate", ("ottt", "offline"): "learning_rate"},
+        **{("tbptt", "online"): "learning_rate", ("fptt", "online"): "alpha"},
+        **{("ottt", "online"): "online_window", ("e_prop_adaptive", "online"): "online_window"},
+    }
+
+
+def test_the_alpha_of_fptt_reaches_its_optimizer(sampler):
+    config = CONFIG | {"rule": "fptt"}
+    ends = []
+    for alpha in (0.05, 0.9):
+        own = with_setting(config, "alpha", alpha)
+        trainer = make_trainer(own, "online", make_model, partial(make_rule, "fptt"))
+        ends.append(trainer.train(start_of(trainer, 0), RATE, sampler(0).parts())[0])
+    assert not same(*ends)
 
 
 # The agreement with BPTT
@@ -445,8 +550,9 @@ def test_agreement_of_another_rule_than_that_of_the_training(sampler):
 # The figure of all trials
 
 
-def curve(validation, chosen, rates=(0.01, 0.03, 0.1), rule="ottt", column="offline"):
-    trials = {"learning_rates": list(rates), "validation": validation, "chosen": chosen}
+def curve(validation, chosen, rates=(0.01, 0.03, 0.1), rule="ottt", column="offline", second=None):
+    trials = {"learning_rates": list(rates), "validation": validation, "second": second}
+    trials |= {"chosen": chosen if second else {"learning_rate": chosen}}
     return Curve("some_task", column, rule, look_of(rule), trials)
 
 
@@ -487,6 +593,37 @@ def test_rows_have_each_rate_and_mark_the_chosen_one():
     assert [row["basin"] for row in table[::3]] == pytest.approx([1, 10 / 3])
 
 
+SECOND = {
+    "learning_rate": {"setting": "learning_rate", "values": [0.017, 0.055], "validation": [[0.95, 0.6], [0.85, 0.4]]},
+    "online_window": {"setting": "online_window", "values": [2, 8], "validation": [[0.95, 0.6], [0.95, 0.4]]},
+}
+CHOSEN = {
+    "learning_rate": {"learning_rate": 0.017},
+    "online_window": {"learning_rate": 0.03, "online_window": 2},
+}
+
+
+@pytest.mark.parametrize("setting", SECOND)
+def test_second_trials_are_rows_and_open_marks(setting):
+    one = curve([[0.5, 0.9, 0.8], [0.7, 0.8, 0.6]], CHOSEN[setting], second=SECOND[setting])
+    table = [dict(zip(["task", "mode", "rule", *COLUMNS], row, strict=True)) for row in rows([one])]
+    assert [row["setting"] for row in table] == [None] * 3 + [setting] * 2
+    assert [row["value"] for row in table] == [None] * 3 + SECOND[setting]["values"]
+    rates = [0.017, 0.055] if setting == "learning_rate" else [0.03, 0.03]
+    assert [row["learning_rate"] for row in table] == [0.01, 0.03, 0.1, *rates]
+    assert [row["chosen"] for row in table] == [0, 0, 0, 1, 0]
+    first = 0.9 if setting == "learning_rate" else 0.95
+    assert [row["mean"] for row in table[3:]] == pytest.approx([first, 0.5])
+    assert {row["basin"] for row in table} == {1.0}  # of the rates that all rules tried
+    (ax,) = draw("some_rates", [one]).axes
+    _, mark, ring, other = ax.lines
+    assert [line.get_fillstyle() for line in (mark, ring, other)] == ["none"] * 3
+    assert [(*line.get_xdata(), *line.get_ydata()) for line in (mark, ring, other)] == [
+        *[pytest.approx((rates[0], 100 * first))] * 2,
+        pytest.approx((rates[1], 50)),
+    ]
+
+
 def test_figure_has_a_line_for_each_rule_and_a_ring_at_the_chosen_rate():
     curves = [curve([[0.5, 0.9, 0.8]], 0.03), curve([[0.5, 0.6, 0.7]], 0.1, rule="bptt", column="online")]
     figure = draw("some_rates", curves)
@@ -495,7 +632,7 @@ def test_figure_has_a_line_for_each_rule_and_a_ring_at_the_chosen_rate():
         line, ring = ax.lines
         assert list(line.get_xdata()) == [0.01, 0.03, 0.1] and line.get_color() == one.look["color"]
         assert list(line.get_ydata()) == pytest.approx([100 * share for share in one.trials["validation"][0]])
-        assert list(ring.get_xdata()) == [one.trials["chosen"]]
+        assert list(ring.get_xdata()) == [one.trials["chosen"]["learning_rate"]]
         assert list(ring.get_ydata()) == pytest.approx([90 if one.name == "ottt" else 70])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["OTTT", "BPTT"]
     with pytest.raises(SystemExit, match="The figure some_rates needs results of trials, and got none"):

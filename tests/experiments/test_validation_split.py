@@ -41,12 +41,23 @@ def task_of(splits):
     return Task(n_units=2, n_classes=CLASSES, n_steps=3, sample=sample, full_split=splits.__getitem__)
 
 
-def test_every_fifth_training_sample_is_left_out_for_validation():
+def fifth_of_each_class(labels):
+    """The places of the fifth, tenth, ... sample of each class."""
+    places = {}
+    for place, label in enumerate(labels):
+        places.setdefault(int(label), []).append(place)
+    return sorted(place for of_class in places.values() for place in of_class[4::5])
+
+
+def test_every_fifth_training_sample_of_each_class_is_left_out_for_validation():
     task = with_validation(task_of({split: samples(split) for split in SIZES}))
     found = {split: task.full_split(split) for split in ("train", "validation", "test")}
     numbers = {split: numbers_of(spikes) for split, (spikes, _) in found.items()}
-    assert {split: len(of_split) for split, of_split in numbers.items()} == {"train": 32, "validation": 8, "test": 12}
-    assert list(numbers["validation"]) == list(range(0, 40, 5))
+    expected = fifth_of_each_class(np.arange(40) // 3 % CLASSES)
+    sizes = {split: len(of_split) for split, of_split in numbers.items()}
+    assert sizes == {"train": 40 - len(expected), "validation": len(expected), "test": 12}
+    assert list(numbers["validation"]) == expected
+    assert set(np.asarray(found["validation"][1]).tolist()) == set(range(CLASSES))
     assert sorted([*numbers["train"], *numbers["validation"]]) == list(range(40))
     assert list(numbers["test"]) == list(range(40, 52))
     for split, (_, labels) in found.items():
@@ -71,7 +82,7 @@ def test_stored_spikes_keep_their_own_validation_split(sizes, tmp_path):
     if "validation" in sizes:
         assert found == numbers
     else:
-        left_out = numbers["train"][::5]
+        left_out = fifth_of_each_class(np.array(numbers["train"]) % CLASSES)
         kept = [number for number in numbers["train"] if number not in left_out]
         assert found == {"train": kept, "validation": left_out, "test": numbers["test"]}
     # The samples to train on are those of the split "train".
@@ -101,7 +112,7 @@ def test_splits_of_each_fixed_set_are_disjoint_and_complete(options):
         first is second and first.full_split("test")[0] is second.full_split("test")[0]
     )  # unpacked once for all seeds
     spikes, labels = map(np.asarray, whole.full_split("train"))
-    left_out = np.arange(len(labels)) % 5 == 0
+    left_out = np.isin(np.arange(len(labels)), fifth_of_each_class(labels))
     expected = {
         "train": (spikes[:, ~left_out], labels[~left_out]),
         "validation": (spikes[:, left_out], labels[left_out]),

@@ -1,6 +1,7 @@
 """The Spiking Heidelberg Digits and the Spiking Speech Commands: spoken words as the spikes of the 700 units of a cochlea."""
 
 import gzip
+import itertools
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ N_UNITS = 700
 DURATION = 1.4  # seconds, as is usual
 LARGEST = 1 << 33  # bytes that a packed file may hold: a larger one is a decompression bomb, not a file of these sets
 BLOCK = 256  # recordings that are read together
+LEFT_OUT = 2  # speakers whose recordings are the validation split of the digits
 PAGE = "https://zenkelab.org/resources/spiking-heidelberg-datasets-shd/"
 
 
@@ -42,6 +44,7 @@ def shd(
     duration: float = DURATION,
     pool: int = 1,
     outside: str = "error",
+    with_validation: bool = False,
 ) -> SpikeTrains:
     """Read the Spiking Heidelberg Digits: 0 to 9, in English and then in German, by twelve speakers.
 
@@ -50,11 +53,13 @@ def shd(
     Args:
         path: the folder with shd_train.h5 and shd_test.h5, or their .h5.gz versions, which are unpacked into the same folder;
             by default `data_folder()`.
-        split: "train" or "test".
+        split: "train", "test" or, with `with_validation`, "validation".
         n_steps: T.
         duration: seconds of the window. The recordings of the digits end before 1.4 s.
         pool: number of neighboring units merged into one, which spikes when any of them does: N = 700 / pool, an integer.
         outside: treatment of spikes after the window, "error" or "drop".
+        with_validation: whether a part of the training split is the split "validation" instead, to choose settings by: all
+            recordings of the two speakers with the highest numbers in shd_train.h5, since the test has speakers of its own.
 
     Returns:
         Spikes, in [D, T, N], and labels, 0 to 9 in English and 10 to 19 in German. A recording's length is set by its last
@@ -88,7 +93,8 @@ def shd(
         >>> recordings.packed.shape, recordings.n_units
         ((20, 50, 18), 140)
     """
-    return _read(SHD, path, split, n_steps=n_steps, duration=duration, pool=pool, outside=outside)
+    options = dict(n_steps=n_steps, duration=duration, pool=pool, outside=outside)
+    return _read(SHD, path, split, with_validation=with_validation, **options)
 
 
 def ssc(
@@ -138,6 +144,7 @@ def shd_task(
     duration: float = DURATION,
     pool: int = 1,
     outside: str = "error",
+    with_validation: bool = False,
     cache: str | Path | None = None,
 ) -> Task:
     """The Spiking Heidelberg Digits as a `Task`.
@@ -148,7 +155,7 @@ def shd_task(
         key: not used; nothing is drawn.
         n_steps: T.
         code: "events", as they were recorded.
-        path, duration, pool, outside: see `shd`.
+        path, duration, pool, outside, with_validation: see `shd`.
         cache: folder for the spikes, by default `data_folder()`.
 
     Raises:
@@ -165,7 +172,7 @@ def shd_task(
         FileNotFoundError: There is no ...shd_train.h5, nor shd_train.h5.gz. Download it from https://zenkelab.org/...
     """
     options = dict(n_steps=n_steps, duration=duration, pool=pool, outside=outside)
-    return _task(SHD, code, path, cache, options)
+    return _task(SHD, code, path, cache, options, with_validation)
 
 
 def ssc_task(
@@ -203,7 +210,12 @@ def ssc_task(
 
 
 def _task(
-    words: WordSet, code: str, path: str | Path | None, cache: str | Path | None, options: dict[str, Any]
+    words: WordSet,
+    code: str,
+    path: str | Path | None,
+    cache: str | Path | None,
+    options: dict[str, Any],
+    with_validation: bool = False,
 ) -> Task:
     check_choice("code", code, ["events"])
     _check_options(**options)
@@ -212,16 +224,21 @@ def _task(
     sets = cached_sets(
         resolve_folder(cache),
         words.name,
-        [sorted(options.items()), stamps],
-        lambda: {split: _read(words, path, split, **options) for split in words.splits},
+        [sorted(options.items()), with_validation, stamps],
+        lambda: {
+            split: _read(words, path, split, with_validation=with_validation, **options)
+            for split in _splits(words, with_validation)
+        },
     )
     return stored_task(sets, n_classes=words.n_classes)
 
 
-def _read(words: WordSet, path: str | Path | None, split: str, **options: Any) -> SpikeTrains:
-    check_choice("split", split, words.splits)
+def _read(
+    words: WordSet, path: str | Path | None, split: str, *, with_validation: bool = False, **options: Any
+) -> SpikeTrains:
+    check_choice("split", split, _splits(words, with_validation))
     _check_options(**options)
-    file = _file(words, path, split)
+    file = _file(words, path, "train" if with_validation and split == "validation" else split)
     try:
         import h5py
     except ImportError as error:
@@ -231,7 +248,12 @@ def _read(words: WordSet, path: str | Path | None, split: str, **options: Any) -
         with h5py.File(file, "r") as content:
             _check_parts(content)
             labels = _labels(content, words.n_classes)
-            return event_trains(_recordings(content, len(labels), **options), labels, name=file.name)
+            recordings = _recordings(content, len(labels), **options)
+            if with_validation and split != "test":
+                kept = _is_left_out(content) == (split == "validation")
+                recordings, labels = itertools.compress(recordings, kept), labels[kept]
+            _check_classes(labels, words.n_classes)
+            return event_trains(recordings, labels, name=file.name)
     except (FileNotFoundError, PermissionError, MemoryError):
         raise
     except Exception as error:
@@ -248,12 +270,32 @@ def _check_parts(content: Any) -> None:
             raise ValueError(f"Its {name} are not a list with one entry per recording.")
 
 
+def _splits(words: WordSet, with_validation: bool) -> tuple[str, ...]:
+    return (*words.splits, "validation") if with_validation else words.splits
+
+
+def _is_left_out(content: Any) -> Bool[np.ndarray, " D"]:
+    """Whether a recording is in the validation split."""
+    if "extra/speaker" not in content:
+        raise ValueError("It lacks extra/speaker, by which its validation split is taken.")
+    speakers = content["extra/speaker"][()]
+    if speakers.shape != content["labels"].shape:
+        raise ValueError(f"It has {len(speakers)} speakers for {len(content['labels'])} recordings.")
+    found = np.unique(speakers)
+    if len(found) <= LEFT_OUT:
+        raise ValueError(f"It has {len(found)} speakers, too few to leave {LEFT_OUT} of them out.")
+    return np.isin(speakers, found[-LEFT_OUT:])
+
+
 def _labels(content: Any, n_classes: int) -> Int32[np.ndarray, " D"]:
     labels = content["labels"][()]
     check_labels(labels, n_classes=n_classes)
+    return labels.astype(np.int32)
+
+
+def _check_classes(labels: Int32[np.ndarray, " D"], n_classes: int) -> None:
     if missing := set(range(n_classes)) - set(labels.tolist()):
         raise ValueError(f"It has no recordings of the classes {', '.join(map(str, sorted(missing)))}.")
-    return labels.astype(np.int32)
 
 
 def _recordings(
