@@ -1,10 +1,11 @@
-"""One job for each task and code, with all of its cells and seeds, and one for the costs of all cells on some tasks."""
+"""For each task and code, one job for the two references and one for each temporal credit, with all routes and seeds; and one
+for the costs of all cells on some tasks."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from experiments.common.checks import check_known
-from experiments.common.job import OF_TRAINING, TIMES, Job, drop, each_task
+from experiments.common.job import ARRAYS, NUMBERS, OF_TRAINING, TIMES, Job, drop, each_task
 
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:
@@ -15,7 +16,13 @@ def jobs(settings: dict[str, Any]) -> Iterator[Job]:
         codes = [own | {"code": code, "input_rate": rate} for code, rate in config["codes"].items()]
         spikes = config.get("spikes")
         for of_code in codes:
-            yield Job(f"{task}/{of_code['code']}", of_code, spikes=spikes)
+            name = f"{task}/{of_code['code']}"
+            references = f"{name}/references"
+            alone = drop(of_code, "temporal", "spatial")
+            yield Job(references, alone, module="references", endings=(NUMBERS, ARRAYS), spikes=spikes)
+            for temporal in config["temporal"]:
+                row = of_code | {"temporal": [temporal]}
+                yield Job(f"{name}/{temporal}", row, spikes=spikes, reads=(references,))
         if task in settings["cost_tasks"]:
             repeats = {"repeats": settings["cost_repeats"], "window": settings["cost_window"]}
             costs = drop(codes[0], *OF_TRAINING) | repeats

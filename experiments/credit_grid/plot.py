@@ -92,12 +92,28 @@ class Data(NamedTuple):
 
 def prepare(results: list[dict[str, Any]]) -> Data:
     """The results by task and code, and the costs."""
-    panels = [
-        Panel(result["config"], result["config"]["code"], result["cells"], result["carried"])
-        for result in results
-        if "cells" in result
-    ]
-    return Data(panels, [result for result in results if "costs" in result])
+    panels: dict[tuple[str, str], Panel] = {}
+    with_cells = [result for result in results if "cells" in result]
+    for result in sorted(with_cells, key=row_of):
+        config = result["config"]
+        panel = panels.setdefault(
+            (config["task"], config["code"]), Panel(config | {"temporal": [], "spatial": []}, config["code"], {}, {})
+        )
+        panel.config["temporal"].extend(config.get("temporal", []))
+        panel.config["spatial"] = config.get("spatial", panel.config["spatial"])
+        panel.results.update(result["cells"])
+        panel.carried.update(result["carried"])
+    for task, code in (pair for pair, panel in panels.items() if REFERENCE not in panel.results):
+        raise SystemExit(
+            f"The figures of {task}, {code} need its references: name the job {task}/{code}/references as well."
+        )
+    return Data(list(panels.values()), [result for result in results if "costs" in result])
+
+
+def row_of(result: dict[str, Any]) -> int:
+    """The place of a result in the grid: the references come first."""
+    temporal = result["config"].get("temporal")
+    return 1 + list(TEMPORAL_LABELS).index(temporal[0]) if temporal else 0
 
 
 CELL = ["temporal", "spatial"]

@@ -1,4 +1,4 @@
-"""Train one task under every cell of the grid, and compare the gradient of each cell with BPTT's.
+"""Train one task under one row of the grid, the cells of one temporal credit, and compare their gradients with BPTT's.
 
 For each seed, all cells start from the same weights and see the same batches. The learning rate of a cell is the one with the
 best validation accuracy, in the mean over the seeds below `rate_seeds`. The test split is read once, at this rate.
@@ -8,34 +8,55 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from experiments.common.agreement import make_agreement, model_state
+from experiments.common.agreement import make_agreement
 from experiments.common.samples import make_sampler
-from experiments.common.trainer import Trainer, make_trainer
+from experiments.common.trainer import Trained, Trainer, make_trainer
 from experiments.common.training import loss_at_the_end, make_model
-from experiments.common.trials import RATE, choose, train_seeds
-from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, carried_numbers, cells, kept_numbers, make_cell
+from experiments.common.trials import RATE, Sampler, choose, train_seeds
+from experiments.credit_grid.grid import REFERENCE, carried_numbers, cells, make_cell
+from slax_rules.training.paths import by_path
 
 
-def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
-    """The numbers that BPTT keeps and each cell carries per sample, and the results of references and cells."""
+def compute(config: dict[str, Any], references: Path, spikes: Path | None = None) -> dict[str, Any]:
+    """The numbers that each cell carries per sample, and the results of the cells.
+
+    Args:
+        config: configuration of the row.
+        references: the arrays of `experiments.credit_grid.references`.
+        spikes: the spikes, if the task reads some.
+    """
     model = make_model(config, nnx.Rngs(0))
-    carried = {cell: carried_numbers(cell, model, config["layers"][0]) for cell in (FIXED, *cells(config))}
-    kept = kept_numbers(model, (config["n_steps"], config["batch_size"], config["layers"][0]))
+    carried = {cell: carried_numbers(cell, model, config["layers"][0]) for cell in cells(config)}
     sampler = make_sampler(config, spikes)
-    trained_by_bptt: dict[int, nnx.State] = {}  # the parameters of each seed
-    results = {cell: results_of_cell(config, cell, sampler, trained_by_bptt) for cell in (*REFERENCES, *cells(config))}
-    return {"carried": {REFERENCE: kept} | carried, "cells": results}
+    reached = params_of_seeds(model, references)
+    return {
+        "carried": carried,
+        "cells": {cell: results_of_cell(config, cell, sampler, reached) for cell in cells(config)},
+    }
 
 
-def results_of_cell(
-    config: dict[str, Any], cell: str, sampler: Any, trained_by_bptt: dict[int, nnx.State]
-) -> dict[str, Any]:
+def params_of_seeds(model: nnx.Module, file: Path) -> list[nnx.State]:
+    """The parameters of each seed after training with BPTT, matched by path."""
+    arrays = dict(np.load(file))
+    params = nnx.state(model, nnx.Param)
+    stacked = jax.tree.unflatten(jax.tree.structure(params), [jnp.asarray(arrays[path]) for path in by_path(params)])
+    return [jax.tree.map(lambda array, seed=seed: array[seed], stacked) for seed in range(len(arrays[min(arrays)]))]
+
+
+def results_of_cell(config: dict[str, Any], cell: str, sampler: Sampler, reached: list[nnx.State]) -> dict[str, Any]:
     """The trials of the learning rates, and for each seed the test accuracy after training at the best one, and the agreement
     of the cell's gradient with BPTT's, at initialization and after training with BPTT.
 
-    BPTT comes first: it fills `trained_by_bptt`.
+    Args:
+        config: configuration of the task.
+        cell: the name of the cell, or of a reference.
+        sampler: maps a seed to its samples.
+        reached: the parameters of each seed after training with BPTT; a list that BPTT itself fills.
     """
 
     def make(config: dict[str, Any]) -> Trainer:
@@ -47,9 +68,9 @@ def results_of_cell(
     seeds = []
     for seed, samples, start, trained, losses in train_seeds(config, trainer, sampler, trials.chosen[RATE], where):
         if cell == REFERENCE:
-            trained_by_bptt[seed] = model_state(trainer, trained)
+            reached.append(params_of(trainer, trained))
         # Matrices of the rule stay as drawn: they are no parameters of the network that BPTT trained.
-        stages = {"initial": model_state(trainer, start), "trained": trained_by_bptt[seed]}
+        stages = {"initial": params_of(trainer, start), "trained": reached[seed]}
         compared = samples.others(config["eval_batches"])
         seeds.append(
             {
@@ -60,3 +81,8 @@ def results_of_cell(
             }
         )
     return {"trials": trials.as_json(), "seeds": seeds}
+
+
+def params_of(trainer: Trainer, trained: Trained) -> nnx.State:
+    """The parameters of the network alone."""
+    return nnx.state(trainer.network(trained)[0], nnx.Param)

@@ -11,7 +11,7 @@ from experiments.accuracy import run as accuracy
 from experiments.activity import run as activity
 from experiments.common import training
 from experiments.common.job import settings_of
-from experiments.credit_grid import run as credit_grid
+from experiments.credit_grid import references as credit_grid
 from experiments.curvature import online, solutions, windows
 from experiments.deep import run as deep
 from experiments.gradient_similarity import run as gradient_similarity
@@ -31,7 +31,7 @@ def tiny(experiment, job, **changes):
 CASES = {
     "credit_grid of randman, time: under bptt": (
         credit_grid.compute,
-        lambda: tiny("credit_grid", "randman/time", validation_size=5, eval_batches=1),
+        lambda: tiny("credit_grid", "randman/time/references", validation_size=5, eval_batches=1),
         3,
     ),
     "deep, digits: under ottt": (

@@ -21,7 +21,7 @@ from experiments.common.schemas import validator
 from experiments.common.trainer import make_trainer
 from experiments.common.training import make_model
 from experiments.common.trials import start_of
-from experiments.credit_grid import cost, grid, plot, run
+from experiments.credit_grid import cost, grid, plot, references, run
 from slax_rules import RULES, cross_entropy, gradients, train_offline
 
 ROOT = Path(run.__file__).parent
@@ -72,8 +72,12 @@ def settings(**changes):
     )
 
 
-def config(**changes):
-    return config_of("credit_grid", "tiny/time", settings(**changes))
+def config(row="sltt", code="time", **changes):
+    return config_of("credit_grid", f"tiny/{code}/{row}", settings(**changes))
+
+
+ROWS = ("references", *TINY["temporal"])
+CELLS = [f"{temporal}/{spatial}" for temporal in TINY["temporal"] for spatial in TINY["spatial"]]
 
 
 def trainer_of(cell):
@@ -192,20 +196,42 @@ def test_carried_numbers_are_those_of_the_registry(model):
 
 
 @pytest.fixture(scope="module")
-def results():
-    """What the pipeline would write for the time code, and other accuracies for the rate code, whose programs are the same."""
-    of_time = run.compute(config())
+def of_bptt(tmp_path_factory):
+    """The result of the references for the time code, and the file of BPTT's parameters."""
+    numbers, arrays = references.compute(config("references"))
+    file = tmp_path_factory.mktemp("references") / "references.npz"
+    np.savez(file, **arrays)
+    return numbers, file
+
+
+@pytest.fixture(scope="module")
+def results(of_bptt):
+    """By code and row, what the pipeline would write for the time code, and other accuracies for the rate code, whose programs
+    are the same."""
+    numbers, file = of_bptt
+    of_time = {"references": numbers} | {row: run.compute(config(row), file) for row in TINY["temporal"]}
     of_rate = copy.deepcopy(of_time)
-    for of_cell in of_rate["cells"].values():
-        for seed in of_cell["seeds"]:
-            seed["accuracy"] = 1 - seed["accuracy"] / 2
+    for of_row in of_rate.values():
+        for of_cell in of_row["cells"].values():
+            for seed in of_cell["seeds"]:
+                seed["accuracy"] = 1 - seed["accuracy"] / 2
     return {"time": of_time, "rate": of_rate}
 
 
+def cells_of(of_code):
+    """The results of all cells of a code."""
+    return {cell: of_cell for of_row in of_code.values() for cell, of_cell in of_row["cells"].items()}
+
+
+def written(results, rows=ROWS):
+    """The results of some rows as `experiments.plot` reads them."""
+    return [as_written(config(row, code), results[code][row]) for code in results for row in rows]
+
+
 def test_results_obey_the_laws_of_the_rules(results):
-    for result in results.values():
-        of_code = result["cells"]
-        assert list(of_code) == ["bptt", "fixed", *grid.cells(config())]
+    for of_rows in results.values():
+        of_code = cells_of(of_rows)
+        assert list(of_code) == ["bptt", "fixed", *CELLS]
         for cell, of_cell in of_code.items():
             assert [seed["seed"] for seed in of_cell["seeds"]] == [0, 1]
             for seed in of_cell["seeds"]:
@@ -223,24 +249,38 @@ def test_results_obey_the_laws_of_the_rules(results):
 
 def test_the_rate_with_the_best_validation_accuracy_is_chosen(results):
     for of_code in results.values():
-        for of_cell in of_code["cells"].values():
+        for of_cell in cells_of(of_code).values():
             trials = of_cell["trials"]
             (accuracies,) = trials["validation"]
             assert accuracies[TINY["learning_rates"].index(trials["chosen"]["learning_rate"])] == max(accuracies)
 
 
-def test_the_test_split_is_read_once_for_each_cell_and_seed_after_its_rate_is_chosen(monkeypatch):
+def test_the_test_split_is_read_once_for_each_cell_and_seed_after_its_rate_is_chosen(monkeypatch, tmp_path):
     """And the gradients of all cells are compared at the parameters of BPTT, before and after its training."""
-    own, compared = config(temporal=["sltt"], spatial=["symmetric"]), []
+    own, compared = config(spatial=["symmetric"]), []
     done = watch(monkeypatch, run, own)
     monkeypatch.setattr(run, "make_agreement", lambda _: lambda trained, state, batches: compared.append(state))
-    run.compute(own)
+    _, arrays = references.compute(config("references"))
+    np.savez(tmp_path / "references.npz", **arrays)
+    run.compute(own, tmp_path / "references.npz")
     rates, seeds = len(TINY["learning_rates"]), TINY["seeds"]
     assert done == 3 * (["validation"] * rates * TINY["rate_seeds"] + ["chosen"] + ["test"] * seeds)
     bptt, fixed, sltt = (compared[first : first + 2 * seeds] for first in (0, 2 * seeds, 4 * seeds))
     for one, *others in zip(bptt, fixed, sltt, strict=True):
         assert all(same(one, other) for other in others)
     assert not any(same(*pair) for pair in itertools.combinations(bptt, 2))
+
+
+def test_rows_of_the_grid_are_put_together_whatever_their_order(results):
+    for rows in (ROWS, ROWS[::-1]):
+        panels = plot.prepare(written(results, rows)).panels
+        assert [panel.code for panel in panels] == list(CODES)
+        for panel in panels:
+            assert panel.config["temporal"] == TINY["temporal"] and panel.config["spatial"] == TINY["spatial"]
+            expected = as_written({}, {"cells": cells_of(results[panel.code])})["cells"]
+            assert panel.results == expected and panel.carried.keys() == expected.keys()
+    with pytest.raises(SystemExit, match="The figures of tiny, time need its references: name the job tiny/time/ref"):
+        plot.prepare(written(results, ["ostl"]))
 
 
 def test_cells_start_from_the_same_network_and_seeds_differ():
@@ -256,16 +296,13 @@ def costs():
 
 
 def test_tables_are_means_of_the_seeds(results, costs, tmp_path):
-    written = [
-        as_written(config_of("credit_grid", f"tiny/{code}", settings()), result) for code, result in results.items()
-    ]
-    tables = draw("credit_grid", [*written, costs], tmp_path)
-    cells = grid.cells(config())
+    tables = draw("credit_grid", [*written(results), costs], tmp_path)
+    cells = CELLS
     assert len(tables["credit_grid"]) == 2 * (2 + len(cells))
     reached = {
         (code, cell): np.array([seed["accuracy"] for seed in of_cell["seeds"]])
-        for code, result in results.items()
-        for cell, of_cell in result["cells"].items()
+        for code, of_rows in results.items()
+        for cell, of_cell in cells_of(of_rows).items()
     }
     for row in tables["credit_grid"]:
         cell = row["temporal"] if row["temporal"] in grid.REFERENCES else f"{row['temporal']}/{row['spatial']}"
@@ -313,8 +350,12 @@ def test_configuration_has_every_cell():
 
 def test_a_job_for_each_task_and_code_and_its_costs():
     found = jobs_of("credit_grid", "quick", settings())
-    assert list(found) == ["tiny/time", "tiny/rate", "tiny_cost"] and found["tiny_cost"].is_exclusive
-    assert [found[f"tiny/{code}"].config["input_rate"] for code in CODES] == [0.2, 0.5]
+    assert list(found) == [*(f"tiny/{code}/{row}" for code in CODES for row in ROWS), "tiny_cost"]
+    assert found["tiny_cost"].is_exclusive
+    assert [found[f"tiny/{code}/ostl"].config["input_rate"] for code in CODES] == [0.2, 0.5]
+    assert found["tiny/rate/ostl"].reads == ("tiny/rate/references",)
+    assert found["tiny/time/ostl"].config["temporal"] == ["ostl"]
+    assert not {"temporal", "spatial"} & found["tiny/time/references"].config.keys()
     costs = found["tiny_cost"].config
     assert not {"learning_rates", "rate_seeds", "optimizer"} & costs.keys() and costs["repeats"] == 2
     with pytest.raises(SystemExit, match="There is no task 'tny' for cost_tasks, expected one of: tiny"):
