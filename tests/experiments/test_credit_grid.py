@@ -338,14 +338,14 @@ def test_costs_without_the_results_of_their_task_stop(costs):
 
 
 def test_configuration_has_every_cell():
-    for scale in ("quick", "paper"):
+    for scale in ("full", "paper"):
         assert CONFIG["scales"][scale]["spatial"] == list(grid.ROUTES)
         assert set(PUBLISHED.values()) <= set(grid.cells(CONFIG["scales"][scale]))
     routes = SCHEMA["properties"]["spatial"]["items"]["enum"]
     assert routes == list(grid.ROUTES) == list(plot.SPATIAL_LABELS)
     assert all(validator(SCHEMA).is_valid(scale) for scale in CONFIG["scales"].values())
     assert not validator(SCHEMA).is_valid(CONFIG["scales"]["quick"] | {"temporal": ["olst"]})
-    assert set(plot.TEMPORAL_LABELS) == set(CONFIG["scales"]["quick"]["temporal"])
+    assert set(plot.TEMPORAL_LABELS) == set(CONFIG["scales"]["full"]["temporal"])
 
 
 def test_a_job_for_each_task_and_code_and_its_costs():

@@ -80,7 +80,7 @@ def data():
     return drawn
 
 
-@pytest.mark.parametrize("name", CONFIG["scales"]["quick"]["rules"])
+@pytest.mark.parametrize("name", CONFIG["scales"]["full"]["rules"])
 def test_rule_learns_online_and_offline(name, data, optimized):
     small = name in ("rtrl", "snap")
     settings = CONFIG["scales"]["quick"] | {"rule": name, "layers": SMALL if small else LAYERS, "input_rate": 0.05}
@@ -196,7 +196,7 @@ def test_configuration_has_every_rule_of_a_stack_without_edges():
     assert RULES["hypr"].make() == RULES["ostl"].make()
     for name, scale in CONFIG["scales"].items():
         rules = set(RULES) - {"ostl_with_recurrence", "hypr"}
-        assert set(scale["rules"]) < rules if name == "tiny" else set(scale["rules"]) == rules
+        assert set(scale["rules"]) < rules if name in ("tiny", "quick") else set(scale["rules"]) == rules
         assert set(scale["cost_tasks"]) <= set(scale["tasks"])
     schema = validator(SCHEMA)
     assert all(schema.is_valid(CONFIG["scales"]["quick"] | {"rules": [name]}) for name in RULES)

@@ -45,7 +45,7 @@ def side(name, half="a"):
     return cell("mean", rule=name, half=half) if isinstance(name, str) else name
 
 
-def judged(ours, relation, than, *, at="quick", stem="x", **more):
+def judged(ours, relation, than, *, at="full", stem="x", **more):
     return evaluate_claim(expand(claim("it", side(ours), relation, side(than), **more)), stem, TABLES, at)
 
 
@@ -113,14 +113,14 @@ def test_near_is_within_the_tolerance(ours, than, tolerance, relative, verdict):
 
 def test_samples_of_the_same_table_and_task_are_paired_and_others_are_not():
     whole = expand(claim("it", side("middle"), "above", side("low", "b")))
-    found = evaluate_claim(whole, "x", TABLES, "quick")
+    found = evaluate_claim(whole, "x", TABLES, "full")
     assert found.verdict == "not resolved" and found.conditions[0].difference.kind == "not paired"
     expected = stats.ttest_ind(SAMPLES["middle"], SAMPLES["low"], equal_var=False)
     assert found.p == pytest.approx(expected.pvalue)
     assert found.conditions[0].difference.interval == pytest.approx(tuple(expected.confidence_interval()))
     assert judged("middle", "above", "low").conditions[0].difference.kind == "paired"
     other = {**side("low"), "file": "z"}
-    found = evaluate_claim(expand(claim("it", side("middle"), "above", other)), "x", TABLES | {"z": ROWS}, "quick")
+    found = evaluate_claim(expand(claim("it", side("middle"), "above", other)), "x", TABLES | {"z": ROWS}, "full")
     assert found.conditions[0].difference.kind == "not paired"
 
 
@@ -160,7 +160,7 @@ P_OF_MIDDLE = {border: stats.ttest_1samp(SAMPLES["middle"], border).pvalue for b
 def test_claim_of_several_conditions_holds_if_all_hold_and_fails_if_one_fails(parts, verdict, p, reasons):
     """The p-value is the largest one of all, or the smallest one times their number."""
     conditions = [{"ours": side(ours), "relation": relation, "than": side(than)} for ours, relation, than in parts]
-    found = evaluate_claim({"id": "it", "statement": "it", "source": "ours", "all": conditions}, "x", TABLES, "quick")
+    found = evaluate_claim({"id": "it", "statement": "it", "source": "ours", "all": conditions}, "x", TABLES, "full")
     assert (found.verdict, found.reasons) == (verdict, reasons)
     assert found.p == (None if p is None else pytest.approx(p))
     assert len(found.conditions) == len(parts)
@@ -192,7 +192,7 @@ def test_published_words_are_kept_as_words():
 def several(*parts):
     """Claims of one condition each, not corrected."""
     return [
-        evaluate_claim(expand(claim(f"n{index}", side(ours), relation, side(than))), "x", TABLES, "quick")
+        evaluate_claim(expand(claim(f"n{index}", side(ours), relation, side(than))), "x", TABLES, "full")
         for index, (ours, relation, than) in enumerate(parts)
     ]
 
@@ -224,7 +224,7 @@ def test_seeds_for_several_conditions_are_those_of_the_hardest_or_those_that_ref
     def needed(*parts):
         conditions = [{"ours": side("middle"), "relation": relation, "than": than} for relation, than in parts]
         whole = {"id": "it", "statement": "it", "source": "ours", "all": conditions}
-        return correct([evaluate_claim(whole, "x", TABLES, "quick")])[0].samples_needed
+        return correct([evaluate_claim(whole, "x", TABLES, "full")])[0].samples_needed
 
     def alone(than, level):
         found = judged("middle", "above", than).conditions[0].difference
@@ -243,8 +243,8 @@ def test_claim_that_lacks_a_number_has_no_number_of_seeds():
 
 def test_other_table_is_named_by_the_claim_or_by_the_cell():
     other = cell("mean", rule="middle")
-    assert evaluate_claim(expand(claim("it", other, "equal", 7, file="y")), "x", TABLES, "quick").verdict == "holds"
-    found = evaluate_claim(expand(claim("it", side("middle"), "below", {**other, "file": "y"})), "x", TABLES, "quick")
+    assert evaluate_claim(expand(claim("it", other, "equal", 7, file="y")), "x", TABLES, "full").verdict == "holds"
+    found = evaluate_claim(expand(claim("it", side("middle"), "below", {**other, "file": "y"})), "x", TABLES, "full")
     assert found.verdict == "holds" and found.conditions[0].rows[1].startswith("y.csv: ")
 
 
@@ -276,11 +276,12 @@ def test_number_to_compare_with_is_kept_where_ours_is_not_run():
     assert condition.ours is None and condition.than.value == 3 and condition.tolerance == 1.5
 
 
-def test_scale_of_the_tests_may_lack_rows_but_not_columns():
-    found = judged("absent", "above", 1, at="tiny")
-    assert (found.verdict, found.reasons) == ("not run", ["is left out at the scale tiny"])
+@pytest.mark.parametrize("scale", ["tiny", "quick"])
+def test_scales_with_fewer_tasks_and_rules_may_lack_rows_but_not_columns(scale):
+    found = judged("absent", "above", 1, at=scale)
+    assert (found.verdict, found.reasons) == ("not run", [f"is left out at the scale {scale}"])
     with pytest.raises(ClaimError, match="has no column tasks"):
-        evaluate_claim(expand(claim("it", cell("mean", tasks="absent"), "above", 1)), "x", TABLES, "tiny")
+        evaluate_claim(expand(claim("it", cell("mean", tasks="absent"), "above", 1)), "x", TABLES, scale)
 
 
 @pytest.mark.parametrize(
@@ -302,13 +303,13 @@ def test_scale_of_the_tests_may_lack_rows_but_not_columns():
 )
 def test_row_that_ought_to_be_there_is_a_mistake(ours, told):
     with pytest.raises(ClaimError) as error:
-        evaluate_claim(expand(claim("it", ours, "above", 1)), "x", TABLES, "quick")
+        evaluate_claim(expand(claim("it", ours, "above", 1)), "x", TABLES, "full")
     assert told in str(error.value)
 
 
 def test_empty_table_has_no_rows():
     with pytest.raises(ClaimError, match=r"empty\.csv has no row where rule is low; rule there: no rows"):
-        evaluate_claim(expand(claim("it", cell("mean", rule="low"), "above", 1)), "empty", TABLES, "quick")
+        evaluate_claim(expand(claim("it", cell("mean", rule="low"), "above", 1)), "empty", TABLES, "full")
 
 
 def claims_file(folder, experiment, figures):
@@ -324,7 +325,7 @@ def test_figures_keep_their_order_and_texts_lose_their_line_breaks(tmp_path):
         claims_file(tmp_path, "second", [figure("y", "Y", []), figure("x", "X\nx", [good])]),
         claims_file(tmp_path, "first", [figure("z", "Z", [])]),
     ]
-    found = judge_all(paths, TABLES, "quick")
+    found = judge_all(paths, TABLES, "full")
     assert [(one.experiment, one.stem) for one in found] == [("second", "y"), ("second", "x"), ("first", "z")]
     assert found[1].title == "X x" and found[1].claims[0].statement == "A claim in two lines."
 
@@ -337,7 +338,7 @@ def test_all_mistakes_of_all_files_are_told_at_once(tmp_path):
         claims_file(tmp_path, "three", [figure("x", "X", [])]),
     ]
     with pytest.raises(ClaimError) as error:
-        judge_all(paths, TABLES, "quick")
+        judge_all(paths, TABLES, "full")
     told = str(error.value)
     for text in (
         "one/claims.yaml: x: absent: ",
@@ -356,7 +357,7 @@ def test_correction_is_for_one_experiment_at_a_time(tmp_path):
         claims_file(tmp_path, "one", [figure("x", "X", one)]),
         claims_file(tmp_path, "more", [figure("y", "Y", more[:1]), figure("z", "Z", more[1:])]),
     ]
-    found = judge_all(paths, {"x": ROWS, "y": ROWS, "z": ROWS}, "quick")
+    found = judge_all(paths, {"x": ROWS, "y": ROWS, "z": ROWS}, "full")
     p = P_OF_MIDDLE[0.7]
     assert [[each.corrected for each in one.claims] for one in found] == [
         [pytest.approx(p)],
