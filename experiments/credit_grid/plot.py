@@ -258,7 +258,7 @@ def draw(data: Data) -> Figure:
         texts = {cell: spread(panel.accuracies(cell)) for cell in cells(panel.config)}
         lowest = 10 * np.floor(values.min() / 10)
         draw_grid(ax, panel.config, values, texts, bounds=(lowest, max(values.max(), lowest + 1)))
-        ax.set_title(f"{panel.title}\n{references_of(panel)}", fontsize="medium")
+        ax.set_title(f"{panel.title}\n{references_of(panel)}")
     counts = sorted({len(panel.results[REFERENCE]["seeds"]) for panel in data.panels})
     figure.supxlabel(
         f"test accuracy (%), mean of {', '.join(map(str, counts))} seeds with half the width of its 95 % interval;\n"
@@ -287,7 +287,7 @@ def draw_cosine(data: Data) -> Figure:
             values = as_grid(panel.config, {cell: before for cell, (before, _) in means.items()})
             texts = {cell: f"{before:z.2f} | {after:z.2f}" for cell, (before, after) in means.items()}
             draw_grid(ax, panel.config, values, texts, bounds=(0.0, 1.0))
-            ax.set_title(f"{panel.title}\nhidden layer {layer}", fontsize="medium")
+            ax.set_title(f"{panel.title}\nhidden layer {layer}")
     figure.supxlabel(
         "cosine of the gradient to BPTT's: at initialization (color) | after training with BPTT; below: published rules",
         fontsize="small",
@@ -323,7 +323,7 @@ def draw_differences(data: Data) -> Figure:
         ax.axvline(0, color="0.4", linewidth=1)
         for row in (row for row, name in enumerate(names) if name.endswith("_minus_temporal")):
             ax.axhspan(row - 0.5, row + 0.5, color="0.93", zorder=0)
-        ax.set_title(panel.title.replace(" (", "\n("), fontsize="medium")
+        ax.set_title(panel.title.replace(" (", "\n("))
         ax.set_xlabel("percentage points of accuracy")
         ax.grid(axis="x", color="0.9")
         ax.set_axisbelow(True)
@@ -359,7 +359,7 @@ def draw_cost(data: Data) -> Figure:
         draw_grid(ax, config, values, texts, bounds=(values.min(), max(values.max(), values.min() + 0.1)))
         name = config["task"].replace("_", " ").capitalize()
         name = f"{name}, in windows of {config['window']} of {config['n_steps']} steps"
-        ax.set_title(f"{name}\nBPTT: {np.median(bptt):.2g} ms | {carried[REFERENCE]:,} numbers", fontsize="medium")
+        ax.set_title(f"{name}\nBPTT: {np.median(bptt):.2g} ms | {carried[REFERENCE]:,} numbers")
     figure.supxlabel(
         "time of a gradient / time of BPTT (color) | numbers that the traces hold per sample (BPTT: that it keeps);\n"
         "below: published rules",
@@ -372,7 +372,7 @@ def stacked(parts: Sequence[Any], columns: int) -> tuple[Figure, np.ndarray]:
     """A figure with a row for each part, whose height follows from the number of rows of its heat map."""
     heights = [len((part.config if isinstance(part, Panel) else part["config"])["temporal"]) for part in parts]
     widest = max(len((part.config if isinstance(part, Panel) else part["config"])["spatial"]) for part in parts)
-    size = (columns * (0.95 * widest + 0.4) + 1.9, sum(0.42 * height + 1.3 for height in heights) + 0.5)
+    size = (columns * (1.25 * widest + 0.4) + 1.9, sum(0.5 * height + 1.3 for height in heights) + 0.5)
     return plt.subplots(len(parts), columns, figsize=size, squeeze=False, gridspec_kw={"height_ratios": heights})
 
 
@@ -390,8 +390,8 @@ def draw_grid(
     for (row, column), cell in zip(np.ndindex(values.shape), cells(config), strict=True):
         names = ", ".join(RULES[name].title for name in published(cell))
         look: dict[str, Any] = {"ha": "center", "color": "white" if values[row, column] < middle else "black"}
-        ax.text(column, row - (0.14 if names else 0), texts[cell], va="center", fontsize=8, **look)
-        ax.text(column, row + 0.26, names, va="center", fontsize=6, fontstyle="italic", **look)
+        ax.text(column, row - (0.14 if names else 0), texts[cell], va="center", fontsize="x-small", **look)
+        ax.text(column, row + 0.26, names, va="center", fontsize="x-small", fontstyle="italic", **look)
     ax.set_xticks(range(values.shape[1]), [SPATIAL_LABELS[name] for name in config["spatial"]])
     first = ax.get_subplotspec().is_first_col()
     labels = [TEMPORAL_LABELS.get(name, RULES[name].title) for name in config["temporal"]]

@@ -78,7 +78,7 @@ def curves_of(tasks: Results) -> list[Curve]:
 
 
 def rate_rows(data: Results) -> Iterator[list[Any]]:
-    return rate_curves.rows(curves_of(data))
+    return ([task, *cells] for task, _, *cells in rate_curves.rows(curves_of(data)))
 
 
 def draw_rates(data: Results) -> Figure:
@@ -88,5 +88,5 @@ def draw_rates(data: Results) -> Figure:
 
 FIGURES = {
     "deep": Plot(COLUMNS, rows, draw),
-    "deep_rates": Plot(["task", "mode", "rule", *rate_curves.COLUMNS], rate_rows, draw_rates),
+    "deep_rates": Plot(["task", "rule", *rate_curves.COLUMNS], rate_rows, draw_rates),
 }

@@ -209,7 +209,7 @@ def draw_over_training(quantity: str, label: str, results: Results) -> Figure:
             if index > 0:
                 ax.tick_params(labelleft=False)
             if column + index == 0:
-                ax.set_ylabel(label, fontsize="medium")
+                ax.set_ylabel(label)
     handles = [plt.Line2D([], [], label=RULES[rule].title, **look_of(rule)) for rule in drawn_rules(results)]
     figure.legend(handles=handles, loc="outside upper center", ncols=6)
     figure.supxlabel("training steps with BPTT; marks: mean over seeds, bars: its 95 % interval", fontsize="small")
@@ -312,7 +312,7 @@ def draw_terms(results: Results) -> Figure:
         draw_shares(ax, result)
         ax.set_title(", ".join(title_of(result)), loc="left", fontsize="small")
         if column == 0:
-            ax.set_ylabel("share of the\nexact gradient", fontsize="medium")
+            ax.set_ylabel("share of the\nexact gradient")
     handles = [Patch(label=term.label, **_filled(term)) for term in TERMS.values()]
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     figure.supxlabel(

@@ -160,7 +160,9 @@ def draw_cosine(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
     ax.imshow(np.clip(cells, 0, 1), cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for (row, column), cosine in np.ndenumerate(cells):
         text = "" if np.isnan(cosine) else f"{cosine:.2f}"
-        ax.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if cosine < 0.5 else "black")
+        ax.text(
+            column, row, text, ha="center", va="center", fontsize="x-small", color="white" if cosine < 0.5 else "black"
+        )
     ax.axvline(len(layers) - 0.5, color="white", linewidth=5)
     labels = [*layers[:-1], "out"]
     ax.set_xticks(range(2 * len(layers)), labels + labels)

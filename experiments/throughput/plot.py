@@ -269,7 +269,7 @@ def draw_speedup(data: Data) -> Figure:
                 "transform": ax.get_yaxis_transform(),
                 "bbox": {"facecolor": "white", "linewidth": 0},
             }
-            ax.text(0.02, row, text, color="0.35", fontsize=8, **place)
+            ax.text(0.02, row, text, color="0.35", fontsize="x-small", **place)
     ax.axvline(1, color="0.4", linestyle=":")
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -302,7 +302,9 @@ def draw_rules(data: Data) -> Figure:
             record = by_name(result)[name]
             ratios = ratios_of(record, bptt)
             if not ratios:
-                ax.text(1.05, row, f"not timed: {_short(reason_of(record))}", va="center", color="0.35", fontsize=8)
+                ax.text(
+                    1.05, row, f"not timed: {_short(reason_of(record))}", va="center", color="0.35", fontsize="x-small"
+                )
                 continue
             mean, low, high = interval(ratios, (0.0, float("inf")))
             ends = None if low is None else [[mean - low], [high - mean]]

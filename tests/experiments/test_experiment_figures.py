@@ -1,6 +1,8 @@
 """The cells of a mean, its interval and its samples; and rows of seeds: what is drawn where, and in whose color."""
 
 import importlib
+import re
+from pathlib import Path
 
 import pytest
 from matplotlib import pyplot as plt
@@ -81,3 +83,19 @@ def test_each_row_has_its_seeds_mean_and_interval_in_the_color_of_its_rule():
     assert [label.get_text() for label in ax.get_yticklabels()] == ["BPTT", "OTTT online"]
     assert ax.get_ylim() == (1.5, -0.5)  # from top to bottom
     plt.close("all")
+
+
+def test_texts_of_all_figures_have_the_sizes_of_the_style_or_one_of_two_smaller_ones():
+    root = Path(__file__).parents[2]
+    files = [
+        *root.glob("experiments/*/plot.py"),
+        *root.glob("experiments/common/*.py"),
+        *root.glob("packages/slax-viz/src/**/*.py"),
+    ]
+    sizes = [
+        size.strip('"')
+        for file in files
+        if file.name != "figure_style.py"
+        for size in re.findall(r"(?:font|label)_?size\W{1,3}([^,)}\s]+)", file.read_text())
+    ]
+    assert len(sizes) > 40 and set(sizes) == {"small", "x-small"}
