@@ -2,9 +2,10 @@ V := .venv
 PY ?= python3
 export PATH := $(CURDIR)/$(V)/bin:$(PATH)
 MEMBERS := $(wildcard packages/*)
+DOCS := .venvs/docs
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
 figures: $(V)/.ok ## make all figures at the quick scale: figures/quick/, checksums in figures/all
 	snakemake figures/all
@@ -27,6 +28,12 @@ pack: $(V)/.ok ## put the results of the scale full into the archive that comes 
 cuda: $(V)/.ok requirements-cuda.lock ## add JAX's wheels for an NVIDIA GPU (Linux); then `make paper` runs there
 	uv pip install -q --compile-bytecode --python $(V) --require-hashes -r requirements-cuda.lock
 
+docs: $(DOCS)/.ok ## make the site: site/index.html, which needs no network
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build -q
+
+docs-serve: $(DOCS)/.ok ## show the site at http://127.0.0.1:8000 while you write
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs serve
+
 test: $(V)/.ok ## run all tests
 	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -47,10 +54,11 @@ benchmark: $(V)/.ok ## time gradients here and in other frameworks: results/benc
 claims: figures ## update docs/RESULTS.md: every claim with its verdict
 	cp figures/RESULTS.md docs/RESULTS.md
 
-lock: $(V)/.ok ## update the two lock files after a change of dependencies
+lock: $(V)/.ok ## update the lock files after a change of dependencies
 	uv lock
 	uv export --format requirements-txt --no-emit-workspace --no-annotate --group dev -o requirements.lock
 	uv export --format requirements-txt --no-emit-workspace --no-annotate --only-group cuda -o requirements-cuda.lock
+	uv export --format requirements-txt --no-emit-workspace --no-annotate --only-group docs -o requirements-docs.lock
 	rm uv.lock
 
 clean: ## remove everything that the pipeline made, including the environments of the peers
@@ -66,4 +74,10 @@ $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS
 	$(V)/bin/uv pip install -q --compile-bytecode --python $(V) --no-deps --no-build-isolation $(addprefix -e ,$(MEMBERS))
 	touch $@
 
-.PHONY: help figures tiny paper verify pack cuda test lint benchmark claims lock clean
+# The environment of the site.
+$(DOCS)/.ok: requirements-docs.lock | $(V)/.ok
+	$(PY) -m venv --without-pip $(DOCS)
+	$(V)/bin/uv pip install -q --compile-bytecode --python $(DOCS) --require-hashes -r requirements-docs.lock
+	touch $@
+
+.PHONY: help figures tiny paper verify pack cuda docs docs-serve test lint benchmark claims lock clean

@@ -31,6 +31,7 @@ DATASETS: dict[str, Callable[..., Task]] = {
     "ssc": ssc_task,
     "tfds": tfds_task,
 }
+"""The functions that make a `Task`, by the names that `make_task` takes."""
 
 
 def make_task(name: str, /, key: PRNGKeyArray, **options: Any) -> Task:

@@ -53,6 +53,7 @@ NEURONS: dict[str, type[NeuronCell]] = {
     "lif": LIF,
     "ltc": LTC,
 }
+"""The neurons by name, as in `NEURONS["lif"]()`."""
 
 __all__ = [
     "ALIF",

@@ -134,8 +134,11 @@ def _clip_jvp(low: float, high: float, primals: tuple[Array], tangents: tuple[Ar
 
 
 UNIT_INTERVAL = Domain(0.0, 1.0)
+"""The open interval from 0 to 1, as for decays."""
 POSITIVE = Domain(low=0.0)
+"""All numbers above zero, as for thresholds."""
 REAL = Domain()
+"""All numbers."""
 
 
 class Constant(nnx.Variable):

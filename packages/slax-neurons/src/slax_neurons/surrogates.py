@@ -308,3 +308,4 @@ SURROGATES: dict[str, Callable[..., Surrogate]] = {
     "super_spike": super_spike,
     "triangular": triangular,
 }
+"""The surrogates by name, each a function of its options, as in `SURROGATES["arctan"]()`."""

@@ -19,7 +19,9 @@ from contextlib import contextmanager
 from typing import Any
 
 SVG_METADATA = {"Date": None, "Creator": None}
+"""The metadata of an SVG file without the date, so that the same figure has the same bytes."""
 PNG_METADATA = {"Software": None}
+"""The metadata of a PNG file without the version of matplotlib."""
 
 # The palette of Okabe and Ito (Color Universal Design, 2008), legible with the common kinds of color blindness, with gray
 # in place of black, which would hide hatches, marks and intervals.

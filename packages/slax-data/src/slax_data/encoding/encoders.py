@@ -45,3 +45,4 @@ ENCODERS: dict[str, Encoder] = {
     "poisson": Encoder(poisson_encode, poisson_decode, random=True),
     "rate": Encoder(rate_encode, rate_decode, random=True),
 }
+"""The codes for intensities by name, each with its encoder and its decoder."""

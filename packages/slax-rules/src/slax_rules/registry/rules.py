@@ -568,3 +568,4 @@ RULES: dict[str, RuleEntry] = Rules(
         style=Style("#661100", "8", "--", "---"),
     ),
 )
+"""All learning rules by name, as in `RULES["otpe"].make()`, each a `RuleEntry` with what it requires, omits and costs."""
