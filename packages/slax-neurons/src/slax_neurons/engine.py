@@ -16,8 +16,10 @@ from flax import nnx
 from flax.errors import TraceContextError
 from jaxtyping import Array, Float, PyTree
 
+from slax_neurons.kernels import Kernel, check_kernel
 from slax_neurons.modules import mutates_state
-from slax_neurons.neurons.neuron import Neuron, rematerialize, scan_cell
+from slax_neurons.neurons.neuron import Neuron, scan_cell
+from slax_neurons.neurons.states import rematerialize
 from slax_neurons.synapses.effective_model import with_effective_weights
 from slax_neurons.synapses.running_sums import RunningSum, accumulates
 
@@ -35,6 +37,7 @@ def unroll(
     *,
     chunk: int | None = None,
     remat: bool = False,
+    kernel: Kernel = "auto",
 ) -> tuple[Any, PyTree[Float[Array, "T B ..."]]]:
     """Run a cell over a sequence: carry_t, outputs_t = cell(carry_{t-1}, inputs_t) for t = 1..T.
 
@@ -52,6 +55,10 @@ def unroll(
             any other kind of variable except a `RunningSum`.
         remat: keep only the carries between chunks for the reverse pass, and run each chunk forward again there: less memory
             for about a third more time.
+        kernel: how the states of a `Neuron` follow from its currents: "scan", step by step, or "fused", in one kernel for an
+            NVIDIA GPU that keeps the states of a block of units in registers. Results are equal. On a CPU, "fused" is
+            interpreted, which is slow and for tests. A neuron for which the kernel does not compile is run by the scan, with
+            a warning. "auto" is the scan: nothing has been measured on a GPU yet.
 
     Returns:
         The last carry, and the outputs [T, B, features...]; a tree of such arrays if the last module of a stack makes one.
@@ -76,6 +83,7 @@ def unroll(
         True
     """
     check_sequence(inputs)
+    check_kernel(kernel)
     if chunk is None:
         chunk = default_chunk(cell, carry, inputs)
         if remat and chunk == inputs.shape[0]:
@@ -83,7 +91,7 @@ def unroll(
     model = with_effective_weights(cell, keep_calls=True)  # weights are made once for the sequence
 
     def one_chunk(model: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
-        return unroll_chunk(model, carry, inputs)[:2]
+        return unroll_chunk(model, carry, inputs, kernel=kernel)[:2]
 
     def scan(step: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
         return scan_chunks(rematerialize(step) if remat else step, carry, inputs, chunk)
@@ -123,23 +131,26 @@ class Source(NamedTuple):
 
 
 def unroll_chunk(
-    module: Any, carry: Any, inputs: Array, source: Source | None = None
+    module: Any, carry: Any, inputs: Array, source: Source | None = None, kernel: Kernel = "auto"
 ) -> tuple[Any, Any, Source | None]:
     """Run one chunk [K, B, ...] of a cell, or of a module without a carry, whose carry is ().
 
     Args:
         source: the origin of the inputs, if a neuron made them: a product with weights then stores the neuron's membranes,
             which are stored anyway, instead of the inputs.
+        kernel: see `unroll`; a stack hands it to its neurons.
 
     Returns:
         The carry, the outputs, and their source if a neuron made them.
     """
     if isinstance(module, Neuron) and type(module).unroll is Neuron.unroll:
-        carry, membranes = module.pre_reset_states(carry, inputs)
+        carry, membranes = module.pre_reset_states(carry, inputs, kernel)
         outputs = rematerialize(lambda membranes: module.outputs(membranes))(membranes)
         return carry, outputs, Source(module, membranes) if module.has_split_step else None
     if isinstance(module, nnx.RNNCellBase):
         unroll = getattr(module, "unroll", functools.partial(scan_cell, module))
+        if getattr(module, "hands_on_kernel", False):
+            unroll = functools.partial(unroll, kernel=kernel)
         return *unroll(carry, inputs), None
     if type(module) not in (nnx.Linear, nnx.Conv):
         return carry, apply_rows(module, inputs), None

@@ -6,7 +6,7 @@ scan, by Pallas, for NVIDIA GPUs. On a CPU it is interpreted, which is slow and 
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +15,23 @@ from jax.experimental.pallas import triton
 from jaxtyping import Array, PyTree
 
 Kernel = Literal["auto", "scan", "fused"]
+KERNELS = get_args(Kernel)
 
 BLOCK = 128  # units of a program
 WARPS = 4
 
 # step(constants, carry, x_t, y_{t-1} or None, whether t is the first step) -> carry, outputs
 Step = Callable[[Any, Any, Any, Any, Any], tuple[Any, Any]]
+
+
+def check_kernel(kernel: str) -> None:
+    if kernel not in KERNELS:
+        raise ValueError(f"unroll got kernel={kernel!r}, expected one of {', '.join(map(repr, KERNELS))}.")
+
+
+def is_fused(kernel: Kernel) -> bool:
+    """Whether one kernel goes through all steps: "auto" is the scan until a measurement on a GPU says otherwise."""
+    return kernel == "fused"
 
 
 def elementwise_scan(
@@ -33,7 +44,7 @@ def elementwise_scan(
     reverse: bool = False,
     interpret: bool | None = None,
 ) -> tuple[Any, Any]:
-    """Run carry, outputs_t = step(constants, carry, inputs_t, lagged_{t-1}, t == 0) for t = 1..T, or for t = T..1, in one kernel.
+    """Run carry, outputs_t = step(constants, carry, inputs_t, lagged_{t-1}, t == 0) for all steps in one kernel.
 
     Args:
         step: acts on each unit by itself: it gets and returns arrays of a block of units.

@@ -13,6 +13,7 @@ from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
 from slax_neurons.edges import Edge, as_edges, cycles, edge_synapse
 from slax_neurons.engine import apply_rows, scan_with_sums, unroll_chunk
+from slax_neurons.kernels import Kernel
 from slax_neurons.modules import (
     as_module,
     check_features,
@@ -98,6 +99,8 @@ class Connect(nnx.RNNCellBase):
         [(20, 2, 16), (20, 2, 16)]
     """
 
+    hands_on_kernel = True  # its `unroll` takes the option of the same name
+
     def __init__(self, modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None):
         if isinstance(modules, nnx.Module) or callable(modules):
             raise TypeError(f"connect got one {type(modules).__name__}, expected a list of modules: connect([...]).")
@@ -134,12 +137,16 @@ class Connect(nnx.RNNCellBase):
         carry, outputs = self._step(everything, inputs, carry, {})
         return carry, outputs[-1]
 
-    def unroll(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[tuple, PyTree[Float[Array, "T B ..."]]]:
-        """Run all steps layer by layer; only the modules of a cycle are stepped."""
-        carry, outputs = self.outputs(carry, inputs)
+    def unroll(
+        self, carry: Any, inputs: Float[Array, "T B ..."], kernel: Kernel = "auto"
+    ) -> tuple[tuple, PyTree[Float[Array, "T B ..."]]]:
+        """Run all steps layer by layer; only the modules of a cycle are stepped. `kernel` is that of `slax_neurons.unroll`."""
+        carry, outputs = self.outputs(carry, inputs, kernel)
         return carry, outputs[-1]
 
-    def outputs(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[tuple, tuple[Any, ...]]:
+    def outputs(
+        self, carry: Any, inputs: Float[Array, "T B ..."], kernel: Kernel = "auto"
+    ) -> tuple[tuple, tuple[Any, ...]]:
         """Run like `unroll`, but return the outputs of every module of the chain, including the contributions of edges."""
         self._check_carry(carry)
         carries: list[Any] = []
@@ -151,7 +158,7 @@ class Connect(nnx.RNNCellBase):
             if outputs:
                 _check_array(first - 1, x)
             check_features(self.modules[first], first, x.shape[1:])
-            state, y, source = unroll_chunk(self.modules[first], carry_without_buffer(carry[first]), x, source)
+            state, y, source = unroll_chunk(self.modules[first], carry_without_buffer(carry[first]), x, source, kernel)
             from_before = {
                 index: [
                     apply_rows(synapse, delayed(carry[edge.sender], outputs[edge.sender], edge.steps))

@@ -4,7 +4,8 @@ The derivative of the states is linear in the tangents. It is a primitive of its
 reverse pass, batch it, and differentiate it again; only the last is done by scans.
 """
 
-from functools import partial
+import warnings
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
 from slax_neurons.kernels import elementwise_scan
-from slax_neurons.neurons.neuron import integrate_and_fire
+from slax_neurons.neurons.states import integrate_and_fire
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -41,6 +42,33 @@ def _jvp(graphdef: nnx.GraphDef, primals: tuple, tangents: tuple) -> tuple[tuple
     given = *in_rows(*primals), rows_of(membranes)
     d_end, d_membranes = derivative(graphdef, given, in_rows(*tangents), transposed=False)
     return (end, membranes), (shaped(d_end, inputs.shape[1:]), shaped(d_membranes, inputs.shape))
+
+
+def compiles(graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array) -> bool:
+    """Whether the kernels of a neuron compile for these shapes; if not, a warning says why, once."""
+    shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), (state, carry, inputs))
+    leaves, structure = jax.tree.flatten(shapes)
+    return _compiles(graphdef, structure, tuple(leaves))
+
+
+@cache
+def _compiles(graphdef: nnx.GraphDef, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> bool:
+    def through_all(*primals: Any) -> Any:
+        made, pull = jax.vjp(partial(fused_integrate_and_fire, graphdef), *primals)
+        return pull(made)
+
+    shapes = jax.tree.unflatten(structure, leaves)
+    try:
+        traced = jax.jit(through_all).trace(*shapes)
+        if jax.default_backend() != "cpu":
+            traced.lower().compile()
+    except Exception as error:
+        neuron = graphdef.nodes[0].type.__name__
+        warnings.warn(
+            f"The kernel of {neuron} does not compile, so unroll runs its scan: {error}", RuntimeWarning, stacklevel=2
+        )
+        return False
+    return True
 
 
 derivative_p = Primitive("slax_neuron_derivative")

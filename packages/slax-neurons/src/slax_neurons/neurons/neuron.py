@@ -1,6 +1,5 @@
 """The base of all element-wise neurons: a cell without sizes, unrolled by a scan over element-wise work."""
 
-from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -8,11 +7,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
+from slax_neurons.kernels import Kernel, is_fused
+from slax_neurons.neurons.fused import compiles, fused_integrate_and_fire
 from slax_neurons.neurons.neuron_cell import NeuronCell
-
-# For the reverse pass, a rematerialized function saves only its arguments and recomputes the rest; it may be inside a scan.
-# Pass it a function made for this call, since JAX caches traces by function.
-rematerialize = partial(jax.checkpoint, prevent_cse=False)
+from slax_neurons.neurons.states import integrate_and_fire, rematerialize
 
 
 class Neuron(NeuronCell):
@@ -82,8 +80,10 @@ class Neuron(NeuronCell):
         carry, membranes = self.pre_reset_states(carry, inputs)
         return carry, rematerialize(lambda membranes: self.outputs(membranes))(membranes)
 
-    def pre_reset_states(self, carry: Any, inputs: Float[Array, "T *B N"]) -> tuple[Any, Any]:
+    def pre_reset_states(self, carry: Any, inputs: Float[Array, "T *B N"], kernel: Kernel = "auto") -> tuple[Any, Any]:
         """The last carry, and m_t of all steps, from which `outputs` computes the outputs of the neuron.
+
+        `kernel` is that of `unroll`.
 
         If a subclass defines `__call__` alone, the second value is the outputs themselves.
         """
@@ -91,7 +91,9 @@ class Neuron(NeuronCell):
             return scan_cell(self, carry, inputs)
         self.check_carry(carry, inputs[0])
         graphdef, state = nnx.split(self)
-        return integrate_and_fire(graphdef, state, carry, inputs)
+        is_kernel = is_fused(kernel) and compiles(graphdef, state, carry, inputs)
+        states = fused_integrate_and_fire if is_kernel else integrate_and_fire
+        return states(graphdef, state, carry, inputs)
 
     def outputs(self, membranes: Any) -> Float[Array, "T *B N"]:
         """Compute s_t from m_t for all steps."""
@@ -122,48 +124,3 @@ def scan_cell(cell: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "T ..."]) 
     """Run a cell step by step."""
     # Not the cell itself: JAX caches traces by function, and would keep this cell's parameters alive.
     return jax.lax.scan(lambda carry, inputs: cell(carry, inputs), carry, inputs)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def integrate_and_fire(graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array) -> tuple[Any, Any]:
-    """The last carry and the membranes before each firing, m_t, of a neuron that is split into `graphdef` and `state`.
-
-    The derivative equals the derivative of the scan, but stores nothing from the scan except m_t, and I_t where the
-    derivative of `integrate` depends on I_t, as for a trainable factor of the current.
-    """
-    neuron = nnx.merge(graphdef, state)
-
-    def step(carry: Any, current: Array) -> tuple[Any, Any]:
-        membrane = neuron.integrate(carry, current)
-        return neuron.fire(membrane)[0], membrane
-
-    return jax.lax.scan(step, carry, inputs)
-
-
-@integrate_and_fire.defjvp
-def _integrate_and_fire_jvp(graphdef: nnx.GraphDef, primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
-    state, carry, inputs = primals
-    end, membranes = integrate_and_fire(graphdef, state, carry, inputs)
-
-    def tangent(
-        state: nnx.State, carry: Any, inputs: Array, membranes: Any, d_state: nnx.State, d_carry: Any, d_inputs: Array
-    ) -> Any:
-        def integrate(carry: Any, current: Array) -> Any:
-            return jax.linearize(lambda *at: nnx.merge(graphdef, at[0]).integrate(*at[1:]), state, carry, current)[1]
-
-        def fire(membrane: Any) -> Any:
-            return jax.linearize(lambda *at: nnx.merge(graphdef, at[0]).fire(at[1])[0], state, membrane)[1]
-
-        after = nnx.merge(graphdef, state).fire(membranes)[0]
-        before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
-        # The linear maps of all steps together: only the parts that depend on the states are computed, outside the scan.
-        steps = jax.vmap(integrate)(before, inputs), jax.vmap(fire)(membranes)
-
-        def step(d_carry: Any, at: tuple[Any, Any, Array]) -> tuple[Any, Any]:
-            integrate, fire, d_current = at
-            d_membrane = integrate(d_state, d_carry, d_current)
-            return fire(d_state, d_membrane), d_membrane
-
-        return jax.lax.scan(step, d_carry, (*steps, d_inputs))
-
-    return (end, membranes), rematerialize(tangent)(state, carry, inputs, membranes, *tangents)

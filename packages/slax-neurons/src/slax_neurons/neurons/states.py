@@ -1,0 +1,58 @@
+"""The states of an element-wise neuron over time, by a scan."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array
+
+# For the reverse pass, a rematerialized function saves only its arguments and recomputes the rest; it may be inside a scan.
+# Pass it a function made for this call, since JAX caches traces by function.
+rematerialize = partial(jax.checkpoint, prevent_cse=False)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def integrate_and_fire(graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array) -> tuple[Any, Any]:
+    """The last carry and the membranes before each firing, m_t, of a neuron that is split into `graphdef` and `state`.
+
+    The derivative equals the derivative of the scan, but stores nothing from the scan except m_t, and I_t where the
+    derivative of `integrate` depends on I_t, as for a trainable factor of the current.
+    """
+    neuron = nnx.merge(graphdef, state)
+
+    def step(carry: Any, current: Array) -> tuple[Any, Any]:
+        membrane = neuron.integrate(carry, current)
+        return neuron.fire(membrane)[0], membrane
+
+    return jax.lax.scan(step, carry, inputs)
+
+
+@integrate_and_fire.defjvp
+def _integrate_and_fire_jvp(graphdef: nnx.GraphDef, primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+    state, carry, inputs = primals
+    end, membranes = integrate_and_fire(graphdef, state, carry, inputs)
+
+    def tangent(
+        state: nnx.State, carry: Any, inputs: Array, membranes: Any, d_state: nnx.State, d_carry: Any, d_inputs: Array
+    ) -> Any:
+        def integrate(carry: Any, current: Array) -> Any:
+            return jax.linearize(lambda *at: nnx.merge(graphdef, at[0]).integrate(*at[1:]), state, carry, current)[1]
+
+        def fire(membrane: Any) -> Any:
+            return jax.linearize(lambda *at: nnx.merge(graphdef, at[0]).fire(at[1])[0], state, membrane)[1]
+
+        after = nnx.merge(graphdef, state).fire(membranes)[0]
+        before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
+        # The linear maps of all steps together: only the parts that depend on the states are computed, outside the scan.
+        steps = jax.vmap(integrate)(before, inputs), jax.vmap(fire)(membranes)
+
+        def step(d_carry: Any, at: tuple[Any, Any, Array]) -> tuple[Any, Any]:
+            integrate, fire, d_current = at
+            d_membrane = integrate(d_state, d_carry, d_current)
+            return fire(d_state, d_membrane), d_membrane
+
+        return jax.lax.scan(step, d_carry, (*steps, d_inputs))
+
+    return (end, membranes), rematerialize(tangent)(state, carry, inputs, membranes, *tangents)
