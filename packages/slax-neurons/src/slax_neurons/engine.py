@@ -16,7 +16,7 @@ from flax import nnx
 from flax.errors import TraceContextError
 from jaxtyping import Array, Float, PyTree
 
-from slax_neurons.kernels import Kernel, check_kernel
+from slax_neurons.kernels import check_kernel
 from slax_neurons.modules import mutates_state
 from slax_neurons.neurons.neuron import Neuron, scan_cell
 from slax_neurons.neurons.states import rematerialize
@@ -37,7 +37,7 @@ def unroll(
     *,
     chunk: int | None = None,
     remat: bool = False,
-    kernel: Kernel = "auto",
+    kernel: str = "auto",
 ) -> tuple[Any, PyTree[Float[Array, "T B ..."]]]:
     """Run a cell over a sequence: carry_t, outputs_t = cell(carry_{t-1}, inputs_t) for t = 1..T.
 
@@ -131,7 +131,7 @@ class Source(NamedTuple):
 
 
 def unroll_chunk(
-    module: Any, carry: Any, inputs: Array, source: Source | None = None, kernel: Kernel = "auto"
+    module: Any, carry: Any, inputs: Array, source: Source | None = None, kernel: str = "auto"
 ) -> tuple[Any, Any, Source | None]:
     """Run one chunk [K, B, ...] of a cell, or of a module without a carry, whose carry is ().
 

@@ -6,7 +6,7 @@ scan, by Pallas, for NVIDIA GPUs. On a CPU it is interpreted, which is slow and 
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, PyTree
 
-Kernel = Literal["auto", "scan", "fused"]
-KERNELS = get_args(Kernel)
+KERNELS = ("auto", "scan", "fused")
 
 BLOCK = 128  # units of a program
 WARPS = 4
@@ -29,9 +28,14 @@ def check_kernel(kernel: str) -> None:
         raise ValueError(f"unroll got kernel={kernel!r}, expected one of {', '.join(map(repr, KERNELS))}.")
 
 
-def is_fused(kernel: Kernel) -> bool:
+def is_fused(kernel: str) -> bool:
     """Whether one kernel goes through all steps: "auto" is the scan until a measurement on a GPU says otherwise."""
     return kernel == "fused"
+
+
+def is_interpreted() -> bool:
+    """Whether kernels are run without being compiled, for lack of a GPU."""
+    return jax.default_backend() == "cpu"
 
 
 def elementwise_scan(
@@ -42,7 +46,6 @@ def elementwise_scan(
     *,
     lagged: PyTree[Array] = None,
     reverse: bool = False,
-    interpret: bool | None = None,
 ) -> tuple[Any, Any]:
     """Run carry, outputs_t = step(constants, carry, inputs_t, lagged_{t-1}, t == 0) for all steps in one kernel.
 
@@ -54,7 +57,6 @@ def elementwise_scan(
         lagged: arrays [T, M] of which a step gets the values of the step before it in time; in the first step, the values of
             the first step itself.
         reverse: from the last step to the first.
-        interpret: run the kernel without compiling it; by default where there is no GPU.
 
     Returns:
         The carry after the last step, [M], and the outputs of all steps, [T, M].
@@ -63,12 +65,12 @@ def elementwise_scan(
     given = (constants, carry, inputs, lagged)
     flat, structure = jax.tree.flatten(given)
     at_step = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape[1:], array.dtype), (inputs, lagged))
-    end, outputs = jax.eval_shape(lambda c, k, x: step(c, k, *x, jnp.array(True)), constants, carry, at_step)
+    end, outputs = jax.eval_shape(lambda c, k, x: step(c, k, x[0], x[1], jnp.array(True)), constants, carry, at_step)
     outputs = jax.tree.map(lambda array: jax.ShapeDtypeStruct((steps, *array.shape), array.dtype), outputs)
     flat_made, made_structure = jax.tree.flatten((end, outputs))
 
     def kernel(*refs: Any) -> None:
-        inside = pl.program_id(0) * BLOCK + jnp.arange(BLOCK) < units
+        inside = pl.program_id(0) * BLOCK + jnp.arange(BLOCK, dtype=jnp.int32) < units
         constants, carry, inputs, lagged = jax.tree.unflatten(structure, refs[: len(flat)])
         end, outputs = jax.tree.unflatten(made_structure, refs[len(flat) :])
 
@@ -101,6 +103,6 @@ def elementwise_scan(
         in_specs=[block(array) for array in flat],
         out_specs=[block(array) for array in flat_made],
         compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=1),
-        interpret=jax.default_backend() == "cpu" if interpret is None else interpret,
+        interpret=is_interpreted(),
     )(*flat)
     return jax.tree.unflatten(made_structure, made)

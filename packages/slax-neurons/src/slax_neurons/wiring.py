@@ -13,7 +13,6 @@ from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
 from slax_neurons.edges import Edge, as_edges, cycles, edge_synapse
 from slax_neurons.engine import apply_rows, scan_with_sums, unroll_chunk
-from slax_neurons.kernels import Kernel
 from slax_neurons.modules import (
     as_module,
     check_features,
@@ -138,14 +137,14 @@ class Connect(nnx.RNNCellBase):
         return carry, outputs[-1]
 
     def unroll(
-        self, carry: Any, inputs: Float[Array, "T B ..."], kernel: Kernel = "auto"
+        self, carry: Any, inputs: Float[Array, "T B ..."], kernel: str = "auto"
     ) -> tuple[tuple, PyTree[Float[Array, "T B ..."]]]:
         """Run all steps layer by layer; only the modules of a cycle are stepped. `kernel` is that of `slax_neurons.unroll`."""
         carry, outputs = self.outputs(carry, inputs, kernel)
         return carry, outputs[-1]
 
     def outputs(
-        self, carry: Any, inputs: Float[Array, "T B ..."], kernel: Kernel = "auto"
+        self, carry: Any, inputs: Float[Array, "T B ..."], kernel: str = "auto"
     ) -> tuple[tuple, tuple[Any, ...]]:
         """Run like `unroll`, but return the outputs of every module of the chain, including the contributions of edges."""
         self._check_carry(carry)

@@ -44,15 +44,15 @@ def _jvp(graphdef: nnx.GraphDef, primals: tuple, tangents: tuple) -> tuple[tuple
     return (end, membranes), (shaped(d_end, inputs.shape[1:]), shaped(d_membranes, inputs.shape))
 
 
-def compiles(graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array) -> bool:
-    """Whether the kernels of a neuron compile for these shapes; if not, a warning says why, once."""
+def compiles(name: str, graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array) -> bool:
+    """Whether the kernels of a neuron, of a class with this name, compile for these shapes; if not, a warning says why, once."""
     shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), (state, carry, inputs))
     leaves, structure = jax.tree.flatten(shapes)
-    return _compiles(graphdef, structure, tuple(leaves))
+    return _compiles(name, graphdef, structure, tuple(leaves))
 
 
 @cache
-def _compiles(graphdef: nnx.GraphDef, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> bool:
+def _compiles(name: str, graphdef: nnx.GraphDef, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> bool:
     def through_all(*primals: Any) -> Any:
         made, pull = jax.vjp(partial(fused_integrate_and_fire, graphdef), *primals)
         return pull(made)
@@ -63,9 +63,8 @@ def _compiles(graphdef: nnx.GraphDef, structure: Any, leaves: tuple[jax.ShapeDty
         if jax.default_backend() != "cpu":
             traced.lower().compile()
     except Exception as error:
-        neuron = graphdef.nodes[0].type.__name__
         warnings.warn(
-            f"The kernel of {neuron} does not compile, so unroll runs its scan: {error}", RuntimeWarning, stacklevel=2
+            f"The kernel of {name} does not compile, so unroll runs its scan: {error}", RuntimeWarning, stacklevel=2
         )
         return False
     return True

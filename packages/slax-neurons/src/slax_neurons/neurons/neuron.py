@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
-from slax_neurons.kernels import Kernel, is_fused
+from slax_neurons.kernels import is_fused
 from slax_neurons.neurons.fused import compiles, fused_integrate_and_fire
 from slax_neurons.neurons.neuron_cell import NeuronCell
 from slax_neurons.neurons.states import integrate_and_fire, rematerialize
@@ -80,7 +80,7 @@ class Neuron(NeuronCell):
         carry, membranes = self.pre_reset_states(carry, inputs)
         return carry, rematerialize(lambda membranes: self.outputs(membranes))(membranes)
 
-    def pre_reset_states(self, carry: Any, inputs: Float[Array, "T *B N"], kernel: Kernel = "auto") -> tuple[Any, Any]:
+    def pre_reset_states(self, carry: Any, inputs: Float[Array, "T *B N"], kernel: str = "auto") -> tuple[Any, Any]:
         """The last carry, and m_t of all steps, from which `outputs` computes the outputs of the neuron.
 
         `kernel` is that of `unroll`.
@@ -91,7 +91,7 @@ class Neuron(NeuronCell):
             return scan_cell(self, carry, inputs)
         self.check_carry(carry, inputs[0])
         graphdef, state = nnx.split(self)
-        is_kernel = is_fused(kernel) and compiles(graphdef, state, carry, inputs)
+        is_kernel = is_fused(kernel) and compiles(type(self).__name__, graphdef, state, carry, inputs)
         states = fused_integrate_and_fire if is_kernel else integrate_and_fire
         return states(graphdef, state, carry, inputs)
 
