@@ -1,5 +1,6 @@
-"""The programs of `unroll` and of every rule, as JAX lowers them for a CPU and for a GPU: what no noise of a timing can hide."""
+"""The programs of `unroll` and of every rule, for a CPU and for a GPU: what no noise of a timing can hide."""
 
+import itertools
 import re
 from collections import Counter
 
@@ -26,8 +27,7 @@ MORE = {"s_tllr": LAYERS - 1, "tess": 2 * (LAYERS - 1), "decolle": LAYERS - 1}
 @pytest.fixture(scope="module")
 def model():
     rngs = nnx.Rngs(0)
-    pairs = [(n_in, n_out) for n_in, n_out in zip(SIZES, SIZES[1:], strict=False)]
-    modules = [module for pair in pairs for module in (nnx.Linear(*pair, rngs=rngs), LIF())]
+    modules = [module for pair in itertools.pairwise(SIZES) for module in (nnx.Linear(*pair, rngs=rngs), LIF())]
     return connect([*modules[:-1], LI()])
 
 

@@ -45,7 +45,7 @@ def _jvp(graphdef: nnx.GraphDef, primals: tuple, tangents: tuple) -> tuple[tuple
 
 
 def compiles(name: str, graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array) -> bool:
-    """Whether the kernels of a neuron, of a class with this name, compile for these shapes; if not, a warning says why, once."""
+    """Whether the kernels of a neuron compile for these shapes; if not, a warning with its name says why, once."""
     shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), (state, carry, inputs))
     leaves, structure = jax.tree.flatten(shapes)
     return _compiles(name, graphdef, structure, tuple(leaves))
