@@ -105,3 +105,10 @@ def test_the_model_stays_as_it_is():
     before = net.modules[0].kernel[...]
     cost(net, OSTL(), (T, B, I), measure=False)
     assert jnp.array_equal(before, net.modules[0].kernel[...])
+
+
+def test_counting_needs_no_memory_for_the_inputs():
+    """These would be 280 GB."""
+    model = connect([nnx.Linear(700, 3, rngs=nnx.Rngs(0)), LI()])
+    found = cost(model, OSTL(), (10**5, 10**3, 700), window=50, measure=False)
+    assert found.bptt_bytes > 10**6 and found.bptt_temporary_bytes is None
