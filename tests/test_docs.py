@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("packages/*/README.md"))]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("packages/*/README.md"))]
 # All pages except the one that is generated.
 FOLDERS = [
     ROOT,
     ROOT / "docs",
+    ROOT / "docs" / "from",
     *sorted(ROOT.glob("packages/*")),
     *sorted(ROOT.glob("experiments/*")),
     ROOT / "benchmarks",
