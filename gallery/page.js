@@ -60,11 +60,17 @@ for (const button of document.querySelectorAll("button.size")) {
     button.ariaPressed = String(full);
   });
 }
-// The picture's data is in the page once; its download takes it from there.
-for (const link of document.querySelectorAll(".files a[hidden]")) {
-  link.href = link.closest("figure").querySelector("img").src;
-  link.hidden = false;
+
+// Each file is in the page once, compressed. What is unpacked is what the link saves and what pictures of this name show.
+async function unpack(link) {
+  const bytes = Uint8Array.from(atob(link.dataset.packed), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const file = new Blob([await new Response(stream).arrayBuffer()], { type: link.dataset.kind });
+  link.href = URL.createObjectURL(file);
+  for (const image of document.querySelectorAll(`img[data-of="${link.download}"]`)) image.src = link.href;
 }
+
+for (const link of document.querySelectorAll("a[data-packed]")) unpack(link);
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Escape") showAll();

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("packages/*/README.md"))]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("packages/*/README.md"))]
 # All pages except the one that is generated.
 FOLDERS = [
     ROOT,
     ROOT / "docs",
+    ROOT / "docs" / "from",
     *sorted(ROOT.glob("packages/*")),
     *sorted(ROOT.glob("experiments/*")),
     ROOT / "benchmarks",
@@ -43,6 +44,35 @@ def test_page_begins_with_ten_lines_of_code(page):
     block = re.search(r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(), flags=re.DOTALL)[1]
     lines = [line for line in block.splitlines() if line]
     assert len(lines) <= 10 and max(map(len, lines)) <= 128 and ";" not in block
+
+
+def recipes():
+    """The recipes by title, each with its code."""
+    sections = re.split(r"^## (.*)\n", (ROOT / "docs" / "recipes.md").read_text(), flags=re.MULTILINE)
+    titles, texts = sections[1::2], sections[2::2]
+    return {
+        title: re.search(r"```python\n(.*?)```", text, flags=re.DOTALL)[1]
+        for title, text in zip(titles, texts, strict=True)
+    }
+
+
+@pytest.mark.parametrize("title", recipes())
+def test_recipe_is_short_and_needs_the_first_block_alone(title):
+    """So that it can be copied with it. What is imported, or made for the page only, does not count as length."""
+    first = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "recipes.md").read_text(), flags=re.DOTALL)[1]
+    recipe = recipes()[title]
+    assert (
+        len([line for line in recipe.splitlines() if line and not line.startswith(("from", "import", "assert"))]) <= 14
+    )
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821", "-"]
+    run = subprocess.run(command, input=first + recipe, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout
+
+
+def test_contents_of_the_recipes_are_complete():
+    contents = (ROOT / "docs" / "recipes.md").read_text().partition("```")[0]
+    anchors = {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in recipes()}
+    assert set(re.findall(r"\]\(#([^)]*)\)", contents)) == anchors
 
 
 @pytest.mark.parametrize("page", [*PAGES, *sorted(ROOT.glob("experiments/*/README.md"))], ids=name)
