@@ -3,9 +3,10 @@ PY ?= python3
 export PATH := $(CURDIR)/$(V)/bin:$(PATH)
 MEMBERS := $(wildcard packages/*)
 DOCS := .venvs/docs
+RELEASE := .venvs/release
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 15
 
 figures: $(V)/.ok ## make all figures at the quick scale: figures/quick/, checksums in figures/all
 	snakemake figures/all
@@ -59,7 +60,11 @@ lock: $(V)/.ok ## update the lock files after a change of dependencies
 	uv export --format requirements-txt --no-emit-workspace --no-annotate --group dev -o requirements.lock
 	uv export --format requirements-txt --no-emit-workspace --no-annotate --only-group cuda -o requirements-cuda.lock
 	uv export --format requirements-txt --no-emit-workspace --no-annotate --only-group docs -o requirements-docs.lock
+	uv export --format requirements-txt --no-emit-workspace --no-annotate --only-group release -o requirements-release.lock
 	rm uv.lock
+
+release-check: $(V)/.ok $(RELEASE)/.ok ## build the packages and try each in an empty environment: dist/
+	python -m release.check --tools $(RELEASE)/bin
 
 clean: ## remove everything that the pipeline made, including the environments of the peers
 	rm -rf figures results logs data/processed benchmarks/.envs .snakemake
@@ -74,10 +79,10 @@ $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS
 	$(V)/bin/uv pip install -q --compile-bytecode --python $(V) --no-deps --no-build-isolation $(addprefix -e ,$(MEMBERS))
 	touch $@
 
-# The environment of the site.
-$(DOCS)/.ok: requirements-docs.lock | $(V)/.ok
-	$(PY) -m venv --without-pip $(DOCS)
-	$(V)/bin/uv pip install -q --compile-bytecode --python $(DOCS) --require-hashes -r requirements-docs.lock
+# The environments of the site and of releases.
+.venvs/docs/.ok .venvs/release/.ok: .venvs/%/.ok: requirements-%.lock | $(V)/.ok
+	$(PY) -m venv --without-pip $(@D)
+	$(V)/bin/uv pip install -q --compile-bytecode --python $(@D) --require-hashes -r $<
 	touch $@
 
-.PHONY: help figures tiny paper verify pack cuda docs docs-serve test lint benchmark claims lock clean
+.PHONY: help figures tiny paper verify pack cuda docs docs-serve release-check test lint benchmark claims lock clean

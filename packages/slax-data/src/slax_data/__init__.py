@@ -75,5 +75,3 @@ from slax_data.streams import stream as stream
 from slax_data.task import Task as Task
 from slax_data.task import held_out as held_out
 from slax_data.task import stored_task as stored_task
-
-__version__ = "0.1.0"

@@ -36,5 +36,3 @@ from slax_viz.similarity import cosine_similarity as cosine_similarity
 from slax_viz.similarity import global_cosine_similarity as global_cosine_similarity
 from slax_viz.statistics import Interval as Interval
 from slax_viz.statistics import mean_interval as mean_interval
-
-__version__ = "0.1.0"
