@@ -74,12 +74,12 @@ def test_a_changelog_without_a_dated_section_stops_a_release(text, monkeypatch, 
     (package / "CHANGELOG.md").write_text(text.format(version_of()))
     monkeypatch.setattr(check, "PACKAGES", [package])
     monkeypatch.setattr(check, "run", lambda *command: "")
-    with pytest.raises(SystemExit, match="slax-some/CHANGELOG.md does not begin with a section"):
+    with pytest.raises(SystemExit, match=r"slax-some/CHANGELOG\.md does not begin with a section"):
         check.check_versions(version_of())
 
 
 def test_a_command_that_fails_stops_with_what_it_said():
-    with pytest.raises(SystemExit, match="(?s)git --no-such-option.*unknown option"):
+    with pytest.raises(SystemExit, match=r"(?s)git --no-such-option.*unknown option"):
         check.run("git", "--no-such-option")
     assert check.run("git", "--version").startswith("git version")
 
