@@ -28,7 +28,8 @@ def test_mistaken_claim_is_told_and_nothing_is_written(small, monkeypatch):
     path = small.claims[0]
     path.write_text(path.read_text().replace("rule: otpe", "rules: otpe", 1))
     with pytest.raises(
-        SystemExit, match=r"nothing was written(.|\n)*claims\.yaml: speed: faster: .*has no column rules, it has task, rule"
+        SystemExit,
+        match=r"nothing was written(.|\n)*claims\.yaml: speed: faster: .*has no column rules, it has task, rule",
     ):
         run(small, monkeypatch)
     assert not small.page.exists() and not small.text.exists()
