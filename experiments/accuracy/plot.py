@@ -109,7 +109,7 @@ def draw(data: Data) -> Figure:
     ]
     if published:
         handles.append(plt.Line2D([], [], label="published", **PUBLISHED_MARK))
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles) if len(tasks) > 1 else 1)
     seeds = sorted({result["config"]["seeds"] for rules in tasks.values() for result in rules.values()})
     write_note(
         figure,
