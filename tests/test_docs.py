@@ -49,7 +49,7 @@ def test_python_of_the_page_runs(page, tmp_path):
 
 @pytest.mark.parametrize("page", TUTORIALS, ids=name)
 def test_tutorial_ends_with_the_picture_that_it_shows(page, tmp_path):
-    """Up to what another order of sums changes in a training, which is seen in the mean color of a part of the picture."""
+    """Except for what other rounding changes in a training: a line that ends elsewhere, but not another picture."""
     for entry in READ_FROM_THE_ROOT.get(page.stem, ()):
         (tmp_path / entry).symlink_to(ROOT / entry)
     run_python(page, tmp_path)
@@ -58,7 +58,7 @@ def test_tutorial_ends_with_the_picture_that_it_shows(page, tmp_path):
     assert [path.name for path in tmp_path.glob("*.png")] == [picture.name]
     assert picture.stat().st_size < 150_000
     saved, shown = (coarse(imread(path)) for path in (tmp_path / picture.name, picture))
-    assert saved.shape == shown.shape and np.abs(saved - shown).max() < 0.2
+    assert saved.shape == shown.shape and np.abs(saved - shown).mean() < 0.015
 
 
 def coarse(picture):
