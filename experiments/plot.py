@@ -24,7 +24,7 @@ import numpy as np
 from experiments.common.checks import check_known
 from experiments.common.figures import Plot, save, write_table
 from experiments.common.job import ARRAYS, SCALES, TIMES, Job, experiment_names, figures_of, jobs_of, settings_of
-from experiments.common.labels import overlapping_labels
+from experiments.common.labels import hidden_labels
 from experiments.common.products import figure_product
 from experiments.common.provenance import certify, different, require_intact, run_of
 from experiments.common.sources import Sources
@@ -59,10 +59,9 @@ def main(arguments: list[str] | None = None) -> None:
         for stem in stems
     ]
     made_from = [product.digests(sources) for product in products]
-    overlaps = draw(experiment, stems, read(folder, chosen, experiment), output / options.scale)
-    for stem, pairs in overlaps.items():
-        for one, other in pairs:
-            print(f"{stem}: the texts {one!r} and {other!r} hide each other")
+    for stem, mistakes in draw(experiment, stems, read(folder, chosen, experiment), output / options.scale).items():
+        for mistake in mistakes:
+            print(f"{stem}: {mistake}")
     for product, digests in zip(products, made_from, strict=True):
         certify(product, digests, **run_of(started))
 
@@ -126,11 +125,9 @@ def read_result(folder: Path, job: Job, experiment: str) -> dict[str, Any]:
     return result
 
 
-def draw(
-    experiment: str, stems: list[str], results: list[dict[str, Any]], folder: Path
-) -> dict[str, list[tuple[str, str]]]:
-    """Write the table and the two pictures of each figure, and return the pairs of texts that hide each other, by figure."""
-    overlaps = {}
+def draw(experiment: str, stems: list[str], results: list[dict[str, Any]], folder: Path) -> dict[str, list[str]]:
+    """Write the table and the two pictures of each figure, and return what is wrong with its texts, by figure."""
+    mistakes = {}
     module = importlib.import_module(f"experiments.{experiment}.plot")
     data = module.prepare(results)
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,10 +135,10 @@ def draw(
         plot: Plot = module.FIGURES[stem]
         with style():
             figure = plot.draw(data)
-            overlaps[stem] = overlapping_labels(figure)
+            mistakes[stem] = hidden_labels(figure)
             save(figure, folder / stem)
         write_table(folder / f"{stem}.csv", plot.columns, plot.rows(data))
-    return overlaps
+    return mistakes
 
 
 if __name__ == "__main__":

@@ -8,34 +8,70 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.image import imread
 
 ROOT = Path(__file__).parents[1]
+TUTORIALS = [page for page in sorted(ROOT.glob("docs/tutorials/*.md")) if page.name != "index.md"]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("packages/*/README.md"))]
 # All pages except the one that is generated.
 FOLDERS = [
     ROOT,
     ROOT / "docs",
-    ROOT / "docs" / "from",
+    ROOT / "docs/from",
+    ROOT / "docs/tutorials",
     *sorted(ROOT.glob("packages/*")),
     *sorted(ROOT.glob("experiments/*")),
     ROOT / "benchmarks",
 ]
 WRITTEN = [page for folder in FOLDERS for page in sorted(folder.glob("*.md")) if page.name != "RESULTS.md"]
-WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text()]
+WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text() and page not in TUTORIALS]
+# What the tutorials about the repository find in the current folder, which is the root for their readers.
+READ_FROM_THE_ROOT = {"replicate": ("experiments", "gallery", "packages", "requirements.lock")}
 
 
 def name(page):
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", WITH_PYTHON, ids=name)
-def test_python_of_the_page_runs(page, tmp_path):
+def run_python(page, folder):
     """All blocks of a page as one program, as a reader would type them: without the tests' strict settings."""
     program = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL))
     environment = os.environ | {"MPLBACKEND": "agg", "JAX_PLATFORMS": "cpu"}
-    run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=name)
+def test_python_of_the_page_runs(page, tmp_path):
+    run_python(page, tmp_path)
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=name)
+def test_tutorial_ends_with_the_picture_that_it_shows(page, tmp_path):
+    """Except for what other rounding changes in a training: a line that ends elsewhere, but not another picture."""
+    for entry in READ_FROM_THE_ROOT.get(page.stem, ()):
+        (tmp_path / entry).symlink_to(ROOT / entry)
+    run_python(page, tmp_path)
+    picture = page.with_suffix(".png")
+    assert re.findall(r"!\[[^\]]+\]\((.*?)\)", page.read_text()) == [picture.name]
+    assert [path.name for path in tmp_path.glob("*.png")] == [picture.name]
+    assert picture.stat().st_size < 150_000
+    saved, shown = (coarse(imread(path)) for path in (tmp_path / picture.name, picture))
+    assert saved.shape == shown.shape and np.abs(saved - shown).mean() < 0.015
+
+
+def coarse(picture):
+    """The mean color of each square of 40 x 40 pixels."""
+    height, width = (length // 40 for length in picture.shape[:2])
+    return picture[: height * 40, : width * 40].reshape(height, 40, width, 40, -1).mean(axis=(1, 3))
+
+
+def test_index_shows_each_tutorial_with_its_picture():
+    text = (ROOT / "docs/tutorials/index.md").read_text()
+    for page in TUTORIALS:
+        assert f"]({page.name})" in text and f"]({page.stem}.png)](" in text, page.name
 
 
 @pytest.mark.parametrize("page", ["delays", "regularize", "rewards", "synapses"])

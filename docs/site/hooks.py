@@ -66,8 +66,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     if name not in PATHS or name.startswith("source/"):
         return markdown
     text = with_links_of_the_site(PATHS[name], markdown, NAMES)
-    notebook = page.file.name + ".ipynb"
-    if files.get_file_from_path(f"tutorials/{notebook}"):
+    notebook = f"{page.file.name}.ipynb"
+    if name.startswith("tutorials/") and files.get_file_from_path(f"tutorials/{notebook}"):
         title, _, rest = text.partition("\n")
         text = f"{title}\n\n[As a notebook]({notebook}){{ .md-button download }}\n{rest}"
     return text

@@ -6,8 +6,15 @@ import re
 import jupytext
 import nbformat
 
-INSTALL = """# On a machine without the packages: the four wheels, and what the tutorials draw with.
-%pip install -q slax-neurons slax-rules slax-data[digits] slax-viz matplotlib"""
+# The packages are not on an index yet: a name there would be somebody else's.
+PACKAGES = ("slax-neurons[nir]", "slax-rules", "slax-data[digits]", "slax-viz")
+INSTALL = "\n".join(
+    [
+        "# On a machine without the packages: from a clone of the repository, whose folder is REPOSITORY.",
+        'REPOSITORY = "."',
+        "%pip install -q " + " ".join(f'"{{REPOSITORY}}/packages/{package}"' for package in PACKAGES),
+    ]
+)
 
 
 def notebook_of(text: str) -> str:

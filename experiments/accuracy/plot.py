@@ -21,6 +21,7 @@ from experiments.common.figures import (
     by_task_and_rule,
     interval,
     summary,
+    write_note,
 )
 from experiments.common.rate_curves import Curve, look_of
 from slax_rules import RULES
@@ -108,11 +109,11 @@ def draw(data: Data) -> Figure:
     ]
     if published:
         handles.append(plt.Line2D([], [], label="published", **PUBLISHED_MARK))
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles) if len(tasks) > 1 else 1)
     seeds = sorted({result["config"]["seeds"] for rules in tasks.values() for result in rules.values()})
-    figure.supxlabel(
+    write_note(
+        figure,
         f"mean of {', '.join(map(str, seeds))} seeds, each a small dot; bars: 95 % interval of the mean; the axes differ",
-        fontsize="small",
     )
     return figure
 

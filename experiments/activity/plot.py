@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
 
-from experiments.common.figures import SUMMARY, Plot, by_task_and_rule, summary
+from experiments.common.figures import SUMMARY, Plot, by_task_and_rule, summary, write_note
 from slax_rules import RULES
 from slax_viz import plot_firing_rates, plot_membranes, plot_raster
 
@@ -99,9 +99,9 @@ def draw(rules: Rules) -> Figure:
     accuracy.set_ylim(0, 1)
     seeds = len(next(iter(rules.values()))["seeds"])
     net = "-".join(map(str, config["layers"]))
-    figure.supxlabel(
+    write_note(
+        figure,
         f"Randman, {config['code']} code, {net}, T = {config['n_steps']}; mean of {seeds} seeds, bands: 95 % interval",
-        fontsize="small",
     )
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside upper center", ncols=len(rules))
     return figure

@@ -1,6 +1,7 @@
 """The definition of a figure, the order of results, and the writing of tables and pictures, shared by all experiments."""
 
 import csv
+import textwrap
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,6 +133,15 @@ def plot_seed_intervals(
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+LETTERS = 11.5  # of the size "small" in an inch
+
+
+def write_note(figure: Figure, text: str) -> None:
+    """Write a note below a figure, in lines no longer than the figure is wide."""
+    widest = int(LETTERS * figure.get_figwidth())
+    figure.supxlabel("\n".join(textwrap.fill(line, widest) for line in text.split("\n")), fontsize="small")
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Texts of a figure that hide each other."""
+"""Texts of a figure that hide each other, or that its edge cuts off."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -9,6 +9,21 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 ALLOWED = 0.1  # of the smaller of two boxes: the space between lines, which belongs to the boxes
+MARGIN = 2  # pixels of a box that may be outside of the figure, for the same reason
+
+
+def hidden_labels(figure: Figure) -> list[str]:
+    """What is wrong with the texts of a figure, a sentence for each pair that hide each other, and for each that is cut off."""
+    pairs = [f"the texts {one!r} and {other!r} hide each other" for one, other in overlapping_labels(figure)]
+    return [*pairs, *(f"the edge of the figure cuts off {text!r}" for text in cut_off_labels(figure))]
+
+
+def cut_off_labels(figure: Figure) -> list[str]:
+    """The texts of a figure that are not inside of it."""
+    figure.canvas.draw()
+    inside = figure.bbox.padded(MARGIN)
+    boxes = [(text.get_text(), text.get_window_extent()) for text in drawn_texts(figure)]
+    return [text for text, box in boxes if Bbox.union([box, inside]).bounds != inside.bounds]
 
 
 def overlapping_labels(figure: Figure) -> list[tuple[str, str]]:

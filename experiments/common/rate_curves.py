@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common.figures import SUMMARY, check_given, summary
+from experiments.common.figures import SUMMARY, check_given, summary, write_note
 from slax_rules import RULES
 
 COLUMNS = ["learning_rate", "setting", "value", "chosen", "basin", *SUMMARY, "seeds"]  # after row, column, curve
@@ -121,10 +121,10 @@ def draw(stem: str, curves: Sequence[Curve]) -> Figure:
     handles = [plt.Line2D([], [], markersize=5, **look) for look in looks.values()]
     figure.legend(handles=handles, loc="outside right upper", fontsize="small")
     seeds = sorted({len(curve.accuracies) for curve in curves})
-    figure.supxlabel(
-        f"means over the seeds of the trials ({', '.join(map(str, seeds))}); a ring marks the chosen settings, an open mark a "
-        "second trial at the best rate",
-        fontsize="small",
+    write_note(
+        figure,
+        f"means over the seeds of the trials ({', '.join(map(str, seeds))})\n"
+        "ring: the chosen settings\nopen mark: a second trial at or near the best rate",
     )
     return figure
 

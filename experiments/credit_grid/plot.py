@@ -20,6 +20,7 @@ from experiments.common.figures import (
     ratios,
     summary,
     summary_columns,
+    write_note,
 )
 from experiments.common.rate_curves import Curve, look_of
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, published
@@ -260,10 +261,10 @@ def draw(data: Data) -> Figure:
         draw_grid(ax, panel.config, values, texts, bounds=(lowest, max(values.max(), lowest + 1)))
         ax.set_title(f"{panel.title}\n{references_of(panel)}")
     counts = sorted({len(panel.results[REFERENCE]["seeds"]) for panel in data.panels})
-    figure.supxlabel(
+    write_note(
+        figure,
         f"test accuracy (%), mean of {', '.join(map(str, counts))} seeds with half the width of its 95 % interval;\n"
         "rows: temporal credit, columns: spatial credit; below the number: published rules",
-        fontsize="small",
     )
     return figure
 
@@ -288,9 +289,9 @@ def draw_cosine(data: Data) -> Figure:
             texts = {cell: f"{before:z.2f} | {after:z.2f}" for cell, (before, after) in means.items()}
             draw_grid(ax, panel.config, values, texts, bounds=(0.0, 1.0))
             ax.set_title(f"{panel.title}\nhidden layer {layer}")
-    figure.supxlabel(
+    write_note(
+        figure,
         "cosine of the gradient to BPTT's: at initialization (color) | after training with BPTT; below: published rules",
-        fontsize="small",
     )
     return figure
 
@@ -360,10 +361,10 @@ def draw_cost(data: Data) -> Figure:
         name = config["task"].replace("_", " ").capitalize()
         name = f"{name}, in windows of {config['window']} of {config['n_steps']} steps"
         ax.set_title(f"{name}\nBPTT: {np.median(bptt):.2g} ms | {carried[REFERENCE]:,} numbers")
-    figure.supxlabel(
+    write_note(
+        figure,
         "time of a gradient / time of BPTT (color) | numbers that the traces hold per sample (BPTT: that it keeps);\n"
         "below: published rules",
-        fontsize="small",
     )
     return figure
 

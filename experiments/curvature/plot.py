@@ -10,7 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from experiments.common.figures import SUMMARY, Plot, check_given, count, interval, plot_seed_intervals, summary
+from experiments.common.figures import (
+    SUMMARY,
+    Plot,
+    check_given,
+    count,
+    interval,
+    plot_seed_intervals,
+    summary,
+    write_note,
+)
 from slax_rules import RULES
 
 COLUMNS = ["rule", "quantity", "which", *SUMMARY, "seeds"]
@@ -128,10 +137,10 @@ def draw(data: Data) -> Figure:
     axes[2].set_xlabel("cross entropy (nats)")
     axes[3].set_xlabel("length of its gradient")
     config = data.solutions[0]["config"]
-    figure.supxlabel(
+    write_note(
+        figure,
         f"The Hessian in the surrogates' calculus. {network(config)}, {config['steps']:,} batches, one update per sequence; "
         f"{config['seeds']} seeds, and the 95 % interval of their mean.",
-        fontsize="small",
     )
     return figure
 
@@ -165,10 +174,10 @@ def draw_windows(data: Data) -> Figure:
     shown = [pair for ax in axes.flat for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
     by_title = {title: handle for handle, title in shown}  # a rule may be in only some of the panels
     figure.legend(by_title.values(), by_title, loc="outside upper center", ncols=6)
-    figure.supxlabel(
+    write_note(
+        figure,
         f"{network(config)}, batches of {config['batch_size']}; gradients after {config['steps']:,} batches of BPTT. "
         f"{config['seeds']} seeds; lines: mean, bars: 95 % interval. A change of exactly 0, as at K = T, is not drawn.",
-        fontsize="small",
     )
     return figure
 

@@ -7,7 +7,15 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from experiments.common import rate_curves
-from experiments.common.figures import SUMMARY, Plot, Results, by_task_and_rule, plot_seed_intervals, summary
+from experiments.common.figures import (
+    SUMMARY,
+    Plot,
+    Results,
+    by_task_and_rule,
+    plot_seed_intervals,
+    summary,
+    write_note,
+)
 from experiments.common.rate_curves import Curve, look_of
 from slax_rules import RULES
 
@@ -28,9 +36,10 @@ def network_of(config: dict[str, Any]) -> str:
     return f"{n_in}-{'-'.join(f'{size}r' for size in config['hidden'])}-{n_out}"
 
 
-def title_of(rule: str, config: dict[str, Any]) -> str:
-    """The name of a rule; the pieces of TBPTT are the windows of the online rules."""
-    return f"TBPTT({config['online_window']})" if rule == "tbptt" else RULES[rule].title
+def title_of(rule: str, result: dict[str, Any]) -> str:
+    """The name of a rule; the pieces of TBPTT are the windows between its updates."""
+    window = result["trials"]["chosen"].get("online_window", result["config"]["online_window"])
+    return f"TBPTT({window})" if rule == "tbptt" else RULES[rule].title
 
 
 def rows(tasks: Results) -> Iterator[list[Any]]:
@@ -49,7 +58,7 @@ def draw(tasks: Results) -> Figure:
     most = max(len(rules) for rules in tasks.values())
     figure, axes = plt.subplots(1, len(tasks), figsize=(2.9 * len(tasks) + 0.6, 0.5 * most + 1.6), squeeze=False)
     for ax, (task, rules) in zip(axes[0], tasks.items(), strict=True):
-        names = {name: (name, title_of(name, result["config"])) for name, result in rules.items()}
+        names = {name: (name, title_of(name, result)) for name, result in rules.items()}
         numbers = {name: [100 * seed["accuracy"] for seed in rules[name]["seeds"]] for name in rules}
         plot_seed_intervals(ax, names, numbers, (0.0, 100.0))
         config = next(iter(rules.values()))["config"]
@@ -60,10 +69,10 @@ def draw(tasks: Results) -> Figure:
         ax.grid(axis="x", color="0.9")
         ax.set_axisbelow(True)
     seeds = sorted({len(result["seeds"]) for rules in tasks.values() for result in rules.values()})
-    figure.supxlabel(
+    write_note(
+        figure,
         f"mean of {', '.join(map(str, seeds))} seeds, each a dot, with its 95 % interval; BPTT: one update per sequence, all "
         "others: updates within it; the axes differ",
-        fontsize="small",
     )
     return figure
 
@@ -71,7 +80,7 @@ def draw(tasks: Results) -> Figure:
 def curves_of(tasks: Results) -> list[Curve]:
     """The trials of each task and rule."""
     return [
-        Curve(task, "", rule, look_of(rule), result["trials"])
+        Curve(task, "", rule, look_of(rule) | ({"label": "TBPTT"} if rule == "tbptt" else {}), result["trials"])
         for task, rules in tasks.items()
         for rule, result in rules.items()
     ]

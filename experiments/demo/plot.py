@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common.figures import Plot, by_task_and_rule
+from experiments.common.figures import Plot, by_task_and_rule, write_note
 from slax_rules import RULES
 from slax_viz import plot_landscape
 
@@ -91,10 +91,10 @@ def draw(notebooks: Notebooks) -> Figure:
     draw_cosines(cosines, notebooks)
     first, second = (of["config"] for of in (notebooks.plane, notebooks.second))
     nets = ["-".join(map(str, config["layers"])) for config in (first, second)]
-    figure.supxlabel(
+    write_note(
+        figure,
         f"Left: {nets[0]}, T = {first['n_steps']}, {batches(first)[-1]:,} batches of {first['batch_size']}; slax: 5,000. "
         f"Right: {nets[1]}, T = {second['n_steps']}, batches of {second['batch_size']}. Bars: the numbers of slax.",
-        fontsize="small",
     )
     return figure
 

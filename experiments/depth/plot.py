@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.common.figures import SUMMARY, Plot, count, summary
+from experiments.common.figures import SUMMARY, Plot, count, summary, write_note
 from slax_rules import RULES
 
 COLUMNS = ["task", "depth", "rule", "quantity", "layer", *SUMMARY, "seeds"]
@@ -69,10 +69,10 @@ def draw(tasks: Tasks) -> Figure:
         accuracy.set_ylabel("test accuracy")
     config = next(iter(next(iter(tasks.values())).values()))["config"]
     figure.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside upper center", ncols=5)
-    figure.supxlabel(
+    write_note(
+        figure,
         f"Randman, {config['n_units']} inputs, {config['layers'][1]} units in each hidden layer, T = {config['n_steps']}, "
         f"{config['steps']:,} batches of {config['batch_size']}; means of {config['seeds']} seeds, and each seed as a dot",
-        fontsize="small",
     )
     return figure
 

@@ -12,7 +12,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from experiments.common.figures import NO_RULE, Plot, count, interval, summary, summary_columns
+from experiments.common.figures import NO_RULE, Plot, count, interval, summary, summary_columns, write_note
 from slax_rules import RULES
 
 COSINE, POSITIVE, SHARE, ANY = (-1.0, 1.0), (0.0, np.inf), (0.0, 1.0), (-np.inf, np.inf)
@@ -212,7 +212,7 @@ def draw_over_training(quantity: str, label: str, results: Results) -> Figure:
                 ax.set_ylabel(label)
     handles = [plt.Line2D([], [], label=RULES[rule].title, **look_of(rule)) for rule in drawn_rules(results)]
     figure.legend(handles=handles, loc="outside upper center", ncols=6)
-    figure.supxlabel("training steps with BPTT; marks: mean over seeds, bars: its 95 % interval", fontsize="small")
+    write_note(figure, "training steps with BPTT; marks: mean over seeds, bars: its 95 % interval")
     return figure
 
 
@@ -271,10 +271,10 @@ def draw_noise(results: Results) -> Figure:
         loc="outside upper center",
         ncols=2,
     )
-    figure.supxlabel(
+    write_note(
+        figure,
         "in units of the squared norm of the expected gradient of BPTT; linear between -0.1 and 0.1; mean over seeds with its "
         "95 % interval,\nnone where a seed has too few batches",
-        fontsize="small",
     )
     return figure
 
@@ -315,9 +315,9 @@ def draw_terms(results: Results) -> Figure:
             ax.set_ylabel("share of the\nexact gradient")
     handles = [Patch(label=term.label, **_filled(term)) for term in TERMS.values()]
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
-    figure.supxlabel(
+    write_note(
+        figure,
         "layer (out: the read-out), below it the training steps with BPTT; mean over seeds, where all have enough batches",
-        fontsize="small",
     )
     return figure
 

@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common.figures import SUMMARY, Plot, by_task_and_rule, plot_seed_intervals, summary
+from experiments.common.figures import SUMMARY, Plot, by_task_and_rule, plot_seed_intervals, summary, write_note
 from slax_rules import RULES
 from slax_viz import plot_interpolation, plot_landscape, plot_landscape_3d
 
@@ -192,7 +192,7 @@ def name_panels(figure: Figure, axes: Iterable[Axes], panels: list[tuple[Task, s
             f"{task.title}\nplane {PLANES[plane].format(origin=origin)}", pad=22 * height + 8 if above == 1 else 6
         )
     tasks = {task.name: network(task) for task, _ in panels}
-    figure.supxlabel("Randman, first seed; " + "; ".join(tasks.values()), fontsize="small")
+    write_note(figure, "Randman, first seed; " + "; ".join(tasks.values()))
 
 
 def network(task: Task) -> str:
@@ -213,10 +213,10 @@ def draw_random(tasks: list[Task]) -> Figure:
     for task, panels in zip(tasks, axes.reshape(len(tasks), -1), strict=True):
         draw_around(panels, task)
     seeds = sorted({len(task.seeds) for task in tasks})
-    figure.supxlabel(
+    write_note(
+        figure,
         f"Filter-normalized directions: a step of 1 is as long as the weights of each unit; {'; '.join(map(network, tasks))}.\n"
         f"Surfaces: first seed; last panel: {', '.join(map(str, seeds))} seeds, and the 95 % interval of their mean.",
-        fontsize="small",
     )
     return figure
 
@@ -260,10 +260,10 @@ def draw_lines(tasks: list[Task]) -> Figure:
     }
     plot_seed_intervals(axes[-1], named, barriers, POSITIVE)
     axes[-1].set_xlabel("barrier on the way from BPTT (nats)")
-    figure.supxlabel(
+    write_note(
+        figure,
         f"Lines: mean of {len(tasks[0].seeds)} seeds; dotted: straight between the ends. Barriers: each seed, and the 95 % "
         "interval of their mean",
-        fontsize="small",
     )
     return figure
 

@@ -25,6 +25,7 @@ from experiments.common.figures import (
     ratios,
     summary,
     summary_columns,
+    write_note,
 )
 from experiments.common.rate_curves import Curve, look_of
 from slax_rules import RULES
@@ -114,11 +115,11 @@ def draw(data: Data) -> Figure:
     ]
     handles += [plt.Line2D([], [], color="0.4", linestyle="--", label="chance")]
     handles += [plt.Line2D([], [], color="0.4", linestyle=":", label="BPTT")]
-    figure.legend(handles=handles, loc="outside upper center", ncols=4)
-    figure.supxlabel(
+    figure.legend(handles=handles, loc="outside upper center", ncols=4 if len(tasks) > 1 else 2)
+    write_note(
+        figure,
         f"above: mean of {', '.join(map(str, sorted(seeds)))} seeds, bars: 95 % interval of the mean; "
         "below: mean cosine, per layer from input (1) to read-out (out)",
-        fontsize="small",
     )
     return figure
 

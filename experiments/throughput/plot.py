@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from experiments.common.figures import Plot, interval, summary, summary_columns
+from experiments.common.figures import Plot, interval, summary, summary_columns, write_note
 from experiments.throughput.libraries import LIBRARIES, published_library, row_label, rule_label, rule_of
 from slax_rules import RULES
 
@@ -174,7 +174,7 @@ def draw(data: Data) -> Figure:
     text = "measured: median, bars from the first to the third quartile; an x at the top: failed, as published"
     if missing := not_timed(line):
         text += "\n" + textwrap.fill(f"not timed, for reasons in the table: {missing}", 200)
-    figure.supxlabel(text, fontsize="small")
+    write_note(figure, text)
     return figure
 
 
@@ -321,9 +321,9 @@ def draw_rules(data: Data) -> Figure:
         ax.set_xlabel("time of a gradient / BPTT, here")
     axes[0, 0].set_yticks(range(len(names)), [rule_label(name) for name in names])
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
-    figure.supxlabel(
+    write_note(
+        figure,
         "hatched: other libraries; lines: 95 % interval over rounds; a name is not always one rule, see benchmarks/README.md",
-        fontsize="small",
     )
     return figure
 

@@ -20,8 +20,8 @@ def as_written(config, numbers, arrays=None):
 
 def draw(experiment, results, folder):
     """Draws all figures of an experiment, looks at their pictures, and returns the rows of each table by stem."""
-    overlaps = plot.draw(experiment, figures_of(experiment), results, folder)
-    assert not any(overlaps.values()), overlaps
+    mistakes = plot.draw(experiment, figures_of(experiment), results, folder)
+    assert not any(mistakes.values()), mistakes
     tables = {}
     for stem in figures_of(experiment):
         assert (folder / f"{stem}.png").stat().st_size > 10_000

@@ -98,4 +98,4 @@ def test_texts_of_all_figures_have_the_sizes_of_the_style_or_one_of_two_smaller_
         if file.name != "figure_style.py"
         for size in re.findall(r"(?:font|label)_?size\W{1,3}([^,)}\s]+)", file.read_text())
     ]
-    assert len(sizes) > 40 and set(sizes) == {"small", "x-small"}
+    assert len(sizes) > 20 and set(sizes) == {"small", "x-small"}

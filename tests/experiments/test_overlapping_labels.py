@@ -3,7 +3,7 @@
 import pytest
 from matplotlib import pyplot as plt
 
-from experiments.common.labels import overlapping_labels
+from experiments.common.labels import cut_off_labels, hidden_labels, overlapping_labels
 from slax_viz import style
 
 
@@ -57,3 +57,18 @@ def test_labels_of_three_dimensions_are_found():
     axes.set(xlabel="a long label of the axis x", ylabel="a long label of the axis y", zlabel="z")
     assert overlapping_labels(figure)
     plt.close(figure)
+
+
+@pytest.mark.parametrize(
+    ("place", "cut"), [((0.5, 0.5), False), ((0.98, 0.5), True), ((0.5, -0.05), True), ((-0.1, 0.5), True)]
+)
+def test_texts_that_the_edge_of_the_figure_cuts_off_are_found(axes, place, cut):
+    axes.figure.text(*place, "a text")
+    assert cut_off_labels(axes.figure) == (["a text"] if cut else [])
+    assert hidden_labels(axes.figure) == (["the edge of the figure cuts off 'a text'"] if cut else [])
+
+
+def test_pairs_are_told_in_words(axes):
+    axes.text(0.5, 0.5, "one")
+    axes.text(0.5, 0.5, "other")
+    assert hidden_labels(axes.figure) == ["the texts 'one' and 'other' hide each other"]

@@ -40,6 +40,19 @@ def test_every_markdown_file_for_readers_is_a_page():
     assert len(set(found.values())) == len(found)
 
 
+def test_every_page_is_in_the_navigation():
+    """By hand, except for the pages of experiments and packages, which the hook adds."""
+    listed = re.findall(r"([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE)
+    written = [name for name in pages.pages().values() if not name.startswith(("experiments/", "packages/"))]
+    assert sorted([*written, "api/index.md"]) == sorted(listed)
+
+
+def test_build_fails_at_a_warning():
+    """MkDocs counts no warnings if it is quiet, so that a strict build passes whatever it finds."""
+    command = next(line for line in (ROOT / "Makefile").read_text().splitlines() if "mkdocs build" in line)
+    assert "strict: true" in (ROOT / "mkdocs.yml").read_text() and " -q" not in command.partition("#")[0]
+
+
 NAMES = {
     "docs/rules.md": "rules.md",
     "docs/a.png": "a.png",

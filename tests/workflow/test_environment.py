@@ -28,7 +28,8 @@ def declared():
     for table in tables:
         extras = table.get("optional-dependencies", {})
         lists += [extras[name] for name in own.get(table["name"], ())]
-    lists += [*PROJECT["dependency-groups"].values(), *(member["build-system"]["requires"] for member in MEMBERS)]
+    groups = PROJECT["dependency-groups"]
+    lists += [groups["dev"], groups["cuda"], *(member["build-system"]["requires"] for member in MEMBERS)]
     names = {member["project"]["name"] for member in MEMBERS}
     requirements = map(Requirement, sorted({text for listed in lists for text in listed}))
     return [requirement for requirement in requirements if requirement.name not in names]
@@ -53,6 +54,20 @@ def test_wheels_for_a_gpu_are_those_of_the_locked_jax():
     jax = {str(pin.specifier) for pin in LOCKED if pin.name == "jax"}
     for name in ("jax-cuda12-plugin", "jax-cuda12-pjrt"):
         assert {str(pin.specifier) for pin in CUDA_LOCKED if pin.name == name} == jax
+
+
+APART = {"docs": "requirements-docs.lock"}  # groups with an environment of their own
+
+
+@pytest.mark.parametrize("group", APART)
+def test_group_with_an_environment_of_its_own_is_locked_in_its_own_file(group):
+    assert {*APART, "dev", "cuda"} == PROJECT["dependency-groups"].keys()
+    text = (ROOT / APART[group]).read_text()
+    locked = [Requirement(line) for line in re.findall(r"^([^\s#][^\\]*)", text, re.MULTILINE)]
+    for declared in map(Requirement, PROJECT["dependency-groups"][group]):
+        versions = [next(iter(pin.specifier)).version for pin in locked if pin.name == declared.name]
+        assert versions and all(declared.specifier.contains(version) for version in versions)
+    assert "://" not in text and text.count("--hash=sha256:") > len(locked)
 
 
 def test_conda_environment_for_a_gpu_is_the_other_one_and_the_wheels():
