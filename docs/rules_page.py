@@ -1,6 +1,6 @@
-"""Write the table of all rules into docs/rules.md: `python docs/rules_page.py`, after a change to `RULES`.
+"""Write the table of all rules into docs/rules.md and their sources into docs/references.md: `python docs/rules_page.py`.
 
-The other tables of the page, which say how closely rules agree with the oracle and with other libraries, are measured by
+The other tables of docs/rules.md, which say how closely rules agree with the oracle and with other libraries, are measured by
 `tests/rules/ledger.py`.
 """
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from slax_rules import RULES
 
 PAGE = Path(__file__).with_name("rules.md")
+REFERENCES = Path(__file__).with_name("references.md")
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -27,19 +28,28 @@ def rules_table() -> str:
     return table(header, rows)
 
 
-def section(name: str) -> str:
-    """The text between the markers of a generated table in the page."""
-    return PAGE.read_text().split(f"<!-- {name} -->\n")[1].split("\n<!-- end -->")[0]
+def references() -> str:
+    """The BibTeX entries of all rules, each below the names of the rules that it defines."""
+    names: dict[str, list[str]] = {}
+    for name, rule in RULES.items():
+        names.setdefault(rule.bibtex, []).append(name)
+    return "\n\n".join(f"### {', '.join(which)}\n\n```bibtex\n{bibtex}\n```" for bibtex, which in names.items())
 
 
-def replace_sections(new: dict[str, str]) -> None:
-    """Insert generated tables into the page."""
-    text = PAGE.read_text()
+def section(name: str, page: Path = PAGE) -> str:
+    """The text between the markers of a generated part of a page."""
+    return page.read_text().split(f"<!-- {name} -->\n")[1].split("\n<!-- end -->")[0]
+
+
+def replace_sections(new: dict[str, str], page: Path = PAGE) -> None:
+    """Insert generated parts into a page."""
+    text = page.read_text()
     for name, lines in new.items():
         mark = f"<!-- {name} -->\n"
-        text = text.replace(f"{mark}{section(name)}\n<!-- end -->", f"{mark}{lines}\n<!-- end -->")
-    PAGE.write_text(text)
+        text = text.replace(f"{mark}{section(name, page)}\n<!-- end -->", f"{mark}{lines}\n<!-- end -->")
+    page.write_text(text)
 
 
 if __name__ == "__main__":
     replace_sections({"rules": rules_table()})
+    replace_sections({"references": references()}, REFERENCES)

@@ -21,12 +21,13 @@ def on_config(config: Any) -> Any:
 
 
 def section_of(packages: list[str], reference: list[str]) -> list[dict[str, list[str]]]:
-    """For each package, its own page and then the pages of its reference."""
+    """For each package, its own page, the pages of its reference, and its changelog."""
     found = []
-    for page in packages:
+    for page in (name for name in packages if name.count("/") == 1):
         package = page.removeprefix("packages/").removesuffix(".md")
         start = f"api/{package.replace('-', '_')}/"
-        found.append({package: [page, *(name for name in reference if name.startswith(start))]})
+        pages_of_it = [name for name in reference if name.startswith(start)]
+        found.append({package: [page, *pages_of_it, f"packages/{package}/changelog.md"]})
     return found
 
 

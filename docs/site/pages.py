@@ -31,12 +31,14 @@ def page_of(path: str) -> str | None:
     parent, _, last = folder.rpartition("/")
     if name == "README.md":
         return f"{last}/index.md" if not parent else f"{parent}/{last}.md"
+    if name == "CHANGELOG.md":
+        return f"{parent}/{last}/changelog.md"
     return None
 
 
 def pages() -> dict[str, str]:
     """The pages by the path of their file: the name in the site."""
-    places = ["*.md", "docs/**/*.md", "packages/*/README.md", "experiments/*/README.md", "gallery/README.md"]
+    places = ["*.md", "docs/**/*.md", "packages/*/*.md", "experiments/*/README.md", "gallery/README.md"]
     files = sorted(file.relative_to(ROOT).as_posix() for place in places for file in ROOT.glob(place))
     return {path: name for path in files if (name := page_of(path))}
 

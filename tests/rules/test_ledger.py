@@ -2,13 +2,14 @@
 
 import pytest
 
-from docs.rules_page import rules_table, section
+from docs.rules_page import REFERENCES, references, rules_table, section
 from rules.ledger import CASES, COMPARISONS, FOREIGN, deviation_from_library, printed, printed_bounds
 from slax_rules import RULES, LayerRule
 
 
 def test_the_page_has_the_table_of_rules():
     assert section("rules") == rules_table(), "python docs/rules_page.py"
+    assert section("references", REFERENCES) == references(), "python docs/rules_page.py"
 
 
 def test_every_rule_for_layers_is_compared_with_the_oracle():

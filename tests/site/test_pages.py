@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
         ("docs/rules.md", "rules.md"),
         ("docs/tutorials/landscapes.md", "tutorials/landscapes.md"),
         ("packages/slax-viz/README.md", "packages/slax-viz.md"),
+        ("packages/slax-viz/CHANGELOG.md", "packages/slax-viz/changelog.md"),
         ("experiments/accuracy/README.md", "experiments/accuracy.md"),
         ("gallery/README.md", "gallery/index.md"),
         ("CHANGELOG.md", "changelog.md"),

@@ -56,7 +56,8 @@ def test_wheels_for_a_gpu_are_those_of_the_locked_jax():
         assert {str(pin.specifier) for pin in CUDA_LOCKED if pin.name == name} == jax
 
 
-APART = {"docs": "requirements-docs.lock"}  # groups with an environment of their own
+# Groups with an environment of their own.
+APART = {"docs": "requirements-docs.lock", "release": "requirements-release.lock"}
 
 
 @pytest.mark.parametrize("group", APART)

@@ -37,6 +37,7 @@ from slax_rules.losses import (
     valid_steps,
 )
 from slax_rules.penalties import Penalty, firing_rate, sparsity
+from slax_rules.registry.citation import cite
 from slax_rules.registry.entry import Exactness, RuleEntry, Style
 from slax_rules.registry.rules import RULES
 from slax_rules.rule import LearningRule, WindowGradient
@@ -104,6 +105,7 @@ __all__ = [
     "WindowGradient",
     "accuracy",
     "agreement",
+    "cite",
     "cost",
     "cross_entropy",
     "eligibility_gradient",

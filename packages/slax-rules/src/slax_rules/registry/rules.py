@@ -564,6 +564,17 @@ RULES: dict[str, RuleEntry] = Rules(
             title="Training Recurrent Neural Networks via Forward Propagation Through Time",
             booktitle="International Conference on Machine Learning",
             year="2021",
+        )
+        + "\n\n"
+        + _bibtex(
+            "yin2023fptt",
+            "article",
+            author="Yin, Bojian and Corradi, Federico and Boht{\\'e}, Sander M.",
+            title="Accurate Online Training of Dynamical Spiking Neural Networks Through Forward Propagation Through Time",
+            journal="Nature Machine Intelligence",
+            volume="5",
+            year="2023",
+            doi="10.1038/s42256-023-00650-4",
         ),
         style=Style("#661100", "8", "--", "---"),
     ),
