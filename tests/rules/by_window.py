@@ -36,4 +36,5 @@ def _window(
     batch = Batch(inputs, read_targets(targets, *inputs.shape[:2]), mask)
     plan = rule.plan(model, inputs.shape[2:])
     found = window_gradient(Learner(model, rule, plan, Losses(loss_fn)), state, batch)
-    return found.loss, found.model, found.state
+    loss, _ = found.loss
+    return loss, found.model, found.state

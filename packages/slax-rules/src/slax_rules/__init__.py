@@ -25,11 +25,13 @@ from slax_rules.layerwise.sltt import SLTT
 from slax_rules.loop.devices import split_batch
 from slax_rules.loop.entry import gradients, train_offline, train_online
 from slax_rules.loop.reward import Trial, extend_trial, reward_gradient, start_trial
+from slax_rules.loop.stream import Extended, Stream, extend_stream, start_stream
 from slax_rules.losses import (
     PerSequence,
     PerStep,
     SequenceLoss,
     accuracy,
+    correct,
     cross_entropy,
     last_step,
     random_steps,
@@ -48,6 +50,8 @@ from slax_rules.training.cost import Cost, cost
 from slax_rules.training.evaluation import evaluate, predict
 from slax_rules.training.fit import fit
 from slax_rules.training.history import History
+from slax_rules.training.pieces import LateTargets, Piece
+from slax_rules.training.run_stream import StreamInfo, run_stream
 from slax_rules.training.sampling import Sampler
 from slax_rules.training.stopping import EarlyStopping
 from slax_rules.training.weights import load_weights, save_weights
@@ -75,9 +79,11 @@ __all__ = [
     "EarlyStopping",
     "Every",
     "Exactness",
+    "Extended",
     "FixedBases",
     "GradientAgreement",
     "History",
+    "LateTargets",
     "Layer",
     "LayerGradient",
     "LayerRule",
@@ -89,6 +95,7 @@ __all__ = [
     "Penalty",
     "PerSequence",
     "PerStep",
+    "Piece",
     "Random",
     "Route",
     "RuleEntry",
@@ -97,6 +104,8 @@ __all__ = [
     "SnAp",
     "StepInfo",
     "StepPoint",
+    "Stream",
+    "StreamInfo",
     "Style",
     "Symmetric",
     "Target",
@@ -106,10 +115,12 @@ __all__ = [
     "accuracy",
     "agreement",
     "cite",
+    "correct",
     "cost",
     "cross_entropy",
     "eligibility_gradient",
     "evaluate",
+    "extend_stream",
     "extend_trial",
     "firing_rate",
     "fit",
@@ -122,10 +133,12 @@ __all__ = [
     "predict",
     "random_steps",
     "reward_gradient",
+    "run_stream",
     "save_weights",
     "sparsity",
     "split_batch",
     "squared_error",
+    "start_stream",
     "start_trial",
     "train_offline",
     "train_online",

@@ -179,12 +179,39 @@ def accuracy(outputs: Float[Array, "T B C"], labels: Array, mask: Array | None =
         check_mask(mask, outputs.shape[:2])
         counted = mask.any(axis=0)
         outputs = jnp.where(mask[..., None], outputs, 0)
-    labels = jnp.where(valid, labels, 0).astype(jnp.int32)
     totals = jnp.sum(outputs, axis=0, dtype=sum_dtype(outputs.dtype))
+    right = _has_largest(totals, labels, valid) * counted.astype(totals.dtype)
+    return jnp.sum(jnp.where(valid, right, jnp.nan)) / jnp.maximum(jnp.sum(counted), 1).astype(right.dtype)
+
+
+def correct(outputs: Float[Array, "B C"], labels: Array) -> Float[Array, " B"]:
+    """Whether the label of each sample has the largest output of this step, 1 or 0; a tie counts as wrong.
+
+    It has the form of a loss of one step, and is a metric of `fit_stream`.
+
+    Args:
+        outputs: outputs of one step.
+        labels: integers 0..C-1, [B]. A label out of range is an error, or makes the result NaN under `jit`.
+
+    Raises:
+        ValueError: labels out of range.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_rules import correct
+        >>> correct(jnp.array([[1.0, 0.0], [0.0, 0.0]]), jnp.array([0, 1])).tolist()
+        [1.0, 0.0]
+    """
+    valid = _valid("correct", labels, outputs.shape[-1])
+    return jnp.where(valid, _has_largest(outputs.astype(sum_dtype(outputs.dtype)), labels, valid), jnp.nan)
+
+
+def _has_largest(totals: Float[Array, "B C"], labels: Array, valid: Array) -> Float[Array, " B"]:
+    """1 where the label has the largest number and no other has it as well, else 0."""
+    labels = jnp.where(valid, labels, 0).astype(jnp.int32)
     of_label = jnp.take_along_axis(totals, labels[:, None], axis=-1)
     others = jnp.where(jnp.arange(totals.shape[-1], dtype=jnp.int32)[None] == labels[:, None], -jnp.inf, totals)
-    right = ((of_label > others).all(axis=-1) & counted).astype(totals.dtype)
-    return jnp.sum(jnp.where(valid, right, jnp.nan)) / jnp.maximum(jnp.sum(counted), 1).astype(right.dtype)
+    return (of_label > others).all(axis=-1).astype(totals.dtype)
 
 
 def sum_dtype(dtype: DTypeLike) -> jnp.dtype:

@@ -53,7 +53,7 @@ class InputTraces(NamedTuple):
 
     Args:
         inputs: traces for each synapse with weights, one per state, [B, *I].
-        bias: traces of a constant input, one scalar per state.
+        bias: traces of a constant input, one per state, [B]: samples may have started at different steps.
     """
 
     inputs: tuple[States, ...]
@@ -62,7 +62,9 @@ class InputTraces(NamedTuple):
 
 def zero_input_traces(layer: Layer, inputs: tuple[Array, ...], filter: Filter) -> InputTraces:
     """The traces before the first step, for inputs [B, I] of each synapse."""
-    return InputTraces(tuple(filter.zeros(x.shape) for x in _weighted(layer, inputs)), filter.zeros(()))
+    return InputTraces(
+        tuple(filter.zeros(x.shape) for x in _weighted(layer, inputs)), filter.zeros(inputs[0].shape[:1])
+    )
 
 
 def current_cotangent(current: States, weights: States) -> Array:
@@ -88,7 +90,7 @@ def input_trace_gradients(
     """
 
     first = next(weight for weight in weights if weight is not None)
-    ones = jnp.ones(first.shape[0], next(b.dtype for b in filter.current if b is not None))
+    ones = jnp.ones(first.shape[:2], next(b.dtype for b in filter.current if b is not None))
 
     def advance(traces: tuple[States, ...], xs: tuple[Array, ...]) -> tuple[tuple[States, ...], tuple[States, ...]]:
         new = tuple(filter(trace, x.astype(ones.dtype)) for trace, x in zip(traces, xs, strict=True))
@@ -103,7 +105,7 @@ def input_trace_gradients(
     def total_bias_gradient(synapse: Any) -> Array:
         if not bias_trace:
             return bias_gradient(synapse, current_cotangent(filter.current, weights))
-        return summed(lambda a, w: bias_gradient(synapse, jnp.expand_dims(a, range(1, w.ndim)) * w), along[-1])
+        return summed(lambda a, w: bias_gradient(synapse, jnp.expand_dims(a, range(2, w.ndim)) * w), along[-1])
 
     start, xs = (*traces.inputs, traces.bias), (*_weighted(layer, inputs), ones)
     (*input_traces, bias), along = jax.lax.scan(advance, start, xs)

@@ -8,26 +8,32 @@ from jaxtyping import Array, Float
 
 
 class LeakyMean(NamedTuple):
-    """A mean g, a tree of arrays, and its weight w."""
+    """A mean g, a tree of arrays [B, ...], and its weight w for each sample, which may have started at another step."""
 
     mean: Any
-    weight: Float[Array, ""]
+    weight: Float[Array, " B"]
 
 
 def init_leaky_mean(like: Any) -> LeakyMean:
     """The mean of no steps, for arrays shaped like these."""
-    return LeakyMean(jax.tree.map(jnp.zeros_like, like), jnp.zeros((), jax.tree.leaves(like)[0].dtype))
+    first = jax.tree.leaves(like)[0]
+    return LeakyMean(jax.tree.map(jnp.zeros_like, like), jnp.zeros(first.shape[:1], first.dtype))
 
 
 def leaky_means(before: LeakyMean, values: Any, decay: Float[Array, ""]) -> tuple[LeakyMean, Any]:
-    """The mean of arrays [K, ...] after all K steps, and after each step.
+    """The mean of arrays [K, B, ...] after all K steps, and after each step.
 
     w_t = decay w_{t-1} + 1        g_t = (decay w_{t-1} g_{t-1} + value_t) / w_t
     """
 
     def step(before: LeakyMean, value: Any) -> tuple[LeakyMean, Any]:
         weight = decay * before.weight
-        mean = jax.tree.map(lambda g, new: (weight * g + new) / (weight + 1), before.mean, value)
+
+        def with_value(g: Array, new: Array) -> Array:
+            w = weight.reshape(-1, *[1] * (g.ndim - 1))
+            return (w * g + new) / (w + 1)
+
+        mean = jax.tree.map(with_value, before.mean, value)
         return LeakyMean(mean, weight + 1), mean
 
     return jax.lax.scan(step, before, values)

@@ -86,7 +86,7 @@ class PPProp(LayerRule):
         return PPPropTraces(
             zero_input_traces(layer, inputs, _filter(self.decay, states[0].dtype)),
             tuple(jnp.zeros_like(s) for s in states),
-            jnp.ones((), states[0].dtype),
+            jnp.ones((states[0].shape[0], *[1] * (states[0].ndim - 1)), states[0].dtype),
         )
 
     def window(

@@ -183,15 +183,15 @@ def train_online(
         >>> loss = train_online(model, optimizer, cross_entropy, inputs, labels, rule=OTPE(), window=5)
     """
     check_optimizer("train_online", optimizer)
-    check_online_loss(loss_fn)
+    check_online_loss("train_online", loss_fn)
     return _call("online", model, optimizer, loss_fn, inputs, targets, rule, window, carry, mask, penalties)[0]
 
 
-def check_online_loss(loss_fn: Any) -> None:
-    """Raise TypeError for a loss that is unknown until the sequence ends."""
+def check_online_loss(name: str, loss_fn: Any) -> None:
+    """Raise TypeError for a loss that is unknown until the sequence ends; `name` is the function that got it."""
     if isinstance(loss_fn, SequenceLoss):
         raise TypeError(
-            "train_online got a SequenceLoss, expected the loss of one step: an update after each window needs a loss that is "
+            f"{name} got a SequenceLoss, expected the loss of one step: an update after each window needs a loss that is "
             "known then, and a loss of the whole sequence is known only after the last one. Use train_offline, or a loss of "
             "each step; an LI with a decay close to 1 as the last module holds a running sum."
         )

@@ -16,7 +16,7 @@ from slax_rules.loop.targets import Targets
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
 from slax_rules.penalties import LayerPenalty
 from slax_rules.probes import Probe
-from slax_rules.rule import Heads
+from slax_rules.rule import Heads, Objective
 
 
 def all_reduce(tree: Any, axis: str | None) -> Any:
@@ -221,6 +221,30 @@ class RunningObjective:
     def targets(self, outputs: Any) -> Float[Array, "K B C"]:
         """Return the targets of each step, as `WindowObjective` does."""
         return self.window.targets(outputs)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WithOutputs:
+    """An objective whose loss comes with the outputs of the window.
+
+    Args:
+        objective: the losses of the window.
+    """
+
+    objective: Objective
+
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        return self.objective.probes
+
+    def __call__(self, heads: Heads) -> tuple[tuple[Any, Any], Heads]:
+        """Return the loss with the outputs, and the gradient w.r.t. the heads."""
+        loss, signals = self.objective(heads)
+        return (loss, heads.outputs), signals
+
+    def targets(self, outputs: Any) -> Float[Array, "K B C"]:
+        """Return the targets of each step, as the objective does."""
+        return self.objective.targets(outputs)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

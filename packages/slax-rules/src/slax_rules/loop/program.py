@@ -26,15 +26,15 @@ from slax_rules.loop.devices import (
     target_specs,
 )
 from slax_rules.loop.learner import Batch, Learner, Losses
-from slax_rules.loop.objective import all_reduce, counted
+from slax_rules.loop.objective import counted
+from slax_rules.loop.online import Online, online_window, some_count
 from slax_rules.loop.targets import read_targets
-from slax_rules.loop.update import optimizer_step, trained_together
+from slax_rules.loop.update import moved, optimizer_step
 from slax_rules.loop.windows import (
     Pair,
     loss_dtype,
     over_windows,
     sequence_gradient,
-    window_gradient,
     zero_sums,
 )
 from slax_rules.penalties import Penalty, penalties_by_layer
@@ -127,48 +127,32 @@ class Program:
         loss, gradient = gradient_of(model, given)
         if optimizer is None:
             return loss, gradient.model
-        any_counts = None if batch.mask is None else all_reduce(jnp.sum(batch.mask, dtype=jnp.int32), axis) > 0
 
         def gradient_at(params: Any) -> Pair:
-            return gradient_of(*_moved(before, params))[1]
+            return gradient_of(*moved(before, params))[1]
 
-        return optimizer_step(model, given, optimizer, loss, gradient, any_counts, gradient_at, before[0]), None
+        counts = some_count(batch, axis)
+        return optimizer_step(model, given, optimizer, loss, gradient, counts, gradient_at, before[0]), None
 
     def _run_online(self, objects: tuple[Any, Any, Any], learner: Learner, start: Any, batch: Batch) -> Array:
         """Take an optimizer step for each window, and return the mean loss over the sequence."""
         (graphdef, state), axis = nnx.split(objects), learner.axis
         total_count = counted(batch.mask, batch.inputs.shape[:2], axis)
 
-        def visit(total: tuple[Array, nnx.State, Any, Any], window: Batch) -> tuple[Array, nnx.State, Any, Any]:
-            loss, state, rule_state, sums = total
-            model, given, optimizer = nnx.merge(graphdef, state, copy=True)
-
-            def gradient_of(model: nnx.RNNCellBase, given: Any) -> Any:
-                return window_gradient(learner.of(model, as_rule(given)), rule_state, window, sums)
-
-            before = nnx.clone((model, given))
-            found = gradient_of(model, given)
-            count = counted(window.mask, window.inputs.shape[:2], axis)
-            any_counts = None if window.mask is None else all_reduce(jnp.sum(window.mask, dtype=jnp.int32), axis) > 0
-
-            def gradient_at(params: Any) -> Pair:
-                there = gradient_of(*_moved(before, params))
-                return Pair(there.model, there.rule)
-
-            gradient = Pair(found.model, found.rule)
-            found_loss, sums_after = (found.loss, None) if sums is None else found.loss
-            window_loss = optimizer_step(
-                model, given, optimizer, found_loss, gradient, any_counts, gradient_at, before[0]
+        def visit(total: tuple[Array, Online], window: Batch) -> tuple[Array, Online]:
+            loss, online = total
+            online, window_loss, _ = online_window(graphdef, learner, online, window)
+            share = counted(window.mask, window.inputs.shape[:2], axis).astype(loss.dtype) / total_count.astype(
+                loss.dtype
             )
-            share = count.astype(loss.dtype) / total_count.astype(loss.dtype)
-            share = share if any_counts is None else jnp.where(any_counts, share, 0)
-            state = nnx.state((model, given, optimizer))
-            return loss + share * window_loss.astype(loss.dtype), state, found.state, sums_after
+            counts = some_count(window, axis)
+            share = share if counts is None else jnp.where(counts, share, 0)
+            return loss + share * window_loss.astype(loss.dtype), online
 
         zero = jnp.zeros((), loss_dtype(learner.model, batch.inputs))
-        sums = zero_sums(learner, start, batch)
-        loss, state, _, _ = over_windows(visit, (zero, state, start, sums), batch, self.window or 1)
-        nnx.update(objects, state)
+        first = Online(state, start, zero_sums(learner, start, batch))
+        loss, online = over_windows(visit, (zero, first), batch, self.window or 1)
+        nnx.update(objects, online.objects)
         return loss
 
 
@@ -179,13 +163,6 @@ def run_program(program: Program, *arguments: Any) -> tuple[Array, nnx.State | N
     loss, gradient, state = program(*arguments)
     pairs = zip(before, jax.tree.leaves(state), strict=True)
     return loss, gradient, {index: new for index, (old, new) in enumerate(pairs) if new is not old}
-
-
-def _moved(objects: tuple[Any, Any], params: Any) -> tuple[Any, Any]:
-    """Copies of a model and a rule with other parameters, given in the structure that the optimizer trains."""
-    copies = nnx.clone(objects)
-    nnx.update(trained_together(*copies), params)
-    return copies
 
 
 def check_hashable(graphdef: nnx.GraphDef, loss_fn: Any, penalties: tuple[Penalty, ...]) -> None:

@@ -64,6 +64,13 @@ def trained_together(model: nnx.RNNCellBase, rule: Any) -> Any:
     return (model, rule) if jax.tree.leaves(nnx.state(rule, nnx.Param)) else model
 
 
+def moved(objects: tuple[Any, Any], params: Any) -> tuple[Any, Any]:
+    """Copies of a model and a rule with other parameters, given in the structure that the optimizer trains."""
+    copies = nnx.clone(objects)
+    nnx.update(trained_together(*copies), params)
+    return copies
+
+
 def _as_given(gradient: Pair, model: nnx.RNNCellBase, rule: Any) -> nnx.State:
     """Arrange a gradient in the structure of the object that the optimizer trains."""
     if not jax.tree.leaves(gradient.rule):

@@ -15,6 +15,7 @@ from slax_rules.loop.objective import (
     KnownSignals,
     PenaltySums,
     RunningObjective,
+    WithOutputs,
     all_reduce,
     counted,
 )
@@ -58,15 +59,16 @@ def over_windows(
 
 
 def window_gradient(learner: Learner, state: Any, batch: Batch, before: PenaltySums | None = None) -> WindowGradient:
-    """Compute the gradient of the mean loss of a window, over the batch and all devices.
+    """Compute the gradient of the mean loss of a window, over the batch and all devices; the loss comes with the outputs.
 
     Modules that change their own variables do so in place, in the learner's model.
 
     Args:
-        before: the sums of penalties of a mean before the window; the loss then comes with the sums after it.
+        before: the sums of penalties of a mean before the window; the loss itself is then a pair with the sums after it.
     """
     objective = learner.objective(batch)
-    found = learner.window(state, batch.inputs, objective if before is None else RunningObjective(objective, before))
+    whole = WithOutputs(objective if before is None else RunningObjective(objective, before))
+    found = learner.window(state, batch.inputs, whole)
     return found._replace(model=all_reduce(found.model, learner.axis), rule=all_reduce(found.rule, learner.axis))
 
 

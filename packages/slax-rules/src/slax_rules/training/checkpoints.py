@@ -1,4 +1,4 @@
-"""Checkpoints of `fit`, saved with orbax: everything that a run needs to continue as if it had never stopped."""
+"""Checkpoints, saved with orbax: everything that a run needs to continue as if it had never stopped."""
 
 import dataclasses
 import hashlib
@@ -14,30 +14,11 @@ import numpy as np
 from flax import nnx
 
 from slax_rules.training.paths import by_path
-from slax_rules.training.stopping import EarlyStoppingState, Mode, gain, mode_of
+from slax_rules.training.progress import Progress
+from slax_rules.training.stopping import Mode, gain, mode_of
 from slax_rules.training.weights import as_bytes, described, differences, is_key, model_types, save_weights, weights
 
 BEST = "best"
-
-
-class Progress(NamedTuple):
-    """The progress of a run.
-
-    Args:
-        step: optimizer steps of `fit` so far.
-        epoch: the current epoch.
-        batches: number of batches of this epoch that are done.
-        early_stopping: the state of early stopping, if it is used.
-        best: the model's state at the best evaluation, if it is to be restored.
-        best_saved: the value of the evaluation whose weights are saved as the best, if any.
-    """
-
-    step: int
-    epoch: int
-    batches: int
-    early_stopping: EarlyStoppingState | None = None
-    best: nnx.State | None = None
-    best_saved: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,33 +93,42 @@ class Store(NamedTuple):
     manager: Any
     settings: Mapping[str, Any]
 
-    def save(self, state: nnx.State, progress: Progress, losses: np.ndarray, records: list[dict[str, Any]]) -> None:
-        """Save a run, with its history, unless this step is already saved.
+    def save(self, step: int, trees: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Save a run, unless this step is already saved.
 
         Args:
-            state: state of (model, rule, optimizer).
-            progress: progress of the run, after at least one step.
-            losses, records: see `History`.
+            step: steps so far, at least one.
+            trees: trees of arrays by name, of which "model" is the state of the model.
+            facts: what the run has to know in addition, as JSON.
         """
         import orbax.checkpoint as ocp
 
-        if self.manager.latest_step() == progress.step:
+        if self.manager.latest_step() == step:
             return
-        arrays = _arrays(state, losses, progress.best)
+        arrays = _arrays(trees)
         run = {
             "settings": self.settings,
             "arrays": {name: described(leaf) for name, leaf in arrays.items()},
-            "weights": [name for name, leaf in by_path(weights(state[0])).items() if leaf.size and not is_key(leaf)],
+            "weights": [
+                name for name, leaf in by_path(weights(trees["model"])).items() if leaf.size and not is_key(leaf)
+            ],
             "digests": {name: _digest(as_bytes(leaf)) for name, leaf in arrays.items()},
-            "progress": progress._asdict() | {"best": progress.best is not None},
-            "records": records,
+            "facts": facts,
         }
         text = json.dumps(run)
         args = {"arrays": ocp.args.StandardSave(arrays), "run": ocp.args.JsonSave([_digest(text.encode()), text])}
-        self.manager.save(progress.step, args=ocp.args.Composite(**args))
+        self.manager.save(step, args=ocp.args.Composite(**args))
 
-    def restore(self, state: nnx.State) -> tuple[nnx.State, Progress, np.ndarray, list[dict[str, Any]]] | None:
-        """Restore the newest checkpoint, in the structure and on the devices of `state`; return None if there is no checkpoint.
+    def restore(
+        self, expected: Callable[[dict[str, Any]], Mapping[str, Any]]
+    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Restore the newest checkpoint; return None if there is none.
+
+        Args:
+            expected: maps the facts to trees with the structure, shapes, dtypes and devices of those that were saved.
+
+        Returns:
+            The trees and the facts.
 
         Raises:
             ValueError: a checkpoint of another model, rule, optimizer or run, or one that cannot be read.
@@ -151,25 +141,14 @@ class Store(NamedTuple):
         content = self._read(step, "run", ocp.args.JsonRestore())
         run = _parsed(content, self._damaged(step, "it is not what was saved"))
         self._check_same(step, run["settings"], json.loads(json.dumps(self.settings)), "settings")
-        progress = Progress(**run["progress"])
-        losses = np.zeros(progress.step, run["arrays"]["losses"].partition("[")[0])
-        target = _arrays(state, losses, weights(state[0]) if progress.best else None)
+        trees = expected(run["facts"])
+        target = _arrays(trees)
         here = {name: described(leaf) for name, leaf in target.items()}
         self._check_same(step, run["arrays"], here, "arrays")
         arrays = self._read(step, "arrays", ocp.args.StandardRestore(target))
         if {name: _digest(as_bytes(leaf)) for name, leaf in arrays.items()} != run["digests"]:
             raise ValueError(self._damaged(step, "it is not what was saved"))
-        best = None
-        if progress.best:
-            best = _filled(weights(state[0]), arrays, "best")
-        stopping = progress.early_stopping and EarlyStoppingState(*progress.early_stopping)
-        parts = {number: _filled(state[number], arrays, name) for number, name in _parts(state).items()}
-        return (
-            jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(parts)),
-            progress._replace(early_stopping=stopping, best=best),
-            np.asarray(arrays["losses"]),
-            run["records"],
-        )
+        return {name: _filled(tree, arrays, name) for name, tree in trees.items()}, run["facts"]
 
     def _read(self, step: int, item: str, how: Any) -> Any:
         import orbax.checkpoint as ocp
@@ -261,20 +240,14 @@ def _shape_and_dtype(what: str) -> tuple[tuple[int, ...], np.dtype]:
     return tuple(int(size) for size in shape.rstrip("]").split(",") if size), jax.numpy.dtype(dtype)
 
 
-def _parts(state: nnx.State) -> dict[int, str]:
-    """The names of the parts of the state that are not empty."""
-    return {number: name for number, name in enumerate(("model", "rule", "optimizer")) if number in state}
-
-
-def _arrays(state: nnx.State, losses: np.ndarray, best: nnx.State | None) -> dict[str, Any]:
+def _arrays(trees: Mapping[str, Any]) -> dict[str, Any]:
     """All arrays of a checkpoint by name. Arrays without entries are left out, since orbax cannot save them."""
-    trees = {name: state[number] for number, name in _parts(state).items()} | {"losses": losses, "best": best}
-    return {name: leaf for name, leaf in by_path(trees).items() if leaf.size}
+    return {name: leaf for name, leaf in by_path(dict(trees)).items() if leaf.size}
 
 
-def _filled(tree: nnx.State, arrays: Mapping[str, Any], label: str) -> nnx.State:
+def _filled(tree: Any, arrays: Mapping[str, Any], label: str) -> Any:
     """Replace the leaves of a tree that are in a checkpoint."""
-    leaves = [arrays.get(f"{label}/{path}", leaf) for path, leaf in by_path(tree).items()]
+    leaves = [arrays.get(f"{label}/{path}" if path else label, leaf) for path, leaf in by_path(tree).items()]
     return jax.tree.unflatten(jax.tree.structure(tree), leaves)
 
 

@@ -20,13 +20,13 @@ from slax_rules.training.agreement import offline_rule
 from slax_rules.training.epoch import Train, prepared
 from slax_rules.training.layers import layer_names, run_layers
 from slax_rules.training.paths import by_path, module_names, readable_path
+from slax_rules.training.progress import PARTS
 from slax_rules.training.sampling import Batch
 
 SLOWER = (
     "Lower the learning rate, or clip gradients: optax.chain(optax.clip_by_global_norm(1.0), ...). In float16, compute in "
     "bfloat16 or float32."
 )
-PARTS = ("model", "rule", "optimizer")
 
 
 class Found(NamedTuple):

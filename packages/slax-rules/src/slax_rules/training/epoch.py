@@ -17,7 +17,7 @@ from slax_rules.loop.devices import REPLICATED, split_batch
 from slax_rules.loop.program import Program
 from slax_rules.losses import check_mask, sum_dtype
 from slax_rules.training.batches import as_batch, cast_dtype, cast_inputs, check_time_first
-from slax_rules.training.checkpoints import Progress
+from slax_rules.training.progress import Progress
 from slax_rules.training.sampling import Batch, Sampler
 
 # Maximum steps of a sampler in one call. A step of a small net (20-16-4, 20 steps, batch 32, two cores) takes 0.30 ms with 1,

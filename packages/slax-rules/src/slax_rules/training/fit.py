@@ -20,13 +20,14 @@ from slax_rules.losses import LossFn, SequenceLoss
 from slax_rules.penalties import Penalty, penalties_by_layer
 from slax_rules.training.batches import Batches, epoch_batches, held_out_batches
 from slax_rules.training.callbacks import Callback, StepInfo, check_callbacks
-from slax_rules.training.checkpoints import Checkpoints, Progress, Store, describe_model, describe_rule
+from slax_rules.training.checkpoints import Checkpoints, Store, describe_model, describe_rule
 from slax_rules.training.diagnosis import check_parameters, explain
 from slax_rules.training.epoch import Call, Train, run_epoch
 from slax_rules.training.evaluation import Metric, check_metrics, evaluate
 from slax_rules.training.history import History
 from slax_rules.training.layers import Line, SilentLayers
 from slax_rules.training.log import Log, StepNotFinite, make_bar
+from slax_rules.training.progress import Progress, as_restored, as_saved, expected
 from slax_rules.training.sampling import Sampler
 from slax_rules.training.stopping import EarlyStopping
 from slax_rules.training.weights import weights
@@ -148,9 +149,9 @@ def fit(
         records: list[dict[str, Any]] = []
         if checkpoints is not None:
             run.store = stack.enter_context(checkpoints.open(_settings(run, batches)))
-            found = run.store.restore(state)
+            found = run.store.restore(expected(state))
             if found is not None:
-                run.state, run.progress, losses, records = found
+                run.state, run.progress, losses, records = as_restored(state, *found)
         bar = make_bar(_total_steps(batches, epochs), run.progress.step, progress)
         stack.callback(bar.close)
         run.log = Log(losses, records, bar)
@@ -279,7 +280,7 @@ class _Run:
     def save(self) -> None:
         """Save a checkpoint, if checkpoints are enabled."""
         if self.store is not None and self.progress.step:
-            self.store.save(self.state, self.progress, self.log.losses(), self.log.records)
+            self.store.save(*as_saved(self.state, self.progress, self.log.losses(), self.log.records))
 
     def should_stop(self) -> bool:
         """True if early stopping ends the run."""
@@ -340,7 +341,7 @@ def _check_update(loss_fn: Any, rule: Any, epochs: Any, update: Any, window: Any
     if window is not None and window < 1:
         raise ValueError(f"fit got window={window}, expected at least 1, or None for the default.")
     if update == "online":
-        check_online_loss(loss_fn)
+        check_online_loss("fit", loss_fn)
 
 
 def _check_evaluation(

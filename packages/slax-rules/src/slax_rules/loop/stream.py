@@ -1,0 +1,322 @@
+"""Online learning from data without an end: a stream starts, and is extended piece by piece for as long as data arrive.
+
+A stream is an ordinary value that holds all that the next step needs: parameters, optimizer, the model's state and the traces
+of the rule. Extending it by pieces gives what `train_online` gives for the pieces in one, so memory and time per step do not
+depend on how long a stream has been running.
+"""
+
+import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from slax_neurons.internal import accumulates, check_sequence, first_carry, input_dtype, scan_chunks
+from slax_rules.layerwise.engine import as_rule
+from slax_rules.loop.entry import check_online_loss, check_optimizer
+from slax_rules.loop.learner import Batch, Learner, Losses
+from slax_rules.loop.objective import step_losses
+from slax_rules.loop.online import Online, online_window
+from slax_rules.loop.program import check_hashable
+from slax_rules.loop.targets import Targets, read_targets
+from slax_rules.loop.windows import zero_sums
+from slax_rules.losses import LossFn, PerStep, check_steps_and_samples
+from slax_rules.penalties import Penalty, penalties_by_layer
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamProgram:
+    """The computation on a piece of a stream, without its arrays.
+
+    Args:
+        graphdef: graph of (model, rule, optimizer).
+        loss_fn: the loss of a step.
+        window: steps between updates.
+        penalties: the penalties of hidden layers.
+        input_shape: shape [B, features...] of the inputs of a step.
+        dtype: dtype of the inputs.
+    """
+
+    graphdef: nnx.GraphDef
+    loss_fn: LossFn
+    window: int
+    penalties: tuple[Penalty, ...]
+    input_shape: tuple[int, ...]
+    dtype: Any
+
+    def __hash__(self) -> int:
+        # Hashing the graphdef would take a large part of a call's time.
+        return hash((self.loss_fn, self.window, self.input_shape))
+
+    def learner(self, model: nnx.RNNCellBase, given: Any) -> Learner:
+        """The model with its rule, the rule's plan, and the losses."""
+        rule = as_rule(given)
+        probes, penalties = penalties_by_layer(self.penalties, model)
+        return Learner(model, rule, rule.plan(model, self.input_shape[1:]), Losses(self.loss_fn, penalties, probes))
+
+    def at_rest(self, objects: nnx.State, batch: int) -> Any:
+        """The state of the rule before the first step of a number of samples."""
+        learner = self.learner(*nnx.merge(self.graphdef, objects, copy=True)[:2])
+        shape = (batch, *self.input_shape[1:])
+        carry = first_carry(learner.model, shape)
+        return learner.rule.initialize(learner.plan, learner.model, carry, jax.ShapeDtypeStruct(shape, self.dtype))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """A model that learns online, between two pieces of its data: a value, as `start_stream` and `extend_stream` return it.
+
+    Args:
+        program: the computation on a piece.
+        online: parameters, optimizer, the state of the model and of the rule.
+
+    Example:
+        >>> import optax
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OTPE, cross_entropy, start_stream
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
+        >>> stream = start_stream(model, optimizer, cross_entropy, (2, 8), rule=OTPE())
+        >>> stream.model.modules[0].kernel.shape
+        (8, 16)
+    """
+
+    program: StreamProgram = dataclasses.field(metadata={"static": True})
+    online: Online
+
+    @property
+    def model(self) -> nnx.RNNCellBase:
+        """A copy of the model with its parameters of now."""
+        return nnx.merge(self.program.graphdef, self.online.objects, copy=True)[0]
+
+    @property
+    def rule(self) -> Any:
+        """The rule, as `start_stream` got it."""
+        return nnx.merge(self.program.graphdef, self.online.objects, copy=True)[1]
+
+
+class Extended(NamedTuple):
+    """A stream after a piece, and what came out.
+
+    Args:
+        stream: the stream after the piece.
+        outputs: the outputs of the model [L, B, ...], with the parameters before each update.
+        losses: the loss of each step and sample [L, B], 0 where it does not count. Not finite if the inputs, a loss or a
+            gradient were not finite in its window; then use the stream before the piece.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slax_rules import Extended
+        >>> Extended(None, jnp.zeros((5, 2, 3)), jnp.zeros((5, 2))).losses.shape
+        (5, 2)
+    """
+
+    stream: Any
+    outputs: Any
+    losses: Float[Array, "L B"]
+
+
+def start_stream(
+    model: nnx.RNNCellBase,
+    optimizer: nnx.Optimizer,
+    loss_fn: LossFn,
+    input_shape: tuple[int, ...],
+    *,
+    rule: Any,
+    window: int = 1,
+    penalties: tuple[Penalty, ...] = (),
+) -> Stream:
+    """Start to learn online from data without an end: the model at rest, and no trace.
+
+    The model, the rule and the optimizer are copied; write the parameters of a stream back with
+    `nnx.update(model, nnx.state(stream.model))`.
+
+    Args:
+        model: a cell that the rule can handle.
+        optimizer: `nnx.Optimizer(model, transformation, wrt=nnx.Param)`.
+        loss_fn: the loss of one step, as for `gradients`.
+        input_shape: shape [B, features...] of the inputs of a step.
+        rule: `OTPE()` or any other rule, as for `train_online`.
+        window: steps between updates, >= 1.
+        penalties: losses on hidden layers; see `Penalty`. A penalty of a mean refers to the mean since the start of the stream.
+
+    Raises:
+        TypeError: a model that the rule cannot handle, a `SequenceLoss`, or a norm that waits for the end of a sequence.
+        ValueError: a window below 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import OTPE, cross_entropy, extend_stream, start_stream
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
+        >>> stream = start_stream(model, optimizer, cross_entropy, (2, 8), rule=OTPE(), window=5)
+        >>> for piece in range(3):  # or for ever
+        ...     stream, outputs, losses = extend_stream(stream, jnp.ones((20, 2, 8)), jnp.zeros((20, 2), int))
+        >>> outputs.shape, losses.shape
+        ((20, 2, 3), (20, 2))
+    """
+    if window < 1:
+        raise ValueError(f"start_stream got window={window}, expected at least 1.")
+    if accumulates(model):
+        raise TypeError(
+            "start_stream got a model with a norm whose statistics change at the end of a sequence, expected none: a stream "
+            "has no end. Call model.eval(), or use Standardized."
+        )
+    check_optimizer("start_stream", optimizer)
+    check_online_loss("start_stream", loss_fn)
+    graphdef, objects = nnx.split((model, rule, optimizer))
+    check_hashable(graphdef, loss_fn, tuple(penalties))
+    dtype = jnp.dtype(input_dtype(model))
+    program = StreamProgram(graphdef, loss_fn, window, tuple(penalties), tuple(input_shape), dtype)
+    return Stream(program, jax.tree.map(jnp.array, _start(program, objects)))
+
+
+def extend_stream(
+    stream: Stream,
+    inputs: Array | np.ndarray,
+    targets: Any,
+    *,
+    mask: Array | np.ndarray | None = None,
+    reset: Array | np.ndarray | None = None,
+) -> Extended:
+    """Run L more steps of a stream, with an update after each window of them; the last one may be shorter.
+
+    It is compiled once for each L. One step at a time predicts and learns with the least delay; many steps in a call spare
+    the time of calls.
+
+    Args:
+        stream: the stream so far.
+        inputs: the inputs of the steps [L, B, features...].
+        targets: one per step, [L, B, ...], or a tree of such arrays.
+        mask: bool [L, B], true where a loss counts, as for `train_online`. It may be false everywhere: state and traces then
+            continue, and nothing is learned.
+        reset: bool [B], true for samples that start anew before the first of these steps: the model at rest, no traces.
+
+    Raises:
+        ValueError: inputs, targets, mask or reset of a wrong shape.
+        TypeError: reset, for a rule whose traces are of all samples together, such as `UORO()`, unless there is one sample.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, connect
+        >>> from slax_rules import OSTL, extend_stream, squared_error, start_stream
+        >>> model = connect([nnx.Linear(4, 2, rngs=nnx.Rngs(0)), LI()])
+        >>> optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+        >>> stream = start_stream(model, optimizer, squared_error, (3, 4), rule=OSTL())
+        >>> losses = []
+        >>> for _ in range(10):  # one step at a time
+        ...     stream, _, loss = extend_stream(stream, jnp.ones((1, 3, 4)), jnp.ones((1, 3, 2)))
+        ...     losses.append(float(loss.mean()))
+        >>> losses[-1] < losses[0]
+        True
+    """
+    program = stream.program
+    inputs, targets, mask, reset = jax.tree.map(jnp.asarray, (inputs, targets, mask, reset))
+    check_sequence(inputs)
+    if inputs.shape[1:] != program.input_shape:
+        raise ValueError(
+            f"extend_stream got inputs of shape {list(inputs.shape)}, expected [L, "
+            f"{', '.join(map(str, program.input_shape))}] as in start_stream."
+        )
+    steps, batch = inputs.shape[:2]
+    if mask is not None:
+        check_steps_and_samples(mask, (steps, batch))
+    if reset is not None and (reset.shape != (batch,) or reset.dtype != jnp.bool_):
+        raise ValueError(
+            f"extend_stream got reset as {reset.dtype}{list(reset.shape)}, expected bool[{batch}]: true for "
+            "each sample that starts anew."
+        )
+    return Extended(*_extend(stream, inputs, targets, mask, reset))
+
+
+@jax.jit
+def look_ahead(stream: Stream, state: Any, inputs: Any, reset: Any) -> tuple[Any, Any]:
+    """Run steps with the parameters of now and without learning; return the state after them and the outputs.
+
+    Args:
+        stream: the stream so far.
+        state: the state of the rule before the steps, which may be ahead of the stream's own.
+        inputs, reset: see `extend_stream`.
+    """
+    program = stream.program
+    inputs = inputs if jnp.issubdtype(inputs.dtype, jnp.inexact) else inputs.astype(program.dtype)
+    learner = program.learner(stream.model, stream.rule)
+    state = state if reset is None else _reset(stream, state, reset)
+    heads, state = learner.forward(state, inputs)
+    return state, heads.outputs
+
+
+@partial(jax.jit, static_argnums=0)
+def _start(program: StreamProgram, objects: nnx.State) -> Online:
+    model, given, _ = nnx.merge(program.graphdef, objects, copy=True)
+    learner = program.learner(model, given)
+    state = program.at_rest(objects, program.input_shape[0])
+    one = jnp.zeros((1, *program.input_shape), program.dtype)
+    nothing = Batch(one, Targets([], (), jax.tree.structure(None)), None)
+    return Online(objects, state, zero_sums(learner, state, nothing))
+
+
+@jax.jit
+def _extend(
+    stream: Stream, inputs: Array, targets: Any, mask: Array | None, reset: Array | None
+) -> tuple[Stream, Any, Array]:
+    program, online = stream.program, stream.online
+    steps, batch = inputs.shape[:2]
+    inputs = inputs if jnp.issubdtype(inputs.dtype, jnp.inexact) else inputs.astype(program.dtype)
+    leaves = read_targets(targets if isinstance(targets, PerStep) else PerStep(targets), steps, batch)
+    model, given, _ = nnx.merge(program.graphdef, online.objects, copy=True)
+    learner = program.learner(model, given)
+    if reset is not None:
+        online = online._replace(rule=_reset(stream, online.rule, reset))
+
+    def step(online: Online, piece: Any) -> tuple[Online, tuple[Any, Array]]:
+        window = Batch(piece[0], leaves.with_steps(piece[1]), piece[2])
+        online, loss, outputs = online_window(program.graphdef, learner, online, window)
+        losses = step_losses(program.loss_fn, outputs, window.targets)
+        losses = losses if window.mask is None else jnp.where(window.mask, losses, 0)
+        healthy = jnp.isfinite(loss) & jnp.isfinite(window.inputs).all()  # a spike may hide an input that is not finite
+        return online, (outputs, jnp.where(healthy, losses, jnp.nan))
+
+    online, (outputs, losses) = scan_chunks(step, online, (inputs, leaves.steps, mask), program.window)
+    return dataclasses.replace(stream, online=online), outputs, losses
+
+
+def _reset(stream: Stream, state: Any, reset: Array) -> Any:
+    """The state of a rule in which some samples are at rest. Random keys continue."""
+    program, batch = stream.program, stream.program.input_shape[0]
+    make = partial(program.at_rest, stream.online.objects)
+    rest = make(batch)
+    if batch == 1:
+        return jax.tree.map(lambda new, old: old if _is_key(old) else jnp.where(reset[0], new, old), rest, state)
+    one, two = (jax.eval_shape(partial(make, size)) for size in (batch, 2 * batch))
+
+    def at_rest(new: Array, old: Array, small: Any, large: Any) -> Array:
+        if _is_key(old):
+            return old
+        axes = [axis for axis, (n, m) in enumerate(zip(small.shape, large.shape, strict=True)) if n != m]
+        if not axes:
+            raise TypeError(
+                f"extend_stream got reset for {as_rule(stream.rule).title}, whose traces are of all samples together, expected no "
+                "reset, or a stream of one sample."
+            )
+        where = reset.reshape(*[1] * axes[0], -1, *[1] * (old.ndim - axes[0] - 1))
+        return jnp.where(where, new, old)
+
+    return jax.tree.map(at_rest, rest, state, one, two)
+
+
+def _is_key(leaf: Array) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)

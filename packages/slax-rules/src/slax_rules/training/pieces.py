@@ -1,0 +1,87 @@
+"""The pieces that a stream is made of, and the labels that come after them."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from slax_rules.training.batches import as_array
+
+
+class Piece(NamedTuple):
+    """Some steps of a stream, one after the other.
+
+    Args:
+        inputs: inputs [L, B, features...], L at least 1.
+        targets: one per step, [L, B, ...]; None if they are unknown, or come later as `LateTargets`.
+        mask: bool [L, B], true where a target counts; all by default.
+        reset: bool [B], true for samples that start anew before the first step: the model at rest, no traces.
+        start: the number of the first step, counted from 0; by default the one after the piece before. A larger number is a
+            gap: the steps between are lost.
+
+    Example:
+        >>> import numpy as np
+        >>> from slax_rules import Piece
+        >>> piece = Piece(np.ones((5, 1, 8), np.float32), np.zeros((5, 1), int), start=20)
+        >>> piece.inputs.shape, piece.reset
+        ((5, 1, 8), None)
+    """
+
+    inputs: Any
+    targets: Any = None
+    mask: Any = None
+    reset: Any = None
+    start: int | None = None
+
+
+class LateTargets(NamedTuple):
+    """The targets of steps that came without.
+
+    Args:
+        start: the number of the first of the steps, counted from 0.
+        targets: one per step, [L, B, ...].
+        mask: bool [L, B], true where a target counts; all by default.
+
+    Example:
+        >>> import numpy as np
+        >>> from slax_rules import LateTargets
+        >>> LateTargets(start=15, targets=np.zeros((5, 1), int)).start
+        15
+    """
+
+    start: int
+    targets: Any
+    mask: Any = None
+
+
+def as_piece(item: Any) -> Piece | LateTargets:
+    """Read what a source gives: a piece, late targets, or a tuple (inputs, targets) or (inputs, targets, mask).
+
+    Raises:
+        TypeError: anything else.
+        ValueError: arrays of the wrong number of axes.
+    """
+    if isinstance(item, LateTargets):
+        mask = None if item.mask is None else as_array(item.mask, "a mask")
+        return item._replace(targets=as_array(item.targets, "targets"), mask=mask)
+    if not isinstance(item, tuple | list) or not 1 <= len(item) <= len(Piece._fields):
+        raise TypeError(
+            f"The source of a stream gave {type(item).__name__}, expected a Piece, LateTargets, or a tuple (inputs, targets) "
+            "or (inputs, targets, mask)."
+        )
+    piece = Piece(*item)
+    inputs = as_array(piece.inputs, "inputs")
+    if inputs.ndim < 3 or not inputs.shape[0]:
+        raise ValueError(
+            f"The source of a stream gave inputs of shape {list(inputs.shape)}, expected [L, B, features...] with L at least "
+            "1. One step of one sample is inputs[None, None]."
+        )
+    targets = None if piece.targets is None else as_array(piece.targets, "targets")
+    mask = None if piece.mask is None else as_array(piece.mask, "a mask")
+    reset = None if piece.reset is None else as_array(piece.reset, "reset")
+    return Piece(inputs, targets, mask, reset, piece.start)
+
+
+def powers_of_two(number: int) -> Iterator[int]:
+    """The powers of two that add up to a number, the smallest first."""
+    while number:
+        yield number & -number
+        number &= number - 1
