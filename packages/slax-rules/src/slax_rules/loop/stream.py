@@ -309,8 +309,8 @@ def _reset(stream: Stream, state: Any, reset: Array) -> Any:
         axes = [axis for axis, (n, m) in enumerate(zip(small.shape, large.shape, strict=True)) if n != m]
         if not axes:
             raise TypeError(
-                f"extend_stream got reset for {as_rule(stream.rule).title}, whose traces are of all samples together, expected no "
-                "reset, or a stream of one sample."
+                f"extend_stream got reset for {as_rule(stream.rule).title}, whose traces are of all samples together, expected "
+                "no reset, or a stream of one sample."
             )
         where = reset.reshape(*[1] * axes[0], -1, *[1] * (old.ndim - axes[0] - 1))
         return jnp.where(where, new, old)
