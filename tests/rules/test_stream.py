@@ -16,7 +16,6 @@ from slax_rules import (
     RULES,
     UORO,
     Checkpoints,
-    LateTargets,
     Piece,
     SequenceLoss,
     correct,
@@ -264,7 +263,7 @@ def late(inputs, labels, delay, length=5):
     for number, start in enumerate([*starts, *[None] * delay]):
         if number >= delay:
             first = starts[number - delay]
-            yield LateTargets(first, labels[first : first + length])
+            yield Piece(targets=labels[first : first + length], start=first)
         if start is not None:
             yield Piece(inputs[start : start + length])
 
@@ -292,7 +291,7 @@ def test_targets_that_are_too_late_are_ignored():
         yield Piece(inputs[5:10])
         for first in range(10, 30, 5):
             yield Piece(inputs[first : first + 5], labels[first : first + 5])
-        yield LateTargets(5, labels[5:10])
+        yield Piece(targets=labels[5:10], start=5)
 
     expected = stream_of()
     for first in range(0, 30, 5):
@@ -309,7 +308,7 @@ def test_late_targets_of_a_part_of_a_piece_teach_where_they_count():
     expected = extend_stream(stream_of(), inputs, labels, mask=mask).stream
     only = np.array([[False, True, False]] * 2)
     silent = Piece(np.zeros((4, B, N)), np.zeros((4, B), int), np.zeros((4, B), bool))
-    source = [Piece(inputs), LateTargets(2, labels[2:4], only), silent]
+    source = [Piece(inputs), Piece(None, labels[2:4], only, start=2), silent]
     expected = extend_stream(expected, silent.inputs, silent.targets, mask=silent.mask).stream
     found = last(run_stream(stream_of(), source, max_delay=4))
     assert deviation(numbers(found.stream), numbers(expected)) < SAME
@@ -357,7 +356,7 @@ def test_a_run_that_was_stopped_continues_bit_for_bit(tmp_path):
     def source(step, end=60):
         for first in range(step, end, 5):
             if first >= 10:
-                yield LateTargets(first - 10, labels[first - 10 : first - 5])
+                yield Piece(targets=labels[first - 10 : first - 5], start=first - 10)
             reset = np.array([first == 30, False, False])
             yield Piece(inputs[first : first + 5], start=first, reset=reset)
 

@@ -21,6 +21,11 @@ from slax_data.encoding.rate_codes import poisson_decode as poisson_decode
 from slax_data.encoding.rate_codes import poisson_encode as poisson_encode
 from slax_data.encoding.rate_codes import rate_decode as rate_decode
 from slax_data.encoding.rate_codes import rate_encode as rate_encode
+from slax_data.live.events import event_pieces as event_pieces
+from slax_data.live.events import read_events as read_events
+from slax_data.live.lines import read_lines as read_lines
+from slax_data.live.lines import step_line as step_line
+from slax_data.live.piece import StreamPiece as StreamPiece
 from slax_data.loading.batching import batches as batches
 from slax_data.loading.batching import epochs as epochs
 from slax_data.loading.batching import take_batch as take_batch

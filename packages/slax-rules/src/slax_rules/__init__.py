@@ -50,7 +50,7 @@ from slax_rules.training.cost import Cost, cost
 from slax_rules.training.evaluation import evaluate, predict
 from slax_rules.training.fit import fit
 from slax_rules.training.history import History
-from slax_rules.training.pieces import LateTargets, Piece
+from slax_rules.training.pieces import Piece
 from slax_rules.training.run_stream import StreamInfo, run_stream
 from slax_rules.training.sampling import Sampler
 from slax_rules.training.stopping import EarlyStopping
@@ -83,7 +83,6 @@ __all__ = [
     "FixedBases",
     "GradientAgreement",
     "History",
-    "LateTargets",
     "Layer",
     "LayerGradient",
     "LayerRule",

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -184,11 +183,11 @@ def start_stream(
 
 def extend_stream(
     stream: Stream,
-    inputs: Array | np.ndarray,
+    inputs: Any,
     targets: Any,
     *,
-    mask: Array | np.ndarray | None = None,
-    reset: Array | np.ndarray | None = None,
+    mask: Any = None,
+    reset: Any = None,
 ) -> Extended:
     """Run L more steps of a stream, with an update after each window of them; the last one may be shorter.
 

@@ -1,4 +1,4 @@
-"""The pieces that a stream is made of, and the labels that come after them."""
+"""The pieces that a stream is made of."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -10,8 +10,8 @@ class Piece(NamedTuple):
     """Some steps of a stream, one after the other.
 
     Args:
-        inputs: inputs [L, B, features...], L at least 1.
-        targets: one per step, [L, B, ...]; None if they are unknown, or come later as `LateTargets`.
+        inputs: inputs [L, B, features...], L at least 1; None for a piece of targets that come late, whose steps are over.
+        targets: one per step, [L, B, ...]; None if they are unknown, or come later.
         mask: bool [L, B], true where a target counts; all by default.
         reset: bool [B], true for samples that start anew before the first step: the model at rest, no traces.
         start: the number of the first step, counted from 0; by default the one after the piece before. A larger number is a
@@ -23,53 +23,36 @@ class Piece(NamedTuple):
         >>> piece = Piece(np.ones((5, 1, 8), np.float32), np.zeros((5, 1), int), start=20)
         >>> piece.inputs.shape, piece.reset
         ((5, 1, 8), None)
+        >>> late = Piece(targets=np.zeros((5, 1), int), start=15)  # of steps 15 to 19
     """
 
-    inputs: Any
+    inputs: Any = None
     targets: Any = None
     mask: Any = None
     reset: Any = None
     start: int | None = None
 
 
-class LateTargets(NamedTuple):
-    """The targets of steps that came without.
-
-    Args:
-        start: the number of the first of the steps, counted from 0.
-        targets: one per step, [L, B, ...].
-        mask: bool [L, B], true where a target counts; all by default.
-
-    Example:
-        >>> import numpy as np
-        >>> from slax_rules import LateTargets
-        >>> LateTargets(start=15, targets=np.zeros((5, 1), int)).start
-        15
-    """
-
-    start: int
-    targets: Any
-    mask: Any = None
-
-
-def as_piece(item: Any) -> Piece | LateTargets:
-    """Read what a source gives: a piece, late targets, or a tuple (inputs, targets) or (inputs, targets, mask).
+def as_piece(item: Any) -> Piece:
+    """Read what a source gives: a piece, or a tuple of its first fields, such as (inputs, targets).
 
     Raises:
         TypeError: anything else.
-        ValueError: arrays of the wrong number of axes.
+        ValueError: inputs of the wrong number of axes, or neither inputs nor targets with a start.
     """
-    if isinstance(item, LateTargets):
-        mask = None if item.mask is None else as_array(item.mask, "a mask")
-        return item._replace(targets=as_array(item.targets, "targets"), mask=mask)
     if not isinstance(item, tuple | list) or not 1 <= len(item) <= len(Piece._fields):
         raise TypeError(
-            f"The source of a stream gave {type(item).__name__}, expected a Piece, LateTargets, or a tuple (inputs, targets) "
-            "or (inputs, targets, mask)."
+            f"The source of a stream gave {type(item).__name__}, expected a Piece, or a tuple (inputs, targets) or "
+            "(inputs, targets, mask)."
         )
     piece = Piece(*item)
-    inputs = as_array(piece.inputs, "inputs")
-    if inputs.ndim < 3 or not inputs.shape[0]:
+    if piece.inputs is None and (piece.targets is None or piece.start is None):
+        raise ValueError(
+            "The source of a stream gave a piece without inputs, expected inputs, or the targets and the start of earlier "
+            "steps: Piece(targets=targets, start=15)."
+        )
+    inputs = None if piece.inputs is None else as_array(piece.inputs, "inputs")
+    if inputs is not None and (inputs.ndim < 3 or not inputs.shape[0]):
         raise ValueError(
             f"The source of a stream gave inputs of shape {list(inputs.shape)}, expected [L, B, features...] with L at least "
             "1. One step of one sample is inputs[None, None]."

@@ -17,7 +17,7 @@ from slax_rules.loop.stream import Stream, extend_stream, look_ahead
 from slax_rules.losses import LossFn
 from slax_rules.training.checkpoints import Checkpoints, Store, describe_model, describe_rule
 from slax_rules.training.log import make_bar
-from slax_rules.training.pieces import LateTargets, Piece, as_piece, powers_of_two
+from slax_rules.training.pieces import Piece, as_piece, powers_of_two
 from slax_rules.training.progress import parts, whole
 
 Source = Iterable[Any] | Callable[[int], Iterable[Any]]
@@ -81,9 +81,9 @@ def run_stream(
 
     Args:
         stream: a stream as `start_stream` makes it.
-        source: an iterable of pieces: `Piece`, tuples (inputs, targets) or (inputs, targets, mask), and `LateTargets`. Or a
-            function that maps the number of the first step to such an iterable, which a resumed run needs to get the pieces
-            that it would have had.
+        source: an iterable of pieces: `Piece`, or tuples (inputs, targets) or (inputs, targets, mask). Or a function that maps
+            the number of the first step to such an iterable, which a resumed run needs to get the pieces that it would have
+            had.
         metrics: functions of one step, which map outputs [B, ...] and targets [B, ...] to numbers [B], by name, such as
             `{"accuracy": correct}`.
         half_life: age in steps at which a step counts half in the means, > 0.
@@ -221,10 +221,11 @@ class _Run:
             )
         self.like = targets.shape[2:], str(targets.dtype)
 
-    def fill_in(self, late: LateTargets) -> None:
+    def fill_in(self, late: Piece) -> None:
         """Add targets that came late to the pieces that wait for them, and learn from what is complete."""
-        steps, batch = late.targets.shape[:2]
-        self.check_targets(late.targets, (steps, self.stream.program.input_shape[0]))
+        steps, batch = len(late.targets), self.stream.program.input_shape[0]
+        self.check_targets(late.targets, (steps, batch))
+        assert late.start is not None  # see as_piece
         mask = np.ones((steps, batch), bool) if late.mask is None else np.asarray(late.mask)
         for index, held in enumerate(self.held):
             first, last = max(late.start, held.start), min(late.start + steps, held.start + len(held.inputs))
@@ -277,7 +278,7 @@ class _Run:
     def trees(self) -> dict[str, Any]:
         """Everything that a checkpoint keeps, except for facts."""
         objects, rule, sums = self.stream.online
-        held = [one._replace(start=None) for one in self.held]
+        held = [tuple(one[1:]) for one in self.held]
         return parts(objects) | {"state": rule, "means": sums, "numbers": self.sums, "ahead": self.ahead, "held": held}
 
     def facts(self) -> dict[str, Any]:
@@ -300,9 +301,8 @@ class _Run:
         batch, *features = self.stream.program.input_shape
         for one in facts["held"]:
             shape = (one["steps"], batch)
-            held = Held(
-                one["start"], np.zeros((*shape, *features), one["inputs"]), None, *[np.zeros(shape, bool)] * 2, None
-            )
+            nothing = np.zeros(shape, bool)
+            held = Held(one["start"], np.zeros((*shape, *features), one["inputs"]), None, nothing, nothing, None)
             targets = self.zeros(held) if one["targets"] else None
             self.held.append(held._replace(targets=targets, reset=np.zeros(batch, bool) if one["reset"] else None))
         return self.trees()
@@ -312,11 +312,9 @@ class _Run:
         online = Online(whole(online.objects, trees), trees["state"], trees["means"])
         self.stream = dataclasses.replace(self.stream, online=online)
         self.sums, self.ahead = trees["numbers"], trees["ahead"]
-        starts = [one.start for one in self.held]
-        self.held = deque(
-            Held(start, *(None if leaf is None else np.asarray(leaf) for leaf in one[1:]))
-            for start, one in zip(starts, trees["held"], strict=True)
-        )
+        for index, (one, arrays) in enumerate(zip(self.held, trees["held"], strict=True)):
+            leaves: list[Any] = [None if leaf is None else np.asarray(leaf) for leaf in arrays]
+            self.held[index] = Held(one.start, *leaves)
 
 
 def _run(run: _Run, source: Source, checkpoints: Checkpoints | None, progress: bool | None) -> Iterator[StreamInfo]:
@@ -342,7 +340,7 @@ def _run(run: _Run, source: Source, checkpoints: Checkpoints | None, progress: b
         stack.callback(save)
         for item in source(run.step) if callable(source) else source:
             piece = as_piece(item)
-            if isinstance(piece, LateTargets):
+            if piece.inputs is None:
                 run.fill_in(piece)
                 continue
             before = run.step
