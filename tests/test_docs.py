@@ -74,7 +74,7 @@ def test_index_shows_each_tutorial_with_its_picture():
         assert f"]({page.name})" in text and f"]({page.stem}.png)](" in text, page.name
 
 
-@pytest.mark.parametrize("page", ["delays", "regularize", "rewards", "synapses"])
+@pytest.mark.parametrize("page", ["delays", "regularize", "rewards", "streams", "synapses"])
 def test_page_begins_with_ten_lines_of_code(page):
     """Which run by themselves, since they come first."""
     block = re.search(r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(), flags=re.DOTALL)[1]
