@@ -25,7 +25,7 @@ from slax_rules.layerwise.sltt import SLTT
 from slax_rules.loop.devices import split_batch
 from slax_rules.loop.entry import gradients, train_offline, train_online
 from slax_rules.loop.reward import Trial, extend_trial, reward_gradient, start_trial
-from slax_rules.loop.stream import Extended, Stream, extend_stream, start_stream
+from slax_rules.loop.stream import Extended, Stream, extend_stream, look_ahead, start_stream
 from slax_rules.losses import (
     PerSequence,
     PerStep,
@@ -129,6 +129,7 @@ __all__ = [
     "last_step",
     "linearize",
     "load_weights",
+    "look_ahead",
     "predict",
     "random_steps",
     "reward_gradient",

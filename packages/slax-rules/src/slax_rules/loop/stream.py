@@ -241,15 +241,36 @@ def extend_stream(
     return Extended(*_extend(stream, inputs, targets, mask, reset))
 
 
-@jax.jit
-def look_ahead(stream: Stream, state: Any, inputs: Any, reset: Any) -> tuple[Any, Any]:
-    """Run steps with the parameters of now and without learning; return the state after them and the outputs.
+def look_ahead(stream: Stream, state: Any, inputs: Any, *, reset: Any = None) -> tuple[Any, Any]:
+    """Predict L steps with the parameters of now and without learning, where labels come late.
 
     Args:
         stream: the stream so far.
-        state: the state of the rule before the steps, which may be ahead of the stream's own.
+        state: the state before the steps: `stream.online.rule`, or what the call before returned, which is then ahead of what
+            the stream has learned.
         inputs, reset: see `extend_stream`.
+
+    Returns:
+        The state after the steps, and the outputs [L, B, ...].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, connect
+        >>> from slax_rules import OSTL, look_ahead, squared_error, start_stream
+        >>> model = connect([nnx.Linear(4, 2, rngs=nnx.Rngs(0)), LI()])
+        >>> optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+        >>> stream = start_stream(model, optimizer, squared_error, (3, 4), rule=OSTL())
+        >>> ahead, outputs = look_ahead(stream, stream.online.rule, jnp.ones((5, 3, 4)))
+        >>> outputs.shape
+        (5, 3, 2)
     """
+    return _look_ahead(stream, state, *jax.tree.map(jnp.asarray, (inputs, reset)))
+
+
+@jax.jit
+def _look_ahead(stream: Stream, state: Any, inputs: Array, reset: Array | None) -> tuple[Any, Any]:
     program = stream.program
     inputs = inputs if jnp.issubdtype(inputs.dtype, jnp.inexact) else inputs.astype(program.dtype)
     learner = program.learner(stream.model, stream.rule)

@@ -195,7 +195,7 @@ class _Run:
         self.step += len(piece.inputs)
         if not self.max_delay:
             return self.step, self.learn(held)
-        self.ahead, outputs = look_ahead(self.stream, self.ahead, piece.inputs, piece.reset)
+        self.ahead, outputs = look_ahead(self.stream, self.ahead, piece.inputs, reset=piece.reset)
         self.held.append(held)
         self.learn_what_is_due()
         return self.step, outputs

@@ -1,0 +1,153 @@
+"""Learn from streams under one rule, one sample after the other without an end or a reset, and record which predictions were
+right. Each prediction is made before its label is learned.
+
+All rules start from the same weights and see the same streams. The learning rate is the one with the most right predictions on
+other streams.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import random
+from tqdm import tqdm
+
+from experiments.common.keys import key_of
+from experiments.common.trainer import COMPILER_OPTIONS
+from experiments.common.training import (
+    OPTIMIZERS,
+    check_losses,
+    make_model,
+    make_rule,
+    online_window,
+    trained_by,
+)
+from experiments.common.trials import RATE, Trials
+from experiments.streaming.sources import Source, make_source
+from slax_rules import BPTT, Stream, accuracy, cost, cross_entropy, extend_stream, look_ahead, start_stream
+
+
+def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
+    """ "trials", the trials of the learning rate; "right", for each seed a text of zeros and ones, one for each sample; and
+    "bytes", the memory of the rule for a sample, counted, in addition to parameters and optimizer."""
+    source, rates = make_source(config, spikes), sorted(config["learning_rates"])
+    learner, where = make_learner(config, source), f"streaming, {config['task']} under {config['rule']}"
+    seeds = [seed for seed in range(config["rate_seeds"]) for _ in rates]
+    right, _ = follow(config, source, learner, seeds, rates * config["rate_seeds"], f"{where}, learning rates")
+    trials = Trials(rates, right.mean(axis=1).reshape(config["rate_seeds"], len(rates)).tolist())
+    seeds = list(range(config["seeds"]))
+    right, losses = follow(config, source, learner, seeds, [trials.chosen[RATE]] * len(seeds), where, choosing=False)
+    for seed, of_seed in zip(seeds, losses, strict=True):
+        check_losses(where, seed, of_seed)
+    return {
+        "trials": trials.as_json(),
+        "right": ["".join("01"[one] for one in of_seed.astype(int)) for of_seed in right],
+        "bytes": memory(config),
+    }
+
+
+class Learner(NamedTuple):
+    """Programs for several streams at once.
+
+    begin: `begin(keys, rates)`, the learners before the first sample.
+    visit: `visit(learners, shared, items, late, known)`, the learners after a segment, and whether their predictions were right
+        and their losses, by stream and sample. They predict `items`, and learn from `late` where it is `known`.
+    """
+
+    begin: Callable[..., Any]
+    visit: Callable[..., tuple[Any, jax.Array, jax.Array]]
+
+
+def follow(
+    config: dict[str, Any],
+    source: Source,
+    learner: Learner,
+    seeds: list[int],
+    rates: list[float],
+    what: str,
+    choosing: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each prediction was right, and the losses, by stream and sample. Each stream has a seed and a learning rate."""
+    segments = config["choosing_segments"] if choosing else config["segments"]
+    plans = {seed: source.plan(key_of(seed, "samples"), segments, choosing) for seed in set(seeds)}
+    shared = plans[seeds[0]][0] if source.is_common else stacked([plans[seed][0] for seed in seeds])
+    items = stacked([plans[seed][1] for seed in seeds])
+    learners = learner.begin(jnp.stack([key_of(seed, "start") for seed in seeds]), jnp.asarray(rates))
+    number, found = segments * config["segment"], []
+    for first in tqdm(range(0, number, config["segment"]), desc=what, unit="segment", disable=None):
+        now = np.arange(first, first + config["segment"])
+        late = now - config["delay"]
+        parts = (jax.tree.map(lambda leaf, which=which: leaf[:, np.maximum(which, 0)], items) for which in (now, late))
+        learners, right, losses = learner.visit(learners, shared, *parts, jnp.asarray(late >= 0))
+        found.append((np.asarray(right), np.asarray(losses)))
+    return np.concatenate([right for right, _ in found], axis=1), np.concatenate(
+        [losses for _, losses in found], axis=1
+    )
+
+
+def stacked(trees: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def make_learner(config: dict[str, Any], source: Source) -> Learner:
+    """The programs of a rule."""
+
+    def start(key: jax.Array, rate: Any) -> Stream:
+        network_key, rule_key = random.split(key)
+        model = make_model(config, nnx.Rngs(network_key))
+        rule = make_rule(config["rule"], model, rule_key)
+        # The rate is a part of the optimizer's state, so that one program serves all rates.
+        transformation = optax.inject_hyperparams(OPTIMIZERS[config["optimizer"]])(learning_rate=rate)
+        optimizer = nnx.Optimizer(trained_by(model, rule), transformation, wrt=nnx.Param)
+        shape = (1, config["layers"][0])
+        return start_stream(model, optimizer, cross_entropy, shape, rule=rule, window=window_of(config, rule))
+
+    stream = start(random.key(0), 0.0)
+    counts = jnp.arange(config["n_steps"]) >= config["n_steps"] // 2  # the first half of a sample is not enough to know it
+
+    def begin(key: jax.Array, rate: jax.Array) -> Any:
+        online = start(key, rate).online
+        return online, online.rule
+
+    def visit(learner: Any, shared: Any, items: Any, late: Any, known: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
+        learner, (right, losses) = jax.lax.scan(partial(step, shared), learner, (items, late, known))
+        return learner, right, losses
+
+    def step(shared: Any, learner: Any, now: Any) -> tuple[Any, tuple[jax.Array, jax.Array]]:
+        online, ahead = learner
+        before = dataclasses.replace(stream, online=online)
+        item, late, known = now
+        spikes, label = source.sample(shared, late)
+        extended = extend_stream(before, spikes[:, None], jnp.full((len(spikes), 1), label), mask=counts[:, None])
+        outputs = extended.outputs
+        if config["delay"]:
+            ahead, outputs, label = predict(before, ahead, *source.sample(shared, item))
+        online = jax.tree.map(partial(jnp.where, known), extended.stream.online, online)
+        right = accuracy(outputs, label[None], counts[:, None])
+        return (online, ahead), (right, jnp.where(known, extended.losses.sum() / counts.sum(), 0))
+
+    def predict(stream: Stream, ahead: Any, spikes: jax.Array, label: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
+        return *look_ahead(stream, ahead, spikes[:, None]), label
+
+    shared_axis = None if source.is_common else 0
+    visit_all = jax.jit(jax.vmap(visit, in_axes=(0, shared_axis, 0, 0, None)), compiler_options=COMPILER_OPTIONS)
+    return Learner(jax.jit(jax.vmap(begin)), visit_all)
+
+
+def window_of(config: dict[str, Any], rule: Any) -> int:
+    """Steps between two updates: a sample under BPTT."""
+    return config["n_steps"] if isinstance(rule, BPTT) else online_window(config, rule)
+
+
+def memory(config: dict[str, Any]) -> int:
+    """The bytes that a rule carries for a stream and keeps in a window, counted by `cost`."""
+    model = make_model(config, nnx.Rngs(0))
+    rule, shape = make_rule(config["rule"], model, random.key(0)), (config["n_steps"], 1, config["layers"][0])
+    return cost(model, rule, shape, window=window_of(config, rule), measure=False).predicted_bytes
