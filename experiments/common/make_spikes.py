@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from slax_data import japanese_vowel_spikes, shd, spoken_digit_spikes
+from slax_data import Cochlea, encode_recordings, japanese_vowel_spikes, shd, spoken_digit_spikes, spoken_digits
+from slax_data.sets.spoken_digits import Recordings
 from slax_data.storage.packed import SpikeTrains, arrays_of_sets
 from slax_data.storage.whole_files import atomic_write, check_sha256
 
@@ -18,7 +19,35 @@ def shd_spikes(train: Path, test: Path, **options: Any) -> dict[str, SpikeTrains
     return {split: shd(train.parent, split=split, **options) for split in splits}
 
 
-MAKERS = {"spoken_digits": spoken_digit_spikes, "japanese_vowels": japanese_vowel_spikes, "shd": shd_spikes}
+def spikes_by_speaker(
+    path: Path, *, choice_takes: int, n_steps: int, duration: float, n_channels: int
+) -> dict[str, SpikeTrains]:
+    """For each speaker, SPEAKER_choice has the first recordings of each digit, by which settings are chosen, and SPEAKER_stream
+    has the others."""
+    splits = [spoken_digits(path, split=split) for split in ("train", "test")]
+    sets = {}
+    for speaker in sorted({name for split in splits for name in split.speakers}):
+        for part in ("choice", "stream"):
+            mine = [
+                (sound, label)
+                for split in splits
+                for sound, label, name, take in zip(*split, strict=True)
+                if name == speaker and (take < choice_takes) == (part == "choice")
+            ]
+            sounds, labels = zip(*mine, strict=True)
+            recordings = Recordings(list(sounds), np.array(labels, np.int32), [], np.zeros(0, np.int32))
+            sets[f"{speaker}_{part}"] = encode_recordings(
+                recordings, n_steps=n_steps, duration=duration, cochlea=Cochlea(n_channels=n_channels)
+            )
+    return sets
+
+
+MAKERS = {
+    "spoken_digits": spoken_digit_spikes,
+    "spoken_digits_by_speaker": spikes_by_speaker,
+    "japanese_vowels": japanese_vowel_spikes,
+    "shd": shd_spikes,
+}
 
 
 def make_spikes(settings: Mapping[str, Any], raw: Sequence[Path], output: Path) -> None:

@@ -110,7 +110,9 @@ def make_learner(config: dict[str, Any], source: Source) -> Learner:
         return start_stream(model, optimizer, cross_entropy, shape, rule=rule, window=window_of(config, rule))
 
     stream = start(random.key(0), 0.0)
-    counts = jnp.arange(config["n_steps"]) >= config["n_steps"] // 2  # the first half of a sample is not enough to know it
+    counts = (
+        jnp.arange(config["n_steps"]) >= config["n_steps"] // 2
+    )  # the first half of a sample is not enough to know it
 
     def begin(key: jax.Array, rate: jax.Array) -> Any:
         online = start(key, rate).online
