@@ -25,14 +25,16 @@ include: "workflow/gallery.smk"
 
 
 # Snakemake's own lock outlives a run that is killed, and would stop the next one. This one ends with its process: who gets it
-# knows that no other run is at work here. It is held, without being read, as long as `ALONE` is there.
+# knows that no other run is at work here. It is held, without being read, as long as `ALONE` is there. Jobs read this file too,
+# and leave both locks to the run that started them.
 Path(".snakemake").mkdir(exist_ok=True)
-ALONE = Path(".snakemake/alone").open("w")
+ALONE = Path(".snakemake/alone").open("w") if workflow.is_main_process else None
 try:
-    fcntl.flock(ALONE, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    shutil.rmtree(".snakemake/locks", ignore_errors=True)
-except BlockingIOError:
-    pass  # Snakemake's lock then says so, where it matters
+    if ALONE is not None:
+        fcntl.flock(ALONE, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(".snakemake/locks", ignore_errors=True)
+except OSError:
+    pass  # another run is at work, or the file system has no such locks: Snakemake's own lock is then the only one
 
 
 localrules:

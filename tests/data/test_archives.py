@@ -147,6 +147,18 @@ def test_bombs_are_errors(form, read_bytes, monkeypatch):
         read_bytes(FORMATS[form]({"a.wav": b"1" * 60_000, "b.wav": b"1" * 60_000}))
 
 
+def test_sparse_files_are_errors(read_bytes):
+    """529 bytes that stand for 6 GiB."""
+    info = tarfile.TarInfo("a.wav")
+    info.size, size = 512, str(6 << 30)
+    info.pax_headers = {"GNU.sparse.size": size, "GNU.sparse.realsize": size, "GNU.sparse.map": f"0,512,{size},0"}
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(info, io.BytesIO(b"1" * 512))
+    with pytest.raises(ValueError, match=r"it has a sparse file, 'a\.wav'"):
+        read_bytes(out.getvalue())
+
+
 def test_a_zip_file_that_says_less_than_it_holds_is_not_read_beyond(read_bytes):
     """A bomb that lies: the size in the list of files is smaller than what comes out."""
     content = bytearray(zipped({"a.wav": bytes(50_000)}))

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import http.client
 import io
+import math
 import os
 import secrets
 import urllib.error
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from slax_data.storage.archives import whole_zip
 
 BLOCK = 1 << 20
+LARGEST = 1 << 32  # bytes that a file of arrays may unpack to: a larger one is a decompression bomb
 TIMEOUT = 60  # seconds without receiving data
 
 
@@ -156,6 +158,8 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     content = path.read_bytes()
     try:
         archive = whole_zip(content)
+        if (size := sum(info.file_size for info in archive.infolist())) > LARGEST:
+            raise ValueError(f"it unpacks to {size} bytes, expected at most {LARGEST}")
         return {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
     except MemoryError:
         raise
@@ -167,7 +171,11 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
 def _array(content: bytes) -> np.ndarray:
     """The array of an .npy file that holds nothing else: NumPy stops where the shape says, before any checksum is verified."""
     file = io.BytesIO(content)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, _, dtype = read_header[np.lib.format.read_magic(file)](file)
+    size, rest = dtype.itemsize * math.prod(shape), len(content) - file.tell()
+    if size != rest and not dtype.hasobject:  # before memory is taken for what the shape says
+        raise ValueError(f"an array of shape {list(shape)} has {rest} bytes, expected {size}")
+    file.seek(0)
     array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
-    if file.tell() != len(content):
-        raise ValueError(f"an array ends at byte {file.tell()} of {len(content)}")
     return array
