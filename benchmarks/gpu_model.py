@@ -88,7 +88,7 @@ def table() -> str:
     """The times in milliseconds as a table in Markdown, with the published ones of slax 0.0.1 on an A100."""
     published = {
         int(row["n_neurons"]): 1e3 * float(row["seconds_forward_backward"])
-        for row in csv.DictReader(PUBLISHED.read_text().splitlines())
+        for row in csv.DictReader(PUBLISHED.read_text(encoding="utf-8").splitlines())
         if (row["framework"], row["device"]) == ("slax", "A100") and row["seconds_forward_backward"]
     }
     lines = [

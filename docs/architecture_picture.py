@@ -32,7 +32,9 @@ class Box(NamedTuple):
 
 def floors(package: str) -> list[list[str]]:
     """The rooms of a package by floor, from the top down, as listed in its import contract."""
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
     (layers,) = [contract["layers"] for contract in contracts if contract.get("containers") == [package]]
     return [[room.strip() for room in layer.split("|")] for layer in layers]
 
@@ -43,7 +45,7 @@ def imports(package: str) -> set[tuple[str, str]]:
     found = set()
     for file in source.rglob("*.py"):
         room = file.relative_to(source).with_suffix("").parts[0]
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}."):
                 other = str(node.module).split(".")[1]
                 if room not in (other, "__init__"):
@@ -126,4 +128,4 @@ def _document(width: float, height: float, parts: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    PICTURE.write_text(picture())
+    PICTURE.write_text(picture(), encoding="utf-8")

@@ -38,16 +38,16 @@ def references() -> str:
 
 def section(name: str, page: Path = PAGE) -> str:
     """The text between the markers of a generated part of a page."""
-    return page.read_text().split(f"<!-- {name} -->\n")[1].split("\n<!-- end -->")[0]
+    return page.read_text(encoding="utf-8").split(f"<!-- {name} -->\n")[1].split("\n<!-- end -->")[0]
 
 
 def replace_sections(new: dict[str, str], page: Path = PAGE) -> None:
     """Insert generated parts into a page."""
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     for name, lines in new.items():
         mark = f"<!-- {name} -->\n"
         text = text.replace(f"{mark}{section(name, page)}\n<!-- end -->", f"{mark}{lines}\n<!-- end -->")
-    page.write_text(text)
+    page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

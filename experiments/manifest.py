@@ -28,7 +28,9 @@ def main() -> None:
     for path in options.files:
         require_intact(certificate_of(path), [path], "Make it again: the same `snakemake` command does.")
     with atomic_write(options.output) as aside:
-        aside.write_text("".join(f"{sources.sha256(path)}  {path.as_posix()}\n" for path in options.files))
+        aside.write_text(
+            "".join(f"{sources.sha256(path)}  {path.as_posix()}\n" for path in options.files), encoding="utf-8"
+        )
     certify(product, made_from, **run_of(started))
 
 

@@ -121,7 +121,7 @@ def files_of(product: Product) -> list[Path]:
 def names_in(file: Path) -> set[str]:
     """The names in an archive, kept in a small file."""
     digest = sha256_of(file)
-    known = json.loads(INDEX.read_text()) if INDEX.exists() else {}
+    known = json.loads(INDEX.read_text(encoding="utf-8")) if INDEX.exists() else {}
     if known.get("sha256") != digest:
         known = {"sha256": digest, "names": sorted(members(file))}
         write_json(INDEX, known)

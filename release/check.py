@@ -59,7 +59,9 @@ def check_versions(version: str) -> None:
                 f"{package.name} has the version {version_of(package)}, expected {version}: python -m release.version"
             )
         first = re.search(
-            r"^## (\S+), (\d{4}-\d{2}-\d{2})$", (package / "CHANGELOG.md").read_text(), flags=re.MULTILINE
+            r"^## (\S+), (\d{4}-\d{2}-\d{2})$",
+            (package / "CHANGELOG.md").read_text(encoding="utf-8"),
+            flags=re.MULTILINE,
         )
         if not first or first[1] != version:
             raise SystemExit(f"{package.name}/CHANGELOG.md does not begin with a section '## {version}, YYYY-MM-DD'.")
@@ -78,13 +80,15 @@ def build(folder: Path) -> list[Path]:
 def check_installed(package: Path, dist: Path, version: str) -> None:
     """Install a wheel into an empty environment and run the first example of the package's page there."""
     module = package.name.replace("-", "_")
-    (example,) = re.findall(r"```python\n(.*?)```", (package / "README.md").read_text(), flags=re.DOTALL)[:1]
+    (example,) = re.findall(
+        r"```python\n(.*?)```", (package / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL
+    )[:1]
     with tempfile.TemporaryDirectory() as folder:
         run(sys.executable, "-m", "venv", "--without-pip", folder)
         python = Path(folder) / "bin" / "python"
         wanted = [f"{package.name}=={version}", *EXAMPLES_NEED[package.name]]
         locked = Path(folder) / "constraints.txt"
-        lines = (ROOT / "requirements.lock").read_text().splitlines()
+        lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
         locked.write_text("\n".join(line.removesuffix(" \\") for line in lines if not line.startswith("    ")))
         run("uv", "pip", "install", "-q", "--python", python, "--find-links", dist, "--constraint", locked, *wanted)
         found = run(

@@ -53,7 +53,7 @@ def write_decision(path, products, reason):
     path, now = Path(path), time.time()
     if reason or not path.exists():
         with atomic_write(path) as aside:
-            aside.write_text(f"{reason}\n{time.time_ns()}\n")
+            aside.write_text(f"{reason}\n{time.time_ns()}\n", encoding="utf-8")
     os.utime(path, (now, now) if reason else (0, 0))
     for product in products if reason else ():
         for file in (product.certificate, *product.files):

@@ -82,7 +82,7 @@ class Contender(NamedTuple):
     def as_recorded(self) -> "Contender":
         """A copy with the error that environment.py recorded when it made the environment."""
         record = ENVIRONMENTS / f"{self.peer}.json"
-        return self._replace(error=json.loads(record.read_text())["error"]) if record.exists() else self
+        return self._replace(error=json.loads(record.read_text(encoding="utf-8"))["error"]) if record.exists() else self
 
     def unsupported_reason(self, workload: Workload) -> str | None:
         """The reason for skipping a workload, or None: the caller's choice, the limits, or an unsupported dtype."""
@@ -97,7 +97,7 @@ class Contender(NamedTuple):
 
 def script(file: Path) -> dict[str, Any]:
     """The metadata at the top of a peer's file."""
-    lines = file.read_text().splitlines()
+    lines = file.read_text(encoding="utf-8").splitlines()
     start = lines.index("# /// script") + 1
     block = lines[start : lines.index("# ///", start)]
     return tomllib.loads("\n".join(line.removeprefix("#").removeprefix(" ") for line in block))
@@ -147,11 +147,11 @@ def python_of(contender: Contender) -> Path:
     needs = repr([metadata["requires-python"], dependencies, tool.get("editable", [])])
     home = contender.home
     stamp = home / "metadata"
-    if not stamp.exists() or stamp.read_text() != needs:
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != needs:
         _uv("venv", "--no-project", "--clear", "--python", metadata["requires-python"], str(home))
         editable = [f"--editable={ROOT / folder}" for folder in tool.get("editable", [])]
         _uv("pip", "install", "--python", str(home), *dependencies, *editable)
-        stamp.write_text(needs)
+        stamp.write_text(needs, encoding="utf-8")
     return home / "bin" / "python"
 
 

@@ -25,7 +25,7 @@ def main() -> None:
         in_vain = contender.cuda and not GPU.exists()
         error = str(failure) if in_vain else f"{failure}; {TO_TRY_AGAIN}"
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps({"peer": arguments.file.stem, "error": error}) + "\n")
+    arguments.output.write_text(json.dumps({"peer": arguments.file.stem, "error": error}) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def run(benchmark: str, description: str, modes: dict[str, Mode]) -> None:
     for workload in mode.workloads(arguments.sizes or mode.sizes):
         records = measure(workload, chosen, rounds, arguments.seconds)
         results["workloads"].append(workload._asdict() | {"records": records})
-        output.write_text(json.dumps(results, indent=1))
+        output.write_text(json.dumps(results, indent=1), encoding="utf-8")
 
 
 def measure(workload: Workload, chosen: list[Contender], rounds: int, seconds: float) -> list[dict[str, Any]]:
@@ -91,7 +91,7 @@ def measure(workload: Workload, chosen: list[Contender], rounds: int, seconds: f
 def machine() -> dict[str, Any]:
     """The machine that the numbers belong to; the load is the average over the minute before the first measurement."""
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
         "date": datetime.now(UTC).date().isoformat(),

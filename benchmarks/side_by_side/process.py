@@ -70,7 +70,7 @@ class Process:
         line = self.process.stdout.readline()
         if not line:
             status = self.process.wait()
-            raise BenchmarkError.from_output(f"exit status {status}\n{self.log.read_text()}")
+            raise BenchmarkError.from_output(f"exit status {status}\n{self.log.read_text(encoding='utf-8')}")
         return json.loads(line)
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ def main(description: str, ratios: Callable[[list[dict]], str], loss: tuple[str,
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("results", type=Path)
-    results = json.loads(parser.parse_args().results.read_text())
+    results = json.loads(parser.parse_args().results.read_text(encoding="utf-8"))
     workloads = results["workloads"]
     parts = ["{date}, {processor}, {cores} cores, {system}, load {load} at the start.".format(**results["machine"])]
     if any(record["rounds"] for workload in workloads for record in workload["records"]):

@@ -91,7 +91,12 @@ def imports_of(path: str) -> str:
     if not path.startswith("experiments/"):
         return ""
     sources = sorted(Path(ROOT / path).parent.glob("*.py"))
-    lines = [ast.unparse(node) for file in sources for node in ast.parse(file.read_text()).body if is_import(node)]
+    lines = [
+        ast.unparse(node)
+        for file in sources
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if is_import(node)
+    ]
     return "\n".join(["", *lines])
 
 

@@ -51,7 +51,7 @@ def seeds_of(result: dict[str, Any], mode: str) -> list[dict[str, Any]]:
 
 def published_of(tasks: Results) -> Published:
     """The published accuracy of each task and rule for which there is a result."""
-    published = csv.DictReader(PUBLISHED.read_text().splitlines())
+    published = csv.DictReader(PUBLISHED.read_text(encoding="utf-8").splitlines())
     known = {(row["task"], row["rule"]): float(row["accuracy"]) for row in published}
     return {pair: known[pair] for pair in known if pair[1] in tasks.get(pair[0], {})}
 

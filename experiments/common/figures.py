@@ -146,7 +146,7 @@ def write_note(figure: Figure, text: str) -> None:
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a table with numbers to six decimal places and an empty cell for None."""
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(columns)
         for row in rows:

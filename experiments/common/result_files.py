@@ -37,7 +37,7 @@ def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     with atomic_write(path) as aside:
-        aside.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        aside.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ SECOND_TRIALS = {
 
 def rule_names(*, gradients_alone: bool = False) -> list[str]:
     """The keys of `slax_rules.RULES`."""
-    calls = [node for node in ast.walk(ast.parse(RULES.read_text())) if isinstance(node, ast.Call)]
+    calls = [node for node in ast.walk(ast.parse(RULES.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
     (registry,) = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Rules"]
     entries = {entry.arg: entry.value for entry in registry.keywords}
     return [
@@ -52,7 +52,7 @@ def rule_names(*, gradients_alone: bool = False) -> list[str]:
 
 def table_names(file: Path, table: str) -> list[str]:
     """The keys of a table of a file that is written as `table: dict[...] = {"key": ...}`."""
-    statements = [node for node in ast.parse(file.read_text()).body if isinstance(node, ast.AnnAssign)]
+    statements = [node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.AnnAssign)]
     (entries,) = [node.value for node in statements if isinstance(node.target, ast.Name) and node.target.id == table]
     assert isinstance(entries, ast.Dict)
     return [key.value for key in entries.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]

@@ -37,7 +37,7 @@ class Sources:
         known = root / KNOWN
         self._known = {
             digest: Source(*source)
-            for digest, source in (json.loads(known.read_text()) if known.exists() else {}).items()
+            for digest, source in (json.loads(known.read_text(encoding="utf-8")) if known.exists() else {}).items()
         }
         self._used: dict[str, Source] = {}
         self._bytes: dict[Path, str | None] = {}
@@ -79,9 +79,9 @@ class Sources:
         """Keep what was found in the sources for the next object, which then has to parse only what changed."""
         content = json.dumps(self._used, sort_keys=True)
         file = self.root / KNOWN
-        if not file.exists() or file.read_text() != content:
+        if not file.exists() or file.read_text(encoding="utf-8") != content:
             with atomic_write(file) as aside:
-                aside.write_text(content)
+                aside.write_text(content, encoding="utf-8")
 
     def _source(self, path: Path) -> Source:
         digest = self.sha256(path)

@@ -40,7 +40,7 @@ def prepare(results: list[dict[str, Any]]) -> Notebooks:
 
 
 def published() -> dict[Key, float]:
-    rows = csv.DictReader(PUBLISHED.read_text().splitlines())
+    rows = csv.DictReader(PUBLISHED.read_text(encoding="utf-8").splitlines())
     return {
         (
             row["notebook"],

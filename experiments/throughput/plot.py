@@ -54,7 +54,7 @@ class Data(NamedTuple):
 def prepare(results: list[dict[str, Any]]) -> Data:
     """The results by benchmark, with the published times."""
     bptt, rules = ([r for r in results if r["config"]["benchmark"] == name] for name in ("bptt", "rules"))
-    return Data(bptt, rules, list(csv.DictReader(PUBLISHED.read_text().splitlines())))
+    return Data(bptt, rules, list(csv.DictReader(PUBLISHED.read_text(encoding="utf-8").splitlines())))
 
 
 def size_of(config: dict[str, Any]) -> list[Any]:

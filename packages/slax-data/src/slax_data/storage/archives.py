@@ -115,6 +115,8 @@ def _tarred(content: bytes, wanted: Callable[[PurePosixPath], bool]) -> list[Mem
             if len(data) != info.size:
                 raise tarfile.ReadError(f"{info.name} is cut off")
             read.append((PurePosixPath(info.name), data))
+        if len({name for name, _ in read}) < len(read):
+            raise tarfile.ReadError("it has two files of one name")
         # A block of zeros marks the end; at a damaged or missing header the reader stops without an error.
         end = content[archive.offset :]
     if len(end) < tarfile.BLOCKSIZE or end.strip(b"\0"):

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
@@ -67,8 +68,10 @@ class PPProp(LayerRule):
     reads_penalty: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.decay, int | float) and not 0 <= self.decay < 1:
-            raise ValueError(f"PPProp got decay={self.decay}, expected a number in [0, 1).")
+        if isinstance(self.decay, int | float) and not 0 <= np.float32(self.decay) < 1:
+            raise ValueError(
+                f"PPProp got decay={self.decay}, expected a number in [0, 1) that float32 does not round to 1."
+            )
 
     def check(self, layer: Layer) -> None:
         name = type(layer.neuron).__name__

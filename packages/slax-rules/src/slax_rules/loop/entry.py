@@ -7,7 +7,8 @@ Half precision: either all parameters, states and inputs in bfloat16 or float16,
 steps and gives float32 gradients: `nnx.Linear(64, 50, dtype=jnp.bfloat16, param_dtype=jnp.float32, rngs=rngs)` with
 `LIF(param_dtype=jnp.bfloat16)`. In float16, gradients below 6e-8 become 0; with float32 parameters, scale the loss,
 `lambda y, t: 2.0**12 * cross_entropy(y, t)`, and the gradient, `optax.chain(optax.scale(2.0**-12), optax.adamax(1e-3))`.
-bfloat16 has the range of float32 and needs no scaling.
+With float16 parameters, give Adam `eps=1e-4`: its default of 1e-8 is 0 in float16. bfloat16 has the range of float32 and needs
+neither.
 """
 
 import operator

@@ -114,6 +114,7 @@ class Store(NamedTuple):
             ],
             "digests": {name: _digest(as_bytes(leaf)) for name, leaf in arrays.items()},
             "facts": facts,
+            "step": step,
         }
         text = json.dumps(run)
         args = {"arrays": ocp.args.StandardSave(arrays), "run": ocp.args.JsonSave([_digest(text.encode()), text])}
@@ -140,6 +141,8 @@ class Store(NamedTuple):
             return None
         content = self._read(step, "run", ocp.args.JsonRestore())
         run = _parsed(content, self._damaged(step, "it is not what was saved"))
+        if run["step"] != step:
+            raise ValueError(self._damaged(step, f"it was saved as that of step {run['step']}"))
         self._check_same(step, run["settings"], json.loads(json.dumps(self.settings)), "settings")
         trees = expected(run["facts"])
         target = _arrays(trees)

@@ -25,7 +25,7 @@ from slax_rules.training.sampling import Batch
 
 SLOWER = (
     "Lower the learning rate, or clip gradients: optax.chain(optax.clip_by_global_norm(1.0), ...). In float16, compute in "
-    "bfloat16 or float32."
+    "bfloat16 or float32, or give Adam eps=1e-4, since its default is 0 in float16."
 )
 
 
