@@ -38,6 +38,9 @@ docs-serve: $(DOCS)/.ok ## show the site at http://127.0.0.1:8000 while you writ
 test: $(V)/.ok ## run all tests
 	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+cluster: $(V)/.ok ## run the pipeline on a Slurm of three nodes on this machine (Debian: slurm-wlm, munge)
+	pytest -m cluster tests/cluster
+
 lint: $(V)/.ok ## check style and who may import whom
 	ruff check
 	ruff format --check
@@ -85,4 +88,4 @@ $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS
 	$(V)/bin/uv pip install -q --compile-bytecode --python $(@D) --require-hashes -r $<
 	touch $@
 
-.PHONY: help figures tiny paper verify pack cuda docs docs-serve release-check test lint benchmark claims lock clean
+.PHONY: help figures tiny paper verify pack cuda docs docs-serve release-check test cluster lint benchmark claims lock clean

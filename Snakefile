@@ -8,7 +8,9 @@ An experiment is a folder under experiments/ with a jobs.py. workflow/figure.smk
 
 import fcntl
 import os
+import re
 import shutil
+import sys
 from pathlib import Path
 
 from snakemake.utils import min_version
@@ -77,6 +79,15 @@ rule data:
 rule results:
     input:
         RESULTS,
+
+
+# A job on this machine shows the end of its log if it fails; one on a cluster cannot.
+onerror:
+    if not workflow.local_exec:
+        for file in sorted(set(re.findall(r"^ +log: (\S+)", Path(log).read_text(encoding="utf-8"), flags=re.MULTILINE))):
+            if Path(file).is_file():
+                lines = Path(file).read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
+                print(f"The last lines of {file}:", *(f"    {line}" for line in lines), sep="\n", file=sys.stderr)
 
 
 # DVC's record follows each run that made the manifest, for which all files were found to match their certificates: after a
