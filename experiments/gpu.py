@@ -1,0 +1,103 @@
+"""Everything that a GPU is needed for, in one command and the minutes that are given, on a machine where nothing can be installed.
+
+    python -m experiments.gpu --minutes 9
+
+It needs JAX, Flax, Optax, matplotlib, numpy, and scikit-learn for the tasks on digits. First it compares the kernels of neurons
+with the scan, then it makes results of the scale `paper` in the order of their importance: throughput of this repository and of
+what else can be imported, gradient similarity, landscapes, accuracy. It stops when the time is over, and the same command goes on
+where it stopped, with the job that was not finished. `gpu.tar.gz` has everything that was made, with the name of the device.
+Unpack it at the top of a checkout: `snakemake figures/all --config scale=paper outdated=keep` uses the results, except for the
+times of throughput, which are apart, since peers without an environment of their own are missing there. These are drawn by
+
+    python -m experiments.plot throughput --scale paper --set own_environments=false --results results/gpu --output figures/gpu
+"""
+
+import argparse
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments.common.job import jobs_of, settings_of
+from experiments.common.products import result_product
+from experiments.common.provenance import state_of
+from experiments.common.sources import Sources
+
+SCALE = "paper"
+FIRST = ("n1024", "n2048", "n4096", "n512", "n6144", "rules_n128", "rules_n512")  # workloads, before the others
+EXPERIMENTS = ("throughput", "gradient_similarity", "landscapes", "accuracy")
+ARCHIVE = Path("gpu.tar.gz")
+RESULTS, TIMES = Path("results"), Path("results/gpu")
+KERNELS = TIMES / "kernels.md"
+
+
+class Step(NamedTuple):
+    """A command and the files that it makes."""
+
+    name: str
+    command: list[str]
+    files: tuple[Path, ...]
+    is_done: bool
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        "experiments.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, required=True, help="how long it may take")
+    options = parser.parse_args(arguments)
+    end = time.monotonic() + 60 * options.minutes
+    made: list[Path] = []
+    for step in steps():
+        left = end - time.monotonic()
+        if not step.is_done and left > 0:
+            print(f"{step.name}, with {left / 60:.1f} minutes left", flush=True)
+            ended = run(step.command, left)
+            print(f"{step.name}: {ended}", flush=True)
+        made += [file for file in step.files if file.exists()]
+    pack(made)
+    print(f"{ARCHIVE} has {len(made)} files. The same command goes on with what is missing.")
+
+
+def steps() -> Iterator[Step]:
+    """All steps in the order of their importance."""
+    check = [sys.executable, "-m", "benchmarks.kernels", "--output", str(KERNELS)]
+    yield Step("kernels against the scan", check, (KERNELS,), KERNELS.exists())
+    sources = Sources()
+    for experiment in EXPERIMENTS:
+        apart = experiment == "throughput"
+        results = TIMES if apart else RESULTS
+        settings = settings_of(experiment, SCALE) | ({"own_environments": False} if apart else {})
+        jobs = jobs_of(experiment, SCALE, settings)
+        for name in sorted(jobs, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST)):
+            job = jobs[name]
+            if job.spikes:
+                continue
+            product = result_product(experiment, SCALE, job, sources, results=results)
+            command = [sys.executable, "-m", "experiments.run", experiment, name, "--scale", SCALE]
+            command += ["--set", "own_environments=false", "--results", str(results)] if apart else []
+            files = (product.certificate, *product.files)
+            yield Step(f"{experiment} {name}", command, files, state_of(product, sources).kind == "current")
+
+
+def run(command: list[str], seconds: float) -> str:
+    """Run a command for so long at most; how it ended, in words."""
+    try:
+        status = subprocess.run(command, timeout=seconds).returncode
+    except subprocess.TimeoutExpired:
+        return "stopped, since the time is over"
+    return "done" if status == 0 else f"failed with exit status {status}"
+
+
+def pack(files: list[Path]) -> None:
+    """Put files into the archive under their paths."""
+    with tarfile.open(ARCHIVE, "w:gz") as archive:
+        for file in files:
+            archive.add(file)
+
+
+if __name__ == "__main__":
+    main()
