@@ -1,13 +1,14 @@
-"""Everything that a GPU is needed for, in one command and the minutes that are given, on a machine where nothing can be installed.
+"""What needs a GPU, in one command and in the minutes that there are, on a machine where nothing can be installed.
 
     python -m experiments.gpu --minutes 9
 
 It needs JAX, Flax, Optax, matplotlib, numpy, and scikit-learn for the tasks on digits. First it compares the kernels of neurons
-with the scan, then it makes results of the scale `paper` in the order of their importance: throughput of this repository and of
-what else can be imported, gradient similarity, landscapes, accuracy. It stops when the time is over, and the same command goes on
-where it stopped, with the job that was not finished. `gpu.tar.gz` has everything that was made, with the name of the device.
-Unpack it at the top of a checkout: `snakemake figures/all --config scale=paper outdated=keep` uses the results, except for the
-times of throughput, which are apart, since peers without an environment of their own are missing there. These are drawn by
+with the scan, then it makes results of the scale `paper` in the order of their importance: throughput of this repository and
+of what else can be imported, gradient similarity, landscapes, accuracy. It stops when the time is over, and the same command
+goes on where it stopped, with the job that was not finished. `gpu.tar.gz` has everything that was made, with the name of the
+device. Unpack it at the top of a checkout: `snakemake figures/all --config scale=paper outdated=keep` uses the results, except
+for the times of throughput, which are apart, since peers without an environment of their own are missing there. These are drawn
+by
 
     python -m experiments.plot throughput --scale paper --set own_environments=false --results results/gpu --output figures/gpu
 """

@@ -49,9 +49,9 @@
 """This repository's `connect`, `unroll` and `gradients`, with the network split once and jitted over its state.
 
 In `bptt`, `devices` splits the CPU into two devices, each with half of the batch; `read_out` has the sum over the units as its
-last module, as a network with a small read-out would; `chunk_K` processes K steps together; `fused` and `scan` are those kernels
-of `unroll`; `heap` is the default with a malloc (glibc's) that keeps the memory of the previous step, whereas it otherwise
-returns arrays above 32 MiB and obtains them again page by page.
+last module, as a network with a small read-out would; `chunk_K` processes K steps together; `fused` and `scan` are kernels of
+`unroll`; `heap` is the default with a malloc (glibc's) that keeps the memory of the previous step, whereas it otherwise returns
+arrays above 32 MiB and obtains them again page by page.
 
 In `rules`, a variant is the rule that `RULES` makes. `RULE_window_K` processes K steps together, which changes no gradient.
 `bptt_chunk_K` is BPTT by `unroll(chunk=K)`, an option that `gradients` does not have, since the default is meant to suffice.
