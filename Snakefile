@@ -84,10 +84,15 @@ rule results:
 # A job on this machine shows the end of its log if it fails; one on a cluster cannot.
 onerror:
     if not workflow.local_exec:
-        for file in sorted(set(re.findall(r"^ +log: (\S+)", Path(log).read_text(encoding="utf-8"), flags=re.MULTILINE))):
-            if Path(file).is_file():
-                lines = Path(file).read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
-                print(f"The last lines of {file}:", *(f"    {line}" for line in lines), sep="\n", file=sys.stderr)
+        said = "".join(Path(file).read_text(encoding="utf-8") for file in log)
+        named = {
+            file
+            for files in re.findall(r"^ +log: (.*?)(?: \(check|$)", said, re.MULTILINE)
+            for file in files.split(", ")
+        }
+        for file in sorted(file for file in named if Path(file).is_file()):
+            lines = Path(file).read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
+            print(f"The last lines of {file}:", *(f"    {line}" for line in lines), sep="\n", file=sys.stderr)
 
 
 # DVC's record follows each run that made the manifest, for which all files were found to match their certificates: after a

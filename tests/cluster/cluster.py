@@ -19,7 +19,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol")
+DAEMONS = ("munged", "slurmctld", "slurmd")
+CLIENTS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 CONFIGURATION = """\
 ClusterName=toy
@@ -55,7 +56,7 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 def missing_programs() -> list[str]:
     """The programs of Slurm that are not installed."""
-    return [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
+    return [name for name in (*DAEMONS, *CLIENTS) if shutil.which(name, path=PATH) is None]
 
 
 class Cluster:
@@ -63,12 +64,13 @@ class Cluster:
 
     Attributes:
         folder: its keys, configuration, state and logs.
-        environment: the environment in which `sbatch` and its kin find it.
+        environment: the environment in which `sbatch` and its kin find it, also where variables named SLURM_* are removed, as
+            Snakemake does.
     """
 
     def __init__(self, folder: Path, nodes: int, cpus: int, most_jobs: int):
         self.folder, self.nodes = folder, [f"n{number}" for number in range(1, nodes + 1)]
-        self.environment = os.environ | {"PATH": PATH, "SLURM_CONF": str(folder / "slurm.conf")}
+        self.environment = os.environ | {"PATH": f"{folder}/bin:{PATH}", "SLURM_CONF": str(folder / "slurm.conf")}
         self._running: dict[str, subprocess.Popen] = {}
         ports = free_ports(nodes + 1)
         lines = [
@@ -76,6 +78,11 @@ class Cluster:
             for name, port in zip(self.nodes, ports[1:], strict=True)
         ]
         (folder / "state").mkdir()
+        (folder / "bin").mkdir()
+        for name in CLIENTS:
+            file = folder / "bin" / name
+            file.write_text(f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {shutil.which(name, path=PATH)} "$@"\n')
+            file.chmod(0o755)
         (folder / "slurm.conf").write_text(
             CONFIGURATION.format(
                 host=socket.gethostname(),

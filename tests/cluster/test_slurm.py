@@ -15,6 +15,7 @@ from cluster import cluster, missing_programs, wait_for
 ROOT = Path(__file__).parents[2]
 PARTS = (
     "Snakefile",
+    "dvc.yaml",
     "workflow",
     "gallery",
     "profiles",
@@ -82,6 +83,8 @@ figures:
     "config.schema.yaml": "type: object\n",
 }
 
+SLURM = ("--workflow-profile", "slurm", "--slurm-init-seconds-before-status-checks", "2")
+
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.skipif(bool(missing_programs()), reason=f"not installed: {', '.join(missing_programs())}"),
@@ -140,14 +143,14 @@ def results(*names: str) -> list[str]:
 
 
 def on_slurm(tree: Tree, slurm, *targets: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
-    command = tree.command(*targets, options=("--workflow-profile", "slurm", *options))
+    command = tree.command(*targets, options=(*SLURM, *options))
     return subprocess.run(
         command, cwd=tree.path, env=tree.environment(slurm.environment), capture_output=True, text=True
     )
 
 
 def start_on_slurm(tree: Tree, slurm, *targets: str) -> subprocess.Popen:
-    command = tree.command(*targets, options=("--workflow-profile", "slurm"))
+    command = tree.command(*targets, options=SLURM)
     pipe = subprocess.PIPE
     return subprocess.Popen(
         command,
