@@ -3,15 +3,21 @@
 An entire step, including the loop over windows, runs on the shares. Losses, masks and means refer to the full batch, and a
 gradient is the sum over devices, one all-reduce for each gradient that is used. Arrays per sample in the state of a rule are
 split along the batch; all others are the same on each device.
+
+The devices may belong to several processes, which `jax.distributed` connects. All of them then run the same program. What a
+process passes in as a batch is its own share, and the full batch is the shares of all processes, in their order.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array
 
 from slax_neurons import RunningSum
@@ -45,11 +51,11 @@ def split_batch(batch: Sequence[Any], devices: Devices) -> tuple[Any, ...]:
     except UORO, which draws noise for the full batch. Afterward, the trained parameters are on all devices.
 
     Args:
-        batch: inputs [T, B, ...], targets, and a mask [T, B] if there is one.
+        batch: inputs [T, B, ...], targets, and a mask [T, B] if there is one; in one of several processes, its own share.
         devices: as in `jax.devices()`, or a mesh, whose devices are taken as one row.
 
     Raises:
-        ValueError: a batch that the number of devices does not divide.
+        ValueError: a batch that the number of devices of this process does not divide.
 
     Example:
         >>> import jax
@@ -63,15 +69,61 @@ def split_batch(batch: Sequence[Any], devices: Devices) -> tuple[Any, ...]:
     """
     mesh = as_mesh(devices)
     inputs, targets, *mask = batch
-    check_divisible(inputs.shape[1], mesh)
+    check_divisible(inputs.shape[1], len(mesh.local_devices))
     shares = NamedSharding(mesh, BATCH_SHARDED)
     found = read_targets(targets, *inputs.shape[:2])
     leaves = [
-        jax.device_put(leaf, NamedSharding(mesh, spec))
-        for leaf, spec in zip(found.leaves, target_specs(found), strict=True)
+        placed(leaf, NamedSharding(mesh, spec)) for leaf, spec in zip(found.leaves, target_specs(found), strict=True)
     ]
     marked = jax.tree.unflatten(jax.tree.structure(targets), leaves)
-    return jax.device_put(inputs, shares), marked, *(jax.device_put(valid, shares) for valid in mask)
+    return placed(inputs, shares), marked, *(placed(valid, shares) for valid in mask)
+
+
+def replicated(tree: Any, mesh: Mesh) -> Any:
+    """Put the same numbers on all devices. Each process has to have them; `check_same_everywhere` makes sure of it."""
+    return jax.tree.map(lambda leaf: placed(leaf, NamedSharding(mesh, REPLICATED)), tree)
+
+
+def placed(leaf: Any, sharding: Sharding) -> Array:
+    """Put an array on devices; in one of several processes, what it holds is its own share of a split array."""
+    if sharding.is_fully_addressable or (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable):
+        return jax.device_put(leaf, sharding)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = placed(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    return jax.make_array_from_process_local_data(sharding, np.asarray(leaf))
+
+
+def part_here(tree: Any) -> Any:
+    """The part of each array that this process holds, on one of its devices: all of it, or its samples of a split array."""
+
+    def part(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer) or leaf.is_fully_addressable:
+            return leaf
+        if leaf.is_fully_replicated:
+            return leaf.addressable_data(0)
+        (axis,) = (axis for axis, name in enumerate(leaf.sharding.spec) if name is not None)
+        shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[axis].start or 0)
+        return jnp.asarray(np.concatenate([np.asarray(shard.data) for shard in shards], axis))
+
+    return jax.tree.map(part, tree)
+
+
+def check_same_everywhere(tree: Any, mesh: Mesh) -> None:
+    """Raise ValueError if the processes have other numbers, since each would train another model."""
+    if not mesh.is_multi_process:
+        return
+    leaves = [
+        jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in jax.tree.leaves(tree)
+    ]
+    digest = hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).digest()
+    all_digests = multihost_utils.process_allgather(np.frombuffer(digest, np.uint32))
+    other = np.flatnonzero((all_digests != all_digests[0]).any(axis=1))
+    if other.size:
+        raise ValueError(
+            f"Got other numbers in model, rule or optimizer in process {other[0]} than in process 0, expected the same in all "
+            "processes. Make them from the same seed, or load the same weights, in each process."
+        )
 
 
 def mesh_of(inputs: Array) -> Mesh | None:
@@ -85,11 +137,11 @@ def mesh_of(inputs: Array) -> Mesh | None:
     return sharding.mesh if is_split and sharding.mesh.size > 1 else None
 
 
-def check_divisible(batch: int, mesh: Mesh) -> None:
+def check_divisible(batch: int, devices: int) -> None:
     """Raise ValueError unless all devices get the same number of samples."""
-    if batch % mesh.size:
+    if batch % devices:
         raise ValueError(
-            f"Got a batch of {batch} samples for {mesh.size} devices, expected a multiple of {mesh.size}. Change the batch "
+            f"Got a batch of {batch} samples for {devices} devices, expected a multiple of {devices}. Change the batch "
             "size (and drop a last, smaller batch), or pass fewer devices."
         )
 

@@ -85,7 +85,7 @@ class Program:
             loss, gradient = self._run(objects, plan, start, batch, None)
             end_sequence(model)
             return loss, gradient, nnx.state(objects)
-        check_divisible(inputs.shape[1], self.mesh)
+        check_divisible(inputs.shape[1], self.mesh.size)
         check_splittable(model)
         leaves = batch.targets.leaves
 

@@ -77,8 +77,9 @@ class Checkpoints:
         value = evaluation[self.best]
         if progress.best_saved is not None and not gain(self.mode, progress.best_saved, value) > 0:
             return progress
-        Path(self.directory).mkdir(parents=True, exist_ok=True)
-        save_weights(Path(self.directory) / BEST, model)
+        if jax.process_index() == 0:
+            Path(self.directory).mkdir(parents=True, exist_ok=True)
+            save_weights(Path(self.directory) / BEST, model)
         return progress._replace(best_saved=value)
 
 

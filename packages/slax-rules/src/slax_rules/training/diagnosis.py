@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from slax_neurons import unroll
 from slax_neurons.internal import first_carry
+from slax_rules.loop.devices import part_here
 from slax_rules.loop.entry import gradients
 from slax_rules.loop.objective import sequence_losses, step_losses
 from slax_rules.loop.targets import read_targets
@@ -72,8 +73,8 @@ def all_finite(arrays: list[Array]) -> Array:
 
 def explain(train: Train, state: nnx.State, batch: Batch) -> str:
     """Explain in a few sentences what is not finite in a step, where it is, and what to do about it."""
-    if train.program.mesh is not None:  # the step is repeated on one device
-        state, batch = jax.device_put((state, batch), jax.local_devices()[0])
+    if train.program.mesh is not None:  # the step is repeated on one device, with the samples of this process
+        state, batch = jax.device_put(part_here((state, batch)), jax.local_devices()[0])
     return next(_causes(train, state, batch), f"the cause is not seen again when the step is repeated. {SLOWER}")
 
 

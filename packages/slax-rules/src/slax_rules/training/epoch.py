@@ -13,7 +13,7 @@ from flax import nnx
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool
 
-from slax_rules.loop.devices import REPLICATED, split_batch
+from slax_rules.loop.devices import REPLICATED, replicated, split_batch
 from slax_rules.loop.program import Program
 from slax_rules.losses import check_mask, sum_dtype
 from slax_rules.training.batches import as_batch, cast_dtype, cast_inputs, check_time_first
@@ -47,7 +47,7 @@ class Train:
         kept = jax.tree.map(lambda new, old: new if new is old else jnp.where(healthy, new, old), new, state)
         if self.program.mesh is not None:
             everywhere = NamedSharding(self.program.mesh, REPLICATED)
-            kept, healthy = jax.lax.with_sharding_constraint((kept, healthy), everywhere)
+            kept, healthy, loss, finite = jax.lax.with_sharding_constraint((kept, healthy, loss, finite), everywhere)
         return kept, healthy, jnp.where(finite, loss, jnp.nan)
 
     def unguarded(self, state: nnx.State, batch: Batch) -> tuple[nnx.State, Array]:
@@ -103,7 +103,7 @@ def run_epoch(
     """Run the rest of an epoch, call by call; no call extends past a step that is a multiple of one of the `intervals`."""
     healthy = jnp.ones((), bool)
     if train.program.mesh is not None:
-        healthy = jax.device_put(healthy, NamedSharding(train.program.mesh, REPLICATED))
+        healthy = replicated(healthy, train.program.mesh)
     if isinstance(batches, Sampler):
         key, step, done = batches.epoch_key(progress.epoch), progress.step, progress.batches
         while done < batches.steps:

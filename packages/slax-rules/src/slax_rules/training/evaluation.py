@@ -20,6 +20,9 @@ from slax_rules.loop.devices import (
     as_mesh,
     check_splittable,
     map_shares,
+    part_here,
+    placed,
+    replicated,
     split_batch,
     state_specs,
 )
@@ -83,8 +86,8 @@ def evaluate(
     totals: list[dict[str, Any]] = []
     for batch in each_batch(batches, "batches"):
         share = _divided_by(mesh, batch[0])
-        placed = batch if share is None else split_batch(batch, share)
-        totals.append(_measure((graphdef, loss_fn, tuple(table.items()), share), state, placed))
+        there = batch if share is None else split_batch(batch, share)
+        totals.append(_measure((graphdef, loss_fn, tuple(table.items()), share), state, there))
     if not totals:
         raise ValueError(
             "evaluate got no batches, expected at least one. An iterator can be read only once: give a list."
@@ -123,12 +126,12 @@ def predict(model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: 
     def outputs_of(inputs: Any, number: int | None) -> Any:
         inputs = as_array(inputs, "inputs")
         share = _divided_by(mesh, inputs)
-        placed = inputs if share is None else jax.device_put(inputs, NamedSharding(share, BATCH_SHARDED))
-        outputs, finite = _predict((graphdef, share), state, placed, carry)
+        there = inputs if share is None else placed(inputs, NamedSharding(share, BATCH_SHARDED))
+        outputs, finite = _predict((graphdef, share), state, there, carry)
         if not isinstance(finite, jax.core.Tracer) and not finite:
             check_parameters("predict", model)
             raise FloatingPointError(_not_finite("predict", number, "inputs that are not finite"))
-        return outputs
+        return part_here(outputs)
 
     if isinstance(inputs, jax.core.Tracer) or hasattr(inputs, "__array__") or hasattr(inputs, "detach"):
         return outputs_of(inputs, None)
@@ -164,12 +167,13 @@ def check_metrics(name: str, metrics: Any) -> dict[str, Metric]:
 def _split(model: nnx.RNNCellBase, mesh: Mesh | None) -> tuple[Any, nnx.State]:
     graphdef, state = nnx.split(model)
     check_hashable(graphdef, None, ())
-    return graphdef, state if mesh is None else jax.device_put(state, NamedSharding(mesh, REPLICATED))
+    return graphdef, state if mesh is None else replicated(state, mesh)
 
 
 def _divided_by(mesh: Mesh | None, inputs: Any) -> Mesh | None:
-    """The devices, if their number divides the batch; else None."""
-    return mesh if mesh is not None and inputs.shape[1] % mesh.size == 0 else None
+    """The devices, if their number divides the batch, as it has to if they belong to several processes; else None."""
+    divides = mesh is not None and inputs.shape[1] % len(mesh.local_devices) == 0
+    return mesh if divides or (mesh is not None and mesh.is_multi_process) else None
 
 
 def _means(batches: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, float]:
@@ -221,10 +225,11 @@ def _measure(what: Any, state: nnx.State, batch: Batch) -> dict[str, Any]:
     samples = counted.any(axis=0)
     masks = () if mask is None else (mask,)
     numbers = {name: (metric(outputs, found.tree, *masks), samples.sum()) for name, metric in metrics}
-    return numbers | {
+    numbers |= {
         "loss": _mean_loss(loss_fn, outputs, found, counted, mask),
         "finite": jnp.isfinite(inputs).all(),
     }
+    return numbers if mesh is None else jax.lax.with_sharding_constraint(numbers, NamedSharding(mesh, REPLICATED))
 
 
 def _mean_loss(loss_fn: Any, outputs: Any, targets: Targets, counted: Array, mask: Array | None) -> tuple[Array, Array]:

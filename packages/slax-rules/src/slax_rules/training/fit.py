@@ -9,11 +9,10 @@ from typing import Any, Literal
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import NamedSharding
 
 from slax_rules.bptt import BPTT
 from slax_rules.layerwise.engine import as_rule
-from slax_rules.loop.devices import REPLICATED, Devices, as_mesh
+from slax_rules.loop.devices import Devices, as_mesh, check_same_everywhere, part_here, replicated
 from slax_rules.loop.entry import AnyRule, check_online_loss, check_optimizer
 from slax_rules.loop.program import Program, check_hashable
 from slax_rules.losses import LossFn, SequenceLoss
@@ -81,7 +80,9 @@ def fit(
         early_stopping: the criterion for stopping early, on a number of the evaluation.
         callbacks: functions called at regular intervals with a `StepInfo`; their return values go into the history.
         checkpoints: where to save checkpoints, and from where to resume.
-        devices: devices to split each batch over, such as `jax.devices()`; each holds all parameters.
+        devices: devices to split each batch over, such as `jax.devices()`; each holds all parameters. If they belong to
+            several processes, each process calls `fit` with the same numbers in model, rule and optimizer, and with
+            its own share of each batch, except for a `Sampler`, which draws the full batch.
         penalties: losses on hidden layers, which are part of the loss in training; see `Penalty`.
         progress: whether to draw a progress bar; by default only at a terminal.
 
@@ -126,7 +127,8 @@ def fit(
     penalties_by_layer(penalties, model)
     original_shardings = None if mesh is None else jax.tree.map(lambda leaf: leaf.sharding, state)
     if mesh is not None:
-        state = jax.device_put(state, NamedSharding(mesh, REPLICATED))
+        check_same_everywhere(state, mesh)
+        state = replicated(state, mesh)
     run = _Run(
         objects=objects,
         train=Train(Program(graphdef, loss_fn, update, window, mesh, tuple(penalties))),
@@ -158,7 +160,7 @@ def fit(
         try:
             run.train_epochs()
         finally:
-            home = run.state if original_shardings is None else jax.device_put(run.state, original_shardings)
+            home = run.state if original_shardings is None else jax.device_put(part_here(run.state), original_shardings)
             nnx.update(objects, home)
     if early_stopping is not None and early_stopping.restore_best and run.progress.best is not None:
         nnx.update(model, run.progress.best)
@@ -206,7 +208,7 @@ class _Run:
         """Train for the rest of an epoch; early stopping may end it."""
         for call in run_epoch(self.train, self.batches, self.state, self.progress, self.intervals):
             if self.progress.step == 0:
-                self.silent = SilentLayers(self.train.program.graphdef, self.state, call.batch(0))
+                self.silent = SilentLayers(self.train.program.graphdef, part_here(self.state), part_here(call.batch(0)))
             self.state = call.state
             self.progress = self.progress._replace(
                 step=self.progress.step + call.steps, batches=self.progress.batches + call.steps
@@ -219,7 +221,7 @@ class _Run:
         if self.held_out is not None and self.evaluate_every is None:
             self.evaluate()
         if self.silent is not None:
-            self.silent.warn(self.state, self.caller)
+            self.silent.warn(part_here(self.state), self.caller)
             self.silent = None
         self.progress = self.progress._replace(epoch=self.progress.epoch + 1, batches=0)
 
@@ -240,7 +242,7 @@ class _Run:
     def synchronize(self) -> None:
         """Wait for the steps so far, and copy their values into the user's model, rule and optimizer."""
         self.log.flush()
-        nnx.update(self.objects, self.state)
+        nnx.update(self.objects, part_here(self.state))
 
     def info(self, call: Call) -> StepInfo:
         """The information for callbacks."""
@@ -256,7 +258,7 @@ class _Run:
             update=program.update,  # type: ignore[arg-type]  # "none" is not for training
             window=program.window,
             penalties=program.penalties,
-            batch=call.batch(call.steps - 1),
+            batch=part_here(call.batch(call.steps - 1)),
             loss=self.log.shown["loss"],
         )
 
@@ -264,7 +266,7 @@ class _Run:
         """Evaluate on the held-out set, and update the history, the best weights and early stopping."""
         assert self.held_out is not None
         model = self.objects[0]
-        nnx.update(self.objects, self.state)  # a callback may have written into the model
+        nnx.update(self.objects, part_here(self.state))  # a callback may have written into the model
         found = evaluate(model, self.train.program.loss_fn, self.held_out(), metrics=self.metrics, devices=self.devices)
         step = self.progress.step
         self.log.add_record(step, self.progress.epoch, found)

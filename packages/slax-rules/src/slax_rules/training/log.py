@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from slax_rules.training.callbacks import Metrics
@@ -105,4 +106,6 @@ def make_bar(total: int | None, initial: int, progress: bool | None) -> Any:
         if progress:
             raise ImportError("fit got progress=True, which needs tqdm. Install it: pip install tqdm.") from error
         return NoBar()
+    if jax.process_index():  # one bar is enough
+        progress = False
     return tqdm(total=total, initial=initial, unit="step", disable=None if progress is None else not progress)
