@@ -29,10 +29,10 @@ cuda: $(V)/.ok requirements-cuda.lock ## add JAX's wheels for an NVIDIA GPU (Lin
 	uv pip install -q --compile-bytecode --python $(V) --require-hashes -r requirements-cuda.lock
 
 docs: $(DOCS)/.ok ## make the site: site/index.html, which needs no network
-	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build # not quiet: with -q, warnings are not counted, and a strict build never fails
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build # not quiet: with -q, warnings are not counted, and a strict build never fails
 
 docs-serve: $(DOCS)/.ok ## show the site at http://127.0.0.1:8000 while you write
-	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs serve
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs serve
 
 test: $(V)/.ok ## run all tests
 	pytest -n 2 --dist loadfile --no-loadscope-reorder
