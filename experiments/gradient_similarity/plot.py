@@ -206,7 +206,9 @@ def draw_over_training(quantity: str, label: str, results: Results) -> Figure:
             task = ", ".join(title_of(result)) if index == 0 else ""
             above = {"xycoords": "axes fraction", "xytext": (0, 20), "textcoords": "offset points"}
             heading = ax.annotate(task, (0, 1), **above, fontsize="small")
-            heading.set_in_layout(False)  # it reaches over several panels, each of which would be made as wide as the text
+            heading.set_in_layout(
+                False
+            )  # it reaches over several panels, each of which would be made as wide as the text
             if index > 0:
                 ax.tick_params(labelleft=False)
             if column + index == 0:
