@@ -51,8 +51,10 @@ benchmark: $(V)/.ok ## time gradients here and in other frameworks: results/benc
 	python -m benchmarks.rules.parity > results/benchmarks/rules_parity.md
 	python -m benchmarks.data.run > results/benchmarks/data.md
 
-claims: figures ## update docs/RESULTS.md: every claim with its verdict
+claims: $(V)/.ok ## update docs/RESULTS.md, every claim with its verdict, and the pictures of the pages, from the scale full
+	snakemake figures/all --config scale=full
 	cp figures/RESULTS.md docs/RESULTS.md
+	for name in accuracy gradient_similarity rules_table step_response; do cp figures/full/$$name.png docs/; done
 
 lock: $(V)/.ok ## update the lock files after a change of dependencies
 	uv lock
