@@ -30,10 +30,10 @@ cuda: $(V)/.ok requirements-cuda.lock ## add JAX's wheels for an NVIDIA GPU (Lin
 	uv pip install -q --compile-bytecode --python $(V) --require-hashes -r requirements-cuda.lock
 
 docs: $(DOCS)/.ok ## make the site: site/index.html, which needs no network
-	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build # not quiet: with -q, warnings are not counted, and a strict build never fails
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build # not quiet: with -q, warnings are not counted, and a strict build never fails
 
 docs-serve: $(DOCS)/.ok ## show the site at http://127.0.0.1:8000 while you write
-	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs serve
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs serve
 
 test: $(V)/.ok ## run all tests
 	pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -55,8 +55,10 @@ benchmark: $(V)/.ok ## time gradients here and in other frameworks: results/benc
 	python -m benchmarks.rules.parity > results/benchmarks/rules_parity.md
 	python -m benchmarks.data.run > results/benchmarks/data.md
 
-claims: figures ## update docs/RESULTS.md: every claim with its verdict
+claims: $(V)/.ok ## update docs/RESULTS.md, every claim with its verdict, and the pictures of the pages, from the scale full
+	snakemake figures/all --config scale=full
 	cp figures/RESULTS.md docs/RESULTS.md
+	for name in accuracy gradient_similarity rules_table step_response; do cp figures/full/$$name.png docs/; done
 
 lock: $(V)/.ok ## update the lock files after a change of dependencies
 	uv lock

@@ -25,7 +25,8 @@ def needs(files, *names, scale=SCALE):
     """The input function of a job: the files that it reads, and the file with the decision on it.
 
     What it reads is `ancient`, unless the job is to run, and the file to be made before: Snakemake does not look at the
-    decision on a job that has only `ancient` files of another job that runs.
+    decision on a job that has only `ancient` files of another job that runs. A file that is not there is left out if the job
+    is not to run, as where its result came with the repository: Snakemake would make the file and then run the job.
 
     Args:
         files: the paths, or a function of the wildcards.
@@ -39,8 +40,10 @@ def needs(files, *names, scale=SCALE):
         made = plan(scale.format(**wildcards)) if workflow.is_main_process else ()
         for file in map(Path, read if made else ()):
             date_back(file)
-        waits = {file for file in read if path in made and (file in made or not Path(file).exists())}
-        return [path, *(file if file in waits else ancient(file) for file in read)]
+        there = {file for file in read if Path(file).exists()}
+        if path not in made:
+            return [path, *(ancient(file) for file in read if file in there)]
+        return [path, *(ancient(file) if file in there and file not in made else file for file in read)]
 
     return inputs
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-from pages import ROOT
+from docs.site.pages import ROOT
 
 PACKAGES = ("slax_neurons", "slax_rules", "slax_data", "slax_viz")
 

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from api import api_pages
 from mkdocs.structure.files import File, Files
-from notebooks import notebook_of
-from pages import PICTURES, ROOT, pages, source_page, targets, with_links_of_the_site
+
+from docs.site.api import api_pages
+from docs.site.notebooks import notebook_of
+from docs.site.pages import PICTURES, ROOT, pages, source_page, targets, with_links_of_the_site
 
 NAMES: dict[str, str] = {}  # the name in the site of each file of the repository that is in it
 PATHS: dict[str, str] = {}  # and the file of each name

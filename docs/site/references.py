@@ -7,8 +7,9 @@ import re
 from typing import Any
 
 import griffe
-from api import PACKAGES, public_names
-from pages import ROOT
+
+from docs.site.api import PACKAGES, public_names
+from docs.site.pages import ROOT
 
 NAME = re.compile(r"(?<![`\[\w])`([A-Za-z_]\w*(?:\.\w+)*)`(?!`)")
 

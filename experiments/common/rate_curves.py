@@ -107,13 +107,13 @@ def draw(stem: str, curves: Sequence[Curve]) -> Figure:
     names_of_columns = list(dict.fromkeys(curve.column for curve in curves))
     shape = len(names_of_rows), len(names_of_columns)
     figure, axes = plt.subplots(
-        *shape, figsize=(2.6 * shape[1] + 2.6, 1.9 * shape[0] + 0.9), sharex=True, sharey="row", squeeze=False
+        *shape, figsize=(2.6 * shape[1] + 2.6, 2.1 * shape[0] + 0.9), sharex=True, sharey="row", squeeze=False
     )
     for line, row in zip(axes, names_of_rows, strict=True):
         for ax, column in zip(line, names_of_columns, strict=True):
             own = [curve for curve in curves if (curve.row, curve.column) == (row, column)]
             draw_panel(ax, own)
-            ax.set_title(f"{row.replace('_', ' ').capitalize()}, {column}".removesuffix(", "), fontsize="small")
+            ax.set_title(f"{row.replace('_', ' ').capitalize()}\n{column}".removesuffix("\n"), fontsize="small")
         line[0].set_ylabel("validation accuracy (%)", fontsize="small")
     for ax in axes[-1]:
         ax.set_xlabel("learning rate")

@@ -72,7 +72,7 @@ def draw(tasks: Results) -> Figure:
     write_note(
         figure,
         f"mean of {', '.join(map(str, seeds))} seeds, each a dot, with its 95 % interval; BPTT: one update per sequence, all "
-        "others: updates within it; the axes differ",
+        "others: updates within it, or one if their window is as long; the axes differ",
     )
     return figure
 

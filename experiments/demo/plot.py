@@ -138,6 +138,7 @@ def draw_losses(ax: Axes, notebooks: Notebooks) -> None:
         if quantity == "loss":
             ax.plot(after, value, **MARK)
             ax.annotate(f"{value:.3f}", (after, value), (0, 5), textcoords="offset points", ha="center")
+    ax.margins(x=0.12)
     ax.set_xlabel("batches (white: best on validation)")
     ax.set_ylabel("test loss (nats)")
 

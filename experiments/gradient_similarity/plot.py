@@ -205,13 +205,17 @@ def draw_over_training(quantity: str, label: str, results: Results) -> Figure:
             ax.set_title(name_of(result, layer), fontsize="small")
             task = ", ".join(title_of(result)) if index == 0 else ""
             above = {"xycoords": "axes fraction", "xytext": (0, 20), "textcoords": "offset points"}
-            ax.annotate(task, (0, 1), **above, fontsize="small")
+            heading = ax.annotate(task, (0, 1), **above, fontsize="small")
+            heading.set_in_layout(
+                False
+            )  # it reaches over several panels, each of which would be made as wide as the text
             if index > 0:
                 ax.tick_params(labelleft=False)
             if column + index == 0:
                 ax.set_ylabel(label)
     handles = [plt.Line2D([], [], label=RULES[rule].title, **look_of(rule)) for rule in drawn_rules(results)]
     figure.legend(handles=handles, loc="outside upper center", ncols=6)
+    figure.get_layout_engine().set(h_pad=0.12)  # inches, for the headings
     write_note(figure, "training steps with BPTT; marks: mean over seeds, bars: its 95 % interval")
     return figure
 

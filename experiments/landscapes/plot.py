@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments.common.figures import SUMMARY, Plot, by_task_and_rule, plot_seed_intervals, summary, write_note
 from slax_rules import RULES
@@ -20,7 +21,7 @@ LINE_COLUMNS = ["task", "rule", "quantity", "t", *SUMMARY, "seeds"]
 BOUNDS = {"accuracy": (0.0, 1.0), "explained": (0.0, 1.0)}
 POSITIVE, REAL = (0.0, np.inf), (-np.inf, np.inf)
 LOSS = "cross entropy (nats)"
-TITLES = {"demo": "demonstration of slax 0.0.1", "rules": "five rules, one start"}
+TITLES = {"demo": "network as in slax's demonstration", "rules": "five rules, one start"}
 LEGEND_COLUMNS = 4
 PLANES = {"upstream": "through the end of {origin}", "nearest": "nearest to all checkpoints"}
 
@@ -163,6 +164,8 @@ def draw_in_space(tasks: list[Task]) -> Figure:
         }
         plot_landscape_3d(ax, **of_plane(task, plane), trajectories=paths, **looks(task))
         ax.view_init(elev=35, azim=-60)
+        for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
+            axis.set_major_locator(MaxNLocator(4))  # labels along an axis in space are close to each other
         ax.set_box_aspect((4, 4, 3), zoom=0.8)
     name_panels(figure, axes[0], panels, above=0.87)
     return figure

@@ -149,7 +149,7 @@ def test_table_holds_what_the_results_hold(results, tmp_path):
 
 
 def test_picture_on_the_page_is_the_one_that_is_drawn(results, tmp_path):
-    """Up to what rounding can change: after `make figures`, copy figures/quick/step_response.png to docs/."""
+    """Up to what rounding can change: `make claims` copies it to docs/."""
     draw("step_response", list(results.values()), tmp_path)
     files = (folder / "step_response.png" for folder in (ROOT.parents[1] / "docs", tmp_path))
     page, drawn = map(plt.imread, files)

@@ -6,8 +6,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import api
 import pytest
+
+from docs.site import api
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "site"

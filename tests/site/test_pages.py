@@ -5,9 +5,9 @@ import inspect
 import re
 from pathlib import Path
 
-import api
-import pages
 import pytest
+
+from docs.site import api, pages
 
 ROOT = Path(__file__).parents[2]
 

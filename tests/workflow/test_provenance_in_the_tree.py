@@ -140,7 +140,7 @@ def test_key_given_twice_stops_before_any_job(tree):
 
 @pytest.fixture(scope="module")
 def packed(built, tmp_path_factory):
-    """A tree whose repository has the results of the scale full, as a clone has them: in the store alone."""
+    """A tree whose repository has the results of the scale full, as a clone has them: in the store alone, and no spikes."""
     tree = built.copy(tmp_path_factory.mktemp("packed") / "tree")
     tree.output_of("snakemake", "results", "--config", "scale=full")
     tree.output_of("python", "-m", "experiments.shipped", "pack")
@@ -148,6 +148,7 @@ def packed(built, tmp_path_factory):
     tree.output_of("dvc", "push", "-q", "shipped/full.tar.xz.dvc")
     shutil.rmtree(tree.path / "results")
     shutil.rmtree(tree.path / "figures")
+    shutil.rmtree(tree.path / "data/processed")
     (tree.path / "shipped/full.tar.xz").unlink()
     shutil.rmtree(tree.path / ".dvc/cache", ignore_errors=True)
     return tree
@@ -160,7 +161,8 @@ def shipped(packed, tmp_path):
 
 def test_shipped_results_are_unpacked_and_drawn_and_not_computed(shipped):
     told = shipped.output_of(*ALL_FULL)
-    assert "the results of 1 jobs" in told and "gradient_similarity_run" not in told
+    assert "the results of 2 jobs" in told and "gradient_similarity_run" not in told
+    assert (shipped.path / "data/processed/japanese_vowels.npz").exists()  # which one of the jobs has read
     assert (shipped.path / "figures/full/gradient_similarity.png").exists()
     assert "Nothing to be done" in shipped.output_of(*ALL_FULL)
     shipped.output_of("python", "-m", "experiments.verify")
@@ -173,11 +175,11 @@ def test_shipped_results_are_kept_and_said_to_be_older_than_the_sources(shipped)
     assert f"gradient_similarity randman_shallow: {RUN} changed since" in told and "gradient_similarity_run" not in told
     for file in GALLERY:
         text = (shipped.path / file).read_text().replace("\\", "")
-        assert "1 of 1 jobs are older than the sources" in text and f"changed since: {RUN}" in text
+        assert "2 of 2 jobs are older than the sources" in text and f"changed since: {RUN}" in text
     assert not (shipped.path / "shipped/dvc.lock").exists()  # which would say that they are of the present sources
     certificate = json.loads((shipped.path / f"{FULL}.record.json").read_text())
     assert "Nothing to be done" in shipped.output_of(*ALL_FULL)
-    assert "1 older than the sources, and kept" in shipped.output_of("python", "-m", "experiments.verify")
+    assert "2 older than the sources, and kept" in shipped.output_of("python", "-m", "experiments.verify")
     assert json.loads((shipped.path / f"{FULL}.record.json").read_text()) == certificate
     plan = shipped.output_of(*ALL_FULL, "outdated=remake", "--dry-run", "--quiet", "host")
     assert "rule gradient_similarity_run:" in plan

@@ -14,7 +14,7 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from pages import rows, snippet  # noqa: E402
+from snippets_of_pages import rows, snippet  # noqa: E402
 
 T, N = 30, 12
 RATE = 0.05  # to which the currents of a neuron are made stronger: with few of its membranes above twice the threshold
