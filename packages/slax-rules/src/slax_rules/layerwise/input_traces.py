@@ -53,7 +53,8 @@ class InputTraces(NamedTuple):
 
     Args:
         inputs: traces for each synapse with weights, one per state, [B, *I].
-        bias: traces of a constant input, one per state, [B]: samples may have started at different steps.
+        bias: traces of a constant input, one per state, [B]: samples may have started at different steps; none without
+            synapses.
     """
 
     inputs: tuple[States, ...]
@@ -61,10 +62,9 @@ class InputTraces(NamedTuple):
 
 
 def zero_input_traces(layer: Layer, inputs: tuple[Array, ...], filter: Filter) -> InputTraces:
-    """The traces before the first step, for inputs [B, I] of each synapse."""
-    return InputTraces(
-        tuple(filter.zeros(x.shape) for x in _weighted(layer, inputs)), filter.zeros(inputs[0].shape[:1])
-    )
+    """The traces before the first step, for inputs [B, I] of each synapse; none for a layer without synapses."""
+    bias = filter.zeros(inputs[0].shape[:1]) if inputs else ()
+    return InputTraces(tuple(filter.zeros(x.shape) for x in _weighted(layer, inputs)), bias)
 
 
 def current_cotangent(current: States, weights: States) -> Array:
@@ -88,7 +88,8 @@ def input_trace_gradients(
         weights: the products phi_t delta_t, [K, B, N] for each state.
         bias_trace: whether biases have the trace of a constant input, or none.
     """
-
+    if not layer.synapses:
+        return (), traces
     first = next(weight for weight in weights if weight is not None)
     ones = jnp.ones(first.shape[:2], next(b.dtype for b in filter.current if b is not None))
 
