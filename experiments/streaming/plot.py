@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from experiments.common import rate_curves
 from experiments.common.figures import SUMMARY, Plot, Results, by_task_and_rule, interval, summary, write_note
@@ -121,6 +122,9 @@ def draw_against_memory(ax: Axes, rules: dict[str, dict[str, Any]], quantity: st
         look = RULES[rule].style
         ax.errorbar(result["bytes"] / 1000, scale * mean, ends, marker=look.marker, color=look.color, linestyle="")
     ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("memory for a stream (kB)")
 
 

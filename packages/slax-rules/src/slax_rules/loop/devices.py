@@ -102,6 +102,7 @@ def part_here(tree: Any) -> Any:
             return leaf
         if leaf.is_fully_replicated:
             return leaf.addressable_data(0)
+        assert isinstance(leaf.sharding, NamedSharding)
         (axis,) = (axis for axis, name in enumerate(leaf.sharding.spec) if name is not None)
         shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[axis].start or 0)
         return jnp.asarray(np.concatenate([np.asarray(shard.data) for shard in shards], axis))

@@ -224,7 +224,7 @@ def _measure(what: Any, state: nnx.State, batch: Batch) -> dict[str, Any]:
     counted = jnp.ones(inputs.shape[:2], bool) if mask is None else mask
     samples = counted.any(axis=0)
     masks = () if mask is None else (mask,)
-    numbers = {name: (metric(outputs, found.tree, *masks), samples.sum()) for name, metric in metrics}
+    numbers: dict[str, Any] = {name: (metric(outputs, found.tree, *masks), samples.sum()) for name, metric in metrics}
     numbers |= {
         "loss": _mean_loss(loss_fn, outputs, found, counted, mask),
         "finite": jnp.isfinite(inputs).all(),
