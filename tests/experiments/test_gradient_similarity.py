@@ -395,7 +395,7 @@ def test_layers_are_counted_from_one():
 
 def test_every_rule_that_makes_a_gradient_can_be_compared_and_is():
     schema = validator(yaml.safe_load((ROOT / "config.schema.yaml").read_text()))
-    settings = CONFIG["scales"]["quick"]
+    settings = CONFIG["scales"]["full"]
     comparable = {name for name, rule in RULES.items() if rule.optimizer is None} - {"bptt"}
     assert {name for name in RULES if schema.is_valid(settings | {"rules": [name]})} == comparable
     assert RULES["hypr"].make() == RULES["ostl"].make()

@@ -627,7 +627,7 @@ def test_second_trials_are_rows_and_open_marks(setting):
 def test_figure_has_a_line_for_each_rule_and_a_ring_at_the_chosen_rate():
     curves = [curve([[0.5, 0.9, 0.8]], 0.03), curve([[0.5, 0.6, 0.7]], 0.1, rule="bptt", column="online")]
     figure = draw("some_rates", curves)
-    assert [ax.get_title() for ax in figure.axes] == ["Some task, offline", "Some task, online"]
+    assert [ax.get_title() for ax in figure.axes] == ["Some task\noffline", "Some task\nonline"]
     for ax, one in zip(figure.axes, curves, strict=True):
         line, ring = ax.lines
         assert list(line.get_xdata()) == [0.01, 0.03, 0.1] and line.get_color() == one.look["color"]
