@@ -3,8 +3,8 @@
     python -m benchmarks.chunks                                    # the whole grid, hours
     python -m benchmarks.chunks --batches 1 8 32 --sizes 128 512 --steps 256
 
-A gradient of three layers of Linear and LIF, as in benchmarks.bptt. All chunks of a cell of the grid take turns; a number is the
-median over rounds. Prints a table in Markdown, a row for each cell.
+A gradient of three layers of Linear and LIF, as in benchmarks.bptt. All chunks of a cell of the grid take turns; a number is
+the median over rounds. Prints a table in Markdown, a row for each cell.
 """
 
 import argparse

@@ -90,7 +90,8 @@ FIGURES = [
 for name in EXPERIMENTS:
     for number, (endings, keys) in enumerate(kinds_of(name).items()):
 
-        # A job that measures times runs alone on the machine and gets all cores.
+        # A job that measures times runs alone on the machine and gets all cores; on Slurm, on a node of its own, which says
+        # how many cores it has.
         rule:
             name:
                 f"{name}_run" if number == 0 else f"{name}_run_{number + 1}"
@@ -103,6 +104,9 @@ for name in EXPERIMENTS:
             wildcard_constraints:
                 job="|".join(map(re.escape, sorted(keys))),
             threads: lambda wildcards, name=name: workflow.cores if job_of(name, wildcards).is_exclusive else 1
+            resources:
+                slurm_extra=lambda wildcards, name=name: "--exclusive" if job_of(name, wildcards).is_exclusive else "",
+                cpus_per_task=lambda wildcards, name=name: -1 if job_of(name, wildcards).is_exclusive else 1,
             params:
                 experiment=name,
             shell:

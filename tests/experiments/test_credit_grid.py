@@ -181,7 +181,7 @@ def test_e_prop_and_otpe_differ_only_in_the_signal_that_they_pass_below(route, m
 
 
 def test_carried_numbers_are_those_of_the_registry(model):
-    # LIF and LI have one state each. A bias counts as one more input of eligibility; OTTT's trace of it is one for all samples.
+    # LIF and LI have one state each. A bias counts as one more input, for eligibilities and for OTTT's traces.
     pairs = list(itertools.pairwise(TASK["layers"]))
     eligibility = [(i + 1) * n for i, n in pairs]
     carried = {
@@ -190,7 +190,7 @@ def test_carried_numbers_are_those_of_the_registry(model):
     }
     assert carried["sltt/local"] == 0
     assert carried["fixed"] == eligibility[-1]
-    assert carried["ottt/random"] == sum(i for i, _ in pairs)
+    assert carried["ottt/random"] == sum(i + 1 for i, _ in pairs)
     assert carried["ostl/target"] == sum(eligibility)
     assert carried["e_prop/direct"] == 2 * sum(eligibility[:-1]) + eligibility[-1]
 

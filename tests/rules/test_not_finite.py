@@ -130,7 +130,7 @@ def test_in_a_call_of_many_steps_none_after_the_bad_one_changes_anything(rule, t
     assert same(*ends)
     assert [path.name for path in tmp_path.iterdir()] == ["4"]
     saved = json.loads(json.loads(next(tmp_path.glob("4/run/metadata")).read_text())[1])
-    assert saved["progress"]["step"] == 4 and saved["progress"]["batches"] == 4 and len(losses) == 4
+    assert saved["step"] == 4 and saved["facts"]["progress"]["batches"] == 4 and len(losses) == 4
 
 
 def test_a_run_goes_on_from_the_step_before_when_its_batches_are_put_right(tmp_path):

@@ -5,7 +5,6 @@ import re
 import shutil
 
 import pytest
-import yaml
 from tree import ROOT, new_tree
 
 pytestmark = pytest.mark.slow
@@ -62,17 +61,11 @@ def test_edit_of_what_is_timed_times_it_again(timed, tmp_path, file, expected):
     assert plan(tree) == expected
 
 
-def test_profile_of_a_cluster_says_how_many_cores_a_job_that_is_alone_has(timed):
-    """Without the plugin, which is not locked: with the profile's cores alone."""
-    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
-    profile = {name: profile[name] for name in ("jobs", "cores", "rerun-triggers")}
-    folder = timed.path / "profiles/of_the_test"
-    folder.mkdir()
-    (folder / "config.yaml").write_text(yaml.safe_dump(profile))
-    told = timed.output_of(
-        "snakemake", RESULT, "--forcerun", "throughput_run", "--dry-run", "--workflow-profile", "profiles/of_the_test"
-    )
-    assert f"threads: {profile['cores']}" in told
+def test_on_slurm_a_job_that_is_alone_has_a_node_of_its_own(timed):
+    """`make cluster` runs such a job."""
+    told = timed.output_of("snakemake", RESULT, "--forcerun", "throughput_run", "--dry-run", "--quiet", "host")
+    (resources,) = (line for line in told.splitlines() if line.strip().startswith("resources:") and "slurm" in line)
+    assert "slurm_extra=--exclusive" in resources and "cpus_per_task=-1" in resources
 
 
 def test_job_that_is_alone_has_all_cores_of_the_machine(timed):

@@ -15,7 +15,7 @@ Events = tuple[np.ndarray, np.ndarray]
 
 
 def read_events(path: str | Path, *, block: int = 65536) -> Iterator[Events]:
-    """Read a file of events block by block.
+    r"""Read a file of events block by block.
 
     Args:
         path: a text file with a line `time,unit` for each event, and perhaps a first line of names; or an HDF5 file, ending in

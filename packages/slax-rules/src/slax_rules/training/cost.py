@@ -130,7 +130,7 @@ def cost(
         >>> model = connect([nnx.Linear(100, 50, rngs=rngs), LIF(), nnx.Linear(50, 10, rngs=rngs), LI()])
         >>> for rule in (OTTT(), OSTL()):
         ...     print(cost(model, rule, (100, 32, 100), window=25, measure=False))
-        windows of 25 steps: 16,080 bytes per sample, 840 of them carried (BPTT 60,480); 1.00 times BPTT's products
+        windows of 25 steps: 16,088 bytes per sample, 848 of them carried (BPTT 60,480); 1.00 times BPTT's products
         windows of 25 steps: 37,720 bytes per sample, 22,480 of them carried (BPTT 60,480); 1.48 times BPTT's products
     """
     if len(input_shape) < 3:

@@ -110,15 +110,15 @@ def run_stream(
         >>> from slax_rules import OTPE, Piece, run_stream, squared_error, start_stream
         >>> rngs = nnx.Rngs(0)
         >>> model = connect([nnx.Linear(2, 16, rngs=rngs), LIF(), nnx.Linear(16, 1, rngs=rngs), LI()])
-        >>> optimizer = nnx.Optimizer(model, optax.adam(1e-2), wrt=nnx.Param)
+        >>> optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
         >>> def sensor(step):
-        ...     while step < 300:
+        ...     while step < 600:
         ...         now = np.array([np.sin(step / 20), np.cos(step / 20)], np.float32)
         ...         yield Piece(now[None, None], now[None, None, :1], start=step)
         ...         step += 1
         >>> stream = start_stream(model, optimizer, squared_error, (1, 2), rule=OTPE())
         >>> losses = [info.numbers["loss"] for info in run_stream(stream, sensor, half_life=50.0)]
-        >>> losses[-1] < losses[50]
+        >>> losses[-1] < losses[100]
         True
     """
     if not half_life > 0 or max_delay < 0 or max_gap < 0:
