@@ -23,16 +23,14 @@ import jax.numpy as jnp
 
 from benchmarks.side_by_side.jax_step import JaxStep
 from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
+from slax_neurons.engine import CHUNK_BYTES, SHORTEST_CHUNK, even_length
 
-CHUNK_ROWS, SMALL_ARRAY, LARGE_ARRAY, SHORTEST_CHUNK = 2**10, 2**18, 2**20, 16  # as in slax_neurons/engine.py
 SLOPE = 25.0
 
 
 def bptt(variant: str, workload: Workload) -> JaxStep:
     steps, batch, widths, dtype = workload
-    widest = 4 * batch * max(widths)
-    rows = min(-(-CHUNK_ROWS // batch), LARGE_ARRAY // widest)
-    size = min(steps, max(SHORTEST_CHUNK, SMALL_ARRAY // widest, rows))
+    size = even_length(steps, max(SHORTEST_CHUNK, CHUNK_BYTES // (4 * batch * max(widths))))
     whole = steps // size * size
 
     def loss(weights, inputs):

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from slax_neurons import LI, LIF, DelayBuffer, Edge, Trainable, connect, unroll
-from slax_neurons.engine import default_chunk, scan_chunks
+from slax_neurons.engine import default_chunk, even_length, scan_chunks
 from stacks import deviation, inputs, linear, pair
 
 T, B = 11, 3
@@ -175,11 +175,16 @@ def test_scan_chunks_puts_unequal_pieces_together():
 def test_default_chunk_fits_the_cache_and_the_sequence():
     def steps(n, length=1000, batch=32):
         model = connect([nnx.Linear(n, n, rngs=nnx.Rngs(0)), LIF()])
-        return default_chunk(model, model.initialize_carry((batch, n)), jnp.zeros((length, batch, n)))
+        return default_chunk(model.initialize_carry((batch, n)), jnp.zeros((length, batch, n)))
 
-    assert [steps(16), steps(128), steps(256), steps(512), steps(1024)] == [128, 32, 32, 16, 16]
-    assert steps(16, length=20) == 20
-    assert [steps(128, batch=16), steps(128, batch=1)] == [64, 1000]
+    # Arrays of 1.5 MB have 768, 96, 48, 24 and 12 steps; chunks are near these, or near 32, and equally long.
+    assert [steps(16), steps(128), steps(256), steps(512), steps(1024)] == [1000, 100, 40, 25, 25]
+    assert [steps(16, length=20), steps(512, length=40)] == [20, 40]
+    assert [steps(128, batch=16), steps(128, batch=1)] == [200, 1000]
+
+
+def test_pieces_are_equally_long_if_a_length_nearby_allows_it():
+    assert [even_length(steps, 32) for steps in (20, 47, 48, 96, 100, 97)] == [20, 47, 24, 32, 25, 33]
 
 
 def test_a_model_that_is_built_twice_is_traced_once():

@@ -439,7 +439,7 @@ def test_the_engine_and_the_analyses_know_it():
     x = jax.random.bernoulli(jax.random.key(0), 0.5, (T, B, 8)).astype(jnp.float32)
     carry = model.initialize_carry((B, 8))
     long, late = jnp.zeros((4000, B, 8)), connect([Delay(8, 500, groups=2), *list(model.modules)[1:]])
-    assert default_chunk(model, carry, long) == default_chunk(late, late.initialize_carry((B, 8)), long)
+    assert default_chunk(carry, long) == default_chunk(late.initialize_carry((B, 8)), long)
     rows = summary(model, (B, 8)).modules
     assert (rows[0].kind, rows[0].output, rows[0].states, rows[0].parameters) == ("Delay", "[3, 16]", "[5, 3, 8]", 16)
     assert health(model, x).layers[0].units == 4

@@ -152,7 +152,7 @@ def test_remat_keeps_less():
 def test_a_long_delay_does_not_shorten_the_chunk():
     def chunk(edges):
         model = connect([L, LIF()], edges, rngs=nnx.Rngs(0))
-        return default_chunk(model, model.initialize_carry((B, 3)), jnp.zeros((10**6, B, 3)))
+        return default_chunk(model.initialize_carry((B, 3)), jnp.zeros((10**6, B, 3)))
 
     assert chunk([Edge(1, 0, delay=50)]) == chunk(None)
 

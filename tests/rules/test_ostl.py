@@ -235,7 +235,8 @@ def test_memory_does_not_grow_with_time(optimized):
     def temporaries(steps):
         return gradient.lower(state, jnp.zeros((steps, B, 7))).compile().memory_analysis().temp_size_in_bytes
 
-    assert temporaries(4 * OSTL.default_window) == temporaries(16 * OSTL.default_window)
+    steps = OSTL.window_bytes // (4 * B * 7)
+    assert temporaries(4 * steps) == temporaries(16 * steps)
 
 
 @pytest.mark.parametrize(

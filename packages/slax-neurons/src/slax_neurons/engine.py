@@ -23,11 +23,11 @@ from slax_neurons.neurons.states import rematerialize
 from slax_neurons.synapses.effective_model import with_effective_weights
 from slax_neurons.synapses.running_sums import RunningSum, accumulates
 
-# On a CPU, products of fewer rows than this do not keep two cores busy (three layers of 128, batch 32, forward and backward:
-# 14.2 ms with chunks of 16 steps, 10.7 with 32, 10.3 with 64), and a few arrays of a wide layer should fit the cache.
-CHUNK_ROWS = 2**10
-SMALL_ARRAY, LARGE_ARRAY = 2**18, 2**20  # bytes of the largest array of a chunk
-SHORTEST_CHUNK = 16
+# A step of a scan costs microseconds whatever it does, and a product wants many rows: pieces are long. Arrays of a piece that
+# leave the cache cost more: pieces are short. On two cores with 2 MB of cache each, the best chunk of a gradient has arrays of
+# 1 to 2 MB at any batch, width and length, and at least 32 steps (docs/performance.md; `python -m benchmarks.chunks`).
+CHUNK_BYTES = 3 * 2**19  # of the largest array of a chunk
+SHORTEST_CHUNK = 32
 
 
 def unroll(
@@ -85,9 +85,9 @@ def unroll(
     check_sequence(inputs)
     check_kernel(kernel)
     if chunk is None:
-        chunk = default_chunk(cell, carry, inputs)
+        chunk = default_chunk(carry, inputs)
         if remat and chunk == inputs.shape[0]:
-            chunk = math.isqrt(chunk)
+            chunk = even_length(chunk, math.isqrt(chunk))
     model = with_effective_weights(cell, keep_calls=True)  # weights are made once for the sequence
 
     def one_chunk(model: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
@@ -224,18 +224,35 @@ def scan_with_sums(
     return carry, outputs
 
 
-def default_chunk(cell: nnx.RNNCellBase, carry: Any, inputs: Array) -> int:
-    """The default chunk length. On a CPU it makes up `CHUNK_ROWS` rows, more for small arrays and fewer for large; elsewhere it
-    is the entire sequence."""
+def default_chunk(carry: Any, inputs: Array) -> int:
+    """The default chunk length: on a CPU, chunks whose arrays fit the cache; elsewhere the entire sequence."""
     steps = inputs.shape[0]
     if jax.default_backend() != "cpu":
         return steps
+    return even_length(steps, piece_length(carry, inputs, CHUNK_BYTES, SHORTEST_CHUNK))
+
+
+def piece_length(carry: Any, inputs: Any, most_bytes: int, shortest: int) -> int:
+    """The number of steps whose largest array takes `most_bytes`, but at least the shortest.
+
+    Args:
+        carry: the carry of a model, [B, ...] in each leaf; delayed outputs are [D, B, ...]. Shapes are enough.
+        inputs: the inputs, [T, B, ...]. Shapes are enough.
+    """
     batch = inputs.shape[1]
-    leaves = [leaf for leaf in jax.tree.leaves((carry, inputs[0])) if leaf.ndim]
-    # Delayed outputs are [D, B, ...]: only one step counts.
-    widest = max(leaf.size // (1 if leaf.shape[0] == batch else leaf.shape[0]) * leaf.dtype.itemsize for leaf in leaves)
-    rows = min(-(-CHUNK_ROWS // batch), LARGE_ARRAY // widest)
-    return min(steps, max(SHORTEST_CHUNK, SMALL_ARRAY // widest, rows))
+    one_step = [math.prod(inputs.shape[1:]) * inputs.dtype.itemsize]
+    for leaf in jax.tree.leaves(carry):
+        if leaf.ndim:
+            late = 1 if leaf.shape[0] == batch else leaf.shape[0]
+            one_step.append(leaf.size // max(late, 1) * leaf.dtype.itemsize)
+    return max(shortest, most_bytes // max(one_step))
+
+
+def even_length(steps: int, length: int) -> int:
+    """A length near `length` that divides a sequence if there is one, since a shorter rest is a second program to compile."""
+    pieces = max(1, round(steps / length))
+    divisors = (number for number in range(pieces, 2 * pieces) if steps % number == 0)
+    return -(-steps // next(divisors, pieces))
 
 
 def check_sequence(inputs: Array) -> None:

@@ -1,8 +1,12 @@
 """Names that `slax_rules` uses in addition to the public ones. They may change in any version, so import public names."""
 
 from slax_neurons.engine import (
+    CHUNK_BYTES,  # the size of the largest array of a chunk that is fast on a CPU
+    SHORTEST_CHUNK,  # the smallest number of steps of such a chunk
     apply_rows,  # a module without a carry on all rows of a chunk
     check_sequence,  # raises for inputs that are not [T, B, features...]
+    even_length,  # a length of pieces that divides a sequence
+    piece_length,  # a number of steps by the size of its arrays
     scan_chunks,  # a function over consecutive pieces of a sequence
     scan_with_sums,  # the same for a model with running sums
     unroll_chunk,  # any module over one chunk
@@ -30,6 +34,8 @@ from slax_neurons.wiring import (
 )
 
 __all__ = [
+    "CHUNK_BYTES",
+    "SHORTEST_CHUNK",
     "SYNAPSE_OPTIONS",
     "DelayBuffer",
     "accumulates",
@@ -40,11 +46,13 @@ __all__ = [
     "check_sequence",
     "delayed",
     "effective_synapse",
+    "even_length",
     "first_carry",
     "input_dtype",
     "is_plain",
     "is_synapse",
     "mutates_state",
+    "piece_length",
     "scan_chunks",
     "scan_with_sums",
     "unroll_chunk",

@@ -100,8 +100,8 @@ class BPTT(Autodiff):
 
     remat: bool = False
 
-    def offline_window(self, window: int | None, steps: int) -> int:
-        return steps
+    def offline_window(self, window: int | None, model: Any, inputs: Any) -> int:
+        return int(inputs.shape[0])
 
     def unroll(self, model: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "K B ..."]) -> tuple[Any, Any]:
         return unroll(model, carry, inputs, remat=self.remat)
@@ -141,7 +141,7 @@ class TBPTT(Autodiff):
         if self.steps < 1:
             raise ValueError(f"TBPTT got steps={self.steps}, expected at least 1.")
 
-    def offline_window(self, window: int | None, steps: int) -> int:
+    def offline_window(self, window: int | None, model: Any, inputs: Any) -> int:
         return self.steps
 
     def unroll(self, model: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "K B ..."]) -> tuple[Any, Any]:

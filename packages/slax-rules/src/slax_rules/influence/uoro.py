@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float, Int, Key
 
+from slax_neurons.internal import CHUNK_BYTES
 from slax_rules.influence.engine import InfluenceRule
 from slax_rules.influence.state_space import StateSpace
 from slax_rules.losses import sum_dtype
@@ -57,7 +58,7 @@ class UORO(nnx.Module, InfluenceRule):
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=rule)
     """
 
-    default_window: ClassVar[int] = 32  # does not affect speed; steps are processed one at a time
+    window_bytes: ClassVar[int] = CHUNK_BYTES  # does not affect speed; steps are processed one at a time
     stepwise: ClassVar[bool] = True
 
     def __init__(self, *, rngs: nnx.Rngs | nnx.RngStream):

@@ -5,7 +5,13 @@ from typing import ClassVar
 
 from jaxtyping import Array, Float
 
-from slax_rules.layerwise.eligibility import EligibilityTraces, eligibility_gradient, zero_eligibility
+from slax_rules.layerwise.eligibility import (
+    SHORTEST_WINDOW,
+    WINDOW_BYTES,
+    EligibilityTraces,
+    eligibility_gradient,
+    zero_eligibility,
+)
 from slax_rules.layerwise.jacobians import LocalJacobians, StepPoint, linearize, with_leaky_sum
 from slax_rules.layerwise.layer import (
     Layer,
@@ -60,7 +66,8 @@ class EProp(LayerRule):
 
     output_decay: float | None = None
 
-    default_window: ClassVar[int] = 128
+    window_bytes: ClassVar[int] = WINDOW_BYTES
+    shortest_window: ClassVar[int] = SHORTEST_WINDOW
     reads_penalty: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -43,6 +43,10 @@ from slax_rules.layerwise.synapse import (
     synapse_gradients,
 )
 
+# Without a window's end there are no traces, and each window's end costs as much as a product: windows are long, up to a size
+# that any machine has (docs/performance.md).
+WINDOW_BYTES, SHORTEST_WINDOW = 2**24, 128
+
 JacobiansAt = Callable[[Any], LocalJacobians]
 
 

@@ -56,8 +56,12 @@ class Layerwise(LearningRule):
         return ", ".join(dict.fromkeys(type(rule).__name__ for rule in self.rules))
 
     @property
-    def default_window(self) -> int:  # type: ignore[override]
-        return min(rule.default_window for rule in self.rules)
+    def window_bytes(self) -> int:  # type: ignore[override]
+        return max(rule.window_bytes for rule in self.rules)
+
+    @property
+    def shortest_window(self) -> int:  # type: ignore[override]
+        return max(rule.shortest_window for rule in self.rules)
 
     def plan(self, model: Any, input_shape: tuple[int, ...]) -> StackPlan:
         plan = plan_stack(self.title, model)

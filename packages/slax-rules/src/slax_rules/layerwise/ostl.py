@@ -6,7 +6,13 @@ from typing import ClassVar
 
 from jaxtyping import Array, Float
 
-from slax_rules.layerwise.eligibility import EligibilityTraces, eligibility_gradient, zero_eligibility
+from slax_rules.layerwise.eligibility import (
+    SHORTEST_WINDOW,
+    WINDOW_BYTES,
+    EligibilityTraces,
+    eligibility_gradient,
+    zero_eligibility,
+)
 from slax_rules.layerwise.jacobians import linearize
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
 from slax_rules.layerwise.recurrent_ostl import RecurrentOSTL
@@ -58,7 +64,8 @@ class OSTL(LayerRule):
 
     recurrence: bool = False
 
-    default_window: ClassVar[int] = 128
+    window_bytes: ClassVar[int] = WINDOW_BYTES
+    shortest_window: ClassVar[int] = SHORTEST_WINDOW
     reads_penalty: ClassVar[bool] = True
 
     def check(self, layer: Layer) -> None:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from jaxtyping import Array, Float
 
+from slax_neurons.internal import CHUNK_BYTES, SHORTEST_CHUNK
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
 from slax_rules.layerwise.routes.feedback import Symmetric
 from slax_rules.layerwise.routes.route import Route
@@ -17,9 +18,9 @@ class LayerRule(Value, abc.ABC):
     """A learning rule for layers: how a layer's past enters its gradient (temporal credit assignment).
 
     Implementations are frozen dataclasses of their options. Pass one rule, or a list with one for each layer, as the argument
-    `rule` of `gradients`. `default_window` is a number of steps that is fast and needs little memory. The gradient of a layer's
-    penalties is part of the signal; a rule with `reads_penalty` finds it in `LayerWindow.penalty` instead, which a penalty of
-    the membranes requires.
+    `rule` of `gradients`. `window_bytes` and `shortest_window` say how long a window is if none is given: see `LearningRule`.
+    The gradient of a layer's penalties is part of the signal; a rule with `reads_penalty` finds it in `LayerWindow.penalty`
+    instead, which a penalty of the membranes requires.
 
     Args:
         route: the signal that reaches a layer, and the signal that it passes below (spatial credit assignment).
@@ -49,7 +50,8 @@ class LayerRule(Value, abc.ABC):
 
     route: Route = dataclasses.field(default=Symmetric(), kw_only=True)
 
-    default_window: ClassVar[int] = 32
+    window_bytes: ClassVar[int] = CHUNK_BYTES
+    shortest_window: ClassVar[int] = SHORTEST_CHUNK
     reads_penalty: ClassVar[bool] = False
 
     def check(self, layer: Layer) -> None:

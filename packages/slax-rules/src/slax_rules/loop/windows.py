@@ -22,7 +22,8 @@ from slax_rules.loop.objective import (
 from slax_rules.losses import SequenceLoss, sum_dtype
 from slax_rules.rule import Heads, WindowGradient
 
-# Up to this number of windows, computing traces that nothing reads costs enough to justify a second program.
+# Up to this number of windows, computing traces that nothing reads costs enough to justify a second program, if the traces are
+# as large as the gradient.
 FEW_WINDOWS = 3
 
 
@@ -39,8 +40,8 @@ def over_windows(
     """Apply `carry = visit(carry, window)` to each window of `size` steps in turn; the last may be shorter.
 
     Args:
-        traces_are_unread: true if nothing reads the rule's traces after the last window. With few windows, the last one is
-            then a program by itself, and XLA omits the computation of these traces.
+        traces_are_unread: true if nothing reads the rule's traces after the last window, and they are large. With few windows,
+            the last one is then a program by itself, and XLA omits the computation of these traces.
     """
     pieces = (batch.inputs, batch.targets.steps, batch.mask, batch.signals)
 
@@ -90,7 +91,7 @@ def zero_sums(learner: Learner, state: Any, batch: Batch) -> PenaltySums | None:
 def sequence_gradient(learner: Learner, state: Any, batch: Batch, window: int | None) -> tuple[Float[Array, ""], Pair]:
     """Compute the mean loss of a sequence and its gradient at fixed parameters, added up over windows in float32 at least."""
     model, rule, axis, steps = learner.model, learner.rule, learner.axis, batch.inputs.shape[0]
-    size = rule.offline_window(window, steps)
+    size = rule.offline_window(window, model, batch.inputs)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     mutates = changes_when_called(model)
     total_count = counted(batch.mask, batch.inputs.shape[:2], axis)
@@ -120,8 +121,8 @@ def sequence_gradient(learner: Learner, state: Any, batch: Batch, window: int | 
     own = nnx.state(rule, nnx.Param)
     zero = jax.tree.map(lambda p: jnp.zeros(p.shape, sum_dtype(p.dtype)), Pair(params, own))
     start = (jnp.zeros((), loss_dtype(model, batch.inputs)), zero, state, rest if mutates else None)
-    has_traces = bool(jax.tree.leaves(rule.traces(state)))
-    loss, gradient, _, changed = over_windows(add_window, start, batch, size, traces_are_unread=has_traces)
+    large = _numbers(rule.traces(state)) >= _numbers(params)
+    loss, gradient, _, changed = over_windows(add_window, start, batch, size, traces_are_unread=large)
     if mutates:
         nnx.update(model, changed)
     gradient = jax.tree.map(lambda g, p: g.astype(p.dtype), all_reduce(gradient, axis), Pair(params, own))
@@ -190,3 +191,7 @@ def _first_pass(
     pieces = (batch.inputs, batch.targets.steps, batch.mask)
     (found, _, _), results = scan_chunks(step, (start, state, rest), pieces, size)
     return found, results
+
+
+def _numbers(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))

@@ -140,7 +140,7 @@ def cost(
     model = nnx.clone(model)
     struct = jax.ShapeDtypeStruct(input_shape, input_dtype(model))
     mine, theirs = (_Gradient(model, one, struct, window) for one in (rule, BPTT()))
-    steps = min(as_rule(rule).offline_window(window, input_shape[0]), input_shape[0])
+    steps = min(as_rule(rule).offline_window(window, model, struct), input_shape[0])
     counted = Cost(
         window=steps,
         carried_bytes=_carried_bytes(model, rule, struct),
