@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from slax_neurons import LI, LIF, connect, unroll
+from slax_neurons.kernels import auto_is
 from slax_rules import RULES, LayerRule, cross_entropy, gradients
 
 T, B = 32, 4
@@ -102,3 +103,16 @@ def test_programs_have_no_double_precision_no_callback_and_a_length_without_time
     short, long = text(2 * T), text(8 * T)
     assert "f64" not in short and "callback" not in short
     assert short.count(" = ") == long.count(" = ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_in_kernels_a_window_of_a_rule_has_no_loop_over_steps(name, model, monkeypatch):
+    """For CUDA, which needs no GPU: one Triton kernel takes the place of each loop, whatever the number of steps."""
+    monkeypatch.setattr("slax_neurons.kernels.is_interpreted", lambda: False)
+    texts = {}
+    with auto_is("fused"):
+        for steps in (16, 64):
+            traced = jax.jit(gradient_of(name, model, steps)).trace(jnp.ones((steps, B, SIZES[0])))
+            texts[steps] = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert "stablehlo.while" not in "".join(texts.values())
+    assert texts[16].count("triton") == texts[64].count("triton") > 0

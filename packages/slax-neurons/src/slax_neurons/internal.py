@@ -11,6 +11,9 @@ from slax_neurons.engine import (
     scan_with_sums,  # the same for a model with running sums
     unroll_chunk,  # any module over one chunk
 )
+from slax_neurons.kernels import (
+    scan_units,  # a recursion that is element-wise in the units, by a scan or a kernel
+)
 from slax_neurons.modules import (
     changes_when_called,  # whether a call may change the module's variables in any way
     check_features,  # raises for inputs that a module does not accept
@@ -54,6 +57,7 @@ __all__ = [
     "mutates_state",
     "piece_length",
     "scan_chunks",
+    "scan_units",
     "scan_with_sums",
     "unroll_chunk",
 ]

@@ -5,7 +5,10 @@ stays in registers; each input is read once, and each output is written once. Th
 scan, by Pallas, for NVIDIA GPUs. On a CPU it is interpreted, which is slow and for tests.
 """
 
-from collections.abc import Callable
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -28,14 +31,93 @@ def check_kernel(kernel: str) -> None:
         raise ValueError(f"unroll got kernel={kernel!r}, expected one of {', '.join(map(repr, KERNELS))}.")
 
 
+_AUTO = ContextVar("kernel", default="scan")  # until a measurement on a GPU says otherwise
+
+
+@contextlib.contextmanager
+def auto_is(kernel: str) -> Iterator[None]:
+    """Let "auto" be this kernel in a block, for tests and measurements; programs that are compiled already are dropped."""
+    jax.clear_caches()
+    token = _AUTO.set(kernel)
+    try:
+        yield
+    finally:
+        _AUTO.reset(token)
+        jax.clear_caches()
+
+
 def is_fused(kernel: str) -> bool:
-    """Whether one kernel goes through all steps: "auto" is the scan until a measurement on a GPU says otherwise."""
-    return kernel == "fused"
+    """Whether one kernel goes through all steps."""
+    return (_AUTO.get() if kernel == "auto" else kernel) == "fused"
 
 
 def is_interpreted() -> bool:
     """Whether kernels are run without being compiled, for lack of a GPU."""
     return jax.default_backend() == "cpu"
+
+
+def scan_units(
+    step: Callable[[Any, Any, Any], tuple[Any, Any]],
+    constants: PyTree[Array],
+    carry: PyTree[Array],
+    steps: PyTree[Array],
+    *,
+    local: Callable[[Any], Any] = lambda at: at,
+    reverse: bool = False,
+) -> tuple[Any, Any]:
+    """Run carry, outputs_t = step(constants, carry, local(steps_t)) for all steps, by a scan or in one kernel, as "auto" says.
+
+    Args:
+        step: acts on each unit by itself.
+        constants: arrays that broadcast to the shape *S of a step.
+        carry: arrays [*S] before the first step, or of size 1 along axes along which they stay the same.
+        steps: arrays [T, ...].
+        local: the part of a step that does not depend on the carry; it may read anything. It maps the data of a step to arrays
+            [*S]. Before a kernel, it is computed for all steps together.
+        reverse: from the last step to the first.
+
+    Returns:
+        The carry after the last step, and the outputs of all steps, [T, *S].
+    """
+    if is_fused("auto"):
+        given = jax.vmap(local)(steps)
+        shapes = [leaf.shape for leaf in jax.tree.leaves(carry)] + [leaf.shape[1:] for leaf in jax.tree.leaves(given)]
+        shape = jnp.broadcast_shapes(*shapes)
+        constants_in_rows, carry_in_rows = jax.tree.map(
+            lambda array: jnp.broadcast_to(array, shape).reshape(-1), (constants, carry)
+        )
+        given = jax.tree.map(lambda array: jnp.broadcast_to(array, (len(array), *shape)).reshape(len(array), -1), given)
+
+        def run(constants: Any, carry: Any, given: Any) -> tuple[Any, Any]:
+            return elementwise_scan(lambda c, k, x, *_: step(c, k, x), constants, carry, given, reverse=reverse)
+
+        rows = (constants_in_rows, carry_in_rows, given)
+        if compiles(run, rows, step.__qualname__):
+            end, outputs = run(*rows)
+
+            def as_before(found: Array, before: Array) -> Array:
+                whole = found.reshape(shape)
+                kept = (slice(1) if size == 1 else slice(None) for size in before.shape)
+                return whole[(..., *kept)]
+
+            outputs = jax.tree.map(lambda array: array.reshape(len(array), *shape), outputs)
+            return jax.tree.map(as_before, end, carry), outputs
+    return jax.lax.scan(lambda carry, at: step(constants, carry, local(at)), carry, steps, reverse=reverse)
+
+
+def compiles(run: Callable[..., Any], arguments: Any, name: str) -> bool:
+    """Whether a function with kernels compiles for these shapes; if not, a warning with a name says why."""
+    shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), arguments)
+    try:
+        traced = jax.jit(run).trace(*shapes)
+        if jax.default_backend() != "cpu":
+            traced.lower().compile()
+    except Exception as error:
+        warnings.warn(
+            f"The kernel of {name} does not compile, so it runs as a scan: {error}", RuntimeWarning, stacklevel=2
+        )
+        return False
+    return True
 
 
 def elementwise_scan(

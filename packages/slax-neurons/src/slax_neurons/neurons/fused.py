@@ -4,7 +4,6 @@ The derivative of the states is linear in the tangents. It is a primitive of its
 reverse pass, batch it, and differentiate it again; only the last is done by scans.
 """
 
-import warnings
 from functools import cache, partial
 from typing import Any
 
@@ -15,7 +14,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
-from slax_neurons.kernels import elementwise_scan
+from slax_neurons.kernels import compiles, elementwise_scan
 from slax_neurons.neurons.states import integrate_and_fire
 
 
@@ -44,30 +43,20 @@ def _jvp(graphdef: nnx.GraphDef, primals: tuple, tangents: tuple) -> tuple[tuple
     return (end, membranes), (shaped(d_end, inputs.shape[1:]), shaped(d_membranes, inputs.shape))
 
 
-def compiles(name: str, graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array) -> bool:
+def has_kernel(name: str, graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array) -> bool:
     """Whether the kernels of a neuron compile for these shapes; if not, a warning with its name says why, once."""
     shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), (state, carry, inputs))
     leaves, structure = jax.tree.flatten(shapes)
-    return _compiles(name, graphdef, structure, tuple(leaves))
+    return _has_kernel(name, graphdef, structure, tuple(leaves))
 
 
 @cache
-def _compiles(name: str, graphdef: nnx.GraphDef, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> bool:
+def _has_kernel(name: str, graphdef: nnx.GraphDef, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> bool:
     def through_all(*primals: Any) -> Any:
         made, pull = jax.vjp(partial(fused_integrate_and_fire, graphdef), *primals)
         return pull(made)
 
-    shapes = jax.tree.unflatten(structure, leaves)
-    try:
-        traced = jax.jit(through_all).trace(*shapes)
-        if jax.default_backend() != "cpu":
-            traced.lower().compile()
-    except Exception as error:
-        warnings.warn(
-            f"The kernel of {name} does not compile, so unroll runs its scan: {error}", RuntimeWarning, stacklevel=2
-        )
-        return False
-    return True
+    return compiles(through_all, jax.tree.unflatten(structure, leaves), name)
 
 
 derivative_p = Primitive("slax_neuron_derivative")

@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
 from slax_neurons.kernels import is_fused
-from slax_neurons.neurons.fused import compiles, fused_integrate_and_fire
+from slax_neurons.neurons.fused import fused_integrate_and_fire, has_kernel
 from slax_neurons.neurons.neuron_cell import NeuronCell
 from slax_neurons.neurons.states import integrate_and_fire, rematerialize
 
@@ -91,7 +91,7 @@ class Neuron(NeuronCell):
             return scan_cell(self, carry, inputs)
         self.check_carry(carry, inputs[0])
         graphdef, state = nnx.split(self)
-        is_kernel = is_fused(kernel) and compiles(type(self).__name__, graphdef, state, carry, inputs)
+        is_kernel = is_fused(kernel) and has_kernel(type(self).__name__, graphdef, state, carry, inputs)
         states = fused_integrate_and_fire if is_kernel else integrate_and_fire
         return states(graphdef, state, carry, inputs)
 

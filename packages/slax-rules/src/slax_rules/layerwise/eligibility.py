@@ -13,6 +13,7 @@ where the factors of E_K come from the same recursion with delta = 0, started fr
 tuples throughout, so that XLA fuses the operations on them.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from slax_neurons.internal import scan_units
 from slax_rules.layerwise.jacobians import (
     LocalJacobians,
     States,
@@ -188,12 +190,14 @@ def _reverse(
         """Return D^T a."""
         return tuple(dot(column, a) for column in zip(*D, strict=True))
 
-    def step(carry: tuple[States, tuple[States, ...]], at: tuple[Any, Array, Any]) -> tuple[Any, Any]:
-        a, origins = carry
+    def local(at: tuple[Any, Array, Any]) -> tuple[Any, ...]:
         point, delta, penalty = at
-        D, d, o, psi, _, _ = jacobians_at(point)
+        return *jacobians_at(point)[:4], delta, penalty_at(point, penalty)
+
+    def step(_: tuple[()], carry: tuple[States, tuple[States, ...]], at: tuple[Any, ...]) -> tuple[Any, Any]:
+        a, origins = carry
+        D, d, o, psi, delta, weighted = at
         below, by_state = psi * delta, scale(delta, o)
-        weighted = penalty_at(point, penalty)
         if weighted is not None:
             below, by_state = below + weighted.psi, add(by_state, weighted.o)
         ys = add_up([below, dot(d, a)]), below, tuple(dot(d, origin) for origin in origins)
@@ -207,8 +211,8 @@ def _reverse(
         tuple(ones if s == r else zeros if (s, r) in reached else None for r in range(len(D))) for s in range(len(D))
     )
     a = tuple(zeros for _ in D)
-    (start, transition), (current, below, origin) = jax.lax.scan(
-        step, (a, identity), (window.points, signal, window.penalty), reverse=True
+    (start, transition), (current, below, origin) = scan_units(
+        step, (), (a, identity), (window.points, signal, window.penalty), local=local, reverse=True
     )
     return _Reverse(current, below, origin, start, transition)
 
@@ -224,15 +228,23 @@ def _reached(D: tuple[tuple[Any, ...], ...]) -> set[tuple[int, int]]:
 
 
 def _contract(adjoint: tuple[Array, ...], trace: tuple[Array, ...], groups: int) -> Float[Array, "G J O"]:
-    """Sum adjoint [R, O] . E over states and samples, one sample at a time: XLA's reduction is slow on a CPU."""
+    """Sum adjoint [R, O] . E over states and samples; on a CPU, where XLA's reduction is slow, one sample at a time."""
 
     def add_sample(total: Array, sample: tuple[tuple[Array, ...], tuple[Array, ...]]) -> tuple[Array, None]:
         for a, E in zip(*sample, strict=True):
             total = total + a[:, None] * E
         return total, None
 
+    def one_by_one(split: Any) -> Array:
+        return jax.lax.scan(add_sample, jnp.zeros_like(split[1][0][0]), split)[0]
+
+    def together(split: Any) -> Array:
+        terms = (jnp.sum(a[:, :, None] * E, axis=0) for a, E in zip(*split, strict=True))
+        return functools.reduce(jnp.add, terms)
+
     split = jax.tree.map(lambda x: x.reshape(-1, groups, *x.shape[1:]), (adjoint, trace))
-    return jax.lax.scan(add_sample, jnp.zeros_like(split[1][0][0]), split)[0]
+    total: Array = jax.lax.platform_dependent(split, cpu=one_by_one, default=together)
+    return total
 
 
 def _end_traces(

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from slax_neurons.internal import scan_units
 from slax_rules.layerwise.jacobians import Matrix, States, add, add_up, dot, scale
 from slax_rules.layerwise.layer import Layer
 from slax_rules.layerwise.synapse import bias_gradient, has_bias, is_synapse, kernel_gradient
@@ -93,10 +93,11 @@ def input_trace_gradients(
     first = next(weight for weight in weights if weight is not None)
     ones = jnp.ones(first.shape[:2], next(b.dtype for b in filter.current if b is not None))
 
-    def advance(traces: tuple[States, ...], xs: tuple[Array, ...]) -> tuple[tuple[States, ...], tuple[States, ...]]:
-        new = tuple(filter(trace, x.astype(ones.dtype)) for trace, x in zip(traces, xs, strict=True))
-        read = (tuple(a if w is not None else None for a, w in zip(trace, weights, strict=True)) for trace in new)
-        return new, tuple(read)
+    is_read = [weight is not None for weight in weights]
+
+    def advance(numbers: tuple[Matrix, States], before: States, x: Array) -> tuple[States, States]:
+        after = Filter(*numbers)(before, x)
+        return after, tuple(a if read else None for a, read in zip(after, is_read, strict=True))
 
     def summed(product: Callable[[Array, Array], Array], along: States) -> Array:
         """Return sum_t weights_t . a_t."""
@@ -109,7 +110,8 @@ def input_trace_gradients(
         return summed(lambda a, w: bias_gradient(synapse, jnp.expand_dims(a, range(2, w.ndim)) * w), along[-1])
 
     start, xs = (*traces.inputs, traces.bias), (*_weighted(layer, inputs), ones)
-    (*input_traces, bias), along = jax.lax.scan(advance, start, xs)
+    runs = [scan_units(advance, tuple(filter), one, x.astype(ones.dtype)) for one, x in zip(start, xs, strict=True)]
+    (*input_traces, bias), along = zip(*runs, strict=True)
     filtered = iter(along[:-1])
     gradients = tuple(
         ({"kernel": summed(partial(kernel_gradient, synapse), next(filtered))} if is_synapse(synapse) else {})

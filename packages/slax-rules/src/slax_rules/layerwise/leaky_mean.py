@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from slax_neurons.internal import scan_units
+
 
 class LeakyMean(NamedTuple):
-    """A mean g, a tree of arrays [B, ...], and its weight w for each sample, which may have started at another step."""
+    """A mean g, a tree of arrays [B, *N], and its weight w for each sample, which may have started at another step."""
 
     mean: Any
     weight: Float[Array, " B"]
@@ -21,19 +23,18 @@ def init_leaky_mean(like: Any) -> LeakyMean:
 
 
 def leaky_means(before: LeakyMean, values: Any, decay: Float[Array, ""]) -> tuple[LeakyMean, Any]:
-    """The mean of arrays [K, B, ...] after all K steps, and after each step.
+    """The mean of arrays [K, B, *N] after all K steps, and after each step.
 
     w_t = decay w_{t-1} + 1        g_t = (decay w_{t-1} g_{t-1} + value_t) / w_t
     """
 
-    def step(before: LeakyMean, value: Any) -> tuple[LeakyMean, Any]:
+    def step(decay: Array, before: LeakyMean, value: Any) -> tuple[LeakyMean, Any]:
         weight = decay * before.weight
-
-        def with_value(g: Array, new: Array) -> Array:
-            w = weight.reshape(-1, *[1] * (g.ndim - 1))
-            return (w * g + new) / (w + 1)
-
-        mean = jax.tree.map(with_value, before.mean, value)
+        mean = jax.tree.map(lambda g, new: (weight * g + new) / (weight + 1), before.mean, value)
         return LeakyMean(mean, weight + 1), mean
 
-    return jax.lax.scan(step, before, values)
+    axes = range(1, jax.tree.leaves(values)[0].ndim - 1)
+    (mean, weight), means = scan_units(
+        step, decay, before._replace(weight=jnp.expand_dims(before.weight, axes)), values
+    )
+    return LeakyMean(mean, weight.reshape(-1)), means

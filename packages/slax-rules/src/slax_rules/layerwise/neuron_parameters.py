@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from slax_neurons.internal import scan_units
 from slax_rules.layerwise.jacobians import LocalJacobians, WeightedOutput, add_up, dot
 from slax_rules.layerwise.layer import Layer, sum_to_parameter
 
@@ -32,9 +32,9 @@ def neuron_parameter_gradients(
     if not traces:
         return (), ()
 
-    def step(carry: tuple[Any, Any], at_step: Any) -> tuple[Any, None]:
+    def step(_: tuple[()], carry: tuple[Any, Any], at_step: Any) -> tuple[Any, None]:
         sums, traces = carry
-        (D, _, o, _, pS, pO), delta, penalty = at(at_step)
+        (D, _, o, _, pS, pO), delta, penalty = at_step
         eligibilities = (add_up([dot(o, E), direct]) for E, direct in zip(traces, pO, strict=True))
         sums = tuple(total + delta * eps for total, eps in zip(sums, eligibilities, strict=True))
         if penalty is not None:
@@ -47,5 +47,5 @@ def neuron_parameter_gradients(
         return (sums, traces), None
 
     zero = tuple(jnp.zeros_like(states[0]) for states in traces)
-    (sums, traces), _ = jax.lax.scan(step, (zero, traces), steps)
+    (sums, traces), _ = scan_units(step, (), (zero, traces), steps, local=at)
     return tuple(map(sum_to_parameter, sums, layer.parameters)), traces

@@ -6,9 +6,11 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
+from slax_neurons.internal import scan_units
 from slax_rules.layerwise.input_traces import Filter, InputTraces, input_trace_gradients, zero_input_traces
 from slax_rules.layerwise.jacobians import States, StepPoint, add_up, dot
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
@@ -95,21 +97,33 @@ class PPProp(LayerRule):
     def window(
         self, layer: Layer, window: LayerWindow, traces: PPPropTraces, signal: Float[Array, "K B *N"]
     ) -> tuple[LayerGradient, PPPropTraces]:
-        def step(carry: tuple[States, Array], at: Any) -> tuple[tuple[States, Array], tuple[Array, Array]]:
-            state, left = carry
+        graphdef, parameters = nnx.split(layer.neuron)
+
+        def local(at: tuple[StepPoint, Array, Any]) -> tuple[Any, ...]:
             point, delta, penalty = at
-            by_state, by_current = _integrated(layer.neuron, point, state)
+            slopes = output_slopes(layer.neuron, point.membrane)
+            return point, delta, slopes, penalty_weights(layer.neuron, point.membrane, slopes, penalty)
+
+        def step(
+            parameters: Any, carry: tuple[States, Array], at: Any
+        ) -> tuple[tuple[States, Array], tuple[Array, Array]]:
+            state, left = carry
+            point, delta, slopes, own = at
+            neuron = nnx.merge(graphdef, parameters)
+            by_state, by_current = _integrated(neuron, point, state)
             ef = tuple(self.decay * a + (1 - self.decay) * b for a, b in zip(by_state, by_current, strict=True))
-            slopes, left = output_slopes(layer.neuron, point.membrane), self.decay * left
-            own = penalty_weights(layer.neuron, point.membrane, slopes, penalty)
+            left = self.decay * left
+            of_penalty = dot(own, ef)
             weight = add_up(
-                [dot(slopes, ef) / (1 - left) * delta, None if penalty is None else dot(own, ef) / (1 - left)]
+                [dot(slopes, ef) / (1 - left) * delta, None if of_penalty is None else of_penalty / (1 - left)]
             )
             cotangent = add_up([dot(slopes, by_current) * delta, dot(own, by_current)])
-            return (_fired(layer.neuron, point, ef), left), (weight, cotangent)
+            return (_fired(neuron, point, ef), left), (weight, cotangent)
 
         steps = (window.points, signal, window.penalty)
-        (state, left), (weight, cotangent) = jax.lax.scan(step, (traces.state, traces.left), steps)
+        (state, left), (weight, cotangent) = scan_units(
+            step, parameters, (traces.state, traces.left), steps, local=local
+        )
         synapses, inputs = input_trace_gradients(
             layer,
             window.inputs,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slax_neurons import SpikingNeuron, Surrogate
+from slax_neurons.internal import scan_units
 from slax_rules.layerwise.input_traces import Filter, InputTraces, input_trace_gradients, zero_input_traces
 from slax_rules.layerwise.jacobians import linearize
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, check_unit_interval
@@ -109,10 +110,10 @@ class STLLR(LayerRule):
         psi = slopes(layer.neuron)
         secondary = psi if self.secondary is None else slopes(layer.neuron.replace(spike_fn=self.secondary))
 
-        def step(before: Array, now: Array) -> tuple[Array, Array]:
-            return self.lambda_post * before + now, before
+        def step(decay: Array, before: Array, now: Array) -> tuple[Array, Array]:
+            return decay * before + now, before
 
-        end, before = jax.lax.scan(step, traces.psi, secondary)
+        end, before = scan_units(step, jnp.asarray(self.lambda_post, psi.dtype), traces.psi, secondary)
         causal, inputs = input_trace_gradients(
             layer, window.inputs, traces.inputs, self._filter(psi.dtype), (signal * secondary,), bias_trace=False
         )
