@@ -60,6 +60,7 @@ class Contender(NamedTuple):
     here: bool = False  # whether it runs with the current interpreter, without an environment of its own
     left_out: str | None = None  # the caller's reason for not measuring it
     error: str | None = None  # why its environment could not be made, if that was tried before and is not tried again
+    jax: str | None = None  # the version of JAX to install, in place of the peer's own
 
     @property
     def peer(self) -> str:
@@ -72,12 +73,12 @@ class Contender(NamedTuple):
     @property
     def home(self) -> Path:
         """The folder of its environment, which all contenders of a peer share."""
-        return ENVIRONMENTS / self.peer
+        return ENVIRONMENTS / (f"{self.peer}-jax-{self.jax}" if self.jax else self.peer)
 
     @property
     def log(self) -> Path:
         """The file that receives the output of its process other than its answers."""
-        return ENVIRONMENTS / f"{self.peer}-{self.benchmark}-{self.variant}.log"
+        return ENVIRONMENTS / f"{self.home.name}-{self.benchmark}-{self.variant}.log"
 
     def as_recorded(self) -> "Contender":
         """A copy with the error that environment.py recorded when it made the environment."""
@@ -143,16 +144,31 @@ def python_of(contender: Contender) -> Path:
         raise BenchmarkError("needs a CUDA device")
     metadata = script(contender.file)
     tool = metadata["tool"]["benchmark"]
-    dependencies = with_wheels(metadata["dependencies"], gpu=GPU.exists())
-    needs = repr([metadata["requires-python"], dependencies, tool.get("editable", [])])
+    python, dependencies = metadata["requires-python"], metadata["dependencies"]
+    if contender.jax:
+        python, dependencies = ">=3.12", with_jax(dependencies, contender.jax)  # what JAX requires since 0.11
+    dependencies = with_wheels(dependencies, gpu=GPU.exists())
+    needs = repr([python, dependencies, tool.get("editable", [])])
     home = contender.home
     stamp = home / "metadata"
     if not stamp.exists() or stamp.read_text(encoding="utf-8") != needs:
-        _uv("venv", "--no-project", "--clear", "--python", metadata["requires-python"], str(home))
+        _uv("venv", "--no-project", "--clear", "--python", python, str(home))
         editable = [f"--editable={ROOT / folder}" for folder in tool.get("editable", [])]
         _uv("pip", "install", "--python", str(home), *dependencies, *editable)
         stamp.write_text(needs, encoding="utf-8")
     return home / "bin" / "python"
+
+
+def with_jax(dependencies: list[str], version: str) -> list[str]:
+    """The dependencies of a peer, with another version of JAX, and the newest Flax that runs on it.
+
+    Raises:
+        BenchmarkError: the peer does not use JAX.
+    """
+    if not any(re.match("jax==", requirement) for requirement in dependencies):
+        raise BenchmarkError("does not use JAX")
+    others = [requirement for requirement in dependencies if not re.match("(jax|flax)==", requirement)]
+    return [*others, f"jax=={version}", *(["flax"] if len(others) + 1 < len(dependencies) else [])]
 
 
 def with_wheels(dependencies: list[str], *, gpu: bool) -> list[str]:

@@ -35,12 +35,13 @@ def run(benchmark: str, description: str, modes: dict[str, Mode]) -> None:
     """Measure a benchmark; the first of its modes is the default."""
     arguments = _parser(description, modes).parse_args()
     mode = modes[arguments.mode]
-    chosen = contenders(benchmark, arguments.peers or mode.names)
+    chosen = [one._replace(jax=arguments.jax) for one in contenders(benchmark, arguments.peers or mode.names)]
     rounds = mode.rounds if arguments.repeats is None else arguments.repeats
     output = arguments.output or ROOT / "results" / "benchmarks" / f"{benchmark}_{arguments.mode}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     results = {"machine": machine(), "workloads": []}
     for workload in mode.workloads(arguments.sizes or mode.sizes):
+        workload = workload if arguments.batch is None else workload._replace(batch=arguments.batch)
         records = measure(workload, chosen, rounds, arguments.seconds)
         results["workloads"].append(workload._asdict() | {"records": records})
         output.write_text(json.dumps(results, indent=1), encoding="utf-8")
@@ -107,6 +108,10 @@ def _parser(description: str, modes: dict[str, Mode]) -> argparse.ArgumentParser
     parser.add_argument("mode", nargs="?", choices=modes, default=next(iter(modes)))
     parser.add_argument("--sizes", type=int, nargs="+", help="N, in the modes speed and length")
     parser.add_argument("--peers", nargs="+", help="names such as jaxpike, all its variants, or slax:remat")
+    parser.add_argument("--batch", type=int, help="samples of a batch, in place of 32")
+    parser.add_argument(
+        "--jax", help="version of JAX for all peers that can be installed with it; default: each has its own"
+    )
     parser.add_argument("--repeats", type=int, help="rounds; 0 takes each contender's first step alone")
     parser.add_argument("--seconds", type=float, default=0.5, help="of a contender's turn, in which it takes >= 1 step")
     parser.add_argument("--output", type=Path, help="JSON file, by default results/benchmarks/BENCHMARK_MODE.json")
