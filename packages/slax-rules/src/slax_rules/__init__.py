@@ -26,6 +26,7 @@ from slax_rules.loop.devices import split_batch
 from slax_rules.loop.entry import gradients, train_offline, train_online
 from slax_rules.loop.reward import Trial, extend_trial, reward_gradient, start_trial
 from slax_rules.loop.stream import Extended, Stream, extend_stream, look_ahead, start_stream
+from slax_rules.loop.units import split_units
 from slax_rules.losses import (
     PerSequence,
     PerStep,
@@ -137,6 +138,7 @@ __all__ = [
     "save_weights",
     "sparsity",
     "split_batch",
+    "split_units",
     "squared_error",
     "start_stream",
     "start_trial",

@@ -1,0 +1,46 @@
+"""Units of layers split over eight virtual devices of a CPU: numbers of one device, at an eighth of the memory per array."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+from flax import nnx
+
+from slax_neurons import LIF, connect
+from slax_rules import split_units
+
+
+@pytest.fixture(scope="module")
+def measured():
+    script = Path(__file__).parent / "units_on_devices.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+def test_gradients_training_and_evaluation_are_those_of_one_device(measured):
+    assert len(measured["found"]) == 22
+    for name, (deviation, _, _) in measured["found"].items():
+        assert deviation < 1e-11, name
+
+
+def test_gradients_and_trained_parameters_stay_with_their_units(measured):
+    for name, (_, share, number) in measured["found"].items():
+        if name != "evaluate":
+            assert share == 1 / 8 and number >= 2, name
+
+
+def test_memory_of_a_device_falls(measured):
+    """A layer of 512 units on eight devices; BPTT and OTTT also keep spikes [T, B, N] whole while a product reads them."""
+    assert measured["memory"]["ostl"] < 0.25 and measured["memory"]["bptt"] < 0.6 and measured["memory"]["ottt"] < 0.6
+
+
+def test_devices_that_divide_nothing_are_an_error():
+    model = connect([nnx.Linear(4, 3, rngs=nnx.Rngs(0)), LIF()])
+    with pytest.raises(
+        ValueError, match=r"arrays of shapes \[3\], \[4, 3\], expected one whose last axis 2 devices divide"
+    ):
+        split_units(model, jax.devices() * 2)
