@@ -1,8 +1,8 @@
 """Memory and messages of a gradient whose units are split over devices: `python -m benchmarks.units`, on virtual devices.
 
-A network 700-N-N-20 of LIF with T = 256 and a batch of 8, in windows of 64 steps. Nothing is run: bytes are those of the compiled
-program of one device, its arguments and temporaries, and the results of its collective operations, each counted as often as it
-is run. Prints a table in Markdown.
+A network 700-N-N-20 of LIF with T = 256 and a batch of 8, in windows of 64 steps. Nothing is run: bytes are those of the
+compiled program of one device, its parameters and temporaries, and the results of its collective operations, each counted as
+often as it is run. Prints a table in Markdown.
 """
 
 import argparse
@@ -82,11 +82,9 @@ def main() -> None:
             program = compiled(rule, options.units, devices)
             memory = program.memory_analysis()
             number, total = messages(program)
-            held = [memory.argument_size_in_bytes, memory.temp_size_in_bytes]
-            print(
-                f"| {rule} | {devices} | {held[0] / 1e6:.1f} | {held[1] / 1e6:.1f} | {number} | {total / 1e6:.1f} |",
-                flush=True,
-            )
+            parameters = memory.argument_size_in_bytes - 4 * STEPS * BATCH * 700  # without the inputs
+            numbers = [f"{one / 1e6:.1f}" for one in (parameters, memory.temp_size_in_bytes, total)]
+            print(f"| {rule} | {devices} | {numbers[0]} | {numbers[1]} | {number} | {numbers[2]} |", flush=True)
 
 
 if __name__ == "__main__":
