@@ -10,8 +10,8 @@ from flax import nnx
 
 import oracle
 from slax_neurons import LI, LIF, Neuron, Trainable, connect, unroll
-from slax_neurons.engine import scan_chunks
-from slax_rules import BPTT, OSTL, TBPTT, cross_entropy, gradients
+from slax_neurons.engine import StepSize, scan_chunks
+from slax_rules import BPTT, OSTL, OTTT, TBPTT, cross_entropy, gradients
 from slax_rules.layerwise.engine import as_rule
 from stacks import deviation, gradients_of, inputs, linear, pair, worst
 
@@ -235,7 +235,7 @@ def test_memory_does_not_grow_with_time(optimized):
     def temporaries(steps):
         return gradient.lower(state, jnp.zeros((steps, B, 7))).compile().memory_analysis().temp_size_in_bytes
 
-    steps = OSTL.window_bytes // (4 * B * 7)
+    steps = OSTL().default_window(StepSize(4 * B * 7, 7))
     assert temporaries(4 * steps) == temporaries(16 * steps)
 
 
@@ -267,3 +267,17 @@ def test_rules_of_equal_options_are_equal():
     assert OSTL() == OSTL()
     assert OSTL() != OSTL(recurrence=True)
     assert hash(OSTL()) == hash(OSTL())
+
+
+def test_default_windows_are_twice_the_width_within_bounds_of_memory_and_equally_long():
+    def window(batch, width, steps, rule=OSTL):
+        rngs = nnx.Rngs(0)
+        model = connect([nnx.Linear(width, width, rngs=rngs), LIF()])
+        return as_rule(rule()).offline_window(None, model, jnp.zeros((steps, batch, width)))
+
+    assert window(32, 128, 1024) == 256  # as long as twice the width: arrays of 4 MB
+    assert window(8, 128, 1024) == 1024  # arrays of less than 4 MB
+    assert window(32, 512, 1024) == 256  # twice the width would have arrays of 64 MB
+    assert window(64, 1024, 1024) == 128  # at least
+    assert window(32, 128, 300) == 300 and window(32, 128, 1000) == 250
+    assert window(32, 128, 1024, OTTT) == 64  # as of a chunk: arrays of about 1.5 MB

@@ -229,23 +229,40 @@ def default_chunk(carry: Any, inputs: Array) -> int:
     steps = inputs.shape[0]
     if jax.default_backend() != "cpu":
         return steps
-    return even_length(steps, piece_length(carry, inputs, CHUNK_BYTES, SHORTEST_CHUNK))
+    return even_length(steps, steps_in_cache(step_size(carry, inputs)))
 
 
-def piece_length(carry: Any, inputs: Any, most_bytes: int, shortest: int) -> int:
-    """The number of steps whose largest array takes `most_bytes`, but at least the shortest.
+class StepSize(NamedTuple):
+    """The largest array of one step of a model, [B, ...].
+
+    Args:
+        bytes: its size.
+        width: its entries per sample, the units of the widest layer or the inputs.
+    """
+
+    bytes: int
+    width: int
+
+
+def step_size(carry: Any, inputs: Any) -> StepSize:
+    """The largest array of one step.
 
     Args:
         carry: the carry of a model, [B, ...] in each leaf; delayed outputs are [D, B, ...]. Shapes are enough.
         inputs: the inputs, [T, B, ...]. Shapes are enough.
     """
     batch = inputs.shape[1]
-    one_step = [math.prod(inputs.shape[1:]) * inputs.dtype.itemsize]
+    arrays = [(math.prod(inputs.shape[1:]), inputs.dtype.itemsize)]
     for leaf in jax.tree.leaves(carry):
         if leaf.ndim:
             late = 1 if leaf.shape[0] == batch else leaf.shape[0]
-            one_step.append(leaf.size // max(late, 1) * leaf.dtype.itemsize)
-    return max(shortest, most_bytes // max(one_step))
+            arrays.append((leaf.size // max(late, 1), leaf.dtype.itemsize))
+    return StepSize(max(entries * size for entries, size in arrays), max(entries for entries, _ in arrays) // batch)
+
+
+def steps_in_cache(size: StepSize) -> int:
+    """The number of steps whose largest array has `CHUNK_BYTES`, but at least `SHORTEST_CHUNK`."""
+    return max(SHORTEST_CHUNK, CHUNK_BYTES // size.bytes)
 
 
 def even_length(steps: int, length: int) -> int:

@@ -1,14 +1,14 @@
 """Names that `slax_rules` uses in addition to the public ones. They may change in any version, so import public names."""
 
 from slax_neurons.engine import (
-    CHUNK_BYTES,  # the size of the largest array of a chunk that is fast on a CPU
-    SHORTEST_CHUNK,  # the smallest number of steps of such a chunk
+    StepSize,  # the largest array of one step of a model
     apply_rows,  # a module without a carry on all rows of a chunk
     check_sequence,  # raises for inputs that are not [T, B, features...]
     even_length,  # a length of pieces that divides a sequence
-    piece_length,  # a number of steps by the size of its arrays
     scan_chunks,  # a function over consecutive pieces of a sequence
     scan_with_sums,  # the same for a model with running sums
+    step_size,  # the `StepSize` of a model
+    steps_in_cache,  # a number of steps that is fast on a CPU
     unroll_chunk,  # any module over one chunk
 )
 from slax_neurons.kernels import (
@@ -37,10 +37,9 @@ from slax_neurons.wiring import (
 )
 
 __all__ = [
-    "CHUNK_BYTES",
-    "SHORTEST_CHUNK",
     "SYNAPSE_OPTIONS",
     "DelayBuffer",
+    "StepSize",
     "accumulates",
     "apply_rows",
     "carry_without_buffer",
@@ -55,9 +54,10 @@ __all__ = [
     "is_plain",
     "is_synapse",
     "mutates_state",
-    "piece_length",
     "scan_chunks",
     "scan_units",
     "scan_with_sums",
+    "step_size",
+    "steps_in_cache",
     "unroll_chunk",
 ]

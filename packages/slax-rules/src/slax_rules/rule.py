@@ -2,14 +2,14 @@
 
 import abc
 import dataclasses
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons.internal import SHORTEST_CHUNK, even_length, first_carry, piece_length
+from slax_neurons.internal import StepSize, even_length, first_carry, step_size
 from slax_rules.probes import Probe
 
 
@@ -127,8 +127,8 @@ class LearningRule(Value, abc.ABC):
     window to window is in `state`, which `initialize` creates: the model's carry, and the traces of the rule.
 
     A rule reads the *heads* of a window from the model: its outputs, the hidden quantities that the objective asks for, and the
-    read-outs of layers with losses of their own. If no window is given, summed gradients take windows whose largest array has
-    `window_bytes`, but at least `shortest_window` steps; or the entire sequence if `window_bytes` is None.
+    read-outs of layers with losses of their own. If no window is given, summed gradients take windows of about `default_window`
+    steps.
 
     Example:
         >>> import dataclasses
@@ -149,28 +149,30 @@ class LearningRule(Value, abc.ABC):
         [1.0, -1.0]
     """
 
-    window_bytes: ClassVar[int | None] = None
-    shortest_window: ClassVar[int] = SHORTEST_CHUNK
-
     @property
     def title(self) -> str:
         """The name of the rule in errors and checkpoints."""
         return type(self).__name__
 
+    def default_window(self, size: StepSize) -> int | None:
+        """A number of steps that is fast and needs little memory, for a model with this size; None for the entire sequence."""
+        return None
+
     def offline_window(self, window: int | None, model: nnx.RNNCellBase, inputs: jax.ShapeDtypeStruct | Array) -> int:
-        """Return the steps of a window for summed gradients: the number requested, or one by `window_bytes`.
+        """Return the steps of a window for summed gradients: the number requested, or one near `default_window`.
 
         Args:
             inputs: the inputs of the sequence [T, B, features...]; their shape is enough.
         """
         steps: int = inputs.shape[0]
-        if window is not None or self.window_bytes is None:
-            return window or steps
+        if window is not None:
+            return window
         graphdef, state = nnx.split(model)
         carry = jax.eval_shape(
             lambda state: first_carry(nnx.merge(graphdef, state, copy=True), inputs.shape[1:]), state
         )
-        return even_length(steps, piece_length(carry, inputs, self.window_bytes, self.shortest_window))
+        length = self.default_window(step_size(carry, inputs))
+        return steps if length is None else even_length(steps, length)
 
     def plan(self, model: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> Any:
         """Check a model, and return the rule's plan for it, without arrays. It is called once for each program.

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import unroll
-from slax_neurons.internal import accumulates
+from slax_neurons.internal import StepSize, accumulates, steps_in_cache
 from slax_rules.influence.state_space import StateSpace, state_space
 from slax_rules.probes import Probe
 from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, no_parameters
@@ -34,6 +34,9 @@ class InfluenceRule(LearningRule):
     """
 
     stepwise: ClassVar[bool]
+
+    def default_window(self, size: StepSize) -> int:
+        return steps_in_cache(size)
 
     @abc.abstractmethod
     def initialize_influence(self, space: StateSpace, carry: Any) -> Any:

@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 from jaxtyping import Array, Float
 
-from slax_neurons.internal import CHUNK_BYTES
 from slax_rules.influence.coloring import carry_over, contract, seed_matrices, zero_influence
 from slax_rules.influence.engine import InfluenceRule
 from slax_rules.influence.state_space import StateSpace
@@ -48,7 +47,6 @@ class RTRL(InfluenceRule):
     # Each window costs a product with J, so longer windows are faster but keep more. 256 steps of a stack 64-50-10 and
     # a batch of 32 on two cores: 88 ms with windows of 16, 68 with 32, 50 with 64, 87 with 128; with the hidden layer recurrent
     # 4.0 s with 32, 2.2 s with 64.
-    window_bytes: ClassVar[int] = CHUNK_BYTES
     stepwise: ClassVar[bool] = False
 
     def initialize_influence(self, space: StateSpace, carry: Any) -> tuple[Array, ...]:

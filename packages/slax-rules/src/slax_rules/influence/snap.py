@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slax_neurons.internal import CHUNK_BYTES
 from slax_rules.influence.coloring import ColumnColoring, carry_over, contract, seed_matrices, zero_influence
 from slax_rules.influence.engine import InfluenceRule
 from slax_rules.influence.state_space import StateSpace
@@ -61,7 +60,6 @@ class SnAp(InfluenceRule):
 
     n: int = 1
 
-    window_bytes: ClassVar[int] = CHUNK_BYTES  # does not affect speed; steps are processed one at a time
     stepwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float, Int, Key
 
-from slax_neurons.internal import CHUNK_BYTES
 from slax_rules.influence.engine import InfluenceRule
 from slax_rules.influence.state_space import StateSpace
 from slax_rules.losses import sum_dtype
@@ -58,7 +57,6 @@ class UORO(nnx.Module, InfluenceRule):
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=rule)
     """
 
-    window_bytes: ClassVar[int] = CHUNK_BYTES  # does not affect speed; steps are processed one at a time
     stepwise: ClassVar[bool] = True
 
     def __init__(self, *, rngs: nnx.Rngs | nnx.RngStream):

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slax_neurons.internal import scan_units
+from slax_neurons.internal import StepSize, scan_units
 from slax_rules.layerwise.jacobians import (
     LocalJacobians,
     States,
@@ -45,11 +45,19 @@ from slax_rules.layerwise.synapse import (
     synapse_gradients,
 )
 
-# Without a window's end there are no traces, and each window's end costs as much as a product: windows are long, up to a size
-# that any machine has (docs/performance.md).
-WINDOW_BYTES, SHORTEST_WINDOW = 2**24, 128
+# The end of a window costs a product and a pass over the traces, so windows are long: twice the widest layer, as far as their
+# largest array stays between these bytes, and at least some steps. The window's arrays then take a few times the memory of the
+# traces (docs/performance.md; `python -m benchmarks.chunks --rule OSTL`).
+SMALLEST_ARRAY, LARGEST_ARRAY = 2**22, 2**24
+SHORTEST_WINDOW = 128
 
 JacobiansAt = Callable[[Any], LocalJacobians]
+
+
+def eligibility_window(size: StepSize) -> int:
+    """The default number of steps of a window for rules with eligibility traces."""
+    steps = min(max(2 * size.width, SMALLEST_ARRAY // size.bytes), LARGEST_ARRAY // size.bytes)
+    return max(SHORTEST_WINDOW, steps)
 
 
 class EligibilityTraces(NamedTuple):

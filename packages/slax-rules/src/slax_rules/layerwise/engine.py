@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons.internal import carry_without_buffer
+from slax_neurons.internal import StepSize, carry_without_buffer
 from slax_rules.layerwise.backward_pass import LossSignals, backward, zero_copy
 from slax_rules.layerwise.forward_pass import forward, read_heads
 from slax_rules.layerwise.layer import Layer
@@ -55,13 +55,8 @@ class Layerwise(LearningRule):
     def title(self) -> str:
         return ", ".join(dict.fromkeys(type(rule).__name__ for rule in self.rules))
 
-    @property
-    def window_bytes(self) -> int:  # type: ignore[override]
-        return max(rule.window_bytes for rule in self.rules)
-
-    @property
-    def shortest_window(self) -> int:  # type: ignore[override]
-        return max(rule.shortest_window for rule in self.rules)
+    def default_window(self, size: StepSize) -> int:
+        return max(rule.default_window(size) for rule in self.rules)
 
     def plan(self, model: Any, input_shape: tuple[int, ...]) -> StackPlan:
         plan = plan_stack(self.title, model)

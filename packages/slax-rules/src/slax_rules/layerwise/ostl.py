@@ -6,11 +6,11 @@ from typing import ClassVar
 
 from jaxtyping import Array, Float
 
+from slax_neurons.internal import StepSize
 from slax_rules.layerwise.eligibility import (
-    SHORTEST_WINDOW,
-    WINDOW_BYTES,
     EligibilityTraces,
     eligibility_gradient,
+    eligibility_window,
     zero_eligibility,
 )
 from slax_rules.layerwise.jacobians import linearize
@@ -64,9 +64,10 @@ class OSTL(LayerRule):
 
     recurrence: bool = False
 
-    window_bytes: ClassVar[int] = WINDOW_BYTES
-    shortest_window: ClassVar[int] = SHORTEST_WINDOW
     reads_penalty: ClassVar[bool] = True
+
+    def default_window(self, size: StepSize) -> int:
+        return eligibility_window(size)
 
     def check(self, layer: Layer) -> None:
         if self.recurrence:

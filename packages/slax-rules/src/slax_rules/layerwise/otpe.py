@@ -6,11 +6,11 @@ from typing import ClassVar, NamedTuple
 import jax
 from jaxtyping import Array, Float
 
+from slax_neurons.internal import StepSize
 from slax_rules.layerwise.eligibility import (
-    SHORTEST_WINDOW,
-    WINDOW_BYTES,
     EligibilityTraces,
     eligibility_gradient,
+    eligibility_window,
     zero_eligibility,
 )
 from slax_rules.layerwise.jacobians import LocalJacobians, StepPoint, linearize, with_leaky_sum
@@ -75,12 +75,13 @@ class OTPE(LayerRule):
 
     output_decay: float | None = None
 
-    window_bytes: ClassVar[int] = WINDOW_BYTES
-    shortest_window: ClassVar[int] = SHORTEST_WINDOW
     reads_penalty: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_unit_interval("OTPE", "output_decay", self.output_decay)
+
+    def default_window(self, size: StepSize) -> int:
+        return eligibility_window(size)
 
     def check(self, layer: Layer) -> None:
         check_output_decay("OTPE", layer, self.output_decay)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from jaxtyping import Array, Float
 
-from slax_neurons.internal import CHUNK_BYTES, SHORTEST_CHUNK
+from slax_neurons.internal import StepSize, steps_in_cache
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
 from slax_rules.layerwise.routes.feedback import Symmetric
 from slax_rules.layerwise.routes.route import Route
@@ -18,7 +18,7 @@ class LayerRule(Value, abc.ABC):
     """A learning rule for layers: how a layer's past enters its gradient (temporal credit assignment).
 
     Implementations are frozen dataclasses of their options. Pass one rule, or a list with one for each layer, as the argument
-    `rule` of `gradients`. `window_bytes` and `shortest_window` say how long a window is if none is given: see `LearningRule`.
+    `rule` of `gradients`. `default_window` says how long a window is if none is given: see `LearningRule`.
     The gradient of a layer's penalties is part of the signal; a rule with `reads_penalty` finds it in `LayerWindow.penalty`
     instead, which a penalty of the membranes requires.
 
@@ -50,12 +50,14 @@ class LayerRule(Value, abc.ABC):
 
     route: Route = dataclasses.field(default=Symmetric(), kw_only=True)
 
-    window_bytes: ClassVar[int] = CHUNK_BYTES
-    shortest_window: ClassVar[int] = SHORTEST_CHUNK
     reads_penalty: ClassVar[bool] = False
 
     def check(self, layer: Layer) -> None:
         """Raise TypeError for a layer that the rule cannot handle."""
+
+    def default_window(self, size: StepSize) -> int:
+        """A number of steps that is fast and needs little memory, for a model with this size."""
+        return steps_in_cache(size)
 
     def for_layer(self, layer: Layer) -> "LayerRule":
         """Return the rule that handles this layer; by default this one."""
