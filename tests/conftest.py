@@ -15,7 +15,10 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 UNOPTIMIZED = os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
 if UNOPTIMIZED:
     flags = ["--xla_cpu_parallel_codegen_split_count=1"]
-    if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 12):  # a later one ends the process at a flag that it lacks
+    if tuple(map(int, version("jaxlib").split(".")[:2])) < (
+        0,
+        12,
+    ):  # a later one ends the process at a flag that it lacks
         flags.append("--xla_cpu_use_fusion_emitters=false")
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])
 
