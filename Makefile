@@ -4,6 +4,9 @@ export PATH := $(CURDIR)/$(V)/bin:$(PATH)
 MEMBERS := $(wildcard packages/*)
 DOCS := .venvs/docs
 RELEASE := .venvs/release
+FAST := tests/test_architecture.py tests/release tests/viz tests/gallery tests/neurons/test_lif_and_li.py \
+ $(addprefix tests/data/test_,batching.py digits.py encoders.py events.py images.py) \
+ $(addprefix tests/rules/test_,citation.py rule_refusals.py values.py)
 CORE := tests/neurons/test_lif_and_li.py tests/rules/test_checkpoints.py tests/data/test_digits.py tests/viz/test_curvature.py
 
 help: ## show this list
@@ -41,6 +44,9 @@ test: $(V)/.ok ## run all tests
 
 cluster: $(V)/.ok ## run the pipeline on a Slurm of three nodes on this machine (Debian: slurm-wlm, munge)
 	pytest -m cluster tests/cluster
+
+check: lint ## lint, types and the fast tests, in under two minutes on two cores: run it while you work
+	pytest -q -n 2 --dist loadfile -m 'not slow and not cluster' $(FAST)
 
 lowest: $(V)/.ok ## run the core tests with the lowest versions that the packages allow
 	uv venv -q --clear --python $(V)/bin/python .venvs/$@
@@ -107,4 +113,4 @@ $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS
 	$(V)/bin/uv pip install -q --compile-bytecode --python $(@D) --require-hashes -r $<
 	touch $@
 
-.PHONY: help figures tiny paper verify pack cuda docs docs-serve release-check test lowest newest cluster lint benchmark claims lock clean
+.PHONY: help figures tiny paper verify pack cuda docs docs-serve release-check test check lowest newest cluster lint benchmark claims lock clean
