@@ -4,6 +4,10 @@ export PATH := $(CURDIR)/$(V)/bin:$(PATH)
 MEMBERS := $(wildcard packages/*)
 DOCS := .venvs/docs
 RELEASE := .venvs/release
+FAST := tests/test_architecture.py tests/release tests/viz tests/gallery tests/neurons/test_lif_and_li.py \
+ $(addprefix tests/data/test_,batching.py digits.py encoders.py events.py images.py) \
+ $(addprefix tests/rules/test_,citation.py rule_refusals.py values.py)
+CORE := tests/neurons/test_lif_and_li.py tests/rules/test_checkpoints.py tests/data/test_digits.py tests/viz/test_curvature.py
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 15
@@ -40,6 +44,25 @@ test: $(V)/.ok ## run all tests
 
 cluster: $(V)/.ok ## run the pipeline on a Slurm of three nodes on this machine (Debian: slurm-wlm, munge)
 	pytest -m cluster tests/cluster
+
+check: lint ## lint, types and the fast tests, in under two minutes on two cores: run it while you work
+	pytest -q -n 2 --dist loadfile -m 'not slow and not cluster' $(FAST)
+
+lowest: $(V)/.ok ## run the core tests with the lowest versions that the packages allow
+	uv venv -q --clear --python $(V)/bin/python .venvs/$@
+	$(call core_tests,lowest-direct)
+
+newest: $(V)/.ok ## run the core tests with the newest versions that the packages allow, if there is Python 3.12 or newer with it
+	uv venv -q --clear --no-python-downloads --python '>=3.12' .venvs/$@ || uv venv -q --clear --python $(V)/bin/python .venvs/$@
+	$(call core_tests,highest)
+
+# With what an index has today: no lock file is read.
+define core_tests
+	uv pip install -q --compile-bytecode --python .venvs/$@ --resolution $(1) -e packages/slax-neurons[nir] -e packages/slax-rules \
+	 -e packages/slax-data[digits] -e packages/slax-viz 'beartype>=0.22' 'hypothesis>=6.150' 'pytest>=9'
+	uv pip list -q --python .venvs/$@ | grep -E '^(jax|flax|numpy|optax|orbax-checkpoint|scipy|matplotlib) '
+	.venvs/$@/bin/pytest -q $(CORE)
+endef
 
 lint: $(V)/.ok ## check style and who may import whom
 	ruff check
@@ -90,4 +113,4 @@ $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS
 	$(V)/bin/uv pip install -q --compile-bytecode --python $(@D) --require-hashes -r $<
 	touch $@
 
-.PHONY: help figures tiny paper verify pack cuda docs docs-serve release-check test cluster lint benchmark claims lock clean
+.PHONY: help figures tiny paper verify pack cuda docs docs-serve release-check test check lowest newest cluster lint benchmark claims lock clean

@@ -81,6 +81,11 @@ rule results:
         RESULTS,
 
 
+onstart:
+    for line in [*told_of_spikes(), *told_of_peers()]:
+        print(line)
+
+
 # A job on this machine shows the end of its log if it fails; one on a cluster cannot.
 onerror:
     if not workflow.local_exec:

@@ -1,12 +1,14 @@
 """Check everything that the pipeline made against its certificates: `make verify`.
 
     python -m experiments.verify
+    python -m experiments.verify --peers all        # after snakemake figures/all --config peers=all
 
 It prints a line for each product that is damaged (a file differs from its certificate), out of date (made from other sources,
 inputs or settings than the present ones), or without a certificate. The exit status is 1 if there is any. Intact results of a
 scale whose results are shipped may be older than the sources; they are listed, and not wrong.
 """
 
+import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.common.job import CERTIFICATE, SCALES, experiment_names, jobs_of, scales_of, settings_of
-from experiments.common.policy import is_kept
+from experiments.common.policy import PEERS, is_kept, with_peers
 from experiments.common.products import FIGURES, RESULTS, SPIKES
 from experiments.common.provenance import changes_since, damage_of, different, listed, read_certificate
 from experiments.common.sources import Sources
@@ -31,8 +33,13 @@ class Finding(NamedTuple):
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        "experiments.verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--peers", choices=PEERS, help="as they were asked for; default: those of each scale")
+    peers = parser.parse_args().peers
     certificates = sorted(path for folder in (SPIKES, RESULTS, FIGURES) for path in folder.rglob(f"*{CERTIFICATE}"))
-    found = list(findings(certificates, Sources()))
+    found = list(findings(certificates, Sources(), peers))
     for finding in found:
         print(f"{finding.kind}: {finding.path}{finding.what and ': '}{finding.what}")
     counts = Counter(finding.kind for finding in found)
@@ -41,9 +48,9 @@ def main() -> None:
     sys.exit(1 if any(finding.kind != OLDER for finding in found) else 0)
 
 
-def findings(certificates: list[Path], sources: Sources) -> Iterator[Finding]:
+def findings(certificates: list[Path], sources: Sources, peers: str | None) -> Iterator[Finding]:
     """What is wrong or worth a word, product by product."""
-    settings = settings_by_certificate()
+    settings = settings_by_certificate(peers)
     named: set[Path] = set(certificates)
     for path in certificates:
         content = read_certificate(path)
@@ -67,13 +74,13 @@ def findings(certificates: list[Path], sources: Sources) -> Iterator[Finding]:
     yield from (Finding(BARE, path, "") for path in sorted(made_files() - named))
 
 
-def settings_by_certificate() -> dict[Path, dict[str, Any]]:
+def settings_by_certificate(peers: str | None) -> dict[Path, dict[str, Any]]:
     """The present settings of each job of all scales, by the path of its certificate."""
     return {
         RESULTS / scale / name / job.certificate: job.settings
         for name in experiment_names()
         for scale in scales_of(name)
-        for job in jobs_of(name, scale, settings_of(name, scale)).values()
+        for job in jobs_of(name, scale, with_peers(settings_of(name, scale), peers)).values()
     }
 
 

@@ -19,7 +19,7 @@ function filter() {
     const left = rows.filter((row) => !row.hidden).length;
     article.hidden = !words.every((word) => texts.get(article).includes(word)) || (verdicts.length > 0 && left === 0);
     if (!article.hidden) claims += left;
-    document.querySelector(`nav a[href="#${article.id}"]`).parentElement.hidden = article.hidden;
+    document.querySelector(`nav a[href="#${article.id}"]`).closest("li").hidden = article.hidden;
   }
   for (const list of document.querySelectorAll("nav ul")) {
     list.hidden = list.previousElementSibling.hidden = [...list.children].every((entry) => entry.hidden);
@@ -54,12 +54,19 @@ for (const button of buttons) {
     filter();
   });
 }
-for (const button of document.querySelectorAll("button.size")) {
-  button.addEventListener("click", () => {
-    const full = button.closest("figure").querySelector(".picture").classList.toggle("full");
-    button.ariaPressed = String(full);
-  });
+
+// In full size a picture scrolls in its frame. On a phone all begin so: shrunk to its width, their text could not be read.
+const phone = matchMedia("(max-width: 40rem)");
+const sizes = [...document.querySelectorAll("button.size")];
+
+function setFull(button, full) {
+  button.closest("figure").querySelector(".picture").classList.toggle("full", full);
+  button.ariaPressed = String(full);
 }
+
+for (const button of sizes) button.addEventListener("click", () => setFull(button, button.ariaPressed !== "true"));
+phone.addEventListener("change", () => sizes.forEach((button) => setFull(button, phone.matches)));
+sizes.forEach((button) => setFull(button, phone.matches));
 
 // Each file is in the page once, compressed. What is unpacked is what the link saves and what pictures of this name show.
 async function unpack(link) {

@@ -2,6 +2,7 @@
 
 import gc
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 # Tracing makes many objects that stay: to look through them less often takes a tenth of the time away.
@@ -13,8 +14,13 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 # are on, but for the flags below, for `optimized` tests, and all of them with JAX_DISABLE_MOST_OPTIMIZATIONS=0.
 UNOPTIMIZED = os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
 if UNOPTIMIZED:
-    flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
+    flags = ["--xla_cpu_parallel_codegen_split_count=1"]
+    if tuple(map(int, version("jaxlib").split(".")[:2])) < (
+        0,
+        12,
+    ):  # a later one ends the process at a flag that it lacks
+        flags.append("--xla_cpu_use_fusion_emitters=false")
+    os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402

@@ -8,7 +8,7 @@ from snakemake.exceptions import WorkflowError
 
 from experiments.common import yaml_files
 from experiments.common.job import CERTIFICATE, SCALES
-from experiments.common.policy import OUTDATED, is_kept
+from experiments.common.policy import OUTDATED, PEERS, is_kept, with_peers
 from experiments.common.schemas import validator
 from experiments.common.sources import Sources
 
@@ -37,7 +37,11 @@ def check(value, schema, where):
 
 SCALES_SCHEMA = read_yaml("workflow/config.schema.yaml")
 COMMAND_LINE_SCHEMA = {
-    "properties": {"scale": {"enum": list(SCALES)}, "outdated": {"enum": list(OUTDATED)}},
+    "properties": {
+        "scale": {"enum": list(SCALES)},
+        "outdated": {"enum": list(OUTDATED)},
+        "peers": {"enum": list(PEERS)},
+    },
     "additionalProperties": False,
 }
 

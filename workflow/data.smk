@@ -24,11 +24,12 @@ MISSING = {name: files for name, files in ABSENT.items() if files}
 SPIKES = [f"data/processed/{name}.npz" for name in SETS if name not in MISSING]
 
 
-onstart:
+def told_of_spikes():
+    """A line for each set whose raw files are not there."""
     for name, files in MISSING.items():
         raw = " and ".join(f"data/raw/{file}" for file in files)
         reads = "what reads it and has no result" if keeps(SCALE) else "all that reads it"
-        print(f"Left out, with {reads}: {name}, without {raw}. See docs/data.md.")
+        yield f"Left out, with {reads}: {name}, without {raw}. See docs/data.md."
 
 
 rule raw_data:

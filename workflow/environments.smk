@@ -1,5 +1,17 @@
 """One environment for each library that is timed next to ours; its file says what it needs."""
 
+from benchmarks.side_by_side.contenders import needs_torch
+
+
+def told_of_peers():
+    """A line for each experiment about the peers that are not run, since they need PyTorch and are not asked for."""
+    for (scale, name), jobs in JOBS.items():
+        settings = EXPERIMENTS[name][scale]
+        if (scale, settings.get("own_environments")) == (SCALE, "light"):
+            peers = {contender.partition(":")[0] for job in jobs.values() for contender in job.config["contenders"]}
+            not_run = sorted(peer for peer in peers if needs_torch(peer))
+            yield f"Not run in {name}, since they need PyTorch: {', '.join(not_run)}. With them: --config peers=all"
+
 
 # If an environment could not be made, the output says why. It is tried again on request alone: --forcerun environment.
 rule environment:

@@ -1,5 +1,6 @@
 """The results and figures of all experiments. Each experiment is a folder with a jobs.py; no other file has to name it."""
 
+import json
 import sys
 from functools import cache, partial
 
@@ -15,7 +16,11 @@ from experiments.common.products import (
 )
 from experiments.common.provenance import decide, older_results, state_of
 
-EXPERIMENTS = {name: experiment_config(name) for name in experiment_names()}
+CONFIGURED = {name: experiment_config(name) for name in experiment_names()}
+EXPERIMENTS = {
+    name: {scale: with_peers(settings, config.get("peers")) for scale, settings in scales.items()}
+    for name, scales in CONFIGURED.items()
+}
 STEMS = {
     name: [figure["stem"] for figure in read_yaml(f"experiments/{name}/claims.yaml")["figures"]] for name in EXPERIMENTS
 }
@@ -49,6 +54,13 @@ def kinds_of(name):
         for key, job in jobs.items() if other == name else ():
             kinds.setdefault(job.endings, set()).add(key)
     return kinds
+
+
+def options_of(name, wildcards):
+    """The options by which a command has the settings that --config changes, with the results in the usual place."""
+    usual, asked = CONFIGURED[name][wildcards.scale], EXPERIMENTS[name][wildcards.scale]
+    changes = [f"--set {key}={json.dumps(value)}" for key, value in asked.items() if value != usual[key]]
+    return ["--results results", *changes] if changes else []
 
 
 def job_of(name, wildcards):
@@ -109,9 +121,10 @@ for name in EXPERIMENTS:
                 cpus_per_task=lambda wildcards, name=name: -1 if job_of(name, wildcards).is_exclusive else 1,
             params:
                 experiment=name,
+                options=partial(options_of, name),
             shell:
                 "workflow/logged {log} python -m experiments.run {params.experiment} {wildcards.job}"
-                " --scale {wildcards.scale}"
+                " --scale {wildcards.scale} {params.options}"
 
     rule:
         name:
@@ -125,9 +138,10 @@ for name in EXPERIMENTS:
         params:
             experiment=name,
             jobs=lambda wildcards, name=name: list(JOBS[wildcards.scale, name]),
+            options=partial(options_of, name),
         shell:
             "workflow/logged {log} python -m experiments.plot {params.experiment} --scale {wildcards.scale}"
-            " --jobs {params.jobs} --output figures"
+            " --jobs {params.jobs} --output figures {params.options}"
 
 
 @cache

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.side_by_side.contenders import needs_torch
 from experiments.common.job import TIMES, Job, drop
 
 ROOT = Path(__file__).parents[2]
@@ -15,6 +16,8 @@ def jobs(settings: dict[str, Any]) -> Iterator[Job]:
         config = drop(settings, "workloads") | {"workload": workload, "contenders": names} | own
         peers = sorted({name.split(":")[0] for name in names})
         timed = [peer for peer in peers if own["size"] <= settings["left_out"].get(peer, own["size"])]
+        if settings["own_environments"] == "light":
+            timed = [peer for peer in timed if not needs_torch(peer)]
         files = [str(file.relative_to(ROOT)) for file in sorted(ROOT.glob("benchmarks/side_by_side/*.py"))]
         files += [f"benchmarks/peers/{peer}.py" for peer in timed]
         if settings["own_environments"]:

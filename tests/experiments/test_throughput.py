@@ -13,6 +13,7 @@ from benchmarks.side_by_side import contenders, equations
 from benchmarks.side_by_side.workload import DECAY, Workload, uniform
 from experiments import plot as figures
 from experiments.common.job import figures_of, jobs_of
+from experiments.common.policy import with_peers
 from experiments.throughput import libraries, plot, run
 
 ROOT = Path(run.__file__).parent
@@ -133,7 +134,7 @@ def test_peer_that_needs_more_than_there_is_is_left_out_with_its_reason():
 
 def test_peer_that_a_scale_leaves_out_says_so_and_no_other():
     def refused(workload: str) -> dict[str, str]:
-        config = config_of("throughput", workload, CONFIG["scales"]["quick"])
+        config = config_of("throughput", workload, CONFIG["scales"]["quick"] | {"own_environments": True})
         reasons = {
             c.peer: c.unsupported_reason(uniform(config["steps"], config["size"])) for c in run.chosen_of(config)
         }
@@ -144,6 +145,35 @@ def test_peer_that_a_scale_leaves_out_says_so_and_no_other():
     assert set(refused("n1024")) == {*refused("n512"), "norse", "rockpool_jax"}
     assert refused("n1024")["norse"] == "left out at the scale 'quick' for the time that it takes above N = 512"
     assert CONFIG["scales"]["paper"]["left_out"] == {}
+
+
+NEED_TORCH = {"lava_dl", "norse", "rockpool_torch", "sinabs", "snntorch", "spikingjelly", "spikingjelly_cuda"}
+
+
+def test_scale_quick_runs_no_peer_that_needs_torch_and_says_how_to_run_it():
+    assert {peer.stem for peer in contenders.PEERS.glob("*.py") if contenders.needs_torch(peer.stem)} == NEED_TORCH
+    config = config_of("throughput", "n128", CONFIG["scales"]["quick"])
+    told = {c.peer: c.unsupported_reason(uniform(256, 128)) for c in run.chosen_of(config)}
+    reason = "not run: it needs PyTorch, which is asked for with --config peers=all"
+    assert told == {peer: reason if peer in NEED_TORCH else None for peer in told} and told.keys() > NEED_TORCH
+    files = {file for job in jobs_of("throughput", "quick", CONFIG["scales"]["quick"]).values() for file in job.files}
+    assert not {f"benchmarks/.envs/{peer}.json" for peer in NEED_TORCH} & files
+    assert {"benchmarks/.envs/spyx.json", "benchmarks/.envs/sparx.json"} <= files
+
+
+def test_peers_that_are_asked_for_replace_those_of_the_scale():
+    """The scale full, whose results are shipped, has all of them without being asked."""
+    quick, full = (CONFIG["scales"][scale] for scale in ("quick", "full"))
+    assert with_peers(quick, None) == quick == with_peers(quick, "light") != with_peers(quick, "all")
+    assert with_peers(full, None) == full == with_peers(full, "all") != with_peers(full, "light")
+    assert with_peers({"seeds": 2}, "all") == {"seeds": 2}
+    files = {file for job in jobs_of("throughput", "quick", with_peers(quick, "all")).values() for file in job.files}
+    assert {f"benchmarks/.envs/{peer}.json" for peer in ("norse", "snntorch", "spikingjelly")} <= files
+
+
+def test_figure_says_why_there_is_no_time():
+    assert plot._why("needs a CUDA device") == "not timed: needs a CUDA device"
+    assert plot._why(run.NEEDS_TORCH) == run.NEEDS_TORCH and len(run.NEEDS_TORCH) < 90
 
 
 def test_jax_gets_its_wheels_where_there_is_a_gpu():
@@ -190,7 +220,7 @@ def test_figures_of_one_benchmark_alone_say_what_is_missing(given, results, tmp_
 
 
 def test_job_needs_the_environments_of_the_peers_that_are_timed():
-    settings = CONFIG["scales"]["quick"]
+    settings = CONFIG["scales"]["quick"] | {"own_environments": True}
     found = jobs_of("throughput", "quick", settings)
     assert "benchmarks/.envs/norse.json" in found["n512"].files
     assert "benchmarks/.envs/norse.json" not in found["n1024"].files

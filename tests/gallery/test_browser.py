@@ -265,17 +265,33 @@ def test_phone_shows_each_claim_as_a_list_with_the_names_of_the_columns(browser)
     assert [cell.location["y"] for cell in cells] == sorted(cell.location["y"] for cell in cells)
 
 
-def test_picture_in_full_size_scrolls_in_its_frame(browser):
-    window(browser, 375, 800)
-    image = browser.find_element(By.CSS_SELECTOR, ".picture img")
+def test_picture_in_full_size_scrolls_in_its_frame_as_all_do_on_a_phone(browser):
     button = browser.find_element(By.CSS_SELECTOR, "button.size")
+    assert button.get_attribute("aria-pressed") == "false"
+    window(browser, 375, 800)
+    WebDriverWait(browser, 5).until(lambda _: button.get_attribute("aria-pressed") == "true")
+    image = browser.find_element(By.CSS_SELECTOR, ".picture img")
     widths = []
-    for pressed in ("false", "true", "false"):
+    for pressed in ("true", "false", "true"):
         assert button.get_attribute("aria-pressed") == pressed
         widths.append(image.size["width"])
         assert browser.execute_script("return document.documentElement.scrollWidth") == 375
         browser.execute_script("arguments[0].click()", button)
-    assert widths[0] == widths[2] < 375 < widths[1]
+    natural = browser.execute_script("return arguments[0].naturalWidth", image)
+    assert widths[0] == widths[2] == natural > 375 > widths[1]
+
+
+def test_phone_shows_each_claim_as_a_card_with_its_verdict_first(browser):
+    window(browser, 375, 800)
+    card = browser.find_element(By.ID, "speed-faster")
+    color, back = (
+        browser.execute_script("return getComputedStyle(arguments[0]).backgroundColor", element)
+        for element in (card, browser.find_element(By.TAG_NAME, "body"))
+    )
+    assert color != back and card.text.startswith("✓ holds") and card.size["width"] > 300
+    entry = browser.find_element(By.CSS_SELECTOR, "nav li")
+    thumbnail, text = entry.find_element(By.TAG_NAME, "img"), entry.find_element(By.TAG_NAME, "div")
+    assert text.location["x"] >= thumbnail.location["x"] + thumbnail.size["width"]
 
 
 @pytest.mark.parametrize("scheme, dark", [("light", False), ("dark", True)])

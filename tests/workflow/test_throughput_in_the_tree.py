@@ -7,6 +7,8 @@ import shutil
 import pytest
 from tree import ROOT, new_tree
 
+from experiments.common.job import settings_of
+
 pytestmark = pytest.mark.slow
 
 RESULT = "results/tiny/throughput/rules_n32.timing.json"
@@ -59,6 +61,37 @@ def test_edit_of_what_is_timed_times_it_again(timed, tmp_path, file, expected):
     with (tree.path / file).open("a") as source:
         source.write("EDITED = True\n")
     assert plan(tree) == expected
+
+
+def test_peers_that_need_torch_are_installed_if_they_are_asked_for(timed):
+    """The settings reach the jobs, and what is drawn is what was computed."""
+    plain, light, everything = (
+        timed.output_of("snakemake", "figures/all", "--dry-run", "--printshellcmds", "--quiet", "host", *options)
+        for options in ((), ("--config", "peers=light"), ("--config", "peers=all"))
+    )
+    norse = "benchmarks/.envs/norse.json"
+    assert norse not in plain + light and norse in everything
+    assert "experiments.run throughput n128 --scale quick" in plain and "own_environments" not in plain + light
+    asked = "--results results --set own_environments=true"
+    assert f"experiments.run throughput n128 --scale quick {asked}" in everything
+    assert re.search(rf"experiments.plot throughput --scale quick --jobs [\w ]+ --output figures {asked}\n", everything)
+    assert everything.count("own_environments") == len(settings_of("throughput", "quick")["workloads"]) + 1
+
+
+def test_results_of_the_peers_that_were_asked_for_are_verified_with_them(timed, tmp_path):
+    tree = timed.copy(tmp_path / "tree")
+    result = RESULT.replace("tiny", "quick").replace("n32", "n128")
+    (tree.path / result).parent.mkdir(parents=True)
+    (tree.path / result).write_text("{}")
+    asked = (
+        CERTIFY.replace("tiny", "quick")
+        .replace("n32", "n128")
+        .replace('"quick"))', '"quick") | {"own_environments": True})')
+    )
+    tree.output_of("python", "-c", asked)
+    assert "all files are as they were made" in tree.output_of("python", "-m", "experiments.verify", "--peers", "all")
+    plain = tree.run("python", "-m", "experiments.verify")
+    assert plain.returncode == 1 and "other settings: own_environments" in plain.stdout
 
 
 def test_on_slurm_a_job_that_is_alone_has_a_node_of_its_own(timed):
