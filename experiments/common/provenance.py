@@ -10,8 +10,10 @@ import datetime
 import hashlib
 import json
 import platform
+import resource
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -155,14 +157,25 @@ def certify(product: Product, made_from: dict[str, Any], **run: Any) -> None:
 
 
 def run_of(started: float, **more: str) -> dict[str, Any]:
-    """What differs from run to run: commit, date, machine, and wall time since `started`, a value of `time.perf_counter`."""
+    """What differs from run to run: commit, date, machine, wall time since `started`, a value of `time.perf_counter`, and memory.
+
+    The memory is the most that this process has had at a time, in units of 10^6 bytes: where one process makes several products,
+    it is that of all of them up to now.
+    """
     return {
         **more,
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.system()} {platform.machine()} {_processor()}",
         "wall_seconds": round(time.perf_counter() - started, 2),
+        "peak_megabytes": round(peak_bytes() / 1e6),
     }
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had at a time."""
+    unit = 1 if sys.platform == "darwin" else 1024  # of the number that the system tells
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def require_intact(certificate: Path, files: Iterable[Path], how: str) -> dict[str, Any]:
