@@ -30,12 +30,12 @@ FACTS = {"wall_seconds": "seconds", "peak_megabytes": "megabytes"}
 Table = dict[str, dict[str, dict[str, int]]]
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("experiments.resources", description=__doc__, formatter_class=form)
     parser.add_argument("results", nargs="?", type=Path, default=RESULTS, help="folder of results; default: results")
     parser.add_argument("--table", type=Path, default=TABLE, help=f"default: {TABLE}")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     found = largest(certificates(options.results))
     if not found:
         raise SystemExit(f"{options.results} has no certificates of results of a processor.")
@@ -56,7 +56,7 @@ def certificates(results: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def largest(found: Iterable[tuple[str, str, dict[str, Any]]]) -> Table:
-    """The largest value of each fact by experiment and scale; certificates that lack a fact, older ones, do not count for it."""
+    """The largest value of each fact by experiment and scale. A certificate that lacks a fact, an older one, is left out."""
     table: Table = {}
     for experiment, scale, content in found:
         for fact, name in FACTS.items():

@@ -157,10 +157,9 @@ def certify(product: Product, made_from: dict[str, Any], **run: Any) -> None:
 
 
 def run_of(started: float, **more: str) -> dict[str, Any]:
-    """What differs from run to run: commit, date, machine, wall time since `started`, a value of `time.perf_counter`, and memory.
+    """What differs from run to run: commit, date, machine, memory, and wall time since `started`, of `time.perf_counter`.
 
-    The memory is the most that this process has had at a time, in units of 10^6 bytes: where one process makes several products,
-    it is that of all of them up to now.
+    The memory is in units of 10^6 bytes. If a process makes several products one after the other, it is that of all up to now.
     """
     return {
         **more,
@@ -173,9 +172,9 @@ def run_of(started: float, **more: str) -> dict[str, Any]:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had at a time."""
+    """The most memory that this process has had at a time, or the largest of those that it waited for, if that had more."""
     unit = 1 if sys.platform == "darwin" else 1024  # of the number that the system tells
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return unit * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def require_intact(certificate: Path, files: Iterable[Path], how: str) -> dict[str, Any]:

@@ -145,7 +145,8 @@ def trial(
             groups.append(run.pid)
             code = ended(run)
             assert code == 0, f"{dict(hits)}\n{subject.said(on)}"
-            compare(subject.made(on), whole, hits)
+            different = compared(subject.made(on), whole)
+            assert not different, f"After {dict(hits)}: {different}\nIts last run said:\n{subject.said(on)}"
         finally:
             end_groups(groups)
     return hits
@@ -201,10 +202,14 @@ def end_groups(groups: list[int]) -> None:
             time.sleep(0.05)
 
 
-def compare(found: dict[str, bytes], whole: dict[str, bytes], hits: collections.Counter) -> None:
-    """Raise AssertionError unless the same files have the same bytes."""
-    names = sorted(name for name in found.keys() | whole.keys() if found.get(name) != whole.get(name))
-    assert not names, f"after {dict(hits)}, these differ from an undisturbed run: {', '.join(names)}"
+def compared(found: dict[str, bytes], whole: dict[str, bytes]) -> str:
+    """The files that are not those of an undisturbed run, in words; empty if there is none."""
+    kinds = {
+        "missing": whole.keys() - found.keys(),
+        "too many": found.keys() - whole.keys(),
+        "different": {name for name in whole.keys() & found.keys() if whole[name] != found[name]},
+    }
+    return "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in kinds.items() if names)
 
 
 def chaos(seed: int, minutes: float, trials: int | None, folder: Path) -> collections.Counter:

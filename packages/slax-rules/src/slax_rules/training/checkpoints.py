@@ -63,7 +63,7 @@ class Checkpoints:
         """Open the checkpoints on disk for a run with these settings; pending writes are complete on exit.
 
         Raises:
-            OSError: a checkpoint that could not be written, as on a full disk; a note on the error that ends the block, if one does.
+            OSError: a checkpoint could not be written, as on a full disk; a note on the error, if another one ends the block.
         """
         import orbax.checkpoint as ocp  # takes seconds to import, and is not needed if nothing is saved
 
@@ -218,7 +218,7 @@ class Store:
 
 @contextmanager
 def _without_logged_errors() -> Iterator[None]:
-    """Keep orbax's threads from logging the errors that the next save or the end of a run raises, hundreds of lines for each."""
+    """Keep orbax's threads from logging errors, in hundreds of lines: the next save or the end of the run raises them."""
     logger = logging.getLogger("absl")
 
     def is_other(record: logging.LogRecord) -> bool:

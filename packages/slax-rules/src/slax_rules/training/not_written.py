@@ -46,7 +46,5 @@ def not_written(what: str, path: Path, size: int, number: int) -> str:
         return f"{text} Make it writable, or take another folder, and start again."
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
     free = shutil.disk_usage(there).free
-    return (
-        f"{text} It takes up to {size / 1e6:.2f} MB, and {free / 1e6:.2f} MB are free there. Make room, or take another folder, "
-        "and start again."
-    )
+    room = f"It takes up to {size / 1e6:.2f} MB, and {free / 1e6:.2f} MB are free there."
+    return f"{text} {room} Make room, or take another folder, and start again."
