@@ -41,6 +41,9 @@ test: $(V)/.ok ## run all tests
 cluster: $(V)/.ok ## run the pipeline on a Slurm of three nodes on this machine (Debian: slurm-wlm, munge)
 	pytest -m cluster tests/cluster
 
+chaos: $(V)/.ok ## training and the pipeline under kills, full disks and wrong clocks, for ten minutes
+	python tests/chaos/chaos.py --minutes 10
+
 lint: $(V)/.ok ## check style and who may import whom
 	ruff check
 	ruff format --check
@@ -90,4 +93,4 @@ $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS
 	$(V)/bin/uv pip install -q --compile-bytecode --python $(@D) --require-hashes -r $<
 	touch $@
 
-.PHONY: help figures tiny paper verify pack cuda docs docs-serve release-check test cluster lint benchmark claims lock clean
+.PHONY: help figures tiny paper verify pack cuda docs docs-serve release-check test cluster chaos lint benchmark claims lock clean
