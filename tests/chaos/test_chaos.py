@@ -4,6 +4,7 @@ import pytest
 from disk import disk
 
 from chaos import FAULTS, chaos, compared
+from slax_rules import Checkpoints
 
 
 @pytest.mark.slow
@@ -30,6 +31,19 @@ def test_a_disk_is_full_or_read_only_as_long_as_it_is_said_to_be(tmp_path):
         (on.path / "other").write_bytes(b"1" * 100_000)
         assert file.read_bytes() == b"1" * 100_000
     assert not any((tmp_path / "disk").iterdir())
+
+
+def test_fit_on_a_read_only_disk_ends_at_once_with_the_reason(tmp_path):
+    with disk(tmp_path / "disk") as on:
+        if on.name == "a folder":
+            pytest.skip("root may write into read-only folders, and no file system in memory can be mounted here")
+        (on.path / "run").mkdir()
+        on.lock()
+        with pytest.raises(
+            OSError, match="Checkpoints could not be written to .*/run: Read-only file system. Make it wri"
+        ):
+            with Checkpoints(on.path / "run").open({}):
+                pass
 
 
 def test_what_differs_is_told():

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -68,6 +69,11 @@ class Checkpoints:
         import orbax.checkpoint as ocp  # takes seconds to import, and is not needed if nothing is saved
 
         directory = Path(self.directory).absolute()
+        with told_if_not_written(
+            "Checkpoints", directory, 0
+        ):  # orbax's threads would wait without end for a folder to be made
+            directory.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=directory).close()
         for left_over in directory.glob(
             f".{BEST}.*.part"
         ):  # left by a run that was killed while it wrote the best weights
