@@ -39,11 +39,13 @@ def test_fit_on_a_read_only_disk_ends_at_once_with_the_reason(tmp_path):
             pytest.skip("root may write into read-only folders, and no file system in memory can be mounted here")
         (on.path / "run").mkdir()
         on.lock()
-        with pytest.raises(
-            OSError, match="Checkpoints could not be written to .*/run: Read-only file system. Make it wri"
+        with (
+            pytest.raises(
+                OSError, match="Checkpoints could not be written to .*/run: Read-only file system. Make it wri"
+            ),
+            Checkpoints(on.path / "run").open({}),
         ):
-            with Checkpoints(on.path / "run").open({}):
-                pass
+            pass
 
 
 def test_what_differs_is_told():
