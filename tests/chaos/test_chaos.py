@@ -40,9 +40,7 @@ def test_fit_on_a_read_only_disk_ends_at_once_with_the_reason(tmp_path):
         (on.path / "run").mkdir()
         on.lock()
         with (
-            pytest.raises(
-                OSError, match="Checkpoints could not be written to .*/run: Read-only file system. Make it wri"
-            ),
+            pytest.raises(OSError, match=r"Checkpoints could not be written to .*/run: Read-only file system\. Make"),
             Checkpoints(on.path / "run").open({}),
         ):
             pass

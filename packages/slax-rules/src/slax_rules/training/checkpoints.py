@@ -69,9 +69,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp  # takes seconds to import, and is not needed if nothing is saved
 
         directory = Path(self.directory).absolute()
-        with told_if_not_written(
-            "Checkpoints", directory, 0
-        ):  # orbax's threads would wait without end for a folder to be made
+        with told_if_not_written("Checkpoints", directory, 0):  # orbax would wait for it without end
             directory.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=directory).close()
         for left_over in directory.glob(
