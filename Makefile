@@ -64,6 +64,9 @@ define core_tests
 	.venvs/$@/bin/pytest -q $(CORE)
 endef
 
+chaos: $(V)/.ok ## training and the pipeline under kills, full disks and wrong clocks, for ten minutes
+	python tests/chaos/chaos.py --minutes 10
+
 lint: $(V)/.ok ## check style and who may import whom
 	ruff check
 	ruff format --check
@@ -113,4 +116,4 @@ $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS
 	$(V)/bin/uv pip install -q --compile-bytecode --python $(@D) --require-hashes -r $<
 	touch $@
 
-.PHONY: help figures tiny paper verify pack cuda docs docs-serve release-check test check lowest newest cluster lint benchmark claims lock clean
+.PHONY: help figures tiny paper verify pack cuda docs docs-serve release-check test check lowest newest cluster chaos lint benchmark claims lock clean

@@ -3,7 +3,6 @@
 import gc
 import os
 from importlib.metadata import version
-from pathlib import Path
 
 # Tracing makes many objects that stay: to look through them less often takes a tenth of the time away.
 gc.set_threshold(50_000, 20, 50)
@@ -25,13 +24,6 @@ if UNOPTIMIZED:
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
-
-# Many files compile the same programs. Each process keeps them in a folder of its own, since JAX's files are not written at
-# once; what tests start has no such folder.
-PROGRAMS = Path(__file__).parents[1] / ".pytest_cache" / "programs" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
-jax.config.update("jax_compilation_cache_dir", str(PROGRAMS))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

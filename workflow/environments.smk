@@ -24,4 +24,5 @@ rule environment:
     wildcard_constraints:
         peer=r"\w+",
     shell:
-        "workflow/logged {log} python -m benchmarks.side_by_side.environment {input} {output}"
+        "workflow/logged {log} python -m benchmarks.side_by_side.environment {input} {output}.part"
+        " && mv {output}.part {output}"

@@ -1,6 +1,7 @@
 """The results and figures of all experiments. Each experiment is a folder with a jobs.py; no other file has to name it."""
 
 import json
+import math
 import sys
 from functools import cache, partial
 
@@ -89,6 +90,26 @@ def read_by_figures(name, wildcards):
     return [*files_of(wildcards.scale, name), *certificates]
 
 
+NEEDS = read_yaml("workflow/resources.yaml")
+ASKED = {  # what a job asks of a cluster, for what the most costly one of its kind needed
+    "runtime": ("seconds", lambda seconds: 4 * seconds / 60 + 5),  # minutes
+    "mem_mb": ("megabytes", lambda megabytes: 1.5 * megabytes + 500),
+}
+
+
+def asked_resource(resource, name, wildcards, attempt):
+    """What a job asks for, twice as much at each attempt.
+
+    If it was not measured, it is the default of the profile, or 0, which asks for nothing, if that has none.
+    """
+    fact, ask = ASKED[resource]
+    needed = NEEDS.get(name, {}).get(wildcards.scale, {}).get(fact)
+    if needed is not None:
+        return math.ceil(ask(needed)) * 2 ** (attempt - 1)
+    default = (workflow.resource_settings.default_resources or {}).get(resource)
+    return getattr(default, "value", default) or 0
+
+
 RESULTS = [file for name in EXPERIMENTS if (SCALE, name) in JOBS for file in files_of(SCALE, name)]
 FIGURES = [
     f"figures/{SCALE}/{stem}.{suffix}"
@@ -117,6 +138,8 @@ for name in EXPERIMENTS:
                 job="|".join(map(re.escape, sorted(keys))),
             threads: lambda wildcards, name=name: workflow.cores if job_of(name, wildcards).is_exclusive else 1
             resources:
+                runtime=lambda wildcards, attempt, name=name: asked_resource("runtime", name, wildcards, attempt),
+                mem_mb=lambda wildcards, attempt, name=name: asked_resource("mem_mb", name, wildcards, attempt),
                 slurm_extra=lambda wildcards, name=name: "--exclusive" if job_of(name, wildcards).is_exclusive else "",
                 cpus_per_task=lambda wildcards, name=name: -1 if job_of(name, wildcards).is_exclusive else 1,
             params:

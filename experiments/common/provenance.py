@@ -10,8 +10,10 @@ import datetime
 import hashlib
 import json
 import platform
+import resource
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -155,14 +157,24 @@ def certify(product: Product, made_from: dict[str, Any], **run: Any) -> None:
 
 
 def run_of(started: float, **more: str) -> dict[str, Any]:
-    """What differs from run to run: commit, date, machine, and wall time since `started`, a value of `time.perf_counter`."""
+    """What differs from run to run: commit, date, machine, memory, and wall time since `started`, of `time.perf_counter`.
+
+    The memory is in units of 10^6 bytes. If a process makes several products one after the other, it is that of all up to now.
+    """
     return {
         **more,
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.system()} {platform.machine()} {_processor()}",
         "wall_seconds": round(time.perf_counter() - started, 2),
+        "peak_megabytes": round(peak_bytes() / 1e6),
     }
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had at a time, or the largest of those that it waited for, if that had more."""
+    unit = 1 if sys.platform == "darwin" else 1024  # of the number that the system tells
+    return unit * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def require_intact(certificate: Path, files: Iterable[Path], how: str) -> dict[str, Any]:

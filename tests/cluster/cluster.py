@@ -9,6 +9,7 @@ keys, configuration, state and logs. It is no service of the system, and does no
 import contextlib
 import getpass
 import os
+import re
 import shutil
 import signal
 import socket
@@ -29,13 +30,14 @@ SlurmctldPort={controller}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=10
 StateSaveLocation={folder}/state
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdPidFile={folder}/%n.pid
 SlurmdLogFile={folder}/%n.log
 SlurmdSpoolDir={folder}/%n
+SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -44,7 +46,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=sched_interval=1
 ReturnToService=2
-SlurmdTimeout=10
+SlurmdTimeout=6
 KillWait=2
 OverTimeLimit=0
 MaxJobCount={most_jobs}
@@ -115,9 +117,7 @@ class Cluster:
     def kill_node(self, node: str) -> None:
         """Kill the program of a node and all that it started, as if its power were cut."""
         program = self._running.pop(node)
-        for child in [*children(program.pid), program.pid]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
+        kill([program.pid, *self._steps(node)])
         program.wait()
 
     def states(self) -> list[str]:
@@ -126,7 +126,13 @@ class Cluster:
 
     def ask(self, *command: str) -> str:
         """The output of one of Slurm's programs; empty if it fails."""
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True).stdout
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60).stdout
+
+    def jobs(self, folder: Path) -> list[dict[str, str]]:
+        """What Slurm knows of each job that was submitted in a folder, also of those that ended within five minutes."""
+        lines = self.ask("scontrol", "--oneliner", "show", "job").splitlines()
+        found = [dict(re.findall(r"(\w+)=(\S*)", line)) for line in lines]
+        return [facts for facts in found if facts.get("WorkDir") == str(folder)]
 
     def log(self) -> str:
         """The last lines of the logs."""
@@ -138,15 +144,26 @@ class Cluster:
         self.ask("scancel", "--user", getpass.getuser())
         for name in [*self.nodes, "slurmctld", "munged"]:
             if program := self._running.pop(name, None):
-                below = children(program.pid)
+                below = [*children(program.pid), *self._steps(name)]
                 program.terminate()
                 try:
                     program.wait(timeout=10)
                 except subprocess.TimeoutExpired:
                     program.kill()
-                for child in below:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(child, signal.SIGKILL)
+                kill(below)
+
+    def _steps(self, node: str) -> list[int]:
+        """The processes of a node's jobs. They are no children of its slurmd, but each is in the session of its slurmstepd."""
+        sessions, of_node = {}, set()
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # a process that ended, or of another user
+                sessions[int(process.name)] = os.getsid(int(process.name))
+                environment = (process / "environ").read_bytes()
+                if f"SLURMD_NODENAME={node}\0".encode() in environment and str(self.folder).encode() in environment:
+                    of_node.add(int(process.name))
+        return [
+            one for one, session in sessions.items() if one in of_node or session in {sessions[it] for it in of_node}
+        ]
 
     def _run(self, program: str, *options: str, name: str | None = None) -> None:
         name = name or program
@@ -159,7 +176,7 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(nodes: int = 3, cpus: int = 1, most_jobs: int = 1000) -> Iterator[Cluster]:
+def cluster(nodes: int = 3, cpus: int = 2, most_jobs: int = 1000) -> Iterator[Cluster]:
     """A cluster as long as the block runs."""
     with tempfile.TemporaryDirectory(prefix="slurm") as folder:
         made = Cluster(Path(folder), nodes, cpus, most_jobs)
@@ -174,6 +191,12 @@ def children(pid: int) -> list[int]:
     """All processes below one, the deepest last."""
     found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
     return [one for child in map(int, found) for one in (child, *children(child))]
+
+
+def kill(processes: list[int]) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
 def free_ports(number: int) -> list[int]:

@@ -1,87 +1,12 @@
 """The pipeline on a real Slurm of three nodes on this machine: `make cluster` (minutes; Debian's slurm-wlm and munge)."""
 
 import os
-import shutil
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 import yaml
 
 from cluster import cluster, missing_programs, wait_for
-
-ROOT = Path(__file__).parents[2]
-PARTS = (
-    "Snakefile",
-    "dvc.yaml",
-    "workflow",
-    "gallery",
-    "profiles",
-    "requirements.lock",
-    "packages",
-    "data/config.yaml",
-    "data/raw",
-    "data/store",
-    "shipped",
-    "experiments/common",
-    "experiments/step_response",
-    "benchmarks/__init__.py",
-    "benchmarks/side_by_side",
-    *(str(file.relative_to(ROOT)) for file in sorted(ROOT.glob("experiments/*.py"))),
-)
-# An experiment whose jobs do what a test wants: wait, or fail.
-TOY = {
-    "jobs.py": '''"""A job for each entry."""
-
-from experiments.common.job import Job
-
-
-def jobs(settings):
-    for name, own in settings["jobs"].items():
-        yield Job(name, own)
-''',
-    "run.py": '''"""Wait, and fail or square a number."""
-
-import time
-
-
-def compute(config):
-    time.sleep(config["seconds"])
-    if config["number"] < 0:
-        raise SystemExit(f"the number {config['number']} is negative")
-    return {"square": config["number"] ** 2}
-''',
-    "plot.py": '''"""Draw squares."""
-
-from matplotlib import pyplot as plt
-
-from experiments.common.figures import Plot
-
-
-def prepare(results):
-    return sorted(result["square"] for result in results)
-
-
-def rows(squares):
-    return ([square] for square in squares)
-
-
-def draw(squares):
-    figure, ax = plt.subplots()
-    ax.plot(squares, "o")
-    return figure
-
-
-FIGURES = {"toy": Plot(["square"], rows, draw)}
-''',
-    "claims.yaml": """\
-figures:
-  - {stem: toy, title: Squares, shows: Squares, alt: Dots, published: not in the paper, claims: []}
-""",
-    "config.schema.yaml": "type: object\n",
-}
+from toy_pipeline import Tree, ended, jobs, results
 
 SLURM = ("--workflow-profile", "slurm", "--slurm-init-seconds-before-status-checks", "2")
 
@@ -91,138 +16,122 @@ pytestmark = [
 ]
 
 
-class Tree:
-    """A checkout of the pipeline with the toy and one real experiment."""
-
-    def __init__(self, path: Path, jobs: dict[str, dict]):
-        self.path = path
-        for part in PARTS:
-            (path / part).parent.mkdir(parents=True, exist_ok=True)
-            if (ROOT / part).is_dir():
-                shutil.copytree(ROOT / part, path / part, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy2(ROOT / part, path / part)
-        folder = path / "experiments" / "toy"
-        folder.mkdir()
-        for name, text in TOY.items():
-            (folder / name).write_text(text)
-        self.set(jobs)
-
-    def set(self, jobs: dict[str, dict]) -> None:
-        scales = {scale: {"jobs": jobs} for scale in ("tiny", "quick", "full", "paper")}
-        (self.path / "experiments/toy/config.yaml").write_text(yaml.safe_dump({"scales": scales}))
-
-    def command(self, *targets: str, options: tuple[str, ...] = ()) -> list[str]:
-        return ["snakemake", *targets, "--config", "scale=tiny", "--keep-going", *options]
-
-    def environment(self, base: dict[str, str]) -> dict[str, str]:
-        packages = [str(source) for source in self.path.glob("packages/*/src")]
-        return base | {
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), base["PATH"]]),
-            "PYTHONPATH": os.pathsep.join(packages),
-        }
-
-    def made(self) -> dict[str, bytes]:
-        """The results, without their certificates."""
-        files = sorted((self.path / "results").rglob("*.json"))
-        return {str(file.relative_to(self.path)): file.read_bytes() for file in files if "record" not in file.name}
-
-
 @pytest.fixture(scope="module")
 def slurm():
     with cluster(nodes=3) as running:
         yield running
 
 
-def jobs(**seconds: float) -> dict[str, dict]:
-    return {name: {"number": number, "seconds": time} for number, (name, time) in enumerate(seconds.items())}
+@pytest.fixture(scope="module", autouse=True)
+def begun(slurm, tmp_path_factory):
+    """Two runs that wait for minutes, whatever a test does: they go on while the other tests run, and are looked at at last."""
+    slow = Tree.new(tmp_path_factory.mktemp("slow") / "tree", jobs(short=0, long=600))
+    refused = Tree.new(tmp_path_factory.mktemp("refused") / "tree", jobs(first=0, second=0))
+    minute = ("--default-resources", "runtime=1", "mem_mb=1000")
+    with cluster(nodes=1, most_jobs=2) as full:
+        runs = {
+            "slow": (slow, slow.start(*results("short", "long"), options=(*SLURM, *minute), base=slurm.environment)),
+            "refused": (refused, refused.start(*results("first", "second"), options=SLURM, base=full.environment)),
+        }
+        yield runs
+        for _, run in runs.values():
+            run.kill()
+            run.wait()
 
 
-def results(*names: str) -> list[str]:
-    return [f"results/tiny/toy/{name}.json" for name in names]
-
-
-def on_slurm(tree: Tree, slurm, *targets: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
-    command = tree.command(*targets, options=(*SLURM, *options))
-    return subprocess.run(
-        command, cwd=tree.path, env=tree.environment(slurm.environment), capture_output=True, text=True
-    )
-
-
-def start_on_slurm(tree: Tree, slurm, *targets: str) -> subprocess.Popen:
-    command = tree.command(*targets, options=SLURM)
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        command,
-        cwd=tree.path,
-        env=tree.environment(slurm.environment),
-        stdout=pipe,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
+@pytest.mark.essential
 def test_results_are_those_of_a_local_run_bit_for_bit(slurm, tmp_path):
     targets = [f"results/tiny/step_response/{name}.json" for name in ("lif", "alif", "ltc")]
-    there, here = Tree(tmp_path / "there", jobs(a=0)), Tree(tmp_path / "here", jobs(a=0))
-    done = on_slurm(there, slurm, *targets)
-    assert done.returncode == 0, done.stdout + done.stderr
-    local = subprocess.run(
-        here.command(*targets), cwd=here.path, env=here.environment(dict(os.environ)), capture_output=True, text=True
-    )
-    assert local.returncode == 0, local.stdout + local.stderr
+    there, here = (Tree.new(tmp_path / place / "tree", jobs(a=0), "step_response") for place in ("there", "here"))
+    assert there.run(*targets, options=SLURM, base=slurm.environment) == 0, there.said()
+    assert here.run(*targets) == 0, here.said()
     assert len(here.made()) == 3 and there.made() == here.made()
+    assert len(slurm.jobs(there.path)) == 3  # which are these
 
 
 def test_a_job_that_fails_is_told_with_its_reason_and_alone_made_again(slurm, tmp_path):
-    tree = Tree(tmp_path / "tree", jobs(zero=0, one=0, two=0) | {"bad": {"number": -1, "seconds": 0}})
-    done = on_slurm(tree, slurm, *results("zero", "one", "bad", "two"))
-    assert done.returncode != 0 and len(tree.made()) == 3
-    assert "the number -1 is negative" in done.stdout + done.stderr
+    good = jobs(zero=0, one=0)
+    bad = {"number": -1, "seconds": 0, "alone": False}
+    tree = Tree.new(tmp_path / "tree", good | {"bad": bad})
+    targets = results("zero", "bad", "one")
+    assert tree.run(*targets, options=SLURM, base=slurm.environment) != 0
+    assert "the number -1 is negative" in tree.said() and sorted(tree.made()) == sorted(results("zero", "one"))
     times = {path: (tree.path / path).stat().st_mtime_ns for path in tree.made()}
-    tree.set(jobs(zero=0, one=0, two=0) | {"bad": {"number": 5, "seconds": 0}})
-    done = on_slurm(tree, slurm, *results("zero", "one", "bad", "two"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert len(tree.made()) == 4
+    tree.set(good | {"bad": bad | {"number": 5}})
+    assert tree.run(*targets, options=SLURM, base=slurm.environment) == 0, tree.said()
+    assert len(tree.made()) == 3
     assert {path: (tree.path / path).stat().st_mtime_ns for path in times} == times
 
 
-def test_a_job_over_its_time_is_told(slurm, tmp_path):
-    tree = Tree(tmp_path / "tree", jobs(short=0, long=300))
-    done = on_slurm(tree, slurm, *results("short", "long"), options=("--default-resources", "runtime=1", "mem_mb=1000"))
-    assert done.returncode != 0 and list(tree.made()) == results("short")
-    assert "TIMEOUT" in done.stdout + done.stderr
-
-
+@pytest.mark.essential
 def test_a_node_that_dies_loses_no_result(slurm, tmp_path):
-    tree = Tree(tmp_path / "tree", jobs(a=20, b=20, c=20))
-    run = start_on_slurm(tree, slurm, *results("a", "b", "c"))
-    wait_for(lambda: "n2" in slurm.ask("squeue", "--noheader", "--format=%N %T"), "job on the node n2", slurm.log, 120)
+    tree = Tree.new(tmp_path / "tree", jobs(a=8, b=8, c=8, d=8))
+    run = tree.start(*results("a", "b", "c", "d"), options=SLURM, base=slurm.environment)
+    wait_for((tree.path / "ran-on-n2").exists, "job at work on n2", slurm.log, 120)
+    lost = {job["JobId"] for job in slurm.jobs(tree.path) if job["NodeList"] == "n2"}
     slurm.kill_node("n2")
-    out, _ = run.communicate(timeout=600)
+    code = ended(run)
+    again = {job["JobId"] for job in slurm.jobs(tree.path) if job["Restarts"] != "0"}
     slurm.start_node("n2")
-    if run.returncode:  # what was lost with the node is made by the same command
-        done = on_slurm(tree, slurm, *results("a", "b", "c"))
-        assert done.returncode == 0, out + done.stdout + done.stderr
-    assert [yaml.safe_load(content)["square"] for content in tree.made().values()] == [0, 1, 4]
+    if code:  # what was lost with the node is made by the same command
+        code = tree.run(*results("a", "b", "c", "d"), options=SLURM, base=slurm.environment)
+    assert code == 0, tree.said()
+    assert lost and again == lost
+    assert [yaml.safe_load(content)["square"] for content in tree.made().values()] == [0, 1, 4, 9]
 
 
 def test_a_cancelled_job_is_told(slurm, tmp_path):
-    tree = Tree(tmp_path / "tree", jobs(long=300))
-    run = start_on_slurm(tree, slurm, *results("long"))
-    wait_for(lambda: "RUNNING" in slurm.ask("squeue", "--noheader", "--format=%T"), "running job", slurm.log, 120)
-    slurm.ask("scancel", "--user", slurm.ask("id", "-un").strip())
-    out, _ = run.communicate(timeout=300)
-    assert run.returncode != 0 and "CANCELLED" in out
+    tree = Tree.new(tmp_path / "tree", jobs(long=600))
+    run = tree.start(*results("long"), options=SLURM, base=slurm.environment)
+    wait_for(lambda: [job["JobState"] for job in slurm.jobs(tree.path)] == ["RUNNING"], "running job", slurm.log, 120)
+    slurm.ask("scancel", slurm.jobs(tree.path)[0]["JobId"])
+    assert ended(run) != 0 and "CANCELLED" in tree.said() and not tree.made()
 
 
-def test_a_full_queue_is_told(tmp_path):
-    with cluster(nodes=1, most_jobs=1) as full:
-        tree = Tree(tmp_path / "tree", jobs(a=5, b=0, c=0))
-        start = time.monotonic()
-        done = on_slurm(tree, full, *results("a", "b", "c"))
-        assert time.monotonic() - start < 300
-        if done.returncode:
-            assert "sbatch" in done.stdout + done.stderr.lower() or "submit" in (done.stdout + done.stderr).lower()
-        else:
-            assert len(tree.made()) == 3
+def test_a_job_that_measures_times_has_a_node_with_all_its_cores_and_every_job_the_time_and_memory_of_the_table(
+    slurm, tmp_path
+):
+    tree = Tree.new(tmp_path / "tree", jobs(alone=("measured",), measured=0, other=0))
+    (tree.path / "workflow/resources.yaml").write_text("toy: {tiny: {seconds: 61, megabytes: 100}}\n")
+    targets = ("results/tiny/toy/measured.timing.json", *results("other"))
+    assert tree.run(*targets, options=(*SLURM, "--cores", "1"), base=slurm.environment) == 0, tree.said()
+    found = {job["Comment"]: job for job in slurm.jobs(tree.path)}
+    assert len(found) == 2
+    for comment, job in found.items():
+        assert (
+            job["TimeLimit"] == "00:10:00" and job["MinMemoryNode"] == "650M"
+        )  # 4 times 61 s and 5 minutes, in whole minutes
+        is_alone = "measured" in comment
+        assert (job["OverSubscribe"], job["NumCPUs"]) == (("NO", "2") if is_alone else ("OK", "1"))
+    threads = yaml.safe_load(tree.made()["results/tiny/toy/measured.timing.json"])["threads"]
+    assert threads == len(os.sched_getaffinity(0))  # not the one core of the main process
+
+
+def test_a_sweep_is_a_job_for_each_entry_on_several_nodes(slurm, tmp_path):
+    """Rules and rates of an experiment of the project; it takes lines of config.yaml, and none of code."""
+    tree = Tree.new(tmp_path / "tree", jobs(a=0), "accuracy")
+    file = tree.path / "experiments/accuracy/config.yaml"
+    tiny = yaml.safe_load(file.read_text())["scales"]["tiny"]
+    randman = tiny["tasks"]["randman"] | {"layers": [64, 8, 10], "n_steps": 5}
+    swept = {f"rate_{number}": randman | {"learning_rates": [rate]} for number, rate in enumerate((0.01, 0.03))}
+    tiny |= {"tasks": swept, "steps": 2, "validation_size": 10, "test_size": 10}
+    file.write_text(yaml.safe_dump({"scales": dict.fromkeys(("tiny", "quick", "full", "paper"), tiny)}))
+    targets = [f"results/tiny/accuracy/{task}/{rule}.json" for task in swept for rule in tiny["rules"]]
+    assert len(targets) == 4
+    assert tree.run(*targets, options=SLURM, base=slurm.environment) == 0, tree.said()
+    assert sorted(tree.made()) == sorted(targets)
+    found = slurm.jobs(tree.path)
+    assert len(found) == 4 and len({job["NodeList"] for job in found}) > 1
+
+
+def test_a_job_over_its_time_is_told(begun):
+    tree, run = begun["slow"]
+    assert ended(run) != 0 and list(tree.made()) == results("short")
+    assert "TIMEOUT" in tree.said()
+
+
+def test_a_queue_that_stays_full_is_told(begun):
+    """Slurm's own sbatch tries for two minutes."""
+    tree, run = begun["refused"]
+    assert ended(run) != 0 and len(tree.made()) == 1
+    assert "SLURM sbatch failed" in tree.said() and "temporarily unable to accept job" in tree.said()

@@ -159,6 +159,17 @@ def test_sparse_files_are_errors(read_bytes):
         read_bytes(out.getvalue())
 
 
+def test_two_files_of_one_name_are_an_error(read_bytes):
+    twice = tar({"a.wav": b"1", "b.wav": b"2", "another a.wav": one_more("a.wav")})
+    with pytest.raises(ValueError, match="it has two files of one name"):
+        read_bytes(twice)
+
+
+def one_more(name):
+    """An empty file of a name."""
+    return tarfile.TarInfo(name)
+
+
 def test_a_zip_file_that_says_less_than_it_holds_is_not_read_beyond(read_bytes):
     """A bomb that lies: the size in the list of files is smaller than what comes out."""
     content = bytearray(zipped({"a.wav": bytes(50_000)}))

@@ -152,6 +152,10 @@ def test_parameter_has_its_value_in_every_dtype(domain, dtype, mark):
             lambda: BRF(omega=Trainable(100 - 1e-7)),
             r"BRF omega got .*, which float32 rounds to a bound of \(0.0, 100.0\)",
         ),
+        (
+            lambda: LIF(decay=Trainable(float(np.float32(0.99999994)))),  # which float32 holds, but its logit does not
+            r"LIF decay got 0.99999994, which float32 rounds to a bound of \(0.0, 1.0\) in the form that is trained\. Use",
+        ),
         (lambda: LIF(threshold=1e39), r"LIF threshold got 1.e\+39, which float32 rounds to a bound of \(-inf, inf\)"),
         (
             lambda: BRF(b_offset=1e-9, param_dtype=jnp.float16),

@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -133,13 +135,16 @@ def steps(directory):
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
 
 
-def process(program, *arguments, killed=False, **environment):
-    """Runs a program beside this file; returns what it printed."""
+def process(program, *arguments, killed=False, limit=None, **environment):
+    """Runs a program beside this file; returns what it printed, or said if it failed at a limit on the size of files."""
     environment |= os.environ | {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     command = [sys.executable, Path(__file__).with_name(program), *arguments]
-    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True)
-    assert done.returncode == (-signal.SIGKILL if killed else 0), done.stderr
-    return done.stdout
+    limits = None if limit is None else partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
+    done = subprocess.run(
+        list(map(str, command)), env=environment, capture_output=True, text=True, preexec_fn=limits, timeout=300
+    )
+    assert done.returncode == (-signal.SIGKILL if killed else 0 if limit is None else 1), done.stderr
+    return done.stdout if limit is None else done.stderr
 
 
 def test_a_killed_process_goes_on_as_if_it_had_never_been_killed(tmp_path):
@@ -157,6 +162,39 @@ def test_a_killed_process_goes_on_as_if_it_had_never_been_killed(tmp_path):
     assert not (tmp_path / "killed" / "4" / "_CHECKPOINT_METADATA").exists()
     start("killed", "never", 0)
     assert (tmp_path / "killed.txt").read_text() == (tmp_path / "whole.txt").read_text()
+
+
+def test_a_full_disk_is_told_in_a_few_lines_and_the_run_goes_on_once_there_is_room(tmp_path):
+    """Files of more than 4 kB cannot be written, as on a full disk. The message says which, how large, and what to do."""
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    process("killed_run.py", tmp_path / "whole", tmp_path / "whole.txt", "never", 0, **cache)
+    process("killed_run.py", tmp_path / "run", tmp_path / "run.txt", "step", 6, killed=True, **cache)
+    assert steps(tmp_path / "run") == [4]
+    said = process("killed_run.py", tmp_path / "run", tmp_path / "run.txt", "never", 0, limit=4096, **cache)
+    assert len(said.splitlines()) < 50, said
+    told = (
+        rf"OSError: \[Errno 27\] (A checkpoint|The weights) could not be written to {tmp_path}/run\S*: File too large\. "
+        r"It takes up to 0\.0[1-9] MB, and \d+\.\d\d MB are free there\. Make room, or take another folder, and start again\."
+    )
+    assert re.fullmatch(told, said.splitlines()[-1])
+    process("killed_run.py", tmp_path / "run", tmp_path / "run.txt", "never", 0, **cache)
+    assert (tmp_path / "run.txt").read_text() == (tmp_path / "whole.txt").read_text()
+
+
+def test_checkpoints_that_cannot_be_written_hide_no_other_error(tmp_path, monkeypatch):
+    """An error of the user's own, while the last checkpoint is not written: that one is a note on it."""
+
+    def full(self):
+        raise OSError(28, "No space left on device")
+
+    def fails():
+        with Checkpoints(tmp_path).open({}) as store:
+            monkeypatch.setattr(type(store.manager), "close", full)
+            raise Killed
+
+    with pytest.raises(Killed) as raised:
+        fails()
+    assert "A checkpoint could not be written" in raised.value.__notes__[0]
 
 
 @pytest.mark.parametrize("die_at", range(1, 9))
@@ -219,6 +257,14 @@ def test_a_damaged_checkpoint_is_not_taken_for_a_whole_one(tmp_path):
     refused = [what[:2] for what in refused]
     for kind in ("shorter", "other bit", "gone"):
         assert refused.count(("run", kind)) == 1 and refused.count(("arrays", kind)) >= 2
+
+
+def test_a_checkpoint_under_the_name_of_another_step_is_refused(directory):
+    (directory / "8").rename(directory / "99")
+    with pytest.raises(
+        ValueError, match=r"step 99 in .* is damaged: it was saved as that of step 8. .*/99 to continue from"
+    ):
+        run(directory)
 
 
 @pytest.mark.parametrize(

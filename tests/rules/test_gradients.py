@@ -291,6 +291,11 @@ def test_a_flax_cell_needs_no_key(train, stacked):
     [
         (lambda: gradients(net(), cross_entropy, X[:, 0], LABELS), r"\[7, 7\], expected \[T, B, features...\]"),
         (lambda: gradients(net(), cross_entropy, X[:0], LABELS), "a sequence of 0 steps"),
+        (
+            lambda: gradients(net(), cross_entropy, X[:, :0], LABELS[:0]),
+            r"\[7, 0, 7\], a batch of 0 samples, expected at l",
+        ),
+        (lambda: gradients(net(), cross_entropy, X[:, :0], LABELS[:0], rule=OSTL()), "a batch of 0 samples"),
         (lambda: gradients(net(), cross_entropy, X[..., :6], LABELS), "Linear, expects 7 features"),
         (lambda: gradients(net(), cross_entropy, X, LABELS[:2]), r"targets of shape \[2\] for inputs of 7 steps and 3"),
         (lambda: gradients(net(), cross_entropy, X, LABELS, window=0), "window of 0 steps, expected at least 1"),

@@ -349,3 +349,10 @@ def test_a_model_has_to_be_a_cell(rule):
 def test_truncation_to_no_steps_is_an_error():
     with pytest.raises(ValueError, match="steps=0, expected at least 1"):
         TBPTT(steps=0)
+
+
+@pytest.mark.parametrize("decay", [1 - 1e-9, 1.0, float("nan")])
+def test_a_decay_that_is_one_in_single_precision_is_an_error(decay):
+    """Its traces would be divided by 1 - decay**t, which is zero."""
+    with pytest.raises(ValueError, match=r"PPProp got decay=.*, expected a number in \[0, 1\) that float32 does not"):
+        PPProp(decay=decay)

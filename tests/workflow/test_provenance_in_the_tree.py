@@ -1,5 +1,6 @@
 """What the pipeline notices: sources and files that were changed whatever their times are, and shipped results."""
 
+import base64
 import json
 import os
 import shutil
@@ -127,6 +128,17 @@ def test_what_was_made_by_hand_is_not_made_again(tree):
     tree.edit(RUN, "def compute", "EDITED = True\n\n\ndef compute")
     tree.output_of("python", "-m", "experiments.run", "gradient_similarity")
     assert tree.pending() == with_certificates(PLOT | GALLERY | MANIFEST)
+
+
+def test_whole_result_that_was_left_marked_as_incomplete_keeps_nothing_from_being_made(tree):
+    """As after a kill of Snakemake alone, or a full disk: Snakemake would make the result again, and no figure of it."""
+    result, figure = "results/quick/gradient_similarity/randman_shallow.json", "figures/quick/gradient_similarity.csv"
+    assert (tree.path / result).exists()
+    (tree.path / figure).unlink()
+    marker = tree.path / ".snakemake/incomplete" / base64.b64encode(result.encode()).decode()
+    marker.parent.mkdir(exist_ok=True)
+    marker.touch()
+    assert figure in tree.pending() and result not in tree.pending()
 
 
 def test_key_given_twice_stops_before_any_job(tree):

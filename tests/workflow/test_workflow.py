@@ -201,6 +201,13 @@ def test_wrong_config_stops_before_any_job(tree, old, new, told):
     assert tree.made() == before
 
 
+def test_name_of_a_raw_file_that_a_shell_would_run_stops_before_any_job(tree):
+    tree.edit("data/config.yaml", "japanese_vowels.npz:", "x$(id>made).npz:")
+    done = tree.run("snakemake", "data")
+    assert done.returncode != 0 and "'x$(id>made).npz' does not match" in done.stderr
+    assert not (tree.path / "made").exists()
+
+
 @pytest.mark.parametrize(
     "option, told",
     [

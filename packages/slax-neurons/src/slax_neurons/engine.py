@@ -64,7 +64,7 @@ def unroll(
         The last carry, and the outputs [T, B, features...]; a tree of such arrays if the last module of a stack makes one.
 
     Raises:
-        ValueError: inputs without time, batch and features, an empty sequence, a chunk below 1, remat for a model that
+        ValueError: inputs without time, batch and features, an empty sequence or batch, a chunk below 1, remat for a model that
             mutates its state, or a model that does so without declaring it and runs in more than one chunk.
 
     Example:
@@ -280,3 +280,5 @@ def check_sequence(inputs: Array) -> None:
         )
     if inputs.shape[0] == 0:
         raise ValueError("Got a sequence of 0 steps, expected at least 1.")
+    if inputs.shape[1] == 0:
+        raise ValueError(f"Got inputs of shape {list(inputs.shape)}, a batch of 0 samples, expected at least 1.")

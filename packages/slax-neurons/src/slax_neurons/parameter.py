@@ -201,9 +201,10 @@ class Parameter(nnx.Module):
             stored = jnp.asarray(domain.unconstrain(initial) if trainable else initial, param_dtype)
             used = np.asarray(domain.constrain(stored) if trainable else stored, np.float64)
         if used not in domain:
+            form = " in the form that is trained" if trainable else ""
             raise ValueError(
                 f"{name} got {np.array2string(initial, threshold=6)}, which {stored.dtype} rounds to a bound of "
-                f"{domain}. Use a wider param_dtype."
+                f"{domain}{form}. Use a wider param_dtype."
             )
         self.name = name
         self.domain = domain

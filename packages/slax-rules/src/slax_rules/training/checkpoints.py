@@ -3,16 +3,19 @@
 import dataclasses
 import hashlib
 import json
+import logging
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 
+from slax_rules.training.not_written import told_if_not_written
 from slax_rules.training.paths import by_path
 from slax_rules.training.progress import Progress
 from slax_rules.training.stopping import Mode, gain, mode_of
@@ -58,17 +61,34 @@ class Checkpoints:
 
     @contextmanager
     def open(self, settings: Mapping[str, Any]) -> Iterator["Store"]:
-        """Open the checkpoints on disk for a run with these settings; pending writes are complete on exit."""
+        """Open the checkpoints on disk for a run with these settings; pending writes are complete on exit.
+
+        Raises:
+            OSError: a checkpoint could not be written, as on a full disk; a note on the error, if another one ends the block.
+        """
         import orbax.checkpoint as ocp  # takes seconds to import, and is not needed if nothing is saved
 
         directory = Path(self.directory).absolute()
+        with told_if_not_written("Checkpoints", directory, 0):  # orbax would wait for it without end
+            directory.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=directory).close()
         for left_over in directory.glob(
             f".{BEST}.*.part"
         ):  # left by a run that was killed while it wrote the best weights
             left_over.unlink(missing_ok=True)
         options = ocp.CheckpointManagerOptions(max_to_keep=self.keep, cleanup_tmp_directories=True)
-        with ocp.CheckpointManager(directory, options=options) as manager:
-            yield Store(manager, settings)
+        store = Store(ocp.CheckpointManager(directory, options=options), settings)
+        with _without_logged_errors():
+            try:
+                yield store
+            except BaseException as error:
+                try:
+                    store.close()
+                except OSError as unwritten:  # the same again, if it is what ended the block
+                    if str(unwritten) != str(error):
+                        error.add_note(str(unwritten))
+                raise
+            store.close()
 
     def save_best(self, model: nnx.Module, evaluation: Mapping[str, float], progress: Progress) -> Progress:
         """Save the model's weights if this evaluation is the best so far."""
@@ -83,16 +103,19 @@ class Checkpoints:
         return progress._replace(best_saved=value)
 
 
-class Store(NamedTuple):
+@dataclasses.dataclass
+class Store:
     """The checkpoints of one run.
 
     Args:
         manager: orbax's checkpoint manager.
         settings: settings that a resumed run must share with the stopped run, as JSON.
+        size: bytes of the numbers in the checkpoint that was begun last.
     """
 
     manager: Any
     settings: Mapping[str, Any]
+    size: int = 0
 
     def save(self, step: int, trees: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Save a run, unless this step is already saved.
@@ -101,6 +124,9 @@ class Store(NamedTuple):
             step: steps so far, at least one.
             trees: trees of arrays by name, of which "model" is the state of the model.
             facts: what the run has to know in addition, as JSON.
+
+        Raises:
+            OSError: this checkpoint, or the one before, could not be written.
         """
         import orbax.checkpoint as ocp
 
@@ -119,7 +145,21 @@ class Store(NamedTuple):
         }
         text = json.dumps(run)
         args = {"arrays": ocp.args.StandardSave(arrays), "run": ocp.args.JsonSave([_digest(text.encode()), text])}
-        self.manager.save(step, args=ocp.args.Composite(**args))
+        with self._told():
+            self.manager.save(step, args=ocp.args.Composite(**args))
+            self.size = sum(leaf.nbytes for leaf in arrays.values())
+
+    def close(self) -> None:
+        """Wait until the checkpoints are written.
+
+        Raises:
+            OSError: one could not be written.
+        """
+        with self._told():
+            self.manager.close()
+
+    def _told(self) -> AbstractContextManager[None]:
+        return told_if_not_written("A checkpoint", Path(self.manager.directory), self.size)
 
     def restore(
         self, expected: Callable[[dict[str, Any]], Mapping[str, Any]]
@@ -178,6 +218,21 @@ class Store(NamedTuple):
                 f"{differing}. Make model, rule, optimizer and batches as they were, or give this run a directory of its own. "
                 "Its weights alone are read by load_weights."
             )
+
+
+@contextmanager
+def _without_logged_errors() -> Iterator[None]:
+    """Keep orbax's threads from logging errors, in hundreds of lines: the next save or the end of the run raises them."""
+    logger = logging.getLogger("absl")
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return record.exc_info is None or "orbax" not in record.pathname
+
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)
 
 
 def checkpoint_weights(directory: Path) -> tuple[dict[str, str], dict[str, str], Callable[[], dict[str, np.ndarray]]]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from slax_rules.training.not_written import told_if_not_written
 from slax_rules.training.paths import by_path, module_names, readable_path
 
 FORMAT = "slax weights 1"
@@ -34,6 +35,7 @@ def save_weights(path: str | Path, model: nnx.Module) -> None:
 
     Raises:
         FileNotFoundError: a folder that does not exist.
+        OSError: the file could not be written, as on a full disk; a file that was there stays as it was.
 
     Example:
         >>> import os, tempfile
@@ -58,17 +60,18 @@ def save_weights(path: str | Path, model: nnx.Module) -> None:
     }
     if not path.parent.is_dir():
         raise FileNotFoundError(f"save_weights got {path}, but there is no folder {path.parent}. Make it first.")
+    members: dict[str, Any] = {ABOUT: np.array(json.dumps(about)), **stored}
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with open(part, "xb") as file:
-            members: dict[str, Any] = {ABOUT: np.array(json.dumps(about)), **stored}
-            np.savez(file, **members)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with told_if_not_written("The weights", path, sum(array.nbytes for array in members.values())):
+        try:
+            with open(part, "xb") as file:
+                np.savez(file, **members)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def load_weights(path: str | Path, model: nnx.Module) -> None:

@@ -1,0 +1,82 @@
+"""What jobs need, measured: `workflow/resources.yaml`, from the certificates of results.
+
+    python -m experiments.resources                    # of the results in results/
+    python -m experiments.resources trial              # of those in another folder
+
+For each experiment and scale, it is the longest time of a job in seconds, and the largest memory in units of 10^6 bytes, of the
+results that a processor made. What is found replaces what the table says; the rest of the table stays. On a cluster, the
+pipeline asks for somewhat more than that: `workflow/figure.smk`.
+"""
+
+import argparse
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.common.job import CERTIFICATE, SCALES, experiment_names
+from experiments.common.products import RESULTS
+from experiments.common.provenance import read_certificate
+from experiments.common.result_files import atomic_write
+from experiments.common.yaml_files import read_yaml
+
+TABLE = Path("workflow/resources.yaml")
+HEAD = (
+    "# What the most costly job of each experiment and scale needed: `python -m experiments.resources` writes this.\n"
+)
+FACTS = {"wall_seconds": "seconds", "peak_megabytes": "megabytes"}
+
+Table = dict[str, dict[str, dict[str, int]]]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("experiments.resources", description=__doc__, formatter_class=form)
+    parser.add_argument("results", nargs="?", type=Path, default=RESULTS, help="folder of results; default: results")
+    parser.add_argument("--table", type=Path, default=TABLE, help=f"default: {TABLE}")
+    options = parser.parse_args(arguments)
+    found = largest(certificates(options.results))
+    if not found:
+        raise SystemExit(f"{options.results} has no certificates of results of a processor.")
+    known = read_yaml(options.table) if options.table.exists() else {}
+    with atomic_write(options.table) as aside:
+        aside.write_text(HEAD + yaml.safe_dump(merged(known, found), default_flow_style=None), encoding="utf-8")
+    for experiment, scales in found.items():
+        print(f"{experiment}: {', '.join(f'{scale} {facts}' for scale, facts in scales.items())}")
+
+
+def certificates(results: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The experiment, the scale and the content of each whole certificate of a result."""
+    for experiment in experiment_names():
+        for scale in SCALES:
+            for path in sorted((results / scale / experiment).rglob(f"*{CERTIFICATE}")):
+                if content := read_certificate(path):
+                    yield experiment, scale, content
+
+
+def largest(found: Iterable[tuple[str, str, dict[str, Any]]]) -> Table:
+    """The largest value of each fact by experiment and scale. A certificate that lacks a fact, an older one, is left out."""
+    table: Table = {}
+    for experiment, scale, content in found:
+        for fact, name in FACTS.items():
+            if content.get("device") == "cpu" and fact in content:
+                facts = table.setdefault(experiment, {}).setdefault(scale, {})
+                facts[name] = max(round(content[fact]), facts.get(name, 1))
+    return table
+
+
+def merged(known: Table, found: Table) -> Table:
+    """A table in which each value that was found replaces the one that was known."""
+    experiments = {**known, **found}
+    return {
+        name: {
+            scale: known.get(name, {}).get(scale, {}) | found.get(name, {}).get(scale, {})
+            for scale in {**known.get(name, {}), **found.get(name, {})}
+        }
+        for name in experiments
+    }
+
+
+if __name__ == "__main__":
+    main()

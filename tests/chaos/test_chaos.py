@@ -1,0 +1,52 @@
+"""A short form of `make chaos`: training and the pipeline are disturbed at random, and end as if they had not been."""
+
+import pytest
+from disk import disk
+
+from chaos import FAULTS, chaos, compared
+from slax_rules import Checkpoints
+
+
+@pytest.mark.slow
+def test_what_is_made_under_faults_is_what_is_made_without(tmp_path):
+    hits = chaos(seed=0, minutes=0, trials=1, folder=tmp_path)
+    assert hits["training, trials"] == hits["pipeline, trials"] == 1
+    assert sum(hits[f"{what}, {fault}"] for what in ("training", "pipeline") for fault in FAULTS) >= 2
+
+
+def test_a_disk_is_full_or_read_only_as_long_as_it_is_said_to_be(tmp_path):
+    """With the program of a user who may not mount anything, a process of its own is limited; this is about the other one."""
+    with disk(tmp_path / "disk") as on:
+        if on.name == "a folder":
+            pytest.skip("no file system in memory can be mounted here")
+        file = on.path / "file"
+        file.write_bytes(b"1" * 100_000)
+        on.leave(50_000)
+        with pytest.raises(OSError, match="No space left on device"):
+            (on.path / "other").write_bytes(b"1" * 100_000)
+        on.lock()
+        with pytest.raises(OSError, match="Read-only file system"):
+            (on.path / "third").touch()
+        on.mend()
+        (on.path / "other").write_bytes(b"1" * 100_000)
+        assert file.read_bytes() == b"1" * 100_000
+    assert not any((tmp_path / "disk").iterdir())
+
+
+def test_fit_on_a_read_only_disk_ends_at_once_with_the_reason(tmp_path):
+    with disk(tmp_path / "disk") as on:
+        if on.name == "a folder":
+            pytest.skip("root may write into read-only folders, and no file system in memory can be mounted here")
+        (on.path / "run").mkdir()
+        on.lock()
+        with (
+            pytest.raises(OSError, match=r"Checkpoints could not be written to .*/run: Read-only file system\. Make"),
+            Checkpoints(on.path / "run").open({}),
+        ):
+            pass
+
+
+def test_what_differs_is_told():
+    whole = {"a": b"1", "b": b"1", "c": b"1"}
+    assert compared(dict(whole), whole) == ""
+    assert compared({"a": b"1", "b": b"2", "d": b"1"}, whole) == "missing: c; too many: d; different: b"

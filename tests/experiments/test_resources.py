@@ -1,0 +1,80 @@
+"""The table of what jobs need: from certificates, and from nothing else."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+from experiments.common.provenance import Product, certify, run_of
+from experiments.common.sources import Sources
+from experiments.resources import HEAD, largest, main, merged
+
+
+def of(experiment, scale, **facts):
+    return experiment, scale, {"device": "cpu"} | facts
+
+
+def test_the_largest_of_each_scale_counts():
+    found = [
+        of("demo", "full", wall_seconds=20.4, peak_megabytes=300),
+        of("demo", "full", wall_seconds=3.0, peak_megabytes=900),
+        of("demo", "tiny", wall_seconds=0.2, peak_megabytes=500),
+    ]
+    assert largest(found) == {
+        "demo": {"full": {"seconds": 20, "megabytes": 900}, "tiny": {"seconds": 1, "megabytes": 500}}
+    }
+
+
+def test_a_fact_that_is_missing_and_a_run_on_another_device_do_not_count():
+    found = [
+        of("demo", "full", wall_seconds=20.0),
+        of("demo", "full", wall_seconds=99.0, device="NVIDIA"),
+        of("deep", "full", peak_megabytes=9000, device="NVIDIA"),
+    ]
+    assert largest(found) == {"demo": {"full": {"seconds": 20}}}
+
+
+def test_what_is_found_replaces_what_is_known_and_the_rest_stays():
+    known = {
+        "demo": {"full": {"seconds": 20, "megabytes": 900}, "tiny": {"seconds": 1}},
+        "deep": {"full": {"seconds": 5}},
+    }
+    found = {"demo": {"full": {"seconds": 10}}, "depth": {"tiny": {"seconds": 2}}}
+    assert merged(known, found) == known | {
+        "demo": {"full": {"seconds": 10, "megabytes": 900}, "tiny": {"seconds": 1}},
+        "depth": {"tiny": {"seconds": 2}},
+    }
+
+
+def test_the_table_is_made_of_whole_certificates(tmp_path, monkeypatch):
+    file = tmp_path / "results/tiny/demo/a.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    for name, seconds in (("a", 3.0), ("b", 70.0)):
+        product = Product(name, file.with_name(f"{name}.record.json"), (file,), {}, {})
+        certify(product, product.digests(Sources()), device="cpu", wall_seconds=seconds, peak_megabytes=400)
+    damaged = json.loads(product.certificate.read_text()) | {"wall_seconds": 7000.0}
+    product.certificate.write_text(json.dumps(damaged))
+    table = tmp_path / "resources.yaml"
+    main([str(tmp_path / "results"), "--table", str(table)])
+    assert table.read_text().startswith(HEAD)
+    assert yaml.safe_load(table.read_text()) == {"demo": {"tiny": {"seconds": 3, "megabytes": 400}}}
+    with pytest.raises(SystemExit, match="has no certificates of results"):
+        main([str(tmp_path / "none"), "--table", str(table)])
+
+
+def test_a_process_that_was_started_counts_too():
+    """As those in which the throughput of other frameworks is measured."""
+    before = run_of(0.0)["peak_megabytes"]
+    subprocess.run([sys.executable, "-c", f"b = bytearray({before + 200} * 10**6); b[::4096] = b[::4096]"], check=True)
+    assert before + 200 <= run_of(0.0)["peak_megabytes"] < before + 300
+
+
+def test_a_certificate_has_the_largest_memory_that_the_process_had():
+    before = run_of(0.0)["peak_megabytes"]
+    large = np.ones(before * 1_000_000 // 8 + 25_000_000)  # 200 MB more than ever before
+    del large
+    assert before + 200 <= run_of(0.0)["peak_megabytes"] < 2 * before + 400

@@ -1,0 +1,162 @@
+"""The pipeline with a toy: an experiment whose jobs wait, fail, or square a number, in a checkout of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PARTS = (
+    "Snakefile",
+    "dvc.yaml",
+    "workflow",
+    "gallery",
+    "profiles",
+    "requirements.lock",
+    "packages",
+    "data/config.yaml",
+    "data/raw",
+    "data/store",
+    "shipped",
+    "experiments/common",
+    "benchmarks/__init__.py",
+    "benchmarks/side_by_side",
+    *(str(file.relative_to(ROOT)) for file in sorted(ROOT.glob("experiments/*.py"))),
+)
+# An experiment whose jobs do what a test wants: wait, fail, or be alone on a node. They leave a file named after their node.
+TOY = {
+    "jobs.py": '''"""A job for each entry."""
+
+from experiments.common.job import NUMBERS, TIMES, Job
+
+
+def jobs(settings):
+    for name, own in settings["jobs"].items():
+        yield Job(name, own, endings=(TIMES,) if own["alone"] else (NUMBERS,))
+''',
+    "run.py": '''"""Wait, and fail or square a number."""
+
+import os
+import time
+from pathlib import Path
+
+
+def compute(config):
+    if node := os.environ.get("SLURMD_NODENAME"):
+        Path(f"ran-on-{node}").touch()
+    time.sleep(config["seconds"])
+    if config["number"] < 0:
+        raise SystemExit(f"the number {config['number']} is negative")
+    return {"square": config["number"] ** 2} | ({"threads": int(os.environ["NPROC"])} if config["alone"] else {})
+''',
+    "plot.py": '''"""Draw squares."""
+
+from matplotlib import pyplot as plt
+
+from experiments.common.figures import Plot
+
+
+def prepare(results):
+    return sorted(result["square"] for result in results)
+
+
+def rows(squares):
+    return ([square] for square in squares)
+
+
+def draw(squares):
+    figure, ax = plt.subplots()
+    ax.plot(squares, "o")
+    return figure
+
+
+FIGURES = {"toy": Plot(["square"], rows, draw)}
+''',
+    "claims.yaml": """\
+figures:
+  - {stem: toy, title: Squares, shows: Squares, alt: Dots, published: not in the paper, claims: []}
+""",
+    "config.schema.yaml": "type: object\n",
+}
+
+PATIENCE = 300  # seconds for one command: whatever happens, a test ends
+
+
+class Tree:
+    """A checkout of the pipeline with the toy. What a run says goes into a file, by default one beside it."""
+
+    def __init__(self, path: Path, output: Path | None = None):
+        self.path, self.output = path, output or path.with_name("said")
+
+    @classmethod
+    def new(cls, path: Path, jobs: dict[str, dict], experiment: str | None = None) -> "Tree":
+        """Make one, with a real experiment if one is named."""
+        for part in (*PARTS, *([f"experiments/{experiment}"] if experiment else [])):
+            (path / part).parent.mkdir(parents=True, exist_ok=True)
+            if (ROOT / part).is_dir():
+                shutil.copytree(ROOT / part, path / part, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy2(ROOT / part, path / part)
+        folder = path / "experiments" / "toy"
+        folder.mkdir()
+        for name, text in TOY.items():
+            (folder / name).write_text(text)
+        tree = cls(path)
+        tree.set(jobs)
+        return tree
+
+    def set(self, jobs: dict[str, dict]) -> None:
+        scales = {scale: {"jobs": jobs} for scale in ("tiny", "quick", "full", "paper")}
+        (self.path / "experiments/toy/config.yaml").write_text(yaml.safe_dump({"scales": scales}))
+
+    def run(self, *targets: str, **how) -> int:
+        """Make files, and return the exit status; the arguments are those of `start`."""
+        return ended(self.start(*targets, **how))
+
+    def start(
+        self, *targets: str, options: tuple[str, ...] = (), base: dict[str, str] | None = None, **process
+    ) -> subprocess.Popen:
+        """Begin to make files, on a cluster if `base` is its environment; `said` is the output."""
+        base = base or dict(os.environ)
+        packages = [str(source) for source in self.path.glob("packages/*/src")]
+        environment = base | {
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), base["PATH"]]),
+            "PYTHONPATH": os.pathsep.join(packages),
+        }
+        command = ["snakemake", *targets, "--config", "scale=tiny", "--keep-going", *options]
+        with self.output.open("w") as output:
+            return subprocess.Popen(
+                command, cwd=self.path, env=environment, stdout=output, stderr=subprocess.STDOUT, **process
+            )
+
+    def said(self) -> str:
+        """The output of the last run."""
+        return self.output.read_text()
+
+    def made(self) -> dict[str, bytes]:
+        """The results, without their certificates."""
+        files = sorted((self.path / "results").rglob("*.json"))
+        return {str(file.relative_to(self.path)): file.read_bytes() for file in files if "record" not in file.name}
+
+
+def ended(run: subprocess.Popen) -> int:
+    """The exit status of a command, which is killed if it takes too long."""
+    try:
+        return run.wait(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        run.kill()
+        raise
+
+
+def jobs(alone: tuple[str, ...] = (), **seconds: float) -> dict[str, dict]:
+    return {
+        name: {"number": number, "seconds": time, "alone": name in alone}
+        for number, (name, time) in enumerate(seconds.items())
+    }
+
+
+def results(*names: str) -> list[str]:
+    return [f"results/tiny/toy/{name}.json" for name in names]
