@@ -181,6 +181,8 @@ def test_default_chunk_fits_the_cache_and_the_sequence():
     assert [steps(16), steps(128), steps(256), steps(512), steps(1024)] == [1000, 100, 40, 25, 25]
     assert [steps(16, length=20), steps(512, length=40)] == [20, 40]
     assert [steps(128, batch=16), steps(128, batch=1)] == [200, 1000]
+    half = LIF(param_dtype=jnp.bfloat16).initialize_carry((32, 128))
+    assert default_chunk(half, jnp.zeros((1000, 32, 128), jnp.bfloat16)) == 40  # for 48
 
 
 def test_pieces_are_equally_long_if_a_length_nearby_allows_it():

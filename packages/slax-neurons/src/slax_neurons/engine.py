@@ -236,7 +236,7 @@ class StepSize(NamedTuple):
     """The largest array of one step of a model, [B, ...].
 
     Args:
-        bytes: its size.
+        bytes: its size; twice that of float32 for half precision, of which XLA makes float32 copies on a CPU.
         width: its entries per sample, the units of the widest layer or the inputs.
     """
 
@@ -252,12 +252,13 @@ def step_size(carry: Any, inputs: Any) -> StepSize:
         inputs: the inputs, [T, B, ...]. Shapes are enough.
     """
     batch = inputs.shape[1]
-    arrays = [(math.prod(inputs.shape[1:]), inputs.dtype.itemsize)]
+    arrays = [(math.prod(inputs.shape[1:]), inputs.dtype)]
     for leaf in jax.tree.leaves(carry):
         if leaf.ndim:
             late = 1 if leaf.shape[0] == batch else leaf.shape[0]
-            arrays.append((leaf.size // max(late, 1), leaf.dtype.itemsize))
-    return StepSize(max(entries * size for entries, size in arrays), max(entries for entries, _ in arrays) // batch)
+            arrays.append((leaf.size // max(late, 1), leaf.dtype))
+    sizes = (entries * (dtype.itemsize if dtype.itemsize >= 4 else 8) for entries, dtype in arrays)
+    return StepSize(max(sizes), max(entries for entries, _ in arrays) // batch)
 
 
 def steps_in_cache(size: StepSize) -> int:
