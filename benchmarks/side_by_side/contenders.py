@@ -40,7 +40,7 @@ class BenchmarkError(Exception):
 
     @classmethod
     def from_output(cls, text: str) -> "BenchmarkError":
-        """The last line of a program's output that names an error, or else its last line; paths are those in this repository."""
+        """The last line of a program's output that names an error, or else its last line, without the path of this folder."""
         lines = [line.strip() for line in text.replace(f"{ROOT}/", "").splitlines() if line.strip()]
         named = [line for line in lines if "error" in line.lower() or line.startswith("cause:")]
         return cls((named or lines or ["it ended without any output"])[-1])
