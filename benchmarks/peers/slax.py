@@ -24,17 +24,21 @@
 # bptt_chunk_64 = {}
 # sltt = {}
 # ottt = {}
+# ottt_fused = {}
 # ottt_window_1 = {}
 # ottt_window_32 = {}
 # ottt_window_128 = {}
 # ostl = {}
+# ostl_fused = {}
 # ostl_window_1 = {}
 # ostl_window_32 = {}
 # ostl_window_128 = {}
 # otpe = {}
+# otpe_fused = {}
 # approximate_otpe = {}
 # e_prop = {}
 # pp_prop = {}
+# pp_prop_fused = {}
 # rtrl = {}
 # rtrl_window_1 = {}
 #
@@ -53,14 +57,16 @@ last module, as a network with a small read-out would; `chunk_K` processes K ste
 `unroll`; `heap` is the default with a malloc (glibc's) that keeps the memory of the previous step, whereas it otherwise returns
 arrays above 32 MiB and obtains them again page by page.
 
-In `rules`, a variant is the rule that `RULES` makes. `RULE_window_K` processes K steps together, which changes no gradient.
-`bptt_chunk_K` is BPTT by `unroll(chunk=K)`, an option that `gradients` does not have, since the default is meant to suffice.
+In `rules`, a variant is the rule that `RULES` makes. `RULE_fused` runs its recursions in kernels; `RULE_window_K` processes K
+steps together, which changes no gradient. `bptt_chunk_K` is BPTT by `unroll(chunk=K)`, an option that `gradients` does not
+have, since the default is meant to suffice.
 
 Parity, the reference: v_t = decay u_{t-1} + I_t, s_t = H(v_t - 1), H(0) = 1, u_t = v_t - s_t; the gradient passes the
 reset; fast sigmoid of slope 25. The loss of `rules` is the mean over steps and samples of the cross entropy of the spikes.
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 
 import jax
@@ -71,6 +77,7 @@ from jax.sharding import PartitionSpec as P
 from benchmarks.side_by_side.jax_step import JaxStep
 from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
 from slax_neurons import LIF, connect, unroll
+from slax_neurons.kernels import auto_is
 from slax_rules import RULES, cross_entropy, gradients
 
 
@@ -100,7 +107,9 @@ def rules(variant: str, workload: Workload) -> JaxStep:
     if steps:
         step = jax.value_and_grad(chunked_loss(graph, int(steps)))
     else:
-        name, _, steps = variant.partition("_window_")
+        if variant.endswith("_fused"):
+            ExitStack().enter_context(auto_is("fused"))  # for this process, which has one contender
+        name, _, steps = variant.removesuffix("_fused").partition("_window_")
         rule = RULES[name].make()
         window = int(steps) if steps else None
 

@@ -106,6 +106,11 @@ def test_equations_are_those_by_hand():
     assert equations.synapse_to_zero(strong)[:, 0].tolist() == [1, 0, 1]
 
 
+def test_a_rule_in_kernels_has_its_color_and_says_so():
+    assert libraries.rule_of("slax:ostl_fused") == "ostl"
+    assert libraries.rule_label("slax:ostl_fused") == libraries.rule_label("slax:ostl").replace(")", ", in kernels)")
+
+
 @pytest.mark.parametrize("benchmark", ["bptt", "rules"])
 def test_configuration_names_contenders_that_there_are(benchmark):
     known = {contender.name: contender for contender in contenders.contenders(benchmark, [])}
