@@ -18,7 +18,9 @@ PARTS = (
     "requirements.lock",
     "packages",
     "data/config.yaml",
-    "data/raw",
+    "data/raw/.gitignore",
+    "data/raw/japanese_vowels.npz.dvc",
+    "data/raw/free-spoken-digit-dataset-26eb9aa.tar.gz.dvc",
     "data/store",
     "shipped",
     "experiments/common",
@@ -93,7 +95,7 @@ class Tree:
 
     @classmethod
     def new(cls, path: Path, jobs: dict[str, dict], experiment: str | None = None) -> "Tree":
-        """Make one, with a real experiment if one is named."""
+        """Make one, with a real experiment if one is named; if not, with one small set of spikes."""
         for part in (*PARTS, *([f"experiments/{experiment}"] if experiment else [])):
             (path / part).parent.mkdir(parents=True, exist_ok=True)
             if (ROOT / part).is_dir():
@@ -104,6 +106,10 @@ class Tree:
         folder.mkdir()
         for name, text in TOY.items():
             (folder / name).write_text(text)
+        if experiment is None:
+            sets = yaml.safe_load((path / "data/config.yaml").read_text())["sets"]
+            only = {"sets": {"japanese_vowels": sets["japanese_vowels"]}}
+            (path / "data/config.yaml").write_text(yaml.safe_dump(only))
         tree = cls(path)
         tree.set(jobs)
         return tree
@@ -148,6 +154,7 @@ def ended(run: subprocess.Popen) -> int:
         return run.wait(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         run.kill()
+        run.wait()
         raise
 
 
