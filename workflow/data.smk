@@ -42,7 +42,7 @@ rule raw_data:
     wildcard_constraints:
         raw="|".join(re.escape(raw) for raw in SHIPPED) or "none",
     shell:
-        "(cp {input:q} {output:q}.part && mv {output:q}.part {output:q}) 2> {log:q}"
+        "(cp --preserve=timestamps {input:q} {output:q}.part && mv {output:q}.part {output:q}) 2> {log:q}"
 
 
 def raw_of(wildcards):

@@ -80,6 +80,8 @@ from slax_neurons import LIF, connect, unroll
 from slax_neurons.kernels import auto_is
 from slax_rules import RULES, cross_entropy, gradients
 
+FUSED = ExitStack()  # kernels for the rules of this process, which has one contender
+
 
 def bptt(variant: str, workload: Workload) -> JaxStep:
     modules = layers_of(workload)
@@ -108,7 +110,7 @@ def rules(variant: str, workload: Workload) -> JaxStep:
         step = jax.value_and_grad(chunked_loss(graph, int(steps)))
     else:
         if variant.endswith("_fused"):
-            ExitStack().enter_context(auto_is("fused"))  # for this process, which has one contender
+            FUSED.enter_context(auto_is("fused"))
         name, _, steps = variant.removesuffix("_fused").partition("_window_")
         rule = RULES[name].make()
         window = int(steps) if steps else None

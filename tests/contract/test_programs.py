@@ -109,6 +109,9 @@ def test_programs_have_no_double_precision_no_callback_and_a_length_without_time
 def test_in_kernels_a_window_of_a_rule_has_no_loop_over_steps(name, model, monkeypatch):
     """For CUDA, which needs no GPU: one Triton kernel takes the place of each loop, whatever the number of steps."""
     monkeypatch.setattr("slax_neurons.kernels.is_interpreted", lambda: False)
+    monkeypatch.setattr("slax_neurons.kernels.compiles", lambda *_: True)  # there is no GPU to try it on
+    monkeypatch.setattr("slax_neurons.neurons.fused.compiles", lambda *_: True)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     texts = {}
     with auto_is("fused"):
         for steps in (16, 64):

@@ -4,11 +4,13 @@ import csv
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import yaml
 from experiment_files import as_written, config_of, draw
 
+from benchmarks.peers import slax
 from benchmarks.side_by_side import contenders, equations
 from benchmarks.side_by_side.workload import DECAY, Workload, uniform
 from experiments import plot as figures
@@ -109,6 +111,13 @@ def test_equations_are_those_by_hand():
 def test_a_rule_in_kernels_has_its_color_and_says_so():
     assert libraries.rule_of("slax:ostl_fused") == "ostl"
     assert libraries.rule_label("slax:ostl_fused") == libraries.rule_label("slax:ostl").replace(")", ", in kernels)")
+
+
+def test_a_rule_in_kernels_is_timed_in_kernels():
+    step = slax.rules("ottt_fused", uniform(12, 8, 2))
+    with slax.FUSED:  # until the end of this test
+        assert "pallas_call" in str(jax.make_jaxpr(step.step)(*step.arguments))
+    assert "pallas_call" not in str(jax.make_jaxpr(slax.rules("ottt", uniform(12, 8, 2)).step)(*step.arguments))
 
 
 @pytest.mark.parametrize("benchmark", ["bptt", "rules"])

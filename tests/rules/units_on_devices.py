@@ -36,7 +36,7 @@ DTYPE = jnp.float64
 # Rules by their recursions and routes.
 NAMES = (
     "bptt", "tbptt", "fptt", "ostl", "otpe", "approximate_otpe", "ottt", "sltt", "e_prop", "e_prop_direct", "pp_prop",
-    "s_tllr", "decolle",
+    "s_tllr", "decolle", "hypr", "rtrl", "snap",
 )  # fmt: skip
 
 
@@ -159,8 +159,18 @@ def main(folder):
     found["stream"] = beside(streamed)
     found["resumed"] = resumed(folder)
     found["evaluate"] = [deviation(*map(evaluated, (network(), split()))), 0, 1]
+    try:
+        fit(
+            split(),
+            nnx.Optimizer(network(), optax.sgd(0.1), wrt=nnx.Param),
+            cross_entropy,
+            [batch()],
+            devices=jax.devices()[:4],
+        )
+    except ValueError as error:
+        refused = str(error)
     memory = {name: temporaries(name, split=True) / temporaries(name, split=False) for name in ("bptt", "ostl", "ottt")}
-    print(json.dumps({"found": found, "memory": memory}))
+    print(json.dumps({"found": found, "memory": memory, "refused": refused}))
 
 
 def evaluated(model):

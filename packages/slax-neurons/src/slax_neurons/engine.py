@@ -24,8 +24,9 @@ from slax_neurons.synapses.effective_model import with_effective_weights
 from slax_neurons.synapses.running_sums import RunningSum, accumulates
 
 # A step of a scan costs microseconds whatever it does, and a product wants many rows: pieces are long. Arrays of a piece that
-# leave the cache cost more: pieces are short. On two cores with 2 MB of cache each, the best chunk of a gradient has arrays of
-# 1 to 2 MB at any batch, width and length, and at least 32 steps (docs/performance.md; `python -m benchmarks.chunks`).
+# leave the cache cost more: pieces are short. On two cores with 2 MB of cache each, the best chunk of a gradient nearly always
+# has arrays of 1 to 2 MB, whatever the batch, the width and the length, and 32 steps or more (docs/performance.md; `python -m
+# benchmarks.chunks`).
 CHUNK_BYTES = 3 * 2**19  # of the largest array of a chunk
 SHORTEST_CHUNK = 32
 
@@ -238,6 +239,18 @@ class StepSize(NamedTuple):
     Args:
         bytes: its size; twice that of float32 for half precision, of which XLA makes float32 copies on a CPU.
         width: its entries per sample, the units of the widest layer or the inputs.
+
+    Example:
+        A rule of your own whose windows have 100 steps, but fewer where layers are wide:
+
+        >>> import dataclasses
+        >>> from slax_rules import OTTT, StepSize
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class InShortWindows(OTTT):
+        ...     def default_window(self, size):
+        ...         return min(100, 10**6 // size.bytes)
+        >>> InShortWindows().default_window(StepSize(bytes=4 * 8 * 512, width=512))
+        61
     """
 
     bytes: int

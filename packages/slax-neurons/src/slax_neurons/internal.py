@@ -12,6 +12,7 @@ from slax_neurons.engine import (
     unroll_chunk,  # any module over one chunk
 )
 from slax_neurons.kernels import (
+    scan_each,  # the same for several arrays of different shapes
     scan_units,  # a recursion that is element-wise in the units, by a scan or a kernel
 )
 from slax_neurons.modules import (
@@ -55,6 +56,7 @@ __all__ = [
     "is_synapse",
     "mutates_state",
     "scan_chunks",
+    "scan_each",
     "scan_units",
     "scan_with_sums",
     "step_size",

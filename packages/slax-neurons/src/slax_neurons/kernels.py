@@ -7,7 +7,7 @@ scan, by Pallas, for NVIDIA GPUs. On a CPU it is interpreted, which is slow and 
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -103,6 +103,25 @@ def scan_units(
             outputs = jax.tree.map(lambda array: array.reshape(len(array), *shape), outputs)
             return jax.tree.map(as_before, end, carry), outputs
     return jax.lax.scan(lambda carry, at: step(constants, carry, local(at)), carry, steps, reverse=reverse)
+
+
+def scan_each(
+    step: Callable[[Any, Any, Any], tuple[Any, Any]],
+    constants: PyTree[Array],
+    carries: Sequence[Any],
+    steps: Sequence[Any],
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The same as `scan_units` for several carries of different shapes: one scan for all of them, or a kernel for each."""
+    if is_fused("auto"):
+        runs = [scan_units(step, constants, carry, given) for carry, given in zip(carries, steps, strict=True)]
+        ends, outputs = zip(*runs, strict=True)
+        return ends, outputs
+
+    def together(carries: Any, given: Any) -> Any:
+        made = [step(constants, carry, at) for carry, at in zip(carries, given, strict=True)]
+        return tuple(zip(*made, strict=True))
+
+    return jax.lax.scan(together, tuple(carries), tuple(steps))
 
 
 def compiles(run: Callable[..., Any], arguments: Any, name: str) -> bool:

@@ -1,5 +1,6 @@
 """Learning rules for spiking networks: ways to differentiate a model over time, and training with them."""
 
+from slax_neurons.internal import StepSize
 from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.forward_propagation import fptt, fptt_average
 from slax_rules.influence.rtrl import RTRL
@@ -104,6 +105,7 @@ __all__ = [
     "SnAp",
     "StepInfo",
     "StepPoint",
+    "StepSize",
     "Stream",
     "StreamInfo",
     "Style",

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from jaxtyping import Array, Float
 
+from slax_neurons.internal import StepSize
 from slax_rules.influence.coloring import carry_over, contract, seed_matrices, zero_influence
 from slax_rules.influence.engine import InfluenceRule
 from slax_rules.influence.state_space import StateSpace
@@ -44,10 +45,13 @@ class RTRL(InfluenceRule):
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=RTRL())
     """
 
-    # Each window costs a product with J, so longer windows are faster but keep more. 256 steps of a stack 64-50-10 and
-    # a batch of 32 on two cores: 88 ms with windows of 16, 68 with 32, 50 with 64, 87 with 128; with the hidden layer recurrent
-    # 4.0 s with 32, 2.2 s with 64.
     stepwise: ClassVar[bool] = False
+
+    def default_window(self, size: StepSize) -> int:
+        # Each window costs a product with J, so longer windows are faster but keep more. 256 steps of a stack 64-50-10 and
+        # a batch of 32 on two cores: 88 ms with windows of 16, 68 with 32, 50 with 64, 87 with 128; with the hidden layer
+        # recurrent 4.0 s with 32, 2.2 s with 64.
+        return 64
 
     def initialize_influence(self, space: StateSpace, carry: Any) -> tuple[Array, ...]:
         return zero_influence(space.coloring(None), space.states(carry).shape[0], space.params)

@@ -243,16 +243,10 @@ def _contract(adjoint: tuple[Array, ...], trace: tuple[Array, ...], groups: int)
             total = total + a[:, None] * E
         return total, None
 
-    def one_by_one(split: Any) -> Array:
-        return jax.lax.scan(add_sample, jnp.zeros_like(split[1][0][0]), split)[0]
-
-    def together(split: Any) -> Array:
-        terms = (jnp.sum(a[:, :, None] * E, axis=0) for a, E in zip(*split, strict=True))
-        return functools.reduce(jnp.add, terms)
-
     split = jax.tree.map(lambda x: x.reshape(-1, groups, *x.shape[1:]), (adjoint, trace))
-    total: Array = jax.lax.platform_dependent(split, cpu=one_by_one, default=together)
-    return total
+    if jax.default_backend() == "cpu":
+        return jax.lax.scan(add_sample, jnp.zeros_like(split[1][0][0]), split)[0]
+    return functools.reduce(jnp.add, (jnp.sum(a[:, :, None] * E, axis=0) for a, E in zip(*split, strict=True)))
 
 
 def _end_traces(

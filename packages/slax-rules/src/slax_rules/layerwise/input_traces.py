@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from slax_neurons.internal import scan_units
+from slax_neurons.internal import scan_each
 from slax_rules.layerwise.jacobians import Matrix, States, add, add_up, dot, scale
 from slax_rules.layerwise.layer import Layer
 from slax_rules.layerwise.synapse import bias_gradient, has_bias, is_synapse, kernel_gradient
@@ -110,8 +110,7 @@ def input_trace_gradients(
         return summed(lambda a, w: bias_gradient(synapse, jnp.expand_dims(a, range(2, w.ndim)) * w), along[-1])
 
     start, xs = (*traces.inputs, traces.bias), (*_weighted(layer, inputs), ones)
-    runs = [scan_units(advance, tuple(filter), one, x.astype(ones.dtype)) for one, x in zip(start, xs, strict=True)]
-    (*input_traces, bias), along = zip(*runs, strict=True)
+    (*input_traces, bias), along = scan_each(advance, tuple(filter), start, [x.astype(ones.dtype) for x in xs])
     filtered = iter(along[:-1])
     gradients = tuple(
         ({"kernel": summed(partial(kernel_gradient, synapse), next(filtered))} if is_synapse(synapse) else {})

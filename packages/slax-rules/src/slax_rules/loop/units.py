@@ -33,7 +33,7 @@ def split_units(module: nnx.Module, devices: Devices) -> None:
         devices: as in `jax.devices()`, or a mesh, whose devices are taken as one row.
 
     Raises:
-        ValueError: more than one device, and no array whose last axis they divide.
+        ValueError: no devices; or several, and no array whose last axis they divide.
 
     Example:
         >>> import jax
@@ -46,6 +46,8 @@ def split_units(module: nnx.Module, devices: Devices) -> None:
         (4, 2)
     """
     row = devices.devices.flatten() if isinstance(devices, Mesh) else np.asarray(devices)
+    if row.size == 0:
+        raise ValueError("split_units got no devices, expected at least one, as in jax.devices().")
     mesh = Mesh(row, (AXIS,))
     state = nnx.state(module)
     shapes = [leaf.shape for leaf in jax.tree.leaves(state)]
@@ -60,6 +62,17 @@ def split_units(module: nnx.Module, devices: Devices) -> None:
         return jax.device_put(leaf, NamedSharding(mesh, spec))
 
     nnx.update(module, jax.tree.map(place, state))
+
+
+def check_whole(tree: Any) -> None:
+    """Raise ValueError if units are split, where the batch is to be split."""
+    if any(
+        isinstance(x.sharding, NamedSharding) and x.sharding.mesh.axis_names == (AXIS,) for x in jax.tree.leaves(tree)
+    ):
+        raise ValueError(
+            "Got devices for a model whose units are split over devices already (split_units), which would put all weights on "
+            "each of them. Leave the devices out."
+        )
 
 
 def on_all_devices(tree: Any) -> Any:

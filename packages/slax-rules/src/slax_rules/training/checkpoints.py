@@ -145,9 +145,11 @@ class Store:
         }
         text = json.dumps(run)
         args = {"arrays": ocp.args.StandardSave(arrays), "run": ocp.args.JsonSave([_digest(text.encode()), text])}
+        size = sum(leaf.nbytes for leaf in arrays.values())
+        self.size = max(self.size, size)  # of this one and the one before, which may still be written
         with self._told():
             self.manager.save(step, args=ocp.args.Composite(**args))
-            self.size = sum(leaf.nbytes for leaf in arrays.values())
+            self.size = size
 
     def close(self) -> None:
         """Wait until the checkpoints are written.

@@ -15,7 +15,7 @@ from slax_rules.layerwise.engine import as_rule
 from slax_rules.loop.devices import Devices, as_mesh, check_same_everywhere, part_here, replicated
 from slax_rules.loop.entry import AnyRule, check_online_loss, check_optimizer
 from slax_rules.loop.program import Program, check_hashable
-from slax_rules.loop.units import on_all_devices
+from slax_rules.loop.units import check_whole, on_all_devices
 from slax_rules.losses import LossFn, SequenceLoss
 from slax_rules.penalties import Penalty, penalties_by_layer
 from slax_rules.training.batches import Batches, epoch_batches, held_out_batches
@@ -128,6 +128,7 @@ def fit(
     penalties_by_layer(penalties, model)
     original_shardings = None if mesh is None else jax.tree.map(lambda leaf: leaf.sharding, state)
     if mesh is not None:
+        check_whole(state)
         check_same_everywhere(state, mesh)
         state = replicated(state, mesh)
     else:

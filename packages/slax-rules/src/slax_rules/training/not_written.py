@@ -35,7 +35,7 @@ def told_if_not_written(what: str, path: Path, size: int) -> Iterator[None]:
 def system_error(error: Exception) -> int | None:
     """The number of the system's error that an error tells of; None if there is none."""
     if isinstance(error, OSError):
-        return error.errno
+        return error.errno if error.errno in NO_ROOM + OTHERS else None
     return next((number for number in (*NO_ROOM, *OTHERS) if f"os_error_code='{number}'" in str(error)), None)
 
 
@@ -46,5 +46,5 @@ def not_written(what: str, path: Path, size: int, number: int) -> str:
         return f"{text} Make it writable, or take another folder, and start again."
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
     free = shutil.disk_usage(there).free
-    room = f"It takes up to {size / 1e6:.2f} MB, and {free / 1e6:.2f} MB are free there."
+    room = f"{f'It takes up to {size / 1e6:.2f} MB, and ' if size else ''}{free / 1e6:.2f} MB are free there."
     return f"{text} {room} Make room, or take another folder, and start again."
