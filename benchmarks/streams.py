@@ -90,7 +90,11 @@ def long(rule: str, steps: int) -> Iterator[str]:
 
 def drift(steps: int) -> Iterator[str]:
     """Traces of OTTT follow the inputs, the same in both; the traces of OSTL follow each precision's own membranes."""
-    jax.config.update("jax_enable_x64", True)
+    with jax.enable_x64(True):
+        yield from _drift(steps)
+
+
+def _drift(steps: int) -> Iterator[str]:
     sizes = (64, 64, 10)
     rules, kinds = ("ottt", "ostl", "otpe"), (jnp.float32, jnp.float64)
     weights = nnx.state(model_of(sizes), nnx.Param)

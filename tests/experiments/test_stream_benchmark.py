@@ -15,7 +15,7 @@ def test_long_stream_has_a_row_for_each_power_of_ten():
     assert all(float(cells(row)[1]) > 0 and float(cells(row)[2]) > 10 for row in rows)
 
 
-def test_single_precision_stays_close_to_double(x64):
+def test_single_precision_stays_close_to_double():
     _, _, row = streams.drift(1_000)
     numbers = [float(number) for number in re.findall(r"\d\.\de-\d+", row)]
     assert len(numbers) == 6 and 0 < max(numbers) < 1e-4
