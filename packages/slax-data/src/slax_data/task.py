@@ -106,9 +106,10 @@ def stored_task(splits: dict[str, SpikeTrains], *, n_classes: int, padding: str 
         Recordings of different length, the second half of which is 5 steps shorter here:
 
         >>> for split, one in splits.items():
-        ...     lengths = np.where(np.arange(len(labels[split])) < len(labels[split]) // 2, 20, 15)
-        ...     splits[split] = spike_trains(rng.random((len(lengths), 20, 50)) < 0.1, labels[split], lengths=lengths)
-        >>> spikes, test_labels, mask = stored_task(splits, n_classes=3, padding="mask").full_split("test")
+        ...     lengths = np.where(np.arange(len(one.labels)) < len(one.labels) // 2, 20, 15)
+        ...     spikes = rng.random((len(lengths), 20, 50)) < 0.1
+        ...     splits[split] = spike_trains(spikes, np.asarray(one.labels), lengths=lengths)
+        >>> spikes, labels, mask = stored_task(splits, n_classes=3, padding="mask").full_split("test")
         >>> mask.sum(axis=0).tolist()
         [20, 20, 20, 20, 15, 15, 15, 15, 15]
     """
