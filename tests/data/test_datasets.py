@@ -1,6 +1,7 @@
 """The contract that every line of `DATASETS` keeps."""
 
 import dataclasses
+import inspect
 import itertools
 from functools import cache, partial
 from pathlib import Path
@@ -18,12 +19,14 @@ from slax_data import (
     ENCODERS,
     Task,
     digits,
+    held_out,
     latency_encode,
     make_task,
     randman,
     random_manifolds,
     spike_trains,
     stored_task,
+    stream,
 )
 from slax_data.checks import check_choice
 
@@ -191,6 +194,84 @@ def test_splits_that_do_not_belong_together_are_an_error(sizes, told):
     splits = {split: spike_trains(np.ones((1, 4, n_units), bool), np.zeros(1, int)) for split, n_units in sizes.items()}
     with pytest.raises(ValueError, match=f"spikes must have the splits 'train' and 'test', all of one size, .*{told}"):
         stored_task(splits, n_classes=1)
+
+
+def trains_of_lengths(lengths, seed=0):
+    """Recordings of two classes whose last step of each has all spikes, and no step after it has any."""
+    rng = np.random.default_rng(seed)
+    spikes = rng.random((len(lengths), 6, 5)) < 0.5
+    for one, length in zip(spikes, lengths, strict=True):
+        one[length - 1], one[length:] = True, False
+    return spike_trains(spikes, np.arange(len(lengths)) % 2, lengths=np.array(lengths))
+
+
+LENGTHS = {"train": [6, 2, 5, 3, 6], "test": [1, 4, 6]}
+
+
+def test_mask_of_recordings_of_different_length_ends_with_each_of_them():
+    splits = {split: trains_of_lengths(lengths) for split, lengths in LENGTHS.items()}
+    task = stored_task(splits, n_classes=2, padding="mask")
+    for split, lengths in LENGTHS.items():
+        whole = task.full_split(split)
+        assert whole[2].sum(axis=0).tolist() == lengths and whole[1].shape == (len(lengths),)
+        drawn = jax.jit(lambda key, split=split: task.sample(key, batch_size=3, split=split))(random.key(2))
+        for spikes, _, mask in (whole, drawn):
+            last = mask.sum(axis=0) - 1
+            assert mask.dtype == bool and (spikes[last, np.arange(len(last))] == 1).all() and not spikes[~mask].any()
+    assert {
+        len(batch) for batch in (next(stream(task, random.key(0), batch_size=2)), held_out(task, random.key(0), 2))
+    } == {3}
+
+
+def test_same_samples_are_drawn_with_a_mask_and_without():
+    splits = {split: trains_of_lengths(lengths) for split, lengths in LENGTHS.items()}
+    masked, silent = (stored_task(splits, n_classes=2, padding=padding) for padding in ("mask", "silence"))
+    spikes, labels = silent.sample(random.key(1), batch_size=4)
+    same_spikes, same_labels, _ = masked.sample(random.key(1), batch_size=4)
+    np.testing.assert_array_equal(spikes, same_spikes)
+    np.testing.assert_array_equal(labels, same_labels)
+    assert len(silent.full_split("test")) == 2
+
+
+def test_recordings_of_different_length_need_a_padding():
+    splits = {"train": trains_of_lengths([6, 6]), "test": trains_of_lengths([6, 4, 5])}
+    with pytest.raises(
+        ValueError, match=r"'test' has 2 recordings of fewer than its 6 steps\. Give padding='mask' for"
+    ):
+        stored_task(splits, n_classes=2)
+    with pytest.raises(ValueError, match="padding got 'zeros', expected one of: 'mask', 'silence'"):
+        stored_task(splits, n_classes=2, padding="zeros")
+    assert len(stored_task({"train": splits["train"], "test": splits["train"]}, n_classes=2).full_split("test")) == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (
+            np.array(["yes", "no"]),
+            r"labels must be integers of shape \[B\], got <U3 of shape \[2\]. .*return_inverse=True",
+        ),
+        (np.array([0.0, 1.0]), r"labels must be integers of shape \[B\], got float64 of shape \[2\]"),
+        (np.array([-1, -1]), r"labels must lie in 0\.\.0 for n_classes=1, got values from -1 to -1"),
+    ],
+)
+def test_labels_that_are_no_classes_are_an_error(labels, told):
+    with pytest.raises(ValueError, match=told):
+        spike_trains(np.ones((2, 6, 5), bool), labels)
+
+
+@pytest.mark.parametrize("lengths", [[6, 7], [-1, 6], [6.0, 6.0]])
+def test_lengths_beyond_the_spikes_are_an_error(lengths):
+    with pytest.raises(ValueError, match=r"lengths must be integers \[D\] from 0 to the 6 steps of the spikes, got"):
+        spike_trains(np.ones((2, 6, 5), bool), np.array([0, 1]), lengths=np.array(lengths))
+
+
+def test_list_of_recordings_is_an_error():
+    """As it is without the check of types that the tests have everywhere else."""
+    with pytest.raises(
+        ValueError, match=r"one array of booleans \[D, T, N\], got a list. Make one .* with np.stack; fill"
+    ):
+        inspect.unwrap(spike_trains)([np.ones((6, 5), bool), np.ones((4, 5), bool)], np.array([0, 1]))
 
 
 def test_unknown_data_set_is_an_error():

@@ -77,6 +77,12 @@ def test_only_what_is_after_the_window_is_dropped():
     assert not binned([]).any()
 
 
+@pytest.mark.parametrize("nothing", [np.array([]), np.zeros(0, int), np.array([], object)])
+def test_a_recording_without_events_is_silent_whatever_its_type(nothing):
+    spikes = bin_events(nothing, nothing, **WINDOW)
+    assert spikes.shape == (4, N_UNITS) and spikes.dtype == bool and not spikes.any()
+
+
 @pytest.mark.parametrize("outside", ["error", "drop"])
 @pytest.mark.parametrize(
     ("times", "units", "told"),

@@ -88,8 +88,13 @@ def test_a_file_that_is_missing_or_something_else_is_refused(tmp_path):
         read_events(tmp_path / "none.csv")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["spikes"] = np.zeros(3)
-    with pytest.raises(ValueError, match=r"has \['spikes'\], expected the datasets times and units"):
+    with pytest.raises(ValueError, match="has spikes, expected the datasets times and units at its top"):
         list(read_events(tmp_path / "other.h5"))
+    with h5py.File(tmp_path / "many.h5", "w") as file:
+        for number in range(500):
+            file[f"{number:03}"] = np.zeros(3)
+    with pytest.raises(ValueError, match="has 000, 001, 002, 003, 004 and 495 more, expected the datasets"):
+        list(read_events(tmp_path / "many.h5"))
 
 
 def as_lines(*lines):

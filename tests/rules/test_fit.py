@@ -440,6 +440,18 @@ def test_evaluate_refuses():
         evaluate(model, cross_entropy, [(*BATCHES[0], jnp.zeros((T, B), bool))])
 
 
+@pytest.mark.parametrize("kind", [np, jnp])
+def test_fit_refuses_a_batch_of_which_no_step_counts(kind):
+    model, optimizer = made()
+    with pytest.raises(ValueError, match="Got a mask without a single true entry, expected at least one"):
+        fit(
+            model,
+            optimizer,
+            cross_entropy,
+            [(*BATCHES[0], kind.ones((T, B), bool)), (*BATCHES[0], kind.zeros((T, B), bool))],
+        )
+
+
 def test_a_rule_with_parameters_needs_an_optimizer_of_both():
     model, optimizer = made()
     with pytest.raises(ValueError, match=r"nnx.Optimizer\(\(model, rule\), ...\)"):

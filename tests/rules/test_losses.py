@@ -155,6 +155,13 @@ def test_loss_of_a_sequence_gets_the_mask_and_counts_samples_with_a_true_entry(r
         assert close(found, expected)
 
 
+def test_loss_of_a_sequence_that_takes_no_mask_says_so_if_it_gets_one(x64):
+    with pytest.raises(
+        TypeError, match=r"got a mask, expected that it takes one as a third argument: lambda outputs, targets"
+    ):
+        gradients(net(), MEAN, inputs(T, B, 7), LABELS, mask=jnp.ones((T, B), bool))
+
+
 def test_targets_of_a_sequence_and_of_its_steps_come_as_they_are(x64):
     model, x = net(), inputs(T, B, 7)
     tracks = jax.random.normal(jax.random.key(1), (T, B, C))

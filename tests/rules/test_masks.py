@@ -1,5 +1,7 @@
 """Losses of some steps and samples only: padded sequences, losses at the end, and what a mask may not be."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +47,22 @@ def close(ours, theirs, tolerance=1e-12):
 def test_masks_are_the_steps_of_their_lengths():
     mask = valid_steps(jnp.array([3, 0, 1]), 3)
     np.testing.assert_array_equal(mask, [[1, 0, 1], [1, 0, 0], [1, 0, 0]])
+    for lengths in ([3, 0, 1], np.array([3, 0, 1]), np.array([3, 0, 1], np.uint8)):
+        np.testing.assert_array_equal(valid_steps(lengths, 3), mask)
+        np.testing.assert_array_equal(last_step(lengths, 3), [[0, 0, 1], [0, 0, 0], [1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        ([1.0, 2.0], r"got lengths of float32\[2\], expected an integer for each"),
+        (3, r"got lengths of int32\[\], expected"),
+    ],
+)
+def test_lengths_are_integers(lengths, message):
+    """As it is without the check of types that the tests have everywhere else."""
+    with pytest.raises(ValueError, match=f"valid_steps {message}"):
+        inspect.unwrap(valid_steps)(lengths, 3)
     np.testing.assert_array_equal(last_step(jnp.array([3, 0, 1]), 3), [[0, 0, 1], [0, 0, 0], [1, 0, 0]])
 
 

@@ -35,7 +35,8 @@ def check_labels(labels: Shaped[Array, "..."] | Shaped[np.ndarray, "..."], *, n_
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             f"labels must be integers of shape [B], got {labels.dtype} of shape {list(labels.shape)}. "
-            "Turn one-hot labels into integers with labels.argmax(axis=-1), other numbers with labels.astype(int)."
+            "Turn one-hot labels into integers with labels.argmax(axis=-1), other numbers with labels.astype(int), names with "
+            "names, labels = np.unique(names, return_inverse=True)."
         )
     if is_traced(labels) or labels.size == 0:
         return

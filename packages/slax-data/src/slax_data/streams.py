@@ -9,10 +9,12 @@ from jax import random
 from jaxtyping import Array, PRNGKeyArray
 
 from slax_data.checks import check_size
-from slax_data.task import Batch, Task
+from slax_data.task import Task
 
 
-def stream(task: Task, key: PRNGKeyArray, *, batch_size: int, split: str = "train", start: int = 0) -> Iterator[Batch]:
+def stream(
+    task: Task, key: PRNGKeyArray, *, batch_size: int, split: str = "train", start: int = 0
+) -> Iterator[tuple[Array, ...]]:
     """An endless iterator over batches of a task: the batch of step i is `task.sample(fold_in(key, i), ...)`.
 
     The draw is jitted once. An interrupted run continues with the batches that it would have had if it starts at the
@@ -44,7 +46,7 @@ def stream(task: Task, key: PRNGKeyArray, *, batch_size: int, split: str = "trai
     check_size("start", start, least=0)
 
     @jax.jit
-    def draw(key: PRNGKeyArray, step: Array) -> Batch:
+    def draw(key: PRNGKeyArray, step: Array) -> tuple[Array, ...]:
         return task.sample(random.fold_in(key, step), batch_size=batch_size, split=split)
 
     jax.eval_shape(draw, key, np.uint32(start))  # raises the task's own errors now

@@ -4,13 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Array, Float, Int32, PRNGKeyArray
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int32, PRNGKeyArray, UInt8
 
-from slax_data.checks import check_all_classes, check_choice
+from slax_data.checks import check_all_classes, check_choice, is_traced
 from slax_data.loading.batching import take_batch, time_first
 from slax_data.storage.packed import SpikeTrains, unpacked
 
 SPLITS = ("train", "test")
+PADDINGS = ("mask", "silence")
 
 Batch = tuple[Float[Array, "T B N"], Int32[Array, " B"]]
 
@@ -24,6 +27,9 @@ class Task:
         "train" or "test". It can be called inside `jax.jit`; `batch_size` and `split` are static.
     full_split: `full_split(split) -> (spikes [T, D, N], labels [D])`, all samples of a split, or None if new
         ones can be drawn without end.
+
+    A task of recordings of different length may return a mask [T, B] after the labels, true where a step counts: see
+    `stored_task`.
 
     Example:
         >>> import jax
@@ -42,11 +48,11 @@ class Task:
     n_units: int
     n_classes: int
     n_steps: int
-    sample: Callable[..., Batch]
-    full_split: Callable[[str], Batch] | None = None
+    sample: Callable[..., tuple[Array, ...]]
+    full_split: Callable[[str], tuple[Array, ...]] | None = None
 
 
-def held_out(task: Task, key: PRNGKeyArray, size: int) -> Batch:
+def held_out(task: Task, key: PRNGKeyArray, size: int) -> tuple[Array, ...]:
     """The samples to test on: the entire test split, or `size` samples drawn with the key if the supply is endless.
 
     Example:
@@ -71,15 +77,19 @@ def check_splits(name: str, sizes: dict[str, Any]) -> None:
         raise ValueError(f"{name} must have the splits 'train' and 'test', all of one size, got {sizes}.")
 
 
-def stored_task(splits: dict[str, SpikeTrains], *, n_classes: int) -> Task:
+def stored_task(splits: dict[str, SpikeTrains], *, n_classes: int, padding: str | None = None) -> Task:
     """A `Task` made from recordings that already consist of spikes.
 
     Args:
         splits: the recordings of "train" and "test", and perhaps of further splits, with the same numbers of units and steps.
+            Both of these are needed, and every split needs samples of all classes.
         n_classes: number of classes.
+        padding: what the steps after the end of a shorter recording are. With "mask", the task returns (spikes, labels, mask),
+            and the mask [T, B] is true before the end of each recording, so that `fit` and `accuracy` leave the rest out.
+            With "silence", they count as any other step. It may be left out if no recording is shorter than T.
 
     Raises:
-        ValueError: splits that do not belong together, or a split that lacks a class.
+        ValueError: splits that do not belong together, a split that lacks a class, or shorter recordings without a `padding`.
 
     Example:
         >>> import jax
@@ -92,21 +102,54 @@ def stored_task(splits: dict[str, SpikeTrains], *, n_classes: int) -> Task:
         >>> spikes, labels = task.sample(jax.random.key(0), batch_size=8)
         >>> spikes.shape, task.full_split("test")[0].shape
         ((20, 8, 50), (20, 9, 50))
+
+        Recordings of different length, the second half of which is 5 steps shorter here:
+
+        >>> for split, one in splits.items():
+        ...     lengths = np.where(np.arange(len(one.labels)) < len(one.labels) // 2, 20, 15)
+        ...     spikes = rng.random((len(lengths), 20, 50)) < 0.1
+        ...     splits[split] = spike_trains(spikes, np.asarray(one.labels), lengths=lengths)
+        >>> spikes, labels, mask = stored_task(splits, n_classes=3, padding="mask").full_split("test")
+        >>> mask.sum(axis=0).tolist()
+        [20, 20, 20, 20, 15, 15, 15, 15, 15]
     """
     check_splits("spikes", {name: {"steps": one.packed.shape[1], "units": one.n_units} for name, one in splits.items()})
     train = splits["train"]
     for name, split in splits.items():
         check_all_classes(name, split.labels, n_classes=n_classes)
+        if padding is None:
+            _check_one_length(name, split)
+        else:
+            check_choice("padding", padding, PADDINGS)
+    n_steps = train.packed.shape[1]
 
-    def sample(key: PRNGKeyArray, *, batch_size: int, split: str = "train") -> Batch:
+    def batch(
+        packed: UInt8[Array, "B T P"], labels: Int32[Array, " B"], lengths: Int32[Array, " B"]
+    ) -> tuple[Array, ...]:
+        spikes = time_first(unpacked(packed, train.n_units))
+        if padding != "mask":
+            return spikes, labels
+        return spikes, labels, jnp.arange(n_steps, dtype=lengths.dtype)[:, None] < lengths[None]
+
+    def sample(key: PRNGKeyArray, *, batch_size: int, split: str = "train") -> tuple[Array, ...]:
         check_choice("split", split, splits)
-        packed, labels = take_batch(key, splits[split].packed, splits[split].labels, batch_size=batch_size)
-        return time_first(unpacked(packed, train.n_units)), labels
+        one = splits[split]
+        packed, rows = take_batch(key, one.packed, jnp.arange(len(one.labels)), batch_size=batch_size)
+        return batch(packed, one.labels[rows], one.lengths[rows])
 
-    def full_split(split: str) -> Batch:
+    def full_split(split: str) -> tuple[Array, ...]:
         check_choice("split", split, splits)
-        return time_first(unpacked(splits[split].packed, train.n_units)), splits[split].labels
+        return batch(splits[split].packed, splits[split].labels, splits[split].lengths)
 
-    return Task(
-        n_units=train.n_units, n_classes=n_classes, n_steps=train.packed.shape[1], sample=sample, full_split=full_split
-    )
+    return Task(n_units=train.n_units, n_classes=n_classes, n_steps=n_steps, sample=sample, full_split=full_split)
+
+
+def _check_one_length(name: str, split: SpikeTrains) -> None:
+    """Raise an error if a recording is shorter than the others, as far as lengths are known."""
+    n_steps = split.packed.shape[1]
+    if not is_traced(split.lengths) and (shorter := int(np.count_nonzero(np.asarray(split.lengths) < n_steps))):
+        raise ValueError(
+            f"The split {name!r} has {shorter} recordings of fewer than its {n_steps} steps. Give padding='mask' for batches "
+            "(spikes, labels, mask) in which only the steps before the end of each recording count, or padding='silence' if "
+            "the silence after it is to count as well. `padded` and `bucketed_batches` make batches without a task."
+        )

@@ -9,16 +9,20 @@ belongs at the end of a sequence, where nothing that counts follows, and must be
 """
 
 import dataclasses
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Bool, DTypeLike, Float, Int
+from jaxtyping import Array, Bool, DTypeLike, Float, Integer
 
 # Maps the outputs and the targets of a step to a loss for each sample; any leaves of both may be trees.
 LossFn = Callable[[Any, Any], Float[Array, " B"]]
+# Steps of each sample.
+Lengths = Integer[Array, " B"] | Integer[np.ndarray, " B"] | Sequence[int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +36,9 @@ class SequenceLoss:
     Args:
         function: maps outputs [T, B, ...] and targets, and the mask [T, B] if there is one, to losses [B].
 
+    Raises:
+        TypeError: raised at the call: a mask, and a function that does not take one.
+
     Example:
         >>> import jax.numpy as jnp
         >>> from slax_rules import SequenceLoss, cross_entropy
@@ -43,6 +50,15 @@ class SequenceLoss:
     function: Callable[..., Float[Array, " B"]]
 
     def __call__(self, outputs: Any, targets: Any, *mask: Array) -> Any:
+        if mask:
+            try:
+                inspect.signature(self.function).bind(outputs, targets, *mask)
+            except TypeError as error:
+                raise TypeError(
+                    "The function of a SequenceLoss got a mask, expected that it takes one as a third argument: lambda "
+                    "outputs, targets, mask: ... Some steps do not count, and only the function can leave them out "
+                    "of a mean over time."
+                ) from error
         return self.function(outputs, targets, *mask)
 
 
@@ -235,18 +251,19 @@ def _valid(name: str, labels: Array, n_classes: int) -> Array:
     return valid
 
 
-def valid_steps(lengths: Int[Array, " B"], n_steps: int) -> Bool[Array, "T B"]:
+def valid_steps(lengths: Lengths, n_steps: int) -> Bool[Array, "T B"]:
     """Mark the steps before the end of each sequence: mask[t, b] = t < lengths[b].
 
     Args:
-        lengths: steps of each sample, 0 to n_steps; a sample of 0 steps does not count.
+        lengths: steps of each sample, 0 to n_steps, as an array or a list; a sample of 0 steps does not count.
         n_steps: T, steps of the padded batch.
 
     Returns:
         A mask for `gradients`, `train_offline`, `train_online` and `accuracy`.
 
     Raises:
-        ValueError: lengths out of range. Under `jit`, where values are not checked, a length beyond n_steps counts as n_steps.
+        ValueError: lengths that are not integers [B] or out of range. Under `jit`, where values are not checked, a length
+            beyond n_steps counts as n_steps.
 
     Example:
         >>> import jax.numpy as jnp
@@ -256,11 +273,11 @@ def valid_steps(lengths: Int[Array, " B"], n_steps: int) -> Bool[Array, "T B"]:
                [False,  True],
                [False,  True]], dtype=bool)
     """
-    _check_lengths("valid_steps", lengths, n_steps)
-    return jnp.arange(n_steps, dtype=lengths.dtype)[:, None] < lengths[None]
+    ends = _checked_lengths("valid_steps", lengths, n_steps)
+    return jnp.arange(n_steps, dtype=ends.dtype)[:, None] < ends[None]
 
 
-def last_step(lengths: Int[Array, " B"], n_steps: int) -> Bool[Array, "T B"]:
+def last_step(lengths: Lengths, n_steps: int) -> Bool[Array, "T B"]:
     """Mark only the last step of each sequence: mask[t, b] = (t == lengths[b] - 1).
 
     With this mask, the loss depends on the read-out at the end of each sequence. Under BPTT its gradient flows back to all
@@ -268,14 +285,15 @@ def last_step(lengths: Int[Array, " B"], n_steps: int) -> Bool[Array, "T B"]:
     For sequences that are not padded, use `last_step(jnp.full(B, T), T)`.
 
     Args:
-        lengths: steps of each sample, 0 to n_steps; a sample of 0 steps does not count.
+        lengths: steps of each sample, 0 to n_steps, as an array or a list; a sample of 0 steps does not count.
         n_steps: T, steps of the padded batch.
 
     Returns:
         A mask, true once per sample.
 
     Raises:
-        ValueError: lengths out of range. Under `jit`, where values are not checked, a longer sample does not count.
+        ValueError: lengths that are not integers [B] or out of range. Under `jit`, where values are not checked, a longer
+            sample does not count.
 
     Example:
         >>> import jax.numpy as jnp
@@ -285,8 +303,8 @@ def last_step(lengths: Int[Array, " B"], n_steps: int) -> Bool[Array, "T B"]:
                [False, False],
                [False,  True]], dtype=bool)
     """
-    _check_lengths("last_step", lengths, n_steps)
-    return jnp.arange(n_steps, dtype=lengths.dtype)[:, None] == lengths[None] - 1
+    ends = _checked_lengths("last_step", lengths, n_steps)
+    return jnp.arange(n_steps, dtype=ends.dtype)[:, None] == ends[None] - 1
 
 
 def random_steps(key: Array, probability: float, n_steps: int, batch: int) -> Bool[Array, "T B"]:
@@ -322,6 +340,11 @@ def random_steps(key: Array, probability: float, n_steps: int, batch: int) -> Bo
 def check_mask(mask: Array, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless a mask is one of steps and samples and, if its values are known, true somewhere."""
     check_steps_and_samples(mask, shape)
+    check_some_entry(mask)
+
+
+def check_some_entry(mask: Array | np.ndarray) -> None:
+    """Raise ValueError if the values of a mask are known and none is true."""
     some = mask.any()
     if not isinstance(some, jax.core.Tracer) and not some:
         raise ValueError(
@@ -339,10 +362,16 @@ def check_steps_and_samples(mask: Array, shape: tuple[int, ...]) -> None:
         )
 
 
-def _check_lengths(name: str, lengths: Array, n_steps: int) -> None:
-    wrong = ((lengths < 0) | (lengths > n_steps)).any()
+def _checked_lengths(name: str, lengths: Any, n_steps: int) -> Integer[Array, " B"]:
+    ends = jnp.asarray(lengths)
+    if ends.ndim != 1 or not jnp.issubdtype(ends.dtype, jnp.integer):
+        raise ValueError(
+            f"{name} got lengths of {ends.dtype}{list(ends.shape)}, expected an integer for each sample, [B]."
+        )
+    wrong = ((ends < 0) | (ends > n_steps)).any()
     if not isinstance(wrong, jax.core.Tracer) and wrong:
         raise ValueError(
-            f"{name} got lengths from {lengths.min()} to {lengths.max()} for {n_steps} steps, expected 0 to {n_steps}. Give "
+            f"{name} got lengths from {ends.min()} to {ends.max()} for {n_steps} steps, expected 0 to {n_steps}. Give "
             "the length that the batch is padded to as n_steps."
         )
+    return ends

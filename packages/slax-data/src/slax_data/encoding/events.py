@@ -28,7 +28,7 @@ def bin_events(
 
     Args:
         times: times of the E events, in any order, in seconds or another unit of time shared with `duration`, [E].
-        units: the unit that fired at each event, integers in 0..N-1, [E].
+        units: the unit that fired at each event, integers in 0..N-1, [E]. A recording without events may have any type.
         n_units: N.
         n_steps: T.
         duration: duration of the window, which begins at 0.
@@ -55,16 +55,18 @@ def bin_events(
         raise ValueError(
             f"Events have a time and a unit each, got times of shape {list(times.shape)} and units of {list(units.shape)}."
         )
+    if not times.size:  # whatever its type: np.array([]) has floating-point numbers
+        return np.zeros((n_steps, n_units), bool)
     if times.dtype.kind not in "iuf" or units.dtype.kind not in "iu":
         raise ValueError(
             f"Events have times that are numbers and units that are integers, got {times.dtype} and {units.dtype}."
         )
-    if units.size and not 0 <= units.min() <= units.max() < n_units:
+    if not 0 <= units.min() <= units.max() < n_units:
         raise ValueError(f"Events have units in 0..{n_units - 1}, got units from {units.min()} to {units.max()}.")
     exact = times.astype(np.float64)
     if unknown := np.count_nonzero(~np.isfinite(exact)):
         raise ValueError(f"Events have times that are finite, got {unknown} NaN or infinite ones of {exact.size}.")
-    if exact.size and exact.min() < 0:
+    if exact.min() < 0:
         raise ValueError(
             f"Events have times from 0 on, got {np.count_nonzero(exact < 0)} before, the first at {exact.min():.6g}."
         )

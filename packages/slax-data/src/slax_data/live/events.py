@@ -143,6 +143,9 @@ def _blocks_of_hdf5(path: Path, block: int) -> Iterator[Events]:
         raise ImportError(f"{path} is read by h5py, which is not installed: pip install 'slax-data[events]'") from error
     with h5py.File(path, "r") as file:
         if not {"times", "units"} <= file.keys() or file["times"].shape != file["units"].shape:
-            raise ValueError(f"{path} has {sorted(file)}, expected the datasets times and units of the same length.")
+            names = ", ".join(itertools.islice(file, 5)) + (f" and {len(file) - 5} more" if len(file) > 5 else "")
+            raise ValueError(
+                f"{path} has {names or 'nothing'}, expected the datasets times and units at its top, of the same length."
+            )
         for first in range(0, len(file["times"]), block):
             yield file["times"][first : first + block], file["units"][first : first + block]

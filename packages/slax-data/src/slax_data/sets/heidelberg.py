@@ -230,7 +230,7 @@ def _task(
             for split in _splits(words, with_validation)
         },
     )
-    return stored_task(sets, n_classes=words.n_classes)
+    return stored_task(sets, n_classes=words.n_classes, padding="silence")
 
 
 def _read(

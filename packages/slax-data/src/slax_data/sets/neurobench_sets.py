@@ -87,7 +87,7 @@ def neurobench_task(
             return neurobench_spikes({"train": neurobench_arrays(...), "test": ...}, n_steps=100, code="cochlea")
 
         spikes = cached_sets(folder, "speech_commands", ["training", "testing", 100], make)
-        task = stored_task(spikes, n_classes=35)
+        task = stored_task(spikes, n_classes=35, padding="silence")
 
     Args:
         key: not used; the spikes are deterministic.
@@ -117,7 +117,7 @@ def neurobench_task(
     for _, targets, _ in sets.values():
         check_labels(targets, n_classes=n_classes)
     spikes = neurobench_spikes(sets, n_steps=n_steps, code=code, threshold=threshold, rate=rate, n_channels=n_channels)
-    return stored_task(spikes, n_classes=n_classes)
+    return stored_task(spikes, n_classes=n_classes, padding="silence")
 
 
 def neurobench_spikes(

@@ -185,7 +185,7 @@ def spoken_digits_task(
     }
     depends_on = [sorted(options.items()), _stamp(path)]
     sets = cached_sets(resolve_folder(cache), "spoken_digits", depends_on, lambda: spoken_digit_spikes(path, **options))
-    return stored_task(sets, n_classes=N_CLASSES)
+    return stored_task(sets, n_classes=N_CLASSES, padding="silence")
 
 
 def spoken_digit_spikes(

@@ -160,6 +160,7 @@ def tfds_task(
     return stored_task(
         cached_sets(resolve_folder(cache), f"tfds_{stored.builder.name}", depends_on, encoded),
         n_classes=stored.n_classes,
+        padding="silence",
     )
 
 

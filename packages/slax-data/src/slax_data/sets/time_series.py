@@ -236,7 +236,8 @@ def time_series_task(
                [1., 2.]], dtype=float32)
     """
     check_series_code(code, n_steps)
-    return stored_task(series_spikes(series, n_steps=n_steps, threshold=threshold), n_classes=n_classes)
+    spikes = series_spikes(series, n_steps=n_steps, threshold=threshold)
+    return stored_task(spikes, n_classes=n_classes, padding="silence")
 
 
 def series_spikes(

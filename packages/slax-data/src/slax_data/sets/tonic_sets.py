@@ -171,7 +171,7 @@ def _task(camera: CameraSet, code: str, path: str | Path | None, cache: str | Pa
         depends_on,
         lambda: {split: _read(camera, split, *files[split], **options) for split in SPLITS},
     )
-    return stored_task(sets, n_classes=camera.n_classes)
+    return stored_task(sets, n_classes=camera.n_classes, padding="silence")
 
 
 def _files(camera: CameraSet, folder: Path, split: str) -> tuple[Any, list[tuple[Path, int]]]:

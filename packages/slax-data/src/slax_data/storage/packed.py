@@ -58,7 +58,8 @@ def spike_trains(
         lengths: their lengths in steps, T by default.
 
     Raises:
-        ValueError: different numbers of recordings, labels and lengths, arrays of another rank or type, or no spikes at all.
+        ValueError: different numbers of recordings, labels and lengths, arrays of another rank or type, lengths above T, or no
+            spikes at all.
 
     Example:
         >>> import numpy as np
@@ -83,16 +84,26 @@ def trains_of_bytes(
     """Make `SpikeTrains` from spikes that are already packed; see `SpikeTrains` for the arguments.
 
     Raises:
-        ValueError: different numbers of recordings, labels and lengths, or labels that are not classes.
+        ValueError: different numbers of recordings, labels and lengths, labels that are not classes, or lengths out of range.
     """
     if not len(packed) == len(labels) == len(lengths):
         raise ValueError(f"Got {len(packed)} recordings with {len(labels)} labels and {len(lengths)} lengths.")
-    check_labels(np.asarray(labels), n_classes=int(np.max(labels)) + 1)
-    return SpikeTrains(jnp.asarray(packed), jnp.asarray(labels, jnp.int32), jnp.asarray(lengths, jnp.int32), n_units)
+    classes, steps = np.asarray(labels), np.asarray(lengths)
+    check_labels(classes, n_classes=max(1, int(classes.max()) + 1) if classes.dtype.kind in "iu" else 1)
+    if steps.ndim != 1 or steps.dtype.kind not in "iu" or not 0 <= steps.min() <= steps.max() <= packed.shape[1]:
+        raise ValueError(
+            f"lengths must be integers [D] from 0 to the {packed.shape[1]} steps of the spikes, got {lengths}."
+        )
+    return SpikeTrains(jnp.asarray(packed), jnp.asarray(classes, jnp.int32), jnp.asarray(steps, jnp.int32), n_units)
 
 
-def check_booleans(spikes: Shaped[np.ndarray, "..."], axes: str) -> None:
+def check_booleans(spikes: Any, axes: str) -> None:
     """Raise an error unless spikes are booleans with one axis for each letter of `axes`, none of them empty."""
+    if not hasattr(spikes, "dtype"):
+        raise ValueError(
+            f"spikes must be one array of booleans [{', '.join(axes)}], got a {type(spikes).__name__}. Make one of recordings "
+            "with np.stack; fill shorter ones with silence up to T steps first, and give their `lengths`."
+        )
     if spikes.ndim != len(axes) or spikes.dtype != bool or not spikes.size:
         raise ValueError(
             f"spikes must be booleans [{', '.join(axes)}], got {spikes.dtype} of shape {list(spikes.shape)}."

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool
 
 from slax_rules.loop.devices import REPLICATED, replicated, split_batch
 from slax_rules.loop.program import Program
-from slax_rules.losses import check_mask, sum_dtype
+from slax_rules.losses import check_mask, check_some_entry, sum_dtype
 from slax_rules.training.batches import as_batch, cast_dtype, cast_inputs, check_time_first
 from slax_rules.training.progress import Progress
 from slax_rules.training.sampling import Batch, Sampler
@@ -122,7 +122,12 @@ def run_epoch(
         )
     for batch in stream:
         batch = as_batch(batch)
-        if train.program.mesh is not None:
+        if train.program.mesh is None:
+            for mask in batch[2:]:
+                check_some_entry(
+                    np.asarray(mask)
+                )  # not an operation on the device, which would wait for the steps before
+        else:
             batch = split_batch(batch, train.program.mesh)
         state, healthy, losses = _one_step(train, state, healthy, batch)
         done += 1
