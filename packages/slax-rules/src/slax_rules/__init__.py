@@ -1,6 +1,5 @@
 """Learning rules for spiking networks: ways to differentiate a model over time, and training with them."""
 
-from slax_neurons.internal import StepSize
 from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.forward_propagation import fptt, fptt_average
 from slax_rules.influence.rtrl import RTRL
@@ -44,7 +43,7 @@ from slax_rules.penalties import Penalty, firing_rate, sparsity
 from slax_rules.registry.citation import cite
 from slax_rules.registry.entry import Exactness, RuleEntry, Style
 from slax_rules.registry.rules import RULES
-from slax_rules.rule import LearningRule, WindowGradient
+from slax_rules.rule import LearningRule, StepSize, WindowGradient
 from slax_rules.training.agreement import Agreement, GradientAgreement, agreement
 from slax_rules.training.callbacks import Callback, Every, StepInfo
 from slax_rules.training.checkpoints import Checkpoints
