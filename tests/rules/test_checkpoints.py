@@ -170,13 +170,16 @@ def test_a_full_disk_is_told_in_a_few_lines_and_the_run_goes_on_once_there_is_ro
     process("killed_run.py", tmp_path / "whole", tmp_path / "whole.txt", "never", 0, **cache)
     process("killed_run.py", tmp_path / "run", tmp_path / "run.txt", "step", 9, killed=True, **cache)
     assert 4 in steps(tmp_path / "run")  # it was complete when the checkpoint of step 8 was begun
-    said = process("killed_run.py", tmp_path / "run", tmp_path / "run.txt", "never", 0, limit=4096, **cache)
+    # Without compiled programs in files: XLA says a line about each that it reads, and about each that it cannot write.
+    said = process("killed_run.py", tmp_path / "run", tmp_path / "run.txt", "never", 0, limit=4096)
     assert len(said.splitlines()) < 50, said
     told = (
         rf"OSError: \[Errno 27\] (A checkpoint|The weights) could not be written to {tmp_path}/run\S*: File too large\. "
         r"It takes up to 0\.0[1-9] MB, and \d+\.\d\d MB are free there\. Make room, or take another folder, and start again\."
     )
-    assert re.fullmatch(told, said.splitlines()[-1])
+    # It is the last line, but for what zipfile says with NumPy 2.0 about the archive that is not closed.
+    own = said.partition("Exception ignored in: <function ZipFile.__del__")[0]
+    assert re.fullmatch(told, own.splitlines()[-1]), said
     process("killed_run.py", tmp_path / "run", tmp_path / "run.txt", "never", 0, **cache)
     assert (tmp_path / "run.txt").read_text() == (tmp_path / "whole.txt").read_text()
 
