@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -123,7 +124,12 @@ class Tree:
         return ended(self.start(*targets, **how))
 
     def start(
-        self, *targets: str, options: tuple[str, ...] = (), base: dict[str, str] | None = None, **process
+        self,
+        *targets: str,
+        options: tuple[str, ...] = (),
+        base: dict[str, str] | None = None,
+        prefix: Sequence[str] = (),
+        **process,
     ) -> subprocess.Popen:
         """Begin to make files, on a cluster if `base` is its environment; `said` is the output."""
         base = base or dict(os.environ)
@@ -132,7 +138,7 @@ class Tree:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), base["PATH"]]),
             "PYTHONPATH": os.pathsep.join(packages),
         }
-        command = ["snakemake", *targets, "--config", "scale=tiny", "--keep-going", *options]
+        command = [*prefix, "snakemake", *targets, "--config", "scale=tiny", "--keep-going", *options]
         with self.output.open("w") as output:
             return subprocess.Popen(
                 command, cwd=self.path, env=environment, stdout=output, stderr=subprocess.STDOUT, **process

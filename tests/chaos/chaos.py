@@ -71,11 +71,17 @@ def training(programs: Path) -> Subject:
             "JAX_COMPILATION_CACHE_DIR": str(programs),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
-        command = [sys.executable, str(TRAINING), str(on.path / "run"), str(on.path / "numbers"), "never", "0"]
+        command = [
+            *on.prefix,
+            sys.executable,
+            str(TRAINING),
+            str(on.path / "run"),
+            str(on.path / "numbers"),
+            "never",
+            "0",
+        ]
         with on.path.with_name("said").open("w") as said:
-            return subprocess.Popen(
-                command, env=environment, stdout=said, stderr=said, start_new_session=True, preexec_fn=on.in_the_process
-            )
+            return subprocess.Popen(command, env=environment, stdout=said, stderr=said, start_new_session=True)
 
     def made(on: Disk) -> dict[str, bytes]:
         return {"numbers": (on.path / "numbers").read_bytes()}
@@ -93,7 +99,7 @@ def pipeline() -> Subject:
         return Tree(on.path / "tree", on.path.with_name("said"))
 
     def start(on: Disk) -> subprocess.Popen:
-        return tree(on).start("figures/all", start_new_session=True, preexec_fn=on.in_the_process)
+        return tree(on).start("figures/all", prefix=on.prefix, start_new_session=True)
 
     def made(on: Disk) -> dict[str, bytes]:
         folder = on.path / "tree"

@@ -6,6 +6,7 @@ import resource
 import shutil
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,8 +34,10 @@ class Mounted:
         """Make it writable, with room enough."""
         self._remount(f"rw,size={SIZE}")
 
-    def in_the_process(self) -> None:
-        """What a process that is started has to do first."""
+    @property
+    def prefix(self) -> list[str]:
+        """What stands before a command that is to work on it."""
+        return []
 
     def close(self) -> None:
         subprocess.run(["umount", "--lazy", self.path], check=True)
@@ -61,8 +64,9 @@ class Folder:
         self.room = resource.RLIM_INFINITY
         self._set(lambda mode: mode | stat.S_IWUSR)
 
-    def in_the_process(self) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (self.room, self.room))
+    @property
+    def prefix(self) -> list[str]:
+        return [sys.executable, str(Path(__file__).parents[1] / "limited.py"), str(self.room)]
 
     def close(self) -> None:
         self.mend()

@@ -3,12 +3,10 @@
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -138,11 +136,9 @@ def steps(directory):
 def process(program, *arguments, killed=False, limit=None, **environment):
     """Runs a program beside this file; returns what it printed, or said if it failed at a limit on the size of files."""
     environment |= os.environ | {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    command = [sys.executable, Path(__file__).with_name(program), *arguments]
-    limits = None if limit is None else partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
-    done = subprocess.run(
-        list(map(str, command)), env=environment, capture_output=True, text=True, preexec_fn=limits, timeout=300
-    )
+    prefix = [] if limit is None else [sys.executable, Path(__file__).parents[1] / "limited.py", limit]
+    command = [*prefix, sys.executable, Path(__file__).with_name(program), *arguments]
+    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == (-signal.SIGKILL if killed else 0 if limit is None else 1), done.stderr
     return done.stdout if limit is None else done.stderr
 
