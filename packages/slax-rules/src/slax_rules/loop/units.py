@@ -18,7 +18,7 @@ def split_units(module: nnx.Module, devices: Devices) -> None:
     Each device gets the columns of the weights that lead into its units. `gradients`, training and evaluation then follow: the
     compiler keeps currents, states and eligibility traces where their units are, and sends spikes to the layer above and
     learning signals to the layer below, once per layer and window. Numbers are the same as on one device up to the order of
-    summation, under every rule.
+    summation, under every rule except UORO, which draws noise and was not tried.
 
         model = connect([nnx.Linear(700, 8192, rngs=rngs), LIF(), nnx.Linear(8192, 20, rngs=rngs), LI()])
         split_units(model, jax.devices())
