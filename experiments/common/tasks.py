@@ -28,7 +28,7 @@ def task_maker(config: dict[str, Any], spikes: Path | None) -> Callable[[jax.Arr
                 f"The task {config['task']} reads spikes, expected the file {config['spikes']}.npz: `snakemake data` makes it."
             )
         sets = sets_of_arrays(load_arrays(spikes))
-        stored = stored_task(sets, n_classes=config["layers"][-1])
+        stored = stored_task(sets, n_classes=config["layers"][-1], padding="silence")
         check_layers(config, stored)
         return for_all_seeds(stored if "validation" in sets else with_validation(stored))
     sizes = (
