@@ -10,6 +10,7 @@
 # default = {}
 # fused = {}
 # scan = {}
+# plain = {}
 # remat = {}
 # read_out = {}
 # chunk_16 = {}
@@ -53,9 +54,9 @@
 """This repository's `connect`, `unroll` and `gradients`, with the network split once and jitted over its state.
 
 In `bptt`, `devices` splits the CPU into two devices, each with half of the batch; `read_out` has the sum over the units as its
-last module, as a network with a small read-out would; `chunk_K` processes K steps together; `fused` and `scan` are kernels of
-`unroll`; `heap` is the default with a malloc (glibc's) that keeps the memory of the previous step, whereas it otherwise returns
-arrays above 32 MiB and obtains them again page by page.
+last module, as a network with a small read-out would; `chunk_K` processes K steps together; `fused`, `scan` and `plain` are
+kernels of `unroll`; `heap` is the default with a malloc (glibc's) that keeps the memory of the previous step, whereas it
+otherwise returns arrays above 32 MiB and obtains them again page by page.
 
 In `rules`, a variant is the rule that `RULES` makes. `RULE_fused` runs its recursions in kernels; `RULE_window_K` processes K
 steps together, which changes no gradient. `bptt_chunk_K` is BPTT by `unroll(chunk=K)`, an option that `gradients` does not
@@ -89,7 +90,7 @@ def bptt(variant: str, workload: Workload) -> JaxStep:
         modules.append(lambda spikes: spikes.sum(-1, keepdims=True))
     graph, state = nnx.split(connect(modules))
     options = {"remat": variant == "remat"}
-    if variant in ("fused", "scan"):
+    if variant in ("fused", "scan", "plain"):
         options["kernel"] = variant
     if variant.startswith("chunk_"):
         options["chunk"] = int(variant.removeprefix("chunk_"))

@@ -195,7 +195,71 @@ def test_unroll_gives_a_stack_the_same_outputs_and_gradients(options, stack):
     close(fused, scan, 1e-5)
 
 
-def test_auto_is_the_scan(stack):
+@pytest.mark.parametrize("name", NEURONS_TRIED)
+def test_what_jax_differentiates_is_the_same(name, x64):
+    """Outputs, tangents, gradients and tangents of gradients of "plain" and of "scan"."""
+    graphdef, *primals = problem(name)
+    keys = iter(jax.random.split(jax.random.key(2), 20))
+    tangents = jax.tree.map(lambda array: jax.random.normal(next(keys), array.shape, array.dtype), tuple(primals))
+
+    def everything(kernel):
+        def run(state, carry, currents):
+            return unroll(nnx.merge(graphdef, state), carry, currents, kernel=kernel)
+
+        number = partial(weighted, lambda graphdef, *at: run(*at), graphdef)
+
+        @jax.jit
+        def made(primals, tangents):
+            gradient = jax.grad(number, argnums=(0, 1, 2))
+            return jax.jvp(run, primals, tangents), jax.jvp(gradient, primals, tangents)
+
+        return made(tuple(primals), tangents)
+
+    close(everything("plain"), everything("scan"))
+
+
+@pytest.mark.parametrize(
+    ("steps", "options", "expected"),
+    [
+        (T, {}, "plain"),
+        (T, {"chunk": T}, "plain"),
+        (T, {"chunk": 3}, "scan"),
+        (T, {"chunk": 3, "remat": True}, "plain"),
+        (2**19 // 90, {}, "plain"),  # arrays of 2.1 MB: [steps, 3, 30]
+        (2**19 // 90, {"chunk": 2**18 // 90 + 1}, "scan"),
+        (2**20 // 90, {"chunk": 2**20}, "scan"),  # of 4.2 MB
+    ],
+    ids=str,
+)
+def test_auto_is_plain_where_all_steps_are_in_the_cache_of_a_cpu(steps, options, expected, stack):
+    inputs = jax.ShapeDtypeStruct((steps, B, 20), "float32")
+
+    def program(kernel):
+        def gradient(inputs):
+            return unroll(stack, stack.initialize_carry((B, 20)), inputs, kernel=kernel, **options)[1].sum()
+
+        return str(jax.make_jaxpr(jax.grad(gradient))(inputs))
+
+    made = {kernel: program(kernel) for kernel in ("plain", "scan")}
+    assert made["plain"] != made["scan"]
+    assert program("auto") == made[expected]
+
+
+def test_auto_is_the_scan_on_other_devices(stack, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    inputs = jax.ShapeDtypeStruct((T, B, 20), "float32")
+    text = {
+        kernel: str(
+            jax.make_jaxpr(
+                lambda x, kernel=kernel: unroll(stack, stack.initialize_carry((B, 20)), x, kernel=kernel)[1]
+            )(inputs)
+        )
+        for kernel in ("auto", "plain", "scan")
+    }
+    assert text["auto"] == text["scan"] != text["plain"]
+
+
+def test_only_the_fused_kernel_is_a_kernel(stack):
     inputs = jnp.ones((T, B, 20))
     text = {
         kernel: str(
@@ -203,14 +267,14 @@ def test_auto_is_the_scan(stack):
                 lambda x, kernel=kernel: unroll(stack, stack.initialize_carry((B, 20)), x, kernel=kernel)[1]
             )(inputs)
         )
-        for kernel in ("auto", "scan", "fused")
+        for kernel in ("auto", "plain", "scan", "fused")
     }
-    assert text["auto"] == text["scan"] and "pallas_call" not in text["scan"]
+    assert not any("pallas_call" in text[kernel] for kernel in ("auto", "plain", "scan"))
     assert text["fused"].count("pallas_call") >= 2
 
 
 def test_another_word_is_refused(stack):
-    with pytest.raises(ValueError, match="unroll got kernel='fast', expected one of 'auto', 'scan', 'fused'"):
+    with pytest.raises(ValueError, match="unroll got kernel='fast', expected one of 'auto', 'plain', 'scan', 'fused'"):
         unroll(stack, stack.initialize_carry((B, 20)), jnp.ones((T, B, 20)), kernel="fast")
 
 
@@ -227,7 +291,7 @@ def test_a_neuron_that_does_not_compile_runs_by_the_scan_with_one_warning():
     neuron, inputs = WithTable(), jnp.ones((T, B, N))
     run = lambda kernel: unroll(neuron, neuron.initialize_carry((B, N)), inputs, kernel=kernel)  # noqa: E731
     with pytest.warns(
-        RuntimeWarning, match="The kernel of WithTable does not compile, so unroll runs its scan: .* constants"
+        RuntimeWarning, match="The kernel of WithTable does not compile, so it runs as a scan: .* constants"
     ):
         found = run("fused")
     close(found, run("scan"), 0)

@@ -16,7 +16,7 @@ from flax import nnx
 from flax.errors import TraceContextError
 from jaxtyping import Array, Float, PyTree
 
-from slax_neurons.kernels import check_kernel
+from slax_neurons.kernels import check_kernel, is_fused
 from slax_neurons.modules import mutates_state
 from slax_neurons.neurons.neuron import Neuron, scan_cell
 from slax_neurons.neurons.states import rematerialize
@@ -56,10 +56,13 @@ def unroll(
             any other kind of variable except a `RunningSum`.
         remat: keep only the carries between chunks for the reverse pass, and run each chunk forward again there: less memory
             for about a third more time.
-        kernel: how the states of a `Neuron` follow from its currents: "scan", step by step, or "fused", in one kernel for an
-            NVIDIA GPU that keeps the states of a block of units in registers. Results are equal. On a CPU, "fused" is
-            interpreted, which is slow and for tests. A neuron for which the kernel does not compile is run by the scan, with
-            a warning. "auto" is the scan: nothing has been measured on a GPU yet.
+        kernel: how the states of a `Neuron` follow from its currents and are differentiated. "scan": step by step; the
+            reverse pass keeps one array [T, B, N] per state and recomputes the rest. "plain": step by step; the reverse pass is
+            the one that JAX makes, which keeps the outputs and their slopes as well. "fused": in one kernel for an NVIDIA GPU
+            that keeps the states of a block of units in registers; on a CPU, it is interpreted, which is slow and for tests. A
+            neuron for which the kernel does not compile is run by the scan, with a warning. Results are equal. "auto" is
+            "plain" on a CPU for a sequence of one chunk that nearly fits the cache, and within chunks if remat is true: there,
+            it is faster and needs no more memory. Otherwise it is "scan": nothing has been measured on a GPU yet.
 
     Returns:
         The last carry, and the outputs [T, B, features...]; a tree of such arrays if the last module of a stack makes one.
@@ -89,6 +92,13 @@ def unroll(
         chunk = default_chunk(carry, inputs)
         if remat and chunk == inputs.shape[0]:
             chunk = even_length(chunk, math.isqrt(chunk))
+    if (
+        kernel == "auto"
+        and not is_fused(kernel)
+        and (remat or chunk >= inputs.shape[0])
+        and is_in_cache(carry, inputs, chunk)
+    ):
+        kernel = "plain"
     model = with_effective_weights(cell, keep_calls=True)  # weights are made once for the sequence
 
     def one_chunk(model: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
@@ -145,6 +155,9 @@ def unroll_chunk(
         The carry, the outputs, and their source if a neuron made them.
     """
     if isinstance(module, Neuron) and type(module).unroll is Neuron.unroll:
+        if kernel == "plain":
+            module.check_carry(carry, inputs[0])
+            return *scan_cell(module, carry, inputs), None
         carry, membranes = module.pre_reset_states(carry, inputs, kernel)
         outputs = rematerialize(lambda membranes: module.outputs(membranes))(membranes)
         return carry, outputs, Source(module, membranes) if module.has_split_step else None
@@ -153,7 +166,7 @@ def unroll_chunk(
         if getattr(module, "hands_on_kernel", False):
             unroll = functools.partial(unroll, kernel=kernel)
         return *unroll(carry, inputs), None
-    if type(module) not in (nnx.Linear, nnx.Conv):
+    if kernel == "plain" or type(module) not in (nnx.Linear, nnx.Conv):
         return carry, apply_rows(module, inputs), None
     if source is None:
         return carry, rematerialize(lambda inputs: apply_rows(module, inputs))(inputs), None
@@ -231,6 +244,12 @@ def default_chunk(carry: Any, inputs: Array) -> int:
     if jax.default_backend() != "cpu":
         return steps
     return even_length(steps, steps_in_cache(step_size(carry, inputs)))
+
+
+def is_in_cache(carry: Any, inputs: Array, chunk: int) -> bool:
+    """Whether the largest array of a chunk is no larger than a default chunk can be, on a CPU."""
+    steps = min(chunk, inputs.shape[0])
+    return jax.default_backend() == "cpu" and 2 * steps * step_size(carry, inputs).bytes < 3 * CHUNK_BYTES
 
 
 class StepSize(NamedTuple):

@@ -17,7 +17,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, PyTree
 
-KERNELS = ("auto", "scan", "fused")
+from slax_neurons.surrogates import spikes_in_a_kernel
+
+KERNELS = ("auto", "plain", "scan", "fused")
 
 BLOCK = 128  # units of a program
 WARPS = 4
@@ -186,7 +188,8 @@ def elementwise_scan(
         def body(count: Any, carry: Any) -> Any:
             t = steps - 1 - count if reverse else count
             before = read(lagged, jnp.maximum(t - 1, 0))
-            carry, made = step(values, carry, read(inputs, t), before, t == 0)
+            with spikes_in_a_kernel():
+                carry, made = step(values, carry, read(inputs, t), before, t == 0)
             write(outputs, made, t)
             return carry
 

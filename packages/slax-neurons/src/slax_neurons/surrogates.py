@@ -8,13 +8,18 @@ gradient learning in spiking neural networks, 2019, doi 10.1109/MSP.2019.2931595
 `Surrogate(derivative)`.
 """
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 
@@ -49,18 +54,66 @@ class Surrogate:
     options: tuple[float, ...] = ()
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        return _spike(self, jnp.asarray(x))
+        x = jnp.asarray(x)
+        return _spike_in_kernel(self, x) if _IN_KERNEL.get() else spike_p.bind(x, surrogate=self)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _spike(surrogate: Surrogate, x: Array) -> Array:
+def _heaviside(x: Array, **_: Any) -> Array:
     return (x >= 0).astype(x.dtype)
 
 
-@_spike.defjvp
-def _spike_jvp(surrogate: Surrogate, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+# A primitive and not a `jax.custom_jvp`: JAX (0.10 to 0.12) drops the rules of the latter where it differentiates a `lax.scan`
+# in reverse mode, so that a derivative of the gradient would lack the surrogates inside it.
+spike_p = Primitive("spike")
+
+
+@spike_p.def_impl
+@partial(jax.jit, static_argnames="surrogate")
+def _spike_now(x: Array, surrogate: Surrogate) -> Array:
+    return _heaviside(x)
+
+
+@spike_p.def_abstract_eval
+def _spike_shape(x: Any, *, surrogate: Surrogate) -> Any:
+    return x.update(weak_type=False)
+
+
+def _spike_jvp(primals: tuple[Array], tangents: tuple[Array], *, surrogate: Surrogate) -> tuple[Array, Array]:
     (x,), (tangent,) = primals, tangents
-    return _spike(surrogate, x), surrogate.derivative(x, *surrogate.options) * tangent
+    return spike_p.bind(x, surrogate=surrogate), surrogate.derivative(x, *surrogate.options) * tangent
+
+
+def _spike_batch(arguments: tuple[Array], axes: tuple[int], *, surrogate: Surrogate) -> tuple[Array, int]:
+    return spike_p.bind(*arguments, surrogate=surrogate), *axes
+
+
+mlir.register_lowering(spike_p, mlir.lower_fun(_heaviside, multiple_results=False))
+ad.primitive_jvps[spike_p] = _spike_jvp
+batching.primitive_batchers[spike_p] = _spike_batch
+
+
+_IN_KERNEL = ContextVar("spikes in a kernel", default=False)
+
+
+@contextlib.contextmanager
+def spikes_in_a_kernel() -> Iterator[None]:
+    """Within a kernel, whose body is differentiated before it is lowered, and once: Pallas lowers no primitive of ours."""
+    token = _IN_KERNEL.set(True)
+    try:
+        yield
+    finally:
+        _IN_KERNEL.reset(token)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _spike_in_kernel(surrogate: Surrogate, x: Array) -> Array:
+    return _heaviside(x)
+
+
+@_spike_in_kernel.defjvp
+def _spike_in_kernel_jvp(surrogate: Surrogate, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (tangent,) = primals, tangents
+    return _heaviside(x), surrogate.derivative(x, *surrogate.options) * tangent
 
 
 def fast_sigmoid(slope: float = 25.0) -> Surrogate:

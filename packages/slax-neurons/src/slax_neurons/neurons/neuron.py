@@ -24,7 +24,8 @@ class Neuron(NeuronCell):
     `carry_type`, a NamedTuple with one array of that same shape per state; or `__call__` alone, where the two do not fit.
     The layer's connections, including its recurrent ones, are not part of the neuron (see `connect`).
 
-    Over time, only m_t is stored for the reverse pass, one array per state; the rest is recomputed from m_t.
+    Over time, only m_t is stored for the reverse pass, one array per state; the rest is recomputed from m_t. Short sequences on
+    a CPU are an exception: see `kernel` in `unroll`.
 
     A subclass declares its properties: `spikes = True` if its outputs are spikes made by its `spike_fn`, as in `SpikingNeuron`,
     and `linear = True` if `integrate` and `fire` are linear in states and current except for these spikes; some learning
