@@ -27,7 +27,9 @@ from jaxtyping import Array, Float
 class Surrogate:
     """A spike function, s = H(x), whose derivative is `derivative(x, *options)`.
 
-    Two spike functions with the same derivative and options are equal, so that a model built twice is traced only once.
+    Two spike functions with the same derivative and options are equal, so that a model built twice is traced only once. The
+    second derivative of a spike is the derivative of `derivative`, and so on, also inside loops, where JAX drops the rule of a
+    spike function made by `jax.custom_jvp` from derivatives of the gradient.
 
     Args:
         derivative: maps x, an array, to the surrogate of ds/dx, an array of the same shape and dtype, element by element.
