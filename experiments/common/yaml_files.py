@@ -41,14 +41,22 @@ def _size(value: Any, known: dict[int, int]) -> int:
     return known[id(value)]
 
 
-class _Loader(yaml.SafeLoader):
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        seen: dict[tuple[str, str], yaml.Node] = {}
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                first = seen.setdefault((key.tag, key.value), key)
-                if first is not key:
-                    lines = " and ".join(str(mark.line + 1) for mark in (first.start_mark, key.start_mark))
-                    raise yaml.YAMLError(f"the key {key.value!r} is given twice, in lines {lines}: keep one of them.")
-        return node
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # in C, where PyYAML has it: it takes a tenth of the time
+    def __init__(self, stream: Any):
+        super().__init__(stream)
+        self._flat: dict[int, yaml.MappingNode] = {}
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put the keys of `<<` into a mapping, whose own keys are looked at before: they may be given there, too."""
+        if id(node) not in self._flat:
+            self._flat[id(node)] = node
+            seen: dict[tuple[str, str], yaml.Node] = {}
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    first = seen.setdefault((key.tag, key.value), key)
+                    if first is not key:
+                        lines = " and ".join(str(mark.line + 1) for mark in (first.start_mark, key.start_mark))
+                        raise yaml.YAMLError(
+                            f"the key {key.value!r} is given twice, in lines {lines}: keep one of them."
+                        )
+        super().flatten_mapping(node)
