@@ -1,6 +1,7 @@
 """The kernels of element-wise neurons: equal to the scan, forward and in every derivative, and lowered for a GPU."""
 
 import itertools
+import re
 import warnings
 from functools import partial
 
@@ -17,12 +18,13 @@ from slax_neurons import (
     LIF,
     NEURONS,
     AdLIF,
+    Edge,
     Neuron,
     Trainable,
     connect,
     unroll,
 )
-from slax_neurons.kernels import BLOCK, elementwise_scan
+from slax_neurons.kernels import BLOCK, auto_is, elementwise_scan
 from slax_neurons.neurons.fused import fused_integrate_and_fire
 from slax_neurons.neurons.states import integrate_and_fire
 
@@ -223,6 +225,7 @@ def test_what_jax_differentiates_is_the_same(name, x64):
     [
         (T, {}, "plain"),
         (T, {"chunk": T}, "plain"),
+        (T, {"chunk": 10**6}, "plain"),
         (T, {"chunk": 3}, "scan"),
         (T, {"chunk": 3, "remat": True}, "plain"),
         (2**19 // 90, {}, "plain"),  # arrays of 2.1 MB: [steps, 3, 30]
@@ -243,6 +246,92 @@ def test_auto_is_plain_where_all_steps_are_in_the_cache_of_a_cpu(steps, options,
     made = {kernel: program(kernel) for kernel in ("plain", "scan")}
     assert made["plain"] != made["scan"]
     assert program("auto") == made[expected]
+    assert "prevent_cse" in made["scan"] and ("prevent_cse" in made["plain"]) == ("remat" in options)
+
+
+@pytest.mark.parametrize("kernel", ["plain", "scan", "fused"])
+@pytest.mark.parametrize("steps", [T, 2**20 // 90])
+def test_auto_can_be_set_for_a_measurement(kernel, steps, stack):
+    inputs = jax.ShapeDtypeStruct((steps, B, 20), "float32")
+
+    def program(kernel):
+        run = lambda inputs: unroll(stack, stack.initialize_carry((B, 20)), inputs, kernel=kernel)[1]  # noqa: E731
+        return re.sub("0x[0-9a-f]+", "", str(jax.make_jaxpr(run)(inputs)))
+
+    with auto_is(kernel):
+        assert program("auto") == program(kernel)
+
+
+def test_neurons_that_do_more_than_a_step_are_the_same_for_short_sequences():
+    """A function over time of their own, or states unlike the current."""
+
+    class Doubled(LIF):
+        def outputs(self, membranes):
+            return 2 * super().outputs(membranes)
+
+    class Counter(Neuron):
+        def initialize_carry(self, input_shape, rngs=None, carry_init=None):
+            return jnp.zeros((*input_shape, 2), jnp.int32)
+
+        def __call__(self, carry, inputs):
+            return carry + 1, inputs * carry[..., 0].astype(inputs.dtype)
+
+    inputs = 3 * jnp.ones((T, B, N))
+    for neuron in (Doubled(), Counter()):
+        auto, scan = (
+            unroll(neuron, neuron.initialize_carry((B, N)), inputs, kernel=kernel)[1] for kernel in ("auto", "scan")
+        )
+        np.testing.assert_array_equal(auto, scan)
+        assert auto.max() > 1
+
+
+class OwnStack(nnx.RNNCellBase):
+    """A cell of a user around a stack."""
+
+    def __init__(self, stack):
+        self.stack = stack
+
+    def initialize_carry(self, input_shape, rngs=None, carry_init=None):
+        return self.stack.initialize_carry(input_shape)
+
+    def __call__(self, carry, inputs):
+        return self.stack(carry, inputs)
+
+    @property
+    def num_feature_axes(self):
+        return 1
+
+
+def models():
+    rngs = nnx.Rngs(0)
+    linear = lambda *sizes: nnx.Linear(*sizes, rngs=rngs)  # noqa: E731
+    trained = LIF(decay=Trainable(np.linspace(0.5, 0.9, 8)), threshold=Trainable(0.5))
+    flat = lambda x: x.reshape(x.shape[0], -1)  # noqa: E731
+    conv, without_bias = nnx.Conv(1, 4, (3,), rngs=rngs), nnx.Linear(8, 8, use_bias=False, rngs=rngs)
+    return {
+        "recurrent": connect([linear(8, 8), trained, linear(8, 3), LI()], {0: [1, 3]}, rngs=rngs),
+        "delayed edge": connect([linear(8, 8), LIF(), linear(8, 3), LI()], [Edge(1, 0, delay=2)], rngs=rngs),
+        "convolution": connect([lambda x: x[..., None], conv, LIF(), flat, linear(32, 3), LI()]),
+        "batch norm": connect([without_bias, nnx.BatchNorm(8, rngs=rngs), ALIF(), linear(8, 3), LI()]),
+        "nested": connect([connect([linear(8, 8), ALIF()]), linear(8, 3), LI()]),
+        "of the user": OwnStack(connect([linear(8, 3), LIF()])),
+        "no weights": connect([LIF(), LI()]),
+    }
+
+
+@pytest.mark.parametrize("name", models())
+def test_plain_stacks_are_those_of_the_scan(name):
+    inputs, model = 2 * jax.random.normal(jax.random.key(0), (T, B, 8)), models()[name]
+
+    def loss(model, inputs, kernel):
+        end, outputs = unroll(model, model.initialize_carry((B, 8)), inputs, kernel=kernel)
+        return (outputs**2).sum() + sum(leaf.sum() for leaf in jax.tree.leaves(end)), outputs
+
+    plain, scan = (
+        nnx.value_and_grad(loss, argnums=(0, 1), has_aux=True)(model, inputs, kernel) for kernel in ("plain", "scan")
+    )
+    close(plain, scan, 1e-4)
+    assert all(jnp.abs(leaf).max() > 1e-6 for leaf in jax.tree.leaves(plain[1]))
 
 
 def test_auto_is_the_scan_on_other_devices(stack, monkeypatch):

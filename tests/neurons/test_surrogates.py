@@ -218,3 +218,14 @@ def test_multi_gaussian_without_flanks_is_a_gaussian(x64):
     x = jnp.linspace(-3, 3, 101)
     ours = jax.vmap(jax.grad(multi_gaussian(gamma=1.0, width=0.5, height=0.0)))(x)
     np.testing.assert_allclose(ours, jax.vmap(jax.grad(gaussian(0.5)))(x), rtol=1e-14)
+
+
+def test_options_that_are_not_numbers_are_refused():
+    with pytest.raises(TypeError, match=r"got options .*, expected numbers|'options'"):
+        Surrogate(lambda x, width: width * x, (jnp.ones(3),))
+
+
+@pytest.mark.parametrize("wrong", [lambda x: x.astype(jnp.bfloat16), lambda x: x.sum(), lambda x: jnp.stack([x, x])])
+def test_a_derivative_of_another_shape_or_dtype_is_refused(wrong):
+    with pytest.raises(TypeError, match=r"got x of float32\[2\] and returned .*, expected the same shape and dtype"):
+        jax.grad(lambda x: Surrogate(wrong)(x).sum())(jnp.ones(2))

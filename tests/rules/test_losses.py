@@ -38,6 +38,12 @@ def test_cross_entropy_is_minus_log_softmax(x64):
     np.testing.assert_allclose(cross_entropy(y, LABELS), expected, rtol=1e-12)
 
 
+def test_labels_of_one_byte_count_up_to_255():
+    y, labels = jax.random.normal(jax.random.key(0), (2, 300)), np.array([3, 255])
+    expected = -jax.nn.log_softmax(y)[jnp.arange(2), jnp.asarray(labels)]
+    np.testing.assert_allclose(cross_entropy(y, jnp.asarray(labels, jnp.uint8)), expected, rtol=1e-6)
+
+
 def test_squared_error_is_the_mean_over_features(x64):
     y, targets = outputs()[1], outputs()[0] + 1
     np.testing.assert_allclose(

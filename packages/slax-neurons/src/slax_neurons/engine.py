@@ -16,7 +16,7 @@ from flax import nnx
 from flax.errors import TraceContextError
 from jaxtyping import Array, Float, PyTree
 
-from slax_neurons.kernels import check_kernel, is_fused
+from slax_neurons.kernels import check_kernel, requested
 from slax_neurons.modules import mutates_state
 from slax_neurons.neurons.neuron import Neuron, scan_cell
 from slax_neurons.neurons.states import rematerialize
@@ -61,8 +61,8 @@ def unroll(
             the one that JAX makes, which keeps the outputs and their slopes as well. "fused": in one kernel for an NVIDIA GPU
             that keeps the states of a block of units in registers; on a CPU, it is interpreted, which is slow and for tests. A
             neuron for which the kernel does not compile is run by the scan, with a warning. Results are equal. "auto" is
-            "plain" on a CPU for a sequence of one chunk that nearly fits the cache, and within chunks if remat is true: there,
-            it is faster and needs no more memory. Otherwise it is "scan": nothing has been measured on a GPU yet.
+            "plain" on a CPU for a sequence of one chunk that nearly fits the cache, and within chunks if remat is true, since
+            it is faster there for most neurons; otherwise it is "scan". Nothing has been measured on a GPU yet.
 
     Returns:
         The last carry, and the outputs [T, B, features...]; a tree of such arrays if the last module of a stack makes one.
@@ -92,13 +92,7 @@ def unroll(
         chunk = default_chunk(carry, inputs)
         if remat and chunk == inputs.shape[0]:
             chunk = even_length(chunk, math.isqrt(chunk))
-    if (
-        kernel == "auto"
-        and not is_fused(kernel)
-        and (remat or chunk >= inputs.shape[0])
-        and is_in_cache(carry, inputs, chunk)
-    ):
-        kernel = "plain"
+    kernel = kernel_of(kernel, carry, inputs, chunk=chunk, remat=remat)
     model = with_effective_weights(cell, keep_calls=True)  # weights are made once for the sequence
 
     def one_chunk(model: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
@@ -155,7 +149,7 @@ def unroll_chunk(
         The carry, the outputs, and their source if a neuron made them.
     """
     if isinstance(module, Neuron) and type(module).unroll is Neuron.unroll:
-        if kernel == "plain":
+        if kernel == "plain" and is_all_in_a_step(module):
             module.check_carry(carry, inputs[0])
             return *scan_cell(module, carry, inputs), None
         carry, membranes = module.pre_reset_states(carry, inputs, kernel)
@@ -175,6 +169,14 @@ def unroll_chunk(
         rematerialize(lambda membranes: apply_rows(module, source.neuron.outputs(membranes)))(source.membranes),
         None,
     )
+
+
+def is_all_in_a_step(neuron: Neuron) -> bool:
+    """Whether integrate and fire are all that a neuron does: it has both, and its class changes no function over time."""
+    changed = [
+        name for name in ("pre_reset_states", "outputs") if getattr(type(neuron), name) is not getattr(Neuron, name)
+    ]
+    return neuron.has_split_step and not changed
 
 
 def apply_rows(module: Callable[[Array], Any], inputs: Array) -> Any:
@@ -246,10 +248,18 @@ def default_chunk(carry: Any, inputs: Array) -> int:
     return even_length(steps, steps_in_cache(step_size(carry, inputs)))
 
 
-def is_in_cache(carry: Any, inputs: Array, chunk: int) -> bool:
-    """Whether the largest array of a chunk is no larger than a default chunk can be, on a CPU."""
+def kernel_of(kernel: str, carry: Any, inputs: Array, *, chunk: int, remat: bool) -> str:
+    """The kernel of a model's neurons: what "auto" is depends on where the arrays of a chunk are.
+
+    Outputs and slopes that JAX stores are worth their place if no loop over chunks has to collect them, and if they are in the
+    cache of a CPU, or nearly so: below the 1.5 `CHUNK_BYTES` from which a sequence is cut by default.
+    """
+    kernel = requested(kernel)
+    if kernel != "auto":
+        return kernel
     steps = min(chunk, inputs.shape[0])
-    return jax.default_backend() == "cpu" and 2 * steps * step_size(carry, inputs).bytes < 3 * CHUNK_BYTES
+    in_cache = jax.default_backend() == "cpu" and 2 * steps * step_size(carry, inputs).bytes < 3 * CHUNK_BYTES
+    return "plain" if in_cache and (remat or steps == inputs.shape[0]) else "scan"
 
 
 class StepSize(NamedTuple):

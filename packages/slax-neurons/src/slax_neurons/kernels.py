@@ -33,7 +33,7 @@ def check_kernel(kernel: str) -> None:
         raise ValueError(f"unroll got kernel={kernel!r}, expected one of {', '.join(map(repr, KERNELS))}.")
 
 
-_AUTO = ContextVar("kernel", default="scan")  # until a measurement on a GPU says otherwise
+_AUTO = ContextVar("kernel", default="auto")
 
 
 @contextlib.contextmanager
@@ -48,9 +48,14 @@ def auto_is(kernel: str) -> Iterator[None]:
         jax.clear_caches()
 
 
+def requested(kernel: str) -> str:
+    """The kernel, or in a block of `auto_is` the one that "auto" is there; "auto" is left to who runs it."""
+    return _AUTO.get() if kernel == "auto" else kernel
+
+
 def is_fused(kernel: str) -> bool:
-    """Whether one kernel goes through all steps."""
-    return (_AUTO.get() if kernel == "auto" else kernel) == "fused"
+    """Whether one kernel goes through all steps; "auto" does not, until a measurement on a GPU says otherwise."""
+    return requested(kernel) == "fused"
 
 
 def is_interpreted() -> bool:

@@ -11,9 +11,10 @@ gradient learning in spiking neural networks, 2019, doi 10.1109/MSP.2019.2931595
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from functools import partial
+from numbers import Number
 from typing import Any
 
 import jax
@@ -28,12 +29,15 @@ class Surrogate:
     """A spike function, s = H(x), whose derivative is `derivative(x, *options)`.
 
     Two spike functions with the same derivative and options are equal, so that a model built twice is traced only once. The
-    second derivative of a spike is the derivative of `derivative`, and so on, also inside loops, where JAX drops the rule of a
-    spike function made by `jax.custom_jvp` from derivatives of the gradient.
+    second derivative of a spike is the derivative of `derivative`, and so on, also inside loops. (JAX drops the rule of a spike
+    function made by `jax.custom_jvp` there from the derivative of a gradient.)
 
     Args:
         derivative: maps x, an array, to the surrogate of ds/dx, an array of the same shape and dtype, element by element.
-        options: further arguments of `derivative`, in order.
+        options: further arguments of `derivative`, in order; numbers.
+
+    Raises:
+        TypeError: options that are not numbers, or, where the surrogate is used, a derivative of another shape or dtype.
 
     Example:
         A custom spike function.
@@ -55,41 +59,50 @@ class Surrogate:
     derivative: Callable[..., Array]
     options: tuple[float, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not all(isinstance(option, Number) for option in self.options):
+            raise TypeError(
+                f"Surrogate got options {self.options}, expected numbers. A derivative that depends on arrays, such as a "
+                "learned width, needs a spike function of its own, by jax.custom_jvp."
+            )
+
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         x = jnp.asarray(x)
         return _spike_in_kernel(self, x) if _IN_KERNEL.get() else spike_p.bind(x, surrogate=self)
 
 
-def _heaviside(x: Array, **_: Any) -> Array:
+def _heaviside(x: Array) -> Array:
     return (x >= 0).astype(x.dtype)
 
 
-# A primitive and not a `jax.custom_jvp`: JAX (0.10 to 0.12) drops the rules of the latter where it differentiates a `lax.scan`
-# in reverse mode, so that a derivative of the gradient would lack the surrogates inside it.
+def _through_surrogate(surrogate: Surrogate, x: Array, tangent: Any) -> Array:
+    """The tangent of the spikes at x."""
+    slope = surrogate.derivative(x, *surrogate.options)
+    if jnp.shape(slope) != x.shape or jnp.result_type(slope) != x.dtype:
+        raise TypeError(
+            f"The derivative of a Surrogate, {surrogate.derivative}, got x of {x.dtype}{list(x.shape)} and returned "
+            f"{jnp.result_type(slope)}{list(jnp.shape(slope))}, expected the same shape and dtype."
+        )
+    return slope * tangent
+
+
+# A primitive and not a `jax.custom_jvp`, whose rule JAX (0.10 to 0.12) drops from the derivative of a gradient in loops.
 spike_p = Primitive("spike")
+_heaviside_now = jax.jit(_heaviside)
 
 
-@spike_p.def_impl
-@partial(jax.jit, static_argnames="surrogate")
-def _spike_now(x: Array, surrogate: Surrogate) -> Array:
-    return _heaviside(x)
+def _spike_jvp(primals: tuple[Any], tangents: tuple[Any], *, surrogate: Surrogate) -> tuple[Array, Array]:
+    x = jnp.asarray(primals[0])  # JAX may give a literal
+    return spike_p.bind(x, surrogate=surrogate), _through_surrogate(surrogate, x, tangents[0])
 
 
-@spike_p.def_abstract_eval
-def _spike_shape(x: Any, *, surrogate: Surrogate) -> Any:
-    return x.update(weak_type=False)
-
-
-def _spike_jvp(primals: tuple[Array], tangents: tuple[Array], *, surrogate: Surrogate) -> tuple[Array, Array]:
-    (x,), (tangent,) = primals, tangents
-    return spike_p.bind(x, surrogate=surrogate), surrogate.derivative(x, *surrogate.options) * tangent
-
-
-def _spike_batch(arguments: tuple[Array], axes: tuple[int], *, surrogate: Surrogate) -> tuple[Array, int]:
+def _spike_batch(arguments: Sequence[Array], axes: Sequence[int], *, surrogate: Surrogate) -> tuple[Array, int]:
     return spike_p.bind(*arguments, surrogate=surrogate), *axes
 
 
-mlir.register_lowering(spike_p, mlir.lower_fun(_heaviside, multiple_results=False))
+spike_p.def_impl(lambda x, surrogate: _heaviside_now(x))
+spike_p.def_abstract_eval(lambda x, surrogate: x.update(weak_type=False))
+mlir.register_lowering(spike_p, mlir.lower_fun(lambda x, surrogate: _heaviside(x), multiple_results=False))
 ad.primitive_jvps[spike_p] = _spike_jvp
 batching.primitive_batchers[spike_p] = _spike_batch
 
@@ -99,7 +112,7 @@ _IN_KERNEL = ContextVar("spikes in a kernel", default=False)
 
 @contextlib.contextmanager
 def spikes_in_a_kernel() -> Iterator[None]:
-    """Within a kernel, whose body is differentiated before it is lowered, and once: Pallas lowers no primitive of ours."""
+    """Spikes by `jax.custom_jvp`, for the body of a kernel: Pallas lowers no primitive of ours, and the body has no loops."""
     token = _IN_KERNEL.set(True)
     try:
         yield
@@ -115,7 +128,7 @@ def _spike_in_kernel(surrogate: Surrogate, x: Array) -> Array:
 @_spike_in_kernel.defjvp
 def _spike_in_kernel_jvp(surrogate: Surrogate, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (x,), (tangent,) = primals, tangents
-    return _heaviside(x), surrogate.derivative(x, *surrogate.options) * tangent
+    return _spike_in_kernel(surrogate, x), _through_surrogate(surrogate, x, tangent)
 
 
 def fast_sigmoid(slope: float = 25.0) -> Surrogate:

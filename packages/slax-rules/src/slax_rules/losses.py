@@ -124,8 +124,9 @@ def cross_entropy(outputs: Float[Array, "*T B C"], labels: Array) -> Float[Array
     classes = outputs.shape[-1]
     valid = _valid("cross_entropy", labels, classes)
     logits = outputs.astype(sum_dtype(outputs.dtype))
-    # A mask and not an index, the derivative of which is a scatter: it takes longer.
-    is_label = jax.nn.one_hot(jnp.broadcast_to(labels, outputs.shape[:-1]), classes, dtype=bool)
+    # By a mask, since the derivative of an index is a scatter, which takes longer.
+    labels = jnp.broadcast_to(labels, outputs.shape[:-1]).astype(jnp.int32)
+    is_label = jax.nn.one_hot(labels, classes, dtype=bool)
     losses = -jnp.where(is_label, jax.nn.log_softmax(logits), 0).sum(-1)
     return jnp.where(jnp.broadcast_to(valid, losses.shape), losses, jnp.nan)
 
@@ -243,7 +244,7 @@ def _valid(name: str, labels: Array, n_classes: int) -> Array:
         raise ValueError(
             f"{name} got labels of {labels.dtype}, expected integers 0 to {n_classes - 1}, not one-hot vectors."
         )
-    valid = (labels >= 0) & (labels < n_classes)
+    valid = (labels >= 0) & (labels <= min(n_classes - 1, jnp.iinfo(labels.dtype).max))
     if not isinstance(valid, jax.core.Tracer) and not valid.all():
         raise ValueError(
             f"{name} got labels from {labels.min()} to {labels.max()}, expected 0 to {n_classes - 1} for outputs of "

@@ -104,7 +104,7 @@ def _by_scan(*leaves: Any, graphdef: Any, structure: Any, linear_structure: Any,
     """The same, differentiable; a function of parameters, first carry and currents alone, which the membranes follow from."""
     (*point, _), linear = _parts(leaves, structure, linear_structure)
     states = partial(integrate_and_fire, graphdef)
-    made = jax.vjp(states, *point)[1](linear) if transposed else jax.jvp(states, point, linear)[1]
+    made = jax.vjp(states, *point)[1](linear) if transposed else jax.jvp(states, tuple(point), linear)[1]
     return jax.tree.leaves(made)
 
 

@@ -239,13 +239,13 @@ def _carried_bytes(model: Any, rule: Any, inputs: jax.ShapeDtypeStruct) -> int:
 
 
 def _kept_bytes(model: Any, inputs: jax.ShapeDtypeStruct, steps: int) -> int:
-    """Bytes per sample that autodiff keeps of a number of steps, without what all samples share."""
+    """Bytes per sample that autodiff keeps at least of a number of steps, without what all samples share."""
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
     def pullback(params: nnx.State, rest: nnx.State, inputs: Array) -> Any:
         def outputs(params: nnx.State) -> Any:
             copy = nnx.merge(graphdef, params, rest, copy=True)
-            return unroll(copy, first_carry(copy, inputs.shape[1:]), inputs)[1]
+            return unroll(copy, first_carry(copy, inputs.shape[1:]), inputs, kernel="scan")[1]
 
         return jax.vjp(outputs, params)[1]
 
