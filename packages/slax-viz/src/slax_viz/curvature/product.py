@@ -52,8 +52,8 @@ def hessian_times(loss: Loss, params: PyTree, vector: PyTree) -> PyTree:
     """The product H v, by reverse mode over forward mode where the loss supports forward mode.
 
     The order matters for functions with a `jax.custom_jvp`, whose rule JAX (0.10 to 0.12) ignores where it differentiates the
-    reverse pass of a `lax.scan`: surrogates of other libraries would be missing in a part of H. Those of slax_neurons are
-    primitives, and not concerned.
+    reverse pass of a `lax.scan`: surrogates of other libraries would be missing in a part of H. In slax_neurons, a spike is a
+    primitive, whose rule is never ignored.
     """
     try:
         return jax.grad(lambda params: jax.jvp(loss, (params,), (vector,))[1])(params)
