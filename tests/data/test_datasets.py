@@ -244,6 +244,32 @@ def test_recordings_of_different_length_need_a_padding():
     assert len(stored_task({"train": splits["train"], "test": splits["train"]}, n_classes=2).full_split("test")) == 2
 
 
+def test_mask_without_lengths_is_an_error():
+    """Since it would be true everywhere, although whoever asks for it has shorter recordings."""
+    full = trains_of_lengths([6, 6])
+    with pytest.raises(
+        ValueError, match=r"padding='mask' got recordings that all have the full 6 steps: give their len"
+    ):
+        stored_task({"train": full, "test": full}, n_classes=2, padding="mask")
+    for shorter in ("train", "test", "validation"):
+        splits = {"train": full, "test": full, shorter: trains_of_lengths([6, 4])}
+        assert len(stored_task(splits, n_classes=2, padding="mask").full_split("test")) == 3
+    assert len(stored_task({"train": full, "test": full}, n_classes=2, padding="silence").full_split("test")) == 2
+
+
+def test_lengths_that_jit_traces_are_not_checked():
+    full = trains_of_lengths([6, 6])
+
+    @jax.jit
+    def masks(lengths):
+        task = stored_task(
+            dict.fromkeys(("train", "test"), dataclasses.replace(full, lengths=lengths)), n_classes=2, padding="mask"
+        )
+        return task.full_split("test")[2]
+
+    assert masks(full.lengths).all()
+
+
 @pytest.mark.parametrize(
     ("labels", "told"),
     [
