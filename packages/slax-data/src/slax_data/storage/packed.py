@@ -108,7 +108,7 @@ def _check_lengths(lengths: Shaped[np.ndarray, "..."], packed: UInt8[np.ndarray,
         )
     if not (lengths < n_steps).any():
         return
-    fired = packed.any(axis=2)  # [D, T]
+    fired = np.asarray(packed.any(axis=2))  # [D, T]
     late = np.flatnonzero((fired & (np.arange(n_steps) >= lengths[:, None])).any(axis=1))
     if late.size:
         first = late[0]
