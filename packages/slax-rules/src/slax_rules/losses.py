@@ -355,7 +355,12 @@ def check_some_entry(mask: Array | np.ndarray) -> None:
 
 
 def check_steps_and_samples(mask: Array, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless a mask is boolean and of `shape` [T, B]."""
+    """Raise ValueError unless a mask is boolean and of `shape` [T, B], or TypeError if it is not an array."""
+    if not hasattr(mask, "dtype"):
+        raise TypeError(
+            f"Got a {type(mask).__name__} as the mask, expected an array bool{list(shape)}, or None. Everything after inputs, "
+            "targets and mask is given by name, such as rule=OTPE()."
+        )
     if mask.dtype != jnp.bool_ or mask.shape != shape:
         raise ValueError(
             f"Got a mask of {mask.dtype}{list(mask.shape)}, expected bool{list(shape)}, true where the loss of a step and "
