@@ -172,7 +172,8 @@ def accuracy(outputs: Float[Array, "T B C"], labels: Array, mask: Array | None =
             is possible only under `jit`, the result is 0.
 
     Raises:
-        ValueError: labels out of range or one per step, a mask of a wrong shape or without a true entry.
+        ValueError: outputs of another rank, as if the labels came first, labels out of range or one per step, a mask of a wrong
+            shape or without a true entry.
 
     Example:
         >>> import jax.numpy as jnp
@@ -183,6 +184,11 @@ def accuracy(outputs: Float[Array, "T B C"], labels: Array, mask: Array | None =
         >>> float(accuracy(outputs, jnp.array([0, 1]), jnp.array([[True, False], [True, True]])))
         1.0
     """
+    if outputs.ndim != 3:
+        raise ValueError(
+            f"accuracy got outputs of shape {list(outputs.shape)} and labels of {list(labels.shape)}, expected [T, B, C] and "
+            "[B]. The outputs come first: accuracy(outputs, labels, mask)."
+        )
     valid = _valid("accuracy", labels, outputs.shape[-1])
     if labels.shape != outputs.shape[1:2]:
         raise ValueError(
