@@ -23,6 +23,7 @@ if UNOPTIMIZED:
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
+import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -61,3 +62,11 @@ def optimized():
     yield
     jax.config.update("jax_disable_most_optimizations", UNOPTIMIZED)
     jax.clear_caches()
+
+
+@pytest.fixture
+def no_shape_checks():
+    """Runs a test as a user does, without the shape annotations being checked, so that it sees our own errors."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

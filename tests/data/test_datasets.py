@@ -244,6 +244,32 @@ def test_recordings_of_different_length_need_a_padding():
     assert len(stored_task({"train": splits["train"], "test": splits["train"]}, n_classes=2).full_split("test")) == 2
 
 
+def test_mask_without_lengths_is_an_error():
+    """Since it would be true everywhere, although whoever asks for it has shorter recordings."""
+    full = trains_of_lengths([6, 6])
+    with pytest.raises(
+        ValueError, match=r"padding='mask' got recordings that all have the full 6 steps: give their len"
+    ):
+        stored_task({"train": full, "test": full}, n_classes=2, padding="mask")
+    for shorter in ("train", "test", "validation"):
+        splits = {"train": full, "test": full, shorter: trains_of_lengths([6, 4])}
+        assert len(stored_task(splits, n_classes=2, padding="mask").full_split("test")) == 3
+    assert len(stored_task({"train": full, "test": full}, n_classes=2, padding="silence").full_split("test")) == 2
+
+
+def test_lengths_that_jit_traces_are_not_checked():
+    full = trains_of_lengths([6, 6])
+
+    @jax.jit
+    def masks(lengths):
+        task = stored_task(
+            dict.fromkeys(("train", "test"), dataclasses.replace(full, lengths=lengths)), n_classes=2, padding="mask"
+        )
+        return task.full_split("test")[2]
+
+    assert masks(full.lengths).all()
+
+
 @pytest.mark.parametrize(
     ("labels", "told"),
     [
@@ -260,10 +286,34 @@ def test_labels_that_are_no_classes_are_an_error(labels, told):
         spike_trains(np.ones((2, 6, 5), bool), labels)
 
 
-@pytest.mark.parametrize("lengths", [[6, 7], [-1, 6], [6.0, 6.0]])
-def test_lengths_beyond_the_spikes_are_an_error(lengths):
-    with pytest.raises(ValueError, match=r"lengths must be integers \[D\] from 0 to the 6 steps of the spikes, got"):
-        spike_trains(np.ones((2, 6, 5), bool), np.array([0, 1]), lengths=np.array(lengths))
+@pytest.mark.parametrize(
+    ("lengths", "told"),
+    [
+        ([6, 7, 9], r"2 others of 3, the first of them 7, of recording 1\.$"),
+        ([-1, 6, 6], r"1 others of 3, the first of them -1, of recording 0\.$"),
+        ([6.0, 6.0, 6.0], r"float64 of shape \[3\]\.$"),
+        ([[6], [6], [6]], r"int64 of shape \[3, 1\]\.$"),
+    ],
+)
+def test_lengths_beyond_the_spikes_are_an_error(lengths, told, no_shape_checks):
+    expected = r"^lengths must be integers \[D\] from 0 to the 6 steps of the spikes, got "
+    with pytest.raises(ValueError, match=expected + told):
+        spike_trains(np.zeros((3, 6, 5), bool), np.array([0, 1, 0]), lengths=np.array(lengths))
+
+
+def test_spikes_after_the_length_of_their_recording_are_an_error():
+    """A mask would leave them out, although they were recorded."""
+    spikes = np.zeros((4, 6, 9), bool)
+    spikes[0, 2, 8] = spikes[1, 3, 8] = spikes[1, 4, 0] = spikes[3, 5, 1] = True
+    labels = np.array([0, 1, 0, 1])
+    assert spike_trains(spikes, labels, lengths=np.array([3, 5, 0, 6])).lengths.tolist() == [3, 5, 0, 6]
+    told = (
+        "^2 of 4 recordings have spikes at or after their length. The first of them is recording 1, whose length is 4 "
+    )
+    with pytest.raises(ValueError, match=told + "and whose last spike is at step 4, counted from 0"):
+        spike_trains(spikes, labels, lengths=np.array([3, 4, 0, 2]))
+    with pytest.raises(ValueError, match=r"^1 of 4 recordings have spikes .* is recording 0, whose length is 2 and"):
+        spike_trains(spikes, labels, lengths=np.array([2, 5, 0, 6]))
 
 
 def test_list_of_recordings_is_an_error():

@@ -77,7 +77,24 @@ def test_only_what_is_after_the_window_is_dropped():
     assert not binned([]).any()
 
 
-@pytest.mark.parametrize("nothing", [np.array([]), np.zeros(0, int), np.array([], object)])
+@given(EVENTS)
+def test_lists_are_binned_like_arrays(events):
+    times, units = [time for time, _ in events], [unit for _, unit in events]
+    spikes = bin_events(times, units, **WINDOW, outside="drop")
+    np.testing.assert_array_equal(spikes, binned(events, outside="drop"))
+
+
+def test_ids_of_units_become_their_places_among_the_sorted_ids():
+    """As the error of units out of range says."""
+    recordings = [([0.1, 0.7], [907, 12]), ([1.9], [340])]
+    with pytest.raises(ValueError, match=r"np\.searchsorted\(ids, units\), with the sorted ids of all recordings"):
+        bin_events(*recordings[0], **WINDOW)
+    ids = np.unique(np.concatenate([units for _, units in recordings]))
+    found = [bin_events(times, np.searchsorted(ids, units), **WINDOW) for times, units in recordings]
+    assert [np.argwhere(one).tolist() for one in found] == [[[0, 2], [1, 0]], [[3, 1]]]
+
+
+@pytest.mark.parametrize("nothing", [np.array([]), np.zeros(0, int), np.array([], object), [], ()])
 def test_a_recording_without_events_is_silent_whatever_its_type(nothing):
     spikes = bin_events(nothing, nothing, **WINDOW)
     assert spikes.shape == (4, N_UNITS) and spikes.dtype == bool and not spikes.any()
@@ -90,7 +107,13 @@ def test_a_recording_without_events_is_silent_whatever_its_type(nothing):
         (np.array([0.1, np.nan]), np.array([0, 1]), "times that are finite, got 1 NaN or infinite ones of 2"),
         (np.array([np.inf, np.nan]), np.array([0, 1]), "got 2 NaN or infinite ones of 2"),
         (np.array([0.1, -0.2, -1]), np.array([0, 1, 1]), "times from 0 on, got 2 before, the first at -1"),
-        (np.array([0.1, 0.2]), np.array([0, 3]), r"units in 0\.\.2, got units from 0 to 3"),
+        (
+            np.array([0.1, 0.2]),
+            np.array([0, 3]),
+            r"in 0\.\.2, got units from 0 to 3\. Ids .* by np\.searchsorted\(ids, units\)",
+        ),
+        ([0.1, 0.2], [0, 3], r"units in 0\.\.2, got units from 0 to 3"),
+        ([0.1, 0.2], [0], r"times of shape \[2\] and units of \[1\]"),
         (np.array([0.1, 0.2]), np.array([-1, 2]), r"units in 0\.\.2, got units from -1 to 2"),
         (np.array([0.1, 0.2]), np.array([0.0, 1.0]), "units that are integers, got float64 and float64"),
         (np.array([0.1, 0.2]), np.array([True, False]), "units that are integers, got float64 and bool"),
@@ -98,7 +121,20 @@ def test_a_recording_without_events_is_silent_whatever_its_type(nothing):
         (np.array([0.1, 0.2]), np.array([0]), r"times of shape \[2\] and units of \[1\]"),
         (np.zeros((2, 1)), np.zeros((2, 1), int), r"times of shape \[2, 1\]"),
     ],
-    ids=["nan", "inf", "negative", "unit 3", "unit -1", "float", "bool", "text", "lengths", "axes"],
+    ids=[
+        "nan",
+        "inf",
+        "negative",
+        "unit 3",
+        "list",
+        "short list",
+        "unit -1",
+        "float",
+        "bool",
+        "text",
+        "lengths",
+        "axes",
+    ],
 )
 def test_bad_events_are_errors_and_never_dropped(times, units, told, outside):
     with pytest.raises(ValueError, match=told):

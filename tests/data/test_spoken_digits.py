@@ -188,6 +188,11 @@ def test_steps_hold_what_is_heard_in_their_time():
     assert steps[0] in (12, 13) and 14 <= steps[-1] <= 17
     assert not np.asarray(spikes.packed)[1].any()
     assert spikes.lengths.tolist() == [25, 50]
+    ends_in_tone = given._replace(sounds=[Sound(tone[:2400], RATE), Sound(long, RATE)])
+    rings = encode_recordings(ends_in_tone, n_steps=50)
+    last = np.flatnonzero(np.asarray(unpacked(rings.packed, 70))[0].any(1))[-1]
+    assert last >= 15  # the sound has 15 steps
+    assert rings.lengths.tolist() == [last + 1, 50]
     with pytest.raises(ValueError, match=r"9000 steps in 1.0 s are shorter than a sample"):
         encode_recordings(given, n_steps=9000)
 

@@ -169,6 +169,35 @@ def test_layers_of_a_recurrent_stack_see_what_comes_over_its_edges():
     assert min(rates) > 0
 
 
+@pytest.mark.parametrize("chunk", [1, 5, 100])
+def test_padding_that_does_not_count_changes_nothing(chunk):
+    """Of one sample, and of samples of different length: the mean of their numbers, weighted by their steps."""
+    x, lengths = currents(7), np.array([T, 4, 7])
+    mask = np.arange(T)[:, None] < lengths
+    alone = [health(stack(nested=True), x[:length, i : i + 1]) for i, length in enumerate(lengths)]
+    padded = health(stack(nested=True), x[:, 1:2], mask=mask[:, 1:2], chunk=chunk)
+    assert padded == alone[1] != health(stack(nested=True), x[:, 1:2])
+    together = health(stack(nested=True), x, mask=jnp.asarray(mask), chunk=chunk)
+    for number, one in enumerate(together.layers):
+        for name in ("rate", "support"):
+            values = [getattr(each.layers[number], name) for each in alone]
+            assert getattr(one, name) == pytest.approx(np.average(values, weights=lengths))
+    assert health(stack(), x, mask=np.ones((T, B), bool)) == health(stack(), x)
+
+
+@pytest.mark.parametrize(
+    ("mask", "told"),
+    [
+        (np.ones((B, T), bool), r"a mask of bool\[3, 12\], expected bool\[12, 3\], one entry for each step and sample"),
+        (np.ones((T, B)), r"a mask of float64\[12, 3\], expected bool\[12, 3\]"),
+        (np.zeros((T, B), bool), "a mask without a true entry, expected at least one step that counts"),
+    ],
+)
+def test_a_mask_that_does_not_fit_is_an_error(mask, told, no_shape_checks):
+    with pytest.raises(ValueError, match=told):
+        health(stack(), currents(7), mask=mask)
+
+
 def test_it_goes_on_from_a_carry():
     model, x = stack(), currents(7)
     carry, _ = unroll(model, model.initialize_carry((B, 7)), x[:5])
@@ -208,7 +237,7 @@ def test_float64(x64):
 def test_activity_is_kept_for_a_chunk_only():
     model, x = stack(), currents(7, steps=64)
     carry = model.initialize_carry((B, 7))
-    text = str(jax.make_jaxpr(lambda x: _count(*nnx.split(model), carry, x, 0.01, 8))(x))
+    text = str(jax.make_jaxpr(lambda x: _count(*nnx.split(model), carry, x, None, 0.01, 8))(x))
     assert f"[8,{B},5]" in text
     assert f"[64,{B},5]" not in text
 

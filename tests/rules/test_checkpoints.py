@@ -365,6 +365,21 @@ def all_kinds(seed, dtype=jnp.float32):
     return connect([nnx.BatchNorm(6, rngs=rngs), inner, Dropout(0.1, rngs=rngs), LIF(decay=decay, param_dtype=dtype)])
 
 
+def test_saved_decays_and_thresholds_win_unless_they_are_fixed_numbers(tmp_path):
+    def made(decay, thresholds, number):
+        trained = LIF(decay=Trainable(decay), threshold=jnp.array(thresholds))
+        return connect([trained, LIF(decay=number, threshold=number)])
+
+    save_weights(tmp_path / "weights", made(0.5, [1.0, 2.0], 0.6))
+    other = made(0.9, [0.3, 0.4], 0.7)
+    load_weights(tmp_path / "weights", other)
+    x = jnp.zeros(2)
+    trained, fixed = other.modules
+    np.testing.assert_allclose(trained.decay(x), 0.5, rtol=1e-6)
+    np.testing.assert_array_equal(trained.threshold(x), [1.0, 2.0])
+    np.testing.assert_allclose([fixed.decay(x), fixed.threshold(x)], 0.7, rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_saved_weights_are_those_that_are_loaded(dtype, tmp_path):
     model, other = all_kinds(0, dtype), all_kinds(1, dtype)

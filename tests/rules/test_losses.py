@@ -239,6 +239,15 @@ def test_accuracy_under_a_mask_is_that_of_the_valid_steps_and_samples():
         accuracy(y, labels, mask[0])
 
 
+def test_accuracy_with_the_labels_first_is_an_error_that_says_so(no_shape_checks):
+    y, labels = jnp.zeros((2, 4, 3)), jnp.array([1, 2, 0, 0])
+    told = r"of shape \[4\] and labels of \[2, 4, 3\], expected .* The outputs come first: accuracy\(outputs, labels"
+    with pytest.raises(ValueError, match=told):
+        accuracy(labels, y)
+    with pytest.raises(ValueError, match="The outputs come first"):
+        accuracy(y.sum(axis=0), labels)
+
+
 def test_accuracy_of_half_precision_outputs_is_no_tie_of_rounding():
     """Sums of 400 and 401 are the same number in bfloat16."""
     y = jnp.ones((401, 1, 2), jnp.bfloat16).at[0, 0, 1].set(0)

@@ -5,9 +5,11 @@ import inspect
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
+from slax_data import spike_trains, stored_task
 from slax_neurons import unroll
 from slax_rules import (
     BPTT,
@@ -16,9 +18,13 @@ from slax_rules import (
     TBPTT,
     SequenceLoss,
     cross_entropy,
+    extend_stream,
     gradients,
     last_step,
     squared_error,
+    start_stream,
+    train_offline,
+    train_online,
     valid_steps,
 )
 from stacks import deviation, inputs, pair
@@ -163,6 +169,45 @@ def test_mask_that_jit_closes_over_is_no_error(x64):
 def test_bad_mask_is_an_error(make, message, x64):
     with pytest.raises(ValueError, match=message):
         gradients(net(), cross_entropy, inputs(T, B, 7), LABELS, mask=make())
+
+
+@pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmasked"])
+def test_batches_of_a_task_are_arguments_with_a_mask_and_without(masked, x64):
+    """The mask follows the targets, as in the batches of `fit`."""
+    lengths = np.array([7, 2, 5]) if masked else np.full(B, T)
+    spikes = (np.random.default_rng(0).random((B, T, 7)) < 0.4) & np.asarray(valid_steps(lengths, T)).T[..., None]
+    trains = spike_trains(spikes, np.arange(B), lengths=lengths)
+    task = stored_task({"train": trains, "test": trains}, n_classes=B, padding="mask" if masked else None)
+    spikes, *others = task.sample(jax.random.key(0), batch_size=B)
+    batch = spikes.astype(jnp.float64), *others
+    x, labels, mask = batch if masked else (*batch, None)
+    assert len(batch) == 2 + masked
+    assert close(gradients(net(), cross_entropy, *batch), run(net(), x, labels, mask=mask))
+
+    def trained(step, *batch, **options):
+        model = net()
+        loss = step(model, nnx.Optimizer(model, optax.sgd(0.5), wrt=nnx.Param), cross_entropy, *batch, **options)
+        return loss, nnx.state(model, nnx.Param)
+
+    for step in (train_offline, train_online):
+        assert close(trained(step, *batch, rule=OSTL()), trained(step, x, labels, mask=mask, rule=OSTL()))
+    if masked:
+        assert not close(trained(train_online, *batch, rule=OSTL()), trained(train_online, x, labels, rule=OSTL()))
+    model = net()
+    stream = start_stream(
+        model, nnx.Optimizer(model, optax.sgd(0.5), wrt=nnx.Param), cross_entropy, (B, 7), rule=OSTL()
+    )
+    by_step = x, jnp.tile(labels, (T, 1))
+    ours, theirs = extend_stream(stream, *by_step, *batch[2:]), extend_stream(stream, *by_step, mask=mask)
+    assert close((ours.outputs, ours.losses), (theirs.outputs, theirs.losses))
+
+
+@pytest.mark.parametrize("call", [gradients, train_offline, train_online])
+def test_a_rule_without_its_name_is_an_error_that_says_so(call, x64, no_shape_checks):
+    model = net()
+    optimizer = () if call is gradients else (nnx.Optimizer(model, optax.sgd(0.5), wrt=nnx.Param),)
+    with pytest.raises(TypeError, match=r"Got a OSTL as the mask, expected .* is given by name, such as rule=OTPE\(\)"):
+        inspect.unwrap(call)(model, *optimizer, cross_entropy, inputs(T, B, 7), LABELS, OSTL())
 
 
 @pytest.mark.parametrize("window", [None, 3])

@@ -456,6 +456,31 @@ def test_bptt_and_rtrl_have_the_gradient_of_loss_and_penalties(mask, x64):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), forward, exact)
 
 
+@pytest.mark.parametrize("penalty", [firing_rate(0.3, 2.0), sparsity(0.4)], ids=["firing_rate", "sparsity"])
+@pytest.mark.parametrize(("rule", "window"), [(BPTT(), None), (OSTL(), 4)], ids=["bptt", "ostl"])
+def test_rates_of_penalties_do_not_see_padding_under_a_mask(rule, window, penalty, x64):
+    """Loss, gradient and online training are those of the recording alone; without a mask, silence lowers its rates."""
+    x, labels = inputs(T, 1, 7) + 1, jnp.array([2])
+    padded = jnp.concatenate([x, jnp.full((5, 1, 7), 3.0)])
+    mask = jnp.arange(T + 5)[:, None] < T
+
+    def net():
+        neurons = [{"kind": "lif", "threshold": 0.7}, {"kind": "li"}]
+        return pair([7, 6, 4], neurons).model
+
+    def trained(*batch):
+        model = net()
+        optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+        loss = train_online(model, optimizer, cross_entropy, *batch, rule=rule, window=T, penalties=[penalty])
+        return loss, nnx.state(model, nnx.Param)
+
+    options = {"rule": rule, "window": window, "penalties": [penalty]}
+    alone = gradients(net(), cross_entropy, x, labels, **options)
+    same(gradients(net(), cross_entropy, padded, labels, mask, **options), alone)
+    assert abs(float(alone[0]) - float(gradients(net(), cross_entropy, padded, labels, **options)[0])) > 1e-3
+    same(trained(padded, labels, mask), trained(x, labels))
+
+
 def test_rules_that_truncate_are_exact_where_they_reach(x64):
     """BPTT truncated after the whole sequence, and SnAp of as many steps as it takes; after less, they are not."""
     model = smooth_net()

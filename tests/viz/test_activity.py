@@ -54,6 +54,26 @@ def test_layers_and_maps_of_features_keep_their_names_and_shapes():
     np.testing.assert_allclose(rates["conv"].units, images.mean(axis=(0, 1)))
 
 
+def test_padding_that_does_not_count_changes_no_rate():
+    padded = np.concatenate([SPIKES, np.ones((5, 4, 3))])
+    mask = np.broadcast_to(np.arange(11)[:, None] < 6, (11, 4))
+    rates, alone = firing_rates(padded, mask=mask, dt=0.5), firing_rates(SPIKES, dt=0.5)
+    assert rates.layer == alone.layer
+    np.testing.assert_array_equal(rates.units, alone.units)
+    np.testing.assert_allclose(rates.steps, [*alone.steps, *[np.nan] * 5])
+    maps = {"dense": padded, "conv": padded[..., None] * np.ones(2)}
+    assert [one.units.shape for one in firing_rates(maps, mask=jnp.asarray(mask)).values()] == [(3,), (3, 2)]
+
+
+def test_rates_of_recordings_of_different_length_are_means_over_what_counts():
+    lengths = np.array([6, 2, 0, 4])
+    rates = firing_rates(SPIKES, mask=np.arange(6)[:, None] < lengths)
+    counted = np.concatenate([SPIKES[:length, i] for i, length in enumerate(lengths)])  # [12, N]
+    assert rates.layer == pytest.approx(counted.mean())
+    np.testing.assert_allclose(rates.units, counted.mean(axis=0))
+    np.testing.assert_allclose(rates.steps[[0, 3, 5]], [SPIKES[t][lengths > t].mean() for t in (0, 3, 5)])
+
+
 @pytest.mark.parametrize(
     ("spikes", "options", "message"),
     [
@@ -62,6 +82,13 @@ def test_layers_and_maps_of_features_keep_their_names_and_shapes():
         (np.full((1, 1, 1), np.nan), {}, "spikes must be finite and not negative"),
         (np.full((1, 1, 1), -1.0), {}, "spikes must be finite and not negative"),
         (SPIKES, {"dt": 0.0}, "dt must be a positive duration, got 0.0"),
+        (SPIKES, {"mask": np.ones((4, 6), bool)}, r"mask of spikes must be bool\[6, 4\], .* counts, got bool\[4, 6\]"),
+        (
+            SPIKES,
+            {"mask": np.ones((6, 4))},
+            r"bool\[6, 4\], one entry for each step and sample, .* got float64\[6, 4\]",
+        ),
+        ({"one": SPIKES}, {"mask": np.zeros((6, 4), bool)}, "mask of spikes of one must have a true entry, got none"),
     ],
 )
 def test_rates_of_unusable_numbers_are_refused(spikes, options, message):

@@ -89,7 +89,8 @@ def stored_task(splits: dict[str, SpikeTrains], *, n_classes: int, padding: str 
             With "silence", they count as any other step. It may be left out if no recording is shorter than T.
 
     Raises:
-        ValueError: splits that do not belong together, a split that lacks a class, or shorter recordings without a `padding`.
+        ValueError: splits that do not belong together, a split that lacks a class, shorter recordings without a `padding`, or
+            "mask" for recordings that all have T steps. Traced lengths are not checked.
 
     Example:
         >>> import jax
@@ -115,13 +116,18 @@ def stored_task(splits: dict[str, SpikeTrains], *, n_classes: int, padding: str 
     """
     check_splits("spikes", {name: {"steps": one.packed.shape[1], "units": one.n_units} for name, one in splits.items()})
     train = splits["train"]
+    if padding is not None:
+        check_choice("padding", padding, PADDINGS)
     for name, split in splits.items():
         check_all_classes(name, split.labels, n_classes=n_classes)
         if padding is None:
             _check_one_length(name, split)
-        else:
-            check_choice("padding", padding, PADDINGS)
     n_steps = train.packed.shape[1]
+    if padding == "mask" and all(_is_full(split) for split in splits.values()):
+        raise ValueError(
+            f"padding='mask' got recordings that all have the full {n_steps} steps: give their lengths to spike_trains, or "
+            "leave padding out."
+        )
 
     def batch(
         packed: UInt8[Array, "B T P"], labels: Int32[Array, " B"], lengths: Int32[Array, " B"]
@@ -142,6 +148,11 @@ def stored_task(splits: dict[str, SpikeTrains], *, n_classes: int, padding: str 
         return batch(splits[split].packed, splits[split].labels, splits[split].lengths)
 
     return Task(n_units=train.n_units, n_classes=n_classes, n_steps=n_steps, sample=sample, full_split=full_split)
+
+
+def _is_full(split: SpikeTrains) -> bool:
+    """True if all recordings are known to have all T steps."""
+    return not is_traced(split.lengths) and bool((np.asarray(split.lengths) == split.packed.shape[1]).all())
 
 
 def _check_one_length(name: str, split: SpikeTrains) -> None:

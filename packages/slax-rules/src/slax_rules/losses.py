@@ -173,7 +173,8 @@ def accuracy(outputs: Float[Array, "T B C"], labels: Array, mask: Array | None =
             is possible only under `jit`, the result is 0.
 
     Raises:
-        ValueError: labels out of range or one per step, a mask of a wrong shape or without a true entry.
+        ValueError: outputs of another rank, as if the labels came first, labels out of range or one per step, a mask of a wrong
+            shape or without a true entry.
 
     Example:
         >>> import jax.numpy as jnp
@@ -184,6 +185,11 @@ def accuracy(outputs: Float[Array, "T B C"], labels: Array, mask: Array | None =
         >>> float(accuracy(outputs, jnp.array([0, 1]), jnp.array([[True, False], [True, True]])))
         1.0
     """
+    if outputs.ndim != 3:
+        raise ValueError(
+            f"accuracy got outputs of shape {list(outputs.shape)} and labels of {list(labels.shape)}, expected [T, B, C] and "
+            "[B]. The outputs come first: accuracy(outputs, labels, mask)."
+        )
     valid = _valid("accuracy", labels, outputs.shape[-1])
     if labels.shape != outputs.shape[1:2]:
         raise ValueError(
@@ -356,7 +362,12 @@ def check_some_entry(mask: Array | np.ndarray) -> None:
 
 
 def check_steps_and_samples(mask: Array, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless a mask is boolean and of `shape` [T, B]."""
+    """Raise ValueError unless a mask is boolean and of `shape` [T, B], or TypeError if it is not an array."""
+    if not hasattr(mask, "dtype"):
+        raise TypeError(
+            f"Got a {type(mask).__name__} as the mask, expected an array bool{list(shape)}, or None. Everything after inputs, "
+            "targets and mask is given by name, such as rule=OTPE()."
+        )
     if mask.dtype != jnp.bool_ or mask.shape != shape:
         raise ValueError(
             f"Got a mask of {mask.dtype}{list(mask.shape)}, expected bool{list(shape)}, true where the loss of a step and "

@@ -17,9 +17,10 @@ class Penalty:
         loss  +=  weight mean_{t,b} p(z_t)        of each step and sample, or
         loss  +=  weight p(mean_{t,b} z_t)        with of_mean=True
 
-    where z are the outputs or membranes of a layer, and the mean is over all steps and samples whose loss counts. Under BPTT
-    and every other rule for any cell the gradient is that of this sum. Under a rule for layers, dp/dz joins the learning signal
-    of its layer within the step, and passes to the layers below as the rule's route lets signals pass.
+    where z are the outputs or membranes of a layer, and the mean is over all steps and samples whose loss counts: with a mask,
+    padding is left out of it; without one, padding counts, and its silence lowers a mean rate. Under BPTT and every other rule
+    for any cell the gradient is that of this sum. Under a rule for layers, dp/dz joins the learning signal of its layer within
+    the step, and passes to the layers below as the rule's route lets signals pass.
 
     Args:
         function: maps values [B, ...] of one step to losses [B], or, with of_mean, the mean [...] to a number. Programs are

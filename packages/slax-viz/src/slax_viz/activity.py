@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from slax_viz.figure_style import COLORS
 from slax_viz.statistics import mean_interval
@@ -24,7 +24,7 @@ class FiringRates(NamedTuple):
 
     layer: mean over time, batch and units.
     units: [N, ...], mean of each unit over time and batch.
-    steps: [T], mean of each step over batch and units.
+    steps: [T], mean of each step over batch and units; NaN where a mask counts no sample.
 
     Example:
         >>> import numpy as np
@@ -42,23 +42,33 @@ class FiringRates(NamedTuple):
 
 
 @overload
-def firing_rates(spikes: np.ndarray | Array, *, dt: float = 1.0) -> FiringRates: ...
-@overload
-def firing_rates(spikes: Mapping[str, np.ndarray | Array], *, dt: float = 1.0) -> dict[str, FiringRates]: ...
 def firing_rates(
-    spikes: np.ndarray | Array | Mapping[str, np.ndarray | Array], *, dt: float = 1.0
+    spikes: np.ndarray | Array, *, dt: float = 1.0, mask: np.ndarray | Array | None = None
+) -> FiringRates: ...
+@overload
+def firing_rates(
+    spikes: Mapping[str, np.ndarray | Array], *, dt: float = 1.0, mask: np.ndarray | Array | None = None
+) -> dict[str, FiringRates]: ...
+def firing_rates(
+    spikes: np.ndarray | Array | Mapping[str, np.ndarray | Array],
+    *,
+    dt: float = 1.0,
+    mask: np.ndarray | Array | None = None,
 ) -> FiringRates | dict[str, FiringRates]:
     """The firing rates of layers: overall, of each unit, and at each step.
 
     Args:
         spikes: [T, B, N, ...], time first, 0 or 1, or counts where several fall into one step; or such an array by layer.
         dt: duration of a step. By default the rates are per step; for spikes per second, in seconds.
+        mask: bool [T, B], true where a step counts; by default all do. Padding after the end of a recording lowers the rates if
+            it counts.
 
     Returns:
         `FiringRates`, in float64; or one by layer.
 
     Raises:
-        ValueError: spikes of another shape, empty, negative, NaN or infinite; a duration that is not positive.
+        ValueError: spikes of another shape, empty, negative, NaN or infinite; a duration that is not positive; a mask
+            of another shape or type, or without a true entry.
 
     Example:
         >>> import numpy as np
@@ -71,8 +81,8 @@ def firing_rates(
         {'hidden': 250.0, 'output': 1000.0}
     """
     if isinstance(spikes, Mapping):
-        return {layer: _rates(f"spikes of {layer}", numbers, dt) for layer, numbers in spikes.items()}
-    return _rates("spikes", spikes, dt)
+        return {layer: _rates(f"spikes of {layer}", numbers, dt, mask) for layer, numbers in spikes.items()}
+    return _rates("spikes", spikes, dt, mask)
 
 
 def plot_raster(
@@ -210,7 +220,7 @@ def plot_firing_rates(
     return ax
 
 
-def _rates(name: str, spikes: np.ndarray | Array, dt: float) -> FiringRates:
+def _rates(name: str, spikes: np.ndarray | Array, dt: float, mask: np.ndarray | Array | None) -> FiringRates:
     if not 0 < dt < np.inf:
         raise ValueError(f"dt must be a positive duration, got {dt}.")
     numbers = _finite(name, spikes)
@@ -219,9 +229,23 @@ def _rates(name: str, spikes: np.ndarray | Array, dt: float) -> FiringRates:
             f"{name} must have shape [T, B, N], time first, got {list(numbers.shape)}. A single sample is spikes[:, None]."
         )
     rates = numbers / dt
-    return FiringRates(
-        float(rates.mean()), np.asarray(rates.mean(axis=(0, 1))), np.asarray(rates.reshape(len(rates), -1).mean(axis=1))
-    )
+    counted = np.ones(numbers.shape[:2], bool) if mask is None else _mask(name, mask, numbers.shape[:2])
+    of_steps = np.full(len(rates), np.nan)
+    for step in np.flatnonzero(counted.any(axis=1)):
+        of_steps[step] = rates[step, counted[step]].mean()
+    return FiringRates(float(rates[counted].mean()), np.asarray(rates[counted].mean(axis=0)), of_steps)
+
+
+def _mask(name: str, mask: np.ndarray | Array, shape: tuple[int, ...]) -> Bool[np.ndarray, "T B"]:
+    counted = np.asarray(mask)
+    if counted.dtype != bool or counted.shape != shape:
+        raise ValueError(
+            f"the mask of {name} must be bool{list(shape)}, one entry for each step and sample, true where it counts, got "
+            f"{counted.dtype}{list(counted.shape)}."
+        )
+    if not counted.any():
+        raise ValueError(f"the mask of {name} must have a true entry, got none: no step counts.")
+    return counted
 
 
 def _zeros_and_ones(layer: str, spikes: np.ndarray | Array) -> Float[np.ndarray, "T N"]:

@@ -28,6 +28,8 @@ def encode_batch(
 ) -> SpikeTrains:
     """Encode recordings as spikes, with a progress bar.
 
+    The length of a recording is that of its sound, or of its spikes if these go on: a cochlea rings after a sound.
+
     Args:
         sounds: D recordings with the same sampling rate.
         labels: their classes.
@@ -50,8 +52,9 @@ def encode_batch(
     per_step = math.ceil(rate * duration / n_steps - 1e-9)
     with jax.ensure_compile_time_eval():  # so that a task can be made inside a traced program
         spikes = np.concatenate(list(_heard_batches(sounds, per_step * n_steps, n_steps, cochlea)))
-    steps = [min(n_steps, -(-len(sound.samples) // per_step)) for sound in sounds]
-    return spike_trains(spikes, labels, lengths=np.array(steps))
+    of_sounds = np.array([min(n_steps, -(-len(sound.samples) // per_step)) for sound in sounds])
+    last_spikes = np.where(spikes.any(axis=2), np.arange(1, n_steps + 1), 0).max(axis=1)
+    return spike_trains(spikes, labels, lengths=np.maximum(of_sounds, last_spikes))
 
 
 def make_cochlea(rate: int, n_channels: int) -> Cochlea:

@@ -1,7 +1,7 @@
 """Conversion of event lists, which state when each unit fired, to spikes in time steps."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Shaped
@@ -14,8 +14,8 @@ OUTSIDE = ("error", "drop")
 
 
 def bin_events(
-    times: Shaped[np.ndarray, "..."],
-    units: Shaped[np.ndarray, "..."],
+    times: Shaped[np.ndarray, "..."] | Sequence[float],
+    units: Shaped[np.ndarray, "..."] | Sequence[int],
     *,
     n_units: int,
     n_steps: int,
@@ -27,8 +27,11 @@ def bin_events(
         spikes[k, n] = there is an e with units[e] = n and k duration / T <= times[e] < (k + 1) duration / T
 
     Args:
-        times: times of the E events, in any order, in seconds or another unit of time shared with `duration`, [E].
-        units: the unit that fired at each event, integers in 0..N-1, [E]. A recording without events may have any type.
+        times: times of the E events, in any order, in seconds or another unit of time shared with `duration`, [E], as an array
+            or a list.
+        units: the unit that fired at each event, integers in 0..N-1, [E]. Ids of units that are other numbers become such
+            integers by `np.searchsorted(ids, units)`, with the sorted ids of all recordings. A recording without events may
+            have any type.
         n_units: N.
         n_steps: T.
         duration: duration of the window, which begins at 0.
@@ -51,6 +54,7 @@ def bin_events(
     check_size("n_steps", n_steps)
     check_duration(duration)
     check_choice("outside", outside, OUTSIDE)
+    times, units = np.asarray(times), np.asarray(units)
     if times.ndim != 1 or times.shape != units.shape:
         raise ValueError(
             f"Events have a time and a unit each, got times of shape {list(times.shape)} and units of {list(units.shape)}."
@@ -62,7 +66,11 @@ def bin_events(
             f"Events have times that are numbers and units that are integers, got {times.dtype} and {units.dtype}."
         )
     if not 0 <= units.min() <= units.max() < n_units:
-        raise ValueError(f"Events have units in 0..{n_units - 1}, got units from {units.min()} to {units.max()}.")
+        raise ValueError(
+            f"Events have units in 0..{n_units - 1}, got units from {units.min()} to {units.max()}. Ids that are other numbers "
+            "become such units by np.searchsorted(ids, units), with the sorted ids of all recordings, "
+            "ids = np.unique(np.concatenate(units_of_all))."
+        )
     exact = times.astype(np.float64)
     if unknown := np.count_nonzero(~np.isfinite(exact)):
         raise ValueError(f"Events have times that are finite, got {unknown} NaN or infinite ones of {exact.size}.")

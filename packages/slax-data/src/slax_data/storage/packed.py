@@ -55,11 +55,11 @@ def spike_trains(
     Args:
         spikes: spikes of D recordings.
         labels: their classes.
-        lengths: their lengths in steps, T by default.
+        lengths: their lengths in steps, T by default. A recording has no spikes after its length.
 
     Raises:
-        ValueError: different numbers of recordings, labels and lengths, arrays of another rank or type, lengths above T, or no
-            spikes at all.
+        ValueError: different numbers of recordings, labels and lengths, arrays of another rank or type, lengths above T, spikes
+            after the length of their recording, or an empty array of spikes.
 
     Example:
         >>> import numpy as np
@@ -84,17 +84,41 @@ def trains_of_bytes(
     """Make `SpikeTrains` from spikes that are already packed; see `SpikeTrains` for the arguments.
 
     Raises:
-        ValueError: different numbers of recordings, labels and lengths, labels that are not classes, or lengths out of range.
+        ValueError: different numbers of recordings, labels and lengths, labels that are not classes, lengths out of range, or
+            spikes after the length of their recording.
     """
     if not len(packed) == len(labels) == len(lengths):
         raise ValueError(f"Got {len(packed)} recordings with {len(labels)} labels and {len(lengths)} lengths.")
     classes, steps = np.asarray(labels), np.asarray(lengths)
     check_labels(classes, n_classes=max(1, int(classes.max()) + 1) if classes.dtype.kind in "iu" else 1)
-    if steps.ndim != 1 or steps.dtype.kind not in "iu" or not 0 <= steps.min() <= steps.max() <= packed.shape[1]:
-        raise ValueError(
-            f"lengths must be integers [D] from 0 to the {packed.shape[1]} steps of the spikes, got {lengths}."
-        )
+    _check_lengths(steps, packed)
     return SpikeTrains(jnp.asarray(packed), jnp.asarray(classes, jnp.int32), jnp.asarray(steps, jnp.int32), n_units)
+
+
+def _check_lengths(lengths: Shaped[np.ndarray, "..."], packed: UInt8[np.ndarray, "D T P"]) -> None:
+    """Raise an error unless lengths are integers [D] from 0 to T, after which the recordings have no spikes."""
+    n_steps = packed.shape[1]
+    expected = f"lengths must be integers [D] from 0 to the {n_steps} steps of the spikes"
+    if lengths.ndim != 1 or lengths.dtype.kind not in "iu":
+        raise ValueError(f"{expected}, got {lengths.dtype} of shape {list(lengths.shape)}.")
+    if (outside := np.flatnonzero((lengths < 0) | (lengths > n_steps))).size:
+        raise ValueError(
+            f"{expected}, got {outside.size} others of {len(lengths)}, the first of them {lengths[outside[0]]}, of recording "
+            f"{outside[0]}."
+        )
+    if not (lengths < n_steps).any():
+        return
+    fired = np.asarray(packed.any(axis=2))  # [D, T]
+    late = np.flatnonzero((fired & (np.arange(n_steps) >= lengths[:, None])).any(axis=1))
+    if late.size:
+        first = late[0]
+        last = np.flatnonzero(fired[first])[-1]
+        raise ValueError(
+            f"{late.size} of {len(lengths)} recordings have spikes at or after their length. The first of them is recording "
+            f"{first}, whose length is {lengths[first]} and whose last spike is at step {last}, counted from 0. A length is a "
+            "number of steps that holds all spikes: np.ceil(ends / dt - 1e-9).astype(int), with the end of each recording "
+            "and the duration of a step."
+        )
 
 
 def check_booleans(spikes: Any, axes: str) -> None:

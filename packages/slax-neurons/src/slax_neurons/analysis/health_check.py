@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from slax_neurons.analysis.health_report import QUANTILES, Health, LayerHealth
 from slax_neurons.engine import check_sequence, scan_chunks, undeclared_mutations_explained
@@ -26,6 +26,7 @@ def health(
     inputs: Float[Array, "T B ..."],
     carry: Any = None,
     *,
+    mask: Bool[Array, "T B"] | Bool[np.ndarray, "T B"] | None = None,
     saturation: float = 0.95,
     support_level: float = 0.01,
     chunk: int = 32,
@@ -41,6 +42,8 @@ def health(
         model: a stack made by `connect`; stacks inside it are reported layer by layer.
         inputs: a batch of inputs to the model, [T, B, features...].
         carry: the initial carry; by default `model.initialize_carry(inputs.shape[1:])`.
+        mask: bool [T, B], true where a step counts; by default all do. Padding after the end of a sequence lowers all rates
+            if it counts.
         saturation: share of the steps at which a unit must fire to count as saturated, in (0, 1].
         support_level: see above, in (0, 1].
         chunk: steps whose activity is kept in memory together; it never changes the result. A model with modules that
@@ -51,7 +54,8 @@ def health(
 
     Raises:
         TypeError: a model that is not a `Connect`, or neurons that spike and have no `spike_fn`.
-        ValueError: inputs without time, batch and features, a stack without a spiking layer, an option out of range.
+        ValueError: inputs without time, batch and features, a stack without a spiking layer, a mask of another shape or type or
+            without a true entry, an option out of range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -68,6 +72,8 @@ def health(
         if not 0 < value <= 1:
             raise ValueError(f"health got {name}={value}, expected a number in (0, 1].")
     check_sequence(inputs)
+    if mask is not None:
+        _check_mask(mask, inputs.shape[:2])
     names = _names(model)
     if not names:
         raise ValueError("health got a stack without a spiking layer, expected a neuron that spikes, such as LIF.")
@@ -77,14 +83,24 @@ def health(
     if mutates_state(model):
         chunk = max(chunk, inputs.shape[0])
     with undeclared_mutations_explained(model):
-        counts = _count(*nnx.split(model), carry, inputs, support_level, chunk)
-    steps = math.prod(inputs.shape[:2])
+        counts = _count(*nnx.split(model), carry, inputs, mask, support_level, chunk)
+    steps = math.prod(inputs.shape[:2]) if mask is None else int(mask.sum())
     return Health(
         tuple(
             _layer(name, np.asarray(fired) / steps, np.asarray(supported) / steps, saturation)
             for name, (fired, supported) in zip(names, counts, strict=True)
         )
     )
+
+
+def _check_mask(mask: Any, shape: tuple[int, ...]) -> None:
+    if mask.dtype != bool or mask.shape != shape:
+        raise ValueError(
+            f"health got a mask of {mask.dtype}{list(mask.shape)}, expected bool{list(shape)}, one entry for each step and "
+            "sample, true where it counts."
+        )
+    if not mask.any():
+        raise ValueError("health got a mask without a true entry, expected at least one step that counts.")
 
 
 def _layer(
@@ -116,25 +132,27 @@ def _names(model: Connect, prefix: str = "") -> list[str]:
     return names
 
 
-@partial(jax.jit, static_argnums=(0, 4, 5))
-def _count(graphdef: Any, state: Any, carry: Any, inputs: Array, level: float, chunk: int) -> Counts:
+@partial(jax.jit, static_argnums=(0, 5, 6))
+def _count(
+    graphdef: Any, state: Any, carry: Any, inputs: Array, mask: Array | None, level: float, chunk: int
+) -> Counts:
     """The number of steps of all samples on which each unit fires, and on which it has support, for each spiking layer."""
 
     model = nnx.merge(graphdef, state, copy=True)
 
     def first_step(state: Any, carry: Any, inputs: Array) -> Counts:
-        return _walk(nnx.merge(graphdef, state, copy=True), carry, inputs, level)[1]
+        return _walk(nnx.merge(graphdef, state, copy=True), carry, inputs, None, level)[1]
 
-    def add(total: tuple[Any, Counts], inputs: Array) -> tuple[tuple[Any, Counts], None]:
-        carry, counts = _walk(model, total[0], inputs, level)
+    def add(total: tuple[Any, Counts], piece: tuple[Array, Array | None]) -> tuple[tuple[Any, Counts], None]:
+        carry, counts = _walk(model, total[0], *piece, level)
         return (carry, jax.tree.map(jnp.add, total[1], counts)), None
 
     shapes = jax.eval_shape(first_step, state, carry, inputs[:1])
     zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-    return scan_chunks(add, (carry, zeros), inputs, chunk)[0][1]
+    return scan_chunks(add, (carry, zeros), (inputs, mask), chunk)[0][1]
 
 
-def _walk(model: Connect, carry: Any, inputs: Array, level: float) -> tuple[Any, Counts]:
+def _walk(model: Connect, carry: Any, inputs: Array, mask: Array | None, level: float) -> tuple[Any, Counts]:
     """Run the stack over a chunk and return its carry and the counts of each spiking layer."""
     last, outputs = model.outputs(carry, inputs)
     counts: Counts = []
@@ -142,16 +160,21 @@ def _walk(model: Connect, carry: Any, inputs: Array, level: float) -> tuple[Any,
     for module, entry, current, output in zip(model.modules, carry, currents, outputs, strict=True):
         before = entry.carry if isinstance(entry, DelayBuffer) else entry
         if isinstance(module, Connect):
-            counts += _walk(module, before, current, level)[1]
+            counts += _walk(module, before, current, mask, level)[1]
         elif _is_spiking(module):
-            fired = jnp.sum(output != 0, (0, 1), dtype=jnp.int32)
-            counts.append((fired, _supported(module, before, current, level)))
+            counts.append((_number(output != 0, mask), _number(_supported(module, before, current, level), mask)))
     return last, counts
 
 
-def _supported(neuron: Any, carry: Any, currents: Array, level: float) -> Int[Array, "..."]:
-    """The number of steps of all samples on which each unit's surrogate gradient is at least `level` times its value at the
-    threshold."""
+def _number(happens: Bool[Array, "T B ..."], mask: Array | None) -> Int[Array, "..."]:
+    """The number of steps of all samples on which something happens, among those that count."""
+    if mask is not None:
+        happens = happens & mask.reshape(*mask.shape, *[1] * (happens.ndim - 2))
+    return jnp.sum(happens, (0, 1), dtype=jnp.int32)
+
+
+def _supported(neuron: Any, carry: Any, currents: Array, level: float) -> Bool[Array, "T B ..."]:
+    """Whether each unit's surrogate gradient is at least `level` times its value at the threshold."""
     at_threshold = neuron.replace(spike_fn=Surrogate(jnp.ones_like))
     origin = jnp.zeros((), currents.dtype)
     _, peak = jax.jvp(neuron.spike_fn, (origin,), (jnp.ones_like(origin),))
@@ -162,4 +185,4 @@ def _supported(neuron: Any, carry: Any, currents: Array, level: float) -> Int[Ar
         _, gain = jax.jvp(lambda current: at_threshold(carry, current)[1], *along)
         return after, (jnp.abs(slope) >= level * jnp.abs(peak * gain)) & (slope != 0)
 
-    return jnp.sum(jax.lax.scan(step, carry, currents)[1], (0, 1), dtype=jnp.int32)
+    return jax.lax.scan(step, carry, currents)[1]

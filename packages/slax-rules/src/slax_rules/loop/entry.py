@@ -38,11 +38,11 @@ def gradients(
     loss_fn: LossFn | SequenceLoss,
     inputs: Float[Array, "T B ..."],
     targets: Any,
+    mask: Array | None = None,
     *,
     rule: AnyRule = BPTT(),
     window: int | None = None,
     carry: Any = None,
-    mask: Array | None = None,
     penalties: Sequence[Penalty] = (),
 ) -> tuple[Float[Array, ""], nnx.State]:
     """Compute the loss of a sequence and its gradient under a learning rule, at fixed parameters.
@@ -59,13 +59,14 @@ def gradients(
         inputs: time first, [T, B, features...]. A batch split over devices by `split_batch` is processed on them.
         targets: one per sequence, [B, ...], or one per step, [T, B, ...], or a tree of such arrays. If the shape fits
             both (T = B), use `PerStep(targets)` or `PerSequence(targets)`.
+        mask: bool [T, B], true where a loss counts: `valid_steps(lengths, T)` for sequences of unequal length, whose padding
+            then changes neither loss nor gradient, `last_step(lengths, T)` for a loss at the end. All count by default.
+            It follows the targets, so that `gradients(model, loss_fn, *batch)` takes batches with a mask and without.
         rule: `BPTT()`, `OTPE()`, any other rule, or a list of rules for layers, one for each layer.
         window: steps that are computed together; the rule's default if None. It changes neither loss nor gradient, only time
             and memory, except that a BatchNorm in training takes its statistics over a window. BPTT always takes the entire
             sequence, and TBPTT has its own number of steps.
         carry: the initial carry; `model.initialize_carry(inputs.shape[1:])` by default.
-        mask: bool [T, B], true where a loss counts: `valid_steps(lengths, T)` for sequences of unequal length, whose padding
-            then changes neither loss nor gradient, `last_step(lengths, T)` for a loss at the end. All count by default.
         penalties: losses on hidden layers, such as `[firing_rate(0.05, weight=1.0)]`, which are part of the loss; see
             `Penalty`.
 
@@ -74,7 +75,7 @@ def gradients(
         true, which is possible only under `jit`.
 
     Raises:
-        TypeError: anything other than a rule, or a model that the rule cannot handle.
+        TypeError: anything other than a rule, a model that the rule cannot handle, or a mask that is not an array.
         ValueError: inputs, targets, mask or losses of a wrong shape, a mask without a true entry, or a window below 1.
 
     Note:
@@ -105,11 +106,11 @@ def train_offline(
     loss_fn: LossFn | SequenceLoss,
     inputs: Float[Array, "T B ..."],
     targets: Any,
+    mask: Array | None = None,
     *,
     rule: AnyRule = BPTT(),
     window: int | None = None,
     carry: Any = None,
-    mask: Array | None = None,
     penalties: Sequence[Penalty] = (),
 ) -> Float[Array, ""]:
     """Take one optimizer step with the gradient of the entire sequence, as computed by `gradients`, and return the loss.
@@ -122,7 +123,7 @@ def train_offline(
         optimizer: `nnx.Optimizer(model, transformation, wrt=nnx.Param)`; `nnx.Optimizer((model, rule), ...)` for a rule with
             parameters of its own. A transformation that takes extra arguments gets `gradient_at`, a function that maps
             parameters to the gradient of the same window there, as `fptt(variant="paper")` needs.
-        loss_fn, inputs, targets, rule, window, carry, mask, penalties: see `gradients`. If no entry of the mask is true, which
+        loss_fn, inputs, targets, mask, rule, window, carry, penalties: see `gradients`. If no entry of the mask is true, which
             is possible only under `jit`, no step is taken.
 
     Raises:
@@ -150,11 +151,11 @@ def train_online(
     loss_fn: LossFn,
     inputs: Float[Array, "T B ..."],
     targets: Any,
+    mask: Array | None = None,
     *,
     rule: AnyRule = BPTT(),
     window: int = 1,
     carry: Any = None,
-    mask: Array | None = None,
     penalties: Sequence[Penalty] = (),
 ) -> Float[Array, ""]:
     """Take one optimizer step after each window of the sequence, and return the mean loss over the sequence.
@@ -164,9 +165,9 @@ def train_online(
     a window. Otherwise it works like `train_offline`.
 
     Args:
-        window: steps between updates, >= 1.
         mask: see `gradients`. Each step takes the mean over the true entries of its window. In a window without one, no step is
             taken: parameters and optimizer, including its momenta and counters, stay unchanged, and state and traces continue.
+        window: steps between updates, >= 1.
 
     Raises:
         TypeError: a `SequenceLoss`, whose value is known only after the last window.

@@ -185,8 +185,8 @@ def extend_stream(
     stream: Stream,
     inputs: Any,
     targets: Any,
-    *,
     mask: Any = None,
+    *,
     reset: Any = None,
 ) -> Extended:
     """Run L more steps of a stream, with an update after each window of them; the last one may be shorter.

@@ -79,8 +79,9 @@ def load_weights(path: str | Path, model: nnx.Module) -> None:
 
     Args:
         path: a file of `save_weights`, the folder of a checkpoint, or a folder of checkpoints, whose newest one is used.
-        model: a model with the same modules, of the same sizes and dtypes, as when the weights were saved. Its random streams,
-            and options such as a threshold that is a fixed number, stay unchanged.
+        model: a model with the same modules, of the same sizes and dtypes, as when the weights were saved. Saved decays and
+            thresholds replace its own: those that are trained, or an array with one number for each unit. One that is a fixed
+            number is not in the file, and stays as it is, as do other options and random streams.
 
     Raises:
         FileNotFoundError: no such file.
