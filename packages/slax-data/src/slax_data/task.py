@@ -108,7 +108,7 @@ def stored_task(splits: dict[str, SpikeTrains], *, n_classes: int, padding: str 
 
         >>> for split, one in splits.items():
         ...     lengths = np.where(np.arange(len(one.labels)) < len(one.labels) // 2, 20, 15)
-        ...     spikes = rng.random((len(lengths), 20, 50)) < 0.1
+        ...     spikes = (rng.random((len(lengths), 20, 50)) < 0.1) & (np.arange(20)[:, None] < lengths[:, None, None])
         ...     splits[split] = spike_trains(spikes, np.asarray(one.labels), lengths=lengths)
         >>> spikes, labels, mask = stored_task(splits, n_classes=3, padding="mask").full_split("test")
         >>> mask.sum(axis=0).tolist()
