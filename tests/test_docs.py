@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+pytestmark = pytest.mark.slow  # minutes, all together
+
 ROOT = Path(__file__).parents[1]
 TUTORIALS = [page for page in sorted(ROOT.glob("docs/tutorials/*.md")) if page.name != "index.md"]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("packages/*/README.md"))]
