@@ -34,7 +34,7 @@ def _made_by(runs: dict[str, Run], scale: str) -> Iterator[str]:
     yield f"* device: {_plain(wording.counted(together(run.devices for run in runs.values()))) or 'not recorded'}"
     yield f"* machine: {_plain(wording.counted(together(run.machines for run in runs.values()))) or 'not recorded'}"
     if any(run.older for run in runs.values()):
-        yield "* some results are older than the sources: it is said at each experiment"
+        yield "* some results are older than the sources; each experiment says which"
     yield "* a commit that ends in + had uncommitted changes; an interval is the 95 % interval of a mean over seeds or rounds"
     yield f"* {wording.METHOD}"
 

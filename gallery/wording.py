@@ -1,5 +1,6 @@
 """Numbers, verdicts and durations in words, shared by the page and the text."""
 
+from experiments.common.provenance import listed
 from gallery.claims import Claim, Condition, Verdict
 from gallery.runs import Run
 from gallery.significance import MOST_SAMPLES
@@ -18,7 +19,6 @@ METHOD = (
     "Where both numbers are of the same seeds, it is taken seed by seed. All p-values are two-sided and corrected for the "
     "number of tested claims of the experiment by Holm's method. Numbers that do not vary are compared as they are."
 )
-CHANGED_SHOWN = 4
 NO_BREAK = "\u00a0"
 RELATIONS = {"above": "above", "below": "below", "near": "near", "equal": "equal to"}
 
@@ -129,10 +129,10 @@ def older(run: Run) -> str:
     """Which results of an experiment are older than the sources; empty if there are none."""
     if not run.older:
         return ""
-    names, more = ", ".join(run.changed[:CHANGED_SHOWN]), len(run.changed) - CHANGED_SHOWN
     jobs = f"{sum(run.older.values())} of {sum(run.commits.values())} jobs"
-    since = f"{names} and {more} more" if more > 0 else names
-    return f"{jobs} are older than the sources: made at commit {commits(run.older)}; changed since: {since}"
+    return (
+        f"{jobs} are older than the sources: made at commit {commits(run.older)}; changed since: {listed(run.changed)}"
+    )
 
 
 def counted(counts: dict[str, int]) -> str:

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 
+from experiments.common.provenance import listed
 from experiments.common.result_files import atomic_write
 
 DECISIONS = ".snakemake/decisions"
@@ -72,9 +73,17 @@ def date_back(file):
 def tell(decisions):
     """Print why products that were made before are made again, and which are used although they are older than the sources."""
     again = [f"{label}: {it.reason}" for label, it in decisions if it.reason and it.state.kind != "missing"]
-    older = [f"{label}: {', '.join(it.state.changed)} changed since" for label, it in decisions if it.older]
-    for title, lines in (("To be made again", again), ("Older than the sources, and used as they are", older)):
-        if lines:
-            print(f"{title}:", *lines[:SHOWN], sep="\n  ", file=sys.stderr)
-        if len(lines) > SHOWN:
-            print(f"  and {len(lines) - SHOWN} more", file=sys.stderr)
+    changed = {}
+    for label, it in decisions:
+        if it.older:
+            changed.setdefault(label.partition(" ")[0], []).append(it.state.changed)
+    older = [
+        f"{experiment}, {len(jobs)} jobs: {listed(sorted(set().union(*jobs)))} changed since"
+        for experiment, jobs in changed.items()
+    ]
+    if again:
+        print("To be made again:", *again[:SHOWN], sep="\n  ", file=sys.stderr)
+    if len(again) > SHOWN:
+        print(f"  and {len(again) - SHOWN} more", file=sys.stderr)
+    if older:
+        print("Older than the sources, and used as they are:", *older, sep="\n  ", file=sys.stderr)

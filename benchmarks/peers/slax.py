@@ -36,6 +36,7 @@
 # ostl_window_128 = {}
 # otpe = {}
 # otpe_fused = {}
+# otpe_window_32 = {}
 # approximate_otpe = {}
 # e_prop = {}
 # pp_prop = {}

@@ -53,7 +53,7 @@ def published_library(framework: str, device: str) -> str:
 
 def rule_of(name: str) -> str:
     """The rule of ours that a contender of the rules benchmark matches or resembles most."""
-    return RULE_OF.get(name, name.partition(":")[2].removesuffix("_fused"))
+    return RULE_OF.get(name, name.partition(":")[2].removesuffix("_fused").partition("_window_")[0])
 
 
 def row_label(name: str, names: list[str]) -> str:
@@ -68,4 +68,14 @@ def rule_label(name: str) -> str:
     library = name.partition(":")[0]
     rule = RULES[rule_of(name)].title
     title = LIBRARIES[library.removesuffix("_jax04")].title
-    return f"{rule} ({title}{', in kernels' if name.endswith('_fused') else ''})"
+    return f"{rule} ({title}{_form(name)})"
+
+
+def _form(name: str) -> str:
+    """In which form a rule is computed, where a library has several."""
+    steps = name.rpartition("_")[2]
+    if "_window_" in name:
+        return f", windows of {steps} steps"
+    if "_chunk_" in name:
+        return f", BPTT within chunks of {steps} steps"
+    return ", in kernels" if name.endswith("_fused") else ""

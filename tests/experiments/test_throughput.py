@@ -212,6 +212,9 @@ def test_contender_of_another_name_is_the_rule_that_it_computes():
     names = ["jaxpike:e_prop", "sparx:e_prop", "spikingjelly:ottt_1_thread", "slax_original_jax04:ostl"]
     assert [libraries.rule_of(name) for name in names] == ["ottt", "e_prop", "ottt", "ostl"]
     assert libraries.rule_label("jaxpike:e_prop") == "OTTT (jaxpike)"
+    assert libraries.rule_of("slax:ostl_window_32") == "ostl"
+    assert libraries.rule_label("slax:ostl_window_32") == "OSTL (slax, here, windows of 32 steps)"
+    assert libraries.rule_label("braintrace:d_rtrl_chunk_32") == "OSTL (braintrace, BPTT within chunks of 32 steps)"
 
 
 def test_figure_says_at_which_sizes_a_contender_was_not_timed():

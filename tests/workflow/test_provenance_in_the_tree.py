@@ -184,7 +184,7 @@ def test_shipped_results_are_unpacked_and_drawn_and_not_computed(shipped):
 def test_shipped_results_are_kept_and_said_to_be_older_than_the_sources(shipped):
     shipped.edit(RUN, "def compute", "EDITED = True\n\n\ndef compute")
     told = shipped.output_of(*ALL_FULL)
-    assert f"gradient_similarity randman_shallow: {RUN} changed since" in told and "gradient_similarity_run" not in told
+    assert f"gradient_similarity, 2 jobs: {RUN} changed since" in told and "gradient_similarity_run" not in told
     for file in GALLERY:
         text = (shipped.path / file).read_text().replace("\\", "")
         assert "2 of 2 jobs are older than the sources" in text and f"changed since: {RUN}" in text
