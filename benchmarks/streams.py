@@ -119,7 +119,7 @@ def _drift(steps: int) -> Iterator[str]:
             for kind in kinds:
                 inputs, labels = piece_of(index, sizes, PIECE, jnp.float32)
                 streams[rule, kind], outputs = go_on(streams[rule, kind], inputs.astype(kind), labels)
-                ends.append((outputs, streams[rule, kind].online.rule))
+                ends.append((outputs, streams[rule, kind].state))
             if index + 1 in due:
                 cells.append(", ".join(f"{worst(one, other):.1e}" for one, other in zip(*ends, strict=True)))
         if cells:

@@ -116,7 +116,7 @@ def make_learner(config: dict[str, Any], source: Source) -> Learner:
 
     def begin(key: jax.Array, rate: jax.Array) -> Any:
         online = start(key, rate).online
-        return online, online.rule
+        return online, online.state
 
     def visit(learner: Any, shared: Any, items: Any, late: Any, known: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
         learner, (right, losses) = jax.lax.scan(partial(step, shared), learner, (items, late, known))

@@ -119,3 +119,17 @@ def test_in_kernels_a_window_of_a_rule_has_no_loop_over_steps(name, model, monke
             texts[steps] = traced.lower(lowering_platforms=("cuda",)).as_text()
     assert "stablehlo.while" not in "".join(texts.values())
     assert texts[16].count("triton") == texts[64].count("triton") > 0
+
+
+def test_bptt_of_a_long_sequence_keeps_an_array_for_each_layer_and_two_more(optimized):
+    """The membranes of each layer, the outputs, and the gradient of the loss with respect to them, all [T, B, N]."""
+    rngs, (steps, batch, units) = nnx.Rngs(0), (1024, 32, 128)
+    modules = [part for _ in range(3) for part in (nnx.Linear(units, units, use_bias=False, rngs=rngs), LIF())]
+    graphdef, state = nnx.split(connect(modules))
+
+    def gradient(state, inputs, labels):
+        return gradients(nnx.merge(graphdef, state), cross_entropy, inputs, labels)
+
+    arrays = jax.ShapeDtypeStruct((steps, batch, units), jnp.float32), jax.ShapeDtypeStruct((batch,), jnp.int32)
+    needed = jax.jit(gradient).lower(state, *arrays).compile().memory_analysis().temp_size_in_bytes
+    assert needed / (4 * steps * batch * units) < 3 + 2 + 0.1

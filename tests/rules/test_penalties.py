@@ -21,7 +21,8 @@ from oracle.local import OSTL as OracleOSTL
 from oracle.local import OTTT as OracleOTTT
 from oracle.local import SLTT as OracleSLTT
 from rules.ledger import LABELS, SIGNAL, B, T, lif, route_of
-from slax_neurons import LI, LIF, Edge, Neuron, connect
+from slax_neurons import LI, LIF, Edge, Neuron, RunningSum, connect, unroll
+from slax_neurons.kernels import KERNELS
 from slax_rules import (
     BPTT,
     OSTL,
@@ -52,6 +53,7 @@ from slax_rules import (
     train_offline,
     train_online,
 )
+from slax_rules.probes import Probe, Probed
 from stacks import Conv, deviation, gradients_of, inputs, linear, pair, worst
 
 TOLERANCE = 1e-11
@@ -565,6 +567,44 @@ def test_layers_of_nested_stacks_count_as_if_they_were_in_the_outer(rule, x64):
     assert abs(float(loss) - float(other)) < 1e-12
     same(found["modules"][2]["modules"][0]["modules"][0]["kernel"][...], flat["modules"][2]["kernel"][...])
     same(found["modules"][0]["kernel"][...], flat["modules"][0]["kernel"][...])
+
+
+class Rows(nnx.Module):
+    """A module that counts the rows of a sequence."""
+
+    accumulates = True
+
+    def __init__(self):
+        self.rows, self.counted = RunningSum(jnp.zeros(())), nnx.Variable(jnp.zeros(()))
+
+    def __call__(self, x):
+        self.rows[...] += x.shape[0]
+        return x
+
+    def end_sequence(self):
+        self.counted[...] = self.rows[...]
+        self.rows[...] = jnp.zeros(())
+
+
+@pytest.mark.parametrize("rule", [BPTT(), TBPTT(3), OSTL()], ids=lambda rule: type(rule).__name__)
+def test_a_nested_stack_that_a_penalty_reads_counts_its_rows_once(rule, x64):
+    rows = Rows()
+    model = connect([connect([rows, linear(7, 4, 0), LIF(param_dtype=jnp.float64)]), LI(param_dtype=jnp.float64)])
+    gradients(model, cross_entropy, inputs(T, B, 7), LABELS, rule=rule, penalties=[firing_rate(0.1)])
+    assert float(rows.counted[...]) == T * B
+
+
+@pytest.mark.parametrize("quantity", ["outputs", "membranes"])
+def test_a_penalty_leaves_the_choice_of_the_kernel(quantity):
+    model, x = connect([LIF(), LI()]), inputs(T, B, 4, dtype=jnp.float32)
+    probed = Probed(model, (Probe(0, quantity),))
+    carry = probed.initialize_carry(x.shape[1:])
+    program = {
+        kernel: str(jax.make_jaxpr(functools.partial(unroll, probed, carry, kernel=kernel))(x)) for kernel in KERNELS
+    }
+    assert program["fused"].count("pallas_call") == 2 + (quantity == "membranes")
+    assert "pallas_call" not in program["scan"]
+    assert program["plain"] != program["scan"]
 
 
 # ---------------------------------------------------------------------------------------------------------- several devices

@@ -1,5 +1,6 @@
 """Streams: pieces are one sequence, samples start anew, gaps, late labels, means, checkpoints in the middle."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -9,9 +10,10 @@ import optax
 import pytest
 from flax import nnx
 
-from slax_neurons import LI, LIF, RunningNorm, connect
+from slax_neurons import LI, LIF, Dropout, RunningNorm, connect
 from slax_rules import (
     BPTT,
+    OSTL,
     OTPE,
     RULES,
     UORO,
@@ -23,7 +25,9 @@ from slax_rules import (
     extend_stream,
     firing_rate,
     fptt,
+    look_ahead,
     run_stream,
+    squared_error,
     start_stream,
     train_online,
 )
@@ -72,7 +76,7 @@ def deviation(one, two):
 
 def numbers(stream):
     """Parameters and state of a stream."""
-    rule = jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, stream.online.rule)
+    rule = jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, stream.state)
     return nnx.to_pure_dict(nnx.state(stream.model, nnx.Param)), rule
 
 
@@ -145,14 +149,116 @@ def test_a_sample_that_starts_anew_is_at_rest_without_traces(name):
     jax.tree.map(check, found, kept, fresh)
 
 
-def test_reset_of_a_rule_of_all_samples_together_is_refused_but_for_one_sample():
+def with_dropout(mask, batch):
+    """A stream whose inputs are dropped; nothing is learned."""
+    model, _ = made()
+    model.modules.insert(0, Dropout(0.5, mask=mask, rngs=nnx.Rngs(0)))
+    optimizer = nnx.Optimizer(model, optax.sgd(0.0), wrt=nnx.Param)
+    return start_stream(model, optimizer, cross_entropy, (batch, N), rule=OSTL(), window=5)
+
+
+def test_a_sample_that_starts_anew_has_a_new_mask_of_dropout_and_the_others_keep_theirs():
     inputs, labels = data(5)
-    stream = stream_of(UORO(rngs=nnx.Rngs(0)))
-    with pytest.raises(TypeError, match="UORO, whose traces are of all samples together"):
-        extend_stream(stream, inputs, labels, reset=np.ones(B, bool))
-    alone = stream_of(UORO(rngs=nnx.Rngs(0)), batch=1)
-    after = extend_stream(alone, inputs[:, :1], labels[:, :1], reset=np.ones(1, bool)).stream
-    assert jnp.isfinite(numbers(after)[0]["modules"][0]["kernel"]).all()
+    masks = []
+    stream = with_dropout("sequence", B)
+    for reset in (None, np.array([False, True, True]), np.array([False, True, False]), np.zeros(B, bool)):
+        stream = extend_stream(stream, inputs, labels, reset=reset).stream
+        (mask,) = (leaf for leaf in jax.tree.leaves(stream.state) if leaf.dtype == jnp.bool_)
+        masks.append(np.asarray(mask))
+    changed = [[bool((new != old).any()) for new, old in zip(*pair, strict=True)] for pair in itertools.pairwise(masks)]
+    assert changed == [[False, True, True], [False, True, False], [False] * 3]
+    assert (masks[2][1] != masks[0][1]).any()  # nor is it the mask of the start
+
+
+@pytest.mark.parametrize("batch", [1, B])
+def test_masks_of_each_step_go_on_after_a_reset(batch):
+    """The key of the masks is of all samples: with one sample it is drawn anew, with several it continues."""
+    inputs, labels = np.ones((5, batch, N)), np.zeros((5, batch), int)
+    stream = with_dropout("step", batch)
+    reset = np.ones(batch, bool)
+    reset[1:-1] = False
+    outputs = []
+    for _ in range(3):
+        stream, found, _ = extend_stream(stream, inputs, labels, reset=reset)
+        outputs.append(np.asarray(found[:, 0]))  # a sample that starts anew each time
+    for one, other in itertools.combinations(outputs, 2):
+        assert (one != other).any()
+
+
+def test_uoro_draws_anew_after_each_reset():
+    inputs, labels = data(5, 1)
+    stream = stream_of(UORO(rngs=nnx.Rngs(0)), batch=1, transformation=optax.sgd(0.0))
+    ends = []
+    for reset in (None, np.ones(1, bool), np.ones(1, bool)):
+        stream = extend_stream(stream, inputs, labels, reset=reset).stream
+        ends.append([np.asarray(leaf) for leaf in jax.tree.leaves(numbers(stream)[1])])
+    for one, other in itertools.combinations(ends, 2):
+        assert any((a != b).any() for a, b in zip(one, other, strict=True))
+
+
+def test_a_mean_over_a_long_stream_stays_a_mean():
+    """As after 2^31 steps and samples in float32: the update is the one of a mean that moves no more."""
+    inputs, labels = (array.astype(kind) for array, kind in zip(data(5), (np.float64, int), strict=True))
+    stream = extend_stream(stream_of(penalties=(firing_rate(0.3, weight=2.0),)), inputs, labels).stream
+    means = stream.online.means
+    number = jnp.asarray(2.0**31, means.number.dtype)
+    aged = dataclasses.replace(stream, online=stream.online._replace(means=means._replace(number=number)))
+    for _ in range(3):
+        aged = extend_stream(aged, inputs, labels).stream
+    (before,), (after,) = (jax.tree.leaves(one.online.means.means) for one in (stream, aged))
+    assert 0 < deviation(before, after) < 1e-8
+    assert float(aged.online.means.number) == 2.0**31 + 3 * 5 * B
+    assert deviation(nnx.state(stream.model, nnx.Param), nnx.state(aged.model, nnx.Param)) < 1
+
+
+def test_look_ahead_refuses_wrong_shapes():
+    stream = stream_of()
+    with pytest.raises(ValueError, match=r"look_ahead got inputs of shape \[5, 3, 7\], expected \[L, 3, 6\]"):
+        look_ahead(stream, stream.state, np.zeros((5, B, 7)))
+    with pytest.raises(ValueError, match=r"Got inputs of shape \[3, 6\], expected \[T, B, features"):
+        look_ahead(stream, stream.state, np.zeros((B, N)))
+    with pytest.raises(ValueError, match=r"look_ahead got reset as bool\[2\], expected bool\[3\]"):
+        look_ahead(stream, stream.state, np.zeros((5, B, N)), reset=np.zeros(2, bool))
+
+
+def test_a_reset_under_uoro_is_of_single_samples_while_its_signs_go_on():
+    inputs, labels = data(5)
+    before = extend_stream(stream_of(UORO(rngs=nnx.Rngs(0)), transformation=optax.sgd(0.0)), inputs, labels).stream
+    reset = np.array([False, True, False])
+    found, kept = (extend_stream(before, inputs, labels, reset=which).stream.state for which in (reset, None))
+    assert int(found.influence.step) == int(kept.influence.step) == 10
+    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(kept), strict=True)
+    changed = [jnp.abs(a - b).reshape(B, -1).max(1) > 0 for a, b in pairs if a.shape[:1] == (B,)]
+    assert jnp.any(jnp.stack(changed), axis=0).tolist() == [False, True, False]
+
+
+class Clock(nnx.RNNCellBase):
+    """A read-out that decays with the time since the start, which is one number for all samples."""
+
+    def initialize_carry(self, input_shape, rngs=None, carry_init=None):
+        return jnp.zeros(())
+
+    def __call__(self, time, inputs):
+        return time + 1, inputs / (1 + time)
+
+    @property
+    def num_feature_axes(self):
+        return 1
+
+
+@pytest.mark.parametrize("batch", [1, B])
+def test_reset_of_a_number_of_all_samples_together_is_refused_but_for_one_sample(batch):
+    model = connect([nnx.Linear(N, C, param_dtype=jnp.float64, rngs=nnx.Rngs(0)), Clock()])
+    optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+    stream = start_stream(model, optimizer, cross_entropy, (batch, N), rule=BPTT())
+    inputs, labels = data(5, batch)
+    stream = extend_stream(stream, inputs, labels).stream
+    if batch > 1:
+        with pytest.raises(TypeError, match="BPTT and a model with a number of all samples together in its state"):
+            extend_stream(stream, inputs, labels, reset=np.ones(batch, bool))
+    else:
+        (time,) = jax.tree.leaves(extend_stream(stream, inputs, labels, reset=np.ones(1, bool)).stream.state)
+        assert float(time) == 5
 
 
 @pytest.mark.parametrize(
@@ -344,9 +450,38 @@ def test_numbers_that_are_not_finite_stop_the_run_before_they_are_learned():
     bad[7, 1, 2] = np.nan
     run = run_stream(stream_of(), pieces(bad, labels))
     good = next(run)
-    with pytest.raises(FloatingPointError, match="steps 5 to 9: the inputs, a loss or a gradient are not finite"):
+    with pytest.raises(FloatingPointError, match="inputs that are not finite in steps 5 to 9"):
         next(run)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(numbers(good.stream)))
+
+
+@pytest.mark.parametrize("max_delay", [0, 7])
+@pytest.mark.parametrize("wrong", ["inputs", "loss"])
+def test_a_run_that_stopped_at_numbers_that_are_not_finite_continues_from_the_piece_before(max_delay, wrong, tmp_path):
+    """Its checkpoint has nothing of that piece, neither in the state that learns nor in the one that predicts."""
+    inputs, labels = data()
+    targets = jax.nn.one_hot(labels, C, dtype=jnp.float64)
+    damaged = [np.array(inputs), np.array(targets)]
+    damaged[wrong == "loss"][12] = np.nan
+
+    def pieces(inputs, targets):
+        return lambda step: ((inputs[at : at + 5], targets[at : at + 5]) for at in range(step, T, 5))
+
+    def run(source, folder):
+        model, optimizer = made()
+        stream = start_stream(model, optimizer, squared_error, (B, N), rule=OTPE(), window=5)
+        return run_stream(stream, source, max_delay=max_delay, checkpoints=Checkpoints(folder, every=1000))
+
+    *_, expected = run(pieces(inputs, targets), tmp_path / "whole")
+    seen = []
+    with pytest.raises(FloatingPointError, match="not finite"):
+        for info in run(pieces(*damaged), tmp_path / "run"):
+            seen.append(info.step)
+    assert seen == [5, 10]
+    *_, found = run(pieces(inputs, targets), tmp_path / "run")
+    assert found.step == expected.step == T
+    assert deviation(found.outputs, expected.outputs) == 0
+    assert deviation(numbers(found.stream), numbers(expected.stream)) == 0
 
 
 def test_a_run_that_was_stopped_continues_bit_for_bit(tmp_path):

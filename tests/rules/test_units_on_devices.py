@@ -53,8 +53,9 @@ def test_memory_of_a_device_falls(measured):
     assert measured["memory"]["ostl"] < 0.25 and measured["memory"]["bptt"] < 0.6 and measured["memory"]["ottt"] < 0.6
 
 
-def test_a_batch_is_not_split_over_devices_that_share_the_units(measured):
-    assert "whose units are split over devices already" in measured["refused"]
+@pytest.mark.parametrize("way", ["fit", "gradients"])
+def test_a_batch_is_not_split_over_devices_that_share_the_units(measured, way):
+    assert "whose units are split over devices already" in measured["refused"][way]
 
 
 def test_no_devices_are_an_error():

@@ -26,6 +26,7 @@ from slax_rules import (
     firing_rate,
     fit,
     gradients,
+    split_batch,
     split_units,
     start_stream,
     train_online,
@@ -147,6 +148,23 @@ def temporaries(name, *, split):
     return compiled.memory_analysis().temp_size_in_bytes
 
 
+def refusal(call):
+    try:
+        call()
+    except ValueError as error:
+        return str(error)
+    return "nothing was refused"
+
+
+def fit_on_devices():
+    optimizer = nnx.Optimizer(network(), optax.sgd(0.1), wrt=nnx.Param)
+    fit(split(), optimizer, cross_entropy, [batch()], devices=jax.devices()[:4])
+
+
+def gradients_on_devices():
+    gradients(split(), cross_entropy, *split_batch(batch(), jax.devices()[:4]))
+
+
 def main(folder):
     found = {name: gradients_of(name, 5) for name in NAMES}
     found["in one window"] = gradients_of("ostl", T)
@@ -159,16 +177,7 @@ def main(folder):
     found["stream"] = beside(streamed)
     found["resumed"] = resumed(folder)
     found["evaluate"] = [deviation(*map(evaluated, (network(), split()))), 0, 1]
-    try:
-        fit(
-            split(),
-            nnx.Optimizer(network(), optax.sgd(0.1), wrt=nnx.Param),
-            cross_entropy,
-            [batch()],
-            devices=jax.devices()[:4],
-        )
-    except ValueError as error:
-        refused = str(error)
+    refused = {"fit": refusal(fit_on_devices), "gradients": refusal(gradients_on_devices)}
     memory = {name: temporaries(name, split=True) / temporaries(name, split=False) for name in ("bptt", "ostl", "ottt")}
     print(json.dumps({"found": found, "memory": memory, "refused": refused}))
 

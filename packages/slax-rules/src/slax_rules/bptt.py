@@ -154,7 +154,9 @@ class TBPTT(Autodiff):
             )
 
         def piece(model: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
-            return unroll(model, jax.lax.stop_gradient(carry), inputs)
+            return unroll(
+                model, jax.lax.stop_gradient(carry), inputs, kernel="scan"
+            )  # as `unroll` has it in several chunks
 
         def scan(step: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
             return scan_chunks(step, carry, inputs, self.steps)

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Bool, DTypeLike, Float, Integer
 
 # Maps the outputs and the targets of a step to a loss for each sample; any leaves of both may be trees.
@@ -121,13 +122,10 @@ def cross_entropy(outputs: Float[Array, "*T B C"], labels: Array) -> Float[Array
         >>> [round(loss, 2) for loss in losses.tolist()]
         [0.24, 1.1]
     """
-    classes = outputs.shape[-1]
-    valid = _valid("cross_entropy", labels, classes)
+    valid = _valid("cross_entropy", labels, outputs.shape[-1])
     logits = outputs.astype(sum_dtype(outputs.dtype))
-    # By a mask, since the derivative of an index is a scatter, which takes longer.
-    labels = jnp.broadcast_to(labels, outputs.shape[:-1]).astype(jnp.int32)
-    is_label = jax.nn.one_hot(labels, classes, dtype=bool)
-    losses = -jnp.where(is_label, jax.nn.log_softmax(logits), 0).sum(-1)
+    labels = jnp.broadcast_to(jnp.where(valid, labels, 0), outputs.shape[:-1]).astype(jnp.int32)
+    losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
     return jnp.where(jnp.broadcast_to(valid, losses.shape), losses, jnp.nan)
 
 
@@ -211,7 +209,7 @@ def accuracy(outputs: Float[Array, "T B C"], labels: Array, mask: Array | None =
 def correct(outputs: Float[Array, "B C"], labels: Array) -> Float[Array, " B"]:
     """Whether the label of each sample has the largest output of this step, 1 or 0; a tie counts as wrong.
 
-    It has the form of a loss of one step, and is a metric of `fit_stream`.
+    It has the form of a loss of one step, and is a metric of `run_stream`.
 
     Args:
         outputs: outputs of one step.
@@ -352,9 +350,10 @@ def check_mask(mask: Array, shape: tuple[int, ...]) -> None:
 
 
 def check_some_entry(mask: Array | np.ndarray) -> None:
-    """Raise ValueError if the values of a mask are known and none is true."""
-    some = mask.any()
-    if not isinstance(some, jax.core.Tracer) and not some:
+    """Raise ValueError if this process knows the values of a mask and none is true."""
+    if isinstance(mask, jax.core.Tracer) or (isinstance(mask, jax.Array) and not mask.is_fully_addressable):
+        return
+    if not np.asarray(mask).any():  # an operation on the device would wait for the steps before
         raise ValueError(
             "Got a mask without a single true entry, expected at least one: there is no loss to take the mean of. Leave such "
             "batches out."

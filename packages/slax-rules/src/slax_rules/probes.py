@@ -56,6 +56,8 @@ class Probed(nnx.RNNCellBase):
     their derivatives hold for any wiring.
     """
 
+    hands_on_kernel = True
+
     def __init__(self, model: Connect, probes: tuple[Probe, ...]):
         self.model = model
         self.probes = probes
@@ -67,10 +69,12 @@ class Probed(nnx.RNNCellBase):
         carry, outputs = self.unroll(carry, inputs[None])
         return carry, jax.tree.map(lambda leaf: leaf[0], outputs)
 
-    def unroll(self, carry: Any, inputs: Float[Array, "T B ..."]) -> tuple[Any, tuple[Any, tuple[Array, ...]]]:
+    def unroll(
+        self, carry: Any, inputs: Float[Array, "T B ..."], kernel: str = "auto"
+    ) -> tuple[Any, tuple[Any, tuple[Array, ...]]]:
         """Run all steps, and return the outputs of the stack and a tuple with the quantity of each probe."""
         wanted: dict[Probe, Array] = {}
-        carry, outputs = self._run(self.model, carry, inputs, wanted, 0)
+        carry, outputs = self._run(self.model, carry, inputs, wanted, 0, kernel)
         return carry, (outputs, tuple(wanted[probe] for probe in self.probes))
 
     @property
@@ -78,10 +82,10 @@ class Probed(nnx.RNNCellBase):
         return self.model.num_feature_axes
 
     def _run(
-        self, stack: Connect, carry: Any, inputs: Array, wanted: dict[Probe, Array], layer: int
+        self, stack: Connect, carry: Any, inputs: Array, wanted: dict[Probe, Array], layer: int, kernel: str
     ) -> tuple[Any, Any]:
         """Run a stack whose first layer has the number `layer`; return its carry and its outputs."""
-        end, outputs = stack.outputs(carry, inputs)
+        end, outputs = stack.outputs(carry, inputs, kernel)
         currents = (inputs, *outputs[:-1])
         for module, start, current, output in zip(stack.modules, carry, currents, outputs, strict=True):
             start = carry_without_buffer(start)
@@ -89,13 +93,14 @@ class Probed(nnx.RNNCellBase):
                 inside = range(layer, layer + len(hidden_neurons(module)))
                 if any(probe.layer in inside for probe in self.probes):
                     _check_repeatable(module)
-                    self._run(module, start, current, wanted, layer)
+                    # A copy: sums over the sequence, such as a RunningNorm's, were taken in the first run.
+                    self._run(nnx.clone(module), start, current, wanted, layer, kernel)
                 layer = inside.stop
             elif isinstance(module, Neuron):
                 if Probe(layer, "outputs") in self.probes:
                     wanted[Probe(layer, "outputs")] = output
                 if Probe(layer, "membranes") in self.probes:
-                    states = module.pre_reset_states(start, current)[1]
+                    states = module.pre_reset_states(start, current, kernel)[1]
                     wanted[Probe(layer, "membranes")] = membrane_of(module, states)
                 layer += 1
         return end, outputs[-1]

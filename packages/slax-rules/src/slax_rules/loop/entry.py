@@ -26,6 +26,7 @@ from slax_rules.layerwise.engine import as_rule
 from slax_rules.layerwise.rule import LayerRule
 from slax_rules.loop.devices import REPLICATED, mesh_of
 from slax_rules.loop.program import Program, Update, run_program
+from slax_rules.loop.units import check_whole
 from slax_rules.losses import LossFn, SequenceLoss, check_mask
 from slax_rules.penalties import Penalty, penalties_by_layer
 from slax_rules.rule import LearningRule
@@ -76,7 +77,8 @@ def gradients(
 
     Raises:
         TypeError: anything other than a rule, a model that the rule cannot handle, or a mask that is not an array.
-        ValueError: inputs, targets, mask or losses of a wrong shape, a mask without a true entry, or a window below 1.
+        ValueError: inputs, targets, mask or losses of a wrong shape, a mask without a true entry, a window below 1, or a batch
+            split over devices for a model whose units are (`split_units`).
 
     Note:
         Over windows, losses and gradients are added up in float32 at least, and the gradient is returned in the dtype of the
@@ -154,7 +156,7 @@ def train_online(
     mask: Array | None = None,
     *,
     rule: AnyRule = BPTT(),
-    window: int = 1,
+    window: int | None = None,
     carry: Any = None,
     penalties: Sequence[Penalty] = (),
 ) -> Float[Array, ""]:
@@ -167,7 +169,7 @@ def train_online(
     Args:
         mask: see `gradients`. Each step takes the mean over the true entries of its window. In a window without one, no step is
             taken: parameters and optimizer, including its momenta and counters, stay unchanged, and state and traces continue.
-        window: steps between updates, >= 1.
+        window: steps between updates, >= 1; 1 by default.
 
     Raises:
         TypeError: a `SequenceLoss`, whose value is known only after the last window.
@@ -221,23 +223,33 @@ def _call(
     penalties: Sequence[Penalty],
 ) -> tuple[Array, nnx.State | None]:
     """Run the program of these arguments, and write the changes into model, rule and optimizer."""
+    window = _checked_window(window)
     as_rule(rule)
-    window = None if window is None else operator.index(window)
-    if window is not None and window < 1:
-        raise ValueError(f"Got a window of {window} steps, expected at least 1, or None for the rule's default.")
     if mask is not None:
         check_mask(mask, inputs.shape[:2])
+    penalties_by_layer(penalties, model)
     objects = (model, rule, optimizer)
     graphdef, state = nnx.split(objects)
     mesh = mesh_of(inputs)
     if mesh is not None:
+        check_whole(state)
         state, carry = jax.device_put((state, carry), NamedSharding(mesh, REPLICATED))
-    penalties_by_layer(penalties, model)
     program = Program(graphdef, loss_fn, update, window, mesh, tuple(penalties))
     loss, gradient, new = run_program(program, state, inputs, targets, mask, carry)
     if new:
-        # Only new leaves: the others may be closed over from outside a traced function.
-        leaves, structure = jax.tree.flatten(state)
-        changed = nnx.to_flat_state(jax.tree.unflatten(structure, [new.get(index) for index in range(len(leaves))]))
-        nnx.update(objects, nnx.from_flat_state([(path, node) for path, node in changed if jax.tree.leaves(node)]))
+        _write(objects, state, new)
     return loss, gradient
+
+
+def _checked_window(window: Any) -> int | None:
+    window = None if window is None else operator.index(window)
+    if window is not None and window < 1:
+        raise ValueError(f"Got a window of {window} steps, expected at least 1, or None for the rule's default.")
+    return window
+
+
+def _write(objects: tuple[Any, ...], state: nnx.State, new: dict[int, Array]) -> None:
+    """Write new leaves of the state of objects into them, by number, and no others: those may come from outside a trace."""
+    leaves, structure = jax.tree.flatten(state)
+    changed = nnx.to_flat_state(jax.tree.unflatten(structure, [new.get(index) for index in range(len(leaves))]))
+    nnx.update(objects, nnx.from_flat_state([(path, node) for path, node in changed if jax.tree.leaves(node)]))

@@ -71,7 +71,7 @@ class WindowObjective:
 
     Args:
         loss_fn: the loss of a step, or a `SequenceLoss`, for which the window is the entire sequence.
-        batch_targets: the targets of the window.
+        window_targets: the targets of the window.
         mask: the mask [K, B] of the window, or None.
         axis: the name of the mesh axis over the batch, or None.
         penalties: the penalties of each layer.
@@ -80,7 +80,7 @@ class WindowObjective:
     """
 
     loss_fn: LossFn | SequenceLoss
-    batch_targets: Targets
+    window_targets: Targets
     mask: Array | None
     axis: str | None
     penalties: tuple[LayerPenalty, ...] = ()
@@ -120,7 +120,7 @@ class WindowObjective:
             outputs: the outputs of the model.
             count: the number of steps and samples that count; by default their number in the window.
         """
-        values = like_outputs(self.batch_targets, outputs)
+        values = like_outputs(self.window_targets, outputs)
         count = counted(self.mask, values.shape[:2], self.axis) if count is None else count
         values = values / count.astype(values.dtype)
         return values if self.mask is None else jnp.where(self.mask[..., None], values, 0)
@@ -145,9 +145,9 @@ class WindowObjective:
     def _mean_loss(self, outputs: Any, dtype: Any) -> Array:
         """The share of this device in the mean loss."""
         if isinstance(self.loss_fn, SequenceLoss):
-            losses = sequence_losses(self.loss_fn, outputs, self.batch_targets, self.mask)[None]
+            losses = sequence_losses(self.loss_fn, outputs, self.window_targets, self.mask)[None]
         else:
-            losses = step_losses(self.loss_fn, outputs, self.batch_targets)
+            losses = step_losses(self.loss_fn, outputs, self.window_targets)
         valid = losses if self._counts is None else jnp.where(self._counts, losses, 0)
         return jnp.sum(valid, dtype=dtype) / counted(self._counts, losses.shape, self.axis).astype(dtype)
 
@@ -181,10 +181,15 @@ class WindowObjective:
         return penalty.weight * total / count.astype(total.dtype)
 
 
-class PenaltySums(NamedTuple):
-    """The sum of each penalty's quantity since the start of a sequence, and the number of steps and samples that count."""
+class RunningMeans(NamedTuple):
+    """The mean of each penalty's quantity since the start of a sequence, and the number n of steps and samples that count.
 
-    sums: list[Array | None]
+        mean_t = mean_{t-1} + (x_t - mean_{t-1}) / n_t
+
+    n is a float. Where it no longer grows, at 2^24 steps of one sample in float32, old steps begin to fade from the mean.
+    """
+
+    means: list[Array | None]
     number: Array
 
 
@@ -194,29 +199,30 @@ class RunningObjective:
 
     Args:
         window: the losses of the window.
-        before: the sums before the window.
+        before: the means before the window.
     """
 
     window: WindowObjective
-    before: PenaltySums
+    before: RunningMeans
 
     @property
     def probes(self) -> tuple[Probe, ...]:
         return self.window.probes
 
-    def __call__(self, heads: Heads) -> tuple[tuple[Array, PenaltySums], Heads]:
-        """Return the loss with the sums after the window, and the gradient w.r.t. the heads."""
-        window = self.window
-        sums = jax.tree.map(jnp.add, self.before.sums, window.sums(heads.hidden))
-        number = (
-            jnp.sum(window.mask, dtype=jnp.int32) if window.mask is not None else math.prod(heads.hidden[0].shape[:2])
-        )
-        after = PenaltySums(sums, self.before.number + all_reduce(jnp.asarray(number, jnp.int32), window.axis))
-        means = [
-            None if total is None else total / jnp.maximum(after.number, 1).astype(total.dtype) for total in after.sums
-        ]
+    def __call__(self, heads: Heads) -> tuple[tuple[Array, RunningMeans], Heads]:
+        """Return the loss with the means after the window, and the gradient w.r.t. the heads."""
+        window, before = self.window, self.before
+        shape = heads.hidden[0].shape[:2]
+        here = jnp.sum(window.mask, dtype=jnp.int32) if window.mask is not None else math.prod(shape)
+        new = all_reduce(jnp.asarray(here, jnp.int32), window.axis).astype(before.number.dtype)
+        number = before.number + new
+
+        def after(mean: Array, total: Array) -> Array:
+            return mean + (total - new.astype(mean.dtype) * mean) / jnp.maximum(number, 1).astype(mean.dtype)
+
+        means = jax.tree.map(after, before.means, window.sums(heads.hidden))
         loss, signals = dataclasses.replace(window, means=means)(heads)
-        return (loss, after), signals
+        return (loss, RunningMeans(means, number)), signals
 
     def targets(self, outputs: Any) -> Float[Array, "K B C"]:
         """Return the targets of each step, as `WindowObjective` does."""

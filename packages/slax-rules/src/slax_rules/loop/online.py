@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from slax_rules.layerwise.engine import as_rule
 from slax_rules.loop.learner import Batch, Learner
-from slax_rules.loop.objective import PenaltySums, all_reduce
+from slax_rules.loop.objective import RunningMeans, all_reduce
 from slax_rules.loop.update import moved, optimizer_step
 from slax_rules.loop.windows import Pair, window_gradient
 
@@ -18,13 +18,13 @@ class Online(NamedTuple):
 
     Args:
         objects: the state of (model, rule, optimizer).
-        rule: the state of the rule, with the model's carry.
-        sums: the sums of penalties of a mean since the start, if there are any.
+        state: the state of the rule, with the model's carry.
+        means: the means since the start that penalties refer to, if there are any.
     """
 
     objects: nnx.State
-    rule: Any
-    sums: PenaltySums | None
+    state: Any
+    means: RunningMeans | None
 
 
 def online_window(graphdef: nnx.GraphDef, learner: Learner, online: Online, window: Batch) -> tuple[Online, Array, Any]:
@@ -43,7 +43,7 @@ def online_window(graphdef: nnx.GraphDef, learner: Learner, online: Online, wind
     model, given, optimizer = nnx.merge(graphdef, online.objects, copy=True)
 
     def gradient_of(model: nnx.RNNCellBase, given: Any) -> Any:
-        return window_gradient(learner.of(model, as_rule(given)), online.rule, window, online.sums)
+        return window_gradient(learner.of(model, as_rule(given)), online.state, window, online.means)
 
     before = nnx.clone((model, given))
     found = gradient_of(model, given)
@@ -53,10 +53,10 @@ def online_window(graphdef: nnx.GraphDef, learner: Learner, online: Online, wind
         return Pair(there.model, there.rule)
 
     whole, outputs = found.loss
-    loss, sums = (whole, None) if online.sums is None else whole
+    loss, means = (whole, None) if online.means is None else whole
     gradient, counts = Pair(found.model, found.rule), some_count(window, learner.axis)
     loss = optimizer_step(model, given, optimizer, loss, gradient, counts, gradient_at, before[0])
-    return Online(nnx.state((model, given, optimizer)), found.state, sums), loss, outputs
+    return Online(nnx.state((model, given, optimizer)), found.state, means), loss, outputs
 
 
 def some_count(batch: Batch, axis: str | None) -> Array | None:

@@ -35,7 +35,7 @@ from slax_rules.loop.windows import (
     loss_dtype,
     over_windows,
     sequence_gradient,
-    zero_sums,
+    zero_means,
 )
 from slax_rules.penalties import Penalty, penalties_by_layer
 
@@ -63,8 +63,9 @@ class Program:
     penalties: tuple[Penalty, ...] = ()
 
     def __hash__(self) -> int:
+        # Without the graphdef, which would take a large part of a call's time; it is checked when the program is traced.
         try:
-            return hash((self.graphdef, self.loss_fn, self.update, self.window, self.mesh, self.penalties))
+            return hash((self.loss_fn, self.update, self.window, self.penalties))
         except TypeError:
             check_hashable(self.graphdef, self.loss_fn, self.penalties)
             raise
@@ -73,6 +74,7 @@ class Program:
         self, state: nnx.State, inputs: Array, targets: Any, mask: Array | None, carry: Any
     ) -> tuple[Array, nnx.State | None, nnx.State]:
         """Return the mean loss, the gradient or None, and the state of (model, rule, optimizer) afterwards."""
+        check_hashable(self.graphdef, self.loss_fn, self.penalties)
         objects = nnx.merge(self.graphdef, state, copy=True)
         model, given, _ = objects
         rule = as_rule(given)
@@ -150,7 +152,7 @@ class Program:
             return loss + share * window_loss.astype(loss.dtype), online
 
         zero = jnp.zeros((), loss_dtype(learner.model, batch.inputs))
-        first = Online(state, start, zero_sums(learner, start, batch))
+        first = Online(state, start, zero_means(learner, start, batch))
         loss, online = over_windows(visit, (zero, first), batch, self.window or 1)
         nnx.update(objects, online.objects)
         return loss

@@ -22,7 +22,7 @@ from slax_rules.loop.objective import step_losses
 from slax_rules.loop.online import Online, online_window
 from slax_rules.loop.program import check_hashable
 from slax_rules.loop.targets import Targets, read_targets
-from slax_rules.loop.windows import zero_sums
+from slax_rules.loop.windows import zero_means
 from slax_rules.losses import LossFn, PerStep, check_steps_and_samples
 from slax_rules.penalties import Penalty, penalties_by_layer
 
@@ -57,12 +57,14 @@ class StreamProgram:
         probes, penalties = penalties_by_layer(self.penalties, model)
         return Learner(model, rule, rule.plan(model, self.input_shape[1:]), Losses(self.loss_fn, penalties, probes))
 
-    def at_rest(self, objects: nnx.State, batch: int) -> Any:
-        """The state of the rule before the first step of a number of samples."""
-        learner = self.learner(*nnx.merge(self.graphdef, objects, copy=True)[:2])
+    def at_rest(self, objects: nnx.State, batch: int) -> tuple[Any, nnx.State]:
+        """The state of the rule before the first step of a number of samples, and the random streams after what was drawn."""
+        copies = nnx.merge(self.graphdef, objects, copy=True)
+        learner = self.learner(*copies[:2])
         shape = (batch, *self.input_shape[1:])
         carry = first_carry(learner.model, shape)
-        return learner.rule.initialize(learner.plan, learner.model, carry, jax.ShapeDtypeStruct(shape, self.dtype))
+        start = learner.rule.initialize(learner.plan, learner.model, carry, jax.ShapeDtypeStruct(shape, self.dtype))
+        return start, nnx.state(copies, nnx.RngState)
 
 
 @jax.tree_util.register_dataclass
@@ -92,13 +94,18 @@ class Stream:
 
     @property
     def model(self) -> nnx.RNNCellBase:
-        """A copy of the model with its parameters of now."""
+        """A copy of the model with its present parameters."""
         return nnx.merge(self.program.graphdef, self.online.objects, copy=True)[0]
 
     @property
     def rule(self) -> Any:
         """The rule, as `start_stream` got it."""
         return nnx.merge(self.program.graphdef, self.online.objects, copy=True)[1]
+
+    @property
+    def state(self) -> Any:
+        """The state of the model and the traces of the rule, from which `look_ahead` starts."""
+        return self.online.state
 
 
 class Extended(NamedTuple):
@@ -147,7 +154,8 @@ def start_stream(
         penalties: losses on hidden layers; see `Penalty`. A penalty of a mean refers to the mean since the start of the stream.
 
     Raises:
-        TypeError: a model that the rule cannot handle, a `SequenceLoss`, or a norm that waits for the end of a sequence.
+        TypeError: a model that the rule cannot handle, anything other than an `nnx.Optimizer`, a `SequenceLoss`, or a norm that
+            waits for the end of a sequence.
         ValueError: a window below 1.
 
     Example:
@@ -200,11 +208,13 @@ def extend_stream(
         targets: one per step, [L, B, ...], or a tree of such arrays.
         mask: bool [L, B], true where a loss counts, as for `train_online`. It may be false everywhere: state and traces then
             continue, and nothing is learned.
-        reset: bool [B], true for samples that start anew before the first of these steps: the model at rest, no traces.
+        reset: bool [B], true for samples that start anew before the first of these steps: the model at rest, no traces, and
+            new masks of a Dropout whose mask is for a sequence.
 
     Raises:
         ValueError: inputs, targets, mask or reset of a wrong shape.
-        TypeError: reset, for a rule whose traces are of all samples together, such as `UORO()`, unless there is one sample.
+        TypeError: reset, for a model or a rule with a number of all samples together in its state or traces, unless there is
+            one sample.
 
     Example:
         >>> import jax.numpy as jnp
@@ -222,36 +232,28 @@ def extend_stream(
         >>> losses[-1] < losses[0]
         True
     """
-    program = stream.program
     inputs, targets, mask, reset = jax.tree.map(jnp.asarray, (inputs, targets, mask, reset))
-    check_sequence(inputs)
-    if inputs.shape[1:] != program.input_shape:
-        raise ValueError(
-            f"extend_stream got inputs of shape {list(inputs.shape)}, expected [L, "
-            f"{', '.join(map(str, program.input_shape))}] as in start_stream."
-        )
-    steps, batch = inputs.shape[:2]
+    _check_piece("extend_stream", stream, inputs, reset)
     if mask is not None:
-        check_steps_and_samples(mask, (steps, batch))
-    if reset is not None and (reset.shape != (batch,) or reset.dtype != jnp.bool_):
-        raise ValueError(
-            f"extend_stream got reset as {reset.dtype}{list(reset.shape)}, expected bool[{batch}]: true for "
-            "each sample that starts anew."
-        )
+        check_steps_and_samples(mask, inputs.shape[:2])
     return Extended(*_extend(stream, inputs, targets, mask, reset))
 
 
 def look_ahead(stream: Stream, state: Any, inputs: Any, *, reset: Any = None) -> tuple[Any, Any]:
-    """Predict L steps with the parameters of now and without learning, where labels come late.
+    """Predict L steps with the present parameters and without learning, where labels come late.
 
     Args:
         stream: the stream so far.
-        state: the state before the steps: `stream.online.rule`, or what the call before returned, which is then ahead of what
-            the stream has learned.
+        state: the state before the steps: `stream.state`, or what the call before returned, which is then ahead of what the
+            stream has learned.
         inputs, reset: see `extend_stream`.
 
     Returns:
         The state after the steps, and the outputs [L, B, ...].
+
+    Raises:
+        ValueError: inputs or reset of a wrong shape.
+        TypeError: reset, for a number of all samples together; see `extend_stream`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -262,11 +264,29 @@ def look_ahead(stream: Stream, state: Any, inputs: Any, *, reset: Any = None) ->
         >>> model = connect([nnx.Linear(4, 2, rngs=nnx.Rngs(0)), LI()])
         >>> optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
         >>> stream = start_stream(model, optimizer, squared_error, (3, 4), rule=OSTL())
-        >>> ahead, outputs = look_ahead(stream, stream.online.rule, jnp.ones((5, 3, 4)))
+        >>> ahead, outputs = look_ahead(stream, stream.state, jnp.ones((5, 3, 4)))
         >>> outputs.shape
         (5, 3, 2)
     """
-    return _look_ahead(stream, state, *jax.tree.map(jnp.asarray, (inputs, reset)))
+    inputs, reset = jax.tree.map(jnp.asarray, (inputs, reset))
+    _check_piece("look_ahead", stream, inputs, reset)
+    return _look_ahead(stream, state, inputs, reset)
+
+
+def _check_piece(name: str, stream: Stream, inputs: Array, reset: Array | None) -> None:
+    """Raise ValueError for inputs or a reset of a wrong shape; `name` is the function that got them."""
+    expected, batch = stream.program.input_shape, stream.program.input_shape[0]
+    check_sequence(inputs)
+    if inputs.shape[1:] != expected:
+        raise ValueError(
+            f"{name} got inputs of shape {list(inputs.shape)}, expected [L, {', '.join(map(str, expected))}] as in "
+            "start_stream."
+        )
+    if reset is not None and (reset.shape != (batch,) or reset.dtype != jnp.bool_):
+        raise ValueError(
+            f"{name} got reset as {reset.dtype}{list(reset.shape)}, expected bool[{batch}]: true for each sample that starts "
+            "anew."
+        )
 
 
 @jax.jit
@@ -274,7 +294,7 @@ def _look_ahead(stream: Stream, state: Any, inputs: Array, reset: Array | None) 
     program = stream.program
     inputs = inputs if jnp.issubdtype(inputs.dtype, jnp.inexact) else inputs.astype(program.dtype)
     learner = program.learner(stream.model, stream.rule)
-    state = state if reset is None else _reset(stream, state, reset)
+    state = state if reset is None else _reset(stream, state, reset)[0]
     heads, state = learner.forward(state, inputs)
     return state, heads.outputs
 
@@ -283,10 +303,10 @@ def _look_ahead(stream: Stream, state: Any, inputs: Array, reset: Array | None) 
 def _start(program: StreamProgram, objects: nnx.State) -> Online:
     model, given, _ = nnx.merge(program.graphdef, objects, copy=True)
     learner = program.learner(model, given)
-    state = program.at_rest(objects, program.input_shape[0])
+    state, drawn = program.at_rest(objects, program.input_shape[0])
     one = jnp.zeros((1, *program.input_shape), program.dtype)
     nothing = Batch(one, Targets([], (), jax.tree.structure(None)), None)
-    return Online(objects, state, zero_sums(learner, state, nothing))
+    return Online(nnx.merge_state(objects, drawn), state, zero_means(learner, state, nothing))
 
 
 @jax.jit
@@ -300,7 +320,8 @@ def _extend(
     model, given, _ = nnx.merge(program.graphdef, online.objects, copy=True)
     learner = program.learner(model, given)
     if reset is not None:
-        online = online._replace(rule=_reset(stream, online.rule, reset))
+        state, objects = _reset(stream, online.state, reset)
+        online = online._replace(state=state, objects=objects)
 
     def step(online: Online, piece: Any) -> tuple[Online, tuple[Any, Array]]:
         window = Batch(piece[0], leaves.with_steps(piece[1]), piece[2])
@@ -314,29 +335,32 @@ def _extend(
     return dataclasses.replace(stream, online=online), outputs, losses
 
 
-def _reset(stream: Stream, state: Any, reset: Array) -> Any:
-    """The state of a rule in which some samples are at rest. Random keys continue."""
+def _reset(stream: Stream, state: Any, reset: Array) -> tuple[Any, nnx.State]:
+    """The state of a rule in which some samples are at rest, and the state of (model, rule, optimizer) after its draws.
+
+    What is of all samples together and is no number that a rule computes, a random key or a count of steps, goes on unless
+    there is one sample.
+    """
     program, batch = stream.program, stream.program.input_shape[0]
-    make = partial(program.at_rest, stream.online.objects)
-    rest = make(batch)
+    objects, is_new = stream.online.objects, reset.any()
+    rest, drawn = program.at_rest(objects, batch)
+    streams = nnx.filter_state(objects, nnx.RngState)
+    drawn = jax.tree.map(lambda new, old: jnp.where(is_new, new, old), drawn, streams)
+    objects = nnx.merge_state(objects, drawn)
     if batch == 1:
-        return jax.tree.map(lambda new, old: old if _is_key(old) else jnp.where(reset[0], new, old), rest, state)
-    one, two = (jax.eval_shape(partial(make, size)) for size in (batch, 2 * batch))
+        return jax.tree.map(lambda new, old: jnp.where(reset[0], new, old), rest, state), objects
+    one, two = (jax.eval_shape(lambda size=size: program.at_rest(objects, size)[0]) for size in (batch, 2 * batch))
 
     def at_rest(new: Array, old: Array, small: Any, large: Any) -> Array:
-        if _is_key(old):
-            return old
         axes = [axis for axis, (n, m) in enumerate(zip(small.shape, large.shape, strict=True)) if n != m]
+        if not axes and not jnp.issubdtype(old.dtype, jnp.inexact):
+            return old
         if not axes:
             raise TypeError(
-                f"extend_stream got reset for {as_rule(stream.rule).title}, whose traces are of all samples together, expected "
-                "no reset, or a stream of one sample."
+                f"Got reset for {as_rule(stream.rule).title} and a model with a number of all samples together in its state or "
+                "traces, expected no reset, or a stream of one sample."
             )
         where = reset.reshape(*[1] * axes[0], -1, *[1] * (old.ndim - axes[0] - 1))
         return jnp.where(where, new, old)
 
-    return jax.tree.map(at_rest, rest, state, one, two)
-
-
-def _is_key(leaf: Array) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.tree.map(at_rest, rest, state, one, two), objects

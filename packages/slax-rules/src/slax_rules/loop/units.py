@@ -66,12 +66,11 @@ def split_units(module: nnx.Module, devices: Devices) -> None:
 
 def check_whole(tree: Any) -> None:
     """Raise ValueError if units are split, where the batch is to be split."""
-    if any(
-        isinstance(x.sharding, NamedSharding) and x.sharding.mesh.axis_names == (AXIS,) for x in jax.tree.leaves(tree)
-    ):
+    known = [leaf for leaf in jax.tree.leaves(tree) if not isinstance(leaf, jax.core.Tracer)]
+    if any(isinstance(x.sharding, NamedSharding) and x.sharding.mesh.axis_names == (AXIS,) for x in known):
         raise ValueError(
-            "Got devices for a model whose units are split over devices already (split_units), which would put all weights on "
-            "each of them. Leave the devices out."
+            "Got devices, or a batch that is split over them, for a model whose units are split over devices already "
+            "(split_units): all weights would be put on each of them. Leave the devices and split_batch out."
         )
 
 

@@ -13,7 +13,7 @@ from slax_neurons.internal import changes_when_called, scan_chunks
 from slax_rules.loop.learner import Batch, Learner
 from slax_rules.loop.objective import (
     KnownSignals,
-    PenaltySums,
+    RunningMeans,
     RunningObjective,
     WithOutputs,
     all_reduce,
@@ -59,13 +59,13 @@ def over_windows(
     return carry
 
 
-def window_gradient(learner: Learner, state: Any, batch: Batch, before: PenaltySums | None = None) -> WindowGradient:
+def window_gradient(learner: Learner, state: Any, batch: Batch, before: RunningMeans | None = None) -> WindowGradient:
     """Compute the gradient of the mean loss of a window, over the batch and all devices; the loss comes with the outputs.
 
     Modules that change their own variables do so in place, in the learner's model.
 
     Args:
-        before: the sums of penalties of a mean before the window; the loss itself is then a pair with the sums after it.
+        before: the means that penalties refer to, before the window; the loss itself is then a pair with the means after it.
     """
     objective = learner.objective(batch)
     whole = WithOutputs(objective if before is None else RunningObjective(objective, before))
@@ -73,8 +73,8 @@ def window_gradient(learner: Learner, state: Any, batch: Batch, before: PenaltyS
     return found._replace(model=all_reduce(found.model, learner.axis), rule=all_reduce(found.rule, learner.axis))
 
 
-def zero_sums(learner: Learner, state: Any, batch: Batch) -> PenaltySums | None:
-    """The sums of penalties before a sequence; None if no penalty refers to a mean."""
+def zero_means(learner: Learner, state: Any, batch: Batch) -> RunningMeans | None:
+    """The means of penalties before a sequence; None if no penalty refers to a mean."""
     objective = learner.objective(batch)
     if not objective.has_means:
         return None
@@ -85,7 +85,8 @@ def zero_sums(learner: Learner, state: Any, batch: Batch) -> PenaltySums | None:
         return dataclasses.replace(objective, mask=None, axis=None).sums(heads.hidden)
 
     shapes = jax.eval_shape(sums, variables, state, batch.inputs[:1])
-    return PenaltySums(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), jnp.zeros((), jnp.int32))
+    means = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    return RunningMeans(means, jnp.zeros((), jax.tree.leaves(means)[0].dtype))
 
 
 def sequence_gradient(learner: Learner, state: Any, batch: Batch, window: int | None) -> tuple[Float[Array, ""], Pair]:
@@ -162,9 +163,9 @@ def _means(learner: Learner, state: Any, batch: Batch, size: int) -> list[Array 
         objective = dataclasses.replace(learner.objective(piece), axis=None)
         return jax.tree.map(jnp.add, sums, objective.sums(heads.hidden)), None
 
-    zero = zero_sums(learner, state, batch)
+    zero = zero_means(learner, state, batch)
     assert zero is not None
-    sums, _ = _first_pass(visit, zero.sums, learner, state, batch, size)
+    sums, _ = _first_pass(visit, zero.means, learner, state, batch, size)
     count = counted(batch.mask, batch.inputs.shape[:2], learner.axis)
     return jax.tree.map(lambda total: total / count.astype(total.dtype), all_reduce(sums, learner.axis))
 

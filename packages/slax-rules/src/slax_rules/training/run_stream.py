@@ -3,7 +3,7 @@
 import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -99,7 +99,8 @@ def run_stream(
     Raises:
         TypeError, ValueError: a source that gives something else, arrays of the wrong shape, a step that came before, no
             targets within `max_delay` steps of the start, a checkpoint of another stream.
-        FloatingPointError: inputs, a loss or a gradient that are not finite. The stream of the piece before is unchanged.
+        FloatingPointError: inputs, a loss or a gradient that are not finite. Everything is as after the piece before, in the
+            checkpoint, too.
 
     Example:
         Predictions of a network that learns what comes next, one step at a time:
@@ -173,6 +174,16 @@ class _Run:
     held: deque[Held] = dataclasses.field(default_factory=deque)
     like: tuple[tuple[int, ...], str] | None = None  # shape and dtype of the targets of a step of one sample
 
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Leave everything as it was before a block that ends with an exception, for the checkpoint that follows."""
+        before = dataclasses.replace(self, held=deque(self.held))
+        try:
+            yield
+        except BaseException:
+            vars(self).update(vars(before))
+            raise
+
     def visit(self, piece: Piece) -> StreamInfo:
         """Predict, and learn from what can be learned from."""
         start = self.step if piece.start is None else piece.start
@@ -203,6 +214,11 @@ class _Run:
     def hold(self, piece: Piece, no_targets: bool) -> Held:
         """A piece with what is known of its targets."""
         shape = piece.inputs.shape[:2]
+        if not np.isfinite(piece.inputs).all():
+            raise FloatingPointError(
+                f"The source of a stream gave inputs that are not finite in steps {self.step} to {self.step + shape[0] - 1}, "
+                "expected numbers. The stream of the piece before is unchanged. Leave such steps out, as a gap, or repair them."
+            )
         if piece.targets is None:
             unknown = np.zeros(shape, bool)
             return Held(self.step, piece.inputs, None, unknown, np.full(shape, no_targets), piece.reset)
@@ -277,9 +293,15 @@ class _Run:
 
     def trees(self) -> dict[str, Any]:
         """Everything that a checkpoint keeps, except for facts."""
-        objects, rule, sums = self.stream.online
+        objects, state, means = self.stream.online
         held = [tuple(one[1:]) for one in self.held]
-        return parts(objects) | {"state": rule, "means": sums, "numbers": self.sums, "ahead": self.ahead, "held": held}
+        return parts(objects) | {
+            "state": state,
+            "means": means,
+            "numbers": self.sums,
+            "ahead": self.ahead,
+            "held": held,
+        }
 
     def facts(self) -> dict[str, Any]:
         held = [
@@ -323,7 +345,7 @@ def _run(run: _Run, source: Source, checkpoints: Checkpoints | None, progress: b
         store: Store | None = None
         saved = 0
         if run.max_delay:
-            run.ahead = run.stream.online.rule
+            run.ahead = run.stream.state
         if checkpoints is not None:
             store = stack.enter_context(checkpoints.open(_settings(run)))
             found = store.restore(run.expected)
@@ -339,12 +361,11 @@ def _run(run: _Run, source: Source, checkpoints: Checkpoints | None, progress: b
         stack.callback(bar.close)
         stack.callback(save)
         for item in source(run.step) if callable(source) else source:
-            piece = as_piece(item)
-            if piece.inputs is None:
-                run.fill_in(piece)
+            piece, before = as_piece(item), run.step
+            with run.all_or_nothing():
+                info = run.fill_in(piece) if piece.inputs is None else run.visit(piece)
+            if info is None:
                 continue
-            before = run.step
-            info = run.visit(piece)
             bar.update(run.step - before)
             if checkpoints is not None and run.step // checkpoints.every > saved // checkpoints.every:
                 save()
