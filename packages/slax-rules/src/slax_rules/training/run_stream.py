@@ -363,9 +363,10 @@ def _run(run: _Run, source: Source, checkpoints: Checkpoints | None, progress: b
         for item in source(run.step) if callable(source) else source:
             piece, before = as_piece(item), run.step
             with run.all_or_nothing():
-                info = run.fill_in(piece) if piece.inputs is None else run.visit(piece)
-            if info is None:
-                continue
+                if piece.inputs is None:
+                    run.fill_in(piece)
+                    continue
+                info = run.visit(piece)
             bar.update(run.step - before)
             if checkpoints is not None and run.step // checkpoints.every > saved // checkpoints.every:
                 save()
