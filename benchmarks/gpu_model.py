@@ -6,14 +6,11 @@ the units that do them, and one launch on top. Nothing here is measured. The pea
 program reaches: the times are lower bounds, to be compared with measurements.
 """
 
-import csv
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 STEPS, BATCH, LAYERS, FLOAT = 256, 32, 3, 4
 SIZES = (128, 512, 1024, 2048, 4096, 6144)
-PUBLISHED = Path(__file__).parents[1] / "experiments/throughput/published.csv"
 # Launches of XLA in an iteration of a loop: the kernel of the step, the counter, and the condition.
 LAUNCHES_OF_ITERATION = 3
 
@@ -85,12 +82,7 @@ def share_of_products(device: Device, n: int, kernel: str, *, tensor_cores: bool
 
 
 def table() -> str:
-    """The times in milliseconds as a table in Markdown, with the published ones of slax 0.0.1 on an A100."""
-    published = {
-        int(row["n_neurons"]): 1e3 * float(row["seconds_forward_backward"])
-        for row in csv.DictReader(PUBLISHED.read_text(encoding="utf-8").splitlines())
-        if (row["framework"], row["device"]) == ("slax", "A100") and row["seconds_forward_backward"]
-    }
+    """The times in milliseconds as a table in Markdown."""
     lines = [
         "| ms, predicted | " + " | ".join(f"N = {n}" for n in SIZES) + " |",
         "| --- |" + " --: |" * len(SIZES),
@@ -108,11 +100,6 @@ def table() -> str:
             + " | ".join(f"{100 * x:.0f} %" for x in shares)
             + " |"
         )
-    lines.append(
-        "| slax 0.0.1 on an A100, published | "
-        + " | ".join(f"{published[n]:.0f}" if n in published else "" for n in SIZES)
-        + " |"
-    )
     return "\n".join(lines)
 
 
