@@ -173,10 +173,13 @@ def unroll_chunk(
 
 def is_all_in_a_step(neuron: Neuron) -> bool:
     """Whether integrate and fire are all that a neuron does: it has both, and its class changes no function over time."""
-    changed = [
-        name for name in ("pre_reset_states", "outputs") if getattr(type(neuron), name) is not getattr(Neuron, name)
-    ]
-    return neuron.has_split_step and not changed
+    return neuron.has_split_step and not replaced_over_time(neuron)
+
+
+def replaced_over_time(neuron: Neuron) -> list[str]:
+    """The names of the functions over time of `Neuron` that a neuron's class replaces, so that a step may not be all of it."""
+    names = ("pre_reset_states", "outputs", "unroll")
+    return [name for name in names if getattr(type(neuron), name) is not getattr(Neuron, name)]
 
 
 def apply_rows(module: Callable[[Array], Any], inputs: Array) -> Any:
