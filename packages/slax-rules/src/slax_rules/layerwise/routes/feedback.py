@@ -11,7 +11,7 @@ from slax_rules.layerwise.layer import Layer
 from slax_rules.layerwise.plan import plan_stack
 from slax_rules.layerwise.routes.matrices import feedback_matrix
 from slax_rules.layerwise.routes.route import Route
-from slax_rules.layerwise.synapse import is_synapse
+from slax_rules.layerwise.synapse import has_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _random_kernels(layer: Layer, key: Array) -> list[Array]:
 
 def _check_kernels(route: Route, layer: Layer) -> None:
     for synapse in layer.current_synapses:
-        if not is_synapse(synapse):
+        if not has_weights(synapse):
             raise TypeError(
                 f"{type(route).__name__} replaces each kernel with a matrix, got an edge with a "
                 f"{type(synapse).__name__}, which has none. Give the edge a Linear or Conv, or use route=Symmetric()."
