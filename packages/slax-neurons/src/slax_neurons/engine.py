@@ -273,16 +273,12 @@ class StepSize(NamedTuple):
         width: its entries per sample, the units of the widest layer or the inputs.
 
     Example:
-        A rule of your own whose windows have 100 steps, but fewer where layers are wide:
+        8 samples of a layer of 512 units in float32:
 
-        >>> import dataclasses
-        >>> from slax_rules import OTTT, StepSize
-        >>> @dataclasses.dataclass(frozen=True)
-        ... class InShortWindows(OTTT):
-        ...     def default_window(self, size):
-        ...         return min(100, 10**6 // size.bytes)
-        >>> InShortWindows().default_window(StepSize(bytes=4 * 8 * 512, width=512))
-        61
+        >>> from slax_neurons.internal import StepSize
+        >>> size = StepSize(bytes=4 * 8 * 512, width=512)
+        >>> size.bytes // size.width
+        32
     """
 
     bytes: int
