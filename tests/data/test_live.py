@@ -37,6 +37,32 @@ def test_a_file_of_events_is_its_recording_in_pieces(tmp_path, block, length):
     assert (found[:50] == expected).all() and not found[50:].any()
 
 
+@pytest.mark.parametrize(("step", "duration"), [(0.05, 2.0), (0.001, 2.0)])
+def test_events_at_the_edges_of_steps_are_where_bin_events_puts_them(step, duration):
+    n_steps = round(duration / step)
+    numbers = np.arange(1, n_steps)
+    for times in (numbers * step, numbers * duration / n_steps):  # 3 * 0.05 > 6 / 40 = 0.15, and 0.15 / 0.05 < 3
+        [piece] = event_pieces([(times, np.zeros(len(times), int))], n_units=1, step=step, length=n_steps)
+        expected = bin_events(times, np.zeros(len(times), int), n_units=1, n_steps=n_steps, duration=duration)
+        assert (piece.inputs[:, 0] == expected).all()
+        assert expected[:, 0].tolist() == [False] + [True] * (n_steps - 1)
+
+
+def test_a_time_before_an_edge_by_more_than_rounding_is_in_the_step_before():
+    [piece] = event_pieces([(np.array([0.15 - 1e-12]), np.array([0]))], n_units=1, step=0.05, length=4)
+    assert np.flatnonzero(piece.inputs).tolist() == [2]
+
+
+def test_blocks_without_events_change_nothing():
+    times, units = events()
+    nothing = (np.zeros(0), np.zeros(0, int))
+    blocks = [nothing, (times[:200], units[:200]), nothing, (times[200:], units[200:]), nothing]
+    one = list(event_pieces(blocks, n_units=N, step=0.2, length=3))
+    other = list(event_pieces([(times, units)], n_units=N, step=0.2, length=3))
+    assert [piece.start for piece in one] == [piece.start for piece in other]
+    assert all((a.inputs == b.inputs).all() for a, b in zip(one, other, strict=True))
+
+
 def test_hdf5_and_text_give_the_same_blocks(tmp_path):
     h5py = pytest.importorskip("h5py")
     times, units = events(20)
@@ -129,6 +155,22 @@ def test_resets_numbers_late_targets_and_masks_begin_a_piece():
     assert [piece.start for piece in pieces] == [None, None, 9, 1, None, None]
     assert pieces[3].targets.tolist() == [[2]] and pieces[4].targets is None
     assert pieces[5].mask.tolist() == [[False]] and pieces[5].targets.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("targets", "dtype"),
+    [
+        ([1], np.int32),
+        ([0.5], np.float32),
+        ([[1]], np.float32),
+        ([[0.5]], np.float32),
+        ([[1, 2]], np.float32),
+        ([[1, 0.5]], np.float32),
+    ],
+)
+def test_an_integer_is_a_label_and_the_numbers_of_a_list_are_floats_however_they_are_written(targets, dtype):
+    [piece] = read_lines(as_lines(step_line([[0]], targets=targets)), n_units=N)
+    assert piece.targets.dtype == dtype and piece.targets.tolist() == [targets]
 
 
 @pytest.mark.parametrize(

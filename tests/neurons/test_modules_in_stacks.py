@@ -137,6 +137,30 @@ def test_what_changes_itself_is_refused_in_cycles_and_under_remat():
         unroll(model, model.initialize_carry((B, 3)), jnp.ones((T, B, 3)), remat=True)
 
 
+def test_a_neuron_that_is_more_than_its_step_is_refused_in_cycles():
+    """A cycle runs steps, which do not call what its class replaces."""
+
+    class Doubled(LIF):
+        def outputs(self, membranes):
+            return 2 * super().outputs(membranes)
+
+    class InOnePass(LIF):
+        def unroll(self, carry, inputs):
+            return super().unroll(carry, inputs)
+
+        def pre_reset_states(self, carry, inputs, kernel="auto"):
+            return super().pre_reset_states(carry, inputs, kernel)
+
+    x = jnp.ones((T, B, 3))
+    for neuron, replaced in ((Doubled(), "outputs"), (InOnePass(), "pre_reset_states and unroll")):
+        run(connect([linear(3, 3, 0, jnp.float32), neuron]), x)
+        for inside in (neuron, connect([neuron])):
+            cycle = connect([linear(3, 3, 0, jnp.float32), inside], {0: [1]}, rngs=rngs())
+            message = f"a {type(neuron).__name__} inside a cycle, which runs step by step, but its class replaces {replaced} of"
+            with pytest.raises(TypeError, match=message):
+                run(cycle, x)
+
+
 @pytest.mark.parametrize("window", [None, 3])
 def test_gradients_return_what_modules_change_in_the_model(window):
     """Statistics of each window in turn, and a fresh mask for each call."""

@@ -21,7 +21,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from slax_neurons import LI, LIF, BlockDiagonal, Delay, Dropout, Edge, RunningNorm, connect
+from slax_neurons import LI, LIF, BlockDiagonal, Delay, Dropout, Edge, RunningNorm, connect, unroll
 from slax_rules import (
     RULES,
     Sampler,
@@ -186,6 +186,19 @@ def of_running_norms(rule, devices):
     return found, nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
 
 
+def of_sums_before(devices):
+    """The statistics of a norm after a gradient, if an `unroll` without an end has added to its sums before."""
+    norm = RunningNorm(nnx.Linear(N, C, rngs=nnx.Rngs(0), param_dtype=jnp.float64))
+    model = connect([norm, LI(param_dtype=jnp.float64)])
+    arrays = batch(masked=False)
+    unroll(model, model.initialize_carry(arrays[0].shape[1:]), 2 * arrays[0])
+    rows = norm.rows[...]
+    inputs, labels, _ = on(devices, arrays)
+    gradients(model, cross_entropy, inputs, labels)
+    assert rows == T * B and norm.rows[...] == 0
+    return nnx.state(model, nnx.BatchStat)
+
+
 def of_fit(name, devices):
     """What `fit` makes of a model, online where the rule can, in windows."""
     model = make(jnp.float64, edges=name in WITH_EDGES)
@@ -286,6 +299,8 @@ def others():
         for rule in ("bptt", "ostl"):
             one, *others = (of_running_norms(rule, devices) for devices in DEVICES)
             results["float64"][f"running norm, {rule}"] = max(deviation(other, one) for other in others)
+        one, *others = map(of_sums_before, DEVICES)
+        results["float64"]["running sums before the call"] = max(deviation(other, one) for other in others)
     return results
 
 

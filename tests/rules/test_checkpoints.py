@@ -35,6 +35,7 @@ from slax_rules import (
     predict,
     save_weights,
 )
+from slax_rules.training.progress import Progress
 
 T, B, N, C = 6, 4, 5, 3
 HIDDEN = 64  # so that numbers fill most of the files
@@ -337,6 +338,16 @@ def test_weights_of_the_best_evaluation_are_beside_the_checkpoints(tmp_path):
     load_weights(tmp_path / "run" / "best", model)
     assert evaluate(model, cross_entropy, held_out)["loss"] == losses.min()
     assert predict(model, held_out[0][0]).shape == (T, B, C)
+
+
+@pytest.mark.parametrize("numbers", [[np.nan, 0.5, 0.4], [0.5, np.nan, 0.4]])
+def test_a_best_that_cannot_be_compared_is_an_error(numbers, tmp_path):
+    """As in early stopping: NaN would stay the best for ever, or be passed over in silence."""
+    checkpoints, (model, _) = Checkpoints(tmp_path, best="error", mode="min"), made()
+    progress = Progress(7, 0, 0)
+    with pytest.raises(ValueError, match="Checkpoints got NaN for 'error' at step 7, expected a comparable number"):
+        for number in numbers:
+            progress = checkpoints.save_best(model, {"error": number}, progress)
 
 
 @pytest.mark.parametrize("folder", ["8", "."])

@@ -23,7 +23,7 @@ from rules.ledger import (
     lif,
     printed_bounds,
 )
-from slax_neurons import IF, LI, LIF, Edge, Trainable, connect
+from slax_neurons import IF, LI, LIF, BlockDiagonal, Edge, Masked, Quantized, RunningNorm, Trainable, connect
 from slax_rules import (
     BPTT,
     DECOLLE,
@@ -141,6 +141,48 @@ def test_adaptive_matrices_become_equal_to_the_kernels_under_weight_decay(x64):
     before, after = moved_by(optax.adam(rate), model, adaptive(model), 10)
     for (kernel, matrix), (new_kernel, new_matrix) in zip(before, after, strict=True):
         assert deviation(new_matrix - new_kernel, matrix - kernel) < 1e-9
+
+
+def over(wrap):
+    """Two layers, of which the second has a wrapped kernel, after training with weight decay under adaptive feedback.
+
+    Returns the effective kernel, the matrix in its place, the kernel that was wrapped, and how far apart the first two were.
+    """
+    options = {"param_dtype": jnp.float64}
+    inner = linear(6, 4, 1)
+    layers = [linear(7, 6, 0), LIF(threshold=0.5, **options), wrap(inner), LIF(threshold=0.5, **options)]
+    model = connect(layers)
+    before, after = moved_by(optax.adamw(0.01, weight_decay=5.0), model, adaptive(model), 100)
+    return *after[1], np.asarray(inner.kernel[...]), np.abs(np.subtract(*before[1])).max()
+
+
+SPARSE = np.arange(24).reshape(6, 4) % 3 > 0
+BLOCKS = np.kron(np.eye(2), np.ones((3, 2))) > 0
+
+
+@pytest.mark.parametrize(
+    ("wrap", "present"),
+    [
+        (lambda inner: Masked(inner, SPARSE), SPARSE),
+        (lambda inner: BlockDiagonal(6, 4, 2, rngs=nnx.Rngs(1), param_dtype=jnp.float64), BLOCKS),
+    ],
+    ids=["Masked", "BlockDiagonal"],
+)
+def test_adaptive_matrices_become_equal_to_the_connections_and_learn_where_there_are_none(wrap, present, x64):
+    kernel, matrix, _, apart = over(wrap)
+    assert np.abs(kernel - matrix)[present].max() < 0.01 * apart
+    assert not kernel[~present].any() and np.abs(matrix[~present]).max() > 0.05
+
+
+def test_adaptive_matrices_become_equal_to_the_weights_before_rounding(x64):
+    kernel, matrix, weights, apart = over(lambda inner: Quantized(inner, bits=3))
+    assert np.abs(weights - matrix).max() < 0.01 * apart
+    assert np.abs(kernel - matrix).max() > 0.01 * apart
+
+
+def test_adaptive_matrices_do_not_become_equal_to_a_normalized_kernel(x64):
+    kernel, matrix, _, apart = over(lambda inner: RunningNorm(inner))
+    assert np.abs(kernel - matrix).max() > 0.1 * apart
 
 
 def test_adaptive_matrices_move_with_each_window_online(x64):

@@ -18,6 +18,7 @@ from slax_rules import (
     UORO,
     Checkpoints,
     Every,
+    Penalty,
     Sampler,
     SequenceLoss,
     cross_entropy,
@@ -247,6 +248,60 @@ def test_a_gradient_that_is_not_finite_names_its_parameter():
 
     message = stopped(*made(), root, [batch(0)])
     assert "the gradient of 2 Linear/kernel NaN" in message and "and of 3 more arrays" in message
+
+
+def minus_log(rates):
+    return -jnp.log(rates).sum()
+
+
+def root(outputs):
+    return jnp.sqrt(outputs).sum(axis=-1)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_a_penalty_that_a_silent_layer_makes_infinite_is_named(rule):
+    model, optimizer = made()
+    model.modules[1] = LIF(threshold=1e6)
+    penalty = Penalty(minus_log, of_mean=True)
+    message = stopped(model, optimizer, cross_entropy, [batch(0)], rule=rule, penalties=[penalty])
+    assert (
+        "which is not finite: the penalty 1.0 minus_log of the mean, outputs of spiking layers is infinite for layer 0 of the "
+        "neurons. Check how its function handles zeros"
+    ) in message
+
+
+def test_a_penalty_with_an_infinite_slope_is_named():
+    """The square root of 0 is 0, and its slope is infinite; steps that the mask leaves out do not matter."""
+    model, optimizer = made()
+    penalty = Penalty(root, weight=0.1)
+    message = stopped(model, optimizer, cross_entropy, [batch(0)], penalties=[penalty])
+    assert "the gradient of the penalty 0.1 root, outputs of spiking layers is infinite (one of" in message
+    assert "for layer 0 of the neurons, though the penalty is finite" in message
+
+
+def test_online_a_penalty_refers_to_the_mean_so_far():
+    """The layer is silent in the first window alone, so that the mean of the sequence is not 0."""
+    inputs, labels = batch(0)
+    batches = [(50 * inputs.at[:2].set(0), labels)]
+
+    def arguments():
+        model, optimizer = made()
+        model.modules[0].kernel[...] = jnp.abs(model.modules[0].kernel[...])
+        return model, optimizer, cross_entropy, batches
+
+    options = {"window": 2, "penalties": [Penalty(minus_log, of_mean=True)]}
+    fit(*arguments(), rule=OSTL(), update="offline", **options)
+    message = stopped(*arguments(), rule=OSTL(), update="online", **options)
+    assert "the penalty 1.0 minus_log of the mean, outputs of spiking layers is infinite for layer 0" in message
+
+
+def test_a_penalty_is_looked_at_where_the_mask_counts():
+    """Where it does not, an infinite value is no cause: here it is the learning rate."""
+    inputs, labels = batch(0)
+    mask = jnp.ones((T, B), bool).at[:, 2:].set(False)
+    penalty = Penalty(lambda outputs: jnp.where(jnp.arange(B) < 2, 0 * outputs.sum(axis=-1), jnp.inf))
+    message = stopped(*made(optax.sgd(jnp.nan)), cross_entropy, [(inputs, labels, mask)], penalties=[penalty])
+    assert "the update makes" in message and "penalty" not in message
 
 
 @pytest.mark.parametrize("rate", [jnp.nan, jnp.inf])

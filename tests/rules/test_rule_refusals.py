@@ -70,6 +70,20 @@ def per_neuron():
     return LIF(decay=np.linspace(0.5, 0.9, 4))
 
 
+class Doubled(LIF):
+    """Its outputs over time are not those of its step."""
+
+    def outputs(self, membranes):
+        return 2 * super().outputs(membranes)
+
+
+def test_a_rule_for_any_cell_takes_a_neuron_with_outputs_of_its_own():
+    model = connect([synapse(), Doubled()])
+    inputs, labels = jnp.ones((2, 3, 7)), jnp.zeros(3, int)
+    found = [gradients(model, cross_entropy, inputs, labels, rule=rule)[0] for rule in (BPTT(), RTRL())]
+    np.testing.assert_allclose(*found, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", EACH)
 @pytest.mark.parametrize(
     ("make", "got", "instead"),
@@ -98,8 +112,23 @@ def per_neuron():
             "got BatchNorm as the synapse of the edge from 1 to 0",
             "Use rule=RTRL()",
         ),
+        (
+            lambda: connect([synapse(), connect([Doubled()])]),
+            "got a Doubled as module 1, whose class replaces outputs of Neuron",
+            "let integrate and fire, or __call__, do the same",
+        ),
     ],
-    ids=["LSTM", "LTC", "no stack", "no neuron", "norm between", "not a Linear", "edge", "synapse of an edge"],
+    ids=[
+        "LSTM",
+        "LTC",
+        "no stack",
+        "no neuron",
+        "norm between",
+        "not a Linear",
+        "edge",
+        "synapse of an edge",
+        "outputs",
+    ],
 )
 def test_no_local_rule_takes_it(name, make, got, instead):
     with pytest.raises(TypeError, match=f"(?s){name.split()[0]}.*{got}") as error:

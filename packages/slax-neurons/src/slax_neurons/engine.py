@@ -173,10 +173,13 @@ def unroll_chunk(
 
 def is_all_in_a_step(neuron: Neuron) -> bool:
     """Whether integrate and fire are all that a neuron does: it has both, and its class changes no function over time."""
-    changed = [
-        name for name in ("pre_reset_states", "outputs") if getattr(type(neuron), name) is not getattr(Neuron, name)
-    ]
-    return neuron.has_split_step and not changed
+    return neuron.has_split_step and not replaced_over_time(neuron)
+
+
+def replaced_over_time(neuron: Neuron) -> list[str]:
+    """The names of the functions over time of `Neuron` that a neuron's class replaces, so that a step may not be all of it."""
+    names = ("pre_reset_states", "outputs", "unroll")
+    return [name for name in names if getattr(type(neuron), name) is not getattr(Neuron, name)]
 
 
 def apply_rows(module: Callable[[Array], Any], inputs: Array) -> Any:
@@ -270,16 +273,12 @@ class StepSize(NamedTuple):
         width: its entries per sample, the units of the widest layer or the inputs.
 
     Example:
-        A rule of your own whose windows have 100 steps, but fewer where layers are wide:
+        8 samples of a layer of 512 units in float32:
 
-        >>> import dataclasses
-        >>> from slax_rules import OTTT, StepSize
-        >>> @dataclasses.dataclass(frozen=True)
-        ... class InShortWindows(OTTT):
-        ...     def default_window(self, size):
-        ...         return min(100, 10**6 // size.bytes)
-        >>> InShortWindows().default_window(StepSize(bytes=4 * 8 * 512, width=512))
-        61
+        >>> from slax_neurons.internal import StepSize
+        >>> size = StepSize(bytes=4 * 8 * 512, width=512)
+        >>> size.bytes // size.width
+        32
     """
 
     bytes: int

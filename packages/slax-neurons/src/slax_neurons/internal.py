@@ -5,6 +5,7 @@ from slax_neurons.engine import (
     apply_rows,  # a module without a carry on all rows of a chunk
     check_sequence,  # raises for inputs that are not [T, B, features...]
     even_length,  # a length of pieces that divides a sequence
+    replaced_over_time,  # the functions over time that a neuron's class replaces
     scan_chunks,  # a function over consecutive pieces of a sequence
     scan_with_sums,  # the same for a model with running sums
     step_size,  # the `StepSize` of a model
@@ -55,6 +56,7 @@ __all__ = [
     "is_plain",
     "is_synapse",
     "mutates_state",
+    "replaced_over_time",
     "scan_chunks",
     "scan_each",
     "scan_units",

@@ -137,6 +137,9 @@ def fast_sigmoid(slope: float = 25.0) -> Surrogate:
     Args:
         slope: sharpness, > 0.
 
+    Raises:
+        ValueError: a slope that is not positive.
+
     References:
         Zenke, Ganguli: SuperSpike, 2018, doi 10.1162/neco_a_01086.
 
@@ -161,6 +164,9 @@ def super_spike(beta: float = 10.0) -> Surrogate:
 
     Args:
         beta: sharpness, > 0.
+
+    Raises:
+        ValueError: a beta that is not positive.
 
     References:
         Zenke, Ganguli: SuperSpike, 2018, doi 10.1162/neco_a_01086.
@@ -190,6 +196,9 @@ def sigmoid(beta: float = 4.0) -> Surrogate:
     Args:
         beta: sharpness, > 0.
 
+    Raises:
+        ValueError: a beta that is not positive.
+
     References:
         Neftci, Mostafa, Zenke: Surrogate gradient learning in spiking neural networks, 2019, doi 10.1109/MSP.2019.2931595.
 
@@ -214,6 +223,9 @@ def gaussian(width: float = 0.5) -> Surrogate:
 
     Args:
         width: standard deviation, > 0.
+
+    Raises:
+        ValueError: a width that is not positive.
 
     References:
         Yin, Corradi, Bohte: Effective and efficient computation with multiple-timescale spiking recurrent neural networks,
@@ -241,6 +253,9 @@ def triangular(height: float = 0.3, width: float = 1.0) -> Surrogate:
     Args:
         height: peak, > 0.
         width: distance at which the surrogate reaches 0, > 0.
+
+    Raises:
+        ValueError: a height or a width that is not positive.
 
     References:
         Bellec et al.: Long short-term memory and learning-to-learn in networks of spiking neurons, 2018, arXiv 1803.09574,
@@ -270,6 +285,9 @@ def boxcar(width: float = 0.5, height: float = 1.0) -> Surrogate:
         width: half the width of the box, > 0.
         height: its height, > 0.
 
+    Raises:
+        ValueError: a width or a height that is not positive.
+
     References:
         Kaiser, Mostafa, Neftci: Synaptic plasticity dynamics for deep continuous local learning (DECOLLE), 2020,
         doi 10.3389/fnins.2020.00424.
@@ -296,6 +314,9 @@ def arctan(alpha: float = 2.0) -> Surrogate:
 
     Args:
         alpha: sharpness, > 0.
+
+    Raises:
+        ValueError: an alpha that is not positive.
 
     References:
         Fang et al.: Incorporating learnable membrane time constant to enhance learning of spiking neural networks, 2021,
@@ -328,6 +349,9 @@ def multi_gaussian(gamma: float = 0.5, width: float = 0.3, scale: float = 6.0, h
         width: standard deviation of the center, > 0.
         scale: standard deviation of the two flanks in units of `width`, > 0.
         height: weight of the flanks, >= 0.
+
+    Raises:
+        ValueError: a gamma, a width or a scale that is not positive, or a negative height.
 
     References:
         Yin, Corradi, Bohte: Accurate and efficient time-domain classification with adaptive spiking recurrent neural

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
 from slax_neurons.edges import Edge, as_edges, cycles, edge_synapse
-from slax_neurons.engine import apply_rows, scan_with_sums, unroll_chunk
+from slax_neurons.engine import apply_rows, replaced_over_time, scan_with_sums, unroll_chunk
 from slax_neurons.modules import (
     as_module,
     check_features,
@@ -46,7 +46,8 @@ def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) ->
         that is read late.
 
     Raises:
-        TypeError: a module that is neither a cell nor callable, an edge into a cell, an edge whose synapse cannot be derived.
+        TypeError: a module that is neither a cell nor callable, an edge into a cell, an edge whose synapse cannot be derived;
+            in `unroll`, a neuron inside a cycle whose class replaces a function over time of `Neuron`, such as `outputs`.
         ValueError: no modules at all, or an impossible edge.
 
     Example:
@@ -243,6 +244,13 @@ class Connect(nnx.RNNCellBase):
                     "when called (BatchNorm in training takes its statistics over all steps). Keep it out of cycles, call "
                     "model.eval(), or use slax_neurons.Dropout in place of nnx.Dropout."
                 )
+            for _, part in nnx.iter_modules(module):
+                if isinstance(part, Neuron) and (replaced := replaced_over_time(part)):
+                    raise TypeError(
+                        f"Got a {type(part).__name__} inside a cycle, which runs step by step, but its class replaces "
+                        f"{' and '.join(replaced)} of Neuron, which a step does not call. Expected a neuron that is its "
+                        "step alone: let integrate and fire, or __call__, do the same, or keep it out of cycles."
+                    )
 
     def _check_carry(self, carry: Any) -> None:
         if not isinstance(carry, tuple) or len(carry) != len(self.modules):

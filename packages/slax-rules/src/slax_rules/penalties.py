@@ -25,7 +25,7 @@ class Penalty:
     Args:
         function: maps values [B, ...] of one step to losses [B], or, with of_mean, the mean [...] to a number. Programs are
             cached by it, so pass the same function, or a frozen dataclass, in each call.
-        weight: factor of the loss.
+        weight: factor of the loss, any number; below 0 it rewards what is penalized otherwise.
         of: "outputs" for the outputs of the neurons; "membranes" for their membranes before they fire.
         layers: numbers of the layers of neurons, from 0 for the first; all layers whose outputs are spikes by default.
         of_mean: whether the function is applied to the mean over time and batch. With several windows and updates offline, the
@@ -91,7 +91,7 @@ def firing_rate(target: float, weight: float = 1.0, layers: Sequence[int] | None
 
     Args:
         target: spikes per step, in [0, 1].
-        weight: factor of the loss.
+        weight: factor of the loss, any number; below 0 it rewards what is penalized otherwise.
         layers: see `Penalty`.
 
     Raises:
@@ -118,7 +118,7 @@ def sparsity(weight: float, layers: Sequence[int] | None = None) -> Penalty:
     The derivative by an output is the weight, also where there is no spike, so that a unit is kept from its threshold.
 
     Args:
-        weight: cost of a spike.
+        weight: cost of a spike, any number; below 0 it is a reward.
         layers: see `Penalty`.
 
     Example:

@@ -52,6 +52,8 @@ def event_pieces(events: Iterable[Events], *, n_units: int, step: float, length:
 
         spikes[k, n] = 1 if there is an event with unit n and k step <= time < (k + 1) step
 
+    A time that differs from an edge k step by rounding alone is at the edge, and so in step k, as in `bin_events`.
+
     Args:
         events: blocks (times, units), as from `read_events`. Times begin at 0 and never decrease.
         n_units: N.
@@ -82,16 +84,23 @@ def _pieces(events: Iterable[Events], n_units: int, step: float, length: int) ->
     spikes = np.zeros((length, 1, n_units), np.float32)
     for times, units in events:
         exact = _checked(times, units, n_units, latest)
-        steps = np.floor(exact / step).astype(np.int64)
-        for piece, group in itertools.groupby(range(len(steps)), key=lambda event: steps[event] // length):
-            while number < piece:
+        steps = _steps(exact, step)
+        begins = np.flatnonzero(np.diff(steps // length, prepend=-1))  # the first event of each piece
+        for begin, end in itertools.pairwise([*begins, len(steps)]):
+            while number < steps[begin] // length:
                 yield StreamPiece(spikes, start=number * length)
                 number, spikes = number + 1, np.zeros_like(spikes)
-            inside = list(group)
-            spikes[steps[inside] % length, 0, units[inside]] = 1
+            spikes[steps[begin:end] % length, 0, units[begin:end]] = 1
         latest = exact[-1] if len(exact) else latest
     if spikes.any() or number:
         yield StreamPiece(spikes, start=number * length)
+
+
+def _steps(times: np.ndarray, step: float) -> np.ndarray:
+    """The step of each time."""
+    quotients = times / step
+    # Time, step and quotient are rounded: 0.15 / 0.05 is 2.9999999999999996, and 0.15 is the edge of step 3.
+    return np.floor(quotients + 4 * np.spacing(quotients)).astype(np.int64)
 
 
 def _checked(times: np.ndarray, units: np.ndarray, n_units: int, latest: float) -> np.ndarray:

@@ -32,7 +32,8 @@ def step_line(
 
     Args:
         units: for each sample, the units that spike; None for targets of an earlier step.
-        targets: a target for each sample: a label, or a list of numbers.
+        targets: a target for each sample: a label, which is an integer, or a list of numbers. The numbers of a list are read
+            as float32, however they are written; a single number to be predicted is a list of one, [1.0] or [1].
         mask: for each sample, whether its target counts.
         reset: for each sample, whether it starts anew before this step.
         start: the number of the step.
@@ -163,10 +164,12 @@ def _step(line: bytes, number: int, batch: int, n_units: int) -> StreamPiece:
 
 
 def _targets(targets: list[Any], wrong: Any) -> np.ndarray:
+    """Labels [1, B] as int32, numbers [1, B, ...] as float32."""
     try:
         array = np.array([targets])
     except ValueError:
         raise wrong("has targets of different shapes") from None
     if array.dtype.kind not in "if" or not np.isfinite(array).all():
         raise wrong("has targets that are not finite numbers")
-    return array.astype(np.int32 if array.dtype.kind == "i" else np.float32)
+    are_labels = array.ndim == 2 and array.dtype.kind == "i"
+    return array.astype(np.int32 if are_labels else np.float32)

@@ -25,7 +25,8 @@ class Neuron(NeuronCell):
     The layer's connections, including its recurrent ones, are not part of the neuron (see `connect`).
 
     Over time, only m_t is stored for the reverse pass, one array per state; the rest is recomputed from m_t. Short sequences on
-    a CPU are an exception: see `kernel` in `unroll`.
+    a CPU are an exception: see `kernel` in `unroll`. `unroll`, `pre_reset_states` and `outputs` follow from the step. A class
+    that replaces one of them is refused inside cycles and by rules for layers, which know the step alone.
 
     A subclass declares its properties: `spikes = True` if its outputs are spikes made by its `spike_fn`, as in `SpikingNeuron`,
     and `linear = True` if `integrate` and `fire` are linear in states and current except for these spikes; some learning

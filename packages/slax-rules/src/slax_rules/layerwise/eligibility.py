@@ -39,8 +39,8 @@ from slax_rules.layerwise.synapse import (
     current_rows,
     groups_of,
     has_bias,
+    has_weights,
     input_rows,
-    is_synapse,
     row_weights,
     synapse_gradients,
 )
@@ -96,7 +96,7 @@ def zero_eligibility(layer: Layer, inputs: tuple[Array, ...], states: tuple[Arra
     synapses = zip(layer.synapses, inputs, strict=True)
     rest = tuple(jnp.zeros_like(state) for state in states)
     return EligibilityTraces(
-        tuple(kernel_traces(synapse, x) if is_synapse(synapse) else () for synapse, x in synapses),
+        tuple(kernel_traces(synapse, x) if has_weights(synapse) else () for synapse, x in synapses),
         rest if any(has_bias(synapse) for synapse in layer.synapses) else (),
         tuple(rest for _ in layer.parameters),
     )

@@ -18,7 +18,7 @@ from jaxtyping import Array
 from slax_neurons.internal import scan_each
 from slax_rules.layerwise.jacobians import Matrix, States, add, add_up, dot, scale
 from slax_rules.layerwise.layer import Layer
-from slax_rules.layerwise.synapse import bias_gradient, has_bias, is_synapse, kernel_gradient
+from slax_rules.layerwise.synapse import bias_gradient, has_bias, has_weights, kernel_gradient
 
 
 class Filter(NamedTuple):
@@ -113,7 +113,7 @@ def input_trace_gradients(
     (*input_traces, bias), along = scan_each(advance, tuple(filter), start, [x.astype(ones.dtype) for x in xs])
     filtered = iter(along[:-1])
     gradients = tuple(
-        ({"kernel": summed(partial(kernel_gradient, synapse), next(filtered))} if is_synapse(synapse) else {})
+        ({"kernel": summed(partial(kernel_gradient, synapse), next(filtered))} if has_weights(synapse) else {})
         | ({"bias": total_bias_gradient(synapse)} if has_bias(synapse) else {})
         for synapse in layer.synapses
     )
@@ -122,4 +122,4 @@ def input_trace_gradients(
 
 def _weighted(layer: Layer, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
     """The inputs of the synapses with weights."""
-    return tuple(x for synapse, x in zip(layer.synapses, inputs, strict=True) if is_synapse(synapse))
+    return tuple(x for synapse, x in zip(layer.synapses, inputs, strict=True) if has_weights(synapse))

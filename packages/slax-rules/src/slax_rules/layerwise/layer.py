@@ -142,7 +142,10 @@ def input_current(synapses: Sequence[Any], inputs: tuple[Array, ...]) -> Float[A
 
 
 def run_neuron(neuron: Neuron, carry: Any, currents: Float[Array, "K B *N"]) -> tuple[Any, Array, StepPoint]:
-    """Run a neuron in one scan over element-wise work; return its last carry, its outputs [K, B, N] and its points."""
+    """Run a neuron in one scan over element-wise work; return its last carry, its outputs [K, B, N] and its points.
+
+    The plan of a stack has refused neurons whose class replaces a function over time.
+    """
     neuron.check_carry(carry, currents[0])
     if not neuron.has_split_step:
 

@@ -15,7 +15,14 @@ import jax
 from flax import nnx
 
 from slax_neurons import Connect, Delay, Dropout, Neuron
-from slax_neurons.internal import DelayBuffer, effective_synapse, is_plain, is_synapse, mutates_state
+from slax_neurons.internal import (
+    DelayBuffer,
+    effective_synapse,
+    is_plain,
+    is_synapse,
+    mutates_state,
+    replaced_over_time,
+)
 from slax_rules.layerwise.layer import Layer
 from slax_rules.layerwise.synapse import without_bias
 
@@ -173,7 +180,8 @@ def plan_stack(name: str, model: Any) -> StackPlan:
     """Make the plan of a stack; `name` is the name of the rule in error messages.
 
     Raises:
-        TypeError: a module other than a neuron, a synapse before one, one without parameters, or one after the last neuron.
+        TypeError: a module other than a neuron, a synapse before one, one without parameters, or one after the last neuron; a
+            neuron whose class replaces a function over time of `Neuron`.
     """
     if not isinstance(model, Connect):
         raise TypeError(
@@ -251,6 +259,12 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
             raise TypeError(
                 f"{name} handles element-wise neurons, got {type(module).__name__} as module {index}, a cell of another "
                 f"kind. {ANY_CELL}"
+            )
+        if isinstance(module, Neuron) and (replaced := replaced_over_time(module)):
+            raise TypeError(
+                f"{name} runs a neuron by its step, got a {type(module).__name__} as module {index}, whose class replaces "
+                f"{' and '.join(replaced)} of Neuron, which a step does not call. Expected a neuron that is its step alone: "
+                f"let integrate and fire, or __call__, do the same. {ANY_CELL}"
             )
         if isinstance(module, nnx.Dropout) and not module.deterministic:
             raise TypeError(

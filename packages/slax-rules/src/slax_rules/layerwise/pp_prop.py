@@ -24,12 +24,12 @@ class PPPropTraces(NamedTuple):
     Args:
         inputs: the trace ex.
         state: the trace ef as it enters the next step, after firing.
-        left: the factor decay^t.
+        left: the factor decay^t of each sample, [B, 1, ...]: samples may have started at different steps.
     """
 
     inputs: InputTraces
     state: States
-    left: Float[Array, ""]
+    left: Float[Array, "B ..."]
 
 
 @dataclasses.dataclass(frozen=True)

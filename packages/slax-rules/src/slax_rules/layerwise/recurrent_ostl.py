@@ -15,7 +15,7 @@ from slax_rules.influence.state_space import StateSpace, state_space
 from slax_rules.layerwise.jacobians import linearize, weighted_output
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
 from slax_rules.layerwise.rule import LayerRule
-from slax_rules.layerwise.synapse import is_synapse
+from slax_rules.layerwise.synapse import has_weights
 from slax_rules.probes import Probe
 from slax_rules.rule import Heads
 
@@ -77,7 +77,7 @@ def _by_synapse(synapses: list[Any]) -> tuple[dict[str, Array], ...]:
     parts: list[dict[str, Array]] = []
     seen: set[int] = set()
     for synapse in synapses:
-        names = ("kernel", "bias") if is_synapse(synapse) and id(synapse) not in seen else ()
+        names = ("kernel", "bias") if has_weights(synapse) and id(synapse) not in seen else ()
         parts.append({name: getattr(synapse, name)[...] for name in names if getattr(synapse, name) is not None})
         seen.add(id(synapse))
     return tuple(parts)

@@ -56,7 +56,20 @@ class LayerRule(Value, abc.ABC):
         """Raise TypeError for a layer that the rule cannot handle."""
 
     def default_window(self, size: StepSize) -> int:
-        """A number of steps that is fast and needs little memory, for a model with this size."""
+        """A number of steps that is fast and needs little memory, for a model with this size.
+
+        Example:
+            A rule of your own whose windows have 100 steps, but fewer where layers are wide:
+
+            >>> import dataclasses
+            >>> from slax_rules import OTTT, StepSize
+            >>> @dataclasses.dataclass(frozen=True)
+            ... class InShortWindows(OTTT):
+            ...     def default_window(self, size):
+            ...         return min(100, 10**6 // size.bytes)
+            >>> InShortWindows().default_window(StepSize(bytes=4 * 8 * 512, width=512))
+            61
+        """
         return steps_in_cache(size)
 
     def for_layer(self, layer: Layer) -> "LayerRule":

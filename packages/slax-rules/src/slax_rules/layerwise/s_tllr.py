@@ -40,8 +40,8 @@ class STLLR(LayerRule):
     Args:
         lambda_pre: decay of the trace of an input, in [0, 1].
         lambda_post: decay of the trace of Psi, in [0, 1].
-        alpha_pre: weight of the causal term.
-        alpha_post: weight of the non-causal term; with 0, and lambda_pre equal to the neuron's decay, the rule is
+        alpha_pre: weight of the causal term, any number.
+        alpha_post: weight of the non-causal term, any number; with 0, and lambda_pre equal to the neuron's decay, the rule is
             `OTTT(bias_trace=False)` for a LIF neuron.
         secondary: the surrogate whose slope is Psi in both terms; the neuron's own by default, so that Psi = psi.
         route: the signal that reaches a layer, and the signal that it passes below; see `Route`.

@@ -18,13 +18,13 @@ from jaxtyping import Array, Float
 from slax_neurons.internal import SYNAPSE_OPTIONS, apply_rows, is_plain
 
 
-def is_synapse(module: nnx.Module) -> bool:
+def has_weights(module: nnx.Module) -> bool:
     """True for a synapse of a layer that has weights; an edge may have any module without parameters in its place."""
     return is_plain(module)
 
 
 def has_bias(module: Any) -> bool:
-    return is_synapse(module) and module.bias is not None
+    return has_weights(module) and module.bias is not None
 
 
 def input_rows(synapse: Any, inputs: Float[Array, "K B *I"]) -> Float[Array, "K R J"]:
@@ -72,7 +72,7 @@ def synapse_gradients(
 ) -> tuple[dict[str, Array], ...]:
     """The gradients of sum(current . synapse(inputs)) w.r.t. the weights of each synapse, by name."""
     return tuple(
-        ({"kernel": kernel_gradient(synapse, x, currents)} if is_synapse(synapse) else {})
+        ({"kernel": kernel_gradient(synapse, x, currents)} if has_weights(synapse) else {})
         | ({"bias": bias_gradient(synapse, currents)} if has_bias(synapse) else {})
         for synapse, x in zip(synapses, inputs, strict=True)
     )

@@ -213,6 +213,16 @@ def share_statistics(model: nnx.RNNCellBase) -> None:
             part.axis_name = AXIS
 
 
-def add_running_sums(model: nnx.RNNCellBase, axis: str) -> None:
-    """Add up the running sums of a copy of the model over all devices, in place."""
-    nnx.update(model, jax.lax.psum(nnx.state(model, RunningSum), axis))
+def add_running_sums(objects: Any, before: nnx.State, axis: str) -> None:
+    """Give a device's copies of modules, in place, the running sums of all devices: what was there, and what each has added.
+
+    Args:
+        objects: modules, whose sums have what was there before and what the device's share of the batch added.
+        before: their state before.
+        axis: the name of the mesh axis over the batch.
+    """
+    sums = nnx.state(objects, RunningSum)
+    nnx.update(
+        objects,
+        jax.tree.map(lambda old, new: old + jax.lax.psum(new - old, axis), nnx.filter_state(before, RunningSum), sums),
+    )

@@ -96,7 +96,7 @@ class Program:
             share_statistics(objects[0])
             piece = Batch(inputs, batch.targets._replace(leaves=leaves), mask)
             loss, gradient = self._run(objects, plan, start, piece, AXIS)
-            add_running_sums(objects[0], AXIS)
+            add_running_sums(objects, state, AXIS)
             end_sequence(objects[0])
             return loss, gradient, nnx.state(objects)
 

@@ -18,7 +18,7 @@ from flax import nnx
 from slax_rules.training.not_written import told_if_not_written
 from slax_rules.training.paths import by_path
 from slax_rules.training.progress import Progress
-from slax_rules.training.stopping import Mode, gain, mode_of
+from slax_rules.training.stopping import Mode, check_comparable, gain, mode_of
 from slax_rules.training.weights import as_bytes, described, differences, is_key, model_types, save_weights, weights
 
 BEST = "best"
@@ -40,7 +40,8 @@ class Checkpoints:
         mode: "min" if less is better, "max" if more is. It may be omitted for "loss" and "accuracy".
 
     Raises:
-        ValueError: every or keep below 1, an unknown mode, or no mode for a metric of another name.
+        ValueError: every or keep below 1, an unknown mode, no mode for a metric of another name; in `fit`, NaN for the metric
+            `best`.
 
     Example:
         >>> from slax_rules import Checkpoints
@@ -91,10 +92,15 @@ class Checkpoints:
             store.close()
 
     def save_best(self, model: nnx.Module, evaluation: Mapping[str, float], progress: Progress) -> Progress:
-        """Save the model's weights if this evaluation is the best so far."""
+        """Save the model's weights if this evaluation is the best so far.
+
+        Raises:
+            ValueError: NaN for the metric.
+        """
         if self.best is None:
             return progress
         value = evaluation[self.best]
+        check_comparable("Checkpoints", self.best, value, progress.step)
         if progress.best_saved is not None and not gain(self.mode, progress.best_saved, value) > 0:
             return progress
         if jax.process_index() == 0:

@@ -16,7 +16,9 @@ from slax_rules.loop.devices import part_here
 from slax_rules.loop.entry import gradients
 from slax_rules.loop.objective import sequence_losses, step_losses
 from slax_rules.loop.targets import read_targets
-from slax_rules.losses import SequenceLoss
+from slax_rules.losses import SequenceLoss, sum_dtype
+from slax_rules.penalties import LayerPenalty, penalties_by_layer
+from slax_rules.probes import Probed
 from slax_rules.training.agreement import offline_rule
 from slax_rules.training.epoch import Train, prepared
 from slax_rules.training.layers import layer_names, run_layers
@@ -117,7 +119,7 @@ def _in_state(state: Any, names: Mapping[str, str]) -> Iterator[str]:
 
 
 def _in_pass(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:
-    """The causes in inputs, layers and losses, in causal order."""
+    """The causes in inputs, layers, losses and penalties, in causal order."""
     model = nnx.merge(train.program.graphdef, state, copy=True)[0]
     inputs, layers, losses = jax.device_get(_find_in_pass(train, state, batch))
     if inputs.exists:
@@ -145,6 +147,8 @@ def _in_pass(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:
             f"loss_fn makes {_value(losses)} of outputs that are finite, at {where}. Check its targets, and how it handles "
             "large outputs and zeros."
         )
+    if train.program.penalties:
+        yield from _in_penalties(train, state, batch)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -168,6 +172,60 @@ def _find_in_pass(train: Train, state: nnx.State, batch: Batch) -> tuple[Found, 
         layers,
         find_not_finite(losses if counted is None else jnp.where(counted, losses, 0)),
     )
+
+
+def _in_penalties(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:
+    """The penalties that are not finite, or whose gradient is not, though the outputs of all layers are finite."""
+    probes, penalties = _penalties(train, state)
+    found = jax.device_get(_find_in_penalties(train, state, batch))
+    advice = "Check how its function handles zeros: the rates of a silent layer are 0."
+    for one, (value, slope) in zip(penalties, found, strict=True):
+        what = f"the penalty {one.penalty.describe()}"
+        where = f"for layer {probes[one.probe].layer} of the neurons"
+        if value.exists:
+            yield f"{what} is {_value(value)} {where}. {advice}"
+        if slope.exists:
+            yield f"the gradient of {what} is {_value(slope)} {where}, though the penalty is finite. {advice}"
+
+
+def _penalties(train: Train, state: nnx.State) -> Any:
+    """The probes of a program's penalties, and each penalty of each layer."""
+    return penalties_by_layer(train.program.penalties, nnx.merge(train.program.graphdef, state, copy=True)[0])
+
+
+@partial(jax.jit, static_argnums=0)
+def _find_in_penalties(train: Train, state: nnx.State, batch: Batch) -> list[tuple[Found, Found]]:
+    """Find numbers that are not finite in the values of each penalty of each layer, and in their gradients.
+
+    A penalty of a mean is looked at for the mean of the sequence; online, for the mean at the end of each window.
+    """
+    program = train.program
+    model = nnx.merge(program.graphdef, state, copy=True)[0]
+    inputs, _, mask = prepared(model, batch)
+    probes, penalties = _penalties(train, state)
+    _, (_, hidden) = unroll(Probed(model, probes), first_carry(model, inputs.shape[1:]), inputs)
+    steps = inputs.shape[0]
+    size = (program.window or 1) if program.update == "online" else steps
+    ends = np.minimum(np.arange(size, steps + size, size), steps) - 1
+    counts = jnp.ones(inputs.shape[:2], bool) if mask is None else mask
+    number = jnp.maximum(jnp.cumsum(counts.sum(axis=1)), 1)[ends]
+
+    def counted(values: Array) -> Array:
+        return jnp.where(counts.reshape(*counts.shape, *[1] * (values.ndim - 2)), values, 0)
+
+    def find(one: LayerPenalty) -> tuple[Found, Found]:
+        function, values = one.penalty.function, hidden[one.probe]
+        if one.penalty.of_mean:
+            dtype = sum_dtype(values.dtype)
+            sums = jnp.cumsum(counted(values).sum(axis=1, dtype=dtype), axis=0)[ends]
+            means = sums / number.astype(dtype).reshape(-1, *[1] * (sums.ndim - 1))
+            value, slope = jax.vmap(jax.value_and_grad(function))(means)
+        else:
+            value, pull = jax.vjp(jax.vmap(function), values)
+            value, slope = counted(value), counted(*pull(jnp.ones_like(value)))
+        return find_not_finite(value), find_not_finite(slope)
+
+    return [find(one) for one in penalties]
 
 
 def _in_targets(train: Train, state: nnx.State, batch: Batch, losses: Found) -> Iterator[str]:
@@ -202,7 +260,11 @@ def _in_gradient(train: Train, state: nnx.State, batch: Batch, names: Mapping[st
     program = train.program
     model, rule, _ = nnx.merge(program.graphdef, state, copy=True)
     inputs, targets, mask = prepared(model, batch)
-    options = {"rule": offline_rule(rule, program.update, program.window), "window": program.window}
+    options = {
+        "rule": offline_rule(rule, program.update, program.window),
+        "window": program.window,
+        "penalties": program.penalties,
+    }
     _, gradient = gradients(model, program.loss_fn, inputs, targets, mask=mask, **options)
     bad = list(_in_state(gradient, names))
     if bad:

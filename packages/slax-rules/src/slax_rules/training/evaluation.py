@@ -109,6 +109,7 @@ def predict(model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: 
 
     Raises:
         FloatingPointError: inputs or parameters that are not finite.
+        ValueError: a carry with several batches, or inputs without time, batch and features.
 
     Example:
         >>> import jax.numpy as jnp

@@ -91,10 +91,11 @@ def fit(
         The loss of each step, and the records of evaluations and callbacks.
 
     Raises:
-        TypeError, ValueError: arguments that do not fit together, an epoch without batches, a checkpoint of another run; see
-            `gradients` for model, rule, inputs and targets.
+        TypeError, ValueError: arguments that do not fit together, an epoch without batches, a checkpoint of another run, NaN
+            for the metric of early stopping or of the best checkpoint; see `gradients` for model, rule, inputs and targets.
         FloatingPointError: a step that is not finite, or a parameter before the first one. The message names what is not
-            finite and where: the inputs, a target, a parameter, the output of a layer, or the gradient of a parameter.
+            finite and where: the inputs, a target, a parameter, the output of a layer, a penalty, or the gradient of a
+            parameter.
 
     Warns:
         UserWarning: once, for spiking layers without a single spike on the first batch, both before training and after the

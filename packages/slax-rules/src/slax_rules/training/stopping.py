@@ -1,6 +1,7 @@
 """Early stopping: patience with a number measured on the held-out set."""
 
 import dataclasses
+import math
 from typing import Literal, NamedTuple
 
 Mode = Literal["min", "max"]
@@ -57,11 +58,7 @@ class EarlyStopping:
 
     def update(self, before: EarlyStoppingState | None, value: float, step: int) -> EarlyStoppingState:
         """Return the state after an evaluation at `step`."""
-        if value != value:
-            raise ValueError(
-                f"Early stopping got NaN for {self.metric!r} at step {step}, expected a comparable number. Look at the "
-                "outputs, or choose another metric."
-            )
+        check_comparable("EarlyStopping", self.metric, value, step)
         if before is None or gain(self.mode, before.best, value) > self.min_delta:
             return EarlyStoppingState(value, step, 0)
         return before._replace(waited=before.waited + 1)
@@ -85,6 +82,15 @@ def mode_of(name: str, metric: str, mode: str | None) -> Mode:
     raise ValueError(
         f'{name} got mode={mode!r} for the metric {metric!r}, expected "min" if less is better or "max" if more is.'
     )
+
+
+def check_comparable(name: str, metric: str, value: float, step: int) -> None:
+    """Raise ValueError for NaN, which is neither better nor worse than a number; `name` is the class that compares."""
+    if math.isnan(value):
+        raise ValueError(
+            f"{name} got NaN for {metric!r} at step {step}, expected a comparable number. Look at the outputs, or choose "
+            "another metric."
+        )
 
 
 def gain(mode: Mode | None, best: float, value: float) -> float:

@@ -11,7 +11,7 @@ from slax_rules.layerwise.layer import Layer
 from slax_rules.layerwise.plan import plan_stack
 from slax_rules.layerwise.routes.matrices import feedback_matrix
 from slax_rules.layerwise.routes.route import Route
-from slax_rules.layerwise.synapse import is_synapse
+from slax_rules.layerwise.synapse import has_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,9 @@ class Symmetric(Route):
 class Random(Route, nnx.Module):
     """Random feedback: signals pass down through fixed random matrices B, as the cotangent of the current times B^T.
 
-    The matrices are drawn from one key, as Flax draws kernels (LeCun normal), so they are the same in every call.
+    The matrices are drawn from one key, as Flax draws kernels (LeCun normal), so they are the same in every call. A matrix is
+    dense where a mask or blocks (`Masked`, `BlockDiagonal`) keep entries of the kernel at zero, so signals also pass where
+    there is no connection.
 
     Args:
         rngs: random streams; the key is drawn from the stream `params`.
@@ -68,8 +70,14 @@ class Random(Route, nnx.Module):
 class Adaptive(Route, nnx.Module):
     """Adaptive feedback: signals pass down through learned matrices B, each with the gradient of the kernel that it replaces.
 
-    Under an optimizer with weight decay, B and the kernel become equal (Kolen and Pollack). The matrices are parameters of the
-    rule, so the optimizer is made with both: `nnx.Optimizer((model, rule), optax.adamw(1e-3), wrt=nnx.Param)`.
+    Under an optimizer with weight decay, B and the kernel of a Linear or Conv become equal (Kolen and Pollack). The matrices
+    are parameters of the rule, so the optimizer is made with both: `nnx.Optimizer((model, rule), optax.adamw(1e-3),
+    wrt=nnx.Param)`.
+
+    A synapse whose weights are made of parameters moves these parameters, and not the kernel that B replaces. Then B and the
+    kernel W do not become equal in general: behind `Quantized`, B becomes equal to the weights before rounding; behind `Masked`
+    and `BlockDiagonal`, B becomes equal to W where there are connections, and its other entries learn as well, although W is 0
+    there; behind a `RunningNorm`, whose scale is part of W, B does not become equal to W.
 
     Args:
         model: a stack, whose kernels give the shapes.
@@ -137,7 +145,7 @@ def _random_kernels(layer: Layer, key: Array) -> list[Array]:
 
 def _check_kernels(route: Route, layer: Layer) -> None:
     for synapse in layer.current_synapses:
-        if not is_synapse(synapse):
+        if not has_weights(synapse):
             raise TypeError(
                 f"{type(route).__name__} replaces each kernel with a matrix, got an edge with a "
                 f"{type(synapse).__name__}, which has none. Give the edge a Linear or Conv, or use route=Symmetric()."
