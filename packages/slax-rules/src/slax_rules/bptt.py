@@ -78,6 +78,10 @@ def _heads(
 class BPTT(Autodiff):
     """Backpropagation through time (BPTT): the exact gradient, by reverse-mode differentiation of the entire sequence.
 
+        dL/dtheta = sum_t delta_t F_t        delta_t = dl_t/dh_t + delta_{t+1} D_{t+1}
+
+    for a loss L = sum_t l_t, where h_t is the state of the model, D_t = dh_t/dh_{t-1} and F_t = dh_t/dtheta, the direct part.
+
     It takes any cell. Memory grows with the length of the sequence. The gradient flows through all time steps, regardless of
     the `window` of `gradients`; with online updates, in `train_online`, it flows through the steps of a window.
 
@@ -110,6 +114,10 @@ class BPTT(Autodiff):
 @dataclasses.dataclass(frozen=True)
 class TBPTT(Autodiff):
     """Truncated backpropagation through time (TBPTT): the gradient flows through pieces of `steps` steps.
+
+        sum_t delta_t F_t        delta_t = dl_t/dh_t + delta_{t+1} D_{t+1}, and only dl_t/dh_t at the last step of a piece
+
+    in the symbols of `BPTT`.
 
     It takes any cell. It omits the paths from one piece to the next; with steps=1 it is `SLTT`. It equals BPTT for a sequence
     that is no longer than a piece.
