@@ -121,13 +121,13 @@ FIGURES = [
 
 
 for name in EXPERIMENTS:
-    for number, (endings, keys) in enumerate(kinds_of(name).items()):
+    for number, (endings, keys) in enumerate(kinds_of(name).items(), start=1):
 
         # A job that measures times runs alone on the machine and gets all cores; on Slurm, on a node of its own, which says
         # how many cores it has.
         rule:
             name:
-                f"{name}_run" if number == 0 else f"{name}_run_{number + 1}"
+                f"{name}_run" if number == 1 else f"{name}_run_{number}"
             input:
                 needs(partial(read_by_job, name), "results", "{scale}", name, "{job}", scale="{scale}"),
             output:
