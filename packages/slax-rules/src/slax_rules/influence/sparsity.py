@@ -75,8 +75,8 @@ def jacobian_sparsity(function: Callable[..., Any], point: Any, *others: Any) ->
             known = [mark, *[None] * (len(jaxpr.invars) - 1)]
             results = _propagate(jaxpr, known)
             return [
-                jnp.zeros(var.aval.shape, bool) if result is None else jnp.isnan(result)
-                for var, result in zip(jaxpr.outvars, results, strict=True)
+                jnp.zeros(leaf.shape, bool) if result is None else jnp.isnan(result)
+                for leaf, result in zip(jax.tree.leaves(point), results, strict=True)
             ]
 
         try:
