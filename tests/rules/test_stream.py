@@ -168,6 +168,9 @@ def test_a_sample_that_starts_anew_has_a_new_mask_of_dropout_and_the_others_keep
     changed = [[bool((new != old).any()) for new, old in zip(*pair, strict=True)] for pair in itertools.pairwise(masks)]
     assert changed == [[False, True, True], [False, True, False], [False] * 3]
     assert (masks[2][1] != masks[0][1]).any()  # nor is it the mask of the start
+    after = [extend_stream(stream, inputs, labels, reset=reset).stream for reset in (None, np.zeros(B, bool))]
+    counts = [nnx.filter_state(one.online.objects, nnx.RngCount) for one in after]
+    assert jax.tree.leaves(counts[0]) and deviation(*counts) == 0  # no reset draws nothing
 
 
 @pytest.mark.parametrize("batch", [1, B])
