@@ -6,13 +6,15 @@
 A trial begins anew on a disk of its own. It is started, and a fault stops it, several times: SIGKILL at some moment, of the
 process that was started or of all of its group; a disk that fills up; a disk that is read-only; and before each start, the
 times of files jump back and forth by up to ten years, as with a wrong clock. Then it is started without a fault, and what it
-made is compared byte by byte with a run that nothing disturbed. A fault may stop a run, but only with a message.
+made is compared byte by byte with a run that nothing disturbed. A fault may stop a run, but only with a message. If a run ends
+before any fault has hit it, the trial is repeated with kills that come twice as early.
 """
 
 import argparse
 import collections
 import contextlib
 import dataclasses
+import itertools
 import os
 import random
 import signal
@@ -126,10 +128,34 @@ def undisturbed(subject: Subject, folder: Path) -> tuple[dict[str, bytes], float
 def trial(
     subject: Subject, folder: Path, seconds: float, whole: dict[str, bytes], chance: random.Random
 ) -> collections.Counter:
-    """Disturb a run some times, let it end, and compare.
+    """Attempts until one has been hit by a fault.
 
     Returns:
-        How often each fault hit it.
+        How often each fault hit; at least one did.
+    """
+    hits: collections.Counter = collections.Counter()
+    for number in itertools.count():
+        hits += attempt(subject, folder / f"attempt-{number}", seconds, whole, chance)
+        if any(hits[fault] for fault in FAULTS):
+            break
+        seconds /= 2  # the machine is faster than it was when the undisturbed run was timed
+    return hits
+
+
+def attempt(
+    subject: Subject, folder: Path, seconds: float, whole: dict[str, bytes], chance: random.Random
+) -> collections.Counter:
+    """Disturb a run some times, let it end, and compare.
+
+    Args:
+        subject: what is run.
+        folder: where its disk is; empty, or not there.
+        seconds: how long an undisturbed run takes; a kill comes at a moment within this time.
+        whole: what an undisturbed run makes.
+        chance: chooses faults and moments.
+
+    Returns:
+        How often each fault hit it. "none in time" counts runs that ended before their fault came.
 
     Raises:
         AssertionError: it ended in a way that it should not, or with other files than the undisturbed run.

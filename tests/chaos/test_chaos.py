@@ -1,17 +1,49 @@
 """A short form of `make chaos`: training and the pipeline are disturbed at random, and end as if they had not been."""
 
+import random
+import subprocess
+import sys
+
 import pytest
 from disk import disk
 
-from chaos import FAULTS, chaos, compared
+from chaos import FAULTS, Subject, chaos, compared, trial
 from slax_rules import Checkpoints
 
 
 @pytest.mark.slow
 def test_what_is_made_under_faults_is_what_is_made_without(tmp_path):
     hits = chaos(seed=0, minutes=0, trials=1, folder=tmp_path)
-    assert hits["training, trials"] == hits["pipeline, trials"] == 1
-    assert sum(hits[f"{what}, {fault}"] for what in ("training", "pipeline") for fault in FAULTS) >= 2
+    for subject in ("training", "pipeline"):
+        assert hits[f"{subject}, trials"] == 1
+        assert any(hits[f"{subject}, {fault}"] for fault in FAULTS)
+
+
+def test_a_trial_is_repeated_with_earlier_kills_until_a_fault_has_hit(tmp_path):
+    """The subject ends after 0.2 seconds, and the kill of the first attempt comes after 30."""
+    program = "import sys, time; time.sleep(0.2); open(sys.argv[1], 'w').write('made')"
+
+    def start(on):
+        command = [*on.prefix, sys.executable, "-c", program, str(on.path / "file")]
+        return subprocess.Popen(command, start_new_session=True)
+
+    def made(on):
+        return {"file": (on.path / "file").read_bytes()}
+
+    subject = Subject("sleeper", lambda on: None, start, made, lambda on: "", room=1)
+    hits = trial(subject, tmp_path, 60.0, {"file": b"made"}, KillsAtOnce(0))
+    assert hits["none in time"] >= 1
+    assert hits["kill"] == 1
+
+
+class KillsAtOnce(random.Random):
+    """Chooses one kill, in the middle of the time."""
+
+    def choices(self, population, *, k):
+        return ["kill"]
+
+    def uniform(self, a, b):
+        return (a + b) / 2
 
 
 def test_a_disk_is_full_or_read_only_as_long_as_it_is_said_to_be(tmp_path):
