@@ -4,10 +4,10 @@
     python tests/chaos/chaos.py --seed 3 --trials 1
 
 A trial begins anew on a disk of its own. It is started, and a fault stops it, several times: SIGKILL at some moment, of the
-process that was started or of all of its group; a disk that fills up; a disk that is read-only; and before each start, the
-times of files jump back and forth by up to ten years, as with a wrong clock. Then it is started without a fault, and what it
-made is compared byte by byte with a run that nothing disturbed. A fault may stop a run, but only with a message. If a run ends
-before any fault has hit it, the trial is repeated with kills that come twice as early.
+process that was started or of all of its group; a disk that fills up; a disk that is read-only, or becomes so at some moment;
+and before each start, the times of files jump back and forth by up to ten years, as with a wrong clock. Then it is started
+without a fault, and what it made is compared byte by byte with a run that nothing disturbed. A fault may stop a run, but only
+with a message. If a run ends before any fault has hit it, the trial is repeated with faults that come twice as early.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from disk import Disk, disk
 from toy_pipeline import Tree, ended, jobs
 
 TRAINING = Path(__file__).parents[1] / "rules" / "killed_run.py"
-FAULTS = ("kill", "kill group", "full disk", "read-only disk")
+FAULTS = ("kill", "kill group", "full disk", "read-only disk", "disk becomes read-only")
 DECADE = 10 * 365 * 24 * 3600  # seconds
 TOLD = (
     "No space left on device",
@@ -53,6 +53,7 @@ class Subject:
         made: what it has made there, to be compared.
         said: what it said there the last time.
         room: the most bytes that a disk has left when it is said to be full: less than the subject needs.
+        faults: what can happen to it. A disk cannot become read-only while files are open for writing, as logs of jobs are.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Subject:
     made: Callable[[Disk], dict[str, bytes]]
     said: Callable[[Disk], str]
     room: int
+    faults: tuple[str, ...] = FAULTS
 
 
 def training(programs: Path) -> Subject:
@@ -110,7 +112,7 @@ def pipeline() -> Subject:
         kept = [file for file in files if file.is_file() and not file.name.endswith((".record.json", "index.html"))]
         return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(kept)}
 
-    return Subject("pipeline", prepare, start, made, lambda on: tree(on).said(), 200_000)
+    return Subject("pipeline", prepare, start, made, lambda on: tree(on).said(), 200_000, FAULTS[:4])
 
 
 def undisturbed(subject: Subject, folder: Path) -> tuple[dict[str, bytes], float]:
@@ -150,7 +152,7 @@ def attempt(
     Args:
         subject: what is run.
         folder: where its disk is; empty, or not there.
-        seconds: how long an undisturbed run takes; a kill comes at a moment within this time.
+        seconds: how long an undisturbed run takes; what comes at a moment comes within this time.
         whole: what an undisturbed run makes.
         chance: chooses faults and moments.
 
@@ -165,7 +167,7 @@ def attempt(
     with disk(folder / "disk") as on:
         subject.prepare(on)
         try:
-            for fault in chance.choices(FAULTS, k=chance.randint(1, 4)):
+            for fault in chance.choices(subject.faults, k=chance.randint(1, 4)):
                 hits["clock jump"] += set_clocks(on.path, chance)
                 code = disturb(subject, on, fault, seconds, chance, groups)
                 hits[fault if code else "none in time"] += 1
@@ -186,17 +188,20 @@ def attempt(
 
 def disturb(subject: Subject, on: Disk, fault: str, seconds: float, chance: random.Random, groups: list[int]) -> int:
     """Start the subject with one fault, add its group of processes to `groups`, and return its exit status."""
-    is_of_disk = fault.endswith("disk")
+    is_of_disk = "disk" in fault
     if is_of_disk:
         end_groups(groups)  # what killed processes have left still writes
-        on.lock() if fault == "read-only disk" else on.leave(chance.randrange(subject.room))
+    if fault == "full disk":
+        on.leave(chance.randrange(subject.room))
+    if fault == "read-only disk":
+        on.lock()
     run = subject.start(on)
     groups.append(run.pid)
-    if not is_of_disk:
+    if fault in AT_A_MOMENT:
         with contextlib.suppress(subprocess.TimeoutExpired):
             run.wait(chance.uniform(0, seconds))
         if run.poll() is None:
-            (os.killpg if fault == "kill group" else os.kill)(run.pid, signal.SIGKILL)
+            AT_A_MOMENT[fault](run, on)
     code = ended(run)
     if is_of_disk:
         end_groups(groups)
@@ -207,6 +212,22 @@ def disturb(subject: Subject, on: Disk, fault: str, seconds: float, chance: rand
         f"{fault}: {code}, and it says:\n{said}"
     )
     return code
+
+
+def lock(run: subprocess.Popen, on: Disk) -> None:
+    """Make a disk read-only as soon as no file on it is open for writing, unless the run has ended before."""
+    while run.poll() is None:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            on.lock()
+            return
+        time.sleep(0.002)
+
+
+AT_A_MOMENT: dict[str, Callable[[subprocess.Popen, Disk], None]] = {
+    "kill": lambda run, on: os.kill(run.pid, signal.SIGKILL),
+    "kill group": lambda run, on: os.killpg(run.pid, signal.SIGKILL),
+    "disk becomes read-only": lock,
+}
 
 
 def set_clocks(folder: Path, chance: random.Random) -> int:

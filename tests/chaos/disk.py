@@ -43,7 +43,7 @@ class Mounted:
         subprocess.run(["umount", "--lazy", self.path], check=True)
 
     def _remount(self, options: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,{options}", self.path], check=True)
+        subprocess.run(["mount", "-o", f"remount,{options}", self.path], check=True, capture_output=True)
 
 
 class Folder:

@@ -1,5 +1,6 @@
 """Checkpoints: a run that was killed and started again is the run that was never killed, bit for bit."""
 
+import errno
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -179,6 +181,24 @@ def test_a_full_disk_is_told_in_a_few_lines_and_the_run_goes_on_once_there_is_ro
     assert re.fullmatch(told, own.splitlines()[-1]), said
     process("killed_run.py", tmp_path / "run", tmp_path / "run.txt", "never", 0, **cache)
     assert (tmp_path / "run.txt").read_text() == (tmp_path / "whole.txt").read_text()
+
+
+@pytest.mark.parametrize("folder", ["", "/arrays.orbax-checkpoint-tmp", "/run.orbax-checkpoint-tmp"])
+def test_a_disk_that_becomes_read_only_leaves_no_thread_that_waits(folder, tmp_path, monkeypatch):
+    """Orbax's threads waited for a folder that could not be made, for which reason the program did not end for minutes."""
+    mkdir, before = os.mkdir, set(threading.enumerate())
+
+    def read_only(path, *args, **options):
+        if str(path).endswith(f"/6.orbax-checkpoint-tmp{folder}"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return mkdir(path, *args, **options)
+
+    monkeypatch.setattr(os, "mkdir", read_only)
+    with pytest.raises(OSError, match=r"could not be written to .*: Read-only file system\. Make it writable"):
+        run(tmp_path)
+    for thread in (waits := set(threading.enumerate()) - before):
+        thread.join(timeout=10.0)
+    assert not [thread.name for thread in waits if thread.is_alive() and not thread.daemon]
 
 
 def test_checkpoints_that_cannot_be_written_hide_no_other_error(tmp_path, monkeypatch):

@@ -77,7 +77,9 @@ class Checkpoints:
             f".{BEST}.*.part"
         ):  # left by a run that was killed while it wrote the best weights
             left_over.unlink(missing_ok=True)
-        options = ocp.CheckpointManagerOptions(max_to_keep=self.keep, cleanup_tmp_directories=True)
+        # Where folders are made in the background, threads that wait for one that cannot be made keep the program from ending.
+        here = ocp.AsyncOptions(create_directories_asynchronously=False)
+        options = ocp.CheckpointManagerOptions(max_to_keep=self.keep, cleanup_tmp_directories=True, async_options=here)
         store = Store(ocp.CheckpointManager(directory, options=options), settings)
         with _without_logged_errors():
             try:
