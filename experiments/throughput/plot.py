@@ -3,6 +3,7 @@
 Times are compared round by round. The tables also list contenders without a time, with the reason.
 """
 
+import collections
 import csv
 import textwrap
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ COLUMNS = [
     *("first_step_seconds", "process_growth_bytes", "temporary_bytes", "device_peak_bytes"),
     *("equation", "differs", "reason"),
 ]
-RATIO_COLUMNS = ["peer", "variant", *SIZE, *summary_columns("ratio"), "rounds", "reason"]
+RATIO_COLUMNS = ["peer", "variant", *SIZE, *summary_columns("ratio"), "rounds", "rank", "reason"]
 RULE_COLUMNS = [
     "library",
     "rule",
@@ -115,11 +116,11 @@ def published_rows(published: list[dict[str, str]]) -> Iterator[list[Any]]:
 
 def ratio_rows(data: Data) -> Iterator[list[Any]]:
     for result in data.bptt:
-        ours = by_name(result).get(OURS)
+        ours, ranks = by_name(result).get(OURS), ranks_of(result)
         for record in result["records"]:
             ratios = ratios_of(record, ours)
-            cells = summary(ratios, (0.0, float("inf")))
-            yield [*names_of(record), *size_of(result["config"]), *cells, len(ratios), reason_of(record)]
+            cells = [*summary(ratios, (0.0, float("inf"))), len(ratios), ranks[record["name"]]]
+            yield [*names_of(record), *size_of(result["config"]), *cells, reason_of(record)]
 
 
 def rule_rows(data: Data) -> Iterator[list[Any]]:
@@ -137,6 +138,18 @@ def rule_rows(data: Data) -> Iterator[list[Any]]:
 
 def by_name(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {record["name"]: record for record in result["records"]}
+
+
+def ranks_of(result: dict[str, Any]) -> dict[str, int]:
+    """The place of each contender among the forms of its library, by median time: 1 is the fastest, and those without a time
+    come last."""
+    ranks: dict[str, int] = {}
+    ranked: collections.Counter[str] = collections.Counter()
+    for record in sorted(result["records"], key=lambda record: np.median(times_of(record) or [np.inf])):
+        library = names_of(record)[0]
+        ranked[library] += 1
+        ranks[record["name"]] = ranked[library]
+    return ranks
 
 
 def main_line(results: Results) -> Results:
@@ -171,7 +184,8 @@ def draw(data: Data) -> Figure:
     present = [name for name in LIBRARIES if any(name in names for names in drawn)]
     handles = [plt.Line2D([], [], label=LIBRARIES[name].title, **LIBRARIES[name].mark) for name in present]
     figure.legend(handles=handles, loc="outside upper center", ncols=5)
-    text = "measured: median, bars from the first to the third quartile; an x at the top: failed, as published"
+    text = "measured: median, bars from the first to the third quartile; other libraries in their fastest form at each size; "
+    text += "an x at the top: failed, as published"
     if missing := not_timed(line):
         text += "\n" + textwrap.fill(f"not timed, for reasons in the table: {missing}", 200)
     write_note(figure, text)
@@ -201,19 +215,24 @@ def not_timed(line: Results) -> str:
 
 
 def draw_measured(ax: Axes, line: Results) -> list[str]:
-    names = list(dict.fromkeys(record["name"] for result in line for record in result["records"]))
+    """Draw a curve for each of our forms, and one for the fastest form of each other library; return the libraries."""
+    curves: dict[str, list[tuple[int, list[float]]]] = {}
+    for result in line:
+        ranks = ranks_of(result)
+        for record in result["records"]:
+            library, times = names_of(record)[0], times_of(record)
+            name = record["name"] if library == "slax" else library
+            if times and (library == "slax" or ranks[record["name"]] == 1):
+                curves.setdefault(name, []).append((result["config"]["size"], times))
     drawn: list[str] = []
-    for name in names:
-        found = [(result["config"]["size"], times_of(by_name(result)[name])) for result in line]
-        found = [(size, times) for size, times in found if times]
-        if found:
-            peer = name.split(":")[0]
-            sizes = [size for size, _ in found]
-            low, middle, high = np.transpose([np.quantile(times, (0.25, 0.5, 0.75)) for _, times in found])
-            ends = (middle - low, high - middle)
-            dashes = "--" if peer in drawn else "-"  # another form of the same library
-            ax.errorbar(sizes, middle, ends, linewidth=1.2, linestyle=dashes, elinewidth=0.9, **LIBRARIES[peer].mark)
-            drawn.append(peer)
+    for name, found in curves.items():
+        library = name.partition(":")[0]
+        sizes = [size for size, _ in found]
+        low, middle, high = np.transpose([np.quantile(times, (0.25, 0.5, 0.75)) for _, times in found])
+        ends = (middle - low, high - middle)
+        dashes = "--" if library in drawn else "-"  # another form of ours
+        ax.errorbar(sizes, middle, ends, linewidth=1.2, linestyle=dashes, elinewidth=0.9, **LIBRARIES[library].mark)
+        drawn.append(library)
     return drawn
 
 

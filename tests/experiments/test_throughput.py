@@ -83,6 +83,32 @@ def test_a_ratio_is_that_of_the_same_round():
     assert plot.ratios_of(mine | {"error": "broken"}, theirs) == [] == plot.ratios_of(mine, None)
 
 
+def test_forms_of_a_library_are_ranked_by_their_time_and_those_without_one_come_last(results, tmp_path):
+    """Only the fastest form of another library is drawn, at each size; the table has all."""
+
+    def record(name, *rounds, **why):
+        empty = {"error": None, "left_out": None, "neuron": None}
+        return empty | why | {"name": name, "rounds": [[time] for time in rounds]}
+
+    ours = record("slax:default", 1.0, 1.0)
+    layers, whole = record("spyx:layers", 3.0, 3.0), record("spyx:whole", 2.0, 9.0)
+    broken, other = record("sparx:default", error="broken"), record("jaxpike:unroll_1", left_out="slow")
+    checkpointed = record("jaxpike:checkpointed_32", 4.0, 4.0)
+    first = results[0] | {"records": [ours, layers, whole, broken, other, checkpointed]}
+    ranks = {"slax:default": 1, "spyx:layers": 1, "spyx:whole": 2, "sparx:default": 1, "jaxpike:unroll_1": 2}
+    assert plot.ranks_of(first) == ranks | {"jaxpike:checkpointed_32": 1}
+    second = first | {"config": first["config"] | {"size": 16}}
+    second["records"] = [ours, layers, record("spyx:whole", 2.0, 2.0)]
+    table = draw("throughput", [first, second], tmp_path)["throughput_speedup"]
+    rank = {(f"{row['peer']}:{row['variant']}", row["n"]): int(row["rank"]) for row in table}
+    assert rank["spyx:layers", "8"] == rank["spyx:whole", "16"] == 1 and rank["spyx:whole", "8"] == 2
+
+    ax = plot.plt.figure().add_subplot()
+    assert plot.draw_measured(ax, [first, second]) == ["slax", "spyx", "jaxpike"]
+    drawn = [list(zip(*bars.lines[0].get_data(), strict=True)) for bars in ax.containers]
+    assert drawn == [[(8, 1.0), (16, 1.0)], [(8, 3.0), (16, 2.0)], [(8, 4.0)]]
+
+
 def test_neuron_that_is_not_as_stated_is_refused():
     currents = equations.test_currents()
     assert equations.subtract(currents).mean() > 0.05
