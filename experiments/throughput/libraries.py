@@ -60,7 +60,7 @@ def row_label(name: str, names: list[str]) -> str:
     """The name of the library, with its variant where more than one variant has a row."""
     peer, _, variant = name.partition(":")
     several = sum(other.startswith(f"{peer}:") for other in names) > 1
-    return LIBRARIES[peer].title + (f", {variant}" if several else "")
+    return LIBRARIES[peer].title + (f", {variant.replace('_', ' ')}" if several else "")
 
 
 def rule_label(name: str) -> str:

@@ -5,7 +5,6 @@ Times are compared round by round. The tables also list contenders without a tim
 
 import collections
 import csv
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -187,7 +186,7 @@ def draw(data: Data) -> Figure:
     text = "measured: median, bars from the first to the third quartile; other libraries in their fastest form at each size; "
     text += "an x at the top: failed, as published"
     if missing := not_timed(line):
-        text += "\n" + textwrap.fill(f"not timed, for reasons in the table: {missing}", 200)
+        text += f"\nnot timed, for reasons in the table: {missing}"
     write_note(figure, text)
     return figure
 

@@ -226,11 +226,19 @@ def test_published_bars_and_forms_of_a_library_have_their_names():
     assert libraries.published_library("spikingjelly (cupy on GPU)", "A100") == "spikingjelly_cuda"
     assert libraries.published_library("spikingjelly (cupy on GPU)", "M3 Max") == "spikingjelly"
     assert libraries.published_library("norse", "T4") == "norse"
-    names = ["spikingjelly_cuda:cupy", "spikingjelly_cuda:triton", "spikingjelly:default"]
+    names = [
+        "spikingjelly_cuda:cupy",
+        "spikingjelly_cuda:triton",
+        "spikingjelly:default",
+        "norse:whole",
+        "norse:whole_1_thread",
+    ]
     assert [libraries.row_label(name, names) for name in names] == [
         "SpikingJelly, CUDA, cupy",
         "SpikingJelly, CUDA, triton",
         "SpikingJelly",
+        "Norse, whole",
+        "Norse, whole 1 thread",
     ]
 
 
