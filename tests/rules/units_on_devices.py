@@ -34,11 +34,6 @@ from slax_rules import (
 
 T, B, N_IN, N, C = 12, 4, 5, 16, 3
 DTYPE = jnp.float64
-# Rules by their recursions and routes.
-NAMES = (
-    "bptt", "tbptt", "fptt", "ostl", "otpe", "approximate_otpe", "ottt", "sltt", "e_prop", "e_prop_direct", "pp_prop",
-    "s_tllr", "decolle", "hypr", "rtrl", "snap",
-)  # fmt: skip
 
 
 def network(edges=()):
@@ -166,7 +161,7 @@ def gradients_on_devices():
 
 
 def main(folder):
-    found = {name: gradients_of(name, 5) for name in NAMES}
+    found = {name: gradients_of(name, 5) for name in RULES}
     found["in one window"] = gradients_of("ostl", T)
     found["recurrent"] = gradients_of("ostl", 5, lambda: network([Edge(1, 0)]))
     found["convolution"] = gradients_of("otpe", 5, images, (4, 4, 1))
