@@ -443,6 +443,8 @@ def test_sources_that_cannot_be_read_are_refused(source, options, match):
 def test_other_things_than_pieces_are_refused():
     with pytest.raises(TypeError, match="gave dict, expected a Piece"):
         last(run_stream(stream_of(), [{"inputs": 1}]))
+    with pytest.raises(TypeError, match=r"gave start=5\.0, expected an integer"):
+        last(run_stream(stream_of(), [Piece(*data(5), start=5.0)]))
     with pytest.raises(TypeError, match="metrics that are not functions"):
         run_stream(stream_of(), [], metrics={"loss": correct})
 

@@ -1,5 +1,6 @@
 """The pieces that a stream is made of."""
 
+import operator
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -37,7 +38,7 @@ def as_piece(item: Any) -> Piece:
     """Read what a source gives: a piece, or a tuple of its first fields, such as (inputs, targets).
 
     Raises:
-        TypeError: anything else.
+        TypeError: anything else, or a start that is no integer.
         ValueError: inputs of the wrong number of axes, or neither inputs nor targets with a start.
     """
     if not isinstance(item, tuple | list) or not 1 <= len(item) <= len(Piece._fields):
@@ -60,7 +61,19 @@ def as_piece(item: Any) -> Piece:
     targets = None if piece.targets is None else as_array(piece.targets, "targets")
     mask = None if piece.mask is None else as_array(piece.mask, "a mask")
     reset = None if piece.reset is None else as_array(piece.reset, "reset")
-    return Piece(inputs, targets, mask, reset, piece.start)
+    return Piece(inputs, targets, mask, reset, _as_step(piece.start))
+
+
+def _as_step(start: Any) -> int | None:
+    """The number of a step as Python's own integer; with `prefetched` of slax_data it is an array on a device."""
+    if start is None:
+        return None
+    try:
+        return operator.index(start)
+    except TypeError:
+        raise TypeError(
+            f"The source of a stream gave start={start!r}, expected an integer, the number of the first step of the piece."
+        ) from None
 
 
 def powers_of_two(number: int) -> Iterator[int]:
