@@ -17,6 +17,7 @@ from gallery.significance import (
     Evidence,
     difference,
     evidence,
+    factor,
     holm,
     is_true_of_means,
     samples_needed,
@@ -256,7 +257,15 @@ def _judge_one(condition: dict[str, Any], claim: dict[str, Any], stem: str, tabl
     if ours is None or than is None:
         return judged
     paired = files[0] == files[1] and ours.is_paired_with(than)
-    apart = difference(ours.samples or ours.value, than.samples or than.value, paired=paired)
+    compare = difference
+    if ours.is_geometric or than.is_geometric:
+        if tolerance is not None or min(ours.value, than.value) <= 0:
+            raise ClaimError(
+                f"{' and '.join(rows)}: geometric means are compared by their logarithms, without a tolerance, and with "
+                f"numbers above zero; got {than.value:g}."
+            )
+        compare = factor
+    apart = compare(ours.samples or ours.value, than.samples or than.value, paired=paired)
     if apart is None:
         unit = ours.unit if ours.samples else than.unit
         return judged._replace(reason=f"a test needs two {unit}s or more")

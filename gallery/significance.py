@@ -5,8 +5,9 @@ The mean of the samples estimates this margin, and Student's t distribution says
 sample and needs no test.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -34,6 +35,7 @@ class Difference:
         variances: the variance of these samples, with divisor n - 1.
         spread: the distance between the smallest and the largest of these samples.
         size: the largest absolute number on either side.
+        is_of_logarithms: it is the logarithm of a factor, ours over the other one, and so are the samples.
     """
 
     kind: Kind
@@ -42,6 +44,7 @@ class Difference:
     variances: tuple[float, ...] = ()
     spread: float = 0.0
     size: float = 0.0
+    is_of_logarithms: bool = False
 
     @property
     def is_constant(self) -> bool:
@@ -91,6 +94,18 @@ def difference(ours: Samples | float, than: Samples | float, *, paired: bool) ->
     if isinstance(than, Sequence):
         return _of_pairs("one sample", [ours] * len(than), than)
     return Difference("exact", ours - than, size=max(abs(ours), abs(than)))
+
+
+def factor(ours: Samples | float, than: Samples | float, *, paired: bool) -> Difference | None:
+    """The difference of the logarithms of two sides, which are above zero: for geometric means."""
+    found = difference(_logarithms(ours), _logarithms(than), paired=paired)
+    return found and replace(found, is_of_logarithms=True)
+
+
+def _logarithms(side: Samples | float) -> Samples | float:
+    if isinstance(side, Sequence):
+        return [None if sample is None else math.log(sample) for sample in side]
+    return math.log(side)
 
 
 def _of_pairs(kind: Kind, ours: Samples, than: Samples) -> Difference | None:

@@ -17,7 +17,7 @@ class Number(NamedTuple):
 
     Without an interval, both ends equal the mean. A number without samples is exact, for example a count. A sample is None if
     it is missing. `unit` is what a sample is of, a seed or a round; `setting` is what samples have in common that belong
-    together.
+    together. `is_geometric`: the mean is the geometric one, and samples are compared by their logarithms.
     """
 
     value: float
@@ -26,6 +26,7 @@ class Number(NamedTuple):
     samples: tuple[float | None, ...] = ()
     unit: str = "seed"
     setting: tuple[str | None, ...] = ()
+    is_geometric: bool = False
 
     @property
     def has_interval(self) -> bool:
@@ -58,7 +59,7 @@ def number(row: Row, column: str) -> Number | None:
     """The number of a column, None for an empty cell.
 
     Its interval is in the columns `<column>_low` and `<column>_high`, and its samples are in `<column>_values`; for the column
-    `mean` they are in `low`, `high` and `values`.
+    `mean` they are in `low`, `high` and `values`. If `<column>_mean` is "geometric", it is a geometric mean.
 
     Raises:
         ValueError: there is no such column, or no number in it; or there is an interval without samples.
@@ -76,7 +77,8 @@ def number(row: Row, column: str) -> Number | None:
     elif not samples:
         raise ValueError(f"has an interval of {column}, but no samples in {prefix}values: `summary` writes both")
     unit = "round" if row.get("rounds") else "seed"
-    return Number(value, low, high, samples, unit, tuple(row.get(name) for name in SETTING))
+    setting = tuple(row.get(name) for name in SETTING)
+    return Number(value, low, high, samples, unit, setting, row.get(f"{prefix}mean") == "geometric")
 
 
 def _same(cell: str, wanted: Any) -> bool:

@@ -1,5 +1,7 @@
 """Numbers, verdicts and durations in words, shared by the page and the text."""
 
+import math
+
 from experiments.common.provenance import listed
 from gallery.claims import Claim, Condition, Verdict
 from gallery.runs import Run
@@ -16,8 +18,9 @@ MEANINGS: dict[Verdict, str] = {
 }
 METHOD = (
     "A difference is our number minus the other one, with the 95 % interval of Student's t over seeds or rounds of timing. "
-    "Where both numbers are of the same seeds, it is taken seed by seed. All p-values are two-sided and corrected for the "
-    "number of tested claims of the experiment by Holm's method. Numbers that do not vary are compared as they are."
+    "Where both numbers are of the same seeds, it is taken seed by seed. Ratios of times are compared by their logarithms, and "
+    "what is given is the factor between them, such as 1.1-fold. All p-values are two-sided and corrected for the number of "
+    "tested claims of the experiment by Holm's method. Numbers that do not vary are compared as they are."
 )
 NO_BREAK = "\u00a0"
 RELATIONS = {"above": "above", "below": "below", "near": "near", "equal": "equal to"}
@@ -44,7 +47,10 @@ def interval(low: float, high: float) -> str:
 
 
 def difference(condition: Condition) -> str:
-    """Our number minus the other one with its interval, and what it is over: "-0.1 (-0.2 to 0), over 5 pairs of seeds"."""
+    """Our number minus the other one with its interval, and what it is over: "-0.1 (-0.2 to 0), over 5 pairs of seeds".
+
+    Of geometric means, it is our number over the other one: "1.1-fold (1.05 to 1.15), over 20 rounds".
+    """
     found, ours, than = condition.difference, condition.ours, condition.than
     if found is None or ours is None or than is None or found.kind == "exact":
         return ""
@@ -54,8 +60,11 @@ def difference(condition: Condition) -> str:
         "paired": f"{found.counts[0]} pairs of {unit}s",
         "not paired": f"{' and '.join(map(str, found.counts))} {unit}s, not paired",
     }[found.kind]
-    mean = f"{'+' if found.mean > 0 else ''}{in_digits(found.mean)}"
-    return f"{mean}, the same in {over}" if found.is_constant else f"{mean} {interval(*found.interval)}, over {over}"
+    if found.is_of_logarithms:
+        mean, ends = f"{in_digits(math.exp(found.mean))}-fold", map(math.exp, found.interval)
+    else:
+        mean, ends = f"{'+' if found.mean > 0 else ''}{in_digits(found.mean)}", iter(found.interval)
+    return f"{mean}, the same in {over}" if found.is_constant else f"{mean} {interval(*ends)}, over {over}"
 
 
 def p_value(p: float) -> str:

@@ -1,6 +1,7 @@
 """The definition of a figure, the order of results, and the writing of tables and pictures, shared by all experiments."""
 
 import csv
+import math
 import textwrap
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
@@ -68,6 +69,7 @@ def interval(
     return mean, low, high
 
 
+UNBOUNDED = (-float("inf"), float("inf"))
 TIMES = (0.0, float("inf"))  # the bounds of a time, and of the ratio of two times
 
 
@@ -90,6 +92,26 @@ def summary(numbers: Sequence[float | None], bounds: tuple[float, float]) -> lis
         bounds: bounds of each number.
     """
     return [*interval(numbers, bounds), " ".join(map(in_full, numbers))]
+
+
+def ratio_interval(numbers: Sequence[float]) -> tuple[float | None, float | None, float | None]:
+    """The geometric mean of ratios of times, and the ends of its 95 % interval, which is that of their logarithms.
+
+    A mean of ratios a / b is above 1 even if a and b are times of the same program, since noise makes it so, and so is the mean
+    of b / a. The geometric mean of one is the inverse of the other.
+    """
+    mean, low, high = (None if end is None else math.exp(end) for end in interval([*map(math.log, numbers)], UNBOUNDED))
+    return mean, low, high
+
+
+def ratio_summary(numbers: Sequence[float]) -> list[float | str | None]:
+    """The cells of `ratio_columns`: as in `summary`, but with the geometric mean; a claim is judged by the logarithms."""
+    return [*ratio_interval(numbers), " ".join(map(in_full, numbers)), "geometric"]
+
+
+def ratio_columns(quantity: str) -> list[str]:
+    """The columns of `ratio_summary`: `ratio`, `ratio_low`, `ratio_high`, `ratio_values` and `ratio_mean`."""
+    return [*summary_columns(quantity), f"{quantity}_mean"]
 
 
 def in_full(number: float | None) -> str:

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from experiments.common.figures import Plot, interval, summary, summary_columns, write_note
+from experiments.common.figures import Plot, ratio_columns, ratio_interval, ratio_summary, write_note
 from experiments.throughput.libraries import LIBRARIES, published_library, row_label, rule_label, rule_of
 from slax_rules import RULES
 
@@ -26,14 +26,14 @@ COLUMNS = [
     *("first_step_seconds", "process_growth_bytes", "temporary_bytes", "device_peak_bytes"),
     *("equation", "differs", "reason"),
 ]
-RATIO_COLUMNS = ["peer", "variant", *SIZE, *summary_columns("ratio"), "rounds", "rank", "reason"]
+RATIO_COLUMNS = ["peer", "variant", *SIZE, *ratio_columns("ratio"), "rounds", "rank", "reason"]
 RULE_COLUMNS = [
     "library",
     "rule",
     "variant",
     *SIZE,
     "seconds",
-    *summary_columns("times_bptt"),
+    *ratio_columns("times_bptt"),
     "rounds",
     "reason",
 ]
@@ -118,7 +118,7 @@ def ratio_rows(data: Data) -> Iterator[list[Any]]:
         ours, ranks = by_name(result).get(OURS), ranks_of(result)
         for record in result["records"]:
             ratios = ratios_of(record, ours)
-            cells = [*summary(ratios, (0.0, float("inf"))), len(ratios), ranks[record["name"]]]
+            cells = [*ratio_summary(ratios), len(ratios), ranks[record["name"]]]
             yield [*names_of(record), *size_of(result["config"]), *cells, reason_of(record)]
 
 
@@ -131,7 +131,7 @@ def rule_rows(data: Data) -> Iterator[list[Any]]:
             ratios = ratios_of(record, bptt)
             median = float(np.median(times)) if times else None
             names = [library, rule_of(record["name"]), variant]
-            cells = summary(ratios, (0.0, float("inf")))
+            cells = ratio_summary(ratios)
             yield [*names, *size_of(result["config"]), median, *cells, len(ratios), reason_of(record)]
 
 
@@ -140,11 +140,16 @@ def by_name(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def ranks_of(result: dict[str, Any]) -> dict[str, int]:
-    """The place of each contender among the forms of its library, by median time: 1 is the fastest, and those without a time
-    come last."""
+    """The place of each contender among the forms of its library, by the geometric mean of its medians of rounds, as in ratios:
+    1 is the fastest, and those without a time come last."""
+
+    def time(record: dict[str, Any]) -> float:
+        medians = [np.median(turn) for turn in record["rounds"]] if times_of(record) else [np.inf]
+        return float(np.log(medians).mean())
+
     ranks: dict[str, int] = {}
     ranked: collections.Counter[str] = collections.Counter()
-    for record in sorted(result["records"], key=lambda record: np.median(times_of(record) or [np.inf])):
+    for record in sorted(result["records"], key=time):
         library = names_of(record)[0]
         ranked[library] += 1
         ranks[record["name"]] = ranked[library]
@@ -272,7 +277,7 @@ def draw_speedup(data: Data) -> Figure:
             record = by_name(result).get(name)
             ratios = ratios_of(record, ours) if record else []
             if ratios:
-                mean, low, high = interval(ratios, (0.0, float("inf")))
+                mean, low, high = ratio_interval(ratios)
                 ends = None if low is None else [[mean - low], [high - mean]]
                 height = row + 0.6 * ((number + 0.5) / len(results) - 0.5)
                 ax.errorbar(mean, height, xerr=ends, elinewidth=1, **mark)
@@ -289,10 +294,7 @@ def draw_speedup(data: Data) -> Figure:
             }
             ax.text(0.02, row, text, color="0.35", fontsize="x-small", **place)
     ax.axvline(1, color="0.4", linestyle=":")
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_locator(NullLocator())
+    set_ratio_axis(ax)
     ax.set_yticks(range(len(names)), [row_label(name, names) for name in names])
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
@@ -300,9 +302,18 @@ def draw_speedup(data: Data) -> Figure:
     ax.set_axisbelow(True)
     for row in range(0, len(names), 2):
         ax.axhspan(row - 0.5, row + 0.5, color="0.96", zorder=0)
-    ax.set_xlabel("time / time of slax, here, in the same round: mean and its 95 % interval over rounds")
+    ax.set_xlabel("time / time of slax, here, in the same round: geometric mean, 95 % interval over rounds")
     figure.legend(loc="outside upper center", ncols=3)
     return figure
+
+
+def set_ratio_axis(ax: Axes) -> None:
+    """A logarithmic axis with labels at 1, 2, 5 and 10, or at powers of ten alone if it is long."""
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e4 * low else (1,)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def draw_rules(data: Data) -> Figure:
@@ -322,16 +333,13 @@ def draw_rules(data: Data) -> Figure:
             if not ratios:
                 ax.text(1.05, row, _why(reason_of(record)), va="center", color="0.35", fontsize="x-small")
                 continue
-            mean, low, high = interval(ratios, (0.0, float("inf")))
+            mean, low, high = ratio_interval(ratios)
             ends = None if low is None else [[mean - low], [high - mean]]
             look = RULES[rule_of(name)].style
             hatch = "" if name.startswith("slax:") else "///"
             ax.barh(row, mean, color=look.color, hatch=hatch, edgecolor="black", linewidth=0.7, xerr=ends, zorder=2)
         ax.axvline(1, color="0.4", linestyle=":", zorder=3)
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.xaxis.set_minor_locator(NullLocator())
+        set_ratio_axis(ax)
         ax.grid(axis="x", color="0.9", zorder=0)
         ax.set_title("N = {}, B = {}, {}, T = {}".format(*size_of(result["config"])))
         ax.set_xlabel("time of a gradient / BPTT, here")

@@ -43,7 +43,8 @@ class Mounted:
         subprocess.run(["umount", "--lazy", self.path], check=True)
 
     def _remount(self, options: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,{options}", self.path], check=True, capture_output=True)
+        command = ["mount", "-o", f"remount,{options}", self.path]
+        subprocess.run(command, check=True, capture_output=True, text=True)
 
 
 class Folder:
@@ -73,7 +74,8 @@ class Folder:
 
     def _set(self, changed) -> None:
         for folder in (self.path, *(path for path in self.path.rglob("*") if path.is_dir() and not path.is_symlink())):
-            folder.chmod(changed(stat.S_IMODE(folder.stat().st_mode)))
+            with contextlib.suppress(FileNotFoundError):  # renamed or removed by a program that still writes
+                folder.chmod(changed(stat.S_IMODE(folder.stat().st_mode)))
 
 
 Disk = Mounted | Folder

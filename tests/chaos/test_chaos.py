@@ -31,16 +31,51 @@ def test_a_trial_is_repeated_with_earlier_kills_until_a_fault_has_hit(tmp_path):
         return {"file": (on.path / "file").read_bytes()}
 
     subject = Subject("sleeper", lambda on: None, start, made, lambda on: "", room=1)
-    hits = trial(subject, tmp_path, 60.0, {"file": b"made"}, KillsAtOnce(0))
+    hits = trial(subject, tmp_path, 60.0, {"file": b"made"}, Chooses("kill"))
     assert hits["none in time"] >= 1
     assert hits["kill"] == 1
 
 
-class KillsAtOnce(random.Random):
-    """Chooses one kill, in the middle of the time."""
+def test_a_disk_becomes_read_only_as_soon_as_no_file_is_open_and_the_run_says_why_it_ends(tmp_path):
+    """The subject holds a file open for half a second, and makes another one after it, for as long as it can."""
+    with disk(tmp_path / "disk") as on:
+        if on.name == "a folder":
+            pytest.skip("a folder has no files that keep it from becoming read-only")
+    program = (
+        "import sys, time\n"
+        "for index in range(20):\n"
+        "    with open(sys.argv[1], 'w') as file:\n"
+        "        time.sleep(0.5 if index == 0 else 0.05)\n"
+        "        file.write('made')\n"
+        "    time.sleep(0.05)\n"
+    )
+
+    def start(on):
+        with on.path.with_name("said").open("w") as said:
+            return subprocess.Popen(
+                [sys.executable, "-c", program, str(on.path / "file")], stderr=said, start_new_session=True
+            )
+
+    def made(on):
+        return {"file": (on.path / "file").read_bytes()}
+
+    def said(on):
+        return on.path.with_name("said").read_text()
+
+    subject = Subject("writer", lambda on: None, start, made, said, room=1)
+    hits = trial(subject, tmp_path / "trial", 0.4, {"file": b"made"}, Chooses("disk becomes read-only"))
+    assert hits["disk becomes read-only"] == 1
+
+
+class Chooses(random.Random):
+    """Chooses one fault, in the middle of the time."""
+
+    def __init__(self, fault):
+        super().__init__(0)
+        self.fault = fault
 
     def choices(self, population, *, k):
-        return ["kill"]
+        return [self.fault]
 
     def uniform(self, a, b):
         return (a + b) / 2

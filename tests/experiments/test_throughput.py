@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from experiment_files import as_written, config_of, draw
+from scipy import stats
 
 from benchmarks.peers import slax
 from benchmarks.side_by_side import contenders, equations
@@ -88,7 +89,7 @@ def test_forms_of_a_library_are_ranked_by_their_time_and_those_without_one_come_
 
     def record(name, *rounds, **why):
         empty = {"error": None, "left_out": None, "neuron": None}
-        return empty | why | {"name": name, "rounds": [[time] for time in rounds]}
+        return empty | why | {"name": name, "rounds": [[time] for time in 3 * rounds]}
 
     ours = record("slax:default", 1.0, 1.0)
     layers, whole = record("spyx:layers", 3.0, 3.0), record("spyx:whole", 2.0, 9.0)
@@ -107,6 +108,18 @@ def test_forms_of_a_library_are_ranked_by_their_time_and_those_without_one_come_
     assert plot.draw_measured(ax, [first, second]) == ["slax", "spyx", "jaxpike"]
     drawn = [list(zip(*bars.lines[0].get_data(), strict=True)) for bars in ax.containers]
     assert drawn == [[(8, 1.0), (16, 1.0)], [(8, 3.0), (16, 2.0)], [(8, 4.0)]]
+
+
+def test_a_ratio_is_the_geometric_mean_of_the_rounds(tmp_path, results):
+    """Of a time that varies by a factor of four, in turn with ours: neither is faster."""
+    empty = {"error": None, "left_out": None, "neuron": None}
+    ours = empty | {"name": "slax:default", "rounds": [[1.0], [4.0], [1.0], [4.0]]}
+    other = empty | {"name": "spyx:layers", "rounds": [[4.0], [1.0], [4.0], [1.0]]}
+    (_, row) = draw("throughput", [results[0] | {"records": [ours, other]}], tmp_path)["throughput_speedup"]
+    assert float(row["ratio"]) == pytest.approx(1.0, abs=1e-6) and row["ratio_mean"] == "geometric"
+    assert row["ratio_values"] == "4 0.25 4 0.25"
+    low, high = np.exp(stats.t.interval(0.95, 3, 0.0, stats.sem(np.log([4, 0.25, 4, 0.25]))))
+    assert (float(row["ratio_low"]), float(row["ratio_high"])) == pytest.approx((low, high), abs=1e-5)
 
 
 def test_neuron_that_is_not_as_stated_is_refused():

@@ -124,6 +124,25 @@ def test_samples_of_the_same_table_and_task_are_paired_and_others_are_not():
     assert found.conditions[0].difference.kind == "not paired"
 
 
+def test_geometric_means_are_compared_by_their_logarithms():
+    """Ratios whose arithmetic mean is above 1 only since noise is not symmetric."""
+    cells = {"name": "noise", "ratio": "1.0", "ratio_low": "0.1", "ratio_high": "10", "ratio_values": "0.25 0.25 4 4"}
+    tables = {"x": [cells | {"ratio_mean": "geometric"}, cells | {"name": "plain", "ratio_mean": ""}]}
+
+    def found(name, **more):
+        relation, than = more.pop("relation", "above"), more.pop("than", 1.0)
+        return evaluate_claim(
+            expand(claim("it", cell("ratio", name=name), relation, than, **more)), "x", tables, "full"
+        )
+
+    geometric, arithmetic = (found(name).conditions[0].difference for name in ("noise", "plain"))
+    assert geometric.mean == pytest.approx(0.0, abs=1e-12) and geometric.is_of_logarithms
+    assert arithmetic.mean == pytest.approx(1.125) and not arithmetic.is_of_logarithms
+    for mistake in ({"than": 0.0}, {"relation": "near", "tolerance": 0.1}):
+        with pytest.raises(ClaimError, match="geometric means are compared by their logarithms, without a tolerance"):
+            found("noise", **mistake)
+
+
 def test_what_is_not_resolved_says_which_way_the_means_point():
     assert judged("middle", "above", 1.9).direction == "the means agree with it"
     assert judged("middle", "above", 2.0).direction == "the means contradict it"

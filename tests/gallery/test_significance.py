@@ -11,6 +11,7 @@ from gallery.significance import (
     Evidence,
     difference,
     evidence,
+    factor,
     holm,
     is_true_of_means,
     samples_needed,
@@ -55,6 +56,20 @@ def test_samples_that_are_not_paired_have_the_p_value_and_the_interval_of_welch(
     assert (found.kind, found.counts) == ("not paired", (4, 7))
     assert p_of("above", found) == pytest.approx(expected.pvalue, rel=1e-9)
     assert found.interval == pytest.approx(tuple(expected.confidence_interval(0.95)), rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_factor_is_tested_by_the_logarithms_and_is_the_inverse_of_the_other_way_round(seed):
+    times = np.exp(np.random.default_rng(seed).normal(0.0, 0.3, (2, 9)))
+    ours, than = times[0] / times[1], 1.1
+    found, expected = factor(list(ours), than, paired=False), stats.ttest_1samp(np.log(ours), np.log(than))
+    assert found.is_of_logarithms and p_of("above", found) == pytest.approx(expected.pvalue, rel=1e-9)
+    assert found.interval == pytest.approx(tuple(expected.confidence_interval(0.95) - np.log(than)), rel=1e-9)
+    other = factor(list(1 / ours), 1 / than, paired=False)
+    assert other.mean == pytest.approx(-found.mean, abs=1e-12)
+    assert p_of("below", other) == pytest.approx(p_of("above", found), rel=1e-9)
+    missing = factor([None, 2.0, 8.0], [1.0, 1.0, 1.0], paired=True)
+    assert missing.mean == pytest.approx(np.log(4.0)) and missing.counts == (2,)
 
 
 @pytest.mark.parametrize("seed", range(20))

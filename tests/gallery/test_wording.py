@@ -1,12 +1,13 @@
 """Numbers, verdicts and durations in words."""
 
+import math
 from typing import get_args
 
 import pytest
 
 from gallery import wording
 from gallery.claims import Claim, Condition, Verdict, correct
-from gallery.significance import difference, evidence
+from gallery.significance import difference, evidence, factor
 from gallery.tables import Number
 
 EXACT = Number(2.0, 2.0, 2.0)
@@ -57,6 +58,14 @@ def condition_of(ours, relation, than=(), *, value=0.0, tolerance=None, paired=T
     found = difference(ours, than or value, paired=paired)
     judged = Condition(sides[0], relation, sides[1], tolerance, None, (), found)
     return judged._replace(evidence=found and evidence(relation, found, tolerance))
+
+
+def test_a_factor_is_told_as_such():
+    ours = Number(2.0, 1.0, 4.0, (1.0, 4.0), "round", is_geometric=True)
+    found = factor([1.0, 4.0], 1.0, paired=False)
+    told = wording.difference(Condition(ours, "above", Number(1.0, 1.0, 1.0), None, None, (), found))
+    ends = [wording.in_digits(math.exp(end)) for end in found.interval]
+    assert told.replace(wording.NO_BREAK, " ") == f"2-fold ({ends[0]} to {ends[1]}), over 2 rounds"
 
 
 def claim(*conditions):

@@ -196,9 +196,10 @@ def test_a_disk_that_becomes_read_only_leaves_no_thread_that_waits(folder, tmp_p
     monkeypatch.setattr(os, "mkdir", read_only)
     with pytest.raises(OSError, match=r"could not be written to .*: Read-only file system\. Make it writable"):
         run(tmp_path)
-    for thread in (waits := set(threading.enumerate()) - before):
+    waits = [thread for thread in set(threading.enumerate()) - before if not thread.daemon]
+    for thread in waits:
         thread.join(timeout=10.0)
-    assert not [thread.name for thread in waits if thread.is_alive() and not thread.daemon]
+    assert not [thread.name for thread in waits if thread.is_alive()]
 
 
 def test_checkpoints_that_cannot_be_written_hide_no_other_error(tmp_path, monkeypatch):

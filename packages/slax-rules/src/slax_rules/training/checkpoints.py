@@ -28,8 +28,9 @@ BEST = "best"
 class Checkpoints:
     """The folder and frequency of `fit`'s checkpoints; `fit` resumes from the newest checkpoint there, if there is one.
 
-    A checkpoint is a folder named after its step. It is written under another name and renamed when it is complete, in the
-    background while training continues, so a run that is killed loses at most the steps since the last one.
+    A checkpoint is a folder named after its step. It is written under another name and renamed when it is complete. Once its
+    folders are made, this happens in the background while training continues, so a run that is killed loses at most the steps
+    since the last one.
 
     Args:
         directory: a folder for this run alone.
@@ -78,8 +79,10 @@ class Checkpoints:
         ):  # left by a run that was killed while it wrote the best weights
             left_over.unlink(missing_ok=True)
         # Where folders are made in the background, threads that wait for one that cannot be made keep the program from ending.
-        here = ocp.AsyncOptions(create_directories_asynchronously=False)
-        options = ocp.CheckpointManagerOptions(max_to_keep=self.keep, cleanup_tmp_directories=True, async_options=here)
+        background = ocp.AsyncOptions(create_directories_asynchronously=False)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=self.keep, cleanup_tmp_directories=True, async_options=background
+        )
         store = Store(ocp.CheckpointManager(directory, options=options), settings)
         with _without_logged_errors():
             try:

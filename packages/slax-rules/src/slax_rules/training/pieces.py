@@ -65,7 +65,7 @@ def as_piece(item: Any) -> Piece:
 
 
 def _as_step(start: Any) -> int | None:
-    """The number of a step as Python's own integer; with `prefetched` of slax_data it is an array on a device."""
+    """The number of a step as Python's own integer; `prefetched` of slax_data makes it an array on a device."""
     if start is None:
         return None
     try:
