@@ -39,8 +39,11 @@ docs: $(DOCS)/.ok ## make the site: site/index.html, which needs no network
 docs-serve: $(DOCS)/.ok ## show the site at http://127.0.0.1:8000 while you write
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs serve
 
-test: $(V)/.ok ## run all tests
+test: $(V)/.ok ## run all tests, with a covering part of the combinations of settings: tests/covering.py
 	pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-all: export EVERY_COMBINATION := 1
+test-all: test ## the same with every combination, which takes a third longer or more
 
 cluster: $(V)/.ok ## run the pipeline on a Slurm of three nodes on this machine (Debian: slurm-wlm, munge)
 	pytest -m cluster tests/cluster
@@ -116,4 +119,4 @@ $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS
 	$(V)/bin/uv pip install -q --compile-bytecode --python $(@D) --require-hashes -r $<
 	touch $@
 
-.PHONY: help figures tiny paper verify pack cuda docs docs-serve release-check test check lowest newest cluster chaos lint benchmark claims lock clean
+.PHONY: help figures tiny paper verify pack cuda docs docs-serve release-check test test-all check lowest newest cluster chaos lint benchmark claims lock clean

@@ -10,6 +10,8 @@ import optax
 import pytest
 from flax import nnx
 
+from covering import combinations
+from kinds_of_rules import OF_EACH_CLASS, OF_EACH_CLASS_AND_ROUTE, of_each_kind
 from slax_neurons import connect, unroll
 from slax_rules import (
     RULES,
@@ -41,17 +43,8 @@ FIXED_NEURONS = {"pp_prop", "s_tllr", "tess"}
 PROJECTED_TARGETS = {name for name, entry in RULES.items() if entry.route is Target}
 each = pytest.mark.parametrize("name", RULES)
 each_gradient = pytest.mark.parametrize("name", [name for name in RULES if name not in IN_THE_OPTIMIZER])
+each_kind = pytest.mark.parametrize("name", [name for name in of_each_kind() if name not in IN_THE_OPTIMIZER])
 deterministic = pytest.mark.parametrize("name", [name for name in RULES if name not in RANDOM | IN_THE_OPTIMIZER])
-
-
-def first_of_each(key):
-    """The first line of the registry with each value of a key."""
-    return list({key(entry): name for name, entry in reversed(RULES.items())}.values())
-
-
-# The others are one of these along another route, under another name, or with another optimizer.
-OF_EACH_CLASS = first_of_each(lambda entry: (entry.rule, "recurrence" in entry.options))
-OF_EACH_CLASS_AND_ROUTE = sorted({*OF_EACH_CLASS, *first_of_each(lambda entry: entry.route)})
 
 
 def subject(name, *, edges=(), dtype=jnp.float32, fixed=True, last="li", head=None):
@@ -213,18 +206,19 @@ def loss_of_heads(outputs, targets):
 
 
 TRACK = np.random.default_rng(0).normal(size=(T, B, 2))
-# The loss, the targets, the last neuron, what is behind it, and the windows.
+# The loss, the targets, the last neuron, and what is behind it.
 LOSSES = {
-    "of two heads in each step": (loss_of_heads, {"class": LABELS, "track": TRACK}, "li", two_heads, (1, 5, T)),
-    "of spike counts": (SequenceLoss(lambda y, t: cross_entropy(y.sum(axis=0), t)), LABELS, "lif", None, (1, T)),
+    "of two heads in each step": (loss_of_heads, {"class": LABELS, "track": TRACK}, "li", two_heads),
+    "of spike counts": (SequenceLoss(lambda y, t: cross_entropy(y.sum(axis=0), t)), LABELS, "lif", None),
 }
+WITH_A_LOSS = combinations([name for name in RULES if name not in IN_THE_OPTIMIZER], LOSSES, (1, 5))
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@each_gradient
+@pytest.mark.parametrize("name, loss", dict.fromkeys((name, loss) for name, loss, _ in WITH_A_LOSS))
 def test_loss_and_gradient_are_the_same_for_every_window(name, loss, x64):
-    """Windows of one step, of 5, where the last is shorter, and the whole sequence."""
-    loss_fn, targets, last, head, windows = LOSSES[loss]
+    """Windows of one step or of 5, where the last is shorter, and the whole sequence."""
+    loss_fn, targets, last, head = LOSSES[loss]
+    windows = [*(window for *of, window in WITH_A_LOSS if of == [name, loss]), T]
     model = subject(name, edges=edges_of(name), dtype=jnp.float64, fixed=name in FIXED_NEURONS, last=last, head=head)
     x = inputs(T, B, 5)
     found = [gradients(model, loss_fn, x, targets, rule=make(name, model), window=window) for window in windows]
@@ -252,7 +246,7 @@ def test_a_loss_of_optax_is_the_loss_of_a_step(name, x64):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, entry in RULES.items() if "online" in entry.updates and name not in {"tbptt", "fptt"}]
+    "name", [name for name in of_each_kind() if "online" in RULES[name].updates and name not in {"tbptt", "fptt"}]
 )
 def test_steps_online_at_constant_parameters_sum_to_the_deferred_gradient(name, x64):
     """T15 of the rules: an optimizer that adds gradients up and moves nothing. TBPTT cuts at each window online."""
@@ -274,7 +268,10 @@ def test_steps_online_at_constant_parameters_sum_to_the_deferred_gradient(name, 
     assert (len(summed) > len(deferred)) == (RULES[name].route is Adaptive)  # those of the rule follow
 
 
-@pytest.mark.parametrize("name", [name for name in RULES if name not in RANDOM | IN_THE_OPTIMIZER | FIXED_NEURONS])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in of_each_kind() if name not in RANDOM | IN_THE_OPTIMIZER | FIXED_NEURONS],
+)
 def test_layer_without_synapse_is_the_neuron_on_its_inputs(name, x64):
     """A LIF that reads the inputs themselves: its gradients are those of a layer whose kernel is the identity.
 
@@ -332,7 +329,7 @@ def temporaries(name, windows):
     return gradient.lower(state, jnp.zeros((8 * windows, B, 5))).compile().memory_analysis().temp_size_in_bytes
 
 
-@each_gradient
+@each_kind
 def test_a_second_call_traces_nothing(name):
     """Of `gradients` and of the training step, called as they are; with other numbers, and a rule that is made anew."""
     traced = 0
@@ -359,7 +356,7 @@ def test_a_second_call_traces_nothing(name):
     assert traced == first
 
 
-@each_gradient
+@each_kind
 def test_a_rule_is_an_argument_of_nnx_jit(name, x64):
     model, x = subject(name, edges=edges_of(name), dtype=jnp.float64), inputs(T, B, 5)
 
@@ -371,7 +368,7 @@ def test_a_rule_is_an_argument_of_nnx_jit(name, x64):
     assert furthest(gradient(model, make(name, model)), expected) < SAME
 
 
-@each_gradient
+@each_kind
 def test_gradient_is_the_same_inside_jit_and_vmap_over_models(name, x64):
     models = [subject(name, edges=edges_of(name), dtype=jnp.float64) for _ in range(2)]
     models[1].modules[0].kernel[...] *= 0.9

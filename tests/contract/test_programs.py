@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
+from kinds_of_rules import of_each_kind
 from slax_neurons import LI, LIF, connect, unroll
 from slax_neurons.kernels import auto_is
 from slax_rules import RULES, LayerRule, cross_entropy, gradients
@@ -94,7 +95,7 @@ def test_compiled_program_has_one_product_for_each_layer_window_and_direction(na
     assert len(re.findall(r" dot\(", compiled.as_text())) == PRODUCTS + MORE.get(name, 0)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", of_each_kind(NAMES))
 def test_programs_have_no_double_precision_no_callback_and_a_length_without_time(name, model, platform):
     def text(steps):
         traced = jax.jit(gradient_of(name, model, 8)).trace(jnp.ones((steps, B, SIZES[0])))
@@ -105,7 +106,7 @@ def test_programs_have_no_double_precision_no_callback_and_a_length_without_time
     assert short.count(" = ") == long.count(" = ")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", of_each_kind(NAMES))
 def test_in_kernels_a_window_of_a_rule_has_no_loop_over_steps(name, model, monkeypatch):
     """For CUDA, which needs no GPU: one Triton kernel takes the place of each loop, whatever the number of steps."""
     monkeypatch.setattr("slax_neurons.kernels.is_interpreted", lambda: False)

@@ -12,6 +12,7 @@ import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec
 
+from covering import combinations
 from slax_neurons import ALIF, LIF, SURROGATES, Surrogate, connect, unroll
 
 T, B, N = 6, 2, 3
@@ -47,8 +48,7 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("edges", [None, {0: [1]}, {2: [1, 3]}], ids=str)
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("edges, run", combinations([None, {0: [1]}, {2: [1, 3]}], RUNS, strength=1))
 def test_every_order_of_modes_gives_the_same_second_derivative(run, edges, x64):
     model = chain(edges=edges)
     keys = jax.random.split(jax.random.key(0))

@@ -4,15 +4,17 @@ A process of its own, since the number of devices is fixed when JAX starts. PART
 rules whose traces and routes are also those of other rules, together and with fewer windows.
 """
 
-import itertools
+import functools
 import json
 import os
 import re
 import sys
+from pathlib import Path
 
 if __name__ == "__main__":
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     os.environ["JAX_PLATFORMS"] = "cpu"
+    sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,8 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
+from covering import EVERY, combinations
+from kinds_of_rules import OF_EACH_CLASS
 from slax_neurons import LI, LIF, BlockDiagonal, Delay, Dropout, Edge, RunningNorm, connect, unroll
 from slax_rules import (
     RULES,
@@ -48,7 +52,8 @@ LOSSES = {
 }
 # Rules of the table, without the one that several devices refuse; those that need fewer windows are measured together.
 FEW = ("e_prop_direct", "hypr", "s_tllr", "tess", "osttp", "etlp", "dfa", "drtp")
-RULE_NAMES = [name for name in RULES if name not in ("uoro", *FEW)]
+RULE_NAMES = [name for name in RULES if name not in ("uoro", *FEW) and (EVERY or name in (*OF_EACH_CLASS, "fptt"))]
+FEW_TRIED = combinations(FEW, DEVICES[1:], strength=1)
 WITH_EDGES = ("bptt", "ostl_with_recurrence", "e_prop_random")
 
 
@@ -116,17 +121,18 @@ def make_optimizer(name, model):
     return rule, both, nnx.Optimizer(both, wrap(SGD) if wrap else SGD, wrt=nnx.Param)
 
 
+def ways(name):
+    """How a rule is tried: update, window, devices, and whether with a mask."""
+    return combinations(RULES[name].updates, WINDOWS, DEVICES[1:], (False, True))
+
+
 def of_rule(name):
     """Parameters after three steps and losses on 2 and 8 devices beside those on one, and gradients of three losses."""
-    found = {}
-    updates = RULES[name].updates
-    for update, window in itertools.product(updates, WINDOWS):
-        for masked in (False, True):
-            one = trained(name, update, window, 1, masked)
-            for devices in DEVICES[1:]:
-                key = f"{update}, window {window}, {devices} devices{', mask' if masked else ''}"
-                found[key] = deviation(trained(name, update, window, devices, masked), one)
-    return found | (of_losses(name) if "offline" in updates else {})
+    found, on_one = {}, functools.cache(lambda update, window, masked: trained(name, update, window, 1, masked))
+    for update, window, devices, masked in ways(name):
+        key = f"{update}, window {window}, {devices} devices{', mask' if masked else ''}"
+        found[key] = deviation(trained(name, update, window, devices, masked), on_one(update, window, masked))
+    return found | (of_losses(name) if "offline" in RULES[name].updates else {})
 
 
 def of_losses(name):
@@ -137,7 +143,8 @@ def of_losses(name):
     found = {}
     for title, loss in LOSSES.items():
         whole = gradients(model, loss, inputs, labels, rule=rule, window=T)
-        for devices, window in ((2, 3), (8, 1)):
+        ways = ((2, 3), (8, 1))
+        for devices, window in ways if EVERY else ways[len(found) % 2 :][:1]:
             shares = on(devices, (inputs, labels))
             found[f"{title}, window {window}, {devices} devices"] = deviation(
                 gradients(model, loss, *shares, rule=rule, window=window), whole
@@ -148,17 +155,16 @@ def of_losses(name):
 def few():
     """Parameters after three steps online, and the gradient of a loss of the sequence, beside those on one device."""
     found = {}
-    for name in FEW:
+    for name, devices in FEW_TRIED:
         one = trained(name, "online", 3, 1, True)
         model = make(jnp.float64)
         rule, loss = make_rule(name, model), LOSSES["time mean"]
         inputs, labels, _ = batch(masked=False)
         whole = gradients(model, loss, inputs, labels, rule=rule, window=T)
-        for devices in DEVICES[1:]:
-            shares = on(devices, (inputs, labels))
-            by_three = gradients(model, loss, *shares, rule=rule, window=3)
-            found[f"{name}, online, {devices} devices"] = deviation(trained(name, "online", 3, devices, True), one)
-            found[f"{name}, time mean, {devices} devices"] = deviation(by_three, whole)
+        shares = on(devices, (inputs, labels))
+        by_three = gradients(model, loss, *shares, rule=rule, window=3)
+        found[f"{name}, online, {devices} devices"] = deviation(trained(name, "online", 3, devices, True), one)
+        found[f"{name}, time mean, {devices} devices"] = deviation(by_three, whole)
     return found
 
 

@@ -14,9 +14,24 @@ from pathlib import Path
 
 import numpy as np
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+from covering import combinations
+
 T, B, N, H, C = 12, 8, 3, 4, 3
 STEPS = 60  # of the long run
-RULES_TRIED = ("bptt", "otpe", "ottt", "e_prop_direct")
+NUMBERS = (2, 4)  # of processes
+TRIED = combinations(
+    NUMBERS,
+    ("bptt", "otpe", "ottt", "e_prop_direct"),
+    ("offline", "online"),
+    valid=lambda processes, rule, update: (rule, update) != ("bptt", "online"),
+)
+
+
+def tried(processes: int) -> list[tuple[str, str]]:
+    """Rule and update of each run with this number of processes; one process runs what any number does."""
+    return sorted({(rule, update) for number, rule, update in TRIED if processes in (1, number)})
 
 
 def main(port: int, processes: int, index: int, devices: int, part: str, folder: str) -> None:
@@ -91,40 +106,39 @@ def rules(processes, index, folder):
         return spikes, jnp.arange(B) % C
 
     found = {}
-    for rule in RULES_TRIED:
-        for update in ("offline", "online") if rule != "bptt" else ("offline",):
-            model, made, optimizer = network(rule)
-            seen = []
+    for rule, update in tried(processes):
+        model, made, optimizer = network(rule)
+        seen = []
 
-            def note(info, seen=seen):
-                seen.append(float(np.asarray(info.model.modules[0].kernel[...]).sum()))
-                assert info.batch[0].shape == (T, B // processes, N)
+        def note(info, seen=seen):
+            seen.append(float(np.asarray(info.model.modules[0].kernel[...]).sum()))
+            assert info.batch[0].shape == (T, B // processes, N)
 
-            note.every = 1
-            options = {"rule": made, "update": update, "window": 4, "devices": jax.devices()}
-            held_out = list(batches(processes, index))[:2]
-            history = fit(
-                model,
-                optimizer,
-                cross_entropy,
-                list(batches(processes, index)),
-                epochs=2,
-                held_out=held_out,
-                metrics={"accuracy": accuracy},
-                callbacks=[note],
-                **options,
-            )
-            later = fit(model, optimizer, cross_entropy, Sampler(sample, jax.random.key(1), steps=3), **options)
-            outputs = predict(model, held_out[0][0], devices=jax.devices())
-            everywhere = evaluate(model, cross_entropy, held_out, devices=jax.devices())
-            found[f"{rule} {update}"] = {
-                "losses": [*history.losses.tolist(), *later.losses.tolist()],
-                "records": [[record["loss"], record["accuracy"]] for record in history.records if "loss" in record],
-                "seen": seen,
-                "weights": numbers(model),
-                "outputs": np.asarray(outputs).tolist(),
-                "loss": everywhere["loss"],
-            }
+        note.every = 1
+        options = {"rule": made, "update": update, "window": 4, "devices": jax.devices()}
+        held_out = list(batches(processes, index))[:2]
+        history = fit(
+            model,
+            optimizer,
+            cross_entropy,
+            list(batches(processes, index)),
+            epochs=2,
+            held_out=held_out,
+            metrics={"accuracy": accuracy},
+            callbacks=[note],
+            **options,
+        )
+        later = fit(model, optimizer, cross_entropy, Sampler(sample, jax.random.key(1), steps=3), **options)
+        outputs = predict(model, held_out[0][0], devices=jax.devices())
+        everywhere = evaluate(model, cross_entropy, held_out, devices=jax.devices())
+        found[f"{rule} {update}"] = {
+            "losses": [*history.losses.tolist(), *later.losses.tolist()],
+            "records": [[record["loss"], record["accuracy"]] for record in history.records if "loss" in record],
+            "seen": seen,
+            "weights": numbers(model),
+            "outputs": np.asarray(outputs).tolist(),
+            "loss": everywhere["loss"],
+        }
     return found
 
 

@@ -10,8 +10,11 @@ import pytest
 from flax import nnx
 
 import oracle
+from covering import EVERY, combinations
+from kinds_of_rules import OF_EACH_CLASS
 from rules.ledger import (
     CASES,
+    COMPARISONS,
     LABELS,
     NETWORKS,
     SIGNAL,
@@ -58,7 +61,20 @@ def test_every_spiking_layer_of_the_networks_fires_now_and_then(network, x64):
             assert 0.05 < oracle.series(history, "output", index).mean() < 0.8
 
 
-@pytest.mark.parametrize(("name", "network"), CASES, ids=lambda part: part)
+# Every class of rules on all its networks; the others, which differ in route or name, on one of them.
+OF_A_CLASS = [name for name, comparison in COMPARISONS.items() if EVERY or comparison.rule in OF_EACH_CLASS]
+TRIED = [
+    *(case for case in CASES if case[0] in OF_A_CLASS),
+    *combinations(
+        [name for name in COMPARISONS if name not in OF_A_CLASS],
+        NETWORKS,
+        valid=lambda *case: case in CASES,
+        strength=1,
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "network"), TRIED, ids=lambda part: part)
 def test_gradient_is_that_of_the_oracle(name, network, x64):
     limit = printed_bounds()[name, network]
     assert limit < 1e-9

@@ -9,6 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
+from kinds_of_rules import of_each_kind
 from slax_data import spike_trains, stored_task
 from slax_neurons import unroll
 from slax_rules import (
@@ -83,7 +84,7 @@ def test_loss_and_gradient_are_those_of_the_mean_over_valid_entries(x64):
     assert close(run(model, x, mask=mask), nnx.value_and_grad(loss_of)(model))
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", of_each_kind())
 def test_padding_changes_neither_loss_nor_gradient(rule, x64):
     """A net that every rule can treat, since its neurons have no parameters; with the same noise each time."""
     x, mask = inputs(T, B, 7), valid_steps(jnp.full(B, T), T + 3)

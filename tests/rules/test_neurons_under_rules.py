@@ -12,6 +12,7 @@ import pytest
 from flax import nnx
 
 import oracle
+from kinds_of_rules import of_each_kind
 from slax_neurons import ALIF, BRF, LI, LIF, AdLIF, CuBaLIF, Edge, Trainable, connect
 from slax_rules import (
     BPTT,
@@ -228,7 +229,7 @@ REFUSALS = {
 }
 THIS_STEP_ALONE = {"sltt", "dfa", "drtp"}
 # FPTT is another rule with an optimizer around it.
-each_rule = pytest.mark.parametrize("name", [name for name in RULES if name != "fptt"])
+each_rule = pytest.mark.parametrize("name", [name for name in of_each_kind() if name != "fptt"])
 
 
 def under(name: str, model: Any) -> Any:

@@ -10,6 +10,7 @@ import optax
 import pytest
 from flax import nnx
 
+from covering import combinations
 from slax_neurons import IF, LI, LIF, connect
 from slax_rules import (
     BPTT,
@@ -32,6 +33,7 @@ from slax_rules import (
 
 T, B, N, C = 6, 4, 5, 3
 RULES = [BPTT(), OSTL(), OTTT()]
+WORDS = {jnp.nan: "NaN", jnp.inf: "infinite", -jnp.inf: "infinite"}
 MOMENTUM = optax.sgd(0.1, momentum=0.9)
 
 
@@ -71,10 +73,8 @@ def stopped(*arguments, **options):
     return str(error.value)
 
 
-@pytest.mark.parametrize("update", ["offline", "online"])
-@pytest.mark.parametrize("value, word", [(jnp.nan, "NaN"), (jnp.inf, "infinite"), (-jnp.inf, "infinite")])
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
-def test_one_entry_of_the_inputs_stops_the_run(rule, value, word, update, tmp_path):
+@pytest.mark.parametrize("rule, value, update", combinations(RULES, WORDS, ["offline", "online"]))
+def test_one_entry_of_the_inputs_stops_the_run(rule, value, update, tmp_path):
     """At its step, although a spike hides it from the loss; the last checkpoint and the model have the step before."""
     good = [batch(0), batch(1)]
     expected = made()
@@ -93,7 +93,7 @@ def test_one_entry_of_the_inputs_stops_the_run(rule, value, word, update, tmp_pa
     )
     assert message.startswith(
         "fit stopped at step 3 (batch 2 of epoch 0, counted from 0), which is not finite: the inputs are "
-        f"{word} at time step 2, sample 1, feature 3."
+        f"{WORDS[value]} at time step 2, sample 1, feature 3."
     )
     assert message.endswith(f"and of the checkpoint in {tmp_path / 'run'} are those after step 2.")
     assert same(numbers(model, optimizer), numbers(*expected))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from covering import combinations
 from slax_neurons.internal import scan_units
 from slax_neurons.kernels import auto_is
 from slax_rules import RULES, cross_entropy, firing_rate, gradients
@@ -21,15 +22,16 @@ NETWORKS = {
     "trainable": ([6, 5, 4], [{"kind": "alif", "decay": 0.8, "beta": np.linspace(0.1, 0.4, 5)}, LIF]),
     "two states": ([6, 5, 4], [{"kind": "cuba_lif", "fixed": True}, LI]),
 }
-# Rules by their recursions; the others differ in routes. Each kind of network goes with the recursions that see it.
+# Rules by their recursions; the others differ in routes.
 RECURSIONS = [
     "ostl", "ostl_with_recurrence", "otpe", "approximate_otpe", "ottt", "sltt", "e_prop", "pp_prop", "hypr", "s_tllr", "tess",
 ]  # fmt: skip
-CASES = [
-    *((name, "two states") for name in RECURSIONS),
-    *((name, "convolution") for name in ("ostl", "ottt", "pp_prop")),
-    *((name, "trainable") for name in ("ostl", "otpe", "sltt", "e_prop")),
-]
+SEE = {
+    "convolution": ("ostl", "ottt", "pp_prop"),
+    "trainable": ("ostl", "otpe", "sltt", "e_prop"),
+    "two states": RECURSIONS,
+}
+CASES = combinations(RECURSIONS, NETWORKS, strength=1, valid=lambda name, network: name in SEE[network])
 
 
 def close(one, other):

@@ -10,6 +10,7 @@ import optax
 import pytest
 from flax import nnx
 
+from kinds_of_rules import of_each_kind
 from slax_neurons import LI, LIF, Dropout, RunningNorm, connect
 from slax_rules import (
     BPTT,
@@ -34,7 +35,7 @@ from slax_rules import (
 
 T, B, N, C = 20, 3, 6, 4
 SAME = 1e-12
-NAMES = [name for name, entry in RULES.items() if "online" in entry.updates]
+NAMES = [name for name in of_each_kind() if "online" in RULES[name].updates]
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ import pytest
 from flax import nnx
 from jax.extend.core import jaxprs_in_params
 
+from covering import combinations
 from slax_neurons import (
     LI,
     LIF,
@@ -137,12 +138,12 @@ def gradient_of(model, rule, x, **options):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [
-        (name, kind)
-        for name in MAKES
-        for kind in ("dense", "conv", "edge")
-        if not (kind == "conv" and name in DENSE_ONLY)
-    ],
+    combinations(
+        MAKES,
+        ("dense", "conv", "edge"),
+        valid=lambda name, kind: not (kind == "conv" and name in DENSE_ONLY),
+        strength=1,
+    ),
 )
 def test_one_layer_is_exact(name, kind, x64):
     """Equal to BPTT: OSTL for a LIF, OTTT for a LI, SLTT for one step; windows change nothing, and RTRL and SnAp agree.
@@ -229,8 +230,7 @@ def by_hand(synapse, C, c):
     return own | {("synapse", *path): value for path, value in by_hand(inner, C, c).items()}
 
 
-@each_net
-@pytest.mark.parametrize("rule", LAYERWISE)
+@pytest.mark.parametrize("net, rule", combinations(NETS, LAYERWISE, strength=1))
 def test_the_gradient_is_that_of_the_plain_net_by_the_chain_rule(net, rule, x64):
     """With one window for the plain net and several for the other, or the other way around."""
     model, x = deep(net), data()

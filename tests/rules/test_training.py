@@ -9,6 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
+from covering import combinations
 from rules import by_window
 from slax_neurons import LI, LIF, connect
 from slax_rules import (
@@ -178,10 +179,10 @@ WHERE = {
 }
 
 
-@pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
-@pytest.mark.parametrize("where", WHERE)
-@pytest.mark.parametrize("rule", [BPTT(), OSTL()], ids=["bptt", "ostl"])
-@pytest.mark.parametrize("step", [train_offline, train_online])
+@pytest.mark.parametrize(
+    "step, rule, where, masked",
+    combinations([train_offline, train_online], [BPTT(), OSTL()], WHERE, [False, True]),
+)
 def test_a_gradient_that_is_not_finite_is_no_step(step, rule, where, masked):
     """Model and optimizer, its momenta and counters included, stay as they are, and the loss is NaN."""
     loss_fn, x = WHERE[where]

@@ -9,8 +9,9 @@ import jax
 import pytest
 from flax import nnx
 
+from kinds_of_rules import of_each_kind
 from slax_neurons import LIF, connect
-from slax_rules import RULES, split_units
+from slax_rules import split_units
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def test_gradients_training_and_evaluation_are_those_of_one_device(measured):
         "evaluate",
         "in one window",
     }
-    assert measured["found"].keys() == ways | RULES.keys()
+    assert measured["found"].keys() == ways | set(of_each_kind())
     for name, (deviation, _, _) in measured["found"].items():
         assert deviation < 1e-12, name
 

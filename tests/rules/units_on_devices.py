@@ -5,10 +5,13 @@ A process of its own, since the number of devices is fixed when JAX starts.
 
 import json
 import os
+import sys
+from pathlib import Path
 
 if __name__ == "__main__":
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     os.environ["JAX_PLATFORMS"] = "cpu"
+    sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +19,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from kinds_of_rules import of_each_kind
 from slax_neurons import ALIF, LI, LIF, Edge, connect
 from slax_rules import (
     RULES,
@@ -161,7 +165,7 @@ def gradients_on_devices():
 
 
 def main(folder):
-    found = {name: gradients_of(name, 5) for name in RULES}
+    found = {name: gradients_of(name, 5) for name in of_each_kind()}
     found["in one window"] = gradients_of("ostl", T)
     found["recurrent"] = gradients_of("ostl", 5, lambda: network([Edge(1, 0)]))
     found["convolution"] = gradients_of("otpe", 5, images, (4, 4, 1))
