@@ -43,7 +43,7 @@ test: $(V)/.ok ## run all tests, with a covering part of the combinations of set
 	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: export EVERY_COMBINATION := 1
-test-all: test ## the same with every combination, which takes a third longer or more
+test-all: test ## the same with every combination, which takes longer
 
 cluster: $(V)/.ok ## run the pipeline on a Slurm of three nodes on this machine (Debian: slurm-wlm, munge)
 	pytest -m cluster tests/cluster

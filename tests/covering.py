@@ -24,8 +24,8 @@ def combinations(
 ) -> list[tuple]:
     """Combinations of a value of each setting, among them every pair that a valid combination has, or all valid ones.
 
-    They are the same each time: the next one has the most new pairs, of those the values that were used least, and of those it
-    is the first in the order of the product.
+    They are the same each time: the next one has the most new pairs, of those the pairs and values that were used least, and of
+    those it is the first in the order of the product.
 
     Args:
         settings: the values of each.
@@ -45,8 +45,8 @@ def combinations(
             new = [len(group & missing) for group in groups]
             top = max(new)
             most = [index for index, count in enumerate(new) if count == top]
-            best = min(most, key=lambda index: sum(used[value] for value in places[index]))
+            best = min(most, key=lambda index: [sum(used[part] for part in of[index]) for of in (groups, places)])
             missing -= groups[best]
-            used.update(places[best])
+            used.update([*groups[best], *places[best]])
             chosen.add(best)
     return [tuple(value for _, value in product[index]) for index in sorted(chosen)]

@@ -1,8 +1,7 @@
 """One rule of each kind, for laws of how rules are run: under jit, over windows, behind a mask, as a stream.
 
-The other rules for layers fill the same traces with other numbers, which the oracle checks (rules/test_local_rules.py and
-contract/test_every_cell_of_the_grid.py), or are one of these along another route, under another name, or with another
-optimizer.
+The others fill the same traces with other numbers, which the oracle checks (rules/test_local_rules.py and
+contract/test_every_cell_of_the_grid.py), or are one of these along another route or under another name.
 """
 
 from covering import EVERY
@@ -18,9 +17,13 @@ OF_EACH_CLASS = first_of_each(lambda entry: (entry.rule, "recurrence" in entry.o
 OF_EACH_CLASS_AND_ROUTE = sorted({*OF_EACH_CLASS, *first_of_each(lambda entry: entry.route)})
 
 
-# Autodiff over all steps and over some; for layers, eligibilities of parameters, traces of inputs, those of outputs below as
-# well, products that are filtered once more, losses of their own; influences of the whole network, in part, by draws.
-KINDS = ("bptt", "tbptt", "ostl", "ottt", "otpe", "e_prop", "decolle", "rtrl", "snap", "uoro")
+KINDS = (
+    *("bptt", "tbptt"),  # autodiff over all steps and over some
+    *("ostl", "ostl_with_recurrence", "ottt", "otpe", "e_prop", "pp_prop", "s_tllr"),  # traces of their own
+    *("decolle", "e_prop_adaptive"),  # losses of each layer, and parameters of the rule
+    *("rtrl", "snap", "uoro"),  # influences of the whole network, a part of them, and by draws
+    "fptt",  # in the optimizer
+)
 
 
 def of_each_kind(names=RULES):

@@ -1,4 +1,4 @@
-"""Laws that hold for each rule in the registry: a new line there is tested here."""
+"""Laws that hold for each rule in the registry, or of how rules are run, which one of each kind is tried with."""
 
 import dataclasses
 import functools

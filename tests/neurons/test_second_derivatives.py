@@ -48,7 +48,10 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("edges, run", combinations([None, {0: [1]}, {2: [1, 3]}], RUNS, strength=1))
+@pytest.mark.parametrize(
+    "edges, run",
+    [(None, "fused"), *combinations([{0: [1]}, {2: [1, 3]}], RUNS, strength=1)],  # kernels are for layers without edges
+)
 def test_every_order_of_modes_gives_the_same_second_derivative(run, edges, x64):
     model = chain(edges=edges)
     keys = jax.random.split(jax.random.key(0))

@@ -24,7 +24,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from covering import EVERY, combinations
-from kinds_of_rules import OF_EACH_CLASS
+from kinds_of_rules import KINDS, OF_EACH_CLASS
 from slax_neurons import LI, LIF, BlockDiagonal, Delay, Dropout, Edge, RunningNorm, connect, unroll
 from slax_rules import (
     RULES,
@@ -52,9 +52,10 @@ LOSSES = {
 }
 # Rules of the table, without the one that several devices refuse; those that need fewer windows are measured together.
 FEW = ("e_prop_direct", "hypr", "s_tllr", "tess", "osttp", "etlp", "dfa", "drtp")
-RULE_NAMES = [name for name in RULES if name not in ("uoro", *FEW) and (EVERY or name in (*OF_EACH_CLASS, "fptt"))]
+RULE_NAMES = [name for name in RULES if name not in ("uoro", *FEW) and (EVERY or name in (*OF_EACH_CLASS, *KINDS))]
+WITH_LOSSES = combinations(RULE_NAMES, LOSSES, ((2, 3), (8, 1)))
 FEW_TRIED = combinations(FEW, DEVICES[1:], strength=1)
-WITH_EDGES = ("bptt", "ostl_with_recurrence", "e_prop_random")
+WITH_EDGES = ("bptt", "ostl_with_recurrence", "e_prop_random", "e_prop_adaptive")
 
 
 def make(dtype, *, batch_norm=False, dropout=None, edges=False):
@@ -143,8 +144,7 @@ def of_losses(name):
     found = {}
     for title, loss in LOSSES.items():
         whole = gradients(model, loss, inputs, labels, rule=rule, window=T)
-        ways = ((2, 3), (8, 1))
-        for devices, window in ways if EVERY else ways[len(found) % 2 :][:1]:
+        for _, _, (devices, window) in (way for way in WITH_LOSSES if way[:2] == (name, title)):
             shares = on(devices, (inputs, labels))
             found[f"{title}, window {window}, {devices} devices"] = deviation(
                 gradients(model, loss, *shares, rule=rule, window=window), whole

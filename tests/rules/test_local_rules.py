@@ -61,7 +61,7 @@ def test_every_spiking_layer_of_the_networks_fires_now_and_then(network, x64):
             assert 0.05 < oracle.series(history, "output", index).mean() < 0.8
 
 
-# Every class of rules on all its networks; the others, which differ in route or name, on one of them.
+# Every class of rules on all its networks; the others, which differ in route or name, on one of them or more.
 OF_A_CLASS = [name for name, comparison in COMPARISONS.items() if EVERY or comparison.rule in OF_EACH_CLASS]
 TRIED = [
     *(case for case in CASES if case[0] in OF_A_CLASS),

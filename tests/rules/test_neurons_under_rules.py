@@ -229,7 +229,9 @@ REFUSALS = {
 }
 THIS_STEP_ALONE = {"sltt", "dfa", "drtp"}
 # FPTT is another rule with an optimizer around it.
-each_rule = pytest.mark.parametrize("name", [name for name in of_each_kind() if name != "fptt"])
+each_rule = pytest.mark.parametrize(
+    "name", [name for name in RULES if name != "fptt" and name in (*of_each_kind(), "sltt", "etlp")]
+)
 
 
 def under(name: str, model: Any) -> Any:

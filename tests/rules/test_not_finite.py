@@ -73,7 +73,7 @@ def stopped(*arguments, **options):
     return str(error.value)
 
 
-@pytest.mark.parametrize("rule, value, update", combinations(RULES, WORDS, ["offline", "online"]))
+@pytest.mark.parametrize("rule, value, update", combinations(RULES, WORDS, ["offline", "online"]), ids=repr)
 def test_one_entry_of_the_inputs_stops_the_run(rule, value, update, tmp_path):
     """At its step, although a spike hides it from the loss; the last checkpoint and the model have the step before."""
     good = [batch(0), batch(1)]

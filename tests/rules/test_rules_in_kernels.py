@@ -31,7 +31,12 @@ SEE = {
     "trainable": ("ostl", "otpe", "sltt", "e_prop"),
     "two states": RECURSIONS,
 }
-CASES = combinations(RECURSIONS, NETWORKS, strength=1, valid=lambda name, network: name in SEE[network])
+CASES = dict.fromkeys(
+    [
+        *((name, "two states") for name in ("pp_prop", "ottt")),
+        *combinations(RECURSIONS, NETWORKS, strength=1, valid=lambda name, network: name in SEE[network]),
+    ]
+)
 
 
 def close(one, other):

@@ -110,6 +110,7 @@ MAKES = {
     "duck": Duck,
 }
 DENSE_ONLY = {"duck"}
+NESTED = "norm of 4 bits of a mask"
 each = pytest.mark.parametrize("name", MAKES)
 
 
@@ -138,11 +139,16 @@ def gradient_of(model, rule, x, **options):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    combinations(
-        MAKES,
-        ("dense", "conv", "edge"),
-        valid=lambda name, kind: not (kind == "conv" and name in DENSE_ONLY),
-        strength=1,
+    dict.fromkeys(
+        [
+            *((NESTED, kind) for kind in ("dense", "conv", "edge")),
+            *combinations(
+                MAKES,
+                ("dense", "conv", "edge"),
+                valid=lambda name, kind: not (kind == "conv" and name in DENSE_ONLY),
+                strength=1,
+            ),
+        ]
     ),
 )
 def test_one_layer_is_exact(name, kind, x64):
@@ -155,7 +161,7 @@ def test_one_layer_is_exact(name, kind, x64):
     model = one_layer(name, kind=shape, edge=edge)
     _, exact = gradient_of(model, BPTT(), x)
     assert all(leaf.any() for leaf in jax.tree.leaves(exact))
-    nested = name == "norm of 4 bits of a mask"
+    nested = name == NESTED
     for window in (1, 4, T) if kind == "dense" and nested else (4,):
         assert_same(gradient_of(model, OSTL(recurrence=edge), x, window=window)[1], exact)
     if kind == "dense":

@@ -182,6 +182,7 @@ WHERE = {
 @pytest.mark.parametrize(
     "step, rule, where, masked",
     combinations([train_offline, train_online], [BPTT(), OSTL()], WHERE, [False, True]),
+    ids=lambda part: getattr(part, "__name__", repr(part)),
 )
 def test_a_gradient_that_is_not_finite_is_no_step(step, rule, where, masked):
     """Model and optimizer, its momenta and counters included, stay as they are, and the loss is NaN."""

@@ -46,7 +46,7 @@ def test_times_of_files_run_nothing(tree):
 
 @pytest.mark.parametrize("results_from", [-1e6, 2e5] if EVERY else [-1e6])
 def test_edited_source_with_an_old_time_is_seen(tree, results_from):
-    """Results dated in the past and in the future."""
+    """Results dated in the past, and in `make test-all` in the future."""
     tree.edit(RUN, "def compute", "EDITED = True\n\n\ndef compute")
     os.utime(tree.path / RUN, (1.5e9, 1.5e9))
     for name in tree.made():
