@@ -24,7 +24,6 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from covering import EVERY, combinations
-from kinds_of_rules import KINDS, OF_EACH_CLASS
 from slax_neurons import LI, LIF, BlockDiagonal, Delay, Dropout, Edge, RunningNorm, connect, unroll
 from slax_rules import (
     RULES,
@@ -52,7 +51,9 @@ LOSSES = {
 }
 # Rules of the table, without the one that several devices refuse; those that need fewer windows are measured together.
 FEW = ("e_prop_direct", "hypr", "s_tllr", "tess", "osttp", "etlp", "dfa", "drtp")
-RULE_NAMES = [name for name in RULES if name not in ("uoro", *FEW) and (EVERY or name in (*OF_EACH_CLASS, *KINDS))]
+if not EVERY:
+    FEW += ("snap", "ottt", "sltt", "e_prop", "approximate_otpe", "e_prop_random")
+RULE_NAMES = [name for name in RULES if name not in ("uoro", *FEW)]
 WITH_LOSSES = combinations(RULE_NAMES, LOSSES, ((2, 3), (8, 1)))
 FEW_TRIED = combinations(FEW, DEVICES[1:], strength=1)
 WITH_EDGES = ("bptt", "ostl_with_recurrence", "e_prop_random", "e_prop_adaptive")

@@ -16,11 +16,11 @@ import numpy as np
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
-from covering import combinations
+from covering import EVERY, combinations
 
 T, B, N, H, C = 12, 8, 3, 4, 3
 STEPS = 60  # of the long run
-NUMBERS = (2, 4)  # of processes
+NUMBERS = (2, 4) if EVERY else (2,)  # of processes
 TRIED = combinations(
     NUMBERS,
     ("bptt", "otpe", "ottt", "e_prop_direct"),

@@ -1,4 +1,4 @@
-"""Several devices give the numbers of one, under rules of every class, and share the work. Measured in eight_devices.py."""
+"""Several devices give the numbers of one, under every rule, and share the work. Measured in eight_devices.py."""
 
 import functools
 import json
