@@ -1,4 +1,4 @@
-"""Laws that hold for each rule in the registry, or of how rules are run, which one of each kind is tried with."""
+"""Laws that hold for each rule in the registry; those of how rules are run are tried with one rule of each kind."""
 
 import dataclasses
 import functools
