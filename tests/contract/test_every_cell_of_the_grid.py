@@ -7,9 +7,9 @@ Which of the 72 cells a law is tried in:
                 neuron. What a route makes of a kernel depends on the synapse, and what a rule traces on the inputs, but not
                 each on the other.
     ON_DEVICES  SOME, each on 2 or on 8 devices, has the gradient of one device; tests/rules/test_devices.py has every
-                rule of the registry but UORO. The gradient is summed over devices in one place, loop/windows.py, which knows neither the rule
-                nor the route. With EVERY_COMBINATION=1, each route under `ostl` and `approximate otpe`, and each rule with
-                `symmetric` and `target`, 30 cells, on 2 and on 8.
+                rule of the registry but UORO. The gradient is summed over devices in one place, loop/windows.py, which
+                knows neither the rule nor the route. With EVERY_COMBINATION=1, each route under `ostl` and `approximate
+                otpe`, and each rule with `symmetric` and `target`, 30 cells, on 2 and on 8.
 """
 
 import dataclasses
