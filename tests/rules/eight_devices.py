@@ -264,12 +264,13 @@ def of_program(name):
 
 
 def refusals():
-    """What is said to a batch that cannot be split, and to models that would not be the same on all devices."""
+    """What is said to batches that cannot be split, models that differ from device to device, and a step that is not finite."""
     inputs, labels, _ = batch(jnp.float32, masked=False)
     model = make(jnp.float32)
     optimizer = nnx.Optimizer(model, SGD, wrt=nnx.Param)
     seven = (inputs[:, :7], labels[:7])
     shares = on(8, (inputs, labels))
+    diverging = nnx.Optimizer(model, optax.sgd(jnp.nan), wrt=nnx.Param)
     drawing = connect([nnx.Linear(N, C, rngs=nnx.Rngs(0)), nnx.Dropout(0.1, rngs=nnx.Rngs(0)), LI()])
     attempts = {
         "batch": lambda: fit(model, optimizer, cross_entropy, [seven], devices=jax.devices()),
@@ -277,6 +278,7 @@ def refusals():
         "key": lambda: gradients(make(jnp.float32, dropout="step"), cross_entropy, *shares),
         "stream": lambda: gradients(drawing, cross_entropy, *shares),
         "uoro": lambda: gradients(model, cross_entropy, *shares, rule=make_rule("uoro", model)),
+        "rate": lambda: fit(model, diverging, cross_entropy, [(inputs, labels)], devices=jax.devices()),
     }
     return {name: _message(attempt) for name, attempt in attempts.items()}
 
@@ -284,7 +286,7 @@ def refusals():
 def _message(attempt):
     try:
         attempt()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, FloatingPointError) as error:
         return str(error)
     return "nothing"
 

@@ -4,7 +4,7 @@ With PROCESSES = 1, it is the reference. Each process writes what it finds as JS
 
 * rules: training and evaluation under several rules, offline and online, with batches from a list and from a sampler;
 * long: a run with checkpoints in FOLDER/run, which prints each step, and resumes if there are any;
-* different: other weights in each process, which is refused.
+* stopped: other weights in each process, which is refused, and a number in the last process that is not finite.
 """
 
 import json
@@ -42,7 +42,7 @@ def main(port: int, processes: int, index: int, devices: int, part: str, folder:
     jax.config.update("jax_enable_x64", True)
     if processes > 1:
         jax.distributed.initialize(f"127.0.0.1:{port}", processes, index, heartbeat_timeout_seconds=10)
-    found = {"rules": rules, "long": long, "different": different}[part](processes, index, Path(folder))
+    found = {"rules": rules, "long": long, "stopped": stopped}[part](processes, index, Path(folder))
     (Path(folder) / f"{part}_{processes}_{index}.json").write_text(json.dumps(found))
 
 
@@ -167,17 +167,23 @@ def long(processes, index, folder):
     return {"losses": history.losses.tolist(), "weights": numbers(model)}
 
 
-def different(processes, index, folder):
+def stopped(processes, index, folder):
     import jax
+    import pytest
 
     from slax_rules import cross_entropy, fit
 
+    options = {"batches": list(batches(processes, index)), "devices": jax.devices()}
     model, rule, optimizer = network("otpe", seed=index)
-    try:
-        fit(model, optimizer, cross_entropy, list(batches(processes, index)), rule=rule, devices=jax.devices())
-    except ValueError as error:
-        return str(error)
-    return "it was not refused"
+    with pytest.raises(ValueError) as refused:
+        fit(model, optimizer, cross_entropy, rule=rule, **options)
+    model, rule, optimizer = network("otpe")
+    if index == processes - 1:
+        options["batches"][1][0][5, 2, 1] = np.nan
+        options["batches"][1][2][5, 2] = True
+    with pytest.raises(FloatingPointError) as not_finite:
+        fit(model, optimizer, cross_entropy, rule=rule, **options)
+    return [str(refused.value), str(not_finite.value)]
 
 
 if __name__ == "__main__":

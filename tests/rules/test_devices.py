@@ -61,8 +61,9 @@ def test_each_device_works_on_its_share_alone(rule):
         ("key", 'a random key in its state, .* Use Dropout(..., mask="sequence")'),
         ("stream", "Use slax_neurons.Dropout in place of nnx.Dropout"),
         ("uoro", "a random key in its state, .* UORO"),
+        ("rate", "stopped at step 1 .* the update makes .* NaN"),
     ],
 )
-def test_what_cannot_be_split_is_refused(attempt, message):
+def test_what_cannot_be_split_or_is_not_finite_is_told(attempt, message):
     for part in message.split(" .* "):
         assert part in measured("others")["refusals"][attempt]

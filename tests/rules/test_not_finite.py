@@ -194,6 +194,16 @@ def test_the_state_of_a_neuron_can_overflow_where_its_inputs_do_not():
     assert re.search(r"the state of layer 1 IF is (infinite|NaN) .*at the end, sample 0, feature 0", message)
 
 
+def test_where_the_cause_cannot_be_found_the_run_says_so_and_at_which_step_it_stopped(monkeypatch):
+    def no_memory(*_):
+        raise MemoryError("too large")
+
+    monkeypatch.setattr("slax_rules.training.diagnosis._causes", no_memory)
+    model, optimizer = made()
+    with pytest.raises(FloatingPointError, match=r"stopped at step 2 .*could not be found \(MemoryError: too large\)"):
+        fit(model, optimizer, cross_entropy, [batch(1), with_entry(jnp.nan)])
+
+
 def test_inputs_that_no_weight_meets_are_looked_at():
     """A model that begins with a neuron makes spikes of them, and all gradients stay finite."""
     rngs = nnx.Rngs(0)

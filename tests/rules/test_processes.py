@@ -73,9 +73,11 @@ def test_losses_weights_evaluations_and_outputs_are_those_of_one_process(process
         np.testing.assert_allclose(outputs, expected["outputs"], atol=1e-12, err_msg=name)
 
 
-def test_other_weights_in_a_process_are_refused(tmp_path):
-    for text in run(2, "different", tmp_path):
-        assert "in process 1 than in process 0, expected the same in all processes" in text
+def test_all_processes_say_in_which_one_weights_are_others_or_a_number_is_not_finite(tmp_path):
+    for refused, not_finite in run(2, "stopped", tmp_path):
+        assert "in process 1 than in process 0, expected the same in all processes" in refused
+        assert "stopped at step 2" in not_finite
+        assert "in process 1, the inputs are NaN at time step 5, sample 2, feature 1." in not_finite
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The diagnosis of a training step that is not finite: the batch is run again from the state before the step."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from jaxtyping import Array
 
 from slax_neurons import unroll
 from slax_neurons.internal import first_carry
-from slax_rules.loop.devices import part_here
+from slax_rules.loop.devices import part_here, texts_of_processes
 from slax_rules.loop.entry import gradients
 from slax_rules.loop.objective import sequence_losses, step_losses
 from slax_rules.loop.targets import read_targets
@@ -22,6 +23,7 @@ from slax_rules.probes import Probed
 from slax_rules.training.agreement import offline_rule
 from slax_rules.training.epoch import Train, prepared
 from slax_rules.training.layers import layer_names, run_layers
+from slax_rules.training.log import StepNotFinite
 from slax_rules.training.paths import by_path, module_names, readable_path
 from slax_rules.training.progress import PARTS
 from slax_rules.training.sampling import Batch
@@ -73,11 +75,24 @@ def all_finite(arrays: list[Array]) -> Array:
     return jnp.stack(finite).all() if finite else jnp.ones((), bool)
 
 
-def explain(train: Train, state: nnx.State, batch: Batch) -> str:
-    """Explain in a few sentences what is not finite in a step, where it is, and what to do about it."""
-    if train.program.mesh is not None:  # the step is repeated on one device, with the samples of this process
-        state, batch = jax.device_put(part_here((state, batch)), jax.local_devices()[0])
-    return next(_causes(train, state, batch), f"the cause is not seen again when the step is repeated. {SLOWER}")
+def explain(train: Train, state: nnx.State, bad: StepNotFinite) -> str:
+    """Explain in a few sentences what is not finite in a step, where it is, and what to do about it.
+
+    Each of several processes repeats the step with its own samples, and all tell what the first that finds a cause has found.
+    """
+    mesh = train.program.mesh
+    try:
+        batch = bad.call.batch(bad.index)
+        if mesh is not None:  # the step is repeated on one device
+            train = dataclasses.replace(train, program=dataclasses.replace(train.program, mesh=None))
+            state, batch = jax.device_put(part_here((state, batch)), jax.local_devices()[0])
+        cause = next(_causes(train, state, batch), "")
+    except Exception as error:  # such as out of memory: report the step that is not finite, not this error
+        cause = f"the cause could not be found ({type(error).__name__}: {error})."
+    if mesh is not None and mesh.is_multi_process:
+        found = enumerate(texts_of_processes(cause, mesh))
+        cause = next((f"in process {number}, {text}" for number, text in found if text), "")
+    return cause or f"the cause is not seen again when the step is repeated. {SLOWER}"
 
 
 def _causes(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:

@@ -299,10 +299,7 @@ class _Run:
         self.progress = self.progress._replace(step=bad.step - 1, batches=self.progress.batches - ahead)
         self.save()
         where = f" and of the checkpoint in {self.store.manager.directory}" if self.store and bad.step > 1 else ""
-        try:
-            cause = explain(self.train, self.state, bad.call.batch(bad.index))
-        except Exception as error:  # such as out of memory: report the step that is not finite, not this error
-            cause = f"the cause could not be found ({type(error).__name__}: {error})."
+        cause = explain(self.train, self.state, bad)
         return (
             f"fit stopped at step {bad.step} (batch {self.progress.batches} of epoch {self.progress.epoch}, counted from 0), "
             f"which is not finite: {cause} The numbers of model and optimizer{where} are those after step {bad.step - 1}."
