@@ -4,6 +4,7 @@ With PROCESSES = 1, it is the reference. Each process writes what it finds as JS
 
 * rules: training and evaluation under several rules, offline and online, with batches from a list and from a sampler;
 * long: a run with checkpoints in FOLDER/run, which prints each step, and resumes if there are any;
+* raises: the same, and the last process raises an exception in the middle;
 * stopped: other weights in each process, which is refused, and a number in the last process that is not finite.
 """
 
@@ -41,8 +42,9 @@ def main(port: int, processes: int, index: int, devices: int, part: str, folder:
     jax.config.update("jax_num_cpu_devices", devices)
     jax.config.update("jax_enable_x64", True)
     if processes > 1:
-        jax.distributed.initialize(f"127.0.0.1:{port}", processes, index, heartbeat_timeout_seconds=10)
-    found = {"rules": rules, "long": long, "stopped": stopped}[part](processes, index, Path(folder))
+        timeouts = {"heartbeat_timeout_seconds": 10, "shutdown_timeout_seconds": 5}
+        jax.distributed.initialize(f"127.0.0.1:{port}", processes, index, **timeouts)
+    found = {"rules": rules, "long": long, "raises": raises, "stopped": stopped}[part](processes, index, Path(folder))
     (Path(folder) / f"{part}_{processes}_{index}.json").write_text(json.dumps(found))
 
 
@@ -142,7 +144,11 @@ def rules(processes, index, folder):
     return found
 
 
-def long(processes, index, folder):
+def raises(processes, index, folder):
+    return long(processes, index, folder, last=STEPS // 2 if index == processes - 1 else None)
+
+
+def long(processes, index, folder, last=None):
     import jax
 
     from slax_rules import Checkpoints, cross_entropy, fit
@@ -151,6 +157,8 @@ def long(processes, index, folder):
 
     def tell(info):
         print("step", info.step, flush=True)
+        if info.step == last:
+            raise OSError("a full disk")
 
     tell.every = 1
     history = fit(

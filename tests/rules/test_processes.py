@@ -106,6 +106,18 @@ def interrupted(tmp_path_factory):
     return folder
 
 
+def test_a_process_that_raises_an_exception_ends_the_others(tmp_path):
+    started = start(2, "raises", tmp_path)
+    try:
+        outputs = [process.communicate(timeout=90) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert all(process.returncode for process in started)
+    assert all(text.splitlines()[-1] == f"step {STEPS // 2}" for text, _ in outputs)
+    assert "OSError: a full disk" in outputs[1][1]
+
+
 @pytest.mark.parametrize("processes", [2, 1, 4] if EVERY else [2, 1])
 def test_run_resumes_after_a_process_died_with_any_number_of_processes(processes, interrupted, undisturbed, tmp_path):
     folder = tmp_path / "copy"
