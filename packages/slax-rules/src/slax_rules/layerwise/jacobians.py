@@ -68,6 +68,19 @@ def slopes(function: Callable[[Array], Any], at: Array) -> States:
     return tuple(slope if some else None for slope, some in zip(jax.tree.leaves(push(one)), known, strict=True))
 
 
+def one_at_a_time(tree: Any) -> list[tuple[Array, Callable[[Array], Any]]]:
+    """Each leaf of a tree, and the tree as a function of this leaf alone.
+
+    A derivative of such a function has no terms for the other leaves. With tangents of zero for them, it would compute zeros.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+
+    def moved(index: int, leaf: Array) -> Any:
+        return jax.tree.unflatten(structure, [*leaves[:index], leaf, *leaves[index + 1 :]])
+
+    return [(leaf, functools.partial(moved, index)) for index, leaf in enumerate(leaves)]
+
+
 def dot(a: States, b: States) -> Any:
     """The inner product of two vectors of states, sum_s a[s] b[s]; None if it is structurally zero."""
     return add_up(x * y for x, y in zip(a, b, strict=True) if x is not None and y is not None)
@@ -143,22 +156,20 @@ def linearize(neuron: Neuron, at: StepPoint) -> LocalJacobians:
         return merged(params).integrate(jax.tree.unflatten(treedef, leaves), current)
 
     point = (params, tuple(leaves), at.current)
-    at_rest, structure = jax.tree.flatten(jax.tree.map(jnp.zeros_like, point))
 
-    def along(index: int) -> tuple[States, Array]:
+    def along(leaf: Array, moved: Callable[[Array], Any]) -> tuple[States, Array]:
         """Return the derivative w.r.t. one leaf of `point` at each unit: each unit depends on its own entry alone."""
-        leaves = [jnp.ones_like(leaf) if i == index else leaf for i, leaf in enumerate(at_rest)]
-        tangents = jax.tree.unflatten(structure, leaves)
+        one = jnp.ones_like(leaf)
         if neuron.has_split_step:
-            _, d_membrane = jax.jvp(integrate, point, tangents)
+            _, d_membrane = jax.jvp(lambda leaf: integrate(*moved(leaf)), (leaf,), (one,))
             _, (d_carry, d_output) = jax.jvp(
-                lambda params, membrane: merged(params).fire(membrane), (params, at.membrane), (tangents[0], d_membrane)
+                lambda leaf, membrane: merged(moved(leaf)[0]).fire(membrane), (leaf, at.membrane), (one, d_membrane)
             )
         else:
-            _, (d_carry, d_output) = jax.jvp(call, point, tangents)
+            _, (d_carry, d_output) = jax.jvp(lambda leaf: call(*moved(leaf)), (leaf,), (one,))
         return tuple(jax.tree.leaves(d_carry)), d_output
 
-    *derivatives, (d, psi) = (along(index) for index in range(len(at_rest)))
+    *derivatives, (d, psi) = (along(*place) for place in one_at_a_time(point))
     by_parameter, by_state = derivatives[: -len(leaves)], derivatives[-len(leaves) :]
     return LocalJacobians(
         D=tuple(zip(*(dh for dh, _ in by_state), strict=True)),
@@ -219,15 +230,11 @@ def weighted_output(neuron: Neuron, at: StepPoint, outputs: Array, membranes: Ar
         merged = nnx.merge(graphdef, params, rest)
         return merged.membrane(merged.integrate(jax.tree.unflatten(treedef, leaves), current))
 
-    at_rest, structure = jax.tree.flatten(jax.tree.map(jnp.zeros_like, (params, tuple(leaves), at.current)))
-
-    def along(index: int) -> Array:
+    def along(leaf: Array, moved: Callable[[Array], Any]) -> Array:
         """Return b dv_t along one leaf of the parameters, the states or the current."""
-        tangents = [jnp.ones_like(leaf) if i == index else leaf for i, leaf in enumerate(at_rest)]
-        point = (params, tuple(leaves), at.current)
-        return membranes * jax.jvp(membrane, point, jax.tree.unflatten(structure, tangents))[1]
+        return membranes * jax.jvp(lambda leaf: membrane(*moved(leaf)), (leaf,), (jnp.ones_like(leaf),))[1]
 
-    *derivatives, by_current = (along(index) for index in range(len(at_rest)))
+    *derivatives, by_current = (along(*place) for place in one_at_a_time((params, tuple(leaves), at.current)))
     by_parameter, by_state = derivatives[: -len(leaves)], derivatives[-len(leaves) :]
     return WeightedOutput(
         add(found.o, tuple(by_state)), found.psi + by_current, tuple(map(jnp.add, found.pO, by_parameter))

@@ -22,6 +22,7 @@ from slax_rules.layerwise.jacobians import (
     add,
     add_up,
     dot,
+    one_at_a_time,
     scale,
     slopes,
 )
@@ -222,16 +223,13 @@ class ParameterSlopes(NamedTuple):
 def parameter_slopes(neuron: Neuron, point: StepPoint) -> list[ParameterSlopes]:
     """The derivatives w.r.t. each of the neuron's parameters."""
     graphdef, params, rest = nnx.split(neuron, nnx.Param, ...)
-    at_rest, structure = jax.tree.flatten(jax.tree.map(jnp.zeros_like, params))
 
     def merged(params: Any) -> Any:
         return nnx.merge(graphdef, params, rest)
 
-    def along(index: int) -> ParameterSlopes:
-        leaves = [jnp.ones_like(leaf) if i == index else leaf for i, leaf in enumerate(at_rest)]
-
+    def along(leaf: Array, moved: Callable[[Array], Any]) -> ParameterSlopes:
         def slope(function: Any) -> Any:
-            return jax.jvp(function, (params,), (jax.tree.unflatten(structure, leaves),))[1]
+            return jax.jvp(lambda leaf: function(moved(leaf)), (leaf,), (jnp.ones_like(leaf),))[1]
 
         return ParameterSlopes(
             membrane=_leaves(slope(lambda params: merged(params).integrate(point.state, point.current))),
@@ -239,7 +237,7 @@ def parameter_slopes(neuron: Neuron, point: StepPoint) -> list[ParameterSlopes]:
             output=slope(lambda params: merged(params).fire(point.membrane)[1]),
         )
 
-    return [along(index) for index in range(len(at_rest))]
+    return [along(*place) for place in one_at_a_time(params)]
 
 
 def _leaves(tree: Any) -> tuple[Array, ...]:
