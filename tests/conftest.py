@@ -26,6 +26,10 @@ import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
+from covering import EVERY  # noqa: E402
+
+FIRST_CASE = pytest.StashKey[bool]()
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -34,10 +38,24 @@ hypothesis.settings.register_profile("house", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("house")
 
 
+@pytest.hookimpl(trylast=True)  # of the tests that are not deselected
 def pytest_collection_modifyitems(items):
     """Files with slow tests come first, so that none is left to one process at the end: see `make test`."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+    cases = set()
+    for item in items:
+        function = (item.path, item.parent.name, item.name.partition("[")[0])
+        item.stash[FIRST_CASE] = function not in cases
+        cases.add(function)
+
+
+@pytest.fixture(autouse=True)
+def _shapes_are_checked(request):
+    """In the first case of each test, and with EVERY_COMBINATION=1 in all: the checks take a twentieth of the time."""
+    jaxtyping.config.update("jaxtyping_disable", not (EVERY or request.node.stash[FIRST_CASE]))
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(autouse=True, scope="module")

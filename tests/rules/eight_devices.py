@@ -52,7 +52,7 @@ LOSSES = {
 # Rules of the table, without the one that several devices refuse; those that need fewer windows are measured together.
 FEW = ("e_prop_direct", "hypr", "s_tllr", "tess", "osttp", "etlp", "dfa", "drtp")
 if not EVERY:
-    FEW += ("snap", "ottt", "sltt", "e_prop", "approximate_otpe", "e_prop_random")
+    FEW += ("snap", "ostl", "otpe", "ottt", "sltt", "e_prop", "approximate_otpe", "e_prop_random", "pp_prop")
 RULE_NAMES = [name for name in RULES if name not in ("uoro", *FEW)]
 WITH_LOSSES = combinations(RULE_NAMES, LOSSES, ((2, 3), (8, 1)))
 FEW_TRIED = combinations(FEW, DEVICES[1:], strength=1)

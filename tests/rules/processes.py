@@ -27,6 +27,7 @@ TRIED = combinations(
     ("bptt", "otpe", "ottt", "e_prop_direct"),
     ("offline", "online"),
     valid=lambda processes, rule, update: (rule, update) != ("bptt", "online"),
+    strength=1,
 )
 
 
