@@ -1,9 +1,10 @@
-"""All other tests check the types of what they call; here it is seen that they do."""
+"""The first cases of all other tests check the types of what they call; here it is seen that they do."""
 
 import jax.numpy as jnp
 import pytest
 from jaxtyping import Array, Float, TypeCheckError, jaxtyped
 
+from covering import EVERY
 from slax_data import latency_encode
 from typechecks import beartype_once
 
@@ -21,13 +22,21 @@ def adder(step):
     return add
 
 
-@pytest.mark.parametrize("step", [1, 2])
-def test_function_in_a_function_is_checked_each_time(step):
+def test_function_in_a_function_is_checked_each_time():
     """In arguments, in sizes that have to be alike, and in what comes back; and it is its own."""
     x = jnp.zeros(3)
-    assert adder(step)(x, x)[0] == step
-    for wrong in (jnp.zeros(4), jnp.zeros(3, int), 0.0):
-        with pytest.raises(TypeCheckError, match=r"parameters of .*adder"):
-            adder(step)(x, wrong)
+    for step in (1, 2):
+        assert adder(step)(x, x)[0] == step
+        for wrong in (jnp.zeros(4), jnp.zeros(3, int), 0.0):
+            with pytest.raises(TypeCheckError, match=r"parameters of .*adder"):
+                adder(step)(x, wrong)
     with pytest.raises(TypeCheckError, match=r"return value of .*adder"):
         adder(0)(x, x)
+
+
+@pytest.mark.parametrize("case", range(2))
+def test_first_case_of_a_test_is_checked_and_the_others_are_not(case, request):
+    first, *_ = (item for item in request.session.items if item.function is request.function)
+    checked = EVERY or request.node is first
+    with pytest.raises(TypeCheckError if checked else ValueError, match="n_steps"):
+        latency_encode(jnp.zeros(3), n_steps="4" if checked else -1)
