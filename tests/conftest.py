@@ -28,8 +28,6 @@ import pytest  # noqa: E402
 
 from covering import EVERY  # noqa: E402
 
-FIRST_CASE = pytest.StashKey[bool]()
-
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -38,22 +36,26 @@ hypothesis.settings.register_profile("house", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("house")
 
 
-@pytest.hookimpl(trylast=True)  # of the tests that are not deselected
 def pytest_collection_modifyitems(items):
     """Files with slow tests come first, so that none is left to one process at the end: see `make test`."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
-    cases = set()
-    for item in items:
-        function = (item.path, item.parent.name, item.name.partition("[")[0])
-        item.stash[FIRST_CASE] = function not in cases
-        cases.add(function)
+
+
+_checked = set()
 
 
 @pytest.fixture(autouse=True)
-def _shapes_are_checked(request):
-    """In the first case of each test, and with EVERY_COMBINATION=1 in all: the checks take a twentieth of the time."""
-    jaxtyping.config.update("jaxtyping_disable", not (EVERY or request.node.stash[FIRST_CASE]))
+def _shapes_are_checked_once(request):
+    """Checks the shapes of what is called in the first case of each test, and of each value of a parameter in a file.
+
+    The checks take a twentieth of the time. With EVERY_COMBINATION=1, they are made in all cases.
+    """
+    parameters = getattr(request.node, "callspec", None)
+    values = {} if parameters is None else {name: repr(value) for name, value in parameters.params.items()}
+    new = {(request.path, *pair) for pair in (*values.items(), ("test", request.function.__qualname__))} - _checked
+    _checked.update(new)
+    jaxtyping.config.update("jaxtyping_disable", not (EVERY or new))
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
 

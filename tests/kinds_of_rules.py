@@ -26,10 +26,11 @@ KINDS = (
 )
 
 
-# Classes of rules that one of these stands for. A rule of another class is of a kind of its own.
-KNOWN = {RULES[name].rule for name in (*KINDS, "sltt", "approximate_otpe")}
+# A kind stands for the other rules of its class, OTTT for SLTT too, and OTPE for its approximation. A rule of any other class
+# is of a kind of its own.
+STOOD_FOR = {RULES[name].rule for name in (*KINDS, "sltt", "approximate_otpe")}
 
 
 def of_each_kind(names=RULES):
     """Of the names of rules one of each kind, in the same order, or with EVERY_COMBINATION=1 all."""
-    return [name for name in names if EVERY or name in KINDS or RULES[name].rule not in KNOWN]
+    return [name for name in names if EVERY or name in KINDS or RULES[name].rule not in STOOD_FOR]

@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 
 from covering import EVERY, combinations
-from kinds_of_rules import KINDS, OF_EACH_CLASS, of_each_kind
-from slax_rules import RULES
+from kinds_of_rules import KINDS, of_each_kind
+from slax_rules import RULES, SLTT, ApproximateOTPE
 
 SETTINGS = [range(7), "abc", (False, True), (1, 2)]
 
@@ -47,7 +47,9 @@ def test_settings_of_few_values_are_not_tied_to_each_other_by_one_of_many():
     assert len(pairs) == 4 and max(pairs.values()) - min(pairs.values()) <= 1
 
 
-def test_a_rule_of_each_class_is_tried():
-    """A rule of a new class is, too: workflow/test_toys.py adds one."""
-    assert set(KINDS) <= set(RULES) and {RULES[name].rule for name in OF_EACH_CLASS} == {e.rule for e in RULES.values()}
-    assert of_each_kind([*RULES][::-1]) == [name for name in [*RULES][::-1] if EVERY or name in KINDS]
+def test_a_rule_of_each_class_is_tried_but_for_two_that_another_stands_for():
+    """A rule of a new class is, too: workflow/test_toys.py adds one, and runs this test."""
+    assert set(KINDS) <= set(of_each_kind())
+    left_out = {entry.rule for entry in RULES.values()} - {RULES[name].rule for name in of_each_kind()}
+    assert left_out == (set() if EVERY else {SLTT, ApproximateOTPE})
+    assert of_each_kind([*RULES][::-1]) == of_each_kind()[::-1]

@@ -81,7 +81,7 @@ CASES = {
 
 
 # Experiments with a message of their own, and one of those that share the trainer's.
-MESSAGES = ("activity", "landscapes", "neurobench", "rules_table", "curvature: under bptt")
+MESSAGES = ("activity", "gradient_similarity", "landscapes", "neurobench", "rules_table")
 
 
 @pytest.mark.parametrize("where", [where for where in CASES if EVERY or where.startswith(MESSAGES)])

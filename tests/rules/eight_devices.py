@@ -1,7 +1,8 @@
 """Measurements on several devices, as JSON: `python eight_devices.py PART`, with eight virtual devices of a CPU.
 
-A process of its own, since the number of devices is fixed when JAX starts. PART is the name of a rule, or "others"; "few" is
-rules whose traces and routes are also those of other rules, together and with fewer windows.
+A process of its own, since the number of devices is fixed when JAX starts. PART is the name of a rule, "others" for what is no
+rule, or "few" for rules that are measured together, in windows of three steps: eight whose traces and routes are also those of
+other rules, and by default some more, which `make test-all` measures in all ways.
 """
 
 import functools
@@ -52,7 +53,7 @@ LOSSES = {
 # Rules of the table, without the one that several devices refuse; those that need fewer windows are measured together.
 FEW = ("e_prop_direct", "hypr", "s_tllr", "tess", "osttp", "etlp", "dfa", "drtp")
 if not EVERY:
-    FEW += ("snap", "ostl", "otpe", "ottt", "sltt", "e_prop", "approximate_otpe", "e_prop_random", "pp_prop")
+    FEW += ("snap", "ostl", "otpe", "ottt", "sltt", "e_prop", "approximate_otpe", "e_prop_random")
 RULE_NAMES = [name for name in RULES if name not in ("uoro", *FEW)]
 WITH_LOSSES = combinations(RULE_NAMES, LOSSES, ((2, 3), (8, 1)))
 FEW_TRIED = combinations(FEW, DEVICES[1:], strength=1)
@@ -158,7 +159,7 @@ def few():
     found = {}
     for name, devices in FEW_TRIED:
         one = trained(name, "online", 3, 1, True)
-        model = make(jnp.float64)
+        model = make(jnp.float64, edges=name in WITH_EDGES)
         rule, loss = make_rule(name, model), LOSSES["time mean"]
         inputs, labels, _ = batch(masked=False)
         whole = gradients(model, loss, inputs, labels, rule=rule, window=T)

@@ -4,8 +4,9 @@ With PROCESSES = 1, it is the reference. Each process writes what it finds as JS
 
 * rules: training and evaluation under several rules, offline and online, with batches from a list and from a sampler;
 * long: a run with checkpoints in FOLDER/run, which prints each step, and resumes if there are any;
-* raises: the same, and the last process raises an exception in the middle;
-* stopped: other weights in each process, which is refused, and a number in the last process that is not finite.
+* raises: the same, and the process RAISES of the environment raises an exception in the middle;
+* stopped: what is said to other weights in each process, to a number in the last process that is not finite while nothing
+  counts in the first one, and to a learning rate that is not finite.
 """
 
 import json
@@ -27,7 +28,6 @@ TRIED = combinations(
     ("bptt", "otpe", "ottt", "e_prop_direct"),
     ("offline", "online"),
     valid=lambda processes, rule, update: (rule, update) != ("bptt", "online"),
-    strength=1,
 )
 
 
@@ -43,7 +43,7 @@ def main(port: int, processes: int, index: int, devices: int, part: str, folder:
     jax.config.update("jax_num_cpu_devices", devices)
     jax.config.update("jax_enable_x64", True)
     if processes > 1:
-        timeouts = {"heartbeat_timeout_seconds": 10, "shutdown_timeout_seconds": 5}
+        timeouts = {"heartbeat_timeout_seconds": 10, **({"shutdown_timeout_seconds": 5} if part == "raises" else {})}
         jax.distributed.initialize(f"127.0.0.1:{port}", processes, index, **timeouts)
     found = {"rules": rules, "long": long, "raises": raises, "stopped": stopped}[part](processes, index, Path(folder))
     (Path(folder) / f"{part}_{processes}_{index}.json").write_text(json.dumps(found))
@@ -62,7 +62,7 @@ def batches(processes, index, count=3):
         yield tuple(share(array, axis, processes, index) for array, axis in ((inputs, 1), (labels, 0), (mask, 1)))
 
 
-def network(rule, seed=0):
+def network(rule, seed=0, rate=0.1):
     import optax
     from flax import nnx
 
@@ -86,7 +86,7 @@ def network(rule, seed=0):
     for kernel in (model.modules[number].kernel for number in (0, 3)):
         kernel[...] = 3 * kernel[...]
     made = RULES[rule].make(rngs=rngs) if RULES[rule].needs_rngs else RULES[rule].make()
-    return model, made, nnx.Optimizer(model, optax.sgd(0.1, momentum=0.9), wrt=nnx.Param)
+    return model, made, nnx.Optimizer(model, optax.sgd(rate, momentum=0.9), wrt=nnx.Param)
 
 
 def numbers(model):
@@ -146,7 +146,8 @@ def rules(processes, index, folder):
 
 
 def raises(processes, index, folder):
-    return long(processes, index, folder, last=STEPS // 2 if index == processes - 1 else None)
+    # Between two checkpoints, so that the other process waits for a gradient.
+    return long(processes, index, folder, last=STEPS // 2 + 2 if index == int(os.environ["RAISES"]) else None)
 
 
 def long(processes, index, folder, last=None):
@@ -182,17 +183,24 @@ def stopped(processes, index, folder):
 
     from slax_rules import cross_entropy, fit
 
-    options = {"batches": list(batches(processes, index)), "devices": jax.devices()}
-    model, rule, optimizer = network("otpe", seed=index)
-    with pytest.raises(ValueError) as refused:
-        fit(model, optimizer, cross_entropy, rule=rule, **options)
-    model, rule, optimizer = network("otpe")
+    def said(kind, batches, **options):
+        model, rule, optimizer = network("otpe", **options)
+        with pytest.raises(kind) as told:
+            fit(model, optimizer, cross_entropy, batches, rule=rule, devices=jax.devices())
+        return str(told.value)
+
+    whole, broken = list(batches(processes, index)), list(batches(processes, index))
+    inputs, _, mask = broken[1]
     if index == processes - 1:
-        options["batches"][1][0][5, 2, 1] = np.nan
-        options["batches"][1][2][5, 2] = True
-    with pytest.raises(FloatingPointError) as not_finite:
-        fit(model, optimizer, cross_entropy, rule=rule, **options)
-    return [str(refused.value), str(not_finite.value)]
+        inputs[5, 2, 1] = np.nan
+        mask[5, 2] = True
+    elif index == 0:
+        mask[:] = False
+    return {
+        "weights": said(ValueError, whole, seed=index),
+        "inputs": said(FloatingPointError, broken),
+        "rate": said(FloatingPointError, whole, rate=np.nan),
+    }
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from slax_rules import (
     train_offline,
     train_online,
 )
+from slax_rules.layerwise.linear_response import parameter_slopes
 from stacks import deviation, inputs, linear, pair
 
 T, B = 7, 3
@@ -256,6 +257,26 @@ def test_jacobians_of_a_lif_are_the_closed_forms(x64):
         (jacobians.pO[1], -psi),
     ]:
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
+
+
+class Wave(LIF):
+    """A LIF whose decay is the sine of a parameter, so that a cosine shows each derivative with respect to it."""
+
+    def __init__(self):
+        super().__init__(decay=0.5)
+        self.phase = nnx.Param(jnp.float32(0.3))
+
+    def integrate(self, carry, current):
+        return jnp.sin(self.phase[...]) * carry + current
+
+
+def test_a_derivative_along_a_state_computes_nothing_for_the_parameters():
+    """One cosine, for the phase alone: tangents of zero for the other leaves would make one for each leaf."""
+    neuron, ones = Wave(), jnp.ones((2, 3))
+    found = str(jax.make_jaxpr(lambda x: linearize(neuron, StepPoint(x, x, neuron.integrate(x, x))))(ones))
+    assert found.count(" cos ") == 1
+    found = str(jax.make_jaxpr(lambda x: parameter_slopes(neuron, StepPoint(x, x, neuron.integrate(x, x))))(ones))
+    assert found.count(" cos ") == 1
 
 
 def test_options_that_cannot_be_hashed_are_named():

@@ -21,12 +21,12 @@ DEVICES = 4  # of all processes together
 pytestmark = pytest.mark.slow
 
 
-def start(processes, part, folder, devices=DEVICES):
+def start(processes, part, folder, devices=DEVICES, **environment):
     """The processes, each with its share of the devices."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    environment |= os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     return [
         subprocess.Popen(
             [sys.executable, PROGRAM, *map(str, (port, processes, index, devices // processes, part, folder))],
@@ -56,7 +56,7 @@ def run(processes, part, folder, devices=DEVICES):
 def reference(tmp_path_factory):
     """One process with one device."""
     (found,) = run(1, "rules", tmp_path_factory.mktemp("one"), devices=1)
-    assert found.keys() == set(map(" ".join, tried(1)))
+    assert len(found) == 7  # four rules, offline and online, of which BPTT has no updates online
     return found
 
 
@@ -74,10 +74,11 @@ def test_losses_weights_evaluations_and_outputs_are_those_of_one_process(process
 
 
 def test_all_processes_say_in_which_one_weights_are_others_or_a_number_is_not_finite(tmp_path):
-    for refused, not_finite in run(2, "stopped", tmp_path):
-        assert "in process 1 than in process 0, expected the same in all processes" in refused
-        assert "stopped at step 2" in not_finite
-        assert "in process 1, the inputs are NaN at time step 5, sample 2, feature 1." in not_finite
+    for said in run(2, "stopped", tmp_path):
+        assert "in process 1 than in process 0, expected the same in all processes" in said["weights"]
+        assert "stopped at step 2" in said["inputs"] and "stopped at step 1" in said["rate"]
+        assert "not finite: in process 1, the inputs are NaN at time step 5, sample 2, feature 1." in said["inputs"]
+        assert "not finite: in process 0, the update makes" in said["rate"]
 
 
 @pytest.fixture(scope="module")
@@ -106,16 +107,20 @@ def interrupted(tmp_path_factory):
     return folder
 
 
-def test_a_process_that_raises_an_exception_ends_the_others(tmp_path):
-    started = start(2, "raises", tmp_path)
+@pytest.mark.parametrize("raises", (0, 1) if EVERY else (1,))
+def test_a_process_that_raises_an_exception_ends_the_others(raises, tmp_path):
+    started = start(2, "raises", tmp_path, RAISES=str(raises))
     try:
-        outputs = [process.communicate(timeout=90) for process in started]
+        for process in started:
+            while (line := process.stdout.readline()) != f"step {STEPS // 2 + 2}\n":
+                assert line, process.communicate()[1][-3000:]
+        errors = [process.communicate(timeout=60)[1] for process in started]
     finally:
         for process in started:
             process.kill()
+            process.communicate()
     assert all(process.returncode for process in started)
-    assert all(text.splitlines()[-1] == f"step {STEPS // 2}" for text, _ in outputs)
-    assert "OSError: a full disk" in outputs[1][1]
+    assert "OSError: a full disk" in errors[raises] and "a full disk" not in errors[1 - raises]
 
 
 @pytest.mark.parametrize("processes", [2, 1, 4] if EVERY else [2, 1])

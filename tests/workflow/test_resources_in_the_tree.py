@@ -27,8 +27,8 @@ def test_what_was_measured_is_asked_for_with_room_and_the_rest_is_the_profiles(t
     table = tree.path / "workflow/resources.yaml"
     table.write_text("gradient_similarity: {quick: {seconds: 90, megabytes: 1001}}\n")
     assert plan(tree, *DEFAULTS) == [(11, 2002)]  # 4 times 1.5 minutes and 5; 1.5 times 1001 MB and 500
-    table.write_text("gradient_similarity: {quick: {seconds: 90}, tiny: {megabytes: 1}}\n")
-    assert plan(tree, *DEFAULTS) == [(11, 1234)]
+    table.write_text("gradient_similarity: {quick: {megabytes: 1001}, tiny: {seconds: 1}}\n")
+    assert plan(tree, *DEFAULTS) == [(77, 2002)]
     table.write_text("{}\n")
     assert plan(tree, *DEFAULTS, "--set-resources", "gradient_similarity_run:runtime=500") == [(500, 1234)]
     assert plan(tree) == [(0, 0)]  # on one machine, nothing is asked for

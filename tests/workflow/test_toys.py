@@ -170,6 +170,7 @@ def test_contract_tests_are_tests_of_them(toy_tree):
     ]
     collected = run(toy_tree, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *files)
     assert {line.partition("::")[0] for line in collected.splitlines() if "toy" in line} == set(files)
+    run(toy_tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_covering.py")
     of_sets = [line for line in collected.splitlines() if "test_datasets" in line]
     assert any("toy_set" in line for line in of_sets) and any("digits-toy" in line for line in of_sets)
 

@@ -75,10 +75,10 @@ def one_at_a_time(tree: Any) -> list[tuple[Array, Callable[[Array], Any]]]:
     """
     leaves, structure = jax.tree.flatten(tree)
 
-    def moved(index: int, leaf: Array) -> Any:
+    def with_leaf(index: int, leaf: Array) -> Any:
         return jax.tree.unflatten(structure, [*leaves[:index], leaf, *leaves[index + 1 :]])
 
-    return [(leaf, functools.partial(moved, index)) for index, leaf in enumerate(leaves)]
+    return [(leaf, functools.partial(with_leaf, index)) for index, leaf in enumerate(leaves)]
 
 
 def dot(a: States, b: States) -> Any:
@@ -157,19 +157,21 @@ def linearize(neuron: Neuron, at: StepPoint) -> LocalJacobians:
 
     point = (params, tuple(leaves), at.current)
 
-    def along(leaf: Array, moved: Callable[[Array], Any]) -> tuple[States, Array]:
+    def along(leaf: Array, point_with: Callable[[Array], Any]) -> tuple[States, Array]:
         """Return the derivative w.r.t. one leaf of `point` at each unit: each unit depends on its own entry alone."""
         one = jnp.ones_like(leaf)
         if neuron.has_split_step:
-            _, d_membrane = jax.jvp(lambda leaf: integrate(*moved(leaf)), (leaf,), (one,))
+            _, d_membrane = jax.jvp(lambda leaf: integrate(*point_with(leaf)), (leaf,), (one,))
             _, (d_carry, d_output) = jax.jvp(
-                lambda leaf, membrane: merged(moved(leaf)[0]).fire(membrane), (leaf, at.membrane), (one, d_membrane)
+                lambda leaf, membrane: merged(point_with(leaf)[0]).fire(membrane),
+                (leaf, at.membrane),
+                (one, d_membrane),
             )
         else:
-            _, (d_carry, d_output) = jax.jvp(lambda leaf: call(*moved(leaf)), (leaf,), (one,))
+            _, (d_carry, d_output) = jax.jvp(lambda leaf: call(*point_with(leaf)), (leaf,), (one,))
         return tuple(jax.tree.leaves(d_carry)), d_output
 
-    *derivatives, (d, psi) = (along(*place) for place in one_at_a_time(point))
+    *derivatives, (d, psi) = (along(*of_leaf) for of_leaf in one_at_a_time(point))
     by_parameter, by_state = derivatives[: -len(leaves)], derivatives[-len(leaves) :]
     return LocalJacobians(
         D=tuple(zip(*(dh for dh, _ in by_state), strict=True)),
@@ -230,11 +232,11 @@ def weighted_output(neuron: Neuron, at: StepPoint, outputs: Array, membranes: Ar
         merged = nnx.merge(graphdef, params, rest)
         return merged.membrane(merged.integrate(jax.tree.unflatten(treedef, leaves), current))
 
-    def along(leaf: Array, moved: Callable[[Array], Any]) -> Array:
+    def along(leaf: Array, point_with: Callable[[Array], Any]) -> Array:
         """Return b dv_t along one leaf of the parameters, the states or the current."""
-        return membranes * jax.jvp(lambda leaf: membrane(*moved(leaf)), (leaf,), (jnp.ones_like(leaf),))[1]
+        return membranes * jax.jvp(lambda leaf: membrane(*point_with(leaf)), (leaf,), (jnp.ones_like(leaf),))[1]
 
-    *derivatives, by_current = (along(*place) for place in one_at_a_time((params, tuple(leaves), at.current)))
+    *derivatives, by_current = (along(*of_leaf) for of_leaf in one_at_a_time((params, tuple(leaves), at.current)))
     by_parameter, by_state = derivatives[: -len(leaves)], derivatives[-len(leaves) :]
     return WeightedOutput(
         add(found.o, tuple(by_state)), found.psi + by_current, tuple(map(jnp.add, found.pO, by_parameter))

@@ -227,9 +227,9 @@ def parameter_slopes(neuron: Neuron, point: StepPoint) -> list[ParameterSlopes]:
     def merged(params: Any) -> Any:
         return nnx.merge(graphdef, params, rest)
 
-    def along(leaf: Array, moved: Callable[[Array], Any]) -> ParameterSlopes:
+    def along(leaf: Array, params_with: Callable[[Array], Any]) -> ParameterSlopes:
         def slope(function: Any) -> Any:
-            return jax.jvp(lambda leaf: function(moved(leaf)), (leaf,), (jnp.ones_like(leaf),))[1]
+            return jax.jvp(lambda leaf: function(params_with(leaf)), (leaf,), (jnp.ones_like(leaf),))[1]
 
         return ParameterSlopes(
             membrane=_leaves(slope(lambda params: merged(params).integrate(point.state, point.current))),
@@ -237,7 +237,7 @@ def parameter_slopes(neuron: Neuron, point: StepPoint) -> list[ParameterSlopes]:
             output=slope(lambda params: merged(params).fire(point.membrane)[1]),
         )
 
-    return [along(*place) for place in one_at_a_time(params)]
+    return [along(*of_leaf) for of_leaf in one_at_a_time(params)]
 
 
 def _leaves(tree: Any) -> tuple[Array, ...]:

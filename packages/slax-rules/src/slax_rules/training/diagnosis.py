@@ -1,6 +1,8 @@
 """The diagnosis of a training step that is not finite: the batch is run again from the state before the step."""
 
 import dataclasses
+import enum
+import json
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -32,6 +34,28 @@ SLOWER = (
     "Lower the learning rate, or clip gradients: optax.chain(optax.clip_by_global_norm(1.0), ...). In float16, compute in "
     "bfloat16 or float32, or give Adam eps=1e-4, since its default is 0 in float16."
 )
+NOT_SEEN = f"the cause is not seen again when the step is repeated. {SLOWER}"
+
+
+class Stage(enum.IntEnum):
+    """The part of a step in which a cause was found, in causal order, and at the end that none was found."""
+
+    PARAMETERS = 0
+    INPUTS = 1
+    LAYERS = 2
+    LOSSES = 3
+    PENALTIES = 4
+    GRADIENT = 5
+    UPDATE = 6
+    NOT_SEARCHED = 7
+    NOT_SEEN = 8
+
+
+class Cause(NamedTuple):
+    """A cause for numbers that are not finite: where in a step it is, and the sentences that tell it."""
+
+    stage: int
+    text: str
 
 
 class Found(NamedTuple):
@@ -78,40 +102,49 @@ def all_finite(arrays: list[Array]) -> Array:
 def explain(train: Train, state: nnx.State, bad: StepNotFinite) -> str:
     """Explain in a few sentences what is not finite in a step, where it is, and what to do about it.
 
-    Each of several processes repeats the step with its own samples, and all tell what the first that finds a cause has found.
+    Each of several processes repeats the step with the samples that it passed in, or with all that a `Sampler` drew. All of
+    them tell the earliest cause that one has found: what comes later can be wrong in a share of a batch alone.
     """
     mesh = train.program.mesh
     try:
         batch = bad.call.batch(bad.index)
         if mesh is not None:  # the step is repeated on one device
             train = dataclasses.replace(train, program=dataclasses.replace(train.program, mesh=None))
-            state, batch = jax.device_put(part_here((state, batch)), jax.local_devices()[0])
-        cause = next(_causes(train, state, batch), "")
+            state, batch = jax.device_put(part_here((state, batch)), mesh.local_devices[0])
+        found = next(_causes(train, state, batch), Cause(Stage.NOT_SEEN, NOT_SEEN))
     except Exception as error:  # such as out of memory: report the step that is not finite, not this error
-        cause = f"the cause could not be found ({type(error).__name__}: {error})."
-    if mesh is not None and mesh.is_multi_process:
-        found = enumerate(texts_of_processes(cause, mesh))
-        cause = next((f"in process {number}, {text}" for number, text in found if text), "")
-    return cause or f"the cause is not seen again when the step is repeated. {SLOWER}"
+        found = Cause(Stage.NOT_SEARCHED, f"the cause could not be found ({type(error).__name__}: {error}).")
+    return found.text if mesh is None or not mesh.is_multi_process else _earliest(found)
 
 
-def _causes(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:
+def _earliest(mine: Cause) -> str:
+    """The earliest cause of all processes, and the process that found it."""
+    try:
+        causes = [Cause(*json.loads(text)) for text in texts_of_processes(json.dumps(mine))]
+    except Exception as error:  # such as a process that has died: report what was found here
+        return f"{mine.text} (The other processes could not be asked: {type(error).__name__}: {error})"
+    number, cause = min(enumerate(causes), key=lambda found: found[1].stage)
+    return f"in process {number}, {cause.text}" if cause.stage < Stage.NOT_SEEN else cause.text
+
+
+def _causes(train: Train, state: nnx.State, batch: Batch) -> Iterator[Cause]:
     """The causes found, in causal order."""
     model = nnx.merge(train.program.graphdef, state, copy=True)[0]
     names = module_names(model)
     for bad in _in_state(nnx.state(model, nnx.Param), names):
-        yield f"the parameter {bad}. Expected finite numbers."
+        yield Cause(Stage.PARAMETERS, f"the parameter {bad}. Expected finite numbers.")
     yield from _in_pass(train, state, batch)
     yield from _in_gradient(train, state, batch, names)
     after, _ = jax.jit(_unguarded, static_argnums=0)(train, state, batch)
     if train.program.update == "online":
         for cause in (*_in_pass(train, after, batch), *_in_gradient(train, after, batch, names)):
-            yield f"after updates within the sequence, {cause}"
+            yield Cause(Stage.UPDATE, f"after updates within the sequence, {cause.text}")
     for number, part in enumerate(PARTS):
         if number not in after:
             continue
         for bad in _in_state(jax.tree.map(_became, state[number], after[number]), names if part == "model" else {}):
-            yield f"the update makes {bad}, in the {part}, of a gradient that is finite. {SLOWER}"
+            text = f"the update makes {bad}, in the {part}, of a gradient that is finite. {SLOWER}"
+            yield Cause(Stage.UPDATE, text)
 
 
 def _unguarded(train: Train, state: nnx.State, batch: Batch) -> tuple[nnx.State, Array]:
@@ -133,19 +166,18 @@ def _in_state(state: Any, names: Mapping[str, str]) -> Iterator[str]:
             yield f"{readable_path(path, names)} {_value(found)} at {list(map(int, found.place))}"
 
 
-def _in_pass(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:
+def _in_pass(train: Train, state: nnx.State, batch: Batch) -> Iterator[Cause]:
     """The causes in inputs, layers, losses and penalties, in causal order."""
     model = nnx.merge(train.program.graphdef, state, copy=True)[0]
     inputs, layers, losses = jax.device_get(_find_in_pass(train, state, batch))
     if inputs.exists:
-        yield (
-            f"the inputs are {_value(inputs)} at {_place(inputs.place)}. Expected finite numbers: look at how the batch is "
-            "made."
-        )
+        where = f"{_value(inputs)} at {_place(inputs.place)}"
+        yield Cause(Stage.INPUTS, f"the inputs are {where}. Expected finite numbers: look at how the batch is made.")
     for name, (outputs, carries) in zip(layer_names(model), layers, strict=True):
         for found in outputs:
             if found.exists:
-                yield f"the output of layer {name} is {_value(found)} at {_place(found.place)}{_limit(found)}. {SLOWER}"
+                where = f"{_value(found)} at {_place(found.place)}{_limit(found)}"
+                yield Cause(Stage.LAYERS, f"the output of layer {name} is {where}. {SLOWER}")
         for found in carries:
             if found.exists:
                 where = (
@@ -153,17 +185,18 @@ def _in_pass(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:
                     if len(found.place) > 1
                     else list(map(int, found.place))
                 )
-                yield f"the state of layer {name} is {_value(found)} at the end, {where}{_limit(found)}. {SLOWER}"
+                text = f"the state of layer {name} is {_value(found)} at the end, {where}{_limit(found)}. {SLOWER}"
+                yield Cause(Stage.LAYERS, text)
     if losses.exists:
-        yield from _in_targets(train, state, batch, losses)
+        for text in _in_targets(train, state, batch, losses):
+            yield Cause(Stage.LOSSES, text)
         is_sequence = isinstance(train.program.loss_fn, SequenceLoss)
         where = f"sample {int(losses.place[0])}" if is_sequence else _place(losses.place)
-        yield (
-            f"loss_fn makes {_value(losses)} of outputs that are finite, at {where}. Check its targets, and how it handles "
-            "large outputs and zeros."
-        )
+        text = f"loss_fn makes {_value(losses)} of outputs that are finite, at {where}. Check its targets, and how it handles"
+        yield Cause(Stage.LOSSES, f"{text} large outputs and zeros.")
     if train.program.penalties:
-        yield from _in_penalties(train, state, batch)
+        for text in _in_penalties(train, state, batch):
+            yield Cause(Stage.PENALTIES, text)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -270,7 +303,7 @@ def _in_targets(train: Train, state: nnx.State, batch: Batch, losses: Found) -> 
             )
 
 
-def _in_gradient(train: Train, state: nnx.State, batch: Batch, names: Mapping[str, str]) -> Iterator[str]:
+def _in_gradient(train: Train, state: nnx.State, batch: Batch, names: Mapping[str, str]) -> Iterator[Cause]:
     """The parameters whose gradient is not finite, from the last layer on, in the direction of backpropagation."""
     program = train.program
     model, rule, _ = nnx.merge(program.graphdef, state, copy=True)
@@ -284,10 +317,11 @@ def _in_gradient(train: Train, state: nnx.State, batch: Batch, names: Mapping[st
     bad = list(_in_state(gradient, names))
     if bad:
         more = f", and of {len(bad) - 1} more arrays" if len(bad) > 1 else ""
-        yield (
+        text = (
             f"the gradient of {bad[-1]}{more}, though inputs, parameters, outputs and losses are finite. Possible causes are "
             f"division by nearly 0 in a surrogate or a rule, and numbers near the end of the range of {inputs.dtype}. {SLOWER}"
         )
+        yield Cause(Stage.GRADIENT, text)
 
 
 def _value(found: Found) -> str:
