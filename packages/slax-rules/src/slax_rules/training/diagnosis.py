@@ -180,13 +180,10 @@ def _in_pass(train: Train, state: nnx.State, batch: Batch) -> Iterator[Cause]:
                 yield Cause(Stage.LAYERS, f"the output of layer {name} is {where}. {SLOWER}")
         for found in carries:
             if found.exists:
-                where = (
-                    _place((0, *found.place)).partition(", ")[2]
-                    if len(found.place) > 1
-                    else list(map(int, found.place))
-                )
-                text = f"the state of layer {name} is {_value(found)} at the end, {where}{_limit(found)}. {SLOWER}"
-                yield Cause(Stage.LAYERS, text)
+                per_sample = len(found.place) > 1
+                place = _place((0, *found.place)).partition(", ")[2] if per_sample else list(map(int, found.place))
+                where = f"{_value(found)} at the end, {place}{_limit(found)}"
+                yield Cause(Stage.LAYERS, f"the state of layer {name} is {where}. {SLOWER}")
     if losses.exists:
         for text in _in_targets(train, state, batch, losses):
             yield Cause(Stage.LOSSES, text)
