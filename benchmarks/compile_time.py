@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from slax_neurons import LI, LIF, connect
+from slax_neurons import LI, LIF, Trainable, connect
 from slax_rules import RULES, cross_entropy, gradients
 
 STEPS, BATCH = 100, 8
@@ -21,11 +21,18 @@ ROUNDS = 3
 FRESH = ("uoro",)  # draws in every call, so that its program is not one of a fixed rule
 
 
-def seconds_of(name: str) -> tuple[int, list[float]]:
+def seconds_of(name: str, trainable: bool) -> tuple[int, list[float]]:
     """Lines of a program, and processor seconds to trace, lower and compile it."""
     rngs = nnx.Rngs(0)
-    modules: list[Any] = [nnx.Linear(64, 64, rngs=rngs), LIF(), nnx.Linear(64, 64, rngs=rngs), LIF()]
-    model = connect([*modules, nnx.Linear(64, 10, rngs=rngs), LI()])
+
+    def value(number: float) -> Any:
+        return Trainable(number) if trainable else number
+
+    def lif() -> LIF:
+        return LIF(decay=value(0.9), threshold=value(1.0))
+
+    modules: list[Any] = [nnx.Linear(64, 64, rngs=rngs), lif(), nnx.Linear(64, 64, rngs=rngs), lif()]
+    model = connect([*modules, nnx.Linear(64, 10, rngs=rngs), LI(decay=value(0.9))])
     rule = RULES[name].make(rngs=rngs, model=model)
     graphdef, state = nnx.split(model)
     labels = jnp.zeros(BATCH, int)
@@ -51,10 +58,12 @@ def seconds_of(name: str) -> tuple[int, list[float]]:
 def main() -> None:
     parser = argparse.ArgumentParser("benchmarks.compile_time", description=__doc__)
     parser.add_argument("--rules", nargs="+", default=[name for name in RULES if name not in FRESH])
+    parser.add_argument("--trainable", action="store_true", help="with decays and thresholds that are trained")
+    options = parser.parse_args()
     print("| rule | lines | trace (s) | lower (s) | compile (s) | sum (s) |")
     print("| --- | --: | --: | --: | --: | --: |")
-    for name in parser.parse_args().rules:
-        lines, seconds = seconds_of(name)
+    for name in options.rules:
+        lines, seconds = seconds_of(name, options.trainable)
         print(f"| {name} | {lines} | {' | '.join(f'{one:.2f}' for one in (*seconds, sum(seconds)))} |", flush=True)
 
 
