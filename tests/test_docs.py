@@ -27,7 +27,7 @@ FOLDERS = [
     *sorted(ROOT.glob("experiments/*")),
     ROOT / "benchmarks",
 ]
-WRITTEN = [page for folder in FOLDERS for page in sorted(folder.glob("*.md")) if page.name != "RESULTS.md"]
+WRITTEN = [page for folder in FOLDERS for page in sorted(folder.glob("*.md"))]
 WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text() and page not in TUTORIALS]
 # What the tutorials about the repository find in the current folder, which is the root for their readers.
 READ_FROM_THE_ROOT = {"replicate": ("experiments", "gallery", "packages", "requirements.lock")}
