@@ -47,6 +47,11 @@ def test_every_claim_has_a_row_with_its_verdict(text):
     assert rows[2][2:6] == ["2.5", "2", "near 2.1, within 0.2", "-0.1, the same in 3 seeds"]
 
 
+def test_prose_is_wrapped(text):
+    assert [line for line in text.splitlines() if len(line) > 128 and line[0] not in "|#"] == []
+    assert any(line.startswith("  ") for line in text.splitlines())  # the rest of an item
+
+
 def test_column_without_a_cell_disappears(text):
     titles = [row[1:-1] for row in rows_of(text) if row[0] == "claim"]
     assert titles == [

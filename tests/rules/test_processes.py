@@ -26,7 +26,7 @@ def start(processes, part, folder, devices=DEVICES, **environment):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment |= os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"} | environment
     return [
         subprocess.Popen(
             [sys.executable, PROGRAM, *map(str, (port, processes, index, devices // processes, part, folder))],
