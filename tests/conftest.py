@@ -3,6 +3,11 @@
 import gc
 import os
 from importlib.metadata import version
+from pathlib import Path
+
+from experiments.common.program_cache import keep_programs
+
+keep_programs()
 
 # Tracing makes many objects that stay: to look through them less often takes a tenth of the time away.
 gc.set_threshold(50_000, 20, 50)
@@ -26,8 +31,6 @@ import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
-from covering import EVERY  # noqa: E402
-
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -36,35 +39,26 @@ hypothesis.settings.register_profile("house", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("house")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Files with slow tests come first, so that none is left to one process at the end: see `make test`."""
+    """A file runs as a whole in one process, but for tests that name a group. Files with slow tests come first."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
-_checked = set()
-
-
-@pytest.fixture(autouse=True)
-def _shapes_are_checked_once(request):
-    """Checks the shapes of what is called in the first case of each test, and of each value of a parameter in a file.
-
-    The checks take a twentieth of the time. With EVERY_COMBINATION=1, they are made in all cases.
-    """
-    parameters = getattr(request.node, "callspec", None)
-    values = {} if parameters is None else {name: repr(value) for name, value in parameters.params.items()}
-    new = {(request.path, *pair) for pair in (*values.items(), ("test", request.function.__qualname__))} - _checked
-    _checked.update(new)
-    jaxtyping.config.update("jaxtyping_disable", not (EVERY or new))
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+MOST_MAPS = 30_000  # each program takes some memory maps, of which Linux gives a process 65,530
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _programs_of_one_file():
-    """Frees what a file compiled: a process holds only so many programs."""
+def _programs_fit_into_a_process():
+    """Frees compiled programs after a file, where a process has so many that it could not go on."""
     yield
-    jax.clear_caches()
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture
