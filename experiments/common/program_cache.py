@@ -1,7 +1,7 @@
 """Compiled programs are kept on disk, so that tests, jobs of the pipeline and the site compile each one once.
 
-`keep_programs()` is called before JAX is imported. Programs lie in `.programs/`, in a folder for each jaxlib and processor, since
-they are machine code. JAX finds a program by all that it was compiled from, so that a kept one is never a stale one.
+`keep_programs()` is called before JAX is imported. Programs lie in `.programs/`, in a folder for each jaxlib and processor,
+since they are machine code. JAX finds a program by all that it was compiled from, so that a kept one is never a stale one.
 SLAX_PROGRAM_CACHE=0 turns this off. `make clean` removes the folder.
 """
 

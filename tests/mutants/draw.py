@@ -42,7 +42,8 @@ def places(code: str) -> dict[str, int]:
     nodes = list(ast_nodes(get_ast(code)))
     operators = {name: get_operator(f"core/{name}")() for name in OPERATORS}
     return {
-        name: sum(len(list(operator.mutation_positions(node))) for node in nodes) for name, operator in operators.items()
+        name: sum(len(list(operator.mutation_positions(node))) for node in nodes)
+        for name, operator in operators.items()
     }
 
 
@@ -56,7 +57,9 @@ def without_a_term(code: str, node: ast.BinOp, kept: ast.expr) -> str:
     """The code with one operand of a sum or product in place of both."""
     lines = code.splitlines(keepends=True)
     line = lines[node.lineno - 1]
-    lines[node.lineno - 1] = line[: node.col_offset] + (ast.get_source_segment(code, kept) or "") + line[node.end_col_offset :]
+    lines[node.lineno - 1] = (
+        line[: node.col_offset] + (ast.get_source_segment(code, kept) or "") + line[node.end_col_offset :]
+    )
     return "".join(lines)
 
 
@@ -68,7 +71,7 @@ def changed_lines(before: str, after: str) -> tuple[str, str] | None:
 
 def in_a_docstring_or_annotation(line: str) -> bool:
     """Whether a line is prose or a signature, where a mutant changes nothing that a test could see."""
-    return line.lstrip().startswith(("def ", "from ", "import ", "#", '"""', "raise ", "f\"", "\""))
+    return line.lstrip().startswith(("def ", "from ", "import ", "#", '"""', "raise ", 'f"', '"'))
 
 
 def drawn(folder: str, count: int, at_random: random.Random) -> list[tuple[str, str, str, str]]:
