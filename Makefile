@@ -39,17 +39,20 @@ docs: $(DOCS)/.ok ## make the site: site/index.html, which needs no network
 docs-serve: $(DOCS)/.ok ## show the site at http://127.0.0.1:8000 while you write
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs serve
 
-test: $(V)/.ok ## run all tests, with a covering part of the combinations of settings: tests/covering.py
-	pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
-test-all: export EVERY_COMBINATION := 1
-test-all: test ## the same with every combination, which takes longer
+test: $(V)/.ok ## run the tests, in about ten minutes on two cores
+	$(PYTEST)
 
-cluster: $(V)/.ok ## run the pipeline on a Slurm of three nodes on this machine (Debian: slurm-wlm, munge)
-	pytest -m cluster tests/cluster
+nightly: lowest newest ## what takes longer: other libraries, faults, clusters, lowest and newest versions; run every week
+	$(PYTEST) tests/nightly
+	pytest -m cluster tests/nightly
 
-check: lint ## lint, types and the fast tests, in under two minutes on two cores: run it while you work
-	pytest -q -n 2 --dist loadfile -m 'not slow and not cluster' $(FAST)
+mutants: $(V)/.ok ## run the tests against 120 small faults, and tell which test sees each: tests/mutants/mutants.csv
+	python -m tests.mutants.run
+
+check: lint ## lint, types and the fast tests, in a minute and a half on two cores: run it while you work
+	pytest -q -n 2 --dist loadgroup $(FAST)
 
 lowest: $(V)/.ok ## run the core tests with the lowest versions that the packages allow
 	uv venv -q --clear --python $(V)/bin/python .venvs/$@
@@ -66,9 +69,6 @@ define core_tests
 	uv pip list -q --python .venvs/$@ | grep -E '^(jax|flax|numpy|optax|orbax-checkpoint|scipy|matplotlib) '
 	.venvs/$@/bin/pytest -q $(CORE)
 endef
-
-chaos: $(V)/.ok ## training and the pipeline under kills, full disks and wrong clocks, for ten minutes
-	python tests/chaos/chaos.py --minutes 10
 
 lint: $(V)/.ok ## check style and who may import whom
 	ruff check
@@ -101,7 +101,7 @@ release-check: $(V)/.ok $(RELEASE)/.ok ## build the packages and try each in an 
 	python -m release.check --tools $(RELEASE)/bin
 
 clean: ## remove everything that the pipeline made, including the environments of the peers
-	rm -rf figures results logs data/processed benchmarks/.envs .snakemake
+	rm -rf figures results logs data/processed benchmarks/.envs .snakemake .programs
 
 # The environment. `make PY=/usr/bin/python3 V=.venvs/other test` makes and uses a second one.
 $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS))
@@ -119,4 +119,4 @@ $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS
 	$(V)/bin/uv pip install -q --compile-bytecode --python $(@D) --require-hashes -r $<
 	touch $@
 
-.PHONY: help figures tiny paper verify pack cuda docs docs-serve release-check test test-all check lowest newest cluster chaos lint benchmark claims lock clean
+.PHONY: help figures tiny paper verify pack cuda docs docs-serve release-check test nightly mutants check lowest newest lint benchmark claims lock clean
