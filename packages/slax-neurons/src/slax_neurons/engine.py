@@ -275,7 +275,7 @@ class StepSize(NamedTuple):
     Example:
         8 samples of a layer of 512 units in float32:
 
-        >>> from slax_neurons.internal import StepSize
+        >>> from slax_neurons.building_blocks import StepSize
         >>> size = StepSize(bytes=4 * 8 * 512, width=512)
         >>> size.bytes // size.width
         32
