@@ -35,6 +35,8 @@ def public_names() -> list[Public]:
         for node in ast.parse(init.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ImportFrom) and node.module:
                 modules |= {alias.name: node.module for alias in node.names}
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                modules[node.target.id] = package
             elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
                 listed = ast.literal_eval(node.value)
         found += [Public(package, modules.get(name, package), name) for name in listed or modules]

@@ -17,7 +17,7 @@
 # slax-neurons = { path = "../../packages/slax-neurons", editable = true }
 # slax-rules = { path = "../../packages/slax-rules", editable = true }
 # ///
-"""Evaluate the trained networks of the quick scale (seed 0) natively, in NeuroBench's harness, and as snnTorch models there.
+"""Count the trained networks of the quick scale (seed 0) natively, and as snnTorch models in NeuroBench's harness.
 
     uv run --no-project --script experiments/neurobench/harness.py
 
@@ -34,10 +34,9 @@ from neurobench.metrics.workload import SMAPE
 from neurobench.models import SNNTorchModel
 
 from slax_neurons import complexity
-from slax_neurons.analysis.neurobench import neurobench_model
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "neurons" / "foreign")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "nightly")]
 
 import neurobench_parity as parity  # noqa: E402
 
@@ -50,23 +49,23 @@ QUANTITIES = [name for name in parity.NAMES if name != "accuracy"]
 
 def main() -> None:
     print(", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES), end="\n\n")
-    print("| task | quantity | `complexity` | harness, our model | harness, snnTorch's model |\n|---|---|---|---|---|")
+    print("| task | quantity | `complexity` | harness, snnTorch's model |\n|---|---|---|---|")
     for task, job in jobs_of("neurobench", "quick", settings_of("neurobench", "quick")).items():
         config = job.config
         model, numbers, test_set = run.trained(run.program_of(config), config, seed=0)
         inputs, targets = (np.array(part) for part in test_set)
-        models = neurobench_model(model), SNNTorchModel(parity.twin(model))
+        twin = SNNTorchModel(parity.twin(model))
         labels = targets if run.METRICS[config["dataset"]] == "accuracy" else np.zeros(inputs.shape[1], np.int64)
-        measured = [parity.in_harness(other, inputs, labels) for other in models]
+        measured = parity.in_harness(twin, inputs, labels)
         counted = complexity(model, test_set[0])
         for name in QUANTITIES:
-            print_row(task, name, getattr(counted, name), *(found[name] for found in measured))
-        scores = [found["accuracy"] for found in measured]
+            print_row(task, name, getattr(counted, name), measured[name])
+        score = measured["accuracy"]
         if labels is not targets:
             data, expected = (torch.from_numpy(np.moveaxis(part, 0, 1).copy()) for part in (inputs, targets))
             with torch.no_grad():
-                scores = [SMAPE()(other, other(data), (data, expected)) for other in models]
-        print_row(task, run.METRICS[config["dataset"]], numbers["score"], *scores)
+                score = SMAPE()(twin, twin(data), (data, expected))
+        print_row(task, run.METRICS[config["dataset"]], numbers["score"], score)
 
 
 def print_row(task: str, name: str, *numbers: float) -> None:

@@ -8,8 +8,8 @@ import pytest
 from flax import nnx
 
 from slax_neurons import ALIF, BRF, LI, LIF, LTC, AdLIF, CuBaLIF, boxcar, connect, fast_sigmoid, unroll
-from slax_neurons.analysis.health_check import _count, health
-from slax_neurons.analysis.health_report import Health, LayerHealth
+from slax_neurons.analysis.layer_health import _count, health
+from slax_neurons.analysis.layer_health import Health, LayerHealth
 
 T, B = 12, 3
 SLOPE = 5.0

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from slax_neurons import ALIF, BRF, IF, LI, LIF, LTC, AdLIF, CuBaLIF, Neuron, Trainable, connect, unroll
-from slax_neurons.analysis.impulse import impulse_moments
+from slax_neurons.initialization import impulse_moments
 from slax_neurons.initialization import fluctuation_driven
 
 T, B, FEATURES = 60, 150, 1500

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from slax_neurons import LIF, Dropout, Edge, complexity, connect, health, unroll
-from slax_neurons.internal import mutates_state
+from slax_neurons.building_blocks import mutates_state
 
 T, B, N = 20, 3, 4
 

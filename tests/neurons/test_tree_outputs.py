@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from slax_neurons import LI, LIF, Edge, complexity, connect, health, unroll
-from slax_neurons.internal import apply_rows
+from slax_neurons.building_blocks import apply_rows
 from stacks import deviation, inputs, linear
 
 T, B = 9, 3

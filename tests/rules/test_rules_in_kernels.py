@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from covering import combinations
-from slax_neurons.internal import scan_units
+from slax_neurons.building_blocks import scan_units
 from slax_neurons.kernels import auto_is
 from slax_rules import RULES, cross_entropy, firing_rate, gradients
 from stacks import Conv, inputs, pair

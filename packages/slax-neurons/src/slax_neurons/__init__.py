@@ -1,47 +1,58 @@
 """Spiking neurons, their wiring and their unrolling over time, as Flax NNX cells."""
 
-from slax_neurons.analysis.complexity import Complexity, complexity
-from slax_neurons.analysis.health_check import health
-from slax_neurons.analysis.health_report import Health, LayerHealth
-from slax_neurons.analysis.model_summary import ModuleSummary, Summary, summary
-from slax_neurons.delay import Delay
-from slax_neurons.dropout import Dropout
-from slax_neurons.edges import Edge
-from slax_neurons.engine import unroll
-from slax_neurons.initialization import fluctuation_driven
-from slax_neurons.neurons.adlif import AdLIF
-from slax_neurons.neurons.alif import ALIF
-from slax_neurons.neurons.brf import BRF
-from slax_neurons.neurons.cuba_lif import CuBaLIF
-from slax_neurons.neurons.li import LI
-from slax_neurons.neurons.lif import IF, LIF
-from slax_neurons.neurons.ltc import LTC
-from slax_neurons.neurons.neuron import Neuron
-from slax_neurons.neurons.neuron_cell import NeuronCell
-from slax_neurons.neurons.spiking import SpikingNeuron
-from slax_neurons.parameter import POSITIVE, REAL, UNIT_INTERVAL, Parameter, Trainable, time_constant
-from slax_neurons.surrogates import (
-    SURROGATES,
-    Surrogate,
-    arctan,
-    boxcar,
-    fast_sigmoid,
-    gaussian,
-    multi_gaussian,
-    sigmoid,
-    super_spike,
-    triangular,
-)
-from slax_neurons.synapses.block_diagonal import BlockDiagonal
-from slax_neurons.synapses.effective_model import with_effective_weights
-from slax_neurons.synapses.low_rank import LowRank
-from slax_neurons.synapses.masked import Masked
-from slax_neurons.synapses.quantized import Quantized
-from slax_neurons.synapses.running_norm import RunningNorm
-from slax_neurons.synapses.running_sums import RunningSum, end_sequence
-from slax_neurons.synapses.standardized import Standardized
-from slax_neurons.synapses.synapse import Synapse
-from slax_neurons.wiring import Connect, DelayBuffer, connect
+from slax_neurons.analysis.complexity import Complexity as Complexity
+from slax_neurons.analysis.complexity import complexity as complexity
+from slax_neurons.analysis.layer_health import Health as Health
+from slax_neurons.analysis.layer_health import LayerHealth as LayerHealth
+from slax_neurons.analysis.layer_health import health as health
+from slax_neurons.analysis.model_summary import ModuleSummary as ModuleSummary
+from slax_neurons.analysis.model_summary import Summary as Summary
+from slax_neurons.analysis.model_summary import summary as summary
+from slax_neurons.delay import Delay as Delay
+from slax_neurons.dropout import Dropout as Dropout
+from slax_neurons.edges import Edge as Edge
+from slax_neurons.engine import unroll as unroll
+from slax_neurons.initialization import fluctuation_driven as fluctuation_driven
+from slax_neurons.neurons.adlif import AdLIF as AdLIF
+from slax_neurons.neurons.alif import ALIF as ALIF
+from slax_neurons.neurons.brf import BRF as BRF
+from slax_neurons.neurons.cuba_lif import CuBaLIF as CuBaLIF
+from slax_neurons.neurons.li import LI as LI
+from slax_neurons.neurons.lif import IF as IF
+from slax_neurons.neurons.lif import LIF as LIF
+from slax_neurons.neurons.ltc import LTC as LTC
+from slax_neurons.neurons.neuron import Neuron as Neuron
+from slax_neurons.neurons.neuron import NeuronCell as NeuronCell
+from slax_neurons.neurons.spiking import SpikingNeuron as SpikingNeuron
+from slax_neurons.parameter import POSITIVE as POSITIVE
+from slax_neurons.parameter import REAL as REAL
+from slax_neurons.parameter import UNIT_INTERVAL as UNIT_INTERVAL
+from slax_neurons.parameter import Parameter as Parameter
+from slax_neurons.parameter import Trainable as Trainable
+from slax_neurons.parameter import time_constant as time_constant
+from slax_neurons.surrogates import SURROGATES as SURROGATES
+from slax_neurons.surrogates import Surrogate as Surrogate
+from slax_neurons.surrogates import arctan as arctan
+from slax_neurons.surrogates import boxcar as boxcar
+from slax_neurons.surrogates import fast_sigmoid as fast_sigmoid
+from slax_neurons.surrogates import gaussian as gaussian
+from slax_neurons.surrogates import multi_gaussian as multi_gaussian
+from slax_neurons.surrogates import sigmoid as sigmoid
+from slax_neurons.surrogates import super_spike as super_spike
+from slax_neurons.surrogates import triangular as triangular
+from slax_neurons.synapses.block_diagonal import BlockDiagonal as BlockDiagonal
+from slax_neurons.synapses.reparameterized import LowRank as LowRank
+from slax_neurons.synapses.reparameterized import Masked as Masked
+from slax_neurons.synapses.reparameterized import Quantized as Quantized
+from slax_neurons.synapses.reparameterized import Standardized as Standardized
+from slax_neurons.synapses.running_norm import RunningNorm as RunningNorm
+from slax_neurons.synapses.running_sums import RunningSum as RunningSum
+from slax_neurons.synapses.running_sums import end_sequence as end_sequence
+from slax_neurons.synapses.synapse import Synapse as Synapse
+from slax_neurons.synapses.synapse import with_effective_weights as with_effective_weights
+from slax_neurons.wiring import Connect as Connect
+from slax_neurons.wiring import DelayBuffer as DelayBuffer
+from slax_neurons.wiring import connect as connect
 
 NEURONS: dict[str, type[NeuronCell]] = {
     "adlif": AdLIF,
@@ -54,60 +65,3 @@ NEURONS: dict[str, type[NeuronCell]] = {
     "ltc": LTC,
 }
 """The neurons by name, as in `NEURONS["lif"]()`."""
-
-__all__ = [
-    "ALIF",
-    "BRF",
-    "IF",
-    "LI",
-    "LIF",
-    "LTC",
-    "NEURONS",
-    "POSITIVE",
-    "REAL",
-    "SURROGATES",
-    "UNIT_INTERVAL",
-    "AdLIF",
-    "BlockDiagonal",
-    "Complexity",
-    "Connect",
-    "CuBaLIF",
-    "Delay",
-    "DelayBuffer",
-    "Dropout",
-    "Edge",
-    "Health",
-    "LayerHealth",
-    "LowRank",
-    "Masked",
-    "ModuleSummary",
-    "Neuron",
-    "NeuronCell",
-    "Parameter",
-    "Quantized",
-    "RunningNorm",
-    "RunningSum",
-    "SpikingNeuron",
-    "Standardized",
-    "Summary",
-    "Surrogate",
-    "Synapse",
-    "Trainable",
-    "arctan",
-    "boxcar",
-    "complexity",
-    "connect",
-    "end_sequence",
-    "fast_sigmoid",
-    "fluctuation_driven",
-    "gaussian",
-    "health",
-    "multi_gaussian",
-    "sigmoid",
-    "summary",
-    "super_spike",
-    "time_constant",
-    "triangular",
-    "unroll",
-    "with_effective_weights",
-]

@@ -20,8 +20,8 @@ from slax_neurons.kernels import check_kernel, requested
 from slax_neurons.modules import mutates_state
 from slax_neurons.neurons.neuron import Neuron, scan_cell
 from slax_neurons.neurons.states import rematerialize
-from slax_neurons.synapses.effective_model import with_effective_weights
 from slax_neurons.synapses.running_sums import RunningSum, accumulates
+from slax_neurons.synapses.synapse import with_effective_weights
 
 # A step of a scan costs microseconds whatever it does, and a product wants many rows: pieces are long. Arrays of a piece that
 # leave the cache cost more: pieces are short. On two cores with 2 MB of cache each, the best chunk of a gradient nearly always
@@ -59,17 +59,18 @@ def unroll(
         kernel: how the states of a `Neuron` follow from its currents and are differentiated. "scan": step by step; the
             reverse pass keeps one array [T, B, N] per state and recomputes the rest. "plain": step by step; the reverse pass is
             the one that JAX makes, which keeps the outputs and their slopes as well. "fused": in one kernel for an NVIDIA GPU
-            that keeps the states of a block of units in registers; on a CPU, it is interpreted, which is slow and for tests. A
-            neuron for which the kernel does not compile is run by the scan, with a warning. Results are equal. "auto" is
-            "plain" on a CPU for a sequence of one chunk that nearly fits the cache, and within chunks if remat is true, since
-            it is faster there for most neurons; otherwise it is "scan". Nothing has been measured on a GPU yet.
+            that keeps the states of a block of units in registers; on a CPU, it is interpreted, which is slow and for tests.
+            "fused_or_scan": the same, and the scan with a warning for a neuron whose kernel does not compile. Results are
+            equal. "auto" is "plain" on a CPU for a sequence of one chunk that nearly fits the cache, and within chunks if remat
+            is true, since it is faster there for most neurons; otherwise it is "scan". Nothing has been measured on a GPU yet.
 
     Returns:
         The last carry, and the outputs [T, B, features...]; a tree of such arrays if the last module of a stack makes one.
 
     Raises:
         ValueError: inputs without time, batch and features, an empty sequence or batch, a chunk below 1, remat for a model that
-            mutates its state, or a model that does so without declaring it and runs in more than one chunk.
+            mutates its state, a model that does so without declaring it and runs in more than one chunk, or a neuron whose
+            kernel does not compile.
 
     Example:
         A sequence in one call, and the same sequence in two parts.
@@ -275,7 +276,7 @@ class StepSize(NamedTuple):
     Example:
         8 samples of a layer of 512 units in float32:
 
-        >>> from slax_neurons.internal import StepSize
+        >>> from slax_neurons.building_blocks import StepSize
         >>> size = StepSize(bytes=4 * 8 * 512, width=512)
         >>> size.bytes // size.width
         32

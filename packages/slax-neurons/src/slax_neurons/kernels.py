@@ -5,10 +5,8 @@ stays in registers; each input is read once, and each output is written once. Th
 scan, by Pallas, for NVIDIA GPUs. On a CPU it is interpreted, which is slow and for tests.
 """
 
-import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,9 +15,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, PyTree
 
-from slax_neurons.surrogates import spikes_in_a_kernel
+from slax_neurons.surrogates import in_kernel
 
-KERNELS = ("auto", "plain", "scan", "fused")
+KERNELS = ("auto", "plain", "scan", "fused", "fused_or_scan")
 
 BLOCK = 128  # units of a program
 WARPS = 4
@@ -33,29 +31,18 @@ def check_kernel(kernel: str) -> None:
         raise ValueError(f"unroll got kernel={kernel!r}, expected one of {', '.join(map(repr, KERNELS))}.")
 
 
-_AUTO = ContextVar("kernel", default="auto")
-
-
-@contextlib.contextmanager
-def auto_is(kernel: str) -> Iterator[None]:
-    """Let "auto" be this kernel in a block, for tests and measurements; programs that are compiled already are dropped."""
-    jax.clear_caches()
-    token = _AUTO.set(kernel)
-    try:
-        yield
-    finally:
-        _AUTO.reset(token)
-        jax.clear_caches()
+auto_is = jax.make_user_context("auto")
+"""What "auto" is within `with auto_is("fused"):`, for tests and measurements; JAX keeps programs of each kernel apart."""
 
 
 def requested(kernel: str) -> str:
     """The kernel, or in a block of `auto_is` the one that "auto" is there; "auto" is left to who runs it."""
-    return _AUTO.get() if kernel == "auto" else kernel
+    return auto_is.value if kernel == "auto" else kernel
 
 
 def is_fused(kernel: str) -> bool:
     """Whether one kernel goes through all steps; "auto" does not, until a measurement on a GPU says otherwise."""
-    return requested(kernel) == "fused"
+    return requested(kernel) in ("fused", "fused_or_scan")
 
 
 def is_interpreted() -> bool:
@@ -99,7 +86,7 @@ def scan_units(
             return elementwise_scan(lambda c, k, x, *_: step(c, k, x), constants, carry, given, reverse=reverse)
 
         rows = (constants_in_rows, carry_in_rows, given)
-        if compiles(run, rows, step.__qualname__):
+        if compiles(run, rows, step.__qualname__, "auto"):
             end, outputs = run(*rows)
 
             def as_before(found: Array, before: Array) -> Array:
@@ -131,17 +118,24 @@ def scan_each(
     return jax.lax.scan(together, tuple(carries), tuple(steps))
 
 
-def compiles(run: Callable[..., Any], arguments: Any, name: str) -> bool:
-    """Whether a function with kernels compiles for these shapes; if not, a warning with a name says why."""
+def compiles(run: Callable[..., Any], arguments: Any, name: str, kernel: str) -> bool:
+    """Whether a function with kernels compiles for these shapes. If not, an error says why, or a warning where a scan may run.
+
+    Raises:
+        ValueError: it does not compile, and the kernel is "fused".
+    """
     shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), arguments)
     try:
         traced = jax.jit(run).trace(*shapes)
-        if jax.default_backend() != "cpu":
+        if not is_interpreted():
             traced.lower().compile()
     except Exception as error:
-        warnings.warn(
-            f"The kernel of {name} does not compile, so it runs as a scan: {error}", RuntimeWarning, stacklevel=2
-        )
+        why = f"The kernel of {name} does not compile: {type(error).__name__}: {error}"
+        if requested(kernel) == "fused":
+            raise ValueError(
+                f"{why}\nUse kernel='scan', or kernel='fused_or_scan' for a scan where it is so."
+            ) from error
+        warnings.warn(f"{why}\nIt runs as a scan.", RuntimeWarning, stacklevel=2)
         return False
     return True
 
@@ -193,7 +187,7 @@ def elementwise_scan(
         def body(count: Any, carry: Any) -> Any:
             t = steps - 1 - count if reverse else count
             before = read(lagged, jnp.maximum(t - 1, 0))
-            with spikes_in_a_kernel():
+            with in_kernel(True):
                 carry, made = step(values, carry, read(inputs, t), before, t == 0)
             write(outputs, made, t)
             return carry

@@ -1,5 +1,6 @@
 """The modules a stack may contain, and the facts about a module that can be found without running it."""
 
+import dis
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -68,7 +69,11 @@ def _module_inside(function: Any) -> nnx.Module | None:
     values = [getattr(function, "__self__", None)]
     if inspect.isfunction(function):
         values += [cell.cell_contents for cell in function.__closure__ or ()]
-        values += [function.__globals__.get(name) for name in function.__code__.co_names]
+        values += [
+            function.__globals__.get(instruction.argval)
+            for instruction in dis.get_instructions(function)
+            if instruction.opname == "LOAD_GLOBAL"  # and not an attribute of the same name
+        ]
     if isinstance(function, functools.partial):
         values += [function.func, *function.args, *function.keywords.values()]
     return next((value for value in values if isinstance(value, nnx.Module)), None)

@@ -8,11 +8,9 @@ gradient learning in spiking neural networks, 2019, doi 10.1109/MSP.2019.2931595
 `Surrogate(derivative)`.
 """
 
-import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Number
 from typing import Any
@@ -68,7 +66,11 @@ class Surrogate:
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         x = jnp.asarray(x)
-        return _spike_in_kernel(self, x) if _IN_KERNEL.get() else spike_p.bind(x, surrogate=self)
+        return _spike_in_kernel(self, x) if in_kernel.value else spike_p.bind(x, surrogate=self)
+
+
+in_kernel = jax.make_user_context(False)
+"""`with in_kernel(True):` spikes are a `jax.custom_jvp`: Pallas lowers no primitive of ours, and there are no loops in it."""
 
 
 def _heaviside(x: Array) -> Array:
@@ -105,19 +107,6 @@ spike_p.def_abstract_eval(lambda x, surrogate: x.update(weak_type=False))
 mlir.register_lowering(spike_p, mlir.lower_fun(lambda x, surrogate: _heaviside(x), multiple_results=False))
 ad.primitive_jvps[spike_p] = _spike_jvp
 batching.primitive_batchers[spike_p] = _spike_batch
-
-
-_IN_KERNEL = ContextVar("spikes in a kernel", default=False)
-
-
-@contextlib.contextmanager
-def spikes_in_a_kernel() -> Iterator[None]:
-    """Spikes by `jax.custom_jvp`, for the body of a kernel: Pallas lowers no primitive of ours, and the body has no loops."""
-    token = _IN_KERNEL.set(True)
-    try:
-        yield
-    finally:
-        _IN_KERNEL.reset(token)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -7,7 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Connect, Neuron
-from slax_neurons.internal import carry_without_buffer, mutates_state
+from slax_neurons.building_blocks import carry_without_buffer, mutates_state
 
 Quantity = Literal["outputs", "membranes"]
 

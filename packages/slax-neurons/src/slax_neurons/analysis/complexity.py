@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,17 +19,14 @@ from slax_neurons.modules import mutates_state
 from slax_neurons.neurons.ltc import LTC
 from slax_neurons.neurons.neuron import Neuron
 from slax_neurons.synapses.block_diagonal import BlockDiagonal
-from slax_neurons.synapses.effective_model import with_effective_weights
-from slax_neurons.synapses.synapse import fresh_copy
-from slax_neurons.wiring import Connect, DelayBuffer, delayed
+from slax_neurons.synapses.synapse import fresh_copy, with_effective_weights
+from slax_neurons.wiring import Connect, carry_without_buffer, delayed
 
 SYNAPSES = (nnx.Linear, nnx.Conv, BlockDiagonal)
 # Modules that NeuroBench does not count, even if they have parameters.
 UNCOUNTED = (Delay, Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
-
-# Counts exceed 2^31, and JAX has no int64 by default: a number is kept as high * 2^LOW_BITS + low, 0 <= low < 2^LOW_BITS.
-LOW_BITS = 30
-UInt64Limbs = tuple[Any, Any]
+COUNTED = ("macs", "acs", "dense", "spikes", "outputs", "updates", "membranes")
+Counts = dict[str, list[Array]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,11 +93,11 @@ def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
 
     Returns:
         The numbers, exact counts divided by the number of samples, steps or weights. The carry is not part of the footprint.
-        They are exact as long as no single input of a layer has more than 2^24 connections.
 
     Raises:
         TypeError: a model that is not a `Connect`, or a module whose weights or membrane are not known, such as a Flax cell.
-        ValueError: inputs without time, batch and features, an empty sequence or batch, a chunk below 1.
+        ValueError: inputs without time, batch and features, an empty sequence or batch, a chunk below 1, a layer with 2^31
+            connections or more.
 
     References:
         Yik et al.: The NeuroBench framework for benchmarking neuromorphic computing algorithms and systems, 2025,
@@ -125,8 +122,6 @@ def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
     if not isinstance(model, Connect):
         raise TypeError(f"complexity got {type(model).__name__}, expected a stack. Make one: connect([...]).")
     check_sequence(inputs)
-    if inputs.shape[1] == 0:
-        raise ValueError("complexity got a batch of 0 samples, expected at least 1.")
     footprint = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(_stored(model)))
     model = with_effective_weights(model, keep=(BlockDiagonal,))
     _check_modules(model)
@@ -134,38 +129,21 @@ def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
     if mutates_state(model):
         chunk = max(chunk, inputs.shape[0])
     with undeclared_mutations_explained(model):
-        counted = jax.tree.map(np.asarray, _count(*nnx.split(model), carry, inputs, chunk))
-    return _summary(model, footprint, counted)
-
-
-class Counts(NamedTuple):
-    """The counts over all layers for each step and sample, as halves [T, B]; `outputs` and `membranes` are totals, active or
-    not."""
-
-    macs: UInt64Limbs
-    acs: UInt64Limbs
-    dense: UInt64Limbs
-    spikes: UInt64Limbs
-    outputs: UInt64Limbs
-    updates: UInt64Limbs
-    membranes: UInt64Limbs
-
-
-def _summary(model: Connect, footprint: int, counts: Counts) -> Complexity:
-    macs, acs, dense, spikes, outputs, updates, _ = map(_total, counts)
-    steps, batch = counts.updates[0].shape
-    zeros, weights = _connections(model)
+        counts = jax.tree.map(np.asarray, _count(*nnx.split(model), carry, inputs, chunk))
+    total = {name: sum(int(np.sum(layer, dtype=np.int64)) for layer in layers) for name, layers in counts.items()}
     # Before the first step there is no membrane for comparison: NeuroBench counts all of them as updated.
-    first = jax.tree.map(lambda half: half[0], counts)
-    updates += _total(first.membranes) - _total(first.updates)
+    for updates, membranes in zip(counts["updates"], counts["membranes"], strict=True):
+        total["updates"] += int(np.sum(membranes[0] - updates[0], dtype=np.int64))
+    steps, batch = inputs.shape[:2]
+    zeros, weights = _connections(model)
     return Complexity(
         footprint=footprint,
         connection_sparsity=zeros / weights if weights else None,
-        activation_sparsity=(outputs - spikes) / outputs if outputs else None,
-        effective_macs=macs / batch,
-        effective_acs=acs / batch,
-        dense=dense / batch,
-        membrane_updates=updates / batch,
+        activation_sparsity=(total["outputs"] - total["spikes"]) / total["outputs"] if total["outputs"] else None,
+        effective_macs=total["macs"] / batch,
+        effective_acs=total["acs"] / batch,
+        dense=total["dense"] / batch,
+        membrane_updates=total["updates"] / batch,
         n_steps=steps,
     )
 
@@ -212,46 +190,50 @@ def _check_modules(model: Connect) -> None:
 
 @partial(jax.jit, static_argnums=(0, 4))
 def _count(graphdef: Any, state: Any, carry: Any, inputs: Array, chunk: int) -> Counts:
+    """The counts of each layer, [T, B] in int32: outputs and membranes are all that there are, active or not."""
     model = nnx.merge(graphdef, state, copy=True)
-    return scan_chunks(lambda carry, inputs: _walk(model, carry, inputs), carry, inputs, chunk)[1]
+
+    def walk(carry: Any, inputs: Array) -> tuple[Any, Counts]:
+        counts: Counts = {name: [] for name in COUNTED}
+        carry = _walk(model, carry, inputs, counts)
+        return carry, jax.tree.map(lambda count: jnp.broadcast_to(count, inputs.shape[:2]), counts)
+
+    return scan_chunks(walk, carry, inputs, chunk)[1]
 
 
-def _walk(model: Connect, carry: Any, inputs: Array) -> tuple[Any, Counts]:
-    """Run the stack over a chunk and return its carry and its counts."""
+def _walk(model: Connect, carry: Any, inputs: Array, counts: Counts) -> Any:
+    """Run the stack over a chunk, add the counts of each layer, and return the carry."""
     last, outputs = model.outputs(carry, inputs)
-    nothing = jnp.zeros(inputs.shape[:2], jnp.int32)
-    counts = Counts(*[(nothing, nothing)] * len(Counts._fields))
     currents = (inputs, *outputs[:-1])
     for index, (module, entry, current, output) in enumerate(zip(model.modules, carry, currents, outputs, strict=True)):
-        before = entry.carry if isinstance(entry, DelayBuffer) else entry
+        before = carry_without_buffer(entry)
         if isinstance(module, Connect):
-            counts = _added(counts, _walk(module, before, current)[1])
+            _walk(module, before, current, counts)
         elif isinstance(module, Neuron | LTC):
-            counts = _with_neurons(counts, module, before, current, output)
+            _count_neurons(counts, module, before, current, output)
         else:
-            counts = _with_synapse(counts, module, current)
+            _count_synapse(counts, module, current)
         for edge, synapse in model.edges_into(index):
-            counts = _with_synapse(counts, synapse, delayed(carry[edge.sender], outputs[edge.sender], edge.steps))
-    return last, counts
+            _count_synapse(counts, synapse, delayed(carry[edge.sender], outputs[edge.sender], edge.steps))
+    return last
 
 
-def _added(counts: Counts, more: Counts) -> Counts:
-    return Counts(*map(_plus, counts, more))
-
-
-def _with_synapse(counts: Counts, synapse: Any, inputs: Array) -> Counts:
+def _count_synapse(counts: Counts, synapse: Any, inputs: Array) -> None:
     """Add the operations of a synapse; any other module makes none."""
     if type(synapse) not in SYNAPSES:
-        return counts
+        return
+    outputs = jax.eval_shape(synapse, inputs[0]).shape[1:]
+    if math.prod(outputs) * math.prod(synapse.kernel.shape[:-1]) >= 2**31:
+        raise ValueError(
+            f"complexity got a {type(synapse).__name__} with outputs {list(outputs)} and a kernel "
+            f"{list(synapse.kernel.shape)}, which may make 2^31 operations in a step, more than are counted."
+        )
     connected = _connected(synapse)
     effective = _sum(jnp.where(inputs != 0, _fan_out(synapse, connected, inputs), 0))
-    dense = _sum(_fan_out(synapse, jnp.ones_like(connected), inputs))
     binary = jnp.all((inputs == 0) | (jnp.abs(inputs) == 1), tuple(range(1, inputs.ndim)))[:, None]
-    return counts._replace(
-        macs=_plus(counts.macs, jax.tree.map(lambda half: jnp.where(binary, 0, half), effective)),
-        acs=_plus(counts.acs, jax.tree.map(lambda half: jnp.where(binary, half, 0), effective)),
-        dense=_plus(counts.dense, dense),
-    )
+    counts["macs"].append(jnp.where(binary, 0, effective))
+    counts["acs"].append(jnp.where(binary, effective, 0))
+    counts["dense"].append(_sum(_fan_out(synapse, jnp.ones_like(connected), inputs)))
 
 
 def _fan_out(synapse: Any, connected: Bool[Array, "..."], inputs: Array) -> Int[Array, "1 1 ..."]:
@@ -269,7 +251,7 @@ def _fan_out(synapse: Any, connected: Bool[Array, "..."], inputs: Array) -> Int[
     return jax.grad(lambda sample: jnp.sum(ones(sample)))(sample)[None].astype(jnp.int32)
 
 
-def _with_neurons(counts: Counts, cell: Any, carry: Any, currents: Array, outputs: Array) -> Counts:
+def _count_neurons(counts: Counts, cell: Any, carry: Any, currents: Array, outputs: Array) -> None:
     """Add the spikes and the membrane updates of a layer of neurons, and the operations of LTC's gates."""
 
     def step(carry: Any, current: Array) -> tuple[Any, Any]:
@@ -279,38 +261,15 @@ def _with_neurons(counts: Counts, cell: Any, carry: Any, currents: Array, output
     after = jax.lax.scan(step, carry, currents)[1]
     before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
     changed = cell.membrane(before) != cell.membrane(after)
-    counts = counts._replace(
-        updates=_plus(counts.updates, _sum(changed)),
-        membranes=_plus(counts.membranes, _halves(math.prod(changed.shape[2:]))),
-    )
+    counts["updates"].append(_sum(changed))
+    counts["membranes"].append(jnp.full((1, 1), math.prod(changed.shape[2:]), jnp.int32))
     if isinstance(cell, LTC):
         for gate, state in ((cell.membrane_gate, before.u), (cell.adaptation_gate, before.b)):
-            counts = _with_synapse(counts, gate, jnp.concatenate([currents, state], -1))
-    if not cell.spikes:
-        return counts
-    return counts._replace(
-        spikes=_plus(counts.spikes, _sum(outputs != 0)),
-        outputs=_plus(counts.outputs, _halves(math.prod(outputs.shape[2:]))),
-    )
+            _count_synapse(counts, gate, jnp.concatenate([currents, state], -1))
+    if cell.spikes:
+        counts["spikes"].append(_sum(outputs != 0))
+        counts["outputs"].append(jnp.full((1, 1), math.prod(outputs.shape[2:]), jnp.int32))
 
 
-def _sum(values: Int[Array, "T B ..."] | Bool[Array, "T B ..."]) -> UInt64Limbs:
-    """The exact sum over the features, for values below 2^31."""
-    halves = _halves(values.astype(jnp.int32))
-    return jax.lax.reduce(halves, (np.int32(0), np.int32(0)), _plus, tuple(range(2, values.ndim)))
-
-
-def _halves(number: Any) -> UInt64Limbs:
-    return number >> LOW_BITS, number & (2**LOW_BITS - 1)
-
-
-def _plus(one: UInt64Limbs, other: UInt64Limbs) -> UInt64Limbs:
-    """The sum of two numbers below 2^61; the sum of two lower halves is below 2^31."""
-    carried, low = _halves(one[1] + other[1])
-    return one[0] + other[0] + carried, low
-
-
-def _total(halves: UInt64Limbs) -> int:
-    """The sum over steps and samples."""
-    high, low = (int(np.sum(half, dtype=np.int64)) for half in halves)
-    return (high << LOW_BITS) + low
+def _sum(values: Int[Array, "T B ..."] | Bool[Array, "T B ..."]) -> Int[Array, "T B"]:
+    return jnp.sum(values, tuple(range(2, values.ndim)), dtype=jnp.int32)

@@ -2,16 +2,15 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 from flax import nnx
 
-from slax_neurons.analysis.tables import aligned
 from slax_neurons.modules import Function, input_struct, output_struct
 from slax_neurons.synapses.synapse import kind
-from slax_neurons.wiring import Connect, DelayBuffer
+from slax_neurons.wiring import Connect, DelayBuffer, carry_without_buffer
 
 COLUMNS = ("module", "type", "output", "states", "parameters")
 
@@ -110,7 +109,7 @@ def _rows(model: Connect, inputs: Any, prefix: str) -> Iterator[ModuleSummary]:
     carry = _carry(model, inputs)
     for index, (module, entry) in enumerate(zip(model.modules, carry, strict=True)):
         current = outputs[-1] if outputs else inputs
-        own = entry.carry if isinstance(entry, DelayBuffer) else entry
+        own = carry_without_buffer(entry)
         outputs.append(output_struct(module, own, current))
         states = [] if isinstance(module, Connect) else [_shapes(own)]
         if isinstance(entry, DelayBuffer):
@@ -160,3 +159,13 @@ def _steps(number: int) -> str:
 
 def _parameters(module: nnx.Module) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
+    """Make one line from each row, with the first `left` columns aligned to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = [str.ljust] * left + [str.rjust] * (len(widths) - left)
+    return [
+        "  ".join(side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -14,7 +14,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
-from slax_neurons.kernels import compiles, elementwise_scan
+from slax_neurons.kernels import compiles, elementwise_scan, requested
 from slax_neurons.neurons.states import integrate_and_fire
 
 
@@ -43,20 +43,22 @@ def _jvp(graphdef: nnx.GraphDef, primals: tuple, tangents: tuple) -> tuple[tuple
     return (end, membranes), (shaped(d_end, inputs.shape[1:]), shaped(d_membranes, inputs.shape))
 
 
-def has_kernel(name: str, graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array) -> bool:
-    """Whether the kernels of a neuron compile for these shapes; if not, a warning with its name says why, once."""
+def has_kernel(name: str, graphdef: nnx.GraphDef, state: nnx.State, carry: Any, inputs: Array, kernel: str) -> bool:
+    """Whether the kernels of a neuron compile for these shapes, see `compiles`; found once."""
     shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), (state, carry, inputs))
     leaves, structure = jax.tree.flatten(shapes)
-    return _has_kernel(name, graphdef, structure, tuple(leaves))
+    return _has_kernel(name, graphdef, structure, tuple(leaves), requested(kernel))
 
 
 @cache
-def _has_kernel(name: str, graphdef: nnx.GraphDef, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> bool:
+def _has_kernel(
+    name: str, graphdef: nnx.GraphDef, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...], kernel: str
+) -> bool:
     def through_all(*primals: Any) -> Any:
         made, pull = jax.vjp(partial(fused_integrate_and_fire, graphdef), *primals)
         return pull(made)
 
-    return compiles(through_all, jax.tree.unflatten(structure, leaves), name)
+    return compiles(through_all, jax.tree.unflatten(structure, leaves), name, kernel)
 
 
 derivative_p = Primitive("slax_neuron_derivative")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
-from slax_neurons.neurons.neuron_cell import NeuronCell
+from slax_neurons.neurons.neuron import NeuronCell
 from slax_neurons.surrogates import Surrogate, multi_gaussian
 
 

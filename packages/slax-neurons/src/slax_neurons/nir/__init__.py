@@ -8,7 +8,7 @@ References:
     computing, 2024, doi 10.1038/s41467-024-52259-9.
 """
 
-from slax_neurons.nir.modules import AvgPool2d, Flatten, Scale, SumPool2d, Zeros
+from slax_neurons.nir.layers import AvgPool2d, Flatten, Scale, SumPool2d, Zeros
 from slax_neurons.nir.read import from_nir
 from slax_neurons.nir.write import to_nir
 

@@ -9,8 +9,8 @@ the hubs can be ordered; where several orders are possible, the order of the wal
 import dataclasses
 from typing import Any, NamedTuple
 
-from slax_neurons.nir.neurons import SPIKING
-from slax_neurons.nir.synapses import READERS
+from slax_neurons.nir.neuron_nodes import SPIKING
+from slax_neurons.nir.synapse_nodes import READERS
 
 MEMBRANES = ("CubaLI", "I", "LI")
 REFUSED = {

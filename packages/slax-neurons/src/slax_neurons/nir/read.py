@@ -11,14 +11,11 @@ from jaxtyping import DTypeLike
 from slax_neurons.delay import Delay
 from slax_neurons.edges import Edge
 from slax_neurons.neurons.spiking import RESETS
-from slax_neurons.nir.delays import read_delay
-from slax_neurons.nir.folding import scaled, shifted
+from slax_neurons.nir.conventions import INTEGRATION, Integration, library, shape_last
 from slax_neurons.nir.graph import Link, Plan, label, plan
-from slax_neurons.nir.integration import Integration
-from slax_neurons.nir.library import INTEGRATION, library, shape_last
-from slax_neurons.nir.modules import Zeros
-from slax_neurons.nir.neurons import Options, Reading, read_neuron
-from slax_neurons.nir.synapses import read_synapse
+from slax_neurons.nir.layers import Zeros
+from slax_neurons.nir.neuron_nodes import Options, Reading, read_neuron
+from slax_neurons.nir.synapse_nodes import read_delay, read_synapse, scaled, shifted
 from slax_neurons.surrogates import Surrogate, fast_sigmoid
 from slax_neurons.wiring import Connect, connect
 
@@ -36,7 +33,7 @@ def from_nir(
     """Convert a NIR graph, as read by `nir.read`, to a model: a stack, with edges where the graph is more than a chain.
 
     NIR's nodes are differential equations. `Integration` turns them into steps, gains and leaks go into thresholds,
-    weights and biases (see `slax_neurons.nir.neurons`), and weights turn from [out, in] to [in, out]. Data that has the
+    weights and biases (see `slax_neurons.nir.neuron_nodes`), and weights turn from [out, in] to [in, out]. Data that has the
     channels first in NIR, [channels, height, width], has them last here. A link that closes a cycle is read one step late,
     since NIR does not specify this. A membrane starts at its reset value, or at v_leak if it has no reset.
 
@@ -164,16 +161,15 @@ class _Reader:
 
     def _synapses(self, link: Link, reading: Reading | None, *, first: bool) -> list[Any]:
         """The modules of a link, with the neuron's gain in each and its constant current in the first."""
-        nir = library()
         nodes = [(name, self.plan.nodes[name]) for name in link.between]
         if reading is not None and reading.scale is not None:
             folded = scaled(nodes[-1][1], reading.scale) if nodes else None
             if folded is None:
-                nodes.append((link.receiver, nir.Scale(reading.scale)))
+                nodes.append((link.receiver, library().Scale(reading.scale)))
             else:
                 nodes[-1] = (nodes[-1][0], folded)
         if reading is not None and reading.current is not None and first:
-            folded = shifted(nir, nodes[-1][1], reading.current) if nodes else None
+            folded = shifted(nodes[-1][1], reading.current) if nodes else None
             if folded is None:
                 raise ValueError(
                     f"{self.plan.label(link.receiver)} needs a constant current, since its v_leak is not where its membrane "

@@ -11,14 +11,12 @@ from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
 from slax_neurons.edges import Edge
 from slax_neurons.modules import Function, as_module, output_struct
-from slax_neurons.nir.delays import write_delay
+from slax_neurons.nir.conventions import INTEGRATION, Integration, library, shape_first
 from slax_neurons.nir.graph import plan
-from slax_neurons.nir.integration import Integration
-from slax_neurons.nir.library import INTEGRATION, library, shape_first
-from slax_neurons.nir.modules import Zeros
-from slax_neurons.nir.neurons import NODES, write_neuron
-from slax_neurons.nir.synapses import write_synapse
-from slax_neurons.synapses.effective_model import with_effective_weights
+from slax_neurons.nir.layers import Zeros
+from slax_neurons.nir.neuron_nodes import NODES, write_neuron
+from slax_neurons.nir.synapse_nodes import write_delay, write_synapse
+from slax_neurons.synapses.synapse import with_effective_weights
 from slax_neurons.wiring import Connect
 
 Shape = tuple[int, ...]

@@ -7,6 +7,7 @@ Linear and Conv are synapses with weights of their own. Any other synapse is a m
 so that learning rules, analyses and exports need to know only Linear and Conv: `effective_synapse` makes one of any synapse.
 """
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -14,30 +15,26 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-# The options of a synapse, apart from its sizes.
-SYNAPSE_OPTIONS: dict[Any, tuple[str, ...]] = {
-    nnx.Linear: (
-        "use_bias",
-        "dtype",
-        "param_dtype",
-        "precision",
-        "dot_general",
-        "promote_dtype",
-        "preferred_element_type",
-    ),
-    nnx.Conv: (
-        *("kernel_size", "strides", "padding", "input_dilation", "kernel_dilation", "feature_group_count", "use_bias"),
-        *(
-            "mask",
-            "dtype",
-            "param_dtype",
-            "precision",
-            "conv_general_dilated",
-            "promote_dtype",
-            "preferred_element_type",
-        ),
-    ),
-}
+from slax_neurons.synapses.running_sums import accumulates
+
+
+def _options(plain: type) -> tuple[str, ...]:
+    """The options of a Linear or Conv that its instances keep, apart from its sizes."""
+    others = (
+        "self",
+        "in_features",
+        "out_features",
+        "kernel_init",
+        "bias_init",
+        "rngs",
+        "kernel_metadata",
+        "bias_metadata",
+    )
+    return tuple(name for name in inspect.signature(plain.__init__).parameters if name not in others)
+
+
+SYNAPSE_OPTIONS: dict[Any, tuple[str, ...]] = {plain: _options(plain) for plain in (nnx.Linear, nnx.Conv)}
+"""The options of a synapse, apart from its sizes."""
 
 
 class Synapse(nnx.Module):
@@ -130,6 +127,11 @@ def is_synapse(module: Any) -> bool:
     return is_plain(module) or callable(getattr(type(module), "effective", None))
 
 
+def is_made(module: Any) -> bool:
+    """True for a synapse that makes its weights of parameters."""
+    return is_synapse(module) and not is_plain(module)
+
+
 def effective_weights(synapse: Any) -> tuple[Array, Array | None]:
     """The kernel and the bias of any synapse; the bias is None if there is none."""
     if is_plain(synapse):
@@ -158,6 +160,55 @@ def effective_synapse(synapse: Any) -> nnx.Linear | nnx.Conv:
     if geometry is None:
         return nnx.Linear(*kernel.shape, **own)
     return fresh_copy(geometry, **own)
+
+
+def with_effective_weights(model: Any, *, keep_calls: bool = False, keep: tuple[type, ...] = ()) -> Any:
+    """Return a copy of a model in which each synapse is the Linear or Conv with its effective weights.
+
+    The copy shares all other variables with the model, and a model without such synapses is returned itself. It computes the
+    same outputs as in evaluation, such as for export; JAX differentiates through the copy to the parameters of the model.
+
+    Args:
+        model: any module, such as a stack made by `connect`.
+        keep_calls: keep synapses with a call of their own: those that add to running sums, such as a `RunningNorm` in training,
+            and those that are no `Synapse`, which may compute less than a product with the effective kernel.
+        keep: types of synapses to keep.
+
+    Raises:
+        ValueError: effective weights of shapes that do not fit.
+
+    Example:
+        >>> from flax import nnx
+        >>> from slax_neurons import LIF, Masked, connect, with_effective_weights
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([Masked.random(nnx.Linear(8, 4, rngs=rngs), 0.25, rngs=rngs), LIF()])
+        >>> sparse = with_effective_weights(model).modules[0]
+        >>> type(sparse).__name__, int((sparse.kernel[...] != 0).sum())
+        ('Linear', 8)
+    """
+    if not any(is_made(part) and type(part) not in keep for _, part in nnx.iter_modules(model)):
+        return model
+    replacements: dict[int, Any] = {}
+    seen: set[int] = set()
+
+    def replaced(part: Any) -> Any:
+        """The module, or its replacement; a module that occurs in several places has one."""
+        if (
+            is_made(part)
+            and type(part) not in keep
+            and not (keep_calls and (accumulates(part) or not isinstance(part, Synapse)))
+        ):
+            if id(part) not in replacements:
+                replacements[id(part)] = effective_synapse(part)
+            return replacements[id(part)]
+        if id(part) not in seen:
+            seen.add(id(part))
+            for name, value in list(vars(part).items()):
+                if isinstance(value, nnx.Module) and replaced(value) is not value:
+                    setattr(part, name, replaced(value))
+        return part
+
+    return replaced(nnx.clone(model, variables=False))
 
 
 def fresh_copy(synapse: Any, *, rngs: nnx.Rngs, **changes: Any) -> Any:

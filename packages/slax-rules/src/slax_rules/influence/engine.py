@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import unroll
-from slax_neurons.internal import StepSize, accumulates, steps_in_cache
+from slax_neurons.building_blocks import StepSize, accumulates, steps_in_cache
 from slax_rules.influence.state_space import StateSpace, state_space
 from slax_rules.probes import Probe
 from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, no_parameters

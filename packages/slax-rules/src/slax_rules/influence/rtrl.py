@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from jaxtyping import Array, Float
 
-from slax_neurons.internal import StepSize
+from slax_neurons.building_blocks import StepSize
 from slax_rules.influence.coloring import carry_over, contract, seed_matrices, zero_influence
 from slax_rules.influence.engine import InfluenceRule
 from slax_rules.influence.state_space import StateSpace

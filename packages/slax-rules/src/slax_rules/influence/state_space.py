@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Dropout, RunningSum
-from slax_neurons.internal import input_dtype, unroll_chunk
+from slax_neurons.building_blocks import input_dtype, unroll_chunk
 from slax_rules.influence.coloring import ColumnColoring, color_reached
 from slax_rules.influence.sparsity import jacobian_sparsity
 from slax_rules.probes import Probe, Probed

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons.internal import StepSize, carry_without_buffer
+from slax_neurons.building_blocks import StepSize, carry_without_buffer
 from slax_rules.layerwise.backward_pass import LossSignals, backward, zero_copy
 from slax_rules.layerwise.forward_pass import forward, read_heads
 from slax_rules.layerwise.layer import Layer

@@ -13,7 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Connect, Delay, Dropout, Edge
-from slax_neurons.internal import apply_rows, carry_without_buffer, check_features, delayed
+from slax_neurons.building_blocks import apply_rows, carry_without_buffer, check_features, delayed
 from slax_rules.layerwise.layer import Layer, LayerWindow, input_current, run_neuron
 from slax_rules.layerwise.plan import StackPlan
 from slax_rules.layerwise.rule import LayerRule

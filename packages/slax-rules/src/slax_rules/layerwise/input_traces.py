@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from slax_neurons.internal import scan_each
+from slax_neurons.building_blocks import scan_each
 from slax_rules.layerwise.jacobians import Matrix, States, add, add_up, dot, scale
 from slax_rules.layerwise.layer import Layer
 from slax_rules.layerwise.synapse import bias_gradient, has_bias, has_weights, kernel_gradient

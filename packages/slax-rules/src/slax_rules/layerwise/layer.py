@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
-from slax_neurons.internal import apply_rows
+from slax_neurons.building_blocks import apply_rows
 from slax_rules.layerwise.jacobians import StepPoint
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slax_neurons.internal import scan_units
+from slax_neurons.building_blocks import scan_units
 
 
 class LeakyMean(NamedTuple):

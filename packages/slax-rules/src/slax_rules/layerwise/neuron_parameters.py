@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from slax_neurons.internal import scan_units
+from slax_neurons.building_blocks import scan_units
 from slax_rules.layerwise.jacobians import LocalJacobians, WeightedOutput, add_up, dot
 from slax_rules.layerwise.layer import Layer, sum_to_parameter
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from jaxtyping import Array, Float
 
-from slax_neurons.internal import StepSize
+from slax_neurons.building_blocks import StepSize
 from slax_rules.layerwise.eligibility import (
     EligibilityTraces,
     eligibility_gradient,

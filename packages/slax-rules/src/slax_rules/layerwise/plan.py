@@ -15,7 +15,7 @@ import jax
 from flax import nnx
 
 from slax_neurons import Connect, Delay, Dropout, Neuron
-from slax_neurons.internal import (
+from slax_neurons.building_blocks import (
     DelayBuffer,
     effective_synapse,
     is_plain,

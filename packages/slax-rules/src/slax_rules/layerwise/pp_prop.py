@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
-from slax_neurons.internal import scan_units
+from slax_neurons.building_blocks import scan_units
 from slax_rules.layerwise.input_traces import Filter, InputTraces, input_trace_gradients, zero_input_traces
 from slax_rules.layerwise.jacobians import States, StepPoint, add_up, dot
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow

@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Connect, Edge
-from slax_neurons.internal import DelayBuffer
+from slax_neurons.building_blocks import DelayBuffer
 from slax_rules.influence.rtrl import RTRL
 from slax_rules.influence.state_space import StateSpace, state_space
 from slax_rules.layerwise.jacobians import linearize, weighted_output

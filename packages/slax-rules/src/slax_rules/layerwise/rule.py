@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from jaxtyping import Array, Float
 
-from slax_neurons.internal import StepSize, steps_in_cache
+from slax_neurons.building_blocks import StepSize, steps_in_cache
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
 from slax_rules.layerwise.routes.feedback import Symmetric
 from slax_rules.layerwise.routes.route import Route

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slax_neurons import SpikingNeuron, Surrogate
-from slax_neurons.internal import scan_units
+from slax_neurons.building_blocks import scan_units
 from slax_rules.layerwise.input_traces import Filter, InputTraces, input_trace_gradients, zero_input_traces
 from slax_rules.layerwise.jacobians import linearize
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, check_unit_interval

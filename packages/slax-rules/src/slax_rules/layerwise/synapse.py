@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons.internal import SYNAPSE_OPTIONS, apply_rows, is_plain
+from slax_neurons.building_blocks import SYNAPSE_OPTIONS, apply_rows, is_plain
 
 
 def has_weights(module: nnx.Module) -> bool:

@@ -21,7 +21,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array
 
 from slax_neurons import RunningSum
-from slax_neurons.internal import mutates_state
+from slax_neurons.building_blocks import mutates_state
 from slax_rules.loop.targets import Targets, read_targets
 from slax_rules.rule import LearningRule
 

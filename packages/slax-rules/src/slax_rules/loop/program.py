@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from slax_neurons import end_sequence
-from slax_neurons.internal import changes_when_called, check_sequence, first_carry
+from slax_neurons.building_blocks import changes_when_called, check_sequence, first_carry
 from slax_rules.layerwise.engine import as_rule
 from slax_rules.loop.devices import (
     AXIS,

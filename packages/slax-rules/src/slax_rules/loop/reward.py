@@ -17,7 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Dropout
-from slax_neurons.internal import check_sequence, first_carry, input_dtype
+from slax_neurons.building_blocks import check_sequence, first_carry, input_dtype
 from slax_rules.layerwise.engine import as_rule
 from slax_rules.loop.objective import WindowObjective, counted
 from slax_rules.loop.targets import read_targets

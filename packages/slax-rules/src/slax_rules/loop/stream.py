@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons.internal import accumulates, check_sequence, first_carry, input_dtype, scan_chunks
+from slax_neurons.building_blocks import accumulates, check_sequence, first_carry, input_dtype, scan_chunks
 from slax_rules.layerwise.engine import as_rule
 from slax_rules.loop.entry import check_online_loss, check_optimizer
 from slax_rules.loop.learner import Batch, Learner, Losses

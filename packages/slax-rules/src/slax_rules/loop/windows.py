@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons.internal import changes_when_called, scan_chunks
+from slax_neurons.building_blocks import changes_when_called, scan_chunks
 from slax_rules.loop.learner import Batch, Learner
 from slax_rules.loop.objective import (
     KnownSignals,

@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from slax_neurons import Connect
-from slax_neurons.internal import input_dtype
+from slax_neurons.building_blocks import input_dtype
 from slax_rules.training.sampling import Batch, Sampler
 
 # Sources of the batches of each epoch: see `fit`.

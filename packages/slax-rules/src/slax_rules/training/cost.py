@@ -14,7 +14,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array
 
 from slax_neurons import unroll
-from slax_neurons.internal import first_carry, input_dtype
+from slax_neurons.building_blocks import first_carry, input_dtype
 from slax_rules.bptt import BPTT
 from slax_rules.layerwise.engine import as_rule
 from slax_rules.loop.entry import AnyRule

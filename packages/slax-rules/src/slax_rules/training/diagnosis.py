@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from slax_neurons import unroll
-from slax_neurons.internal import first_carry
+from slax_neurons.building_blocks import first_carry
 from slax_rules.loop.devices import part_here, texts_of_processes
 from slax_rules.loop.entry import gradients
 from slax_rules.loop.objective import sequence_losses, step_losses

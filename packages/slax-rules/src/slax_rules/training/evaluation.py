@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array
 
 from slax_neurons import unroll
-from slax_neurons.internal import check_sequence, first_carry
+from slax_neurons.building_blocks import check_sequence, first_carry
 from slax_rules.loop.devices import (
     BATCH_SHARDED,
     REPLICATED,

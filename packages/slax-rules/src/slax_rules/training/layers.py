@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from slax_neurons import Connect, unroll
-from slax_neurons.internal import carry_without_buffer, first_carry
+from slax_neurons.building_blocks import carry_without_buffer, first_carry
 from slax_rules.training.epoch import prepared
 from slax_rules.training.paths import kind, module_names
 from slax_rules.training.sampling import Batch

@@ -1,9 +1,10 @@
-"""Conversion of modules without a carry to and from NIR's nodes.
+"""Conversion of synapses, delays and other modules that are no neurons to and from NIR's nodes.
 
 Weights are [out, in, *kernel] in NIR and [*kernel, in, out] in Flax; data is [channels, *spatial] in NIR and
 [*spatial, channels] here. Both correlate, so kernels are not flipped.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +14,13 @@ import numpy as np
 from flax import nnx
 from jaxtyping import DTypeLike
 
-from slax_neurons.nir.library import BIAS, channels_first, channels_last, library, shape_first
-from slax_neurons.nir.modules import AvgPool2d, Flatten, Scale, SumPool2d
+from slax_neurons.delay import Delay
+from slax_neurons.nir.conventions import BIAS, MAX_DELAY, Values, channels_first, channels_last, library, shape_first
+from slax_neurons.nir.layers import AvgPool2d, Flatten, Scale, SumPool2d
+from slax_neurons.nir.neuron_nodes import Options
+from slax_neurons.parameter import Trainable
+
+ROUNDING = 1e-6  # of a number of steps, for delays that were stored in float32
 
 
 def write_synapse(module: Any, shape: tuple[int, ...], label: str) -> Any:
@@ -195,3 +201,83 @@ READERS: dict[str, Callable[[Any, str, DTypeLike], Any]] = {
     "AvgPool2d": _read_pool,
     "Scale": _read_scale,
 }
+
+
+def write_delay(delay: Delay, shape: tuple[int, ...], dt: float, label: str) -> Any:
+    """The node for delays whose inputs have features of `shape`.
+
+    Raises:
+        ValueError: delays that are not whole steps, several groups.
+    """
+    if delay.groups > 1:
+        raise ValueError(
+            f"{label} makes {delay.groups} copies of its inputs, but a Delay in NIR has one output for each input. Make the "
+            f"copies in a Linear before it, and use Delay({delay.out_features}, {delay.max_delay})."
+        )
+    steps = np.asarray(delay.delays.value, np.float64)[0]
+    if delay.width is not None or np.any(steps != np.round(steps)):
+        kernel = "a Gaussian kernel" if delay.width is not None else "delays that are fractions of a step"
+        raise ValueError(
+            f"{label} has {kernel}, but NIR delays signals unchanged. Export a copy with .rounded() delays."
+        )
+    times = channels_first(np.broadcast_to(dt * steps, shape))
+    return library().Delay(np.ascontiguousarray(times), metadata={MAX_DELAY: delay.max_delay})
+
+
+def read_delay(node: Any, label: str, options: Options) -> Delay:
+    """The delays of a node.
+
+    Raises:
+        ValueError: delays that are not whole steps, that differ within a channel, or one number for any number of inputs.
+    """
+    times, dt = channels_last(np.asarray(node.delay, np.float64)), options.integration.dt
+    if not times.ndim:
+        raise ValueError(f"{label} has one delay for any number of inputs. Give it one per input.")
+    channels = times[(0,) * (times.ndim - 1)]
+    if np.any(times != channels):
+        raise ValueError(f"{label} has delays that differ within a channel. Give all places of a channel the same.")
+    steps = np.round(channels / dt)
+    if np.any(steps < 0) or np.any(np.abs(channels / dt - steps) > ROUNDING * np.maximum(steps, 1)):
+        raise ValueError(
+            f"{label} has delays between {channels.min():.6g} and {channels.max():.6g}, expected whole steps of dt={dt}, >= 0: "
+            "anything between two steps would change the signal. Choose a dt that divides them, or round them: "
+            "node.delay = dt * numpy.round(node.delay / dt)."
+        )
+    longest = int(node.metadata.get(MAX_DELAY, max(steps.max(), 1)))
+    delays = Trainable(steps) if options.trainable else steps
+    return Delay(len(steps), longest, delays=delays, param_dtype=options.param_dtype)
+
+
+def scaled(node: Any, gain: Values) -> Any:
+    """A Linear, Affine or convolution whose output is multiplied by `gain`, or None if it cannot absorb the gain."""
+    factor = _per_channel(node, gain)
+    if factor is None:
+        return None
+    weight = np.asarray(node.weight, np.float64)
+    changes = {"weight": weight * factor.reshape(-1, *(1,) * (weight.ndim - 1))}
+    if getattr(node, "bias", None) is not None:
+        changes["bias"] = np.asarray(node.bias, np.float64) * factor
+    return dataclasses.replace(node, **changes)
+
+
+def shifted(node: Any, current: Values) -> Any:
+    """A Linear, Affine or convolution to whose output `current` is added, or None if it cannot absorb the current."""
+    shift = _per_channel(node, current)
+    if shift is None:
+        return None
+    if type(node).__name__ == "Linear":
+        return library().Affine(node.weight, shift)
+    bias = 0 if node.bias is None else np.asarray(node.bias, np.float64)
+    return dataclasses.replace(node, bias=bias + shift, metadata={})
+
+
+def _per_channel(node: Any, values: Values) -> np.ndarray | None:
+    """One value per output channel, unless the node has no weights or the values [channels, *spatial] differ in space."""
+    if type(node).__name__ not in ("Affine", "Conv1d", "Conv2d", "Linear"):
+        return None
+    if values.ndim > 1:
+        rows = values.reshape(values.shape[0], -1)
+        if np.any(rows != rows[:, :1]):
+            return None
+        values = rows[:, 0]
+    return np.broadcast_to(values, (len(node.weight),))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "neurons" / "data"
 T, B, N_IN, N = 40, 3, 5, 4
 TAU_U, TAU_W = (5.0, 25.0), (60.0, 300.0)
 GAIN = 60.0  # of the input weights: every neuron fires now and then

@@ -18,4 +18,4 @@ model = connect(
     ]
 )
 graph = to_nir(model, dt=1e-4, input_shape=(6,), integration="euler")  # the dt and the Euler of snnTorch
-nir.write(Path(__file__).parent / "slax_chain.nir", graph, compression=None)
+nir.write(Path(__file__).parents[1] / "neurons" / "data" / "slax_chain.nir", graph, compression=None)

@@ -25,8 +25,7 @@ from slax_neurons.neurons.cuba_lif import CuBaLIF
 from slax_neurons.neurons.li import LI
 from slax_neurons.neurons.lif import IF, LIF
 from slax_neurons.neurons.neuron import Neuron
-from slax_neurons.nir.integration import Integration, Values
-from slax_neurons.nir.library import RESET, channels_first, channels_last, library, shape_first
+from slax_neurons.nir.conventions import RESET, Integration, Values, channels_first, channels_last, library, shape_first
 from slax_neurons.parameter import Parameter, Trainable
 from slax_neurons.surrogates import Surrogate
 

@@ -21,7 +21,7 @@ from norse.torch.utils.import_nir import _import_norse_module
 from snntorch.export_nir import export_to_nir
 from snntorch.import_nir import import_from_nir
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "neurons" / "data"
 T, B = 60, 4
 
 

@@ -1,0 +1,54 @@
+"""What a learning rule needs of models beyond running them: their steps, chunks, carries, weights and edges.
+
+`slax_rules` is written with these functions and the names in `slax_neurons`; a rule of your own may be too. They are
+public, and what each does is said where it is defined.
+
+* Running a sequence in pieces: `scan_chunks`, `scan_with_sums`, `unroll_chunk`, `apply_rows`, and `scan_units` and `scan_each`
+  for recursions that are element-wise in the units.
+* The length of a piece: `StepSize`, `step_size`, `steps_in_cache`, `even_length`.
+* Carries: `first_carry`, `carry_without_buffer`, `delayed` and `DelayBuffer` for modules that an edge reads later.
+* Modules: `is_synapse`, `is_plain`, `effective_synapse` and `SYNAPSE_OPTIONS` for weights; `mutates_state`,
+  `changes_when_called`, `accumulates` and `replaced_over_time` for what a call does beside its output.
+* Inputs: `check_sequence`, `check_features`, `input_dtype`.
+
+Example:
+    The gradient of a sequence with respect to the inputs, in chunks of 10 steps:
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from slax_neurons import LIF, connect
+    >>> from slax_neurons.building_blocks import first_carry, scan_chunks, unroll_chunk
+    >>> model, inputs = connect([nnx.Linear(8, 3, rngs=nnx.Rngs(0)), LIF()]), jnp.ones((20, 2, 8))
+    >>> def spikes(inputs):
+    ...     chunk = lambda carry, inputs: unroll_chunk(model, carry, inputs)[:2]
+    ...     return scan_chunks(chunk, first_carry(model, inputs.shape[1:]), inputs, 10)[1].sum()
+    >>> jax.grad(spikes)(inputs).shape
+    (20, 2, 8)
+"""
+
+from slax_neurons.engine import StepSize as StepSize
+from slax_neurons.engine import apply_rows as apply_rows
+from slax_neurons.engine import check_sequence as check_sequence
+from slax_neurons.engine import even_length as even_length
+from slax_neurons.engine import replaced_over_time as replaced_over_time
+from slax_neurons.engine import scan_chunks as scan_chunks
+from slax_neurons.engine import scan_with_sums as scan_with_sums
+from slax_neurons.engine import step_size as step_size
+from slax_neurons.engine import steps_in_cache as steps_in_cache
+from slax_neurons.engine import unroll_chunk as unroll_chunk
+from slax_neurons.kernels import scan_each as scan_each
+from slax_neurons.kernels import scan_units as scan_units
+from slax_neurons.modules import changes_when_called as changes_when_called
+from slax_neurons.modules import check_features as check_features
+from slax_neurons.modules import first_carry as first_carry
+from slax_neurons.modules import input_dtype as input_dtype
+from slax_neurons.modules import mutates_state as mutates_state
+from slax_neurons.synapses.running_sums import accumulates as accumulates
+from slax_neurons.synapses.synapse import SYNAPSE_OPTIONS as SYNAPSE_OPTIONS
+from slax_neurons.synapses.synapse import effective_synapse as effective_synapse
+from slax_neurons.synapses.synapse import is_plain as is_plain
+from slax_neurons.synapses.synapse import is_synapse as is_synapse
+from slax_neurons.wiring import DelayBuffer as DelayBuffer
+from slax_neurons.wiring import carry_without_buffer as carry_without_buffer
+from slax_neurons.wiring import delayed as delayed
