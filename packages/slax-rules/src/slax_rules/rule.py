@@ -11,7 +11,6 @@ from jaxtyping import Array, Float
 
 from slax_neurons.internal import StepSize as StepSize
 from slax_neurons.internal import even_length, first_carry, step_size
-from slax_rules.probes import Probe
 
 
 class Heads(NamedTuple):
@@ -36,7 +35,7 @@ class Objective(Protocol):
     """
 
     @property
-    def probes(self) -> tuple[Probe, ...]: ...
+    def probes(self) -> tuple[int, ...]: ...
 
     def __call__(self, heads: Heads) -> tuple[Any, Heads]:
         """Return the loss for `WindowGradient`, and the gradient of all losses w.r.t. the heads."""
@@ -198,7 +197,7 @@ class LearningRule(Value, abc.ABC):
         model: nnx.RNNCellBase,
         state: Any,
         inputs: Float[Array, "K B ..."],
-        probes: tuple[Probe, ...] = (),
+        probes: tuple[int, ...] = (),
     ) -> tuple[Heads, Any]:
         """Return the heads of a window, and the state with the model's carry after it; the traces stay unchanged."""
 

@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from slax_rules.influence.coloring import ColumnColoring, carry_over, contract, seed_matrices, zero_influence
-from slax_rules.influence.engine import InfluenceRule
-from slax_rules.influence.state_space import StateSpace
+from slax_rules.influence.influence import InfluenceRule, StateSpace
 
 
 @dataclasses.dataclass(frozen=True)
