@@ -110,7 +110,7 @@ class RuleEntry:
     memory: str
     time: str
     source: str
-    cites: tuple[str, ...]
+    cites: tuple[str, ...] = ()
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     route: Callable[..., Route] | None = None
     needs_rngs: bool = False

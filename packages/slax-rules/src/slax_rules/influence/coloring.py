@@ -79,7 +79,7 @@ def zero_influence(reaches: tuple[ColumnColoring, ...], batch: int, params: Any)
     fuse a product with a constant and the sum after it into a kernel that reads uninitialized memory.
     """
     arrays = zip(reaches, jax.tree.leaves(params), strict=True)
-    return tuple(jnp.broadcast_to(0 * array, (batch, *reach.reached.shape)) for reach, array in arrays)
+    return tuple(jnp.broadcast_to(jnp.nan_to_num(0 * array), (batch, *reach.reached.shape)) for reach, array in arrays)
 
 
 def carry_over(
@@ -184,18 +184,20 @@ class _Unknown(Exception):
     """A primitive whose sparsity is not known here."""
 
 
-def jacobian_sparsity(function: Callable[..., Any], point: Any, *others: Any) -> list[Bool[np.ndarray, "H ..."]]:
+def jacobian_sparsity(
+    function: Callable[..., Any], point: Any, *others: Any
+) -> tuple[list[Bool[np.ndarray, "H ..."]], str | None]:
     """Find, for each array in `point`, the entries on which each entry of function(point, *others) may depend.
 
     A NaN as the cotangent of one entry marks everything that its reverse pass touches. If the reverse pass has primitives other
-    than linear maps and selections (a loop, for example), everything counts as dependent.
+    than linear maps and selections (a loop or a max pooling, for example), everything counts as dependent.
 
     Args:
         function: maps `point` and `others` to a vector [H]; differentiable in `point`.
         point, others: trees of arrays or of `jax.ShapeDtypeStruct`; their values do not matter.
 
     Returns:
-        An array [H, *leaf] for each leaf of `point`.
+        An array [H, *leaf] for each leaf of `point`, and the name of a primitive that is not known; None if all are.
     """
     output = jax.eval_shape(function, point, *others)
 
@@ -216,9 +218,9 @@ def jacobian_sparsity(function: Callable[..., Any], point: Any, *others: Any) ->
             ]
 
         try:
-            return [np.asarray(touches) for touches in jax.jit(jax.vmap(touched))(marks)]
-        except _Unknown:
-            return [np.ones((size, *leaf.shape), bool) for leaf in jax.tree.leaves(point)]
+            return [np.asarray(touches) for touches in jax.jit(jax.vmap(touched))(marks)], None
+        except _Unknown as unknown:
+            return [np.ones((size, *leaf.shape), bool) for leaf in jax.tree.leaves(point)], str(unknown)
 
 
 def _propagate(jaxpr: Jaxpr, known: Sequence[Any]) -> list[Any]:

@@ -156,6 +156,13 @@ class StateSpace:
 
     def coloring(self, steps: int | None) -> tuple[ColumnColoring, ...]:
         """The coloring of the states that each parameter can reach within some steps, or any number; one for each array."""
+        return self._coloring(steps)[0]
+
+    def unknown_primitive(self, steps: int | None) -> str | None:
+        """The name of a primitive for which the coloring counts everything as connected; None if the reach is known."""
+        return self._coloring(steps)[1]
+
+    def _coloring(self, steps: int | None) -> tuple[tuple[ColumnColoring, ...], str | None]:
         leaves, structure = jax.tree.flatten((self.params, self.rest, self.carry, self.inputs))
         shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
         return _coloring(self.graphdef, self.axes, structure, shapes, steps)
@@ -203,7 +210,7 @@ def state_space(cell: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> StateSpa
 @lru_cache(maxsize=64)
 def _coloring(
     graphdef: nnx.GraphDef, axes: tuple[int | None, ...], structure: Any, shapes: tuple[Any, ...], steps: int | None
-) -> tuple[ColumnColoring, ...]:
+) -> tuple[tuple[ColumnColoring, ...], str | None]:
     """Find the coloring, which depends on shapes alone: once for a model, even if its parameters are traced."""
     params, rest, carry, inputs = jax.tree.unflatten(structure, shapes)
 
@@ -216,8 +223,8 @@ def _coloring(
     parts = StateSpace(graphdef, params, rest, axes, carry, inputs)
     with jax.numpy_dtype_promotion("standard"):  # the dtype of the inputs is not known
         states = jax.eval_shape(parts.states, carry)
-        *by_parameter, by_state = jacobian_sparsity(step, (params, states), rest, carry, inputs)
-    return color_reached(by_state[:, 0], by_parameter, steps)
+        (*by_parameter, by_state), unknown = jacobian_sparsity(step, (params, states), rest, carry, inputs)
+    return color_reached(by_state[:, 0], by_parameter, steps), unknown
 
 
 def _pull(back: Callable[..., Any], end: Array, signal: Any) -> tuple[tuple[Array, ...], Array]:

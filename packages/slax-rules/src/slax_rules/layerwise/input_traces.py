@@ -248,13 +248,15 @@ def check_linear(name: str, neuron: Neuron) -> None:
 
 @lru_cache(maxsize=64)
 def _is_linear(graphdef: nnx.GraphDef, structure: Any, leaves: tuple[tuple[tuple[int, ...], Any], ...]) -> bool:
-    """True if a neuron has the same derivatives at two points, for some parameters, and some state depends on its current."""
+    """True if a neuron has the same derivatives at three points, for some parameters, and some state depends on its current."""
     with jax.ensure_compile_time_eval():
         some = [jnp.full(shape, 0.5).astype(dtype) for shape, dtype in leaves]
         neuron = nnx.merge(graphdef, jax.tree.unflatten(structure, some))
-        here, there = jax.jit(lambda: [linear_response(neuron, at) for at in (0.0, 3.0)])()  # one program for all
+        here, *there = jax.jit(
+            lambda: [linear_response(neuron, at) for at in (0.0, 3.0, -2.0)]
+        )()  # one program for all
         known = any(number is not None for number in here.current)
-        pairs = zip(jax.tree.leaves(here), jax.tree.leaves(there), strict=True)
+        pairs = (pair for other in there for pair in zip(jax.tree.leaves(here), jax.tree.leaves(other), strict=True))
         return known and all(math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-8) for a, b in pairs)
 
 

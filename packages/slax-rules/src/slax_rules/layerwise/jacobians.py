@@ -56,7 +56,11 @@ class LocalJacobians(NamedTuple):
 
 
 def slopes(function: Callable[[Array], Any], at: Array) -> States:
-    """The derivative of each output of an element-wise function; None for outputs that do not depend on the argument."""
+    """The derivative of each output of an element-wise function; None for outputs that do not depend on the argument.
+
+    What depends on the argument is read from the program of the derivative, with the variables of `jax.extend.core`. A guard:
+    `slopes(lambda x: (2 * x, jnp.ones_like(x)), x)` is twos and None.
+    """
     _, push = jax.linearize(function, at)
     one = jnp.ones_like(at)
     program = jax.make_jaxpr(push)(one).jaxpr

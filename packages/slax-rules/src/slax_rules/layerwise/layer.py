@@ -221,7 +221,7 @@ class Teaching(NamedTuple):
     own: Float[Array, "K B *N"] | None
 
 
-class Route:
+class Route(Value):
     """The base class of all routes. Its methods implement backpropagation within a time step, `Symmetric`.
 
     A subclass is a frozen dataclass, or a module if it holds arrays, and overrides the methods that it changes.
