@@ -22,7 +22,7 @@ import slax_rules
 from slax_neurons import LIF, connect, unroll
 from slax_neurons.engine import default_chunk
 from slax_rules import gradients
-from slax_rules.layerwise.engine import as_rule
+from slax_rules.layerwise.passes import as_rule
 
 CHUNKS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 SECONDS = 0.05  # of a turn, in which at least one step is taken

@@ -24,6 +24,7 @@ from experiments.common.figures import (
     write_note,
 )
 from experiments.common.rate_curves import Curve, look_of
+from experiments.common.styles import STYLES
 from slax_rules import RULES
 
 COLUMNS = ["task", "layers", "n_steps", "rule", "mode", "quantity", *SUMMARY, "seeds"]
@@ -122,7 +123,7 @@ def draw_task(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
     """Draw one task, on an axis that begins at the tens below the smallest number, or at chance level if that is near."""
     lowest, middle = 100.0, ax.get_yaxis_transform()
     for row, name in enumerate(names):
-        color = RULES[name].style.color
+        color = STYLES[name].color
         if name not in rules:
             ax.text(0.5, row, "not run here", ha="center", va="center", color="0.4", fontsize="small", transform=middle)
         for mode in modes_of(rules[name]) if name in rules else []:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
 
 from experiments.common.figures import SUMMARY, Plot, by_task_and_rule, summary, write_note
+from experiments.common.styles import STYLES
 from slax_rules import RULES
 from slax_viz import plot_firing_rates, plot_membranes, plot_raster
 
@@ -80,7 +81,7 @@ def draw(rules: Rules) -> Figure:
     accuracy = figure.add_subplot(axes[0, -1].get_gridspec()[:, -1])
     for ax in axes[:, -1]:
         ax.remove()
-    colors = {RULES[rule].title: RULES[rule].style.color for rule in rules}
+    colors = {RULES[rule].title: STYLES[rule].color for rule in rules}
     panels = [(axes[row, i], q, layer) for row, q in enumerate(TITLES) for i, layer in enumerate(hidden)]
     for ax, quantity, layer in [*panels, (accuracy, "accuracy", "")]:
         table = {

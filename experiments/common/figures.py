@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from experiments.common.styles import STYLES
 from slax_rules import RULES
 from slax_viz import PNG_METADATA, SVG_METADATA, mean_interval
 
@@ -145,7 +146,7 @@ def plot_seed_intervals(
         bounds: bounds of each number.
     """
     for row, (key, (rule, _)) in enumerate(rows.items()):
-        look = RULES[rule].style
+        look = STYLES[rule]
         mean, low, high = interval(numbers[key], bounds)
         ax.plot(numbers[key], [row + 0.22] * len(numbers[key]), ".", color=look.color, markersize=7, alpha=0.7)
         ax.plot(mean, row, look.marker, color=look.color, markeredgecolor="black", markersize=8, zorder=3)

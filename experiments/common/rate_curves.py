@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.common.figures import SUMMARY, check_given, summary, write_note
+from experiments.common.styles import STYLES
 from slax_rules import RULES
 
 COLUMNS = ["learning_rate", "setting", "value", "chosen", "basin", *SUMMARY, "seeds"]  # after row, column, curve
@@ -89,7 +90,7 @@ class Curve(NamedTuple):
 
 def look_of(rule: str) -> dict[str, Any]:
     """The look of a rule of `RULES`."""
-    style = RULES[rule].style
+    style = STYLES[rule]
     return {"color": style.color, "marker": style.marker, "label": RULES[rule].title}
 
 

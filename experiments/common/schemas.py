@@ -20,7 +20,7 @@ import referencing
 import referencing.jsonschema
 
 PACKAGES = Path(__file__).parents[2] / "packages"
-RULES = PACKAGES / "slax-rules/src/slax_rules/registry/rules.py"
+RULES = PACKAGES / "slax-rules/src/slax_rules/registry.py"
 DATASETS = PACKAGES / "slax-data/src/slax_data/datasets.py"
 ENCODERS = PACKAGES / "slax-data/src/slax_data/encoding/encoders.py"
 SECOND_TRIALS = {

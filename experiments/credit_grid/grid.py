@@ -32,7 +32,7 @@ from slax_rules import (
     Teaching,
     cost,
 )
-from slax_rules.layerwise.engine import as_rule
+from slax_rules.layerwise.passes import as_rule
 
 REFERENCE, FIXED = REFERENCES = "bptt", "fixed"
 WITH_EDGES = "ostl_with_recurrence"  # OSTL where there are no edges

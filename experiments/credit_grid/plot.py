@@ -23,6 +23,7 @@ from experiments.common.figures import (
     write_note,
 )
 from experiments.common.rate_curves import Curve, look_of
+from experiments.common.styles import STYLES
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, published
 from slax_rules import RULES
 
@@ -316,7 +317,7 @@ def draw_differences(data: Data) -> Figure:
     for ax, panel in zip(axes[0], data.panels, strict=True):
         found = differences(panel)
         for (base, name), numbers in found.items():
-            look = RULES[base].style
+            look = STYLES[base]
             height = names.index(name) + (0.17 if base == BASES[1] else -0.17)
             mean, low, high = interval(list(100 * numbers), ANY)
             ends = None if low is None else [[mean - low], [high - mean]]
@@ -336,8 +337,8 @@ def draw_differences(data: Data) -> Figure:
             [],
             [],
             linestyle="",
-            marker=RULES[base].style.marker,
-            color=RULES[base].style.color,
+            marker=STYLES[base].marker,
+            color=STYLES[base].color,
             label=TEMPORAL_LABELS[base],
         )
         for base in BASES

@@ -20,6 +20,7 @@ from experiments.common.figures import (
     summary,
     write_note,
 )
+from experiments.common.styles import STYLES
 from slax_rules import RULES
 
 COLUMNS = ["rule", "quantity", "which", *SUMMARY, "seeds"]
@@ -183,7 +184,7 @@ def draw_windows(data: Data) -> Figure:
 
 
 def draw_line(ax: Axes, rule: str, windows: dict[int, list[float | None]], bounds: tuple[float, float]) -> None:
-    look = RULES[rule].style
+    look = STYLES[rule]
     shown = {window: interval(numbers, bounds) for window, numbers in windows.items() if any(numbers)}
     means = [mean for mean, _, _ in shown.values()]
     title = TITLES.get(rule, RULES[rule].title)

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.common.figures import Plot, by_task_and_rule, write_note
+from experiments.common.styles import STYLES
 from slax_rules import RULES
 from slax_viz import plot_landscape
 
@@ -109,7 +110,7 @@ def draw_plane(ax: Axes, notebooks: Notebooks) -> None:
         ys=arrays["ys"],
         explained=notebooks.plane["seeds"][0]["explained"],
         trajectories={title: arrays[f"at/{rule}"] for rule, title in titles.items()},
-        colors={title: RULES[rule].style.color for rule, title in titles.items()},
+        colors={title: STYLES[rule].color for rule, title in titles.items()},
         label="cross entropy (nats)",
         legend=False,
     )
@@ -130,7 +131,7 @@ def draw_shares(ax: Axes, notebooks: Notebooks) -> None:
 def draw_losses(ax: Axes, notebooks: Notebooks) -> None:
     for rule, result in notebooks.trained.items():
         (seed, *_) = result["seeds"]
-        look = RULES[rule].style
+        look = STYLES[rule]
         values = [*seed["loss"][:-1], seed["loss_at_the_end"]]
         ax.plot(batches(result["config"]), values, look.marker + "-", color=look.color, label=RULES[rule].title)
         ax.plot(seed["best_after"], seed["loss"][-1], look.marker, color=look.color, markerfacecolor="white")
@@ -148,7 +149,7 @@ def draw_cosines(ax: Axes, notebooks: Notebooks) -> None:
     for rule, steps in notebooks.second["cosines"].items():
         for layer, line in zip(steps[0], lines, strict=False):
             values = np.array([of[layer] for of in steps], float)
-            ax.plot(values, line, color=RULES[rule].style.color, label=f"{RULES[rule].title}, layer {layer}")
+            ax.plot(values, line, color=STYLES[rule].color, label=f"{RULES[rule].title}, layer {layer}")
         lines = itertools.cycle(["-", "--", ":"])
     for (_, quantity, _, _, after), value in notebooks.published.items():
         if quantity == "cosine":

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.common.figures import SUMMARY, Plot, count, summary, write_note
+from experiments.common.styles import STYLES
 from slax_rules import RULES
 
 COLUMNS = ["task", "depth", "rule", "quantity", "layer", *SUMMARY, "seeds"]
@@ -96,7 +97,7 @@ def draw_line(ax: Axes, rule: str, numbers: dict[int, list[float | None]]) -> No
     """Draw the means as a line, and each seed as a dot."""
     found = {x: [value for value in values if value is not None] for x, values in numbers.items()}
     known = {x: values for x, values in found.items() if values}
-    look = RULES[rule].style
+    look = STYLES[rule]
     means = [float(np.mean(values)) for values in known.values()]
     if known:
         ax.plot(list(known), means, look.marker + "-", color=look.color, label=RULES[rule].title)

@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from experiments.common.figures import NO_RULE, Plot, count, interval, summary, summary_columns, write_note
+from experiments.common.styles import STYLES
 from slax_rules import RULES
 
 COSINE, POSITIVE, SHARE, ANY = (-1.0, 1.0), (0.0, np.inf), (0.0, 1.0), (-np.inf, np.inf)
@@ -43,10 +44,10 @@ class Term(NamedTuple):
 
 # Each term has the color of the first rule that keeps it; a term that no rule keeps is gray.
 TERMS = {
-    "within_step": Term("within the step: kept by SLTT", RULES["sltt"].style.color, RULES["sltt"].style.hatch),
-    "own_membrane": Term("+ own membrane: kept by OTTT", RULES["ottt"].style.color, RULES["ottt"].style.hatch),
-    "own_reset": Term("+ own reset: kept by OSTL", RULES["ostl"].style.color, RULES["ostl"].style.hatch),
-    "above": Term("+ time in layers above: estimated by OTPE", RULES["otpe"].style.color, RULES["otpe"].style.hatch),
+    "within_step": Term("within the step: kept by SLTT", STYLES["sltt"].color, STYLES["sltt"].hatch),
+    "own_membrane": Term("+ own membrane: kept by OTTT", STYLES["ottt"].color, STYLES["ottt"].hatch),
+    "own_reset": Term("+ own reset: kept by OSTL", STYLES["ostl"].color, STYLES["ostl"].hatch),
+    "above": Term("+ time in layers above: estimated by OTPE", STYLES["otpe"].color, STYLES["otpe"].hatch),
     "above_with_reset": Term("+ the same, through a reset: BPTT", "0.75", ""),
 }
 PANELS_IN_A_ROW = 6
@@ -221,7 +222,7 @@ def draw_over_training(quantity: str, label: str, results: Results) -> Figure:
 
 
 def look_of(rule: str) -> dict[str, Any]:
-    look = RULES[rule].style
+    look = STYLES[rule]
     return {"color": look.color, "marker": look.marker, "linestyle": look.line, "markersize": 4, "linewidth": 1.1}
 
 
@@ -292,7 +293,7 @@ def draw_noise_of(ax: Axes, result: dict[str, Any], layer: str, rules: list[str]
             mean, low, high = interval(numbers, NOISE[quantity])
             if mean is not None:
                 ends = None if low is None else ([mean - low], [high - mean])
-                look = {"color": RULES[rule].style.color, "markersize": 4.5, "elinewidth": 1, **mark}
+                look = {"color": STYLES[rule].color, "markersize": 4.5, "elinewidth": 1, **mark}
                 ax.errorbar(mean, row + shift, xerr=ends, **look)
     ax.set_xscale("symlog", linthresh=0.1, linscale=0.5)
     ax.set_xticks([-1e3, 0, 1, 1e3], ["-1000", "0", "1", "1000"])

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.common.figures import SUMMARY, Plot, by_task_and_rule, plot_seed_intervals, summary, write_note
+from experiments.common.styles import STYLES
 from slax_rules import RULES
 from slax_viz import plot_interpolation, plot_landscape, plot_landscape_3d
 
@@ -55,7 +56,7 @@ class Task(NamedTuple):
 
     @property
     def colors(self) -> dict[str, str]:
-        return {title: RULES[rule].style.color for rule, title in self.rules.items()}
+        return {title: STYLES[rule].color for rule, title in self.rules.items()}
 
 
 def prepare(results: list[dict[str, Any]]) -> list[Task]:
@@ -229,7 +230,7 @@ def draw_around(panels: np.ndarray, task: Task) -> None:
     steps = task.arrays["steps"]
     for ax, (rule, title) in zip(panels, task.rules.items(), strict=False):
         plot_landscape(ax, task.arrays[f"random/{rule}"][0], xs=steps, ys=steps, label=LOSS, legend=False)
-        look = RULES[rule].style
+        look = STYLES[rule]
         ax.plot(0, 0, look.marker, color=look.color, markeredgecolor="black", markersize=9, zorder=4)
         ax.set_title(f"around the solution of {title}")
     last, *empty = panels[len(task.rules) :]

@@ -28,6 +28,7 @@ from experiments.common.figures import (
     write_note,
 )
 from experiments.common.rate_curves import Curve, look_of
+from experiments.common.styles import STYLES
 from slax_rules import RULES
 
 BOUNDS = {"accuracy": (0.0, 1.0), "spikes": (0.0, 1.0), "cosine": (-1.0, 1.0), "norm_ratio": (0.0, np.inf)}
@@ -138,7 +139,7 @@ def draw_accuracy(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
                 continue
             mean, low, high = interval(of_seeds(rules[name], mode, "accuracy"), BOUNDS["accuracy"])
             ends = [[100 * (mean - low)], [100 * (high - mean)]] if low is not None else None
-            mark = {"markersize": 5.5, "color": RULES[name].style.color, **MARKS[mode]}
+            mark = {"markersize": 5.5, "color": STYLES[name].color, **MARKS[mode]}
             ax.errorbar(100 * mean, row + offset, xerr=ends, elinewidth=1.3, capsize=2, **mark)
             if _is_silent(rules[name], mode):
                 ax.text(100 * mean + 3, row + offset, "silent", va="center", fontsize="x-small")
@@ -190,7 +191,7 @@ def draw_cost(data: Data) -> Figure:
         heights = np.array(rows) + 0.3 * (number / max(1, len(costs) - 1) - 0.5) * (len(costs) > 1)
         mark = {"linestyle": "", "markersize": 6, **TASK_MARKS[number]}
         for row, height, entry in zip(rows, heights, numbers, strict=True):
-            color = RULES[names[row]].style.color
+            color = STYLES[names[row]].color
             mean, low, high = interval(ratios(entry["milliseconds"], bptt), TIMES)
             assert mean is not None
             ends = [[mean - low], [high - mean]] if low is not None and high is not None else None

@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from experiments.common import rate_curves
 from experiments.common.figures import SUMMARY, Plot, Results, by_task_and_rule, interval, summary, write_note
+from experiments.common.styles import STYLES
 from slax_rules import RULES
 
 COLUMNS = ["task", "rule", "quantity", *SUMMARY, "seeds"]
@@ -119,7 +120,7 @@ def draw_against_memory(ax: Axes, rules: dict[str, dict[str, Any]], quantity: st
         mean, low, high = interval(numbers, bounds)
         assert mean is not None
         ends = None if low is None or high is None else [[scale * (mean - low)], [scale * (high - mean)]]
-        look = RULES[rule].style
+        look = STYLES[rule]
         ax.errorbar(result["bytes"] / 1000, scale * mean, ends, marker=look.marker, color=look.color, linestyle="")
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

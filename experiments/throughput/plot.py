@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from experiments.common.figures import Plot, ratio_columns, ratio_interval, ratio_summary, write_note
+from experiments.common.styles import STYLES
 from experiments.throughput.libraries import LIBRARIES, published_library, row_label, rule_label, rule_of
-from slax_rules import RULES
 
 OURS, BPTT = "slax:default", "slax:bptt"
 SIZE = ["n", "batch", "dtype", "steps"]
@@ -335,7 +335,7 @@ def draw_rules(data: Data) -> Figure:
                 continue
             mean, low, high = ratio_interval(ratios)
             ends = None if low is None else [[mean - low], [high - mean]]
-            look = RULES[rule_of(name)].style
+            look = STYLES[rule_of(name)]
             hatch = "" if name.startswith("slax:") else "///"
             ax.barh(row, mean, color=look.color, hatch=hatch, edgecolor="black", linewidth=0.7, xerr=ends, zorder=2)
         ax.axvline(1, color="0.4", linestyle=":", zorder=3)

@@ -26,7 +26,7 @@ from slax_rules import (
     train_offline,
     train_online,
 )
-from slax_rules.layerwise.engine import as_rule
+from slax_rules.layerwise.passes import as_rule
 from stacks import deviation, inputs, pair
 
 T, B = 6, 3

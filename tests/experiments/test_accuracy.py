@@ -18,6 +18,7 @@ from experiments.common import training
 from experiments.common.figures import by_task_and_rule
 from experiments.common.job import jobs_of
 from experiments.common.schemas import validator
+from experiments.common.styles import STYLES
 from experiments.common.tasks import task_maker
 from experiments.common.trainer import make_trainer
 from slax_data import spike_trains
@@ -217,7 +218,7 @@ def test_accuracies_are_drawn_in_the_rows_and_colors_of_their_rules():
     assert [(*line.get_xdata(), *line.get_ydata()) for line in means] == [
         (pytest.approx(60), pytest.approx(-0.16)), (pytest.approx(90), pytest.approx(1.84))
     ]  # fmt: skip
-    assert [line.get_color() for line in means] == [RULES[rule].style.color for rule in ("bptt", "ottt")]
+    assert [line.get_color() for line in means] == [STYLES[rule].color for rule in ("bptt", "ottt")]
     assert [(text.get_text(), text.get_position()[1]) for text in ax.texts] == [("not run here", 1)]
     plot.plt.close("all")
 

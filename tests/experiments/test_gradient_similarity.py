@@ -15,6 +15,7 @@ from matplotlib.colors import to_rgb
 
 from experiments.common.figures import in_full
 from experiments.common.schemas import validator
+from experiments.common.styles import STYLES
 from experiments.gradient_similarity import plot, run
 from experiments.gradient_similarity.terms import terms_of, without_reset_gradient
 from slax_rules import RULES
@@ -363,7 +364,7 @@ def test_marks_of_noise_are_the_means_in_the_colors_of_the_rules_and_none_where_
     )
     marks = [line for line in ax.lines if line.get_marker() == "o"]
     assert [(*line.get_xdata(), *line.get_ydata()) for line in marks] == [(3.0, -0.17), (3.0, pytest.approx(0.83))]
-    assert [line.get_color() for line in marks] == [RULES[rule].style.color for rule in ("bptt", "ostl")]
+    assert [line.get_color() for line in marks] == [STYLES[rule].color for rule in ("bptt", "ostl")]
     assert not [line for line in ax.lines if line.get_marker() == "D"]
     plot.plt.close("all")
 

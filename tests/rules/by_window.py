@@ -7,10 +7,9 @@ import jax
 from flax import nnx
 
 from slax_neurons import Connect
-from slax_rules.layerwise.engine import as_rule
-from slax_rules.loop.learner import Batch, Learner, Losses
-from slax_rules.loop.targets import read_targets
-from slax_rules.loop.windows import window_gradient
+from slax_rules.layerwise.passes import as_rule
+from slax_rules.loop.objective import read_targets
+from slax_rules.loop.windows import Batch, Learner, Losses, window_gradient
 
 
 def start(model: Connect, rule: Any, inputs: jax.Array) -> Any:

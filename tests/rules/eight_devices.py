@@ -251,7 +251,7 @@ def of_sampled_fit(devices):
 def of_program(name):
     """Rows of the matrix products of inputs or spikes with weights, and collective operations, in the compiled program."""
     from slax_rules.loop.devices import as_mesh
-    from slax_rules.loop.program import Program, run_program
+    from slax_rules.loop.entry import Program, run_program
 
     inputs, labels, _ = split_batch(batch(jnp.float32, masked=False), jax.devices())
     model = make(jnp.float32)

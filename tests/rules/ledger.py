@@ -31,7 +31,7 @@ from slax_rules import (
     cross_entropy,
     gradients,
 )
-from slax_rules.layerwise.plan import plan_stack
+from slax_rules.layerwise.stack import plan_stack
 from stacks import Conv, Pair, gradients_of, inputs, pair, worst
 
 T, B = 9, 3

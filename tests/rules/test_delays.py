@@ -9,7 +9,7 @@ from flax import nnx
 
 from slax_neurons import LI, LIF, BlockDiagonal, Delay, Trainable, connect, unroll
 from slax_rules import BPTT, OSTL, RTRL, TBPTT, UORO, Checkpoints, SnAp, cross_entropy, fit, gradients
-from slax_rules.influence.state_space import state_space
+from slax_rules.influence.influence import state_space
 from stacks import deviation, inputs, linear
 
 T, B, K = 8, 2, 4

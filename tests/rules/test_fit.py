@@ -36,8 +36,7 @@ from slax_rules import (
     train_online,
     valid_steps,
 )
-from slax_rules.loop.objective import WindowObjective
-from slax_rules.loop.targets import read_targets
+from slax_rules.loop.objective import WindowObjective, read_targets
 from slax_rules.rule import Heads
 
 T, B, N, C = 6, 4, 5, 3

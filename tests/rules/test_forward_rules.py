@@ -16,7 +16,7 @@ from flax import nnx
 import oracle
 from slax_neurons import LI, LIF, SURROGATES, Dropout, connect
 from slax_rules import BPTT, RTRL, UORO, SnAp, cross_entropy, gradients, train_online
-from slax_rules.influence.state_space import state_space
+from slax_rules.influence.influence import state_space
 from stacks import Conv, deviation, gradients_of, inputs, linear, pair, worst
 
 T, B, K = 12, 3, 3  # four windows in one scan: one program for all

@@ -12,7 +12,7 @@ import oracle
 from slax_neurons import LI, LIF, Neuron, Trainable, connect, unroll
 from slax_neurons.engine import StepSize, scan_chunks
 from slax_rules import BPTT, OSTL, OTTT, TBPTT, cross_entropy, gradients
-from slax_rules.layerwise.engine import as_rule
+from slax_rules.layerwise.passes import as_rule
 from stacks import deviation, gradients_of, inputs, linear, pair, worst
 
 T, B = 10, 3  # two windows of 5, so that one program serves both

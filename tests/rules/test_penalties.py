@@ -53,7 +53,7 @@ from slax_rules import (
     train_offline,
     train_online,
 )
-from slax_rules.probes import Probe, Probed
+from slax_rules.penalties import Probe, Probed
 from stacks import Conv, deviation, gradients_of, inputs, linear, pair, worst
 
 TOLERANCE = 1e-11

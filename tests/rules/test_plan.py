@@ -6,7 +6,7 @@ from flax import nnx
 
 from slax_neurons import LI, LIF, Connect, Edge, connect, unroll
 from slax_rules import OSTL, OTPE, RTRL, EProp, cross_entropy, gradients
-from slax_rules.layerwise.plan import plan_stack
+from slax_rules.layerwise.stack import plan_stack
 from stacks import deviation, inputs, linear
 
 LABELS = jnp.array([0, 3, 2])

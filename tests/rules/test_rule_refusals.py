@@ -31,7 +31,7 @@ from slax_rules import (
     cross_entropy,
     gradients,
 )
-from slax_rules.layerwise.engine import as_rule
+from slax_rules.layerwise.passes import as_rule
 from stacks import linear
 
 EACH = {

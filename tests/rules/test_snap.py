@@ -9,7 +9,7 @@ from flax import nnx
 import oracle
 from slax_neurons import ALIF, BRF, AdLIF, CuBaLIF, Trainable, connect
 from slax_rules import BPTT, RTRL, SnAp, cross_entropy, gradients
-from slax_rules.influence.state_space import state_space
+from slax_rules.influence.influence import state_space
 from stacks import deviation, gradients_of, inputs, linear, pair, worst
 
 T, B, K = 12, 3, 3  # four windows in one scan: one program for all

@@ -8,7 +8,7 @@ from flax import nnx
 
 from slax_neurons import LI, LIF, Dropout, Edge, connect, unroll
 from slax_rules import BPTT, OSTL, OTTT, SLTT, cross_entropy, gradients
-from slax_rules.layerwise.engine import as_rule
+from slax_rules.layerwise.passes import as_rule
 from stacks import deviation, inputs, linear
 
 T, B = 8, 3

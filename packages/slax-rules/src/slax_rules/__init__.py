@@ -5,21 +5,14 @@ from slax_rules.forward_propagation import fptt, fptt_average
 from slax_rules.influence.rtrl import RTRL
 from slax_rules.influence.snap import SnAp
 from slax_rules.influence.uoro import UORO
-from slax_rules.layerwise.approximate_otpe import ApproximateOTPE
-from slax_rules.layerwise.decolle import DECOLLE
-from slax_rules.layerwise.e_prop import EProp
 from slax_rules.layerwise.eligibility import eligibility_gradient, zero_eligibility
 from slax_rules.layerwise.jacobians import LocalJacobians, StepPoint, linearize
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, Route, Symmetric, Teaching
 from slax_rules.layerwise.ostl import OSTL
-from slax_rules.layerwise.otpe import OTPE
-from slax_rules.layerwise.ottt import OTTT
+from slax_rules.layerwise.otpe import OTPE, ApproximateOTPE, EProp
+from slax_rules.layerwise.ottt import DECOLLE, OTTT
 from slax_rules.layerwise.pp_prop import PPProp
-from slax_rules.layerwise.routes.broadcast import Direct, Target
-from slax_rules.layerwise.routes.feedback import Adaptive, Random, Symmetric
-from slax_rules.layerwise.routes.local import FixedBases, Local
-from slax_rules.layerwise.routes.route import Route, Teaching
-from slax_rules.layerwise.rule import LayerRule
+from slax_rules.layerwise.routes import Adaptive, Direct, FixedBases, Local, Random, Target
 from slax_rules.layerwise.s_tllr import STLLR
 from slax_rules.layerwise.sltt import SLTT
 from slax_rules.loop.devices import split_batch
@@ -40,9 +33,7 @@ from slax_rules.losses import (
     valid_steps,
 )
 from slax_rules.penalties import Penalty, firing_rate, sparsity
-from slax_rules.registry.citation import cite
-from slax_rules.registry.entry import Exactness, RuleEntry, Style
-from slax_rules.registry.rules import RULES
+from slax_rules.registry import RULES, Exactness, RuleEntry, cite
 from slax_rules.rule import LearningRule, StepSize, WindowGradient
 from slax_rules.training.agreement import Agreement, GradientAgreement, agreement
 from slax_rules.training.callbacks import Callback, Every, StepInfo
@@ -107,7 +98,6 @@ __all__ = [
     "StepSize",
     "Stream",
     "StreamInfo",
-    "Style",
     "Symmetric",
     "Target",
     "Teaching",

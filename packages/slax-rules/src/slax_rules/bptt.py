@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import unroll
 from slax_neurons.building_blocks import mutates_state, scan_chunks, scan_with_sums
-from slax_rules.probes import Probe, Probed
+from slax_rules.penalties import Probed
 from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, no_parameters
 
 
@@ -32,7 +32,7 @@ class Autodiff(LearningRule):
         model: nnx.RNNCellBase,
         state: Any,
         inputs: Float[Array, "K B ..."],
-        probes: tuple[Probe, ...] = (),
+        probes: tuple[int, ...] = (),
     ) -> tuple[Heads, Any]:
         carry, heads = _heads(unroll, model, state, inputs, probes)
         return heads, carry
@@ -64,7 +64,7 @@ class Autodiff(LearningRule):
 
 
 def _heads(
-    unroll: Callable[..., tuple[Any, Any]], model: Any, carry: Any, inputs: Array, probes: tuple[Probe, ...]
+    unroll: Callable[..., tuple[Any, Any]], model: Any, carry: Any, inputs: Array, probes: tuple[int, ...]
 ) -> tuple[Any, Heads]:
     """Run a model with `unroll`, and return the carry and the heads."""
     if not probes:

@@ -1,13 +1,16 @@
-"""Penalties: losses on the outputs or the membranes of hidden layers, such as a target for firing rates."""
+"""Penalties: losses on the outputs of hidden layers, such as a target for firing rates."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_rules.probes import Probe, Quantity, hidden_neurons
+from slax_neurons import Connect, Neuron
+from slax_neurons.building_blocks import carry_without_buffer, mutates_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Penalty:
         loss  +=  weight mean_{t,b} p(z_t)        of each step and sample, or
         loss  +=  weight p(mean_{t,b} z_t)        with of_mean=True
 
-    where z are the outputs or membranes of a layer, and the mean is over all steps and samples whose loss counts: with a mask,
+    where z are the outputs of a layer, and the mean is over all steps and samples whose loss counts: with a mask,
     padding is left out of it; without one, padding counts, and its silence lowers a mean rate. Under BPTT and every other rule
     for any cell the gradient is that of this sum. Under a rule for layers, dp/dz joins the learning signal of its layer within
     the step, and passes to the layers below as the rule's route lets signals pass.
@@ -26,13 +29,9 @@ class Penalty:
         function: maps values [B, ...] of one step to losses [B], or, with of_mean, the mean [...] to a number. Programs are
             cached by it, so pass the same function, or a frozen dataclass, in each call.
         weight: factor of the loss, any number; below 0 it rewards what is penalized otherwise.
-        of: "outputs" for the outputs of the neurons; "membranes" for their membranes before they fire.
         layers: numbers of the layers of neurons, from 0 for the first; all layers whose outputs are spikes by default.
         of_mean: whether the function is applied to the mean over time and batch. With several windows and updates offline, the
             mean is found in a first forward pass; online it is the mean since the start of the sequence.
-
-    Raises:
-        ValueError: another name of a quantity.
 
     Example:
         >>> import jax.numpy as jnp
@@ -42,9 +41,9 @@ class Penalty:
         >>> rngs = nnx.Rngs(0)
         >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
         >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
-        >>> def far_from_rest(membranes):
-        ...     return jnp.square(membranes).sum(axis=-1)
-        >>> penalty = Penalty(far_from_rest, weight=0.01, of="membranes")
+        >>> def spikes_squared(outputs):
+        ...     return jnp.square(outputs.sum(axis=-1))
+        >>> penalty = Penalty(spikes_squared, weight=0.01)
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=OSTL(), penalties=[penalty])
         >>> bool(loss > gradients(model, cross_entropy, inputs, labels, rule=OSTL())[0])
         True
@@ -52,13 +51,10 @@ class Penalty:
 
     function: Callable[[Array], Array]
     weight: float = 1.0
-    of: Quantity = "outputs"
     layers: tuple[int, ...] | None = None
     of_mean: bool = False
 
     def __post_init__(self) -> None:
-        if self.of not in ("outputs", "membranes"):
-            raise ValueError(f'Penalty got of={self.of!r}, expected "outputs" or "membranes".')
         if self.layers is not None:
             object.__setattr__(self, "layers", tuple(self.layers))
 
@@ -69,7 +65,7 @@ class Penalty:
         name = repr(function) if dataclasses.is_dataclass(function) else plain
         mean = " of the mean" if self.of_mean else ""
         layers = "spiking layers" if self.layers is None else f"layers {self.layers}"
-        return f"{self.weight} {name}{mean}, {self.of} of {layers}"
+        return f"{self.weight} {name}{mean}, outputs of {layers}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,16 +126,27 @@ def sparsity(weight: float, layers: Sequence[int] | None = None) -> Penalty:
     return Penalty(_total, weight, layers=None if layers is None else tuple(layers))
 
 
+def hidden_neurons(model: Any) -> list[Neuron]:
+    """The neurons of each layer of a stack, from the first to the last; none for a cell that is not a stack."""
+    found: list[Neuron] = []
+    for module in model.modules if isinstance(model, Connect) else ():
+        if isinstance(module, Connect):
+            found += hidden_neurons(module)
+        elif isinstance(module, Neuron):
+            found.append(module)
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class LayerPenalty:
-    """A penalty of one layer: the index of its probe among all probes, and the penalty."""
+    """A penalty of one layer: the index of the layer among all probes, and the penalty."""
 
     probe: int
     penalty: Penalty
 
 
-def penalties_by_layer(penalties: Sequence[Penalty], model: Any) -> tuple[tuple[Probe, ...], tuple[LayerPenalty, ...]]:
-    """The probes that penalties need, and each penalty of each layer.
+def penalties_by_layer(penalties: Sequence[Penalty], model: Any) -> tuple[tuple[int, ...], tuple[LayerPenalty, ...]]:
+    """The probes of a model, which are the numbers of the layers that penalties read, and each penalty of each layer.
 
     Raises:
         TypeError: anything other than a sequence of penalties, or penalties for a model without layers of neurons.
@@ -149,16 +156,14 @@ def penalties_by_layer(penalties: Sequence[Penalty], model: Any) -> tuple[tuple[
         raise TypeError(
             f"Got penalties={penalties!r}, expected a list of penalties, such as [firing_rate(0.05, weight=1.0)]."
         )
-    if not penalties:
-        return (), ()
-    neurons = hidden_neurons(model)
-    if not neurons:
+    neurons = hidden_neurons(model) if penalties else []
+    if penalties and not neurons:
         raise TypeError(
             f"Got penalties for a {type(model).__name__} without layers of neurons, expected a stack made by "
             "connect([Linear(...), LIF()])."
         )
     spiking = tuple(number for number, neuron in enumerate(neurons) if neuron.spikes)
-    found: list[tuple[Probe, Penalty]] = []
+    found: list[tuple[int, Penalty]] = []
     for penalty in penalties:
         layers = spiking if penalty.layers is None else penalty.layers
         if not layers:
@@ -172,6 +177,62 @@ def penalties_by_layer(penalties: Sequence[Penalty], model: Any) -> tuple[tuple[
                     f"Got a penalty for layer {number} of a model with {len(neurons)} layers of neurons, expected numbers from "
                     f"0 to {len(neurons) - 1}."
                 )
-            found.append((Probe(number, penalty.of), penalty))
-    probes = tuple(dict.fromkeys(probe for probe, _ in found))
-    return probes, tuple(LayerPenalty(probes.index(probe), penalty) for probe, penalty in found)
+            found.append((number, penalty))
+    probes = tuple(dict.fromkeys(number for number, _ in found))
+    return probes, tuple(LayerPenalty(probes.index(number), penalty) for number, penalty in found)
+
+
+class Probed(nnx.RNNCellBase):
+    """A stack whose outputs are its own outputs and those of the neurons of some layers.
+
+    Layers are numbered from 0; nested stacks count as if they were listed in the outer. A nested stack with a probe is run once
+    more from its inputs, so that derivatives hold for any wiring.
+    """
+
+    hands_on_kernel = True
+
+    def __init__(self, model: Connect, probes: tuple[int, ...]):
+        self.model = model
+        self.probes = probes
+
+    def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> Any:
+        return self.model.initialize_carry(input_shape, rngs)
+
+    def __call__(self, carry: Any, inputs: Float[Array, "B ..."]) -> tuple[Any, Any]:
+        carry, outputs = self.unroll(carry, inputs[None])
+        return carry, jax.tree.map(lambda leaf: leaf[0], outputs)
+
+    def unroll(
+        self, carry: Any, inputs: Float[Array, "T B ..."], kernel: str = "auto"
+    ) -> tuple[Any, tuple[Any, tuple[Array, ...]]]:
+        """Run all steps, and return the outputs of the stack and a tuple with those of each probe."""
+        layers: list[Array | None] = []
+        carry, outputs = self._run(self.model, carry, inputs, layers, kernel)
+        return carry, (outputs, tuple(layers[probe] for probe in self.probes))
+
+    @property
+    def num_feature_axes(self) -> int:
+        return self.model.num_feature_axes
+
+    def _run(
+        self, stack: Connect, carry: Any, inputs: Array, layers: list[Array | None], kernel: str
+    ) -> tuple[Any, Any]:
+        """Run a stack, add the outputs of its layers to `layers`, and return its carry and its outputs."""
+        end, outputs = stack.outputs(carry, inputs, kernel)
+        for module, start, current, output in zip(stack.modules, carry, (inputs, *outputs[:-1]), outputs, strict=True):
+            if isinstance(module, Connect):
+                inside = len(hidden_neurons(module))
+                if not any(len(layers) <= probe < len(layers) + inside for probe in self.probes):
+                    layers += [None] * inside
+                    continue
+                if mutates_state(module):
+                    raise TypeError(
+                        "A penalty reads a layer of a nested stack, which is run once more for it, and this stack changes its "
+                        "variables when called, as BatchNorm in training does. List its modules in the outer stack, or call "
+                        "model.eval()."
+                    )
+                # A copy: sums over the sequence, such as a RunningNorm's, were taken in the first run.
+                self._run(nnx.clone(module), carry_without_buffer(start), current, layers, kernel)
+            elif isinstance(module, Neuron):
+                layers.append(output)
+        return end, outputs[-1]

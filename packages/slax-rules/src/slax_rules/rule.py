@@ -2,16 +2,16 @@
 
 import abc
 import dataclasses
+import functools
+import numbers
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import StepSize as StepSize
 from slax_neurons.building_blocks import even_length, first_carry, step_size
-from slax_rules.probes import Probe
 
 
 class Heads(NamedTuple):
@@ -36,7 +36,7 @@ class Objective(Protocol):
     """
 
     @property
-    def probes(self) -> tuple[Probe, ...]: ...
+    def probes(self) -> tuple[int, ...]: ...
 
     def __call__(self, heads: Heads) -> tuple[Any, Heads]:
         """Return the loss for `WindowGradient`, and the gradient of all losses w.r.t. the heads."""
@@ -48,43 +48,37 @@ class Objective(Protocol):
 class Value:
     """The base of frozen dataclasses that pass through `jax.jit`, `nnx.split` and optimizers as trees.
 
-    Fields that hold arrays, such as a module, a variable or another value, are the children; all other fields are static.
-    A subclass that is a module is already a tree.
-
-    A value is its fields: transformations rebuild it from them, without `__init__` and `__post_init__`. So `__post_init__` may
-    check fields, but an attribute other than a field that it sets is lost; make it a property.
+    Numbers, strings, functions, and tuples of them are options: static parts of the tree. All other fields, such as an array, a
+    module or another value, are its children. Transformations rebuild a value with `cls(**fields)`, with tracers or
+    placeholders in place of arrays: a check in `__post_init__` should look at options alone. A subclass that is a module is
+    already a tree.
     """
 
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
         if not issubclass(cls, nnx.Pytree):
-            jax.tree_util.register_pytree_with_keys(
-                cls, _flatten_with_keys, lambda static, fields: _rebuilt(cls, static, fields)
-            )
+            jax.tree_util.register_pytree_with_keys(cls, _flatten, functools.partial(_unflatten, cls))
 
 
-def _flatten_with_keys(value: Any) -> tuple[list[tuple[Any, Any]], Any]:
-    if not dataclasses.is_dataclass(value):
+def _flatten(value: Any) -> tuple[list[tuple[Any, Any]], Any]:
+    if not dataclasses.is_dataclass(value) and vars(value):
         raise TypeError(f"{type(value).__name__} is not a dataclass, expected a frozen dataclass or an nnx.Module.")
-    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    # A rebuilt value may hold placeholders in place of arrays: transformations of JAX and NNX fill trees with them.
-    children = getattr(value, "_children", None) or [name for name, content in fields.items() if _holds_arrays(content)]
-    static = tuple((name, content) for name, content in fields.items() if name not in children)
-    return [(jax.tree_util.GetAttrKey(name), fields[name]) for name in children], (tuple(children), static)
+    fields = {field.name: getattr(value, field.name) for field in getattr(value, "__dataclass_fields__", {}).values()}
+    options = tuple((name, content) for name, content in fields.items() if _is_option(content))
+    names = tuple(name for name in fields if name not in dict(options))
+    return [(jax.tree_util.GetAttrKey(name), fields[name]) for name in names], (names, options)
 
 
-def _rebuilt(cls: type, static: Any, children: Any) -> Any:
-    names, fields = static
-    value: Any = object.__new__(cls)  # without the checks of `__init__`, which placeholders would not pass
-    for name, content in (*fields, *zip(names, children, strict=True), ("_children", names)):
-        object.__setattr__(value, name, content)
-    return value
+def _unflatten(cls: type, static: tuple[tuple[str, ...], tuple[tuple[str, Any], ...]], children: Any) -> Any:
+    names, options = static
+    return cls(**dict(options), **dict(zip(names, children, strict=True)))
 
 
-def _holds_arrays(content: Any) -> bool:
+def _is_option(content: Any) -> bool:
     if isinstance(content, tuple):
-        return any(map(_holds_arrays, content))
-    return isinstance(content, Value | nnx.Module | nnx.Variable | jax.Array | np.ndarray)
+        return all(map(_is_option, content))
+    is_tree = isinstance(content, Value | nnx.Pytree | nnx.Variable)
+    return content is None or isinstance(content, numbers.Number | str) or (callable(content) and not is_tree)
 
 
 class WindowGradient(NamedTuple):
@@ -198,7 +192,7 @@ class LearningRule(Value, abc.ABC):
         model: nnx.RNNCellBase,
         state: Any,
         inputs: Float[Array, "K B ..."],
-        probes: tuple[Probe, ...] = (),
+        probes: tuple[int, ...] = (),
     ) -> tuple[Heads, Any]:
         """Return the heads of a window, and the state with the model's carry after it; the traces stay unchanged."""
 

@@ -7,8 +7,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import StepSize
 from slax_rules.influence.coloring import carry_over, contract, seed_matrices, zero_influence
-from slax_rules.influence.engine import InfluenceRule
-from slax_rules.influence.state_space import StateSpace
+from slax_rules.influence.influence import InfluenceRule, StateSpace
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """SnAp-n: real-time recurrent learning that keeps only the influence within reach of n steps."""
 
 import dataclasses
+import warnings
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -8,8 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from slax_rules.influence.coloring import ColumnColoring, carry_over, contract, seed_matrices, zero_influence
-from slax_rules.influence.engine import InfluenceRule
-from slax_rules.influence.state_space import StateSpace
+from slax_rules.influence.influence import InfluenceRule, StateSpace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +46,8 @@ class SnAp(InfluenceRule):
     Note:
         The reach of a step is found from the program of its reverse pass, once for each model and shape of input, and not
         from numbers: a surrogate that is zero nearly everywhere counts as a path, and so does a weight that happens to be zero
-        (the paper's sparse weights are not considered). A cell with a loop inside its step counts as fully
-        connected. The outputs are not part of the state, so their own derivative is complete.
+        (the paper's sparse weights are not considered). A cell with a loop or a max pooling inside its step counts as fully
+        connected, of which a warning tells. The outputs are not part of the state, so their own derivative is complete.
 
     Example:
         >>> import jax.numpy as jnp
@@ -67,6 +67,14 @@ class SnAp(InfluenceRule):
             raise ValueError(f"SnAp got n={self.n}, expected at least 1. For no approximation at all, use RTRL().")
 
     def initialize_influence(self, space: StateSpace, carry: Any) -> tuple[Array, ...]:
+        unknown = space.unknown_primitive(self.n)
+        if unknown is not None:
+            warnings.warn(
+                f"SnAp(n={self.n}) cannot tell what the primitive {unknown!r} of the model's step connects, so each state "
+                "counts as connected with all: the rule costs as much as RTRL and omits nothing. Use RTRL(), or a model without "
+                "it, such as avg_pool in place of max_pool.",
+                stacklevel=2,
+            )
         return zero_influence(space.coloring(self.n), space.states(carry).shape[0], space.params)
 
     def advance(

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float, Int, Key
 
-from slax_rules.influence.engine import InfluenceRule
-from slax_rules.influence.state_space import StateSpace
+from slax_rules.influence.influence import InfluenceRule, StateSpace
 from slax_rules.losses import sum_dtype
 
 

@@ -25,15 +25,13 @@ from slax_neurons.building_blocks import StepSize, scan_units
 from slax_rules.layerwise.jacobians import (
     LocalJacobians,
     States,
-    WeightedOutput,
+    StepPoint,
     add,
     add_up,
     dot,
     scale,
-    weighted_output,
 )
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, PenaltySignal
-from slax_rules.layerwise.neuron_parameters import neuron_parameter_gradients
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, layer_gradient, sum_to_parameter
 from slax_rules.layerwise.synapse import (
     bias_gradient,
     current_rows,
@@ -93,7 +91,7 @@ def zero_eligibility(layer: Layer, inputs: tuple[Array, ...], states: tuple[Arra
         zeros = jnp.zeros((rows, entries, current_rows(synapse, states[0]).shape[-1]), states[0].dtype)
         return tuple(zeros for _ in states)
 
-    synapses = zip(layer.synapses, inputs, strict=True)
+    synapses = zip(layer.traced_synapses, inputs, strict=True)
     rest = tuple(jnp.zeros_like(state) for state in states)
     return EligibilityTraces(
         tuple(kernel_traces(synapse, x) if has_weights(synapse) else () for synapse, x in synapses),
@@ -140,19 +138,11 @@ def eligibility_gradient(
         >>> jax.tree.all(jax.tree.map(jnp.allclose, gradient(PlainOSTL()), gradient(OSTL())))
         True
     """
-    states = len(jax.eval_shape(jacobians_at, jax.tree.map(lambda x: x[0], window.points)).D)
-
-    def penalty_at(point: Any, penalty: PenaltySignal | None) -> WeightedOutput | None:
-        """The derivatives of a step's penalties; additional states do not enter them."""
-        if penalty is None:
-            return None
-        found = weighted_output(layer.neuron, point, *penalty)
-        return found._replace(o=(*found.o, *[None] * (states - len(found.o))))
-
-    reverse = _reverse(window, signal, jacobians_at, penalty_at)
-    gradients = synapse_gradients(layer.synapses, window.inputs, reverse.current)
+    synapses, inputs = layer.traced_synapses, window.traced_inputs
+    reverse = _reverse(window, signal, jacobians_at)
+    gradients = synapse_gradients(synapses, inputs, reverse.current)
     kernels: list[tuple[Array, ...]] = []
-    for synapse, x, trace, gradient in zip(layer.synapses, window.inputs, traces.kernels, gradients, strict=True):
+    for synapse, x, trace, gradient in zip(synapses, inputs, traces.kernels, gradients, strict=True):
         if trace:
             start = tuple(current_rows(synapse, a) for a in reverse.start)
             past = _contract(start, trace, groups_of(synapse))
@@ -162,20 +152,40 @@ def eligibility_gradient(
     bias = traces.bias
     if bias:
         past = dot(reverse.start, bias)
-        for synapse, gradient in zip(layer.synapses, gradients, strict=True):
+        for synapse, gradient in zip(synapses, gradients, strict=True):
             if has_bias(synapse):
                 gradient["bias"] += bias_gradient(synapse, past)
         bias = tuple(
             add_up([dot(row, bias), jnp.sum(origin, axis=0)])
             for row, origin in zip(reverse.transition, reverse.origin, strict=True)
         )
-    neuron, neuron_traces = neuron_parameter_gradients(
-        layer,
-        (window.points, signal, window.penalty),
-        traces.neuron,
-        lambda step: (jacobians_at(step[0]), step[1], penalty_at(step[0], step[2])),
-    )
-    return LayerGradient(gradients, neuron, reverse.within_step), EligibilityTraces(tuple(kernels), bias, neuron_traces)
+
+    def at(step: Any) -> tuple[LocalJacobians, tuple[Weighed, ...]]:
+        point, delta, penalty = step
+        jacobians = jacobians_at(point)
+        return jacobians, _weighed(jacobians, point, delta, penalty)
+
+    steps = (window.points, signal, window.penalty)
+    neuron, neuron_traces = neuron_parameter_gradients(layer, steps, traces.neuron, at)
+    found = layer_gradient(layer, gradients, neuron, reverse.within_step)
+    return found, EligibilityTraces(tuple(kernels), bias, neuron_traces)
+
+
+class Weighed(NamedTuple):
+    """A signal of a step, and what it weighs: the derivatives o and pO of an output, as in `LocalJacobians`."""
+
+    signal: Float[Array, "B *N"]
+    o: States
+    pO: tuple[Array, ...]
+
+
+def _weighed(jacobians: LocalJacobians, point: StepPoint, signal: Array, penalty: Array | None) -> tuple[Weighed, ...]:
+    """The signal of a step, and that of its penalties, which weigh the neuron's own output: it reads no additional state."""
+    _, _, o, _, _, pO = jacobians
+    if penalty is None:
+        return (Weighed(signal, o, pO),)
+    own = len(jax.tree.leaves(point.state))
+    return Weighed(signal, o, pO), Weighed(penalty, (*o[:own], *[None] * (len(o) - own)), pO)
 
 
 class _Reverse(NamedTuple):
@@ -188,28 +198,21 @@ class _Reverse(NamedTuple):
     transition: tuple[States, ...]  # D_K ... D_1
 
 
-def _reverse(
-    window: LayerWindow,
-    signal: Array,
-    jacobians_at: JacobiansAt,
-    penalty_at: Callable[[Any, PenaltySignal | None], WeightedOutput | None],
-) -> _Reverse:
+def _reverse(window: LayerWindow, signal: Array, jacobians_at: JacobiansAt) -> _Reverse:
     def transposed(D: tuple[States, ...], a: States) -> States:
         """Return D^T a."""
         return tuple(dot(column, a) for column in zip(*D, strict=True))
 
-    def local(at: tuple[Any, Array, Any]) -> tuple[Any, ...]:
-        point, delta, penalty = at
-        return *jacobians_at(point)[:4], delta, penalty_at(point, penalty)
+    def local(at: tuple[StepPoint, Array, Array | None]) -> tuple[Any, ...]:
+        jacobians = jacobians_at(at[0])
+        return *jacobians[:4], _weighed(jacobians, *at)
 
     def step(_: tuple[()], carry: tuple[States, tuple[States, ...]], at: tuple[Any, ...]) -> tuple[Any, Any]:
         a, origins = carry
-        D, d, o, psi, delta, weighted = at
-        below, by_state = psi * delta, scale(delta, o)
-        if weighted is not None:
-            below, by_state = below + weighted.psi, add(by_state, weighted.o)
+        D, d, _, psi, weighed = at
+        below = add_up(psi * one.signal for one in weighed)
         ys = add_up([below, dot(d, a)]), below, tuple(dot(d, origin) for origin in origins)
-        a = add(by_state, transposed(D, a))
+        a = add(functools.reduce(add, (scale(one.signal, one.o) for one in weighed)), transposed(D, a))
         return (a, tuple(transposed(D, origin) for origin in origins)), ys
 
     ones, zeros = jnp.ones_like(signal[0]), jnp.zeros_like(signal[0])
@@ -271,3 +274,38 @@ def _end_traces(
         )
         for origin, row in zip(reverse.origin, reverse.transition, strict=True)
     )
+
+
+Traces = tuple[tuple[Array, ...], ...]  # for each parameter, one array [B, N] per state
+
+
+def neuron_parameter_gradients(
+    layer: Layer, steps: Any, traces: Traces, at: Callable[[Any], tuple[LocalJacobians, tuple[Weighed, ...]]]
+) -> tuple[tuple[Array, ...], Traces]:
+    """The gradient w.r.t. each of the neuron's parameters, and their traces after the window: one recursion per unit.
+
+        eps_t = o_t E_{t-1} + pO_t        E_t = D_t E_{t-1} + pS_t        gradient  sum_t delta_t eps_t
+
+    Args:
+        steps: the data of the steps that `at` needs, leaves [K, ...].
+        traces: E before the first step.
+        at: maps the data of a step to its Jacobians, of which D and pS are read, and to its signals delta with what they weigh.
+    """
+    if not traces:
+        return (), ()
+
+    def step(_: tuple[()], carry: tuple[Any, Any], at_step: Any) -> tuple[Any, None]:
+        sums, traces = carry
+        (D, _, _, _, pS, _), weighed = at_step
+        for signal, o, pO in weighed:
+            eligibilities = (add_up([dot(o, E), direct]) for E, direct in zip(traces, pO, strict=True))
+            sums = tuple(total + signal * eps for total, eps in zip(sums, eligibilities, strict=True))
+        traces = tuple(
+            tuple(add_up([dot(row, E), direct]) for row, direct in zip(D, directs, strict=True))
+            for E, directs in zip(traces, pS, strict=True)
+        )
+        return (sums, traces), None
+
+    zero = tuple(jnp.zeros_like(states[0]) for states in traces)
+    (sums, traces), _ = scan_units(step, (), (zero, traces), steps, local=at)
+    return tuple(map(sum_to_parameter, sums, layer.parameters)), traces

@@ -5,19 +5,35 @@ through spikes, the same numbers for the entire layer (`linear_response`). Then 
 
     a_t = A a_{t-1} + b x_t        gradient  sum_t (phi_t delta_t) . a_t        phi_t = ds_t / dm_t
 
-instead of one per weight. K steps take one pass over the inputs, and one matrix product for each state with a c.
+instead of one per weight. K steps take one pass over the inputs, and one matrix product for each state with a phi.
 """
 
+import dataclasses
+import math
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from flax import nnx
+from jaxtyping import Array, Float
 
+from slax_neurons import Neuron, SpikingNeuron
 from slax_neurons.building_blocks import scan_each
-from slax_rules.layerwise.jacobians import Matrix, States, add, add_up, dot, scale
-from slax_rules.layerwise.layer import Layer
+from slax_rules.layerwise.jacobians import (
+    LocalJacobians,
+    Matrix,
+    States,
+    StepPoint,
+    add,
+    add_up,
+    dot,
+    one_at_a_time,
+    scale,
+    slopes,
+)
+from slax_rules.layerwise.layer import Layer, LayerWindow
 from slax_rules.layerwise.synapse import bias_gradient, has_bias, has_weights, kernel_gradient
 
 
@@ -75,14 +91,14 @@ def current_cotangent(current: States, weights: States) -> Array:
 
 def input_trace_gradients(
     layer: Layer,
-    inputs: tuple[Array, ...],
+    window: LayerWindow,
     traces: InputTraces,
     filter: Filter,
     weights: States,
     *,
     bias_trace: bool,
 ) -> tuple[tuple[dict[str, Array], ...], InputTraces]:
-    """The gradients of the synapses, sum_t (phi_t delta_t) . a_t, and the traces after the window.
+    """The gradients of the traced synapses, sum_t (phi_t delta_t) . a_t, and the traces after the window.
 
     Args:
         weights: the products phi_t delta_t, [K, B, N] for each state.
@@ -109,17 +125,201 @@ def input_trace_gradients(
             return bias_gradient(synapse, current_cotangent(filter.current, weights))
         return summed(lambda a, w: bias_gradient(synapse, jnp.expand_dims(a, range(2, w.ndim)) * w), along[-1])
 
-    start, xs = (*traces.inputs, traces.bias), (*_weighted(layer, inputs), ones)
+    start, xs = (*traces.inputs, traces.bias), (*_weighted(layer, window.traced_inputs), ones)
     (*input_traces, bias), along = scan_each(advance, tuple(filter), start, [x.astype(ones.dtype) for x in xs])
     filtered = iter(along[:-1])
     gradients = tuple(
         ({"kernel": summed(partial(kernel_gradient, synapse), next(filtered))} if has_weights(synapse) else {})
         | ({"bias": total_bias_gradient(synapse)} if has_bias(synapse) else {})
-        for synapse in layer.synapses
+        for synapse in layer.traced_synapses
     )
     return gradients, InputTraces(tuple(input_traces), bias)
 
 
 def _weighted(layer: Layer, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
     """The inputs of the synapses with weights."""
-    return tuple(x for synapse, x in zip(layer.synapses, inputs, strict=True) if has_weights(synapse))
+    return tuple(x for synapse, x in zip(layer.traced_synapses, inputs, strict=True) if has_weights(synapse))
+
+
+class LinearResponse(NamedTuple):
+    """The derivatives of a step along paths that avoid spikes; the same numbers for all neurons of a layer.
+
+    Args:
+        integrate: dm_t[s] / dh_{t-1}[r].
+        current: dm_t / dI_t.
+        fire: dh_t[s] / dm_t[r].
+    """
+
+    integrate: Matrix
+    current: States
+    fire: Matrix
+
+    def fired(self, membrane: States) -> States:
+        """Map membranes to states after firing: dh_t / dm_t times `membrane`."""
+        return tuple(dot(row, membrane) for row in self.fire)
+
+    def integrated(self, state: States) -> States:
+        """Map states to membranes: dm_t / dh_{t-1} times `state`."""
+        return tuple(dot(row, state) for row in self.integrate)
+
+    @property
+    def transition(self) -> Matrix:
+        """The map from the states after firing to the same states one step later, dh_t / dm_t dm_t / dh_{t-1}."""
+        return tuple(zip(*map(self.fired, zip(*self.integrate, strict=True)), strict=True))
+
+    @property
+    def filter(self) -> Filter:
+        """The map from the membranes of one step to the membranes of the next."""
+        columns = map(self.integrated, zip(*self.fire, strict=True))
+        return Filter(tuple(zip(*columns, strict=True)), self.current)
+
+
+def linear_response(neuron: Neuron, at: float = 0.0) -> LinearResponse:
+    """The linear response of a neuron that passes `check_linear`; it is the same for all states and currents."""
+    held = with_detached_spikes(neuron)
+    leaves, treedef = jax.tree.flatten(neuron.initialize_carry((1, 1)))
+    point = [jnp.full_like(leaf, at) for leaf in leaves]
+    current, rest = point[0], jax.tree.unflatten(treedef, point)
+
+    def with_state(index: int, value: Array) -> Any:
+        return jax.tree.unflatten(treedef, [value if i == index else leaf for i, leaf in enumerate(point)])
+
+    def numbers(function: Callable[[Array], Any]) -> States:
+        return tuple(slope if slope is None else slope[0, 0] for slope in slopes(function, current))
+
+    def matrix(function: Callable[[Any], Any]) -> Matrix:
+        columns = [numbers(lambda value, i=i: function(with_state(i, value))) for i in range(len(point))]
+        return tuple(zip(*columns, strict=True))
+
+    return LinearResponse(
+        matrix(lambda state: held.integrate(state, current)),
+        numbers(lambda current: held.integrate(rest, current)),
+        matrix(lambda membrane: held.fire(membrane)[0]),
+    )
+
+
+def with_detached_spikes(neuron: Neuron) -> Neuron:
+    """A copy whose spikes are constants for derivatives: no derivative passes through them, and no state is reset to zero."""
+    if not isinstance(neuron, SpikingNeuron):
+        return neuron
+    return neuron.replace(spike_fn=_Detached(neuron.spike_fn), reset="none" if neuron.reset == "zero" else neuron.reset)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Detached:
+    """A spike function whose derivative is zero."""
+
+    spike_fn: Callable[[Array], Array]
+
+    def __call__(self, x: Array) -> Array:
+        return self.spike_fn(jax.lax.stop_gradient(x))
+
+
+def check_linear(name: str, neuron: Neuron) -> None:
+    """Raise TypeError unless a neuron forgets linearly, and in the same way for the entire layer."""
+    instead = "Use OSTL(), which takes any element-wise neuron."
+    if not (neuron.linear and neuron.has_split_step):
+        raise TypeError(
+            f"{name} filters the inputs of a layer as its neurons would, which needs a neuron that is linear except for its "
+            f"spikes (`linear = True`), got {type(neuron).__name__}. {instead}"
+        )
+    shapes = [leaf.shape for leaf in jax.tree.leaves(nnx.state(neuron)) if leaf.ndim]
+    if shapes:
+        raise TypeError(
+            f"{name} filters the inputs of a layer as its neurons would, which needs the same parameters for all of them, got "
+            f"a {type(neuron).__name__} with one per neuron, of shape {list(shapes[0])}. {instead}"
+        )
+    rest = neuron.initialize_carry((1, 1))
+    membrane = jax.eval_shape(neuron.integrate, rest, jax.tree.leaves(rest)[0])
+    if jax.tree.structure(membrane) != jax.tree.structure(rest):  # type: ignore[operator]
+        raise TypeError(
+            f"{name} needs a neuron whose membranes have the structure of its state, got a {type(neuron).__name__} with "
+            f"{jax.tree.structure(membrane)} and {jax.tree.structure(rest)}. {instead}"
+        )
+    graphdef, state = nnx.split(neuron)
+    leaves, structure = jax.tree.flatten(state)
+    if not _is_linear(graphdef, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)):
+        raise TypeError(
+            f"{name} got a {type(neuron).__name__} that declares `linear = True`, but the derivatives of `integrate` or `fire` "
+            "depend on its state, or its current reaches nothing. Its use of spikes counts as well, unless they come from "
+            f"a SpikingNeuron, `self.spike(...)`. {instead}"
+        )
+
+
+@lru_cache(maxsize=64)
+def _is_linear(graphdef: nnx.GraphDef, structure: Any, leaves: tuple[tuple[tuple[int, ...], Any], ...]) -> bool:
+    """True if a neuron has the same derivatives at three points, for some parameters, and some state depends on its current."""
+    with jax.ensure_compile_time_eval():
+        some = [jnp.full(shape, 0.5).astype(dtype) for shape, dtype in leaves]
+        neuron = nnx.merge(graphdef, jax.tree.unflatten(structure, some))
+        here, *there = jax.jit(
+            lambda: [linear_response(neuron, at) for at in (0.0, 3.0, -2.0)]
+        )()  # one program for all
+        known = any(number is not None for number in here.current)
+        pairs = (pair for other in there for pair in zip(jax.tree.leaves(here), jax.tree.leaves(other), strict=True))
+        return known and all(math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-8) for a, b in pairs)
+
+
+def output_slopes(neuron: Neuron, membrane: Any) -> States:
+    """The derivatives ds_t / dm_t at membranes of one step or several."""
+    leaves, treedef = jax.tree.flatten(membrane)
+
+    def output(index: int, value: Array) -> Array:
+        return neuron.fire(jax.tree.unflatten(treedef, [value if i == index else m for i, m in enumerate(leaves)]))[1]
+
+    return tuple(slope for i, m in enumerate(leaves) for slope in slopes(partial(output, i), m))
+
+
+def response_jacobians(neuron: Neuron, response: LinearResponse, point: StepPoint, c: States) -> LocalJacobians:
+    """The local Jacobians of a step in which spikes affect nothing except the output, with phi_t = ds_t / dm_t.
+
+    With the linear response m_t = A h_{t-1} + b I_t, h_t = F m_t they are D = F A, d = F b, o = A^T c and psi = c . b; for a
+    parameter of the neuron, with its direct effects dm, dh and ds, they are pS = F dm + dh and pO = c . dm + ds.
+    """
+    direct = parameter_slopes(neuron, point)
+    return LocalJacobians(
+        D=response.transition,
+        d=response.fired(response.current),
+        o=tuple(dot(column, c) for column in zip(*response.integrate, strict=True)),
+        psi=dot(c, response.current),
+        pS=tuple(add(response.fired(by.membrane), by.state) for by in direct),
+        pO=tuple(add_up([dot(c, by.membrane), by.output]) for by in direct),
+    )
+
+
+class ParameterSlopes(NamedTuple):
+    """The derivatives of a step w.r.t. a parameter of the neuron, per unit.
+
+    Args:
+        membrane: derivatives of the membranes, at a given state and current.
+        state: derivatives of the states after firing, at given membranes.
+        output: derivative of the output, at given membranes.
+    """
+
+    membrane: tuple[Array, ...]
+    state: tuple[Array, ...]
+    output: Float[Array, "*N"]
+
+
+def parameter_slopes(neuron: Neuron, point: StepPoint) -> list[ParameterSlopes]:
+    """The derivatives w.r.t. each of the neuron's parameters."""
+    graphdef, params, rest = nnx.split(neuron, nnx.Param, ...)
+
+    def merged(params: Any) -> Any:
+        return nnx.merge(graphdef, params, rest)
+
+    def along(leaf: Array, params_with: Callable[[Array], Any]) -> ParameterSlopes:
+        def slope(function: Any) -> Any:
+            return jax.jvp(lambda leaf: function(params_with(leaf)), (leaf,), (jnp.ones_like(leaf),))[1]
+
+        return ParameterSlopes(
+            membrane=_leaves(slope(lambda params: merged(params).integrate(point.state, point.current))),
+            state=_leaves(slope(lambda params: with_detached_spikes(merged(params)).fire(point.membrane)[0])),
+            output=slope(lambda params: merged(params).fire(point.membrane)[1]),
+        )
+
+    return [along(*of_leaf) for of_leaf in one_at_a_time(params)]
+
+
+def _leaves(tree: Any) -> tuple[Array, ...]:
+    return tuple(jax.tree.leaves(tree))

@@ -56,7 +56,11 @@ class LocalJacobians(NamedTuple):
 
 
 def slopes(function: Callable[[Array], Any], at: Array) -> States:
-    """The derivative of each output of an element-wise function; None for outputs that do not depend on the argument."""
+    """The derivative of each output of an element-wise function; None for outputs that do not depend on the argument.
+
+    What depends on the argument is read from the program of the derivative, with the variables of `jax.extend.core`. A guard:
+    `slopes(lambda x: (2 * x, jnp.ones_like(x)), x)` is twos and None.
+    """
     _, push = jax.linearize(function, at)
     one = jnp.ones_like(at)
     program = jax.make_jaxpr(push)(one).jaxpr
@@ -197,47 +201,4 @@ def with_leaky_sum(jacobians: LocalJacobians, decay: Float[Array, ""]) -> LocalJ
         psi=jacobians.psi,
         pS=tuple((*pS, pO) for pS, pO in zip(jacobians.pS, jacobians.pO, strict=True)),
         pO=jacobians.pO,
-    )
-
-
-class WeightedOutput(NamedTuple):
-    """The derivatives of a weighted sum of a step's output and its membrane before firing, in the form of `LocalJacobians`.
-
-    Args:
-        o: derivatives w.r.t. each state h_{t-1}.
-        psi: derivative w.r.t. the current.
-        pO: derivatives w.r.t. each of the neuron's parameters.
-    """
-
-    o: States
-    psi: Float[Array, "*N"]
-    pO: tuple[Float[Array, "*N"], ...]
-
-
-def weighted_output(neuron: Neuron, at: StepPoint, outputs: Array, membranes: Array | None) -> WeightedOutput:
-    """The derivatives of a s_t + b v_t w.r.t. h_{t-1}, I_t and the parameters of the neuron, for weights a and b.
-
-    Args:
-        outputs: the weight a of the output of each unit, [B, N].
-        membranes: the weight b of the membrane v before firing; None for zero.
-    """
-    _, _, o, psi, _, pO = linearize(neuron, at)
-    found = WeightedOutput(scale(outputs, o), outputs * psi, tuple(outputs * direct for direct in pO))
-    if membranes is None:
-        return found
-    graphdef, params, rest = nnx.split(neuron, nnx.Param, ...)
-    leaves, treedef = jax.tree.flatten(at.state)
-
-    def membrane(params: Any, leaves: tuple[Array, ...], current: Array) -> Array:
-        merged = nnx.merge(graphdef, params, rest)
-        return merged.membrane(merged.integrate(jax.tree.unflatten(treedef, leaves), current))
-
-    def along(leaf: Array, point_with: Callable[[Array], Any]) -> Array:
-        """Return b dv_t along one leaf of the parameters, the states or the current."""
-        return membranes * jax.jvp(lambda leaf: membrane(*point_with(leaf)), (leaf,), (jnp.ones_like(leaf),))[1]
-
-    *derivatives, by_current = (along(*of_leaf) for of_leaf in one_at_a_time((params, tuple(leaves), at.current)))
-    by_parameter, by_state = derivatives[: -len(leaves)], derivatives[-len(leaves) :]
-    return WeightedOutput(
-        add(found.o, tuple(by_state)), found.psi + by_current, tuple(map(jnp.add, found.pO, by_parameter))
     )

@@ -1,29 +1,26 @@
-"""Online training through time."""
+"""Rules with traces of inputs: OTTT, and DECOLLE, which is OTTT with local losses."""
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Float
 
+from slax_rules.layerwise.eligibility import Weighed, neuron_parameter_gradients
 from slax_rules.layerwise.input_traces import (
     InputTraces,
+    check_linear,
     current_cotangent,
     input_trace_gradients,
-    zero_input_traces,
-)
-from slax_rules.layerwise.jacobians import LocalJacobians, States, WeightedOutput, add, scale
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
-from slax_rules.layerwise.linear_response import (
-    check_linear,
     linear_response,
     output_slopes,
-    penalty_weights,
     response_jacobians,
-    response_to_penalty,
+    zero_input_traces,
 )
-from slax_rules.layerwise.neuron_parameters import neuron_parameter_gradients
-from slax_rules.layerwise.rule import LayerRule
+from slax_rules.layerwise.jacobians import LocalJacobians, States, scale
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, Route, layer_gradient
+from slax_rules.layerwise.routes import Local
 
 
 class OTTTTraces(NamedTuple):
@@ -71,8 +68,6 @@ class OTTT(LayerRule):
 
     bias_trace: bool = True
 
-    reads_penalty: ClassVar[bool] = True
-
     def check(self, layer: Layer) -> None:
         check_linear(type(self).__name__, layer.neuron)
 
@@ -86,21 +81,67 @@ class OTTT(LayerRule):
     ) -> tuple[LayerGradient, OTTTTraces]:
         response = linear_response(layer.neuron)
         psi = output_slopes(layer.neuron, window.points.membrane)  # ds_t / dm_t of each state
-        penalty = penalty_weights(layer.neuron, window.points.membrane, psi, window.penalty)
-        weights = add(scale(signal, psi), penalty)
+        weights = scale(signal, psi)
         # a_t = A a_{t-1} + b x_t with the linear response A, b of the layer, and the gradient sum_t delta_t psi_t a_t.
         synapses, inputs = input_trace_gradients(
-            layer, window.inputs, traces.inputs, response.filter, weights, bias_trace=self.bias_trace
+            layer, window, traces.inputs, response.filter, weights, bias_trace=self.bias_trace
         )
 
-        def at(step: Any) -> tuple[LocalJacobians, Array, WeightedOutput | None]:
-            point, psi, delta, penalty, own = step
+        def at(step: Any) -> tuple[LocalJacobians, tuple[Weighed, ...]]:
+            point, psi, delta = step
             jacobians = response_jacobians(layer.neuron, response, point, psi)
-            if own is None:
-                return jacobians, delta, None
-            return jacobians, delta, response_to_penalty(layer.neuron, response, point, penalty, own.outputs)
+            return jacobians, (Weighed(delta, jacobians.o, jacobians.pO),)
 
-        steps = (window.points, psi, signal, penalty, window.penalty)
+        steps = (window.points, psi, signal)
         neuron, neuron_traces = neuron_parameter_gradients(layer, steps, traces.neuron, at)
         cotangent = current_cotangent(response.current, weights)
-        return LayerGradient(synapses, neuron, cotangent), OTTTTraces(inputs, neuron_traces)
+        return layer_gradient(layer, synapses, neuron, cotangent), OTTTTraces(inputs, neuron_traces)
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class DECOLLE(OTTT):
+    """Deep continuous local learning (DECOLLE): `OTTT` with a loss of its own for each layer, `Local`.
+
+        y^l_t = s^l_t Q^l        signal of layer l  dloss(y^l_t, target)/dy^l_t Q^l^T        gradient  sum_t delta_t psi_t a_t
+
+    with a fixed random read-out Q of each hidden layer and the traces a of `OTTT`. No hidden layer takes a learning signal from
+    above, so the gradient of a hidden layer does not depend on the layers above. The last layer has the loss of the model's
+    output, which is the loss that `gradients` returns. Other traces can be used with these losses, as in
+    `OSTL(route=Local(rngs=rngs))`.
+
+    Args:
+        bias_trace: whether a bias has a trace; see `OTTT`.
+        rngs: random streams for the read-outs, Q ~ N(0, 1 / N).
+        route: the read-outs themselves, `Local(rngs=rngs)` by default.
+
+    Raises:
+        TypeError: a neuron that is not linear except for its spikes, or that has parameters per unit; neither rngs nor route.
+
+    References:
+        Kaiser, Mostafa, Neftci: Synaptic plasticity dynamics for deep continuous local learning (DECOLLE), 2020,
+        doi 10.3389/fnins.2020.00424.
+
+    Note:
+        In the paper, the last layer also has a fixed read-out: for that, end the stack with one, a function after the last
+        neuron. The paper's neuron has a synapse and a refractory trace through which no gradient passes: `CuBaLIF` with
+        stop_reset_gradient is close to it. Its regularizers are not part of the rule.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import DECOLLE, cross_entropy, gradients
+        >>> rngs = nnx.Rngs(0)
+        >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
+        >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
+        >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=DECOLLE(rngs=rngs))
+    """
+
+    def __init__(self, *, bias_trace: bool = True, rngs: nnx.Rngs | None = None, route: Route | None = None):
+        if route is None:
+            if rngs is None:
+                raise TypeError(
+                    "DECOLLE draws a read-out for each hidden layer, got no rngs. Give them: DECOLLE(rngs=nnx.Rngs(0))."
+                )
+            route = Local(rngs=rngs)
+        super().__init__(bias_trace, route=route)

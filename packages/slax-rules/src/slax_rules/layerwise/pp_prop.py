@@ -1,7 +1,7 @@
 """pp-prop: each eligibility trace as a product of two traces, one of the input and one of the neuron."""
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,15 @@ from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
 from slax_neurons.building_blocks import scan_units
-from slax_rules.layerwise.input_traces import Filter, InputTraces, input_trace_gradients, zero_input_traces
-from slax_rules.layerwise.jacobians import States, StepPoint, add_up, dot
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow
-from slax_rules.layerwise.linear_response import output_slopes, penalty_weights
-from slax_rules.layerwise.rule import LayerRule
+from slax_rules.layerwise.input_traces import (
+    Filter,
+    InputTraces,
+    input_trace_gradients,
+    output_slopes,
+    zero_input_traces,
+)
+from slax_rules.layerwise.jacobians import States, StepPoint, dot
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, layer_gradient
 
 
 class PPPropTraces(NamedTuple):
@@ -67,8 +71,6 @@ class PPProp(LayerRule):
 
     decay: float = 0.9
 
-    reads_penalty: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         if isinstance(self.decay, int | float) and not 0 <= np.float32(self.decay) < 1:
             raise ValueError(
@@ -99,40 +101,28 @@ class PPProp(LayerRule):
     ) -> tuple[LayerGradient, PPPropTraces]:
         graphdef, parameters = nnx.split(layer.neuron)
 
-        def local(at: tuple[StepPoint, Array, Any]) -> tuple[Any, ...]:
-            point, delta, penalty = at
-            slopes = output_slopes(layer.neuron, point.membrane)
-            return point, delta, slopes, penalty_weights(layer.neuron, point.membrane, slopes, penalty)
+        def local(at: tuple[StepPoint, Array]) -> tuple[Any, ...]:
+            return *at, output_slopes(layer.neuron, at[0].membrane)
 
         def step(
             parameters: Any, carry: tuple[States, Array], at: Any
         ) -> tuple[tuple[States, Array], tuple[Array, Array]]:
             state, left = carry
-            point, delta, slopes, own = at
+            point, delta, slopes = at
             neuron = nnx.merge(graphdef, parameters)
             by_state, by_current = _integrated(neuron, point, state)
             ef = tuple(self.decay * a + (1 - self.decay) * b for a, b in zip(by_state, by_current, strict=True))
             left = self.decay * left
-            of_penalty = dot(own, ef)
-            weight = add_up(
-                [dot(slopes, ef) / (1 - left) * delta, None if of_penalty is None else of_penalty / (1 - left)]
-            )
-            cotangent = add_up([dot(slopes, by_current) * delta, dot(own, by_current)])
-            return (_fired(neuron, point, ef), left), (weight, cotangent)
+            weight = dot(slopes, ef) / (1 - left) * delta
+            return (_fired(neuron, point, ef), left), (weight, dot(slopes, by_current) * delta)
 
-        steps = (window.points, signal, window.penalty)
         (state, left), (weight, cotangent) = scan_units(
-            step, parameters, (traces.state, traces.left), steps, local=local
+            step, parameters, (traces.state, traces.left), (window.points, signal), local=local
         )
         synapses, inputs = input_trace_gradients(
-            layer,
-            window.inputs,
-            traces.inputs,
-            _filter(self.decay, state[0].dtype),
-            (weight,),
-            bias_trace=False,
+            layer, window, traces.inputs, _filter(self.decay, state[0].dtype), (weight,), bias_trace=False
         )
-        return LayerGradient(synapses, (), cotangent), PPPropTraces(inputs, state, left)
+        return layer_gradient(layer, synapses, (), cotangent), PPPropTraces(inputs, state, left)
 
 
 def _filter(decay: float, dtype: Any) -> Filter:

@@ -11,9 +11,8 @@ from slax_neurons import SpikingNeuron, Surrogate
 from slax_neurons.building_blocks import scan_units
 from slax_rules.layerwise.input_traces import Filter, InputTraces, input_trace_gradients, zero_input_traces
 from slax_rules.layerwise.jacobians import linearize
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, check_unit_interval
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, check_unit_interval, layer_gradient
 from slax_rules.layerwise.ottt import OTTT
-from slax_rules.layerwise.rule import LayerRule
 from slax_rules.layerwise.synapse import synapse_gradients
 
 
@@ -115,9 +114,9 @@ class STLLR(LayerRule):
 
         end, before = scan_units(step, jnp.asarray(self.lambda_post, psi.dtype), traces.psi, secondary)
         causal, inputs = input_trace_gradients(
-            layer, window.inputs, traces.inputs, self._filter(psi.dtype), (signal * secondary,), bias_trace=False
+            layer, window, traces.inputs, self._filter(psi.dtype), (signal * secondary,), bias_trace=False
         )
-        non_causal = synapse_gradients(layer.synapses, window.inputs, signal * before)
+        non_causal = synapse_gradients(layer.traced_synapses, window.traced_inputs, signal * before)
         synapses = tuple(
             {
                 name: self.alpha_pre * gradient + self.alpha_post * other[name] if name == "kernel" else gradient
@@ -125,7 +124,7 @@ class STLLR(LayerRule):
             }
             for one, other in zip(causal, non_causal, strict=True)
         )
-        return LayerGradient(synapses, (), signal * psi), STLLRTraces(inputs, end)
+        return layer_gradient(layer, synapses, (), signal * psi), STLLRTraces(inputs, end)
 
     def _filter(self, dtype: Any) -> Filter:
         """The filter of inputs, xhat_t = lambda_pre xhat_{t-1} + x_t."""

@@ -1,15 +1,13 @@
 """Spatial learning through time, a rule without traces."""
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slax_rules.layerwise.jacobians import linearize, weighted_output
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, sum_to_parameter
-from slax_rules.layerwise.rule import LayerRule
+from slax_rules.layerwise.jacobians import linearize
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, layer_gradient, sum_to_parameter
 from slax_rules.layerwise.synapse import synapse_gradients
 
 
@@ -42,8 +40,6 @@ class SLTT(LayerRule):
         >>> loss, gradient = gradients(model, cross_entropy, inputs, labels, rule=SLTT())
     """
 
-    reads_penalty: ClassVar[bool] = True
-
     def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> tuple[()]:
         return ()
 
@@ -51,13 +47,10 @@ class SLTT(LayerRule):
         self, layer: Layer, window: LayerWindow, traces: tuple[()], signal: Float[Array, "K B *N"]
     ) -> tuple[LayerGradient, tuple[()]]:
         jacobians = jax.vmap(lambda point: linearize(layer.neuron, point))(window.points)
-        current, direct = jacobians.psi * signal, [pO * signal for pO in jacobians.pO]
-        if window.penalty is not None:
-            weigh = jax.vmap(lambda point, penalty: weighted_output(layer.neuron, point, *penalty))
-            penalty = weigh(window.points, window.penalty)
-            current, direct = current + penalty.psi, list(map(jnp.add, direct, penalty.pO))
+        current = jacobians.psi * signal
         neuron = tuple(
-            sum_to_parameter(jnp.sum(slope, axis=0), parameter)
-            for slope, parameter in zip(direct, layer.parameters, strict=True)
+            sum_to_parameter(jnp.sum(pO * signal, axis=0), parameter)
+            for pO, parameter in zip(jacobians.pO, layer.parameters, strict=True)
         )
-        return LayerGradient(synapse_gradients(layer.synapses, window.inputs, current), neuron, current), ()
+        synapses = synapse_gradients(layer.traced_synapses, window.traced_inputs, current)
+        return layer_gradient(layer, synapses, neuron, current), ()

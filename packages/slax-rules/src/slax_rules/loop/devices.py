@@ -22,7 +22,7 @@ from jaxtyping import Array
 
 from slax_neurons import RunningSum
 from slax_neurons.building_blocks import mutates_state
-from slax_rules.loop.targets import Targets, read_targets
+from slax_rules.loop.objective import Targets, read_targets
 from slax_rules.rule import LearningRule
 
 Devices = Mesh | Sequence[jax.Device]

@@ -1,4 +1,4 @@
-"""The losses of a window, and their gradient w.r.t. the heads that a rule reads from the model.
+"""The targets and the losses of a window, and the gradient of the losses w.r.t. the heads that a rule reads from the model.
 
 Losses refer to the full batch, even if each device has only a share of it: `axis` is then the name of the mesh axis over the
 batch, else None.
@@ -12,11 +12,86 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slax_rules.loop.targets import Targets
-from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
+from slax_rules.losses import LossFn, PerSequence, PerStep, SequenceLoss, sum_dtype
 from slax_rules.penalties import LayerPenalty
-from slax_rules.probes import Probe
-from slax_rules.rule import Heads, Objective
+from slax_rules.rule import Heads
+
+
+class Targets(NamedTuple):
+    """A tree of targets, split into leaves.
+
+    Args:
+        leaves: the arrays.
+        per_step: for each leaf, true if it has one target per step, [T, B, ...], and false for one per sequence, [B, ...].
+        structure: structure of the tree.
+    """
+
+    leaves: list[Array]
+    per_step: tuple[bool, ...]
+    structure: Any
+
+    @property
+    def steps(self) -> list[Array]:
+        """The leaves with one target per step, to be cut into windows."""
+        return [leaf for leaf, cut in zip(self.leaves, self.per_step, strict=True) if cut]
+
+    def with_steps(self, steps: list[Array]) -> "Targets":
+        """Return the targets of a window, given its leaves per step."""
+        pieces = iter(steps)
+        leaves = [next(pieces) if cut else leaf for leaf, cut in zip(self.leaves, self.per_step, strict=True)]
+        return self._replace(leaves=leaves)
+
+    @property
+    def tree(self) -> Any:
+        """The targets in the form that loss functions take."""
+        return jax.tree.unflatten(self.structure, self.leaves)
+
+    @property
+    def step_axes(self) -> Any:
+        """The time axis of each leaf, None for one target per sequence, as `jax.vmap` takes it."""
+        return jax.tree.unflatten(self.structure, [0 if cut else None for cut in self.per_step])
+
+
+def read_targets(targets: Any, steps: int, batch: int) -> Targets:
+    """Read the targets of a sequence of `steps` steps and `batch` samples.
+
+    Raises:
+        ValueError: a leaf that has neither one target per step nor one per sequence, or that could have either.
+    """
+    parts, _ = jax.tree.flatten(targets, is_leaf=_is_marked)
+    leaves: list[Array] = []
+    per_step: list[bool] = []
+    for part in parts:
+        mark = type(part) if _is_marked(part) else None
+        for leaf in jax.tree.leaves(part):
+            leaves.append(leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf))
+            per_step.append(_is_per_step(leaves[-1].shape, steps, batch, mark))
+    unmarked = jax.tree.map(lambda part: part.targets if _is_marked(part) else part, targets, is_leaf=_is_marked)
+    return Targets(leaves, tuple(per_step), jax.tree.structure(unmarked))
+
+
+def _is_marked(part: Any) -> bool:
+    return isinstance(part, PerStep | PerSequence)
+
+
+def _is_per_step(shape: tuple[int, ...], steps: int, batch: int, marked: type | None) -> bool:
+    is_per_step, is_per_sequence = shape[:2] == (steps, batch), shape[:1] == (batch,)
+    if marked is not None:
+        if is_per_step if marked is PerStep else is_per_sequence:
+            return marked is PerStep
+        is_per_step = is_per_sequence = False
+    if is_per_step and is_per_sequence:
+        raise ValueError(
+            f"Got targets of shape {list(shape)} for {steps} steps and {batch} samples, which may be one per step, "
+            f"[{steps}, {batch}, ...], or one per sequence, [{batch}, ...], expected only one of them. Say which: "
+            "PerStep(targets) or PerSequence(targets)."
+        )
+    if not (is_per_step or is_per_sequence):
+        raise ValueError(
+            f"Got targets of shape {list(shape)} for inputs of {steps} steps and {batch} samples, expected [{batch}, ...], one "
+            f"per sequence, or [{steps}, {batch}, ...], one per step. Inputs are time first: [T, B, features...]."
+        )
+    return is_per_step
 
 
 def all_reduce(tree: Any, axis: str | None) -> Any:
@@ -65,6 +140,26 @@ def counted(mask: Array | None, shape: tuple[int, ...], axis: str | None) -> Arr
     return jnp.maximum(all_reduce(number, axis), 1)
 
 
+class RunningMeans(NamedTuple):
+    """The mean of each penalty's outputs since the start of a sequence, and the number n of steps and samples that count.
+
+        mean_t = mean_{t-1} + (x_t - mean_{t-1}) / n_t
+
+    n is a float. Where it no longer grows, at 2^24 steps of one sample in float32, old steps begin to fade from the mean.
+    """
+
+    means: list[Array | None]
+    number: Array
+
+
+class WindowLoss(NamedTuple):
+    """The loss of a window, the outputs of the model, and the means after the window if they are those since the start."""
+
+    value: Float[Array, ""]
+    outputs: Any
+    means: RunningMeans | None = None
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class WindowObjective:
     """The losses of a window: the mean loss over steps and samples that count, and the penalties of hidden layers.
@@ -75,8 +170,11 @@ class WindowObjective:
         mask: the mask [K, B] of the window, or None.
         axis: the name of the mesh axis over the batch, or None.
         penalties: the penalties of each layer.
-        probes: the quantities that they read.
+        probes: the numbers of the layers that they read.
         means: for each penalty of a mean, the mean that it refers to; by default the mean over the window.
+        before: the means before the window, if penalties refer to those since the start of the sequence.
+        known: the gradient w.r.t. the heads if a first forward pass has found it, as for a `SequenceLoss`; the loss is then 0.
+        count: the number of steps and samples that count; by default their number in the window.
     """
 
     loss_fn: LossFn | SequenceLoss
@@ -84,18 +182,23 @@ class WindowObjective:
     mask: Array | None
     axis: str | None
     penalties: tuple[LayerPenalty, ...] = ()
-    probes: tuple[Probe, ...] = ()
+    probes: tuple[int, ...] = ()
     means: list[Array | None] | None = None
+    before: RunningMeans | None = None
+    known: Heads | None = None
+    count: Array | None = None
 
     @property
     def has_means(self) -> bool:
         """Whether a penalty refers to a mean over time and batch."""
         return any(one.penalty.of_mean for one in self.penalties)
 
-    def __call__(self, heads: Heads) -> tuple[Array, Heads]:
+    def __call__(self, heads: Heads) -> tuple[WindowLoss, Heads]:
         """Return the loss, and the gradient of all losses w.r.t. the heads."""
         dtype = sum_dtype(_first_leaf((heads.outputs, heads.local)).dtype)
-        means = [self._mean(index, heads.hidden) for index in range(len(self.penalties))]
+        if self.known is not None:
+            return WindowLoss(jnp.zeros((), dtype), heads.outputs), self.known
+        means, after = self._means(heads.hidden)
 
         def total(heads: Heads) -> tuple[Array, tuple[Array, list[Array]]]:
             losses = [self._mean_loss(outputs, dtype) for outputs in (heads.outputs, *heads.local)]
@@ -111,29 +214,39 @@ class WindowObjective:
             value = all_reduce(share, self.axis) if mean is None else one.penalty.weight * one.penalty.function(mean)
             loss = loss + value.astype(dtype)
         outputs, local = _where_counted(self._counts, (signals.outputs, signals.local))
-        return loss, Heads(outputs, _where_counted(self.mask, signals.hidden), local)
+        return WindowLoss(loss, heads.outputs, after), Heads(outputs, _where_counted(self.mask, signals.hidden), local)
 
-    def targets(self, outputs: Any, count: Array | None = None) -> Float[Array, "K B C"]:
-        """Return the targets of each step in the shape of the outputs, divided by the number of losses in the mean.
-
-        Args:
-            outputs: the outputs of the model.
-            count: the number of steps and samples that count; by default their number in the window.
-        """
+    def targets(self, outputs: Any) -> Float[Array, "K B C"]:
+        """Return the targets of each step in the shape of the outputs, divided by the number of losses in the mean."""
         values = like_outputs(self.window_targets, outputs)
-        count = counted(self.mask, values.shape[:2], self.axis) if count is None else count
+        count = counted(self.mask, values.shape[:2], self.axis) if self.count is None else self.count
         values = values / count.astype(values.dtype)
         return values if self.mask is None else jnp.where(self.mask[..., None], values, 0)
 
     def sums(self, hidden: tuple[Array, ...]) -> list[Array | None]:
-        """For each penalty of a mean, the sum of its quantity over steps and samples that count, on all devices."""
+        """For each penalty of a mean, the sum of the outputs over steps and samples that count, on all devices."""
+        return [
+            all_reduce(self._sum(hidden[one.probe]), self.axis) if one.penalty.of_mean else None
+            for one in self.penalties
+        ]
 
-        def total(one: LayerPenalty) -> Array | None:
-            if not one.penalty.of_mean:
-                return None
-            return all_reduce(self._sum(hidden[one.probe]), self.axis)
+    def _means(self, hidden: tuple[Array, ...]) -> tuple[list[Array | None], RunningMeans | None]:
+        """The mean that each penalty refers to, None for a penalty of each step; and those since the start, if they are it."""
+        if self.means is not None or not self.has_means:
+            return self.means or [None] * len(self.penalties), None
+        shape = hidden[0].shape[:2]
+        if self.before is None:
+            count = counted(self.mask, shape, self.axis)
+            return jax.tree.map(lambda total: total / count.astype(total.dtype), self.sums(hidden)), None
+        here = jnp.sum(self.mask, dtype=jnp.int32) if self.mask is not None else math.prod(shape)
+        new = all_reduce(jnp.asarray(here, jnp.int32), self.axis).astype(self.before.number.dtype)
+        number = self.before.number + new
 
-        return [total(one) for one in self.penalties]
+        def after(mean: Array, total: Array) -> Array:
+            return mean + (total - new.astype(mean.dtype) * mean) / jnp.maximum(number, 1).astype(mean.dtype)
+
+        means = jax.tree.map(after, self.before.means, self.sums(hidden))
+        return means, RunningMeans(means, number)
 
     @property
     def _counts(self) -> Array | None:
@@ -151,16 +264,6 @@ class WindowObjective:
         valid = losses if self._counts is None else jnp.where(self._counts, losses, 0)
         return jnp.sum(valid, dtype=dtype) / counted(self._counts, losses.shape, self.axis).astype(dtype)
 
-    def _mean(self, index: int, hidden: tuple[Array, ...]) -> Array | None:
-        """The mean that a penalty refers to; None for a penalty of each step."""
-        one = self.penalties[index]
-        if not one.penalty.of_mean:
-            return None
-        if self.means is not None:
-            return self.means[index]
-        total = all_reduce(self._sum(hidden[one.probe]), self.axis)
-        return total / counted(self.mask, hidden[one.probe].shape[:2], self.axis).astype(total.dtype)
-
     def _sum(self, values: Float[Array, "K B ..."]) -> Array:
         return jnp.sum(_where_counted(self.mask, values), axis=(0, 1), dtype=sum_dtype(values.dtype))
 
@@ -174,110 +277,11 @@ class WindowObjective:
         losses = jax.vmap(penalty.function)(values)
         if losses.shape != values.shape[:2]:
             raise ValueError(
-                f"A penalty made {list(losses.shape[1:])} of the {penalty.of} {list(values.shape[1:])} of one step, expected "
-                f"one loss per sample, [{values.shape[1]}]. A function of the mean over time and batch needs of_mean=True."
+                f"A penalty made {list(losses.shape[1:])} of the outputs {list(values.shape[1:])} of one step, expected one "
+                f"loss per sample, [{values.shape[1]}]. A function of the mean over time and batch needs of_mean=True."
             )
         total = jnp.sum(_where_counted(self.mask, losses), dtype=sum_dtype(losses.dtype))
         return penalty.weight * total / count.astype(total.dtype)
-
-
-class RunningMeans(NamedTuple):
-    """The mean of each penalty's quantity since the start of a sequence, and the number n of steps and samples that count.
-
-        mean_t = mean_{t-1} + (x_t - mean_{t-1}) / n_t
-
-    n is a float. Where it no longer grows, at 2^24 steps of one sample in float32, old steps begin to fade from the mean.
-    """
-
-    means: list[Array | None]
-    number: Array
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class RunningObjective:
-    """The objective of a window in which penalties of a mean refer to the mean since the start of the sequence.
-
-    Args:
-        window: the losses of the window.
-        before: the means before the window.
-    """
-
-    window: WindowObjective
-    before: RunningMeans
-
-    @property
-    def probes(self) -> tuple[Probe, ...]:
-        return self.window.probes
-
-    def __call__(self, heads: Heads) -> tuple[tuple[Array, RunningMeans], Heads]:
-        """Return the loss with the means after the window, and the gradient w.r.t. the heads."""
-        window, before = self.window, self.before
-        shape = heads.hidden[0].shape[:2]
-        here = jnp.sum(window.mask, dtype=jnp.int32) if window.mask is not None else math.prod(shape)
-        new = all_reduce(jnp.asarray(here, jnp.int32), window.axis).astype(before.number.dtype)
-        number = before.number + new
-
-        def after(mean: Array, total: Array) -> Array:
-            return mean + (total - new.astype(mean.dtype) * mean) / jnp.maximum(number, 1).astype(mean.dtype)
-
-        means = jax.tree.map(after, before.means, window.sums(heads.hidden))
-        loss, signals = dataclasses.replace(window, means=means)(heads)
-        return (loss, RunningMeans(means, number)), signals
-
-    def targets(self, outputs: Any) -> Float[Array, "K B C"]:
-        """Return the targets of each step, as `WindowObjective` does."""
-        return self.window.targets(outputs)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class WithOutputs:
-    """An objective whose loss comes with the outputs of the window.
-
-    Args:
-        objective: the losses of the window.
-    """
-
-    objective: Objective
-
-    @property
-    def probes(self) -> tuple[Probe, ...]:
-        return self.objective.probes
-
-    def __call__(self, heads: Heads) -> tuple[tuple[Any, Any], Heads]:
-        """Return the loss with the outputs, and the gradient w.r.t. the heads."""
-        loss, signals = self.objective(heads)
-        return (loss, heads.outputs), signals
-
-    def targets(self, outputs: Any) -> Float[Array, "K B C"]:
-        """Return the targets of each step, as the objective does."""
-        return self.objective.targets(outputs)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class KnownSignals:
-    """The objective of a window of a `SequenceLoss` whose gradient w.r.t. the heads was found in a first forward pass.
-
-    Args:
-        signals: the gradient in this window.
-        window: the losses of the window.
-        count: the number of steps and samples of the entire sequence that count.
-    """
-
-    signals: Heads
-    window: WindowObjective
-    count: Array
-
-    @property
-    def probes(self) -> tuple[Probe, ...]:
-        return self.window.probes
-
-    def __call__(self, heads: Heads) -> tuple[Array, Heads]:
-        """Return zero for the loss, which is known, and the gradient."""
-        return jnp.zeros((), sum_dtype(jax.tree.leaves(heads.outputs)[0].dtype)), self.signals
-
-    def targets(self, outputs: Any) -> Float[Array, "K B C"]:
-        """Return the targets of each step, as `WindowObjective` does, but for the mean over the whole sequence."""
-        return self.window.targets(outputs, self.count)
 
 
 def like_outputs(targets: Targets, outputs: Any) -> Float[Array, "K B C"]:

@@ -18,9 +18,8 @@ from jaxtyping import Array, Float
 
 from slax_neurons import Dropout
 from slax_neurons.building_blocks import check_sequence, first_carry, input_dtype
-from slax_rules.layerwise.engine import as_rule
-from slax_rules.loop.objective import WindowObjective, counted
-from slax_rules.loop.targets import read_targets
+from slax_rules.layerwise.passes import as_rule
+from slax_rules.loop.objective import WindowObjective, counted, read_targets
 from slax_rules.losses import LossFn, PerStep, SequenceLoss, check_steps_and_samples
 from slax_rules.rule import Heads
 
@@ -265,7 +264,7 @@ class _Weighted:
     weights: Float[Array, " K"]
     probes: tuple[()] = ()
 
-    def __call__(self, heads: Heads) -> tuple[Array, Heads]:
+    def __call__(self, heads: Heads) -> tuple[Any, Heads]:
         loss, signals = self.window(heads)
         return loss, jax.tree.map(self._weigh, signals)
 

@@ -15,14 +15,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import accumulates, check_sequence, first_carry, input_dtype, scan_chunks
-from slax_rules.layerwise.engine import as_rule
-from slax_rules.loop.entry import check_online_loss, check_optimizer
-from slax_rules.loop.learner import Batch, Learner, Losses
-from slax_rules.loop.objective import step_losses
-from slax_rules.loop.online import Online, online_window
-from slax_rules.loop.program import check_hashable
-from slax_rules.loop.targets import Targets, read_targets
-from slax_rules.loop.windows import zero_means
+from slax_rules.layerwise.passes import as_rule
+from slax_rules.loop.entry import check_hashable, check_online_loss, check_optimizer
+from slax_rules.loop.objective import Targets, read_targets, step_losses
+from slax_rules.loop.windows import Batch, Learner, Losses, Online, online_window, zero_means
 from slax_rules.losses import LossFn, PerStep, check_steps_and_samples
 from slax_rules.penalties import Penalty, penalties_by_layer
 

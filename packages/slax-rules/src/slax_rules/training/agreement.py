@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, PyTree
 
 from slax_rules.bptt import BPTT, TBPTT
-from slax_rules.layerwise.engine import as_rule
+from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.entry import AnyRule, gradients
 from slax_rules.losses import sum_dtype
 from slax_rules.training.callbacks import Metrics, StepInfo

@@ -16,9 +16,8 @@ from jaxtyping import Array
 from slax_neurons import unroll
 from slax_neurons.building_blocks import first_carry, input_dtype
 from slax_rules.bptt import BPTT
-from slax_rules.layerwise.engine import as_rule
-from slax_rules.loop.entry import AnyRule
-from slax_rules.loop.program import Program, run_program
+from slax_rules.layerwise.passes import as_rule
+from slax_rules.loop.entry import AnyRule, Program, run_program
 from slax_rules.losses import PerSequence
 
 

@@ -17,11 +17,9 @@ from slax_neurons import unroll
 from slax_neurons.building_blocks import first_carry
 from slax_rules.loop.devices import part_here, texts_of_processes
 from slax_rules.loop.entry import gradients
-from slax_rules.loop.objective import sequence_losses, step_losses
-from slax_rules.loop.targets import read_targets
+from slax_rules.loop.objective import read_targets, sequence_losses, step_losses
 from slax_rules.losses import SequenceLoss, sum_dtype
-from slax_rules.penalties import LayerPenalty, penalties_by_layer
-from slax_rules.probes import Probed
+from slax_rules.penalties import LayerPenalty, Probed, penalties_by_layer
 from slax_rules.training.agreement import offline_rule
 from slax_rules.training.epoch import Train, prepared
 from slax_rules.training.layers import layer_names, run_layers
@@ -226,7 +224,7 @@ def _in_penalties(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]
     advice = "Check how its function handles zeros: the rates of a silent layer are 0."
     for one, (value, slope) in zip(penalties, found, strict=True):
         what = f"the penalty {one.penalty.describe()}"
-        where = f"for layer {probes[one.probe].layer} of the neurons"
+        where = f"for layer {probes[one.probe]} of the neurons"
         if value.exists:
             yield f"{what} is {_value(value)} {where}. {advice}"
         if slope.exists:

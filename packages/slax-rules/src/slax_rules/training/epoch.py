@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool
 
 from slax_rules.loop.devices import REPLICATED, replicated, split_batch
-from slax_rules.loop.program import Program
+from slax_rules.loop.entry import Program
 from slax_rules.losses import check_mask, check_some_entry, sum_dtype
 from slax_rules.training.batches import as_batch, cast_dtype, cast_inputs, check_time_first
 from slax_rules.training.progress import Progress

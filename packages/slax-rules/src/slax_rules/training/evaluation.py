@@ -26,9 +26,8 @@ from slax_rules.loop.devices import (
     split_batch,
     state_specs,
 )
-from slax_rules.loop.objective import sequence_losses, step_losses
-from slax_rules.loop.program import check_hashable
-from slax_rules.loop.targets import Targets, read_targets
+from slax_rules.loop.entry import check_hashable
+from slax_rules.loop.objective import Targets, read_targets, sequence_losses, step_losses
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
 from slax_rules.training.batches import as_array, cast_inputs, each_batch
 from slax_rules.training.diagnosis import all_finite, check_parameters

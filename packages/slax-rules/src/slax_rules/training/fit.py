@@ -11,10 +11,9 @@ import numpy as np
 from flax import nnx
 
 from slax_rules.bptt import BPTT
-from slax_rules.layerwise.engine import as_rule
+from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.devices import Devices, as_mesh, check_same_everywhere, part_here, replicated
-from slax_rules.loop.entry import AnyRule, check_online_loss, check_optimizer
-from slax_rules.loop.program import Program, check_hashable
+from slax_rules.loop.entry import AnyRule, Program, check_hashable, check_online_loss, check_optimizer
 from slax_rules.loop.units import check_whole, on_all_devices
 from slax_rules.losses import LossFn, SequenceLoss
 from slax_rules.penalties import Penalty, penalties_by_layer

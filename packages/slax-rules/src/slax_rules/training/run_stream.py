@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slax_rules.loop.online import Online
 from slax_rules.loop.stream import Stream, extend_stream, look_ahead
+from slax_rules.loop.windows import Online
 from slax_rules.losses import LossFn
 from slax_rules.training.checkpoints import Checkpoints, Store, describe_model, describe_rule
 from slax_rules.training.log import make_bar

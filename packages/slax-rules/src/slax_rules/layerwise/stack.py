@@ -100,14 +100,14 @@ class StackPlan:
         chain = self.chain(model)
 
         def layer(number: int, index: int) -> Layer:
-            synapses, learns_delays = self.input_modules(model, number), self.delays[number] is not None
+            synapses = self.input_modules(model, number)
             return Layer(
                 number,
-                (*synapses, without_bias(synapses[0])) if learns_delays else synapses,
+                synapses,
                 chain[index],
                 chain[self.neurons[number + 1]] if number + 1 < len(self.neurons) else None,
                 tuple(edge.steps for edge in self.input_edges(number) if edge.sender == index),
-                learns_delays,
+                None if self.delays[number] is None else without_bias(synapses[0]),
             )
 
         return tuple(layer(number, index) for number, index in enumerate(self.neurons))

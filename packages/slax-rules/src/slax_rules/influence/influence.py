@@ -1,9 +1,15 @@
-"""A cell as a function of its parameters and of its states as rows, with its derivatives sample by sample."""
+"""The engine of rules that carry the influence of parameters on the states of an entire model forward in time.
 
+h_t, y_t = cell(h_{t-1}, x_t)                        h_t [H]: all numbers in the carry, of one sample
+J_t = dh_t/dtheta = D_t J_{t-1} + F_t                D_t = dh_t/dh_{t-1},  F_t = dh_t/dtheta, the direct part
+gradient  sum_t delta_t (dy_t/dtheta + dy_t/dh_{t-1} J_{t-1})               delta_t: the gradient of the loss w.r.t. y_t
+"""
+
+import abc
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +17,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons import Dropout, RunningSum
-from slax_neurons.building_blocks import input_dtype, unroll_chunk
-from slax_rules.influence.coloring import ColumnColoring, color_reached
-from slax_rules.influence.sparsity import jacobian_sparsity
-from slax_rules.probes import Probe, Probed
-from slax_rules.rule import Heads
+from slax_neurons import Dropout, RunningSum, unroll
+from slax_neurons.building_blocks import StepSize, accumulates, input_dtype, steps_in_cache, unroll_chunk
+from slax_rules.influence.coloring import ColumnColoring, color_reached, jacobian_sparsity
+from slax_rules.penalties import Probed
+from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, no_parameters
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,7 +42,7 @@ class StateSpace:
     axes: tuple[Any, ...]
     carry: Any
     inputs: Any
-    probes: tuple[Probe, ...] = ()
+    probes: tuple[int, ...] = ()
 
     def states(self, carry: Any) -> Float[Array, "B H"]:
         """The states of a carry, or the cotangents of the states in the cotangent of a carry."""
@@ -140,7 +145,7 @@ class StateSpace:
 
         return jax.jvp(end, (self.states(carry),), (tangents,))[1]
 
-    def bind(self, cell: nnx.RNNCellBase, probes: tuple[Probe, ...] = ()) -> "StateSpace":
+    def bind(self, cell: nnx.RNNCellBase, probes: tuple[int, ...] = ()) -> "StateSpace":
         """Return the same state space for a copy of the cell, with the copy's parameters, and with these probes."""
         graphdef, params, rest = nnx.split(cell, nnx.Param, ...)
         return dataclasses.replace(self, graphdef=graphdef, params=params, rest=rest, probes=probes)
@@ -151,6 +156,13 @@ class StateSpace:
 
     def coloring(self, steps: int | None) -> tuple[ColumnColoring, ...]:
         """The coloring of the states that each parameter can reach within some steps, or any number; one for each array."""
+        return self._coloring(steps)[0]
+
+    def unknown_primitive(self, steps: int | None) -> str | None:
+        """The name of a primitive for which the coloring counts everything as connected; None if the reach is known."""
+        return self._coloring(steps)[1]
+
+    def _coloring(self, steps: int | None) -> tuple[tuple[ColumnColoring, ...], str | None]:
         leaves, structure = jax.tree.flatten((self.params, self.rest, self.carry, self.inputs))
         shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
         return _coloring(self.graphdef, self.axes, structure, shapes, steps)
@@ -198,7 +210,7 @@ def state_space(cell: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> StateSpa
 @lru_cache(maxsize=64)
 def _coloring(
     graphdef: nnx.GraphDef, axes: tuple[int | None, ...], structure: Any, shapes: tuple[Any, ...], steps: int | None
-) -> tuple[ColumnColoring, ...]:
+) -> tuple[tuple[ColumnColoring, ...], str | None]:
     """Find the coloring, which depends on shapes alone: once for a model, even if its parameters are traced."""
     params, rest, carry, inputs = jax.tree.unflatten(structure, shapes)
 
@@ -211,8 +223,8 @@ def _coloring(
     parts = StateSpace(graphdef, params, rest, axes, carry, inputs)
     with jax.numpy_dtype_promotion("standard"):  # the dtype of the inputs is not known
         states = jax.eval_shape(parts.states, carry)
-        *by_parameter, by_state = jacobian_sparsity(step, (params, states), rest, carry, inputs)
-    return color_reached(by_state[:, 0], by_parameter, steps)
+        (*by_parameter, by_state), unknown = jacobian_sparsity(step, (params, states), rest, carry, inputs)
+    return color_reached(by_state[:, 0], by_parameter, steps), unknown
 
 
 def _pull(back: Callable[..., Any], end: Array, signal: Any) -> tuple[tuple[Array, ...], Array]:
@@ -222,3 +234,102 @@ def _pull(back: Callable[..., Any], end: Array, signal: Any) -> tuple[tuple[Arra
 
 def _is_number(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+class InfluenceState(NamedTuple):
+    """The carry of the model, and the quantity that the rule carries in place of J."""
+
+    carry: Any
+    influence: Any
+
+
+class InfluenceRule(LearningRule):
+    """A rule for any cell; a subclass defines the quantity that is carried in place of J.
+
+    If `stepwise` is true, `advance` takes one time step at a time; otherwise it takes a window.
+    """
+
+    stepwise: ClassVar[bool]
+
+    def default_window(self, size: StepSize) -> int:
+        return steps_in_cache(size)
+
+    @abc.abstractmethod
+    def initialize_influence(self, space: StateSpace, carry: Any) -> Any:
+        """The influence before the first step, which is zero; `carry` is the model's carry."""
+
+    @abc.abstractmethod
+    def advance(self, space: StateSpace, carry: Any, inputs: Float[Array, "K B ..."], influence: Any) -> Any:
+        """The influence K steps after `carry`."""
+
+    @abc.abstractmethod
+    def contract(self, space: StateSpace, adjoint: Float[Array, "B H"], influence: Any) -> tuple[Array, ...]:
+        """The product of the adjoint with J for each array of parameters, summed over samples."""
+
+    def plan(self, model: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> StateSpace:
+        check_cell(self.title, model)
+        return state_space(model, (1, *input_shape))
+
+    def initialize(
+        self, plan: StateSpace, model: nnx.RNNCellBase, carry: Any, inputs: jax.ShapeDtypeStruct
+    ) -> InfluenceState:
+        return InfluenceState(carry, self.initialize_influence(plan.bind(model), carry))
+
+    def traces(self, state: InfluenceState) -> Any:
+        return state.influence
+
+    def forward(
+        self,
+        plan: StateSpace,
+        model: nnx.RNNCellBase,
+        state: InfluenceState,
+        inputs: Float[Array, "K B ..."],
+        probes: tuple[int, ...] = (),
+    ) -> tuple[Heads, InfluenceState]:
+        carry, heads = plan.bind(model, probes).run(state.carry, inputs)
+        return heads, state._replace(carry=carry)
+
+    def window(
+        self,
+        plan: StateSpace,
+        model: nnx.RNNCellBase,
+        state: InfluenceState,
+        inputs: Float[Array, "K B ..."],
+        objective: Objective,
+    ) -> WindowGradient:
+        space = plan.bind(model, objective.probes)
+        if accumulates(model):
+            unroll(model, state.carry, inputs)  # for its running sums alone
+        if self.stepwise:
+            heads, _ = self.forward(plan, model, state, inputs, objective.probes)
+            loss, signal = objective(heads)
+            gradient, state = self._step_by_step(space, state, inputs, signal)
+        else:
+            (end, heads), pull = space.vjp(state.carry, inputs)
+            loss, signal = objective(heads)
+            gradient = self._gradient(space, pull, end, signal, state.influence)
+            state = InfluenceState(end, self.advance(space, state.carry, inputs, state.influence))
+        return WindowGradient(loss, space.as_gradient(gradient), no_parameters(), state)
+
+    def _step_by_step(
+        self, space: StateSpace, state: InfluenceState, inputs: Array, signal: Any
+    ) -> tuple[tuple[Array, ...], InfluenceState]:
+        """Compute the gradient of a window and the state after it, one time step at a time."""
+
+        def step(carry: tuple[InfluenceState, tuple[Array, ...]], now: tuple[Array, Any]) -> tuple[Any, None]:
+            state, total = carry
+            x, delta = jax.tree.map(lambda leaf: leaf[None], now)
+            (end, _), pull = space.vjp(state.carry, x)
+            gradient = self._gradient(space, pull, end, delta, state.influence)
+            influence = self.advance(space, state.carry, x, state.influence)
+            return (InfluenceState(end, influence), tuple(map(jnp.add, total, gradient))), None
+
+        zero = tuple(jnp.zeros_like(leaf) for leaf in jax.tree.leaves(space.params))
+        (state, total), _ = jax.lax.scan(step, (state, zero), (inputs, signal))
+        return total, state
+
+    def _gradient(self, space: StateSpace, pull: Any, end: Any, signal: Any, influence: Any) -> tuple[Array, ...]:
+        """The gradient sum_t delta_t dy_t/dtheta within the window, plus the part a_0 J_0 of the influence before it."""
+        direct, adjoint = pull(jnp.zeros_like(space.states(end)), signal)
+        past = self.contract(space, adjoint, influence)
+        return tuple(now + before.astype(now.dtype) for now, before in zip(direct, past, strict=True))

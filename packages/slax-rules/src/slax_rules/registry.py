@@ -1,23 +1,166 @@
-"""The registry of learning rules, with each rule's requirements, conditions for exactness, omissions and costs."""
+"""The registry of learning rules, with each rule's requirements, conditions for exactness, omissions, costs and sources."""
+
+import dataclasses
+import difflib
+import functools
+import importlib.resources
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from flax import nnx
 
 from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.forward_propagation import fptt
 from slax_rules.influence.rtrl import RTRL
 from slax_rules.influence.snap import SnAp
 from slax_rules.influence.uoro import UORO
-from slax_rules.layerwise.approximate_otpe import ApproximateOTPE
-from slax_rules.layerwise.decolle import DECOLLE
-from slax_rules.layerwise.e_prop import EProp
+from slax_rules.layerwise.layer import LayerRule, Route, Symmetric
 from slax_rules.layerwise.ostl import OSTL
-from slax_rules.layerwise.otpe import OTPE
-from slax_rules.layerwise.ottt import OTTT
+from slax_rules.layerwise.otpe import OTPE, ApproximateOTPE, EProp
+from slax_rules.layerwise.ottt import DECOLLE, OTTT
 from slax_rules.layerwise.pp_prop import PPProp
-from slax_rules.layerwise.routes.broadcast import Direct, Target
-from slax_rules.layerwise.routes.feedback import Adaptive, Random
-from slax_rules.layerwise.routes.local import FixedBases
+from slax_rules.layerwise.routes import Adaptive, Direct, FixedBases, Random, Target
 from slax_rules.layerwise.s_tllr import STLLR
 from slax_rules.layerwise.sltt import SLTT
-from slax_rules.registry.entry import Exactness, RuleEntry, Rules, Style
+from slax_rules.rule import LearningRule
+
+
+@dataclasses.dataclass(frozen=True)
+class Exactness:
+    """The conditions under which a rule's gradient equals BPTT's.
+
+    Args:
+        always: exact for every model and sequence.
+        in_the_mean: exact in the mean over the rule's noise, for every model and sequence.
+        last_layers: number of layers, from the last one downward, for which it is exact in a stack without late edges.
+        steps: exact for every sequence of at most this number of steps; 0 if for none.
+        condition: condition for the above, and other cases in which it is exact; empty if there is nothing to add.
+
+    Example:
+        >>> from slax_rules import RULES, Exactness
+        >>> print(RULES["tbptt"].exact)
+        a sequence of up to 10 steps
+        >>> print(Exactness(last_layers=1))
+        last layer of a stack; a sequence of one step
+    """
+
+    always: bool = False
+    in_the_mean: bool = False
+    last_layers: int = 0
+    steps: int = 1
+    condition: str = ""
+
+    def __str__(self) -> str:
+        if self.always:
+            return "always"
+        parts = ["in the mean over its noise"] if self.in_the_mean else []
+        if self.last_layers:
+            layers = "last layer" if self.last_layers == 1 else f"last {self.last_layers} layers"
+            parts.append(f"{layers} of a stack")
+        if self.condition.startswith("if "):
+            parts[-1] = f"{parts[-1]} {self.condition}"
+        elif self.condition:
+            parts.append(self.condition)
+        if self.steps:
+            parts.append("a sequence of one step" if self.steps == 1 else f"a sequence of up to {self.steps} steps")
+        return "; ".join(parts)
+
+
+@functools.cache
+def bibliography() -> dict[str, str]:
+    """The BibTeX entries of rules.bib, by key."""
+    text = (importlib.resources.files("slax_rules") / "rules.bib").read_text("utf-8")
+    return {entry[entry.index("{") + 1 : entry.index(",")]: entry for entry in text.strip().split("\n\n")}
+
+
+@dataclasses.dataclass(frozen=True)
+class RuleEntry:
+    """A learning rule: `gradients(model, ..., rule=RULES["otpe"].make())`.
+
+    Args:
+        title: its name in figures and tables.
+        rule: its class.
+        requires: the models that it can handle.
+        exact: the conditions under which its gradient equals BPTT's.
+        omits: the paths that its gradient leaves out.
+        memory: count of numbers it carries per sample for a layer of I inputs and N neurons with S states each; P = I N.
+        time: time of a step of such a layer, in the same symbols, up to a constant.
+        source: the publication that defines it.
+        cites: keys of the same in rules.bib.
+        options: options of the class for this entry.
+        route: the class of its route, if it is not `Symmetric`.
+        needs_rngs: whether it is constructed with `rngs`.
+        updates: the ways to update with its gradient: "offline", "online".
+        optimizer: a wrapper of the optimizer, if the rule is implemented there.
+
+    Example:
+        >>> from slax_rules import RULES
+        >>> entry = RULES["tbptt"]
+        >>> entry.title, entry.source
+        ('TBPTT(10)', 'Williams, Peng 1990, doi 10.1162/neco.1990.2.4.490')
+        >>> entry.make(steps=20)
+        TBPTT(steps=20)
+    """
+
+    title: str
+    rule: type[LearningRule] | type[LayerRule]
+    requires: str
+    exact: Exactness
+    omits: str
+    memory: str
+    time: str
+    source: str
+    cites: tuple[str, ...] = ()
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    route: Callable[..., Route] | None = None
+    needs_rngs: bool = False
+    updates: tuple[Literal["offline", "online"], ...] = ("offline", "online")
+    optimizer: Callable[..., Any] | None = None
+
+    @property
+    def bibtex(self) -> str:
+        """The publications that define it, as BibTeX."""
+        return "\n\n".join(bibliography()[key] for key in self.cites)
+
+    def make(self, *, rngs: nnx.Rngs | None = None, model: Any = None, **options: Any) -> LearningRule | LayerRule:
+        """Make the rule, with options in addition to the entry's.
+
+        Args:
+            rngs: random streams for rules that draw numbers; others ignore them.
+            model: the model, for `Adaptive` feedback, whose matrices have the shapes of its kernels; others ignore it.
+            **options: options of the class; with a `route`, neither rngs nor a model is needed.
+
+        Raises:
+            TypeError: no `rngs`, or no model, for a rule that needs them.
+        """
+        if "route" in options:
+            return self.rule(**{**self.options, **options})
+        if self.needs_rngs and rngs is None:
+            raise TypeError(f"{self.title} draws random numbers, got no rngs. Give them: make(rngs=nnx.Rngs(0)).")
+        drawn: dict[str, Any] = {"rngs": rngs} if self.needs_rngs else {}
+        if self.route is Adaptive:
+            if model is None:
+                raise TypeError(
+                    f"{self.title} learns a matrix for each kernel of a model, got no model. Give it: "
+                    "make(rngs=rngs, model=model)."
+                )
+            options["route"] = self.route(model, **drawn)
+        elif self.route is not None:
+            options["route"] = self.route(**drawn)
+        else:
+            options |= drawn
+        return self.rule(**{**self.options, **options})
+
+
+class Rules(dict[str, RuleEntry]):
+    """The registry, whose error for an unknown name lists the known names."""
+
+    def __missing__(self, name: str) -> RuleEntry:
+        plain = {known.replace("_", ""): known for known in self}
+        close = difflib.get_close_matches(str(name).lower().replace("_", "").replace("-", ""), plain, n=1)
+        hint = f" Did you mean {plain[close[0]]!r}?" if close else ""
+        raise KeyError(f"RULES got the name {name!r}, expected one of: {', '.join(self)}.{hint}")
+
 
 ANY_CELL = "any cell"
 LAYERS = "layers of a Linear or Conv and any element-wise neuron"
@@ -27,50 +170,10 @@ KERNELS = "layers of a Linear or Conv and any element-wise neuron, with a kernel
 LAST = "a single layer; a layer with no memory above it"
 READ_OUT_KERNEL = "the kernels of a last layer without spikes"
 NO_MEMORY = "the last layer, where its neurons have no memory"
-
-
-def _bibtex(key: str, kind: str, **fields: str) -> str:
-    lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
-    return f"@{kind}{{{key},\n{lines}\n}}"
-
-
 OSTL_SOURCE = "Bohnstingl et al. 2022, doi 10.1109/TNNLS.2022.3153985"
-OSTL_BIBTEX = _bibtex(
-    "bohnstingl2022ostl",
-    "article",
-    author="Bohnstingl, Thomas and Wo{\\'z}niak, Stanis{\\l}aw and Pantazi, Angeliki and Eleftheriou, Evangelos",
-    title="Online Spatio-Temporal Learning in Deep Neural Networks",
-    journal="IEEE Transactions on Neural Networks and Learning Systems",
-    year="2022",
-    doi="10.1109/TNNLS.2022.3153985",
-)
 OTPE_SOURCE = "Summe, Schaefer, Joshi 2023, arXiv 2311.16151"
-OTPE_BIBTEX = _bibtex(
-    "summe2023otpe",
-    "misc",
-    author="Summe, Thomas and Schaefer, Clemens JS and Joshi, Siddharth",
-    title="Estimating Post-Synaptic Effects for Online Training of Feed-Forward {SNNs}",
-    year="2023",
-    eprint="2311.16151",
-    archivePrefix="arXiv",
-)
-
 E_PROP_SOURCE = "Bellec et al. 2020, doi 10.1038/s41467-020-17236-y"
-E_PROP_BIBTEX = _bibtex(
-    "bellec2020eprop",
-    "article",
-    author="Bellec, Guillaume and Scherr, Franz and Subramoney, Anand and Hajek, Elias and Salaj, Darjan and "
-    "Legenstein, Robert and Maass, Wolfgang",
-    title="A Solution to the Learning Dilemma for Recurrent Networks of Spiking Neurons",
-    journal="Nature Communications",
-    volume="11",
-    pages="3625",
-    year="2020",
-    doi="10.1038/s41467-020-17236-y",
-)
 
-# Colors of Okabe and Ito, and of Tol's scheme "muted", designed for all kinds of color vision. Rules of one family share a
-# hue; markers and hatches distinguish them, and all rules where there is no color.
 RULES: dict[str, RuleEntry] = Rules(
     bptt=RuleEntry(
         title="BPTT",
@@ -81,18 +184,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="T (I + N S)",
         time="P",
         source="Werbos 1990, doi 10.1109/5.58337",
-        bibtex=_bibtex(
-            "werbos1990bptt",
-            "article",
-            author="Werbos, Paul J.",
-            title="Backpropagation Through Time: What It Does and How to Do It",
-            journal="Proceedings of the IEEE",
-            volume="78",
-            number="10",
-            year="1990",
-            doi="10.1109/5.58337",
-        ),
-        style=Style("#4D4D4D", "o", "-", ""),
+        cites=("werbos1990bptt",),
         updates=("offline",),
     ),
     tbptt=RuleEntry(
@@ -105,18 +197,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="K (I + N S), K = 10",
         time="P",
         source="Williams, Peng 1990, doi 10.1162/neco.1990.2.4.490",
-        bibtex=_bibtex(
-            "williams1990tbptt",
-            "article",
-            author="Williams, Ronald J. and Peng, Jing",
-            title="An Efficient Gradient-Based Algorithm for On-Line Training of Recurrent Network Trajectories",
-            journal="Neural Computation",
-            volume="2",
-            number="4",
-            year="1990",
-            doi="10.1162/neco.1990.2.4.490",
-        ),
-        style=Style("#A6A6A6", "s", "--", "//"),
+        cites=("williams1990tbptt",),
     ),
     rtrl=RuleEntry(
         title="RTRL",
@@ -127,18 +208,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="all states times all parameters of the model",
         time="all states times P",
         source="Williams, Zipser 1989, doi 10.1162/neco.1989.1.2.270",
-        bibtex=_bibtex(
-            "williams1989rtrl",
-            "article",
-            author="Williams, Ronald J. and Zipser, David",
-            title="A Learning Algorithm for Continually Running Fully Recurrent Neural Networks",
-            journal="Neural Computation",
-            volume="1",
-            number="2",
-            year="1989",
-            doi="10.1162/neco.1989.1.2.270",
-        ),
-        style=Style("#332288", "<", "-", "||"),
+        cites=("williams1989rtrl",),
     ),
     snap=RuleEntry(
         title="SnAp-1",
@@ -153,17 +223,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="all states times all parameters of the model, masked",
         time="all states squared times P",
         source="Menick et al. 2021, arXiv 2006.07232",
-        bibtex=_bibtex(
-            "menick2021snap",
-            "inproceedings",
-            author="Menick, Jacob and Elsen, Erich and Evci, Utku and Osindero, Simon and Simonyan, Karen and Graves, Alex",
-            title="A Practical Sparse Approximation for Real Time Recurrent Learning",
-            booktitle="International Conference on Learning Representations",
-            year="2021",
-            eprint="2006.07232",
-            archivePrefix="arXiv",
-        ),
-        style=Style("#8A7FC7", ">", "--", "--"),
+        cites=("menick2021snap",),
     ),
     uoro=RuleEntry(
         title="UORO",
@@ -175,17 +235,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="N S + P",
         time="P",
         source="Tallec, Ollivier 2018, arXiv 1702.05043",
-        bibtex=_bibtex(
-            "tallec2018uoro",
-            "inproceedings",
-            author="Tallec, Corentin and Ollivier, Yann",
-            title="Unbiased Online Recurrent Optimization",
-            booktitle="International Conference on Learning Representations",
-            year="2018",
-            eprint="1702.05043",
-            archivePrefix="arXiv",
-        ),
-        style=Style("#B9AEDC", "d", ":", "++"),
+        cites=("tallec2018uoro",),
     ),
     ostl=RuleEntry(
         title="OSTL",
@@ -196,8 +246,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="S P",
         time="S^2 P",
         source=OSTL_SOURCE,
-        bibtex=OSTL_BIBTEX,
-        style=Style("#0072B2", "^", "-", "\\\\"),
+        cites=("bohnstingl2022ostl",),
     ),
     ostl_with_recurrence=RuleEntry(
         title="OSTL with recurrence",
@@ -209,8 +258,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="N S times P and the layer's own recurrent weights",
         time="N times as much",
         source=OSTL_SOURCE,
-        bibtex=OSTL_BIBTEX,
-        style=Style("#56B4E9", "v", "--", "///"),
+        cites=("bohnstingl2022ostl",),
     ),
     otpe=RuleEntry(
         title="OTPE",
@@ -224,8 +272,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="(S + 1) P + N",
         time="S^2 P",
         source=OTPE_SOURCE,
-        bibtex=OTPE_BIBTEX,
-        style=Style("#D55E00", "D", "-", "xx"),
+        cites=("summe2023otpe",),
     ),
     approximate_otpe=RuleEntry(
         title="approximate OTPE",
@@ -236,8 +283,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="2 S I + S N",
         time="P",
         source=OTPE_SOURCE,
-        bibtex=OTPE_BIBTEX,
-        style=Style("#E69F00", "h", "--", "\\\\\\"),
+        cites=("summe2023otpe",),
     ),
     ottt=RuleEntry(
         title="OTTT",
@@ -250,17 +296,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="S I",
         time="P",
         source="Xiao et al. 2022, arXiv 2210.04195",
-        bibtex=_bibtex(
-            "xiao2022ottt",
-            "inproceedings",
-            author="Xiao, Mingqing and Meng, Qingyan and Zhang, Zongpeng and He, Di and Lin, Zhouchen",
-            title="Online Training Through Time for Spiking Neural Networks",
-            booktitle="Advances in Neural Information Processing Systems",
-            year="2022",
-            eprint="2210.04195",
-            archivePrefix="arXiv",
-        ),
-        style=Style("#009E73", "P", "-", ".."),
+        cites=("xiao2022ottt",),
     ),
     sltt=RuleEntry(
         title="SLTT",
@@ -271,17 +307,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="0",
         time="P",
         source="Meng et al. 2023, arXiv 2302.14311",
-        bibtex=_bibtex(
-            "meng2023sltt",
-            "inproceedings",
-            author="Meng, Qingyan and Xiao, Mingqing and Yan, Shen and Wang, Yisen and Lin, Zhouchen and Luo, Zhi-Quan",
-            title="Towards Memory- and Time-Efficient Backpropagation for Training Spiking Neural Networks",
-            booktitle="IEEE/CVF International Conference on Computer Vision",
-            year="2023",
-            eprint="2302.14311",
-            archivePrefix="arXiv",
-        ),
-        style=Style("#8FD3BE", "X", "--", "oo"),
+        cites=("meng2023sltt",),
     ),
     e_prop=RuleEntry(
         title="e-prop",
@@ -295,8 +321,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="(S + 1) P",
         time="S^2 P",
         source=E_PROP_SOURCE,
-        bibtex=E_PROP_BIBTEX,
-        style=Style("#CC79A7", "p", "-", "**"),
+        cites=("bellec2020eprop",),
     ),
     e_prop_random=RuleEntry(
         title="e-prop, random",
@@ -309,8 +334,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="(S + 1) P",
         time="S^2 P",
         source=E_PROP_SOURCE,
-        bibtex=E_PROP_BIBTEX,
-        style=Style("#D99BBD", "$r$", "--", "*."),
+        cites=("bellec2020eprop",),
     ),
     e_prop_adaptive=RuleEntry(
         title="e-prop, adaptive",
@@ -323,8 +347,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="(S + 1) P, and P for the matrices",
         time="S^2 P",
         source=E_PROP_SOURCE,
-        bibtex=E_PROP_BIBTEX,
-        style=Style("#A85A8A", "$a$", "-.", "*o"),
+        cites=("bellec2020eprop",),
     ),
     e_prop_direct=RuleEntry(
         title="e-prop, direct",
@@ -337,8 +360,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="(S + 1) P",
         time="S^2 P + N C for C outputs",
         source=E_PROP_SOURCE,
-        bibtex=E_PROP_BIBTEX,
-        style=Style("#E8C4DA", "$d$", ":", "*-"),
+        cites=("bellec2020eprop",),
     ),
     pp_prop=RuleEntry(
         title="pp-prop",
@@ -349,19 +371,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="I + S N",
         time="P",
         source="Wang et al. 2026, doi 10.1038/s41467-026-68453-w",
-        bibtex=_bibtex(
-            "wang2026braintrace",
-            "article",
-            author="Wang, Chaoming and Dong, Xingsi and Ji, Zilong and Xiao, Mingqing and Jiang, Jiedong and Liu, Xiao and "
-            "Huan, Yuxiang and Wu, Si",
-            title="Model-agnostic linear-memory online learning in spiking neural networks",
-            journal="Nature Communications",
-            volume="17",
-            pages="1745",
-            year="2026",
-            doi="10.1038/s41467-026-68453-w",
-        ),
-        style=Style("#882255", "*", "--", "|||"),
+        cites=("wang2026braintrace",),
     ),
     decolle=RuleEntry(
         title="DECOLLE",
@@ -373,17 +383,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="S I",
         time="P + N C for C outputs",
         source="Kaiser, Mostafa, Neftci 2020, doi 10.3389/fnins.2020.00424",
-        bibtex=_bibtex(
-            "kaiser2020decolle",
-            "article",
-            author="Kaiser, Jacques and Mostafa, Hesham and Neftci, Emre",
-            title="Synaptic Plasticity Dynamics for Deep Continuous Local Learning ({DECOLLE})",
-            journal="Frontiers in Neuroscience",
-            volume="14",
-            year="2020",
-            doi="10.3389/fnins.2020.00424",
-        ),
-        style=Style("#C2A500", "H", "-", "OO"),
+        cites=("kaiser2020decolle",),
     ),
     hypr=RuleEntry(
         title="HYPR",
@@ -394,16 +394,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="S P",
         time="S^2 P",
         source="Baronig et al. 2026, doi 10.1088/2634-4386/ae46d4",
-        bibtex=_bibtex(
-            "baronig2026hypr",
-            "article",
-            author='Baronig, Maximilian and Bahariasl, Yeganeh and {\\"O}zdenizci, Ozan and Legenstein, Robert',
-            title="A scalable hybrid training approach for recurrent spiking neural networks",
-            journal="Neuromorphic Computing and Engineering",
-            year="2026",
-            doi="10.1088/2634-4386/ae46d4",
-        ),
-        style=Style("#3A9BDC", "$h$", "-.", "\\."),
+        cites=("baronig2026hypr",),
     ),
     s_tllr=RuleEntry(
         title="S-TLLR",
@@ -414,17 +405,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="I + N",
         time="2 P",
         source="Apolinario, Roy 2025, arXiv 2306.15220",
-        bibtex=_bibtex(
-            "apolinario2025stllr",
-            "article",
-            author="Apolinario, Marco Paul E. and Roy, Kaushik",
-            title="{S-TLLR}: {STDP}-inspired Temporal Local Learning Rule for Spiking Neural Networks",
-            journal="Transactions on Machine Learning Research",
-            year="2025",
-            eprint="2306.15220",
-            archivePrefix="arXiv",
-        ),
-        style=Style("#44AA99", "1", "-", "+."),
+        cites=("apolinario2025stllr",),
     ),
     tess=RuleEntry(
         title="TESS",
@@ -436,18 +417,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="I + N",
         time="2 P + N C for C outputs",
         source="Apolinario, Roy, Frenkel 2025, arXiv 2502.01837",
-        bibtex=_bibtex(
-            "apolinario2025tess",
-            "inproceedings",
-            author="Apolinario, Marco P. E. and Roy, Kaushik and Frenkel, Charlotte",
-            title="{TESS}: A Scalable Temporally and Spatially Local Learning Rule for Spiking Neural Networks",
-            booktitle="International Joint Conference on Neural Networks",
-            year="2025",
-            doi="10.1109/IJCNN64981.2025.11227652",
-            eprint="2502.01837",
-            archivePrefix="arXiv",
-        ),
-        style=Style("#88CCBB", "2", "--", "o."),
+        cites=("apolinario2025tess",),
     ),
     osttp=RuleEntry(
         title="OSTTP",
@@ -460,18 +430,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="S P",
         time="S^2 P + N C for C outputs",
         source="Ortner et al. 2023, arXiv 2304.05124",
-        bibtex=_bibtex(
-            "ortner2023osttp",
-            "inproceedings",
-            author="Ortner, Thomas and Pes, Lorenzo and Gentinetta, Joris and Frenkel, Charlotte and Pantazi, Angeliki",
-            title="Online Spatio-Temporal Learning with Target Projection",
-            booktitle="IEEE International Conference on Artificial Intelligence Circuits and Systems",
-            year="2023",
-            doi="10.1109/AICAS57966.2023.10168623",
-            eprint="2304.05124",
-            archivePrefix="arXiv",
-        ),
-        style=Style("#999933", "3", "-", "x."),
+        cites=("ortner2023osttp",),
     ),
     etlp=RuleEntry(
         title="ETLP",
@@ -485,18 +444,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="S I",
         time="P + N C for C outputs",
         source="Quintana et al. 2024, arXiv 2301.08281",
-        bibtex=_bibtex(
-            "quintana2024etlp",
-            "article",
-            author="Quintana, Fernando M. and Perez-Pe{\\~n}a, Fernando and Galindo, Pedro L. and Neftci, Emre O. and "
-            "Chicca, Elisabetta and Khacef, Lyes",
-            title="{ETLP}: event-based three-factor local plasticity for online learning with neuromorphic hardware",
-            journal="Neuromorphic Computing and Engineering",
-            year="2024",
-            eprint="2301.08281",
-            archivePrefix="arXiv",
-        ),
-        style=Style("#CCCC77", "4", "--", "-."),
+        cites=("quintana2024etlp",),
     ),
     dfa=RuleEntry(
         title="DFA",
@@ -509,17 +457,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="0",
         time="P + N C for C outputs",
         source="Nøkland 2016, arXiv 1609.01596",
-        bibtex=_bibtex(
-            "nokland2016dfa",
-            "inproceedings",
-            author="N{\\o}kland, Arild",
-            title="Direct Feedback Alignment Provides Learning in Deep Neural Networks",
-            booktitle="Advances in Neural Information Processing Systems",
-            year="2016",
-            eprint="1609.01596",
-            archivePrefix="arXiv",
-        ),
-        style=Style("#117733", "x", ":", "/."),
+        cites=("nokland2016dfa",),
     ),
     drtp=RuleEntry(
         title="DRTP",
@@ -532,19 +470,7 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="0",
         time="P + N C for C outputs",
         source="Frenkel, Lefebvre, Bol 2021, doi 10.3389/fnins.2021.629892",
-        bibtex=_bibtex(
-            "frenkel2021drtp",
-            "article",
-            author="Frenkel, Charlotte and Lefebvre, Martin and Bol, David",
-            title="Learning Without Feedback: Fixed Random Learning Signals Allow for Feedforward Training of Deep Neural "
-            "Networks",
-            journal="Frontiers in Neuroscience",
-            volume="15",
-            pages="629892",
-            year="2021",
-            doi="10.3389/fnins.2021.629892",
-        ),
-        style=Style("#77AA88", "+", ":", "|."),
+        cites=("frenkel2021drtp",),
     ),
     fptt=RuleEntry(
         title="FPTT",
@@ -557,26 +483,56 @@ RULES: dict[str, RuleEntry] = Rules(
         memory="2 P, once for all samples",
         time="P",
         source="Kag, Saligrama 2021; Yin, Corradi, Bohte 2023, doi 10.1038/s42256-023-00650-4",
-        bibtex=_bibtex(
+        cites=(
             "kag2021fptt",
-            "inproceedings",
-            author="Kag, Anil and Saligrama, Venkatesh",
-            title="Training Recurrent Neural Networks via Forward Propagation Through Time",
-            booktitle="International Conference on Machine Learning",
-            year="2021",
-        )
-        + "\n\n"
-        + _bibtex(
             "yin2023fptt",
-            "article",
-            author="Yin, Bojian and Corradi, Federico and Boht{\\'e}, Sander M.",
-            title="Accurate Online Training of Dynamical Spiking Neural Networks Through Forward Propagation Through Time",
-            journal="Nature Machine Intelligence",
-            volume="5",
-            year="2023",
-            doi="10.1038/s42256-023-00650-4",
         ),
-        style=Style("#661100", "8", "--", "---"),
     ),
 )
 """All learning rules by name, as in `RULES["otpe"].make()`, each a `RuleEntry` with what it requires, omits and costs."""
+
+
+def cite(rule: str | LearningRule | LayerRule) -> str:
+    """Return the BibTeX entries of the publications that define a rule.
+
+    A combination of a rule and a route with a name in `RULES` has the sources of that name; any other combination has the
+    source of the rule and one of the route.
+
+    Args:
+        rule: a rule, or a name in `RULES`, which also knows rules that are implemented in the optimizer, such as "fptt".
+
+    Raises:
+        KeyError: an unknown name.
+        TypeError: a rule whose class is not in `RULES`, such as a rule of your own.
+
+    Example:
+        >>> from flax import nnx
+        >>> from slax_rules import OTPE, SLTT, Direct, cite
+        >>> print(cite(OTPE()))
+        @misc{summe2023otpe,
+          author = {Summe, Thomas and Schaefer, Clemens JS and Joshi, Siddharth},
+          title = {Estimating Post-Synaptic Effects for Online Training of Feed-Forward {SNNs}},
+          year = {2023},
+          eprint = {2311.16151},
+          archivePrefix = {arXiv}
+        }
+        >>> cite(SLTT(route=Direct(rngs=nnx.Rngs(0)))) == cite("dfa")
+        True
+    """
+    if isinstance(rule, str):
+        return RULES[rule].bibtex
+    of_class = [entry for entry in RULES.values() if entry.rule is type(rule) and entry.optimizer is None]
+    if not of_class:
+        raise TypeError(f"cite got a {type(rule).__name__}, expected a name in RULES or a rule of a class in RULES.")
+    route = type(getattr(rule, "route", Symmetric()))
+    named = [entry for entry in of_class if (entry.route or Symmetric) is route and _has(rule, entry.options)]
+    if named:
+        return max(named, key=lambda entry: len(entry.options)).bibtex
+    # The route alone has a name where the rule has no traces; otherwise its first combination says where it is from.
+    with_route = [entry for entry in RULES.values() if entry.route is route]
+    sources = [of_class[0], *sorted(with_route, key=lambda entry: entry.rule is not SLTT)[:1]]
+    return "\n\n".join(dict.fromkeys(entry.bibtex for entry in sources))
+
+
+def _has(rule: Any, options: Any) -> bool:
+    return all(getattr(rule, name, None) == value for name, value in options.items())

@@ -1,1 +1,0 @@
-"""The table of all rules, and the contents of an entry."""
