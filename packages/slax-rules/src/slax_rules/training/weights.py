@@ -157,11 +157,11 @@ def write_archive(path: Path, what: str, about: Mapping[str, Any], arrays: Mappi
     stored = {name: _stored(leaf) for name, leaf in arrays.items()}
     text = json.dumps({"format": FORMAT, "arrays": {name: described(leaf) for name, leaf in arrays.items()}, **about})
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    size = sum(array.nbytes for array in stored.values())
-    with told_if_not_written(what, path, size):
+    members: dict[str, Any] = {ABOUT: np.array(text), **stored}
+    with told_if_not_written(what, path, sum(array.nbytes for array in members.values())):
         try:
             with open(part, "xb") as file:
-                np.savez(file, **{ABOUT: np.array(text)}, **stored)
+                np.savez(file, allow_pickle=False, **members)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)
