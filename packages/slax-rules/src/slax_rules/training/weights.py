@@ -161,7 +161,7 @@ def write_archive(path: Path, what: str, about: Mapping[str, Any], arrays: Mappi
     with told_if_not_written(what, path, sum(array.nbytes for array in members.values())):
         try:
             with open(part, "xb") as file:
-                np.savez(file, allow_pickle=False, **members)
+                np.savez(file, **members)  # type: ignore[arg-type]
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)
