@@ -19,7 +19,6 @@ from slax_rules.loop.devices import split_batch
 from slax_rules.loop.entry import gradients, train_offline, train_online
 from slax_rules.loop.reward import Trial, extend_trial, reward_gradient, start_trial
 from slax_rules.loop.stream import Extended, Stream, extend_stream, look_ahead, start_stream
-from slax_rules.loop.units import split_units
 from slax_rules.losses import (
     PerSequence,
     PerStep,
@@ -36,16 +35,14 @@ from slax_rules.penalties import Penalty, firing_rate, sparsity
 from slax_rules.registry import RULES, Exactness, RuleEntry, cite
 from slax_rules.rule import LearningRule, StepSize, WindowGradient
 from slax_rules.training.agreement import Agreement, GradientAgreement, agreement
-from slax_rules.training.callbacks import Callback, Every, StepInfo
+from slax_rules.training.batches import Sampler
+from slax_rules.training.callbacks import Callback, EarlyStopping, Every, StepInfo
 from slax_rules.training.checkpoints import Checkpoints
 from slax_rules.training.cost import Cost, cost
 from slax_rules.training.evaluation import evaluate, predict
 from slax_rules.training.fit import fit
 from slax_rules.training.history import History
-from slax_rules.training.pieces import Piece
-from slax_rules.training.run_stream import StreamInfo, run_stream
-from slax_rules.training.sampling import Sampler
-from slax_rules.training.stopping import EarlyStopping
+from slax_rules.training.run_stream import Piece, StreamInfo, run_stream
 from slax_rules.training.weights import load_weights, save_weights
 
 __all__ = [
@@ -129,7 +126,6 @@ __all__ = [
     "save_weights",
     "sparsity",
     "split_batch",
-    "split_units",
     "squared_error",
     "start_stream",
     "start_trial",

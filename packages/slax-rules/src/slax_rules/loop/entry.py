@@ -43,7 +43,6 @@ from slax_rules.loop.devices import (
     target_specs,
 )
 from slax_rules.loop.objective import counted, read_targets
-from slax_rules.loop.units import check_whole
 from slax_rules.loop.windows import (
     Batch,
     Gradients,
@@ -110,8 +109,7 @@ def gradients(
 
     Raises:
         TypeError: anything other than a rule, a model that the rule cannot handle, or a mask that is not an array.
-        ValueError: inputs, targets, mask or losses of a wrong shape, a mask without a true entry, a window below 1, or a batch
-            split over devices for a model whose units are (`split_units`).
+        ValueError: inputs, targets, mask or losses of a wrong shape, a mask without a true entry, or a window below 1.
 
     Note:
         Over windows, losses and gradients are added up in float32 at least, and the gradient is returned in the dtype of the
@@ -265,7 +263,6 @@ def _call(
     graphdef, state = nnx.split(objects)
     mesh = mesh_of(inputs)
     if mesh is not None:
-        check_whole(state)
         state, carry = jax.device_put((state, carry), NamedSharding(mesh, REPLICATED))
     program = Program(graphdef, loss_fn, update, window, mesh, tuple(penalties))
     loss, gradient, new = run_program(program, state, inputs, targets, mask, carry)

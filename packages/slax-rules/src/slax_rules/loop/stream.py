@@ -335,7 +335,7 @@ def _reset(stream: Stream, state: Any, reset: Array) -> tuple[Any, nnx.State]:
     """The state of a rule in which some samples are at rest, and the state of (model, rule, optimizer) after its draws.
 
     What is of all samples together and is no number that a rule computes, a random key or a count of steps, goes on unless
-    there is one sample.
+    there is one sample. An axis of samples may have several rows of each, one after the other, as for positions of a Conv.
     """
     program, batch = stream.program, stream.program.input_shape[0]
     objects, is_new = stream.online.objects, reset.any()
@@ -356,7 +356,7 @@ def _reset(stream: Stream, state: Any, reset: Array) -> tuple[Any, nnx.State]:
                 f"Got reset for {as_rule(stream.rule).title} and a model with a number of all samples together in its state or "
                 "traces, expected no reset, or a stream of one sample."
             )
-        where = reset.reshape(*[1] * axes[0], -1, *[1] * (old.ndim - axes[0] - 1))
+        where = jnp.repeat(reset, old.shape[axes[0]] // batch).reshape(-1, *[1] * (old.ndim - axes[0] - 1))
         return jnp.where(where, new, old)
 
     return jax.tree.map(at_rest, rest, state, one, two), objects

@@ -15,10 +15,10 @@ from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.entry import AnyRule, gradients
 from slax_rules.losses import sum_dtype
+from slax_rules.training.batches import Batch
 from slax_rules.training.callbacks import Metrics, StepInfo
 from slax_rules.training.epoch import prepared
 from slax_rules.training.paths import by_path, module_names, readable_path
-from slax_rules.training.sampling import Batch
 
 Group = Callable[[str], str]
 

@@ -1,36 +1,44 @@
-"""Checkpoints, saved with orbax: everything that a run needs to continue as if it had never stopped."""
+"""Checkpoints: everything that a run needs to continue as if it had never stopped, in files as `save_weights` writes them."""
 
 import dataclasses
-import hashlib
 import json
-import logging
-import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from flax import nnx
 
-from slax_rules.training.not_written import told_if_not_written
-from slax_rules.training.paths import by_path
-from slax_rules.training.progress import Progress
-from slax_rules.training.stopping import Mode, check_comparable, gain, mode_of
-from slax_rules.training.weights import as_bytes, described, differences, is_key, model_types, save_weights, weights
+from slax_rules.loop.devices import part_here
+from slax_rules.training.callbacks import Mode, mode_of
+from slax_rules.training.weights import (
+    described,
+    differences,
+    filled,
+    model_types,
+    read_about,
+    read_arrays,
+    readable,
+    steps_in,
+    told_if_not_written,
+    weights,
+    with_arrays,
+    write_archive,
+)
 
 BEST = "best"
+PARTS = ("model", "rule", "optimizer")
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoints:
     """The folder and frequency of `fit`'s checkpoints; `fit` resumes from the newest checkpoint there, if there is one.
 
-    A checkpoint is a folder named after its step. It is written under another name and renamed when it is complete. Once its
-    folders are made, this happens in the background while training continues, so a run that is killed loses at most the steps
-    since the last one.
+    A checkpoint is a file named after its step, in the format of `save_weights`. It is written under another name and renamed
+    when it is complete, in the background while training continues, so a run that is killed loses at most the steps since the
+    last one.
 
     Args:
         directory: a folder for this run alone.
@@ -68,50 +76,23 @@ class Checkpoints:
         Raises:
             OSError: a checkpoint could not be written, as on a full disk; a note on the error, if another one ends the block.
         """
-        import orbax.checkpoint as ocp  # takes seconds to import, and is not needed if nothing is saved
-
         directory = Path(self.directory).absolute()
-        with told_if_not_written("Checkpoints", directory, 0):  # orbax would wait for it without end
-            directory.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=directory).close()
-        for left_over in directory.glob(
-            f".{BEST}.*.part"
-        ):  # left by a run that was killed while it wrote the best weights
-            left_over.unlink(missing_ok=True)
-        # Where folders are made in the background, threads that wait for one that cannot be made keep the program from ending.
-        background = ocp.AsyncOptions(create_directories_asynchronously=False)
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=self.keep, cleanup_tmp_directories=True, async_options=background
-        )
-        store = Store(ocp.CheckpointManager(directory, options=options), settings)
-        with _without_logged_errors():
+        if jax.process_index() == 0:
+            with told_if_not_written("Checkpoints", directory):
+                directory.mkdir(parents=True, exist_ok=True)
+                for left_over in directory.glob(".*.part"):  # of a run that was killed while it wrote
+                    left_over.unlink()
+        with ThreadPoolExecutor(1) as writer:
+            store = Store(directory, self.keep, json.loads(json.dumps(settings)), writer)
             try:
                 yield store
             except BaseException as error:
                 try:
-                    store.close()
-                except OSError as unwritten:  # the same again, if it is what ended the block
-                    if str(unwritten) != str(error):
-                        error.add_note(str(unwritten))
+                    store.wait()
+                except OSError as unwritten:
+                    error.add_note(str(unwritten))
                 raise
-            store.close()
-
-    def save_best(self, model: nnx.Module, evaluation: Mapping[str, float], progress: Progress) -> Progress:
-        """Save the model's weights if this evaluation is the best so far.
-
-        Raises:
-            ValueError: NaN for the metric.
-        """
-        if self.best is None:
-            return progress
-        value = evaluation[self.best]
-        check_comparable("Checkpoints", self.best, value, progress.step)
-        if progress.best_saved is not None and not gain(self.mode, progress.best_saved, value) > 0:
-            return progress
-        if jax.process_index() == 0:
-            Path(self.directory).mkdir(parents=True, exist_ok=True)
-            save_weights(Path(self.directory) / BEST, model)
-        return progress._replace(best_saved=value)
+            store.wait()
 
 
 @dataclasses.dataclass
@@ -119,14 +100,18 @@ class Store:
     """The checkpoints of one run.
 
     Args:
-        manager: orbax's checkpoint manager.
+        directory: the folder of the checkpoints.
+        keep: number of newest ones to keep.
         settings: settings that a resumed run must share with the stopped run, as JSON.
-        size: bytes of the numbers in the checkpoint that was begun last.
+        writer: the thread that writes.
+        pending: the checkpoint that was begun last.
     """
 
-    manager: Any
+    directory: Path
+    keep: int
     settings: Mapping[str, Any]
-    size: int = 0
+    writer: ThreadPoolExecutor
+    pending: Future[None] | None = None
 
     def save(self, step: int, trees: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Save a run, unless this step is already saved.
@@ -137,42 +122,36 @@ class Store:
             facts: what the run has to know in addition, as JSON.
 
         Raises:
-            OSError: this checkpoint, or the one before, could not be written.
+            OSError: the checkpoint before could not be written.
         """
-        import orbax.checkpoint as ocp
-
-        if self.manager.latest_step() == step:
+        self.wait()
+        if jax.process_index() or step in steps_in(self.directory):
             return
-        arrays = _arrays(trees)
-        run = {
-            "settings": self.settings,
-            "arrays": {name: described(leaf) for name, leaf in arrays.items()},
-            "weights": [
-                name for name, leaf in by_path(weights(trees["model"])).items() if leaf.size and not is_key(leaf)
-            ],
-            "digests": {name: _digest(as_bytes(leaf)) for name, leaf in arrays.items()},
-            "facts": facts,
+        about = {
             "step": step,
+            "settings": self.settings,
+            "facts": facts,
+            "types": {
+                name.partition("/")[2]: kind for name, kind in self.settings.items() if name.split("/")[0] == "model"
+            },
+            "weights": list(filled({"model": weights(trees["model"])})),
         }
-        text = json.dumps(run)
-        args = {"arrays": ocp.args.StandardSave(arrays), "run": ocp.args.JsonSave([_digest(text.encode()), text])}
-        size = sum(leaf.nbytes for leaf in arrays.values())
-        self.size = max(self.size, size)  # of this one and the one before, which may still be written
-        with self._told():
-            self.manager.save(step, args=ocp.args.Composite(**args))
-            self.size = size
+        self.pending = self.writer.submit(self._write, step, about, filled(part_here(dict(trees))))
 
-    def close(self) -> None:
+    def _write(self, step: int, about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+        write_archive(self.directory / str(step), "A checkpoint", about, arrays)
+        for old in steps_in(self.directory)[: -self.keep]:
+            (self.directory / str(old)).unlink()
+
+    def wait(self) -> None:
         """Wait until the checkpoints are written.
 
         Raises:
             OSError: one could not be written.
         """
-        with self._told():
-            self.manager.close()
-
-    def _told(self) -> AbstractContextManager[None]:
-        return told_if_not_written("A checkpoint", Path(self.manager.directory), self.size)
+        pending, self.pending = self.pending, None
+        if pending is not None:
+            pending.result()
 
     def restore(
         self, expected: Callable[[dict[str, Any]], Mapping[str, Any]]
@@ -188,144 +167,43 @@ class Store:
         Raises:
             ValueError: a checkpoint of another model, rule, optimizer or run, or one that cannot be read.
         """
-        import orbax.checkpoint as ocp
-
-        step = self.manager.latest_step()
-        if step is None:
+        steps = steps_in(self.directory)
+        if not steps:
             return None
-        content = self._read(step, "run", ocp.args.JsonRestore())
-        run = _parsed(content, self._damaged(step, "it is not what was saved"))
-        if run["step"] != step:
-            raise ValueError(self._damaged(step, f"it was saved as that of step {run['step']}"))
-        self._check_same(step, run["settings"], json.loads(json.dumps(self.settings)), "settings")
-        trees = expected(run["facts"])
-        target = _arrays(trees)
-        here = {name: described(leaf) for name, leaf in target.items()}
-        self._check_same(step, run["arrays"], here, "arrays")
-        arrays = self._read(step, "arrays", ocp.args.StandardRestore(target))
-        if {name: _digest(as_bytes(leaf)) for name, leaf in arrays.items()} != run["digests"]:
-            raise ValueError(self._damaged(step, "it is not what was saved"))
-        return {name: _filled(tree, arrays, name) for name, tree in trees.items()}, run["facts"]
-
-    def _read(self, step: int, item: str, how: Any) -> Any:
-        import orbax.checkpoint as ocp
-
-        try:
-            return self.manager.restore(step, args=ocp.args.Composite(**{item: how}))[item]
-        except Exception as error:  # orbax raises a bare Exception for a file that is too short
-            raise ValueError(self._damaged(step, f"orbax cannot read its {item}")) from error
-
-    def _damaged(self, step: int, why: str) -> str:
-        before = [other for other in self.manager.all_steps() if other < step]
-        then = f"to continue from step {max(before)}" if before else "to start over, since there is none before it"
-        return (
-            f"The checkpoint of step {step} in {self.manager.directory} is damaged: {why}. Expected what was written there. "
-            f"Delete the folder {self.manager.directory / str(step)} {then}."
-        )
+        step, path = steps[-1], self.directory / str(steps[-1])
+        then = f"to continue from step {steps[-2]}" if steps[1:] else "to start over, since there is none before it"
+        damaged = f"The checkpoint of step {step} in {self.directory} is damaged", f"Delete the file {path} {then}."
+        with readable(*damaged):
+            about = read_about(path)
+            if about["step"] != step:
+                raise ValueError(f"it was saved as that of step {about['step']}")
+        self._check_same(step, about["settings"], self.settings, "settings")
+        trees = dict(expected(about["facts"]))
+        mine = {name: described(leaf) for name, leaf in filled(trees).items()}
+        self._check_same(step, about["arrays"], mine, "arrays")
+        with readable(*damaged):
+            arrays = read_arrays(path, mine)
+        return with_arrays(trees, arrays), about["facts"]
 
     def _check_same(self, step: int, saved: Mapping[str, Any], mine: Mapping[str, Any], what: str) -> None:
         differing = differences(saved, mine)
         if differing:
             raise ValueError(
-                f"The checkpoint of step {step} in {self.manager.directory} is of another run, with other {what}: "
+                f"The checkpoint of step {step} in {self.directory} is of another run, with other {what}: "
                 f"{differing}. Make model, rule, optimizer and batches as they were, or give this run a directory of its own. "
                 "Its weights alone are read by load_weights."
             )
 
 
-@contextmanager
-def _without_logged_errors() -> Iterator[None]:
-    """Keep orbax's threads from logging errors, in hundreds of lines: the next save or the end of the run raises them."""
-    logger = logging.getLogger("absl")
-
-    def is_other(record: logging.LogRecord) -> bool:
-        return record.exc_info is None or "orbax" not in record.pathname
-
-    logger.addFilter(is_other)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_other)
+def parts(state: nnx.State) -> dict[str, Any]:
+    """The parts of the state of (model, rule, optimizer) that are not empty, by name."""
+    return {name: state[number] for number, name in enumerate(PARTS) if number in state}
 
 
-def checkpoint_weights(directory: Path) -> tuple[dict[str, str], dict[str, str], Callable[[], dict[str, np.ndarray]]]:
-    """Open the weights in the folder of a checkpoint, or in the newest checkpoint in the folder of a run.
-
-    Returns:
-        The types of the model's modules and the dtypes and shapes of its arrays, by path, and a function that reads the arrays.
-
-    Raises:
-        ValueError: no checkpoint, or one that is damaged.
-    """
-    import orbax.checkpoint as ocp
-
-    directory = directory.absolute()  # as orbax requires
-    steps = [path for path in directory.iterdir() if path.name.isdigit()]
-    if not directory.name.isdigit() and steps:
-        directory = max(steps, key=lambda path: int(path.name))
-    damaged = f"The checkpoint {directory} is damaged: it is not what was saved. Take another one."
-    if not (directory / "run").exists():
-        raise ValueError(
-            f"The folder {directory} is not a checkpoint, expected a file that save_weights wrote, or a folder that fit wrote "
-            "with checkpoints=Checkpoints(...)."
-        )
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-        run = _parsed(_read_or(damaged, lambda: reader.restore(directory / "run")), damaged)
-    saved = {name: run["arrays"][f"model/{name}"] for name in run["weights"]}
-    types = {name.partition("/")[2]: kind for name, kind in run["settings"].items() if re.match("model(/|$)", name)}
-
-    def read() -> dict[str, np.ndarray]:
-        with ocp.PyTreeCheckpointer() as reader:
-            target = {f"model/{name}": np.zeros(*_shape_and_dtype(what)) for name, what in saved.items()}
-            arrays = _read_or(damaged, lambda: reader.restore(directory / "arrays", args=_partial(ocp, target)))
-        for name, leaf in arrays.items():
-            if _digest(as_bytes(leaf)) != run["digests"][name]:
-                raise ValueError(damaged)
-        return {name.partition("/")[2]: np.asarray(leaf) for name, leaf in arrays.items()}
-
-    return types, saved, read
-
-
-def _partial(ocp: Any, target: dict[str, np.ndarray]) -> Any:
-    """The arguments with which orbax reads only these arrays, as NumPy arrays."""
-    how = {name: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype) for name, leaf in target.items()}
-    return ocp.args.PyTreeRestore(target, restore_args=how, partial_restore=True)
-
-
-def _read_or(message: str, read: Callable[[], Any]) -> Any:
-    try:
-        return read()
-    except Exception as error:  # orbax raises a bare Exception for a file that is too short
-        raise ValueError(message) from error
-
-
-def _parsed(content: Any, damaged: str) -> dict[str, Any]:
-    """Parse the description of a run, whose text is saved with its checksum."""
-    digest, text = content
-    if _digest(text.encode()) != digest:
-        raise ValueError(damaged)
-    return json.loads(text)
-
-
-def _shape_and_dtype(what: str) -> tuple[tuple[int, ...], np.dtype]:
-    dtype, _, shape = what.partition("[")
-    return tuple(int(size) for size in shape.rstrip("]").split(",") if size), jax.numpy.dtype(dtype)
-
-
-def _arrays(trees: Mapping[str, Any]) -> dict[str, Any]:
-    """All arrays of a checkpoint by name. Arrays without entries are left out, since orbax cannot save them."""
-    return {name: leaf for name, leaf in by_path(dict(trees)).items() if leaf.size}
-
-
-def _filled(tree: Any, arrays: Mapping[str, Any], label: str) -> Any:
-    """Replace the leaves of a tree that are in a checkpoint."""
-    leaves = [arrays.get(f"{label}/{path}" if path else label, leaf) for path, leaf in by_path(tree).items()]
-    return jax.tree.unflatten(jax.tree.structure(tree), leaves)
-
-
-def _digest(content: bytes) -> str:
-    """A checksum: most of the files that orbax writes have none."""
-    return hashlib.sha256(content).hexdigest()
+def whole(state: nnx.State, trees: Mapping[str, Any]) -> nnx.State:
+    """The state of (model, rule, optimizer) with parts from a checkpoint."""
+    found = {number: trees[name] for number, name in enumerate(PARTS) if number in state}
+    return jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(found))
 
 
 def describe_rule(rule: Any) -> str:

@@ -1,8 +1,7 @@
-"""The cost of a rule for a model of the user's own sizes, beside BPTT: bytes and products, then measurements."""
+"""The cost of a rule for a model of the user's own sizes, beside BPTT: bytes that are counted, then measurements."""
 
 import dataclasses
 import functools
-import math
 import statistics
 import time
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array
 
 from slax_neurons import unroll
@@ -32,8 +30,6 @@ class Cost:
         window_bytes: counted: bytes per sample that a window keeps between its forward and its backward pass, the values that
             plain autodiff keeps of its steps.
         bptt_bytes: the same for BPTT, which keeps all steps, with the model's carry.
-        products: counted: multiply-adds in matrix products and convolutions per step and sample.
-        bptt_products: the same for BPTT.
         temporary_bytes: measured: temporary memory of the compiled program per sample; None if nothing was measured.
         bptt_temporary_bytes: the same for BPTT.
         seconds: measured: the median time of a gradient of the batch; None if nothing was measured.
@@ -41,21 +37,17 @@ class Cost:
 
     Example:
         >>> from slax_rules import Cost
-        >>> cost = Cost(
-        ...     window=10, carried_bytes=4000, window_bytes=2000, bptt_bytes=20_000, products=300, bptt_products=200
-        ... )
-        >>> cost.predicted_bytes, cost.relative_products
-        (6000, 1.5)
+        >>> cost = Cost(window=10, carried_bytes=4000, window_bytes=2000, bptt_bytes=20_000)
+        >>> cost.predicted_bytes
+        6000
         >>> print(cost)
-        windows of 10 steps: 6,000 bytes per sample, 4,000 of them carried (BPTT 20,000); 1.50 times BPTT's products
+        windows of 10 steps: 6,000 bytes per sample, 4,000 of them carried (BPTT 20,000)
     """
 
     window: int
     carried_bytes: int
     window_bytes: int
     bptt_bytes: int
-    products: int
-    bptt_products: int
     temporary_bytes: int | None = None
     bptt_temporary_bytes: int | None = None
     seconds: float | None = None
@@ -67,11 +59,6 @@ class Cost:
         return self.carried_bytes + self.window_bytes
 
     @property
-    def relative_products(self) -> float:
-        """The multiply-adds in products relative to BPTT, 1 if there are none. Element-wise work is not in it."""
-        return self.products / self.bptt_products if self.bptt_products else 1.0
-
-    @property
     def measured_time(self) -> float | None:
         """The measured time of a gradient relative to BPTT; None if nothing was measured."""
         if self.seconds is None or self.bptt_seconds is None:
@@ -81,7 +68,7 @@ class Cost:
     def __str__(self) -> str:
         text = (
             f"windows of {self.window} steps: {self.predicted_bytes:,} bytes per sample, {self.carried_bytes:,} of them "
-            f"carried (BPTT {self.bptt_bytes:,}); {self.relative_products:.2f} times BPTT's products"
+            f"carried (BPTT {self.bptt_bytes:,})"
         )
         if self.measured_time is None:
             return text
@@ -102,10 +89,10 @@ def cost(
 ) -> Cost:
     """Count and measure the cost of a rule for a model and a batch, beside BPTT.
 
-    Counting compiles nothing: bytes are those of the arrays that the rule carries and that a window keeps, and products are
-    counted in its program. In a single window of all T steps nothing reads the traces at the end, and they cost nothing: give
-    the `window` that you train with. The measurement compiles the gradient under the rule and under BPTT, reads how much
-    temporary memory each needs, and times both in turn on random spikes, on the device that JAX uses.
+    Counting compiles nothing: bytes are those of the arrays that the rule carries and that a window keeps. In a single window
+    of all T steps nothing reads the traces at the end: give the `window` that you train with. The measurement compiles the
+    gradient under the rule and under BPTT, reads how much temporary memory each needs, and times both in turn on random
+    spikes, on the device that JAX uses.
 
     Args:
         model: a model that the rule can handle. It is not changed.
@@ -129,8 +116,8 @@ def cost(
         >>> model = connect([nnx.Linear(100, 50, rngs=rngs), LIF(), nnx.Linear(50, 10, rngs=rngs), LI()])
         >>> for rule in (OTTT(), OSTL()):
         ...     print(cost(model, rule, (100, 32, 100), window=25, measure=False))
-        windows of 25 steps: 16,088 bytes per sample, 848 of them carried (BPTT 60,480); 1.00 times BPTT's products
-        windows of 25 steps: 37,720 bytes per sample, 22,480 of them carried (BPTT 60,480); 1.48 times BPTT's products
+        windows of 25 steps: 16,088 bytes per sample, 848 of them carried (BPTT 60,480)
+        windows of 25 steps: 37,720 bytes per sample, 22,480 of them carried (BPTT 60,480)
     """
     if len(input_shape) < 3:
         raise ValueError(f"cost got the shape {list(input_shape)}, expected that of inputs, [T, B, features...].")
@@ -138,71 +125,37 @@ def cost(
         raise ValueError(f"cost got repeats={repeats}, expected 1 or more; measure=False measures nothing.")
     model = nnx.clone(model)
     struct = jax.ShapeDtypeStruct(input_shape, input_dtype(model))
-    mine, theirs = (_Gradient(model, one, struct, window) for one in (rule, BPTT()))
     steps = min(as_rule(rule).offline_window(window, model, struct), input_shape[0])
     counted = Cost(
         window=steps,
         carried_bytes=_carried_bytes(model, rule, struct),
         window_bytes=_kept_bytes(model, struct, steps),
         bptt_bytes=_carried_bytes(model, BPTT(), struct) + _kept_bytes(model, struct, input_shape[0]),
-        products=mine.products,
-        bptt_products=theirs.products,
     )
     if not measure:
         return counted
-    seconds: dict[str, list[float]] = {"mine": [], "theirs": []}
-    for _ in range(repeats + 1):
-        for name, gradient in (("mine", mine), ("theirs", theirs)):
-            seconds[name].append(gradient.time())
-    batch = input_shape[1]
+    programs = [_compiled(model, one, struct, window) for one in (rule, BPTT())]
+    seconds: list[list[float]] = [[], []]
+    for _ in range(repeats + 1):  # the first call of each warms up
+        for times, (program, arguments) in zip(seconds, programs, strict=True):
+            start = time.perf_counter()
+            jax.block_until_ready(program(*arguments))
+            times.append(time.perf_counter() - start)
+    mine, theirs = (program.memory_analysis().temp_size_in_bytes // input_shape[1] for program, _ in programs)
+    ours, bptts = (statistics.median(times[1:]) for times in seconds)
     return dataclasses.replace(
-        counted,
-        temporary_bytes=mine.temporary_bytes // batch,
-        bptt_temporary_bytes=theirs.temporary_bytes // batch,
-        seconds=statistics.median(seconds["mine"][1:]),
-        bptt_seconds=statistics.median(seconds["theirs"][1:]),
+        counted, temporary_bytes=mine, bptt_temporary_bytes=theirs, seconds=ours, bptt_seconds=bptts
     )
 
 
-class _Gradient:
-    """The gradient of a batch of random spikes, w.r.t. a loss whose gradient costs next to nothing."""
-
-    def __init__(self, model: nnx.RNNCellBase, rule: Any, inputs: jax.ShapeDtypeStruct, window: int | None):
-        graphdef, state = nnx.split((model, rule, None))
-        self.program = Program(graphdef, _sum_of_squares, "none", window, None)
-        self._targets = _outputs(model, inputs)
-        self.arguments = (state, inputs, jax.tree.map(PerSequence, self._targets), None, None)
-
-    @property
-    def products(self) -> int:
-        """Multiply-adds in products per step and sample."""
-        program = jax.make_jaxpr(functools.partial(run_program, self.program))(*self.arguments).jaxpr
-        read, _ = dce_jaxpr(program, [True] * len(program.outvars))  # without products that nothing reads
-        steps, batch = self.arguments[1].shape[:2]
-        return _products(read) // (steps * batch)
-
-    def time(self) -> float:
-        """Run once, and return the seconds."""
-        arguments = self._drawn
-        start = time.perf_counter()
-        jax.block_until_ready(self._compiled(*arguments))
-        return time.perf_counter() - start
-
-    @property
-    def temporary_bytes(self) -> int:
-        return self._compiled.memory_analysis().temp_size_in_bytes
-
-    @functools.cached_property
-    def _compiled(self) -> Any:
-        return run_program.lower(self.program, *self.arguments).compile()
-
-    @functools.cached_property
-    def _drawn(self) -> tuple[Any, ...]:
-        """The arguments with random spikes in place of shapes: only a measurement takes their memory."""
-        state, inputs, _, *rest = self.arguments
-        spikes = jax.random.bernoulli(jax.random.key(0), 0.1, inputs.shape).astype(inputs.dtype)
-        targets = jax.tree.map(lambda one: PerSequence(jnp.zeros(one.shape, one.dtype)), self._targets)
-        return state, spikes, targets, *rest
+def _compiled(model: nnx.RNNCellBase, rule: Any, inputs: jax.ShapeDtypeStruct, window: int | None) -> tuple[Any, Any]:
+    """The compiled gradient of a batch of random spikes, w.r.t. a loss whose gradient costs next to nothing."""
+    graphdef, state = nnx.split((model, rule, None))
+    spikes = jax.random.bernoulli(jax.random.key(0), 0.1, inputs.shape).astype(inputs.dtype)
+    targets = jax.tree.map(lambda one: PerSequence(jnp.zeros(one.shape, one.dtype)), _outputs(model, inputs))
+    arguments = (state, spikes, targets, None, None)
+    program = Program(graphdef, _sum_of_squares, "none", window, None)
+    return run_program.lower(program, *arguments).compile(), arguments
 
 
 def _sum_of_squares(outputs: Any, targets: Any) -> Array:
@@ -254,36 +207,3 @@ def _kept_bytes(model: Any, inputs: jax.ShapeDtypeStruct, steps: int) -> int:
         return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
     return size(2) - size(1)
-
-
-def _products(jaxpr: Any) -> int:
-    """Multiply-adds in the matrix products and convolutions of a program, with loops unrolled.
-
-    The zeros that the gradient of a convolution with strides inserts between its numbers are not multiplied.
-    """
-    total = 0
-    for equation in jaxpr.eqns:
-        name, params = equation.primitive.name, equation.params
-        if name == "dot_general":
-            (contracted, _), _ = params["dimension_numbers"]
-            shape = equation.invars[0].aval.shape
-            total += equation.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
-        elif name == "conv_general_dilated":
-            kernel, out = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec[0]
-            inserted = math.prod(params["lhs_dilation"])
-            total += equation.outvars[0].aval.size * math.prod(kernel) // (kernel[out] * inserted)
-        else:
-            repeats = params["length"] if name == "scan" else 1
-            total += repeats * sum(_products(inner) for inner in _inner(params))
-    return total
-
-
-def _inner(params: dict[str, Any]) -> list[Any]:
-    """The programs inside an equation; of the branches of a condition, all."""
-    found = []
-    for value in params.values():
-        for one in value if isinstance(value, tuple | list) else (value,):
-            inner = getattr(one, "jaxpr", one)
-            if hasattr(inner, "eqns"):
-                found.append(inner)
-    return found

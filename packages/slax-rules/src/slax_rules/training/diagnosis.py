@@ -1,8 +1,6 @@
-"""The diagnosis of a training step that is not finite: the batch is run again from the state before the step."""
+"""What is wrong with a run: a step that is not finite, and layers that never spike. A batch is run again, layer by layer."""
 
 import dataclasses
-import enum
-import json
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,72 +11,100 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
-from slax_neurons import unroll
-from slax_neurons.building_blocks import first_carry
-from slax_rules.loop.devices import part_here, texts_of_processes
+from slax_neurons import Connect, unroll
+from slax_neurons.building_blocks import carry_without_buffer, first_carry
+from slax_rules.loop.devices import part_here
 from slax_rules.loop.entry import gradients
 from slax_rules.loop.objective import read_targets, sequence_losses, step_losses
-from slax_rules.losses import SequenceLoss, sum_dtype
-from slax_rules.penalties import LayerPenalty, Probed, penalties_by_layer
+from slax_rules.losses import SequenceLoss
 from slax_rules.training.agreement import offline_rule
-from slax_rules.training.epoch import Train, prepared
-from slax_rules.training.layers import layer_names, run_layers
-from slax_rules.training.log import StepNotFinite
-from slax_rules.training.paths import by_path, module_names, readable_path
-from slax_rules.training.progress import PARTS
-from slax_rules.training.sampling import Batch
+from slax_rules.training.batches import Batch
+from slax_rules.training.checkpoints import PARTS
+from slax_rules.training.epoch import Train, prepared, stays_finite
+from slax_rules.training.history import StepNotFinite
+from slax_rules.training.paths import by_path, kind, module_names, readable_path
 
 SLOWER = (
     "Lower the learning rate, or clip gradients: optax.chain(optax.clip_by_global_norm(1.0), ...). In float16, compute in "
     "bfloat16 or float32, or give Adam eps=1e-4, since its default is 0 in float16."
 )
-NOT_SEEN = f"the cause is not seen again when the step is repeated. {SLOWER}"
 
 
-class Stage(enum.IntEnum):
-    """The part of a step in which a cause was found, in causal order, and at the end that none was found."""
-
-    PARAMETERS = 0
-    INPUTS = 1
-    LAYERS = 2
-    LOSSES = 3
-    PENALTIES = 4
-    GRADIENT = 5
-    UPDATE = 6
-    NOT_SEARCHED = 7
-    NOT_SEEN = 8
-
-
-class Cause(NamedTuple):
-    """A cause for numbers that are not finite: where in a step it is, and the sentences that tell it."""
-
-    stage: int
-    text: str
-
-
-class Found(NamedTuple):
-    """The first number of an array that is not finite.
+class LayerRun(NamedTuple):
+    """The run of a module of a stack over a sequence.
 
     Args:
-        exists: whether there is such a number.
-        place: its index.
-        value: its value, infinite or NaN.
-        number: count of all such numbers.
+        outputs: outputs [T, B, ...], or a tree of such arrays.
+        carry: carry after the last step.
+        spikes: whether the module is a spiking neuron.
     """
 
-    exists: Any
-    place: tuple[Any, ...]
-    value: Any
-    number: Any
+    outputs: Any
+    carry: Any
+    spikes: bool
 
 
-def find_not_finite(array: Any) -> Found:
-    """Find the first number that is not finite; an array of integers has none."""
-    if not jnp.issubdtype(array.dtype, jnp.inexact) or not array.size:
-        return Found(False, (), 0.0, 0)
-    bad = ~jnp.isfinite(array).ravel()
-    first = jnp.argmax(bad)
-    return Found(bad.any(), jnp.unravel_index(first, array.shape), array.ravel()[first], bad.sum())
+def layer_names(model: nnx.RNNCellBase) -> list[str]:
+    """The names of the modules that `run_layers` runs, such as "3.1 LIF" for module 1 of the stack that is module 3."""
+    if not isinstance(model, Connect):
+        return [kind(model)]
+    return [name for path, name in module_names(model).items() if "synapses/" not in path]
+
+
+def run_layers(model: nnx.RNNCellBase, carry: Any, inputs: Array) -> list[LayerRun]:
+    """Run each module that is not itself a stack, in order; a model that is not a stack counts as one module."""
+    if not isinstance(model, Connect):
+        carry, outputs = unroll(model, carry, inputs)
+        return [LayerRun(outputs, carry, False)]
+    after, outputs = model.outputs(carry, inputs)
+    runs: list[LayerRun] = []
+    for module, before, end, current, output in zip(
+        model.modules, carry, after, (inputs, *outputs[:-1]), outputs, strict=True
+    ):
+        if isinstance(module, Connect):
+            runs += run_layers(module, carry_without_buffer(before), current)
+        else:
+            runs.append(LayerRun(output, carry_without_buffer(end), bool(getattr(module, "spikes", False))))
+    return runs
+
+
+class SilentLayers:
+    """Spiking layers without a single spike on the first batch: the weights after them get no gradient.
+
+    A model that is not a stack is not checked.
+    """
+
+    def __init__(self, graphdef: Any, state: nnx.State, batch: Batch):
+        self.graphdef, self.batch = graphdef, batch
+        self.names = self._silent(state)
+
+    def still(self, state: nnx.State) -> str:
+        """A warning about the layers that are silent with this state, too; empty if there is none."""
+        names = [name for name in self.names if name in self._silent(state)] if self.names else []
+        if not names:
+            return ""
+        which = f"Layer {names[0]} is" if len(names) == 1 else f"Layers {', '.join(names)} are"
+        return (
+            f"{which} silent: not one spike on the first batch, either before training or after the first epoch, so the "
+            "weights after it get no gradient. Raise the weights into the first of them, as with "
+            "kernel_init=fluctuation_driven(...), or lower its threshold. slax_neurons.health(model, inputs) says more."
+        )
+
+    def _silent(self, state: nnx.State) -> list[str]:
+        model = nnx.merge(self.graphdef, state, copy=True)[0]
+        if not isinstance(model, Connect):
+            return []
+        spikes = jax.device_get(_spikes(self.graphdef, state, self.batch))
+        return [name for name, found in zip(layer_names(model), spikes, strict=True) if found is not None and not found]
+
+
+@partial(jax.jit, static_argnums=0)
+def _spikes(graphdef: Any, state: nnx.State, batch: Batch) -> list[Array | None]:
+    """True for each layer that spikes at all, False for a silent one, and None for a layer without spiking neurons."""
+    model = nnx.merge(graphdef, state, copy=True)[0]
+    inputs, _, _ = prepared(model, batch)
+    runs = run_layers(model, first_carry(model, inputs.shape[1:]), inputs)
+    return [jnp.any(run.outputs != 0) if run.spikes else None for run in runs]
 
 
 def check_parameters(name: str, model: nnx.RNNCellBase, rule: Any = None) -> None:
@@ -100,239 +126,146 @@ def all_finite(arrays: list[Array]) -> Array:
 def explain(train: Train, state: nnx.State, bad: StepNotFinite) -> str:
     """Explain in a few sentences what is not finite in a step, where it is, and what to do about it.
 
-    Each of several processes repeats the step with the samples that it passed in, or with all that a `Sampler` drew. All of
-    them tell the earliest cause that one has found: what comes later can be wrong in a share of a batch alone.
+    Each of several processes repeats the step with the samples that it passed in, or with all that a `Sampler` drew.
+
+    Raises:
+        RuntimeError: the step cannot be repeated, as for lack of memory.
     """
-    mesh = train.program.mesh
-    try:
-        batch = bad.call.batch(bad.index)
-        if mesh is not None:  # the step is repeated on one device
-            train = dataclasses.replace(train, program=dataclasses.replace(train.program, mesh=None))
-            state, batch = jax.device_put(part_here((state, batch)), mesh.local_devices[0])
-        found = next(_causes(train, state, batch), Cause(Stage.NOT_SEEN, NOT_SEEN))
-    except Exception as error:  # such as out of memory: report the step that is not finite, not this error
-        found = Cause(Stage.NOT_SEARCHED, f"the cause could not be found ({type(error).__name__}: {error}).")
-    return found.text if mesh is None or not mesh.is_multi_process else _earliest(found)
+    mesh, batch = train.program.mesh, bad.call.batch(bad.index)
+    if mesh is not None:  # the step is repeated on one device
+        train = dataclasses.replace(train, program=dataclasses.replace(train.program, mesh=None))
+        state, batch = jax.device_put(part_here((state, batch)), mesh.local_devices[0])
+    elsewhere = "" if mesh is None or not mesh.is_multi_process else " Another process may have found it."
+    not_seen = f"the cause is not seen again when the step is repeated.{elsewhere} {SLOWER}"
+    return next(_causes(train, state, batch), not_seen)
 
 
-def _earliest(mine: Cause) -> str:
-    """The earliest cause of all processes, and the process that found it."""
-    try:
-        causes = [Cause(*json.loads(text)) for text in texts_of_processes(json.dumps(mine))]
-    except Exception as error:  # such as a process that has died: report what was found here
-        return f"{mine.text} (The other processes could not be asked: {type(error).__name__}: {error})"
-    number, cause = min(enumerate(causes), key=lambda found: found[1].stage)
-    return f"in process {number}, {cause.text}" if cause.stage < Stage.NOT_SEEN else cause.text
-
-
-def _causes(train: Train, state: nnx.State, batch: Batch) -> Iterator[Cause]:
+def _causes(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:
     """The causes found, in causal order."""
-    model = nnx.merge(train.program.graphdef, state, copy=True)[0]
-    names = module_names(model)
-    for bad in _in_state(nnx.state(model, nnx.Param), names):
-        yield Cause(Stage.PARAMETERS, f"the parameter {bad}. Expected finite numbers.")
-    yield from _in_pass(train, state, batch)
-    yield from _in_gradient(train, state, batch, names)
-    after, _ = jax.jit(_unguarded, static_argnums=0)(train, state, batch)
+    names = module_names(nnx.merge(train.program.graphdef, state, copy=True)[0])
+    yield from _in_pass(train, state, batch, names)
+    after, _ = _unguarded(train, state, batch)
     if train.program.update == "online":
-        for cause in (*_in_pass(train, after, batch), *_in_gradient(train, after, batch, names)):
-            yield Cause(Stage.UPDATE, f"after updates within the sequence, {cause.text}")
+        for cause in _in_pass(train, after, batch, names):
+            yield f"after updates within the sequence, {cause}"
     for number, part in enumerate(PARTS):
-        if number not in after:
-            continue
-        for bad in _in_state(jax.tree.map(_became, state[number], after[number]), names if part == "model" else {}):
-            text = f"the update makes {bad}, in the {part}, of a gradient that is finite. {SLOWER}"
-            yield Cause(Stage.UPDATE, text)
+        if number in after:
+            new = jax.tree.map(lambda old, new: jnp.where(_finite(old), new, 0), state[number], after[number])
+            for bad in _in_state(new, names if part == "model" else {}):
+                yield f"the update makes {bad}, in the {part}, of a gradient that is finite. {SLOWER}"
 
 
+@partial(jax.jit, static_argnums=0)
 def _unguarded(train: Train, state: nnx.State, batch: Batch) -> tuple[nnx.State, Array]:
     return train.unguarded(state, batch)
 
 
-def _became(before: Array, after: Array) -> Array:
-    """An array in which only entries that were finite before are kept; all others are 0."""
-    if not jnp.issubdtype(after.dtype, jnp.inexact):
-        return after
-    return jnp.where(jnp.isfinite(before), after, jnp.zeros((), after.dtype))
-
-
-def _in_state(state: Any, names: Mapping[str, str]) -> Iterator[str]:
-    """The arrays of a state that are not finite."""
-    for path, leaf in by_path(state).items():
-        found = jax.device_get(find_not_finite(leaf))
-        if found.exists:
-            yield f"{readable_path(path, names)} {_value(found)} at {list(map(int, found.place))}"
-
-
-def _in_pass(train: Train, state: nnx.State, batch: Batch) -> Iterator[Cause]:
-    """The causes in inputs, layers, losses and penalties, in causal order."""
-    model = nnx.merge(train.program.graphdef, state, copy=True)[0]
-    inputs, layers, losses = jax.device_get(_find_in_pass(train, state, batch))
-    if inputs.exists:
-        where = f"{_value(inputs)} at {_place(inputs.place)}"
-        yield Cause(Stage.INPUTS, f"the inputs are {where}. Expected finite numbers: look at how the batch is made.")
-    for name, (outputs, carries) in zip(layer_names(model), layers, strict=True):
-        for found in outputs:
-            if found.exists:
-                where = f"{_value(found)} at {_place(found.place)}{_limit(found)}"
-                yield Cause(Stage.LAYERS, f"the output of layer {name} is {where}. {SLOWER}")
-        for found in carries:
-            if found.exists:
-                per_sample = len(found.place) > 1
-                place = _place((0, *found.place)).partition(", ")[2] if per_sample else list(map(int, found.place))
-                where = f"{_value(found)} at the end, {place}{_limit(found)}"
-                yield Cause(Stage.LAYERS, f"the state of layer {name} is {where}. {SLOWER}")
-    if losses.exists:
-        for text in _in_targets(train, state, batch, losses):
-            yield Cause(Stage.LOSSES, text)
-        is_sequence = isinstance(train.program.loss_fn, SequenceLoss)
-        where = f"sample {int(losses.place[0])}" if is_sequence else _place(losses.place)
-        text = f"loss_fn makes {_value(losses)} of outputs that are finite, at {where}. Check its targets, and how it handles"
-        yield Cause(Stage.LOSSES, f"{text} large outputs and zeros.")
-    if train.program.penalties:
-        for text in _in_penalties(train, state, batch):
-            yield Cause(Stage.PENALTIES, text)
+def _in_pass(train: Train, state: nnx.State, batch: Batch, names: Mapping[str, str]) -> Iterator[str]:
+    """The causes in parameters, inputs, layers, losses, penalties and gradients."""
+    program = train.program
+    model, rule, _ = nnx.merge(program.graphdef, state, copy=True)
+    for bad in _in_state(nnx.state(model, nnx.Param), names):
+        yield f"the parameter {bad}. Expected finite numbers."
+    found = jax.device_get(_run_again(train, state, batch))
+    for where in _places(found["inputs"]):
+        yield f"the inputs are {where}. Expected finite numbers: look at how the batch is made."
+    for name, outputs, carry in zip(layer_names(model), found["outputs"], found["carries"], strict=True):
+        for where in _places(outputs):
+            yield f"the output of layer {name} is {where}. {SLOWER}"
+        for bad in _in_state(carry, {}):
+            yield f"the state of layer {name} at the end is {bad.lstrip()}. {SLOWER}"
+    for where in _places(found["losses"]):
+        sample = int(np.argwhere(~np.isfinite(found["losses"]))[0][-1])
+        yield from _in_targets(batch, sample, found["outputs"][-1])
+        text = f"loss_fn makes {where} of outputs that are finite. Check its targets, and how it handles large outputs"
+        yield f"{text} and zeros."
+    if program.penalties and _finite_without(train, state, batch, ()):
+        for one in program.penalties:
+            if not _finite_without(train, state, batch, (one,)):
+                advice = "Check how its function handles zeros: the rates of a silent layer are 0."
+                yield f"the penalty {one.describe()}, or its gradient, is not finite. {advice}"
+    inputs, targets, mask = prepared(model, batch)
+    options = {"rule": offline_rule(rule, program.update, program.window), "window": program.window}
+    gradient = gradients(model, program.loss_fn, inputs, targets, mask, penalties=program.penalties, **options)[1]
+    if bad_ones := list(_in_state(gradient, names)):
+        more = f", and of {len(bad_ones) - 1} more arrays" if len(bad_ones) > 1 else ""
+        yield (
+            f"the gradient of {bad_ones[-1]}{more}, though inputs, parameters, outputs and losses are finite. Possible causes "
+            f"are division by nearly 0 in a surrogate or a rule, and numbers near the end of the range of {inputs.dtype}. "
+            f"{SLOWER}"
+        )
 
 
 @partial(jax.jit, static_argnums=0)
-def _find_in_pass(train: Train, state: nnx.State, batch: Batch) -> tuple[Found, list[Any], Found]:
-    """Find numbers that are not finite in inputs, in the outputs and states of each layer, and in losses that count."""
-    graphdef, loss_fn = train.program.graphdef, train.program.loss_fn
-    model = nnx.merge(graphdef, state, copy=True)[0]
+def _run_again(train: Train, state: nnx.State, batch: Batch) -> dict[str, Any]:
+    """The inputs, the outputs and carry of each layer, and the losses that count."""
+    loss_fn = train.program.loss_fn
+    model = nnx.merge(train.program.graphdef, state, copy=True)[0]
     inputs, targets, mask = prepared(model, batch)
-    layers = []
-    for run in run_layers(nnx.merge(graphdef, state, copy=True)[0], inputs):
-        layers.append([[find_not_finite(leaf) for leaf in jax.tree.leaves(tree)] for tree in (run.outputs, run.carry)])
-    _, outputs = unroll(model, first_carry(model, inputs.shape[1:]), inputs)
     found = read_targets(targets, *inputs.shape[:2])
+    runs = run_layers(model, first_carry(model, inputs.shape[1:]), inputs)
     if isinstance(loss_fn, SequenceLoss):
-        losses = sequence_losses(loss_fn, outputs, found, mask)
+        losses = sequence_losses(loss_fn, runs[-1].outputs, found, mask)
         counted = None if mask is None else mask.any(axis=0)
     else:
-        losses, counted = step_losses(loss_fn, outputs, found), mask
-    return (
-        find_not_finite(inputs),
-        layers,
-        find_not_finite(losses if counted is None else jnp.where(counted, losses, 0)),
-    )
+        losses, counted = step_losses(loss_fn, runs[-1].outputs, found), mask
+    return {
+        "inputs": inputs,
+        "outputs": [run.outputs for run in runs],
+        "carries": [run.carry for run in runs],
+        "losses": losses if counted is None else jnp.where(counted, losses, 0),
+    }
 
 
-def _in_penalties(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:
-    """The penalties that are not finite, or whose gradient is not, though the outputs of all layers are finite."""
-    probes, penalties = _penalties(train, state)
-    found = jax.device_get(_find_in_penalties(train, state, batch))
-    advice = "Check how its function handles zeros: the rates of a silent layer are 0."
-    for one, (value, slope) in zip(penalties, found, strict=True):
-        what = f"the penalty {one.penalty.describe()}"
-        where = f"for layer {probes[one.probe]} of the neurons"
-        if value.exists:
-            yield f"{what} is {_value(value)} {where}. {advice}"
-        if slope.exists:
-            yield f"the gradient of {what} is {_value(slope)} {where}, though the penalty is finite. {advice}"
+def _finite_without(train: Train, state: nnx.State, batch: Batch, penalties: tuple[Any, ...]) -> bool:
+    """Whether the step is finite with these penalties alone."""
+    other = dataclasses.replace(train, program=dataclasses.replace(train.program, penalties=penalties))
+    after, loss = _unguarded(other, state, batch)
+    return bool(jnp.isfinite(loss) & stays_finite(state, after))
 
 
-def _penalties(train: Train, state: nnx.State) -> Any:
-    """The probes of a program's penalties, and each penalty of each layer."""
-    return penalties_by_layer(train.program.penalties, nnx.merge(train.program.graphdef, state, copy=True)[0])
-
-
-@partial(jax.jit, static_argnums=0)
-def _find_in_penalties(train: Train, state: nnx.State, batch: Batch) -> list[tuple[Found, Found]]:
-    """Find numbers that are not finite in the values of each penalty of each layer, and in their gradients.
-
-    A penalty of a mean is looked at for the mean of the sequence; online, for the mean at the end of each window.
-    """
-    program = train.program
-    model = nnx.merge(program.graphdef, state, copy=True)[0]
-    inputs, _, mask = prepared(model, batch)
-    probes, penalties = _penalties(train, state)
-    _, (_, hidden) = unroll(Probed(model, probes), first_carry(model, inputs.shape[1:]), inputs)
-    steps = inputs.shape[0]
-    size = (program.window or 1) if program.update == "online" else steps
-    ends = np.minimum(np.arange(size, steps + size, size), steps) - 1
-    counts = jnp.ones(inputs.shape[:2], bool) if mask is None else mask
-    number = jnp.maximum(jnp.cumsum(counts.sum(axis=1)), 1)[ends]
-
-    def counted(values: Array) -> Array:
-        return jnp.where(counts.reshape(*counts.shape, *[1] * (values.ndim - 2)), values, 0)
-
-    def find(one: LayerPenalty) -> tuple[Found, Found]:
-        function, values = one.penalty.function, hidden[one.probe]
-        if one.penalty.of_mean:
-            dtype = sum_dtype(values.dtype)
-            sums = jnp.cumsum(counted(values).sum(axis=1, dtype=dtype), axis=0)[ends]
-            means = sums / number.astype(dtype).reshape(-1, *[1] * (sums.ndim - 1))
-            value, slope = jax.vmap(jax.value_and_grad(function))(means)
-        else:
-            value, pull = jax.vjp(jax.vmap(function), values)
-            value, slope = counted(value), counted(*pull(jnp.ones_like(value)))
-        return find_not_finite(value), find_not_finite(slope)
-
-    return [find(one) for one in penalties]
-
-
-def _in_targets(train: Train, state: nnx.State, batch: Batch, losses: Found) -> Iterator[str]:
-    """The faults of the target of a loss that is not finite."""
-    graphdef = train.program.graphdef
-
-    def outputs_of(state: nnx.State, inputs: Array) -> Any:
-        model = nnx.merge(graphdef, state, copy=True)[0]
-        return unroll(model, first_carry(model, inputs.shape[1:]), inputs)[1]
-
-    inputs, targets, _ = prepared(nnx.merge(graphdef, state, copy=True)[0], batch)
-    found = read_targets(targets, *inputs.shape[:2])
-    outputs = jax.eval_shape(outputs_of, state, inputs)
+def _in_targets(batch: Batch, sample: int, outputs: Any) -> Iterator[str]:
+    """The faults of the targets of a sample whose loss is not finite."""
+    found = read_targets(batch[1], *batch[0].shape[:2])
     for leaf, per_step in zip(found.leaves, found.per_step, strict=True):
-        where = losses.place if per_step else losses.place[-1:]  # [T, B] for a loss per step, [B] for one per sequence
-        if per_step and len(where) == 1:
-            where = (slice(None), *where)
-        target = np.asarray(leaf[where])
-        if jnp.issubdtype(leaf.dtype, jnp.inexact):
-            if not np.isfinite(target).all():
-                yield f"a target of sample {int(losses.place[-1])} is not finite: {target.tolist()}. Expected finite numbers."
-        elif isinstance(outputs, jax.ShapeDtypeStruct) and ((target < 0) | (target >= outputs.shape[-1])).any():
+        target = np.asarray(leaf[:, sample] if per_step else leaf[sample])
+        if not np.isfinite(target).all():
+            yield f"a target of sample {sample} is not finite: {target.tolist()}. Expected finite numbers."
+        classes = outputs.shape[-1] if isinstance(outputs, np.ndarray) else np.inf
+        out = target[(target < 0) | (target >= classes)]
+        if np.issubdtype(target.dtype, np.integer) and out.size:
             yield (
-                f"a label of sample {int(losses.place[-1])} is out of range: {target.tolist()}. Expected 0 to "
-                f"{outputs.shape[-1] - 1} for outputs of {outputs.shape[-1]} classes: renumber the labels, or widen the "
-                "read-out."
+                f"a label of sample {sample} is out of range: {out[0]}. Expected 0 to {classes - 1} for outputs of {classes} "
+                "classes: renumber the labels, or widen the read-out."
             )
 
 
-def _in_gradient(train: Train, state: nnx.State, batch: Batch, names: Mapping[str, str]) -> Iterator[Cause]:
-    """The parameters whose gradient is not finite, from the last layer on, in the direction of backpropagation."""
-    program = train.program
-    model, rule, _ = nnx.merge(program.graphdef, state, copy=True)
-    inputs, targets, mask = prepared(model, batch)
-    options = {
-        "rule": offline_rule(rule, program.update, program.window),
-        "window": program.window,
-        "penalties": program.penalties,
-    }
-    _, gradient = gradients(model, program.loss_fn, inputs, targets, mask=mask, **options)
-    bad = list(_in_state(gradient, names))
-    if bad:
-        more = f", and of {len(bad) - 1} more arrays" if len(bad) > 1 else ""
-        text = (
-            f"the gradient of {bad[-1]}{more}, though inputs, parameters, outputs and losses are finite. Possible causes are "
-            f"division by nearly 0 in a surrogate or a rule, and numbers near the end of the range of {inputs.dtype}. {SLOWER}"
-        )
-        yield Cause(Stage.GRADIENT, text)
+def _finite(array: Any) -> Any:
+    """True where a number is finite; an array of integers or keys is."""
+    is_number = jnp.issubdtype(array.dtype, jnp.inexact)
+    return jnp.isfinite(array) if is_number else jnp.ones(array.shape, bool)
 
 
-def _value(found: Found) -> str:
-    more = f" (one of {int(found.number)})" if found.number > 1 else ""
-    return f"{'NaN' if np.isnan(found.value) else 'infinite'}{more}"
+def _in_state(state: Any, names: Mapping[str, str]) -> Iterator[str]:
+    """The arrays of a state that are not finite: name, value, and index."""
+    for path, leaf in by_path(state).items():
+        bad = np.argwhere(~np.asarray(_finite(leaf)))
+        if len(bad):
+            yield f"{readable_path(path, names)} {_value(np.asarray(leaf), bad)} at {bad[0].tolist()}"
 
 
-def _place(index: tuple[Any, ...]) -> str:
-    time, sample, *features = map(int, index)
-    where = f"time step {time}, sample {sample}"
-    return f"{where}, feature {features[0] if len(features) == 1 else features}" if features else where
+def _places(tree: Any) -> Iterator[str]:
+    """The arrays [T, B, ...], or losses [B], that are not finite: value, and step, sample and feature of the first one."""
+    for leaf in jax.tree.leaves(tree):
+        bad = np.argwhere(~np.asarray(_finite(leaf)))
+        if len(bad):
+            labels = ("sample",) if leaf.ndim == 1 else ("time step", "sample", *["feature"] * (leaf.ndim - 2))
+            yield f"{_value(leaf, bad)} at {', '.join(f'{a} {i}' for a, i in zip(labels, bad[0], strict=True))}"
 
 
-def _limit(found: Found) -> str:
-    """The largest number of the dtype, if it was exceeded."""
-    dtype = np.asarray(found.value).dtype
-    return (
-        f": more than {float(jnp.finfo(dtype).max):.4g}, the largest number of {dtype}" if np.isinf(found.value) else ""
-    )
+def _value(array: Any, bad: np.ndarray) -> str:
+    """What the first number is that is not finite, how many there are, and the largest number that is."""
+    value = array[tuple(bad[0])]
+    more = f" (one of {len(bad)})" if len(bad) > 1 else ""
+    largest = f", more than {float(jnp.finfo(array.dtype).max):.4g}, the largest number of {array.dtype},"
+    return f"NaN{more}" if np.isnan(value) else f"infinite{more}{largest}"

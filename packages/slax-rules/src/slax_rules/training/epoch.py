@@ -16,9 +16,7 @@ from jaxtyping import Array, Bool
 from slax_rules.loop.devices import REPLICATED, replicated, split_batch
 from slax_rules.loop.entry import Program
 from slax_rules.losses import check_mask, check_some_entry, sum_dtype
-from slax_rules.training.batches import as_batch, cast_dtype, cast_inputs, check_time_first
-from slax_rules.training.progress import Progress
-from slax_rules.training.sampling import Batch, Sampler
+from slax_rules.training.batches import Batch, Sampler, as_batch, cast_dtype, cast_inputs, check_time_first
 
 # Maximum steps of a sampler in one call. A step of a small net (20-16-4, 20 steps, batch 32, two cores) takes 0.30 ms with 1,
 # 0.22 with 5, 0.21 with 50; with fewer steps, the bar is smoother.
@@ -97,54 +95,49 @@ def run_epoch(
     train: Train,
     batches: Callable[[int], Iterable[Any]],
     state: nnx.State,
-    progress: Progress,
+    epoch: int,
+    step: int,
+    done: int,
     intervals: Sequence[int],
 ) -> Iterator[Call]:
-    """Run the rest of an epoch, call by call; no call extends past a step that is a multiple of one of the `intervals`."""
+    """Run the rest of an epoch, call by call, after `step` steps of the run and `done` batches of the epoch.
+
+    No call extends past a step that is a multiple of one of the `intervals`.
+    """
     healthy = jnp.ones((), bool)
     if train.program.mesh is not None:
         healthy = replicated(healthy, train.program.mesh)
     if isinstance(batches, Sampler):
-        key, step, done = batches.epoch_key(progress.epoch), progress.step, progress.batches
+        key = batches.epoch_key(epoch)
         while done < batches.steps:
             count = min([STEPS_PER_CALL, batches.steps - done, *(every - step % every for every in intervals)])
             first, last = np.int32(done), np.int32(done + count)
             state, healthy, losses = _sampled_steps(train, batches.sample, state, healthy, key, first, last)
-            yield Call(state, healthy, losses, count, partial(_sampled_batch, batches, progress.epoch, done))
+            yield Call(state, healthy, losses, count, lambda index, first=done: batches.batch(epoch, first + index))
             step, done = step + count, done + count
         return
-    stream = iter(batches(progress.epoch))
-    done = sum(1 for _ in islice(stream, progress.batches))
-    if done < progress.batches:
+    stream = iter(batches(epoch))
+    found = sum(1 for _ in islice(stream, done))
+    if found < done:
         raise ValueError(
-            f"Epoch {progress.epoch} gave {done} batches, expected the {progress.batches} at least that the checkpoint was "
+            f"Epoch {epoch} gave {found} batches, expected the {done} at least that the checkpoint was "
             "made after. A run continues only with the batches that it had: make them from the epoch and a fixed seed."
         )
     for batch in stream:
         batch = as_batch(batch)
         if train.program.mesh is None:
             for mask in batch[2:]:
-                check_some_entry(
-                    np.asarray(mask)
-                )  # not an operation on the device, which would wait for the steps before
+                check_some_entry(np.asarray(mask))  # an operation on the device would wait for the steps before
         else:
             batch = split_batch(batch, train.program.mesh)
         state, healthy, losses = _one_step(train, state, healthy, batch)
         done += 1
-        yield Call(state, healthy, losses, 1, partial(_same_batch, batch))
+        yield Call(state, healthy, losses, 1, lambda index, batch=batch: batch)
     if done == 0:
         raise ValueError(
-            f"Epoch {progress.epoch} gave no batches, expected at least one. An iterator or a generator can be read only once: "
+            f"Epoch {epoch} gave no batches, expected at least one. An iterator or a generator can be read only once: "
             "give a list, batches=list(...), or a function that makes a new one for each epoch, batches=lambda epoch: ..."
         )
-
-
-def _sampled_batch(batches: Sampler, epoch: int, first: int, index: int) -> Batch:
-    return tuple(batches.batch(epoch, first + index))
-
-
-def _same_batch(batch: Batch, index: int) -> Batch:
-    return batch
 
 
 @partial(jax.jit, static_argnums=0)

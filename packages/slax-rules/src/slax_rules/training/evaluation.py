@@ -18,21 +18,17 @@ from slax_rules.loop.devices import (
     REPLICATED,
     Devices,
     as_mesh,
-    check_splittable,
-    map_shares,
     part_here,
     placed,
     replicated,
     split_batch,
-    state_specs,
 )
 from slax_rules.loop.entry import check_hashable
 from slax_rules.loop.objective import Targets, read_targets, sequence_losses, step_losses
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
-from slax_rules.training.batches import as_array, cast_inputs, each_batch
+from slax_rules.training.batches import Batch, as_array, cast_inputs, each_batch
 from slax_rules.training.diagnosis import all_finite, check_parameters
 from slax_rules.training.epoch import prepared
-from slax_rules.training.sampling import Batch
 
 # Maps outputs [T, B, ...], targets, and the mask if the batch has one, to a mean over samples.
 Metric = Callable[..., Array]
@@ -244,27 +240,8 @@ def _mean_loss(loss_fn: Any, outputs: Any, targets: Targets, counted: Array, mas
 
 
 def _outputs(model: nnx.RNNCellBase, inputs: Array, carry: Any, mesh: Mesh | None) -> Any:
-    """The outputs of a sequence; each device computes its share of the batch."""
+    """The outputs of a sequence; on several devices, each computes its share of the batch."""
     check_sequence(inputs)
     carry = first_carry(model, inputs.shape[1:]) if carry is None else carry
-    if mesh is None:
-        return unroll(model, carry, inputs)[1]
-    check_splittable(model)
-    graphdef, state = nnx.split(model)
-
-    def share(state: nnx.State, carry: Any, inputs: Array) -> Any:
-        return unroll(nnx.merge(graphdef, state, copy=True), carry, inputs)[1]
-
-    def carry_of(batch: int) -> Any:
-        shape = (batch, *inputs.shape[2:])
-        made = jax.eval_shape(lambda state: first_carry(nnx.merge(graphdef, state, copy=True), shape), state)
-        # In evaluation mode nothing is drawn, so a key may be the same on all devices.
-        return jax.tree.map(
-            lambda leaf: _NOTHING if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf, made
-        )
-
-    specs = (REPLICATED, state_specs(carry_of, inputs.shape[1]), BATCH_SHARDED)
-    return map_shares(share, mesh, specs, BATCH_SHARDED)(state, carry, inputs)
-
-
-_NOTHING = jax.ShapeDtypeStruct((), jnp.uint32)
+    outputs = unroll(model, carry, inputs)[1]
+    return outputs if mesh is None else jax.lax.with_sharding_constraint(outputs, NamedSharding(mesh, BATCH_SHARDED))

@@ -1,9 +1,10 @@
 """The outer loop: epochs of batches, with evaluation, early stopping, callbacks and checkpoints."""
 
 import dataclasses
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -14,22 +15,26 @@ from slax_rules.bptt import BPTT
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.devices import Devices, as_mesh, check_same_everywhere, part_here, replicated
 from slax_rules.loop.entry import AnyRule, Program, check_hashable, check_online_loss, check_optimizer
-from slax_rules.loop.units import check_whole, on_all_devices
 from slax_rules.losses import LossFn, SequenceLoss
 from slax_rules.penalties import Penalty, penalties_by_layer
-from slax_rules.training.batches import Batches, epoch_batches, held_out_batches
-from slax_rules.training.callbacks import Callback, StepInfo, check_callbacks
-from slax_rules.training.checkpoints import Checkpoints, Store, describe_model, describe_rule
-from slax_rules.training.diagnosis import check_parameters, explain
+from slax_rules.training.batches import Batches, Sampler, epoch_batches, held_out_batches
+from slax_rules.training.callbacks import (
+    Callback,
+    EarlyStopping,
+    EarlyStoppingState,
+    StepInfo,
+    check_callbacks,
+    check_comparable,
+    gain,
+)
+from slax_rules.training.checkpoints import BEST, Checkpoints, Store, describe_model, describe_rule, parts, whole
+from slax_rules.training.diagnosis import SilentLayers, check_parameters, explain
 from slax_rules.training.epoch import Call, Train, run_epoch
 from slax_rules.training.evaluation import Metric, check_metrics, evaluate
-from slax_rules.training.history import History
-from slax_rules.training.layers import Line, SilentLayers
-from slax_rules.training.log import Log, StepNotFinite, make_bar
-from slax_rules.training.progress import Progress, as_restored, as_saved, expected
-from slax_rules.training.sampling import Sampler
-from slax_rules.training.stopping import EarlyStopping
-from slax_rules.training.weights import weights
+from slax_rules.training.history import History, Log, Progress, StepNotFinite, make_bar
+from slax_rules.training.weights import save_weights, weights
+
+START = Progress(0, 0, 0)
 
 
 def fit(
@@ -114,7 +119,6 @@ def fit(
         >>> len(history.losses)
         3
     """
-    caller = sys._getframe(1)
     check_optimizer("fit", optimizer)
     _check_update(loss_fn, rule, epochs, update, window)
     check_callbacks(callbacks)
@@ -126,46 +130,63 @@ def fit(
     graphdef, state = nnx.split(objects)
     check_hashable(graphdef, loss_fn, tuple(penalties))
     penalties_by_layer(penalties, model)
-    original_shardings = None if mesh is None else jax.tree.map(lambda leaf: leaf.sharding, state)
+    home = None if mesh is None else jax.tree.map(lambda leaf: leaf.sharding, state)
     if mesh is not None:
-        check_whole(state)
         check_same_everywhere(state, mesh)
         state = replicated(state, mesh)
-    else:
-        state = on_all_devices(state)
+    each_set = None if held_out is None else held_out_batches(held_out)
+
+    def evaluation() -> dict[str, float]:
+        assert each_set is not None
+        return evaluate(model, loss_fn, each_set(), metrics=table, devices=devices)
+
     run = _Run(
         objects=objects,
         train=Train(Program(graphdef, loss_fn, update, window, mesh, tuple(penalties))),
         batches=epoch_batches(batches, epochs=epochs),
-        epochs=epochs,
-        held_out=None if held_out is None else held_out_batches(held_out),
-        metrics=table,
-        evaluate_every=evaluate_every,
+        evaluation=evaluation,
         early_stopping=early_stopping,
-        callbacks=tuple(callbacks),
         checkpoints=checkpoints,
-        devices=devices,
-        intervals=_intervals(callbacks, evaluate_every, checkpoints),
         state=state,
-        progress=Progress(0, 0, 0),
-        caller=Line(caller.f_code.co_filename, caller.f_lineno, caller.f_globals.get("__name__", "")),
     )
+    run.due = [(callback.every, run.look(callback)) for callback in callbacks]
+    run.due += [] if evaluate_every is None else [(evaluate_every, lambda call: run.evaluate())]
+    run.due += [] if checkpoints is None else [(checkpoints.every, lambda call: run.save())]
+    if any(every < 1 for every, _ in run.due):
+        raise ValueError(f"fit got callbacks or evaluations every {min(run.due)[0]} steps, expected at least 1.")
     with ExitStack() as stack:
         losses: np.ndarray = np.zeros(0, np.float32)
         records: list[dict[str, Any]] = []
         if checkpoints is not None:
             run.store = stack.enter_context(checkpoints.open(_settings(run, batches)))
-            found = run.store.restore(expected(state))
+            found = run.store.restore(run.expected)
             if found is not None:
-                run.state, run.progress, losses, records = as_restored(state, *found)
+                losses, records = run.restore(*found)
         bar = make_bar(_total_steps(batches, epochs), run.progress.step, progress)
         stack.callback(bar.close)
         run.log = Log(losses, records, bar)
+        silent: SilentLayers | None = None
         try:
-            run.train_epochs()
+            while run.progress.epoch < epochs and not run.should_stop():
+                for call in run.calls():
+                    if run.progress.step == 0:
+                        silent = SilentLayers(graphdef, part_here(run.state), part_here(call.batch(0)))
+                    run.after(call)
+                    if run.should_stop():
+                        break
+                else:
+                    run.synchronize()
+                    if held_out is not None and evaluate_every is None:
+                        run.evaluate()
+                    if silent is not None and (names := silent.still(part_here(run.state))):
+                        warnings.warn(names, UserWarning, stacklevel=2)
+                    silent = None
+                    run.progress = run.progress._replace(epoch=run.progress.epoch + 1, batches=0)
+            run.save()
+        except StepNotFinite as bad:
+            raise FloatingPointError(run.stopped_at(bad)) from None
         finally:
-            home = run.state if original_shardings is None else jax.device_put(part_here(run.state), original_shardings)
-            nnx.update(objects, home)
+            nnx.update(objects, run.state if home is None else jax.device_put(part_here(run.state), home))
     if early_stopping is not None and early_stopping.restore_best and run.progress.best is not None:
         nnx.update(model, run.progress.best)
     stopping = run.progress.early_stopping
@@ -174,135 +195,142 @@ def fit(
 
 @dataclasses.dataclass
 class _Run:
-    """A run of `fit`: its arguments, which stay fixed, and its progress."""
+    """A run of `fit`: what is fixed, and its progress.
+
+    Args:
+        objects: the user's model, rule and optimizer.
+        train: the training step.
+        batches: maps an epoch to its batches.
+        evaluation: the numbers of the held-out set.
+        early_stopping, checkpoints: see `fit`.
+        state: the state of model, rule and optimizer.
+        progress: how far the run is.
+        due: what is done every so many steps, in order.
+        store: the checkpoints on disk.
+        log: losses and records.
+    """
 
     objects: tuple[Any, Any, Any]
     train: Train
     batches: Callable[[int], Iterable[Any]]
-    epochs: int
-    held_out: Callable[[], Iterable[Any]] | None
-    metrics: Mapping[str, Metric]
-    evaluate_every: int | None
+    evaluation: Callable[[], dict[str, float]]
     early_stopping: EarlyStopping | None
-    callbacks: tuple[Callback, ...]
     checkpoints: Checkpoints | None
-    devices: Devices | None
-    intervals: tuple[int, ...]
     state: nnx.State
-    progress: Progress
-    caller: Line
+    progress: Progress = START
+    due: list[tuple[int, Callable[[Call], None]]] = dataclasses.field(default_factory=list)
     store: Store | None = None
     log: Log = dataclasses.field(init=False)
-    silent: SilentLayers | None = None
 
-    def train_epochs(self) -> None:
-        """Train for all remaining epochs, up to a step that is not finite.
+    def calls(self) -> Iterator[Call]:
+        """The calls of the rest of an epoch."""
+        step, epoch, batches, *_ = self.progress
+        intervals = sorted({every for every, _ in self.due})
+        return run_epoch(self.train, self.batches, self.state, epoch, step, batches, intervals)
 
-        Raises:
-            FloatingPointError: a step that is not finite.
-        """
-        try:
-            while self.progress.epoch < self.epochs and not self.should_stop():
-                self.train_epoch()
-            self.save()
-        except StepNotFinite as bad:
-            raise FloatingPointError(self.stopped_at(bad)) from None
-
-    def train_epoch(self) -> None:
-        """Train for the rest of an epoch; early stopping may end it."""
-        for call in run_epoch(self.train, self.batches, self.state, self.progress, self.intervals):
-            if self.progress.step == 0:
-                self.silent = SilentLayers(self.train.program.graphdef, part_here(self.state), part_here(call.batch(0)))
-            self.state = call.state
-            self.progress = self.progress._replace(
-                step=self.progress.step + call.steps, batches=self.progress.batches + call.steps
-            )
-            self.log.add(call)
-            self.after_step(call)
-            if self.should_stop():
-                return
-        self.synchronize()
-        if self.held_out is not None and self.evaluate_every is None:
-            self.evaluate()
-        if self.silent is not None:
-            self.silent.warn(part_here(self.state), self.caller)
-            self.silent = None
-        self.progress = self.progress._replace(epoch=self.progress.epoch + 1, batches=0)
-
-    def after_step(self, call: Call) -> None:
-        """Run the callbacks, the evaluation and the checkpoint that are due."""
-        step, epoch = self.progress.step, self.progress.epoch
-        due = {every for every in self.intervals if step % every == 0}
-        if due:
+    def after(self, call: Call) -> None:
+        """Take over what a call has made, and do what is due."""
+        self.state = call.state
+        step, batches = self.progress.step + call.steps, self.progress.batches + call.steps
+        self.progress = self.progress._replace(step=step, batches=batches)
+        self.log.add(call)
+        now = [action for every, action in self.due if step % every == 0]
+        if now:
             self.synchronize()
-        for callback in self.callbacks:
-            if callback.every in due:
-                self.log.add_record(step, epoch, callback(self.info(call)))
-        if self.evaluate_every in due:
-            self.evaluate()
-        if self.checkpoints is not None and self.checkpoints.every in due:
-            self.save()
+        for action in now:
+            action(call)
 
     def synchronize(self) -> None:
         """Wait for the steps so far, and copy their values into the user's model, rule and optimizer."""
         self.log.flush()
         nnx.update(self.objects, part_here(self.state))
 
-    def info(self, call: Call) -> StepInfo:
-        """The information for callbacks."""
-        model, rule, optimizer = self.objects
+    def look(self, callback: Callback) -> Callable[[Call], None]:
+        """A callback as a function of a call."""
         program = self.train.program
-        return StepInfo(
-            step=self.progress.step,
-            epoch=self.progress.epoch,
-            model=model,
-            rule=rule,
-            optimizer=optimizer,
-            loss_fn=program.loss_fn,
-            update=program.update,  # type: ignore[arg-type]  # "none" is not for training
-            window=program.window,
-            penalties=program.penalties,
-            batch=part_here(call.batch(call.steps - 1)),
-            loss=self.log.shown["loss"],
-        )
+
+        def look(call: Call) -> None:
+            step, epoch, *_ = self.progress
+            info = StepInfo(
+                step,
+                epoch,
+                *self.objects,
+                program.loss_fn,
+                program.update,  # type: ignore[arg-type]  # "none" is not for training
+                program.window,
+                program.penalties,
+                batch=part_here(call.batch(call.steps - 1)),
+                loss=self.log.shown["loss"],
+            )
+            self.log.add_record(step, epoch, callback(info))
+
+        return look
 
     def evaluate(self) -> None:
         """Evaluate on the held-out set, and update the history, the best weights and early stopping."""
-        assert self.held_out is not None
-        model = self.objects[0]
+        model, step = self.objects[0], self.progress.step
         nnx.update(self.objects, part_here(self.state))  # a callback may have written into the model
-        found = evaluate(model, self.train.program.loss_fn, self.held_out(), metrics=self.metrics, devices=self.devices)
-        step = self.progress.step
+        found = self.evaluation()
         self.log.add_record(step, self.progress.epoch, found)
         self.log.show({f"held-out {name}": number for name, number in found.items()})
-        if self.checkpoints is not None:
-            self.progress = self.checkpoints.save_best(model, found, self.progress)
+        if self.checkpoints is not None and self.checkpoints.best is not None:
+            value, best = found[self.checkpoints.best], self.progress.best_saved
+            check_comparable("Checkpoints", self.checkpoints.best, value, step)
+            if best is None or gain(self.checkpoints.mode, best, value) > 0:
+                self.progress = self.progress._replace(best_saved=value)
+                if jax.process_index() == 0:
+                    save_weights(Path(self.checkpoints.directory) / BEST, model)
         if self.early_stopping is not None:
             stopping = self.early_stopping.update(self.progress.early_stopping, found[self.early_stopping.metric], step)
-            is_best = self.early_stopping.restore_best and stopping.step == step
-            best = weights(self.state[0]) if is_best else self.progress.best
-            self.progress = self.progress._replace(early_stopping=stopping, best=best)
-
-    def save(self) -> None:
-        """Save a checkpoint, if checkpoints are enabled."""
-        if self.store is not None and self.progress.step:
-            self.store.save(*as_saved(self.state, self.progress, self.log.losses(), self.log.records))
+            self.progress = self.progress._replace(early_stopping=stopping)
+            if self.early_stopping.restore_best and stopping.step == step:
+                self.progress = self.progress._replace(best=weights(self.state[0]))
 
     def should_stop(self) -> bool:
         """True if early stopping ends the run."""
         return self.early_stopping is not None and self.early_stopping.should_stop(self.progress.early_stopping)
+
+    def save(self) -> None:
+        """Save a checkpoint, if checkpoints are enabled."""
+        if self.store is None or not self.progress.step:
+            return
+        losses = self.log.losses()
+        facts = {
+            "progress": self.progress._asdict() | {"best": self.progress.best is not None},
+            "records": self.log.records,
+            "losses": losses.dtype.name,
+        }
+        trees = parts(self.state) | {"losses": losses, "best": self.progress.best}
+        self.store.save(self.progress.step, trees, facts)
+
+    def expected(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """The trees that a checkpoint with these facts has."""
+        progress = Progress(**facts["progress"])
+        best = weights(self.state[0]) if progress.best else None
+        return parts(self.state) | {"losses": np.zeros(progress.step, facts["losses"]), "best": best}
+
+    def restore(self, trees: dict[str, Any], facts: dict[str, Any]) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        """Go on from a checkpoint; return its losses and records."""
+        progress = Progress(**facts["progress"])
+        stopping = progress.early_stopping and EarlyStoppingState(*progress.early_stopping)
+        self.progress = progress._replace(early_stopping=stopping, best=trees["best"] if progress.best else None)
+        self.state = whole(self.state, trees)
+        return trees["losses"], facts["records"]
 
     def stopped_at(self, bad: StepNotFinite) -> str:
         """Save the state before a step that is not finite, and return the error message."""
         ahead = self.progress.step - (bad.step - 1)
         self.progress = self.progress._replace(step=bad.step - 1, batches=self.progress.batches - ahead)
         self.save()
-        where = f" and of the checkpoint in {self.store.manager.directory}" if self.store and bad.step > 1 else ""
-        cause = explain(self.train, self.state, bad)
-        return (
-            f"fit stopped at step {bad.step} (batch {self.progress.batches} of epoch {self.progress.epoch}, counted from 0), "
-            f"which is not finite: {cause} The numbers of model and optimizer{where} are those after step {bad.step - 1}."
-        )
+        where = f" and of the checkpoint in {self.store.directory}" if self.store and bad.step > 1 else ""
+        first = f"fit stopped at step {bad.step} (batch {self.progress.batches} of epoch {self.progress.epoch}, counted from 0)"
+        last = f"The numbers of model and optimizer{where} are those after step {bad.step - 1}."
+        try:
+            cause = explain(self.train, self.state, bad)
+        except (MemoryError, RuntimeError) as error:  # it does not hide the step that is not finite
+            unknown = f"the cause could not be found ({type(error).__name__}: {error})."
+            raise FloatingPointError(f"{first}, which is not finite: {unknown} {last}") from error
+        return f"{first}, which is not finite: {cause} {last}"
 
 
 def _settings(run: _Run, batches: Any) -> dict[str, Any]:
@@ -372,15 +400,3 @@ def _check_evaluation(
                 f"{what} by the metric {name!r}, expected one of: {', '.join(names)}. Others are given by name: "
                 "metrics={'accuracy': accuracy}."
             )
-
-
-def _intervals(
-    callbacks: Sequence[Callback], evaluate_every: int | None, checkpoints: Checkpoints | None
-) -> tuple[int, ...]:
-    """The intervals, in steps, at which a callback, an evaluation or a checkpoint is due."""
-    intervals = {callback.every for callback in callbacks}
-    intervals |= {evaluate_every} if evaluate_every is not None else set()
-    intervals |= {checkpoints.every} if checkpoints is not None else set()
-    if any(every < 1 for every in intervals):
-        raise ValueError(f"fit got callbacks or evaluations every {min(intervals)} steps, expected at least 1.")
-    return tuple(sorted(intervals))

@@ -1,33 +1,46 @@
-"""Saving and loading the weights of a model."""
+"""Arrays in files, written whole or not at all; and the weights of a model."""
 
-import hashlib
+import errno
 import json
 import os
+import shutil
 import uuid
 import zipfile
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from slax_rules.training.not_written import told_if_not_written
+from slax_rules.loop.devices import placed
 from slax_rules.training.paths import by_path, module_names, readable_path
 
 FORMAT = "slax weights 1"
-ABOUT = "about"  # the member of the file that describes its contents
-NPY_HEADER = 4096  # bytes, an upper bound
+ABOUT = "about"  # the member of a file that describes its contents
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    KeyError,
+    ValueError,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 def save_weights(path: str | Path, model: nnx.Module) -> None:
     """Save the parameters and all other variables of a model, such as the statistics of a BatchNorm, except random streams.
 
-    The file is a NumPy archive (.npz) with an array for each variable, named by its path in the model, and a text with a
-    checksum, the shapes, and the type of each module. It holds no code and no options of the model: `load_weights` needs the
-    model. It is written under another name and renamed when it is complete.
+    The file is a NumPy archive (.npz) with an array for each variable, named by its path in the model, and a text with the
+    shapes and the type of each module. It holds no code and no options of the model: `load_weights` needs the model. It is
+    written under another name and renamed when it is complete.
 
     Args:
         path: path of the file, which may already exist; no suffix is added.
@@ -50,35 +63,16 @@ def save_weights(path: str | Path, model: nnx.Module) -> None:
         True
     """
     path = Path(path)
-    arrays = _arrays(model)
-    stored = {name: _stored(leaf) for name, leaf in arrays.items()}
-    about = {
-        "format": FORMAT,
-        "arrays": {name: described(leaf) for name, leaf in arrays.items()},
-        "types": model_types(model),
-        "digest": _digest(stored),
-    }
     if not path.parent.is_dir():
         raise FileNotFoundError(f"save_weights got {path}, but there is no folder {path.parent}. Make it first.")
-    members: dict[str, Any] = {ABOUT: np.array(json.dumps(about)), **stored}
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    with told_if_not_written("The weights", path, sum(array.nbytes for array in members.values())):
-        try:
-            with open(part, "xb") as file:
-                np.savez(file, **members)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+    write_archive(path, "The weights", {"types": model_types(model)}, filled(weights(nnx.state(model))))
 
 
 def load_weights(path: str | Path, model: nnx.Module) -> None:
     """Load weights, trained under any rule, into a model from a file of `save_weights` or a checkpoint of `fit`.
 
     Args:
-        path: a file of `save_weights`, the folder of a checkpoint, or a folder of checkpoints, whose newest one is used.
+        path: a file of `save_weights`, a checkpoint, or a folder of checkpoints, whose newest one is used.
         model: a model with the same modules, of the same sizes and dtypes, as when the weights were saved. Saved decays and
             thresholds replace its own: those that are trained, or an array with one number for each unit. One that is a fixed
             number is not in the file, and stays as it is, as do other options and random streams.
@@ -102,38 +96,34 @@ def load_weights(path: str | Path, model: nnx.Module) -> None:
         ValueError: The weights in ...weights.npz are of another model: 0 Linear/bias: float32[3] saved, ...
     """
     path = Path(path)
+    if path.is_dir():
+        saved = steps_in(path)
+        if not saved:
+            raise ValueError(
+                f"The folder {path} holds no checkpoint, expected one that fit wrote: Checkpoints({path})."
+            )
+        path = path / str(saved[-1])
     if not path.exists():
         raise FileNotFoundError(
             f"load_weights got {path}, which does not exist. Expected a file that save_weights wrote."
         )
-    saved = _open_checkpoint(path) if path.is_dir() else _open_file(path)
-    mine = _arrays(model)
-    names = module_names(model)
-    differing = differences(_named(saved.types, names), _named(model_types(model), names)) or differences(
-        _named(saved.arrays, names), _named({name: described(leaf) for name, leaf in mine.items()}, names)
+    tree = weights(nnx.state(model))
+    with readable(f"The file {path} is damaged, or holds no weights", "Expected a file that save_weights wrote."):
+        about = read_about(path)
+        prefix = "model/" if "step" in about else ""  # a checkpoint has other arrays, too
+        held = about.get("weights", about["arrays"])
+        saved_arrays = {name.removeprefix(prefix): about["arrays"][name] for name in held}
+    mine, names = filled(tree), module_names(model)
+    differing = differences(named(about["types"], names), named(model_types(model), names)) or differences(
+        named(saved_arrays, names), named({name: described(leaf) for name, leaf in mine.items()}, names)
     )
     if differing:
         raise ValueError(
             f"The weights in {path} are of another model: {differing}. Make the model as it was when they were saved."
         )
-    arrays = saved.read()
-    tree = weights(nnx.state(model))
-    leaves = [_restored(arrays[name], leaf) if name in mine else leaf for name, leaf in by_path(tree).items()]
-    nnx.update(model, jax.tree.unflatten(jax.tree.structure(tree), leaves))
-
-
-class Saved(NamedTuple):
-    """The contents of a file.
-
-    Args:
-        types: types of the model's modules, by path.
-        arrays: dtype and shape of each array, by path.
-        read: function that returns the arrays.
-    """
-
-    types: dict[str, str]
-    arrays: dict[str, str]
-    read: Callable[[], Mapping[str, np.ndarray]]
+    with readable(f"The file {path} is damaged", "Take a copy of it, or save the weights again."):
+        arrays = read_arrays(path, held)
+    nnx.update(model, with_arrays(tree, arrays, prefix))
 
 
 def weights(state: nnx.State) -> nnx.State:
@@ -141,9 +131,84 @@ def weights(state: nnx.State) -> nnx.State:
     return nnx.filter_state(state, nnx.Not(nnx.RngState))
 
 
-def _arrays(model: nnx.Module) -> dict[str, Any]:
-    """The weights of a model by path, without empty arrays."""
-    return {path: leaf for path, leaf in by_path(weights(nnx.state(model))).items() if leaf.size}
+def filled(tree: Any) -> dict[str, Any]:
+    """The arrays of a tree by path, without empty ones."""
+    return {path: leaf for path, leaf in by_path(tree).items() if leaf.size}
+
+
+def with_arrays(tree: Any, arrays: Mapping[str, np.ndarray], prefix: str = "") -> Any:
+    """A tree with the stored arrays of a file, in the dtypes and on the devices of its own."""
+    found = by_path(tree).items()
+    leaves = [_restored(arrays[prefix + path], leaf) if prefix + path in arrays else leaf for path, leaf in found]
+    return jax.tree.unflatten(jax.tree.structure(tree), leaves)
+
+
+def steps_in(folder: Path) -> list[int]:
+    """The steps of the checkpoints in a folder, the oldest first."""
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+
+
+def write_archive(path: Path, what: str, about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    """Write arrays and a description into a file, in place of one that is there; `what` it is, for the message.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    stored = {name: _stored(leaf) for name, leaf in arrays.items()}
+    text = json.dumps({"format": FORMAT, "arrays": {name: described(leaf) for name, leaf in arrays.items()}, **about})
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    members: dict[str, Any] = {ABOUT: np.array(text), **stored}
+    with told_if_not_written(what, path, sum(array.nbytes for array in members.values())):
+        try:
+            with open(part, "xb") as file:
+                np.savez(file, **members)  # type: ignore[arg-type]
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def told_if_not_written(what: str, path: Path, size: int = 0) -> Iterator[None]:
+    """Say in an error of the system what could not be written and where, the room that it takes, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        text = f"{what} could not be written to {path}: {error.strerror or error}."
+        if error.errno in NO_ROOM:
+            free = shutil.disk_usage(next(place for place in path.absolute().parents if place.exists())).free
+            text += f" It takes up to {size / 1e6:.2f} MB, and {free / 1e6:.2f} MB are free there. Make room, or"
+        else:
+            text += " Make it writable, or"
+        raise OSError(error.errno, f"{text} take another folder, and start again.") from None
+
+
+@contextmanager
+def readable(what: str, advice: str) -> Iterator[None]:
+    """Raise ValueError in place of what NumPy and zipfile raise for a file that is damaged, or something else."""
+    try:
+        yield
+    except UNREADABLE as error:
+        raise ValueError(f"{what}: {error}. {advice}") from error
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """The description in a file."""
+    with np.load(path, allow_pickle=False) as archive:
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it is one array")
+        about = json.loads(str(archive[ABOUT]))
+    if about["format"] != FORMAT:
+        raise ValueError(f"it is in the format {about['format']!r}, not {FORMAT!r}")
+    return about
+
+
+def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Some arrays of a file; zipfile compares the checksum of each."""
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in names}
 
 
 def model_types(model: nnx.Module) -> dict[str, str]:
@@ -154,11 +219,6 @@ def model_types(model: nnx.Module) -> dict[str, str]:
 def described(leaf: Any) -> str:
     """The dtype and shape, such as "float32[5, 6]"."""
     return f"{leaf.dtype}{list(leaf.shape)}"
-
-
-def as_bytes(leaf: Any) -> bytes:
-    """The numbers of an array as bytes."""
-    return np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf).tobytes()
 
 
 def differences(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
@@ -172,53 +232,14 @@ def differences(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
     return "; ".join(differing[:8]) + more
 
 
-def _open_file(path: Path) -> Saved:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = {member.filename: member.file_size for member in archive.infolist()}
-            about = _about(archive, sizes)
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, NotImplementedError) as error:
-        raise ValueError(
-            f"The file {path} is damaged, or holds no weights: {error}. Expected a file that save_weights wrote."
-        ) from error
-
-    def read() -> Mapping[str, np.ndarray]:
-        # By now the shapes are known to match the model, and no member may be larger than its array.
-        damaged = f"The file {path} is damaged: it is not what was saved. Take a copy of it, or save the weights again."
-        for name, what in about["arrays"].items():
-            if sizes.get(f"{name}.npy", 0) > _n_bytes(what) + NPY_HEADER:
-                raise ValueError(damaged)
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                stored = {name: archive[name] for name in about["arrays"]}
-        except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, NotImplementedError) as error:
-            raise ValueError(damaged) from error
-        if _digest(stored) != about["digest"]:
-            raise ValueError(damaged)
-        return stored
-
-    return Saved(about["types"], about["arrays"], read)
-
-
-def _about(archive: zipfile.ZipFile, sizes: Mapping[str, int]) -> dict[str, Any]:
-    if sizes[f"{ABOUT}.npy"] > 2**26:
-        raise ValueError("its description is too long")
-    with archive.open(f"{ABOUT}.npy") as file:
-        about = json.loads(str(np.lib.format.read_array(file, allow_pickle=False)))
-    if about.get("format") != FORMAT:
-        raise ValueError(f"it is in the format {about.get('format')!r}, not {FORMAT!r}")
-    return about
-
-
-def _open_checkpoint(path: Path) -> Saved:
-    from slax_rules.training.checkpoints import checkpoint_weights
-
-    types, arrays, read = checkpoint_weights(path)
-    return Saved(types, arrays, read)
-
-
-def _named(table: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def named(table: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """A table by path, with the names of the modules."""
     return {readable_path(path, names) or "model": value for path, value in table.items()}
+
+
+def is_key(leaf: Any) -> bool:
+    """True for an array of random keys."""
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _stored(leaf: Any) -> np.ndarray:
@@ -227,28 +248,10 @@ def _stored(leaf: Any) -> np.ndarray:
     return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
 
 
-def _restored(stored: np.ndarray, leaf: Any) -> jax.Array:
-    """A stored array in the dtype of a leaf of the model, on its devices."""
+def _restored(stored: np.ndarray, leaf: Any) -> Any:
+    """A stored array in the dtype of a leaf, on its devices; a NumPy array for a NumPy array."""
     if is_key(leaf):
-        return jax.random.wrap_key_data(jnp.asarray(stored), impl=jax.random.key_impl(leaf))
-    array = stored if stored.dtype == leaf.dtype else stored.view(leaf.dtype)
-    return jax.device_put(array, leaf.sharding) if isinstance(leaf, jax.Array) else jnp.asarray(array)
-
-
-def _n_bytes(what: str) -> int:
-    """The size in bytes of an array described as "float32[5, 6]"; for a key, an upper bound."""
-    dtype, _, shape = what.partition("[")
-    size = int(np.prod([int(length) for length in shape.rstrip("]").split(",") if length]))
-    return size * (64 if "key<" in dtype else jnp.dtype(dtype).itemsize)
-
-
-def _digest(stored: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(stored):
-        digest.update(f"{name} {stored[name].dtype}{list(stored[name].shape)}".encode())
-        digest.update(stored[name].tobytes())
-    return digest.hexdigest()
-
-
-def is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        stored = jax.random.wrap_key_data(jnp.asarray(stored), impl=jax.random.key_impl(leaf))
+    elif stored.dtype != leaf.dtype:
+        stored = stored.view(leaf.dtype)
+    return placed(stored, leaf.sharding) if isinstance(leaf, jax.Array) else stored
