@@ -79,7 +79,8 @@ def indexed_task(
 
     def decode(kept: Shaped[Array, "B T ..."]) -> Shaped[Array, "B T ..."]:
         values = unpacked(kept, n_units) if are_bits else kept
-        return values.reshape(*kept.shape[:2], *shape).astype(jnp.result_type(float, values))
+        kind = values.dtype if jnp.issubdtype(values.dtype, jnp.floating) else jnp.result_type(float)
+        return values.reshape(*kept.shape[:2], *shape).astype(kind)
 
     return task_of_arrays(stored, decode, n_units=n_units, n_classes=n_targets, padding=padding, per_step=per_step)
 
