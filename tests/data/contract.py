@@ -1,4 +1,4 @@
-"""The contract that every line of `DATASETS` keeps, without pytest, so that scripts of other environments can ask for it, too."""
+"""The contract that every line of `DATASETS` keeps, without pytest, so that other environments can ask for it, too."""
 
 import contextlib
 import dataclasses

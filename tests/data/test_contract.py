@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from contract import keeps_contract
 from jax import random
 from small_sets import SMALL_SETS
 
+from contract import keeps_contract
 from slax_data import DATASETS, ENCODERS, Task, check_labels, held_out, make_task, spike_trains, stored_task
 from slax_data.checks import check_choice
 

@@ -50,7 +50,7 @@ def neurobench_arrays(dataset: Any, indices: Iterable[Any] | None = None) -> Arr
     if len(shapes := {target.shape for target in targets}) > 1:
         raise ValueError(f"{type(dataset).__name__} has targets of different shapes: {sorted(shapes)}.")
     lengths = np.array([len(sample) for sample in samples])
-    return stacked(samples, lengths.max()).astype(np.float32), np.stack(targets), lengths
+    return stacked(samples, int(lengths.max())).astype(np.float32), np.stack(targets), lengths
 
 
 def neurobench_task(
