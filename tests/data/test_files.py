@@ -43,7 +43,8 @@ def test_a_file_becomes_what_was_written_aside_or_stays_as_it_was(before, tmp_pa
         file.write(CONTENT)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     code = "import sys, time; from pathlib import Path; from slax_data.storage.whole_files import atomic_write\n"
-    code += "with atomic_write(Path(sys.argv[1])) as aside:\n  aside.write_bytes(b'half'); print('half', flush=True); time.sleep(600)"
+    code += "with atomic_write(Path(sys.argv[1])) as aside:\n"
+    code += "  aside.write_bytes(b'half'); print('half', flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "half\n"
         process.send_signal(signal.SIGKILL)

@@ -163,7 +163,10 @@ BAD_WORDS = {
     "unit": ((TIMES, changed(UNITS, 700), LABELS), r"Recording 7: Events have units in 0\.\.699"),
     "rows": ((TIMES[:-1], UNITS, LABELS), "It has 159 recordings' times and 160 recordings' units for 160 labels"),
     "class 20": ((TIMES, UNITS, LABELS + 1), r"labels must lie in 0\.\.19 for n_classes=20, got values from 1 to 20"),
-    "no class": ((TIMES, UNITS, np.where(LABELS == 4, 5, LABELS)), r"The split 'train' must have all classes .* none of \[4\]"),
+    "no class": (
+        (TIMES, UNITS, np.where(LABELS == 4, 5, LABELS)),
+        r"The split 'train' must have all classes .* none of \[4\]",
+    ),
     "float labels": ((TIMES, UNITS, LABELS.astype(float)), "labels must be integers"),
 }
 
