@@ -90,7 +90,7 @@ def test_a_folder_is_read_like_an_archive(tmp_path):
 @each_format
 def test_a_truncated_archive_is_an_error_at_every_length(form, read_bytes):
     content = PACKED[form]
-    for length in range(len(content)):
+    for length in range(0, len(content), 7 if form == "tar" else 1):
         found = read_or_none(read_bytes, content[:length])
         # Of a .tar the end is two blocks of zeros, of which one is enough.
         assert found is None or (form == "tar" and length >= len(content) - 512 and found == WANTED), length
@@ -99,12 +99,10 @@ def test_a_truncated_archive_is_an_error_at_every_length(form, read_bytes):
 @each_format
 def test_one_damaged_byte_is_an_error_or_changes_nothing(form, read_bytes):
     content = PACKED[form]
-    for at, flip in itertools.product(range(len(content)), [0xFF] if form == "tar" else [1, 16, 0xFF]):
+    for at, flip in itertools.product(range(0, len(content), 5 if form == "tar" else 1), [1, 0xFF]):
         found = read_or_none(read_bytes, content[:at] + bytes([content[at] ^ flip]) + content[at + 1 :])
         if form == "tar" and found is not None:  # no checksum of what is in the files
-            assert {name: len(data) for name, data in found.items()} == {
-                name: len(data) for name, data in WANTED.items()
-            }, at
+            assert list(map(len, found.values())) == list(map(len, WANTED.values())), at
         else:
             assert found in (None, WANTED), at
 
@@ -116,20 +114,17 @@ def test_names_that_lead_out_are_errors(form, name, read_bytes):
         read_bytes(FORMATS[form]({name: b"1"} | FILES))
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
-def test_links_and_devices_are_errors_if_they_are_wanted(kind, read_bytes):
-    for name, refused in (("set/x.wav", True), ("set/x.txt", False)):
-        info = tarfile.TarInfo(name)
-        info.type, info.linkname = kind, "/etc/passwd"
-        content = tar(FILES | {name: info})
-        if refused:
-            with pytest.raises(ValueError, match=r"a link or a device, 'set/x\.wav', expected a file"):
-                read_bytes(content)
-        else:
-            assert read_bytes(content) == WANTED
+def link(name, kind):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, "/etc/passwd"
+    return {name: info}
 
 
-def test_links_of_zip_files_are_errors(read_bytes):
+def test_links_and_devices_are_errors_if_they_are_wanted(read_bytes):
+    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE):
+        with pytest.raises(ValueError, match=r"a link or a device, 'set/x\.wav', expected a file"):
+            read_bytes(tar(FILES | link("set/x.wav", kind)))
+        assert read_bytes(tar(FILES | link("set/x.txt", kind))) == WANTED
     out = io.BytesIO()
     info = zipfile.ZipInfo("x.wav")
     info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
@@ -159,15 +154,10 @@ def test_sparse_files_are_errors(read_bytes):
         read_bytes(out.getvalue())
 
 
-def test_two_files_of_one_name_are_an_error(read_bytes):
-    twice = tar({"a.wav": b"1", "b.wav": b"2", "another a.wav": one_more("a.wav")})
+def test_two_files_of_one_name_are_an_error_and_a_tar_that_ends_in_a_zip_is_a_tar(read_bytes):
     with pytest.raises(ValueError, match="it has two files of one name"):
-        read_bytes(twice)
-
-
-def one_more(name):
-    """An empty file of a name."""
-    return tarfile.TarInfo(name)
+        read_bytes(tar({"a.wav": b"1", "b.wav": b"2", "another a.wav": tarfile.TarInfo("a.wav")}))
+    assert read_bytes(tar({"a.wav": b"1", "z.zip": zipped({"inner.wav": b"inner"})})) == {"a.wav": b"1"}
 
 
 def test_a_zip_file_that_says_less_than_it_holds_is_not_read_beyond(read_bytes):
@@ -179,25 +169,19 @@ def test_a_zip_file_that_says_less_than_it_holds_is_not_read_beyond(read_bytes):
         read_bytes(bytes(content))
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
+def test_something_else_is_an_error(read_bytes):
+    for content in (
         b"",
         b"P",
         b"\x1f\x8b",
-        gzip.compress(b"", mtime=0),
-        gzip.compress(b"text", mtime=0),
+        gzip.compress(b""),
+        gzip.compress(b"text"),
         b"<html>not found</html>" * 100,
-    ],
-)
-def test_something_else_is_an_error(content, read_bytes):
-    with pytest.raises(
-        ValueError, match=r"is not a readable archive \(\.tar, \.tar\.gz or \.zip\), or it is truncated or damaged"
     ):
-        read_bytes(content)
-
-
-def test_other_ways_to_pack_a_zip_file_are_errors(read_bytes):
+        with pytest.raises(
+            ValueError, match=r"is not a readable archive \(\.tar, \.tar\.gz or \.zip\), or it is truncated"
+        ):
+            read_bytes(content)
     with pytest.raises(ValueError, match=r"a\.wav is compressed by method 12, expected deflate or none"):
         read_bytes(zipped({"a.wav": b"1"}, zipfile.ZIP_BZIP2))
 
@@ -219,11 +203,6 @@ def test_damage_of_any_kind_is_an_error_or_gives_files(form, place):
             assert set(found.values()) <= set(WANTED.values())
 
     check()
-
-
-def test_a_tar_whose_last_file_is_a_zip_is_a_tar(read_bytes):
-    inner = zipped({"inner.wav": b"inner"})
-    assert read_bytes(tar({"a.wav": b"first", "z.zip": inner})) == {"a.wav": b"first"}
 
 
 def test_a_large_file_is_refused_before_it_is_read(tmp_path, monkeypatch):

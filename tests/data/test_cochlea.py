@@ -4,27 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from slax_data.audio.cochlea import (
-    BANDWIDTH,
-    FACTOR,
-    LOSS,
-    ONE_UNIT,
-    REFILL,
-    REPROCESS,
-    REUPTAKE,
-    SPIKES,
-    WIDENING,
-    A,
-    B,
-    Cochlea,
-    G,
-    Pools,
-    basilar_membrane,
-    encode_audio,
-    hair_cell,
-    silence,
-)
+from slax_data.audio.cochlea import Cochlea, basilar_membrane, encode_audio, hair_cell, silence
 
+# Glasberg, Moore 1990; Patterson et al. 1992; Meddis, Hewitt, Shackleton 1990, a fibre of medium spontaneous rate.
+BANDWIDTH, FACTOR, WIDENING, ONE_UNIT = 24.7, 4.37e-3, 1.019, 30.0
+A, B, G, REFILL, LOSS, REUPTAKE, REPROCESS, SPIKES = 10.0, 3000.0, 1000.0, 5.05, 2500.0, 6580.0, 66.31, 50_000.0
 HZ = 8000
 SMALL = Cochlea(n_channels=16)
 LENGTH, T = 4000, 50
@@ -36,12 +20,6 @@ def tone(frequency, length=LENGTH):
 
 def encode_recordings(*sounds, n_steps=T, cochlea=SMALL):
     return np.asarray(encode_audio(np.stack(sounds), rate=HZ, n_steps=n_steps, cochlea=cochlea))
-
-
-def test_constants_are_those_of_the_papers():
-    """Meddis, Hewitt, Shackleton 1990, a fibre of medium spontaneous rate; Glasberg, Moore 1990; Patterson et al. 1992."""
-    assert (A, B, G, REFILL, LOSS, REUPTAKE, REPROCESS, SPIKES) == (10, 3000, 1000, 5.05, 2500, 6580, 66.31, 50000)
-    assert (BANDWIDTH, FACTOR, WIDENING, ONE_UNIT) == (24.7, 4.37e-3, 1.019, 30)
 
 
 def test_frequencies_stand_evenly_on_the_scale_of_the_ear():
@@ -65,18 +43,9 @@ def test_filters_are_gammatones():
         assert np.abs(response - expected).max() < 0.02 * np.abs(expected).max(), frequency
 
 
-@pytest.mark.parametrize("channel", [1, 8, 14])
-def test_gain_is_one_at_the_frequency_of_a_channel_and_less_elsewhere(channel):
-    frequency = float(SMALL.frequencies[channel])
-    moved = np.asarray(basilar_membrane(tone(frequency), rate=HZ, cochlea=SMALL))[:, 1500:]
-    amplitude = np.sqrt(2 * np.mean(moved**2, 1))
-    assert amplitude[channel] == pytest.approx(1, abs=0.01)
-    assert np.argmax(amplitude) == channel and np.sort(amplitude)[-2] < 0.75
-
-
 def test_hair_cells_follow_their_equations():
     """Against the equations in steps of a hundredth, in float64."""
-    n, finer = 400, 100
+    n, finer = 300, 50
     moved = 300 * np.maximum(np.sin(2 * np.pi * 40 * np.arange(n) / HZ), -0.2)
     pools, rates = silence(1), []
     for y in moved.astype(np.float32):
@@ -122,7 +91,6 @@ def test_silence_changes_nothing_and_makes_no_spike():
     assert float(rate[0]) == pytest.approx(
         15.5, abs=0.1
     )  # spontaneous spikes of a fibre per second, by the equations at rest
-    assert isinstance(after, Pools)
     assert not encode_recordings(np.zeros(LENGTH, np.float32)).any()
 
 
@@ -153,33 +121,24 @@ def test_steps_only_gather_and_a_batch_is_its_sounds():
     assert coarse.shape == (T, 2, 16) and coarse.dtype == bool
 
 
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [
-        ({"n_channels": 0}, "n_channels got 0, expected an integer of at least 1"),
-        ({"n_fibres": 0.5}, "n_fibres got 0.5, expected an integer"),
-        ({"lowest": 0}, "expected 0 < lowest < highest"),
-        ({"lowest": 4000}, "frequencies from 4000 to 3600"),
-        ({"level": float("nan")}, "level=nan, expected a number of dB"),
-        ({"tau": 0}, "tau=0, expected a number above 0"),
-        ({"threshold": float("nan")}, "threshold=nan, expected"),
-    ],
-)
-def test_a_cochlea_that_cannot_be(options, told, no_shape_checks):
+SOUND = np.zeros((1, 4000), np.float32)
+REFUSED = [
+    (lambda: Cochlea(n_channels=0), "n_channels got 0, expected an integer of at least 1"),
+    (lambda: Cochlea(lowest=4000), "frequencies from 4000 to 3600"),
+    (lambda: Cochlea(level=float("nan")), "level=nan, expected a number of dB"),
+    (lambda: Cochlea(tau=0), "tau=0, expected a number above 0"),
+    (lambda: encode_audio(SOUND, rate=HZ, n_steps=33, cochlea=SMALL), "4000 samples for 33 steps, expected a multiple"),
+    (
+        lambda: encode_audio(SOUND, rate=4000, n_steps=50),
+        r"up to 3600.0 Hz for sounds of 4000 Hz.*Cochlea\(highest=1800\)",
+    ),
+    (lambda: encode_audio(SOUND.astype(int), rate=HZ, n_steps=50), "sounds of int64, expected floats"),
+    (lambda: encode_audio(SOUND * np.nan, rate=HZ, n_steps=50), r"sounds must be finite.*NaN"),
+    (lambda: encode_audio(SOUND, rate=HZ, n_steps=0), "n_steps got 0"),
+]
+
+
+@pytest.mark.parametrize(("call", "told"), REFUSED)
+def test_what_cannot_be_heard_is_refused(call, told, no_shape_checks):
     with pytest.raises(ValueError, match=told):
-        Cochlea(**options)
-
-
-def test_sounds_that_do_not_fit(no_shape_checks):
-    sound = np.zeros((1, 4000), np.float32)
-    with pytest.raises(ValueError, match="4000 samples for 33 steps, expected a multiple"):
-        encode_audio(sound, rate=HZ, n_steps=33, cochlea=SMALL)
-    with pytest.raises(ValueError, match=r"up to 3600.0 Hz for sounds of 4000 Hz.*Cochlea\(highest=1800\)"):
-        encode_audio(sound, rate=4000, n_steps=50, cochlea=SMALL)
-    with pytest.raises(ValueError, match="sounds of int16, expected floats"):
-        encode_audio(sound.astype(np.int16), rate=HZ, n_steps=50, cochlea=SMALL)
-    sound[0, 7] = np.nan
-    with pytest.raises(ValueError, match=r"sounds must be finite.*NaN"):
-        encode_audio(sound, rate=HZ, n_steps=50, cochlea=SMALL)
-    with pytest.raises(ValueError, match="n_steps got 0"):
-        encode_audio(sound, rate=HZ, n_steps=0, cochlea=SMALL)
+        call()

@@ -87,7 +87,7 @@ TABLES = [
         '    "toy": Encoder(toy.toy_encode, toy.toy_decode, random=False),\n',
     ),
     ("slax-data/src/slax_data/datasets.py", "DATASETS:", "from slax_data.sets.toy import toy_task\n\n"),
-    ("slax-data/src/slax_data/datasets.py", '    "tfds": tfds_task', '    "toy_set": toy_task,\n'),
+    ("slax-data/src/slax_data/datasets.py", '    "ssc": ssc_task', '    "toy_set": toy_task,\n'),
 ]
 TASKS = """    tasks:
       toys: {dataset: toy_set, code: toy, input_rate: 0.3, layers: [4, 8, 2], n_steps: 8}

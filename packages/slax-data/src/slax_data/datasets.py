@@ -9,27 +9,21 @@ from jaxtyping import PRNGKeyArray
 from slax_data.checks import check_choice
 from slax_data.sets.digits import digits_task
 from slax_data.sets.heidelberg import shd_task, ssc_task
+from slax_data.sets.japanese_vowels import japanese_vowels_task
 from slax_data.sets.mnist import mnist_5k_task
 from slax_data.sets.randman import randman_task
 from slax_data.sets.spoken_digits import spoken_digits_task
-from slax_data.sets.tfds_sets import tfds_task
-from slax_data.sets.time_series import basic_motions_task, japanese_vowels_task
-from slax_data.sets.tonic_sets import dvs_gesture_task, nmnist_task
 from slax_data.task import Task
 
 # Each makes a Task that its key determines. All take `n_steps` and `code`; further options differ.
 DATASETS: dict[str, Callable[..., Task]] = {
-    "basic_motions": basic_motions_task,
     "digits": digits_task,
-    "dvs_gesture": dvs_gesture_task,
     "japanese_vowels": japanese_vowels_task,
     "mnist_5k": mnist_5k_task,
-    "nmnist": nmnist_task,
     "randman": randman_task,
     "shd": shd_task,
     "spoken_digits": spoken_digits_task,
     "ssc": ssc_task,
-    "tfds": tfds_task,
 }
 """The functions that make a `Task`, by the names that `make_task` takes."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int32, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, Int32, PRNGKeyArray, Shaped
 
 from slax_data.checks import check_all_classes, check_choice, is_traced
 from slax_data.loading.batching import take_batch, time_first
@@ -22,7 +22,8 @@ Batch = tuple[Float[Array, "T B N"], Int32[Array, " B"]]
 class Task:
     """Spike trains to classify.
 
-    n_units, n_classes, n_steps: the number of units N, the number of classes, and the number of steps T of its batches.
+    n_units, n_classes, n_steps: the number of units N, the number of classes, and the number of steps T of its batches. If
+        targets are real numbers, `n_classes` is how many there are in a target.
     sample: `sample(key, *, batch_size, split="train") -> (spikes [T, B, N], labels [B])` draws a batch of the split
         "train" or "test". It can be called inside `jax.jit`; `batch_size` and `split` are static.
     full_split: `full_split(split) -> (spikes [T, D, N], labels [D])`, all samples of a split, or None if new
@@ -115,52 +116,72 @@ def stored_task(splits: dict[str, SpikeTrains], *, n_classes: int, padding: str 
         [20, 20, 20, 20, 15, 15, 15, 15, 15]
     """
     check_splits("spikes", {name: {"steps": one.packed.shape[1], "units": one.n_units} for name, one in splits.items()})
-    train = splits["train"]
+    n_units = splits["train"].n_units
+    for name, one in splits.items():
+        check_all_classes(name, one.labels, n_classes=n_classes)
+    stored = {name: (one.packed, one.labels, one.lengths) for name, one in splits.items()}
+    return task_of_arrays(
+        stored, lambda packed: unpacked(packed, n_units), n_units=n_units, n_classes=n_classes, padding=padding
+    )
+
+
+def task_of_arrays(
+    splits: dict[str, tuple[Shaped[Array, "D T ..."], Shaped[Array, "D ..."], Int32[Array, " D"]]],
+    decode: Callable[[Array], Array],
+    *,
+    n_units: int,
+    n_classes: int,
+    padding: str | None,
+    per_step: bool = False,
+) -> Task:
+    """A `Task` from samples, targets and lengths of each split, as they are stored: samples first.
+
+    Args:
+        splits: for each split, samples, targets and lengths. All splits have the same number of steps T.
+        decode: a function from stored samples [B, T, ...] to the inputs [B, T, ...].
+        n_units, n_classes: see `Task`.
+        padding: see `stored_task`.
+        per_step: whether targets are [D, T, ...], which become [T, B, ...].
+
+    Raises:
+        ValueError: shorter samples without a `padding`, or "mask" for samples that all have T steps.
+    """
+    n_steps = splits["train"][0].shape[1]
     if padding is not None:
         check_choice("padding", padding, PADDINGS)
-    for name, split in splits.items():
-        check_all_classes(name, split.labels, n_classes=n_classes)
-        if padding is None:
-            _check_one_length(name, split)
-    n_steps = train.packed.shape[1]
-    if padding == "mask" and all(_is_full(split) for split in splits.values()):
+    if padding == "mask" and all(_shorter(lengths, n_steps) == 0 for _, _, lengths in splits.values()):
         raise ValueError(
             f"padding='mask' got recordings that all have the full {n_steps} steps: give their lengths to spike_trains, or "
             "leave padding out."
         )
+    for name, (_, _, lengths) in splits.items():
+        if padding is None and (shorter := _shorter(lengths, n_steps)):
+            raise ValueError(
+                f"The split {name!r} has {shorter} recordings of fewer than its {n_steps} steps. Give padding='mask' for "
+                "batches (spikes, labels, mask) in which only the steps before the end of each recording count, or "
+                "padding='silence' if the silence after it is to count as well. `padded` and `bucketed_batches` make batches "
+                "without a task."
+            )
 
-    def batch(
-        packed: UInt8[Array, "B T P"], labels: Int32[Array, " B"], lengths: Int32[Array, " B"]
-    ) -> tuple[Array, ...]:
-        spikes = time_first(unpacked(packed, train.n_units))
+    def batch(stored: Array, targets: Array, lengths: Int32[Array, " B"]) -> tuple[Array, ...]:
+        inputs = time_first(decode(stored)), time_first(targets) if per_step else targets
         if padding != "mask":
-            return spikes, labels
-        return spikes, labels, jnp.arange(n_steps, dtype=lengths.dtype)[:, None] < lengths[None]
+            return inputs
+        return *inputs, jnp.arange(n_steps, dtype=lengths.dtype)[:, None] < lengths[None]
 
     def sample(key: PRNGKeyArray, *, batch_size: int, split: str = "train") -> tuple[Array, ...]:
         check_choice("split", split, splits)
-        one = splits[split]
-        packed, rows = take_batch(key, one.packed, jnp.arange(len(one.labels)), batch_size=batch_size)
-        return batch(packed, one.labels[rows], one.lengths[rows])
+        stored, targets, lengths = splits[split]
+        chosen, rows = take_batch(key, stored, jnp.arange(len(stored)), batch_size=batch_size)
+        return batch(chosen, targets[rows], lengths[rows])
 
     def full_split(split: str) -> tuple[Array, ...]:
         check_choice("split", split, splits)
-        return batch(splits[split].packed, splits[split].labels, splits[split].lengths)
+        return batch(*splits[split])
 
-    return Task(n_units=train.n_units, n_classes=n_classes, n_steps=n_steps, sample=sample, full_split=full_split)
-
-
-def _is_full(split: SpikeTrains) -> bool:
-    """True if all recordings are known to have all T steps."""
-    return not is_traced(split.lengths) and bool((np.asarray(split.lengths) == split.packed.shape[1]).all())
+    return Task(n_units=n_units, n_classes=n_classes, n_steps=n_steps, sample=sample, full_split=full_split)
 
 
-def _check_one_length(name: str, split: SpikeTrains) -> None:
-    """Raise an error if a recording is shorter than the others, as far as lengths are known."""
-    n_steps = split.packed.shape[1]
-    if not is_traced(split.lengths) and (shorter := int(np.count_nonzero(np.asarray(split.lengths) < n_steps))):
-        raise ValueError(
-            f"The split {name!r} has {shorter} recordings of fewer than its {n_steps} steps. Give padding='mask' for batches "
-            "(spikes, labels, mask) in which only the steps before the end of each recording count, or padding='silence' if "
-            "the silence after it is to count as well. `padded` and `bucketed_batches` make batches without a task."
-        )
+def _shorter(lengths: Int32[Array, " D"], n_steps: int) -> int | None:
+    """How many recordings are shorter than T, or None while their lengths are traced."""
+    return None if is_traced(lengths) else int(np.count_nonzero(np.asarray(lengths) < n_steps))

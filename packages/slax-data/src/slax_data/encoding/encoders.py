@@ -1,7 +1,7 @@
 """The table of codes that turn intensities in [0, 1] into spikes. A new code takes a file, and a line here; image sets then
 accept its name as `code`.
 
-`delta_encode` takes signals instead, and `population_encode` produces intensities.
+`delta_encode` takes signals instead.
 """
 
 from collections.abc import Callable
@@ -10,8 +10,7 @@ from typing import NamedTuple
 from jaxtyping import Array, Float
 
 from slax_data.encoding.latency_code import latency_decode, latency_encode
-from slax_data.encoding.phase_code import phase_decode, phase_encode
-from slax_data.encoding.rate_codes import poisson_decode, poisson_encode, rate_decode, rate_encode
+from slax_data.encoding.rate_code import rate_decode, rate_encode
 
 
 class Encoder(NamedTuple):
@@ -41,8 +40,6 @@ class Encoder(NamedTuple):
 
 ENCODERS: dict[str, Encoder] = {
     "latency": Encoder(latency_encode, latency_decode, random=False),
-    "phase": Encoder(phase_encode, phase_decode, random=False),
-    "poisson": Encoder(poisson_encode, poisson_decode, random=True),
     "rate": Encoder(rate_encode, rate_decode, random=True),
 }
 """The codes for intensities by name, each with its encoder and its decoder."""

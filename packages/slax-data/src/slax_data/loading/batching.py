@@ -1,10 +1,9 @@
-"""Batches drawn with a key: a single random batch, all batches of an epoch, or one epoch after another.
+"""Batches drawn with a key: a single random batch, or all batches of an epoch.
 
 Sets are stored with samples first, `[D, T, N]`, so that selected rows are batches `[B, T, N]`, whereas cells take time first,
 `[T, B, N]`. `time_first` converts in either direction; other files swap these axes only by this function.
 """
 
-import itertools
 from collections.abc import Iterator
 from functools import partial
 
@@ -81,55 +80,14 @@ def batches(
         >>> [x.shape for x, y in batches(jax.random.key(0), images, labels, batch_size=2)]
         [(2, 64), (2, 64), (1, 64)]
     """
-    _check_set(inputs, labels, batch_size, n_classes)
-    return _epoch(key, inputs, labels, batch_size, drop_last)
-
-
-def epochs(
-    key: PRNGKeyArray,
-    inputs: Shaped[Array, "D ..."],
-    labels: Int[Array, " D"],
-    *,
-    batch_size: int,
-    drop_last: bool = False,
-    n_classes: int | None = None,
-    start: int = 0,
-    stop: int | None = None,
-) -> Iterator[Iterator[tuple[Shaped[Array, "B ..."], Int[Array, " B"]]]]:
-    """The epochs start, start + 1, ..., each an iterator over its batches in a different order.
-
-    Epoch e is `batches(fold_in(key, e), ...)`, regardless of earlier draws: an interrupted run continues with the
-    epochs that it would have had if it starts at the number of completed epochs.
-
-    Args:
-        key: random key for the orders.
-        inputs, labels, batch_size, drop_last, n_classes: see `batches`.
-        start: the first epoch, at least 0.
-        stop: the epoch before which the iterator ends; by default it is endless.
-
-    Returns:
-        An iterator over epochs, each an iterator over (inputs, labels) of a batch.
-
-    Raises:
-        ValueError: raised at the call, for the reasons given in `batches`, or if `start` is not in 0..stop.
-
-    Example:
-        >>> import jax
-        >>> import jax.numpy as jnp
-        >>> from slax_data import epochs
-        >>> images, labels = jnp.zeros((4, 64)), jnp.arange(4)
-        >>> for epoch in epochs(jax.random.key(0), images, labels, batch_size=2, stop=3):
-        ...     print(sorted(int(label) for x, y in epoch for label in y))
-        [0, 1, 2, 3]
-        [0, 1, 2, 3]
-        [0, 1, 2, 3]
-    """
-    _check_set(inputs, labels, batch_size, n_classes)
-    check_size("start", start, least=0)
-    if stop is not None:
-        check_size("stop", stop, least=start)
-    numbers = itertools.count(start) if stop is None else iter(range(start, stop))
-    return (_epoch(random.fold_in(key, epoch), inputs, labels, batch_size, drop_last) for epoch in numbers)
+    _check_sizes(inputs, labels, batch_size)
+    check_finite("inputs", inputs)
+    if n_classes is not None:
+        check_labels(labels, n_classes=n_classes)
+    order = random.permutation(key, len(inputs))
+    stop = len(inputs) - len(inputs) % batch_size if drop_last else len(inputs)
+    rows = (order[start : start + batch_size] for start in range(0, stop, batch_size))
+    return ((inputs[chosen], labels[chosen]) for chosen in rows)
 
 
 def time_first(batch: Shaped[Array, "B T ..."]) -> Shaped[Array, "T B ..."]:
@@ -147,24 +105,6 @@ def time_first(batch: Shaped[Array, "B T ..."]) -> Shaped[Array, "T B ..."]:
     if batch.ndim < 2:
         raise ValueError(f"time_first expects samples and time [B, T, ...], got the shape {list(batch.shape)}.")
     return batch.swapaxes(0, 1)
-
-
-def _epoch(
-    key: PRNGKeyArray, inputs: Shaped[Array, "D ..."], labels: Int[Array, " D"], batch_size: int, drop_last: bool
-) -> Iterator[tuple[Shaped[Array, "B ..."], Int[Array, " B"]]]:
-    order = random.permutation(key, len(inputs))
-    stop = len(inputs) - len(inputs) % batch_size if drop_last else len(inputs)
-    rows = (order[start : start + batch_size] for start in range(0, stop, batch_size))
-    return ((inputs[chosen], labels[chosen]) for chosen in rows)
-
-
-def _check_set(
-    inputs: Shaped[Array, "..."], labels: Shaped[Array, "..."], batch_size: int, n_classes: int | None
-) -> None:
-    _check_sizes(inputs, labels, batch_size)
-    check_finite("inputs", inputs)
-    if n_classes is not None:
-        check_labels(labels, n_classes=n_classes)
 
 
 def _check_sizes(inputs: Shaped[Array, "..."], labels: Shaped[Array, "..."], batch_size: int) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int32, PRNGKeyArray
+from jaxtyping import Bool, PRNGKeyArray
 
-from slax_data.checks import check_choice, check_labels, check_size
+from slax_data.checks import check_all_classes, check_choice, check_labels, check_size
 from slax_data.encoding.events import OUTSIDE, bin_events, check_duration, event_trains
 from slax_data.storage.packed import SpikeTrains, cached_sets
-from slax_data.storage.whole_files import atomic_write, resolve_folder
+from slax_data.storage.whole_files import atomic_write, file_stamp, resolve_folder
 from slax_data.task import Task, stored_task
 
 N_UNITS = 700
@@ -219,12 +219,11 @@ def _task(
 ) -> Task:
     check_choice("code", code, ["events"])
     _check_options(**options)
-    files = {split: _file(words, path, split) for split in words.splits}
-    stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files.values()]
+    files = [_file(words, path, split) for split in words.splits]
     sets = cached_sets(
         resolve_folder(cache),
         words.name,
-        [sorted(options.items()), with_validation, stamps],
+        [sorted(options.items()), with_validation, *map(file_stamp, files)],
         lambda: {
             split: _read(words, path, split, with_validation=with_validation, **options)
             for split in _splits(words, with_validation)
@@ -246,13 +245,16 @@ def _read(
     # h5py raises many types of errors for a damaged file, without naming the file.
     try:
         with h5py.File(file, "r") as content:
-            _check_parts(content)
-            labels = _labels(content, words.n_classes)
+            for name in ("spikes/times", "spikes/units", "labels"):
+                if name not in content or len(getattr(content[name], "shape", ())) != 1:
+                    raise ValueError(f"It lacks {name}, a list with one entry per recording.")
+            labels = content["labels"][()]
+            check_labels(labels, n_classes=words.n_classes)
             recordings = _recordings(content, len(labels), **options)
             if with_validation and split != "test":
                 kept = _is_left_out(content) == (split == "validation")
                 recordings, labels = itertools.compress(recordings, kept), labels[kept]
-            _check_classes(labels, words.n_classes)
+            check_all_classes(split, labels, n_classes=words.n_classes)
             return event_trains(recordings, labels, name=file.name)
     except (FileNotFoundError, PermissionError, MemoryError):
         raise
@@ -262,40 +264,21 @@ def _read(
         ) from error
 
 
-def _check_parts(content: Any) -> None:
-    for name in ("spikes/times", "spikes/units", "labels"):
-        if name not in content:
-            raise ValueError(f"It lacks {name}.")
-        if len(getattr(content[name], "shape", ())) != 1:
-            raise ValueError(f"Its {name} are not a list with one entry per recording.")
-
-
 def _splits(words: WordSet, with_validation: bool) -> tuple[str, ...]:
     return (*words.splits, "validation") if with_validation else words.splits
 
 
 def _is_left_out(content: Any) -> Bool[np.ndarray, " D"]:
     """Whether a recording is in the validation split."""
-    if "extra/speaker" not in content:
-        raise ValueError("It lacks extra/speaker, by which its validation split is taken.")
-    speakers = content["extra/speaker"][()]
+    speakers = content["extra/speaker"][()] if "extra/speaker" in content else np.zeros(0)
     if speakers.shape != content["labels"].shape:
-        raise ValueError(f"It has {len(speakers)} speakers for {len(content['labels'])} recordings.")
+        raise ValueError(
+            f"It has {len(speakers)} numbers of speakers, extra/speaker, by which its validation split is taken."
+        )
     found = np.unique(speakers)
     if len(found) <= LEFT_OUT:
         raise ValueError(f"It has {len(found)} speakers, too few to leave {LEFT_OUT} of them out.")
     return np.isin(speakers, found[-LEFT_OUT:])
-
-
-def _labels(content: Any, n_classes: int) -> Int32[np.ndarray, " D"]:
-    labels = content["labels"][()]
-    check_labels(labels, n_classes=n_classes)
-    return labels.astype(np.int32)
-
-
-def _check_classes(labels: Int32[np.ndarray, " D"], n_classes: int) -> None:
-    if missing := set(range(n_classes)) - set(labels.tolist()):
-        raise ValueError(f"It has no recordings of the classes {', '.join(map(str, sorted(missing)))}.")
 
 
 def _recordings(

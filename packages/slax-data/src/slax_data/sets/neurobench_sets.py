@@ -6,13 +6,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import PRNGKeyArray, Shaped
 
-from slax_data.audio.cochlea import Cochlea
 from slax_data.audio.hearing import encode_batch, make_cochlea
 from slax_data.audio.sounds import Sound
 from slax_data.checks import check_choice, check_labels, check_size
-from slax_data.loading.batching import time_first
-from slax_data.loading.padding import padded
-from slax_data.sets.time_series import THRESHOLD, Series, series_spikes
+from slax_data.sets.indexed import enough_steps, read_samples, stacked
+from slax_data.sets.japanese_vowels import THRESHOLD, Series, series_spikes
 from slax_data.storage.packed import SpikeTrains, spike_trains
 from slax_data.task import Task, check_splits, stored_task
 
@@ -48,20 +46,11 @@ def neurobench_arrays(dataset: Any, indices: Iterable[Any] | None = None) -> Arr
         >>> values.shape, targets, lengths
         ((2, 5, 3), array([0, 1]), array([5, 4]))
     """
-    chosen = range(len(dataset)) if indices is None else list(indices)
-    if not chosen:
-        raise ValueError(
-            f"{type(dataset).__name__} gives no samples, got {len(dataset)} of them and indices={indices}."
-        )
-    samples, targets = zip(*((np.asarray(part) for part in dataset[index][:2]) for index in chosen), strict=True)
-    for part, shapes in (("samples", {s.shape[1:] for s in samples}), ("targets", {t.shape for t in targets})):
-        if len(shapes) > 1:
-            raise ValueError(f"{type(dataset).__name__} has {part} of different shapes: {sorted(shapes)}.")
-    if not samples[0].ndim:
-        raise ValueError(f"{type(dataset).__name__} must yield samples [T, ...], got numbers.")
-    values, mask = padded([sample.reshape(len(sample), -1).astype(np.float32) for sample in samples])
-    array = np.asarray(time_first(values)).reshape(len(samples), len(values), *samples[0].shape[1:])
-    return array, np.stack(targets), np.asarray(mask).sum(axis=0)
+    samples, targets = read_samples(dataset, name=type(dataset).__name__, indices=indices)
+    if len(shapes := {target.shape for target in targets}) > 1:
+        raise ValueError(f"{type(dataset).__name__} has targets of different shapes: {sorted(shapes)}.")
+    lengths = np.array([len(sample) for sample in samples])
+    return stacked(samples, int(lengths.max())).astype(np.float32), np.stack(targets), lengths
 
 
 def neurobench_task(
@@ -80,22 +69,16 @@ def neurobench_task(
         sets = {"train": neurobench_arrays(SpeechCommands(path, subset="training")), "test": neurobench_arrays(...)}
         task = neurobench_task(key, sets, n_classes=35, n_steps=100, code="cochlea")
 
-    The spikes are made at each call, since these objects have no lasting identity. To keep the spikes of a cochlea, which
-    take minutes for thousands of sounds, name them yourself with `cached_sets` of slax_data.storage.packed:
-
-        def make():
-            return neurobench_spikes({"train": neurobench_arrays(...), "test": ...}, n_steps=100, code="cochlea")
-
-        spikes = cached_sets(folder, "speech_commands", ["training", "testing", 100], make)
-        task = stored_task(spikes, n_classes=35, padding="silence")
+    The spikes are made at each call, since these objects have no lasting identity. A cochlea takes minutes for thousands of
+    sounds. `indexed_task` takes NeuroBench's objects themselves, with values as they are.
 
     Args:
         key: not used; the spikes are deterministic.
         sets: arrays of "train" and "test", and perhaps of further splits.
         n_classes: number of classes.
         n_steps: T. For sounds any number, by default 100; otherwise at least the length of the longest sample, the default.
-        code: "delta" for real numbers (see `time_series_task`), "frames" for frames of events, where a unit has a spike at a
-            step if its count is not 0, or "cochlea" for sounds (see `encode_audio`) of one channel.
+        code: "delta" for real numbers (see `japanese_vowels_task`), "frames" for frames of events, where a unit has a spike
+            at a step if its count is not 0, or "cochlea" for sounds (see `encode_audio`) of one channel.
         threshold: threshold of the delta code.
         rate: samples per second of sounds.
         n_channels: neurons of the cochlea, up to 3,600 Hz or 0.45 of the rate.
@@ -114,64 +97,28 @@ def neurobench_task(
         >>> task.full_split("test")[0].shape
         (10, 4, 6)
     """
-    for _, targets, _ in sets.values():
-        check_labels(targets, n_classes=n_classes)
-    spikes = neurobench_spikes(sets, n_steps=n_steps, code=code, threshold=threshold, rate=rate, n_channels=n_channels)
-    return stored_task(spikes, n_classes=n_classes, padding="silence")
-
-
-def neurobench_spikes(
-    sets: dict[str, Arrays],
-    *,
-    n_steps: int | None = None,
-    code: str = "delta",
-    threshold: float = THRESHOLD,
-    rate: int = 16_000,
-    n_channels: int = 70,
-) -> dict[str, SpikeTrains]:
-    """The spikes of the task that `neurobench_task` makes with the same options.
-
-    Example:
-        >>> import numpy as np
-        >>> from slax_data import neurobench_arrays, neurobench_spikes
-        >>> arrays = neurobench_arrays([(np.ones((10, 6)), 0), (np.zeros((8, 6)), 1)])
-        >>> spikes = neurobench_spikes({"train": arrays, "test": arrays}, code="frames")
-        >>> spikes["train"].packed.shape, spikes["train"].lengths
-        ((2, 10, 1), Array([10,  8], dtype=int32))
-    """
     check_choice("code", code, CODES)
     if n_steps is not None:
         check_size("n_steps", n_steps)
+    for _, targets, _ in sets.values():
+        check_labels(targets, n_classes=n_classes)
     check_splits("sets", {split: {"shape of a step": values.shape[2:]} for split, (values, _, _) in sets.items()})
+    flat = {split: Series(one[0].reshape(*one[0].shape[:2], -1), *one[1:]) for split, one in sets.items()}
+    longest = max(one.values.shape[1] for one in flat.values())
     if code == "cochlea":
-        cochlea = make_cochlea(rate, n_channels)
-        duration = max(values.shape[1] for values, _, _ in sets.values()) / rate
-        return {split: _heard(one, rate, n_steps or 100, duration, cochlea) for split, one in sets.items()}
-    if code == "frames":
-        longest = max(values.shape[1] for values, _, _ in sets.values())
-        return {split: _framed(one, longest if n_steps is None else n_steps) for split, one in sets.items()}
-    series = {split: Series(_flat(values), labels, lengths) for split, (values, labels, lengths) in sets.items()}
-    return series_spikes(series, n_steps=n_steps, threshold=threshold)
+        spikes = {split: _heard(one, rate, n_steps or 100, longest / rate, n_channels) for split, one in flat.items()}
+    elif code == "frames":
+        n_steps = enough_steps(n_steps, longest)
+        frames = {split: stacked(list(one.values != 0), n_steps) for split, one in flat.items()}
+        spikes = {split: spike_trains(frames[split], one.labels, lengths=one.lengths) for split, one in flat.items()}
+    else:
+        spikes = series_spikes(flat, n_steps=n_steps, threshold=threshold)
+    return stored_task(spikes, n_classes=n_classes, padding="silence")
 
 
-def _flat(values: Shaped[np.ndarray, "D T ..."]) -> Shaped[np.ndarray, "D T N"]:
-    return values.reshape(*values.shape[:2], -1)
-
-
-def _framed(arrays: Arrays, n_steps: int) -> SpikeTrains:
-    values, labels, lengths = arrays
-    if n_steps < values.shape[1]:
-        raise ValueError(
-            f"n_steps got {n_steps}, expected at least {values.shape[1]}, the frames of the longest sample."
-        )
-    spikes = np.pad(_flat(values) != 0, [(0, 0), (0, n_steps - values.shape[1]), (0, 0)])
-    return spike_trains(spikes, labels, lengths=lengths)
-
-
-def _heard(arrays: Arrays, rate: int, n_steps: int, duration: float, cochlea: Cochlea) -> SpikeTrains:
-    values, labels, lengths = arrays
-    flat = _flat(values)
-    if flat.shape[2] != 1:
-        raise ValueError(f"Sounds must have one channel, [D, L, 1], got {list(values.shape)}.")
-    sounds = [Sound(one[:length, 0], rate) for one, length in zip(flat, lengths, strict=True)]
-    return encode_batch(sounds, labels, n_steps=n_steps, duration=duration, cochlea=cochlea)
+def _heard(series: Series, rate: int, n_steps: int, duration: float, n_channels: int) -> SpikeTrains:
+    if series.values.shape[2] != 1:
+        raise ValueError(f"Sounds must have one channel, [D, L, 1], got {list(series.values.shape)}.")
+    sounds = [Sound(one[:length, 0], rate) for one, length in zip(series.values, series.lengths, strict=True)]
+    cochlea = make_cochlea(rate, n_channels)
+    return encode_batch(sounds, series.labels, n_steps=n_steps, duration=duration, cochlea=cochlea)

@@ -7,9 +7,7 @@ is one unit's spike time or number of spikes in T steps:
     rate code    number of spikes         min(floor(y T) + 1, T), at random steps
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +17,6 @@ from jaxtyping import Array, Float, Int32, PRNGKeyArray
 from slax_data.checks import check_choice, check_size
 from slax_data.encoding.draws import uniform
 from slax_data.sets.manifolds import Manifolds, manifold_values, random_manifolds
-from slax_data.sets.upstream_randman import upstream_randman
 from slax_data.task import SPLITS, Batch, Task
 
 CODES = ("time", "rate")
@@ -97,7 +94,6 @@ def randman_task(
     n_spikes: int = 1,
     dim: int = 2,
     alpha: float = 2.0,
-    upstream: bool = False,
 ) -> Task:
     """Randman as a `Task`: the key draws the manifolds, and each sample is new, so there is no fixed test set.
 
@@ -105,11 +101,9 @@ def randman_task(
         key: random key for the manifolds.
         n_steps, code: see `randman`.
         n_classes, n_units, n_spikes, dim, alpha: see `random_manifolds`.
-        upstream: draw the samples of slax 0.0.1, by `upstream_randman` with 1,000 samples per class: the key is its
-            `manifold_key`, and a batch's key is its `sample_key` in the split "train".
 
     Raises:
-        ValueError: the errors of those functions, or several spikes per unit with `upstream`.
+        ValueError: the errors of those functions.
 
     Example:
         >>> import jax
@@ -121,15 +115,6 @@ def randman_task(
     """
     check_size("n_steps", n_steps)
     _check_code(code, n_spikes)
-    if upstream:
-        if n_spikes > 1:
-            raise ValueError(
-                f"slax 0.0.1 cannot give a unit several spikes, got n_spikes={n_spikes}. Use upstream=False."
-            )
-        sample = _upstream_sample(
-            key, n_steps=n_steps, code=code, n_classes=n_classes, n_units=n_units, dim=dim, alpha=alpha
-        )
-        return Task(n_units=n_units, n_classes=n_classes, n_steps=n_steps, sample=sample)
     manifolds = random_manifolds(key, n_classes=n_classes, n_units=n_units, n_spikes=n_spikes, dim=dim, alpha=alpha)
 
     def draw(key: PRNGKeyArray, *, batch_size: int, split: str = "train") -> Batch:
@@ -138,15 +123,6 @@ def randman_task(
         return randman(key, manifolds, n_steps=n_steps, batch_size=batch_size, code=code)
 
     return Task(n_units=n_units, n_classes=n_classes, n_steps=n_steps, sample=draw)
-
-
-def _upstream_sample(manifold_key: PRNGKeyArray, **options: Any) -> Callable[..., Batch]:
-    def sample(key: PRNGKeyArray, *, batch_size: int, split: str = "train") -> Batch:
-        check_choice("split", split, SPLITS)
-        sample_key = key if split == "train" else random.fold_in(key, SPLITS.index(split))
-        return upstream_randman(manifold_key, sample_key, batch_size=batch_size, **options)
-
-    return sample
 
 
 def _check_code(code: str, n_spikes: int) -> None:

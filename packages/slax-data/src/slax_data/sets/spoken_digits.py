@@ -10,10 +10,10 @@ from jaxtyping import Int32, PRNGKeyArray
 from slax_data.audio.cochlea import Cochlea
 from slax_data.audio.hearing import encode_batch
 from slax_data.audio.sounds import Sound, read_wav
-from slax_data.checks import check_choice
+from slax_data.checks import check_all_classes, check_choice
 from slax_data.storage.archives import read_archive
 from slax_data.storage.packed import SpikeTrains, cached_sets
-from slax_data.storage.whole_files import data_folder, download, resolve_folder, sha256_of
+from slax_data.storage.whole_files import data_folder, download, file_stamp, resolve_folder, sha256_of
 from slax_data.task import SPLITS, Task, stored_task
 
 N_CLASSES = 10
@@ -94,11 +94,7 @@ def spoken_digits(
     if other := {sound.rate for _, sound in found} - {RATE}:
         raise ValueError(f"{path} has recordings of {sorted(other)} Hz, expected {RATE}.")
     labels = np.array([int(match["digit"]) for match, _ in found], np.int32)
-    if missing := set(range(N_CLASSES)) - set(labels.tolist()):
-        raise ValueError(
-            f"{path} has no recordings of {', '.join(map(str, sorted(missing)))} in the split {split!r} by {split_by}. "
-            "Recordings are named like 7_theo_3.wav. Is the set complete?"
-        )
+    check_all_classes(f"{split} by {split_by}", labels, n_classes=N_CLASSES)
     takes = np.array([int(match["take"]) for match, _ in found], np.int32)
     return Recordings([sound for _, sound in found], labels, [match["speaker"] for match, _ in found], takes)
 
@@ -176,13 +172,8 @@ def spoken_digits_task(
     """
     check_choice("code", code, ["cochlea"])
     path = _place(path)
-    options: dict[str, Any] = {
-        "n_steps": n_steps,
-        "split_by": split_by,
-        "with_validation": with_validation,
-        "duration": duration,
-        "n_channels": n_channels,
-    }
+    options: dict[str, Any] = dict(n_steps=n_steps, split_by=split_by, with_validation=with_validation)
+    options |= dict(duration=duration, n_channels=n_channels)
     depends_on = [sorted(options.items()), _stamp(path)]
     sets = cached_sets(resolve_folder(cache), "spoken_digits", depends_on, lambda: spoken_digit_spikes(path, **options))
     return stored_task(sets, n_classes=N_CLASSES, padding="silence")
@@ -214,16 +205,10 @@ def spoken_digit_spikes(
         >>> {split: trains.packed.shape for split, trains in spikes.items()}
         {'train': (10, 10, 1), 'test': (10, 10, 1)}
     """
-    cochlea = Cochlea(n_channels=n_channels)
-    return {
-        split: encode_recordings(
-            spoken_digits(path, split=split, split_by=split_by, with_validation=with_validation),
-            n_steps=n_steps,
-            duration=duration,
-            cochlea=cochlea,
-        )
-        for split in _splits(with_validation)
-    }
+    which: dict[str, Any] = dict(split_by=split_by, with_validation=with_validation)
+    how: dict[str, Any] = dict(n_steps=n_steps, duration=duration, cochlea=Cochlea(n_channels=n_channels))
+    splits = _splits(with_validation)
+    return {split: encode_recordings(spoken_digits(path, split=split, **which), **how) for split in splits}
 
 
 def encode_recordings(
@@ -283,8 +268,4 @@ def _place(path: str | Path | None) -> Path:
 
 def _stamp(path: Path) -> str:
     """A value that changes with the recordings: the checksum of an archive, or names, sizes and times of a folder's files."""
-    if path.is_file():
-        return sha256_of(path)
-    return " ".join(
-        f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in sorted(path.rglob("*.wav"))
-    )
+    return sha256_of(path) if path.is_file() else " ".join(map(file_stamp, sorted(path.rglob("*.wav"))))

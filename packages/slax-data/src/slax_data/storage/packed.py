@@ -1,6 +1,8 @@
 """Bit-packed spikes, eight to a byte, so that a set of many recordings fits on a device."""
 
+import ast
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -141,27 +143,21 @@ def sets_of_arrays(arrays: dict[str, np.ndarray]) -> dict[str, SpikeTrains]:
         ValueError: arrays that do not describe such splits.
     """
     try:
-        names = [str(name) for name in arrays["splits"]]
-        sets = {name: [arrays[f"{name}_{field}"] for field in FIELDS] for name in names}
-        for name, (packed, labels, lengths) in sets.items():
-            _check_packed(name, packed, labels, lengths, arrays["n_units"])
-        return {
-            name: SpikeTrains(jnp.asarray(packed), jnp.asarray(labels), jnp.asarray(lengths), int(arrays["n_units"]))
-            for name, (packed, labels, lengths) in sets.items()
-        }
+        n_units, sets = arrays["n_units"], {}
+        for name in map(str, arrays["splits"]):
+            packed, labels, lengths = (arrays[f"{name}_{field}"] for field in FIELDS)
+            whole = packed.ndim == 3 and packed.dtype == np.uint8 and packed.size and n_units.shape == ()
+            if not (whole and -(-int(n_units) // 8) == packed.shape[2] and len(packed) == len(labels) == len(lengths)):
+                raise ValueError(
+                    f"The split {name!r} must have bytes [D, T, ceil(N / 8)] of N units, labels [D] and lengths [D], got "
+                    f"{packed.dtype}{list(packed.shape)}, {list(labels.shape)}, {list(lengths.shape)} for n_units={n_units}."
+                )
+            sets[name] = SpikeTrains(jnp.asarray(packed), jnp.asarray(labels), jnp.asarray(lengths), int(n_units))
     except KeyError as error:
         raise ValueError(
             f"Spikes have the arrays splits, n_units and {', '.join(FIELDS)} of each split, got {set(arrays)}."
         ) from error
-
-
-def _check_packed(name: str, packed: np.ndarray, labels: np.ndarray, lengths: np.ndarray, n_units: np.ndarray) -> None:
-    whole = packed.ndim == 3 and packed.dtype == np.uint8 and packed.size and n_units.shape == ()
-    if not whole or -(-int(n_units) // 8) != packed.shape[2] or not (packed.shape[:1] == labels.shape == lengths.shape):
-        raise ValueError(
-            f"The split {name!r} must have bytes [D, T, ceil(N / 8)] of N units, labels [D] and lengths [D], got {packed.dtype}"
-            f"{list(packed.shape)}, {list(labels.shape)} and {list(lengths.shape)} for n_units={n_units}."
-        )
+    return sets
 
 
 def arrays_of_sets(sets: dict[str, SpikeTrains]) -> dict[str, np.ndarray]:
@@ -188,14 +184,24 @@ def cached_sets(
     Args:
         folder: folder of the file.
         name: name of the set.
-        depends_on: options, and a value that changes with the data. Their printed form and the source files of
-            this package determine the checksum in the file's name.
+        depends_on: options, and a value that changes with the data. Their printed form and the sources of this package, without
+            comments, determine the name of the file. A file of the same options and data, but other sources, is removed.
         make: function that makes the splits.
 
     Raises:
         ValueError: the file is damaged.
     """
-    sources = [file.read_bytes() for file in sorted(SOURCES.rglob("*.py"))]
-    digest = hashlib.sha256(repr([depends_on, sources]).encode()).hexdigest()[:16]
+    which, sources = (hashlib.sha256(repr(part).encode()).hexdigest()[:16] for part in (depends_on, _sources()))
+    path = folder / f"{name}-{which}-{sources}.npz"
+    outdated = () if path.exists() else tuple(folder.glob(f"{name}-{which}-*.npz"))
     with jax.ensure_compile_time_eval():  # so that a task can be made inside a traced program
-        return sets_of_arrays(cached_arrays(folder / f"{name}-{digest}.npz", lambda: arrays_of_sets(make())))
+        sets = sets_of_arrays(cached_arrays(path, lambda: arrays_of_sets(make())))
+    for file in outdated:
+        file.unlink(missing_ok=True)
+    return sets
+
+
+@functools.cache
+def _sources() -> list[str]:
+    """What the programs of this package say, without comments."""
+    return [ast.dump(ast.parse(file.read_bytes())) for file in sorted(SOURCES.rglob("*.py"))]

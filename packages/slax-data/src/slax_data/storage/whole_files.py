@@ -66,6 +66,11 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_stamp(file: Path) -> str:
+    """The name, size and time of a file: they change with it, and take no reading."""
+    return f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}"
+
+
 def check_sha256(path: Path, expected: str) -> None:
     """Raise ValueError unless a file has the expected checksum."""
     found = sha256_of(path)

@@ -1,0 +1,124 @@
+"""The adapter for indexable sets gives out the values that it was given."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import random
+
+from slax_data import bin_events, indexed_task
+
+RNG = np.random.default_rng(0)
+
+
+class Indexable:
+    """A set as PyTorch and tonic have them: a length, and a sample with its target, and maybe more, at an index."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return *self.items[index], "more"
+
+
+VALUES = {
+    "counts": RNG.poisson(0.5, (9, 8, 4)),
+    "real": RNG.normal(size=(9, 8, 4)),
+    "spikes": RNG.random((9, 8, 11)) < 0.3,
+    "frames": RNG.integers(0, 255, (9, 8, 3, 5, 2)).astype(np.uint8),
+    "frames of bits": RNG.random((9, 8, 3, 5, 2)) < 0.3,
+    "one unit": RNG.normal(size=(9, 8)),
+}
+TARGETS = {
+    "classes": (np.arange(9) % 3, False, 3),
+    "classes of steps": (np.arange(72).reshape(9, 8) % 3, True, 3),
+    "numbers": (RNG.normal(size=9), False, 1),
+    "numbers of steps": (RNG.normal(size=(9, 8, 2)), True, 2),
+}
+LENGTHS = np.array([8, 3, 5, 8, 1, 7, 8, 2, 6])
+
+
+def cut(values, targets, per_step):
+    return Indexable([(x[:n], y[:n] if per_step else y) for x, y, n in zip(values, targets, LENGTHS, strict=True)])
+
+
+@pytest.mark.parametrize("form", TARGETS)
+@pytest.mark.parametrize("kind", VALUES)
+def test_values_and_targets_are_those_of_the_set(kind, form):
+    values, (targets, per_step, size) = VALUES[kind], TARGETS[form]
+    options = {"n_classes": 3 if "class" in form else None, "per_step": per_step}
+    arrays = indexed_task(dict.fromkeys(("train", "test"), (values, targets)), **options)
+    items = indexed_task(dict.fromkeys(("train", "test"), cut(values, targets, per_step)), padding="mask", **options)
+    expected = values.reshape(9, 8, *values.shape[2:]) if values.ndim > 2 else values[..., None]
+    assert (arrays.n_steps, arrays.n_classes, arrays.n_units) == (8, size, expected[0, 0].size)
+    inside = np.arange(8)[:, None] < LENGTHS  # [T, D]
+    for task in (arrays, items):
+        inputs, found, *mask = (np.asarray(part) for part in task.full_split("test"))
+        here = inside if mask else np.ones_like(inside)
+        assert inputs.dtype == np.float32 and found.dtype == (np.int32 if "class" in form else np.float32)
+        np.testing.assert_array_equal(inputs[here], expected.swapaxes(0, 1)[here].astype(np.float32))
+        assert not inputs[~here].any()
+        goals = targets.swapaxes(0, 1)[here] if per_step else targets
+        np.testing.assert_array_equal(found[here] if per_step else found, goals.astype(found.dtype))
+        for one in mask:
+            np.testing.assert_array_equal(one, inside)
+
+
+def test_batches_are_samples_with_their_own_targets():
+    steps = np.arange(9.0)[:, None, None] + np.zeros((9, 8, 2))
+    task = indexed_task(dict.fromkeys(("train", "test"), cut(steps, np.arange(9.0), False)), padding="mask", n_steps=10)
+    drawn = jax.jit(task.sample, static_argnames="batch_size")(random.key(0), batch_size=6)
+    inputs, targets, mask = map(np.asarray, drawn)
+    assert inputs.shape == (10, 6, 2) and len(set(targets)) == 6
+    np.testing.assert_array_equal(mask.sum(axis=0), LENGTHS[targets.astype(int)])
+    np.testing.assert_array_equal(inputs, np.where(mask, targets, 0)[..., None].repeat(2, axis=2))
+
+
+def test_a_transform_makes_steps_of_anything():
+    events = [(np.array([[0.05 * i, i % 3], [0.5, 2]]), i % 2) for i in range(6)]
+    binned = [bin_events(x[:, 0], x[:, 1].astype(int), n_units=3, n_steps=4, duration=1.0) for x, _ in events]
+    task = indexed_task(
+        {"train": events[:4], "test": events[4:]},
+        n_classes=2,
+        transform=lambda x: bin_events(x[:, 0], x[:, 1].astype(int), n_units=3, n_steps=4, duration=1.0),
+    )
+    spikes, labels = task.full_split("test")
+    np.testing.assert_array_equal(spikes.swapaxes(0, 1), binned[4:])
+    assert labels.tolist() == [0, 1] and spikes.dtype == jnp.float32
+
+
+def of(train, test=None, **options):
+    return lambda: indexed_task({"train": train, "test": train if test is None else test}, **options)
+
+
+X, Y = np.ones((4, 5, 2)), np.arange(4) % 2
+SHORT = [(np.ones((3 + i, 2)), i % 2) for i in range(4)]
+REFUSED = [
+    (of([], n_classes=2), "train gives no samples, got 0 of them"),
+    (of((X, Y[:3]), n_classes=2), "a target for each sample, got 4 samples, 3 targets"),
+    (of([(np.float32(3), 0)], n_classes=1), r"train must give samples \[T, ...\], got numbers. Give a transform"),
+    (of((X[:, :0], Y), n_classes=2), r"of at least one step, got the shapes \[\(0, 2\)\]"),
+    (of([(np.ones((2, 1)), 0), (np.ones((2, 3)), 1)], n_classes=2), r"different shapes: \[\(1,\), \(3,\)\] in a step"),
+    (of((X, Y), (X[:, :, :1], Y), n_classes=2), r"data must have the splits .*'shape of a step': \(1,\)"),
+    (lambda: indexed_task({"train": (X, Y)}, n_classes=2), "data must have the splits 'train' and 'test'"),
+    (of((X, Y)), "train has targets of int64, expected n_classes"),
+    (of((X, Y + 0.5), n_classes=2), "train has real targets, got n_classes=2. Leave it out"),
+    (of((X, Y), n_classes=3), r"'train' must have all classes 0\.\.2"),
+    (of((X, Y + 1), n_classes=2), r"labels must lie in 0\.\.1 for n_classes=2, got values from 1 to 2"),
+    (of((X * np.nan, Y), n_classes=2), "The samples of train must be finite numbers, got 10 NaN"),
+    (of((X, Y + np.inf)), "The targets of train must be finite"),
+    (of((X, Y), n_classes=2, per_step=True), r"targets are not \[T, ...\], one for each step"),
+    (of([(X[0], Y[:3]), (X[1], Y[:2])], n_classes=2), "targets of different shapes"),
+    (of((X, Y), n_classes=2, n_steps=4), "n_steps got 4, expected at least 5, the steps of the longest sample"),
+    (of(SHORT, n_classes=2), "'train' has 3 recordings of fewer than its 6 steps. Give padding='mask'"),
+    (of((X, Y), n_classes=2, padding="mask"), "all have the full 5 steps"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "told"), REFUSED)
+def test_what_cannot_be_a_task_is_refused(call, told):
+    with pytest.raises(ValueError, match=told):
+        call()
