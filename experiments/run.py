@@ -14,25 +14,22 @@ import argparse
 import copy
 import dataclasses
 import importlib
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from experiments.common.checks import check_known
+from experiments.common.job import ARRAYS, SCALES, Job, experiment_names, jobs_of, settings_of
+from experiments.common.policy import OUTDATED, is_kept
+from experiments.common.products import result_product, spikes_product
 from experiments.common.program_cache import keep_programs
-
-keep_programs()
-
-import jax  # noqa: E402
-import yaml  # noqa: E402
-
-from experiments.common.checks import check_known  # noqa: E402
-from experiments.common.job import ARRAYS, SCALES, Job, experiment_names, jobs_of, settings_of  # noqa: E402
-from experiments.common.policy import OUTDATED, is_kept  # noqa: E402
-from experiments.common.products import result_product, spikes_product  # noqa: E402
-from experiments.common.records import Product, begin, require_used, run_of, state_of, write_record  # noqa: E402
-from experiments.common.result_files import write_arrays, write_numbers  # noqa: E402
-from experiments.common.yaml_files import read_yaml  # noqa: E402
+from experiments.common.records import Product, begin, require_used, run_of, state_of, write_record
+from experiments.common.result_files import write_arrays, write_numbers
+from experiments.common.yaml_files import read_yaml
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +51,7 @@ class Places:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    keep_programs()
     options = parser().parse_intermixed_args(arguments)
     settings = settings_of(options.experiment, options.scale)
     jobs = jobs_of(options.experiment, options.scale, settings)
@@ -166,7 +164,12 @@ def run(job: Job, where: Places, jobs: Mapping[str, Job], keep: bool = False) ->
             write_arrays(file, value)
         else:
             write_numbers(file, job.config, value)
-    write_record(product, made_from, **run_of(started, device=jax.devices()[0].device_kind))
+    write_record(product, made_from, **run_of(started, device=device()))
+
+
+def device() -> str:
+    """The kind of device that JAX computes on; a job that does not import JAX runs on the processor."""
+    return str(sys.modules["jax"].devices()[0].device_kind) if "jax" in sys.modules else "cpu"
 
 
 if __name__ == "__main__":
