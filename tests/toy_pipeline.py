@@ -162,7 +162,10 @@ class Tree:
 
     def python(self, *arguments: str) -> tuple[int, str]:
         """The exit status and the output of `python -m ...` in the tree."""
-        command = [sys.executable, "-m", *arguments]
+        return self.call(sys.executable, "-m", *arguments)
+
+    def call(self, *command: str) -> tuple[int, str]:
+        """The exit status and the output of a command in the tree."""
         done = subprocess.run(command, cwd=self.path, env=self.environment(), capture_output=True, text=True)
         return done.returncode, done.stdout + done.stderr
 
