@@ -37,11 +37,12 @@ def main() -> None:
             state = pipeline.pending.get(product.label)
             if state is None:
                 sound |= {product.record, *product.files}
-            elif state.kind != "missing":
-                wrong |= {str(file): state.why for file in product.files if file.exists()}
+            else:
+                why = "it has no record that holds now" if state.kind == "missing" else state.why
+                wrong |= {str(file): why for file in product.files if file.exists()}
     folders = [SPIKES, FIGURES, *(RESULTS / scale for scale in SCALES)]
     files = {path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix not in LEFT}
-    bare = {str(path): "no product with a record has it: it can be deleted" for path in files - sound}
+    bare = {str(path): "no product has it: it can be deleted" for path in files - sound}
     wrong = {path: why for path, why in sorted((bare | wrong).items()) if not path.endswith(RECORD)}
     for path, why in wrong.items():
         print(f"{path}: {why}")

@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[1]
 PARTS = (
     "Snakefile",
     "dvc.yaml",
+    ".dvcignore",
+    ".dvc/config",
     "workflow",
     "gallery",
     "profiles",
