@@ -4,12 +4,15 @@
     snakemake figures/all --config scale=paper    the same at the publication's sizes, meant for a GPU
 
 An experiment is a folder under experiments/ with a jobs.py. workflow/figure.smk finds it; no other file has to name it.
+
+What is made again follows from content. Snakemake runs a rule whose `made_from`, the digest of settings, sources and inputs, is
+another one than when it made the files. It does not look into files, and knows only what it made itself: so before it plans,
+the record of each product that is damaged or made from something else is set aside, and what has no record is made. A job's
+inputs are the records of what has to be made before it, and no others: Snakemake compares the times of files that it knows.
+docs/data.md says more.
 """
 
 import fcntl
-import os
-import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -19,24 +22,10 @@ min_version("9.27")
 
 
 include: "workflow/common.smk"
-include: "workflow/decisions.smk"
 include: "workflow/data.smk"
 include: "workflow/environments.smk"
 include: "workflow/figure.smk"
 include: "workflow/gallery.smk"
-
-
-# Snakemake's own lock outlives a run that is killed, and would stop the next one. This one ends with its process: who gets it
-# knows that no other run is at work here. It is held, without being read, as long as `ALONE` is there. Jobs read this file too,
-# and leave both locks to the run that started them.
-Path(".snakemake").mkdir(exist_ok=True)
-ALONE = Path(".snakemake/alone").open("w") if workflow.is_main_process else None
-try:
-    if ALONE is not None:
-        fcntl.flock(ALONE, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(".snakemake/locks", ignore_errors=True)
-except OSError:
-    pass  # another run is at work, or the file system has no such locks: Snakemake's own lock is then the only one
 
 
 localrules:
@@ -47,73 +36,40 @@ localrules:
     results,
 
 
-ARTEFACTS = SPIKES + RESULTS + FIGURES
-
-
-def manifest_of(sources):
-    return manifest_product(Path("figures/all"), map(Path, ARTEFACTS), sources)
-
-
 # One checksum per artefact: `sha256sum -c figures/all` verifies them. The gallery, in which are dates and run times, has none.
-# It is made again when any of DVC's sources changes, and with it runs the hook below, even where that changes no figure.
 rule manifest:
     default_target: True
     input:
-        needs([*ARTEFACTS, *GALLERY], "manifest"),
+        lacking([*PIPELINE.listed, PIPELINE.page]),
     output:
-        "figures/all",
-        "figures/all" + CERTIFICATE,
+        str(MANIFEST),
     log:
         "logs/manifest.log",
     params:
-        artefacts=ARTEFACTS,
+        options=OPTIONS,
     shell:
-        "workflow/logged {log} python -m experiments.manifest {params.artefacts}"
+        "workflow/logged {log} python -m experiments.manifest {params.options}"
 
 
 rule data:
     input:
-        SPIKES,
+        [str(product.record) for product in PIPELINE.spikes.values()],
 
 
 rule results:
     input:
-        RESULTS,
+        [str(product.record) for product in PIPELINE.results.values()],
 
 
+# Only one run is at work at a time. The lock ends with its process, however that ends, unlike Snakemake's own (`nolock`).
 onstart:
+    global ALONE
+    ALONE = Path(".snakemake/alone").open("w")
+    try:
+        fcntl.flock(ALONE, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise WorkflowError("Another run is at work in this folder. Wait for it, or end it.") from None
+    except OSError as error:
+        print(f"This file system has no locks ({error.strerror}): see that no other run is at work.", file=sys.stderr)
     for line in [*told_of_spikes(), *told_of_peers()]:
         print(line)
-
-
-# A job on this machine shows the end of its log if it fails; one on a cluster cannot.
-onerror:
-    if not workflow.local_exec:
-        said = "".join(Path(file).read_text(encoding="utf-8") for file in log)
-        named = {
-            file
-            for files in re.findall(r"^ +log: (.*?)(?: \(check|$)", said, re.MULTILINE)
-            for file in files.split(", ")
-        }
-        for file in sorted(file for file in named if Path(file).is_file()):
-            lines = Path(file).read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
-            print(f"The last lines of {file}:", *(f"    {line}" for line in lines), sep="\n", file=sys.stderr)
-
-
-# DVC's record follows each run that made the manifest, for which all files were found to match their certificates: after a
-# partial target it would be half a truth, and so it would be after one that used results older than the sources. Inside
-# `dvc repro`, which sets DVC_ROOT, DVC records by itself.
-onsuccess:
-    stages = {"quick": "dvc.yaml", shipped.SCALE: "shipped/dvc.yaml"}
-    now = Sources()
-    if (
-        SCALE in stages
-        and decision("manifest") in plan(SCALE)
-        and "DVC_ROOT" not in os.environ
-        and state_of(manifest_of(now), now).kind == "current"
-        and not older_results(map(certificate_of, map(Path, RESULTS)), now)
-    ):
-        if Path(".git").exists():
-            shell(f"dvc commit --quiet --force {stages[SCALE]}")
-        else:
-            print("This is not a git checkout: everything is made, but DVC keeps no record of it.")

@@ -24,8 +24,7 @@ from typing import NamedTuple
 
 from experiments.common.job import jobs_of, settings_of
 from experiments.common.products import result_product
-from experiments.common.provenance import state_of
-from experiments.common.sources import Sources
+from experiments.common.records import state_of
 
 SCALE = "paper"
 FIRST = ("n1024", "n2048", "n4096", "n512", "n6144", "rules_n128", "rules_n512")  # workloads, before the others
@@ -67,7 +66,6 @@ def steps() -> Iterator[Step]:
     """All steps in the order of their importance."""
     check = [sys.executable, "-m", "benchmarks.kernels", "--output", str(KERNELS)]
     yield Step("kernels against the scan", check, (KERNELS,), KERNELS.exists())
-    sources = Sources()
     for experiment in EXPERIMENTS:
         apart = experiment == "throughput"
         results = TIMES if apart else RESULTS
@@ -77,11 +75,11 @@ def steps() -> Iterator[Step]:
             job = jobs[name]
             if job.spikes:
                 continue
-            product = result_product(experiment, SCALE, job, sources, results=results)
+            product = result_product(experiment, SCALE, job, results=results)
             command = [sys.executable, "-m", "experiments.run", experiment, name, "--scale", SCALE]
             command += ["--set", "own_environments=false", "--results", str(results)] if apart else []
-            files = (product.certificate, *product.files)
-            yield Step(f"{experiment} {name}", command, files, state_of(product, sources).kind == "current")
+            files = (product.record, *product.files)
+            yield Step(f"{experiment} {name}", command, files, state_of(product).kind == "current")
 
 
 def run(command: list[str], seconds: float) -> str:

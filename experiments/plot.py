@@ -4,7 +4,8 @@
     python -m experiments.plot landscapes landscapes_3d                       # one of them
     python -m experiments.plot accuracy --jobs digits/bptt --output trial     # from some of the results
 
-It computes nothing but means over seeds and their intervals. A result that differs from its certificate is refused.
+It computes nothing but means over seeds and their intervals. A result is refused if it differs from its record, or was made
+with other settings or from other sources; the last ones are drawn with --outdated keep.
 """
 
 import argparse
@@ -25,9 +26,9 @@ from experiments.common.checks import check_known
 from experiments.common.figures import Plot, save, write_table
 from experiments.common.job import ARRAYS, SCALES, TIMES, Job, experiment_names, figures_of, jobs_of, settings_of
 from experiments.common.labels import hidden_labels
-from experiments.common.products import figure_product
-from experiments.common.provenance import certify, different, require_intact, run_of
-from experiments.common.sources import Sources
+from experiments.common.policy import OUTDATED, is_kept
+from experiments.common.products import figure_product, result_product
+from experiments.common.records import begin, require_used, run_of, write_record
 from experiments.run import with_changes
 from slax_viz import style
 
@@ -53,17 +54,18 @@ def main(arguments: list[str] | None = None) -> None:
     if not options.jobs:
         chosen = [job for job in chosen if not lacks_spikes(job, folder, options.data)]
     stems = options.figures or figures_of(experiment)
-    started, sources, output = time.perf_counter(), Sources(), options.output or Path("figures")
+    started, output = time.perf_counter(), options.output or Path("figures")
     products = [
-        figure_product(experiment, stem, options.scale, chosen, sources, results=options.results, figures=output)
+        figure_product(experiment, stem, options.scale, chosen, results=options.results, figures=output)
         for stem in stems
     ]
-    made_from = [product.digests(sources) for product in products]
-    for stem, mistakes in draw(experiment, stems, read(folder, chosen, experiment), output / options.scale).items():
+    results = read(folder, chosen, experiment, options.data, is_kept(options.scale, options.outdated))
+    made_from = [begin(product) for product in products]
+    for stem, mistakes in draw(experiment, stems, results, output / options.scale).items():
         for mistake in mistakes:
             print(f"{stem}: {mistake}")
-    for product, digests in zip(products, made_from, strict=True):
-        certify(product, digests, **run_of(started))
+    for product, digest in zip(products, made_from, strict=True):
+        write_record(product, digest, **run_of(started))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -75,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--scale", choices=SCALES, default="quick", help="default: quick")
     made.add_argument("--jobs", action="extend", nargs="+", metavar="JOB", help="whose results are drawn; default: all")
     made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in experiments.run")
+    made.add_argument("--outdated", choices=OUTDATED, help="as in experiments.run")
     made.add_argument("--results", type=Path, default=Path("results"), help="default: results")
     made.add_argument("--data", type=Path, default=Path("data/processed"), help="spikes; default: data/processed")
     made.add_argument("--output", type=Path, help="folder of the figures; default: figures")
@@ -91,7 +94,7 @@ def lacks_spikes(job: Job, folder: Path, data: Path) -> bool:
     return lacks
 
 
-def read(folder: Path, jobs: list[Job], experiment: str) -> list[dict[str, Any]]:
+def read(folder: Path, jobs: list[Job], experiment: str, data: Path, keep: bool) -> list[dict[str, Any]]:
     """The results of jobs, in their order, each with the "record" of its run, and its "arrays" and "times" if there are any."""
     missing = [output for job in jobs for output in job.outputs if not (folder / output).exists()]
     if missing:
@@ -99,21 +102,16 @@ def read(folder: Path, jobs: list[Job], experiment: str) -> list[dict[str, Any]]
         raise SystemExit(
             f"There is no {', '.join(missing)} in {folder}: `{command}` makes it; or name the jobs after --jobs."
         )
-    return [read_result(folder, job, experiment) for job in jobs]
+    return [read_result(folder, job, experiment, data, keep) for job in jobs]
 
 
-def read_result(folder: Path, job: Job, experiment: str) -> dict[str, Any]:
-    """The result of a job; it stops at a damaged one, or one of other settings."""
-    scale = folder.parent.name
-    again = f"To make it again: `python -m experiments.run {experiment} {job.name} --scale {scale}`."
-    certificate = require_intact(folder / job.certificate, [folder / output for output in job.outputs], again)
-    changed = different(certificate["made_from"]["settings"], job.settings)
-    if changed:
-        raise SystemExit(
-            f"{folder / job.outputs[0]} was made with other settings than the current ones ({', '.join(changed)}). "
-            "Make it again, or give the same --set as then."
-        )
-    result: dict[str, Any] = {"record": {name: certificate[name] for name in FACTS}}
+def read_result(folder: Path, job: Job, experiment: str, data: Path, keep: bool) -> dict[str, Any]:
+    """The result of a job; it stops at one that is damaged, of other settings or, without `keep`, of other sources."""
+    scale, results = folder.parent.name, folder.parents[1]
+    again = f"To make it again: `python -m experiments.run {experiment} {job.name} --scale {scale} --results {results}`."
+    product = result_product(experiment, scale, job, results=results, data=data)
+    record = require_used(product, keep, f"{again} To draw one of other settings or sources: --set, or --outdated keep.")
+    result: dict[str, Any] = {"record": {name: record[name] for name in FACTS}}
     for output in job.outputs:
         content = (folder / output).read_bytes()
         if output.endswith(ARRAYS):

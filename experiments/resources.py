@@ -1,4 +1,4 @@
-"""What jobs need, measured: `workflow/resources.yaml`, from the certificates of results.
+"""What jobs need, measured: `workflow/resources.yaml`, from the records of results.
 
     python -m experiments.resources                    # of the results in results/
     python -m experiments.resources trial              # of those in another folder
@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
-from experiments.common.job import CERTIFICATE, SCALES, experiment_names
+from experiments.common.job import SCALES, experiment_names
 from experiments.common.products import RESULTS
-from experiments.common.provenance import read_certificate
+from experiments.common.records import RECORD, read_record
 from experiments.common.result_files import atomic_write
 from experiments.common.yaml_files import read_yaml
 
@@ -25,7 +25,7 @@ TABLE = Path("workflow/resources.yaml")
 HEAD = (
     "# What the most costly job of each experiment and scale needed: `python -m experiments.resources` writes this.\n"
 )
-# Its jobs run a process for each library at the same time; a certificate has the memory of the largest of them alone.
+# Its jobs run a process for each library at the same time; a record has the memory of the largest of them alone.
 SIDE_BY_SIDE = ("throughput",)
 FACTS = {"wall_seconds": "seconds", "peak_megabytes": "megabytes"}
 
@@ -38,9 +38,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("results", nargs="?", type=Path, default=RESULTS, help="folder of results; default: results")
     parser.add_argument("--table", type=Path, default=TABLE, help=f"default: {TABLE}")
     options = parser.parse_args(arguments)
-    found = largest(certificates(options.results))
+    found = largest(records(options.results))
     if not found:
-        raise SystemExit(f"{options.results} has no certificates of results of a processor.")
+        raise SystemExit(f"{options.results} has no records of results of a processor.")
     known = read_yaml(options.table) if options.table.exists() else {}
     with atomic_write(options.table) as aside:
         aside.write_text(HEAD + yaml.safe_dump(merged(known, found), default_flow_style=None), encoding="utf-8")
@@ -48,17 +48,17 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{experiment}: {', '.join(f'{scale} {facts}' for scale, facts in scales.items())}")
 
 
-def certificates(results: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """The experiment, the scale and the content of each whole certificate of a result."""
+def records(results: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The experiment, the scale and the content of each whole record of a result."""
     for experiment in experiment_names():
         for scale in SCALES:
-            for path in sorted((results / scale / experiment).rglob(f"*{CERTIFICATE}")):
-                if content := read_certificate(path):
+            for path in sorted((results / scale / experiment).rglob(f"*{RECORD}")):
+                if content := read_record(path):
                     yield experiment, scale, content
 
 
 def largest(found: Iterable[tuple[str, str, dict[str, Any]]]) -> Table:
-    """The largest value of each fact by experiment and scale. A certificate that lacks a fact, an older one, is left out."""
+    """The largest value of each fact by experiment and scale. A record that lacks a fact, an older one, is left out."""
     table: Table = {}
     for experiment, scale, content in found:
         for fact, name in FACTS.items():

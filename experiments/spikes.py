@@ -1,4 +1,4 @@
-"""Make the spikes of a set of `data/config.yaml` from its raw files: `data/processed/SET.npz`, with a certificate next to it.
+"""Make the spikes of a set of `data/config.yaml` from its raw files: `data/processed/SET.npz`, with a record next to it.
 
 python -m experiments.spikes spoken_digits --raw data/raw/free-spoken-digit-dataset-26eb9aa.tar.gz
 """
@@ -10,8 +10,7 @@ from pathlib import Path
 from experiments.common.checks import check_known
 from experiments.common.make_spikes import make_spikes
 from experiments.common.products import spikes_product
-from experiments.common.provenance import certify, run_of
-from experiments.common.sources import Sources
+from experiments.common.records import begin, run_of, write_record
 from experiments.common.yaml_files import read_yaml
 
 
@@ -26,11 +25,10 @@ def main() -> None:
     options = parser.parse_args()
     sets = read_yaml(options.config)["sets"]
     check_known("set", options.name, sets)
-    started, sources = time.perf_counter(), Sources()
-    product = spikes_product(options.name, sets[options.name], sources, data=options.data)
-    made_from = product.digests(sources)
+    started, product = time.perf_counter(), spikes_product(options.name, sets[options.name], data=options.data)
+    made_from = begin(product)
     make_spikes(sets[options.name], options.raw, product.files[0])
-    certify(product, made_from, **run_of(started))
+    write_record(product, made_from, **run_of(started))
 
 
 if __name__ == "__main__":

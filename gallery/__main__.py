@@ -3,19 +3,18 @@
     python -m gallery --scale quick --claims experiments/*/claims.yaml --results results/quick/*/*.json ... \\
         --figures figures/quick/* --page figures/index.html --text figures/RESULTS.md
 
-Pass results and figures without their certificates, *.record.json, which are read from the same folders. What differs from its
-certificate is refused.
+Pass results and figures without their records, *.record.json, which are read from the same folders. What differs from its
+record is refused.
 """
 
 import argparse
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from experiments.common.products import certificate_of, page_product
-from experiments.common.provenance import certify, require_intact, run_of
-from experiments.common.sources import Sources
+from experiments.common.products import page_product
+from experiments.common.records import begin, require, run_of, write_record
 from gallery.claims import judge_all
 from gallery.claims_file import ClaimError
 from gallery.page import page
@@ -25,25 +24,25 @@ from gallery.tables import read_table
 
 
 def main() -> None:
-    arguments, started, sources = _parser().parse_args(), time.perf_counter(), Sources()
-    given = (arguments.claims, arguments.results, arguments.figures)
-    product = page_product(arguments.page, arguments.text, arguments.scale, *given, sources)
-    made_from = product.digests(sources)
+    arguments, started = _parser().parse_args(), time.perf_counter()
+    given = (arguments.claims, arguments.results, arguments.figures, arguments.older)
+    product = page_product(arguments.page, arguments.text, arguments.scale, *given)
     for path in arguments.figures:
-        require_intact(certificate_of(path), [path], "Draw it again: `python -m experiments.plot EXPERIMENT`.")
+        require([path], "Draw it again: `python -m experiments.plot EXPERIMENT`.")
     files = {path.name: path for path in arguments.figures}
     tables = {path.stem: read_table(path) for path in arguments.figures if path.suffix == ".csv"}
     try:
         figures = judge_all(sorted(arguments.claims), tables, arguments.scale)
     except ClaimError as error:
         raise SystemExit(f"Some claims cannot be judged, nothing was written.\n{error}") from None
-    runs = runs_by_experiment(arguments.results, arguments.scale, sources)
+    runs = runs_by_experiment(arguments.results, arguments.scale, arguments.older)
+    made_from = begin(product)
     _write(arguments.page, page(figures, runs, files, tables, arguments.scale))
     _write(arguments.text, results_page(figures, runs, arguments.scale))
-    certify(product, made_from, **run_of(started))
+    write_record(product, made_from, **run_of(started))
 
 
-def runs_by_experiment(results: Iterable[Path], scale: str, sources: Sources) -> dict[str, Run]:
+def runs_by_experiment(results: Iterable[Path], scale: str, older: Collection[Path] = ()) -> dict[str, Run]:
     """The results of each experiment, which is named by the folder below the folder of the scale."""
     paths = defaultdict(list)
     for path in sorted(results):
@@ -51,7 +50,7 @@ def runs_by_experiment(results: Iterable[Path], scale: str, sources: Sources) ->
             raise SystemExit(f"{path} is not below a folder {scale}: results of two scales are never on one page.")
         below = path.parts[path.parts.index(scale) + 1 :]
         paths[below[0]].append(path)
-    return {experiment: read_run(of, sources) for experiment, of in paths.items()}
+    return {experiment: read_run(of, older) for experiment, of in paths.items()}
 
 
 def _write(path: Path, text: str) -> None:
@@ -68,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--results", type=Path, nargs="*", default=[], help="results of the experiments, ending in .json"
     )
+    parser.add_argument("--older", type=Path, nargs="*", default=[], help="those that are older than the sources")
     parser.add_argument("--figures", type=Path, nargs="*", default=[], help="all .csv, .png and .svg of the figures")
     parser.add_argument("--page", type=Path, required=True, help="where the page goes")
     parser.add_argument("--text", type=Path, required=True, help="where the text goes")

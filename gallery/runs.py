@@ -1,22 +1,20 @@
-"""The runs that made the figures of an experiment, from its results and their certificates."""
+"""The runs that made the figures of an experiment, from its results and their records."""
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.common.products import certificate_of
-from experiments.common.provenance import changes_since, require_intact
-from experiments.common.sources import Sources
+from experiments.common.records import record_of, require
 
 
 @dataclass(frozen=True)
 class Run:
     """All results of one experiment taken together.
 
-    One job can make several results, with one certificate.
+    One job can make several results, with one record.
 
     `settings` are the settings that all results have in common; `differing` has, by name, the values of the others. Names of
     nested settings are joined by dots. `versions` has, by name, all versions that occur.
@@ -35,28 +33,24 @@ class Run:
     last: str
     seconds: float
     older: dict[str, int]  # commits of jobs that are older than the sources
-    changed: list[str]  # what changed since
 
 
-def read_run(paths: Iterable[Path], sources: Sources) -> Run:
-    """The run that made these results.
+def read_run(paths: Iterable[Path], older: Collection[Path] = ()) -> Run:
+    """The run that made these results, of which some are older than the sources.
 
     Raises:
-        SystemExit: a result differs from its certificate, or has none.
+        SystemExit: a result differs from its record, or has none.
     """
     files: dict[Path, list[Path]] = {}
     for path in paths:
-        files.setdefault(certificate_of(path), []).append(path)
-    how = "Make it again: `snakemake results`."
-    records = [require_intact(certificate, of, how) for certificate, of in files.items()]
+        files.setdefault(record_of(path), []).append(path)
+    records = [require(of, "Make it again: `snakemake results`.") for of in files.values()]
     results = [json.loads(path.read_text(encoding="utf-8")) for of in files.values() for path in of]
-    return run_of(results, records, [changes_since(record, sources) for record in records])
+    return run_of(results, records, [any(path in older for path in of) for of in files.values()])
 
 
-def run_of(
-    results: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], changes: Sequence[Sequence[str]]
-) -> Run:
-    """The run of these results, from the certificates of their jobs, and what changed since each of these."""
+def run_of(results: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], older: Sequence[bool]) -> Run:
+    """The run of these results, from the records of their jobs, and whether each of these is older than the sources."""
     if not results:
         raise ValueError("Got no results, expected the results of an experiment.")
     settings, differing = in_common([_flat(result["config"]) for result in results])
@@ -73,8 +67,7 @@ def run_of(
         first=dates[0],
         last=dates[-1],
         seconds=sum(record["wall_seconds"] for record in records),
-        older=_counts(record["commit"] for record, changed in zip(records, changes, strict=True) if changed),
-        changed=sorted({name for changed in changes for name in changed}),
+        older=_counts(record["commit"] for record, is_older in zip(records, older, strict=True) if is_older),
     )
 
 

@@ -2,7 +2,6 @@
 
 import math
 
-from experiments.common.provenance import listed
 from gallery.claims import Claim, Condition, Verdict
 from gallery.runs import Run
 from gallery.significance import MOST_SAMPLES
@@ -139,9 +138,7 @@ def older(run: Run) -> str:
     if not run.older:
         return ""
     jobs = f"{sum(run.older.values())} of {sum(run.commits.values())} jobs"
-    return (
-        f"{jobs} are older than the sources: made at commit {commits(run.older)}; changed since: {listed(run.changed)}"
-    )
+    return f"{jobs} are older than the sources: made at commit {commits(run.older)}"
 
 
 def counted(counts: dict[str, int]) -> str:

@@ -1,6 +1,7 @@
 """The pipeline with a toy: an experiment whose jobs wait, fail, or square a number, in a checkout of its own."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,8 @@ ROOT = Path(__file__).parents[1]
 PARTS = (
     "Snakefile",
     "dvc.yaml",
+    ".dvcignore",
+    ".dvc/config",
     "workflow",
     "gallery",
     "profiles",
@@ -23,22 +26,25 @@ PARTS = (
     "data/raw/japanese_vowels.npz.dvc",
     "data/raw/free-spoken-digit-dataset-26eb9aa.tar.gz.dvc",
     "data/store",
-    "shipped",
+    "shipped/.gitignore",
     "experiments/common",
     "benchmarks/__init__.py",
     "benchmarks/side_by_side",
     *(str(file.relative_to(ROOT)) for file in sorted(ROOT.glob("experiments/*.py"))),
 )
+SHIPPED = yaml.safe_load((ROOT / "shipped/full.tar.xz.dvc").read_text())["outs"][0]["md5"][2:]  # its name in the store
 # An experiment whose jobs do what a test wants: wait, fail, or be alone on a node. They leave a file named after their node.
 TOY = {
-    "jobs.py": '''"""A job for each entry."""
+    "jobs.py": '''"""A job for each entry, and one that reads the numbers of all of them."""
 
-from experiments.common.job import NUMBERS, TIMES, Job
+from experiments.common.job import ARRAYS, NUMBERS, TIMES, Job
 
 
 def jobs(settings):
     for name, own in settings["jobs"].items():
-        yield Job(name, own, endings=(TIMES,) if own["alone"] else (NUMBERS,))
+        yield Job(name, own, endings=(TIMES,) if own["alone"] else (NUMBERS, ARRAYS))
+    if settings["total"]:
+        yield Job("total", {}, module="total", reads=tuple(settings["jobs"]))
 ''',
     "run.py": '''"""Wait, and fail or square a number."""
 
@@ -53,7 +59,16 @@ def compute(config):
     time.sleep(config["seconds"])
     if config["number"] < 0:
         raise SystemExit(f"the number {config['number']} is negative")
-    return {"square": config["number"] ** 2} | ({"threads": int(os.environ["NPROC"])} if config["alone"] else {})
+    square = {"square": config["number"] ** 2}
+    return square | {"threads": int(os.environ["NPROC"])} if config["alone"] else (square, {"number": config["number"]})
+''',
+    "total.py": '''"""Add numbers."""
+
+import numpy as np
+
+
+def compute(config, *files):
+    return {"square": sum(int(np.load(file)["number"]) for file in files)}
 ''',
     "plot.py": '''"""Draw squares."""
 
@@ -100,7 +115,7 @@ class Tree:
         for part in (*PARTS, *([f"experiments/{experiment}"] if experiment else [])):
             (path / part).parent.mkdir(parents=True, exist_ok=True)
             if (ROOT / part).is_dir():
-                shutil.copytree(ROOT / part, path / part, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(ROOT / part, path / part, ignore=shutil.ignore_patterns("__pycache__", SHIPPED))
             else:
                 shutil.copy2(ROOT / part, path / part)
         folder = path / "experiments" / "toy"
@@ -115,8 +130,8 @@ class Tree:
         tree.set(jobs)
         return tree
 
-    def set(self, jobs: dict[str, dict]) -> None:
-        scales = {scale: {"jobs": jobs} for scale in ("tiny", "quick", "full", "paper")}
+    def set(self, jobs: dict[str, dict], total: bool = False) -> None:
+        scales = {scale: {"jobs": jobs, "total": total} for scale in ("tiny", "quick", "full", "paper")}
         (self.path / "experiments/toy/config.yaml").write_text(yaml.safe_dump({"scales": scales}))
 
     def run(self, *targets: str, **how) -> int:
@@ -129,27 +144,52 @@ class Tree:
         options: tuple[str, ...] = (),
         base: dict[str, str] | None = None,
         prefix: Sequence[str] = (),
+        config: tuple[str, ...] = ("scale=tiny",),
         **process,
     ) -> subprocess.Popen:
         """Begin to make files, on a cluster if `base` is its environment; `said` is the output."""
+        command = [*prefix, "snakemake", *targets, "--keep-going", *options, "--config", *config]
+        with self.output.open("w") as output:
+            return subprocess.Popen(
+                command, cwd=self.path, env=self.environment(base), stdout=output, stderr=subprocess.STDOUT, **process
+            )
+
+    def environment(self, base: dict[str, str] | None = None) -> dict[str, str]:
         base = base or dict(os.environ)
         packages = [str(source) for source in self.path.glob("packages/*/src")]
-        environment = base | {
+        return base | {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), base["PATH"]]),
             "PYTHONPATH": os.pathsep.join(packages),
         }
-        command = [*prefix, "snakemake", *targets, "--config", "scale=tiny", "--keep-going", *options]
-        with self.output.open("w") as output:
-            return subprocess.Popen(
-                command, cwd=self.path, env=environment, stdout=output, stderr=subprocess.STDOUT, **process
-            )
+
+    def python(self, *arguments: str) -> tuple[int, str]:
+        """The exit status and the output of `python -m ...` in the tree."""
+        return self.call(sys.executable, "-m", *arguments)
+
+    def call(self, *command: str) -> tuple[int, str]:
+        """The exit status and the output of a command in the tree."""
+        done = subprocess.run(command, cwd=self.path, env=self.environment(), capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    def copy(self, path: Path) -> "Tree":
+        shutil.copytree(self.path, path, symlinks=True)
+        return Tree(path)
+
+    def edit(self, file: str, old: str = "", new: str = "# edited\n") -> None:
+        content = (self.path / file).read_text()
+        assert old in content
+        (self.path / file).write_text(content.replace(old, new, 1) if old else content + new)
+
+    def ran(self) -> frozenset[str]:
+        """The rules whose jobs ran, or would run, as the last run said."""
+        return frozenset(re.findall(r"^(\w+) +\d+$", self.said(), re.MULTILINE)) - {"total"}
 
     def said(self) -> str:
         """The output of the last run."""
         return self.output.read_text()
 
     def made(self) -> dict[str, bytes]:
-        """The results, without their certificates."""
+        """The results, without their records."""
         files = sorted((self.path / "results").rglob("*.json"))
         return {str(file.relative_to(self.path)): file.read_bytes() for file in files if "record" not in file.name}
 

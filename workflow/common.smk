@@ -1,16 +1,15 @@
-"""The scale, and checked configurations."""
-
-import re
-from pathlib import Path
+"""The scale, checked configurations, and what of all products is there."""
 
 import yaml
 from snakemake.exceptions import WorkflowError
 
+from experiments import shipped
 from experiments.common import yaml_files
-from experiments.common.job import CERTIFICATE, SCALES
-from experiments.common.policy import OUTDATED, PEERS, is_kept, with_peers
+from experiments.common.job import SCALES, experiment_names
+from experiments.common.policy import OUTDATED, PEERS
+from experiments.common.products import MANIFEST, Pipeline, files_of, lacking, stored
+from experiments.common.records import RECORD, settle, state_of
 from experiments.common.schemas import validator
-from experiments.common.sources import Sources
 
 
 def read_yaml(path):
@@ -35,7 +34,6 @@ def check(value, schema, where):
         raise WorkflowError("\n".join(["The configuration is not valid, no job was started.", *mistakes]))
 
 
-SCALES_SCHEMA = read_yaml("workflow/config.schema.yaml")
 COMMAND_LINE_SCHEMA = {
     "properties": {
         "scale": {"enum": list(SCALES)},
@@ -44,35 +42,26 @@ COMMAND_LINE_SCHEMA = {
     },
     "additionalProperties": False,
 }
-
 check(config, COMMAND_LINE_SCHEMA, "--config")
-SCALE = config.get("scale", "quick")
-SOURCES = Sources()
-
-
-def keeps(scale):
-    """True if intact results of a scale are used although they are older than the sources."""
-    return is_kept(scale, config.get("outdated"))
-
-
-wildcard_constraints:
-    scale="|".join(SCALES),
-
-
-def experiment_config(name):
-    """An experiment's settings by scale, checked against the common schema and the experiment's own."""
+check(read_yaml("data/config.yaml"), read_yaml("workflow/data.schema.yaml"), "data/config.yaml")
+for name in experiment_names():
     path = f"experiments/{name}/config.yaml"
-    content = read_yaml(path)
-    check(content, SCALES_SCHEMA, path)
-    schema = read_yaml(f"experiments/{name}/config.schema.yaml")
+    content, schema = read_yaml(path), read_yaml(f"experiments/{name}/config.schema.yaml")
+    check(content, read_yaml("workflow/config.schema.yaml"), path)
     for scale, settings in content["scales"].items():
         check(settings, schema, f"{path}: scales.{scale}")
-    return content["scales"]
 
+SCALE, PEERS_ASKED, OUTDATED_ASKED = config.get("scale", "quick"), config.get("peers"), config.get("outdated")
+ASKED_FOR = {"peers": PEERS_ASKED, "outdated": OUTDATED_ASKED}
+OPTIONS = [f"--scale {SCALE}", *(f"--{name} {value}" for name, value in ASKED_FOR.items() if value)]
 
-def figure(stem):
-    """The files of a figure, as outputs of the rule that plots it. Table and pictures are also in Snakemake's own report."""
-    marks = {"caption": str(Path("workflow/figure.rst").resolve()), "category": stem}
-    paths = {suffix: f"figures/{{scale}}/{stem}.{suffix}" for suffix in ("csv", "png", "svg")}
-    shown = [report(path, labels={"file": suffix}, **marks) for suffix, path in paths.items()]
-    return [*shown, f"figures/{{scale}}/{stem}{CERTIFICATE}"]
+# The main process plans. Jobs on other machines read this file too, and see what is there while the run is at work.
+if workflow.is_main_process:
+    if SCALE == shipped.SCALE and OUTDATED_ASKED != "remake" and (number := shipped.unpack_what_is_lacking()):
+        print(f"Unpacked from {shipped.archive()}: the results of {number} jobs.", file=sys.stderr)
+    PIPELINE = Pipeline(SCALE, **ASKED_FOR, look=settle)
+    print(*PIPELINE.told(), sep="\n", end="", file=sys.stderr)
+    if PIPELINE.pending or (MANIFEST.exists() and MANIFEST.read_text(encoding="utf-8") != PIPELINE.manifest()):
+        MANIFEST.unlink(missing_ok=True)
+else:
+    PIPELINE = Pipeline(SCALE, **ASKED_FOR)

@@ -1,34 +1,16 @@
 """Raw data, and the spikes that are made from it before any experiment."""
 
-SPIKES_SCHEMA = read_yaml("workflow/data.schema.yaml")
-SETS = read_yaml("data/config.yaml")
+import re
 
-check(SETS, SPIKES_SCHEMA, "data/config.yaml")
-SETS = SETS["sets"]
-
-
-def stored(raw):
-    """The file in this repository's store to which a DVC pointer refers, if it is there."""
-    pointer = Path(f"data/raw/{raw}.dvc")
-    md5 = read_yaml(pointer)["outs"][0]["md5"] if pointer.exists() else "none"
-    file = Path("data/store/files/md5", md5[:2], md5[2:])
-    return file if file.is_file() else None
-
-
+SETS = read_yaml("data/config.yaml")["sets"]
 SHIPPED = sorted({raw for settings in SETS.values() for raw in settings["raw"] if stored(raw)})
-ABSENT = {
-    name: [raw for raw in settings["raw"] if raw not in SHIPPED and not Path("data/raw", raw).exists()]
-    for name, settings in SETS.items()
-}
-MISSING = {name: files for name, files in ABSENT.items() if files}
-SPIKES = [f"data/processed/{name}.npz" for name in SETS if name not in MISSING]
 
 
 def told_of_spikes():
     """A line for each set whose raw files are not there."""
-    for name, files in MISSING.items():
+    for name, files in PIPELINE.missing.items():
         raw = " and ".join(f"data/raw/{file}" for file in files)
-        reads = "what reads it and has no result" if keeps(SCALE) else "all that reads it"
+        reads = "what reads it and has no result" if PIPELINE.keep else "all that reads it"
         yield f"Left out, with {reads}: {name}, without {raw}. See docs/data.md."
 
 
@@ -39,7 +21,7 @@ rule raw_data:
         "logs/data/{raw}.log",
     wildcard_constraints:
         raw="|".join(re.escape(raw) for raw in SHIPPED) or "none",
-    params:  # no input: its name is the digest of its content, and its time says nothing
+    params:  # its name is the digest of its content
         stored=lambda wildcards: str(stored(wildcards.raw)),
     shell:
         "(cp {params.stored:q} {output:q}.part && mv {output:q}.part {output:q}) 2> {log:q}"
@@ -51,13 +33,15 @@ def raw_of(wildcards):
 
 rule spikes:
     input:
-        needs(raw_of, "spikes", "{set}"),
+        lambda wildcards: [raw for raw in raw_of(wildcards) if not Path(raw).exists()],
     output:
-        "data/processed/{set}.npz",
-        "data/processed/{set}" + CERTIFICATE,
+        multiext("data/processed/{set}", ".npz", RECORD),
     log:
         "logs/data/{set}.log",
+    wildcard_constraints:
+        set="|".join(PIPELINE.spikes) or "none",
     params:
         raw=raw_of,
+        made_from=lambda wildcards: PIPELINE.spikes[wildcards.set].digest(),
     shell:
         "workflow/logged {log} python -m experiments.spikes {wildcards.set} --raw {params.raw:q}"

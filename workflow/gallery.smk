@@ -1,33 +1,23 @@
 """The page of all figures with their claims, and the claims as a text. They exist only for the scale that was made last."""
 
-GALLERY = ["figures/index.html", "figures/RESULTS.md"]
 
-
-RESULTS_SHOWN = [file for file in RESULTS if file.endswith(".json")]
-CLAIMS = sorted(map(str, Path("experiments").glob("*/claims.yaml")))
-
-
-def page():
-    return page_product(
-        *map(Path, GALLERY), SCALE, *(map(Path, files) for files in (CLAIMS, RESULTS_SHOWN, FIGURES)), SOURCES
-    )
-
-
-# Dates, commits and run times are taken from the certificates next to the results.
+# Dates, commits and run times are taken from the records next to the results.
 rule gallery:
     input:
-        needs([*RESULTS_SHOWN, *FIGURES], "gallery"),
+        lacking([*PIPELINE.results.values(), *PIPELINE.drawn]),
     output:
-        page=GALLERY[0],
-        text=GALLERY[1],
-        certificate="figures/index" + CERTIFICATE,
+        page=str(PIPELINE.page.files[0]),
+        text=str(PIPELINE.page.files[1]),
+        record=str(PIPELINE.page.record),
     log:
         "logs/gallery.log",
     params:
         scale=SCALE,
-        claims=CLAIMS,
-        results=RESULTS_SHOWN,
-        figures=FIGURES,
+        claims=list(map(str, PIPELINE.claims)),
+        results=list(map(str, PIPELINE.shown)),
+        figures=list(map(str, files_of(PIPELINE.drawn))),
+        older=list(map(str, files_of(PIPELINE.older))),
+        made_from=lambda wildcards: PIPELINE.page.digest(),
     shell:
-        "workflow/logged {log} python -m gallery --scale {params.scale} --claims {params.claims}"
-        " --results {params.results} --figures {params.figures} --page {output.page} --text {output.text}"
+        "workflow/logged {log} python -m gallery --scale {params.scale} --claims {params.claims} --results {params.results}"
+        " --figures {params.figures} --older {params.older} --page {output.page} --text {output.text}"

@@ -14,11 +14,12 @@ from typing import Any
 import yaml
 
 from experiments.common.checks import check_known
+from experiments.common.records import RECORD
 from experiments.common.yaml_files import read_yaml
 
 EXPERIMENTS = Path(__file__).parents[1]
 SCALES = ("tiny", "quick", "full", "paper")
-NUMBERS, ARRAYS, TIMES, CERTIFICATE = ".json", ".npz", ".timing.json", ".record.json"
+NUMBERS, ARRAYS, TIMES = ".json", ".npz", ".timing.json"
 
 # The settings of training and of its evaluation, on which the cost of a gradient does not depend.
 OF_TRAINING = (
@@ -66,7 +67,7 @@ class Job:
 
     @property
     def outputs(self) -> list[str]:
-        """The names of its files, except for its certificate."""
+        """The names of its files, except for its record."""
         return [f"{self.name}{ending}" for ending in self.endings]
 
     @property
@@ -74,11 +75,6 @@ class Job:
         """Its `config` as JSON reads it back, with lists for tuples."""
         read: dict[str, Any] = json.loads(json.dumps(self.config))
         return read
-
-    @property
-    def certificate(self) -> str:
-        """The name of the file that says what they were made from."""
-        return f"{self.name}{CERTIFICATE}"
 
 
 def experiment_names() -> list[str]:
@@ -107,7 +103,7 @@ def jobs_of(experiment: str, scale: str, settings: dict[str, Any]) -> dict[str, 
     """
     module = importlib.import_module(f"experiments.{experiment}.jobs")
     found = [dataclasses.replace(job, config=job.config | {"scale": scale}) for job in module.jobs(settings)]
-    files = [file for job in found for file in [*job.outputs, job.certificate]]
+    files = [file for job in found for file in [*job.outputs, f"{job.name}{RECORD}"]]
     twice = sorted({file for file in files if files.count(file) > 1})
     if twice:
         raise ValueError(f"experiments/{experiment}/jobs.py makes {', '.join(twice)} twice.")

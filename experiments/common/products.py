@@ -1,70 +1,65 @@
 """The products of the pipeline: which files each consists of, and what they are made from."""
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from experiments.common.job import ARRAYS, CERTIFICATE, NUMBERS, TIMES, Job
-from experiments.common.provenance import Product, older_results
-from experiments.common.sources import Sources
+from experiments.common.job import ARRAYS, EXPERIMENTS, Job, experiment_names, figures_of, jobs_of, scales_of
+from experiments.common.policy import is_kept, with_peers
+from experiments.common.records import Product, State, record_of, require_used, state_of
+from experiments.common.sources import ROOT, sha256_of
 from experiments.common.yaml_files import read_yaml
 
 LOCK = "requirements.lock"
 FORMS = (".csv", ".png", ".svg")
-RESULTS, FIGURES, SPIKES = Path("results"), Path("figures"), Path("data/processed")
+RESULTS, FIGURES, SPIKES, RAW = Path("results"), Path("figures"), Path("data/processed"), Path("data/raw")
+STORE = Path("data/store/files/md5")
+MANIFEST, PAGE = Path("figures/all"), (Path("figures/index.html"), Path("figures/RESULTS.md"))
+SHOWN = 10  # reasons
 
 
-def certificate_of(file: Path) -> Path:
-    """The certificate of a result, a figure or spikes, which is in the same folder."""
-    ending = next(ending for ending in (TIMES, NUMBERS, ARRAYS, *FORMS, "") if file.name.endswith(ending))
-    return file.with_name(file.name.removesuffix(ending) + CERTIFICATE)
-
-
-def spikes_product(name: str, settings: Mapping[str, Any], sources: Sources, *, data: Path = SPIKES) -> Product:
+def spikes_product(name: str, settings: Mapping[str, Any], *, data: Path = SPIKES) -> Product:
     """The spikes of a set of data/config.yaml. The settings have the checksums of its raw files, except where there is none."""
-    raw = [f"data/raw/{file}" for file, sha256 in settings["raw"].items() if sha256 is None]
-    made_from = _ours(sources, "experiments/common/make_spikes.py", others=[LOCK, *raw])
-    file = data / f"{name}{ARRAYS}"
-    return Product(f"spikes {name}", certificate_of(file), (file,), settings, made_from)
+    raw = tuple((RAW / file).as_posix() for file, sha256 in settings["raw"].items() if sha256 is None)
+    script = "experiments/common/make_spikes.py"
+    return Product(f"spikes {name}", (data / f"{name}{ARRAYS}",), settings, (script,), (LOCK, *raw))
 
 
-def result_product(
-    experiment: str, scale: str, job: Job, sources: Sources, *, results: Path = RESULTS, data: Path = SPIKES
-) -> Product:
+def result_product(experiment: str, scale: str, job: Job, *, results: Path = RESULTS, data: Path = SPIKES) -> Product:
     """The files of a job.
 
     The command itself, experiments/run.py, and jobs.py are not what they are made from: what these do shows in the settings.
     """
     folder = results / scale / experiment
-    scripts = [file for file in job.files if file.endswith(".py")]
-    module = f"experiments/{experiment}/{job.module}.py"
-    others = [LOCK, *(file for file in job.files if file not in scripts)]
-    made_from = _ours(sources, "experiments/common/result_files.py", module, *scripts, others=others)
-    made_from |= {f"results/{scale}/{experiment}/{name}{ARRAYS}": folder / f"{name}{ARRAYS}" for name in job.reads}
-    made_from |= {f"data/processed/{name}{ARRAYS}": data / f"{name}{ARRAYS}" for name in [job.spikes] if name}
-    files = tuple(folder / output for output in job.outputs)
-    return Product(f"{experiment} {job.name}", folder / job.certificate, files, job.settings, made_from)
+    scripts = tuple(file for file in job.files if file.endswith(".py"))
+    made = {f"{name}{ARRAYS}": folder / f"{name}{ARRAYS}" for name in job.reads}
+    made |= {f"data/processed/{name}{ARRAYS}": data / f"{name}{ARRAYS}" for name in [job.spikes] if name}
+    return Product(
+        f"{experiment} {job.name}",
+        tuple(folder / output for output in job.outputs),
+        job.settings,
+        ("experiments/common/result_files.py", f"experiments/{experiment}/{job.module}.py", *scripts),
+        (LOCK, *sorted({*job.files}.difference(scripts))),
+        made,
+    )
 
 
 def figure_product(
-    experiment: str,
-    stem: str,
-    scale: str,
-    jobs: Iterable[Job],
-    sources: Sources,
-    *,
-    results: Path = RESULTS,
-    figures: Path = FIGURES,
+    experiment: str, stem: str, scale: str, jobs: Iterable[Job], *, results: Path = RESULTS, figures: Path = FIGURES
 ) -> Product:
-    """The table and the pictures of a figure. It is made from the certificates of results: some figures name the machine."""
-    names = {job.name: f"{scale}/{experiment}/{job.certificate}" for job in jobs}
-    tables = sorted(path.relative_to(sources.root).as_posix() for path in _folder(sources, experiment).glob("*.csv"))
-    plot = f"experiments/{experiment}/plot.py"
-    made_from = _ours(sources, "experiments/common/figures.py", plot, others=[LOCK, *tables])
-    made_from |= {f"results/{name}": results / name for name in names.values()}
-    files = tuple(figures / scale / f"{stem}{form}" for form in FORMS)
-    return Product(f"figure {stem}", certificate_of(files[0]), files, {"scale": scale, "jobs": list(names)}, made_from)
+    """The table and the pictures of a figure. It is made from the records of results: some figures name the machine."""
+    names = {job.name: record_of(results / scale / experiment / job.outputs[0]) for job in jobs}
+    tables = sorted(path.relative_to(ROOT).as_posix() for path in (EXPERIMENTS / experiment).glob("*.csv"))
+    return Product(
+        f"figure {stem}",
+        tuple(figures / scale / f"{stem}{form}" for form in FORMS),
+        {"scale": scale, "jobs": list(names)},
+        ("experiments/common/figures.py", f"experiments/{experiment}/plot.py"),
+        (LOCK, *tables),
+        names,
+    )
 
 
 def page_product(
@@ -74,43 +69,134 @@ def page_product(
     claims: Iterable[Path],
     results: Iterable[Path],
     figures: Iterable[Path],
-    sources: Sources,
+    older: Iterable[Path] = (),
 ) -> Product:
-    """The page of all figures and the text of all claims, made from the certificates of results and figures.
+    """The page of all figures and the text of all claims, made from the records of results and figures.
 
     Which results are older than the sources is among the settings, since page and text say it.
     """
-    results = list(results)
-    gallery = sorted(path for path in sources.root.glob("gallery/*.*") if path.suffix != ".md")
-    made_from = {LOCK: sources.root / LOCK} | {f"gallery/{path.name}": path for path in gallery}
-    made_from |= {path.as_posix(): path for path in claims}
-    made_from |= {path.as_posix(): path for path in map(certificate_of, [*results, *figures])}
-    settings = {"scale": scale, "older results": older_results(map(certificate_of, results), sources)}
-    return Product("page of figures", page.with_name("index" + CERTIFICATE), (page, text), settings, made_from)
+    files = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("gallery/*.*") if path.suffix != ".md")
+    files += [path.as_posix() for path in claims]
+    made = {path.as_posix(): path for path in map(record_of, [*results, *figures])}
+    settings = {"scale": scale, "older": sorted(path.as_posix() for path in older)}
+    return Product("page of figures", (page, text), settings, (), (LOCK, *files), made)
 
 
-def manifest_product(manifest: Path, files: Iterable[Path], sources: Sources) -> Product:
-    """The list of checksums of all files, which is also made again when any of DVC's sources changes, by a comment even."""
-    made_from = {path.as_posix(): path for path in files}
-    settings = {"sources_of_dvc": digest_of_dvc_sources(sources)}
-    return Product("manifest", manifest.with_name(manifest.name + CERTIFICATE), (manifest,), settings, made_from)
+def stored(raw: str) -> Path | None:
+    """The file in this repository's store to which a DVC pointer refers, if it is there."""
+    pointer = RAW / f"{raw}.dvc"
+    md5 = read_yaml(pointer)["outs"][0]["md5"] if pointer.exists() else "none"
+    file = STORE / md5[:2] / md5[2:]
+    return file if file.is_file() else None
 
 
-def digest_of_dvc_sources(sources: Sources) -> str:
-    """The digest of every file below the source folders named in dvc.yaml, except for the files that .dvcignore leaves out."""
-    stages = read_yaml(sources.root / "dvc.yaml")["stages"].values()
-    made = {name for stage in stages for out in stage["outs"] for name in out}
-    folders = [sources.root / name for name in sorted({name for stage in stages for name in stage["deps"]} - made)]
-    files = {file for folder in folders for file in [folder, *folder.rglob("*")] if file.is_file()}
-    names = {file.relative_to(sources.root).as_posix(): file for file in files if file.suffix not in (".md", ".pyc")}
-    lines = [f"{name} {sources.sha256(file)}" for name, file in sorted(names.items()) if ".egg-info" not in name]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+class Pipeline:
+    """All that is made at one scale, and what of it is there when this object is made.
+
+    Attributes:
+        keep: True if results that are older than the sources are used.
+        missing: the raw files that are lacking, by the set of data/config.yaml that needs them.
+        settings: of each experiment at this scale, with the peers that are asked for.
+        jobs: of each experiment by name, except for those whose spikes cannot be made and that have no result to be used.
+        spikes, results, figures: the products, by set; by experiment and job; and by experiment.
+        page: the page of all figures.
+        pending: the states of all products that are not used as they are, by label.
+        older: the results that are used although they are older than the sources.
+        claims, shown: what the page is made from, besides figures.
+    """
+
+    def __init__(
+        self,
+        scale: str,
+        *,
+        peers: str | None = None,
+        outdated: str | None = None,
+        look: Callable[[Product, bool], State] = lambda product, keep: state_of(product),
+    ):
+        def is_used(product: Product, keep: bool = False) -> bool:
+            state = look(product, keep)
+            if not state.is_used(keep):
+                self.pending[product.label] = state
+            elif state.kind == "older":
+                self.older.append(product)
+            return state.is_used(keep)
+
+        self.scale, self.keep = scale, is_kept(scale, outdated)
+        self.pending: dict[str, State] = {}
+        self.older: list[Product] = []
+        sets = read_yaml("data/config.yaml")["sets"]
+        absent = {
+            name: [raw for raw in of["raw"] if not (stored(raw) or (RAW / raw).exists())] for name, of in sets.items()
+        }
+        self.missing = {name: raw for name, raw in absent.items() if raw}
+        self.spikes = {name: spikes_product(name, of) for name, of in sets.items() if name not in self.missing}
+        for product in self.spikes.values():
+            is_used(product)
+        self.settings = {name: with_peers(scales_of(name)[scale], peers) for name in experiment_names()}
+        self.jobs: dict[str, dict[str, Job]] = {}
+        self.results: dict[tuple[str, str], Product] = {}
+        for name, settings in self.settings.items():
+            jobs = jobs_of(name, scale, settings)
+            products = {key: result_product(name, scale, jobs[key]) for key in in_order(jobs)}
+            used = {key for key, product in products.items() if is_used(product, self.keep)}
+            self.jobs[name] = {key: job for key, job in jobs.items() if key in used or job.spikes not in self.missing}
+            self.results |= {(name, key): products[key] for key in self.jobs[name]}
+        self.figures = {
+            name: [figure_product(name, stem, scale, jobs.values()) for stem in figures_of(name)]
+            for name, jobs in self.jobs.items()
+            if jobs
+        }
+        for product in self.drawn:
+            is_used(product)
+        self.claims = sorted(Path("experiments").glob("*/claims.yaml"))
+        self.shown = [file for file in files_of(self.results.values()) if file.suffix == ".json"]
+        given = (self.claims, self.shown, files_of(self.drawn), files_of(self.older))
+        self.page = page_product(*PAGE, scale, *given)
+        is_used(self.page)
+
+    @property
+    def drawn(self) -> list[Product]:
+        """All figures."""
+        return [product for products in self.figures.values() for product in products]
+
+    @property
+    def listed(self) -> list[Product]:
+        """All products whose files the manifest lists. The page, in which are dates and run times, is none of them."""
+        return [*self.spikes.values(), *self.results.values(), *self.drawn]
+
+    def manifest(self) -> str:
+        """The checksums of all files, as `sha256sum` writes them.
+
+        Raises:
+            SystemExit: a product is not current, and not a result that is kept.
+        """
+        how = "If sources were edited since the run began, start it again."
+        for product in [*self.listed, self.page]:
+            require_used(product, self.keep and product.label not in self.pending, how)
+        return "".join(f"{sha256_of(file)}  {file.as_posix()}\n" for file in files_of(self.listed))
+
+    def told(self) -> Iterator[str]:
+        """Lines on products that were made before and are made again, and on results that are used although they are older."""
+        again = [f"  {label}: {state.why}" for label, state in self.pending.items() if state.kind != "missing"]
+        if again:
+            more = len(again) - SHOWN
+            yield from ["To be made again:", *again[:SHOWN], *([f"  and {more} more"] if more > 0 else [])]
+        if self.older:
+            jobs = Counter(product.label.partition(" ")[0] for product in self.older)
+            yield "Older than the sources, and used as they are:"
+            yield from (f"  {experiment}, {number} jobs" for experiment, number in jobs.items())
 
 
-def _ours(sources: Sources, *scripts: str, others: Sequence[str]) -> dict[str, Path]:
-    """Scripts with all that they import, and other files of the checkout, by their paths in it."""
-    return {name: sources.root / name for name in [*sources.code(*scripts), *others]}
+def in_order(jobs: Mapping[str, Job]) -> Iterable[str]:
+    """The names of jobs, each after those that it reads."""
+    return TopologicalSorter({name: job.reads for name, job in jobs.items()}).static_order()
 
 
-def _folder(sources: Sources, experiment: str) -> Path:
-    return sources.root / "experiments" / experiment
+def files_of(products: Iterable[Product]) -> list[Path]:
+    """The files of products, without their records."""
+    return [file for product in products for file in product.files]
+
+
+def lacking(products: Iterable[Product]) -> list[str]:
+    """The records of the products that have to be made first."""
+    return [str(product.record) for product in products if not product.record.exists()]

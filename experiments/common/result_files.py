@@ -1,8 +1,8 @@
 """Writing of results: numbers with everything that determines them.
 
 A result `x.json` holds configuration, versions and numbers, `x.npz` arrays. They are reproducible bit for bit on one machine,
-except for measured times, which have a file of their own, `x.timing.json`. What differs from run to run is in the certificate
-of the job, `x.record.json`: see `experiments.common.provenance`.
+except for measured times, which have a file of their own, `x.timing.json`. What differs from run to run is in the record of the
+job, `x.record.json`: see `experiments.common.records`.
 """
 
 import contextlib

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import yaml
 from matplotlib.figure import Figure
 
-from experiments.common.products import certificate_of
-from experiments.common.provenance import Product, certify
+from experiments.common.records import Product, write_record
 
 HOSTILE = "A <b>bold</b> & 'quoted' \"claim\" | with ]]> and </script><script>document.title = 'broken'</script>."
 LONG = "an_identifier_without_any_place_to_break_" * 3
@@ -122,10 +121,9 @@ def record(**changes):
     return made | {"machine": "Linux x86_64 Some Processor", "wall_seconds": 40.0} | changes
 
 
-def certified(files, made_from=None, **changes):
-    """Write the certificate of files, which says that they were made from nothing unless told otherwise."""
-    product = Product("", certificate_of(files[0]), tuple(files), {}, {})
-    certify(product, {"settings": {}, "files": made_from or {}}, **record(**changes))
+def certified(files, **changes):
+    """Write the record of files."""
+    write_record(Product("", tuple(files), {}), "", **record(**changes))
 
 
 def written(path, text):

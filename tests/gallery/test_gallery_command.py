@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from small_gallery import write_small_gallery
 
-from experiments.common.provenance import read_certificate
-from experiments.common.sources import Sources
+from experiments.common.records import read_record
 from gallery import __main__ as command
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +41,7 @@ def test_result_of_another_scale_is_refused(small, monkeypatch):
 
 
 def test_whose_a_result_is_follows_from_its_folder(small):
-    runs = command.runs_by_experiment(small.results, "quick", Sources())
+    runs = command.runs_by_experiment(small.results, "quick")
     assert {name: run.results for name, run in runs.items()} == {"cost": 2, "similarity": 2}
 
 
@@ -51,18 +50,18 @@ def test_gallery_without_results_and_figures_is_a_gallery(small, monkeypatch):
     assert "not recorded" in small.page.read_text() and "| ○ not run | 5 |" in small.text.read_text()
 
 
-def test_page_has_a_certificate_of_its_own(small, monkeypatch):
+def test_page_has_a_record_of_its_own(small, monkeypatch):
     run(small, monkeypatch)
-    certificate = read_certificate(small.page.with_name("index.record.json"))
-    assert set(certificate["files"]) == {"index.html", "RESULTS.md"}
-    assert certificate["made_from"]["settings"] == {"scale": "quick", "older results": {}}
+    record = read_record(small.page.with_name("index.record.json"))
+    assert set(record["files"]) == {"index.html", "RESULTS.md"}
+    assert record["settings"] == {"scale": "quick", "older": []}
 
 
 def test_changed_figure_and_result_are_refused(small, monkeypatch):
     for path in (small.figures[1], small.results[0]):
         content = path.read_bytes()
         path.write_bytes(content + b" ")
-        with pytest.raises(SystemExit, match=f"{path.name} differs from its certificate"):
+        with pytest.raises(SystemExit, match=f"{path.name} differs from its record"):
             run(small, monkeypatch)
         path.write_bytes(content)
     assert not small.page.exists()

@@ -5,11 +5,10 @@ import json
 import pytest
 from small_gallery import certified, record, result
 
-from experiments.common.sources import Sources
 from gallery.runs import in_common, read_run, run_of, together
 from gallery.wording import older
 
-ONE = [record()], [[]]  # a certificate, and nothing that changed since
+ONE = [record()], [False]  # a record that is not older than the sources
 
 
 def test_settings_are_those_that_all_results_have_alike():
@@ -36,11 +35,11 @@ def test_records_are_added_up():
         record(date="2026-01-01T00:00:00+00:00", device="gpu", wall_seconds=2.0),
         record(date="2026-01-02T00:00:00+00:00", device="gpu"),
     ]
-    run = run_of([result("first")] * 4, records, [["b.py"], [], ["a.py", "b.py"]])
+    run = run_of([result("first")] * 4, records, [True, False, True])
     assert run.devices == {"gpu": 2, "cpu": 1} and list(run.devices) == ["gpu", "cpu"]
     assert list(run.commits.values()) == list(run.machines.values()) == [3]
     assert (run.first[:10], run.last[:10], run.seconds) == ("2026-01-01", "2026-01-03", 43.5)
-    assert list(run.older.values()) == [2] and run.changed == ["a.py", "b.py"]
+    assert list(run.older.values()) == [2]
 
 
 def written(folder, *names):
@@ -49,20 +48,19 @@ def written(folder, *names):
     return [folder / name for name in names]
 
 
-def test_certificates_are_read_from_beside_the_results(tmp_path):
-    certified(written(tmp_path, "bptt.json"), {"gallery/runs.py": "another digest", "results/none.npz": "absent"})
+def test_records_are_read_from_beside_the_results(tmp_path):
+    certified(written(tmp_path, "bptt.json"))
     certified(written(tmp_path, "digits.json", "digits.timing.json"))
     results = [tmp_path / name for name in ("bptt.json", "digits.json", "digits.timing.json")]
-    run = read_run(results, Sources())
+    run = read_run(results, [tmp_path / "bptt.json"])
     assert (run.results, sum(run.commits.values()), run.seconds) == (3, 2, 80.0)
-    assert run.changed == ["gallery/runs.py"]
-    assert "1 of 2 jobs are older than the sources: made at commit 0123456789; changed since: gallery" in older(run)
+    assert "1 of 2 jobs are older than the sources: made at commit 0123456789" in older(run)
     results[0].write_text(results[0].read_text() + " ")
-    with pytest.raises(SystemExit, match=r"bptt.json differs from its certificate.* Make it again"):
-        read_run(results, Sources())
+    with pytest.raises(SystemExit, match=r"bptt.json differs from its record.* Make it again"):
+        read_run(results)
     (lost,) = written(tmp_path, "lost.json")
     with pytest.raises(SystemExit, match=r"There is no .*lost.record.json"):
-        read_run([lost], Sources())
+        read_run([lost])
 
 
 def test_experiment_without_results_has_no_run():

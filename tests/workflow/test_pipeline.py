@@ -1,0 +1,304 @@
+"""The pipeline on a toy: edited, damaged and stale files are never used or certified; times play no part; nothing runs twice."""
+
+import base64
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+
+import pytest
+
+from toy_pipeline import Tree, ended, jobs
+
+pytestmark = pytest.mark.xdist_group("pipeline")
+
+A = "results/tiny/toy/a.json"
+FIGURE, SPIKES, PAGE, ALL = "figures/tiny/toy.png", "data/processed/japanese_vowels.npz", "figures/index.html", "figures/all"
+DRAWN = {"figure toy", "page of figures"}
+RESULTS = {"toy a", "toy b", "toy total"}
+NOTHING = "Nothing to be done"
+PENDING = """
+from experiments.common.products import Pipeline
+from experiments.common.records import settle
+
+print(*Pipeline("tiny", look=settle).pending, sep="\\n")
+"""
+
+
+def pending(tree):
+    """What is not as it would be made now."""
+    code, said = tree.call(sys.executable, "-c", PENDING)
+    assert code == 0, said
+    return set(filter(None, said.splitlines()))
+
+
+def change_byte(path, place=-20):
+    """Change one bit of a file, but neither its size nor its time."""
+    times, content = path.stat(), bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def contents(tree):
+    folders = ("data/processed", "results", "figures")
+    files = [path for folder in folders for path in (tree.path / folder).rglob("*") if path.is_file()]
+    return {path.relative_to(tree.path).as_posix(): path.read_bytes() for path in files if path.suffix != ".damaged"}
+
+
+def test_everything_is_made_listed_and_sound_and_a_second_run_does_nothing(built):
+    listed = {line.split()[1] for line in (built.path / ALL).read_text().splitlines()}
+    results = {f"results/tiny/toy/{name}" for name in ("a.json", "a.npz", "b.json", "b.npz", "total.json")}
+    assert listed == {SPIKES, *results, *(f"figures/tiny/toy.{form}" for form in ("csv", "png", "svg"))}
+    assert built.call("sha256sum", "--check", "--strict", ALL)[0] == 0
+    code, said = built.python("experiments.verify")
+    assert code == 0 and "all are as they were made, from the present sources" in said
+    before = contents(built)
+    assert built.run(ALL) == 0 and NOTHING in built.said()
+    assert contents(built) == before
+    assert (built.path / "figures/tiny/toy.csv").read_text() == "square\n0\n1\n1\n"
+
+
+def test_times_of_files_play_no_part(tree):
+    """As after a copy, under a wrong clock, and both in what runs and in what does not."""
+    paths = [path for path in sorted(tree.path.rglob("*")) if path.is_file()]
+    for number, path in enumerate(paths):
+        os.utime(path, (time.time() + (-1e8, 1e8, 0)[number % 3],) * 2)
+    assert tree.run(ALL) == 0 and NOTHING in tree.said()
+    tree.edit("experiments/toy/total.py", "sum(", "1 + sum(")
+    os.utime(tree.path / "experiments/toy/total.py", (1e9, 1e9))
+    assert tree.run(ALL) == 0 and tree.ran() == {"toy_run_2", "toy_figures", "gallery", "manifest"}, tree.said()
+    assert (tree.path / "figures/tiny/toy.csv").read_text() == "square\n0\n1\n2\n"
+    assert tree.run(ALL) == 0 and NOTHING in tree.said()
+
+
+def test_without_snakemakes_memory_what_is_current_is_used_and_what_is_stale_made_again(tree):
+    """As in a clone with results from elsewhere. Snakemake alone compares with what it remembers, and would use them."""
+    shutil.rmtree(tree.path / ".snakemake")
+    assert tree.run(ALL) == 0 and NOTHING in tree.said()
+    shutil.rmtree(tree.path / ".snakemake")
+    tree.edit("experiments/toy/run.py")
+    assert tree.run(ALL, options=("--dry-run",)) == 0 and "toy a: made from other sources" in tree.said()
+    assert tree.ran() == {"toy_run", "toy_run_2", "toy_figures", "gallery", "manifest"}
+    tree.edit("experiments/toy/run.py", "# edited\n", "")
+    assert tree.run(ALL) == 0 and tree.ran() <= {"manifest"}, tree.said()
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("experiments/toy/run.py", RESULTS | DRAWN),
+        ("experiments/toy/total.py", {"toy total"} | DRAWN),
+        ("experiments/toy/plot.py", DRAWN),
+        ("experiments/common/result_files.py", RESULTS | DRAWN),
+        ("experiments/common/make_spikes.py", {"spikes japanese_vowels"}),
+        ("packages/slax-data/src/slax_data/storage/packed.py", {"spikes japanese_vowels"}),
+        ("packages/slax-viz/src/slax_viz/__init__.py", DRAWN),
+        ("requirements.lock", {"spikes japanese_vowels"} | RESULTS | DRAWN),
+        ("gallery/page.css", {"page of figures"}),
+        ("experiments/toy/claims.yaml", {"page of figures"}),
+        ("experiments/toy/jobs.py", set()),
+        ("experiments/run.py", set()),
+        ("gallery/README.md", set()),
+    ],
+)
+def test_an_edit_makes_again_what_it_can_reach(tree, file, expected):
+    tree.edit(file)
+    assert pending(tree) == expected
+
+
+def test_a_changed_setting_runs_its_job_and_what_depends_on_it(tree):
+    changed = jobs(a=0, b=0)
+    changed["b"]["number"] = 5
+    tree.set(changed, total=True)
+    assert tree.run("results") == 0, tree.said()
+    assert "toy b: made with other settings: number" in tree.said() and "toy a" not in tree.said()
+    assert json.loads((tree.path / "results/tiny/toy/total.json").read_text())["square"] == 5
+    assert tree.run("results", "results/tiny/toy/b.json") == 0 and NOTHING in tree.said()
+    assert pending(tree) == DRAWN
+
+
+@pytest.mark.parametrize("file", [A, A.replace("json", "record.json"), A.replace("json", "npz"), FIGURE, SPIKES, PAGE])
+def test_a_changed_bit_is_told(tree, file):
+    change_byte(tree.path / file)
+    told = f"{file} is damaged" if "record" in file else f"{file} differs from its record"
+    code, said = tree.python("experiments.verify")
+    assert code == 1 and told in said
+    with_manifest = tree.python("experiments.manifest", "--scale", "tiny")
+    assert with_manifest[0] == 1 and told in with_manifest[1]
+
+
+def test_what_is_damaged_is_refused_by_hand_and_made_again_by_the_run(tree):
+    before = contents(tree)
+    for file in (A, FIGURE, SPIKES, PAGE, ALL):
+        change_byte(tree.path / file)
+    for command in (
+        ["experiments.plot", "toy", "--scale", "tiny", "--output", "drawn"],
+        ["gallery", "--scale", "tiny", "--results", A, "--page", "page.html", "--text", "text.md"],
+    ):
+        code, said = tree.python(*command)
+        assert code == 1 and f"{A} differs from its record: something changed it" in said and "ake it again: `" in said
+    assert tree.run(ALL) == 0, tree.said()
+    assert f"toy a: {A} differs from its record" in tree.said()
+    after = contents(tree)
+    same = {name for name in before if not name.endswith((".record.json", "index.html"))}
+    assert {name: after[name] for name in same} == {name: before[name] for name in same}
+    assert (tree.path / f"{A}.damaged").exists()
+    assert tree.python("experiments.verify")[0] == 0
+    assert tree.run(ALL) == 0 and NOTHING in tree.said()
+
+
+def test_what_was_made_by_hand_is_used_and_drawn(tree):
+    tree.edit("experiments/toy/run.py", "config[\"number\"] ** 2", "config[\"number\"] ** 2 + 1")
+    code, said = tree.python("experiments.plot", "toy", "--scale", "tiny", "--output", "drawn")
+    assert code == 1 and "a.json is not used: made from other sources or inputs" in said and "experiments.run toy a" in said
+    code, said = tree.python("experiments.run", "toy", "total", "--scale", "tiny")
+    assert code == 1 and "a.json is not used" in said
+    assert tree.python("experiments.run", "toy", "--scale", "tiny")[0] == 0
+    code, said = tree.python("experiments.verify")
+    assert code == 1 and f"{FIGURE}: made from other sources or inputs" in said
+    assert pending(tree) == DRAWN
+
+
+def test_sources_that_are_edited_during_the_run_are_not_certified(tree):
+    tree.set(jobs(a=0, b=8), total=True)
+    run = tree.start(ALL, options=("--cores", "1"))
+    while (tree.path / "results/tiny/toy/b.record.json").exists() or not (tree.path / "logs/tiny/toy/b.json.log").exists():
+        assert run.poll() is None, tree.said()
+        time.sleep(0.1)
+    time.sleep(2)  # the job is at work
+    tree.edit("experiments/toy/run.py")
+    assert ended(run) != 0 and not (tree.path / ALL).exists()
+    assert "made from other sources or inputs than the present ones" in tree.said()
+    assert pending(tree) == RESULTS | DRAWN
+
+
+def test_a_run_that_is_killed_goes_on_and_two_runs_at_once_are_refused(tree):
+    shutil.rmtree(tree.path / "results")
+    tree.set(jobs(a=0, b=4, c=4))
+    run = tree.start("results", options=("--cores", "1"), start_new_session=True)
+    record = tree.path / "results/tiny/toy/a.record.json"
+    while not record.exists():
+        assert run.poll() is None, tree.said()
+        time.sleep(0.1)
+    made, second = record.read_bytes(), Tree(tree.path, tree.path.with_name("second"))
+    assert second.run("results") != 0 and "Another run is at work in this folder" in second.said()
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert tree.run("results") == 0, tree.said()
+    assert record.read_bytes() == made
+    assert pending(tree) == DRAWN
+
+
+def test_a_whole_result_that_was_left_marked_as_incomplete_is_used(tree):
+    """As after a kill of Snakemake alone: the job that it had started has written its files."""
+    marker = tree.path / ".snakemake/incomplete" / base64.b64encode(A.encode()).decode()
+    marker.parent.mkdir(exist_ok=True)
+    marker.touch()
+    (tree.path / "figures/tiny/toy.csv").unlink()
+    assert tree.run(ALL, options=("--dry-run",)) == 0 and tree.ran() == {"toy_figures", "gallery", "manifest"}
+
+
+def test_a_job_that_fails_shows_the_end_of_its_log_and_alone_is_made_again(tree):
+    bad = {"number": -1, "seconds": 0, "alone": False}
+    tree.set(jobs(a=0, b=0) | {"bad": bad})
+    assert tree.run(ALL) != 0 and "the number -1 is negative" in tree.said()
+    tree.set(jobs(a=0, b=0) | {"bad": bad | {"number": 5}})
+    assert tree.run(ALL, options=("--dry-run",)) == 0
+    assert tree.ran() == {"toy_run", "toy_figures", "gallery", "manifest"} and "toy_run 1" in " ".join(tree.said().split())
+
+
+def test_the_scale_full_is_drawn_from_shipped_results(tree):
+    """The archive alone is there, as in a clone: its results are kept although sources change, but not with other settings."""
+    full = {"config": ("scale=full",)}
+    assert tree.run("results", **full) == 0, tree.said()
+    assert tree.python("experiments.shipped", "pack")[0] == 0
+    for made in ("results", "figures", ".snakemake"):
+        shutil.rmtree(tree.path / made)
+    tree.edit("experiments/toy/run.py")
+    assert tree.run(ALL, **full) == 0, tree.said()
+    assert "the results of 3 jobs" in tree.said() and "toy, 2 jobs" in tree.said()
+    assert tree.ran() == {"toy_figures", "gallery", "manifest"}
+    assert "2 of 3 jobs are older than the sources" in (tree.path / "figures/RESULTS.md").read_text()
+    assert tree.run(ALL, **full) == 0 and NOTHING in tree.said()
+    code, said = tree.python("experiments.verify")
+    assert code == 0 and "2 results are older than the sources, and kept" in said
+    file = tree.path / "results/full/toy/a.json"
+    before = file.read_bytes()
+    change_byte(file)
+    assert tree.run("results", **full) == 0 and "the results of 1 jobs" in tree.said()
+    assert file.read_bytes() == before
+    dry = ("--dry-run",)
+    assert tree.run(ALL, options=dry, config=("scale=full", "outdated=remake")) == 0 and "toy_run" in tree.ran()
+    changed = jobs(a=0, b=0)
+    changed["a"]["number"] = 7
+    tree.set(changed, total=True)
+    assert tree.run(ALL, options=dry, **full) == 0 and "toy a: made with other settings: number" in tree.said()
+    assert "toy_run" in tree.ran()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "config", "told"),
+    [
+        ("experiments/toy/config.yaml", "scale: {}\n", "scale=tiny", "unknown key 'scale'; known keys: shared, scales"),
+        ("experiments/toy/config.yaml", "scales: {}\n", "scale=tiny", "the key 'scales' is given twice, in lines 1 and"),
+        ("data/config.yaml", "  x: {raw: {x$(id>made).npz: null}}\n", "scale=tiny", "'x$(id>made).npz' does not match"),
+        ("data/config.yaml", "", "scale=papr", "'papr' is not one of ['tiny', 'quick', 'full', 'paper']"),
+    ],
+)
+def test_a_wrong_configuration_stops_before_any_job(tree, file, text, config, told):
+    tree.edit(file, new=text)
+    assert tree.run(ALL, config=(config,)) != 0
+    assert "no job was started" in tree.said() and told in tree.said() and "Traceback" not in tree.said()
+    assert not (tree.path / "made").exists()
+
+
+def test_spikes_are_made_of_what_is_at_hand_and_of_nothing_else(tree):
+    raw = tree.path / "data/raw/japanese_vowels.npz"
+    (tree.path / SPIKES).unlink()
+    raw.write_bytes(raw.read_bytes() + b" ")
+    assert tree.run("data") != 0 and "is not the file that was expected, or damaged: its sha256 is" in tree.said()
+    raw.unlink()
+    (tree.path / "data/raw/japanese_vowels.npz.dvc").unlink()
+    (tree.path / "results/tiny/toy/total.json").unlink()
+    assert tree.run("results") == 0, tree.said()
+    assert "Left out, with all that reads it: japanese_vowels" in tree.said()
+
+
+def test_dvc_calls_snakemake_which_decides_and_records_what_came_out(tree):
+    tree.call("git", "init", "--quiet")
+    tree.edit("dvc.yaml", "snakemake figures/all", "snakemake figures/all --config scale=tiny")
+    tree.edit("dvc.yaml", "results/quick", "results/tiny")
+    tree.edit("dvc.yaml", "figures/quick", "figures/tiny")
+    code, said = tree.call("dvc", "repro")
+    assert code == 0 and NOTHING in said, said
+    recorded = (tree.path / "dvc.lock").read_text()
+    change_byte(tree.path / A)
+    code, said = tree.call("dvc", "repro")
+    assert code == 0 and "differs from its record" in said, said
+    assert (tree.path / "dvc.lock").read_text() == recorded
+
+
+def test_what_was_measured_is_asked_for_with_room_and_twice_as_much_at_the_next_attempt(tree):
+    (tree.path / "workflow/resources.yaml").write_text("toy: {tiny: {seconds: 90, megabytes: 1001}}\n")
+    tree.set({"bad": {"number": -1, "seconds": 0, "alone": False}})
+    assert tree.run("results", options=("--retries", "1", "--quiet", "host")) != 0
+    asked = [line for line in tree.said().splitlines() if "resources:" in line and "runtime" in line]
+    assert [("runtime=11" in line, "mem_mb=2002" in line) for line in asked[:1]] == [(True, True)]
+    assert "runtime=22" in asked[-1] and "mem_mb=4004" in asked[-1]
+
+
+def test_a_job_that_measures_times_is_alone(tree):
+    tree.set(jobs(alone=("timed",), timed=0))
+    target = "results/tiny/toy/timed.timing.json"
+    assert tree.run(target, options=("--dry-run", "--quiet", "host")) == 0
+    assert f"threads: {len(os.sched_getaffinity(0))}" in tree.said()
+    assert "slurm_extra=--exclusive" in tree.said() and "cpus_per_task=-1" in tree.said()
+
+
+def test_facts_of_the_run_are_in_the_record(built):
+    record = json.loads((built.path / A.replace("json", "record.json")).read_text())
+    assert record["device"] == "cpu" and record["commit"] == "unknown" and record["wall_seconds"] >= 0
+    assert record["settings"]["number"] == 0 and set(record["files"]) == {"a.json", "a.npz"}
