@@ -10,7 +10,22 @@ import numpy as np
 from flax import nnx
 
 import oracle
-from slax_neurons import ALIF, BRF, IF, LI, LIF, SURROGATES, AdLIF, Connect, CuBaLIF, Delay, Edge, Neuron, Trainable, connect
+from slax_neurons import (
+    ALIF,
+    BRF,
+    IF,
+    LI,
+    LIF,
+    SURROGATES,
+    AdLIF,
+    Connect,
+    CuBaLIF,
+    Delay,
+    Edge,
+    Neuron,
+    Trainable,
+    connect,
+)
 
 # How the oracle calls parameters that have another name in the packages.
 ORACLE_NAMES = {"synapse_decay": "current_decay", "beta": "adaptation"}

@@ -9,7 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 
 import oracle
-from laws.table import ALL, NETWORKS, TABLE, TARGETS, WINDOW, inputs_of, made, route_of, signal_of, weighted_squares, weights_of
+from laws.table import (
+    ALL,
+    NETWORKS,
+    TABLE,
+    TARGETS,
+    WINDOW,
+    inputs_of,
+    made,
+    route_of,
+    signal_of,
+    weighted_squares,
+    weights_of,
+)
 from slax_neurons import Connect
 from slax_rules import LayerRule, gradients
 from stacks import gradients_of

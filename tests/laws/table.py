@@ -69,7 +69,11 @@ NETWORKS = {
     ),
     "states": Network(
         [7, 6, 5, C],
-        [{"kind": "cuba_lif", "reset": "zero", "threshold": 0.7}, {"kind": "alif", "threshold": 0.7}, lif(reset="none")],
+        [
+            {"kind": "cuba_lif", "reset": "zero", "threshold": 0.7},
+            {"kind": "alif", "threshold": 0.7},
+            lif(reset="none"),
+        ],
         ((0, 0, 2), (2, 2, 1)),
     ),
     "units": Network(
@@ -95,7 +99,9 @@ NETWORKS = {
     "delays alone": Network(
         [7, 6, 5, C], [lif(), lif(reset="zero"), LI], (), {"delays": {1: _delays(6, 1), 2: _delays(5, 2)}}
     ),
-    "adlif": Network([7, 5, C], [per_unit("adlif", 5, **ADLIF), per_unit("adlif", C, **ADLIF)], ((0, 0, 1),), {"gain": 10}),
+    "adlif": Network(
+        [7, 5, C], [per_unit("adlif", 5, **ADLIF), per_unit("adlif", C, **ADLIF)], ((0, 0, 1),), {"gain": 10}
+    ),
     "adlif of a layer": Network([7, 5, C], [{"kind": "adlif", **ADLIF}] * 2, ((0, 0, 1),), {"gain": 10}),
     "symplectic": Network(
         [7, 5, C],
@@ -118,7 +124,9 @@ SPIKES = np.random.default_rng(0).uniform(size=(T, B, 32)) < 0.4
 
 def inputs_of(network: str) -> np.ndarray:
     size = NETWORKS[network].sizes[0]
-    return np.asarray(SPIKES, float).reshape(T, B, *size) if isinstance(size, tuple) else SPIKES[..., :size].astype(float)
+    return (
+        np.asarray(SPIKES, float).reshape(T, B, *size) if isinstance(size, tuple) else SPIKES[..., :size].astype(float)
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- the loss and the mask
@@ -204,9 +212,9 @@ OTTT_WITHOUT_BIAS = functools.partial(oracle.ottt, bias_trace=False)
 TABLE = {
     "bptt": Entry(oracle.bptt, ("edges", "states", "conv", "delays", *UNITS)),
     "tbptt": Entry(functools.partial(oracle.tbptt, window=4), ("states", "edges"), options=given(steps=4)),
-    "rtrl": Entry(oracle.rtrl, ("edges", "states")),
-    "snap": Entry(oracle.snap, ("states", "edges")),
-    "snap 2": Entry(functools.partial(oracle.snap, n=2), ("edges", "brf"), "snap", given(n=2)),
+    "rtrl": Entry(oracle.rtrl, ("edges", "conv", "delays")),
+    "snap": Entry(oracle.snap, ("states", "symplectic")),
+    "snap 2": Entry(functools.partial(oracle.snap, n=2), ("edges", "symplectic"), "snap", given(n=2)),
     "ostl": Entry(oracle.ostl, (*ANY, "integrates", "delays", "delays alone", *UNITS)),
     "ostl_with_recurrence": Entry(
         functools.partial(oracle.ostl, with_h=True), ("chain", "edges", "states", "units", "symplectic"), own_edges=True
@@ -232,20 +240,23 @@ TABLE = {
     "e_prop given a decay": Entry(
         functools.partial(oracle.e_prop, kappa=0.7), ("symplectic",), "e_prop", given(output_decay=0.7)
     ),
-    "e_prop_random": Entry(oracle.e_prop, ("edges", "conv", "delays", "linear last")),
-    "e_prop_adaptive": Entry(oracle.e_prop, ("edges",)),
-    "e_prop_direct": Entry(oracle.e_prop, ("edges", "delays", "linear last")),
+    "e_prop_random": Entry(oracle.e_prop, ("chain", "edges", "delays", "linear last")),
+    "e_prop_adaptive": Entry(oracle.e_prop, ("chain", "conv")),
+    "e_prop_direct": Entry(oracle.e_prop, ("chain", "edges", "delays", "linear last")),
     "pp_prop": Entry(
-        functools.partial(oracle.pp_prop, decay=0.8), (*ANY, "delays", "brf"), options=given(decay=0.8), fixed=True
+        functools.partial(oracle.pp_prop, decay=0.8),
+        ("chain", "edges", "states", "conv", "delays", "brf"),
+        options=given(decay=0.8),
+        fixed=True,
     ),
-    "decolle": Entry(oracle.ottt, ("edges", "states", "linear last")),
-    "hypr": Entry(oracle.ostl, ("edges",)),
+    "decolle": Entry(oracle.ottt, ("chain", "states", "linear last")),
+    "hypr": Entry(oracle.ostl, ("chain",)),
     "s_tllr": Entry(s_tllr, (*ANY, "integrates", "delays"), options=given(**S_TLLR), fixed=True),
-    "tess": Entry(s_tllr, ("edges",), options=given(**S_TLLR), fixed=True),
-    "osttp": Entry(oracle.ostl, ("edges", "conv", "linear last")),
-    "etlp": Entry(OTTT_WITHOUT_BIAS, ("states",)),
-    "dfa": Entry(oracle.sltt, ("edges", "conv")),
-    "drtp": Entry(oracle.sltt, ("edges",)),
+    "tess": Entry(s_tllr, ("chain",), options=given(**S_TLLR), fixed=True),
+    "osttp": Entry(oracle.ostl, ("chain", "edges", "linear last")),
+    "etlp": Entry(OTTT_WITHOUT_BIAS, ("chain", "conv")),
+    "dfa": Entry(oracle.sltt, ("linear last", "edges")),
+    "drtp": Entry(oracle.sltt, ("linear last",)),
     # Routes that no name of the registry combines with these rules.
     "ostl, signs": Entry(oracle.ostl, ("edges",), "ostl", given(route=SignSymmetric())),
     "otpe, bases": Entry(oracle.otpe, ("conv",), "otpe", given(route=FixedBases("sine"))),

@@ -66,3 +66,62 @@ def test_windows_change_nothing(name, network):
         other = here.run(mask=None, window=window)
         assert abs(other.loss / found.loss - 1) < EXACT
         assert worst(other.gradients, found.gradients) < EXACT
+
+
+# ---------------------------------------------------------------------------------------------------- where a rule is exact
+
+IN_THE_MEAN_OR_IN_THE_OPTIMIZER = {"uoro", "fptt"}
+EVERY = [name for name in RULES if name not in IN_THE_MEAN_OR_IN_THE_OPTIMIZER]
+
+
+def test_the_table_has_every_rule():
+    assert {entry.rule or name for name, entry in TABLE.items()} | IN_THE_MEAN_OR_IN_THE_OPTIMIZER == set(RULES)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_gradient_is_bptt_where_the_registry_says_so_and_not_elsewhere(name):
+    """In as many last layers, of a chain in which no reset has a gradient and the last layer integrates, and in as many steps."""
+    exact, here = RULES[name].exact, case(name, TABLE[name].networks[0])
+    found, true = here.run().gradients, here.expected(rule=oracle.bptt).gradients
+    count = len(true) if exact.always else exact.last_layers
+    assert count == 0 or worst(found[len(true) - count :], true[len(true) - count :]) < EXACT
+    if count < len(true):
+        kernels = [deviation(a["kernel"], b["kernel"]) for a, b in zip(found, true, strict=True)][: len(true) - count]
+        of_read_out = "kernels of" in str(exact) or name in (
+            "dfa",
+            "drtp",
+        )  # the last layer, of kernels or without memory
+        assert (kernels.pop() < EXACT) == of_read_out if count == 0 else not of_read_out
+        assert min(kernels[-1:], default=1) > 0.01
+    assert exact.always == (name in ("bptt", "rtrl"))
+    steps = getattr(here.rule, "steps", exact.steps)
+    first = (np.arange(T) < max(steps, 1))[:, None] & ALL  # steps that do not count come after those that do
+    one, true = here.run(mask=first).gradients, here.expected(mask=first, rule=oracle.bptt).gradients
+    if steps:
+        assert worst(one, true) < EXACT
+    else:
+        assert deviation(one[0]["kernel"], true[0]["kernel"]) > 0.01
+    if name in ("dfa", "drtp"):
+        assert worst(found[-1:], here.expected(rule=oracle.bptt).gradients[-1:]) < EXACT
+
+
+def test_kernels_alone_are_exact_where_the_registry_says_so_of_kernels():
+    for name in ("s_tllr", "tess", "etlp"):
+        here = case(name, "chain")
+        found, true = here.run().gradients[-1], here.expected(rule=oracle.bptt).gradients[-1]
+        assert deviation(found["bias"], true["bias"]) > 0.01
+
+
+def test_routes_differ():
+    """No law may hold for want of a difference: the first layer has another gradient along each, the last one the same."""
+    names = [
+        name
+        for name, entry in TABLE.items()
+        if "chain" in entry.networks and RULES[entry.rule or name].rule.__name__ == "EProp"
+    ]
+    found = [case(name, "chain").expected().gradients for name in names if name != "e_prop_adaptive"]
+    assert len(found) > 2
+    for index, one in enumerate(found):
+        for other in found[:index]:
+            assert deviation(one[0]["kernel"], other[0]["kernel"]) > 0.1
+            assert worst(one[-1:], other[-1:]) < EXACT

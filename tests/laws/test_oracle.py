@@ -252,9 +252,7 @@ def test_derivatives_of_a_neuron_are_those_of_its_smooth_stand_in(name):
         mine = np.concatenate([step.D[..., state], step.o[..., state, None]], axis=-1)
         np.testing.assert_allclose(mine, by_state if name != "dense" else mine, atol=1e-8)
     for parameter in neuron.parameters:
-        up, down = (
-            replace(neuron, **{parameter: getattr(neuron, parameter) + sign * eps * 10}) for sign in (1, -1)
-        )
+        up, down = (replace(neuron, **{parameter: getattr(neuron, parameter) + sign * eps * 10}) for sign in (1, -1))
         by_parameter = difference(both(neuron=up), both(neuron=down)) / 10
         mine = np.concatenate([step.dh[parameter], step.ds[parameter][..., None]], axis=-1)
         np.testing.assert_allclose(mine, by_parameter, atol=1e-7)
@@ -325,7 +323,8 @@ def test_snap_keeps_what_numbers_say_can_differ_from_zero():
     found = [step(layers, carried + 1e-3 * one) - step(layers, carried - 1e-3 * one) for one in np.eye(size)]
     np.testing.assert_array_equal(pattern(found), by_number)
     found = [
-        step(changed(layers, *at, 1e-3), carried) - step(changed(layers, *at, -1e-3), carried) for at in places_of(layers)
+        step(changed(layers, *at, 1e-3), carried) - step(changed(layers, *at, -1e-3), carried)
+        for at in places_of(layers)
     ]
     np.testing.assert_array_equal(pattern(found), by_parameter)
 
@@ -341,7 +340,11 @@ def test_losses_and_surrogates():
     # Substituting x = y / (1 - y^2) brings the whole line to (-1, 1).
     y = np.linspace(-1, 1, 400_002)[1:-1]
     x, dx = y / (1 - y**2), (1 + y**2) / (1 - y**2) ** 2
-    for spike, peak, integral in ((fast_sigmoid(25), 1, 2 / 25), (arctan(3), 1.5, 1), (multi_gaussian(), 0.7319, 0.425)):
+    for spike, peak, integral in (
+        (fast_sigmoid(25), 1, 2 / 25),
+        (arctan(3), 1.5, 1),
+        (multi_gaussian(), 0.7319, 0.425),
+    ):
         np.testing.assert_allclose(spike.derivative(np.float64(0)), peak, atol=5e-5)
         np.testing.assert_allclose(np.sum(spike.derivative(x) * dx) * (y[1] - y[0]), integral, rtol=1e-4)
         np.testing.assert_array_equal(spike.derivative(x), spike.derivative(-x))
@@ -437,7 +440,9 @@ def test_convolution_is_what_windows_that_slide_see(features, shape, options):
 NETS = {
     "edges": network(lif("zero"), alif(), cuba(), edges=EDGES),
     "delays": delayed(network(lif(), cuba("zero"), LI(0.7), edges=((0, 0, 1), (1, 0, 2))), 0, 1),
-    "units": network(lif(decay=np.linspace(0.5, 0.9, 6), threshold=np.linspace(0.7, 1.3, 6)), adlif(), edges=((0, 0, 1),)),
+    "units": network(
+        lif(decay=np.linspace(0.5, 0.9, 6), threshold=np.linspace(0.7, 1.3, 6)), adlif(), edges=((0, 0, 1),)
+    ),
     "brf": network(BRF(10.0, 2.0, 0.05, 0.8, 0.05, SPIKE), LI(0.6)),
 }
 

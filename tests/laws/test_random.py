@@ -38,7 +38,12 @@ RULES = {
     "ostl": (OSTL, oracle.ostl, True, True),
     "ottt": (OTTT, oracle.ottt, True, False),
     "sltt": (SLTT, oracle.sltt, True, True),
-    "otpe": (functools.partial(OTPE, output_decay=0.6), functools.partial(oracle.otpe, next_decay=lambda *_: 0.6), True, True),
+    "otpe": (
+        functools.partial(OTPE, output_decay=0.6),
+        functools.partial(oracle.otpe, next_decay=lambda *_: 0.6),
+        True,
+        True,
+    ),
     "approximate otpe": (ApproximateOTPE, oracle.approximate_otpe, True, False),
     "e-prop": (functools.partial(EProp, output_decay=0.6), functools.partial(oracle.e_prop, kappa=0.6), True, True),
     "pp-prop": (functools.partial(PPProp, decay=0.7), functools.partial(oracle.pp_prop, decay=0.7), False, True),
@@ -48,7 +53,12 @@ RULES = {
         False,
         True,
     ),
-    "recurrent ostl": (functools.partial(OSTL, recurrence=True), functools.partial(oracle.ostl, with_h=True), True, True),
+    "recurrent ostl": (
+        functools.partial(OSTL, recurrence=True),
+        functools.partial(oracle.ostl, with_h=True),
+        True,
+        True,
+    ),
 }
 ROUTES = {
     "symmetric": Symmetric,
