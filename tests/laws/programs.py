@@ -4,7 +4,6 @@ targets and the mask are arguments: a law that changes these alone costs millise
 import functools
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 

@@ -13,8 +13,8 @@ from flax import nnx
 
 import oracle
 from laws.table import LI, lif
-from slax_neurons import LIF, SURROGATES, Delay, Dropout, Trainable, connect
 from slax_neurons import LI as Integrator
+from slax_neurons import LIF, SURROGATES, Delay, Dropout, Trainable, connect
 from slax_rules import RTRL, UORO, SnAp, cross_entropy, gradients, train_online
 from slax_rules.influence.state_space import state_space
 from stacks import deviation, furthest, gradients_of, inputs, linear, pair, worst

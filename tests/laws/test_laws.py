@@ -5,8 +5,8 @@ import pytest
 
 import oracle
 from laws.programs import case
-from laws.table import ALL, LI, MASK, NETWORKS, TABLE, TARGETS, B, T, inputs_of
-from slax_rules import RULES, Adaptive, LayerRule, Target
+from laws.table import ALL, MASK, NETWORKS, TABLE, TARGETS, T, inputs_of
+from slax_rules import RULES, Target
 from stacks import deviation, worst
 
 EXACT = 1e-12
