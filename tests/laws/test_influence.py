@@ -12,23 +12,23 @@ import pytest
 from flax import nnx
 
 import oracle
-from laws.table import LI, lif
+from laws.table import LI, SPIKES, lif
 from slax_neurons import LI as Integrator
 from slax_neurons import LIF, SURROGATES, Delay, Dropout, Trainable, connect
 from slax_rules import RTRL, UORO, SnAp, cross_entropy, gradients, train_online
 from slax_rules.influence.state_space import state_space
-from stacks import deviation, furthest, gradients_of, inputs, linear, pair, worst
+from stacks import deviation, furthest, gradients_of, linear, pair, worst
 
 T, B, K = 9, 3, 3
-LABELS = jnp.array([0, 3, 2])
+LABELS = np.array([0, 3, 2])
 SIGNAL = oracle.softmax_cross_entropy(LABELS)
 F64 = {"param_dtype": jnp.float64}
-X = inputs(T, B, 7)
+X = SPIKES[..., :7].astype(float)
 
 
 def run(model, rule=None, window=None, x=X, **options):
     rule = {} if rule is None else {"rule": rule}
-    return gradients(model, cross_entropy, x, LABELS, window=window, **rule, **options)[1]
+    return gradients(model, cross_entropy, jnp.asarray(x), LABELS, window=window, **rule, **options)[1]
 
 
 class Own(nnx.RNNCellBase):
@@ -170,7 +170,7 @@ def test_uoro_is_the_textbook_with_the_same_noise(monkeypatch):
     fixed = {"fixed": True}
     model, layers = pair([7, 6, 4], [lif(**fixed), LI | fixed])
     noise = np.random.default_rng(0).choice([-1.0, 1.0], (T, B, 10))
-    ours = jax.jit(by_noise(monkeypatch, model, cross_entropy, X, LABELS, K))(jnp.asarray(noise))
+    ours = jax.jit(by_noise(monkeypatch, model, cross_entropy, jnp.asarray(X), LABELS, K))(jnp.asarray(noise))
     assert worst(gradients_of(model, ours), oracle.uoro(layers, X, SIGNAL, noise).gradients) < 1e-11
 
 
@@ -200,7 +200,7 @@ def test_each_call_and_each_training_step_draw_other_noise_and_the_same_seed_the
     )
     optimizer, rule, found = nnx.Optimizer(model, kept, wrt=nnx.Param), UORO(rngs=nnx.Rngs(0)), []
     for _ in range(2):
-        train_online(model, optimizer, cross_entropy, X, LABELS, rule=rule, window=T)
+        train_online(model, optimizer, cross_entropy, jnp.asarray(X), LABELS, rule=rule, window=T)
         found.append(jax.tree.leaves(nnx.state(optimizer.opt_state)))
     assert furthest(*found) > 0.01
     assert furthest(found[0], jax.tree.leaves(one)) < 1e-11

@@ -80,7 +80,7 @@ def test_the_table_has_every_rule():
 
 @pytest.mark.parametrize("name", EVERY)
 def test_gradient_is_bptt_where_the_registry_says_so_and_not_elsewhere(name):
-    """In as many last layers, of a chain in which no reset has a gradient and the last layer integrates, and in as many steps."""
+    """In as many last layers, of a chain where no reset has a gradient and the last layer integrates, and in as many steps."""
     exact, here = RULES[name].exact, case(name, TABLE[name].networks[0])
     found, true = here.run().gradients, here.expected(rule=oracle.bptt).gradients
     count = len(true) if exact.always else exact.last_layers

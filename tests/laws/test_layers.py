@@ -16,6 +16,7 @@ from laws.table import (
     ALL,
     LI,
     NETWORKS,
+    SPIKES,
     TARGETS,
     B,
     SignSymmetric,
@@ -81,13 +82,13 @@ from stacks import deviation, furthest, gradients_of, inputs, linear, pair, wors
 EXACT = 1e-12
 LABELS = np.array([0, 3, 2])
 SIGNAL = oracle.softmax_cross_entropy(LABELS)
-X = inputs(T, B, 7)
+X = SPIKES[..., :7].astype(float)
 F64 = {"param_dtype": jnp.float64}
 
 
 def run(model, rule=None, window=3, x=X, loss=cross_entropy, labels=LABELS, **options):
     rule = {} if rule is None else {"rule": rule}
-    return gradients(model, loss, x, labels, window=window, **rule, **options)[1]
+    return gradients(model, loss, jnp.asarray(x), labels, window=window, **rule, **options)[1]
 
 
 def fires(**options):
@@ -111,8 +112,8 @@ def nested_and_flat():
 def test_a_nested_stack_read_late_goes_on_from_its_own_carry_as_one_chain_does(rule):
     found = []
     for model in nested_and_flat():
-        carry, _ = unroll(model, model.initialize_carry((B, 7)), X[:3])
-        loss, gradient = gradients(model, cross_entropy, X[3:], LABELS, rule=rule, window=3, carry=carry)
+        carry, _ = unroll(model, model.initialize_carry((B, 7)), jnp.asarray(X[:3]))
+        loss, gradient = gradients(model, cross_entropy, jnp.asarray(X[3:]), LABELS, rule=rule, window=3, carry=carry)
         leaves = [np.asarray(leaf[...]) for _, leaf in nnx.to_flat_state(gradient)]
         found.append((loss, sorted(leaves, key=lambda g: (g.shape, np.abs(g).sum()))))
     assert furthest(*found) < EXACT
@@ -460,7 +461,7 @@ def test_adaptive_matrices_move_as_the_kernels_do_and_become_equal_to_them_under
     decays = optax.chain(optax.add_decayed_weights(0.05), optax.sgd(1.0))
     optimizer = nnx.Optimizer((model, rule), decays, wrt=nnx.Param)
     train = functools.partial(train_online, window=3) if online else train_offline
-    train(model, optimizer, cross_entropy, X, LABELS, rule=rule)
+    train(model, optimizer, cross_entropy, jnp.asarray(X), LABELS, rule=rule)
     shrink = 0.95 ** (3 if online else 1)
     for (kernel, matrix), (new_kernel, new_matrix) in zip(before, kernels_of(model, rule), strict=True):
         assert deviation(new_matrix - new_kernel, shrink * (matrix - kernel)) < 1e-10
@@ -478,19 +479,19 @@ def test_adaptive_matrices_learn_where_a_mask_leaves_no_weights():
     rule = EProp(route=Adaptive(model, rngs=nnx.Rngs(5)))
     before = np.asarray(rule.route.matrices[1][0][...])
     optimizer = nnx.Optimizer((model, rule), optax.sgd(1.0), wrt=nnx.Param)
-    train_offline(model, optimizer, cross_entropy, X, LABELS, rule=rule)
+    train_offline(model, optimizer, cross_entropy, jnp.asarray(X), LABELS, rule=rule)
     moved = np.abs(np.asarray(rule.route.matrices[1][0][...]) - before)
     assert moved[~present].max() > 1e-4 and moved[present].max() > 1e-4
 
 
 @pytest.mark.parametrize("window", [1, 3])
 def test_online_training_is_gradient_descent_by_window_with_traces_that_go_on(window):
-    """New delays read the inputs before them. Fixed neurons: the oracle steps their decays, the packages what is behind them."""
+    """New delays read the inputs before them. Neurons are fixed: the oracle steps decays, the packages what is behind them."""
     rate, d = 0.3, np.array([0.3, 2.0, 1.6, 0.4, 3.1, 4.2, 0.7])
     neurons = [lif(fixed=True), lif(decay=0.6, fixed=True)]
     model, layers = pair([7, 6, 4], neurons, delays={0: d})
     optimizer = nnx.Optimizer(model, optax.sgd(rate), wrt=nnx.Param)
-    loss = train_online(model, optimizer, cross_entropy, X, LABELS, rule=OSTL(), window=window)
+    loss = train_online(model, optimizer, cross_entropy, jnp.asarray(X), LABELS, rule=OSTL(), window=window)
     rule, losses, x = oracle.OSTL(), [], np.asarray(X)
     carry = oracle.start(rule, layers, B)
     for start in range(0, T, window):

@@ -1,4 +1,4 @@
-"""A bounded search: random stacks, neurons, edges, delays, masks, windows and routes, under a random rule, against the oracle."""
+"""A bounded search: random stacks, neurons, edges, delays, masks, windows and routes under a random rule, by the oracle."""
 
 import functools
 

@@ -214,7 +214,7 @@ STACKS = {
         OSTL(), lambda: connect([*HIDDEN, synapse(6, 6), LI(), late()]), "as module 4, which is not right before the synapse",
     ),
     "delay before a function": (
-        OSTL(), lambda: connect([*HIDDEN, late(), lambda x: x, synapse(6), LI()]), r"as module 2, .*, or fix its delays: Delay\(",
+        OSTL(), lambda: connect([*HIDDEN, late(), lambda x: x, synapse(6), LI()]), r"as module 2, .*, or fix its delays",
     ),
     "edge from a delay": (
         OSTL(), lambda: connect([*HIDDEN, late(), synapse(6), LI()], [Edge(2, 0, 1, synapse(6, 6))]),
@@ -276,7 +276,7 @@ STACKS = {
     "no rule": (None, lambda: layers(LIF()), "Got None as the rule"),
     "options": (
         BPTT(),
-        lambda: connect([nnx.Conv(1, 2, (3, 3), strides=[2, 2], rngs=rngs()), LIF(), lambda x: x.reshape(x.shape[0], -1), LI()]),
+        lambda: connect([nnx.Conv(1, 2, (3, 3), strides=[2, 2], rngs=rngs()), LIF()]),
         r"Got strides=\[2, 2\], expected hashable values",
     ),
 }  # fmt: skip
@@ -362,7 +362,7 @@ CALLS = {
         "expected floating-point numbers: a loss has a gradient",
     ),
     "mask without a true entry": (lambda: under(BPTT(), model(), mask=np.zeros((T, B), bool)), "a mask without a single true"),
-    "shape of the mask": (lambda: under(BPTT(), model(), mask=np.ones((B, T), bool)), r"Got a mask of bool\[3, 2\], expected bool"),
+    "shape of the mask": (lambda: under(BPTT(), model(), mask=np.ones((B, T), bool)), r"mask of bool\[3, 2\], expected bool"),
     "rule without its name": (
         lambda: inspect.unwrap(gradients)(model(), cross_entropy, X, LABELS, OSTL()),
         r"Got a OSTL as the mask, expected .* is given by name, such as rule=OTPE\(\)",
@@ -383,7 +383,7 @@ CALLS = {
     ),
     "no optimizer": (lambda: train_offline(model(), optax.sgd(0.1), cross_entropy, X, LABELS), "as the optimizer, expected"),
     "optimizer of another model": (
-        lambda: train_offline(model(), optimizer(layers(LI())), cross_entropy, X, LABELS), "an optimizer whose state does not fit"
+        lambda: train_offline(model(), optimizer(layers(LI())), cross_entropy, X, LABELS), "whose state does not fit"
     ),
     "pieces of TBPTT": (
         lambda: train_online(
@@ -401,10 +401,10 @@ CALLS = {
         lambda: under(OSTL(), model(), penalties=[firing_rate(0.1, layers=(2,))]), "for layer 2 of a model with 2 layers"
     ),
     "loss of a penalty": (
-        lambda: under(OSTL(), model(), penalties=[Penalty(lambda y: y.sum())]), "made .* expected one loss per sample.*of_mean=True"
+        lambda: under(OSTL(), model(), penalties=[Penalty(lambda y: y.sum())]), "one loss per sample.*of_mean=True"
     ),
     "penalty of a mean": (
-        lambda: under(OSTL(), model(), penalties=[Penalty(lambda y: y, of_mean=True)]), "of the mean over time and batch, expected one"
+        lambda: under(OSTL(), model(), penalties=[Penalty(lambda y: y, of_mean=True)]), "the mean over time and batch, exp"
     ),
     "penalty of a nested stack": (
         lambda: under(BPTT(), nested(), penalties=[firing_rate(0.1)]), "reads a layer of a nested stack.*model.eval"
@@ -417,9 +417,9 @@ CALLS = {
     "DECOLLE": (lambda: DECOLLE(), r"got no rngs\. Give them: DECOLLE\(rngs=nnx\.Rngs\(0\)\)"),
     "draws of a rule": (lambda: RULES["uoro"].make(), r"draws random numbers, got no rngs\. Give them: make\(rngs="),
     "model of a rule": (
-        lambda: RULES["e_prop_adaptive"].make(rngs=rngs()), r"learns a matrix .*got no model\. Give it: make\(rngs=rngs, model=model\)"
+        lambda: RULES["e_prop_adaptive"].make(rngs=rngs()), r"learns a matrix .*got no model\. Give it: make\(rngs="
     ),
-    "adaptive over a function": (lambda: Adaptive(function_edge(), rngs=rngs()), "Adaptive replaces each kernel .* Give the edge"),
+    "adaptive over a function": (lambda: Adaptive(function_edge(), rngs=rngs()), "Adaptive replaces .* Give the edge"),
     "adaptive without a stack": (lambda: Adaptive(LIF(), rngs=rngs()), "Adaptive got LIF, expected a stack made by connect"),
     "name of a rule": (lambda: RULES["opte"], r"expected one of: bptt, tbptt, .*Did you mean 'otpe'"),
     "source of a user's rule": (lambda: cite(type("Mine", (OTPE,), {})()), "got a Mine, expected a name in RULES"),
