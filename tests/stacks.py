@@ -1,4 +1,4 @@
-"""Pairs of one network: a stack of the packages, and the layers of the oracle with the same numbers."""
+"""Pairs of one network: a stack of the packages, and the layers of the oracle with the same numbers, which NumPy draws."""
 
 import dataclasses
 import functools
@@ -10,7 +10,22 @@ import numpy as np
 from flax import nnx
 
 import oracle
-from slax_neurons import ALIF, IF, LI, LIF, SURROGATES, Connect, CuBaLIF, Edge, Neuron, Trainable, connect
+from slax_neurons import (
+    ALIF,
+    BRF,
+    IF,
+    LI,
+    LIF,
+    SURROGATES,
+    AdLIF,
+    Connect,
+    CuBaLIF,
+    Delay,
+    Edge,
+    Neuron,
+    Trainable,
+    connect,
+)
 
 # How the oracle calls parameters that have another name in the packages.
 ORACLE_NAMES = {"synapse_decay": "current_decay", "beta": "adaptation"}
@@ -31,18 +46,23 @@ class Conv(NamedTuple):
     groups: int = 1
 
 
-def linear(n_in: int, n_out: int, seed: int, dtype: Any = jnp.float64, use_bias: bool = True) -> nnx.Linear:
+def linear(
+    n_in: int, n_out: int, seed: int, dtype: Any = jnp.float64, use_bias: bool = True, gain: float = 2.0
+) -> nnx.Linear:
     """A Linear with numbers large enough for activity in every layer, its bias included."""
-    return _enlarged(nnx.Linear(n_in, n_out, use_bias=use_bias, rngs=nnx.Rngs(seed), param_dtype=dtype), seed)
+    return nnx.Linear(n_in, n_out, use_bias=use_bias, rngs=nnx.Rngs(0), param_dtype=dtype, **_inits(n_in, seed, gain))
 
 
 def pair(
     sizes: list[Any],
     neurons: list[dict[str, Any]],
     *,
-    edges: list[tuple[int, int, int]] = (),
+    edges: Any = (),
     use_bias: bool = True,
     dtype: Any = jnp.float64,
+    delays: dict[int, Any] | None = None,
+    ends: Any = (),
+    gain: float = 2.0,
 ) -> Pair:
     """A stack of Linear or convolution and neuron, with all parameters trainable.
 
@@ -50,11 +70,14 @@ def pair(
         sizes: [7, 5, 4] for two layers. The first may be a shape, (4, 4, 2), and the others a `Conv` each; there is a module
             that flattens before the first Linear behind convolutions.
         neurons: for each layer `{"kind": "lif", "decay": .., "threshold": .., "reset": .., "stop_reset_gradient": ..,
-            "surrogate": ..}`, or of kind "li", "if", "cuba_lif" or "alif" with the options of the package's neuron, or
-            `{"kind": "none"}` for a synapse alone. Numbers may be arrays. With "fixed": True they are not trainable.
-        edges: (sender, receiver, delay) by layers, from neuron to synapse. Their gradients are those of the receiver's
+            "surrogate": ..}`, or another kind with the options of the package's neuron, or `{"kind": "none"}` for a synapse
+            alone. Numbers may be arrays. With "fixed": True they are not trainable.
+        edges: (sender, receiver, delay) by layers, from neuron to Linear. Their gradients are those of the receiver's
             "edge0_kernel" and "edge0_bias", by their order.
         use_bias: whether synapses, those of edges too, have a bias.
+        delays: learned ones before the synapses of some layers, by layer, of inputs as many as they are, at most 5 steps.
+        ends: modules behind the last neuron.
+        gain: the size of the weights.
     """
     features = sizes[0] if isinstance(sizes[0], tuple) else (sizes[0],)
     modules, layers, places = [], [], []
@@ -62,35 +85,41 @@ def pair(
         if not isinstance(size, Conv) and len(features) > 1:
             modules.append(_flatten)
             features = (int(np.prod(features)),)
-        synapse = _synapse(features, size, index, dtype, use_bias)
-        convolution = _convolution(synapse, features)
+        synapse = _synapse(features, size, index, dtype, use_bias, gain)
         ours, theirs, fixed = _neuron(dtype=dtype, **options)
-        layers.append(oracle.Layer(*_weights(synapse), theirs, (), convolution, fixed))
+        late = (delays or {}).get(index)
+        if late is not None:
+            modules.append(Delay(len(late), 5, delays=Trainable(late), param_dtype=dtype))
+        convolution = _convolution(synapse, features)
+        layers.append(oracle.Layer(*_weights(synapse), theirs, (), convolution, fixed, delays=late))
         features = layers[-1].features
         places.append(len(modules))
         modules += [synapse] if ours is None else [synapse, ours]
-    wired = [Edge(places[sender] + 1, places[receiver], delay) for sender, receiver, delay in edges]
-    model = connect(modules, wired, rngs=nnx.Rngs(100))
-    for number, ((sender, receiver, delay), synapse) in enumerate(zip(edges, model.synapses, strict=True)):
-        _enlarged(synapse, 100 + number)
-        edge = oracle.Edge(sender, delay, *_weights(synapse), _convolution(synapse, layers[sender].features))
+    wired = []
+    for number, (sender, receiver, delay) in enumerate(edges):
+        synapse = linear(layers[sender].size, layers[receiver].size, 100 + number, dtype, use_bias, gain / 2)
+        wired.append(Edge(places[sender] + 1, places[receiver], delay, synapse))
+        edge = oracle.Edge(sender, delay, *_weights(synapse))
         layers[receiver] = dataclasses.replace(layers[receiver], edges=(*layers[receiver].edges, edge))
-    return Pair(model, layers)
+    return Pair(connect([*modules, *ends], wired), layers)
 
 
 def inputs(n_steps: int, batch: int, n_in: int | tuple[int, ...], seed: int = 0, dtype: Any = jnp.float64) -> jax.Array:
     shape = n_in if isinstance(n_in, tuple) else (n_in,)
-    return jax.random.bernoulli(jax.random.key(seed), 0.4, (n_steps, batch, *shape)).astype(dtype)
+    return jnp.asarray(np.random.default_rng(seed).uniform(size=(n_steps, batch, *shape)) < 0.4, dtype)
 
 
 def gradients_of(model: Connect, gradients: nnx.State) -> list[dict[str, np.ndarray]]:
     """The gradients of a stack as the oracle gives them: per layer and name, by the decay and not by its logit."""
-    result, layer_of = [], {}
+    result, layer_of, late = [], {}, {}
     for index, module in enumerate(model.modules):
         mine = gradients["modules"].get(index, {})
         if isinstance(module, nnx.Linear | nnx.Conv):
             layer_of[index] = len(result)
-            result.append({name: np.asarray(mine[name][...]) for name in mine})
+            result.append({name: np.asarray(mine[name][...]) for name in mine} | late)
+            late = {}
+        elif isinstance(module, Delay):
+            late = {"delays": np.asarray(mine["delays"]["unconstrained"][...])[0]} if "delays" in mine else {}
         elif isinstance(module, Neuron):
             result[-1] |= {
                 ORACLE_NAMES.get(name, name): _by_value(getattr(module, name), mine[name]["unconstrained"][...])
@@ -119,19 +148,39 @@ def worst(ours: list[dict[str, np.ndarray]], theirs: list[dict[str, np.ndarray]]
     return max(deviation(a[name], b[name]) for a, b in pairs for name in b)
 
 
-def _by_value(parameter: Any, gradient: jax.Array) -> np.ndarray:
-    slope = jax.grad(lambda x: parameter.domain.constrain(x).sum())(parameter.unconstrained[...])
-    return np.asarray(gradient / slope)
+def furthest(ours: Any, theirs: Any) -> float:
+    """The largest deviation over the leaves of two trees."""
+    pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
+    return max(deviation(a, b) for a, b in pairs)
+
+
+def _by_value(parameter: Any, gradient: Any) -> np.ndarray:
+    """From the gradient by the number that is trained, x, that by the value v = low + (high - low) sigmoid(x), and so on."""
+    value, domain = np.asarray(parameter.value), parameter.domain
+    if domain.high < np.inf:
+        slope = (value - domain.low) * (domain.high - value) / (domain.high - domain.low)
+    else:
+        slope = 1 - np.exp(domain.low - value) if domain.low > -np.inf else 1.0
+    return np.asarray(gradient) / slope
 
 
 def _flatten(x: jax.Array) -> jax.Array:
     return x.reshape(x.shape[0], -1)
 
 
-def _synapse(features: tuple[int, ...], size: Any, seed: int, dtype: Any, use_bias: bool) -> nnx.Module:
+def _inits(fan_in: int, seed: int, gain: float) -> dict[str, Any]:
+    """Kernels with a standard deviation of gain / sqrt(fan_in), and biases in [0, gain / 8]."""
+    rng, width = np.random.default_rng(seed), gain * (3 / fan_in) ** 0.5
+    return {
+        "kernel_init": lambda key, shape, dtype: jnp.asarray(rng.uniform(-width, width, shape), dtype),
+        "bias_init": lambda key, shape, dtype: jnp.asarray(rng.uniform(0, gain / 8, shape), dtype),
+    }
+
+
+def _synapse(features: tuple[int, ...], size: Any, seed: int, dtype: Any, use_bias: bool, gain: float) -> nnx.Module:
     if not isinstance(size, Conv):
-        return linear(*features, size, seed, dtype, use_bias)
-    synapse = nnx.Conv(
+        return linear(*features, size, seed, dtype, use_bias, gain)
+    return nnx.Conv(
         features[-1],
         size.features,
         size.kernel_size,
@@ -139,18 +188,10 @@ def _synapse(features: tuple[int, ...], size: Any, seed: int, dtype: Any, use_bi
         padding=size.padding,
         feature_group_count=size.groups,
         use_bias=use_bias,
-        rngs=nnx.Rngs(seed),
+        rngs=nnx.Rngs(0),
         param_dtype=dtype,
+        **_inits(int(np.prod(size.kernel_size)) * features[-1] // size.groups, seed, gain),
     )
-    return _enlarged(synapse, seed)
-
-
-def _enlarged(synapse: Any, seed: int) -> Any:
-    synapse.kernel[...] = synapse.kernel[...] * 2
-    if synapse.bias is not None:
-        bias = synapse.bias[...]
-        synapse.bias[...] = jax.random.uniform(jax.random.key(seed), bias.shape, bias.dtype) / 4
-    return synapse
 
 
 def _weights(synapse: Any) -> tuple[np.ndarray, np.ndarray | None]:
@@ -175,15 +216,21 @@ def _neuron(
     trainable = {name: value if fixed else Trainable(value) for name, value in values.items()}
     renamed = {ORACLE_NAMES.get(name, name): value for name, value in values.items()}
     spikes = kind != "li"
-    ours = ours(**trainable, **options, **({"spike_fn": SURROGATES[surrogate]()} if spikes else {}), param_dtype=dtype)
+    form = {"form": "symplectic"} if "q" in options else {}
+    ours = ours(
+        **trainable, **options, **form, **({"spike_fn": SURROGATES[surrogate]()} if spikes else {}), param_dtype=dtype
+    )
     theirs = theirs(**renamed, **options, **({"spike": getattr(oracle, surrogate)()} if spikes else {}))
     return ours, theirs, tuple(name for name in theirs.parameters if fixed or name not in renamed)
 
 
+_ADAPTIVE = {"decay": 0.8, "adaptation_decay": 0.9, "a": 0.2, "b": 0.4, "threshold": 0.9}
 _NEURONS = {
     "if": (IF, functools.partial(oracle.LIF, 1.0), {"threshold": 1.0}),
     "lif": (LIF, oracle.LIF, {"decay": 0.9, "threshold": 1.0}),
     "li": (LI, oracle.LI, {"decay": 0.9}),
     "cuba_lif": (CuBaLIF, oracle.CuBaLIF, {"synapse_decay": 0.6, "decay": 0.9, "threshold": 1.0}),
     "alif": (ALIF, oracle.ALIF, {"decay": 0.9, "adaptation_decay": 0.8, "beta": 0.3, "threshold": 1.0}),
+    "adlif": (AdLIF, oracle.AdLIF, _ADAPTIVE),
+    "brf": (BRF, oracle.BRF, {"omega": 30.0, "b_offset": 2.0, "threshold": 0.7, "refractory_decay": 0.8}),
 }

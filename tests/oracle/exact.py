@@ -36,10 +36,6 @@ def bptt(layers, inputs, signal, *, window=None, penalties=(), carry=None) -> Re
         for i in reversed(range(len(layers))):
             layer, step = layers[i], history[t][i]
             gi = (step.d * gh[i]).sum(axis=-1) + step.psi * gs[t][i]
-            v, gv = None, None
-            if own[t][i] is not None:
-                v, gv = layer.unit_neuron().membrane_blocks(step), own[t][i].membranes / n_steps
-                gi = gi + v.psi * gv
             for prefix, edge in layer.connections(i).items():
                 gradients[i][f"{prefix}kernel"] += layer.shared(f"{prefix}kernel", step.inputs[prefix].T @ gi)
                 if edge.bias is not None:
@@ -53,12 +49,8 @@ def bptt(layers, inputs, signal, *, window=None, penalties=(), carry=None) -> Re
                         gs[t - lag][edge.sender] += gx * weights
             for name in layer.neuron_parameters:
                 per_unit = (step.dh[name] * gh[i]).sum(axis=-1) + step.ds[name] * gs[t][i]
-                if v is not None:
-                    per_unit = per_unit + v.ds.get(name, 0.0) * gv
                 gradients[i][name] += layer.shared(name, per_unit.sum(axis=0))
             gh[i] = np.einsum("bnsr,bns->bnr", step.D, gh[i]) + step.o * gs[t][i][..., None]
-            if v is not None:
-                gh[i] = gh[i] + v.o * gv[..., None]
             if t == first:
                 gh[i] = np.zeros_like(gh[i])
     for x, steps in zip(inputs, history, strict=True):
@@ -84,7 +76,6 @@ class Influence(NamedTuple):
 
     states: np.ndarray  # [B, N, S, P]
     outputs: np.ndarray  # [B, N, P]
-    membranes: np.ndarray  # [B, N, P], before the reset
 
 
 def influence(layer, connections, numbers, trace, step, dx) -> Influence:
@@ -97,9 +88,7 @@ def influence(layer, connections, numbers, trace, step, dx) -> Influence:
     di = np.zeros((batch, n, size))
     dh = np.zeros_like(trace)
     ds = np.zeros_like(di)
-    dv = np.zeros_like(di)
     units = np.arange(n)
-    blocks = layer.unit_neuron().membrane_blocks(step)
     for prefix, edge in connections.items():
         if prefix in dx:
             di += np.einsum("bip,ij->bjp", dx[prefix], edge.matrix())
@@ -116,11 +105,9 @@ def influence(layer, connections, numbers, trace, step, dx) -> Influence:
         p = numbers[name].ravel()[layer.entries(name)]
         dh[:, units, :, p] += step.dh[name].swapaxes(0, 1)
         ds[:, units, p] += step.ds[name]
-        dv[:, units, p] += blocks.ds.get(name, 0.0)
     ds += np.einsum("bns,bnsp->bnp", step.o, trace) + step.psi[..., None] * di
-    dv += np.einsum("bns,bnsp->bnp", blocks.o, trace) + blocks.psi[..., None] * di
     dh += np.einsum("bnsr,bnrp->bnsp", step.D, trace) + np.einsum("bns,bnp->bnsp", step.d, di)
-    return Influence(dh, ds, dv)
+    return Influence(dh, ds)
 
 
 def propagate(layers, steps, states, past, size) -> list[Influence]:
@@ -169,5 +156,4 @@ def owed(influences, signals, own) -> np.ndarray:
     for one, losses in zip(influences, own, strict=True):
         if losses is not None:
             total = total + np.einsum("bn,bnp->bp", losses.joined + losses.apart, one.outputs)
-            total = total + np.einsum("bn,bnp->bp", losses.membranes, one.membranes)
     return total

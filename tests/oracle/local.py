@@ -3,9 +3,7 @@
 Each kernel, those of edges too, is one more input of the layer that receives it.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +22,6 @@ from oracle.traces import (
     decayed_sum,
     direct_terms,
     eligibilities,
-    eligibilities_of_membrane,
     integrate,
     read_out,
     zero_sums,
@@ -43,7 +40,6 @@ class Credit(NamedTuple):
 
     estimates: Any  # for the signal that the route brings
     factor: np.ndarray  # [B, N], of that signal on its way to the layer's current
-    membranes: Callable  # () -> of the membranes before the reset
     outputs: Any = None  # of the outputs of this step alone, where `estimates` are something else
     psi: Any = None  # [B, N], the factor that belongs to them
 
@@ -72,21 +68,18 @@ class LocalRule(Rule):
             signal = signals[i] if own[i] is None else signals[i] + own[i].joined
             gradients[i], cotangent = self.weigh(layer, signal, credit.estimates), signal * credit.factor
             if own[i] is not None:
-                more, current = self.own_part(layer, own[i], credit, steps[i])
+                more, current = self.own_part(layer, own[i], credit)
                 gradients[i] = {name: gradient + more[name] for name, gradient in gradients[i].items()}
                 cotangent = cotangent + current
             for sender, part in self.route.below(layers, i, cotangent):
                 signals[sender] = signals[sender] + part
         return Traces(new_traces, traces.t + 1), gradients
 
-    def own_part(self, layer, own, credit, step):
+    def own_part(self, layer, own, credit):
         """What the penalties of a layer that do not join its signal add to its gradients, and to its cotangent."""
         outputs = credit.estimates if credit.outputs is None else credit.outputs
-        by_outputs = self.weigh(layer, own.apart, outputs)
-        by_membranes = self.weigh(layer, own.membranes, credit.membranes())
         psi = credit.factor if credit.psi is None else credit.psi
-        cotangent = own.apart * psi + own.membranes * layer.unit_neuron().membrane_blocks(step).psi
-        return {name: by_outputs[name] + by_membranes[name] for name in by_outputs}, cotangent
+        return self.weigh(layer, own.apart, outputs), own.apart * psi
 
     def weigh(self, layer, signal, estimates):
         """The gradients: signal times estimate, summed over samples and over what shares a parameter."""
@@ -101,7 +94,7 @@ class SLTT(LocalRule):
 
     def layer_step(self, layer, trace, step, above):
         outputs = {name: ds for name, (_, ds) in direct_terms(layer, step).items()}
-        return trace, Credit(outputs, step.psi, partial(eligibilities_of_membrane, layer, trace, step))
+        return trace, Credit(outputs, step.psi)
 
 
 class OSTL(LocalRule):
@@ -114,9 +107,8 @@ class OSTL(LocalRule):
         return zero_traces(layer, batch)
 
     def layer_step(self, layer, trace, step, above):
-        membranes = partial(eligibilities_of_membrane, layer, trace, step)
         outputs, trace = eligibilities(layer, trace, step)
-        return trace, Credit(outputs, step.psi, membranes)
+        return trace, Credit(outputs, step.psi)
 
 
 class OSTLWithH(LocalRule):
@@ -145,7 +137,7 @@ class OSTLWithH(LocalRule):
         numbers = parameter_numbers([layer])[0][0]
         new = influence(layer, layer.connections(0), numbers, states, step, dx)
         trace = new.states, remember([layer], [new.outputs], past), own
-        return trace, Credit(new.outputs, step.psi, lambda: new.membranes)
+        return trace, Credit(new.outputs, step.psi)
 
     def weigh(self, layer, signal, estimates):
         gradient = np.einsum("bn,bnp->p", signal, estimates)
@@ -171,7 +163,7 @@ class OTTT(LocalRule):
 
     def layer_step(self, layer, trace, step, above):
         integrated, trace, fired = integrate(layer, trace, step, self.bias_trace)
-        return trace, Credit(read_out(fired, integrated), step.psi, partial(membranes_of, layer, integrated))
+        return trace, Credit(read_out(fired, integrated), step.psi)
 
 
 class OTPE(LocalRule):
@@ -193,13 +185,12 @@ class OTPE(LocalRule):
 
     def layer_step(self, layer, trace, step, above):
         trace, sums, mean = trace
-        membranes = partial(eligibilities_of_membrane, layer, trace, step)
         outputs, trace = eligibilities(layer, trace, step)
         if above is None:
-            return (trace, sums, mean), Credit(outputs, step.psi, membranes)
+            return (trace, sums, mean), Credit(outputs, step.psi)
         k = self.next_decay(layer, above)
         sums, mean = decayed_sum(sums, k, outputs), mean.add(k, step.psi)
-        return (trace, sums, mean), Credit(sums, mean.value, membranes, outputs, step.psi)
+        return (trace, sums, mean), Credit(sums, mean.value, outputs, step.psi)
 
 
 class ApproximateOTPE(LocalRule):
@@ -223,16 +214,16 @@ class ApproximateOTPE(LocalRule):
     def layer_step(self, layer, trace, step, above):
         trace, sums, mean_fired, mean_psi = trace
         integrated, trace, fired = integrate(layer, trace, step, self.bias_trace)
-        membranes, outputs = partial(membranes_of, layer, integrated), read_out(fired, integrated)
+        outputs = read_out(fired, integrated)
         if above is None:
-            return (trace, sums, mean_fired, mean_psi), Credit(outputs, step.psi, membranes)
+            return (trace, sums, mean_fired, mean_psi), Credit(outputs, step.psi)
         k = self.next_decay(layer, above)
         states = decayed_sum(sums.states, k, integrated.states)
         if not self.bias_trace:
             states |= {name: a for name, a in integrated.states.items() if name.endswith("bias")}
         sums = Integrated(states, decayed_sum(sums.outputs, k, integrated.outputs))
         mean_fired, mean_psi = mean_fired.add(k, fired), mean_psi.add(k, step.psi)
-        credit = Credit(read_out(mean_fired.value, sums), mean_psi.value, membranes, outputs, step.psi)
+        credit = Credit(read_out(mean_fired.value, sums), mean_psi.value, outputs, step.psi)
         return (trace, sums, mean_fired, mean_psi), credit
 
 
@@ -253,13 +244,12 @@ class EProp(LocalRule):
 
     def layer_step(self, layer, trace, step, above):
         trace, sums = trace
-        membranes = partial(eligibilities_of_membrane, layer, trace, step)
         outputs, trace = eligibilities(layer, trace, step)
         if above is None:
-            return (trace, sums), Credit(outputs, step.psi, membranes)
+            return (trace, sums), Credit(outputs, step.psi)
         kappa = decay_above(layer, above) if self.kappa is None else self.kappa
         sums = decayed_sum(sums, kappa, outputs)
-        return (trace, sums), Credit(sums, step.psi, membranes, outputs, step.psi)
+        return (trace, sums), Credit(sums, step.psi, outputs, step.psi)
 
 
 class PPProp(LocalRule):
@@ -285,16 +275,10 @@ class PPProp(LocalRule):
         here = currents(layer, step)
         ex = {name: self.decay * before + here[name] for name, before in ex.items()}
 
-        def estimates(o, psi):
-            ef = self.decay * (o * g).sum(axis=-1) + (1 - self.decay) * psi
-            return {name: di * ef / (1 - self.decay ** (n + 1)) for name, di in (here | ex).items()}
-
-        def membranes():
-            v = layer.unit_neuron().membrane_blocks(step)
-            return estimates(v.o, v.psi)
-
+        ef = self.decay * (step.o * g).sum(axis=-1) + (1 - self.decay) * step.psi
+        estimates = {name: di * ef / (1 - self.decay ** (n + 1)) for name, di in (here | ex).items()}
         after = self.decay * (step.D @ g[..., None])[..., 0] + (1 - self.decay) * step.d
-        return (ex, after, n + 1), Credit(estimates(step.o, step.psi), step.psi, membranes)
+        return (ex, after, n + 1), Credit(estimates, step.psi)
 
 
 class STLLR(LocalRule):
@@ -304,7 +288,7 @@ class STLLR(LocalRule):
 
     and cotangent = signal Psi. Psi is a function of what the spike function is of, by default psi itself; of a layer that
     does not fire it is 1. The bias is the weight of a constant input 1; without `bias_trace` its gradient is signal Psi.
-    Parameters of the neuron have to be `fixed`. What a membrane owes to a weight is xhat'.
+    Parameters of the neuron have to be `fixed`.
     """
 
     def __init__(self, pre_decay, post_decay, pre=1.0, post=-1.0, activation=None, bias_trace=True, *, route=None):
@@ -326,7 +310,7 @@ class STLLR(LocalRule):
         estimates = {name: self.pre * psi * xhat[name] + self.post * psihat * x for name, x in here.items()}
         if not self.bias_trace:
             estimates |= {name: psi for name in estimates if name.endswith("bias")}
-        return (xhat, self.post_decay * psihat + psi), Credit(estimates, psi, lambda: xhat)
+        return (xhat, self.post_decay * psihat + psi), Credit(estimates, psi)
 
 
 class PerLayer(LocalRule):
@@ -344,11 +328,6 @@ class PerLayer(LocalRule):
         rule, trace = trace
         trace, credit = rule.layer_step(layer, trace, step, above)
         return (rule, trace), credit
-
-
-def membranes_of(layer, integrated):
-    """The membrane's part of what is integrated."""
-    return {name: a[..., layer.neuron.membrane_state] for name, a in integrated.states.items()}
 
 
 def refuse_parameters_of_neuron(layer):

@@ -52,20 +52,11 @@ class Halves(NamedTuple):
     ds: dict[str, np.ndarray]  # of s by a parameter of firing, at given m [B, N]
 
 
-class MembraneBlocks(NamedTuple):
-    """The derivatives of the membrane v before the reset, which are exact: it comes before all firing."""
-
-    o: np.ndarray  # dv/dh [B, N, S]
-    psi: np.ndarray  # dv/di [B, N]
-    ds: dict[str, np.ndarray]  # dv by each parameter of the neuron that it depends on directly [B, N]
-
-
 class Neuron:
     """Base: `parameters` names the fields that have gradients, each a scalar or [N]; `decay` is the membrane's."""
 
     parameters: tuple[str, ...]
     n_states = 1
-    membrane_state = 0  # the place of the membrane among the states
 
     def __post_init__(self):
         for name in self.parameters:
@@ -80,12 +71,6 @@ class Neuron:
     def above_threshold(self, step) -> np.ndarray:
         """What the spike function is of, [B, N]."""
         raise NotImplementedError
-
-    def membrane_blocks(self, step) -> MembraneBlocks:
-        halves, v = self.halves(step), self.membrane_state
-        return MembraneBlocks(
-            halves.A[..., v, :], halves.b[..., v], {name: dm[..., v] for name, dm in halves.dm.items()}
-        )
 
 
 @dataclass(frozen=True)
@@ -215,7 +200,6 @@ class CuBaLIF(Neuron):
 
     parameters = ("current_decay", "decay", "threshold")
     n_states = 2
-    membrane_state = 1
 
     def step(self, previous, current):
         c, u = previous[..., 0], previous[..., 1]

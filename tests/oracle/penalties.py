@@ -1,8 +1,7 @@
 """Losses of hidden layers' own activity, beside the loss of the network's outputs.
 
-A penalty is a loss of the outputs s [B, N] of a layer, or of its membranes v before the reset. The total loss is the mean
-over T and B of the network's loss and of the penalties, each as a function of one step and sample; or a penalty is one
-function of the mean activity over T and B.
+A penalty is a loss of the outputs s [B, N] of a layer. The total loss is the mean over T and B of the network's loss and of the
+penalties, each as a function of one step and sample; or a penalty is one function of the mean activity over T and B.
 """
 
 from collections.abc import Callable
@@ -18,12 +17,11 @@ class Penalty:
 
     Rules by layers multiply its derivative by s with what the signal from above is multiplied with, if it `joins` that. In
     OTPE, its approximation and e-prop this is a sum over time below the last layer; apart from the signal, the derivative
-    is multiplied with what the output of this step alone owes to the parameters, as that by v always is.
+    is multiplied with what the output of this step alone owes to the parameters.
     """
 
     layer: int
     function: Callable  # [B, N] -> (losses [B], derivatives [B, N])
-    of: str = "outputs"  # or "membranes"
     joins: bool = True
 
     def at(self, history, t) -> "Penalty":
@@ -36,7 +34,6 @@ class PenaltyOfMean:
 
     layer: int
     function: Callable  # [N] -> (loss, derivatives [N])
-    of: str = "outputs"
     joins: bool = True
     window: int | None = None
 
@@ -44,13 +41,13 @@ class PenaltyOfMean:
         """As a loss of step t: with y the mean of n values y_k, dg/dy_k is g'(y) / n, and so is that of a mean of g'(y) y_k."""
         window = self.window or len(history)
         first = t - t % window
-        mean = np.mean([activity(steps[self.layer], self.of) for steps in history[first : first + window]], axis=(0, 1))
+        mean = np.mean([steps[self.layer].output for steps in history[first : first + window]], axis=(0, 1))
         value, derivatives = self.function(mean)
 
         def of_step(values):
             return np.full(len(values), value), np.broadcast_to(derivatives, values.shape)
 
-        return Penalty(self.layer, of_step, self.of, self.joins)
+        return Penalty(self.layer, of_step, self.joins)
 
 
 def firing_rate(target) -> Callable:
@@ -58,29 +55,22 @@ def firing_rate(target) -> Callable:
     return lambda f: (((f - target) ** 2).sum() / 2, f - target)
 
 
-def activity(step, of):
-    if of not in ("outputs", "membranes"):
-        raise ValueError(f"a penalty is of 'outputs' or 'membranes', got {of!r}.")
-    return step.output if of == "outputs" else step.membrane
-
-
 class Own(NamedTuple):
-    """The derivatives of the penalties of a layer in a step, each as a mean over B."""
+    """The derivatives of the penalties of a layer in a step by its outputs [B, N], each as a mean over B."""
 
-    joined: Any  # by the outputs [B, N]
-    apart: Any  # by the outputs, for those that do not join the signal
-    membranes: Any  # by the membranes
+    joined: Any
+    apart: Any  # of those that do not join the signal
 
 
 def own_losses(steps, penalties) -> tuple[float, list[Own | None]]:
     """The sum of the penalties of a step, as a mean over B, and their derivatives per layer, None for one without any."""
     total, own = 0.0, [None] * len(steps)
     for penalty in penalties:
-        values = activity(steps[penalty.layer], penalty.of)
+        values = steps[penalty.layer].output
         losses, derivatives = penalty.function(values)
         total += float(np.mean(losses))
         if own[penalty.layer] is None:
             own[penalty.layer] = Own(*(np.zeros_like(values) for _ in Own._fields))
-        kind = "membranes" if penalty.of == "membranes" else "joined" if penalty.joins else "apart"
-        getattr(own[penalty.layer], kind)[...] += derivatives / len(values)
+        kind = own[penalty.layer].joined if penalty.joins else own[penalty.layer].apart
+        kind += derivatives / len(values)
     return total, own

@@ -2,8 +2,8 @@
 
 What a layer hands to a route is its cotangent: the derivative by the layer's current as the rule has it, the signal times a
 factor. A kernel, those of edges too, brings to its receiver what its sender put out in the same step; what an edge carries
-from the past is a number. So signals take the chain and the edges without a delay, and no others. Of inputs with learned
-delays, they take the share that arrives in the same step, or, with `through_delays`, all, as if there was no delay.
+from the past is a number. So signals take the chain and the edges without a delay, and no others; of inputs with learned
+delays, they take the share that arrives in the same step.
 """
 
 from dataclasses import replace
@@ -16,9 +16,6 @@ from oracle.running import signals_of_outputs
 class Route:
     """Base: the loss is that of the outputs, and signals come down from layer to layer."""
 
-    def __init__(self, *, through_delays=False):
-        self.through_delays = through_delays
-
     def signals(self, steps, signal, t):
         """Losses [B], and per layer the part of the signal that does not come from other layers."""
         return signals_of_outputs(steps, signal)
@@ -28,7 +25,7 @@ class Route:
         signals = []
         for prefix, edge in layers[index].connections(index).items():
             if edge.delay == 0 and edge.sender >= 0:
-                share = 1.0 if self.through_delays else edge.weights_of_lags().get(0, (0.0, 0.0))[0]
+                share = edge.weights_of_lags().get(0, (0.0, 0.0))[0]
                 signals.append((edge.sender, (cotangent @ self.matrix(index, prefix, edge).T) * share))
         return signals
 
@@ -51,8 +48,7 @@ class Matrices(Route):
     layer needs none. Adaptive ones are changed by the gradients of the kernels in whose place they are.
     """
 
-    def __init__(self, kernels, **options):
-        super().__init__(**options)
+    def __init__(self, kernels):
         self.kernels = kernels
 
     def matrix(self, index, prefix, edge):
@@ -67,7 +63,6 @@ class ToHidden(Symmetric):
     """
 
     def __init__(self, matrices):
-        super().__init__()
         self.matrices = [np.asarray(matrix, np.float64) for matrix in matrices]
         self.top = len(self.matrices)
 
@@ -76,10 +71,12 @@ class ToHidden(Symmetric):
 
 
 class Direct(ToHidden):
-    """signal = e B^T with B [N, C] and the cotangent e [B, C] of the top: the error of an LI itself, psi signal of an LIF."""
+    """signal = e B^T with B [N, C] and the cotangent e [B, C] of the last layer: the error of an LI or of synapses alone
+    itself, psi signal of an LIF."""
 
     def below(self, layers, index, cotangent):
-        direct = [(hidden, cotangent @ B.T) for hidden, B in enumerate(self.matrices)] if index == self.top else []
+        last = index == len(layers) - 1
+        direct = [(hidden, cotangent @ B.T) for hidden, B in enumerate(self.matrices)] if last else []
         return direct + super().below(layers, index, cotangent)
 
 

@@ -54,13 +54,6 @@ def eligibilities(layer, trace, step):
     return eps, new_trace
 
 
-def eligibilities_of_membrane(layer, trace, step):
-    """What the membrane before the reset owes to each parameter, from the OLD trace: dv/dh E + dv/di x."""
-    blocks = layer.unit_neuron().membrane_blocks(step)
-    direct = {name: di * blocks.psi for name, di in currents(layer, step).items()} | blocks.ds
-    return {name: (blocks.o * before).sum(axis=-1) + direct.get(name, 0.0) for name, before in trace.items()}
-
-
 class Integrated(NamedTuple):
     """The derivatives of the states before firing, where nothing passes through spikes, and what parameters of firing add."""
 

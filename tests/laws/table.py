@@ -1,0 +1,308 @@
+"""What each rule is compared with: the one table. A new rule is one entry here, and its equations in tests/oracle."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+import oracle
+from slax_neurons import Connect
+from slax_rules import RULES, Direct, FixedBases, Local, Route, Symmetric, Target
+from slax_rules.layerwise.plan import plan_stack
+from stacks import Conv, Pair, pair
+
+T, B, C = 9, 3, 4  # three windows of three steps, which are one program
+WINDOW = 3
+
+
+def lif(**options: Any) -> dict[str, Any]:
+    return {"kind": "lif", "decay": 0.8, "threshold": 0.7, **options}
+
+
+LI = {"kind": "li", "decay": 0.7}
+DETACHED = {"stop_reset_gradient": True}
+
+
+def spread(value: float, n: int) -> np.ndarray:
+    """One number for each unit."""
+    return value * np.linspace(0.9, 1.0, n)
+
+
+def per_unit(kind: str, n: int, **values: float) -> dict[str, Any]:
+    return {"kind": kind, **{name: spread(value, n) for name, value in values.items()}}
+
+
+ADLIF = {"decay": 0.8, "adaptation_decay": 0.9, "a": 0.2, "b": 0.4, "threshold": 0.9}
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """Layers as `pair` takes them."""
+
+    sizes: list[Any]
+    neurons: list[dict[str, Any]]
+    edges: tuple[tuple[int, int, int], ...] = ()
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def pair(self, *, fixed: bool = False, own_edges: bool = False, dtype: Any = jnp.float64) -> Pair:
+        edges = [edge for edge in self.edges if not own_edges or edge[0] == edge[1]]
+        neurons = [neuron | ({"fixed": fixed} if neuron["kind"] != "none" else {}) for neuron in self.neurons]
+        return pair(self.sizes, neurons, edges=edges, dtype=dtype, **self.options)
+
+
+def _delays(n: int, seed: int) -> np.ndarray:
+    """Between steps, at a whole number of them, and none; the shorter ones let signals pass down."""
+    return np.concatenate([[0.0, 2.0, 0.4], np.random.default_rng(seed).uniform(0, 5, n - 3)])
+
+
+NETWORKS = {
+    # No reset has a gradient and the last layer integrates: what all claims of exactness ask for.
+    "chain": Network([7, 6, 5, C], [lif(**DETACHED), lif(decay=0.6, **DETACHED), LI]),
+    "edges": Network(
+        [7, 6, 5, C],
+        [lif(), lif(decay=0.6, reset="zero"), LI],
+        ((0, 0, 1), (1, 0, 1), (2, 0, 2), (0, 2, 0), (0, 1, 3)),
+    ),
+    "states": Network(
+        [7, 6, 5, C],
+        [
+            {"kind": "cuba_lif", "reset": "zero", "threshold": 0.7},
+            {"kind": "alif", "threshold": 0.7},
+            lif(reset="none"),
+        ],
+        ((0, 0, 2), (2, 2, 1)),
+    ),
+    "units": Network(
+        [7, 6, C],
+        [
+            per_unit("lif", 6, decay=0.8, threshold=0.7),
+            per_unit("cuba_lif", C, synapse_decay=0.6, threshold=0.7) | {"decay": 0.8},
+        ],
+        ((0, 0, 1),),
+    ),
+    "conv": Network(
+        [(4, 4, 2), Conv(4, (3, 3), groups=2), Conv(3, (2, 2), strides=(2, 2), padding="VALID"), C],
+        [lif(), lif(decay=0.6), LI],
+    ),
+    "linear last": Network([7, 6, 5, C], [{"kind": "if", "threshold": 1.5}, lif(), {"kind": "none"}], ((0, 0, 1),)),
+    "integrates": Network([7, 6, 5, C], [LI, lif(reset="none", **DETACHED), LI], ((0, 2, 0),)),
+    "delays": Network(
+        [7, 6, 5, C],
+        [lif(), {"kind": "cuba_lif", "reset": "zero", "threshold": 0.7}, LI],
+        ((0, 0, 1), (1, 0, 2), (0, 2, 0)),
+        {"delays": {index: _delays(n, index) for index, n in enumerate((7, 6, 5))}},
+    ),
+    "delays alone": Network(
+        [7, 6, 5, C], [lif(), lif(reset="zero"), LI], (), {"delays": {1: _delays(6, 1), 2: _delays(5, 2)}}
+    ),
+    "adlif": Network(
+        [7, 5, C], [per_unit("adlif", 5, **ADLIF), per_unit("adlif", C, **ADLIF)], ((0, 0, 1),), {"gain": 10}
+    ),
+    "adlif of a layer": Network([7, 5, C], [{"kind": "adlif", **ADLIF}] * 2, ((0, 0, 1),), {"gain": 10}),
+    "symplectic": Network(
+        [7, 5, C],
+        [per_unit("adlif", n, **ADLIF) | {"q": 20.0, "reset": "zero", **DETACHED} for n in (5, C)],
+        ((0, 0, 1),),
+        {"gain": 10},
+    ),
+    "brf": Network(
+        [7, 5, C],
+        [
+            per_unit("brf", n, omega=30.0, b_offset=2.0, threshold=0.7, refractory_decay=0.8) | {"dt": 0.01}
+            for n in (5, C)
+        ],
+        ((0, 0, 1),),
+        {"gain": 120},
+    ),
+}
+SPIKES = np.random.default_rng(0).uniform(size=(T, B, 32)) < 0.4
+
+
+def inputs_of(network: str) -> np.ndarray:
+    size = NETWORKS[network].sizes[0]
+    return (
+        np.asarray(SPIKES, float).reshape(T, B, *size) if isinstance(size, tuple) else SPIKES[..., :size].astype(float)
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- the loss and the mask
+
+# The last number of a target is the weight of the loss of its step, so that doubling it doubles the loss.
+TARGETS = np.random.default_rng(1).normal(size=(T, B, C))
+TARGETS[..., -1] = np.random.default_rng(2).uniform(0.5, 1.5, (T, B))
+MASK = np.random.default_rng(4).uniform(size=(T, B)) < 0.7
+MASK[3:6] = False  # a window in which nothing counts
+MASK[7:, 1] = MASK[8:, 0] = False  # padding
+ALL = np.ones((T, B), bool)
+
+
+def weighted_squares(outputs: Any, targets: Any) -> Any:
+    return targets[..., -1] * ((outputs - targets)[..., :-1] ** 2).mean(axis=-1)
+
+
+def signal_of(targets: np.ndarray, mask: np.ndarray) -> Callable[..., Any]:
+    """`weighted_squares` in the mean over what counts, as the oracle reads losses."""
+    weights = weights_of(mask) * targets[..., -1]
+
+    def signal(t: int, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        error = np.where(np.arange(C) < C - 1, outputs - targets[t], 0.0)
+        return weights[t] * (error**2).sum(axis=1) / (C - 1), weights[t][:, None] * 2 * error / (C - 1)
+
+    return signal
+
+
+def weights_of(mask: np.ndarray) -> np.ndarray:
+    """The weight of each loss in a mean over all, for the mean over those that count."""
+    return mask * mask.size / mask.sum()
+
+
+# ---------------------------------------------------------------------------------------------------------------- the rules
+
+
+class Entry(NamedTuple):
+    """A rule and the oracle's definition of it.
+
+    Args:
+        oracle: (layers, inputs, signal, and for rules by layers route=) -> `oracle.Result`.
+        networks: names of those on which the two are compared.
+        rule: the name in `RULES`; that of the entry where it is not given.
+        options: of the rule, made for a model.
+        fixed: whether the neurons have no parameters, for which the rule has no gradient.
+        own_edges: whether the rule takes edges from a layer to itself alone.
+    """
+
+    oracle: Callable[..., oracle.Result]
+    networks: tuple[str, ...]
+    rule: str | None = None
+    options: Callable[[Connect], dict[str, Any]] = lambda model: {}
+    fixed: bool = False
+    own_edges: bool = False
+
+
+def given(**options: Any) -> Callable[[Connect], dict[str, Any]]:
+    return lambda model: options
+
+
+S_TLLR = {"lambda_pre": 0.7, "lambda_post": 0.3, "alpha_pre": 1.1, "alpha_post": -0.4}
+
+
+def s_tllr(layers: Any, x: Any, signal: Any, *, numbers: Any = S_TLLR, activation: Any = None, **running: Any) -> Any:
+    """Hidden layers have S-TLLR, and so has a last one that fires; another last one has OTTT."""
+    hidden = oracle.STLLR(*numbers.values(), activation, bias_trace=False)
+    last = hidden if hasattr(layers[-1].neuron, "spike") else oracle.OTTT(False)
+    rule = oracle.PerLayer([*[hidden] * (len(layers) - 1), last], route=running.pop("route", None))
+    return oracle.run(rule, layers, x, signal, **running)
+
+
+@dataclasses.dataclass(frozen=True)
+class SignSymmetric(Route):
+    """A user's own route: signals pass down through the signs of the weights."""
+
+    def kernels(self, layer: Any) -> list[Any]:
+        return [jnp.sign(synapse.kernel[...]) for synapse in layer.current_synapses]
+
+
+UNITS = ("units", "adlif", "symplectic", "brf")
+ANY = ("chain", "edges", "states", "conv", "linear last")
+OTTT_WITHOUT_BIAS = functools.partial(oracle.ottt, bias_trace=False)
+TABLE = {
+    "bptt": Entry(oracle.bptt, ("edges", "states", "conv", "delays", *UNITS)),
+    "tbptt": Entry(functools.partial(oracle.tbptt, window=4), ("states", "edges"), options=given(steps=4)),
+    "rtrl": Entry(oracle.rtrl, ("edges", "conv", "delays")),
+    "snap": Entry(oracle.snap, ("states", "symplectic")),
+    "snap 2": Entry(functools.partial(oracle.snap, n=2), ("edges", "symplectic"), "snap", given(n=2)),
+    "ostl": Entry(oracle.ostl, (*ANY, "integrates", "delays", "delays alone", *UNITS)),
+    "ostl_with_recurrence": Entry(
+        functools.partial(oracle.ostl, with_h=True), ("chain", "edges", "states", "units", "symplectic"), own_edges=True
+    ),
+    "otpe": Entry(oracle.otpe, (*ANY, "delays")),
+    "otpe given a decay": Entry(
+        functools.partial(oracle.otpe, next_decay=lambda *_: 0.7),
+        ("edges", "adlif", "brf"),
+        "otpe",
+        given(output_decay=0.7),
+    ),
+    "approximate_otpe": Entry(oracle.approximate_otpe, (*ANY, "delays")),
+    "approximate_otpe as the authors": Entry(
+        functools.partial(oracle.approximate_otpe, bias_trace=False, next_decay=lambda *_: 0.7),
+        ("states", "adlif of a layer"),
+        "approximate_otpe",
+        given(bias_trace=False, output_decay=0.7),
+    ),
+    "ottt": Entry(oracle.ottt, (*ANY, "integrates", "delays", "delays alone", "adlif of a layer")),
+    "ottt as the authors": Entry(OTTT_WITHOUT_BIAS, ("edges",), "ottt", given(bias_trace=False)),
+    "sltt": Entry(oracle.sltt, (*ANY, "delays", "brf")),
+    "e_prop": Entry(oracle.e_prop, (*ANY, "delays")),
+    "e_prop given a decay": Entry(
+        functools.partial(oracle.e_prop, kappa=0.7), ("symplectic",), "e_prop", given(output_decay=0.7)
+    ),
+    "e_prop_random": Entry(oracle.e_prop, ("chain", "edges", "delays", "linear last")),
+    "e_prop_adaptive": Entry(oracle.e_prop, ("chain", "conv")),
+    "e_prop_direct": Entry(oracle.e_prop, ("chain", "edges", "delays", "linear last")),
+    "pp_prop": Entry(
+        functools.partial(oracle.pp_prop, decay=0.8),
+        ("chain", "edges", "states", "conv", "delays", "brf"),
+        options=given(decay=0.8),
+        fixed=True,
+    ),
+    "decolle": Entry(oracle.ottt, ("chain", "states", "linear last")),
+    "hypr": Entry(oracle.ostl, ("chain",)),
+    "s_tllr": Entry(s_tllr, (*ANY, "integrates", "delays"), options=given(**S_TLLR), fixed=True),
+    "tess": Entry(s_tllr, ("chain",), options=given(**S_TLLR), fixed=True),
+    "osttp": Entry(oracle.ostl, ("chain", "edges", "linear last")),
+    "etlp": Entry(OTTT_WITHOUT_BIAS, ("chain", "conv")),
+    "dfa": Entry(oracle.sltt, ("linear last", "edges")),
+    "drtp": Entry(oracle.sltt, ("linear last",)),
+    # Routes that no name of the registry combines with these rules.
+    "ostl, signs": Entry(oracle.ostl, ("edges",), "ostl", given(route=SignSymmetric())),
+    "otpe, bases": Entry(oracle.otpe, ("conv",), "otpe", given(route=FixedBases("sine"))),
+    "approximate_otpe, direct": Entry(
+        oracle.approximate_otpe, ("edges",), "approximate_otpe", lambda model: {"route": Direct(rngs=nnx.Rngs(6))}
+    ),
+    "pp_prop, target": Entry(
+        functools.partial(oracle.pp_prop, decay=0.8),
+        ("edges",),
+        "pp_prop",
+        lambda model: {"decay": 0.8, "route": Target(rngs=nnx.Rngs(6))},
+        fixed=True,
+    ),
+    "ostl_with_recurrence, local": Entry(
+        functools.partial(oracle.ostl, with_h=True),
+        ("edges",),
+        "ostl_with_recurrence",
+        lambda model: {"route": Local(rngs=nnx.Rngs(6))},
+        own_edges=True,
+    ),
+}
+
+
+def made(name: str, model: Connect) -> Any:
+    """The rule of an entry for a model, which draws the same numbers each time that it is made."""
+    entry = TABLE[name]
+    return RULES[entry.rule or name].make(rngs=nnx.Rngs(5), model=model, **entry.options(model))
+
+
+def layers_of(model: Connect) -> Any:
+    """The layers of a stack as rules see them."""
+    return plan_stack("", model).layers(model)
+
+
+def route_of(rule: Any, model: Connect, layers: Any, targets: np.ndarray) -> oracle.routes.Route:
+    """The oracle's route with the matrices of a rule's route; `targets` are those of each step times their weights."""
+    route, seen = rule.route, layers_of(model)
+    if isinstance(route, Symmetric):
+        return oracle.Symmetric()
+    if not isinstance(route, Direct | Target | Local | FixedBases):
+        named = [["kernel", *(f"edge{n}_kernel" for n in range(len(layer.current_synapses) - 1))] for layer in seen]
+        kernels = [[np.asarray(kernel) for kernel in route.kernels(layer)] for layer in seen]
+        matrices = [dict(zip(names, found, strict=True)) for names, found in zip(named, kernels, strict=True)]
+        return oracle.Matrices([*matrices, *({"kernel": layer.kernel} for layer in layers[len(seen) :])])
+    hidden = zip(seen[:-1], layers, strict=False)
+    matrices = [np.asarray(route.matrix(ours, theirs.size, C, jnp.float64)) for ours, theirs in hidden]
+    if isinstance(route, Target):
+        return oracle.Target(matrices, targets)
+    return oracle.Direct(matrices) if isinstance(route, Direct) else oracle.Local(matrices)

@@ -1,0 +1,299 @@
+"""What a call of `gradients` is given and does: targets, masks, losses of sequences, transformations of JAX around it."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import slax_rules
+from laws.table import LI, SPIKES, WINDOW, lif, made
+from slax_neurons import unroll
+from slax_rules import (
+    BPTT,
+    OSTL,
+    RULES,
+    TBPTT,
+    UORO,
+    LayerRule,
+    LearningRule,
+    PerSequence,
+    PerStep,
+    SequenceLoss,
+    cite,
+    cross_entropy,
+    gradients,
+    last_step,
+    squared_error,
+    train_offline,
+    train_online,
+    valid_steps,
+)
+from stacks import deviation, furthest, inputs, pair
+
+T, B = 9, 3
+LABELS = np.array([0, 3, 2])
+LENGTHS = np.array([9, 2, 5])
+X = SPIKES[..., :7].astype(float)
+EXACT = 1e-12
+
+
+def net(fixed=False, dtype=jnp.float64):
+    return pair([7, 6, 4], [lif(fixed=fixed), LI | {"fixed": fixed}], edges=[(0, 0, 1)], dtype=dtype).model
+
+
+def run(model, x=X, targets=LABELS, rule=None, loss=cross_entropy, window=WINDOW, **options):
+    rule = {} if rule is None else {"rule": rule}
+    return gradients(model, loss, jnp.asarray(x), targets, window=window, **rule, **options)
+
+
+def outputs_of(model, x=X):
+    return unroll(model, model.initialize_carry(x.shape[1:]), jnp.asarray(x))[1]
+
+
+# ------------------------------------------------------------------------------------------------- means, targets and masks
+
+
+def test_loss_and_gradient_are_those_of_the_mean_over_valid_entries():
+    """Of the whole batch: a long sample counts more than a short one."""
+    model = net()
+
+    def loss_of(model):
+        losses = cross_entropy(outputs_of(model), LABELS)
+        return sum(losses[:length, sample].sum() for sample, length in enumerate(LENGTHS)) / LENGTHS.sum()
+
+    assert furthest(run(model, mask=valid_steps(LENGTHS, T)), nnx.value_and_grad(loss_of)(model)) < EXACT
+
+
+def test_masks_are_the_steps_of_their_lengths():
+    mask = np.array([[1, 0, 1], [1, 0, 0], [1, 0, 0]])
+    for lengths in ([3, 0, 1], jnp.array([3, 0, 1]), np.array([3, 0, 1], np.uint8)):
+        np.testing.assert_array_equal(valid_steps(lengths, 3), mask)
+        np.testing.assert_array_equal(last_step(lengths, 3), [[0, 0, 1], [0, 0, 0], [1, 0, 0]])
+
+
+@pytest.mark.parametrize("rule", [BPTT(), OSTL()], ids=["bptt", "ostl"])
+def test_a_mask_under_jit_may_have_no_true_entry(rule):
+    """Then nothing is learned. A window in which nothing counts passes its traces on: the loss at the end is exact above."""
+    model = net()
+    found = jax.jit(lambda mask: run(model, mask=mask, rule=rule))
+    assert not any(leaf.any() for leaf in jax.tree.leaves(found(jnp.zeros((T, B), bool))))
+    mask = last_step(LENGTHS, T)
+    ours, exact = found(mask), run(model, mask=mask)
+    assert furthest(ours[1]["modules"][2], exact[1]["modules"][2]) < EXACT
+    one = run(model, mask=mask, rule=TBPTT(steps=1))
+    assert deviation(one[1]["modules"][2]["kernel"][...], exact[1]["modules"][2]["kernel"][...]) > 0.1
+
+
+@pytest.mark.parametrize("rule", [BPTT(), OSTL()], ids=["bptt", "ostl"])
+def test_a_loss_of_a_sequence_gets_the_mask_and_what_is_missing_may_be_nan(rule):
+    """Under windows the outputs come in pieces; the loss of the whole sequence has the gradient of autodiff."""
+    model, targets = net(), np.zeros((T, B, 4))
+    targets[2, 1] = np.nan
+    mask = np.ones((T, B), bool)
+    mask[:, 1] = False
+
+    def mean(y, t, mask):
+        return jnp.mean((y - t) ** 2, axis=(0, 2)) * 2
+
+    found = run(model, targets=jnp.asarray(targets), rule=rule, loss=SequenceLoss(mean), mask=jnp.asarray(mask))
+    expected, gradient = nnx.value_and_grad(lambda m: (outputs_of(m)[:, [0, 2]] ** 2).mean() * 2)(model)
+    assert float(found[0]) == pytest.approx(float(expected), rel=1e-12)
+    assert furthest(found[1]["modules"][2], gradient["modules"][2]) < EXACT
+
+
+def test_marked_targets_are_what_they_say():
+    """With as many steps as samples nothing else says which of the two they are; a tree under one mark is one of them."""
+    model, x, rng = net(), X[:B], np.random.default_rng(0)
+    labels, tracks = jnp.asarray(rng.integers(0, 4, (B, B))), jnp.asarray(rng.normal(size=(B, B, 4)))
+    outputs = outputs_of(model, x)
+    step = run(model, x, PerStep(labels), OSTL(), window=2)[0]
+    assert step == pytest.approx(float(cross_entropy(outputs, labels).mean()), rel=1e-12)
+    sequence = run(model, x, PerSequence(LABELS), OSTL(), window=2)[0]
+    assert sequence == pytest.approx(float(cross_entropy(outputs, LABELS).mean()), rel=1e-12)
+
+    def both(y, t):
+        return cross_entropy(y, t["a"]) + squared_error(y, t["b"])
+
+    track = run(model, x, PerStep({"a": labels, "b": tracks}), OSTL(), both, 2)[0]
+    assert track == pytest.approx(float(step + jnp.mean((outputs - tracks) ** 2)), rel=1e-12)
+
+
+def test_a_loss_of_optax_is_the_loss_of_a_step():
+    model = net()
+    theirs = run(model, rule=OSTL(), loss=optax.losses.softmax_cross_entropy_with_integer_labels)
+    assert furthest(run(model, rule=OSTL()), theirs) < EXACT
+
+
+def test_gradients_match_finite_differences_of_a_smooth_spike():
+    """BPTT with true derivatives throughout: the spike is a sigmoid and so is its surrogate's antiderivative."""
+
+    @jax.custom_jvp
+    def smooth(x):
+        return jax.nn.sigmoid(4 * x)
+
+    smooth.defjvps(lambda t, s, x: 4 * s * (1 - s) * t)
+    model = net()
+    model.modules[1].spike_fn = smooth
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    flat, unflatten = jax.flatten_util.ravel_pytree(params)
+    exact, _ = jax.flatten_util.ravel_pytree(run(model)[1])
+    loss = jax.jit(lambda flat: run(nnx.merge(graphdef, unflatten(flat), rest))[0])
+    for direction in np.random.default_rng(0).normal(size=(5, flat.size)):
+        numeric = (loss(flat + 1e-6 * direction) - loss(flat - 1e-6 * direction)) / 2e-6
+        assert float(exact @ direction) == pytest.approx(float(numeric), rel=1e-7)
+
+
+def test_a_flax_cell_needs_no_key():
+    cell = nnx.LSTMCell(7, 4, rngs=nnx.Rngs(0), param_dtype=jnp.float64)
+    zero = cell.initialize_carry((B, 7), nnx.Rngs(1))
+    drawn = jax.tree.map(lambda c: jnp.asarray(np.random.default_rng(2).normal(size=c.shape)), zero)
+    assert furthest(run(cell), run(cell, carry=zero)) == 0
+    assert furthest(run(cell), run(cell, carry=drawn)) > 1e-3
+
+
+# --------------------------------------------------------------------------------------------------- transformations around
+
+KINDS = ("bptt", "tbptt", "ostl", "ottt", "otpe", "e_prop_adaptive", "decolle", "pp_prop", "snap", "uoro")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_second_call_traces_nothing_and_a_gradient_changes_nothing_of_the_model(name):
+    """Of `gradients` and of the training step, with other numbers, and a rule that is made anew."""
+    traced, model = 0, net(fixed=True)
+
+    def counting(outputs, labels):
+        nonlocal traced
+        traced += 1
+        return cross_entropy(outputs, labels)
+
+    def call(seed):
+        x, labels = inputs(T, B, 7, seed), jnp.roll(LABELS, seed)
+        before = [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(model))]
+        run(model, x, labels, made(name, model), counting)
+        jax.tree.map(np.testing.assert_array_equal, before, jax.tree.leaves(nnx.state(model)))
+        if "online" in RULES[name].updates:
+            train_online(model, optimizer, counting, x, labels, rule=made(name, model), window=4)
+        train_offline(model, optimizer, counting, x, labels, rule=made(name, model), window=WINDOW)
+
+    rule = made(name, model)
+    trained = (model, rule) if name == "e_prop_adaptive" else model
+    optimizer = nnx.Optimizer(trained, optax.sgd(0.1), wrt=nnx.Param)
+    call(0)
+    first = traced
+    call(1)
+    assert traced == first > 0
+
+
+@pytest.mark.parametrize("name", ["bptt", "otpe", "e_prop_adaptive", "snap", "uoro"])
+def test_gradient_is_the_same_in_jit_vmap_over_models_and_as_an_argument_of_nnx_jit(name):
+    models = [net(fixed=True) for _ in range(2)]
+    models[1].modules[0].kernel[...] *= 0.9
+    graphdef, _ = nnx.split(models[0])
+    xs = jnp.stack([jnp.asarray(X), inputs(T, B, 7, 1)])
+    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(nnx.state(model) for model in models))
+
+    @jax.jit
+    @jax.vmap
+    def gradient(state, x):
+        model = nnx.merge(graphdef, state)
+        return run(model, x, rule=made(name, model))
+
+    found = gradient(states, xs)
+    for index, model in enumerate(models):
+        expected = run(model, xs[index], rule=made(name, model))
+        assert furthest(jax.tree.map(lambda leaf, index=index: leaf[index], found), expected) < 1e-11
+    jitted = nnx.jit(lambda model, rule: run(model, xs[1], rule=rule))
+    assert furthest(jitted(models[1], made(name, models[1])), expected) < 1e-11
+
+
+@pytest.mark.parametrize("name", ["otpe", "uoro"])
+def test_training_in_a_scan_of_one_s_own_is_training_step_by_step(name):
+    """A step of `jax.lax.scan` over states, under `jax.jit`, a rule with a random stream included."""
+    batches = jnp.stack([inputs(T, B, 7, seed) for seed in range(3)])
+
+    def make():
+        model = net(fixed=True)
+        return (
+            model,
+            nnx.Optimizer(model, optax.sgd(0.1, momentum=0.9), wrt=nnx.Param),
+            RULES[name].make(rngs=nnx.Rngs(0), model=model),
+        )
+
+    graphdef, state = nnx.split(make())
+
+    @jax.jit
+    def epoch(state, batches):
+        def step(state, x):
+            model, optimizer, rule = nnx.merge(graphdef, state, copy=True)
+            loss = train_offline(model, optimizer, cross_entropy, x, LABELS, rule=rule, window=WINDOW)
+            return nnx.state((model, optimizer, rule)), loss
+
+        return jax.lax.scan(step, state, batches)
+
+    after, losses = epoch(state, batches)
+    model, optimizer, rule = make()
+    expected = [train_offline(model, optimizer, cross_entropy, x, LABELS, rule=rule, window=WINDOW) for x in batches]
+    np.testing.assert_allclose(losses, expected, rtol=1e-12)
+    assert len(set(map(float, losses))) == 3
+    ours, theirs = (
+        jax.tree.leaves(nnx.as_pure(nnx.state(one, nnx.Param))) for one in (nnx.merge(graphdef, after)[0], model)
+    )
+    assert furthest(ours, theirs) < EXACT
+
+
+def test_a_model_from_outside_of_a_traced_function_is_left_alone():
+    """Only what changes is written back, here the stream of a rule that is made inside."""
+    model = net()
+    found = jax.jit(lambda x: run(model, x, rule=UORO(rngs=nnx.Rngs(0))))(jnp.asarray(X))
+    assert furthest(found, run(model, rule=UORO(rngs=nnx.Rngs(0)))) < EXACT
+
+
+@pytest.mark.parametrize("name", ["ostl", "ottt", "otpe", "decolle", "snap"])
+def test_steps_online_at_constant_parameters_sum_to_the_deferred_gradient(name):
+    """An optimizer that adds gradients up and moves nothing."""
+    model = net(fixed=True)
+    adds_up = optax.GradientTransformation(
+        lambda params: jax.tree.map(jnp.zeros_like, params),
+        lambda gradient, so_far, params: (
+            jax.tree.map(jnp.zeros_like, gradient),
+            jax.tree.map(jnp.add, so_far, gradient),
+        ),
+    )
+    optimizer = nnx.Optimizer(model, adds_up, wrt=nnx.Param)
+    loss = train_online(model, optimizer, cross_entropy, jnp.asarray(X), LABELS, rule=made(name, model), window=WINDOW)
+    deferred = run(model, rule=made(name, model))
+    summed = [leaf * WINDOW / T for leaf in jax.tree.leaves(nnx.state(optimizer.opt_state))]
+    assert furthest(summed, jax.tree.leaves(deferred[1])) < 1e-11
+    assert float(loss) == pytest.approx(float(deferred[0]), rel=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------------------- the registry
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_is_made_by_its_name_and_cited_as_its_name_is(name):
+    """FPTT is in the optimizer, and HYPR is another name of a rule, so that their rules do not tell them."""
+    entry, model = RULES[name], net(fixed=True)
+    rule = entry.make(rngs=nnx.Rngs(0), model=model)
+    assert isinstance(rule, entry.rule) and issubclass(entry.rule, LearningRule | LayerRule)
+    assert set(entry.updates) <= {"offline", "online"} and entry.updates and str(entry.exact)
+    assert bool(jax.tree.leaves(nnx.state(rule, nnx.Param))) == (name == "e_prop_adaptive")
+    same = {"fptt": "bptt", "hypr": "ostl"}.get(name, name)
+    assert cite(name).startswith("@") and cite(rule) == cite(same)
+    assert [cite(TBPTT(steps=3)), cite("dfa") in cite(OSTL(route=RULES["dfa"].route(rngs=nnx.Rngs(0))))] == [
+        cite("tbptt"),
+        True,
+    ]
+
+
+def test_autodiff_of_the_user_is_all_there_is():
+    """No rule hides behind a derivative of its own."""
+    sources = sorted(Path(slax_rules.__file__).parent.rglob("*.py"))
+    assert len(sources) > 20
+    assert [path.name for path in sources if re.search("custom_vjp|custom_jvp|defvjp", path.read_text())] == []

@@ -1,0 +1,161 @@
+"""What compiled programs of rules hold: one product per layer, window and direction, no float64, no growth in time."""
+
+import itertools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from laws.table import LI, lif, made
+from slax_neurons import LI as Integrator
+from slax_neurons import LIF, connect, unroll
+from slax_rules import BPTT, RULES, cross_entropy, gradients
+from slax_rules.layerwise.engine import as_rule
+from stacks import linear, pair
+
+T, B = 32, 4
+SIZES = [20, 30, 25, 7]
+LAYERS = len(SIZES) - 1
+LABELS = np.arange(B) % 7
+# XLA's optimizations are on in the programs of this file alone, as users have them.
+OPTIMIZED = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+# Forward, one product for each layer; backward, one for each gradient of weights and one for each signal to the layer below.
+PRODUCTS = 3 * LAYERS - 1
+# A second trace has a product of its own in each hidden layer, and so has the loss of each hidden layer.
+MORE = {"s_tllr": LAYERS - 1, "tess": 2 * (LAYERS - 1), "decolle": LAYERS - 1}
+
+
+def compiled(function, *arguments):
+    return jax.jit(function).lower(*arguments).compile(compiler_options=OPTIMIZED)
+
+
+def stack():
+    synapses = [linear(*sizes, index, jnp.float32) for index, sizes in enumerate(itertools.pairwise(SIZES))]
+    modules = [module for synapse in synapses for module in (synapse, LIF())]
+    return connect([*modules[:-1], Integrator()])
+
+
+def gradient_of(name, model, window):
+    rule = RULES[name].make(rngs=nnx.Rngs(1), model=model)
+    labels = jnp.asarray(LABELS, jnp.int32)
+    return lambda inputs: gradients(model, cross_entropy, inputs, labels, rule=rule, window=window)
+
+
+@pytest.mark.parametrize("name", ["bptt", "ostl", "otpe", "ottt", "s_tllr", "decolle", "pp_prop"])
+def test_a_program_has_one_product_for_each_layer_window_and_direction(name):
+    """As many as BPTT, whatever the traces: 3 L - 1, and one more for each trace and loss that a rule has in addition."""
+    program = compiled(gradient_of(name, stack(), T), jnp.ones((T, B, SIZES[0]), jnp.float32))
+    assert len(re.findall(r" dot\(", program.as_text())) == PRODUCTS + MORE.get(name, 0)
+
+
+@pytest.mark.parametrize("name", ["bptt", "otpe", "ottt"])
+@pytest.mark.parametrize("platform", ["cpu", "cuda"])
+def test_programs_have_no_double_precision_no_callback_and_a_length_without_time(name, platform, monkeypatch):
+    """For CUDA too, which needs no GPU: the length of a chunk depends on the platform."""
+    if platform == "cuda":
+        monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    model = stack()
+
+    def text(steps):
+        traced = jax.jit(gradient_of(name, model, 8)).trace(jnp.ones((steps, B, SIZES[0]), jnp.float32))
+        return traced.lower(lowering_platforms=(platform,)).as_text()
+
+    with jax.enable_x64(False):
+        short, long = text(2 * T), text(8 * T)
+    assert "f64" not in short and "callback" not in short
+    assert short.count(" = ") == long.count(" = ")
+
+
+@pytest.mark.parametrize("name", ["ostl", "otpe", "decolle", "e_prop_random", "snap"])
+def test_memory_does_not_grow_with_time(name):
+    model = pair([7, 6, 4], [lif(), LI], edges=[(0, 0, 1)], dtype=jnp.float32).model
+    graphdef, state = nnx.split(model)
+
+    def gradient(state, x):
+        copy = nnx.merge(graphdef, state)
+        return gradients(copy, cross_entropy, x, jnp.zeros(B, int), rule=made(name, copy), window=8)[1]
+
+    sizes = {
+        compiled(gradient, state, jnp.zeros((8 * windows, B, 7), jnp.float32)).memory_analysis().temp_size_in_bytes
+        for windows in (4, 16)
+    }
+    assert len(sizes) == 1
+
+
+def test_bptt_of_a_long_sequence_keeps_an_array_for_each_layer_and_two_more_and_remat_fewer():
+    """The membranes of each layer, the outputs, and the gradient of the loss with respect to them, all [T, B, N]."""
+    steps, batch, units = 1024, 32, 128
+    modules = [part for seed in range(3) for part in (linear(units, units, seed, jnp.float32, use_bias=False), LIF())]
+    graphdef, state = nnx.split(connect(modules))
+    arrays = jax.ShapeDtypeStruct((steps, batch, units), jnp.float32), jax.ShapeDtypeStruct((batch,), jnp.int32)
+
+    def needed(rule):
+        def gradient(state, inputs, labels):
+            return gradients(nnx.merge(graphdef, state), cross_entropy, inputs, labels, rule=rule)
+
+        analysis = compiled(gradient, state, *arrays).memory_analysis()
+        return analysis.temp_size_in_bytes / (4 * steps * batch * units)
+
+    plain = needed(BPTT())
+    assert plain < 3 + 2 + 0.1
+    assert needed(BPTT(remat=True)) < 0.8 * plain
+
+
+@pytest.mark.parametrize("name", ["ostl", "ottt", "s_tllr", "rtrl"])
+def test_a_rule_reads_the_outputs_of_the_plain_forward_pass(name):
+    """Bit for bit, with the carry after it, in a stack with a cycle; and its pass forward alone has the same outputs."""
+    neurons = [lif(fixed=True), LI | {"fixed": True}]
+    model = pair([7, 6, 4], neurons, edges=[(0, 0, 1), (1, 0, 2)], dtype=jnp.float32).model
+    graphdef, state = nnx.split(model)
+    x = jnp.asarray(np.random.default_rng(0).uniform(size=(T, B, 7)) < 0.4, jnp.float32)
+
+    def plain(state, x):
+        copy = nnx.merge(graphdef, state)
+        return unroll(copy, copy.initialize_carry(x.shape[1:]), x, chunk=T)
+
+    def under(state, x):
+        copy, seen = nnx.merge(graphdef, state), []
+        rule = as_rule(RULES[name].make(rngs=nnx.Rngs(1), model=copy))
+
+        class Nothing:
+            probes = ()
+
+            def __call__(self, heads):
+                seen.append(heads.outputs)
+                return jnp.zeros(()), jax.tree.map(jnp.zeros_like, heads)
+
+            def targets(self, outputs):
+                return jnp.zeros_like(outputs)
+
+        plan = rule.plan(copy, x.shape[2:])
+        of_step = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
+        start = rule.initialize(plan, copy, copy.initialize_carry(x.shape[1:]), of_step)
+        after = rule.window(plan, copy, start, x, Nothing()).state
+        heads, alone = rule.forward(plan, copy, start, x)
+        return after, alone, seen[0], heads.outputs
+
+    carry, outputs = compiled(plain, state, x)(state, x)
+    after, alone, seen, heads = compiled(under, state, x)(state, x)
+    assert outputs.any()
+    np.testing.assert_array_equal(seen, outputs)
+    np.testing.assert_array_equal(heads, outputs)
+    for found in (after, alone):
+        mine = getattr(found, "carries", None) or getattr(found, "carry", None) or found
+        jax.tree.map(np.testing.assert_array_equal, jax.tree.leaves(mine), jax.tree.leaves(carry))
+
+
+def test_default_windows_are_twice_the_width_within_bounds_of_memory_and_equally_long():
+    def window(batch, width, steps, name="ostl"):
+        model = connect([linear(width, width, 0, jnp.float32), LIF()])
+        rule = as_rule(RULES[name].make())
+        return rule.offline_window(None, model, jax.ShapeDtypeStruct((steps, batch, width), jnp.float32))
+
+    assert window(32, 128, 1024) == 256  # as long as twice the width: arrays of 4 MB
+    assert window(8, 128, 1024) == 1024  # arrays of less than 4 MB
+    assert window(32, 512, 1024) == 256  # twice the width would have arrays of 64 MB
+    assert window(64, 1024, 1024) == 128  # at least
+    assert window(32, 128, 300) == 300 and window(32, 128, 1000) == 250
+    assert window(32, 128, 1024, "ottt") == 64  # as of a chunk: arrays of about 1.5 MB

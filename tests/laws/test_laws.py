@@ -1,0 +1,127 @@
+"""The laws of every rule in the table, read from the same few programs."""
+
+import numpy as np
+import pytest
+
+import oracle
+from laws.programs import case
+from laws.table import ALL, MASK, NETWORKS, TABLE, TARGETS, T, inputs_of
+from slax_rules import RULES, Target
+from stacks import deviation, worst
+
+EXACT = 1e-12
+CASES = [(name, network) for name, entry in TABLE.items() for network in entry.networks]
+ONCE = [(name, entry.networks[0]) for name, entry in TABLE.items()]
+cases = pytest.mark.parametrize(("name", "network"), CASES)
+once = pytest.mark.parametrize(("name", "network"), ONCE)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_spiking_layer_fires_now_and_then(network):
+    """No comparison may hold for want of spikes."""
+    layers = NETWORKS[network].pair().layers
+    history = oracle.forward(layers, inputs_of(network))
+    for index, neuron in enumerate(NETWORKS[network].neurons):
+        if neuron["kind"] not in ("li", "none"):
+            assert 0.05 < oracle.series(history, "output", index).mean() < 0.8, index
+
+
+@cases
+def test_gradient_is_that_of_the_oracle(name, network):
+    """In windows, behind a mask, and whatever targets are missing and inputs are padding there."""
+    here = case(name, network)
+    found, expected = here.run(mask=MASK), here.expected(mask=MASK)
+    assert abs(found.loss / expected.loss - 1) < EXACT
+    assert worst(found.gradients, expected.gradients) < EXACT
+    padded = here.inputs.copy()
+    padded[7:, 1], padded[8:, 0] = 3.0, -2.0
+    missing = np.where(MASK[..., None], TARGETS, np.nan)
+    other = here.run(padded, missing, MASK)
+    assert other.loss == found.loss
+    assert worst(other.gradients, found.gradients) < EXACT
+
+
+@once
+def test_gradient_is_linear_in_the_loss_and_no_sample_has_a_place(name, network):
+    """Hidden layers to which targets are sent do not see the loss, but targets with their weights."""
+    here = case(name, network)
+    found, order = here.run(), np.array([2, 0, 1])
+    permuted = here.run(here.inputs[:, order], TARGETS[:, order])
+    assert worst(permuted.gradients, found.gradients) < EXACT
+    double = here.run(targets=TARGETS * np.where(np.arange(TARGETS.shape[-1]) < TARGETS.shape[-1] - 1, 1, 2))
+    last = slice(-1, None) if isinstance(getattr(here.rule, "route", None), Target) else slice(None)
+    twice = [{name: 2 * part for name, part in layer.items()} for layer in found.gradients]
+    assert abs(double.loss / found.loss - 2) < EXACT
+    assert worst(double.gradients[last], twice[last]) < EXACT
+    silent = here.run(0 * here.inputs).gradients[0]
+    assert not silent["kernel"].any() and silent["bias"].any()
+
+
+@once
+def test_windows_change_nothing(name, network):
+    """Of the length of several, with a shorter one at the end, of one step, and the default."""
+    here = case(name, network)
+    found = here.run()
+    for window in (4, None):
+        other = here.run(mask=None, window=window)
+        assert abs(other.loss / found.loss - 1) < EXACT
+        assert worst(other.gradients, found.gradients) < EXACT
+
+
+# ---------------------------------------------------------------------------------------------------- where a rule is exact
+
+IN_THE_MEAN_OR_IN_THE_OPTIMIZER = {"uoro", "fptt"}
+EVERY = [name for name in RULES if name not in IN_THE_MEAN_OR_IN_THE_OPTIMIZER]
+
+
+def test_the_table_has_every_rule():
+    assert {entry.rule or name for name, entry in TABLE.items()} | IN_THE_MEAN_OR_IN_THE_OPTIMIZER == set(RULES)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_gradient_is_bptt_where_the_registry_says_so_and_not_elsewhere(name):
+    """In as many last layers, of a chain where no reset has a gradient and the last layer integrates, and in as many steps."""
+    exact, here = RULES[name].exact, case(name, TABLE[name].networks[0])
+    found, true = here.run().gradients, here.expected(rule=oracle.bptt).gradients
+    count = len(true) if exact.always else exact.last_layers
+    assert count == 0 or worst(found[len(true) - count :], true[len(true) - count :]) < EXACT
+    if count < len(true):
+        kernels = [deviation(a["kernel"], b["kernel"]) for a, b in zip(found, true, strict=True)][: len(true) - count]
+        of_read_out = "kernels of" in str(exact) or name in (
+            "dfa",
+            "drtp",
+        )  # the last layer, of kernels or without memory
+        assert (kernels.pop() < EXACT) == of_read_out if count == 0 else not of_read_out
+        assert min(kernels[-1:], default=1) > 0.01
+    assert exact.always == (name in ("bptt", "rtrl"))
+    steps = getattr(here.rule, "steps", exact.steps)
+    first = (np.arange(T) < max(steps, 1))[:, None] & ALL  # steps that do not count come after those that do
+    one, true = here.run(mask=first).gradients, here.expected(mask=first, rule=oracle.bptt).gradients
+    if steps:
+        assert worst(one, true) < EXACT
+    else:
+        assert deviation(one[0]["kernel"], true[0]["kernel"]) > 0.01
+    if name in ("dfa", "drtp"):
+        assert worst(found[-1:], here.expected(rule=oracle.bptt).gradients[-1:]) < EXACT
+
+
+def test_kernels_alone_are_exact_where_the_registry_says_so_of_kernels():
+    for name in ("s_tllr", "tess", "etlp"):
+        here = case(name, "chain")
+        found, true = here.run().gradients[-1], here.expected(rule=oracle.bptt).gradients[-1]
+        assert deviation(found["bias"], true["bias"]) > 0.01
+
+
+def test_routes_differ():
+    """No law may hold for want of a difference: the first layer has another gradient along each, the last one the same."""
+    names = [
+        name
+        for name, entry in TABLE.items()
+        if "chain" in entry.networks and RULES[entry.rule or name].rule.__name__ == "EProp"
+    ]
+    found = [case(name, "chain").expected().gradients for name in names if name != "e_prop_adaptive"]
+    assert len(found) > 2
+    for index, one in enumerate(found):
+        for other in found[:index]:
+            assert deviation(one[0]["kernel"], other[0]["kernel"]) > 0.1
+            assert worst(one[-1:], other[-1:]) < EXACT

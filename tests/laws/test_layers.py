@@ -1,0 +1,595 @@
+"""What a stack may be made of under a rule for layers, a rule and a route for each layer, and what the rule keeps over time."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import oracle
+from laws.programs import case
+from laws.table import (
+    ALL,
+    LI,
+    NETWORKS,
+    SPIKES,
+    TARGETS,
+    B,
+    SignSymmetric,
+    T,
+    inputs_of,
+    layers_of,
+    lif,
+    route_of,
+    s_tllr,
+    signal_of,
+    weighted_squares,
+)
+from oracle.routes import ToHidden
+from slax_neurons import (
+    IF,
+    LIF,
+    BlockDiagonal,
+    Delay,
+    Dropout,
+    Edge,
+    Masked,
+    Neuron,
+    SpikingNeuron,
+    Surrogate,
+    Trainable,
+    boxcar,
+    connect,
+    unroll,
+)
+from slax_neurons import LI as Integrator
+from slax_neurons.neurons.cuba_lif import CuBaLIFState
+from slax_rules import (
+    OSTL,
+    OTPE,
+    OTTT,
+    RTRL,
+    RULES,
+    SLTT,
+    STLLR,
+    Adaptive,
+    ApproximateOTPE,
+    Direct,
+    EProp,
+    FixedBases,
+    Local,
+    PerStep,
+    Random,
+    SequenceLoss,
+    StepPoint,
+    Symmetric,
+    Target,
+    Teaching,
+    cross_entropy,
+    gradients,
+    linearize,
+    squared_error,
+    train_offline,
+    train_online,
+)
+from slax_rules.layerwise.linear_response import parameter_slopes
+from stacks import deviation, furthest, gradients_of, inputs, linear, pair, worst
+
+EXACT = 1e-12
+LABELS = np.array([0, 3, 2])
+SIGNAL = oracle.softmax_cross_entropy(LABELS)
+X = SPIKES[..., :7].astype(float)
+F64 = {"param_dtype": jnp.float64}
+
+
+def run(model, rule=None, window=3, x=X, loss=cross_entropy, labels=LABELS, **options):
+    rule = {} if rule is None else {"rule": rule}
+    return gradients(model, loss, jnp.asarray(x), labels, window=window, **rule, **options)[1]
+
+
+def fires(**options):
+    return LIF(**{"threshold": 0.5, **options}, **F64)
+
+
+# --------------------------------------------------------------------------------------------------------- stacks of stacks
+
+
+def nested_and_flat():
+    """One network twice: a stack in a stack which is read late there, with a learned delay inside, and one chain."""
+    delay = Delay(6, 2, delays=Trainable(np.linspace(0, 1.7, 6)), **F64)
+    modules = [linear(7, 6, 0), fires(), delay, linear(6, 6, 1), fires(decay=0.7), linear(6, 4, 2), Integrator(**F64)]
+    inner, late, own = linear(6, 6, 3), linear(6, 4, 4), linear(4, 4, 5)
+    part = connect(modules[:5], [Edge(4, 3, 1, inner)])
+    nested = connect([part, *modules[5:]], [Edge(0, 1, 3, late), Edge(2, 1, 1, own)])
+    return nested, connect(modules, [Edge(4, 3, 1, inner), Edge(4, 5, 3, late), Edge(6, 5, 1, own)])
+
+
+@pytest.mark.parametrize("rule", [OTPE(), RTRL()], ids=["otpe", "rtrl"])
+def test_a_nested_stack_read_late_goes_on_from_its_own_carry_as_one_chain_does(rule):
+    found = []
+    for model in nested_and_flat():
+        carry, _ = unroll(model, model.initialize_carry((B, 7)), jnp.asarray(X[:3]))
+        loss, gradient = gradients(model, cross_entropy, jnp.asarray(X[3:]), LABELS, rule=rule, window=3, carry=carry)
+        leaves = [np.asarray(leaf[...]) for _, leaf in nnx.to_flat_state(gradient)]
+        found.append((loss, sorted(leaves, key=lambda g: (g.shape, np.abs(g).sum()))))
+    assert furthest(*found) < EXACT
+    assert [path for path, _ in nnx.to_flat_state(gradient)] == [
+        path for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Param))
+    ]
+
+
+def test_a_synapse_in_several_places_has_the_sum():
+    """In two layers, on an edge into its own layer, behind the last neuron; along a route that skips layers too."""
+    for rule in (OSTL(), OSTL(route=Direct(rngs=nnx.Rngs(6)))):
+        parts = []
+        for same in (True, False):
+            shared = linear(6, 6, 0)
+            places = [shared if same else linear(6, 6, 0) for _ in range(4)]
+            modules = [linear(7, 6, 1), fires(), places[0], fires(), places[1], Integrator(**F64), places[2]]
+            found = run(connect(modules, [Edge(3, 2, 1, places[3])]), rule)
+            each = [found["modules"][index]["kernel"][...] for index in ((2,) if same else (2, 4, 6))]
+            parts.append(sum(each) + (0 if same else found["synapses"][0]["kernel"][...]))
+        assert deviation(*parts) < EXACT
+
+
+def test_dropout_passes_signals_through_its_mask():
+    model = connect([linear(7, 6, 0), fires(), Dropout(0.5, rngs=nnx.Rngs(0)), linear(6, 4, 1), fires()])
+    carry = model.initialize_carry((B, 7), nnx.Rngs(1))
+    mask = carry[2].astype(jnp.float64)
+    assert 0 < mask.mean() < 1
+    held = [*model.modules[:2], lambda rows: rows * jnp.tile(mask, (rows.shape[0] // B, 1)) * 2, *model.modules[3:]]
+    assert furthest(run(model, OSTL(), carry=carry), run(connect(held), OSTL())) < EXACT
+
+
+def test_a_neuron_on_its_inputs_is_one_behind_the_identity():
+    """A function before it, and one between layers whose derivative signals pass."""
+    bare = connect([lambda x: x, fires(decay=Trainable(0.6)), lambda x: jnp.tanh(x), linear(7, 4, 0), fires()])
+    one = nnx.Linear(7, 7, use_bias=False, rngs=nnx.Rngs(0), **F64)
+    one.kernel[...] = jnp.eye(7)
+    ours, theirs = (run(model, OTTT())["modules"] for model in (bare, connect([one, *bare.modules[1:]])))
+    assert furthest([ours[1], ours[3]], [theirs[1], theirs[3]]) < EXACT
+    assert all(leaf.any() for leaf in jax.tree.leaves(ours))
+
+
+class TwoStates(Neuron):
+    """A neuron of a user: a filtered current and an adapting threshold, coupled both ways, two states of two kinds."""
+
+    def __init__(self):
+        super().__init__(param_dtype=jnp.float64)
+        self.rate = nnx.Param(jnp.array([0.3, 0.4, 0.5, 0.6], jnp.float64))
+        self.gain = nnx.Param(jnp.array(0.7, jnp.float64))
+
+    def initialize_carry(self, input_shape, rngs=None, carry_init=None):
+        return {"v": jnp.zeros(input_shape, jnp.float64), "w": jnp.zeros(input_shape, jnp.float64)}
+
+    def __call__(self, carry, inputs):
+        v = self.rate[...][None] * carry["v"] + self.gain * inputs - 0.3 * carry["w"]
+        spikes = LIF(spike_fn=Surrogate(lambda x: jnp.exp(-jnp.abs(x)))).spike_fn(v - 0.5 - 0.2 * carry["w"])
+        return {"v": v - spikes, "w": 0.9 * carry["w"] + 0.5 * spikes * v}, spikes
+
+
+def test_any_element_wise_neuron_is_exact_as_last_layer():
+    model = connect([linear(7, 6, 0), fires(), linear(6, 4, 1), TwoStates()])
+    exact, online = run(model)["modules"], run(model, OSTL())["modules"]
+    assert furthest([online[2], online[3]], [exact[2], exact[3]]) < 1e-11
+    assert deviation(online[0]["kernel"][...], exact[0]["kernel"][...]) > 0.1
+
+
+class Late(SpikingNeuron):
+    """A LIF whose current, a leaky sum of inputs, arrives one step late: no input reaches a spike within its step."""
+
+    carry_type = CuBaLIFState
+    linear = True
+
+    def integrate(self, carry, inputs):
+        return CuBaLIFState(0.7 * carry[0] + inputs, 0.9 * carry[1] + carry[0])
+
+    def fire(self, membrane):
+        after, spikes = self.spike(membrane[1])
+        return CuBaLIFState(membrane[0], after), spikes
+
+
+@pytest.mark.parametrize("bias_trace", [True, False])
+def test_traces_of_inputs_take_a_neuron_whose_current_arrives_late(bias_trace):
+    neuron = Late(threshold=0.5, reset="subtract", stop_reset_gradient=True, **F64)
+    model = connect([linear(7, 6, 0), neuron, linear(6, 4, 1), Integrator(**F64)])
+    eligibility, exact = run(model, OSTL())["modules"], run(model)["modules"]
+    trace = run(model, OTTT(bias_trace=bias_trace))["modules"]
+    assert deviation(trace[0]["kernel"][...], eligibility[0]["kernel"][...]) < 1e-11
+    assert trace[0]["bias"][...].any() == bias_trace  # without a trace nothing of it is left
+    summed = run(model, ApproximateOTPE(bias_trace=bias_trace))["modules"]
+    assert deviation(summed[2]["kernel"][...], exact[2]["kernel"][...]) < 1e-11
+    assert summed[0]["kernel"][...].any()
+
+
+@pytest.mark.parametrize("edges", [{}, {0: [1]}], ids=["chain", "cycle"])
+def test_statistics_of_a_batch_norm_move_once(edges):
+    """Also where a stack with late edges is stepped first, for the outputs that come late."""
+
+    def after(rule):
+        norm = nnx.BatchNorm(4, momentum=0.9, rngs=nnx.Rngs(0), **F64)
+        model = connect([linear(7, 6, 0), fires(), linear(6, 4, 1), norm], edges, rngs=nnx.Rngs(1))
+        return run(model, rule, None)["modules"][3], norm.mean[...], norm.var[...]
+
+    assert furthest(after(SLTT()), after(None)) < 1e-11
+
+
+def test_one_layer_with_learned_delays_is_exact():
+    """Gaussian ones, in groups, at both borders and beyond; in front of a convolution."""
+
+    def delay(n, d, **options):
+        return Delay(n, 5, delays=Trainable(d), **options, **F64)
+
+    rng = np.random.default_rng(3)
+    beyond = delay(7, np.r_[0.0, 5.0, rng.uniform(0, 5, 5)])
+    beyond.delays.unconstrained[0, 2:4] = jnp.array([-0.7, 5.3])
+    blocks = BlockDiagonal(14, 4, 2, rngs=nnx.Rngs(1), **F64)
+    conv = nnx.Conv(2, 4, (3, 3), strides=(2, 2), rngs=nnx.Rngs(1), **F64)
+    images = inputs(T, B, (4, 4, 2))
+    for modules, x in (
+        ([beyond, linear(7, 4, 0), fires()], X),
+        ([delay(7, rng.uniform(0, 5, (2, 7)), groups=2, width=0.8), blocks, fires(threshold=0.2)], X),
+        ([delay(2, [0.3, 1.6]), conv, fires(threshold=0.2), lambda s: s.reshape(s.shape[0], -1)[:, :4]], images),
+    ):
+        model = connect(modules)
+        exact = run(model, None, None, x)
+        assert all(np.abs(leaf).min() > 1e-9 for leaf in jax.tree.leaves(exact["modules"][0]))
+        assert furthest(run(model, OSTL(), 3, x), exact) < 1e-9
+
+
+# --------------------------------------------------------------------------------------------------- a list, a route, a loss
+
+
+class Mixed(oracle.Symmetric):
+    """A route for each layer: what reaches a layer is chosen by its own one, and what passes below it as well."""
+
+    def __init__(self, routes):
+        self.routes = routes
+
+    def skips(self, index):
+        return isinstance(self.routes[index], ToHidden) and index < len(self.routes) - 1
+
+    def signals(self, steps, signal, t):
+        losses, signals = super().signals(steps, signal, t)
+        own = [self.routes[i].signals(steps, signal, t)[1][i] if self.skips(i) else s for i, s in enumerate(signals)]
+        return losses, own
+
+    def below(self, layers, index, cotangent):
+        through = oracle.Symmetric() if isinstance(self.routes[index], ToHidden) else self.routes[index]
+        parts = [part for part in through.below(layers, index, cotangent) if not self.skips(part[0])]
+        for hidden, other in enumerate(self.routes):
+            if index == len(layers) - 1 and self.skips(hidden) and isinstance(other, oracle.Direct):
+                parts.append((hidden, cotangent @ other.matrices[hidden].T))
+        return parts
+
+
+ROUTES = {
+    "symmetric": lambda model: Symmetric(),
+    "adaptive": lambda model: Adaptive(model, rngs=nnx.Rngs(5)),
+    "bases": lambda model: FixedBases(),
+    "signs": lambda model: SignSymmetric(),
+    **{
+        kind.__name__.lower(): functools.partial(lambda model, kind: kind(rngs=nnx.Rngs(5)), kind=kind)
+        for kind in (Random, Direct, Target, Local)
+    },
+}
+OF_A_LAYER = {"ostl": (OSTL, oracle.OSTL), "ottt": (OTTT, oracle.OTTT), "sltt": (SLTT, oracle.SLTT)}
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        [("ostl", "direct"), ("ottt", "random"), ("sltt", "symmetric")],
+        [("ottt", "target"), ("sltt", "signs"), ("ostl", "random")],
+        [("sltt", "local"), ("ostl", "bases"), ("ottt", "adaptive")],
+    ],
+    ids=lambda listed: ", ".join(route for _, route in listed),
+)
+def test_layers_of_a_list_have_their_own_rules_and_routes(listed):
+    model, layers = NETWORKS["edges"].pair()
+    rules = [OF_A_LAYER[rule][0](route=ROUTES[route](model)) for rule, route in listed]
+    found = run(model, rules, loss=weighted_squares, labels=jnp.asarray(TARGETS), x=jnp.asarray(inputs_of("edges")))
+    route = Mixed([route_of(rule, model, layers, TARGETS) for rule in rules])
+    whole = oracle.PerLayer([OF_A_LAYER[rule][1]() for rule, _ in listed], route=route)
+    expected = oracle.run(whole, layers, inputs_of("edges"), signal_of(TARGETS, ALL))
+    assert worst(gradients_of(model, found), expected.gradients) < EXACT
+
+
+def test_a_layer_under_otpe_in_a_list_sends_the_mean_slope_down():
+    """Into the matrices of direct feedback too, as the last of the list."""
+    model, layers = pair([7, 6, 5, 4], [lif(), lif(decay=0.6), LI])
+    mixed, whole = gradients_of(model, run(model, [OSTL(), OTPE(), OSTL()])), oracle.otpe(layers, X, SIGNAL).gradients
+    assert worst(mixed[1:], whole[1:]) < EXACT
+    decay = oracle.otpe(layers, X, SIGNAL, next_decay=lambda layer, _: 0.0 if layer is layers[0] else 0.7).gradients
+    assert worst(mixed[:1], decay[:1]) < EXACT
+    model, layers = pair([7, 6, 4], [lif(), lif(reset="zero")])
+    rule, g, weight, sent = [OSTL(route=Direct(rngs=nnx.Rngs(6))), OTPE(output_decay=0.6)], 0.0, 0.0, []
+    matrix = np.asarray(rule[0].route.matrix(layers_of(model)[0], 6, 4, jnp.float64))
+    for t, steps in enumerate(oracle.forward(layers, X)):
+        g, weight = (0.6 * weight * g + steps[-1].psi) / (0.6 * weight + 1), 0.6 * weight + 1
+        sent.append(g * SIGNAL(t, steps[-1].output)[1])
+    expected = oracle.ostl(layers[:1], X, oracle.linear(np.stack(sent) @ matrix.T)).gradients
+    assert worst(gradients_of(model, run(model, rule))[:1], expected) < EXACT
+
+
+def two_heads(outputs):
+    return {"a": outputs[:, :3], "b": outputs[:, 3:] ** 2}
+
+
+def two_losses(y, targets):
+    return cross_entropy(y["a"], targets["a"]) + squared_error(y["b"], targets["b"])
+
+
+@pytest.mark.parametrize("kind", [Direct, Target, Local])
+def test_signals_of_several_outputs_are_those_of_all_of_them_behind_each_other(kind):
+    model, layers = pair([7, 6, 5, 4], [lif(), lif(decay=0.6), LI], ends=[two_heads])
+    labels, numbers = np.array([0, 2, 1]), np.random.default_rng(0).normal(size=(B, 1))
+    rule = OTTT(route=kind(rngs=nnx.Rngs(5)))
+    targets = {"a": jnp.asarray(labels), "b": jnp.asarray(numbers)}
+    found = gradients_of(model, run(model, rule, loss=two_losses, labels=targets))
+
+    def of_heads(y, power):
+        losses, derivative = oracle.softmax_cross_entropy(labels)(0, y[:, :3])
+        error = y[:, 3:] ** power - numbers
+        slope = 2 * error * power * y[:, 3:] ** (power - 1)
+        return losses + (error**2)[:, 0], np.concatenate([derivative, slope], axis=1)
+
+    class OfReadOut(oracle.Local):  # the read-outs of hidden layers are the outputs themselves
+        def signals(self, steps, signal, t):
+            losses, top = oracle.Symmetric().signals(steps, signal, t)
+            pairs = list(zip(steps, self.matrices, strict=False))
+            return losses, [*(of_heads(step.output @ Q, 1)[1] @ Q.T / B for step, Q in pairs), *top[2:]]
+
+    sent = np.concatenate([np.eye(3)[labels], numbers], axis=1)
+    way = route_of(rule, model, layers, np.tile(sent, (T, 1, 1)))
+    way = OfReadOut(way.matrices) if kind is Local else way
+    expected = oracle.ottt(layers, X, lambda t, y: of_heads(y, 2), route=way)
+    assert worst(found, expected.gradients) < EXACT
+
+
+def largest(error, xp):
+    """The error of the output that is most wrong alone."""
+    return xp.where(abs(error) == abs(error).max(axis=-1, keepdims=True), error, 0)
+
+
+class LargestError(Direct):
+    def signal(self, layer, outputs, teaching: Teaching):
+        return super().signal(layer, outputs, teaching._replace(error=largest(teaching.error, jnp)))
+
+
+class OracleLargestError(oracle.Direct):
+    def below(self, layers, index, cotangent):
+        return super().below(layers, index, largest(cotangent, np) if index == self.top else cotangent)
+
+
+class SignOfError(Direct):
+    def signal(self, layer, outputs, teaching: Teaching):
+        return super().signal(layer, outputs, teaching._replace(error=jnp.sign(teaching.error)))
+
+
+def test_a_signal_of_a_user_is_what_it_says():
+    """One that is not proportional to the error, which is divided by the losses of its window, depends on the window."""
+    model, layers = pair([7, 6, 5, 4], [lif(), lif(decay=0.6), LI], edges=[(0, 2, 0)])
+    rule = OSTL(route=LargestError(rngs=nnx.Rngs(6)))
+    way = OracleLargestError(route_of(rule, model, layers, TARGETS).matrices)
+    assert worst(gradients_of(model, run(model, rule)), oracle.ostl(layers, X, SIGNAL, route=way).gradients) < EXACT
+    rule = OSTL(route=SignOfError(rngs=nnx.Rngs(6)))
+    one, three = (gradients_of(model, run(model, rule, window)) for window in (1, 3))
+    for index in (0, 1):
+        assert deviation(three[index]["kernel"], 3 * one[index]["kernel"]) < EXACT
+    assert worst(three[2:], one[2:]) < EXACT
+
+
+@pytest.mark.parametrize("route", ["direct", "target", "local"])
+def test_the_loss_of_a_sequence_sends_what_the_same_loss_of_steps_sends(route):
+    model, _ = pair([7, 6, 4], [lif(), LI])
+    rule = OSTL(route=ROUTES[route](model))
+    whole = SequenceLoss(lambda y, t: cross_entropy(y, jnp.tile(t, (T, 1))).mean(axis=0))
+    assert furthest(run(model, rule, 4, loss=whole), run(model, rule, 4)) < EXACT
+
+
+def test_targets_of_a_sequence_are_divided_by_the_steps_and_samples_that_count():
+    model, _ = pair([7, 6, 4], [lif(), LI])
+    mask = jnp.ones((T, B), bool).at[3, 1:].set(False).at[0, 0].set(False)
+    of_mean = SequenceLoss(lambda y, t, mask: cross_entropy(y.mean(axis=0), t))
+    rule = SLTT(route=ROUTES["target"](model))
+    step, sequence = (run(model, rule, loss=loss, mask=mask) for loss in (cross_entropy, of_mean))
+    assert furthest(sequence["modules"][0], step["modules"][0]) < EXACT
+
+
+def test_secondary_takes_the_place_of_psi_in_both_terms_and_not_below():
+    def triangle(x):
+        return 0.3 * (jnp if isinstance(x, jax.Array) else np).maximum(1 - abs(x), 0)
+
+    class WithPsiBelow(oracle.STLLR):
+        def layer_step(self, layer, trace, step, above):
+            trace, credit = super().layer_step(layer, trace, step, above)
+            return trace, credit._replace(factor=step.psi)
+
+    model, layers = pair([7, 6, 5, 4], [n | {"fixed": True} for n in ({"kind": "alif", "threshold": 0.7}, lif(), LI)])
+    found = gradients_of(model, run(model, STLLR(0.7, 0.3, 1.1, -0.4, secondary=Surrogate(triangle))))
+    hidden = [WithPsiBelow(0.7, 0.3, 1.1, -0.4, triangle, bias_trace=False)] * 2
+    expected = oracle.run(oracle.PerLayer([*hidden, oracle.OTTT(False)]), layers, X, SIGNAL).gradients
+    assert worst(found, expected) < EXACT
+    joined = s_tllr(layers, X, SIGNAL, activation=triangle).gradients
+    assert deviation(found[0]["kernel"], joined[0]["kernel"]) > 0.1
+
+
+def test_approximate_otpe_is_otpe_where_the_surrogate_is_constant():
+    model, _ = pair([7, 6, 4], [lif(stop_reset_gradient=True), lif(decay=0.6, stop_reset_gradient=True)])
+    for neuron in (model.modules[1], model.modules[3]):
+        neuron.spike_fn = boxcar(width=1e3, height=0.3)
+    assert furthest(run(model, ApproximateOTPE()), run(model, OTPE())) < 1e-11
+
+
+def test_tess_has_the_bases_of_its_paper():
+    rule = RULES["tess"].make()
+    assert rule == STLLR(route=FixedBases()) and FixedBases("square") != FixedBases("sine")
+    assert not jax.tree.leaves(rule)
+    model, _ = pair([7, 6, 4], [lif(fixed=True), LI | {"fixed": True}])
+    waves = np.sin(np.linspace(50, 512, 4) * np.arange(6)[:, None])
+    for waveform, wave in (("square", np.sign(waves)), ("sine", waves)):
+        matrix = FixedBases(waveform).matrix(layers_of(model)[0], 6, 4, jnp.float64)
+        np.testing.assert_allclose(matrix, wave / 6, atol=1e-9)
+
+
+def test_equal_options_make_equal_rules():
+    assert OSTL() == OSTL(route=Symmetric()) and OSTL() != OSTL(recurrence=True)
+    assert hash(OSTL()) == hash(OSTL(route=Symmetric()))
+
+
+# ------------------------------------------------------------------------------------------------------- adaptive and online
+
+
+def kernels_of(model, rule):
+    """The kernels and the matrices in their place."""
+    layers = layers_of(model)
+    return [[np.asarray(layer.synapses[0].kernel[...]), np.asarray(rule.route.kernels(layer)[0])] for layer in layers]
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_adaptive_matrices_move_as_the_kernels_do_and_become_equal_to_them_under_weight_decay(online):
+    """Kolen and Pollack: both get the same gradient, and what sets them apart decays. A tied synapse has two matrices."""
+    tied = linear(6, 6, 0)
+    model = connect([linear(7, 6, 3), fires(), tied, fires(), linear(6, 4, 1), fires()], [Edge(3, 2, 1, tied)])
+    rule = EProp(route=Adaptive(model, rngs=nnx.Rngs(5)))
+    before, start = kernels_of(model, rule), [m[...] for m in rule.route.matrices[1]]
+    decays = optax.chain(optax.add_decayed_weights(0.05), optax.sgd(1.0))
+    optimizer = nnx.Optimizer((model, rule), decays, wrt=nnx.Param)
+    train = functools.partial(train_online, window=3) if online else train_offline
+    train(model, optimizer, cross_entropy, jnp.asarray(X), LABELS, rule=rule)
+    shrink = 0.95 ** (3 if online else 1)
+    for (kernel, matrix), (new_kernel, new_matrix) in zip(before, kernels_of(model, rule), strict=True):
+        assert deviation(new_matrix - new_kernel, shrink * (matrix - kernel)) < 1e-10
+        assert np.abs(new_kernel - shrink * kernel).max() > 1e-4
+    apart = [
+        np.asarray(m[...]) - shrink * np.asarray(old) for m, old in zip(rule.route.matrices[1], start, strict=True)
+    ]
+    assert deviation(*apart) < 1e-9
+    assert not jax.tree.leaves(nnx.state(EProp(route=Random(rngs=nnx.Rngs(5))), nnx.Param))
+
+
+def test_adaptive_matrices_learn_where_a_mask_leaves_no_weights():
+    present = np.arange(24).reshape(6, 4) % 3 > 0
+    model = connect([linear(7, 6, 0), fires(), Masked(linear(6, 4, 1), present), fires()])
+    rule = EProp(route=Adaptive(model, rngs=nnx.Rngs(5)))
+    before = np.asarray(rule.route.matrices[1][0][...])
+    optimizer = nnx.Optimizer((model, rule), optax.sgd(1.0), wrt=nnx.Param)
+    train_offline(model, optimizer, cross_entropy, jnp.asarray(X), LABELS, rule=rule)
+    moved = np.abs(np.asarray(rule.route.matrices[1][0][...]) - before)
+    assert moved[~present].max() > 1e-4 and moved[present].max() > 1e-4
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_online_training_is_gradient_descent_by_window_with_traces_that_go_on(window):
+    """New delays read the inputs before them. Neurons are fixed: the oracle steps decays, the packages what is behind them."""
+    rate, d = 0.3, np.array([0.3, 2.0, 1.6, 0.4, 3.1, 4.2, 0.7])
+    neurons = [lif(fixed=True), lif(decay=0.6, fixed=True)]
+    model, layers = pair([7, 6, 4], neurons, delays={0: d})
+    optimizer = nnx.Optimizer(model, optax.sgd(rate), wrt=nnx.Param)
+    loss = train_online(model, optimizer, cross_entropy, jnp.asarray(X), LABELS, rule=OSTL(), window=window)
+    rule, losses, x = oracle.OSTL(), [], np.asarray(X)
+    carry = oracle.start(rule, layers, B)
+    for start in range(0, T, window):
+        total = [{name: 0.0 for name in layer.parameters()} for layer in layers]
+        for t in range(start, start + window):
+            carry, _, value, found = oracle.advance(rule, layers, carry, x[t], functools.partial(SIGNAL, t))
+            losses.append(value)
+            for sums, step in zip(total, found, strict=True):
+                sums |= {name: sums[name] + step[name] / window for name in sums}
+        layers = [
+            dataclasses.replace(
+                layer, **{name: getattr(layer, name) - rate * value for name, value in gradient.items()}
+            )
+            for layer, gradient in zip(layers, total, strict=True)
+        ]
+    assert float(loss) == pytest.approx(np.mean(losses), rel=1e-12)
+    assert deviation(model.modules[0].delays.value[0], layers[0].delays) < 1e-11
+    assert np.abs(layers[0].delays - d).max() > 1e-4
+    for place, layer in zip((1, 3), layers, strict=True):
+        assert deviation(model.modules[place].kernel[...], layer.kernel) < 1e-11
+        assert deviation(model.modules[place].bias[...], layer.bias) < 1e-11
+
+
+# ----------------------------------------------------------------------------------------------------- derivatives, precision
+
+
+def test_jacobians_of_a_lif_are_the_closed_forms():
+    """a = 1 - threshold psi, D = a decay, d = a, o = psi decay; by the decay's logit too."""
+    neuron = LIF(decay=Trainable(0.8), threshold=Trainable(0.7), **F64)
+    rng = np.random.default_rng(0)
+    states, currents = jnp.asarray(rng.normal(size=(2, 6))), jnp.asarray(rng.normal(size=(2, 6)))
+    v = 0.8 * states + currents
+    psi = 1 / (25 * np.abs(v - 0.7) + 1) ** 2
+    a, by_logit = 1 - 0.7 * psi, 0.8 * 0.2 * states
+    jacobians = linearize(neuron, StepPoint(states, currents, neuron.integrate(states, currents)))
+    for ours, theirs in [
+        (jacobians.psi, psi),
+        (jacobians.d[0], a),
+        (jacobians.o[0], psi * 0.8),
+        (jacobians.D[0][0], a * 0.8),
+        (jacobians.pS[0][0], a * by_logit),
+        (jacobians.pO[0], psi * by_logit),
+    ]:
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
+    slope = 1 - np.exp(-0.7)  # of the threshold by the number that is trained
+    np.testing.assert_allclose(jacobians.pS[1][0], slope * (0.7 * psi - (v >= 0.7)), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(jacobians.pO[1], -slope * psi, rtol=1e-12)
+
+
+class Wave(LIF):
+    """A LIF whose decay is the sine of a parameter, so that a cosine shows each derivative with respect to it."""
+
+    def __init__(self):
+        super().__init__(decay=0.5)
+        self.phase = nnx.Param(jnp.float64(0.3))
+
+    def integrate(self, carry, current):
+        return jnp.sin(self.phase[...]) * carry + current
+
+
+def test_a_derivative_along_a_state_computes_nothing_for_the_parameters():
+    """One cosine, for the phase alone: tangents of zero for the other leaves would make one for each leaf."""
+    neuron, ones = Wave(), jnp.ones((2, 3))
+    for derivative in (linearize, parameter_slopes):
+        found = str(jax.make_jaxpr(lambda x, of=derivative: of(neuron, StepPoint(x, x, neuron.integrate(x, x))))(ones))
+        assert found.count(" cos ") == 1
+
+
+def test_a_membrane_exactly_at_its_threshold_has_spiked():
+    """With round numbers an IF hits its threshold exactly, and the rule for one layer is exact."""
+    synapse = nnx.Linear(1, 2, use_bias=False, rngs=nnx.Rngs(0), **F64)
+    synapse.kernel[...] = jnp.full((1, 2), 0.5)
+    model = connect([synapse, IF(threshold=Trainable(1.0), stop_reset_gradient=True, **F64)])
+    weights = PerStep(jnp.arange(1.0, T + 1)[:, None, None] * jnp.ones((T, 2, 2)))
+
+    def weighted(y, w):
+        return jnp.sum(y * w, axis=-1)
+
+    ones = jnp.ones((T, 2, 1))
+    found, exact = (run(model, rule, 3, ones, weighted, weights) for rule in (OTTT(), None))
+    assert furthest(found["modules"][1], exact["modules"][1]) < EXACT
+    assert exact["modules"][1]["threshold"]["unconstrained"][...] != 0
+
+
+@pytest.mark.parametrize("name", ["otpe", "ottt", "pp_prop"])
+def test_gradient_in_single_precision_is_that_of_the_oracle(name):
+    here = case(name, "edges")
+    model, _ = NETWORKS["edges"].pair(fixed=name == "pp_prop", dtype=jnp.float32)
+    x, targets = jnp.asarray(here.inputs, jnp.float32), jnp.asarray(TARGETS, jnp.float32)
+    found = gradients(model, weighted_squares, x, targets, rule=here.rule, window=3)[1]
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype("float32")}
+    assert worst(gradients_of(model, found), here.expected().gradients) < 1e-4
+
+
+def test_weights_in_float32_of_a_net_in_bfloat16_have_gradients_in_float32():
+    model = connect([nnx.Linear(7, 4, dtype=jnp.bfloat16, rngs=nnx.Rngs(0)), Integrator(param_dtype=jnp.bfloat16)])
+    x = inputs(T, B, 7, dtype=jnp.bfloat16)
+    with jax.numpy_dtype_promotion("standard"):
+        exact, online = (run(model, rule, x=x) for rule in (None, OSTL()))
+    assert {leaf.dtype for leaf in jax.tree.leaves(online)} == {jnp.dtype("float32")}
+    assert furthest(online, exact) < 0.05

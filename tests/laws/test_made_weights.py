@@ -1,0 +1,281 @@
+"""Synapses whose weights are functions of parameters, under rules.
+
+A net of such synapses is compared with the same net of plain ones, whose kernels and biases are the effective weights: outputs
+are the same, and so is the gradient, after the chain rule by hand.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from jax.extend.core import jaxprs_in_params
+
+from laws.table import SPIKES
+from slax_neurons import (
+    LI,
+    LIF,
+    Edge,
+    LowRank,
+    Masked,
+    Quantized,
+    RunningNorm,
+    Standardized,
+    Synapse,
+    connect,
+    with_effective_weights,
+)
+from slax_rules import (
+    BPTT,
+    OSTL,
+    OTTT,
+    RTRL,
+    RULES,
+    SLTT,
+    TBPTT,
+    Adaptive,
+    SequenceLoss,
+    SnAp,
+    cross_entropy,
+    gradients,
+    train_offline,
+    train_online,
+)
+from stacks import deviation, furthest, linear
+
+T, B = 9, 3
+LABELS = np.array([0, 3, 2])
+F64 = {"param_dtype": jnp.float64}
+X = SPIKES[..., :7].astype(float)
+
+
+def moved(norm):
+    """The norm with other numbers than those that it starts with, large enough that neurons fire."""
+    draws = np.random.default_rng(0).uniform(0.4, 1.4, (4, norm.out_features))
+    for variable, values in zip((norm.scale, norm.offset, norm.mean, norm.var), draws, strict=True):
+        variable[...] = jnp.asarray(values)
+    return norm
+
+
+class Excitatory(Synapse):
+    """A user's own: weights are exponentials."""
+
+    def __init__(self, synapse):
+        self.geometry = synapse
+        self.log_kernel = nnx.Param(synapse.kernel[...] - 1)
+        del synapse.kernel
+
+    def effective(self):
+        return jnp.exp(self.log_kernel[...]), self.geometry.bias[...]
+
+
+class Duck(nnx.Module):
+    """A user's own, of no base class: a Linear whose rows share one bias, times a number."""
+
+    def __init__(self, synapse):
+        self.weights, self.factor = nnx.Param(synapse.kernel[...]), nnx.Param(jnp.asarray(1.7))
+
+    def effective(self):
+        weights = self.factor[...] * self.weights[...]
+        return weights, weights.sum(axis=0) / 8
+
+    def __call__(self, x):
+        kernel, bias = self.effective()
+        return x @ kernel + bias[None]
+
+
+MAKES = {
+    "masked": lambda synapse: Masked.random(synapse, 0.6, rngs=nnx.Rngs(5)),
+    "standardized": lambda synapse: Standardized(synapse, 1.5),
+    "low rank": lambda synapse: LowRank(synapse, rank=2),
+    "4 bits": lambda synapse: Quantized(synapse, 4),
+    "8 bits per output": lambda synapse: Quantized(synapse, 8, per_output=True),
+    "norm": lambda synapse: moved(RunningNorm(synapse)),
+    "norm of 4 bits of a mask": lambda synapse: moved(RunningNorm(Quantized(MAKES["masked"](synapse), 4))),
+    "excitatory": Excitatory,
+    "duck": Duck,
+}
+
+
+def gradient_of(model, rule, x=X, window=3, loss=cross_entropy):
+    """The gradient, which leaves the model as it is."""
+    return gradients(nnx.clone(model), loss, jnp.asarray(x), LABELS, rule=rule, window=window)
+
+
+def fires():
+    return LIF(threshold=0.5, **F64)
+
+
+@pytest.mark.parametrize("rule", [OSTL(), RTRL(), SnAp(T)], ids=lambda rule: type(rule).__name__)
+def test_one_layer_is_exact(rule):
+    """With a convolution and with an edge to itself, made of several and with running sums."""
+    make = MAKES["norm of 4 bits of a mask"]
+    conv = nnx.Conv(2, 3, (2, 2), padding="VALID", rngs=nnx.Rngs(0), bias_init=nnx.initializers.uniform(0.4), **F64)
+    images = SPIKES[..., :24].reshape(T, B, 4, 3, 2).astype(float)
+    for modules, edges, x in (
+        ([make(conv), fires(), lambda x: x.reshape(x.shape[0], -1)], [], images),
+        ([make(linear(7, 4, 0)), fires()], [Edge(1, 0, synapse=make(linear(4, 4, 1)))], X),
+    ):
+        model = connect(modules, edges)
+        exact = gradient_of(model, BPTT(), x)[1]
+        assert all(leaf.any() for leaf in jax.tree.leaves(exact))
+        if isinstance(rule, OSTL):
+            assert furthest(gradient_of(model, OSTL(recurrence=bool(edges)), x)[1], exact) < 1e-9
+            assert furthest(gradient_of(model, SLTT(), x)[1], gradient_of(model, TBPTT(steps=1), x)[1]) < 1e-9
+        elif edges:
+            assert furthest(gradient_of(model, rule, x)[1], exact) < 1e-9
+
+
+NETS = {
+    "one": ("standardized", "norm of 4 bits of a mask", "low rank", "masked"),
+    "two": ("duck", "excitatory", "8 bits per output", "norm"),
+}
+
+
+def deep(net):
+    """Two layers and a read-out, with a late edge, whose synapses are made of parameters too."""
+    first, second, third, edge = (MAKES[name] for name in NETS[net])
+    modules = [first(linear(7, 6, 0)), fires(), second(linear(6, 5, 1)), fires(), third(linear(5, 4, 2)), LI(**F64)]
+    return connect(modules, [Edge(1, 0, synapse=edge(linear(6, 6, 3)))])
+
+
+def by_hand(synapse, C, c):
+    """The gradients w.r.t. the parameters of a dense synapse by their paths, from those w.r.t. kernel and bias."""
+    inner = getattr(synapse, "synapse", None)
+    if isinstance(synapse, nnx.Linear):
+        return {("kernel",): C, ("bias",): c}
+    if isinstance(synapse, Excitatory):
+        return {("log_kernel",): C * np.exp(synapse.log_kernel[...]), ("geometry", "bias"): c}
+    if isinstance(synapse, Duck):
+        both = C + c[None] / 8
+        return {("weights",): synapse.factor[...] * both, ("factor",): (both * synapse.weights[...]).sum()}
+    if isinstance(synapse, LowRank):
+        left, right = np.asarray(synapse.left[...]), np.asarray(synapse.right[...])
+        return {("left",): C @ right.T, ("right",): left.T @ C, ("synapse", "bias"): c}
+    given = inner.effective() if hasattr(inner, "effective") else (inner.kernel, inner.bias)
+    (w, b), own = map(np.asarray, given), {}
+    if isinstance(synapse, Masked):
+        C = C * np.asarray(synapse.mask[...])
+    if isinstance(synapse, Standardized):
+        n, centered = w.shape[0], w - w.mean(0)
+        root = np.sqrt(n * w.var(0, ddof=1) + synapse.eps)
+        own = {("gain",): (C * centered / root).sum(0)}
+        C = 1.5 / root * (C - (C * centered).sum(0) * n / (n - 1) * centered / root**2)
+        C = C - C.mean(0)
+    if isinstance(synapse, RunningNorm):
+        root, scale = np.sqrt(np.asarray(synapse.var[...]) + synapse.eps), np.asarray(synapse.scale[...])
+        own = {("offset",): c, ("scale",): ((C * w).sum(0) + c * (b - np.asarray(synapse.mean[...]))) / root}
+        C, c = C * scale / root, c * scale / root
+    return own | {("synapse", *path): value for path, value in by_hand(inner, C, c).items()}
+
+
+@pytest.mark.parametrize(("net", "name"), [("one", "otpe"), ("two", "ottt"), ("two", "osttp"), ("one", "rtrl")])
+def test_the_gradient_is_that_of_the_plain_net_by_the_chain_rule(net, name):
+    """With one window for the plain net and several for the other."""
+    model = deep(net)
+    plain = with_effective_weights(model)
+    rules = (RULES[name].make(rngs=nnx.Rngs(3), model=one) for one in (plain, model))
+    (loss, by_weights), (same, found) = (
+        gradient_of(one, rule, window=window) for one, rule, window in zip((plain, model), rules, (T, 3), strict=True)
+    )
+    assert deviation(same, loss) < 1e-12
+    places = [(("modules", index), model.modules[index]) for index in (0, 2, 4)]
+    expected = {}
+    for place, synapse in [*places, (("synapses", 0), model.synapses[0])]:
+        mine = by_weights[place[0]][place[1]]
+        C, c = np.asarray(mine["kernel"][...]), np.asarray(mine["bias"][...])
+        expected |= {place + path: value for path, value in by_hand(synapse, C, c).items()}
+    flat = {path: leaf[...] for path, leaf in nnx.to_flat_state(found)}
+    assert set(flat) == set(expected)
+    assert max(deviation(flat[path], value) for path, value in expected.items()) < 1e-9
+
+
+def test_learned_feedback_has_the_shapes_of_the_effective_kernels_and_their_gradients():
+    matrices, model = [], deep("one")
+    for net in (with_effective_weights(model), model):
+        net, rule = nnx.clone(net), OSTL(route=Adaptive(net, rngs=nnx.Rngs(1)))
+        optimizer = nnx.Optimizer((net, rule), optax.sgd(0.1), wrt=nnx.Param)
+        train_offline(net, optimizer, cross_entropy, jnp.asarray(X), LABELS, rule=rule)
+        matrices.append(nnx.state(rule, nnx.Param))
+    assert furthest(*matrices) < 1e-9
+
+
+def statistics(model):
+    return nnx.state(model, nnx.BatchStat)
+
+
+def norm_net(tied=False):
+    first, second, edge = RunningNorm(linear(7, 6, 0)), RunningNorm(linear(6, 6, 1)), RunningNorm(linear(6, 6, 2))
+    last = second if tied else RunningNorm(linear(6, 6, 1))
+    return connect([first, fires(), second, fires(), last, LI(**F64)], [Edge(1, 0, synapse=edge)])
+
+
+RULES_OF_NORMS = [BPTT(), TBPTT(steps=4), OSTL(), OTTT(), RTRL()]
+
+
+@pytest.mark.parametrize("rule", RULES_OF_NORMS, ids=lambda rule: type(rule).__name__)
+def test_statistics_are_those_of_one_pass_whatever_the_rule_and_the_window(rule):
+    """Of a synapse in two places those of both; the loss of a whole sequence needs a pass of its own, which counts once."""
+    reference = norm_net(tied=True)
+    gradients(reference, cross_entropy, jnp.asarray(X), LABELS)
+    current = norm_net().modules[0].synapse(jnp.asarray(X.reshape(T * B, 7)))
+    assert deviation(reference.modules[0].mean[...], 0.1 * current.mean(0)) < 1e-12
+    assert deviation(reference.modules[0].var[...], 0.9 + 0.1 * current.var(0)) < 1e-12
+    whole = SequenceLoss(lambda y, labels: cross_entropy(y.mean(axis=0), labels))
+    for loss, window in ((cross_entropy, 4), (whole, 3)):
+        model = norm_net(tied=True)
+        _, gradient = gradients(model, loss, jnp.asarray(X), LABELS, rule=rule, window=window)
+        assert furthest(statistics(model), statistics(reference)) < 1e-12
+        assert not any("mean" in path or "var" in path for path, _ in nnx.to_flat_state(gradient))
+    model = norm_net()
+    model.eval()
+    before = [np.asarray(leaf) for leaf in jax.tree.leaves(statistics(model))]
+    gradients(model, cross_entropy, jnp.asarray(X), LABELS, rule=rule, window=3)
+    assert furthest(jax.tree.leaves(statistics(model)), before) == 0
+
+
+@pytest.mark.parametrize("train", [train_offline, train_online])
+def test_statistics_move_once_for_each_step_of_training_and_not_with_one_that_is_not_finite(train):
+    def trained(x):
+        model = norm_net()
+        optimizer = nnx.Optimizer(model, optax.sgd(0.0), wrt=nnx.Param)
+        return model, train(model, optimizer, cross_entropy, jnp.asarray(x), LABELS, rule=OSTL())
+
+    reference, broken = norm_net(), X.copy()
+    gradients(reference, cross_entropy, jnp.asarray(X), LABELS)
+    assert furthest(statistics(trained(X)[0]), statistics(reference)) < 1e-12
+    broken[3] = np.nan
+    model, loss = trained(broken)
+    assert jnp.isnan(loss) and furthest(statistics(model), statistics(norm_net())) == 0
+
+
+def equations(jaxpr, scans=()):
+    """Each equation of a program and of those within it, with the lengths of the scans that it is in."""
+    for equation in jaxpr.eqns:
+        yield equation, scans
+        within = (*scans, equation.params["length"]) if equation.primitive.name == "scan" else scans
+        for program in jaxprs_in_params(equation.params):
+            yield from equations(program, within)
+
+
+def test_weights_are_made_once_per_window():
+    """Each kernel is rounded in the scan over windows or outside of it, and never in one over steps, through which the edge of
+    the first layer goes. The compiled program of one window has one rounding for each synapse, and the products of plain ones.
+    """
+
+    def program(make, window):
+        layers = [make(linear(7, 6, 0)), fires(), make(linear(6, 4, 1)), fires()]
+        graphdef, state = nnx.split(connect(layers, [Edge(1, 0, synapse=make(linear(6, 6, 2)))]))
+        x = jnp.asarray(X)
+        return jax.jit(
+            lambda state: gradients(nnx.merge(graphdef, state), cross_entropy, x, LABELS, rule=OTTT(), window=window)
+        ).trace(state)
+
+    for window, places in ((T, {()}), (3, {(), (3,)})):
+        listed = list(equations(program(MAKES["4 bits"], window).jaxpr.jaxpr))
+        assert any(window in scans for _, scans in listed)  # the steps of a window
+        assert {scans for equation, scans in listed if equation.primitive.name == "round"} == places
+    made, plain = (program(make, T).lower().compile().as_text() for make in (MAKES["4 bits"], lambda synapse: synapse))
+    assert (made.count("round-nearest-even("), plain.count("round-nearest-even(")) == (3, 0)
+    assert made.count(" dot(") == plain.count(" dot(")

@@ -1,0 +1,785 @@
+"""The oracle against truths that do not need it: differences, sums over time by hand, a reverse pass of each layer alone."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from oracle import (
+    ALIF,
+    BRF,
+    LI,
+    LIF,
+    OTTT,
+    STLLR,
+    AdLIF,
+    Convolution,
+    CuBaLIF,
+    Dense,
+    Direct,
+    Edge,
+    Layer,
+    Local,
+    Matrices,
+    Penalty,
+    PenaltyOfMean,
+    PerLayer,
+    SpikeFunction,
+    Target,
+    approximate_otpe,
+    arctan,
+    bptt,
+    e_prop,
+    fast_sigmoid,
+    firing_rate,
+    forward,
+    forward_step,
+    heaviside,
+    linear,
+    multi_gaussian,
+    ostl,
+    otpe,
+    ottt,
+    pp_prop,
+    rewarded,
+    rtrl,
+    run,
+    series,
+    sltt,
+    smooth,
+    snap,
+    softmax_cross_entropy,
+    stllr,
+    tbptt,
+    uoro,
+)
+from oracle.lagged import lagged, lagged_kernels, pull_back
+from oracle.networks import carried_numbers, remember
+from oracle.snap import step_pattern
+
+T, B = 8, 3
+LABELS = np.array([0, 3, 1])
+SIGNAL = softmax_cross_entropy(LABELS)
+EXACT = 1e-12
+SPIKE = fast_sigmoid(slope=4)
+INPUTS = (np.random.default_rng(1).uniform(size=(T, B, 7)) < 0.4).astype(float)
+
+
+def lif(reset="subtract", stop=False, decay=0.8, threshold=1.0):
+    return LIF(decay, threshold, SPIKE, reset, stop)
+
+
+def cuba(reset="subtract", stop=False):
+    return CuBaLIF(0.5, 0.7, 1.0, SPIKE, reset, stop)
+
+
+def alif(stop=False):
+    return ALIF(0.8, 0.9, 0.3, 1.0, SPIKE, stop)
+
+
+def adlif(**options):
+    return AdLIF(0.8, 0.9, 0.2, 0.4, 0.3, SPIKE, **options)
+
+
+DETACHED, NONE = lif(stop=True), lif("none")
+NEURONS = {
+    "lif": lif(),
+    "zero": lif("zero"),
+    "none": NONE,
+    "cuba": cuba(),
+    "cuba zero": cuba("zero"),
+    "alif": alif(),
+    "adlif": adlif(),
+    "symplectic": adlif(q=20.0, reset="zero"),
+    "brf": BRF(30.0, 2.0, 0.7, 0.8, 0.01, SPIKE),
+    "li": LI(0.8),
+    "dense": Dense(),
+}
+STOPPED = {
+    "lif": DETACHED,
+    "zero": lif("zero", True),
+    "cuba": cuba(stop=True),
+    "alif": alif(True),
+    "adlif": adlif(stop_reset_gradient=True),
+}
+EDGES = ((0, 0, 1), (0, 2, 0), (1, 1, 2), (2, 0, 1), (0, 1, 3))
+# Rules of the present and the past, and what they keep of the neuron's parameters is none where they ask for that.
+RULES = {
+    "rtrl": rtrl,
+    "snap": snap,
+    "ostl": ostl,
+    "ostl with h": partial(ostl, with_h=True),
+    "sltt": sltt,
+    "ottt": ottt,
+    "otpe": otpe,
+    "approximate otpe": approximate_otpe,
+    "e-prop": e_prop,
+    "pp-prop": pp_prop,
+    "s-tllr": partial(stllr, pre_decay=0.75, post_decay=0.2),
+}
+
+
+def network(*neurons, sizes=None, edges=(), seed=0, fixed=False):
+    """Random layers with 7 inputs and 4 outputs, in between 6 and 5. `edges` are (sender, receiver, delay)."""
+    rng = np.random.default_rng(seed)
+    sizes = sizes or [*[7, 6, 5, 4][: len(neurons)], 4]
+    layers = []
+    for neuron, n_in, n_out in zip(neurons, sizes[:-1], sizes[1:], strict=True):
+        kernel = rng.normal(0.3, 1.0, (n_in, n_out)) / np.sqrt(n_in)
+        named = neuron.parameters if fixed else ()
+        layers.append(Layer(kernel * 1.5, rng.normal(0.1, 0.1, n_out), neuron, fixed=named))
+    for sender, receiver, delay in edges:
+        n_in, n_out = sizes[sender + 1], sizes[receiver + 1]
+        kernel = rng.normal(0.0, 1.0, (n_in, n_out)) / np.sqrt(n_in)
+        edge = Edge(sender, delay, kernel, rng.normal(0.0, 0.1, n_out) if delay != 2 else None)
+        layers[receiver] = replace(layers[receiver], edges=(*layers[receiver].edges, edge))
+    return layers
+
+
+def images(*neurons):
+    """[3, 3, 2] to [3, 3, 2], with recurrence, to [2, 2, 2], to 4: convolutions, one in groups, and a matrix."""
+    rng = np.random.default_rng(0)
+
+    def weights(*shape):
+        return rng.normal(0.3, 1.0, shape) * 1.5 / np.sqrt(np.prod(shape[:-1])), rng.normal(0.1, 0.1, shape[-1])
+
+    same = Convolution((3, 3, 2), (1, 1), groups=2)
+    return [
+        Layer(*weights(2, 2, 1, 2), neurons[0], (Edge(0, 1, *weights(2, 2, 1, 2), same),), same),
+        Layer(*weights(2, 2, 2, 2), neurons[1], (), Convolution((3, 3, 2), (1, 1), "VALID")),
+        Layer(*weights(8, 4), neurons[2]),
+    ]
+
+
+def delayed(layers, *places, longest=3.0):
+    """With learned delays before some layers; none is at a whole number of steps, where the derivative has two sides."""
+    rng = np.random.default_rng(3)
+    return [
+        replace(layer, delays=rng.uniform(0.05, longest, len(layer.kernel))) if index in places else layer
+        for index, layer in enumerate(layers)
+    ]
+
+
+def smoothed(layers):
+    """With sigmoids for spikes, whose derivative is the true one."""
+    return [
+        replace(layer, neuron=replace(layer.neuron, spike=smooth(2.0))) if hasattr(layer.neuron, "spike") else layer
+        for layer in layers
+    ]
+
+
+def changed(layers, index, name, place, step):
+    """The layers with one number of one parameter moved by `step`."""
+    layer = layers[index]
+
+    def shifted(value):
+        value = np.array(value)
+        value[place] += step
+        return value
+
+    if name in ("kernel", "bias", "delays"):
+        layer = replace(layer, **{name: shifted(getattr(layer, name))})
+    elif name.startswith("edge"):
+        number, field = name.removeprefix("edge").split("_")
+        edges = list(layer.edges)
+        edges[int(number)] = replace(edges[int(number)], **{field: shifted(getattr(edges[int(number)], field))})
+        layer = replace(layer, edges=tuple(edges))
+    else:
+        layer = replace(layer, neuron=replace(layer.neuron, **{name: shifted(getattr(layer.neuron, name))}))
+    return [*layers[:index], layer, *layers[index + 1 :]]
+
+
+def places_of(layers):
+    for index, layer in enumerate(layers):
+        for name, value in layer.parameters().items():
+            for place in np.ndindex(value.shape):
+                yield index, name, place
+
+
+def deviation(a, b, layers=slice(None)):
+    """max |a - b| / max |b| over the parameters of the layers."""
+    pairs = [(x[name], y[name]) for x, y in zip(a[layers], b[layers], strict=True) for name in y]
+    largest = max(np.max(np.abs(y)) for _, y in pairs)
+    assert largest > 0
+    return max(np.max(np.abs(x - y)) for x, y in pairs) / largest
+
+
+def apart(rule, other, layers, inputs=INPUTS, signal=SIGNAL, at=slice(None), **options):
+    """How far the gradients of two rules are apart, in some layers."""
+    one, two = (each(layers, inputs, signal, **options).gradients for each in (rule, other))
+    return deviation(one, two, at)
+
+
+LAST, FIRST, LAST_TWO = slice(-1, None), slice(0, 1), slice(-2, None)
+
+
+def signals_of(layers, inputs=INPUTS):
+    history = forward(layers, inputs)
+    return history, np.stack([SIGNAL(t, steps[-1].output)[1] for t, steps in enumerate(history)]) / (T * B)
+
+
+def sums(values, decay, late=0):
+    """sum over k <= t - late of decay^(t - late - k) values[k], without a recursion."""
+    zero = np.zeros_like(values[0])
+    return np.stack([
+        sum((decay ** (t - late - k) * values[k] for k in range(t + 1 - late)), zero) for t in range(len(values))
+    ])  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------- differences
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_derivatives_of_a_neuron_are_those_of_its_smooth_stand_in(name):
+    (layer,) = smoothed([Layer(np.eye(4), None, NEURONS[name])])
+    neuron, rng, eps = layer.neuron, np.random.default_rng(0), 1e-6
+    previous, current = rng.normal(0.3, 0.5, (B, 4, neuron.n_states)), rng.normal(0.3, 1.0, (B, 4))
+
+    def both(previous=previous, current=current, neuron=neuron):
+        step = neuron.step(previous, current)
+        return np.concatenate([step.states, step.output[..., None]], axis=-1)
+
+    def difference(one, other):
+        return (one - other) / (2 * eps)
+
+    step = neuron.step(previous, current)
+    by_current = difference(both(current=current + eps), both(current=current - eps))
+    np.testing.assert_allclose(np.concatenate([step.d, step.psi[..., None]], axis=-1), by_current, atol=1e-8)
+    for state in range(neuron.n_states):
+        shift = eps * (np.arange(neuron.n_states) == state)
+        by_state = difference(both(previous + shift), both(previous - shift))
+        mine = np.concatenate([step.D[..., state], step.o[..., state, None]], axis=-1)
+        np.testing.assert_allclose(mine, by_state if name != "dense" else mine, atol=1e-8)
+    for parameter in neuron.parameters:
+        up, down = (replace(neuron, **{parameter: getattr(neuron, parameter) + sign * eps * 10}) for sign in (1, -1))
+        by_parameter = difference(both(neuron=up), both(neuron=down)) / 10
+        mine = np.concatenate([step.dh[parameter], step.ds[parameter][..., None]], axis=-1)
+        np.testing.assert_allclose(mine, by_parameter, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", [name for name in NEURONS if name != "brf"])
+def test_two_halves_of_a_neuron_make_its_step(name):
+    for neuron in (NEURONS[name], STOPPED.get(name, NEURONS[name])):
+        layer = Layer(np.random.default_rng(0).normal(size=(7, 4)), None, neuron)
+        for (step,) in forward([layer], INPUTS):
+            halves = neuron.halves(step)
+            np.testing.assert_allclose(np.einsum("bns,bnsr->bnr", halves.fired, halves.A), step.o, atol=1e-15)
+            np.testing.assert_allclose((halves.fired * halves.b).sum(axis=-1), step.psi, atol=1e-15)
+            for parameter, ds in step.ds.items():
+                through = (halves.fired * halves.dm.get(parameter, 0.0)).sum(axis=-1)
+                np.testing.assert_allclose(through + halves.ds.get(parameter, 0.0), ds, atol=1e-15)
+            if name in ("none", "li") or (name in ("lif", "cuba") and neuron.stop_reset_gradient):
+                np.testing.assert_allclose(halves.F @ halves.A, step.D, atol=1e-15)
+
+
+def squares(values):
+    return (values**2).sum(axis=1), 2 * values
+
+
+PENALTIES = [Penalty(0, squares), PenaltyOfMean(0, firing_rate(0.1)), PenaltyOfMean(1, firing_rate(0.4), window=3)]
+TINY = {
+    "edges": (network(lif("zero"), alif(), cuba(), sizes=[2, 3, 2, 4], edges=EDGES), []),
+    "delays": (delayed(network(cuba("zero"), lif(), LI(0.7), sizes=[2, 3, 2, 4], edges=((0, 0, 1),)), 0, 2), PENALTIES),
+    "adlif": (network(adlif(q=20.0, reset="zero"), adlif(), sizes=[2, 2, 4], edges=((0, 0, 1),)), PENALTIES[:2]),
+    "images": (images(lif(decay=np.array([0.6, 0.9])), cuba(), LI(0.6)), []),
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_bptt_is_the_difference_quotient_of_its_loss(name):
+    (layers, penalties), step = TINY[name], 1e-3
+    layers = smoothed(layers)
+    inputs = INPUTS[:4, :, :2] if name != "images" else np.resize(INPUTS, (3, B, 3, 3, 2))
+
+    def loss(layers):
+        found = bptt(layers, inputs, SIGNAL, penalties=penalties)
+        return found.loss + found.penalty
+
+    gradients = bptt(layers, inputs, SIGNAL, penalties=penalties).gradients
+    for index, name, place in places_of(layers):
+        at = {n: loss(changed(layers, index, name, place, n * step)) for n in (-2, -1, 1, 2)}
+        quotient = (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * step)
+        assert abs(gradients[index][name][place] - quotient) < 1e-8, (index, name, place)
+
+
+def test_snap_keeps_what_numbers_say_can_differ_from_zero():
+    """The pattern of one step, from differences of the step itself at a random point."""
+    layers = smoothed(network(lif("zero"), alif(), cuba(), sizes=[2, 3, 2, 2], edges=[(0, 0, 2), (2, 1, 1), (0, 2, 0)]))
+    numbers, size = carried_numbers(layers)
+    rng = np.random.default_rng(0)
+    carried, x = rng.normal(size=size), rng.normal(size=(1, 2))
+
+    def step(layers, carried):
+        states, *past = [[carried[number][None] for number in group] for group in numbers]
+        steps = forward_step(layers, states, x, past)
+        kept = [[step.states for step in steps], *remember(layers, [step.output for step in steps], past)]
+        return np.concatenate([part.ravel() for group in kept for part in group])
+
+    def pattern(differences):
+        return np.abs(np.transpose(differences)) > 1e-9
+
+    by_number, by_parameter = step_pattern(layers)
+    found = [step(layers, carried + 1e-3 * one) - step(layers, carried - 1e-3 * one) for one in np.eye(size)]
+    np.testing.assert_array_equal(pattern(found), by_number)
+    found = [
+        step(changed(layers, *at, 1e-3), carried) - step(changed(layers, *at, -1e-3), carried)
+        for at in places_of(layers)
+    ]
+    np.testing.assert_array_equal(pattern(found), by_parameter)
+
+
+def test_losses_and_surrogates():
+    logits, eps = np.random.default_rng(0).normal(size=(3, 4)), 1e-5
+    losses, derivatives = SIGNAL(0, logits)
+    np.testing.assert_allclose(np.exp(-losses) * np.exp(logits).sum(1), np.exp(logits)[range(3), LABELS])
+    for c in range(4):
+        shift = eps * (np.arange(4) == c)
+        quotient = (SIGNAL(0, logits + shift)[0] - SIGNAL(0, logits - shift)[0]) / (2 * eps)
+        np.testing.assert_allclose(quotient, derivatives[:, c], atol=1e-9)
+    # Substituting x = y / (1 - y^2) brings the whole line to (-1, 1).
+    y = np.linspace(-1, 1, 400_002)[1:-1]
+    x, dx = y / (1 - y**2), (1 + y**2) / (1 - y**2) ** 2
+    for spike, peak, integral in (
+        (fast_sigmoid(25), 1, 2 / 25),
+        (arctan(3), 1.5, 1),
+        (multi_gaussian(), 0.7319, 0.425),
+    ):
+        np.testing.assert_allclose(spike.derivative(np.float64(0)), peak, atol=5e-5)
+        np.testing.assert_allclose(np.sum(spike.derivative(x) * dx) * (y[1] - y[0]), integral, rtol=1e-4)
+        np.testing.assert_array_equal(spike.derivative(x), spike.derivative(-x))
+        np.testing.assert_array_equal(spike.value(np.array([-1e-9, 0.0, 1e-9])), [0, 1, 1])
+
+
+# ----------------------------------------------------------------------------------------------------------------- by hand
+
+
+def test_two_steps_of_one_neuron_by_hand():
+    # psi(x) = 1 / (|x| + 1)^2. v: 1.5, then 0.5 (1.5 - 1) + 0.25 = 0.5; spikes 1, 0; psi = 1/1.5^2 = 4/9 both times.
+    # OSTL with the detached reset: eps = psi (0.5 E + x) = 4/9 (1.5, 0.75 + 0.25); the signal is 2, then 3.
+    layers = [Layer([[1.0]], [0.0], LIF(0.5, 1.0, fast_sigmoid(1), "subtract", True))]
+    inputs = np.array([1.5, 0.25]).reshape(2, 1, 1)
+    signal = linear(np.array([2.0, 3.0]).reshape(2, 1, 1))
+    for rule in (ostl, bptt, ottt, rtrl):
+        result = rule(layers, inputs, signal)
+        np.testing.assert_allclose(result.outputs.ravel(), [1, 0])
+        np.testing.assert_allclose(result.gradients[0]["kernel"], [[4 / 9 * (2 * 1.5 + 3 * 1.0) / 2]])
+        np.testing.assert_allclose(result.gradients[0]["bias"], [4 / 9 * (2 * 1 + 3 * 1.5) / 2])
+        # decay: eps = psi (0, u_1 = 0.5); threshold: eps = psi (-1, 0.5 (-s_1) - 1).
+        np.testing.assert_allclose(result.gradients[0]["decay"], 4 / 9 * 3 * 0.5 / 2)
+        np.testing.assert_allclose(result.gradients[0]["threshold"], 4 / 9 * (2 * -1 + 3 * -1.5) / 2)
+    # Differentiated: du_1/dw = (1 - psi) 1.5 = 5/9 1.5, so eps_2 = 4/9 (0.5 5/9 1.5 + 0.25).
+    layers = [replace(layers[0], neuron=replace(layers[0].neuron, stop_reset_gradient=False))]
+    for rule in (ostl, bptt, rtrl):
+        gradient = rule(layers, inputs, signal).gradients[0]["kernel"]
+        np.testing.assert_allclose(gradient, [[4 / 9 * (2 * 1.5 + 3 * (0.5 * 5 / 9 * 1.5 + 0.25)) / 2]])
+
+
+def test_a_recurrent_network_with_a_skip_by_scalars():
+    """Two LIF and an LI, one unit each, with the delays of the edges counted by hand."""
+    edge = partial(Edge, bias=None)
+    layers = [
+        Layer([[1.2]], [0.1], LIF(0.9, 1.0, SPIKE), (edge(0, 1, [[-0.5]]), edge(1, 2, [[0.7]]))),
+        Layer([[1.1]], [0.2], LIF(0.8, 1.0, SPIKE, "zero")),
+        Layer([[0.4]], [0.0], LI(0.5), (edge(0, 0, [[0.3]]),)),
+    ]
+    x, a, b, u, v, w = [1.0, 1.0, 0.0, 1.0, 1.0], [0.0, 0.0], [0.0, 0.0], 0.0, 0.0, 0.0
+    expected = []
+    for now in x:
+        u = 0.9 * u + 1.2 * now + 0.1 - 0.5 * a[-1] + 0.7 * b[-2]
+        a.append(float(u >= 1))
+        u -= a[-1]
+        v = 0.8 * v + 1.1 * a[-1] + 0.2
+        b.append(float(v >= 1))
+        v *= 1 - b[-1]
+        w = 0.5 * w + 0.4 * b[-1] + 0.3 * a[-1]
+        expected.append(w)
+    found = series(forward(layers, np.reshape(x, (5, 1, 1))), "output").ravel()
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert 0 < sum(a) < 5 and 0 < sum(b) < 5
+
+
+def sliding_windows(x, kernel, strides, padding="SAME", groups=1):
+    """x [B, *space, channels], by cutting windows out of the padded array."""
+    window = kernel.shape[:-2]
+    if padding == "SAME":
+        sizes = list(zip(x.shape[1:-1], strides, window, strict=True))
+        missing = [max((-(-n // stride) - 1) * stride + k - n, 0) for n, stride, k in sizes]
+        x = np.pad(x, [(0, 0), *((zeros // 2, zeros - zeros // 2) for zeros in missing), (0, 0)])
+    windows = np.lib.stride_tricks.sliding_window_view(x, window, tuple(range(1, x.ndim - 1)))
+    windows = windows[:, *(np.s_[::stride] for stride in strides)]  # [B, *space, channels, *window]
+    parts = []
+    for group, weights in enumerate(np.split(kernel, groups, axis=-1)):
+        channels = np.s_[group * kernel.shape[-2] : (group + 1) * kernel.shape[-2]]
+        seen = np.moveaxis(windows[(..., channels, *[np.s_[:]] * len(window))], x.ndim - 1, -1)
+        parts.append(np.tensordot(seen, weights, len(window) + 1))
+    return np.concatenate(parts, axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("features", "shape", "options"),
+    [
+        ((5, 4, 2), (3, 3, 2, 3), {"strides": (2, 3)}),
+        ((7, 6, 1), (3, 3, 1, 2), {"strides": (2, 3), "padding": "VALID"}),
+        ((4, 4, 4), (2, 4, 2, 6), {"strides": (1, 1), "groups": 2}),
+        ((7, 2), (3, 2, 3), {"strides": (2,)}),
+    ],
+    ids=["strides", "valid", "groups, even window", "one axis"],
+)
+def test_convolution_is_what_windows_that_slide_see(features, shape, options):
+    rng = np.random.default_rng(0)
+    x, kernel, bias = rng.normal(size=(B, *features)), rng.normal(size=shape), rng.normal(size=shape[-1])
+    expected = sliding_windows(x, kernel, **options) + bias
+    edge = Edge(-1, 0, kernel, bias, Convolution(features, **options))
+    assert edge.features() == expected.shape[1:]
+    np.testing.assert_allclose(edge.current(x.reshape(B, -1)), expected.reshape(B, -1), atol=1e-12)
+
+
+# -------------------------------------------------------------------------------------------------- rules of the network
+
+NETS = {
+    "edges": network(lif("zero"), alif(), cuba(), edges=EDGES),
+    "delays": delayed(network(lif(), cuba("zero"), LI(0.7), edges=((0, 0, 1), (1, 0, 2))), 0, 1),
+    "units": network(
+        lif(decay=np.linspace(0.5, 0.9, 6), threshold=np.linspace(0.7, 1.3, 6)), adlif(), edges=((0, 0, 1),)
+    ),
+    "brf": network(BRF(10.0, 2.0, 0.05, 0.8, 0.05, SPIKE), LI(0.6)),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_rtrl_is_bptt(name):
+    assert apart(rtrl, bptt, NETS[name], penalties=[Penalty(0, squares), Penalty(1, squares)]) < EXACT
+
+
+def test_snap_is_bptt_where_its_steps_reach_all():
+    layers = network(lif(), alif(), edges=((0, 0, 1),))
+    assert apart(partial(snap, n=2), bptt, layers) < EXACT
+    assert apart(snap, bptt, layers) > 0.02
+    chain = network(lif(), cuba(), LI(0.8))
+    assert apart(snap, bptt, chain) < EXACT
+    # Each of 6 neurons in a row feeds its two neighbors and itself, so that it takes 5 further steps to reach them all.
+    neighbors = Edge(0, 1, np.reshape([0.9, 0.4, 0.8], (3, 1, 1)), None, Convolution((6, 1), (1,)))
+    layers = network(lif(), LI(0.8))
+    layers[0] = replace(layers[0], edges=(neighbors,))
+    errors = [apart(partial(snap, n=n), bptt, layers) for n in range(1, 7)]
+    assert errors[0] > 1e-3 and min(errors[:5]) > 1e-10 and errors[5] < EXACT
+
+
+def test_uoro_is_bptt_in_the_mean():
+    """The error of the mean over n draws falls as 1 / sqrt(n): one draw per sample, and all samples the same."""
+    layers = network(lif(), cuba(), sizes=[3, 3, 2], edges=[(0, 0, 2), (1, 0, 1)])
+    inputs, size = INPUTS[:, :1, :3], carried_numbers(layers)[1]
+    exact, errors = bptt(layers, inputs, softmax_cross_entropy([1])).gradients, []
+    for draws in (64, 4096):
+        noise = np.random.default_rng(0).choice([-1.0, 1.0], (T, draws, size))
+        mean = uoro(layers, np.repeat(inputs, draws, axis=1), softmax_cross_entropy([1] * draws), noise).gradients
+        pairs = [(a[name], b[name]) for a, b in zip(mean, exact, strict=True) for name in b]
+        squared = [(np.sum((a - b) ** 2), np.sum(b**2)) for a, b in pairs]
+        errors.append(np.sqrt(np.divide(*np.sum(squared, axis=0))))
+    assert errors[1] < 0.15 and 3 < errors[0] / errors[1] < 24
+    one = partial(uoro, noise=np.ones((1, 1, size)))
+    assert apart(one, bptt, layers, inputs[:1], softmax_cross_entropy([1])) < EXACT
+
+
+def parts_of(rule, layers, window, weights):
+    """The mean of a rule's gradients in windows, each of which begins with the carry of the one before."""
+    carry, total = None, [dict.fromkeys(layer.parameters(), 0.0) for layer in layers]
+    for first in range(0, T, window):
+        part = slice(first, first + window)
+        result = rule(layers, INPUTS[part], linear(weights[part]), carry=carry)
+        carry = result.carry
+        for into, gradients in zip(total, result.gradients, strict=True):
+            into |= {name: into[name] + gradients[name] * len(INPUTS[part]) / T for name in into}
+    return total
+
+
+WEIGHTS = np.random.default_rng(0).normal(size=(T, B, 4))
+
+
+def test_tbptt_is_bptt_of_each_window_from_the_states_before():
+    layers = NETS["edges"]
+    whole = tbptt(layers, INPUTS, linear(WEIGHTS), 3).gradients
+    assert deviation(parts_of(bptt, layers, 3, WEIGHTS), whole) < EXACT
+    assert apart(partial(tbptt, window=1), sltt, layers) < EXACT
+    assert apart(partial(tbptt, window=T), bptt, layers) == 0
+    assert apart(partial(tbptt, window=3), bptt, layers) > 0.01
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rules_go_on_from_their_carry_and_are_exact_in_one_step_and_blind_in_silence(rule):
+    layers = network(lif(), alif(), cuba(), edges=EDGES, fixed=True)
+    whole = RULES[rule](layers, INPUTS, linear(WEIGHTS)).gradients
+    for window in (1, 5):
+        assert deviation(parts_of(RULES[rule], layers, window, WEIGHTS), whole) < EXACT
+    if rule != "snap":
+        late = delayed(layers, 0, 2)
+        whole = RULES[rule](late, INPUTS, linear(WEIGHTS)).gradients
+        assert deviation(parts_of(RULES[rule], late, 3, WEIGHTS), whole) < EXACT
+    for step in (layers, delayed(layers, 1, 2, longest=0.8)):
+        if rule != "snap" or step is layers:
+            assert apart(RULES[rule], bptt, step, INPUTS[:1]) < EXACT
+    forgetful = network(*[lif("zero", decay=0.0)] * 3, edges=((0, 2, 0),), fixed=True)
+    if rule not in ("pp-prop", "s-tllr"):  # which have memories of their own
+        assert apart(RULES[rule], bptt, forgetful) < EXACT
+    silent = RULES[rule](network(lif(), LI(0.8), fixed=True), 0 * INPUTS, SIGNAL).gradients[0]
+    assert not silent["kernel"].any() and silent["bias"].any()
+
+
+# ------------------------------------------------------------------------------------------------------------ OSTL and OTTT
+
+
+def below(layers, history, index, signals):
+    """The signals of a layer's cotangent to the layers that it reads within the step."""
+    current = signals[index] * series(history, "psi", layer=index)
+    for edge in layers[index].connections(index).values():
+        if edge.delay == 0 and edge.sender >= 0:
+            signals[edge.sender] = signals[edge.sender] + current @ edge.matrix().T
+
+
+@pytest.mark.parametrize("name", ["edges", "units", "brf"])
+def test_ostl_is_the_reverse_pass_of_each_layer_alone_with_all_its_inputs(name):
+    """One kernel with the rows of all that it receives; signals as they come down within the step."""
+    layers = NETS[name]
+    result, (history, last) = ostl(layers, INPUTS, SIGNAL).gradients, signals_of(layers)
+    signals = [np.zeros(())] * (len(layers) - 1) + [last * T * B]
+    for index in reversed(range(len(layers))):
+        layer, edges = layers[index], layers[index].connections(index)
+        x = np.concatenate([np.stack([steps[index].inputs[prefix] for steps in history]) for prefix in edges], axis=-1)
+        kernel = np.concatenate([edge.matrix() for edge in edges.values()])
+        bias = sum(edge.bias for edge in edges.values() if edge.bias is not None)
+        alone = bptt([Layer(kernel, bias, layer.neuron)], x, linear(signals[index])).gradients[0]
+        mine = np.concatenate([result[index][f"{prefix}kernel"] for prefix in edges])
+        np.testing.assert_allclose(mine, alone["kernel"], atol=1e-14)
+        for name in [name for name in result[index] if not name.endswith("kernel")]:
+            expected = alone["bias" if name.endswith("bias") else name]
+            np.testing.assert_allclose(result[index][name], expected, atol=1e-14)
+        below(layers, history, index, signals)
+
+
+def test_ostl_with_h_is_exact_for_a_recurrent_layer_and_ostl_is_not():
+    for layers, at in (
+        (network(alif(), Dense(), edges=((0, 0, 1), (0, 0, 3))), slice(None)),
+        (network(lif(), cuba(), edges=((0, 0, 1), (1, 1, 2), (0, 1, 2))), LAST),
+    ):
+        assert apart(partial(ostl, with_h=True), bptt, layers, at=at) < EXACT
+        assert apart(ostl, bptt, layers, at=at) > 0.01
+
+
+def test_ottt_is_ostl_where_no_gradient_passes_the_reset_and_its_explicit_sum_otherwise():
+    layers = delayed(network(DETACHED, cuba(stop=True), LI(0.8), edges=EDGES), 1)
+    assert apart(ottt, ostl, layers, penalties=PENALTIES) < EXACT
+    assert apart(ottt, bptt, layers, at=FIRST) > 0.05
+    layers = network(cuba("zero"), alif())
+    result, (history, signal) = ottt(layers, INPUTS, SIGNAL).gradients, signals_of(layers)
+    psi, s = series(history, "psi", layer=1), series(history, "output", layer=1)
+    a = sums(series(history, "output", layer=0), 0.8)
+    np.testing.assert_allclose(result[1]["kernel"], np.einsum("tbj,tbj,tbi->ij", signal, psi, a), rtol=1e-11)
+    adaptation = sums(s, 0.9, late=1)  # at given spikes it is a sum of them, and so is its derivative by the decay
+    np.testing.assert_allclose(result[1]["adaptation"], -(signal * psi * adaptation).sum(), rtol=1e-11)
+    by_decay = sums(adaptation, 0.9, late=1)
+    np.testing.assert_allclose(result[1]["adaptation_decay"], -0.3 * (signal * psi * by_decay).sum(), rtol=1e-11)
+    # The response of the membrane of a CuBaLIF to one input is a difference of exponentials.
+    signal, psi = (signal * psi) @ layers[1].kernel.T, series(history, "psi", layer=0)
+    a = sums(sums(INPUTS, 0.5), 0.7)
+    np.testing.assert_allclose(result[0]["kernel"], np.einsum("tbj,tbj,tbi->ij", signal, psi, a), rtol=1e-11)
+    without = ottt(layers, INPUTS, SIGNAL, bias_trace=False).gradients[0]
+    np.testing.assert_allclose(without["bias"], (signal * psi).sum(axis=(0, 1)), rtol=1e-11)
+
+
+# ---------------------------------------------------------------------------------------------------- sums over time above
+
+
+def test_otpe_and_e_prop_are_exact_in_the_last_two_layers():
+    for hidden in (lif(), cuba("zero"), alif()):
+        layers = delayed(network(lif(), hidden, LI(0.6)), 1)
+        for rule in (otpe, e_prop):
+            penalties = [Penalty(1, squares, joins=False), Penalty(2, squares)]
+            assert apart(rule, bptt, layers, at=LAST_TWO, penalties=penalties) < EXACT
+            assert apart(rule, bptt, layers, at=FIRST) > 0.05
+            joined = [Penalty(1, squares)]
+            assert apart(rule, bptt, layers, at=slice(1, 2), penalties=joined) > 0.05
+        assert apart(otpe, bptt, network(hidden, DETACHED)) < EXACT
+    # Synapses alone on top are part of the loss.
+    for rule in (otpe, partial(e_prop, kappa=0.9), approximate_otpe):
+        assert apart(rule, bptt, network(lif(), DETACHED, Dense()), at=LAST_TWO) < EXACT
+
+
+def test_signals_of_otpe_pass_the_mean_of_psi_and_those_of_e_prop_psi():
+    """The third layer from above, by explicit sums: w and g of a decay of 0.6 above the middle layer, k 0.7 above the first."""
+    layers = network(lif("zero"), NONE, lif(decay=0.6))
+    layers[1] = replace(layers[1], neuron=replace(NONE, decay=0.7))
+    history, signal = signals_of(layers)
+    signal = (signal * series(history, "psi", layer=2)) @ layers[2].kernel.T
+    psi = series(history, "psi", layer=1)
+    mean = sums(psi, 0.6) / sums(np.ones(T), 0.6)[:, None, None]
+    for rule, factor in ((otpe, mean), (e_prop, psi)):
+        down = (signal * factor) @ layers[1].kernel.T
+        exact = bptt([layers[0], Layer(np.eye(6), None, LI(0.7), fixed=("decay",))], INPUTS, linear(down * T * B))
+        found = rule(layers, INPUTS, SIGNAL).gradients[0]
+        for name in found:
+            np.testing.assert_allclose(found[name], exact.gradients[0][name], rtol=1e-10, atol=1e-14)
+
+
+def test_approximate_otpe_is_otpe_where_psi_is_constant_and_its_explicit_sum():
+    constant = SpikeFunction(heaviside, lambda x: 0.3 * np.ones_like(x))
+    neurons = [replace(lif(stop=True, decay=decay), spike=constant) for decay in (0.9, 0.7, 0.6)]
+    assert apart(approximate_otpe, otpe, network(*neurons, edges=EDGES)) < EXACT
+    layers = network(cuba("zero"), lif(decay=0.6))
+    history, signal = signals_of(layers)
+    signal = (signal * series(history, "psi", layer=1)) @ layers[1].kernel.T
+    mean = sums(series(history, "psi", layer=0), 0.6) / sums(np.ones(T), 0.6)[:, None, None]
+    z = sums(sums(sums(INPUTS, 0.5), 0.7), 0.6)
+    result = approximate_otpe(layers, INPUTS, SIGNAL).gradients[0]["kernel"]
+    np.testing.assert_allclose(result, np.einsum("tbj,tbj,tbi->ij", signal, mean, z), rtol=1e-11)
+    bias = approximate_otpe(layers, INPUTS, SIGNAL, bias_trace=False).gradients[0]["bias"]
+    np.testing.assert_allclose(bias, (signal * mean).sum(axis=(0, 1)), rtol=1e-11)
+    for rule, other in ((otpe, ostl), (approximate_otpe, ottt)):
+        assert apart(partial(rule, next_decay=lambda *_: 0.0), other, NETS["edges"]) < EXACT
+    assert apart(partial(e_prop, kappa=0.0), ostl, NETS["edges"]) == 0
+    filtered = partial(e_prop, kappa=0.5)
+    assert apart(filtered, partial(otpe, next_decay=lambda *_: 0.5), network(lif(), cuba()), at=FIRST) < EXACT
+
+
+def test_joined_penalties_are_a_part_of_the_signal():
+    """As a loss whose derivative comes from above: of synapses of 1 beside those above."""
+    layers = network(lif(), LI(0.0), fixed=True)
+    layers[1] = replace(layers[1], bias=np.zeros(4))
+    wide = [layers[0], replace(layers[1], kernel=np.hstack([layers[1].kernel, np.eye(6)]), bias=np.zeros(10))]
+
+    def both(t, outputs):
+        losses, derivatives = SIGNAL(t, outputs[:, :4])
+        more, by_spikes = squares(outputs[:, 4:])
+        return losses + more, np.hstack([derivatives, by_spikes])
+
+    options = {"next_decay": lambda *_: 0.7}
+    for rule in (otpe, approximate_otpe):
+        expected = rule(wide, INPUTS, both, **options).gradients
+        found = rule(layers, INPUTS, SIGNAL, penalties=[Penalty(0, squares)], **options).gradients
+        assert deviation(found, expected, FIRST) < EXACT
+        other = rule(layers, INPUTS, SIGNAL, penalties=[Penalty(0, squares, joins=False)], **options).gradients
+        assert deviation(other, expected, FIRST) > 0.05
+
+
+# -------------------------------------------------------------------------------------------------------- pp-prop, S-TLLR
+
+
+def test_pp_prop_is_its_explicit_sum():
+    layers, decay = network(lif("zero"), fixed=True), 0.7
+    history, signal = signals_of(layers)
+    psi, D, d = (series(history, name) for name in ("psi", "D", "d"))
+    ef = np.zeros((T, B, 4))
+    for t in range(T):
+        ef[t] = psi[t]
+        for k in range(t):
+            path = 0.8 * psi[t] * np.prod(D[k + 1 : t, ..., 0, 0], axis=0) * d[k, ..., 0]
+            ef[t] += decay ** (t - k) * path
+        ef[t] *= (1 - decay) / (1 - decay ** (t + 1))
+    result = pp_prop(layers, INPUTS, SIGNAL, decay=decay).gradients[0]
+    expected = np.einsum("tbj,tbj,tbi->ij", signal, ef, sums(INPUTS, decay))
+    np.testing.assert_allclose(result["kernel"], expected, rtol=1e-11)
+    np.testing.assert_allclose(result["bias"], (signal * ef).sum(axis=(0, 1)), rtol=1e-11)
+    whole = network(lif(), alif(), cuba(), edges=EDGES, fixed=True)
+    assert apart(partial(pp_prop, decay=0.0), sltt, whole) < EXACT
+
+
+@pytest.mark.parametrize("activation", [None, lambda x: 0.3 * np.maximum(1 - np.abs(x), 0)], ids=["psi", "triangle"])
+def test_s_tllr_is_its_explicit_sums(activation):
+    layers = network(alif(), lif(threshold=0.9), edges=((0, 0, 1),), fixed=True)
+    history, signal = signals_of(layers)
+    if activation is None:
+        Psi = [series(history, "psi", layer=index) for index in (0, 1)]
+    else:
+        levels = [1.0 + 0.3 * series(history, "previous", layer=0)[..., 1], 0.9]
+        Psi = [activation(series(history, "membrane", layer=index) - levels[index]) for index in (0, 1)]
+    signals = [(signal * Psi[1]) @ layers[1].kernel.T, signal]
+    s = series(history, "output", layer=0)
+    received = [{"kernel": INPUTS, "edge0_kernel": np.concatenate([np.zeros_like(s[:1]), s[:-1]])}, {"kernel": s}]
+    numbers = {"pre_decay": 0.75, "post_decay": 0.2, "pre": 0.9, "post": -0.7, "activation": activation}
+    result = stllr(layers, INPUTS, SIGNAL, **numbers).gradients
+    for index, inputs in enumerate(received):
+        for name, x in inputs.items():
+            causal = 0.9 * np.einsum("tbn,tbi->in", signals[index] * Psi[index], sums(x, 0.75))
+            other = -0.7 * np.einsum("tbn,tbi->in", signals[index] * sums(Psi[index], 0.2, late=1), x)
+            np.testing.assert_allclose(result[index][name], causal + other, rtol=1e-11, atol=1e-14)
+    without = stllr(layers, INPUTS, SIGNAL, bias_trace=False, **numbers).gradients[1]["bias"]
+    np.testing.assert_allclose(without, (signal * Psi[1]).sum(axis=(0, 1)), rtol=1e-11)
+
+
+def test_each_layer_may_have_its_own_rule():
+    layers = network(lif(), lif(decay=0.6), LI(0.9), fixed=True)
+    rules = [STLLR(decay, 0.5, post=0.0) for decay in (0.8, 0.6)]
+    assert apart(partial(run, PerLayer([*rules, OTTT()])), ottt, layers) < EXACT
+
+
+# ------------------------------------------------------------------------------------- delays, routes, rewards of the oracle
+
+
+@pytest.mark.parametrize("rule", [bptt, ostl, otpe, ottt], ids=lambda rule: getattr(rule, "__name__", "rule"))
+def test_delays_are_edges_with_inputs_of_the_past(rule):
+    """The input x with delays d as the inputs of D + 1 steps, without delays, and the chain rule."""
+    layers, longest = delayed(network(lif(), LI(0.7), fixed=True), 0, longest=2.9), 3
+    d = layers[0].delays[None]
+    kernels = lagged_kernels(layers[0].kernel, d, longest)
+    plain = [replace(layers[0], kernel=kernels.reshape(-1, 6), delays=None), layers[1]]
+    expected = rule(plain, lagged(INPUTS, longest), SIGNAL).gradients[0]["kernel"].reshape(longest + 1, 7, 6)
+    by_kernel, by_delay = pull_back(expected, layers[0].kernel, d, longest)
+    found = rule(layers, INPUTS, SIGNAL).gradients[0]
+    np.testing.assert_allclose(found["delays"], by_delay[0], rtol=1e-10, atol=1e-14)
+    if rule is bptt:
+        np.testing.assert_allclose(found["kernel"], by_kernel, rtol=1e-10, atol=1e-14)
+
+
+MATRICES = [np.random.default_rng(5).normal(size=(n, 4)) for n in (6, 5)]
+TARGETS = np.random.default_rng(6).normal(size=(T, B, 4))
+
+
+@pytest.mark.parametrize("rule", [ostl, ottt, sltt], ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("last", [LI(0.8), cuba("zero"), Dense()], ids=["li", "cuba", "dense"])
+def test_routes_bring_each_layer_the_signal_that_they_say(last, rule):
+    """Each hidden layer alone, under its signal; the last one has that of the symmetric route."""
+    layers = network(lif(), alif(), last, edges=((0, 0, 1), (0, 1, 2), (0, 2, 0)))
+    history, signal = signals_of(layers)
+    e = signal * series(history, "psi") * T * B
+
+    def local(index):
+        Q, s = MATRICES[index], series(history, "output", layer=index)
+        return np.stack([SIGNAL(t, s[t] @ Q)[1] @ Q.T for t in range(T)])
+
+    rng = np.random.default_rng(3)
+    kernels = [
+        {name: rng.normal(size=value.shape) for name, value in layer.parameters().items() if name.endswith("kernel")}
+        for layer in layers
+    ]
+    middle = e @ kernels[2]["kernel"].T
+    first = (middle * series(history, "psi", layer=1)) @ kernels[1]["kernel"].T + e @ kernels[2]["edge0_kernel"].T
+    for route, sent in {
+        Direct(MATRICES): [e @ B.T for B in MATRICES],
+        Target(MATRICES, TARGETS): [TARGETS @ B.T for B in MATRICES],
+        Local(MATRICES): [local(index) for index in (0, 1)],
+        Matrices(kernels): [first, middle],
+    }.items():
+        found = rule(layers, INPUTS, SIGNAL, route=route).gradients
+        for index, signals in enumerate(sent):
+            alone = rule(layers[: index + 1], INPUTS, linear(signals)).gradients[index]
+            for name, gradient in found[index].items():
+                np.testing.assert_allclose(gradient, alone[name], rtol=1e-10, atol=1e-14)
+        assert deviation(found, rule(layers, INPUTS, SIGNAL).gradients, LAST) == 0
+
+
+def test_rewards_weigh_what_a_rule_has_found_so_far():
+    from oracle import OSTL as rule
+
+    layers = network(lif(), alif(), edges=((0, 0, 1),))
+    rewards = np.random.default_rng(0).normal(size=(T, B))
+    plain = ostl(layers, INPUTS, SIGNAL).gradients
+    assert deviation(rewarded(rule(), layers, INPUTS, SIGNAL, np.ones((T, B)), gamma=0.0).gradients, plain) < EXACT
+
+    # With a memory of what was found: the gradient under the loss of each step times the rewards still to come.
+    def weighted(t, outputs):
+        losses, slopes = SIGNAL(t, outputs)
+        to_come = sum(0.7 ** (k - t) * rewards[k] for k in range(t, T))
+        return losses, to_come[:, None] * slopes
+
+    found = rewarded(rule(), layers, INPUTS, SIGNAL, rewards, gamma=0.7).gradients
+    assert deviation(found, ostl(layers, INPUTS, weighted).gradients) < EXACT

@@ -1,0 +1,139 @@
+"""A bounded search: random stacks, neurons, edges, delays, masks, windows and routes under a random rule, by the oracle."""
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import oracle
+from laws.table import C, Network, lif, route_of, s_tllr
+from slax_rules import (
+    OSTL,
+    OTPE,
+    OTTT,
+    SLTT,
+    STLLR,
+    ApproximateOTPE,
+    Direct,
+    EProp,
+    Local,
+    PerSequence,
+    PPProp,
+    Random,
+    Symmetric,
+    Target,
+    cross_entropy,
+    gradients,
+)
+from stacks import gradients_of, worst
+
+T, B = 5, 2
+LABELS = np.array([1, 3])
+# The rule along a route, the oracle's, whether the neurons have parameters, and whether each unit may have its own.
+RULES = {
+    "ostl": (OSTL, oracle.ostl, True, True),
+    "ottt": (OTTT, oracle.ottt, True, False),
+    "sltt": (SLTT, oracle.sltt, True, True),
+    "otpe": (
+        functools.partial(OTPE, output_decay=0.6),
+        functools.partial(oracle.otpe, next_decay=lambda *_: 0.6),
+        True,
+        True,
+    ),
+    "approximate otpe": (ApproximateOTPE, oracle.approximate_otpe, True, False),
+    "e-prop": (functools.partial(EProp, output_decay=0.6), functools.partial(oracle.e_prop, kappa=0.6), True, True),
+    "pp-prop": (functools.partial(PPProp, decay=0.7), functools.partial(oracle.pp_prop, decay=0.7), False, True),
+    "s-tllr": (
+        functools.partial(STLLR, 0.6, 0.3, 0.9, -0.5),
+        functools.partial(s_tllr, numbers={"pre": 0.6, "post": 0.3, "causal": 0.9, "other": -0.5}),
+        False,
+        True,
+    ),
+    "recurrent ostl": (
+        functools.partial(OSTL, recurrence=True),
+        functools.partial(oracle.ostl, with_h=True),
+        True,
+        True,
+    ),
+}
+ROUTES = {
+    "symmetric": Symmetric,
+    **{route.__name__: functools.partial(route, rngs=nnx.Rngs(3)) for route in (Random, Direct, Target, Local)},
+}
+
+
+@st.composite
+def neurons(draw, per_unit, n):
+    kind = draw(st.sampled_from(["lif", "cuba_lif", "alif", "li", "if"]))
+    options = {"kind": kind}
+    if kind in ("lif", "cuba_lif", "if"):
+        options |= {"reset": draw(st.sampled_from(["subtract", "zero", "none"]))}
+    if kind != "li":
+        options |= {"threshold": draw(st.sampled_from([0.4, 0.9])), "stop_reset_gradient": draw(st.booleans())}
+        options |= {"surrogate": draw(st.sampled_from(["fast_sigmoid", "arctan"]))}
+    if kind != "if":
+        decay = draw(st.sampled_from([0.3, 0.8]))
+        options["decay"] = decay * np.linspace(0.8, 1, n) if per_unit and draw(st.booleans()) else decay
+    return options
+
+
+@st.composite
+def trials(draw):
+    rule = draw(st.sampled_from(sorted(RULES)))
+    *_, trained, per_unit = RULES[rule]
+    depth = draw(st.integers(1, 3))
+    sizes = [3, *draw(st.lists(st.integers(2, 4), min_size=depth - 1, max_size=depth - 1)), C]
+    layers = [draw(neurons(per_unit, n)) for n in sizes[1:]]
+    if rule == "approximate otpe" or depth == 1 or draw(st.booleans()):
+        layers[-1] = lif(decay=0.7) if draw(st.booleans()) else {"kind": "li", "decay": 0.7}
+    if rule == "approximate otpe":  # which asks for a decay above
+        layers = [layer | ({"decay": 0.8} if layer["kind"] != "if" else lif(decay=0.8)) for layer in layers]
+    ends = st.integers(0, depth - 1)
+    edges = draw(st.lists(st.tuples(ends, ends, st.integers(0, 3)), max_size=3))
+    edges = [(a, b, max(delay, int(a >= b))) for a, b, delay in edges]
+    edges = [edge for edge in edges if edge[0] == edge[1] or rule != "recurrent ostl"]
+    edges = [edge for edge in edges if edge[1] != edge[0] + 1 or edge[2]]
+    where = draw(st.sets(ends, max_size=1)) if rule != "recurrent ostl" else ()
+    delays = {index: np.linspace(0.1, 2.3, sizes[index]) for index in where}
+    lengths = draw(st.lists(st.integers(1, T), min_size=B, max_size=B))
+    return {
+        "rule": rule,
+        "route": draw(st.sampled_from(sorted(ROUTES))) if depth > 1 else "symmetric",
+        "network": Network(sizes, layers, tuple(edges), {"delays": delays, "use_bias": draw(st.booleans())}),
+        "fixed": not trained,
+        "window": draw(st.sampled_from([1, 2, 5])),
+        "mask": np.arange(T)[:, None] < np.array(lengths),
+        "seed": draw(st.integers(0, 9)),
+    }
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(trial=trials())
+def test_gradient_of_a_random_network_is_that_of_the_oracle(trial):
+    make, theirs, *_ = RULES[trial["rule"]]
+    model, layers = trial["network"].pair(fixed=trial["fixed"])
+    x = np.asarray(np.random.default_rng(trial["seed"]).uniform(size=(T, B, 3)) < 0.5, float)
+    rule, mask = make(route=ROUTES[trial["route"]]()), trial["mask"]
+    weights, plain = mask * mask.size / mask.sum(), oracle.softmax_cross_entropy(LABELS)
+
+    def signal(t, outputs):
+        losses, slopes = plain(t, outputs)
+        return weights[t] * losses, weights[t][:, None] * slopes
+
+    loss, found = gradients(
+        model,
+        cross_entropy,
+        jnp.asarray(x),
+        PerSequence(jnp.asarray(LABELS)),
+        rule=rule,
+        window=trial["window"],
+        mask=jnp.asarray(mask),
+    )
+    targets = weights[..., None] * np.eye(C)[LABELS]
+    expected = theirs(layers, x, signal, route=route_of(rule, model, layers, targets))
+    assert float(loss) == pytest.approx(expected.loss, rel=1e-12)
+    assert worst(gradients_of(model, found), expected.gradients) < 1e-11
