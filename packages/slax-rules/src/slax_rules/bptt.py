@@ -40,12 +40,7 @@ class Autodiff(LearningRule):
         return unroll(model, carry, inputs)
 
     def window(
-        self,
-        plan: None,
-        model: nnx.RNNCellBase,
-        state: Any,
-        inputs: Float[Array, "K B ..."],
-        objective: Objective,
+        self, plan: None, model: nnx.RNNCellBase, state: Any, inputs: Float[Array, "K B ..."], objective: Objective
     ) -> WindowGradient:
         graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 

@@ -467,10 +467,7 @@ RULES: dict[str, RuleEntry] = Rules(
         omits="all paths from one window to the next; a regularizer pulls the parameters of all steps together",
         memory="2 P, once for all samples",
         time="P",
-        cites=(
-            "kag2021fptt",
-            "yin2023fptt",
-        ),
+        cites=("kag2021fptt", "yin2023fptt"),
     ),
 )
 """All learning rules by name, as in `RULES["otpe"].make()`, each a `RuleEntry` with what it requires, omits and costs."""

@@ -153,7 +153,10 @@ class StateSpace:
         return self._coloring(steps)[0]
 
     def unknown_primitive(self, steps: int | None) -> str | None:
-        """The name of a primitive for which the coloring counts everything as connected; None if the reach is known."""
+        """The name of a primitive for which the coloring counts everything as connected; None if the reach is known.
+
+        A guard against renamed primitives of JAX: it is None for stacks of Linear, Conv and neurons without a loop in their step.
+        """
         return self._coloring(steps)[1]
 
     def _coloring(self, steps: int | None) -> tuple[tuple[ColumnColoring, ...], str | None]:
