@@ -155,7 +155,7 @@ class StateSpace:
     def unknown_primitive(self, steps: int | None) -> str | None:
         """The name of a primitive for which the coloring counts everything as connected; None if the reach is known.
 
-        A guard against renamed primitives of JAX: it is None for stacks of Linear, Conv and neurons without a loop in their step.
+        A guard against renamed primitives of JAX: it is None for stacks of Linear, Conv and neurons without a loop.
         """
         return self._coloring(steps)[1]
 
