@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import unroll
-from slax_neurons.internal import mutates_state, scan_chunks, scan_with_sums
+from slax_neurons.building_blocks import mutates_state, scan_chunks, scan_with_sums
 from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, no_parameters, run_probed
 
 

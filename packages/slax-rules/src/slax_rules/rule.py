@@ -11,8 +11,8 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from slax_neurons.internal import StepSize as StepSize
-from slax_neurons.internal import even_length, first_carry, step_size
+from slax_neurons.building_blocks import StepSize as StepSize
+from slax_neurons.building_blocks import even_length, first_carry, step_size
 from slax_rules.penalties import Probed
 
 

@@ -18,7 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Dropout, RunningSum, unroll
-from slax_neurons.internal import StepSize, accumulates, input_dtype, steps_in_cache, unroll_chunk
+from slax_neurons.building_blocks import StepSize, accumulates, input_dtype, steps_in_cache, unroll_chunk
 from slax_rules.influence.coloring import ColumnColoring, color_reached, contract, jacobian_sparsity, zero_influence
 from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, no_parameters, run_probed
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from jaxtyping import Array, Float
 
-from slax_neurons.internal import StepSize
+from slax_neurons.building_blocks import StepSize
 from slax_rules.influence.coloring import carry_over, seed_matrices
 from slax_rules.influence.influence import ColoredInfluence, StateSpace
 

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slax_neurons.internal import StepSize, scan_units
+from slax_neurons.building_blocks import StepSize, scan_units
 from slax_rules.layerwise.jacobians import LocalJacobians, States, StepPoint, add, add_up, dot, scale
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, layer_gradient, sum_to_parameter
 from slax_rules.layerwise.synapse import (

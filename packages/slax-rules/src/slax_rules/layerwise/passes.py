@@ -21,7 +21,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Connect, Delay, Dropout, Edge
-from slax_neurons.internal import StepSize, apply_rows, carry_without_buffer, check_features, delayed
+from slax_neurons.building_blocks import StepSize, apply_rows, carry_without_buffer, check_features, delayed
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, Teaching, input_current, run_neuron
 from slax_rules.layerwise.stack import StackPlan, plan_stack
 from slax_rules.layerwise.synapse import input_gradient, sum_by_input
