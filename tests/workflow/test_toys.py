@@ -33,7 +33,6 @@ RULE_ENTRY = """    toy=RuleEntry(
         omits="the sign",
         memory="N S",
         time="P",
-        source="none",
     ),
 """
 NEURON = '''"""A neuron that doubles its current."""

@@ -1,136 +1,89 @@
 """Learning rules for spiking networks: ways to differentiate a model over time, and training with them."""
 
-from slax_rules.bptt import BPTT, TBPTT
-from slax_rules.forward_propagation import fptt, fptt_average
-from slax_rules.influence.rtrl import RTRL
-from slax_rules.influence.snap import SnAp
-from slax_rules.influence.uoro import UORO
-from slax_rules.layerwise.eligibility import eligibility_gradient, zero_eligibility
-from slax_rules.layerwise.jacobians import LocalJacobians, StepPoint, linearize
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, Route, Symmetric, Teaching
-from slax_rules.layerwise.ostl import OSTL
-from slax_rules.layerwise.otpe import OTPE, ApproximateOTPE, EProp
-from slax_rules.layerwise.ottt import DECOLLE, OTTT
-from slax_rules.layerwise.pp_prop import PPProp
-from slax_rules.layerwise.routes import Adaptive, Direct, FixedBases, Local, Random, Target
-from slax_rules.layerwise.s_tllr import STLLR
-from slax_rules.layerwise.sltt import SLTT
-from slax_rules.loop.devices import split_batch
-from slax_rules.loop.entry import gradients, train_offline, train_online
-from slax_rules.loop.reward import Trial, extend_trial, reward_gradient, start_trial
-from slax_rules.loop.stream import Extended, Stream, extend_stream, look_ahead, start_stream
-from slax_rules.losses import (
-    PerSequence,
-    PerStep,
-    SequenceLoss,
-    accuracy,
-    correct,
-    cross_entropy,
-    last_step,
-    random_steps,
-    squared_error,
-    valid_steps,
-)
-from slax_rules.penalties import Penalty, firing_rate, sparsity
-from slax_rules.registry import RULES, Exactness, RuleEntry, cite
-from slax_rules.rule import LearningRule, StepSize, WindowGradient
-from slax_rules.training.agreement import Agreement, GradientAgreement, agreement
-from slax_rules.training.batches import Sampler
-from slax_rules.training.callbacks import Callback, EarlyStopping, Every, StepInfo
-from slax_rules.training.checkpoints import Checkpoints
-from slax_rules.training.cost import Cost, cost
-from slax_rules.training.evaluation import evaluate, predict
-from slax_rules.training.fit import fit
-from slax_rules.training.history import History
-from slax_rules.training.run_stream import Piece, StreamInfo, run_stream
-from slax_rules.training.weights import load_weights, save_weights
-
-__all__ = [
-    "BPTT",
-    "DECOLLE",
-    "OSTL",
-    "OTPE",
-    "OTTT",
-    "RTRL",
-    "RULES",
-    "SLTT",
-    "STLLR",
-    "TBPTT",
-    "UORO",
-    "Adaptive",
-    "Agreement",
-    "ApproximateOTPE",
-    "Callback",
-    "Checkpoints",
-    "Cost",
-    "Direct",
-    "EProp",
-    "EarlyStopping",
-    "Every",
-    "Exactness",
-    "Extended",
-    "FixedBases",
-    "GradientAgreement",
-    "History",
-    "Layer",
-    "LayerGradient",
-    "LayerRule",
-    "LayerWindow",
-    "LearningRule",
-    "Local",
-    "LocalJacobians",
-    "PPProp",
-    "Penalty",
-    "PerSequence",
-    "PerStep",
-    "Piece",
-    "Random",
-    "Route",
-    "RuleEntry",
-    "Sampler",
-    "SequenceLoss",
-    "SnAp",
-    "StepInfo",
-    "StepPoint",
-    "StepSize",
-    "Stream",
-    "StreamInfo",
-    "Symmetric",
-    "Target",
-    "Teaching",
-    "Trial",
-    "WindowGradient",
-    "accuracy",
-    "agreement",
-    "cite",
-    "correct",
-    "cost",
-    "cross_entropy",
-    "eligibility_gradient",
-    "evaluate",
-    "extend_stream",
-    "extend_trial",
-    "firing_rate",
-    "fit",
-    "fptt",
-    "fptt_average",
-    "gradients",
-    "last_step",
-    "linearize",
-    "load_weights",
-    "look_ahead",
-    "predict",
-    "random_steps",
-    "reward_gradient",
-    "run_stream",
-    "save_weights",
-    "sparsity",
-    "split_batch",
-    "squared_error",
-    "start_stream",
-    "start_trial",
-    "train_offline",
-    "train_online",
-    "valid_steps",
-    "zero_eligibility",
-]
+from slax_rules.bptt import BPTT as BPTT
+from slax_rules.bptt import TBPTT as TBPTT
+from slax_rules.forward_propagation import fptt as fptt
+from slax_rules.forward_propagation import fptt_average as fptt_average
+from slax_rules.influence.rtrl import RTRL as RTRL
+from slax_rules.influence.snap import SnAp as SnAp
+from slax_rules.influence.uoro import UORO as UORO
+from slax_rules.layerwise.eligibility import eligibility_gradient as eligibility_gradient
+from slax_rules.layerwise.eligibility import zero_eligibility as zero_eligibility
+from slax_rules.layerwise.jacobians import LocalJacobians as LocalJacobians
+from slax_rules.layerwise.jacobians import StepPoint as StepPoint
+from slax_rules.layerwise.jacobians import linearize as linearize
+from slax_rules.layerwise.layer import Layer as Layer
+from slax_rules.layerwise.layer import LayerGradient as LayerGradient
+from slax_rules.layerwise.layer import LayerRule as LayerRule
+from slax_rules.layerwise.layer import LayerWindow as LayerWindow
+from slax_rules.layerwise.layer import Route as Route
+from slax_rules.layerwise.layer import Symmetric as Symmetric
+from slax_rules.layerwise.layer import Teaching as Teaching
+from slax_rules.layerwise.ostl import OSTL as OSTL
+from slax_rules.layerwise.otpe import OTPE as OTPE
+from slax_rules.layerwise.otpe import ApproximateOTPE as ApproximateOTPE
+from slax_rules.layerwise.otpe import EProp as EProp
+from slax_rules.layerwise.ottt import DECOLLE as DECOLLE
+from slax_rules.layerwise.ottt import OTTT as OTTT
+from slax_rules.layerwise.pp_prop import PPProp as PPProp
+from slax_rules.layerwise.routes import Adaptive as Adaptive
+from slax_rules.layerwise.routes import Direct as Direct
+from slax_rules.layerwise.routes import FixedBases as FixedBases
+from slax_rules.layerwise.routes import Local as Local
+from slax_rules.layerwise.routes import Random as Random
+from slax_rules.layerwise.routes import Target as Target
+from slax_rules.layerwise.s_tllr import STLLR as STLLR
+from slax_rules.layerwise.sltt import SLTT as SLTT
+from slax_rules.loop.devices import split_batch as split_batch
+from slax_rules.loop.entry import gradients as gradients
+from slax_rules.loop.entry import train_offline as train_offline
+from slax_rules.loop.entry import train_online as train_online
+from slax_rules.loop.reward import Trial as Trial
+from slax_rules.loop.reward import extend_trial as extend_trial
+from slax_rules.loop.reward import reward_gradient as reward_gradient
+from slax_rules.loop.reward import start_trial as start_trial
+from slax_rules.loop.stream import Extended as Extended
+from slax_rules.loop.stream import Stream as Stream
+from slax_rules.loop.stream import extend_stream as extend_stream
+from slax_rules.loop.stream import look_ahead as look_ahead
+from slax_rules.loop.stream import start_stream as start_stream
+from slax_rules.losses import PerSequence as PerSequence
+from slax_rules.losses import PerStep as PerStep
+from slax_rules.losses import SequenceLoss as SequenceLoss
+from slax_rules.losses import accuracy as accuracy
+from slax_rules.losses import correct as correct
+from slax_rules.losses import cross_entropy as cross_entropy
+from slax_rules.losses import last_step as last_step
+from slax_rules.losses import random_steps as random_steps
+from slax_rules.losses import squared_error as squared_error
+from slax_rules.losses import valid_steps as valid_steps
+from slax_rules.penalties import Penalty as Penalty
+from slax_rules.penalties import firing_rate as firing_rate
+from slax_rules.penalties import sparsity as sparsity
+from slax_rules.registry import RULES as RULES
+from slax_rules.registry import Exactness as Exactness
+from slax_rules.registry import RuleEntry as RuleEntry
+from slax_rules.registry import cite as cite
+from slax_rules.rule import LearningRule as LearningRule
+from slax_rules.rule import StepSize as StepSize
+from slax_rules.rule import WindowGradient as WindowGradient
+from slax_rules.training.agreement import Agreement as Agreement
+from slax_rules.training.agreement import GradientAgreement as GradientAgreement
+from slax_rules.training.agreement import agreement as agreement
+from slax_rules.training.batches import Sampler as Sampler
+from slax_rules.training.callbacks import Callback as Callback
+from slax_rules.training.callbacks import EarlyStopping as EarlyStopping
+from slax_rules.training.callbacks import Every as Every
+from slax_rules.training.callbacks import StepInfo as StepInfo
+from slax_rules.training.checkpoints import Checkpoints as Checkpoints
+from slax_rules.training.cost import Cost as Cost
+from slax_rules.training.cost import cost as cost
+from slax_rules.training.evaluation import evaluate as evaluate
+from slax_rules.training.evaluation import predict as predict
+from slax_rules.training.fit import fit as fit
+from slax_rules.training.history import History as History
+from slax_rules.training.run_stream import Piece as Piece
+from slax_rules.training.run_stream import StreamInfo as StreamInfo
+from slax_rules.training.run_stream import run_stream as run_stream
+from slax_rules.training.weights import load_weights as load_weights
+from slax_rules.training.weights import save_weights as save_weights

@@ -1,7 +1,6 @@
 """Backpropagation through time, full and truncated."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,8 +9,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import unroll
 from slax_neurons.building_blocks import mutates_state, scan_chunks, scan_with_sums
-from slax_rules.penalties import Probed
-from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, no_parameters
+from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, no_parameters, run_probed
 
 
 class Autodiff(LearningRule):
@@ -34,7 +32,7 @@ class Autodiff(LearningRule):
         inputs: Float[Array, "K B ..."],
         probes: tuple[int, ...] = (),
     ) -> tuple[Heads, Any]:
-        carry, heads = _heads(unroll, model, state, inputs, probes)
+        carry, heads = run_probed(unroll, model, state, inputs, probes)
         return heads, carry
 
     def unroll(self, model: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "K B ..."]) -> tuple[Any, Any]:
@@ -42,18 +40,13 @@ class Autodiff(LearningRule):
         return unroll(model, carry, inputs)
 
     def window(
-        self,
-        plan: None,
-        model: nnx.RNNCellBase,
-        state: Any,
-        inputs: Float[Array, "K B ..."],
-        objective: Objective,
+        self, plan: None, model: nnx.RNNCellBase, state: Any, inputs: Float[Array, "K B ..."], objective: Objective
     ) -> WindowGradient:
         graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
         def run(params: nnx.State) -> tuple[Heads, tuple[Any, nnx.State]]:
             copy = nnx.merge(graphdef, params, rest, copy=True)
-            carry, heads = _heads(self.unroll, copy, state, inputs, objective.probes)
+            carry, heads = run_probed(self.unroll, copy, state, inputs, objective.probes)
             return heads, (carry, nnx.state(copy, nnx.Not(nnx.Param)))
 
         heads, pull, (carry, rest) = jax.vjp(run, params, has_aux=True)
@@ -61,17 +54,6 @@ class Autodiff(LearningRule):
         (gradient,) = pull(signals)
         nnx.update(model, rest)
         return WindowGradient(loss, gradient, no_parameters(), carry)
-
-
-def _heads(
-    unroll: Callable[..., tuple[Any, Any]], model: Any, carry: Any, inputs: Array, probes: tuple[int, ...]
-) -> tuple[Any, Heads]:
-    """Run a model with `unroll`, and return the carry and the heads."""
-    if not probes:
-        carry, outputs = unroll(model, carry, inputs)
-        return carry, Heads(outputs)
-    carry, (outputs, hidden) = unroll(Probed(model, probes), carry, inputs)
-    return carry, Heads(outputs, hidden)
 
 
 @dataclasses.dataclass(frozen=True)

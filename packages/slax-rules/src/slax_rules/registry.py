@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import functools
 import importlib.resources
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -73,6 +74,14 @@ def bibliography() -> dict[str, str]:
     return {entry[entry.index("{") + 1 : entry.index(",")]: entry for entry in text.strip().split("\n\n")}
 
 
+def _in_short(entry: str) -> str:
+    fields = dict(re.findall(r"(\w+) = \{(.*)\}", entry.replace(r"{\o}", "ø").replace(r"{\'e}", "é")))
+    names = [author.split(",")[0] for author in fields["author"].split(" and ")]
+    authors = ", ".join(names) if len(names) <= 3 else f"{names[0]} et al."
+    where = [f", {kind} {fields[name]}" for name, kind in (("eprint", "arXiv"), ("doi", "doi")) if name in fields]
+    return "".join([f"{authors} {fields['year']}", *where[:1]])
+
+
 @dataclasses.dataclass(frozen=True)
 class RuleEntry:
     """A learning rule: `gradients(model, ..., rule=RULES["otpe"].make())`.
@@ -85,8 +94,7 @@ class RuleEntry:
         omits: the paths that its gradient leaves out.
         memory: count of numbers it carries per sample for a layer of I inputs and N neurons with S states each; P = I N.
         time: time of a step of such a layer, in the same symbols, up to a constant.
-        source: the publication that defines it.
-        cites: keys of the same in rules.bib.
+        cites: keys in rules.bib of the publications that define it.
         options: options of the class for this entry.
         route: the class of its route, if it is not `Symmetric`.
         needs_rngs: whether it is constructed with `rngs`.
@@ -109,7 +117,6 @@ class RuleEntry:
     omits: str
     memory: str
     time: str
-    source: str
     cites: tuple[str, ...] = ()
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     route: Callable[..., Route] | None = None
@@ -121,6 +128,11 @@ class RuleEntry:
     def bibtex(self) -> str:
         """The publications that define it, as BibTeX."""
         return "\n\n".join(bibliography()[key] for key in self.cites)
+
+    @property
+    def source(self) -> str:
+        """The same in short: authors, year, and the number at arXiv or the DOI."""
+        return "; ".join(_in_short(bibliography()[key]) for key in self.cites)
 
     def make(self, *, rngs: nnx.Rngs | None = None, model: Any = None, **options: Any) -> LearningRule | LayerRule:
         """Make the rule, with options in addition to the entry's.
@@ -170,9 +182,6 @@ KERNELS = "layers of a Linear or Conv and any element-wise neuron, with a kernel
 LAST = "a single layer; a layer with no memory above it"
 READ_OUT_KERNEL = "the kernels of a last layer without spikes"
 NO_MEMORY = "the last layer, where its neurons have no memory"
-OSTL_SOURCE = "Bohnstingl et al. 2022, doi 10.1109/TNNLS.2022.3153985"
-OTPE_SOURCE = "Summe, Schaefer, Joshi 2023, arXiv 2311.16151"
-E_PROP_SOURCE = "Bellec et al. 2020, doi 10.1038/s41467-020-17236-y"
 
 RULES: dict[str, RuleEntry] = Rules(
     bptt=RuleEntry(
@@ -183,7 +192,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits="nothing",
         memory="T (I + N S)",
         time="P",
-        source="Werbos 1990, doi 10.1109/5.58337",
         cites=("werbos1990bptt",),
         updates=("offline",),
     ),
@@ -196,7 +204,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits="paths from one piece of the sequence to the next",
         memory="K (I + N S), K = 10",
         time="P",
-        source="Williams, Peng 1990, doi 10.1162/neco.1990.2.4.490",
         cites=("williams1990tbptt",),
     ),
     rtrl=RuleEntry(
@@ -207,7 +214,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits="nothing",
         memory="all states times all parameters of the model",
         time="all states times P",
-        source="Williams, Zipser 1989, doi 10.1162/neco.1989.1.2.270",
         cites=("williams1989rtrl",),
     ),
     snap=RuleEntry(
@@ -222,7 +228,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits="the influence of a parameter on states that it does not reach within n steps",
         memory="all states times all parameters of the model, masked",
         time="all states squared times P",
-        source="Menick et al. 2021, arXiv 2006.07232",
         cites=("menick2021snap",),
     ),
     uoro=RuleEntry(
@@ -234,7 +239,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits="nothing; it adds noise",
         memory="N S + P",
         time="P",
-        source="Tallec, Ollivier 2018, arXiv 1702.05043",
         cites=("tallec2018uoro",),
     ),
     ostl=RuleEntry(
@@ -245,7 +249,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits=ABOVE,
         memory="S P",
         time="S^2 P",
-        source=OSTL_SOURCE,
         cites=("bohnstingl2022ostl",),
     ),
     ostl_with_recurrence=RuleEntry(
@@ -257,7 +260,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits="paths through the memory of the layers above",
         memory="N S times P and the layer's own recurrent weights",
         time="N times as much",
-        source=OSTL_SOURCE,
         cites=("bohnstingl2022ostl",),
     ),
     otpe=RuleEntry(
@@ -271,7 +273,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits="paths through time in the layers above, except for one leaky sum",
         memory="(S + 1) P + N",
         time="S^2 P",
-        source=OTPE_SOURCE,
         cites=("summe2023otpe",),
     ),
     approximate_otpe=RuleEntry(
@@ -282,7 +283,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits="what OTPE omits, paths through spikes, and how psi changes over time",
         memory="2 S I + S N",
         time="P",
-        source=OTPE_SOURCE,
         cites=("summe2023otpe",),
     ),
     ottt=RuleEntry(
@@ -295,7 +295,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits=f"{ABOVE}; paths through spikes",
         memory="S I",
         time="P",
-        source="Xiao et al. 2022, arXiv 2210.04195",
         cites=("xiao2022ottt",),
     ),
     sltt=RuleEntry(
@@ -306,7 +305,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits="all paths through time",
         memory="0",
         time="P",
-        source="Meng et al. 2023, arXiv 2302.14311",
         cites=("meng2023sltt",),
     ),
     e_prop=RuleEntry(
@@ -320,7 +318,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits="paths through time in the layers above, except for one leaky sum, and over late edges",
         memory="(S + 1) P",
         time="S^2 P",
-        source=E_PROP_SOURCE,
         cites=("bellec2020eprop",),
     ),
     e_prop_random=RuleEntry(
@@ -333,7 +330,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits="what e-prop omits; signals pass below through random matrices",
         memory="(S + 1) P",
         time="S^2 P",
-        source=E_PROP_SOURCE,
         cites=("bellec2020eprop",),
     ),
     e_prop_adaptive=RuleEntry(
@@ -346,7 +342,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits="what e-prop omits; signals pass below through learned matrices",
         memory="(S + 1) P, and P for the matrices",
         time="S^2 P",
-        source=E_PROP_SOURCE,
         cites=("bellec2020eprop",),
     ),
     e_prop_direct=RuleEntry(
@@ -359,7 +354,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits="what e-prop omits; hidden layers get the error of the read-out through random matrices",
         memory="(S + 1) P",
         time="S^2 P + N C for C outputs",
-        source=E_PROP_SOURCE,
         cites=("bellec2020eprop",),
     ),
     pp_prop=RuleEntry(
@@ -370,7 +364,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits=f"{ABOVE}; everything that a product of two traces cannot represent",
         memory="I + S N",
         time="P",
-        source="Wang et al. 2026, doi 10.1038/s41467-026-68453-w",
         cites=("wang2026braintrace",),
     ),
     decolle=RuleEntry(
@@ -382,7 +375,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits="all signals from above; paths through spikes",
         memory="S I",
         time="P + N C for C outputs",
-        source="Kaiser, Mostafa, Neftci 2020, doi 10.3389/fnins.2020.00424",
         cites=("kaiser2020decolle",),
     ),
     hypr=RuleEntry(
@@ -393,7 +385,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits=f"{ABOVE}; with a reset that reads the stored spike, the authors' code also omits the path through it",
         memory="S P",
         time="S^2 P",
-        source="Baronig et al. 2026, doi 10.1088/2634-4386/ae46d4",
         cites=("baronig2026hypr",),
     ),
     s_tllr=RuleEntry(
@@ -404,7 +395,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits=f"{ABOVE}; the memory of the neuron, in whose place are the rule's own traces",
         memory="I + N",
         time="2 P",
-        source="Apolinario, Roy 2025, arXiv 2306.15220",
         cites=("apolinario2025stllr",),
     ),
     tess=RuleEntry(
@@ -416,7 +406,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits="all signals from above; the memory of the neuron, in whose place are the rule's own traces",
         memory="I + N",
         time="2 P + N C for C outputs",
-        source="Apolinario, Roy, Frenkel 2025, arXiv 2502.01837",
         cites=("apolinario2025tess",),
     ),
     osttp=RuleEntry(
@@ -429,7 +418,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits="all signals from above, in whose place is the projected target",
         memory="S P",
         time="S^2 P + N C for C outputs",
-        source="Ortner et al. 2023, arXiv 2304.05124",
         cites=("ortner2023osttp",),
     ),
     etlp=RuleEntry(
@@ -443,7 +431,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits="all signals from above, in whose place is the projected target; paths through spikes",
         memory="S I",
         time="P + N C for C outputs",
-        source="Quintana et al. 2024, arXiv 2301.08281",
         cites=("quintana2024etlp",),
     ),
     dfa=RuleEntry(
@@ -456,7 +443,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits="all paths through time; hidden layers get the error of the read-out through random matrices",
         memory="0",
         time="P + N C for C outputs",
-        source="Nøkland 2016, arXiv 1609.01596",
         cites=("nokland2016dfa",),
     ),
     drtp=RuleEntry(
@@ -469,7 +455,6 @@ RULES: dict[str, RuleEntry] = Rules(
         omits="all paths through time; all signals from above, in whose place is the projected target",
         memory="0",
         time="P + N C for C outputs",
-        source="Frenkel, Lefebvre, Bol 2021, doi 10.3389/fnins.2021.629892",
         cites=("frenkel2021drtp",),
     ),
     fptt=RuleEntry(
@@ -482,11 +467,7 @@ RULES: dict[str, RuleEntry] = Rules(
         omits="all paths from one window to the next; a regularizer pulls the parameters of all steps together",
         memory="2 P, once for all samples",
         time="P",
-        source="Kag, Saligrama 2021; Yin, Corradi, Bohte 2023, doi 10.1038/s42256-023-00650-4",
-        cites=(
-            "kag2021fptt",
-            "yin2023fptt",
-        ),
+        cites=("kag2021fptt", "yin2023fptt"),
     ),
 )
 """All learning rules by name, as in `RULES["otpe"].make()`, each a `RuleEntry` with what it requires, omits and costs."""

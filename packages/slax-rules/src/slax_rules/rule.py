@@ -4,6 +4,7 @@ import abc
 import dataclasses
 import functools
 import numbers
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -12,6 +13,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import StepSize as StepSize
 from slax_neurons.building_blocks import even_length, first_carry, step_size
+from slax_rules.penalties import Probed
 
 
 class Heads(NamedTuple):
@@ -19,7 +21,7 @@ class Heads(NamedTuple):
 
     Args:
         outputs: the outputs of the model, [K, B, ...] or a tree of such arrays.
-        hidden: the quantity of each of the objective's probes, [K, B, ...].
+        hidden: the outputs of each of the objective's probes, [K, B, ...].
         local: the read-outs of hidden layers with a loss of their own, each in the structure of `outputs`.
     """
 
@@ -32,7 +34,7 @@ class Heads(NamedTuple):
 class Objective(Protocol):
     """The losses of a window as a function of the heads that a rule reads from the model.
 
-    `probes` lists the quantities of hidden layers that penalties read, in the order of `Heads.hidden`.
+    `probes` has the numbers of the hidden layers whose outputs penalties read, in the order of `Heads.hidden`.
     """
 
     @property
@@ -49,9 +51,10 @@ class Value:
     """The base of frozen dataclasses that pass through `jax.jit`, `nnx.split` and optimizers as trees.
 
     Numbers, strings, functions, and tuples of them are options: static parts of the tree. All other fields, such as an array, a
-    module or another value, are its children. Transformations rebuild a value with `cls(**fields)`, with tracers or
-    placeholders in place of arrays: a check in `__post_init__` should look at options alone. A subclass that is a module is
-    already a tree.
+    module or another value, are its children. A subclass that is a module is already a tree.
+
+    A value is its fields: transformations rebuild it from them without `__init__`, whose checks would refuse the tracers and
+    placeholders that stand in for arrays. What `__post_init__` sets beside the fields is lost; make it a property.
     """
 
     def __init_subclass__(cls, **options: Any):
@@ -61,17 +64,20 @@ class Value:
 
 
 def _flatten(value: Any) -> tuple[list[tuple[Any, Any]], Any]:
-    if not dataclasses.is_dataclass(value) and vars(value):
+    is_dataclass = dataclasses.is_dataclass(value)
+    if not is_dataclass and vars(value):
         raise TypeError(f"{type(value).__name__} is not a dataclass, expected a frozen dataclass or an nnx.Module.")
-    fields = {field.name: getattr(value, field.name) for field in getattr(value, "__dataclass_fields__", {}).values()}
+    fields = {field.name: getattr(value, field.name) for field in (dataclasses.fields(value) if is_dataclass else ())}
     options = tuple((name, content) for name, content in fields.items() if _is_option(content))
     names = tuple(name for name in fields if name not in dict(options))
     return [(jax.tree_util.GetAttrKey(name), fields[name]) for name in names], (names, options)
 
 
-def _unflatten(cls: type, static: tuple[tuple[str, ...], tuple[tuple[str, Any], ...]], children: Any) -> Any:
+def _unflatten(cls: Any, static: tuple[tuple[str, ...], tuple[tuple[str, Any], ...]], children: Any) -> Any:
     names, options = static
-    return cls(**dict(options), **dict(zip(names, children, strict=True)))
+    value = cls.__new__(cls)
+    vars(value).update(options, **dict(zip(names, children, strict=True)))
+    return value
 
 
 def _is_option(content: Any) -> bool:
@@ -121,7 +127,7 @@ class LearningRule(Value, abc.ABC):
     Implementations are frozen dataclasses of their options, or modules if they hold arrays. Everything that changes from
     window to window is in `state`, which `initialize` creates: the model's carry, and the traces of the rule.
 
-    A rule reads the *heads* of a window from the model: its outputs, the hidden quantities that the objective asks for, and the
+    A rule reads the *heads* of a window from the model: its outputs, the hidden outputs that the objective asks for, and the
     read-outs of layers with losses of their own. If no window is given, summed gradients take windows of about `default_window`
     steps.
 
@@ -214,3 +220,14 @@ def check_cell(name: str, model: Any) -> None:
         raise TypeError(
             f"{name} got {type(model).__name__}, expected a cell: a stack made by connect, a neuron, a Flax recurrent cell."
         )
+
+
+def run_probed(
+    unroll: Callable[..., tuple[Any, Any]], model: Any, carry: Any, inputs: Array, probes: tuple[int, ...]
+) -> tuple[Any, Heads]:
+    """Run a model with `unroll`, and return the carry and the heads, with the outputs of the layers that `probes` numbers."""
+    if not probes:
+        carry, outputs = unroll(model, carry, inputs)
+        return carry, Heads(outputs)
+    carry, (outputs, hidden) = unroll(Probed(model, probes), carry, inputs)
+    return carry, Heads(outputs, hidden)

@@ -150,33 +150,11 @@ def _by_color(seeds: Bool[np.ndarray, "C H"], states: Int[np.ndarray, "C *P"]) -
 
 
 # Linear maps that pass a NaN on to everything that depends on it, for any other operands, since 0 * NaN is NaN.
-LINEAR = frozenset(
-    [
-        "add",
-        "add_any",
-        "broadcast_in_dim",
-        "concatenate",
-        "conv_general_dilated",
-        "convert_element_type",
-        "copy",
-        "cumsum",
-        "div",
-        "dot_general",
-        "expand_dims",
-        "mul",
-        "neg",
-        "pad",
-        "reduce_sum",
-        "reduce_window_sum",
-        "reshape",
-        "rev",
-        "slice",
-        "split",
-        "squeeze",
-        "sub",
-        "transpose",
-    ]
+NAMES = (
+    "add add_any broadcast_in_dim concatenate conv_general_dilated convert_element_type copy cumsum div dot_general "
+    "expand_dims mul neg pad reduce_sum reduce_window_sum reshape rev slice split squeeze sub transpose"
 )
+LINEAR = frozenset(NAMES.split())
 CALLS = frozenset({"jit", "pjit", "closed_call"})
 
 

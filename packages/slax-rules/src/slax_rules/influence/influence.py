@@ -19,9 +19,8 @@ from jaxtyping import Array, Float
 
 from slax_neurons import Dropout, RunningSum, unroll
 from slax_neurons.building_blocks import StepSize, accumulates, input_dtype, steps_in_cache, unroll_chunk
-from slax_rules.influence.coloring import ColumnColoring, color_reached, jacobian_sparsity
-from slax_rules.penalties import Probed
-from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, no_parameters
+from slax_rules.influence.coloring import ColumnColoring, color_reached, contract, jacobian_sparsity, zero_influence
+from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, no_parameters, run_probed
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,12 +71,7 @@ class StateSpace:
             ValueError: a module changed its own variables.
         """
         cell = nnx.merge(self.graphdef, self.params if params is None else params, self.rest, copy=True)
-        if self.probes:
-            carry, (outputs, hidden) = unroll_chunk(Probed(cell, self.probes), carry, inputs)[:2]
-            heads = Heads(outputs, hidden)
-        else:
-            carry, outputs = unroll_chunk(cell, carry, inputs)[:2]
-            heads = Heads(outputs)
+        carry, heads = run_probed(lambda *run: unroll_chunk(*run)[:2], cell, carry, inputs, self.probes)
         states = self.rest, nnx.state(cell, nnx.Not(nnx.Param))  # running sums are left to InfluenceRule.window
         before, after = (
             jax.tree_util.tree_leaves_with_path(nnx.filter_state(state, nnx.Not(RunningSum))) for state in states
@@ -159,7 +153,10 @@ class StateSpace:
         return self._coloring(steps)[0]
 
     def unknown_primitive(self, steps: int | None) -> str | None:
-        """The name of a primitive for which the coloring counts everything as connected; None if the reach is known."""
+        """The name of a primitive for which the coloring counts everything as connected; None if the reach is known.
+
+        A guard against renamed primitives of JAX: it is None for stacks of Linear, Conv and neurons without a loop.
+        """
         return self._coloring(steps)[1]
 
     def _coloring(self, steps: int | None) -> tuple[tuple[ColumnColoring, ...], str | None]:
@@ -333,3 +330,22 @@ class InfluenceRule(LearningRule):
         direct, adjoint = pull(jnp.zeros_like(space.states(end)), signal)
         past = self.contract(space, adjoint, influence)
         return tuple(now + before.astype(now.dtype) for now, before in zip(direct, past, strict=True))
+
+
+class ColoredInfluence(InfluenceRule):
+    """A rule whose influence is J without the states that a parameter does not reach within `steps`: see `coloring`."""
+
+    @property
+    def steps(self) -> int | None:
+        """The number of steps of reach, None for any number."""
+        return None
+
+    def initialize_influence(self, space: StateSpace, carry: Any) -> tuple[Array, ...]:
+        return zero_influence(space.coloring(self.steps), space.states(carry).shape[0], space.params)
+
+    def contract(
+        self, space: StateSpace, adjoint: Float[Array, "B H"], influence: tuple[Array, ...]
+    ) -> tuple[Array, ...]:
+        colorings = space.coloring(self.steps)
+        pairs = zip(influence, colorings, strict=True)
+        return tuple(contract(adjoint.astype(old.dtype), old, coloring) for old, coloring in pairs)

@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import StepSize
-from slax_rules.influence.coloring import carry_over, contract, seed_matrices, zero_influence
-from slax_rules.influence.influence import InfluenceRule, StateSpace
+from slax_rules.influence.coloring import carry_over, seed_matrices
+from slax_rules.influence.influence import ColoredInfluence, StateSpace
 
 
 @dataclasses.dataclass(frozen=True)
-class RTRL(InfluenceRule):
+class RTRL(ColoredInfluence):
     """Real-time recurrent learning (RTRL): the influence of all parameters on all states, carried forward.
 
         J_t = D_t J_{t-1} + F_t              D_t = dh_t/dh_{t-1},  F_t = dh_t/dtheta, the direct part
@@ -52,9 +52,6 @@ class RTRL(InfluenceRule):
         # recurrent 4.0 s with 32, 2.2 s with 64.
         return 64
 
-    def initialize_influence(self, space: StateSpace, carry: Any) -> tuple[Array, ...]:
-        return zero_influence(space.coloring(None), space.states(carry).shape[0], space.params)
-
     def advance(
         self, space: StateSpace, carry: Any, inputs: Float[Array, "K B ..."], influence: tuple[Array, ...]
     ) -> tuple[Array, ...]:
@@ -66,10 +63,3 @@ class RTRL(InfluenceRule):
             passes[index_of_seeds][0][index] + carry_over(passes[index_of_seeds][1].astype(old.dtype), old, coloring)
             for index, (index_of_seeds, old, coloring) in enumerate(zip(which, influence, colorings, strict=True))
         )
-
-    def contract(
-        self, space: StateSpace, adjoint: Float[Array, "B H"], influence: tuple[Array, ...]
-    ) -> tuple[Array, ...]:
-        colorings = space.coloring(None)
-        pairs = zip(influence, colorings, strict=True)
-        return tuple(contract(adjoint.astype(old.dtype), old, coloring) for old, coloring in pairs)

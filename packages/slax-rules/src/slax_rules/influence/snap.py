@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slax_rules.influence.coloring import ColumnColoring, carry_over, contract, seed_matrices, zero_influence
-from slax_rules.influence.influence import InfluenceRule, StateSpace
+from slax_rules.influence.coloring import ColumnColoring, carry_over, seed_matrices
+from slax_rules.influence.influence import ColoredInfluence, StateSpace
 
 
 @dataclasses.dataclass(frozen=True)
-class SnAp(InfluenceRule):
+class SnAp(ColoredInfluence):
     """SnAp-n, a sparse n-step approximation of real-time recurrent learning.
 
         J_t = M (D_t J_{t-1} + F_t)          D_t = dh_t/dh_{t-1},  F_t = dh_t/dtheta, the direct part
@@ -66,16 +66,20 @@ class SnAp(InfluenceRule):
         if self.n < 1:
             raise ValueError(f"SnAp got n={self.n}, expected at least 1. For no approximation at all, use RTRL().")
 
+    @property
+    def steps(self) -> int:
+        return self.n
+
     def initialize_influence(self, space: StateSpace, carry: Any) -> tuple[Array, ...]:
         unknown = space.unknown_primitive(self.n)
         if unknown is not None:
             warnings.warn(
                 f"SnAp(n={self.n}) cannot tell what the primitive {unknown!r} of the model's step connects, so each state "
-                "counts as connected with all: the rule costs as much as RTRL and omits nothing. Use RTRL(), or a model without "
-                "it, such as avg_pool in place of max_pool.",
+                "counts as connected with all. The rule then omits nothing and costs as much as RTRL. Use RTRL(), or a model "
+                "without it, such as avg_pool in place of max_pool.",
                 stacklevel=2,
             )
-        return zero_influence(space.coloring(self.n), space.states(carry).shape[0], space.params)
+        return super().initialize_influence(space, carry)
 
     def advance(
         self, space: StateSpace, carry: Any, inputs: Float[Array, "1 B ..."], influence: tuple[Array, ...]
@@ -91,13 +95,6 @@ class SnAp(InfluenceRule):
             )
             for index, (seeds_of, old, coloring) in enumerate(zip(which, influence, colorings, strict=True))
         )
-
-    def contract(
-        self, space: StateSpace, adjoint: Float[Array, "B H"], influence: tuple[Array, ...]
-    ) -> tuple[Array, ...]:
-        colorings = space.coloring(self.n)
-        pairs = zip(influence, colorings, strict=True)
-        return tuple(contract(adjoint.astype(old.dtype), old, coloring) for old, coloring in pairs)
 
 
 def _carry_over_all(

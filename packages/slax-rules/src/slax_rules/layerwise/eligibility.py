@@ -22,15 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import StepSize, scan_units
-from slax_rules.layerwise.jacobians import (
-    LocalJacobians,
-    States,
-    StepPoint,
-    add,
-    add_up,
-    dot,
-    scale,
-)
+from slax_rules.layerwise.jacobians import LocalJacobians, States, StepPoint, add, add_up, dot, scale
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, layer_gradient, sum_to_parameter
 from slax_rules.layerwise.synapse import (
     bias_gradient,
@@ -241,15 +233,21 @@ def _reached(D: tuple[tuple[Any, ...], ...]) -> set[tuple[int, int]]:
 def _contract(adjoint: tuple[Array, ...], trace: tuple[Array, ...], groups: int) -> Float[Array, "G J O"]:
     """Sum adjoint [R, O] . E over states and samples; on a CPU, where XLA's reduction is slow, one sample at a time."""
 
-    def add_sample(total: Array, sample: tuple[tuple[Array, ...], tuple[Array, ...]]) -> tuple[Array, None]:
-        for a, E in zip(*sample, strict=True):
-            total = total + a[:, None] * E
-        return total, None
+    def one_by_one(adjoint: tuple[Array, ...], trace: tuple[Array, ...]) -> Array:
+        def add_sample(total: Array, sample: tuple[tuple[Array, ...], tuple[Array, ...]]) -> tuple[Array, None]:
+            for a, E in zip(*sample, strict=True):
+                total = total + a[:, None] * E
+            return total, None
+
+        return jax.lax.scan(add_sample, jnp.zeros_like(trace[0][0]), (adjoint, trace))[0]
+
+    def at_once(adjoint: tuple[Array, ...], trace: tuple[Array, ...]) -> Array:
+        return functools.reduce(
+            jnp.add, (jnp.sum(a[:, :, None] * E, axis=0) for a, E in zip(adjoint, trace, strict=True))
+        )
 
     split = jax.tree.map(lambda x: x.reshape(-1, groups, *x.shape[1:]), (adjoint, trace))
-    if jax.default_backend() == "cpu":
-        return jax.lax.scan(add_sample, jnp.zeros_like(split[1][0][0]), split)[0]
-    return functools.reduce(jnp.add, (jnp.sum(a[:, :, None] * E, axis=0) for a, E in zip(*split, strict=True)))
+    return jax.lax.platform_dependent(*split, cpu=one_by_one, default=at_once)
 
 
 def _end_traces(

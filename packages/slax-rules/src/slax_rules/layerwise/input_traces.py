@@ -90,13 +90,7 @@ def current_cotangent(current: States, weights: States) -> Array:
 
 
 def input_trace_gradients(
-    layer: Layer,
-    window: LayerWindow,
-    traces: InputTraces,
-    filter: Filter,
-    weights: States,
-    *,
-    bias_trace: bool,
+    layer: Layer, window: LayerWindow, traces: InputTraces, filter: Filter, weights: States, *, bias_trace: bool
 ) -> tuple[tuple[dict[str, Array], ...], InputTraces]:
     """The gradients of the traced synapses, sum_t (phi_t delta_t) . a_t, and the traces after the window.
 

@@ -40,14 +40,7 @@ from slax_rules.layerwise.jacobians import (
     scale,
     with_leaky_sum,
 )
-from slax_rules.layerwise.layer import (
-    Layer,
-    LayerGradient,
-    LayerRule,
-    LayerWindow,
-    check_unit_interval,
-    layer_gradient,
-)
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, check_unit_interval, layer_gradient
 from slax_rules.layerwise.ostl import OSTL
 from slax_rules.layerwise.ottt import OTTT
 

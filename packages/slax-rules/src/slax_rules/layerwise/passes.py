@@ -22,15 +22,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import Connect, Delay, Dropout, Edge
 from slax_neurons.building_blocks import StepSize, apply_rows, carry_without_buffer, check_features, delayed
-from slax_rules.layerwise.layer import (
-    Layer,
-    LayerGradient,
-    LayerRule,
-    LayerWindow,
-    Teaching,
-    input_current,
-    run_neuron,
-)
+from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, Teaching, input_current, run_neuron
 from slax_rules.layerwise.stack import StackPlan, plan_stack
 from slax_rules.layerwise.synapse import input_gradient, sum_by_input
 from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient
@@ -119,19 +111,14 @@ class Layerwise(LearningRule):
         return heads, state._replace(carries=forward_pass.carries)
 
     def window(
-        self,
-        plan: StackPlan,
-        model: Any,
-        state: LayerwiseState,
-        inputs: Float[Array, "K B ..."],
-        objective: Objective,
+        self, plan: StackPlan, model: Any, state: LayerwiseState, inputs: Float[Array, "K B ..."], objective: Objective
     ) -> WindowGradient:
         forward_pass = forward(plan, model, state.carries, inputs)
         plain = plan.with_plain_synapses(model)
         layers = plan.layers(plain)
         rules = self.layer_rules(layers)
         heads, pullbacks = read_heads(plan, layers, rules, forward_pass, objective.probes)
-        loss, signals = objective(heads)
+        loss, signals = objective(heads)  # a WindowObjective
         own = {layer: pull(signal)[0] for (layer, pull), signal in zip(pullbacks.items(), signals.local, strict=True)}
         penalties = dict(zip(objective.probes, signals.hidden, strict=True))
         of_losses = LossSignals(signals.outputs, own, penalties, lambda: objective.targets(heads.outputs))
@@ -359,7 +346,7 @@ def backward(
             window = window._replace(penalty=penalty)
         elif penalty is not None:
             received = received + penalty
-        found, new_traces[number] = rule.window(layer, window, traces[number], received)
+        found, new_traces[number] = rule.window(layer, window, traces[number], received)  # such as OTPE.window
         if layer.above is None and not plan.has_parameters_above:
             error = _concatenated(found.current_cotangent)
         _add_layer(gradient_layers[number], found)

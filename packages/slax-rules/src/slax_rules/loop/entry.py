@@ -402,7 +402,10 @@ class Program:
 
 @partial(jax.jit, static_argnums=0)
 def run_program(program: Program, *arguments: Any) -> tuple[Array, nnx.State | None, dict[int, Array]]:
-    """Run a program; return the mean loss, the gradient or None, and the new leaves of the state, by their number."""
+    """Run a program; return the mean loss, the gradient or None, and the new leaves of the state, by their number.
+
+    A leaf that is still the same tracer did not change. Should NNX come to copy them, all leaves would be returned and written.
+    """
     before = jax.tree.leaves(arguments[0])  # the program changes the variables in it
     loss, gradient, state = program(*arguments)
     pairs = zip(before, jax.tree.leaves(state), strict=True)

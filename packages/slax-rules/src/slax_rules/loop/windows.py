@@ -91,7 +91,10 @@ class Learner:
         return self.rule.forward(self.plan, self.model, state, inputs, self.losses.probes)
 
     def window(self, state: Any, inputs: Array, objective: WindowObjective) -> WindowGradient:
-        """The gradient of a window by the rule, whose loss is a `WindowLoss`; on several devices, of the share of this one."""
+        """The gradient of a window by the rule, whose loss is a `WindowLoss`; on several devices, of the share of this one.
+
+        The rule is `Layerwise` for rules for layers such as OTPE, an `Autodiff` rule such as BPTT, or an `InfluenceRule`.
+        """
         return self.rule.window(self.plan, self.model, state, inputs, objective)
 
 
