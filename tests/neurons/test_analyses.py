@@ -1,6 +1,5 @@
 """Counts, health, summary and initialization against loops and closed forms."""
 
-import dataclasses
 import itertools
 import math
 
@@ -18,7 +17,6 @@ from slax_neurons import (
     LTC,
     NEURONS,
     BlockDiagonal,
-    Connect,
     CuBaLIF,
     Delay,
     Dropout,
@@ -112,7 +110,7 @@ def test_counts_of_a_stack_with_edges_are_those_of_loops():
     pairs = [(model.modules[0], x), (model.modules[2], outputs[1]), (model.modules[4], outputs[3])]
     pairs += [(edges[0].synapse, late), (edges[1].synapse, outputs[1])]
     np.testing.assert_array_equal(operations(found), sum(of_linear(*pair) for pair in pairs))
-    assert found.effective_macs * B == 4 * np.count_nonzero(x[2] * 1) or found.effective_macs > 0
+    assert min(found.effective_macs, found.effective_acs) > 0
     assert found.membrane_updates * B == sum(updates_of(model.modules[i], outputs[i - 1]) for i in (1, 3, 5))
     kernels = np.concatenate([np.asarray(layer.kernel[...]).ravel() for layer, _ in pairs])
     fired = np.concatenate([outputs[1].ravel(), outputs[3].ravel()])
@@ -322,7 +320,7 @@ def test_the_table_of_a_stack():
         "5 -> 2      Linear    [3, 6]        1 step late                                   30",
         "0 -> 1      <lambda>  [3, 96]       within the step                                0",
         "total                                                                            904",
-    ] or isinstance(model, Connect)
+    ]
     assert found.parameters == sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
     shared = linear(4, 4)
     found = summary(connect([shared, LIF(), shared]), (10**12, 4))
@@ -422,7 +420,6 @@ def test_analyses_take_a_users_neuron_at_its_word():
     found = complexity(model, x)
     assert found.activation_sparsity == pytest.approx(float(1 - outputs.mean()))
     assert found.membrane_updates > 0
-    assert dataclasses.replace(found, n_steps=1).n_steps == 1
     same = {"rate": 0.1}
     np.testing.assert_array_equal(kernel_of(Trace(), 20, 4, **same), kernel_of(LIF(decay=0.5), 20, 4, **same))
     made = jax.jit(lambda key: fluctuation_driven(LIF(decay=Trainable(0.5)), **same)(key, (30, 5)))(jax.random.key(0))

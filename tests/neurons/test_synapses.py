@@ -264,7 +264,8 @@ def test_copies_take_all_options_over_and_share_what_is_shared():
     """Every option of Flax's constructors, so that a new one that is not kept by its layer is seen here."""
     assert {"use_bias", "dtype", "param_dtype", "precision"} <= set(SYNAPSE_OPTIONS[nnx.Linear])
     assert {"strides", "padding", "kernel_dilation", "feature_group_count"} <= set(SYNAPSE_OPTIONS[nnx.Conv])
-    for layer in (nnx.Linear(7, 4, use_bias=False, dtype=jnp.bfloat16, rngs=nnx.Rngs(0)), conv(padding="CIRCULAR")):
+    image = nnx.Conv(4, 6, (3, 2), padding="CIRCULAR", strides=(2, 1), feature_group_count=2, rngs=nnx.Rngs(0))
+    for layer in (nnx.Linear(7, 4, use_bias=False, dtype=jnp.bfloat16, rngs=nnx.Rngs(0)), image):
         copy = fresh_copy(layer, rngs=nnx.Rngs(1))
         for name in SYNAPSE_OPTIONS[type(layer)]:
             assert getattr(copy, name) == getattr(layer, name), name
