@@ -304,22 +304,22 @@ def test_the_table_of_a_stack():
     found = summary(model, (B, 4, 6, 2))
     jax.tree.map(np.testing.assert_array_equal, nnx.state(model, nnx.Not(nnx.RngKey)), before)
     assert str(found).splitlines() == [
-        "module      type      output        states                                parameters",
-        "0           Conv      [3, 4, 6, 4]                                                76",
-        "1           <lambda>  [3, 96]                                                      0",
-        "2           Linear    [3, 6]                                                     582",
-        "3           LIF       [3, 6]        [3, 6], 7 steps of output                      0",
-        "4           Dropout   [3, 6]        [3, 6]                                         0",
-        "5           Connect   [3, 5]        1 step of output                              66",
-        "5.0         Linear    [3, 5]                                                      35",
-        "5.1         ALIF      [3, 5]        u [3, 5], a [3, 5], 1 step of output           1",
-        "5.1 -> 5.0  Linear    [3, 5]        1 step late                                   30",
-        "6           LSTMCell  [3, 3]        0 [3, 3], 1 [3, 3]                           108",
-        "7           <lambda>  a [3, 3], b [3]                                             0",
-        "3 -> 2      Linear    [3, 6]        7 steps late                                  42",
-        "5 -> 2      Linear    [3, 6]        1 step late                                   30",
-        "0 -> 1      <lambda>  [3, 96]       within the step                                0",
-        "total                                                                            904",
+        "module      type      output           states                                parameters",
+        "0           Conv      [3, 4, 6, 4]                                                   76",
+        "1           <lambda>  [3, 96]                                                         0",
+        "2           Linear    [3, 6]                                                        582",
+        "3           LIF       [3, 6]           [3, 6], 7 steps of output                      0",
+        "4           Dropout   [3, 6]           [3, 6]                                         0",
+        "5           Connect   [3, 5]           1 step of output                              66",
+        "5.0         Linear    [3, 5]                                                         35",
+        "5.1         ALIF      [3, 5]           u [3, 5], a [3, 5], 1 step of output           1",
+        "5.1 -> 5.0  Linear    [3, 5]           1 step late                                   30",
+        "6           LSTMCell  [3, 3]           0 [3, 3], 1 [3, 3]                           108",
+        "7           <lambda>  a [3, 3], b [3]                                                 0",
+        "3 -> 2      Linear    [3, 6]           7 steps late                                  42",
+        "5 -> 2      Linear    [3, 6]           1 step late                                   30",
+        "0 -> 1      <lambda>  [3, 96]          within the step                                0",
+        "total                                                                               904",
     ]
     assert found.parameters == sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
     shared = linear(4, 4)

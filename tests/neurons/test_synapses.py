@@ -269,10 +269,15 @@ def test_copies_take_all_options_over_and_share_what_is_shared():
         copy = fresh_copy(layer, rngs=nnx.Rngs(1))
         for name in SYNAPSE_OPTIONS[type(layer)]:
             assert getattr(copy, name) == getattr(layer, name), name
-    with jax.enable_x64(True):
-        receiver = RunningNorm(Quantized(Standardized(linear(), 1.5), 4, per_output=True), momentum=0.5)
-        copy = connect([receiver, LIF(**F64)], {0: [1]}, rngs=nnx.Rngs(3)).synapses[0]
-    assert (copy.momentum, copy.synapse.bits, copy.synapse.per_output) == (0.5, 4, True)
+    inside = Standardized(nnx.Linear(7, 4, rngs=nnx.Rngs(0)), 1.5)
+    receiver = RunningNorm(Quantized(inside, 4, per_output=True), momentum=0.5)
+    copy = connect([receiver, LIF()], {0: [1]}, rngs=nnx.Rngs(3)).synapses[0]
+    assert (copy.momentum, copy.synapse.bits, copy.synapse.per_output, copy.synapse.synapse.gain_init) == (
+        0.5,
+        4,
+        True,
+        1.5,
+    )
     assert copy.effective()[0].shape == (4, 4)
     synapse, norm = Standardized(nnx.Linear(4, 4, rngs=nnx.Rngs(0))), nnx.BatchNorm(4, rngs=nnx.Rngs(0))
     model = connect([synapse, LIF(), connect([synapse, LIF()]), norm], [Edge(1, 0, synapse=synapse)])
