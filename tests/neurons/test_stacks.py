@@ -70,10 +70,8 @@ def smooth():
 STACKS = {
     "skip and two cycles": (three_layers, {0: [1], 2: [3], 4: [1]}),
     "crossing cycles": (three_layers, {0: [3], 2: [5]}),
-    "late": (three_layers, [Edge(1, 4, delay=3), Edge(3, 2, delay=2), Edge(1, 2, delay=1), Edge(1, 0, delay=8)]),
-    "two delays of one edge": (three_layers, [Edge(1, 0), Edge(1, 0, delay=4)]),
+    "late": (three_layers, [Edge(1, 4, delay=3), Edge(3, 2, delay=2), Edge(1, 0), Edge(1, 0, delay=8)]),
     "residual": (lambda: [linear(7, 5), lif(), linear(5, 5, 1), lif()], [Edge(1, 2, synapse=lambda s: s)]),
-    "delays": (with_delays, None),
     "Gaussian delays with edges": (lambda: with_delays(0.6), {1: [2, 3, 5]}),
     "feedback behind delays": (lambda: [*with_delays()[:4], linear(12, 4), LI(**F64)], {1: [3], 4: [0, 2]}),
     "neurons and functions": (smooth, {0: [1], 3: [1]}),
