@@ -161,7 +161,7 @@ def test_contract_tests_are_tests_of_them(toy_tree):
     of_rules = ["tests/contract/test_every_rule.py", "tests/rules/test_devices.py", "tests/rules/test_masks.py"]
     files = [
         *of_rules,
-        "tests/contract/test_every_neuron.py",
+        "tests/neurons/test_analyses.py",
         "tests/data/test_encoders.py",
         "tests/data/test_datasets.py",
     ]
