@@ -1,16 +1,14 @@
-"""A small run that is killed: `python killed_run.py DIRECTORY RESULT WHEN`, where WHEN is one of
+"""A small run that is killed: `python killed_run.py DIRECTORY RESULT WHEN N`, where WHEN is one of
 
 never         it runs to its end and writes what it has into RESULT
 step N        SIGKILL right after step N
-writing N     SIGKILL as soon as a checkpoint is being written under its temporary name, from step N on
-deleting N    SIGKILL as soon as an old checkpoint has lost a part of its files, from step N on
+writing N     SIGKILL as soon as a file is being written under its temporary name, from step N on
 """
 
 import os
 import signal
 import sys
 import threading
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -86,18 +84,10 @@ def kill():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def watch(directory, is_time):
-    while True:
-        if is_time(directory):
-            kill()
-
-
-def is_writing(directory):
-    return any("orbax-checkpoint-tmp" in path.name for path in directory.glob("*"))
-
-
-def is_deleting(directory):
-    return any(path.name.isdigit() and not (path / "_CHECKPOINT_METADATA").exists() for path in directory.glob("*"))
+def watch(directory):
+    while not any(directory.glob(".*.part")):
+        pass
+    kill()
 
 
 def main():
@@ -108,10 +98,9 @@ def main():
         nonlocal started
         if info.step >= step and when == "step":
             kill()
-        if info.step >= step and when in ("writing", "deleting") and not started:
+        if info.step >= step and when == "writing" and not started:
             started = True
-            is_time = is_writing if when == "writing" else is_deleting
-            threading.Thread(target=partial(watch, directory, is_time), daemon=True).start()
+            threading.Thread(target=watch, args=(directory,), daemon=True).start()
 
     result.write_text(everything(*run(directory, die)))
 

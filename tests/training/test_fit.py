@@ -315,6 +315,7 @@ HELD = {"held_out": BATCHES}
         ({"batches": [{"inputs": 1}]}, TypeError, r"a batch of a dict, expected .*: \(batch\['inputs'\], "),
         ({"batches": [("abc", ONE[1])]}, TypeError, "Got str 'abc' as inputs, expected an array of numbers"),
         ({"batches": [(ONE[0].swapaxes(0, 1), ONE[1])]}, ValueError, r"which is batch first.*inputs.swapaxes\(0, 1\)"),
+        ({"batches": [(np.ones((B, T, 2, 2)), ONE[1])]}, ValueError, "which is batch first"),
         ({"batches": 7}, TypeError, "Got int 7 as batches, expected a list of batches"),
         ({"batches": Sampler}, TypeError, r"Got the class Sampler as batches, .* Make one: Sampler\(...\)"),
         ({"batches": iter(BATCHES), "epochs": 2}, ValueError, "a list_iterator as batches of 2 epochs, but it can be"),

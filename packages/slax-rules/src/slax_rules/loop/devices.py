@@ -127,14 +127,6 @@ def check_same_everywhere(tree: Any, mesh: Mesh) -> None:
         )
 
 
-def texts_of_processes(text: str) -> list[str]:
-    """The text of each process, in all processes, which call this at the same time with a text that is not empty."""
-    mine = np.frombuffer(text.encode(), np.uint8)
-    lengths = multihost_utils.process_allgather(np.array([mine.size])).ravel()
-    padded = multihost_utils.process_allgather(np.pad(mine, (0, lengths.max() - mine.size)))
-    return [bytes(row[:length]).decode() for row, length in zip(padded, lengths, strict=True)]
-
-
 def mesh_of(inputs: Array) -> Mesh | None:
     """The devices that a batch is split over; None if it is on one device or its placement is unknown."""
     if isinstance(inputs, jax.core.Tracer) or not isinstance(inputs, jax.Array):

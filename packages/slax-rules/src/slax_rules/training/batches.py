@@ -171,16 +171,13 @@ def cast_inputs(model: nnx.RNNCellBase, inputs: Array) -> Array:
 
     Integers stay unchanged if the model begins with an `nnx.Embed`, and so do floating-point numbers of any kind.
     """
-    if jnp.issubdtype(inputs.dtype, jnp.inexact) or _begins_with_embedding(model):
-        return inputs
-    return inputs.astype(input_dtype(model))
+    return inputs.astype(cast_dtype(model, inputs.dtype))
 
 
 def cast_dtype(model: nnx.RNNCellBase, dtype: Any) -> Any:
     """The dtype to which `cast_inputs` casts inputs of `dtype`."""
-    if jnp.issubdtype(dtype, jnp.inexact) or _begins_with_embedding(model):
-        return dtype
-    return input_dtype(model)
+    is_kept = jnp.issubdtype(dtype, jnp.inexact) or _begins_with_embedding(model)
+    return dtype if is_kept else input_dtype(model)
 
 
 def check_time_first(inputs: Array, targets: Any) -> None:

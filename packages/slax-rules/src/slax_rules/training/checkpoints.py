@@ -77,11 +77,10 @@ class Checkpoints:
             OSError: a checkpoint could not be written, as on a full disk; a note on the error, if another one ends the block.
         """
         directory = Path(self.directory).absolute()
-        if jax.process_index() == 0:
-            with told_if_not_written("Checkpoints", directory):
-                directory.mkdir(parents=True, exist_ok=True)
-                for left_over in directory.glob(".*.part"):  # of a run that was killed while it wrote
-                    left_over.unlink()
+        with told_if_not_written("Checkpoints", directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            for left_over in directory.glob(".*.part") if jax.process_index() == 0 else ():
+                left_over.unlink()  # of a run that was killed while it wrote
         with ThreadPoolExecutor(1) as writer:
             store = Store(directory, self.keep, json.loads(json.dumps(settings)), writer)
             try:

@@ -131,7 +131,7 @@ def explain(train: Train, state: nnx.State, bad: StepNotFinite) -> str:
     Raises:
         RuntimeError: the step cannot be repeated, as for lack of memory.
     """
-    mesh, batch = train.program.mesh, bad.call.batch(bad.index)
+    mesh, batch = train.program.mesh, jax.tree.map(jnp.asarray, bad.call.batch(bad.index))
     if mesh is not None:  # the step is repeated on one device
         train = dataclasses.replace(train, program=dataclasses.replace(train.program, mesh=None))
         state, batch = jax.device_put(part_here((state, batch)), mesh.local_devices[0])

@@ -174,21 +174,21 @@ def _divided_by(mesh: Mesh | None, inputs: Any) -> Mesh | None:
 
 def _means(batches: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, float]:
     for number, measured in enumerate(batches):
-        if not measured["finite"]:
-            raise FloatingPointError(_not_finite("evaluate", number, "inputs that are not finite"))
-        if not np.isfinite(measured["loss"][0]):
-            what = f"a loss of {measured['loss'][0]} (a target out of range can cause this)"
+        loss, _ = measured["loss"]
+        if not measured["finite"] or not np.isfinite(loss):
+            of_loss = f"a loss of {loss} (a target out of range can cause this)"
+            what = of_loss if measured["finite"] else "inputs that are not finite"
             raise FloatingPointError(_not_finite("evaluate", number, what))
-    totals = {name: sum(float(measured[name][1]) for measured in batches) for name in names}
-    if not totals["loss"]:
+    if not sum(weight for _, weight in (measured["loss"] for measured in batches)):
         raise ValueError(
             "evaluate got masks without a single true entry, expected at least one: there is no loss to take the mean of."
         )
-    return {
-        name: sum(float(value) * float(weight) for value, weight in (measured[name] for measured in batches) if weight)
-        / totals[name]
-        for name in names
-    }
+    means = {}
+    for name in names:
+        pairs = [tuple(map(float, measured[name])) for measured in batches]
+        total = sum(weight for _, weight in pairs)
+        means[name] = sum(value * weight for value, weight in pairs if weight) / total
+    return means
 
 
 def _not_finite(name: str, number: int | None, what: str) -> str:
@@ -214,17 +214,13 @@ def _measure(what: Any, state: nnx.State, batch: Batch) -> dict[str, Any]:
     model = nnx.merge(graphdef, state, copy=True)
     model.eval()
     inputs, targets, mask = prepared(model, batch)
-    check_sequence(inputs)
     found = read_targets(targets, *inputs.shape[:2])
     outputs = _outputs(model, inputs, None, mesh)
     counted = jnp.ones(inputs.shape[:2], bool) if mask is None else mask
     samples = counted.any(axis=0)
     masks = () if mask is None else (mask,)
     numbers: dict[str, Any] = {name: (metric(outputs, found.tree, *masks), samples.sum()) for name, metric in metrics}
-    numbers |= {
-        "loss": _mean_loss(loss_fn, outputs, found, counted, mask),
-        "finite": jnp.isfinite(inputs).all(),
-    }
+    numbers |= {"loss": _mean_loss(loss_fn, outputs, found, counted, mask), "finite": jnp.isfinite(inputs).all()}
     return numbers if mesh is None else jax.lax.with_sharding_constraint(numbers, NamedSharding(mesh, REPLICATED))
 
 

@@ -152,8 +152,9 @@ def fit(
     run.due = [(callback.every, run.look(callback)) for callback in callbacks]
     run.due += [] if evaluate_every is None else [(evaluate_every, lambda call: run.evaluate())]
     run.due += [] if checkpoints is None else [(checkpoints.every, lambda call: run.save())]
-    if any(every < 1 for every, _ in run.due):
-        raise ValueError(f"fit got callbacks or evaluations every {min(run.due)[0]} steps, expected at least 1.")
+    shortest = min((every for every, _ in run.due), default=1)
+    if shortest < 1:
+        raise ValueError(f"fit got callbacks or evaluations every {shortest} steps, expected at least 1.")
     with ExitStack() as stack:
         losses: np.ndarray = np.zeros(0, np.float32)
         records: list[dict[str, Any]] = []

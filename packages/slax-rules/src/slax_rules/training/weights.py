@@ -196,10 +196,7 @@ def readable(what: str, advice: str) -> Iterator[None]:
 
 def read_about(path: Path) -> dict[str, Any]:
     """The description in a file."""
-    with np.load(path, allow_pickle=False) as archive:
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("it is one array")
-        about = json.loads(str(archive[ABOUT]))
+    about = json.loads(str(read_arrays(path, [ABOUT])[ABOUT]))
     if about["format"] != FORMAT:
         raise ValueError(f"it is in the format {about['format']!r}, not {FORMAT!r}")
     return about
@@ -207,8 +204,12 @@ def read_about(path: Path) -> dict[str, Any]:
 
 def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
     """Some arrays of a file; zipfile compares the checksum of each."""
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in names}
+    found = {}
+    with zipfile.ZipFile(path) as archive:
+        for name in names:
+            with archive.open(f"{name}.npy") as member:
+                found[name] = np.lib.format.read_array(member, allow_pickle=False)
+    return found
 
 
 def model_types(model: nnx.Module) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Training with checkpoints, and the pipeline, under faults at random: in the end, all is as if nothing had happened.
 
-    python tests/chaos/chaos.py --minutes 10    # `make chaos`
-    python tests/chaos/chaos.py --seed 3 --trials 1
+    python tests/nightly/chaos/chaos.py --minutes 10    # `make chaos`
+    python tests/nightly/chaos/chaos.py --seed 3 --trials 1
 
 A trial begins anew on a disk of its own. It is started, and a fault stops it, several times: SIGKILL at some moment, of the
 process that was started or of all of its group; a disk that fills up; a disk that is read-only, or becomes so at some moment;
@@ -24,13 +24,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from disk import Disk, disk
 
 from toy_pipeline import PATIENCE, Tree, ended, jobs
 
-TRAINING = Path(__file__).parents[1] / "rules" / "killed_run.py"
+TRAINING = Path(__file__).parents[2] / "training" / "killed_run.py"
 FAULTS = ("kill", "kill group", "full disk", "read-only disk", "disk becomes read-only")
 MOST_ATTEMPTS = 30
 DECADE = 10 * 365 * 24 * 3600  # seconds

@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 
@@ -25,8 +24,6 @@ from slax_rules import (
     Random,
     cross_entropy,
     gradients,
-    train_offline,
-    train_online,
 )
 from stacks import inputs, linear
 
@@ -91,45 +88,17 @@ class Scaled(LayerRule):
         return OSTL().window(layer, window, traces, signal * jnp.asarray(self.scale, signal.dtype))
 
 
-@dataclasses.dataclass(frozen=True)
-class Checked(Scaled):
-    """A rule that looks at its array when it is made, which is no array within a transformation."""
-
-    decay: float = 0.5
-
-    def __post_init__(self):
-        if not np.all(np.asarray(self.scale) >= 0):
-            raise ValueError(f"Checked got scale={self.scale}, expected numbers from 0.")
-        object.__setattr__(self, "lost", True)
-
-    @property
-    def double(self):
-        return 2 * self.scale
-
-
 @pytest.mark.parametrize(
     "make",
     [
         lambda: Scaled(np.arange(3.0)),
         lambda: Scaled(jnp.arange(3.0), route=Random(rngs=nnx.Rngs(0))),
-        lambda: Checked(np.arange(3.0), route=Adaptive(model(), rngs=nnx.Rngs(0))),
-        lambda: Checked(np.arange(3.0), 0.7, route=Random(rngs=nnx.Rngs(0))),
         lambda: Scaled((np.arange(3.0), OSTL(route=Random(rngs=nnx.Rngs(0))))),
     ],
-    ids=["numpy", "nested", "checked", "static too", "tuple"],
+    ids=["numpy", "nested", "tuple"],
 )
 def test_values_with_arrays_go_through_jit_and_come_back(make):
     assert_returns(make())
-
-
-def test_a_value_is_its_fields():
-    """What `__post_init__` sets beside them is lost, and properties are not."""
-    rule = Checked(np.arange(3.0), 0.7)
-    assert rule.lost
-    for again in (jax.jit(lambda one: one)(rule), nnx.jit(lambda one: one)(rule), jax.tree.map(lambda x: x, rule)):
-        assert not hasattr(again, "lost")
-        assert again.decay == 0.7
-        np.testing.assert_array_equal(again.double, [0.0, 2.0, 4.0])
 
 
 @pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
@@ -160,8 +129,7 @@ class Gained(SpikingNeuron):
         return self.spike(membrane)
 
 
-@pytest.mark.parametrize("rule", [OSTL(), SLTT()], ids=["OSTL", "SLTT"])
-@pytest.mark.parametrize("shape", [(1, 4), (1,), (4,), ()])
+@pytest.mark.parametrize("shape, rule", [((1, 4), OSTL()), ((1,), SLTT()), ((), OSTL())])
 def test_the_gradient_of_a_neuron_s_parameter_has_its_shape(shape, rule):
     net = connect([linear(7, 4, 0, jnp.float32), Gained(shape)])
     steps = 6 if rule == OSTL() else 1  # where the rule is exact
@@ -205,17 +173,6 @@ def test_a_decay_of_outputs_is_between_0_and_1(rule):
         ):
             rule(output_decay=decay)
     rule(output_decay=1.0)
-
-
-def test_a_label_out_of_range_is_no_step():
-    net = model()
-    optimizer = nnx.Optimizer(net, optax.sgd(0.1), wrt=nnx.Param)
-    before = jax.tree.leaves(nnx.state((net, optimizer)))
-    x = inputs(6, 3, 7, dtype=jnp.float32)
-    for train in (train_offline, train_online):
-        assert jnp.isnan(train(net, optimizer, cross_entropy, x, jnp.array([0, 9, 1])))
-    for old, new in zip(before, jax.tree.leaves(nnx.state((net, optimizer))), strict=True):
-        np.testing.assert_array_equal(old, new)
 
 
 def test_losses_of_wide_parameters_and_narrow_inputs_add_up(x64):

@@ -16,24 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-from covering import EVERY, combinations
-
 T, B, N, H, C = 12, 8, 3, 4, 3
 STEPS = 60  # of the long run
-NUMBERS = (2, 4) if EVERY else (2,)  # of processes
-TRIED = combinations(
-    NUMBERS,
-    ("bptt", "otpe", "ottt", "e_prop_direct"),
-    ("offline", "online"),
-    valid=lambda processes, rule, update: (rule, update) != ("bptt", "online"),
-)
-
-
-def tried(processes: int) -> list[tuple[str, str]]:
-    """Rule and update of each run with this number of processes; one process runs what any number does."""
-    return sorted({(rule, update) for number, rule, update in TRIED if processes in (1, number)})
+TRIED = (("bptt", "offline"), ("otpe", "online"), ("e_prop_direct", "offline"), ("ottt", "online"))
 
 
 def main(port: int, processes: int, index: int, devices: int, part: str, folder: str) -> None:
@@ -109,7 +94,7 @@ def rules(processes, index, folder):
         return spikes, jnp.arange(B) % C
 
     found = {}
-    for rule, update in tried(processes):
+    for rule, update in TRIED:
         model, made, optimizer = network(rule)
         seen = []
 

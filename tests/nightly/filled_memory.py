@@ -1,4 +1,4 @@
-"""Compares RTRL in two windows with BPTT, where fresh memory is filled with nonsense; see `test_forward_rules.py`."""
+"""Compares RTRL in two windows with BPTT, where fresh memory is filled with nonsense; see `test_filled_memory.py`."""
 
 import jax
 import jax.numpy as jnp

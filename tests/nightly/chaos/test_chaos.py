@@ -5,15 +5,13 @@ import subprocess
 import sys
 
 import pytest
+from chaos import FAULTS, Subject, chaos, compared, trial
 from disk import disk
 
-from chaos import FAULTS, Subject, chaos, compared, trial
-from covering import EVERY
 from slax_rules import Checkpoints
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not EVERY, reason="takes a minute or more, in `make test-all` and `make chaos`")
 def test_what_is_made_under_faults_is_what_is_made_without(tmp_path):
     hits = chaos(seed=0, minutes=0, trials=1, folder=tmp_path)
     for subject in ("training", "pipeline"):

@@ -1,0 +1,65 @@
+"""The cost of a rule: counted bytes by hand, and what is measured."""
+
+import pytest
+from flax import nnx
+
+from slax_neurons import LI, LIF, connect
+from slax_rules import BPTT, OSTL, OTTT, RULES, STLLR, cost
+
+I, N, C, T, B = 12, 7, 3, 8, 4  # noqa: E741
+
+
+def model():
+    rngs = nnx.Rngs(0)
+    return connect([nnx.Linear(I, N, rngs=rngs), LIF(), nnx.Linear(N, C, rngs=rngs), LI()])
+
+
+@pytest.mark.parametrize(
+    ("rule", "numbers"),
+    [
+        (BPTT(), N + C),
+        (OTTT(bias_trace=False), N + C + I + N),
+        (OSTL(), N + C + I * N + N + N * C + C),  # a trace of each weight and bias
+        (STLLR(), N + C + I + N + N),  # x and psi of the first layer, x of the read-out
+    ],
+)
+def test_bytes_that_are_carried_are_those_of_the_traces_and_the_state(rule, numbers):
+    shared = 4 * 4  # at most: scalars that all samples share
+    found = cost(model(), rule, (T, B, I), measure=False).carried_bytes
+    assert 4 * numbers <= found <= 4 * numbers + shared
+
+
+def test_bytes_of_a_window_are_those_that_autodiff_keeps_of_its_steps():
+    """Of each step the inputs and the hidden membranes, from which spikes are made again; of a window, its last state."""
+    found = cost(model(), OTTT(), (T, B, I), window=2, measure=False)
+    assert found.window == 2 and found.measured_time is None
+    assert found.window_bytes == 4 * (2 * (I + N) + N + C)
+    assert found.bptt_bytes == 4 * (T * (I + N) + 2 * (N + C))
+    assert found.predicted_bytes == found.carried_bytes + found.window_bytes
+    assert cost(model(), BPTT(), (T, B, I), window=2, measure=False).predicted_bytes == found.bptt_bytes
+    by_default = cost(model(), OTTT(), (T, B, I), measure=False)  # whose windows are longer than the sequence
+    assert by_default.window == T
+
+
+def test_each_kind_of_rule_has_a_cost_and_the_inputs_need_no_memory():
+    net = model()
+    for name in ("rtrl", "otpe", "decolle", "e_prop_adaptive", "uoro"):
+        rule = RULES[name].make(rngs=nnx.Rngs(0), model=net)
+        assert cost(net, rule, (10**5, 10**3, I), window=50, measure=False).carried_bytes > 0, name
+
+
+def test_memory_and_time_are_measured():
+    found = cost(model(), OSTL(), (40, B, I), window=8, repeats=2)
+    assert found.measured_time == found.seconds / found.bptt_seconds > 0
+    # The prediction is a lower bound, and not far from it under BPTT.
+    assert found.predicted_bytes < found.temporary_bytes
+    assert found.bptt_bytes < found.bptt_temporary_bytes < 3 * found.bptt_bytes
+    assert "measured" in str(found)
+    assert "measured" not in str(cost(model(), OSTL(), (T, B, I), measure=False))
+
+
+def test_a_shape_without_time_and_no_repeats_are_errors():
+    with pytest.raises(ValueError, match=r"expected that of inputs, \[T, B, features...\]"):
+        cost(model(), OSTL(), (B, I))
+    with pytest.raises(ValueError, match="repeats=0, expected 1 or more"):
+        cost(model(), OSTL(), (T, B, I), repeats=0)

@@ -1,0 +1,129 @@
+"""Trials that wait for a reward: the oracle's three factors, a reward of one, and what is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import oracle
+from oracle.local import OSTL as OracleOSTL
+from oracle.local import OTTT as OracleOTTT
+from slax_neurons import LI, Dropout, connect
+from slax_rules import (
+    OSTL,
+    OTTT,
+    UORO,
+    Adaptive,
+    SequenceLoss,
+    cross_entropy,
+    extend_trial,
+    gradients,
+    reward_gradient,
+    start_trial,
+)
+from stacks import gradients_of, inputs, pair, worst
+
+T, B, C = 9, 3, 4
+DRAWS = np.random.default_rng(5)
+ACTIONS, REWARDS = DRAWS.integers(0, C, (T, B)), DRAWS.normal(size=(T, B))
+MASK = DRAWS.random((T, B)) < 0.7
+SIGNAL = oracle.softmax_cross_entropy(ACTIONS)
+
+
+def network():
+    return pair(
+        [7, 6, C], [{"kind": "lif", "decay": 0.6, "reset": "zero"}, {"kind": "li", "decay": 0.7}], edges=[(0, 0, 1)]
+    )
+
+
+def traces(model, rule, x, window, discount, mask):
+    """The sum over the ends of windows of what a reward there finds, in one program; actions are given."""
+
+    def run(model, x):
+        trial, found = start_trial(model, x.shape[1:], rule=rule), []
+        for first in range(0, T, window):
+            part = slice(first, first + window)
+            taken, counts = jnp.asarray(ACTIONS[part]), jnp.asarray(mask[part])
+            options = {"rule": rule, "discount": discount, "mask": counts}
+            trial, _, _ = extend_trial(model, trial, cross_entropy, x[part], lambda _, taken=taken: taken, **options)
+            found.append(reward_gradient(trial, jnp.asarray(REWARDS[min(first + window, T) - 1])))
+        return jax.tree.map(lambda *leaves: sum(leaves), *found)
+
+    return gradients_of(model, nnx.jit(run)(model, x))
+
+
+@pytest.mark.parametrize(
+    "rule, theirs, window, discount",
+    [(OSTL(), OracleOSTL(), 4, 0.8), (OTTT(), OracleOTTT(), T, 1.0)],
+    ids=["ostl", "ottt"],
+)
+def test_gradient_is_the_oracle_s_three_factors(rule, theirs, window, discount, x64):
+    """Rewards at the ends of windows; where the model does not act nothing is added, and the trace decays."""
+    model, layers = network()
+    x, rewards = inputs(T, B, 7), np.zeros((T, B))
+    ends = [min(first + window, T) - 1 for first in range(0, T, window)]
+    rewards[ends] = REWARDS[ends]
+
+    def signal(t, outputs):
+        losses, slopes = SIGNAL(t, outputs)
+        return MASK[t] * losses, MASK[t][:, None] * slopes
+
+    expected = oracle.rewarded(theirs, layers, x, signal, rewards, gamma=discount).gradients
+    expected = [{key: T * value for key, value in layer.items()} for layer in expected]
+    assert worst(traces(model, rule, x, window, discount, MASK), expected) < 1e-11
+    assert np.abs(expected[0]["kernel"]).max() > 1e-4
+
+
+def test_reward_of_one_is_supervised_learning_and_no_action_adds_nothing(x64):
+    """With the labels as actions: the gradient of the loss, summed over steps."""
+    model, _ = network()
+    x, labels = inputs(T, B, 7), jnp.array([0, 3, 2])
+
+    def found(model, mask):
+        trial = start_trial(model, (B, 7), rule=OSTL())
+        act = lambda outputs: jnp.broadcast_to(labels, outputs.shape[:2])  # noqa: E731
+        trial, _, _ = extend_trial(model, trial, cross_entropy, x, act, rule=OSTL(), mask=mask)
+        return reward_gradient(trial, jnp.ones(B))
+
+    ours = gradients_of(model, nnx.jit(found)(model, jnp.ones((T, B), bool)))
+    expected = gradients_of(model, gradients(model, cross_entropy, x, labels, rule=OSTL())[1])
+    assert worst(ours, [{key: T * value for key, value in layer.items()} for layer in expected]) < 1e-11
+    assert not any(leaf.any() for leaf in jax.tree.leaves(nnx.jit(found)(model, jnp.zeros((T, B), bool))))
+
+
+def test_what_cannot_be_a_trial_is_refused():
+    layers, x = [nnx.Linear(7, C, rngs=nnx.Rngs(0)), LI()], inputs(T, B, 7, dtype=jnp.float32)
+    model = connect(layers)
+    trial = start_trial(model, (B, 7), rule=OSTL())
+    whole = SequenceLoss(lambda outputs, actions: cross_entropy(outputs.mean(axis=0), actions[-1]))
+    adaptive = OSTL(route=Adaptive(model, rngs=nnx.Rngs(0)))
+
+    def extend(x=x, act=lambda y: y.argmax(axis=-1), loss_fn=cross_entropy, **options):
+        return extend_trial(model, trial, loss_fn, x, act, rule=OSTL(), **options)
+
+    for error, match, call in (
+        (TypeError, "random key in the state", lambda: start_trial(model, (B, 7), rule=UORO(rngs=nnx.Rngs(0)))),
+        (TypeError, "with parameters of its own", lambda: start_trial(model, (B, 7), rule=adaptive)),
+        (ValueError, r"discount=1.5, expected a number in \[0, 1\]", lambda: extend(discount=1.5)),
+        (TypeError, "got a SequenceLoss.*pass it to reward_gradient", lambda: extend(loss_fn=whole)),
+        (ValueError, r"so 2 samples, expected the 3 samples.*Start another trial", lambda: extend(x[:, :2])),
+        (ValueError, r"mask of bool\[3, 9\], expected bool\[9, 3\]", lambda: extend(mask=jnp.ones((B, T), bool))),
+        (
+            ValueError,
+            r"actions of shape \[3\] .* expected \[9, 3, ...\]",
+            lambda: extend(act=lambda y: y[-1].argmax(-1)),
+        ),
+        (ValueError, r"rewards of shape \[9, 3\], expected \[3\]", lambda: reward_gradient(trial, jnp.ones((T, B)))),
+    ):
+        with pytest.raises(error, match=match):
+            call()
+    for mask in ("sequence", "step"):  # a trial starts each sample from the same state, in which the masks would be
+        drops = connect([*layers, Dropout(0.5, mask=mask, rngs=nnx.Rngs(1))])
+        with pytest.raises(TypeError, match=r"call model.eval\(\) to switch dropout off"):
+            start_trial(drops, (B, 7), rule=OSTL())
+        drops.eval()
+        start_trial(drops, (B, 7), rule=OSTL())
+        with pytest.raises(TypeError, match="random key in the state of UORO"):
+            start_trial(drops, (B, 7), rule=UORO(rngs=nnx.Rngs(0)))
+    extend(discount=0.0)
