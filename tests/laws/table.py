@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from slax_rules.layerwise.stack import plan_stack
 
 import oracle
 from slax_neurons import Connect
 from slax_rules import RULES, Direct, FixedBases, Local, Route, Symmetric, Target
-from slax_rules.layerwise.plan import plan_stack
 from stacks import Conv, Pair, pair
 
 T, B, C = 9, 3, 4  # three windows of three steps, which are one program
@@ -211,9 +211,9 @@ ANY = ("chain", "edges", "states", "conv", "linear last")
 OTTT_WITHOUT_BIAS = functools.partial(oracle.ottt, bias_trace=False)
 TABLE = {
     "bptt": Entry(oracle.bptt, ("edges", "states", "conv", "delays", *UNITS)),
-    "tbptt": Entry(functools.partial(oracle.tbptt, window=4), ("states", "edges"), options=given(steps=4)),
+    "tbptt": Entry(functools.partial(oracle.tbptt, window=4), ("edges", "states"), options=given(steps=4)),
     "rtrl": Entry(oracle.rtrl, ("edges", "conv", "delays")),
-    "snap": Entry(oracle.snap, ("states", "symplectic")),
+    "snap": Entry(oracle.snap, ("symplectic", "states")),
     "snap 2": Entry(functools.partial(oracle.snap, n=2), ("edges", "symplectic"), "snap", given(n=2)),
     "ostl": Entry(oracle.ostl, (*ANY, "integrates", "delays", "delays alone", *UNITS)),
     "ostl_with_recurrence": Entry(
