@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-DATA = Path(__file__).parent / "rules" / "data" / "authors"
+DATA = Path(__file__).parent / "data" / "authors"
 NAMES = sorted(path.stem for path in DATA.glob("*.npz"))
 
 
