@@ -1,4 +1,4 @@
-"""Rules of three other libraries, as they were recorded, by ours: tests/nightly/published has all, and the authors' own code."""
+"""Rules of three other libraries, as recorded, by ours: tests/nightly/published has all, and the authors' own code."""
 
 import pytest
 
