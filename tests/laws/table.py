@@ -203,7 +203,7 @@ class SignSymmetric(Route):
     """A user's own route: signals pass down through the signs of the weights."""
 
     def kernels(self, layer: Any) -> list[Any]:
-        return [jnp.sign(synapse.kernel[...]) for synapse in layer.current_synapses]
+        return [jnp.sign(synapse.kernel[...]) for synapse in layer.synapses]
 
 
 UNITS = ("units", "adlif", "symplectic", "brf")
@@ -297,7 +297,7 @@ def route_of(rule: Any, model: Connect, layers: Any, targets: np.ndarray) -> ora
     if isinstance(route, Symmetric):
         return oracle.Symmetric()
     if not isinstance(route, Direct | Target | Local | FixedBases):
-        named = [["kernel", *(f"edge{n}_kernel" for n in range(len(layer.current_synapses) - 1))] for layer in seen]
+        named = [["kernel", *(f"edge{n}_kernel" for n in range(len(layer.synapses) - 1))] for layer in seen]
         kernels = [[np.asarray(kernel) for kernel in route.kernels(layer)] for layer in seen]
         matrices = [dict(zip(names, found, strict=True)) for names, found in zip(named, kernels, strict=True)]
         return oracle.Matrices([*matrices, *({"kernel": layer.kernel} for layer in layers[len(seen) :])])

@@ -211,11 +211,12 @@ def test_statistics_of_a_batch_norm_move_once(edges):
     """Also where a stack with late edges is stepped first, for the outputs that come late."""
 
     def after(rule):
-        norm = nnx.BatchNorm(4, momentum=0.9, rngs=nnx.Rngs(0), **F64)
-        model = connect([linear(7, 6, 0), fires(), linear(6, 4, 1), norm], edges, rngs=nnx.Rngs(1))
-        return run(model, rule, None)["modules"][3], norm.mean[...], norm.var[...]
+        norm = nnx.BatchNorm(4, momentum=0.9, rngs=nnx.Rngs(0))
+        layers = [linear(7, 6, 0, jnp.float32), LIF(threshold=0.5), linear(6, 4, 1, jnp.float32), norm]
+        model = connect(layers, edges, rngs=nnx.Rngs(1))
+        return run(model, rule, None, X.astype(np.float32))["modules"][3], norm.mean[...], norm.var[...]
 
-    assert furthest(after(SLTT()), after(None)) < 1e-11
+    assert furthest(after(SLTT()), after(None)) < 1e-5
 
 
 def test_one_layer_with_learned_delays_is_exact():
@@ -458,7 +459,7 @@ def test_adaptive_matrices_move_as_the_kernels_do_and_become_equal_to_them_under
     model = connect([linear(7, 6, 3), fires(), tied, fires(), linear(6, 4, 1), fires()], [Edge(3, 2, 1, tied)])
     rule = EProp(route=Adaptive(model, rngs=nnx.Rngs(5)))
     before, start = kernels_of(model, rule), [m[...] for m in rule.route.matrices[1]]
-    decays = optax.chain(optax.add_decayed_weights(0.05), optax.sgd(1.0))
+    decays = optax.chain(optax.add_decayed_weights(0.0005), optax.sgd(100.0))
     optimizer = nnx.Optimizer((model, rule), decays, wrt=nnx.Param)
     train = functools.partial(train_online, window=3) if online else train_offline
     train(model, optimizer, cross_entropy, jnp.asarray(X), LABELS, rule=rule)
@@ -523,7 +524,7 @@ def test_jacobians_of_a_lif_are_the_closed_forms():
     neuron = LIF(decay=Trainable(0.8), threshold=Trainable(0.7), **F64)
     rng = np.random.default_rng(0)
     states, currents = jnp.asarray(rng.normal(size=(2, 6))), jnp.asarray(rng.normal(size=(2, 6)))
-    v = 0.8 * states + currents
+    v = np.asarray(0.8 * states + currents)
     psi = 1 / (25 * np.abs(v - 0.7) + 1) ** 2
     a, by_logit = 1 - 0.7 * psi, 0.8 * 0.2 * states
     jacobians = linearize(neuron, StepPoint(states, currents, neuron.integrate(states, currents)))
