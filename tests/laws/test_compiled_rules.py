@@ -14,6 +14,7 @@ from laws.programs import case
 from laws.table import LI, lif, made
 from slax_neurons import LI as Integrator
 from slax_neurons import LIF, connect, unroll
+from slax_neurons.kernels import auto_is
 from slax_rules import BPTT, RULES, cross_entropy, gradients
 from stacks import linear, pair, worst
 
