@@ -1,5 +1,4 @@
-"""Write the table of all rules into docs/rules.md and their sources into docs/references.md: `python docs/rules_page.py`.
-"""
+"""Write the table of all rules into docs/rules.md and their sources into docs/references.md: `python docs/rules_page.py`."""
 
 from pathlib import Path
 
