@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from slax_rules.layerwise.stack import plan_stack
 
 import oracle
 from slax_neurons import Connect
 from slax_rules import RULES, Direct, FixedBases, Local, Route, Symmetric, Target
+from slax_rules.layerwise.stack import plan_stack
 from stacks import Conv, Pair, pair
 
 T, B, C = 9, 3, 4  # three windows of three steps, which are one program

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from slax_rules.layerwise.passes import as_rule
 
 from laws.programs import case
 from laws.table import LI, lif, made
@@ -16,6 +15,7 @@ from slax_neurons import LI as Integrator
 from slax_neurons import LIF, connect, unroll
 from slax_neurons.kernels import auto_is
 from slax_rules import BPTT, RULES, cross_entropy, gradients
+from slax_rules.layerwise.passes import as_rule
 from stacks import linear, pair, worst
 
 T, B = 32, 4
