@@ -1,8 +1,4 @@
-"""Write the table of all rules into docs/rules.md and their sources into docs/references.md: `python docs/rules_page.py`.
-
-The other tables of docs/rules.md, which say how closely rules agree with the oracle and with other libraries, are measured by
-`tests/rules/ledger.py`.
-"""
+"""Write the table of all rules into docs/rules.md and their sources into docs/references.md: `python docs/rules_page.py`."""
 
 from pathlib import Path
 

@@ -12,7 +12,7 @@ from flax import nnx
 import oracle
 from slax_neurons import Connect
 from slax_rules import RULES, Direct, FixedBases, Local, Route, Symmetric, Target
-from slax_rules.layerwise.plan import plan_stack
+from slax_rules.layerwise.stack import plan_stack
 from stacks import Conv, Pair, pair
 
 T, B, C = 9, 3, 4  # three windows of three steps, which are one program
@@ -203,7 +203,7 @@ class SignSymmetric(Route):
     """A user's own route: signals pass down through the signs of the weights."""
 
     def kernels(self, layer: Any) -> list[Any]:
-        return [jnp.sign(synapse.kernel[...]) for synapse in layer.current_synapses]
+        return [jnp.sign(synapse.kernel[...]) for synapse in layer.synapses]
 
 
 UNITS = ("units", "adlif", "symplectic", "brf")
@@ -211,9 +211,9 @@ ANY = ("chain", "edges", "states", "conv", "linear last")
 OTTT_WITHOUT_BIAS = functools.partial(oracle.ottt, bias_trace=False)
 TABLE = {
     "bptt": Entry(oracle.bptt, ("edges", "states", "conv", "delays", *UNITS)),
-    "tbptt": Entry(functools.partial(oracle.tbptt, window=4), ("states", "edges"), options=given(steps=4)),
+    "tbptt": Entry(functools.partial(oracle.tbptt, window=4), ("edges", "states"), options=given(steps=4)),
     "rtrl": Entry(oracle.rtrl, ("edges", "conv", "delays")),
-    "snap": Entry(oracle.snap, ("states", "symplectic")),
+    "snap": Entry(oracle.snap, ("symplectic", "states")),
     "snap 2": Entry(functools.partial(oracle.snap, n=2), ("edges", "symplectic"), "snap", given(n=2)),
     "ostl": Entry(oracle.ostl, (*ANY, "integrates", "delays", "delays alone", *UNITS)),
     "ostl_with_recurrence": Entry(
@@ -297,7 +297,7 @@ def route_of(rule: Any, model: Connect, layers: Any, targets: np.ndarray) -> ora
     if isinstance(route, Symmetric):
         return oracle.Symmetric()
     if not isinstance(route, Direct | Target | Local | FixedBases):
-        named = [["kernel", *(f"edge{n}_kernel" for n in range(len(layer.current_synapses) - 1))] for layer in seen]
+        named = [["kernel", *(f"edge{n}_kernel" for n in range(len(layer.synapses) - 1))] for layer in seen]
         kernels = [[np.asarray(kernel) for kernel in route.kernels(layer)] for layer in seen]
         matrices = [dict(zip(names, found, strict=True)) for names, found in zip(named, kernels, strict=True)]
         return oracle.Matrices([*matrices, *({"kernel": layer.kernel} for layer in layers[len(seen) :])])

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from laws.programs import case
 from laws.table import LI, lif, made
 from slax_neurons import LI as Integrator
 from slax_neurons import LIF, connect, unroll
+from slax_neurons.kernels import auto_is
 from slax_rules import BPTT, RULES, cross_entropy, gradients
-from slax_rules.layerwise.engine import as_rule
-from stacks import linear, pair
+from slax_rules.layerwise.passes import as_rule
+from stacks import linear, pair, worst
 
 T, B = 32, 4
 SIZES = [20, 30, 25, 7]
@@ -159,3 +161,12 @@ def test_default_windows_are_twice_the_width_within_bounds_of_memory_and_equally
     assert window(64, 1024, 1024) == 128  # at least
     assert window(32, 128, 300) == 300 and window(32, 128, 1000) == 250
     assert window(32, 128, 1024, "ottt") == 64  # as of a chunk: arrays of about 1.5 MB
+
+
+@pytest.mark.parametrize(("name", "network"), [("ostl", "units"), ("pp_prop", "states"), ("ottt", "conv")])
+def test_recursions_in_kernels_are_those_of_scans(name, network):
+    """Interpreted, since no GPU is needed to see what they compute."""
+    here = case(name, network)
+    with auto_is("fused"):
+        found = here.run()
+    assert worst(found.gradients, here.run().gradients) < 1e-12

@@ -16,7 +16,7 @@ from laws.table import LI, SPIKES, lif
 from slax_neurons import LI as Integrator
 from slax_neurons import LIF, SURROGATES, Delay, Dropout, Trainable, connect
 from slax_rules import RTRL, UORO, SnAp, cross_entropy, gradients, train_online
-from slax_rules.influence.state_space import state_space
+from slax_rules.influence.influence import state_space
 from stacks import deviation, furthest, gradients_of, linear, pair, worst
 
 T, B, K = 9, 3, 3
@@ -171,7 +171,7 @@ def test_uoro_is_the_textbook_with_the_same_noise(monkeypatch):
     model, layers = pair([7, 6, 4], [lif(**fixed), LI | fixed])
     noise = np.random.default_rng(0).choice([-1.0, 1.0], (T, B, 10))
     ours = jax.jit(by_noise(monkeypatch, model, cross_entropy, jnp.asarray(X), LABELS, K))(jnp.asarray(noise))
-    assert worst(gradients_of(model, ours), oracle.uoro(layers, X, SIGNAL, noise).gradients) < 1e-11
+    assert worst(gradients_of(model, ours), oracle.uoro(layers, X, SIGNAL, noise=noise).gradients) < 1e-11
 
 
 def test_mean_of_uoro_over_all_signs_is_exact(monkeypatch):

@@ -18,68 +18,17 @@ The loss is the mean over T and B of one loss per step and sample; a *signal* is
     result.gradients[0]["kernel"], result.gradients[0]["decay"], result.gradients[0]["edge0_kernel"]
 """
 
-from oracle.convolution import Convolution as Convolution
-from oracle.exact import RTRL as RTRL
-from oracle.exact import bptt as bptt
-from oracle.local import OSTL as OSTL
-from oracle.local import OTPE as OTPE
-from oracle.local import OTTT as OTTT
-from oracle.local import SLTT as SLTT
-from oracle.local import STLLR as STLLR
-from oracle.local import ApproximateOTPE as ApproximateOTPE
-from oracle.local import EProp as EProp
-from oracle.local import OSTLWithH as OSTLWithH
-from oracle.local import PerLayer as PerLayer
-from oracle.local import PPProp as PPProp
-from oracle.networks import Edge as Edge
-from oracle.networks import Layer as Layer
-from oracle.networks import forward as forward
-from oracle.networks import forward_step as forward_step
-from oracle.networks import series as series
-from oracle.networks import zero_states as zero_states
-from oracle.neurons import ALIF as ALIF
-from oracle.neurons import BRF as BRF
-from oracle.neurons import LI as LI
-from oracle.neurons import LIF as LIF
-from oracle.neurons import AdLIF as AdLIF
-from oracle.neurons import CuBaLIF as CuBaLIF
-from oracle.neurons import Dense as Dense
-from oracle.neurons import Neuron as Neuron
-from oracle.neurons import Step as Step
-from oracle.penalties import Penalty as Penalty
-from oracle.penalties import PenaltyOfMean as PenaltyOfMean
-from oracle.penalties import firing_rate as firing_rate
-from oracle.rewards import rewarded as rewarded
-from oracle.routes import Direct as Direct
-from oracle.routes import Local as Local
-from oracle.routes import Matrices as Matrices
-from oracle.routes import Symmetric as Symmetric
-from oracle.routes import Target as Target
-from oracle.rules import approximate_otpe as approximate_otpe
-from oracle.rules import e_prop as e_prop
-from oracle.rules import ostl as ostl
-from oracle.rules import otpe as otpe
-from oracle.rules import ottt as ottt
-from oracle.rules import pp_prop as pp_prop
-from oracle.rules import rtrl as rtrl
-from oracle.rules import sltt as sltt
-from oracle.rules import snap as snap
-from oracle.rules import stllr as stllr
-from oracle.rules import tbptt as tbptt
-from oracle.rules import uoro as uoro
-from oracle.running import Carry as Carry
-from oracle.running import Gradients as Gradients
-from oracle.running import Result as Result
-from oracle.running import advance as advance
-from oracle.running import run as run
-from oracle.running import start as start
-from oracle.signals import linear as linear
-from oracle.signals import softmax_cross_entropy as softmax_cross_entropy
-from oracle.snap import SnAp as SnAp
-from oracle.spikes import SpikeFunction as SpikeFunction
-from oracle.spikes import arctan as arctan
-from oracle.spikes import fast_sigmoid as fast_sigmoid
-from oracle.spikes import heaviside as heaviside
-from oracle.spikes import multi_gaussian as multi_gaussian
-from oracle.spikes import smooth as smooth
-from oracle.uoro import UORO as UORO
+from oracle.convolution import Convolution  # noqa: F401
+from oracle.exact import RTRL, bptt  # noqa: F401
+from oracle.local import OSTL, OTPE, OTTT, SLTT, STLLR, ApproximateOTPE, EProp, OSTLWithH, PerLayer, PPProp  # noqa: F401
+from oracle.networks import Edge, Layer, forward, forward_step, series, zero_states  # noqa: F401
+from oracle.neurons import ALIF, BRF, LI, LIF, AdLIF, CuBaLIF, Dense, Neuron, Step  # noqa: F401
+from oracle.penalties import Penalty, PenaltyOfMean, firing_rate  # noqa: F401
+from oracle.rewards import rewarded  # noqa: F401
+from oracle.routes import Direct, Local, Matrices, Symmetric, Target  # noqa: F401
+from oracle.rules import approximate_otpe, e_prop, ostl, otpe, ottt, pp_prop, rtrl, sltt, snap, stllr, tbptt, uoro  # noqa: F401
+from oracle.running import Carry, Gradients, Result, advance, run, start  # noqa: F401
+from oracle.signals import linear, softmax_cross_entropy  # noqa: F401
+from oracle.snap import SnAp  # noqa: F401
+from oracle.spikes import SpikeFunction, arctan, fast_sigmoid, heaviside, multi_gaussian, smooth  # noqa: F401
+from oracle.uoro import UORO  # noqa: F401

@@ -29,7 +29,7 @@ def bptt(layers, inputs, signal, *, window=None, penalties=(), carry=None) -> Re
         gs[t][-1] += signals[t] / (n_steps * batch)
         for g, losses in zip(gs[t], own[t], strict=True):
             if losses is not None:
-                g += (losses.joined + losses.apart) / n_steps
+                g += losses / n_steps
     gh = zero_states(layers, batch)  # adjoints of the states after the current step
     for t in reversed(range(n_steps)):
         first = 0 if window is None else t - t % window
@@ -155,5 +155,5 @@ def owed(influences, signals, own) -> np.ndarray:
     total = sum(np.einsum("bn,bnp->bp", signal, one.outputs) for signal, one in zip(signals, influences, strict=True))
     for one, losses in zip(influences, own, strict=True):
         if losses is not None:
-            total = total + np.einsum("bn,bnp->bp", losses.joined + losses.apart, one.outputs)
+            total = total + np.einsum("bn,bnp->bp", losses, one.outputs)
     return total

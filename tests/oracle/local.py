@@ -65,21 +65,15 @@ class LocalRule(Rule):
         for i, layer in reversed(list(enumerate(layers))):
             above = next((other for other in layers[i + 1 :] if not isinstance(other.neuron, Dense)), None)
             new_traces[i], credit = self.layer_step(layer, traces.layers[i], steps[i], above)
-            signal = signals[i] if own[i] is None else signals[i] + own[i].joined
-            gradients[i], cotangent = self.weigh(layer, signal, credit.estimates), signal * credit.factor
-            if own[i] is not None:
-                more, current = self.own_part(layer, own[i], credit)
+            gradients[i], cotangent = self.weigh(layer, signals[i], credit.estimates), signals[i] * credit.factor
+            if own[i] is not None:  # of the outputs of this step alone
+                outputs = credit.estimates if credit.outputs is None else credit.outputs
+                more = self.weigh(layer, own[i], outputs)
                 gradients[i] = {name: gradient + more[name] for name, gradient in gradients[i].items()}
-                cotangent = cotangent + current
+                cotangent = cotangent + own[i] * (credit.factor if credit.psi is None else credit.psi)
             for sender, part in self.route.below(layers, i, cotangent):
                 signals[sender] = signals[sender] + part
         return Traces(new_traces, traces.t + 1), gradients
-
-    def own_part(self, layer, own, credit):
-        """What the penalties of a layer that do not join its signal add to its gradients, and to its cotangent."""
-        outputs = credit.estimates if credit.outputs is None else credit.outputs
-        psi = credit.factor if credit.psi is None else credit.psi
-        return self.weigh(layer, own.apart, outputs), own.apart * psi
 
     def weigh(self, layer, signal, estimates):
         """The gradients: signal times estimate, summed over samples and over what shares a parameter."""
@@ -261,7 +255,7 @@ class PPProp(LocalRule):
     The bias has ex = 1 and no trace. Parameters of the neuron have none: they have to be `fixed`.
     """
 
-    def __init__(self, decay, *, route=None):
+    def __init__(self, decay=0.9, *, route=None):
         super().__init__(route=route)
         self.decay = decay
 

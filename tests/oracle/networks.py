@@ -189,7 +189,9 @@ def forward_step(layers, states, x, past=()) -> list[Step]:
                 raise ValueError(f"layer {index} reads layer {edge.sender} with delay 0, expected at least 1.")
             inputs[prefix], slopes[prefix] = receive(edge, x, now, past, np.zeros((len(x), edge.entries().shape[0])))
         current = sum(edge.current(inputs[prefix]) for prefix, edge in layer.connections(index).items())
-        steps.append(layer.unit_neuron().step(previous, current)._replace(inputs=inputs, slopes=slopes))
+        steps.append(
+            layer.unit_neuron().step(previous, current)._replace(previous=previous, inputs=inputs, slopes=slopes)
+        )
         now.append(steps[-1].output)
     return steps
 

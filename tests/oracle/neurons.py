@@ -23,7 +23,6 @@ _DEFAULT_SPIKE = fast_sigmoid()
 class Step(NamedTuple):
     """What one layer does in one step."""
 
-    previous: np.ndarray  # [B, N, S] states before
     states: np.ndarray  # [B, N, S] states after
     membrane: np.ndarray  # [B, N] membrane before the reset
     output: np.ndarray  # [B, N]
@@ -33,6 +32,7 @@ class Step(NamedTuple):
     psi: np.ndarray  # [B, N]
     dh: dict[str, np.ndarray]  # per neuron parameter [B, N, S]
     ds: dict[str, np.ndarray]  # per neuron parameter [B, N]
+    previous: Any = None  # [B, N, S] states before
     inputs: Any = None  # what the layer received, [B, I] by the prefix of the connection, see `Layer`
     slopes: Any = None  # its derivative by the delays, [B, I], None where none is learned
 
@@ -74,35 +74,6 @@ class Neuron:
 
 
 @dataclass(frozen=True)
-class Dense(Neuron):
-    """No neuron: the output is the current. Its one state is always 0, for uniformity."""
-
-    parameters = ()
-    decay = np.zeros(())
-
-    def step(self, previous, current):
-        zeros = np.zeros_like(current)
-        return Step(
-            previous=previous,
-            states=_states(zeros),
-            membrane=current,
-            output=current,
-            D=_square([[zeros]]),
-            d=_states(zeros),
-            o=_states(zeros),
-            psi=zeros + 1,
-            dh={},
-            ds={},
-        )
-
-    def halves(self, step):
-        ones = np.ones_like(step.psi)
-        return Halves(
-            A=_square([[0 * ones]]), b=_states(ones), F=_square([[0 * ones]]), fired=_states(ones), dm={}, dh={}, ds={}
-        )
-
-
-@dataclass(frozen=True)
 class LI(Neuron):
     """Leaky integrator: u' = decay u + i, and u' is the output. With decay 0 it has no memory."""
 
@@ -116,7 +87,6 @@ class LI(Neuron):
         ones = np.ones_like(u)
         leak = self.decay * ones
         return Step(
-            previous=previous,
             states=_states(new),
             membrane=new,
             output=new,
@@ -142,6 +112,21 @@ class LI(Neuron):
 
 
 @dataclass(frozen=True)
+class Dense(LI):
+    """No neuron: the output is the current, as of an LI that keeps nothing and has no parameter."""
+
+    decay: Any = 0.0
+
+    parameters = ()
+
+    def step(self, previous, current):
+        return super().step(previous, current)._replace(dh={}, ds={})
+
+    def halves(self, step):
+        return super().halves(step)._replace(dm={})
+
+
+@dataclass(frozen=True)
 class LIF(Neuron):
     """v = decay u + i,  s = H(v - threshold),  u' = v after the reset."""
 
@@ -159,7 +144,6 @@ class LIF(Neuron):
         s, psi = self.spike.value(v - self.threshold), self.spike.derivative(v - self.threshold)
         new, a, du_dthreshold = _reset(self.reset, self.stop_reset_gradient, v, s, psi, self.threshold)
         return Step(
-            previous=previous,
             states=_states(new),
             membrane=v,
             output=s,
@@ -210,7 +194,6 @@ class CuBaLIF(Neuron):
         zeros = np.zeros_like(v)
         alpha = self.current_decay + zeros
         return Step(
-            previous=previous,
             states=_states(new_c, new_u),
             membrane=v,
             output=s,
@@ -271,7 +254,6 @@ class ALIF(Neuron):
         zeros = np.zeros_like(v)
         through_reset = zeros if self.stop_reset_gradient else self.threshold * psi
         return Step(
-            previous=previous,
             states=_states(v - self.threshold * s, self.adaptation_decay * a + s),
             membrane=v,
             output=s,
@@ -350,7 +332,6 @@ class AdLIF(Neuron):
             dk = {"adaptation_decay": -self.q * (self.a * new + self.b * s), "a": g * new, "b": g * s}
         weight = 1 - self.decay
         return Step(
-            previous=previous,
             states=_states(new, self.adaptation_decay * w + k),
             membrane=v,
             output=s,
@@ -423,7 +404,6 @@ class BRF(Neuron):
         kept, turned = 1 + dt * c, dt * self.omega + zeros
         by_omega, by_offset = (dt * (dp * u - v), dt * (u + dp * v)), (-dt * u, -dt * v)
         return Step(
-            previous=previous,
             states=_states(new_u, new_v, self.refractory_decay * q + s),
             membrane=new_u,
             output=s,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from oracle.networks import flat, forward, forward_step
-from oracle.penalties import Own, own_losses
+from oracle.penalties import own_losses
 from oracle.running import Result, add, following, start, zero_gradients
 
 
@@ -27,7 +27,7 @@ def rewarded(rule, layers, inputs, signal, rewards, *, gamma=1.0, penalties=(), 
         value, own = own_losses(steps, [one.at(history, t) for one in penalties])
         for b in range(batch):
             alone = (np.arange(batch) == b)[:, None]
-            own_alone = [layer and Own(*(part * alone for part in layer)) for layer in own]
+            own_alone = [None if part is None else part * alone for part in own]
             traces, gradients = rule.step(layers, carry.traces, steps, [part * alone for part in signals], own_alone)
             Z[b] = [{name: gamma * value for name, value in layer.items()} for layer in Z[b]]
             add(Z[b], gradients, 1.0)

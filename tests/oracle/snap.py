@@ -15,7 +15,7 @@ class SnAp(RTRL):
     With M its pattern by the numbers and P that by the parameters, P + M P + ... + M^(n - 1) P is kept.
     """
 
-    def __init__(self, n):
+    def __init__(self, n=1):
         self.n = n
 
     def cut(self, layers, states, past):

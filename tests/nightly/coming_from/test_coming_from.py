@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 import slax_neurons
-from coming_from.snippets_of_pages import NAMES, blocks, rows, snippet, text_of
+from nightly.coming_from.snippets_of_pages import NAMES, blocks, rows, snippet, text_of
 from slax_neurons import SpikingNeuron, connect, unroll
 from slax_rules import OSTL, cross_entropy, gradients
 

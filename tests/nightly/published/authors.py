@@ -1,6 +1,6 @@
 """The learning rules of data/authors as plain loops over time, of what their README says: each returns what was recorded.
 
-Kernels are the effective ones: what standardizes weights is apart, in `standardized`. Gradients have the names of the files,
+Kernels are the effective ones. Gradients have the names of the files,
 without `gradient_`; the functions also give the outputs and membranes that they find, under their names.
 """
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-DATA = Path(__file__).parent / "rules" / "data" / "authors"
+DATA = Path(__file__).parent / "data" / "authors"
 NAMES = sorted(path.stem for path in DATA.glob("*.npz"))
 
 
@@ -142,12 +142,6 @@ def tess(data):
     return found.arrays()
 
 
-def bases(waveform, n_classes, n):
-    """[n_classes, n]: sin(f k) with k = 0, 1, ..., and f from 50 to 512, or its sign, over n."""
-    sines = np.sin(np.linspace(50, 512, n_classes)[:, None] * np.arange(n))
-    return (np.sign(sines) if waveform == "square" else sines) / n
-
-
 def patches(x):
     """[B, C, H, W] to [B, H, W, 9 C]: what a 3 x 3 kernel with padding sees."""
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
@@ -193,25 +187,6 @@ def convolution(data):
             found.add(bias_0=(delta * surrogate).sum((0, 2, 3)))
             found.add(kernel_1=s.reshape(len(s), -1).T @ error, bias_1=error.sum(0))
     return found.arrays()
-
-
-def standardized(weight, gain, gradient=None, eps=1e-4):
-    """Kernel = gain (w - mean) / sqrt(fan_in var + eps) per output; the first axis of `weight` is the output's.
-
-    Returns the kernel, or, with its gradient, the gradients of weight and gain.
-    """
-    w = weight.reshape(len(weight), -1)
-    fan_in = w.shape[1]
-    centered = w - w.mean(1, keepdims=True)
-    scale = 1 / np.sqrt(fan_in * w.var(1, ddof=1, keepdims=True) + eps)
-    if gradient is None:
-        return (gain[:, None] * centered * scale).reshape(weight.shape)
-    g = gradient.reshape(len(weight), -1)
-    by_gain = (g * centered * scale).sum(1)
-    g = g * gain[:, None]
-    g = g - g.mean(1, keepdims=True)
-    by_weight = scale * g - scale**3 * fan_in / (fan_in - 1) * centered * (g * centered).sum(1, keepdims=True)
-    return by_weight.reshape(weight.shape), by_gain
 
 
 # -------------------------------------------------------------------------------------------------------------------- ETLP

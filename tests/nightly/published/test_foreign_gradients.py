@@ -6,15 +6,11 @@ what is defined here.
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import oracle
-from foreign import NAMES, Foreign, by_rule, foreign, model, their_gradients
-from slax_neurons import unroll
-from slax_rules import cross_entropy
+from nightly.published.foreign import NAMES, Foreign, by_rule, foreign, their_gradients
 from stacks import deviation, worst
 
 FLOAT64 = 1e-12
@@ -209,35 +205,6 @@ def test_ostl_is_d_rtrl_of_braintrace_step_by_step(x64):
     assert worst(by_rule("ostl", run, window=2), of_chunk(run, 1)) < FLOAT64
 
 
-@pytest.mark.parametrize("name", ["braintrace_d_rtrl", "braintrace_pp_prop"])
-def test_a_chunk_of_braintrace_as_long_as_the_sequence_is_bptt(name):
-    """So it shows nothing of the rule, and each length of a chunk gives another gradient below the read-out."""
-    run = foreign(name)
-    chunks = [of_chunk(run, chunk) for chunk in run.data["chunks"]]
-    assert worst(of_oracle(oracle.bptt, run), chunks[-1]) < FLOAT64
-    for index, one in enumerate(chunks):
-        for other in chunks[:index]:
-            assert least(one[:-1], other[:-1]) > DIFFERENT
-
-
-def test_chunks_of_braintrace_are_bptt_within_and_d_rtrl_before(x64):
-    """TBPTT of the whole net, and the adjoints of the states at the start of a chunk times the eligibilities there."""
-    run, chunk = foreign("braintrace_d_rtrl"), 5
-    net, labels = model(run), jnp.asarray(run.data["labels"])
-    before, after = jnp.asarray(run.inputs[:chunk]), jnp.asarray(run.inputs[chunk:])
-    start, _ = unroll(net, net.initialize_carry(before.shape[1:]), before)
-    share = len(after) / len(run.inputs)
-    adjoints = jax.grad(lambda carry: share * cross_entropy(unroll(net, carry, after)[1], labels).mean())(start)
-    expected = of_oracle(oracle.tbptt, run, window=chunk)
-    for gradients, layer, adjoint in zip(expected, local(run), jax.tree.leaves(adjoints), strict=True):
-        adjoint = np.asarray(adjoint) * layer.through_reset[chunk - 1]
-        for name, x in layer.inputs.items():
-            gradients[name] += np.einsum("bo,bio->io", adjoint, eligibilities(layer.jacobian, x)[chunk - 1])
-        constant = eligibilities(layer.jacobian, np.ones((*run.inputs.shape[:2], 1)))
-        gradients["bias"] += np.einsum("bo,bio->o", adjoint, constant[chunk - 1])
-    assert worst(expected, of_chunk(run, chunk)) < FLOAT64
-
-
 def test_pp_prop_of_braintrace_step_by_step_is_two_traces(x64):
     """ex_t = alpha ex_{t-1} + x_t,  ef_t = alpha D_t ef_{t-1} + 1 - alpha,  gradient current_t ex_t ef_t / (1 - alpha^t).
 
@@ -275,17 +242,6 @@ def test_e_prop_of_braintrace_filters_before_the_spike_and_the_read_out_too(x64)
             assert deviation(np.einsum("tbio,tbo->io", filtered, layer.current), theirs[name]) < FLOAT64
     for ours in e_prop(run):
         assert least(ours, run.theirs) > DIFFERENT
-
-
-def test_snap_1_of_braintrace_keeps_the_weight_of_a_neuron_to_itself():
-    """D_t = dv_t / dv_{t-1} of a neuron has R_jj psi_{t-1} beside the path through its own membrane."""
-    run = foreign("braintrace_recurrent_snap_1")
-    layer = local(run)[0]
-    jacobian = layer.jacobian + np.diag(run.data["recurrent"]) * delayed(layer.psi)
-    for name, x in layer.inputs.items():
-        gradient = np.einsum("tbio,tbo->io", eligibilities(jacobian, x), layer.current)
-        assert deviation(gradient, run.theirs[0][name]) < FLOAT64
-    assert least(of_oracle(oracle.ostl, run)[:1], run.theirs[:1]) > DIFFERENT
 
 
 def test_snap_2_of_braintrace_is_ostl_with_h_where_all_neurons_are_joined():

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-PAGES = Path(__file__).parents[2] / "docs" / "from"
+PAGES = Path(__file__).parents[3] / "docs" / "from"
 NAMES = ("braintrace", "jaxpike", "norse", "slax", "snntorch", "spikingjelly", "spyx")
 
 

@@ -12,7 +12,7 @@ from slax_neurons import LI, LIF, SURROGATES, Connect, Edge, connect
 from slax_rules import RULES, cross_entropy, gradients
 from stacks import gradients_of
 
-DATA = Path(__file__).parent / "rules" / "data"
+DATA = Path(__file__).parent / "data"
 NAMES = sorted(path.stem for path in DATA.glob("*.npz"))
 
 

@@ -1,0 +1,107 @@
+"""Fragile places: each test fails loudly if what the packages read inside a dependency moves."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+from jax.extend.core import jaxprs_in_params
+
+from slax_neurons import LI, LIF, connect
+from slax_rules import SnAp, cross_entropy, gradients
+from slax_rules.influence import coloring
+from slax_rules.influence.influence import state_space
+from slax_rules.layerwise.jacobians import slopes
+from slax_rules.loop.entry import check_hashable
+from stacks import linear
+
+
+def primitives_of(function, *arguments):
+    """The names in the program of a function, those inside of its calls too."""
+
+    def names(jaxpr):
+        for equation in jaxpr.eqns:
+            yield equation.primitive.name
+            for inner in jaxprs_in_params(equation.params):
+                yield from names(inner)
+
+    return set(names(jax.make_jaxpr(function)(*arguments).jaxpr))
+
+
+def everything_linear(x, kernel, image):
+    """Each primitive that the sparsity of SnAp knows, by the function of JAX that makes it."""
+    y = jnp.concatenate([x + x, x - x, -x, x * 2, x / 2])[::-1].reshape(2, -1).T
+    y = jnp.pad(y, 1)[1:, None].squeeze(1) @ kernel
+    y = jnp.cumsum(jnp.split(jnp.copy(y), 2)[0], axis=0).sum(axis=1)
+    windows = jax.lax.reduce_window(x, 0.0, jax.lax.add, (2,), (1,), "VALID")
+    image = jax.lax.conv_general_dilated(image, jnp.ones((1, 1, 2, 2)), (1, 1), "SAME")
+    wide = jnp.broadcast_to(jnp.expand_dims(x, 0), (2, *x.shape)).astype(jnp.float16)
+    return y.sum() + windows.sum() + image.sum() + wide.sum(dtype=jnp.float32).astype(y.dtype)
+
+
+def test_the_primitives_that_sparsity_knows_are_those_of_jax():
+    """One that is renamed would make SnAp dense."""
+    arguments = jnp.ones(4), jnp.ones((4, 3)), jnp.ones((1, 1, 3, 3))
+    found = primitives_of(everything_linear, *arguments) | primitives_of(jax.grad(everything_linear), *arguments)
+    found |= primitives_of(jax.grad(lambda x: (x * x + x).sum()), jnp.ones(2))
+    assert coloring.LINEAR - found == set()
+    assert "select_n" in primitives_of(lambda x: jnp.where(x > 0, x, 0.0), jnp.ones(2))
+    assert coloring.CALLS & primitives_of(jax.jit(lambda x: x + 1), 1.0)
+
+
+def pooled(pool):
+    """Two layers with a pool of pairs between them."""
+    shape = [lambda x: x.reshape(*x.shape, 1), pool, lambda x: x[..., 0]]
+    return connect(
+        [linear(7, 6, 0), LIF(param_dtype=jnp.float64), *shape, linear(3, 4, 1), LI(param_dtype=jnp.float64)]
+    )
+
+
+def test_snap_says_where_it_is_dense():
+    x, labels = jnp.ones((3, 2, 7)), jnp.zeros(2, int)
+
+    def run(pool):
+        gradients(pooled(pool), cross_entropy, x, labels, rule=SnAp(n=1))
+
+    def average(x):
+        return jnp.mean(x.reshape(x.shape[0], 3, 2, 1), axis=2)
+
+    def largest(x):
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 1), (1, 2, 1), "VALID")
+
+    with pytest.warns(UserWarning, match="SnAp.*select_and_scatter_add.*costs as much as RTRL"):
+        run(largest)
+    run(average)  # warnings are errors
+    sizes = [
+        max(reach.reached.shape[0] for reach in state_space(pooled(pool), (2, 7)).coloring(1))
+        for pool in (average, largest)
+    ]
+    assert sizes[0] < sizes[1] == 6 + 4
+
+
+def test_a_tracer_that_is_passed_on_is_the_same_object():
+    """What changes is told by identity: of the leaves of a program's state, those that it wrote."""
+    seen = []
+
+    @jax.jit
+    def program(kept, moved):
+        state = {"kept": nnx.Param(kept), "moved": nnx.Param(moved)}
+        state["moved"][...] = state["moved"][...] + 1
+        before, after = [kept, moved], [state["kept"][...], state["moved"][...]]
+        seen.extend(old is new for old, new in zip(before, after, strict=True))
+        return after
+
+    program(jnp.zeros(2), jnp.zeros(2))
+    assert seen == [True, False]
+
+
+def test_options_of_modules_are_attributes_of_their_graph():
+    """By which those that cannot be hashed are named."""
+    graphdef = nnx.graphdef(nnx.Conv(1, 2, (3, 3), strides=[2, 2], rngs=nnx.Rngs(0)))
+    assert "strides" in {name for name, _ in graphdef.attributes}
+    with pytest.raises(TypeError, match=r"strides=\[2, 2\]"):
+        check_hashable(graphdef, cross_entropy, ())
+
+
+def test_derivatives_that_are_zero_for_any_numbers_are_told_by_the_program():
+    twos, none = slopes(lambda x: (2 * x, jnp.ones_like(x)), jnp.zeros(3))
+    assert none is None and (twos == 2).all()

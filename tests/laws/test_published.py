@@ -1,0 +1,22 @@
+"""Rules of three other libraries, as recorded, by ours: tests/nightly/published has all, and the authors' own code."""
+
+import pytest
+
+import oracle
+from nightly.published.foreign import by_rule, foreign
+from stacks import worst
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "part", "options"),
+    [
+        ("ottt", "spikingjelly_ottt", slice(1, None), {"bias_trace": False}),  # its first layer has no trace
+        ("e_prop", "sparx_e_prop_reset", slice(None), {}),
+        ("ostl", "braintrace_recurrent_d_rtrl", slice(None), {}),
+        ("ostl_with_recurrence", "braintrace_recurrent_snap_2", slice(None), {}),
+    ],
+)
+def test_gradient_is_that_of_the_library(name, file, part, options):
+    run = foreign(file)
+    assert worst(by_rule(name, run, window=2, **options)[part], run.theirs[part]) < 1e-12
+    assert worst(oracle.bptt(run.layers, run.inputs, run.signal).gradients[:1], run.theirs[:1]) > 0.1
