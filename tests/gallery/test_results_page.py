@@ -11,7 +11,7 @@ from gallery import __main__ as command
 from gallery.claims import Figure, correct, evaluate_claim
 from gallery.claims_file import read_claims
 from gallery.quantifiers import expand
-from gallery.results_page import results_page
+from gallery.page import results_page
 from gallery.wording import VERDICT_SYMBOLS
 
 ROOT = Path(__file__).parents[2]
