@@ -37,7 +37,8 @@ from experiments.common.rate_curves import Curve
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 
-BOUNDS = {"accuracy": (0.0, 1.0), "spikes": (0.0, 1.0), "cosine": (-1.0, 1.0), "norm_ratio": (0.0, np.inf)}
+SHARE = (0.0, 1.0)
+BOUNDS = {"accuracy": SHARE, "spikes": SHARE, "cosine": (-1.0, 1.0), "norm_ratio": (0.0, np.inf)}
 COLUMNS = ["task", "rule", "mode", "layer", "quantity", *SUMMARY, "seeds"]
 COST_COLUMNS = [
     *("task", "rule", *summary_columns("milliseconds", "times_bptt"), "rounds"),
@@ -133,7 +134,7 @@ def draw_accuracy(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
             if mode not in stages_of(rules[name]):
                 continue
             mark = {"markersize": 5.5, "elinewidth": 1.3, "capsize": 2, "color": STYLES[name].color, **MARKS[mode]}
-            mean = draw_interval(ax, height, of_seeds(rules[name], mode, "accuracy"), (0, 1), scale=100, **mark)
+            mean = draw_interval(ax, height, of_seeds(rules[name], mode, "accuracy"), SHARE, scale=100, **mark)
             if _is_silent(rules[name], mode):
                 ax.text(mean + 3, height, "silent", va="center", fontsize="x-small")
     ax.set_xlim(0, 101)
