@@ -7,7 +7,7 @@ RELEASE := .venvs/release
 FAST := tests/test_architecture.py tests/release tests/viz tests/gallery tests/neurons/test_lif_and_li.py \
  $(addprefix tests/data/test_,batching.py digits.py encoders.py events.py images.py) \
  $(addprefix tests/rules/test_,citation.py rule_refusals.py values.py)
-CORE := tests/neurons/test_lif_and_li.py tests/rules/test_checkpoints.py tests/data/test_digits.py tests/viz/test_curvature.py
+CORE := tests/neurons/test_lif_and_li.py tests/rules/test_checkpoints.py tests/data/test_digits.py tests/viz/test_hessians.py
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 15
