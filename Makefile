@@ -4,10 +4,8 @@ export PATH := $(CURDIR)/$(V)/bin:$(PATH)
 MEMBERS := $(wildcard packages/*)
 DOCS := .venvs/docs
 RELEASE := .venvs/release
-FAST := tests/test_architecture.py tests/release tests/viz tests/gallery tests/neurons/test_surrogates_and_parameters.py \
- $(addprefix tests/data/test_,batching.py digits.py encoders.py events.py images.py) \
- $(addprefix tests/rules/test_,citation.py rule_refusals.py values.py)
-CORE := tests/neurons/test_surrogates_and_parameters.py tests/rules/test_checkpoints.py tests/data/test_digits.py tests/viz/test_curvature.py
+FAST := tests/viz tests/gallery tests/data tests/neurons/test_surrogates_and_parameters.py tests/laws/test_oracle.py
+CORE := tests/neurons/test_surrogates_and_parameters.py tests/training/test_checkpoints.py tests/data/test_small_sets.py tests/viz/test_hessians.py
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 15

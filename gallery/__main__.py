@@ -17,8 +17,7 @@ from experiments.common.products import page_product
 from experiments.common.records import begin, require, run_of, write_record
 from gallery.claims import judge_all
 from gallery.claims_file import ClaimError
-from gallery.page import page
-from gallery.results_page import results_page
+from gallery.page import page, results_page
 from gallery.runs import Run, read_run
 from gallery.tables import read_table
 
@@ -48,8 +47,7 @@ def runs_by_experiment(results: Iterable[Path], scale: str, older: Collection[Pa
     for path in sorted(results):
         if scale not in path.parts[:-1]:
             raise SystemExit(f"{path} is not below a folder {scale}: results of two scales are never on one page.")
-        below = path.parts[path.parts.index(scale) + 1 :]
-        paths[below[0]].append(path)
+        paths[path.parts[path.parts.index(scale) + 1]].append(path)
     return {experiment: read_run(of, older) for experiment, of in paths.items()}
 
 

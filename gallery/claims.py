@@ -7,21 +7,12 @@ of all tested claims of an experiment are corrected together by Holm's method.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from gallery.claims_file import ClaimError, read_claims
-from gallery.significance import (
-    LEVEL,
-    Difference,
-    Evidence,
-    difference,
-    evidence,
-    factor,
-    holm,
-    is_true_of_means,
-    samples_needed,
-)
+from gallery.significance import DECIMAL, LEVEL, RESOLUTION, Difference, Evidence, difference, holm
 from gallery.tables import Number, Row, matching, number
 
 Verdict = Literal["holds", "does not hold", "not resolved", "not run"]
@@ -34,8 +25,8 @@ Tables = dict[str, list[Row]]
 class Condition(NamedTuple):
     """One comparison of a claim: a number of ours, the number with which it is compared, and the outcome.
 
-    `ours` and `than` are None where there is no such number. `difference` and `evidence` are None if the condition is not run
-    or has too few samples, and `reason` then says why. `rows` locate the numbers in the tables.
+    `ours` and `than` are None where there is no such number. `difference` is None if the condition is not run or has too few
+    samples, and `reason` then says why. `rows` locate the numbers in the tables.
     """
 
     ours: Number | None
@@ -45,7 +36,6 @@ class Condition(NamedTuple):
     published: float | None
     rows: tuple[str, ...]
     difference: Difference | None = None
-    evidence: Evidence | None = None
     reason: str = ""
 
     @property
@@ -57,9 +47,38 @@ class Condition(NamedTuple):
         return self.difference is not None and self.difference.kind != "exact"
 
     @property
-    def is_true_of_means(self) -> bool:
+    def margin(self) -> float:
+        """By how much the relation is true of the means; negative if it is false of them."""
         assert self.difference is not None
-        return is_true_of_means(self.relation, self.difference, self.tolerance)
+        mean = self.difference.mean
+        left = (self.tolerance or 0.0) - abs(mean)
+        return {"above": mean, "below": -mean, "near": left, "equal": -abs(mean)}[self.relation]
+
+    @property
+    def is_true_of_means(self) -> bool:
+        """A margin of zero is enough for `near` and `equal`; for the others it has to exceed the resolution of samples."""
+        assert self.difference is not None
+        if self.relation in ("near", "equal"):
+            return self.margin >= (-DECIMAL * self.difference.size if self.relation == "near" else 0)
+        return self.margin > (RESOLUTION * self.difference.size if self.is_tested else 0)
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What the difference says about the relation. Numbers that do not vary are compared as they are: p is 0 or 1.
+
+        The p-value of `near` is the larger one of two one-sided tests, doubled. It is below 0.05 if and only if the 95 %
+        interval of the difference lies within the tolerance.
+        """
+        if self.difference is None:
+            return None
+        if self.difference.is_constant or self.relation == "equal":
+            is_true = self.is_true_of_means and (self.relation != "equal" or self.difference.spread == 0)
+            return Evidence(0.0, 1.0) if is_true else Evidence(1.0, 0.0)
+        return self.difference.evidence(self.margin)
+
+    def samples_needed(self, level: float) -> int:
+        assert self.difference is not None
+        return self.difference.samples_needed(self.margin, level)
 
 
 @dataclass(frozen=True)
@@ -91,20 +110,16 @@ class Claim:
         All of them are true with a p-value that is the largest of theirs. One is false with the smallest p-value times the
         number of conditions (Bonferroni), since this is the smallest of several.
         """
-        found = [condition.evidence for condition in self.conditions if condition.evidence is not None]
-        holds = max((one.holds for one in found), default=1.0) if len(found) == len(self.conditions) else 1.0
-        fails = len(self.conditions) * min((one.fails for one in found), default=1.0)
-        return Evidence(holds, min(1.0, fails))
+        found = [condition.evidence or Evidence(1.0, 1.0) for condition in self.conditions]
+        return Evidence(max(one.holds for one in found), min(1.0, len(found) * min(one.fails for one in found)))
 
     @property
     def p(self) -> float | None:
         """The p-value before the correction; None where nothing varies, and where the claim cannot be decided for lack of
         numbers."""
-        smallest = min(self.evidence)
-        lacks_numbers = any(condition.evidence is None for condition in self.conditions)
-        if not any(condition.is_tested for condition in self.conditions) or (lacks_numbers and smallest == 1):
-            return None
-        return smallest
+        smallest, lacks_numbers = min(self.evidence), any(one.difference is None for one in self.conditions)
+        is_tested = any(condition.is_tested for condition in self.conditions) and not (lacks_numbers and smallest == 1)
+        return smallest if is_tested else None
 
     @property
     def verdict(self) -> Verdict:
@@ -119,10 +134,9 @@ class Claim:
     @property
     def direction(self) -> str:
         """What the means say about a claim that is not resolved."""
-        found = [condition for condition in self.conditions if condition.difference is not None]
-        if len(found) < len(self.conditions):
+        if any(condition.difference is None for condition in self.conditions):
             return ""
-        agree = all(condition.is_true_of_means for condition in found)
+        agree = all(condition.is_true_of_means for condition in self.conditions)
         return "the means agree with it" if agree else "the means contradict it"
 
     @property
@@ -164,17 +178,16 @@ def judge_all(paths: Sequence[Path], tables: Tables, scale: str) -> list[Figure]
         except ClaimError as error:
             mistakes.append(str(error))
             continue
-        claims: dict[str, list[Claim]] = {figure["stem"]: [] for figure in content}
-        for figure in content:
-            for claim in figure["claims"]:
-                try:
-                    claims[figure["stem"]].append(evaluate_claim(claim, figure["stem"], tables, scale))
-                except ClaimError as error:
-                    mistakes.append(f"{path}: {figure['stem']}: {claim['id']}: {error}")
-        judged = {claim.id: claim for claim in correct([claim for of in claims.values() for claim in of])}
+        judged = []
+        for stem, claim in [(figure["stem"], claim) for figure in content for claim in figure["claims"]]:
+            try:
+                judged.append(evaluate_claim(claim, stem, tables, scale))
+            except ClaimError as error:
+                mistakes.append(f"{path}: {stem}: {claim['id']}: {error}")
+        known = {claim.id: claim for claim in correct(judged)}
         for figure in content:
             about = {key: _one_line(figure[key]) for key in ("stem", "title", "shows", "alt", "published")}
-            own = tuple(judged[claim.id] for claim in claims[figure["stem"]])
+            own = tuple(known[claim["id"]] for claim in figure["claims"] if claim["id"] in known)
             figures.append(Figure(path.parent.name, claims=own, **about))
     stems = [figure.stem for figure in figures]
     for stem in dict.fromkeys(stem for stem in stems if stems.count(stem) > 1):
@@ -188,12 +201,8 @@ def judge_all(paths: Sequence[Path], tables: Tables, scale: str) -> list[Figure]
 def correct(claims: Sequence[Claim]) -> list[Claim]:
     """The claims of one experiment, with the p-values of those that have some after Holm's correction, and the number of
     samples that would resolve those that are not resolved."""
-    p_values = [claim.p for claim in claims]
-    known = [p for p in p_values if p is not None]
-    after = iter(holm(known))
-    found = [
-        replace(claim, corrected=None if p is None else next(after)) for claim, p in zip(claims, p_values, strict=True)
-    ]
+    after = iter(holm([claim.p for claim in claims if claim.p is not None]))
+    found = [replace(claim, corrected=None if claim.p is None else next(after)) for claim in claims]
     still_open = sum(claim.corrected is not None and claim.corrected >= LEVEL for claim in found)
     return [replace(claim, samples_needed=_samples_needed(claim, LEVEL / max(1, still_open))) for claim in found]
 
@@ -204,13 +213,8 @@ def _samples_needed(claim: Claim, level: float) -> int | None:
         return None
     against = [condition for condition in claim.conditions if not condition.is_true_of_means]
     if against:
-        return min(_of_condition(condition, level / len(claim.conditions)) for condition in against)
-    return max(_of_condition(condition, level) for condition in claim.conditions if condition.is_tested)
-
-
-def _of_condition(condition: Condition, level: float) -> int:
-    assert condition.difference is not None
-    return samples_needed(condition.relation, condition.difference, condition.tolerance, level)
+        return min(condition.samples_needed(level / len(claim.conditions)) for condition in against)
+    return max(condition.samples_needed(level) for condition in claim.conditions if condition.is_tested)
 
 
 def evaluate_claim(claim: dict[str, Any], stem: str, tables: Tables, scale: str) -> Claim:
@@ -225,97 +229,84 @@ def evaluate_claim(claim: dict[str, Any], stem: str, tables: Tables, scale: str)
     Raises:
         ClaimError: an expected row is missing or occurs twice.
     """
-    return Claim(
-        claim["id"],
-        _one_line(claim["statement"]),
-        _one_line(claim["source"]),
-        _one_line(str(claim.get("published", ""))),
-        tuple(_judge_one(condition, claim, stem, tables, scale) for condition in claim["all"]),
-    )
+    statement, source, published = (_one_line(str(claim.get(key, ""))) for key in ("statement", "source", "published"))
+    conditions = tuple(_judge_one(condition, claim, stem, tables, scale) for condition in claim["all"])
+    return Claim(claim["id"], statement, source, published, conditions)
 
 
 def _judge_one(condition: dict[str, Any], claim: dict[str, Any], stem: str, tables: Tables, scale: str) -> Condition:
+    ours, than = (_look_up(condition[side], claim, stem, tables, scale) for side in ("ours", "than"))
+    relation, tolerance = condition["relation"], condition.get("tolerance")
+    if tolerance is not None and condition.get("relative") and than.number is not None:
+        tolerance *= abs(than.number.value)
+    published = None if condition.get("published") is None else float(condition["published"])
+    rows = tuple(side.row for side in (ours, than) if side.row)
+    judged = Condition(
+        ours.number, relation, than.number, tolerance, published, rows, reason=ours.reason or than.reason
+    )
+    if ours.number is None or than.number is None:
+        return judged
+    one, other = ours.number, than.number
+    is_geometric = one.is_geometric or other.is_geometric
+    if is_geometric and (tolerance is not None or min(one.value, other.value) <= 0):
+        raise ClaimError(
+            f"{' and '.join(rows)}: geometric means are compared by their logarithms, without a tolerance, and with "
+            f"numbers above zero; got {other.value:g}."
+        )
+    paired = ours.file == than.file and one.is_paired_with(other)
+    numbers = one.samples or one.value, other.samples or other.value
+    apart = difference(*numbers, paired=paired, logarithms=is_geometric)
+    reason = "" if apart else f"a test needs two {(one if one.samples else other).unit}s or more"
+    return judged._replace(difference=apart, reason=reason)
+
+
+class _Side(NamedTuple):
+    """The number of one side of a comparison, or None and the reason why there is none, with its table and row."""
+
+    number: Number | None
+    reason: str = ""
+    file: str = ""
+    row: str = ""
+
+
+def _look_up(side: dict[str, Any] | float, claim: dict[str, Any], stem: str, tables: Tables, scale: str) -> _Side:
+    if not isinstance(side, dict):
+        return _Side(Number(side, side, side))
+    file, where = side.get("file", claim.get("file", stem)), side["where"]
+    found = partial(_Side, file=file, row=f"{file}.csv: {side['column']} where {_spelled(where)}")
     scales = claim.get("scale", scale)
     about = [scales] if isinstance(scales, str) else scales
-    sides = [condition["ours"], condition["than"]]
-    files = [side.get("file", claim.get("file", stem)) if isinstance(side, dict) else "" for side in sides]
-    rows = tuple(_where(side, file) for side, file in zip(sides, files, strict=True) if file)
-    published = condition.get("published")
-    published = None if published is None else float(published)
-
-    if scale in about:
-        found = [_look_up(side, file, claim, tables, scale) for side, file in zip(sides, files, strict=True)]
-    else:
-        other = f"is about the scale {' and '.join(about)}"
-        found = [(None, other) if file else (_constant(side), "") for side, file in zip(sides, files, strict=True)]
-    (ours, _), (than, _) = found
-    reason = next((missing for _, missing in found if missing), "")
-    relation, tolerance = condition["relation"], condition.get("tolerance")
-    if tolerance is not None and condition.get("relative") and than is not None:
-        tolerance *= abs(than.value)
-    judged = Condition(ours, relation, than, tolerance, published, rows, reason=reason)
-    if ours is None or than is None:
-        return judged
-    paired = files[0] == files[1] and ours.is_paired_with(than)
-    compare = difference
-    if ours.is_geometric or than.is_geometric:
-        if tolerance is not None or min(ours.value, than.value) <= 0:
-            raise ClaimError(
-                f"{' and '.join(rows)}: geometric means are compared by their logarithms, without a tolerance, and with "
-                f"numbers above zero; got {than.value:g}."
-            )
-        compare = factor
-    apart = compare(ours.samples or ours.value, than.samples or than.value, paired=paired)
-    if apart is None:
-        unit = ours.unit if ours.samples else than.unit
-        return judged._replace(reason=f"a test needs two {unit}s or more")
-    return judged._replace(difference=apart, evidence=evidence(relation, apart, tolerance))
-
-
-def _look_up(
-    side: dict[str, Any] | float, file: str, claim: dict[str, Any], tables: Tables, scale: str
-) -> tuple[Number | None, str]:
-    """The number that one side of a comparison names, or None and the reason why there is none."""
-    if not isinstance(side, dict):
-        return _constant(side), ""
+    if scale not in about:
+        return found(None, f"is about the scale {' and '.join(about)}")
     if file not in tables:
-        return None, f"there is no {file}.csv"
+        return found(None, f"there is no {file}.csv")
     try:
-        found = matching(tables[file], side["where"])
-        if len(found) > 1:
-            raise ValueError(f"has {len(found)} rows where {_spelled(side['where'])}, expected one: name more columns")
-        if not found and "needs" in claim:
-            return None, f"needs {claim['needs']}"
-        if not found and scale in PARTIAL_SCALES:
-            return None, f"is left out at the scale {scale}"
-        if not found:
+        rows = matching(tables[file], where)
+        if len(rows) > 1:
+            raise ValueError(f"has {len(rows)} rows where {_spelled(where)}, expected one: name more columns")
+        if not rows and "needs" in claim:
+            return found(None, f"needs {claim['needs']}")
+        if not rows and scale in PARTIAL_SCALES:
+            return found(None, f"is left out at the scale {scale}")
+        if not rows:
             raise ValueError(
-                f"has no row where {_spelled(side['where'])}; {_nearest(tables[file], side['where'])}. "
+                f"has no row where {_spelled(where)}; {_nearest(tables[file], where)}. "
                 "Correct it, or say which `scale` or data (`needs`) the claim is about"
             )
-        value = number(found[0], side["column"])
+        value = number(rows[0], side["column"])
     except ValueError as error:
         raise ClaimError(f"{file}.csv {error}.") from None
-    return (value, "") if value is not None else (None, f"{file}.csv has no number there")
-
-
-def _constant(value: float) -> Number:
-    return Number(value, value, value)
+    return found(value, "" if value is not None else f"{file}.csv has no number there")
 
 
 def _nearest(rows: list[Row], where: dict[str, Any]) -> str:
     """The first condition that leaves no row, and the values that its column has instead."""
-    left: dict[str, Any] = {}
-    for name, wanted in where.items():
-        before = matching(rows, left)
-        left[name] = wanted
-        if not matching(rows, left):
-            return f"{name} there: {', '.join(dict.fromkeys(row[name] or '(empty)' for row in before)) or 'no rows'}"
+    for name in where:
+        left = matching(rows, {name: where[name]})
+        if not left:
+            return f"{name} there: {', '.join(dict.fromkeys(row[name] or '(empty)' for row in rows)) or 'no rows'}"
+        rows = left
     raise AssertionError("called only where nothing matches")
-
-
-def _where(side: dict[str, Any], file: str) -> str:
-    return f"{file}.csv: {side['column']} where {_spelled(side['where'])}"
 
 
 def _spelled(where: dict[str, Any]) -> str:

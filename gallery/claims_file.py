@@ -30,51 +30,39 @@ def read_claims(path: Path) -> list[dict[str, Any]]:
         raise ClaimError(str(error)) from None
     mistakes = list(_mistakes(content))
     if not mistakes:
-        content, mistakes = _expanded(content)
+        for figure in content["figures"]:
+            for index, claim in enumerate(figure["claims"]):
+                whole = figure.get("defaults", {}) | claim
+                try:
+                    if "source" not in whole:
+                        raise ValueError("a source is missing here and in the defaults")
+                    figure["claims"][index] = expand(whole)
+                except ValueError as error:
+                    mistakes.append(f"{figure['stem']}: {claim['id']}: {error}")
         mistakes += _mistakes(content)
     if mistakes:
         raise ClaimError("\n".join(f"{path}: {mistake}" for mistake in dict.fromkeys(mistakes)))
     return content["figures"]
 
 
-def _expanded(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The content with all conditions written out, and the mistakes in variables and defaults."""
-    figures, mistakes = [], []
-    for figure in content["figures"]:
-        claims = []
-        for claim in figure["claims"]:
-            whole = figure.get("defaults", {}) | claim
-            if "source" not in whole:
-                mistakes.append(f"{figure['stem']}: {claim['id']}: a source is missing here and in the defaults")
-            try:
-                claims.append(expand(whole))
-            except ValueError as error:
-                mistakes.append(f"{figure['stem']}: {claim['id']}: {error}")
-        figures.append(figure | {"claims": claims})
-    return {"figures": figures}, mistakes
-
-
 def _mistakes(content: Any) -> Iterator[str]:
     """One line per mistake: its location, the value received, and the value expected."""
     for error in jsonschema.Draft202012Validator(SCHEMA).iter_errors(content):
-        place = _place(content, list(error.absolute_path))
+        message = error.message
         if error.validator == "additionalProperties":
-            known = error.schema.get("properties", {})
-            unknown = ", ".join(repr(key) for key in error.instance if key not in known)
-            yield f"{place}unknown key {unknown}; known keys: {', '.join(known)}"
+            message = f"{message}; known keys: {', '.join(error.schema.get('properties', {}))}"
         elif error.validator == "oneOf":
-            yield f"{place}got the keys {', '.join(error.instance)}, expected either ours, relation and than, or all"
-        elif error.validator == "required" and "then" in error.absolute_schema_path:
-            yield f"{place}the relation near needs a tolerance"
+            message = f"got the keys {', '.join(error.instance)}, expected either ours, relation and than, or all"
         elif error.validator == "not":
-            yield f"{place}tolerance and relative belong to the relation near, got {error.instance.get('relation')}"
-        else:
-            yield f"{place}{error.message}"
+            message = f"tolerance and relative belong to the relation near, got {error.instance.get('relation')}"
+        yield _place(content, list(error.absolute_path)) + message
     if isinstance(content, dict):
         figures = [figure for figure in content.get("figures") or [] if isinstance(figure, dict)]
-        yield from _repeated("stem", [figure.get("stem") for figure in figures])
         claims = [claim for figure in figures for claim in figure.get("claims") or [] if isinstance(claim, dict)]
-        yield from _repeated("id", [claim.get("id") for claim in claims])
+        for key, of in (("stem", figures), ("id", claims)):
+            values = [one[key] for one in of if key in one]
+            for value in dict.fromkeys(value for value in values if values.count(value) > 1):
+                yield f"the {key} {value} occurs {values.count(value)} times, expected once"
 
 
 def _place(content: Any, path: list[str | int]) -> str:
@@ -85,9 +73,3 @@ def _place(content: Any, path: list[str | int]) -> str:
         named = content.get("stem") or content.get("id") if isinstance(content, dict) else None
         names.append(str(named or key))
     return "".join(f"{name}: " for name in names if name not in ("figures", "claims") or name == names[-1])
-
-
-def _repeated(key: str, values: list[Any]) -> Iterator[str]:
-    for value in dict.fromkeys(values):
-        if value is not None and values.count(value) > 1:
-            yield f"the {key} {value} occurs {values.count(value)} times, expected once"

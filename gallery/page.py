@@ -1,8 +1,9 @@
-"""figures/index.html: all figures on one self-contained page."""
+"""figures/index.html, all figures on one self-contained page, and docs/RESULTS.md, every claim with its verdict as a text."""
 
 import base64
 import gzip
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ COLUMNS: dict[str, Callable[[Claim, Condition], str]] = {
     "published": wording.published,
     "deviation": lambda _, condition: wording.deviation(condition),
 }
+COLUMNS_OF_TEXT = ("published", "ours", "expected", "difference")
 WHERE_TO_READ = re.compile(r"arXiv[ :](?P<arxiv>\d{4}\.\d{4,5})|(?P<doi>\b10\.\d{4,}/[^\s,;]*[^\s,;:.)])")
 
 
@@ -39,40 +41,54 @@ def page(figures: Sequence[Figure], runs: dict[str, Run], files: dict[str, Path]
         tables: the rows of each `.csv`, by stem.
         scale: scale of all of them.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"linked": linked, "yaml": _as_yaml}
-    experiments = {
-        name: [figure for figure in figures if figure.experiment == name]
-        for name in dict.fromkeys(figure.experiment for figure in figures)
-    }
-    return environment.get_template("page.html.jinja").render(
+    return _rendered(
+        "page.html.jinja",
+        figures,
+        runs,
+        scale,
         style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
-        scale=scale,
-        experiments=experiments,
-        runs=runs,
-        claims=sum(len(figure.claims) for figure in figures),
-        counts=Counter(claim.verdict for figure in figures for claim in figure.claims),
-        counts_of={figure.stem: Counter(claim.verdict for claim in figure.claims) for figure in figures},
-        verdicts=list(wording.VERDICT_SYMBOLS),
-        wording=wording,
         pictures={figure.stem: picture(figure.stem, files) for figure in figures},
         embedded={figure.stem: embedded(figure.stem, files) for figure in figures},
         columns={figure.stem: columns(figure) for figure in figures},
         words={figure.stem: search_words(tables.get(figure.stem, [])) for figure in figures},
-        commits=together(run.commits for run in runs.values()),
-        devices=together(run.devices for run in runs.values()),
-        seconds=sum(run.seconds for run in runs.values()),
-        dates=sorted(date for run in runs.values() for date in (run.first, run.last) if date),
-        older=sum(number for run in runs.values() for number in run.older.values()),
-        jobs=sum(number for run in runs.values() for number in run.commits.values()),
         unclaimed=sorted({Path(name).stem for name in files} - {figure.stem for figure in figures}),
+    )
+
+
+def results_page(figures: Sequence[Figure], runs: dict[str, Run], scale: str) -> str:
+    """The complete text, with prose in lines of at most 128 columns."""
+    lines = _rendered("results.md.jinja", figures, runs, scale).splitlines()
+    return "\n".join(line if line.startswith(("|", "#")) else _wrapped(line) for line in lines) + "\n"
+
+
+def _rendered(template: str, figures: Sequence[Figure], runs: dict[str, Run], scale: str, **more: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=jinja2.select_autoescape(["html.jinja"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"linked": linked, "yaml": _as_yaml, "plain": _plain, "table": _table}
+    claims = [claim for figure in figures for claim in figure.claims]
+    experiments: dict[str, list[Figure]] = {}
+    for figure in figures:
+        experiments.setdefault(figure.experiment, []).append(figure)
+    return environment.get_template(template).render(
+        scale=scale,
+        experiments=experiments,
+        runs=runs,
+        wording=wording,
+        claims=len(claims),
+        counts=Counter(claim.verdict for claim in claims),
+        uncorrected=Counter(claim.uncorrected for claim in claims),
+        counts_of={figure.stem: Counter(claim.verdict for claim in figure.claims) for figure in figures},
+        **{name: together(getattr(run, name) for run in runs.values()) for name in ("commits", "devices", "machines")},
+        seconds=sum(run.seconds for run in runs.values()),
+        dates=sorted(date for run in runs.values() for date in (run.first, run.last)),
+        older=sum(number for run in runs.values() for number in run.older.values()),
+        **more,
     )
 
 
@@ -106,14 +122,39 @@ def search_words(rows: Iterable[dict[str, str]]) -> str:
 
 def linked(text: str) -> Markup:
     """Text in which arXiv numbers and DOIs are links."""
-    parts, end = [], 0
-    for match in WHERE_TO_READ.finditer(text):
-        number = match["arxiv"]
-        address = f"https://arxiv.org/abs/{number}" if number else f"https://doi.org/{match['doi']}"
-        parts += [escape(text[end : match.start()]), Markup('<a href="{}">{}</a>').format(address, match[0])]
-        end = match.end()
-    return Markup("").join([*parts, escape(text[end:])])
+
+    def link(found: re.Match[str]) -> str:
+        address = f"https://arxiv.org/abs/{found['arxiv']}" if found["arxiv"] else f"https://doi.org/{found['doi']}"
+        return f'<a href="{address}">{found[0]}</a>'
+
+    return Markup(WHERE_TO_READ.sub(link, escape(text)))
 
 
 def _as_yaml(value: Any) -> str:
     return yaml.safe_dump(value, sort_keys=True, width=100, default_flow_style=None, allow_unicode=True).rstrip()
+
+
+def _table(claims: Sequence[Claim]) -> list[list[str]]:
+    """The lines of cells of a table of claims in Markdown, without columns that are empty; none without claims."""
+    titles = ["claim", "source", *COLUMNS_OF_TEXT, "verdict"]
+    rows = [list(map(_plain, _cells(claim))) for claim in claims]
+    shown = [index for index in range(len(titles)) if any(row[index] for row in rows)]
+    return [[line[index] for index in shown] for line in (titles, ["---"] * len(titles), *rows)] if rows else []
+
+
+def _cells(claim: Claim) -> list[str]:
+    """The cells of a claim; what is the same for all of its conditions is said once."""
+    numbers = [[COLUMNS[name](claim, condition) for condition in claim.conditions] for name in COLUMNS_OF_TEXT]
+    said = [texts[0] if len(set(texts)) == 1 else "; ".join(filter(None, texts)) for texts in numbers]
+    verdict = f"{wording.VERDICT_SYMBOLS[claim.verdict]} {claim.verdict}"
+    return [claim.statement, claim.source, *said, ": ".join(filter(None, [verdict, "; ".join(wording.outcome(claim))]))]
+
+
+def _plain(text: str) -> str:
+    """Text with Markdown's special characters escaped."""
+    return re.sub(r"[\\`*_\[\]<>|#]", r"\\\g<0>", text)
+
+
+def _wrapped(line: str) -> str:
+    indent = "  " if line.startswith("* ") else ""
+    return textwrap.fill(line, 128, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)

@@ -30,52 +30,29 @@ def expand(claim: dict[str, Any]) -> dict[str, Any]:
     published = alone.get("published")
     if "all" in claim or (isinstance(published, str) and not VARIABLE.search(published)):
         rest |= {"published": alone.pop("published")} if "published" in alone else {}
-    return rest | {"all": list(_conditions(claim.get("all", [alone]), claim.get("for"), {}))}
+    return rest | {"all": list(_conditions(claim.get("all", [alone]), claim.get("for", {}), {}))}
 
 
 def _conditions(parts: list[dict[str, Any]], quantifier: Any, outer: Values) -> Iterator[dict[str, Any]]:
     """The conditions of parts, each of which may have a `for` of its own, for all combinations of values."""
-    for name in _names(quantifier):
-        if not any(name in _used(part) for part in parts):
-            raise ValueError(f"the variable {name} of `for` is not used: write ${name} in a condition, or leave it out")
-    for values in _combinations(quantifier):
-        known = outer | values
-        for part in parts:
-            if "for" in part:
-                inner = {key: value for key, value in part.items() if key != "for"}
-                yield from _conditions([inner], part["for"], known)
-            else:
-                yield _replaced(part, known)
-
-
-def _names(quantifier: Any) -> list[str]:
-    """The variables of a `for`, which are the same in all of its mappings."""
-    mappings = _mappings(quantifier)
-    for mapping in mappings:
-        if mapping.keys() != mappings[0].keys():
-            told = " and ".join(f"{{{', '.join(names)}}}" for names in (mappings[0], mapping))
+    first, *others = mappings = quantifier if isinstance(quantifier, list) else [quantifier]
+    for other in others:
+        if other.keys() != first.keys():
+            told = " and ".join(f"{{{', '.join(names)}}}" for names in (first, other))
             raise ValueError(f"the combinations of `for` have different variables, {told}: give all of them the same")
-    return list(mappings[0])
-
-
-def _combinations(quantifier: Any) -> Iterator[Values]:
-    for mapping in _mappings(quantifier):
-        lists = [value if isinstance(value, list) else [value] for value in mapping.values()]
-        for values in itertools.product(*lists):
-            yield dict(zip(mapping, values, strict=True))
-
-
-def _mappings(quantifier: Any) -> list[Values]:
-    return quantifier if isinstance(quantifier, list) else [quantifier or {}]
-
-
-def _used(part: Any) -> set[str]:
-    """The names of all variables in a condition."""
-    if isinstance(part, dict):
-        return set().union(*map(_used, part.values()))
-    if isinstance(part, list):
-        return set().union(*map(_used, part))
-    return set(VARIABLE.findall(part)) if isinstance(part, str) else set()
+    used = VARIABLE.findall(str(parts))
+    for name in first:
+        if name not in used:
+            raise ValueError(f"the variable {name} of `for` is not used: write ${name} in a condition, or leave it out")
+    for mapping in mappings:
+        for values in itertools.product(*(value if isinstance(value, list) else [value] for value in mapping.values())):
+            known = outer | dict(zip(mapping, values, strict=True))
+            for part in parts:
+                if "for" in part:
+                    inner = {key: value for key, value in part.items() if key != "for"}
+                    yield from _conditions([inner], part["for"], known)
+                else:
+                    yield _replaced(part, known)
 
 
 def _replaced(part: Any, values: Values) -> Any:

@@ -3,15 +3,13 @@
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.common.records import record_of, require
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """All results of one experiment taken together.
 
     One job can make several results, with one record.
@@ -51,16 +49,14 @@ def read_run(paths: Iterable[Path], older: Collection[Path] = ()) -> Run:
 
 def run_of(results: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], older: Sequence[bool]) -> Run:
     """The run of these results, from the records of their jobs, and whether each of these is older than the sources."""
-    if not results:
-        raise ValueError("Got no results, expected the results of an experiment.")
     settings, differing = in_common([_flat(result["config"]) for result in results])
-    versions = [result["versions"] for result in results]
+    versions = sorted({pair for result in results for pair in result["versions"].items()})
     dates = sorted(record["date"] for record in records)
     return Run(
         results=len(results),
         settings=settings,
         differing=differing,
-        versions={name: sorted({of[name] for of in versions if name in of}) for name in sorted(set().union(*versions))},
+        versions={name: [version for other, version in versions if other == name] for name, _ in versions},
         seeds=sorted({result["seed"] for result in results}),
         seeds_each=sorted({len(result["seeds"]) for result in results if isinstance(result.get("seeds"), list)}),
         **{f"{name}s": _counts(record[name] for record in records) for name in ("device", "machine", "commit")},
@@ -85,11 +81,9 @@ def in_common(configs: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], dict[s
 
 
 def together(counts: Iterable[dict[str, int]]) -> dict[str, int]:
-    """The sum of several counts, the greatest first."""
-    total: Counter[str] = Counter()
-    for count in counts:
-        total.update(count)
-    return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
+    """The sum of several counts, the greatest first, equal ones in the order of their names."""
+    total = sum(map(Counter, counts), Counter())
+    return dict(Counter(dict(sorted(total.items()))).most_common())
 
 
 def _counts(names: Iterable[str]) -> dict[str, int]:
@@ -99,8 +93,6 @@ def _counts(names: Iterable[str]) -> dict[str, int]:
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in config.items():
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
+        nested = isinstance(value, dict) and value
+        flat |= _flat(value, f"{prefix}{name}.") if nested else {prefix + name: value}
     return flat

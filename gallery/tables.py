@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 Row = dict[str, str]
 
-
 # Rows that differ in one of these columns come from other data or another network: their samples do not belong together.
 SETTING = ("task", "code", "depth", "layers", "n_steps", "n", "batch", "dtype", "steps")
 
@@ -27,10 +26,6 @@ class Number(NamedTuple):
     unit: str = "seed"
     setting: tuple[str | None, ...] = ()
     is_geometric: bool = False
-
-    @property
-    def has_interval(self) -> bool:
-        return self.low < self.high
 
     def is_paired_with(self, other: "Number") -> bool:
         """True if the samples at the same place belong together: of the same seed or round, with the same setting."""

@@ -9,20 +9,7 @@ from gallery.tables import Number
 
 # A verdict is identified by its word and its sign; color is additional.
 VERDICT_SYMBOLS: dict[Verdict, str] = {"holds": "✓", "does not hold": "✗", "not resolved": "≈", "not run": "○"}
-MEANINGS: dict[Verdict, str] = {
-    "holds": "the relation is true, and the test says that this is not chance: p < 0.05 after the correction",
-    "does not hold": "the relation is false, with the same certainty",
-    "not resolved": "the samples are compatible with both; it is said which way the means point",
-    "not run": "the numbers are not there at this scale",
-}
-METHOD = (
-    "A difference is our number minus the other one, with the 95 % interval of Student's t over seeds or rounds of timing. "
-    "Where both numbers are of the same seeds, it is taken seed by seed. Ratios of times are compared by their logarithms, and "
-    "what is given is the factor between them, such as 1.1-fold. All p-values are two-sided and corrected for the number of "
-    "tested claims of the experiment by Holm's method. Numbers that do not vary are compared as they are."
-)
 NO_BREAK = "\u00a0"
-RELATIONS = {"above": "above", "below": "below", "near": "near", "equal": "equal to"}
 
 
 def in_digits(value: float) -> str:
@@ -35,10 +22,8 @@ def in_digits(value: float) -> str:
 
 
 def with_interval(number: Number) -> str:
-    text = in_digits(number.value)
-    if not number.has_interval:
-        return text
-    return f"{text} {interval(number.low, number.high)}"
+    ends = f" {interval(number.low, number.high)}" if number.low < number.high else ""
+    return f"{in_digits(number.value)}{ends}"
 
 
 def interval(low: float, high: float) -> str:
@@ -59,11 +44,11 @@ def difference(condition: Condition) -> str:
         "paired": f"{found.counts[0]} pairs of {unit}s",
         "not paired": f"{' and '.join(map(str, found.counts))} {unit}s, not paired",
     }[found.kind]
+    low, high = found.interval
+    mean = f"{'+' if found.mean > 0 else ''}{in_digits(found.mean)}"
     if found.is_of_logarithms:
-        mean, ends = f"{in_digits(math.exp(found.mean))}-fold", map(math.exp, found.interval)
-    else:
-        mean, ends = f"{'+' if found.mean > 0 else ''}{in_digits(found.mean)}", iter(found.interval)
-    return f"{mean}, the same in {over}" if found.is_constant else f"{mean} {interval(*ends)}, over {over}"
+        mean, low, high = f"{in_digits(math.exp(found.mean))}-fold", math.exp(low), math.exp(high)
+    return f"{mean}, the same in {over}" if found.is_constant else f"{mean} {interval(low, high)}, over {over}"
 
 
 def p_value(p: float) -> str:
@@ -80,24 +65,20 @@ def outcome(claim: Claim) -> list[str]:
     if claim.verdict == "not resolved" and claim.direction:
         parts.append(claim.direction)
     if claim.samples_needed is not None:
-        parts.append(_needed(claim, claim.samples_needed))
+        sides = [side for condition in claim.conditions for side in (condition.ours, condition.than)]
+        units = " and ".join(dict.fromkeys(f"{side.unit}s" for side in sides if side and side.samples))
+        many = claim.samples_needed > MOST_SAMPLES
+        about = f"more than {MOST_SAMPLES}" if many else f"about {claim.samples_needed}"
+        parts.append(f"{about} {units} would be needed")
     return [*parts, *claim.reasons]
-
-
-def _needed(claim: Claim, number: int) -> str:
-    sides = [
-        side for condition in claim.conditions for side in (condition.ours, condition.than) if side and side.samples
-    ]
-    units = " and ".join(dict.fromkeys(f"{side.unit}s" for side in sides))
-    about = f"more than {MOST_SAMPLES}" if number > MOST_SAMPLES else f"about {number}"
-    return f"{about} {units} would be needed"
 
 
 def compared(condition: Condition) -> str:
     """The comparison to which our number is subject: "above 0.99", "near 0.7, within 0.05"."""
     if condition.than is None:
         return ""
-    text = f"{RELATIONS[condition.relation]} {with_interval(condition.than)}"
+    relation = "equal to" if condition.relation == "equal" else condition.relation
+    text = f"{relation} {with_interval(condition.than)}"
     return text if condition.tolerance is None else f"{text}, within {in_digits(condition.tolerance)}"
 
 
@@ -115,8 +96,8 @@ def deviation(condition: Condition) -> str:
         return ""
     difference = condition.ours.value - condition.published
     text = f"{'+' if difference > 0 else ''}{in_digits(difference)}"
-    share = difference and condition.published and 100 * difference / abs(condition.published)
-    return f"{text} ({share:+.1f} %)" if share else text
+    is_share = difference and condition.published
+    return f"{text} ({100 * difference / abs(condition.published):+.1f} %)" if is_share else text
 
 
 def period(first: str, last: str) -> str:
@@ -137,8 +118,8 @@ def older(run: Run) -> str:
     """Which results of an experiment are older than the sources; empty if there are none."""
     if not run.older:
         return ""
-    jobs = f"{sum(run.older.values())} of {sum(run.commits.values())} jobs"
-    return f"{jobs} are older than the sources: made at commit {commits(run.older)}"
+    jobs = f"{sum(run.older.values())} of {sum(run.commits.values())} jobs are older than the sources"
+    return f"{jobs}: made at commit {commits(run.older)}"
 
 
 def counted(counts: dict[str, int]) -> str:

@@ -6,24 +6,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.common import rate_curves
 from experiments.common.figures import (
     MARKS,
-    MODE_LABELS,
-    NO_RULE,
     SUMMARY,
     Plot,
     Results,
     by_task_and_rule,
-    interval,
+    draw_interval,
+    legend_of_modes,
+    look_of,
+    name_rows,
+    network,
+    panels,
     summary,
+    title_of,
     write_note,
 )
-from experiments.common.rate_curves import Curve, look_of
+from experiments.common.rate_curves import Curve
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 
@@ -57,95 +60,63 @@ def published_of(tasks: Results) -> Published:
     return {pair: known[pair] for pair in known if pair[1] in tasks.get(pair[0], {})}
 
 
-def published_rows(tasks: Results, published: Published) -> Iterator[list[Any]]:
-    for (task, rule), accuracy in published.items():
-        config = tasks[task][rule]["config"]
-        net = "-".join(map(str, config["layers"]))
-        yield [task, net, config["n_steps"], rule, "offline", "published_accuracy", accuracy, None, None, None, None]
-
-
 def rows(data: Data) -> Iterator[list[Any]]:
     tasks, published = data
     for task, rules in tasks.items():
         for rule, result in rules.items():
-            net = "-".join(map(str, result["config"]["layers"]))
+            start = [task, network(result["config"]), result["config"]["n_steps"], rule]
             for mode in modes_of(result):
                 stages = seeds_of(result, mode)
                 quantities = {name: [stage[name] for stage in stages] for name in ("accuracy", "validation_accuracy")}
-                quantities |= {
-                    f"spikes_{layer}": [stage["spikes"][layer] for stage in stages] for layer in stages[0]["spikes"]
-                }
+                for layer in stages[0]["spikes"]:
+                    quantities[f"spikes_{layer}"] = [stage["spikes"][layer] for stage in stages]
                 for quantity, numbers in quantities.items():
-                    yield [
-                        task,
-                        net,
-                        result["config"]["n_steps"],
-                        rule,
-                        mode,
-                        quantity,
-                        *summary(numbers, SHARE),
-                        len(numbers),
-                    ]
-    yield from published_rows(tasks, published)
+                    yield [*start, mode, quantity, *summary(numbers, SHARE), len(numbers)]
+    for (task, rule), accuracy in published.items():
+        config = tasks[task][rule]["config"]
+        start = [task, network(config), config["n_steps"], rule]
+        yield [*start, "offline", "published_accuracy", accuracy, None, None, None, None]
 
 
 def draw(data: Data) -> Figure:
     """Draw a panel for each task: for each rule every seed, the mean with its interval, and the published accuracy."""
     tasks, published = data
     names = [name for name in RULES if any(name in rules for rules in tasks.values())]
-    figure, axes = plt.subplots(
-        1, len(tasks), figsize=(2.6 * len(tasks) + 1.2, 0.45 * len(names) + 1.9), sharey=True, squeeze=False
-    )
+    figure, axes = panels(1, len(tasks), (2.6, 0.45 * len(names)), (1.2, 1.9), sharey=True)
     for ax, (task, rules) in zip(axes[0], tasks.items(), strict=True):
         draw_task(ax, names, rules)
         for rule, accuracy in ((rule, accuracy) for (name, rule), accuracy in published.items() if name == task):
             ax.plot(100 * accuracy, names.index(rule) - 0.34, **PUBLISHED_MARK)
-        config = next(iter(rules.values()))["config"]
-        net = "-".join(map(str, config["layers"]))
-        ax.set_title(f"{task.replace('_', ' ').capitalize()}\n{net}, T = {config['n_steps']}")
-    axes[0, 0].set_yticks(range(len(names)), [RULES[name].title for name in names])
-    axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
-    handles = [
-        plt.Line2D([], [], linestyle="", color=NO_RULE, label=MODE_LABELS[mode], **mark) for mode, mark in MARKS.items()
-    ]
-    if published:
-        handles.append(plt.Line2D([], [], label="published", **PUBLISHED_MARK))
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles) if len(tasks) > 1 else 1)
+        ax.set_title(title_of(next(iter(rules.values()))["config"]))
+    looks = [{"label": "published", **PUBLISHED_MARK}] if published else []
+    legend_of_modes(figure, len(MARKS) + len(looks) if len(tasks) > 1 else 1, *looks)
     seeds = sorted({result["config"]["seeds"] for rules in tasks.values() for result in rules.values()})
-    write_note(
-        figure,
-        f"mean of {', '.join(map(str, seeds))} seeds, each a small dot; bars: 95 % interval of the mean; the axes differ",
-    )
+    text = "seeds, each a small dot; bars: 95 % interval of the mean; the axes differ"
+    write_note(figure, f"mean of {', '.join(map(str, seeds))} {text}")
     return figure
 
 
 def draw_task(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
     """Draw one task, on an axis that begins at the tens below the smallest number, or at chance level if that is near."""
-    lowest, middle = 100.0, ax.get_yaxis_transform()
+    name_rows(ax, [RULES[name].title for name in names])
     for row, name in enumerate(names):
         color = STYLES[name].color
         if name not in rules:
-            ax.text(0.5, row, "not run here", ha="center", va="center", color="0.4", fontsize="small", transform=middle)
+            look = {"ha": "center", "va": "center", "color": "0.4", "fontsize": "small"}
+            ax.text(0.5, row, "not run here", transform=ax.get_yaxis_transform(), **look)
         for mode in modes_of(rules[name]) if name in rules else []:
             height = row + {"offline": -0.16, "online": 0.16}[mode]
-            reached = [100 * seed["accuracy"] for seed in seeds_of(rules[name], mode)]
-            mean, low, high = (
-                None if cell is None else 100 * cell for cell in interval([x / 100 for x in reached], SHARE)
-            )
-            ends = [[mean - low], [high - mean]] if low is not None else None
-            lowest = min([lowest, lowest if low is None else low, *reached])
-            ax.plot(reached, [height + 0.11] * len(reached), ".", color=color, markersize=3)
-            ax.errorbar(mean, height, xerr=ends, markersize=5.5, elinewidth=1.3, capsize=2, color=color, **MARKS[mode])
+            reached = [seed["accuracy"] for seed in seeds_of(rules[name], mode)]
+            ax.plot([100 * x for x in reached], [height + 0.11] * len(reached), ".", color=color, markersize=3)
+            look = {"markersize": 5.5, "elinewidth": 1.3, "capsize": 2, "color": color, **MARKS[mode]}
+            draw_interval(ax, height, reached, SHARE, scale=100, **look)
     chance = 100 / next(iter(rules.values()))["config"]["layers"][-1]
-    start = 10 * ((lowest - 1) // 10)
+    start = 10 * ((ax.dataLim.x0 - 1) // 10)
     if start <= 3 * chance:
         start = 0
         ax.axvline(chance, color="0.4", linestyle="--", linewidth=1)
     ax.set_xlim(start, 100 + (100 - start) / 50)
     ax.set_xlabel(f"test accuracy (%)\nchance: {chance:.0f} %")
-    ax.grid(axis="x", color="0.9")
-    ax.set_axisbelow(True)
-    ax.tick_params(axis="y", length=0)
 
 
 def curves_of(data: Data) -> list[Curve]:

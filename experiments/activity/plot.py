@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
+from matplotlib.ticker import SymmetricalLogLocator
 
-from experiments.common.figures import SUMMARY, Plot, by_task_and_rule, summary, write_note
+from experiments.common.figures import SUMMARY, Plot, by_task_and_rule, network, panels, summary, write_note
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 from slax_viz import plot_firing_rates, plot_membranes, plot_raster
@@ -51,23 +50,27 @@ def rows(rules: Rules) -> Iterator[list[Any]]:
                 yield [task, rule, step, layer, quantity, *summary(numbers, SHARE), len(numbers)]
 
 
-def raster_rows(rules: Rules) -> Iterator[list[Any]]:
+def samples(rules: Rules) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """The layers of the sample, by rule, before and after training."""
     for rule, result in rules.items():
         for when, layers in result["sample"].items():
             for layer, of in layers.items():
-                for step, unit in of["spikes"]:
-                    yield [rule, when, layer, unit, step]
+                yield rule, when, layer, of
+
+
+def raster_rows(rules: Rules) -> Iterator[list[Any]]:
+    for rule, when, layer, of in samples(rules):
+        for step, unit in of["spikes"]:
+            yield [rule, when, layer, unit, step]
 
 
 def membrane_rows(rules: Rules) -> Iterator[list[Any]]:
-    for rule, result in rules.items():
-        for when, layers in result["sample"].items():
-            for layer, of in layers.items():
-                fired = {tuple(spike) for spike in of["spikes"]}
-                for unit, membrane in of.get("membranes", {}).items():
-                    for step, u in enumerate(membrane):
-                        spike = int((step, int(unit)) in fired)
-                        yield [rule, when, layer, unit, step, u, of["threshold"][unit][step], spike]
+    for rule, when, layer, of in samples(rules):
+        fired = {tuple(spike) for spike in of["spikes"]}
+        for unit, membrane in of.get("membranes", {}).items():
+            for step, u in enumerate(membrane):
+                spike = int((step, int(unit)) in fired)
+                yield [rule, when, layer, unit, step, u, of["threshold"][unit][step], spike]
 
 
 def draw(rules: Rules) -> Figure:
@@ -75,15 +78,13 @@ def draw(rules: Rules) -> Figure:
     config = next(iter(rules.values()))["config"]
     steps = config["measure_at"]
     hidden = layers_of(next(iter(rules.values())))[1:]
-    figure, axes = plt.subplots(
-        2, len(hidden) + 1, figsize=(3.6 * (len(hidden) + 1), 6.2), sharex=True, sharey="row", squeeze=False
-    )
+    figure, axes = panels(2, len(hidden) + 1, (3.6, 3.1), (0, 0), sharex=True, sharey="row")
     accuracy = figure.add_subplot(axes[0, -1].get_gridspec()[:, -1])
     for ax in axes[:, -1]:
         ax.remove()
     colors = {RULES[rule].title: STYLES[rule].color for rule in rules}
-    panels = [(axes[row, i], q, layer) for row, q in enumerate(TITLES) for i, layer in enumerate(hidden)]
-    for ax, quantity, layer in [*panels, (accuracy, "accuracy", "")]:
+    shown = [(axes[row, i], q, layer) for row, q in enumerate(TITLES) for i, layer in enumerate(hidden)]
+    for ax, quantity, layer in [*shown, (accuracy, "accuracy", "")]:
         table = {
             RULES[rule].title: np.transpose([of_seeds(result, stage, quantity, layer) for stage in range(len(steps))])
             for rule, result in rules.items()
@@ -91,32 +92,28 @@ def draw(rules: Rules) -> Figure:
         plot_firing_rates(ax, steps, table, ylabel=TITLES.get(quantity, "test accuracy"), colors=colors, legend=False)
         ax.set_xscale("symlog", linthresh=steps[1], linscale=0.4)
         ax.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=steps[1]))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_major_formatter("{x:g}")
         ax.minorticks_off()
         ax.set_xlim(-steps[1] / 10, 1.02 * steps[-1])
-        ax.set_title(f"hidden layer {layer}" if layer else "")
         if layer:
+            ax.set_title(f"hidden layer {layer}")
             ax.label_outer()
     accuracy.set_ylim(0, 1)
-    seeds = len(next(iter(rules.values()))["seeds"])
-    net = "-".join(map(str, config["layers"]))
-    write_note(
-        figure,
-        f"Randman, {config['code']} code, {net}, T = {config['n_steps']}; mean of {seeds} seeds, bands: 95 % interval",
-    )
+    setting = f"Randman, {config['code']} code, {network(config)}, T = {config['n_steps']}"
+    write_note(figure, f"{setting}; mean of {config['seeds']} seeds, bands: 95 % interval")
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside upper center", ncols=len(rules))
     return figure
 
 
 def draw_rasters(rules: Rules) -> Figure:
     """Draw the spikes of one test sample before training, and after training under each of the first rules."""
-    first = next(iter(rules.values()))
-    shown = [("before training", first["sample"]["before"], first["config"]["n_steps"])]
-    for rule, result in itertools.islice(rules.items(), RASTERS):
-        shown.append((f"after {RULES[rule].title}", result["sample"]["after"], result["config"]["n_steps"]))
-    figure, axes = plt.subplots(1, len(shown), figsize=(3.3 * len(shown) + 0.8, 5.4), sharey=True)
-    for ax, (title, layers, n_steps) in zip(axes, shown, strict=True):
-        plot_raster(ax, {_name(layer): _dense(of, n_steps) for layer, of in layers.items()})
+    chosen = dict(itertools.islice(rules.items(), RASTERS))
+    shown = [("before training", next(iter(rules.values())), "before")]
+    shown += [(f"after {RULES[rule].title}", result, "after") for rule, result in chosen.items()]
+    figure, axes = panels(1, len(shown), (3.3, 5.4), (0.8, 0), sharey=True)
+    for ax, (title, result, when) in zip(axes[0], shown, strict=True):
+        n_steps = result["config"]["n_steps"]
+        plot_raster(ax, {_name(layer): _dense(of, n_steps) for layer, of in result["sample"][when].items()})
         ax.set_title(title)
     return figure
 
@@ -126,13 +123,12 @@ def draw_membranes(rules: Rules) -> Figure:
     rule, result = next(iter(rules.items()))
     sample = result["sample"]
     hidden = [layer for layer in sample["before"] if layer != "0"]
-    figure, axes = plt.subplots(len(hidden), 2, figsize=(10.5, 2.9 * len(hidden) + 0.5), sharex=True, squeeze=False)
+    figure, axes = panels(len(hidden), 2, (5.25, 2.9), (0, 0.5), sharex=True)
     titles = {"before": "before training", "after": f"after {RULES[rule].title}"}
-    for (row, layer), (column, when) in itertools.product(enumerate(hidden), enumerate(titles)):
-        ax = axes[row, column]
+    for ax, (layer, when) in zip(axes.flat, itertools.product(hidden, titles), strict=True):
         draw_units(ax, sample[when][layer], result["config"]["n_steps"])
         ax.set_title(f"{_name(layer)}, {titles[when]}")
-        ax.set_xlabel("step" if row == len(hidden) - 1 else "")
+        ax.set_xlabel("step" if layer == hidden[-1] else "")
     figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 

@@ -7,10 +7,11 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Siz
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from experiments.common.styles import STYLES
 from slax_rules import RULES
@@ -44,6 +45,21 @@ def check_given(figure: str, part: str, given: Sized) -> None:
     """Stop if none of the given results is of a part that a figure needs."""
     if not given:
         raise SystemExit(f"The figure {figure} needs results of {part}, and got none: name more jobs after --jobs.")
+
+
+def network(config: dict[str, Any]) -> str:
+    """The sizes of the layers: "64-128-10"."""
+    return "-".join(map(str, config["layers"]))
+
+
+def title_of(config: dict[str, Any]) -> str:
+    """The task, and below it its network and the length of its sequences."""
+    return f"{config['task'].replace('_', ' ').capitalize()}\n{network(config)}, T = {config['n_steps']}"
+
+
+def numbers_of_seeds(results: Iterable[dict[str, Any]]) -> str:
+    """The numbers of seeds that occur: "3", or "3, 20"."""
+    return ", ".join(map(str, sorted({len(result["seeds"]) for result in results})))
 
 
 def by_task_and_rule(results: Iterable[dict[str, Any]]) -> Results:
@@ -132,6 +148,85 @@ def count(numbers: Iterable[float | None]) -> int:
     return sum(number is not None for number in numbers)
 
 
+def look_of(rule: str) -> dict[str, Any]:
+    """The look of a rule's line or mark, with its title for a legend."""
+    return {"color": STYLES[rule].color, "marker": STYLES[rule].marker, "label": RULES[rule].title}
+
+
+def panels(
+    rows: int, columns: int, size: tuple[float, float], more: tuple[float, float], **options: Any
+) -> tuple[Figure, np.ndarray]:
+    """A figure and its axes [rows, columns], each of a size in inches, with more inches for what is around all of them."""
+    figsize = columns * size[0] + more[0], rows * size[1] + more[1]
+    return plt.subplots(rows, columns, figsize=figsize, squeeze=False, **options)
+
+
+def draw_interval(
+    ax: Axes,
+    at: float,
+    numbers: Sequence[Any],
+    bounds: tuple[float, float] = UNBOUNDED,
+    *,
+    scale: float = 1.0,
+    upright: bool = False,
+    geometric: bool = False,
+    **look: Any,
+) -> float | None:
+    """Draw a mark at the mean of numbers, in a row or, if upright, in a column, with its 95 % interval as a line.
+
+    Args:
+        ax: axes to draw on.
+        at: place of the row or column.
+        numbers: one for each seed or round, None where it is missing; of none that is known, nothing is drawn.
+        bounds: bounds of each number.
+        scale: factor of what is drawn, such as 100 for percent.
+        geometric: draw the geometric mean, of ratios.
+        look: options of `Axes.errorbar`.
+
+    Returns:
+        The mean as it is drawn, None if there is none.
+    """
+    mean, low, high = ratio_interval(numbers) if geometric else interval(numbers, bounds)
+    if mean is None:
+        return None
+    ends = None if low is None or high is None else [[scale * (mean - low)], [scale * (high - mean)]]
+    place = (at, scale * mean) if upright else (scale * mean, at)
+    ax.errorbar(*place, **{"yerr" if upright else "xerr": ends}, **{"linestyle": "", **look})
+    return scale * mean
+
+
+def name_rows(ax: Axes, names: Sequence[str], *, striped: bool = False) -> None:
+    """Name the rows of axes from top to bottom, with lines, and in stripes if told, to find what belongs to a name."""
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="x", color="0.9")
+    ax.set_axisbelow(True)
+    for row in range(0, len(names), 2) if striped else ():
+        ax.axhspan(row - 0.5, row + 0.5, color="0.96", zorder=0)
+
+
+def log_axis(ax: Axes) -> None:
+    """A logarithmic x axis with labels at 1, 2, 5 and 10, or at powers of ten alone if it is long."""
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e4 * low else (1,)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def legend_of(figure: Figure, looks: Iterable[dict[str, Any]], columns: int, **options: Any) -> None:
+    """Put a legend above all axes, with a mark of each look."""
+    handles = [plt.Line2D([], [], **look) for look in looks]
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, **options)
+
+
+def legend_of_modes(figure: Figure, columns: int, *more: dict[str, Any]) -> None:
+    """Put a legend above all axes, of the marks of update modes and of more looks."""
+    modes = [{"linestyle": "", "color": NO_RULE, "label": MODE_LABELS[mode], **mark} for mode, mark in MARKS.items()]
+    legend_of(figure, [*modes, *more], columns)
+
+
 def plot_seed_intervals(
     ax: Axes,
     rows: Mapping[Hashable, tuple[str, str]],
@@ -147,14 +242,10 @@ def plot_seed_intervals(
     """
     for row, (key, (rule, _)) in enumerate(rows.items()):
         look = STYLES[rule]
-        mean, low, high = interval(numbers[key], bounds)
         ax.plot(numbers[key], [row + 0.22] * len(numbers[key]), ".", color=look.color, markersize=7, alpha=0.7)
-        ax.plot(mean, row, look.marker, color=look.color, markeredgecolor="black", markersize=8, zorder=3)
-        if low is not None:
-            ax.plot([low, high], [row, row], "-", color=look.color, linewidth=2)
-    ax.set_yticks(range(len(rows)), [name for _, name in rows.values()])
-    ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.tick_params(axis="y", length=0)
+        mark = {"markeredgecolor": "black", "markersize": 8, "elinewidth": 2}
+        draw_interval(ax, row, numbers[key], bounds, marker=look.marker, color=look.color, **mark)
+    name_rows(ax, [name for _, name in rows.values()])
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 

@@ -14,41 +14,34 @@ MARGIN = 2  # pixels of a box that may be outside of the figure, for the same re
 
 def hidden_labels(figure: Figure) -> list[str]:
     """What is wrong with the texts of a figure, a sentence for each pair that hide each other, and for each that is cut off."""
-    pairs = [f"the texts {one!r} and {other!r} hide each other" for one, other in overlapping_labels(figure)]
-    return [*pairs, *(f"the edge of the figure cuts off {text!r}" for text in cut_off_labels(figure))]
-
-
-def cut_off_labels(figure: Figure) -> list[str]:
-    """The texts of a figure that are not inside of it."""
     figure.canvas.draw()
     inside = figure.bbox.padded(MARGIN)
     boxes = [(text.get_text(), text.get_window_extent()) for text in drawn_texts(figure)]
-    return [text for text, box in boxes if Bbox.union([box, inside]).bounds != inside.bounds]
-
-
-def overlapping_labels(figure: Figure) -> list[tuple[str, str]]:
-    """The pairs of texts of a figure whose boxes share more than a tenth of the smaller box."""
-    figure.canvas.draw()
-    boxes = [(text.get_text(), text.get_window_extent()) for text in drawn_texts(figure)]
     pairs = [(one, other) for (one, a), (other, b) in combinations(boxes, 2) if overlap(a, b) > ALLOWED]
-    return list(dict.fromkeys(pairs))
+    cut_off = [text for text, box in boxes if Bbox.union([box, inside]).bounds != inside.bounds]
+    return [
+        *(f"the texts {one!r} and {other!r} hide each other" for one, other in dict.fromkeys(pairs)),
+        *(f"the edge of the figure cuts off {text!r}" for text in cut_off),
+    ]
 
 
 def drawn_texts(figure: Figure) -> Iterator[Text]:
     """The texts of a figure that are seen: of an axis, the labels of the ticks within its limits."""
-    ticks = {
-        id(label): tick in drawn and axis.axes.axison
-        for axis in figure.findobj(Axis)
-        for drawn in [axis._update_ticks()]
-        for tick in (*axis.majorTicks, *axis.minorTicks)
-        for label in (tick.label1, tick.label2)
-    }
+    unseen = set()
+    for axis in figure.findobj(Axis):
+        low, high = sorted(axis.get_view_interval())
+        rounding = 1e-9 * (high - low)
+        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+            if not (axis.axes.axison and low - rounding <= tick.get_loc() <= high + rounding):
+                unseen |= {tick.label1, tick.label2}
     for text in dict.fromkeys(figure.findobj(Text)):
         axes = text.axes
-        is_shown = text.get_visible() and (
-            axes is None or (axes.get_visible() and (axes.axison or id(text) not in ticks))
-        )
-        if is_shown and text.get_text().strip() and ticks.get(id(text), True):
+        if (
+            text.get_visible()
+            and (axes is None or axes.get_visible())
+            and text.get_text().strip()
+            and text not in unseen
+        ):
             yield text
 
 

@@ -12,8 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.common.figures import SUMMARY, check_given, summary, write_note
-from experiments.common.styles import STYLES
-from slax_rules import RULES
 
 COLUMNS = ["learning_rate", "setting", "value", "chosen", "basin", *SUMMARY, "seeds"]  # after row, column, curve
 SHARE = (0.0, 1.0)
@@ -86,12 +84,6 @@ class Curve(NamedTuple):
                 settings = {"learning_rate": best} | {name: value}
                 found.append(Point(settings["learning_rate"], name, value, chosen == settings, of_value))
         return found
-
-
-def look_of(rule: str) -> dict[str, Any]:
-    """The look of a rule of `RULES`."""
-    style = STYLES[rule]
-    return {"color": style.color, "marker": style.marker, "label": RULES[rule].title}
 
 
 def rows(curves: Sequence[Curve]) -> Iterator[list[Any]]:

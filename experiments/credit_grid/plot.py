@@ -16,14 +16,20 @@ from experiments.common.figures import (
     Plot,
     check_given,
     count,
+    draw_interval,
     interval,
+    legend_of,
+    look_of,
+    name_rows,
+    network,
+    numbers_of_seeds,
+    panels,
     ratios,
     summary,
     summary_columns,
     write_note,
 )
-from experiments.common.rate_curves import Curve, look_of
-from experiments.common.styles import STYLES
+from experiments.common.rate_curves import Curve
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, published
 from slax_rules import RULES
 
@@ -68,9 +74,8 @@ class Panel(NamedTuple):
 
     @property
     def title(self) -> str:
-        net = "-".join(map(str, self.config["layers"]))
-        name = self.config["task"].replace("_", " ").capitalize()
-        return f"{name}, code: {self.code} ({net}, T = {self.config['n_steps']})"
+        net = f"{network(self.config)}, T = {self.config['n_steps']}"
+        return f"{spoken(self.config['task'])}, code: {self.code} ({net})"
 
     @property
     def layers(self) -> list[str]:
@@ -85,6 +90,10 @@ class Panel(NamedTuple):
         return [seed["agreement"][stage][layer][quantity] for seed in self.results[cell]["seeds"]]
 
 
+def spoken(task: str) -> str:
+    return task.replace("_", " ").capitalize()
+
+
 class Data(NamedTuple):
     """The results of each task and code, and the costs of some tasks."""
 
@@ -94,22 +103,20 @@ class Data(NamedTuple):
 
 def prepare(results: list[dict[str, Any]]) -> Data:
     """The results by task and code, and the costs."""
-    panels: dict[tuple[str, str], Panel] = {}
-    with_cells = [result for result in results if "cells" in result]
-    for result in sorted(with_cells, key=row_of):
+    found: dict[tuple[str, str], Panel] = {}
+    for result in sorted((result for result in results if "cells" in result), key=row_of):
         config = result["config"]
-        panel = panels.setdefault(
-            (config["task"], config["code"]), Panel(config | {"temporal": [], "spatial": []}, config["code"], {}, {})
-        )
+        new = Panel(config | {"temporal": [], "spatial": []}, config["code"], {}, {})
+        panel = found.setdefault((config["task"], config["code"]), new)
         panel.config["temporal"].extend(config.get("temporal", []))
         panel.config["spatial"] = config.get("spatial", panel.config["spatial"])
         panel.results.update(result["cells"])
         panel.carried.update(result["carried"])
-    for task, code in (pair for pair, panel in panels.items() if REFERENCE not in panel.results):
+    for task, code in (pair for pair, panel in found.items() if REFERENCE not in panel.results):
         raise SystemExit(
             f"The figures of {task}, {code} need its references: name the job {task}/{code}/references as well."
         )
-    return Data(list(panels.values()), [result for result in results if "costs" in result])
+    return Data(list(found.values()), [result for result in results if "costs" in result])
 
 
 def row_of(result: dict[str, Any]) -> int:
@@ -120,13 +127,7 @@ def row_of(result: dict[str, Any]) -> int:
 
 CELL = ["temporal", "spatial"]
 COLUMNS = [
-    "task",
-    "code",
-    *CELL,
-    "rules",
-    "learning_rate",
-    "seeds",
-    "carried",
+    *("task", "code", *CELL, "rules", "learning_rate", "seeds", "carried"),
     *summary_columns("accuracy", "minus_bptt", "minus_fixed", "loss", "cosine_initial", "cosine_trained"),
 ]
 
@@ -141,15 +142,15 @@ def rows(data: Data) -> Iterator[list[Any]]:
     for panel in data.panels:
         for cell in (*REFERENCES, *cells(panel.config)):
             result, accuracies = panel.results[cell], panel.accuracies(cell)
-            cells_of = [
-                summary(list(accuracies), SHARE),
-                *(summary(list(accuracies - panel.accuracies(reference)), (-1.0, 1.0)) for reference in REFERENCES),
-                summary([seed["loss"] for seed in result["seeds"]], (0.0, np.inf)),
-                *(summary(cosines_of_hidden(panel, cell, stage), COSINE) for stage in STAGES),
+            quantities = [
+                (accuracies, SHARE),
+                *((accuracies - panel.accuracies(reference), (-1.0, 1.0)) for reference in REFERENCES),
+                ([seed["loss"] for seed in result["seeds"]], (0.0, np.inf)),
+                *((cosines_of_hidden(panel, cell, stage), COSINE) for stage in STAGES),
             ]
-            carried = panel.carried[cell]
-            counts = [result["trials"]["chosen"]["learning_rate"], len(accuracies), carried]
-            yield [*panel.start, *cell_and_names(cell), *counts, *itertools.chain(*cells_of)]
+            counts = [result["trials"]["chosen"]["learning_rate"], len(accuracies), panel.carried[cell]]
+            summaries = itertools.chain(*(summary(list(numbers), bounds) for numbers, bounds in quantities))
+            yield [*panel.start, *cell_and_names(cell), *counts, *summaries]
 
 
 def cosines_of_hidden(panel: Panel, cell: str, stage: str) -> list[float | None]:
@@ -165,9 +166,8 @@ COSINE_COLUMNS = ["task", "code", *CELL, "rules", "stage", "layer", "seeds", *su
 def cosine_rows(data: Data) -> Iterator[list[Any]]:
     for panel in data.panels:
         for cell, stage, layer in itertools.product(cells(panel.config), STAGES, panel.layers):
-            cosines = panel.agreements(cell, stage, layer, "cosine")
-            ratios = panel.agreements(cell, stage, layer, "norm_ratio")
-            numbers = [*summary(cosines, COSINE), *summary(ratios, (0.0, np.inf))]
+            cosines, norms = (panel.agreements(cell, stage, layer, name) for name in ("cosine", "norm_ratio"))
+            numbers = [*summary(cosines, COSINE), *summary(norms, (0.0, np.inf))]
             yield [*panel.start, *cell_and_names(cell), stage, layer, count(cosines), *numbers]
 
 
@@ -181,24 +181,18 @@ def differences(panel: Panel) -> dict[tuple[str, str], np.ndarray]:
     """
     found = {}
     known = cells(panel.config)
-    for base in BASES:
-        whole = f"{base}/symmetric"
-        if whole not in known:
-            continue
-        lost = {
-            route: panel.accuracies(whole) - panel.accuracies(f"{base}/{route}")
-            for route in panel.config["spatial"]
-            if f"{base}/{route}" in known and route != "symmetric"
-        }
+    for base in (base for base in BASES if f"{base}/symmetric" in known):
+        whole = panel.accuracies(f"{base}/symmetric")
+        routes = [route for route in panel.config["spatial"] if f"{base}/{route}" in known and route != "symmetric"]
+        lost = {route: whole - panel.accuracies(f"{base}/{route}") for route in routes}
         found |= {(base, route): numbers for route, numbers in lost.items()}
-        found[base, FIXED] = panel.accuracies(whole) - panel.accuracies(FIXED)
-        if not {"sltt/symmetric", *(f"{base}/{route}" for route in WITHOUT_TRANSPORT)} <= set(known):
-            continue
-        temporal = panel.accuracies(whole) - panel.accuracies("sltt/symmetric")
-        spatial = np.mean([lost[route] for route in WITHOUT_TRANSPORT], axis=0)
-        found |= {(base, "spatial"): spatial, (base, "temporal"): temporal}
-        found |= {(base, f"{route}_minus_temporal"): lost[route] - temporal for route in WITHOUT_TRANSPORT}
-        found[base, "spatial_minus_temporal"] = spatial - temporal
+        found[base, FIXED] = whole - panel.accuracies(FIXED)
+        if "sltt/symmetric" in known and lost.keys() >= set(WITHOUT_TRANSPORT):
+            temporal = whole - panel.accuracies("sltt/symmetric")
+            spatial = np.mean([lost[route] for route in WITHOUT_TRANSPORT], axis=0)
+            found |= {(base, "spatial"): spatial, (base, "temporal"): temporal}
+            found |= {(base, f"{route}_minus_temporal"): lost[route] - temporal for route in WITHOUT_TRANSPORT}
+            found[base, "spatial_minus_temporal"] = spatial - temporal
     return found
 
 
@@ -209,35 +203,19 @@ def difference_rows(data: Data) -> Iterator[list[Any]]:
 
 
 COST_COLUMNS = [
-    "task",
-    *CELL,
-    "rules",
-    "carried",
-    "carried_times_bptt",
-    *summary_columns("milliseconds", "times_bptt"),
-    "rounds",
-    "temporary_bytes",
-    "bytes_times_bptt",
+    *("task", *CELL, "rules", "carried", "carried_times_bptt", *summary_columns("milliseconds", "times_bptt")),
+    *("rounds", "temporary_bytes", "bytes_times_bptt"),
 ]
 
 
 def cost_rows(data: Data) -> Iterator[list[Any]]:
     for cost in data.costs:
-        carried = carried_of(data, cost)
-        bptt = cost["costs"][REFERENCE]
+        carried, bptt = carried_of(data, cost), cost["costs"][REFERENCE]
         for cell in (REFERENCE, *cells(cost["config"])):
-            numbers = cost["costs"][cell]
-            times, size = numbers["milliseconds"], numbers["temporary_bytes"]
+            times, size = cost["costs"][cell]["milliseconds"], cost["costs"][cell]["temporary_bytes"]
+            start = [cost["config"]["task"], *cell_and_names(cell), carried[cell], carried[cell] / carried[REFERENCE]]
             of_time = [*summary(times, TIMES), *summary(ratios(times, bptt["milliseconds"]), TIMES), len(times)]
-            memory = [carried[cell], carried[cell] / carried[REFERENCE]]
-            yield [
-                cost["config"]["task"],
-                *cell_and_names(cell),
-                *memory,
-                *of_time,
-                size,
-                size / bptt["temporary_bytes"],
-            ]
+            yield [*start, *of_time, size, size / bptt["temporary_bytes"]]
 
 
 def carried_of(data: Data, cost: dict[str, Any]) -> dict[str, int]:
@@ -254,53 +232,45 @@ def carried_of(data: Data, cost: dict[str, Any]) -> dict[str, int]:
 def draw(data: Data) -> Figure:
     """Draw a heat map of the accuracy for each task and code."""
     check_given("credit_grid", "tasks", data.panels)
-    figure, axes = stacked(data.panels, 1)
+    figure, axes = stacked([panel.config for panel in data.panels], 1)
     for (ax,), panel in zip(axes, data.panels, strict=True):
         values = as_grid(panel.config, {cell: 100 * panel.accuracies(cell).mean() for cell in cells(panel.config)})
         texts = {cell: spread(panel.accuracies(cell)) for cell in cells(panel.config)}
         lowest = 10 * np.floor(values.min() / 10)
         draw_grid(ax, panel.config, values, texts, bounds=(lowest, max(values.max(), lowest + 1)))
-        ax.set_title(f"{panel.title}\n{references_of(panel)}")
-    counts = sorted({len(panel.results[REFERENCE]["seeds"]) for panel in data.panels})
+        bptt, fixed = (spread(panel.accuracies(reference)) for reference in REFERENCES)
+        ax.set_title(f"{panel.title}\nBPTT: {bptt} %, hidden layers fixed: {fixed} %")
+    counts = numbers_of_seeds(panel.results[REFERENCE] for panel in data.panels)
     write_note(
         figure,
-        f"test accuracy (%), mean of {', '.join(map(str, counts))} seeds with half the width of its 95 % interval;\n"
+        f"test accuracy (%), mean of {counts} seeds with half the width of its 95 % interval;\n"
         "rows: temporal credit, columns: spatial credit; below the number: published rules",
     )
     return figure
-
-
-def references_of(panel: Panel) -> str:
-    bptt, fixed = (spread(panel.accuracies(reference)) for reference in REFERENCES)
-    return f"BPTT: {bptt} %, hidden layers fixed: {fixed} %"
 
 
 def draw_cosine(data: Data) -> Figure:
     """Draw a heat map of the cosine to BPTT for each task and code, and each hidden layer."""
     check_given("credit_grid_cosine", "tasks", data.panels)
     hidden = data.panels[0].layers[:-1]
-    figure, axes = stacked(data.panels, len(hidden))
-    for row, panel in zip(axes, data.panels, strict=True):
-        for ax, layer in zip(row, hidden, strict=True):
-            means = {
-                cell: [mean_or_nan(panel.agreements(cell, stage, layer, "cosine")) for stage in STAGES]
-                for cell in cells(panel.config)
-            }
-            values = as_grid(panel.config, {cell: before for cell, (before, _) in means.items()})
-            texts = {cell: f"{before:z.2f} | {after:z.2f}" for cell, (before, after) in means.items()}
-            draw_grid(ax, panel.config, values, texts, bounds=(0.0, 1.0))
-            ax.set_title(f"{panel.title}\nhidden layer {layer}")
-    write_note(
-        figure,
-        "cosine of the gradient to BPTT's: at initialization (color) | after training with BPTT; below: published rules",
-    )
+    figure, axes = stacked([panel.config for panel in data.panels], len(hidden))
+    for ax, (panel, layer) in zip(axes.flat, itertools.product(data.panels, hidden), strict=True):
+        means = {
+            cell: [mean_or_nan(panel.agreements(cell, stage, layer, "cosine")) for stage in STAGES]
+            for cell in cells(panel.config)
+        }
+        values = as_grid(panel.config, {cell: before for cell, (before, _) in means.items()})
+        texts = {cell: f"{before:z.2f} | {after:z.2f}" for cell, (before, after) in means.items()}
+        draw_grid(ax, panel.config, values, texts, bounds=(0.0, 1.0))
+        ax.set_title(f"{panel.title}\nhidden layer {layer}")
+    text = "cosine of the gradient to BPTT's: at initialization (color) | after training with BPTT"
+    write_note(figure, f"{text}; below: published rules")
     return figure
 
 
 def draw_differences(data: Data) -> Figure:
     """Draw the loss of accuracy by each choice, with its interval, in a panel for each task and code."""
     check_given("credit_grid_differences", "tasks", data.panels)
-    names = list(dict.fromkeys(name for panel in data.panels for _, name in differences(panel)))
     labels = {
         "temporal": "no trace",
         "spatial": f"mean of {', '.join(WITHOUT_TRANSPORT)}",
@@ -309,58 +279,36 @@ def draw_differences(data: Data) -> Figure:
         "spatial_minus_temporal": "mean minus no trace",
         **{f"{route}_minus_temporal": f"{SPATIAL_LABELS[route]} minus no trace" for route in WITHOUT_TRANSPORT},
     }
-    names = sorted(names, key=list(labels).index)
-    count = len(data.panels)
-    figure, axes = plt.subplots(
-        1, count, figsize=(3.4 * count + 1.6, 0.36 * len(names) + 1.9), sharey=True, squeeze=False
-    )
-    for ax, panel in zip(axes[0], data.panels, strict=True):
-        found = differences(panel)
-        for (base, name), numbers in found.items():
-            look = STYLES[base]
+    found = [differences(panel) for panel in data.panels]
+    bases, drawn = ({pair[index] for of in found for pair in of} for index in (0, 1))
+    names = [name for name in labels if name in drawn]
+    figure, axes = panels(1, len(found), (3.4, 0.36 * len(names)), (1.6, 1.9), sharey=True)
+    for ax, panel, of in zip(axes[0], data.panels, found, strict=True):
+        name_rows(ax, [labels[name] for name in names])
+        for (base, name), numbers in of.items():
             height = names.index(name) + (0.17 if base == BASES[1] else -0.17)
-            mean, low, high = interval(list(100 * numbers), ANY)
-            ends = None if low is None else [[mean - low], [high - mean]]
-            ax.errorbar(mean, height, xerr=ends, marker=look.marker, color=look.color, markersize=6, capsize=2)
+            draw_interval(ax, height, list(numbers), ANY, scale=100, **look_of(base), markersize=6, capsize=2)
         ax.axvline(0, color="0.4", linewidth=1)
         for row in (row for row, name in enumerate(names) if name.endswith("_minus_temporal")):
             ax.axhspan(row - 0.5, row + 0.5, color="0.93", zorder=0)
         ax.set_title(panel.title.replace(" (", "\n("))
         ax.set_xlabel("percentage points of accuracy")
-        ax.grid(axis="x", color="0.9")
-        ax.set_axisbelow(True)
-        ax.tick_params(axis="y", length=0)
-    axes[0, 0].set_yticks(range(len(names)), [labels[name] for name in names])
-    axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
-    handles = [
-        plt.Line2D(
-            [],
-            [],
-            linestyle="",
-            marker=STYLES[base].marker,
-            color=STYLES[base].color,
-            label=TEMPORAL_LABELS[base],
-        )
-        for base in BASES
-        if any(base == other for panel in data.panels for other, _ in differences(panel))
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2, title="lost, against symmetric feedback with")
+    looks = [look_of(base) | {"linestyle": "", "label": TEMPORAL_LABELS[base]} for base in BASES if base in bases]
+    legend_of(figure, looks, 2, title="lost, against symmetric feedback with")
     return figure
 
 
 def draw_cost(data: Data) -> Figure:
     """Draw a heat map of the time of a gradient for each task with costs, with the numbers that each cell carries."""
     check_given("credit_grid_cost", "costs", data.costs)
-    figure, axes = stacked(data.costs, 1)
+    figure, axes = stacked([cost["config"] for cost in data.costs], 1)
     for (ax,), cost in zip(axes, data.costs, strict=True):
-        config, bptt = cost["config"], cost["costs"][REFERENCE]["milliseconds"]
-        carried = carried_of(data, cost)
+        config, bptt, carried = cost["config"], cost["costs"][REFERENCE]["milliseconds"], carried_of(data, cost)
         times = {cell: np.mean(ratios(cost["costs"][cell]["milliseconds"], bptt)) for cell in cells(config)}
         values = as_grid(config, times)
         texts = {cell: f"{times[cell]:.2f} | {carried[cell]:,}" for cell in cells(config)}
         draw_grid(ax, config, values, texts, bounds=(values.min(), max(values.max(), values.min() + 0.1)))
-        name = config["task"].replace("_", " ").capitalize()
-        name = f"{name}, in windows of {config['window']} of {config['n_steps']} steps"
+        name = f"{spoken(config['task'])}, in windows of {config['window']} of {config['n_steps']} steps"
         ax.set_title(f"{name}\nBPTT: {np.median(bptt):.2g} ms | {carried[REFERENCE]:,} numbers")
     write_note(
         figure,
@@ -370,12 +318,12 @@ def draw_cost(data: Data) -> Figure:
     return figure
 
 
-def stacked(parts: Sequence[Any], columns: int) -> tuple[Figure, np.ndarray]:
-    """A figure with a row for each part, whose height follows from the number of rows of its heat map."""
-    heights = [len((part.config if isinstance(part, Panel) else part["config"])["temporal"]) for part in parts]
-    widest = max(len((part.config if isinstance(part, Panel) else part["config"])["spatial"]) for part in parts)
+def stacked(configs: Sequence[dict[str, Any]], columns: int) -> tuple[Figure, np.ndarray]:
+    """A figure with a row for each heat map, whose height follows from its number of rows."""
+    heights = [len(config["temporal"]) for config in configs]
+    widest = max(len(config["spatial"]) for config in configs)
     size = (columns * (1.25 * widest + 0.4) + 1.9, sum(0.5 * height + 1.3 for height in heights) + 0.5)
-    return plt.subplots(len(parts), columns, figsize=size, squeeze=False, gridspec_kw={"height_ratios": heights})
+    return plt.subplots(len(configs), columns, figsize=size, squeeze=False, height_ratios=heights)
 
 
 def as_grid(config: dict[str, Any], values: dict[str, float]) -> np.ndarray:

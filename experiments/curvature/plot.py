@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from experiments.common.figures import (
@@ -16,6 +16,8 @@ from experiments.common.figures import (
     check_given,
     count,
     interval,
+    network,
+    panels,
     plot_seed_intervals,
     summary,
     write_note,
@@ -122,25 +124,24 @@ def draw(data: Data) -> Figure:
     check_given("curvature", "solutions", data.solutions)
     of_seeds = {result["config"]["rule"]: result["seeds"] for result in data.solutions}
     named = {rule: (rule, RULES[rule].title) for rule in of_seeds}
-    figure, axes = plt.subplots(1, 4, figsize=(15, 0.55 * len(named) + 1.9), sharey=True)
-    for end in ENDS:
-        numbers = {rule: [seed[end]["values"][0] for seed in seeds] for rule, seeds in of_seeds.items()}
-        plot_seed_intervals(axes[0], named, numbers, REAL)
-    traces = {rule: [seed["trace"]["mean"] for seed in seeds] for rule, seeds in of_seeds.items()}
-    plot_seed_intervals(axes[1], named, traces, REAL)
-    for ax, quantity in zip(axes[2:], ("loss", "gradient"), strict=True):
-        numbers = {rule: [seed[quantity] for seed in seeds] for rule, seeds in of_seeds.items()}
-        plot_seed_intervals(ax, named, numbers, POSITIVE)
-    for ax in axes[:2]:
+    figure, axes = panels(1, 4, (3.75, 0.55 * len(named)), (0, 1.9), sharey=True)
+    spectrum, trace, loss, gradient = axes[0]
+    for ax, label, bounds, number in (
+        (spectrum, "smallest and largest eigenvalue", REAL, lambda seed: seed["largest"]["values"][0]),
+        (spectrum, "smallest and largest eigenvalue", REAL, lambda seed: seed["smallest"]["values"][0]),
+        (trace, "trace", REAL, lambda seed: seed["trace"]["mean"]),
+        (loss, "cross entropy (nats)", POSITIVE, lambda seed: seed["loss"]),
+        (gradient, "length of its gradient", POSITIVE, lambda seed: seed["gradient"]),
+    ):
+        numbers = {rule: [number(seed) for seed in seeds] for rule, seeds in of_seeds.items()}
+        plot_seed_intervals(ax, named, numbers, bounds)
+        ax.set_xlabel(label)
+    for ax in (spectrum, trace):
         ax.axvline(0, color="0.5", linewidth=0.8, zorder=0)
-    axes[0].set_xlabel("smallest and largest eigenvalue")
-    axes[1].set_xlabel("trace")
-    axes[2].set_xlabel("cross entropy (nats)")
-    axes[3].set_xlabel("length of its gradient")
     config = data.solutions[0]["config"]
     write_note(
         figure,
-        f"The Hessian in the surrogates' calculus. {network(config)}, {config['steps']:,} batches, one update per sequence; "
+        f"The Hessian in the surrogates' calculus. {setting(config)}, {config['steps']:,} batches, one update per sequence; "
         f"{config['seeds']} seeds, and the 95 % interval of their mean.",
     )
     return figure
@@ -150,9 +151,9 @@ def draw_windows(data: Data) -> Figure:
     """Draw six panels against the window length, with a line for each rule."""
     check_given("curvature_windows", "windows", data.config)
     config = data.config
-    figure, axes = plt.subplots(2, 3, figsize=(14.5, 8.4))
+    figure, axes = panels(2, 3, (14.5 / 3, 4.2), (0, 0))
     agreement, size, change, reached, time, memory = axes.flat
-    panels = {
+    shown = {
         ("trained", LAYER, "cosine"): (agreement, "cosine to BPTT, first layer"),
         ("trained", LAYER, "norm_ratio"): (size, "length relative to BPTT, first layer"),
         ("trained", "all", "change"): (change, "change of the gradient from K = T"),
@@ -160,10 +161,12 @@ def draw_windows(data: Data) -> Figure:
         ("cost", "all", "milliseconds"): (time, COSTS["milliseconds"]),
         ("cost", "all", "temporary_bytes"): (memory, COSTS["temporary_bytes"]),
     }
+    handles = {}  # by title: a rule may be in only some of the panels
     for (rule, *where), windows in data.lines.items():
-        if tuple(where) in panels:
-            draw_line(panels[tuple(where)][0], rule, windows, BOUNDS.get(where[-1], POSITIVE))
-    for ax, label in panels.values():
+        if tuple(where) in shown:
+            line = draw_line(shown[tuple(where)][0], rule, windows, BOUNDS.get(where[-1], POSITIVE))
+            handles.setdefault(line.get_label(), line)
+    for ax, label in shown.values():
         ax.set_ylabel(label)
         ax.set_xscale("log")
         ax.set_xticks(config["windows"], config["windows"])
@@ -172,32 +175,29 @@ def draw_windows(data: Data) -> Figure:
     for ax in (size, change, time, memory):
         ax.set_yscale("log")
     reached.set_ylim(0, 1)
-    shown = [pair for ax in axes.flat for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
-    by_title = {title: handle for handle, title in shown}  # a rule may be in only some of the panels
-    figure.legend(by_title.values(), by_title, loc="outside upper center", ncols=6)
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=6)
     write_note(
         figure,
-        f"{network(config)}, batches of {config['batch_size']}; gradients after {config['steps']:,} batches of BPTT. "
+        f"{setting(config)}, batches of {config['batch_size']}; gradients after {config['steps']:,} batches of BPTT. "
         f"{config['seeds']} seeds; lines: mean, bars: 95 % interval. A change of exactly 0, as at K = T, is not drawn.",
     )
     return figure
 
 
-def draw_line(ax: Axes, rule: str, windows: dict[int, list[float | None]], bounds: tuple[float, float]) -> None:
-    look = STYLES[rule]
+def draw_line(ax: Axes, rule: str, windows: dict[int, list[float | None]], bounds: tuple[float, float]) -> Line2D:
+    look, title = STYLES[rule], TITLES.get(rule, RULES[rule].title)
     shown = {window: interval(numbers, bounds) for window, numbers in windows.items() if any(numbers)}
     means = [mean for mean, _, _ in shown.values()]
-    title = TITLES.get(rule, RULES[rule].title)
-    ax.plot(
-        list(shown), means, look.line, marker=look.marker, color=look.color, markersize=6, linewidth=1.4, label=title
-    )
+    style = {"color": look.color, "marker": look.marker, "linestyle": look.line, "markersize": 6, "linewidth": 1.4}
+    (line,) = ax.plot(list(shown), means, label=title, **style)
     for window, (_, low, high) in shown.items():
         if low is not None:
             ax.plot([window, window], [low, high], "-", color=look.color, linewidth=1, alpha=0.4)
+    return line
 
 
-def network(config: dict[str, Any]) -> str:
-    return f"Randman, {config['code']} code, {'-'.join(map(str, config['layers']))}, T = {config['n_steps']}"
+def setting(config: dict[str, Any]) -> str:
+    return f"Randman, {config['code']} code, {network(config)}, T = {config['n_steps']}"
 
 
 FIGURES = {

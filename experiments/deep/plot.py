@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from experiments.common import rate_curves
@@ -12,11 +11,14 @@ from experiments.common.figures import (
     Plot,
     Results,
     by_task_and_rule,
+    look_of,
+    numbers_of_seeds,
+    panels,
     plot_seed_intervals,
     summary,
     write_note,
 )
-from experiments.common.rate_curves import Curve, look_of
+from experiments.common.rate_curves import Curve
 from slax_rules import RULES
 
 COLUMNS = ["task", "network", "n_steps", "rule", "quantity", *SUMMARY, "seeds"]
@@ -56,23 +58,20 @@ def rows(tasks: Results) -> Iterator[list[Any]]:
 def draw(tasks: Results) -> Figure:
     """Draw a panel for each task, with a row for each rule."""
     most = max(len(rules) for rules in tasks.values())
-    figure, axes = plt.subplots(1, len(tasks), figsize=(2.9 * len(tasks) + 0.6, 0.5 * most + 1.6), squeeze=False)
+    figure, axes = panels(1, len(tasks), (2.9, 0.5 * most), (0.6, 1.6))
     for ax, (task, rules) in zip(axes[0], tasks.items(), strict=True):
         names = {name: (name, title_of(name, result)) for name, result in rules.items()}
         numbers = {name: [100 * seed["accuracy"] for seed in rules[name]["seeds"]] for name in rules}
         plot_seed_intervals(ax, names, numbers, (0.0, 100.0))
         config = next(iter(rules.values()))["config"]
-        ax.set_title(
-            f"{task.replace('_', ' ').capitalize()}\n{network_of(config)}, T = {config['n_steps']}", fontsize="small"
-        )
+        net = f"{network_of(config)}, T = {config['n_steps']}"
+        ax.set_title(f"{task.replace('_', ' ').capitalize()}\n{net}", fontsize="small")
         ax.set_xlabel("test accuracy (%)")
-        ax.grid(axis="x", color="0.9")
-        ax.set_axisbelow(True)
-    seeds = sorted({len(result["seeds"]) for rules in tasks.values() for result in rules.values()})
+    seeds = numbers_of_seeds(result for rules in tasks.values() for result in rules.values())
     write_note(
         figure,
-        f"mean of {', '.join(map(str, seeds))} seeds, each a dot, with its 95 % interval; BPTT: one update per sequence, all "
-        "others: updates within it, or one if their window is as long; the axes differ",
+        f"mean of {seeds} seeds, each a dot, with its 95 % interval; BPTT: one update per sequence, all others: updates within "
+        "it, or one if their window is as long; the axes differ",
     )
     return figure
 

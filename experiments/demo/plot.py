@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common.figures import Plot, by_task_and_rule, write_note
+from experiments.common.figures import Plot, by_task_and_rule, look_of, network, write_note
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 from slax_viz import plot_landscape
@@ -41,17 +41,11 @@ def prepare(results: list[dict[str, Any]]) -> Notebooks:
 
 
 def published() -> dict[Key, float]:
-    rows = csv.DictReader(PUBLISHED.read_text(encoding="utf-8").splitlines())
-    return {
-        (
-            row["notebook"],
-            row["quantity"],
-            row["rule"],
-            int(row["layer"]) if row["layer"] else "",
-            int(row["after"]),
-        ): float(row["value"])
-        for row in rows
-    }
+    found: dict[Key, float] = {}
+    for row in csv.DictReader(PUBLISHED.read_text(encoding="utf-8").splitlines()):
+        layer = int(row["layer"]) if row["layer"] else ""
+        found[row["notebook"], row["quantity"], row["rule"], layer, int(row["after"])] = float(row["value"])
+    return found
 
 
 def batches(config: dict[str, Any]) -> list[int]:
@@ -84,18 +78,15 @@ def rows(notebooks: Notebooks) -> Iterator[list[Any]]:
 
 
 def draw(notebooks: Notebooks) -> Figure:
-    figure = plt.figure(figsize=(15, 5.2))
-    plane, shares, losses, cosines = figure.subplots(1, 4, width_ratios=[2.1, 0.8, 1.5, 2.0])
-    draw_plane(plane, notebooks)
-    draw_shares(shares, notebooks)
-    draw_losses(losses, notebooks)
-    draw_cosines(cosines, notebooks)
+    figure, axes = plt.subplots(1, 4, figsize=(15, 5.2), width_ratios=[2.1, 0.8, 1.5, 2.0])
+    for ax, draw_one in zip(axes, (draw_plane, draw_shares, draw_losses, draw_cosines), strict=True):
+        draw_one(ax, notebooks)
     first, second = (of["config"] for of in (notebooks.plane, notebooks.second))
-    nets = ["-".join(map(str, config["layers"])) for config in (first, second)]
+    batch = f"{batches(first)[-1]:,} batches of {first['batch_size']}"
     write_note(
         figure,
-        f"Left: {nets[0]}, T = {first['n_steps']}, {batches(first)[-1]:,} batches of {first['batch_size']}; slax: 5,000. "
-        f"Right: {nets[1]}, T = {second['n_steps']}, batches of {second['batch_size']}. Bars: the numbers of slax.",
+        f"Left: {network(first)}, T = {first['n_steps']}, {batch}; slax: 5,000. "
+        f"Right: {network(second)}, T = {second['n_steps']}, batches of {second['batch_size']}. Bars: the numbers of slax.",
     )
     return figure
 
@@ -105,9 +96,7 @@ def draw_plane(ax: Axes, notebooks: Notebooks) -> None:
     titles = {rule: RULES[rule].title + (" online" if rule == "rtrl" else "") for rule in notebooks.trained}
     plot_landscape(
         ax,
-        arrays["losses"],
-        xs=arrays["xs"],
-        ys=arrays["ys"],
+        **{name: arrays[name] for name in ("losses", "xs", "ys")},
         explained=notebooks.plane["seeds"][0]["explained"],
         trajectories={title: arrays[f"at/{rule}"] for rule, title in titles.items()},
         colors={title: STYLES[rule].color for rule, title in titles.items()},
@@ -119,10 +108,8 @@ def draw_plane(ax: Axes, notebooks: Notebooks) -> None:
 
 def draw_shares(ax: Axes, notebooks: Notebooks) -> None:
     ax.bar(["1", "2"], notebooks.plane["seeds"][0]["explained"], color="0.75", width=0.6)
-    for key, value in notebooks.published.items():
-        if key[1].startswith("explained"):
-            ax.plot(key[1][-1], value, **MARK)
-            ax.annotate(f"{value:.1%}", (key[1][-1], value), (0, 5), textcoords="offset points", ha="center")
+    for direction in ("1", "2"):
+        mark_published(ax, notebooks, f"explained_{direction}", "{:.1%}", at=direction)
     ax.set_ylim(0, 1)
     ax.set_xlabel("direction")
     ax.set_ylabel("share of the variance")
@@ -130,35 +117,37 @@ def draw_shares(ax: Axes, notebooks: Notebooks) -> None:
 
 def draw_losses(ax: Axes, notebooks: Notebooks) -> None:
     for rule, result in notebooks.trained.items():
-        (seed, *_) = result["seeds"]
-        look = STYLES[rule]
-        values = [*seed["loss"][:-1], seed["loss_at_the_end"]]
-        ax.plot(batches(result["config"]), values, look.marker + "-", color=look.color, label=RULES[rule].title)
-        ax.plot(seed["best_after"], seed["loss"][-1], look.marker, color=look.color, markerfacecolor="white")
-    for (_, quantity, _, _, after), value in notebooks.published.items():
-        if quantity == "loss":
-            ax.plot(after, value, **MARK)
-            ax.annotate(f"{value:.3f}", (after, value), (0, 5), textcoords="offset points", ha="center")
+        (seed, *_), look = result["seeds"], look_of(rule)
+        ax.plot(batches(result["config"]), [*seed["loss"][:-1], seed["loss_at_the_end"]], **look)
+        ax.plot(seed["best_after"], seed["loss"][-1], **look, markerfacecolor="white")
+    mark_published(ax, notebooks, "loss", "{:.3f}")
     ax.margins(x=0.12)
     ax.set_xlabel("batches (white: best on validation)")
     ax.set_ylabel("test loss (nats)")
 
 
 def draw_cosines(ax: Axes, notebooks: Notebooks) -> None:
-    lines = itertools.cycle(["-", "--", ":"])
     for rule, steps in notebooks.second["cosines"].items():
-        for layer, line in zip(steps[0], lines, strict=False):
+        for layer, line in zip(steps[0], itertools.cycle(["-", "--", ":"]), strict=False):
             values = np.array([of[layer] for of in steps], float)
             ax.plot(values, line, color=STYLES[rule].color, label=f"{RULES[rule].title}, layer {layer}")
-        lines = itertools.cycle(["-", "--", ":"])
-    for (_, quantity, _, _, after), value in notebooks.published.items():
-        if quantity == "cosine":
-            ax.plot(after, value, **MARK | {"markersize": 12})
+    mark_published(ax, notebooks, "cosine", "", markersize=12)
     ax.set_ylim(0, 1.05)
     ax.set_xlim(-0.5, min(len(steps) - 1, 20) + 0.5)
     ax.set_xlabel("training steps")
     ax.set_ylabel("cosine to the BPTT gradient of the weights")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize="small")
+
+
+def mark_published(
+    ax: Axes, notebooks: Notebooks, quantity: str, form: str, at: str | None = None, **look: Any
+) -> None:
+    """Mark the published numbers of a quantity, with the numbers above."""
+    for (_, name, _, _, after), value in notebooks.published.items():
+        if name == quantity:
+            place = (after if at is None else at, value)
+            ax.plot(*place, **MARK | look)
+            ax.annotate(form.format(value), place, (0, 5), textcoords="offset points", ha="center")
 
 
 FIGURES = {"demo": Plot(COLUMNS, rows, draw)}

@@ -5,13 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.common.figures import SUMMARY, Plot, count, summary, write_note
-from experiments.common.styles import STYLES
+from experiments.common.figures import SUMMARY, Plot, count, look_of, panels, summary, write_note
 from slax_rules import RULES
 
 COLUMNS = ["task", "depth", "rule", "quantity", "layer", *SUMMARY, "seeds"]
@@ -56,7 +54,7 @@ def in_order(result: dict[str, Any]) -> list[str]:
 def draw(tasks: Tasks) -> Figure:
     """Draw a row for each code: the cosines before training and after it in the deepest network, of its first layer by the
     number of hidden layers, and the accuracy."""
-    figure, axes = plt.subplots(len(tasks), 4, figsize=(16, 4.0 * len(tasks)), squeeze=False)
+    figure, axes = panels(len(tasks), 4, (4, 4), (0, 0))
     for (task, by_depth), (before, after, first, accuracy) in zip(tasks.items(), axes, strict=True):
         deepest = max(by_depth)
         for ax, stage in ((before, "initial"), (after, "trained")):
@@ -97,12 +95,11 @@ def draw_line(ax: Axes, rule: str, numbers: dict[int, list[float | None]]) -> No
     """Draw the means as a line, and each seed as a dot."""
     found = {x: [value for value in values if value is not None] for x, values in numbers.items()}
     known = {x: values for x, values in found.items() if values}
-    look = STYLES[rule]
-    means = [float(np.mean(values)) for values in known.values()]
+    look = look_of(rule)
     if known:
-        ax.plot(list(known), means, look.marker + "-", color=look.color, label=RULES[rule].title)
+        ax.plot(list(known), [float(np.mean(values)) for values in known.values()], **look)
     for x, values in known.items():
-        ax.plot([x] * len(values), values, ".", color=look.color, markersize=4, alpha=0.6)
+        ax.plot([x] * len(values), values, ".", color=look["color"], markersize=4, alpha=0.6)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 

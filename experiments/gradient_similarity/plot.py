@@ -1,8 +1,9 @@
 """Draw the agreement of each rule's gradient with BPTT, its bias and variance, and the terms of the exact gradient."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -12,7 +13,21 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from experiments.common.figures import NO_RULE, Plot, count, interval, summary, summary_columns, write_note
+from experiments.common.figures import (
+    NO_RULE,
+    Plot,
+    count,
+    draw_interval,
+    interval,
+    legend_of,
+    name_rows,
+    network,
+    panels,
+    summary,
+    summary_columns,
+    title_of,
+    write_note,
+)
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 
@@ -24,31 +39,24 @@ NOISE = {
     "cosine_of_means": ANY,
     "relative_variance": POSITIVE,
 }
-COUNTED = (
-    "cosine_of_means",
-    "relative_variance",
-)  # defined where the rule's own gradient is, which may hold for other seeds
+# Defined where the rule's own gradient is, which may hold for other seeds.
+COUNTED = ("cosine_of_means", "relative_variance")
 NOISE_MARKS: dict[str, dict[str, Any]] = {
     "bias_squared": {"marker": "o"},
     "variance": {"marker": "D", "markerfacecolor": "white"},
 }
 
 
-class Term(NamedTuple):
-    """The appearance of a term of the exact gradient."""
-
-    label: str
-    color: str
-    hatch: str
-
-
 # Each term has the color of the first rule that keeps it; a term that no rule keeps is gray.
 TERMS = {
-    "within_step": Term("within the step: kept by SLTT", STYLES["sltt"].color, STYLES["sltt"].hatch),
-    "own_membrane": Term("+ own membrane: kept by OTTT", STYLES["ottt"].color, STYLES["ottt"].hatch),
-    "own_reset": Term("+ own reset: kept by OSTL", STYLES["ostl"].color, STYLES["ostl"].hatch),
-    "above": Term("+ time in layers above: estimated by OTPE", STYLES["otpe"].color, STYLES["otpe"].hatch),
-    "above_with_reset": Term("+ the same, through a reset: BPTT", "0.75", ""),
+    name: {"label": label, "facecolor": color, "hatch": hatch, "edgecolor": "black", "linewidth": 0.6}
+    for name, label, color, hatch in (
+        ("within_step", "within the step: kept by SLTT", STYLES["sltt"].color, STYLES["sltt"].hatch),
+        ("own_membrane", "+ own membrane: kept by OTTT", STYLES["ottt"].color, STYLES["ottt"].hatch),
+        ("own_reset", "+ own reset: kept by OSTL", STYLES["ostl"].color, STYLES["ostl"].hatch),
+        ("above", "+ time in layers above: estimated by OTPE", STYLES["otpe"].color, STYLES["otpe"].hatch),
+        ("above_with_reset", "+ the same, through a reset: BPTT", "0.75", ""),
+    )
 }
 PANELS_IN_A_ROW = 6
 
@@ -95,9 +103,8 @@ def stages_of(results: Results) -> Iterator[tuple[dict[str, Any], int, list[Any]
     """Each result and step index, with the leading cells of its rows."""
     for result in results:
         config = result["config"]
-        net = "-".join(map(str, config["layers"]))
         for stage, step in enumerate(config["measure_at"]):
-            yield result, stage, [config["task"], net, config["n_steps"], step]
+            yield result, stage, [config["task"], network(config), config["n_steps"], step]
 
 
 START = ["task", "layers", "n_steps", "training_steps"]
@@ -106,28 +113,31 @@ START = ["task", "layers", "n_steps", "training_steps"]
 COSINE_COLUMNS = [*START, "rule", "layer", "seeds", "batches", *summary_columns("cosine", "spikes", "test_accuracy")]
 
 
-def cosine_rows(results: Results) -> Iterator[list[Any]]:
+def rows_of(results: Results) -> Iterator[tuple[dict[str, Any], int, str, str, list[Any]]]:
+    """Each result, step index, rule and layer, with the leading cells of its row."""
     for result, stage, start in stages_of(results):
+        for rule, layer in itertools.product(rules_of(result), layers_of(result)):
+            yield result, stage, rule, layer, [*start, rule, layer]
+
+
+def cosine_rows(results: Results) -> Iterator[list[Any]]:
+    for result, stage, rule, layer, start in rows_of(results):
+        numbers = of_seeds(result, stage, "rules", rule, layer, "cosine")
+        fires = layer in layers_of(result)[:-1]
+        spikes = summary(of_seeds(result, stage, "spikes", layer), SHARE) if fires else [None] * 4
+        counts = count(numbers), least_batches(result, stage, rule, layer)
         accuracy = summary(of_seeds(result, stage, "test_accuracy"), SHARE)
-        hidden = layers_of(result)[:-1]
-        for rule in rules_of(result):
-            for layer in layers_of(result):
-                numbers = of_seeds(result, stage, "rules", rule, layer, "cosine")
-                spikes = summary(of_seeds(result, stage, "spikes", layer), SHARE) if layer in hidden else [None] * 4
-                counts = count(numbers), least_batches(result, stage, rule, layer)
-                yield [*start, rule, layer, *counts, *summary(numbers, COSINE), *spikes, *accuracy]
+        yield [*start, *counts, *summary(numbers, COSINE), *spikes, *accuracy]
 
 
 NORM_COLUMNS = [*START, "rule", "layer", "seeds", "batches", *summary_columns("norm_ratio")]
 
 
 def norm_rows(results: Results) -> Iterator[list[Any]]:
-    for result, stage, start in stages_of(results):
-        for rule in rules_of(result):
-            for layer in layers_of(result):
-                numbers = of_seeds(result, stage, "rules", rule, layer, "norm_ratio")
-                counts = count(numbers), least_batches(result, stage, rule, layer)
-                yield [*start, rule, layer, *counts, *summary(numbers, POSITIVE)]
+    for result, stage, rule, layer, start in rows_of(results):
+        numbers = of_seeds(result, stage, "rules", rule, layer, "norm_ratio")
+        counts = count(numbers), least_batches(result, stage, rule, layer)
+        yield [*start, *counts, *summary(numbers, POSITIVE)]
 
 
 NOISE_COLUMNS = [*START, "rule", "layer", "seeds", *(f"{name}_seeds" for name in COUNTED), *summary_columns(*NOISE)]
@@ -167,11 +177,9 @@ def places(widths: Iterable[int], length: int) -> list[tuple[int, int]]:
     return found
 
 
-def title_of(result: dict[str, Any]) -> list[str]:
-    """The task, its network, and the length of its sequences."""
-    config = result["config"]
-    net = "-".join(map(str, config["layers"]))
-    return [config["task"].replace("_", " ").capitalize(), net, f"T = {config['n_steps']}"]
+def heading_of(result: dict[str, Any]) -> str:
+    """The task, its network, and the length of its sequences, in one line."""
+    return title_of(result["config"]).replace("\n", ", ")
 
 
 def name_of(result: dict[str, Any], layer: str) -> str:
@@ -204,18 +212,15 @@ def draw_over_training(quantity: str, label: str, results: Results) -> Figure:
             first = first or ax
             draw_layer(ax, result, layer, quantity)
             ax.set_title(name_of(result, layer), fontsize="small")
-            task = ", ".join(title_of(result)) if index == 0 else ""
-            above = {"xycoords": "axes fraction", "xytext": (0, 20), "textcoords": "offset points"}
-            heading = ax.annotate(task, (0, 1), **above, fontsize="small")
-            heading.set_in_layout(
-                False
-            )  # it reaches over several panels, each of which would be made as wide as the text
             if index > 0:
                 ax.tick_params(labelleft=False)
-            if column + index == 0:
+                continue
+            above = {"xycoords": "axes fraction", "xytext": (0, 20), "textcoords": "offset points"}
+            heading = ax.annotate(heading_of(result), (0, 1), **above, fontsize="small")
+            heading.set_in_layout(False)  # else each panel that it reaches over would be made as wide as the text
+            if column == 0:
                 ax.set_ylabel(label)
-    handles = [plt.Line2D([], [], label=RULES[rule].title, **look_of(rule)) for rule in drawn_rules(results)]
-    figure.legend(handles=handles, loc="outside upper center", ncols=6)
+    legend_of(figure, [{"label": RULES[rule].title, **look_of(rule)} for rule in drawn_rules(results)], 6)
     figure.get_layout_engine().set(h_pad=0.12)  # inches, for the headings
     write_note(figure, "training steps with BPTT; marks: mean over seeds, bars: its 95 % interval")
     return figure
@@ -251,31 +256,18 @@ def draw_layer(ax: Axes, result: dict[str, Any], layer: str, quantity: str) -> N
 def draw_noise(results: Results) -> Figure:
     """Draw the bias and variance of each rule in the first layer and in the read-out, after all training steps."""
     rules = ["bptt", *drawn_rules(results)]
-    size = (1.9 * len(results) + 1.9, 0.46 * len(rules) + 2.8)
-    figure, axes = plt.subplots(2, len(results), figsize=size, sharex=True, sharey=True, squeeze=False)
+    size, more = (1.9, 0.23 * len(rules) + 1.4), (1.9, 0)
+    figure, axes = panels(2, len(results), size, more, sharex=True, sharey=True)
     for column, result in enumerate(results):
-        for ax, layer in zip(axes[:, column], (layers_of(result)[0], layers_of(result)[-1]), strict=True):
+        layers = layers_of(result)
+        for ax, layer in zip(axes[:, column], (layers[0], layers[-1]), strict=True):
             draw_noise_of(ax, result, layer, rules)
             ax.set_title(name_of(result, layer), fontsize="small")
-        title = [
-            *title_of(result),
-            f"after {result['config']['measure_at'][-1]} steps",
-            "",
-            axes[0, column].get_title(),
-        ]
-        axes[0, column].set_title("\n".join(title), fontsize="small")
-    for ax in axes[:, 0]:
-        ax.set_yticks(range(len(rules)), [RULES[rule].title for rule in rules], fontsize="small")
-    axes[0, 0].set_ylim(len(rules) - 0.5, -0.5)
+        about = heading_of(result).replace(", ", "\n"), f"after {result['config']['measure_at'][-1]} steps", ""
+        axes[0, column].set_title("\n".join([*about, name_of(result, layers[0])]), fontsize="small")
     labels = {"bias_squared": "squared bias", "variance": "variance of the gradient of a batch"}
-    figure.legend(
-        handles=[
-            plt.Line2D([], [], color=NO_RULE, linestyle="", label=labels[quantity], **mark)
-            for quantity, mark in NOISE_MARKS.items()
-        ],
-        loc="outside upper center",
-        ncols=2,
-    )
+    look = {"color": NO_RULE, "linestyle": ""}
+    legend_of(figure, [{**look, "label": labels[quantity], **mark} for quantity, mark in NOISE_MARKS.items()], 2)
     write_note(
         figure,
         "in units of the squared norm of the expected gradient of BPTT; linear between -0.1 and 0.1; mean over seeds with its "
@@ -286,25 +278,18 @@ def draw_noise(results: Results) -> Figure:
 
 def draw_noise_of(ax: Axes, result: dict[str, Any], layer: str, rules: list[str]) -> None:
     last = len(result["config"]["measure_at"]) - 1
-    for row, rule in enumerate(rules):
-        for shift, (quantity, mark) in zip((-0.17, 0.17), NOISE_MARKS.items(), strict=True):
-            known = rule == "bptt" or rule in rules_of(result)
-            numbers = of_all_seeds(result, last, "rules", rule, layer, quantity) if known else []
-            mean, low, high = interval(numbers, NOISE[quantity])
-            if mean is not None:
-                ends = None if low is None else ([mean - low], [high - mean])
-                look = {"color": STYLES[rule].color, "markersize": 4.5, "elinewidth": 1, **mark}
-                ax.errorbar(mean, row + shift, xerr=ends, **look)
+    name_rows(ax, [RULES[rule].title for rule in rules], striped=True)
+    known = ["bptt", *rules_of(result)]
+    for (row, rule), (quantity, mark) in itertools.product(enumerate(rules), NOISE_MARKS.items()):
+        numbers = of_all_seeds(result, last, "rules", rule, layer, quantity) if rule in known else []
+        height = row + (0.17 if quantity == "variance" else -0.17)
+        look = {"color": STYLES[rule].color, "markersize": 4.5, "elinewidth": 1, **mark}
+        draw_interval(ax, height, numbers, NOISE[quantity], **look)
     ax.set_xscale("symlog", linthresh=0.1, linscale=0.5)
     ax.set_xticks([-1e3, 0, 1, 1e3], ["-1000", "0", "1", "1000"])
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.tick_params(axis="x", labelsize="small")
-    ax.tick_params(axis="y", length=0)
+    ax.tick_params(labelsize="small")
     ax.axvline(0, color="0.6", linewidth=0.8, zorder=0)
-    ax.grid(axis="x", color="0.9")
-    ax.set_axisbelow(True)
-    for row in range(0, len(rules), 2):
-        ax.axhspan(row - 0.5, row + 0.5, color="0.96", zorder=0)
 
 
 def draw_terms(results: Results) -> Figure:
@@ -315,11 +300,10 @@ def draw_terms(results: Results) -> Figure:
         ax = figure.add_subplot(grid[row, column : column + len(layers_of(result))], sharey=first)
         first = first or ax
         draw_shares(ax, result)
-        ax.set_title(", ".join(title_of(result)), loc="left", fontsize="small")
+        ax.set_title(heading_of(result), loc="left", fontsize="small")
         if column == 0:
             ax.set_ylabel("share of the\nexact gradient")
-    handles = [Patch(label=term.label, **_filled(term)) for term in TERMS.values()]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    figure.legend(handles=[Patch(**term) for term in TERMS.values()], loc="outside upper center", ncols=2)
     write_note(
         figure,
         "layer (out: the read-out), below it the training steps with BPTT; mean over seeds, where all have enough batches",
@@ -336,7 +320,7 @@ def draw_shares(ax: Axes, result: dict[str, Any]) -> None:
             for name, term in TERMS.items():
                 share, _, _ = interval(of_all_seeds(result, stage, "terms", name, layer, "share"), ANY)
                 if share is not None:
-                    ax.bar(start + index, share, 0.85, bottom=ends[share > 0], **_filled(term))
+                    ax.bar(start + index, share, 0.85, bottom=ends[share > 0], **term)
                     ends[share > 0] += share
             ticks.append((start + index, "out" if index == len(layers) - 1 else layer))
         middle = start + (len(layers) - 1) / 2
@@ -346,10 +330,6 @@ def draw_shares(ax: Axes, result: dict[str, Any]) -> None:
     ax.tick_params(axis="y", labelsize="small")
     ax.axhline(0, color="black", linewidth=0.8)
     ax.axhline(1, color="0.5", linewidth=0.8, linestyle="--")
-
-
-def _filled(term: Term) -> dict[str, Any]:
-    return {"facecolor": term.color, "hatch": term.hatch, "edgecolor": "black", "linewidth": 0.6}
 
 
 FIGURES = {

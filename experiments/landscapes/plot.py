@@ -10,7 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.common.figures import SUMMARY, Plot, by_task_and_rule, plot_seed_intervals, summary, write_note
+from experiments.common.figures import (
+    SUMMARY,
+    Plot,
+    by_task_and_rule,
+    network,
+    panels,
+    plot_seed_intervals,
+    summary,
+    write_note,
+)
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 from slax_viz import plot_interpolation, plot_landscape, plot_landscape_3d
@@ -81,20 +90,11 @@ def path_rows(task: Task) -> Iterator[list[Any]]:
         for plane in task.config["planes"]:
             yield [task.name, plane, "", quantity, "", *summary([float(numbers[0])], BOUNDS["explained"]), 1]
     for rule, (i, step) in itertools.product(task.rules, enumerate(task.training_steps)):
-        seeds = task.trained[rule]["seeds"]
-        for quantity in ("loss", "accuracy"):
-            numbers = [seed[quantity][i] for seed in seeds]
-            yield [
-                task.name,
-                "",
-                rule,
-                quantity,
-                step,
-                *summary(numbers, BOUNDS.get(quantity, POSITIVE)),
-                len(numbers),
-            ]
-        numbers = [seed["from_start"][rule][i] for seed in task.seeds]
-        yield [task.name, "", rule, "from_start", step, *summary(numbers, POSITIVE), len(numbers)]
+        quantities = {name: [seed[name][i] for seed in task.trained[rule]["seeds"]] for name in ("loss", "accuracy")}
+        quantities["from_start"] = [seed["from_start"][rule][i] for seed in task.seeds]
+        for quantity, numbers in quantities.items():
+            cells = summary(numbers, BOUNDS.get(quantity, POSITIVE))
+            yield [task.name, "", rule, quantity, step, *cells, len(numbers)]
         for plane in task.config["planes"]:
             at = [*task.arrays[f"{plane}/{rule}/at"][i], task.arrays[f"{plane}/{rule}/losses"][i]]
             for quantity, number in zip(("x", "y", "loss_on_plane"), at, strict=True):
@@ -145,64 +145,59 @@ def others(task: Task) -> dict[str, str]:
 
 def draw(tasks: list[Task]) -> Figure:
     """Draw a panel for each task and plane."""
-    panels = panels_of(tasks)
-    figure, axes = plt.subplots(1, len(panels), figsize=(5.6 * len(panels), 5.4), squeeze=False)
-    for ax, (task, plane) in zip(axes[0], panels, strict=True):
+    planes = planes_of(tasks)
+    figure, axes = panels(1, len(planes), (5.6, 5.4), (0, 0))
+    for ax, (task, plane) in zip(axes[0], planes, strict=True):
         paths = {title: task.arrays[f"{plane}/{rule}/at"] for rule, title in task.rules.items()}
-        plot_landscape(ax, **of_plane(task, plane), trajectories=paths, **looks(task))
-    name_panels(figure, axes[0], panels, above=1.0)
+        plot_landscape(ax, **of_plane(task, plane), trajectories=paths)
+    name_panels(figure, axes[0], planes, above=1.0)
     return figure
 
 
 def draw_in_space(tasks: list[Task]) -> Figure:
-    panels = panels_of(tasks)
-    size, kind = (5.6 * len(panels), 5.6), {"projection": "3d"}
-    figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, subplot_kw=kind)
-    for ax, (task, plane) in zip(axes[0], panels, strict=True):
+    planes = planes_of(tasks)
+    figure, axes = panels(1, len(planes), (5.6, 5.6), (0, 0), subplot_kw={"projection": "3d"})
+    for ax, (task, plane) in zip(axes[0], planes, strict=True):
         paths = {
             title: np.column_stack([task.arrays[f"{plane}/{rule}/{name}"] for name in ("at", "losses")])
             for rule, title in task.rules.items()
         }
-        plot_landscape_3d(ax, **of_plane(task, plane), trajectories=paths, **looks(task))
+        plot_landscape_3d(ax, **of_plane(task, plane), trajectories=paths)
         ax.view_init(elev=35, azim=-60)
         for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
             axis.set_major_locator(MaxNLocator(4))  # labels along an axis in space are close to each other
         ax.set_box_aspect((4, 4, 3), zoom=0.8)
-    name_panels(figure, axes[0], panels, above=0.87)
+    name_panels(figure, axes[0], planes, above=0.87)
     return figure
 
 
-def panels_of(tasks: list[Task]) -> list[tuple[Task, str]]:
+def planes_of(tasks: list[Task]) -> list[tuple[Task, str]]:
     return [(task, plane) for task in tasks for plane in task.config["planes"]]
 
 
 def of_plane(task: Task, plane: str) -> dict[str, Any]:
-    return {name: task.arrays[f"{plane}/{name}"] for name in ("losses", "xs", "ys")}
+    """What the plots of a plane take, without the paths."""
+    arrays = {name: task.arrays[f"{plane}/{name}"] for name in ("losses", "xs", "ys")}
+    return arrays | {"explained": task.seeds[0]["explained"], "label": LOSS, "colors": task.colors, "legend": False}
 
 
-def looks(task: Task) -> dict[str, Any]:
-    return {"explained": task.seeds[0]["explained"], "label": LOSS, "colors": task.colors, "legend": False}
-
-
-def name_panels(figure: Figure, axes: Iterable[Axes], panels: list[tuple[Task, str]], *, above: float) -> None:
+def name_panels(figure: Figure, axes: Iterable[Axes], planes: list[tuple[Task, str]], *, above: float) -> None:
     """Align the titles, put legends below them, starting at `above` times the height of the axes, and common text below all."""
     legends = [ax.get_legend_handles_labels() for ax in axes]
     height = -(-max(len(labels) for _, labels in legends) // LEGEND_COLUMNS)
-    for ax, legend, (task, plane) in zip(axes, legends, panels, strict=True):
+    for ax, legend, (task, plane) in zip(axes, legends, planes, strict=True):
         columns = min(len(legend[1]), LEGEND_COLUMNS)
         ax.legend(*legend, loc="lower center", bbox_to_anchor=(0.5, above), ncols=columns, columnspacing=1.2)
         origin = task.rules.get(task.config.get("origin"), "")
-        ax.set_title(
-            f"{task.title}\nplane {PLANES[plane].format(origin=origin)}", pad=22 * height + 8 if above == 1 else 6
-        )
-    tasks = {task.name: network(task) for task, _ in panels}
-    write_note(figure, "Randman, first seed; " + "; ".join(tasks.values()))
+        title = f"{task.title}\nplane {PLANES[plane].format(origin=origin)}"
+        ax.set_title(title, pad=22 * height + 8 if above == 1 else 6)
+    tasks = dict.fromkeys(setting(task) for task, _ in planes)
+    write_note(figure, "Randman, first seed; " + "; ".join(tasks))
 
 
-def network(task: Task) -> str:
-    config = task.config
-    sizes = "-".join(map(str, config["layers"]))
-    return f"{task.title}: {sizes}, T = {config['n_steps']}, {task.training_steps[-1]:,} batches"
+def setting(task: Task) -> str:
+    steps = f"T = {task.config['n_steps']}, {task.training_steps[-1]:,} batches"
+    return f"{task.title}: {network(task.config)}, {steps}"
 
 
 def draw_random(tasks: list[Task]) -> Figure:
@@ -213,27 +208,27 @@ def draw_random(tasks: list[Task]) -> Figure:
         figure.text(0.5, 0.5, "No task of the configuration has random planes.", ha="center", va="center")
         return figure
     columns = max(-(-(len(task.rules) + 1) // 2) for task in tasks)
-    figure, axes = plt.subplots(2 * len(tasks), columns, figsize=(4.6 * columns, 8.2 * len(tasks)))
-    for task, panels in zip(tasks, axes.reshape(len(tasks), -1), strict=True):
-        draw_around(panels, task)
+    figure, axes = panels(2 * len(tasks), columns, (4.6, 4.1), (0, 0))
+    for task, own in zip(tasks, axes.reshape(len(tasks), -1), strict=True):
+        draw_around(own, task)
     seeds = sorted({len(task.seeds) for task in tasks})
     write_note(
         figure,
-        f"Filter-normalized directions: a step of 1 is as long as the weights of each unit; {'; '.join(map(network, tasks))}.\n"
+        f"Filter-normalized directions: a step of 1 is as long as the weights of each unit; {'; '.join(map(setting, tasks))}.\n"
         f"Surfaces: first seed; last panel: {', '.join(map(str, seeds))} seeds, and the 95 % interval of their mean.",
     )
     return figure
 
 
-def draw_around(panels: np.ndarray, task: Task) -> None:
+def draw_around(axes: np.ndarray, task: Task) -> None:
     """Draw the first seed's surface for each rule, then the mean rise over all seeds, and remove unused axes."""
     steps = task.arrays["steps"]
-    for ax, (rule, title) in zip(panels, task.rules.items(), strict=False):
+    for ax, (rule, title) in zip(axes, task.rules.items(), strict=False):
         plot_landscape(ax, task.arrays[f"random/{rule}"][0], xs=steps, ys=steps, label=LOSS, legend=False)
         look = STYLES[rule]
         ax.plot(0, 0, look.marker, color=look.color, markeredgecolor="black", markersize=9, zorder=4)
         ax.set_title(f"around the solution of {title}")
-    last, *empty = panels[len(task.rules) :]
+    last, *empty = axes[len(task.rules) :]
     for ax in empty:
         ax.remove()
     rises = {rule: [seed["rise"][rule] for seed in task.seeds] for rule in task.rules}
@@ -243,32 +238,23 @@ def draw_around(panels: np.ndarray, task: Task) -> None:
 
 def draw_lines(tasks: list[Task]) -> Figure:
     """Draw for each task the mean loss between two solutions, and to the right the barriers of all seeds."""
-    figure, axes = plt.subplots(1, len(tasks) + 1, figsize=(5.0 * (len(tasks) + 1), 4.8))
-    for ax, task in zip(axes, tasks, strict=False):
+    figure, axes = panels(1, len(tasks) + 1, (5.0, 4.8), (0, 0))
+    *left, right = axes[0]
+    for ax, task in zip(left, tasks, strict=True):
         losses = {title: task.arrays[f"line/{rule}"].mean(axis=0) for rule, title in others(task).items()}
-        plot_interpolation(
-            ax,
-            losses,
-            ts=task.arrays["ts"],
-            ends=(task.rules[task.reference], "the other rule"),
-            label=LOSS,
-            colors=task.colors,
-            legend=False,
-        )
-        lines = [line for line in ax.lines if line.get_label()[0] != "_" and len(line.get_xdata()) > 2]
+        ends = task.rules[task.reference], "the other rule"
+        look = {"label": LOSS, "colors": task.colors, "legend": False}
+        plot_interpolation(ax, losses, ts=task.arrays["ts"], ends=ends, **look)
+        lines, _ = ax.get_legend_handles_labels()
         ax.legend(lines, losses, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
         ax.set_title(task.title, pad=30)
-    named = {(task.name, rule): (rule, title) for task in tasks for rule, title in others(task).items()}
-    barriers = {
-        (task.name, rule): [seed["barrier"][rule] for seed in task.seeds] for task in tasks for rule in others(task)
-    }
-    plot_seed_intervals(axes[-1], named, barriers, POSITIVE)
-    axes[-1].set_xlabel("barrier on the way from BPTT (nats)")
-    write_note(
-        figure,
-        f"Lines: mean of {len(tasks[0].seeds)} seeds; dotted: straight between the ends. Barriers: each seed, and the 95 % "
-        "interval of their mean",
-    )
+    of_both = [(task, rule, title) for task in tasks for rule, title in others(task).items()]
+    named = {(task.name, rule): (rule, title) for task, rule, title in of_both}
+    barriers = {(task.name, rule): [seed["barrier"][rule] for seed in task.seeds] for task, rule, _ in of_both}
+    plot_seed_intervals(right, named, barriers, POSITIVE)
+    right.set_xlabel("barrier on the way from BPTT (nats)")
+    seeds = f"Lines: mean of {len(tasks[0].seeds)} seeds; dotted: straight between the ends"
+    write_note(figure, f"{seeds}. Barriers: each seed, and the 95 % interval of their mean")
     return figure
 
 

@@ -7,15 +7,11 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments.common.figures import SUMMARY, Plot, summary
+from experiments.common.figures import SUMMARY, Plot, network, numbers_of_seeds, summary
 
 COLUMNS = ["task", "quantity", *SUMMARY, "seeds", "steps"]
-BOUNDS = {
-    "accuracy": (0.0, 1.0),
-    "smape": (0.0, 200.0),
-    "connection_sparsity": (0.0, 1.0),
-    "activation_sparsity": (0.0, 1.0),
-}
+SHARE = (0.0, 1.0)
+BOUNDS = {"accuracy": SHARE, "smape": (0.0, 200.0), "connection_sparsity": SHARE, "activation_sparsity": SHARE}
 # The quantity of each column, its title, and its factor and digits; for the score see `SCORES`.
 SHOWN = (
     ("footprint", "footprint\n(bytes)", 1, 0),
@@ -67,12 +63,10 @@ def table_cells(results: list[dict[str, Any]]) -> list[list[str]]:
         title, factor, digits, guess = SCORES[result["metric"]]
         mean, *interval = cell(result, result["metric"], factor, digits).split("\n")
         baseline = f"{guess}\n{factor * of_seeds(result, 'baseline')[0]:.{digits}f}"
-        net = "-".join(map(str, result["config"]["layers"]))
         name = result["config"]["task"].replace("_", "-").title()
-        lines.append(
-            [f"{name}\n{net}, T = {result['seeds'][0]['n_steps']}", "\n".join([f"{title} {mean}", *interval]), baseline]
-        )
-        lines[-1] += [cell(result, name, factor, digits) for name, _, factor, digits in SHOWN]
+        about = f"{name}\n{network(result['config'])}, T = {result['seeds'][0]['n_steps']}"
+        shown = [cell(result, name, factor, digits) for name, _, factor, digits in SHOWN]
+        lines.append([about, "\n".join([f"{title} {mean}", *interval]), baseline, *shown])
     return lines
 
 
@@ -92,12 +86,9 @@ def draw(results: list[dict[str, Any]]) -> Figure:
     ax.set_xlim(0, 1)
     ax.set_ylim(len(lines) - 0.5, -0.5)
     ax.axis("off")
-    seeds = sorted({len(result["seeds"]) for result in results})
-    figure.supxlabel(
-        f"mean of {', '.join(map(str, seeds))} seeds, [95 % interval of the mean] where they differ; operations and updates of "
-        "a test sample of T steps",
-        fontsize="x-small",
-    )
+    text = "operations and updates of a test sample of T steps"
+    seeds = f"mean of {numbers_of_seeds(results)} seeds, [95 % interval of the mean] where they differ"
+    figure.supxlabel(f"{seeds}; {text}", fontsize="x-small")
     return figure
 
 

@@ -4,15 +4,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from experiments.common import rate_curves
 from experiments.common.figures import (
     MARKS,
-    MODE_LABELS,
     NO_RULE,
     SUMMARY,
     TIMES,
@@ -21,17 +18,27 @@ from experiments.common.figures import (
     by_task_and_rule,
     check_given,
     count,
+    draw_interval,
     interval,
+    legend_of,
+    legend_of_modes,
+    log_axis,
+    look_of,
+    name_rows,
+    network,
+    numbers_of_seeds,
+    panels,
     ratios,
     summary,
     summary_columns,
     write_note,
 )
-from experiments.common.rate_curves import Curve, look_of
+from experiments.common.rate_curves import Curve
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 
-BOUNDS = {"accuracy": (0.0, 1.0), "spikes": (0.0, 1.0), "cosine": (-1.0, 1.0), "norm_ratio": (0.0, np.inf)}
+SHARE = (0.0, 1.0)
+BOUNDS = {"accuracy": SHARE, "spikes": SHARE, "cosine": (-1.0, 1.0), "norm_ratio": (0.0, np.inf)}
 COLUMNS = ["task", "rule", "mode", "layer", "quantity", *SUMMARY, "seeds"]
 COST_COLUMNS = [
     *("task", "rule", *summary_columns("milliseconds", "times_bptt"), "rounds"),
@@ -99,29 +106,18 @@ def draw(data: Data) -> Figure:
     """Draw the accuracies above and the cosines below, with a column for each task and a row for each rule."""
     tasks = data.tasks
     names = [name for name in RULES if any(name in rules for rules in tasks.values())]
-    height = 0.27 * len(names) + 1.1
-    figure, axes = plt.subplots(2, len(tasks), figsize=(4.1 * len(tasks) + 1.2, 2 * height + 0.8), squeeze=False)
+    figure, axes = panels(2, len(tasks), (4.1, 0.27 * len(names) + 1.1), (1.2, 0.8))
     for column, rules in enumerate(tasks.values()):
         upper, lower = axes[:, column]
-        draw_accuracy(upper, names, rules)
-        draw_cosine(lower, names, rules)
+        for ax, draw_one in ((upper, draw_accuracy), (lower, draw_cosine)):
+            name_rows(ax, [RULES[name].title if column == 0 else "" for name in names])
+            draw_one(ax, names, rules)
         upper.set_title(_name(next(iter(rules.values()))["config"]))
-        for ax in (upper, lower):
-            ax.set_yticks(range(len(names)), [RULES[name].title for name in names] if column == 0 else [])
-            ax.set_ylim(len(names) - 0.5, -0.5)
-            ax.tick_params(axis="y", length=0)
-    seeds = {len(result["seeds"]) for rules in tasks.values() for result in rules.values()}
-    handles = [
-        plt.Line2D([], [], linestyle="", color=NO_RULE, label=MODE_LABELS[mode], **mark) for mode, mark in MARKS.items()
-    ]
-    handles += [plt.Line2D([], [], color="0.4", linestyle="--", label="chance")]
-    handles += [plt.Line2D([], [], color="0.4", linestyle=":", label="BPTT")]
-    figure.legend(handles=handles, loc="outside upper center", ncols=4 if len(tasks) > 1 else 2)
-    write_note(
-        figure,
-        f"above: mean of {', '.join(map(str, sorted(seeds)))} seeds, bars: 95 % interval of the mean; "
-        "below: mean cosine, per layer from input (1) to read-out (out)",
-    )
+    lines = [{"color": "0.4", "linestyle": line, "label": label} for line, label in (("--", "chance"), (":", "BPTT"))]
+    legend_of_modes(figure, 4 if len(tasks) > 1 else 2, *lines)
+    seeds = numbers_of_seeds(result for rules in tasks.values() for result in rules.values())
+    text = "below: mean cosine, per layer from input (1) to read-out (out)"
+    write_note(figure, f"above: mean of {seeds} seeds, bars: 95 % interval of the mean; {text}")
     return figure
 
 
@@ -134,45 +130,37 @@ def draw_accuracy(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
         if name not in rules:
             ax.text(50, row, "not run here", ha="center", va="center", color="0.4", fontsize="small")
             continue
-        for mode, offset in (("offline", -0.17), ("online", 0.17)):
+        for mode, height in (("offline", row - 0.17), ("online", row + 0.17)):
             if mode not in stages_of(rules[name]):
                 continue
-            mean, low, high = interval(of_seeds(rules[name], mode, "accuracy"), BOUNDS["accuracy"])
-            ends = [[100 * (mean - low)], [100 * (high - mean)]] if low is not None else None
-            mark = {"markersize": 5.5, "color": STYLES[name].color, **MARKS[mode]}
-            ax.errorbar(100 * mean, row + offset, xerr=ends, elinewidth=1.3, capsize=2, **mark)
+            mark = {"markersize": 5.5, "elinewidth": 1.3, "capsize": 2, "color": STYLES[name].color, **MARKS[mode]}
+            mean = draw_interval(ax, height, of_seeds(rules[name], mode, "accuracy"), SHARE, scale=100, **mark)
             if _is_silent(rules[name], mode):
-                ax.text(100 * mean + 3, row + offset, "silent", va="center", fontsize="x-small")
+                ax.text(mean + 3, height, "silent", va="center", fontsize="x-small")
     ax.set_xlim(0, 101)
     ax.set_xlabel("test accuracy (%)")
-    ax.grid(axis="x", color="0.9", zorder=0)
-    ax.set_axisbelow(True)
 
 
 def draw_cosine(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
     layers = list(next(iter(rules.values()))["seeds"][0]["initial"]["layers"])
     cells = np.full((len(names), 2 * len(layers)), np.nan)
     for row, name in enumerate(names):
-        if name not in rules:
-            continue
-        after = stages_of(rules[name])[1]
-        for column, (mode, layer) in enumerate((mode, layer) for mode in ("initial", after) for layer in layers):
+        stages = ("initial", stages_of(rules[name])[1]) if name in rules else ()
+        for column, (mode, layer) in enumerate((mode, layer) for mode in stages for layer in layers):
             cosine, _, _ = interval(of_seeds(rules[name], mode, "cosine", layer), BOUNDS["cosine"])
             cells[row, column] = np.nan if cosine is None else cosine
     ax.imshow(np.clip(cells, 0, 1), cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    ax.grid(visible=False)
+    look = {"ha": "center", "va": "center", "fontsize": "x-small"}
     for (row, column), cosine in np.ndenumerate(cells):
         text = "" if np.isnan(cosine) else f"{cosine:.2f}"
-        ax.text(
-            column, row, text, ha="center", va="center", fontsize="x-small", color="white" if cosine < 0.5 else "black"
-        )
+        ax.text(column, row, text, color="white" if cosine < 0.5 else "black", **look)
     ax.axvline(len(layers) - 0.5, color="white", linewidth=5)
-    labels = [*layers[:-1], "out"]
-    ax.set_xticks(range(2 * len(layers)), labels + labels)
+    ax.set_xticks(range(2 * len(layers)), 2 * [*layers[:-1], "out"])
     ax.tick_params(axis="x", length=0)
     ax.set_xlabel("layer")
     for start, label in ((0, "at initialization"), (len(layers), "after training")):
-        middle = start + (len(layers) - 1) / 2
-        ax.text(middle, -0.7, label, ha="center", va="bottom", fontsize="small")
+        ax.text(start + (len(layers) - 1) / 2, -0.7, label, ha="center", va="bottom", fontsize="small")
     if ax.get_subplotspec().is_first_col():
         ax.set_ylabel("cosine to BPTT")
 
@@ -180,41 +168,27 @@ def draw_cosine(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
 def draw_cost(data: Data) -> Figure:
     """Draw the time and memory of each rule, both on a logarithmic axis."""
     check_given("rules_table_cost", "costs", data.costs)
-    costs = data.costs
-    names = [name for name in RULES if any(name in cost["rules"] for cost in costs)]
-    figure, axes = plt.subplots(1, 2, figsize=(9.0, 0.3 * len(names) + 1.9), sharey=True)
-    handles = []
-    for number, cost in enumerate(costs):
-        rows = [row for row, name in enumerate(names) if name in cost["rules"]]
-        numbers = [cost["rules"][names[row]] for row in rows]
+    names = [name for name in RULES if any(name in cost["rules"] for cost in data.costs)]
+    figure, axes = panels(1, 2, (4.5, 0.3 * len(names)), (0, 1.9), sharey=True)
+    (times, memory), looks = axes[0], []
+    for number, cost in enumerate(data.costs):
         bptt = cost["rules"]["bptt"]["milliseconds"]
-        heights = np.array(rows) + 0.3 * (number / max(1, len(costs) - 1) - 0.5) * (len(costs) > 1)
+        shift = 0.3 * (number / max(1, len(data.costs) - 1) - 0.5) * (len(data.costs) > 1)
         mark = {"linestyle": "", "markersize": 6, **TASK_MARKS[number]}
-        for row, height, entry in zip(rows, heights, numbers, strict=True):
-            color = STYLES[names[row]].color
-            mean, low, high = interval(ratios(entry["milliseconds"], bptt), TIMES)
-            assert mean is not None
-            ends = [[mean - low], [high - mean]] if low is not None and high is not None else None
-            axes[0].errorbar(mean, height, xerr=ends, elinewidth=1, color=color, **mark)
-            axes[1].plot(entry["temporary_bytes"] / 1024, height, color=color, **mark)
+        for name, entry in cost["rules"].items():
+            place = {"color": STYLES[name].color, **mark}
+            height = names.index(name) + shift
+            draw_interval(times, height, ratios(entry["milliseconds"], bptt), TIMES, elinewidth=1, **place)
+            memory.plot(entry["temporary_bytes"] / 1024, height, **place)
         label = f"{_name(cost['config']).replace(chr(10), ', ')}: BPTT takes {np.median(bptt):.2g} ms"
-        handles.append(plt.Line2D([], [], color=NO_RULE, label=label, **mark))
-    axes[0].axvline(1, color="0.4", linestyle=":")
-    axes[0].set_xlabel("time of a gradient / that of BPTT")
-    axes[1].set_xlabel("temporaries (KiB)")
-    for ax in axes:
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.grid(axis="x", color="0.9")
-        ax.set_axisbelow(True)
-        ax.tick_params(axis="y", length=0)
-        for row in range(0, len(names), 2):
-            ax.axhspan(row - 0.5, row + 0.5, color="0.96", zorder=0)
-    axes[0].set_yticks(range(len(names)), [RULES[name].title for name in names])
-    axes[0].set_ylim(len(names) - 0.5, -0.5)
-    figure.legend(handles=handles, loc="outside upper center", ncols=1)
+        looks.append({"color": NO_RULE, "label": label, **mark})
+    times.axvline(1, color="0.4", linestyle=":")
+    times.set_xlabel("time of a gradient / that of BPTT")
+    memory.set_xlabel("temporaries (KiB)")
+    for ax in axes[0]:
+        log_axis(ax)
+        name_rows(ax, [RULES[name].title for name in names], striped=True)
+    legend_of(figure, looks, 1)
     return figure
 
 
@@ -224,8 +198,7 @@ def _is_silent(result: dict[str, Any], mode: str) -> bool:
 
 
 def _name(config: dict[str, Any]) -> str:
-    net = "-".join(map(str, config["layers"]))
-    return f"{config['dataset'].capitalize()}, {config['code']} code\n{net}, T = {config['n_steps']}"
+    return f"{config['dataset'].capitalize()}, {config['code']} code\n{network(config)}, T = {config['n_steps']}"
 
 
 def curves_of(data: Data) -> list[Curve]:

@@ -69,14 +69,8 @@ def draw_neuron(axes: list[Axes], result: dict[str, Any]) -> None:
         axes[1].plot(result["states"][name], color=f"C{index + 1}", linewidth=1.2, label=f"{names[name]} {name}")
     if names:
         above.tick_params(labelbottom=False)
-        axes[1].legend(
-            loc="lower left",
-            bbox_to_anchor=(-0.02, 0.9),
-            ncols=2,
-            fontsize="small",
-            handlelength=1.2,
-            columnspacing=1.2,
-        )
+        small = {"fontsize": "small", "handlelength": 1.2, "columnspacing": 1.2}
+        axes[1].legend(loc="lower left", bbox_to_anchor=(-0.02, 0.9), ncols=2, **small)
     for ax in axes:
         ax.axvspan(config["current_on"], config["current_off"], color="0.92", linewidth=0, label="current on", zorder=0)
         ax.set_xlim(0, config["n_steps"])

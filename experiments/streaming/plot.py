@@ -5,14 +5,24 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from experiments.common import rate_curves
-from experiments.common.figures import SUMMARY, Plot, Results, by_task_and_rule, interval, summary, write_note
-from experiments.common.styles import STYLES
+from experiments.common.figures import (
+    SUMMARY,
+    Plot,
+    Results,
+    by_task_and_rule,
+    draw_interval,
+    interval,
+    legend_of,
+    log_axis,
+    look_of,
+    panels,
+    summary,
+    write_note,
+)
 from slax_rules import RULES
 
 COLUMNS = ["task", "rule", "quantity", *SUMMARY, "seeds"]
@@ -67,19 +77,14 @@ def rows(tasks: Results) -> Iterator[list[Any]]:
 
 def draw(tasks: Results) -> Figure:
     """Draw a row for each task: the accuracy within a segment, and accuracy and recovery against memory."""
-    figure, axes = plt.subplots(len(tasks), 3, figsize=(13, 3.1 * len(tasks) + 1.2), squeeze=False)
+    figure, axes = panels(len(tasks), 3, (13 / 3, 3.1), (0, 1.2))
     for (task, rules), (within, accuracy, recovered) in zip(tasks.items(), axes, strict=True):
         draw_within(within, rules)
         within.set_title(title(task, next(iter(rules.values()))["config"]), fontsize="small")
-        for ax, quantity, label in (
-            (accuracy, "accuracy", "accuracy of all predictions (%)"),
-            (recovered, "recovery", "samples until recovered"),
-        ):
-            draw_against_memory(ax, rules, quantity)
-            ax.set_ylabel(label)
-    looks = {rule: rate_curves.look_of(rule) for rules in tasks.values() for rule in rules}
-    handles = [plt.Line2D([], [], **looks[rule]) for rule in RULES if rule in looks]
-    figure.legend(handles=handles, loc="outside upper center", ncols=5)
+        draw_against_memory(accuracy, rules, "accuracy", "accuracy of all predictions (%)")
+        draw_against_memory(recovered, rules, "recovery", "samples until recovered")
+    shown = [rule for rule in RULES if any(rule in rules for rules in tasks.values())]
+    legend_of(figure, map(look_of, shown), 5)
     config = next(iter(next(iter(tasks.values())).values()))["config"]
     write_note(
         figure,
@@ -105,7 +110,7 @@ def draw_within(ax: Axes, rules: dict[str, dict[str, Any]]) -> None:
         curves, config = curve(result), result["config"]
         places = (np.arange(PARTS) + 0.5) * config["segment"] / PARTS
         ends = np.array([interval(numbers, SHARE) for numbers in curves.T.tolist()], float)
-        look = rate_curves.look_of(rule)
+        look = look_of(rule)
         ax.plot(places, 100 * ends[:, 0], markersize=3.5, linewidth=1.2, **look)
         if len(curves) > 1:
             ax.fill_between(places, 100 * ends[:, 1], 100 * ends[:, 2], color=look["color"], alpha=0.15, linewidth=0)
@@ -113,26 +118,21 @@ def draw_within(ax: Axes, rules: dict[str, dict[str, Any]]) -> None:
     ax.set_ylabel("accuracy (%)")
 
 
-def draw_against_memory(ax: Axes, rules: dict[str, dict[str, Any]], quantity: str) -> None:
-    scale = 100 if quantity == "accuracy" else 1
+def draw_against_memory(ax: Axes, rules: dict[str, dict[str, Any]], quantity: str, label: str) -> None:
     for rule, result in rules.items():
-        numbers, bounds = quantities(result)[quantity]
-        mean, low, high = interval(numbers, bounds)
-        assert mean is not None
-        ends = None if low is None or high is None else [[scale * (mean - low)], [scale * (high - mean)]]
-        look = STYLES[rule]
-        ax.errorbar(result["bytes"] / 1000, scale * mean, ends, marker=look.marker, color=look.color, linestyle="")
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.xaxis.set_minor_formatter(NullFormatter())
+        scale = 100 if quantity == "accuracy" else 1
+        draw_interval(
+            ax, result["bytes"] / 1000, *quantities(result)[quantity], scale=scale, upright=True, **look_of(rule)
+        )
+    log_axis(ax)
     ax.set_xlabel("memory for a stream (kB)")
+    ax.set_ylabel(label)
 
 
 def curves(tasks: Results) -> list[rate_curves.Curve]:
     """The trials of each task and rule."""
     return [
-        rate_curves.Curve(task, "", rule, rate_curves.look_of(rule), result["trials"])
+        rate_curves.Curve(task, "", rule, look_of(rule), result["trials"])
         for task, rules in tasks.items()
         for rule, result in rules.items()
     ]

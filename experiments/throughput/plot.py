@@ -3,8 +3,8 @@
 Times are compared round by round. The tables also list contenders without a time, with the reason.
 """
 
-import collections
 import csv
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,9 +13,20 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
-from experiments.common.figures import Plot, ratio_columns, ratio_interval, ratio_summary, write_note
+from experiments.common.figures import (
+    Plot,
+    draw_interval,
+    legend_of,
+    log_axis,
+    name_rows,
+    panels,
+    ratio_columns,
+    ratio_interval,
+    ratio_summary,
+    write_note,
+)
 from experiments.common.styles import STYLES
 from experiments.throughput.libraries import LIBRARIES, published_library, row_label, rule_label, rule_of
 
@@ -27,16 +38,7 @@ COLUMNS = [
     *("equation", "differs", "reason"),
 ]
 RATIO_COLUMNS = ["peer", "variant", *SIZE, *ratio_columns("ratio"), "rounds", "rank", "reason"]
-RULE_COLUMNS = [
-    "library",
-    "rule",
-    "variant",
-    *SIZE,
-    "seconds",
-    *ratio_columns("times_bptt"),
-    "rounds",
-    "reason",
-]
+RULE_COLUMNS = ["library", "rule", "variant", *SIZE, "seconds", *ratio_columns("times_bptt"), "rounds", "reason"]
 PUBLISHED = Path(__file__).with_name("published.csv")
 
 
@@ -126,13 +128,10 @@ def rule_rows(data: Data) -> Iterator[list[Any]]:
     for result in data.rules:
         bptt = by_name(result).get(BPTT)
         for record in result["records"]:
-            library, variant = names_of(record)
-            times = times_of(record)
-            ratios = ratios_of(record, bptt)
+            (library, variant), times, ratios = names_of(record), times_of(record), ratios_of(record, bptt)
+            start = [library, rule_of(record["name"]), variant, *size_of(result["config"])]
             median = float(np.median(times)) if times else None
-            names = [library, rule_of(record["name"]), variant]
-            cells = ratio_summary(ratios)
-            yield [*names, *size_of(result["config"]), median, *cells, len(ratios), reason_of(record)]
+            yield [*start, median, *ratio_summary(ratios), len(ratios), reason_of(record)]
 
 
 def by_name(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -148,7 +147,7 @@ def ranks_of(result: dict[str, Any]) -> dict[str, int]:
         return float(np.log(medians).mean())
 
     ranks: dict[str, int] = {}
-    ranked: collections.Counter[str] = collections.Counter()
+    ranked: Counter[str] = Counter()
     for record in sorted(result["records"], key=time):
         library = names_of(record)[0]
         ranked[library] += 1
@@ -169,30 +168,29 @@ def draw(data: Data) -> Figure:
         return without("bptt")
     line, published = main_line(data.bptt), data.published
     devices = list(dict.fromkeys(row["device"] for row in published))
-    figure, axes = plt.subplots(1, len(devices) + 1, figsize=(3.1 * (len(devices) + 1) + 0.6, 6.4), sharey=True)
-    config = line[0]["config"]
-    drawn = [draw_measured(axes[0], line)]
-    axes[0].set_title(f"measured: {_device(line)}\nB = {config['batch']}, {config['dtype']}")
-    for ax, device in zip(axes[1:], devices, strict=True):
+    figure, axes = panels(1, len(devices) + 1, (3.1, 6.4), (0.6, 0), sharey=True)
+    (measured, *others), config = axes[0], line[0]["config"]
+    drawn = [draw_measured(measured, line)]
+    measured.set_title(f"measured: {_device(line)}\nB = {config['batch']}, {config['dtype']}")
+    for ax, device in zip(others, devices, strict=True):
         drawn.append(draw_published(ax, [row for row in published if row["device"] == device]))
         ax.set_title(f"published: {device}\nbatch not stated")
     sizes = [result["config"]["size"] for result in line], sorted({int(row["n_neurons"]) for row in published})
-    for ax, shown in zip(axes, [sizes[0], *[sizes[1]] * len(devices)], strict=True):
+    for ax in axes[0]:
+        shown = sizes[ax is not measured]
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
         ax.set_xlabel("units per layer")
         ax.set_xticks(shown, list(map(str, shown)), rotation=45)
         ax.xaxis.set_minor_locator(NullLocator())
         ax.grid(axis="y", color="0.9")
-    axes[0].set_ylabel(f"forward and backward pass, T = {config['steps']} (s)")
-    present = [name for name in LIBRARIES if any(name in names for names in drawn)]
-    handles = [plt.Line2D([], [], label=LIBRARIES[name].title, **LIBRARIES[name].mark) for name in present]
-    figure.legend(handles=handles, loc="outside upper center", ncols=5)
+    measured.set_ylabel(f"forward and backward pass, T = {config['steps']} (s)")
+    present = [library for name, library in LIBRARIES.items() if any(name in names for names in drawn)]
+    legend_of(figure, [{"label": library.title, **library.mark} for library in present], 5)
     text = "measured: median, bars from the first to the third quartile; other libraries in their fastest form at each size; "
     text += "an x at the top: failed, as published"
-    if missing := not_timed(line):
-        text += f"\nnot timed, for reasons in the table: {missing}"
-    write_note(figure, text)
+    missing = not_timed(line)
+    write_note(figure, f"{text}\nnot timed, for reasons in the table: {missing}" if missing else text)
     return figure
 
 
@@ -241,19 +239,19 @@ def draw_measured(ax: Axes, line: Results) -> list[str]:
 
 
 def draw_published(ax: Axes, published: list[dict[str, str]]) -> list[str]:
-    names = list(dict.fromkeys(row["framework"] for row in published))
     drawn, failed = [], 0
-    for name in names:
+    for name in dict.fromkeys(row["framework"] for row in published):
         library = published_library(name, published[0]["device"])
         found = [row for row in published if row["framework"] == name]
         numbers = [(int(row["n_neurons"]), row["seconds_forward_backward"]) for row in found]
         timed = [(size, float(seconds)) for size, seconds in numbers if seconds]
         ax.plot(*np.transpose(timed) if timed else ([], []), linewidth=1.2, **LIBRARIES[library].mark)
-        for size in (size for size, seconds in numbers if not seconds):
-            color = LIBRARIES[library].mark["color"]
-            place = 1.0 - 0.03 * (failed % 6)
-            ax.plot(size, place, "x", color=color, markersize=6, transform=ax.get_xaxis_transform(), clip_on=False)
-        failed += len(timed) < len(numbers)
+        cross = {"marker": "x", "linestyle": "", "color": LIBRARIES[library].mark["color"], "markersize": 6}
+        sizes = [size for size, seconds in numbers if not seconds]
+        if sizes:
+            places = [1.0 - 0.03 * (failed % 6)] * len(sizes)
+            ax.plot(sizes, places, transform=ax.get_xaxis_transform(), clip_on=False, **cross)
+            failed += 1
         drawn.append(library)
     return drawn
 
@@ -264,56 +262,32 @@ def draw_speedup(data: Data) -> Figure:
     if not results:
         return without("bptt")
     names = list(dict.fromkeys(record["name"] for result in results for record in result["records"]))
-    names = [name for name in names if name != OURS]
-    figure, ax = plt.subplots(figsize=(9.6, 0.42 * len(names) + 2.2))
+    names.remove(OURS)
+    figure, ((ax,),) = panels(1, 1, (9.6, 0.42 * len(names)), (0, 2.2))
     reasons: dict[str, str] = {}
     shades = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(results)))
+    marks = []
     for number, (result, shade) in enumerate(zip(results, shades, strict=True)):
-        ours = by_name(result).get(OURS)
-        label = "N = {}, B = {}, {}".format(*size_of(result["config"])[:3])
         mark = {"color": shade, "marker": "osD^vP*hX"[number % 9], "linestyle": "", "markersize": 5.5}
-        ax.plot([], [], label=label, **mark)
+        marks.append({"label": "N = {}, B = {}, {}".format(*size_of(result["config"])[:3]), **mark})
+        records = by_name(result)
         for row, name in enumerate(names):
-            record = by_name(result).get(name)
-            ratios = ratios_of(record, ours) if record else []
-            if ratios:
-                mean, low, high = ratio_interval(ratios)
-                ends = None if low is None else [[mean - low], [high - mean]]
-                height = row + 0.6 * ((number + 0.5) / len(results) - 0.5)
-                ax.errorbar(mean, height, xerr=ends, elinewidth=1, **mark)
-            elif record:
-                reasons.setdefault(name, reason_of(record))
+            ratios = ratios_of(records[name], records.get(OURS)) if name in records else []
+            height = row + 0.6 * ((number + 0.5) / len(results) - 0.5)
+            draw_interval(ax, height, ratios, geometric=True, elinewidth=1, **mark)
+            if name in records and not ratios:
+                reasons.setdefault(name, reason_of(records[name]))
     drawn = {name for result in results for name, record in by_name(result).items() if times_of(record)}
+    look = {"color": "0.35", "fontsize": "x-small", "va": "center", "bbox": {"facecolor": "white", "linewidth": 0}}
     for row, name in enumerate(names):
         if name not in drawn:
-            text = _why(reasons.get(name, ""))
-            place = {
-                "va": "center",
-                "transform": ax.get_yaxis_transform(),
-                "bbox": {"facecolor": "white", "linewidth": 0},
-            }
-            ax.text(0.02, row, text, color="0.35", fontsize="x-small", **place)
+            ax.text(0.02, row, _why(reasons.get(name, "")), transform=ax.get_yaxis_transform(), **look)
     ax.axvline(1, color="0.4", linestyle=":")
-    set_ratio_axis(ax)
-    ax.set_yticks(range(len(names)), [row_label(name, names) for name in names])
-    ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.tick_params(axis="y", length=0)
-    ax.grid(axis="x", color="0.9")
-    ax.set_axisbelow(True)
-    for row in range(0, len(names), 2):
-        ax.axhspan(row - 0.5, row + 0.5, color="0.96", zorder=0)
+    log_axis(ax)
+    name_rows(ax, [row_label(name, names) for name in names], striped=True)
     ax.set_xlabel("time / time of slax, here, in the same round: geometric mean, 95 % interval over rounds")
-    figure.legend(loc="outside upper center", ncols=3)
+    legend_of(figure, marks, 3)
     return figure
-
-
-def set_ratio_axis(ax: Axes) -> None:
-    """A logarithmic axis with labels at 1, 2, 5 and 10, or at powers of ten alone if it is long."""
-    ax.set_xscale("log")
-    low, high = ax.get_xlim()
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e4 * low else (1,)))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def draw_rules(data: Data) -> Figure:
@@ -322,33 +296,24 @@ def draw_rules(data: Data) -> Figure:
     if not results:
         return without("rules")
     names = list(dict.fromkeys(record["name"] for result in results for record in result["records"]))
-    figure, axes = plt.subplots(
-        1, len(results), figsize=(5.2 * len(results) + 3.2, 0.36 * len(names) + 1.6), sharey=True, squeeze=False
-    )
+    figure, axes = panels(1, len(results), (5.2, 0.36 * len(names)), (3.2, 1.6), sharey=True)
     for ax, result in zip(axes[0], results, strict=True):
-        bptt = by_name(result).get(BPTT)
+        records = by_name(result)
         for row, name in enumerate(names):
-            record = by_name(result)[name]
-            ratios = ratios_of(record, bptt)
-            if not ratios:
-                ax.text(1.05, row, _why(reason_of(record)), va="center", color="0.35", fontsize="x-small")
+            mean, low, high = ratio_interval(ratios_of(records[name], records.get(BPTT)))
+            if mean is None:
+                ax.text(1.05, row, _why(reason_of(records[name])), va="center", color="0.35", fontsize="x-small")
                 continue
-            mean, low, high = ratio_interval(ratios)
             ends = None if low is None else [[mean - low], [high - mean]]
-            look = STYLES[rule_of(name)]
-            hatch = "" if name.startswith("slax:") else "///"
-            ax.barh(row, mean, color=look.color, hatch=hatch, edgecolor="black", linewidth=0.7, xerr=ends, zorder=2)
+            look = {"hatch": "" if name.startswith("slax:") else "///", "edgecolor": "black", "linewidth": 0.7}
+            ax.barh(row, mean, color=STYLES[rule_of(name)].color, xerr=ends, zorder=2, **look)
         ax.axvline(1, color="0.4", linestyle=":", zorder=3)
-        set_ratio_axis(ax)
-        ax.grid(axis="x", color="0.9", zorder=0)
+        log_axis(ax)
+        name_rows(ax, [rule_label(name) for name in names])
         ax.set_title("N = {}, B = {}, {}, T = {}".format(*size_of(result["config"])))
         ax.set_xlabel("time of a gradient / BPTT, here")
-    axes[0, 0].set_yticks(range(len(names)), [rule_label(name) for name in names])
-    axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
-    write_note(
-        figure,
-        "hatched: other libraries; lines: 95 % interval over rounds; a name is not always one rule, see benchmarks/README.md",
-    )
+    text = "hatched: other libraries; lines: 95 % interval over rounds"
+    write_note(figure, f"{text}; a name is not always one rule, see benchmarks/README.md")
     return figure
 
 

@@ -1,101 +1,126 @@
-"""The cells of a mean, its interval and its samples; and rows of seeds: what is drawn where, and in whose color."""
+"""The cells of a mean, its interval and its samples; what is drawn where; and texts that hide each other or are cut off."""
 
 import importlib
-import re
-from pathlib import Path
 
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
 
-from experiments.common.figures import SUMMARY, count, in_full, interval, plot_seed_intervals, summary, summary_columns
+from experiments.common.figures import (
+    SUMMARY,
+    count,
+    draw_interval,
+    in_full,
+    interval,
+    plot_seed_intervals,
+    ratio_interval,
+    summary,
+    summary_columns,
+)
 from experiments.common.job import experiment_names
+from experiments.common.labels import hidden_labels
 from experiments.common.styles import STYLES
+from slax_rules import RULES
+from slax_viz import mean_interval, style
 
-ROWS = {"first": ("bptt", "BPTT"), "second": ("ottt", "OTTT online")}
-NUMBERS = {"first": [1.0, 2.0, 6.0], "second": [4.0]}
 REAL = (float("-inf"), float("inf"))
+
+
+@pytest.fixture
+def ax():
+    with style():
+        figure, ax = plt.subplots(figsize=(4, 3))
+        yield ax
+        plt.close(figure)
 
 
 @pytest.mark.parametrize(
     "numbers, cells",
     [
         ([], [None, None, None, ""]),
-        ([0.5], [0.5, None, None, "0.5"]),
         ([None, 0.5], [0.5, None, None, "None 0.5"]),
-        ([None, None], [None, None, None, "None None"]),
         ([1.0, 1.0, None], [1.0, 1.0, 1.0, "1 1 None"]),
+        ([1.0, None, 2.0, 6.0], [*map(float, mean_interval([1.0, 2.0, 6.0])), "1 None 2 6"]),
     ],
 )
-def test_summary_has_the_numbers_in_their_places(numbers, cells):
-    assert summary(numbers, REAL) == cells
-
-
-def test_summary_has_the_interval_of_the_numbers_that_are_there():
-    mean, low, high, values = summary([1.0, None, 2.0, 6.0], (0.0, 7.0))
-    assert [mean, low, high] == list(interval([1.0, 2.0, 6.0], (0.0, 7.0))) and mean == 3.0
-    assert values == "1 None 2 6" and count([1.0, None, 0.0]) == 2
-
-
-@pytest.mark.parametrize(
-    "number, text",
-    [
-        (1 / 3, "0.3333333"),
-        (-2.5e-9, "-2.5e-09"),
-        (0.99999994, "0.9999999"),
-        (123456789.0, "123456789"),
-        (3, "3"),
-        (None, "None"),
-    ],
-)
-def test_number_of_a_seed_has_seven_digits_and_a_whole_one_has_all(number, text):
-    assert in_full(number) == text
-
-
-def test_columns_of_a_summary_are_named_by_their_quantity():
-    assert summary_columns("ratio", "x")[:5] == ["ratio", "ratio_low", "ratio_high", "ratio_values", "x"]
-    assert SUMMARY == ("mean", "low", "high", "values")
+def test_summary_has_the_numbers_in_their_places_and_the_interval_of_those_that_are_there(numbers, cells):
+    assert summary(numbers, REAL) == cells and count(numbers) == len(numbers) - numbers.count(None)
+    texts = [in_full(x) for x in (1 / 3, -2.5e-9, 0.99999994, 123456789.0, 3)]
+    assert texts == ["0.3333333", "-2.5e-09", "0.9999999", "123456789", "3"]
 
 
 @pytest.mark.parametrize("experiment", experiment_names())
 def test_every_interval_in_a_table_has_its_samples_beside_it(experiment):
     for stem, plot in importlib.import_module(f"experiments.{experiment}.plot").FIGURES.items():
-        ends = [index for index, name in enumerate(plot.columns) if name == "low" or name.endswith("_low")]
-        for index in ends:
-            prefix = plot.columns[index].removesuffix("low")
-            beside = [prefix.removesuffix("_") or "mean", *(prefix + end for end in SUMMARY[1:])]
-            assert list(plot.columns[index - 1 : index + 3]) == beside, stem
+        for index in [index for index, name in enumerate(plot.columns) if name == "low" or name.endswith("_low")]:
+            prefix = plot.columns[index].removesuffix("low").removesuffix("_")
+            assert list(plot.columns[index - 1 : index + 3]) == (summary_columns(prefix) if prefix else [*SUMMARY]), (
+                stem
+            )
 
 
-def test_each_row_has_its_seeds_mean_and_interval_in_the_color_of_its_rule():
-    _, ax = plt.subplots()
-    plot_seed_intervals(ax, ROWS, NUMBERS, REAL)
-    drawn = [(line.get_color(), list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines]
-    first, second = (STYLES[rule].color for rule in ("bptt", "ottt"))
-    _, low, high = interval(NUMBERS["first"], REAL)
-    assert drawn == [
-        (first, [1, 2, 6], [0.22] * 3),
-        (first, [3], [0]),
-        (first, [low, high], [0, 0]),
-        (second, [4], [1.22]),
-        (second, [4], [1]),
-    ]
-    assert [line.get_marker() for line in ax.lines[1::3]] == [STYLES[rule].marker for rule in ("bptt", "ottt")]
+def test_interval_is_drawn_about_the_mean_in_a_row_or_a_column(ax):
+    numbers = [0.1, 0.2, None, 0.6]
+    assert draw_interval(ax, 3, numbers, (0.0, 1.0), scale=100) == draw_interval(
+        ax, 3, numbers, (0.0, 1.0), scale=100, upright=True
+    )
+    ratios = draw_interval(ax, 3, [0.5, 2.0], geometric=True)
+    assert ratios == pytest.approx(1) and draw_interval(ax, 3, [None]) is None
+    mean, low, high = interval(numbers, (0.0, 1.0))
+    row, column, geometric = (container.lines for container in ax.containers)
+    assert (row[0].get_xydata() == [[100 * mean, 3]]).all() and (column[0].get_xydata() == [[3, 100 * mean]]).all()
+    ends = [line[2][0].get_segments()[0].tolist() for line in (row, column, geometric)]
+    expected = [[[100 * low, 3], [100 * high, 3]], [[3, 100 * low], [3, 100 * high]]]
+    assert ends[0] == [pytest.approx(end) for end in expected[0]]
+    assert ends[1] == [pytest.approx(end) for end in expected[1]]
+    assert [x for x, _ in ends[2]] == pytest.approx(ratio_interval([0.5, 2.0])[1:])
+
+
+def test_each_row_has_its_seeds_mean_and_interval_in_the_look_of_its_rule(ax):
+    rows = {"first": ("bptt", "BPTT"), "second": ("ottt", "OTTT online")}
+    plot_seed_intervals(ax, rows, {"first": [1.0, 2.0, 6.0], "second": [4.0]}, REAL)
+    dots = [line for line in ax.lines if line.get_marker() == "."]
+    assert [(list(line.get_xdata()), line.get_ydata()[0]) for line in dots] == [([1, 2, 6], 0.22), ([4], 1.22)]
+    means = [container.lines[0] for container in ax.containers]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in means] == [(3, 0), (4, 1)]
+    looks = [(to_hex(line.get_color()), line.get_marker()) for line in means]
+    assert looks == [(STYLES[rule].color.lower(), STYLES[rule].marker) for rule in ("bptt", "ottt")]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["BPTT", "OTTT online"]
     assert ax.get_ylim() == (1.5, -0.5)  # from top to bottom
-    plt.close("all")
 
 
-def test_texts_of_all_figures_have_the_sizes_of_the_style_or_one_of_two_smaller_ones():
-    root = Path(__file__).parents[2]
-    files = [
-        *root.glob("experiments/*/plot.py"),
-        *root.glob("experiments/common/*.py"),
-        *root.glob("packages/slax-viz/src/**/*.py"),
-    ]
-    sizes = [
-        size.strip('"')
-        for file in files
-        if file.name != "figure_style.py"
-        for size in re.findall(r"(?:font|label)_?size\W{1,3}([^,)}\s]+)", file.read_text())
-    ]
-    assert len(sizes) > 20 and set(sizes) == {"small", "x-small"}
+def test_every_rule_has_a_look_of_its_own():
+    assert STYLES.keys() == RULES.keys()
+    for part in (0, 1, 3):
+        assert len({look[part] for look in STYLES.values()}) == len(STYLES)
+
+
+def test_texts_beside_each_other_and_out_of_sight_hide_nothing(ax):
+    ax.plot([0, 1], [0, 1], label="a line")
+    ax.set(xlabel="x", ylabel="y", title="two\nlines")
+    ax.legend()
+    ax.text(0.5, 0.5, "one")
+    ax.text(0.5, 0.5, "hidden", visible=False)
+    ax.text(0.5, 0.5, " ")
+    ax.set_xticks([0, 0.5, 1, 1.001, 1.002])
+    ax.set_xlim(0, 1.0005)
+    assert hidden_labels(ax.figure) == []
+
+
+def test_texts_that_hide_each_other_are_told(ax):
+    for place, text in ((0.5, "one"), (0.5, "other"), (0.8, "apart")):
+        ax.text(0.5, place, text)
+    ax.set_xlim(0, 1)
+    ax.set_xticks([0.50, 0.51], ["a long label", "another label"])
+    told = [f"the texts {one} hide each other" for one in ("'a long label' and 'another label'", "'one' and 'other'")]
+    assert sorted(hidden_labels(ax.figure)) == told
+    ax.set_axis_off()
+    assert hidden_labels(ax.figure) == told[1:]
+
+
+@pytest.mark.parametrize(
+    ("place", "cut"), [((0.5, 0.5), False), ((0.98, 0.5), True), ((0.5, -0.05), True), ((-0.1, 0.5), True)]
+)
+def test_texts_that_the_edge_of_the_figure_cuts_off_are_told(ax, place, cut):
+    ax.figure.text(*place, "a text")
+    assert hidden_labels(ax.figure) == ["the edge of the figure cuts off 'a text'"] * cut

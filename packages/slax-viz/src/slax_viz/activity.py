@@ -4,18 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from slax_viz.figure_style import COLORS
+from slax_viz.arrays import finite, zeros_and_ones
+from slax_viz.figure_style import COLORS, DASHES, check_number, colors_of, legend_above
 from slax_viz.statistics import mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# These distinguish the lines without color.
-_DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 3)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
-
-_LEGEND_COLUMNS = 4
 _MARK = 0.9  # height of a spike in a raster, as a fraction of a unit's row
 
 
@@ -118,8 +115,9 @@ def plot_raster(
     from matplotlib.ticker import MaxNLocator
 
     layers = spikes if isinstance(spikes, Mapping) else {"": spikes}
-    _check_number("layers", len(layers))
-    values = {layer: _zeros_and_ones(layer, numbers) for layer, numbers in layers.items()}
+    check_number("layers", layers)
+    hint = "of one sample; of a batch: spikes[:, 0]"
+    values = {k: zeros_and_ones(f"spikes of {k}" if k else "spikes", v, ["T", "N"], hint) for k, v in layers.items()}
     durations = {layer: len(numbers) for layer, numbers in values.items()}
     if len(set(durations.values())) > 1:
         raise ValueError(f"all layers must have the same steps, got {durations}.")
@@ -137,8 +135,8 @@ def plot_raster(
     ax.set_ylim(-0.5, bottom - 0.5)
     ax.set_xlabel("step")
     if isinstance(spikes, Mapping):
-        sizes = {layer: f"{n} unit{'s' if n > 1 else ''}" for layer, n in ((k, v.shape[1]) for k, v in values.items())}
-        ax.set_yticks(middles, [f"{layer}\n{size}" for layer, size in sizes.items()])
+        sizes = {layer: numbers.shape[1] for layer, numbers in values.items()}
+        ax.set_yticks(middles, [f"{layer}\n{n} unit{'s' * (n > 1)}" for layer, n in sizes.items()])
         ax.tick_params(axis="y", length=0)
     else:
         ax.set_ylabel("unit")
@@ -188,27 +186,14 @@ def plot_firing_rates(
         ['hidden', 'output']
         >>> plt.close(fig)
     """
-    _check_number("layers", len(rates))
+    check_number("layers", rates)
     at = np.asarray(steps, np.float64)
     if at.ndim != 1 or not len(at) or not np.all(np.diff(at) > 0):
         raise ValueError(f"steps must be [K], increasing, got {np.shape(steps)}: {at.tolist()}.")
-    for index, (layer, numbers) in enumerate(rates.items()):
-        color = (colors or {}).get(layer, COLORS[index])
-        values = np.atleast_2d(_finite(f"rates of {layer}", numbers))
-        if values.ndim != 2 or values.shape[1] != len(at) or not len(values):
-            raise ValueError(
-                f"rates of {layer} must be [{len(at)}] or [seeds, {len(at)}], one for each of `steps`, "
-                f"got {list(np.shape(numbers))}."
-            )
-        ax.plot(
-            at,
-            values.mean(axis=0),
-            color=color,
-            linestyle=_DASHES[index],
-            linewidth=1.8,
-            label=layer,
-            zorder=3,
-        )
+    for (layer, numbers), color, dash in zip(rates.items(), colors_of(rates, colors), DASHES, strict=False):
+        hint = f"or [{len(at)}], one for each of `steps`"
+        values = _not_negative(f"rates of {layer}", np.atleast_2d(np.asarray(numbers)), ["seeds", len(at)], hint)
+        ax.plot(at, values.mean(axis=0), color=color, linestyle=dash, linewidth=1.8, label=layer, zorder=3)
         if len(values) > 1:
             _, low, high = mean_interval(values, level=level, bounds=(0.0, np.inf))
             ax.fill_between(at, low, high, color=color, alpha=0.2, linewidth=0, zorder=2)
@@ -216,59 +201,31 @@ def plot_firing_rates(
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     if legend:
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(len(rates), _LEGEND_COLUMNS))
+        legend_above(ax)
     return ax
 
 
 def _rates(name: str, spikes: np.ndarray | Array, dt: float, mask: np.ndarray | Array | None) -> FiringRates:
     if not 0 < dt < np.inf:
         raise ValueError(f"dt must be a positive duration, got {dt}.")
-    numbers = _finite(name, spikes)
-    if numbers.ndim < 3 or not numbers.size:
+    shape = ["T", "B", "N", *["features"] * (np.ndim(spikes) - 3)]
+    numbers = _not_negative(name, spikes, shape, "time first; a single sample is spikes[:, None]")
+    counted = np.ones(numbers.shape[:2], bool) if mask is None else np.asarray(mask)
+    if counted.dtype != bool or counted.shape != numbers.shape[:2] or not counted.any():
         raise ValueError(
-            f"{name} must have shape [T, B, N], time first, got {list(numbers.shape)}. A single sample is spikes[:, None]."
+            f"the mask of {name} must be bool{list(numbers.shape[:2])}, true where a step of a sample counts, and somewhere "
+            f"true, got {counted.dtype}{list(counted.shape)}."
         )
-    rates = numbers / dt
-    counted = np.ones(numbers.shape[:2], bool) if mask is None else _mask(name, mask, numbers.shape[:2])
-    of_steps = np.full(len(rates), np.nan)
+    rates, of_steps = numbers / dt, np.full(len(numbers), np.nan)
     for step in np.flatnonzero(counted.any(axis=1)):
         of_steps[step] = rates[step, counted[step]].mean()
     return FiringRates(float(rates[counted].mean()), np.asarray(rates[counted].mean(axis=0)), of_steps)
 
 
-def _mask(name: str, mask: np.ndarray | Array, shape: tuple[int, ...]) -> Bool[np.ndarray, "T B"]:
-    counted = np.asarray(mask)
-    if counted.dtype != bool or counted.shape != shape:
-        raise ValueError(
-            f"the mask of {name} must be bool{list(shape)}, one entry for each step and sample, true where it counts, got "
-            f"{counted.dtype}{list(counted.shape)}."
-        )
-    if not counted.any():
-        raise ValueError(f"the mask of {name} must have a true entry, got none: no step counts.")
-    return counted
-
-
-def _zeros_and_ones(layer: str, spikes: np.ndarray | Array) -> Float[np.ndarray, "T N"]:
-    name = f"spikes of {layer}" if layer else "spikes"
-    numbers = np.asarray(spikes, np.float64)
-    if numbers.ndim != 2 or not numbers.size:
-        raise ValueError(
-            f"{name} must have shape [T, N], of one sample, got {list(numbers.shape)}. Of a batch: spikes[:, 0]."
-        )
-    if not np.isin(numbers, (0, 1)).all():
-        raise ValueError(f"{name} must be 0 or 1, got other numbers. Of counts or graded outputs, pass `counts > 0`.")
+def _not_negative(
+    name: str, values: np.ndarray | Array, shape: Sequence[int | str], hint: str
+) -> Float[np.ndarray, "..."]:
+    numbers = finite(name, values, shape, hint)
+    if (numbers < 0).any():
+        raise ValueError(f"{name} must not be negative, got numbers down to {numbers.min():g}.")
     return numbers
-
-
-def _finite(name: str, numbers: Sequence[float] | np.ndarray | Array) -> Float[np.ndarray, "..."]:
-    values = np.asarray(numbers, np.float64)
-    if not (np.isfinite(values) & (values >= 0)).all():
-        raise ValueError(f"{name} must be finite and not negative, got other numbers.")
-    return values
-
-
-def _check_number(what: str, number: int) -> None:
-    if not 1 <= number <= len(COLORS):
-        raise ValueError(
-            f"expected 1 to {len(COLORS)} {what}, which can still be told apart, got {number}. Draw more on several axes."
-        )

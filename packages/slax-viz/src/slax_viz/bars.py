@@ -1,23 +1,18 @@
 """Bar plots that compare rules layer by layer."""
 
-import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Array, Float
 
-from slax_viz.figure_style import COLORS
+from slax_viz.figure_style import COLORS, HATCHES, colors_of, legend_above
 from slax_viz.statistics import mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# These distinguish the bars without color.
-_HATCHES = ("", "//", "..", "\\\\", "xx", "--", "oo", "++")
-
 _GROUP_WIDTH = 0.8
-_LEGEND_COLUMNS = 4
 
 
 def plot_cosine_similarity(
@@ -63,13 +58,11 @@ def plot_cosine_similarity(
         >>> plt.close(fig)
     """
     values = _checked(table)
-    unnamed = (rule for rule in values if rule not in (colors or {}))
-    color_of = {**dict(zip(unnamed, COLORS, strict=False)), **(colors or {})}
-    hatch_of = {**dict(zip(values, itertools.cycle(_HATCHES), strict=False)), **(hatches or {})}
-    if len(set(values) - set(color_of)):
+    unnamed = set(values) - set(colors or {})
+    if len(unnamed) > len(COLORS):
         raise ValueError(
             f"expected at most {len(COLORS)} rules without a color of their own, which can still be told apart, got "
-            f"{len(set(values) - set(colors or {}))}. Name their colors, or draw them on several axes."
+            f"{len(unnamed)}. Name their colors, or draw them on several axes."
         )
     n_layers = next(iter(values.values())).shape[1]
     labels = [f"layer {i + 1}" for i in range(n_layers)] if layers is None else list(layers)
@@ -77,42 +70,25 @@ def plot_cosine_similarity(
         raise ValueError(f"expected one label for each of {n_layers} layers, got {len(labels)}: {labels}.")
 
     width = _GROUP_WIDTH / len(values)
-    for i, (rule, cosines) in enumerate(values.items()):
+    for i, ((rule, cosines), color) in enumerate(zip(values.items(), colors_of(values, colors), strict=True)):
+        hatch = (hatches or {}).get(rule, HATCHES[i % len(HATCHES)])
         centres = np.arange(n_layers) + (i - (len(values) - 1) / 2) * width
-        ax.bar(
-            centres,
-            cosines.mean(axis=0),
-            width,
-            label=rule,
-            color=color_of[rule],
-            hatch=hatch_of[rule],
-            edgecolor="black",
-            linewidth=0.8,
-            zorder=2,
-        )
-        offsets = _spread(len(cosines)) * width
-        ax.scatter(
-            (centres + offsets[:, None]).ravel(),
-            cosines.ravel(),
-            s=9,
-            color="white",
-            edgecolor="black",
-            linewidth=0.6,
-            alpha=0.6,
-            zorder=3,
-        )
+        look: dict[str, Any] = {"color": color, "hatch": hatch, "edgecolor": "black", "linewidth": 0.8, "label": rule}
+        ax.bar(centres, cosines.mean(axis=0), width, zorder=2, **look)
+        places = centres + _spread(len(cosines))[:, None] * width
+        dots: dict[str, Any] = {
+            "s": 9,
+            "color": "white",
+            "edgecolor": "black",
+            "linewidth": 0.6,
+            "alpha": 0.6,
+            "zorder": 3,
+        }
+        ax.scatter(places.ravel(), cosines.ravel(), **dots)
         if len(cosines) > 1:
             mean, low, high = mean_interval(cosines, level=level, bounds=(-1.0, 1.0))
-            ax.errorbar(
-                centres,
-                mean,
-                (mean - low, high - mean),
-                fmt="none",
-                ecolor="black",
-                elinewidth=1.6,
-                capsize=4,
-                zorder=4,
-            )
+            line: dict[str, Any] = {"fmt": "none", "ecolor": "black", "elinewidth": 1.6, "capsize": 4, "zorder": 4}
+            ax.errorbar(centres, mean, (mean - low, high - mean), **line)
 
     ax.axhline(0, color="black", linewidth=0.8, zorder=1)
     ax.axhline(1, color="0.5", linewidth=0.8, linestyle="--", zorder=1)
@@ -120,15 +96,14 @@ def plot_cosine_similarity(
     ax.set_xticks(np.arange(n_layers), labels)
     ax.tick_params(axis="x", length=0)
     if legend:
-        columns = min(len(values), _LEGEND_COLUMNS)
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns)
+        legend_above(ax)
     return ax
 
 
 def _checked(table: Mapping[str, np.ndarray | Array]) -> dict[str, Float[np.ndarray, "seeds layers"]]:
     if not table:
         raise ValueError("expected at least one rule, got none.")
-    values = {rule: np.asarray(cosines, dtype=np.float64) for rule, cosines in table.items()}
+    values = {rule: np.asarray(cosines, np.float64) for rule, cosines in table.items()}
     shapes = {rule: cosines.shape for rule, cosines in values.items()}
     if any(len(shape) != 2 or 0 in shape for shape in shapes.values()) or len({s[1] for s in shapes.values()}) != 1:
         raise ValueError(f"expected arrays [seeds, layers] with the same layers for each rule, got shapes {shapes}.")
@@ -136,7 +111,7 @@ def _checked(table: Mapping[str, np.ndarray | Array]) -> dict[str, Float[np.ndar
     if broken:
         raise ValueError(
             f"cosines must be finite, got NaN or infinite ones for {broken}. "
-            "Look at `Cosine.defined`, and leave out the seeds or layers without a gradient."
+            "Leave out the seeds or layers without a gradient, which have no cosine."
         )
     return values
 

@@ -14,9 +14,12 @@ from run to run:
 Save inside the `with` as well: the salt and the resolution are read at that point.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SVG_METADATA = {"Date": None, "Creator": None}
 """The metadata of an SVG file without the date, so that the same figure has the same bytes."""
@@ -26,6 +29,11 @@ PNG_METADATA = {"Software": None}
 # The palette of Okabe and Ito (Color Universal Design, 2008), legible with the common kinds of color blindness, with gray
 # in place of black, which would hide hatches, marks and intervals.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+
+# These distinguish as many lines without color.
+DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (2, 2)), (0, (4, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+HATCHES = ("", "//", "..", "\\\\", "xx", "--", "oo", "++")
 
 _SETTINGS: dict[Any, Any] = {
     "figure.figsize": (8.0, 4.0),
@@ -71,3 +79,25 @@ def style() -> Iterator[None]:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)
         yield
+
+
+def colors_of(names: Iterable[str], chosen: Mapping[str, str] | None) -> list[str]:
+    """The color of each name: the chosen one, or else the next one of the palette."""
+    given = dict(chosen or {})
+    rest = iter(COLORS)
+    return [given[name] if name in given else next(rest) for name in names]
+
+
+def check_number(what: str, drawn: Sized) -> None:
+    """Raise an error unless all that is drawn can be told apart."""
+    if not 1 <= len(drawn) <= len(COLORS):
+        raise ValueError(
+            f"expected 1 to {len(COLORS)} {what}, which can still be told apart, got {len(drawn)}. "
+            "Draw more of them on several axes."
+        )
+
+
+def legend_above(ax: "Axes", columns: int = 4) -> None:
+    """Put a legend above the axes, in place of a title."""
+    columns = min(len(ax.get_legend_handles_labels()[0]), columns)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns)

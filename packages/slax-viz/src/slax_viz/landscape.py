@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 from tqdm import tqdm
 
+from slax_viz.arrays import finite
 from slax_viz.planes import Plane, finite_leaves
 from slax_viz.trees import check_alike, leaves_by_path
 
@@ -79,7 +80,7 @@ def surface(
         >>> surface(lambda params: jnp.sum(params["w"] ** 2), plane, xs=[0, 1, 2], ys=[0, 1]).tolist()
         [[0.0, 1.0, 4.0], [1.0, 2.0, 5.0]]
     """
-    x, y = _numbers("xs", xs), _numbers("ys", ys)
+    x, y = finite("xs", xs, ["X"]), finite("ys", ys, ["Y"])
     grid = np.stack(np.meshgrid(x, y), axis=-1)
     return losses_at(loss, plane, grid.reshape(-1, 2), batch=batch).reshape(len(y), len(x))
 
@@ -96,11 +97,7 @@ def losses_at(loss: Loss, plane: Plane, points: np.ndarray, *, batch: int = 16) 
         >>> losses_at(lambda params: jnp.sum(params["w"] ** 2), plane, np.array([[0, 0], [1, 2]])).tolist()
         [0.0, 5.0]
     """
-    at = np.asarray(points, np.float64)
-    if at.ndim != 2 or at.shape[1] != 2 or not len(at) or not np.isfinite(at).all():
-        raise ValueError(
-            f"expected finite points [n, 2] of a plane, got shape {list(at.shape)}, or NaN or infinite ones."
-        )
+    at = finite("points", points, ["n", 2])
     coefficients = np.concatenate([np.ones((len(at), 1)), at], axis=1)
     return _losses(loss, (plane.origin, *plane.directions), coefficients, batch)
 
@@ -139,7 +136,7 @@ def interpolation(
     """
     advice = "Interpolate between two states of the same model."
     check_alike(finite_leaves(a, "a"), finite_leaves(b, "b"), names=("a", "b"), advice=advice, dtypes=True)
-    t = _numbers("ts", ts)
+    t = finite("ts", ts, ["n"])
     return _losses(loss, (a, b), np.stack([1 - t, t], axis=1), batch)
 
 
@@ -166,7 +163,7 @@ def barrier(losses: np.ndarray | Array, ts: np.ndarray | Sequence) -> float:
         >>> barrier(np.array([1.0, 2.5, 0.0]), np.linspace(0, 1, 3))
         2.0
     """
-    t, values = _numbers("ts", ts), np.asarray(losses, np.float64)
+    t, values = finite("ts", ts, ["n"]), np.asarray(losses, np.float64)
     if values.shape != t.shape or not {0.0, 1.0} <= set(t.tolist()):
         raise ValueError(
             f"expected one loss for each t, with t = 0 and t = 1 among them, got losses of shape {list(values.shape)} "
@@ -192,19 +189,16 @@ def _losses(
     def at(row: Float[Array, " k"], trees: tuple[PyTree, ...]) -> Any:
         return loss(jax.tree.map(lambda *leaves: _sum(row, leaves), *trees))
 
-    shape = jax.eval_shape(at, jnp.asarray(coefficients[0]), aligned)
-    if (
-        not isinstance(shape, jax.ShapeDtypeStruct)
-        or shape.shape != ()
-        or not jnp.issubdtype(shape.dtype, jnp.floating)
-    ):
+    made = jax.eval_shape(at, jnp.asarray(coefficients[0]), aligned)
+    is_number = isinstance(made, jax.ShapeDtypeStruct) and made.shape == () and jnp.issubdtype(made.dtype, jnp.floating)
+    if not is_number:
         raise ValueError(
-            f"a loss must be one floating-point number, got {shape}. Take its mean, and leave out any other output."
+            f"a loss must be one floating-point number, got {made}. Take its mean, and leave out any other output."
         )
 
     program = jax.jit(jax.vmap(at, in_axes=(0, None)))
     size, n = min(batch, len(coefficients)), len(coefficients)
-    values = np.zeros(n, np.promote_types(shape.dtype, jnp.float32))
+    values = np.zeros(n, np.promote_types(made.dtype, jnp.float32))
     broken = 0
     with tqdm(total=n, desc="landscape", unit="losses", disable=None) as bar:
         for start in range(0, n, size):
@@ -226,12 +220,3 @@ def _sum(row: Float[Array, " k"], leaves: tuple[Array, ...]) -> Array:
     for i, leaf in enumerate(leaves):
         total += row[i].astype(wide) * leaf.astype(wide)
     return total.astype(leaves[0].dtype)
-
-
-def _numbers(name: str, values: np.ndarray | Array | Sequence) -> Float[np.ndarray, " n"]:
-    numbers = np.asarray(values, np.float64)
-    if numbers.ndim != 1 or not len(numbers) or not np.isfinite(numbers).all():
-        raise ValueError(
-            f"{name} must be a list of finite numbers, got shape {list(numbers.shape)}, or NaN or infinite ones."
-        )
-    return numbers

@@ -6,29 +6,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Array, Float
 
-from slax_viz.figure_style import COLORS
+from slax_viz.figure_style import DASHES, MARKERS, check_number, colors_of, legend_above
 from slax_viz.landscape import barrier
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
-    from matplotlib.patheffects import AbstractPathEffect
     from mpl_toolkits.mplot3d import Axes3D
-
-# These distinguish the rules without color.
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
-_DASHES: tuple[Any, ...] = (
-    "-",
-    "--",
-    "-.",
-    (0, (1, 1)),
-    (0, (5, 1, 1, 1, 1, 1)),
-    (0, (8, 2)),
-    (0, (2, 2)),
-    (0, (4, 1, 1, 1)),
-)
-
-_LEGEND_COLUMNS = 4
 
 
 def plot_landscape(
@@ -97,14 +81,11 @@ def plot_landscape(
     bar = ax.figure.colorbar(filled, ax=ax, label=label, ticks=ticks, format="%.3g")
     bar.ax.minorticks_off()
     _mark_not_finite(ax, x, y, z)
-    for (rule, path), color, marker in zip(paths.items(), _colors(paths, colors), _MARKERS, strict=False):
-        _draw_path(ax, path.T, rule, color, marker)
-    if paths:
-        _name_the_ends(ax)
+    _draw_paths(ax, {rule: path.T for rule, path in paths.items()}, colors)
     ax.set_xlabel(_axis_label(1, explained))
     ax.set_ylabel(_axis_label(2, explained))
     if legend and ax.get_legend_handles_labels()[0]:
-        _legend_above(ax, _LEGEND_COLUMNS)
+        legend_above(ax)
     return ax
 
 
@@ -157,27 +138,15 @@ def plot_landscape_3d(
     shown = np.full(z.shape, np.nan)
     shown[np.isfinite(z)] = height(z[np.isfinite(z)])
     ax.computed_zorder = False
-    ax.plot_surface(
-        *np.meshgrid(x, y),
-        shown,
-        cmap=_greys(),
-        vmin=np.nanmin(shown),
-        vmax=np.nanmax(shown),
-        rcount=len(y),
-        ccount=len(x),
-        edgecolor="0.35",
-        linewidth=0.2,
-        zorder=1,
-    )
-    for (rule, path), color, marker in zip(paths.items(), _colors(paths, colors), _MARKERS, strict=False):
-        _draw_path(ax, np.stack([*path.T[:2], height(path[:, 2])]), rule, color, marker)
-    if paths:
-        _name_the_ends(ax)
+    look: dict[str, Any] = {"cmap": _greys(), "edgecolor": "0.35", "linewidth": 0.2, "zorder": 1}
+    extent: dict[str, Any] = {"vmin": np.nanmin(shown), "vmax": np.nanmax(shown), "rcount": len(y), "ccount": len(x)}
+    ax.plot_surface(*np.meshgrid(x, y), shown, **look, **extent)
+    _draw_paths(ax, {rule: np.stack([*path.T[:2], height(path[:, 2])]) for rule, path in paths.items()}, colors)
     ax.set_xlabel(_axis_label(1, explained), labelpad=10)
     ax.set_ylabel(_axis_label(2, explained), labelpad=10)
     ax.set_zlabel(f"log10 of {label}" if log else label, labelpad=10)
     if legend and paths:
-        _legend_above(ax, _LEGEND_COLUMNS)
+        legend_above(ax)
     return ax
 
 
@@ -220,9 +189,9 @@ def plot_interpolation(
         ('t, from BPTT (0) to OSTL (1)', 'BPTT to OSTL, barrier 2')
         >>> plt.close(fig)
     """
-    _check_number(losses)
+    check_number("lines", losses)
     t = np.asarray(ts, np.float64)
-    for (pair, values), color, dash in zip(losses.items(), _colors(losses, colors), _DASHES, strict=False):
+    for (pair, values), color, dash in zip(losses.items(), colors_of(losses, colors), DASHES, strict=False):
         height = barrier(values, t)
         shown = np.asarray(values, np.float64)
         if log and (shown <= 0).any():
@@ -239,7 +208,7 @@ def plot_interpolation(
     ax.set_xlabel(f"t, from {ends[0]} (0) to {ends[1]} (1)")
     ax.set_ylabel(label)
     if legend:
-        _legend_above(ax, 2)
+        legend_above(ax, 2)
     return ax
 
 
@@ -261,20 +230,12 @@ def _checked(
     return x, y, z
 
 
-def _check_number(table: Mapping[str, Any]) -> None:
-    if not 1 <= len(table) <= len(COLORS):
-        raise ValueError(
-            f"expected 1 to {len(COLORS)} lines, which can still be told apart, got {len(table)}. "
-            "Draw more of them on several axes."
-        )
-
-
 def _checked_paths(
     trajectories: Mapping[str, np.ndarray] | None, columns: int
 ) -> dict[str, Float[np.ndarray, "n columns"]]:
     if not trajectories:
         return {}
-    _check_number(trajectories)
+    check_number("lines", trajectories)
     paths = {rule: np.asarray(path, np.float64) for rule, path in trajectories.items()}
     shapes = {rule: list(path.shape) for rule, path in paths.items()}
     if any(path.ndim != 2 or path.shape[1] != columns or not len(path) for path in paths.values()):
@@ -292,17 +253,6 @@ def _greys() -> "Colormap":
     return LinearSegmentedColormap.from_list("slax greys", ["#ffffff", "#6b6b6b"])
 
 
-def _halo() -> "list[AbstractPathEffect]":
-    """A white outline that sets lines off against the surface."""
-    from matplotlib.patheffects import withStroke
-
-    return [withStroke(linewidth=3.2, foreground="white")]
-
-
-def _colors(rules: Mapping[str, Any], chosen: Mapping[str, str] | None) -> list[str]:
-    return [(chosen or {}).get(rule, color) for rule, color in zip(rules, COLORS, strict=False)]
-
-
 def _mark_not_finite(
     ax: "Axes", x: Float[np.ndarray, " X"], y: Float[np.ndarray, " Y"], z: Float[np.ndarray, "Y X"]
 ) -> None:
@@ -312,27 +262,35 @@ def _mark_not_finite(
         ax.plot(x[columns], y[rows], label=f"not finite ({len(rows)})", zorder=2, **crosses)
 
 
-def _draw_path(ax: "Axes", path: Float[np.ndarray, "columns n"], rule: str, color: str, marker: str) -> None:
-    """Draw a line with a mark at each point and larger marks at its ends: hollow at the start, filled at the end."""
-    line: dict[str, Any] = {"linewidth": 1.8, "markersize": 3.5, "path_effects": _halo(), "zorder": 3}
-    ax.plot(*path, color=color, marker=marker, label=rule, **line)
-    ends: dict[str, Any] = {"linestyle": "none", "marker": marker, "zorder": 4, "label": "_"}
-    first, last = path[:, :1], path[:, -1:]
-    ax.plot(*first, markersize=9, markerfacecolor="white", markeredgecolor=color, markeredgewidth=1.8, **ends)
-    ax.plot(*last, markersize=10, markerfacecolor=color, markeredgecolor="black", markeredgewidth=1.0, **ends)
+def _draw_paths(
+    ax: "Axes", paths: Mapping[str, Float[np.ndarray, "columns n"]], colors: Mapping[str, str] | None
+) -> None:
+    """Draw lines with a mark at each point and larger marks at their ends, hollow at the start and filled at the end."""
+    from matplotlib.patheffects import withStroke
 
-
-def _name_the_ends(ax: "Axes") -> None:
-    """Add two marks without data points, for the legend."""
-    mark: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 9, "markeredgecolor": "black"}
-    for name, face in (("start", "white"), ("end", "0.3")):
-        ax.plot(*[[]] * (3 if ax.name == "3d" else 2), label=name, markerfacecolor=face, **mark)
+    halo = [withStroke(linewidth=3.2, foreground="white")]  # it sets lines off against the surface
+    ends: dict[str, Any] = {"linestyle": "none", "zorder": 4}
+    for (rule, path), color, marker in zip(paths.items(), colors_of(paths, colors), MARKERS, strict=False):
+        look: dict[str, Any] = {"linewidth": 1.8, "markersize": 3.5, "path_effects": halo, "zorder": 3}
+        ax.plot(*path, color=color, marker=marker, label=rule, **look)
+        start: dict[str, Any] = {
+            "markersize": 9,
+            "markerfacecolor": "white",
+            "markeredgecolor": color,
+            "markeredgewidth": 1.8,
+        }
+        ax.plot(*path[:, :1], marker=marker, label="_", **ends, **start)
+        end: dict[str, Any] = {
+            "markersize": 10,
+            "markerfacecolor": color,
+            "markeredgecolor": "black",
+            "markeredgewidth": 1.0,
+        }
+        ax.plot(*path[:, -1:], marker=marker, label="_", **ends, **end)
+    for name, face in (("start", "white"), ("end", "0.3")) if paths else ():  # without points, for the legend
+        mark: dict[str, Any] = {"marker": "o", "markersize": 9, "markeredgecolor": "black", "markerfacecolor": face}
+        ax.plot(*[[]] * (3 if ax.name == "3d" else 2), label=name, **ends, **mark)
 
 
 def _axis_label(number: int, explained: Sequence[float] | None) -> str:
     return f"direction {number}" + (f" (explains {100 * explained[number - 1]:.1f} %)" if explained is not None else "")
-
-
-def _legend_above(ax: "Axes", columns: int) -> None:
-    columns = min(len(ax.get_legend_handles_labels()[0]), columns)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns)

@@ -1,10 +1,12 @@
 """Plots of membranes over time, with thresholds and spikes."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Array, Float
+
+from slax_viz.arrays import finite, zeros_and_ones
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,24 +44,24 @@ def plot_membrane(
         ['membrane', 'threshold', 'spike']
         >>> plt.close(fig)
     """
-    v = _checked("membrane", membrane, None)
-    steps = np.arange(len(v))
-    curves = [v]
+    v = finite("membrane", membrane, ["T"], "of one neuron")
+    steps, curves = np.arange(len(v)), [v]
     ax.plot(steps, v, linewidth=1.6, color="C0", label="membrane", zorder=3)
     if threshold is not None:
-        level = np.asarray(threshold, np.float64)
-        curves.append(_checked("threshold", np.broadcast_to(level, v.shape) if level.ndim == 0 else level, len(v)))
+        curves.append(_like(v, "threshold", threshold, "as the membrane has"))
         ax.plot(steps, curves[1], linestyle="--", linewidth=1.2, color="0.35", label="threshold", zorder=2)
     if spikes is not None:
-        fired = _checked("spikes", spikes, len(v))
-        if not np.isin(fired, (0, 1)).all():
-            raise ValueError("spikes must be 0 or 1, got other numbers. Draw graded outputs as a curve of their own.")
+        at = np.flatnonzero(zeros_and_ones("spikes", spikes, v.shape, "as the membrane has"))
         top, bottom = np.max(curves), np.min(curves)
-        at = np.flatnonzero(fired)
         marks = np.full(len(at), top + _MARGIN * (top - bottom or 1.0))
-        ax.plot(
-            at, marks, linestyle="none", marker="|", markersize=9, markeredgewidth=1.4, color="black", label="spike"
-        )
+        look: dict[str, Any] = {
+            "linestyle": "none",
+            "marker": "|",
+            "markersize": 9,
+            "markeredgewidth": 1.4,
+            "color": "black",
+        }
+        ax.plot(at, marks, label="spike", **look)
     return ax
 
 
@@ -99,29 +101,21 @@ def plot_membranes(
         ['unit 0', 'unit 1']
         >>> plt.close(fig)
     """
-    v = _all_units("membranes", membranes, None)
+    v = finite("membranes", membranes, ["T", "N"], "of one sample")
     names = [f"unit {index}" for index in range(v.shape[1])] if units is None else list(units)
     if len(names) != v.shape[1]:
         raise ValueError(f"expected one label for each of {v.shape[1]} units, got {len(names)}: {names}.")
-    curves, level = [v], None
-    if threshold is not None:
-        given = np.asarray(threshold, np.float64)
-        level = _all_units("threshold", np.broadcast_to(given, v.shape) if given.ndim == 0 else given, v.shape)
-        curves.append(level)
-    fired = None if spikes is None else _all_units("spikes", spikes, v.shape)
-    height = float(max(curve.max() for curve in curves) - min(curve.min() for curve in curves)) or 1.0
+    curves = [v] if threshold is None else [v, _like(v, "threshold", threshold, "as the membranes have")]
+    fired = None if spikes is None else zeros_and_ones("spikes", spikes, v.shape, "as the membranes have")
+    height = float(np.ptp(curves)) or 1.0
     lanes = np.arange(len(names)) * height * (1 + _MARGIN + _GAP)
     for index, lane in enumerate(lanes):
+        membrane, *level = (curve[:, index] + lane for curve in curves)
         before = len(ax.lines)
-        plot_membrane(
-            ax,
-            v[:, index] + lane,
-            threshold=None if level is None else level[:, index] + lane,
-            spikes=None if fired is None else fired[:, index],
-        )
-        if index:
-            for line in ax.lines[before:]:
-                line.set_label("_")  # underscored labels are not in a legend
+        of_unit = None if fired is None else fired[:, index]
+        plot_membrane(ax, membrane, threshold=level[0] if level else None, spikes=of_unit)
+        for line in ax.lines[before:] if index else ():
+            line.set_label("_")  # underscored labels are not in a legend
     ax.set_yticks(lanes, names)
     ax.set_xlabel("step")
     _draw_scale(ax, len(v), lanes[-1], height)
@@ -134,26 +128,15 @@ def _draw_scale(ax: "Axes", steps: int, lane: float, height: float) -> None:
     length = max(factor * power for factor in (1, 2, 5) if factor * power <= _SCALE * height * (1 + 1e-9))
     x = (steps - 1) * 1.03 + 0.5
     ax.plot([x, x], [lane, lane + length], color="black", linewidth=2.0, solid_capstyle="butt", label="_scale")
-    ax.annotate(
-        f"{length:g}", (x, lane + length / 2), (4, 0), textcoords="offset points", va="center", fontsize="small"
+    beside: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": "small"}
+    ax.annotate(f"{length:g}", (x, lane + length / 2), (4, 0), **beside)
+
+
+def _like(
+    membranes: Float[np.ndarray, "..."], name: str, values: np.ndarray | Array | float, hint: str
+) -> Float[np.ndarray, "..."]:
+    """Numbers of the shape of membranes; a single number holds everywhere."""
+    single = np.ndim(values) == 0
+    return finite(
+        name, np.broadcast_to(np.asarray(values), membranes.shape) if single else values, membranes.shape, hint
     )
-
-
-def _all_units(name: str, values: np.ndarray | Array, shape: tuple[int, ...] | None) -> Float[np.ndarray, "T N"]:
-    numbers = np.asarray(values, np.float64)
-    if numbers.ndim != 2 or not numbers.size or numbers.shape != (shape or numbers.shape):
-        expected = f"{list(shape)}, as the membranes have," if shape else "[T, N], of one sample,"
-        raise ValueError(f"{name} must have shape {expected} got {list(numbers.shape)}.")
-    if not np.isfinite(numbers).all():
-        raise ValueError(f"{name} must be finite, got NaN or infinite numbers.")
-    return numbers
-
-
-def _checked(name: str, values: np.ndarray | Array, steps: int | None) -> Float[np.ndarray, " T"]:
-    numbers = np.asarray(values, np.float64)
-    if numbers.ndim != 1 or not len(numbers) or len(numbers) != (steps or len(numbers)):
-        expected = f"[{steps}], as the membrane has," if steps else "[T], of one neuron,"
-        raise ValueError(f"{name} must have shape {expected} got {list(numbers.shape)}.")
-    if not np.isfinite(numbers).all():
-        raise ValueError(f"{name} must be finite, got NaN or infinite numbers.")
-    return numbers

@@ -62,19 +62,14 @@ def mean_interval(
         )
     if not 0 < level < 1:
         raise ValueError(f"level must be a probability in (0, 1), got {level}. For 95 % pass 0.95.")
-    broken = np.argwhere(~np.isfinite(values))
-    if len(broken):
+    within = np.isfinite(values) & (values >= bounds[0]) & (values <= bounds[1])
+    if not within.all():
+        others = np.argwhere(~within)
         raise ValueError(
-            f"samples must be finite, got {len(broken)} NaN or infinite, the first at index {broken[0].tolist()}. "
-            "Find out where they come from; leave out only what is known to be undefined."
+            f"samples must be finite and lie in {bounds}, got {len(others)} others, the first at index "
+            f"{others[0].tolist()}. Find out where they come from; leave out only what is known to be undefined."
         )
-    n = len(values)
-    mean = np.asarray(values.mean(axis=0))
-    outside = np.argwhere((values < bounds[0]) | (values > bounds[1]))
-    if len(outside):
-        raise ValueError(
-            f"samples must lie in {bounds}, got {len(outside)} outside, the first at index {outside[0].tolist()}."
-        )
+    n, mean = len(values), np.asarray(values.mean(axis=0))
     half_width = stdtrit(n - 1, (1 + level) / 2) * values.std(axis=0, ddof=1) / np.sqrt(n)
     low, high = np.clip(mean - half_width, *bounds), np.clip(mean + half_width, *bounds)
     return Interval(mean, np.asarray(low), np.asarray(high))

@@ -1,0 +1,39 @@
+"""Arrays of a given shape, as all plots take them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Array, Float
+
+
+def finite(
+    name: str, values: np.ndarray | Array | Sequence | float, shape: Sequence[int | str] | None = None, hint: str = ""
+) -> Float[np.ndarray, "..."]:
+    """Numbers in float64, which are finite and of a shape.
+
+    Args:
+        name: name of the numbers in messages.
+        values: the numbers.
+        shape: for each axis its length, or a letter where any length above 0 will do; None for any shape.
+        hint: what the message says of the shape, or what to do about another one.
+    """
+    numbers = np.asarray(values, np.float64)
+    if shape is not None:
+        wanted = [want if isinstance(want, int) else got for want, got in zip(shape, numbers.shape, strict=False)]
+        if numbers.ndim != len(shape) or list(numbers.shape) != wanted or not numbers.size:
+            raise ValueError(
+                f"{name} must have shape [{', '.join(map(str, shape))}]{hint and f', {hint}'}, got {list(numbers.shape)}."
+            )
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinite numbers.")
+    return numbers
+
+
+def zeros_and_ones(
+    name: str, spikes: np.ndarray | Array, shape: Sequence[int | str], hint: str = ""
+) -> Float[np.ndarray, "..."]:
+    """Spikes of a shape in float64."""
+    numbers = finite(name, spikes, shape, hint)
+    if not np.isin(numbers, (0, 1)).all():
+        raise ValueError(f"{name} must be 0 or 1, got other numbers. Of counts or graded outputs, pass `counts > 0`.")
+    return numbers

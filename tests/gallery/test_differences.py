@@ -1,0 +1,149 @@
+"""Differences, their intervals and p-values against SciPy's, the correction by hand, and how often it is wrong."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from gallery.claims import Condition
+from gallery.significance import LEVEL, MOST_SAMPLES, RESOLUTION, difference, holm
+from gallery.tables import Number
+
+ONE = Number(1.0, 1.0, 1.0)
+SURE = {True: (0.0, 1.0), False: (1.0, 0.0)}
+
+
+def judged(relation, found, tolerance=None):
+    return Condition(ONE, relation, ONE, tolerance, None, (), found)
+
+
+def samples(*counts):
+    rng = np.random.default_rng(0)
+    return [list(rng.normal(0.5 * index, 1 + index, count)) for index, count in enumerate(counts)]
+
+
+(OURS, THAN), (LONG, LONGER) = samples(5, 5), samples(4, 7)
+TESTS = {
+    "paired": (difference(OURS, THAN, paired=True), stats.ttest_rel(OURS, THAN), 0.0),
+    "one sample": (difference(OURS, 0.3, paired=False), stats.ttest_1samp(OURS, 0.3), 0.3),
+    "not paired": (difference(LONG, LONGER, paired=False), stats.ttest_ind(LONG, LONGER, equal_var=False), 0.0),
+    "factor": (
+        difference(np.exp(OURS).tolist(), 1.1, paired=False, logarithms=True),
+        stats.ttest_1samp(OURS, np.log(1.1)),
+        np.log(1.1),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TESTS)
+def test_p_value_and_interval_are_those_of_scipy(kind):
+    found, expected, shift = TESTS[kind]
+    assert found.kind == {"factor": "one sample"}.get(kind, kind) and found.is_of_logarithms == (kind == "factor")
+    above, below = (judged(relation, found).evidence for relation in ("above", "below"))
+    assert min(above) == pytest.approx(expected.pvalue, rel=1e-9) and above == below[::-1]
+    assert (above.holds < above.fails) == (found.mean > 0)
+    assert np.add(found.interval, shift) == pytest.approx(tuple(expected.confidence_interval(0.95)), rel=1e-9)
+
+
+def test_sides_are_ours_minus_the_other_and_missing_samples_are_left_out():
+    pairs = difference([1.0, None, 3.0, 5.0], [0.0, 9.0, None, 1.0], paired=True)
+    apart = difference([1.0, None, 3.0], [0.0, 9.0, None], paired=False)
+    assert (pairs.mean, pairs.counts) == (2.5, (2,)) and (apart.mean, apart.counts) == (-2.5, (2, 2))
+    one, other = difference(OURS, 0.3, paired=False), difference(0.3, OURS, paired=False)
+    assert other.mean == pytest.approx(-one.mean)
+    few = [([1.0], 0.0, False), (0.0, [1.0, None], False), ([1.0, None], [2.0, 3.0], True), ([1.0], [2.0, 3.0], False)]
+    assert [difference(ours, than, paired=paired) for ours, than, paired in few] == [None] * 4
+
+
+@pytest.mark.parametrize("tolerance", [0.1, 0.5, 1.0, 3.0, 8.0])
+def test_near_is_two_one_sided_tests_and_the_interval_within_the_tolerance(tolerance):
+    found = TESTS["paired"][0]
+    holds, fails = judged("near", found, tolerance).evidence
+    sides = ((-tolerance, "greater"), (tolerance, "less"))
+    one_sided = [stats.ttest_1samp(np.subtract(OURS, THAN), end, alternative=side).pvalue for end, side in sides]
+    assert holds == pytest.approx(min(1, 2 * max(one_sided)), rel=1e-9)
+    low, high = found.interval
+    assert (holds < LEVEL) == (-tolerance < low and high < tolerance)
+    assert (fails < LEVEL) == (high < -tolerance or tolerance < low)
+
+
+@pytest.mark.parametrize(
+    "relation, ours, than, tolerance, holds",
+    [
+        ("above", [1.0] * 3, 0.5, None, True),
+        ("above", [1.0] * 3, 1.0, None, False),  # no difference at all: it is neither above nor below
+        ("below", [1.0] * 3, 1.0, None, False),
+        ("above", [2.0, 3.0], [1.0, 2.0], None, True),  # by 1 each
+        ("near", [0.3, 0.3], 0.2, 0.1, True),  # as decimal numbers
+        ("near", [1.0] * 3, 1.2, 0.1, False),
+        ("above", 1.0 + 1e-9, 1.0, None, True),  # without samples, every digit counts
+        ("above", 1.0, 1.0, None, False),
+        ("equal", 2.0, 2.0, None, True),
+        ("equal", 2.0, 2.000001, None, False),
+        ("equal", [5.0, 5.0, 5.00001], 5.0, None, False),
+        ("equal", [4.0, 6.0], 5.0, None, False),
+        # Cosines of two exact rules: SciPy would find a difference of 5e-8 that is sure to be there.
+        ("above", [1.0, 0.99999994, 1.0, 0.99999994], [0.99999994, 0.9999999, 0.99999994, 0.9999999], None, False),
+    ],
+)
+def test_what_does_not_vary_is_compared_as_it_is(relation, ours, than, tolerance, holds):
+    found = difference(ours, than, paired=isinstance(than, list))
+    assert judged(relation, found, tolerance).evidence == SURE[holds]
+
+
+NEAR_FIVE = 5 + 4 * RESOLUTION, 5 + 6 * RESOLUTION
+
+
+def test_rounding_is_relative_to_the_numbers_and_at_its_border_still_rounding():
+    small = difference([1.1e-9, 1.2e-9, 1.0e-9], [2.1e-9, 2.3e-9, 2.2e-9], paired=True)
+    assert not small.is_constant and judged("below", small).evidence.holds < LEVEL
+    zeros, rounding, more = (difference([x, 5.0 * (x > 0)], 5.0 * (x > 0), paired=False) for x in (0.0, *NEAR_FIVE))
+    assert zeros.is_constant and rounding.is_constant and not more.is_constant
+    assert rounding.interval == (rounding.mean, rounding.mean)
+    half = difference([1.0, 1.0], [1.5, 2.0, 4.0], paired=False)  # one side varies
+    expected = stats.ttest_1samp([1.5, 2.0, 4.0], 1.0).pvalue
+    assert judged("below", half).evidence.holds == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("relation, tolerance", [("above", None), ("near", 1.0)])
+@pytest.mark.parametrize("level", [0.05, 0.005])
+def test_number_of_samples_is_the_smallest_that_decides(relation, tolerance, level):
+    """With the same means and variances, n samples of each side have a p-value below the level, and n - 1 have not."""
+    found = difference([3.0, 5.0, 4.0, 6.0], [0.0, 3.0, 1.0, 2.0, 2.0], paired=False)
+    margin = abs(found.mean) - (tolerance or 0)
+    first, second = (variance**0.5 for variance in found.variances)
+
+    def p(count):
+        return stats.ttest_ind_from_stats(margin, first, count, 0, second, count, equal_var=False).pvalue
+
+    n = judged(relation, found, tolerance).samples_needed(level)
+    assert 2 < n <= MOST_SAMPLES and p(n) < level <= p(n - 1)
+
+
+def test_number_of_samples_begins_at_two_and_ends_at_a_thousand():
+    nothing, constant = difference([1.0, -1.0], 0.0, paired=False), difference([1.0, 1.0], 0.0, paired=False)
+    much = difference([1.0, 1.0001], 0.0, paired=False)
+    needed = [judged("above", found).samples_needed(LEVEL) for found in (nothing, constant, much)]
+    assert needed == [MOST_SAMPLES + 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "p_values, corrected",
+    [
+        ([], []),
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),  # 4, 3, 2 and 1 times, none below the one before it
+        ([0.0, 1.0, 0.6], [0.0, 1.0, 1.0]),
+        ([0.03, 0.03, 0.001], [0.06, 0.06, 0.003]),
+    ],
+)
+def test_holms_correction_by_hand(p_values, corrected):
+    assert holm(p_values) == pytest.approx(corrected)
+
+
+def test_corrected_experiment_is_wrong_anywhere_in_at_most_five_of_a_hundred():
+    """2,000 experiments of 12 claims, of which 8 are about nothing and correlated, and 4 about a real difference."""
+    rng = np.random.default_rng(2)
+    noise = rng.normal(size=(2000, 1, 5)) + rng.normal(size=(2000, 8, 5))
+    p = stats.ttest_1samp(np.concatenate([noise, 6 + rng.normal(size=(2000, 4, 5))], axis=1), 0.0, axis=2).pvalue
+    corrected = np.array(list(map(holm, p)))
+    assert np.mean(corrected[:, :8].min(axis=1) < 0.05) <= 0.05 < 0.15 < np.mean(p[:, :8].min(axis=1) < 0.05)
+    assert np.mean(corrected[:, 8:] < 0.05) > 0.9

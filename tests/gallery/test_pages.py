@@ -1,0 +1,247 @@
+"""The page and the text: all of it is there, nothing is loaded, no text is taken for more than text; numbers in words."""
+
+import base64
+import gzip
+import json
+import math
+import re
+import sys
+from html.parser import HTMLParser
+
+import pytest
+from small_gallery import CLAIMS, HOSTILE, TABLES, certified, record, result, write_small_gallery
+
+from experiments.common.records import read_record
+from gallery import __main__ as command
+from gallery import wording
+from gallery.claims import Claim, Condition, judge_all
+from gallery.page import linked, page, search_words
+from gallery.runs import in_common, read_run, run_of, together
+from gallery.significance import difference
+from gallery.tables import Number
+
+OUTCOMES = {
+    "faster": "✓ holds: p = 0.0017",
+    HOSTILE: "≈ not resolved: p = 0.18; the means agree with it; about 6 seeds would be needed",
+    "as_published": "✓ holds: p < 0.0001",
+    "on_paper": "○ not run: is about the scale paper",
+    "perfect_everywhere": "✗ does not hold: p = 0.013",
+}
+
+
+class Reader(HTMLParser):
+    """Every element with its attributes, and the text of each cell; complains where elements do not nest."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.elements, self.open, self.cells = [], [], []
+        self.feed(source)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in {"meta", "link", "img", "input", "br", "hr"}:
+            self.open.append(tag)
+        if tag in ("td", "th"):
+            self.cells.append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
+
+    def handle_data(self, data):
+        if "td" in self.open or "th" in self.open:
+            self.cells[-1] += data
+
+    def values(self, name, of=None):
+        return [attributes[name] for tag, attributes in self.elements if name in attributes and of in (None, tag)]
+
+
+@pytest.fixture(scope="module")
+def source(built):
+    return built.page.read_text()
+
+
+@pytest.fixture(scope="module")
+def read(source):
+    return Reader(source)
+
+
+def test_page_loads_nothing_and_its_names_are_unique(read, source):
+    names = read.values("id")
+    assert len(set(names)) == len(names) and set(TABLES) <= set(names)
+    addresses = [address for name in ("src", "href", "srcset", "data") for address in read.values(name)]
+    inside = {address[1:] for address in addresses if address.startswith("#")}
+    assert {*inside, *read.values("for"), *read.values("aria-labelledby"), *read.values("aria-describedby")} <= set(
+        names
+    )
+    known = re.compile(r"data:|#|https://(arxiv\.org/abs|doi\.org)/")
+    assert [address for address in addresses if not known.match(address)] == []
+    assert "url(" not in source and "@import" not in source
+    assert any(value.startswith("default-src 'none'; img-src data: blob:;") for value in read.values("content"))
+    assert read.values("alt", "img").count("") == 3  # thumbnails
+    assert {figure["alt"] for figures in CLAIMS.values() for figure in figures} < set(read.values("alt", "img"))
+
+
+def test_text_of_claims_stays_text_and_where_to_read_is_a_link(read, source):
+    tags = [tag for tag, _ in read.elements]
+    assert tags.count("script") == 1 and "b" not in tags and "<script>document" not in source and HOSTILE in read.cells
+    arxiv = '<a href="https://arxiv.org/abs/2404.05807">arXiv 2404.05807</a>'
+    assert str(linked("A & B, arXiv 2404.05807.")) == f"A &amp; B, {arxiv}."
+    doi = '<a href="https://doi.org/10.1109/X.2022.31">10.1109/X.2022.31</a>'
+    assert str(linked("doi 10.1109/X.2022.31: <i>")) == f"doi {doi}: &lt;i&gt;"
+    assert "<b>" not in linked('doi 10.1000/"><b>') and str(linked("10.1 % of 2404.05807")) == "10.1 % of 2404.05807"
+
+
+def test_page_has_every_claim_with_its_verdict_and_numbers(read, source):
+    verdicts = dict(zip(read.values("id", "tbody"), read.values("data-verdict", "tbody"), strict=True))
+    assert [verdict in OUTCOMES[name] for name, verdict in zip(OUTCOMES, verdicts.values(), strict=True)] == [True] * 5
+    row = read.cells.index("as_published")
+    shown = [cell.replace(wording.NO_BREAK, " ") for cell in read.cells[row + 1 : row + 6]]
+    assert shown == ["2", "near 2.1, within 0.2", "-0.1, the same in 3 seeds", "2.5", "-0.5 (-20.0 %)"]
+    titles = [cell for cell in read.cells if cell in ("verdict", "ours", "published", "source")]
+    assert titles == ["verdict", "ours", "published", "source", "verdict", "source", "verdict", "ours", "source"]
+    told = [
+        "2 results",
+        "1 min 20 s",
+        "Linux x86_64 Some Processor",
+        "2026-01-02 03:04 UTC",
+        "7, each result with 3 from",
+    ]
+    told += ["jax 0.10.2, python 3.11.7", "optimizer.rate: 0.01", "task: [first, second]"]
+    assert [text for text in told if text not in source] == []
+
+
+def test_files_are_in_the_page_with_their_bytes_and_no_time(read, built):
+    packed = dict(zip(read.values("download"), read.values("data-packed"), strict=True))
+    files = {path.name: path.read_bytes() for path in built.figures if path.suffix != ".png"}
+    data = {name: base64.b64decode(text) for name, text in packed.items()}
+    assert {name: gzip.decompress(one) for name, one in data.items()} == files
+    assert {one[4:8] for one in data.values()} == {bytes(4)}
+
+
+def test_what_is_missing_is_said(built, tmp_path):
+    figures = judge_all(built.claims, {}, "quick")
+    text = page(figures, {}, {"stray.csv": tmp_path / "stray.csv"}, {}, "quick")
+    assert "Figures that no claims.yaml has: stray." in text and "not recorded" in text
+    assert text.count("There is no picture of it at this scale.") == text.count("It has no results at this scale.") == 3
+    rows = [{"rule": "approximate_otpe", "task": "digits"}, {"rule": "approximate_otpe", "task": ""}]
+    assert search_words(rows) == "approximate_otpe approximate otpe digits"
+
+
+def test_text_has_every_claim_counts_and_what_made_it(built):
+    text = built.text.read_text()
+    head, _, rest = text.partition("\n## ")
+    assert {"* scale: quick", "* commit: 0123456789", "* machine: Linux x86\\_64 Some Processor"} <= set(
+        head.splitlines()
+    )
+    cells = [re.split(r" (?<!\\)\| ", line.strip("| ")) for line in rest.splitlines() if line.startswith("| ")]
+    rows = {re.sub(r"\\(.)", r"\1", row[0]): re.sub(r"\\(.)", r"\1", row[-1]) for row in cells}
+    assert {name: rows[name] for name in OUTCOMES} == OUTCOMES
+    assert [row[1:-1] for row in cells if row[0] == "claim"] == [
+        ["source", "published", "ours", "expected", "difference"],
+        ["source", "expected"],
+        ["source", "ours", "expected", "difference"],
+    ]
+    assert "| ✓ holds | 2 | 2 |" in head and "| ○ not run | 1 | 1 |" in head
+    assert [line for line in text.splitlines() if len(line) > 128 and line[0] not in "|#"] == []
+
+
+def run(small, monkeypatch, **changes):
+    monkeypatch.setattr(sys, "argv", ["gallery", *small._replace(**changes).options()])
+    command.main()
+
+
+def test_page_and_text_are_the_same_each_time_and_have_a_record(built, tmp_path, monkeypatch):
+    """From other folders, the files named in another order."""
+    small = write_small_gallery(tmp_path)
+    for paths in small[:3]:
+        paths.reverse()
+    run(small, monkeypatch)
+    pictures = re.compile(r"data-kind=\"image/svg\+xml\" data-packed=\"[^\"]*")  # matplotlib dates its SVG
+    one, other = (pictures.sub("", page.read_text()) for page in (small.page, built.page))
+    assert one == other and small.text.read_text() == built.text.read_text()
+    assert set(read_record(small.page.with_name("index.record.json"))["files"]) == {"index.html", "RESULTS.md"}
+
+
+def test_mistakes_and_changed_files_are_refused_and_nothing_is_written(tmp_path, monkeypatch):
+    small = write_small_gallery(tmp_path)
+    other = small.results[0].parents[2] / "paper" / small.results[0].name
+    with pytest.raises(SystemExit, match="is not below a folder quick: results of two scales are never on one page"):
+        run(small, monkeypatch, results=[other])
+    for path in (small.figures[1], small.results[0]):
+        content = path.read_bytes()
+        path.write_bytes(content + b" ")
+        with pytest.raises(SystemExit, match=f"{path.name} differs from its record"):
+            run(small, monkeypatch)
+        path.write_bytes(content)
+    small.claims[0].write_text(small.claims[0].read_text().replace("rule: otpe", "rules: otpe", 1))
+    with pytest.raises(SystemExit, match=r"nothing was written(.|\n)*speed: faster: .*has no column rules"):
+        run(small, monkeypatch)
+    assert not small.page.exists() and not small.text.exists()
+
+
+def test_runs_are_taken_together():
+    first = result("first", lr=0.1)
+    second = result("second", lr=0.2, extra=[1]) | {"seed": 3, "seeds": [{}], "versions": {"python": "3.13.0"}}
+    days = [("03", "cpu", 1.5), ("01", "gpu", 2.0), ("02", "gpu", 40.0)]
+    records = [record(date=f"2026-01-{day}", device=device, wall_seconds=t) for day, device, t in days]
+    made = run_of([first, second, second], records, [True, False, True])
+    assert made.settings == {"scale": "quick", "steps": 20, "optimizer.name": "adamax", "optimizer.rate": 0.01}
+    assert made.differing == {"task": ["first", "second"], "lr": [0.1, 0.2], "extra": [[1]]}
+    assert (made.results, made.seeds, made.seeds_each) == (3, [3, 7], [1, 3])
+    assert made.versions == {"jax": ["0.10.2"], "python": ["3.11.7", "3.13.0"]}
+    assert list(made.devices.items()) == [("gpu", 2), ("cpu", 1)] and list(made.older.values()) == [2]
+    assert (made.first, made.last, made.seconds) == ("2026-01-01", "2026-01-03", 43.5)
+    assert "2 of 3 jobs are older than the sources: made at commit 0123456789" in wording.older(made)
+    assert in_common([{"a": {}}]) == ({"a": {}}, {}) and in_common([{"a": 1}, {}]) == ({}, {"a": [1]})
+    assert list(together([{"b": 1, "c": 1}, {"a": 1, "c": 2}]).items()) == [("c", 3), ("a", 1), ("b", 1)]
+
+
+def test_a_job_with_several_results_has_one_record(tmp_path):
+    results = [tmp_path / name for name in ("bptt.json", "digits.json", "digits.timing.json")]
+    for path in results:
+        path.write_text(json.dumps(result("first")))
+    certified(results[:1])
+    certified(results[1:])
+    made = read_run(results, [results[0]])
+    assert (made.results, sum(made.commits.values()), made.seconds, sum(made.older.values())) == (3, 2, 80.0, 1)
+
+
+def said(ours, than=(), *, value=0.0, paired=True, **more):
+    """What is said of the difference of samples from others, or from a number."""
+    sides = [Number(of[0], of[0], of[0], tuple(of)) if of else Number(value, value, value) for of in (ours, than)]
+    found = difference(ours, than or value, paired=paired, **more)
+    return wording.difference(Condition(sides[0], "above", sides[1], None, None, (), found)).replace(
+        wording.NO_BREAK, " "
+    )
+
+
+def test_differences_are_told_with_their_interval_and_what_they_are_over():
+    assert said([1.0, 2.0, 3.0]) == "+2 (-0.4841 to 4.484), over 3 seeds"
+    assert said([1.0, 2.0, 3.0], [2.0, 4.0, 6.0]) == "-2 (-4.484 to 0.4841), over 3 pairs of seeds"
+    apart = said([1.0, 3.0], [2.0, 4.0, 6.0], paired=False)
+    assert apart == "-2 (-6.975 to 2.975), over 2 and 3 seeds, not paired"
+    assert said([1.0, 1.0], value=0.5) == "+0.5, the same in 2 seeds" and said([1.0]) == ""
+    found = difference([1.0, 4.0], 1.0, paired=False, logarithms=True)
+    low, high = (wording.in_digits(math.exp(end)) for end in found.interval)
+    assert said([1.0, 4.0], value=1.0, logarithms=True) == f"2-fold ({low} to {high}), over 2 seeds"
+
+
+def test_numbers_and_times_in_words():
+    numbers = [0, -3.0, 3862500.0, 874115.04, 999.96, 0.968075, -0.0123456, 0.000076]
+    digits = ["0", "-3", "3,862,500", "874,115", "1000", "0.9681", "-0.01235", "7.6e-05"]
+    assert [*map(wording.in_digits, numbers)] == digits
+    assert [*map(wording.p_value, (0.0, 1e-4, 0.0456))] == ["p < 0.0001", "p = 0.0001", "p = 0.046"]
+    times = ["59.9 s", "1 min 0 s", "1 h 0 min", "2 h 3 min"]
+    assert [*map(wording.duration, (59.94, 60, 3599.6, 7384))] == times
+    dates = ("2026-01-02T03:04:05", "2026-01-02T03:04:59", "2026-01-03T00:00:00")
+    assert wording.period(*dates[:2]) == "2026-01-02 03:04 UTC"
+    assert wording.period(*dates[::2]) == "2026-01-02 03:04 to 2026-01-03 00:00 UTC"
+    assert wording.counted({"gpu": 2, "cpu": 1}) == "gpu (2 jobs), cpu (1 jobs)"
+    assert wording.commits({"0123456789abcdef+": 5}) == "0123456789+"
+    two = Number(2.0, 2.0, 2.0)
+    one = Condition(two, "equal", two, None, 2.5, ())
+    assert (wording.compared(one), wording.deviation(one)) == ("equal to 2", "-0.5 (-20.0 %)")
+    assert wording.deviation(one._replace(published=0.0)) == "+2"
+    assert wording.published(Claim("it", "s", "ours", "about two", ()), one._replace(published=None)) == "about two"

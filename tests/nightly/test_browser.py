@@ -1,0 +1,153 @@
+"""The page in a real browser: it loads nothing and complains of nothing, and works by keyboard, on a phone and in the dark."""
+
+import json
+import shutil
+import sys
+import warnings
+from urllib.parse import urlparse
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from gallery import __main__ as command
+from tests.gallery.small_gallery import write_small_gallery
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER),
+    reason="no chromium and chromedriver, which are packages of the system that no environment of Python has: "
+    "apt-get install --no-install-recommends chromium chromium-driver",
+)
+OPTIONS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+READABLE = 4.5  # contrast of text, WCAG 2.2, 1.4.3
+
+# The least contrast in the page, with its element.
+CONTRAST = """
+const channels = (color) => color.match(/[\\d.]+/g).map(Number);
+const luminance = (color) => {
+  const linear = (c) => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4;
+  const [r, g, b] = channels(color).slice(0, 3).map((c) => linear(c / 255));
+  return .2126 * r + .7152 * g + .0722 * b;
+};
+const behind = (element) => {
+  for (let at = element; at; at = at.parentElement) {
+    const color = getComputedStyle(at).backgroundColor;
+    if ((channels(color)[3] ?? 1) > 0) return color;
+  }
+  return "rgb(255, 255, 255)";
+};
+const found = [];
+for (const element of document.body.querySelectorAll("*")) {
+  const text = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+  if (!text || !element.checkVisibility()) continue;
+  const [one, other] = [luminance(getComputedStyle(element).color), luminance(behind(element))];
+  found.push([(Math.max(one, other) + .05) / (Math.min(one, other) + .05), element.outerHTML.slice(0, 80)]);
+}
+return found.sort((a, b) => a[0] - b[0])[0];
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    small = write_small_gallery(tmp_path_factory.mktemp("small"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["gallery", *small.options()])
+        command.main()
+    return small
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for option in [*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # selenium's, of its own pipes
+        browser = webdriver.Chrome(options=options, service=Service(DRIVER))
+        yield browser
+        browser.quit()
+
+
+@pytest.fixture
+def browser(started, built):
+    """The page, just opened, in a window of a desk."""
+    window(started, 1280, 900)
+    started.get(built.page.as_uri())
+    unpacked = "return [...document.images].every((image) => image.naturalWidth > 100)"
+    WebDriverWait(started, 30).until(lambda browser: browser.execute_script(unpacked))
+    return started
+
+
+def window(browser, width, height):
+    sizes = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sizes)
+
+
+def press(browser, *keys):
+    ActionChains(browser).send_keys(*keys).perform()
+    return browser.switch_to.active_element
+
+
+def shown(browser, elements="article"):
+    found = browser.find_elements(By.CSS_SELECTOR, elements)
+    return [element.get_attribute("id") for element in found if element.is_displayed()]
+
+
+def test_nothing_is_loaded_and_nothing_complained_of(browser):
+    for log in ("performance", "browser"):
+        browser.get_log(log)  # of what was before
+    browser.refresh()
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
+    schemes = {urlparse(one["request"]["url"]).scheme for one in sent}
+    assert "file" in schemes <= {"file", "data", "blob"} and browser.get_log("browser") == []
+
+
+def test_search_and_verdicts_leave_what_they_say(browser):
+    search = browser.find_element(By.ID, "search")
+    for words, left in (("otpe", ["speed", "memory"]), (" faster", ["speed"]), (" nowhere", [])):
+        search.send_keys(words)
+        assert shown(browser) == left
+    browser.find_element(By.ID, "clear").click()
+    browser.find_element(By.CSS_SELECTOR, 'button[data-verdict="not run"]').click()
+    assert shown(browser, "tbody") == ["memory-on_paper"] and shown(browser) == ["memory"]
+    assert browser.find_element(By.ID, "found").text == "1 of 3 figures, 1 claims"
+
+
+def test_keys_lead_to_search_and_from_figure_to_figure(browser):
+    visited = [press(browser, key).get_attribute("id") for key in "kjjjjk/"]
+    assert visited == ["", "speed", "memory", "agreement", "agreement", "memory", "search"]
+    assert press(browser, "memory/jk").get_attribute("value") == "memory/jk" and shown(browser) == []
+    press(browser, Keys.ESCAPE)
+    assert len(shown(browser)) == 3
+
+
+def test_click_on_a_download_saves_the_file(browser, built, tmp_path):
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    for link in browser.find_elements(By.CSS_SELECTOR, "a[download]"):
+        link.click()
+        browser.execute_async_script("setTimeout(arguments[0], 300)")
+    expected = {path.name: path.read_bytes() for path in built.figures if path.suffix != ".png"}
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == expected
+
+
+def test_phone_has_nothing_to_scroll_sideways(browser):
+    window(browser, 375, 800)
+    browser.execute_script("for (const part of document.querySelectorAll('details')) part.open = true")
+    widths = "return [document.documentElement.scrollWidth, document.body.scrollWidth, innerWidth]"
+    assert browser.execute_script(widths) == [375, 375, 375]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_readable(browser, scheme):
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    contrast, element = browser.execute_script(CONTRAST)
+    assert contrast >= READABLE, element
