@@ -43,6 +43,7 @@ from slax_rules.training.evaluation import evaluate, predict
 from slax_rules.training.fit import fit
 from slax_rules.training.history import History
 from slax_rules.training.run_stream import Piece, StreamInfo, run_stream
+from slax_rules.training.sweep import Interval, Run, Sweep, sweep
 from slax_rules.training.weights import load_weights, save_weights
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "FixedBases",
     "GradientAgreement",
     "History",
+    "Interval",
     "Layer",
     "LayerGradient",
     "LayerRule",
@@ -87,6 +89,7 @@ __all__ = [
     "Random",
     "Route",
     "RuleEntry",
+    "Run",
     "Sampler",
     "SequenceLoss",
     "SnAp",
@@ -95,6 +98,7 @@ __all__ = [
     "StepSize",
     "Stream",
     "StreamInfo",
+    "Sweep",
     "Symmetric",
     "Target",
     "Teaching",
@@ -129,6 +133,7 @@ __all__ = [
     "squared_error",
     "start_stream",
     "start_trial",
+    "sweep",
     "train_offline",
     "train_online",
     "valid_steps",
