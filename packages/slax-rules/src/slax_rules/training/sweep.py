@@ -133,7 +133,7 @@ class Sweep:
     best: dict[str, list[Run]]
 
     def validation(self, rule: str) -> np.ndarray:
-        """The final scores on the validation samples of the trials, by rate and seed [R, S]; NaN for a run that was not finite."""
+        """The final scores of the trials on validation samples, by rate and seed [R, S]; NaN for a run that was not finite."""
         return np.array([[run._score(run.validation) for run in runs] for runs in self.trials[rule]])
 
     def test(self, rule: str, step: int | None = None) -> np.ndarray:
