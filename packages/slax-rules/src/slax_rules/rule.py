@@ -61,9 +61,10 @@ class Value:
 
 
 def _flatten(value: Any) -> tuple[list[tuple[Any, Any]], Any]:
-    if not dataclasses.is_dataclass(value) and vars(value):
+    is_dataclass = dataclasses.is_dataclass(value)
+    if not is_dataclass and vars(value):
         raise TypeError(f"{type(value).__name__} is not a dataclass, expected a frozen dataclass or an nnx.Module.")
-    fields = {field.name: getattr(value, field.name) for field in getattr(value, "__dataclass_fields__", {}).values()}
+    fields = {field.name: getattr(value, field.name) for field in (dataclasses.fields(value) if is_dataclass else ())}
     options = tuple((name, content) for name, content in fields.items() if _is_option(content))
     names = tuple(name for name in fields if name not in dict(options))
     return [(jax.tree_util.GetAttrKey(name), fields[name]) for name in names], (names, options)

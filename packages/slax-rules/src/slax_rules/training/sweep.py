@@ -13,14 +13,13 @@ from flax import nnx
 from jaxtyping import Array
 from scipy.special import stdtrit
 
-from slax_rules.layerwise.engine import as_rule
+from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.entry import check_online_loss, train_offline, train_online
 from slax_rules.losses import LossFn, accuracy
-from slax_rules.training.batches import as_batch
+from slax_rules.training.batches import Batch, as_batch
 from slax_rules.training.epoch import prepared
 from slax_rules.training.evaluation import Metric, evaluate
-from slax_rules.training.log import make_bar
-from slax_rules.training.sampling import Batch
+from slax_rules.training.history import make_bar
 
 # Folded into the key of a seed for weights and rules, so that they are independent of samples drawn by the key itself.
 START = 1
