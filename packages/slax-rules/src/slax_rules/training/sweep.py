@@ -17,6 +17,7 @@ from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.entry import check_online_loss, train_offline, train_online
 from slax_rules.losses import LossFn, accuracy
 from slax_rules.training.batches import Batch, as_batch
+from slax_rules.training.diagnosis import all_finite
 from slax_rules.training.epoch import prepared
 from slax_rules.training.evaluation import Metric, evaluate
 from slax_rules.training.history import make_bar
@@ -70,8 +71,8 @@ class Run:
     Args:
         rule, rate, seed: the name of its rule, its learning rate and its seed.
         losses: the loss of each batch.
-        not_finite: the first batch, counted from 1, whose loss or gradient was not finite, or None. Such a batch changes no
-            parameter, and the run has no scores after it.
+        not_finite: the first batch, counted from 1, whose loss or gradient, or the parameters after it, were not finite; or None.
+            The run has no scores from there on.
         validation, test: the scores by the number of batches before them. The test samples are read at the chosen rate alone.
 
     Example:
@@ -385,9 +386,12 @@ def _train(
             "only once: give a list, or a function that maps a seed to an iterable."
         )
     losses = np.array(jax.device_get(pending))
-    bad = np.flatnonzero(~np.isfinite(losses))
-    not_finite = int(bad[0]) + 1 if bad.size else None
-    return Run(name, rate, seed, losses, not_finite, {}, {}, setting, states | {count: state})
+    states[count] = state
+    bad = [int(index) + 1 for index in np.flatnonzero(~np.isfinite(losses))[:1]]
+    bad += [
+        step for step, (kept, _) in states.items() if not all_finite(jax.tree.leaves(nnx.filter_state(kept, nnx.Param)))
+    ]
+    return Run(name, rate, seed, losses, min(bad, default=None), {}, {}, setting, states)
 
 
 @partial(jax.jit, static_argnums=0)
