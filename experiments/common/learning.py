@@ -81,6 +81,8 @@ def train(
         network: `network(config, rngs)`.
         rule_of: `rule_of(config)(rngs=..., model=...)`.
         tests, validates: whether the test samples and the validation samples are read.
+
+    The program stops if no rate keeps all trials finite.
     """
     make, make_network, window = rule_of(config), partial(network, config), None
     if update == "online":
@@ -90,21 +92,24 @@ def train(
     def optimizer(rate: Any) -> optax.GradientTransformation:
         return transformation(config, optax.cosine_decay_schedule(rate, updates) if config["anneal"] else rate)
 
-    return sweep(
-        make_network,
-        optimizer,
-        cross_entropy,
-        lambda seed: sampler(seed).batches(),
-        rules={where: make},
-        rates=rates,
-        seeds=seeds,
-        validation=(lambda seed: [sampler(seed).validation]) if validates else None,
-        test=(lambda seed: [sampler(seed).test]) if tests else None,
-        metric=metric,
-        update=update,
-        window=window,
-        **options,
-    )
+    try:
+        return sweep(
+            make_network,
+            optimizer,
+            cross_entropy,
+            lambda seed: sampler(seed).batches(),
+            rules={where: make},
+            rates=rates,
+            seeds=seeds,
+            validation=(lambda seed: [sampler(seed).validation]) if validates else None,
+            test=(lambda seed: [sampler(seed).test]) if tests else None,
+            metric=metric,
+            update=update,
+            window=window,
+            **options,
+        )
+    except FloatingPointError as error:
+        raise SystemExit(str(error)) from None
 
 
 def finite_runs(found: Sweep) -> list[Run]:

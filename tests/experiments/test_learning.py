@@ -86,13 +86,9 @@ def test_rates_of_second_trials_are_halfway_to_the_neighbors():
 
 
 def test_second_settings_windows_and_optimizers_are_those_of_the_rule():
-    found = {
-        (rule, update): second_setting(rule, update)
-        for rule in ("ottt", "tbptt", "fptt")
-        for update in ("offline", "online")
-    }
+    pairs = [(rule, update) for rule in ("ottt", "tbptt", "fptt") for update in ("offline", "online")]
     alpha, rate, window = "alpha", "learning_rate", "online_window"
-    assert list(found.values()) == [rate, window, rate, rate, alpha, alpha]
+    assert [second_setting(*pair) for pair in pairs] == [rate, window, rate, rate, alpha, alpha]
     for rule, expected in (("ottt", 4), ("tbptt", 10), ("fptt", 1)):
         assert learning.online_window(CONFIG | {"rule": rule}, RULES[rule].make()) == expected
     params, pull = {"w": jnp.ones(2)}, {}
@@ -152,13 +148,9 @@ def test_agreement_is_that_of_the_gradients_of_all_batches_as_one():
     rng = np.random.default_rng(0)
     spikes, labels = rng.random((2, 6, 4, 12)) < 0.3, rng.integers(0, 3, (2, 4))
     found = agreement(model, OTTT(), (spikes, labels))
-    each = [
-        [
-            gradients(model, cross_entropy, jnp.asarray(x, jnp.float32), jnp.asarray(y), **how)[1]
-            for x, y in zip(spikes, labels, strict=True)
-        ]
-        for how in ({"rule": OTTT()}, {})
-    ]
+    batches = [(jnp.asarray(x, jnp.float32), jnp.asarray(y)) for x, y in zip(spikes, labels, strict=True)]
+    ways: list = [{"rule": OTTT()}, {}]
+    each = [[gradients(model, cross_entropy, *batch, **how)[1] for batch in batches] for how in ways]
     ours, exact = (
         np.mean([np.concatenate([np.ravel(leaf) for leaf in _leaves(g, 2)]) for g in of], axis=0) for of in each
     )

@@ -252,16 +252,14 @@ def test_forecast_is_of_the_point_that_is_so_far_ahead_and_seeds_start_later():
 def test_training_that_is_not_finite_stops_with_name_rule_and_step():
     """At an infinite learning rate, under `sweep` and under `fit`."""
     infinite = {"learning_rates": [np.inf], "learning_rate": np.inf, "seeds": 1}
-    with pytest.raises(
-        FloatingPointError, match="rules_table of tiny: under bptt offline, .* seed 0, .* of batch 2 is not"
-    ):
+    with pytest.raises(SystemExit, match=r"rules_table of tiny: under bptt offline, .* seed 0, .* of batch 2 is not"):
         rules_table.compute(of_rules_table("bptt") | infinite)
     own = config("activity", "bptt", measure_at=[0, 2, 4], n_steps=6, layers=[16, 6, 4]) | infinite
     with pytest.raises(
         SystemExit, match="activity: under bptt, seed 0, the loss or the gradient of training step 2 of 4"
     ):
         activity.compute(own)
-    with pytest.raises(SystemExit, match="neurobench of randman: under bptt, seed 0: .*[Ss]tep"):
+    with pytest.raises(SystemExit, match=r"neurobench of randman: under bptt, seed 0: .*[Ss]tep"):
         neurobench.compute(of_neurobench("randman", learning_rate=np.inf))
 
 
