@@ -5,31 +5,24 @@ one seed under BPTT and under OTTT. The test split is not read. The pair with th
 """
 
 import itertools
-from functools import partial
-from typing import Any
 
 from experiments.common.job import jobs_of, settings_of
+from experiments.common.learning import train, trials_of
 from experiments.common.products import SPIKES
 from experiments.common.samples import make_sampler
-from experiments.common.trainer import Trainer, make_trainer
-from experiments.common.training import make_model, make_rule
-from experiments.common.trials import choose
 
 TASK, RULES = "spoken_digits", ("bptt", "ottt")
 DECAYS, READ_OUT_DECAYS = (0.9, 0.95, 0.98), (0.95, 0.98, 0.99)
-TRIALS = {"learning_rates": [1e-2, 3e-2], "rate_seeds": 1, "second_trials": None}
+RATES = [1e-2, 3e-2]
 
 
 def best_accuracy(rule: str, decay: float, read_out_decay: float) -> float:
     """The best validation accuracy over the learning rates, with one update per sequence."""
     job = jobs_of("accuracy", "full", settings_of("accuracy", "full"))[f"{TASK}/{rule}"]
-    config = job.config | TRIALS | {"decay": decay, "read_out_decay": read_out_decay}
-
-    def make(config: dict[str, Any]) -> Trainer:
-        return make_trainer(config, "offline", make_model, partial(make_rule, rule))
-
-    trials, _ = choose(config, make, make_sampler(config, SPIKES / f"{TASK}.npz"), f"{rule}, {decay}, {read_out_decay}")
-    return max(map(max, trials.validation))
+    config = job.config | {"decay": decay, "read_out_decay": read_out_decay}
+    sampler, where = make_sampler(config, SPIKES / f"{TASK}.npz"), f"{rule}, {decay}, {read_out_decay}"
+    trials = trials_of(train(config, "offline", sampler, where, rates=RATES, seeds=1, tests=False))
+    return max(map(max, trials["validation"]))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,15 @@
 """Train one task under one rule with several seeds, and measure its accuracy on the test split.
 
-For each way of updating, the settings are the ones with the best validation accuracy (`experiments.common.trials`).
+For each way of updating, the settings are the ones with the best validation accuracy (`experiments.common.learning`).
 """
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
-
+from experiments.common.learning import Update, choose, second_setting
+from experiments.common.measures import loss_at_the_end, spikes_of_layers
 from experiments.common.samples import SeedSamples, make_sampler
-from experiments.common.trainer import Trainer, make_trainer, spikes_of_layers
-from experiments.common.training import Update, loss_at_the_end, make_model, make_rule
-from experiments.common.trials import RATE, choose, second_setting, train_seeds
 from slax_rules import RULES
 
 
@@ -26,20 +22,16 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
 def results_of_update(config: dict[str, Any], update: Update, sampler: Callable[[int], SeedSamples]) -> dict[str, Any]:
     """The trials of the settings, and for each seed the numbers of the network at the end of its training, with no step
     selected by accuracy."""
-
-    def make(config: dict[str, Any]) -> Trainer:
-        return make_trainer(config, update, make_model, partial(make_rule, config["rule"]))
-
     where = f"accuracy of {config['task']}: under {config['rule']} {update}"
-    trials, trainer = choose(config, make, sampler, where, second_setting(config["rule"], update))
+    trials, runs = choose(config, update, sampler, where, second_setting(config["rule"], update))
     seeds = [
         {
-            "seed": seed,
-            "accuracy": float(trainer.score(trained, *samples.test)),
-            "validation_accuracy": float(trainer.score(trained, *samples.validation)),
-            "loss": float(loss_at_the_end(losses)),
-            "spikes": jax.tree.map(float, spikes_of_layers(trainer, trained, samples.test[0])),
+            "seed": run.seed,
+            "accuracy": run.test[config["steps"]],
+            "validation_accuracy": run.validation[config["steps"]],
+            "loss": loss_at_the_end(run.losses),
+            "spikes": spikes_of_layers(run.network()[0], sampler(run.seed).test[0]),
         }
-        for seed, samples, _, trained, losses in train_seeds(config, trainer, sampler, trials.chosen[RATE], where)
+        for run in runs
     ]
-    return {"trials": trials.as_json(), "seeds": seeds}
+    return {"trials": trials, "seeds": seeds}

@@ -5,19 +5,16 @@ share of units that never spike. For the first seed it also has one test sample 
 membranes.
 """
 
-import math
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
+from flax import nnx
 
+from experiments.common.learning import finite_runs, train
+from experiments.common.measures import check_rising
 from experiments.common.samples import make_sampler
-from experiments.common.trainer import make_trainer
-from experiments.common.training import check_losses, check_rising, make_model, make_rule, model_accuracy
-from experiments.common.trials import start_of
 from slax_neurons import Connect
 
 
@@ -25,35 +22,33 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     """The numbers of the seeds 0, 1, ..., and the sample of the first seed."""
     check_rising(config["measure_at"])
     config = config | {"steps": config["measure_at"][-1]}
-    part = math.gcd(*config["measure_at"])
-    sampler = make_sampler(config, None, part)
-    trainer = make_trainer(config, "offline", make_model, partial(make_rule, config["rule"]))
-    measured = jax.jit(lambda trained, test: measure(trainer.network(trained)[0], test))
-    seen = jax.jit(lambda trained, inputs: look(trainer.network(trained)[0], inputs))
+    sampler, where, at = make_sampler(config, None), f"activity: under {config['rule']}", config["measure_at"]
+    options = {"rates": [config["learning_rate"]], "seeds": config["seeds"], "validates": False, "evaluate_at": at}
     seeds, sample = [], None
-    for seed in tqdm(range(config["seeds"]), desc=config["rule"], unit="seed", disable=None):
-        samples, start = sampler(seed), start_of(trainer, seed)
-        parts = list(trainer.train_in_parts(start, config["learning_rate"], samples.parts()))
-        check_losses(f"activity: under {config['rule']}", seed, np.concatenate([losses for _, losses in parts]))
-        after = [start, *(trained for trained, _ in parts)]  # after each part
-        stages = {step: after[step // part] for step in config["measure_at"]}
-        numbers = {step: jax.tree.map(float, measured(trained, samples.test)) for step, trained in stages.items()}
-        seeds.append({"seed": seed, "stages": [{"step": step} | of_step for step, of_step in numbers.items()]})
-        one = samples.test[0][:, :1]
-        sample = sample or {"before": seen(after[0], one), "after": seen(after[-1], one)}
+    for run in finite_runs(train(config, "offline", sampler, where, **options)):
+        inputs = sampler(run.seed).test[0]
+        stages = [
+            {"step": step, "accuracy": run.test[step]} | jax.tree.map(float, measure(run.network(step)[0], inputs))
+            for step in at
+        ]
+        seeds.append({"seed": run.seed, "stages": stages})
+        sample = sample or {
+            name: look(run.network(step)[0], inputs[:, :1]) for name, step in (("before", 0), ("after", at[-1]))
+        }
     return {"seeds": seeds, "sample": shown(config, sample or {})}
 
 
-def measure(model: Connect, test_set: tuple[jax.Array, jax.Array]) -> dict[str, Any]:
-    """The test accuracy, and for each hidden layer the spikes per step and unit and the share of units without a spike."""
-    spikes = {layer: of["spikes"] for layer, of in look(model, test_set[0]).items()}
+@nnx.jit
+def measure(model: Connect, inputs: jax.Array) -> dict[str, Any]:
+    """For each hidden layer the spikes per step and unit, and the share of units without a spike."""
+    spikes = {layer: of["spikes"] for layer, of in look(model, inputs).items()}
     return {
-        "accuracy": model_accuracy(model, *test_set),
         "rates": {layer: of.mean() for layer, of in spikes.items()},
         "silent": {layer: (of.sum((0, 1)) == 0).mean() for layer, of in spikes.items()},
     }
 
 
+@nnx.jit
 def look(model: Connect, inputs: jax.Array) -> dict[str, dict[str, jax.Array]]:
     """The spikes, membranes before the reset and thresholds of each hidden layer, [T, B, N]; layer "0" is the input."""
     carry = model.initialize_carry(inputs.shape[1:])

@@ -40,7 +40,7 @@ class Curve(NamedTuple):
     row, column: the panel of the figure.
     name: the name of the rule.
     look: options of a line of matplotlib: color, marker and label.
-    trials: an `experiments.common.trials.Trials` as JSON.
+    trials: the trials of `experiments.common.learning.choose`.
     """
 
     row: str

@@ -12,10 +12,11 @@ from jax import random
 
 from experiments.common.keys import key_of
 from experiments.common.tasks import task_maker
-from experiments.common.trainer import Samples
 from slax_data import Augmentation, Task, held_out
 
-PART = 100  # batches that are drawn together
+Samples = tuple[Any, Any]  # spikes [T, B, N], labels [B]; of several batches [M, T, B, N] and [M, B]
+
+PART = 100  # batches that are drawn together, by one program
 MOST_KEPT = 2**30  # bytes of the batches of all seeds that are kept for the next training; more are drawn again
 
 
@@ -25,16 +26,16 @@ class SeedSamples:
     Spikes are kept as booleans, so that they take little memory; samples that are changed at random are not spikes alone.
     """
 
-    def __init__(self, config: dict[str, Any], make: Callable[[jax.Array], Task], draw: Callable, part: int, seed: int):
-        self._config, self._draw, self._part = config, draw, part
+    def __init__(self, config: dict[str, Any], make: Callable[[jax.Array], Task], draw: Callable, seed: int):
+        self._config, self._draw = config, draw
         self._task_key, self._train_key, self._validation_key, self._test_key, self._other_key = random.split(
             key_of(seed, "samples"), 5
         )
         self._task = make(self._task_key)
 
-    def parts(self) -> Iterator[Samples]:
-        """The batches to train on, in the same order each time, in parts of several batches [M, T, B, N]."""
-        return iter(self._kept) if self._kept is not None else self._parts()
+    def batches(self) -> Iterator[Samples]:
+        """The batches to train on, in the same order each time."""
+        return iter(self._kept) if self._kept is not None else self._drawn()
 
     def others(self, count: int) -> Samples:
         """More batches of the training split."""
@@ -52,17 +53,17 @@ class SeedSamples:
         """The samples that are read once all settings are chosen: the entire split, or `test_size` new ones."""
         return held_out(self._task, self._test_key, self._config["test_size"])
 
-    def _parts(self) -> Iterator[Samples]:
+    def _drawn(self) -> Iterator[Samples]:
         keys = random.split(self._train_key, self._config["steps"])
-        for part in jnp.split(keys, number_of_parts(len(keys), self._part)):
-            yield self._draw(self._task_key, part)
+        for part in jnp.split(keys, number_of_parts(len(keys), PART)):
+            yield from zip(*map(np.asarray, self._draw(self._task_key, part)), strict=True)
 
     @cached_property
     def _kept(self) -> list[Samples] | None:
         kept, size = [], 0
-        for spikes, labels in self._parts():
-            kept.append((np.asarray(spikes), np.asarray(labels)))
-            size += kept[-1][0].nbytes
+        for spikes, labels in self._drawn():
+            kept.append((spikes, labels))
+            size += spikes.nbytes
             if size * self._config["seeds"] > MOST_KEPT:
                 return None
         return kept
@@ -73,8 +74,8 @@ def number_of_parts(steps: int, largest: int) -> int:
     return next(count for count in range(-(-steps // largest), steps + 1) if steps % count == 0)
 
 
-def make_sampler(config: dict[str, Any], spikes: Path | None, part: int = PART) -> Callable[[int], SeedSamples]:
-    """A function that maps a seed to its samples, each time the same object, in parts of at most `part` batches.
+def make_sampler(config: dict[str, Any], spikes: Path | None) -> Callable[[int], SeedSamples]:
+    """A function that maps a seed to its samples, each time the same object.
 
     The configuration provides the task, `seeds`, `steps`, `batch_size`, `test_size`, for tasks without a fixed training set
     `validation_size`, and perhaps `augmentation`, the options of `slax_data.Augmentation`.
@@ -93,4 +94,4 @@ def make_sampler(config: dict[str, Any], spikes: Path | None, part: int = PART) 
 
         return jax.lax.map(one, keys)
 
-    return cache(partial(SeedSamples, config, make, draw, part))
+    return cache(partial(SeedSamples, config, make, draw))

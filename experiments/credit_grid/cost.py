@@ -13,8 +13,8 @@ import jax
 from flax import nnx
 from jax import random
 
+from experiments.common.networks import make_model
 from experiments.common.tasks import task_maker
-from experiments.common.training import make_model
 from experiments.credit_grid.grid import REFERENCE, cells, make_cell
 from slax_rules import cross_entropy, gradients
 
@@ -26,7 +26,7 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, dic
     batch = task_maker(config, spikes)(task_key).sample(batch_key, batch_size=config["batch_size"])
     programs = {}
     for cell in (REFERENCE, *cells(config)):
-        graphdef, state = nnx.split((model, make_cell(cell, model, rule_key)))
+        graphdef, state = nnx.split((model, make_cell(cell, rngs=nnx.Rngs(rule_key), model=model)))
 
         @jax.jit
         def gradient(state: nnx.State, *batch: jax.Array, graphdef: Any = graphdef) -> tuple[jax.Array, nnx.State]:

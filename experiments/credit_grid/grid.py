@@ -62,15 +62,15 @@ def cells(config: dict[str, Any]) -> list[str]:
     return [f"{temporal}/{spatial}" for temporal in config["temporal"] for spatial in config["spatial"]]
 
 
-def make_cell(name: str, model: Connect, key: jax.Array) -> Any:
-    """The rule of a cell or of a reference; the key is for its random matrices."""
+def make_cell(name: str, *, rngs: nnx.Rngs, model: Connect) -> Any:
+    """The rule of a cell or of a reference; `rngs` are for its random matrices."""
     if name == REFERENCE:
         return RULES[name].make()
     if name == FIXED:
         hidden = sum(module.spikes for module in model.modules if isinstance(module, Neuron))
         return as_rule([*[SLTT(route=NoSignal())] * hidden, OSTL()])
     temporal, spatial = name.split("/")
-    return RULES[temporal].make(route=make_route(ROUTES[spatial], model, nnx.Rngs(key)))
+    return RULES[temporal].make(route=make_route(ROUTES[spatial], model, rngs))
 
 
 def make_route(route: type[Route], model: Connect, rngs: nnx.Rngs) -> Route:
@@ -103,7 +103,7 @@ def kept_numbers(model: Connect, shape: tuple[int, ...]) -> int:
 
 def carried_numbers(cell: str, model: Connect, inputs: int) -> int:
     """The numbers in the traces of a cell or of "fixed" for one sample: the part that grows with the batch, from the shapes."""
-    rule = as_rule(make_cell(cell, model, jax.random.key(0)))
+    rule = as_rule(make_cell(cell, rngs=nnx.Rngs(0), model=model))
     graphdef, state = nnx.split(model)
 
     def size(batch: int) -> int:

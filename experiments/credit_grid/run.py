@@ -13,11 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments.common.agreement import make_agreement
+from experiments.common.learning import Sampler, choose
+from experiments.common.measures import agreement, loss_at_the_end
+from experiments.common.networks import make_model
 from experiments.common.samples import make_sampler
-from experiments.common.trainer import Trained, Trainer, make_trainer
-from experiments.common.training import loss_at_the_end, make_model
-from experiments.common.trials import RATE, Sampler, choose, train_seeds
 from experiments.credit_grid.grid import REFERENCE, carried_numbers, cells, make_cell
 from slax_rules.training.paths import by_path
 
@@ -59,30 +58,18 @@ def results_of_cell(config: dict[str, Any], cell: str, sampler: Sampler, reached
         reached: the parameters of each seed after training with BPTT; a list that BPTT itself fills.
     """
 
-    def make(config: dict[str, Any]) -> Trainer:
-        return make_trainer(config, "offline", make_model, partial(make_cell, cell))
-
     where = f"credit_grid of {config['task']}, {config['code']}: under {cell}"
-    trials, trainer = choose(config, make, sampler, where)
-    agreement = make_agreement(trainer)
+    make = partial(make_cell, cell)
+    trials, runs = choose(config, "offline", sampler, where, rule_of=lambda config: make, evaluate_at=(0,))
     seeds = []
-    for seed, samples, start, trained, losses in train_seeds(config, trainer, sampler, trials.chosen[RATE], where):
+    for run in runs:
         if cell == REFERENCE:
-            reached.append(params_of(trainer, trained))
+            reached.append(nnx.state(run.network()[0], nnx.Param))
         # Matrices of the rule stay as drawn: they are no parameters of the network that BPTT trained.
-        stages = {"initial": params_of(trainer, start), "trained": reached[seed]}
-        compared = samples.others(config["eval_batches"])
-        seeds.append(
-            {
-                "seed": seed,
-                "accuracy": float(trainer.score(trained, *samples.test)),
-                "loss": float(loss_at_the_end(losses)),
-                "agreement": {name: agreement(start, state, compared) for name, state in stages.items()},
-            }
-        )
-    return {"trials": trials.as_json(), "seeds": seeds}
-
-
-def params_of(trainer: Trainer, trained: Trained) -> nnx.State:
-    """The parameters of the network alone."""
-    return nnx.state(trainer.network(trained)[0], nnx.Param)
+        (model, rule), compared = run.network(0), sampler(run.seed).others(config["eval_batches"])
+        agreements = {"initial": agreement(model, rule, compared)}
+        nnx.update(model, reached[run.seed])
+        agreements["trained"] = agreement(model, rule, compared)
+        numbers = {"seed": run.seed, "accuracy": run.test[config["steps"]], "loss": loss_at_the_end(run.losses)}
+        seeds.append(numbers | {"agreement": agreements})
+    return {"trials": trials, "seeds": seeds}

@@ -8,10 +8,9 @@ gradient.
 from functools import partial
 from typing import Any
 
+from experiments.common.learning import Update, choose
 from experiments.common.samples import make_sampler
-from experiments.common.trainer import Trainer, make_trainer
-from experiments.common.training import Update, make_model, make_rule
-from experiments.common.trials import RATE, choose, train_seeds
+from slax_rules import RULES
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
@@ -25,16 +24,11 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
 def results_of_window(config: dict[str, Any], update: Update, window: int, sampler: Any) -> dict[str, Any]:
     """The test accuracy of each seed, equal in weights and batches for all rules, windows and update modes."""
     pieces = {"steps": window} if config["rule"] == "tbptt" else {}
-    rule = partial(make_rule, config["rule"], **pieces)
-
-    def make(config: dict[str, Any]) -> Trainer:
-        return make_trainer(config | {"online_window": window}, update, make_model, rule)
-
+    make = partial(RULES[config["rule"]].make, **pieces)
     where = f"curvature: under {config['rule']} {update}, K = {window}"
-    trials, trainer = choose(config, make, sampler, where)
-    trainings = train_seeds(config, trainer, sampler, trials.chosen[RATE], where)
-    accuracies = [float(trainer.score(trained, *samples.test)) for _, samples, _, trained, _ in trainings]
-    return {"mode": update, "window": window, "trials": trials.as_json(), "accuracy": accuracies}
+    own = config | {"online_window": window}
+    trials, runs = choose(own, update, sampler, where, rule_of=lambda config: make)
+    return {"mode": update, "window": window, "trials": trials, "accuracy": [run.test[config["steps"]] for run in runs]}
 
 
 def updates(rule: str) -> list[Update]:

@@ -7,7 +7,6 @@ the gradient of L is zero, and with spikes BPTT does not either, so H may have l
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -17,35 +16,33 @@ from flax import nnx
 from jax import random
 
 from experiments.common.keys import key_of
-from experiments.common.samples import make_sampler
-from experiments.common.trainer import Samples, make_trainer
-from experiments.common.training import loss_of_params, make_model, make_rule, model_accuracy
-from experiments.common.trials import train_seeds
+from experiments.common.learning import finite_runs, train
+from experiments.common.measures import loss_of_params
+from experiments.common.samples import Samples, make_sampler
 from slax_neurons import Connect
 from slax_viz import hessian_eigenvalues, hessian_trace
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
     """The results of `measure` at the end of training, for the seeds 0, 1, ...."""
-    sampler = make_sampler(config, None)
-    trainer = make_trainer(config, "offline", make_model, partial(make_rule, config["rule"]))
-    measured = jax.jit(lambda trained, test, key: measure(config, trainer.network(trained)[0], test, key))
-    where = f"curvature: under {config['rule']}"
+    sampler, where = make_sampler(config, None), f"curvature: under {config['rule']}"
+    options = {"rates": [config["learning_rate"]], "seeds": config["seeds"], "validates": False}
+    measured = nnx.jit(lambda model, *samples: measure(config, model, *samples))
     seeds = []
-    for seed, samples, _, trained, _ in train_seeds(config, trainer, sampler, config["learning_rate"], where):
-        found = measured(trained, samples.test, key_of(seed, "measurements"))
+    for run in finite_runs(train(config, "offline", sampler, where, **options)):
+        found = measured(run.network()[0], sampler(run.seed).test, key_of(run.seed, "measurements"))
         numbers = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), found)
         if not np.isfinite(numbers["loss"] + sum(numbers["largest"]["values"]) + numbers["trace"]["mean"]):
             raise SystemExit(
-                f"curvature: at the solution of {config['rule']}, seed {seed}, after {config['steps']} steps, the loss or its "
-                "Hessian is not finite. A learning rate that is too high can cause this."
+                f"curvature: at the solution of {config['rule']}, seed {run.seed}, after {config['steps']} steps, the loss or "
+                "its Hessian is not finite. A learning rate that is too high can cause this."
             )
-        seeds.append({"seed": seed} | numbers)
+        seeds.append({"seed": run.seed, "accuracy": run.test[config["steps"]]} | numbers)
     return {"seeds": seeds}
 
 
 def measure(config: dict[str, Any], model: Connect, test: Samples, key: jax.Array) -> dict[str, Any]:
-    """The accuracy, the loss and the norm of its gradient at the rule's solution; the largest and smallest eigenvalues of the
+    """The loss and the norm of its gradient at the rule's solution; the largest and smallest eigenvalues of the
     Hessian, with the evidence for them, and its trace. The key is for the random starts."""
     few = slice(config["samples"])
     loss = loss_of_params(model, test[0][:, few], test[1][few])
@@ -53,7 +50,6 @@ def measure(config: dict[str, Any], model: Connect, test: Samples, key: jax.Arra
     lanczos_key, trace_key = random.split(key)
     value, gradient = jax.value_and_grad(loss)(params)
     return {
-        "accuracy": model_accuracy(model, *test),
         "loss": value,
         "gradient": jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient))),
         **both_ends(config, loss, params, lanczos_key),

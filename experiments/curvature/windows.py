@@ -15,18 +15,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from experiments.common.keys import key_of
+from experiments.common.learning import finite_runs, gradient_rule, train
+from experiments.common.measures import layer_of, plain_layers
+from experiments.common.networks import make_model
 from experiments.common.samples import make_sampler
-from experiments.common.trainer import make_trainer
-from experiments.common.training import (
-    gradient_rule,
-    layer_of,
-    make_model,
-    make_rule,
-    plain_layers,
-)
-from experiments.common.trials import train_seeds
 from slax_neurons import Connect
-from slax_rules import cross_entropy, gradients
+from slax_rules import RULES, cross_entropy, gradients
 from slax_viz import cosine_similarity
 
 STAGES = ("initial", "trained")
@@ -58,7 +52,7 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     seeds = list(trained_seeds(config))
     cells = [(rule, window) for rule in config["rules"] for window in config["windows"]]
     programs = compiled(model, cells, seeds[0])
-    exact = partial(parts, model, make_rule("bptt", model, seeds[0].rule_key))
+    exact = partial(parts, model, RULES["bptt"].make())
     reference = jax.jit(lambda params, batch: gradients(nnx.merge(*exact(params))[0], cross_entropy, *batch)[1])
     numbers = []
     for stage in STAGES:
@@ -68,7 +62,7 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
             bptt = reference(seed.params[stage], seed.batch)
             for rule, window in cells:
                 whole = made[rule, max(config["windows"])]
-                compared = compare(made[rule, window], bptt, whole)
+                compared = compare(model, made[rule, window], bptt, whole)
                 layers = plain_layers(compared["layers"])
                 found[rule, window].append({"change": float(compared["change"]), "layers": layers})
         numbers += [
@@ -81,20 +75,21 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 def trained_seeds(config: dict[str, Any]) -> Iterator[Seed]:
     """For each seed the parameters before and after training with BPTT, and a batch not used in training."""
     sampler = make_sampler(config, None)
-    trainer = make_trainer(config, "offline", make_model, partial(make_rule, "bptt"))
-    trainings = train_seeds(config, trainer, sampler, config["learning_rate"], "curvature: under bptt")
-    for seed, samples, start, trained, _ in trainings:
-        spikes, labels = samples.others(1)
+    options = {"rates": [config["learning_rate"]], "seeds": config["seeds"], "validates": False, "evaluate_at": (0,)}
+    for run in finite_runs(train(config | {"rule": "bptt"}, "offline", sampler, "curvature: under bptt", **options)):
+        spikes, labels = sampler(run.seed).others(1)
         params = {
-            stage: nnx.state(trainer.network(at)[0], nnx.Param)
-            for stage, at in zip(STAGES, (start, trained), strict=True)
+            stage: nnx.state(run.network(step)[0], nnx.Param) for stage, step in zip(STAGES, run.steps, strict=True)
         }
-        yield Seed(params, (spikes[0].astype(jnp.float32), labels[0]), key_of(seed, "measurements"))
+        yield Seed(
+            params, (jnp.asarray(spikes[0], jnp.float32), jnp.asarray(labels[0])), key_of(run.seed, "measurements")
+        )
 
 
 def rule_of(cell: Cell, model: Connect, key: jax.Array) -> Any:
     name, window = cell
-    return gradient_rule(name, make_rule(name, model, key, **({"steps": window} if name == "tbptt" else {})))
+    pieces = {"steps": window} if name == "tbptt" else {}
+    return gradient_rule(name, RULES[name].make(rngs=nnx.Rngs(key), model=model, **pieces))
 
 
 def parts(model: Connect, rule: Any, params: nnx.State) -> Parts:
@@ -126,8 +121,8 @@ def run(model: Connect, program: Any, cell: Cell, stage: str, seed: Seed) -> nnx
     return program(params, rest, *seed.batch)
 
 
-@jax.jit
-def compare(gradient: nnx.State, bptt: nnx.State, whole: nnx.State) -> dict[str, Any]:
+@nnx.jit
+def compare(model: Connect, gradient: nnx.State, bptt: nnx.State, whole: nnx.State) -> dict[str, Any]:
     def length(tree: nnx.State) -> jax.Array:
         return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
 
@@ -136,7 +131,7 @@ def compare(gradient: nnx.State, bptt: nnx.State, whole: nnx.State) -> dict[str,
         "change": length(difference) / length(whole),
         "layers": {
             layer: {"cosine": cosine.value, "norm_ratio": cosine.norm_ratio, "defined": cosine.defined}
-            for layer, cosine in cosine_similarity(gradient, bptt, group=layer_of).items()
+            for layer, cosine in cosine_similarity(gradient, bptt, group=layer_of(model)).items()
         },
     }
 

@@ -1,6 +1,6 @@
 """Train a deep network under one rule with several seeds, and evaluate each on the test split after its last batch.
 
-The settings are the ones with the best validation accuracy (`experiments.common.trials`).
+The settings are the ones with the best validation accuracy (`experiments.common.learning`).
 """
 
 from functools import partial
@@ -10,35 +10,42 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from experiments.common.learning import RATE, WINDOW, Update, choose
+from experiments.common.measures import loss_at_the_end, spikes_of_layers
 from experiments.common.samples import make_sampler
-from experiments.common.trainer import Trainer, make_trainer, spikes_of_layers
-from experiments.common.training import Update, loss_at_the_end, make_rule
-from experiments.common.trials import RATE, WINDOW, choose, train_seeds
 from experiments.deep.networks import NETWORKS
+from slax_rules import RULES
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
     """The trials of the settings, and the numbers of the seeds 0, 1, ...; no step is selected by accuracy."""
-    sampler = make_sampler(config, spikes)
-    update = update_of(config)
-
-    def make(config: dict[str, Any]) -> Trainer:
-        pieces = {"steps": config["online_window"]} if config["rule"] == "tbptt" else {}
-        rule = partial(make_rule, config["rule"], **pieces)
-        return make_trainer(config, update, NETWORKS[config["network"]], rule, score=summed_accuracy)
-
-    where = f"deep, {config['task']}: under {config['rule']}"
-    trials, trainer = choose(config, make, sampler, where, WINDOW if update == "online" else RATE)
+    sampler, update = make_sampler(config, spikes), update_of(config)
+    trials, runs = choose(
+        config,
+        update,
+        sampler,
+        f"deep, {config['task']}: under {config['rule']}",
+        WINDOW if update == "online" else RATE,
+        network=NETWORKS[config["network"]],
+        rule_of=rule_of,
+        metric=summed_accuracy,
+    )
     seeds = [
         {
-            "seed": seed,
-            "accuracy": float(trainer.score(trained, *samples.test)),
-            "loss": float(loss_at_the_end(losses)),
-            "spikes": jax.tree.map(float, spikes_of_layers(trainer, trained, samples.test[0])),
+            "seed": run.seed,
+            "accuracy": run.test[config["steps"]],
+            "loss": loss_at_the_end(run.losses),
+            "spikes": spikes_of_layers(run.network()[0], sampler(run.seed).test[0]),
         }
-        for seed, samples, _, trained, losses in train_seeds(config, trainer, sampler, trials.chosen[RATE], where)
+        for run in runs
     ]
-    return {"trials": trials.as_json(), "seeds": seeds}
+    return {"trials": trials, "seeds": seeds}
+
+
+def rule_of(config: dict[str, Any]) -> Any:
+    """The function that makes the rule; TBPTT is cut where updates are."""
+    pieces = {"steps": config["online_window"]} if config["rule"] == "tbptt" else {}
+    return partial(RULES[config["rule"]].make, **pieces)
 
 
 def update_of(config: dict[str, Any]) -> Update:

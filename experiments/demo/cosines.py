@@ -6,13 +6,13 @@ from typing import Any
 
 import jax
 from flax import nnx
-from jax import random
 from tqdm import tqdm
 
-from experiments.common.training import layer_of, make_optimizer, make_rule, plain_layers
+from experiments.common.learning import transformation
+from experiments.common.measures import layer_of, plain_layers
 from experiments.demo.notebooks import Batch, random_bits, sampler, second_keys, second_network
 from slax_neurons import Connect
-from slax_rules import cross_entropy, gradients
+from slax_rules import RULES, cross_entropy, gradients
 from slax_rules.training.paths import by_path
 from slax_viz import cosine_similarity
 
@@ -24,7 +24,7 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     with random_bits():
         model = second_network(config["layers"])
         sample = sampler(config["layers"], config["n_steps"])
-        optimizer = make_optimizer(config, model, None, config["learning_rate"])
+        optimizer = nnx.Optimizer(model, transformation(config, config["learning_rate"]), wrt=nnx.Param)
         step = nnx.jit(partial(measure_and_train, config["rules"]))
         for key in tqdm(second_keys(config["training_steps"] + 1), desc="cosines", unit="step", disable=None):
             for rule, layers in step(model, optimizer, sample(key, batch_size=config["batch_size"])).items():
@@ -37,8 +37,8 @@ def measure_and_train(rules: list[str], model: Connect, optimizer: nnx.Optimizer
     _, reference = gradients(model, cross_entropy, *batch)
     found = {}
     for name in rules:
-        _, gradient = gradients(model, cross_entropy, *batch, rule=make_rule(name, model, random.key(0)))
-        layers = cosine_similarity(weights_of(gradient), weights_of(reference), group=layer_of)
+        _, gradient = gradients(model, cross_entropy, *batch, rule=RULES[name].make(rngs=nnx.Rngs(0), model=model))
+        layers = cosine_similarity(weights_of(gradient), weights_of(reference), group=layer_of(model))
         found[name] = {layer: cosine._asdict() | {"cosine": cosine.value} for layer, cosine in layers.items()}
     optimizer.update(model, reference)
     return found

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jax import random
 
-from experiments.common.training import loss_of_params
+from experiments.common.measures import loss_of_params
 from experiments.demo.notebooks import first_keys, first_network, random_bits, sampler
 from slax_neurons import Connect
 from slax_rules.training.paths import by_path

@@ -4,14 +4,13 @@ compare the rule's gradient with BPTT's, layer by layer: before training, and at
 All rules start from the same weights and see the same batches, and the cosines of all rules are at the same parameters.
 """
 
-from functools import partial
 from typing import Any
 
-from experiments.common.agreement import make_agreement, model_state
+from flax import nnx
+
+from experiments.common.learning import choose
+from experiments.common.measures import agreement
 from experiments.common.samples import make_sampler
-from experiments.common.trainer import Trainer, make_trainer
-from experiments.common.training import make_model, make_rule
-from experiments.common.trials import RATE, choose, train_seeds
 
 REFERENCE = "bptt"
 
@@ -21,25 +20,21 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     layer, "initial" and "trained"; BPTT has no cosines."""
     sampler = make_sampler(config, None)
     order = [REFERENCE, *(rule for rule in config["rules"] if rule != REFERENCE)]
-    found, reached = {}, {}
-    for rule in order:
-        own = config | {"rule": rule}
-
-        def make(config: dict[str, Any], rule: str = rule) -> Trainer:
-            return make_trainer(config, "offline", make_model, partial(make_rule, rule))
-
-        where = f"depth of {config['task']}: {config['depth']} hidden layers under {rule}"
-        trials, trainer = choose(own, make, sampler, where)
-        agreement = make_agreement(trainer)
+    found: dict[str, Any] = {}
+    reached: dict[int, nnx.State] = {}
+    for name in order:
+        where = f"depth of {config['task']}: {config['depth']} hidden layers under {name}"
+        trials, runs = choose(config | {"rule": name}, "offline", sampler, where, evaluate_at=(0,))
         seeds = []
-        for seed, samples, start, trained, _ in train_seeds(own, trainer, sampler, trials.chosen[RATE], where):
-            numbers: dict[str, Any] = {"seed": seed, "accuracy": float(trainer.score(trained, *samples.test))}
-            if rule == REFERENCE:
-                reached[seed] = model_state(trainer, trained)
+        for run in runs:
+            numbers: dict[str, Any] = {"seed": run.seed, "accuracy": run.test[config["steps"]]}
+            if name == REFERENCE:
+                reached[run.seed] = nnx.state(run.network()[0])
             else:
-                batches = samples.others(config["eval_batches"])
-                numbers["initial"] = agreement(start, model_state(trainer, start), batches)
-                numbers["trained"] = agreement(start, reached[seed], batches)
+                batches, (model, rule) = sampler(run.seed).others(config["eval_batches"]), run.network(0)
+                numbers["initial"] = agreement(model, rule, batches)
+                nnx.update(model, reached[run.seed])
+                numbers["trained"] = agreement(model, rule, batches)
             seeds.append(numbers)
-        found[rule] = {"trials": trials.as_json(), "seeds": seeds}
+        found[name] = {"trials": trials, "seeds": seeds}
     return {"rules": found}

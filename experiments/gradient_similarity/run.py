@@ -5,9 +5,7 @@ rule's gradient with BPTT, its bias and its variance over batches, and the terms
 omits. It also measures the test accuracy and the firing rates of the hidden layers.
 """
 
-import math
 from collections import defaultdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import random
-from tqdm import tqdm
 
 from experiments.common.keys import key_of
-from experiments.common.samples import make_sampler
-from experiments.common.trainer import Samples, make_trainer
-from experiments.common.training import (
-    activity,
-    check_losses,
-    check_rising,
-    demo_model,
-    layer_of,
-    make_model,
-    make_rule,
-    model_accuracy,
-)
-from experiments.common.trials import start_of
+from experiments.common.learning import finite_runs, train
+from experiments.common.measures import activity, check_rising, layer_of
+from experiments.common.networks import demo_model, make_model
+from experiments.common.samples import Samples, make_sampler
 from experiments.gradient_similarity.terms import terms_of, without_reset_gradient
 from slax_neurons import Connect
 from slax_rules import RULES, UORO, cross_entropy, gradients
@@ -49,21 +37,20 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
     if unknown:
         raise SystemExit(f"There is no rule {', '.join(unknown)}, expected some of: {', '.join(known)}.")
     config = config | {"rule": "bptt", "steps": max(1, config["measure_at"][-1])}
-    part = max(1, math.gcd(*config["measure_at"]))
-    sampler = make_sampler(config, spikes, part)
-    trainer = make_trainer(config, "offline", make_network, partial(make_rule, "bptt"))
-    measured = jax.jit(lambda trained, *samples: measure(config["rules"], trainer.network(trained)[0], *samples))
-    numbers = []
-    for seed in tqdm(range(config["seeds"]), desc=config["task"], unit="seed", disable=None):
-        samples, start = sampler(seed), start_of(trainer, seed)
-        parts = list(trainer.train_in_parts(start, config["learning_rate"], samples.parts()))
-        losses = np.concatenate([losses for _, losses in parts])
-        check_losses(f"gradient_similarity of {config['task']}: under bptt", seed, losses)
-        after = [start, *(trained for trained, _ in parts)]  # after each part
-        given = samples.others(config["eval_batches"]), key_of(seed, "measurements"), samples.test
-        stages = {step: measured(after[step // part], *given) for step in config["measure_at"]}
-        numbers.append({"seed": seed, "stages": [_as_json(config, step, of_step) for step, of_step in stages.items()]})
-    return {"seeds": numbers}
+    sampler, at = make_sampler(config, spikes), config["measure_at"]
+    options = {"rates": [config["learning_rate"]], "seeds": config["seeds"], "validates": False, "evaluate_at": at}
+    where = f"gradient_similarity of {config['task']}: under bptt"
+    measured = nnx.jit(lambda model, *samples: measure(config["rules"], model, *samples))
+    seeds = []
+    for run in finite_runs(train(config, "offline", sampler, where, network=make_network, **options)):
+        samples = sampler(run.seed)
+        given = samples.others(config["eval_batches"]), key_of(run.seed, "measurements"), samples.test[0]
+        stages = [
+            _as_json(config, step, {"test_accuracy": run.test[step]} | measured(run.network(step)[0], *given))
+            for step in at
+        ]
+        seeds.append({"seed": run.seed, "stages": stages})
+    return {"seeds": seeds}
 
 
 def make_network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
@@ -73,8 +60,8 @@ def make_network(config: dict[str, Any], rngs: nnx.Rngs) -> Connect:
     return demo_model(config["layers"], rngs)
 
 
-def measure(rules: list[str], model: Connect, batches: Samples, key: jax.Array, test: Samples) -> dict[str, Any]:
-    """The test accuracy, the spikes per step and neuron of hidden layers, and the numbers of each rule and term by layer.
+def measure(rules: list[str], model: Connect, batches: Samples, key: jax.Array, test: jax.Array) -> dict[str, Any]:
+    """The spikes per step and neuron of hidden layers, and the numbers of each rule and term by layer.
 
     The key is for the random draws of the rules: the read-outs of DECOLLE belong to the rule, and are the same for all batches;
     the signs of UORO are drawn again for each batch.
@@ -90,8 +77,7 @@ def measure(rules: list[str], model: Connect, batches: Samples, key: jax.Array, 
     exact = by_rule["bptt"]
     return {
         "finite": {name: all_finite(vectors) for name, vectors in (by_rule | terms).items()},
-        "test_accuracy": model_accuracy(model, *test),
-        "spikes": activity(model, test[0]),
+        "spikes": activity(model, test),
         "rules": {name: agreement(by_rule[name], exact) for name in ["bptt", *rules]},
         "terms": {name: share(term, exact) for name, term in terms.items()},
     }
@@ -104,21 +90,21 @@ def gradients_of_batch(
     model = nnx.clone(model)  # so that it belongs to the program that calls this, as the rules do
 
     def gradient(name: str, model: Connect) -> Vectors:
-        rule = make_rule(name, model, rule_key)
+        rule: Any = RULES[name].make(rngs=nnx.Rngs(rule_key), model=model)
         if isinstance(rule, UORO):
             rule.stream = nnx.RngStream(noise_key, tag="noise")
-        return by_layer(gradients(model, cross_entropy, inputs, labels, rule=rule)[1])
+        return by_layer(model, gradients(model, cross_entropy, inputs, labels, rule=rule)[1])
 
     by_rule = {name: gradient(name, model) for name in dict.fromkeys([*rules, "bptt", "ostl", "sltt"])}
     cut = without_reset_gradient(model)
     return by_rule, terms_of(by_rule, {name: gradient(name, cut) for name in ("ostl", "bptt")})
 
 
-def by_layer(gradient: nnx.State) -> Vectors:
+def by_layer(model: Connect, gradient: nnx.State) -> Vectors:
     """A gradient as one vector for each layer, counted from 1."""
-    leaves = defaultdict(list)
+    leaves, layer = defaultdict(list), layer_of(model)
     for path, leaf in nnx.to_flat_state(gradient):
-        leaves[layer_of("/".join(map(str, path)))].append(leaf[...].ravel())
+        leaves[layer("/".join(map(str, path)))].append(leaf[...].ravel())
     return {layer: jnp.concatenate(parts) for layer, parts in leaves.items()}
 
 

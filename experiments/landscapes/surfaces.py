@@ -20,7 +20,7 @@ import numpy as np
 from flax import nnx
 from jax import random
 
-from experiments.common.training import loss_of_params
+from experiments.common.measures import loss_of_params
 from experiments.landscapes.problem import make_problem
 from slax_rules.training.paths import by_path
 from slax_viz import barrier, grid_around, interpolation, losses_at, pca_plane, random_plane, surface

@@ -52,7 +52,7 @@ def main() -> None:
     print("| task | quantity | `complexity` | harness, snnTorch's model |\n|---|---|---|---|")
     for task, job in jobs_of("neurobench", "quick", settings_of("neurobench", "quick")).items():
         config = job.config
-        model, numbers, test_set = run.trained(run.program_of(config), config, seed=0)
+        model, numbers, test_set = run.trained(config, seed=0)
         inputs, targets = (np.array(part) for part in test_set)
         twin = SNNTorchModel(parity.twin(model))
         labels = targets if run.METRICS[config["dataset"]] == "accuracy" else np.zeros(inputs.shape[1], np.int64)

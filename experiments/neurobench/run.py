@@ -15,7 +15,9 @@ import optax
 from flax import nnx
 from jax import random
 
-from experiments.common.training import check_losses, loss_at_the_end, make_model, training_step
+from experiments.common.learning import fit_or_stop
+from experiments.common.measures import loss_at_the_end
+from experiments.common.networks import make_model
 from slax_data import make_task
 from slax_data.sets.mackey_glass import (
     NEUROBENCH_SERIES,
@@ -25,8 +27,8 @@ from slax_data.sets.mackey_glass import (
     smape,
 )
 from slax_data.task import held_out
-from slax_neurons import LI, LIF, Connect, arctan, complexity, connect, unroll
-from slax_rules import PerSequence, PerStep, accuracy, cross_entropy, squared_error, train_offline
+from slax_neurons import LI, LIF, Connect, arctan, complexity, connect
+from slax_rules import BPTT, PerSequence, PerStep, accuracy, cross_entropy, predict, squared_error
 
 TEST_STEPS = 10 * POINTS_PER_LYAPUNOV_TIME  # with the same number of training points, as in NeuroBench
 # Decays for the forecast, which has to follow the series: with slow decays it lags behind.
@@ -55,59 +57,41 @@ class Learning(NamedTuple):
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
     """The loss, score and complexity of the trained networks of the seeds 0, 1, ...."""
-    program = program_of(config)
     found = []
     for seed in range(config["seeds"]):
-        model, numbers, (inputs, _) = trained(program, config, seed)
+        model, numbers, (inputs, _) = trained(config, seed)
         found.append({"seed": seed, **numbers, **dataclasses.asdict(complexity(model, inputs))})
     return {"metric": METRICS[config["dataset"]], "seeds": found}
 
 
-def program_of(config: dict[str, Any]) -> Callable[..., Any]:
-    """The function `learned`, compiled once for all seeds."""
-    return jax.jit(partial(learned, config))
-
-
-def trained(
-    program: Callable[..., Any], config: dict[str, Any], seed: int
-) -> tuple[Connect, dict[str, float], tuple[jax.Array, jax.Array]]:
-    """The network of a seed after training, the numbers of `learned`, and its test set."""
-    graphdef, _ = nnx.split(nnx.eval_shape(lambda: model_of(config, nnx.Rngs(0))))
-    state, numbers, test_set, losses = program(random.key(seed), series_of(config, seed))
-    check_losses(f"neurobench of {config['task']}: under bptt", seed, losses)
-    return nnx.merge(graphdef, state), {name: float(number) for name, number in numbers.items()}, test_set
-
-
-def learned(
-    config: dict[str, Any], key: jax.Array, series: jax.Array | None
-) -> tuple[nnx.State, dict[str, jax.Array], tuple[jax.Array, jax.Array], jax.Array]:
-    """Train a network on a task; the key determines all random draws.
+def trained(config: dict[str, Any], seed: int) -> tuple[Connect, dict[str, float], tuple[jax.Array, jax.Array]]:
+    """Train the network of a seed.
 
     Returns:
-        The state of the network; the mean loss of the last tenth of the batches, its score and the baseline's score; the test
-        set; and the losses of all batches.
+        The network; the mean loss of the last tenth of the batches, its score and the baseline's score; and the test set.
     """
-    data_key, model_key, batch_key = random.split(key, 3)
-    learning = classification(config, data_key) if series is None else forecast(config, series)
+    data_key, model_key, batch_key = random.split(random.key(seed), 3)
+    series = series_of(config, seed)
+    learning = learning_of(config, data_key, series)
     model = model_of(config, nnx.Rngs(model_key))
-    rate = optax.cosine_decay_schedule(config["learning_rate"], config["batches"])
-    objects = (model, nnx.Optimizer(model, optax.adamax(rate), wrt=nnx.Param))
-
-    def train_on(model: Connect, optimizer: nnx.Optimizer, key: jax.Array) -> jax.Array:
-        inputs, targets = learning.sample(key)
-        return train_offline(model, optimizer, learning.loss_fn, inputs, learning.kind(targets))
-
-    step, state = training_step(objects, train_on)
-    state, losses = jax.lax.scan(step, state, random.split(batch_key, config["batches"]))
-    nnx.update(objects, state)
+    draw = jax.jit(lambda data_key, series, key: learning_of(config, data_key, series).sample(key))
+    drawn = (draw(data_key, series, key) for key in random.split(batch_key, config["batches"]))
+    losses = fit_or_stop(
+        f"neurobench of {config['task']}: under bptt, seed {seed}",
+        model,
+        BPTT(),
+        optax.adamax(optax.cosine_decay_schedule(config["learning_rate"], config["batches"])),
+        [(inputs, learning.kind(targets)) for inputs, targets in drawn],
+        loss_fn=learning.loss_fn,
+    )
     inputs, targets = learning.test_set
-    _, outputs = unroll(model, model.initialize_carry(inputs.shape[1:]), inputs)
-    numbers = {
-        "loss": loss_at_the_end(losses),
-        "score": learning.score_fn(outputs, targets),
-        "baseline": learning.baseline,
-    }
-    return nnx.state(model), numbers, learning.test_set, losses
+    score = learning.score_fn(predict(model, inputs), targets)
+    numbers = {"loss": loss_at_the_end(losses), "score": float(score), "baseline": float(learning.baseline)}
+    return model, numbers, learning.test_set
+
+
+def learning_of(config: dict[str, Any], key: jax.Array, series: jax.Array | None) -> Learning:
+    return classification(config, key) if series is None else forecast(config, series)
 
 
 def classification(config: dict[str, Any], key: jax.Array) -> Learning:

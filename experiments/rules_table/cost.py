@@ -11,10 +11,11 @@ import jax
 from flax import nnx
 from jax import random
 
+from experiments.common.learning import gradient_rule
+from experiments.common.networks import make_model
 from experiments.common.tasks import task_maker
-from experiments.common.training import gradient_rule, make_model, make_rule
 from slax_neurons import Connect
-from slax_rules import cross_entropy, gradients
+from slax_rules import RULES, cross_entropy, gradients
 
 
 def compute(config: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
@@ -41,7 +42,7 @@ def compute(config: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
 
 def compiled(name: str, model: Connect, key: jax.Array, batch: tuple) -> tuple[Any, nnx.State]:
     """The compiled program of a rule's gradient, and the state of model and rule that it takes before the batch."""
-    graphdef, state = nnx.split((model, gradient_rule(name, make_rule(name, model, key))))
+    graphdef, state = nnx.split((model, gradient_rule(name, RULES[name].make(rngs=nnx.Rngs(key), model=model))))
 
     def gradient(state: nnx.State, inputs: jax.Array, labels: jax.Array) -> nnx.State:
         model, rule = nnx.merge(graphdef, state)

@@ -20,18 +20,10 @@ from jax import random
 from tqdm import tqdm
 
 from experiments.common.keys import key_of
-from experiments.common.trainer import COMPILER_OPTIONS
-from experiments.common.training import (
-    OPTIMIZERS,
-    check_losses,
-    make_model,
-    make_rule,
-    online_window,
-    trained_by,
-)
-from experiments.common.trials import RATE, Trials
+from experiments.common.learning import OPTIMIZERS, RATE, online_window
+from experiments.common.networks import make_model
 from experiments.streaming.sources import Source, make_source
-from slax_rules import BPTT, Stream, accuracy, cost, cross_entropy, extend_stream, look_ahead, start_stream
+from slax_rules import BPTT, RULES, Stream, accuracy, cost, cross_entropy, extend_stream, look_ahead, start_stream
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
@@ -41,13 +33,17 @@ def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any
     learner, where = make_learner(config, source), f"streaming, {config['task']} under {config['rule']}"
     seeds = [seed for seed in range(config["rate_seeds"]) for _ in rates]
     right, _ = follow(config, source, learner, seeds, rates * config["rate_seeds"], f"{where}, learning rates")
-    trials = Trials(rates, right.mean(axis=1).reshape(config["rate_seeds"], len(rates)).tolist())
+    scores = right.mean(axis=1).reshape(config["rate_seeds"], len(rates))
+    best = rates[int(np.argmax(scores.mean(axis=0)))]
+    trials = {"learning_rates": rates, "validation": scores.tolist(), "second": None, "chosen": {RATE: best}}
     seeds = list(range(config["seeds"]))
-    right, losses = follow(config, source, learner, seeds, [trials.chosen[RATE]] * len(seeds), where, choosing=False)
+    right, losses = follow(config, source, learner, seeds, [best] * len(seeds), where, choosing=False)
     for seed, of_seed in zip(seeds, losses, strict=True):
-        check_losses(where, seed, of_seed)
+        wrong = np.flatnonzero(~np.isfinite(of_seed))
+        if wrong.size:
+            raise SystemExit(f"{where}, seed {seed}, the loss of sample {wrong[0] + 1} is not finite.")
     return {
-        "trials": trials.as_json(),
+        "trials": trials,
         "right": ["".join("01"[one] for one in of_seed.astype(int)) for of_seed in right],
         "bytes": memory(config),
     }
@@ -102,10 +98,10 @@ def make_learner(config: dict[str, Any], source: Source) -> Learner:
     def start(key: jax.Array, rate: Any) -> Stream:
         network_key, rule_key = random.split(key)
         model = make_model(config, nnx.Rngs(network_key))
-        rule = make_rule(config["rule"], model, rule_key)
+        rule = RULES[config["rule"]].make(rngs=nnx.Rngs(rule_key), model=model)
         # The rate is a part of the optimizer's state, so that one program serves all rates.
         transformation = optax.inject_hyperparams(OPTIMIZERS[config["optimizer"]])(learning_rate=rate)
-        optimizer = nnx.Optimizer(trained_by(model, rule), transformation, wrt=nnx.Param)
+        optimizer = nnx.Optimizer(model, transformation, wrt=nnx.Param)
         shape = (1, config["layers"][0])
         return start_stream(model, optimizer, cross_entropy, shape, rule=rule, window=window_of(config, rule))
 
@@ -139,7 +135,7 @@ def make_learner(config: dict[str, Any], source: Source) -> Learner:
         return *look_ahead(stream, ahead, spikes[:, None]), label
 
     shared_axis = None if source.is_common else 0
-    visit_all = jax.jit(jax.vmap(visit, in_axes=(0, shared_axis, 0, 0, None)), compiler_options=COMPILER_OPTIONS)
+    visit_all = jax.jit(jax.vmap(visit, in_axes=(0, shared_axis, 0, 0, None)))
     return Learner(jax.jit(jax.vmap(begin)), visit_all)
 
 
@@ -151,5 +147,5 @@ def window_of(config: dict[str, Any], rule: Any) -> int:
 def memory(config: dict[str, Any]) -> int:
     """The bytes that a rule carries for a stream and keeps in a window, counted by `cost`."""
     model = make_model(config, nnx.Rngs(0))
-    rule, shape = make_rule(config["rule"], model, random.key(0)), (config["n_steps"], 1, config["layers"][0])
+    rule, shape = RULES[config["rule"]].make(rngs=nnx.Rngs(0), model=model), (config["n_steps"], 1, config["layers"][0])
     return cost(model, rule, shape, window=window_of(config, rule), measure=False).predicted_bytes

@@ -1,11 +1,20 @@
-"""What the tests of experiments share: the configuration of a job, and figures drawn from numbers."""
+"""What the tests of experiments share: the configuration of a job, results at a toy size, and figures drawn from numbers."""
 
 import csv
-import dataclasses
 import json
+
+import jax
+import pytest
 
 from experiments import plot
 from experiments.common.job import figures_of, jobs_of
+
+
+@pytest.fixture(autouse=True, scope="module")
+def promotion():
+    """Promotes types as JAX does by default, for Optax, whose step counter is an integer."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 def config_of(experiment, job, settings, scale="quick"):
@@ -19,40 +28,15 @@ def as_written(config, numbers, arrays=None):
 
 
 def draw(experiment, results, folder):
-    """Draws all figures of an experiment, looks at their pictures, and returns the rows of each table by stem."""
+    """Draws all figures of an experiment, and returns the rows of each table by stem."""
     mistakes = plot.draw(experiment, figures_of(experiment), results, folder)
     assert not any(mistakes.values()), mistakes
-    tables = {}
-    for stem in figures_of(experiment):
-        assert (folder / f"{stem}.png").stat().st_size > 10_000
-        assert "</svg>" in (folder / f"{stem}.svg").read_text()
-        tables[stem] = list(csv.DictReader((folder / f"{stem}.csv").read_text().splitlines()))
-    return tables
+    files = {stem: folder / f"{stem}.csv" for stem in figures_of(experiment)}
+    assert all(path.with_suffix(".png").stat().st_size > 10_000 for path in files.values())
+    return {stem: list(csv.DictReader(path.read_text().splitlines())) for stem, path in files.items()}
 
 
-def watch(monkeypatch, module, config):
-    """The list of what `compute` of an experiment does: "chosen" when the settings are, and the split of each score.
-
-    The splits are told apart by their sizes, `validation_size` and `test_size`.
-    """
-    done = []
-    splits = {config["validation_size"]: "validation", config["test_size"]: "test"}
-    make, choose_settings = module.make_trainer, module.choose
-
-    def make_trainer(*arguments, **options):
-        trainer = make(*arguments, **options)
-
-        def score(trained, spikes, labels):
-            done.append(splits[len(labels)])
-            return trainer.score(trained, spikes, labels)
-
-        return dataclasses.replace(trainer, score=score)
-
-    def choose(*arguments):
-        found = choose_settings(*arguments)
-        done.append("chosen")
-        return found
-
-    monkeypatch.setattr(module, "make_trainer", make_trainer)
-    monkeypatch.setattr(module, "choose", choose)
-    return done
+def only(rows, **where):
+    """The one row with these cells."""
+    (row,) = (row for row in rows if where.items() <= row.items())
+    return row

@@ -13,14 +13,14 @@ import optax
 import pytest
 import yaml
 from experiment_files import as_written, config_of, draw, watch
-from flax import nnx
-
 from experiments.common.agreement import make_agreement, model_state
-from experiments.common.job import jobs_of
-from experiments.common.schemas import validator
 from experiments.common.trainer import make_trainer
 from experiments.common.training import make_model
 from experiments.common.trials import start_of
+from flax import nnx
+
+from experiments.common.job import jobs_of
+from experiments.common.schemas import validator
 from experiments.credit_grid import cost, grid, plot, references, run
 from slax_rules import RULES, cross_entropy, gradients, train_offline
 

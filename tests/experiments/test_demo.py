@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import yaml
 from experiment_files import as_written, config_of, draw
+from experiments.common.training import loss_of_params, make_optimizer
 from flax import nnx
 from jax import random
 
-from experiments.common.training import loss_of_params, make_optimizer
 from experiments.demo import cosines, plane, plot, train
 from experiments.demo.notebooks import first_keys, first_network, random_bits, sampler, second_keys, second_network
 from slax_rules import BPTT, RTRL, cross_entropy, train_offline, train_online

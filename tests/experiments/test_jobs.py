@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from experiments.common.provenance import seal_of
 
 from experiments import plot, run
 from experiments.common import job as jobs
@@ -20,7 +21,6 @@ from experiments.common.job import (
     scales_of,
     settings_of,
 )
-from experiments.common.provenance import seal_of
 from experiments.common.tasks import task_maker
 
 NEURONS = ["if", "lif", "li", "cuba_lif", "alif", "adlif", "brf", "ltc"]

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import yaml
 from experiment_files import as_written, config_of, draw
+from experiments.common.training import demo_model, loss_of_params
 from flax import nnx
 from jax import random
 
 from experiments.common.schemas import validator
-from experiments.common.training import demo_model, loss_of_params
 from experiments.landscapes import plot, train
 from experiments.landscapes.problem import make_problem
 from experiments.landscapes.surfaces import compute as surfaces

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 import yaml
-
 from experiments.common.provenance import Product, certify, run_of
+
 from experiments.common.sources import Sources
 from experiments.resources import HEAD, largest, main, merged
 

@@ -5,11 +5,11 @@ import lzma
 import tarfile
 
 import pytest
+from experiments.common.provenance import certify, read_certificate
 
 from experiments import shipped
 from experiments.common.job import ARRAYS, NUMBERS, Job
 from experiments.common.products import result_product
-from experiments.common.provenance import certify, read_certificate
 from experiments.common.sources import Sources
 
 

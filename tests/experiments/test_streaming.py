@@ -9,11 +9,11 @@ import optax
 import pytest
 import yaml
 from experiment_files import as_written, config_of, draw
+from experiments.common.training import make_model, make_rule
 from flax import nnx
 from jax import random
 
 from experiments.common.keys import key_of
-from experiments.common.training import make_model, make_rule
 from experiments.streaming import plot, run, sources
 from slax_data import spike_trains
 from slax_rules import cross_entropy, extend_stream, start_stream

@@ -1,0 +1,203 @@
+"""The one procedure by which rules are compared: settings are chosen on validation samples, with as many trials for each rule,
+and the test set is read once, by networks trained with the chosen settings. It is `slax_rules.sweep`, by a configuration.
+
+First, all `learning_rates` are tried. Then, if the configuration has `second_trials`, two values of a second setting are tried
+at the best rate. It is a setting of the rule's own: the alpha of FPTT, or the window between two online updates. A rule without
+such a setting tries two more learning rates instead, halfway (in the logarithm) between the best rate and its neighbors.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+
+from experiments.common.networks import make_model
+from experiments.common.samples import SeedSamples
+from slax_neurons import Connect
+from slax_rules import RULES, TBPTT, Run, Sweep, accuracy, cross_entropy, fit, sweep
+
+Update = Literal["offline", "online"]  # one optimizer step per sequence, or one per window
+Sampler = Callable[[int], SeedSamples]
+
+RATE, WINDOW, ALPHA = "learning_rate", "online_window", "alpha"
+FPTT_WINDOW = 1  # steps between two updates of FPTT, which is part of the optimizer
+OPTIMIZERS = {"adam": optax.adam, "adamax": optax.adamax}
+
+
+def named_rule(config: dict[str, Any]) -> Callable[..., Any]:
+    """The function that makes the rule with the configured name."""
+    return RULES[config["rule"]].make
+
+
+def gradient_rule(name: str, rule: Any) -> Any:
+    """The rule for inspecting its gradient of a sequence: for FPTT, before its regularizer, this is the sum of the gradients of
+    its windows."""
+    return TBPTT(steps=FPTT_WINDOW) if RULES[name].optimizer else rule
+
+
+def online_window(config: dict[str, Any], rule: Any) -> int:
+    """The number of steps between two online updates, from the configuration except for FPTT and TBPTT, which set their own."""
+    if RULES[config["rule"]].optimizer:
+        return FPTT_WINDOW
+    return rule.steps if isinstance(rule, TBPTT) else config["online_window"]
+
+
+def transformation(config: dict[str, Any], rate: Any) -> optax.GradientTransformation:
+    """The configured `optimizer`, in the wrapper of the configured rule if it has one, with `optimizer_options`."""
+    made = OPTIMIZERS[config["optimizer"]](rate)
+    wrapper = RULES[config["rule"]].optimizer if "rule" in config else None
+    return wrapper(made, **config["optimizer_options"]) if wrapper else made
+
+
+def train(
+    config: dict[str, Any],
+    update: Update,
+    sampler: Sampler,
+    where: str,
+    *,
+    rates: Sequence[float],
+    seeds: int,
+    network: Callable[[dict[str, Any], nnx.Rngs], Connect] = make_model,
+    rule_of: Callable[[dict[str, Any]], Callable[..., Any]] = named_rule,
+    metric: Callable[..., Any] = accuracy,
+    tests: bool = True,
+    validates: bool = True,
+    **options: Any,
+) -> Sweep:
+    """The sweep of one rule over learning rates and the seeds 0, 1, ....
+
+    Args:
+        config: provides `steps`, the number of batches of a training, `n_steps`, `online_window`, `optimizer`, `anneal` and
+            `optimizer_options`, and what `network` needs.
+        update: whether there is an update for each sequence or for each window.
+        sampler: maps a seed to its samples.
+        where: the experiment, the task and the rule, for progress and errors.
+        rates, seeds, metric, options: see `slax_rules.sweep`.
+        network: `network(config, rngs)`.
+        rule_of: `rule_of(config)(rngs=..., model=...)`.
+        tests, validates: whether the test samples and the validation samples are read.
+
+    The program stops if no rate keeps all trials finite.
+    """
+    make, make_network, window = rule_of(config), partial(network, config), None
+    if update == "online":
+        window = online_window(config, make(rngs=nnx.Rngs(0), model=make_network(nnx.Rngs(0))))
+    updates = config["steps"] * (1 if window is None else -(-config["n_steps"] // window))
+
+    def optimizer(rate: Any) -> optax.GradientTransformation:
+        return transformation(config, optax.cosine_decay_schedule(rate, updates) if config["anneal"] else rate)
+
+    try:
+        return sweep(
+            make_network,
+            optimizer,
+            cross_entropy,
+            lambda seed: sampler(seed).batches(),
+            rules={where: make},
+            rates=rates,
+            seeds=seeds,
+            validation=(lambda seed: [sampler(seed).validation]) if validates else None,
+            test=(lambda seed: [sampler(seed).test]) if tests else None,
+            metric=metric,
+            update=update,
+            window=window,
+            **options,
+        )
+    except FloatingPointError as error:
+        raise SystemExit(str(error)) from None
+
+
+def finite_runs(found: Sweep) -> list[Run]:
+    """The runs of a sweep of one rule at the chosen rate; the program stops at a run that was not finite."""
+    (runs,) = found.best.values()
+    for run in runs:
+        if run.not_finite:
+            raise SystemExit(
+                f"{run.rule}, seed {run.seed}, the loss or the gradient of training step {run.not_finite} of {len(run.losses)} "
+                "is not finite. Possible causes are a learning rate that is too high, and inputs that are not finite."
+            )
+    return runs
+
+
+def fit_or_stop(
+    where: str, model: Connect, rule: Any, made: optax.GradientTransformation, batches: Any, **how: Any
+) -> np.ndarray:
+    """Train a model in place by `fit`, and return the losses; the program stops at a step that is not finite."""
+    trained = (model, rule) if jax.tree.leaves(nnx.state(rule, nnx.Param)) else model
+    optimizer = nnx.Optimizer(trained, made, wrt=nnx.Param)
+    loss_fn = how.pop("loss_fn", cross_entropy)
+    try:
+        return fit(model, optimizer, loss_fn, batches, rule=rule, **how).losses
+    except FloatingPointError as error:
+        raise SystemExit(f"{where}: {error}") from None
+
+
+def choose(
+    config: dict[str, Any], update: Update, sampler: Sampler, where: str, second: str = RATE, **how: Any
+) -> tuple[dict[str, Any], list[Run]]:
+    """The trials of the first `rate_seeds` seeds as JSON, and the runs of all `seeds` with the chosen settings.
+
+    A score is 0 if the training was not finite, as it may be at a rate that is too high.
+
+    Args:
+        config: provides `learning_rates`, `seeds`, `rate_seeds`, and perhaps `second_trials`, two values for each name of a
+            second setting; without it, there are none.
+        update, sampler, where, how: see `train`.
+        second: the name of the second setting.
+    """
+    rates, count = sorted(config["learning_rates"]), config["rate_seeds"]
+    run = partial(train, update=update, sampler=sampler, where=where, **how)
+    if config.get("second_trials") is None:
+        found = run(config, rates=rates, seeds=config["seeds"], trial_seeds=count, tests=True)
+        return trials_of(found), finite_runs(found)
+    trials = trials_of(run(config, rates=rates, seeds=count, tests=False))
+    best, own = trials["chosen"][RATE], config
+    if second == RATE:
+        values = halfway(rates, best)
+        scores = trials_of(run(config, rates=values, seeds=count, tests=False))["validation"]
+    else:
+        values = config["second_trials"][second]
+        tried = [run(with_setting(config, second, value), rates=[best], seeds=count, tests=False) for value in values]
+        scores = np.hstack([trials_of(one)["validation"] for one in tried]).tolist()
+    means = np.mean(scores, axis=0)
+    trials["second"] = {"setting": second, "values": values, "validation": scores}
+    if means.max() > np.mean(trials["validation"], axis=0).max():
+        trials["chosen"][second] = values[int(np.argmax(means))]
+        own = config if second == RATE else with_setting(config, second, trials["chosen"][second])
+    final = run(own, rates=[trials["chosen"][RATE]], seeds=config["seeds"])
+    return trials, finite_runs(final)
+
+
+def trials_of(found: Sweep) -> dict[str, Any]:
+    """The trials of a sweep of one rule: the scores on the validation samples by seed and rate, and the chosen rate."""
+    ((name, chosen),) = found.chosen.items()
+    scores = np.nan_to_num(found.validation(name).T).tolist()
+    return {"learning_rates": list(found.rates), "validation": scores, "second": None, "chosen": {RATE: chosen}}
+
+
+def second_setting(rule: str, update: Update) -> str:
+    """The setting that a rule of `RULES` tries second: TBPTT(K) has its window by its name."""
+    if RULES[rule].optimizer:
+        return ALPHA
+    return WINDOW if update == "online" and rule != "tbptt" else RATE
+
+
+def with_setting(config: dict[str, Any], name: str, value: float) -> dict[str, Any]:
+    """The configuration with another value of a second setting."""
+    return config | ({"optimizer_options": {ALPHA: value}} if name == ALPHA else {name: value})
+
+
+def halfway(rates: list[float], best: float) -> list[float]:
+    """The two rates halfway, in the logarithm, from the best rate to its neighbors.
+
+    Beyond an end of the rates, it is as far as on the other side.
+    """
+    place = rates.index(best)
+    below = rates[place - 1] if place else best**2 / rates[1]
+    above = rates[place + 1] if best != rates[-1] else best**2 / rates[-2]
+    return [math.sqrt(below * best), math.sqrt(best * above)]

@@ -1,0 +1,106 @@
+"""What experiments measure of a network: losses, spikes, and the agreement of its gradients with BPTT's."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from experiments.common.samples import Samples
+from slax_neurons import Connect, Neuron, unroll
+from slax_rules import accuracy, cross_entropy, gradients
+from slax_viz import cosine_similarity
+
+Layers = dict[str, dict[str, float | None]]
+
+
+def loss_at_the_end(losses: Any) -> float:
+    """The mean loss over the last tenth of the batches."""
+    return float(jnp.mean(jnp.asarray(losses[-max(1, len(losses) // 10) :])))
+
+
+def check_rising(steps: Sequence[int]) -> None:
+    """Stop unless the steps at which something is measured increase."""
+    if list(steps) != sorted(set(steps)):
+        raise SystemExit(f"measure_at is {steps}, expected steps in increasing order.")
+
+
+def loss_of_params(model: Connect, inputs: jax.Array, labels: jax.Array) -> Callable[[nnx.State], jax.Array]:
+    """The loss of the model on these samples, as a function of its parameters: the mean over steps and samples, in nats."""
+    graphdef, _, rest = nnx.split(model, nnx.Param, ...)
+
+    def loss(params: nnx.State) -> jax.Array:
+        network = nnx.merge(graphdef, params, rest)
+        carry = network.initialize_carry(inputs.shape[1:])
+        _, outputs = unroll(network, carry, inputs, chunk=len(inputs))  # in one chunk, which compiles faster
+        return cross_entropy(outputs, labels).mean()
+
+    return loss
+
+
+def model_accuracy(model: Connect, inputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """The accuracy of the model's outputs."""
+    _, outputs = unroll(model, model.initialize_carry(inputs.shape[1:]), inputs)
+    return accuracy(outputs, labels)
+
+
+def activity(model: Connect, inputs: jax.Array) -> dict[str, jax.Array]:
+    """The mean spikes per step and neuron of each hidden layer of spiking neurons, numbered from 1."""
+    _, outputs = model.outputs(model.initialize_carry(inputs.shape[1:]), inputs)
+    hidden = zip(model.modules[:-1], outputs[:-1], strict=True)
+    spikes = [of_module for module, of_module in hidden if getattr(module, "spikes", False)]
+    return {str(number): of_layer.mean() for number, of_layer in enumerate(spikes, 1)}
+
+
+def spikes_of_layers(model: Connect, inputs: jax.Array) -> dict[str, float]:
+    """The same of a trained network."""
+    model.eval()
+    return jax.tree.map(float, _activity(model, jnp.asarray(inputs)))
+
+
+@nnx.jit
+def _activity(model: Connect, inputs: jax.Array) -> dict[str, jax.Array]:
+    return activity(model, inputs.astype(jnp.float32))
+
+
+def layer_of(model: Connect) -> Callable[[str], str]:
+    """A function that maps a path like "modules/2/kernel" to its layer, counted from 1: a layer ends with its neurons.
+
+    The parameters of an edge belong to the layer that it leads to.
+    """
+
+    def layer(path: str) -> str:
+        kind, number, *_ = path.split("/")
+        module = model.edges[int(number)].receiver if kind == "edges" else int(number)
+        return str(1 + sum(isinstance(earlier, Neuron) for earlier in model.modules[:module]))
+
+    return layer
+
+
+def compare(model: Connect, gradient: Any, reference: Any) -> Layers:
+    """The cosine and the norm ratio of two gradients in each layer of a model, None where a gradient is zero."""
+    return plain_layers(_similarity(model, gradient, reference))
+
+
+@nnx.jit
+def _similarity(model: Connect, gradient: Any, reference: Any) -> dict[str, dict[str, jax.Array]]:
+    layers = cosine_similarity(gradient, reference, group=layer_of(model))
+    return {layer: cosine._asdict() | {"cosine": cosine.value} for layer, cosine in layers.items()}
+
+
+def plain_layers(layers: dict[str, dict[str, Any]]) -> Layers:
+    """The numbers of `cosine_similarity` as plain numbers."""
+    return {
+        layer: {name: float(numbers[name]) if numbers["defined"] else None for name in ("cosine", "norm_ratio")}
+        for layer, numbers in layers.items()
+    }
+
+
+def agreement(model: Connect, rule: Any, batches: Samples) -> Layers:
+    """The agreement of a rule's gradient with BPTT's in each layer, on several batches [M, T, B, N] as one."""
+    spikes, labels = batches
+    inputs = jnp.asarray(np.concatenate(spikes, axis=1), jnp.float32)
+    ours, exact = (gradients(model, cross_entropy, inputs, np.ravel(labels), **how)[1] for how in ({"rule": rule}, {}))
+    return compare(model, ours, exact)

@@ -1,0 +1,484 @@
+"""The comparison of learning rules: each is trained with several seeds, at the learning rate that validation samples choose."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array
+from scipy.special import stdtrit
+
+from slax_rules.layerwise.passes import as_rule
+from slax_rules.loop.entry import check_online_loss, train_offline, train_online
+from slax_rules.losses import LossFn, accuracy
+from slax_rules.training.batches import Batch, as_batch
+from slax_rules.training.diagnosis import all_finite
+from slax_rules.training.epoch import prepared
+from slax_rules.training.evaluation import Metric, evaluate
+from slax_rules.training.history import make_bar
+
+# Folded into the key of a seed for weights and rules, so that they are independent of samples drawn by the key itself.
+START = 1
+
+
+class Interval(NamedTuple):
+    """The mean of some numbers x_1, ..., x_n, and Student's confidence interval for it.
+
+        mean ± t s / sqrt(n),    s^2 = sum_i (x_i - mean)^2 / (n - 1)
+
+    where t is the quantile of Student's distribution with n - 1 degrees of freedom. The limits are NaN for a single number.
+
+    Example:
+        >>> from slax_rules import Interval
+        >>> found = Interval.of([0.8, 0.9, 1.0])
+        >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3), found.n
+        (0.9, 0.652, 1.148, 3)
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, numbers: Sequence[float] | np.ndarray, confidence: float = 0.95) -> "Interval":
+        """The interval of some numbers.
+
+        Raises:
+            ValueError: no numbers, or a confidence outside (0, 1).
+        """
+        count = len(numbers)
+        if not count or not 0 < confidence < 1:
+            raise ValueError(
+                f"Got {count} numbers and a confidence of {confidence}, expected at least one number, and 0 < confidence < 1."
+            )
+        mean = float(np.mean(numbers))
+        half = np.nan
+        if count > 1:
+            half = float(stdtrit(count - 1, (1 + confidence) / 2) * np.std(numbers, ddof=1) / np.sqrt(count))
+        return cls(mean, mean - half, mean + half, count)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training of a `sweep`.
+
+    Args:
+        rule, rate, seed: the name of its rule, its learning rate and its seed.
+        losses: the loss of each batch.
+        not_finite: the first batch, counted from 1, whose loss or gradient, or the parameters after it, were not finite; or None.
+            The run has no scores from there on.
+        validation, test: the scores by the number of batches before them. The test samples are read at the chosen rate alone.
+
+    Example:
+        `sweep(...).best["otpe"][0]` is the run of the rule "otpe" with the first seed, at the learning rate that was chosen.
+    """
+
+    rule: str
+    rate: float
+    seed: int
+    losses: np.ndarray
+    not_finite: int | None
+    validation: dict[int, float]
+    test: dict[int, float]
+    _setting: "_Setting" = dataclasses.field(repr=False)
+    _states: dict[int, Any] = dataclasses.field(repr=False)
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The numbers of batches at which it was evaluated; the last is the end."""
+        return tuple(self._states)
+
+    def network(self, step: int | None = None) -> tuple[Any, Any]:
+        """The model and the rule after this number of batches, one of `steps`; at the end by default.
+
+        Raises:
+            ValueError: a number of batches at which the run was not evaluated.
+        """
+        step = self.steps[-1] if step is None else step
+        if step not in self._states:
+            known = ", ".join(map(str, self.steps))
+            raise ValueError(
+                f"Got {step} batches, expected one of: {known}. Ask for it: sweep(..., evaluate_at=({step},))."
+            )
+        model, rule, _ = self._setting.objects(self._states[step], self.rate)
+        return model, rule
+
+    def _score(self, numbers: dict[int, float], step: int | None = None) -> float:
+        return np.nan if self.not_finite else numbers[self.steps[-1] if step is None else step]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """The result of `sweep`; `print` shows its table.
+
+    Args:
+        rates: the learning rates, increasing.
+        trials: by rule, the runs [rates][seeds] that the learning rate was chosen by.
+        chosen: by rule, the learning rate with the best mean score on the validation samples, the smaller of two equals.
+        best: by rule, the runs of all seeds at that rate.
+
+    Example:
+        See `sweep`.
+    """
+
+    rates: tuple[float, ...]
+    trials: dict[str, list[list[Run]]]
+    chosen: dict[str, float]
+    best: dict[str, list[Run]]
+
+    def validation(self, rule: str) -> np.ndarray:
+        """The final scores of the trials on validation samples, by rate and seed [R, S]; NaN for a run that was not finite."""
+        return np.array([[run._score(run.validation) for run in runs] for runs in self.trials[rule]])
+
+    def test(self, rule: str, step: int | None = None) -> np.ndarray:
+        """The scores on the test samples by seed [S], after a number of batches of `evaluate_at`, or at the end."""
+        return np.array([run._score(run.test, step) for run in self.best[rule]])
+
+    def differences(self, reference: str, step: int | None = None, confidence: float = 0.95) -> dict[str, Interval]:
+        """For each other rule, its test score minus the reference's, as the interval of the differences of equal seeds.
+
+        All rules start from the same weights and see the same batches, so differences within a seed vary less than scores do.
+
+        Raises:
+            ValueError: a reference that is no rule of this sweep.
+        """
+        if reference not in self.best:
+            raise ValueError(f"Got the reference {reference!r}, expected one of: {', '.join(self.best)}.")
+        base = self.test(reference, step)
+        others = (rule for rule in self.best if rule != reference)
+        return {rule: Interval.of(self.test(rule, step) - base, confidence) for rule in others}
+
+    def rows(self, confidence: float = 0.95) -> list[dict[str, Any]]:
+        """The table: for each rule the chosen rate, the mean score on validation samples, the mean score on test samples with
+        its interval (None without test samples), the number of seeds, and (rate, seed, batch) of runs that were not finite."""
+        found = []
+        for rule, best in self.best.items():
+            runs = {id(run): run for run in [*(run for runs in self.trials[rule] for run in runs), *best]}.values()
+            score = (
+                Interval.of(self.test(rule), confidence) if all(run.test or run.not_finite for run in best) else None
+            )
+            found.append(
+                {
+                    "rule": rule,
+                    "rate": self.chosen[rule],
+                    "validation": float(self.validation(rule)[self.rates.index(self.chosen[rule])].mean()),
+                    "test": score and score.mean,
+                    "low": score and score.low,
+                    "high": score and score.high,
+                    "seeds": len(best),
+                    "not_finite": [(run.rate, run.seed, run.not_finite) for run in runs if run.not_finite],
+                }
+            )
+        return found
+
+    def __str__(self) -> str:
+        """The table as text."""
+        width = max(4, *map(len, self.best))
+        lines = [
+            f"{'rule':{width}}  {'rate':>8}  validation    test  95 % interval     seeds  runs that were not finite"
+        ]
+        for row in self.rows():
+            scores = [
+                f"{row[name]:.4f}" if row[name] is not None else "-" for name in ("validation", "test", "low", "high")
+            ]
+            told = "; ".join(f"rate {rate:g}, seed {seed}, batch {step}" for rate, seed, step in row["not_finite"])
+            text = f"{row['rule']:{width}}  {row['rate']:8g}  {scores[0]:>10}  {scores[1]:>6}  {scores[2]:>6} to {scores[3]:>6}"
+            lines.append(f"{text}  {row['seeds']:5}  {told or 'none'}")
+        return "\n".join(lines)
+
+    def draw(self, ax: Any, styles: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        """Draw the mean score on the validation samples against the learning rate, with a ring at the chosen rate.
+
+        Args:
+            ax: axes of Matplotlib.
+            styles: by rule, options of `ax.plot`, such as {"otpe": {"color": "C1"}}.
+        """
+        for rule in self.best:
+            style = {"marker": "o", "markersize": 4, "label": rule, **(styles or {}).get(rule, {})}
+            means = self.validation(rule).mean(axis=1)
+            (line,) = ax.plot(self.rates, means, **style)
+            best = self.rates.index(self.chosen[rule])
+            ring = {"marker": "o", "markersize": 11, "fillstyle": "none", "color": line.get_color()}
+            ax.plot(self.rates[best], means[best], **ring)
+        ax.set(xscale="log", xlabel="learning rate", ylabel="score on validation samples")
+        ax.legend()
+
+
+def sweep(
+    make_model: Callable[[nnx.Rngs], nnx.RNNCellBase],
+    optimizer: Callable[[Any], optax.GradientTransformation] | Mapping[str, Any],
+    loss_fn: LossFn,
+    batches: Iterable[Any] | Callable[[int], Iterable[Any]],
+    *,
+    rules: Mapping[str, Any],
+    rates: Sequence[float],
+    seeds: int | Sequence[int] = 5,
+    trial_seeds: int | None = None,
+    validation: Iterable[Any] | Callable[[int], Iterable[Any]] | None = None,
+    test: Iterable[Any] | Callable[[int], Iterable[Any]] | None = None,
+    metric: Metric = accuracy,
+    update: Literal["offline", "online"] = "offline",
+    window: int | Mapping[str, int | None] | None = None,
+    evaluate_at: Sequence[int] = (),
+    progress: bool | None = None,
+) -> Sweep:
+    """Train a model under each of several rules, with several learning rates and seeds, and compare them fairly.
+
+    Every rule has as many trials: one training for each rate and seed. With one seed, all rules start from the same weights
+    and see the same batches in the same order. The rate of a rule is the one with the best mean score on validation samples.
+    Test samples are read once this is decided, and only by the networks that were trained at that rate. One compiled program
+    per rule serves all its rates and seeds.
+
+    Args:
+        make_model: maps `nnx.Rngs` to a new model.
+        optimizer: maps a learning rate to an Optax transformation: `optax.adam`, or `lambda rate: optax.chain(...)`. The rate
+            is a traced number, not a float. Or a dict with one for each rule: FPTT is `lambda rate: fptt(optax.adam(rate))`.
+        loss_fn: see `fit`.
+        batches: batches (inputs, targets) or (inputs, targets, mask), as for `fit`, which each training goes through once: a
+            list, a function that maps a seed to an iterable, or a `Sampler`, whose epochs are the seeds.
+        rules: by name, a rule or a list of rules for layers, as for `fit`; or a function `make(rngs=..., model=...)` for a rule
+            that draws random numbers, such as `RULES["decolle"].make`.
+        rates: the learning rates.
+        seeds: the seeds, or their number, counted from 0.
+        trial_seeds: the number of seeds that try all rates; the others train at the chosen rate alone. All by default.
+        validation: batches by which rates are chosen, or a function that maps a seed to them; optional for a single rate.
+        test: batches for the final score, or a function that maps a seed to them; none by default.
+        metric: the score, larger is better: maps outputs, targets, and the mask if there is one to a number; see `evaluate`.
+        update, window: see `fit`; the window may be a dict with one for each rule.
+        evaluate_at: numbers of batches after which a run is evaluated, in addition to its end; 0 is before training. The
+            arrays of model, rule and optimizer at these points are kept.
+        progress: whether to draw a progress bar; by default only at a terminal.
+
+    Returns:
+        The scores, the chosen rates, and the trained networks.
+
+    Raises:
+        TypeError, ValueError: arguments that do not fit together; see `fit` for model, rules, inputs and targets.
+        FloatingPointError: a rule none of whose rates kept all its trials finite. A trial that is not finite is told in
+            the table, and its rate is not chosen.
+
+    Example:
+        >>> import jax
+        >>> import optax
+        >>> from flax import nnx
+        >>> from slax_neurons import LI, LIF, connect
+        >>> from slax_rules import BPTT, OTTT, cross_entropy, sweep
+        >>> def make_model(rngs):
+        ...     return connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 2, rngs=rngs), LI()])
+        >>> def batches(seed, count=10):
+        ...     for key in jax.random.split(jax.random.key(seed), count):
+        ...         labels = jax.random.bernoulli(key, shape=(32,)).astype(int)
+        ...         yield jax.random.bernoulli(key, 0.2 + 0.4 * labels[:, None], (20, 32, 8)), labels
+        >>> found = sweep(
+        ...     make_model, optax.adam, cross_entropy, batches, rules={"bptt": BPTT(), "ottt": OTTT()}, rates=[1e-3, 1e-2],
+        ...     seeds=3, validation=lambda seed: batches(100 + seed, 1), test=lambda seed: batches(200 + seed, 1))
+        >>> found.chosen
+        {'bptt': 0.01, 'ottt': 0.01}
+        >>> found.test("ottt").shape, found.differences("bptt")["ottt"].n
+        ((3,), 3)
+    """
+    _check(make_model, optimizer, loss_fn, batches, validation, test, rules, rates, update)
+    numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    count = len(numbers) if trial_seeds is None else trial_seeds
+    if not 1 <= count <= len(numbers) or len(set(numbers)) < len(numbers):
+        raise ValueError(
+            f"sweep got the seeds {numbers}, and {count} of them for trials, expected different seeds, and 1 or more."
+        )
+    rates = tuple(sorted(rates))
+    found = Sweep(rates, {}, {}, {})
+    total = len(rules) * (len(rates) * count + len(numbers) - count)
+    with closing(make_bar(total, 0, progress)) as bar:
+        for name, rule in rules.items():
+            graphdef, _ = nnx.split(_network(make_model, rule, 0))
+            setting = _Setting(graphdef, _of(optimizer, name), loss_fn, update, _of(window, name))
+
+            def trained(rate: float, seed: int, name: str = name, rule: Any = rule, setting: _Setting = setting) -> Run:
+                run = _train(
+                    setting,
+                    nnx.state(_network(make_model, rule, seed)),
+                    _by_seed(batches),
+                    name,
+                    rate,
+                    seed,
+                    evaluate_at,
+                )
+                if validation is not None:
+                    run.validation.update(_scores(run, _by_seed(validation), metric))
+                bar.set_postfix({"rule": name, "rate": rate, "seed": seed}, refresh=False)
+                bar.update(1)
+                return run
+
+            found.trials[name] = [[trained(rate, seed) for seed in numbers[:count]] for rate in rates]
+            chosen = _choose(name, found, validation is not None)
+            found.chosen[name] = rates[chosen]
+            found.best[name] = found.trials[name][chosen] + [trained(rates[chosen], seed) for seed in numbers[count:]]
+            if test is not None:
+                for run in found.best[name]:
+                    run.test.update(_scores(run, _by_seed(test), metric))
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Setting:
+    """What stays fixed in a training; equal settings share their compiled program."""
+
+    graphdef: Any  # of the model and the rule
+    optimizer: Callable[[Any], optax.GradientTransformation]
+    loss_fn: LossFn
+    update: str
+    window: int | None
+
+    def __hash__(self) -> int:
+        return hash((self.optimizer, self.loss_fn, self.update, self.window))  # hashing the graphdef takes long
+
+    def objects(self, state: Any, rate: Any) -> tuple[Any, Any, nnx.Optimizer]:
+        """The model, the rule and the optimizer, from the state of the first two and that of the optimizer or None."""
+        network, of_optimizer = state
+        model, rule = nnx.merge(self.graphdef, network, copy=True)
+        trained = (model, rule) if jax.tree.leaves(nnx.state(rule, nnx.Param)) else model
+        optimizer = nnx.Optimizer(trained, self.optimizer(rate), wrt=nnx.Param)
+        if of_optimizer is not None:
+            nnx.update(optimizer, of_optimizer)
+        return model, rule, optimizer
+
+
+def _network(make_model: Callable[[nnx.Rngs], Any], rule: Any, seed: int) -> tuple[Any, Any]:
+    """The model and the rule of a seed. The weights do not depend on the rule."""
+    model_key, rule_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), START))
+    model = make_model(nnx.Rngs(model_key))
+    if not isinstance(model, nnx.RNNCellBase):
+        raise TypeError(
+            f"make_model returned {type(model).__name__}, expected a cell, such as the stack that connect makes."
+        )
+    made = rule(rngs=nnx.Rngs(rule_key), model=model) if callable(rule) and not isinstance(rule, type) else rule
+    as_rule(made)
+    return model, made
+
+
+def _train(
+    setting: _Setting,
+    network: nnx.State,
+    batches: Callable[[int], Iterable[Any]],
+    name: str,
+    rate: float,
+    seed: int,
+    evaluate_at: Sequence[int],
+) -> Run:
+    """Train once."""
+    state: Any = (network, nnx.state(setting.objects((network, None), rate)[2]))
+    states = {0: state} if 0 in evaluate_at else {}
+    pending: list[Array] = []
+    for batch in batches(seed):
+        state, loss = _step(setting, state, rate, as_batch(batch))
+        pending.append(loss)
+        if len(pending) in evaluate_at:
+            states[len(pending)] = state
+    count = len(pending)
+    if count < max([1, *evaluate_at]):
+        raise ValueError(
+            f"sweep got {count} batches for seed {seed}, expected at least {max([1, *evaluate_at])}. A generator can be read "
+            "only once: give a list, or a function that maps a seed to an iterable."
+        )
+    losses = np.array(jax.device_get(pending))
+    states[count] = state
+    bad = [int(index) + 1 for index in np.flatnonzero(~np.isfinite(losses))[:1]]
+    bad += [
+        step for step, (kept, _) in states.items() if not all_finite(jax.tree.leaves(nnx.filter_state(kept, nnx.Param)))
+    ]
+    return Run(name, rate, seed, losses, min(bad, default=None), {}, {}, setting, states)
+
+
+@partial(jax.jit, static_argnums=0)
+def _step(setting: _Setting, state: Any, rate: Any, batch: Batch) -> tuple[Any, Array]:
+    model, rule, optimizer = setting.objects(state, rate)
+    inputs, targets, mask = prepared(model, batch)
+    if setting.update == "online":
+        window = setting.window
+        loss = train_online(model, optimizer, setting.loss_fn, inputs, targets, mask, rule=rule, window=window)
+    else:
+        loss = train_offline(model, optimizer, setting.loss_fn, inputs, targets, mask, rule=rule, window=setting.window)
+    return (nnx.state((model, rule)), nnx.state(optimizer)), loss
+
+
+def _scores(run: Run, batches: Callable[[int], Iterable[Any]], metric: Metric) -> Iterator[tuple[int, float]]:
+    """The score after each number of batches at which the run was finite."""
+    held_out = list(batches(run.seed))
+    for step in run.steps:
+        if run.not_finite is None or step < run.not_finite:
+            model, _ = run.network(step)
+            yield step, evaluate(model, run._setting.loss_fn, held_out, metrics={"score": metric})["score"]
+
+
+def _choose(name: str, found: Sweep, is_validated: bool) -> int:
+    """The index of the best rate."""
+    runs = [run for of_rate in found.trials[name] for run in of_rate]
+    means = found.validation(name).mean(axis=1) if is_validated else np.zeros(1)
+    broken = [run for run in runs if run.not_finite]
+    if np.isnan(means).all():
+        first = broken[0]
+        raise FloatingPointError(
+            f"Under {name}, no learning rate of {', '.join(f'{rate:g}' for rate in found.rates)} kept all trials finite: at "
+            f"{first.rate:g}, seed {first.seed}, the loss or the gradient of batch {first.not_finite} is not finite. Try "
+            "smaller rates, and see that inputs are finite."
+        )
+    return int(np.nanargmax(means))
+
+
+def _of(given: Any, rule: str) -> Any:
+    """The value for a rule, of one for all or a dict with one for each."""
+    return given[rule] if isinstance(given, Mapping) else given
+
+
+def _by_seed(given: Any) -> Any:
+    """Batches as a function of the seed."""
+    return given if given is None or callable(given) else lambda seed: given
+
+
+def _check(
+    make_model: Any,
+    optimizer: Any,
+    loss_fn: Any,
+    batches: Any,
+    validation: Any,
+    test: Any,
+    rules: Any,
+    rates: Any,
+    update: str,
+) -> None:
+    if not callable(make_model) or isinstance(make_model, nnx.Module):
+        raise TypeError(
+            f"sweep got {type(make_model).__name__} as make_model, expected a function that maps nnx.Rngs to a new model: each "
+            "training starts from a new one."
+        )
+    for one in optimizer.values() if isinstance(optimizer, Mapping) else (optimizer,):
+        if callable(one):
+            continue
+        raise TypeError(
+            f"sweep got {type(one).__name__} as the optimizer, expected a function that maps a learning rate to an Optax "
+            "transformation: optax.adam, without a rate."
+        )
+    if not isinstance(rules, Mapping) or not rules:
+        raise TypeError('sweep expects rules by name: rules={"bptt": BPTT(), "otpe": OTPE()}.')
+    for rule in rules.values():
+        if not callable(rule) or isinstance(rule, type):
+            as_rule(rule)
+    if not rates or min(rates) <= 0 or len(set(rates)) < len(rates):
+        raise ValueError(f"sweep got the rates {list(rates)}, expected different positive numbers, at least one.")
+    if update not in ("offline", "online"):
+        raise ValueError(f'sweep got update={update!r}, expected "offline" or "online".')
+    if update == "online":
+        check_online_loss("sweep", loss_fn)
+    if validation is None and len(rates) > 1:
+        raise ValueError("sweep got several rates and no validation samples to choose by. Give some: validation=[...].")
+    for name, given in {"batches": batches, "validation": validation, "test": test}.items():
+        if isinstance(given, Iterator):
+            raise ValueError(
+                f"sweep got a {type(given).__name__} as {name}, which can be read only once, expected a list, or a function "
+                "that maps a seed to an iterable."
+            )

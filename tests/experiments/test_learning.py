@@ -1,0 +1,178 @@
+"""The procedure by which rules are compared: which settings are tried, with which windows and rates, and what is chosen."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from experiment_files import promotion  # noqa: F401
+from flax import nnx
+
+from experiments.common import learning
+from experiments.common.learning import choose, halfway, second_setting, train, transformation
+from experiments.common.measures import agreement, compare, layer_of, spikes_of_layers
+from experiments.common.networks import make_model
+from experiments.common.samples import make_sampler
+from slax_neurons import LI, LIF, Edge, RunningNorm, connect
+from slax_rules import OTTT, RULES, Run, Sweep, cross_entropy, gradients
+
+CONFIG = {
+    **{"task": "tiny", "dataset": "randman", "code": "time", "input_rate": 0.02, "layers": [12, 8, 7, 3], "n_steps": 6},
+    **{
+        "seeds": 3,
+        "rate_seeds": 2,
+        "steps": 4,
+        "batch_size": 5,
+        "learning_rates": [0.1, 0.01, 1.0],
+        "optimizer": "adamax",
+    },
+    **{"anneal": True, "online_window": 4, "optimizer_options": {"alpha": 0.05}, "initial_rate": 0.3, "rule": "ottt"},
+    **{"validation_size": 20, "test_size": 30},
+}
+
+
+def scored(calls, score):
+    """A stand-in for `sweep` that notes what it is asked for; the score of a trial is `score(rate, window)`."""
+
+    def sweep(make, optimizer, loss_fn, batches, *, rules, rates, seeds, trial_seeds=None, test, window, update, **_):
+        ((name, _),) = rules.items()
+        calls.append((tuple(rates), seeds, test is not None, window))
+
+        def run(rate, seed):
+            return Run(name, rate, seed, np.ones(4), None, {4: score(rate, window) + seed / 100}, {}, None, {4: None})
+
+        rates = tuple(sorted(rates))
+        trials = [[run(rate, seed) for seed in range(trial_seeds or seeds)] for rate in rates]
+        best = max(range(len(rates)), key=lambda index: np.mean([of.validation[4] for of in trials[index]]))
+        runs = [run(rates[best], seed) for seed in range(seeds)]
+        return Sweep(rates, {name: trials}, {name: rates[best]}, {name: runs})
+
+    return sweep
+
+
+@pytest.mark.parametrize("second", ["learning_rate", "online_window", "alpha", None])
+def test_each_rule_has_as_many_trials_and_tests_are_read_at_the_end(second, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        learning, "sweep", scored(calls, lambda rate, window: -abs(np.log(rate / 0.02)) - (window == 4))
+    )
+    config = CONFIG | {"rule": "fptt"} if second == "alpha" else CONFIG
+    config |= {"second_trials": second and {"online_window": [2, 3], "alpha": [0.01, 0.25]}}
+    trials, runs = choose(config, "online", make_sampler(config, None), "here", second or "learning_rate")
+    window = 1 if second == "alpha" else 4
+    if second is None:
+        assert calls == [((0.01, 0.1, 1.0), 3, True, 4)]
+    else:
+        assert sum(len(rates) for rates, _, tested, _ in calls if not tested) == 3 + 2
+        assert [tested for *_, tested, _ in calls] == [False] * (len(calls) - 1) + [True]
+        assert calls[0] == ((0.01, 0.1, 1.0), 2, False, window) and calls[-1][:2] == (
+            (trials["chosen"]["learning_rate"],),
+            3,
+        )
+    expected = {None: 0.01, "learning_rate": pytest.approx(0.01 * 10**0.5), "online_window": 0.01, "alpha": 0.01}
+    assert trials["chosen"]["learning_rate"] == expected[second] and [run.seed for run in runs] == [0, 1, 2]
+    assert np.shape(trials["validation"]) == (2, 3) and trials["validation"][1][0] > trials["validation"][0][0]
+    if second == "online_window":
+        assert trials["chosen"]["online_window"] == 2 == calls[-1][-1] and np.shape(trials["second"]["validation"]) == (
+            2,
+            2,
+        )
+    if second == "alpha":  # no better than the configured one
+        assert "alpha" not in trials["chosen"] and trials["second"]["values"] == [0.01, 0.25]
+
+
+def test_rates_of_second_trials_are_halfway_to_the_neighbors():
+    for best, expected in ((0.1, (10**-1.5, 10**-0.5)), (0.01, (10**-2.5, 10**-1.5)), (1.0, (10**-0.5, 10**0.5))):
+        assert halfway([0.01, 0.1, 1.0], best) == pytest.approx(expected)
+
+
+def test_second_settings_windows_and_optimizers_are_those_of_the_rule():
+    pairs = [(rule, update) for rule in ("ottt", "tbptt", "fptt") for update in ("offline", "online")]
+    alpha, rate, window = "alpha", "learning_rate", "online_window"
+    assert [second_setting(*pair) for pair in pairs] == [rate, window, rate, rate, alpha, alpha]
+    for rule, expected in (("ottt", 4), ("tbptt", 10), ("fptt", 1)):
+        assert learning.online_window(CONFIG | {"rule": rule}, RULES[rule].make()) == expected
+    params, pull = {"w": jnp.ones(2)}, {}
+    for alpha in (0.05, 0.5):
+        own = transformation(CONFIG | {"rule": "fptt", "optimizer_options": {"alpha": alpha}}, 0.1)
+        state = own.init(params)
+        for _ in range(3):
+            updates, state = own.update({"w": jnp.full(2, 0.1)}, state, params)
+        pull[alpha] = float(updates["w"][0])
+    assert pull[0.05] != pull[0.5]
+    assert transformation({"optimizer": "adam"}, 0.1).update != optax.adamax(0.1).update
+
+
+def test_the_rate_falls_to_zero_with_the_last_update(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        learning, "sweep", lambda make, optimizer, *_, **given: made.append((optimizer, given["window"]))
+    )
+    for update, updates in (("offline", 4), ("online", 8)):
+        train(CONFIG, update, make_sampler(CONFIG, None), "here", rates=[0.1], seeds=1)
+        optimizer, window = made.pop()
+        own = optimizer(0.5)
+        state, params = own.init({"w": jnp.ones(1)}), {"w": jnp.ones(1)}
+        sizes = []
+        for _ in range(updates + 1):
+            change, state = own.update({"w": jnp.ones(1)}, state, params)
+            sizes.append(float(jnp.abs(change["w"][0])))
+        assert window == {"offline": None, "online": 4}[update]
+        assert sizes[-1] == 0 < sizes[-2] < sizes[0]
+
+
+def test_a_layer_ends_with_its_neurons_whatever_the_stack_is():
+    rngs = nnx.Rngs(0)
+    conv = RunningNorm(nnx.Conv(1, 2, (3, 3), rngs=rngs))
+    stack = [
+        lambda x: x.reshape(-1, 4, 4, 1),
+        conv,
+        LIF(),
+        lambda x: x.reshape(len(x), -1),
+        nnx.Linear(32, 3, rngs=rngs),
+        LI(),
+    ]
+    layer = layer_of(connect(stack))
+    assert [layer(f"modules/{index}/kernel") for index in (1, 4)] == ["1", "2"]
+    linear = [nnx.Linear(3, 3, rngs=rngs) for _ in range(3)]
+    model = connect([linear[0], LIF(), linear[1], LIF(), linear[2], LI()], [Edge(3, 2), Edge(1, 0)], rngs=rngs)
+    layer = layer_of(model)
+    assert [layer(path) for path in ("modules/2/bias", "edges/0/synapse/kernel", "edges/1/synapse/kernel")] == [
+        "2",
+        "2",
+        "1",
+    ]
+
+
+def test_agreement_is_that_of_the_gradients_of_all_batches_as_one():
+    model = make_model(CONFIG, nnx.Rngs(1))
+    rng = np.random.default_rng(0)
+    spikes, labels = rng.random((2, 6, 4, 12)) < 0.3, rng.integers(0, 3, (2, 4))
+    found = agreement(model, OTTT(), (spikes, labels))
+    batches = [(jnp.asarray(x, jnp.float32), jnp.asarray(y)) for x, y in zip(spikes, labels, strict=True)]
+    ways: list = [{"rule": OTTT()}, {}]
+    each = [[gradients(model, cross_entropy, *batch, **how)[1] for batch in batches] for how in ways]
+    ours, exact = (
+        np.mean([np.concatenate([np.ravel(leaf) for leaf in _leaves(g, 2)]) for g in of], axis=0) for of in each
+    )
+    assert found["2"]["cosine"] == pytest.approx(ours @ exact / np.linalg.norm(ours) / np.linalg.norm(exact), abs=1e-5)
+    assert found["2"]["norm_ratio"] == pytest.approx(np.linalg.norm(ours) / np.linalg.norm(exact), rel=1e-4)
+    zero = nnx.state(model, nnx.Param)
+    assert compare(model, zero, nnx.map_state(lambda path, leaf: 0 * leaf, zero))["1"] == {
+        "cosine": None,
+        "norm_ratio": None,
+    }
+
+
+def _leaves(gradient, module):
+    return [gradient["modules"][module][name][...] for name in ("bias", "kernel")]
+
+
+def test_activity_is_that_of_a_network_in_evaluation():
+    """A dropout of everything, which is off in evaluation, would leave the second hidden layer silent."""
+    first, *others = make_model(CONFIG, nnx.Rngs(0)).modules
+    inputs = np.random.default_rng(0).random((6, 9, 12)) < 0.3
+    plain, dropped = (
+        spikes_of_layers(connect([first, others[0], *between, *others[1:]]), inputs)
+        for between in ([], [nnx.Dropout(1.0)])
+    )
+    assert plain == dropped and plain.keys() == {"1", "2"} and min(plain.values()) > 0

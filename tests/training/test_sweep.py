@@ -1,0 +1,254 @@
+"""`sweep` is the plain loop over rules, rates and seeds, chooses on validation samples, and reads the test samples last."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from matplotlib.figure import Figure
+from scipy import stats
+
+from slax_neurons import LI, LIF, connect
+from slax_rules import (
+    BPTT,
+    OTTT,
+    RULES,
+    Interval,
+    Sampler,
+    SequenceLoss,
+    cross_entropy,
+    evaluate,
+    fptt,
+    sweep,
+    train_offline,
+    train_online,
+)
+
+RATES, STEPS = (0.01, 0.1), 4
+
+
+def make_model(rngs):
+    return connect([nnx.Linear(5, 6, rngs=rngs), LIF(), nnx.Linear(6, 3, rngs=rngs), LI()])
+
+
+def batches(seed, count=STEPS, size=4):
+    rng = np.random.default_rng(seed)
+    return [((rng.random((7, size, 5)) < 0.4).astype(np.float32), rng.integers(0, 3, size)) for _ in range(count)]
+
+
+def score(outputs, labels):
+    """A score that tells networks apart, in place of an accuracy of few samples."""
+    return -cross_entropy(outputs, labels).mean()
+
+
+def held_out(seed):
+    return batches(100 + seed, 1, 20)
+
+
+def final_set(seed):
+    return batches(200 + seed, 1, 20)
+
+
+def run(**changes):
+    given = {
+        "rules": {"bptt": BPTT(), "ottt": OTTT()},
+        "rates": RATES[::-1],
+        "seeds": 2,
+        "validation": held_out,
+        "test": final_set,
+        "metric": score,
+        "progress": False,
+    }
+    defaults = {"optimizer": optax.adam, "loss_fn": cross_entropy, "batches": batches}
+    positional = [changes.pop(name, default) for name, default in defaults.items()]
+    return sweep(make_model, *positional, **given | changes)
+
+
+@pytest.fixture(scope="module")
+def found():
+    with jax.numpy_dtype_promotion("standard"):
+        return run(evaluate_at=(0, 3))
+
+
+@pytest.fixture(autouse=True)
+def _promotion():
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def by_hand(rule, rate, seed, steps=STEPS, update="offline", **options):
+    """A plain loop with the documented draws: the weights are drawn before the rule, from a key that only the seed gives."""
+    model_key, rule_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1))
+    model = make_model(nnx.Rngs(model_key))
+    rule = rule(rngs=nnx.Rngs(rule_key), model=model) if callable(rule) else rule
+    both = (model, rule) if jax.tree.leaves(nnx.state(rule, nnx.Param)) else model
+    optimizer = nnx.Optimizer(both, options.pop("optimizer", optax.adam)(rate), wrt=nnx.Param)
+    step = train_offline if update == "offline" else train_online
+    losses = [
+        step(model, optimizer, cross_entropy, *map(jnp.asarray, batch), rule=rule, **options)
+        for batch in batches(seed)[:steps]
+    ]
+    return model, rule, np.array(losses)
+
+
+def value(model, samples):
+    return evaluate(model, cross_entropy, samples, metrics={"score": score})["score"]
+
+
+@pytest.mark.parametrize("name", ["bptt", "ottt"])
+def test_runs_are_those_of_a_plain_loop(found, name):
+    rule = {"bptt": BPTT(), "ottt": OTTT()}[name]
+    for rate, runs in zip(RATES, found.trials[name], strict=True):
+        for seed, got in enumerate(runs):
+            model, _, losses = by_hand(rule, rate, seed)
+            np.testing.assert_allclose(got.losses, losses, rtol=1e-5)
+            assert (got.rule, got.rate, got.seed, got.not_finite) == (name, rate, seed, None)
+            assert got.validation[STEPS] == pytest.approx(value(model, held_out(seed)), rel=1e-4)
+            early = by_hand(rule, rate, seed, 3)[0]
+            assert got.validation[3] == pytest.approx(value(early, held_out(seed)), rel=1e-4)
+            for one, other in zip(*(jax.tree.leaves(nnx.state(of)) for of in (got.network()[0], model)), strict=True):
+                np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_the_best_mean_on_validation_is_chosen_and_tested_alone(found):
+    for name, trials in found.trials.items():
+        means = found.validation(name).mean(axis=1)
+        assert found.validation(name).shape == (2, 2) and found.rates == RATES
+        best = int(np.argmax(means))
+        assert found.chosen[name] == RATES[best] and found.best[name] == trials[best]
+        assert not any(run.test for run in trials[1 - best])
+        for run in trials[best]:
+            assert run.test.keys() == {0, 3, STEPS} == set(run.steps)
+            assert run.test[STEPS] == pytest.approx(value(run.network()[0], final_set(run.seed)), rel=1e-6)
+        np.testing.assert_array_equal(found.test(name, 3), [run.test[3] for run in trials[best]])
+
+
+def test_all_rules_start_from_the_same_weights_and_seeds_differ(found):
+    start = {
+        (name, run.seed): jax.tree.leaves(nnx.state(run.network(0)[0]))
+        for name in found.best
+        for run in found.best[name]
+    }
+    for seed in (0, 1):
+        jax.tree.map(np.testing.assert_array_equal, start["bptt", seed], start["ottt", seed])
+    assert not np.array_equal(start["bptt", 0][1], start["bptt", 1][1])
+
+
+def test_tests_are_read_after_all_choices_and_once_for_each_run_that_was_chosen():
+    read = []
+
+    def logged(name, samples):
+        return lambda seed: read.append((name, seed)) or samples(seed)
+
+    found = run(
+        seeds=(7, 3, 5),
+        trial_seeds=2,
+        validation=logged("v", held_out),
+        test=logged("t", final_set),
+        rules={"bptt": BPTT()},
+    )
+    assert read == [("v", seed) for seed in (7, 3, 7, 3, 5)] + [("t", seed) for seed in (7, 3, 5)]
+    assert [run.seed for run in found.best["bptt"]] == [7, 3, 5] and found.validation("bptt").shape == (2, 2)
+
+
+def test_differences_are_paired_and_tables_have_their_intervals(found):
+    one, other = found.test("ottt"), found.test("bptt")
+    (name, difference), *_ = found.differences("bptt").items()
+    expected = stats.ttest_rel(one, other).confidence_interval(0.95)
+    assert name == "ottt" and difference.mean == pytest.approx((one - other).mean())
+    assert difference[1:] == (pytest.approx(expected.low), pytest.approx(expected.high), 2)
+    row = found.rows(confidence=0.9)[1]
+    low, high = stats.t.interval(0.9, 1, one.mean(), stats.sem(one))
+    assert (row["low"], row["high"]) == (pytest.approx(low), pytest.approx(high))
+    assert (row["rule"], row["rate"], row["seeds"], row["not_finite"]) == ("ottt", found.chosen["ottt"], 2, [])
+    assert row["validation"] == found.validation("ottt").mean(axis=1).max()
+    assert [line.split()[0] for line in str(found).splitlines()] == ["rule", "bptt", "ottt"]
+    assert np.isnan(Interval.of([1.0]).low) and Interval.of([1.0]).mean == 1
+
+
+def test_picture_has_the_means_and_a_ring_at_the_chosen_rate(found):
+    ax = Figure().add_subplot()
+    found.draw(ax, {"ottt": {"color": "red"}})
+    means, ring = ax.lines[2:]
+    np.testing.assert_allclose(means.get_ydata(), found.validation("ottt").mean(axis=1))
+    assert ring.get_xdata() == [found.chosen["ottt"]] and means.get_color() == "red" and ax.get_xscale() == "log"
+
+
+def test_online_rules_have_windows_optimizers_and_draws_of_their_own():
+    own = {"fptt": lambda rate: fptt(optax.adam(rate)), "decolle": optax.adam}
+    windows = {"fptt": 1, "decolle": 3}
+    makers = {name: RULES[name].make for name in own}
+    found = run(rules=makers, rates=[0.02], optimizer=own, window=windows, update="online", validation=None)
+    for name, make in makers.items():
+        for got in found.best[name]:
+            options = {"optimizer": own[name], "window": windows[name], "update": "online"}
+            *_, losses = by_hand(make, 0.02, got.seed, **options)
+            np.testing.assert_allclose(got.losses, losses, rtol=1e-4)
+    one, two = (jax.tree.leaves(nnx.state(run.network()[1])) for run in found.best["decolle"])
+    assert not all(np.array_equal(*pair) for pair in zip(one, two, strict=True))
+
+
+def test_lists_and_samplers_are_batches_of_all_seeds_and_of_each():
+    def sample(key):
+        return jax.random.bernoulli(key, 0.4, (7, 4, 5)), np.arange(4) % 3
+
+    sampler = Sampler(sample, jax.random.key(1), steps=2)
+    given = {"rules": {"bptt": BPTT()}, "rates": [0.1], "validation": held_out(0), "test": None}
+    drawn = run(batches=sampler, **given).best["bptt"]
+    first = [by_seed.losses for by_seed in run(batches=list(sampler(0)), **given).best["bptt"]]
+    np.testing.assert_allclose(drawn[0].losses, first[0], rtol=1e-6)
+    assert len(drawn[1].losses) == 2 and not np.allclose(drawn[1].losses, first[1])
+
+
+def test_a_run_that_is_not_finite_is_told_and_its_rate_not_chosen():
+    def breaks(rate):  # above a rate of 1, the first updates leave the finite numbers
+        return optax.chain(optax.sgd(rate), optax.scale(jnp.where(rate > 1, jnp.inf, 1.0)))
+
+    found = run(optimizer=breaks, rates=[0.1, 10.0], rules={"bptt": BPTT()})
+    assert found.chosen == {"bptt": 0.1} and np.isnan(found.validation("bptt")[1]).all()
+    assert [entry[:2] for entry in found.rows()[0]["not_finite"]] == [(10.0, 0), (10.0, 1)]
+    assert "rate 10, seed 0, batch 2; rate 10, seed 1, batch 2" in str(found)
+    with pytest.raises(
+        FloatingPointError, match=r"Under bptt, no learning rate of 10 .* at 10, seed 0, .* batch 1 is not finite"
+    ):
+        run(
+            optimizer=breaks, rates=[10.0], rules={"bptt": BPTT()}, batches=lambda seed: batches(seed, 1)
+        )  # its last update
+
+
+REFUSED = {
+    "expected a function that maps nnx.Rngs": (TypeError, {"make": make_model(nnx.Rngs(0))}),
+    "expected a cell": (TypeError, {"make": lambda rngs: nnx.Linear(2, 2, rngs=rngs)}),
+    "expected a function that maps a learning rate": (TypeError, {"optimizer": optax.adam(0.1)}),
+    "expects rules by name": (TypeError, {"rules": [BPTT()]}),
+    "Got the class OTTT as the rule": (TypeError, {"rules": {"ottt": OTTT}}),
+    "expected different positive numbers": (ValueError, {"rates": [0.1, -0.1]}),
+    "expected different seeds": (ValueError, {"trial_seeds": 3}),
+    "no validation samples to choose by": (ValueError, {"validation": None}),
+    'expected "offline" or "online"': (ValueError, {"update": "on"}),
+    "got a SequenceLoss": (TypeError, {"update": "online", "loss_fn": SequenceLoss(cross_entropy)}),
+    "as test, which can be read only once": (ValueError, {"test": iter(held_out(0))}),
+    "got 4 batches for seed 0, expected at least 9": (ValueError, {"evaluate_at": (9,)}),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_does_not_fit_is_refused(message, monkeypatch, no_shape_checks):
+    error, changes = REFUSED[message]
+    changes = dict(changes)
+    if "make" in changes:
+        monkeypatch.setitem(globals(), "make_model", changes.pop("make"))
+    with pytest.raises(error, match=message):
+        run(**changes)
+
+
+def test_what_was_not_kept_is_refused(found):
+    with pytest.raises(
+        ValueError, match=r"Got 2 batches, expected one of: 0, 3, 4. Ask for it: sweep\(..., evaluate_at=\(2,\)\)"
+    ):
+        found.best["bptt"][0].network(2)
+    with pytest.raises(ValueError, match="Got the reference 'otpe', expected one of: bptt, ottt"):
+        found.differences("otpe")
+    with pytest.raises(ValueError, match="Got 0 numbers"):
+        Interval.of([])
