@@ -108,9 +108,13 @@ def read(folder: Path, jobs: list[Job], experiment: str, data: Path, keep: bool)
 def read_result(folder: Path, job: Job, experiment: str, data: Path, keep: bool) -> dict[str, Any]:
     """The result of a job; it stops at one that is damaged, of other settings or, without `keep`, of other sources."""
     scale, results = folder.parent.name, folder.parents[1]
-    again = f"To make it again: `python -m experiments.run {experiment} {job.name} --scale {scale} --results {results}`."
+    again = (
+        f"To make it again: `python -m experiments.run {experiment} {job.name} --scale {scale} --results {results}`."
+    )
     product = result_product(experiment, scale, job, results=results, data=data)
-    record = require_used(product, keep, f"{again} To draw one of other settings or sources: --set, or --outdated keep.")
+    record = require_used(
+        product, keep, f"{again} To draw one of other settings or sources: --set, or --outdated keep."
+    )
     result: dict[str, Any] = {"record": {name: record[name] for name in FACTS}}
     for output in job.outputs:
         content = (folder / output).read_bytes()

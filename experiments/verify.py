@@ -10,7 +10,6 @@ scale whose results are shipped may be older than the sources; they are counted,
 
 import argparse
 import sys
-from pathlib import Path
 
 from experiments.common.job import SCALES
 from experiments.common.policy import PEERS

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from experiments.common import records
-from experiments.common.products import in_order, result_product
 from experiments.common.job import ARRAYS, Job
+from experiments.common.products import in_order, result_product
 from experiments.common.records import Product, begin, read_record, record_of, require, settle, state_of, write_record
 
 RUN = {"commit": "0123", "date": "2026-01-01", "machine": "m", "wall_seconds": 1.0}
