@@ -14,7 +14,7 @@ from gallery.claims_file import read_claims
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.parent.name for path in ROOT.glob("experiments/*/jobs.py"))
-FORMS = {"csv", "png", "svg", "record"}  # "record" is the certificate, STEM.record.json
+FORMS = {"csv", "png", "svg", "record"}  # "record" is STEM.record.json
 
 # What plot.py may take: the standard library, arrays, drawing, reading; and of ours the table of rules and that of neurons.
 MODULES = {"matplotlib", "mpl_toolkits", "numpy", "yaml", *sys.stdlib_module_names}
@@ -118,7 +118,7 @@ def claimed():
 
 
 @pytest.mark.parametrize("scale", ["tiny", "quick", "paper"])
-def test_every_figure_has_a_table_a_picture_in_two_forms_and_a_certificate(planned, scale):
+def test_every_figure_has_a_table_a_picture_in_two_forms_and_a_record(planned, scale):
     assert planned[scale] and {figure: forms for figure, forms in planned[scale].items() if forms != FORMS} == {}
 
 
