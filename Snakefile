@@ -70,6 +70,8 @@ onstart:
     except BlockingIOError:
         raise WorkflowError("Another run is at work in this folder. Wait for it, or end it.") from None
     except OSError as error:
-        print(f"This file system has no locks ({error.strerror}): see that no other run is at work.", file=sys.stderr)
+        print(
+            f"This file system has no locks ({error.strerror}): see that no other run is at work.", file=sys.stderr
+        )
     for line in [*told_of_spikes(), *told_of_peers()]:
         print(line)

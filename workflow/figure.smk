@@ -30,7 +30,9 @@ def asked_resource(resource, name, wildcards, attempt):
 def changes_of(name):
     """The options by which a command has the settings that --config changes, with the results in the usual place."""
     usual = settings_of(name, SCALE)
-    changes = [f"--set {key}={json.dumps(value)}" for key, value in PIPELINE.settings[name].items() if value != usual[key]]
+    changes = [
+        f"--set {key}={json.dumps(value)}" for key, value in PIPELINE.settings[name].items() if value != usual[key]
+    ]
     return ["--results results", *changes] if changes else []
 
 

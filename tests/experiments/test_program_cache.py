@@ -22,7 +22,9 @@ print(sum(event.endswith("cache_hits") for event in events), sum(event.endswith(
 
 def run(folder, **environment):
     command = [sys.executable, "-c", PROGRAM, folder]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_COMPILATION", "JAX_PERSISTENT"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("JAX_COMPILATION", "JAX_PERSISTENT"))
+    }
     done = subprocess.run(command, cwd=ROOT, env=kept | environment, capture_output=True, text=True, check=True)
     place, counts = done.stdout.splitlines()
     return place, *map(int, counts.split())

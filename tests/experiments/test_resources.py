@@ -1,4 +1,4 @@
-"""The table of what jobs need: from certificates, and from nothing else."""
+"""The table of what jobs need: from records, and from nothing else."""
 
 import json
 import subprocess
@@ -7,9 +7,8 @@ import sys
 import numpy as np
 import pytest
 import yaml
-from experiments.common.provenance import Product, certify, run_of
 
-from experiments.common.sources import Sources
+from experiments.common.records import Product, run_of, write_record
 from experiments.resources import HEAD, largest, main, merged
 
 
@@ -49,20 +48,20 @@ def test_what_is_found_replaces_what_is_known_and_the_rest_stays():
     }
 
 
-def test_the_table_is_made_of_whole_certificates(tmp_path, monkeypatch):
+def test_the_table_is_made_of_whole_records(tmp_path, monkeypatch):
     file = tmp_path / "results/tiny/demo/a.json"
     file.parent.mkdir(parents=True)
     file.write_text("{}")
     for name, seconds in (("a", 3.0), ("b", 70.0)):
-        product = Product(name, file.with_name(f"{name}.record.json"), (file,), {}, {})
-        certify(product, product.digests(Sources()), device="cpu", wall_seconds=seconds, peak_megabytes=400)
-    damaged = json.loads(product.certificate.read_text()) | {"wall_seconds": 7000.0}
-    product.certificate.write_text(json.dumps(damaged))
+        product = Product(name, (file.with_name(f"{name}.json"),), {})
+        write_record(product, "", device="cpu", wall_seconds=seconds, peak_megabytes=400)
+    damaged = json.loads(product.record.read_text()) | {"wall_seconds": 7000.0}
+    product.record.write_text(json.dumps(damaged))
     table = tmp_path / "resources.yaml"
     main([str(tmp_path / "results"), "--table", str(table)])
     assert table.read_text().startswith(HEAD)
     assert yaml.safe_load(table.read_text()) == {"demo": {"tiny": {"seconds": 3, "megabytes": 400}}}
-    with pytest.raises(SystemExit, match="has no certificates of results"):
+    with pytest.raises(SystemExit, match="has no records of results"):
         main([str(tmp_path / "none"), "--table", str(table)])
 
 
@@ -73,7 +72,7 @@ def test_a_process_that_was_started_counts_too():
     assert before + 200 <= run_of(0.0)["peak_megabytes"] < before + 300
 
 
-def test_a_certificate_has_the_largest_memory_that_the_process_had():
+def test_a_record_has_the_largest_memory_that_the_process_had():
     before = run_of(0.0)["peak_megabytes"]
     large = np.ones(before * 1_000_000 // 8 + 25_000_000)  # 200 MB more than ever before
     del large

@@ -1,16 +1,16 @@
 """The archive of shipped results: what goes in, what comes out, and what is refused."""
 
 import io
+import json
 import lzma
 import tarfile
 
 import pytest
-from experiments.common.provenance import certify, read_certificate
 
 from experiments import shipped
 from experiments.common.job import ARRAYS, NUMBERS, Job
 from experiments.common.products import result_product
-from experiments.common.sources import Sources
+from experiments.common.records import digest_of, read_record, seal_and_write, state_of, write_record
 
 
 @pytest.fixture
@@ -19,64 +19,71 @@ def products(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = []
     for name in ("digits/bptt", "vowels"):
-        job = shipped_job(name)
-        product = result_product("accuracy", "full", job, Sources())
+        job = Job(name, {"scale": "full"}, endings=(NUMBERS, ARRAYS))
+        product = result_product("accuracy", "full", job)
         for file in product.files:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(f"{name} {file.suffix}")
-        certify(product, product.digests(Sources()), commit="0123")
+        write_record(product, product.digest(), commit="0123")
         made.append(product)
     return made
 
 
-def shipped_job(name):
-
-    return Job(name, {"scale": "full"}, endings=(NUMBERS, ARRAYS))
-
-
 def contents(products):
-    return {path: path.read_bytes() for product in products for path in shipped.files_of(product)}
+    return {path: path.read_bytes() for product in products for path in (*product.files, product.record)}
 
 
 def test_what_was_packed_comes_out_again(products, tmp_path, capsys):
     before, file = contents(products), tmp_path / "full.tar.xz"
-    shipped.pack(products, Sources(), file)
+    shipped.pack(products, file)
     assert "2 of 2 jobs" in capsys.readouterr().out
     first = file.read_bytes()
-    shipped.pack(products, Sources(), file)
+    shipped.pack(products, file)
     assert file.read_bytes() == first
-    assert shipped.unpack(products, Sources(), file) == []
+    assert shipped.unpack(products, file) == []
     products[0].files[1].unlink()
     content = bytearray(products[1].files[0].read_bytes())
     content[0] ^= 1
     products[1].files[0].write_bytes(content)
-    assert shipped.unpack(products, Sources(), file) == products
+    assert shipped.unpack(products, file) == products
     assert contents(products) == before
 
 
 def test_damaged_and_missing_results_and_other_settings_are_left_out(products, tmp_path, capsys):
     file = tmp_path / "full.tar.xz"
     products[0].files[0].write_text("changed")
-    shipped.pack(products, Sources(), file)
+    shipped.pack(products, file)
     told = capsys.readouterr().out
-    assert (
-        "Left out: accuracy digits/bptt: " in told and "differs from its certificate" in told and "1 of 2 jobs" in told
-    )
+    assert "Left out: accuracy digits/bptt: " in told and "differs from its record" in told and "1 of 2 jobs" in told
     assert all(name.startswith("accuracy/vowels.") for name in shipped.members(file))
     products[1].files[0].unlink()
     with pytest.raises(SystemExit, match="no results of the scale full to pack"):
-        shipped.pack(products, Sources(), file)
+        shipped.pack(products, file)
 
 
-def test_result_older_than_the_sources_is_packed_with_its_own_certificate(products, tmp_path, capsys):
-    older = read_certificate(products[0].certificate)["made_from"]
-    older["files"]["requirements.lock"] = "another"
-    certify(products[0], older, commit="0000")
-    shipped.pack(products, Sources(), tmp_path / "full.tar.xz")
-    assert "Packed, though not current: accuracy digits/bptt: requirements.lock changed" in capsys.readouterr().out
-    products[0].certificate.unlink()
-    assert shipped.unpack(products, Sources(), tmp_path / "full.tar.xz") == [products[0]]
-    assert read_certificate(products[0].certificate)["commit"] == "0000"
+def test_result_older_than_the_sources_is_packed_with_its_own_record(products, tmp_path, capsys):
+    seal_and_write(products[0].record, read_record(products[0].record) | {"made_from": "others", "commit": "0000"})
+    shipped.pack(products, tmp_path / "full.tar.xz")
+    assert "Packed, though not current: accuracy digits/bptt: made from other sources" in capsys.readouterr().out
+    products[0].record.unlink()
+    assert shipped.unpack(products, tmp_path / "full.tar.xz") == [products[0]]
+    assert read_record(products[0].record)["commit"] == "0000"
+
+
+def test_a_record_of_the_first_format_is_read_and_tells_what_it_told(products, tmp_path):
+    """It has the digest of each source, which today's digests do not equal: the result is older than the sources."""
+    first, files = products[0], read_record(products[0].record)["files"]
+    old = {"format": 1, "files": files, "commit": "4567", "device": "cpu"}
+    old["made_from"] = {"settings": {"scale": "full"}, "files": {"requirements.lock": "0"}}
+    archived = [(path, path.read_bytes()) for path in first.files]
+    archived.append((first.record, json.dumps(old | {"sha256_of_the_rest": digest_of(old)}).encode()))
+    file = archive_with(tmp_path / "old.tar.xz", *((member(shipped.name_of(path)), data) for path, data in archived))
+    before = {path: path.read_bytes() for path in first.files}
+    for path in (*first.files, first.record):
+        path.unlink()
+    assert shipped.unpack(products, file) == [first]
+    assert {path: path.read_bytes() for path in first.files} == before
+    assert state_of(first).kind == "older" and read_record(first.record)["commit"] == "4567"
 
 
 def archive_with(path, *members):
@@ -117,8 +124,8 @@ def test_what_is_no_plain_file_is_refused(tmp_path, bad):
 
 def test_names_that_no_job_has_are_not_written(products, tmp_path):
     file = archive_with(tmp_path / "bad.tar.xz", (member("../outside"), b"x"), (member("/tmp/outside"), b"x"))
-    products[0].certificate.unlink()
-    assert shipped.unpack(products, Sources(), file) == []
+    products[0].record.unlink()
+    assert shipped.unpack(products, file) == []
     assert not (tmp_path / "results/outside").exists()
 
 

@@ -15,7 +15,12 @@ from toy_pipeline import Tree, ended, jobs
 pytestmark = pytest.mark.xdist_group("pipeline")
 
 A = "results/tiny/toy/a.json"
-FIGURE, SPIKES, PAGE, ALL = "figures/tiny/toy.png", "data/processed/japanese_vowels.npz", "figures/index.html", "figures/all"
+FIGURE, SPIKES, PAGE, ALL = (
+    "figures/tiny/toy.png",
+    "data/processed/japanese_vowels.npz",
+    "figures/index.html",
+    "figures/all",
+)
 DRAWN = {"figure toy", "page of figures"}
 RESULTS = {"toy a", "toy b", "toy total"}
 NOTHING = "Nothing to be done"
@@ -151,9 +156,13 @@ def test_what_is_damaged_is_refused_by_hand_and_made_again_by_the_run(tree):
 
 
 def test_what_was_made_by_hand_is_used_and_drawn(tree):
-    tree.edit("experiments/toy/run.py", "config[\"number\"] ** 2", "config[\"number\"] ** 2 + 1")
+    tree.edit("experiments/toy/run.py", 'config["number"] ** 2', 'config["number"] ** 2 + 1')
     code, said = tree.python("experiments.plot", "toy", "--scale", "tiny", "--output", "drawn")
-    assert code == 1 and "a.json is not used: made from other sources or inputs" in said and "experiments.run toy a" in said
+    assert (
+        code == 1
+        and "a.json is not used: made from other sources or inputs" in said
+        and "experiments.run toy a" in said
+    )
     code, said = tree.python("experiments.run", "toy", "total", "--scale", "tiny")
     assert code == 1 and "a.json is not used" in said
     assert tree.python("experiments.run", "toy", "--scale", "tiny")[0] == 0
@@ -165,7 +174,9 @@ def test_what_was_made_by_hand_is_used_and_drawn(tree):
 def test_sources_that_are_edited_during_the_run_are_not_certified(tree):
     tree.set(jobs(a=0, b=8), total=True)
     run = tree.start(ALL, options=("--cores", "1"))
-    while (tree.path / "results/tiny/toy/b.record.json").exists() or not (tree.path / "logs/tiny/toy/b.json.log").exists():
+    while (tree.path / "results/tiny/toy/b.record.json").exists() or not (
+        tree.path / "logs/tiny/toy/b.json.log"
+    ).exists():
         assert run.poll() is None, tree.said()
         time.sleep(0.1)
     time.sleep(2)  # the job is at work
@@ -207,7 +218,9 @@ def test_a_job_that_fails_shows_the_end_of_its_log_and_alone_is_made_again(tree)
     assert tree.run(ALL) != 0 and "the number -1 is negative" in tree.said()
     tree.set(jobs(a=0, b=0) | {"bad": bad | {"number": 5}})
     assert tree.run(ALL, options=("--dry-run",)) == 0
-    assert tree.ran() == {"toy_run", "toy_figures", "gallery", "manifest"} and "toy_run 1" in " ".join(tree.said().split())
+    assert tree.ran() == {"toy_run", "toy_figures", "gallery", "manifest"} and "toy_run 1" in " ".join(
+        tree.said().split()
+    )
 
 
 def test_the_scale_full_is_drawn_from_shipped_results(tree):
@@ -243,7 +256,12 @@ def test_the_scale_full_is_drawn_from_shipped_results(tree):
     ("file", "text", "config", "told"),
     [
         ("experiments/toy/config.yaml", "scale: {}\n", "scale=tiny", "unknown key 'scale'; known keys: shared, scales"),
-        ("experiments/toy/config.yaml", "scales: {}\n", "scale=tiny", "the key 'scales' is given twice, in lines 1 and"),
+        (
+            "experiments/toy/config.yaml",
+            "scales: {}\n",
+            "scale=tiny",
+            "the key 'scales' is given twice, in lines 1 and",
+        ),
         ("data/config.yaml", "  x: {raw: {x$(id>made).npz: null}}\n", "scale=tiny", "'x$(id>made).npz' does not match"),
         ("data/config.yaml", "", "scale=papr", "'papr' is not one of ['tiny', 'quick', 'full', 'paper']"),
     ],

@@ -108,7 +108,7 @@ def pipeline() -> Subject:
     def made(on: Disk) -> dict[str, bytes]:
         folder = on.path / "tree"
         files = [file for name in ("results", "data/processed", "figures") for file in (folder / name).rglob("*")]
-        # Dates and run times are in certificates, and on the page of figures, whose text is compared.
+        # Dates and run times are in records, and on the page of figures, whose text is compared.
         kept = [file for file in files if file.is_file() and not file.name.endswith((".record.json", "index.html"))]
         return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(kept)}
 

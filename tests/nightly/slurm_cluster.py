@@ -1,6 +1,6 @@
 """A Slurm cluster of several nodes on this machine, on loopback, started and stopped by one `with` block.
 
-    python tests/cluster/cluster.py COMMAND...    runs a command on it; SLURM_CONF says where it is
+    python tests/nightly/slurm_cluster.py COMMAND...    runs a command on it; SLURM_CONF says where it is
 
 It needs the programs of Slurm and munge, in Debian the packages slurm-wlm and munge, and keeps everything else in a folder:
 keys, configuration, state and logs. It is no service of the system, and does not touch one.
