@@ -11,7 +11,7 @@ from flax import nnx
 from experiments.common.samples import Samples
 from slax_neurons import Connect, Neuron, unroll
 from slax_rules import accuracy, cross_entropy, gradients
-from slax_viz import cosine_similarity
+from slax_rules import agreement as agreement_of
 
 Layers = dict[str, dict[str, float | None]]
 
@@ -81,17 +81,17 @@ def layer_of(model: Connect) -> Callable[[str], str]:
 
 def compare(model: Connect, gradient: Any, reference: Any) -> Layers:
     """The cosine and the norm ratio of two gradients in each layer of a model, None where a gradient is zero."""
-    return plain_layers(_similarity(model, gradient, reference))
+    return plain_layers(_agreement(model, gradient, reference))
 
 
 @nnx.jit
-def _similarity(model: Connect, gradient: Any, reference: Any) -> dict[str, dict[str, jax.Array]]:
-    layers = cosine_similarity(gradient, reference, group=layer_of(model))
-    return {layer: cosine._asdict() | {"cosine": cosine.value} for layer, cosine in layers.items()}
+def _agreement(model: Connect, gradient: Any, reference: Any) -> dict[str, dict[str, jax.Array]]:
+    layers = agreement_of(gradient, reference, group=layer_of(model))
+    return {layer: found._asdict() for layer, found in layers.items()}
 
 
 def plain_layers(layers: dict[str, dict[str, Any]]) -> Layers:
-    """The numbers of `cosine_similarity` as plain numbers."""
+    """The numbers of `slax_rules.agreement` as plain numbers."""
     return {
         layer: {name: float(numbers[name]) if numbers["defined"] else None for name in ("cosine", "norm_ratio")}
         for layer, numbers in layers.items()

@@ -20,8 +20,7 @@ from experiments.common.measures import layer_of, plain_layers
 from experiments.common.networks import make_model
 from experiments.common.samples import make_sampler
 from slax_neurons import Connect
-from slax_rules import RULES, cross_entropy, gradients
-from slax_viz import cosine_similarity
+from slax_rules import RULES, agreement, cross_entropy, gradients
 
 STAGES = ("initial", "trained")
 
@@ -130,8 +129,8 @@ def compare(model: Connect, gradient: nnx.State, bptt: nnx.State, whole: nnx.Sta
     return {
         "change": length(difference) / length(whole),
         "layers": {
-            layer: {"cosine": cosine.value, "norm_ratio": cosine.norm_ratio, "defined": cosine.defined}
-            for layer, cosine in cosine_similarity(gradient, bptt, group=layer_of(model)).items()
+            layer: {"cosine": found.cosine, "norm_ratio": found.norm_ratio, "defined": found.defined}
+            for layer, found in agreement(gradient, bptt, group=layer_of(model)).items()
         },
     }
 

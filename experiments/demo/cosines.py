@@ -12,9 +12,8 @@ from experiments.common.learning import transformation
 from experiments.common.measures import layer_of, plain_layers
 from experiments.demo.notebooks import Batch, random_bits, sampler, second_keys, second_network
 from slax_neurons import Connect
-from slax_rules import RULES, cross_entropy, gradients
+from slax_rules import RULES, agreement, cross_entropy, gradients
 from slax_rules.training.paths import by_path
-from slax_viz import cosine_similarity
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
@@ -38,8 +37,8 @@ def measure_and_train(rules: list[str], model: Connect, optimizer: nnx.Optimizer
     found = {}
     for name in rules:
         _, gradient = gradients(model, cross_entropy, *batch, rule=RULES[name].make(rngs=nnx.Rngs(0), model=model))
-        layers = cosine_similarity(weights_of(gradient), weights_of(reference), group=layer_of(model))
-        found[name] = {layer: cosine._asdict() | {"cosine": cosine.value} for layer, cosine in layers.items()}
+        layers = agreement(weights_of(gradient), weights_of(reference), group=layer_of(model))
+        found[name] = {layer: measured._asdict() for layer, measured in layers.items()}
     optimizer.update(model, reference)
     return found
 

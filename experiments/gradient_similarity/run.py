@@ -22,8 +22,9 @@ from experiments.common.networks import demo_model, make_model
 from experiments.common.samples import Samples, make_sampler
 from experiments.gradient_similarity.terms import terms_of, without_reset_gradient
 from slax_neurons import Connect
-from slax_rules import RULES, UORO, cross_entropy, gradients
-from slax_viz import cosine_similarity, gradient_noise
+from slax_rules import RULES, UORO, Agreement, cross_entropy, gradients
+from slax_rules import agreement as agreement_of
+from slax_viz import gradient_noise
 
 Vectors = dict[str, jax.Array]  # a gradient as one vector for each layer, [P]; for several batches [M, P]
 
@@ -112,6 +113,11 @@ def all_finite(vectors: Vectors) -> jax.Array:
     return jnp.stack([jnp.isfinite(vector).all() for vector in vectors.values()]).all()
 
 
+def in_each_layer(gradient: Vectors, exact: Vectors) -> dict[str, Agreement]:
+    """The agreement of two gradients in each layer."""
+    return agreement_of(gradient, exact, group=str)
+
+
 def agreement(gradient: Vectors, exact: Vectors) -> dict[str, dict[str, jax.Array]]:
     """The mean over batches of cosine and norm ratio to BPTT for each layer, the numbers of `gradient_noise`, and the variance
     in units of the squared norm of the rule's own expected gradient.
@@ -121,12 +127,12 @@ def agreement(gradient: Vectors, exact: Vectors) -> dict[str, dict[str, jax.Arra
     """
     noise, of_itself = gradient_noise(gradient, exact), gradient_noise(gradient, gradient)
     numbers = {}
-    for layer, cosine in jax.vmap(cosine_similarity)(gradient, exact).items():
+    for layer, found in jax.vmap(in_each_layer)(gradient, exact).items():
         own = noise[layer]
         numbers[layer] = {
-            "batches": jnp.sum(cosine.defined),
-            "cosine": jnp.mean(cosine.value, where=cosine.defined),
-            "norm_ratio": jnp.mean(cosine.norm_ratio, where=cosine.defined),
+            "batches": jnp.sum(found.defined),
+            "cosine": jnp.mean(found.cosine, where=found.defined),
+            "norm_ratio": jnp.mean(found.norm_ratio, where=found.defined),
             "bias_squared": jnp.where(own.defined, own.bias_squared, jnp.nan),
             "variance": jnp.where(own.defined, own.variance, jnp.nan),
             "relative_variance": jnp.where(of_itself[layer].defined, of_itself[layer].variance, jnp.nan),
@@ -140,7 +146,7 @@ def share(term: Vectors, exact: Vectors) -> dict[str, dict[str, jax.Array]]:
     """The share of a term t in the exact gradient G, for each layer: <t, G> / <G, G> from `gradient_noise`, NaN where there are
     too few batches; and |t| / |G|, with t and G averaged over batches, including noise. The shares of all terms add up to 1."""
     means = [{layer: jnp.mean(vectors, axis=0) for layer, vectors in of.items()} for of in (term, exact)]
-    lengths = cosine_similarity(*means)
+    lengths = in_each_layer(*means)
     return {
         layer: {
             "share": jnp.where(noise.defined, noise.projection, jnp.nan),

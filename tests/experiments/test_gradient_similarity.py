@@ -269,7 +269,7 @@ def test_otpe_is_closer_than_ostl_and_ottt_in_hidden_layers_of_deep_nets():
         by_rule, _ = run.gradients_of_batch(settings["rules"], model, key, key, inputs, labels)
         exact = by_rule["bptt"]
         return {
-            name: {layer: cosine.value for layer, cosine in run.cosine_similarity(by_rule[name], exact).items()}
+            name: {layer: found.cosine for layer, found in run.in_each_layer(by_rule[name], exact).items()}
             for name in settings["rules"]
         }
 

@@ -60,9 +60,21 @@ def test_what_is_not_defined_is_flagged_and_never_nan(g, r, defined, has_referen
     assert np.isfinite([measured.cosine, measured.norm_ratio, measured.sign_agreement]).all()
 
 
-def test_other_paths_are_refused():
-    with pytest.raises(ValueError, match=r"paths \['a'\] in the gradient alone and \['b'\] in the reference alone"):
-        agreement({"a": jnp.ones(1)}, {"b": jnp.ones(1)})
+def test_other_paths_and_shapes_are_refused():
+    for other in ({"b": jnp.ones(1)}, {"a": jnp.ones((1, 1))}):
+        with pytest.raises(
+            ValueError, match=r"got \['a \[1\]'\] in the gradient alone and \['. \[1.*\]'\] in the reference"
+        ):
+            agreement({"a": jnp.ones(1)}, other)
+
+
+def test_sums_of_half_precision_are_in_float32():
+    """In bfloat16 the squares of these 4096 entries would add up to 256 only."""
+    low, half = jnp.ones(4096, jnp.bfloat16), (jnp.arange(4096) < 2048).astype(jnp.bfloat16)
+    found = agreement(low, half)["all"]
+    assert found.cosine.dtype == jnp.float32
+    np.testing.assert_allclose([found.cosine, found.norm_ratio], np.sqrt([0.5, 2]), rtol=1e-6)
+    assert not agreement(low * 1e-39, half)["all"].defined  # below the smallest normal number
 
 
 def test_layers_have_the_names_of_health_and_summary():

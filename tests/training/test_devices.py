@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def measured():
     program = Path(__file__).with_name("eight_devices.py")
-    run = subprocess.run([sys.executable, program], env=os.environ, capture_output=True, text=True, timeout=900)
+    run = subprocess.run([sys.executable, program], env=os.environ, capture_output=True, text=True, timeout=1800)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
 

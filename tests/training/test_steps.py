@@ -223,7 +223,7 @@ def test_what_is_no_optimizer_of_this_model_is_an_error():
     """As it is without the tests' check of annotations."""
     model = net()
     rule = adaptive(model)
-    flax = nnx.Optimizer(model, SGD, wrt=nnx.Param)
+    flax = nnx.Optimizer(model, MOMENTUM, wrt=nnx.Param)
     of_both = nnx.Optimizer((model, rule), SGD, wrt=nnx.Param)
     other = nnx.Optimizer(model.modules[0], MOMENTUM, wrt=nnx.Param)
     fewer = nnx.Optimizer(connect([linear(7, 5, 0, jnp.float32), LIF()]), MOMENTUM, wrt=nnx.Param)

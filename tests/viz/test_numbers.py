@@ -1,4 +1,4 @@
-"""Laws of cosines, of bias and variance of gradients, of intervals and of firing rates: those of NumPy in double precision."""
+"""Laws of bias and variance of gradients, of intervals and of firing rates: those of NumPy in double precision."""
 
 from functools import partial
 
@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from scipy import stats
 
-from slax_viz import cosine_similarity, firing_rates, global_cosine_similarity, gradient_noise, mean_interval
+from slax_viz import firing_rates, gradient_noise, mean_interval
 
 LAYERS = {"1": {"bias": (2,), "kernel": (3, 2)}, "2": {"kernel": (2, 2)}}
 
@@ -31,58 +30,6 @@ def layer_of(path):
 
 def vector(tree):
     return np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in jax.tree.leaves(tree)])
-
-
-def assert_cosine(found, g, r, precision=1e-6, scale=1.0):
-    g, r = vector(g), vector(r)
-    assert bool(found.defined) and abs(found.value) <= 1
-    np.testing.assert_allclose(found.value, g @ r / np.sqrt((g @ g) * (r @ r)), atol=precision)
-    np.testing.assert_allclose(found.norm_ratio, scale * np.sqrt((g @ g) / (r @ r)), rtol=10 * precision)
-
-
-@pytest.mark.parametrize("scale", [1e-33, 1.0, 1e36])
-def test_cosines_are_those_of_the_definition_at_any_scale(scale):
-    """Of leaves, of groups as one vector, and of the whole, under jit."""
-    g, r = trees(0), trees(1)
-    g["1"]["bias"] *= 100  # so that a mean of the cosines of leaves would not do
-    compare = jax.jit(
-        lambda g, r: (cosine_similarity(g, r), cosine_similarity(g, r, group=layer_of), global_cosine_similarity(g, r))
-    )
-    leaves, groups, whole = compare(jax.tree.map(lambda leaf: leaf * np.float32(scale), g), r)
-    assert sorted(leaves) == ["1/bias", "1/kernel", "2/kernel"] and sorted(groups) == ["1", "2"]
-    for path, found in leaves.items():
-        layer, name = path.split("/")
-        assert_cosine(found, g[layer][name], r[layer][name], scale=scale)
-    for layer, found in groups.items():
-        assert_cosine(found, g[layer], r[layer], scale=scale)
-    assert_cosine(whole, g, r, scale=scale)
-    assert_cosine(global_cosine_similarity(g, jax.tree.map(np.negative, g)), g, jax.tree.map(np.negative, g))
-
-
-def test_a_gradient_without_a_direction_has_no_cosine_and_a_broken_one_is_not_hidden():
-    one, zero, tiny, broken = (np.array([1.0, x], np.float32) * s for x, s in ((1, 1), (0, 0), (0, 1e-42), (np.nan, 1)))
-    compare = jax.jit(lambda g, r: global_cosine_similarity({"w": g}, {"w": r}))
-    for g, r in ((zero, one), (one, zero), (tiny, one), (zero, zero)):
-        assert tuple(map(float, compare(g, r))) == (0, 0, 0)
-    for g, r in ((broken, one), (zero, broken)):
-        assert not compare(g, r).defined and np.isnan(compare(g, r).value)
-
-
-def test_cosines_are_computed_in_the_wider_type(x64):
-    # In bfloat16 the squares of these 4096 entries would add up to 256 only.
-    low = {"w": jnp.ones(4096, jnp.bfloat16)}
-    half = {"w": jnp.where(jnp.arange(4096) < 2048, 1, 0).astype(jnp.bfloat16)}
-    found = global_cosine_similarity(low, half)
-    assert found.value.dtype == jnp.float32
-    np.testing.assert_allclose((found.value, found.norm_ratio), (np.sqrt(0.5), np.sqrt(2)), rtol=1e-6)
-    assert global_cosine_similarity(trees(0), trees(1, dtype=np.float64)).value.dtype == jnp.float64
-
-
-def test_leaves_are_matched_by_path_in_states_and_dicts():
-    state = nnx.state(nnx.List([nnx.Linear(3, 2, rngs=nnx.Rngs(0)), nnx.Linear(2, 2, rngs=nnx.Rngs(1))]))
-    found = cosine_similarity(state, nnx.to_pure_dict(state))
-    assert sorted(found) == ["0/bias", "0/kernel", "1/bias", "1/kernel"]
-    assert list(cosine_similarity({"a": {"value": np.ones(1)}}, {"a": {"value": np.ones(1)}})) == ["a/value"]
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-25])
@@ -168,11 +115,6 @@ ONES = {"w": np.ones((2, 3), np.float32)}
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (partial(cosine_similarity, ONES, {"v": ONES["w"]}), r"only in gradients: \['w'\], only in reference: \['v'\]"),
-        (partial(cosine_similarity, ONES, {"w": ONES["w"].T}), r"w: \(2, 3\) and \(3, 2\)"),
-        (partial(cosine_similarity, ONES, {"w": np.ones((2, 3), int)}), "int32 at 'w' in reference"),
-        (partial(cosine_similarity, {"a/b": np.ones(2), "a": {"b": np.ones(2)}}, {}), "two leaves with the same path"),
-        (partial(global_cosine_similarity, {}, {}), "empty trees"),
         (partial(gradient_noise, trees(0, 1), trees(1, 1)), "the same number of batches in each, at least 2"),
         (partial(gradient_noise, *2 * [ONES | {"b": np.ones((4, 2), np.float32)}]), r"'b': \(4,\)"),
         (partial(mean_interval, np.ones((1, 3))), "at least 2 samples"),

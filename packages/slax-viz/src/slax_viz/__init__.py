@@ -31,8 +31,5 @@ from slax_viz.noise import gradient_noise as gradient_noise
 from slax_viz.planes import Plane as Plane
 from slax_viz.planes import pca_plane as pca_plane
 from slax_viz.planes import random_plane as random_plane
-from slax_viz.similarity import Cosine as Cosine
-from slax_viz.similarity import cosine_similarity as cosine_similarity
-from slax_viz.similarity import global_cosine_similarity as global_cosine_similarity
 from slax_viz.statistics import Interval as Interval
 from slax_viz.statistics import mean_interval as mean_interval

@@ -66,7 +66,7 @@ def gradient_noise(
     Args:
         gradients: tree of floating-point arrays [M, ...], the gradients of M >= 2 independent batches.
         reference: tree with the same paths and shapes, on the same batches.
-        group: maps a path to the label of its group, as in `cosine_similarity`.
+        group: maps a path to the label of its group, as in `agreement` of slax_rules.
 
     Returns:
         The noise by path like "modules/0/kernel", or by label.

@@ -64,7 +64,7 @@ def agreement(
             each leaf stands alone, and "all" is the entire gradient.
 
     Raises:
-        ValueError: trees with different paths.
+        ValueError: trees with different paths or shapes.
 
     Example:
         >>> import jax.numpy as jnp
@@ -80,11 +80,11 @@ def agreement(
         ['0 Linear/bias', 'all', '0 Linear/kernel', '2 Linear/bias', '2 Linear/kernel']
     """
     left, right = by_path(gradient), by_path(reference)
-    if left.keys() != right.keys():
+    mine, theirs = ({f"{path} {list(jnp.shape(leaf))}" for path, leaf in tree.items()} for tree in (left, right))
+    if mine != theirs:
         raise ValueError(
-            f"agreement got paths {sorted(left.keys() - right.keys())} in the gradient alone and "
-            f"{sorted(right.keys() - left.keys())} in the reference alone, expected the same. Take both gradients by the "
-            "parameters of one model."
+            f"agreement got {sorted(mine - theirs)} in the gradient alone and {sorted(theirs - mine)} in the reference alone, "
+            "expected the same paths and shapes. Take both gradients by the parameters of one model."
         )
     names = module_names(model)
     groups = defaultdict(list)
