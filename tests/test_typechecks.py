@@ -1,10 +1,9 @@
-"""Other tests check the types of what they call, once for each value of their parameters; here it is seen that they do."""
+"""All tests check the types of what they call; here it is seen that they do."""
 
 import jax.numpy as jnp
 import pytest
 from jaxtyping import Array, Float, TypeCheckError, jaxtyped
 
-from covering import EVERY
 from slax_data import latency_encode
 from typechecks import beartype_once
 
@@ -32,15 +31,3 @@ def test_function_in_a_function_is_checked_each_time():
                 adder(step)(x, wrong)
     with pytest.raises(TypeCheckError, match=r"return value of .*adder"):
         adder(0)(x, x)
-
-
-ran = set()
-
-
-@pytest.mark.parametrize(("one", "other"), [(1, 1), (1, 2), (2, 2), (2, 1)])
-def test_first_case_of_a_value_is_checked_and_the_others_are_not(one, other):
-    pairs = {("one", one), ("other", other)}
-    checked = EVERY or bool(pairs - ran)
-    ran.update(pairs)
-    with pytest.raises(TypeCheckError if checked else ValueError, match="n_steps"):
-        latency_encode(jnp.zeros(3), n_steps="4" if checked else -1)

@@ -30,7 +30,7 @@ def primitives_of(function, *arguments):
 def everything_linear(x, kernel, image):
     """Each primitive that the sparsity of SnAp knows, by the function of JAX that makes it."""
     y = jnp.concatenate([x + x, x - x, -x, x * 2, x / 2])[::-1].reshape(2, -1).T
-    y = jnp.pad(y, 1)[1:, None].squeeze(1) @ kernel
+    y = jnp.pad(y, 1)[2:, None].squeeze(1) @ kernel
     y = jnp.cumsum(jnp.split(jnp.copy(y), 2)[0], axis=0).sum(axis=1)
     windows = jax.lax.reduce_window(x, 0.0, jax.lax.add, (2,), (1,), "VALID")
     image = jax.lax.conv_general_dilated(image, jnp.ones((1, 1, 2, 2)), (1, 1), "SAME")

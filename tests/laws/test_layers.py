@@ -412,6 +412,13 @@ def test_tess_has_the_bases_of_its_paper():
         np.testing.assert_allclose(matrix, wave / 6, atol=1e-9)
 
 
+def test_direct_feedback_of_two_layers_is_random_feedback():
+    model, _ = pair([7, 6, 4], [lif(), LI])
+    hidden, last = layers_of(model)
+    direct, random = Direct(rngs=nnx.Rngs(5)), Random(rngs=nnx.Rngs(5))
+    np.testing.assert_array_equal(direct.matrix(hidden, 6, 4, jnp.float64), random.kernels(last)[0])
+
+
 def test_equal_options_make_equal_rules():
     assert OSTL() == OSTL(route=Symmetric()) and OSTL() != OSTL(recurrence=True)
     assert hash(OSTL()) == hash(OSTL(route=Symmetric()))

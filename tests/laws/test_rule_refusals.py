@@ -303,6 +303,12 @@ def test_neighbors_of_what_is_refused_work():
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(under(rule, model)))
 
 
+def test_pieces_of_tbptt_as_long_as_the_window_take_what_changes_itself():
+    norm = connect([synapse(), LIF(), nnx.BatchNorm(4, rngs=rngs())])
+    loss = train_online(norm, optimizer(norm), cross_entropy, X, LABELS, rule=TBPTT(steps=T), window=T)
+    assert np.isfinite(loss)
+
+
 def model():
     return layers(LIF(), LI())
 
@@ -397,6 +403,9 @@ CALLS = {
         lambda: under(BPTT(), nnx.LSTMCell(7, 4, rngs=rngs()), penalties=[firing_rate(0.1)]), "without layers of neurons"
     ),
     "penalty without spikes": (lambda: under(OSTL(), layers(LI()), penalties=[firing_rate(0.1)]), r"layers of spiking neurons"),
+    "layer of a penalty before the first": (
+        lambda: under(OSTL(), model(), penalties=[firing_rate(0.1, layers=(-1,))]), "for layer -1 of a model with 2 layers"
+    ),
     "layer of a penalty": (
         lambda: under(OSTL(), model(), penalties=[firing_rate(0.1, layers=(2,))]), "for layer 2 of a model with 2 layers"
     ),

@@ -6,17 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from covering import EVERY
-
 SCRIPTS = sorted((Path(__file__).parent / "foreign").glob("*.py"))
-FEW = ("neurobench_reads", "tonic_reads")  # the others in `make test-all`: each needs an environment
 UV = Path(sys.executable).with_name("uv")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "script", [script for script in SCRIPTS if EVERY or script.stem in FEW], ids=lambda script: script.stem
-)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_sets_of_other_libraries_are_read(script):
     run = subprocess.run([UV, "run", "--no-project", "--quiet", "--script", script], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
