@@ -1,4 +1,4 @@
-"""The pipeline on a toy: edited, damaged and stale files are never used or certified; times play no part; nothing runs twice."""
+"""The pipeline on a toy: edited, damaged and stale files are never used or certified; times play no part; no job runs twice."""
 
 import base64
 import json
