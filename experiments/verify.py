@@ -39,6 +39,9 @@ def main() -> None:
             else:
                 why = "it has no record that holds now" if state.kind == "missing" else state.why
                 wrong |= {str(file): why for file in product.files if file.exists()}
+        listed = MANIFEST.read_text(encoding="utf-8") if scale == shown and MANIFEST.exists() else ""
+        if listed and (pipeline.pending or listed != pipeline.manifest()):
+            wrong[str(MANIFEST)] = "it is not the list of what is there"
     folders = [SPIKES, FIGURES, *(RESULTS / scale for scale in SCALES)]
     files = {path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix not in LEFT}
     bare = {str(path): "no product has it: it can be deleted" for path in files - sound}

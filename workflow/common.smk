@@ -60,7 +60,8 @@ if workflow.is_main_process:
     if SCALE == shipped.SCALE and OUTDATED_ASKED != "remake" and (number := shipped.unpack_what_is_lacking()):
         print(f"Unpacked from {shipped.archive()}: the results of {number} jobs.", file=sys.stderr)
     PIPELINE = Pipeline(SCALE, **ASKED_FOR, look=settle)
-    print(*PIPELINE.told(), sep="\n", end="", file=sys.stderr)
+    for line in PIPELINE.told():
+        print(line, file=sys.stderr)
     if PIPELINE.pending or (MANIFEST.exists() and MANIFEST.read_text(encoding="utf-8") != PIPELINE.manifest()):
         MANIFEST.unlink(missing_ok=True)
 else:

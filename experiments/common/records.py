@@ -1,7 +1,7 @@
 """Records: what the files of the pipeline were made from, and what they contain, by digest.
 
-Whatever the pipeline makes, spikes, results, figures and their page, is a product: files that one command makes together, with a
-record `NAME.record.json` beside them. A record is about the files as long as they have the checksums in it, and a product is
+Whatever the pipeline makes, spikes, results, figures and their page, is a product: files that one command makes together, with
+a record `NAME.record.json` beside them. A record is about the files as long as they have the checksums in it, and a product is
 current if `made_from`, the digest of what it was made from, is what it would be made from now. Times of files play no part.
 """
 
@@ -177,7 +177,7 @@ def require_used(product: Product, keep: bool, how: str) -> dict[str, Any]:
     """The record of a product.
 
     Raises:
-        SystemExit: the product is missing, damaged, or made with other settings or, without `keep`, from other sources or inputs.
+        SystemExit: the product is missing, damaged, of other settings or, without `keep`, from other sources or inputs.
     """
     record = require(product.files, how)
     state = state_of(product)

@@ -8,7 +8,17 @@ import pytest
 from experiments.common import records
 from experiments.common.job import ARRAYS, Job
 from experiments.common.products import in_order, result_product
-from experiments.common.records import Product, begin, read_record, record_of, require, settle, state_of, write_record
+from experiments.common.records import (
+    Product,
+    begin,
+    digest_of,
+    read_record,
+    record_of,
+    require,
+    settle,
+    state_of,
+    write_record,
+)
 
 RUN = {"commit": "0123", "date": "2026-01-01", "machine": "m", "wall_seconds": 1.0}
 
@@ -45,6 +55,10 @@ def test_every_changed_byte_of_a_record_is_seen(product):
     for text in ("", "[]", "{}", '{"sha256_of_the_rest": 1}', "null", "\x00", content.decode().replace("2", "3", 1)):
         product.record.write_text(text)
         assert read_record(product.record) is None
+    other = json.loads(content) | {"format": 1}
+    del other["sha256_of_the_rest"]
+    product.record.write_text(json.dumps(other | {"sha256_of_the_rest": digest_of(other)}))
+    assert read_record(product.record) is None
 
 
 def test_settings_and_what_it_is_made_from_are_told_apart(product, tmp_path):

@@ -4,8 +4,8 @@ import os
 
 import pytest
 import yaml
-
 from slurm_cluster import cluster, missing_programs, wait_for
+
 from toy_pipeline import Tree, ended, jobs, results
 
 SLURM = ("--workflow-profile", "slurm", "--slurm-init-seconds-before-status-checks", "2")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("packages", "experiments", "docs", "tests", "workflow", "pyproject.toml")
+COPIED = ("packages", "experiments", "docs", "workflow", "pyproject.toml")
 RULE = '''"""Signals that flip their sign."""
 
 import dataclasses
@@ -155,21 +155,6 @@ def test_schema_takes_the_configuration(toy_tree):
         "print(*validator(schema).iter_errors(settings_of('accuracy', 'tiny')))"
     )
     assert run(toy_tree, "-c", program).strip() == ""
-
-
-def test_contract_tests_are_tests_of_them(toy_tree):
-    of_rules = ["tests/contract/test_every_rule.py", "tests/rules/test_devices.py", "tests/rules/test_masks.py"]
-    files = [
-        *of_rules,
-        "tests/neurons/test_analyses.py",
-        "tests/data/test_encoders.py",
-        "tests/data/test_datasets.py",
-    ]
-    collected = run(toy_tree, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *files)
-    assert {line.partition("::")[0] for line in collected.splitlines() if "toy" in line} == set(files)
-    run(toy_tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_covering.py")
-    of_sets = [line for line in collected.splitlines() if "test_datasets" in line]
-    assert any("toy_set" in line for line in of_sets) and any("digits-toy" in line for line in of_sets)
 
 
 def test_an_experiment_trains_and_draws_them(toy_tree):

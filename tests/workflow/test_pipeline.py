@@ -1,4 +1,4 @@
-"""The pipeline on a toy: edited, damaged and stale files are never used or certified; times play no part; nothing runs twice."""
+"""The pipeline on a toy: edited, damaged and stale files are never used or certified; times play no part; no job runs twice."""
 
 import base64
 import json
@@ -139,6 +139,8 @@ def test_what_is_damaged_is_refused_by_hand_and_made_again_by_the_run(tree):
     before = contents(tree)
     for file in (A, FIGURE, SPIKES, PAGE, ALL):
         change_byte(tree.path / file)
+    told = tree.python("experiments.verify")[1]
+    assert all(f"{file}: " in told for file in (A, FIGURE, SPIKES, PAGE, ALL))
     for command in (
         ["experiments.plot", "toy", "--scale", "tiny", "--output", "drawn"],
         ["gallery", "--scale", "tiny", "--results", A, "--page", "page.html", "--text", "text.md"],
