@@ -130,16 +130,7 @@ def curves_of(data: Data) -> list[Curve]:
     ]
 
 
-def rate_rows(data: Data) -> Iterator[list[Any]]:
-    return rate_curves.rows(curves_of(data))
-
-
-def draw_rates(data: Data) -> Figure:
-    """Draw the validation accuracy against the learning rate."""
-    return rate_curves.draw("accuracy_rates", curves_of(data))
-
-
 FIGURES = {
     "accuracy": Plot(COLUMNS, rows, draw),
-    "accuracy_rates": Plot(["task", "mode", "rule", *rate_curves.COLUMNS], rate_rows, draw_rates),
+    "accuracy_rates": rate_curves.plot("accuracy_rates", ["task", "mode", "rule"], curves_of),
 }

@@ -3,7 +3,7 @@
 The trials of a second setting are points at the rate at which they were made, without a line.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common.figures import SUMMARY, check_given, summary, write_note
+from experiments.common.figures import SUMMARY, Plot, check_given, panels, summary, write_note
 
 COLUMNS = ["learning_rate", "setting", "value", "chosen", "basin", *SUMMARY, "seeds"]  # after row, column, curve
 SHARE = (0.0, 1.0)
@@ -86,11 +86,23 @@ class Curve(NamedTuple):
         return found
 
 
-def rows(curves: Sequence[Curve]) -> Iterator[list[Any]]:
-    for curve in curves:
-        for rate, setting, value, chosen, accuracies in curve.points:
-            cells = [rate, setting, value, int(chosen), curve.basin, *summary(accuracies, SHARE), len(accuracies)]
-            yield [curve.row, curve.column, curve.name, *cells]
+def plot(stem: str, start: Sequence[str], curves_of: Callable[[Any], Iterable[Curve]]) -> Plot:
+    """The figure of all trials.
+
+    Args:
+        stem: stem of the figure.
+        start: titles of the row, the column and the name of a curve in the table; without columns, of row and name.
+        curves_of: the curves, from what `prepare` makes.
+    """
+
+    def rows(data: Any) -> Iterator[list[Any]]:
+        for curve in curves_of(data):
+            names = [curve.row, curve.column, curve.name] if len(start) == 3 else [curve.row, curve.name]
+            for rate, setting, value, chosen, accuracies in curve.points:
+                cells = [rate, setting, value, int(chosen), curve.basin, *summary(accuracies, SHARE), len(accuracies)]
+                yield [*names, *cells]
+
+    return Plot([*start, *COLUMNS], rows, lambda data: draw(stem, [*curves_of(data)]))
 
 
 def draw(stem: str, curves: Sequence[Curve]) -> Figure:
@@ -99,9 +111,7 @@ def draw(stem: str, curves: Sequence[Curve]) -> Figure:
     names_of_rows = list(dict.fromkeys(curve.row for curve in curves))
     names_of_columns = list(dict.fromkeys(curve.column for curve in curves))
     shape = len(names_of_rows), len(names_of_columns)
-    figure, axes = plt.subplots(
-        *shape, figsize=(2.6 * shape[1] + 2.6, 2.1 * shape[0] + 0.9), sharex=True, sharey="row", squeeze=False
-    )
+    figure, axes = panels(*shape, (2.6, 2.1), (2.6, 0.9), sharex=True, sharey="row")
     for line, row in zip(axes, names_of_rows, strict=True):
         for ax, column in zip(line, names_of_columns, strict=True):
             own = [curve for curve in curves if (curve.row, curve.column) == (row, column)]

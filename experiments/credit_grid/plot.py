@@ -380,19 +380,10 @@ def curves_of(data: Data) -> list[Curve]:
     return curves
 
 
-def rate_rows(data: Data) -> Iterator[list[Any]]:
-    return rate_curves.rows(curves_of(data))
-
-
-def draw_rates(data: Data) -> Figure:
-    """Draw the validation accuracy against the learning rate."""
-    return rate_curves.draw("credit_grid_rates", curves_of(data))
-
-
 FIGURES = {
     "credit_grid": Plot(COLUMNS, rows, draw),
     "credit_grid_cosine": Plot(COSINE_COLUMNS, cosine_rows, draw_cosine),
     "credit_grid_differences": Plot(DIFFERENCE_COLUMNS, difference_rows, draw_differences),
     "credit_grid_cost": Plot(COST_COLUMNS, cost_rows, draw_cost),
-    "credit_grid_rates": Plot(["task", "temporal", "spatial", *rate_curves.COLUMNS], rate_rows, draw_rates),
+    "credit_grid_rates": rate_curves.plot("credit_grid_rates", ["task", "temporal", "spatial"], curves_of),
 }

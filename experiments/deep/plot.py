@@ -85,16 +85,7 @@ def curves_of(tasks: Results) -> list[Curve]:
     ]
 
 
-def rate_rows(data: Results) -> Iterator[list[Any]]:
-    return ([task, *cells] for task, _, *cells in rate_curves.rows(curves_of(data)))
-
-
-def draw_rates(data: Results) -> Figure:
-    """Draw the validation accuracy against the learning rate."""
-    return rate_curves.draw("deep_rates", curves_of(data))
-
-
 FIGURES = {
     "deep": Plot(COLUMNS, rows, draw),
-    "deep_rates": Plot(["task", "rule", *rate_curves.COLUMNS], rate_rows, draw_rates),
+    "deep_rates": rate_curves.plot("deep_rates", ["task", "rule"], curves_of),
 }

@@ -211,17 +211,8 @@ def curves_of(data: Data) -> list[Curve]:
     ]
 
 
-def rate_rows(data: Data) -> Iterator[list[Any]]:
-    return rate_curves.rows(curves_of(data))
-
-
-def draw_rates(data: Data) -> Figure:
-    """Draw the validation accuracy against the learning rate."""
-    return rate_curves.draw("rules_table_rates", curves_of(data))
-
-
 FIGURES = {
     "rules_table": Plot(COLUMNS, table_rows, draw),
     "rules_table_cost": Plot(COST_COLUMNS, cost_rows, draw_cost),
-    "rules_table_rates": Plot(["task", "mode", "rule", *rate_curves.COLUMNS], rate_rows, draw_rates),
+    "rules_table_rates": rate_curves.plot("rules_table_rates", ["task", "mode", "rule"], curves_of),
 }

@@ -138,17 +138,7 @@ def curves(tasks: Results) -> list[rate_curves.Curve]:
     ]
 
 
-def rate_rows(tasks: Results) -> Iterator[list[Any]]:
-    for task, _, *cells in rate_curves.rows(curves(tasks)):
-        yield [task, *cells]
-
-
-def draw_rates(tasks: Results) -> Figure:
-    """Draw the accuracy of all predictions against the learning rate, on the streams that rates are chosen by."""
-    return rate_curves.draw("streaming_rates", curves(tasks))
-
-
 FIGURES = {
     "streaming": Plot(COLUMNS, rows, draw),
-    "streaming_rates": Plot(["task", "rule", *rate_curves.COLUMNS], rate_rows, draw_rates),
+    "streaming_rates": rate_curves.plot("streaming_rates", ["task", "rule"], curves),
 }
