@@ -127,14 +127,6 @@ def check_same_everywhere(tree: Any, mesh: Mesh) -> None:
         )
 
 
-def texts_of_processes(text: str) -> list[str]:
-    """The text of each process, in all processes, which call this at the same time with a text that is not empty."""
-    mine = np.frombuffer(text.encode(), np.uint8)
-    lengths = multihost_utils.process_allgather(np.array([mine.size])).ravel()
-    padded = multihost_utils.process_allgather(np.pad(mine, (0, lengths.max() - mine.size)))
-    return [bytes(row[:length]).decode() for row, length in zip(padded, lengths, strict=True)]
-
-
 def mesh_of(inputs: Array) -> Mesh | None:
     """The devices that a batch is split over; None if it is on one device or its placement is unknown."""
     if isinstance(inputs, jax.core.Tracer) or not isinstance(inputs, jax.Array):
@@ -166,8 +158,19 @@ def map_shares(function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_spec
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
-def state_specs(make: Callable[[int], Any], batch: int) -> Any:
-    """The partition of a tree along each array's first axis that grows with the batch; `make` maps a batch size to shapes."""
+def rule_state_specs(rule: LearningRule, plan: Any, model: nnx.RNNCellBase, inputs: Array) -> Any:
+    """The partition of the state of a rule, for inputs [T, B, ...]: along each array's first axis that grows with the batch."""
+    graphdef, state = nnx.split((model, rule))
+
+    def start(batch: int) -> Any:
+        shape = (batch, *inputs.shape[2:])
+
+        def initialize(state: nnx.State) -> Any:
+            model, rule = nnx.merge(graphdef, state, copy=True)
+            carry = model.initialize_carry(shape, nnx.Rngs(0))
+            return rule.initialize(plan, model, carry, jax.ShapeDtypeStruct(shape, inputs.dtype))
+
+        return jax.eval_shape(initialize, state)
 
     def spec(one: jax.ShapeDtypeStruct, two: jax.ShapeDtypeStruct) -> PartitionSpec:
         if jax.dtypes.issubdtype(one.dtype, jax.dtypes.prng_key):
@@ -179,25 +182,7 @@ def state_specs(make: Callable[[int], Any], batch: int) -> Any:
         axes = [axis for axis, (n, m) in enumerate(zip(one.shape, two.shape, strict=True)) if n != m]
         return PartitionSpec(*[None] * axes[0], AXIS) if axes else REPLICATED
 
-    return jax.tree.map(spec, make(batch), make(2 * batch))
-
-
-def rule_state_specs(rule: LearningRule, plan: Any, model: nnx.RNNCellBase, inputs: Array) -> Any:
-    """The partition of the state of a rule, for inputs [T, B, ...]."""
-    graphdef, state = nnx.split((model, rule))
-
-    def make(batch: int) -> Any:
-        shape = (batch, *inputs.shape[2:])
-
-        def initialize(state: nnx.State) -> Any:
-            model, rule = nnx.merge(graphdef, state, copy=True)
-            return rule.initialize(
-                plan, model, model.initialize_carry(shape, nnx.Rngs(0)), jax.ShapeDtypeStruct(shape, inputs.dtype)
-            )
-
-        return jax.eval_shape(initialize, state)
-
-    return state_specs(make, inputs.shape[1])
+    return jax.tree.map(spec, start(inputs.shape[1]), start(2 * inputs.shape[1]))
 
 
 def check_splittable(model: nnx.RNNCellBase) -> None:
