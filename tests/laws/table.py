@@ -12,7 +12,7 @@ from flax import nnx
 import oracle
 from slax_neurons import Connect
 from slax_rules import RULES, Direct, FixedBases, Local, Route, Symmetric, Target
-from slax_rules.layerwise.plan import plan_stack
+from slax_rules.layerwise.stack import plan_stack
 from stacks import Conv, Pair, pair
 
 T, B, C = 9, 3, 4  # three windows of three steps, which are one program

@@ -13,7 +13,7 @@ from laws.table import LI, lif, made
 from slax_neurons import LI as Integrator
 from slax_neurons import LIF, connect, unroll
 from slax_rules import BPTT, RULES, cross_entropy, gradients
-from slax_rules.layerwise.engine import as_rule
+from slax_rules.layerwise.passes import as_rule
 from stacks import linear, pair
 
 T, B = 32, 4

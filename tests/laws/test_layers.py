@@ -76,7 +76,7 @@ from slax_rules import (
     train_offline,
     train_online,
 )
-from slax_rules.layerwise.linear_response import parameter_slopes
+from slax_rules.layerwise.input_traces import parameter_slopes
 from stacks import deviation, furthest, gradients_of, inputs, linear, pair, worst
 
 EXACT = 1e-12
