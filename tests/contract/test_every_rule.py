@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from covering import combinations
+from experiments.common.styles import STYLES
 from kinds_of_rules import OF_EACH_CLASS, OF_EACH_CLASS_AND_ROUTE, of_each_kind
 from slax_neurons import connect, unroll
 from slax_rules import (
@@ -104,7 +105,7 @@ def test_every_line_of_the_registry_is_complete(name):
 
 
 def test_no_two_rules_look_the_same():
-    styles = [entry.style for entry in RULES.values()]
+    styles = [STYLES[name] for name in RULES]
     for look in (
         [(style.color,) for style in styles],
         [(style.marker,) for style in styles],

@@ -9,7 +9,7 @@ from flax import nnx
 from slax_neurons import Connect
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.objective import read_targets
-from slax_rules.loop.windows import Batch, Learner, Losses, window_gradient
+from slax_rules.loop.windows import Batch, Learner, Losses
 
 
 def start(model: Connect, rule: Any, inputs: jax.Array) -> Any:
@@ -34,6 +34,6 @@ def _window(
     model = nnx.merge(graphdef, params)
     batch = Batch(inputs, read_targets(targets, *inputs.shape[:2]), mask)
     plan = rule.plan(model, inputs.shape[2:])
-    found = window_gradient(Learner(model, rule, plan, Losses(loss_fn)), state, batch)
-    loss, _ = found.loss
-    return loss, found.model, found.state
+    learner = Learner(model, rule, plan, Losses(loss_fn))
+    found = learner.window(state, inputs, learner.objective(batch))
+    return found.loss.value, found.model, found.state

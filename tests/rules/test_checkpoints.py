@@ -17,6 +17,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from slax_rules.training.progress import Progress
 
 from covering import EVERY
 from slax_neurons import ALIF, LI, LIF, Dropout, Trainable, connect
@@ -38,7 +39,6 @@ from slax_rules import (
     predict,
     save_weights,
 )
-from slax_rules.training.progress import Progress
 
 T, B, N, C = 6, 4, 5, 3
 HIDDEN = 64  # so that numbers fill most of the files
