@@ -158,8 +158,19 @@ def map_shares(function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_spec
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
-def state_specs(make: Callable[[int], Any], batch: int) -> Any:
-    """The partition of a tree along each array's first axis that grows with the batch; `make` maps a batch size to shapes."""
+def rule_state_specs(rule: LearningRule, plan: Any, model: nnx.RNNCellBase, inputs: Array) -> Any:
+    """The partition of the state of a rule, for inputs [T, B, ...]: along each array's first axis that grows with the batch."""
+    graphdef, state = nnx.split((model, rule))
+
+    def start(batch: int) -> Any:
+        shape = (batch, *inputs.shape[2:])
+
+        def initialize(state: nnx.State) -> Any:
+            model, rule = nnx.merge(graphdef, state, copy=True)
+            carry = model.initialize_carry(shape, nnx.Rngs(0))
+            return rule.initialize(plan, model, carry, jax.ShapeDtypeStruct(shape, inputs.dtype))
+
+        return jax.eval_shape(initialize, state)
 
     def spec(one: jax.ShapeDtypeStruct, two: jax.ShapeDtypeStruct) -> PartitionSpec:
         if jax.dtypes.issubdtype(one.dtype, jax.dtypes.prng_key):
@@ -171,25 +182,7 @@ def state_specs(make: Callable[[int], Any], batch: int) -> Any:
         axes = [axis for axis, (n, m) in enumerate(zip(one.shape, two.shape, strict=True)) if n != m]
         return PartitionSpec(*[None] * axes[0], AXIS) if axes else REPLICATED
 
-    return jax.tree.map(spec, make(batch), make(2 * batch))
-
-
-def rule_state_specs(rule: LearningRule, plan: Any, model: nnx.RNNCellBase, inputs: Array) -> Any:
-    """The partition of the state of a rule, for inputs [T, B, ...]."""
-    graphdef, state = nnx.split((model, rule))
-
-    def make(batch: int) -> Any:
-        shape = (batch, *inputs.shape[2:])
-
-        def initialize(state: nnx.State) -> Any:
-            model, rule = nnx.merge(graphdef, state, copy=True)
-            return rule.initialize(
-                plan, model, model.initialize_carry(shape, nnx.Rngs(0)), jax.ShapeDtypeStruct(shape, inputs.dtype)
-            )
-
-        return jax.eval_shape(initialize, state)
-
-    return state_specs(make, inputs.shape[1])
+    return jax.tree.map(spec, start(inputs.shape[1]), start(2 * inputs.shape[1]))
 
 
 def check_splittable(model: nnx.RNNCellBase) -> None:
