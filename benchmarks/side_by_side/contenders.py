@@ -12,7 +12,7 @@ and under `[tool.benchmark]`
   it `differs` from ours.
 
 The file has a function for each of its benchmarks, named after it, `bptt(variant, workload)` for example. It returns a step: a
-callable that makes one gradient (in `data`, one batch) and returns the loss, with the methods of `JaxStep` and `TorchStep`.
+callable that makes one gradient and returns the loss, with the methods of `JaxStep` and `TorchStep`.
 With `neurons` there is also a function `spikes_of(variant, currents)`, the neuron alone, which is checked before anything is
 timed.
 """
