@@ -104,12 +104,6 @@ def script(file: Path) -> dict[str, Any]:
     return tomllib.loads("\n".join(line.removeprefix("#").removeprefix(" ") for line in block))
 
 
-def needs_torch(peer: str) -> bool:
-    """True if a peer's file asks for PyTorch, whose wheels with CUDA's libraries take gigabytes."""
-    dependencies = script(PEERS / f"{peer}.py")["dependencies"]
-    return any(re.split("[=<>]", requirement)[0] == "torch" for requirement in dependencies)
-
-
 def contenders(benchmark: str, names: list[str]) -> list[Contender]:
     """The contenders of a benchmark selected by names such as "jaxpike", for all its variants, or "slax:remat"; all
     contenders if there are no names."""
