@@ -16,7 +16,7 @@ from jax import random
 from experiments.common.learning import transformation
 from experiments.common.measures import loss_of_params
 from experiments.demo import cosines, plane, plot, train
-from experiments.demo.notebooks import first_keys, first_network, random_bits, sampler, second_keys, second_network
+from experiments.demo.notebooks import first_keys, first_network, random_bits, sampler
 from slax_rules import BPTT, RTRL, cross_entropy, train_offline, train_online
 from slax_rules.training.paths import by_path
 
@@ -74,17 +74,6 @@ def test_the_cosines_of_the_second_notebook_are_the_published_ones():
     for (_, _, rule, layer, after), value in published.items():
         assert found[rule][after][str(layer)] == pytest.approx(value, abs=1e-4)
         assert layer == 3 or abs(found[rule][after - 1][str(layer)] - value) > 1e-4  # nor do other steps have them
-
-
-def test_the_weights_of_the_second_notebook_come_after_two_networks():
-    layers = CONFIG["quick"]["second"]["layers"]
-    rngs = nnx.Rngs(0)
-    with random_bits():
-        for n_in, n_out in [(64, 100), (100, 100), (100, 100), (64, 100), (100, 100), (100, 10)]:
-            nnx.Linear(n_in, n_out, rngs=rngs)
-        third = nnx.Linear(64, 100, rngs=rngs)
-        np.testing.assert_array_equal(second_network(layers).modules[0].kernel[...], third.kernel[...])
-        assert random.key_data(second_keys(3)[2]).tolist() == [2, 2]
 
 
 SMALL = {"seeds": 2, "layers": [12, 6, 10], "n_steps": 5, "batch_size": 8, "test_size": 40, "checkpoint_every": 3}

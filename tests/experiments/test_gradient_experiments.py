@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import functools
 from functools import partial
 from pathlib import Path
 
@@ -14,16 +13,13 @@ import yaml
 from experiment_files import as_written, config_of, draw, only, promotion  # noqa: F401
 from flax import nnx
 
-from experiments.common.measures import loss_of_params
 from experiments.common.networks import make_model
 from experiments.credit_grid import cost, grid, references
 from experiments.credit_grid import plot as grid_plot
 from experiments.credit_grid import run as credit_grid
 from experiments.curvature import online, solutions, windows
 from experiments.gradient_similarity import plot, run
-from experiments.gradient_similarity.terms import terms_of, without_reset_gradient
 from slax_rules import RULES, cross_entropy, gradients
-from slax_viz import hessian_product
 
 EXPERIMENTS = Path(run.__file__).parents[1]
 QUICK = {
@@ -200,43 +196,6 @@ def by_hand(model, inputs, labels, own=0, above=0, reset=0):
     return gradient
 
 
-def test_model_without_reset_gradients_is_the_same_but_for_them():
-    model = run.make_network(config(), nnx.Rngs(0))
-    cut = without_reset_gradient(model)
-    assert [neuron.stop_reset_gradient for neuron in cut.modules[1::2]] == [True, True]
-    assert [neuron.stop_reset_gradient for neuron in model.modules[1::2]] == [False, False]
-    jax.tree.map(np.testing.assert_array_equal, nnx.state(cut), nnx.state(model))
-    tree = {"sltt": {"1": 1.0}, "ostl": {"1": 3.0}, "bptt": {"1": 10.0}}
-    terms = terms_of(tree, {"ostl": {"1": 2.5}, "bptt": {"1": 6.0}})
-    assert [term["1"] for term in terms.values()] == [1.0, 1.5, 0.5, 3.5, 3.5]
-
-
-def test_otpe_is_closer_than_ostl_and_ottt_in_hidden_layers_of_deep_nets():
-    """The statement of the paper on OTPE (arXiv 2311.16151), in a net with three hidden layers, as a mean over five of them."""
-    settings = config(rules=["otpe", "approximate_otpe", "ostl", "ottt"]) | DEEP
-
-    def cosines(key):
-        keys = jax.random.split(key, 2)
-        model = run.make_network(settings, nnx.Rngs(keys[0]))
-        inputs, labels = spikes_and_labels(settings, keys[1], batch=64)
-        by_rule, _ = run.gradients_of_batch(settings["rules"], model, key, key, inputs, labels)
-        exact = by_rule["bptt"]
-        return {
-            name: {layer: cosine.value for layer, cosine in run.cosine_similarity(by_rule[name], exact).items()}
-            for name in settings["rules"]
-        }
-
-    found = jax.jit(lambda keys: jax.lax.map(cosines, keys))(jax.random.split(jax.random.key(0), 5))
-    mean = {name: {layer: float(x.mean()) for layer, x in layers.items()} for name, layers in found.items()}
-    for layer in ("1", "2"):
-        for other in ("ostl", "ottt"):
-            assert mean["otpe"][layer] > mean[other][layer] + 0.1
-            assert mean["approximate_otpe"][layer] > mean[other][layer] + 0.1
-    for layer in ("3", "4"):
-        assert mean["otpe"][layer] == pytest.approx(1, abs=1e-4)  # the two below and in a read-out that integrates
-    assert mean["otpe"]["1"] < mean["otpe"]["2"] < 0.999
-
-
 # The grid of credit
 
 GRID_TASK = {"dataset": "randman", "codes": {"time": 0.2}, "layers": [12, 8, 7, 3], "n_steps": 6}
@@ -379,17 +338,3 @@ def test_window_is_the_rule_of_tbptt_and_nothing_to_a_rule_for_layers(tmp_path):
     ]
     row = only(draw("curvature", results, tmp_path)["curvature"], rule="bptt", quantity="eigenvalue", which="-2")
     assert float(row["mean"]) == pytest.approx(np.mean([seed["smallest"]["values"][1] for seed in solved]), abs=1e-6)
-
-
-def test_both_ends_are_those_of_the_whole_hessian():
-    model = make_model(of_curvature("windows") | {"layers": [4, 3, 2]}, nnx.Rngs(1))
-    inputs = jnp.asarray(np.random.default_rng(2).random((4, 5, 4)) < 0.4, jnp.float32)
-    loss, params = loss_of_params(model, inputs, jnp.arange(5) % 2), nnx.state(model, nnx.Param)
-    settings = of_curvature("solutions", "bptt")
-    found = jax.jit(functools.partial(solutions.both_ends, settings, loss))(params, jax.random.key(0))
-    vector, tree = jax.flatten_util.ravel_pytree(params)
-    product = jax.jit(lambda one: jax.flatten_util.ravel_pytree(hessian_product(loss, params, tree(one)))[0])
-    values = np.linalg.eigvalsh(np.stack([product(row) for row in np.eye(len(vector), dtype=np.float32)]).astype(float))
-    assert found["largest"]["values"] == pytest.approx(values[::-1][:2], abs=1e-4)
-    assert found["smallest"]["values"] == pytest.approx(values[:2], abs=1e-4)
-    assert values[0] < values[-1] and found["largest"]["converged"].all() and found["smallest"]["converged"].all()
