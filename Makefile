@@ -78,9 +78,7 @@ lint: $(V)/.ok ## check style and who may import whom
 benchmark: $(V)/.ok ## time gradients here and in other frameworks: results/benchmarks/*.md
 	for part in bptt_speed bptt_overhead bptt_memory rules_speed rules_length rules_small; do \
 	 module=benchmarks.$${part%_*} out=results/benchmarks/$$part \
-	 && python -m $$module.run $${part#*_} && python -m $$module.table $$out.json > $$out.md || exit 1; done
-	python -m benchmarks.rules.parity > results/benchmarks/rules_parity.md
-	python -m benchmarks.data.run > results/benchmarks/data.md
+	 && python -m $$module.run $${part#*_} && python -m benchmarks.side_by_side.tables $$out.json > $$out.md || exit 1; done
 
 claims: $(V)/.ok ## update docs/RESULTS.md, every claim with its verdict, and the pictures of the pages, from the scale full
 	snakemake figures/all --config scale=full

@@ -77,7 +77,6 @@ def rules(variant: str, workload: Workload) -> JaxStep:
         scaled_weights(workload),
         workload.spikes(),
         workload.labels(),
-        layers=lambda gradient: [layer.T for layer in gradient],
     )
 
 

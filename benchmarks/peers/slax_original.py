@@ -10,10 +10,6 @@
 # bptt = {}
 # ottt = {}
 #
-# [tool.benchmark.variants.data]
-# time = {}
-# rate = {}
-#
 # [tool.benchmark.neurons]
 # all = { equation = "subtract", differs = "nothing" }
 # ///
@@ -29,9 +25,6 @@ step out in the program, which takes minutes and gigabytes to compile for long s
 same as scans: the sum of the gradients of each step's loss with a constant carry, and for BPTT the gradient of the entire scan.
 Its OTPE advances the trace twice per step and has psi_t twice in the signal below; its other rules have our equations.
 
-In `data` it is its `randman` of 10 manifolds, with only as many samples per class as a batch needs; the default is 1,000. It
-makes the manifolds again for each batch, and labels for each step.
-
 Parity: the equations of slax.
 """
 
@@ -45,8 +38,6 @@ import slax
 
 from benchmarks.side_by_side.jax_step import JaxStep
 from benchmarks.side_by_side.workload import DECAY, THRESHOLD, Workload
-
-N_CLASSES = 10  # of `data`
 
 
 def bptt(variant: str, workload: Workload) -> JaxStep:
@@ -92,25 +83,6 @@ def rules(variant: str, workload: Workload) -> JaxStep:
         return jax.value_and_grad(loss)(params)
 
     return JaxStep(through_time if variant == "bptt" else online, params, inputs, workload.labels())
-
-
-def data(variant: str, workload: Workload) -> JaxStep:
-    (n_units,) = workload.widths
-
-    def step(manifold_seed, random_seed):
-        spikes, labels = slax.randman(
-            manifold_seed,
-            random_seed,
-            nb_classes=N_CLASSES,
-            nb_units=n_units,
-            nb_steps=workload.steps,
-            nb_samples=-(-workload.batch // N_CLASSES),
-            batch_sz=workload.batch,
-            time_encode=variant == "time",
-        )
-        return labels.mean(), spikes
-
-    return JaxStep(step, jax.random.PRNGKey(0), jax.random.PRNGKey(1))
 
 
 def layers_of(workload: Workload) -> list[list[nn.Module]]:

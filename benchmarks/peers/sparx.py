@@ -18,7 +18,7 @@
 # ///
 """sparx (published as sparxml): Flax's Dense with its neuron, and its rules.
 
-It requires exactly JAX 0.11.2, so its compiler differs from most others; `slax_jax11` is ours on that version.
+It requires exactly JAX 0.11.2, so its compiler differs from most others.
 
 `bptt` is Flax's Dense on all steps together and `sparx.nn.LIF`.
 

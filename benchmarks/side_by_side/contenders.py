@@ -12,7 +12,7 @@ and under `[tool.benchmark]`
   it `differs` from ours.
 
 The file has a function for each of its benchmarks, named after it, `bptt(variant, workload)` for example. It returns a step: a
-callable that makes one gradient (in `data`, one batch) and returns the loss, with the methods of `JaxStep` and `TorchStep`.
+callable that makes one gradient and returns the loss, with the methods of `JaxStep` and `TorchStep`.
 With `neurons` there is also a function `spikes_of(variant, currents)`, the neuron alone, which is checked before anything is
 timed.
 """
@@ -102,12 +102,6 @@ def script(file: Path) -> dict[str, Any]:
     start = lines.index("# /// script") + 1
     block = lines[start : lines.index("# ///", start)]
     return tomllib.loads("\n".join(line.removeprefix("#").removeprefix(" ") for line in block))
-
-
-def needs_torch(peer: str) -> bool:
-    """True if a peer's file asks for PyTorch, whose wheels with CUDA's libraries take gigabytes."""
-    dependencies = script(PEERS / f"{peer}.py")["dependencies"]
-    return any(re.split("[=<>]", requirement)[0] == "torch" for requirement in dependencies)
 
 
 def contenders(benchmark: str, names: list[str]) -> list[Contender]:

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 
 class JaxStep:
@@ -14,7 +13,6 @@ class JaxStep:
     Args:
         step: maps the arguments to the loss and the gradient of the weights.
         arguments: trees of arrays: the weights, the inputs [T, B, N], and any other data that the step reads.
-        layers: takes the matrices [inputs, outputs] of all layers, in order, out of a gradient; by default its leaves.
         jit: `jax.jit`, or a library's equivalent.
         dtype: type of all floating-point numbers among the arguments.
     """
@@ -23,7 +21,6 @@ class JaxStep:
         self,
         step: Callable[..., tuple[jax.Array, Any]],
         *arguments: Any,
-        layers: Callable[[Any], list[jax.Array]] = jax.tree.leaves,
         jit: Callable[[Callable], Any] = jax.jit,
         dtype: str = "float32",
     ):
@@ -33,14 +30,10 @@ class JaxStep:
 
         self.step = jit(step)
         self.arguments = jax.tree.map(placed, arguments)
-        self.layers = layers
 
     def __call__(self) -> jax.Array:
         loss, _ = jax.block_until_ready(self.step(*self.arguments))
         return loss
-
-    def gradient(self) -> list[np.ndarray]:
-        return [np.asarray(layer) for layer in self.layers(self.step(*self.arguments)[1])]
 
     def release(self) -> None:
         """Do nothing: JAX keeps the device memory that it has allocated until its process ends."""

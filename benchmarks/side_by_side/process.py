@@ -55,10 +55,6 @@ class Process:
         """The duration of each step in one turn, in seconds."""
         return self._ask({"seconds": seconds})["times"]
 
-    def gradient(self) -> list[list[float]]:
-        """The gradient of each layer's weights [inputs, outputs], as a flat list."""
-        return self._ask({"gradient": True})["gradient"]
-
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         with contextlib.suppress(BrokenPipeError):  # the process has ended: `_answer` reports how
             self.process.stdin.write(json.dumps(request) + "\n")

@@ -1,4 +1,4 @@
-"""Markdown tables of the results of `measure` that all benchmarks have in common."""
+"""Markdown tables of a file of run.py: `python -m benchmarks.side_by_side.tables results/benchmarks/bptt_speed.json`."""
 
 import argparse
 import itertools
@@ -13,26 +13,19 @@ FIRST_STEP = {  # columns reported: title, key of the record, format, factor
     "XLA's temporaries, MB": ("temporaries", ".3g", 1e-6),
     "Growth of the process by its first step, compiler included, MB": ("memory_growth", ".0f", 1e-6),
     "First step, compiler included, s": ("first_call", ".2g", 1.0),
+    "Loss": ("loss", ".4g", 1.0),
 }
 
 
-def main(description: str, ratios: Callable[[list[dict]], str], loss: tuple[str, str]) -> None:
-    """Print all tables of the file named on the command line.
-
-    Args:
-        ratios: function that makes the benchmark's own table of the workloads.
-        loss: meaning of the loss of the first step, and its format.
-    """
-    parser = argparse.ArgumentParser(description=description)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path)
     results = json.loads(parser.parse_args().results.read_text(encoding="utf-8"))
     workloads = results["workloads"]
     parts = ["{date}, {processor}, {cores} cores, {system}, load {load} at the start.".format(**results["machine"])]
     if any(record["rounds"] for workload in workloads for record in workload["records"]):
         parts.append(f"Time per step, ms: median (least)\n\n{contender_table(workloads, time_cell)}")
-        parts.append(f"Ratios of medians\n\n{ratios(workloads)}")
-    told_of_loss = {loss[0]: ("loss", loss[1], 1.0)}
-    for title, told in (FIRST_STEP | told_of_loss).items():
+    for title, told in FIRST_STEP.items():
         parts.append(f"{title}\n\n{contender_table(workloads, partial(first_step_cell, *told))}")
     parts.append(f"Versions\n\n{version_table(workloads)}")
     errors = {(r["name"], r["error"]): None for workload in workloads for r in workload["records"] if r["error"]}
@@ -65,24 +58,6 @@ def first_step_cell(key: str, form: str, factor: float, record: dict) -> str:
     return "" if value is None else format(value * factor, form)
 
 
-def medians(workload: dict) -> dict[str, float]:
-    """The median time of each contender, in seconds; infinite where there is none."""
-    return {record["name"]: median_time(record) for record in workload["records"]}
-
-
-def ratio(time: float, other: float) -> str:
-    """The formatted ratio of two times, empty where one of them is missing."""
-    if not (math.isfinite(time) and math.isfinite(other)):
-        return ""
-    return format(time / other, ".2f" if time > 0.1 * other else ".2g")
-
-
-def fastest(times: dict[str, float], among: Callable[[str], bool]) -> str:
-    """The name of the contender with the least time among the names selected by `among`; empty if none was timed."""
-    names = [name for name, time in times.items() if among(name) and math.isfinite(time)]
-    return min(names, key=times.get, default="")
-
-
 def version_table(workloads: list[dict]) -> str:
     rows = {}
     for record in itertools.chain(*(workload["records"] for workload in workloads)):
@@ -107,3 +82,7 @@ def median_time(record: dict) -> float:
 def markdown(header: list[str], rows: list[list[str]]) -> str:
     rule = ["---"] + ["--:"] * (len(header) - 1)
     return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
+
+
+if __name__ == "__main__":
+    main()

@@ -47,10 +47,6 @@ class TorchStep:
             torch.cuda.synchronize()
         return loss
 
-    def gradient(self) -> list[np.ndarray]:
-        self()
-        return [weight.grad.cpu().numpy().T for weight in self.weights]
-
     def release(self) -> None:
         """Release unused device memory to the contenders whose turn is next."""
         if DEVICE == "cuda":

@@ -1,11 +1,9 @@
-"""Run one contender in its own environment: `python -m benchmarks.side_by_side.worker BENCHMARK FILE VARIANT
-WORKLOAD`, with a peer's file and a
-workload as JSON.
+"""Run one contender in its own environment: `python -m benchmarks.side_by_side.worker BENCHMARK FILE VARIANT WORKLOAD`.
 
-The worker speaks JSON, one object per line. It reports its first step, then answers each {"seconds": S} on standard input with
-the times of as many steps as fit into S seconds, at least one, and {"gradient": true} with the gradient of each layer's
-weights; in between it waits. Whatever a library prints goes to standard error. The worker needs only the standard library and
-the dependencies of the peer's file.
+The file is that of a peer, and the workload is JSON. The worker speaks JSON, one object per line. It reports its first step,
+then answers each {"seconds": S} on standard input with the times of as many steps as fit into S seconds, at least one; in between it
+waits. Whatever a library prints goes to standard error. The worker needs only the standard library and the dependencies of the
+peer's file.
 """
 
 import importlib
@@ -45,8 +43,6 @@ def main() -> None:
         if "first_step" in request:
             step = getattr(module, benchmark)(variant, Workload(*json.loads(workload)))
             told = first_step(step) | {"python": sys.version.split()[0], "versions": versions(file)}
-        elif "gradient" in request:
-            told = {"gradient": [layer.ravel().tolist() for layer in step.gradient()]}
         else:
             told = {"times": timed(step, request["seconds"])}
         step.release()

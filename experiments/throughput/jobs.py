@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.side_by_side.contenders import needs_torch
 from experiments.common.job import TIMES, Job, drop
 
 ROOT = Path(__file__).parents[2]
+OURS = ("slax", "plain", "matmul")
+CLOSEST = ("slax_original", "spyx", "jaxpike")  # the libraries that are timed without being asked for
 
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:
@@ -16,10 +17,13 @@ def jobs(settings: dict[str, Any]) -> Iterator[Job]:
         config = drop(settings, "workloads") | {"workload": workload, "contenders": names} | own
         peers = sorted({name.split(":")[0] for name in names})
         timed = [peer for peer in peers if own["size"] <= settings["left_out"].get(peer, own["size"])]
-        if settings["own_environments"] == "light":
-            timed = [peer for peer in timed if not needs_torch(peer)]
+        light = settings["own_environments"] == "light"
+        if light:
+            timed = [peer for peer in timed if peer in (*OURS, *CLOSEST)]
         files = [str(file.relative_to(ROOT)) for file in sorted(ROOT.glob("benchmarks/side_by_side/*.py"))]
         files += [f"benchmarks/peers/{peer}.py" for peer in timed]
         if settings["own_environments"]:
-            files += [f"benchmarks/.envs/{peer}.json" for peer in timed]
+            files += [f"benchmarks/.envs/{peer}.json" for peer in timed if not (light and peer in OURS)]
+        if light:
+            files.append("experiments/throughput/shipped.csv")
         yield Job(workload, config, endings=(TIMES,), files=tuple(files))

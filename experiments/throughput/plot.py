@@ -275,9 +275,12 @@ def draw_speedup(data: Data) -> Figure:
             ratios = ratios_of(records[name], records.get(OURS)) if name in records else []
             height = row + 0.6 * ((number + 0.5) / len(results) - 0.5)
             draw_interval(ax, height, ratios, geometric=True, elinewidth=1, **mark)
-            if name in records and not ratios:
+            if name in records and is_shipped(records[name]):
+                ax.plot(records[name]["shipped"], height, fillstyle="none", **mark)
+            elif name in records and not ratios:
                 reasons.setdefault(name, reason_of(records[name]))
-    drawn = {name for result in results for name, record in by_name(result).items() if times_of(record)}
+    every = [record for result in results for record in result["records"]]
+    drawn = {record["name"] for record in every if times_of(record) or is_shipped(record)}
     look = {"color": "0.35", "fontsize": "x-small", "va": "center", "bbox": {"facecolor": "white", "linewidth": 0}}
     for row, name in enumerate(names):
         if name not in drawn:
@@ -287,7 +290,14 @@ def draw_speedup(data: Data) -> Figure:
     name_rows(ax, [row_label(name, names) for name in names], striped=True)
     ax.set_xlabel("time / time of slax, here, in the same round: geometric mean, 95 % interval over rounds")
     legend_of(figure, marks, 3)
+    if any(map(is_shipped, every)):
+        write_note(figure, "open marks: not run here, from the shipped results of the scale full")
     return figure
+
+
+def is_shipped(record: dict[str, Any]) -> bool:
+    """True if it was not timed here, and its ratio to ours is that of the shipped results."""
+    return bool(record.get("shipped")) and not times_of(record)
 
 
 def draw_rules(data: Data) -> Figure:
@@ -301,6 +311,10 @@ def draw_rules(data: Data) -> Figure:
         records = by_name(result)
         for row, name in enumerate(names):
             mean, low, high = ratio_interval(ratios_of(records[name], records.get(BPTT)))
+            if is_shipped(records[name]):
+                look = {"color": "white", "edgecolor": STYLES[rule_of(name)].color, "hatch": "///", "linewidth": 0.7}
+                ax.barh(row, records[name]["shipped"], zorder=2, **look)
+                continue
             if mean is None:
                 ax.text(1.05, row, _why(reason_of(records[name])), va="center", color="0.35", fontsize="x-small")
                 continue
@@ -312,8 +326,8 @@ def draw_rules(data: Data) -> Figure:
         name_rows(ax, [rule_label(name) for name in names])
         ax.set_title("N = {}, B = {}, {}, T = {}".format(*size_of(result["config"])))
         ax.set_xlabel("time of a gradient / BPTT, here")
-    text = "hatched: other libraries; lines: 95 % interval over rounds"
-    write_note(figure, f"{text}; a name is not always one rule, see benchmarks/README.md")
+    text = "hatched: other libraries; white: not run here, from the shipped results; lines: 95 % interval over rounds"
+    write_note(figure, f"{text}\na name is not always one rule, see benchmarks/README.md")
     return figure
 
 

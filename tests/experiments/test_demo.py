@@ -6,18 +6,17 @@ record_original_demo.py wrote down what slax 0.0.1 itself computes.
 from functools import partial
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
 from experiment_files import as_written, config_of, draw
-from experiments.common.training import loss_of_params, make_optimizer
 from flax import nnx
 from jax import random
 
+from experiments.common.learning import transformation
+from experiments.common.measures import loss_of_params
 from experiments.demo import cosines, plane, plot, train
-from experiments.demo.notebooks import first_keys, first_network, random_bits, sampler, second_keys, second_network
+from experiments.demo.notebooks import first_keys, first_network, random_bits, sampler
 from slax_rules import BPTT, RTRL, cross_entropy, train_offline, train_online
 from slax_rules.training.paths import by_path
 
@@ -30,8 +29,7 @@ SAME_BATCHES = 4  # after which a hidden spike differs under RTRL
 @pytest.fixture(autouse=True)
 def standard_promotion():
     """Flax Linen draws its weights with implicit promotion of dtypes."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+    yield
 
 
 def flat(model):
@@ -51,7 +49,7 @@ def test_the_first_batches_train_as_in_slax(rule):
     """40 updates of RTRL and 4 of BPTT, from the draws of the notebook alone: no weight or spike comes from slax."""
     with random_bits():
         model = first_network(FIRST["layers"], random.key(0))
-        optimizer = make_optimizer(FIRST, model, None, FIRST["learning_rate"])
+        optimizer = nnx.Optimizer(model, transformation(FIRST, FIRST["learning_rate"]), wrt=nnx.Param)
         keys, _ = first_keys(random.key(0), SAME_BATCHES)
         sample = partial(sampler(FIRST["layers"], FIRST["n_steps"]), batch_size=FIRST["batch_size"])
 
@@ -78,17 +76,6 @@ def test_the_cosines_of_the_second_notebook_are_the_published_ones():
         assert layer == 3 or abs(found[rule][after - 1][str(layer)] - value) > 1e-4  # nor do other steps have them
 
 
-def test_the_weights_of_the_second_notebook_come_after_two_networks():
-    layers = CONFIG["quick"]["second"]["layers"]
-    rngs = nnx.Rngs(0)
-    with random_bits():
-        for n_in, n_out in [(64, 100), (100, 100), (100, 100), (64, 100), (100, 100), (100, 10)]:
-            nnx.Linear(n_in, n_out, rngs=rngs)
-        third = nnx.Linear(64, 100, rngs=rngs)
-        np.testing.assert_array_equal(second_network(layers).modules[0].kernel[...], third.kernel[...])
-        assert random.key_data(second_keys(3)[2]).tolist() == [2, 2]
-
-
 SMALL = {"seeds": 2, "layers": [12, 6, 10], "n_steps": 5, "batch_size": 8, "test_size": 40, "checkpoint_every": 3}
 SMALL |= {"checkpoints": 2, "grid": {"points": 4, "margin": 0.1}}
 
@@ -102,13 +89,12 @@ def settings():
 def results(tmp_path_factory):
     """The numbers and arrays of all jobs by name."""
     folder, found = tmp_path_factory.mktemp("checkpoints"), {}
-    with jax.numpy_dtype_promotion("standard"):
-        for rule in SMALL_RULES:
-            found[f"first/{rule}"] = train.compute(config_of("demo", f"first/{rule}", settings()))
-            np.savez(folder / f"{rule}.npz", **found[f"first/{rule}"][1])
-        files = [folder / f"{rule}.npz" for rule in SMALL_RULES]
-        found["first"] = plane.compute(config_of("demo", "first", settings()), *files)
-        found["second"] = cosines.compute(config_of("demo", "second", settings())), {}
+    for rule in SMALL_RULES:
+        found[f"first/{rule}"] = train.compute(config_of("demo", f"first/{rule}", settings()))
+        np.savez(folder / f"{rule}.npz", **found[f"first/{rule}"][1])
+    files = [folder / f"{rule}.npz" for rule in SMALL_RULES]
+    found["first"] = plane.compute(config_of("demo", "first", settings()), *files)
+    found["second"] = cosines.compute(config_of("demo", "second", settings())), {}
     return found
 
 
@@ -124,7 +110,7 @@ def test_the_last_checkpoint_is_the_best_on_validation(results):
         sample = sampler(config["layers"], config["n_steps"])
         training, validation = first_keys(random.key(0), 6)
         test = loss_of_params(model, *sample(training[-1], batch_size=40))
-        optimizer = make_optimizer(config, model, None, config["learning_rate"])
+        optimizer = nnx.Optimizer(model, transformation(config, config["learning_rate"]), wrt=nnx.Param)
         ends = [nnx.clone(nnx.state(model, nnx.Param))]
         scores = []
         for train_key, validation_key in zip(training, validation, strict=True):
@@ -172,9 +158,3 @@ def test_the_table_puts_our_numbers_beside_the_published_ones(results, tmp_path)
     (best,) = (row for row in rows if (row["quantity"], row["rule"]) == ("loss_of_the_best", "rtrl"))
     assert int(best["after"]) == results["first/rtrl"][0]["seeds"][0]["best_after"]
     assert [row["published"] for row in rows if row["quantity"] == "explained_1"] == [""]  # not after so few batches
-
-
-def test_the_better_of_two_is_kept():
-    keep = train.keep_better((jnp.array(1.0), jnp.array(0)), (jnp.array(1.0), jnp.array(1)))
-    assert int(keep[1]) == 0
-    assert int(train.keep_better((jnp.array(1.0), jnp.array(0)), (jnp.array(0.5), jnp.array(1)))[1]) == 1

@@ -7,17 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
-from experiment_files import as_written, config_of, draw
-from experiments.common.training import demo_model, loss_of_params
+from experiment_files import as_written, config_of, draw, only, promotion  # noqa: F401
 from flax import nnx
 from jax import random
 
-from experiments.common.schemas import validator
+from experiments.common.measures import loss_of_params
+from experiments.common.networks import demo_model
 from experiments.landscapes import plot, train
 from experiments.landscapes.problem import make_problem
 from experiments.landscapes.surfaces import compute as surfaces
 from experiments.landscapes.surfaces import paths_of, read_checkpoints
-from slax_neurons import LI, LIF
+from slax_neurons import LIF
 from slax_rules.training.paths import by_path
 
 CONFIG = yaml.safe_load(Path(plot.__file__).with_name("config.yaml").read_text())
@@ -43,8 +43,7 @@ def of_rule(rule, **changes):
 @pytest.fixture(scope="module")
 def trained():
     """By rule, numbers and checkpoints."""
-    with jax.numpy_dtype_promotion("standard"):
-        return {rule: train.compute(of_rule(rule)) for rule in RULES}
+    return {rule: train.compute(of_rule(rule)) for rule in RULES}
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +51,7 @@ def made(trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
     for rule, (_, checkpoints) in trained.items():
         np.savez(folder / f"{rule}.npz", **checkpoints)
-    with jax.numpy_dtype_promotion("standard"):
-        return surfaces(config(), *sorted(folder.iterdir()))
+    return surfaces(config(), *sorted(folder.iterdir()))
 
 
 def solutions(trained, seed):
@@ -74,8 +72,7 @@ def test_all_rules_start_alike_and_end_apart(trained):
 
 
 def test_offline_rtrl_takes_the_steps_of_bptt(trained):
-    with jax.numpy_dtype_promotion("standard"):
-        _, checkpoints = train.compute(of_rule("rtrl", rules={"rtrl": "offline", "bptt": "offline"}))
+    _, checkpoints = train.compute(of_rule("rtrl", rules={"rtrl": "offline", "bptt": "offline"}))
     for rtrl, bptt in zip(checkpoints.values(), trained["bptt"][1].values(), strict=True):
         np.testing.assert_allclose(rtrl, bptt, atol=2e-4)
 
@@ -100,21 +97,6 @@ def test_parameters_are_found_by_path_where_ten_layers_sort_before_two():
     renamed = {path.replace("modules/10", "modules/12"): array for path, array in arrays.items()}
     with pytest.raises(SystemExit, match="modules/12/bias"):
         paths_of(model, renamed, 0)
-
-
-def test_tbptt_is_trained_with_its_steps():
-    rules = {"tbptt": "offline", "bptt": "offline"}
-    with jax.numpy_dtype_promotion("standard"):
-        tbptt, bptt = (
-            train.compute(of_rule(rule, rules=rules, n_steps=14) | {"seeds": 1})[1] for rule in ("tbptt", "bptt")
-        )
-    assert any((tbptt[path][:, -1] != bptt[path][:, -1]).any() for path in bptt)
-
-
-@pytest.mark.parametrize(("mode", "is_valid"), [("offline", True), ("online", False)])
-def test_bptt_online_is_refused(mode, is_valid):
-    schema = yaml.safe_load(Path(plot.__file__).with_name("config.schema.yaml").read_text())
-    assert validator(schema).is_valid(settings(rules={"bptt": mode, "tbptt": "online"})) == is_valid
 
 
 def test_lines_and_planes_go_through_the_solutions(trained, made):
@@ -153,63 +135,18 @@ def test_demonstration_has_the_network_of_slax():
     assert float(jnp.std(problem.model.modules[0].kernel[...])) == pytest.approx(12**-0.5, rel=0.3)
 
 
-def test_rules_have_the_networks_of_the_other_experiments():
-    few = {"test_size": 3, "layers": [8, 5, 4]}
-    problem = make_problem(config_of("landscapes", "rules", CONFIG["scales"]["quick"]) | few, random.key(0))
-    assert [type(module) for module in problem.model.modules[-2:]] == [nnx.Linear, LI]
-    assert problem.test_set[0].shape == (20, 3, 8)
-
-
 def test_figures_and_tables_are_written(trained, made, tmp_path):
     results = [as_written(of_rule(rule), numbers) for rule, (numbers, _) in trained.items()]
     tables = draw("landscapes", [*results, as_written(config(), *made)], tmp_path)
-
-    def only(table, column, **where):
-        (row,) = (row for row in tables[table] if all(row[name] == value for name, value in where.items()))
-        return float(row[column])
-
     numbers, arrays = made
-    seeds = numbers["seeds"]
-    assert only("landscapes", "mean", plane="", quantity="explained_1") == pytest.approx(
-        np.mean([seed["explained"][0] for seed in seeds]), abs=1e-6
-    )
     losses = [seed["loss"][1] for seed in trained["bptt"][0]["seeds"]]
-    assert only("landscapes", "mean", rule="bptt", training_steps="2", quantity="loss") == pytest.approx(
-        np.mean(losses), abs=1e-6
-    )
-    assert only("landscapes", "mean", plane="nearest", rule="rtrl", training_steps="4", quantity="y") == pytest.approx(
-        arrays["nearest/rtrl/at"][2, 1], abs=1e-6
-    )
-    grid = [row for row in tables["landscapes_3d"] if (row["plane"], row["rule"]) == ("upstream", "")]
-    shown = [[float(row[name]) for name in ("x", "y", "loss")] for row in grid]
-    (xs, ys), surface = (arrays[f"upstream/{name}"] for name in ("xs", "ys")), arrays["upstream/losses"]
-    expected = [[xs[i], ys[j], surface[j, i]] for j in range(3) for i in range(3)]
-    np.testing.assert_allclose(shown, expected, atol=1e-6)
-    assert only(
-        "landscapes_random", "mean", rule="rtrl", quantity="loss_of_first_seed", x="-0.5", y="0.5"
-    ) == pytest.approx(arrays["random/rtrl"][0, 2, 0], abs=1e-6)
-    assert only("landscapes_interpolation", "mean", rule="rtrl", quantity="barrier") == pytest.approx(
-        np.mean([seed["barrier"]["rtrl"] for seed in seeds]), abs=1e-6
-    )
-    assert only("landscapes_interpolation", "mean", rule="rtrl", quantity="loss", t="0.5") == pytest.approx(
-        arrays["line/rtrl"][:, 1].mean(), abs=1e-6
-    )
-
-
-def task(made, name="demo", **changes):
-    numbers, arrays = made
-    return plot.Task(name, config(**changes), dict.fromkeys(RULES), numbers["reference"], numbers["seeds"], arrays)
-
-
-def test_figure_of_random_planes_has_two_rows_for_each_task_that_has_some(made):
-    tasks = [task(made), task(made, "another_one"), task(made, random_planes=False)]
-    for shown, panels in ((tasks, 6), (tasks[:1], 3), (tasks[2:], 0)):
-        figure = plot.draw_random(shown)
-        titles = [ax.get_title() for ax in figure.axes]
-        assert sum(title.startswith("around the solution of") for title in titles) == panels * 2 / 3
-        assert sum("mean rise" in ax.get_xlabel() for ax in figure.axes) == panels / 3
-        plot.plt.close(figure)
-    assert [plot.network(of)[:11] for of in tasks[:2]] == ["network as ", "another one"]
+    row = only(tables["landscapes"], rule="bptt", training_steps="2", quantity="loss")
+    assert float(row["mean"]) == pytest.approx(np.mean(losses), abs=1e-6)
+    row = only(tables["landscapes"], plane="nearest", rule="rtrl", training_steps="4", quantity="y")
+    assert float(row["mean"]) == pytest.approx(arrays["nearest/rtrl/at"][2, 1], abs=1e-6)
+    row = only(tables["landscapes_interpolation"], rule="rtrl", quantity="barrier")
+    barriers = [seed["barrier"]["rtrl"] for seed in numbers["seeds"]]
+    assert float(row["mean"]) == pytest.approx(np.mean(barriers), abs=1e-6)
 
 
 def test_what_does_not_fit_stops(trained, tmp_path):

@@ -1,139 +1,117 @@
-"""A validation split is a fifth of the training split, and has its spikes; or it is the one that is stored."""
-
-import itertools
-from pathlib import Path
+"""The samples of a seed are the same for all rules, no two splits share one, and a fifth of the training is for validation."""
 
 import jax
 import numpy as np
 import pytest
-import yaml
+from experiment_files import promotion  # noqa: F401
 
-from experiments.common.job import SCALES, experiment_names, jobs_of, settings_of
+from experiments.common import samples as samples_module
+from experiments.common.samples import make_sampler, number_of_parts
 from experiments.common.tasks import task_maker, with_validation
 from slax_data import Task, make_task, spike_trains
 from slax_data.storage.packed import arrays_of_sets
 
-CLASSES = 2
-SIZES = {"train": 40, "test": 12}
-FIRST = {"train": 0, "test": 40}
-NUMBERS = 2 ** np.arange(6)
+CONFIG = {
+    **{
+        "task": "tiny",
+        "dataset": "randman",
+        "code": "time",
+        "layers": [64, 8, 10],
+        "n_steps": 50,
+        "seeds": 2,
+        "steps": 6,
+    },
+    **{"batch_size": 20, "validation_size": 20, "test_size": 30},
+}
 
 
-def bits(numbers):
-    """Each number in binary, as spikes [T=3, D, N=2] that tell samples apart."""
-    return (numbers[:, None] & NUMBERS > 0).astype(np.float32).reshape(-1, 3, 2).swapaxes(0, 1)
+def test_splits_are_disjoint_where_the_supply_is_endless_and_seeds_differ():
+    samples = make_sampler(CONFIG, None)(0)
+    batches = list(samples.batches())
+    groups = [np.stack([spikes for spikes, _ in batches]), samples.others(3)[0], samples.validation[0], samples.test[0]]
+    found = [np.asarray(spikes, bool).reshape(-1, 50, spikes.shape[-2], 64).swapaxes(1, 2) for spikes in groups]
+    everything = np.concatenate([group.reshape(-1, 50 * 64) for group in found])
+    assert len(batches) == 6 and len(np.unique(everything, axis=0)) == len(everything) == 9 * 20 + 20 + 30
+    assert not np.array_equal(batches[0][0], next(make_sampler(CONFIG, None)(1).batches())[0])
 
 
-def numbers_of(spikes):
-    """The numbers whose `bits` these are."""
-    return np.asarray(spikes).swapaxes(0, 1).reshape(-1, 6) @ NUMBERS
+def test_batches_that_take_too_much_memory_are_drawn_again_and_are_the_same(monkeypatch):
+    first = list(make_sampler(CONFIG, None)(0).batches())
+    for bound, kept in ((2 * 6 * 50 * 20 * 64, True), (2 * 6 * 50 * 20 * 64 - 1, False)):  # for both seeds
+        monkeypatch.setattr(samples_module, "MOST_KEPT", bound)
+        sampler = make_sampler(CONFIG, None)
+        one, other = (list(sampler(0).batches()) for _ in range(2))
+        assert sampler(0) is sampler(0) and (one[0][0] is other[0][0]) == kept and one[0][0].dtype == bool
+        for pair in zip(first, one, other, strict=True):
+            for parts in zip(*pair, strict=True):
+                np.testing.assert_array_equal(parts[0], parts[1])
+                np.testing.assert_array_equal(parts[0], parts[2])
 
 
-def samples(split):
-    numbers = FIRST[split] + np.arange(SIZES[split])
-    return bits(numbers), numbers // 3 % CLASSES
+def test_augmented_samples_are_those_of_the_training_alone():
+    plain, augmented = (make_sampler(CONFIG | of, None)(0) for of in ({}, {"augmentation": {"drop": 0.5}}))
+    for (one, labels), (other, same) in zip(plain.batches(), augmented.batches(), strict=True):
+        assert other.sum() < one.sum() and np.array_equal(labels, same)
+    np.testing.assert_array_equal(plain.test[0], augmented.test[0])
 
 
-def task_of(splits):
-    def sample(key, *, batch_size, split="train"):
-        raise AssertionError("full_split alone has the spikes")
-
-    return Task(n_units=2, n_classes=CLASSES, n_steps=3, sample=sample, full_split=splits.__getitem__)
+def test_parts_have_one_size_and_are_as_few_as_possible():
+    for largest, steps in np.ndindex(8, 40):
+        fitting = [n for n in range(1, steps + 2) if (steps + 1) % n == 0 and (steps + 1) // n <= largest + 1]
+        assert number_of_parts(steps + 1, largest + 1) == min(fitting)
 
 
 def fifth_of_each_class(labels):
     """The places of the fifth, tenth, ... sample of each class."""
-    places = {}
-    for place, label in enumerate(labels):
-        places.setdefault(int(label), []).append(place)
-    return sorted(place for of_class in places.values() for place in of_class[4::5])
+    return sorted(place for label in set(labels) for place in np.flatnonzero(labels == label)[4::5])
 
 
-def test_every_fifth_training_sample_of_each_class_is_left_out_for_validation():
-    task = with_validation(task_of({split: samples(split) for split in SIZES}))
-    found = {split: task.full_split(split) for split in ("train", "validation", "test")}
-    numbers = {split: numbers_of(spikes) for split, (spikes, _) in found.items()}
-    expected = fifth_of_each_class(np.arange(40) // 3 % CLASSES)
-    sizes = {split: len(of_split) for split, of_split in numbers.items()}
-    assert sizes == {"train": 40 - len(expected), "validation": len(expected), "test": 12}
-    assert list(numbers["validation"]) == expected
-    assert set(np.asarray(found["validation"][1]).tolist()) == set(range(CLASSES))
-    assert sorted([*numbers["train"], *numbers["validation"]]) == list(range(40))
-    assert list(numbers["test"]) == list(range(40, 52))
-    for split, (_, labels) in found.items():
-        assert list(np.asarray(labels)) == list(numbers[split] // 3 % CLASSES)
-
-
-def stored(path, sizes):
-    """A file of spikes, and its sets: all samples of all sets differ."""
-    ends = np.cumsum([0, *sizes.values()])
-    numbers = {name: np.arange(*pair) for name, pair in zip(sizes, itertools.pairwise(ends), strict=True)}
-    sets = {name: spike_trains(bits(of).astype(bool).swapaxes(0, 1), of % CLASSES) for name, of in numbers.items()}
-    np.savez(path, **arrays_of_sets(sets))
-    return {name: list(of) for name, of in numbers.items()}
-
-
-@pytest.mark.parametrize("sizes", [{"train": 40, "test": 12}, {"train": 30, "test": 12, "validation": 10}], ids=str)
-def test_stored_spikes_keep_their_own_validation_split(sizes, tmp_path):
-    numbers = stored(tmp_path / "some.npz", sizes)
-    config = {"task": "tiny", "spikes": "some", "layers": [2, 4, CLASSES], "n_steps": 3}
-    task = task_maker(config, tmp_path / "some.npz")(jax.random.key(0))
-    found = {name: list(numbers_of(task.full_split(name)[0])) for name in ("train", "validation", "test")}
-    if "validation" in sizes:
-        assert found == numbers
-    else:
-        left_out = fifth_of_each_class(np.array(numbers["train"]) % CLASSES)
-        kept = [number for number in numbers["train"] if number not in left_out]
-        assert found == {"train": kept, "validation": left_out, "test": numbers["test"]}
-    # The samples to train on are those of the split "train".
-    spikes, _ = task.sample(jax.random.key(0), batch_size=len(found["train"]))
-    assert set(numbers_of(spikes)) == set(found["train"])
-
-
-def fixed_sets():
-    """The code, and the fewest steps, of each fixed data set that an experiment with validation names, at any scale."""
-    found = {}
-    for experiment, scale in itertools.product(experiment_names(), SCALES):
-        for job in jobs_of(experiment, scale, settings_of(experiment, scale)).values():
-            config = job.config
-            if "learning_rates" in config and "code" in config and config.get("dataset", "randman") != "randman":
-                names, sizes = (config["dataset"], config["code"]), (config["layers"][0], config["layers"][-1])
-                found[names] = min(found.get(names, (config["n_steps"], *sizes)), (config["n_steps"], *sizes))
-    return sorted((*names, *sizes) for names, sizes in found.items())
-
-
-@pytest.mark.parametrize("options", fixed_sets(), ids=str)
-def test_splits_of_each_fixed_set_are_disjoint_and_complete(options):
-    dataset, code, n_steps, *sizes = options
-    config = {"task": dataset, "dataset": dataset, "code": code, "n_steps": n_steps, "layers": sizes}
-    whole, task = make_task(dataset, jax.random.key(0), n_steps=n_steps, code=code), task_maker(config, None)
-    first, second = (task(jax.random.key(seed)) for seed in (0, 1))
-    assert (
-        first is second and first.full_split("test")[0] is second.full_split("test")[0]
-    )  # unpacked once for all seeds
+@pytest.mark.parametrize("stored", [False, True])
+def test_every_fifth_training_sample_of_each_class_is_left_out_for_validation(stored, tmp_path):
+    whole = make_task("digits", jax.random.key(0), n_steps=4, code="latency")
+    config = {"task": "digits", "dataset": "digits", "code": "latency", "n_steps": 4, "layers": [64, 10]}
+    if stored:
+        splits = {name: whole.full_split(name) for name in ("train", "test")}
+        sets = {
+            name: spike_trains(np.asarray(x, bool).swapaxes(0, 1), np.asarray(y)) for name, (x, y) in splits.items()
+        }
+        np.savez(tmp_path / "some.npz", **arrays_of_sets(sets))
+        config |= {"spikes": "some"}
+    maker = task_maker(config, tmp_path / "some.npz" if stored else None)
+    task = maker(jax.random.key(0))
+    assert task is maker(jax.random.key(1))
     spikes, labels = map(np.asarray, whole.full_split("train"))
     left_out = np.isin(np.arange(len(labels)), fifth_of_each_class(labels))
     expected = {
         "train": (spikes[:, ~left_out], labels[~left_out]),
         "validation": (spikes[:, left_out], labels[left_out]),
     }
-    for split, (x, y) in (expected | {"test": whole.full_split("test")}).items():
-        np.testing.assert_array_equal(first.full_split(split)[0], x)
-        np.testing.assert_array_equal(first.full_split(split)[1], y)
-    assert set(labels[left_out]) == set(labels)
+    for split, parts in (expected | {"test": whole.full_split("test")}).items():
+        for one, other in zip(task.full_split(split), parts, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
-def test_recordings_of_speakers_are_stored_with_a_validation_split():
-    sets = yaml.safe_load((Path(__file__).parents[2] / "data/config.yaml").read_text())["sets"]
-    spoken = {name: of["options"] for name, of in sets.items() if of["maker"] == "spoken_digits"}
-    assert {"spoken_digits", "spoken_digits_new_speakers"} < set(spoken)
-    assert all(options["with_validation"] for options in spoken.values())
+def test_a_stored_validation_split_is_kept(tmp_path):
+    rng = np.random.default_rng(0)
+    sets = {
+        name: spike_trains(rng.random((n, 3, 2)) < 0.5, np.arange(n) % 2)
+        for name, n in zip(("train", "validation", "test"), (30, 10, 12), strict=True)
+    }
+    np.savez(tmp_path / "some.npz", **arrays_of_sets(sets))
+    task = task_maker({"task": "tiny", "spikes": "some", "layers": [2, 4, 2], "n_steps": 3}, tmp_path / "some.npz")(
+        None
+    )
+    assert [task.full_split(name)[0].shape[1] for name in ("train", "validation", "test")] == [30, 10, 12]
 
 
-@pytest.mark.parametrize("wrong", [0.25, -1.0, 2.0, np.nan])
-@pytest.mark.parametrize("split", SIZES)
-def test_inputs_that_are_not_spikes_are_refused(split, wrong):
-    splits = {split: samples(split) for split in SIZES}
-    splits[split][0][1, 3, 0] = wrong
-    with pytest.raises(SystemExit, match=f"The split '{split}' .* an input of {wrong:g}, expected spikes, .* 0 or 1"):
-        with_validation(task_of(splits))
+def test_what_does_not_fit_stops():
+    with pytest.raises(SystemExit, match=r"reads spikes, expected the file some.npz"):
+        task_maker({"task": "tiny", "spikes": "some"}, None)
+    inputs = np.zeros((3, 10, 2), np.float32)
+    inputs[1, 3, 0] = 0.25
+    splits = {"train": (inputs, np.arange(10) % 2), "test": (inputs, np.arange(10) % 2)}
+    task = Task(n_units=2, n_classes=2, n_steps=3, sample=lambda key, **_: None, full_split=splits.__getitem__)
+    with pytest.raises(
+        SystemExit, match=r"The split 'train' of the task has an input of 0.25, expected spikes, .* 0 or 1"
+    ):
+        with_validation(task)

@@ -1,17 +1,11 @@
 """What the coordinator and the processes of a benchmark see to, so that contenders are alike and what fails has its reason."""
 
 import ast
-import importlib
 import json
-import os
-import sys
-from importlib.metadata import PackageNotFoundError
-from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.side_by_side import contenders, environment, process, worker
-from benchmarks.side_by_side.workload import uniform
+from benchmarks.side_by_side import contenders, environment, worker
 
 PEERS = sorted(contenders.PEERS.glob("*.py"))
 WRITTEN = [file for file in PEERS if file.stem != "snnax"]  # it cannot be imported, and has nothing but the attempt
@@ -79,28 +73,11 @@ def test_what_a_peer_says_of_its_variants_is_of_variants_that_there_are(file):
 
 def test_every_benchmark_has_contenders_and_every_file_is_in_one():
     found = {benchmark: contenders.contenders(benchmark, []) for benchmark in BENCHMARKS}
-    assert {"bptt", "rules", "data"} == BENCHMARKS and all(found.values())
+    assert {"bptt", "rules"} == BENCHMARKS and all(found.values())
     assert {contender.file for several in found.values() for contender in several} == set(PEERS)
     for benchmark, several in found.items():
         assert {contender.benchmark for contender in several} == {benchmark}
         assert len({contender.name for contender in several}) == len(several)
-
-
-def test_benchmarks_of_a_peer_share_its_environment_and_nothing_else():
-    """The variants, types, limits and neurons of a benchmark are its own, and so are the logs."""
-    of_slax = contenders.contenders_of(contenders.PEERS / "slax.py")
-    assert {contender.benchmark for contender in of_slax} == {"bptt", "rules"}
-    assert {contender.home for contender in of_slax} == {contenders.ENVIRONMENTS / "slax"}
-    assert len({contender.log for contender in of_slax}) == len(of_slax)
-    half = uniform(8, 8, dtype="bfloat16")
-    for contender in of_slax:
-        bptt = contender.benchmark == "bptt"
-        assert contender.unsupported_reason(half) == (None if bptt else "not set up here for bfloat16")
-        assert (contender.neuron is None) != bptt
-    (rtrl,) = contenders.contenders("rules", ["slax:rtrl"])
-    assert rtrl.unsupported_reason(uniform(8, 65)) == "too slow for a width above 64"
-    with pytest.raises(SystemExit, match=r"There is no slax:rtrl\. There are: braintrace:default, "):
-        contenders.contenders("bptt", ["slax:rtrl"])
 
 
 def test_loss_that_is_no_number_is_the_reason_of_a_failure():
@@ -125,37 +102,6 @@ def test_contender_that_falls_back_to_the_cpu_fails(tmp_path, monkeypatch):
     assert worker.first_step(Step())["device"] == "cpu"
 
 
-def test_package_that_is_not_installed_is_that_of_this_checkout(monkeypatch):
-    def none_of_ours(name):
-        if name.startswith("slax"):
-            raise PackageNotFoundError(name)
-        return "1.0"
-
-    monkeypatch.setattr(worker, "version", none_of_ours)
-    ours = {"slax-neurons": "this checkout", "slax-rules": "this checkout"}
-    assert worker.versions(peer("slax").file) == {**ours, "jax": "1.0", "flax": "1.0"}
-
-
-def test_threads_are_each_librarys_default_but_for_variants_that_say_another(monkeypatch):
-    for name in process.NUMBERS_OF_THREADS:
-        monkeypatch.setenv(name, "2")
-    monkeypatch.setenv("OTHER", "2")
-    variables = process.variables_of(peer("snntorch:layers"))
-    assert not process.NUMBERS_OF_THREADS & variables.keys() and variables["OTHER"] == "2"
-    assert process.variables_of(peer("norse:whole_1_thread"))["OMP_NUM_THREADS"] == "1"
-
-
-def test_bytecode_is_written_into_the_environment_of_a_peer_and_nowhere_else(monkeypatch):
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    own = peer("spyx")
-    assert "PYTHONDONTWRITEBYTECODE" not in process.variables_of(own)
-    assert process.variables_of(own._replace(here=True))["PYTHONDONTWRITEBYTECODE"] == "1"
-
-
-def test_matrix_products_of_jax_are_as_precise_as_those_of_pytorch():
-    assert process.variables_of(peer("spyx"))["JAX_DEFAULT_MATMUL_PRECISION"] == "float32"
-
-
 def test_environment_that_could_not_be_made_is_told_and_not_tried_again(tmp_path, monkeypatch):
     """In no benchmark: one record is for all."""
 
@@ -176,27 +122,3 @@ def test_environment_that_could_not_be_made_is_told_and_not_tried_again(tmp_path
             contenders.python_of(contenders.contenders(benchmark, ["jaxpike"])[0].as_recorded())
     assert len(tried) == 1
     assert peer("slax").as_recorded().error is None
-
-
-def test_uv_that_is_missing_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(contenders, "ENVIRONMENTS", tmp_path)
-    monkeypatch.setenv("PATH", os.fspath(tmp_path))
-    with pytest.raises(contenders.BenchmarkError, match="needs uv to make an environment: pip install uv"):
-        contenders.python_of(peer("spyx"))
-
-
-def test_memory_of_a_device_is_given_back_between_turns(monkeypatch):
-    """With as much of PyTorch, which is in the environments of the peers alone, as a step asks for."""
-    freed = []
-    cuda = SimpleNamespace(is_available=lambda: True, empty_cache=lambda: freed.append(True))
-    monkeypatch.setitem(
-        sys.modules, "torch", SimpleNamespace(cuda=cuda, Tensor=object, nn=SimpleNamespace(Parameter=object))
-    )
-    monkeypatch.delitem(sys.modules, "benchmarks.side_by_side.torch_step", raising=False)
-    torch_step = importlib.import_module("benchmarks.side_by_side.torch_step")
-    monkeypatch.delitem(sys.modules, "benchmarks.side_by_side.torch_step")  # it is bound to the stand-in
-    torch_step.TorchStep(lambda: None, []).release()
-    assert freed == [True]
-    monkeypatch.setattr(torch_step, "DEVICE", "cpu")
-    torch_step.TorchStep(lambda: None, []).release()
-    assert freed == [True]

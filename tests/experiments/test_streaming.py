@@ -9,14 +9,14 @@ import optax
 import pytest
 import yaml
 from experiment_files import as_written, config_of, draw
-from experiments.common.training import make_model, make_rule
 from flax import nnx
 from jax import random
 
 from experiments.common.keys import key_of
+from experiments.common.networks import make_model
 from experiments.streaming import plot, run, sources
 from slax_data import spike_trains
-from slax_rules import cross_entropy, extend_stream, start_stream
+from slax_rules import RULES, cross_entropy, extend_stream, start_stream
 
 CONFIG = yaml.safe_load(Path(plot.__file__).with_name("config.yaml").read_text())["scales"]
 SMALL = {"seeds": 2, "learning_rates": [0.003, 0.03], "segments": 3, "choosing_segments": 2, "segment": 10, "ends": 3}
@@ -43,10 +43,10 @@ def test_a_run_is_a_stream_that_is_extended_sample_by_sample(result):
     config = config_of("streaming", "switch/otpe", settings())
     source = sources.make_source(config, None)
     shared, items = source.plan(key_of(1, "samples"), 3, False)
-    network_key, rule_key = random.split(key_of(1, "start"))
+    network_key, _ = random.split(key_of(1, "start"))
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         model = make_model(config, nnx.Rngs(network_key))
-        rule = make_rule("otpe", model, rule_key)
+        rule = RULES["otpe"].make()
         optimizer = nnx.Optimizer(model, optax.adam(result["trials"]["chosen"]["learning_rate"]), wrt=nnx.Param)
         stream = start_stream(model, optimizer, cross_entropy, (1, 12), rule=rule, window=config["online_window"])
         counts = np.arange(6) >= 3
@@ -74,8 +74,7 @@ def test_late_labels_are_learned_from_when_they_come():
 def test_bptt_updates_once_for_each_sample_and_the_others_within_it():
     for rule, expected in (("bptt", 6), ("tbptt", 10), ("otpe", 10)):
         config = config_of("streaming", f"switch/{rule}", settings([rule]))
-        model = make_model(config, nnx.Rngs(0))
-        assert run.window_of(config, make_rule(rule, model, random.key(0))) == expected
+        assert run.window_of(config, RULES[rule].make()) == expected
 
 
 def test_memory_of_bptt_grows_with_the_sample_and_that_of_otpe_does_not():
