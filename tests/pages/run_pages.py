@@ -1,6 +1,7 @@
-"""Run the Python of pages as a reader would type it, all in one process: `python run_pages.py PAGE...`.
+"""Run the Python of pages as a reader would type it, all in one process: `python run_pages.py [--short] PAGE...`.
 
 Each page is one program in an empty folder of its own. A line of JSON for each says its name, its seconds, and its error.
+With --short, trainings take a few steps, and what a page asserts about their results is left out.
 """
 
 import json
@@ -19,8 +20,11 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 
 
-def program_of(page: Path) -> str:
-    return "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL))
+def program_of(page: Path, short: bool) -> types.CodeType:
+    program = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL))
+    if short:
+        program = re.sub(r"\bepochs=\d+", "epochs=1", re.sub(r"\bsteps=\d\d+\)", "steps=8)", program))
+    return compile(program, str(page), "exec", optimize=int(short))  # 1 leaves out what is asserted
 
 
 class Recordings(list):
@@ -57,17 +61,20 @@ def stand_ins() -> dict[str, types.ModuleType]:
 
 def main() -> None:
     sys.modules.update(stand_ins())
-    for page in map(Path, sys.argv[1:]):
+    short, pages = "--short" in sys.argv, [Path(name) for name in sys.argv[1:] if name != "--short"]
+    for page in pages:
         start, error = time.process_time(), None
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
             try:
-                exec(compile(program_of(page), str(page), "exec"), {"__name__": "__main__"})
+                exec(program_of(page, short), {"__name__": "__main__"})
             except Exception:
                 error = traceback.format_exc()
             os.chdir(ROOT)
         jax.config.update("jax_enable_x64", False)
-        print("\n" + json.dumps({"page": str(page), "seconds": time.process_time() - start, "error": error}), flush=True)
+        print(
+            "\n" + json.dumps({"page": str(page), "seconds": time.process_time() - start, "error": error}), flush=True
+        )
 
 
 if __name__ == "__main__":
