@@ -81,26 +81,26 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     if name not in PATHS:
         return markdown
     parts = FENCE.split(markdown)
-    parts[::2] = [
-        re.sub(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)", lambda match: linked(match, name), part) for part in parts[::2]
-    ]
+    for index in range(0, len(parts), 2):
+        text = re.sub(
+            r"\[([^][]*)\]\(([^)\s]+)\)", lambda match: match[1 if linked(match[2], name) is None else 0], parts[index]
+        )
+        parts[index] = re.sub(r"(?<=\]\()[^)\s]+(?=\))", lambda match: linked(match[0], name) or match[0], text)
     if files.get_file_from_path(notebook := f"{name.removesuffix('.md')}.ipynb"):
         parts[0] = re.sub(r"\n", f"\n\n[As a notebook]({posixpath.basename(notebook)})\n", parts[0], count=1)
     return "".join(parts)
 
 
-def linked(match: re.Match[str], name: str) -> str:
-    """A link of a page."""
-    file, _, place = match[2].partition("#")
-    if re.match(r"[a-z]+:", match[2]) or not file:
-        return match[0]
+def linked(link: str, name: str) -> str | None:
+    """Where a link of a page leads in the site; None if that is a file of the repository which is not in it."""
+    file, _, place = link.partition("#")
+    if re.match(r"[a-z]+:", link) or not file:
+        return link
     target = posixpath.normpath(posixpath.join(posixpath.dirname(PATHS[name]), file))
     if not (ROOT / target).exists():
-        raise SystemExit(f"{PATHS[name]} links to {match[2]}, and there is no {target} in the repository.")
-    if target not in PAGES:
-        return match[1]
-    link = os.path.relpath(PAGES[target], posixpath.dirname(name) or ".")
-    return f"[{match[1]}]({link}{'#' + place if place else ''})"
+        raise SystemExit(f"{PATHS[name]} links to {link}, and there is no {target} in the repository.")
+    there = PAGES.get(target, target.removeprefix("docs/") if target.endswith(".png") else None)
+    return there and os.path.relpath(there, posixpath.dirname(name) or ".") + (f"#{place}" if place else "")
 
 
 def notebook_of(text: str) -> str:
