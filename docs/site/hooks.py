@@ -1,75 +1,112 @@
-"""Add to the site what is elsewhere in the repository, for MkDocs."""
+"""Add to the site what is elsewhere in the repository: pages of packages and experiments, the API reference, and notebooks."""
 
+import ast
+import json
+import os
+import posixpath
+import re
+from pathlib import Path
 from typing import Any
 
+import jupytext
 from mkdocs.structure.files import File, Files
 
-from docs.site.api import api_pages
-from docs.site.notebooks import notebook_of
-from docs.site.pages import PICTURES, ROOT, pages, source_page, targets, with_links_of_the_site
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("slax_neurons", "slax_rules", "slax_data", "slax_viz")
+PLACES = ("*.md", "docs/**/*.md", "packages/*/*.md", "experiments/*/README.md", "gallery/README.md")
+FENCE = re.compile(r"^(```.*?^```)", flags=re.DOTALL | re.MULTILINE)
+# The packages are not on an index yet: a name there would be somebody else's.
+INSTALL = """# On a machine without the packages: from a clone of the repository, whose folder is REPOSITORY.
+REPOSITORY = "."
+%pip install -q {REPOSITORY}/packages/slax-neurons[nir] {REPOSITORY}/packages/slax-rules \
+{REPOSITORY}/packages/slax-data[digits] {REPOSITORY}/packages/slax-viz"""
 
-NAMES: dict[str, str] = {}  # the name in the site of each file of the repository that is in it
-PATHS: dict[str, str] = {}  # and the file of each name
+
+def page_of(path: str) -> str:
+    """The name in the site of a Markdown file of the repository."""
+    folder, name = posixpath.split(path)
+    if name == "README.md":
+        return f"{folder}.md" if folder else "index.md"
+    return path.removeprefix("docs/") if path.startswith("docs/") else posixpath.join(folder, name.lower())
+
+
+PAGES = {
+    path: page_of(path)
+    for place in PLACES
+    for path in sorted(file.relative_to(ROOT).as_posix() for file in ROOT.glob(place))
+}
+PATHS = {name: path for path, name in PAGES.items()}
+
+
+def public_names(package: str) -> list[str]:
+    """What a package lists in `__all__`, or else imports in its __init__.py."""
+    (init,) = ROOT.glob(f"packages/*/src/{package}/__init__.py")
+    names = []
+    for node in ast.parse(init.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.AnnAssign):
+            names.append(ast.unparse(node.target))
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return ast.literal_eval(node.value)
+    return names
 
 
 def on_config(config: Any) -> Any:
     """Add to the navigation the pages that are found and not listed."""
     sections = {title: entries for entry in config.nav for title, entries in entry.items()}
-    names = sorted(pages().values())
-    sections["Experiments"] += [name for name in names if name.startswith("experiments/")]
-    sections["API"] += section_of([name for name in names if name.startswith("packages/")], sorted(api_pages({})))
+    sections["Experiments"] += sorted(name for name in PATHS if name.startswith("experiments/"))
+    sections["API"] += [f"api/{package}.md" for package in PACKAGES]
+    sections["Packages"] += sorted(name for name in PATHS if name.startswith("packages/"))
     return config
 
 
-def section_of(packages: list[str], reference: list[str]) -> list[dict[str, list[str]]]:
-    """For each package, its own page, the pages of its reference, and its changelog."""
-    found = []
-    for page in (name for name in packages if name.count("/") == 1):
-        package = page.removeprefix("packages/").removesuffix(".md")
-        start = f"api/{package.replace('-', '_')}/"
-        pages_of_it = [name for name in reference if name.startswith(start)]
-        found.append({package: [page, *pages_of_it, f"packages/{package}/changelog.md"]})
-    return found
-
-
 def on_files(files: Files, config: Any) -> Files:
-    """Add pages from outside of docs/, the sources and pictures that pages link to, the API reference, and notebooks."""
-    NAMES.clear()
-    NAMES.update(pages())
-    linked = {
-        target for path in list(NAMES) for target in targets(path, (ROOT / path).read_text(encoding="utf-8"))
-    } - NAMES.keys()
-    for target in sorted(target for target in linked if (ROOT / target).exists()):
-        picture = target.endswith(PICTURES)
-        NAMES[target] = target.removeprefix("docs/") if picture else f"source/{target.rstrip('/')}.md"
-    PATHS.clear()
-    PATHS.update({name: path for path, name in NAMES.items()})
-    for path, name in NAMES.items():
-        if files.get_file_from_path(name):
-            continue
-        if name.startswith("source/"):
-            files.append(File.generated(config, name, content=source_page(path)))
-        else:
+    """Add the pages from outside of docs/, the reference, and the tutorials as notebooks."""
+    for path, name in PAGES.items():
+        if not files.get_file_from_path(name):
             files.append(File.generated(config, name, abs_src_path=str(ROOT / path)))
-    for name, content in api_pages(NAMES).items():
-        files.append(File.generated(config, name, content=content))
-    for path, name in NAMES.items():
-        if name.startswith("tutorials/") and name.endswith(".md") and not name.endswith("index.md"):
-            notebook = name.removesuffix(".md") + ".ipynb"
-            files.append(
-                File.generated(config, notebook, content=notebook_of((ROOT / path).read_text(encoding="utf-8")))
-            )
+        if name.startswith("tutorials/") and not name.endswith("index.md"):
+            content = notebook_of((ROOT / path).read_text(encoding="utf-8"))
+            files.append(File.generated(config, f"{name.removesuffix('.md')}.ipynb", content=content))
+    for package in PACKAGES:
+        content = f"# {package}\n\n" + "\n".join(f"::: {package}.{name}\n" for name in public_names(package))
+        files.append(File.generated(config, f"api/{package}.md", content=content))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Make the links of a page lead to pages of the site, and offer a tutorial as a notebook."""
+    """Make the links of a page lead to pages of the site; what is no page, such as a source, becomes text."""
     name = page.file.src_uri
-    if name not in PATHS or name.startswith("source/"):
+    if name not in PATHS:
         return markdown
-    text = with_links_of_the_site(PATHS[name], markdown, NAMES)
-    notebook = f"{page.file.name}.ipynb"
-    if name.startswith("tutorials/") and files.get_file_from_path(f"tutorials/{notebook}"):
-        title, _, rest = text.partition("\n")
-        text = f"{title}\n\n[As a notebook]({notebook}){{ .md-button download }}\n{rest}"
-    return text
+    parts = FENCE.split(markdown)
+    for index in range(0, len(parts), 2):
+        text = re.sub(
+            r"\[([^][]*)\]\(([^)\s]+)\)", lambda match: match[1 if linked(match[2], name) is None else 0], parts[index]
+        )
+        parts[index] = re.sub(r"(?<=\]\()[^)\s]+(?=\))", lambda match: linked(match[0], name) or match[0], text)
+    if files.get_file_from_path(notebook := f"{name.removesuffix('.md')}.ipynb"):
+        parts[0] = re.sub(r"\n", f"\n\n[As a notebook]({posixpath.basename(notebook)})\n", parts[0], count=1)
+    return "".join(parts)
+
+
+def linked(link: str, name: str) -> str | None:
+    """Where a link of a page leads in the site; None if that is a file of the repository which is not in it."""
+    file, _, place = link.partition("#")
+    if re.match(r"[a-z]+:", link) or not file:
+        return link
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(PATHS[name]), file))
+    if not (ROOT / target).exists():
+        raise SystemExit(f"{PATHS[name]} links to {link}, and there is no {target} in the repository.")
+    there = PAGES.get(target, target.removeprefix("docs/") if target.endswith(".png") else None)
+    return there and os.path.relpath(there, posixpath.dirname(name) or ".") + (f"#{place}" if place else "")
+
+
+def notebook_of(text: str) -> str:
+    """A tutorial as a notebook: blocks of Python are cells, and pictures are left out, since the cells draw them."""
+    without_pictures = re.sub(r"^!\[.*?\]\(.*?\)\n", "", text, flags=re.MULTILINE | re.DOTALL)
+    notebook = jupytext.reads(f"```python\n{INSTALL}\n```\n\n{without_pictures}", fmt="md")
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+    return json.dumps(notebook, indent=1, sort_keys=True) + "\n"

@@ -24,7 +24,7 @@ def test_names_are_those_of_the_tables():
         ("gradient", "fptt", False),
         ("dataset", "randman", True),
         ("dataset", "x", False),
-        ("code", "phase", True),
+        ("code", "latency", True),
         ("code", "time", False),
         ("any_code", "time", True),
         ("any_code", "x", False),

@@ -1,9 +1,9 @@
-"""The parts of a page docs/from/NAME.md that tests and the recording script need."""
+"""The parts of a page pages/NAME.md that tests and the recording script need."""
 
 import re
 from pathlib import Path
 
-PAGES = Path(__file__).parents[3] / "docs" / "from"
+PAGES = Path(__file__).parent / "pages"
 NAMES = ("braintrace", "jaxpike", "norse", "slax", "snntorch", "spikingjelly", "spyx")
 
 

@@ -1,5 +1,6 @@
-"""What the pages docs/from/NAME.md say holds: the programs there agree with runs of the frameworks; see data/README.md."""
+"""What docs/coming_from.md says holds: the programs of pages/ agree with runs of the frameworks; see data/README.md."""
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -164,6 +165,16 @@ def test_every_line_of_a_table_is_tested(name, heading):
     section = text_of(name).partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("| ")]
     assert len(lines) == len(rows(name, heading)) + 1, "the first two columns have to be code"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_neurons_and_surrogates_of_the_page_for_readers_are_those_that_are_compared(name):
+    text = (Path(__file__).parents[3] / "docs" / "coming_from.md").read_text()
+    section = re.search(rf"^## {name}\b.*?(?=^## |\Z)", text, flags=re.MULTILINE | re.DOTALL | re.IGNORECASE)[0]
+    pairs = re.findall(r"^\| `([^`]*)` \| `([^`]*)` \|$", section, flags=re.MULTILINE)
+    compared = dict(pair for heading in ("Neurons", "Surrogates", "Initial weights") for pair in rows(name, heading))
+    shown = {theirs: ours for theirs, ours in pairs if theirs in compared}
+    assert len(shown) >= 3 and shown.items() <= compared.items()
 
 
 def gradients_of_layers(neuron, **options):

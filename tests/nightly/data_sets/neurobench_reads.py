@@ -30,9 +30,10 @@ import jax
 import neurobench.datasets as nb
 import numpy as np
 
-from slax_data import Series, neurobench_arrays, neurobench_task, time_series_task
+from slax_data import Series, neurobench_arrays, neurobench_task, stored_task
+from slax_data.sets.japanese_vowels import series_spikes
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "data"))
 from contract import keeps_contract
 
 rng = np.random.default_rng(0)
@@ -52,7 +53,7 @@ def eeg_trials(folder: Path) -> None:
     task = neurobench_task(jax.random.key(0), sets, n_classes=2, n_steps=30)
     assert (task.n_units, task.n_classes, task.n_steps) == (6, 2, 30)
     keeps_contract(lambda key: neurobench_task(key, sets, n_classes=2, n_steps=30))
-    expected = time_series_task(series, n_classes=2, n_steps=30)
+    expected = stored_task(series_spikes(series, n_steps=30), n_classes=2, padding="silence")
     for split in sets:
         for left, right in zip(task.full_split(split), expected.full_split(split), strict=True):
             assert np.array_equal(left, right)

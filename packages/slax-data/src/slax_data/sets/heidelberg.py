@@ -4,6 +4,7 @@ import gzip
 import itertools
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -220,15 +221,10 @@ def _task(
     check_choice("code", code, ["events"])
     _check_options(**options)
     files = [_file(words, path, split) for split in words.splits]
-    sets = cached_sets(
-        resolve_folder(cache),
-        words.name,
-        [sorted(options.items()), with_validation, *map(file_stamp, files)],
-        lambda: {
-            split: _read(words, path, split, with_validation=with_validation, **options)
-            for split in _splits(words, with_validation)
-        },
-    )
+    read = partial(_read, words, path, with_validation=with_validation, **options)
+    depends_on = [sorted(options.items()), with_validation, *map(file_stamp, files)]
+    splits = _splits(words, with_validation)
+    sets = cached_sets(resolve_folder(cache), words.name, depends_on, lambda: {one: read(split=one) for one in splits})
     return stored_task(sets, n_classes=words.n_classes, padding="silence")
 
 

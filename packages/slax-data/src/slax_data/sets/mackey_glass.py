@@ -5,6 +5,7 @@
 which is integrated here, so there is nothing to download.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -107,10 +108,14 @@ def mackey_glass(
     for name, value in (("history", history), ("start", start), ("beta", beta), ("gamma", gamma)):
         if not 0 <= value < np.inf:
             raise ValueError(f"{name} got {value!r}, expected a number >= 0.")
+
+    def produced(delayed: float) -> float:
+        return beta * delayed / (1 + delayed**exponent)
+
     step = tau / steps_per_delay
     times = start + interval * np.arange(n_points)
     n_steps = int(times[-1] / step) + 1
-    x, slope = _solved(n_steps, step, steps_per_delay, history, beta, gamma, exponent)
+    x, slope = _solved(n_steps, step, steps_per_delay, history, produced, gamma)
     index = np.minimum((times / step).astype(int), n_steps - 1)
     part = times / step - index
     return _cubic(part, step, x[index], slope[index], x[index + 1], slope[index + 1])
@@ -204,15 +209,10 @@ def _solved(
     step: float | int,
     delay: int,
     history: float | int,
-    beta: float | int,
+    produced: Callable[[float], float],
     gamma: float | int,
-    exponent: float | int,
 ) -> tuple[Float64[np.ndarray, " S"], Float64[np.ndarray, " S"]]:
     """The solution and its slope at the times 0, step, 2 step, ...; `delay` is the number of steps of tau."""
-
-    def produced(delayed: float) -> float:
-        return beta * delayed / (1 + delayed**exponent)
-
     past = produced(history)
     x, slope = [float(history)], [past - gamma * history]
     for now in range(n_steps):

@@ -119,7 +119,7 @@ class Sweep:
 
     Args:
         rates: the learning rates, increasing.
-        trials: by rule, the runs [rates][seeds] that the learning rate was chosen by.
+        trials: by rule, the runs `[rates][seeds]` that the learning rate was chosen by.
         chosen: by rule, the learning rate with the best mean score on the validation samples, the smaller of two equals.
         best: by rule, the runs of all seeds at that rate.
 

@@ -1,0 +1,37 @@
+"""Each tutorial, in full, ends with the picture that it shows."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+ROOT = Path(__file__).parents[2]
+TUTORIALS = [page for page in sorted(ROOT.glob("docs/tutorials/*.md")) if page.name != "index.md"]
+READ_FROM_THE_ROOT = {"replicate": ("experiments", "gallery", "packages", "requirements.lock")}
+
+
+def coarse(picture):
+    """The mean color of each square of 40 x 40 pixels."""
+    height, width = (length // 40 for length in picture.shape[:2])
+    return picture[: height * 40, : width * 40].reshape(height, 40, width, 40, -1).mean(axis=(1, 3))
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
+def test_tutorial_ends_with_the_picture_that_it_shows(page, tmp_path):
+    """Except for what other rounding changes in a training: a line that ends elsewhere, but not another picture."""
+    for entry in READ_FROM_THE_ROOT.get(page.stem, ()):
+        (tmp_path / entry).symlink_to(ROOT / entry)
+    program = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL))
+    environment = os.environ | {"MPLBACKEND": "agg", "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    picture = page.with_suffix(".png")
+    assert re.findall(r"!\[[^\]]+\]\((.*?)\)", page.read_text()) == [picture.name]
+    assert [path.name for path in tmp_path.glob("*.png")] == [picture.name]
+    saved, shown = (coarse(imread(path)) for path in (tmp_path / picture.name, picture))
+    assert saved.shape == shown.shape and np.abs(saved - shown).mean() < 0.015

@@ -1,0 +1,81 @@
+"""Run the Python of pages as a reader would type it, all in one process: `python run_pages.py [--short] PAGE...`.
+
+Each page is one program in an empty folder of its own. A line of JSON for each says its name, its seconds, and its error.
+With --short, trainings take a few steps, and what a page asserts about their results is left out.
+"""
+
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+import traceback
+import types
+from pathlib import Path
+
+import jax
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+
+
+def program_of(page: Path, short: bool) -> types.CodeType:
+    program = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL))
+    if short:
+        program = re.sub(r"\bepochs=\d+", "epochs=1", re.sub(r"\bsteps=\d\d+\)", "steps=8)", program))
+    return compile(program, str(page), "exec", optimize=int(short))  # 1 leaves out what is asserted
+
+
+class Recordings(list):
+    """What stands in for a set of tonic: 20 recordings of the camera of N-MNIST, two of each digit."""
+
+    def __init__(self, folder: str, train: bool):
+        rng = np.random.default_rng(0)
+        kind = [("x", int), ("y", int), ("t", int), ("p", int)]
+        for digit in range(20):
+            events = np.zeros(50, kind)
+            for field, end in (("x", 34), ("y", 34), ("t", 310_000), ("p", 2)):
+                events[field] = np.sort(rng.integers(end, size=50)) if field == "t" else rng.integers(end, size=50)
+            self.append((events, digit % 10))
+
+
+def stand_ins() -> dict[str, types.ModuleType]:
+    """Other libraries' readers of sets, with small sets of the true form: the libraries and the sets are not installed."""
+    rng = np.random.default_rng(0)
+    examples = [{"image": rng.integers(256, size=(28, 28, 1)).astype(np.uint8), "label": i % 10} for i in range(20)]
+    series = [rng.normal(size=(12, 7 + i)) for i in range(18)], np.array([str(i % 9 + 1) for i in range(18)])
+    parts = {
+        "tonic": {},
+        "tonic.datasets": {"NMNIST": Recordings},
+        "tensorflow_datasets": {"data_source": lambda name, split: examples},
+        "aeon": {},
+        "aeon.datasets": {"load_japanese_vowels": lambda split: series},
+    }
+    modules = {name: types.ModuleType(name) for name in parts}
+    for name, content in parts.items():
+        vars(modules[name]).update(content)
+    modules["tonic"].datasets = modules["tonic.datasets"]  # type: ignore[attr-defined]
+    return modules
+
+
+def main() -> None:
+    sys.modules.update(stand_ins())
+    short, pages = "--short" in sys.argv, [Path(name) for name in sys.argv[1:] if name != "--short"]
+    for page in pages:
+        start, error = time.process_time(), None
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            try:
+                exec(program_of(page, short), {"__name__": "__main__"})
+            except Exception:
+                error = traceback.format_exc()
+            os.chdir(ROOT)
+        jax.config.update("jax_enable_x64", False)
+        print(
+            "\n" + json.dumps({"page": str(page), "seconds": time.process_time() - start, "error": error}), flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
