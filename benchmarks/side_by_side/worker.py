@@ -1,9 +1,9 @@
 """Run one contender in its own environment: `python -m benchmarks.side_by_side.worker BENCHMARK FILE VARIANT WORKLOAD`.
 
 The file is that of a peer, and the workload is JSON. The worker speaks JSON, one object per line. It reports its first step,
-then answers each {"seconds": S} on standard input with the times of as many steps as fit into S seconds, at least one; in between it
-waits. Whatever a library prints goes to standard error. The worker needs only the standard library and the dependencies of the
-peer's file.
+then answers each {"seconds": S} on standard input with the times of as many steps as fit into S seconds, at least one; in
+between it waits. Whatever a library prints goes to standard error. The worker needs only the standard library and the
+dependencies of the peer's file.
 """
 
 import importlib

@@ -8,10 +8,10 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
+from contract import keeps_contract
 from jax import random
 from small_sets import SMALL_SETS
 
-from contract import keeps_contract
 from slax_data import DATASETS, ENCODERS, check_labels, held_out, make_task, spike_trains, stored_task
 
 CODES = {

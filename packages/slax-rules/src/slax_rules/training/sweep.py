@@ -71,8 +71,8 @@ class Run:
     Args:
         rule, rate, seed: the name of its rule, its learning rate and its seed.
         losses: the loss of each batch.
-        not_finite: the first batch, counted from 1, whose loss or gradient, or the parameters after it, were not finite; or None.
-            The run has no scores from there on.
+        not_finite: the first batch, counted from 1, whose loss or gradient, or the parameters after it, were not finite; or
+            None. The run has no scores from there on.
         validation, test: the scores by the number of batches before them. The test samples are read at the chosen rate alone.
 
     Example:

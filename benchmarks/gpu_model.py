@@ -1,0 +1,107 @@
+"""A model of the time of a gradient on a GPU, from bytes, operations and launches: `python -m benchmarks.gpu_model`.
+
+The workload is that of the paper's figure: three layers of (Linear, LIF), T = 256, a batch of 32, forward and backward. Each
+operation takes the longer one of two times, for its bytes at the bandwidth of the memory and for its operations at the peak of
+the units that do them, and one launch on top. Nothing here is measured. The peaks are those of the data sheets, which no
+program reaches: the times are lower bounds, to be compared with measurements.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+STEPS, BATCH, LAYERS, FLOAT = 256, 32, 3, 4
+SIZES = (128, 512, 1024, 2048, 4096, 6144)
+# Launches of XLA in an iteration of a loop: the kernel of the step, the counter, and the condition.
+LAUNCHES_OF_ITERATION = 3
+
+
+class Device(NamedTuple):
+    """The peaks of a GPU.
+
+    bandwidth: bytes per second.
+    float32, tensor_float32: operations per second, by the cores for float32 and by the tensor cores for TF32, without sparsity.
+    launch: seconds between two kernels of a program.
+    """
+
+    name: str
+    bandwidth: float
+    float32: float
+    tensor_float32: float
+    launch: float = 4e-6
+
+
+# Data sheets of NVIDIA: A100 40GB SXM (2020), H100 SXM (2022).
+DEVICES = (Device("A100", 1.555e12, 19.5e12, 156e12), Device("H100", 3.35e12, 67e12, 494.7e12))
+
+
+class Operation(NamedTuple):
+    """Bytes that are read and written, multiply-adds in products, and launches."""
+
+    bytes: float
+    products: float = 0.0
+    launches: float = 1.0
+
+
+def operations(n: int, kernel: str) -> Iterator[Operation]:
+    """The operations of a gradient at N units, with the states by "scan" or "fused"."""
+    array, weights = FLOAT * STEPS * BATCH * n, FLOAT * n * n
+    product = Operation(2 * array + weights, STEPS * BATCH * n * n)
+    launches = 1.0 if kernel == "fused" else LAUNCHES_OF_ITERATION * STEPS
+    for _ in range(LAYERS):
+        yield product
+        yield Operation(2 * array, launches=launches)  # currents in, membranes out
+        yield Operation(2 * array)  # membranes in, spikes out
+    for layer in reversed(range(LAYERS)):
+        yield Operation(3 * array)  # membranes and the signal in, the cotangent of the membranes out
+        yield Operation(
+            5 * array, launches=launches
+        )  # currents, membranes, those of the step before, cotangents in; one out
+        yield product  # the gradient of the weights
+        if layer:
+            yield product  # the signal to the layer below
+
+
+def seconds(device: Device, n: int, kernel: str, *, tensor_cores: bool) -> float:
+    """The time of a gradient."""
+    peak = device.tensor_float32 if tensor_cores else device.float32
+    return sum(
+        max(one.bytes / device.bandwidth, 2 * one.products / peak) + one.launches * device.launch
+        for one in operations(n, kernel)
+    )
+
+
+def share_of_products(device: Device, n: int, kernel: str, *, tensor_cores: bool) -> float:
+    """The time of the products alone, divided by the time of the gradient."""
+    peak = device.tensor_float32 if tensor_cores else device.float32
+    products = sum(
+        max(one.bytes / device.bandwidth, 2 * one.products / peak) + device.launch
+        for one in operations(n, kernel)
+        if one.products
+    )
+    return products / seconds(device, n, kernel, tensor_cores=tensor_cores)
+
+
+def table() -> str:
+    """The times in milliseconds as a table in Markdown."""
+    lines = [
+        "| ms, predicted | " + " | ".join(f"N = {n}" for n in SIZES) + " |",
+        "| --- |" + " --: |" * len(SIZES),
+    ]
+    for device in DEVICES:
+        for kernel in ("scan", "fused"):
+            for cores, tensor_cores in (("float32", False), ("TF32", True)):
+                numbers = [seconds(device, n, kernel, tensor_cores=tensor_cores) for n in SIZES]
+                lines.append(
+                    f"| {device.name}, {kernel}, {cores} | " + " | ".join(f"{1e3 * x:.2f}" for x in numbers) + " |"
+                )
+        shares = [share_of_products(device, n, "fused", tensor_cores=True) for n in SIZES]
+        lines.append(
+            f"| {device.name}, share of the products, fused, TF32 | "
+            + " | ".join(f"{100 * x:.0f} %" for x in shares)
+            + " |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())
