@@ -139,7 +139,7 @@ def eligibility_gradient(
             start = tuple(current_rows(synapse, a) for a in reverse.start)
             past = _contract(start, trace, groups_of(synapse))
             gradient["kernel"] += row_weights(synapse, past).astype(gradient["kernel"].dtype)
-            trace = _end_traces(synapse, x, reverse, trace, past)
+            trace = _end_traces(synapse, x, reverse, trace)
         kernels.append(trace)
     bias = traces.bias
     if bias:
@@ -250,18 +250,12 @@ def _contract(adjoint: tuple[Array, ...], trace: tuple[Array, ...], groups: int)
     return jax.lax.platform_dependent(*split, cpu=one_by_one, default=at_once)
 
 
-def _end_traces(
-    synapse: Any, inputs: Array, reverse: _Reverse, trace: tuple[Array, ...], past: Array
-) -> tuple[Array, ...]:
+def _end_traces(synapse: Any, inputs: Array, reverse: _Reverse, trace: tuple[Array, ...]) -> tuple[Array, ...]:
     """The traces E after the window: one batched product per state, and one pass over the trace."""
     x = input_rows(synapse, inputs).astype(trace[0].dtype)
-    # Zero, even if `past` is NaN, but XLA cannot know this: once `past` has read the trace, the new trace can take its place
-    # without a copy.
-    one = past[0, 0, 0]
-    zero = jnp.where(jnp.isnan(one), 0, jnp.minimum(jnp.abs(one), 0))
 
     def decayed(factor: Any, trace: Array) -> Any:
-        return None if factor is None else (current_rows(synapse, factor) + zero)[:, None] * trace
+        return None if factor is None else current_rows(synapse, factor)[:, None] * trace
 
     return tuple(
         add_up(
