@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -79,6 +80,7 @@ class Checkpoints:
         directory = Path(self.directory).absolute()
         with told_if_not_written("Checkpoints", directory):
             directory.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=directory).close()  # better now than at the first checkpoint
             for left_over in directory.glob(".*.part") if jax.process_index() == 0 else ():
                 left_over.unlink()  # of a run that was killed while it wrote
         with ThreadPoolExecutor(1) as writer:
