@@ -369,7 +369,9 @@ def test_weights_follow_the_closed_form_for_each_neurons_threshold_and_decay():
     conv = kernel_of(LIF(decay=decays, threshold=thresholds), 5, 8, 100, 50, rate=rate, xi=2.0)
     np.testing.assert_allclose(conv.reshape(n, 50).var(0), (thresholds / 2) ** 2 * (1 - decays**2) / (n * 0.16),
                                rtol=5 * math.sqrt(2 / n))  # fmt: skip
-    for ours, theirs in zip(impulse_moments(Resting(), np.full(1, 2.0**-12), None), (1 / 0.15, 1 / 0.2775), strict=True):
+    for ours, theirs in zip(
+        impulse_moments(Resting(), np.full(1, 2.0**-12), None), (1 / 0.15, 1 / 0.2775), strict=True
+    ):
         assert ours == pytest.approx(theirs, rel=1e-2)
     same = {"rate": 0.1, "xi": 2.0, "steps": 9}
     read_out = kernel_of(LI(decay=0.8), 5, 4, threshold=2.0, **same)
