@@ -189,7 +189,7 @@ def test_sources_that_are_edited_during_the_run_are_not_certified(tree):
 
 def test_a_run_that_is_killed_goes_on_and_two_runs_at_once_are_refused(tree):
     shutil.rmtree(tree.path / "results")
-    tree.set(jobs(a=0, b=4, c=4))
+    tree.set(jobs(a=0, b=600))
     run = tree.start("results", options=("--cores", "1"), start_new_session=True)
     record = tree.path / "results/tiny/toy/a.record.json"
     while not record.exists():
@@ -199,6 +199,7 @@ def test_a_run_that_is_killed_goes_on_and_two_runs_at_once_are_refused(tree):
     assert second.run("results") != 0 and "Another run is at work in this folder" in second.said()
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
+    tree.set(jobs(a=0, b=0))
     assert tree.run("results") == 0, tree.said()
     assert record.read_bytes() == made
     assert pending(tree) == DRAWN
