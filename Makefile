@@ -11,7 +11,7 @@ help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 15
 
 figures: $(V)/.ok ## make all figures at the quick scale: figures/quick/, checksums in figures/all
-	snakemake figures/all
+	$(if $(wildcard .git),dvc repro,snakemake figures/all)
 
 tiny: $(V)/.ok ## make all figures at a toy scale, to see that everything works: figures/tiny/
 	JAX_DISABLE_MOST_OPTIMIZATIONS=1 snakemake figures/all --config scale=tiny
@@ -20,7 +20,7 @@ tiny: $(V)/.ok ## make all figures at a toy scale, to see that everything works:
 paper: $(V)/.ok ## make all figures at the publication's sizes, meant for a GPU: figures/paper/
 	snakemake figures/all --config scale=paper $(if $(wildcard /dev/nvidia0),--workflow-profile profiles/gpu)
 
-verify: $(V)/.ok ## check results, figures and spikes against their certificates
+verify: $(V)/.ok ## check results, figures and spikes against their records
 	python -m experiments.verify
 
 pack: $(V)/.ok ## put the results of the scale full into the archive that comes with the repository

@@ -54,8 +54,7 @@ from pathlib import Path
 
 
 def compute(config):
-    if node := os.environ.get("SLURMD_NODENAME"):
-        Path(f"ran-on-{node}").touch()
+    Path(f"ran-on-{os.environ.get('SLURMD_NODENAME', 'this-machine')}").touch()
     time.sleep(config["seconds"])
     if config["number"] < 0:
         raise SystemExit(f"the number {config['number']} is negative")

@@ -3,7 +3,6 @@
 import importlib
 import json
 
-import numpy as np
 import pytest
 
 from experiments import plot, run
@@ -115,15 +114,6 @@ def test_figures_are_drawn_from_the_results_that_are_named(tmp_path):
     assert list(dict.fromkeys(neurons)) == ["neuron", "alif", "lif"]
 
 
-def test_results_of_other_settings_are_not_drawn(tmp_path):
-    change = ["--set", "current_off=150"]
-    step_response(tmp_path, "lif", *change)
-    folders = ["--jobs", "lif", "--results", str(tmp_path / "results"), "--output", str(tmp_path / "figures")]
-    with pytest.raises(SystemExit, match=r"lif.json is not used: made with other settings: current_off"):
-        plot.main(["step_response", *folders])
-    plot.main(["step_response", *folders, *change])
-
-
 def test_changes_of_settings():
     settings = {"seeds": 3, "rate": 0.01, "rules": ["a"], "tasks": {"t": {"steps": 4}}}
     assert run.with_change(settings, "seeds=2") == settings | {"seeds": 2}
@@ -157,52 +147,11 @@ def test_job_that_a_change_removes_is_refused(tmp_path):
         run.main(["accuracy", "digits/sltt", "--set", "rules=[bptt]", "--results", str(tmp_path)])
 
 
-def test_options_and_names_come_in_any_order(tmp_path, capsys):
-    run.main(["step_response", "--scale", "tiny", "lif", "--results", str(tmp_path)])
-    assert (tmp_path / "tiny" / "step_response" / "lif.json").exists()
-
-
 def test_two_jobs_that_make_one_file_are_refused(monkeypatch):
     module = importlib.import_module("experiments.activity.jobs")
     monkeypatch.setattr(module, "jobs", lambda settings: [Job("a", {}), Job("b", {}), Job("a", {"x": 1})])
     with pytest.raises(ValueError, match=r"experiments/activity/jobs.py makes a.json, a.record.json twice"):
         jobs_of("activity", "quick", {})
-
-
-def test_arrays_of_one_job_are_given_to_the_next(tmp_path, monkeypatch):
-    """Through a stand-in for the modules of an experiment that has such jobs."""
-    compute = {
-        "train": lambda config: ({"mean": 1.5}, {"weights": np.full(3, config["number"])}),
-        "surfaces": lambda config, *files: (
-            {"files": [f.stem for f in files]},
-            {"sum": np.load(files[0])["weights"].sum()},
-        ),
-    }
-    real = importlib.import_module
-
-    def modules(name):
-        return (
-            type("module", (), {"compute": staticmethod(compute[name.rpartition(".")[2]])})
-            if "thing" in name
-            else real(name)
-        )
-
-    monkeypatch.setattr(run.importlib, "import_module", modules)
-    first = Job("a/b", {"number": 2.0}, module="train", endings=(NUMBERS, ARRAYS))
-    second = Job("a", {}, module="surfaces", endings=(NUMBERS, ARRAYS), reads=("a/b",))
-    where, both = run.Places("thing", "tiny", tmp_path, tmp_path), {"a/b": first, "a": second}
-    with pytest.raises(
-        SystemExit, match=r"There is no .*b.json. thing a reads it; `.*run thing a/b --scale tiny` makes it"
-    ):
-        run.run(second, where, both)
-    for job in both.values():
-        run.run(job, where, both)
-    assert json.loads((where.folder / "a.json").read_text())["files"] == ["b"]
-    assert np.load(where.folder / "a.npz")["sum"] == 6.0
-    content = (where.folder / "a/b.npz").read_bytes()
-    (where.folder / "a/b.npz").write_bytes(content[:-40] + bytes([content[-40] ^ 1]) + content[-39:])
-    with pytest.raises(SystemExit, match=r"b.npz differs from its record"):
-        run.run(second, where, both)
 
 
 def test_times_are_in_a_file_of_their_own(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from experiments.common.records import (
     read_record,
     record_of,
     require,
+    require_used,
     settle,
     state_of,
     write_record,
@@ -65,6 +66,10 @@ def test_settings_and_what_it_is_made_from_are_told_apart(product, tmp_path):
     (tmp_path / "lock").write_text("a==2")
     assert state_of(product).kind == "older"
     assert (state_of(product).is_used(keep=True), state_of(product).is_used(keep=False)) == (True, False)
+    assert require_used(product, True, "Do this.")["commit"] == "0123"
+    with pytest.raises(SystemExit, match=r"made.json is not used: made from other sources or inputs .* Do this."):
+        require_used(product, False, "Do this.")
+    assert dataclasses.replace(product, scripts=("experiments/run.py",)).digest() != product.digest()
     other = dataclasses.replace(product, settings={"seeds": 3, "rate": 0.1})
     assert state_of(other).why == "made with other settings: rate, seeds" and not state_of(other).is_used(keep=True)
     assert "is about other files" in state_of(dataclasses.replace(product, files=product.files[:1])).why
