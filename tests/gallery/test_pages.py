@@ -78,6 +78,7 @@ def test_page_loads_nothing_and_its_names_are_unique(read, source):
     known = re.compile(r"data:|#|https://(arxiv\.org/abs|doi\.org)/")
     assert [address for address in addresses if not known.match(address)] == []
     assert "url(" not in source and "@import" not in source
+    assert re.search(r"<style>\n:root \{", source) and re.search(r'<script>\n"use strict"', source)
     assert any(value.startswith("default-src 'none'; img-src data: blob:;") for value in read.values("content"))
     assert read.values("alt", "img").count("") == 3  # thumbnails
     assert {figure["alt"] for figures in CLAIMS.values() for figure in figures} < set(read.values("alt", "img"))
