@@ -260,10 +260,10 @@ BY_SPEAKER = {"test": ["theo"], "validation": ["jackson"], "train": ["george"]}
 def test_splits_of_spoken_digits_are_by_recording_or_by_speaker(tmp_path):
     path = written(tmp_path / "digits.tar.gz")
     for split_by, parts in (("recording", BY_TAKE), ("speaker", BY_SPEAKER)):
-        for with_validation in (True, False):
-            for split in BY_TAKE if with_validation else ("train", "test"):
-                found = spoken_digits(path, split=split, split_by=split_by, with_validation=with_validation)
-                which = [split, "validation"] if split == "train" and not with_validation else [split]
+        for options in ({"with_validation": True}, {}):
+            for split in BY_TAKE if options else ("train", "test"):
+                found = spoken_digits(path, split=split, split_by=split_by, **options)
+                which = [split, "validation"] if split == "train" and not options else [split]
                 here = {one for part in which for one in parts[part]}
                 expected = {
                     (d, s, t) for d in range(10) for s in SPEAKERS for t in range(12) if {t, s} & here
