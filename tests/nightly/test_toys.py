@@ -158,7 +158,7 @@ def test_schema_takes_the_configuration(toy_tree):
 
 
 def test_contract_tests_are_tests_of_them(toy_tree):
-    of_rules = ["tests/contract/test_every_rule.py", "tests/rules/test_devices.py", "tests/rules/test_masks.py"]
+    of_rules = ["tests/laws/test_calls.py"]
     files = [
         *of_rules,
         "tests/neurons/test_analyses.py",
@@ -167,7 +167,6 @@ def test_contract_tests_are_tests_of_them(toy_tree):
     ]
     collected = run(toy_tree, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *files)
     assert {line.partition("::")[0] for line in collected.splitlines() if "toy" in line} == set(files)
-    run(toy_tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_covering.py")
     of_sets = [line for line in collected.splitlines() if "test_datasets" in line]
     assert any("toy_set" in line for line in of_sets) and any("digits-toy" in line for line in of_sets)
 

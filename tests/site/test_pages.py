@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
         ("experiments/accuracy/README.md", "experiments/accuracy.md"),
         ("gallery/README.md", "gallery/index.md"),
         ("CHANGELOG.md", "changelog.md"),
-        ("tests/rules/data/README.md", "tests/rules/data.md"),
+        ("tests/nightly/published/data/README.md", "tests/nightly/published/data.md"),
         ("experiments/accuracy/plot.py", None),
     ],
 )
