@@ -58,22 +58,24 @@ def test_gradient_is_linear_in_the_loss_and_no_sample_has_a_place(name, network)
 
 
 # One of each kind; the others fill the same traces with other numbers, or are one of these along another route.
-KINDS = (
-    *(
-        "bptt",
-        "tbptt",
-        "rtrl",
-        "snap",
-        "ostl",
-        "ostl_with_recurrence",
-        "otpe",
-        "approximate_otpe",
-        "ottt",
-        "sltt",
-        "e_prop",
-    ),
-    *("pp_prop", "s_tllr", "e_prop_adaptive", "decolle", "osttp"),
-)
+KINDS = [
+    "bptt",
+    "tbptt",
+    "rtrl",
+    "snap",
+    "ostl",
+    "ostl_with_recurrence",
+    "otpe",
+    "approximate_otpe",
+    "ottt",
+    "sltt",
+    "e_prop",
+    "pp_prop",
+    "s_tllr",
+    "e_prop_adaptive",
+    "decolle",
+    "osttp",
+]
 
 
 @pytest.mark.parametrize("name", KINDS)
