@@ -70,7 +70,7 @@ def test_loss_and_gradient_are_those_of_the_mean_over_valid_entries():
 
     def loss_of(model):
         losses = cross_entropy(outputs_of(model), jnp.asarray(LABELS))
-        return sum(losses[:length, sample].sum() for sample, length in enumerate(LENGTHS)) / LENGTHS.sum()
+        return sum(losses[:length, sample].sum() for sample, length in enumerate(LENGTHS)) / float(LENGTHS.sum())
 
     assert furthest(run(model, mask=valid_steps(LENGTHS, T)), nnx.value_and_grad(loss_of)(model)) < EXACT
 
