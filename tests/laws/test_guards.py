@@ -43,7 +43,7 @@ def test_the_primitives_that_sparsity_knows_are_those_of_jax():
     arguments = jnp.ones(4), jnp.ones((4, 3)), jnp.ones((1, 1, 3, 3))
     found = primitives_of(everything_linear, *arguments) | primitives_of(jax.grad(everything_linear), *arguments)
     found |= primitives_of(jax.grad(lambda x: (x * x + x).sum()), jnp.ones(2))
-    assert coloring.LINEAR - found == set()
+    assert coloring.LINEAR - found <= {"expand_dims"}  # which is one in some versions of JAX
     assert "select_n" in primitives_of(lambda x: jnp.where(x > 0, x, 0.0), jnp.ones(2))
     assert coloring.CALLS & primitives_of(jax.jit(lambda x: x + 1), 1.0)
 

@@ -518,9 +518,8 @@ def test_jacobians_of_a_lif_are_the_closed_forms():
         (jacobians.pO[0], psi * by_logit),
     ]:
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
-    slope = 1 - np.exp(-0.7)  # of the threshold by the number that is trained
-    np.testing.assert_allclose(jacobians.pS[1][0], slope * (0.7 * psi - (v >= 0.7)), rtol=1e-12, atol=1e-14)
-    np.testing.assert_allclose(jacobians.pO[1], -slope * psi, rtol=1e-12)
+    np.testing.assert_allclose(jacobians.pS[1][0], 0.7 * psi - (v >= 0.7), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(jacobians.pO[1], -psi, rtol=1e-12)
 
 
 class Wave(LIF):

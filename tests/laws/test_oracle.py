@@ -6,54 +6,18 @@ from functools import partial
 import numpy as np
 import pytest
 
-from oracle import (
-    ALIF,
-    BRF,
-    LI,
-    LIF,
-    OTTT,
-    STLLR,
-    AdLIF,
-    Convolution,
-    CuBaLIF,
-    Dense,
-    Direct,
-    Edge,
-    Layer,
-    Local,
-    Matrices,
-    Penalty,
-    PenaltyOfMean,
-    PerLayer,
-    SpikeFunction,
-    Target,
-    approximate_otpe,
-    arctan,
-    bptt,
-    e_prop,
-    fast_sigmoid,
-    firing_rate,
-    forward,
-    heaviside,
-    linear,
-    multi_gaussian,
-    ostl,
-    otpe,
-    ottt,
-    pp_prop,
-    rewarded,
-    rtrl,
-    run,
-    series,
-    sltt,
-    smooth,
-    snap,
-    softmax_cross_entropy,
-    stllr,
-    tbptt,
-    uoro,
-)
-from oracle.networks import carried_numbers
+from oracle.convolution import Convolution
+from oracle.exact import bptt
+from oracle.local import OTTT, STLLR, PerLayer
+from oracle.networks import Edge, Layer, carried_numbers, forward, series
+from oracle.neurons import ALIF, BRF, LI, LIF, AdLIF, CuBaLIF, Dense
+from oracle.penalties import Penalty, PenaltyOfMean, firing_rate
+from oracle.rewards import rewarded
+from oracle.routes import Direct, Local, Matrices, Target
+from oracle.rules import approximate_otpe, e_prop, ostl, otpe, ottt, pp_prop, rtrl, sltt, snap, stllr, tbptt, uoro
+from oracle.running import run
+from oracle.signals import linear, softmax_cross_entropy
+from oracle.spikes import SpikeFunction, arctan, fast_sigmoid, heaviside, multi_gaussian, smooth
 
 T, B = 8, 3
 LABELS = np.array([0, 3, 1])
