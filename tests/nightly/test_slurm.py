@@ -1,4 +1,4 @@
-"""The pipeline on a real Slurm of three nodes on this machine: `make cluster` (minutes; Debian's slurm-wlm and munge)."""
+"""The pipeline on a Slurm of three nodes on this machine: `pytest -m cluster tests/nightly` (Debian's slurm-wlm, munge)."""
 
 import os
 
