@@ -162,7 +162,7 @@ def refusals():
     optimizer = nnx.Optimizer(model, SGD, wrt=nnx.Param)
     diverging = nnx.Optimizer(model, optax.sgd(jnp.nan), wrt=nnx.Param)
     drawing = connect([nnx.Linear(N, C, rngs=nnx.Rngs(0)), nnx.Dropout(0.1, rngs=nnx.Rngs(0)), LI()])
-    stepwise = make(modules=[Dropout(0.3, rngs=nnx.Rngs(1))])
+    stepwise = make(modules=[Dropout(0.3, mask="step", rngs=nnx.Rngs(1))])
     seven = (INPUTS[:, :7], LABELS[:7])
     attempts = {
         "batch": lambda: fit(model, optimizer, cross_entropy, [seven], devices=jax.devices()),
