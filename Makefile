@@ -5,7 +5,7 @@ MEMBERS := $(wildcard packages/*)
 DOCS := .venvs/docs
 RELEASE := .venvs/release
 FAST := tests/viz tests/gallery tests/data tests/neurons/test_surrogates_and_parameters.py tests/laws/test_oracle.py
-CORE := tests/neurons/test_surrogates_and_parameters.py tests/training/test_checkpoints.py tests/data/test_small_sets.py tests/viz/test_hessians.py
+CORE := tests/neurons/test_surrogates_and_parameters.py tests/training/test_checkpoints.py tests/data/test_sets.py tests/viz/test_hessians.py
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 15
@@ -93,8 +93,11 @@ lock: $(V)/.ok ## update the lock files after a change of dependencies
 	uv export --format requirements-txt --no-emit-workspace --no-annotate --only-group release -o requirements-release.lock
 	rm uv.lock
 
-release-check: $(V)/.ok $(RELEASE)/.ok ## build the packages and try each in an empty environment: dist/
-	python -m release.check --tools $(RELEASE)/bin
+release-check: $(V)/.ok $(RELEASE)/.ok ## build the packages and import them from their wheels alone: dist/
+	rm -rf dist
+	SOURCE_DATE_EPOCH=1767225600 uv build -q --all-packages --no-build-isolation --out-dir dist
+	$(RELEASE)/bin/twine check --strict dist/* && $(RELEASE)/bin/check-wheel-contents dist/*.whl
+	uv run -q --isolated --no-project $$(printf -- '--with %s ' dist/*.whl) python -I -c 'import slax_data, slax_neurons, slax_rules, slax_viz'
 
 clean: ## remove everything that the pipeline made, including the environments of the peers
 	rm -rf figures results logs data/processed benchmarks/.envs .snakemake .programs
