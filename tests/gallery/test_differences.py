@@ -73,7 +73,7 @@ def test_near_is_two_one_sided_tests_and_the_interval_within_the_tolerance(toler
         ("above", [1.0] * 3, 1.0, None, False),  # no difference at all: it is neither above nor below
         ("below", [1.0] * 3, 1.0, None, False),
         ("above", [2.0, 3.0], [1.0, 2.0], None, True),  # by 1 each
-        ("near", [0.3, 0.3], 0.2, 0.1, True),  # as decimal numbers
+        ("near", [0.4, 0.4], 0.3, 0.1, True),  # as decimal numbers: as binary ones they are farther apart
         ("near", [1.0] * 3, 1.2, 0.1, False),
         ("above", 1.0 + 1e-9, 1.0, None, True),  # without samples, every digit counts
         ("above", 1.0, 1.0, None, False),

@@ -35,6 +35,7 @@ PATHS = {"BPTT": np.array([[-1.5, 1.0], [0.0, 0.1]]), "OSTL": np.array([[-1.5, 1
 TS = np.linspace(-0.5, 1.5, 9)
 HILL = 1 + 2 * TS + 3 * TS * (1 - TS)
 TABLE = {f"rule {i}": np.random.default_rng(i).uniform(-0.2, 0.9, (5, 3)) for i in range(8)}
+TABLE["rule 7"] = np.array([[1.0] * 3] * 4 + [[-0.5] * 3])  # its interval is cut off at 1
 MEMBRANES = np.array([[0.0, 0.5, 1.1, 0.4], [0.2, -0.3, 0.1, 1.5], [0.0, 0.0, 0.0, 0.0]]).T
 
 
@@ -65,7 +66,7 @@ def test_bars_have_the_means_their_intervals_and_the_seeds(ax):
     for bar, error, dots, (rule, cosines) in zip(bars, errors, ax.collections[::2], TABLE.items(), strict=True):
         assert bar.get_label() == rule
         np.testing.assert_allclose([one.get_height() for one in bar], cosines.mean(axis=0))
-        _, low, high = mean_interval(cosines, level=0.8)
+        _, low, high = mean_interval(cosines, level=0.8, bounds=(-1.0, 1.0))
         np.testing.assert_allclose(np.array(error.lines[2][0].get_segments())[:, :, 1].T, (low, high))
         x, y = np.asarray(dots.get_offsets()).reshape(5, 3, 2).transpose(2, 0, 1)
         np.testing.assert_allclose(y, cosines)
