@@ -163,7 +163,7 @@ def test_default_windows_are_twice_the_width_within_bounds_of_memory_and_equally
     assert window(32, 128, 1024, "ottt") == 64  # as of a chunk: arrays of about 1.5 MB
 
 
-@pytest.mark.parametrize(("name", "network"), [("ostl", "units"), ("pp_prop", "states"), ("ottt", "conv")])
+@pytest.mark.parametrize(("name", "network"), [("ostl", "units"), ("pp_prop", "states")])
 def test_recursions_in_kernels_are_those_of_scans(name, network):
     """Interpreted, since no GPU is needed to see what they compute."""
     here = case(name, network)

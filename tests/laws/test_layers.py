@@ -232,6 +232,7 @@ def test_one_layer_with_learned_delays_is_exact():
     images = inputs(T, B, (4, 4, 2))
     for modules, x in (
         ([beyond, linear(7, 4, 0), fires()], X),
+        ([delay(7, 1.4), linear(7, 4, 0), fires()], X),  # one for all inputs
         ([delay(7, rng.uniform(0, 5, (2, 7)), groups=2, width=0.8), blocks, fires(threshold=0.2)], X),
         ([delay(2, [0.3, 1.6]), conv, fires(threshold=0.2), lambda s: s.reshape(s.shape[0], -1)[:, :4]], images),
     ):
