@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from experiment_files import as_written, config_of, draw
+from experiment_files import as_written, config_of, tables
 from flax import nnx
 from jax import random
 
@@ -151,7 +151,7 @@ def test_the_surface_has_the_test_loss_at_the_end_of_rtrl(results):
 
 def test_the_table_puts_our_numbers_beside_the_published_ones(results, tmp_path):
     written = [as_written(config_of("demo", name, settings()), *parts) for name, parts in results.items()]
-    rows = draw("demo", written, tmp_path)["demo"]
+    rows = tables("demo", written, tmp_path)["demo"]
     (row,) = (row for row in rows if (row["rule"], row["layer"], row["after"]) == ("sltt", "1", "5"))
     assert float(row["published"]) == pytest.approx(0.377975)
     assert float(row["ours"]) == pytest.approx(results["second"][0]["cosines"]["sltt"][5]["1"], abs=1e-6)

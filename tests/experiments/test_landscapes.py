@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
-from experiment_files import as_written, config_of, draw, only, promotion  # noqa: F401
+from experiment_files import as_written, config_of, only, promotion, tables  # noqa: F401
 from flax import nnx
 from jax import random
 
@@ -137,14 +137,14 @@ def test_demonstration_has_the_network_of_slax():
 
 def test_figures_and_tables_are_written(trained, made, tmp_path):
     results = [as_written(of_rule(rule), numbers) for rule, (numbers, _) in trained.items()]
-    tables = draw("landscapes", [*results, as_written(config(), *made)], tmp_path)
+    found = tables("landscapes", [*results, as_written(config(), *made)], tmp_path)
     numbers, arrays = made
     losses = [seed["loss"][1] for seed in trained["bptt"][0]["seeds"]]
-    row = only(tables["landscapes"], rule="bptt", training_steps="2", quantity="loss")
+    row = only(found["landscapes"], rule="bptt", training_steps="2", quantity="loss")
     assert float(row["mean"]) == pytest.approx(np.mean(losses), abs=1e-6)
-    row = only(tables["landscapes"], plane="nearest", rule="rtrl", training_steps="4", quantity="y")
+    row = only(found["landscapes"], plane="nearest", rule="rtrl", training_steps="4", quantity="y")
     assert float(row["mean"]) == pytest.approx(arrays["nearest/rtrl/at"][2, 1], abs=1e-6)
-    row = only(tables["landscapes_interpolation"], rule="rtrl", quantity="barrier")
+    row = only(found["landscapes_interpolation"], rule="rtrl", quantity="barrier")
     barriers = [seed["barrier"]["rtrl"] for seed in numbers["seeds"]]
     assert float(row["mean"]) == pytest.approx(np.mean(barriers), abs=1e-6)
 
