@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from experiment_files import as_written, config_of, tables
+from experiment_files import as_written, config_of, promotion, tables  # noqa: F401
 from flax import nnx
 from jax import random
 
@@ -20,16 +20,12 @@ from experiments.demo.notebooks import first_keys, first_network, random_bits, s
 from slax_rules import BPTT, RTRL, cross_entropy, train_offline, train_online
 from slax_rules.training.paths import by_path
 
+# Networks so small may be silent, which `fit` warns about.
+pytestmark = pytest.mark.filterwarnings("ignore:.*silent:UserWarning")
 CONFIG = yaml.safe_load(Path(plot.__file__).with_name("config.yaml").read_text())["scales"]
 ORIGINAL = dict(np.load(Path(__file__).parent / "original_demo.npz"))
 FIRST = CONFIG["paper"]["first"]
 SAME_BATCHES = 4  # after which a hidden spike differs under RTRL
-
-
-@pytest.fixture(autouse=True)
-def standard_promotion():
-    """Flax Linen draws its weights with implicit promotion of dtypes."""
-    yield
 
 
 def flat(model):

@@ -20,6 +20,8 @@ from experiments.landscapes.surfaces import paths_of, read_checkpoints
 from slax_neurons import LIF
 from slax_rules.training.paths import by_path
 
+# Networks so small may be silent, which `fit` warns about.
+pytestmark = pytest.mark.filterwarnings("ignore:.*silent:UserWarning")
 CONFIG = yaml.safe_load(Path(plot.__file__).with_name("config.yaml").read_text())
 SMALL = {"layers": [12, 6, 4], "n_steps": 5, "batch_size": 4, "checkpoint_every": 2, "checkpoints": 3}
 SMALL |= {"rules": {"rtrl": "online", "bptt": "offline"}, "random_planes": True}
