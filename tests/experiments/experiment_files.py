@@ -1,12 +1,14 @@
 """What the tests of experiments share: the configuration of a job, results at a toy size, and figures drawn from numbers."""
 
 import csv
+import importlib
 import json
 
 import jax
 import pytest
 
 from experiments import plot
+from experiments.common.figures import write_table
 from experiments.common.job import figures_of, jobs_of
 
 
@@ -31,9 +33,18 @@ def draw(experiment, results, folder):
     """Draws all figures of an experiment, and returns the rows of each table by stem."""
     mistakes = plot.draw(experiment, figures_of(experiment), results, folder)
     assert not any(mistakes.values()), mistakes
-    files = {stem: folder / f"{stem}.csv" for stem in figures_of(experiment)}
-    assert all(path.with_suffix(".png").stat().st_size > 10_000 for path in files.values())
-    return {stem: list(csv.DictReader(path.read_text().splitlines())) for stem, path in files.items()}
+    assert all((folder / f"{stem}.png").stat().st_size > 10_000 for stem in figures_of(experiment))
+    return tables(experiment, results, folder)
+
+
+def tables(experiment, results, folder):
+    """The rows of each table of an experiment by stem, as they are in its file."""
+    module = importlib.import_module(f"experiments.{experiment}.plot")
+    data, found = module.prepare(results), {}
+    for stem in figures_of(experiment):
+        write_table(folder / f"{stem}.csv", module.FIGURES[stem].columns, module.FIGURES[stem].rows(data))
+        found[stem] = list(csv.DictReader((folder / f"{stem}.csv").read_text().splitlines()))
+    return found
 
 
 def only(rows, **where):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from experiment_files import as_written, config_of, draw
+from experiment_files import as_written, config_of, promotion, tables  # noqa: F401
 from flax import nnx
 from jax import random
 
@@ -20,16 +20,12 @@ from experiments.demo.notebooks import first_keys, first_network, random_bits, s
 from slax_rules import BPTT, RTRL, cross_entropy, train_offline, train_online
 from slax_rules.training.paths import by_path
 
+# Networks so small may be silent, which `fit` warns about.
+pytestmark = pytest.mark.filterwarnings("ignore:.*silent:UserWarning")
 CONFIG = yaml.safe_load(Path(plot.__file__).with_name("config.yaml").read_text())["scales"]
 ORIGINAL = dict(np.load(Path(__file__).parent / "original_demo.npz"))
 FIRST = CONFIG["paper"]["first"]
 SAME_BATCHES = 4  # after which a hidden spike differs under RTRL
-
-
-@pytest.fixture(autouse=True)
-def standard_promotion():
-    """Flax Linen draws its weights with implicit promotion of dtypes."""
-    yield
 
 
 def flat(model):
@@ -151,7 +147,7 @@ def test_the_surface_has_the_test_loss_at_the_end_of_rtrl(results):
 
 def test_the_table_puts_our_numbers_beside_the_published_ones(results, tmp_path):
     written = [as_written(config_of("demo", name, settings()), *parts) for name, parts in results.items()]
-    rows = draw("demo", written, tmp_path)["demo"]
+    rows = tables("demo", written, tmp_path)["demo"]
     (row,) = (row for row in rows if (row["rule"], row["layer"], row["after"]) == ("sltt", "1", "5"))
     assert float(row["published"]) == pytest.approx(0.377975)
     assert float(row["ours"]) == pytest.approx(results["second"][0]["cosines"]["sltt"][5]["1"], abs=1e-6)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
-from experiment_files import as_written, config_of, draw, only, promotion  # noqa: F401
+from experiment_files import as_written, config_of, only, promotion, tables  # noqa: F401
 from flax import nnx
 
 from experiments.common.networks import make_model
@@ -65,7 +65,7 @@ def test_rules_obey_their_laws_before_and_after_training(tmp_path):
         for name in ("above", "above_with_reset"):
             assert terms[name]["2"]["norm_ratio"] < 1e-5 < terms[name]["1"]["norm_ratio"]
     assert seeds[0]["stages"][0]["rules"] != seeds[0]["stages"][1]["rules"]
-    table = draw("gradient_similarity", [as_written(config(), {"seeds": seeds})], tmp_path)["gradient_similarity"]
+    table = tables("gradient_similarity", [as_written(config(), {"seeds": seeds})], tmp_path)["gradient_similarity"]
     row = only(table, rule="sltt", training_steps="4", layer="2")
     cosines = [seed["stages"][1]["rules"]["sltt"]["2"]["cosine"] for seed in seeds]
     assert float(row["cosine"]) == pytest.approx(np.mean(cosines), abs=1e-6)
@@ -283,7 +283,7 @@ def test_cells_obey_the_laws_of_their_rules(tmp_path):
     costs = cost.compute(of_grid(None))
     assert min(min(of["milliseconds"]) for of in costs["costs"].values()) > 0
     written += [as_written(of_grid("sltt"), sltt), as_written(of_grid(None), costs)]
-    table = draw("credit_grid", written, tmp_path)["credit_grid"]
+    table = tables("credit_grid", written, tmp_path)["credit_grid"]
     row = only(table, temporal="ostl", spatial="direct")
     reached = {cell: np.array([seed["accuracy"] for seed in cells[cell]["seeds"]]) for cell in ("ostl/direct", "bptt")}
     assert float(row["minus_bptt"]) == pytest.approx((reached["ostl/direct"] - reached["bptt"]).mean(), abs=1e-6)
@@ -336,5 +336,5 @@ def test_window_is_the_rule_of_tbptt_and_nothing_to_a_rule_for_layers(tmp_path):
         as_written(of_curvature("windows"), numbers | {"times": times}),
         as_written(of_curvature("solutions", "bptt"), {"seeds": solved}),
     ]
-    row = only(draw("curvature", results, tmp_path)["curvature"], rule="bptt", quantity="eigenvalue", which="-2")
+    row = only(tables("curvature", results, tmp_path)["curvature"], rule="bptt", quantity="eigenvalue", which="-2")
     assert float(row["mean"]) == pytest.approx(np.mean([seed["smallest"]["values"][1] for seed in solved]), abs=1e-6)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
-from experiment_files import as_written, config_of, draw, only, promotion  # noqa: F401
+from experiment_files import as_written, config_of, only, promotion, tables  # noqa: F401
 from flax import nnx
 from jax import random
 
@@ -20,6 +20,8 @@ from experiments.landscapes.surfaces import paths_of, read_checkpoints
 from slax_neurons import LIF
 from slax_rules.training.paths import by_path
 
+# Networks so small may be silent, which `fit` warns about.
+pytestmark = pytest.mark.filterwarnings("ignore:.*silent:UserWarning")
 CONFIG = yaml.safe_load(Path(plot.__file__).with_name("config.yaml").read_text())
 SMALL = {"layers": [12, 6, 4], "n_steps": 5, "batch_size": 4, "checkpoint_every": 2, "checkpoints": 3}
 SMALL |= {"rules": {"rtrl": "online", "bptt": "offline"}, "random_planes": True}
@@ -137,14 +139,14 @@ def test_demonstration_has_the_network_of_slax():
 
 def test_figures_and_tables_are_written(trained, made, tmp_path):
     results = [as_written(of_rule(rule), numbers) for rule, (numbers, _) in trained.items()]
-    tables = draw("landscapes", [*results, as_written(config(), *made)], tmp_path)
+    found = tables("landscapes", [*results, as_written(config(), *made)], tmp_path)
     numbers, arrays = made
     losses = [seed["loss"][1] for seed in trained["bptt"][0]["seeds"]]
-    row = only(tables["landscapes"], rule="bptt", training_steps="2", quantity="loss")
+    row = only(found["landscapes"], rule="bptt", training_steps="2", quantity="loss")
     assert float(row["mean"]) == pytest.approx(np.mean(losses), abs=1e-6)
-    row = only(tables["landscapes"], plane="nearest", rule="rtrl", training_steps="4", quantity="y")
+    row = only(found["landscapes"], plane="nearest", rule="rtrl", training_steps="4", quantity="y")
     assert float(row["mean"]) == pytest.approx(arrays["nearest/rtrl/at"][2, 1], abs=1e-6)
-    row = only(tables["landscapes_interpolation"], rule="rtrl", quantity="barrier")
+    row = only(found["landscapes_interpolation"], rule="rtrl", quantity="barrier")
     barriers = [seed["barrier"]["rtrl"] for seed in numbers["seeds"]]
     assert float(row["mean"]) == pytest.approx(np.mean(barriers), abs=1e-6)
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
-from experiment_files import as_written, config_of, draw, only, promotion  # noqa: F401
+from experiment_files import as_written, config_of, only, promotion, tables  # noqa: F401
 from flax import nnx
 
 from experiments.accuracy import run as accuracy
@@ -92,13 +92,13 @@ def test_the_chosen_rate_has_the_best_validation_accuracy_and_tables_are_means(t
     results = [as_written(of_rules_table(rule), table[rule]) for rule in table] + [
         as_written(of_rules_table(None), costs)
     ]
-    tables = draw("rules_table", results, tmp_path)
+    found = tables("rules_table", results, tmp_path)
     cosines = [seed["online"]["layers"]["2"]["cosine"] for seed in table["fptt"]["seeds"]]
-    row = only(tables["rules_table"], rule="fptt", mode="online", quantity="cosine", layer="2")
+    row = only(found["rules_table"], rule="fptt", mode="online", quantity="cosine", layer="2")
     assert float(row["mean"]) == pytest.approx(np.mean(cosines), abs=1e-6) and row["seeds"] == "2"
-    assert len(tables["rules_table_rates"]) == 2 * 2
+    assert len(found["rules_table_rates"]) == 2 * 2
     times = [costs["rules"][rule]["milliseconds"] for rule in ("ostl", "bptt")]
-    ratio = float(only(tables["rules_table_cost"], rule="ostl")["times_bptt"])
+    ratio = float(only(found["rules_table_cost"], rule="ostl")["times_bptt"])
     assert ratio == pytest.approx(np.mean(np.divide(*times)), abs=1e-5) and np.shape(times) == (2, 2)
 
 
@@ -116,7 +116,7 @@ def test_accuracy_of_the_chosen_rate_is_that_of_its_trial(tmp_path):
         chosen = trials["learning_rates"].index(trials["chosen"]["learning_rate"])
         assert seeds[0]["validation_accuracy"] == trials["validation"][0][chosen] == max(trials["validation"][0])
         assert [seed["seed"] for seed in seeds] == [0, 1] and seeds[0]["spikes"].keys() == {"1"}
-    row = only(draw("accuracy", [as_written(own, result)], tmp_path)["accuracy"], mode="online", quantity="accuracy")
+    row = only(tables("accuracy", [as_written(own, result)], tmp_path)["accuracy"], mode="online", quantity="accuracy")
     reached = [seed["accuracy"] for seed in result["updates"]["online"]["seeds"]]
     assert float(row["mean"]) == pytest.approx(np.mean(reached), abs=1e-6)
     with pytest.raises(SystemExit, match=r"its data have 64 units and 10 classes"):
@@ -138,7 +138,7 @@ def test_depth_compares_rules_at_the_parameters_of_bptt(tmp_path):
             assert otpe[stage]["2"]["cosine"] == pytest.approx(1, abs=1e-5)
         assert ostl["trained"] != ostl["initial"]
     assert result["rules"]["bptt"]["seeds"][0].keys() == {"seed", "accuracy"}
-    rows = draw("depth", [as_written(own, result)], tmp_path)["depth"]
+    rows = tables("depth", [as_written(own, result)], tmp_path)["depth"]
     cosines = [seed["trained"]["1"]["cosine"] for seed in result["rules"]["ostl"]["seeds"]]
     row = only(rows, depth="2", rule="ostl", quantity="trained", layer="1")
     assert float(row["mean"]) == pytest.approx(np.mean(cosines), abs=1e-6)
@@ -149,7 +149,7 @@ def test_deep_networks_learn_by_windows_and_sum_probabilities(tmp_path):
     result = deep.compute(own)
     assert [seed["seed"] for seed in result["seeds"]] == [0, 1] and result["seeds"][0] != result["seeds"][1]
     assert result["seeds"][0]["spikes"].keys() == {"1", "2"}
-    assert draw("deep", [as_written(own, result)], tmp_path)["deep"][0]["network"] == "2c3-3c3-10, running"
+    assert tables("deep", [as_written(own, result)], tmp_path)["deep"][0]["network"] == "2c3-3c3-10, running"
     assert [deep.update_of({"rule": rule}) for rule in ("bptt", "ottt", "tbptt")] == ["offline", "online", "online"]
     assert deep.rule_of({"rule": "tbptt", "online_window": 3})() == TBPTT(steps=3)
     # One sure step for class 0 counts less than three that lean to class 1, though its outputs have the larger sum.
@@ -199,8 +199,8 @@ def test_activity_is_measured_after_each_number_of_batches(tmp_path):
     rates = spikes_of_layers(model, inputs) | {"0": float(inputs.mean())}
     assert {layer: float(rate) for layer, rate in measured["rates"].items()} == pytest.approx(rates, rel=1e-5)
     assert 0 <= float(measured["silent"]["2"]) <= 1
-    tables = draw("activity", [as_written(configs[rule], results[rule]) for rule in results], tmp_path)
-    row = only(tables["activity"], rule="ottt", training_steps="4", layer="2", quantity="rates")
+    found = tables("activity", [as_written(configs[rule], results[rule]) for rule in results], tmp_path)
+    row = only(found["activity"], rule="ottt", training_steps="4", layer="2", quantity="rates")
     assert float(row["mean"]) == pytest.approx(np.mean([seed["stages"][2]["rates"]["2"] for seed in ottt]), abs=1e-6)
     with pytest.raises(SystemExit, match=r"measure_at is \[3, 1\], expected steps in increasing order"):
         activity.compute(configs["bptt"] | {"measure_at": [3, 1]})
@@ -231,7 +231,7 @@ def test_neurobench_counts_the_network_and_learns_the_forecast(tmp_path):
     for seed in results["mackey_glass"]["seeds"]:
         assert (seed["n_steps"], seed["effective_macs"]) == (750, 750 * 20)
         assert seed["loss"] < 0.5  # 0.9 for a forecast of zero
-    rows = draw("neurobench", [as_written(of_neurobench(task), results[task]) for task in results], tmp_path)[
+    rows = tables("neurobench", [as_written(of_neurobench(task), results[task]) for task in results], tmp_path)[
         "neurobench"
     ]
     row = only(rows, task="randman", quantity="dense")
