@@ -88,7 +88,7 @@ def test_a_stack_may_begin_with_an_embedding_of_integers():
     words = jnp.asarray(np.random.default_rng(0).integers(0, 5, (T, B, 1)))
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
-        assert furthest(run(model, SnAp(2), K, words), run(model, None, None, words)) < 1e-11
+        assert furthest(run(model, RTRL(), K, words), run(model, None, None, words)) < 1e-11
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)
 
