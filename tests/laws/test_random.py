@@ -90,13 +90,15 @@ def trials(draw):
     layers = [draw(neurons(per_unit, n)) for n in sizes[1:]]
     if rule == "approximate otpe" or depth == 1 or draw(st.booleans()):
         layers[-1] = lif(decay=0.7) if draw(st.booleans()) else {"kind": "li", "decay": 0.7}
+    if rule == "s-tllr" and layers[-1]["kind"] != "if":  # which filters the inputs of the last layer as OTTT does
+        layers[-1]["decay"] = 0.7
     if rule == "approximate otpe":  # which asks for a decay above
         layers = [layer | ({"decay": 0.8} if layer["kind"] != "if" else lif(decay=0.8)) for layer in layers]
     ends = st.integers(0, depth - 1)
     edges = draw(st.lists(st.tuples(ends, ends, st.integers(0, 3)), max_size=3))
     edges = [(a, b, max(delay, int(a >= b))) for a, b, delay in edges]
     edges = [edge for edge in edges if edge[0] == edge[1] or rule != "recurrent ostl"]
-    edges = [edge for edge in edges if edge[1] != edge[0] + 1 or edge[2]]
+    edges = [edge for edge in dict.fromkeys(edges) if edge[1] != edge[0] + 1 or edge[2]]
     where = draw(st.sets(ends, max_size=1)) if rule != "recurrent ostl" else ()
     delays = {index: np.linspace(0.1, 2.3, sizes[index]) for index in where}
     lengths = draw(st.lists(st.integers(1, T), min_size=B, max_size=B))
