@@ -3,7 +3,7 @@
     python -m tests.mutants.run [--jobs 2] [--only TEXT]
 
 A mutant is made in a copy of the tree, in the one source file that has its line. The test that killed it the last time runs
-first, then the tests of its package until one fails. The result is written into mutants.csv: `killed_by` is the test, empty for
+first, then the tests of its package until one fails; before all of them, the tests have to pass without a mutant. The result is written into mutants.csv: `killed_by` is the test, empty for
 a survivor, and `why` says why no test can see it. The command fails if a mutant survives without a reason.
 """
 
@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Queue
@@ -29,7 +30,6 @@ TESTS = {
     "packages/slax-data": ["tests/data"],
     "gallery": ["tests/gallery"],
 }
-LIMIT = 900  # seconds: a mutant that makes a test hang is killed
 
 
 def area_of(file: str) -> str:
@@ -50,8 +50,8 @@ def copy_of_the_tree(folder: Path) -> Path:
     return folder
 
 
-def first_failure(tree: Path, tests: list[str]) -> str | None:
-    """The first test that fails, or None. A run that ends in another way than by failing tests counts as failure."""
+def first_failure(tree: Path, tests: list[str], limit: float | None = None) -> str | None:
+    """The first test that fails, or None. To take longer than the limit, in seconds, is a failure, too."""
     sources = [str(path) for path in tree.glob("packages/*/src")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sources, str(tree)]), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [
@@ -68,7 +68,7 @@ def first_failure(tree: Path, tests: list[str]) -> str | None:
         *tests,
     ]
     try:
-        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=LIMIT)
+        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired:
         return "(a test hangs)"
     if done.returncode == 0:
@@ -79,16 +79,20 @@ def first_failure(tree: Path, tests: list[str]) -> str | None:
 
 
 def mutated(tree: Path, row: dict[str, str]) -> tuple[Path, str] | None:
-    """Puts the mutant into the copy. Returns the file and its text before, or None where no file has the line once."""
-    for path in sorted((tree / area_of(row["file"])).rglob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        if text.count(row["before"] + "\n") == 1:
-            path.write_text(text.replace(row["before"] + "\n", row["after"] + "\n"), encoding="utf-8")
-            return path, text
-    return None
+    """Puts the mutant into the copy, in its file or, if the line has moved, in the one file of the area that has it.
+
+    Returns the file and its text before, or None where no file, or more than one, has the line once.
+    """
+    files = [tree / row["file"], *sorted((tree / area_of(row["file"])).rglob("*.py"))]
+    found = [path for path in files if path.is_file() and path.read_text("utf-8").count(row["before"] + "\n") == 1]
+    if not found or (found[0] != files[0] and len(found) > 1):
+        return None
+    text = found[0].read_text(encoding="utf-8")
+    found[0].write_text(text.replace(row["before"] + "\n", row["after"] + "\n"), encoding="utf-8")
+    return found[0], text
 
 
-def judge(tree: Path, row: dict[str, str]) -> None:
+def judge(tree: Path, row: dict[str, str], limit: float) -> None:
     """Fills in what became of one mutant."""
     place = mutated(tree, row)
     if place is None:
@@ -99,7 +103,7 @@ def judge(tree: Path, row: dict[str, str]) -> None:
         last = row["killed_by"]
         known = [last] if last.startswith("tests/") and (tree / last.split("::")[0]).is_file() else []
         tests = TESTS[area_of(row["file"])]
-        row["killed_by"] = (known and first_failure(tree, known)) or first_failure(tree, tests) or ""
+        row["killed_by"] = (known and first_failure(tree, known, limit)) or first_failure(tree, tests, limit) or ""
     finally:
         path.write_text(text, encoding="utf-8")
 
@@ -119,11 +123,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(arguments.jobs) as pool:
         for number in range(arguments.jobs):
             trees.put(copy_of_the_tree(Path(temporary) / str(number)))
+        start = time.monotonic()
+        red = first_failure(trees.queue[0], sorted({test for row in chosen for test in TESTS[area_of(row["file"])]}))
+        if red:
+            sys.exit(f"{red} fails without a mutant. Mend it first: a failing test would kill every mutant.")
+        limit = 3 * (time.monotonic() - start) + 60  # seconds: a mutant may make a test hang
 
         def run(row: dict[str, str]) -> None:
             tree = trees.get()
             try:
-                judge(tree, row)
+                judge(tree, row, limit)
             finally:
                 trees.put(tree)
             print(f"{row['killed_by'] or 'SURVIVES ' + row['why']}: {row['file']}: {row['after'].strip()}", flush=True)
