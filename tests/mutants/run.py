@@ -3,8 +3,9 @@
     python -m tests.mutants.run [--jobs 2] [--only TEXT]
 
 A mutant is made in a copy of the tree, in the one source file that has its line. The test that killed it the last time runs
-first, then the tests of its package until one fails; before all of them, the tests have to pass without a mutant. The result is written into mutants.csv: `killed_by` is the test, empty for
-a survivor, and `why` says why no test can see it. The command fails if a mutant survives without a reason.
+first, then the tests of its package until one fails; before all of them, the tests have to pass without a mutant. The result is
+written into mutants.csv: `killed_by` is the test, empty for a survivor, and `why` says why no test can see it. The command
+fails if a mutant survives without a reason.
 """
 
 import argparse

@@ -53,11 +53,6 @@ class Layer:
     tangent_synapse: Any = None
 
     @property
-    def current_synapses(self) -> tuple[Any, ...]:
-        """The synapses that make the current, through whose kernels signals pass below: all of `synapses`."""
-        return self.synapses
-
-    @property
     def traced_synapses(self) -> tuple[Any, ...]:
         """The synapses whose weights have traces: those that make the current, and the synapse of the tangents."""
         return self.synapses if self.tangent_synapse is None else (*self.synapses, self.tangent_synapse)
