@@ -29,6 +29,10 @@ FPTT_WINDOW = 1  # steps between two updates of FPTT, which is part of the optim
 OPTIMIZERS = {"adam": optax.adam, "adamax": optax.adamax}
 
 
+class NotFinite(SystemExit):
+    """No learning rate kept all trials finite."""
+
+
 def named_rule(config: dict[str, Any]) -> Callable[..., Any]:
     """The function that makes the rule with the configured name."""
     return RULES[config["rule"]].make
@@ -82,7 +86,7 @@ def train(
         rule_of: `rule_of(config)(rngs=..., model=...)`.
         tests, validates: whether the test samples and the validation samples are read.
 
-    The program stops if no rate keeps all trials finite.
+    The program stops if no rate keeps all trials finite, unless `NotFinite` is caught.
     """
     make, make_network, window = rule_of(config), partial(network, config), None
     if update == "online":
@@ -109,7 +113,7 @@ def train(
             **options,
         )
     except FloatingPointError as error:
-        raise SystemExit(str(error)) from None
+        raise NotFinite(str(error)) from None
 
 
 def finite_runs(found: Sweep) -> list[Run]:
@@ -142,7 +146,8 @@ def choose(
 ) -> tuple[dict[str, Any], list[Run]]:
     """The trials of the first `rate_seeds` seeds as JSON, and the runs of all `seeds` with the chosen settings.
 
-    A score is 0 if the training was not finite, as it may be at a rate that is too high.
+    A score is 0 if the training was not finite, as it may be at a rate that is too high, and its settings are not chosen. If no
+    second trial has settings that keep all its seeds finite, its scores are all 0.
 
     Args:
         config: provides `learning_rates`, `seeds`, `rate_seeds`, and perhaps `second_trials`, two values for each name of a
@@ -155,19 +160,25 @@ def choose(
     if config.get("second_trials") is None:
         found = run(config, rates=rates, seeds=config["seeds"], trial_seeds=count, tests=True)
         return trials_of(found), finite_runs(found)
-    trials = trials_of(run(config, rates=rates, seeds=count, tests=False))
-    best, own = trials["chosen"][RATE], config
+    first = run(config, rates=rates, seeds=count, tests=False)
+    trials, own, best = trials_of(first), config, first.chosen[where]
+
+    def scores(config: dict[str, Any], rates: list[float]) -> np.ndarray:
+        try:
+            return run(config, rates=rates, seeds=count, tests=False).validation(where)
+        except NotFinite:
+            return np.full((len(rates), count), np.nan)
+
     if second == RATE:
         values = halfway(rates, best)
-        scores = trials_of(run(config, rates=values, seeds=count, tests=False))["validation"]
+        tried = scores(config, values)
     else:
         values = config["second_trials"][second]
-        tried = [run(with_setting(config, second, value), rates=[best], seeds=count, tests=False) for value in values]
-        scores = np.hstack([trials_of(one)["validation"] for one in tried]).tolist()
-    means = np.mean(scores, axis=0)
-    trials["second"] = {"setting": second, "values": values, "validation": scores}
-    if means.max() > np.mean(trials["validation"], axis=0).max():
-        trials["chosen"][second] = values[int(np.argmax(means))]
+        tried = np.concatenate([scores(with_setting(config, second, value), [best]) for value in values])
+    trials["second"] = {"setting": second, "values": values, "validation": np.nan_to_num(tried.T).tolist()}
+    means = tried.mean(axis=1)
+    if np.fmax.reduce(means) > np.nanmax(first.validation(where).mean(axis=1)):
+        trials["chosen"][second] = values[int(np.nanargmax(means))]
         own = config if second == RATE else with_setting(config, second, trials["chosen"][second])
     final = run(own, rates=[trials["chosen"][RATE]], seeds=config["seeds"])
     return trials, finite_runs(final)

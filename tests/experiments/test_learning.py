@@ -31,18 +31,24 @@ CONFIG = {
 
 
 def scored(calls, score):
-    """A stand-in for `sweep` that notes what it is asked for; the score of a trial is `score(rate, window)`."""
+    """A stand-in for `sweep` that notes what it is asked for; the score of a trial is `score(rate, window)`. If it is
+    NaN, the second seed is not finite."""
 
     def sweep(make, optimizer, loss_fn, batches, *, rules, rates, seeds, trial_seeds=None, test, window, update, **_):
         ((name, _),) = rules.items()
         calls.append((tuple(rates), seeds, test is not None, window))
 
         def run(rate, seed):
-            return Run(name, rate, seed, np.ones(4), None, {4: score(rate, window) + seed / 100}, {}, None, {4: None})
+            bad = 2 if np.isnan(score(rate, window)) and seed == 1 else None
+            scores = {} if bad else {4: np.nan_to_num(score(rate, window), nan=100) + seed / 100}
+            return Run(name, rate, seed, np.ones(4), bad, scores, {}, None, {4: None})
 
         rates = tuple(sorted(rates))
         trials = [[run(rate, seed) for seed in range(trial_seeds or seeds)] for rate in rates]
-        best = max(range(len(rates)), key=lambda index: np.mean([of.validation[4] for of in trials[index]]))
+        means = [np.mean([one.validation.get(4, np.nan) for one in of]) for of in trials]
+        if np.isnan(means).all():
+            raise FloatingPointError("no rate")
+        best = int(np.nanargmax(means))
         runs = [run(rates[best], seed) for seed in range(seeds)]
         return Sweep(rates, {name: trials}, {name: rates[best]}, {name: runs})
 
@@ -78,6 +84,25 @@ def test_each_rule_has_as_many_trials_and_tests_are_read_at_the_end(second, monk
         )
     if second == "alpha":  # no better than the configured one
         assert "alpha" not in trials["chosen"] and trials["second"]["values"] == [0.01, 0.25]
+
+
+@pytest.mark.parametrize("second", ["learning_rate", "online_window"])
+@pytest.mark.parametrize("lower", [0.25, 0.75, np.nan])
+def test_second_trials_that_are_not_finite_score_0_and_are_not_chosen(second, lower, monkeypatch):
+    """A seed that is not finite has 0, and so has each seed if no value of a sweep is finite. `lower` is of the lower value."""
+
+    def score(rate, window):
+        is_first = rate in CONFIG["learning_rates"] and window == 4
+        return 0.5 - rate / 10 if is_first else lower if rate < 0.01 or window == 2 else np.nan
+
+    monkeypatch.setattr(learning, "sweep", scored([], score))
+    config = CONFIG | {"second_trials": {"online_window": [2, 3]}}
+    trials, runs = choose(config, "online", make_sampler(config, None), "here", second)
+    better = {second: trials["second"]["values"][0]} if lower == 0.75 else {}
+    assert trials["chosen"] == {"learning_rate": 0.01} | better and len(runs) == 3
+    first, other = np.transpose(trials["second"]["validation"])
+    assert list(first) == ([0, 0] if np.isnan(lower) else [lower, lower + 0.01])
+    assert list(other) == [100 if second == "learning_rate" and not np.isnan(lower) else 0, 0]
 
 
 def test_rates_of_second_trials_are_halfway_to_the_neighbors():

@@ -133,6 +133,7 @@ def test_all_rules_start_from_the_same_weights_and_seeds_differ(found):
     for seed in (0, 1):
         jax.tree.map(np.testing.assert_array_equal, start["bptt", seed], start["ottt", seed])
     assert not np.array_equal(start["bptt", 0][1], start["bptt", 1][1])
+    assert len(jax.tree.leaves(found.best["bptt"][0]._states[3])) == 4  # weights and biases, no moments of Adam
 
 
 def test_tests_are_read_after_all_choices_and_once_for_each_run_that_was_chosen():
@@ -217,6 +218,61 @@ def test_a_run_that_is_not_finite_is_told_and_its_rate_not_chosen():
         )  # its last update
 
 
+def held_out_with(name, value):
+    """Held-out samples with a wrong number for seed 1."""
+
+    def samples(seed):
+        ((inputs, labels),) = final_set(seed)
+        ({"inputs": inputs, "labels": labels}[name])[0] = value if seed else 0
+        return [(inputs, labels)]
+
+    return samples
+
+
+def test_scores_before_a_run_is_not_finite_are_kept_and_those_after_it_are_nan():
+    def broken(seed):  # inputs of the third batch, for a seed without trials
+        return [(inputs * (np.nan if (seed, i) == (1, 2) else 1), y) for i, (inputs, y) in enumerate(batches(seed))]
+
+    found = run(batches=broken, rates=[0.1], rules={"bptt": BPTT()}, trial_seeds=1, evaluate_at=(2,))
+    assert [one.not_finite for one in found.best["bptt"]] == [None, 3]
+    assert np.isfinite(found.test("bptt", 2)).all() and list(np.isnan(found.test("bptt"))) == [False, True]
+
+
+def test_held_out_losses_that_are_not_finite_mark_their_run_alone():
+    given = {"rates": [0.1], "rules": {"bptt": BPTT()}, "seeds": np.int64(2)}
+    found = run(test=held_out_with("labels", 7), **given)
+    assert list(np.isnan(found.test("bptt"))) == [False, True] and np.isfinite(found.validation("bptt")).all()
+    assert found.rows()[0]["not_finite"] == [(0.1, 1, STEPS)] and "rate 0.1, seed 1, batch 4" in str(found)
+    with pytest.raises(FloatingPointError, match=r"Under bptt, .* at 0.1, seed 1, .* batch 4 is not finite, or"):
+        run(validation=held_out_with("labels", 7), **given)
+    with pytest.raises(FloatingPointError, match="inputs that are not finite"):
+        run(test=held_out_with("inputs", np.nan), **given)
+
+
+def test_a_metric_that_is_not_a_number_is_told():
+    with pytest.raises(FloatingPointError, match=r"Under bptt, .* at 0.01, seed 0, the metric is not a number"):
+        run(metric=lambda outputs, labels: jnp.nan * outputs.sum(), rules={"bptt": BPTT()})
+
+
+def test_a_sweep_without_held_out_samples_has_a_table_and_no_scores(monkeypatch):
+    given = {"rates": [0.1], "rules": {"bptt": BPTT()}, "validation": None, "test": None, "evaluate_at": [0]}
+    found = run(**given)
+    assert [found.rows()[0][name] for name in ("validation", "test", "not_finite")] == [None, None, []]
+    assert " - " in str(found)
+    for read, name in ((found.validation, "validation"), (found.test, "test")):
+        with pytest.raises(ValueError, match=rf"Got no {name} samples.*{name}=\[...\]"):
+            read("bptt")
+
+    def broken(rngs, make=make_model):
+        model = make(rngs)
+        model.modules[0].kernel[...] *= jnp.nan
+        return model
+
+    monkeypatch.setitem(globals(), "make_model", broken)
+    with pytest.raises(FloatingPointError, match=r"Under bptt, .* batch 1 is not finite"):
+        run(**given)
+
+
 REFUSED = {
     "expected a function that maps nnx.Rngs": (TypeError, {"make": make_model(nnx.Rngs(0))}),
     "expected a cell": (TypeError, {"make": lambda rngs: nnx.Linear(2, 2, rngs=rngs)}),
@@ -229,6 +285,11 @@ REFUSED = {
     'expected "offline" or "online"': (ValueError, {"update": "on"}),
     "got a SequenceLoss": (TypeError, {"update": "online", "loss_fn": SequenceLoss(cross_entropy)}),
     "as test, which can be read only once": (ValueError, {"test": iter(held_out(0))}),
+    "got window by rule and none for ottt": (ValueError, {"window": {"bptt": None}}),
+    "a mask without a single true entry": (
+        ValueError,
+        {"batches": [(*batch, np.zeros((7, 4), bool)) for batch in batches(0)]},
+    ),
     "got 4 batches for seed 0, expected at least 9": (ValueError, {"evaluate_at": (9,)}),
 }
 
@@ -248,6 +309,8 @@ def test_what_was_not_kept_is_refused(found):
         ValueError, match=r"Got 2 batches, expected one of: 0, 3, 4. Ask for it: sweep\(..., evaluate_at=\(2,\)\)"
     ):
         found.best["bptt"][0].network(2)
+    with pytest.raises(ValueError, match="Got 2 batches, expected one of: 0, 3, 4"):
+        found.test("bptt", 2)
     with pytest.raises(ValueError, match="Got the reference 'otpe', expected one of: bptt, ottt"):
         found.differences("otpe")
     with pytest.raises(ValueError, match="Got 0 numbers"):

@@ -1,10 +1,11 @@
 """The comparison of learning rules: each is trained with several seeds, at the learning rate that validation samples choose."""
 
 import dataclasses
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, SupportsIndex
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ from scipy.special import stdtrit
 
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.entry import check_online_loss, train_offline, train_online
-from slax_rules.losses import LossFn, accuracy
+from slax_rules.losses import LossFn, accuracy, check_some_entry
 from slax_rules.training.batches import Batch, as_batch
 from slax_rules.training.diagnosis import all_finite
 from slax_rules.training.epoch import prepared
@@ -64,15 +65,15 @@ class Interval(NamedTuple):
         return cls(mean, mean - half, mean + half, count)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(eq=False)
 class Run:
     """One training of a `sweep`.
 
     Args:
         rule, rate, seed: the name of its rule, its learning rate and its seed.
         losses: the loss of each batch.
-        not_finite: the first batch, counted from 1, whose loss or gradient, or the parameters after it, were not finite; or
-            None. The run has no scores from there on.
+        not_finite: the first batch, counted from 1, whose loss or gradient, or the parameters or a loss of held-out samples
+            after it, were not finite; or None. The run is not evaluated from there on.
         validation, test: the scores by the number of batches before them. The test samples are read at the chosen rate alone.
 
     Example:
@@ -100,17 +101,26 @@ class Run:
         Raises:
             ValueError: a number of batches at which the run was not evaluated.
         """
+        model, rule = nnx.merge(self._setting.graphdef, self._states[self._kept(step)], copy=True)
+        return model, rule
+
+    def _score(self, samples: Literal["validation", "test"], step: int | None = None) -> float:
+        """A score, or NaN for a run that was not finite before."""
+        scores: dict[int, float] = getattr(self, samples)
+        if not scores and self.not_finite is None:
+            raise ValueError(
+                f"Got no {samples} samples, expected some to have a score of. Give them: sweep(..., {samples}=[...])."
+            )
+        return scores.get(self._kept(step), np.nan)
+
+    def _kept(self, step: int | None) -> int:
         step = self.steps[-1] if step is None else step
         if step not in self._states:
             known = ", ".join(map(str, self.steps))
             raise ValueError(
                 f"Got {step} batches, expected one of: {known}. Ask for it: sweep(..., evaluate_at=({step},))."
             )
-        model, rule, _ = self._setting.objects(self._states[step], self.rate)
-        return model, rule
-
-    def _score(self, numbers: dict[int, float], step: int | None = None) -> float:
-        return np.nan if self.not_finite else numbers[self.steps[-1] if step is None else step]
+        return step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,12 +143,21 @@ class Sweep:
     best: dict[str, list[Run]]
 
     def validation(self, rule: str) -> np.ndarray:
-        """The final scores of the trials on validation samples, by rate and seed [R, S]; NaN for a run that was not finite."""
-        return np.array([[run._score(run.validation) for run in runs] for runs in self.trials[rule]])
+        """The final scores of the trials on validation samples, by rate and seed [R, S]; NaN for a run that was not finite.
+
+        Raises:
+            ValueError: a sweep without validation samples.
+        """
+        return np.array([[run._score("validation") for run in runs] for runs in self.trials[rule]])
 
     def test(self, rule: str, step: int | None = None) -> np.ndarray:
-        """The scores on the test samples by seed [S], after a number of batches of `evaluate_at`, or at the end."""
-        return np.array([run._score(run.test, step) for run in self.best[rule]])
+        """The scores on the test samples by seed [S], after a number of batches of `evaluate_at`, or at the end; NaN for a run
+        that was not finite before.
+
+        Raises:
+            ValueError: a sweep without test samples, or a number of batches at which the runs were not evaluated.
+        """
+        return np.array([run._score("test", step) for run in self.best[rule]])
 
     def differences(self, reference: str, step: int | None = None, confidence: float = 0.95) -> dict[str, Interval]:
         """For each other rule, its test score minus the reference's, as the interval of the differences of equal seeds.
@@ -156,18 +175,19 @@ class Sweep:
 
     def rows(self, confidence: float = 0.95) -> list[dict[str, Any]]:
         """The table: for each rule the chosen rate, the mean score on validation samples, the mean score on test samples with
-        its interval (None without test samples), the number of seeds, and (rate, seed, batch) of runs that were not finite."""
+        its interval (None without such samples), the number of seeds, and (rate, seed, batch) of runs that were not finite."""
         found = []
         for rule, best in self.best.items():
-            runs = {id(run): run for run in [*(run for runs in self.trials[rule] for run in runs), *best]}.values()
-            score = (
-                Interval.of(self.test(rule), confidence) if all(run.test or run.not_finite for run in best) else None
-            )
+            trials = self.trials[rule][self.rates.index(self.chosen[rule])]
+            runs = dict.fromkeys([*(run for runs in self.trials[rule] for run in runs), *best])
+            chosen_by = [run._score("validation") for run in trials] if trials[0].validation else None
+            is_tested = all(run.test or run.not_finite for run in best)
+            score = Interval.of(self.test(rule), confidence) if is_tested else None
             found.append(
                 {
                     "rule": rule,
                     "rate": self.chosen[rule],
-                    "validation": float(self.validation(rule)[self.rates.index(self.chosen[rule])].mean()),
+                    "validation": chosen_by and float(np.mean(chosen_by)),
                     "test": score and score.mean,
                     "low": score and score.low,
                     "high": score and score.high,
@@ -218,7 +238,7 @@ def sweep(
     *,
     rules: Mapping[str, Any],
     rates: Sequence[float],
-    seeds: int | Sequence[int] = 5,
+    seeds: SupportsIndex | Sequence[int] = 5,
     trial_seeds: int | None = None,
     validation: Iterable[Any] | Callable[[int], Iterable[Any]] | None = None,
     test: Iterable[Any] | Callable[[int], Iterable[Any]] | None = None,
@@ -252,7 +272,7 @@ def sweep(
         metric: the score, larger is better: maps outputs, targets, and the mask if there is one to a number; see `evaluate`.
         update, window: see `fit`; the window may be a dict with one for each rule.
         evaluate_at: numbers of batches after which a run is evaluated, in addition to its end; 0 is before training. The
-            arrays of model, rule and optimizer at these points are kept.
+            arrays of model and rule at these points are kept.
         progress: whether to draw a progress bar; by default only at a terminal.
 
     Returns:
@@ -260,8 +280,8 @@ def sweep(
 
     Raises:
         TypeError, ValueError: arguments that do not fit together; see `fit` for model, rules, inputs and targets.
-        FloatingPointError: a rule none of whose rates kept all its trials finite. A trial that is not finite is told in
-            the table, and its rate is not chosen.
+        FloatingPointError: a rule none of whose rates kept all its trials and their scores finite. A trial that is not finite
+            is told in the table, and its rate is not chosen. Held-out inputs that are not finite.
 
     Example:
         >>> import jax
@@ -283,8 +303,10 @@ def sweep(
         >>> found.test("ottt").shape, found.differences("bptt")["ottt"].n
         ((3,), 3)
     """
-    _check(make_model, optimizer, loss_fn, batches, validation, test, rules, rates, update)
-    numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    _check(make_model, optimizer, loss_fn, batches, validation, test, rules, rates, update, window)
+    numbers = tuple(
+        map(operator.index, seeds if isinstance(seeds, Sequence | np.ndarray) else range(operator.index(seeds)))
+    )
     count = len(numbers) if trial_seeds is None else trial_seeds
     if not 1 <= count <= len(numbers) or len(set(numbers)) < len(numbers):
         raise ValueError(
@@ -337,9 +359,8 @@ class _Setting:
     def __hash__(self) -> int:
         return hash((self.optimizer, self.loss_fn, self.update, self.window))  # hashing the graphdef takes long
 
-    def objects(self, state: Any, rate: Any) -> tuple[Any, Any, nnx.Optimizer]:
+    def objects(self, network: nnx.State, of_optimizer: Any, rate: Any) -> tuple[Any, Any, nnx.Optimizer]:
         """The model, the rule and the optimizer, from the state of the first two and that of the optimizer or None."""
-        network, of_optimizer = state
         model, rule = nnx.merge(self.graphdef, network, copy=True)
         trained = (model, rule) if jax.tree.leaves(nnx.state(rule, nnx.Param)) else model
         optimizer = nnx.Optimizer(trained, self.optimizer(rate), wrt=nnx.Param)
@@ -371,14 +392,16 @@ def _train(
     evaluate_at: Sequence[int],
 ) -> Run:
     """Train once."""
-    state: Any = (network, nnx.state(setting.objects((network, None), rate)[2]))
-    states = {0: state} if 0 in evaluate_at else {}
+    of_optimizer = nnx.state(setting.objects(network, None, rate)[2])
+    states = {0: network} if 0 in evaluate_at else {}
     pending: list[Array] = []
-    for batch in batches(seed):
-        state, loss = _step(setting, state, rate, as_batch(batch))
+    for batch in map(as_batch, batches(seed)):
+        for mask in batch[2:]:
+            check_some_entry(mask)
+        network, of_optimizer, loss = _step(setting, network, of_optimizer, rate, batch)
         pending.append(loss)
         if len(pending) in evaluate_at:
-            states[len(pending)] = state
+            states[len(pending)] = network
     count = len(pending)
     if count < max([1, *evaluate_at]):
         raise ValueError(
@@ -386,46 +409,62 @@ def _train(
             "only once: give a list, or a function that maps a seed to an iterable."
         )
     losses = np.array(jax.device_get(pending))
-    states[count] = state
+    states[count] = network
     bad = [int(index) + 1 for index in np.flatnonzero(~np.isfinite(losses))[:1]]
     bad += [
-        step for step, (kept, _) in states.items() if not all_finite(jax.tree.leaves(nnx.filter_state(kept, nnx.Param)))
+        max(step, 1)
+        for step, kept in states.items()
+        if not all_finite(jax.tree.leaves(nnx.filter_state(kept, nnx.Param)))
     ]
     return Run(name, rate, seed, losses, min(bad, default=None), {}, {}, setting, states)
 
 
 @partial(jax.jit, static_argnums=0)
-def _step(setting: _Setting, state: Any, rate: Any, batch: Batch) -> tuple[Any, Array]:
-    model, rule, optimizer = setting.objects(state, rate)
+def _step(
+    setting: _Setting, network: nnx.State, of_optimizer: nnx.State, rate: Any, batch: Batch
+) -> tuple[nnx.State, nnx.State, Array]:
+    model, rule, optimizer = setting.objects(network, of_optimizer, rate)
     inputs, targets, mask = prepared(model, batch)
     if setting.update == "online":
         window = setting.window
         loss = train_online(model, optimizer, setting.loss_fn, inputs, targets, mask, rule=rule, window=window)
     else:
         loss = train_offline(model, optimizer, setting.loss_fn, inputs, targets, mask, rule=rule, window=setting.window)
-    return (nnx.state((model, rule)), nnx.state(optimizer)), loss
+    return nnx.state((model, rule)), nnx.state(optimizer), loss
 
 
 def _scores(run: Run, batches: Callable[[int], Iterable[Any]], metric: Metric) -> Iterator[tuple[int, float]]:
-    """The score after each number of batches at which the run was finite."""
+    """The score after each number of batches at which the run was finite; a loss that is not marks the run."""
     held_out = list(batches(run.seed))
     for step in run.steps:
-        if run.not_finite is None or step < run.not_finite:
-            model, _ = run.network(step)
-            yield step, evaluate(model, run._setting.loss_fn, held_out, metrics={"score": metric})["score"]
+        if run.not_finite is not None and step >= run.not_finite:
+            return
+        model, _ = run.network(step)
+        try:
+            found = evaluate(model, run._setting.loss_fn, held_out, metrics={"score": metric})
+        except FloatingPointError:
+            if not all(np.isfinite(as_batch(batch)[0]).all() for batch in held_out):
+                raise
+            run.not_finite = max(step, 1)
+            return
+        yield step, found["score"]
 
 
 def _choose(name: str, found: Sweep, is_validated: bool) -> int:
     """The index of the best rate."""
     runs = [run for of_rate in found.trials[name] for run in of_rate]
-    means = found.validation(name).mean(axis=1) if is_validated else np.zeros(1)
     broken = [run for run in runs if run.not_finite]
+    means = found.validation(name).mean(axis=1) if is_validated else np.array([np.nan if broken else 0.0])
     if np.isnan(means).all():
-        first = broken[0]
+        first = (broken or [run for run in runs if np.isnan(run._score("validation"))])[0]
+        cause = (
+            f"the loss or the gradient of batch {first.not_finite} is not finite, or the parameters or a loss of held-out "
+            "samples after it. Try smaller rates, and see that inputs are finite and targets in range."
+        )
         raise FloatingPointError(
             f"Under {name}, no learning rate of {', '.join(f'{rate:g}' for rate in found.rates)} kept all trials finite: at "
-            f"{first.rate:g}, seed {first.seed}, the loss or the gradient of batch {first.not_finite} is not finite. Try "
-            "smaller rates, and see that inputs are finite."
+            f"{first.rate:g}, seed {first.seed}, "
+            + (cause if broken else "the metric is not a number, though the loss is finite. Check the metric.")
         )
     return int(np.nanargmax(means))
 
@@ -450,6 +489,7 @@ def _check(
     rules: Any,
     rates: Any,
     update: str,
+    window: Any,
 ) -> None:
     if not callable(make_model) or isinstance(make_model, nnx.Module):
         raise TypeError(
@@ -468,7 +508,13 @@ def _check(
     for rule in rules.values():
         if not callable(rule) or isinstance(rule, type):
             as_rule(rule)
-    if not rates or min(rates) <= 0 or len(set(rates)) < len(rates):
+    for name, given in {"optimizer": optimizer, "window": window}.items():
+        if isinstance(given, Mapping) and (missing := [rule for rule in rules if rule not in given]):
+            raise ValueError(
+                f"sweep got {name} by rule and none for {', '.join(missing)}, expected one for each rule: "
+                f"{name}={{{missing[0]!r}: ...}}."
+            )
+    if not len(rates) or min(rates) <= 0 or len(set(rates)) < len(rates):
         raise ValueError(f"sweep got the rates {list(rates)}, expected different positive numbers, at least one.")
     if update not in ("offline", "online"):
         raise ValueError(f'sweep got update={update!r}, expected "offline" or "online".')
