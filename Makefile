@@ -37,7 +37,7 @@ docs: $(DOCS)/.ok ## make the site: site/index.html, which needs no network
 docs-serve: $(DOCS)/.ok ## show the site at http://127.0.0.1:8000 while you write
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs serve
 
-PYTEST := pytest -n 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(V)/.ok ## run the tests, in about ten minutes on two cores
 	$(PYTEST)
@@ -50,7 +50,7 @@ mutants: $(V)/.ok ## run the tests against 120 small faults, and tell which test
 	python -m tests.mutants.run
 
 check: lint ## lint, types and the fast tests, in a minute and a half on two cores: run it while you work
-	pytest -q -n 2 --dist loadgroup $(FAST)
+	pytest -q -n 2 --dist loadfile $(FAST)
 
 lowest: $(V)/.ok ## run the core tests with the lowest versions that the packages allow
 	uv venv -q --clear --python $(V)/bin/python .venvs/$@

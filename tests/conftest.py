@@ -39,14 +39,10 @@ hypothesis.settings.register_profile("house", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("house")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """A file runs as a whole in one process, but for tests that name a group. Files with slow tests come first."""
+    """Files with slow tests come first, so that none is left to one process at the end: see `make test`."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 MOST_MAPS = 30_000  # each program takes some memory maps, of which Linux gives a process 65,530
