@@ -67,6 +67,14 @@ def test_values_and_targets_are_those_of_the_set(kind, form):
             np.testing.assert_array_equal(one, inside)
 
 
+def test_the_largest_integers_of_32_bits_are_kept():
+    values = np.array([[[-(2**31)], [2**31 - 1], [0]]])
+    inputs, _ = indexed_task(dict.fromkeys(("train", "test"), (values, np.zeros(1, int))), n_classes=1).full_split(
+        "test"
+    )
+    np.testing.assert_array_equal(inputs[:, 0, 0], np.float32([-(2.0**31), 2.0**31, 0]))
+
+
 def test_batches_are_samples_with_their_own_targets():
     steps = np.arange(9.0)[:, None, None] + np.zeros((9, 8, 2))
     task = indexed_task(dict.fromkeys(("train", "test"), cut(steps, np.arange(9.0), False)), padding="mask", n_steps=10)
@@ -115,6 +123,10 @@ REFUSED = [
     (of((X, Y), n_classes=2, n_steps=4), "n_steps got 4, expected at least 5, the steps of the longest sample"),
     (of(SHORT, n_classes=2), "'train' has 3 recordings of fewer than its 6 steps. Give padding='mask'"),
     (of((X, Y), n_classes=2, padding="mask"), "all have the full 5 steps"),
+    (of(SHORT, n_classes=2, per_step=True, padding="silence"), "'silence' got per_step=True: .* Give padding='mask'"),
+    (of((np.array([[[2**33 + 5]]]), Y[:1]), n_classes=1), "train has integers from 8589934597 to 8589934597, expected -2147"),
+    (of((np.array([[[2**63]]], np.uint64), Y[:1]), n_classes=1), "from 9223372036854775808 .* real numbers: values.astype"),
+    (of((np.array([[[-(2**31) - 1]]]), Y[:1]), n_classes=1), "train has integers from -2147483649"),
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A small run that is killed: `python killed_run.py DIRECTORY RESULT WHEN N`, where WHEN is one of
+"""A small run that is killed: `python killed_run.py DIRECTORY RESULT WHEN N [DIRECTORY RESULT]`, where WHEN is one of
 
 never         it runs to its end and writes what it has into RESULT
 step N        SIGKILL right after step N
@@ -31,6 +31,7 @@ from slax_rules import (
 )
 
 T, B, N, H, C = 5, 4, 6, 300, 3  # H so that numbers fill most of the files of a checkpoint
+ADAMAX = optax.adamax(optax.linear_schedule(0.1, 0.01, 40))
 
 
 def sample(key):
@@ -54,8 +55,7 @@ def run(directory, die):
             LI(),
         ]
     )
-    schedule = optax.linear_schedule(0.1, 0.01, 40)
-    optimizer = nnx.Optimizer(model, optax.adamax(schedule), wrt=nnx.Param)
+    optimizer = nnx.Optimizer(model, ADAMAX, wrt=nnx.Param)
     history = fit(
         model,
         optimizer,
@@ -103,6 +103,8 @@ def main():
             threading.Thread(target=watch, args=(directory,), daemon=True).start()
 
     result.write_text(everything(*run(directory, die)))
+    if more := list(map(Path, sys.argv[5:])):
+        more[1].write_text(everything(*run(more[0], lambda info: None)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Several devices give the numbers of one, under every rule, and share the work. Measured in eight_devices.py."""
+"""Several devices give the numbers of one, under each kind of rule, and share the work. Measured in eight_devices.py."""
 
 import json
 import os
@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slax_rules import RULES
-from training.eight_devices import DEVICES, B, T
+from training.eight_devices import DEVICES, KINDS, B, T
 
 pytestmark = pytest.mark.slow
 
@@ -24,9 +23,9 @@ def measured():
 
 
 def test_training_and_gradients_are_those_of_one_device(measured):
-    """Under every rule: windows, updates, a mask, a penalty; norms, dropout, data by key, evaluation, sharded weights."""
+    """Under rules: windows, updates, a mask, a penalty; norms, dropout, data by key, evaluation, sharded weights."""
     found = measured["measured"]
-    assert RULES.keys() - {"uoro"} < found.keys() and len(found) == len(RULES) + 3
+    assert set(KINDS) < found.keys() and len(found) == len(KINDS) + 4
     assert {name: value for name, value in found.items() if not value < 1e-12} == {}
 
 

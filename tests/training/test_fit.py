@@ -38,7 +38,6 @@ from slax_rules import (
 from training.small import BATCHES, MOMENTUM, SAMPLER, B, C, N, T, batch, close, made, numbers, same, sample
 
 RULES = {
-    "bptt": ("offline", lambda model: BPTT()),
     "one per layer": ("online", lambda model: [OTTT(), OSTL()]),
     "random numbers": ("online", lambda model: UORO(rngs=nnx.Rngs(3))),
     "parameters": ("offline", lambda model: EProp(route=Adaptive(model, rngs=nnx.Rngs(3)))),

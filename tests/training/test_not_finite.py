@@ -178,6 +178,23 @@ def test_labels_targets_and_losses_are_named():
     fit(*made(), cross_entropy, [(inputs, wrong, mask)])  # the mask leaves it out
 
 
+def test_labels_behind_a_mask_are_not_blamed_for_a_loss_elsewhere():
+    """Sample 0 ends after three steps, with labels of -1 from there on; the loss is infinite at a step before."""
+    inputs, labels = batch(0)
+    mask, targets = np.ones((T, B), bool), np.tile(labels, (T, 1))
+    mask[3:, 0], targets[3:, 0] = False, -1
+
+    def logarithm(outputs, labels):
+        return jnp.log(jnp.zeros_like(outputs[:, 0]))
+
+    message = stopped(*made(), logarithm, [(inputs, targets, mask)])
+    assert "loss_fn makes infinite (one of 21)" in message and "time step 0, sample 0" in message
+    targets[1, 0] = C  # another step than that of the first infinite loss, which this label does not explain
+    assert "loss_fn makes infinite" in stopped(*made(), logarithm, [(inputs, targets, mask)])
+    targets[0, 0] = C
+    assert f"a label of sample 0 is out of range: {C}" in stopped(*made(), logarithm, [(inputs, targets, mask)])
+
+
 def test_a_gradient_that_is_not_finite_names_its_parameter():
     """The square root has an infinite slope at 0, and 0 times that is NaN."""
 

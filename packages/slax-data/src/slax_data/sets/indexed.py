@@ -33,7 +33,8 @@ def indexed_task(
         n_classes: number of classes, if targets are integers; they are then 0..n_classes-1, and each split has all of them.
             For real targets it is left out.
         n_steps: T, by default the length of the longest sample; shorter samples are followed by zeros.
-        padding: "mask" or "silence", if there are shorter samples: see `stored_task`.
+        padding: "mask" or "silence", if there are shorter samples: see `stored_task`. With `per_step`, it is "mask", since
+            steps after the end have no target.
         per_step: whether there is a target for each step of a sample, [T, ...], rather than one for the entire sample.
         transform: a function from a sample to an array [T, ...], or [T] for one unit, called once for each sample.
 
@@ -42,8 +43,9 @@ def indexed_task(
         Its `n_units` is the number of values in a step.
 
     Raises:
-        ValueError: no samples, samples or targets that differ in shape, values that are not finite, splits that do not belong
-            together, integers that are not the classes, or a sample longer than `n_steps`; the errors of `stored_task`.
+        ValueError: no samples, samples or targets that differ in shape, values that are not finite, integers that int32 does
+            not hold, splits that do not belong together, integers that are not the classes, a sample longer than `n_steps`, or
+            silence with `per_step`; the errors of `stored_task`.
 
     Example:
         A list of recordings of different length, each a number of steps with 6 counts, and its class:
@@ -64,6 +66,11 @@ def indexed_task(
         >>> inputs.shape, targets.shape
         ((20, 8, 3), (20, 8))
     """
+    if per_step and padding == "silence":
+        raise ValueError(
+            "padding='silence' got per_step=True: the steps after the end of a shorter sample have no target, and they would "
+            "be trained as class 0, or as the number 0. Give padding='mask', or samples and targets of n_steps steps."
+        )
     read = {name: read_samples(items, name=name, transform=transform) for name, items in splits.items()}
     check_splits("data", {name: _form(*one, per_step) for name, one in read.items()})
     n_steps = enough_steps(n_steps, max(len(sample) for samples, _ in read.values() for sample in samples))
@@ -74,7 +81,7 @@ def indexed_task(
         kept = [np.packbits(one.reshape(len(one), -1), axis=1) for one in samples] if are_bits else samples
         goals = stacked(targets, n_steps) if per_step else np.stack(targets)
         lengths = np.array([len(sample) for sample in samples], np.int32)
-        stored[name] = jnp.asarray(stacked(kept, n_steps)), jnp.asarray(_narrow(goals)), jnp.asarray(lengths)
+        stored[name] = jnp.asarray(stacked(kept, n_steps)), jnp.asarray(_narrow(name, goals)), jnp.asarray(lengths)
     n_units = int(np.prod(shape))
 
     def decode(kept: Shaped[Array, "B T ..."]) -> Shaped[Array, "B T ..."]:
@@ -101,7 +108,8 @@ def read_samples(
         transform: see `indexed_task`.
 
     Raises:
-        ValueError: no samples, samples with steps of different shapes or without steps, or not as many targets as samples.
+        ValueError: no samples, samples with steps of different shapes or without steps, integers that int32 does not hold, or
+            not as many targets as samples.
     """
     if isinstance(items, tuple) and len(items) == 2 and hasattr(items[0], "shape"):
         inputs, targets = (np.asarray(part) for part in items)
@@ -119,7 +127,7 @@ def read_samples(
         raise ValueError(f"{name} must give samples [T, ...] of at least one step, got the shapes {sorted(shapes)}.")
     if any(sample.ndim == 0 for sample in samples):
         raise ValueError(f"{name} must give samples [T, ...], got numbers. Give a transform that makes their steps.")
-    samples = [_narrow(sample[:, None] if sample.ndim == 1 else sample) for sample in samples]
+    samples = [_narrow(name, sample[:, None] if sample.ndim == 1 else sample) for sample in samples]
     if len(shapes := {sample.shape[1:] for sample in samples}) > 1:
         raise ValueError(f"{name} has samples of different shapes: {sorted(shapes)} in a step.")
     kind = np.result_type(*{sample.dtype for sample in samples})
@@ -143,10 +151,19 @@ def stacked(samples: list[np.ndarray], n_steps: int) -> Shaped[np.ndarray, "D T 
     return array
 
 
-def _narrow(values: np.ndarray) -> np.ndarray:
+def _narrow(name: str, values: np.ndarray) -> np.ndarray:
     """Real numbers as float32 and large integers as int32, which is what a batch has; small types stay as they are."""
-    wide = values.dtype.itemsize == 8 and values.dtype.kind in "iuf"
-    return values.astype(np.float32 if values.dtype.kind == "f" else np.int32) if wide else values
+    if values.dtype.itemsize < 8 or values.dtype.kind not in "iuf":
+        return values
+    if values.dtype.kind == "f":
+        return values.astype(np.float32)
+    limits = np.iinfo(np.int32)
+    if values.size and (values.min() < limits.min or values.max() > limits.max):
+        raise ValueError(
+            f"{name} has integers from {values.min()} to {values.max()}, expected {limits.min} to {limits.max}, those of "
+            "int32. Subtract an offset, or give real numbers: values.astype(np.float32) keeps 7 digits."
+        )
+    return values.astype(np.int32)
 
 
 def _form(samples: list[np.ndarray], targets: list[np.ndarray], per_step: bool) -> dict[str, Any]:

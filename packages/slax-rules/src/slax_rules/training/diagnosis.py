@@ -175,8 +175,8 @@ def _in_pass(train: Train, state: nnx.State, batch: Batch, names: Mapping[str, s
         for bad in _in_state(carry, {}):
             yield f"the state of layer {name} at the end is {bad.lstrip()}. {SLOWER}"
     for where in _places(found["losses"]):
-        sample = int(np.argwhere(~np.isfinite(found["losses"]))[0][-1])
-        yield from _in_targets(batch, sample, found["outputs"][-1])
+        first = np.argwhere(~np.isfinite(found["losses"]))[0].tolist()
+        yield from _in_targets(batch, first, found["outputs"][-1])
         text = f"loss_fn makes {where} of outputs that are finite. Check its targets, and how it handles large outputs"
         yield f"{text} and zeros."
     if program.penalties and _finite_without(train, state, batch, ()):
@@ -224,11 +224,13 @@ def _finite_without(train: Train, state: nnx.State, batch: Batch, penalties: tup
     return bool(jnp.isfinite(loss) & stays_finite(state, after))
 
 
-def _in_targets(batch: Batch, sample: int, outputs: Any) -> Iterator[str]:
-    """The faults of the targets of a sample whose loss is not finite."""
+def _in_targets(batch: Batch, place: list[int], outputs: Any) -> Iterator[str]:
+    """The faults of the targets at a loss that is not finite: of a step and a sample, or of a whole sample."""
+    *step, sample = place
     found = read_targets(batch[1], *batch[0].shape[:2])
     for leaf, per_step in zip(found.leaves, found.per_step, strict=True):
         target = np.asarray(leaf[:, sample] if per_step else leaf[sample])
+        target = target[step[0]] if per_step and step else target
         if not np.isfinite(target).all():
             yield f"a target of sample {sample} is not finite: {target.tolist()}. Expected finite numbers."
         classes = outputs.shape[-1] if isinstance(outputs, np.ndarray) else np.inf
