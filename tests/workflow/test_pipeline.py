@@ -223,16 +223,18 @@ def test_a_run_that_is_killed_goes_on_and_two_runs_at_once_are_refused(tree):
     tree.set(jobs(a=0, b=600))
     run = tree.start("results", options=("--cores", "1"), start_new_session=True)
     record = tree.path / "results/tiny/toy/a.record.json"
-    while not record.exists():
-        assert run.poll() is None, tree.said()
-        time.sleep(0.1)
-    made, second = record.read_bytes(), Tree(tree.path, tree.path.with_name("second"))
-    tree.edit("experiments/toy/run.py")
-    assert second.run("results") != 0 and "Another run is at work in this folder" in second.said()
-    assert record.read_bytes() == made  # although it would not be used now
-    tree.edit("experiments/toy/run.py", "# edited\n", "")
-    os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
+    try:
+        while not record.exists():
+            assert run.poll() is None, tree.said()
+            time.sleep(0.1)
+        made, second = record.read_bytes(), Tree(tree.path, tree.path.with_name("second"))
+        tree.edit("experiments/toy/run.py")
+        assert second.run("results") != 0 and "Another run is at work in this folder" in second.said()
+        assert record.read_bytes() == made  # although it would not be used now
+        tree.edit("experiments/toy/run.py", "# edited\n", "")
+    finally:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
     tree.set(jobs(a=0, b=0))
     assert tree.run("results") == 0, tree.said()
     assert record.read_bytes() == made
