@@ -12,8 +12,6 @@ inputs are the records of what has to be made before it, and no others: Snakemak
 docs/data.md says more.
 """
 
-import fcntl
-import sys
 from pathlib import Path
 
 from snakemake.utils import min_version
@@ -40,9 +38,9 @@ localrules:
 rule manifest:
     default_target: True
     input:
-        lacking([*PIPELINE.listed, PIPELINE.page]),
+        to_make([*PIPELINE.listed, PIPELINE.page]),
     output:
-        str(MANIFEST),
+        str(MADE_MANIFEST),
     log:
         "logs/manifest.log",
     params:
@@ -51,27 +49,26 @@ rule manifest:
         "workflow/logged {log} python -m experiments.manifest {params.options}"
 
 
+# In a dry run, an untrue manifest is still there, and Snakemake would plan nothing for its sake. A rule takes its name.
+if MADE_MANIFEST != MANIFEST:
+
+    rule:
+        name:
+            str(MANIFEST)
+        input:
+            str(MADE_MANIFEST),
+
+
 rule data:
     input:
-        [str(product.record) for product in PIPELINE.spikes.values()],
+        asked(PIPELINE.spikes.values()),
 
 
 rule results:
     input:
-        [str(product.record) for product in PIPELINE.results.values()],
+        asked(PIPELINE.results.values()),
 
 
-# Only one run is at work at a time. The lock ends with its process, however that ends, unlike Snakemake's own (`nolock`).
 onstart:
-    global ALONE
-    ALONE = Path(".snakemake/alone").open("w")
-    try:
-        fcntl.flock(ALONE, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise WorkflowError("Another run is at work in this folder. Wait for it, or end it.") from None
-    except OSError as error:
-        print(
-            f"This file system has no locks ({error.strerror}): see that no other run is at work.", file=sys.stderr
-        )
     for line in [*told_of_spikes(), *told_of_peers()]:
         print(line)

@@ -18,7 +18,7 @@ from typing import Any
 
 from experiments.common.job import experiment_names, jobs_of, scales_of
 from experiments.common.products import RESULTS, STORE, in_order, result_product
-from experiments.common.records import Product, digest_of, seal_and_write, settle, state_of
+from experiments.common.records import Forecast, Product, digest_of, seal_and_write, settle, state_of
 from experiments.common.result_files import atomic_write, write_json
 from experiments.common.sources import sha256_of
 from experiments.common.yaml_files import read_yaml
@@ -108,6 +108,15 @@ def unpack(products: Iterable[Product], file: Path) -> list[Product]:
                 aside.write_bytes(contents[name_of(path)])
         seal_and_write(product.record, read_shipped(contents[name_of(product.record)]))
     return found
+
+
+def settings_of_lacking() -> dict[str, dict[str, Any]]:
+    """The settings of the results that `unpack_what_is_lacking` would unpack, by label. Nothing is written."""
+    file = archive()
+    lacking = [product for product in products_of_scale() if Forecast({})(product, True).kind in ("missing", "damaged")]
+    contents = members(file) if file and lacking else {}
+    records = {product.label: contents.get(name_of(product.record)) for product in lacking}
+    return {label: read_shipped(record)["settings"] for label, record in records.items() if record}
 
 
 def read_shipped(content: bytes) -> dict[str, Any]:

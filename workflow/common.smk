@@ -1,5 +1,9 @@
 """The scale, checked configurations, and what of all products is there."""
 
+import fcntl
+import sys
+from pathlib import Path
+
 import yaml
 from snakemake.exceptions import WorkflowError
 
@@ -8,7 +12,7 @@ from experiments.common import yaml_files
 from experiments.common.job import SCALES, experiment_names
 from experiments.common.policy import OUTDATED, PEERS
 from experiments.common.products import MANIFEST, Pipeline, files_of, lacking, stored
-from experiments.common.records import RECORD, settle, state_of
+from experiments.common.records import RECORD, Forecast, settle
 from experiments.common.schemas import validator
 
 
@@ -55,14 +59,61 @@ SCALE, PEERS_ASKED, OUTDATED_ASKED = config.get("scale", "quick"), config.get("p
 ASKED_FOR = {"peers": PEERS_ASKED, "outdated": OUTDATED_ASKED}
 OPTIONS = [f"--scale {SCALE}", *(f"--{name} {value}" for name, value in ASKED_FOR.items() if value)]
 
+DRY = workflow.output_settings.dryrun  # nothing is renamed, written or deleted then
+MADE_RECORD = ".record.planned" if DRY else RECORD  # in a dry run one that is not there, since the record may still be
+
+
+def alone():
+    """Lock this folder: only one run is at work at a time. The lock ends with its process, unlike Snakemake's (`nolock`)."""
+    Path(".snakemake").mkdir(exist_ok=True)
+    file = Path(".snakemake/alone").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise WorkflowError("Another run is at work in this folder. Wait for it, or end it.") from None
+    except OSError as error:
+        print(f"This file system has no locks ({error.strerror}): see that no other run is at work.", file=sys.stderr)
+    return file
+
+
+def made_record(product):
+    """The record of a product as the rule that makes it names it."""
+    return str(product.record).removesuffix(RECORD) + MADE_RECORD
+
+
+def to_make(products):
+    """The records of the products that have to be made first."""
+    if DRY:
+        return [made_record(product) for product in products if product.label in PIPELINE.pending]
+    return lacking(products)
+
+
+def asked(products):
+    """The records of products, whether they are there or have to be made."""
+    if DRY:
+        there = [product for product in products if product.label not in PIPELINE.pending and product.record.exists()]
+        return [*to_make(products), *(str(product.record) for product in there)]
+    return [str(product.record) for product in products]
+
+
 # The main process plans. Jobs on other machines read this file too, and see what is there while the run is at work.
-if workflow.is_main_process:
-    if SCALE == shipped.SCALE and OUTDATED_ASKED != "remake" and (number := shipped.unpack_what_is_lacking()):
-        print(f"Unpacked from {shipped.archive()}: the results of {number} jobs.", file=sys.stderr)
-    PIPELINE = Pipeline(SCALE, **ASKED_FOR, look=settle)
+MADE_MANIFEST = MANIFEST
+if not workflow.is_main_process:
+    PIPELINE = Pipeline(SCALE, **ASKED_FOR)
+else:
+    SHIPS, UNPACKED = SCALE == shipped.SCALE and OUTDATED_ASKED != "remake", {}
+    if DRY:
+        UNPACKED = shipped.settings_of_lacking() if SHIPS else {}
+    else:
+        ALONE = alone()  # before anything is renamed or written
+        if SHIPS and (number := shipped.unpack_what_is_lacking()):
+            print(f"Unpacked from {shipped.archive()}: the results of {number} jobs.", file=sys.stderr)
+    PIPELINE = Pipeline(SCALE, **ASKED_FOR, look=Forecast(UNPACKED) if DRY else settle)
     for line in PIPELINE.told():
         print(line, file=sys.stderr)
-    if PIPELINE.pending or (MANIFEST.exists() and MANIFEST.read_text(encoding="utf-8") != PIPELINE.manifest()):
-        MANIFEST.unlink(missing_ok=True)
-else:
-    PIPELINE = Pipeline(SCALE, **ASKED_FOR)
+    there = MANIFEST.exists() and not UNPACKED  # what would be unpacked has no checksum yet
+    if PIPELINE.pending or (there and MANIFEST.read_text(encoding="utf-8") != PIPELINE.manifest()):
+        if DRY:
+            MADE_MANIFEST = MANIFEST.with_name("all.planned")
+        else:
+            MANIFEST.unlink(missing_ok=True)

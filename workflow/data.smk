@@ -35,7 +35,7 @@ rule spikes:
     input:
         lambda wildcards: [raw for raw in raw_of(wildcards) if not Path(raw).exists()],
     output:
-        multiext("data/processed/{set}", ".npz", RECORD),
+        multiext("data/processed/{set}", ".npz", MADE_RECORD),
     log:
         "logs/data/{set}.log",
     wildcard_constraints:

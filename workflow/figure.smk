@@ -41,7 +41,7 @@ def made_before(name, wildcards):
     job = PIPELINE.jobs[name][wildcards.job]
     spikes = [PIPELINE.spikes[job.spikes]] if job.spikes in PIPELINE.spikes else []
     files = [file for file in job.files if not Path(file).exists()]
-    return [*files, *lacking([*spikes, *(PIPELINE.results[name, other] for other in job.reads)])]
+    return [*files, *to_make([*spikes, *(PIPELINE.results[name, other] for other in job.reads)])]
 
 
 for name in PIPELINE.figures:
@@ -58,7 +58,7 @@ for name in PIPELINE.figures:
             input:
                 partial(made_before, name),
             output:
-                multiext(f"results/{SCALE}/{name}/{{job}}", *endings, RECORD),
+                multiext(f"results/{SCALE}/{name}/{{job}}", *endings, MADE_RECORD),
             log:
                 f"logs/{SCALE}/{name}/{{job}}{endings[0]}.log",
             wildcard_constraints:
@@ -82,9 +82,9 @@ for name in PIPELINE.figures:
         name:
             f"{name}_figures"
         input:
-            lacking(PIPELINE.results[name, job] for job in PIPELINE.jobs[name]),
+            to_make(PIPELINE.results[name, job] for job in PIPELINE.jobs[name]),
         output:
-            [str(file) for product in PIPELINE.figures[name] for file in (*product.files, product.record)],
+            [str(file) for product in PIPELINE.figures[name] for file in (*product.files, made_record(product))],
         log:
             f"logs/{SCALE}/{name}/plot.log",
         params:

@@ -4,11 +4,11 @@
 # Dates, commits and run times are taken from the records next to the results.
 rule gallery:
     input:
-        lacking([*PIPELINE.results.values(), *PIPELINE.drawn]),
+        to_make([*PIPELINE.results.values(), *PIPELINE.drawn]),
     output:
         page=str(PIPELINE.page.files[0]),
         text=str(PIPELINE.page.files[1]),
-        record=str(PIPELINE.page.record),
+        record=made_record(PIPELINE.page),
     log:
         "logs/gallery.log",
     params:

@@ -74,21 +74,28 @@ class State(NamedTuple):
         return self.kind == "current" or (keep and self.kind == "older")
 
 
-def state_of(product: Product) -> State:
-    """The state of a product at present."""
-    if not all(path.is_file() for path in (product.record, *product.files)):
+OLDER = State("older", "made from other sources or inputs than the present ones")
+
+
+def state_of(product: Product, path: Path | None = None) -> State:
+    """The state of a product at present, with its record or the one at `path`, a file beside it."""
+    path = path or product.record
+    if not all(file.is_file() for file in (path, *product.files)):
         return State("missing", "not made yet")
-    record = read_record(product.record)
-    if damage := damage_of(product.record, record):
+    record = read_record(path)
+    if damage := damage_of(path, record):
         return State("damaged", damage)
     assert record is not None
-    if set(record["files"]) != {path.name for path in product.files}:
-        return State("damaged", f"{product.record} is about other files")
-    if settings := different(record["settings"], json.loads(json.dumps(product.settings))):
-        return State("other settings", f"made with other settings: {', '.join(settings)}")
-    if record["made_from"] != product.digest():
-        return State("older", "made from other sources or inputs than the present ones")
-    return State("current")
+    if set(record["files"]) != {file.name for file in product.files}:
+        return State("damaged", f"{path} is about other files")
+    current = State("current") if record["made_from"] == product.digest() else OLDER
+    return other_settings(record["settings"], product) or current
+
+
+def other_settings(settings: Mapping[str, Any], product: Product) -> State | None:
+    """The state of a product that was made with some settings, if they are not those of the product."""
+    changed = different(settings, json.loads(json.dumps(product.settings)))
+    return State("other settings", f"made with other settings: {', '.join(changed)}") if changed else None
 
 
 def settle(product: Product, keep: bool) -> State:
@@ -106,6 +113,29 @@ def settle(product: Product, keep: bool) -> State:
             product.record.with_name(name).replace(product.record.with_name(f"{name}.damaged"))
         product.record.replace(aside)
     return state
+
+
+class Forecast:
+    """What `settle` would say of one product after the other, each after its inputs. It leaves all files as they are.
+
+    Args:
+        shipped: the settings of products that would be unpacked first, by label. They count as older than the sources.
+    """
+
+    def __init__(self, shipped: Mapping[str, Mapping[str, Any]]):
+        self.shipped, self.gone = shipped, set[Path]()
+
+    def __call__(self, product: Product, keep: bool) -> State:
+        aside = aside_of(product.record)
+        state = state_of(product, aside if aside.exists() and not product.record.exists() else None)
+        if (settings := self.shipped.get(product.label)) is not None:
+            state = other_settings(settings, product) or OLDER
+        inputs = {path if path.name.endswith(RECORD) else record_of(path) for path in product.inputs.values()}
+        if state.kind == "current" and inputs & self.gone:
+            state = OLDER
+        if not state.is_used(keep):
+            self.gone.add(product.record)
+        return state
 
 
 def aside_of(record: Path) -> Path:

@@ -9,6 +9,8 @@ from experiments.common import records
 from experiments.common.job import ARRAYS, Job
 from experiments.common.products import in_order, result_product
 from experiments.common.records import (
+    OLDER,
+    Forecast,
     Product,
     begin,
     digest_of,
@@ -81,9 +83,11 @@ def test_what_is_not_used_is_set_aside_and_comes_back_when_an_edit_is_undone(pro
     (tmp_path / "lock").write_text("a==2")
     assert settle(product, keep=True).kind == "older" and product.record.exists()
     for _ in range(2):
-        assert settle(product, keep=False).kind == "older" and not product.record.exists()
+        foreseen = Forecast({})(product, keep=False)  # with the record in its place, and aside
+        assert settle(product, keep=False) == foreseen == OLDER and not product.record.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "made.json", "made.npz", "made.record.aside"]
     (tmp_path / "lock").write_text("a==1")
+    assert Forecast({})(product, keep=False).kind == "current" and not product.record.exists()
     assert settle(product, keep=False).kind == "current" and product.record.read_bytes() == record
 
 

@@ -39,7 +39,6 @@ def begun(slurm, tmp_path_factory):
             run.wait()
 
 
-@pytest.mark.essential
 def test_results_are_those_of_a_local_run_bit_for_bit(slurm, tmp_path):
     targets = [f"results/tiny/step_response/{name}.json" for name in ("lif", "alif", "ltc")]
     there, here = (Tree.new(tmp_path / place / "tree", jobs(a=0), "step_response") for place in ("there", "here"))
@@ -63,7 +62,6 @@ def test_a_job_that_fails_is_told_with_its_reason_and_alone_made_again(slurm, tm
     assert {path: (tree.path / path).stat().st_mtime_ns for path in times} == times
 
 
-@pytest.mark.essential
 def test_a_node_that_dies_loses_no_result(slurm, tmp_path):
     tree = Tree.new(tmp_path / "tree", jobs(a=8, b=8, c=8, d=8))
     run = tree.start(*results("a", "b", "c", "d"), options=SLURM, base=slurm.environment)

@@ -24,11 +24,49 @@ FIGURE, SPIKES, PAGE, ALL = (
 DRAWN = {"figure toy", "page of figures"}
 RESULTS = {"toy a", "toy b", "toy total"}
 NOTHING = "Nothing to be done"
+DRY, LOUD = ("--dry-run",), ("--quiet", "host")
 PENDING = """
 from experiments.common.products import Pipeline
 from experiments.common.records import settle
 
 print(*Pipeline("tiny", look=settle).pending, sep="\\n")
+"""
+
+# What is not as it would be made if one file after the other were edited. Digests of sources are kept as long as a process.
+EDITED = """
+import os, sys
+from pathlib import Path
+
+from experiments.common.products import Pipeline
+from experiments.common.records import Forecast
+
+for file in map(Path, sys.argv[1:]):
+    content = file.read_bytes()
+    file.write_bytes(content + b"# edited\\n")
+    if not (child := os.fork()):
+        for label in Pipeline("tiny", look=Forecast({})).pending:
+            print(f"{file}: {label}")
+        sys.exit()
+    assert os.waitpid(child, 0)[1] == 0
+    file.write_bytes(content)
+"""
+# Why the manifest is not made if a bit of one file after the other has changed.
+DAMAGED = """
+import sys
+from pathlib import Path
+
+from experiments.common.products import Pipeline
+
+for file in map(Path, sys.argv[1:]):
+    content = bytearray(file.read_bytes())
+    content[-20] ^= 1
+    file.write_bytes(content)
+    try:
+        Pipeline("tiny").manifest()
+    except SystemExit as error:
+        print(error)
+    content[-20] ^= 1
+    file.write_bytes(content)
 """
 
 
@@ -66,52 +104,48 @@ def test_everything_is_made_listed_and_sound_and_a_second_run_does_nothing(built
     assert (built.path / "figures/tiny/toy.csv").read_text() == "square\n0\n1\n1\n"
 
 
-def test_times_of_files_play_no_part(tree):
-    """As after a copy, under a wrong clock, and both in what runs and in what does not."""
-    paths = [path for path in sorted(tree.path.rglob("*")) if path.is_file()]
-    for number, path in enumerate(paths):
+def test_without_times_and_snakemakes_memory_what_is_current_is_used_and_what_is_stale_made_again(tree):
+    """As in a clone with results from elsewhere, or under a wrong clock. Snakemake alone compares with what it remembers."""
+    shutil.rmtree(tree.path / ".snakemake")
+    for number, path in enumerate(path for path in sorted(tree.path.rglob("*")) if path.is_file()):
         os.utime(path, (time.time() + (-1e8, 1e8, 0)[number % 3],) * 2)
     assert tree.run(ALL) == 0 and NOTHING in tree.said()
+    before = contents(tree)
+    tree.edit("experiments/toy/run.py")
+    (tree.path / FIGURE).write_text("damaged")
+    assert tree.run(ALL, options=DRY) == 0 and "toy a: made from other sources" in tree.said()
+    assert tree.ran() == {"toy_run", "toy_run_2", "toy_figures", "gallery", "manifest"}
+    (tree.path / FIGURE).write_bytes(before[FIGURE])
+    tree.edit("experiments/toy/run.py", "# edited\n", "")
+    assert contents(tree) == before  # the dry run has renamed and deleted nothing
     tree.edit("experiments/toy/total.py", "sum(", "1 + sum(")
     os.utime(tree.path / "experiments/toy/total.py", (1e9, 1e9))
     assert tree.run(ALL) == 0 and tree.ran() == {"toy_run_2", "toy_figures", "gallery", "manifest"}, tree.said()
     assert (tree.path / "figures/tiny/toy.csv").read_text() == "square\n0\n1\n2\n"
-    assert tree.run(ALL) == 0 and NOTHING in tree.said()
 
 
-def test_without_snakemakes_memory_what_is_current_is_used_and_what_is_stale_made_again(tree):
-    """As in a clone with results from elsewhere. Snakemake alone compares with what it remembers, and would use them."""
-    shutil.rmtree(tree.path / ".snakemake")
-    assert tree.run(ALL) == 0 and NOTHING in tree.said()
-    shutil.rmtree(tree.path / ".snakemake")
-    tree.edit("experiments/toy/run.py")
-    assert tree.run(ALL, options=("--dry-run",)) == 0 and "toy a: made from other sources" in tree.said()
-    assert tree.ran() == {"toy_run", "toy_run_2", "toy_figures", "gallery", "manifest"}
-    tree.edit("experiments/toy/run.py", "# edited\n", "")
-    assert tree.run(ALL) == 0 and tree.ran() <= {"manifest"}, tree.said()
+EDITS = {
+    "experiments/toy/run.py": RESULTS | DRAWN,
+    "experiments/toy/total.py": {"toy total"} | DRAWN,
+    "experiments/toy/plot.py": DRAWN,
+    "experiments/common/result_files.py": RESULTS | DRAWN,
+    "experiments/common/make_spikes.py": {"spikes japanese_vowels"},
+    "packages/slax-data/src/slax_data/storage/packed.py": {"spikes japanese_vowels"},
+    "packages/slax-viz/src/slax_viz/__init__.py": DRAWN,
+    "requirements.lock": {"spikes japanese_vowels"} | RESULTS | DRAWN,
+    "gallery/page.css": {"page of figures"},
+    "experiments/toy/claims.yaml": {"page of figures"},
+    "experiments/toy/jobs.py": set(),
+    "experiments/run.py": set(),
+    "gallery/README.md": set(),
+}
 
 
-@pytest.mark.parametrize(
-    ("file", "expected"),
-    [
-        ("experiments/toy/run.py", RESULTS | DRAWN),
-        ("experiments/toy/total.py", {"toy total"} | DRAWN),
-        ("experiments/toy/plot.py", DRAWN),
-        ("experiments/common/result_files.py", RESULTS | DRAWN),
-        ("experiments/common/make_spikes.py", {"spikes japanese_vowels"}),
-        ("packages/slax-data/src/slax_data/storage/packed.py", {"spikes japanese_vowels"}),
-        ("packages/slax-viz/src/slax_viz/__init__.py", DRAWN),
-        ("requirements.lock", {"spikes japanese_vowels"} | RESULTS | DRAWN),
-        ("gallery/page.css", {"page of figures"}),
-        ("experiments/toy/claims.yaml", {"page of figures"}),
-        ("experiments/toy/jobs.py", set()),
-        ("experiments/run.py", set()),
-        ("gallery/README.md", set()),
-    ],
-)
-def test_an_edit_makes_again_what_it_can_reach(tree, file, expected):
-    tree.edit(file)
-    assert pending(tree) == expected
+def test_an_edit_makes_again_what_it_can_reach(built):
+    code, said = built.call(sys.executable, "-c", EDITED, *EDITS)
+    assert code == 0, said
+    reached = {tuple(line.split(": ")) for line in said.splitlines()}
+    assert reached == {(file, label) for file, labels in EDITS.items() for label in labels}
 
 
 def test_a_changed_setting_runs_its_job_and_what_depends_on_it(tree):
@@ -125,14 +159,12 @@ def test_a_changed_setting_runs_its_job_and_what_depends_on_it(tree):
     assert pending(tree) == DRAWN
 
 
-@pytest.mark.parametrize("file", [A, A.replace("json", "record.json"), A.replace("json", "npz"), FIGURE, SPIKES, PAGE])
-def test_a_changed_bit_is_told(tree, file):
-    change_byte(tree.path / file)
-    told = f"{file} is damaged" if "record" in file else f"{file} differs from its record"
-    code, said = tree.python("experiments.verify")
-    assert code == 1 and told in said
-    with_manifest = tree.python("experiments.manifest", "--scale", "tiny")
-    assert with_manifest[0] == 1 and told in with_manifest[1]
+def test_a_changed_bit_of_any_file_is_told_and_not_listed(built):
+    files = (A, A.replace("json", "record.json"), A.replace("json", "npz"), FIGURE, SPIKES, PAGE)
+    code, said = built.call(sys.executable, "-c", DAMAGED, *files)
+    assert code == 0, said
+    for file, told in zip(files, said.splitlines(), strict=True):
+        assert told.startswith(f"{file} is damaged" if "record" in file else f"{file} differs from its record")
 
 
 def test_what_is_damaged_is_refused_by_hand_and_made_again_by_the_run(tree):
@@ -154,7 +186,6 @@ def test_what_is_damaged_is_refused_by_hand_and_made_again_by_the_run(tree):
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
     assert (tree.path / f"{A}.damaged").exists()
     assert tree.python("experiments.verify")[0] == 0
-    assert tree.run(ALL) == 0 and NOTHING in tree.said()
 
 
 def test_what_was_made_by_hand_is_used_and_drawn(tree):
@@ -192,37 +223,42 @@ def test_a_run_that_is_killed_goes_on_and_two_runs_at_once_are_refused(tree):
     tree.set(jobs(a=0, b=600))
     run = tree.start("results", options=("--cores", "1"), start_new_session=True)
     record = tree.path / "results/tiny/toy/a.record.json"
-    while not record.exists():
-        assert run.poll() is None, tree.said()
-        time.sleep(0.1)
-    made, second = record.read_bytes(), Tree(tree.path, tree.path.with_name("second"))
-    assert second.run("results") != 0 and "Another run is at work in this folder" in second.said()
-    os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
+    try:
+        while not record.exists():
+            assert run.poll() is None, tree.said()
+            time.sleep(0.1)
+        made, second = record.read_bytes(), Tree(tree.path, tree.path.with_name("second"))
+        tree.edit("experiments/toy/run.py")
+        assert second.run("results") != 0 and "Another run is at work in this folder" in second.said()
+        assert record.read_bytes() == made  # although it would not be used now
+        tree.edit("experiments/toy/run.py", "# edited\n", "")
+    finally:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
     tree.set(jobs(a=0, b=0))
     assert tree.run("results") == 0, tree.said()
     assert record.read_bytes() == made
     assert pending(tree) == DRAWN
 
 
-def test_a_whole_result_that_was_left_marked_as_incomplete_is_used(tree):
-    """As after a kill of Snakemake alone: the job that it had started has written its files."""
+def test_a_job_that_fails_is_told_with_its_log_tried_with_more_room_and_alone_made_again(tree):
+    bad = {"number": -1, "seconds": 0, "alone": False}
+    (tree.path / "workflow/resources.yaml").write_text("toy: {tiny: {seconds: 90, megabytes: 1001}}\n")
+    tree.set(jobs(a=0, b=0) | {"bad": bad})
+    assert tree.run(ALL, options=("--retries", "1", *LOUD)) != 0 and "the number -1 is negative" in tree.said()
+    asked = [line for line in tree.said().splitlines() if "resources:" in line and "runtime" in line]
+    assert "runtime=11" in asked[0] and "mem_mb=2002" in asked[0]
+    assert "runtime=22" in asked[-1] and "mem_mb=4004" in asked[-1]
+    # A whole result is marked as incomplete after a kill of Snakemake alone. A job that measures times is alone.
     marker = tree.path / ".snakemake/incomplete" / base64.b64encode(A.encode()).decode()
     marker.parent.mkdir(exist_ok=True)
     marker.touch()
-    (tree.path / "figures/tiny/toy.csv").unlink()
-    assert tree.run(ALL, options=("--dry-run",)) == 0 and tree.ran() == {"toy_figures", "gallery", "manifest"}
-
-
-def test_a_job_that_fails_shows_the_end_of_its_log_and_alone_is_made_again(tree):
-    bad = {"number": -1, "seconds": 0, "alone": False}
-    tree.set(jobs(a=0, b=0) | {"bad": bad})
-    assert tree.run(ALL) != 0 and "the number -1 is negative" in tree.said()
-    tree.set(jobs(a=0, b=0) | {"bad": bad | {"number": 5}})
-    assert tree.run(ALL, options=("--dry-run",)) == 0
-    assert tree.ran() == {"toy_run", "toy_figures", "gallery", "manifest"} and "toy_run 1" in " ".join(
-        tree.said().split()
-    )
+    tree.set(jobs(a=0, b=0) | {"bad": bad | {"number": 5}, "timed": bad | {"alone": True}})
+    assert tree.run(ALL, options=(*DRY, *LOUD)) == 0
+    assert tree.ran() == {"toy_run", "toy_run_2", "toy_figures", "gallery", "manifest"}
+    assert "toy_run 1 toy_run_2 1" in " ".join(tree.said().split())
+    assert f"threads: {len(os.sched_getaffinity(0))}" in tree.said()
+    assert "slurm_extra=--exclusive" in tree.said() and "cpus_per_task=-1" in tree.said()
 
 
 def test_the_scale_full_is_drawn_from_shipped_results(tree):
@@ -233,11 +269,13 @@ def test_the_scale_full_is_drawn_from_shipped_results(tree):
     for made in ("results", "figures", ".snakemake"):
         shutil.rmtree(tree.path / made)
     tree.edit("experiments/toy/run.py")
+    before = contents(tree)
+    assert tree.run(ALL, options=DRY, **full) == 0 and contents(tree) == before
+    assert tree.ran() == {"toy_figures", "gallery", "manifest"} and "toy, 3 jobs" in tree.said()
     assert tree.run(ALL, **full) == 0, tree.said()
     assert "the results of 3 jobs" in tree.said() and "toy, 2 jobs" in tree.said()
     assert tree.ran() == {"toy_figures", "gallery", "manifest"}
     assert "2 of 3 jobs are older than the sources" in (tree.path / "figures/RESULTS.md").read_text()
-    assert tree.run(ALL, **full) == 0 and NOTHING in tree.said()
     code, said = tree.python("experiments.verify")
     assert code == 0 and "2 results are older than the sources, and kept" in said
     file = tree.path / "results/full/toy/a.json"
@@ -245,12 +283,11 @@ def test_the_scale_full_is_drawn_from_shipped_results(tree):
     change_byte(file)
     assert tree.run("results", **full) == 0 and "the results of 1 jobs" in tree.said()
     assert file.read_bytes() == before
-    dry = ("--dry-run",)
-    assert tree.run(ALL, options=dry, config=("scale=full", "outdated=remake")) == 0 and "toy_run" in tree.ran()
+    assert tree.run(ALL, options=DRY, config=("scale=full", "outdated=remake")) == 0 and "toy_run" in tree.ran()
     changed = jobs(a=0, b=0)
     changed["a"]["number"] = 7
     tree.set(changed, total=True)
-    assert tree.run(ALL, options=dry, **full) == 0 and "toy a: made with other settings: number" in tree.said()
+    assert tree.run(ALL, options=DRY, **full) == 0 and "toy a: made with other settings: number" in tree.said()
     assert "toy_run" in tree.ran()
 
 
@@ -299,23 +336,6 @@ def test_dvc_calls_snakemake_which_decides_and_records_what_came_out(tree):
     code, said = tree.call("dvc", "repro")
     assert code == 0 and "differs from its record" in said, said
     assert (tree.path / "dvc.lock").read_text() == recorded
-
-
-def test_what_was_measured_is_asked_for_with_room_and_twice_as_much_at_the_next_attempt(tree):
-    (tree.path / "workflow/resources.yaml").write_text("toy: {tiny: {seconds: 90, megabytes: 1001}}\n")
-    tree.set({"bad": {"number": -1, "seconds": 0, "alone": False}})
-    assert tree.run("results", options=("--retries", "1", "--quiet", "host")) != 0
-    asked = [line for line in tree.said().splitlines() if "resources:" in line and "runtime" in line]
-    assert [("runtime=11" in line, "mem_mb=2002" in line) for line in asked[:1]] == [(True, True)]
-    assert "runtime=22" in asked[-1] and "mem_mb=4004" in asked[-1]
-
-
-def test_a_job_that_measures_times_is_alone(tree):
-    tree.set(jobs(alone=("timed",), timed=0))
-    target = "results/tiny/toy/timed.timing.json"
-    assert tree.run(target, options=("--dry-run", "--quiet", "host")) == 0
-    assert f"threads: {len(os.sched_getaffinity(0))}" in tree.said()
-    assert "slurm_extra=--exclusive" in tree.said() and "cpus_per_task=-1" in tree.said()
 
 
 def test_facts_of_the_run_are_in_the_record(built):

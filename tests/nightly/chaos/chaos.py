@@ -1,6 +1,6 @@
 """Training with checkpoints, and the pipeline, under faults at random: in the end, all is as if nothing had happened.
 
-    python tests/nightly/chaos/chaos.py --minutes 10    # `make chaos`
+    python tests/nightly/chaos/chaos.py --minutes 10
     python tests/nightly/chaos/chaos.py --seed 3 --trials 1
 
 A trial begins anew on a disk of its own. It is started, and a fault stops it, several times: SIGKILL at some moment, of the

@@ -67,7 +67,7 @@ class Folder:
 
     @property
     def prefix(self) -> list[str]:
-        return [sys.executable, str(Path(__file__).parents[2] / "limited.py"), str(self.room)]
+        return [sys.executable, str(Path(__file__).with_name("limited.py")), str(self.room)]
 
     def close(self) -> None:
         self.mend()

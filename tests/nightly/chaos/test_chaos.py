@@ -1,4 +1,4 @@
-"""A short form of `make chaos`: training and the pipeline are disturbed at random, and end as if they had not been."""
+"""A short form of `chaos.py`: training and the pipeline are disturbed at random, and end as if they had not been."""
 
 import random
 import subprocess
