@@ -24,6 +24,7 @@ from experiments.common.learning import OPTIMIZERS, RATE, online_window
 from experiments.common.networks import make_model
 from experiments.streaming.sources import Source, make_source
 from slax_rules import BPTT, RULES, Stream, accuracy, cost, cross_entropy, extend_stream, look_ahead, start_stream
+from slax_rules.training.sweep import COMPILER_OPTIONS
 
 
 def compute(config: dict[str, Any], spikes: Path | None = None) -> dict[str, Any]:
@@ -135,7 +136,7 @@ def make_learner(config: dict[str, Any], source: Source) -> Learner:
         return *look_ahead(stream, ahead, spikes[:, None]), label
 
     shared_axis = None if source.is_common else 0
-    visit_all = jax.jit(jax.vmap(visit, in_axes=(0, shared_axis, 0, 0, None)))
+    visit_all = jax.jit(jax.vmap(visit, in_axes=(0, shared_axis, 0, 0, None)), compiler_options=COMPILER_OPTIONS)
     return Learner(jax.jit(jax.vmap(begin)), visit_all)
 
 
