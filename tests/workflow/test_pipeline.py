@@ -12,7 +12,7 @@ import pytest
 
 from toy_pipeline import Tree, ended, jobs
 
-pytestmark = pytest.mark.xdist_group("pipeline")
+pytestmark = pytest.mark.slow
 
 A = "results/tiny/toy/a.json"
 FIGURE, SPIKES, PAGE, ALL = (
