@@ -255,9 +255,7 @@ def test_training_that_is_not_finite_stops_with_name_rule_and_step():
     with pytest.raises(SystemExit, match=r"rules_table of tiny: under bptt offline, .* seed 0, .* of batch 2 is not"):
         rules_table.compute(of_rules_table("bptt") | infinite)
     own = config("activity", "bptt", measure_at=[0, 2, 4], n_steps=6, layers=[16, 6, 4]) | infinite
-    with pytest.raises(
-        SystemExit, match="activity: under bptt, seed 0, the loss or the gradient of training step 2 of 4"
-    ):
+    with pytest.raises(SystemExit, match=r"activity: under bptt, .* seed 0, .* of batch 2 is not"):
         activity.compute(own)
     with pytest.raises(SystemExit, match=r"neurobench of randman: under bptt, seed 0: .*[Ss]tep"):
         neurobench.compute(of_neurobench("randman", learning_rate=np.inf))

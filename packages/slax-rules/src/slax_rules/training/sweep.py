@@ -297,7 +297,7 @@ def sweep(
         >>> def batches(seed, count=10):
         ...     for key in jax.random.split(jax.random.key(seed), count):
         ...         labels = jax.random.bernoulli(key, shape=(32,)).astype(int)
-        ...         yield jax.random.bernoulli(key, 0.2 + 0.4 * labels[:, None], (20, 32, 8)), labels
+        ...         yield jax.random.bernoulli(key, 0.2 + 0.4 * labels[None, :, None], (20, 32, 8)), labels
         >>> found = sweep(
         ...     make_model, optax.adam, cross_entropy, batches, rules={"bptt": BPTT(), "ottt": OTTT()}, rates=[1e-3, 1e-2],
         ...     seeds=3, validation=lambda seed: batches(100 + seed, 1), test=lambda seed: batches(200 + seed, 1))
