@@ -39,7 +39,7 @@ docs-serve: $(DOCS)/.ok ## show the site at http://127.0.0.1:8000 while you writ
 
 PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test: $(V)/.ok ## run the tests, in about ten minutes on two cores
+test: $(V)/.ok ## run the tests, in about a quarter of an hour on two cores
 	$(PYTEST)
 
 nightly: lowest newest ## what takes longer: other libraries, faults, clusters, lowest and newest versions; run every week
@@ -49,7 +49,7 @@ nightly: lowest newest ## what takes longer: other libraries, faults, clusters, 
 mutants: $(V)/.ok ## run the tests against 120 small faults, and tell which test sees each: tests/mutants/mutants.csv
 	python -m tests.mutants.run
 
-check: lint ## lint, types and the fast tests, in a minute and a half on two cores: run it while you work
+check: lint ## lint, types and the fast tests: run it while you work
 	pytest -q -n 2 --dist loadfile $(FAST)
 
 lowest: $(V)/.ok ## run the core tests with the lowest versions that the packages allow

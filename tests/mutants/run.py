@@ -5,7 +5,7 @@
 A mutant is made in a copy of the tree, in the one source file that has its line. The test that killed it the last time runs
 first, then the tests of its package until one fails; before all of them, the tests have to pass without a mutant. The result is
 written into mutants.csv: `killed_by` is the test, empty for a survivor, and `why` says why no test can see it. The command
-fails if a mutant survives without a reason.
+fails if a mutant survives without a reason, or has no line any more.
 """
 
 import argparse
@@ -31,6 +31,7 @@ TESTS = {
     "packages/slax-data": ["tests/data"],
     "gallery": ["tests/gallery"],
 }
+GONE = "the line is gone: draw another mutant in its place"
 
 
 def area_of(file: str) -> str:
@@ -97,8 +98,10 @@ def judge(tree: Path, row: dict[str, str], limit: float) -> None:
     """Fills in what became of one mutant."""
     place = mutated(tree, row)
     if place is None:
-        row["killed_by"], row["why"] = "", "the line is gone: draw another mutant in its place"
+        row["killed_by"] = ""
+        row["why"] = GONE
         return
+    row["why"] = "" if row["why"] == GONE else row["why"]
     path, text = place
     try:
         last = row["killed_by"]
@@ -144,8 +147,11 @@ def main() -> None:
 
         list(pool.map(run, chosen))
     killed = sum(bool(row["killed_by"]) for row in chosen)
-    told = sum(bool(row["why"]) and not row["killed_by"] for row in chosen)
-    print(f"{killed} of {len(chosen)} mutants are killed, {told} survive for a reason that is told.")
+    gone = sum(row["why"] == GONE for row in chosen)
+    told = sum(bool(row["why"]) and not row["killed_by"] for row in chosen) - gone
+    print(
+        f"{killed} of {len(chosen)} mutants are killed, {told} survive for a reason that is told, {gone} have no line."
+    )
     if killed + told < len(chosen):
         sys.exit(1)
 
