@@ -51,14 +51,17 @@ def remount(disk, options):
     assert done.returncode == 0, done.stderr
 
 
+def prepare(subject, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    if subject == "pipeline":
+        Tree.new(folder / "tree", jobs(a=0.2, b=0.2, c=0.2, d=0.2))
+
+
 def start(subject, folder):
     """Begins to train, or to run the pipeline, in a group of processes of its own. What it says is in a file beside."""
     said = folder.with_name("said")
     if subject == "pipeline":
-        tree = Tree(folder / "tree", said)
-        if not tree.path.exists():
-            Tree.new(tree.path, jobs(a=0.2, b=0.2, c=0.2, d=0.2))
-        return tree.start("figures/all", start_new_session=True)
+        return Tree(folder / "tree", said).start("figures/all", start_new_session=True)
     command = [sys.executable, killed_run.__file__, folder / "run", folder / "numbers", "never", "0"]
     with said.open("w") as file:
         return subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
@@ -105,15 +108,15 @@ def end(runs):
     runs.clear()
 
 
-def disturbed(subject, disk, fault, moment):
-    """A run with a fault: a kill after so many new files, or a disk with some room."""
+def disturbed(subject, disk, fault, most, chance):
+    """A run with a fault. It makes at most so many new files, which tell the moment of a kill."""
     if fault == "full disk":
-        remount(disk, f"size={shutil.disk_usage(disk).used + moment * 1000 % ROOM[subject]}")
+        remount(disk, f"size={shutil.disk_usage(disk).used + chance.randrange(ROOM[subject])}")
     if fault == "read-only disk":
         remount(disk, "ro")
     run = start(subject, disk)
     if "kill" in fault:
-        new_files(run, disk, moment)
+        new_files(run, disk, chance.randrange(most))
         with contextlib.suppress(ProcessLookupError):
             (os.killpg if fault == "kill group" else os.kill)(run.pid, signal.SIGKILL)
     return run
@@ -124,14 +127,15 @@ def disturbed(subject, disk, fault, moment):
 def test_what_is_made_under_faults_is_what_is_made_without(subject, trial, disk, tmp_path):
     chance, hits, runs = random.Random(trial), [], []
     whole, said = tmp_path / "whole" / "disk", disk.with_name("said")
-    whole.mkdir(parents=True)
+    prepare(subject, whole)
+    prepare(subject, disk)
     run = start(subject, whole)
     most = new_files(run, whole)
     assert ended(run) == 0, whole.with_name("said").read_text()
     for fault in chance.sample(FAULTS, k=len(FAULTS)):
         if "disk" in fault or chance.random() < 0.5:  # else what a kill has left goes on beside this run
             end(runs)
-        run = disturbed(subject, disk, fault, chance.randrange(most))
+        run = disturbed(subject, disk, fault, most, chance)
         runs.append(run)
         if code := ended(run):
             hits.append(fault)
