@@ -109,14 +109,14 @@ def end(runs):
 
 
 def disturbed(subject, disk, fault, most, chance):
-    """A run with a fault. It makes at most so many new files, which tell the moment of a kill."""
+    """A run with a fault. A kill comes while it makes the first quarter of so many files, so that others still hit."""
     if fault == "full disk":
         remount(disk, f"size={shutil.disk_usage(disk).used + chance.randrange(ROOM[subject])}")
     if fault == "read-only disk":
         remount(disk, "ro")
     run = start(subject, disk)
     if "kill" in fault:
-        new_files(run, disk, chance.randrange(most))
+        new_files(run, disk, chance.randrange(most // 4 + 1))
         with contextlib.suppress(ProcessLookupError):
             (os.killpg if fault == "kill group" else os.kill)(run.pid, signal.SIGKILL)
     return run
