@@ -44,7 +44,6 @@ test: $(V)/.ok ## run the tests, in about a quarter of an hour on two cores
 
 nightly: lowest newest ## what takes longer: other libraries, faults, clusters, lowest and newest versions; run every week
 	$(PYTEST) tests/nightly
-	pytest -m cluster tests/nightly
 
 mutants: $(V)/.ok ## run the tests against 120 small faults, and tell which test sees each: tests/mutants/mutants.csv
 	python -m tests.mutants.run

@@ -1,6 +1,6 @@
 """The experiment on slax's demonstrations: the draws and steps of slax 0.0.1, the published cosines, tables, and the figure.
 
-record_original_demo.py wrote down what slax 0.0.1 itself computes.
+`git show 66018c2:tests/experiments/record_original_demo.py` wrote down what slax 0.0.1 itself computes.
 """
 
 from functools import partial

@@ -1,9 +1,10 @@
-"""The page in a real browser: it loads nothing and complains of nothing, and works by keyboard, on a phone and in the dark."""
+"""The page of figures and the site in Chromium: nothing is loaded from elsewhere, and they work by keyboard and on a phone."""
 
 import json
 import shutil
 import sys
 import warnings
+from pathlib import Path
 from urllib.parse import urlparse
 
 import pytest
@@ -19,11 +20,17 @@ from tests.gallery.small_gallery import write_small_gallery
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER),
-    reason="no chromium and chromedriver, which are packages of the system that no environment of Python has: "
-    "apt-get install --no-install-recommends chromium chromium-driver",
+    not (CHROMIUM and DRIVER), reason="not installed: packages chromium and chromium-driver of the system"
 )
-OPTIONS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+OPTIONS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+)
+SITE = Path(__file__).parents[2] / "site"
+PAGES = ("index.html", "rules.html", "RESULTS.html", "experiments/accuracy.html", "api/slax_rules.html")
 READABLE = 4.5  # contrast of text, WCAG 2.2, 1.4.3
 
 # The least contrast in the page, with its element.
@@ -100,14 +107,18 @@ def shown(browser, elements="article"):
     return [element.get_attribute("id") for element in found if element.is_displayed()]
 
 
-def test_nothing_is_loaded_and_nothing_complained_of(browser):
-    for log in ("performance", "browser"):
-        browser.get_log(log)  # of what was before
-    browser.refresh()
+def loaded(browser):
+    """The schemes of all that was loaded since the last call; nothing may have been complained of."""
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
-    schemes = {urlparse(one["request"]["url"]).scheme for one in sent}
-    assert "file" in schemes <= {"file", "data", "blob"} and browser.get_log("browser") == []
+    assert browser.get_log("browser") == []
+    return {urlparse(one["request"]["url"]).scheme for one in sent}
+
+
+def test_nothing_is_loaded_and_nothing_complained_of(browser):
+    loaded(browser)
+    browser.refresh()
+    assert "file" in loaded(browser) <= {"file", "data", "blob"}
 
 
 def test_search_and_verdicts_leave_what_they_say(browser):
@@ -151,3 +162,31 @@ def test_text_is_readable(browser, scheme):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     contrast, element = browser.execute_script(CONTRAST)
     assert contrast >= READABLE, element
+
+
+# ------------------------------------------------------------------------------------------------------------------ the site
+
+site = pytest.mark.skipif(not (SITE / "index.html").exists(), reason="`make docs` makes the site, and has not")
+
+
+@site
+@pytest.mark.parametrize("width", [1400, 400])
+@pytest.mark.parametrize("page", PAGES)
+def test_page_of_the_site_loads_nothing_and_fits_its_window(started, page, width):
+    loaded(started)
+    window(started, width, 900)
+    started.get((SITE / page).as_uri())
+    assert started.execute_script("return document.documentElement.scrollWidth") <= width
+    assert "file" in loaded(started) <= {"file", "data", "blob"}
+
+
+@site
+def test_search_of_the_site_finds_a_rule(started):
+    window(started, 1400, 900)
+    started.get((SITE / "index.html").as_uri())
+    field = started.find_element(By.CSS_SELECTOR, "input.md-search__input")
+    field.click()
+    field.send_keys("OTPE")
+    links = "a.md-search-result__link"
+    results = WebDriverWait(started, 60).until(lambda browser: browser.find_elements(By.CSS_SELECTOR, links))
+    assert any("otpe" in result.text.lower() for result in results)

@@ -1,135 +1,184 @@
-"""The pipeline on a Slurm of three nodes on this machine: `pytest -m cluster tests/nightly` (Debian's slurm-wlm, munge)."""
+"""The pipeline on a Slurm of three nodes on this machine, on loopback: Debian's packages slurm-wlm and munge.
 
+It is no service of the system: a temporary folder has its keys, configuration, state and logs.
+"""
+
+import contextlib
+import getpass
 import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
 
 import pytest
 import yaml
-from slurm_cluster import cluster, missing_programs, wait_for
 
-from toy_pipeline import Tree, ended, jobs, results
+from toy_pipeline import PATIENCE, Tree, ended, jobs, results
 
-SLURM = ("--workflow-profile", "slurm", "--slurm-init-seconds-before-status-checks", "2")
+PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+DAEMONS, CLIENTS = ("munged", "slurmctld", "slurmd"), ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
+MISSING = [name for name in (*DAEMONS, *CLIENTS) if shutil.which(name, path=PATH) is None]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+NODES = ("n1", "n2", "n3")
+CONFIGURATION = """\
+ClusterName=toy
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+StateSaveLocation={folder}/state
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/%n.pid
+SlurmdSpoolDir={folder}/%n
+SlurmdParameters=config_overrides
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerParameters=sched_interval=1
+KillWait=2
+PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+OPTIONS = ("--workflow-profile", "slurm", "--slurm-init-seconds-before-status-checks", "2")
 
-pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.skipif(bool(missing_programs()), reason=f"not installed: {', '.join(missing_programs())}"),
-]
+
+class Slurm:
+    """A cluster in a folder, which `programs` stops. The plugin removes SLURM_CONF, so that its programs set it."""
+
+    def __init__(self, folder, programs):
+        self.folder, self.environment = folder, os.environ | {"PATH": f"{folder}/bin:{PATH}"}
+        first, *ports = free_ports(1 + len(NODES))
+        lines = [CONFIGURATION.format(host=socket.gethostname(), port=first, user=getpass.getuser(), folder=folder)]
+        for node, port in zip(NODES, ports, strict=True):
+            at = f"NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={port}"
+            lines.append(f"NodeName={node} {at} CPUs=2 RealMemory=4000\n")
+        (folder / "slurm.conf").write_text("".join(lines))
+        for name in ("state", "bin"):
+            (folder / name).mkdir()
+        for name in CLIENTS:
+            file = folder / "bin" / name
+            file.write_text(f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {shutil.which(name, path=PATH)} "$@"\n')
+            file.chmod(0o755)
+        key = folder / "munge.key"
+        key.write_bytes(os.urandom(128))
+        key.chmod(0o400)
+        files = {"key-file": key, "socket": "munge.socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
+        options = [f"--{option}={folder / name}" for option, name in files.items()]
+        self.run(programs, "munged", "--foreground", "--force", *options)
+        self.wait_for((folder / "munge.socket").exists)
+        self.run(programs, "slurmctld", "-D")
+        for node in NODES:
+            self.run(programs, "slurmd", "-D", "-N", node)
+        self.wait_for(lambda: self.ask("sinfo", "--noheader", "--Node", "--format=%T").split() == ["idle"] * len(NODES))
+        programs.callback(self.cancel_all)
+
+    def run(self, programs, name, *options):
+        environment = self.environment | {"SLURM_CONF": str(self.folder / "slurm.conf")}
+        with (self.folder / "said").open("a") as said:
+            command = [shutil.which(name, path=PATH), *options]
+            program = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
+        programs.callback(program.wait)
+        programs.callback(program.terminate)
+
+    def cancel_all(self):
+        self.ask("scancel", "--user", getpass.getuser())
+        self.wait_for(lambda: not self.ask("squeue", "--noheader"))
+
+    def ask(self, *command):
+        """The output of one of Slurm's programs."""
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60).stdout
+
+    def jobs(self, tree):
+        """What Slurm knows of each job of a tree, also of those that ended."""
+        lines = self.ask("scontrol", "--oneliner", "show", "job").splitlines()
+        found = [dict(re.findall(r"(\w+)=(\S*)", line)) for line in lines]
+        return [facts for facts in found if facts.get("WorkDir") == str(tree.path)]
+
+    def wait_for(self, condition):
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < end, (self.folder / "said").read_text()[-5000:]
+            time.sleep(0.2)
+
+
+def free_ports(number):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
 
 
 @pytest.fixture(scope="module")
 def slurm():
-    with cluster(nodes=3) as running:
-        yield running
+    with tempfile.TemporaryDirectory(prefix="slurm") as folder, contextlib.ExitStack() as programs:
+        yield Slurm(Path(folder), programs)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def begun(slurm, tmp_path_factory):
-    """Two runs that wait for minutes, whatever a test does: they go on while the other tests run, and are looked at at last."""
-    slow = Tree.new(tmp_path_factory.mktemp("slow") / "tree", jobs(short=0, long=600))
-    refused = Tree.new(tmp_path_factory.mktemp("refused") / "tree", jobs(first=0, second=0))
-    minute = ("--default-resources", "runtime=1", "mem_mb=1000")
-    with cluster(nodes=1, most_jobs=2) as full:
-        runs = {
-            "slow": (slow, slow.start(*results("short", "long"), options=(*SLURM, *minute), base=slurm.environment)),
-            "refused": (refused, refused.start(*results("first", "second"), options=SLURM, base=full.environment)),
-        }
-        yield runs
-        for _, run in runs.values():
-            run.kill()
-            run.wait()
-
-
-def test_results_are_those_of_a_local_run_bit_for_bit(slurm, tmp_path):
-    targets = [f"results/tiny/step_response/{name}.json" for name in ("lif", "alif", "ltc")]
+def test_a_result_is_that_of_a_local_run_bit_for_bit(slurm, tmp_path):
+    target = "results/tiny/step_response/lif.json"
     there, here = (Tree.new(tmp_path / place / "tree", jobs(a=0), "step_response") for place in ("there", "here"))
-    assert there.run(*targets, options=SLURM, base=slurm.environment) == 0, there.said()
-    assert here.run(*targets) == 0, here.said()
-    assert len(here.made()) == 3 and there.made() == here.made()
-    assert len(slurm.jobs(there.path)) == 3  # which are these
+    assert there.run(target, options=OPTIONS, base=slurm.environment) == 0, there.said()
+    assert here.run(target) == 0, here.said()
+    assert list(here.made()) == [target] and there.made() == here.made()
+    assert len(slurm.jobs(there)) == 1
 
 
-def test_a_job_that_fails_is_told_with_its_reason_and_alone_made_again(slurm, tmp_path):
-    good = jobs(zero=0, one=0)
-    bad = {"number": -1, "seconds": 0, "alone": False}
+def test_jobs_that_fail_or_take_too_long_or_are_cancelled_are_told_and_alone_made_again(slurm, tmp_path):
+    good, bad = jobs(zero=0, slow=300, cancelled=300), {"number": -1, "seconds": 0, "alone": False}
     tree = Tree.new(tmp_path / "tree", good | {"bad": bad})
-    targets = results("zero", "bad", "one")
-    assert tree.run(*targets, options=SLURM, base=slurm.environment) != 0
-    assert "the number -1 is negative" in tree.said() and sorted(tree.made()) == sorted(results("zero", "one"))
-    times = {path: (tree.path / path).stat().st_mtime_ns for path in tree.made()}
-    tree.set(good | {"bad": bad | {"number": 5}})
-    assert tree.run(*targets, options=SLURM, base=slurm.environment) == 0, tree.said()
-    assert len(tree.made()) == 3
-    assert {path: (tree.path / path).stat().st_mtime_ns for path in times} == times
+    targets = results("zero", "slow", "cancelled", "bad")
+    minute = ("--default-resources", "runtime=1", "mem_mb=1000")
+    run = tree.start(*targets, options=(*OPTIONS, *minute), base=slurm.environment)
+
+    def running():
+        states = {Path(job["Comment"]).name: job for job in slurm.jobs(tree) if job["JobState"] == "RUNNING"}
+        return next((job for name, job in states.items() if "cancelled" in name), None)
+
+    slurm.wait_for(running)
+    slurm.ask("scancel", running()["JobId"])
+    assert ended(run) != 0 and list(tree.made()) == results("zero")
+    for told in ("the number -1 is negative", "TIMEOUT", "CANCELLED"):
+        assert told in tree.said()
+    (kept,) = (tree.path / path for path in results("zero"))
+    before = kept.stat().st_mtime_ns
+    tree.set(jobs(zero=0, slow=0, cancelled=0) | {"bad": bad | {"number": 5}})
+    assert tree.run(*targets, options=OPTIONS, base=slurm.environment) == 0, tree.said()
+    assert len(tree.made()) == 4 and kept.stat().st_mtime_ns == before
 
 
-def test_a_node_that_dies_loses_no_result(slurm, tmp_path):
-    tree = Tree.new(tmp_path / "tree", jobs(a=8, b=8, c=8, d=8))
-    run = tree.start(*results("a", "b", "c", "d"), options=SLURM, base=slurm.environment)
-    wait_for((tree.path / "ran-on-n2").exists, "job at work on n2", slurm.log, 120)
-    lost = {job["JobId"] for job in slurm.jobs(tree.path) if job["NodeList"] == "n2"}
-    slurm.kill_node("n2")
+def test_a_node_that_goes_down_loses_no_result(slurm, tmp_path):
+    tree = Tree.new(tmp_path / "tree", jobs(a=8, b=8, c=8, d=8, e=8))
+    run = tree.start(*results(*"abcde"), options=OPTIONS, base=slurm.environment)
+    slurm.wait_for((tree.path / "ran-on-n2").exists)
+    lost = {job["JobId"] for job in slurm.jobs(tree) if job["NodeList"] == "n2"}
+    slurm.ask("scontrol", "update", "nodename=n2", "state=down", "reason=test")
     code = ended(run)
-    again = {job["JobId"] for job in slurm.jobs(tree.path) if job["Restarts"] != "0"}
-    slurm.start_node("n2")
-    if code:  # what was lost with the node is made by the same command
-        code = tree.run(*results("a", "b", "c", "d"), options=SLURM, base=slurm.environment)
+    again = {job["JobId"] for job in slurm.jobs(tree) if job["Restarts"] != "0"}
+    slurm.ask("scontrol", "update", "nodename=n2", "state=resume")
     assert code == 0, tree.said()
     assert lost and again == lost
-    assert [yaml.safe_load(content)["square"] for content in tree.made().values()] == [0, 1, 4, 9]
+    assert [yaml.safe_load(content)["square"] for content in tree.made().values()] == [0, 1, 4, 9, 16]
 
 
-def test_a_cancelled_job_is_told(slurm, tmp_path):
-    tree = Tree.new(tmp_path / "tree", jobs(long=600))
-    run = tree.start(*results("long"), options=SLURM, base=slurm.environment)
-    wait_for(lambda: [job["JobState"] for job in slurm.jobs(tree.path)] == ["RUNNING"], "running job", slurm.log, 120)
-    slurm.ask("scancel", slurm.jobs(tree.path)[0]["JobId"])
-    assert ended(run) != 0 and "CANCELLED" in tree.said() and not tree.made()
-
-
-def test_a_job_that_measures_times_has_a_node_with_all_its_cores_and_every_job_the_time_and_memory_of_the_table(
+def test_every_job_has_the_time_and_memory_of_the_table_and_one_that_measures_times_a_node_with_all_its_cores(
     slurm, tmp_path
 ):
     tree = Tree.new(tmp_path / "tree", jobs(alone=("measured",), measured=0, other=0))
     (tree.path / "workflow/resources.yaml").write_text("toy: {tiny: {seconds: 61, megabytes: 100}}\n")
-    targets = ("results/tiny/toy/measured.timing.json", *results("other"))
-    assert tree.run(*targets, options=(*SLURM, "--cores", "1"), base=slurm.environment) == 0, tree.said()
-    found = {job["Comment"]: job for job in slurm.jobs(tree.path)}
-    assert len(found) == 2
-    for comment, job in found.items():
-        assert (
-            job["TimeLimit"] == "00:10:00" and job["MinMemoryNode"] == "650M"
-        )  # 4 times 61 s and 5 minutes, in whole minutes
-        is_alone = "measured" in comment
-        assert (job["OverSubscribe"], job["NumCPUs"]) == (("NO", "2") if is_alone else ("OK", "1"))
-    threads = yaml.safe_load(tree.made()["results/tiny/toy/measured.timing.json"])["threads"]
+    measured = "results/tiny/toy/measured.timing.json"
+    options = (*OPTIONS, "--cores", "1")
+    assert tree.run(measured, *results("other"), options=options, base=slurm.environment) == 0, tree.said()
+    found = {"measured" in job["Comment"]: job for job in slurm.jobs(tree)}
+    facts = ("TimeLimit", "MinMemoryNode", "OverSubscribe", "NumCPUs")  # 4 times 61 s and 5 minutes, in whole minutes
+    assert [found[True][fact] for fact in facts] == ["00:10:00", "650M", "NO", "2"]
+    assert [found[False][fact] for fact in facts] == ["00:10:00", "650M", "OK", "1"]
+    threads = yaml.safe_load(tree.made()[measured])["threads"]
     assert threads == len(os.sched_getaffinity(0))  # not the one core of the main process
-
-
-def test_a_sweep_is_a_job_for_each_entry_on_several_nodes(slurm, tmp_path):
-    """Rules and rates of an experiment of the project; it takes lines of config.yaml, and none of code."""
-    tree = Tree.new(tmp_path / "tree", jobs(a=0), "accuracy")
-    file = tree.path / "experiments/accuracy/config.yaml"
-    tiny = yaml.safe_load(file.read_text())["scales"]["tiny"]
-    randman = tiny["tasks"]["randman"] | {"layers": [64, 8, 10], "n_steps": 5}
-    swept = {f"rate_{number}": randman | {"learning_rates": [rate]} for number, rate in enumerate((0.01, 0.03))}
-    tiny |= {"tasks": swept, "steps": 2, "validation_size": 10, "test_size": 10}
-    file.write_text(yaml.safe_dump({"scales": dict.fromkeys(("tiny", "quick", "full", "paper"), tiny)}))
-    targets = [f"results/tiny/accuracy/{task}/{rule}.json" for task in swept for rule in tiny["rules"]]
-    assert len(targets) == 4
-    assert tree.run(*targets, options=SLURM, base=slurm.environment) == 0, tree.said()
-    assert sorted(tree.made()) == sorted(targets)
-    found = slurm.jobs(tree.path)
-    assert len(found) == 4 and len({job["NodeList"] for job in found}) > 1
-
-
-def test_a_job_over_its_time_is_told(begun):
-    tree, run = begun["slow"]
-    assert ended(run) != 0 and list(tree.made()) == results("short")
-    assert "TIMEOUT" in tree.said()
-
-
-def test_a_queue_that_stays_full_is_told(begun):
-    """Slurm's own sbatch tries for two minutes."""
-    tree, run = begun["refused"]
-    assert ended(run) != 0 and len(tree.made()) == 1
-    assert "SLURM sbatch failed" in tree.said() and "temporarily unable to accept job" in tree.said()

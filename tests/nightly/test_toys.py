@@ -11,7 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("packages", "experiments", "docs", "workflow", "pyproject.toml")
-RULE = '''"""Signals that flip their sign."""
+# Of each: its module, what is in it, the file of its table, and what is added there before which line.
+TOYS = {
+    "slax-rules/src/slax_rules/layerwise/toy.py": (
+        '''"""Signals that flip their sign."""
 
 import dataclasses
 
@@ -24,8 +27,11 @@ class Toy(SLTT):
 
     def window(self, layer, window, traces, signal):
         return super().window(layer, window, traces, -signal)
-'''
-RULE_ENTRY = """    toy=RuleEntry(
+''',
+        "slax-rules/src/slax_rules/registry.py",
+        {
+            "ANY_CELL =": "from slax_rules.layerwise.toy import Toy\n\n",
+            "    fptt=RuleEntry(": """    toy=RuleEntry(
         title="Toy",
         rule=Toy,
         requires=LAYERS,
@@ -34,10 +40,11 @@ RULE_ENTRY = """    toy=RuleEntry(
         memory="N S",
         time="P",
     ),
-"""
-NEURON = '''"""A neuron that doubles its current."""
-
-import jax
+""",
+        },
+    ),
+    "slax-neurons/src/slax_neurons/neurons/toy.py": (
+        '''"""A neuron that doubles its current."""
 
 from slax_neurons.neurons.lif import LIF
 
@@ -45,10 +52,17 @@ from slax_neurons.neurons.lif import LIF
 class ToyNeuron(LIF):
     """LIF whose current is doubled."""
 
-    def integrate(self, u: jax.Array, current: jax.Array) -> jax.Array:
+    def integrate(self, u, current):
         return super().integrate(u, 2 * current)
-'''
-CODE = '''"""A spike in the first step, or none."""
+''',
+        "slax-neurons/src/slax_neurons/__init__.py",
+        {
+            "NEURONS:": "from slax_neurons.neurons.toy import ToyNeuron\n\n",
+            '    "ltc": LTC': '    "toy": ToyNeuron,\n',
+        },
+    ),
+    "slax-data/src/slax_data/encoding/toy.py": (
+        '''"""A spike in the first step, or none."""
 
 import jax.numpy as jnp
 
@@ -59,10 +73,16 @@ def toy_encode(intensities, *, n_steps):
 
 def toy_decode(spikes):
     return spikes.max(0)
-'''
-SET = '''"""Two classes: all units on, or all off."""
+''',
+        "slax-data/src/slax_data/encoding/encoders.py",
+        {
+            "ENCODERS:": "from slax_data.encoding import toy\n\n",
+            '    "rate": Encoder': '    "toy": Encoder(toy.toy_encode, toy.toy_decode, random=False),\n',
+        },
+    ),
+    "slax-data/src/slax_data/sets/toy.py": (
+        '''"""Two classes: all units on, or all off."""
 
-import jax
 import jax.numpy as jnp
 
 from slax_data.sets.images import image_task
@@ -72,117 +92,69 @@ def toy_task(key, *, n_steps=8, code="latency"):
     labels = jnp.arange(20) % 2
     images = jnp.repeat(labels[:, None].astype(jnp.float32), 4, axis=1), labels
     return image_task(key, {"train": images, "test": images}, n_classes=2, n_steps=n_steps, code=code)
-'''
-# What a table gets: file, the line before, and the lines to add there.
-TABLES = [
-    ("slax-rules/src/slax_rules/registry.py", "ANY_CELL =", "from slax_rules.layerwise.toy import Toy\n\n"),
-    ("slax-rules/src/slax_rules/registry.py", "    fptt=RuleEntry(", RULE_ENTRY),
-    ("slax-neurons/src/slax_neurons/__init__.py", "NEURONS:", "from slax_neurons.neurons.toy import ToyNeuron\n\n"),
-    ("slax-neurons/src/slax_neurons/__init__.py", '    "ltc": LTC', '    "toy": ToyNeuron,\n'),
-    ("slax-data/src/slax_data/encoding/encoders.py", "ENCODERS:", "from slax_data.encoding import toy\n\n"),
-    (
-        "slax-data/src/slax_data/encoding/encoders.py",
-        '    "rate": Encoder',
-        '    "toy": Encoder(toy.toy_encode, toy.toy_decode, random=False),\n',
+''',
+        "slax-data/src/slax_data/datasets.py",
+        {
+            "DATASETS:": "from slax_data.sets.toy import toy_task\n\n",
+            '    "ssc": ssc_task': '    "toy_set": toy_task,\n',
+        },
     ),
-    ("slax-data/src/slax_data/datasets.py", "DATASETS:", "from slax_data.sets.toy import toy_task\n\n"),
-    ("slax-data/src/slax_data/datasets.py", '    "ssc": ssc_task', '    "toy_set": toy_task,\n'),
-]
-TASKS = """    tasks:
-      toys: {dataset: toy_set, code: toy, input_rate: 0.3, layers: [4, 8, 2], n_steps: 8}
-      digits: {dataset: digits, code: toy, input_rate: 0.3, layers: [64, 8, 10], n_steps: 8}
-"""
+}
+TASK = "    tasks:\n      toys: {dataset: toy_set, code: toy, input_rate: 0.3, layers: [4, 8, 2], n_steps: 8}\n"
+NEURON = "      toy: {current: 0.1, options: {}, states: {}}\n"
 
 
 def add(file, before, lines):
     text = file.read_text()
-    assert text.count(before) >= 1, before
+    assert before in text
     file.write_text(text.replace(before, lines + before, 1))
 
 
 @pytest.fixture(scope="module")
-def toy_tree(tmp_path_factory):
-    """The sources with toys, and the variables with which Python takes them from there."""
+def toys(tmp_path_factory):
+    """The sources with toys: `toys(...)` runs Python there, and gives back the tree."""
     tree = tmp_path_factory.mktemp("toy")
     for name in COPIED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tree / name)
-    packages = tree / "packages"
-    (packages / "slax-rules/src/slax_rules/layerwise/toy.py").write_text(RULE)
-    (packages / "slax-neurons/src/slax_neurons/neurons/toy.py").write_text(NEURON)
-    (packages / "slax-data/src/slax_data/encoding/toy.py").write_text(CODE)
-    (packages / "slax-data/src/slax_data/sets/toy.py").write_text(SET)
-    for file, before, lines in TABLES:
-        add(packages / file, before, lines)
+    for module, (source, table, entries) in TOYS.items():
+        (tree / "packages" / module).write_text(source)
+        for before, lines in entries.items():
+            add(tree / "packages" / table, before, lines)
     accuracy = tree / "experiments" / "accuracy" / "config.yaml"
     start, _, larger = accuracy.read_text().partition("  full:")
     start, _, _ = start.replace("rules: [bptt, ottt]", "rules: [bptt, toy]").rpartition("    tasks:")
-    accuracy.write_text(f"{start}{TASKS}  full:{larger}")
-    add(
-        tree / "experiments" / "step_response" / "config.yaml",
-        "      ltc:",
-        "      toy: {current: 0.1, options: {}, states: {}}\n",
-    )
-    paths = [tree, *sorted(tree.glob("packages/*/src"))]
-    return tree, os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+    accuracy.write_text(f"{start}{TASK}  full:{larger}")
+    add(tree / "experiments" / "step_response" / "config.yaml", "      ltc:", NEURON)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [tree, *tree.glob("packages/*/src")]))}
+
+    def run(command):
+        done = subprocess.run(
+            [sys.executable, *command.split()], cwd=tree, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return tree
+
+    return run
 
 
-def run(toy_tree, *command):
-    tree, environment = toy_tree
-    done = subprocess.run(
-        [sys.executable, *map(str, command)], cwd=tree, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def column(file, name):
+    return {row[name] for row in csv.DictReader(file.read_text().splitlines())}
 
 
-def test_schemas_and_the_page_of_rules_have_them(toy_tree):
-    program = (
-        "from experiments.common.schemas import DATASETS, ENCODERS, rule_names, table_names;"
-        "print(*rule_names(gradients_alone=True), *table_names(DATASETS, 'DATASETS'), *table_names(ENCODERS, 'ENCODERS'))"
-    )
-    assert run(toy_tree, "-c", program).split().count("toy") == 2  # the rule and the code
-    assert "toy_set" in run(toy_tree, "-c", program).split()
-    run(toy_tree, "docs/rules_page.py")
-    assert "| `toy` | Toy | layers of a Linear" in (toy_tree[0] / "docs" / "rules.md").read_text()
+def test_the_page_of_rules_has_the_rule(toys):
+    assert "| `toy` | Toy | layers of a Linear" in (toys("docs/rules_page.py") / "docs" / "rules.md").read_text()
 
 
-def test_schema_takes_the_configuration(toy_tree):
-    program = (
-        "import yaml; from pathlib import Path; from experiments.common.schemas import validator;"
-        "from experiments.common.job import settings_of;"
-        "schema = yaml.safe_load(Path('experiments/accuracy/config.schema.yaml').read_text());"
-        "print(*validator(schema).iter_errors(settings_of('accuracy', 'tiny')))"
-    )
-    assert run(toy_tree, "-c", program).strip() == ""
+def test_an_experiment_trains_by_the_rule_on_the_coded_set_and_draws_it(toys):
+    few = "--scale tiny --results trial --set steps=2 --set batch_size=2 --set validation_size=2"
+    toys(f"-m experiments.run accuracy toys/bptt toys/toy {few}")
+    tree = toys(f"-m experiments.plot accuracy --jobs toys/bptt toys/toy {few} --output figures")
+    assert column(tree / "figures/tiny/accuracy.csv", "rule") == {"bptt", "toy"}
+    assert column(tree / "figures/tiny/accuracy.csv", "task") == {"toys"}
 
 
-def test_an_experiment_trains_and_draws_them(toy_tree):
-    jobs = ["toys/bptt", "toys/toy", "digits/toy"]
-    few = [part for name in ("steps", "batch_size", "validation_size") for part in ("--set", f"{name}=2")]
-    run(toy_tree, "-m", "experiments.run", "accuracy", *jobs, "--scale", "tiny", "--results", "trial", *few)
-    apart = ["--results", "trial", "--output", "figures"]
-    run(toy_tree, "-m", "experiments.plot", "accuracy", "--jobs", *jobs, "--scale", "tiny", *apart, *few)
-    figures = toy_tree[0] / "figures" / "tiny"
-    rows = list(csv.DictReader((figures / "accuracy.csv").read_text().splitlines()))
-    assert {(row["task"], row["rule"]) for row in rows} == {("toys", "bptt"), ("toys", "toy"), ("digits", "toy")}
-    assert (figures / "accuracy.png").exists()
-
-
-def test_the_neuron_is_drawn(toy_tree):
-    run(toy_tree, "-m", "experiments.run", "step_response", "lif", "toy", "--scale", "tiny")
-    run(
-        toy_tree,
-        "-m",
-        "experiments.plot",
-        "step_response",
-        "--jobs",
-        "lif",
-        "toy",
-        "--scale",
-        "tiny",
-        "--output",
-        "figures",
-    )
-    rows = csv.DictReader((toy_tree[0] / "figures/tiny/step_response.csv").read_text().splitlines())
-    assert {row["neuron"] for row in rows} == {"lif", "toy"}
+def test_the_neuron_is_drawn(toys):
+    toys("-m experiments.run step_response lif toy --scale tiny")
+    tree = toys("-m experiments.plot step_response --jobs lif toy --scale tiny --output figures")
+    assert column(tree / "figures/tiny/step_response.csv", "neuron") == {"lif", "toy"}

@@ -1,5 +1,6 @@
 """A stand-in for tqdm where it is missing: the same loops without a progress bar."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -20,8 +21,11 @@ class tqdm:
 
     def update(self, _: float = 1) -> None: ...
 
-    def set_postfix(self, **_: Any) -> None: ...
+    def set_postfix(self, *_: Any, **__: Any) -> None: ...
 
     def set_postfix_str(self, _: str) -> None: ...
 
     def close(self) -> None: ...
+
+
+sys.modules["tqdm.auto"] = sys.modules[__name__]

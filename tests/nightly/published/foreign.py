@@ -9,11 +9,10 @@ from flax import nnx
 
 import oracle
 from slax_neurons import LI, LIF, SURROGATES, Connect, Edge, connect
-from slax_rules import RULES, cross_entropy, gradients
+from slax_rules import RULES, Direct, Target, cross_entropy, gradients
 from stacks import gradients_of
 
 DATA = Path(__file__).parent / "data"
-NAMES = sorted(path.stem for path in DATA.glob("*.npz"))
 
 
 class Foreign(NamedTuple):
@@ -67,11 +66,11 @@ def their_gradients(data: dict[str, np.ndarray], prefix: str) -> oracle.Gradient
     return layers
 
 
-def model(run: Foreign, dtype: Any = jnp.float64) -> Connect:
+def model(run: Foreign) -> Connect:
     """The net made of the packages; a read-out without memory is a Linear with no neuron behind it."""
     modules: list[Any] = []
     for index, layer in enumerate(run.layers):
-        modules.append(_linear(layer.kernel, layer.bias, dtype))
+        modules.append(_linear(layer.kernel, layer.bias))
         decay = float(layer.neuron.decay)
         if run.data["spiking"][index]:
             options = {
@@ -80,23 +79,39 @@ def model(run: Foreign, dtype: Any = jnp.float64) -> Connect:
                 "stop_reset_gradient": bool(run.data["stop_reset_gradient"]),
                 "spike_fn": SURROGATES["arctan"](float(run.data["arctan"])),
             }
-            modules.append(LIF(decay=decay, param_dtype=dtype, **options))
+            modules.append(LIF(decay=decay, param_dtype=jnp.float64, **options))
         elif decay:
-            modules.append(LI(decay=decay, param_dtype=dtype))
-    edges = [Edge(1, 0, synapse=_linear(edge.kernel, edge.bias, dtype)) for edge in run.layers[0].edges]
+            modules.append(LI(decay=decay, param_dtype=jnp.float64))
+    edges = [Edge(1, 0, synapse=_linear(edge.kernel, edge.bias)) for edge in run.layers[0].edges]
     return connect(modules, edges)
 
 
-def by_rule(
-    rule: str, run: Foreign, *, window: int | None = None, dtype: Any = jnp.float64, **options: Any
-) -> oracle.Gradients:
+def by_rule(rule: str, run: Foreign, *, window: int | None = None, **options: Any) -> oracle.Gradients:
     """The gradients of a rule of the packages, by layer and name as `Foreign.theirs`; `options` are the rule's.
 
     Three windows at least show all that a local rule does: a trace grows, fades and is read.
     """
-    net, inputs, labels = model(run, dtype), jnp.asarray(run.inputs, dtype), jnp.asarray(run.data["labels"])
+    net, inputs, labels = model(run), jnp.asarray(run.inputs), jnp.asarray(run.data["labels"])
     _, found = gradients(net, cross_entropy, inputs, labels, rule=RULES[rule].make(**options), window=window)
     return gradients_of(net, found)
+
+
+class Given:
+    """The matrices [N, C] of a route, by hidden layer."""
+
+    def __init__(self, *matrices: Any):
+        self.given = nnx.List([nnx.Variable(jnp.asarray(matrix)) for matrix in matrices])
+
+    def matrix(self, layer, units, size, dtype):
+        return self.given[layer.number][...].astype(dtype)
+
+
+class GivenDirect(Given, Direct):
+    pass
+
+
+class GivenTarget(Given, Target):
+    pass
 
 
 def _neuron(data, index):
@@ -107,9 +122,9 @@ def _neuron(data, index):
     return oracle.LIF(decay, data["threshold"], spike, str(data["reset"]), bool(data["stop_reset_gradient"]))
 
 
-def _linear(kernel, bias, dtype):
-    layer = nnx.Linear(*kernel.shape, use_bias=bias is not None, rngs=nnx.Rngs(0), param_dtype=dtype)
-    layer.kernel[...] = jnp.asarray(kernel, dtype)
+def _linear(kernel, bias):
+    layer = nnx.Linear(*kernel.shape, use_bias=bias is not None, rngs=nnx.Rngs(0), param_dtype=jnp.float64)
+    layer.kernel[...] = jnp.asarray(kernel)
     if bias is not None:
-        layer.bias[...] = jnp.asarray(bias, dtype)
+        layer.bias[...] = jnp.asarray(bias)
     return layer

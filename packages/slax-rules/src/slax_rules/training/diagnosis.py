@@ -137,6 +137,8 @@ def explain(train: Train, state: nnx.State, bad: StepNotFinite) -> str:
         state, batch = jax.device_put(part_here((state, batch)), mesh.local_devices[0])
     elsewhere = "" if mesh is None or not mesh.is_multi_process else " Another process may have found it."
     not_seen = f"the cause is not seen again when the step is repeated.{elsewhere} {SLOWER}"
+    if elsewhere and not all(mask.any() for mask in batch[2:]):  # nothing counts in the share of this process
+        return not_seen
     return next(_causes(train, state, batch), not_seen)
 
 
@@ -150,7 +152,7 @@ def _causes(train: Train, state: nnx.State, batch: Batch) -> Iterator[str]:
             yield f"after updates within the sequence, {cause}"
     for number, part in enumerate(PARTS):
         if number in after:
-            new = jax.tree.map(lambda old, new: jnp.where(_finite(old), new, 0), state[number], after[number])
+            new = jax.tree.map(_if_it_was_finite, state[number], after[number])
             for bad in _in_state(new, names if part == "model" else {}):
                 yield f"the update makes {bad}, in the {part}, of a gradient that is finite. {SLOWER}"
 
@@ -246,6 +248,11 @@ def _finite(array: Any) -> Any:
     """True where a number is finite; an array of integers or keys is."""
     is_number = jnp.issubdtype(array.dtype, jnp.inexact)
     return jnp.isfinite(array) if is_number else jnp.ones(array.shape, bool)
+
+
+def _if_it_was_finite(old: Any, new: Any) -> Any:
+    """The new numbers, with 0 for those that were not finite before."""
+    return jnp.where(_finite(old), new, 0) if jnp.issubdtype(new.dtype, jnp.inexact) else new
 
 
 def _in_state(state: Any, names: Mapping[str, str]) -> Iterator[str]:
