@@ -165,19 +165,3 @@ def test_parameters_become_their_average_also_inside_a_chain():
     assert deviation(vector(model), ravel_pytree(nnx.as_pure(optimizer.opt_state[1].average))[0]) == 0
     assert deviation(vector(model), before) > 1e-3
     train_online(model, optimizer, cross_entropy, x, LABELS, window=1)  # and training goes on
-    with pytest.raises(ValueError, match="an optimizer state with 0 states of fptt in it"):
-        fptt_average(optax.sgd(0.1).init(START), START)
-
-
-def test_what_does_not_fit_is_an_error():
-    transformation, params = fptt(optax.sgd(0.1), variant="paper"), jnp.ones(3)
-    state = transformation.init(params)
-    for match, call in (
-        ("fptt got alpha=0.0, .*expected alpha > 0", lambda: fptt(optax.sgd(0.1), alpha=0.0)),
-        ("fptt got .*beta=0.0", lambda: fptt(optax.sgd(0.1), beta=0.0)),
-        ("fptt got .*reset_every=0", lambda: fptt(optax.sgd(0.1), reset_every=0)),
-        ("fptt got no parameters", lambda: transformation.update(params, state)),
-        ('fptt got no gradient_at for variant="paper"', lambda: transformation.update(params, state, params)),
-    ):
-        with pytest.raises(ValueError, match=match):
-            call()

@@ -1,7 +1,5 @@
 """Training steps: when the optimizer steps and with what, masks, precision, and what optimizers may ask for."""
 
-import inspect
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -110,15 +108,6 @@ def test_the_gradient_of_bptt_flows_online_through_the_steps_of_a_window(rule, w
     assert close(found, expected, 1e-12) and not close(found, exact, 1e-3)
 
 
-def test_tbptt_online_in_pieces_refuses_what_changes_itself():
-    model = connect([*net().modules, nnx.BatchNorm(4, rngs=nnx.Rngs(0))])
-    optimizer = nnx.Optimizer(model, SGD, wrt=nnx.Param)
-    with pytest.raises(
-        ValueError, match=r"an online window of 9 steps in pieces of 2 .* Use window=2, or .*model\.eval"
-    ):
-        train_online(model, optimizer, cross_entropy, X, LABELS, rule=TBPTT(steps=2), window=T)
-
-
 def test_windows_of_padding_leave_parameters_and_optimizer_as_they_are(x64):
     results = []
     for length in (T, 3):
@@ -217,30 +206,6 @@ def test_statistics_of_a_batch_norm_survive_what_is_not_finite():
 
 def adaptive(model):
     return EProp(output_decay=0.9, route=Adaptive(model, rngs=nnx.Rngs(5)))
-
-
-def test_what_is_no_optimizer_of_this_model_is_an_error():
-    """As it is without the tests' check of annotations."""
-    model = net()
-    rule = adaptive(model)
-    flax = nnx.Optimizer(model, MOMENTUM, wrt=nnx.Param)
-    of_both = nnx.Optimizer((model, rule), SGD, wrt=nnx.Param)
-    other = nnx.Optimizer(model.modules[0], MOMENTUM, wrt=nnx.Param)
-    fewer = nnx.Optimizer(connect([linear(7, 5, 0, jnp.float32), LIF()]), MOMENTUM, wrt=nnx.Param)
-    for step in (train_offline, train_online):
-        for error, match, optimizer, options in (
-            (TypeError, r"got GradientTransformationExtraArgs as the optimizer.*Wrap the Optax", optax.adam(0.1), {}),
-            (TypeError, "got Connect as the optimizer", model, {}),
-            (TypeError, "got ModelAndOptimizer as the optimizer", nnx.ModelAndOptimizer(model, SGD, wrt=nnx.Param), {}),
-            (ValueError, r"does not fit the parameters .* nnx.Optimizer\(model, \.\.\.\)", other, {}),
-            (ValueError, r"does not fit the parameters .* nnx.Optimizer\(model, \.\.\.\)", fewer, {}),
-            (ValueError, r"EProp has parameters of its own: nnx.Optimizer\(\(model, rule\)", flax, {"rule": rule}),
-        ):
-            with pytest.raises(error, match=match):
-                inspect.unwrap(step)(model, optimizer, cross_entropy, X, LABELS, **options)
-        with pytest.raises(ValueError, match=r"expected one made with them: nnx.Optimizer\(model, ...\)"):
-            step(model, nnx.Optimizer((model, OSTL()), MOMENTUM, wrt=nnx.Param), cross_entropy, X, LABELS, rule=OSTL())
-    train_offline(model, of_both, cross_entropy, X, LABELS, rule=rule)
 
 
 def test_parameters_of_rules_in_a_list_are_trained_with_the_model(x64):

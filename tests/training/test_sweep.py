@@ -16,7 +16,6 @@ from slax_rules import (
     RULES,
     Interval,
     Sampler,
-    SequenceLoss,
     cross_entropy,
     evaluate,
     fptt,
@@ -273,37 +272,6 @@ def test_a_sweep_without_held_out_samples_has_a_table_and_no_scores(monkeypatch)
         run(**given)
 
 
-REFUSED = {
-    "expected a function that maps nnx.Rngs": (TypeError, {"make": make_model(nnx.Rngs(0))}),
-    "expected a cell": (TypeError, {"make": lambda rngs: nnx.Linear(2, 2, rngs=rngs)}),
-    "expected a function that maps a learning rate": (TypeError, {"optimizer": optax.adam(0.1)}),
-    "expects rules by name": (TypeError, {"rules": [BPTT()]}),
-    "Got the class OTTT as the rule": (TypeError, {"rules": {"ottt": OTTT}}),
-    "expected different positive numbers": (ValueError, {"rates": [0.1, -0.1]}),
-    "expected different seeds": (ValueError, {"trial_seeds": 3}),
-    "no validation samples to choose by": (ValueError, {"validation": None}),
-    'expected "offline" or "online"': (ValueError, {"update": "on"}),
-    "got a SequenceLoss": (TypeError, {"update": "online", "loss_fn": SequenceLoss(cross_entropy)}),
-    "as test, which can be read only once": (ValueError, {"test": iter(held_out(0))}),
-    "got window by rule and none for ottt": (ValueError, {"window": {"bptt": None}}),
-    "a mask without a single true entry": (
-        ValueError,
-        {"batches": [(*batch, np.zeros((7, 4), bool)) for batch in batches(0)]},
-    ),
-    "got 4 batches for seed 0, expected at least 9": (ValueError, {"evaluate_at": (9,)}),
-}
-
-
-@pytest.mark.parametrize("message", REFUSED)
-def test_what_does_not_fit_is_refused(message, monkeypatch, no_shape_checks):
-    error, changes = REFUSED[message]
-    changes = dict(changes)
-    if "make" in changes:
-        monkeypatch.setitem(globals(), "make_model", changes.pop("make"))
-    with pytest.raises(error, match=message):
-        run(**changes)
-
-
 def test_what_was_not_kept_is_refused(found):
     with pytest.raises(
         ValueError, match=r"Got 2 batches, expected one of: 0, 3, 4. Ask for it: sweep\(..., evaluate_at=\(2,\)\)"
@@ -313,5 +281,3 @@ def test_what_was_not_kept_is_refused(found):
         found.test("bptt", 2)
     with pytest.raises(ValueError, match="Got the reference 'otpe', expected one of: bptt, ottt"):
         found.differences("otpe")
-    with pytest.raises(ValueError, match="Got 0 numbers"):
-        Interval.of([])

@@ -298,7 +298,7 @@ class _Run:
         losses = self.log.losses()
         facts = {
             "progress": self.progress._asdict() | {"best": self.progress.best is not None},
-            "records": self.log.records,
+            "records": list(self.log.records),  # more are added while the file is written
             "losses": losses.dtype.name,
         }
         trees = parts(self.state) | {"losses": losses, "best": self.progress.best}
