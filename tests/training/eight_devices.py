@@ -65,7 +65,7 @@ def in_a_process(selected):
     """Runs the tests of this file whose names are selected; returns the code of the exit and what was printed."""
     # A device waits for the others in a thread of XLA's pool, which has one for each device and processor.
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", __file__, "-k", selected]
+    command = [sys.executable, "-m", "pytest", "-xq", "-n", "0", "-p", "no:cacheprovider", __file__, "-k", selected]
     env = os.environ | {"NPROC": "64", "XLA_FLAGS": flags}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=1800)
     return done.returncode, done.stdout

@@ -90,8 +90,10 @@ def test_reward_of_one_is_supervised_learning_and_no_action_adds_nothing(x64):
     assert not any(leaf.any() for leaf in jax.tree.leaves(nnx.jit(found)(model, jnp.zeros((T, B), bool))))
 
 
-def test_dropout_that_is_off_and_a_discount_of_zero_are_taken():
-    model = connect([nnx.Linear(7, C, rngs=nnx.Rngs(0)), LI(), Dropout(0.5, mask="step", rngs=nnx.Rngs(1))])
+@pytest.mark.parametrize("mask", ["sequence", "step"])
+def test_dropout_that_is_off_and_a_discount_of_zero_are_taken(mask):
+    """Dropout with a mask for each step has a key that it does not use, which hides no key of a rule."""
+    model = connect([nnx.Linear(7, C, rngs=nnx.Rngs(0)), LI(), Dropout(0.5, mask=mask, rngs=nnx.Rngs(1))])
     model.eval()
     trial, x = start_trial(model, (B, 7), rule=OSTL()), inputs(T, B, 7, dtype=jnp.float32)
     extend_trial(model, trial, cross_entropy, x, lambda y: y.argmax(axis=-1), rule=OSTL(), discount=0.0)

@@ -65,8 +65,8 @@ class Sampler:
         return jax.random.fold_in(self.key, epoch)
 
 
-# Sources of the batches of each epoch: see `fit`.
-Batches = Sampler | Callable[[int], Iterable[Any]] | Iterable[Any]
+Epochs = Callable[[int], Iterable[Any]]  # maps an epoch to its batches
+Batches = Sampler | Epochs | Iterable[Any]  # sources of the batches of each epoch: see `fit`
 
 KINDS = (
     "a list of batches (inputs, targets), a loader that can be iterated over again, a function that maps an epoch to an "
@@ -74,7 +74,7 @@ KINDS = (
 )
 
 
-def epoch_batches(batches: Any, *, epochs: int = 1) -> Callable[[int], Iterable[Any]]:
+def epoch_batches(batches: Any, *, epochs: int = 1) -> Epochs:
     """Make a function that maps an epoch to its batches.
 
     Raises:
@@ -215,18 +215,14 @@ def _is_array(value: Any) -> bool:
 
 
 def _takes_epoch(function: Callable[..., Any]) -> bool:
-    """True if a function has exactly one required positional argument."""
+    """True if a function cannot be called without an argument."""
     try:
-        signature = inspect.signature(function)
+        inspect.signature(function).bind()
     except ValueError:  # some functions written in C
         return False
-    needed = [
-        parameter
-        for parameter in signature.parameters.values()
-        if parameter.default is parameter.empty
-        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    return len(needed) == 1
+    except TypeError:
+        return True
+    return False
 
 
 def _described(value: Any) -> str:
