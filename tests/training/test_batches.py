@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -120,7 +121,8 @@ def test_integers_stay_integers_before_an_embedding(no_shape_checks):
     first = connect([nnx.Embed(10, 5, rngs=nnx.Rngs(0)), lambda x: x[:, 0]])
     model = connect([first, LIF(threshold=0.1), nnx.Linear(5, 3, rngs=nnx.Rngs(0)), LI()])
     one = (np.random.default_rng(0).integers(0, 10, (6, 4, 1)), np.arange(4) % 3)
-    losses = sr.fit(model, optimizer_of(model), sr.cross_entropy, [one] * 3).losses
+    optimizer = optimizer_of(model, transformation=optax.sgd(0.1))
+    losses = sr.fit(model, optimizer, sr.cross_entropy, [one] * 3).losses
     assert losses[2] < losses[0]
     expected = sr.predict(connect(list(model.modules)[1:]), first.modules[0](one[0][..., 0]))
     np.testing.assert_allclose(sr.predict(model, one[0]), expected, rtol=1e-6)
