@@ -16,21 +16,8 @@ import pytest
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+import slax_rules as sr
 from slax_neurons import LI, LIF, Dropout, Edge, RunningNorm, connect
-from slax_rules import (
-    RULES,
-    Sampler,
-    SequenceLoss,
-    accuracy,
-    cross_entropy,
-    evaluate,
-    firing_rate,
-    fit,
-    gradients,
-    predict,
-    split_batch,
-    train_online,
-)
 from slax_rules.loop.devices import as_mesh
 from slax_rules.loop.entry import Program, run_program
 from training.small import MOMENTUM as SGD
@@ -38,22 +25,12 @@ from training.small import optimizer_of
 
 T, B, N, H, C = 6, 8, 3, 4, 3
 DEVICES = 8
-MEAN = SequenceLoss(lambda y, labels, *mask: cross_entropy(y.mean(axis=0), labels))
-PENALTIES = (firing_rate(0.1, 3.0),)
+MEAN = sr.SequenceLoss(lambda y, labels, *mask: sr.cross_entropy(y.mean(axis=0), labels))
+PENALTIES = (sr.firing_rate(0.1, 3.0),)
 # Autodiff, influence of all parameters, eligibility, recurrence, traces of outputs, traces of inputs, weights of the rule that
 # learn, losses of layers, targets in place of errors, another optimizer
-KINDS = (
-    "bptt",
-    "rtrl",
-    "ostl",
-    "ostl_with_recurrence",
-    "otpe",
-    "pp_prop",
-    "e_prop_adaptive",
-    "decolle",
-    "drtp",
-    "fptt",
-)
+KINDS = ["bptt", "rtrl", "ostl", "ostl_with_recurrence", "otpe"]
+KINDS += ["pp_prop", "e_prop_adaptive", "decolle", "drtp", "fptt"]
 WITH_EDGES = ("bptt", "ostl_with_recurrence", "e_prop_random", "e_prop_adaptive")
 DRAWS = np.random.default_rng(0)
 INPUTS, LABELS = (DRAWS.random((T, B, N)) < 0.5).astype(float), np.arange(B) % C
@@ -83,7 +60,7 @@ def make(*, dtype=jnp.float64, modules=(), edges=False):
 def batch(devices, dtype=np.float64):
     """Inputs, labels and mask, split over devices."""
     whole = tuple(map(jnp.asarray, (INPUTS.astype(dtype), LABELS, MASK)))
-    return split_batch(whole, jax.devices()[:devices]) if devices > 1 else whole
+    return sr.split_batch(whole, jax.devices()[:devices]) if devices > 1 else whole
 
 
 def deviation(measure, devices=DEVICES):
@@ -95,7 +72,7 @@ def deviation(measure, devices=DEVICES):
 
 def of_rule(name):
     """The gradient in windows under a mask, or the loss and the parameters after training online, which rules have in turn."""
-    entry = RULES[name]
+    entry = sr.RULES[name]
 
     def measure(devices):
         model = make(edges=name in WITH_EDGES)
@@ -103,10 +80,10 @@ def of_rule(name):
         optimizer = optimizer_of(model, rule, entry.optimizer(SGD) if entry.optimizer else SGD)
         inputs, labels, mask = batch(devices)
         options = {"rule": rule, "window": 2, "penalties": PENALTIES}
-        if "online" not in entry.updates or list(RULES).index(name) % 2:
-            found = gradients(model, MEAN, inputs, labels, mask, **options)
+        if "online" not in entry.updates or list(sr.RULES).index(name) % 2:
+            found = sr.gradients(model, MEAN, inputs, labels, mask, **options)
         else:
-            found = train_online(model, optimizer, cross_entropy, inputs, labels, mask, **options)
+            found = sr.train_online(model, optimizer, sr.cross_entropy, inputs, labels, mask, **options)
         return found, nnx.state((model, rule), nnx.Param)
 
     return measure
@@ -119,7 +96,7 @@ def of_norms(devices):
     layers = [norms[0], LIF(threshold=0.4, param_dtype=jnp.float64), nnx.BatchNorm(H, **options)]
     model = connect([*layers, nnx.Linear(H, C, **options)], [Edge(1, 0, 2, norms[1])])
     inputs, labels, mask = batch(devices)
-    return gradients(model, cross_entropy, inputs, labels, mask), nnx.state(model, nnx.BatchStat)
+    return sr.gradients(model, sr.cross_entropy, inputs, labels, mask), nnx.state(model, nnx.BatchStat)
 
 
 def there(devices):
@@ -133,11 +110,11 @@ def of_fit(devices):
     model = make(modules=[norm, Dropout(0.3, mask="sequence", rngs=rngs)])
     optimizer, where = optimizer_of(model), there(devices)
     batches = [(INPUTS, LABELS, MASK), (INPUTS[::-1], LABELS, MASK)]
-    history = fit(model, optimizer, cross_entropy, batches, epochs=2, **where)
+    history = sr.fit(model, optimizer, sr.cross_entropy, batches, epochs=2, **where)
     held_out = [(INPUTS, LABELS), (INPUTS[:, :5], LABELS[:5])]
-    found = evaluate(model, cross_entropy, held_out, metrics={"accuracy": accuracy}, **where)
+    found = sr.evaluate(model, sr.cross_entropy, held_out, metrics={"accuracy": sr.accuracy}, **where)
     floats = [leaf for leaf in jax.tree.leaves(nnx.state((model, optimizer))) if leaf.dtype == jnp.float64]
-    return floats, history.losses, found, predict(model, INPUTS, **where)
+    return floats, history.losses, found, sr.predict(model, INPUTS, **where)
 
 
 def of_sampled_fit(devices):
@@ -147,9 +124,9 @@ def of_sampled_fit(devices):
         inputs = jax.random.bernoulli(key, 0.4, (T, B, N)).astype(float)
         return inputs, jnp.tile(jnp.arange(B) % C, (T, 1)), inputs[..., 0] > 0
 
-    model, sampler = make(), Sampler(sample, jax.random.key(3), 3)
-    options = {"rule": RULES["ottt"].make(), "update": "online", "window": 3, **there(devices)}
-    history = fit(model, optimizer_of(model), cross_entropy, sampler, **options)
+    model, sampler = make(), sr.Sampler(sample, jax.random.key(3), 3)
+    options = {"rule": sr.RULES["ottt"].make(), "update": "online", "window": 3, **there(devices)}
+    history = sr.fit(model, optimizer_of(model), sr.cross_entropy, sampler, **options)
     return nnx.state(model, nnx.Param), history.losses
 
 
@@ -163,7 +140,7 @@ def of_sharded_weights(devices):
             kernel = model.modules[index].kernel
             kernel[...] = jax.device_put(kernel[...], columns)
     inputs, labels, _ = batch(1)
-    return gradients(model, cross_entropy, inputs, labels, rule=RULES["ostl"].make(), window=2)
+    return sr.gradients(model, sr.cross_entropy, inputs, labels, rule=sr.RULES["ostl"].make(), window=2)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -171,7 +148,7 @@ def test_a_rule_gives_the_numbers_of_one_device(name, x64):
     assert deviation(of_rule(name), 2 if name == "rtrl" else DEVICES) < 1e-12
 
 
-@pytest.mark.parametrize("name", sorted(RULES.keys() - {"uoro", *KINDS}))
+@pytest.mark.parametrize("name", sorted(sr.RULES.keys() - {"uoro", *KINDS}))
 def test_another_rule_gives_the_numbers_of_one_device(name, x64):
     assert deviation(of_rule(name), 2 if name == "ottt" else DEVICES) < 1e-12
 
@@ -185,8 +162,8 @@ def test_what_is_trained_and_measured_is_that_of_one_device(measure, x64):
 def test_each_device_works_on_its_share_alone():
     """Products have the rows of a device's samples, of all steps, and only sums go from device to device."""
     inputs, labels, _ = batch(DEVICES, np.float32)
-    graphdef, state = nnx.split((make(dtype=jnp.float32), RULES["ostl"].make(), None))
-    program = Program(graphdef, cross_entropy, "none", None, as_mesh(jax.devices()))
+    graphdef, state = nnx.split((make(dtype=jnp.float32), sr.RULES["ostl"].make(), None))
+    program = Program(graphdef, sr.cross_entropy, "none", None, as_mesh(jax.devices()))
     text = run_program.lower(program, state, inputs, labels, None, None).compile().as_text()
     rows = {int(count) for count in re.findall(r"= f32\[(\d+),\d+\]\S* dot\(", text)}
     assert T * B // DEVICES in rows and not {T * B, B} & rows
@@ -195,11 +172,11 @@ def test_each_device_works_on_its_share_alone():
 
 def fitted(one, transformation=SGD):
     model = make()
-    return fit(model, optimizer_of(model, None, transformation), cross_entropy, [one], devices=jax.devices())
+    return sr.fit(model, optimizer_of(model, None, transformation), sr.cross_entropy, [one], devices=jax.devices())
 
 
 def shared(model, **options):
-    return gradients(model, cross_entropy, *batch(DEVICES)[:2], **options)
+    return sr.gradients(model, sr.cross_entropy, *batch(DEVICES)[:2], **options)
 
 
 def drawing(drop):
@@ -212,7 +189,7 @@ REFUSED = {
         drawing(Dropout(0.3, mask="step", rngs=nnx.Rngs(1)))
     ),
     "Use slax_neurons.Dropout in place of nnx.Dropout": lambda: shared(drawing(nnx.Dropout(0.1, rngs=nnx.Rngs(0)))),
-    "a random key in its state, .* UORO": lambda: shared(make(), rule=RULES["uoro"].make(rngs=nnx.Rngs(5))),
+    "a random key in its state, .* UORO": lambda: shared(make(), rule=sr.RULES["uoro"].make(rngs=nnx.Rngs(5))),
     "stopped at step 1 .* the update makes .* NaN": lambda: fitted((INPUTS, LABELS), optax.sgd(jnp.nan)),
 }
 

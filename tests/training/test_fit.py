@@ -9,34 +9,14 @@ import optax
 import pytest
 from flax import nnx
 
+import slax_rules as sr
 from slax_neurons import LIF, Dropout, Trainable, unroll
-from slax_rules import (
-    BPTT,
-    OSTL,
-    OTTT,
-    UORO,
-    Adaptive,
-    EarlyStopping,
-    EProp,
-    Every,
-    PerStep,
-    SequenceLoss,
-    accuracy,
-    cross_entropy,
-    evaluate,
-    fit,
-    predict,
-    squared_error,
-    train_offline,
-    train_online,
-    valid_steps,
-)
 from training.small import BATCHES, MOMENTUM, SAMPLER, B, C, N, T, batch, close, made, numbers, optimizer_of, same
 
 RULES = {
-    "one per layer": (train_online, lambda model: [OTTT(), OSTL()]),
-    "random numbers": (train_online, lambda model: UORO(rngs=nnx.Rngs(3))),
-    "parameters": (train_offline, lambda model: EProp(route=Adaptive(model, rngs=nnx.Rngs(3)))),
+    "one per layer": (sr.train_online, lambda model: [sr.OTTT(), sr.OSTL()]),
+    "random numbers": (sr.train_online, lambda model: sr.UORO(rngs=nnx.Rngs(3))),
+    "parameters": (sr.train_offline, lambda model: sr.EProp(route=sr.Adaptive(model, rngs=nnx.Rngs(3)))),
 }
 
 
@@ -53,23 +33,28 @@ def test_training_is_the_step_again_and_again(kind):
     model, rule, optimizer = make()
     before = numbers(model, rule)
     batches = list(SAMPLER(0))
-    losses = [step(model, optimizer, cross_entropy, *one, rule=rule, window=3) for one in batches]
+    losses = [step(model, optimizer, sr.cross_entropy, *one, rule=rule, window=3) for one in batches]
     assert not any(np.array_equal(a, b) for a, b in zip(numbers(model, rule), before, strict=True) if a.size > 2)
-    update = "online" if step is train_online else "offline"
+    update = "online" if step is sr.train_online else "offline"
     for source in (SAMPLER, [tuple(map(np.asarray, one)) for one in batches]):
         fitted, its_rule, its_optimizer = make()
-        history = fit(fitted, its_optimizer, cross_entropy, source, rule=its_rule, update=update, window=3)
+        history = sr.fit(fitted, its_optimizer, sr.cross_entropy, source, rule=its_rule, update=update, window=3)
         assert close(numbers(fitted, its_rule, its_optimizer), numbers(model, rule, optimizer))
         np.testing.assert_allclose(history.losses, np.array(losses), rtol=1e-5)
 
 
 WAVES = np.sin(np.arange(T * B * C, dtype=np.float32)).reshape(T, B, C)
 LABELS = jnp.arange(B) % C
-OF_MEAN = SequenceLoss(lambda outputs, labels, *mask: cross_entropy(outputs.mean(axis=0), labels))
+OF_MEAN = sr.SequenceLoss(lambda outputs, labels, *mask: sr.cross_entropy(outputs.mean(axis=0), labels))
 LOSSES = {
-    "of a step": (squared_error, T, WAVES, lambda y: ((y - WAVES) ** 2).mean()),
-    "with as many steps as samples": (squared_error, B, PerStep(WAVES[:B]), lambda y: ((y - WAVES[:B]) ** 2).mean()),
-    "of the sequence": (OF_MEAN, T, LABELS, lambda y: cross_entropy(y.mean(axis=0), LABELS).mean()),
+    "of a step": (sr.squared_error, T, WAVES, lambda y: ((y - WAVES) ** 2).mean()),
+    "with as many steps as samples": (
+        sr.squared_error,
+        B,
+        sr.PerStep(WAVES[:B]),
+        lambda y: ((y - WAVES[:B]) ** 2).mean(),
+    ),
+    "of the sequence": (OF_MEAN, T, LABELS, lambda y: sr.cross_entropy(y.mean(axis=0), LABELS).mean()),
 }
 
 
@@ -78,9 +63,9 @@ def test_the_loss_of_the_outputs_is_evaluated_and_trained_on(kind):
     loss_fn, steps, targets, by_hand = LOSSES[kind]
     one = (BATCHES[3][0][:steps], targets)
     model, optimizer = made()
-    before = evaluate(model, loss_fn, [one])["loss"]
-    assert before == pytest.approx(float(by_hand(predict(model, one[0]))), rel=1e-6)
-    losses = fit(model, optimizer, loss_fn, [one] * 3, rule=OSTL(), window=2).losses
+    before = sr.evaluate(model, loss_fn, [one])["loss"]
+    assert before == pytest.approx(float(by_hand(sr.predict(model, one[0]))), rel=1e-6)
+    losses = sr.fit(model, optimizer, loss_fn, [one] * 3, rule=sr.OSTL(), window=2).losses
     assert losses[0] == pytest.approx(before, rel=1e-6) and losses[2] < before
 
 
@@ -89,31 +74,31 @@ def test_outputs_are_those_of_the_model_in_evaluation_mode():
     model, _ = made(modules=[Dropout(0.5, rngs=nnx.Rngs(1)), nnx.BatchNorm(6, rngs=nnx.Rngs(1))])
     before = numbers(model)
     inputs, labels = batch(3)
-    outputs = predict(model, inputs)
+    outputs = sr.predict(model, inputs)
     assert same(numbers(model), before) and not model.modules[2].use_running_average
     model.eval()
     carry, early = unroll(model, model.initialize_carry((B, N)), jnp.asarray(inputs[:3]))
     np.testing.assert_allclose(outputs[:3], early, rtol=1e-5)
-    np.testing.assert_allclose(predict(model, inputs[3:], carry=carry), outputs[3:], rtol=1e-5)
-    several = predict(model, [(inputs, labels), inputs[:, :2]])
+    np.testing.assert_allclose(sr.predict(model, inputs[3:], carry=carry), outputs[3:], rtol=1e-5)
+    several = sr.predict(model, [(inputs, labels), inputs[:, :2]])
     assert close(several, [outputs, outputs[:, :2]])
 
 
 def test_evaluation_is_that_of_the_whole_set_in_evaluation_mode():
     """The mean of a set weighs steps by the mask; the mean of a loss of a sequence weighs samples."""
     inputs, labels = batch(3)
-    mask = np.asarray(valid_steps(jnp.array([6, 2, 0, 5]), T))
+    mask = np.asarray(sr.valid_steps(jnp.array([6, 2, 0, 5]), T))
     parts = [(inputs[:, :3], labels[:3], mask[:, :3]), (inputs[:, 3:], labels[3:], mask[:, 3:])]
     model, _ = made(modules=[nnx.BatchNorm(6, rngs=nnx.Rngs(1)), Dropout(0.5, rngs=nnx.Rngs(1))])
     before = numbers(model)
-    whole = evaluate(model, cross_entropy, [(inputs, labels, mask)], metrics={"accuracy": accuracy})
-    pieces = evaluate(model, cross_entropy, parts, metrics={"accuracy": accuracy})
+    whole = sr.evaluate(model, sr.cross_entropy, [(inputs, labels, mask)], metrics={"accuracy": sr.accuracy})
+    pieces = sr.evaluate(model, sr.cross_entropy, parts, metrics={"accuracy": sr.accuracy})
     assert pieces == pytest.approx(whole, rel=1e-5) and 0 < whole["accuracy"] < 1
-    outputs = predict(model, inputs)
-    losses = np.stack([cross_entropy(output, jnp.asarray(labels)) for output in outputs])
+    outputs = sr.predict(model, inputs)
+    losses = np.stack([sr.cross_entropy(output, jnp.asarray(labels)) for output in outputs])
     assert whole["loss"] == pytest.approx(losses[mask].mean(), rel=1e-5)
-    of_samples = np.asarray(cross_entropy(outputs.mean(axis=0), jnp.asarray(labels)))[mask.any(axis=0)]
-    assert evaluate(model, OF_MEAN, parts)["loss"] == pytest.approx(of_samples.mean(), rel=1e-5)
+    of_samples = np.asarray(sr.cross_entropy(outputs.mean(axis=0), jnp.asarray(labels)))[mask.any(axis=0)]
+    assert sr.evaluate(model, OF_MEAN, parts)["loss"] == pytest.approx(of_samples.mean(), rel=1e-5)
     assert same(numbers(model), before) and not model.modules[1].use_running_average
 
 
@@ -125,15 +110,10 @@ def test_a_batch_without_a_true_entry_does_not_count_in_a_metric():
         return jnp.where(mask[..., None], outputs, 0).sum() / mask.sum(dtype=jnp.float32)
 
     model, _ = made()
-    found, expected = (evaluate(model, cross_entropy, some, metrics={"rate": rate}) for some in (batches, batches[:1]))
+    found, expected = (
+        sr.evaluate(model, sr.cross_entropy, some, metrics={"rate": rate}) for some in (batches, batches[:1])
+    )
     assert found == expected
-
-
-def test_a_cell_of_flax_is_trained_and_evaluated():
-    model = nnx.GRUCell(N, C, rngs=nnx.Rngs(0))
-    before = evaluate(model, cross_entropy, BATCHES)
-    fit(model, optimizer_of(model), cross_entropy, BATCHES, epochs=5)
-    assert evaluate(model, cross_entropy, BATCHES)["loss"] < before["loss"]
 
 
 def test_no_batch_of_a_sampler_comes_twice():
@@ -144,14 +124,14 @@ def test_no_batch_of_a_sampler_comes_twice():
 @pytest.mark.parametrize("source", [SAMPLER, lambda epoch: BATCHES])
 def test_number_of_traces_does_not_depend_on_what_happens_between_steps(source):
     counts = []
-    for options in ({"epochs": 3, "callbacks": [Every(3, lambda info: None)]}, {}):
+    for options in ({"epochs": 3, "callbacks": [sr.Every(3, lambda info: None)]}, {}):
         traced = []
 
         def loss_fn(outputs, labels, traced=traced):
             traced.append(1)
-            return cross_entropy(outputs, labels)
+            return sr.cross_entropy(outputs, labels)
 
-        fit(*made(), loss_fn, source, **options)
+        sr.fit(*made(), loss_fn, source, **options)
         counts.append(len(traced))
     assert counts[0] == counts[1] > 0
 
@@ -169,13 +149,13 @@ def test_looking_on_changes_nothing_bit_for_bit_and_info_is_of_its_step():
         return {"steps": info.step, "none": None}
 
     plain, watched = make(), make()
-    expected = fit(*plain, cross_entropy, SAMPLER, epochs=2)
-    options = {"held_out": [batch(2)], "evaluate_every": 3, "callbacks": [Every(2, scribble)]}
-    history = fit(*watched, cross_entropy, SAMPLER, epochs=2, **options)
+    expected = sr.fit(*plain, sr.cross_entropy, SAMPLER, epochs=2)
+    options = {"held_out": [batch(2)], "evaluate_every": 3, "callbacks": [sr.Every(2, scribble)]}
+    history = sr.fit(*watched, sr.cross_entropy, SAMPLER, epochs=2, **options)
     assert same(numbers(*watched), numbers(*plain)) and same([history.losses], [expected.losses])
     assert [one[:2] for one in seen] == [(2, 0), (4, 0), (6, 1), (8, 1)]
     assert [one[2] for one in seen] == history.losses[1::2].tolist()
-    assert seen[0][3:6] == (BPTT(), "offline", None) and same(seen[2][6], SAMPLER.batch(1, 1))
+    assert seen[0][3:6] == (sr.BPTT(), "offline", None) and same(seen[2][6], SAMPLER.batch(1, 1))
     assert history.series("steps")[0].tolist() == [2, 4, 6, 8] and history.series("none")[0].size == 0
     assert history.series("loss")[0].tolist() == [3, 6]
 
@@ -184,17 +164,9 @@ def test_early_stopping_waits_and_gives_back_the_best():
     """Steps uphill make it worse each time, so the first evaluation is the best."""
     model, optimizer = made(optax.sgd(-0.5))
     best = []
-    history = fit(
-        model,
-        optimizer,
-        cross_entropy,
-        lambda epoch: [batch(5)] * 5,
-        epochs=50,
-        held_out=[batch(5)],
-        evaluate_every=2,
-        early_stopping=EarlyStopping(patience=3, restore_best=True),
-        callbacks=[Every(1, lambda info: best.append(numbers(info.model)))],
-    )
+    looks = {"callbacks": [sr.Every(1, lambda info: best.append(numbers(info.model)))], "held_out": [batch(5)]}
+    stopping = {"evaluate_every": 2, "early_stopping": sr.EarlyStopping(patience=3, restore_best=True)}
+    history = sr.fit(model, optimizer, sr.cross_entropy, [batch(5)] * 5, epochs=50, **looks, **stopping)
     assert history.stopped_early and len(history.losses) == 8 and history.best_step == 2
     assert same(numbers(model), best[1]) and not same(best[1], best[2])
     assert history.series("loss")[1][0] == min(history.series("loss")[1])
@@ -202,7 +174,7 @@ def test_early_stopping_waits_and_gives_back_the_best():
 
 @pytest.mark.parametrize("mode, sign", [("min", 1), ("max", -1)])
 def test_patience_counts_evaluations_without_a_gain_above_min_delta(mode, sign):
-    stopping = EarlyStopping(patience=2, min_delta=0.1, mode=mode)
+    stopping = sr.EarlyStopping(patience=2, min_delta=0.1, mode=mode)
     patience, waited = None, []
     for step, value in enumerate([1.0, 0.95, 0.8, 0.9, 0.75]):
         patience = stopping.update(patience, sign * value, step)
@@ -213,8 +185,8 @@ def test_patience_counts_evaluations_without_a_gain_above_min_delta(mode, sign):
 
 def test_bar_is_for_terminals(capsys):
     for source, progress in ((BATCHES, None), (BATCHES, True), (SAMPLER, True)):
-        options = {"held_out": BATCHES, "metrics": {"accuracy": accuracy}, "progress": progress}
-        fit(*made(), cross_entropy, source, epochs=2, **options)
+        options = {"held_out": BATCHES, "metrics": {"accuracy": sr.accuracy}, "progress": progress}
+        sr.fit(*made(), sr.cross_entropy, source, epochs=2, **options)
         shown = capsys.readouterr().err
         assert all((text in shown) == bool(progress) for text in ("8/8", "loss=", "held-out accuracy="))
 
@@ -227,7 +199,7 @@ def with_biases_of(bias, transformation):
 
 def test_a_layer_that_stays_silent_is_told_once_at_the_line_of_the_call():
     with pytest.warns(UserWarning, match="Layer 1 LIF is silent: .*fluctuation_driven") as warned:
-        inspect.unwrap(fit)(*with_biases_of(-100.0, MOMENTUM), cross_entropy, SAMPLER, epochs=3)
+        inspect.unwrap(sr.fit)(*with_biases_of(-100.0, MOMENTUM), sr.cross_entropy, SAMPLER, epochs=3)
     assert [warning.filename for warning in warned if "silent" in str(warning.message)] == [__file__]
 
 
@@ -236,4 +208,4 @@ def test_nothing_is_told_of_a_layer_that_spikes_or_of_no_stack():
     upward = optax.stateless(lambda updates, params: jax.tree.map(lambda leaf: jnp.full_like(leaf, 10.0), updates))
     cell = LIF(decay=Trainable(0.9), threshold=1e9)
     for model, optimizer in (with_biases_of(-20.0, upward), (cell, optimizer_of(cell))):
-        fit(model, optimizer, cross_entropy, BATCHES, epochs=2)
+        sr.fit(model, optimizer, sr.cross_entropy, BATCHES, epochs=2)

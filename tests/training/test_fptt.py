@@ -8,10 +8,9 @@ import pytest
 from flax import nnx
 from jax.flatten_util import ravel_pytree
 
-from slax_rules import BPTT, OSTL, cross_entropy, fptt, fptt_average, train_online
+from slax_rules import cross_entropy, fptt, fptt_average, train_online
 from slax_rules.forward_propagation import VARIANTS
 from stacks import deviation, inputs, pair
-from training import by_window
 
 T, B = 6, 3
 LABELS = jnp.array([0, 3, 2])
@@ -105,38 +104,6 @@ def net():
 
 def vector(model):
     return ravel_pytree(nnx.as_pure(nnx.state(model, nnx.Param)))[0]
-
-
-@pytest.mark.parametrize(("rule", "window", "variant"), [(BPTT(), 1, "official"), (OSTL(), 3, "paper")])
-def test_composes_with_any_rule_and_window(rule, window, variant):
-    """Two sequences, against the loop on the gradients of the windows; weights and neuron parameters in one vector."""
-    model = net()
-    optimizer = nnx.Optimizer(model, fptt(optax.sgd(0.1), variant=variant), wrt=nnx.Param)
-    copy = net()
-    w, unravel = ravel_pytree(nnx.as_pure(nnx.state(copy, nnx.Param)))
-
-    def window_of(w, state, x):
-        nnx.update(copy, unravel(w))
-        _, gradient, state = by_window.window(copy, rule, cross_entropy, state, x, LABELS)
-        return np.asarray(ravel_pytree(nnx.as_pure(gradient))[0]), state
-
-    w, before = np.asarray(w), np.asarray(w)
-    reference = Loop(variant, w)
-    for seed in (0, 1):
-        x = inputs(T, B, 7, seed=seed)
-        train_online(model, optimizer, cross_entropy, x, LABELS, rule=rule, window=window)
-        state = by_window.start(copy, rule, x)
-        for start in range(0, T, window):
-            piece = x[start : start + window]
-            after = window_of(w, state, piece)[1]
-            w = reference.step(lambda w, state=state, piece=piece: window_of(w, state, piece)[0], w, sgd())
-            state = after
-    assert deviation(vector(model), w) < 1e-12
-    average = fptt_average(optimizer.opt_state, nnx.state(model, nnx.Param))
-    assert deviation(ravel_pytree(average)[0], reference.average) < 1e-12
-    decay = model.modules[1].decay.unconstrained[...]
-    assert not jnp.isclose(decay, net().modules[1].decay.unconstrained[...], rtol=1e-6)
-    assert deviation(before, w) > 1e-3
 
 
 def test_parameters_become_their_average_also_inside_a_chain():

@@ -6,16 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import slax_rules as sr
 from slax_neurons import LI, LIF, connect, unroll
-from slax_rules import (
-    BPTT,
-    OSTL,
-    SequenceLoss,
-    accuracy,
-    cross_entropy,
-    gradients,
-    squared_error,
-)
 from stacks import furthest, linear
 
 T, B, C = 7, 3, 4
@@ -32,17 +24,17 @@ def minus_log_softmax(y, labels):
 
 def test_losses_of_a_step_are_those_of_their_definitions(x64):
     y, targets = jnp.asarray(OUTPUTS), jnp.asarray(TRACKS)
-    np.testing.assert_allclose(cross_entropy(y, LABELS), minus_log_softmax(OUTPUTS, np.asarray(LABELS)), rtol=1e-12)
-    np.testing.assert_allclose(squared_error(y[0], targets[0]), ((OUTPUTS[0] - TRACKS[0]) ** 2).mean(-1), rtol=1e-12)
+    np.testing.assert_allclose(sr.cross_entropy(y, LABELS), minus_log_softmax(OUTPUTS, np.asarray(LABELS)), rtol=1e-12)
+    np.testing.assert_allclose(sr.squared_error(y[0], targets[0]), ((OUTPUTS[0] - TRACKS[0]) ** 2).mean(-1), rtol=1e-12)
     images = (array[0].reshape(B, 2, 2) for array in (y, targets))
-    np.testing.assert_allclose(squared_error(*images), squared_error(y[0], targets[0]), rtol=1e-15)
+    np.testing.assert_allclose(sr.squared_error(*images), sr.squared_error(y[0], targets[0]), rtol=1e-15)
     wide, many = DRAWS.normal(size=(2, 300)), np.array([3, 255], np.uint8)  # labels of one byte count up to 255
     np.testing.assert_allclose(
-        cross_entropy(jnp.asarray(wide), jnp.asarray(many)), minus_log_softmax(wide, many), rtol=1e-12
+        sr.cross_entropy(jnp.asarray(wide), jnp.asarray(many)), minus_log_softmax(wide, many), rtol=1e-12
     )
 
 
-@pytest.mark.parametrize(("loss", "targets"), [(cross_entropy, LABELS), (squared_error, jnp.zeros((B, C)))])
+@pytest.mark.parametrize(("loss", "targets"), [(sr.cross_entropy, LABELS), (sr.squared_error, jnp.zeros((B, C)))])
 def test_losses_of_half_precision_outputs_are_in_float32(loss, targets):
     y = jnp.asarray(OUTPUTS[0], jnp.bfloat16)
     assert loss(y, targets).dtype == jnp.float32
@@ -53,19 +45,19 @@ def test_losses_of_half_precision_outputs_are_in_float32(loss, targets):
 @pytest.mark.parametrize("labels", [[0, 4, 2], [-1, 3, 2]])
 def test_labels_out_of_range_are_an_error_or_nan_under_jit(labels):
     y = jnp.zeros((T, B, C))
-    for function in (cross_entropy, accuracy):
+    for function in (sr.cross_entropy, sr.accuracy):
         with pytest.raises(ValueError, match=r"got labels from .* expected 0 to 3 for outputs of 4 classes"):
             function(y, jnp.array(labels))
-    assert jnp.isnan(jax.jit(accuracy)(y, jnp.array(labels)))
+    assert jnp.isnan(jax.jit(sr.accuracy)(y, jnp.array(labels)))
     wrong = [not 0 <= label < C for label in labels]
-    np.testing.assert_array_equal(jnp.isnan(jax.jit(cross_entropy)(y, jnp.array(labels))), np.tile(wrong, (T, 1)))
+    np.testing.assert_array_equal(jnp.isnan(jax.jit(sr.cross_entropy)(y, jnp.array(labels))), np.tile(wrong, (T, 1)))
 
 
 def test_loss_of_a_sequence_is_that_of_autodiff_and_of_any_windows(x64):
     """With targets of the sequence and of its steps, which come as they are."""
 
     def of_both(y, targets):
-        return jnp.square(y - targets["track"]).mean(axis=(0, 2)) + cross_entropy(y.mean(axis=0), targets["label"])
+        return jnp.square(y - targets["track"]).mean(axis=(0, 2)) + sr.cross_entropy(y.mean(axis=0), targets["label"])
 
     double = {"param_dtype": jnp.float64}
     model = connect([linear(7, 6, 0), LIF(threshold=0.7, **double), linear(6, C, 1), LI(**double)])
@@ -75,11 +67,11 @@ def test_loss_of_a_sequence_is_that_of_autodiff_and_of_any_windows(x64):
         return of_both(unroll(model, model.initialize_carry((B, 7)), x)[1], targets).mean()
 
     def found(rule, window):
-        return gradients(model, SequenceLoss(of_both), x, targets, rule=rule, window=window)
+        return sr.gradients(model, sr.SequenceLoss(of_both), x, targets, rule=rule, window=window)
 
-    expected, in_windows = nnx.value_and_grad(autodiff)(model), found(OSTL(), 2)
-    assert furthest(found(BPTT(), 3), expected) < 1e-12
-    assert furthest(in_windows, found(OSTL(), T)) < 1e-12 and furthest(in_windows[0], expected[0]) < 1e-12
+    expected, in_windows = nnx.value_and_grad(autodiff)(model), found(sr.OSTL(), 2)
+    assert furthest(found(sr.BPTT(), 3), expected) < 1e-12
+    assert furthest(in_windows, found(sr.OSTL(), T)) < 1e-12 and furthest(in_windows[0], expected[0]) < 1e-12
 
 
 # ---------------------------------------------------------------------------------------------------------------- accuracy
@@ -88,9 +80,9 @@ def test_loss_of_a_sequence_is_that_of_autodiff_and_of_any_windows(x64):
 def test_accuracy_sums_over_time_and_counts_ties_as_wrong():
     y = jnp.zeros((2, 4, 3)).at[:, 0, 1].set(1).at[0, 1, 0].set(1).at[1, 1, 2].set(2)
     y = y.at[:, 2, :2].set(1)
-    assert accuracy(y, jnp.array([1, 2, 0, 0])) == 0.5
+    assert sr.accuracy(y, jnp.array([1, 2, 0, 0])) == 0.5
     rounded = jnp.ones((401, 1, 2), jnp.bfloat16).at[0, 0, 1].set(0)
-    assert accuracy(rounded, jnp.array([0])) == 1  # sums of 400 and 401 are the same number in bfloat16
+    assert sr.accuracy(rounded, jnp.array([0])) == 1  # sums of 400 and 401 are the same number in bfloat16
 
 
 def test_accuracy_under_a_mask_is_that_of_the_valid_steps_and_samples():
@@ -98,6 +90,6 @@ def test_accuracy_under_a_mask_is_that_of_the_valid_steps_and_samples():
     y = jnp.zeros((2, 4, 3)).at[:, 0, 1].set(1).at[0, 1, 2].set(1).at[1, 1, 0].set(2)
     labels = jnp.array([1, 2, 0, 0])
     mask = jnp.array([[True, True, True, False], [True, False, True, False]])
-    assert accuracy(y, labels) == accuracy(y, labels, jnp.ones((2, 4), bool)) == 0.25
-    assert accuracy(y, labels, mask) == pytest.approx(2 / 3)
-    assert jax.jit(accuracy)(y, labels, jnp.zeros((2, 4), bool)) == 0
+    assert sr.accuracy(y, labels) == sr.accuracy(y, labels, jnp.ones((2, 4), bool)) == 0.25
+    assert sr.accuracy(y, labels, mask) == pytest.approx(2 / 3)
+    assert jax.jit(sr.accuracy)(y, labels, jnp.zeros((2, 4), bool)) == 0

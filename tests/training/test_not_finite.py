@@ -7,23 +7,8 @@ import optax
 import pytest
 from flax import nnx
 
+import slax_rules as sr
 from slax_neurons import IF, LI, LIF, connect
-from slax_rules import (
-    BPTT,
-    OSTL,
-    OTTT,
-    Checkpoints,
-    Every,
-    Penalty,
-    Sampler,
-    SequenceLoss,
-    cross_entropy,
-    evaluate,
-    fit,
-    load_weights,
-    predict,
-    squared_error,
-)
 from training.small import BATCHES, MOMENTUM, B, C, N, T, batch, made, numbers, optimizer_of, same
 
 X, LABELS = BATCHES[0]
@@ -39,9 +24,9 @@ def broken(value=np.nan, at=(2, 1, 3)):
 @pytest.mark.parametrize(
     "rule, update, value, word",
     [
-        (BPTT(), "offline", np.nan, "NaN"),
-        (OTTT(), "online", np.inf, "infinite"),
-        (OSTL(), "offline", -np.inf, "infinite"),
+        (sr.BPTT(), "offline", np.nan, "NaN"),
+        (sr.OTTT(), "online", np.inf, "infinite"),
+        (sr.OSTL(), "offline", -np.inf, "infinite"),
     ],
 )
 def test_one_entry_of_the_inputs_stops_the_run(rule, update, value, word, tmp_path):
@@ -51,23 +36,23 @@ def test_one_entry_of_the_inputs_stops_the_run(rule, update, value, word, tmp_pa
     """
     good, options = BATCHES[:2], {"rule": rule, "update": update, "window": 3}
     expected, again = made(), made()
-    fit(*expected, cross_entropy, good, **options)
-    went_on = Every(1, lambda info: pytest.fail("went on") if info.step > 2 else None)
-    saved = {"checkpoints": Checkpoints(tmp_path / "run", every=1)}
+    sr.fit(*expected, sr.cross_entropy, good, **options)
+    went_on = sr.Every(1, lambda info: pytest.fail("went on") if info.step > 2 else None)
+    saved = {"checkpoints": sr.Checkpoints(tmp_path / "run", every=1)}
     with pytest.raises(FloatingPointError) as error:
-        fit(*again, cross_entropy, [*good, broken(value), BATCHES[3]], callbacks=[went_on], **options, **saved)
+        sr.fit(*again, sr.cross_entropy, [*good, broken(value), BATCHES[3]], callbacks=[went_on], **options, **saved)
     message = str(error.value)
     told = f"step 3 (batch 2 of epoch 0, counted from 0), which is not finite: the inputs are {word}"
     assert message.startswith(f"fit stopped at {told}") and "at time step 2, sample 1, feature 3" in message
     assert message.endswith(f"and of the checkpoint in {tmp_path / 'run'} are those after step 2.")
     assert same(numbers(*again), numbers(*expected))
     other, _ = made()
-    load_weights(tmp_path / "run", other)
+    sr.load_weights(tmp_path / "run", other)
     assert same(numbers(other), numbers(again[0]))
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["1", "2"]
     whole, again = made(), made()
-    history = fit(*whole, cross_entropy, BATCHES, **options)
-    resumed = fit(*again, cross_entropy, BATCHES, **options, **saved)
+    history = sr.fit(*whole, sr.cross_entropy, BATCHES, **options)
+    resumed = sr.fit(*again, sr.cross_entropy, BATCHES, **options, **saved)
     assert same(numbers(*again), numbers(*whole)) and same([resumed.losses], [history.losses])
 
 
@@ -81,10 +66,10 @@ def test_in_a_call_of_many_steps_none_after_the_bad_one_changes_anything(tmp_pat
         return jnp.where(is_bad, jnp.nan, jax.random.permutation(key, jnp.asarray(X), axis=2)), jnp.asarray(LABELS)
 
     short, long = made(), made()
-    fit(*short, cross_entropy, Sampler(sample, key, 4))
+    sr.fit(*short, sr.cross_entropy, sr.Sampler(sample, key, 4))
     told = r"step 5 \(batch 4 of .*the inputs are NaN \(one of 120\) at time step 0, sample 0, feature 0"
     with pytest.raises(FloatingPointError, match=told):
-        fit(*long, cross_entropy, Sampler(sample, key, 50), checkpoints=Checkpoints(tmp_path))
+        sr.fit(*long, sr.cross_entropy, sr.Sampler(sample, key, 50), checkpoints=sr.Checkpoints(tmp_path))
     assert same(numbers(*short), numbers(*long)) and [path.name for path in tmp_path.iterdir()] == ["4"]
 
 
@@ -95,7 +80,7 @@ def test_where_the_cause_cannot_be_found_the_run_says_so_and_at_which_step_it_st
     monkeypatch.setattr("slax_rules.training.diagnosis._causes", no_memory)
     told = r"stopped at step 2 .*not be found \(MemoryError: too large\)"
     with pytest.raises(FloatingPointError, match=told) as raised:
-        fit(*made(), cross_entropy, [BATCHES[1], broken()])
+        sr.fit(*made(), sr.cross_entropy, [BATCHES[1], broken()])
     assert isinstance(raised.value.__cause__, MemoryError)
 
 
@@ -159,11 +144,11 @@ TARGETS[3, 1, 2] = np.nan
 SHORTER = np.ones((T, B), bool)
 SHORTER[3:, 0] = False  # sample 0 ends after three steps, with labels of -1 from there on
 PAST = labels_of(-1, slice(3, None), 0)
-PENALTY = Penalty(minus_log, of_mean=True)
-WITH_PENALTY = {"rule": OSTL(), "window": 2, "penalties": [PENALTY]}
+PENALTY = sr.Penalty(minus_log, of_mean=True)
+WITH_PENALTY = {"rule": sr.OSTL(), "window": 2, "penalties": [PENALTY]}
 OF_PENALTY = r"the penalty .*minus_log.*, or its gradient, is not finite. Check how its function"
-NUMBERED = SequenceLoss(lambda outputs, labels: cross_entropy(outputs.sum(axis=0), labels))
-OF_ZERO = SequenceLoss(lambda outputs, labels: jnp.log(jnp.zeros(B)))
+NUMBERED = sr.SequenceLoss(lambda outputs, labels: sr.cross_entropy(outputs.sum(axis=0), labels))
+OF_ZERO = sr.SequenceLoss(lambda outputs, labels: jnp.log(jnp.zeros(B)))
 RANGE = "Expected 0 to 2 for outputs of 3 classes"
 LAYER = r"the output of layer 0 Linear is infinite \(one of \d+\), more than 6.55e\+04, the largest number of float16, at time"
 CAUSES = {  # what is told, and what differs from a run without a fault
@@ -176,7 +161,7 @@ CAUSES = {  # what is told, and what differs from a run without a fault
     "label": (f"a label of sample 2 is out of range: {C}. {RANGE}", {"targets": labels_of(C, 0, 2)}),
     "negative label": (f"a label of sample 2 .*: -1. {RANGE}", {"targets": np.array([0, 1, -1, 0])}),
     "label of a sequence": (f"a label of sample 2 .*: {C}. {RANGE}", {"loss_fn": NUMBERED, "targets": np.array([0, 1, C, 0])}),
-    "target": ("a target of sample 1 is not finite", {"loss_fn": squared_error, "targets": TARGETS}),
+    "target": ("a target of sample 1 is not finite", {"loss_fn": sr.squared_error, "targets": TARGETS}),
     "loss": (r"loss_fn makes infinite \(one of 24\)", {"loss_fn": logarithm}),
     "loss of a sequence": (r"loss_fn makes infinite \(one of 4\)", {"loss_fn": OF_ZERO}),
     "loss before labels that do not count": (
@@ -202,23 +187,23 @@ CAUSES = {  # what is told, and what differs from a run without a fault
 @pytest.mark.parametrize("name", CAUSES)
 def test_the_first_cause_is_named_and_nothing_changes(name):
     told, given = CAUSES[name]
-    given = {"nodes": made, "loss_fn": cross_entropy, "x": X, "targets": LABELS, "mask": None} | given
+    given = {"nodes": made, "loss_fn": sr.cross_entropy, "x": X, "targets": LABELS, "mask": None} | given
     nodes, loss_fn, *one = (given.pop(part) for part in ("nodes", "loss_fn", "x", "targets", "mask"))
     model, optimizer = nodes()
     before = numbers(model, optimizer)
     with pytest.raises(FloatingPointError, match=told):
-        fit(model, optimizer, loss_fn, [one], **given)
+        sr.fit(model, optimizer, loss_fn, [one], **given)
     assert same(numbers(model, optimizer), before)
 
 
 def test_what_does_not_count_and_an_optimizer_that_begins_with_infinity_are_fine():
     """A label out of range behind a mask, and an optimizer that remembers the best loss so far."""
     mask = np.arange(B) != np.full((T, 1), 2)
-    fit(*made(), cross_entropy, [(X, np.array([0, 1, C, 0]), mask)])
+    sr.fit(*made(), sr.cross_entropy, [(X, np.array([0, 1, C, 0]), mask)])
     best = optax.GradientTransformation(
         lambda params: {"best": jnp.array(jnp.inf)}, lambda g, state, params=None: (g, state)
     )
-    fit(*made(optax.chain(best, MOMENTUM)), cross_entropy, BATCHES)
+    sr.fit(*made(optax.chain(best, MOMENTUM)), sr.cross_entropy, BATCHES)
 
 
 def test_parameters_are_looked_at_first_and_evaluation_and_prediction_hide_nothing():
@@ -227,13 +212,16 @@ def test_parameters_are_looked_at_first_and_evaluation_and_prediction_hide_nothi
     parameter = r"a parameter that is not finite: 2 Linear/kernel NaN at \[4, 1\]"
     bad, labels = broken()
     for match, look in (
-        (parameter, lambda: fit(model, optimizer, cross_entropy, BATCHES)),
-        (parameter, lambda: evaluate(model, cross_entropy, BATCHES)),
-        (parameter, lambda: predict(model, X)),
-        ("evaluate got inputs .* in batch 1", lambda: evaluate(whole, cross_entropy, [BATCHES[0], (bad, labels)])),
-        ("evaluate got a loss of nan .*in batch 0", lambda: evaluate(whole, cross_entropy, [(X, np.full(B, C))])),
-        ("predict got inputs that are not finite, expected", lambda: predict(whole, broken(np.inf)[0])),
-        ("predict got inputs that are not finite in batch 1", lambda: predict(whole, [X, bad])),
+        (parameter, lambda: sr.fit(model, optimizer, sr.cross_entropy, BATCHES)),
+        (parameter, lambda: sr.evaluate(model, sr.cross_entropy, BATCHES)),
+        (parameter, lambda: sr.predict(model, X)),
+        (
+            "evaluate got inputs .* in batch 1",
+            lambda: sr.evaluate(whole, sr.cross_entropy, [BATCHES[0], (bad, labels)]),
+        ),
+        ("evaluate got a loss of nan .*in batch 0", lambda: sr.evaluate(whole, sr.cross_entropy, [(X, np.full(B, C))])),
+        ("predict got inputs that are not finite, expected", lambda: sr.predict(whole, broken(np.inf)[0])),
+        ("predict got inputs that are not finite in batch 1", lambda: sr.predict(whole, [X, bad])),
     ):
         with pytest.raises(FloatingPointError, match=match):
             look()

@@ -7,19 +7,10 @@ import pytest
 from flax import nnx
 
 import oracle
+import slax_rules as sr
 from oracle.local import OSTL as OracleOSTL
 from oracle.local import OTTT as OracleOTTT
 from slax_neurons import LI, Dropout, connect
-from slax_rules import (
-    OSTL,
-    OTTT,
-    UORO,
-    cross_entropy,
-    extend_trial,
-    gradients,
-    reward_gradient,
-    start_trial,
-)
 from stacks import gradients_of, inputs, pair, worst
 
 T, B, C = 9, 3, 4
@@ -39,13 +30,15 @@ def traces(model, rule, x, window, discount, mask):
     """The sum over the ends of windows of what a reward there finds, in one program; actions are given."""
 
     def run(model, x):
-        trial, found = start_trial(model, x.shape[1:], rule=rule), []
+        trial, found = sr.start_trial(model, x.shape[1:], rule=rule), []
         for first in range(0, T, window):
             part = slice(first, first + window)
             taken, counts = jnp.asarray(ACTIONS[part]), jnp.asarray(mask[part])
             options = {"rule": rule, "discount": discount, "mask": counts}
-            trial, _, _ = extend_trial(model, trial, cross_entropy, x[part], lambda _, taken=taken: taken, **options)
-            found.append(reward_gradient(trial, jnp.asarray(REWARDS[min(first + window, T) - 1])))
+            trial, _, _ = sr.extend_trial(
+                model, trial, sr.cross_entropy, x[part], lambda _, taken=taken: taken, **options
+            )
+            found.append(sr.reward_gradient(trial, jnp.asarray(REWARDS[min(first + window, T) - 1])))
         return jax.tree.map(lambda *leaves: sum(leaves), *found)
 
     return gradients_of(model, nnx.jit(run)(model, x))
@@ -53,7 +46,7 @@ def traces(model, rule, x, window, discount, mask):
 
 @pytest.mark.parametrize(
     "rule, theirs, window, discount",
-    [(OSTL(), OracleOSTL(), 4, 0.8), (OTTT(), OracleOTTT(), T, 1.0)],
+    [(sr.OSTL(), OracleOSTL(), 4, 0.8), (sr.OTTT(), OracleOTTT(), T, 1.0)],
     ids=["ostl", "ottt"],
 )
 def test_gradient_is_the_oracle_s_three_factors(rule, theirs, window, discount, x64):
@@ -79,13 +72,13 @@ def test_reward_of_one_is_supervised_learning_and_no_action_adds_nothing(x64):
     x, labels = inputs(T, B, 7), jnp.array([0, 3, 2])
 
     def found(model, mask):
-        trial = start_trial(model, (B, 7), rule=OSTL())
+        trial = sr.start_trial(model, (B, 7), rule=sr.OSTL())
         act = lambda outputs: jnp.broadcast_to(labels, outputs.shape[:2])  # noqa: E731
-        trial, _, _ = extend_trial(model, trial, cross_entropy, x, act, rule=OSTL(), mask=mask)
-        return reward_gradient(trial, jnp.ones(B))
+        trial, _, _ = sr.extend_trial(model, trial, sr.cross_entropy, x, act, rule=sr.OSTL(), mask=mask)
+        return sr.reward_gradient(trial, jnp.ones(B))
 
     ours = gradients_of(model, nnx.jit(found)(model, jnp.ones((T, B), bool)))
-    expected = gradients_of(model, gradients(model, cross_entropy, x, labels, rule=OSTL())[1])
+    expected = gradients_of(model, sr.gradients(model, sr.cross_entropy, x, labels, rule=sr.OSTL())[1])
     assert worst(ours, [{key: T * value for key, value in layer.items()} for layer in expected]) < 1e-11
     assert not any(leaf.any() for leaf in jax.tree.leaves(nnx.jit(found)(model, jnp.zeros((T, B), bool))))
 
@@ -95,7 +88,7 @@ def test_dropout_that_is_off_and_a_discount_of_zero_are_taken(mask):
     """Dropout with a mask for each step has a key that it does not use, which hides no key of a rule."""
     model = connect([nnx.Linear(7, C, rngs=nnx.Rngs(0)), LI(), Dropout(0.5, mask=mask, rngs=nnx.Rngs(1))])
     model.eval()
-    trial, x = start_trial(model, (B, 7), rule=OSTL()), inputs(T, B, 7, dtype=jnp.float32)
-    extend_trial(model, trial, cross_entropy, x, lambda y: y.argmax(axis=-1), rule=OSTL(), discount=0.0)
+    trial, x = sr.start_trial(model, (B, 7), rule=sr.OSTL()), inputs(T, B, 7, dtype=jnp.float32)
+    sr.extend_trial(model, trial, sr.cross_entropy, x, lambda y: y.argmax(axis=-1), rule=sr.OSTL(), discount=0.0)
     with pytest.raises(TypeError, match="random key in the state of UORO"):
-        start_trial(model, (B, 7), rule=UORO(rngs=nnx.Rngs(0)))
+        sr.start_trial(model, (B, 7), rule=sr.UORO(rngs=nnx.Rngs(0)))

@@ -107,14 +107,6 @@ def test_the_best_mean_on_validation_is_chosen_and_tested_alone(found):
         np.testing.assert_array_equal(found.test(name, 3), [run.test[3] for run in trials[best]])
 
 
-def test_all_rules_start_from_the_same_weights_and_seeds_differ(found):
-    one, other = ([nnx.state(run.network(0)[0]) for run in found.best[name]] for name in RULES)
-    jax.tree.map(np.testing.assert_array_equal, one, other)
-    kernels = [jax.tree.leaves(start)[1] for start in one]
-    assert not np.array_equal(*kernels)
-    assert len(jax.tree.leaves(found.best["bptt"][0]._states[3])) == 4  # weights and biases, no moments of Adam
-
-
 def test_tests_are_read_after_all_choices_and_once_for_each_run_that_was_chosen():
     read = []
 
