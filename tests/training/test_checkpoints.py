@@ -22,25 +22,14 @@ from training.small import SAMPLER, Killed, batch, killed_at, made, numbers, opt
 PLAIN = sr.BPTT()
 
 
-def run(
-    directory, *, rule=PLAIN, die_at=None, nodes=None, every=2, evaluate_every=3, best=None, batches=SAMPLER, **more
-):
+def run(directory, *, rule=PLAIN, die_at=None, nodes=None, evaluate_every=3, best=None, **more):
     """Trains; returns all numbers of the run."""
     model, optimizer = nodes or made()
-    history = sr.fit(
-        model,
-        optimizer,
-        sr.cross_entropy,
-        batches,
-        rule=rule,
-        epochs=2,
-        callbacks=[killed_at(die_at), sr.Every(3, lambda info: {"kernel": info.model.modules[0].kernel[...].sum()})],
-        held_out=[batch(2)],
-        evaluate_every=evaluate_every,
-        early_stopping=sr.EarlyStopping(patience=9, restore_best=True),
-        checkpoints=sr.Checkpoints(directory, every=every, best=best),
-        **more,
-    )
+    looks = [killed_at(die_at), sr.Every(3, lambda info: {"kernel": info.model.modules[0].kernel[...].sum()})]
+    options = {"rule": rule, "epochs": 2, "callbacks": looks, "held_out": [batch(2)], "evaluate_every": evaluate_every}
+    options |= {"early_stopping": sr.EarlyStopping(patience=9, restore_best=True)} | more
+    where = sr.Checkpoints(directory, every=2, best=best)
+    history = sr.fit(model, optimizer, sr.cross_entropy, SAMPLER, checkpoints=where, **options)
     arrays = [array.tolist() for array in numbers(model, rule, optimizer)]
     return arrays, history.losses.tolist(), history.records, history.best_step
 

@@ -138,6 +138,7 @@ CALLS = {
     "trial: actions": (lambda: acts(act=lambda y: y[-1].argmax(-1)), r"actions of shape \[4\] .* expected \[6, 4, ...\]"),
     "trial: rewards": (lambda: sr.reward_gradient(trial(), jnp.ones((T, B))), r"rewards of shape \[6, 4\], expected \[4\]"),
     "trial: alpha of FPTT": (lambda: sr.fptt(optax.sgd(0.1), alpha=0.0), "fptt got alpha=0.0, .*expected alpha > 0"),
+    "trial: variant of FPTT": (lambda: sr.fptt(optax.sgd(0.1), variant="own"), "variant='own', expected one of official"),
     "trial: no parameters": (lambda: paper(jnp.ones(3)), "fptt got no parameters"),
     "trial: no gradient": (lambda: paper(jnp.ones(3), jnp.ones(3)), 'fptt got no gradient_at for variant="paper"'),
     "trial: no FPTT": (lambda: sr.fptt_average(optax.sgd(0.1).init(X), X), "an optimizer state with 0 states of fptt in it"),

@@ -180,7 +180,7 @@ def fit(
                     still = silent_layers(graphdef, part_here(run.state), first) if silent else []
                     if names := [name for name in still if name in silent]:
                         warnings.warn(told_of_silence(names), UserWarning, stacklevel=2)
-                    silent = []
+                    first, silent = None, []
                     run.progress = run.progress._replace(epoch=run.progress.epoch + 1, batches=0)
             run.save()
         except StepNotFinite as bad:
