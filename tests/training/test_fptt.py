@@ -34,24 +34,19 @@ class Loop:
     def restart(self, w):
         self.multiplier, self.average = np.zeros_like(w), w
 
-    def step(self, gradient, w, move):
+    def step(self, gradient, w):
         alpha, multiplier, average = self.alpha, self.multiplier, self.average
         if self.variant == "official":
             # The gradient of l_t - <lambda, W> + alpha/2 |W - Wbar|^2.
-            new = w + move(gradient(w) - multiplier + alpha * (w - average))
+            new = w - 0.1 * (gradient(w) - multiplier + alpha * (w - average))
             self.multiplier = multiplier - alpha * (new - average)
             self.average = (1 - self.beta) * average + self.beta * new - self.beta / alpha * self.multiplier
             return new
         # The gradient of l_t + alpha/2 |W - Wbar - lambda / (2 alpha)|^2.
-        new = w + move(gradient(w) + alpha * (w - average - multiplier / (2 * alpha)))
-        of = {"slax001": new, "head": w}.get(self.variant)
-        self.multiplier = gradient(new) if of is None else multiplier - alpha * (of - average)
-        self.average = (average + (new if of is None else of)) / 2 - self.multiplier / (2 * alpha)
+        new = w - 0.1 * (gradient(w) + alpha * (w - average - multiplier / (2 * alpha)))
+        self.multiplier = gradient(new) if self.variant == "paper" else multiplier - alpha * (new - average)
+        self.average = (average + new) / 2 - self.multiplier / (2 * alpha)
         return new
-
-
-def sgd(rate=0.1):
-    return lambda g: -rate * g
 
 
 def gradient_of_step(t):
@@ -76,12 +71,12 @@ def ours(transformation, n_steps):
     return path, states
 
 
-def theirs(loop, move, n_steps, restart_every=None):
+def theirs(loop, n_steps, restart_every):
     w, path = np.asarray(ravel_pytree(START)[0]), []
     for t in range(n_steps):
         if restart_every and t % restart_every == 0:
             loop.restart(w)
-        w = loop.step(gradient_of_step(t), w, move)
+        w = loop.step(gradient_of_step(t), w)
         path.append(w)
     return path
 
@@ -93,7 +88,7 @@ def test_equals_the_loop_of_its_source(variant, reset_every):
     options = {"alpha": 0.8, "beta": 0.3} if variant == "official" else {"alpha": 0.8}
     reference = Loop(variant, np.asarray(ravel_pytree(START)[0]), **options)
     path, state = ours(fptt(optax.sgd(0.1), variant=variant, reset_every=reset_every, **options), 8)
-    np.testing.assert_allclose(path, theirs(reference, sgd(), 8, restart_every=reset_every), rtol=1e-12)
+    np.testing.assert_allclose(path, theirs(reference, 8, reset_every), rtol=1e-12)
     np.testing.assert_allclose(ravel_pytree(state.multiplier)[0], reference.multiplier, rtol=1e-9)
     np.testing.assert_allclose(ravel_pytree(state.average)[0], reference.average, rtol=1e-9)
 
