@@ -8,8 +8,6 @@ from flax import nnx
 
 import oracle
 import slax_rules as sr
-from oracle.local import OSTL as OracleOSTL
-from oracle.local import OTTT as OracleOTTT
 from slax_neurons import LI, Dropout, connect
 from stacks import gradients_of, inputs, pair, worst
 
@@ -46,7 +44,7 @@ def traces(model, rule, x, window, discount, mask):
 
 @pytest.mark.parametrize(
     "rule, theirs, window, discount",
-    [(sr.OSTL(), OracleOSTL(), 4, 0.8), (sr.OTTT(), OracleOTTT(), T, 1.0)],
+    [(sr.OSTL(), oracle.OSTL(), 4, 0.8), (sr.OTTT(), oracle.OTTT(), T, 1.0)],
     ids=["ostl", "ottt"],
 )
 def test_gradient_is_the_oracle_s_three_factors(rule, theirs, window, discount, x64):
