@@ -104,7 +104,6 @@ CALLS = {
     "number of batches": (lambda: train(7), "Got int 7 as batches, expected a list of batches"),
     "class of a sampler": (lambda: train(sr.Sampler), r"Got the class Sampler as batches, .* Make one: Sampler\(...\)"),
     "iterator of two epochs": (lambda: train(iter(BATCHES), epochs=2), "a list_iterator as batches of 2 epochs, but it"),
-    "number to evaluate": (lambda: evaluated(7), "Got int 7 as batches, expected a list of batches"),
     "no entry to evaluate": (lambda: evaluated([(X, LABELS, NO_ENTRY)]), "masks without a single true entry"),
     "carry for several": (lambda: sr.predict(made()[0], [X], carry=()), "a carry for several batches, expected it for one"),
     "patience": (lambda: sr.EarlyStopping(patience=0), "patience=0"),

@@ -78,14 +78,12 @@ class Call(NamedTuple):
 
     Args:
         state: state after the call.
-        healthy: whether all steps so far were finite.
         losses: losses, of which the first `steps` belong to this call.
         steps: number of steps in the call.
         batch: function that returns the batch of a step of this call, by its number.
     """
 
     state: nnx.State
-    healthy: Array
     losses: Array
     steps: int
     batch: Callable[[int], Batch]
@@ -107,7 +105,7 @@ def run_epoch(
             count = min([STEPS_PER_CALL, batches.steps - done, *(every - step % every for every in intervals)])
             first, last = np.int32(done), np.int32(done + count)
             state, healthy, losses = _sampled_steps(train, batches.sample, state, healthy, key, first, last)
-            yield Call(state, healthy, losses, count, lambda index, first=done: batches.batch(epoch, first + index))
+            yield Call(state, losses, count, lambda index, first=done: batches.batch(epoch, first + index))
             step, done = step + count, done + count
         return
     stream = iter(batches(epoch))
@@ -126,7 +124,7 @@ def run_epoch(
             batch = split_batch(batch, train.program.mesh)
         state, healthy, losses = _one_step(train, state, healthy, batch)
         done += 1
-        yield Call(state, healthy, losses, 1, lambda index, batch=batch: batch)
+        yield Call(state, losses, 1, lambda index, batch=batch: batch)
     if done == 0:
         raise ValueError(
             f"Epoch {epoch} gave no batches, expected at least one. An iterator or a generator can be read only once: "

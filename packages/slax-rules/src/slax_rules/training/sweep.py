@@ -122,21 +122,21 @@ def sweep(
         for name, rule in rules.items()
     }
     with closing(make_bar(total, 0, progress)) as bar:
+
+        def trained(name: str, rate: float, seed: int) -> Run:
+            start = nnx.state(_network(make_model, rules[name], seed))
+            run = _train(settings[name], start, _for_seed(batches, seed), evaluate_at, (name, rate, seed))
+            if validation is not None:
+                run.validation.update(_scores(run, loss_fn, _for_seed(validation, seed), metric))
+            bar.set_postfix({"rule": name, "rate": rate, "seed": seed}, refresh=False)
+            bar.update(1)
+            return run
+
         for name in rules:
-
-            def trained(rate: float, seed: int, name: str = name) -> Run:
-                start = nnx.state(_network(make_model, rules[name], seed))
-                run = _train(settings[name], start, _for_seed(batches, seed), evaluate_at, (name, rate, seed))
-                if validation is not None:
-                    run.validation.update(_scores(run, loss_fn, _for_seed(validation, seed), metric))
-                bar.set_postfix({"rule": name, "rate": rate, "seed": seed}, refresh=False)
-                bar.update(1)
-                return run
-
-            found.trials[name] = [[trained(rate, seed) for seed in numbers[:count]] for rate in rates]
+            found.trials[name] = [[trained(name, rate, seed) for seed in numbers[:count]] for rate in rates]
             chosen = _choose(name, found, validation is not None)
-            found.chosen[name] = rates[chosen]
-            found.best[name] = found.trials[name][chosen] + [trained(rates[chosen], seed) for seed in numbers[count:]]
+            rate = found.chosen[name] = rates[chosen]
+            found.best[name] = found.trials[name][chosen] + [trained(name, rate, seed) for seed in numbers[count:]]
             for run in () if test is None else found.best[name]:
                 run.test.update(_scores(run, loss_fn, _for_seed(test, run.seed), metric))
     return found
