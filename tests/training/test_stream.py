@@ -14,6 +14,7 @@ import slax_rules as sr
 from slax_neurons import LI, LIF, Dropout, connect
 from training.small import optimizer_of
 
+pytestmark = pytest.mark.usefixtures("x64")  # all numbers are float64
 T, B, N, C = 20, 3, 6, 4
 SAME = 1e-12
 SGD, STILL = optax.sgd(0.1, momentum=0.9), optax.sgd(0.0)
@@ -21,11 +22,6 @@ DRAWS = np.random.default_rng(0)
 INPUTS, LABELS = (DRAWS.random((T, B, N)) < 0.4).astype(np.float64), DRAWS.integers(0, C, (T, B))
 FIRST, SECOND = (INPUTS[:5], LABELS[:5]), (INPUTS[5:10], LABELS[5:10])
 RESET, NONE = np.array([False, True, False]), np.zeros(B, bool)  # NONE runs the program of RESET, which None does not
-
-
-@pytest.fixture(autouse=True)
-def _x64(x64):
-    """All numbers are float64."""
 
 
 def made():
