@@ -1,67 +1,51 @@
-"""Measurements on several devices, as JSON: `python eight_devices.py [RULE...]`, with eight virtual devices of a CPU.
+"""Several devices give the numbers of one, and share the work: tests for a process with eight virtual devices of a CPU.
 
-A process of its own, since the number of devices is fixed when JAX starts. It measures one rule of each kind and more, or
-only the rules that are named.
+`in_a_process` runs them, since the number of devices is fixed when JAX starts.
 """
 
-import json
 import os
+import re
+import subprocess
 import sys
-from pathlib import Path
-
-if __name__ == "__main__":
-    # A device waits for the others in a thread of XLA's pool, which has one for each device and processor.
-    os.environ["NPROC"] = "64"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+import slax_rules as sr
 from slax_neurons import LI, LIF, Dropout, Edge, RunningNorm, connect
-from slax_rules import (
-    RULES,
-    Sampler,
-    SequenceLoss,
-    accuracy,
-    cross_entropy,
-    evaluate,
-    firing_rate,
-    fit,
-    gradients,
-    predict,
-    split_batch,
-    train_online,
-)
+from slax_rules.loop.devices import as_mesh
+from slax_rules.loop.entry import Program, run_program
+from training.small import MOMENTUM as SGD
+from training.small import optimizer_of
 
 T, B, N, H, C = 6, 8, 3, 4, 3
 DEVICES = 8
-SGD = optax.sgd(0.1, momentum=0.9)
-MEAN = SequenceLoss(lambda y, labels, *mask: cross_entropy(y.mean(axis=0), labels))
-PENALTIES = (firing_rate(0.1, 3.0),)
+MEAN = sr.SequenceLoss(lambda y, labels, *mask: sr.cross_entropy(y.mean(axis=0), labels))
+PENALTIES = (sr.firing_rate(0.1, 3.0),)
 # Autodiff, influence of all parameters, eligibility, recurrence, traces of outputs, traces of inputs, weights of the rule that
 # learn, losses of layers, targets in place of errors, another optimizer
-KINDS = (
-    "bptt",
-    "rtrl",
-    "ostl",
-    "ostl_with_recurrence",
-    "otpe",
-    "pp_prop",
-    "e_prop_adaptive",
-    "decolle",
-    "drtp",
-    "fptt",
-)
+KINDS = ["bptt", "rtrl", "ostl", "ostl_with_recurrence", "otpe"]
+KINDS += ["pp_prop", "e_prop_adaptive", "decolle", "drtp", "fptt"]
 WITH_EDGES = ("bptt", "ostl_with_recurrence", "e_prop_random", "e_prop_adaptive")
 DRAWS = np.random.default_rng(0)
 INPUTS, LABELS = (DRAWS.random((T, B, N)) < 0.5).astype(float), np.arange(B) % C
 # Some devices have samples that do not count, and of eight one has nothing but such; one window is masked whole.
 MASK = (DRAWS.random((T, B)) < 0.5) & (np.arange(B) > 0) & (np.arange(T) > 1)[:, None]
+
+
+def in_a_process(selected):
+    """Runs the tests of this file whose names are selected; returns the code of the exit and what was printed."""
+    # A device waits for the others in a thread of XLA's pool, which has one for each device and processor.
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    command = [sys.executable, "-m", "pytest", "-xq", "-n", "0", "-p", "no:cacheprovider", __file__, "-k", selected]
+    env = os.environ | {"NPROC": "64", "XLA_FLAGS": flags}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=1800)
+    return done.returncode, done.stdout
 
 
 def make(*, dtype=jnp.float64, modules=(), edges=False):
@@ -76,7 +60,7 @@ def make(*, dtype=jnp.float64, modules=(), edges=False):
 def batch(devices, dtype=np.float64):
     """Inputs, labels and mask, split over devices."""
     whole = tuple(map(jnp.asarray, (INPUTS.astype(dtype), LABELS, MASK)))
-    return split_batch(whole, jax.devices()[:devices]) if devices > 1 else whole
+    return sr.split_batch(whole, jax.devices()[:devices]) if devices > 1 else whole
 
 
 def deviation(measure, devices=DEVICES):
@@ -88,21 +72,21 @@ def deviation(measure, devices=DEVICES):
 
 def of_rule(name):
     """The gradient in windows under a mask, or the loss and the parameters after training online, which rules have in turn."""
+    entry = sr.RULES[name]
 
     def measure(devices):
-        entry, model = RULES[name], make(edges=name in WITH_EDGES)
+        model = make(edges=name in WITH_EDGES)
         rule = entry.make(rngs=nnx.Rngs(5), model=model)
-        both = (model, rule) if jax.tree.leaves(nnx.state(rule, nnx.Param)) else model
-        optimizer = nnx.Optimizer(both, entry.optimizer(SGD) if entry.optimizer else SGD, wrt=nnx.Param)
+        optimizer = optimizer_of(model, rule, entry.optimizer(SGD) if entry.optimizer else SGD)
         inputs, labels, mask = batch(devices)
-        options, found = {"rule": rule, "window": 2, "penalties": PENALTIES}, []
-        if "online" not in entry.updates or list(RULES).index(name) % 2:
-            found += gradients(model, MEAN, inputs, labels, mask, **options)
+        options = {"rule": rule, "window": 2, "penalties": PENALTIES}
+        if "online" not in entry.updates or list(sr.RULES).index(name) % 2:
+            found = sr.gradients(model, MEAN, inputs, labels, mask, **options)
         else:
-            found += [train_online(model, optimizer, cross_entropy, inputs, labels, mask, **options)]
-        return found, nnx.state(both, nnx.Param)
+            found = sr.train_online(model, optimizer, sr.cross_entropy, inputs, labels, mask, **options)
+        return found, nnx.state((model, rule), nnx.Param)
 
-    return deviation(measure, 2 if name in ("ottt", "rtrl") else DEVICES)
+    return measure
 
 
 def of_norms(devices):
@@ -112,7 +96,11 @@ def of_norms(devices):
     layers = [norms[0], LIF(threshold=0.4, param_dtype=jnp.float64), nnx.BatchNorm(H, **options)]
     model = connect([*layers, nnx.Linear(H, C, **options)], [Edge(1, 0, 2, norms[1])])
     inputs, labels, mask = batch(devices)
-    return gradients(model, cross_entropy, inputs, labels, mask), nnx.state(model, nnx.BatchStat)
+    return sr.gradients(model, sr.cross_entropy, inputs, labels, mask), nnx.state(model, nnx.BatchStat)
+
+
+def there(devices):
+    return {"devices": jax.devices()[:devices] if devices > 1 else None}
 
 
 def of_fit(devices):
@@ -120,14 +108,13 @@ def of_fit(devices):
     rngs = nnx.Rngs(1)
     norm = nnx.BatchNorm(H, rngs=rngs, param_dtype=jnp.float64, dtype=jnp.float64)
     model = make(modules=[norm, Dropout(0.3, mask="sequence", rngs=rngs)])
-    optimizer = nnx.Optimizer(model, SGD, wrt=nnx.Param)
-    there = {"devices": jax.devices()[:devices] if devices > 1 else None}
+    optimizer, where = optimizer_of(model), there(devices)
     batches = [(INPUTS, LABELS, MASK), (INPUTS[::-1], LABELS, MASK)]
-    history = fit(model, optimizer, cross_entropy, batches, epochs=2, **there)
+    history = sr.fit(model, optimizer, sr.cross_entropy, batches, epochs=2, **where)
     held_out = [(INPUTS, LABELS), (INPUTS[:, :5], LABELS[:5])]
-    found = evaluate(model, cross_entropy, held_out, metrics={"accuracy": accuracy}, **there)
+    found = sr.evaluate(model, sr.cross_entropy, held_out, metrics={"accuracy": sr.accuracy}, **where)
     floats = [leaf for leaf in jax.tree.leaves(nnx.state((model, optimizer))) if leaf.dtype == jnp.float64]
-    return floats, history.losses, found, predict(model, INPUTS, **there)
+    return floats, history.losses, found, sr.predict(model, INPUTS, **where)
 
 
 def of_sampled_fit(devices):
@@ -137,18 +124,14 @@ def of_sampled_fit(devices):
         inputs = jax.random.bernoulli(key, 0.4, (T, B, N)).astype(float)
         return inputs, jnp.tile(jnp.arange(B) % C, (T, 1)), inputs[..., 0] > 0
 
-    model, sampler = make(), Sampler(sample, jax.random.key(3), 3)
-    optimizer = nnx.Optimizer(model, SGD, wrt=nnx.Param)
-    options = {"rule": RULES["ottt"].make(), "update": "online", "window": 3}
-    there = {"devices": jax.devices()[:devices] if devices > 1 else None}
-    history = fit(model, optimizer, cross_entropy, sampler, **options, **there)
+    model, sampler = make(), sr.Sampler(sample, jax.random.key(3), 3)
+    options = {"rule": sr.RULES["ottt"].make(), "update": "online", "window": 3, **there(devices)}
+    history = sr.fit(model, optimizer_of(model), sr.cross_entropy, sampler, **options)
     return nnx.state(model, nnx.Param), history.losses
 
 
 def of_sharded_weights(devices):
     """Units of each layer split by hand, as docs/scaling.md says: all weights in one program, and nothing of ours."""
-    from jax.sharding import Mesh, NamedSharding, PartitionSpec
-
     model = make()
     if devices > 1:
         mesh = Mesh(np.array(jax.devices()[:4]), ("units",))
@@ -157,59 +140,63 @@ def of_sharded_weights(devices):
             kernel = model.modules[index].kernel
             kernel[...] = jax.device_put(kernel[...], columns)
     inputs, labels, _ = batch(1)
-    return gradients(model, cross_entropy, inputs, labels, rule=RULES["ostl"].make(), window=2)
+    return sr.gradients(model, sr.cross_entropy, inputs, labels, rule=sr.RULES["ostl"].make(), window=2)
 
 
-def program_text(name):
-    """The compiled program of a gradient on eight devices."""
-    from slax_rules.loop.devices import as_mesh
-    from slax_rules.loop.entry import Program, run_program
+@pytest.mark.parametrize("name", KINDS)
+def test_a_rule_gives_the_numbers_of_one_device(name, x64):
+    assert deviation(of_rule(name), 2 if name == "rtrl" else DEVICES) < 1e-12
 
+
+@pytest.mark.parametrize("name", sorted(sr.RULES.keys() - {"uoro", *KINDS}))
+def test_another_rule_gives_the_numbers_of_one_device(name, x64):
+    assert deviation(of_rule(name), 2 if name == "ottt" else DEVICES) < 1e-12
+
+
+@pytest.mark.filterwarnings("ignore:scatter inputs have incompatible types")
+@pytest.mark.parametrize("measure", [of_norms, of_fit, of_sampled_fit, of_sharded_weights])
+def test_what_is_trained_and_measured_is_that_of_one_device(measure, x64):
+    """Flax's BatchNorm keeps its statistics in float32."""
+    with jax.numpy_dtype_promotion("standard"):
+        assert deviation(measure) < 1e-12
+
+
+def test_each_device_works_on_its_share_alone():
+    """Products have the rows of a device's samples, of all steps, and only sums go from device to device."""
     inputs, labels, _ = batch(DEVICES, np.float32)
-    graphdef, state = nnx.split((make(dtype=jnp.float32), RULES[name].make(), None))
-    program = Program(graphdef, cross_entropy, "none", None, as_mesh(jax.devices()))
-    return run_program.lower(program, state, inputs, labels, None, None).compile().as_text()
+    graphdef, state = nnx.split((make(dtype=jnp.float32), sr.RULES["ostl"].make(), None))
+    program = Program(graphdef, sr.cross_entropy, "none", None, as_mesh(jax.devices()))
+    text = run_program.lower(program, state, inputs, labels, None, None).compile().as_text()
+    rows = {int(count) for count in re.findall(r"= f32\[(\d+),\d+\]\S* dot\(", text)}
+    assert T * B // DEVICES in rows and not {T * B, B} & rows
+    assert set(re.findall(r" (all-[a-z]+|collective-permute|reduce-scatter)\(", text)) == {"all-reduce"}
 
 
-def refusals():
-    """What is said to batches that cannot be split, models that differ from device to device, and a step that is not finite."""
-    model, (inputs, labels, _) = make(), batch(DEVICES)
-    optimizer = nnx.Optimizer(model, SGD, wrt=nnx.Param)
-    diverging = nnx.Optimizer(model, optax.sgd(jnp.nan), wrt=nnx.Param)
-    drawing = connect([nnx.Linear(N, C, rngs=nnx.Rngs(0)), nnx.Dropout(0.1, rngs=nnx.Rngs(0)), LI()])
-    stepwise = make(modules=[Dropout(0.3, mask="step", rngs=nnx.Rngs(1))])
-    seven = (INPUTS[:, :7], LABELS[:7])
-    attempts = {
-        "batch": lambda: fit(model, optimizer, cross_entropy, [seven], devices=jax.devices()),
-        "key": lambda: gradients(stepwise, cross_entropy, inputs, labels),
-        "stream": lambda: gradients(drawing, cross_entropy, inputs, labels),
-        "uoro": lambda: gradients(model, cross_entropy, inputs, labels, rule=RULES["uoro"].make(rngs=nnx.Rngs(5))),
-        "rate": lambda: fit(model, diverging, cross_entropy, [(INPUTS, LABELS)], devices=jax.devices()),
-    }
-    return {name: said(attempt) for name, attempt in attempts.items()}
+def fitted(one, transformation=SGD):
+    model = make()
+    return sr.fit(model, optimizer_of(model, None, transformation), sr.cross_entropy, [one], devices=jax.devices())
 
 
-def said(attempt):
-    try:
-        attempt()
-    except (TypeError, ValueError, FloatingPointError) as error:
-        return str(error)
-    return "nothing"
+def shared(model, **options):
+    return sr.gradients(model, sr.cross_entropy, *batch(DEVICES)[:2], **options)
 
 
-def main():
-    chosen = sys.argv[1:]
-    with jax.enable_x64(True):
-        measured = {name: of_rule(name) for name in chosen or KINDS}
-        results = {"measured": measured}
-        if not chosen:
-            for measure in (of_norms, of_fit, of_sampled_fit, of_sharded_weights):
-                measured[measure.__name__] = deviation(measure)
-            results["refusals"] = refusals()
-    if not chosen:
-        results["program"] = program_text("ostl")
-    json.dump(results, sys.stdout)
+def drawing(drop):
+    return connect([nnx.Linear(N, C, rngs=nnx.Rngs(0), param_dtype=jnp.float64), drop, LI(param_dtype=jnp.float64)])
 
 
-if __name__ == "__main__":
-    main()
+REFUSED = {
+    "a batch of 7 samples for 8 devices, expected a multiple of 8": lambda: fitted((INPUTS[:, :7], LABELS[:7])),
+    r'a random key in its state, .* Use Dropout\(..., mask="sequence"\)': lambda: shared(
+        drawing(Dropout(0.3, mask="step", rngs=nnx.Rngs(1)))
+    ),
+    "Use slax_neurons.Dropout in place of nnx.Dropout": lambda: shared(drawing(nnx.Dropout(0.1, rngs=nnx.Rngs(0)))),
+    "a random key in its state, .* UORO": lambda: shared(make(), rule=sr.RULES["uoro"].make(rngs=nnx.Rngs(5))),
+    "stopped at step 1 .* the update makes .* NaN": lambda: fitted((INPUTS, LABELS), optax.sgd(jnp.nan)),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_cannot_be_split_or_is_not_finite_is_told(message, x64):
+    with pytest.raises((TypeError, ValueError, FloatingPointError), match=message):
+        REFUSED[message]()

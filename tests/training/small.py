@@ -7,7 +7,7 @@ import optax
 from flax import nnx
 
 from slax_neurons import LI, LIF, connect
-from slax_rules import Sampler
+from slax_rules import Every, Sampler, cross_entropy, fit
 
 T, B, N, C = 6, 4, 5, 3
 MOMENTUM = optax.sgd(0.1, momentum=0.9)  # one object: another one would be another program
@@ -17,12 +17,28 @@ class Killed(Exception):
     """What ends a run in the middle."""
 
 
+def killed_at(step):
+    """A callback that ends a run."""
+
+    def look(info):
+        if info.step == step:
+            raise Killed
+
+    return Every(1, look)
+
+
+def optimizer_of(model, rule=None, transformation=MOMENTUM):
+    """An optimizer of a model, and of a rule that has parameters."""
+    learns = rule is not None and jax.tree.leaves(nnx.state(rule, nnx.Param))
+    return nnx.Optimizer((model, rule) if learns else model, transformation, wrt=nnx.Param)
+
+
 def made(transformation=MOMENTUM, *, hidden=6, modules=(), dtype=jnp.float32):
     """The model and an optimizer of it."""
     rngs = nnx.Rngs(0)
     first, second = (nnx.Linear(*sizes, rngs=rngs, param_dtype=dtype) for sizes in ((N, hidden), (hidden, C)))
     model = connect([first, *modules, LIF(threshold=0.5, param_dtype=dtype), second, LI(param_dtype=dtype)])
-    return model, nnx.Optimizer(model, transformation, wrt=nnx.Param)
+    return model, optimizer_of(model, transformation=transformation)
 
 
 def batch(seed, dtype=np.float32):
@@ -38,6 +54,13 @@ def sample(key):
 
 
 SAMPLER = Sampler(sample, jax.random.key(1), steps=4)
+
+
+def trained(source, loss_fn=cross_entropy, **options):
+    """The losses and the numbers of the model after a run."""
+    model, optimizer = made()
+    history = fit(model, optimizer, loss_fn, source, **options)
+    return [history.losses, *numbers(model)]
 
 
 def numbers(*nodes):

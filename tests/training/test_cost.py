@@ -56,10 +56,3 @@ def test_memory_and_time_are_measured():
     assert found.bptt_bytes < found.bptt_temporary_bytes < 3 * found.bptt_bytes
     assert "measured" in str(found)
     assert "measured" not in str(cost(model(), OSTL(), (T, B, I), measure=False))
-
-
-def test_a_shape_without_time_and_no_repeats_are_errors():
-    with pytest.raises(ValueError, match=r"expected that of inputs, \[T, B, features...\]"):
-        cost(model(), OSTL(), (B, I))
-    with pytest.raises(ValueError, match="repeats=0, expected 1 or more"):
-        cost(model(), OSTL(), (T, B, I), repeats=0)

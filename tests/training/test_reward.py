@@ -7,21 +7,8 @@ import pytest
 from flax import nnx
 
 import oracle
-from oracle.local import OSTL as OracleOSTL
-from oracle.local import OTTT as OracleOTTT
+import slax_rules as sr
 from slax_neurons import LI, Dropout, connect
-from slax_rules import (
-    OSTL,
-    OTTT,
-    UORO,
-    Adaptive,
-    SequenceLoss,
-    cross_entropy,
-    extend_trial,
-    gradients,
-    reward_gradient,
-    start_trial,
-)
 from stacks import gradients_of, inputs, pair, worst
 
 T, B, C = 9, 3, 4
@@ -41,13 +28,15 @@ def traces(model, rule, x, window, discount, mask):
     """The sum over the ends of windows of what a reward there finds, in one program; actions are given."""
 
     def run(model, x):
-        trial, found = start_trial(model, x.shape[1:], rule=rule), []
+        trial, found = sr.start_trial(model, x.shape[1:], rule=rule), []
         for first in range(0, T, window):
             part = slice(first, first + window)
             taken, counts = jnp.asarray(ACTIONS[part]), jnp.asarray(mask[part])
             options = {"rule": rule, "discount": discount, "mask": counts}
-            trial, _, _ = extend_trial(model, trial, cross_entropy, x[part], lambda _, taken=taken: taken, **options)
-            found.append(reward_gradient(trial, jnp.asarray(REWARDS[min(first + window, T) - 1])))
+            trial, _, _ = sr.extend_trial(
+                model, trial, sr.cross_entropy, x[part], lambda _, taken=taken: taken, **options
+            )
+            found.append(sr.reward_gradient(trial, jnp.asarray(REWARDS[min(first + window, T) - 1])))
         return jax.tree.map(lambda *leaves: sum(leaves), *found)
 
     return gradients_of(model, nnx.jit(run)(model, x))
@@ -55,7 +44,7 @@ def traces(model, rule, x, window, discount, mask):
 
 @pytest.mark.parametrize(
     "rule, theirs, window, discount",
-    [(OSTL(), OracleOSTL(), 4, 0.8), (OTTT(), OracleOTTT(), T, 1.0)],
+    [(sr.OSTL(), oracle.OSTL(), 4, 0.8), (sr.OTTT(), oracle.OTTT(), T, 1.0)],
     ids=["ostl", "ottt"],
 )
 def test_gradient_is_the_oracle_s_three_factors(rule, theirs, window, discount, x64):
@@ -81,49 +70,23 @@ def test_reward_of_one_is_supervised_learning_and_no_action_adds_nothing(x64):
     x, labels = inputs(T, B, 7), jnp.array([0, 3, 2])
 
     def found(model, mask):
-        trial = start_trial(model, (B, 7), rule=OSTL())
+        trial = sr.start_trial(model, (B, 7), rule=sr.OSTL())
         act = lambda outputs: jnp.broadcast_to(labels, outputs.shape[:2])  # noqa: E731
-        trial, _, _ = extend_trial(model, trial, cross_entropy, x, act, rule=OSTL(), mask=mask)
-        return reward_gradient(trial, jnp.ones(B))
+        trial, _, _ = sr.extend_trial(model, trial, sr.cross_entropy, x, act, rule=sr.OSTL(), mask=mask)
+        return sr.reward_gradient(trial, jnp.ones(B))
 
     ours = gradients_of(model, nnx.jit(found)(model, jnp.ones((T, B), bool)))
-    expected = gradients_of(model, gradients(model, cross_entropy, x, labels, rule=OSTL())[1])
+    expected = gradients_of(model, sr.gradients(model, sr.cross_entropy, x, labels, rule=sr.OSTL())[1])
     assert worst(ours, [{key: T * value for key, value in layer.items()} for layer in expected]) < 1e-11
     assert not any(leaf.any() for leaf in jax.tree.leaves(nnx.jit(found)(model, jnp.zeros((T, B), bool))))
 
 
-def test_what_cannot_be_a_trial_is_refused():
-    layers, x = [nnx.Linear(7, C, rngs=nnx.Rngs(0)), LI()], inputs(T, B, 7, dtype=jnp.float32)
-    model = connect(layers)
-    trial = start_trial(model, (B, 7), rule=OSTL())
-    whole = SequenceLoss(lambda outputs, actions: cross_entropy(outputs.mean(axis=0), actions[-1]))
-    adaptive = OSTL(route=Adaptive(model, rngs=nnx.Rngs(0)))
-
-    def extend(x=x, act=lambda y: y.argmax(axis=-1), loss_fn=cross_entropy, **options):
-        return extend_trial(model, trial, loss_fn, x, act, rule=OSTL(), **options)
-
-    for error, match, call in (
-        (TypeError, "random key in the state", lambda: start_trial(model, (B, 7), rule=UORO(rngs=nnx.Rngs(0)))),
-        (TypeError, "with parameters of its own", lambda: start_trial(model, (B, 7), rule=adaptive)),
-        (ValueError, r"discount=1.5, expected a number in \[0, 1\]", lambda: extend(discount=1.5)),
-        (TypeError, "got a SequenceLoss.*pass it to reward_gradient", lambda: extend(loss_fn=whole)),
-        (ValueError, r"so 2 samples, expected the 3 samples.*Start another trial", lambda: extend(x[:, :2])),
-        (ValueError, r"mask of bool\[3, 9\], expected bool\[9, 3\]", lambda: extend(mask=jnp.ones((B, T), bool))),
-        (
-            ValueError,
-            r"actions of shape \[3\] .* expected \[9, 3, ...\]",
-            lambda: extend(act=lambda y: y[-1].argmax(-1)),
-        ),
-        (ValueError, r"rewards of shape \[9, 3\], expected \[3\]", lambda: reward_gradient(trial, jnp.ones((T, B)))),
-    ):
-        with pytest.raises(error, match=match):
-            call()
-    for mask in ("sequence", "step"):  # a trial starts each sample from the same state, in which the masks would be
-        drops = connect([*layers, Dropout(0.5, mask=mask, rngs=nnx.Rngs(1))])
-        with pytest.raises(TypeError, match=r"call model.eval\(\) to switch dropout off"):
-            start_trial(drops, (B, 7), rule=OSTL())
-        drops.eval()
-        start_trial(drops, (B, 7), rule=OSTL())
-        with pytest.raises(TypeError, match="random key in the state of UORO"):
-            start_trial(drops, (B, 7), rule=UORO(rngs=nnx.Rngs(0)))
-    extend(discount=0.0)
+@pytest.mark.parametrize("mask", ["sequence", "step"])
+def test_dropout_that_is_off_and_a_discount_of_zero_are_taken(mask):
+    """Dropout with a mask for each step has a key that it does not use, which hides no key of a rule."""
+    model = connect([nnx.Linear(7, C, rngs=nnx.Rngs(0)), LI(), Dropout(0.5, mask=mask, rngs=nnx.Rngs(1))])
+    model.eval()
+    trial, x = sr.start_trial(model, (B, 7), rule=sr.OSTL()), inputs(T, B, 7, dtype=jnp.float32)
+    sr.extend_trial(model, trial, sr.cross_entropy, x, lambda y: y.argmax(axis=-1), rule=sr.OSTL(), discount=0.0)
+    with pytest.raises(TypeError, match="random key in the state of UORO"):
+        sr.start_trial(model, (B, 7), rule=sr.UORO(rngs=nnx.Rngs(0)))

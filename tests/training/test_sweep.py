@@ -9,23 +9,13 @@ from flax import nnx
 from matplotlib.figure import Figure
 from scipy import stats
 
+import slax_rules as sr
 from slax_neurons import LI, LIF, connect
-from slax_rules import (
-    BPTT,
-    OTTT,
-    RULES,
-    Interval,
-    Sampler,
-    SequenceLoss,
-    cross_entropy,
-    evaluate,
-    fptt,
-    sweep,
-    train_offline,
-    train_online,
-)
+from training.small import optimizer_of
 
 RATES, STEPS = (0.01, 0.1), 4
+BPTT = {"bptt": sr.BPTT()}
+RULES = BPTT | {"ottt": sr.OTTT()}
 
 
 def make_model(rngs):
@@ -39,7 +29,7 @@ def batches(seed, count=STEPS, size=4):
 
 def score(outputs, labels):
     """A score that tells networks apart, in place of an accuracy of few samples."""
-    return -cross_entropy(outputs, labels).mean()
+    return -sr.cross_entropy(outputs, labels).mean()
 
 
 def held_out(seed):
@@ -50,64 +40,57 @@ def final_set(seed):
     return batches(200 + seed, 1, 20)
 
 
-def run(**changes):
-    given = {
-        "rules": {"bptt": BPTT(), "ottt": OTTT()},
-        "rates": RATES[::-1],
-        "seeds": 2,
-        "validation": held_out,
-        "test": final_set,
-        "metric": score,
-        "progress": False,
-    }
-    defaults = {"optimizer": optax.adam, "loss_fn": cross_entropy, "batches": batches}
-    positional = [changes.pop(name, default) for name, default in defaults.items()]
-    return sweep(make_model, *positional, **given | changes)
+def run(*, make_model=make_model, optimizer=optax.adam, batches=batches, **changes):
+    sets = {"validation": held_out, "test": final_set, "metric": score}
+    given = {"rules": RULES, "rates": RATES[::-1], "seeds": 2, "progress": False, **sets}
+    return sr.sweep(make_model, optimizer, sr.cross_entropy, batches, **given | changes)
 
 
-@pytest.fixture(scope="module")
-def found():
-    with jax.numpy_dtype_promotion("standard"):
-        return run(evaluate_at=(0, 3))
+def run_bptt(*, rates=(0.1,), **changes):
+    return run(rules=BPTT, rates=rates, **changes)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _promotion():
     with jax.numpy_dtype_promotion("standard"):
         yield
 
 
-def by_hand(rule, rate, seed, steps=STEPS, update="offline", **options):
-    """A plain loop with the documented draws: the weights are drawn before the rule, from a key that only the seed gives."""
+@pytest.fixture(scope="module")
+def found(_promotion):
+    return run(evaluate_at=(0, 3))
+
+
+def by_hand(rule, rate, seed, update="offline", optimizer=optax.adam, **options):
+    """A plain loop with the documented draws: the weights are drawn before the rule, from a key that only the seed gives.
+
+    Returns the score on validation samples after each step, the losses, and the numbers at the end.
+    """
     model_key, rule_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1))
     model = make_model(nnx.Rngs(model_key))
     rule = rule(rngs=nnx.Rngs(rule_key), model=model) if callable(rule) else rule
-    both = (model, rule) if jax.tree.leaves(nnx.state(rule, nnx.Param)) else model
-    optimizer = nnx.Optimizer(both, options.pop("optimizer", optax.adam)(rate), wrt=nnx.Param)
-    step = train_offline if update == "offline" else train_online
-    losses = [
-        step(model, optimizer, cross_entropy, *map(jnp.asarray, batch), rule=rule, **options)
-        for batch in batches(seed)[:steps]
-    ]
-    return model, rule, np.array(losses)
+    optimizer = optimizer_of(model, rule, optimizer(rate))
+    step = sr.train_offline if update == "offline" else sr.train_online
+    scores, losses = [], []
+    for batch in batches(seed):
+        losses.append(step(model, optimizer, sr.cross_entropy, *map(jnp.asarray, batch), rule=rule, **options))
+        scores.append(value(model, held_out(seed)))
+    return scores, np.array(losses), jax.tree.leaves(nnx.state(model))
 
 
 def value(model, samples):
-    return evaluate(model, cross_entropy, samples, metrics={"score": score})["score"]
+    return sr.evaluate(model, sr.cross_entropy, samples, metrics={"score": score})["score"]
 
 
-@pytest.mark.parametrize("name", ["bptt", "ottt"])
+@pytest.mark.parametrize("name", RULES)
 def test_runs_are_those_of_a_plain_loop(found, name):
-    rule = {"bptt": BPTT(), "ottt": OTTT()}[name]
     for rate, runs in zip(RATES, found.trials[name], strict=True):
         for seed, got in enumerate(runs):
-            model, _, losses = by_hand(rule, rate, seed)
+            scores, losses, numbers = by_hand(RULES[name], rate, seed)
             np.testing.assert_allclose(got.losses, losses, rtol=1e-5)
             assert (got.rule, got.rate, got.seed, got.not_finite) == (name, rate, seed, None)
-            assert got.validation[STEPS] == pytest.approx(value(model, held_out(seed)), rel=1e-4)
-            early = by_hand(rule, rate, seed, 3)[0]
-            assert got.validation[3] == pytest.approx(value(early, held_out(seed)), rel=1e-4)
-            for one, other in zip(*(jax.tree.leaves(nnx.state(of)) for of in (got.network()[0], model)), strict=True):
+            assert [got.validation[3], got.validation[STEPS]] == pytest.approx(scores[2:], rel=1e-4)
+            for one, other in zip(jax.tree.leaves(nnx.state(got.network()[0])), numbers, strict=True):
                 np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
@@ -124,31 +107,14 @@ def test_the_best_mean_on_validation_is_chosen_and_tested_alone(found):
         np.testing.assert_array_equal(found.test(name, 3), [run.test[3] for run in trials[best]])
 
 
-def test_all_rules_start_from_the_same_weights_and_seeds_differ(found):
-    start = {
-        (name, run.seed): jax.tree.leaves(nnx.state(run.network(0)[0]))
-        for name in found.best
-        for run in found.best[name]
-    }
-    for seed in (0, 1):
-        jax.tree.map(np.testing.assert_array_equal, start["bptt", seed], start["ottt", seed])
-    assert not np.array_equal(start["bptt", 0][1], start["bptt", 1][1])
-    assert len(jax.tree.leaves(found.best["bptt"][0]._states[3])) == 4  # weights and biases, no moments of Adam
-
-
 def test_tests_are_read_after_all_choices_and_once_for_each_run_that_was_chosen():
     read = []
 
     def logged(name, samples):
         return lambda seed: read.append((name, seed)) or samples(seed)
 
-    found = run(
-        seeds=(7, 3, 5),
-        trial_seeds=2,
-        validation=logged("v", held_out),
-        test=logged("t", final_set),
-        rules={"bptt": BPTT()},
-    )
+    sets = {"validation": logged("v", held_out), "test": logged("t", final_set)}
+    found = run_bptt(rates=RATES, seeds=(7, 3, 5), trial_seeds=2, **sets)
     assert read == [("v", seed) for seed in (7, 3, 7, 3, 5)] + [("t", seed) for seed in (7, 3, 5)]
     assert [run.seed for run in found.best["bptt"]] == [7, 3, 5] and found.validation("bptt").shape == (2, 2)
 
@@ -165,7 +131,11 @@ def test_differences_are_paired_and_tables_have_their_intervals(found):
     assert (row["rule"], row["rate"], row["seeds"], row["not_finite"]) == ("ottt", found.chosen["ottt"], 2, [])
     assert row["validation"] == found.validation("ottt").mean(axis=1).max()
     assert [line.split()[0] for line in str(found).splitlines()] == ["rule", "bptt", "ottt"]
-    assert np.isnan(Interval.of([1.0]).low) and Interval.of([1.0]).mean == 1
+    assert np.isnan(sr.Interval.of([1.0]).low) and sr.Interval.of([1.0]).mean == 1
+    with pytest.raises(ValueError, match=r"Got 2 batches, expected one of: 0, 3, 4. Ask for it: .*evaluate_at=\(2,\)"):
+        found.test("bptt", 2)
+    with pytest.raises(ValueError, match="Got the reference 'otpe', expected one of: bptt, ottt"):
+        found.differences("otpe")
 
 
 def test_picture_has_the_means_and_a_ring_at_the_chosen_rate(found):
@@ -177,15 +147,14 @@ def test_picture_has_the_means_and_a_ring_at_the_chosen_rate(found):
 
 
 def test_online_rules_have_windows_optimizers_and_draws_of_their_own():
-    own = {"fptt": lambda rate: fptt(optax.adam(rate)), "decolle": optax.adam}
+    own = {"fptt": lambda rate: sr.fptt(optax.adam(rate)), "decolle": optax.adam}
     windows = {"fptt": 1, "decolle": 3}
-    makers = {name: RULES[name].make for name in own}
+    makers = {name: sr.RULES[name].make for name in own}
     found = run(rules=makers, rates=[0.02], optimizer=own, window=windows, update="online", validation=None)
     for name, make in makers.items():
         for got in found.best[name]:
             options = {"optimizer": own[name], "window": windows[name], "update": "online"}
-            *_, losses = by_hand(make, 0.02, got.seed, **options)
-            np.testing.assert_allclose(got.losses, losses, rtol=1e-4)
+            np.testing.assert_allclose(got.losses, by_hand(make, 0.02, got.seed, **options)[1], rtol=1e-4)
     one, two = (jax.tree.leaves(nnx.state(run.network()[1])) for run in found.best["decolle"])
     assert not all(np.array_equal(*pair) for pair in zip(one, two, strict=True))
 
@@ -194,124 +163,85 @@ def test_lists_and_samplers_are_batches_of_all_seeds_and_of_each():
     def sample(key):
         return jax.random.bernoulli(key, 0.4, (7, 4, 5)), np.arange(4) % 3
 
-    sampler = Sampler(sample, jax.random.key(1), steps=2)
-    given = {"rules": {"bptt": BPTT()}, "rates": [0.1], "validation": held_out(0), "test": None}
-    drawn = run(batches=sampler, **given).best["bptt"]
-    first = [by_seed.losses for by_seed in run(batches=list(sampler(0)), **given).best["bptt"]]
-    np.testing.assert_allclose(drawn[0].losses, first[0], rtol=1e-6)
-    assert len(drawn[1].losses) == 2 and not np.allclose(drawn[1].losses, first[1])
+    sampler = sr.Sampler(sample, jax.random.key(1), steps=2)
+    drawn, listed = (
+        [by_seed.losses for by_seed in run_bptt(batches=each, validation=held_out(0), test=None).best["bptt"]]
+        for each in (sampler, list(sampler(0)))
+    )
+    np.testing.assert_allclose(drawn[0], listed[0], rtol=1e-6)
+    assert len(drawn[1]) == 2 and not np.allclose(drawn[1], listed[1])
+
+
+def breaks(rate):
+    """Above a rate of 1, the first updates leave the finite numbers."""
+    return optax.chain(optax.sgd(rate), optax.scale(jnp.where(rate > 1, jnp.inf, 1.0)))
 
 
 def test_a_run_that_is_not_finite_is_told_and_its_rate_not_chosen():
-    def breaks(rate):  # above a rate of 1, the first updates leave the finite numbers
-        return optax.chain(optax.sgd(rate), optax.scale(jnp.where(rate > 1, jnp.inf, 1.0)))
-
-    found = run(optimizer=breaks, rates=[0.1, 10.0], rules={"bptt": BPTT()})
+    found = run_bptt(optimizer=breaks, rates=[0.1, 10.0])
     assert found.chosen == {"bptt": 0.1} and np.isnan(found.validation("bptt")[1]).all()
     assert [entry[:2] for entry in found.rows()[0]["not_finite"]] == [(10.0, 0), (10.0, 1)]
     assert "rate 10, seed 0, batch 2; rate 10, seed 1, batch 2" in str(found)
-    with pytest.raises(
-        FloatingPointError, match=r"Under bptt, no learning rate of 10 .* at 10, seed 0, .* batch 1 is not finite"
-    ):
-        run(
-            optimizer=breaks, rates=[10.0], rules={"bptt": BPTT()}, batches=lambda seed: batches(seed, 1)
-        )  # its last update
-
-
-def held_out_with(name, value):
-    """Held-out samples with a wrong number for seed 1."""
-
-    def samples(seed):
-        ((inputs, labels),) = final_set(seed)
-        ({"inputs": inputs, "labels": labels}[name])[0] = value if seed else 0
-        return [(inputs, labels)]
-
-    return samples
 
 
 def test_scores_before_a_run_is_not_finite_are_kept_and_those_after_it_are_nan():
     def broken(seed):  # inputs of the third batch, for a seed without trials
         return [(inputs * (np.nan if (seed, i) == (1, 2) else 1), y) for i, (inputs, y) in enumerate(batches(seed))]
 
-    found = run(batches=broken, rates=[0.1], rules={"bptt": BPTT()}, trial_seeds=1, evaluate_at=(2,))
+    found = run_bptt(batches=broken, trial_seeds=1, evaluate_at=(2,))
     assert [one.not_finite for one in found.best["bptt"]] == [None, 3]
     assert np.isfinite(found.test("bptt", 2)).all() and list(np.isnan(found.test("bptt"))) == [False, True]
 
 
+def wrong(inputs=0, label=0):
+    """Held-out samples with a wrong number for seed 1."""
+
+    def samples(seed):
+        ((x, labels),) = final_set(seed)
+        return [(x + (inputs if seed else 0), labels + (label if seed else 0))]
+
+    return samples
+
+
 def test_held_out_losses_that_are_not_finite_mark_their_run_alone():
-    given = {"rates": [0.1], "rules": {"bptt": BPTT()}, "seeds": np.int64(2)}
-    found = run(test=held_out_with("labels", 7), **given)
+    found = run_bptt(test=wrong(label=7), seeds=np.int64(2))
     assert list(np.isnan(found.test("bptt"))) == [False, True] and np.isfinite(found.validation("bptt")).all()
     assert found.rows()[0]["not_finite"] == [(0.1, 1, STEPS)] and "rate 0.1, seed 1, batch 4" in str(found)
-    with pytest.raises(FloatingPointError, match=r"Under bptt, .* at 0.1, seed 1, .* batch 4 is not finite, or"):
-        run(validation=held_out_with("labels", 7), **given)
-    with pytest.raises(FloatingPointError, match="inputs that are not finite"):
-        run(test=held_out_with("inputs", np.nan), **given)
 
 
-def test_a_metric_that_is_not_a_number_is_told():
-    with pytest.raises(FloatingPointError, match=r"Under bptt, .* at 0.01, seed 0, the metric is not a number"):
-        run(metric=lambda outputs, labels: jnp.nan * outputs.sum(), rules={"bptt": BPTT()})
+def broken_model(rngs):
+    model = make_model(rngs)
+    model.modules[0].kernel[...] *= jnp.nan
+    return model
 
 
-def test_a_sweep_without_held_out_samples_has_a_table_and_no_scores(monkeypatch):
-    given = {"rates": [0.1], "rules": {"bptt": BPTT()}, "validation": None, "test": None, "evaluate_at": [0]}
-    found = run(**given)
+ALONE = {"validation": None, "test": None}
+STOPPED = {
+    "last update": (  # of one batch
+        {"optimizer": breaks, "rates": [10.0], "batches": lambda seed: batches(seed, 1)},
+        r"bptt: no learning rate of 10 .* At 10, seed 0, .* batch 1 is not finite",
+    ),
+    "label": ({"validation": wrong(label=7)}, r"bptt: .* At 0.1, seed 1, .* batch 4 is not finite, or"),
+    "inputs": ({"test": wrong(inputs=np.nan)}, "inputs that are not finite"),
+    "metric": (
+        {"metric": lambda outputs, labels: jnp.nan * outputs.sum(), "rates": RATES},
+        r"bptt: .* At 0.01, seed 0, the metric is not a number",
+    ),
+    "weights": ({"make_model": broken_model, **ALONE, "evaluate_at": [0]}, r"bptt: .* batch 1 is not finite"),
+}
+
+
+@pytest.mark.parametrize("name", STOPPED)
+def test_a_sweep_that_cannot_choose_says_why(name):
+    changes, told = STOPPED[name]
+    with pytest.raises(FloatingPointError, match=told):
+        run_bptt(**changes)
+
+
+def test_a_sweep_without_held_out_samples_has_a_table_and_no_scores():
+    found = run_bptt(**ALONE)
     assert [found.rows()[0][name] for name in ("validation", "test", "not_finite")] == [None, None, []]
     assert " - " in str(found)
     for read, name in ((found.validation, "validation"), (found.test, "test")):
         with pytest.raises(ValueError, match=rf"Got no {name} samples.*{name}=\[...\]"):
             read("bptt")
-
-    def broken(rngs, make=make_model):
-        model = make(rngs)
-        model.modules[0].kernel[...] *= jnp.nan
-        return model
-
-    monkeypatch.setitem(globals(), "make_model", broken)
-    with pytest.raises(FloatingPointError, match=r"Under bptt, .* batch 1 is not finite"):
-        run(**given)
-
-
-REFUSED = {
-    "expected a function that maps nnx.Rngs": (TypeError, {"make": make_model(nnx.Rngs(0))}),
-    "expected a cell": (TypeError, {"make": lambda rngs: nnx.Linear(2, 2, rngs=rngs)}),
-    "expected a function that maps a learning rate": (TypeError, {"optimizer": optax.adam(0.1)}),
-    "expects rules by name": (TypeError, {"rules": [BPTT()]}),
-    "Got the class OTTT as the rule": (TypeError, {"rules": {"ottt": OTTT}}),
-    "expected different positive numbers": (ValueError, {"rates": [0.1, -0.1]}),
-    "expected different seeds": (ValueError, {"trial_seeds": 3}),
-    "no validation samples to choose by": (ValueError, {"validation": None}),
-    'expected "offline" or "online"': (ValueError, {"update": "on"}),
-    "got a SequenceLoss": (TypeError, {"update": "online", "loss_fn": SequenceLoss(cross_entropy)}),
-    "as test, which can be read only once": (ValueError, {"test": iter(held_out(0))}),
-    "got window by rule and none for ottt": (ValueError, {"window": {"bptt": None}}),
-    "a mask without a single true entry": (
-        ValueError,
-        {"batches": [(*batch, np.zeros((7, 4), bool)) for batch in batches(0)]},
-    ),
-    "got 4 batches for seed 0, expected at least 9": (ValueError, {"evaluate_at": (9,)}),
-}
-
-
-@pytest.mark.parametrize("message", REFUSED)
-def test_what_does_not_fit_is_refused(message, monkeypatch, no_shape_checks):
-    error, changes = REFUSED[message]
-    changes = dict(changes)
-    if "make" in changes:
-        monkeypatch.setitem(globals(), "make_model", changes.pop("make"))
-    with pytest.raises(error, match=message):
-        run(**changes)
-
-
-def test_what_was_not_kept_is_refused(found):
-    with pytest.raises(
-        ValueError, match=r"Got 2 batches, expected one of: 0, 3, 4. Ask for it: sweep\(..., evaluate_at=\(2,\)\)"
-    ):
-        found.best["bptt"][0].network(2)
-    with pytest.raises(ValueError, match="Got 2 batches, expected one of: 0, 3, 4"):
-        found.test("bptt", 2)
-    with pytest.raises(ValueError, match="Got the reference 'otpe', expected one of: bptt, ottt"):
-        found.differences("otpe")
-    with pytest.raises(ValueError, match="Got 0 numbers"):
-        Interval.of([])

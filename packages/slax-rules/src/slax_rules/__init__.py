@@ -85,9 +85,9 @@ from slax_rules.training.history import History as History
 from slax_rules.training.run_stream import Piece as Piece
 from slax_rules.training.run_stream import StreamInfo as StreamInfo
 from slax_rules.training.run_stream import run_stream as run_stream
-from slax_rules.training.sweep import Interval as Interval
-from slax_rules.training.sweep import Run as Run
-from slax_rules.training.sweep import Sweep as Sweep
 from slax_rules.training.sweep import sweep as sweep
+from slax_rules.training.sweep_results import Interval as Interval
+from slax_rules.training.sweep_results import Run as Run
+from slax_rules.training.sweep_results import Sweep as Sweep
 from slax_rules.training.weights import load_weights as load_weights
 from slax_rules.training.weights import save_weights as save_weights

@@ -65,8 +65,8 @@ class Sampler:
         return jax.random.fold_in(self.key, epoch)
 
 
-# Sources of the batches of each epoch: see `fit`.
-Batches = Sampler | Callable[[int], Iterable[Any]] | Iterable[Any]
+Epochs = Callable[[int], Iterable[Any]]  # maps an epoch to its batches
+Batches = Sampler | Epochs | Iterable[Any]  # sources of the batches of each epoch: see `fit`
 
 KINDS = (
     "a list of batches (inputs, targets), a loader that can be iterated over again, a function that maps an epoch to an "
@@ -74,7 +74,7 @@ KINDS = (
 )
 
 
-def epoch_batches(batches: Any, *, epochs: int = 1) -> Callable[[int], Iterable[Any]]:
+def epoch_batches(batches: Any, *, epochs: int = 1) -> Epochs:
     """Make a function that maps an epoch to its batches.
 
     Raises:
@@ -87,7 +87,7 @@ def epoch_batches(batches: Any, *, epochs: int = 1) -> Callable[[int], Iterable[
         )
     if isinstance(batches, Sampler):
         return batches
-    _check_many(batches, "batches")
+    _check_many(batches)
     if isinstance(batches, Iterator) and epochs > 1:
         raise ValueError(
             f"Got a {type(batches).__name__} as batches of {epochs} epochs, but it can be read only once. Expected {KINDS}: "
@@ -119,16 +119,6 @@ def held_out_batches(held_out: Any) -> Callable[[], Iterable[Any]]:
         return held_out
     source = epoch_batches(held_out)
     return lambda: source(0)
-
-
-def each_batch(batches: Any, name: str) -> Iterator[Batch]:
-    """Convert each batch of an iterable with `as_batch`."""
-    _check_many(batches, name)
-    if not isinstance(batches, Iterable):
-        raise TypeError(
-            f"Got {_described(batches)} as {name}, expected a list of batches (inputs, targets), or a loader."
-        )
-    return (as_batch(batch) for batch in batches)
 
 
 def as_batch(batch: Any) -> Batch:
@@ -200,13 +190,13 @@ def _begins_with_embedding(model: Any) -> bool:
     return any(isinstance(part, nnx.Embed) for _, part in nnx.iter_modules(model))
 
 
-def _check_many(batches: Any, name: str) -> None:
+def _check_many(batches: Any) -> None:
     """Raise ValueError for one batch, or one array, in place of many batches."""
     is_one = isinstance(batches, tuple | list) and len(batches) > 0 and _is_array(batches[0])
     if is_one or _is_array(batches):
         what = "one batch" if is_one else "one array"
         raise ValueError(
-            f"Got {what} as {name}, expected many batches. Put it into a list: {name}=[(inputs, targets)]."
+            f"Got {what} as batches, expected many batches. Put it into a list: batches=[(inputs, targets)]."
         )
 
 
@@ -215,18 +205,14 @@ def _is_array(value: Any) -> bool:
 
 
 def _takes_epoch(function: Callable[..., Any]) -> bool:
-    """True if a function has exactly one required positional argument."""
+    """True if a function cannot be called without an argument."""
     try:
-        signature = inspect.signature(function)
+        inspect.signature(function).bind()
     except ValueError:  # some functions written in C
         return False
-    needed = [
-        parameter
-        for parameter in signature.parameters.values()
-        if parameter.default is parameter.empty
-        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    return len(needed) == 1
+    except TypeError:
+        return True
+    return False
 
 
 def _described(value: Any) -> str:

@@ -105,8 +105,6 @@ class Every:
 
 def check_callbacks(callbacks: Any) -> None:
     """Raise TypeError unless all are callbacks."""
-    if isinstance(callbacks, Callback) and not isinstance(callbacks, type):
-        raise TypeError(f"fit got one {type(callbacks).__name__} as callbacks, expected a list: callbacks=[...].")
     if not isinstance(callbacks, list | tuple):
         raise TypeError(
             f"fit got {type(callbacks).__name__} as callbacks, expected a list: callbacks=[Every(100, function)]."

@@ -13,6 +13,7 @@ import jax
 from flax import nnx
 
 from slax_rules.loop.devices import part_here
+from slax_rules.losses import SequenceLoss
 from slax_rules.training.callbacks import Mode, mode_of
 from slax_rules.training.weights import (
     described,
@@ -207,18 +208,25 @@ def whole(state: nnx.State, trees: Mapping[str, Any]) -> nnx.State:
     return jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(found))
 
 
-def describe_rule(rule: Any) -> str:
-    """The class of a rule and its options, which arrays do not show."""
+def describe_run(program: Any, model: nnx.Module, rule: Any) -> dict[str, Any]:
+    """The settings of a run, by name, which arrays do not show: options, and the type of each module of the model."""
+    loss_fn = program.loss_fn.function if isinstance(program.loss_fn, SequenceLoss) else program.loss_fn
+    return {
+        "window": program.window,
+        "rule": _describe_rule(rule),
+        "loss_fn": getattr(loss_fn, "__qualname__", type(loss_fn).__name__),
+        "penalties": [one.describe() for one in program.penalties],
+        **{"/".join(filter(None, ("model", path))): name for path, name in model_types(model).items()},
+    }
+
+
+def _describe_rule(rule: Any) -> str:
+    """The class of a rule and its options."""
     if isinstance(rule, list | tuple):
-        return f"[{', '.join(map(describe_rule, rule))}]"
+        return f"[{', '.join(map(_describe_rule, rule))}]"
     if dataclasses.is_dataclass(rule):
-        options = (f"{field.name}={describe_rule(getattr(rule, field.name))}" for field in dataclasses.fields(rule))
+        options = (f"{field.name}={_describe_rule(getattr(rule, field.name))}" for field in dataclasses.fields(rule))
         return f"{type(rule).__name__}({', '.join(options)})"
     if isinstance(rule, nnx.Module):
         return type(rule).__name__
     return getattr(rule, "__qualname__", None) or repr(rule)
-
-
-def describe_model(model: nnx.Module) -> dict[str, str]:
-    """The type of each module by path, which arrays do not show."""
-    return {"/".join(filter(None, ("model", path))): name for path, name in model_types(model).items()}

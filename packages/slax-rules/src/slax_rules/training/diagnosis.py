@@ -68,34 +68,23 @@ def run_layers(model: nnx.RNNCellBase, carry: Any, inputs: Array) -> list[LayerR
     return runs
 
 
-class SilentLayers:
-    """Spiking layers without a single spike on the first batch: the weights after them get no gradient.
+def silent_layers(graphdef: Any, state: nnx.State, batch: Batch) -> list[str]:
+    """The spiking layers without a single spike on a batch; none if the model is not a stack."""
+    model = nnx.merge(graphdef, state, copy=True)[0]
+    if not isinstance(model, Connect):
+        return []
+    spikes = jax.device_get(_spikes(graphdef, state, batch))
+    return [name for name, found in zip(layer_names(model), spikes, strict=True) if found is not None and not found]
 
-    A model that is not a stack is not checked.
-    """
 
-    def __init__(self, graphdef: Any, state: nnx.State, batch: Batch):
-        self.graphdef, self.batch = graphdef, batch
-        self.names = self._silent(state)
-
-    def still(self, state: nnx.State) -> str:
-        """A warning about the layers that are silent with this state, too; empty if there is none."""
-        names = [name for name in self.names if name in self._silent(state)] if self.names else []
-        if not names:
-            return ""
-        which = f"Layer {names[0]} is" if len(names) == 1 else f"Layers {', '.join(names)} are"
-        return (
-            f"{which} silent: not one spike on the first batch, either before training or after the first epoch, so the "
-            "weights after it get no gradient. Raise the weights into the first of them, as with "
-            "kernel_init=fluctuation_driven(...), or lower its threshold. slax_neurons.health(model, inputs) says more."
-        )
-
-    def _silent(self, state: nnx.State) -> list[str]:
-        model = nnx.merge(self.graphdef, state, copy=True)[0]
-        if not isinstance(model, Connect):
-            return []
-        spikes = jax.device_get(_spikes(self.graphdef, state, self.batch))
-        return [name for name, found in zip(layer_names(model), spikes, strict=True) if found is not None and not found]
+def told_of_silence(names: list[str]) -> str:
+    """A warning about layers that were silent before training and after the first epoch."""
+    which = f"Layer {names[0]} is" if len(names) == 1 else f"Layers {', '.join(names)} are"
+    return (
+        f"{which} silent: not one spike on the first batch, either before training or after the first epoch, so the "
+        "weights after it get no gradient. Raise the weights into the first of them, as with "
+        "kernel_init=fluctuation_driven(...), or lower its threshold. slax_neurons.health(model, inputs) says more."
+    )
 
 
 @partial(jax.jit, static_argnums=0)

@@ -1,6 +1,6 @@
 """The evaluation of a model without training: losses and metrics of a held-out set, and outputs."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ from slax_rules.loop.devices import (
 from slax_rules.loop.entry import check_hashable
 from slax_rules.loop.objective import Targets, read_targets, sequence_losses, step_losses
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
-from slax_rules.training.batches import Batch, as_array, cast_inputs, each_batch
+from slax_rules.training.batches import Batch, Batches, as_array, as_batch, cast_inputs, epoch_batches
 from slax_rules.training.diagnosis import all_finite, check_parameters
 from slax_rules.training.epoch import prepared
 
@@ -37,7 +37,7 @@ Metric = Callable[..., Array]
 def evaluate(
     model: nnx.RNNCellBase,
     loss_fn: LossFn | SequenceLoss,
-    batches: Iterable[Any],
+    batches: Batches,
     *,
     metrics: Mapping[str, Metric] | None = None,
     devices: Devices | None = None,
@@ -51,7 +51,8 @@ def evaluate(
     Args:
         model: a cell. Dropout is off and BatchNorm uses its running statistics, as after `model.eval()`.
         loss_fn: the loss of one step, or a `SequenceLoss`, as for `gradients`.
-        batches: a list or a loader of batches (inputs, targets) or (inputs, targets, mask), as for `fit`.
+        batches: batches (inputs, targets) or (inputs, targets, mask), as for `fit`: a list, a loader, or epoch 0 of a function
+            or a `Sampler`.
         metrics: functions of outputs [T, B, ...], targets, and the mask if there is one, by name.
         devices: devices to split the batches over; a batch is not split if their number does not divide its size.
 
@@ -76,10 +77,9 @@ def evaluate(
     """
     table = check_metrics("evaluate", metrics)
     check_parameters("evaluate", model)
-    mesh = None if devices is None else as_mesh(devices)
-    graphdef, state = _split(model, mesh)
+    mesh, graphdef, state = _split(model, devices)
     totals: list[dict[str, Any]] = []
-    for batch in each_batch(batches, "batches"):
+    for batch in map(as_batch, epoch_batches(batches)(0)):
         share = _divided_by(mesh, batch[0])
         there = batch if share is None else split_batch(batch, share)
         totals.append(_measure((graphdef, loss_fn, tuple(table.items()), share), state, there))
@@ -116,8 +116,7 @@ def predict(model: nnx.RNNCellBase, inputs: Any, *, carry: Any = None, devices: 
         >>> predict(model, jnp.ones((20, 2, 8))).shape
         (20, 2, 3)
     """
-    mesh = None if devices is None else as_mesh(devices)
-    graphdef, state = _split(model, mesh)
+    mesh, graphdef, state = _split(model, devices)
 
     def outputs_of(inputs: Any, number: int | None) -> Any:
         inputs = as_array(inputs, "inputs")
@@ -160,10 +159,12 @@ def check_metrics(name: str, metrics: Any) -> dict[str, Metric]:
     return dict(metrics)
 
 
-def _split(model: nnx.RNNCellBase, mesh: Mesh | None) -> tuple[Any, nnx.State]:
+def _split(model: nnx.RNNCellBase, devices: Devices | None) -> tuple[Mesh | None, Any, nnx.State]:
+    """The devices as a mesh or None, and the graph and the state of the model, which is on all of them."""
+    mesh = None if devices is None else as_mesh(devices)
     graphdef, state = nnx.split(model)
     check_hashable(graphdef, None, ())
-    return graphdef, state if mesh is None else replicated(state, mesh)
+    return mesh, graphdef, state if mesh is None else replicated(state, mesh)
 
 
 def _divided_by(mesh: Mesh | None, inputs: Any) -> Mesh | None:

@@ -4,6 +4,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from slax_rules.loop.devices import Devices, as_mesh, check_same_everywhere, par
 from slax_rules.loop.entry import AnyRule, Program, check_hashable, check_online_loss, check_optimizer
 from slax_rules.losses import LossFn, SequenceLoss
 from slax_rules.penalties import Penalty, penalties_by_layer
-from slax_rules.training.batches import Batches, Sampler, epoch_batches, held_out_batches
+from slax_rules.training.batches import Batches, Epochs, Sampler, epoch_batches, held_out_batches
 from slax_rules.training.callbacks import (
     Callback,
     EarlyStopping,
@@ -27,8 +28,8 @@ from slax_rules.training.callbacks import (
     check_comparable,
     gain,
 )
-from slax_rules.training.checkpoints import BEST, Checkpoints, Store, describe_model, describe_rule, parts, whole
-from slax_rules.training.diagnosis import SilentLayers, check_parameters, explain
+from slax_rules.training.checkpoints import BEST, Checkpoints, Store, describe_run, parts, whole
+from slax_rules.training.diagnosis import check_parameters, explain, silent_layers, told_of_silence
 from slax_rules.training.epoch import Call, Train, run_epoch
 from slax_rules.training.evaluation import Metric, check_metrics, evaluate
 from slax_rules.training.history import History, Log, Progress, StepNotFinite, make_bar
@@ -134,22 +135,17 @@ def fit(
     if mesh is not None:
         check_same_everywhere(state, mesh)
         state = replicated(state, mesh)
-    each_set = None if held_out is None else held_out_batches(held_out)
-
-    def evaluation() -> dict[str, float]:
-        assert each_set is not None
-        return evaluate(model, loss_fn, each_set(), metrics=table, devices=devices)
-
+    each_set = held_out_batches([] if held_out is None else held_out)
     run = _Run(
         objects=objects,
         train=Train(Program(graphdef, loss_fn, update, window, mesh, tuple(penalties))),
         batches=epoch_batches(batches, epochs=epochs),
-        evaluation=evaluation,
+        evaluation=lambda: evaluate(model, loss_fn, each_set(), metrics=table, devices=devices),
         early_stopping=early_stopping,
         checkpoints=checkpoints,
         state=state,
     )
-    run.due = [(callback.every, run.look(callback)) for callback in callbacks]
+    run.due = [(callback.every, partial(run.look, callback)) for callback in callbacks]
     run.due += [] if evaluate_every is None else [(evaluate_every, lambda call: run.evaluate())]
     run.due += [] if checkpoints is None else [(checkpoints.every, lambda call: run.save())]
     shortest = min((every for every, _ in run.due), default=1)
@@ -166,12 +162,14 @@ def fit(
         bar = make_bar(_total_steps(batches, epochs), run.progress.step, progress)
         stack.callback(bar.close)
         run.log = Log(losses, records, bar)
-        silent: SilentLayers | None = None
+        first: Any = None
+        silent: list[str] = []
         try:
             while run.progress.epoch < epochs and not run.should_stop():
                 for call in run.calls():
                     if run.progress.step == 0:
-                        silent = SilentLayers(graphdef, part_here(run.state), part_here(call.batch(0)))
+                        first = part_here(call.batch(0))
+                        silent = silent_layers(graphdef, part_here(run.state), first)
                     run.after(call)
                     if run.should_stop():
                         break
@@ -179,9 +177,10 @@ def fit(
                     run.synchronize()
                     if held_out is not None and evaluate_every is None:
                         run.evaluate()
-                    if silent is not None and (names := silent.still(part_here(run.state))):
-                        warnings.warn(names, UserWarning, stacklevel=2)
-                    silent = None
+                    still = silent_layers(graphdef, part_here(run.state), first) if silent else []
+                    if names := [name for name in still if name in silent]:
+                        warnings.warn(told_of_silence(names), UserWarning, stacklevel=2)
+                    first, silent = None, []
                     run.progress = run.progress._replace(epoch=run.progress.epoch + 1, batches=0)
             run.save()
         except StepNotFinite as bad:
@@ -213,7 +212,7 @@ class _Run:
 
     objects: tuple[Any, Any, Any]
     train: Train
-    batches: Callable[[int], Iterable[Any]]
+    batches: Epochs
     evaluation: Callable[[], dict[str, float]]
     early_stopping: EarlyStopping | None
     checkpoints: Checkpoints | None
@@ -246,26 +245,17 @@ class _Run:
         self.log.flush()
         nnx.update(self.objects, part_here(self.state))
 
-    def look(self, callback: Callback) -> Callable[[Call], None]:
-        """A callback as a function of a call."""
+    def look(self, callback: Callback, call: Call) -> None:
+        """Call a callback after a call, and record what it returns."""
+        step, epoch, *_ = self.progress
         program = self.train.program
-
-        def look(call: Call) -> None:
-            step, epoch, *_ = self.progress
-            info = StepInfo(
-                step,
-                epoch,
-                *self.objects,
-                program.loss_fn,
-                program.update,  # type: ignore[arg-type]  # "none" is not for training
-                program.window,
-                program.penalties,
-                batch=part_here(call.batch(call.steps - 1)),
-                loss=self.log.shown["loss"],
-            )
-            self.log.add_record(step, epoch, callback(info))
-
-        return look
+        info = StepInfo(
+            *(step, epoch, *self.objects),
+            *(program.loss_fn, program.update, program.window, program.penalties),  # type: ignore[arg-type]  # not "none"
+            batch=part_here(call.batch(call.steps - 1)),
+            loss=self.log.shown["loss"],
+        )
+        self.log.add_record(step, epoch, callback(info))
 
     def evaluate(self) -> None:
         """Evaluate on the held-out set, and update the history, the best weights and early stopping."""
@@ -298,7 +288,7 @@ class _Run:
         losses = self.log.losses()
         facts = {
             "progress": self.progress._asdict() | {"best": self.progress.best is not None},
-            "records": self.log.records,
+            "records": list(self.log.records),  # more are added while the file is written
             "losses": losses.dtype.name,
         }
         trees = parts(self.state) | {"losses": losses, "best": self.progress.best}
@@ -338,15 +328,7 @@ def _settings(run: _Run, batches: Any) -> dict[str, Any]:
     """The settings that must be the same after a resume, in addition to the arrays."""
     model, rule, _ = run.objects
     program = run.train.program
-    loss_fn = program.loss_fn.function if isinstance(program.loss_fn, SequenceLoss) else program.loss_fn
-    settings = {
-        "update": program.update,
-        "window": program.window,
-        "rule": describe_rule(rule),
-        "loss_fn": getattr(loss_fn, "__qualname__", type(loss_fn).__name__),
-        "penalties": [one.describe() for one in program.penalties],
-        **describe_model(model),
-    }
+    settings = {"update": program.update, **describe_run(program, model, rule)}
     if isinstance(batches, Sampler):
         settings |= {"steps per epoch": batches.steps, "key": jax.random.key_data(batches.key).tolist()}
     return settings
@@ -379,12 +361,12 @@ def _check_update(loss_fn: Any, rule: Any, epochs: Any, update: Any, window: Any
 def _check_evaluation(
     held_out: Any, metrics: Mapping[str, Any], evaluate_every: Any, early_stopping: Any, checkpoints: Any
 ) -> None:
-    if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
-        raise TypeError(
-            f"fit got {early_stopping!r} as early_stopping, expected one such as EarlyStopping('accuracy', patience=5)."
-        )
-    if checkpoints is not None and not isinstance(checkpoints, Checkpoints):
-        raise TypeError(f"fit got {checkpoints!r} as checkpoints, expected Checkpoints({str(checkpoints)!r}).")
+    for name, given, kind, example in (
+        ("early_stopping", early_stopping, EarlyStopping, "EarlyStopping('accuracy', patience=5)"),
+        ("checkpoints", checkpoints, Checkpoints, f"Checkpoints({str(checkpoints)!r})"),
+    ):
+        if given is not None and not isinstance(given, kind):
+            raise TypeError(f"fit got {given!r} as {name}, expected one such as {example}.")
     best = None if checkpoints is None else checkpoints.best
     if held_out is None and (metrics or any(option is not None for option in (evaluate_every, early_stopping, best))):
         raise ValueError(
@@ -392,12 +374,12 @@ def _check_evaluation(
             "batches to evaluate on, as in held_out=[(inputs, targets)]."
         )
     names = ("loss", *metrics)
-    for what, name in (
+    for what, metric in (
         ("Early stopping is", early_stopping and early_stopping.metric),
         ("The best checkpoint is", best),
     ):
-        if name is not None and name not in names:
+        if metric is not None and metric not in names:
             raise ValueError(
-                f"{what} by the metric {name!r}, expected one of: {', '.join(names)}. Others are given by name: "
+                f"{what} by the metric {metric!r}, expected one of: {', '.join(names)}. Others are given by name: "
                 "metrics={'accuracy': accuracy}."
             )

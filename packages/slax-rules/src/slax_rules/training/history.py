@@ -102,9 +102,7 @@ class StepNotFinite(Exception):
 
     def __init__(self, step: int, call: Call, index: int):
         super().__init__(step)
-        self.step = step
-        self.call = call
-        self.index = index
+        self.step, self.call, self.index = step, call, index
 
 
 class Log:

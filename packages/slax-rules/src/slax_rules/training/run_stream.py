@@ -15,10 +15,12 @@ from slax_rules.loop.stream import Stream, extend_stream
 from slax_rules.loop.windows import Online
 from slax_rules.losses import LossFn
 from slax_rules.training.batches import as_array
-from slax_rules.training.checkpoints import Checkpoints, Store, describe_model, describe_rule, parts, whole
+from slax_rules.training.checkpoints import Checkpoints, Store, describe_run, parts, whole
 from slax_rules.training.history import make_bar
 
 Source = Iterable[Any] | Callable[[int], Iterable[Any]]
+Metrics = tuple[tuple[str, LossFn], ...]  # by name
+Sums = dict[str, tuple[Array, Array]]  # by name, the weighted sums of numbers and of weights
 
 
 class Piece(NamedTuple):
@@ -180,14 +182,14 @@ class _Run:
     """A run of `run_stream`: its options, which stay fixed, and its progress."""
 
     stream: Stream
-    metrics: tuple[tuple[str, LossFn], ...]
+    metrics: Metrics
     gamma: float
-    sums: dict[str, tuple[Array, Array]]
+    sums: Sums
     step: int = 0
 
     def visit(self, piece: Piece) -> StreamInfo:
         """Predict and learn; nothing changes if something is not finite."""
-        stream, outputs, sums, finite = _advance(self.metrics, self.gamma, self.stream, self.sums, *piece)
+        stream, outputs, sums, finite = _advance(self.metrics, self.gamma, self.stream, self.sums, piece)
         end = self.step + len(piece.inputs)
         if not finite:
             what = "a loss or a gradient" if np.isfinite(piece.inputs).all() else "the inputs"
@@ -212,17 +214,8 @@ class _Run:
 
     def settings(self) -> dict[str, Any]:
         """The settings that must be the same after a resume, in addition to the arrays."""
-        program = self.stream.program
-        return {
-            "kind": "stream",
-            "rule": describe_rule(self.stream.rule),
-            "loss_fn": getattr(program.loss_fn, "__qualname__", type(program.loss_fn).__name__),
-            "window": program.window,
-            "penalties": [one.describe() for one in program.penalties],
-            "metrics": [name for name, _ in self.metrics],
-            "gamma": self.gamma,
-            **describe_model(self.stream.model),
-        }
+        described = describe_run(self.stream.program, self.stream.model, self.stream.rule)
+        return {"kind": "stream", "metrics": [name for name, _ in self.metrics], "gamma": self.gamma, **described}
 
 
 def _run(run: _Run, source: Source, checkpoints: Checkpoints | None, progress: bool | None) -> Iterator[StreamInfo]:
@@ -253,16 +246,10 @@ def _run(run: _Run, source: Source, checkpoints: Checkpoints | None, progress: b
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _advance(
-    metrics: tuple[tuple[str, LossFn], ...],
-    gamma: float,
-    stream: Stream,
-    sums: dict[str, tuple[Array, Array]],
-    inputs: Array,
-    targets: Array,
-    mask: Array | None,
-    reset: Array | None,
-) -> tuple[Stream, Any, dict[str, tuple[Array, Array]], Array]:
+    metrics: Metrics, gamma: float, stream: Stream, sums: Sums, piece: Piece
+) -> tuple[Stream, Any, Sums, Array]:
     """Extend a stream; return it with the outputs, the sums of the means, and whether all numbers are finite."""
+    inputs, targets, mask, reset = piece
     stream, outputs, losses = extend_stream(stream, inputs, targets, mask=mask, reset=reset)
     steps = losses.shape[0]
     counted = jnp.ones(losses.shape, bool) if mask is None else mask

@@ -5,14 +5,13 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from typing import Any, Literal, NamedTuple, SupportsIndex
+from typing import Any, Literal, SupportsIndex
 
 import jax
 import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array
-from scipy.special import stdtrit
 
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.entry import check_online_loss, train_offline, train_online
@@ -22,215 +21,13 @@ from slax_rules.training.diagnosis import all_finite
 from slax_rules.training.epoch import prepared
 from slax_rules.training.evaluation import Metric, evaluate
 from slax_rules.training.history import make_bar
+from slax_rules.training.sweep_results import Run, Sweep
 
 # A step takes about as long as with all optimizations of LLVM, and compiles in two thirds of the time.
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
 
 # Folded into the key of a seed for weights and rules, so that they are independent of samples drawn by the key itself.
 START = 1
-
-
-class Interval(NamedTuple):
-    """The mean of some numbers x_1, ..., x_n, and Student's confidence interval for it.
-
-        mean ± t s / sqrt(n),    s^2 = sum_i (x_i - mean)^2 / (n - 1)
-
-    where t is the quantile of Student's distribution with n - 1 degrees of freedom. The limits are NaN for a single number.
-
-    Example:
-        >>> from slax_rules import Interval
-        >>> found = Interval.of([0.8, 0.9, 1.0])
-        >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3), found.n
-        (0.9, 0.652, 1.148, 3)
-    """
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def of(cls, numbers: Sequence[float] | np.ndarray, confidence: float = 0.95) -> "Interval":
-        """The interval of some numbers.
-
-        Raises:
-            ValueError: no numbers, or a confidence outside (0, 1).
-        """
-        count = len(numbers)
-        if not count or not 0 < confidence < 1:
-            raise ValueError(
-                f"Got {count} numbers and a confidence of {confidence}, expected at least one number, and 0 < confidence < 1."
-            )
-        mean = float(np.mean(numbers))
-        half = np.nan
-        if count > 1:
-            half = float(stdtrit(count - 1, (1 + confidence) / 2) * np.std(numbers, ddof=1) / np.sqrt(count))
-        return cls(mean, mean - half, mean + half, count)
-
-
-@dataclasses.dataclass(eq=False)
-class Run:
-    """One training of a `sweep`.
-
-    Args:
-        rule, rate, seed: the name of its rule, its learning rate and its seed.
-        losses: the loss of each batch.
-        not_finite: the first batch, counted from 1, whose loss or gradient, or the parameters or a loss of held-out samples
-            after it, were not finite; or None. The run is not evaluated from there on.
-        validation, test: the scores by the number of batches before them. The test samples are read at the chosen rate alone.
-
-    Example:
-        `sweep(...).best["otpe"][0]` is the run of the rule "otpe" with the first seed, at the learning rate that was chosen.
-    """
-
-    rule: str
-    rate: float
-    seed: int
-    losses: np.ndarray
-    not_finite: int | None
-    validation: dict[int, float]
-    test: dict[int, float]
-    _setting: "_Setting" = dataclasses.field(repr=False)
-    _states: dict[int, Any] = dataclasses.field(repr=False)
-
-    @property
-    def steps(self) -> tuple[int, ...]:
-        """The numbers of batches at which it was evaluated; the last is the end."""
-        return tuple(self._states)
-
-    def network(self, step: int | None = None) -> tuple[Any, Any]:
-        """The model and the rule after this number of batches, one of `steps`; at the end by default.
-
-        Raises:
-            ValueError: a number of batches at which the run was not evaluated.
-        """
-        model, rule = nnx.merge(self._setting.graphdef, self._states[self._kept(step)], copy=True)
-        return model, rule
-
-    def _score(self, samples: Literal["validation", "test"], step: int | None = None) -> float:
-        """A score, or NaN for a run that was not finite before."""
-        scores: dict[int, float] = getattr(self, samples)
-        if not scores and self.not_finite is None:
-            raise ValueError(
-                f"Got no {samples} samples, expected some to have a score of. Give them: sweep(..., {samples}=[...])."
-            )
-        return scores.get(self._kept(step), np.nan)
-
-    def _kept(self, step: int | None) -> int:
-        step = self.steps[-1] if step is None else step
-        if step not in self._states:
-            known = ", ".join(map(str, self.steps))
-            raise ValueError(
-                f"Got {step} batches, expected one of: {known}. Ask for it: sweep(..., evaluate_at=({step},))."
-            )
-        return step
-
-
-@dataclasses.dataclass(frozen=True)
-class Sweep:
-    """The result of `sweep`; `print` shows its table.
-
-    Args:
-        rates: the learning rates, increasing.
-        trials: by rule, the runs `[rates][seeds]` that the learning rate was chosen by.
-        chosen: by rule, the learning rate with the best mean score on the validation samples, the smaller of two equals.
-        best: by rule, the runs of all seeds at that rate.
-
-    Example:
-        See `sweep`.
-    """
-
-    rates: tuple[float, ...]
-    trials: dict[str, list[list[Run]]]
-    chosen: dict[str, float]
-    best: dict[str, list[Run]]
-
-    def validation(self, rule: str) -> np.ndarray:
-        """The final scores of the trials on validation samples, by rate and seed [R, S]; NaN for a run that was not finite.
-
-        Raises:
-            ValueError: a sweep without validation samples.
-        """
-        return np.array([[run._score("validation") for run in runs] for runs in self.trials[rule]])
-
-    def test(self, rule: str, step: int | None = None) -> np.ndarray:
-        """The scores on the test samples by seed [S], after a number of batches of `evaluate_at`, or at the end; NaN for a run
-        that was not finite before.
-
-        Raises:
-            ValueError: a sweep without test samples, or a number of batches at which the runs were not evaluated.
-        """
-        return np.array([run._score("test", step) for run in self.best[rule]])
-
-    def differences(self, reference: str, step: int | None = None, confidence: float = 0.95) -> dict[str, Interval]:
-        """For each other rule, its test score minus the reference's, as the interval of the differences of equal seeds.
-
-        All rules start from the same weights and see the same batches, so differences within a seed vary less than scores do.
-
-        Raises:
-            ValueError: a reference that is no rule of this sweep.
-        """
-        if reference not in self.best:
-            raise ValueError(f"Got the reference {reference!r}, expected one of: {', '.join(self.best)}.")
-        base = self.test(reference, step)
-        others = (rule for rule in self.best if rule != reference)
-        return {rule: Interval.of(self.test(rule, step) - base, confidence) for rule in others}
-
-    def rows(self, confidence: float = 0.95) -> list[dict[str, Any]]:
-        """The table: for each rule the chosen rate, the mean score on validation samples, the mean score on test samples with
-        its interval (None without such samples), the number of seeds, and (rate, seed, batch) of runs that were not finite."""
-        found = []
-        for rule, best in self.best.items():
-            trials = self.trials[rule][self.rates.index(self.chosen[rule])]
-            runs = dict.fromkeys([*(run for runs in self.trials[rule] for run in runs), *best])
-            chosen_by = [run._score("validation") for run in trials] if trials[0].validation else None
-            is_tested = all(run.test or run.not_finite for run in best)
-            score = Interval.of(self.test(rule), confidence) if is_tested else None
-            found.append(
-                {
-                    "rule": rule,
-                    "rate": self.chosen[rule],
-                    "validation": chosen_by and float(np.mean(chosen_by)),
-                    "test": score and score.mean,
-                    "low": score and score.low,
-                    "high": score and score.high,
-                    "seeds": len(best),
-                    "not_finite": [(run.rate, run.seed, run.not_finite) for run in runs if run.not_finite],
-                }
-            )
-        return found
-
-    def __str__(self) -> str:
-        """The table as text."""
-        width = max(4, *map(len, self.best))
-        lines = [
-            f"{'rule':{width}}  {'rate':>8}  validation    test  95 % interval     seeds  runs that were not finite"
-        ]
-        for row in self.rows():
-            scores = [
-                f"{row[name]:.4f}" if row[name] is not None else "-" for name in ("validation", "test", "low", "high")
-            ]
-            told = "; ".join(f"rate {rate:g}, seed {seed}, batch {step}" for rate, seed, step in row["not_finite"])
-            text = f"{row['rule']:{width}}  {row['rate']:8g}  {scores[0]:>10}  {scores[1]:>6}  {scores[2]:>6} to {scores[3]:>6}"
-            lines.append(f"{text}  {row['seeds']:5}  {told or 'none'}")
-        return "\n".join(lines)
-
-    def draw(self, ax: Any, styles: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-        """Draw the mean score on the validation samples against the learning rate, with a ring at the chosen rate.
-
-        Args:
-            ax: axes of Matplotlib.
-            styles: by rule, options of `ax.plot`, such as {"otpe": {"color": "C1"}}.
-        """
-        for rule in self.best:
-            style = {"marker": "o", "markersize": 4, "label": rule, **(styles or {}).get(rule, {})}
-            means = self.validation(rule).mean(axis=1)
-            (line,) = ax.plot(self.rates, means, **style)
-            best = self.rates.index(self.chosen[rule])
-            ring = {"marker": "o", "markersize": 11, "fillstyle": "none", "color": line.get_color()}
-            ax.plot(self.rates[best], means[best], **ring)
-        ax.set(xscale="log", xlabel="learning rate", ylabel="score on validation samples")
-        ax.legend()
 
 
 def sweep(
@@ -306,10 +103,10 @@ def sweep(
         >>> found.test("ottt").shape, found.differences("bptt")["ottt"].n
         ((3,), 3)
     """
-    _check(make_model, optimizer, loss_fn, batches, validation, test, rules, rates, update, window)
-    numbers = tuple(
-        map(operator.index, seeds if isinstance(seeds, Sequence | np.ndarray) else range(operator.index(seeds)))
-    )
+    sets = {"batches": batches, "validation": validation, "test": test}
+    _check(make_model, optimizer, loss_fn, sets, rules, rates, update, window)
+    given = seeds if isinstance(seeds, Sequence | np.ndarray) else range(operator.index(seeds))
+    numbers = tuple(map(operator.index, given))
     count = len(numbers) if trial_seeds is None else trial_seeds
     if not 1 <= count <= len(numbers) or len(set(numbers)) < len(numbers):
         raise ValueError(
@@ -318,34 +115,30 @@ def sweep(
     rates = tuple(sorted(rates))
     found = Sweep(rates, {}, {}, {})
     total = len(rules) * (len(rates) * count + len(numbers) - count)
+    settings = {
+        name: _Setting(
+            nnx.graphdef(_network(make_model, rule, 0)), _of(optimizer, name), loss_fn, update, _of(window, name)
+        )
+        for name, rule in rules.items()
+    }
     with closing(make_bar(total, 0, progress)) as bar:
-        for name, rule in rules.items():
-            graphdef, _ = nnx.split(_network(make_model, rule, 0))
-            setting = _Setting(graphdef, _of(optimizer, name), loss_fn, update, _of(window, name))
 
-            def trained(rate: float, seed: int, name: str = name, rule: Any = rule, setting: _Setting = setting) -> Run:
-                run = _train(
-                    setting,
-                    nnx.state(_network(make_model, rule, seed)),
-                    _by_seed(batches),
-                    name,
-                    rate,
-                    seed,
-                    evaluate_at,
-                )
-                if validation is not None:
-                    run.validation.update(_scores(run, _by_seed(validation), metric))
-                bar.set_postfix({"rule": name, "rate": rate, "seed": seed}, refresh=False)
-                bar.update(1)
-                return run
+        def trained(name: str, rate: float, seed: int) -> Run:
+            start = nnx.state(_network(make_model, rules[name], seed))
+            run = _train(settings[name], start, _for_seed(batches, seed), evaluate_at, (name, rate, seed))
+            if validation is not None:
+                run.validation.update(_scores(run, loss_fn, _for_seed(validation, seed), metric))
+            bar.set_postfix({"rule": name, "rate": rate, "seed": seed}, refresh=False)
+            bar.update(1)
+            return run
 
-            found.trials[name] = [[trained(rate, seed) for seed in numbers[:count]] for rate in rates]
+        for name in rules:
+            found.trials[name] = [[trained(name, rate, seed) for seed in numbers[:count]] for rate in rates]
             chosen = _choose(name, found, validation is not None)
-            found.chosen[name] = rates[chosen]
-            found.best[name] = found.trials[name][chosen] + [trained(rates[chosen], seed) for seed in numbers[count:]]
-            if test is not None:
-                for run in found.best[name]:
-                    run.test.update(_scores(run, _by_seed(test), metric))
+            rate = found.chosen[name] = rates[chosen]
+            found.best[name] = found.trials[name][chosen] + [trained(name, rate, seed) for seed in numbers[count:]]
+            for run in () if test is None else found.best[name]:
+                run.test.update(_scores(run, loss_fn, _for_seed(test, run.seed), metric))
     return found
 
 
@@ -388,38 +181,34 @@ def _network(make_model: Callable[[nnx.Rngs], Any], rule: Any, seed: int) -> tup
 def _train(
     setting: _Setting,
     network: nnx.State,
-    batches: Callable[[int], Iterable[Any]],
-    name: str,
-    rate: float,
-    seed: int,
+    batches: Iterable[Any],
     evaluate_at: Sequence[int],
+    of: tuple[str, float, int],
 ) -> Run:
-    """Train once."""
+    """Train once, under a rule, with a rate and a seed, of which there are the names and numbers in `of`."""
+    _, rate, seed = of
     of_optimizer = nnx.state(setting.objects(network, None, rate)[2])
     states = {0: network} if 0 in evaluate_at else {}
     pending: list[Array] = []
-    for batch in map(as_batch, batches(seed)):
+    for batch in map(as_batch, batches):
         for mask in batch[2:]:
             check_some_entry(mask)
         network, of_optimizer, loss = _step(setting, network, of_optimizer, rate, batch)
         pending.append(loss)
         if len(pending) in evaluate_at:
             states[len(pending)] = network
-    count = len(pending)
-    if count < max([1, *evaluate_at]):
+    count, least = len(pending), max([1, *evaluate_at])
+    if count < least:
         raise ValueError(
-            f"sweep got {count} batches for seed {seed}, expected at least {max([1, *evaluate_at])}. A generator can be read "
-            "only once: give a list, or a function that maps a seed to an iterable."
+            f"sweep got {count} batches for seed {seed}, expected at least {least}. A generator can be read only once: give "
+            "a list, or a function that maps a seed to an iterable."
         )
     losses = np.array(jax.device_get(pending))
     states[count] = network
     bad = [int(index) + 1 for index in np.flatnonzero(~np.isfinite(losses))[:1]]
-    bad += [
-        max(step, 1)
-        for step, kept in states.items()
-        if not all_finite(jax.tree.leaves(nnx.filter_state(kept, nnx.Param)))
-    ]
-    return Run(name, rate, seed, losses, min(bad, default=None), {}, {}, setting, states)
+    params = {step: jax.tree.leaves(nnx.filter_state(kept, nnx.Param)) for step, kept in states.items()}
+    bad += [max(step, 1) for step, leaves in params.items() if not all_finite(leaves)]
+    return Run(*of, losses, min(bad, default=None), {}, {}, setting.graphdef, states)
 
 
 @partial(jax.jit, static_argnums=0, compiler_options=COMPILER_OPTIONS)
@@ -428,23 +217,20 @@ def _step(
 ) -> tuple[nnx.State, nnx.State, Array]:
     model, rule, optimizer = setting.objects(network, of_optimizer, rate)
     inputs, targets, mask = prepared(model, batch)
-    if setting.update == "online":
-        window = setting.window
-        loss = train_online(model, optimizer, setting.loss_fn, inputs, targets, mask, rule=rule, window=window)
-    else:
-        loss = train_offline(model, optimizer, setting.loss_fn, inputs, targets, mask, rule=rule, window=setting.window)
+    step = train_online if setting.update == "online" else train_offline
+    loss = step(model, optimizer, setting.loss_fn, inputs, targets, mask, rule=rule, window=setting.window)
     return nnx.state((model, rule)), nnx.state(optimizer), loss
 
 
-def _scores(run: Run, batches: Callable[[int], Iterable[Any]], metric: Metric) -> Iterator[tuple[int, float]]:
+def _scores(run: Run, loss_fn: LossFn, batches: Iterable[Any], metric: Metric) -> Iterator[tuple[int, float]]:
     """The score after each number of batches at which the run was finite; a loss that is not marks the run."""
-    held_out = list(batches(run.seed))
+    held_out = list(batches)
     for step in run.steps:
         if run.not_finite is not None and step >= run.not_finite:
             return
         model, _ = run.network(step)
         try:
-            found = evaluate(model, run._setting.loss_fn, held_out, metrics={"score": metric})
+            found = evaluate(model, loss_fn, held_out, metrics={"score": metric})
         except FloatingPointError:
             if not all(np.isfinite(as_batch(batch)[0]).all() for batch in held_out):
                 raise
@@ -465,7 +251,7 @@ def _choose(name: str, found: Sweep, is_validated: bool) -> int:
             "samples after it. Try smaller rates, and see that inputs are finite and targets in range."
         )
         raise FloatingPointError(
-            f"Under {name}, no learning rate of {', '.join(f'{rate:g}' for rate in found.rates)} kept all trials finite: at "
+            f"{name}: no learning rate of {', '.join(f'{rate:g}' for rate in found.rates)} kept all trials finite. At "
             f"{first.rate:g}, seed {first.seed}, "
             + (cause if broken else "the metric is not a number, though the loss is finite. Check the metric.")
         )
@@ -477,22 +263,13 @@ def _of(given: Any, rule: str) -> Any:
     return given[rule] if isinstance(given, Mapping) else given
 
 
-def _by_seed(given: Any) -> Any:
-    """Batches as a function of the seed."""
-    return given if given is None or callable(given) else lambda seed: given
+def _for_seed(given: Any, seed: int) -> Iterable[Any]:
+    """The batches of a seed, of one list for all or a function of it."""
+    return given(seed) if callable(given) else given
 
 
 def _check(
-    make_model: Any,
-    optimizer: Any,
-    loss_fn: Any,
-    batches: Any,
-    validation: Any,
-    test: Any,
-    rules: Any,
-    rates: Any,
-    update: str,
-    window: Any,
+    make_model: Any, optimizer: Any, loss_fn: Any, sets: Any, rules: Any, rates: Any, update: str, window: Any
 ) -> None:
     if not callable(make_model) or isinstance(make_model, nnx.Module):
         raise TypeError(
@@ -500,17 +277,13 @@ def _check(
             "training starts from a new one."
         )
     for one in optimizer.values() if isinstance(optimizer, Mapping) else (optimizer,):
-        if callable(one):
-            continue
-        raise TypeError(
-            f"sweep got {type(one).__name__} as the optimizer, expected a function that maps a learning rate to an Optax "
-            "transformation: optax.adam, without a rate."
-        )
+        if not callable(one):
+            raise TypeError(
+                f"sweep got {type(one).__name__} as the optimizer, expected a function that maps a learning rate to an Optax "
+                "transformation: optax.adam, without a rate."
+            )
     if not isinstance(rules, Mapping) or not rules:
         raise TypeError('sweep expects rules by name: rules={"bptt": BPTT(), "otpe": OTPE()}.')
-    for rule in rules.values():
-        if not callable(rule) or isinstance(rule, type):
-            as_rule(rule)
     for name, given in {"optimizer": optimizer, "window": window}.items():
         if isinstance(given, Mapping) and (missing := [rule for rule in rules if rule not in given]):
             raise ValueError(
@@ -523,9 +296,9 @@ def _check(
         raise ValueError(f'sweep got update={update!r}, expected "offline" or "online".')
     if update == "online":
         check_online_loss("sweep", loss_fn)
-    if validation is None and len(rates) > 1:
+    if sets["validation"] is None and len(rates) > 1:
         raise ValueError("sweep got several rates and no validation samples to choose by. Give some: validation=[...].")
-    for name, given in {"batches": batches, "validation": validation, "test": test}.items():
+    for name, given in sets.items():
         if isinstance(given, Iterator):
             raise ValueError(
                 f"sweep got a {type(given).__name__} as {name}, which can be read only once, expected a list, or a function "

@@ -23,16 +23,7 @@ from slax_rules.training.paths import by_path, module_names, readable_path
 FORMAT = "slax weights 1"
 ABOUT = "about"  # the member of a file that describes its contents
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-UNREADABLE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    KeyError,
-    ValueError,
-    OSError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-)
+UNREADABLE = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, OSError, EOFError, RuntimeError)
 
 
 def save_weights(path: str | Path, model: nnx.Module) -> None:

@@ -1,0 +1,226 @@
+"""What training cannot do is an error that says what came, what is taken, and what to do: one example each."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import slax_rules as sr
+from slax_neurons import ALIF, LI, Dropout, RunningNorm, connect
+from training.small import BATCHES, SAMPLER, B, C, N, T, made, numbers, optimizer_of, same, sample
+
+ERRORS = (TypeError, ValueError, KeyError, FloatingPointError, OSError)
+pytestmark = pytest.mark.usefixtures("no_shape_checks")  # as users run it, so that the packages' own errors are seen
+
+
+def refused(call, match):
+    with pytest.raises(ERRORS, match=f"(?s){match}"):
+        call()
+
+
+def rngs():
+    return nnx.Rngs(0)
+
+
+def train(batches=BATCHES, loss_fn=sr.cross_entropy, **options):
+    return sr.fit(*made(), loss_fn, batches, **options)
+
+
+def evaluated(batches):
+    return sr.evaluate(made()[0], sr.cross_entropy, batches)
+
+
+X, LABELS = BATCHES[0]
+HELD, NO_ENTRY, TRACK = {"held_out": BATCHES}, np.zeros((T, B), bool), np.zeros((T, B), int)
+OF_SEQUENCE = sr.SequenceLoss(lambda outputs, labels: sr.cross_entropy(outputs.mean(axis=0), labels))
+
+
+def stream(model=None, **options):
+    model = model or made()[0]
+    return sr.start_stream(model, optimizer_of(model), sr.cross_entropy, (B, N), rule=sr.BPTT(), **options)
+
+
+def runs(*pieces, **options):
+    return list(sr.run_stream(stream(), pieces, **options))
+
+
+def drops():
+    return connect([nnx.Linear(N, C, rngs=rngs()), LI(), Dropout(0.5, mask="step", rngs=rngs())])
+
+
+def trial(rule=None, model=None):
+    return sr.start_trial(model or made()[0], (B, N), rule=rule or sr.OSTL())
+
+
+def acts(x=X, act=lambda y: y.argmax(axis=-1), loss_fn=sr.cross_entropy, **options):
+    return sr.extend_trial(made()[0], trial(), loss_fn, jnp.asarray(x), act, rule=sr.OSTL(), **options)
+
+
+def paper(params, *arguments):
+    transformation = sr.fptt(optax.sgd(0.1), variant="paper")
+    return transformation.update(params, transformation.init(params), *arguments)
+
+
+def swept(make_model=lambda rngs: made()[0], optimizer=optax.sgd, **changes):
+    given = {
+        "rules": {"bptt": sr.BPTT(), "ottt": sr.OTTT()},
+        "rates": [0.1, 0.2],
+        "seeds": 2,
+        "validation": BATCHES[:1],
+    }
+    return sr.sweep(make_model, optimizer, sr.cross_entropy, BATCHES, **given | changes)
+
+
+CALLS = {
+    "no epochs": (lambda: train(epochs=0), "epochs=0"),
+    "window": (lambda: train(window=0), "window=0, expected at least 1"),
+    "loss": (lambda: train(loss_fn=3), "got int as loss_fn, expected a function such as cross_entropy"),
+    "optimizer of a rule": (
+        lambda: train(rule=sr.EProp(route=sr.Adaptive(made()[0], rngs=rngs()))), r"nnx.Optimizer\(\(model, rule\), ...\)"
+    ),
+    "metrics alone": (lambda: train(metrics={"accuracy": sr.accuracy}), "expected held_out"),
+    "one metric": (lambda: train(metrics=sr.accuracy, **HELD), "got the function accuracy as metrics, expected a table"),
+    "metric loss": (lambda: train(metrics={"loss": sr.accuracy}, **HELD), 'a metric named "loss"'),
+    "no such metric": (lambda: train(early_stopping=sr.EarlyStopping("accuracy"), **HELD), "'accuracy', expected one of: loss"),
+    "folder": (lambda: train(checkpoints="runs"), r"as checkpoints, expected one such as Checkpoints\('runs'\)"),
+    "number as patience": (lambda: train(early_stopping=5, **HELD), "got 5 as early_stopping, expected one such as Early"),
+    "empty held-out set": (lambda: train(held_out=[]), "evaluate got no batches"),
+    "held-out iterator": (lambda: train(held_out=iter(BATCHES)), "as held_out, but it can be read only once"),
+    "callbacks at no step": (lambda: train(callbacks=[sr.Every(0, print)]), "every 0 steps"),
+    "function as a callback": (lambda: train(callbacks=[print]), r"got print among the callbacks, .* Every\(100, print\)"),
+    "one callback": (lambda: train(callbacks=sr.Every(1, print)), "got Every as callbacks, expected a list"),
+    "class of a callback": (lambda: train(callbacks=[sr.Every]), r"Make one: Every\(...\)"),
+    "no batches": (lambda: train(lambda epoch: []), "Epoch 0 gave no batches, .* a generator can be read only once"),
+    "one batch": (lambda: train(BATCHES[0]), r"Got one batch as batches, expected many .* batches=\[\(inputs, targets\)\]"),
+    "inputs alone": (lambda: train([(X,)]), r"a batch of 1 entries, expected \(inputs, targets\)"),
+    "text": (lambda: train([("abc", LABELS)]), "Got str 'abc' as inputs, expected an array of numbers"),
+    "images batch first": (lambda: train([(np.ones((B, T, 2, 2)), LABELS)]), "which is batch first"),
+    "no features": (lambda: train([(X[:, 0], np.zeros(T, int))]), r"\[6, 5\], expected \[T, B, features...\]"),
+    "no mask entry": (lambda: train([(X, LABELS, NO_ENTRY)]), "a mask without a single true entry, expected at least one"),
+    "number of batches": (lambda: train(7), "Got int 7 as batches, expected a list of batches"),
+    "class of a sampler": (lambda: train(sr.Sampler), r"Got the class Sampler as batches, .* Make one: Sampler\(...\)"),
+    "iterator of two epochs": (lambda: train(iter(BATCHES), epochs=2), "a list_iterator as batches of 2 epochs, but it"),
+    "no entry to evaluate": (lambda: evaluated([(X, LABELS, NO_ENTRY)]), "masks without a single true entry"),
+    "carry for several": (lambda: sr.predict(made()[0], [X], carry=()), "a carry for several batches, expected it for one"),
+    "patience": (lambda: sr.EarlyStopping(patience=0), "patience=0"),
+    "early stopping without a mode": (lambda: sr.EarlyStopping("error"), "got mode=None for the metric 'error'"),
+    "steps of a sampler": (lambda: sr.Sampler(sample, jax.random.key(0), 0), "0 steps per epoch"),
+    "checkpoints at no step": (lambda: sr.Checkpoints("x", every=0), "every=0, keep=3"),
+    "decay of outputs": (lambda: sr.OTPE(output_decay=1.5), r"OTPE got output_decay=1.5, expected a number in \[0, 1\]"),
+    "series": (lambda: sr.History(np.zeros(0), [{"loss": 1.0}]).series("error"), "expected one of: loss"),
+    "paths": (
+        lambda: sr.agreement({"a": jnp.ones(1)}, {"b": jnp.ones(1)}),
+        r"got \['a \[1\]'\] in the gradient alone and \['b \[1\]'\] in the reference",
+    ),
+    "shape of a cost": (lambda: sr.cost(made()[0], sr.OSTL(), (B, N)), r"expected that of inputs, \[T, B, features...\]"),
+    "repeats": (lambda: sr.cost(made()[0], sr.OSTL(), (T, B, N), repeats=0), "repeats=0, expected 1 or more"),
+    "stream: window": (lambda: stream(window=0), "window=0"),
+    "stream: statistics": (lambda: stream(connect([RunningNorm(nnx.Linear(N, C, rngs=rngs())), LI()])), "end of a sequence"),
+    "stream: inputs": (lambda: sr.extend_stream(stream(), X[:, :2], TRACK), r"extend_stream got .* expected \[L, 4, 5\]"),
+    "stream: reset": (lambda: sr.extend_stream(stream(), X, TRACK, reset=np.ones(B)), r"expected bool\[4\]"),
+    "stream: no targets": (lambda: runs((X, None)), "gave targets of None .* with a mask that is false"),
+    "stream: one step": (lambda: runs((X[0], TRACK[0])), r"gave inputs of shape \[4, 5\], expected \[L, B, features"),
+    "stream: half-life": (lambda: runs(half_life=0.0), "half_life=0.0"),
+    "stream: by name": (lambda: runs({"inputs": 1}), "gave dict, expected a Piece"),
+    "stream: metric loss": (lambda: runs(metrics={"loss": sr.correct}), "metrics that are not functions"),
+    "trial: keys of a rule": (lambda: trial(sr.UORO(rngs=rngs())), "random key in the state"),
+    "trial: parameters": (lambda: trial(sr.OSTL(route=sr.Adaptive(made()[0], rngs=rngs()))), "with parameters of its"),
+    "trial: masks of steps": (lambda: trial(model=drops()), r"call model.eval\(\) to switch dropout off"),
+    "trial: discount": (lambda: acts(discount=1.5), r"discount=1.5, expected a number in \[0, 1\]"),
+    "trial: loss of a sequence": (lambda: acts(loss_fn=OF_SEQUENCE), "got a SequenceLoss.*pass it to reward_gradient"),
+    "trial: samples": (lambda: acts(X[:, :2]), r"so 2 samples, expected the 4 samples.*Start another trial"),
+    "trial: mask": (lambda: acts(mask=jnp.ones((B, T), bool)), r"mask of bool\[4, 6\], expected bool\[6, 4\]"),
+    "trial: actions": (lambda: acts(act=lambda y: y[-1].argmax(-1)), r"actions of shape \[4\] .* expected \[6, 4, ...\]"),
+    "trial: rewards": (lambda: sr.reward_gradient(trial(), jnp.ones((T, B))), r"rewards of shape \[6, 4\], expected \[4\]"),
+    "trial: alpha of FPTT": (lambda: sr.fptt(optax.sgd(0.1), alpha=0.0), "fptt got alpha=0.0, .*expected alpha > 0"),
+    "trial: variant of FPTT": (lambda: sr.fptt(optax.sgd(0.1), variant="own"), "variant='own', expected one of official"),
+    "trial: no parameters": (lambda: paper(jnp.ones(3)), "fptt got no parameters"),
+    "trial: no gradient": (lambda: paper(jnp.ones(3), jnp.ones(3)), 'fptt got no gradient_at for variant="paper"'),
+    "trial: no FPTT": (lambda: sr.fptt_average(optax.sgd(0.1).init(X), X), "an optimizer state with 0 states of fptt in it"),
+    "sweep: model": (lambda: swept(made()[0]), "expected a function that maps nnx.Rngs"),
+    "sweep: no cell": (lambda: swept(lambda rngs: nnx.Linear(2, 2, rngs=rngs)), "expected a cell"),
+    "sweep: optimizer": (lambda: swept(optimizer=optax.adam(0.1)), "expected a function that maps a learning rate"),
+    "sweep: list of rules": (lambda: swept(rules=[sr.BPTT()]), "expects rules by name"),
+    "sweep: rates": (lambda: swept(rates=[0.1, -0.1]), "expected different positive numbers"),
+    "sweep: seeds": (lambda: swept(trial_seeds=3), "expected different seeds"),
+    "sweep: validation": (lambda: swept(validation=None), "no validation samples to choose by"),
+    "sweep: update": (lambda: swept(update="on"), 'expected "offline" or "online"'),
+    "sweep: iterator": (lambda: swept(test=iter(BATCHES)), "as test, which can be read only once"),
+    "sweep: windows": (lambda: swept(window={"bptt": None}), "got window by rule and none for ottt"),
+    "sweep: few batches": (lambda: swept(evaluate_at=(9,)), "got 4 batches for seed 0, expected at least 9"),
+    "sweep: no numbers": (lambda: sr.Interval.of([]), "Got 0 numbers"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_that_cannot_be_served(name):
+    refused(*CALLS[name])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run of `fit`, weights, and what is neither."""
+    folder = tmp_path_factory.mktemp("files")
+    sr.fit(*made(), sr.cross_entropy, SAMPLER, checkpoints=sr.Checkpoints(folder / "run", every=2))
+    (folder / "renamed").mkdir()
+    (folder / "renamed" / "99").write_bytes((folder / "run" / "4").read_bytes())
+    sr.save_weights(folder / "weights", made()[0])
+    (folder / "text").write_text("not weights")
+    np.savez(folder / "arrays.npz", a=np.zeros(3))
+    return folder
+
+
+def resumed(folder, kind="run", nodes=made, batches=SAMPLER, best=None, **options):
+    where = sr.Checkpoints(folder / kind, best=best, mode=best and "min")
+    return sr.fit(*nodes(), sr.cross_entropy, batches, checkpoints=where, **options)
+
+
+def loaded(folder, model, file="weights"):
+    """A model that refuses weights stays as it is."""
+    before = numbers(model)
+    try:
+        sr.load_weights(folder / file, model)
+    finally:
+        assert same(numbers(model), before)
+
+
+def nan(outputs, labels):
+    return jnp.nan * outputs.sum()
+
+
+def adaptive():
+    linear = functools.partial(nnx.Linear, rngs=rngs())
+    return connect([linear(N, 6), ALIF(), linear(6, C), LI()])
+
+
+FILES = {
+    "wider": (lambda f: resumed(f, nodes=lambda: made(hidden=7)), r"modules/0/bias: float32\[6\] saved, float32\[7\] here"),
+    "rule": (lambda f: resumed(f, rule=sr.OSTL(recurrence=True)), r"rule: BPTT\(remat=False\) saved, OSTL\(.*=True\) here"),
+    "key": (lambda f: resumed(f, batches=sr.Sampler(sample, jax.random.key(3), 4)), r"key: \[0, 1\] saved, \[0, 3\] here"),
+    "window": (lambda f: resumed(f, window=2), "window: None saved, 2 here"),
+    "update": (lambda f: resumed(f, update="online"), "update: offline saved, online here"),
+    "name": (lambda f: resumed(f, "renamed"), r"step 99 in .* is damaged: it was saved as that of step 4\. .*/99 to start"),
+    "best": (
+        lambda f: resumed(f, "new", best="nan", metrics={"nan": nan}, **HELD),
+        "Checkpoints got NaN for 'nan' at step 4, expected a comparable number",
+    ),
+    "half precision": (lambda f: loaded(f, made(dtype=jnp.float16)[0]), r"0 Linear/bias: float32\[6\] saved, float16"),
+    "another neuron": (lambda f: loaded(f, adaptive()), "of another model: 1 ALIF: LIF saved, ALIF here"),
+    "no stack": (lambda f: loaded(f, nnx.Linear(N, 6, rngs=rngs())), "model: Connect saved, Linear here.* and 2 more"),
+    "eight differences": (lambda f: loaded(f, connect([LI()])), r"0 LI: Linear saved, LI here; .* nothing here\. Make"),
+    "nothing": (lambda f: loaded(f, made()[0], "nothing"), "nothing, which does not exist"),
+    "text": (lambda f: loaded(f, made()[0], "text"), "text is damaged, or holds no weights: .* file that save_weights"),
+    "arrays": (lambda f: loaded(f, made()[0], "arrays.npz"), "arrays.npz is damaged, or holds no weights"),
+    "no checkpoint": (lambda f: loaded(f, made()[0], ""), "holds no checkpoint, expected one that fit wrote"),
+    "no folder": (lambda f: sr.save_weights(f / "none" / "weights", made()[0]), r"there is no folder .*none\. Make it first"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_does_not_fit(name, folder):
+    call, match = FILES[name]
+    refused(lambda: call(folder), match)
