@@ -55,10 +55,6 @@ import jax.numpy as jnp
 
 def toy_encode(intensities, *, n_steps):
     return jnp.zeros((n_steps, *intensities.shape)).at[0].set(intensities > 0.5)
-
-
-def toy_decode(spikes):
-    return spikes.max(0)
 '''
 SET = '''"""Two classes: all units on, or all off."""
 
@@ -83,7 +79,7 @@ TABLES = [
     (
         "slax-data/src/slax_data/encoding/encoders.py",
         '    "rate": Encoder',
-        '    "toy": Encoder(toy.toy_encode, toy.toy_decode, random=False),\n',
+        '    "toy": Encoder(toy.toy_encode, random=False),\n',
     ),
     ("slax-data/src/slax_data/datasets.py", "DATASETS:", "from slax_data.sets.toy import toy_task\n\n"),
     ("slax-data/src/slax_data/datasets.py", '    "ssc": ssc_task', '    "toy_set": toy_task,\n'),

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int32, PRNGKeyArray
 
 from slax_data.audio.cochlea import Cochlea
-from slax_data.audio.hearing import encode_batch
+from slax_data.audio.hearing import encode_recordings
 from slax_data.audio.sounds import Sound, read_wav
 from slax_data.checks import check_all_classes, check_choice
 from slax_data.storage.archives import read_archive
@@ -25,7 +25,6 @@ NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[a-z]+)_(?P<take>\d+)\.wav")
 # The test split has the first recordings of each digit by each speaker, as the set's authors intend, or some speakers.
 TEST_TAKES, TEST_SPEAKERS = range(5), ("theo", "yweweler")
 VALIDATION_TAKES, VALIDATION_SPEAKERS = range(5, 10), ("jackson",)
-DIVISIONS = ("recording", "speaker")
 
 
 class Recordings(NamedTuple):
@@ -83,7 +82,7 @@ def spoken_digits(
         ((4000,), 8000, 'theo')
     """
     check_choice("split", split, _splits(with_validation))
-    check_choice("split_by", split_by, DIVISIONS)
+    check_choice("split_by", split_by, ["recording", "speaker"])
     path = _place(path)
     found = [
         (match, read_wav(content, f"{path}: {name}"))
@@ -207,39 +206,8 @@ def spoken_digit_spikes(
     """
     which: dict[str, Any] = dict(split_by=split_by, with_validation=with_validation)
     how: dict[str, Any] = dict(n_steps=n_steps, duration=duration, cochlea=Cochlea(n_channels=n_channels))
-    splits = _splits(with_validation)
-    return {split: encode_recordings(spoken_digits(path, split=split, **which), **how) for split in splits}
-
-
-def encode_recordings(
-    recordings: Recordings, *, n_steps: int, duration: float = 1.0, cochlea: Cochlea = Cochlea()
-) -> SpikeTrains:
-    """Encode recordings as spikes, with a progress bar.
-
-    Args:
-        recordings: the recordings of one split.
-        n_steps: T, each of duration / T seconds, rounded up to whole samples.
-        duration: seconds of each recording that are encoded; shorter recordings are followed by silence.
-        cochlea: parameters of the cochlea.
-
-    Raises:
-        ValueError: steps shorter than a sample.
-
-    Example:
-        >>> import tempfile
-        >>> import wave
-        >>> from slax_data import Cochlea, encode_recordings, spoken_digits
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     for digit in range(10):
-        ...         with wave.open(f"{folder}/{digit}_theo_7.wav", "wb") as file:
-        ...             file.setparams((1, 2, 8000, 0, "NONE", "NONE"))
-        ...             file.writeframes(bytes(range(200)) * 8)
-        ...     recordings = spoken_digits(folder)
-        >>> trains = encode_recordings(recordings, n_steps=10, duration=0.1, cochlea=Cochlea(n_channels=4))
-        >>> trains.packed.shape, trains.n_units
-        ((10, 10, 1), 4)
-    """
-    return encode_batch(recordings.sounds, recordings.labels, n_steps=n_steps, duration=duration, cochlea=cochlea)
+    found = {split: spoken_digits(path, split=split, **which) for split in _splits(with_validation)}
+    return {split: encode_recordings(one.sounds, one.labels, **how) for split, one in found.items()}
 
 
 def _splits(with_validation: bool) -> tuple[str, ...]:
