@@ -22,9 +22,9 @@ ARCHIVE = "free-spoken-digit-dataset-26eb9aa.tar.gz"
 URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/26eb9aa.tar.gz"
 SHA256 = "6c549ebe9cafb9657467e64e956680778a6a69c7655de64d0ecea9bc59018c3d"
 NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[a-z]+)_(?P<take>\d+)\.wav")
-# The test split has the first recordings of each digit by each speaker, as the set's authors intend, or some speakers.
-TEST_TAKES, TEST_SPEAKERS = range(5), ("theo", "yweweler")
-VALIDATION_TAKES, VALIDATION_SPEAKERS = range(5, 10), ("jackson",)
+# What separates the splits: a part of a recording's name, and its values in the test and in the validation split. The set's
+# authors intend the first recordings of each digit by each speaker for the test.
+DIVISIONS = {"recording": ("take", {*"01234"}, {*"56789"}), "speaker": ("speaker", {"theo", "yweweler"}, {"jackson"})}
 
 
 class Recordings(NamedTuple):
@@ -82,7 +82,7 @@ def spoken_digits(
         ((4000,), 8000, 'theo')
     """
     check_choice("split", split, _splits(with_validation))
-    check_choice("split_by", split_by, ["recording", "speaker"])
+    check_choice("split_by", split_by, DIVISIONS)
     path = _place(path)
     found = [
         (match, read_wav(content, f"{path}: {name}"))
@@ -216,12 +216,10 @@ def _splits(with_validation: bool) -> tuple[str, ...]:
 
 def _split_of(match: re.Match[str], split_by: str, with_validation: bool) -> str:
     """The split of a recording, by its name."""
-    take, speaker = int(match["take"]), match["speaker"]
-    by_recording = split_by == "recording"
-    if take in TEST_TAKES if by_recording else speaker in TEST_SPEAKERS:
+    part, of_test, of_validation = DIVISIONS[split_by]
+    if match[part] in of_test:
         return "test"
-    left_out = take in VALIDATION_TAKES if by_recording else speaker in VALIDATION_SPEAKERS
-    return "validation" if with_validation and left_out else "train"
+    return "validation" if with_validation and match[part] in of_validation else "train"
 
 
 def _place(path: str | Path | None) -> Path:
