@@ -77,7 +77,7 @@ def plot_cosine_similarity(
     for i, ((rule, cosines), color) in enumerate(zip(values.items(), colors_of(values, colors), strict=True)):
         hatch = (hatches or {}).get(rule, HATCHES[i % len(HATCHES)])
         centres = np.arange(n_layers) + (i - (len(values) - 1) / 2) * width
-        edge = {"edgecolor": "black", "linewidth": 0.8}
+        edge: dict[str, Any] = {"edgecolor": "black", "linewidth": 0.8}
         ax.bar(centres, cosines.mean(axis=0), width, zorder=2, color=color, hatch=hatch, label=rule, **edge)
         places = centres + _spread(len(cosines))[:, None] * width
         dots: dict[str, Any] = {
