@@ -69,30 +69,19 @@ def test_losses_get_the_structure_and_dtypes_of_the_origin_and_keep_what_is_not_
     np.testing.assert_array_equal(losses, [[np.nan, 0.5, np.inf]])
 
 
-def test_principal_plane_is_that_of_the_covariance():
-    values, vectors = np.linalg.eigh(np.cov(POINTS.T))
-    plane, other = pca_plane(RULES), pca_plane(dict(reversed(RULES.items())))
+@pytest.mark.parametrize("origin", [None, RULES["bptt"][3]])
+def test_plane_is_that_of_the_largest_moments_about_its_origin(origin):
+    offsets = POINTS - (POINTS.mean(axis=0) if origin is None else POINTS[3])
+    values, vectors = np.linalg.eigh(offsets.T @ offsets)
+    plane, other = (pca_plane(rules, origin=origin) for rules in (RULES, dict(reversed(RULES.items()))))
     np.testing.assert_allclose(plane.explained, values[[-1, -2]] / values.sum(), rtol=1e-5)
-    np.testing.assert_allclose(vector(plane.origin), POINTS.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(vector(plane.origin), (POINTS - offsets)[0], atol=1e-6)
     for direction, same, expected in zip(plane.directions, other.directions, vectors.T[[-1, -2]], strict=True):
-        found = vector(direction)
         sign = np.sign(np.sum(expected * np.abs(expected)))  # that of its larger half
-        np.testing.assert_allclose(found, sign * expected, atol=1e-5)
-        np.testing.assert_allclose(vector(same), found, atol=1e-6)
-
-
-def test_plane_through_an_origin_is_the_nearest_of_those():
-    origin = RULES["bptt"][3]
-    offsets = POINTS - POINTS[3]
-
-    def off(plane):
-        axes = np.stack([vector(direction) for direction in plane.directions])
-        return np.sum(np.square(offsets - offsets @ axes.T @ axes))
-
-    nearest, upstream = pca_plane(RULES, origin=origin), pca_plane(RULES, origin=origin, centered=True)
-    assert nearest.origin is origin and off(nearest) < off(upstream)
-    np.testing.assert_allclose(sum(nearest.explained), 1 - off(nearest) / np.sum(np.square(offsets)), rtol=1e-5)
-    np.testing.assert_allclose(upstream.explained, pca_plane(RULES).explained, rtol=1e-5)  # as Slax 0.0.1 had them
+        np.testing.assert_allclose(vector(direction), sign * expected, atol=1e-5)
+        np.testing.assert_allclose(vector(same), sign * expected, atol=1e-5)
+    upstream = pca_plane(RULES, origin=RULES["bptt"][3], centered=True)
+    assert origin or plane.explained == upstream.explained  # as Slax 0.0.1 had them
 
 
 def test_coordinates_are_those_of_the_nearest_point_and_losses_there_those_of_checkpoints_on_the_plane():
