@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from slax_data import Cochlea, encode_recordings, japanese_vowel_spikes, shd, spoken_digit_spikes, spoken_digits
-from slax_data.sets.spoken_digits import Recordings
 from slax_data.storage.packed import SpikeTrains, arrays_of_sets
 from slax_data.storage.whole_files import atomic_write, check_sha256
 
@@ -35,10 +34,8 @@ def spikes_by_speaker(
                 if name == speaker and (take < choice_takes) == (part == "choice")
             ]
             sounds, labels = zip(*mine, strict=True)
-            recordings = Recordings(list(sounds), np.array(labels, np.int32), [], np.zeros(0, np.int32))
-            sets[f"{speaker}_{part}"] = encode_recordings(
-                recordings, n_steps=n_steps, duration=duration, cochlea=Cochlea(n_channels=n_channels)
-            )
+            how = dict(n_steps=n_steps, duration=duration, cochlea=Cochlea(n_channels=n_channels))
+            sets[f"{speaker}_{part}"] = encode_recordings(list(sounds), np.array(labels, np.int32), **how)
     return sets
 
 

@@ -1,14 +1,37 @@
 """Small data sets in the true format of their files: each function writes one into a folder and returns the options to read."""
 
+import gzip
 import io
 import tarfile
 import wave
+from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 N_UNITS = 700
+SPEAKERS = ("george", "jackson", "theo")
+
+
+def tar_gz(entries: dict[str, bytes | tarfile.TarInfo]) -> bytes:
+    """An archive of files by name, or of the `TarInfo` of something else, which is filled with ones."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, content in entries.items():
+            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
+            if isinstance(content, bytes):
+                info.size = len(content)
+            archive.addfile(info, io.BytesIO(content if isinstance(content, bytes) else b"1" * info.size))
+    return gzip.compress(out.getvalue(), mtime=0)
+
+
+def wav(samples: np.ndarray, rate: int = 8000, channels: int = 1, width: int = 2) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setparams((channels, width, rate, 0, "NONE", "not compressed"))
+        out.writeframes(samples.tobytes())
+    return file.getvalue()
 
 
 def write_words(file: Path, times: list, units: list, labels: np.ndarray, speakers: int = 1) -> Path:
@@ -20,53 +43,41 @@ def write_words(file: Path, times: list, units: list, labels: np.ndarray, speake
                 data[index] = np.asarray(row, dtype)
         out["labels"] = labels
         out["extra/speaker"] = np.arange(len(labels), dtype=np.uint16) // len(set(labels.tolist())) % speakers
-        out["extra/keys"] = np.array([f"word {label}" for label in range(20)], "S8")
-        for name in ("gender", "age", "body_height"):
-            out[f"extra/meta_info/{name}"] = np.zeros(1, "S6")
     return file
 
 
-def words(
-    rng: np.random.Generator, n_classes: int, each: int, *, longest: float = 1.37
-) -> tuple[list, list, np.ndarray]:
+def words(rng: np.random.Generator, n_classes: int, each: int) -> tuple[list, list, np.ndarray]:
     """Times, units and labels of random recordings, each class `each` times."""
     labels = np.tile(np.arange(n_classes, dtype=np.uint8), each)
     sizes = rng.integers(20, 60, len(labels))
-    times = [np.sort(rng.uniform(0, longest, size)).astype(np.float16) for size in sizes]
+    times = [np.sort(rng.uniform(0, 1.37, size)).astype(np.float16) for size in sizes]
     return times, [rng.integers(0, N_UNITS, size, np.uint16) for size in sizes], labels
 
 
-def shd(folder: Path) -> dict:
+def _word_set(folder: Path, name: str, n_classes: int, splits: tuple[str, ...]) -> dict:
     rng = np.random.default_rng(0)
-    for split in ("train", "test"):
-        write_words(folder / f"shd_{split}.h5", *words(rng, 20, 4))
-    return {"path": folder, "cache": folder / "cache", "pool": 10}
-
-
-def ssc(folder: Path) -> dict:
-    rng = np.random.default_rng(0)
-    for split in ("train", "valid", "test"):
-        write_words(folder / f"ssc_{split}.h5", *words(rng, 35, 3))
+    for split in splits:
+        write_words(folder / f"{name}_{split}.h5", *words(rng, n_classes, 4))
     return {"path": folder, "cache": folder / "cache", "pool": 20}
 
 
-def spoken_digits(folder: Path) -> dict:
-    """Noise beside a tone whose pitch is the digit."""
-    rng = np.random.default_rng(0)
-    with tarfile.open(folder / "digits.tar.gz", "w:gz") as archive:
-        for digit in range(10):
-            for speaker in ("george", "theo"):
-                for take in range(7):
-                    t = np.arange(1000) / 8000
-                    sound = 6000 * np.sin(2 * np.pi * (200 + 300 * digit) * t) + 3000 * rng.normal(size=len(t))
-                    file = io.BytesIO()
-                    with wave.open(file, "wb") as out:
-                        out.setparams((1, 2, 8000, 0, "NONE", "not compressed"))
-                        out.writeframes(sound.astype("<i2").tobytes())
-                    info = tarfile.TarInfo(f"digits/{digit}_{speaker}_{take}.wav")
-                    info.size = len(file.getvalue())
-                    archive.addfile(info, io.BytesIO(file.getvalue()))
-    return {"path": folder / "digits.tar.gz", "cache": folder / "cache", "duration": 0.12, "n_channels": 20}
+shd = partial(_word_set, name="shd", n_classes=20, splits=("train", "test"))
+ssc = partial(_word_set, name="ssc", n_classes=35, splits=("train", "valid", "test"))
+
+
+def spoken_digit(digit: int, speaker: str, take: int) -> np.ndarray:
+    """Noise beside a tone whose pitch is the digit, a little longer for each take."""
+    t = np.arange(800 + 40 * take) / 8000
+    noise = np.random.default_rng([digit, SPEAKERS.index(speaker), take]).normal(size=len(t))
+    return (6000 * np.sin(2 * np.pi * (200 + 300 * digit) * t) + 3000 * noise).astype("<i2")
+
+
+def spoken_digits(folder: Path, *, rate: int = 8000, digits: range = range(10), takes: int = 7) -> dict:
+    names = [(digit, name, take) for digit in digits for name in SPEAKERS for take in range(takes)]
+    entries = {f"set/recordings/{'_'.join(map(str, one))}.wav": wav(spoken_digit(*one), rate) for one in names}
+    path = folder / "digits.tar.gz"
+    path.write_bytes(tar_gz(entries))
+    return {"path": path, "cache": folder / "cache", "duration": 0.12, "n_channels": 20}
 
 
 def japanese_vowels(folder: Path) -> dict:

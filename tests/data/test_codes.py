@@ -1,6 +1,4 @@
-"""Laws of the codes and of their inverses."""
-
-from functools import partial
+"""Laws of the codes, and of random changes of spikes."""
 
 import jax
 import jax.numpy as jnp
@@ -8,48 +6,32 @@ import numpy as np
 import pytest
 from jax import random
 
-from slax_data import (
-    ENCODERS,
-    Augmentation,
-    delta_encode,
-    latency_decode,
-    latency_encode,
-    rate_decode,
-    rate_encode,
-)
+from slax_data import ENCODERS, Augmentation, delta_encode, latency_encode, rate_encode
 
 KEY = random.key(0)
 LEVELS = np.random.default_rng(7).random((20, 50), np.float32)
 LEVELS[0, :3] = 0, 0.4, 1  # with the threshold itself
 
 
-@pytest.mark.parametrize(("n_steps", "threshold"), [(2, 0.0), (30, 0.0), (30, 0.4)])
-def test_latency_is_one_spike_at_its_step_and_is_inverted(n_steps, threshold):
-    levels = LEVELS.copy()
-    levels[0, 1] = np.float32(threshold)
-    spikes = np.asarray(latency_encode(jnp.asarray(levels), n_steps=n_steps, threshold=threshold))
+@pytest.mark.parametrize(("n_steps", "threshold"), [(2, 0.0), (30, 0.4)])
+def test_latency_is_one_spike_at_its_step(n_steps, threshold):
+    spikes = np.asarray(latency_encode(jnp.asarray(LEVELS), n_steps=n_steps, threshold=threshold))
     expected = np.zeros((n_steps, 20, 50))
-    b, n = np.nonzero(levels > np.float32(threshold))
-    expected[np.round((1 - levels[b, n]) * (n_steps - 1)).astype(int), b, n] = 1
+    b, n = np.nonzero(np.float32(threshold) < LEVELS)
+    expected[np.round((1 - LEVELS[b, n]) * (n_steps - 1)).astype(int), b, n] = 1
     np.testing.assert_array_equal(spikes, expected)
-    decoded = np.asarray(latency_decode(jnp.asarray(spikes)))
-    assert np.abs(decoded - np.where(spikes.any(axis=0), levels, 0)).max() <= 0.5 / (n_steps - 1) + 1e-6
-    two = jnp.asarray(np.array([0, 1, 0, 1, 0], np.float32)[:, None, None])
-    np.testing.assert_array_equal(latency_decode(two), [[0.75]])  # the first spike counts
 
 
 @pytest.mark.parametrize("max_rate", [0.3, 1.0])
 def test_rates_are_independent_with_the_probability_of_the_intensity(max_rate):
     n_steps = 2000
     spikes = np.asarray(rate_encode(random.key(1), jnp.asarray(LEVELS), n_steps=n_steps, max_rate=max_rate))
-    p = LEVELS.astype(float) * max_rate
-    np.testing.assert_array_equal(spikes.mean(axis=0)[p == 0], 0)
-    np.testing.assert_array_equal(spikes.mean(axis=0)[p == 1], 1)
+    p, rates = LEVELS.astype(float) * max_rate, spikes.mean(axis=0)
     inside = (p > 0) & (p < 1)
-    decoded = np.asarray(rate_decode(jnp.asarray(spikes), max_rate=max_rate))
-    z = ((decoded - LEVELS) * max_rate / np.sqrt(np.where(inside, p * (1 - p), 1) / n_steps))[inside]
-    assert np.abs(z).max() < 5 and 0.9 < z.std() < 1.1 and abs(z.mean()) < 0.15
+    np.testing.assert_array_equal(rates[~inside], p[~inside])
     away = ((spikes - p) / np.sqrt(np.where(inside, p * (1 - p), 1)))[:, inside]
+    z = away.mean(axis=0) * np.sqrt(n_steps)
+    assert np.abs(z).max() < 5 and 0.9 < z.std() < 1.1 and abs(z.mean()) < 0.15
     assert abs(np.mean(away[1:] * away[:-1])) < 0.005  # over time
     assert np.corrcoef(away[:, :200].T)[np.triu_indices(200, k=1)].std() == pytest.approx(n_steps**-0.5, rel=0.1)
 
@@ -61,11 +43,9 @@ def test_every_code_is_zeros_and_ones_follows_its_key_and_is_the_same_in_a_progr
     for dtype in (jnp.float32, jnp.float64):
         levels = jnp.asarray(LEVELS, dtype)
         spikes = encode(KEY, levels)
-        assert spikes.shape == (16, 20, 50) and spikes.dtype == code.decode(spikes).dtype == dtype
-        assert set(np.unique(spikes)) == {0, 1}
+        assert spikes.shape == (16, 20, 50) and spikes.dtype == dtype and set(np.unique(spikes)) == {0, 1}
         np.testing.assert_array_equal(jax.jit(encode)(KEY, levels), spikes)
         assert np.array_equal(encode(random.key(1), levels), spikes) == (not code.random)
-    assert not encode(KEY, jnp.zeros((2, 3))).any() and not code.decode(jnp.zeros((16, 2, 3))).any()
 
 
 def by_hand(signal, threshold):
@@ -89,74 +69,36 @@ def test_spikes_of_the_delta_code_are_those_of_the_rule(threshold):
     spikes, followed = by_hand(signal, threshold)
     np.testing.assert_array_equal(delta_encode(jnp.asarray(signal, jnp.float32), threshold=threshold), spikes)
     assert np.abs(followed - signal)[:, :2].max() < threshold
-    assert not delta_encode(jnp.full((5, 2, 3), 7.3), threshold=0.1).any()
+
+
+def test_rounding_does_not_add_up_in_the_delta_code():
     walk = np.cumsum(np.random.default_rng(0).uniform(-0.1, 0.1, (5000, 1, 4)), axis=0).astype(np.float32)
     up, down = np.split(np.asarray(delta_encode(jnp.asarray(walk), threshold=0.1)), 2, axis=-1)
-    assert np.abs(walk[0] + 0.1 * np.cumsum(up - down, axis=0) - walk).max() < 0.1 + 1e-5  # rounding does not add up
-
-
-REFUSED = [
-    (lambda: latency_encode(jnp.array([[0.0, 1.5]]), n_steps=5), r"must lie in \[0, 1\], got values from 0 to 1.5. Scale"),
-    (lambda: latency_encode(jnp.array([[-0.25, 0.5]]), n_steps=5), r"must lie in \[0, 1\], got values from -0.25 to 0.5"),
-    (lambda: rate_encode(KEY, jnp.array([[jnp.nan, 0.5]]), n_steps=5), r"numbers in \[0, 1\], got 1 NaN in 2"),
-    (lambda: rate_encode(KEY, jnp.array([0.1, 0.5]), n_steps=5), r"shape \[B, N\], got float32 of shape \[2\]. Flatten"),
-    (lambda: rate_encode(KEY, jnp.array([[0, 16]]), n_steps=5), "got int32 .* divide integers"),
-    (lambda: latency_encode(jnp.zeros((2, 3)), n_steps=1), "n_steps got 1, expected an integer of at least 2"),
-    (lambda: latency_encode(jnp.zeros((2, 3)), n_steps=5, threshold=1.0), r"got 1.0, expected a number in \[0, 1\)"),
-    (lambda: rate_encode(KEY, jnp.zeros((2, 3)), n_steps=0), "n_steps got 0, expected an integer of at least 1"),
-    (lambda: rate_encode(KEY, jnp.zeros((2, 3)), n_steps=5, max_rate=1.1), r"max_rate got 1.1, expected spikes per step in"),
-    (lambda: rate_decode(jnp.ones((5, 2, 3)), max_rate=0.0), r"max_rate got 0.0, expected spikes per step in \(0, 1\]"),
-    (lambda: rate_decode(jnp.ones((5, 3))), r"spikes must have the shape \[T, B, N\].*spikes\[:, None\]"),
-    (lambda: latency_decode(jnp.ones((1, 2, 3))), "steps in spikes got 1, expected an integer of at least 2"),
-    (lambda: delta_encode(jnp.zeros((5, 3)), threshold=0.1), r"signal must be floating-point numbers of shape \[T, B, N\]"),
-    (lambda: delta_encode(jnp.zeros((5, 2, 3), int), threshold=0.1), "got int32 of shape"),
-    (lambda: delta_encode(jnp.full((5, 2, 3), jnp.inf), threshold=0.1), "signal must be finite numbers, got 30 NaN or inf"),
-    (lambda: delta_encode(jnp.zeros((5, 2, 3)), threshold=0.0), "threshold got 0.0, expected a finite number above 0"),
-    (lambda: Augmentation(channels=-1), "expected channels >= 0, delay >= 0"),
-    (lambda: Augmentation(delay=-1.0), "expected channels >= 0, delay >= 0"),
-    (lambda: Augmentation(stretch=1.0), "stretch and drop in"),
-    (lambda: Augmentation(drop=1.0), "stretch and drop in"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("call", "told"), REFUSED)
-def test_what_cannot_be_coded_is_refused(call, told, no_shape_checks):
-    with pytest.raises(ValueError, match=told):
-        call()
-
-
-def test_ranges_are_not_seen_inside_of_a_program():
-    spikes = jax.jit(partial(latency_encode, n_steps=5))(jnp.array([[2.0, 0.5]]))
-    np.testing.assert_array_equal(spikes.sum(axis=0), [[0, 1]])
+    assert np.abs(walk[0] + 0.1 * np.cumsum(up - down, axis=0) - walk).max() < 0.1 + 1e-5
 
 
 T, B, N = 30, 200, 12
 
 
-def pulses(begin=10, end=11, unit=6):
-    """All samples alike, with spikes of one unit from a step to another."""
-    return jnp.zeros((T, B, N)).at[begin:end, :, unit].set(1.0)
-
-
 @pytest.mark.parametrize(
-    ("change", "given", "steps", "units"),
+    ("change", "begin", "end", "unit", "steps", "units"),
     [
-        ({}, {}, {10}, {6}),
-        ({"channels": 2}, {}, {10}, {4, 5, 6, 7, 8}),
-        ({"channels": 2}, {"unit": 0}, {10}, {0, 1, 2}),  # what moves over the edge is gone
-        ({"delay": 4.0}, {}, {10, 11, 12, 13, 14}, {6}),
+        ({}, 10, 11, 6, {10}, {6}),
+        ({"channels": 2}, 10, 11, 6, {10}, {4, 5, 6, 7, 8}),
+        ({"channels": 2}, 10, 11, 0, {10}, {0, 1, 2}),  # what moves over the edge is gone
+        ({"delay": 4.0}, 10, 11, 6, {10, 11, 12, 13, 14}, {6}),
         # A long burst begins where the speed says: floor(8 * 1.2 + 0.5) = floor(12 * 0.8 + 0.5) = 10.
-        ({"stretch": 0.2}, {"end": T}, {8, 9, 10, 11, 12}, {6}),
+        ({"stretch": 0.2}, 10, T, 6, {8, 9, 10, 11, 12}, {6}),
     ],
 )
-def test_augmentations_move_spikes_within_their_bounds(change, given, steps, units):
-    augment = Augmentation(**change)
-    changed = np.asarray(augment(KEY, pulses(**given)))
+def test_augmentations_move_spikes_within_their_bounds(change, begin, end, unit, steps, units):
+    """All samples alike, with spikes of one unit from a step to another."""
+    pulses = jnp.zeros((T, B, N)).at[begin:end, :, unit].set(1.0)
+    augment = jax.jit(Augmentation(**change))
+    changed, other = np.asarray(augment(KEY, pulses)), augment(random.key(1), pulses)
     fired = changed.any(axis=(0, 2))
     assert set(np.nonzero(changed)[2]) == units and set(changed.any(axis=2).argmax(axis=0)[fired]) == steps
-    assert fired.all() == (given.get("unit") != 0) and fired.any()
-    np.testing.assert_array_equal(jax.jit(augment)(KEY, pulses(**given)), changed)
-    assert bool((augment(random.key(1), pulses(**given)) != changed).any()) == bool(change)
+    assert fired.all() == (unit != 0) and fired.any() and np.array_equal(changed, other) == (not change)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.bool_, jnp.uint8])
@@ -165,5 +107,3 @@ def test_spikes_are_dropped_with_their_probability_and_else_stay_in_any_dtype(dt
     np.testing.assert_array_equal(Augmentation()(KEY, spikes), spikes)
     kept = np.asarray(Augmentation(drop=0.25)(KEY, spikes)).astype(float)
     assert not (kept > np.asarray(spikes)).any() and abs(kept.sum() / np.asarray(spikes, float).sum() - 0.75) < 0.01
-    with pytest.raises(AttributeError):
-        Augmentation().drop = 0.5

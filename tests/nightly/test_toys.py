@@ -69,15 +69,11 @@ import jax.numpy as jnp
 
 def toy_encode(intensities, *, n_steps):
     return jnp.zeros((n_steps, *intensities.shape)).at[0].set(intensities > 0.5)
-
-
-def toy_decode(spikes):
-    return spikes.max(0)
 ''',
         "slax-data/src/slax_data/encoding/encoders.py",
         {
             "ENCODERS:": "from slax_data.encoding import toy\n\n",
-            '    "rate": Encoder': '    "toy": Encoder(toy.toy_encode, toy.toy_decode, random=False),\n',
+            '    "rate": Encoder': '    "toy": Encoder(toy.toy_encode, random=False),\n',
         },
     ),
     "slax-data/src/slax_data/sets/toy.py": (

@@ -1,6 +1,6 @@
 """Laws of the Hessian's products, eigenvalues and trace: those of the dense matrix, which is made here."""
 
-from functools import cache, partial
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,46 +13,23 @@ from slax_viz import hessian_eigenvalues, hessian_product, hessian_trace, mean_i
 KEY = jax.random.key(0)
 
 
-def smooth_net(dtype):
-    """A loss of 21 parameters, and random ones."""
+def test_product_eigenvalues_and_trace_are_those_of_the_dense_hessian(x64):
     rng = np.random.default_rng(1)
-    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), dtype)  # noqa: E731
-    inputs, targets = draw(6, 3), draw(6, 2)
-    layers = [{"kernel": draw(3, 3), "bias": draw(3)}, {"kernel": draw(3, 2), "bias": draw(2)}]
+    inputs, targets = rng.normal(size=(6, 3)), rng.normal(size=(6, 2))
+    shapes = {"layers": [{"kernel": (3, 3), "bias": (1, 3)}, {"kernel": (3, 2), "bias": (1, 2)}], "gain": ()}
+    params = jax.tree.map(
+        lambda shape: jnp.asarray(rng.normal(size=shape)), shapes, is_leaf=lambda x: isinstance(x, tuple)
+    )
 
     def loss(params):
         first, second = params["layers"]
-        hidden = jnp.tanh(inputs @ first["kernel"] + first["bias"][None])
-        outputs = jnp.exp(params["gain"]) * (hidden @ second["kernel"] + second["bias"][None])
+        hidden = jnp.tanh(inputs @ first["kernel"] + first["bias"])
+        outputs = jnp.exp(params["gain"]) * (hidden @ second["kernel"] + second["bias"])
         return jnp.mean(jnp.square(outputs - targets))
 
-    return loss, {"layers": layers, "gain": draw()}
-
-
-@cache
-def dense_hessian():
-    """That of the net in float64, in the order of the leaves."""
-    with jax.enable_x64(True):
-        loss, params = smooth_net(jnp.float64)
-        flat, unravel = ravel_pytree(params)
-        return np.asarray(jax.jit(jax.hessian(lambda flat: loss(unravel(flat))))(flat))
-
-
-@jax.custom_vjp
-def skewed(x):
-    """A function whose "gradient" is the field F x, which is not that of any function."""
-    return jnp.sum(x)
-
-
-FIELD = np.array([[2.0, 1.0, 0.0], [-1.0, 1.0, 0.5], [0.0, 0.0, -1.0]])
-skewed.defvjp(lambda x: (jnp.sum(x), x), lambda x, g: (g * (jnp.asarray(FIELD, x.dtype) @ x),))
-
-
-def test_product_eigenvalues_and_trace_are_those_of_the_dense_hessian(x64):
-    loss, params = smooth_net(jnp.float64)
-    dense = dense_hessian()
     flat, unravel = ravel_pytree(params)
-    vector = np.random.default_rng(0).normal(size=flat.shape)
+    dense = np.asarray(jax.jit(jax.hessian(lambda flat: loss(unravel(flat))))(flat))
+    vector = rng.normal(size=flat.shape)
     product = hessian_product(loss, params, unravel(jnp.asarray(vector)))
     assert jax.tree.structure(product) == jax.tree.structure(params)
     np.testing.assert_allclose(ravel_pytree(product)[0], dense @ vector, rtol=1e-10, atol=1e-10)
@@ -75,14 +52,6 @@ def test_product_eigenvalues_and_trace_are_those_of_the_dense_hessian(x64):
     np.testing.assert_allclose(np.var(traces.mean), variance, rtol=0.25)
 
 
-def test_float32_is_as_near_as_its_rounding():
-    loss, params = smooth_net(jnp.float32)
-    found = hessian_eigenvalues(loss, params, KEY, n_top=2, tolerance=1e-4)
-    assert found.values.dtype == jnp.float32 and found.converged.all()
-    np.testing.assert_allclose(found.values, np.linalg.eigvalsh(dense_hessian())[::-1][:2], rtol=1e-5)
-    assert found.asymmetry < 1e-5 * found.values[0]
-
-
 SPECTRA = [(5, 5, 5, 3, -7, 0, 0), (2, 2, 2, 2, 2, 2, 2), (0, 0, 0, 0, 0, 0, 0), (1e6, 1, 1, 1, 0, 0, -1e6)]
 
 
@@ -103,13 +72,9 @@ def test_known_spectra_are_found_with_their_copies(x64, order):
         assert found.converged.all()
 
 
-def diagonal(spectrum):
-    return lambda x: jnp.sum(jnp.asarray(spectrum, x.dtype) * x**2) / 2
-
-
 def test_it_stops_when_it_has_converged_and_says_so_when_it_has_not(x64):
     spectrum = np.concatenate([[100.0, 50.0, 50.0], np.linspace(-1, 1, 97)])
-    find = partial(hessian_eigenvalues, diagonal(spectrum), jnp.zeros(100), KEY, n_top=3)
+    find = partial(hessian_eigenvalues, lambda x: jnp.sum(spectrum * x**2) / 2, jnp.zeros(100), KEY, n_top=3)
     early, short = find(n_steps=100), find(n_steps=3, n_starts=1)
     assert early.converged.all() and early.steps <= 24  # the copy of 50 long before the space is spanned
     np.testing.assert_allclose(early.values, [100, 50, 50], rtol=1e-4)
@@ -126,47 +91,28 @@ def test_basis_stays_orthogonal_where_plain_lanczos_loses_it():
     matrix = jnp.asarray(rotation @ np.diag(spectrum) @ rotation.T, jnp.float32)
     options = {"n_top": 3, "n_steps": 60, "n_starts": 1, "tolerance": 1e-7}
     found = hessian_eigenvalues(lambda x: x @ matrix @ x / 2, jnp.zeros(60), KEY, **options)
+    np.testing.assert_allclose(found.values, [1e4, 1, 1], rtol=0.1)
     np.testing.assert_allclose(found.values[0], 1e4, rtol=1e-5)
-    assert np.all(found.values[1:] < 1.1)
+    assert found.values.dtype == jnp.float32 and found.asymmetry < 1e-5 * found.values[0]
 
 
 def test_leaves_may_differ_in_dtype(x64):
     params = {"a": jnp.ones(2, jnp.float32), "b": jnp.ones(2, jnp.float64)}
-
-    def loss(params):
-        return jnp.sum(params["a"].astype(jnp.float64) ** 2) * 1.5 + jnp.sum(params["b"] ** 2)
-
+    loss = lambda params: 1.5 * jnp.sum(params["a"] ** 2).astype(jnp.float64) + jnp.sum(params["b"] ** 2)  # noqa: E731
     found = hessian_eigenvalues(loss, params, KEY, n_top=4)
     np.testing.assert_allclose(found.values, [3, 3, 2, 2], rtol=1e-6)
     assert {name: leaf.dtype for name, leaf in found.vectors.items()} == {"a": jnp.float32, "b": jnp.float64}
 
 
 def test_a_field_that_is_no_gradient_is_reported(x64):
+    field = np.array([[2.0, 1.0, 0.0], [-1.0, 1.0, 0.5], [0.0, 0.0, -1.0]])
+    skewed = jax.custom_vjp(lambda x: jnp.sum(x))  # its "gradient" is the field F x, which is not that of any function
+    skewed.defvjp(lambda x: (jnp.sum(x), x), lambda x, g: (g * (field @ x),))
     found = hessian_eigenvalues(skewed, jnp.ones(3), KEY, n_top=2, n_steps=3)
-    symmetric, skew = (FIELD + FIELD.T) / 2, FIELD - FIELD.T
+    symmetric, skew = (field + field.T) / 2, field - field.T
     # All of the space is spanned: the values are those of the symmetric part, and H v misses them by the skew part of v.
     np.testing.assert_allclose(found.values, np.linalg.eigvalsh(symmetric)[::-1][:2], atol=1e-8)
     np.testing.assert_allclose(found.residuals, np.linalg.norm(found.vectors @ skew.T / 2, axis=1), atol=1e-8)
     assert not found.converged.any()
     largest = np.linalg.norm(skew, 2)  # v . H w - w . H v is at most this, and in some pair a good part of it
     assert largest / 3 < found.asymmetry <= largest + 1e-12
-
-
-@pytest.mark.parametrize(
-    ("find", "loss", "params", "error", "message"),
-    [
-        (hessian_eigenvalues, jnp.sum, {}, ValueError, "got an empty tree"),
-        (hessian_trace, jnp.sum, {"n": jnp.ones(2, jnp.int32)}, TypeError, "got int32 at 'n' in params"),
-        (hessian_trace, jnp.sum, np.array([1.0, np.nan], np.float32), ValueError, "a parameter is NaN"),
-        (hessian_eigenvalues, lambda x: jnp.sum(x**1.5), jnp.array([1.0, -1.0]), ValueError, "Hessian.* is NaN"),
-        (partial(hessian_eigenvalues, n_top=4), jnp.sum, jnp.ones(3), ValueError, "n_top must be 1 to 3"),
-        (partial(hessian_eigenvalues, n_top=2, n_starts=3), jnp.sum, jnp.ones(3), ValueError, "n_starts must be 1 to"),
-        (partial(hessian_eigenvalues, n_top=2, n_steps=1), jnp.sum, jnp.ones(3), ValueError, "n_steps must be at"),
-        (partial(hessian_eigenvalues, tolerance=0.0), jnp.sum, jnp.ones(3), ValueError, "tolerance must be in"),
-        (partial(hessian_trace, n_samples=1), jnp.sum, jnp.ones(3), ValueError, "n_samples of at least 2, got 1"),
-        (hessian_product, jnp.sum, jnp.ones(3), ValueError, "leaves of the same dtypes, .*float32 and bfloat16"),
-    ],
-)
-def test_what_has_no_hessian_is_refused(find, loss, params, error, message):
-    with pytest.raises(error, match=message):
-        find(loss, params, jnp.ones(3, jnp.bfloat16) if find is hessian_product else KEY)

@@ -7,33 +7,16 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
 
-from slax_viz import (
-    PNG_METADATA,
-    SVG_METADATA,
-    mean_interval,
-    plot_cosine_similarity,
-    plot_firing_rates,
-    plot_interpolation,
-    plot_landscape,
-    plot_landscape_3d,
-    plot_membrane,
-    plot_membranes,
-    plot_raster,
-    style,
-)
+import slax_viz as viz
 
-XS, YS = np.linspace(-2, 3, 6), np.linspace(-1, 2, 4)  # with 0 among them: the lowest loss is 1
-LOSSES = 1 + np.square(XS) + 2 * np.square(YS)[:, None]
+XS, YS = np.linspace(-2, 3, 6), np.linspace(-1, 2, 4)
+LOSSES = 5 + XS + 2 * YS[:, None]  # from 1 to 12
 GRID = {"xs": XS, "ys": YS}
 PATHS = {"BPTT": np.array([[-1.5, 1.0], [0.0, 0.1]]), "OSTL": np.array([[-1.5, 1.0], [1.0, 1.5], [2.0, 0.5]])}
 TS = np.linspace(-0.5, 1.5, 9)
-HILL = 1 + 2 * TS + 3 * TS * (1 - TS)
 TABLE = {f"rule {i}": np.random.default_rng(i).uniform(-0.2, 0.9, (5, 3)) for i in range(8)}
 TABLE["rule 7"] = np.array([[1.0] * 3] * 4 + [[-0.5] * 3])  # its interval is cut off at 1
 MEMBRANES = np.array([[0.0, 0.5, 1.1, 0.4], [0.2, -0.3, 0.1, 1.5], [0.0, 0.0, 0.0, 0.0]]).T
@@ -41,18 +24,7 @@ MEMBRANES = np.array([[0.0, 0.5, 1.1, 0.4], [0.2, -0.3, 0.1, 1.5], [0.0, 0.0, 0.
 
 @pytest.fixture
 def ax():
-    with style():
-        figure, ax = plt.subplots()
-        yield ax
-        plt.close(figure)
-
-
-@pytest.fixture
-def space():
-    with style():
-        figure, ax = plt.subplots(subplot_kw={"projection": "3d"})
-        yield ax
-        plt.close(figure)
+    return Figure().add_subplot()
 
 
 def lines_of(ax):
@@ -60,13 +32,13 @@ def lines_of(ax):
 
 
 def test_bars_have_the_means_their_intervals_and_the_seeds(ax):
-    plot_cosine_similarity(ax, TABLE, level=0.8, layers=["a", "b", "c"], colors={"rule 1": "#123456"})
+    viz.plot_cosine_similarity(ax, TABLE | {"rule 0": TABLE["rule 0"][:1]}, level=0.8, colors={"rule 1": "#123456"})
     bars = [container for container in ax.containers if not isinstance(container, ErrorbarContainer)]
     errors = [container for container in ax.containers if isinstance(container, ErrorbarContainer)]
-    for bar, error, dots, (rule, cosines) in zip(bars, errors, ax.collections[::2], TABLE.items(), strict=True):
-        assert bar.get_label() == rule
+    np.testing.assert_allclose([one.get_height() for one in bars[0]], TABLE["rule 0"][0])  # of one seed, no interval
+    for bar, error, dots, cosines in zip(bars[1:], errors, ax.collections[1::2], list(TABLE.values())[1:], strict=True):
         np.testing.assert_allclose([one.get_height() for one in bar], cosines.mean(axis=0))
-        _, low, high = mean_interval(cosines, level=0.8, bounds=(-1.0, 1.0))
+        _, low, high = viz.mean_interval(cosines, level=0.8, bounds=(-1.0, 1.0))
         np.testing.assert_allclose(np.array(error.lines[2][0].get_segments())[:, :, 1].T, (low, high))
         x, y = np.asarray(dots.get_offsets()).reshape(5, 3, 2).transpose(2, 0, 1)
         np.testing.assert_allclose(y, cosines)
@@ -80,62 +52,50 @@ def test_bars_have_the_means_their_intervals_and_the_seeds(ax):
     assert matplotlib.colors.to_hex(first[1].get_facecolor()) == "#123456"
 
 
-def test_one_seed_has_a_bar_and_no_interval(ax):
-    plot_cosine_similarity(ax, {"rule": np.array([[0.25, 0.5]])})
-    assert [bar.get_height() for bar in ax.patches] == [0.25, 0.5]
-    assert not any(isinstance(container, ErrorbarContainer) for container in ax.containers)
-
-
 @pytest.mark.parametrize("log", [False, True])
 def test_landscape_has_the_losses_the_paths_and_their_ends(ax, log):
     losses = LOSSES.copy()
-    losses[3, 4] = np.inf
-    plot_landscape(ax, losses, **GRID, trajectories=PATHS, explained=(0.8125, 0.1), log=log, levels=10)
+    losses[0, 5] = np.inf
+    viz.plot_landscape(ax, losses, **GRID, trajectories=PATHS, explained=(0.8125, 0.1), log=log, levels=10)
     filled, contours = ax.collections
-    steps = np.geomspace(1, 18, 11) if log else np.linspace(1, 18, 11)
+    steps = np.geomspace(1, 12, 11) if log else np.linspace(1, 12, 11)
     np.testing.assert_allclose(contours.levels, steps, rtol=1e-6)
     np.testing.assert_allclose(filled.norm(steps), np.linspace(0, 1, 11), atol=1e-6)  # the colors
+    for level, path in list(zip(contours.levels, contours.get_paths(), strict=True))[1:-1]:
+        np.testing.assert_allclose(5 + path.vertices @ [1, 2], level, atol=1e-9)
     lines = lines_of(ax)
     assert list(lines) == ["not finite (1)", "BPTT", "OSTL", "start", "end"]
-    np.testing.assert_array_equal(lines["not finite (1)"].get_xydata(), [[XS[4], YS[3]]])
+    np.testing.assert_array_equal(lines["not finite (1)"].get_xydata(), [[XS[5], YS[0]]])
     ends = [line for line in ax.lines if line.get_label() == "_"]
     for (rule, path), first, last in zip(PATHS.items(), ends[::2], ends[1::2], strict=True):
         np.testing.assert_array_equal(lines[rule].get_xydata(), path)
-        np.testing.assert_array_equal((first.get_xydata()[0], last.get_xydata()[0]), path[[0, -1]])
+        np.testing.assert_array_equal([*first.get_xydata(), *last.get_xydata()], path[[0, -1]])
         assert first.get_markerfacecolor() == "white" and last.get_markerfacecolor() == lines[rule].get_color()
     assert ax.get_xlabel() == "direction 1 (explains 81.2 %)"
 
 
-def test_contours_lie_where_the_losses_are_and_a_flat_surface_has_some(ax):
-    xs, ys = np.linspace(-2, 3, 101), np.linspace(-1, 2, 101)
-    plot_landscape(ax, 1 + np.square(xs) + 2 * np.square(ys)[:, None], xs=xs, ys=ys)
-    contours = ax.collections[1]
-    for level, path in list(zip(contours.levels, contours.get_paths(), strict=True))[2:-2]:
-        x, y = path.vertices.T
-        np.testing.assert_allclose(1 + x**2 + 2 * y**2, level, atol=0.01)
-    ax.clear()
-    plot_landscape(ax, np.full((4, 6), 2.5), **GRID)
+def test_a_flat_surface_has_colors(ax):
+    viz.plot_landscape(ax, np.full((4, 6), 2.5), **GRID)
     assert ax.collections[0].levels[0] < 2.5 < ax.collections[0].levels[-1]
 
 
 @pytest.mark.parametrize("log", [False, True])
-def test_surface_in_space_is_as_high_as_the_losses(space, log):
-    heights = {rule: 1 + np.square(path[:, 0]) + 2 * np.square(path[:, 1]) for rule, path in PATHS.items()}
-    paths = {rule: np.column_stack([path, heights[rule]]) for rule, path in PATHS.items()}
-    plot_landscape_3d(space, LOSSES, **GRID, trajectories=paths, log=log)
-    height = np.log10 if log else np.asarray
-    corners = np.asarray(space.collections[0]._faces).reshape(-1, 3)
-    np.testing.assert_allclose(corners[:, 2], height(1 + corners[:, 0] ** 2 + 2 * corners[:, 1] ** 2), atol=1e-6)
-    for rule, path in PATHS.items():
-        np.testing.assert_allclose(lines_of(space)[rule].get_data_3d(), [*path.T, height(heights[rule])])
-    assert space.get_zlabel() == ("log10 of loss" if log else "loss")
+def test_surface_in_space_is_as_high_as_the_losses(ax, log):
+    ax = ax.figure.add_subplot(projection="3d")
+    height, path = np.log10 if log else np.asarray, np.array([[-1.5, 1.0, 5.5], [0.0, 0.0, 5.0]])
+    viz.plot_landscape_3d(ax, LOSSES, **GRID, trajectories={"BPTT": path}, log=log)
+    corners = np.asarray(ax.collections[0]._faces).reshape(-1, 3)
+    np.testing.assert_allclose(corners[:, 2], height(5 + corners[:, :2] @ [1, 2]), atol=1e-6)
+    np.testing.assert_allclose(lines_of(ax)["BPTT"].get_data_3d(), [*path.T[:2], height(path[:, 2])])
+    assert ax.get_zlabel() == ("log10 of loss" if log else "loss")
 
 
 def test_line_between_solutions_has_what_lies_straight_between_and_its_barrier(ax):
-    plot_interpolation(ax, {"hill": HILL, "gap": np.where(TS == 0.5, np.inf, 2 - TS)}, ts=TS)
+    hill = 1 + 2 * TS + 3 * TS * (1 - TS)
+    viz.plot_interpolation(ax, {"hill": hill, "gap": np.where(TS == 0.5, np.inf, 2 - TS)}, ts=TS)
     lines = lines_of(ax)
     assert list(lines) == ["hill, barrier 0.75", "gap, barrier inf"]
-    np.testing.assert_allclose(lines["hill, barrier 0.75"].get_xydata(), np.stack([TS, HILL], axis=1))
+    np.testing.assert_allclose(lines["hill, barrier 0.75"].get_xydata(), np.stack([TS, hill], axis=1))
     assert np.isnan(lines["gap, barrier inf"].get_ydata()[4])
     straight = [line for line in ax.lines if line.get_linestyle() == ":"]
     np.testing.assert_allclose(straight[0].get_ydata(), np.linspace(1, 3, 51))
@@ -143,7 +103,7 @@ def test_line_between_solutions_has_what_lies_straight_between_and_its_barrier(a
 
 def test_membranes_are_in_lanes_of_one_scale_with_marks_above(ax):
     spikes = (MEMBRANES >= 1).astype(int)
-    plot_membranes(ax, MEMBRANES, threshold=1.0, spikes=spikes)
+    viz.plot_membranes(ax, MEMBRANES, threshold=1.0, spikes=spikes)
     lanes = ax.get_yticks()
     curves = [line for line in ax.lines if len(line.get_xdata()) == 4]
     marks = [line.get_xydata() for line in ax.lines if line.get_marker() == "|"]
@@ -160,17 +120,17 @@ def test_membranes_are_in_lanes_of_one_scale_with_marks_above(ax):
 
 def test_raster_has_one_mark_per_spike_and_layers_from_the_bottom(ax):
     first = (np.random.default_rng(0).random((6, 3)) < 0.4).astype(int)
-    plot_raster(ax, {"first": first, "silent": np.zeros((6, 4)), "last": np.ones((6, 1))})
+    viz.plot_raster(ax, {"first": first, "silent": np.zeros((6, 4)), "": np.ones((6, 1))})
     marks = [np.array(collection.get_segments()).reshape(-1, 2, 2) for collection in ax.collections]
     np.testing.assert_allclose(marks[0].mean(axis=1), np.argwhere(first))
     np.testing.assert_allclose(marks[2].mean(axis=1), [[step, 7] for step in range(6)])
     assert len(marks[1]) == 0 and (ax.get_xlim(), ax.get_ylim()) == ((-0.5, 5.5), (-0.5, 7.5))
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["first\n3 units", "silent\n4 units", "last\n1 unit"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["first\n3 units", "silent\n4 units", "1 unit"]
 
 
 def test_rates_over_training_are_means_over_seeds_with_their_interval(ax):
     seeds = np.random.default_rng(0).random((5, 3))
-    plot_firing_rates(ax, [0, 10, 30], {"one": [0.1, 0.2, 0.3], "many": seeds})
+    viz.plot_firing_rates(ax, [0, 10, 30], {"one": [0.1, 0.2, 0.3], "many": seeds})
     one, many = ax.lines
     np.testing.assert_allclose(one.get_xydata(), [[0, 0.1], [10, 0.2], [30, 0.3]])
     np.testing.assert_allclose(many.get_ydata(), seeds.mean(axis=0))
@@ -178,61 +138,16 @@ def test_rates_over_training_are_means_over_seeds_with_their_interval(ax):
     (band,) = ax.collections
     corners = band.get_paths()[0].vertices
     ends = [[corners[corners[:, 0] == x, 1].min(), corners[corners[:, 0] == x, 1].max()] for x in (0, 10, 30)]
-    np.testing.assert_allclose(np.transpose(ends), mean_interval(seeds, bounds=(0.0, np.inf))[1:])
+    np.testing.assert_allclose(np.transpose(ends), viz.mean_interval(seeds, bounds=(0.0, np.inf))[1:])
 
 
-def in_space(**options):
-    return lambda _: plot_landscape_3d(plt.figure().add_subplot(projection="3d"), LOSSES, **GRID, **options)
-
-
-@pytest.mark.parametrize(
-    ("plot", "message"),
-    [
-        (lambda ax: plot_cosine_similarity(ax, {}), "expected at least one rule"),
-        (lambda ax: plot_cosine_similarity(ax, TABLE | {"more": np.ones((2, 3))}), "at most 8 rules .* got 9"),
-        (lambda ax: plot_cosine_similarity(ax, {"a": np.ones(3)}), r"got shapes {'a': \(3,\)}"),
-        (lambda ax: plot_cosine_similarity(ax, {"a": np.full((2, 3), np.nan)}), r"infinite ones for \['a'\]"),
-        (lambda ax: plot_cosine_similarity(ax, TABLE, layers=["x"]), "one label for each of 3 layers, got 1"),
-        (lambda ax: plot_landscape(ax, LOSSES.T, **GRID), r"got losses of shape \[6, 4\]"),
-        (lambda ax: plot_landscape(ax, LOSSES * np.nan, **GRID), "all losses are NaN or infinite"),
-        (lambda ax: plot_landscape(ax, LOSSES - 1.2, **GRID, log=True), "must be above 0, got -0.2"),
-        (lambda ax: plot_landscape(ax, LOSSES, **GRID, trajectories={"a": np.ones((2, 4))}), r"trajectories \[n, 2\]"),
-        (
-            lambda ax: plot_landscape(ax, LOSSES, **GRID, trajectories={"a": np.ones((2, 2)) * np.nan}),
-            "finite, got NaN",
-        ),
-        (lambda ax: plot_landscape_3d(ax, LOSSES, **GRID), "projection|Axes3D"),
-        (in_space(log=True, trajectories={"a": np.zeros((1, 3))}), "losses of trajectories must be above 0"),
-        (lambda ax: plot_interpolation(ax, {str(i): TS for i in range(9)}, ts=TS), "expected 1 to 8 lines"),
-        (lambda ax: plot_interpolation(ax, {"a": TS}, ts=TS, log=True), "above 0, got others for 'a'"),
-        (
-            lambda ax: plot_membrane(ax, np.zeros((3, 2))),
-            r"membrane must have shape \[T\], of one neuron, got \[3, 2\]",
-        ),
-        (lambda ax: plot_membrane(ax, np.zeros(3), threshold=np.ones(2)), r"threshold must have shape \[3\]"),
-        (lambda ax: plot_membrane(ax, np.zeros(3), spikes=np.full(3, 0.5)), "spikes must be 0 or 1"),
-        (lambda ax: plot_membranes(ax, np.zeros((3, 2)), units=["a"]), "one label for each of 2 units, got 1"),
-        (lambda ax: plot_raster(ax, {"a": np.ones((3, 2)), "b": np.ones((4, 2))}), "same steps, got {'a': 3, 'b': 4}"),
-        (lambda ax: plot_raster(ax, np.full((3, 2), 2)), "spikes must be 0 or 1"),
-        (lambda ax: plot_raster(ax, {}), "expected 1 to 8 layers"),
-        (lambda ax: plot_firing_rates(ax, [0, 1], {"a": [0.1]}), r"rates of a must have shape \[seeds, 2\]"),
-        (lambda ax: plot_firing_rates(ax, [0, 0], {"a": [0.1, 0.1]}), r"steps must be \[K\], increasing"),
-    ],
-)
-def test_what_cannot_be_drawn_is_refused(ax, plot, message):
-    with pytest.raises((ValueError, TypeError), match=message):
-        plot(ax)
-
-
-@pytest.mark.parametrize(("form", "metadata"), [("svg", SVG_METADATA), ("png", PNG_METADATA)])
+@pytest.mark.parametrize(("form", "metadata"), [("svg", viz.SVG_METADATA), ("png", viz.PNG_METADATA)])
 def test_the_same_numbers_give_the_same_bytes_whatever_the_users_settings(form, metadata):
     def rendered():
-        with style():
-            figure, ax = plt.subplots()
-            plot_cosine_similarity(ax, TABLE)
-            file = io.BytesIO()
+        with viz.style():
+            figure, file = Figure(), io.BytesIO()
+            viz.plot_cosine_similarity(figure.add_subplot(), TABLE)
             figure.savefig(file, format=form, metadata=metadata)
-            plt.close(figure)
         return file.getvalue()
 
     first = rendered()

@@ -37,29 +37,15 @@ for split, fifth in (("train", False), ("test", True)):
     for digit in range(10):
         of_class = pixels[labels == digit]
         expected = of_class[(np.arange(500) % 5 == 4) == fifth]
-        assert np.array_equal(np.round(intensities[found == digit] * 255), expected)
         assert np.allclose(intensities[found == digit], expected / 255, rtol=1e-6, atol=0)
 
-key = jax.random.key(0)
-for code, n_steps, n_units in (("latency", 10, 784), ("rate", 10, 784), ("rows", 28, 28)):
-    keeps_contract(partial(make_task, "mnist_5k", n_steps=n_steps, code=code), redrawn=code == "rate")
-    task = make_task("mnist_5k", key, n_steps=n_steps, code=code)
-    assert (task.n_units, task.n_classes, task.n_steps) == (n_units, 10, n_steps)
-    spikes, found = task.sample(jax.random.key(1), batch_size=8)
-    assert spikes.shape == (n_steps, 8, n_units) and found.shape == (8,)
-    spikes, found = (np.asarray(part) for part in task.full_split("test"))
-    assert spikes.shape == (n_steps, 1000, n_units) and np.array_equal(np.bincount(found), [100] * 10)
+for code in ("latency", "rate"):
+    make = partial(make_task, "mnist_5k", n_steps=10, code=code)
+    keeps_contract(make, redrawn=code == "rate")
+    spikes, found = (np.asarray(part) for part in make(jax.random.key(0)).full_split("test"))
+    assert spikes.shape == (10, 1000, 784) and np.array_equal(np.bincount(found), [100] * 10)
     intensities = splits["test"][0]
     if code == "latency":
-        assert np.array_equal(spikes, latency_encode(jax.numpy.asarray(intensities), n_steps=n_steps))
-    elif code == "rows":
-        assert np.array_equal(spikes.swapaxes(0, 1).reshape(1000, 784), intensities > 0.5)
+        assert np.array_equal(spikes, latency_encode(jax.numpy.asarray(intensities), n_steps=10))
     else:
         assert abs(spikes.mean() - intensities.mean()) < 1e-3
-
-try:
-    make_task("mnist_5k", key, code="rows", n_steps=27)
-except ValueError as error:
-    assert "n_steps got 27, expected 28" in str(error)
-else:
-    raise AssertionError("27 steps of 28 rows were accepted.")

@@ -4,7 +4,7 @@
 #   "slax==0.0.1", "jax==0.4.25", "jaxlib==0.4.25", "flax==0.8.2", "numpy<2", "scipy<1.13", "orbax-checkpoint==0.5.18"
 # ]
 # ///
-"""Writes what slax 0.0.1's `randman` draws to upstream_randman.npz, for test_upstream_randman.py.
+"""Writes what slax 0.0.1's `randman` draws to tests/data/upstream_randman.npz, for tests/data/test_randman.py.
 
     uv run record_upstream_randman.py
     uv run --no-project --python 3.11 --with slax==0.0.1 --with jax==0.10.2 --with flax==0.12.8 \\
@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from slax import randman
 
-FILE = Path(__file__).parent / "upstream_randman.npz"
+FILE = Path(__file__).parents[2] / "data" / "upstream_randman.npz"
 
 CASES = {
     "time": dict(time_encode=True, alpha=2.0, dim_manifold=2),

@@ -2,6 +2,7 @@
 
 from slax_data.audio.cochlea import Cochlea as Cochlea
 from slax_data.audio.cochlea import encode_audio as encode_audio
+from slax_data.audio.hearing import encode_recordings as encode_recordings
 from slax_data.checks import check_labels as check_labels
 from slax_data.datasets import DATASETS as DATASETS
 from slax_data.datasets import make_task as make_task
@@ -10,11 +11,8 @@ from slax_data.encoding.delta_code import delta_encode as delta_encode
 from slax_data.encoding.encoders import ENCODERS as ENCODERS
 from slax_data.encoding.encoders import Encoder as Encoder
 from slax_data.encoding.events import bin_events as bin_events
-from slax_data.encoding.latency_code import latency_decode as latency_decode
 from slax_data.encoding.latency_code import latency_encode as latency_encode
-from slax_data.encoding.rate_code import rate_decode as rate_decode
 from slax_data.encoding.rate_code import rate_encode as rate_encode
-from slax_data.loading.batching import batches as batches
 from slax_data.loading.batching import take_batch as take_batch
 from slax_data.loading.batching import time_first as time_first
 from slax_data.loading.padding import bucketed_batches as bucketed_batches
@@ -46,12 +44,10 @@ from slax_data.sets.neurobench_sets import neurobench_task as neurobench_task
 from slax_data.sets.randman import randman as randman
 from slax_data.sets.randman import randman_task as randman_task
 from slax_data.sets.spoken_digits import download_spoken_digits as download_spoken_digits
-from slax_data.sets.spoken_digits import encode_recordings as encode_recordings
 from slax_data.sets.spoken_digits import spoken_digit_spikes as spoken_digit_spikes
 from slax_data.sets.spoken_digits import spoken_digits as spoken_digits
 from slax_data.sets.spoken_digits import spoken_digits_task as spoken_digits_task
 from slax_data.sets.upstream_randman import upstream_randman as upstream_randman
-from slax_data.storage.archives import read_archive as read_archive
 from slax_data.storage.packed import SpikeTrains as SpikeTrains
 from slax_data.storage.packed import spike_trains as spike_trains
 from slax_data.storage.whole_files import data_folder as data_folder

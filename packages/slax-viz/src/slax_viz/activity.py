@@ -1,7 +1,7 @@
 """The spikes of entire layers: firing rates, raster plots, and rates over training."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -38,30 +38,17 @@ class FiringRates(NamedTuple):
     steps: Float[np.ndarray, " T"]
 
 
-@overload
-def firing_rates(
-    spikes: np.ndarray | Array, *, dt: float = 1.0, mask: np.ndarray | Array | None = None
-) -> FiringRates: ...
-@overload
-def firing_rates(
-    spikes: Mapping[str, np.ndarray | Array], *, dt: float = 1.0, mask: np.ndarray | Array | None = None
-) -> dict[str, FiringRates]: ...
-def firing_rates(
-    spikes: np.ndarray | Array | Mapping[str, np.ndarray | Array],
-    *,
-    dt: float = 1.0,
-    mask: np.ndarray | Array | None = None,
-) -> FiringRates | dict[str, FiringRates]:
-    """The firing rates of layers: overall, of each unit, and at each step.
+def firing_rates(spikes: np.ndarray | Array, *, dt: float = 1.0, mask: np.ndarray | Array | None = None) -> FiringRates:
+    """The firing rates of a layer: overall, of each unit, and at each step.
 
     Args:
-        spikes: [T, B, N, ...], time first, 0 or 1, or counts where several fall into one step; or such an array by layer.
+        spikes: [T, B, N, ...], time first, 0 or 1, or counts where several fall into one step.
         dt: duration of a step. By default the rates are per step; for spikes per second, in seconds.
         mask: bool [T, B], true where a step counts; by default all do. Padding after the end of a recording lowers the rates if
             it counts.
 
     Returns:
-        `FiringRates`, in float64; or one by layer.
+        `FiringRates`, in float64.
 
     Raises:
         ValueError: spikes of another shape, empty, negative, NaN or infinite; a duration that is not positive; a mask
@@ -73,13 +60,24 @@ def firing_rates(
         >>> hidden = np.tile([0.0, 0.0, 0.0, 1.0], (20, 2, 1))  # 20 steps, 2 samples, 4 units
         >>> firing_rates(hidden).layer
         0.25
-        >>> rates = firing_rates({"hidden": hidden, "output": np.ones((20, 2, 3))}, dt=1e-3)  # per second
-        >>> {layer: of_layer.layer for layer, of_layer in rates.items()}
+        >>> layers = {"hidden": hidden, "output": np.ones((20, 2, 3))}
+        >>> {layer: firing_rates(spikes, dt=1e-3).layer for layer, spikes in layers.items()}  # per second
         {'hidden': 250.0, 'output': 1000.0}
     """
-    if isinstance(spikes, Mapping):
-        return {layer: _rates(f"spikes of {layer}", numbers, dt, mask) for layer, numbers in spikes.items()}
-    return _rates("spikes", spikes, dt, mask)
+    if not 0 < dt < np.inf:
+        raise ValueError(f"dt must be a positive duration, got {dt}.")
+    shape = ["T", "B", "N", *["features"] * (np.ndim(spikes) - 3)]
+    numbers = _not_negative("spikes", spikes, shape, "time first; a single sample is spikes[:, None]")
+    counted = np.ones(numbers.shape[:2], bool) if mask is None else np.asarray(mask)
+    if counted.dtype != bool or counted.shape != numbers.shape[:2] or not counted.any():
+        raise ValueError(
+            f"mask must be bool{list(numbers.shape[:2])}, true where a step of a sample counts, and somewhere true, got "
+            f"{counted.dtype}{list(counted.shape)}."
+        )
+    rates, of_steps = numbers / dt, np.full(len(numbers), np.nan)
+    for step in np.flatnonzero(counted.any(axis=1)):
+        of_steps[step] = rates[step, counted[step]].mean()
+    return FiringRates(float(rates[counted].mean()), np.asarray(rates[counted].mean(axis=0)), of_steps)
 
 
 def plot_raster(
@@ -87,8 +85,8 @@ def plot_raster(
 ) -> "Axes":
     """Draw a mark for each spike of one sample: steps along the x axis, units along the y axis, layers stacked vertically.
 
-    The first layer is at the bottom. Each layer has its own color and a line below it, with its name and number of units
-    next to it.
+    The first layer is at the bottom. Each layer has its own color and a line below it, with its name, if there is one, and
+    number of units next to it.
 
     Args:
         ax: axes to draw on.
@@ -112,8 +110,6 @@ def plot_raster(
         [['hidden', '16 units'], ['output', '3 units']]
         >>> plt.close(fig)
     """
-    from matplotlib.ticker import MaxNLocator
-
     layers = spikes if isinstance(spikes, Mapping) else {"": spikes}
     check_number("layers", layers)
     hint = "of one sample; of a batch: spikes[:, 0]"
@@ -122,7 +118,7 @@ def plot_raster(
     if len(set(durations.values())) > 1:
         raise ValueError(f"all layers must have the same steps, got {durations}.")
 
-    bottom, middles = 0, []
+    bottom, middles, names = 0, [], []
     for color, (layer, numbers) in zip(COLORS, values.items(), strict=False):
         steps, units = np.nonzero(numbers)
         low = bottom + units - _MARK / 2
@@ -130,17 +126,13 @@ def plot_raster(
         if bottom:
             ax.axhline(bottom - 0.5, color="0.6", linewidth=0.8, zorder=0)
         middles.append(bottom + (numbers.shape[1] - 1) / 2)
+        names.append(f"{layer}\n{numbers.shape[1]} unit{'s' * (numbers.shape[1] > 1)}".strip())
         bottom += numbers.shape[1]
     ax.set_xlim(-0.5, next(iter(durations.values())) - 0.5)
     ax.set_ylim(-0.5, bottom - 0.5)
     ax.set_xlabel("step")
-    if isinstance(spikes, Mapping):
-        sizes = {layer: numbers.shape[1] for layer, numbers in values.items()}
-        ax.set_yticks(middles, [f"{layer}\n{n} unit{'s' * (n > 1)}" for layer, n in sizes.items()])
-        ax.tick_params(axis="y", length=0)
-    else:
-        ax.set_ylabel("unit")
-        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_yticks(middles, names)
+    ax.tick_params(axis="y", length=0)
     return ax
 
 
@@ -203,23 +195,6 @@ def plot_firing_rates(
     if legend:
         legend_above(ax)
     return ax
-
-
-def _rates(name: str, spikes: np.ndarray | Array, dt: float, mask: np.ndarray | Array | None) -> FiringRates:
-    if not 0 < dt < np.inf:
-        raise ValueError(f"dt must be a positive duration, got {dt}.")
-    shape = ["T", "B", "N", *["features"] * (np.ndim(spikes) - 3)]
-    numbers = _not_negative(name, spikes, shape, "time first; a single sample is spikes[:, None]")
-    counted = np.ones(numbers.shape[:2], bool) if mask is None else np.asarray(mask)
-    if counted.dtype != bool or counted.shape != numbers.shape[:2] or not counted.any():
-        raise ValueError(
-            f"the mask of {name} must be bool{list(numbers.shape[:2])}, true where a step of a sample counts, and somewhere "
-            f"true, got {counted.dtype}{list(counted.shape)}."
-        )
-    rates, of_steps = numbers / dt, np.full(len(numbers), np.nan)
-    for step in np.flatnonzero(counted.any(axis=1)):
-        of_steps[step] = rates[step, counted[step]].mean()
-    return FiringRates(float(rates[counted].mean()), np.asarray(rates[counted].mean(axis=0)), of_steps)
 
 
 def _not_negative(

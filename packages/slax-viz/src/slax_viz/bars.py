@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Array, Float
 
+from slax_viz.arrays import finite
 from slax_viz.figure_style import COLORS, HATCHES, colors_of, legend_above
 from slax_viz.statistics import mean_interval
 
@@ -57,14 +58,17 @@ def plot_cosine_similarity(
         (['OSTL', 'OTTT'], 4)
         >>> plt.close(fig)
     """
-    values = _checked(table)
+    if not table:
+        raise ValueError("expected at least one rule, got none.")
+    n_layers = np.shape(next(iter(table.values())))[-1]
+    hint = "the same layers for each rule; leave out seeds and layers without a gradient, which have no cosine"
+    values = {rule: finite(f"cosines of {rule}", cosines, ["seeds", n_layers], hint) for rule, cosines in table.items()}
     unnamed = set(values) - set(colors or {})
     if len(unnamed) > len(COLORS):
         raise ValueError(
             f"expected at most {len(COLORS)} rules without a color of their own, which can still be told apart, got "
             f"{len(unnamed)}. Name their colors, or draw them on several axes."
         )
-    n_layers = next(iter(values.values())).shape[1]
     labels = [f"layer {i + 1}" for i in range(n_layers)] if layers is None else list(layers)
     if len(labels) != n_layers:
         raise ValueError(f"expected one label for each of {n_layers} layers, got {len(labels)}: {labels}.")
@@ -73,8 +77,8 @@ def plot_cosine_similarity(
     for i, ((rule, cosines), color) in enumerate(zip(values.items(), colors_of(values, colors), strict=True)):
         hatch = (hatches or {}).get(rule, HATCHES[i % len(HATCHES)])
         centres = np.arange(n_layers) + (i - (len(values) - 1) / 2) * width
-        look: dict[str, Any] = {"color": color, "hatch": hatch, "edgecolor": "black", "linewidth": 0.8, "label": rule}
-        ax.bar(centres, cosines.mean(axis=0), width, zorder=2, **look)
+        edge: dict[str, Any] = {"edgecolor": "black", "linewidth": 0.8}
+        ax.bar(centres, cosines.mean(axis=0), width, zorder=2, color=color, hatch=hatch, label=rule, **edge)
         places = centres + _spread(len(cosines))[:, None] * width
         dots: dict[str, Any] = {
             "s": 9,
@@ -98,22 +102,6 @@ def plot_cosine_similarity(
     if legend:
         legend_above(ax)
     return ax
-
-
-def _checked(table: Mapping[str, np.ndarray | Array]) -> dict[str, Float[np.ndarray, "seeds layers"]]:
-    if not table:
-        raise ValueError("expected at least one rule, got none.")
-    values = {rule: np.asarray(cosines, np.float64) for rule, cosines in table.items()}
-    shapes = {rule: cosines.shape for rule, cosines in values.items()}
-    if any(len(shape) != 2 or 0 in shape for shape in shapes.values()) or len({s[1] for s in shapes.values()}) != 1:
-        raise ValueError(f"expected arrays [seeds, layers] with the same layers for each rule, got shapes {shapes}.")
-    broken = [rule for rule, cosines in values.items() if not np.isfinite(cosines).all()]
-    if broken:
-        raise ValueError(
-            f"cosines must be finite, got NaN or infinite ones for {broken}. "
-            "Leave out the seeds or layers without a gradient, which have no cosine."
-        )
-    return values
 
 
 def _spread(n: int) -> Float[np.ndarray, " n"]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Array, Float
 
+from slax_viz.arrays import finite
 from slax_viz.figure_style import DASHES, MARKERS, check_number, colors_of, legend_above
 from slax_viz.landscape import barrier
 
@@ -67,8 +68,8 @@ def plot_landscape(
 
     x, y, z = _checked(losses, xs, ys, log)
     paths = _checked_paths(trajectories, 2)
-    finite = z[np.isfinite(z)]
-    low, high = float(finite.min()), float(finite.max())
+    known = z[np.isfinite(z)]
+    low, high = float(known.min()), float(known.max())
     if low == high:
         low, high = (low / 2, high * 2) if log else (low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2)
     space, scale = (np.geomspace, LogNorm) if log else (np.linspace, Normalize)
@@ -80,7 +81,9 @@ def plot_landscape(
     ticks = steps[:: max(levels // 5, 1)] if log else MaxNLocator(6)
     bar = ax.figure.colorbar(filled, ax=ax, label=label, ticks=ticks, format="%.3g")
     bar.ax.minorticks_off()
-    _mark_not_finite(ax, x, y, z)
+    rows, columns = np.nonzero(~np.isfinite(z))
+    if len(rows):
+        ax.plot(x[columns], y[rows], "kx", markersize=4, label=f"not finite ({len(rows)})", zorder=2)
     _draw_paths(ax, {rule: path.T for rule, path in paths.items()}, colors)
     ax.set_xlabel(_axis_label(1, explained))
     ax.set_ylabel(_axis_label(2, explained))
@@ -222,11 +225,11 @@ def _checked(
             "expected losses [Y, X] over at least two increasing xs [X] and ys [Y], "
             f"got losses of shape {list(z.shape)}, xs of {list(x.shape)} and ys of {list(y.shape)}."
         )
-    finite = z[np.isfinite(z)]
-    if not len(finite):
+    known = z[np.isfinite(z)]
+    if not len(known):
         raise ValueError("all losses are NaN or infinite, there is nothing to draw. Take a grid nearer to the origin.")
-    if log and finite.min() <= 0:
-        raise ValueError(f"with log=True losses must be above 0, got {finite.min():.3g}. Take log=False.")
+    if log and known.min() <= 0:
+        raise ValueError(f"with log=True losses must be above 0, got {known.min():.3g}. Take log=False.")
     return x, y, z
 
 
@@ -236,14 +239,7 @@ def _checked_paths(
     if not trajectories:
         return {}
     check_number("lines", trajectories)
-    paths = {rule: np.asarray(path, np.float64) for rule, path in trajectories.items()}
-    shapes = {rule: list(path.shape) for rule, path in paths.items()}
-    if any(path.ndim != 2 or path.shape[1] != columns or not len(path) for path in paths.values()):
-        raise ValueError(f"expected trajectories [n, {columns}], got shapes {shapes}.")
-    broken = [rule for rule, path in paths.items() if not np.isfinite(path).all()]
-    if broken:
-        raise ValueError(f"trajectories must be finite, got NaN or infinite points for {broken}.")
-    return paths
+    return {rule: finite(f"the trajectory of {rule}", path, ["n", columns]) for rule, path in trajectories.items()}
 
 
 def _greys() -> "Colormap":
@@ -253,15 +249,6 @@ def _greys() -> "Colormap":
     return LinearSegmentedColormap.from_list("slax greys", ["#ffffff", "#6b6b6b"])
 
 
-def _mark_not_finite(
-    ax: "Axes", x: Float[np.ndarray, " X"], y: Float[np.ndarray, " Y"], z: Float[np.ndarray, "Y X"]
-) -> None:
-    rows, columns = np.nonzero(~np.isfinite(z))
-    if len(rows):
-        crosses: dict[str, Any] = {"linestyle": "none", "marker": "x", "markersize": 4, "color": "black"}
-        ax.plot(x[columns], y[rows], label=f"not finite ({len(rows)})", zorder=2, **crosses)
-
-
 def _draw_paths(
     ax: "Axes", paths: Mapping[str, Float[np.ndarray, "columns n"]], colors: Mapping[str, str] | None
 ) -> None:
@@ -269,27 +256,17 @@ def _draw_paths(
     from matplotlib.patheffects import withStroke
 
     halo = [withStroke(linewidth=3.2, foreground="white")]  # it sets lines off against the surface
-    ends: dict[str, Any] = {"linestyle": "none", "zorder": 4}
+    look: dict[str, Any] = {"linewidth": 1.8, "markersize": 3.5, "path_effects": halo, "zorder": 3}
     for (rule, path), color, marker in zip(paths.items(), colors_of(paths, colors), MARKERS, strict=False):
-        look: dict[str, Any] = {"linewidth": 1.8, "markersize": 3.5, "path_effects": halo, "zorder": 3}
         ax.plot(*path, color=color, marker=marker, label=rule, **look)
-        start: dict[str, Any] = {
-            "markersize": 9,
-            "markerfacecolor": "white",
-            "markeredgecolor": color,
-            "markeredgewidth": 1.8,
-        }
-        ax.plot(*path[:, :1], marker=marker, label="_", **ends, **start)
-        end: dict[str, Any] = {
-            "markersize": 10,
-            "markerfacecolor": color,
-            "markeredgecolor": "black",
-            "markeredgewidth": 1.0,
-        }
-        ax.plot(*path[:, -1:], marker=marker, label="_", **ends, **end)
+        _mark(ax, path[:, :1], "white", edge=color, markeredgewidth=1.8, marker=marker, label="_")
+        _mark(ax, path[:, -1:], color, size=10, marker=marker, label="_")
     for name, face in (("start", "white"), ("end", "0.3")) if paths else ():  # without points, for the legend
-        mark: dict[str, Any] = {"marker": "o", "markersize": 9, "markeredgecolor": "black", "markerfacecolor": face}
-        ax.plot(*[[]] * (3 if ax.name == "3d" else 2), label=name, **ends, **mark)
+        _mark(ax, [[]] * (3 if ax.name == "3d" else 2), face, marker="o", label=name)
+
+
+def _mark(ax: "Axes", at: Any, face: str, *, edge: str = "black", size: int = 9, **look: Any) -> None:
+    ax.plot(*at, linestyle="none", zorder=4, markerfacecolor=face, markeredgecolor=edge, markersize=size, **look)
 
 
 def _axis_label(number: int, explained: Sequence[float] | None) -> str:

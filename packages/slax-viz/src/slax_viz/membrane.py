@@ -1,7 +1,7 @@
 """Plots of membranes over time, with thresholds and spikes."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -54,14 +54,7 @@ def plot_membrane(
         at = np.flatnonzero(zeros_and_ones("spikes", spikes, v.shape, "as the membrane has"))
         top, bottom = np.max(curves), np.min(curves)
         marks = np.full(len(at), top + _MARGIN * (top - bottom or 1.0))
-        look: dict[str, Any] = {
-            "linestyle": "none",
-            "marker": "|",
-            "markersize": 9,
-            "markeredgewidth": 1.4,
-            "color": "black",
-        }
-        ax.plot(at, marks, label="spike", **look)
+        ax.plot(at, marks, "k|", markersize=9, markeredgewidth=1.4, label="spike")
     return ax
 
 
@@ -128,8 +121,8 @@ def _draw_scale(ax: "Axes", steps: int, lane: float, height: float) -> None:
     length = max(factor * power for factor in (1, 2, 5) if factor * power <= _SCALE * height * (1 + 1e-9))
     x = (steps - 1) * 1.03 + 0.5
     ax.plot([x, x], [lane, lane + length], color="black", linewidth=2.0, solid_capstyle="butt", label="_scale")
-    beside: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": "small"}
-    ax.annotate(f"{length:g}", (x, lane + length / 2), (4, 0), **beside)
+    middle = (x, lane + length / 2)
+    ax.annotate(f"{length:g}", middle, (4, 0), textcoords="offset points", va="center", fontsize="small")
 
 
 def _like(

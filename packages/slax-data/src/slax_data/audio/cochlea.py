@@ -157,7 +157,7 @@ def basilar_membrane(
     """
     frequencies = jnp.asarray(cochlea.frequencies)[:, None]
     width = WIDENING * BANDWIDTH * (FACTOR * frequencies + 1)
-    size = _fast_size(len(sound) + math.ceil(SETTLE * rate))
+    size = 1 << (len(sound) + math.ceil(SETTLE * rate) - 1).bit_length()  # the power of two from there on
     spectrum = jnp.fft.rfft(sound, size)
     at = jnp.arange(len(spectrum), dtype=jnp.float32) * (rate / size)
     off = (at[None] - frequencies) / width
@@ -219,8 +219,3 @@ def _hear_one(sound: Float[Array, " L"], rate: int, n_steps: int, cochlea: Cochl
         return (pools, v), fired
 
     return lax.scan(step, (silence(cochlea.n_channels), jnp.zeros(cochlea.n_channels)), moved)[1]
-
-
-def _fast_size(least: int) -> int:
-    """The smallest power of two that is not below `least`."""
-    return 1 << (least - 1).bit_length()

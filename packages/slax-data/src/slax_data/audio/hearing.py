@@ -18,13 +18,13 @@ from slax_data.storage.packed import SpikeTrains, spike_trains
 BATCH = 50
 
 
-def encode_batch(
+def encode_recordings(
     sounds: list[Sound],
     labels: Shaped[np.ndarray, " D"],
     *,
     n_steps: int,
-    duration: float,
-    cochlea: Cochlea,
+    duration: float = 1.0,
+    cochlea: Cochlea = Cochlea(),
 ) -> SpikeTrains:
     """Encode recordings as spikes, with a progress bar.
 
@@ -39,6 +39,21 @@ def encode_batch(
 
     Raises:
         ValueError: no recordings, different sampling rates, steps shorter than a sample, or the errors of `encode_audio`.
+
+    Example:
+        >>> import tempfile
+        >>> import wave
+        >>> from slax_data import Cochlea, encode_recordings, spoken_digits
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for digit in range(10):
+        ...         with wave.open(f"{folder}/{digit}_theo_7.wav", "wb") as file:
+        ...             file.setparams((1, 2, 8000, 0, "NONE", "NONE"))
+        ...             file.writeframes(bytes(range(200)) * 8)
+        ...     recordings = spoken_digits(folder)
+        >>> cochlea = Cochlea(n_channels=4)
+        >>> trains = encode_recordings(recordings.sounds, recordings.labels, n_steps=10, duration=0.1, cochlea=cochlea)
+        >>> trains.packed.shape, trains.n_units
+        ((10, 10, 1), 4)
     """
     check_size("n_steps", n_steps)
     rates = sorted({sound.rate for sound in sounds})
@@ -55,11 +70,6 @@ def encode_batch(
     of_sounds = np.array([min(n_steps, -(-len(sound.samples) // per_step)) for sound in sounds])
     last_spikes = np.where(spikes.any(axis=2), np.arange(1, n_steps + 1), 0).max(axis=1)
     return spike_trains(spikes, labels, lengths=np.maximum(of_sounds, last_spikes))
-
-
-def make_cochlea(rate: int, n_channels: int) -> Cochlea:
-    """A cochlea suited to a sampling rate: up to 3,600 Hz, or to 0.45 of the rate if that is less."""
-    return Cochlea(n_channels=n_channels, highest=min(Cochlea.highest, 0.45 * rate))
 
 
 def _heard_batches(

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Shaped
 from tqdm import tqdm
 
 from slax_data.checks import check_choice, check_size
-from slax_data.storage.packed import SpikeTrains, check_booleans, trains_of_bytes
+from slax_data.storage.packed import SpikeTrains, trains_of_bytes
 
 OUTSIDE = ("error", "drop")
 
@@ -97,28 +97,16 @@ def event_trains(
     """Pack recordings one after another, so that a set whose spikes would not fit into memory as booleans can be processed.
 
     Args:
-        recordings: the spikes of D recordings. The length of each is set by the step of its last spike.
+        recordings: the spikes of at least one recording. The length of each is set by the step of its last spike.
         labels: their classes.
-        name: name of the set, for the progress bar and error messages.
-
-    Raises:
-        ValueError: no recordings, recordings of different shapes, or the errors of `spike_trains`.
+        name: name of the set, for the progress bar.
     """
     packed, lengths = [], []
-    shape: tuple[int, ...] = ()
     for spikes in tqdm(recordings, desc=name, total=len(labels), unit="recordings", disable=None):
-        check_booleans(spikes, "TN")
-        shape = shape or spikes.shape
-        if spikes.shape != shape:
-            raise ValueError(
-                f"The recordings of {name} must have one shape, got {list(spikes.shape)} after {list(shape)}."
-            )
         fired = np.flatnonzero(spikes.any(axis=1))
         packed.append(np.packbits(spikes, axis=-1))
         lengths.append(fired[-1] + 1 if fired.size else 0)
-    if not packed:
-        raise ValueError(f"{name} has no recordings, got {len(labels)} labels.")
-    return trains_of_bytes(np.stack(packed), labels, np.array(lengths), n_units=shape[1])
+    return trains_of_bytes(np.stack(packed), labels, np.array(lengths), n_units=spikes.shape[1])
 
 
 def check_duration(duration: float) -> None:

@@ -1,6 +1,6 @@
 """Latency code: the time of a single spike carries the intensity.
 
-latency    one spike at step  t = round((1 - a) (T - 1))  if a > threshold, else none      a = 1 - t / (T - 1)
+One spike at step t = round((1 - a) (T - 1)) if a > threshold, else none, so that a is about 1 - t / (T - 1).
 """
 
 from functools import partial
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slax_data.checks import check_intensities, check_size, check_spikes
+from slax_data.checks import check_intensities, check_size
 
 
 def latency_encode(intensities: Float[Array, "B N"], *, n_steps: int, threshold: float = 0.0) -> Float[Array, "T B N"]:
@@ -47,30 +47,3 @@ def _latency_encode(intensities: Float[Array, "B N"], n_steps: int, threshold: f
     steps = jnp.round((1 - intensities) * (n_steps - 1))
     time = jnp.arange(n_steps, dtype=steps.dtype)[:, None, None]
     return ((time == steps[None]) & (intensities > threshold)[None]).astype(intensities.dtype)
-
-
-@jax.jit
-def latency_decode(spikes: Float[Array, "T B N"]) -> Float[Array, "B N"]:
-    """The inverse of `latency_encode`: 1 - t / (T - 1) for the first spike at step t, 0 for a silent unit.
-
-    Args:
-        spikes: 0 or 1, over at least 2 steps.
-
-    Returns:
-        Intensities of shape [B, N]. After `latency_encode` their error is at most 1 / (2 (T - 1)) above its
-        threshold, and they are 0 at or below it.
-
-    Raises:
-        ValueError: wrong rank, or too few steps.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from slax_data import latency_decode, latency_encode
-        >>> spikes = latency_encode(jnp.array([[1.0, 0.5, 0.0]]), n_steps=3)
-        >>> latency_decode(spikes)
-        Array([[1. , 0.5, 0. ]], dtype=float32)
-    """
-    check_spikes(spikes)
-    check_size("number of steps in spikes", spikes.shape[0], least=2)
-    first = jnp.argmax(spikes > 0, axis=0).astype(spikes.dtype)
-    return jnp.where((spikes > 0).any(axis=0), 1 - first / (spikes.shape[0] - 1), 0)

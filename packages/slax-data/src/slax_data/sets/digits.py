@@ -1,10 +1,10 @@
 """The digits that ship with scikit-learn: 1,797 scanned images of 8 x 8 pixels, real data that needs no download."""
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float32, Int32, PRNGKeyArray
 
 from slax_data.checks import check_choice
-from slax_data.sets.images import check_image_code, image_task, stratified_holdout_mask
+from slax_data.extras import import_extra
+from slax_data.sets.images import check_image_code, image_task, stratified_split
 from slax_data.task import SPLITS, Task
 
 N_CLASSES = 10
@@ -37,15 +37,8 @@ def digits(*, split: str = "train") -> tuple[Float32[Array, "B 64"], Int32[Array
         ((1442, 64), Array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], dtype=int32))
     """
     check_choice("split", split, SPLITS)
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            "digits are part of scikit-learn, which is not installed. Install it: pip install 'slax-data[digits]'"
-        ) from error
-    pixels, labels = load_digits(return_X_y=True)
-    chosen = stratified_holdout_mask(labels) == (split == "test")
-    return jnp.asarray(pixels[chosen] / 16, jnp.float32), jnp.asarray(labels[chosen], jnp.int32)
+    pixels, labels = import_extra("sklearn.datasets", extra="digits").load_digits(return_X_y=True)
+    return stratified_split(pixels / 16, labels, split)
 
 
 def digits_task(key: PRNGKeyArray, *, n_steps: int = 50, code: str = "latency") -> Task:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, PRNGKeyArray
 
 from slax_data.checks import check_all_classes, check_choice, check_labels, check_size
 from slax_data.encoding.events import OUTSIDE, bin_events, check_duration, event_trains
+from slax_data.extras import import_extra
 from slax_data.storage.packed import SpikeTrains, cached_sets
 from slax_data.storage.whole_files import atomic_write, file_stamp, resolve_folder
 from slax_data.task import Task, stored_task
@@ -234,10 +235,7 @@ def _read(
     check_choice("split", split, _splits(words, with_validation))
     _check_options(**options)
     file = _file(words, path, "train" if with_validation and split == "validation" else split)
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError(f"{file} is read by h5py, which is not installed: pip install 'slax-data[events]'") from error
+    h5py = import_extra("h5py", extra="events")
     # h5py raises many types of errors for a damaged file, without naming the file.
     try:
         with h5py.File(file, "r") as content:

@@ -1,17 +1,14 @@
-"""Images as a task: one unit per pixel, or one row of the image per step."""
+"""Images as a task, with one unit per pixel."""
 
 import jax.numpy as jnp
 import numpy as np
 from jax import random
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32, PRNGKeyArray
 
-from slax_data.checks import check_all_classes, check_choice, check_intensities, check_size
+from slax_data.checks import check_all_classes, check_choice, check_intensities
 from slax_data.encoding.encoders import ENCODERS
-from slax_data.loading.batching import take_batch, time_first
+from slax_data.loading.batching import take_batch
 from slax_data.task import SPLITS, Batch, Task, check_splits
-
-ROW_CODES = (*ENCODERS, "rows")
-BRIGHT = 0.5  # a pixel must exceed this to be a spike in its row
 
 Images = tuple[Float32[Array, "_ _"], Int32[Array, " _"]]  # intensities [D, N] and labels [D]
 
@@ -23,19 +20,15 @@ def image_task(
     n_classes: int,
     n_steps: int = 50,
     code: str = "latency",
-    height: int | None = None,
 ) -> Task:
-    """Images as a `Task`.
+    """Images as a `Task` with one unit per pixel. For a row of pixels at each step, see `indexed_task`.
 
     Args:
         key: random key for the spikes of an entire split, in a code that draws them; the other codes do not use it.
-        images: intensities [D, N] in [0, 1] and labels [D] of "train" and "test", and perhaps of further splits; an image is
-            its rows, one after another.
+        images: intensities [D, N] in [0, 1] and labels [D] of "train" and "test", and perhaps of further splits.
         n_classes: number of classes.
-        n_steps: time steps T, as the code allows; the height for rows.
-        code: a name in `ENCODERS`, for one unit per pixel, such as "latency" or "rate" (redrawn for each batch), or "rows": at
-            step t, the pixels of row t that are brighter than 1/2 spike, so the units are the columns.
-        height: number of rows of an image, needed only for the code "rows".
+        n_steps: time steps T, as the code allows: at least 2 for "latency".
+        code: a name in `ENCODERS`, such as "latency" or "rate" (redrawn for each batch).
 
     Raises:
         ValueError: an unknown code, a number of steps that the code rejects, intensities outside [0, 1], splits of different
@@ -47,49 +40,35 @@ def image_task(
         >>> from slax_data import image_task
         >>> diagonals = jnp.stack([jnp.eye(3), jnp.eye(3)[::-1]]).reshape(2, 9)
         >>> images = {"train": (diagonals, jnp.array([0, 1])), "test": (diagonals, jnp.array([0, 1]))}
-        >>> task = image_task(jax.random.key(0), images, n_classes=2, n_steps=3, code="rows", height=3)
+        >>> task = image_task(jax.random.key(0), images, n_classes=2, n_steps=3)
         >>> spikes, labels = task.full_split("test")
-        >>> spikes[:, 1]
-        Array([[0., 0., 1.],
-               [0., 1., 0.],
-               [1., 0., 0.]], dtype=float32)
+        >>> spikes[0]  # a bright pixel fires at once
+        Array([[1., 0., 0., 0., 1., 0., 0., 0., 1.],
+               [0., 0., 1., 0., 1., 0., 1., 0., 0.]], dtype=float32)
     """
-    check_image_code(code, n_steps, height=height)
-    n_pixels = _check_images(images, n_classes, height)
-
-    def encode(key: PRNGKeyArray, intensities: Float[Array, "B N"]) -> Float[Array, "T B U"]:
-        if code in ENCODERS:
-            return _encode(code, key, intensities, n_steps)
-        rows = intensities.reshape(len(intensities), n_steps, -1)
-        return time_first((rows > BRIGHT).astype(intensities.dtype))
-
+    check_image_code(code, n_steps)
+    _check_images(images, n_classes)
     names = [*SPLITS, *sorted(set(images) - set(SPLITS))]
 
     def sample(key: PRNGKeyArray, *, batch_size: int, split: str = "train") -> Batch:
         check_choice("split", split, names)
         batch_key, spike_key = random.split(key)
         intensities, labels = take_batch(batch_key, *images[split], batch_size=batch_size)
-        return encode(spike_key, intensities), labels
+        return _encode(code, spike_key, intensities, n_steps), labels
 
     def full_split(split: str) -> Batch:
         check_choice("split", split, names)
         intensities, labels = images[split]
-        return encode(random.fold_in(key, names.index(split)), intensities), labels
+        return _encode(code, random.fold_in(key, names.index(split)), intensities, n_steps), labels
 
-    n_units = n_pixels // n_steps if code == "rows" else n_pixels
+    n_units = images["train"][0].shape[1]
     return Task(n_units=n_units, n_classes=n_classes, n_steps=n_steps, sample=sample, full_split=full_split)
 
 
-def check_image_code(code: str, n_steps: int, *, height: int | None = None) -> None:
-    """Raise an error unless a code can encode images in this number of steps; the code "rows" needs a height."""
-    check_choice("code", code, ROW_CODES if height else ENCODERS)
-    check_size("n_steps", n_steps)
-    if code in ENCODERS:
-        _encode(code, random.key(0), jnp.zeros((1, 1)), n_steps)  # raises the encoder's error for these steps
-    elif n_steps != height:
-        raise ValueError(
-            f"n_steps got {n_steps}, expected {height} for the code 'rows': a step for each row of the images."
-        )
+def check_image_code(code: str, n_steps: int) -> None:
+    """Raise an error unless a code can encode images in this number of steps."""
+    check_choice("code", code, ENCODERS)
+    _encode(code, random.key(0), jnp.zeros((1, 1)), n_steps)  # raises the encoder's error for these steps
 
 
 def _encode(code: str, key: PRNGKeyArray, intensities: Float[Array, "B N"], n_steps: int) -> Float[Array, "T B N"]:
@@ -107,14 +86,16 @@ def stratified_holdout_mask(labels: Int[np.ndarray, " B"]) -> Bool[np.ndarray, "
     return position % 5 == 4
 
 
-def _check_images(images: dict[str, Images], n_classes: int, height: int | None) -> int:
+def stratified_split(intensities: Float[np.ndarray, "B N"], labels: Int[np.ndarray, " B"], split: str) -> Images:
+    """The images of "train" or "test"; see `stratified_holdout_mask`."""
+    chosen = stratified_holdout_mask(labels) == (split == "test")
+    return jnp.asarray(intensities[chosen], jnp.float32), jnp.asarray(labels[chosen], jnp.int32)
+
+
+def _check_images(images: dict[str, Images], n_classes: int) -> None:
     check_splits("images", {split: {"pixels": one.shape[-1]} for split, (one, _) in images.items()})
     for split, (intensities, labels) in images.items():
         check_intensities(intensities)
         if len(labels) != len(intensities):
             raise ValueError(f"The split {split!r} has {len(intensities)} images and {len(labels)} labels.")
         check_all_classes(split, labels, n_classes=n_classes)
-    n_pixels = images["train"][0].shape[1]
-    if n_pixels % (height or 1):
-        raise ValueError(f"images must have the same pixels in each of {height} rows, got {n_pixels} in all.")
-    return n_pixels

@@ -65,6 +65,12 @@ def indexed_task(
         >>> inputs, targets = task.full_split("test")
         >>> inputs.shape, targets.shape
         ((20, 8, 3), (20, 8))
+
+        Images of 8 x 8 pixels as 8 steps of a row, whose bright pixels spike:
+        >>> images, labels = rng.random((6, 64)), np.arange(6) % 2
+        >>> rows = images.reshape(-1, 8, 8) > 0.5
+        >>> indexed_task({"train": (rows, labels), "test": (rows, labels)}, n_classes=2).full_split("test")[0].shape
+        (8, 6, 8)
     """
     if per_step and padding == "silence":
         raise ValueError(

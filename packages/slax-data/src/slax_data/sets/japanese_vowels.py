@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, PRNGKeyArray
 
-from slax_data.checks import check_choice, check_finite, check_labels, check_size
+from slax_data.checks import check_choice, check_finite, check_labels
 from slax_data.encoding.delta_code import delta_encode
+from slax_data.extras import import_extra
 from slax_data.loading.batching import time_first
 from slax_data.sets.indexed import enough_steps, stacked
 from slax_data.storage.packed import SpikeTrains, spike_trains
 from slax_data.storage.whole_files import load_arrays
 from slax_data.task import SPLITS, Task, check_splits, stored_task
 
-CODES = ("delta",)
 THRESHOLD = 0.5  # standard deviations
 SPEAKERS, VOWEL_STEPS = tuple(map(str, range(1, 10))), 29
 
@@ -115,9 +115,7 @@ def japanese_vowels_task(
         >>> task.n_units, task.n_classes, task.n_steps
         (24, 9, 29)
     """
-    check_choice("code", code, CODES)
-    if n_steps is not None:
-        check_size("n_steps", n_steps)
+    check_choice("code", code, ["delta"])
     spikes = japanese_vowel_spikes(path, n_steps=n_steps, threshold=threshold)
     return stored_task(spikes, n_classes=len(SPEAKERS), padding="silence")
 
@@ -162,7 +160,9 @@ def series_spikes(
     n_steps = enough_steps(n_steps, max(int(one.lengths.max()) for one in series.values()))
     mean, deviation = _mean_and_deviation(series["train"])
     with jax.ensure_compile_time_eval():  # so that a task can be made inside a traced program
-        return {split: _encoded(one, mean, deviation, n_steps, threshold) for split, one in series.items()}
+        return {
+            split: _encoded((one.values - mean) / deviation, one, n_steps, threshold) for split, one in series.items()
+        }
 
 
 def _check_series(name: str, series: Series) -> None:
@@ -181,13 +181,7 @@ def _check_series(name: str, series: Series) -> None:
 
 
 def _of_aeon(split: str) -> Series:
-    try:
-        from aeon.datasets import load_japanese_vowels
-    except ImportError as error:
-        raise ImportError(
-            "This set is part of aeon, which is not installed. Install it: pip install 'slax-data[timeseries]'"
-        ) from error
-    channels_first, names = load_japanese_vowels(split=split)
+    channels_first, names = import_extra("aeon.datasets", extra="timeseries").load_japanese_vowels(split=split)
     samples = [np.asarray(one, np.float32).T for one in channels_first]
     labels, lengths = [SPEAKERS.index(name) for name in names], [len(one) for one in samples]
     return Series(stacked(samples, VOWEL_STEPS), np.array(labels, np.int32), np.array(lengths, np.int32))
@@ -204,16 +198,9 @@ def _mean_and_deviation(series: Series) -> tuple[Float32[np.ndarray, " N"], Floa
     return inside.mean(axis=0).astype(np.float32), np.where(changes, inside.std(axis=0), 1).astype(np.float32)
 
 
-def _encoded(
-    series: Series,
-    mean: Float32[np.ndarray, " N"],
-    deviation: Float32[np.ndarray, " N"],
-    n_steps: int,
-    threshold: float,
-) -> SpikeTrains:
-    values = (series.values[:, :n_steps] - mean) / deviation
+def _encoded(values: Float32[np.ndarray, "D T N"], series: Series, n_steps: int, threshold: float) -> SpikeTrains:
     # A step at the mean precedes the first, so that the reference of the delta code starts there.
-    values = np.pad(values, [(0, 0), (1, n_steps - values.shape[1]), (0, 0)])
+    values = np.pad(values[:, :n_steps], [(0, 0), (1, max(0, n_steps - values.shape[1])), (0, 0)])
     spikes = np.asarray(time_first(delta_encode(time_first(jnp.asarray(values)), threshold=threshold)))[:, 1:]
     # After the end of a series its values drop to 0, which is not a change of the series.
     spikes = (spikes > 0) & _within(series, n_steps)[:, :, None]

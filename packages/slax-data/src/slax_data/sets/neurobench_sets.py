@@ -6,15 +6,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import PRNGKeyArray, Shaped
 
-from slax_data.audio.hearing import encode_batch, make_cochlea
+from slax_data.audio.cochlea import Cochlea
+from slax_data.audio.hearing import encode_recordings
 from slax_data.audio.sounds import Sound
 from slax_data.checks import check_choice, check_labels, check_size
 from slax_data.sets.indexed import enough_steps, read_samples, stacked
 from slax_data.sets.japanese_vowels import THRESHOLD, Series, series_spikes
 from slax_data.storage.packed import SpikeTrains, spike_trains
 from slax_data.task import Task, check_splits, stored_task
-
-CODES = ("delta", "frames", "cochlea")
 
 Arrays = tuple[Shaped[np.ndarray, "D T ..."], Shaped[np.ndarray, "D ..."], Shaped[np.ndarray, " D"]]
 
@@ -97,7 +96,7 @@ def neurobench_task(
         >>> task.full_split("test")[0].shape
         (10, 4, 6)
     """
-    check_choice("code", code, CODES)
+    check_choice("code", code, ["delta", "frames", "cochlea"])
     if n_steps is not None:
         check_size("n_steps", n_steps)
     for _, targets, _ in sets.values():
@@ -120,5 +119,5 @@ def _heard(series: Series, rate: int, n_steps: int, duration: float, n_channels:
     if series.values.shape[2] != 1:
         raise ValueError(f"Sounds must have one channel, [D, L, 1], got {list(series.values.shape)}.")
     sounds = [Sound(one[:length, 0], rate) for one, length in zip(series.values, series.lengths, strict=True)]
-    cochlea = make_cochlea(rate, n_channels)
-    return encode_batch(sounds, series.labels, n_steps=n_steps, duration=duration, cochlea=cochlea)
+    cochlea = Cochlea(n_channels=n_channels, highest=min(Cochlea.highest, 0.45 * rate))
+    return encode_recordings(sounds, series.labels, n_steps=n_steps, duration=duration, cochlea=cochlea)

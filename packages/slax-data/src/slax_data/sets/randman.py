@@ -15,7 +15,6 @@ from jax import lax, random
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
 from slax_data.checks import check_choice, check_size
-from slax_data.encoding.draws import uniform
 from slax_data.sets.manifolds import Manifolds, manifold_values, random_manifolds
 from slax_data.task import SPLITS, Batch, Task
 
@@ -73,7 +72,7 @@ def randman(
     # The parameters of a class are fetched once for all its samples: the batch consists of rounds over the classes.
     classes = random.permutation(class_key, n_classes)[:batch_size].astype(jnp.int32)
     n_rounds = -(-batch_size // len(classes))
-    coordinates = uniform(point_key, (n_rounds, len(classes), dim), manifolds.low.dtype)
+    coordinates = random.uniform(point_key, (n_rounds, len(classes), dim), manifolds.low.dtype)
     values = manifold_values(jax.tree.map(lambda parameter: parameter[classes], manifolds), coordinates)
 
     order = random.permutation(order_key, batch_size)

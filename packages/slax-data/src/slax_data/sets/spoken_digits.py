@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int32, PRNGKeyArray
 
 from slax_data.audio.cochlea import Cochlea
-from slax_data.audio.hearing import encode_batch
+from slax_data.audio.hearing import encode_recordings
 from slax_data.audio.sounds import Sound, read_wav
 from slax_data.checks import check_all_classes, check_choice
 from slax_data.storage.archives import read_archive
@@ -22,10 +22,9 @@ ARCHIVE = "free-spoken-digit-dataset-26eb9aa.tar.gz"
 URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/26eb9aa.tar.gz"
 SHA256 = "6c549ebe9cafb9657467e64e956680778a6a69c7655de64d0ecea9bc59018c3d"
 NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[a-z]+)_(?P<take>\d+)\.wav")
-# The test split has the first recordings of each digit by each speaker, as the set's authors intend, or some speakers.
-TEST_TAKES, TEST_SPEAKERS = range(5), ("theo", "yweweler")
-VALIDATION_TAKES, VALIDATION_SPEAKERS = range(5, 10), ("jackson",)
-DIVISIONS = ("recording", "speaker")
+# What separates the splits: a part of a recording's name, and its values in the test and in the validation split. The set's
+# authors intend the first recordings of each digit by each speaker for the test.
+DIVISIONS = {"recording": ("take", {*"01234"}, {*"56789"}), "speaker": ("speaker", {"theo", "yweweler"}, {"jackson"})}
 
 
 class Recordings(NamedTuple):
@@ -207,39 +206,8 @@ def spoken_digit_spikes(
     """
     which: dict[str, Any] = dict(split_by=split_by, with_validation=with_validation)
     how: dict[str, Any] = dict(n_steps=n_steps, duration=duration, cochlea=Cochlea(n_channels=n_channels))
-    splits = _splits(with_validation)
-    return {split: encode_recordings(spoken_digits(path, split=split, **which), **how) for split in splits}
-
-
-def encode_recordings(
-    recordings: Recordings, *, n_steps: int, duration: float = 1.0, cochlea: Cochlea = Cochlea()
-) -> SpikeTrains:
-    """Encode recordings as spikes, with a progress bar.
-
-    Args:
-        recordings: the recordings of one split.
-        n_steps: T, each of duration / T seconds, rounded up to whole samples.
-        duration: seconds of each recording that are encoded; shorter recordings are followed by silence.
-        cochlea: parameters of the cochlea.
-
-    Raises:
-        ValueError: steps shorter than a sample.
-
-    Example:
-        >>> import tempfile
-        >>> import wave
-        >>> from slax_data import Cochlea, encode_recordings, spoken_digits
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     for digit in range(10):
-        ...         with wave.open(f"{folder}/{digit}_theo_7.wav", "wb") as file:
-        ...             file.setparams((1, 2, 8000, 0, "NONE", "NONE"))
-        ...             file.writeframes(bytes(range(200)) * 8)
-        ...     recordings = spoken_digits(folder)
-        >>> trains = encode_recordings(recordings, n_steps=10, duration=0.1, cochlea=Cochlea(n_channels=4))
-        >>> trains.packed.shape, trains.n_units
-        ((10, 10, 1), 4)
-    """
-    return encode_batch(recordings.sounds, recordings.labels, n_steps=n_steps, duration=duration, cochlea=cochlea)
+    found = {split: spoken_digits(path, split=split, **which) for split in _splits(with_validation)}
+    return {split: encode_recordings(one.sounds, one.labels, **how) for split, one in found.items()}
 
 
 def _splits(with_validation: bool) -> tuple[str, ...]:
@@ -248,12 +216,10 @@ def _splits(with_validation: bool) -> tuple[str, ...]:
 
 def _split_of(match: re.Match[str], split_by: str, with_validation: bool) -> str:
     """The split of a recording, by its name."""
-    take, speaker = int(match["take"]), match["speaker"]
-    by_recording = split_by == "recording"
-    if take in TEST_TAKES if by_recording else speaker in TEST_SPEAKERS:
+    part, of_test, of_validation = DIVISIONS[split_by]
+    if match[part] in of_test:
         return "test"
-    left_out = take in VALIDATION_TAKES if by_recording else speaker in VALIDATION_SPEAKERS
-    return "validation" if with_validation and left_out else "train"
+    return "validation" if with_validation and match[part] in of_validation else "train"
 
 
 def _place(path: str | Path | None) -> Path:

@@ -71,7 +71,13 @@ def spike_trains(
         >>> spikes.nbytes, trains.packed.nbytes
         (420000, 52800)
     """
-    check_booleans(spikes, "DTN")
+    if not hasattr(spikes, "dtype"):
+        raise ValueError(
+            f"spikes must be one array of booleans [D, T, N], got a {type(spikes).__name__}. Make one of recordings with "
+            "np.stack; fill shorter ones with silence up to T steps first, and give their `lengths`."
+        )
+    if spikes.ndim != 3 or spikes.dtype != bool or not spikes.size:
+        raise ValueError(f"spikes must be booleans [D, T, N], got {spikes.dtype} of shape {list(spikes.shape)}.")
     lengths = np.full(len(spikes), spikes.shape[1]) if lengths is None else np.asarray(lengths)
     return trains_of_bytes(np.packbits(spikes, axis=-1), labels, lengths, n_units=spikes.shape[2])
 
@@ -123,19 +129,6 @@ def _check_lengths(lengths: Shaped[np.ndarray, "..."], packed: UInt8[np.ndarray,
         )
 
 
-def check_booleans(spikes: Any, axes: str) -> None:
-    """Raise an error unless spikes are booleans with one axis for each letter of `axes`, none of them empty."""
-    if not hasattr(spikes, "dtype"):
-        raise ValueError(
-            f"spikes must be one array of booleans [{', '.join(axes)}], got a {type(spikes).__name__}. Make one of recordings "
-            "with np.stack; fill shorter ones with silence up to T steps first, and give their `lengths`."
-        )
-    if spikes.ndim != len(axes) or spikes.dtype != bool or not spikes.size:
-        raise ValueError(
-            f"spikes must be booleans [{', '.join(axes)}], got {spikes.dtype} of shape {list(spikes.shape)}."
-        )
-
-
 def sets_of_arrays(arrays: dict[str, np.ndarray]) -> dict[str, SpikeTrains]:
     """Restore splits from the arrays made by `arrays_of_sets`.
 
@@ -143,21 +136,19 @@ def sets_of_arrays(arrays: dict[str, np.ndarray]) -> dict[str, SpikeTrains]:
         ValueError: arrays that do not describe such splits.
     """
     try:
-        n_units, sets = arrays["n_units"], {}
-        for name in map(str, arrays["splits"]):
-            packed, labels, lengths = (arrays[f"{name}_{field}"] for field in FIELDS)
-            whole = packed.ndim == 3 and packed.dtype == np.uint8 and packed.size and n_units.shape == ()
-            if not (whole and -(-int(n_units) // 8) == packed.shape[2] and len(packed) == len(labels) == len(lengths)):
-                raise ValueError(
-                    f"The split {name!r} must have bytes [D, T, ceil(N / 8)] of N units, labels [D] and lengths [D], got "
-                    f"{packed.dtype}{list(packed.shape)}, {list(labels.shape)}, {list(lengths.shape)} for n_units={n_units}."
-                )
-            sets[name] = SpikeTrains(jnp.asarray(packed), jnp.asarray(labels), jnp.asarray(lengths), int(n_units))
+        n_units = int(arrays["n_units"])
+        found = {name: [arrays[f"{name}_{field}"] for field in FIELDS] for name in map(str, arrays["splits"])}
     except KeyError as error:
         raise ValueError(
             f"Spikes have the arrays splits, n_units and {', '.join(FIELDS)} of each split, got {set(arrays)}."
         ) from error
-    return sets
+    for name, (packed, _, _) in found.items():
+        if packed.dtype != np.uint8 or packed.ndim != 3 or packed.shape[2] != -(-n_units // 8):
+            raise ValueError(
+                f"The split {name!r} must have bytes [D, T, ceil(N / 8)] of N units, got {packed.dtype}{list(packed.shape)} "
+                f"for n_units={n_units}."
+            )
+    return {name: trains_of_bytes(*fields, n_units=n_units) for name, fields in found.items()}
 
 
 def arrays_of_sets(sets: dict[str, SpikeTrains]) -> dict[str, np.ndarray]:

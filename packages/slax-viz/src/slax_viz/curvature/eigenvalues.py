@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from slax_viz.curvature.flat import Flat, dot
+from slax_viz.curvature.flat import as_vector, dot
 from slax_viz.curvature.lanczos import ORDERS, Basis, extended_basis, first_basis, known_entries, ritz
 from slax_viz.curvature.product import Loss, check_finite, check_parameters, hessian_times
 
@@ -134,10 +134,10 @@ def _eigenvalues(
     tolerance: float,
     order: str,
 ) -> Eigenvalues:
-    flat = Flat(params)
+    flat, unravel = as_vector(params)
 
     def product(vector: Float[Array, " P"]) -> Float[Array, " P"]:
-        return flat.vector(hessian_times(loss, params, flat.tree(vector)))
+        return as_vector(hessian_times(loss, params, unravel(vector)))[0]
 
     def done(basis: Basis) -> Bool[Array, ""]:
         _, _, residuals, largest = ritz(basis, n_top, order)
@@ -152,7 +152,7 @@ def _eigenvalues(
     square, known = basis.projected[:n_steps], known_entries(basis)
     return Eigenvalues(
         values=values,
-        vectors=jax.vmap(flat.tree)(vectors),
+        vectors=jax.vmap(unravel)(vectors),
         residuals=residuals,
         converged=residuals <= tolerance * largest,
         asymmetry=jnp.max(jnp.abs(square - square.T), where=known, initial=0),

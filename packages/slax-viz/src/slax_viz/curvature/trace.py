@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
-from slax_viz.curvature.flat import Flat, dot
+from slax_viz.curvature.flat import as_vector, dot
 from slax_viz.curvature.product import Loss, check_finite, check_parameters, hessian_times
 
 
@@ -62,13 +62,14 @@ def hessian_trace(loss: Loss, params: PyTree, key: Key[Array, ""], *, n_samples:
     check_parameters(params)
     if n_samples < 2:
         raise ValueError(f"a standard error needs n_samples of at least 2, got {n_samples}.")
-    flat = Flat(params)
 
     @jax.jit
     def draw(params: PyTree, keys: Key[Array, " n_samples"]) -> Float[Array, " n_samples"]:
+        flat, unravel = as_vector(params)
+
         def sample(key: Key[Array, ""]) -> Float[Array, ""]:
-            signs = jax.random.rademacher(key, (flat.size,), flat.dtype)
-            return dot(signs, flat.vector(hessian_times(loss, params, flat.tree(signs))))
+            signs = jax.random.rademacher(key, flat.shape, flat.dtype)
+            return dot(signs, as_vector(hessian_times(loss, params, unravel(signs)))[0])
 
         return jax.lax.map(sample, keys)
 
