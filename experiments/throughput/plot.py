@@ -228,15 +228,14 @@ def draw_published(ax: Axes, published: list[dict[str, str]]) -> list[str]:
     drawn, failed = [], 0
     for name in dict.fromkeys(row["framework"] for row in published):
         library = published_library(name, published[0]["device"])
-        found = [row for row in published if row["framework"] == name]
-        numbers = [(int(row["n_neurons"]), row["seconds_forward_backward"]) for row in found]
-        timed = [(size, float(seconds)) for size, seconds in numbers if seconds]
-        ax.plot(*np.transpose(timed) if timed else ([], []), linewidth=1.2, **LIBRARIES[library].mark)
-        cross = {"marker": "x", "linestyle": "", "color": LIBRARIES[library].mark["color"], "markersize": 6}
-        sizes = [size for size, seconds in numbers if not seconds]
-        if sizes:
-            places = [1.0 - 0.03 * (failed % 6)] * len(sizes)
-            ax.plot(sizes, places, transform=ax.get_xaxis_transform(), clip_on=False, **cross)
+        numbers = [
+            (int(row["n_neurons"]), row["seconds_forward_backward"]) for row in published if row["framework"] == name
+        ]
+        timed, mark = [(size, float(seconds)) for size, seconds in numbers if seconds], LIBRARIES[library].mark
+        ax.plot(*np.transpose(timed) if timed else ([], []), linewidth=1.2, **mark)
+        if sizes := [size for size, seconds in numbers if not seconds]:
+            look = {"color": mark["color"], "markersize": 6, "transform": ax.get_xaxis_transform(), "clip_on": False}
+            ax.plot(sizes, [1.0 - 0.03 * (failed % 6)] * len(sizes), "x", **look)
             failed += 1
         drawn.append(library)
     return drawn
