@@ -64,8 +64,7 @@ def draw(data: Data) -> Figure:
     figures.legend_of_modes(figure, len(figures.MARKS) + len(looks) if len(tasks) > 1 else 1, *looks)
     seeds = sorted({result["config"]["seeds"] for _, _, result in tables.each(tasks)})
     text = "seeds, each a small dot; bars: 95 % interval of the mean; the axes differ"
-    figures.write_note(figure, f"mean of {', '.join(map(str, seeds))} {text}")
-    return figure
+    return figures.with_note(figure, f"mean of {', '.join(map(str, seeds))} {text}")
 
 
 def draw_task(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:

@@ -96,7 +96,7 @@ def draw(rules: Rules) -> Figure:
             ax.set_title(f"hidden layer {layer}")
             ax.label_outer()
     accuracy.set_ylim(0, 1)
-    figures.write_note(figure, f"{tables.randman(config)}; mean of {config['seeds']} seeds, bands: 95 % interval")
+    figures.with_note(figure, f"{tables.randman(config)}; mean of {config['seeds']} seeds, bands: 95 % interval")
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside upper center", ncols=len(rules))
     return figure
 

@@ -175,10 +175,11 @@ def plot_seed_intervals(
 LETTERS = 11.5  # of the size "small" in an inch
 
 
-def write_note(figure: Figure, text: str) -> None:
-    """Write a note below a figure, in lines no longer than the figure is wide."""
+def with_note(figure: Figure, text: str) -> Figure:
+    """The figure with a note below it, in lines no longer than the figure is wide."""
     widest = int(LETTERS * figure.get_figwidth())
     figure.supxlabel("\n".join(textwrap.fill(line, widest) for line in text.split("\n")), fontsize="small")
+    return figure
 
 
 def save(figure: Figure, output: Path) -> None:

@@ -108,12 +108,11 @@ def draw(stem: str, curves: Sequence[Curve]) -> Figure:
     handles = [plt.Line2D([], [], markersize=5, **look) for look in looks.values()]
     figure.legend(handles=handles, loc="outside right upper", fontsize="small")
     seeds = sorted({len(curve.accuracies) for curve in curves})
-    figures.write_note(
+    return figures.with_note(
         figure,
         f"means over the seeds of the trials ({', '.join(map(str, seeds))})\n"
         "ring: the chosen settings\nopen mark: a second trial at or near the best rate",
     )
-    return figure
 
 
 def draw_panel(ax: Axes, curves: Sequence[Curve]) -> None:

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.common import figures, rate_curves, tables
-from experiments.common.rate_curves import Curve
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, published
 from slax_rules import RULES
 
@@ -214,12 +213,11 @@ def draw(data: Data) -> Figure:
         bptt, fixed = (spread(panel.accuracies(reference)) for reference in REFERENCES)
         ax.set_title(f"{panel.title}\nBPTT: {bptt} %, hidden layers fixed: {fixed} %")
     counts = tables.numbers_of_seeds(panel.results[REFERENCE] for panel in data.panels)
-    figures.write_note(
+    return figures.with_note(
         figure,
         f"test accuracy (%), mean of {counts} seeds with half the width of its 95 % interval;\n"
         "rows: temporal credit, columns: spatial credit; below the number: published rules",
     )
-    return figure
 
 
 def draw_cosine(data: Data) -> Figure:
@@ -237,8 +235,7 @@ def draw_cosine(data: Data) -> Figure:
         draw_grid(ax, panel.config, values, texts, bounds=(0.0, 1.0))
         ax.set_title(f"{panel.title}\nhidden layer {layer}")
     text = "cosine of the gradient to BPTT's: at initialization (color) | after training with BPTT"
-    figures.write_note(figure, f"{text}; below: published rules")
-    return figure
+    return figures.with_note(figure, f"{text}; below: published rules")
 
 
 def draw_differences(data: Data) -> Figure:
@@ -286,12 +283,11 @@ def draw_cost(data: Data) -> Figure:
         draw_grid(ax, config, values, texts, bounds=(values.min(), max(values.max(), values.min() + 0.1)))
         name = f"{tables.spoken(config['task'])}, in windows of {config['window']} of {config['n_steps']} steps"
         ax.set_title(f"{name}\nBPTT: {np.median(bptt):.2g} ms | {carried[REFERENCE]:,} numbers")
-    figures.write_note(
+    return figures.with_note(
         figure,
         "time of a gradient / time of BPTT (color) | numbers that the traces hold per sample (BPTT: that it keeps);\n"
         "below: published rules",
     )
-    return figure
 
 
 def stacked(configs: Sequence[dict[str, Any]], columns: int) -> tuple[Figure, np.ndarray]:
@@ -330,7 +326,7 @@ def spread(numbers: np.ndarray) -> str:
     return f"{mean:.1f}" if low is None or high is None else f"{mean:.1f} ± {(high - low) / 2:.1f}"
 
 
-def curves_of(data: Data) -> Iterator[Curve]:
+def curves_of(data: Data) -> Iterator[rate_curves.Curve]:
     """The trials of each task and code, with a panel for each temporal credit and one for the references."""
     looks = {route: dict(zip(("label", "color", "marker"), look, strict=True)) for route, look in ROUTES.items()}
     looks[REFERENCE] = figures.look_of(REFERENCE)
@@ -338,7 +334,7 @@ def curves_of(data: Data) -> Iterator[Curve]:
     for panel in data.panels:
         for cell, result in panel.results.items():
             column, _, name = cell.rpartition("/")
-            yield Curve(" ".join(panel.start), column or "references", name, looks[name], result["trials"])
+            yield rate_curves.Curve(" ".join(panel.start), column or "references", name, looks[name], result["trials"])
 
 
 FIGURES = {

@@ -127,12 +127,11 @@ def draw(data: Data) -> Figure:
     for ax in (spectrum, trace):
         ax.axvline(0, color="0.5", linewidth=0.8, zorder=0)
     config = data.solutions[0]["config"]
-    figures.write_note(
+    return figures.with_note(
         figure,
         f"The Hessian in the surrogates' calculus. {tables.randman(config)}, {config['steps']:,} batches, one update per "
         f"sequence; {config['seeds']} seeds, and the 95 % interval of their mean.",
     )
-    return figure
 
 
 def draw_windows(data: Data) -> Figure:
@@ -162,12 +161,11 @@ def draw_windows(data: Data) -> Figure:
         ax.set_yscale("log")
     reached.set_ylim(0, 1)
     figure.legend(handles.values(), handles, loc="outside upper center", ncols=6)
-    figures.write_note(
+    return figures.with_note(
         figure,
         f"{tables.randman(config)}, batches of {config['batch_size']}; gradients after {config['steps']:,} batches of BPTT. "
         f"{config['seeds']} seeds; lines: mean, bars: 95 % interval. A change of exactly 0, as at K = T, is not drawn.",
     )
-    return figure
 
 
 def draw_line(ax: Axes, rule: str, windows: dict[int, list[float | None]], bounds: tuple[float, float]) -> Line2D:

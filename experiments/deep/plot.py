@@ -49,12 +49,11 @@ def draw(tasks: tables.Results) -> Figure:
         ax.set_title(f"{tables.spoken(task)}\n{net}", fontsize="small")
         ax.set_xlabel("test accuracy (%)")
     seeds = tables.numbers_of_seeds(result for _, _, result in tables.each(tasks))
-    figures.write_note(
+    return figures.with_note(
         figure,
         f"mean of {seeds} seeds, each a dot, with its 95 % interval; BPTT: one update per sequence, all others: updates within "
         "it, or one if their window is as long; the axes differ",
     )
-    return figure
 
 
 def curves_of(tasks: tables.Results) -> Iterator[rate_curves.Curve]:

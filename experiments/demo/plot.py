@@ -82,12 +82,11 @@ def draw(notebooks: Notebooks) -> Figure:
         draw_one(ax, notebooks)
     first, second = (of["config"] for of in (notebooks.plane, notebooks.second))
     batch = f"{batches(first)[-1]:,} batches of {first['batch_size']}"
-    figures.write_note(
+    return figures.with_note(
         figure,
         f"Left: {tables.network(first)}, T = {first['n_steps']}, {batch}; slax: 5,000. Right: {tables.network(second)}, "
         f"T = {second['n_steps']}, batches of {second['batch_size']}. Bars: the numbers of slax.",
     )
-    return figure
 
 
 def draw_plane(ax: Axes, notebooks: Notebooks) -> None:

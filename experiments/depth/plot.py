@@ -66,12 +66,11 @@ def draw(tasks: Tasks) -> Figure:
         accuracy.set(title=f"{task} code", ylabel="test accuracy")
     config = tables.config_of(by_depth)
     figure.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside upper center", ncols=5)
-    figures.write_note(
+    return figures.with_note(
         figure,
         f"Randman, {config['n_units']} inputs, {config['layers'][1]} units in each hidden layer, T = {config['n_steps']}, "
         f"{config['steps']:,} batches of {config['batch_size']}; means of {config['seeds']} seeds, and each seed as a dot",
     )
-    return figure
 
 
 def draw_layers(ax: Axes, result: dict[str, Any], stage: str) -> None:

@@ -191,8 +191,7 @@ def draw_over_training(quantity: str, label: str, results: Results) -> Figure:
                 ax.set_ylabel(label)
     figures.legend_of(figure, [figures.line_of(rule, **LINE) for rule in drawn_rules(results)], 6)
     figure.get_layout_engine().set(h_pad=0.12)  # inches, for the headings
-    figures.write_note(figure, "training steps with BPTT; marks: mean over seeds, bars: its 95 % interval")
-    return figure
+    return figures.with_note(figure, "training steps with BPTT; marks: mean over seeds, bars: its 95 % interval")
 
 
 def draw_layer(ax: Axes, result: dict[str, Any], layer: str, quantity: str) -> None:
@@ -233,12 +232,11 @@ def draw_noise(results: Results) -> Figure:
     figures.legend_of(
         figure, [{**look, "label": labels[quantity], **mark} for quantity, mark in NOISE_MARKS.items()], 2
     )
-    figures.write_note(
+    return figures.with_note(
         figure,
         "in units of the squared norm of the expected gradient of BPTT; linear between -0.1 and 0.1; mean over seeds with its "
         "95 % interval,\nnone where a seed has too few batches",
     )
-    return figure
 
 
 def draw_noise_of(ax: Axes, result: dict[str, Any], layer: str, rules: list[str]) -> None:
@@ -269,11 +267,10 @@ def draw_terms(results: Results) -> Figure:
         if column == 0:
             ax.set_ylabel("share of the\nexact gradient")
     figure.legend(handles=[Patch(**term) for term in TERMS.values()], loc="outside upper center", ncols=2)
-    figures.write_note(
+    return figures.with_note(
         figure,
         "layer (out: the read-out), below it the training steps with BPTT; mean over seeds, where all have enough batches",
     )
-    return figure
 
 
 def draw_shares(ax: Axes, result: dict[str, Any]) -> None:

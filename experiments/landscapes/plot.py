@@ -178,7 +178,7 @@ def name_panels(figure: Figure, axes: Iterable[Axes], planes: list[tuple[Task, s
         title = f"{task.title}\nplane {PLANES[plane].format(origin=origin)}"
         ax.set_title(title, pad=22 * height + 8 if above == 1 else 6)
     tasks = dict.fromkeys(setting(task) for task, _ in planes)
-    figures.write_note(figure, "Randman, first seed; " + "; ".join(tasks))
+    figures.with_note(figure, "Randman, first seed; " + "; ".join(tasks))
 
 
 def setting(task: Task) -> str:
@@ -196,12 +196,11 @@ def draw_random(tasks: list[Task]) -> Figure:
     for task, own in zip(tasks, axes.reshape(len(tasks), -1), strict=True):
         draw_around(own, task)
     seeds = sorted({len(task.seeds) for task in tasks})
-    figures.write_note(
+    return figures.with_note(
         figure,
         f"Filter-normalized directions: a step of 1 is as long as the weights of each unit; {'; '.join(map(setting, tasks))}.\n"
         f"Surfaces: first seed; last panel: {', '.join(map(str, seeds))} seeds, and the 95 % interval of their mean.",
     )
-    return figure
 
 
 def draw_around(axes: np.ndarray, task: Task) -> None:
@@ -238,8 +237,7 @@ def draw_lines(tasks: list[Task]) -> Figure:
     figures.plot_seed_intervals(right, named, barriers, tables.POSITIVE)
     right.set_xlabel("barrier on the way from BPTT (nats)")
     seeds = f"Lines: mean of {len(tasks[0].seeds)} seeds; dotted: straight between the ends"
-    figures.write_note(figure, f"{seeds}. Barriers: each seed, and the 95 % interval of their mean")
-    return figure
+    return figures.with_note(figure, f"{seeds}. Barriers: each seed, and the 95 % interval of their mean")
 
 
 FIGURES = {

@@ -64,13 +64,12 @@ def draw(tasks: tables.Results) -> Figure:
         draw_against_memory(accuracy, rules, "accuracy", "accuracy of all predictions (%)")
         draw_against_memory(recovered, rules, "recovery", "samples until recovered")
     figures.legend_of(figure, map(figures.look_of, tables.rules_of(tasks)), 5)
-    figures.write_note(
+    return figures.with_note(
         figure,
         f"means of {tables.config_of(rules)['seeds']} seeds and their 95 % intervals, without the first segment; recovered: "
         f"within {100 * NEAR:.0f} % of the accuracy in the last tenth of the segment; memory: counted, in addition to "
         "parameters and optimizer",
     )
-    return figure
 
 
 def title(task: str, config: dict[str, Any]) -> str:

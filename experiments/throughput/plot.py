@@ -184,8 +184,7 @@ def draw(data: Data) -> Figure:
     text = "measured: median, bars from the first to the third quartile; other libraries in their fastest form at each size; "
     text += "an x at the top: failed, as published"
     missing = not_timed(line)
-    figures.write_note(figure, f"{text}\nnot timed, for reasons in the table: {missing}" if missing else text)
-    return figure
+    return figures.with_note(figure, f"{text}\nnot timed, for reasons in the table: {missing}" if missing else text)
 
 
 def not_timed(line: Results) -> str:
@@ -276,7 +275,7 @@ def draw_speedup(data: Data) -> Figure:
     ax.set_xlabel("time / time of slax, here, in the same round: geometric mean, 95 % interval over rounds")
     figures.legend_of(figure, marks, 3)
     if any(map(is_shipped, every)):
-        figures.write_note(figure, "open marks: not run here, from the shipped results of the scale full")
+        figures.with_note(figure, "open marks: not run here, from the shipped results of the scale full")
     return figure
 
 
@@ -311,8 +310,7 @@ def draw_rules(data: Data) -> Figure:
         ax.set_title("N = {}, B = {}, {}, T = {}".format(*size_of(result["config"])))
         ax.set_xlabel("time of a gradient / BPTT, here")
     text = "hatched: other libraries; white: not run here, from the shipped results; lines: 95 % interval over rounds"
-    figures.write_note(figure, f"{text}\na name is not always one rule, see benchmarks/README.md")
-    return figure
+    return figures.with_note(figure, f"{text}\na name is not always one rule, see benchmarks/README.md")
 
 
 def _device(results: Results) -> str:

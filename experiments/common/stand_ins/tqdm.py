@@ -1,5 +1,6 @@
 """A stand-in for tqdm where it is missing: the same loops without a progress bar."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -20,3 +21,6 @@ class tqdm:
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_, **__: None
+
+
+sys.modules["tqdm.auto"] = sys.modules[__name__]
