@@ -23,12 +23,14 @@ matplotlib.use("agg")
 import numpy as np
 
 from experiments.common.checks import check_known
-from experiments.common.figures import Plot, save, write_table
-from experiments.common.job import ARRAYS, SCALES, TIMES, Job, experiment_names, figures_of, jobs_of, settings_of
+from experiments.common.command_line import parser_of
+from experiments.common.figures import Plot, save
+from experiments.common.job import ARRAYS, TIMES, Job, experiment_names, figures_of, jobs_of, settings_of
 from experiments.common.labels import hidden_labels
-from experiments.common.policy import OUTDATED, is_kept
+from experiments.common.policy import is_kept
 from experiments.common.products import figure_product, result_product
 from experiments.common.records import begin, require_used, run_of, write_record
+from experiments.common.tables import write_table
 from experiments.run import with_changes
 from slax_viz import style
 
@@ -69,17 +71,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        "experiments.plot", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = parser_of("experiments.plot", __doc__, "--scale", "--set", "--outdated", "--data")
     made.add_argument("experiment", choices=experiment_names())
     made.add_argument("figures", nargs="*", metavar="FIGURE", help="default: all figures of the experiment")
-    made.add_argument("--scale", choices=SCALES, default="quick", help="default: quick")
     made.add_argument("--jobs", action="extend", nargs="+", metavar="JOB", help="whose results are drawn; default: all")
-    made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in experiments.run")
-    made.add_argument("--outdated", choices=OUTDATED, help="as in experiments.run")
     made.add_argument("--results", type=Path, default=Path("results"), help="default: results")
-    made.add_argument("--data", type=Path, default=Path("data/processed"), help="spikes; default: data/processed")
     made.add_argument("--output", type=Path, help="folder of the figures; default: figures")
     return made
 

@@ -8,13 +8,14 @@ results that a processor made. What is found replaces what the table says; the r
 pipeline asks for somewhat more than that: `workflow/figure.smk`.
 """
 
-import argparse
+import copy
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from experiments.common.command_line import parser_of
 from experiments.common.job import SCALES, experiment_names
 from experiments.common.products import RESULTS
 from experiments.common.records import RECORD, read_record
@@ -33,8 +34,7 @@ Table = dict[str, dict[str, dict[str, int]]]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("experiments.resources", description=__doc__, formatter_class=form)
+    parser = parser_of("experiments.resources", __doc__)
     parser.add_argument("results", nargs="?", type=Path, default=RESULTS, help="folder of results; default: results")
     parser.add_argument("--table", type=Path, default=TABLE, help=f"default: {TABLE}")
     options = parser.parse_args(arguments)
@@ -62,11 +62,8 @@ def largest(found: Iterable[tuple[str, str, dict[str, Any]]]) -> Table:
     table: Table = {}
     for experiment, scale, content in found:
         for fact, name in FACTS.items():
-            if (
-                content.get("device") == "cpu"
-                and fact in content
-                and not (experiment in SIDE_BY_SIDE and name == "megabytes")
-            ):
+            counts = name == "seconds" or experiment not in SIDE_BY_SIDE
+            if content.get("device") == "cpu" and fact in content and counts:
                 facts = table.setdefault(experiment, {}).setdefault(scale, {})
                 facts[name] = max(round(content[fact]), facts.get(name, 1))
     return table
@@ -74,14 +71,11 @@ def largest(found: Iterable[tuple[str, str, dict[str, Any]]]) -> Table:
 
 def merged(known: Table, found: Table) -> Table:
     """A table in which each value that was found replaces the one that was known."""
-    experiments = {**known, **found}
-    return {
-        name: {
-            scale: known.get(name, {}).get(scale, {}) | found.get(name, {}).get(scale, {})
-            for scale in {**known.get(name, {}), **found.get(name, {})}
-        }
-        for name in experiments
-    }
+    table = copy.deepcopy(known)
+    for experiment, scales in found.items():
+        for scale, facts in scales.items():
+            table.setdefault(experiment, {}).setdefault(scale, {}).update(facts)
+    return table
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ from typing import Any
 import yaml
 
 from experiments.common.checks import check_known
-from experiments.common.job import ARRAYS, SCALES, Job, experiment_names, jobs_of, settings_of
-from experiments.common.policy import OUTDATED, is_kept
+from experiments.common.command_line import parser_of
+from experiments.common.job import ARRAYS, Job, experiment_names, jobs_of, settings_of
+from experiments.common.policy import is_kept
 from experiments.common.products import result_product, spikes_product
 from experiments.common.program_cache import keep_programs
 from experiments.common.records import Product, begin, require_used, run_of, state_of, write_record
@@ -79,20 +80,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    form = argparse.RawDescriptionHelpFormatter
-    made = argparse.ArgumentParser("experiments.run", description=__doc__, formatter_class=form)
+    made = parser_of("experiments.run", __doc__, "--scale", "--set", "--outdated", "--data")
     made.add_argument("experiment", choices=experiment_names())
     made.add_argument("jobs", nargs="*", metavar="JOB", help="default: all without a current result")
-    made.add_argument("--scale", choices=SCALES, default="quick", help="default: quick")
-    made.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="another value than in config.yaml"
-    )
-    made.add_argument(
-        "--outdated", choices=OUTDATED, help="results that are older than the sources; default: keep at scale full"
-    )
     made.add_argument("--list", action="store_true", help="print the names of the jobs, and run none")
     made.add_argument("--results", type=Path, help="folder of the results; default: results")
-    made.add_argument("--data", type=Path, default=Path("data/processed"), help="spikes; default: data/processed")
     return made
 
 

@@ -6,7 +6,6 @@
 The archive has the same bytes whenever it is packed from the same files. Each result comes with its record.
 """
 
-import argparse
 import hashlib
 import io
 import json
@@ -16,23 +15,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from experiments.common.command_line import parser_of
 from experiments.common.job import experiment_names, jobs_of, scales_of
-from experiments.common.products import RESULTS, STORE, in_order, result_product
+from experiments.common.products import RESULTS, in_order, result_product, stored
 from experiments.common.records import Forecast, Product, digest_of, seal_and_write, settle, state_of
-from experiments.common.result_files import atomic_write, write_json
-from experiments.common.sources import sha256_of
-from experiments.common.yaml_files import read_yaml
+from experiments.common.result_files import atomic_write
 
 SCALE = "full"
 ARCHIVE, POINTER = Path("shipped/full.tar.xz"), Path("shipped/full.tar.xz.dvc")
-INDEX = Path(".snakemake/shipped.json")  # the names in the archive: to unpack it takes seconds
 LARGEST = 1 << 30  # bytes of the unpacked archive
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        "experiments.shipped", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("experiments.shipped", __doc__)
     parser.add_argument("what", choices=("pack", "unpack"))
     if parser.parse_args().what == "pack":
         pack(products_of_scale(), ARCHIVE)
@@ -52,14 +47,11 @@ def archive() -> Path | None:
     """The archive: the one in shipped/, or else the one in the store to which its pointer refers; None if there is none."""
     if ARCHIVE.is_file():
         return ARCHIVE
-    if not POINTER.is_file():
-        return None
-    md5 = read_yaml(POINTER)["outs"][0]["md5"]
-    file = STORE / md5[:2] / md5[2:]
-    if not file.is_file():
-        return None
-    found = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
-    if found != md5:
+    file = stored(POINTER)
+    if (
+        file
+        and (found := hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()) != file.parent.name + file.name
+    ):
         raise SystemExit(f"{file} is damaged: its md5 is {found}. Get it again: `git checkout {file}`.")
     return file
 
@@ -97,11 +89,8 @@ def unpack_what_is_lacking() -> int:
 def unpack(products: Iterable[Product], file: Path) -> list[Product]:
     """Unpack the results that are missing or damaged, and return those that were in the archive."""
     lacking = [product for product in products if settle(product, keep=True).kind in ("missing", "damaged")]
-    if not lacking:
-        return []
-    names = names_in(file)
-    found = [product for product in lacking if names.issuperset(map(name_of, (*product.files, product.record)))]
-    contents = members(file) if found else {}
+    contents = members(file) if lacking else {}
+    found = [product for product in lacking if contents.keys() >= {*map(name_of, (*product.files, product.record))}]
     for product in found:
         for path in product.files:
             with atomic_write(path) as aside:
@@ -132,16 +121,6 @@ def read_shipped(content: bytes) -> dict[str, Any]:
 def name_of(path: Path) -> str:
     """The name in the archive of a file of the scale."""
     return path.relative_to(RESULTS / SCALE).as_posix()
-
-
-def names_in(file: Path) -> set[str]:
-    """The names in an archive, kept in a small file."""
-    digest = sha256_of(file)
-    known = json.loads(INDEX.read_text(encoding="utf-8")) if INDEX.exists() else {}
-    if known.get("sha256") != digest:
-        known = {"sha256": digest, "names": sorted(members(file))}
-        write_json(INDEX, known)
-    return set(known["names"])
 
 
 def members(file: Path, largest: int = LARGEST) -> dict[str, bytes]:

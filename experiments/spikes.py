@@ -3,11 +3,11 @@
 python -m experiments.spikes spoken_digits --raw data/raw/free-spoken-digit-dataset-26eb9aa.tar.gz
 """
 
-import argparse
 import time
 from pathlib import Path
 
 from experiments.common.checks import check_known
+from experiments.common.command_line import parser_of
 from experiments.common.make_spikes import make_spikes
 from experiments.common.products import spikes_product
 from experiments.common.records import begin, run_of, write_record
@@ -15,13 +15,10 @@ from experiments.common.yaml_files import read_yaml
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        "experiments.spikes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("experiments.spikes", __doc__, "--data")
     parser.add_argument("name", metavar="SET", help="a name in the config")
     parser.add_argument("--config", type=Path, default=Path("data/config.yaml"), help="which sets there are")
     parser.add_argument("--raw", type=Path, nargs="+", required=True, help="the set's raw files, as in the config")
-    parser.add_argument("--data", type=Path, default=Path("data/processed"), help="default: data/processed")
     options = parser.parse_args()
     sets = read_yaml(options.config)["sets"]
     check_known("set", options.name, sets)

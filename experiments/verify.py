@@ -8,11 +8,10 @@ than the present ones, and for each file that no product with a record has. The 
 scale whose results are shipped may be older than the sources; they are counted, and not wrong.
 """
 
-import argparse
 import sys
 
+from experiments.common.command_line import parser_of
 from experiments.common.job import SCALES
-from experiments.common.policy import PEERS
 from experiments.common.products import FIGURES, MANIFEST, PAGE, RESULTS, SPIKES, Pipeline
 from experiments.common.records import RECORD, read_record
 
@@ -20,11 +19,7 @@ LEFT = (".part", ".aside", ".damaged")  # what a killed run left, and what was s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        "experiments.verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--peers", choices=PEERS, help="as they were asked for; default: those of each scale")
-    peers = parser.parse_args().peers
+    peers = parser_of("experiments.verify", __doc__, "--peers").parse_args().peers
     page = read_record(PAGE[0].with_name(f"{PAGE[0].stem}{RECORD}"))
     shown = page["settings"]["scale"] if page else SCALES[0]
     wrong: dict[str, str] = {}

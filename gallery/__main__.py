@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from experiments.common.command_line import parser_of
 from experiments.common.products import page_product
 from experiments.common.records import begin, require, run_of, write_record
 from gallery.claims import judge_all
@@ -57,9 +58,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m gallery", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("python -m gallery", __doc__)
     parser.add_argument("--scale", required=True, help="of the results and figures")
     parser.add_argument("--claims", type=Path, nargs="*", default=[], help="the claims.yaml of the experiments")
     parser.add_argument(

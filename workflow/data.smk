@@ -3,7 +3,7 @@
 import re
 
 SETS = read_yaml("data/config.yaml")["sets"]
-SHIPPED = sorted({raw for settings in SETS.values() for raw in settings["raw"] if stored(raw)})
+SHIPPED = sorted({raw for settings in SETS.values() for raw in settings["raw"] if stored(RAW / f"{raw}.dvc")})
 
 
 def told_of_spikes():
@@ -22,7 +22,7 @@ rule raw_data:
     wildcard_constraints:
         raw="|".join(re.escape(raw) for raw in SHIPPED) or "none",
     params:  # its name is the digest of its content
-        stored=lambda wildcards: str(stored(wildcards.raw)),
+        stored=lambda wildcards: str(stored(RAW / f"{wildcards.raw}.dvc")),
     shell:
         "(cp {params.stored:q} {output:q}.part && mv {output:q}.part {output:q}) 2> {log:q}"
 

@@ -9,15 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import SymmetricalLogLocator
 
-from experiments.common.figures import SUMMARY, Plot, by_task_and_rule, network, panels, summary, write_note
+from experiments.common import figures, tables
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 from slax_viz import plot_firing_rates, plot_membranes, plot_raster
 
-COLUMNS = ["task", "rule", "training_steps", "layer", "quantity", *SUMMARY, "seeds"]
+COLUMNS = ["task", "rule", "training_steps", "layer", "quantity", *tables.OF_SEEDS]
 RASTER_COLUMNS = ["rule", "when", "layer", "unit", "step"]
 MEMBRANE_COLUMNS = ["rule", "when", "layer", "unit", "step", "membrane", "threshold", "spike"]
-SHARE = (0.0, 1.0)
 TITLES = {"rates": "spikes per step and unit", "silent": "share of units that never spike"}
 RASTERS = 3  # number of rules whose sample is drawn
 
@@ -26,7 +25,7 @@ Rules = dict[str, dict[str, Any]]
 
 def prepare(results: list[dict[str, Any]]) -> Rules:
     """The results of the only task by rule."""
-    (rules,) = by_task_and_rule(results).values()
+    (rules,) = tables.by_task_and_rule(results).values()
     return rules
 
 
@@ -44,10 +43,9 @@ def rows(rules: Rules) -> Iterator[list[Any]]:
     for rule, result in rules.items():
         task = result["config"]["task"]
         for stage, step in enumerate(result["config"]["measure_at"]):
-            quantities = [("accuracy", ""), *itertools.product(TITLES, layers_of(result))]
-            for quantity, layer in quantities:
+            for quantity, layer in [("accuracy", ""), *itertools.product(TITLES, layers_of(result))]:
                 numbers = of_seeds(result, stage, quantity, layer)
-                yield [task, rule, step, layer, quantity, *summary(numbers, SHARE), len(numbers)]
+                yield [task, rule, step, layer, quantity, *tables.of_seeds(numbers, tables.SHARE)]
 
 
 def samples(rules: Rules) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
@@ -75,20 +73,19 @@ def membrane_rows(rules: Rules) -> Iterator[list[Any]]:
 
 def draw(rules: Rules) -> Figure:
     """Draw the accuracy, and a row of panels for each quantity of the hidden layers, with a line for each rule."""
-    config = next(iter(rules.values()))["config"]
+    config, hidden = tables.config_of(rules), layers_of(next(iter(rules.values())))[1:]
     steps = config["measure_at"]
-    hidden = layers_of(next(iter(rules.values())))[1:]
-    figure, axes = panels(2, len(hidden) + 1, (3.6, 3.1), (0, 0), sharex=True, sharey="row")
+    figure, axes = figures.panels(2, len(hidden) + 1, (3.6, 3.1), (0, 0), sharex=True, sharey="row")
     accuracy = figure.add_subplot(axes[0, -1].get_gridspec()[:, -1])
     for ax in axes[:, -1]:
         ax.remove()
     colors = {RULES[rule].title: STYLES[rule].color for rule in rules}
     shown = [(axes[row, i], q, layer) for row, q in enumerate(TITLES) for i, layer in enumerate(hidden)]
     for ax, quantity, layer in [*shown, (accuracy, "accuracy", "")]:
-        table = {
-            RULES[rule].title: np.transpose([of_seeds(result, stage, quantity, layer) for stage in range(len(steps))])
-            for rule, result in rules.items()
-        }
+        table = {}
+        for rule, result in rules.items():
+            numbers = [of_seeds(result, stage, quantity, layer) for stage in range(len(steps))]
+            table[RULES[rule].title] = np.transpose(numbers)
         plot_firing_rates(ax, steps, table, ylabel=TITLES.get(quantity, "test accuracy"), colors=colors, legend=False)
         ax.set_xscale("symlog", linthresh=steps[1], linscale=0.4)
         ax.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=steps[1]))
@@ -99,8 +96,7 @@ def draw(rules: Rules) -> Figure:
             ax.set_title(f"hidden layer {layer}")
             ax.label_outer()
     accuracy.set_ylim(0, 1)
-    setting = f"Randman, {config['code']} code, {network(config)}, T = {config['n_steps']}"
-    write_note(figure, f"{setting}; mean of {config['seeds']} seeds, bands: 95 % interval")
+    figures.with_note(figure, f"{tables.randman(config)}; mean of {config['seeds']} seeds, bands: 95 % interval")
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside upper center", ncols=len(rules))
     return figure
 
@@ -110,7 +106,7 @@ def draw_rasters(rules: Rules) -> Figure:
     chosen = dict(itertools.islice(rules.items(), RASTERS))
     shown = [("before training", next(iter(rules.values())), "before")]
     shown += [(f"after {RULES[rule].title}", result, "after") for rule, result in chosen.items()]
-    figure, axes = panels(1, len(shown), (3.3, 5.4), (0.8, 0), sharey=True)
+    figure, axes = figures.panels(1, len(shown), (3.3, 5.4), (0.8, 0), sharey=True)
     for ax, (title, result, when) in zip(axes[0], shown, strict=True):
         n_steps = result["config"]["n_steps"]
         plot_raster(ax, {_name(layer): _dense(of, n_steps) for layer, of in result["sample"][when].items()})
@@ -123,12 +119,11 @@ def draw_membranes(rules: Rules) -> Figure:
     rule, result = next(iter(rules.items()))
     sample = result["sample"]
     hidden = [layer for layer in sample["before"] if layer != "0"]
-    figure, axes = panels(len(hidden), 2, (5.25, 2.9), (0, 0.5), sharex=True)
+    figure, axes = figures.panels(len(hidden), 2, (5.25, 2.9), (0, 0.5), sharex=True)
     titles = {"before": "before training", "after": f"after {RULES[rule].title}"}
     for ax, (layer, when) in zip(axes.flat, itertools.product(hidden, titles), strict=True):
         draw_units(ax, sample[when][layer], result["config"]["n_steps"])
-        ax.set_title(f"{_name(layer)}, {titles[when]}")
-        ax.set_xlabel("step" if layer == hidden[-1] else "")
+        ax.set(title=f"{_name(layer)}, {titles[when]}", xlabel="step" if layer == hidden[-1] else "")
     figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 
@@ -153,7 +148,7 @@ def _name(layer: str) -> str:
 
 
 FIGURES = {
-    "activity": Plot(COLUMNS, rows, draw),
-    "activity_raster": Plot(RASTER_COLUMNS, raster_rows, draw_rasters),
-    "activity_membranes": Plot(MEMBRANE_COLUMNS, membrane_rows, draw_membranes),
+    "activity": figures.Plot(COLUMNS, rows, draw),
+    "activity_raster": figures.Plot(RASTER_COLUMNS, raster_rows, draw_rasters),
+    "activity_membranes": figures.Plot(MEMBRANE_COLUMNS, membrane_rows, draw_membranes),
 }

@@ -1,7 +1,5 @@
-"""The definition of a figure, the order of results, and the writing of tables and pictures, shared by all experiments."""
+"""The definition of a figure, and what the pictures of several experiments have in common."""
 
-import csv
-import math
 import textwrap
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
@@ -14,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from experiments.common.styles import STYLES
+from experiments.common.tables import ANY, Bounds, interval, ratio_interval
 from slax_rules import RULES
-from slax_viz import PNG_METADATA, SVG_METADATA, mean_interval
+from slax_viz import PNG_METADATA, SVG_METADATA
 
 # Update modes differ in marker shape and filling; the color belongs to the rule.
 MARKS: dict[str, dict[str, Any]] = {
@@ -24,8 +23,6 @@ MARKS: dict[str, dict[str, Any]] = {
 }
 MODE_LABELS = {"offline": "one update per sequence", "online": "updates within the sequence"}
 NO_RULE = "0.3"  # color of a legend mark that does not belong to a rule
-
-Results = dict[str, dict[str, dict[str, Any]]]
 
 
 class Plot(NamedTuple):
@@ -47,110 +44,21 @@ def check_given(figure: str, part: str, given: Sized) -> None:
         raise SystemExit(f"The figure {figure} needs results of {part}, and got none: name more jobs after --jobs.")
 
 
-def network(config: dict[str, Any]) -> str:
-    """The sizes of the layers: "64-128-10"."""
-    return "-".join(map(str, config["layers"]))
-
-
-def title_of(config: dict[str, Any]) -> str:
-    """The task, and below it its network and the length of its sequences."""
-    return f"{config['task'].replace('_', ' ').capitalize()}\n{network(config)}, T = {config['n_steps']}"
-
-
-def numbers_of_seeds(results: Iterable[dict[str, Any]]) -> str:
-    """The numbers of seeds that occur: "3", or "3, 20"."""
-    return ", ".join(map(str, sorted({len(result["seeds"]) for result in results})))
-
-
-def by_task_and_rule(results: Iterable[dict[str, Any]]) -> Results:
-    """The results of each task by rule, in the order of the table of rules."""
-    order = list(RULES)
-    tasks: Results = {}
-    for result in sorted(results, key=lambda result: order.index(result["config"]["rule"])):
-        task, rule = (result["config"][name] for name in ("task", "rule"))
-        if rule in tasks.get(task, {}):
-            raise SystemExit(f"Got two results of the task {task} and the rule {rule}, expected one of each.")
-        tasks.setdefault(task, {})[rule] = result
-    return {task: tasks[task] for task in sorted(tasks)}
-
-
-def interval(
-    numbers: Sequence[float | None], bounds: tuple[float, float]
-) -> tuple[float | None, float | None, float | None]:
-    """The mean, and the low and high ends of its 95 % interval, without the numbers that are missing (None); None where there
-    are too few numbers."""
-    known = [number for number in numbers if number is not None]
-    if len(known) < 2:
-        return (known[0] if known else None), None, None
-    mean, low, high = (float(number) for number in mean_interval(known, bounds=bounds))
-    return mean, low, high
-
-
-UNBOUNDED = (-float("inf"), float("inf"))
-TIMES = (0.0, float("inf"))  # the bounds of a time, and of the ratio of two times
-
-
-def ratios(times: Sequence[float], reference: Sequence[float]) -> list[float]:
-    """The ratios of two times round by round, in which other load on the machine is common to both."""
-    return [time / other for time, other in zip(times, reference, strict=True)]
-
-
-SUMMARY = ("mean", "low", "high", "values")  # the columns of a `summary`
-
-
-def summary(numbers: Sequence[float | None], bounds: tuple[float, float]) -> list[float | str | None]:
-    """The cells of a quantity of all seeds, or of all rounds of timing: mean, ends of its interval, and the numbers themselves.
-
-    A claim that compares two quantities is judged by the differences of the numbers at the same place. A number that is missing
-    is None and keeps its place.
-
-    Args:
-        numbers: one for each seed.
-        bounds: bounds of each number.
-    """
-    return [*interval(numbers, bounds), " ".join(map(in_full, numbers))]
-
-
-def ratio_interval(numbers: Sequence[float]) -> tuple[float | None, float | None, float | None]:
-    """The geometric mean of ratios of times, and the ends of its 95 % interval, which is that of their logarithms.
-
-    A mean of ratios a / b is above 1 even if a and b are times of the same program, since noise makes it so, and so is the mean
-    of b / a. The geometric mean of one is the inverse of the other.
-    """
-    mean, low, high = (None if end is None else math.exp(end) for end in interval([*map(math.log, numbers)], UNBOUNDED))
-    return mean, low, high
-
-
-def ratio_summary(numbers: Sequence[float]) -> list[float | str | None]:
-    """The cells of `ratio_columns`: as in `summary`, but with the geometric mean; a claim is judged by the logarithms."""
-    return [*ratio_interval(numbers), " ".join(map(in_full, numbers)), "geometric"]
-
-
-def ratio_columns(quantity: str) -> list[str]:
-    """The columns of `ratio_summary`: `ratio`, `ratio_low`, `ratio_high`, `ratio_values` and `ratio_mean`."""
-    return [*summary_columns(quantity), f"{quantity}_mean"]
-
-
-def in_full(number: float | None) -> str:
-    """A number in seven digits, which are those of a float32; a whole number in all of its digits."""
-    if number is None:
-        return "None"
-    return f"{number:.0f}" if number == int(number) else f"{number:.7g}"
-
-
-def summary_columns(*quantities: str) -> list[str]:
-    """The columns of the summaries of several quantities: `cosine`, `cosine_low`, `cosine_high` and `cosine_values`."""
-    return [name for quantity in quantities for name in (quantity, *(f"{quantity}_{end}" for end in SUMMARY[1:]))]
-
-
-def count(numbers: Iterable[float | None]) -> int:
-    """How many of the numbers are not missing."""
-    return sum(number is not None for number in numbers)
-
-
 def look_of(rule: str) -> dict[str, Any]:
     """The look of a rule's line or mark, with its title for a legend."""
     return {"color": STYLES[rule].color, "marker": STYLES[rule].marker, "label": RULES[rule].title}
+
+
+def line_of(rule: str, **more: Any) -> dict[str, Any]:
+    """The same of a line with the style of the rule, and perhaps another look."""
+    return {**look_of(rule), "linestyle": STYLES[rule].line, **more}
+
+
+def placeholder(text: str) -> Figure:
+    """A figure of a text alone, which says what is not there."""
+    figure = plt.figure(figsize=(6.4, 1.6))
+    figure.text(0.5, 0.5, text, ha="center", va="center")
+    return figure
 
 
 def panels(
@@ -165,7 +73,7 @@ def draw_interval(
     ax: Axes,
     at: float,
     numbers: Sequence[Any],
-    bounds: tuple[float, float] = UNBOUNDED,
+    bounds: Bounds = ANY,
     *,
     scale: float = 1.0,
     upright: bool = False,
@@ -206,6 +114,21 @@ def name_rows(ax: Axes, names: Sequence[str], *, striped: bool = False) -> None:
         ax.axhspan(row - 0.5, row + 0.5, color="0.96", zorder=0)
 
 
+def write_in_row(ax: Axes, row: float, text: str, x: float, **look: Any) -> None:
+    """Write a text in a row, from a place in the width of the axes."""
+    ax.text(x, row, text, transform=ax.get_yaxis_transform(), va="center", **look)
+
+
+def draw_colors(ax: Axes, values: np.ndarray, bounds: Bounds) -> None:
+    """Draw a matrix as colors, the same ones beyond the bounds."""
+    ax.imshow(np.clip(values, *bounds), cmap="cividis", vmin=bounds[0], vmax=bounds[1], aspect="auto")
+
+
+def on_color(value: float, bounds: Bounds) -> dict[str, Any]:
+    """The look of a text in the middle of such a color."""
+    return {"ha": "center", "color": "white" if value < np.mean(bounds) else "black"}
+
+
 def log_axis(ax: Axes) -> None:
     """A logarithmic x axis with labels at 1, 2, 5 and 10, or at powers of ten alone if it is long."""
     ax.set_xscale("log")
@@ -231,7 +154,7 @@ def plot_seed_intervals(
     ax: Axes,
     rows: Mapping[Hashable, tuple[str, str]],
     numbers: Mapping[Hashable, Sequence[float]],
-    bounds: tuple[float, float],
+    bounds: Bounds,
 ) -> None:
     """Draw a row for each key: the mean as the rule's mark, its 95 % interval as a line, and below it each seed as a dot.
 
@@ -252,19 +175,11 @@ def plot_seed_intervals(
 LETTERS = 11.5  # of the size "small" in an inch
 
 
-def write_note(figure: Figure, text: str) -> None:
-    """Write a note below a figure, in lines no longer than the figure is wide."""
+def with_note(figure: Figure, text: str) -> Figure:
+    """The figure with a note below it, in lines no longer than the figure is wide."""
     widest = int(LETTERS * figure.get_figwidth())
     figure.supxlabel("\n".join(textwrap.fill(line, widest) for line in text.split("\n")), fontsize="small")
-
-
-def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table with numbers to six decimal places and an empty cell for None."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(columns)
-        for row in rows:
-            table.writerow([round(cell, 6) if isinstance(cell, float) else cell for cell in row])
+    return figure
 
 
 def save(figure: Figure, output: Path) -> None:

@@ -7,12 +7,12 @@ The stored tables, and the tolerances of their numbers on another processor, are
 Times and memory differ from run to run and are not included.
 """
 
-import argparse
 import csv
 import shutil
 import sys
 from pathlib import Path
 
+from experiments.common.command_line import parser_of
 from experiments.common.yaml_files import read_yaml
 
 REFERENCES = Path("tests/references")
@@ -20,10 +20,8 @@ SHOWN = 5  # differences reported for each table
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--figures", type=Path, default=Path("figures/tiny"), help="folder of the tables that were made"
-    )
+    parser = parser_of("experiments.common.golden_tables", __doc__)
+    parser.add_argument("--figures", type=Path, default=Path("figures/tiny"), help="folder of the tables")
     parser.add_argument("--renew", action="store_true", help="keep them as references")
     arguments = parser.parse_args()
     tolerances = read_yaml(REFERENCES / "tolerances.yaml")
@@ -78,15 +76,10 @@ def alike(cell: str, expected: str, tolerance: float) -> bool:
 
 
 def _alike(word: str, expected: str, tolerance: float) -> bool:
-    one, other = _number(word), _number(expected)
-    return word == expected or (one is not None and other is not None and abs(one - other) <= tolerance)
-
-
-def _number(text: str) -> float | None:
     try:
-        return float(text)
+        return word == expected or abs(float(word) - float(expected)) <= tolerance
     except ValueError:
-        return None
+        return False
 
 
 if __name__ == "__main__":

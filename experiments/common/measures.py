@@ -10,8 +10,8 @@ from flax import nnx
 
 from experiments.common.samples import Samples
 from slax_neurons import Connect, Neuron, unroll
-from slax_rules import accuracy, cross_entropy, gradients
 from slax_rules import agreement as agreement_of
+from slax_rules import cross_entropy, gradients
 
 Layers = dict[str, dict[str, float | None]]
 
@@ -38,12 +38,6 @@ def loss_of_params(model: Connect, inputs: jax.Array, labels: jax.Array) -> Call
         return cross_entropy(outputs, labels).mean()
 
     return loss
-
-
-def model_accuracy(model: Connect, inputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """The accuracy of the model's outputs."""
-    _, outputs = unroll(model, model.initialize_carry(inputs.shape[1:]), inputs)
-    return accuracy(outputs, labels)
 
 
 def activity(model: Connect, inputs: jax.Array) -> dict[str, jax.Array]:

@@ -82,10 +82,9 @@ def page_product(
     return Product("page of figures", (page, text), settings, (), (LOCK, *files), made)
 
 
-def stored(raw: str) -> Path | None:
-    """The file in this repository's store to which a DVC pointer refers, if it is there."""
-    pointer = RAW / f"{raw}.dvc"
-    md5 = read_yaml(pointer)["outs"][0]["md5"] if pointer.exists() else "none"
+def stored(pointer: Path) -> Path | None:
+    """The file in this repository's store to which a DVC pointer refers, if both are there."""
+    md5 = read_yaml(pointer)["outs"][0]["md5"] if pointer.is_file() else "none"
     file = STORE / md5[:2] / md5[2:]
     return file if file.is_file() else None
 
@@ -126,7 +125,8 @@ class Pipeline:
         self.older: list[Product] = []
         sets = read_yaml("data/config.yaml")["sets"]
         absent = {
-            name: [raw for raw in of["raw"] if not (stored(raw) or (RAW / raw).exists())] for name, of in sets.items()
+            name: [raw for raw in of["raw"] if not (stored(RAW / f"{raw}.dvc") or (RAW / raw).exists())]
+            for name, of in sets.items()
         }
         self.missing = {name: raw for name, raw in absent.items() if raw}
         self.spikes = {name: spikes_product(name, of) for name, of in sets.items() if name not in self.missing}

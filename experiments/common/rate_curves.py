@@ -11,27 +11,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common.figures import SUMMARY, Plot, check_given, panels, summary, write_note
+from experiments.common import figures, tables
 
-COLUMNS = ["learning_rate", "setting", "value", "chosen", "basin", *SUMMARY, "seeds"]  # after row, column, curve
-SHARE = (0.0, 1.0)
+COLUMNS = ["learning_rate", "setting", "value", "chosen", "basin", *tables.OF_SEEDS]  # after row, column, curve
 BASIN = 0.05  # a rate belongs to a rule's basin if it costs less than this share of accuracy
-
-
-class Point(NamedTuple):
-    """A trial.
-
-    rate: its learning rate.
-    setting, value: the second setting and its value, None for the trials before it.
-    chosen: whether its settings were chosen.
-    accuracies: the validation accuracy of each seed.
-    """
-
-    rate: float
-    setting: str | None
-    value: float | None
-    chosen: bool
-    accuracies: list[float]
 
 
 class Curve(NamedTuple):
@@ -61,32 +44,34 @@ class Curve(NamedTuple):
         The basin is the run of rates around the chosen one, without a worse rate in between.
         """
         means, rates = self.accuracies.mean(axis=0), self.trials["learning_rates"]
-        first = last = int(np.argmax(means))
-        good = means > means.max() - BASIN
-        while first > 0 and good[first - 1]:
-            first -= 1
-        while last < len(rates) - 1 and good[last + 1]:
-            last += 1
+        best, worse = int(np.argmax(means)), np.flatnonzero(means <= means.max() - BASIN)
+        first = max(worse[worse < best], default=-1) + 1
+        last = min(worse[worse > best], default=len(rates)) - 1
         return float(rates[last] / rates[first])
 
-    @property
-    def points(self) -> list[Point]:
-        """All trials: the ones of `learning_rates` first."""
+    def points(self) -> Iterator[tuple[float, str | None, float | None, bool, list[float]]]:
+        """The rate of each trial, its second setting and value, None for the first trials, whether its settings were chosen,
+        and the validation accuracy of each seed."""
         rates, second, chosen = (self.trials[name] for name in ("learning_rates", "second", "chosen"))
-        best = rates[int(np.argmax(self.accuracies.mean(axis=0)))]
-        found = [
-            Point(rate, None, None, chosen == {"learning_rate": rate}, of_rate)
-            for rate, of_rate in zip(rates, self.accuracies.T.tolist(), strict=True)
-        ]
+        for rate, accuracies in zip(rates, self.accuracies.T.tolist(), strict=True):
+            yield rate, None, None, chosen == {"learning_rate": rate}, accuracies
         if second:
-            name, by_value = second["setting"], np.transpose(second["validation"]).tolist()
-            for value, of_value in zip(second["values"], by_value, strict=True):
+            best, name = rates[int(np.argmax(self.accuracies.mean(axis=0)))], second["setting"]
+            for value, accuracies in zip(second["values"], np.transpose(second["validation"]).tolist(), strict=True):
                 settings = {"learning_rate": best} | {name: value}
-                found.append(Point(settings["learning_rate"], name, value, chosen == settings, of_value))
-        return found
+                yield settings["learning_rate"], name, value, chosen == settings, accuracies
 
 
-def plot(stem: str, start: Sequence[str], curves_of: Callable[[Any], Iterable[Curve]]) -> Plot:
+def of_rules(
+    tasks: tables.Results, trials_of: Callable[[dict[str, Any]], dict[str, Any]] = lambda result: {"": result["trials"]}
+) -> Iterator[Curve]:
+    """A curve for each task, rule and column, by which `trials_of` gives the trials of a result."""
+    for task, rule, result in tables.each(tasks):
+        for column, trials in trials_of(result).items():
+            yield Curve(task, column, rule, figures.look_of(rule), trials)
+
+
+def plot(stem: str, start: Sequence[str], curves_of: Callable[[Any], Iterable[Curve]]) -> figures.Plot:
     """The figure of all trials.
 
     Args:
@@ -98,50 +83,49 @@ def plot(stem: str, start: Sequence[str], curves_of: Callable[[Any], Iterable[Cu
     def rows(data: Any) -> Iterator[list[Any]]:
         for curve in curves_of(data):
             names = [curve.row, curve.column, curve.name] if len(start) == 3 else [curve.row, curve.name]
-            for rate, setting, value, chosen, accuracies in curve.points:
-                cells = [rate, setting, value, int(chosen), curve.basin, *summary(accuracies, SHARE), len(accuracies)]
-                yield [*names, *cells]
+            for *settings, chosen, accuracies in curve.points():
+                yield [*names, *settings, int(chosen), curve.basin, *tables.of_seeds(accuracies, tables.SHARE)]
 
-    return Plot([*start, *COLUMNS], rows, lambda data: draw(stem, [*curves_of(data)]))
+    def draw_rates(data: Any) -> Figure:
+        return draw(stem, [*curves_of(data)])
+
+    return figures.Plot([*start, *COLUMNS], rows, draw_rates)
 
 
 def draw(stem: str, curves: Sequence[Curve]) -> Figure:
     """Draw a panel for each row and column, with a line for each rule and a ring around the chosen rate."""
-    check_given(stem, "trials", curves)
-    names_of_rows = list(dict.fromkeys(curve.row for curve in curves))
-    names_of_columns = list(dict.fromkeys(curve.column for curve in curves))
-    shape = len(names_of_rows), len(names_of_columns)
-    figure, axes = panels(*shape, (2.6, 2.1), (2.6, 0.9), sharex=True, sharey="row")
-    for line, row in zip(axes, names_of_rows, strict=True):
-        for ax, column in zip(line, names_of_columns, strict=True):
-            own = [curve for curve in curves if (curve.row, curve.column) == (row, column)]
-            draw_panel(ax, own)
-            ax.set_title(f"{row.replace('_', ' ').capitalize()}\n{column}".removesuffix("\n"), fontsize="small")
-        line[0].set_ylabel("validation accuracy (%)", fontsize="small")
+    figures.check_given(stem, "trials", curves)
+    rows, columns = (list(dict.fromkeys(curve[index] for curve in curves)) for index in (0, 1))
+    figure, axes = figures.panels(len(rows), len(columns), (2.6, 2.1), (2.6, 0.9), sharex=True, sharey="row")
+    for (line, column), ax in np.ndenumerate(axes):
+        draw_panel(ax, [curve for curve in curves if curve[:2] == (rows[line], columns[column])])
+        ax.set_title(f"{tables.spoken(rows[line])}\n{columns[column]}".removesuffix("\n"), fontsize="small")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("validation accuracy (%)", fontsize="small")
     for ax in axes[-1]:
         ax.set_xlabel("learning rate")
     looks = {curve.look["label"]: curve.look for curve in curves}
     handles = [plt.Line2D([], [], markersize=5, **look) for look in looks.values()]
     figure.legend(handles=handles, loc="outside right upper", fontsize="small")
     seeds = sorted({len(curve.accuracies) for curve in curves})
-    write_note(
+    return figures.with_note(
         figure,
         f"means over the seeds of the trials ({', '.join(map(str, seeds))})\n"
         "ring: the chosen settings\nopen mark: a second trial at or near the best rate",
     )
-    return figure
 
 
 def draw_panel(ax: Axes, curves: Sequence[Curve]) -> None:
     for curve in curves:
         rates, means = curve.trials["learning_rates"], 100 * curve.accuracies.mean(axis=0)
         ax.plot(rates, means, linewidth=1, markersize=3.5, **curve.look)
-        for point in curve.points:
-            place, look = (point.rate, 100 * np.mean(point.accuracies)), {"color": curve.look["color"], "linestyle": ""}
-            if point.setting:
-                ax.plot(*place, marker=curve.look["marker"], markersize=3.5, fillstyle="none", **look)
-            if point.chosen:
-                ax.plot(*place, marker="o", markersize=9, fillstyle="none", **look)
+        alone = {"color": curve.look["color"], "linestyle": "", "fillstyle": "none"}
+        for rate, setting, _, chosen, accuracies in curve.points():
+            place = rate, 100 * np.mean(accuracies)
+            if setting:
+                ax.plot(*place, marker=curve.look["marker"], markersize=3.5, **alone)
+            if chosen:
+                ax.plot(*place, marker="o", markersize=9, **alone)
     tried = sorted({rate for curve in curves for rate in curve.trials["learning_rates"]})
     ax.set_xscale("log")
     ax.set_xticks(tried, [f"{rate:g}" for rate in tried], fontsize="small")

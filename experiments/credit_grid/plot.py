@@ -9,41 +9,21 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import rate_curves
-from experiments.common.figures import (
-    SUMMARY,
-    TIMES,
-    Plot,
-    check_given,
-    count,
-    draw_interval,
-    interval,
-    legend_of,
-    look_of,
-    name_rows,
-    network,
-    numbers_of_seeds,
-    panels,
-    ratios,
-    summary,
-    summary_columns,
-    write_note,
-)
-from experiments.common.rate_curves import Curve
+from experiments.common import figures, rate_curves, tables
 from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, published
 from slax_rules import RULES
 
-SHARE, COSINE, ANY = (0.0, 1.0), (-1.0, 1.0), (-np.inf, np.inf)
 STAGES = ("initial", "trained")
-SPATIAL_LABELS = {
-    "symmetric": "symmetric",
-    "random": "random",
-    "adaptive": "adaptive",
-    "direct": "direct",
-    "target": "target",
-    "local": "local loss",
-    "fixed_bases": "fixed bases",
+ROUTES = {  # the labels of spatial credit, and the color and marker of its trials
+    "symmetric": ("symmetric", "C0", "o"),
+    "random": ("random", "C1", "s"),
+    "adaptive": ("adaptive", "C2", "D"),
+    "direct": ("direct", "C3", "^"),
+    "target": ("target", "C4", "v"),
+    "local": ("local loss", "C5", "P"),
+    "fixed_bases": ("fixed bases", "C6", "X"),
 }
+SPATIAL_LABELS = {route: label for route, (label, _, _) in ROUTES.items()}
 TEMPORAL_LABELS = {
     "sltt": "none",
     "ottt": "input traces",
@@ -74,8 +54,8 @@ class Panel(NamedTuple):
 
     @property
     def title(self) -> str:
-        net = f"{network(self.config)}, T = {self.config['n_steps']}"
-        return f"{spoken(self.config['task'])}, code: {self.code} ({net})"
+        net = f"{tables.network(self.config)}, T = {self.config['n_steps']}"
+        return f"{tables.spoken(self.config['task'])}, code: {self.code} ({net})"
 
     @property
     def layers(self) -> list[str]:
@@ -88,10 +68,6 @@ class Panel(NamedTuple):
     def agreements(self, cell: str, stage: str, layer: str, quantity: str) -> list[float | None]:
         """The cosine or the norm ratio of each seed, None for a seed whose gradient is zero."""
         return [seed["agreement"][stage][layer][quantity] for seed in self.results[cell]["seeds"]]
-
-
-def spoken(task: str) -> str:
-    return task.replace("_", " ").capitalize()
 
 
 class Data(NamedTuple):
@@ -125,10 +101,10 @@ def row_of(result: dict[str, Any]) -> int:
     return 1 + list(TEMPORAL_LABELS).index(temporal[0]) if temporal else 0
 
 
-CELL = ["temporal", "spatial"]
+CELL = ["temporal", "spatial", "rules"]
 COLUMNS = [
-    *("task", "code", *CELL, "rules", "learning_rate", "seeds", "carried"),
-    *summary_columns("accuracy", "minus_bptt", "minus_fixed", "loss", "cosine_initial", "cosine_trained"),
+    *("task", "code", *CELL, "learning_rate", "seeds", "carried"),
+    *tables.summary_columns("accuracy", "minus_bptt", "minus_fixed", "loss", "cosine_initial", "cosine_trained"),
 ]
 
 
@@ -143,13 +119,13 @@ def rows(data: Data) -> Iterator[list[Any]]:
         for cell in (*REFERENCES, *cells(panel.config)):
             result, accuracies = panel.results[cell], panel.accuracies(cell)
             quantities = [
-                (accuracies, SHARE),
+                (accuracies, tables.SHARE),
                 *((accuracies - panel.accuracies(reference), (-1.0, 1.0)) for reference in REFERENCES),
-                ([seed["loss"] for seed in result["seeds"]], (0.0, np.inf)),
-                *((cosines_of_hidden(panel, cell, stage), COSINE) for stage in STAGES),
+                ([seed["loss"] for seed in result["seeds"]], tables.POSITIVE),
+                *((cosines_of_hidden(panel, cell, stage), tables.COSINE) for stage in STAGES),
             ]
             counts = [result["trials"]["chosen"]["learning_rate"], len(accuracies), panel.carried[cell]]
-            summaries = itertools.chain(*(summary(list(numbers), bounds) for numbers, bounds in quantities))
+            summaries = itertools.chain(*(tables.summary(list(numbers), bounds) for numbers, bounds in quantities))
             yield [*panel.start, *cell_and_names(cell), *counts, *summaries]
 
 
@@ -160,18 +136,18 @@ def cosines_of_hidden(panel: Panel, cell: str, stage: str) -> list[float | None]
     return [None if None in of_seed else float(np.mean(of_seed)) for of_seed in cosines]
 
 
-COSINE_COLUMNS = ["task", "code", *CELL, "rules", "stage", "layer", "seeds", *summary_columns("cosine", "norm_ratio")]
+COSINE_COLUMNS = ["task", "code", *CELL, "stage", "layer", "seeds", *tables.summary_columns("cosine", "norm_ratio")]
 
 
 def cosine_rows(data: Data) -> Iterator[list[Any]]:
     for panel in data.panels:
         for cell, stage, layer in itertools.product(cells(panel.config), STAGES, panel.layers):
             cosines, norms = (panel.agreements(cell, stage, layer, name) for name in ("cosine", "norm_ratio"))
-            numbers = [*summary(cosines, COSINE), *summary(norms, (0.0, np.inf))]
-            yield [*panel.start, *cell_and_names(cell), stage, layer, count(cosines), *numbers]
+            numbers = [*tables.summary(cosines, tables.COSINE), *tables.summary(norms, tables.POSITIVE)]
+            yield [*panel.start, *cell_and_names(cell), stage, layer, tables.count(cosines), *numbers]
 
 
-DIFFERENCE_COLUMNS = ["task", "code", "base", "comparison", *SUMMARY, "seeds"]
+DIFFERENCE_COLUMNS = ["task", "code", "base", "comparison", *tables.OF_SEEDS]
 
 
 def differences(panel: Panel) -> dict[tuple[str, str], np.ndarray]:
@@ -199,39 +175,35 @@ def differences(panel: Panel) -> dict[tuple[str, str], np.ndarray]:
 def difference_rows(data: Data) -> Iterator[list[Any]]:
     for panel in data.panels:
         for (base, comparison), numbers in differences(panel).items():
-            yield [*panel.start, base, comparison, *summary(list(numbers), ANY), len(numbers)]
+            yield [*panel.start, base, comparison, *tables.of_seeds(list(numbers), tables.ANY)]
 
 
-COST_COLUMNS = [
-    *("task", *CELL, "rules", "carried", "carried_times_bptt", *summary_columns("milliseconds", "times_bptt")),
-    *("rounds", "temporary_bytes", "bytes_times_bptt"),
-]
+COST_COLUMNS = ["task", *CELL, "carried", "carried_times_bptt", *tables.OF_COST]
 
 
 def cost_rows(data: Data) -> Iterator[list[Any]]:
     for cost in data.costs:
-        carried, bptt = carried_of(data, cost), cost["costs"][REFERENCE]
+        carried, costs = carried_of(data, cost), cost["costs"]
         for cell in (REFERENCE, *cells(cost["config"])):
-            times, size = cost["costs"][cell]["milliseconds"], cost["costs"][cell]["temporary_bytes"]
-            start = [cost["config"]["task"], *cell_and_names(cell), carried[cell], carried[cell] / carried[REFERENCE]]
-            of_time = [*summary(times, TIMES), *summary(ratios(times, bptt["milliseconds"]), TIMES), len(times)]
-            yield [*start, *of_time, size, size / bptt["temporary_bytes"]]
+            counts = carried[cell], carried[cell] / carried[REFERENCE]
+            start = [cost["config"]["task"], *cell_and_names(cell), *counts]
+            yield [*start, *tables.of_cost(costs[cell], costs[REFERENCE])]
 
 
 def carried_of(data: Data, cost: dict[str, Any]) -> dict[str, int]:
     """The numbers that each cell carries in the network of a result of costs."""
     task = cost["config"]["task"]
-    for panel in data.panels:
-        if panel.config["task"] == task:
-            return panel.carried
-    raise SystemExit(
-        f"The costs of {task} are drawn with the numbers that its cells carry: name its job {task} as well."
-    )
+    carried = [panel.carried for panel in data.panels if panel.config["task"] == task]
+    if not carried:
+        raise SystemExit(
+            f"The costs of {task} are drawn with the numbers that its cells carry: name its job {task} as well."
+        )
+    return carried[0]
 
 
 def draw(data: Data) -> Figure:
     """Draw a heat map of the accuracy for each task and code."""
-    check_given("credit_grid", "tasks", data.panels)
+    figures.check_given("credit_grid", "tasks", data.panels)
     figure, axes = stacked([panel.config for panel in data.panels], 1)
     for (ax,), panel in zip(axes, data.panels, strict=True):
         values = as_grid(panel.config, {cell: 100 * panel.accuracies(cell).mean() for cell in cells(panel.config)})
@@ -240,23 +212,22 @@ def draw(data: Data) -> Figure:
         draw_grid(ax, panel.config, values, texts, bounds=(lowest, max(values.max(), lowest + 1)))
         bptt, fixed = (spread(panel.accuracies(reference)) for reference in REFERENCES)
         ax.set_title(f"{panel.title}\nBPTT: {bptt} %, hidden layers fixed: {fixed} %")
-    counts = numbers_of_seeds(panel.results[REFERENCE] for panel in data.panels)
-    write_note(
+    counts = tables.numbers_of_seeds(panel.results[REFERENCE] for panel in data.panels)
+    return figures.with_note(
         figure,
         f"test accuracy (%), mean of {counts} seeds with half the width of its 95 % interval;\n"
         "rows: temporal credit, columns: spatial credit; below the number: published rules",
     )
-    return figure
 
 
 def draw_cosine(data: Data) -> Figure:
     """Draw a heat map of the cosine to BPTT for each task and code, and each hidden layer."""
-    check_given("credit_grid_cosine", "tasks", data.panels)
+    figures.check_given("credit_grid_cosine", "tasks", data.panels)
     hidden = data.panels[0].layers[:-1]
     figure, axes = stacked([panel.config for panel in data.panels], len(hidden))
     for ax, (panel, layer) in zip(axes.flat, itertools.product(data.panels, hidden), strict=True):
         means = {
-            cell: [mean_or_nan(panel.agreements(cell, stage, layer, "cosine")) for stage in STAGES]
+            cell: [tables.mean_or_nan(panel.agreements(cell, stage, layer, "cosine")) for stage in STAGES]
             for cell in cells(panel.config)
         }
         values = as_grid(panel.config, {cell: before for cell, (before, _) in means.items()})
@@ -264,13 +235,12 @@ def draw_cosine(data: Data) -> Figure:
         draw_grid(ax, panel.config, values, texts, bounds=(0.0, 1.0))
         ax.set_title(f"{panel.title}\nhidden layer {layer}")
     text = "cosine of the gradient to BPTT's: at initialization (color) | after training with BPTT"
-    write_note(figure, f"{text}; below: published rules")
-    return figure
+    return figures.with_note(figure, f"{text}; below: published rules")
 
 
 def draw_differences(data: Data) -> Figure:
     """Draw the loss of accuracy by each choice, with its interval, in a panel for each task and code."""
-    check_given("credit_grid_differences", "tasks", data.panels)
+    figures.check_given("credit_grid_differences", "tasks", data.panels)
     labels = {
         "temporal": "no trace",
         "spatial": f"mean of {', '.join(WITHOUT_TRANSPORT)}",
@@ -282,40 +252,42 @@ def draw_differences(data: Data) -> Figure:
     found = [differences(panel) for panel in data.panels]
     bases, drawn = ({pair[index] for of in found for pair in of} for index in (0, 1))
     names = [name for name in labels if name in drawn]
-    figure, axes = panels(1, len(found), (3.4, 0.36 * len(names)), (1.6, 1.9), sharey=True)
+    figure, axes = figures.panels(1, len(found), (3.4, 0.36 * len(names)), (1.6, 1.9), sharey=True)
     for ax, panel, of in zip(axes[0], data.panels, found, strict=True):
-        name_rows(ax, [labels[name] for name in names])
+        figures.name_rows(ax, [labels[name] for name in names])
         for (base, name), numbers in of.items():
             height = names.index(name) + (0.17 if base == BASES[1] else -0.17)
-            draw_interval(ax, height, list(numbers), ANY, scale=100, **look_of(base), markersize=6, capsize=2)
+            figures.draw_interval(
+                ax, height, list(numbers), tables.ANY, scale=100, **figures.look_of(base), markersize=6, capsize=2
+            )
         ax.axvline(0, color="0.4", linewidth=1)
         for row in (row for row, name in enumerate(names) if name.endswith("_minus_temporal")):
             ax.axhspan(row - 0.5, row + 0.5, color="0.93", zorder=0)
-        ax.set_title(panel.title.replace(" (", "\n("))
-        ax.set_xlabel("percentage points of accuracy")
-    looks = [look_of(base) | {"linestyle": "", "label": TEMPORAL_LABELS[base]} for base in BASES if base in bases]
-    legend_of(figure, looks, 2, title="lost, against symmetric feedback with")
+        ax.set(title=panel.title.replace(" (", "\n("), xlabel="percentage points of accuracy")
+    looks = [
+        figures.look_of(base) | {"linestyle": "", "label": TEMPORAL_LABELS[base]} for base in BASES if base in bases
+    ]
+    figures.legend_of(figure, looks, 2, title="lost, against symmetric feedback with")
     return figure
 
 
 def draw_cost(data: Data) -> Figure:
     """Draw a heat map of the time of a gradient for each task with costs, with the numbers that each cell carries."""
-    check_given("credit_grid_cost", "costs", data.costs)
+    figures.check_given("credit_grid_cost", "costs", data.costs)
     figure, axes = stacked([cost["config"] for cost in data.costs], 1)
     for (ax,), cost in zip(axes, data.costs, strict=True):
         config, bptt, carried = cost["config"], cost["costs"][REFERENCE]["milliseconds"], carried_of(data, cost)
-        times = {cell: np.mean(ratios(cost["costs"][cell]["milliseconds"], bptt)) for cell in cells(config)}
+        times = {cell: np.mean(tables.ratios(cost["costs"][cell]["milliseconds"], bptt)) for cell in cells(config)}
         values = as_grid(config, times)
         texts = {cell: f"{times[cell]:.2f} | {carried[cell]:,}" for cell in cells(config)}
         draw_grid(ax, config, values, texts, bounds=(values.min(), max(values.max(), values.min() + 0.1)))
-        name = f"{spoken(config['task'])}, in windows of {config['window']} of {config['n_steps']} steps"
+        name = f"{tables.spoken(config['task'])}, in windows of {config['window']} of {config['n_steps']} steps"
         ax.set_title(f"{name}\nBPTT: {np.median(bptt):.2g} ms | {carried[REFERENCE]:,} numbers")
-    write_note(
+    return figures.with_note(
         figure,
         "time of a gradient / time of BPTT (color) | numbers that the traces hold per sample (BPTT: that it keeps);\n"
         "below: published rules",
     )
-    return figure
 
 
 def stacked(configs: Sequence[dict[str, Any]], columns: int) -> tuple[Figure, np.ndarray]:
@@ -335,11 +307,10 @@ def draw_grid(
     ax: Axes, config: dict[str, Any], values: np.ndarray, texts: dict[str, str], *, bounds: tuple[float, float]
 ) -> None:
     """Draw values as colors, and in each cell its text and the names of the published rules."""
-    ax.imshow(np.clip(values, *bounds), cmap="cividis", vmin=bounds[0], vmax=bounds[1], aspect="auto")
-    middle = np.mean(bounds)
+    figures.draw_colors(ax, values, bounds)
     for (row, column), cell in zip(np.ndindex(values.shape), cells(config), strict=True):
         names = ", ".join(RULES[name].title for name in published(cell))
-        look: dict[str, Any] = {"ha": "center", "color": "white" if values[row, column] < middle else "black"}
+        look = figures.on_color(values[row, column], bounds)
         ax.text(column, row - (0.14 if names else 0), texts[cell], va="center", fontsize="x-small", **look)
         ax.text(column, row + 0.26, names, va="center", fontsize="x-small", fontstyle="italic", **look)
     ax.set_xticks(range(values.shape[1]), [SPATIAL_LABELS[name] for name in config["spatial"]])
@@ -351,39 +322,25 @@ def draw_grid(
 
 def spread(numbers: np.ndarray) -> str:
     """The mean in % with half the width of its 95 % interval."""
-    mean, low, high = interval(list(100 * numbers), ANY)
+    mean, low, high = tables.interval(list(100 * numbers), tables.ANY)
     return f"{mean:.1f}" if low is None or high is None else f"{mean:.1f} ± {(high - low) / 2:.1f}"
 
 
-def mean_or_nan(numbers: list[float | None]) -> float:
-    mean, _, _ = interval(numbers, ANY)
-    return np.nan if mean is None else mean
-
-
-# Of the routes, in the order of SPATIAL_LABELS.
-ROUTE_LOOKS = [("C0", "o"), ("C1", "s"), ("C2", "D"), ("C3", "^"), ("C4", "v"), ("C5", "P"), ("C6", "X")]
-
-
-def curves_of(data: Data) -> list[Curve]:
+def curves_of(data: Data) -> Iterator[rate_curves.Curve]:
     """The trials of each task and code, with a panel for each temporal credit and one for the references."""
-    looks = {
-        route: {"color": color, "marker": marker, "label": label}
-        for (route, label), (color, marker) in zip(SPATIAL_LABELS.items(), ROUTE_LOOKS, strict=True)
-    }
-    looks |= {REFERENCE: look_of(REFERENCE), FIXED: {"color": "0.4", "marker": "*", "label": "hidden layers fixed"}}
-    curves = []
+    looks = {route: dict(zip(("label", "color", "marker"), look, strict=True)) for route, look in ROUTES.items()}
+    looks[REFERENCE] = figures.look_of(REFERENCE)
+    looks[FIXED] = {"color": "0.4", "marker": "*", "label": "hidden layers fixed"}
     for panel in data.panels:
-        row = f"{panel.config['task']} {panel.code}"
         for cell, result in panel.results.items():
             column, _, name = cell.rpartition("/")
-            curves.append(Curve(row, column or "references", name, looks[name], result["trials"]))
-    return curves
+            yield rate_curves.Curve(" ".join(panel.start), column or "references", name, looks[name], result["trials"])
 
 
 FIGURES = {
-    "credit_grid": Plot(COLUMNS, rows, draw),
-    "credit_grid_cosine": Plot(COSINE_COLUMNS, cosine_rows, draw_cosine),
-    "credit_grid_differences": Plot(DIFFERENCE_COLUMNS, difference_rows, draw_differences),
-    "credit_grid_cost": Plot(COST_COLUMNS, cost_rows, draw_cost),
+    "credit_grid": figures.Plot(COLUMNS, rows, draw),
+    "credit_grid_cosine": figures.Plot(COSINE_COLUMNS, cosine_rows, draw_cosine),
+    "credit_grid_differences": figures.Plot(DIFFERENCE_COLUMNS, difference_rows, draw_differences),
+    "credit_grid_cost": figures.Plot(COST_COLUMNS, cost_rows, draw_cost),
     "credit_grid_rates": rate_curves.plot("credit_grid_rates", ["task", "temporal", "spatial"], curves_of),
 }

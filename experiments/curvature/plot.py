@@ -1,6 +1,7 @@
 """Draw the spectra of the Hessian at the solution of each rule, and gradients, costs and accuracies by window length."""
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -10,25 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from experiments.common.figures import (
-    SUMMARY,
-    Plot,
-    check_given,
-    count,
-    interval,
-    network,
-    panels,
-    plot_seed_intervals,
-    summary,
-    write_note,
-)
-from experiments.common.styles import STYLES
+from experiments.common import figures, tables
 from slax_rules import RULES
 
-COLUMNS = ["rule", "quantity", "which", *SUMMARY, "seeds"]
-WINDOW_COLUMNS = ["rule", "window", "stage", "layer", "quantity", *SUMMARY, "seeds", "rounds"]
-REAL, POSITIVE, SHARE = (-np.inf, np.inf), (0.0, np.inf), (0.0, 1.0)
-BOUNDS = {"accuracy": SHARE, "loss": POSITIVE, "gradient": POSITIVE, "cosine": (-1.0, 1.0), "norm_ratio": POSITIVE}
+COLUMNS = ["rule", "quantity", "which", *tables.OF_SEEDS]
+WINDOW_COLUMNS = ["rule", "window", "stage", "layer", "quantity", *tables.OF_SEEDS, "rounds"]
+BOUNDS = {  # of the others: POSITIVE
+    **dict.fromkeys(("accuracy", "share_converged"), tables.SHARE),
+    **dict.fromkeys(("eigenvalue", "trace", "trace_of_seed"), tables.ANY),
+    "cosine": tables.COSINE,
+}
 ENDS = {"largest": 1, "smallest": -1}  # ends of the spectrum, and the sign of their ranks
 TITLES = {"tbptt": "TBPTT(K)"}  # titles where each rule has a window
 LAYER = "1"  # layer whose agreement the figure shows: the first hidden layer
@@ -62,21 +54,20 @@ def solution_rows(data: Data) -> Iterator[list[Any]]:
 def rows_of_rule(result: dict[str, Any]) -> Iterator[list[Any]]:
     """The table rows of one rule. `which` is the rank of an eigenvalue, counted down from 1 and up from -1, or a seed."""
     rule, seeds = result["config"]["rule"], result["seeds"]
+
+    def row(quantity: str, which: Any, numbers: list[float]) -> list[Any]:
+        return [rule, quantity, which, *tables.of_seeds(numbers, BOUNDS.get(quantity, tables.POSITIVE))]
+
     for quantity in ("accuracy", "loss", "gradient"):
-        numbers = [seed[quantity] for seed in seeds]
-        yield [rule, quantity, "", *summary(numbers, BOUNDS[quantity]), len(seeds)]
+        yield row(quantity, "", [seed[quantity] for seed in seeds])
     for (end, sign), i in itertools.product(ENDS.items(), range(result["config"]["eigenvalues"])):
-        numbers = [seed[end]["values"][i] for seed in seeds]
-        yield [rule, "eigenvalue", sign * (i + 1), *summary(numbers, REAL), len(seeds)]
-        residuals = [seed[end]["residuals"][i] for seed in seeds]
-        yield [rule, "residual", sign * (i + 1), *small(summary(residuals, POSITIVE)), len(seeds)]
-    asymmetries = [max(seed[end]["asymmetry"] for end in ENDS) for seed in seeds]
-    yield [rule, "asymmetry", "", *small(summary(asymmetries, POSITIVE)), len(seeds)]
-    converged = [float(np.mean([seed[end]["converged"] for end in ENDS])) for seed in seeds]
-    yield [rule, "share_converged", "", *summary(converged, SHARE), len(seeds)]
-    yield [rule, "trace", "", *summary([seed["trace"]["mean"] for seed in seeds], REAL), len(seeds)]
+        yield row("eigenvalue", sign * (i + 1), [seed[end]["values"][i] for seed in seeds])
+        yield small(row("residual", sign * (i + 1), [seed[end]["residuals"][i] for seed in seeds]))
+    yield small(row("asymmetry", "", [max(seed[end]["asymmetry"] for end in ENDS) for seed in seeds]))
+    yield row("share_converged", "", [float(np.mean([seed[end]["converged"] for end in ENDS])) for seed in seeds])
+    yield row("trace", "", [seed["trace"]["mean"] for seed in seeds])
     for seed in seeds:
-        yield [rule, "trace_of_seed", seed["seed"], *summary(seed["trace"]["samples"], REAL), 1]
+        yield [*row("trace_of_seed", seed["seed"], seed["trace"]["samples"])[:-1], 1]
         yield [rule, "standard_error_of_trace", seed["seed"], seed["trace"]["standard_error"], None, None, None, 1]
 
 
@@ -86,22 +77,19 @@ def small(cells: list[float | str | None]) -> list[str | None]:
 
 
 def lines_of(online: list[dict[str, Any]], windows: list[dict[str, Any]]) -> Lines:
-    lines: Lines = {}
+    lines: Lines = defaultdict(dict)
     for result in windows:
         for cell in result["cells"]:
-            rule, window, stage = cell["rule"], cell["window"], cell["stage"]
-            lines.setdefault((rule, stage, "all", "change"), {})[window] = [seed["change"] for seed in cell["seeds"]]
-            for layer, quantity in itertools.product(cell["seeds"][0]["layers"], ("cosine", "norm_ratio")):
-                found = [seed["layers"][layer][quantity] for seed in cell["seeds"]]
-                lines.setdefault((rule, stage, layer, quantity), {})[window] = found
+            window, seeds, start = cell["window"], cell["seeds"], (cell["rule"], cell["stage"])
+            lines[*start, "all", "change"][window] = [seed["change"] for seed in seeds]
+            for layer, quantity in itertools.product(seeds[0]["layers"], ("cosine", "norm_ratio")):
+                lines[*start, layer, quantity][window] = [seed["layers"][layer][quantity] for seed in seeds]
+        for cell, quantity in itertools.product(result["times"]["cells"], COSTS):
+            numbers = np.atleast_1d(cell[quantity]).tolist()
+            lines[cell["rule"], "cost", "all", quantity][cell["window"]] = numbers
     for result in online:
         for cell in result["cells"]:
-            line = (result["config"]["rule"], cell["mode"], "all", "accuracy")
-            lines.setdefault(line, {})[cell["window"]] = cell["accuracy"]
-    for result in windows:
-        for cell, quantity in itertools.product(result["times"]["cells"], COSTS):
-            numbers = cell[quantity] if isinstance(cell[quantity], list) else [cell[quantity]]
-            lines.setdefault((cell["rule"], "cost", "all", quantity), {})[cell["window"]] = numbers
+            lines[result["config"]["rule"], cell["mode"], "all", "accuracy"][cell["window"]] = cell["accuracy"]
     order = list(RULES)
     return dict(sorted(lines.items(), key=lambda line: (order.index(line[0][0]), line[0])))
 
@@ -113,45 +101,44 @@ def window_rows(data: Data) -> Iterator[list[Any]]:
             if quantity == "temporary_bytes":  # it does not vary
                 yield [*start, numbers[0], *[None] * 5]
                 continue
-            cells = summary(numbers, BOUNDS.get(quantity, POSITIVE))
+            cells = tables.summary(numbers, BOUNDS.get(quantity, tables.POSITIVE))
             cells = small(cells) if quantity == "change" else cells
-            counts = [None, len(numbers)] if stage == "cost" else [count(numbers), None]
+            counts = [None, len(numbers)] if stage == "cost" else [tables.count(numbers), None]
             yield [*start, *cells, *counts]
 
 
 def draw(data: Data) -> Figure:
     """Draw a row for each rule, with the ends of the spectrum, the trace, the loss and the norm of its gradient."""
-    check_given("curvature", "solutions", data.solutions)
+    figures.check_given("curvature", "solutions", data.solutions)
     of_seeds = {result["config"]["rule"]: result["seeds"] for result in data.solutions}
     named = {rule: (rule, RULES[rule].title) for rule in of_seeds}
-    figure, axes = panels(1, 4, (3.75, 0.55 * len(named)), (0, 1.9), sharey=True)
+    figure, axes = figures.panels(1, 4, (3.75, 0.55 * len(named)), (0, 1.9), sharey=True)
     spectrum, trace, loss, gradient = axes[0]
     for ax, label, bounds, number in (
-        (spectrum, "smallest and largest eigenvalue", REAL, lambda seed: seed["largest"]["values"][0]),
-        (spectrum, "smallest and largest eigenvalue", REAL, lambda seed: seed["smallest"]["values"][0]),
-        (trace, "trace", REAL, lambda seed: seed["trace"]["mean"]),
-        (loss, "cross entropy (nats)", POSITIVE, lambda seed: seed["loss"]),
-        (gradient, "length of its gradient", POSITIVE, lambda seed: seed["gradient"]),
+        (spectrum, "smallest and largest eigenvalue", tables.ANY, lambda seed: seed["largest"]["values"][0]),
+        (spectrum, "smallest and largest eigenvalue", tables.ANY, lambda seed: seed["smallest"]["values"][0]),
+        (trace, "trace", tables.ANY, lambda seed: seed["trace"]["mean"]),
+        (loss, "cross entropy (nats)", tables.POSITIVE, lambda seed: seed["loss"]),
+        (gradient, "length of its gradient", tables.POSITIVE, lambda seed: seed["gradient"]),
     ):
         numbers = {rule: [number(seed) for seed in seeds] for rule, seeds in of_seeds.items()}
-        plot_seed_intervals(ax, named, numbers, bounds)
+        figures.plot_seed_intervals(ax, named, numbers, bounds)
         ax.set_xlabel(label)
     for ax in (spectrum, trace):
         ax.axvline(0, color="0.5", linewidth=0.8, zorder=0)
     config = data.solutions[0]["config"]
-    write_note(
+    return figures.with_note(
         figure,
-        f"The Hessian in the surrogates' calculus. {setting(config)}, {config['steps']:,} batches, one update per sequence; "
-        f"{config['seeds']} seeds, and the 95 % interval of their mean.",
+        f"The Hessian in the surrogates' calculus. {tables.randman(config)}, {config['steps']:,} batches, one update per "
+        f"sequence; {config['seeds']} seeds, and the 95 % interval of their mean.",
     )
-    return figure
 
 
 def draw_windows(data: Data) -> Figure:
     """Draw six panels against the window length, with a line for each rule."""
-    check_given("curvature_windows", "windows", data.config)
     config = data.config
-    figure, axes = panels(2, 3, (14.5 / 3, 4.2), (0, 0))
+    figures.check_given("curvature_windows", "windows", config)
+    figure, axes = figures.panels(2, 3, (14.5 / 3, 4.2), (0, 0))
     agreement, size, change, reached, time, memory = axes.flat
     shown = {
         ("trained", LAYER, "cosine"): (agreement, "cosine to BPTT, first layer"),
@@ -164,43 +151,35 @@ def draw_windows(data: Data) -> Figure:
     handles = {}  # by title: a rule may be in only some of the panels
     for (rule, *where), windows in data.lines.items():
         if tuple(where) in shown:
-            line = draw_line(shown[tuple(where)][0], rule, windows, BOUNDS.get(where[-1], POSITIVE))
+            line = draw_line(shown[tuple(where)][0], rule, windows, BOUNDS.get(where[-1], tables.POSITIVE))
             handles.setdefault(line.get_label(), line)
     for ax, label in shown.values():
-        ax.set_ylabel(label)
-        ax.set_xscale("log")
+        ax.set(xlabel="K, steps of a window", ylabel=label, xscale="log")
         ax.set_xticks(config["windows"], config["windows"])
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.set_xlabel("K, steps of a window")
     for ax in (size, change, time, memory):
         ax.set_yscale("log")
     reached.set_ylim(0, 1)
     figure.legend(handles.values(), handles, loc="outside upper center", ncols=6)
-    write_note(
+    return figures.with_note(
         figure,
-        f"{setting(config)}, batches of {config['batch_size']}; gradients after {config['steps']:,} batches of BPTT. "
+        f"{tables.randman(config)}, batches of {config['batch_size']}; gradients after {config['steps']:,} batches of BPTT. "
         f"{config['seeds']} seeds; lines: mean, bars: 95 % interval. A change of exactly 0, as at K = T, is not drawn.",
     )
-    return figure
 
 
 def draw_line(ax: Axes, rule: str, windows: dict[int, list[float | None]], bounds: tuple[float, float]) -> Line2D:
-    look, title = STYLES[rule], TITLES.get(rule, RULES[rule].title)
-    shown = {window: interval(numbers, bounds) for window, numbers in windows.items() if any(numbers)}
+    title = TITLES.get(rule, RULES[rule].title)
+    shown = {window: tables.interval(numbers, bounds) for window, numbers in windows.items() if any(numbers)}
     means = [mean for mean, _, _ in shown.values()]
-    style = {"color": look.color, "marker": look.marker, "linestyle": look.line, "markersize": 6, "linewidth": 1.4}
-    (line,) = ax.plot(list(shown), means, label=title, **style)
+    (line,) = ax.plot(list(shown), means, **figures.line_of(rule, label=title, markersize=6, linewidth=1.4))
     for window, (_, low, high) in shown.items():
         if low is not None:
-            ax.plot([window, window], [low, high], "-", color=look.color, linewidth=1, alpha=0.4)
+            ax.plot([window, window], [low, high], "-", color=line.get_color(), linewidth=1, alpha=0.4)
     return line
 
 
-def setting(config: dict[str, Any]) -> str:
-    return f"Randman, {config['code']} code, {network(config)}, T = {config['n_steps']}"
-
-
 FIGURES = {
-    "curvature": Plot(COLUMNS, solution_rows, draw),
-    "curvature_windows": Plot(WINDOW_COLUMNS, window_rows, draw_windows),
+    "curvature": figures.Plot(COLUMNS, solution_rows, draw),
+    "curvature_windows": figures.Plot(WINDOW_COLUMNS, window_rows, draw_windows),
 }

@@ -4,7 +4,6 @@ At the end of a window the carry becomes a constant. For TBPTT(K) the window def
 carries its traces from window to window, the gradient of a sequence is the same for every K, up to rounding.
 """
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from experiments.common.costs import costs
 from experiments.common.keys import key_of
 from experiments.common.learning import finite_runs, gradient_rule, train
 from experiments.common.measures import layer_of, plain_layers
@@ -57,7 +57,7 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     for stage in STAGES:
         found: dict[Cell, list[dict[str, Any]]] = {cell: [] for cell in cells}
         for seed in seeds:
-            made = {cell: run(model, program, cell, stage, seed) for cell, program in programs.items()}
+            made = {cell: program(*arguments(model, cell, stage, seed)) for cell, program in programs.items()}
             bptt = reference(seed.params[stage], seed.batch)
             for rule, window in cells:
                 whole = made[rule, max(config["windows"])]
@@ -68,7 +68,11 @@ def compute(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
             {"rule": rule, "window": window, "stage": stage, "seeds": of_seeds}
             for (rule, window), of_seeds in found.items()
         ]
-    return {"cells": numbers}, {"cells": costs(model, programs, seeds[0], config["repeats"])}
+    timed = {cell: (program, arguments(model, cell, STAGES[0], seeds[0])) for cell, program in programs.items()}
+    times = costs(timed, config["repeats"])
+    return {"cells": numbers}, {
+        "cells": [{"rule": rule, "window": window} | times[rule, window] for rule, window in cells]
+    }
 
 
 def trained_seeds(config: dict[str, Any]) -> Iterator[Seed]:
@@ -115,9 +119,10 @@ def compiled(model: Connect, cells: list[Cell], seed: Seed) -> dict[Cell, Any]:
         return dict(zip(cells, pool.map(lambda program: program.compile(), made), strict=True))
 
 
-def run(model: Connect, program: Any, cell: Cell, stage: str, seed: Seed) -> nnx.State:
+def arguments(model: Connect, cell: Cell, stage: str, seed: Seed) -> tuple[Any, ...]:
+    """The arguments of a cell's program."""
     _, params, rest = parts(model, rule_of(cell, model, seed.rule_key), seed.params[stage])
-    return program(params, rest, *seed.batch)
+    return params, rest, *seed.batch
 
 
 @nnx.jit
@@ -133,25 +138,3 @@ def compare(model: Connect, gradient: nnx.State, bptt: nnx.State, whole: nnx.Sta
             for layer, found in agreement(gradient, bptt, group=layer_of(model)).items()
         },
     }
-
-
-def costs(model: Connect, programs: dict[Cell, Any], seed: Seed, repeats: int) -> list[dict[str, Any]]:
-    """Time all programs in turn, in rounds, so that other load on the machine affects all of them equally."""
-    inputs = {cell: parts(model, rule_of(cell, model, seed.rule_key), seed.params[STAGES[0]])[1:] for cell in programs}
-    times: dict[Cell, list[float]] = {cell: [] for cell in programs}
-    for cell, program in programs.items():
-        jax.block_until_ready(program(*inputs[cell], *seed.batch))  # the first call warms up
-    for _ in range(repeats):
-        for cell, program in programs.items():
-            start = time.perf_counter()
-            jax.block_until_ready(program(*inputs[cell], *seed.batch))
-            times[cell].append(1e3 * (time.perf_counter() - start))
-    return [
-        {
-            "rule": rule,
-            "window": window,
-            "milliseconds": times[rule, window],
-            "temporary_bytes": program.memory_analysis().temp_size_in_bytes,
-        }
-        for (rule, window), program in programs.items()
-    ]

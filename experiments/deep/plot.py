@@ -5,29 +5,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.common import rate_curves
-from experiments.common.figures import (
-    SUMMARY,
-    Plot,
-    Results,
-    by_task_and_rule,
-    look_of,
-    numbers_of_seeds,
-    panels,
-    plot_seed_intervals,
-    summary,
-    write_note,
-)
-from experiments.common.rate_curves import Curve
+from experiments.common import figures, rate_curves, tables
 from slax_rules import RULES
 
-COLUMNS = ["task", "network", "n_steps", "rule", "quantity", *SUMMARY, "seeds"]
-SHARE = (0.0, 1.0)
+COLUMNS = ["task", "network", "n_steps", "rule", "quantity", *tables.OF_SEEDS]
 
-
-def prepare(results: list[dict[str, Any]]) -> Results:
-    """The results by task and rule."""
-    return by_task_and_rule(results)
+prepare = tables.by_task_and_rule
 
 
 def network_of(config: dict[str, Any]) -> str:
@@ -44,48 +27,42 @@ def title_of(rule: str, result: dict[str, Any]) -> str:
     return f"TBPTT({window})" if rule == "tbptt" else RULES[rule].title
 
 
-def rows(tasks: Results) -> Iterator[list[Any]]:
-    for task, rules in tasks.items():
-        for rule, result in rules.items():
-            config, seeds = result["config"], result["seeds"]
-            quantities = {"accuracy": [seed["accuracy"] for seed in seeds]}
-            quantities |= {f"spikes_{layer}": [seed["spikes"][layer] for seed in seeds] for layer in seeds[0]["spikes"]}
-            for quantity, numbers in quantities.items():
-                cells = summary(numbers, SHARE)
-                yield [task, network_of(config), config["n_steps"], rule, quantity, *cells, len(numbers)]
+def rows(tasks: tables.Results) -> Iterator[list[Any]]:
+    for task, rule, result in tables.each(tasks):
+        config, seeds = result["config"], result["seeds"]
+        quantities = {"accuracy": [seed["accuracy"] for seed in seeds]} | tables.spikes_of(seeds)
+        for quantity, numbers in quantities.items():
+            cells = tables.of_seeds(numbers, tables.SHARE)
+            yield [task, network_of(config), config["n_steps"], rule, quantity, *cells]
 
 
-def draw(tasks: Results) -> Figure:
+def draw(tasks: tables.Results) -> Figure:
     """Draw a panel for each task, with a row for each rule."""
     most = max(len(rules) for rules in tasks.values())
-    figure, axes = panels(1, len(tasks), (2.9, 0.5 * most), (0.6, 1.6))
+    figure, axes = figures.panels(1, len(tasks), (2.9, 0.5 * most), (0.6, 1.6))
     for ax, (task, rules) in zip(axes[0], tasks.items(), strict=True):
         names = {name: (name, title_of(name, result)) for name, result in rules.items()}
         numbers = {name: [100 * seed["accuracy"] for seed in rules[name]["seeds"]] for name in rules}
-        plot_seed_intervals(ax, names, numbers, (0.0, 100.0))
-        config = next(iter(rules.values()))["config"]
+        figures.plot_seed_intervals(ax, names, numbers, (0.0, 100.0))
+        config = tables.config_of(rules)
         net = f"{network_of(config)}, T = {config['n_steps']}"
-        ax.set_title(f"{task.replace('_', ' ').capitalize()}\n{net}", fontsize="small")
+        ax.set_title(f"{tables.spoken(task)}\n{net}", fontsize="small")
         ax.set_xlabel("test accuracy (%)")
-    seeds = numbers_of_seeds(result for rules in tasks.values() for result in rules.values())
-    write_note(
+    seeds = tables.numbers_of_seeds(result for _, _, result in tables.each(tasks))
+    return figures.with_note(
         figure,
         f"mean of {seeds} seeds, each a dot, with its 95 % interval; BPTT: one update per sequence, all others: updates within "
         "it, or one if their window is as long; the axes differ",
     )
-    return figure
 
 
-def curves_of(tasks: Results) -> list[Curve]:
-    """The trials of each task and rule."""
-    return [
-        Curve(task, "", rule, look_of(rule) | ({"label": "TBPTT"} if rule == "tbptt" else {}), result["trials"])
-        for task, rules in tasks.items()
-        for rule, result in rules.items()
-    ]
+def curves_of(tasks: tables.Results) -> Iterator[rate_curves.Curve]:
+    """The trials of each task and rule, without the windows of TBPTT, of which there are several."""
+    for curve in rate_curves.of_rules(tasks):
+        yield curve._replace(look=curve.look | {"label": "TBPTT"}) if curve.name == "tbptt" else curve
 
 
 FIGURES = {
-    "deep": Plot(COLUMNS, rows, draw),
+    "deep": figures.Plot(COLUMNS, rows, draw),
     "deep_rates": rate_curves.plot("deep_rates", ["task", "rule"], curves_of),
 }

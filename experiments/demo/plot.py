@@ -1,6 +1,5 @@
 """Draw what the two notebooks of slax show, next to the numbers that they print, from published.csv."""
 
-import csv
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common.figures import Plot, by_task_and_rule, look_of, network, write_note
+from experiments.common import figures, tables
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 from slax_viz import plot_landscape
@@ -36,13 +35,13 @@ def prepare(results: list[dict[str, Any]]) -> Notebooks:
     (plane,) = (result for result in results if "grid" in result["config"])
     (second,) = (result for result in results if "cosines" in result)
     trained = [result for result in results if "rule" in result["config"]]
-    (by_rule,) = by_task_and_rule([r | {"config": r["config"] | {"task": "first"}} for r in trained]).values()
+    (by_rule,) = tables.by_task_and_rule([r | {"config": r["config"] | {"task": "first"}} for r in trained]).values()
     return Notebooks(by_rule, plane, second, published())
 
 
 def published() -> dict[Key, float]:
     found: dict[Key, float] = {}
-    for row in csv.DictReader(PUBLISHED.read_text(encoding="utf-8").splitlines()):
+    for row in tables.rows_of_csv(PUBLISHED):
         layer = int(row["layer"]) if row["layer"] else ""
         found[row["notebook"], row["quantity"], row["rule"], layer, int(row["after"])] = float(row["value"])
     return found
@@ -83,12 +82,11 @@ def draw(notebooks: Notebooks) -> Figure:
         draw_one(ax, notebooks)
     first, second = (of["config"] for of in (notebooks.plane, notebooks.second))
     batch = f"{batches(first)[-1]:,} batches of {first['batch_size']}"
-    write_note(
+    return figures.with_note(
         figure,
-        f"Left: {network(first)}, T = {first['n_steps']}, {batch}; slax: 5,000. "
-        f"Right: {network(second)}, T = {second['n_steps']}, batches of {second['batch_size']}. Bars: the numbers of slax.",
+        f"Left: {tables.network(first)}, T = {first['n_steps']}, {batch}; slax: 5,000. Right: {tables.network(second)}, "
+        f"T = {second['n_steps']}, batches of {second['batch_size']}. Bars: the numbers of slax.",
     )
-    return figure
 
 
 def draw_plane(ax: Axes, notebooks: Notebooks) -> None:
@@ -110,20 +108,17 @@ def draw_shares(ax: Axes, notebooks: Notebooks) -> None:
     ax.bar(["1", "2"], notebooks.plane["seeds"][0]["explained"], color="0.75", width=0.6)
     for direction in ("1", "2"):
         mark_published(ax, notebooks, f"explained_{direction}", "{:.1%}", at=direction)
-    ax.set_ylim(0, 1)
-    ax.set_xlabel("direction")
-    ax.set_ylabel("share of the variance")
+    ax.set(ylim=(0, 1), xlabel="direction", ylabel="share of the variance")
 
 
 def draw_losses(ax: Axes, notebooks: Notebooks) -> None:
     for rule, result in notebooks.trained.items():
-        (seed, *_), look = result["seeds"], look_of(rule)
+        (seed, *_), look = result["seeds"], figures.look_of(rule)
         ax.plot(batches(result["config"]), [*seed["loss"][:-1], seed["loss_at_the_end"]], **look)
         ax.plot(seed["best_after"], seed["loss"][-1], **look, markerfacecolor="white")
     mark_published(ax, notebooks, "loss", "{:.3f}")
     ax.margins(x=0.12)
-    ax.set_xlabel("batches (white: best on validation)")
-    ax.set_ylabel("test loss (nats)")
+    ax.set(xlabel="batches (white: best on validation)", ylabel="test loss (nats)")
 
 
 def draw_cosines(ax: Axes, notebooks: Notebooks) -> None:
@@ -132,10 +127,8 @@ def draw_cosines(ax: Axes, notebooks: Notebooks) -> None:
             values = np.array([of[layer] for of in steps], float)
             ax.plot(values, line, color=STYLES[rule].color, label=f"{RULES[rule].title}, layer {layer}")
     mark_published(ax, notebooks, "cosine", "", markersize=12)
-    ax.set_ylim(0, 1.05)
-    ax.set_xlim(-0.5, min(len(steps) - 1, 20) + 0.5)
-    ax.set_xlabel("training steps")
-    ax.set_ylabel("cosine to the BPTT gradient of the weights")
+    ax.set(ylim=(0, 1.05), xlim=(-0.5, min(len(steps) - 1, 20) + 0.5))
+    ax.set(xlabel="training steps", ylabel="cosine to the BPTT gradient of the weights")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize="small")
 
 
@@ -150,4 +143,4 @@ def mark_published(
             ax.annotate(form.format(value), place, (0, 5), textcoords="offset points", ha="center")
 
 
-FIGURES = {"demo": Plot(COLUMNS, rows, draw)}
+FIGURES = {"demo": figures.Plot(COLUMNS, rows, draw)}

@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.common.figures import SUMMARY, Plot, count, look_of, panels, summary, write_note
+from experiments.common import figures, tables
 from slax_rules import RULES
 
-COLUMNS = ["task", "depth", "rule", "quantity", "layer", *SUMMARY, "seeds"]
+COLUMNS = ["task", "depth", "rule", "quantity", "layer", *tables.OF_SEEDS]
 STAGES = {"initial": "before training", "trained": "where BPTT ends"}
-BOUNDS = {"accuracy": (0.0, 1.0), "initial": (-1.0, 1.0), "trained": (-1.0, 1.0)}
+BOUNDS = {"accuracy": tables.SHARE, "initial": tables.COSINE, "trained": tables.COSINE}
 
 Tasks = dict[str, dict[int, dict[str, Any]]]
 Key = tuple[str, str]  # a quantity, and a layer or ""
@@ -42,8 +42,8 @@ def rows(tasks: Tasks) -> Iterator[list[Any]]:
     for task, by_depth in tasks.items():
         for depth, result in by_depth.items():
             for rule in in_order(result):
-                for (quantity, layer), numbers in of_seeds(result, rule).items():
-                    yield [task, depth, rule, quantity, layer, *summary(numbers, BOUNDS[quantity]), count(numbers)]
+                for key, numbers in of_seeds(result, rule).items():
+                    yield [task, depth, rule, *key, *tables.of_seeds(numbers, BOUNDS[key[0]])]
 
 
 def in_order(result: dict[str, Any]) -> list[str]:
@@ -54,48 +54,42 @@ def in_order(result: dict[str, Any]) -> list[str]:
 def draw(tasks: Tasks) -> Figure:
     """Draw a row for each code: the cosines before training and after it in the deepest network, of its first layer by the
     number of hidden layers, and the accuracy."""
-    figure, axes = panels(len(tasks), 4, (4, 4), (0, 0))
+    figure, axes = figures.panels(len(tasks), 4, (4, 4), (0, 0))
     for (task, by_depth), (before, after, first, accuracy) in zip(tasks.items(), axes, strict=True):
         deepest = max(by_depth)
         for ax, stage in ((before, "initial"), (after, "trained")):
             draw_layers(ax, by_depth[deepest], stage)
             ax.set_title(f"{task} code, {deepest} hidden layer{'s' * (deepest > 1)},\n{STAGES[stage]}")
         draw_depths(first, by_depth, ("trained", "1"))
-        first.set_title(f"{task} code, first layer,\n{STAGES['trained']}")
-        first.set_ylabel("cosine to BPTT")
+        first.set(title=f"{task} code, first layer,\n{STAGES['trained']}", ylabel="cosine to BPTT")
         draw_depths(accuracy, by_depth, ("accuracy", ""))
-        accuracy.set_title(f"{task} code")
-        accuracy.set_ylabel("test accuracy")
-    config = next(iter(next(iter(tasks.values())).values()))["config"]
+        accuracy.set(title=f"{task} code", ylabel="test accuracy")
+    config = tables.config_of(by_depth)
     figure.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside upper center", ncols=5)
-    write_note(
+    return figures.with_note(
         figure,
         f"Randman, {config['n_units']} inputs, {config['layers'][1]} units in each hidden layer, T = {config['n_steps']}, "
         f"{config['steps']:,} batches of {config['batch_size']}; means of {config['seeds']} seeds, and each seed as a dot",
     )
-    return figure
 
 
 def draw_layers(ax: Axes, result: dict[str, Any], stage: str) -> None:
     for rule in in_order(result):
         numbers = of_seeds(result, rule)
         draw_line(ax, rule, {int(layer): values for (of, layer), values in numbers.items() if of == stage})
-    ax.set_xlabel("layer; the last one is the read-out")
-    ax.set_ylabel("cosine to BPTT")
+    ax.set(xlabel="layer; the last one is the read-out", ylabel="cosine to BPTT")
 
 
 def draw_depths(ax: Axes, by_depth: dict[int, dict[str, Any]], key: Key) -> None:
     for rule in dict.fromkeys(itertools.chain.from_iterable(map(in_order, by_depth.values()))):
         draw_line(ax, rule, {depth: of_seeds(result, rule).get(key, []) for depth, result in by_depth.items()})
-    ax.set_xlim(min(by_depth) - 0.5, max(by_depth) + 0.5)
-    ax.set_xlabel("number of hidden layers")
+    ax.set(xlim=(min(by_depth) - 0.5, max(by_depth) + 0.5), xlabel="number of hidden layers")
 
 
 def draw_line(ax: Axes, rule: str, numbers: dict[int, list[float | None]]) -> None:
     """Draw the means as a line, and each seed as a dot."""
     found = {x: [value for value in values if value is not None] for x, values in numbers.items()}
-    known = {x: values for x, values in found.items() if values}
-    look = look_of(rule)
+    known, look = {x: values for x, values in found.items() if values}, figures.look_of(rule)
     if known:
         ax.plot(list(known), [float(np.mean(values)) for values in known.values()], **look)
     for x, values in known.items():
@@ -103,4 +97,4 @@ def draw_line(ax: Axes, rule: str, numbers: dict[int, list[float | None]]) -> No
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
-FIGURES = {"depth": Plot(COLUMNS, rows, draw)}
+FIGURES = {"depth": figures.Plot(COLUMNS, rows, draw)}

@@ -1,6 +1,8 @@
 """Draw the agreement of each rule's gradient with BPTT, its bias and variance, and the terms of the exact gradient."""
 
+import functools
 import itertools
+import operator
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -13,40 +15,24 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from experiments.common.figures import (
-    NO_RULE,
-    Plot,
-    count,
-    draw_interval,
-    interval,
-    legend_of,
-    name_rows,
-    network,
-    panels,
-    summary,
-    summary_columns,
-    title_of,
-    write_note,
-)
+from experiments.common import figures, tables
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 
-COSINE, POSITIVE, SHARE, ANY = (-1.0, 1.0), (0.0, np.inf), (0.0, 1.0), (-np.inf, np.inf)
 NOISE = {
-    "bias_squared": ANY,
-    "variance": POSITIVE,
-    "projection": ANY,
-    "cosine_of_means": ANY,
-    "relative_variance": POSITIVE,
+    "bias_squared": tables.ANY,
+    "variance": tables.POSITIVE,
+    "projection": tables.ANY,
+    "cosine_of_means": tables.ANY,
+    "relative_variance": tables.POSITIVE,
 }
+BOUNDS = {"cosine": tables.COSINE, "norm_ratio": tables.POSITIVE, **NOISE}
 # Defined where the rule's own gradient is, which may hold for other seeds.
 COUNTED = ("cosine_of_means", "relative_variance")
 NOISE_MARKS: dict[str, dict[str, Any]] = {
     "bias_squared": {"marker": "o"},
     "variance": {"marker": "D", "markerfacecolor": "white"},
 }
-
-
 # Each term has the color of the first rule that keeps it; a term that no rule keeps is gray.
 TERMS = {
     name: {"label": label, "facecolor": color, "hatch": hatch, "edgecolor": "black", "linewidth": 0.6}
@@ -59,6 +45,7 @@ TERMS = {
     )
 }
 PANELS_IN_A_ROW = 6
+LINE = {"markersize": 4, "linewidth": 1.1}
 
 Results = list[dict[str, Any]]
 
@@ -79,13 +66,7 @@ def layers_of(result: dict[str, Any]) -> list[str]:
 
 def of_seeds(result: dict[str, Any], stage: int, *path: str) -> list[float | None]:
     """A number for all seeds after one of the steps, None for a seed that lacks it."""
-    numbers = []
-    for seed in result["seeds"]:
-        number = seed["stages"][stage]
-        for name in path:
-            number = number[name]
-        numbers.append(number)
-    return numbers
+    return [functools.reduce(operator.getitem, path, seed["stages"][stage]) for seed in result["seeds"]]
 
 
 def of_all_seeds(result: dict[str, Any], stage: int, *path: str) -> list[float | None]:
@@ -94,76 +75,64 @@ def of_all_seeds(result: dict[str, Any], stage: int, *path: str) -> list[float |
     return numbers if None not in numbers else []
 
 
-def least_batches(result: dict[str, Any], stage: int, rule: str, layer: str) -> int:
-    """The smallest number, over seeds, of batches in a seed's means, which use only batches where no gradient is zero."""
-    return int(min(seed["stages"][stage]["rules"][rule][layer]["batches"] for seed in result["seeds"]))
+START = ["task", "layers", "n_steps", "training_steps"]
+
+Place = tuple[dict[str, Any], int]  # a result and the index of a step
 
 
-def stages_of(results: Results) -> Iterator[tuple[dict[str, Any], int, list[Any]]]:
-    """Each result and step index, with the leading cells of its rows."""
+def stages_of(results: Results) -> Iterator[tuple[Place, list[str], list[Any]]]:
+    """Each result and step index, with the layers, and the leading cells of its rows."""
     for result in results:
         config = result["config"]
         for stage, step in enumerate(config["measure_at"]):
-            yield result, stage, [config["task"], network(config), config["n_steps"], step]
+            yield (result, stage), layers_of(result), [config["task"], tables.network(config), config["n_steps"], step]
 
 
-START = ["task", "layers", "n_steps", "training_steps"]
+AGREEMENT = [*START, "rule", "layer", "seeds", "batches"]
+COSINE_COLUMNS = [*AGREEMENT, *tables.summary_columns("cosine", "spikes", "test_accuracy")]
+NORM_COLUMNS = [*AGREEMENT, *tables.summary_columns("norm_ratio")]
 
 
-COSINE_COLUMNS = [*START, "rule", "layer", "seeds", "batches", *summary_columns("cosine", "spikes", "test_accuracy")]
+def agreement_rows(quantity: str, results: Results) -> Iterator[list[Any]]:
+    """The agreement of each rule and layer, with the smallest number, over seeds, of batches in a seed's means, which use only
+    batches where no gradient is zero. The cosine has the spikes of a hidden layer and the accuracy beside it."""
+    for place, layers, start in stages_of(results):
+        for rule, layer in itertools.product(rules_of(place[0]), layers):
+            numbers, batches = (of_seeds(*place, "rules", rule, layer, name) for name in (quantity, "batches"))
+            cells = [tables.count(numbers), int(min(batches)), *tables.summary(numbers, BOUNDS[quantity])]
+            if quantity == "cosine":
+                spikes = of_seeds(*place, "spikes", layer) if layer != layers[-1] else None
+                cells += [None] * 4 if spikes is None else tables.summary(spikes, tables.SHARE)
+                cells += tables.summary(of_seeds(*place, "test_accuracy"), tables.SHARE)
+            yield [*start, rule, layer, *cells]
 
 
-def rows_of(results: Results) -> Iterator[tuple[dict[str, Any], int, str, str, list[Any]]]:
-    """Each result, step index, rule and layer, with the leading cells of its row."""
-    for result, stage, start in stages_of(results):
-        for rule, layer in itertools.product(rules_of(result), layers_of(result)):
-            yield result, stage, rule, layer, [*start, rule, layer]
-
-
-def cosine_rows(results: Results) -> Iterator[list[Any]]:
-    for result, stage, rule, layer, start in rows_of(results):
-        numbers = of_seeds(result, stage, "rules", rule, layer, "cosine")
-        fires = layer in layers_of(result)[:-1]
-        spikes = summary(of_seeds(result, stage, "spikes", layer), SHARE) if fires else [None] * 4
-        counts = count(numbers), least_batches(result, stage, rule, layer)
-        accuracy = summary(of_seeds(result, stage, "test_accuracy"), SHARE)
-        yield [*start, *counts, *summary(numbers, COSINE), *spikes, *accuracy]
-
-
-NORM_COLUMNS = [*START, "rule", "layer", "seeds", "batches", *summary_columns("norm_ratio")]
-
-
-def norm_rows(results: Results) -> Iterator[list[Any]]:
-    for result, stage, rule, layer, start in rows_of(results):
-        numbers = of_seeds(result, stage, "rules", rule, layer, "norm_ratio")
-        counts = count(numbers), least_batches(result, stage, rule, layer)
-        yield [*start, *counts, *summary(numbers, POSITIVE)]
-
-
-NOISE_COLUMNS = [*START, "rule", "layer", "seeds", *(f"{name}_seeds" for name in COUNTED), *summary_columns(*NOISE)]
+NOISE_COLUMNS = [
+    *(*START, "rule", "layer", "seeds"),
+    *(f"{name}_seeds" for name in COUNTED),
+    *tables.summary_columns(*NOISE),
+]
 
 
 def noise_rows(results: Results) -> Iterator[list[Any]]:
-    for result, stage, start in stages_of(results):
-        for rule in ["bptt", *rules_of(result)]:
-            for layer in layers_of(result):
-                where = result, stage, "rules", rule, layer
-                counts = [count(of_seeds(*where, name)) for name in ("variance", *COUNTED)]
-                cells = [cell for name in NOISE for cell in summary(of_all_seeds(*where, name), NOISE[name])]
-                yield [*start, rule, layer, *counts, *cells]
+    for place, layers, start in stages_of(results):
+        for rule, layer in itertools.product(["bptt", *rules_of(place[0])], layers):
+            where = *place, "rules", rule, layer
+            counts = [tables.count(of_seeds(*where, name)) for name in ("variance", *COUNTED)]
+            cells = [cell for name in NOISE for cell in tables.summary(of_all_seeds(*where, name), BOUNDS[name])]
+            yield [*start, rule, layer, *counts, *cells]
 
 
-TERM_COLUMNS = [*START, "layer", "term", "seeds", *summary_columns("share", "norm_ratio")]
+TERM_COLUMNS = [*START, "layer", "term", "seeds", *tables.summary_columns("share", "norm_ratio")]
 
 
 def term_rows(results: Results) -> Iterator[list[Any]]:
-    for result, stage, start in stages_of(results):
-        for layer in layers_of(result):
-            for term in TERMS:
-                where = result, stage, "terms", term, layer
-                shares, norms = of_all_seeds(*where, "share"), of_seeds(*where, "norm_ratio")
-                cells = [*summary(shares, ANY), *summary(norms, POSITIVE)]
-                yield [*start, layer, term, count(of_seeds(*where, "share")), *cells]
+    for place, layers, start in stages_of(results):
+        for layer, term in itertools.product(layers, TERMS):
+            where = *place, "terms", term, layer
+            count, norms = tables.count(of_seeds(*where, "share")), of_seeds(*where, "norm_ratio")
+            shares = tables.summary(of_all_seeds(*where, "share"), tables.ANY)
+            yield [*start, layer, term, count, *shares, *tables.summary(norms, tables.POSITIVE)]
 
 
 def places(widths: Iterable[int], length: int) -> list[tuple[int, int]]:
@@ -179,7 +148,7 @@ def places(widths: Iterable[int], length: int) -> list[tuple[int, int]]:
 
 def heading_of(result: dict[str, Any]) -> str:
     """The task, its network, and the length of its sequences, in one line."""
-    return title_of(result["config"]).replace("\n", ", ")
+    return tables.title_of(result["config"]).replace("\n", ", ")
 
 
 def name_of(result: dict[str, Any], layer: str) -> str:
@@ -220,31 +189,24 @@ def draw_over_training(quantity: str, label: str, results: Results) -> Figure:
             heading.set_in_layout(False)  # else each panel that it reaches over would be made as wide as the text
             if column == 0:
                 ax.set_ylabel(label)
-    legend_of(figure, [{"label": RULES[rule].title, **look_of(rule)} for rule in drawn_rules(results)], 6)
+    figures.legend_of(figure, [figures.line_of(rule, **LINE) for rule in drawn_rules(results)], 6)
     figure.get_layout_engine().set(h_pad=0.12)  # inches, for the headings
-    write_note(figure, "training steps with BPTT; marks: mean over seeds, bars: its 95 % interval")
-    return figure
-
-
-def look_of(rule: str) -> dict[str, Any]:
-    look = STYLES[rule]
-    return {"color": look.color, "marker": look.marker, "linestyle": look.line, "markersize": 4, "linewidth": 1.1}
+    return figures.with_note(figure, "training steps with BPTT; marks: mean over seeds, bars: its 95 % interval")
 
 
 def draw_layer(ax: Axes, result: dict[str, Any], layer: str, quantity: str) -> None:
     steps, rules = result["config"]["measure_at"], rules_of(result)
-    bounds = COSINE if quantity == "cosine" else POSITIVE
     for number, rule in enumerate(rules):
         shift = 0.5 * ((number + 0.5) / len(rules) - 0.5)  # so that no rule hides another
         points = [
-            (stage + shift, *interval(numbers, bounds))
+            (stage + shift, *tables.interval(numbers, BOUNDS[quantity]))
             for stage in range(len(steps))
-            if count(numbers := of_seeds(result, stage, "rules", rule, layer, quantity))
+            if tables.count(numbers := of_seeds(result, stage, "rules", rule, layer, quantity))
         ]
         if points:
             x, mean, low, high = np.array(points, float).T
             ends = None if np.isnan(low).all() else (mean - low, high - mean)
-            ax.errorbar(x, mean, ends, elinewidth=0.8, **look_of(rule))
+            ax.errorbar(x, mean, ends, elinewidth=0.8, **figures.line_of(rule, **LINE))
     ax.set_xticks(range(len(steps)), map(str, steps), fontsize="small")
     if quantity == "norm_ratio":
         ax.set_yscale("log")
@@ -257,7 +219,7 @@ def draw_noise(results: Results) -> Figure:
     """Draw the bias and variance of each rule in the first layer and in the read-out, after all training steps."""
     rules = ["bptt", *drawn_rules(results)]
     size, more = (1.9, 0.23 * len(rules) + 1.4), (1.9, 0)
-    figure, axes = panels(2, len(results), size, more, sharex=True, sharey=True)
+    figure, axes = figures.panels(2, len(results), size, more, sharex=True, sharey=True)
     for column, result in enumerate(results):
         layers = layers_of(result)
         for ax, layer in zip(axes[:, column], (layers[0], layers[-1]), strict=True):
@@ -266,25 +228,26 @@ def draw_noise(results: Results) -> Figure:
         about = heading_of(result).replace(", ", "\n"), f"after {result['config']['measure_at'][-1]} steps", ""
         axes[0, column].set_title("\n".join([*about, name_of(result, layers[0])]), fontsize="small")
     labels = {"bias_squared": "squared bias", "variance": "variance of the gradient of a batch"}
-    look = {"color": NO_RULE, "linestyle": ""}
-    legend_of(figure, [{**look, "label": labels[quantity], **mark} for quantity, mark in NOISE_MARKS.items()], 2)
-    write_note(
+    look = {"color": figures.NO_RULE, "linestyle": ""}
+    figures.legend_of(
+        figure, [{**look, "label": labels[quantity], **mark} for quantity, mark in NOISE_MARKS.items()], 2
+    )
+    return figures.with_note(
         figure,
         "in units of the squared norm of the expected gradient of BPTT; linear between -0.1 and 0.1; mean over seeds with its "
         "95 % interval,\nnone where a seed has too few batches",
     )
-    return figure
 
 
 def draw_noise_of(ax: Axes, result: dict[str, Any], layer: str, rules: list[str]) -> None:
     last = len(result["config"]["measure_at"]) - 1
-    name_rows(ax, [RULES[rule].title for rule in rules], striped=True)
+    figures.name_rows(ax, [RULES[rule].title for rule in rules], striped=True)
     known = ["bptt", *rules_of(result)]
     for (row, rule), (quantity, mark) in itertools.product(enumerate(rules), NOISE_MARKS.items()):
         numbers = of_all_seeds(result, last, "rules", rule, layer, quantity) if rule in known else []
         height = row + (0.17 if quantity == "variance" else -0.17)
         look = {"color": STYLES[rule].color, "markersize": 4.5, "elinewidth": 1, **mark}
-        draw_interval(ax, height, numbers, NOISE[quantity], **look)
+        figures.draw_interval(ax, height, numbers, BOUNDS[quantity], **look)
     ax.set_xscale("symlog", linthresh=0.1, linscale=0.5)
     ax.set_xticks([-1e3, 0, 1, 1e3], ["-1000", "0", "1", "1000"])
     ax.xaxis.set_minor_locator(NullLocator())
@@ -304,11 +267,10 @@ def draw_terms(results: Results) -> Figure:
         if column == 0:
             ax.set_ylabel("share of the\nexact gradient")
     figure.legend(handles=[Patch(**term) for term in TERMS.values()], loc="outside upper center", ncols=2)
-    write_note(
+    return figures.with_note(
         figure,
         "layer (out: the read-out), below it the training steps with BPTT; mean over seeds, where all have enough batches",
     )
-    return figure
 
 
 def draw_shares(ax: Axes, result: dict[str, Any]) -> None:
@@ -318,7 +280,7 @@ def draw_shares(ax: Axes, result: dict[str, Any]) -> None:
         for index, layer in enumerate(layers):
             ends = [0.0, 0.0]  # ends of the stack below zero, and of the one above
             for name, term in TERMS.items():
-                share, _, _ = interval(of_all_seeds(result, stage, "terms", name, layer, "share"), ANY)
+                share, _, _ = tables.interval(of_all_seeds(result, stage, "terms", name, layer, "share"), tables.ANY)
                 if share is not None:
                     ax.bar(start + index, share, 0.85, bottom=ends[share > 0], **term)
                     ends[share > 0] += share
@@ -333,10 +295,14 @@ def draw_shares(ax: Axes, result: dict[str, Any]) -> None:
 
 
 FIGURES = {
-    "gradient_similarity": Plot(COSINE_COLUMNS, cosine_rows, partial(draw_over_training, "cosine", "cosine to BPTT")),
-    "gradient_similarity_norms": Plot(
-        NORM_COLUMNS, norm_rows, partial(draw_over_training, "norm_ratio", "norm / that of BPTT")
+    "gradient_similarity": figures.Plot(
+        COSINE_COLUMNS, partial(agreement_rows, "cosine"), partial(draw_over_training, "cosine", "cosine to BPTT")
     ),
-    "gradient_similarity_noise": Plot(NOISE_COLUMNS, noise_rows, draw_noise),
-    "gradient_similarity_terms": Plot(TERM_COLUMNS, term_rows, draw_terms),
+    "gradient_similarity_norms": figures.Plot(
+        NORM_COLUMNS,
+        partial(agreement_rows, "norm_ratio"),
+        partial(draw_over_training, "norm_ratio", "norm / that of BPTT"),
+    ),
+    "gradient_similarity_noise": figures.Plot(NOISE_COLUMNS, noise_rows, draw_noise),
+    "gradient_similarity_terms": figures.Plot(TERM_COLUMNS, term_rows, draw_terms),
 }

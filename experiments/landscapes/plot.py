@@ -5,31 +5,19 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.common.figures import (
-    SUMMARY,
-    Plot,
-    by_task_and_rule,
-    network,
-    panels,
-    plot_seed_intervals,
-    summary,
-    write_note,
-)
+from experiments.common import figures, tables
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 from slax_viz import plot_interpolation, plot_landscape, plot_landscape_3d
 
-COLUMNS = ["task", "plane", "rule", "quantity", "training_steps", *SUMMARY, "seeds"]
+COLUMNS = ["task", "plane", "rule", "quantity", "training_steps", *tables.OF_SEEDS]
 COLUMNS_3D = ["task", "plane", "rule", "training_steps", "x", "y", "loss"]
-RANDOM_COLUMNS = ["task", "rule", "quantity", "x", "y", *SUMMARY, "seeds"]
-LINE_COLUMNS = ["task", "rule", "quantity", "t", *SUMMARY, "seeds"]
-BOUNDS = {"accuracy": (0.0, 1.0), "explained": (0.0, 1.0)}
-POSITIVE, REAL = (0.0, np.inf), (-np.inf, np.inf)
+RANDOM_COLUMNS = ["task", "rule", "quantity", "x", "y", *tables.OF_SEEDS]
+LINE_COLUMNS = ["task", "rule", "quantity", "t", *tables.OF_SEEDS]
 LOSS = "cross entropy (nats)"
 TITLES = {"demo": "network as in slax's demonstration", "rules": "five rules, one start"}
 LEGEND_COLUMNS = 4
@@ -71,7 +59,7 @@ class Task(NamedTuple):
 def prepare(results: list[dict[str, Any]]) -> list[Task]:
     """The training runs of each task with its surfaces."""
     surfaces = {result["config"]["task"]: result for result in results if "reference" in result}
-    trained = by_task_and_rule(result for result in results if "reference" not in result)
+    trained = tables.by_task_and_rule(result for result in results if "reference" not in result)
     if surfaces.keys() != trained.keys():
         raise SystemExit(
             f"Got trainings of {', '.join(trained)} and surfaces of {', '.join(surfaces)}, expected the same."
@@ -86,19 +74,22 @@ def path_rows(task: Task) -> Iterator[list[Any]]:
     explained = np.array([seed["explained"] for seed in task.seeds])
     shares = {"explained_1": explained[:, 0], "explained_2": explained[:, 1], "explained_both": explained.sum(axis=1)}
     for quantity, numbers in shares.items():
-        yield [task.name, "", "", quantity, "", *summary(numbers.tolist(), BOUNDS["explained"]), len(numbers)]
-        for plane in task.config["planes"]:
-            yield [task.name, plane, "", quantity, "", *summary([float(numbers[0])], BOUNDS["explained"]), 1]
+        for plane, of_plane in [("", numbers), *((plane, numbers[:1]) for plane in task.config["planes"])]:
+            yield [task.name, plane, "", quantity, "", *tables.of_seeds(of_plane.tolist(), tables.SHARE)]
     for rule, (i, step) in itertools.product(task.rules, enumerate(task.training_steps)):
         quantities = {name: [seed[name][i] for seed in task.trained[rule]["seeds"]] for name in ("loss", "accuracy")}
         quantities["from_start"] = [seed["from_start"][rule][i] for seed in task.seeds]
         for quantity, numbers in quantities.items():
-            cells = summary(numbers, BOUNDS.get(quantity, POSITIVE))
-            yield [task.name, "", rule, quantity, step, *cells, len(numbers)]
+            bounds = tables.SHARE if quantity == "accuracy" else tables.POSITIVE
+            yield [task.name, "", rule, quantity, step, *tables.of_seeds(numbers, bounds)]
         for plane in task.config["planes"]:
-            at = [*task.arrays[f"{plane}/{rule}/at"][i], task.arrays[f"{plane}/{rule}/losses"][i]]
-            for quantity, number in zip(("x", "y", "loss_on_plane"), at, strict=True):
-                yield [task.name, plane, rule, quantity, step, *summary([float(number)], REAL), 1]
+            for quantity, number in zip(("x", "y", "loss_on_plane"), path(task, plane, rule)[i].tolist(), strict=True):
+                yield [task.name, plane, rule, quantity, step, *tables.of_seeds([number], tables.ANY)]
+
+
+def path(task: Task, plane: str, rule: str) -> np.ndarray:
+    """The path of a rule on a plane, [checkpoints, 3]: two coordinates and the loss there."""
+    return np.column_stack([task.arrays[f"{plane}/{rule}/{name}"] for name in ("at", "losses")])
 
 
 def surface_rows(task: Task) -> Iterator[list[Any]]:
@@ -107,30 +98,28 @@ def surface_rows(task: Task) -> Iterator[list[Any]]:
         for (j, y), (i, x) in itertools.product(enumerate(ys), enumerate(xs)):
             yield [task.name, plane, "", "", float(x), float(y), float(losses[j, i])]
         for rule in task.rules:
-            path = np.column_stack([task.arrays[f"{plane}/{rule}/{name}"] for name in ("at", "losses")])
-            for step, point in zip(task.training_steps, path.tolist(), strict=True):
+            for step, point in zip(task.training_steps, path(task, plane, rule).tolist(), strict=True):
                 yield [task.name, plane, rule, step, *point]
 
 
 def random_rows(task: Task) -> Iterator[list[Any]]:
     steps = task.arrays["steps"].tolist()
     for rule in task.rules if task.config["random_planes"] else ():
-        numbers = [seed["rise"][rule] for seed in task.seeds]
-        yield [task.name, rule, "rise", "", "", *summary(numbers, REAL), len(numbers)]
+        rises = [seed["rise"][rule] for seed in task.seeds]
+        yield [task.name, rule, "rise", "", "", *tables.of_seeds(rises, tables.ANY)]
         for (j, y), (i, x) in itertools.product(enumerate(steps), enumerate(steps)):
             losses = task.arrays[f"random/{rule}"][:, j, i].tolist()
-            yield [task.name, rule, "loss_of_first_seed", x, y, *summary(losses[:1], POSITIVE), 1]
-            yield [task.name, rule, "loss", x, y, *summary(losses, POSITIVE), len(losses)]
+            for quantity, numbers in (("loss_of_first_seed", losses[:1]), ("loss", losses)):
+                yield [task.name, rule, quantity, x, y, *tables.of_seeds(numbers, tables.POSITIVE)]
 
 
 def line_rows(task: Task) -> Iterator[list[Any]]:
     for rule in others(task):
-        for quantity, bounds in (("distance", POSITIVE), ("barrier", POSITIVE)):
-            numbers = [seed[quantity][rule] for seed in task.seeds]
-            yield [task.name, rule, quantity, "", *summary(numbers, bounds), len(numbers)]
-        for i, t in enumerate(task.arrays["ts"].tolist()):
-            losses = task.arrays[f"line/{rule}"][:, i].tolist()
-            yield [task.name, rule, "loss", t, *summary(losses, POSITIVE), len(losses)]
+        numbers = {(name, ""): [seed[name][rule] for seed in task.seeds] for name in ("distance", "barrier")}
+        losses = task.arrays[f"line/{rule}"].T.tolist()
+        numbers |= {("loss", t): of_seeds for t, of_seeds in zip(task.arrays["ts"].tolist(), losses, strict=True)}
+        for where, of_seeds in numbers.items():
+            yield [task.name, rule, *where, *tables.of_seeds(of_seeds, tables.POSITIVE)]
 
 
 def of_each(rows: Callable[[Task], Rows]) -> Callable[[list[Task]], Rows]:
@@ -146,9 +135,9 @@ def others(task: Task) -> dict[str, str]:
 def draw(tasks: list[Task]) -> Figure:
     """Draw a panel for each task and plane."""
     planes = planes_of(tasks)
-    figure, axes = panels(1, len(planes), (5.6, 5.4), (0, 0))
+    figure, axes = figures.panels(1, len(planes), (5.6, 5.4), (0, 0))
     for ax, (task, plane) in zip(axes[0], planes, strict=True):
-        paths = {title: task.arrays[f"{plane}/{rule}/at"] for rule, title in task.rules.items()}
+        paths = {title: path(task, plane, rule)[:, :2] for rule, title in task.rules.items()}
         plot_landscape(ax, **of_plane(task, plane), trajectories=paths)
     name_panels(figure, axes[0], planes, above=1.0)
     return figure
@@ -156,12 +145,9 @@ def draw(tasks: list[Task]) -> Figure:
 
 def draw_in_space(tasks: list[Task]) -> Figure:
     planes = planes_of(tasks)
-    figure, axes = panels(1, len(planes), (5.6, 5.6), (0, 0), subplot_kw={"projection": "3d"})
+    figure, axes = figures.panels(1, len(planes), (5.6, 5.6), (0, 0), subplot_kw={"projection": "3d"})
     for ax, (task, plane) in zip(axes[0], planes, strict=True):
-        paths = {
-            title: np.column_stack([task.arrays[f"{plane}/{rule}/{name}"] for name in ("at", "losses")])
-            for rule, title in task.rules.items()
-        }
+        paths = {title: path(task, plane, rule) for rule, title in task.rules.items()}
         plot_landscape_3d(ax, **of_plane(task, plane), trajectories=paths)
         ax.view_init(elev=35, azim=-60)
         for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
@@ -192,32 +178,29 @@ def name_panels(figure: Figure, axes: Iterable[Axes], planes: list[tuple[Task, s
         title = f"{task.title}\nplane {PLANES[plane].format(origin=origin)}"
         ax.set_title(title, pad=22 * height + 8 if above == 1 else 6)
     tasks = dict.fromkeys(setting(task) for task, _ in planes)
-    write_note(figure, "Randman, first seed; " + "; ".join(tasks))
+    figures.with_note(figure, "Randman, first seed; " + "; ".join(tasks))
 
 
 def setting(task: Task) -> str:
     steps = f"T = {task.config['n_steps']}, {task.training_steps[-1]:,} batches"
-    return f"{task.title}: {network(task.config)}, {steps}"
+    return f"{task.title}: {tables.network(task.config)}, {steps}"
 
 
 def draw_random(tasks: list[Task]) -> Figure:
     """Draw two rows for each task that has random planes."""
     tasks = [task for task in tasks if task.config["random_planes"]]
     if not tasks:
-        figure = plt.figure(figsize=(4.6, 2.0))
-        figure.text(0.5, 0.5, "No task of the configuration has random planes.", ha="center", va="center")
-        return figure
+        return figures.placeholder("No task of the configuration has random planes.")
     columns = max(-(-(len(task.rules) + 1) // 2) for task in tasks)
-    figure, axes = panels(2 * len(tasks), columns, (4.6, 4.1), (0, 0))
+    figure, axes = figures.panels(2 * len(tasks), columns, (4.6, 4.1), (0, 0))
     for task, own in zip(tasks, axes.reshape(len(tasks), -1), strict=True):
         draw_around(own, task)
     seeds = sorted({len(task.seeds) for task in tasks})
-    write_note(
+    return figures.with_note(
         figure,
         f"Filter-normalized directions: a step of 1 is as long as the weights of each unit; {'; '.join(map(setting, tasks))}.\n"
         f"Surfaces: first seed; last panel: {', '.join(map(str, seeds))} seeds, and the 95 % interval of their mean.",
     )
-    return figure
 
 
 def draw_around(axes: np.ndarray, task: Task) -> None:
@@ -232,13 +215,13 @@ def draw_around(axes: np.ndarray, task: Task) -> None:
     for ax in empty:
         ax.remove()
     rises = {rule: [seed["rise"][rule] for seed in task.seeds] for rule in task.rules}
-    plot_seed_intervals(last, {rule: (rule, title) for rule, title in task.rules.items()}, rises, REAL)
+    figures.plot_seed_intervals(last, {rule: (rule, title) for rule, title in task.rules.items()}, rises, tables.ANY)
     last.set_xlabel("mean rise of the loss on such a plane (nats)")
 
 
 def draw_lines(tasks: list[Task]) -> Figure:
     """Draw for each task the mean loss between two solutions, and to the right the barriers of all seeds."""
-    figure, axes = panels(1, len(tasks) + 1, (5.0, 4.8), (0, 0))
+    figure, axes = figures.panels(1, len(tasks) + 1, (5.0, 4.8), (0, 0))
     *left, right = axes[0]
     for ax, task in zip(left, tasks, strict=True):
         losses = {title: task.arrays[f"line/{rule}"].mean(axis=0) for rule, title in others(task).items()}
@@ -251,16 +234,15 @@ def draw_lines(tasks: list[Task]) -> Figure:
     of_both = [(task, rule, title) for task in tasks for rule, title in others(task).items()]
     named = {(task.name, rule): (rule, title) for task, rule, title in of_both}
     barriers = {(task.name, rule): [seed["barrier"][rule] for seed in task.seeds] for task, rule, _ in of_both}
-    plot_seed_intervals(right, named, barriers, POSITIVE)
+    figures.plot_seed_intervals(right, named, barriers, tables.POSITIVE)
     right.set_xlabel("barrier on the way from BPTT (nats)")
     seeds = f"Lines: mean of {len(tasks[0].seeds)} seeds; dotted: straight between the ends"
-    write_note(figure, f"{seeds}. Barriers: each seed, and the 95 % interval of their mean")
-    return figure
+    return figures.with_note(figure, f"{seeds}. Barriers: each seed, and the 95 % interval of their mean")
 
 
 FIGURES = {
-    "landscapes": Plot(COLUMNS, of_each(path_rows), draw),
-    "landscapes_3d": Plot(COLUMNS_3D, of_each(surface_rows), draw_in_space),
-    "landscapes_random": Plot(RANDOM_COLUMNS, of_each(random_rows), draw_random),
-    "landscapes_interpolation": Plot(LINE_COLUMNS, of_each(line_rows), draw_lines),
+    "landscapes": figures.Plot(COLUMNS, of_each(path_rows), draw),
+    "landscapes_3d": figures.Plot(COLUMNS_3D, of_each(surface_rows), draw_in_space),
+    "landscapes_random": figures.Plot(RANDOM_COLUMNS, of_each(random_rows), draw_random),
+    "landscapes_interpolation": figures.Plot(LINE_COLUMNS, of_each(line_rows), draw_lines),
 }

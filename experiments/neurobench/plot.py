@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments.common.figures import SUMMARY, Plot, network, numbers_of_seeds, summary
+from experiments.common import figures, tables
 
-COLUMNS = ["task", "quantity", *SUMMARY, "seeds", "steps"]
+COLUMNS = ["task", "quantity", *tables.OF_SEEDS, "steps"]
 SHARE = (0.0, 1.0)
 BOUNDS = {"accuracy": SHARE, "smape": (0.0, 200.0), "connection_sparsity": SHARE, "activation_sparsity": SHARE}
 # The quantity of each column, its title, and its factor and digits; for the score see `SCORES`.
@@ -34,7 +34,7 @@ def prepare(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def of_seeds(result: dict[str, Any], quantity: str) -> list[Any]:
     """The mean over seeds, the low and high ends of its 95 % interval, None with one seed, and the numbers of all seeds."""
     numbers = [seed["score" if quantity == result["metric"] else quantity] for seed in result["seeds"]]
-    return summary(numbers, BOUNDS.get(quantity, (0.0, np.inf)))
+    return tables.summary(numbers, BOUNDS.get(quantity, (0.0, np.inf)))
 
 
 def quantities(result: dict[str, Any]) -> list[str]:
@@ -64,7 +64,7 @@ def table_cells(results: list[dict[str, Any]]) -> list[list[str]]:
         mean, *interval = cell(result, result["metric"], factor, digits).split("\n")
         baseline = f"{guess}\n{factor * of_seeds(result, 'baseline')[0]:.{digits}f}"
         name = result["config"]["task"].replace("_", "-").title()
-        about = f"{name}\n{network(result['config'])}, T = {result['seeds'][0]['n_steps']}"
+        about = f"{name}\n{tables.network(result['config'])}, T = {result['seeds'][0]['n_steps']}"
         shown = [cell(result, name, factor, digits) for name, _, factor, digits in SHOWN]
         lines.append([about, "\n".join([f"{title} {mean}", *interval]), baseline, *shown])
     return lines
@@ -83,13 +83,12 @@ def draw(results: list[dict[str, Any]]) -> Figure:
             ax.text(x, row, text, ha="left" if left else "right", va="center", fontsize="small", **weight)
     for y in np.arange(len(lines) + 1) - 0.5:
         ax.axhline(y, color="0.2" if y in (-0.5, 0.5, len(lines) - 0.5) else "0.85", linewidth=1)
-    ax.set_xlim(0, 1)
-    ax.set_ylim(len(lines) - 0.5, -0.5)
+    ax.set(xlim=(0, 1), ylim=(len(lines) - 0.5, -0.5))
     ax.axis("off")
     text = "operations and updates of a test sample of T steps"
-    seeds = f"mean of {numbers_of_seeds(results)} seeds, [95 % interval of the mean] where they differ"
+    seeds = f"mean of {tables.numbers_of_seeds(results)} seeds, [95 % interval of the mean] where they differ"
     figure.supxlabel(f"{seeds}; {text}", fontsize="x-small")
     return figure
 
 
-FIGURES = {"neurobench": Plot(COLUMNS, rows, draw)}
+FIGURES = {"neurobench": figures.Plot(COLUMNS, rows, draw)}

@@ -7,43 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import rate_curves
-from experiments.common.figures import (
-    MARKS,
-    NO_RULE,
-    SUMMARY,
-    TIMES,
-    Plot,
-    Results,
-    by_task_and_rule,
-    check_given,
-    count,
-    draw_interval,
-    interval,
-    legend_of,
-    legend_of_modes,
-    log_axis,
-    look_of,
-    name_rows,
-    network,
-    numbers_of_seeds,
-    panels,
-    ratios,
-    summary,
-    summary_columns,
-    write_note,
-)
-from experiments.common.rate_curves import Curve
+from experiments.common import figures, rate_curves, tables
 from experiments.common.styles import STYLES
 from slax_rules import RULES
 
-SHARE = (0.0, 1.0)
-BOUNDS = {"accuracy": SHARE, "spikes": SHARE, "cosine": (-1.0, 1.0), "norm_ratio": (0.0, np.inf)}
-COLUMNS = ["task", "rule", "mode", "layer", "quantity", *SUMMARY, "seeds"]
-COST_COLUMNS = [
-    *("task", "rule", *summary_columns("milliseconds", "times_bptt"), "rounds"),
-    *("temporary_bytes", "bytes_times_bptt"),
-]
+BOUNDS = {"accuracy": tables.SHARE, "spikes": tables.SHARE, "cosine": tables.COSINE, "norm_ratio": tables.POSITIVE}
+COLUMNS = ["task", "rule", "mode", "layer", "quantity", *tables.OF_SEEDS]
 # Marks of tasks, which differ in shape and filling; the color belongs to the rule.
 TASK_MARKS: tuple[dict[str, Any], ...] = (
     {"marker": "o"},
@@ -55,7 +24,7 @@ TASK_MARKS: tuple[dict[str, Any], ...] = (
 class Data(NamedTuple):
     """The results by task and rule, and the costs of the tasks that have some."""
 
-    tasks: Results
+    tasks: tables.Results
     costs: list[dict[str, Any]]
 
 
@@ -64,7 +33,7 @@ def prepare(results: list[dict[str, Any]]) -> Data:
     costs = [result for result in results if "rules" in result]
     if len(costs) > len(TASK_MARKS):
         raise SystemExit(f"Got the costs of {len(costs)} tasks, the figure has marks for {len(TASK_MARKS)}.")
-    return Data(by_task_and_rule(result for result in results if "rules" not in result), costs)
+    return Data(tables.by_task_and_rule(result for result in results if "rules" not in result), costs)
 
 
 def stages_of(result: dict[str, Any]) -> list[str]:
@@ -82,63 +51,53 @@ def of_seeds(result: dict[str, Any], mode: str, quantity: str, layer: str = "") 
 
 
 def table_rows(data: Data) -> Iterator[list[Any]]:
-    for task, rules in data.tasks.items():
-        for rule, result in rules.items():
-            for mode in stages_of(result):
-                stage = result["seeds"][0][mode]
-                kinds = [("accuracy", "")] + [("spikes", layer) for layer in stage["spikes"]]
-                kinds += [(quantity, layer) for layer in stage["layers"] for quantity in ("cosine", "norm_ratio")]
-                for quantity, layer in kinds:
-                    numbers = of_seeds(result, mode, quantity, layer)
-                    yield [task, rule, mode, layer, quantity, *summary(numbers, BOUNDS[quantity]), count(numbers)]
+    for task, rule, result in tables.each(data.tasks):
+        for mode in stages_of(result):
+            stage = result["seeds"][0][mode]
+            kinds = [("accuracy", "")] + [("spikes", layer) for layer in stage["spikes"]]
+            kinds += [(quantity, layer) for layer in stage["layers"] for quantity in ("cosine", "norm_ratio")]
+            for quantity, layer in kinds:
+                numbers = of_seeds(result, mode, quantity, layer)
+                yield [task, rule, mode, layer, quantity, *tables.of_seeds(numbers, BOUNDS[quantity])]
 
 
 def cost_rows(data: Data) -> Iterator[list[Any]]:
     for cost in data.costs:
-        bptt = cost["rules"]["bptt"]
         for rule, numbers in cost["rules"].items():
-            times, size = numbers["milliseconds"], numbers["temporary_bytes"]
-            cells = [*summary(times, TIMES), *summary(ratios(times, bptt["milliseconds"]), TIMES), len(times)]
-            yield [cost["config"]["task"], rule, *cells, size, size / bptt["temporary_bytes"]]
+            yield [cost["config"]["task"], rule, *tables.of_cost(numbers, cost["rules"]["bptt"])]
 
 
 def draw(data: Data) -> Figure:
     """Draw the accuracies above and the cosines below, with a column for each task and a row for each rule."""
-    tasks = data.tasks
-    names = [name for name in RULES if any(name in rules for rules in tasks.values())]
-    figure, axes = panels(2, len(tasks), (4.1, 0.27 * len(names) + 1.1), (1.2, 0.8))
-    for column, rules in enumerate(tasks.values()):
-        upper, lower = axes[:, column]
-        for ax, draw_one in ((upper, draw_accuracy), (lower, draw_cosine)):
-            name_rows(ax, [RULES[name].title if column == 0 else "" for name in names])
+    names = tables.rules_of(data.tasks)
+    figure, axes = figures.panels(2, len(data.tasks), (4.1, 0.27 * len(names) + 1.1), (1.2, 0.8))
+    for column, rules in enumerate(data.tasks.values()):
+        for ax, draw_one in zip(axes[:, column], (draw_accuracy, draw_cosine), strict=True):
+            figures.name_rows(ax, [RULES[name].title if column == 0 else "" for name in names])
             draw_one(ax, names, rules)
-        upper.set_title(_name(next(iter(rules.values()))["config"]))
+        axes[0, column].set_title(_name(tables.config_of(rules)))
     lines = [{"color": "0.4", "linestyle": line, "label": label} for line, label in (("--", "chance"), (":", "BPTT"))]
-    legend_of_modes(figure, 4 if len(tasks) > 1 else 2, *lines)
-    seeds = numbers_of_seeds(result for rules in tasks.values() for result in rules.values())
+    figures.legend_of_modes(figure, 4 if len(data.tasks) > 1 else 2, *lines)
+    seeds = tables.numbers_of_seeds(result for _, _, result in tables.each(data.tasks))
     text = "below: mean cosine, per layer from input (1) to read-out (out)"
-    write_note(figure, f"above: mean of {seeds} seeds, bars: 95 % interval of the mean; {text}")
-    return figure
+    return figures.with_note(figure, f"above: mean of {seeds} seeds, bars: 95 % interval of the mean; {text}")
 
 
 def draw_accuracy(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
-    layers = next(iter(rules.values()))["config"]["layers"]
-    ax.axvline(100 / layers[-1], color="0.4", linestyle="--", linewidth=1)
+    ax.axvline(100 / tables.config_of(rules)["layers"][-1], color="0.4", linestyle="--", linewidth=1)
     if "bptt" in rules:
         ax.axvline(100 * np.mean(of_seeds(rules["bptt"], "offline", "accuracy")), color="0.4", linestyle=":")
     for row, name in enumerate(names):
         if name not in rules:
             ax.text(50, row, "not run here", ha="center", va="center", color="0.4", fontsize="small")
-            continue
-        for mode, height in (("offline", row - 0.17), ("online", row + 0.17)):
-            if mode not in stages_of(rules[name]):
-                continue
-            mark = {"markersize": 5.5, "elinewidth": 1.3, "capsize": 2, "color": STYLES[name].color, **MARKS[mode]}
-            mean = draw_interval(ax, height, of_seeds(rules[name], mode, "accuracy"), SHARE, scale=100, **mark)
+        for mode in stages_of(rules[name])[1:] if name in rules else ():
+            height, look = row + {"offline": -0.17, "online": 0.17}[mode], figures.MARKS[mode]
+            mark = {"markersize": 5.5, "elinewidth": 1.3, "capsize": 2, "color": STYLES[name].color, **look}
+            numbers = of_seeds(rules[name], mode, "accuracy")
+            mean = figures.draw_interval(ax, height, numbers, tables.SHARE, scale=100, **mark)
             if _is_silent(rules[name], mode):
                 ax.text(mean + 3, height, "silent", va="center", fontsize="x-small")
-    ax.set_xlim(0, 101)
-    ax.set_xlabel("test accuracy (%)")
+    ax.set(xlim=(0, 101), xlabel="test accuracy (%)")
 
 
 def draw_cosine(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
@@ -147,14 +106,12 @@ def draw_cosine(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
     for row, name in enumerate(names):
         stages = ("initial", stages_of(rules[name])[1]) if name in rules else ()
         for column, (mode, layer) in enumerate((mode, layer) for mode in stages for layer in layers):
-            cosine, _, _ = interval(of_seeds(rules[name], mode, "cosine", layer), BOUNDS["cosine"])
-            cells[row, column] = np.nan if cosine is None else cosine
-    ax.imshow(np.clip(cells, 0, 1), cmap="cividis", vmin=0, vmax=1, aspect="auto")
+            cells[row, column] = tables.mean_or_nan(of_seeds(rules[name], mode, "cosine", layer))
+    figures.draw_colors(ax, cells, (0, 1))
     ax.grid(visible=False)
-    look = {"ha": "center", "va": "center", "fontsize": "x-small"}
     for (row, column), cosine in np.ndenumerate(cells):
         text = "" if np.isnan(cosine) else f"{cosine:.2f}"
-        ax.text(column, row, text, color="white" if cosine < 0.5 else "black", **look)
+        ax.text(column, row, text, va="center", fontsize="x-small", **figures.on_color(cosine, (0, 1)))
     ax.axvline(len(layers) - 0.5, color="white", linewidth=5)
     ax.set_xticks(range(2 * len(layers)), 2 * [*layers[:-1], "out"])
     ax.tick_params(axis="x", length=0)
@@ -167,28 +124,28 @@ def draw_cosine(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
 
 def draw_cost(data: Data) -> Figure:
     """Draw the time and memory of each rule, both on a logarithmic axis."""
-    check_given("rules_table_cost", "costs", data.costs)
+    figures.check_given("rules_table_cost", "costs", data.costs)
     names = [name for name in RULES if any(name in cost["rules"] for cost in data.costs)]
-    figure, axes = panels(1, 2, (4.5, 0.3 * len(names)), (0, 1.9), sharey=True)
+    figure, axes = figures.panels(1, 2, (4.5, 0.3 * len(names)), (0, 1.9), sharey=True)
     (times, memory), looks = axes[0], []
     for number, cost in enumerate(data.costs):
         bptt = cost["rules"]["bptt"]["milliseconds"]
         shift = 0.3 * (number / max(1, len(data.costs) - 1) - 0.5) * (len(data.costs) > 1)
         mark = {"linestyle": "", "markersize": 6, **TASK_MARKS[number]}
         for name, entry in cost["rules"].items():
-            place = {"color": STYLES[name].color, **mark}
-            height = names.index(name) + shift
-            draw_interval(times, height, ratios(entry["milliseconds"], bptt), TIMES, elinewidth=1, **place)
+            place, height = {"color": STYLES[name].color, **mark}, names.index(name) + shift
+            ratios = tables.ratios(entry["milliseconds"], bptt)
+            figures.draw_interval(times, height, ratios, tables.POSITIVE, elinewidth=1, **place)
             memory.plot(entry["temporary_bytes"] / 1024, height, **place)
         label = f"{_name(cost['config']).replace(chr(10), ', ')}: BPTT takes {np.median(bptt):.2g} ms"
-        looks.append({"color": NO_RULE, "label": label, **mark})
+        looks.append({"color": figures.NO_RULE, "label": label, **mark})
     times.axvline(1, color="0.4", linestyle=":")
     times.set_xlabel("time of a gradient / that of BPTT")
     memory.set_xlabel("temporaries (KiB)")
     for ax in axes[0]:
-        log_axis(ax)
-        name_rows(ax, [RULES[name].title for name in names], striped=True)
-    legend_of(figure, looks, 1)
+        figures.log_axis(ax)
+        figures.name_rows(ax, [RULES[name].title for name in names], striped=True)
+    figures.legend_of(figure, looks, 1)
     return figure
 
 
@@ -198,21 +155,16 @@ def _is_silent(result: dict[str, Any], mode: str) -> bool:
 
 
 def _name(config: dict[str, Any]) -> str:
-    return f"{config['dataset'].capitalize()}, {config['code']} code\n{network(config)}, T = {config['n_steps']}"
-
-
-def curves_of(data: Data) -> list[Curve]:
-    """The trials of each task, way of updating and rule."""
-    return [
-        Curve(task, mode, rule, look_of(rule), trials)
-        for task, rules in data.tasks.items()
-        for rule, result in rules.items()
-        for mode, trials in result["trials"].items()
-    ]
+    net = f"{tables.network(config)}, T = {config['n_steps']}"
+    return f"{config['dataset'].capitalize()}, {config['code']} code\n{net}"
 
 
 FIGURES = {
-    "rules_table": Plot(COLUMNS, table_rows, draw),
-    "rules_table_cost": Plot(COST_COLUMNS, cost_rows, draw_cost),
-    "rules_table_rates": rate_curves.plot("rules_table_rates", ["task", "mode", "rule"], curves_of),
+    "rules_table": figures.Plot(COLUMNS, table_rows, draw),
+    "rules_table_cost": figures.Plot(["task", "rule", *tables.OF_COST], cost_rows, draw_cost),
+    "rules_table_rates": rate_curves.plot(
+        "rules_table_rates",
+        ["task", "mode", "rule"],
+        lambda data: rate_curves.of_rules(data.tasks, lambda result: result["trials"]),
+    ),
 }

@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common.figures import Plot
+from experiments.common import figures
 from slax_neurons import NEURONS
 from slax_viz import plot_membrane
 
@@ -76,4 +76,4 @@ def draw_neuron(axes: list[Axes], result: dict[str, Any]) -> None:
         ax.set_xlim(0, config["n_steps"])
 
 
-FIGURES = {"step_response": Plot(TABLE, table_rows, draw)}
+FIGURES = {"step_response": figures.Plot(TABLE, table_rows, draw)}

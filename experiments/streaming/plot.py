@@ -8,32 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.common import rate_curves
-from experiments.common.figures import (
-    SUMMARY,
-    Plot,
-    Results,
-    by_task_and_rule,
-    draw_interval,
-    interval,
-    legend_of,
-    log_axis,
-    look_of,
-    panels,
-    summary,
-    write_note,
-)
-from slax_rules import RULES
+from experiments.common import figures, rate_curves, tables
 
-COLUMNS = ["task", "rule", "quantity", *SUMMARY, "seeds"]
+COLUMNS = ["task", "rule", "quantity", *tables.OF_SEEDS]
 NEAR = 0.05  # the accuracy has recovered when it is this close to the end of the segment
 PARTS = 10  # of a segment, in which accuracies are means
-SHARE = (0.0, 1.0)
 
-
-def prepare(results: list[dict[str, Any]]) -> Results:
-    """The results of each task by rule."""
-    return by_task_and_rule(results)
+prepare = tables.by_task_and_rule
 
 
 def segments(result: dict[str, Any]) -> np.ndarray:
@@ -60,39 +41,35 @@ def quantities(result: dict[str, Any]) -> dict[str, tuple[list[float], tuple[flo
     segment, the samples until it has recovered, and the memory."""
     right, config = segments(result), result["config"]
     return {
-        "accuracy": (right.mean(axis=(1, 2)).tolist(), SHARE),
-        "early": (right[:, :, : config["ends"]].mean(axis=(1, 2)).tolist(), SHARE),
-        "late": (right[:, :, -config["ends"] :].mean(axis=(1, 2)).tolist(), SHARE),
+        "accuracy": (right.mean(axis=(1, 2)).tolist(), tables.SHARE),
+        "early": (right[:, :, : config["ends"]].mean(axis=(1, 2)).tolist(), tables.SHARE),
+        "late": (right[:, :, -config["ends"] :].mean(axis=(1, 2)).tolist(), tables.SHARE),
         "recovery": (recovery(result), (0.0, float(config["segment"]))),
-        "bytes": ([float(result["bytes"])] * config["seeds"], (0.0, float("inf"))),
+        "bytes": ([float(result["bytes"])] * config["seeds"], tables.POSITIVE),
     }
 
 
-def rows(tasks: Results) -> Iterator[list[Any]]:
-    for task, rules in tasks.items():
-        for rule, result in rules.items():
-            for quantity, (numbers, bounds) in quantities(result).items():
-                yield [task, rule, quantity, *summary(numbers, bounds), len(numbers)]
+def rows(tasks: tables.Results) -> Iterator[list[Any]]:
+    for task, rule, result in tables.each(tasks):
+        for quantity, (numbers, bounds) in quantities(result).items():
+            yield [task, rule, quantity, *tables.of_seeds(numbers, bounds)]
 
 
-def draw(tasks: Results) -> Figure:
+def draw(tasks: tables.Results) -> Figure:
     """Draw a row for each task: the accuracy within a segment, and accuracy and recovery against memory."""
-    figure, axes = panels(len(tasks), 3, (13 / 3, 3.1), (0, 1.2))
+    figure, axes = figures.panels(len(tasks), 3, (13 / 3, 3.1), (0, 1.2))
     for (task, rules), (within, accuracy, recovered) in zip(tasks.items(), axes, strict=True):
         draw_within(within, rules)
-        within.set_title(title(task, next(iter(rules.values()))["config"]), fontsize="small")
+        within.set_title(title(task, tables.config_of(rules)), fontsize="small")
         draw_against_memory(accuracy, rules, "accuracy", "accuracy of all predictions (%)")
         draw_against_memory(recovered, rules, "recovery", "samples until recovered")
-    shown = [rule for rule in RULES if any(rule in rules for rules in tasks.values())]
-    legend_of(figure, map(look_of, shown), 5)
-    config = next(iter(next(iter(tasks.values())).values()))["config"]
-    write_note(
+    figures.legend_of(figure, map(figures.look_of, tables.rules_of(tasks)), 5)
+    return figures.with_note(
         figure,
-        f"means of {config['seeds']} seeds and their 95 % intervals, without the first segment; recovered: within "
-        f"{100 * NEAR:.0f} % of the accuracy in the last tenth of the segment; memory: counted, in addition to parameters and "
-        "optimizer",
+        f"means of {tables.config_of(rules)['seeds']} seeds and their 95 % intervals, without the first segment; recovered: "
+        f"within {100 * NEAR:.0f} % of the accuracy in the last tenth of the segment; memory: counted, in addition to "
+        "parameters and optimizer",
     )
-    return figure
 
 
 def title(task: str, config: dict[str, Any]) -> str:
@@ -109,36 +86,23 @@ def draw_within(ax: Axes, rules: dict[str, dict[str, Any]]) -> None:
     for rule, result in rules.items():
         curves, config = curve(result), result["config"]
         places = (np.arange(PARTS) + 0.5) * config["segment"] / PARTS
-        ends = np.array([interval(numbers, SHARE) for numbers in curves.T.tolist()], float)
-        look = look_of(rule)
+        ends = np.array([tables.interval(numbers, tables.SHARE) for numbers in curves.T.tolist()], float)
+        look = figures.look_of(rule)
         ax.plot(places, 100 * ends[:, 0], markersize=3.5, linewidth=1.2, **look)
         if len(curves) > 1:
             ax.fill_between(places, 100 * ends[:, 1], 100 * ends[:, 2], color=look["color"], alpha=0.15, linewidth=0)
-    ax.set_xlabel("samples since the change")
-    ax.set_ylabel("accuracy (%)")
+    ax.set(xlabel="samples since the change", ylabel="accuracy (%)")
 
 
 def draw_against_memory(ax: Axes, rules: dict[str, dict[str, Any]], quantity: str, label: str) -> None:
     for rule, result in rules.items():
-        scale = 100 if quantity == "accuracy" else 1
-        draw_interval(
-            ax, result["bytes"] / 1000, *quantities(result)[quantity], scale=scale, upright=True, **look_of(rule)
-        )
-    log_axis(ax)
-    ax.set_xlabel("memory for a stream (kB)")
-    ax.set_ylabel(label)
-
-
-def curves(tasks: Results) -> list[rate_curves.Curve]:
-    """The trials of each task and rule."""
-    return [
-        rate_curves.Curve(task, "", rule, look_of(rule), result["trials"])
-        for task, rules in tasks.items()
-        for rule, result in rules.items()
-    ]
+        look = figures.look_of(rule) | {"scale": 100 if quantity == "accuracy" else 1, "upright": True}
+        figures.draw_interval(ax, result["bytes"] / 1000, *quantities(result)[quantity], **look)
+    figures.log_axis(ax)
+    ax.set(xlabel="memory for a stream (kB)", ylabel=label)
 
 
 FIGURES = {
-    "streaming": Plot(COLUMNS, rows, draw),
-    "streaming_rates": rate_curves.plot("streaming_rates", ["task", "rule"], curves),
+    "streaming": figures.Plot(COLUMNS, rows, draw),
+    "streaming_rates": rate_curves.plot("streaming_rates", ["task", "rule"], rate_curves.of_rules),
 }

@@ -3,8 +3,6 @@
 Times are compared round by round. The tables also list contenders without a time, with the reason.
 """
 
-import csv
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,18 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from experiments.common.figures import (
-    Plot,
-    draw_interval,
-    legend_of,
-    log_axis,
-    name_rows,
-    panels,
-    ratio_columns,
-    ratio_interval,
-    ratio_summary,
-    write_note,
-)
+from experiments.common import figures, tables
 from experiments.common.styles import STYLES
 from experiments.throughput.libraries import LIBRARIES, published_library, row_label, rule_label, rule_of
 
@@ -37,10 +24,10 @@ COLUMNS = [
     *("first_step_seconds", "process_growth_bytes", "temporary_bytes", "device_peak_bytes"),
     *("equation", "differs", "reason"),
 ]
-RATIO_COLUMNS = ["peer", "variant", *SIZE, *ratio_columns("ratio"), "rounds", "rank", "reason"]
-RULE_COLUMNS = ["library", "rule", "variant", *SIZE, "seconds", *ratio_columns("times_bptt"), "rounds", "reason"]
+RATIO_COLUMNS = ["peer", "variant", *SIZE, *tables.ratio_columns("ratio"), "rounds", "rank", "reason"]
+RULE_COLUMNS = ["library", "rule", "variant", *SIZE, "seconds", *tables.ratio_columns("times_bptt"), "rounds", "reason"]
 PUBLISHED = Path(__file__).with_name("published.csv")
-
+NOT_GIVEN = "No result of the benchmark {} was given."
 
 Results = list[dict[str, Any]]
 
@@ -56,11 +43,21 @@ class Data(NamedTuple):
 def prepare(results: list[dict[str, Any]]) -> Data:
     """The results by benchmark, with the published times."""
     bptt, rules = ([r for r in results if r["config"]["benchmark"] == name] for name in ("bptt", "rules"))
-    return Data(bptt, rules, list(csv.DictReader(PUBLISHED.read_text(encoding="utf-8").splitlines())))
+    return Data(bptt, rules, tables.rows_of_csv(PUBLISHED))
 
 
 def size_of(config: dict[str, Any]) -> list[Any]:
     return [config[name] for name in ("size", "batch", "dtype", "steps")]
+
+
+def records_of(results: Results) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each result with each of its records."""
+    return ((result, record) for result in results for record in result["records"])
+
+
+def contenders(results: Results) -> list[str]:
+    """The names of all contenders, in the order of the results."""
+    return list(dict.fromkeys(record["name"] for _, record in records_of(results)))
 
 
 def names_of(record: dict[str, Any]) -> tuple[str, str]:
@@ -91,19 +88,18 @@ def rows(data: Data) -> Iterator[list[Any]]:
 
 
 def measured_rows(results: Results) -> Iterator[list[Any]]:
-    for result in results:
-        for record in result["records"]:
-            times = times_of(record)
-            quartiles = [float(np.quantile(times, share)) for share in (0.5, 0.25, 0.75)] if times else [None] * 3
-            neuron = record["neuron"] or {"equation": "", "differs": ""}
-            device = record.get("device") or ""
-            device = f"{device}: {result['record']['machine']}" if device == "cpu" else device
-            yield [
-                *("measured", device, *names_of(record), *size_of(result["config"])),
-                *(*quartiles, min(times, default=None), len(times)),
-                *(record.get(name) for name in ("first_call", "memory_growth", "temporaries", "peak_device_bytes")),
-                *(neuron["equation"], neuron["differs"], reason_of(record)),
-            ]
+    for result, record in records_of(results):
+        times = times_of(record)
+        quartiles = [float(np.quantile(times, share)) for share in (0.5, 0.25, 0.75)] if times else [None] * 3
+        neuron = record["neuron"] or {"equation": "", "differs": ""}
+        device = record.get("device") or ""
+        device = f"{device}: {result['record']['machine']}" if device == "cpu" else device
+        yield [
+            *("measured", device, *names_of(record), *size_of(result["config"])),
+            *(*quartiles, min(times, default=None), len(times)),
+            *(record.get(name) for name in ("first_call", "memory_growth", "temporaries", "peak_device_bytes")),
+            *(neuron["equation"], neuron["differs"], reason_of(record)),
+        ]
 
 
 def published_rows(published: list[dict[str, str]]) -> Iterator[list[Any]]:
@@ -120,7 +116,7 @@ def ratio_rows(data: Data) -> Iterator[list[Any]]:
         ours, ranks = by_name(result).get(OURS), ranks_of(result)
         for record in result["records"]:
             ratios = ratios_of(record, ours)
-            cells = [*ratio_summary(ratios), len(ratios), ranks[record["name"]]]
+            cells = [*tables.ratio_summary(ratios), len(ratios), ranks[record["name"]]]
             yield [*names_of(record), *size_of(result["config"]), *cells, reason_of(record)]
 
 
@@ -131,7 +127,7 @@ def rule_rows(data: Data) -> Iterator[list[Any]]:
             (library, variant), times, ratios = names_of(record), times_of(record), ratios_of(record, bptt)
             start = [library, rule_of(record["name"]), variant, *size_of(result["config"])]
             median = float(np.median(times)) if times else None
-            yield [*start, median, *ratio_summary(ratios), len(ratios), reason_of(record)]
+            yield [*start, median, *tables.ratio_summary(ratios), len(ratios), reason_of(record)]
 
 
 def by_name(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -147,11 +143,9 @@ def ranks_of(result: dict[str, Any]) -> dict[str, int]:
         return float(np.log(medians).mean())
 
     ranks: dict[str, int] = {}
-    ranked: Counter[str] = Counter()
     for record in sorted(result["records"], key=time):
         library = names_of(record)[0]
-        ranked[library] += 1
-        ranks[record["name"]] = ranked[library]
+        ranks[record["name"]] = 1 + sum(other.partition(":")[0] == library for other in ranks)
     return ranks
 
 
@@ -165,10 +159,10 @@ def main_line(results: Results) -> Results:
 def draw(data: Data) -> Figure:
     """Draw times against the number of units, as measured here and as published for each device."""
     if not data.bptt:
-        return without("bptt")
+        return figures.placeholder(NOT_GIVEN.format("bptt"))
     line, published = main_line(data.bptt), data.published
     devices = list(dict.fromkeys(row["device"] for row in published))
-    figure, axes = panels(1, len(devices) + 1, (3.1, 6.4), (0.6, 0), sharey=True)
+    figure, axes = figures.panels(1, len(devices) + 1, (3.1, 6.4), (0.6, 0), sharey=True)
     (measured, *others), config = axes[0], line[0]["config"]
     drawn = [draw_measured(measured, line)]
     measured.set_title(f"measured: {_device(line)}\nB = {config['batch']}, {config['dtype']}")
@@ -186,28 +180,19 @@ def draw(data: Data) -> Figure:
         ax.grid(axis="y", color="0.9")
     measured.set_ylabel(f"forward and backward pass, T = {config['steps']} (s)")
     present = [library for name, library in LIBRARIES.items() if any(name in names for names in drawn)]
-    legend_of(figure, [{"label": library.title, **library.mark} for library in present], 5)
+    figures.legend_of(figure, [{"label": library.title, **library.mark} for library in present], 5)
     text = "measured: median, bars from the first to the third quartile; other libraries in their fastest form at each size; "
     text += "an x at the top: failed, as published"
     missing = not_timed(line)
-    write_note(figure, f"{text}\nnot timed, for reasons in the table: {missing}" if missing else text)
-    return figure
-
-
-def without(benchmark: str) -> Figure:
-    """A placeholder for a figure whose results were not given."""
-    figure = plt.figure(figsize=(6.4, 1.6))
-    figure.text(0.5, 0.5, f"No result of the benchmark {benchmark} was given.", ha="center", va="center")
-    return figure
+    return figures.with_note(figure, f"{text}\nnot timed, for reasons in the table: {missing}" if missing else text)
 
 
 def not_timed(line: Results) -> str:
     """The libraries that were not timed at all sizes, with the sizes if they were timed at others."""
     sizes: dict[str, list[int]] = {}
-    for result in line:
-        for record in result["records"]:
-            if reason_of(record):
-                sizes.setdefault(record["name"], []).append(result["config"]["size"])
+    for result, record in records_of(line):
+        if reason_of(record):
+            sizes.setdefault(record["name"], []).append(result["config"]["size"])
     told: dict[str, None] = {}
     for name, missing in sizes.items():
         everywhere = len(missing) == sum(name in by_name(result) for result in line)
@@ -242,15 +227,14 @@ def draw_published(ax: Axes, published: list[dict[str, str]]) -> list[str]:
     drawn, failed = [], 0
     for name in dict.fromkeys(row["framework"] for row in published):
         library = published_library(name, published[0]["device"])
-        found = [row for row in published if row["framework"] == name]
-        numbers = [(int(row["n_neurons"]), row["seconds_forward_backward"]) for row in found]
-        timed = [(size, float(seconds)) for size, seconds in numbers if seconds]
-        ax.plot(*np.transpose(timed) if timed else ([], []), linewidth=1.2, **LIBRARIES[library].mark)
-        cross = {"marker": "x", "linestyle": "", "color": LIBRARIES[library].mark["color"], "markersize": 6}
-        sizes = [size for size, seconds in numbers if not seconds]
-        if sizes:
-            places = [1.0 - 0.03 * (failed % 6)] * len(sizes)
-            ax.plot(sizes, places, transform=ax.get_xaxis_transform(), clip_on=False, **cross)
+        numbers = [
+            (int(row["n_neurons"]), row["seconds_forward_backward"]) for row in published if row["framework"] == name
+        ]
+        timed, mark = [(size, float(seconds)) for size, seconds in numbers if seconds], LIBRARIES[library].mark
+        ax.plot(*np.transpose(timed) if timed else ([], []), linewidth=1.2, **mark)
+        if sizes := [size for size, seconds in numbers if not seconds]:
+            look = {"color": mark["color"], "markersize": 6, "transform": ax.get_xaxis_transform(), "clip_on": False}
+            ax.plot(sizes, [1.0 - 0.03 * (failed % 6)] * len(sizes), "x", **look)
             failed += 1
         drawn.append(library)
     return drawn
@@ -260,10 +244,10 @@ def draw_speedup(data: Data) -> Figure:
     """Draw a row for each peer: its time over ours, with a mark for each workload; matrix products show a share of our time."""
     results = data.bptt
     if not results:
-        return without("bptt")
-    names = list(dict.fromkeys(record["name"] for result in results for record in result["records"]))
+        return figures.placeholder(NOT_GIVEN.format("bptt"))
+    names = contenders(results)
     names.remove(OURS)
-    figure, ((ax,),) = panels(1, 1, (9.6, 0.42 * len(names)), (0, 2.2))
+    figure, ((ax,),) = figures.panels(1, 1, (9.6, 0.42 * len(names)), (0, 2.2))
     reasons: dict[str, str] = {}
     shades = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(results)))
     marks = []
@@ -274,24 +258,24 @@ def draw_speedup(data: Data) -> Figure:
         for row, name in enumerate(names):
             ratios = ratios_of(records[name], records.get(OURS)) if name in records else []
             height = row + 0.6 * ((number + 0.5) / len(results) - 0.5)
-            draw_interval(ax, height, ratios, geometric=True, elinewidth=1, **mark)
+            figures.draw_interval(ax, height, ratios, geometric=True, elinewidth=1, **mark)
             if name in records and is_shipped(records[name]):
                 ax.plot(records[name]["shipped"], height, fillstyle="none", **mark)
             elif name in records and not ratios:
                 reasons.setdefault(name, reason_of(records[name]))
-    every = [record for result in results for record in result["records"]]
+    every = [record for _, record in records_of(results)]
     drawn = {record["name"] for record in every if times_of(record) or is_shipped(record)}
-    look = {"color": "0.35", "fontsize": "x-small", "va": "center", "bbox": {"facecolor": "white", "linewidth": 0}}
+    look = {"color": "0.35", "fontsize": "x-small", "bbox": {"facecolor": "white", "linewidth": 0}}
     for row, name in enumerate(names):
         if name not in drawn:
-            ax.text(0.02, row, _why(reasons.get(name, "")), transform=ax.get_yaxis_transform(), **look)
+            figures.write_in_row(ax, row, _why(reasons.get(name, "")), 0.02, **look)
     ax.axvline(1, color="0.4", linestyle=":")
-    log_axis(ax)
-    name_rows(ax, [row_label(name, names) for name in names], striped=True)
+    figures.log_axis(ax)
+    figures.name_rows(ax, [row_label(name, names) for name in names], striped=True)
     ax.set_xlabel("time / time of slax, here, in the same round: geometric mean, 95 % interval over rounds")
-    legend_of(figure, marks, 3)
+    figures.legend_of(figure, marks, 3)
     if any(map(is_shipped, every)):
-        write_note(figure, "open marks: not run here, from the shipped results of the scale full")
+        figures.with_note(figure, "open marks: not run here, from the shipped results of the scale full")
     return figure
 
 
@@ -304,42 +288,38 @@ def draw_rules(data: Data) -> Figure:
     """Draw a panel for each workload: the time of each rule's gradient, here and elsewhere, relative to BPTT here."""
     results = data.rules
     if not results:
-        return without("rules")
-    names = list(dict.fromkeys(record["name"] for result in results for record in result["records"]))
-    figure, axes = panels(1, len(results), (5.2, 0.36 * len(names)), (3.2, 1.6), sharey=True)
+        return figures.placeholder(NOT_GIVEN.format("rules"))
+    names = contenders(results)
+    figure, axes = figures.panels(1, len(results), (5.2, 0.36 * len(names)), (3.2, 1.6), sharey=True)
     for ax, result in zip(axes[0], results, strict=True):
         records = by_name(result)
         for row, name in enumerate(names):
-            mean, low, high = ratio_interval(ratios_of(records[name], records.get(BPTT)))
-            if is_shipped(records[name]):
-                look = {"color": "white", "edgecolor": STYLES[rule_of(name)].color, "hatch": "///", "linewidth": 0.7}
-                ax.barh(row, records[name]["shipped"], zorder=2, **look)
-                continue
-            if mean is None:
-                ax.text(1.05, row, _why(reason_of(records[name])), va="center", color="0.35", fontsize="x-small")
-                continue
-            ends = None if low is None else [[mean - low], [high - mean]]
-            look = {"hatch": "" if name.startswith("slax:") else "///", "edgecolor": "black", "linewidth": 0.7}
-            ax.barh(row, mean, color=STYLES[rule_of(name)].color, xerr=ends, zorder=2, **look)
+            record, color = records[name], STYLES[rule_of(name)].color
+            mean, low, high = tables.ratio_interval(ratios_of(record, records.get(BPTT)))
+            look = {"hatch": "" if name.startswith("slax:") else "///", "linewidth": 0.7, "zorder": 2}
+            if is_shipped(record):
+                ax.barh(row, record["shipped"], color="white", edgecolor=color, **look | {"hatch": "///"})
+            elif mean is None:
+                ax.text(1.05, row, _why(reason_of(record)), va="center", color="0.35", fontsize="x-small")
+            else:
+                ends = None if low is None else [[mean - low], [high - mean]]
+                ax.barh(row, mean, color=color, edgecolor="black", xerr=ends, **look)
         ax.axvline(1, color="0.4", linestyle=":", zorder=3)
-        log_axis(ax)
-        name_rows(ax, [rule_label(name) for name in names])
+        figures.log_axis(ax)
+        figures.name_rows(ax, [rule_label(name) for name in names])
         ax.set_title("N = {}, B = {}, {}, T = {}".format(*size_of(result["config"])))
         ax.set_xlabel("time of a gradient / BPTT, here")
     text = "hatched: other libraries; white: not run here, from the shipped results; lines: 95 % interval over rounds"
-    write_note(figure, f"{text}\na name is not always one rule, see benchmarks/README.md")
-    return figure
+    return figures.with_note(figure, f"{text}\na name is not always one rule, see benchmarks/README.md")
 
 
 def _device(results: Results) -> str:
     """The device that the contenders name, or the processor of the machine."""
-    named = {record["device"] for result in results for record in result["records"] if record.get("device")}
-    return ", ".join(sorted(named)) if named and named != {"cpu"} else f"CPU, {_processor(results)}"
-
-
-def _processor(results: Results) -> str:
-    machine = results[0]["record"]["machine"]
-    return machine.split(maxsplit=2)[-1].replace("(R)", "").replace("(TM)", "")[:22]
+    named = {record["device"] for _, record in records_of(results) if record.get("device")}
+    if named - {"cpu"}:
+        return ", ".join(sorted(named))
+    processor = results[0]["record"]["machine"].split(maxsplit=2)[-1]
+    return f"CPU, {processor.replace('(R)', '').replace('(TM)', '')[:22]}"
 
 
 def _why(reason: str) -> str:
@@ -349,7 +329,7 @@ def _why(reason: str) -> str:
 
 
 FIGURES = {
-    "throughput": Plot(COLUMNS, rows, draw),
-    "throughput_speedup": Plot(RATIO_COLUMNS, ratio_rows, draw_speedup),
-    "throughput_rules": Plot(RULE_COLUMNS, rule_rows, draw_rules),
+    "throughput": figures.Plot(COLUMNS, rows, draw),
+    "throughput_speedup": figures.Plot(RATIO_COLUMNS, ratio_rows, draw_speedup),
+    "throughput_rules": figures.Plot(RULE_COLUMNS, rule_rows, draw_rules),
 }

@@ -8,8 +8,8 @@ import jax
 import pytest
 
 from experiments import plot
-from experiments.common.figures import write_table
 from experiments.common.job import figures_of, jobs_of
+from experiments.common.tables import write_table
 
 
 @pytest.fixture(autouse=True, scope="module")

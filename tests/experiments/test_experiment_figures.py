@@ -6,20 +6,11 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
-from experiments.common.figures import (
-    SUMMARY,
-    count,
-    draw_interval,
-    in_full,
-    interval,
-    plot_seed_intervals,
-    ratio_interval,
-    summary,
-    summary_columns,
-)
+from experiments.common.figures import draw_interval, plot_seed_intervals
 from experiments.common.job import experiment_names
 from experiments.common.labels import hidden_labels
 from experiments.common.styles import STYLES
+from experiments.common.tables import SUMMARY, count, in_full, interval, ratio_interval, summary, summary_columns
 from slax_rules import RULES
 from slax_viz import mean_interval, style
 

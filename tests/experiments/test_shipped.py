@@ -9,7 +9,7 @@ import pytest
 
 from experiments import shipped
 from experiments.common.job import ARRAYS, NUMBERS, Job
-from experiments.common.products import result_product
+from experiments.common.products import STORE, result_product
 from experiments.common.records import digest_of, read_record, seal_and_write, state_of, write_record
 
 
@@ -149,7 +149,7 @@ def test_archive_is_the_one_in_the_store_that_its_pointer_names(tmp_path, monkey
         "outs: [{md5: 0cc175b9c0f1b6a831c399e269772661, path: full.tar.xz}]\n"
     )  # of the letter a
     assert shipped.archive() is None
-    stored = tmp_path / shipped.STORE / "0c/c175b9c0f1b6a831c399e269772661"
+    stored = tmp_path / STORE / "0c/c175b9c0f1b6a831c399e269772661"
     stored.parent.mkdir(parents=True)
     stored.write_text("a")
     assert shipped.archive().read_text() == "a"

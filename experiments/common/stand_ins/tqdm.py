@@ -1,7 +1,7 @@
 """A stand-in for tqdm where it is missing: the same loops without a progress bar."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 
@@ -19,13 +19,8 @@ class tqdm:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def update(self, _: float = 1) -> None: ...
-
-    def set_postfix(self, *_: Any, **__: Any) -> None: ...
-
-    def set_postfix_str(self, _: str) -> None: ...
-
-    def close(self) -> None: ...
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_, **__: None
 
 
 sys.modules["tqdm.auto"] = sys.modules[__name__]

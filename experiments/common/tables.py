@@ -1,0 +1,175 @@
+"""The order of results, and the cells of tables: means over seeds with their intervals, and the numbers themselves."""
+
+import csv
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from slax_rules import RULES
+from slax_viz import mean_interval
+
+Results = dict[str, dict[str, dict[str, Any]]]
+Bounds = tuple[float, float]
+
+ANY, POSITIVE, SHARE, COSINE = (-math.inf, math.inf), (0.0, math.inf), (0.0, 1.0), (-1.0, 1.0)  # bounds of numbers
+SUMMARY = ("mean", "low", "high", "values")  # the columns of a `summary`
+OF_SEEDS = (*SUMMARY, "seeds")  # the columns of `of_seeds`
+
+
+def spoken(name: str) -> str:
+    """The name of a task in a title."""
+    return name.replace("_", " ").capitalize()
+
+
+def network(config: dict[str, Any]) -> str:
+    """The sizes of the layers: "64-128-10"."""
+    return "-".join(map(str, config["layers"]))
+
+
+def title_of(config: dict[str, Any]) -> str:
+    """The task, and below it its network and the length of its sequences."""
+    return f"{spoken(config['task'])}\n{network(config)}, T = {config['n_steps']}"
+
+
+def randman(config: dict[str, Any]) -> str:
+    """The same of an experiment on Randman, in one line, with its code."""
+    return f"Randman, {config['code']} code, {network(config)}, T = {config['n_steps']}"
+
+
+def numbers_of_seeds(results: Iterable[dict[str, Any]]) -> str:
+    """The numbers of seeds that occur: "3", or "3, 20"."""
+    return ", ".join(map(str, sorted({len(result["seeds"]) for result in results})))
+
+
+def rows_of_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a table that comes with an experiment, such as published.csv."""
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+def by_task_and_rule(results: Iterable[dict[str, Any]]) -> Results:
+    """The results of each task by rule, in the order of the table of rules."""
+    order = list(RULES)
+    tasks: Results = {}
+    for result in sorted(results, key=lambda result: order.index(result["config"]["rule"])):
+        task, rule = (result["config"][name] for name in ("task", "rule"))
+        if rule in tasks.get(task, {}):
+            raise SystemExit(f"Got two results of the task {task} and the rule {rule}, expected one of each.")
+        tasks.setdefault(task, {})[rule] = result
+    return {task: tasks[task] for task in sorted(tasks)}
+
+
+def each(tasks: Results) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Each task, rule and result."""
+    return ((task, rule, result) for task, rules in tasks.items() for rule, result in rules.items())
+
+
+def rules_of(tasks: Results) -> list[str]:
+    """The rules that some task has a result of, in the order of the table of rules."""
+    return [rule for rule in RULES if any(rule in rules for rules in tasks.values())]
+
+
+def config_of(rules: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
+    """The configuration of the first of some results."""
+    config: dict[str, Any] = next(iter(rules.values()))["config"]
+    return config
+
+
+def spikes_of(seeds: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
+    """The spikes per step and neuron of each layer, as `spikes_1`, with a number for each seed."""
+    return {f"spikes_{layer}": [seed["spikes"][layer] for seed in seeds] for layer in seeds[0]["spikes"]}
+
+
+def interval(numbers: Sequence[float | None], bounds: Bounds) -> tuple[float | None, float | None, float | None]:
+    """The mean, and the low and high ends of its 95 % interval, without the numbers that are missing (None); None where there
+    are too few numbers."""
+    known = [number for number in numbers if number is not None]
+    if len(known) < 2:
+        return (known[0] if known else None), None, None
+    mean, low, high = (float(number) for number in mean_interval(known, bounds=bounds))
+    return mean, low, high
+
+
+def mean_or_nan(numbers: Sequence[float | None]) -> float:
+    """The mean without the numbers that are missing; NaN if all of them are."""
+    mean, _, _ = interval(numbers, ANY)
+    return math.nan if mean is None else mean
+
+
+def ratios(times: Sequence[float], reference: Sequence[float]) -> list[float]:
+    """The ratios of two times round by round, in which other load on the machine is common to both."""
+    return [time / other for time, other in zip(times, reference, strict=True)]
+
+
+def summary(numbers: Sequence[float | None], bounds: Bounds) -> list[float | str | None]:
+    """The cells of a quantity of all seeds, or of all rounds of timing: mean, ends of its interval, and the numbers themselves.
+
+    A claim that compares two quantities is judged by the differences of the numbers at the same place. A number that is missing
+    is None and keeps its place.
+
+    Args:
+        numbers: one for each seed.
+        bounds: bounds of each number.
+    """
+    return [*interval(numbers, bounds), " ".join(map(in_full, numbers))]
+
+
+def of_seeds(numbers: Sequence[float | None], bounds: Bounds) -> list[float | str | None]:
+    """The cells of `OF_SEEDS`: the summary of a quantity, and of how many seeds it is not missing."""
+    return [*summary(numbers, bounds), count(numbers)]
+
+
+def of_cost(numbers: dict[str, Any], bptt: dict[str, Any]) -> list[Any]:
+    """The cells of `OF_COST`: the times and the memory of a gradient, and both relative to those of BPTT."""
+    times, size = numbers["milliseconds"], numbers["temporary_bytes"]
+    relative = summary(ratios(times, bptt["milliseconds"]), POSITIVE)
+    return [*summary(times, POSITIVE), *relative, len(times), size, size / bptt["temporary_bytes"]]
+
+
+def ratio_interval(numbers: Sequence[float]) -> tuple[float | None, float | None, float | None]:
+    """The geometric mean of ratios of times, and the ends of its 95 % interval, which is that of their logarithms.
+
+    A mean of ratios a / b is above 1 even if a and b are times of the same program, since noise makes it so, and so is the mean
+    of b / a. The geometric mean of one is the inverse of the other.
+    """
+    mean, low, high = (None if end is None else math.exp(end) for end in interval([*map(math.log, numbers)], ANY))
+    return mean, low, high
+
+
+def ratio_summary(numbers: Sequence[float]) -> list[float | str | None]:
+    """The cells of `ratio_columns`: as in `summary`, but with the geometric mean; a claim is judged by the logarithms."""
+    return [*ratio_interval(numbers), " ".join(map(in_full, numbers)), "geometric"]
+
+
+def ratio_columns(quantity: str) -> list[str]:
+    """The columns of `ratio_summary`: `ratio`, `ratio_low`, `ratio_high`, `ratio_values` and `ratio_mean`."""
+    return [*summary_columns(quantity), f"{quantity}_mean"]
+
+
+def in_full(number: float | None) -> str:
+    """A number in seven digits, which are those of a float32; a whole number in all of its digits."""
+    if number is None:
+        return "None"
+    return f"{number:.0f}" if number == int(number) else f"{number:.7g}"
+
+
+def summary_columns(*quantities: str) -> list[str]:
+    """The columns of the summaries of several quantities: `cosine`, `cosine_low`, `cosine_high` and `cosine_values`."""
+    return [name for quantity in quantities for name in (quantity, *(f"{quantity}_{end}" for end in SUMMARY[1:]))]
+
+
+OF_COST = [*summary_columns("milliseconds", "times_bptt"), "rounds", "temporary_bytes", "bytes_times_bptt"]
+
+
+def count(numbers: Iterable[float | None]) -> int:
+    """How many of the numbers are not missing."""
+    return sum(number is not None for number in numbers)
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table with numbers to six decimal places and an empty cell for None."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(columns)
+        for row in rows:
+            table.writerow([round(cell, 6) if isinstance(cell, float) else cell for cell in row])
