@@ -1,6 +1,7 @@
 """What cannot be is an error that says what to do: one example for each."""
 
 import functools
+import inspect
 import itertools
 
 import jax
@@ -10,37 +11,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from slax_neurons import (
-    ALIF,
-    BRF,
-    IF,
-    LI,
-    LIF,
-    LTC,
-    SURROGATES,
-    AdLIF,
-    BlockDiagonal,
-    CuBaLIF,
-    Delay,
-    Dropout,
-    Edge,
-    LowRank,
-    Masked,
-    Neuron,
-    Quantized,
-    RunningNorm,
-    Standardized,
-    Surrogate,
-    Synapse,
-    Trainable,
-    complexity,
-    connect,
-    fluctuation_driven,
-    health,
-    summary,
-    time_constant,
-    unroll,
-)
+import slax_neurons as sn
+from slax_neurons import BRF, IF, LI, LIF, AdLIF, CuBaLIF, Delay, Edge, Masked, Trainable, complexity, connect, health
 from slax_neurons.building_blocks import apply_rows
 from slax_neurons.nir import Zeros, from_nir, to_nir
 
@@ -63,7 +35,7 @@ HIDDEN = linear()
 
 
 def run(model, x=X, carry=None, **options):
-    return unroll(model, model.initialize_carry(x.shape[1:]) if carry is None else carry, x, **options)
+    return sn.unroll(model, model.initialize_carry(x.shape[1:]) if carry is None else carry, x, **options)
 
 
 def pair(edges, *more, **options):
@@ -90,7 +62,7 @@ class Late(LIF):
         return membranes
 
 
-class Opaque(Neuron):
+class Opaque(sn.Neuron):
     """Its membrane cannot be told from its carry, and it spikes without a spike function."""
 
     spikes, threshold = True, 1.0
@@ -102,7 +74,7 @@ class Opaque(Neuron):
         return {"v": 0.5 * carry["v"] + inputs}, 0 * inputs
 
 
-class Own(Synapse):
+class Own(sn.Synapse):
     def __init__(self, kernel, bias=None):
         self.kernel, self.bias = nnx.Param(kernel), bias
 
@@ -111,19 +83,17 @@ class Own(Synapse):
 
 
 def init(neuron, shape=(100, N), *, rate=0.1, **options):
-    return fluctuation_driven(neuron, rate=rate, **options)(jax.random.key(0), shape)
+    return sn.fluctuation_driven(neuron, rate=rate, **options)(jax.random.key(0), shape)
 
 
 NEURONS = [
     (lambda: LIF(decay=1.0), V, r"LIF decay got 1., expected numbers inside \(0.0, 1.0\)"),
-    (lambda: LIF(decay=Trainable([0.5, np.nan])), V, "LIF decay got .*nan"),
     (lambda: LIF(decay=[0.5, 1 - 1e-9]), V, r"LIF decay got .*, which float32 rounds to a bound of \(0.0, 1.0\)"),
     (lambda: LIF(decay=Trainable(float(np.float32(0.99999994)))), V, "in the form that is trained. Use a wider"),
     (lambda: LIF(reset="soft"), V, "reset='soft', expected one of 'subtract', 'zero', 'none'"),
     (lambda: LIF(tau=1.0), TE, "unexpected keyword argument 'tau'"),
     (lambda: LIF().replace(reset="never"), V, "LIF got reset='never'"),
     (lambda: LIF().replace(tau=3.0), TE, "LIF.replace got tau, which LIF does not have, expected .*spike_fn, decay"),
-    (lambda: LIF().replace(_pytree__state=None), TE, "which LIF does not have"),
     (lambda: LIF().replace(param_dtype=jnp.float16), V, r"Make a new one: LIF\(param_dtype=...\)"),
     (lambda: BRF().replace(dt=0.1), V, r"BRF.replace got dt=0.1, .* Make a new BRF"),
     (lambda: BRF(dt=0.0), V, "BRF got dt=0.0, expected a number > 0"),
@@ -135,16 +105,14 @@ NEURONS = [
     (lambda: run(LIF(), carry=jnp.zeros((2, N))), V, r"carry of float32\[2, 4\] for a current of float32\[3, 4\]"),
     (lambda: run(LIF(), X.astype(jnp.bfloat16)), V, "param_dtype=bfloat16"),
     (lambda: LIF().membrane((jnp.ones(2),)), TE, r"carry is a tuple, .* Define LIF.membrane\(carry\)"),
-    (lambda: time_constant(20.0, dt=-1.0), V, "tau=20.0 and dt=-1.0, expected positive numbers, in the same unit"),
-    (lambda: time_constant([1.0, 1e-5], dt=1.0), V, "whose ratio leaves"),
-    (lambda: Surrogate(lambda x, w: w * x, (jnp.ones(3),)), TE, "got options .*, expected numbers|'options'"),
-    (lambda: jax.grad(Surrogate(lambda x: x.astype(jnp.bfloat16)))(1.0), TE, "expected the same shape and dtype"),
-    *((functools.partial(make, **{name: 0.0}), V, f"got {name}=0.0, expected a number > 0")
-      for make, name in ((SURROGATES[kind], option) for kind, option in (
-          ("arctan", "alpha"), ("boxcar", "width"), ("boxcar", "height"), ("fast_sigmoid", "slope"), ("gaussian", "width"),
-          ("multi_gaussian", "gamma"), ("multi_gaussian", "width"), ("multi_gaussian", "scale"), ("sigmoid", "beta"),
-          ("super_spike", "beta"), ("triangular", "height"), ("triangular", "width")))),
-    (lambda: SURROGATES["multi_gaussian"](height=-0.1), V, "height=-0.1, expected a number >= 0"),
+    (lambda: sn.time_constant(20.0, dt=-1.0), V, "tau=20.0 and dt=-1.0, expected positive numbers, in the same unit"),
+    (lambda: sn.time_constant([1.0, 1e-5], dt=1.0), V, "whose ratio leaves"),
+    (lambda: sn.Surrogate(lambda x, w: w * x, (jnp.ones(3),)), TE, "got options .*, expected numbers|'options'"),
+    (lambda: jax.grad(sn.Surrogate(lambda x: x.astype(jnp.bfloat16)))(1.0), TE, "expected the same shape and dtype"),
+    *((functools.partial(make, **{name: 0.0}), V, f"{make.__name__} got {name}=0.0, expected a number > 0")
+      for make in sn.SURROGATES.values() for name in inspect.signature(make).parameters
+      if (make, name) != (sn.multi_gaussian, "height")),
+    (lambda: sn.SURROGATES["multi_gaussian"](height=-0.1), V, "height=-0.1, expected a number >= 0"),
 ]  # fmt: skip
 
 WIRING = [
@@ -202,24 +170,23 @@ PARTS = [
     (lambda: Delay(3, 5).unroll(jnp.ones((5, B, 3)), X), V, r"inputs of shape \[3, 4\] per step, expected 3 features"),
     (lambda: Delay(N, 5).unroll(X[:4], X), V, r"a carry of float32\[4, 3, 4\] .* expected float32\[5, 3, 4\]"),
     (lambda: run(Delay(N, 5), X.astype(jnp.bfloat16)), V, "the Delay with param_dtype=bfloat16"),
-    (lambda: Dropout(1.0, rngs=RNGS), V, r"rate=1.0, expected a number in \[0, 1\)"),
-    (lambda: Dropout(0.5, mask="unit", rngs=RNGS), V, "mask='unit', expected one of 'step', 'sequence'"),
-    (lambda: BlockDiagonal(12, 7, 4, rngs=RNGS), V, "expected numbers that the number of groups divides"),
+    (lambda: sn.Dropout(1.0, rngs=RNGS), V, r"rate=1.0, expected a number in \[0, 1\)"),
+    (lambda: sn.Dropout(0.5, mask="unit", rngs=RNGS), V, "mask='unit', expected one of 'step', 'sequence'"),
+    (lambda: sn.BlockDiagonal(12, 7, 4, rngs=RNGS), V, "expected numbers that the number of groups divides"),
     (lambda: Masked(LIF(), 1), TE, r"Masked got a LIF\. Expected a Linear, a Conv without a mask, or a module"),
-    (lambda: Standardized(conv(mask=jnp.ones((3, 3, 2, 3)))), TE, "got a Conv with a mask: wrap one without it, Masked"),
+    (lambda: sn.Standardized(conv(mask=jnp.ones((3, 3, 2, 3)))), TE, "got a Conv with a mask: wrap one without it, Masked"),
     (lambda: Masked(linear(7), np.ones((4, 7))), V, r"a mask of shape \[4, 7\] for a kernel of shape \[7, 4\]"),
     (lambda: Masked.random(linear(), 0.0, rngs=RNGS), V, r"density=0\.0, expected a number in \(0, 1\]"),
-    (lambda: Standardized(linear(1)), V, "with one weight into each output, expected at least two"),
-    (lambda: Standardized(linear(), eps=0.0), V, r"Standardized got eps=0\.0, expected a number > 0"),
-    (lambda: LowRank(linear(7), 5), V, "rank=5 for a kernel of 7 by 4, expected from 1 to 4"),
-    (lambda: LowRank(Masked(linear(), np.ones((N, N))), 2), TE, r"got a Masked.*Quantized\(LowRank"),
-    (lambda: Quantized(linear(), 9), V, "bits=9, expected 2 to 8"),
-    (lambda: Quantized(linear(), 1), V, "bits=1, expected 2 to 8"),
-    (lambda: RunningNorm(linear(), momentum=1.0), V, r"momentum=1\.0, expected a number in \[0, 1\)"),
-    (lambda: RunningNorm(linear(), eps=np.nan), V, "RunningNorm got eps=nan, expected a number > 0"),
+    (lambda: sn.Standardized(linear(1)), V, "with one weight into each output, expected at least two"),
+    (lambda: sn.Standardized(linear(), eps=0.0), V, r"Standardized got eps=0\.0, expected a number > 0"),
+    (lambda: sn.LowRank(linear(7), 5), V, "rank=5 for a kernel of 7 by 4, expected from 1 to 4"),
+    (lambda: sn.LowRank(Masked(linear(), np.ones((N, N))), 2), TE, r"got a Masked.*Quantized\(LowRank"),
+    (lambda: sn.Quantized(linear(), 9), V, "bits=9, expected 2 to 8"),
+    (lambda: sn.RunningNorm(linear(), momentum=1.0), V, r"momentum=1\.0, expected a number in \[0, 1\)"),
+    (lambda: sn.RunningNorm(linear(), eps=np.nan), V, "RunningNorm got eps=nan, expected a number > 0"),
     (lambda: Own(jnp.ones((3, 3, 2, 4)))(jnp.ones((1, 5, 5, 2))), V, r"expected \[in, out\]\. A convolution names"),
     (lambda: Own(jnp.ones((3, 2)), jnp.ones(3))(jnp.ones((1, 3))), V, r"a bias of shape \[3\] .* expected \[2\], or None"),
-    (lambda: Synapse().effective(), NotImplementedError, r"Synapse has to define effective\(\)"),
+    (lambda: sn.Synapse().effective(), NotImplementedError, r"Synapse has to define effective\(\)"),
     (lambda: complexity(LIF(), X), TE, r"got LIF, expected a stack. Make one: connect\(\[...\]\)"),
     (lambda: complexity(connect([connect([nnx.GRUCell(N, 3, rngs=RNGS)])]), X), TE, "got GRUCell as module 0.0, and does"),
     (lambda: complexity(pair([Edge(1, 0, synapse=nnx.Einsum("ab,bc->ac", (N, N), rngs=RNGS))]), X), TE,
@@ -232,8 +199,8 @@ PARTS = [
     (lambda: health(connect([LIF()]), X, mask=np.ones((T, 2), bool)), V, r"a mask of bool\[5, 2\], expected bool\[5, 3\]"),
     (lambda: health(connect([LIF()]), X, mask=np.zeros((T, B), bool)), V, "a mask without a true entry"),
     (lambda: health(connect([Opaque()]), X), TE, "Opaque.replace got spike_fn, which Opaque does not have"),
-    (lambda: summary(LIF(), (B, N)), TE, "summary got LIF, expected a stack"),
-    (lambda: summary(connect([LIF()]), (N,)), V, r"an input_shape of \[4\], expected \[B, features...\], one"),
+    (lambda: sn.summary(LIF(), (B, N)), TE, "summary got LIF, expected a stack"),
+    (lambda: sn.summary(connect([LIF()]), (N,)), V, r"an input_shape of \[4\], expected \[B, features...\], one"),
     (lambda: init(LIF(), rate=1.0), V, r"rate=1.0, expected a probability per step in \(0, 1\)"),
     (lambda: init(LIF(), xi=np.nan), V, "xi=nan, expected a number > 0"),
     (lambda: init(LIF(), share=1.1), V, r"share=1.1, expected a number in \(0, 1\]"),
@@ -245,7 +212,6 @@ PARTS = [
     (lambda: init(LIF(threshold=0.0)), V, "LIF fires at rest: got a threshold of 0, expected"),
     (lambda: init(LIF(threshold=1e-4), threshold=1.0), V, "LIF fires at rest or after a current of 0.00024"),
     (lambda: init(LIF(), (5,)), V, r"a kernel of shape \(5,\), expected \[..., in, out\]"),
-    (lambda: init(LTC(N, rngs=RNGS)), TE, "got LTC, expected an element-wise neuron"),
     (lambda: init(LIF), TE, "got the class LIF"),
     (lambda: init(Opaque()), TE, "Opaque whose carry is a dict, expected an array or a NamedTuple"),
 ]  # fmt: skip
@@ -317,9 +283,9 @@ NIR = [
     (lambda: from_nir(graph({"n": lif()}), dt=0.01, integration="euler"), V, "makes no neuron with dt=0.01 and integration"),
     (lambda: from_nir(lif(), dt=1e-3), TE, r"from_nir got LIF, expected a nir\.NIRGraph"),
     (lambda: to_nir(LIF(), dt=1e-3, input_shape=(N,)), TE, "to_nir got LIF, expected a stack. Make one: connect"),
-    (written(linear(), ALIF()), TE, "Module 1 of the stack, ALIF, has no node"),
+    (written(linear(), sn.ALIF()), TE, "Module 1 of the stack, ALIF, has no node"),
     (written(linear(), connect([LIF(), jnp.tanh])), TE, "Module 1.1 .* has no node"),
-    (written(linear(), Dropout(0.5, rngs=RNGS)), TE, "Dropout, has no node"),
+    (written(linear(), sn.Dropout(0.5, rngs=RNGS)), TE, "Dropout, has no node"),
     (written(linear(), LIF(), edges=[Edge(1, 0, delay=2, synapse=linear())]), V, "1 to 0, has a delay of 2 steps"),
     (written(identity, linear(), LIF(), Zeros((N,)), LIF(), linear(), edges=[
         Edge(0, 3, synapse=linear()), Edge(4, 1, synapse=linear()), Edge(2, 5, synapse=linear())]), V, "no late edges"),
