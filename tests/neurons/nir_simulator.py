@@ -81,9 +81,6 @@ def _apply(node, x):
             return x.reshape(*x.shape[: node.start_dim + 1], -1, *x.shape[stop:])
         case "Conv1d" | "Conv2d":
             return _convolve(node, x)
-        case "AvgPool2d":
-            windows = _windows(x, node.kernel_size, node.stride, node.padding)
-            return windows.mean((-1, -2))
 
 
 def _convolve(node, x):
@@ -96,9 +93,3 @@ def _convolve(node, x):
     options = {"rhs_dilation": dilation, "feature_group_count": int(node.groups)}
     y = jax.lax.conv_general_dilated(x, node.weight, stride, padding, **options)
     return np.asarray(y) + np.reshape(node.bias, (-1, *(1,) * axes))
-
-
-def _windows(x, size, stride, padding):
-    sides = [(0, 0), (0, 0), *((int(side), int(side)) for side in padding)]
-    views = np.lib.stride_tricks.sliding_window_view(np.pad(x, sides), tuple(size), (-2, -1))
-    return views[:, :, :: int(stride[0]), :: int(stride[1])]

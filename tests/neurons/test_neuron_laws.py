@@ -13,17 +13,18 @@ from flax import nnx
 from jax.test_util import check_grads
 
 import oracle
-from slax_neurons import LTC, NEURONS, AdLIF, Parameter, Surrogate, connect, time_constant, unroll
-from stacks import gradients_of, linear, pair, worst
+from slax_neurons import LTC, NEURONS, Parameter, Surrogate, connect, time_constant, unroll
+from stacks import close, gradients_of, linear, pair, worst
 
 T, B, N = 9, 2, 3
 ADAPTIVE = {"kind": "adlif", "decay": 0.8, "adaptation_decay": 0.9, "a": 0.3, "b": 0.7, "threshold": 0.9}
+LIF = {"kind": "lif", "decay": 0.8, "threshold": 1.2}
 CUBA = {"kind": "cuba_lif", "synapse_decay": 0.6, "decay": 0.8, "threshold": 1.4}
 ALIF = {"kind": "alif", "decay": 0.85, "adaptation_decay": 0.9, "beta": 0.2, "threshold": 0.8}
 BRF = {"kind": "brf", "omega": 30.0, "b_offset": 2.0, "threshold": 0.7, "refractory_decay": 0.8}
 LAYERS = {
     "if": {"kind": "if", "threshold": 1.3},
-    "lif": {"kind": "lif", "decay": 0.8, "threshold": 1.2},
+    "lif": LIF,
     "li": {"kind": "li", "decay": 0.7},
     "cuba_lif": CUBA,
     "alif": ALIF,
@@ -31,12 +32,15 @@ LAYERS = {
     "symplectic": ADAPTIVE | {"q": 20.0},
     "brf": BRF | {"dt": 0.01},
 }
+STOPPED = {"stop_reset_gradient": True}
 RESETS = {
-    f"{kind}, {reset}, {stop}": LAYERS[kind] | {"reset": reset, "stop_reset_gradient": stop}
-    for kind, reset, stop in (
-        *(("lif", reset, stop) for reset in ("subtract", "zero", "none") for stop in (False, True)),
-        *(("cuba_lif", "zero", True), ("alif", "subtract", True), ("symplectic", "zero", False)),
-    )
+    "lif, subtract, stopped": LIF | STOPPED,
+    "lif, zero": LIF | {"reset": "zero"},
+    "lif, zero, stopped": LIF | {"reset": "zero"} | STOPPED,
+    "lif, none": LIF | {"reset": "none"},
+    "cuba_lif, zero, stopped": CUBA | {"reset": "zero"} | STOPPED,
+    "alif, stopped": ALIF | STOPPED,
+    "symplectic, zero": ADAPTIVE | {"q": 20.0, "reset": "zero"},
 }
 GAINS = {"adlif": 10.0, "symplectic": 10.0, "brf": 120.0}
 each = pytest.mark.parametrize("name", [*LAYERS, "ltc"])
@@ -105,21 +109,16 @@ def measured(name):
             gradients = {
                 name: jax.grad(functools.partial(loss, way), (0, 1, 2), has_aux=True) for name, way in ways.items()
             }
-            tangents = {name: jax.jvp(gradients[name], point, along)[1] for name in ways if name in ("steps", "scan")}
+            tangents = {
+                name: jax.jvp(gradients[name], point, along)[1] for name in ("steps", "scan") if "steps" in ways
+            }
             return {name: gradient(*point) for name, gradient in gradients.items()}, tangents
 
         return model, layers, start, *jax.tree.map(np.asarray, program(point, along))
 
 
-def close(ours, theirs, bound=1e-11):
-    pairs = list(zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True))
-    assert pairs
-    for a, b in pairs:
-        np.testing.assert_allclose(a, b, rtol=bound, atol=bound * max(1.0, float(np.abs(b).max())))
-
-
 @pytest.mark.parametrize("name", [*LAYERS, *RESETS])
-def test_states_spikes_and_gradients_are_those_of_the_oracle(name):
+def test_states_spikes_and_gradients_are_those_of_the_oracle(name, x64):
     model, layers, start, made, _ = measured(name)
     gradient, (carry, outputs) = made["scan"]
     states = np.stack(jax.tree.leaves(start), -1)
@@ -154,7 +153,7 @@ def test_every_way_to_run_and_to_differentiate_is_the_step(name):
     gradient, states = made["steps"]
     for by_reverse, found in made.values():
         close(found, states, 1e-13)
-        close(by_reverse, gradient)
+        close(by_reverse, gradient, 1e-11)
     close(tangents["scan"], tangents["steps"], 1e-9)
     assert all(leaf.any() for leaf in jax.tree.leaves((gradient, tangents["steps"][0])))
 
@@ -267,20 +266,6 @@ def test_membranes_and_their_decay(name, x64):
     close(by_state, np.full((B, N), neuron.membrane_decay), 1e-12)
     assert type(fixed.membrane_decay) is float
     assert (layer_of(name)[0].modules[1].membrane_decay is None) == (name != "if")
-
-
-def test_both_forms_of_adlif_are_stable_between_the_borders_of_the_docstring(x64):
-    """Eigenvalues of the linear recursion: those of a step without spikes."""
-    alpha, beta = 0.6, 0.9
-    options = {"decay": alpha, "adaptation_decay": beta, "threshold": 1e100, "param_dtype": jnp.float64}
-    for border in ((1 + alpha) * (1 + beta) / (1 - alpha), -(1 - beta)):
-        for factor in (0.99, 1.01):
-            c = factor * border
-            for neuron in (AdLIF(a=c, **options), AdLIF(a=c / ((1 - beta) * 20), form="symplectic", q=20.0, **options)):
-                state = type(neuron.initialize_carry((2,)))
-                after = neuron(state(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])), jnp.zeros(2))[0]
-                assert (np.abs(np.linalg.eigvals(np.stack(after))).max() > 1) == (factor > 1)
-    assert AdLIF(form="symplectic").replace(a=0.3).q == 120.0
 
 
 def test_a_change_of_parameters_shows_in_the_next_unroll_and_every_neuron_is_tried():

@@ -15,7 +15,7 @@ from flax import nnx
 from nir_simulator import simulate
 
 from slax_neurons import IF, LI, LIF, CuBaLIF, Delay, Dropout, Edge, Standardized, Trainable, connect, unroll
-from slax_neurons.nir import AvgPool2d, Flatten, Scale, SumPool2d, Zeros, from_nir, to_nir
+from slax_neurons.nir import AvgPool2d, Flatten, Scale, SumPool2d, from_nir, to_nir
 
 T, B, N, DT = 30, 3, 6, 1e-3
 RANDOM = np.random.default_rng(1)
@@ -129,7 +129,6 @@ GRAPHS = WIRED | {
     "conv2d": spatial(conv2d(stride=(2, 1), padding=(1, 0), dilation=(1, 2)), (2, 7, 6), (3, 4, 2)),
     "same": spatial(conv2d(weight=weights(3, 2, 4, 4), padding="same"), (2, 7, 6), (3, 7, 6)),
     "conv1d": spatial(nir.Conv1d(9, weights(3, 2, 3), 2, 1, 1, 1, weights(3)), (2, 9), (3, 5)),
-    "average": spatial(nir.AvgPool2d(np.array([3, 3]), np.array([1, 2]), np.array([1, 1])), (2, 8, 6), (2, 8, 3)),
     "flatten in part": spatial(nir.Flatten((2, 3, 4), 1, 2), (2, 3, 4), (2, 12)),
     "scale": spatial(nir.Scale(weights(2, 3, 4)), (2, 3, 4), (2, 3, 4)),
     # Read-outs whose gain or leak cannot go into the weights, or only into some.
@@ -229,14 +228,7 @@ MODELS = {
         inhibition(),
         [(3, 2, linear(5, 5, use_bias=False)), (1, 4, linear(9, 4)), (1, 0, linear(9, 9)), (3, 0, linear(5, 9))],
     ),
-    "residual": (6, [linear(6, 9), LIF(), linear(9, 9), LIF()], [(1, 2, identity)]),
-    "feedback without a synapse": (6, [linear(6, 9), LIF(reset="none"), linear(9, 4)], [(1, 0, identity)]),
     "synapse of two modules": (6, inhibition(), [(3, 0, nnx.Sequential(linear(5, 5), linear(5, 9)))]),
-    "two branches": (
-        6,
-        [identity, linear(6, 9), LIF(), Zeros((5,)), CuBaLIF(), linear(5, 4), LI()],
-        [(0, 3, linear(6, 5)), (2, 5, linear(9, 4))],
-    ),
 }
 
 
@@ -312,14 +304,9 @@ def test_graphs_of_other_frameworks_run_here_as_there(name):
 
 
 def test_the_package_is_there_without_nir_and_says_what_to_install():
-    program = (
-        "import sys, slax_neurons\n"
-        "assert not any(name.split('.')[0] in ('nir', 'h5py') for name in sys.modules)\n"
-        "sys.modules['nir'] = None\n"
-        "from slax_neurons.nir import from_nir\n"
-        "try:\n    from_nir(None, dt=1)\n"
-        "except ImportError as error:\n    sys.exit(\"pip install 'slax-neurons[nir]'\" not in str(error))\n"
-        "sys.exit('no error')\n"
+    call = "import slax_neurons; from slax_neurons.nir import from_nir; from_nir(None, dt=1)"
+    without = "import sys; sys.modules['nir'] = sys.modules['h5py'] = None; "
+    done = subprocess.run([sys.executable, "-c", without + call], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].startswith(
+        "ImportError: NIR graphs need the package nir. Install it: pip install"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr

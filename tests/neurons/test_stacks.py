@@ -11,7 +11,7 @@ from oracle import lagged
 from slax_neurons import LI, LIF, Delay, Dropout, Edge, Neuron, Trainable, complexity, connect, health, unroll
 from slax_neurons.building_blocks import mutates_state
 from slax_neurons.engine import default_chunk, even_length
-from stacks import linear, pair
+from stacks import close, linear, pair
 
 T, B = 11, 3
 F64 = {"param_dtype": jnp.float64}
@@ -19,11 +19,6 @@ F64 = {"param_dtype": jnp.float64}
 
 def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
-
-
-def close(ours, theirs, bound=1e-11):
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        np.testing.assert_allclose(a, b, rtol=bound, atol=bound * max(1.0, float(np.abs(b).max())))
 
 
 FIRING, LEAKY = {"kind": "lif", "decay": 0.8, "threshold": 0.8}, {"kind": "li", "decay": 0.7}
@@ -131,8 +126,6 @@ def test_chunks_fit_the_cache_and_the_sequence():
     assert steps(128, edges=[Edge(1, 0, delay=50)]) == steps(128)  # a long delay does not shorten the chunk
     half = LIF(param_dtype=jnp.bfloat16).initialize_carry((32, 128))
     assert default_chunk(half, jnp.zeros((1000, 32, 128), jnp.bfloat16)) == 40  # for 48
-    single = LIF().initialize_carry((32, 128))
-    assert default_chunk(single, jnp.zeros((1000, 32, 128))) == 100
     assert [even_length(steps, 32) for steps in (20, 47, 48, 96, 100, 97)] == [20, 47, 24, 32, 25, 33]
 
 
@@ -152,19 +145,13 @@ def test_edges_have_their_own_synapses_and_features_are_found_through_what_keeps
 # ---------------------------------------------------------------------------------------------------------------- delays
 
 
-def delay(groups, features, longest, width):
-    """With both borders and a whole number among the delays."""
-    d = np.random.default_rng(0).uniform(0, longest, (groups, features))
-    d.flat[:3] = 0.0, longest, longest // 2
-    return Delay(features, longest, groups=groups, delays=Trainable(d), width=width, **F64)
-
-
 @pytest.mark.parametrize("width", [None, 0.27])
 @pytest.mark.parametrize(("longest", "groups"), [(1, 3), (4, 2), (25, 1)])
 def test_delays_and_their_tangents_are_those_of_loops(longest, groups, width, x64):
     """Images too, which have a delay per channel; the tangent is the derivative, and that of a loop."""
-    cell, x = delay(groups, 5, longest, width), normal(T, B, 2, 5)
-    d = np.asarray(cell.delays.value)
+    x, d = normal(T, B, 2, 5), np.random.default_rng(0).uniform(0, longest, (groups, 5))
+    d.flat[:3] = 0.0, longest, longest // 2  # both borders and a whole number
+    cell = Delay(5, longest, groups=groups, delays=Trainable(d), width=width, **F64)
 
     @nnx.jit
     def everything(cell, x):
@@ -271,22 +258,6 @@ class Denies(Holds):
     mutates_state = False
 
 
-class Own(nnx.RNNCellBase):
-    """A user's recurrent cell, with a tuple for its carry."""
-
-    num_feature_axes = 1
-
-    def __init__(self):
-        self.mix = nnx.Linear(7, 7, rngs=nnx.Rngs(3))
-
-    def initialize_carry(self, input_shape, rngs=None, carry_init=None):
-        return (jnp.zeros(input_shape), jnp.zeros(input_shape[:1], jnp.int32))
-
-    def __call__(self, carry, inputs):
-        h = jnp.tanh(self.mix(carry[0]) + inputs)
-        return (h, carry[1] + 1), h
-
-
 def test_which_modules_mutate_their_state():
     rngs = nnx.Rngs(0)
     mutating = [nnx.BatchNorm(4, rngs=rngs), nnx.Dropout(0.5, rngs=rngs), Holds(nnx.Rngs(0)), Holds(rngs.params)]
@@ -316,13 +287,9 @@ def test_batch_norm_in_training_takes_its_statistics_over_time_and_batch():
     np.testing.assert_allclose(norm.mean[...], x.mean((0, 1)), rtol=1e-4)
 
 
-CELLS = {"LSTM": lambda: nnx.OptimizedLSTMCell(7, 7, rngs=nnx.Rngs(0)), "own": Own}
-
-
-@pytest.mark.parametrize("name", CELLS)
-def test_recurrent_cells_of_flax_and_users_run_as_they_are(name):
+def test_recurrent_cells_of_flax_run_as_they_are():
     """Like the stock RNN of the stack, in chunks and inside a cycle; parameters that changed in place are used."""
-    cell, x = CELLS[name](), jnp.asarray(normal(T, B, 7), jnp.float32)
+    cell, x = nnx.OptimizedLSTMCell(7, 7, rngs=nnx.Rngs(0)), jnp.asarray(normal(T, B, 7), jnp.float32)
     modules = [linear(7, 7, 1, jnp.float32), cell, linear(7, 4, 0, jnp.float32), LIF()]
 
     @nnx.jit

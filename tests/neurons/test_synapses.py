@@ -9,6 +9,7 @@ from flax import nnx
 import slax_neurons as sn
 from slax_neurons import LIF, Edge, Quantized, RunningNorm, Standardized, connect, end_sequence, with_effective_weights
 from slax_neurons.synapses.synapse import SYNAPSE_OPTIONS, fresh_copy
+from stacks import close
 
 T, B = 11, 3
 F64 = {"param_dtype": jnp.float64}
@@ -69,11 +70,6 @@ def by_hand(name, kernel, bias):
             kernel[..., o] = scale[o] * w / np.sqrt(var[o] + 1e-5)
             bias[o] = scale[o] * (bias[o] - mean[o]) / np.sqrt(var[o] + 1e-5) + offset[o]
     return kernel, bias
-
-
-def close(ours, theirs, bound=1e-12):
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        np.testing.assert_allclose(a, b, rtol=bound, atol=bound * max(1.0, float(np.abs(b).max())))
 
 
 @each
