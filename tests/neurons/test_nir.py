@@ -209,7 +209,6 @@ def flattened():
     return [Flatten(), Scale(weights(60)), linear(60, 4), LI()]
 
 
-identity = jax.nn.identity
 DELAYS = Trainable(np.array([0.0, 1.0, 5.0, 2.0, 2.0, 7.0]))
 MODELS = {
     "lif": (6, stack(LIF(decay=uniform(0.01, 0.999, 9), threshold=uniform(-0.1, 1, 9), reset="zero")), []),

@@ -79,11 +79,8 @@ def test_functions_are_modules_and_synapses():
 
 def test_stock_rnns_run_stacks_and_find_the_time_axis(x64):
     conv = nnx.Conv(2, 3, (3, 3), rngs=nnx.Rngs(0), **F64)
-    model = connect(
-        [conv, LIF(threshold=0.3, **F64), nnx.Conv(3, 2, (3, 3), rngs=nnx.Rngs(1), **F64)],
-        {0: [1, 2]},
-        rngs=nnx.Rngs(2),
-    )
+    modules = [conv, LIF(threshold=0.3, **F64), nnx.Conv(3, 2, (3, 3), rngs=nnx.Rngs(1), **F64)]
+    model = connect(modules, {0: [1, 2]}, rngs=nnx.Rngs(2))
     assert [synapse.kernel.shape for synapse in model.synapses] == [(3, 3, 3, 3), (3, 3, 2, 3)]
     x = jnp.asarray(np.random.default_rng(0).uniform(size=(5, B, 4, 5, 2)))
     carry, outputs = jax.jit(lambda x: unroll(model, model.initialize_carry(x.shape[1:]), x))(x)
@@ -218,8 +215,7 @@ def test_dropout_masks(mask):
     assert (ratio.round(4) == ratio[:1].round(4)).all() == (mask == "sequence")
     middle, first = unroll(dropout, carry, x[:4], chunk=3)
     np.testing.assert_array_equal(np.concatenate([first, unroll(dropout, middle, x[4:])[1]]), outputs)
-    another = unroll(dropout, dropout.initialize_carry((B, 400)), x)[1]
-    assert not np.array_equal(another, outputs)  # drawn anew for each sequence
+    assert not np.array_equal(unroll(dropout, dropout.initialize_carry((B, 400)), x)[1], outputs)  # drawn anew
     same = [dropout.initialize_carry((B, 400), nnx.Rngs(7)) for _ in range(2)]
     np.testing.assert_array_equal(*(unroll(dropout, carry, x)[1] for carry in same))
     dropout.eval()
