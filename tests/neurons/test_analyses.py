@@ -119,7 +119,7 @@ def test_counts_are_exact_beyond_32_bits_and_in_half_precision_and_bytes_are_tho
     assert complexity(connect([layer]), jnp.ones((T, B, 7), jnp.bfloat16)).effective_acs == T * 7000
     shared = linear(5, 5, param_dtype=jnp.bfloat16, dtype=jnp.float32)
     modules = [nnx.BatchNorm(5, use_running_average=True, rngs=nnx.Rngs(0)), shared]
-    modules += [LIF(decay=Trainable(np.full(5, 0.9)), threshold=np.ones(5)), shared, LIF()]
+    modules += [LIF(decay=Trainable(np.full(5, 0.9)), threshold=np.ones(5)), jax.nn.relu, shared, LIF()]
     assert complexity(connect(modules), jnp.asarray(spikes(5))).footprint == 4 * 4 * 5 + 2 * (25 + 5) + 4 * (5 + 5)
     blocks = sn.BlockDiagonal(12, 8, 4, rngs=nnx.Rngs(0))
     found = complexity(connect([blocks]), jnp.asarray(spikes(12)))
