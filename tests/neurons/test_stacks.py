@@ -1,4 +1,4 @@
-"""Stacks, edges, delays, dropout and foreign modules: every way to run a stack is a loop over its modules in NumPy."""
+"""Stacks, edges, delays, dropout and foreign modules: every way to run a stack is the network of the oracle."""
 
 import jax
 import jax.numpy as jnp
