@@ -19,7 +19,7 @@ class NeuronCell(nnx.RNNCellBase):
 
     A subclass whose outputs are spikes sets `spikes = True` and keeps its spike function in the attribute `spike_fn`. A
     subclass whose membrane is neither the carry nor its field `u` defines `membrane`, and one whose membrane decays by a single
-    number per step defines `membrane_decay`.
+    number per step defines `membrane_decay`. `fixed` names the attributes on which others depend, so that `replace` refuses them.
 
     Example:
         Leaky integrators that interact: the mean of the layer is subtracted from each.
@@ -41,7 +41,7 @@ class NeuronCell(nnx.RNNCellBase):
     """
 
     spikes: ClassVar[bool] = False
-    fixed: ClassVar[tuple[str, ...]] = ("param_dtype",)  # what its parameters depend on, and `replace` refuses
+    fixed: ClassVar[tuple[str, ...]] = ("param_dtype",)
     num_feature_axes = 1
     param_dtype: np.dtype
 
