@@ -19,7 +19,8 @@ class NeuronCell(nnx.RNNCellBase):
 
     A subclass whose outputs are spikes sets `spikes = True` and keeps its spike function in the attribute `spike_fn`. A
     subclass whose membrane is neither the carry nor its field `u` defines `membrane`, and one whose membrane decays by a single
-    number per step defines `membrane_decay`. `fixed` names the attributes on which others depend, so that `replace` refuses them.
+    number per step defines `membrane_decay`. `fixed` names attributes on which others depend, which
+    `replace` refuses.
 
     Example:
         Leaky integrators that interact: the mean of the layer is subtracted from each.
