@@ -154,6 +154,12 @@ def furthest(ours: Any, theirs: Any) -> float:
     return max(deviation(a, b) for a, b in pairs)
 
 
+def close(ours: Any, theirs: Any, bound: float = 1e-12) -> None:
+    """Asserts that the leaves of two trees are equal up to `bound`, relative and of the largest number or one."""
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=bound, atol=bound * max(1.0, float(np.abs(b).max())))
+
+
 def _by_value(parameter: Any, gradient: Any) -> np.ndarray:
     """From the gradient by the number that is trained, x, that by the value v = low + (high - low) sigmoid(x), and so on."""
     value, domain = np.asarray(parameter.value), parameter.domain

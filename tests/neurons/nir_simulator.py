@@ -4,18 +4,16 @@ import jax
 import numpy as np
 
 
-def simulate(graph, inputs, *, dt, integration, order, reset="zero", start=None):
+def simulate(graph, inputs, *, dt, integration, order, reset="zero"):
     """The graph's outputs [T, B, ...] for inputs [T, B, ...], both with the channels first.
 
     Args:
         order: names of all neurons. One that reads a later one, or itself, reads its output of the step before.
         reset: "zero", "subtract" or "none", of all neurons.
-        start: name to the membrane's first value. By default where the reset leads, or v_leak without one.
     """
     (end,) = (name for name, node in graph.nodes.items() if type(node).__name__ == "Output")
     before = {name: [sender for sender, receiver in graph.edges if receiver == name] for name in graph.nodes}
-    states = {name: _first(graph.nodes[name], reset, (start or {}).get(name)) for name in order}
-    past = {}  # by the name of a Delay, what came to it
+    states = {name: _first(graph.nodes[name], reset) for name in order}
     outputs, last = [], {name: np.zeros((len(inputs[0]), *graph.nodes[name].r.shape)) for name in order}
     for x in np.asarray(inputs, np.float64):
         now = {}
@@ -26,26 +24,7 @@ def simulate(graph, inputs, *, dt, integration, order, reset="zero", start=None)
                 return x
             if name in states:
                 return now.get(name, last[name])
-            if type(node).__name__ == "Delay":
-                return read_late(name, node)
             return _apply(node, total(name))
-
-        def read_late(name, node, x=x, now=now):
-            """What came to a Delay before, as of this step, or as of the last one if what it reads is not there yet."""
-            series = past.setdefault(name, [])
-            step = len(outputs) - (not neurons_before(name) <= set(now))
-            while len(series) <= step:
-                series.append(total(name))
-            late = np.round(node.delay / dt).astype(int)
-            value = np.zeros((len(x), *node.delay.shape))
-            for place in np.ndindex(late.shape):
-                if step >= late[place]:
-                    value[:, *place] = series[step - late[place]][:, *place]
-            return value
-
-        def neurons_before(name):
-            senders = [{sender} if sender in states else neurons_before(sender) for sender in before[name]]
-            return set().union(*senders)
 
         def total(name):
             return sum(map(read, before[name]))
@@ -57,11 +36,10 @@ def simulate(graph, inputs, *, dt, integration, order, reset="zero", start=None)
     return np.stack(outputs)
 
 
-def _first(node, reset, start):
-    if start is None:
-        start = {"zero": getattr(node, "v_reset", 0.0), "subtract": 0.0, "none": getattr(node, "v_leak", 0.0)}[reset]
-        start = start if hasattr(node, "v_threshold") else 0.0
-    return {"v": start, "i": 0.0}
+def _first(node, reset):
+    """Where the reset leads, or v_leak without one; a neuron that does not fire starts at 0."""
+    start = {"zero": getattr(node, "v_reset", 0.0), "subtract": 0.0, "none": getattr(node, "v_leak", 0.0)}[reset]
+    return {"v": start if hasattr(node, "v_threshold") else 0.0, "i": 0.0}
 
 
 def _step(node, state, x, dt, integration, reset):
@@ -73,11 +51,11 @@ def _step(node, state, x, dt, integration, reset):
 
     current = state["i"]
     match type(node).__name__:
-        case "IF" | "I":
+        case "IF":
             v = state["v"] + dt * node.r * x
         case "LIF" | "LI":
             v = relax(state["v"], node.v_leak + node.r * x, node.tau)
-        case "CubaLIF" | "CubaLI":
+        case "CubaLIF":
             current = relax(current, node.w_in * x, node.tau_syn)
             v = relax(state["v"], node.v_leak + node.r * current, node.tau_mem)
     if not hasattr(node, "v_threshold"):
@@ -103,30 +81,15 @@ def _apply(node, x):
             return x.reshape(*x.shape[: node.start_dim + 1], -1, *x.shape[stop:])
         case "Conv1d" | "Conv2d":
             return _convolve(node, x)
-        case "SumPool2d" | "AvgPool2d":
-            windows = _windows(x, node.kernel_size, node.stride, node.padding).sum((-1, -2))
-            return windows if kind == "SumPool2d" else windows / np.prod(node.kernel_size)
 
 
 def _convolve(node, x):
+    """By a function of JAX whose own order of axes is NIR's."""
     axes = node.weight.ndim - 2
-    padding = node.padding
-    if isinstance(padding, str):
-        padding = padding.upper()
-    else:
-        padding = [(int(side), int(side)) for side in np.broadcast_to(padding, (axes,))]
-    y = jax.lax.conv_general_dilated(  # whose own order of axes is NIR's
-        np.asarray(x, np.float64),
-        np.asarray(node.weight, np.float64),
-        [int(size) for size in np.broadcast_to(node.stride, (axes,))],
-        padding,
-        rhs_dilation=[int(size) for size in np.broadcast_to(node.dilation, (axes,))],
-        feature_group_count=int(node.groups),
+    stride, dilation = (np.broadcast_to(sizes, (axes,)).tolist() for sizes in (node.stride, node.dilation))
+    padding = (
+        "SAME" if isinstance(node.padding, str) else [(side, side) for side in np.broadcast_to(node.padding, (axes,))]
     )
-    return np.asarray(y, np.float64) + np.reshape(node.bias, (-1, *(1,) * axes))
-
-
-def _windows(x, size, stride, padding):
-    sides = [(0, 0), (0, 0), *((int(side), int(side)) for side in padding)]
-    views = np.lib.stride_tricks.sliding_window_view(np.pad(x, sides), tuple(size), (-2, -1))
-    return views[:, :, :: int(stride[0]), :: int(stride[1])]
+    options = {"rhs_dilation": dilation, "feature_group_count": int(node.groups)}
+    y = jax.lax.conv_general_dilated(x, node.weight, stride, padding, **options)
+    return np.asarray(y) + np.reshape(node.bias, (-1, *(1,) * axes))

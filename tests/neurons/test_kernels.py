@@ -11,6 +11,7 @@ from flax import nnx
 
 from slax_neurons import ALIF, IF, LI, LIF, NEURONS, AdLIF, Neuron, Trainable, connect, unroll
 from slax_neurons.building_blocks import scan_each, scan_units
+from slax_neurons.engine import kernel_of
 from slax_neurons.kernels import BLOCK, auto_is, elementwise_scan
 from slax_neurons.neurons.fused import fused_integrate_and_fire
 from slax_neurons.neurons.states import integrate_and_fire
@@ -118,27 +119,23 @@ def test_a_neuron_is_one_triton_kernel_in_each_direction(monkeypatch):
 
 
 def a_stack():
-    layers = [
-        nnx.Linear(20, 30, rngs=nnx.Rngs(0)),
-        ALIF(beta=Trainable(0.1)),
-        nnx.Linear(30, 7, rngs=nnx.Rngs(1)),
-        LI(),
-    ]
-    return connect([connect(layers[:2]), *layers[2:]])
+    layers = [nnx.Linear(20, 30, rngs=nnx.Rngs(0)), ALIF(beta=Trainable(0.1))]
+    return connect([connect(layers), nnx.Linear(30, 7, rngs=nnx.Rngs(1)), LI()])
 
 
-def program(model, steps, kernel, **options):
+def program(model, kernel):
     """The gradient as text, and the programs of steps alike for other addresses in memory."""
 
     def gradient(inputs):
-        return unroll(model, model.initialize_carry((B, 20)), inputs, kernel=kernel, **options)[1].sum()
+        return unroll(model, model.initialize_carry((B, 20)), inputs, kernel=kernel)[1].sum()
 
-    text = str(jax.make_jaxpr(jax.grad(gradient))(jax.ShapeDtypeStruct((steps, B, 20), "float32")))
+    text = str(jax.make_jaxpr(jax.grad(gradient))(jax.ShapeDtypeStruct((T, B, 20), "float32")))
     return re.sub("0x[0-9a-f]+", "", text)
 
 
 def test_auto_is_plain_where_all_steps_are_in_the_cache_of_a_cpu(monkeypatch):
     model = a_stack()
+    carry = model.initialize_carry((B, 20))
     for steps, options, expected in (
         (T, {}, "plain"),
         (T, {"chunk": 10**6}, "plain"),
@@ -146,70 +143,47 @@ def test_auto_is_plain_where_all_steps_are_in_the_cache_of_a_cpu(monkeypatch):
         (T, {"chunk": 3, "remat": True}, "plain"),
         (2**19 // 90, {}, "plain"),  # arrays of 2.1 MB: [steps, 3, 30]
         (2**19 // 90, {"chunk": 2**18 // 90 + 1}, "scan"),
-        (2**20 // 90, {"chunk": 2**20}, "scan"),  # of 4.2 MB
+        (2**20 // 90, {}, "scan"),  # of 4.2 MB
     ):
-        made = {kernel: program(model, steps, kernel, **options) for kernel in ("plain", "scan")}
-        assert made["plain"] != made["scan"]
-        assert program(model, steps, "auto", **options) == made[expected]
-    half = connect([LIF(param_dtype=jnp.bfloat16)])
-    assert half.modules[0].param_dtype == jnp.bfloat16
-    fused = program(model, T, "fused")
-    assert fused.count("pallas_call") >= 2 and "pallas_call" not in program(model, T, "scan")
+        assert (
+            kernel_of("auto", carry, jnp.zeros((steps, B, 20)), **{"chunk": steps, "remat": False} | options)
+            == expected
+        )
+    made = {kernel: program(model, kernel) for kernel in ("plain", "scan", "fused")}
+    assert program(model, "auto") == made["plain"] != made["scan"]
+    assert made["fused"].count("pallas_call") >= 2 and "pallas_call" not in made["scan"]
     with auto_is("fused"):
-        assert program(model, T, "auto") == fused
-    assert program(model, T, "auto") == program(model, T, "plain")
+        assert program(model, "auto") == made["fused"]
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert program(model, T, "auto") == program(model, T, "scan")
+    assert program(model, "auto") == made["scan"]
 
 
 def test_what_auto_is_is_part_of_a_jitted_program():
     """A program that was compiled for one kernel is not used for another."""
-    ran, neuron, x = [], LIF(), jnp.ones((T, B, N))
-
-    @jax.jit
-    def run(x):
-        ran.append(auto_is.value)
-        return unroll(neuron, neuron.initialize_carry((B, N)), x)[1]
-
-    expected = run(x)
-    with auto_is("fused"):
-        np.testing.assert_array_equal(run(x), expected)
-    run(x)
+    run, ran = jax.jit(lambda x: ran.append(auto_is.value) or x), []
+    for kernel in ("auto", "fused", "auto"):
+        with auto_is(kernel):
+            run(1.0)
     assert ran == ["auto", "fused"]
 
 
-def test_a_stack_has_the_same_outputs_and_gradients_in_kernels():
-    model, inputs = a_stack(), jnp.asarray(np.random.default_rng(0).normal(size=(T, B, 20)), jnp.float32)
-
-    @nnx.jit
-    def both(model):
-        def loss(model, kernel):
-            end, outputs = unroll(model, model.initialize_carry((B, 20)), inputs, kernel=kernel, chunk=4)
-            return (outputs**2).sum() + sum(leaf.sum() for leaf in jax.tree.leaves(end))
-
-        return [nnx.value_and_grad(loss)(model, kernel) for kernel in ("fused", "fused_or_scan", "scan")]
-
-    fused, either, scan = both(model)
-    close(fused, scan, 1e-5)
-    close(either, fused, 0)
+def test_a_stack_hands_the_kernel_to_its_neurons():
+    model, x = a_stack(), jnp.asarray(np.random.default_rng(0).normal(size=(T, B, 20)), jnp.float32)
+    run = lambda kernel: unroll(model, model.initialize_carry((B, 20)), x, kernel=kernel, chunk=4)  # noqa: E731
+    close(run("fused"), run("scan"), 1e-5)
 
 
 def test_recursions_of_rules_are_the_scan(x64):
     """Carries of size one along an axis, several carries at once, and from the last step to the first."""
     rng = np.random.default_rng(0)
     carry, x = jnp.asarray(rng.normal(size=(B, 1))), jnp.asarray(rng.normal(size=(T, B, 2 * BLOCK + 1)))
-    wide = jnp.asarray(rng.normal(size=(B, 4))), jnp.asarray(rng.normal(size=(T, B, 4)))
-
-    def step(decay, carry, x):
-        return decay * carry + 1, carry + jnp.sin(x)
+    carries, series = [carry, jnp.asarray(rng.normal(size=(B, 4)))], [x, jnp.asarray(rng.normal(size=(T, B, 4)))]
+    step, decay = lambda decay, carry, x: (decay * carry + 1, carry + jnp.sin(x)), jnp.asarray(0.7)
 
     def everything(kernel):
         with auto_is(kernel):
-            decay = jnp.asarray(0.7)
-            made = [
-                scan_units(step, decay, carry, x, local=lambda x: 2 * x, reverse=reverse) for reverse in (False, True)
-            ]
-            return made, scan_each(step, decay, [carry, wide[0]], [x, wide[1]])
+            backward = scan_units(step, decay, carry, x, local=lambda x: 2 * x, reverse=True)
+            return backward, scan_each(step, decay, carries, series)
 
     fused, scan = everything("fused"), everything("scan")
     close(fused, scan)
@@ -229,7 +203,7 @@ class WithTable(Neuron):
 
 
 def test_a_kernel_that_does_not_compile_fails_unless_a_scan_is_asked_for():
-    neuron, inputs = WithTable(), jnp.ones((T, B, N))
+    neuron, inputs, table = WithTable(), jnp.ones((T, B, N)), jnp.ones((1, 3))
     run = lambda kernel: unroll(neuron, neuron.initialize_carry((B, N)), inputs, kernel=kernel)  # noqa: E731
     with pytest.raises(ValueError, match=r"kernel of WithTable does not compile: .* constants[\s\S]*kernel='scan'"):
         run("fused")
@@ -237,7 +211,6 @@ def test_a_kernel_that_does_not_compile_fails_unless_a_scan_is_asked_for():
         found = run("fused_or_scan")
     close(found, run("scan"), 0)
     run("fused_or_scan")  # the warning comes once
-    table = jnp.ones((1, 3))
     bad = partial(scan_units, lambda _, carry, x: (carry + table, x), (), jnp.zeros((2, 3)), jnp.ones((4, 2, 3)))
     with auto_is("fused"), pytest.raises(ValueError, match="does not compile"):
         bad()
@@ -245,23 +218,25 @@ def test_a_kernel_that_does_not_compile_fails_unless_a_scan_is_asked_for():
         assert bad()[0].tolist() == [[4.0] * 3] * 2
 
 
-def test_neurons_that_do_more_than_a_step_are_the_same_for_short_sequences():
-    """A function over time of their own, or states unlike the current."""
+class Doubled(LIF):
+    """A function over time of its own."""
 
-    class Doubled(LIF):
-        def outputs(self, membranes):
-            return 2 * super().outputs(membranes)
+    def outputs(self, membranes):
+        return 2 * super().outputs(membranes)
 
-    class Counter(Neuron):
-        def initialize_carry(self, input_shape, rngs=None, carry_init=None):
-            return jnp.zeros((*input_shape, 2), jnp.int32)
 
-        def __call__(self, carry, inputs):
-            return carry + 1, inputs * carry[..., 0].astype(inputs.dtype)
+class Counter(Neuron):
+    """States unlike the current."""
 
-    for neuron in (Doubled(), Counter()):
-        runs = [unroll(neuron, neuron.initialize_carry((B, N)), 3 * jnp.ones((T, B, N)), kernel=kernel)[1]
-                for kernel in ("auto", "plain", "scan")]  # fmt: skip
-        np.testing.assert_array_equal(runs[0], runs[2])
-        np.testing.assert_array_equal(runs[1], runs[2])
-        assert runs[0].max() > 1
+    def initialize_carry(self, input_shape, rngs=None, carry_init=None):
+        return jnp.ones((*input_shape, 2), jnp.int32)
+
+    def __call__(self, carry, inputs):
+        return carry + 1, inputs * carry[..., 0].astype(inputs.dtype)
+
+
+@pytest.mark.parametrize(("make", "expected"), [(Doubled, [2.0] * T), (Counter, np.arange(1, T + 1))])
+def test_neurons_that_do_more_than_a_step_are_the_same_for_short_sequences(make, expected):
+    for kernel in ("auto", "plain", "scan"):
+        outputs = unroll(make(), make().initialize_carry((B, N)), jnp.ones((T, B, N)), kernel=kernel)[1]
+        np.testing.assert_array_equal(outputs[:, 0, 0], expected)

@@ -1,6 +1,7 @@
 """What cannot be is an error that says what to do: one example for each."""
 
 import functools
+import inspect
 import itertools
 
 import jax
@@ -10,37 +11,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from slax_neurons import (
-    ALIF,
-    BRF,
-    IF,
-    LI,
-    LIF,
-    LTC,
-    SURROGATES,
-    AdLIF,
-    BlockDiagonal,
-    CuBaLIF,
-    Delay,
-    Dropout,
-    Edge,
-    LowRank,
-    Masked,
-    Neuron,
-    Quantized,
-    RunningNorm,
-    Standardized,
-    Surrogate,
-    Synapse,
-    Trainable,
-    complexity,
-    connect,
-    fluctuation_driven,
-    health,
-    summary,
-    time_constant,
-    unroll,
-)
+import slax_neurons as sn
+from slax_neurons import BRF, IF, LI, LIF, AdLIF, Delay, Edge, Masked, Trainable, complexity, connect, health
 from slax_neurons.building_blocks import apply_rows
 from slax_neurons.nir import Zeros, from_nir, to_nir
 
@@ -63,7 +35,7 @@ HIDDEN = linear()
 
 
 def run(model, x=X, carry=None, **options):
-    return unroll(model, model.initialize_carry(x.shape[1:]) if carry is None else carry, x, **options)
+    return sn.unroll(model, model.initialize_carry(x.shape[1:]) if carry is None else carry, x, **options)
 
 
 def pair(edges, *more, **options):
@@ -90,7 +62,7 @@ class Late(LIF):
         return membranes
 
 
-class Opaque(Neuron):
+class Opaque(sn.Neuron):
     """Its membrane cannot be told from its carry, and it spikes without a spike function."""
 
     spikes, threshold = True, 1.0
@@ -102,7 +74,7 @@ class Opaque(Neuron):
         return {"v": 0.5 * carry["v"] + inputs}, 0 * inputs
 
 
-class Own(Synapse):
+class Own(sn.Synapse):
     def __init__(self, kernel, bias=None):
         self.kernel, self.bias = nnx.Param(kernel), bias
 
@@ -111,43 +83,35 @@ class Own(Synapse):
 
 
 def init(neuron, shape=(100, N), *, rate=0.1, **options):
-    return fluctuation_driven(neuron, rate=rate, **options)(jax.random.key(0), shape)
+    return sn.fluctuation_driven(neuron, rate=rate, **options)(jax.random.key(0), shape)
 
 
-NEURONS = [
+SAYS = Says()
+CASES = [
     (lambda: LIF(decay=1.0), V, r"LIF decay got 1., expected numbers inside \(0.0, 1.0\)"),
-    (lambda: LIF(decay=Trainable([0.5, np.nan])), V, "LIF decay got .*nan"),
-    (lambda: LIF(decay=[0.5, 1 - 1e-9]), V, r"LIF decay got .*, which float32 rounds to a bound of \(0.0, 1.0\)"),
     (lambda: LIF(decay=Trainable(float(np.float32(0.99999994)))), V, "in the form that is trained. Use a wider"),
     (lambda: LIF(reset="soft"), V, "reset='soft', expected one of 'subtract', 'zero', 'none'"),
     (lambda: LIF(tau=1.0), TE, "unexpected keyword argument 'tau'"),
     (lambda: LIF().replace(reset="never"), V, "LIF got reset='never'"),
     (lambda: LIF().replace(tau=3.0), TE, "LIF.replace got tau, which LIF does not have, expected .*spike_fn, decay"),
-    (lambda: LIF().replace(_pytree__state=None), TE, "which LIF does not have"),
-    (lambda: LIF().replace(param_dtype=jnp.float16), V, r"Make a new one: LIF\(param_dtype=...\)"),
-    (lambda: BRF().replace(dt=0.1), V, r"BRF.replace got dt=0.1, .* Make a new BRF"),
+    (lambda: LIF().replace(param_dtype=jnp.float16), V, r"Make a new LIF\(param_dtype=...\)"),
+    (lambda: BRF().replace(dt=0.1), V, "BRF.replace got dt, .* Make a new BRF"),
     (lambda: BRF(dt=0.0), V, "BRF got dt=0.0, expected a number > 0"),
     (lambda: AdLIF(form="euler"), V, "form='euler', expected one of 'additive', 'symplectic'"),
     (lambda: AdLIF(q=120.0), V, "q=120.0, which the form 'additive' does not have. Leave it out"),
     (lambda: AdLIF(form="symplectic", q=0.0), V, "q=0.0, expected a number > 0"),
-    (lambda: AdLIF().replace(form="symplectic"), V, "replace got form='symplectic', .* Make a new AdLIF"),
-    (lambda: run(LIF(decay=np.full(3, 0.5))), V, r"LIF decay has shape \(3,\), .* features of shape \(4,\)"),
+    (lambda: AdLIF().replace(form="symplectic"), V, "replace got form, .* Make a new AdLIF"),
+    (lambda: run(LIF(decay=np.full(3, 0.5))), V, r"LIF decay has shape \(3,\), expected one .*: \(4,\)"),
     (lambda: run(LIF(), carry=jnp.zeros((2, N))), V, r"carry of float32\[2, 4\] for a current of float32\[3, 4\]"),
-    (lambda: run(LIF(), X.astype(jnp.bfloat16)), V, "param_dtype=bfloat16"),
     (lambda: LIF().membrane((jnp.ones(2),)), TE, r"carry is a tuple, .* Define LIF.membrane\(carry\)"),
-    (lambda: time_constant(20.0, dt=-1.0), V, "tau=20.0 and dt=-1.0, expected positive numbers, in the same unit"),
-    (lambda: time_constant([1.0, 1e-5], dt=1.0), V, "whose ratio leaves"),
-    (lambda: Surrogate(lambda x, w: w * x, (jnp.ones(3),)), TE, "got options .*, expected numbers|'options'"),
-    (lambda: jax.grad(Surrogate(lambda x: x.astype(jnp.bfloat16)))(1.0), TE, "expected the same shape and dtype"),
-    *((functools.partial(make, **{name: 0.0}), V, f"got {name}=0.0, expected a number > 0")
-      for make, name in ((SURROGATES[kind], option) for kind, option in (
-          ("arctan", "alpha"), ("boxcar", "width"), ("boxcar", "height"), ("fast_sigmoid", "slope"), ("gaussian", "width"),
-          ("multi_gaussian", "gamma"), ("multi_gaussian", "width"), ("multi_gaussian", "scale"), ("sigmoid", "beta"),
-          ("super_spike", "beta"), ("triangular", "height"), ("triangular", "width")))),
-    (lambda: SURROGATES["multi_gaussian"](height=-0.1), V, "height=-0.1, expected a number >= 0"),
-]  # fmt: skip
-
-WIRING = [
+    (lambda: sn.time_constant(20.0, dt=-1.0), V, "tau=20.0 and dt=-1.0, expected positive numbers, in the same unit"),
+    (lambda: sn.time_constant([1.0, 1e-5], dt=1.0), V, r"with a decay in \(0, 1\)"),
+    (lambda: sn.Surrogate(lambda x, w: w * x, (jnp.ones(3),)), TE, "got options .*, expected numbers|'options'"),
+    (lambda: jax.grad(sn.Surrogate(lambda x: x.astype(jnp.bfloat16)))(1.0), TE, "expected the same shape and dtype"),
+    *((functools.partial(make, **{name: 0.0}), V, f"{make.__name__} got {name}=0.0, expected a number > 0")
+      for make in sn.SURROGATES.values() for name in inspect.signature(make).parameters
+      if (make, name) != (sn.multi_gaussian, "height")),
+    (lambda: sn.SURROGATES["multi_gaussian"](height=-0.1), V, "height=-0.1, expected a number >= 0"),
     (lambda: connect([]), V, "connect got no modules"),
     (lambda: connect(LIF()), TE, r"connect got one LIF, expected a list"),
     (lambda: connect([LIF]), TE, r"the class LIF as module 0, .* Make one: LIF\(...\)"),
@@ -159,19 +123,17 @@ WIRING = [
     (lambda: connect([functools.partial(nnx.Linear.__call__, HIDDEN)]), TE, "that uses Linear"),
     (lambda: pair({1: [0]}), TE, "from 0 to 1, into a LIF: a cell takes input only"),
     (lambda: pair({5: [1]}), V, "no module 5 to be its receiver: the stack has modules 0 to 1"),
-    (lambda: pair({0: [-1]}), V, "no module -1 to be its sender"),
     (lambda: pair({0: []}), TE, r"\[\] as the senders of module 0, expected a list"),
     (lambda: pair([(0, 1)]), TE, r"got \(0, 1\) as an edge, expected \{receiver: \[senders\]\}"),
     (lambda: pair([Edge(1, 0, delay=0)]), V, "with delay=0, expected at least 1"),
     (lambda: pair([Edge(1, 0), Edge(1, 0, delay=1)], rngs=RNGS), V, "the edge from 1 to 0 twice"),
     (lambda: pair([Edge(1, 0, synapse=LIF())]), TE, "a LIF as the synapse of the edge from 1 to 0, expected no carry"),
-    (lambda: pair({0: [1]}), TE, r"needs rngs to make the synapse .* Edge\(1, 0, synapse=...\)"),
+    (lambda: pair({0: [1]}), TE, r"needs rngs to make the synapse of the edge from 1 to 0\. Pass"),
     (lambda: pair({0: [2]}, jnp.tanh, rngs=RNGS), TE, "needs the number of output features of module 2"),
     (lambda: connect([jnp.tanh, LIF()], {0: [1]}, rngs=RNGS), TE, "only as a copy of a Linear or Conv, not of a Function"),
     (lambda: connect([Masked(linear(), np.ones((N, N))), LIF()], {0: [1]}, rngs=RNGS), TE, "whose weights fit its own"),
     (lambda: run(pair([Edge(2, 0, synapse=identity)], linear(N, 2))), V, "into module 0 does not fit its output"),
-    (lambda: pair(None).initialize_carry((B, 6)), V, r"Module 0 .*, Linear, expects 4 features .* \[3, 6\]"),
-    (lambda: run(pair(None), X[..., :2], ((), X[0])), V, "expects 4 features"),
+    (lambda: pair(None).initialize_carry((B, 6)), V, r"Module 0 .*, Linear, expects 4 features, got \[3, 6\]"),
     (lambda: run(pair(None), carry=((),)), V, "Got a carry of 1 for 2 modules"),
     (lambda: run(LIF(), X[0], carry=X[0]), V, r"expected \[T, B, features...\] with time first"),
     (lambda: run(LIF(), X[:0]), V, "a sequence of 0 steps"),
@@ -179,61 +141,50 @@ WIRING = [
     (lambda: run(LIF(), chunk=0), V, "length of 0 steps"),
     (lambda: run(LIF(), kernel="fast"), V, "unroll got kernel='fast', expected one of 'auto', 'plain', 'scan', 'fused'"),
     (lambda: apply_rows(lambda x: x.sum(0, keepdims=True), X), V, r"made \[1, 4\] of 15 rows, .* may not mix samples"),
-    (lambda: apply_rows(lambda x: None, X), V, "made nothing of 15 rows"),
     (lambda: connect([lambda x: {"a": x}, LI()]).initialize_carry((B, N)), TE, "Module 0 of the stack outputs a dict"),
-    (lambda: run(connect([jnp.tanh, lambda x: [x]], [Edge(0, 1, synapse=jnp.tanh)]), carry=((), ())), TE, "outputs a list"),
-    (lambda: connect([nnx.BatchNorm(N, rngs=RNGS)])(((),), X[0]), V, "Use unroll, or call model.eval"),
+    (lambda: connect([lambda x: [x], LI()])(((), X[0]), X[0]), TE, "Module 0 of the stack outputs a list"),
+    (lambda: connect([nnx.BatchNorm(N, rngs=RNGS)])(((),), X[0]), V, "Use unroll, or model.eval"),
     (lambda: run(pair([Edge(2, 0, synapse=linear())], nnx.BatchNorm(N, rngs=RNGS))), V, "inside a cycle, .* but it changes"),
     (lambda: run(connect([linear(), Late()], {0: [1]}, rngs=RNGS)), TE, "a Late inside a cycle, .* replaces outputs"),
     (lambda: run(connect([Says(), LIF()]), remat=True), V, "remat=True for a model with a module that changes its own"),
-    *((functools.partial(call, connect([Counts(), LIF()])), V, "without declaring it, .* Put mutates_state = True into")
+    *((functools.partial(call, connect([Counts(), LIF()])), V, "without declaring it. Put mutates_state = True into")
       for call in (lambda m: run(m, chunk=3), lambda m: jax.jit(lambda x: run(m, x))(X), lambda m: health(m, X, chunk=3),
                    lambda m: complexity(m, X, chunk=3))),
     (lambda: jax.jit(lambda x: run(connect([SAYS, LIF()]), x))(X), Exception, "Cannot mutate Variable"),  # Flax's own
-]  # fmt: skip
-SAYS = Says()
-
-PARTS = [
     (lambda: Delay(0, 5), V, "in_features=0, expected at least 1"),
     (lambda: Delay(3, 5, width=0.0), V, "width=0.0, expected a number of steps > 0, or None"),
-    (lambda: Delay(3, 5, delays=5.5), V, r"got .* 5.5\]\], expected numbers inside \[0.0, 5.0\]"),
-    (lambda: Delay(3, 5, delays=[1.0, 2.0]), V, r"shape \[2\], expected a number, one per input, \[3\], or"),
+    (lambda: Delay(3, 5, delays=[1.0, 2.0]), V, r"shape \[2\], expected a number, \[3\] or \[1, 3\]"),
     (lambda: Delay(3, 5, delays=1.0, rngs=RNGS), V, "got delays and rngs, .* Pass one of the two"),
     (lambda: Delay(3, 5).unroll(jnp.ones((5, B, 3)), X), V, r"inputs of shape \[3, 4\] per step, expected 3 features"),
-    (lambda: Delay(N, 5).unroll(X[:4], X), V, r"a carry of float32\[4, 3, 4\] .* expected float32\[5, 3, 4\]"),
-    (lambda: run(Delay(N, 5), X.astype(jnp.bfloat16)), V, "the Delay with param_dtype=bfloat16"),
-    (lambda: Dropout(1.0, rngs=RNGS), V, r"rate=1.0, expected a number in \[0, 1\)"),
-    (lambda: Dropout(0.5, mask="unit", rngs=RNGS), V, "mask='unit', expected one of 'step', 'sequence'"),
-    (lambda: BlockDiagonal(12, 7, 4, rngs=RNGS), V, "expected numbers that the number of groups divides"),
+    (lambda: Delay(N, 5).unroll(X[:4], X), V, r"a carry of float32\[4, 3, 4\], expected float32\[5, 3, 4\]"),
+    (lambda: sn.Dropout(1.0, rngs=RNGS), V, r"rate=1.0, expected a number in \[0, 1\)"),
+    (lambda: sn.Dropout(0.5, mask="unit", rngs=RNGS), V, "mask='unit', expected one of 'step', 'sequence'"),
+    (lambda: sn.BlockDiagonal(12, 7, 4, rngs=RNGS), V, "expected multiples of groups=4"),
     (lambda: Masked(LIF(), 1), TE, r"Masked got a LIF\. Expected a Linear, a Conv without a mask, or a module"),
-    (lambda: Standardized(conv(mask=jnp.ones((3, 3, 2, 3)))), TE, "got a Conv with a mask: wrap one without it, Masked"),
     (lambda: Masked(linear(7), np.ones((4, 7))), V, r"a mask of shape \[4, 7\] for a kernel of shape \[7, 4\]"),
     (lambda: Masked.random(linear(), 0.0, rngs=RNGS), V, r"density=0\.0, expected a number in \(0, 1\]"),
-    (lambda: Standardized(linear(1)), V, "with one weight into each output, expected at least two"),
-    (lambda: Standardized(linear(), eps=0.0), V, r"Standardized got eps=0\.0, expected a number > 0"),
-    (lambda: LowRank(linear(7), 5), V, "rank=5 for a kernel of 7 by 4, expected from 1 to 4"),
-    (lambda: LowRank(Masked(linear(), np.ones((N, N))), 2), TE, r"got a Masked.*Quantized\(LowRank"),
-    (lambda: Quantized(linear(), 9), V, "bits=9, expected 2 to 8"),
-    (lambda: Quantized(linear(), 1), V, "bits=1, expected 2 to 8"),
-    (lambda: RunningNorm(linear(), momentum=1.0), V, r"momentum=1\.0, expected a number in \[0, 1\)"),
-    (lambda: RunningNorm(linear(), eps=np.nan), V, "RunningNorm got eps=nan, expected a number > 0"),
+    (lambda: sn.Standardized(linear(1)), V, "got one weight into each output, .* expected at least two"),
+    (lambda: sn.Standardized(linear(), eps=0.0), V, r"Standardized got eps=0\.0, expected a number > 0"),
+    (lambda: sn.LowRank(linear(7), 5), V, "rank=5 for a kernel of 7 by 4, expected from 1 to 4"),
+    (lambda: sn.LowRank(Masked(linear(), np.ones((N, N))), 2), TE, r"got a Masked.*Quantized\(LowRank"),
+    (lambda: sn.Quantized(linear(), 9), V, "bits=9, expected 2 to 8"),
+    (lambda: sn.RunningNorm(linear(), momentum=1.0), V, r"momentum=1\.0, expected a number in \[0, 1\)"),
+    (lambda: sn.RunningNorm(linear(), eps=np.nan), V, "RunningNorm got eps=nan, expected a number > 0"),
     (lambda: Own(jnp.ones((3, 3, 2, 4)))(jnp.ones((1, 5, 5, 2))), V, r"expected \[in, out\]\. A convolution names"),
-    (lambda: Own(jnp.ones((3, 2)), jnp.ones(3))(jnp.ones((1, 3))), V, r"a bias of shape \[3\] .* expected \[2\], or None"),
-    (lambda: Synapse().effective(), NotImplementedError, r"Synapse has to define effective\(\)"),
+    (lambda: Own(jnp.ones((3, 2)), jnp.ones(3))(jnp.ones((1, 3))), V, r"returned a bias of \[3\], expected \[2\]"),
+    (lambda: sn.Synapse().effective(), NotImplementedError, r"Synapse has to define effective\(\)"),
     (lambda: complexity(LIF(), X), TE, r"got LIF, expected a stack. Make one: connect\(\[...\]\)"),
-    (lambda: complexity(connect([connect([nnx.GRUCell(N, 3, rngs=RNGS)])]), X), TE, "got GRUCell as module 0.0, and does"),
+    (lambda: complexity(connect([connect([nnx.GRUCell(N, 3, rngs=RNGS)])]), X), TE, "got GRUCell at 0.0, and does"),
     (lambda: complexity(pair([Edge(1, 0, synapse=nnx.Einsum("ab,bc->ac", (N, N), rngs=RNGS))]), X), TE,
-     "got Einsum as the synapse of the edge from 1 to 0"),
+     "got Einsum at 1 -> 0, and"),
     (lambda: complexity(connect([nnx.Conv(N, 10**5, (1,), use_bias=False, kernel_init=huge, rngs=RNGS)]),
                         jnp.ones((1, 1, 10**4, N))), V, r"2\^31 operations in a step"),
-    (lambda: health(LIF(), X), TE, "health got LIF, expected a stack"),
     (lambda: health(connect([LI()]), X), V, "without a spiking layer, expected a neuron that spikes"),
     (lambda: health(connect([LIF()]), X, saturation=0.0), V, r"saturation=0.0, expected a number in \(0, 1\]"),
     (lambda: health(connect([LIF()]), X, mask=np.ones((T, 2), bool)), V, r"a mask of bool\[5, 2\], expected bool\[5, 3\]"),
     (lambda: health(connect([LIF()]), X, mask=np.zeros((T, B), bool)), V, "a mask without a true entry"),
     (lambda: health(connect([Opaque()]), X), TE, "Opaque.replace got spike_fn, which Opaque does not have"),
-    (lambda: summary(LIF(), (B, N)), TE, "summary got LIF, expected a stack"),
-    (lambda: summary(connect([LIF()]), (N,)), V, r"an input_shape of \[4\], expected \[B, features...\], one"),
+    (lambda: sn.summary(connect([LIF()]), (N,)), V, r"an input_shape of \[4\], expected \[B, features...\], one"),
     (lambda: init(LIF(), rate=1.0), V, r"rate=1.0, expected a probability per step in \(0, 1\)"),
     (lambda: init(LIF(), xi=np.nan), V, "xi=nan, expected a number > 0"),
     (lambda: init(LIF(), share=1.1), V, r"share=1.1, expected a number in \(0, 1\]"),
@@ -245,7 +196,6 @@ PARTS = [
     (lambda: init(LIF(threshold=0.0)), V, "LIF fires at rest: got a threshold of 0, expected"),
     (lambda: init(LIF(threshold=1e-4), threshold=1.0), V, "LIF fires at rest or after a current of 0.00024"),
     (lambda: init(LIF(), (5,)), V, r"a kernel of shape \(5,\), expected \[..., in, out\]"),
-    (lambda: init(LTC(N, rngs=RNGS)), TE, "got LTC, expected an element-wise neuron"),
     (lambda: init(LIF), TE, "got the class LIF"),
     (lambda: init(Opaque()), TE, "Opaque whose carry is a dict, expected an array or a NamedTuple"),
 ]  # fmt: skip
@@ -291,7 +241,7 @@ def written(*modules, edges=(), shape=(N,)):
 w, threshold, one = nir.Linear(np.ones((N, N))), nir.Threshold(np.ones(N)), np.ones(N)
 inner = nir.NIRGraph({"a": nir.Input({"input": np.array([N])}), "y": nir.Output([N]), "z": nir.Output([N])},
                      [("a", "y"), ("a", "z")])  # fmt: skip
-NIR = [
+CASES += [
     (node(d=nir.Delay(np.array([0.0, 1e-3, 1.5e-3]))), V, "'d', Delay, has delays between .*, expected whole steps"),
     (node(d=nir.Delay(np.array(1.0))), V, "'d', Delay, has one delay for any number"),
     (node(d=nir.Delay(np.arange(12.0).reshape(3, 2, 2))), V, "'d', Delay, has delays that differ within a channel"),
@@ -299,16 +249,17 @@ NIR = [
     (node(i=nir.I(one)), V, "Node 'i', I, cannot be expressed: .* Use an LI"),
     (node(c=nir.CubaLI(one, one, one, one)), V, "'c', CubaLI, cannot be expressed: .* two LI"),
     (node(w=w, t=threshold), V, "'t', Threshold, cannot be expressed: .*after an I"),
-    (wired("in m, m t, m w, t out, w out", m=nir.LI(one, one, one), t=threshold, w=w), V, "'t', Threshold, cannot be"),
     (wired("in w, x w, w out", x=nir.Input({"input": np.array([N])}), w=w), V, "'x', Input, cannot be expressed"),
     (wired("in w, v w, w out", w=w, v=w), V, "Node 'v', Linear, is not reached"),
     (wired("in w, w v, w out", w=w, v=w), V, "Node 'v', Linear, does not reach"),
     (wired("in w, w v, v w, w out", w=w, v=w), V, "Node 'v', Linear, is part of a cycle without a neuron"),
+    (wired("in p, p out, in c, c q, c r, q out, r out", p=lif(), q=lif(), r=lif(),
+           c=nir.Conv1d(None, np.ones((3, 2, 3)), 1, 0, 1, 1, one)), V, "'c', Conv1d, has no input type"),
     (lambda: from_nir(nir.NIRGraph({"w": w}, [], type_check=False), dt=1e-3), V, "no Input"),
     (node(inner=inner), V, "Node 'inner', NIRGraph, has 2 nodes Output"),
     (node(w=nir.Linear(np.ones((2, N, N)))), V, r"'w', Linear, has a weight of shape \(2, 4, 4\)"),
     (node(c=nir.Conv1d(8, np.ones((3, 2, 3)), 2, "same", 1, 1, np.ones(3))), V, "has padding 'same' and a stride"),
-    (node(n=lif(r=-1.0)), V, "'n', LIF, has a resistance .* not positive"),
+    (node(n=lif(r=-1.0)), V, "'n', LIF, has a gain of .*, expected a positive one"),
     (node(n=cuba(v_leak=0.1)), V, "'n', CubaLIF, has a v_leak other than v_reset"),
     (node(n=lif(v_leak=0.1)), V, "'n', LIF, needs a constant current, .*an Affine right before"),
     (lambda: from_nir(graph({"n": lif()}), dt=0.0), V, "Got dt=0.0, expected the length of a step"),
@@ -316,14 +267,11 @@ NIR = [
     (lambda: from_nir(graph({"n": lif()}), dt=1e-3, reset="soft"), V, "reset='soft', expected one of 'subtract'"),
     (lambda: from_nir(graph({"n": lif()}), dt=0.01, integration="euler"), V, "makes no neuron with dt=0.01 and integration"),
     (lambda: from_nir(lif(), dt=1e-3), TE, r"from_nir got LIF, expected a nir\.NIRGraph"),
-    (lambda: to_nir(LIF(), dt=1e-3, input_shape=(N,)), TE, "to_nir got LIF, expected a stack. Make one: connect"),
-    (written(linear(), ALIF()), TE, "Module 1 of the stack, ALIF, has no node"),
+    (written(linear(), sn.ALIF()), TE, "Module 1 of the stack, ALIF, has no node"),
     (written(linear(), connect([LIF(), jnp.tanh])), TE, "Module 1.1 .* has no node"),
-    (written(linear(), Dropout(0.5, rngs=RNGS)), TE, "Dropout, has no node"),
     (written(linear(), LIF(), edges=[Edge(1, 0, delay=2, synapse=linear())]), V, "1 to 0, has a delay of 2 steps"),
     (written(identity, linear(), LIF(), Zeros((N,)), LIF(), linear(), edges=[
         Edge(0, 3, synapse=linear()), Edge(4, 1, synapse=linear()), Edge(2, 5, synapse=linear())]), V, "no late edges"),
-    (written(linear(), edges=[Edge(0, 0, synapse=linear())]), V, "part of a cycle without a neuron"),
     (written(identity, edges=[Edge(0, 0, synapse=identity)]), V, "cycle without a neuron"),
     (written(linear(), LIF(), identity, linear(), edges=[Edge(1, 2, synapse=identity)]), V, "two paths without a module"),
     (written(Delay(N, 4, delays=[0.0, 1.0, 1.5, 2.0])), V, r"fractions of a step, .* copy with .rounded\(\) delays"),
@@ -334,11 +282,7 @@ NIR = [
     (written(conv(padding=((0, 1), (1, 1))), shape=(6, 6, 2)), V, "pads .* both sides equally"),
     (written(conv(mask=jnp.ones((3, 3, 2, 3))), shape=(6, 6, 2)), V, "has a mask or an input_dilation"),
     (written(nnx.Conv(2, 3, (3, 3, 3), rngs=RNGS), shape=(6, 6, 2)), V, "Conv, has 3 spatial axes"),
-    (written(linear(), CuBaLIF(threshold=np.ones(5))), V, "CuBaLIF threshold has shape"),
 ]  # fmt: skip
-
-
-CASES = [*NEURONS, *WIRING, *PARTS, *NIR]
 
 
 @pytest.mark.parametrize(("call", "error", "match"), CASES, ids=[case[2][:50] for case in CASES])

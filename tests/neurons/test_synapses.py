@@ -6,25 +6,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from slax_neurons import (
-    LIF,
-    BlockDiagonal,
-    Edge,
-    LowRank,
-    Masked,
-    Quantized,
-    RunningNorm,
-    Standardized,
-    Synapse,
-    complexity,
-    connect,
-    end_sequence,
-    health,
-    summary,
-    unroll,
-    with_effective_weights,
-)
+import slax_neurons as sn
+from slax_neurons import LIF, Edge, Quantized, RunningNorm, Standardized, connect, end_sequence, with_effective_weights
 from slax_neurons.synapses.synapse import SYNAPSE_OPTIONS, fresh_copy
+from stacks import close
 
 T, B = 11, 3
 F64 = {"param_dtype": jnp.float64}
@@ -49,9 +34,9 @@ def moved(norm, seed=0):
 
 
 MAKES = {
-    "masked": lambda synapse: Masked.random(synapse, 0.4, rngs=nnx.Rngs(5)),
+    "masked": lambda synapse: sn.Masked.random(synapse, 0.4, rngs=nnx.Rngs(5)),
     "standardized": lambda synapse: Standardized(synapse, 1.5),
-    "low rank": lambda synapse: LowRank(synapse, rank=2),
+    "low rank": lambda synapse: sn.LowRank(synapse, rank=2),
     "4 bits": lambda synapse: Quantized(synapse, 4),
     "8 bits per output": lambda synapse: Quantized(synapse, 8, per_output=True),
     "norm": lambda synapse: moved(RunningNorm(synapse)),
@@ -87,11 +72,6 @@ def by_hand(name, kernel, bias):
     return kernel, bias
 
 
-def close(ours, theirs, bound=1e-12):
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        np.testing.assert_allclose(a, b, rtol=bound, atol=bound * max(1.0, float(np.abs(b).max())))
-
-
 @each
 @pytest.mark.parametrize("make", [linear, conv])
 def test_weights_are_those_of_the_equations_and_calls_and_copies_use_them(name, make, x64):
@@ -112,52 +92,21 @@ def test_weights_are_those_of_the_equations_and_calls_and_copies_use_them(name, 
     close(copy.modules[0](x), expected)
 
 
-@each
-def test_gradients_are_those_of_the_equations(name, x64):
-    """sum(C W) + sum(c b) for given C and c, and the chain rule by hand."""
-    synapse, plain = MAKES[name](linear()), linear()
-    w, b = np.asarray(plain.kernel[...]), np.asarray(plain.bias[...])
-    C, c = RNG(2).normal(size=w.shape), RNG(3).normal(size=b.shape)
-    graphdef, params, rest = nnx.split(synapse, nnx.Param, ...)
-
-    @jax.jit
-    def total(params):
-        kernel, bias = nnx.merge(graphdef, params, rest).effective()
-        return jnp.sum(kernel * C) + jnp.sum(bias * c)
-
-    found = {path[-1]: np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(jax.grad(total)(params))}
-    expected = chain_rule(name, w, b, C, c, synapse)
-    assert found.keys() == expected.keys()
-    for key, theirs in expected.items():
-        close(found[key], theirs, 1e-9)
-
-
-def chain_rule(name, w, b, C, c, synapse):
-    """The gradients by the parameters from those by kernel and bias."""
-    if name == "masked":
-        return {"bias": c, "kernel": C * np.asarray(synapse.mask[...])}
+@pytest.mark.parametrize("name", [name for name in MAKES if "bits" in name])
+def test_roundings_have_the_gradient_of_no_rounding(name, x64):
+    """Straight through: sum(C W) has the gradient C, times what is around the rounding."""
+    synapse, C = MAKES[name](linear()), RNG(2).normal(size=(7, 4))
+    gradient = nnx.grad(lambda synapse: jnp.sum(C * synapse.effective()[0]))(synapse)
     if "norm" in name:
-        scale, _, mean, var = RNG(0).uniform(0.3, 1.5, (4, w.shape[-1]))
-        inner, mask = w, 1
-        if "mask" in name:
-            inner, mask = by_hand("4 bits", *by_hand("masked", w, b))[0], by_hand("masked", np.ones_like(w), b)[0]
-        root = np.sqrt(var + 1e-5)
-        by_scale = ((C * inner).sum(0) + c * (b - mean)) / root
-        return {"offset": c, "scale": by_scale, "bias": c * scale / root, "kernel": C * scale / root * mask}
-    if name == "low rank":
-        left, right = np.asarray(synapse.left[...]), np.asarray(synapse.right[...])
-        return {"left": C @ right.T, "right": left.T @ C, "bias": c}
-    if name == "standardized":
-        n, centered = w.shape[0], w - w.mean(0)
-        root = np.sqrt(n * w.var(0, ddof=1) + 1e-4)
-        by_centered = 1.5 / root * (C - (C * centered).sum(0) * n / (n - 1) * centered / root**2)
-        return {"gain": (C * centered / root).sum(0), "bias": c, "kernel": by_centered - by_centered.mean(0)}
-    return {"bias": c, "kernel": C}  # straight through
+        mask = by_hand("masked", np.ones((7, 4)), np.zeros(4))[0]
+        scale, _, _, var = RNG(0).uniform(0.3, 1.5, (4, 4))
+        C, gradient = C * mask * scale / np.sqrt(var + 1e-5), gradient["synapse"]["synapse"]
+    close(gradient["synapse"]["kernel"][...], C)
 
 
 def test_masks_bits_and_scales(x64):
     for density in (0.1, 0.5, 1.0):
-        one, same, other = (Masked.random(conv(), density, rngs=nnx.Rngs(seed)).mask[...] for seed in (0, 0, 1))
+        one, same, other = (sn.Masked.random(conv(), density, rngs=nnx.Rngs(seed)).mask[...] for seed in (0, 0, 1))
         assert one.sum() == round(density * one.size)
         np.testing.assert_array_equal(one, same)
         assert density == 1 or (one != other).any()
@@ -170,93 +119,86 @@ def test_masks_bits_and_scales(x64):
     silent = linear(kernel_init=nnx.initializers.zeros)
     assert not Quantized(silent, 4).effective()[0].any()
     half = nnx.Linear(7, 4, rngs=nnx.Rngs(0), param_dtype=jnp.bfloat16)
-    assert LowRank(half, 2).effective()[0].dtype == jnp.bfloat16  # which has no decomposition of its own
-
-
-def recurrent_norms():
-    """A cycle over two layers, with norms in the chain, in the middle of the cycle, and on both late edges."""
-    first, second, own, back = (
-        RunningNorm(linear(n_in, n_out, seed), momentum=0.8)
-        for seed, (n_in, n_out) in enumerate([(7, 6), (6, 5), (6, 6), (5, 6)])
-    )
-    modules = [first, LIF(threshold=0.5, **F64), second, LIF(threshold=0.5, **F64)]
-    return connect(modules, [Edge(1, 0, synapse=own), Edge(3, 0, 2, synapse=back)]), [first, second, own, back]
+    assert sn.LowRank(half, 2).effective()[0].dtype == jnp.bfloat16  # which has no decomposition of its own
 
 
 def test_statistics_are_those_of_the_current_and_do_not_depend_on_chunks(x64):
-    """Of the whole sequence, moved at its end, also inside a cycle; at rest in evaluation and in analyses."""
-    mean, var = np.zeros(6), np.ones(6)
-    model, norms = recurrent_norms()
-    by_chunk, others = recurrent_norms()
+    """Of the whole sequence, moved at its end, with norms in a chain, in a cycle and on both late edges."""
+    models = []
+    for _ in range(2):
+        first, second, own, back = (
+            RunningNorm(linear(n_in, n_out, seed), momentum=0.8)
+            for seed, (n_in, n_out) in enumerate([(7, 6), (6, 5), (6, 6), (5, 6)])
+        )
+        modules = [first, LIF(threshold=0.5, **F64), second, LIF(threshold=0.5, **F64)]
+        models.append(connect(modules, [Edge(1, 0, synapse=own), Edge(3, 0, 2, synapse=back)]))
+    model, by_chunk = models
+    norm, mean, var = model.modules[0], np.zeros(6), np.ones(6)
     for seed in range(2):
         x = jnp.asarray(2 + RNG(seed).normal(size=(T, B, 7)))
-        unroll(model, model.initialize_carry((B, 7)), x, chunk=T)
-        unroll(by_chunk, by_chunk.initialize_carry((B, 7)), x, chunk=4, remat=True)
-        assert all(norm.rows[...] == T * B for norm in norms)
-        end_sequence(model)
-        end_sequence(by_chunk)
-        current = np.asarray(norms[0].synapse(x.reshape(T * B, 7)))
+        for one, options in ((model, {"chunk": T}), (by_chunk, {"chunk": 4, "remat": True})):
+            sn.unroll(one, one.initialize_carry((B, 7)), x, **options)
+            assert one.modules[0].rows[...] == T * B
+            end_sequence(one)
+        current = np.asarray(norm.synapse(x.reshape(T * B, 7)))
         mean, var = 0.8 * mean + 0.2 * current.mean(0), 0.8 * var + 0.2 * current.var(0)
-    close((norms[0].mean[...], norms[0].var[...]), (mean, var))
-    for one, other in zip(norms, others, strict=True):
-        close((one.mean[...], one.var[...]), (other.mean[...], other.var[...]))
-        assert not (one.rows[...] or one.squares[...].any())
+    close((norm.mean[...], norm.var[...]), (mean, var))
+    close(*(nnx.state(one, nnx.BatchStat) for one in models))
+    assert not any(leaf.any() for leaf in jax.tree.leaves(nnx.state(model, sn.RunningSum)))
     end_sequence(model)  # without a sequence nothing moves
-    health(model, x, chunk=4), complexity(model, x, chunk=4)  # work on copies
+    sn.health(model, x, chunk=4), sn.complexity(model, x, chunk=4)  # work on copies
     model.eval()
-    unroll(model, model.initialize_carry((B, 7)), x)
+    sn.unroll(model, model.initialize_carry((B, 7)), x)
     end_sequence(model)
-    close((norms[0].mean[...], norms[0].var[...]), (mean, var))
-    image = RunningNorm(conv())
-    x = RNG(3).normal(size=(B, 6, 5, 4))
+    close((norm.mean[...], norm.var[...]), (mean, var))
+
+
+def test_statistics_of_images_and_of_half_precision():
+    """Over samples and places; in float32 at least."""
+    image, x = (
+        RunningNorm(nnx.Conv(4, 6, (3, 2), rngs=nnx.Rngs(0))),
+        RNG(3).normal(size=(B, 6, 5, 4)).astype(np.float32),
+    )
     image(jnp.asarray(x))
     end_sequence(image)
-    current = np.asarray(conv()(jnp.asarray(x))).reshape(-1, 6)
-    close((image.mean[...], image.var[...]), (0.1 * current.mean(0), 0.9 + 0.1 * current.var(0)))
+    current = np.asarray(image.synapse(jnp.asarray(x))).reshape(-1, 6)
+    close((image.mean[...], image.var[...]), (0.1 * current.mean(0), 0.9 + 0.1 * current.var(0)), 1e-5)
     norm = RunningNorm(nnx.Linear(7, 4, rngs=nnx.Rngs(0), param_dtype=jnp.bfloat16))
     assert norm(jnp.ones((B, 7), jnp.bfloat16)).dtype == jnp.bfloat16
-    assert norm.mean.dtype == norm.squares.dtype == jnp.float32
-    assert RunningNorm(nnx.Linear(7, 4, rngs=nnx.Rngs(0))).squares.dtype == jnp.float32
+    assert norm.mean.dtype == norm.squares.dtype == image.squares.dtype == jnp.float32
 
 
-class Excitatory(Synapse):
-    """A dense synapse of a user's own."""
+class Sharp(sn.Synapse):
+    """A synapse of a user's own: a kernel of mean zero over all that comes before its outputs."""
 
-    def __init__(self, n_in, n_out):
-        self.log_kernel = nnx.Param(linear(n_in, n_out).kernel[...])
-
-    def effective(self):
-        return jnp.exp(self.log_kernel[...]), None
-
-
-class Sharp(Synapse):
-    """A convolution of a user's own: a kernel of mean zero over its places."""
-
-    def __init__(self, geometry):
-        self.geometry = geometry
+    def __init__(self, plain, geometry):
+        self.plain, self.geometry = plain, geometry
 
     def effective(self):
-        kernel = self.geometry.kernel[...]
-        return kernel - kernel.mean(axis=(0, 1), keepdims=True), self.geometry.bias[...]
+        kernel = self.plain.kernel[...]
+        return kernel - kernel.mean(axis=tuple(range(kernel.ndim - 1)), keepdims=True), self.plain.bias[...]
 
 
-def test_a_users_own_synapses_and_blocks(x64):
-    x = jnp.asarray(RNG(0).normal(size=(B, 6, 5, 4)))
-    sharp, plain = Sharp(conv()), conv()
+@pytest.mark.parametrize("make", [linear, conv])
+def test_a_users_own_synapses_are_those_of_their_effective_weights(make, x64):
+    plain = make()
+    sharp = Sharp(make(), plain if make is conv else None)
     plain.kernel[...], _ = sharp.effective()
+    x = jnp.asarray(RNG(0).normal(size=(B, 6, 5, 4) if make is conv else (B, 7)))
     close(sharp(x), plain(x))
-    assert (sharp.in_features, sharp.out_features) == (4, 6)
-    dense, rows = Excitatory(7, 4), RNG(1).normal(size=(B, 7))
-    close(dense(jnp.asarray(rows)), rows @ np.asarray(dense.effective()[0]))
-    assert type(with_effective_weights(Masked(Excitatory(7, 4), jnp.ones((7, 4))))) is nnx.Linear
-    blocks = BlockDiagonal(12, 8, 4, bias_init=nnx.initializers.normal(1.0), rngs=nnx.Rngs(0), **F64)
+    assert (sharp.in_features, sharp.out_features) == (plain.in_features, plain.out_features)
+    assert type(with_effective_weights(sn.Masked(sharp, jnp.ones_like(plain.kernel[...])))) is type(plain)
+
+
+def test_blocks_connect_their_own_inputs_and_outputs(x64):
+    blocks = sn.BlockDiagonal(12, 8, 4, bias_init=nnx.initializers.normal(1.0), rngs=nnx.Rngs(0), **F64)
     kernel, bias = map(np.asarray, blocks.effective())
     for g, h in np.ndindex(4, 4):
         block = blocks.kernel[...][g] if g == h else np.zeros((3, 2))
         np.testing.assert_array_equal(kernel[3 * g : 3 * g + 3, 2 * h : 2 * h + 2], block)
     rows = RNG(2).normal(size=(T, B, 12))
     close(blocks(jnp.asarray(rows)), rows @ kernel + bias)
-    wide = BlockDiagonal(400, 200, 4, rngs=nnx.Rngs(0))  # each block starts like a Linear
+    wide = sn.BlockDiagonal(400, 200, 4, rngs=nnx.Rngs(0))  # each block starts like a Linear
     np.testing.assert_allclose(np.std(np.asarray(wide.kernel[...]), axis=(1, 2)), 0.1, rtol=0.05)
 
 
@@ -269,23 +211,18 @@ def test_copies_take_all_options_over_and_share_what_is_shared():
         copy = fresh_copy(layer, rngs=nnx.Rngs(1))
         for name in SYNAPSE_OPTIONS[type(layer)]:
             assert getattr(copy, name) == getattr(layer, name), name
-    inside = Standardized(nnx.Linear(7, 4, rngs=nnx.Rngs(0)), 1.5)
-    receiver = RunningNorm(Quantized(inside, 4, per_output=True), momentum=0.5)
-    copy = connect([receiver, LIF()], {0: [1]}, rngs=nnx.Rngs(3)).synapses[0]
-    assert (copy.momentum, copy.synapse.bits, copy.synapse.per_output, copy.synapse.synapse.gain_init) == (
-        0.5,
-        4,
-        True,
-        1.5,
-    )
-    assert copy.effective()[0].shape == (4, 4)
+    inside = Quantized(Standardized(nnx.Linear(7, 4, rngs=nnx.Rngs(0)), 1.5), 4, per_output=True)
+    norm = connect([RunningNorm(inside, momentum=0.5), LIF()], {0: [1]}, rngs=nnx.Rngs(3)).synapses[0]
+    copy = norm.synapse
+    assert (norm.momentum, copy.bits, copy.per_output, copy.synapse.gain_init) == (0.5, 4, True, 1.5)
+    assert norm.effective()[0].shape == (4, 4)
     synapse, norm = Standardized(nnx.Linear(4, 4, rngs=nnx.Rngs(0))), nnx.BatchNorm(4, rngs=nnx.Rngs(0))
     model = connect([synapse, LIF(), connect([synapse, LIF()]), norm], [Edge(1, 0, synapse=synapse)])
     copy = with_effective_weights(model)
     assert copy.modules[0] is copy.modules[2].modules[0] is copy.synapses[0]
     assert copy.modules[3].mean is norm.mean
     assert model.modules[0] is synapse
-    assert summary(model, (B, 4)).modules[0].kind == "Standardized(Linear)"
+    assert sn.summary(model, (B, 4)).modules[0].kind == "Standardized(Linear)"
 
 
 def test_weights_are_made_once_for_a_sequence():
@@ -296,7 +233,7 @@ def test_weights_are_made_once_for_a_sequence():
 
     def run(state, x):
         model = nnx.merge(graphdef, state)
-        return unroll(model, model.initialize_carry((B, 4)), x, chunk=3)[1]
+        return sn.unroll(model, model.initialize_carry((B, 4)), x, chunk=3)[1]
 
     jaxpr = jax.make_jaxpr(run)(state, jnp.ones((T, B, 4)))
     scans = [str(equation) for equation in jaxpr.eqns if equation.primitive.name == "scan"]

@@ -68,6 +68,8 @@ class Delay(nnx.RNNCellBase):
         (4, 1, 3)
     """
 
+    num_feature_axes = 1
+
     def __init__(
         self,
         in_features: int,
@@ -103,8 +105,7 @@ class Delay(nnx.RNNCellBase):
         shape = (self.groups, self.in_features)
         if given.shape not in ((), shape[1:], shape):
             raise ValueError(
-                f"Delay got delays of shape {list(given.shape)}, expected a number, one per input, [{self.in_features}], or "
-                f"one per group and input, {list(shape)}."
+                f"Delay got delays of shape {list(given.shape)}, expected a number, [{self.in_features}] or {list(shape)}."
             )
         each = np.broadcast_to(given, shape)
         return Trainable(each) if isinstance(delays, Trainable) else each
@@ -113,10 +114,6 @@ class Delay(nnx.RNNCellBase):
     def out_features(self) -> int:
         """Number of outputs: G I."""
         return self.groups * self.in_features
-
-    @property
-    def num_feature_axes(self) -> int:
-        return 1
 
     def initialize_carry(
         self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
@@ -160,29 +157,20 @@ class Delay(nnx.RNNCellBase):
             [[0.0, 2.0, 4.0]]
         """
         delays = np.round(np.asarray(self.delays.value, np.float64))
-        trained = hasattr(self.delays, "unconstrained")
-        return Delay(
-            self.in_features,
-            self.max_delay,
-            delays=Trainable(delays) if trained else delays,
-            groups=self.groups,
-            param_dtype=self.param_dtype,
-        )
+        given = Trainable(delays) if hasattr(self.delays, "unconstrained") else delays
+        return Delay(self.in_features, self.max_delay, delays=given, groups=self.groups, param_dtype=self.param_dtype)
 
     def _series(self, carry: Array, inputs: Array) -> Array:
         """The inputs [K, B, ..., I] with the D inputs before them."""
         if inputs.shape[-1] != self.in_features:
             raise ValueError(
-                f"Delay got inputs of shape {list(inputs.shape[1:])} per step, expected {self.in_features} features in the "
-                "last axis."
+                f"Delay got inputs of shape {list(inputs.shape[1:])} per step, expected {self.in_features} features last."
             )
         expected = (self.max_delay, *inputs.shape[1:])
         if carry.shape != expected or carry.dtype != inputs.dtype:
             raise ValueError(
-                f"Delay got a carry of {carry.dtype}{list(carry.shape)} for inputs of {inputs.dtype}"
-                f"{list(inputs.shape[1:])} per step, expected {inputs.dtype}{list(expected)}. Make the carry with "
-                f"initialize_carry({inputs.shape[1:]}), and the Delay with param_dtype={inputs.dtype.name} if the dtypes "
-                "differ."
+                f"Delay got a carry of {carry.dtype}{list(carry.shape)}, expected {inputs.dtype}{list(expected)}. Make it with "
+                f"initialize_carry({inputs.shape[1:]}), and the Delay with param_dtype={inputs.dtype.name}."
             )
         return jnp.concatenate([carry, inputs])
 

@@ -53,6 +53,7 @@ class Dropout(nnx.RNNCellBase):
         True
     """
 
+    num_feature_axes = 1
     mutates_state = False  # it draws when it makes a carry, not when it is called
 
     def __init__(
@@ -95,10 +96,6 @@ class Dropout(nnx.RNNCellBase):
         if self.deterministic:
             return carry, inputs
         return carry, jnp.where(keep, inputs / (1 - self.rate), jnp.zeros((), inputs.dtype))
-
-    @property
-    def num_feature_axes(self) -> int:
-        return 1
 
     def _keep(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Bool[Array, "..."]:
         return jax.random.bernoulli(key, 1 - self.rate, shape)

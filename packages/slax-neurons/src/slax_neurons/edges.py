@@ -60,13 +60,12 @@ def as_edges(edges: Any, modules: int) -> list[Edge]:
         ValueError: an edge to or from a missing module, a duplicate edge, or an impossible delay.
         TypeError: anything other than {receiver: [senders]} or a list of `Edge`.
     """
-    if edges is None:
-        edges = []
     if isinstance(edges, Mapping):
         edges = [
             Edge(sender, receiver) for receiver, senders in edges.items() for sender in _senders(receiver, senders)
         ]
-    listed = list(edges)
+    listed: list[Edge] = [] if edges is None else list(edges)
+    seen: set[tuple[int, int, int]] = set()
     for edge in listed:
         if not isinstance(edge, Edge):
             raise TypeError(
@@ -83,20 +82,16 @@ def as_edges(edges: Any, modules: int) -> list[Edge]:
                 f"connect got an edge from {edge.sender} to {edge.receiver} with delay={edge.delay}, expected at least "
                 f"{edge.earliest}: a module can be read within the step only by one that comes after it."
             )
-    for index, edge in enumerate(listed):
-        for other in listed[:index]:
-            if (edge.sender, edge.receiver, edge.steps) == (other.sender, other.receiver, other.steps):
-                raise ValueError(
-                    f"connect got the edge from {edge.sender} to {edge.receiver} twice with the same delay."
-                )
+        if (edge.sender, edge.receiver, edge.steps) in seen:
+            raise ValueError(f"connect got the edge from {edge.sender} to {edge.receiver} twice with one delay.")
+        seen.add((edge.sender, edge.receiver, edge.steps))
     return listed
 
 
 def _senders(receiver: int, senders: Any) -> Sequence[int]:
     if not isinstance(senders, Sequence) or not senders:
         raise TypeError(
-            f"connect got {senders!r} as the senders of module {receiver}, expected a list of at least one index, as in "
-            f"{{{receiver}: [{receiver + 1}]}}."
+            f"connect got {senders!r} as the senders of module {receiver}, expected a list of indices, as in {{0: [1]}}."
         )
     return senders
 
@@ -117,8 +112,7 @@ def edge_synapse(modules: Sequence[Any], edge: Edge, rngs: nnx.Rngs | None) -> n
         synapse = as_module(edge.synapse, f"the synapse of {which}")
         if isinstance(synapse, nnx.RNNCellBase):
             raise TypeError(
-                f"connect got a {type(synapse).__name__} as the synapse of {which}, expected no "
-                "carry. Put it into the chain, and let the edge begin there."
+                f"connect got a {type(synapse).__name__} as the synapse of {which}, expected no carry. Put it into the chain."
             )
         return synapse
     if not can_be_copied(receiver):
@@ -131,8 +125,7 @@ def edge_synapse(modules: Sequence[Any], edge: Edge, rngs: nnx.Rngs | None) -> n
     if features is None or rngs is None:
         missing = "rngs" if features is not None else f"the number of output features of module {edge.sender}"
         raise TypeError(
-            f"connect needs {missing} to make the synapse of {which}. Pass rngs=nnx.Rngs(...), or give the synapse: "
-            f"Edge({edge.sender}, {edge.receiver}, synapse=...)."
+            f"connect needs {missing} to make the synapse of {which}. Pass rngs=nnx.Rngs(...), or give the edge a synapse."
         )
     return fresh_copy(receiver, in_features=features, rngs=rngs)
 

@@ -16,7 +16,7 @@ from flax import nnx
 from flax.errors import TraceContextError
 from jaxtyping import Array, Float, PyTree
 
-from slax_neurons.kernels import check_kernel, requested
+from slax_neurons.kernels import KERNELS, requested
 from slax_neurons.modules import mutates_state
 from slax_neurons.neurons.neuron import Neuron, scan_cell
 from slax_neurons.neurons.states import rematerialize
@@ -88,7 +88,8 @@ def unroll(
         True
     """
     check_sequence(inputs)
-    check_kernel(kernel)
+    if kernel not in KERNELS:
+        raise ValueError(f"unroll got kernel={kernel!r}, expected one of {', '.join(map(repr, KERNELS))}.")
     if chunk is None:
         chunk = default_chunk(carry, inputs)
         if remat and chunk == inputs.shape[0]:
@@ -122,10 +123,9 @@ def undeclared_mutations_explained(model: nnx.Module) -> Iterator[None]:
         if mutates_state(model):
             raise
         raise ValueError(
-            "Got a model with a module that changes a variable of its own when called, without declaring it, inside a scan "
-            "over chunks or steps, or another function that JAX traces. Put mutates_state = True into its class, or make the "
-            "variable an nnx.BatchStat: the module is then called once, with the whole sequence. If jax.jit is around it, use "
-            "nnx.jit."
+            "Got a model with a module that changes a variable of its own in a function that JAX traces, without declaring it. "
+            "Put mutates_state = True into its class, or make the variable an nnx.BatchStat: the module is then called once, "
+            "with the whole sequence. If jax.jit is around it, use nnx.jit."
         ) from error
 
 
@@ -164,12 +164,12 @@ def unroll_chunk(
     if kernel == "plain" or type(module) not in (nnx.Linear, nnx.Conv):
         return carry, apply_rows(module, inputs), None
     if source is None:
-        return carry, rematerialize(lambda inputs: apply_rows(module, inputs))(inputs), None
-    return (
-        carry,
-        rematerialize(lambda membranes: apply_rows(module, source.neuron.outputs(membranes)))(source.membranes),
-        None,
-    )
+        outputs = rematerialize(lambda inputs: apply_rows(module, inputs))(inputs)
+    else:
+        outputs = rematerialize(lambda membranes: apply_rows(module, source.neuron.outputs(membranes)))(
+            source.membranes
+        )
+    return carry, outputs, None
 
 
 def is_all_in_a_step(neuron: Neuron) -> bool:

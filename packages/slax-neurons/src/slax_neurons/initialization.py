@@ -13,8 +13,6 @@ from jaxtyping import Array, DTypeLike, Float
 
 from slax_neurons.neurons.neuron import Neuron
 
-Initializer = Callable[..., Array]
-
 SMALL = 2.0**-12  # the impulse with which a neuron is probed, in units of its threshold
 PIECE, LONGEST = 2**8, 2**14  # steps simulated in one piece, and in total at most
 TAIL = 1e-5  # a response has decayed when its last piece has at most this share of the total
@@ -29,7 +27,7 @@ def fluctuation_driven(
     share: float = 1.0,
     steps: int | None = None,
     threshold: float | None = None,
-) -> Initializer:
+) -> Callable[..., Array]:
     """Make a `kernel_init` that puts the membranes of `neuron` xi standard deviations below their threshold.
 
     n inputs that each fire with probability `rate` per step, independently, through weights of mean mu_w and variance
@@ -168,8 +166,7 @@ def impulse_moments(
         carry, membrane, fired = _run(graphdef, state, carry, current, length)
         if fired:
             raise ValueError(
-                f"{type(neuron).__name__} fires at rest or after a current of {impulse.min():.2g}, expected a neuron that "
-                "small currents leave silent."
+                f"{type(neuron).__name__} fires at rest or after a current of {impulse.min():.2g}, expected it to be silent."
             )
         response = _difference(membrane) / np.asarray(given, np.float64)
         first, second, last = first + response.sum(0), second + np.square(response).sum(0), np.abs(response).sum(0)

@@ -26,11 +26,6 @@ WARPS = 4
 Step = Callable[[Any, Any, Any, Any, Any], tuple[Any, Any]]
 
 
-def check_kernel(kernel: str) -> None:
-    if kernel not in KERNELS:
-        raise ValueError(f"unroll got kernel={kernel!r}, expected one of {', '.join(map(repr, KERNELS))}.")
-
-
 auto_is = jax.make_user_context("auto")
 """What "auto" is within `with auto_is("fused"):`, for tests and measurements; JAX keeps programs of each kernel apart."""
 

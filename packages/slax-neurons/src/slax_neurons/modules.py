@@ -16,10 +16,7 @@ from slax_neurons.dropout import Dropout
 from slax_neurons.neurons.neuron import Neuron
 from slax_neurons.synapses.running_sums import accumulates
 
-EXPECTED = (
-    "expected a cell (a neuron, a stack, a Flax recurrent cell) or a callable that maps an array to an array, such as "
-    "nnx.Linear"
-)
+EXPECTED = "expected a cell, or a callable that maps an array to an array, such as nnx.Linear"
 # Modules that keep the number of features.
 FEATURE_PRESERVING = (Neuron, Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
 
@@ -58,8 +55,7 @@ def as_module(module: Any, name: str) -> nnx.Module:
     hidden = _module_inside(module)
     if hidden is not None:
         raise TypeError(
-            f"connect got a function as {name} that uses {type(hidden).__name__}, whose parameters would not be part of the "
-            "model. Put the module itself into the list."
+            f"connect got a function as {name} that uses {type(hidden).__name__}. Put the module itself into the list."
         )
     return Function(module)
 
@@ -184,6 +180,5 @@ def check_features(module: nnx.Module, index: int, input_shape: tuple[int, ...])
     expected = getattr(module, "in_features", None)
     if isinstance(expected, int) and (not input_shape or input_shape[-1] != expected):
         raise ValueError(
-            f"Module {index} of the stack, {type(module).__name__}, expects {expected} features in the last axis, got "
-            f"inputs of shape {list(input_shape)} per step."
+            f"Module {index} of the stack, {type(module).__name__}, expects {expected} features, got {list(input_shape)}."
         )

@@ -62,8 +62,7 @@ def time_constant(tau: Any, *, dt: float) -> Any:
     decay = np.asarray(np.exp(-dt / times) if dt > 0 and np.all(times > 0) else 0.0)
     if decay not in UNIT_INTERVAL:
         raise ValueError(
-            f"time_constant got tau={tau} and dt={dt}, expected positive numbers, in the same unit, whose ratio leaves "
-            "exp(-dt / tau) inside (0, 1)."
+            f"time_constant got tau={tau} and dt={dt}, expected positive numbers, in the same unit, with a decay in (0, 1)."
         )
     return decay if decay.ndim else float(decay)
 
@@ -235,7 +234,6 @@ class Parameter(nnx.Module):
             return value
         if value.ndim and value.shape != state.shape[state.ndim - value.ndim :]:
             raise ValueError(
-                f"{self.name} has shape {value.shape}, but the neurons it is for have features of shape "
-                f"{state.shape[-value.ndim :]}. Give one number for the layer, or one per neuron."
+                f"{self.name} has shape {value.shape}, expected one number, or one per neuron: {state.shape[-value.ndim :]}."
             )
         return value.astype(state.dtype).reshape((1,) * (state.ndim - value.ndim) + value.shape)

@@ -60,8 +60,7 @@ class Surrogate:
     def __post_init__(self) -> None:
         if not all(isinstance(option, Number) for option in self.options):
             raise TypeError(
-                f"Surrogate got options {self.options}, expected numbers. A derivative that depends on arrays, such as a "
-                "learned width, needs a spike function of its own, by jax.custom_jvp."
+                f"Surrogate got options {self.options}, expected numbers. For arrays, write a spike function by jax.custom_jvp."
             )
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -259,8 +258,7 @@ def triangular(height: float = 0.3, width: float = 1.0) -> Surrogate:
         >>> [round(slope, 2) for slope in slopes.tolist()]
         [0.0, 0.15, 0.3, 0.15, 0.0]
     """
-    _positive("triangular", "height", height)
-    return Surrogate(_triangular, (height, _positive("triangular", "width", width)))
+    return Surrogate(_triangular, (_positive("triangular", "height", height), _positive("triangular", "width", width)))
 
 
 def _triangular(x: Array, height: float, width: float) -> Array:
@@ -290,8 +288,7 @@ def boxcar(width: float = 0.5, height: float = 1.0) -> Surrogate:
         >>> slopes.tolist()
         [0.0, 1.0, 1.0, 1.0, 0.0]
     """
-    _positive("boxcar", "width", width)
-    return Surrogate(_boxcar, (width, _positive("boxcar", "height", height)))
+    return Surrogate(_boxcar, (_positive("boxcar", "width", width), _positive("boxcar", "height", height)))
 
 
 def _boxcar(x: Array, width: float, height: float) -> Array:
@@ -355,9 +352,8 @@ def multi_gaussian(gamma: float = 0.5, width: float = 0.3, scale: float = 6.0, h
         >>> [round(slope, 3) for slope in slopes.tolist()]
         [-0.025, 0.159, 0.732, 0.159, -0.025]
     """
-    _positive("multi_gaussian", "gamma", gamma)
-    _positive("multi_gaussian", "width", width)
-    _positive("multi_gaussian", "scale", scale)
+    for name, value in (("gamma", gamma), ("width", width), ("scale", scale)):
+        _positive("multi_gaussian", name, value)
     if not height >= 0:
         raise ValueError(f"multi_gaussian got height={height}, expected a number >= 0.")
     return Surrogate(_multi_gaussian, (gamma, width, scale, height))

@@ -128,13 +128,11 @@ class Connect(nnx.RNNCellBase):
 
     def __call__(self, carry: Any, inputs: Float[Array, "B ..."]) -> tuple[tuple, PyTree[Float[Array, "B ..."]]]:
         self._check_carry(carry)
-        everything = range(len(self.modules))
         if takes_statistics(self):
             raise ValueError(
-                "A call of the cell is one step, but BatchNorm takes its statistics over all steps in training. Use unroll, or "
-                "call model.eval()."
+                "A call is one step, but BatchNorm in training takes statistics over all steps. Use unroll, or model.eval()."
             )
-        carry, outputs = self._step(everything, inputs, carry, {})
+        carry, outputs = self._step(range(len(self.modules)), inputs, carry, {})
         return carry, outputs[-1]
 
     def unroll(
@@ -186,10 +184,8 @@ class Connect(nnx.RNNCellBase):
     def num_feature_axes(self) -> int:
         for module in self.modules:
             geometry = geometry_of(module)
-            if isinstance(geometry, nnx.Conv):
-                return len(geometry.kernel_size) + 1
-            if isinstance(geometry, nnx.Linear):
-                return 1
+            if geometry is not None:
+                return len(getattr(geometry, "kernel_size", ())) + 1
             if isinstance(module, nnx.RNNCellBase) and not isinstance(module, Neuron | Dropout | Delay):
                 return module.num_feature_axes
         return 1
@@ -224,14 +220,12 @@ class Connect(nnx.RNNCellBase):
 
     def edges_into(self, index: int) -> Iterator[tuple[Edge, Any]]:
         """The edges that end at a module, each with its synapse."""
-        return (
-            (edge, synapse) for edge, synapse in zip(self.edges, self.synapses, strict=True) if edge.receiver == index
-        )
+        pairs = zip(self.edges, self.synapses, strict=True)
+        return ((edge, synapse) for edge, synapse in pairs if edge.receiver == index)
 
     def _is_cycle(self, piece: range) -> bool:
-        return any(
-            edge.receiver in piece and edge.sender in piece and edge.sender >= edge.receiver for edge in self.edges
-        )
+        inside = [edge for edge in self.edges if edge.receiver in piece and edge.sender in piece]
+        return any(edge.sender >= edge.receiver for edge in inside)
 
     def _check_cycle(self, piece: range) -> None:
         """Check a cycle: its first module sees the entire chunk; all others, and the synapses inside the cycle, are stepped."""
@@ -240,9 +234,8 @@ class Connect(nnx.RNNCellBase):
         for module in stepped:
             if mutates_state(module):
                 raise ValueError(
-                    f"Got a {type(module).__name__} inside a cycle, which runs step by step, but it changes its own variables "
-                    "when called (BatchNorm in training takes its statistics over all steps). Keep it out of cycles, call "
-                    "model.eval(), or use slax_neurons.Dropout in place of nnx.Dropout."
+                    f"Got a {type(module).__name__} inside a cycle, which runs step by step, but it changes its own variables. "
+                    "Keep it out of cycles, call model.eval(), or use slax_neurons.Dropout in place of nnx.Dropout."
                 )
             for _, part in nnx.iter_modules(module):
                 if isinstance(part, Neuron) and (replaced := replaced_over_time(part)):
@@ -258,6 +251,23 @@ class Connect(nnx.RNNCellBase):
                 f"Got a carry of {len(carry) if isinstance(carry, tuple) else type(carry).__name__} for "
                 f"{len(self.modules)} modules. Make it with initialize_carry(inputs.shape[1:])."
             )
+
+
+def check_stack(model: Any, function: str) -> None:
+    """Raise TypeError unless a function got a stack."""
+    if not isinstance(model, Connect):
+        raise TypeError(f"{function} got {type(model).__name__}, expected a stack. Make one: connect([...]).")
+
+
+def parts_of(model: Connect, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The modules and the edges' synapses with their places, those of stacks inside included: "3.1" is module 1 of module 3."""
+    for index, module in enumerate(model.modules):
+        if isinstance(module, Connect):
+            yield from parts_of(module, f"{prefix}{index}.")
+        else:
+            yield f"{prefix}{index}", module
+    for edge, synapse in zip(model.edges, model.synapses, strict=True):
+        yield f"{prefix}{edge.sender} -> {prefix}{edge.receiver}", synapse
 
 
 def carry_without_buffer(entry: Any) -> Any:

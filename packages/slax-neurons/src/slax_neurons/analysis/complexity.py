@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -20,7 +19,7 @@ from slax_neurons.neurons.ltc import LTC
 from slax_neurons.neurons.neuron import Neuron
 from slax_neurons.synapses.block_diagonal import BlockDiagonal
 from slax_neurons.synapses.synapse import fresh_copy, with_effective_weights
-from slax_neurons.wiring import Connect, carry_without_buffer, delayed
+from slax_neurons.wiring import Connect, carry_without_buffer, check_stack, delayed, parts_of
 
 SYNAPSES = (nnx.Linear, nnx.Conv, BlockDiagonal)
 # Modules that NeuroBench does not count, even if they have parameters.
@@ -119,10 +118,10 @@ def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
         >>> counts.footprint, counts.dense, counts.effective_acs, counts.effective_macs
         (144, 320.0, 160.0, 0.0)
     """
-    if not isinstance(model, Connect):
-        raise TypeError(f"complexity got {type(model).__name__}, expected a stack. Make one: connect([...]).")
+    check_stack(model, "complexity")
     check_sequence(inputs)
-    footprint = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(_stored(model)))
+    stored = nnx.state(model, nnx.Not(nnx.RngState))  # a shared variable once
+    footprint = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(stored))
     model = with_effective_weights(model, keep=(BlockDiagonal,))
     _check_modules(model)
     carry = model.initialize_carry(inputs.shape[1:])
@@ -148,11 +147,6 @@ def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
     )
 
 
-def _stored(model: nnx.Module) -> Any:
-    """All variables except random states; a shared variable is included once."""
-    return nnx.state(model, nnx.Not(nnx.RngState))
-
-
 def _connections(model: Connect) -> tuple[int, int]:
     """The number of weights that are zero, and the number of all weights."""
     kernels = [_connected(part) for _, part in nnx.iter_modules(model) if type(part) in SYNAPSES]
@@ -165,26 +159,14 @@ def _connected(synapse: Any) -> Bool[Array, "..."]:
     return kernel != 0 if mask is None else (kernel != 0) & (jnp.asarray(mask) != 0)
 
 
-def _modules(model: Connect, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The modules and the edges' synapses, each with its place, nested stacks included."""
-    for index, module in enumerate(model.modules):
-        if isinstance(module, Connect):
-            yield from _modules(module, f"{prefix}{index}.")
-        else:
-            yield f"module {prefix}{index}", module
-    for edge, synapse in zip(model.edges, model.synapses, strict=True):
-        yield f"the synapse of the edge from {prefix}{edge.sender} to {prefix}{edge.receiver}", synapse
-
-
 def _check_modules(model: Connect) -> None:
-    for place, module in _modules(model):
+    for place, module in parts_of(model):
         if type(module) in SYNAPSES or isinstance(module, (Neuron, LTC, *UNCOUNTED)):
             continue
         if isinstance(module, nnx.RNNCellBase) or jax.tree.leaves(nnx.state(module, nnx.Param)):
             raise TypeError(
-                f"complexity got {type(module).__name__} as {place}, and does not know how its weights are used. Expected "
-                "Linear, Conv or BlockDiagonal, neurons, delays, norms, and modules without parameters: use these, with edges "
-                "for recurrence."
+                f"complexity got {type(module).__name__} at {place}, and does not know how its weights are used. Expected "
+                "Linear, Conv or BlockDiagonal, neurons, delays, norms, and modules without parameters."
             )
 
 
@@ -225,8 +207,7 @@ def _count_synapse(counts: Counts, synapse: Any, inputs: Array) -> None:
     outputs = jax.eval_shape(synapse, inputs[0]).shape[1:]
     if math.prod(outputs) * math.prod(synapse.kernel.shape[:-1]) >= 2**31:
         raise ValueError(
-            f"complexity got a {type(synapse).__name__} with outputs {list(outputs)} and a kernel "
-            f"{list(synapse.kernel.shape)}, which may make 2^31 operations in a step, more than are counted."
+            f"complexity got a {type(synapse).__name__} of {list(outputs)} outputs, which may make 2^31 operations in a step."
         )
     connected = _connected(synapse)
     effective = _sum(jnp.where(inputs != 0, _fan_out(synapse, connected, inputs), 0))

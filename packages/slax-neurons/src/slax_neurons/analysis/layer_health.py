@@ -17,7 +17,7 @@ from slax_neurons.modules import mutates_state
 from slax_neurons.neurons.neuron import NeuronCell
 from slax_neurons.surrogates import Surrogate
 from slax_neurons.synapses.synapse import with_effective_weights
-from slax_neurons.wiring import Connect, carry_without_buffer
+from slax_neurons.wiring import Connect, carry_without_buffer, check_stack, parts_of
 
 Counts = list[tuple[Array, Array]]
 
@@ -161,15 +161,14 @@ def health(
         0 IF       4  0.125  0.000  0.000  0.000  0.125  0.500  75 %        0 %     12 %
         dead, in 0 IF: most units never fire. Raise the weights into the first of these layers, ...
     """
-    if not isinstance(model, Connect):
-        raise TypeError(f"health got {type(model).__name__}, expected a stack. Make one: connect([...]).")
+    check_stack(model, "health")
     for name, value in (("saturation", saturation), ("support_level", support_level)):
         if not 0 < value <= 1:
             raise ValueError(f"health got {name}={value}, expected a number in (0, 1].")
     check_sequence(inputs)
     if mask is not None:
         _check_mask(mask, inputs.shape[:2])
-    names = _names(model)
+    names = [f"{place} {type(part).__name__}" for place, part in parts_of(model) if _is_spiking(part)]
     if not names:
         raise ValueError("health got a stack without a spiking layer, expected a neuron that spikes, such as LIF.")
     model = with_effective_weights(model)
@@ -180,27 +179,21 @@ def health(
     with undeclared_mutations_explained(model):
         counts = _count(*nnx.split(model), carry, inputs, mask, support_level, chunk)
     steps = math.prod(inputs.shape[:2]) if mask is None else int(mask.sum())
-    return Health(
-        tuple(
-            _layer(name, np.asarray(fired) / steps, np.asarray(supported) / steps, saturation)
-            for name, (fired, supported) in zip(names, counts, strict=True)
-        )
-    )
+    layers = zip(names, counts, strict=True)
+    return Health(tuple(_layer(name, fired, supported, steps, saturation) for name, (fired, supported) in layers))
 
 
 def _check_mask(mask: Any, shape: tuple[int, ...]) -> None:
     if mask.dtype != bool or mask.shape != shape:
         raise ValueError(
-            f"health got a mask of {mask.dtype}{list(mask.shape)}, expected bool{list(shape)}, one entry for each step and "
-            "sample, true where it counts."
+            f"health got a mask of {mask.dtype}{list(mask.shape)}, expected bool{list(shape)}, true where a step counts."
         )
     if not mask.any():
         raise ValueError("health got a mask without a true entry, expected at least one step that counts.")
 
 
-def _layer(
-    name: str, rates: Float[np.ndarray, "..."], support: Float[np.ndarray, "..."], saturation: float
-) -> LayerHealth:
+def _layer(name: str, fired: Array, supported: Array, steps: int, saturation: float) -> LayerHealth:
+    rates = np.asarray(fired) / steps
     return LayerHealth(
         name=name,
         units=rates.size,
@@ -208,23 +201,12 @@ def _layer(
         quantiles=tuple(float(rate) for rate in np.quantile(rates, QUANTILES)),
         dead=float(np.mean(rates == 0)),
         saturated=float(np.mean(rates >= saturation)),
-        support=float(support.mean()),
+        support=float(np.mean(np.asarray(supported) / steps)),
     )
 
 
 def _is_spiking(module: nnx.Module) -> bool:
     return isinstance(module, NeuronCell) and module.spikes
-
-
-def _names(model: Connect, prefix: str = "") -> list[str]:
-    """The index and class of each spiking layer, nested stacks included, in the order of `_walk`."""
-    names = []
-    for index, module in enumerate(model.modules):
-        if isinstance(module, Connect):
-            names += _names(module, f"{prefix}{index}.")
-        elif _is_spiking(module):
-            names.append(f"{prefix}{index} {type(module).__name__}")
-    return names
 
 
 @partial(jax.jit, static_argnums=(0, 5, 6))

@@ -10,7 +10,7 @@ from flax import nnx
 
 from slax_neurons.modules import Function, input_struct, output_struct
 from slax_neurons.synapses.synapse import kind
-from slax_neurons.wiring import Connect, DelayBuffer, carry_without_buffer
+from slax_neurons.wiring import Connect, DelayBuffer, carry_without_buffer, check_stack
 
 COLUMNS = ("module", "type", "output", "states", "parameters")
 
@@ -93,8 +93,7 @@ def summary(model: Any, input_shape: tuple[int, ...]) -> Summary:
         1 -> 0  Linear  [32, 16]  1 step late                        272
         total                                                        416
     """
-    if not isinstance(model, Connect):
-        raise TypeError(f"summary got {type(model).__name__}, expected a stack. Make one: connect([...]).")
+    check_stack(model, "summary")
     shape = tuple(input_shape)
     if len(shape) < 2:
         raise ValueError(
@@ -114,23 +113,14 @@ def _rows(model: Connect, inputs: Any, prefix: str) -> Iterator[ModuleSummary]:
         states = [] if isinstance(module, Connect) else [_shapes(own)]
         if isinstance(entry, DelayBuffer):
             states.append(f"{_steps(entry.outputs.shape[0])} of output")
-        yield ModuleSummary(
-            f"{prefix}{index}",
-            _kind(module),
-            _shapes(outputs[-1]),
-            ", ".join(filter(None, states)),
-            _parameters(module),
-        )
+        kept = ", ".join(filter(None, states))
+        yield ModuleSummary(f"{prefix}{index}", _kind(module), _shapes(outputs[-1]), kept, _parameters(module))
         if isinstance(module, Connect):
             yield from _rows(module, current, f"{prefix}{index}.")
     for edge, synapse in zip(model.edges, model.synapses, strict=True):
-        yield ModuleSummary(
-            f"{prefix}{edge.sender} -> {prefix}{edge.receiver}",
-            _kind(synapse),
-            _shapes(outputs[edge.receiver]),
-            f"{_steps(edge.steps)} late" if edge.steps else "within the step",
-            _parameters(synapse),
-        )
+        name = f"{prefix}{edge.sender} -> {prefix}{edge.receiver}"
+        late = f"{_steps(edge.steps)} late" if edge.steps else "within the step"
+        yield ModuleSummary(name, _kind(synapse), _shapes(outputs[edge.receiver]), late, _parameters(synapse))
 
 
 def _carry(model: Connect, inputs: Any) -> Any:
@@ -165,7 +155,5 @@ def aligned(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
     """Make one line from each row, with the first `left` columns aligned to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     sides = [str.ljust] * left + [str.rjust] * (len(widths) - left)
-    return [
-        "  ".join(side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    cells = (zip(sides, row, widths, strict=True) for row in rows)
+    return ["  ".join(side(cell, width) for side, cell, width in line).rstrip() for line in cells]

@@ -1,6 +1,6 @@
 """The adaptive leaky integrate-and-fire neuron whose recovery current also follows the membrane."""
 
-from typing import Any, NamedTuple, Unpack
+from typing import NamedTuple, Unpack
 
 from jaxtyping import Array, Float
 
@@ -87,6 +87,7 @@ class AdLIF(SpikingNeuron):
     """
 
     carry_type = AdLIFState
+    fixed = (*SpikingNeuron.fixed, "form", "q")
     linear = True
 
     def __init__(
@@ -100,7 +101,12 @@ class AdLIF(SpikingNeuron):
         q: float | None = None,
         **spike_options: Unpack[SpikeOptions],
     ):
-        _check_form(form, q)
+        if form not in FORMS:
+            raise ValueError(f"AdLIF got form={form!r}, expected one of {', '.join(map(repr, FORMS))}.")
+        if q is not None and form != "symplectic":
+            raise ValueError(f"AdLIF got q={q}, which the form {form!r} does not have. Leave it out.")
+        if q is not None and not q > 0:
+            raise ValueError(f"AdLIF got q={q}, expected a number > 0.")
         super().__init__(**spike_options)
         self.decay = Parameter("AdLIF decay", decay, UNIT_INTERVAL, self.param_dtype)
         self.adaptation_decay = Parameter("AdLIF adaptation_decay", adaptation_decay, UNIT_INTERVAL, self.param_dtype)
@@ -112,15 +118,6 @@ class AdLIF(SpikingNeuron):
     @property
     def membrane_decay(self) -> float | Float[Array, ""] | None:
         return self.decay.scalar
-
-    def replace(self, **attributes: Any) -> Any:
-        for name in ("form", "q"):
-            if name in attributes:
-                raise ValueError(
-                    f"AdLIF.replace got {name}={attributes[name]!r}, on which the meaning of a and b depends. Make a new "
-                    "AdLIF(...)."
-                )
-        return super().replace(**attributes)
 
     def integrate(self, carry: AdLIFState, inputs: Float[Array, "*B N"]) -> AdLIFState:
         decay = self.decay(carry.u)
@@ -135,14 +132,3 @@ class AdLIF(SpikingNeuron):
         else:
             w = decay * w + (1 - decay) * self.q * (self.a(v) * u + self.b(v) * spikes)
         return AdLIFState(u=u, w=w), spikes
-
-
-def _check_form(form: str, q: float | None) -> None:
-    if form not in FORMS:
-        raise ValueError(f"AdLIF got form={form!r}, expected one of {', '.join(map(repr, FORMS))}.")
-    if q is not None and form != "symplectic":
-        raise ValueError(
-            f"AdLIF got q={q}, which the form {form!r} does not have. Leave it out, or use form='symplectic'."
-        )
-    if q is not None and not q > 0:
-        raise ValueError(f"AdLIF got q={q}, expected a number > 0.")

@@ -1,6 +1,6 @@
 """The balanced resonate-and-fire neuron."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
@@ -64,6 +64,7 @@ class BRF(Neuron):
     """
 
     carry_type = BRFState
+    fixed = (*Neuron.fixed, "dt")
     spikes = True
 
     def __init__(
@@ -86,13 +87,6 @@ class BRF(Neuron):
         self.refractory_decay = Parameter("BRF refractory_decay", refractory_decay, UNIT_INTERVAL, param_dtype)
         self.dt = dt
         self.spike_fn = spike_fn
-
-    def replace(self, **attributes: Any) -> Any:
-        if "dt" in attributes:
-            raise ValueError(
-                f"BRF.replace got dt={attributes['dt']}, on which the range of omega depends. Make a new BRF(...)."
-            )
-        return super().replace(**attributes)
 
     def integrate(self, carry: BRFState, inputs: Float[Array, "*B N"]) -> BRFState:
         u, v, q = carry

@@ -1,7 +1,7 @@
-"""The states of a neuron over time from one kernel, forward, for tangents, and transposed.
+"""The states of a neuron over time from one kernel, forward and in the reverse pass.
 
 The derivative of the states is linear in the tangents. It is a primitive of its own, so that JAX can transpose it, which is the
-reverse pass, batch it, and differentiate it again; only the last is done by scans.
+reverse pass, batch it, and differentiate it again. Tangents and derivatives of derivatives are made by scans.
 """
 
 from functools import cache, partial
@@ -76,14 +76,8 @@ def derivative(graphdef: nnx.GraphDef, given: tuple, linear: tuple, *, transpose
     """
     leaves, structure = jax.tree.flatten(given)
     linear_leaves, linear_structure = jax.tree.flatten(linear)
-    made = derivative_p.bind(
-        *leaves,
-        *linear_leaves,
-        graphdef=graphdef,
-        structure=structure,
-        linear_structure=linear_structure,
-        transposed=transposed,
-    )
+    parameters = {"graphdef": graphdef, "structure": structure, "linear_structure": linear_structure}
+    made = derivative_p.bind(*leaves, *linear_leaves, transposed=transposed, **parameters)
     return jax.tree.unflatten(_structure_of_result(structure, transposed), made)
 
 
@@ -97,13 +91,15 @@ def _parts(leaves: Any, structure: Any, linear_structure: Any) -> tuple[Any, Any
     return jax.tree.unflatten(structure, leaves[:count]), jax.tree.unflatten(linear_structure, leaves[count:])
 
 
-def _by_kernel(*leaves: Any, graphdef: Any, structure: Any, linear_structure: Any, transposed: bool) -> list[Array]:
-    function = _transposed if transposed else _tangent
-    return jax.tree.leaves(function(graphdef, *_parts(leaves, structure, linear_structure)))
+def _run(*leaves: Any, transposed: bool, **parameters: Any) -> list[Array]:
+    if not transposed:
+        return _by_scan(*leaves, transposed=transposed, **parameters)
+    given, cotangents = _parts(leaves, parameters["structure"], parameters["linear_structure"])
+    return jax.tree.leaves(_transposed(parameters["graphdef"], given, cotangents))
 
 
 def _by_scan(*leaves: Any, graphdef: Any, structure: Any, linear_structure: Any, transposed: bool) -> list[Array]:
-    """The same, differentiable; a function of parameters, first carry and currents alone, which the membranes follow from."""
+    """Differentiable; a function of parameters, first carry and currents alone, which the membranes follow from."""
     (*point, _), linear = _parts(leaves, structure, linear_structure)
     states = partial(integrate_and_fire, graphdef)
     made = jax.vjp(states, *point)[1](linear) if transposed else jax.jvp(states, tuple(point), linear)[1]
@@ -148,36 +144,18 @@ def _derivative_batch(leaves: Any, axes: Any, **parameters: Any) -> tuple[Any, A
     return apart, [leaf.ndim - 2 for leaf in apart]
 
 
-derivative_p.def_impl(lambda *leaves, **parameters: jax.jit(partial(_by_kernel, **parameters))(*leaves))
-derivative_p.def_abstract_eval(
-    lambda *leaves, **parameters: [
-        jax.core.ShapedArray(leaf.shape, leaf.dtype)
-        for leaf in jax.eval_shape(
-            partial(_by_kernel, **parameters), *[jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
-        )
-    ]
-)
-mlir.register_lowering(derivative_p, mlir.lower_fun(_by_kernel, multiple_results=True))
+def _derivative_shapes(*leaves: Any, **parameters: Any) -> list[Any]:
+    shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
+    made = jax.eval_shape(partial(_run, **parameters), *shapes)
+    return [jax.core.ShapedArray(leaf.shape, leaf.dtype) for leaf in made]
+
+
+derivative_p.def_impl(lambda *leaves, **parameters: jax.jit(partial(_run, **parameters))(*leaves))
+derivative_p.def_abstract_eval(_derivative_shapes)
+mlir.register_lowering(derivative_p, mlir.lower_fun(_run, multiple_results=True))
 ad.primitive_jvps[derivative_p] = _derivative_jvp
 ad.primitive_transposes[derivative_p] = _derivative_transpose
 batching.primitive_batchers[derivative_p] = _derivative_batch
-
-
-def _tangent(graphdef: nnx.GraphDef, given: tuple, tangents: tuple) -> tuple[Any, Any]:
-    """The tangents of the last carry and of the membranes, [M] and [T, M]."""
-    state, carry, inputs, membranes = given
-    d_state, d_carry, d_inputs = tangents
-    integrate, fire = functions(graphdef)
-
-    def step(constants: Any, carry: Any, at: Any, *_: Any) -> tuple[Any, Any]:
-        state, d_state = constants
-        before, d_before = carry
-        current, membrane, d_current = at
-        _, d_membrane = jax.jvp(integrate, (state, before, current), (d_state, d_before, d_current))
-        return jax.jvp(fire, (state, membrane), (d_state, d_membrane)), d_membrane
-
-    (_, d_end), d_membranes = elementwise_scan(step, (state, d_state), (carry, d_carry), (inputs, membranes, d_inputs))
-    return d_end, d_membranes
 
 
 def _transposed(graphdef: nnx.GraphDef, given: tuple, cotangents: tuple) -> tuple[Any, Any, Any]:
@@ -197,14 +175,10 @@ def _transposed(graphdef: nnx.GraphDef, given: tuple, cotangents: tuple) -> tupl
         total = jax.tree.map(lambda *parts: sum(parts), total, of_state, also_of_state)
         return (from_before, total), from_current
 
-    (from_carry, from_state), from_inputs = elementwise_scan(
-        step,
-        (state, carry),
-        (from_end, jax.tree.map(jnp.zeros_like, state)),
-        (inputs, membranes, from_membranes),
-        lagged=membranes,
-        reverse=True,
-    )
+    start = (from_end, jax.tree.map(jnp.zeros_like, state))
+    steps = (inputs, membranes, from_membranes)
+    ends, from_inputs = elementwise_scan(step, (state, carry), start, steps, lagged=membranes, reverse=True)
+    from_carry, from_state = ends
     return from_state, from_carry, from_inputs
 
 

@@ -92,10 +92,6 @@ class LTC(NeuronCell):
         """Run all steps: the gates' products with the currents in one pass, the rest in a scan."""
         return jax.lax.scan(lambda carry, at: self._step(carry, at), carry, (inputs, *self._of_current(inputs)))
 
-    @property
-    def num_feature_axes(self) -> int:
-        return 1
-
     def _of_current(self, inputs: Float[Array, "... N"]) -> tuple[Float[Array, "... N"], Float[Array, "... N"]]:
         """The parts of both gates that depend on the current alone."""
 

@@ -19,7 +19,8 @@ class NeuronCell(nnx.RNNCellBase):
 
     A subclass whose outputs are spikes sets `spikes = True` and keeps its spike function in the attribute `spike_fn`. A
     subclass whose membrane is neither the carry nor its field `u` defines `membrane`, and one whose membrane decays by a single
-    number per step defines `membrane_decay`.
+    number per step defines `membrane_decay`. `fixed` names attributes on which others depend, which
+    `replace` refuses.
 
     Example:
         Leaky integrators that interact: the mean of the layer is subtracted from each.
@@ -41,6 +42,8 @@ class NeuronCell(nnx.RNNCellBase):
     """
 
     spikes: ClassVar[bool] = False
+    fixed: ClassVar[tuple[str, ...]] = ("param_dtype",)
+    num_feature_axes = 1
     param_dtype: np.dtype
 
     def membrane(self, carry: Any) -> Float[Array, "..."]:
@@ -90,11 +93,10 @@ class NeuronCell(nnx.RNNCellBase):
                 raise TypeError(
                     f"{name}.replace got {attribute}, which {name} does not have, expected {', '.join(own)}."
                 )
-        if "param_dtype" in attributes:
-            raise ValueError(
-                f"{name}.replace got param_dtype, which is already fixed by the parameters that it keeps. Make a new one: "
-                f"{name}(param_dtype=...)."
-            )
+            if attribute in self.fixed:
+                raise ValueError(
+                    f"{name}.replace got {attribute}, on which other attributes depend. Make a new {name}({attribute}=...)."
+                )
         copy = nnx.clone(self)
         for attribute, value in attributes.items():
             old = vars(self)[attribute]
@@ -197,19 +199,14 @@ class Neuron(NeuronCell):
         """True if the neuron defines `integrate` and `fire`, and not `__call__` alone."""
         return type(self).__call__ is Neuron.__call__
 
-    @property
-    def num_feature_axes(self) -> int:
-        return 1
-
     def check_carry(self, carry: Any, inputs: Array) -> None:
         """Raise ValueError unless each state has the shape and dtype of the current of one step, [B, N]."""
         for state in jax.tree.leaves(carry):
             if state.shape != inputs.shape or state.dtype != inputs.dtype:
                 raise ValueError(
-                    f"{type(self).__name__} got a carry of {state.dtype}{list(state.shape)} for a current of "
-                    f"{inputs.dtype}{list(inputs.shape)} per step. Make the carry with "
-                    f"initialize_carry({inputs.shape}), and build the neuron with "
-                    f"param_dtype={inputs.dtype.name} if the dtypes differ."
+                    f"{type(self).__name__} got a carry of {state.dtype}{list(state.shape)} for a current of {inputs.dtype}"
+                    f"{list(inputs.shape)} per step. Make it with initialize_carry({inputs.shape}), and the neuron with "
+                    f"param_dtype={inputs.dtype.name}."
                 )
 
 

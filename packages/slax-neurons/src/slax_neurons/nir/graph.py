@@ -12,7 +12,11 @@ from typing import Any, NamedTuple
 from slax_neurons.nir.neuron_nodes import SPIKING
 from slax_neurons.nir.synapse_nodes import READERS
 
+Edges = list[tuple[str, str]]
+Neighbors = dict[str, list[str]]  # by the name of a node
+
 MEMBRANES = ("CubaLI", "I", "LI")
+KNOWN = {*READERS, *SPIKING, "Delay"}
 REFUSED = {
     "CubaLI": "it does not fire, and no neuron here has its two decays. Write it as two LI, the current's first",
     "I": "it has no leak, and LI needs one. Use an LI with a tau that is long compared with the data",
@@ -41,12 +45,6 @@ class Plan:
     hubs: list[str]
     links: list[Link]
 
-    def label(self, name: str) -> str:
-        return label(name, self.nodes[name])
-
-    def is_neuron(self, name: str) -> bool:
-        return is_neuron(self.nodes[name])
-
 
 def label(name: str, node: Any) -> str:
     """The name of a node in error messages."""
@@ -68,21 +66,16 @@ def plan(graph: Any) -> Plan:
     nodes, edges = _opened(graph, "")
     nodes, edges, thresholds = _with_thresholds(nodes, edges)
     ends = {kind: [name for name, node in nodes.items() if type(node).__name__ == kind] for kind in ("Input", "Output")}
-    for name, node in nodes.items():
-        kind = type(node).__name__
-        known = (
-            kind in READERS
-            or kind == "Delay"
-            or (kind in SPIKING and (kind not in ("I", "CubaLI") or name in thresholds))
-        )
-        if not known and name not in (ends["Input"][:1] + ends["Output"][:1]):
-            raise ValueError(f"{label(name, node)} cannot be expressed: {REFUSED.get(kind, 'this type is not known')}.")
     for kind, names in ends.items():
         if not names:
             raise ValueError(f"The graph has no {kind}. Add a nir.{kind}, and an edge to or from it.")
     start, end = ends["Input"][0], ends["Output"][0]
-    before: dict[str, list[str]] = {name: [] for name in nodes}
-    after: dict[str, list[str]] = {name: [] for name in nodes}
+    for name, node in nodes.items():
+        kind = type(node).__name__
+        if name not in (start, end, *thresholds) and (kind in REFUSED or kind not in KNOWN):
+            raise ValueError(f"{label(name, node)} cannot be expressed: {REFUSED.get(kind, 'this type is not known')}.")
+    before: Neighbors = {name: [] for name in nodes}
+    after: Neighbors = {name: [] for name in nodes}
     for sender, receiver in edges:
         before[receiver].append(sender)
         after[sender].append(receiver)
@@ -100,7 +93,7 @@ def plan(graph: Any) -> Plan:
     return Plan(nodes, thresholds, order, links)
 
 
-def _opened(graph: Any, prefix: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+def _opened(graph: Any, prefix: str) -> tuple[dict[str, Any], Edges]:
     """The nodes and edges of a graph with nested graphs opened: their inputs and outputs are replaced by direct edges."""
     nodes: dict[str, Any] = {}
     edges = [(prefix + sender, prefix + receiver) for sender, receiver in graph.edges]
@@ -108,18 +101,16 @@ def _opened(graph: Any, prefix: str) -> tuple[dict[str, Any], list[tuple[str, st
         if type(node).__name__ != "NIRGraph":
             nodes[prefix + name] = node
             continue
-        inner, inner_edges = _opened(node, f"{prefix}{name}.")
-        doors = {}
+        own = prefix + name
+        doors: dict[str, str] = {}
+        inner, inner_edges = _opened(node, f"{own}.")
         for kind in ("Input", "Output"):
-            names = [f"{prefix}{name}.{key}" for key, part in node.nodes.items() if type(part).__name__ == kind]
+            names = [key for key, part in inner.items() if type(part).__name__ == kind]
             if len(names) != 1:
-                raise ValueError(f"{label(prefix + name, node)} has {len(names)} nodes {kind}, expected one.")
+                raise ValueError(f"{label(own, node)} has {len(names)} nodes {kind}, expected one.")
             doors[kind] = names[0]
         edges = [
-            (
-                doors["Output"] if sender == prefix + name else sender,
-                doors["Input"] if receiver == prefix + name else receiver,
-            )
+            (doors["Output"] if sender == own else sender, doors["Input"] if receiver == own else receiver)
             for sender, receiver in edges
         ]
         edges += inner_edges
@@ -130,21 +121,17 @@ def _opened(graph: Any, prefix: str) -> tuple[dict[str, Any], list[tuple[str, st
     return nodes, edges
 
 
-def _bridged(edges: list[tuple[str, str]], name: str) -> list[tuple[str, str]]:
+def _bridged(edges: Edges, name: str) -> Edges:
     """The edges with a node bypassed: each edge into the node is replaced by edges to the node's receivers."""
     targets = [receiver for sender, receiver in edges if sender == name]
     past = []
     for sender, receiver in edges:
-        if receiver == name:
-            past += [(sender, target) for target in targets]
-        elif sender != name:
-            past.append((sender, receiver))
+        if sender != name:
+            past += [(sender, target) for target in (targets if receiver == name else [receiver])]
     return past
 
 
-def _with_thresholds(
-    nodes: dict[str, Any], edges: list[tuple[str, str]]
-) -> tuple[dict[str, Any], list[tuple[str, str]], dict[str, Any]]:
+def _with_thresholds(nodes: dict[str, Any], edges: Edges) -> tuple[dict[str, Any], Edges, dict[str, Any]]:
     """Take each Threshold right after a membrane out of the graph, and keep it under the membrane's name."""
     thresholds = {}
     for name, node in list(nodes.items()):
@@ -160,13 +147,9 @@ def _with_thresholds(
     return nodes, edges, thresholds
 
 
-def _check_reach(
-    nodes: dict[str, Any], before: dict[str, list[str]], after: dict[str, list[str]], start: str, end: str
-) -> None:
-    for origin, ways, said in (
-        (start, after, "is not reached from the Input"),
-        (end, before, "does not reach the Output"),
-    ):
+def _check_reach(nodes: dict[str, Any], before: Neighbors, after: Neighbors, start: str, end: str) -> None:
+    tried = ((start, after, "is not reached from the Input"), (end, before, "does not reach the Output"))
+    for origin, ways, said in tried:
         reached, ahead = {origin}, [origin]
         while ahead:
             new = [name for name in ways[ahead.pop()] if name not in reached]
@@ -177,7 +160,7 @@ def _check_reach(
                 raise ValueError(f"{label(name, node)} {said}. Remove it, or add the edge that is missing.")
 
 
-def _check_cycles(nodes: dict[str, Any], after: dict[str, list[str]]) -> None:
+def _check_cycles(nodes: dict[str, Any], after: Neighbors) -> None:
     """Raise ValueError for a cycle without a neuron, found by repeatedly removing nodes without a predecessor or successor."""
     left = {name for name, node in nodes.items() if not is_neuron(node)}
     while True:
@@ -191,7 +174,7 @@ def _check_cycles(nodes: dict[str, Any], after: dict[str, list[str]]) -> None:
         raise ValueError(f"{label(name, nodes[name])} is part of a cycle without a neuron. Put a neuron into it.")
 
 
-def _ways(hub: str, after: dict[str, list[str]], hubs: set[str]) -> list[Link]:
+def _ways(hub: str, after: Neighbors, hubs: set[str]) -> list[Link]:
     """The links that leave a hub."""
     links = []
     for name in after[hub]:

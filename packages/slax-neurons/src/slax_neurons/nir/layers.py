@@ -64,14 +64,8 @@ class SumPool2d(nnx.Module):
         self.padding = _pair(padding)
 
     def __call__(self, inputs: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
-        return jax.lax.reduce_window(
-            inputs,
-            np.zeros((), inputs.dtype),
-            jax.lax.add,
-            (1, *self.kernel_size, 1),
-            (1, *self.stride, 1),
-            ((0, 0), *((padding, padding) for padding in self.padding), (0, 0)),
-        )
+        zero, pads = np.zeros((), inputs.dtype), ((0, 0), *((side, side) for side in self.padding), (0, 0))
+        return jax.lax.reduce_window(inputs, zero, jax.lax.add, (1, *self.kernel_size, 1), (1, *self.stride, 1), pads)
 
 
 class AvgPool2d(SumPool2d):

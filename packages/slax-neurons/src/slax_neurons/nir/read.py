@@ -1,6 +1,5 @@
 """Conversion of NIR's graphs to stacks."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -12,7 +11,7 @@ from slax_neurons.delay import Delay
 from slax_neurons.edges import Edge
 from slax_neurons.neurons.spiking import RESETS
 from slax_neurons.nir.conventions import INTEGRATION, Integration, library, shape_last
-from slax_neurons.nir.graph import Link, Plan, label, plan
+from slax_neurons.nir.graph import Link, Plan, is_neuron, label, plan
 from slax_neurons.nir.layers import Zeros
 from slax_neurons.nir.neuron_nodes import Options, Reading, read_neuron
 from slax_neurons.nir.synapse_nodes import read_delay, read_synapse, scaled, shifted
@@ -85,15 +84,6 @@ def from_nir(
     return _Reader(plan(graph), options).model()
 
 
-@dataclasses.dataclass(frozen=True)
-class _Pending:
-    """An edge whose sender has no index yet."""
-
-    sender: str
-    receiver: int
-    synapse: Any
-
-
 class _Reader:
     """A builder of the modules, hub by hub: the link from the previous hub is the chain, and each other link an edge."""
 
@@ -102,7 +92,7 @@ class _Reader:
         self.options = options
         self.modules: list[Any] = []
         self.index: dict[str, int] = {}
-        self.pending: list[_Pending] = []
+        self.pending: list[tuple[str, int, Any]] = []  # sender, whose index comes later, receiver and synapse
 
     def model(self) -> Connect:
         start, *hubs = self.plan.hubs
@@ -114,14 +104,14 @@ class _Reader:
             self.index[start] = self._add(jax.nn.identity)
         for hub in hubs:
             self._add_hub(hub, chain[hub])
-        edges = [Edge(self.index[edge.sender], edge.receiver, synapse=edge.synapse) for edge in self.pending]
+        edges = [Edge(self.index[sender], receiver, synapse=synapse) for sender, receiver, synapse in self.pending]
         return connect(self.modules, edges)
 
     def _add_hub(self, hub: str, chain: Link | None) -> None:
         reading = None
-        if self.plan.is_neuron(hub):
-            node, threshold = self.plan.nodes[hub], self.plan.thresholds.get(hub)
-            reading = read_neuron(node, threshold, self.plan.label(hub), self.options)
+        node, threshold = self.plan.nodes[hub], self.plan.thresholds.get(hub)
+        if is_neuron(node):
+            reading = read_neuron(node, threshold, label(hub, node), self.options)
         links = self._into(hub)
         if chain is None:
             self._add(Zeros(self._shape(hub)))
@@ -140,17 +130,17 @@ class _Reader:
             synapses = self._synapses(link, reading, first=chain is None and link is links[0])
             if any(isinstance(synapse, Delay) for synapse in synapses):
                 raise ValueError(
-                    f"{self.plan.label(hub)} gets a delayed signal over an edge in addition to the chain, but a Delay here is "
+                    f"{label(hub, node)} gets a delayed signal over an edge in addition to the chain, but a Delay here is "
                     "part of the chain. Take the Delay out of the graph, and add Edge(..., delay=steps) to the model."
                 )
             synapse = (
                 jax.nn.identity if not synapses else synapses[0] if len(synapses) == 1 else nnx.Sequential(*synapses)
             )
-            self.pending.append(_Pending(link.sender, len(self.modules) - 1, synapse))
+            self.pending.append((link.sender, len(self.modules) - 1, synapse))
         if reading is not None:
             self.index[hub] = self._add(reading.neuron)
         elif hub != self.plan.hubs[-1]:
-            self.index[hub] = self._add(self._synapse(hub, self.plan.nodes[hub]))
+            self.index[hub] = self._add(self._synapse(hub, node))
 
     def _into(self, hub: str) -> list[Link]:
         return [link for link in self.plan.links if link.receiver == hub]
@@ -172,8 +162,8 @@ class _Reader:
             folded = shifted(nodes[-1][1], reading.current) if nodes else None
             if folded is None:
                 raise ValueError(
-                    f"{self.plan.label(link.receiver)} needs a constant current, since its v_leak is not where its membrane "
-                    "starts (v_reset, or 0 if it has none), and no bias before it can add one. Put an Affine right before it."
+                    f"{label(link.receiver, self.plan.nodes[link.receiver])} needs a constant current, since its v_leak is not "
+                    "where its membrane starts (v_reset, or 0 if it has none). Put an Affine right before it, to add one."
                 )
             nodes[-1] = (nodes[-1][0], folded)
         return [self._synapse(name, node) for name, node in nodes]
@@ -185,7 +175,8 @@ class _Reader:
 
     def _shape(self, name: str) -> tuple[int, ...]:
         """The shape of a node's input, with the channels last."""
-        (shape,) = self.plan.nodes[name].input_type.values()
+        node = self.plan.nodes[name]
+        (shape,) = node.input_type.values()
         if shape is None:
-            raise ValueError(f"{self.plan.label(name)} has no input type. Call infer_types() of the graph.")
+            raise ValueError(f"{label(name, node)} has no input type. Call infer_types() of the graph.")
         return shape_last(shape)

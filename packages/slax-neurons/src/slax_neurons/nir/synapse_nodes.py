@@ -19,6 +19,7 @@ from slax_neurons.nir.conventions import BIAS, MAX_DELAY, Values, channels_first
 from slax_neurons.nir.layers import AvgPool2d, Flatten, Scale, SumPool2d
 from slax_neurons.nir.neuron_nodes import Options
 from slax_neurons.parameter import Trainable
+from slax_neurons.synapses.synapse import starting_with
 
 ROUNDING = 1e-6  # of a number of steps, for delays that were stored in float32
 
@@ -50,7 +51,7 @@ def read_synapse(node: Any, label: str, dtype: DTypeLike) -> Any:
 def _write_linear(layer: nnx.Linear, shape: tuple[int, ...], label: str) -> Any:
     if len(shape) != 1:
         raise ValueError(
-            f"{label} gets features of shape {shape}, but a Linear in NIR takes one axis. Put a Flatten before."
+            f"{label} gets features of shape {shape}, but NIR's Linear takes one axis. Put a Flatten before it."
         )
     nir = library()
     weight = np.ascontiguousarray(np.asarray(layer.kernel[...]).T)
@@ -61,19 +62,18 @@ def _read_linear(node: Any, label: str, dtype: DTypeLike) -> nnx.Linear:
     weight = np.asarray(node.weight)
     if weight.ndim != 2:
         raise ValueError(
-            f"{label} has a weight of shape {weight.shape}, expected [out, in]. Write one node for each matrix."
+            f"{label} has a weight of shape {weight.shape}, expected [out, in]. Write a node for each matrix."
         )
     outputs, inputs = weight.shape
     bias = getattr(node, "bias", None)
-    return nnx.Linear(inputs, outputs, **_values(weight.T, bias, dtype))
+    return nnx.Linear(inputs, outputs, **_weights(weight.T, bias, dtype))
 
 
 def _write_conv(layer: nnx.Conv, shape: tuple[int, ...], label: str) -> Any:
     spatial = len(layer.kernel_size)
     if spatial not in (1, 2) or len(shape) != spatial + 1:
         raise ValueError(
-            f"{label} has {spatial} spatial axes and gets features of shape {shape}; NIR has convolutions with one and two, "
-            "of [length, channels] and [height, width, channels]."
+            f"{label} has {spatial} spatial axes and gets features of shape {shape}. A convolution in NIR has one or two."
         )
     if layer.mask is not None or any(size != 1 for size in _sizes(layer.input_dilation, spatial)):
         raise ValueError(f"{label} has a mask or an input_dilation, which NIR lacks. Put the mask into the kernel.")
@@ -112,7 +112,7 @@ def _write_padding(
     if padding == "SAME" and all(stride == 1 for stride in strides):
         return "same"
     raise ValueError(
-        f"{label} pads {pairs} for inputs of {spatial}, but NIR pads both sides equally. Choose a padding that does."
+        f"{label} pads {pairs} for inputs of {spatial}, but NIR pads both sides equally. Choose such a padding."
     )
 
 
@@ -136,19 +136,13 @@ def _read_conv(node: Any, label: str, dtype: DTypeLike) -> nnx.Conv:
         padding=padding,
         kernel_dilation=_sizes(node.dilation, spatial),
         feature_group_count=int(node.groups),
-        **_values(np.moveaxis(weight, (0, 1), (-1, -2)), bias, dtype),
+        **_weights(np.moveaxis(weight, (0, 1), (-1, -2)), bias, dtype),
     )
 
 
-def _values(kernel: np.ndarray, bias: Any, dtype: DTypeLike) -> dict[str, Any]:
-    """The options of a Linear or Conv that starts with these weights; nothing is drawn with the key."""
-    return {
-        "kernel_init": lambda *_: jnp.asarray(kernel, dtype),
-        "bias_init": lambda *_: jnp.asarray(np.asarray(bias), dtype),
-        "use_bias": bias is not None,
-        "param_dtype": dtype,
-        "rngs": nnx.Rngs(0),
-    }
+def _weights(kernel: np.ndarray, bias: Any, dtype: DTypeLike) -> dict[str, Any]:
+    """The options of a Linear or Conv that starts with these weights."""
+    return starting_with(jnp.asarray(kernel, dtype), None if bias is None else jnp.asarray(np.asarray(bias), dtype))
 
 
 def _sizes(sizes: Any, axes: int) -> tuple[int, ...]:
@@ -218,7 +212,7 @@ def write_delay(delay: Delay, shape: tuple[int, ...], dt: float, label: str) -> 
     if delay.width is not None or np.any(steps != np.round(steps)):
         kernel = "a Gaussian kernel" if delay.width is not None else "delays that are fractions of a step"
         raise ValueError(
-            f"{label} has {kernel}, but NIR delays signals unchanged. Export a copy with .rounded() delays."
+            f"{label} has {kernel}, but NIR delays signals unchanged. Write a copy with .rounded() delays."
         )
     times = channels_first(np.broadcast_to(dt * steps, shape))
     return library().Delay(np.ascontiguousarray(times), metadata={MAX_DELAY: delay.max_delay})
@@ -239,9 +233,8 @@ def read_delay(node: Any, label: str, options: Options) -> Delay:
     steps = np.round(channels / dt)
     if np.any(steps < 0) or np.any(np.abs(channels / dt - steps) > ROUNDING * np.maximum(steps, 1)):
         raise ValueError(
-            f"{label} has delays between {channels.min():.6g} and {channels.max():.6g}, expected whole steps of dt={dt}, >= 0: "
-            "anything between two steps would change the signal. Choose a dt that divides them, or round them: "
-            "node.delay = dt * numpy.round(node.delay / dt)."
+            f"{label} has delays between {channels.min():.6g} and {channels.max():.6g}, expected whole steps of dt={dt}, >= 0. "
+            "Choose a dt that divides them, or round them: node.delay = dt * numpy.round(node.delay / dt)."
         )
     longest = int(node.metadata.get(MAX_DELAY, max(steps.max(), 1)))
     delays = Trainable(steps) if options.trainable else steps

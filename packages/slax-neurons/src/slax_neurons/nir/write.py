@@ -17,7 +17,7 @@ from slax_neurons.nir.layers import Zeros
 from slax_neurons.nir.neuron_nodes import NODES, write_neuron
 from slax_neurons.nir.synapse_nodes import write_delay, write_synapse
 from slax_neurons.synapses.synapse import with_effective_weights
-from slax_neurons.wiring import Connect
+from slax_neurons.wiring import Connect, check_stack
 
 Shape = tuple[int, ...]
 
@@ -67,8 +67,7 @@ def to_nir(model: Any, *, dt: float, input_shape: tuple[int, ...], integration: 
         {'input': 'Input', 'affine_0': 'Affine', 'lif_1': 'LIF', 'output': 'Output'}
     """
     nir = library()
-    if not isinstance(model, Connect):
-        raise TypeError(f"to_nir got {type(model).__name__}, expected a stack. Make one: connect([...]).")
+    check_stack(model, "to_nir")
     return _Writer(nir, Integration(integration, dt)).graph(with_effective_weights(model), tuple(input_shape))
 
 
@@ -103,8 +102,7 @@ class _Writer:
         for edge in edges:
             if edges.count(edge) > 1:
                 raise ValueError(
-                    f"to_nir got two paths without a module from {edge[0]} to {edge[1]}, but NIR has one edge from node to "
-                    "node. Put slax_neurons.nir.Scale(1.0) into one of them."
+                    f"to_nir got two paths without a module from {edge[0]} to {edge[1]}. Put a Scale(1.0) into one of them."
                 )
         metadata = {INTEGRATION: self.integration.kind}
         graph = self.nir.NIRGraph(self.nodes, edges, metadata=metadata, type_check=False)
@@ -120,9 +118,7 @@ class _Writer:
             signal, shape = self._module(module, name, f"Module {name.replace('_', '.')} of the stack,", signal, shape)
             signal = Signal([signal])  # its own list, since edges are added to it
             outputs.append((signal, shape))
-            for edge, synapse in zip(model.edges, model.synapses, strict=True):
-                if edge.receiver == index:
-                    signal.append(self._edge(edge, synapse, prefix, outputs))
+            signal += [self._edge(edge, synapse, prefix, outputs) for edge, synapse in model.edges_into(index)]
         return signal, shape
 
     def _edge(self, edge: Edge, synapse: Any, prefix: str, outputs: list[tuple[Signal, Shape]]) -> Signal:
@@ -130,7 +126,7 @@ class _Writer:
         label = f"The synapse of the edge from {edge.sender} to {edge.receiver},"
         if edge.steps != edge.earliest:
             raise ValueError(
-                f"{label} has a delay of {edge.steps} steps. NIR can express 0 to a later module and 1 in a cycle."
+                f"{label} has a delay of {edge.steps} steps. NIR has 0 to a later module and 1 in a cycle."
             )
         name = f"{prefix}{edge.sender}_to_{edge.receiver}"
         if not edge.steps:

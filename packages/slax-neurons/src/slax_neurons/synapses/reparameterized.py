@@ -100,8 +100,7 @@ class Masked(Reparameterized):
         mask = jnp.asarray(mask)
         if mask.shape != shape:
             raise ValueError(
-                f"Masked got a mask of shape {list(mask.shape)} for a kernel of shape {list(shape)}, expected one entry for "
-                "each weight."
+                f"Masked got a mask of shape {list(mask.shape)} for a kernel of shape {list(shape)}, expected the same."
             )
         self.mask = Constant(mask.astype(bool))
 
@@ -235,14 +234,12 @@ class Standardized(Reparameterized):
         kernel = effective_weights(synapse)[0]
         if math.prod(kernel.shape[:-1]) < 2:
             raise ValueError(
-                f"Standardized got a kernel of shape {list(kernel.shape)}, with one weight into each output, expected at least "
-                "two: the only weight is its own mean. Use the synapse itself."
+                f"Standardized got one weight into each output, a kernel of shape {list(kernel.shape)}, expected at least two."
             )
         self.gain_init = gain_init
         self.eps = eps
-        self.gain = (
-            nnx.data(None) if gain_init is None else nnx.Param(jnp.full(kernel.shape[-1:], gain_init, kernel.dtype))
-        )
+        outputs = kernel.shape[-1:]
+        self.gain = nnx.data(None) if gain_init is None else nnx.Param(jnp.full(outputs, gain_init, kernel.dtype))
 
     def effective(self) -> tuple[Float[Array, "*K I O"], Float[Array, " O"] | None]:
         kernel, bias = effective_weights(self.synapse)

@@ -20,16 +20,8 @@ from slax_neurons.synapses.running_sums import accumulates
 
 def _options(plain: type) -> tuple[str, ...]:
     """The options of a Linear or Conv that its instances keep, apart from its sizes."""
-    others = (
-        "self",
-        "in_features",
-        "out_features",
-        "kernel_init",
-        "bias_init",
-        "rngs",
-        "kernel_metadata",
-        "bias_metadata",
-    )
+    others = {"self", "in_features", "out_features", "rngs"}
+    others |= {f"{part}_{what}" for part in ("kernel", "bias") for what in ("init", "metadata")}
     return tuple(name for name in inspect.signature(plain.__init__).parameters if name not in others)
 
 
@@ -72,9 +64,7 @@ class Synapse(nnx.Module):
 
     def effective(self) -> tuple[Float[Array, "*K I O"], Float[Array, " O"] | None]:
         """The kernel and the bias, which may be None."""
-        raise NotImplementedError(
-            f"{type(self).__name__} has to define effective(), which returns a kernel and a bias."
-        )
+        raise NotImplementedError(f"{type(self).__name__} has to define effective() -> (kernel, bias).")
 
     def __call__(self, inputs: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         return effective_synapse(self)(inputs)
@@ -150,16 +140,16 @@ def effective_synapse(synapse: Any) -> nnx.Linear | nnx.Conv:
     kernel, bias = synapse.effective()
     geometry = geometry_of(synapse)
     _check_shapes(synapse, geometry, kernel, bias)
-    own = {
-        "use_bias": bias is not None,
-        "param_dtype": kernel.dtype,
-        "kernel_init": lambda *_: kernel,
-        "bias_init": lambda *_: bias,
-        "rngs": nnx.Rngs(0),
-    }
+    own = starting_with(kernel, bias)
     if geometry is None:
         return nnx.Linear(*kernel.shape, **own)
     return fresh_copy(geometry, **own)
+
+
+def starting_with(kernel: Array, bias: Array | None) -> dict[str, Any]:
+    """The options of a Linear or Conv that starts with these weights; nothing is drawn with the key."""
+    options = {"use_bias": bias is not None, "param_dtype": kernel.dtype, "rngs": nnx.Rngs(0)}
+    return options | {"kernel_init": lambda *_: kernel, "bias_init": lambda *_: bias}
 
 
 def with_effective_weights(model: Any, *, keep_calls: bool = False, keep: tuple[type, ...] = ()) -> Any:
@@ -193,11 +183,8 @@ def with_effective_weights(model: Any, *, keep_calls: bool = False, keep: tuple[
 
     def replaced(part: Any) -> Any:
         """The module, or its replacement; a module that occurs in several places has one."""
-        if (
-            is_made(part)
-            and type(part) not in keep
-            and not (keep_calls and (accumulates(part) or not isinstance(part, Synapse)))
-        ):
+        has_call = keep_calls and (accumulates(part) or not isinstance(part, Synapse))
+        if is_made(part) and type(part) not in keep and not has_call:
             if id(part) not in replacements:
                 replacements[id(part)] = effective_synapse(part)
             return replacements[id(part)]
@@ -260,6 +247,5 @@ def _check_shapes(synapse: Any, geometry: Any, kernel: Any, bias: Any) -> None:
         )
     if bias is not None and bias.shape != kernel.shape[-1:]:
         raise ValueError(
-            f"{type(synapse).__name__}.effective() returned a bias of shape {list(bias.shape)} with a kernel of shape "
-            f"{list(kernel.shape)}, expected {list(kernel.shape[-1:])}, or None."
+            f"{type(synapse).__name__}.effective() returned a bias of {list(bias.shape)}, expected {list(kernel.shape[-1:])}."
         )
