@@ -1,4 +1,4 @@
-"""What the tests of experiments share: the configuration of a job, results at a toy size, and figures drawn from numbers."""
+"""What the tests of experiments share: the configuration of a job, and tables of numbers."""
 
 import csv
 import importlib
@@ -7,7 +7,6 @@ import json
 import jax
 import pytest
 
-from experiments import plot
 from experiments.common.figures import write_table
 from experiments.common.job import figures_of, jobs_of
 
@@ -27,14 +26,6 @@ def config_of(experiment, job, settings, scale="quick"):
 def as_written(config, numbers, arrays=None):
     """A result as `experiments.plot` reads it: numbers that went through JSON, and arrays."""
     return json.loads(json.dumps({"config": config, **numbers}, sort_keys=True)) | {"arrays": arrays or {}}
-
-
-def draw(experiment, results, folder):
-    """Draws all figures of an experiment, and returns the rows of each table by stem."""
-    mistakes = plot.draw(experiment, figures_of(experiment), results, folder)
-    assert not any(mistakes.values()), mistakes
-    assert all((folder / f"{stem}.png").stat().st_size > 10_000 for stem in figures_of(experiment))
-    return tables(experiment, results, folder)
 
 
 def tables(experiment, results, folder):

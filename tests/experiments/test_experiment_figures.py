@@ -8,20 +8,17 @@ from matplotlib.colors import to_hex
 
 from experiments.common.figures import (
     SUMMARY,
-    count,
     draw_interval,
-    in_full,
     interval,
     plot_seed_intervals,
     ratio_interval,
-    summary,
     summary_columns,
 )
 from experiments.common.job import experiment_names
 from experiments.common.labels import hidden_labels
 from experiments.common.styles import STYLES
 from slax_rules import RULES
-from slax_viz import mean_interval, style
+from slax_viz import style
 
 REAL = (float("-inf"), float("inf"))
 
@@ -32,21 +29,6 @@ def ax():
         figure, ax = plt.subplots(figsize=(4, 3))
         yield ax
         plt.close(figure)
-
-
-@pytest.mark.parametrize(
-    "numbers, cells",
-    [
-        ([], [None, None, None, ""]),
-        ([None, 0.5], [0.5, None, None, "None 0.5"]),
-        ([1.0, 1.0, None], [1.0, 1.0, 1.0, "1 1 None"]),
-        ([1.0, None, 2.0, 6.0], [*map(float, mean_interval([1.0, 2.0, 6.0])), "1 None 2 6"]),
-    ],
-)
-def test_summary_has_the_numbers_in_their_places_and_the_interval_of_those_that_are_there(numbers, cells):
-    assert summary(numbers, REAL) == cells and count(numbers) == len(numbers) - numbers.count(None)
-    texts = [in_full(x) for x in (1 / 3, -2.5e-9, 0.99999994, 123456789.0, 3)]
-    assert texts == ["0.3333333", "-2.5e-09", "0.9999999", "123456789", "3"]
 
 
 @pytest.mark.parametrize("experiment", experiment_names())

@@ -105,6 +105,18 @@ def test_second_trials_that_are_not_finite_score_0_and_are_not_chosen(second, lo
     assert list(other) == [100 if second == "learning_rate" and not np.isnan(lower) else 0, 0]
 
 
+def test_training_that_is_not_finite_stops_with_name_seed_and_step(monkeypatch):
+    broken = Run("a", 1.0, 1, np.ones(4), 2, {}, {}, None, {})
+    with pytest.raises(SystemExit, match="a, seed 1, the loss or the gradient of training step 2 of 4 is not finite"):
+        learning.finite_runs(Sweep((1.0,), {}, {}, {"a": [broken]}))
+    monkeypatch.setattr(learning, "sweep", scored([], lambda *_: np.nan))
+    with pytest.raises(learning.NotFinite, match="no rate"):
+        train(CONFIG, "offline", make_sampler(CONFIG, None), "here", rates=[1.0], seeds=2)
+    model, inputs = make_model(CONFIG, nnx.Rngs(0)), np.full((6, 5, 12), np.nan, np.float32)
+    with pytest.raises(SystemExit, match=r"here, seed 0: .* step 1"):
+        learning.fit_or_stop("here, seed 0", model, OTTT(), optax.adam(0.1), [(inputs, np.zeros(5, int))])
+
+
 def test_rates_of_second_trials_are_halfway_to_the_neighbors():
     for best, expected in ((0.1, (10**-1.5, 10**-0.5)), (0.01, (10**-2.5, 10**-1.5)), (1.0, (10**-0.5, 10**0.5))):
         assert halfway([0.01, 0.1, 1.0], best) == pytest.approx(expected)
@@ -173,9 +185,9 @@ def test_agreement_is_that_of_the_gradients_of_all_batches_as_one():
     rng = np.random.default_rng(0)
     spikes, labels = rng.random((2, 6, 4, 12)) < 0.3, rng.integers(0, 3, (2, 4))
     found = agreement(model, OTTT(), (spikes, labels))
-    batches = [(jnp.asarray(x, jnp.float32), jnp.asarray(y)) for x, y in zip(spikes, labels, strict=True)]
     ways: list = [{"rule": OTTT()}, {}]
-    each = [[gradients(model, cross_entropy, *batch, **how)[1] for batch in batches] for how in ways]
+    both = nnx.jit(lambda *batch: [gradients(batch[0], cross_entropy, *batch[1:], **how)[1] for how in ways])
+    each = zip(*(both(model, x.astype(np.float32), y) for x, y in zip(spikes, labels, strict=True)), strict=True)
     ours, exact = (
         np.mean([np.concatenate([np.ravel(leaf) for leaf in _leaves(g, 2)]) for g in of], axis=0) for of in each
     )

@@ -156,8 +156,3 @@ def test_commit_is_unknown_without_git_and_without_a_checkout(monkeypatch, tmp_p
         assert records.commit() == "unknown"
     monkeypatch.setattr(records, "ROOT", tmp_path)
     assert records.commit() == "unknown"
-
-
-def test_a_record_is_text_that_a_person_can_read(product):
-    content = json.loads(product.record.read_text())
-    assert content["settings"] == {"seeds": 2} and set(content["files"]) == {"made.json", "made.npz"}

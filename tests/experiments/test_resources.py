@@ -12,40 +12,19 @@ from experiments.common.records import Product, run_of, write_record
 from experiments.resources import HEAD, largest, main, merged
 
 
-def of(experiment, scale, **facts):
-    return experiment, scale, {"device": "cpu"} | facts
-
-
-def test_the_largest_of_each_scale_counts():
+def test_the_largest_of_each_scale_on_a_processor_counts_and_the_rest_stays():
     found = [
-        of("demo", "full", wall_seconds=20.4, peak_megabytes=300),
-        of("demo", "full", wall_seconds=3.0, peak_megabytes=900),
-        of("demo", "tiny", wall_seconds=0.2, peak_megabytes=500),
+        ("demo", "full", {"wall_seconds": 20.4, "peak_megabytes": 300, "device": "cpu"}),
+        ("demo", "full", {"wall_seconds": 3.0, "peak_megabytes": 900, "device": "cpu"}),
+        ("demo", "full", {"wall_seconds": 99.0, "device": "NVIDIA"}),
+        ("demo", "tiny", {"wall_seconds": 0.2, "device": "cpu"}),
+        ("deep", "full", {"peak_megabytes": 9000, "device": "NVIDIA"}),
     ]
-    assert largest(found) == {
-        "demo": {"full": {"seconds": 20, "megabytes": 900}, "tiny": {"seconds": 1, "megabytes": 500}}
-    }
-
-
-def test_a_fact_that_is_missing_and_a_run_on_another_device_do_not_count():
-    found = [
-        of("demo", "full", wall_seconds=20.0),
-        of("demo", "full", wall_seconds=99.0, device="NVIDIA"),
-        of("deep", "full", peak_megabytes=9000, device="NVIDIA"),
-    ]
-    assert largest(found) == {"demo": {"full": {"seconds": 20}}}
-
-
-def test_what_is_found_replaces_what_is_known_and_the_rest_stays():
-    known = {
-        "demo": {"full": {"seconds": 20, "megabytes": 900}, "tiny": {"seconds": 1}},
-        "deep": {"full": {"seconds": 5}},
-    }
-    found = {"demo": {"full": {"seconds": 10}}, "depth": {"tiny": {"seconds": 2}}}
-    assert merged(known, found) == known | {
-        "demo": {"full": {"seconds": 10, "megabytes": 900}, "tiny": {"seconds": 1}},
-        "depth": {"tiny": {"seconds": 2}},
-    }
+    new = {"demo": {"full": {"seconds": 20, "megabytes": 900}, "tiny": {"seconds": 1}}}
+    assert largest(found) == new
+    known = {"demo": {"tiny": {"seconds": 9, "megabytes": 500}}, "deep": {"full": {"seconds": 5}}}
+    both = {"full": {"seconds": 20, "megabytes": 900}, "tiny": {"seconds": 1, "megabytes": 500}}
+    assert merged(known, new) == known | {"demo": both}
 
 
 def test_the_table_is_made_of_whole_records(tmp_path, monkeypatch):

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from experiment_files import as_written, config_of, draw
+from experiment_files import as_written, config_of
 
-from experiments.step_response import plot, run
+from experiments.step_response import run
 from slax_neurons import NEURONS, unroll
 
 ROOT = Path(run.__file__).parent
@@ -74,15 +74,6 @@ def test_if_fires_every_threshold_over_current_steps_and_keeps_its_charge(result
     assert np.all(charge == charge[0])
 
 
-def test_table_holds_what_the_results_hold(results, tmp_path):
-    rows = draw("step_response", list(results.values()), tmp_path)["step_response"]
-    for name, result in results.items():
-        for quantity, values in plot.curves(result).items():
-            found = [float(r["value"]) for r in rows if (r["neuron"], r["quantity"]) == (name, quantity)]
-            np.testing.assert_allclose(found, values, atol=1e-6)
-    assert {row["quantity"] for row in rows} >= {"current", "membrane", "threshold", "output", "i", "a", "w", "q"}
-
-
 def defaults(function):
     arguments = inspect.signature(function).parameters.values()
     return {a.name: a.default for a in arguments if isinstance(a.default, int | float)}
@@ -94,12 +85,3 @@ def test_page_has_equations_and_defaults_of_every_neuron(kind):
     for name, value in defaults(vars(kind).get("__init__", lambda: None)).items():
         assert f"`{name}={value:.4g}`" in row
     assert len(re.findall(rf"^\*\*{kind.__name__}\*\*.*\n\n    ", PAGE, re.MULTILINE)) == 1
-
-
-def test_unknown_neuron_state_or_order_stops():
-    with pytest.raises(SystemExit, match="There is no neuron 'nonsense', expected one of: adlif, alif"):
-        run.compute(config("lif") | {"neuron": "nonsense"})
-    with pytest.raises(SystemExit, match="lif has no state w, expected some of: u"):
-        run.compute(config("lif", states={"w": "recovery current"}))
-    with pytest.raises(SystemExit, match="on from step 20 to 10 of 200, expected steps in increasing order"):
-        run.compute(config("lif", current_off=10))
