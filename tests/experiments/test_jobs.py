@@ -97,6 +97,15 @@ def test_figures_are_drawn_from_the_results_that_are_named(tmp_path):
     assert made == [f"step_response.{form}" for form in ("csv", "png", "record.json", "svg")]
     neurons = [line.split(",")[0] for line in (tmp_path / "figures/quick/step_response.csv").read_text().splitlines()]
     assert list(dict.fromkeys(neurons)) == ["neuron", "alif", "lif"]
+    result = tmp_path / "results/quick/step_response/lif.json"
+    record, content = result.with_suffix(".record.json"), result.read_text()
+    result.write_text(content.replace("1", "2", 1))
+    with pytest.raises(SystemExit, match=r"lif.json differs from its record.* To make it again: `python -m exp"):
+        plot.main(["step_response", "--jobs", "alif", "lif", *folders])
+    result.write_text(content)
+    seal_and_write(record, read_record(record) | {"made_from": "of other sources"})
+    with pytest.raises(SystemExit, match=r"lif.json is not used: made from other sources or inputs"):
+        plot.main(["step_response", "--jobs", "alif", "lif", *folders])
 
 
 SETTINGS = {"seeds": 3, "rate": 0.01, "rules": ["a"], "tasks": {"t": {"steps": 4}}}
