@@ -17,7 +17,7 @@ from experiments.common.networks import make_model
 from experiments.credit_grid import grid
 from experiments.curvature import windows
 from experiments.gradient_similarity import plot, run
-from slax_rules import RULES
+from slax_rules import RULES, cross_entropy
 
 DEEP = {"layers": [10, 8, 7, 4], "input_rate": 0.1, "initial_rate": 0.05, "decay": 0.9, "read_out_decay": 0.9}
 
@@ -37,88 +37,66 @@ def test_shares_have_no_noise_of_the_batches_and_variance_is_relative_to_the_own
 
 
 def test_terms_are_the_paths_that_they_are_called_after(x64):
-    """Against a reverse pass written out by hand in NumPy, in which each kind of path can be cut."""
+    """Against the derivative of the stack written out, in which each kind of path can be cut."""
     model = make_model(DEEP, nnx.Rngs(0))
     nnx.update(model, jax.tree.map(lambda leaf: leaf.astype(jnp.float64), nnx.state(model)))
     for neuron in model.modules[1::2]:
         neuron.param_dtype = jnp.dtype(jnp.float64)
-    rng = np.random.default_rng(0)
+    rng, key = np.random.default_rng(0), jax.random.key(0)
     inputs, labels = (rng.random((9, 5, 10)) < 0.2).astype(float), np.arange(5) % 4
-    key = jax.random.key(0)
     by_rule, terms = jax.jit(lambda *batch: run.gradients_of_batch([], model, key, key, *batch))(inputs, labels)
 
-    cuts = {
-        "within_step": {},
-        "own_membrane": {"own": 1},
-        "own_reset": {"own": 1, "reset": 1},
-        "above": {"own": 1, "above": 1},
-        "above_with_reset": {"own": 1, "above": 1, "reset": 1},
-    }
-    paths = {name: by_hand(model, inputs, labels, **kept) for name, kept in cuts.items()}
+    cut = paths(model, inputs, labels)
+    within, own, own_reset = cut(), cut(own=1), cut(own=1, reset=1)
+    above, everything = cut(own=1, above=1), cut(own=1, above=1, reset=1)
     expected = {
-        "within_step": paths["within_step"],
-        "own_membrane": minus(paths["own_membrane"], paths["within_step"]),
-        "own_reset": minus(paths["own_reset"], paths["own_membrane"]),
-        "above": minus(paths["above"], paths["own_membrane"]),
-        "above_with_reset": minus(
-            minus(paths["above_with_reset"], paths["above"]), minus(paths["own_reset"], paths["own_membrane"])
-        ),
+        "within_step": within,
+        "own_membrane": own - within,
+        "own_reset": own_reset - own,
+        "above": above - own,
+        "above_with_reset": everything - above - (own_reset - own),
     }
     assert set(terms) == set(plot.TERMS) == set(expected)
     for layer, exact in by_rule["bptt"].items():
         unit = float(jnp.abs(exact).max())
         np.testing.assert_allclose(sum(term[layer] for term in terms.values()), exact, rtol=0, atol=1e-13 * unit)
         for name, term in terms.items():
-            np.testing.assert_allclose(term[layer], expected[name][layer], rtol=0, atol=1e-12 * unit)
+            np.testing.assert_allclose(term[layer], expected[name][int(layer) - 1], rtol=0, atol=1e-12 * unit)
             vanishes = layer == "3" and name != "within_step" and name != "own_membrane"
             assert (float(jnp.abs(term[layer]).max()) < 1e-12 * unit) == vanishes
 
 
-def minus(a, b):
-    return {layer: a[layer] - b[layer] for layer in a}
-
-
-def by_hand(model, inputs, labels, own=0, above=0, reset=0):
-    """The gradient of a stack of LIF and LI, with paths through time in a parameter's own layer, in layers above, and through
-    resets, each passed or cut."""
+def paths(model, inputs, labels):
+    """A function that has the gradient of each layer of a stack of LIF and LI, with paths through time in its own layer, in
+    layers above, and through resets, each passed (1) or cut (0)."""
     synapses, neurons = model.modules[::2], model.modules[1::2]
-    weights = [np.asarray(synapse.kernel[...]) for synapse in synapses]
-    decays = [float(neuron.decay(jnp.zeros(()))) for neuron in neurons]
-    x, spikes, psis = inputs, [inputs], []
-    for weight, decay in zip(weights, decays, strict=True):
-        is_last = len(psis) == len(weights) - 1
-        u, psi, s = np.zeros((x.shape[1], weight.shape[1])), [], []
-        for t in range(len(x)):
-            v = decay * u + x[t] @ weight
-            fired = np.zeros_like(v) if is_last else (v >= 1).astype(float)
-            u = v - fired
-            psi.append(np.ones_like(v) if is_last else 1 / (25 * np.abs(v - 1) + 1) ** 2)
-            s.append(v if is_last else fired)
-        x = np.stack(s)
-        spikes.append(x)
-        psis.append(psi)
-    shares = np.exp(x - x.max(-1, keepdims=True))
-    target = np.eye(x.shape[-1])[labels]
-    signal = (shares / shares.sum(-1, keepdims=True) - target) / (x.shape[0] * x.shape[1])
+    parameters = [(synapse.bias[...], synapse.kernel[...]) for synapse in synapses]
+    decays = [neuron.decay(jnp.zeros(())) for neuron in neurons]
 
-    def through(layer, signal, time):
-        """The cotangent of the currents of a layer, of that of its output."""
-        after, currents = 0.0, []
-        for t in reversed(range(len(signal))):
-            psi = psis[layer][t]
-            passed = 1 - (psi if reset and layer < len(weights) - 1 else 0)
-            current = psi * signal[t] + passed * after
-            after = time * decays[layer] * current
-            currents.append(current)
-        return np.stack(currents[::-1])
+    def passing(x, share):
+        return share * x + (1 - share) * jax.lax.stop_gradient(x)
 
-    gradient = {}
-    for layer in reversed(range(len(weights))):
-        current = through(layer, signal, own)
-        parts = {"kernel": np.einsum("tbi,tbo->io", spikes[layer], current), "bias": current.sum((0, 1))}
-        gradient[str(layer + 1)] = np.concatenate([parts[name].ravel() for name in ("bias", "kernel")])
-        signal = through(layer, signal, above) @ weights[layer].T
-    return gradient
+    @jax.jit
+    @jax.grad
+    def gradient(parameters, through_time, through_reset):
+        membranes, loss = [jnp.zeros((5, 1))] * len(parameters), 0.0
+        for x in inputs:
+            for index, (bias, kernel) in enumerate(parameters):
+                v = decays[index] * passing(membranes[index], through_time[index]) + x @ kernel + bias[None]
+                is_last = index == len(parameters) - 1
+                x = v if is_last else neurons[index].spike_fn(v - 1)
+                membranes[index] = v if is_last else v - passing(x, through_reset)
+            loss += cross_entropy(x, labels).mean() / len(inputs)
+        return loss
+
+    def of_each_layer(own=0, above=0, reset=0):
+        found = []
+        for layer in range(len(parameters)):
+            times = np.where(np.arange(len(parameters)) == layer, own, above).astype(float)
+            found.append(np.concatenate([np.ravel(part) for part in gradient(parameters, times, float(reset))[layer]]))
+        return np.array(found, object)
+
+    return of_each_layer
 
 
 PUBLISHED = {
