@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from experiment_files import config_of, promotion  # noqa: F401
+from experiment_files import config_of
 from flax import nnx
 from jax import random
 

@@ -6,10 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiment_files import (
-    config_of,
-    promotion,  # noqa: F401
-)
+from experiment_files import config_of
 from flax import nnx
 
 from experiments.common.job import settings_of

@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from experiment_files import promotion  # noqa: F401
 from flax import nnx
 
 from experiments.common import learning

@@ -4,7 +4,6 @@ import importlib
 
 import numpy as np
 import pytest
-from experiment_files import promotion  # noqa: F401
 from flax import nnx
 
 from experiments import plot, run

@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-from experiment_files import promotion  # noqa: F401
 
 from experiments.common import samples as samples_module
 from experiments.common.samples import make_sampler, number_of_parts

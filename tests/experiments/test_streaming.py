@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from experiment_files import as_written, config_of, promotion, tables  # noqa: F401
+from experiment_files import as_written, config_of, tables
 from flax import nnx
 from jax import random
 

@@ -3,10 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiment_files import (
-    config_of,
-    promotion,  # noqa: F401
-)
+from experiment_files import config_of
 from flax import nnx
 
 from experiments.activity import run as activity
