@@ -1,6 +1,6 @@
 """The experiments that compare gradients: what their terms, shares, cells and windows are."""
 
-from functools import partial
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from experiments.common.networks import make_model
 from experiments.credit_grid import grid
 from experiments.curvature import windows
 from experiments.gradient_similarity import plot, run
-from slax_rules import RULES
+from slax_rules import RULES, cross_entropy, gradients
 
 DEEP = {"layers": [10, 8, 7, 4], "input_rate": 0.1, "initial_rate": 0.05, "decay": 0.9, "read_out_decay": 0.9}
 
@@ -118,15 +118,23 @@ PUBLISHED = {
 }
 
 
-def test_published_rules_are_known_as_cells_and_have_their_route_and_random_matrices():
+def test_published_rules_are_known_as_cells_and_have_their_gradient():
     assert {name: grid.cell_of(name) for name in RULES if grid.cell_of(name)} == PUBLISHED
-    model = make_model(DEEP, nnx.Rngs(3))
-    for name in ("decolle", "osttp", "etlp"):
-        makers = (RULES[name].make, partial(grid.make_cell, PUBLISHED[name]))
-        of_name, of_cell = (make(rngs=nnx.Rngs(5), model=model) for make in makers)
-        assert type(of_name.route) is type(of_cell.route)
-        same = jax.tree.map(lambda a, b: (a == b).all(), nnx.state(of_name.route), nnx.state(of_cell.route))
-        assert all(jax.tree.leaves(same)) and jax.tree.leaves(same)
+    model, rng = make_model(DEEP, nnx.Rngs(3)), np.random.default_rng(0)
+    inputs, labels = (rng.random((6, 4, 10)) < 0.3).astype(np.float32), np.array([0, 1, 2, 0])
+
+    rules = []
+    for name in ("decolle", "osttp", "etlp"):  # with read-outs, targets and random matrices
+        cell = grid.make_cell(PUBLISHED[name], rngs=nnx.Rngs(5), model=model)
+        of_cell = dataclasses.replace(cell, **RULES[name].options)
+        rules.append((RULES[name].make(rngs=nnx.Rngs(5), model=model), of_cell))
+
+    @nnx.jit
+    def gradient(model, rules, *batch):
+        return [[gradients(model, cross_entropy, *batch, rule=rule)[1] for rule in pair] for pair in rules]
+
+    for pair in gradient(model, rules, inputs, labels):
+        jax.tree.map(np.testing.assert_array_equal, *pair)
 
 
 def test_window_is_the_rule_of_tbptt_and_nothing_to_a_rule_for_layers():
