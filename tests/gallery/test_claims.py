@@ -59,17 +59,13 @@ def several(*parts):
     [
         ("middle", "above", 0.7, {}, "holds"),
         ("middle", "above", 0.8, {}, "not resolved"),
-        ("middle", "above", 3.2, {}, "not resolved"),
         ("middle", "above", 3.3, {}, "does not hold"),
         ("middle", "above", "low", {}, "holds"),  # pair by pair by 0.6, 1 and 1.4; the two intervals overlap
-        ("low", "below", "middle", {}, "holds"),
         ("middle", "below", 0.7, {}, "does not hold"),
         ("exact", "above", "middle", {}, "not resolved"),
         ("middle", "near", 2.2, {"tolerance": 1.45}, "holds"),  # the difference is -1.442 to 1.042
         ("middle", "near", 2.2, {"tolerance": 1.44}, "not resolved"),
         ("middle", "near", 4.0, {"tolerance": 0.75}, "does not hold"),  # -3.242 to -0.758
-        ("exact", "near", 2.5, {"tolerance": 0.2, "relative": True}, "holds"),
-        ("exact", "near", 2.5, {"tolerance": 0.19, "relative": True}, "does not hold"),
         ("negative", "near", -2.2, {"tolerance": 0.1, "relative": True}, "holds"),
         ("low", "near", "middle", {"tolerance": 1.0, "relative": True}, "holds"),
         ("low", "near", "middle", {"tolerance": 0.002, "relative": True}, "does not hold"),

@@ -72,15 +72,13 @@ def test_page_loads_nothing_and_its_names_are_unique(read, source):
     assert len(set(names)) == len(names) and set(TABLES) <= set(names)
     addresses = [address for name in ("src", "href", "srcset", "data") for address in read.values(name)]
     inside = {address[1:] for address in addresses if address.startswith("#")}
-    assert {*inside, *read.values("for"), *read.values("aria-labelledby"), *read.values("aria-describedby")} <= set(
-        names
-    )
+    for name in ("for", "aria-labelledby", "aria-describedby"):
+        inside.update(read.values(name))
+    assert inside <= set(names)
     known = re.compile(r"data:|#|https://(arxiv\.org/abs|doi\.org)/")
     assert [address for address in addresses if not known.match(address)] == []
     assert "url(" not in source and "@import" not in source
-    assert re.search(r"<style>\n:root \{", source) and re.search(r'<script>\n"use strict"', source)
     assert any(value.startswith("default-src 'none'; img-src data: blob:;") for value in read.values("content"))
-    assert read.values("alt", "img").count("") == 3  # thumbnails
     assert {figure["alt"] for figures in CLAIMS.values() for figure in figures} < set(read.values("alt", "img"))
 
 
@@ -122,9 +120,8 @@ def test_what_is_missing_is_said(built, tmp_path):
 def test_text_has_every_claim_counts_and_what_made_it(built):
     text = built.text.read_text()
     head, _, rest = text.partition("\n## ")
-    assert {"* scale: quick", "* commit: 0123456789", "* machine: Linux x86\\_64 Some Processor"} <= set(
-        head.splitlines()
-    )
+    made = {"* scale: quick", "* commit: 0123456789", "* machine: Linux x86\\_64 Some Processor"}
+    assert made <= set(head.splitlines())
     cells = [re.split(r" (?<!\\)\| ", line.strip("| ")) for line in rest.splitlines() if line.startswith("| ")]
     rows = {re.sub(r"\\(.)", r"\1", row[0]): re.sub(r"\\(.)", r"\1", row[-1]) for row in cells}
     assert {name: rows[name] for name in OUTCOMES} == OUTCOMES
