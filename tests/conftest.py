@@ -19,10 +19,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 UNOPTIMIZED = os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
 if UNOPTIMIZED:
     flags = ["--xla_cpu_parallel_codegen_split_count=1"]
-    if tuple(map(int, version("jaxlib").split(".")[:2])) < (
-        0,
-        12,
-    ):  # a later one ends the process at a flag that it lacks
+    # A later one ends the process at a flag that it lacks.
+    if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 12):
         flags.append("--xla_cpu_use_fusion_emitters=false")
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])
 
@@ -39,8 +37,10 @@ hypothesis.settings.register_profile("house", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("house")
 
 
-def pytest_collection_modifyitems(items):
-    """Files with slow tests come first, so that none is left to one process at the end: see `make test`."""
+def pytest_collection_modifyitems(config, items):
+    """Files with slow tests come first if there are several processes, so that none is left to one of them at the end."""
+    if not hasattr(config, "workerinput"):
+        return
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

@@ -1,11 +1,13 @@
 """The pipeline with a toy: an experiment whose jobs wait, fail, or square a number, in a checkout of its own."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -133,9 +135,14 @@ class Tree:
         scales = {scale: {"jobs": jobs, "total": total} for scale in ("tiny", "quick", "full", "paper")}
         (self.path / "experiments/toy/config.yaml").write_text(yaml.safe_dump({"scales": scales}))
 
-    def run(self, *targets: str, **how) -> int:
-        """Make files, and return the exit status; the arguments are those of `start`."""
-        return ended(self.start(*targets, **how))
+    def run(self, *targets: str, base: dict[str, str] | None = None, **how) -> int:
+        """Make files as `start` does, and return the exit status. Here, a process that has imported Snakemake forks."""
+        if base:
+            return ended(self.start(*targets, base=base, **how))
+        server = forks_of_snakemake()
+        call = [str(self.path), str(self.output), self.environment(), arguments(targets, **how)]
+        print(json.dumps(call), file=server.stdin, flush=True)
+        return int(server.stdout.readline())
 
     def start(
         self,
@@ -147,7 +154,7 @@ class Tree:
         **process,
     ) -> subprocess.Popen:
         """Begin to make files, on a cluster if `base` is its environment; `said` is the output."""
-        command = [*prefix, "snakemake", *targets, "--keep-going", *options, "--config", *config]
+        command = [*prefix, "snakemake", *arguments(targets, options, config)]
         with self.output.open("w") as output:
             return subprocess.Popen(
                 command, cwd=self.path, env=self.environment(base), stdout=output, stderr=subprocess.STDOUT, **process
@@ -191,6 +198,40 @@ class Tree:
         """The results, without their records."""
         files = sorted((self.path / "results").rglob("*.json"))
         return {str(file.relative_to(self.path)): file.read_bytes() for file in files if "record" not in file.name}
+
+
+def arguments(
+    targets: Sequence[str], options: Sequence[str] = (), config: Sequence[str] = ("scale=tiny",)
+) -> list[str]:
+    return [*targets, "--keep-going", *options, "--config", *config]
+
+
+# To import Snakemake is most of a start's time. A fork has imported nothing else, as a process that is started.
+FORKS = """
+import json, os, signal, sys
+
+from snakemake.cli import main
+
+for line in sys.stdin:
+    path, output, environment, arguments = json.loads(line)
+    if not (child := os.fork()):
+        signal.alarm(int(sys.argv[1]))
+        os.chdir(path)
+        os.environ.update(environment)
+        sys.path[1:1] = environment["PYTHONPATH"].split(os.pathsep)
+        file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        sys.argv = ["snakemake", *arguments]
+        main()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@cache
+def forks_of_snakemake() -> subprocess.Popen:
+    command = [sys.executable, "-c", FORKS, str(PATIENCE)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def ended(run: subprocess.Popen) -> int:

@@ -1,22 +1,11 @@
-"""What the tests of experiments share: the configuration of a job, results at a toy size, and figures drawn from numbers."""
+"""What the tests of experiments share: the configuration of a job, and tables of numbers."""
 
 import csv
 import importlib
 import json
 
-import jax
-import pytest
-
-from experiments import plot
 from experiments.common.job import figures_of, jobs_of
 from experiments.common.tables import write_table
-
-
-@pytest.fixture(autouse=True, scope="module")
-def promotion():
-    """Promotes types as JAX does by default, for Optax, whose step counter is an integer."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
 
 
 def config_of(experiment, job, settings, scale="quick"):
@@ -24,17 +13,9 @@ def config_of(experiment, job, settings, scale="quick"):
     return jobs_of(experiment, scale, settings)[job].config
 
 
-def as_written(config, numbers, arrays=None):
-    """A result as `experiments.plot` reads it: numbers that went through JSON, and arrays."""
-    return json.loads(json.dumps({"config": config, **numbers}, sort_keys=True)) | {"arrays": arrays or {}}
-
-
-def draw(experiment, results, folder):
-    """Draws all figures of an experiment, and returns the rows of each table by stem."""
-    mistakes = plot.draw(experiment, figures_of(experiment), results, folder)
-    assert not any(mistakes.values()), mistakes
-    assert all((folder / f"{stem}.png").stat().st_size > 10_000 for stem in figures_of(experiment))
-    return tables(experiment, results, folder)
+def as_written(config, numbers):
+    """A result as `experiments.plot` reads it: numbers that went through JSON."""
+    return json.loads(json.dumps({"config": config, **numbers}, sort_keys=True))
 
 
 def tables(experiment, results, folder):
@@ -45,9 +26,3 @@ def tables(experiment, results, folder):
         write_table(folder / f"{stem}.csv", module.FIGURES[stem].columns, module.FIGURES[stem].rows(data))
         found[stem] = list(csv.DictReader((folder / f"{stem}.csv").read_text().splitlines()))
     return found
-
-
-def only(rows, **where):
-    """The one row with these cells."""
-    (row,) = (row for row in rows if where.items() <= row.items())
-    return row

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import pytest
-
-from benchmarks.gpu_model import BATCH, DEVICES, STEPS, Device, operations, seconds, share_of_products, table
+from benchmarks.gpu_model import BATCH, STEPS, operations, table
 
 PAGE = Path(__file__).parents[2] / "docs/performance.md"
 
@@ -25,17 +23,3 @@ def test_products_and_bytes_by_hand():
 def test_launches_of_a_scan_grow_with_time_and_those_of_a_kernel_do_not():
     scan, fused = (sum(one.launches for one in operations(64, kernel)) for kernel in ("scan", "fused"))
     assert scan - fused == 6 * (3 * STEPS - 1)
-
-
-def test_the_slower_of_memory_and_units_decides():
-    slow_memory, slow_units = Device("a", 1.0, 1e30, 1e30, 0.0), Device("b", 1e30, 1.0, 1.0, 0.0)
-    total = sum(one.bytes for one in operations(64, "scan"))
-    assert seconds(slow_memory, 64, "scan", tensor_cores=False) == pytest.approx(total)
-    assert seconds(slow_units, 64, "scan", tensor_cores=False) == pytest.approx(2 * 8 * STEPS * BATCH * 64**2)
-    assert share_of_products(slow_units, 64, "scan", tensor_cores=True) == pytest.approx(1)
-
-
-@pytest.mark.parametrize("device", DEVICES, ids=lambda device: device.name)
-def test_a_kernel_is_never_slower_than_a_scan(device):
-    for n in (1, 100, 10_000):
-        assert seconds(device, n, "fused", tensor_cores=True) < seconds(device, n, "scan", tensor_cores=True)

@@ -4,30 +4,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from experiment_files import promotion  # noqa: F401
 from flax import nnx
 
 from experiments.common import learning
 from experiments.common.learning import choose, halfway, second_setting, train, transformation
 from experiments.common.measures import agreement, compare, layer_of, spikes_of_layers
 from experiments.common.networks import make_model
-from experiments.common.samples import make_sampler
 from slax_neurons import LI, LIF, Edge, RunningNorm, connect
 from slax_rules import OTTT, RULES, Run, Sweep, cross_entropy, gradients
 
-CONFIG = {
-    **{"task": "tiny", "dataset": "randman", "code": "time", "input_rate": 0.02, "layers": [12, 8, 7, 3], "n_steps": 6},
-    **{
-        "seeds": 3,
-        "rate_seeds": 2,
-        "steps": 4,
-        "batch_size": 5,
-        "learning_rates": [0.1, 0.01, 1.0],
-        "optimizer": "adamax",
-    },
-    **{"anneal": True, "online_window": 4, "optimizer_options": {"alpha": 0.05}, "initial_rate": 0.3, "rule": "ottt"},
-    **{"validation_size": 20, "test_size": 30},
-}
+CONFIG = {"task": "tiny", "input_rate": 0.02, "initial_rate": 0.3, "layers": [12, 8, 7, 3], "n_steps": 6, "steps": 4}
+CONFIG |= {"rule": "ottt", "learning_rates": [0.1, 0.01, 1.0], "seeds": 3, "rate_seeds": 2, "online_window": 4}
+CONFIG |= {"optimizer": "adamax", "anneal": True, "optimizer_options": {"alpha": 0.05}}
 
 
 def scored(calls, score):
@@ -55,35 +43,31 @@ def scored(calls, score):
     return sweep
 
 
-@pytest.mark.parametrize("second", ["learning_rate", "online_window", "alpha", None])
-def test_each_rule_has_as_many_trials_and_tests_are_read_at_the_end(second, monkeypatch):
-    calls = []
+@pytest.mark.parametrize(
+    ("second", "rule", "window", "chosen"),
+    [
+        (None, "ottt", 4, {}),
+        ("learning_rate", "ottt", 4, {"learning_rate": 0.01 * 10**0.5}),
+        ("online_window", "ottt", 4, {"online_window": 2}),
+        ("alpha", "fptt", 1, {}),  # no better than the configured one
+    ],
+)
+def test_each_rule_has_as_many_trials_and_tests_are_read_at_the_end(second, rule, window, chosen, monkeypatch):
+    calls, rates = [], (0.01, 0.1, 1.0)
     monkeypatch.setattr(
         learning, "sweep", scored(calls, lambda rate, window: -abs(np.log(rate / 0.02)) - (window == 4))
     )
-    config = CONFIG | {"rule": "fptt"} if second == "alpha" else CONFIG
-    config |= {"second_trials": second and {"online_window": [2, 3], "alpha": [0.01, 0.25]}}
-    trials, runs = choose(config, "online", make_sampler(config, None), "here", second or "learning_rate")
-    window = 1 if second == "alpha" else 4
+    config = CONFIG | {"rule": rule, "second_trials": second and {"online_window": [2, 3], "alpha": [0.01, 0.25]}}
+    trials, runs = choose(config, "online", None, "here", second or "learning_rate")
+    assert trials["chosen"] == pytest.approx({"learning_rate": 0.01} | chosen)
+    assert [run.seed for run in runs] == [0, 1, 2] and np.shape(trials["validation"]) == (2, 3)
     if second is None:
-        assert calls == [((0.01, 0.1, 1.0), 3, True, 4)]
-    else:
-        assert sum(len(rates) for rates, _, tested, _ in calls if not tested) == 3 + 2
-        assert [tested for *_, tested, _ in calls] == [False] * (len(calls) - 1) + [True]
-        assert calls[0] == ((0.01, 0.1, 1.0), 2, False, window) and calls[-1][:2] == (
-            (trials["chosen"]["learning_rate"],),
-            3,
-        )
-    expected = {None: 0.01, "learning_rate": pytest.approx(0.01 * 10**0.5), "online_window": 0.01, "alpha": 0.01}
-    assert trials["chosen"]["learning_rate"] == expected[second] and [run.seed for run in runs] == [0, 1, 2]
-    assert np.shape(trials["validation"]) == (2, 3) and trials["validation"][1][0] > trials["validation"][0][0]
-    if second == "online_window":
-        assert trials["chosen"]["online_window"] == 2 == calls[-1][-1] and np.shape(trials["second"]["validation"]) == (
-            2,
-            2,
-        )
-    if second == "alpha":  # no better than the configured one
-        assert "alpha" not in trials["chosen"] and trials["second"]["values"] == [0.01, 0.25]
+        assert calls == [(rates, 3, True, window)]
+        return
+    assert sum(len(rates) for rates, _, is_tested, _ in calls if not is_tested) == 3 + 2
+    assert [is_tested for *_, is_tested, _ in calls] == [False] * (len(calls) - 1) + [True]
+    assert calls[0] == (rates, 2, False, window)
+    assert calls[-1] == ((trials["chosen"]["learning_rate"],), 3, True, chosen.get("online_window", window))
 
 
 @pytest.mark.parametrize("second", ["learning_rate", "online_window"])
@@ -97,12 +81,24 @@ def test_second_trials_that_are_not_finite_score_0_and_are_not_chosen(second, lo
 
     monkeypatch.setattr(learning, "sweep", scored([], score))
     config = CONFIG | {"second_trials": {"online_window": [2, 3]}}
-    trials, runs = choose(config, "online", make_sampler(config, None), "here", second)
+    trials, runs = choose(config, "online", None, "here", second)
     better = {second: trials["second"]["values"][0]} if lower == 0.75 else {}
     assert trials["chosen"] == {"learning_rate": 0.01} | better and len(runs) == 3
     first, other = np.transpose(trials["second"]["validation"])
     assert list(first) == ([0, 0] if np.isnan(lower) else [lower, lower + 0.01])
     assert list(other) == [100 if second == "learning_rate" and not np.isnan(lower) else 0, 0]
+
+
+def test_training_that_is_not_finite_stops_with_name_seed_and_step(monkeypatch):
+    broken = Run("a", 1.0, 1, np.ones(4), 2, {}, {}, None, {})
+    with pytest.raises(SystemExit, match="a, seed 1, the loss or the gradient of training step 2 of 4 is not finite"):
+        learning.finite_runs(Sweep((1.0,), {}, {}, {"a": [broken]}))
+    monkeypatch.setattr(learning, "sweep", scored([], lambda *_: np.nan))
+    with pytest.raises(learning.NotFinite, match="no rate"):
+        train(CONFIG, "offline", None, "here", rates=[1.0], seeds=2)
+    model, inputs = make_model(CONFIG, nnx.Rngs(0)), np.full((6, 5, 12), np.nan, np.float32)
+    with pytest.raises(SystemExit, match=r"here, seed 0: .* step 1"):
+        learning.fit_or_stop("here, seed 0", model, OTTT(), optax.adam(0.1), [(inputs, np.zeros(5, int))])
 
 
 def test_rates_of_second_trials_are_halfway_to_the_neighbors():
@@ -133,7 +129,7 @@ def test_the_rate_falls_to_zero_with_the_last_update(monkeypatch):
         learning, "sweep", lambda make, optimizer, *_, **given: made.append((optimizer, given["window"]))
     )
     for update, updates in (("offline", 4), ("online", 8)):
-        train(CONFIG, update, make_sampler(CONFIG, None), "here", rates=[0.1], seeds=1)
+        train(CONFIG, update, None, "here", rates=[0.1], seeds=1)
         optimizer, window = made.pop()
         own = optimizer(0.5)
         state, params = own.init({"w": jnp.ones(1)}), {"w": jnp.ones(1)}
@@ -173,9 +169,9 @@ def test_agreement_is_that_of_the_gradients_of_all_batches_as_one():
     rng = np.random.default_rng(0)
     spikes, labels = rng.random((2, 6, 4, 12)) < 0.3, rng.integers(0, 3, (2, 4))
     found = agreement(model, OTTT(), (spikes, labels))
-    batches = [(jnp.asarray(x, jnp.float32), jnp.asarray(y)) for x, y in zip(spikes, labels, strict=True)]
     ways: list = [{"rule": OTTT()}, {}]
-    each = [[gradients(model, cross_entropy, *batch, **how)[1] for batch in batches] for how in ways]
+    both = nnx.jit(lambda *batch: [gradients(batch[0], cross_entropy, *batch[1:], **how)[1] for how in ways])
+    each = zip(*(both(model, x.astype(np.float32), y) for x, y in zip(spikes, labels, strict=True)), strict=True)
     ours, exact = (
         np.mean([np.concatenate([np.ravel(leaf) for leaf in _leaves(g, 2)]) for g in of], axis=0) for of in each
     )

@@ -34,44 +34,25 @@ def claim(name, ours, relation, than, **more):
 
 
 def figure(stem, title, claims):
-    about = {
-        "shows": f"What {title} shows, {LONG}",
-        "alt": f"Curves of {title}",
-        "published": "arXiv 2404.05807, figure 2",
-    }
+    about = {"shows": f"What {title} shows, {LONG}", "alt": f"Curves of {title}", "published": "arXiv 2404.05807"}
     return {"stem": stem, "title": title, "claims": claims} | about
 
 
+def mean(**where):
+    return cell("mean", **where)
+
+
+OTPE, BPTT = mean(task="first", rule="otpe"), mean(task="first", rule="bptt")
+SPEED = [
+    claim("faster", OTPE, "below", BPTT),
+    claim("much_faster", OTPE, "below", 1.1, statement=HOSTILE),
+    claim("as_published", mean(task="second", rule="bptt"), "near", 2.1, tolerance=0.2, published=2.5),
+]
+MEMORY = [claim("on_paper", cell("bytes", rule="bptt"), "above", 1, scale="paper")]
+AGREEMENT = [claim("perfect_everywhere", cell("cosine", rule="ostl", layer=1), "above", 0.95, source="doi 10.1000/182")]
 CLAIMS = {
-    "cost": [
-        figure(
-            "speed",
-            "Speed of all rules",
-            [
-                claim(
-                    "faster", cell("mean", task="first", rule="otpe"), "below", cell("mean", task="first", rule="bptt")
-                ),
-                claim("much_faster", cell("mean", task="first", rule="otpe"), "below", 1.1, statement=HOSTILE),
-                claim(
-                    "as_published", cell("mean", task="second", rule="bptt"), "near", 2.1, tolerance=0.2, published=2.5
-                ),
-            ],
-        ),
-        figure(
-            "memory", "Memory of all rules", [claim("on_paper", cell("bytes", rule="bptt"), "above", 1, scale="paper")]
-        ),
-    ],
-    "similarity": [
-        figure(
-            "agreement",
-            "Agreement with BPTT",
-            [
-                claim(
-                    "perfect_everywhere", cell("cosine", rule="ostl", layer=1), "above", 0.95, source="doi 10.1000/182"
-                )
-            ],
-        )
-    ],
+    "cost": [figure("speed", "Speed of all rules", SPEED), figure("memory", "Memory of all rules", MEMORY)],
+    "similarity": [figure("agreement", "Agreement with BPTT", AGREEMENT)],
 }
 
 

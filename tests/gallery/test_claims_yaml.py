@@ -68,14 +68,14 @@ def test_every_combination_of_values_is_a_condition():
     ]
 
 
-def test_condition_of_several_can_have_variables_of_its_own_and_published_words_belong_to_the_claim():
+def test_condition_of_several_can_have_variables_of_its_own():
+    """Published words belong to the claim."""
     first = {"for": {"layer": [1, 2]}, "ours": cell("c", rule="$rule", layer="$layer"), "relation": "above", "than": 0}
     second = {"ours": cell("c", rule="$rule"), "relation": "below", "than": 1}
-    whole = expand({"id": "it", "for": {"rule": ["a", "b"]}, "all": [first, second], "published": 0.5})
+    whole = expand({"id": "it", "for": {"rule": ["a", "b"]}, "all": [first, second], "published": "about 1"})
     where = [{"rule": rule, **layer} for rule in "ab" for layer in ({"layer": 1}, {"layer": 2}, {})]
-    assert [one["ours"]["where"] for one in whole["all"]] == where and whole["published"] == 0.5
-    alone = expand(claim("it", cell("c"), "above", 1, published="about 1"))
-    assert alone["published"] == "about 1" and "published" not in alone["all"][0]
+    assert [one["ours"]["where"] for one in whole["all"]] == where
+    assert whole["published"] == "about 1" and "published" not in whole["all"][0]
 
 
 @pytest.mark.parametrize(
@@ -84,19 +84,13 @@ def test_condition_of_several_can_have_variables_of_its_own_and_published_words_
         ("figures: [", ["is not valid YAML"]),
         ("", ["None is not of type 'object'"]),
         ({"figures": [{"stem": "x"}]}, ["claims.yaml: x: 'title' is a required property", "'alt' is a required"]),
-        ({"figures": [figure("X y", " ", [])]}, ["'X y' does not match", "title: ' ' does not match"]),
         ({"figures": [figure("x", "X", []), figure("x", "Y", [])]}, ["the stem x occurs 2 times, expected once"]),
         ({"figures": [figure("x", "X", [ONE]), figure("y", "Y", [ONE])]}, ["the id it occurs 2 times, expected once"]),
         ({"figures": [figure("x", "X", [WITHOUT_SOURCE])]}, ["x: it: a source is missing here and in the defaults"]),
         (changed(0, relatoin="above"), ["x: it: ", "'relatoin' was unexpected", "known keys: id, statement"]),
         (changed(0, relation="over"), ["x: it: relation: 'over' is not one of ['above', 'below', 'near', 'equal']"]),
-        (changed(0, relation="near"), ["x: it: 'tolerance' is a required property"]),
         (changed(0, tolerance=0.1), ["x: it: tolerance and relative belong to the relation near, got above"]),
-        (changed(0, relation="near", tolerance=0), ["x: it: tolerance: 0 is less than or equal to"]),
-        (changed(0, scale="papr"), ["x: it: scale: 'papr' is not valid"]),
-        (changed(0, ours={"column": "mean"}), ["x: it: ours: 'where' is a required property"]),
         (changed(1, ours=cell("mean"), relation="above", than=1), ["expected either ours, relation and than, or all"]),
-        (changed(0, **{"for": {"layer": []}}), ["x: it: for: {'layer': []} is not valid"]),
         (changed(0, **{"for": {"layer": [1]}}), ["x: it: the variable layer of `for` is not used"]),
         (changed(0, ours=cell("mean", rule="$rule")), ["x: it: unknown variable $rule; known variables: none"]),
         (
@@ -119,19 +113,9 @@ CELLS = {"task": "64-50", "layer": "1", "mean": "0.5", "low": "0.4", "high": "0.
 ROWS = [CELLS, {"task": "64-50"} | dict.fromkeys(list(CELLS)[1:], ""), CELLS | {"task": "1e1", "layer": "2.0"}]
 
 
-@pytest.mark.parametrize(
-    "where, indices",
-    [
-        ({"task": "64-50", "layer": 1}, [0]),
-        ({"layer": 2}, [2]),
-        ({"layer": None}, [1]),
-        ({"layer": ""}, [1]),
-        ({"task": 10}, [2]),
-        ({"task": "64"}, []),
-    ],
-)
-def test_cells_are_compared_as_numbers_or_else_as_text(where, indices):
-    assert matching(ROWS, where) == [ROWS[index] for index in indices]
+def test_cells_are_compared_as_numbers_or_else_as_text():
+    wanted = [{"task": "64-50", "layer": 1}, {"layer": 2}, {"layer": None}, {"layer": ""}, {"task": 10}, {"task": "64"}]
+    assert [[ROWS.index(row) for row in matching(ROWS, where)] for where in wanted] == [[0], [2], [1], [1], [2], []]
 
 
 def test_number_has_the_interval_and_samples_beside_it(tmp_path):

@@ -22,22 +22,22 @@ def samples(*counts):
 
 
 (OURS, THAN), (LONG, LONGER) = samples(5, 5), samples(4, 7)
-TESTS = {
-    "paired": (difference(OURS, THAN, paired=True), stats.ttest_rel(OURS, THAN), 0.0),
-    "one sample": (difference(OURS, 0.3, paired=False), stats.ttest_1samp(OURS, 0.3), 0.3),
-    "not paired": (difference(LONG, LONGER, paired=False), stats.ttest_ind(LONG, LONGER, equal_var=False), 0.0),
-    "factor": (
-        difference(np.exp(OURS).tolist(), 1.1, paired=False, logarithms=True),
-        stats.ttest_1samp(OURS, np.log(1.1)),
-        np.log(1.1),
-    ),
-}
+PAIRED = difference(OURS, THAN, paired=True)
+FACTOR = difference(np.exp(OURS).tolist(), 1.1, paired=False, logarithms=True)
 
 
-@pytest.mark.parametrize("kind", TESTS)
-def test_p_value_and_interval_are_those_of_scipy(kind):
-    found, expected, shift = TESTS[kind]
-    assert found.kind == {"factor": "one sample"}.get(kind, kind) and found.is_of_logarithms == (kind == "factor")
+@pytest.mark.parametrize(
+    ("found", "kind", "expected", "shift"),
+    [
+        (PAIRED, "paired", stats.ttest_rel(OURS, THAN), 0.0),
+        (difference(OURS, 0.3, paired=False), "one sample", stats.ttest_1samp(OURS, 0.3), 0.3),
+        (difference(LONG, LONGER, paired=False), "not paired", stats.ttest_ind(LONG, LONGER, equal_var=False), 0.0),
+        (FACTOR, "one sample", stats.ttest_1samp(OURS, np.log(1.1)), np.log(1.1)),
+    ],
+    ids=["paired", "one sample", "not paired", "factor"],
+)
+def test_p_value_and_interval_are_those_of_scipy(found, kind, expected, shift):
+    assert found.kind == kind and found.is_of_logarithms == (found is FACTOR)
     above, below = (judged(relation, found).evidence for relation in ("above", "below"))
     assert min(above) == pytest.approx(expected.pvalue, rel=1e-9) and above == below[::-1]
     assert (above.holds < above.fails) == (found.mean > 0)
@@ -56,12 +56,11 @@ def test_sides_are_ours_minus_the_other_and_missing_samples_are_left_out():
 
 @pytest.mark.parametrize("tolerance", [0.1, 0.5, 1.0, 3.0, 8.0])
 def test_near_is_two_one_sided_tests_and_the_interval_within_the_tolerance(tolerance):
-    found = TESTS["paired"][0]
-    holds, fails = judged("near", found, tolerance).evidence
+    holds, fails = judged("near", PAIRED, tolerance).evidence
     sides = ((-tolerance, "greater"), (tolerance, "less"))
     one_sided = [stats.ttest_1samp(np.subtract(OURS, THAN), end, alternative=side).pvalue for end, side in sides]
     assert holds == pytest.approx(min(1, 2 * max(one_sided)), rel=1e-9)
-    low, high = found.interval
+    low, high = PAIRED.interval
     assert (holds < LEVEL) == (-tolerance < low and high < tolerance)
     assert (fails < LEVEL) == (high < -tolerance or tolerance < low)
 

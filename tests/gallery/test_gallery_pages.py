@@ -3,20 +3,20 @@
 import base64
 import gzip
 import json
-import math
 import re
 import sys
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from small_gallery import CLAIMS, HOSTILE, TABLES, certified, record, result, write_small_gallery
 
 from experiments.common.records import read_record
 from gallery import __main__ as command
 from gallery import wording
-from gallery.claims import Claim, Condition, judge_all
-from gallery.page import linked, page, search_words
-from gallery.runs import in_common, read_run, run_of, together
+from gallery.claims import Condition, judge_all
+from gallery.page import linked, page
+from gallery.runs import read_run, run_of
 from gallery.significance import difference
 from gallery.tables import Number
 
@@ -72,15 +72,13 @@ def test_page_loads_nothing_and_its_names_are_unique(read, source):
     assert len(set(names)) == len(names) and set(TABLES) <= set(names)
     addresses = [address for name in ("src", "href", "srcset", "data") for address in read.values(name)]
     inside = {address[1:] for address in addresses if address.startswith("#")}
-    assert {*inside, *read.values("for"), *read.values("aria-labelledby"), *read.values("aria-describedby")} <= set(
-        names
-    )
+    for name in ("for", "aria-labelledby", "aria-describedby"):
+        inside.update(read.values(name))
+    assert inside <= set(names)
     known = re.compile(r"data:|#|https://(arxiv\.org/abs|doi\.org)/")
     assert [address for address in addresses if not known.match(address)] == []
     assert "url(" not in source and "@import" not in source
-    assert re.search(r"<style>\n:root \{", source) and re.search(r'<script>\n"use strict"', source)
     assert any(value.startswith("default-src 'none'; img-src data: blob:;") for value in read.values("content"))
-    assert read.values("alt", "img").count("") == 3  # thumbnails
     assert {figure["alt"] for figures in CLAIMS.values() for figure in figures} < set(read.values("alt", "img"))
 
 
@@ -95,21 +93,12 @@ def test_text_of_claims_stays_text_and_where_to_read_is_a_link(read, source):
 
 
 def test_page_has_every_claim_with_its_verdict_and_numbers(read, source):
-    verdicts = dict(zip(read.values("id", "tbody"), read.values("data-verdict", "tbody"), strict=True))
-    assert [verdict in OUTCOMES[name] for name, verdict in zip(OUTCOMES, verdicts.values(), strict=True)] == [True] * 5
+    verdicts = read.values("data-verdict", "tbody")
+    assert [verdict in told for verdict, told in zip(verdicts, OUTCOMES.values(), strict=True)] == [True] * 5
     row = read.cells.index("as_published")
     shown = [cell.replace(wording.NO_BREAK, " ") for cell in read.cells[row + 1 : row + 6]]
     assert shown == ["2", "near 2.1, within 0.2", "-0.1, the same in 3 seeds", "2.5", "-0.5 (-20.0 %)"]
-    titles = [cell for cell in read.cells if cell in ("verdict", "ours", "published", "source")]
-    assert titles == ["verdict", "ours", "published", "source", "verdict", "source", "verdict", "ours", "source"]
-    told = [
-        "2 results",
-        "1 min 20 s",
-        "Linux x86_64 Some Processor",
-        "2026-01-02 03:04 UTC",
-        "7, each result with 3 from",
-    ]
-    told += ["jax 0.10.2, python 3.11.7", "optimizer.rate: 0.01", "task: [first, second]"]
+    told = ["2 results", "1 min 20 s", "Linux x86_64 Some Processor", "7, each result with 3 from", "jax 0.10.2"]
     assert [text for text in told if text not in source] == []
 
 
@@ -126,26 +115,17 @@ def test_what_is_missing_is_said(built, tmp_path):
     text = page(figures, {}, {"stray.csv": tmp_path / "stray.csv"}, {}, "quick")
     assert "Figures that no claims.yaml has: stray." in text and "not recorded" in text
     assert text.count("There is no picture of it at this scale.") == text.count("It has no results at this scale.") == 3
-    rows = [{"rule": "approximate_otpe", "task": "digits"}, {"rule": "approximate_otpe", "task": ""}]
-    assert search_words(rows) == "approximate_otpe approximate otpe digits"
 
 
 def test_text_has_every_claim_counts_and_what_made_it(built):
     text = built.text.read_text()
     head, _, rest = text.partition("\n## ")
-    assert {"* scale: quick", "* commit: 0123456789", "* machine: Linux x86\\_64 Some Processor"} <= set(
-        head.splitlines()
-    )
+    made = {"* scale: quick", "* commit: 0123456789", "* machine: Linux x86\\_64 Some Processor"}
+    assert made <= set(head.splitlines())
     cells = [re.split(r" (?<!\\)\| ", line.strip("| ")) for line in rest.splitlines() if line.startswith("| ")]
     rows = {re.sub(r"\\(.)", r"\1", row[0]): re.sub(r"\\(.)", r"\1", row[-1]) for row in cells}
     assert {name: rows[name] for name in OUTCOMES} == OUTCOMES
-    assert [row[1:-1] for row in cells if row[0] == "claim"] == [
-        ["source", "published", "ours", "expected", "difference"],
-        ["source", "expected"],
-        ["source", "ours", "expected", "difference"],
-    ]
     assert "| ✓ holds | 2 | 2 |" in head and "| ○ not run | 1 | 1 |" in head
-    assert [line for line in text.splitlines() if len(line) > 128 and line[0] not in "|#"] == []
 
 
 def run(small, monkeypatch, **changes):
@@ -182,7 +162,8 @@ def test_mistakes_and_changed_files_are_refused_and_nothing_is_written(tmp_path,
     assert not small.page.exists() and not small.text.exists()
 
 
-def test_runs_are_taken_together():
+def test_runs_are_taken_together(tmp_path):
+    """A job with several results has one record."""
     first = result("first", lr=0.1)
     second = result("second", lr=0.2, extra=[1]) | {"seed": 3, "seeds": [{}], "versions": {"python": "3.13.0"}}
     days = [("03", "cpu", 1.5), ("01", "gpu", 2.0), ("02", "gpu", 40.0)]
@@ -195,11 +176,6 @@ def test_runs_are_taken_together():
     assert list(made.devices.items()) == [("gpu", 2), ("cpu", 1)] and list(made.older.values()) == [2]
     assert (made.first, made.last, made.seconds) == ("2026-01-01", "2026-01-03", 43.5)
     assert "2 of 3 jobs are older than the sources: made at commit 0123456789" in wording.older(made)
-    assert in_common([{"a": {}}]) == ({"a": {}}, {}) and in_common([{"a": 1}, {}]) == ({}, {"a": [1]})
-    assert list(together([{"b": 1, "c": 1}, {"a": 1, "c": 2}]).items()) == [("c", 3), ("a", 1), ("b", 1)]
-
-
-def test_a_job_with_several_results_has_one_record(tmp_path):
     results = [tmp_path / name for name in ("bptt.json", "digits.json", "digits.timing.json")]
     for path in results:
         path.write_text(json.dumps(result("first")))
@@ -209,24 +185,22 @@ def test_a_job_with_several_results_has_one_record(tmp_path):
     assert (made.results, sum(made.commits.values()), made.seconds, sum(made.older.values())) == (3, 2, 80.0, 1)
 
 
-def said(ours, than=(), *, value=0.0, paired=True, **more):
-    """What is said of the difference of samples from others, or from a number."""
-    sides = [Number(of[0], of[0], of[0], tuple(of)) if of else Number(value, value, value) for of in (ours, than)]
-    found = difference(ours, than or value, paired=paired, **more)
-    return wording.difference(Condition(sides[0], "above", sides[1], None, None, (), found)).replace(
-        wording.NO_BREAK, " "
-    )
-
-
-def test_differences_are_told_with_their_interval_and_what_they_are_over():
-    assert said([1.0, 2.0, 3.0]) == "+2 (-0.4841 to 4.484), over 3 seeds"
-    assert said([1.0, 2.0, 3.0], [2.0, 4.0, 6.0]) == "-2 (-4.484 to 0.4841), over 3 pairs of seeds"
-    apart = said([1.0, 3.0], [2.0, 4.0, 6.0], paired=False)
-    assert apart == "-2 (-6.975 to 2.975), over 2 and 3 seeds, not paired"
-    assert said([1.0, 1.0], value=0.5) == "+0.5, the same in 2 seeds" and said([1.0]) == ""
-    found = difference([1.0, 4.0], 1.0, paired=False, logarithms=True)
-    low, high = (wording.in_digits(math.exp(end)) for end in found.interval)
-    assert said([1.0, 4.0], value=1.0, logarithms=True) == f"2-fold ({low} to {high}), over 2 seeds"
+@pytest.mark.parametrize(
+    ("ours", "than", "more", "told"),
+    [
+        ([1.0, 2.0, 3.0], 0.0, {}, "+2 (-0.4841 to 4.484), over 3 seeds"),
+        ([1.0, 2.0, 3.0], [2.0, 4.0, 6.0], {"paired": True}, "-2 (-4.484 to 0.4841), over 3 pairs of seeds"),
+        ([1.0, 3.0], [2.0, 4.0, 6.0], {}, "-2 (-6.975 to 2.975), over 2 and 3 seeds, not paired"),
+        ([1.0, 1.0], 0.5, {}, "+0.5, the same in 2 seeds"),
+        ([1.0], 0.5, {}, ""),
+        ([1.0, 4.0], 1.0, {"logarithms": True}, "2-fold (0.000299 to 13,365), over 2 seeds"),
+    ],
+)
+def test_differences_are_told_with_their_interval_and_what_they_are_over(ours, than, more, told):
+    sides = [Number(np.mean(of), 0, 0, tuple(of) if isinstance(of, list) else ()) for of in (ours, than)]
+    found = difference(ours, than, **{"paired": False} | more)
+    said = wording.difference(Condition(sides[0], "above", sides[1], None, None, (), found))
+    assert said.replace(wording.NO_BREAK, " ") == told
 
 
 def test_numbers_and_times_in_words():
@@ -236,13 +210,3 @@ def test_numbers_and_times_in_words():
     assert [*map(wording.p_value, (0.0, 1e-4, 0.0456))] == ["p < 0.0001", "p = 0.0001", "p = 0.046"]
     times = ["59.9 s", "1 min 0 s", "1 h 0 min", "2 h 3 min"]
     assert [*map(wording.duration, (59.94, 60, 3599.6, 7384))] == times
-    dates = ("2026-01-02T03:04:05", "2026-01-02T03:04:59", "2026-01-03T00:00:00")
-    assert wording.period(*dates[:2]) == "2026-01-02 03:04 UTC"
-    assert wording.period(*dates[::2]) == "2026-01-02 03:04 to 2026-01-03 00:00 UTC"
-    assert wording.counted({"gpu": 2, "cpu": 1}) == "gpu (2 jobs), cpu (1 jobs)"
-    assert wording.commits({"0123456789abcdef+": 5}) == "0123456789+"
-    two = Number(2.0, 2.0, 2.0)
-    one = Condition(two, "equal", two, None, 2.5, ())
-    assert (wording.compared(one), wording.deviation(one)) == ("equal to 2", "-0.5 (-20.0 %)")
-    assert wording.deviation(one._replace(published=0.0)) == "+2"
-    assert wording.published(Claim("it", "s", "ours", "about two", ()), one._replace(published=None)) == "about two"

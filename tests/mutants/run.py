@@ -3,9 +3,9 @@
     python -m tests.mutants.run [--jobs 2] [--only TEXT]
 
 A mutant is made in a copy of the tree, in the one source file that has its line. The test that killed it the last time runs
-first, then the tests of its package until one fails; before all of them, the tests have to pass without a mutant. The result is
-written into mutants.csv: `killed_by` is the test, empty for a survivor, and `why` says why no test can see it. The command
-fails if a mutant survives without a reason, or has no line any more.
+first, then the tests of its package until one fails, those first that killed most others; before all of them, the tests have
+to pass without a mutant. The result is written into mutants.csv: `killed_by` is the test, empty for a survivor, and `why` says
+why no test can see it. The command fails if a mutant survives without a reason, or has no line any more.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Queue
@@ -24,19 +25,27 @@ from threading import Lock
 ROOT = Path(__file__).parents[2]
 TABLE = Path(__file__).with_name("mutants.csv")
 
-# Where mutants are made, and the tests that can see them, the likely ones first.
+# Where mutants are made, and the folders of the tests that can see them.
 TESTS = {
     "packages/slax-rules": ["tests/laws", "tests/training"],
     "packages/slax-neurons": ["tests/neurons", "tests/laws"],
     "packages/slax-data": ["tests/data"],
     "gallery": ["tests/gallery"],
 }
+OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "-rfE", "--tb=no"]
 GONE = "the line is gone: draw another mutant in its place"
 
 
 def area_of(file: str) -> str:
     """The key of TESTS that a source file belongs to."""
     return next(area for area in TESTS if file.startswith(area + "/"))
+
+
+def tests_of(area: str, rows: list[dict[str, str]]) -> list[str]:
+    """The files with the tests of an area; those that killed most of its mutants come first."""
+    kills = Counter(row["killed_by"].partition("::")[0] for row in rows if area_of(row["file"]) == area)
+    files = [path for folder in TESTS[area] for path in sorted((ROOT / folder).glob("test_*.py"))]
+    return sorted((path.relative_to(ROOT).as_posix() for path in files), key=lambda file: -kills[file])
 
 
 def copy_of_the_tree(folder: Path) -> Path:
@@ -56,19 +65,7 @@ def first_failure(tree: Path, tests: list[str], limit: float | None = None) -> s
     """The first test that fails, or None. To take longer than the limit, in seconds, is a failure, too."""
     sources = [str(path) for path in tree.glob("packages/*/src")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sources, str(tree)]), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-x",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--no-header",
-        "-rfE",
-        "--tb=no",
-        *tests,
-    ]
+    command = [sys.executable, "-m", "pytest", *OPTIONS, *tests]
     try:
         done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired:
@@ -94,8 +91,8 @@ def mutated(tree: Path, row: dict[str, str]) -> tuple[Path, str] | None:
     return found[0], text
 
 
-def judge(tree: Path, row: dict[str, str], limit: float) -> None:
-    """Fills in what became of one mutant."""
+def judge(tree: Path, row: dict[str, str], tests: list[str], limit: float) -> None:
+    """Fills in what became of one mutant under the tests of its area."""
     place = mutated(tree, row)
     if place is None:
         row["killed_by"] = ""
@@ -106,7 +103,6 @@ def judge(tree: Path, row: dict[str, str], limit: float) -> None:
     try:
         last = row["killed_by"]
         known = [last] if last.startswith("tests/") and (tree / last.split("::")[0]).is_file() else []
-        tests = TESTS[area_of(row["file"])]
         row["killed_by"] = (known and first_failure(tree, known, limit)) or first_failure(tree, tests, limit) or ""
     finally:
         path.write_text(text, encoding="utf-8")
@@ -122,13 +118,14 @@ def main() -> None:
             row | {"killed_by": row.get("killed_by", ""), "why": row.get("why", "")} for row in csv.DictReader(file)
         ]
     chosen = [row for row in rows if arguments.only in row["file"]]
+    tests = {area: tests_of(area, rows) for area in TESTS}
     trees: Queue[Path] = Queue()
     one_writes = Lock()
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(arguments.jobs) as pool:
         for number in range(arguments.jobs):
             trees.put(copy_of_the_tree(Path(temporary) / str(number)))
         start = time.monotonic()
-        red = first_failure(trees.queue[0], sorted({test for row in chosen for test in TESTS[area_of(row["file"])]}))
+        red = first_failure(trees.queue[0], sorted({test for row in chosen for test in tests[area_of(row["file"])]}))
         if red:
             sys.exit(f"{red} fails without a mutant. Mend it first: a failing test would kill every mutant.")
         limit = 3 * (time.monotonic() - start) + 60  # seconds: a mutant may make a test hang
@@ -136,7 +133,7 @@ def main() -> None:
         def run(row: dict[str, str]) -> None:
             tree = trees.get()
             try:
-                judge(tree, row, limit)
+                judge(tree, row, tests[area_of(row["file"])], limit)
             finally:
                 trees.put(tree)
             print(f"{row['killed_by'] or 'SURVIVES ' + row['why']}: {row['file']}: {row['after'].strip()}", flush=True)

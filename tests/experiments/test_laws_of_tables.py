@@ -1,0 +1,184 @@
+"""The kept tables of the toy scale, tests/references, obey the laws of what was measured.
+
+`make tiny` computes every experiment again, and compares its tables with these: so the laws hold of what experiments compute.
+"""
+
+from collections import defaultdict
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from experiments.common.golden_tables import read
+
+TABLES = {path.stem: read(path) for path in sorted((Path(__file__).parents[1] / "references").glob("*.csv"))}
+LAST = {"64-10-10": "2", "24-16-16-9": "3"}  # the last layers of the networks of gradient_similarity
+BOUNDS = {"low": (-1, 0), "high": (1, 40)}  # of cosines and shares, and of samples in a segment of a stream
+ONE = pytest.approx(1, abs=2e-6)
+
+
+def rows(stem, **where):
+    found = [row for row in TABLES[stem] if where.items() <= row.items()]
+    assert found, (stem, where)
+    return found
+
+
+def samples(row, quantity=""):
+    return [float(text) for text in row[f"{quantity}values"].split() if text != "None"]
+
+
+def mean(stem, **where):
+    (row,) = rows(stem, **where)
+    return float(row["mean"])
+
+
+def rounding(cell):
+    return 0.51 * 10.0 ** Decimal(cell).as_tuple().exponent
+
+
+WITH_SAMPLES = [
+    (stem, name.removesuffix("values")) for stem in TABLES for name in TABLES[stem][0] if name.endswith("values")
+]
+
+
+@pytest.mark.parametrize(("stem", "quantity"), WITH_SAMPLES)
+def test_means_and_intervals_are_those_of_the_samples_beside_them(stem, quantity):
+    """The interval is that of Student's t, cut at the bounds of the quantity."""
+    for row in TABLES[stem]:
+        numbers, center = samples(row, quantity), row[quantity.removesuffix("_") or "mean"]
+        if not numbers:
+            assert not row[f"{quantity}low"]
+            continue
+        scale = 2e-6 * (1 + np.abs(numbers).max())
+        assert float(center) == pytest.approx(np.mean(numbers), abs=rounding(center) + scale)
+        if len(numbers) > 1:
+            half = stats.t.isf(0.025, len(numbers) - 1) * stats.sem(numbers)
+            for end, expected in (("low", np.mean(numbers) - half), ("high", np.mean(numbers) + half)):
+                found = float(row[f"{quantity}{end}"])
+                is_cut = found in BOUNDS[end] and (expected < found if end == "low" else expected > found)
+                assert is_cut or found == pytest.approx(expected, abs=rounding(row[f"{quantity}{end}"]) + 5 * scale)
+
+
+def test_gradients_are_exact_where_the_rule_is():
+    """OSTL in the last layer, OTPE there and below a read-out that does not spike, RTRL and BPTT everywhere."""
+    for row in rows("gradient_similarity"):
+        last = row["layer"] == LAST[row["layers"]]
+        if row["rule"] in ("ostl", "otpe"):
+            is_exact = last or (row["rule"], row["layers"], row["layer"]) == ("otpe", "24-16-16-9", "2")
+            assert (float(row["cosine"]) > 1 - 2e-6) == is_exact, row
+    for stage in ("initial", "trained"):
+        for depth in (1, 2):
+            for layer in range(1, depth + 2):
+                ostl, otpe = (
+                    mean("depth", depth=str(depth), rule=rule, quantity=stage, layer=str(layer))
+                    for rule in ("ostl", "otpe")
+                )
+                assert (ostl == ONE, otpe == ONE) == (layer > depth, layer >= depth)
+    for rule in ("bptt", "rtrl", "otpe"):  # one hidden layer
+        for quantity in ("cosine", "norm_ratio"):
+            assert {float(row["mean"]) for row in rows("rules_table", rule=rule, quantity=quantity)} == {1.0}
+    assert all(float(row["mean"]) < 0.999 for row in rows("rules_table", rule="fptt", quantity="cosine"))
+
+
+def test_terms_add_up_to_the_gradient_and_none_passes_through_layers_above_the_last():
+    shares = defaultdict(list)
+    for row in rows("gradient_similarity_terms"):
+        where = tuple(row[name] for name in ("task", "training_steps", "layer"))
+        shares[where].append(samples(row, "share_"))
+        if row["term"].startswith("above"):
+            vanishes = row["layer"] == LAST[row["layers"]]
+            assert (float(row["norm_ratio"]) < 1e-5) == vanishes == (float(row["norm_ratio"]) < 1e-2)
+    sums = [np.sum(parts, axis=0) for parts in shares.values() if parts[0]]
+    assert len(sums) == 7
+    assert np.concatenate(sums) == pytest.approx(1, abs=1e-5)
+
+
+def test_all_rules_start_alike_and_exact_ones_end_alike():
+    for quantity in ("accuracy", "spikes"):
+        assert len({row["values"] for row in rows("rules_table", mode="initial", quantity=quantity)}) == 1
+    after = [mean("rules_table", rule=rule, mode="offline", quantity="accuracy") for rule in ("bptt", "rtrl", "otpe")]
+    assert len(set(after)) == 1 != len({row["mean"] for row in rows("rules_table", quantity="accuracy")})
+    for stem, where in (("landscapes", {"quantity": "loss", "training_steps": "0"}), ("demo", {"after": "0"})):
+        kept = [{**row, "rule": ""} for row in rows(stem, **where) if row["rule"] in ("bptt", "rtrl")]
+        assert kept[0] == kept[1] and len(kept) == 2
+
+
+def test_cells_of_the_grid_are_compared_seed_by_seed_and_are_exact_in_the_read_out():
+    cells = {(row["temporal"], row["spatial"]): row for row in rows("credit_grid")}
+    for other in ("bptt", "fixed"):
+        for row in cells.values():
+            gap = np.subtract(samples(row, "accuracy_"), samples(cells[other, ""], "accuracy_"))
+            assert samples(row, f"minus_{other}_") == pytest.approx(gap, abs=1e-6)
+    assert [cells["bptt", ""][f"cosine_{stage}_values"] for stage in ("initial", "trained")] == ["1 1"] * 2
+    assert samples(cells["fixed", ""], "cosine_initial_") == samples(cells["fixed", ""], "cosine_trained_") == []
+    eligibilities = 65 * 10 + 2 * 11 * 10  # 64-10-10-10; a bias is one more input
+    carried = {row["temporal"]: int(row["carried"]) for row in cells.values() if row["temporal"] != "bptt"}
+    assert carried == {"fixed": 11 * 10, "sltt": 0, "ostl": eligibilities}
+    last = rows("credit_grid_cosine", layer="3")
+    assert all((row["temporal"] == "ostl") == (float(row["cosine"]) > 1 - 2e-6) for row in last)
+    for stage in ("initial", "trained"):  # no route of the signal matters there
+        assert len({row["cosine_values"] for row in last if (row["temporal"], row["stage"]) == ("sltt", stage)}) == 1
+
+
+def test_complexity_is_that_of_the_network():
+    """4 bytes for each parameter; as many operations as weights and steps, of inputs that are real numbers or spikes."""
+    found = {(row["task"], row["quantity"]): float(row["mean"]) for row in rows("neurobench")}
+    for task, steps, (inputs, hidden, outputs) in (("digits", 20, (64, 50, 10)), ("mackey_glass", 750, (1, 20, 1))):
+        weights = inputs * hidden + hidden * outputs
+        assert found[task, "footprint"] == 4 * (weights + hidden + outputs)
+        assert found[task, "dense"] == steps * weights
+        assert found[task, "membrane_updates"] == steps * (hidden + outputs)
+        assert found[task, "effective_macs"] == (0 if task == "digits" else steps * inputs * hidden)
+        assert 0 < found[task, "effective_acs"] < found[task, "dense"]
+    assert found["digits", "accuracy"] > 4 * found["digits", "baseline"] == 0.4
+    assert found["mackey_glass", "smape"] < found["mackey_glass", "baseline"]
+
+
+def test_lines_and_planes_go_through_the_solutions():
+    for t, rule in ((0, "bptt"), (1, "rtrl")):
+        (at_end,) = rows("landscapes", rule=rule, quantity="loss", training_steps="8")
+        (on_line,) = rows("landscapes_interpolation", quantity="loss", t=f"{t:.1f}")
+        (center,) = rows("landscapes_random", rule=rule, quantity="loss", x="0.0", y="0.0")
+        assert at_end["values"] == on_line["values"] == center["values"]
+        around = [samples(row) for row in rows("landscapes_random", rule=rule, quantity="loss")]
+        (rise,) = rows("landscapes_random", rule=rule, quantity="rise")
+        assert samples(rise) == pytest.approx(np.mean(around, axis=0) - around[len(around) // 2], abs=1e-6)
+
+    def path(plane):
+        at = [rows("landscapes", plane=plane, quantity=axis) for axis in "xy"]
+        return np.transpose([[float(row["mean"]) for row in of_axis] for of_axis in at])
+
+    upstream, nearest = path("upstream"), path("nearest")
+    assert np.ptp(upstream - nearest, axis=0) == pytest.approx([0, 0], abs=2e-6)
+    assert list(upstream[-1]) == [0, 0] and nearest.mean(axis=0) == pytest.approx([0, 0], abs=2e-6)
+    (solution,) = rows("landscapes", rule="rtrl", quantity="loss", training_steps="8")
+    on_plane = {"plane": "upstream", "rule": "rtrl", "quantity": "loss_on_plane", "training_steps": "8"}
+    assert mean("landscapes", **on_plane) == pytest.approx(samples(solution)[0], abs=1e-6)
+
+
+def response(neuron, quantity):
+    """A quantity of the response to a step, by time."""
+    return np.array([float(row["value"]) for row in rows("step_response", neuron=neuron, quantity=quantity)])
+
+
+@pytest.mark.parametrize("neuron", ["if", "lif", "cuba_lif", "alif", "adlif", "brf", "ltc"])
+def test_neuron_fires_where_its_membrane_is_at_its_threshold(neuron):
+    output, threshold = response(neuron, "output"), response(neuron, "threshold")
+    distance = response(neuron, "membrane") - threshold
+    assert 3 <= output.sum() <= 30
+    assert (distance[output == 1] > -2e-6).all() and (distance[output == 0] < 2e-6).all()
+    raised = {"alif": ("a", 0.2), "brf": ("q", 1.0)}  # by the last state
+    if neuron in raised:
+        state, weight = raised[neuron]
+        assert threshold == pytest.approx(1 + weight * np.array([0, *response(neuron, state)[:-1]]), abs=1e-5)
+    elif neuron != "ltc":
+        assert threshold == pytest.approx(1, abs=1e-5)
+
+
+def test_if_fires_every_threshold_over_current_steps_and_keeps_its_charge():
+    current, membrane = response("if", "current"), response("if", "membrane")
+    assert set(np.diff(np.flatnonzero(response("if", "output")))) == {1 / current.max()}
+    after = np.flatnonzero(current)[-1] + 1
+    assert membrane[after] > 0 and (membrane[after:] == membrane[after]).all()
