@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 import slax_rules as sr
-from slax_neurons import IF, LI, LIF, connect
+from slax_neurons import IF, LI, LIF, Dropout, connect
 from training.small import BATCHES, MOMENTUM, B, C, N, T, batch, made, numbers, optimizer_of, same
 
 X, LABELS = BATCHES[0]
@@ -97,6 +97,10 @@ def linear(n_in, n_out, **options):
     return nnx.Linear(n_in, n_out, rngs=nnx.Rngs(0), **options)
 
 
+def dropout():
+    return Dropout(0.5, rngs=nnx.Rngs(0))
+
+
 def falling():
     """Without a leak and far below the threshold: membranes overflow, and the outputs are no spikes whatever they become."""
     half = {"param_dtype": jnp.float16}
@@ -177,6 +181,10 @@ CAUSES = {  # what is told, and what differs from a run without a fault
     "penalty": (OF_PENALTY, {"nodes": excited, "x": late(T), **WITH_PENALTY}),
     "penalty online": (OF_PENALTY, {"nodes": excited, "x": late(2), "update": "online", **WITH_PENALTY}),
     "update": ("the update makes 0 Linear/bias NaN.*, in the model, of a grad", {"nodes": lambda: made(optax.sgd(jnp.nan))}),
+    "update of a model with keys": (
+        "the update makes 0 Linear/bias NaN.*, in the model",
+        {"nodes": lambda: made(optax.sgd(jnp.nan), modules=[dropout()])},
+    ),
     "infinite update": ("the update makes 0 Linear/bias (NaN|infinite)", {"nodes": lambda: made(optax.sgd(jnp.inf))}),
     "update within a sequence": (
         "not finite: after updates within", {"nodes": lambda: made(optax.sgd(3e38)), "update": "online", "window": 2}
