@@ -1,8 +1,9 @@
 """What each rule is compared with: the one table. A new rule is one entry here, and its equations, which may stand here too."""
 
 import dataclasses
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -15,7 +16,8 @@ from slax_rules import RULES, Direct, FixedBases, Local, Penalty, Route, Symmetr
 from slax_rules.layerwise.stack import plan_stack
 from stacks import Conv, Pair, pair
 
-T, B, C = 9, 3, 4  # three windows of three steps, which are one program
+# Four windows of three steps, which are one program: of up to three the last one is a program by itself, see `over_windows`.
+T, B, C = 12, 3, 4
 WINDOW = 3
 
 
@@ -80,7 +82,7 @@ NETWORKS = {
         [7, 6, C],
         [
             per_unit("lif", 6, decay=0.8, threshold=0.7),
-            per_unit("cuba_lif", C, synapse_decay=0.6, threshold=0.7) | {"decay": 0.8},
+            per_unit("cuba_lif", C, synapse_decay=0.6, threshold=0.7) | {"decay": np.array([0.8])},  # one for all
         ],
         ((0, 0, 1),),
     ),
@@ -132,7 +134,8 @@ TARGETS = np.random.default_rng(1).normal(size=(T, B, C))
 TARGETS[..., -1] = np.random.default_rng(2).uniform(0.5, 1.5, (T, B))
 MASK = np.random.default_rng(4).uniform(size=(T, B)) < 0.7
 MASK[3:6] = False  # a window in which nothing counts
-MASK[7:, 1] = MASK[8:, 0] = False  # padding
+PADDING = np.arange(T)[:, None] >= np.array([11, 10, 12])
+MASK &= ~PADDING
 ALL = np.ones((T, B), bool)
 
 
@@ -202,7 +205,7 @@ class Entry(NamedTuple):
         oracle: (layers, inputs, signal, and for rules by layers route=) -> `oracle.Result`.
         networks: names of those on which the two are compared.
         rule: the name in `RULES`; that of the entry where it is not given.
-        options: of the rule, made for a model.
+        options: of the rule.
         fixed: whether the neurons have no parameters, for which the rule has no gradient.
         own_edges: whether the rule takes edges from a layer to itself alone.
     """
@@ -210,13 +213,9 @@ class Entry(NamedTuple):
     oracle: Callable[..., oracle.Result]
     networks: tuple[str, ...]
     rule: str | None = None
-    options: Callable[[Connect], dict[str, Any]] = lambda model: {}
+    options: Mapping[str, Any] = MappingProxyType({})
     fixed: bool = False
     own_edges: bool = False
-
-
-def given(**options: Any) -> Callable[[Connect], dict[str, Any]]:
-    return lambda model: options
 
 
 S_TLLR = {"lambda_pre": 0.7, "lambda_post": 0.3, "alpha_pre": 1.1, "alpha_post": -0.4}
@@ -238,61 +237,59 @@ class SignSymmetric(Route):
         return [jnp.sign(synapse.kernel[...]) for synapse in layer.synapses]
 
 
-OTTT_WITHOUT_BIAS = functools.partial(oracle.ottt, bias_trace=False)
+OTTT_WITHOUT_BIAS = partial(oracle.ottt, bias_trace=False)
 # Not "edges" first, where layers have losses of their own. Rules with the same traces share what neurons, convolutions, delays
 # and read-outs do to them: one of each kind of trace has all, and test_random.py draws the others.
 TABLE = {
     "bptt": Entry(oracle.bptt, ("states", "edges", "conv", "delays", "adlif", "brf")),
-    "tbptt": Entry(functools.partial(oracle.tbptt, window=4), ("states", "edges"), options=given(steps=4)),
+    "tbptt": Entry(partial(oracle.tbptt, window=4), ("states", "edges"), options={"steps": 4}),
     "rtrl": Entry(oracle.rtrl, ("delays", "edges")),
     "snap": Entry(oracle.snap, ("symplectic", "states")),
-    "snap 2": Entry(functools.partial(oracle.snap, n=2), ("symplectic", "edges"), "snap", given(n=2)),
+    "snap 2": Entry(partial(oracle.snap, n=2), ("symplectic", "edges"), "snap", {"n": 2}),
     "ostl": Entry(oracle.ostl, ("chain", "edges", "states", "conv", "delays", "units", "adlif", "symplectic", "brf")),
-    "ostl_with_recurrence": Entry(
-        functools.partial(oracle.ostl, with_h=True), ("chain", "edges", "states"), own_edges=True
-    ),
+    "ostl_with_recurrence": Entry(partial(oracle.ostl, with_h=True), ("chain", "edges", "states"), own_edges=True),
     "otpe": Entry(oracle.otpe, ("chain", "edges", "linear last")),
     "otpe given a decay": Entry(
-        functools.partial(oracle.otpe, next_decay=lambda *_: 0.7), ("adlif",), "otpe", given(output_decay=0.7)
+        partial(oracle.otpe, next_decay=lambda *_: 0.7), ("adlif",), "otpe", {"output_decay": 0.7}
     ),
     "approximate_otpe": Entry(oracle.approximate_otpe, ("chain", "edges", "conv", "linear last")),
     "approximate_otpe as the authors": Entry(
-        functools.partial(oracle.approximate_otpe, bias_trace=False, next_decay=lambda *_: 0.7),
+        partial(oracle.approximate_otpe, bias_trace=False, next_decay=lambda *_: 0.7),
         ("states", "adlif of a layer"),
         "approximate_otpe",
-        given(bias_trace=False, output_decay=0.7),
+        {"bias_trace": False, "output_decay": 0.7},
     ),
     "ottt": Entry(oracle.ottt, ("chain", "edges", "states", "conv", "delays", "adlif of a layer")),
-    "ottt as the authors": Entry(OTTT_WITHOUT_BIAS, ("edges",), "ottt", given(bias_trace=False)),
+    "ottt as the authors": Entry(OTTT_WITHOUT_BIAS, ("edges",), "ottt", {"bias_trace": False}),
     "sltt": Entry(oracle.sltt, ("chain", "edges", "linear last")),
     "e_prop": Entry(oracle.e_prop, ("chain", "edges")),
     "e_prop_random": Entry(oracle.e_prop, ("chain", "edges")),
     "e_prop_adaptive": Entry(oracle.e_prop, ("chain", "conv")),
     "e_prop_direct": Entry(oracle.e_prop, ("chain", "edges")),
     "pp_prop": Entry(
-        functools.partial(oracle.pp_prop, decay=0.8),
+        partial(oracle.pp_prop, decay=0.8),
         ("chain", "edges", "states", "brf"),
-        options=given(decay=0.8),
+        options={"decay": 0.8},
         fixed=True,
     ),
     "decolle": Entry(oracle.ottt, ("chain", "edges")),
     "hypr": Entry(oracle.ostl, ("chain",)),
-    "s_tllr": Entry(s_tllr, ("chain", "edges", "states", "conv"), options=given(**S_TLLR), fixed=True),
-    "tess": Entry(s_tllr, ("chain",), options=given(**S_TLLR), fixed=True),
+    "s_tllr": Entry(s_tllr, ("chain", "edges", "states", "conv"), options=S_TLLR, fixed=True),
+    "tess": Entry(s_tllr, ("chain",), options=S_TLLR, fixed=True),
     "osttp": Entry(oracle.ostl, ("chain", "edges")),
     "etlp": Entry(OTTT_WITHOUT_BIAS, ("chain",)),
     "dfa": Entry(oracle.sltt, ("linear last",)),
     "drtp": Entry(oracle.sltt, ("linear last",)),
     # Routes that no name of the registry combines with these rules.
-    "ostl, signs": Entry(oracle.ostl, ("edges",), "ostl", given(route=SignSymmetric())),
-    "otpe, bases": Entry(oracle.otpe, ("conv",), "otpe", given(route=FixedBases("sine"))),
+    "ostl, signs": Entry(oracle.ostl, ("edges",), "ostl", {"route": SignSymmetric()}),
+    "otpe, bases": Entry(oracle.otpe, ("conv",), "otpe", {"route": FixedBases("sine")}),
 }
 
 
 def made(name: str, model: Connect) -> Any:
     """The rule of an entry for a model, which draws the same numbers each time that it is made."""
     entry = TABLE[name]
-    return RULES[entry.rule or name].make(rngs=nnx.Rngs(5), model=model, **entry.options(model))
+    return RULES[entry.rule or name].make(rngs=nnx.Rngs(5), model=model, **entry.options)
 
 
 def layers_of(model: Connect) -> Any:

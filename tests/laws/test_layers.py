@@ -31,8 +31,8 @@ from laws.table import (
     signal_of,
     weighted_squares,
 )
+from slax_neurons import LI as Integrator
 from slax_neurons import (
-    IF,
     LIF,
     BlockDiagonal,
     Delay,
@@ -45,14 +45,12 @@ from slax_neurons import (
     connect,
     unroll,
 )
-from slax_neurons import LI as Integrator
 from slax_neurons.neurons.cuba_lif import CuBaLIFState
 from slax_rules import (
     OSTL,
     OTPE,
     OTTT,
     RTRL,
-    RULES,
     SLTT,
     STLLR,
     Adaptive,
@@ -61,21 +59,17 @@ from slax_rules import (
     EProp,
     FixedBases,
     Local,
-    PerStep,
     Random,
     SequenceLoss,
-    StepPoint,
     Symmetric,
     Target,
     Teaching,
     cross_entropy,
     gradients,
-    linearize,
     squared_error,
     train_offline,
     train_online,
 )
-from slax_rules.layerwise.input_traces import parameter_slopes
 from stacks import deviation, furthest, gradients_of, inputs, linear, pair, worst
 
 EXACT = 1e-12
@@ -358,12 +352,8 @@ def test_secondary_takes_the_place_of_psi_in_both_terms_and_not_below():
     assert deviation(found[0]["kernel"], joined[0]["kernel"]) > 0.1
 
 
-def test_tess_has_the_bases_of_its_paper():
-    rule = RULES["tess"].make()
-    assert rule == STLLR(route=FixedBases()) and FixedBases("square") != FixedBases("sine")
-    assert not jax.tree.leaves(rule)
-    model, _ = pair([7, 6, 4], [lif(fixed=True), LI | {"fixed": True}])
-    waves = np.sin(np.linspace(50, 512, 4) * np.arange(6)[:, None])
+def test_bases_are_waves_over_the_units():
+    waves, model = np.sin(np.linspace(50, 512, 4) * np.arange(6)[:, None]), pair([7, 6, 4], [lif(), LI]).model
     for waveform, wave in (("square", np.sign(waves)), ("sine", waves)):
         matrix = FixedBases(waveform).matrix(layers_of(model)[0], 6, 4, jnp.float64)
         np.testing.assert_allclose(matrix, wave / 6, atol=1e-9)
@@ -446,44 +436,6 @@ def test_online_training_is_gradient_descent_by_window_with_traces_that_go_on(wi
         ours += [(model.modules[place].kernel[...], layer.kernel), (model.modules[place].bias[...], layer.bias)]
     assert max(deviation(*both) for both in ours) < 1e-11
     assert np.abs(layers[0].delays - d).max() > 1e-4
-
-
-# ----------------------------------------------------------------------------------------------------- derivatives, precision
-
-
-class Wave(LIF):
-    """A LIF whose decay is the sine of a parameter, so that a cosine shows each derivative with respect to it."""
-
-    def __init__(self):
-        super().__init__(decay=0.5)
-        self.phase = nnx.Param(jnp.float64(0.3))
-
-    def integrate(self, carry, current):
-        return jnp.sin(self.phase[...]) * carry + current
-
-
-def test_a_derivative_along_a_state_computes_nothing_for_the_parameters():
-    """One cosine, for the phase alone: tangents of zero for the other leaves would make one for each leaf."""
-    neuron, ones = Wave(), jnp.ones((2, 3))
-    for derivative in (linearize, parameter_slopes):
-        found = str(jax.make_jaxpr(lambda x, of=derivative: of(neuron, StepPoint(x, x, neuron.integrate(x, x))))(ones))
-        assert found.count(" cos ") == 1
-
-
-def test_a_membrane_exactly_at_its_threshold_has_spiked():
-    """With round numbers an IF hits its threshold exactly, and the rule for one layer is exact."""
-    synapse = nnx.Linear(1, 2, use_bias=False, rngs=nnx.Rngs(0), **F64)
-    synapse.kernel[...] = jnp.full((1, 2), 0.5)
-    model = connect([synapse, IF(threshold=Trainable(1.0), stop_reset_gradient=True, **F64)])
-    weights = PerStep(jnp.arange(1.0, T + 1)[:, None, None] * jnp.ones((T, 2, 2)))
-
-    def weighted(y, w):
-        return jnp.sum(y * w, axis=-1)
-
-    ones = jnp.ones((T, 2, 1))
-    found, exact = (run(model, rule, 3, ones, weighted, weights) for rule in (OTTT(), None))
-    assert furthest(found["modules"][1], exact["modules"][1]) < EXACT
-    assert exact["modules"][1]["threshold"]["unconstrained"][...] != 0
 
 
 @pytest.mark.parametrize("name", ["otpe", "pp_prop"])

@@ -1,6 +1,6 @@
 """A bounded search: random stacks, neurons, edges, delays, masks, windows and routes under a random rule, by the oracle."""
 
-import functools
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import oracle
-from laws.table import C, Network, lif, route_of, s_tllr
+from laws.table import S_TLLR, C, Network, lif, route_of, s_tllr
 from slax_rules import (
     OSTL,
     OTPE,
@@ -38,31 +38,16 @@ RULES = {
     "ostl": (OSTL, oracle.ostl, True, True),
     "ottt": (OTTT, oracle.ottt, True, False),
     "sltt": (SLTT, oracle.sltt, True, True),
-    "otpe": (
-        functools.partial(OTPE, output_decay=0.6),
-        functools.partial(oracle.otpe, next_decay=lambda *_: 0.6),
-        True,
-        True,
-    ),
+    "otpe": (partial(OTPE, output_decay=0.6), partial(oracle.otpe, next_decay=lambda *_: 0.6), True, True),
     "approximate otpe": (ApproximateOTPE, oracle.approximate_otpe, True, False),
-    "e-prop": (functools.partial(EProp, output_decay=0.6), functools.partial(oracle.e_prop, kappa=0.6), True, True),
-    "pp-prop": (functools.partial(PPProp, decay=0.7), functools.partial(oracle.pp_prop, decay=0.7), False, True),
-    "s-tllr": (
-        functools.partial(STLLR, 0.6, 0.3, 0.9, -0.5),
-        functools.partial(s_tllr, numbers={"pre": 0.6, "post": 0.3, "causal": 0.9, "other": -0.5}),
-        False,
-        True,
-    ),
-    "recurrent ostl": (
-        functools.partial(OSTL, recurrence=True),
-        functools.partial(oracle.ostl, with_h=True),
-        True,
-        True,
-    ),
+    "e-prop": (partial(EProp, output_decay=0.6), partial(oracle.e_prop, kappa=0.6), True, True),
+    "pp-prop": (partial(PPProp, decay=0.7), partial(oracle.pp_prop, decay=0.7), False, True),
+    "s-tllr": (partial(STLLR, *S_TLLR.values()), s_tllr, False, True),
+    "recurrent ostl": (partial(OSTL, recurrence=True), partial(oracle.ostl, with_h=True), True, True),
 }
 ROUTES = {
     "symmetric": Symmetric,
-    **{route.__name__: functools.partial(route, rngs=nnx.Rngs(3)) for route in (Random, Direct, Target, Local)},
+    **{route.__name__: partial(route, rngs=nnx.Rngs(3)) for route in (Random, Direct, Target, Local)},
 }
 
 
@@ -126,15 +111,8 @@ def test_gradient_of_a_random_network_is_that_of_the_oracle(trial):
         losses, slopes = plain(t, outputs)
         return weights[t] * losses, weights[t][:, None] * slopes
 
-    loss, found = gradients(
-        model,
-        cross_entropy,
-        jnp.asarray(x),
-        PerSequence(jnp.asarray(LABELS)),
-        rule=rule,
-        window=trial["window"],
-        mask=jnp.asarray(mask),
-    )
+    options = {"rule": rule, "window": trial["window"], "mask": jnp.asarray(mask)}
+    loss, found = gradients(model, cross_entropy, jnp.asarray(x), PerSequence(jnp.asarray(LABELS)), **options)
     targets = weights[..., None] * np.eye(C)[LABELS]
     expected = theirs(layers, x, signal, route=route_of(rule, model, layers, targets))
     assert float(loss) == pytest.approx(expected.loss, rel=1e-12)

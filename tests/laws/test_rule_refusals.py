@@ -60,6 +60,7 @@ from slax_rules import (
     train_online,
     valid_steps,
 )
+from slax_rules.layerwise.passes import as_rule
 from stacks import linear
 
 
@@ -135,13 +136,6 @@ class Quadratic(OwnSpikes):
         return membrane, membrane
 
 
-class Deaf(Quadratic):
-    """Its current reaches nothing."""
-
-    def integrate(self, carry, inputs):
-        return 0.9 * carry
-
-
 class OtherMembrane(Quadratic):
     """Its membranes have another structure than its state."""
 
@@ -174,8 +168,6 @@ STACKS = [
      "got a Doubled as module 1, whose class replaces outputs of Neuron.*let integrate and fire, or __call__, do the same"),
     (PPProp(), lambda: connect([synapse(), LIF(), nnx.Dropout(0.5, rngs=rngs()), synapse(4), LIF()]),
      r"got an nnx.Dropout as module 2.*Use slax_neurons\.Dropout"),
-    (STLLR(), lambda: connect([synapse(), LIF(), nnx.Dropout(0.5, rngs=rngs())]),
-     r"got an nnx.Dropout as module 2.*Use slax_neurons\.Dropout"),
     (OSTL(), lambda: connect([nnx.BatchNorm(7, use_bias=False, use_scale=False, rngs=rngs()), synapse(), LIF()]),
      r"got a BatchNorm as module 0, which changes its own variables when called.*Call model\.eval\(\)"),
     (OSTL(recurrence=True), lambda: connect([synapse(), nnx.BatchNorm(4, rngs=rngs()), LIF()]),
@@ -201,12 +193,9 @@ STACKS = [
      r"takes edges from a layer to itself, got one from another layer\. Use OSTL\(\)"),
     (OTTT(), lambda: layers(BRF(), LIF()), "OTTT filters the inputs of a layer.*got BRF.*Use OSTL"),
     (ApproximateOTPE(), lambda: layers(per_unit(), LIF()), r"got a LIF with one per neuron, of shape \[4\].*OSTL"),
-    (DECOLLE(rngs=rngs()), lambda: layers(LIF(threshold=Trainable(np.ones(4))), LIF()),
-     r"one per neuron, of shape \[4\]"),
     (OTTT(), lambda: layers(OwnSpikes(), LIF()),
      "OTTT got a OwnSpikes that declares `linear = True`, .* unless they come from a SpikingNeuron.*Use OSTL"),
     (ApproximateOTPE(), lambda: layers(Quadratic(), LIF()), "derivatives of `integrate` or `fire` depend on its"),
-    (OTTT(), lambda: layers(Deaf(), LIF()), "got a Deaf that declares .*, or its current reaches nothing"),
     (OTTT(), lambda: layers(OtherMembrane(), LIF()),
      "OTTT needs a neuron whose membranes have the structure of its state, got a OtherMembrane.*Use OSTL"),
     (PPProp(), lambda: layers(Whole(), LIF()), "PPProp needs a neuron that defines .*got Whole.*Use OSTL"),
@@ -215,7 +204,6 @@ STACKS = [
     (STLLR(secondary=LIF().spike_fn), lambda: layers(LI(), LIF()),
      r"STLLR\(secondary=...\) .* got a LI\. Leave it out"),
     (OTPE(), lambda: layers(LIF(), per_unit()), "OTPE sums .* got a LIF .* Give one: output_decay=0.9"),
-    (EProp(), lambda: layers(LIF(), BRF()), "EProp sums .* got a BRF .* Give one: output_decay=0.9"),
     ([OSTL(), ApproximateOTPE()], lambda: layers(LIF(), LIF()),
      "ApproximateOTPE sums .* got the last layer of a stack, a LIF, .* such as OSTL.*output_decay=0.9"),
     ([OSTL()], lambda: layers(LIF(), LI()), "Got 1 rules for a stack of 2 layers, expected one rule for each"),
@@ -230,9 +218,7 @@ STACKS = [
     (RTRL(), lambda: connect([LIF(), nnx.BatchNorm(7, rngs=rngs())]), r"model\.eval\(\)"),
     (OTPE, lambda: layers(LIF()), r"Got the class OTPE as the rule.*Make one: rule=OTPE\(\)"),
     ("otpe", lambda: layers(LIF()), r"Got 'otpe' as the rule, .*By name: rule=RULES\['otpe'\]\.make\(\)"),
-    ([], lambda: layers(LIF()), r"Got \[\] as the rule"),
     ([OTPE(), BPTT()], lambda: layers(LIF(), LIF()), "a list of rules for layers with one for each layer"),
-    (None, lambda: layers(LIF()), "Got None as the rule"),
 ]  # fmt: skip
 
 
@@ -242,7 +228,7 @@ def test_a_stack_that_a_rule_does_not_treat(rule, make, match):
         under(rule, make())
 
 
-def test_neighbors_of_what_is_refused_work():
+def test_neighbors_of_what_is_refused_are_treated():
     for rule, model in (
         (OTPE(output_decay=0.9), layers(LIF(), BRF())),
         ([OSTL(), OTPE(output_decay=0.9)], layers(LIF(), LIF())),
@@ -252,7 +238,7 @@ def test_neighbors_of_what_is_refused_work():
         (OSTL(route=Direct(rngs=rngs())), function_edge()),
         (STLLR(), layers(LI(), LIF())),
     ):
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(under(rule, model)))
+        as_rule(rule).plan(model, (7,))
 
 
 def behind_norm():
@@ -305,9 +291,7 @@ CALLS = [
     (lambda: under(BPTT(), model(), labels=PerStep(LABELS)), r"targets of shape \[3\] for inputs of 2 steps"),
     (lambda: under(BPTT(), model(), labels=PerSequence(jnp.zeros((T, B), int))),
      r"shape \[2, 3\] for inputs of 2 steps"),
-    (lambda: under(BPTT(), model(), loss=lambda y, t: y.mean()), r"loss_fn made \[\] of the outputs \[3, 4\]"),
     (lambda: under(OSTL(), model(), loss=lambda y, t: y), r"expected one loss per sample, \[3\]"),
-    (lambda: under(OSTL(), model(), loss=lambda y, t: (y, t)), "made tuple of the outputs"),
     (lambda: under(OSTL(), model(), loss=SequenceLoss(lambda y, t: y.mean())),
      r"SequenceLoss made .* expected one loss per"),
     (lambda: under(OSTL(), model(), loss=SequenceLoss(lambda y, t: cross_entropy(y[-1], t)), mask=jnp.ones((T, B), bool)),
