@@ -76,7 +76,7 @@ def toy_task(key, *, n_steps=8, code="latency"):
 # What a table gets: file, the line before, and the lines to add there.
 TABLES = [
     ("slax-rules/src/slax_rules/registry.py", "ANY_CELL =", "from slax_rules.layerwise.toy import Toy\n\n"),
-    ("slax-rules/src/slax_rules/registry.py", "    fptt=RuleEntry(", RULE_ENTRY),
+    ("slax-rules/src/slax_rules/registry.py", "    fptt=dataclasses.replace(", RULE_ENTRY),
     ("slax-neurons/src/slax_neurons/__init__.py", "NEURONS:", "from slax_neurons.neurons.toy import ToyNeuron\n\n"),
     ("slax-neurons/src/slax_neurons/__init__.py", '    "ltc": LTC', '    "toy": ToyNeuron,\n'),
     ("slax-data/src/slax_data/encoding/encoders.py", "ENCODERS:", "from slax_data.encoding import toy\n\n"),

@@ -25,6 +25,12 @@ from slax_rules.layerwise.s_tllr import STLLR
 from slax_rules.layerwise.sltt import SLTT
 from slax_rules.rule import LearningRule
 
+# What `slax_rules` takes from here: a new rule is its file, its entry in `RULES`, and its name in this list.
+__all__ = [
+    "BPTT", "DECOLLE", "OSTL", "OTPE", "OTTT", "RTRL", "RULES", "SLTT", "STLLR", "TBPTT", "UORO", "ApproximateOTPE", "EProp",
+    "Exactness", "PPProp", "RuleEntry", "SnAp", "cite",
+]  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class Exactness:
