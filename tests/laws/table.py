@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -12,9 +12,22 @@ from flax import nnx
 
 import oracle
 from slax_neurons import Connect
-from slax_rules import RULES, Direct, FixedBases, Local, Penalty, Route, Symmetric, Target, firing_rate, sparsity
+from slax_rules import (
+    RULES,
+    Direct,
+    FixedBases,
+    LayerRule,
+    Local,
+    Penalty,
+    Route,
+    Symmetric,
+    Target,
+    firing_rate,
+    gradients,
+    sparsity,
+)
 from slax_rules.layerwise.stack import plan_stack
-from stacks import Conv, Pair, pair
+from stacks import Conv, Pair, gradients_of, pair
 
 # Four windows of three steps, which are one program: of up to three the last one is a program by itself, see `over_windows`.
 T, B, C = 12, 3, 4
@@ -29,13 +42,9 @@ LI = {"kind": "li", "decay": 0.7}
 DETACHED = {"stop_reset_gradient": True}
 
 
-def spread(value: float, n: int) -> np.ndarray:
-    """One number for each unit."""
-    return value * np.linspace(0.9, 1.0, n)
-
-
 def per_unit(kind: str, n: int, **values: float) -> dict[str, Any]:
-    return {"kind": kind, **{name: spread(value, n) for name, value in values.items()}}
+    """One number for each unit."""
+    return {"kind": kind, **{name: value * np.linspace(0.9, 1.0, n) for name, value in values.items()}}
 
 
 ADLIF = {"decay": 0.8, "adaptation_decay": 0.9, "a": 0.2, "b": 0.4, "threshold": 0.9}
@@ -312,3 +321,49 @@ def route_of(rule: Any, model: Connect, layers: Any, targets: np.ndarray) -> ora
     if isinstance(route, Target):
         return oracle.Target(matrices, targets)
     return oracle.Direct(matrices) if isinstance(route, Direct) else oracle.Local(matrices)
+
+
+# ------------------------------------------------------------------------------------------------------------- the programs
+
+
+class Found(NamedTuple):
+    loss: float
+    gradients: list[dict[str, np.ndarray]]  # per layer and name, as the oracle has them
+
+
+class Case(NamedTuple):
+    """A rule of the table on a network, which nothing changes. `gradients` keeps one compiled program for it and a window, to
+    which inputs, targets and the mask are arguments: a law that changes these alone costs milliseconds."""
+
+    name: str
+    model: Connect
+    layers: list[oracle.Layer]
+    rule: Any
+    inputs: np.ndarray
+
+    def run(
+        self, x: Any = None, targets: Any = TARGETS, mask: Any = ALL, window: int | None = WINDOW, **options: Any
+    ) -> Found:
+        """By the package. Without a mask, a program of its own."""
+        x = jnp.asarray(self.inputs if x is None else x)
+        mask = None if mask is None else jnp.asarray(mask)
+        loss, found = gradients(
+            self.model, weighted_squares, x, jnp.asarray(targets), rule=self.rule, window=window, mask=mask, **options
+        )
+        return Found(float(loss), gradients_of(self.model, found))
+
+    def expected(self, x: Any = None, targets: Any = TARGETS, mask: Any = ALL, rule: Any = None, **options: Any) -> Any:
+        """By the oracle: under this rule, or another one of the oracle's."""
+        if rule is None:
+            rule = TABLE[self.name].oracle
+            if isinstance(self.rule, LayerRule):
+                weighted = targets * weights_of(mask)[..., None]
+                options = options | {"route": route_of(self.rule, self.model, self.layers, weighted)}
+        return rule(self.layers, self.inputs if x is None else x, signal_of(targets, mask), **options)
+
+
+@cache
+def case(name: str, network: str) -> Case:
+    entry = TABLE[name]
+    model, layers = NETWORKS[network].pair(fixed=entry.fixed, own_edges=entry.own_edges)
+    return Case(name, model, layers, made(name, model), inputs_of(network))

@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from laws.programs import case
-from laws.table import LI, lif, made
+from laws.table import LI, case, lif, made
 from slax_neurons import LI as Integrator
 from slax_neurons import LIF, connect, unroll
 from slax_neurons.kernels import auto_is
 from slax_rules import BPTT, RULES, SequenceLoss, cross_entropy, gradients
-from slax_rules.layerwise.passes import as_rule
 from stacks import linear, pair, worst
 
 T, B = 32, 4
@@ -123,20 +121,6 @@ def test_a_rule_reads_the_outputs_of_the_plain_forward_pass(name):
     outputs = unroll(model, model.initialize_carry(x.shape[1:]), x, chunk=T)[1]
     assert outputs.any()
     np.testing.assert_array_equal(seen[0], outputs)
-
-
-def test_default_windows_are_twice_the_width_within_bounds_of_memory_and_equally_long():
-    def window(batch, width, steps, name="ostl"):
-        model = connect([linear(width, width, 0, jnp.float32), LIF()])
-        rule = as_rule(RULES[name].make())
-        return rule.offline_window(None, model, jax.ShapeDtypeStruct((steps, batch, width), jnp.float32))
-
-    assert window(32, 128, 1024) == 256  # as long as twice the width: arrays of 4 MB
-    assert window(8, 128, 1024) == 1024  # arrays of less than 4 MB
-    assert window(32, 512, 1024) == 256  # twice the width would have arrays of 64 MB
-    assert window(64, 1024, 1024) == 128  # at least
-    assert window(32, 128, 300) == 300 and window(32, 128, 1000) == 250
-    assert window(32, 128, 1024, "ottt") == 64  # as of a chunk: arrays of about 1.5 MB
 
 
 @pytest.mark.parametrize(("name", "network"), [("ostl", "units"), ("pp_prop", "states")])

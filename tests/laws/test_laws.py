@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 import oracle
-from laws.programs import case
-from laws.table import ALL, MASK, NETWORKS, PADDING, PENALTIES, TABLE, TARGETS, T, by_oracle, inputs_of, squares
+from laws.table import ALL, MASK, NETWORKS, PADDING, PENALTIES, TABLE, TARGETS, T, by_oracle, case, inputs_of, squares
 from slax_rules import RULES, Penalty, Target, firing_rate
 from stacks import deviation, worst
 
@@ -130,18 +129,3 @@ def test_last_layers_of_which_the_registry_says_more_are_exact_so_far():
         here = case(name, "linear last")
         assert "no memory" in str(RULES[name].exact)
         assert worst(here.run().gradients[-1:], here.expected(rule=oracle.bptt).gradients[-1:]) < EXACT
-
-
-def test_routes_differ():
-    """No law may hold for want of a difference: the first layer has another gradient along each, the last one the same."""
-    names = [
-        name
-        for name, entry in TABLE.items()
-        if "chain" in entry.networks and RULES[entry.rule or name].rule.__name__ == "EProp"
-    ]
-    found = [case(name, "chain").expected().gradients for name in names if name != "e_prop_adaptive"]
-    assert len(found) > 2
-    for index, one in enumerate(found):
-        for other in found[:index]:
-            assert deviation(one[0]["kernel"], other[0]["kernel"]) > 0.1
-            assert worst(one[-1:], other[-1:]) < EXACT

@@ -11,7 +11,6 @@ import pytest
 from flax import nnx
 
 import oracle
-from laws.programs import case
 from laws.table import (
     ALL,
     LI,
@@ -23,6 +22,7 @@ from laws.table import (
     SignSymmetric,
     T,
     by_oracle,
+    case,
     inputs_of,
     layers_of,
     lif,
@@ -394,9 +394,7 @@ def stepped(layer, gradient, rate):
     """The layer after a step of gradient descent."""
     edges = tuple(
         dataclasses.replace(
-            edge,
-            kernel=edge.kernel - rate * gradient[f"edge{n}_kernel"],
-            bias=edge.bias - rate * gradient[f"edge{n}_bias"],
+            edge, **{part: getattr(edge, part) - rate * gradient[f"edge{n}_{part}"] for part in ("kernel", "bias")}
         )
         for n, edge in enumerate(layer.edges)
     )

@@ -11,7 +11,7 @@ from oracle.exact import bptt
 from oracle.networks import Edge, Layer, carried_numbers, forward, series
 from oracle.neurons import ALIF, BRF, LI, LIF, AdLIF, CuBaLIF, Dense
 from oracle.penalties import Penalty
-from oracle.rules import approximate_otpe, e_prop, ostl, otpe, ottt, pp_prop, rtrl, sltt, snap, tbptt, uoro
+from oracle.rules import approximate_otpe, e_prop, ostl, otpe, ottt, rtrl, sltt, snap, tbptt, uoro
 from oracle.signals import linear, softmax_cross_entropy
 from oracle.spikes import SpikeFunction, fast_sigmoid, heaviside, smooth
 
@@ -216,16 +216,6 @@ def test_bptt_is_the_difference_quotient_of_its_loss(name):
             assert abs((gradients[index][name] * way).sum() - quotient) < 1e-8, (index, name)
 
 
-def test_cross_entropy_is_the_logarithm_of_a_probability():
-    logits, eps = np.random.default_rng(0).normal(size=(3, 4)), 1e-5
-    losses, derivatives = SIGNAL(0, logits)
-    np.testing.assert_allclose(np.exp(-losses) * np.exp(logits).sum(1), np.exp(logits)[range(3), LABELS])
-    for c in range(4):
-        shift = eps * (np.arange(4) == c)
-        quotient = (SIGNAL(0, logits + shift)[0] - SIGNAL(0, logits - shift)[0]) / (2 * eps)
-        np.testing.assert_allclose(quotient, derivatives[:, c], atol=1e-9)
-
-
 # ----------------------------------------------------------------------------------------------------------------- by hand
 
 
@@ -301,15 +291,6 @@ def test_tbptt_is_between_the_step_alone_and_the_whole():
     assert apart(partial(tbptt, window=1), sltt, layers) < EXACT
     assert apart(partial(tbptt, window=T), bptt, layers) == 0
     assert apart(partial(tbptt, window=3), bptt, layers) > 0.01
-    # In two windows: the gradient of the later one alone, whose start is where the other one's gradient ends.
-    weights = np.random.default_rng(0).normal(size=(T, B, 4))
-    late = np.where(np.arange(T)[:, None, None] < 5, 0.0, weights)
-    reach = tbptt(layers, INPUTS, linear(late), 5).gradients
-    assert deviation(reach, bptt(layers, INPUTS, linear(late)).gradients) > 0.01
-    whole = tbptt(layers, INPUTS, linear(weights), 5).gradients
-    early = bptt(layers, INPUTS[:5], linear(weights[:5])).gradients
-    sums = [{name: x[name] + y[name] * 5 / T for name in x} for x, y in zip(reach, early, strict=True)]
-    assert deviation(whole, sums) < EXACT
 
 
 # ------------------------------------------------------------------------------------------------------------ OSTL and OTTT
@@ -398,25 +379,3 @@ def test_approximate_otpe_is_otpe_where_psi_is_constant_and_sums_of_nothing_are_
     assert apart(partial(e_prop, kappa=0.0), ostl, NETS["edges"]) == 0
     filtered = partial(e_prop, kappa=0.5)
     assert apart(filtered, partial(otpe, next_decay=lambda *_: 0.5), network(lif(), cuba()), at=FIRST) < EXACT
-
-
-# -------------------------------------------------------------------------------------------------------- pp-prop, S-TLLR
-
-
-def test_pp_prop_is_its_explicit_sum():
-    layers, decay = network(lif("zero"), fixed=True), 0.7
-    history, signal = signals_of(layers)
-    psi, D, d = (series(history, name) for name in ("psi", "D", "d"))
-    ef = np.zeros((T, B, 4))
-    for t in range(T):
-        ef[t] = psi[t]
-        for k in range(t):
-            path = 0.8 * psi[t] * np.prod(D[k + 1 : t, ..., 0, 0], axis=0) * d[k, ..., 0]
-            ef[t] += decay ** (t - k) * path
-        ef[t] *= (1 - decay) / (1 - decay ** (t + 1))
-    result = pp_prop(layers, INPUTS, SIGNAL, decay=decay).gradients[0]
-    expected = np.einsum("tbj,tbj,tbi->ij", signal, ef, sums(INPUTS, decay))
-    np.testing.assert_allclose(result["kernel"], expected, rtol=1e-11)
-    np.testing.assert_allclose(result["bias"], (signal * ef).sum(axis=(0, 1)), rtol=1e-11)
-    whole = network(lif(), alif(), cuba(), edges=EDGES, fixed=True)
-    assert apart(partial(pp_prop, decay=0.0), sltt, whole) < EXACT

@@ -4,7 +4,6 @@ import inspect
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import optax
 import pytest
@@ -63,14 +62,8 @@ from slax_rules import (
 from slax_rules.layerwise.passes import as_rule
 from stacks import linear
 
-
-@pytest.fixture(autouse=True)
-def _without_shape_checks():
-    """As users run it, so that the packages' own errors are seen."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
+# As users run it, so that the packages' own errors are seen.
+pytestmark = pytest.mark.usefixtures("no_shape_checks")
 
 T, B = 2, 3
 X, LABELS = jnp.ones((T, B, 7), jnp.float32), jnp.zeros(B, int)
