@@ -56,6 +56,9 @@ class LocalRule(Rule):
     def initial(self, layers, batch):
         return Traces([self.layer_initial(layer, batch) for layer in layers], 0)
 
+    def layer_initial(self, layer, batch):
+        return zero_traces(layer, batch)
+
     def signals(self, layers, traces, steps, signal):
         return self.route.signals(steps, signal, traces.t)
 
@@ -83,9 +86,6 @@ class LocalRule(Rule):
 class SLTT(LocalRule):
     """Spatial learning through time: only the present step, no trace."""
 
-    def layer_initial(self, layer, batch):
-        return zero_traces(layer, batch)
-
     def layer_step(self, layer, trace, step, above):
         outputs = {name: ds for name, (_, ds) in direct_terms(layer, step).items()}
         return trace, Credit(outputs, step.psi)
@@ -96,9 +96,6 @@ class OSTL(LocalRule):
 
     eps = o E + psi x,  E' = D E + d x,  gradient = signal eps,  cotangent = signal psi
     """
-
-    def layer_initial(self, layer, batch):
-        return zero_traces(layer, batch)
 
     def layer_step(self, layer, trace, step, above):
         outputs, trace = eligibilities(layer, trace, step)
@@ -151,9 +148,6 @@ class OTTT(LocalRule):
     def __init__(self, bias_trace=True, *, route=None):
         super().__init__(route=route)
         self.bias_trace = bias_trace
-
-    def layer_initial(self, layer, batch):
-        return zero_traces(layer, batch)
 
     def layer_step(self, layer, trace, step, above):
         integrated, trace, fired = integrate(layer, trace, step, self.bias_trace)

@@ -65,7 +65,10 @@ class Step(NamedTuple):
 
 
 class Neuron:
-    """Base: `parameters` names the fields that have gradients, each a scalar or [N]; `decay` is the membrane's."""
+    """Base: `parameters` names the fields that have gradients, each a scalar or [N]; `decay` is the membrane's.
+
+    Subclasses have the halves: integrate(previous, current) -> `Integrated` and fire(m) -> `Fired`.
+    """
 
     parameters: tuple[str, ...]
     n_states = 1
@@ -74,12 +77,6 @@ class Neuron:
     def __post_init__(self):
         for name in self.parameters:
             object.__setattr__(self, name, np.asarray(getattr(self, name), np.float64))
-
-    def integrate(self, previous, current) -> Integrated:
-        raise NotImplementedError
-
-    def fire(self, m) -> Fired:
-        raise NotImplementedError
 
     def step(self, previous, current) -> Step:
         """Both halves, and the chain rule through them."""
