@@ -378,7 +378,7 @@ def test_adaptive_matrices_move_as_the_kernels_do_and_become_equal_to_them_under
     optimizer = nnx.Optimizer((model, rule), decays, wrt=nnx.Param)
     train = functools.partial(train_online, window=3) if online else train_offline
     train(model, optimizer, cross_entropy, jnp.asarray(X), LABELS, rule=rule)
-    shrink = 0.95 ** (3 if online else 1)
+    shrink = 0.95 ** (T // 3 if online else 1)
     for (kernel, matrix), (new_kernel, new_matrix) in zip(before, kernels_of(model, rule), strict=True):
         assert deviation(new_matrix - new_kernel, shrink * (matrix - kernel)) < 1e-10
         assert np.abs(new_kernel - shrink * kernel).max() > 1e-4

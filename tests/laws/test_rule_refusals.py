@@ -250,6 +250,10 @@ def half(outputs, targets):
     return squared_error(outputs[..., :2], targets)
 
 
+def on_a(outputs, targets):
+    return squared_error(outputs, targets["a"])
+
+
 def in_stack(n):
     return connect([connect([synapse(), LIF()]), synapse(n, 3), LI()])
 
@@ -287,7 +291,7 @@ CALLS = [
      r"Got a OSTL as the mask, expected .* is given by name, such as rule=OTPE\(\)"),
     (lambda: under(OSTL(route=Target(rngs=rngs())), model(), labels=TRACKS[..., :2], loss=half),
      r"got targets \[.*2\] for outputs \[.*4\], expected labels, or numbers.*Use route=Direct"),
-    (lambda: under(OSTL(route=Target(rngs=rngs())), model(), labels={"a": TRACKS}, loss=lambda y, t: half(y, t["a"])),
+    (lambda: under(OSTL(route=Target(rngs=rngs())), model(), labels={"a": TRACKS}, loss=on_a),
      "got targets in the structure .* for outputs in the structure.*Use route=Direct"),
     (lambda: train_online(model(), optimizer(model()), SequenceLoss(lambda y, t: y[-1, :, 0]), X, LABELS, rule=OSTL()),
      "train_online got a SequenceLoss, expected the loss of one step.*Use train_offline"),
