@@ -12,21 +12,10 @@ from flax import nnx
 
 import oracle
 from slax_neurons import Connect
-from slax_rules import (
-    RULES,
-    Direct,
-    FixedBases,
-    LayerRule,
-    Local,
-    Penalty,
-    Route,
-    Symmetric,
-    Target,
-    firing_rate,
-    gradients,
-    sparsity,
-)
+from slax_rules import RULES, LayerRule, Route, Symmetric, gradients
+from slax_rules.layerwise.routes import Direct, FixedBases, Local, Target
 from slax_rules.layerwise.stack import plan_stack
+from slax_rules.penalties import Penalty, firing_rate, sparsity
 from stacks import Conv, Pair, gradients_of, pair
 
 # Four windows of three steps, which are one program: of up to three the last one is a program by itself, see `over_windows`.

@@ -46,30 +46,10 @@ from slax_neurons import (
     unroll,
 )
 from slax_neurons.neurons.cuba_lif import CuBaLIFState
-from slax_rules import (
-    OSTL,
-    OTPE,
-    OTTT,
-    RTRL,
-    SLTT,
-    STLLR,
-    Adaptive,
-    ApproximateOTPE,
-    Direct,
-    EProp,
-    FixedBases,
-    Local,
-    Random,
-    SequenceLoss,
-    Symmetric,
-    Target,
-    Teaching,
-    cross_entropy,
-    gradients,
-    squared_error,
-    train_offline,
-    train_online,
-)
+from slax_rules import OSTL, OTPE, OTTT, RTRL, SLTT, STLLR, ApproximateOTPE, EProp, Symmetric, Teaching
+from slax_rules.layerwise.routes import Adaptive, Direct, FixedBases, Local, Random, Target
+from slax_rules.loop.entry import gradients, train_offline, train_online
+from slax_rules.losses import SequenceLoss, cross_entropy, squared_error
 from stacks import deviation, furthest, gradients_of, inputs, linear, pair, worst
 
 EXACT = 1e-12

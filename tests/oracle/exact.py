@@ -162,8 +162,5 @@ class RTRL(Rule):
 
 def owed(influences, signals, own) -> np.ndarray:
     """The derivatives of the losses of a step by all parameters, [B, P]."""
-    total = sum(np.einsum("bn,bnp->bp", signal, one.outputs) for signal, one in zip(signals, influences, strict=True))
-    for one, losses in zip(influences, own, strict=True):
-        if losses is not None:
-            total = total + np.einsum("bn,bnp->bp", losses, one.outputs)
-    return total
+    both = [signal if losses is None else signal + losses for signal, losses in zip(signals, own, strict=True)]
+    return sum(np.einsum("bn,bnp->bp", signal, one.outputs) for signal, one in zip(both, influences, strict=True))
