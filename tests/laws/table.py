@@ -80,7 +80,7 @@ NETWORKS = {
         [7, 6, C],
         [
             per_unit("lif", 6, decay=0.8, threshold=0.7),
-            per_unit("cuba_lif", C, synapse_decay=0.6, threshold=0.7) | {"decay": np.array([0.8])},  # one for all
+            per_unit("cuba_lif", C, synapse_decay=0.6, threshold=0.7) | {"decay": 0.8},
         ],
         ((0, 0, 1),),
     ),
