@@ -196,8 +196,8 @@ FEEDBACK = "hidden layers get the error of the read-out through random matrices"
 
 def _along(entry: RuleEntry, route: Callable[..., Route], title: str, **changes: Any) -> RuleEntry:
     """An entry along a route that draws numbers, which is exact in the last layer alone."""
-    changes = {"needs_rngs": True, "exact": Exactness(last_layers=1, steps=0)} | changes
-    return dataclasses.replace(entry, title=title, route=route, **changes)
+    changes.setdefault("exact", Exactness(last_layers=1, steps=0))
+    return dataclasses.replace(entry, title=title, route=route, needs_rngs=True, **changes)
 
 
 _BPTT = RuleEntry(
