@@ -18,15 +18,18 @@ class SnAp(RTRL):
     def __init__(self, n=1):
         self.n = n
 
-    def cut(self, layers, states, past):
+    def initial(self, layers, batch):
         by_number, by_parameter = step_pattern(layers)
-        reached = by_parameter
+        self.reached = by_parameter
         for _ in range(self.n - 1):
-            reached = by_parameter | (by_number @ reached)
+            self.reached = by_parameter | (by_number @ self.reached)
+        return super().initial(layers, batch)
+
+    def cut(self, layers, states, past):
         numbers, _ = carried_numbers(layers)
-        states = [dh * reached[number] for dh, number in zip(states, numbers[0], strict=True)]
+        states = [dh * self.reached[number] for dh, number in zip(states, numbers[0], strict=True)]
         past = tuple(
-            [ds * reached[number] for ds, number in zip(outputs, ages, strict=True)]
+            [ds * self.reached[number] for ds, number in zip(outputs, ages, strict=True)]
             for outputs, ages in zip(past, numbers[1:], strict=False)
         )
         return states, past
