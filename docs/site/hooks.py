@@ -38,12 +38,14 @@ PAGES = {
 PATHS = {name: path for path, name in PAGES.items()}
 
 
-def public_names(package: str) -> list[str]:
-    """What a package lists in `__all__`, or else imports in its __init__.py."""
-    (init,) = ROOT.glob(f"packages/*/src/{package}/__init__.py")
+def public_names(package: str, module: str = "__init__") -> list[str]:
+    """What a package, or a module of it, lists in `__all__`, or else imports."""
+    (file,) = ROOT.glob(f"packages/*/src/{package}/{module}.py")
     names = []
-    for node in ast.parse(init.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ImportFrom):
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.names[0].name == "*":
+            names += public_names(package, node.module.removeprefix(f"{package}.").replace(".", "/"))
+        elif isinstance(node, ast.ImportFrom):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.AnnAssign):
             names.append(ast.unparse(node.target))

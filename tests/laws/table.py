@@ -1,8 +1,9 @@
-"""What each rule is compared with: the one table. A new rule is one entry here, and its equations in tests/oracle."""
+"""What each rule is compared with: the one table. A new rule is one entry here, and its equations, which may stand here too."""
 
 import dataclasses
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -11,11 +12,14 @@ from flax import nnx
 
 import oracle
 from slax_neurons import Connect
-from slax_rules import RULES, Direct, FixedBases, Local, Route, Symmetric, Target
+from slax_rules import RULES, LayerRule, Route, Symmetric, gradients
+from slax_rules.layerwise.routes import Direct, FixedBases, Local, Target
 from slax_rules.layerwise.stack import plan_stack
-from stacks import Conv, Pair, pair
+from slax_rules.penalties import Penalty, firing_rate, sparsity
+from stacks import Conv, Pair, gradients_of, pair
 
-T, B, C = 9, 3, 4  # three windows of three steps, which are one program
+# Four windows of three steps, which are one program: of up to three the last one is a program by itself, see `over_windows`.
+T, B, C = 12, 3, 4
 WINDOW = 3
 
 
@@ -27,13 +31,9 @@ LI = {"kind": "li", "decay": 0.7}
 DETACHED = {"stop_reset_gradient": True}
 
 
-def spread(value: float, n: int) -> np.ndarray:
-    """One number for each unit."""
-    return value * np.linspace(0.9, 1.0, n)
-
-
 def per_unit(kind: str, n: int, **values: float) -> dict[str, Any]:
-    return {"kind": kind, **{name: spread(value, n) for name, value in values.items()}}
+    """One number for each unit."""
+    return {"kind": kind, **{name: value * np.linspace(0.9, 1.0, n) for name, value in values.items()}}
 
 
 ADLIF = {"decay": 0.8, "adaptation_decay": 0.9, "a": 0.2, "b": 0.4, "threshold": 0.9}
@@ -89,15 +89,11 @@ NETWORKS = {
         [lif(), lif(decay=0.6), LI],
     ),
     "linear last": Network([7, 6, 5, C], [{"kind": "if", "threshold": 1.5}, lif(), {"kind": "none"}], ((0, 0, 1),)),
-    "integrates": Network([7, 6, 5, C], [LI, lif(reset="none", **DETACHED), LI], ((0, 2, 0),)),
     "delays": Network(
         [7, 6, 5, C],
         [lif(), {"kind": "cuba_lif", "reset": "zero", "threshold": 0.7}, LI],
         ((0, 0, 1), (1, 0, 2), (0, 2, 0)),
         {"delays": {index: _delays(n, index) for index, n in enumerate((7, 6, 5))}},
-    ),
-    "delays alone": Network(
-        [7, 6, 5, C], [lif(), lif(reset="zero"), LI], (), {"delays": {1: _delays(6, 1), 2: _delays(5, 2)}}
     ),
     "adlif": Network(
         [7, 5, C], [per_unit("adlif", 5, **ADLIF), per_unit("adlif", C, **ADLIF)], ((0, 0, 1),), {"gain": 10}
@@ -136,7 +132,8 @@ TARGETS = np.random.default_rng(1).normal(size=(T, B, C))
 TARGETS[..., -1] = np.random.default_rng(2).uniform(0.5, 1.5, (T, B))
 MASK = np.random.default_rng(4).uniform(size=(T, B)) < 0.7
 MASK[3:6] = False  # a window in which nothing counts
-MASK[7:, 1] = MASK[8:, 0] = False  # padding
+PADDING = np.arange(T)[:, None] >= np.array([11, 10, 12])
+MASK &= ~PADDING
 ALL = np.ones((T, B), bool)
 
 
@@ -160,6 +157,42 @@ def weights_of(mask: np.ndarray) -> np.ndarray:
     return mask * mask.size / mask.sum()
 
 
+# ------------------------------------------------------------------------------------------------------- losses of layers
+
+
+def squares(values: Any) -> Any:
+    return (values**2).sum(axis=tuple(range(1, values.ndim)))
+
+
+def waves(values: Any) -> Any:
+    return jnp.sin(2 * values - 1).sum(axis=tuple(range(1, values.ndim)))
+
+
+def of_mean(mean: Any) -> Any:
+    return jnp.sin(3 * mean).sum() + mean.mean() ** 2
+
+
+# A penalty of ours, and the loss and the slope as the oracle has them.
+PENALTIES: list[tuple[Penalty, Callable[..., Any]]] = [
+    (Penalty(squares, 0.7, layers=(0, 1)), lambda y: ((y**2).sum(axis=1), 2 * y)),
+    (firing_rate(0.1, 3.0, layers=(0,)), lambda m: (((m - 0.1) ** 2).sum() / 2, m - 0.1)),
+    (sparsity(0.2, layers=(1,)), lambda y: (np.abs(y).sum(axis=1), np.where(y >= 0, 1.0, -1.0))),
+    (Penalty(waves, 0.3, layers=(2,)), lambda y: (np.sin(2 * y - 1).sum(axis=1), 2 * np.cos(2 * y - 1))),
+    (
+        Penalty(of_mean, 0.8, layers=(1,), of_mean=True),
+        lambda m: (np.sin(3 * m).sum() + m.mean() ** 2, 3 * np.cos(3 * m) + 2 * m.mean() / len(m)),
+    ),
+]
+
+
+def by_oracle(penalties: Any, mask: np.ndarray) -> list[oracle.Penalty]:
+    return [
+        oracle.Penalty(layer, function, penalty.weight, penalty.of_mean, mask)
+        for penalty, function in penalties
+        for layer in penalty.layers
+    ]
+
+
 # ---------------------------------------------------------------------------------------------------------------- the rules
 
 
@@ -170,7 +203,7 @@ class Entry(NamedTuple):
         oracle: (layers, inputs, signal, and for rules by layers route=) -> `oracle.Result`.
         networks: names of those on which the two are compared.
         rule: the name in `RULES`; that of the entry where it is not given.
-        options: of the rule, made for a model.
+        options: of the rule.
         fixed: whether the neurons have no parameters, for which the rule has no gradient.
         own_edges: whether the rule takes edges from a layer to itself alone.
     """
@@ -178,21 +211,17 @@ class Entry(NamedTuple):
     oracle: Callable[..., oracle.Result]
     networks: tuple[str, ...]
     rule: str | None = None
-    options: Callable[[Connect], dict[str, Any]] = lambda model: {}
+    options: Mapping[str, Any] = MappingProxyType({})
     fixed: bool = False
     own_edges: bool = False
-
-
-def given(**options: Any) -> Callable[[Connect], dict[str, Any]]:
-    return lambda model: options
 
 
 S_TLLR = {"lambda_pre": 0.7, "lambda_post": 0.3, "alpha_pre": 1.1, "alpha_post": -0.4}
 
 
-def s_tllr(layers: Any, x: Any, signal: Any, *, numbers: Any = S_TLLR, activation: Any = None, **running: Any) -> Any:
+def s_tllr(layers: Any, x: Any, signal: Any, *, activation: Any = None, **running: Any) -> Any:
     """Hidden layers have S-TLLR, and so has a last one that fires; another last one has OTTT."""
-    hidden = oracle.STLLR(*numbers.values(), activation, bias_trace=False)
+    hidden = oracle.STLLR(*S_TLLR.values(), activation, bias_trace=False)
     last = hidden if hasattr(layers[-1].neuron, "spike") else oracle.OTTT(False)
     rule = oracle.PerLayer([*[hidden] * (len(layers) - 1), last], route=running.pop("route", None))
     return oracle.run(rule, layers, x, signal, **running)
@@ -206,84 +235,59 @@ class SignSymmetric(Route):
         return [jnp.sign(synapse.kernel[...]) for synapse in layer.synapses]
 
 
-UNITS = ("units", "adlif", "symplectic", "brf")
-ANY = ("chain", "edges", "states", "conv", "linear last")
-OTTT_WITHOUT_BIAS = functools.partial(oracle.ottt, bias_trace=False)
+OTTT_WITHOUT_BIAS = partial(oracle.ottt, bias_trace=False)
+# Not "edges" first, where layers have losses of their own. Rules with the same traces share what neurons, convolutions, delays
+# and read-outs do to them: one of each kind of trace has all, and test_random.py draws the others.
 TABLE = {
-    "bptt": Entry(oracle.bptt, ("edges", "states", "conv", "delays", *UNITS)),
-    "tbptt": Entry(functools.partial(oracle.tbptt, window=4), ("edges", "states"), options=given(steps=4)),
-    "rtrl": Entry(oracle.rtrl, ("edges", "conv", "delays")),
+    "bptt": Entry(oracle.bptt, ("states", "edges", "conv", "delays", "adlif", "brf")),
+    "tbptt": Entry(partial(oracle.tbptt, window=4), ("states", "edges"), options={"steps": 4}),
+    "rtrl": Entry(oracle.rtrl, ("delays", "edges")),
     "snap": Entry(oracle.snap, ("symplectic", "states")),
-    "snap 2": Entry(functools.partial(oracle.snap, n=2), ("edges", "symplectic"), "snap", given(n=2)),
-    "ostl": Entry(oracle.ostl, (*ANY, "integrates", "delays", "delays alone", *UNITS)),
-    "ostl_with_recurrence": Entry(
-        functools.partial(oracle.ostl, with_h=True), ("chain", "edges", "states", "units", "symplectic"), own_edges=True
-    ),
-    "otpe": Entry(oracle.otpe, (*ANY, "delays")),
+    "snap 2": Entry(partial(oracle.snap, n=2), ("symplectic", "edges"), "snap", {"n": 2}),
+    "ostl": Entry(oracle.ostl, ("chain", "edges", "states", "conv", "delays", "units", "adlif", "symplectic", "brf")),
+    "ostl_with_recurrence": Entry(partial(oracle.ostl, with_h=True), ("chain", "edges", "states"), own_edges=True),
+    "otpe": Entry(oracle.otpe, ("chain", "edges", "linear last")),
     "otpe given a decay": Entry(
-        functools.partial(oracle.otpe, next_decay=lambda *_: 0.7),
-        ("edges", "adlif", "brf"),
-        "otpe",
-        given(output_decay=0.7),
+        partial(oracle.otpe, next_decay=lambda *_: 0.7), ("adlif",), "otpe", {"output_decay": 0.7}
     ),
-    "approximate_otpe": Entry(oracle.approximate_otpe, (*ANY, "delays")),
+    "approximate_otpe": Entry(oracle.approximate_otpe, ("chain", "edges", "conv", "linear last")),
     "approximate_otpe as the authors": Entry(
-        functools.partial(oracle.approximate_otpe, bias_trace=False, next_decay=lambda *_: 0.7),
+        partial(oracle.approximate_otpe, bias_trace=False, next_decay=lambda *_: 0.7),
         ("states", "adlif of a layer"),
         "approximate_otpe",
-        given(bias_trace=False, output_decay=0.7),
+        {"bias_trace": False, "output_decay": 0.7},
     ),
-    "ottt": Entry(oracle.ottt, (*ANY, "integrates", "delays", "delays alone", "adlif of a layer")),
-    "ottt as the authors": Entry(OTTT_WITHOUT_BIAS, ("edges",), "ottt", given(bias_trace=False)),
-    "sltt": Entry(oracle.sltt, (*ANY, "delays", "brf")),
-    "e_prop": Entry(oracle.e_prop, (*ANY, "delays")),
-    "e_prop given a decay": Entry(
-        functools.partial(oracle.e_prop, kappa=0.7), ("symplectic",), "e_prop", given(output_decay=0.7)
-    ),
-    "e_prop_random": Entry(oracle.e_prop, ("chain", "edges", "delays", "linear last")),
+    "ottt": Entry(oracle.ottt, ("chain", "edges", "states", "conv", "delays", "adlif of a layer")),
+    "ottt as the authors": Entry(OTTT_WITHOUT_BIAS, ("edges",), "ottt", {"bias_trace": False}),
+    "sltt": Entry(oracle.sltt, ("chain", "edges", "linear last")),
+    "e_prop": Entry(oracle.e_prop, ("chain", "edges")),
+    "e_prop_random": Entry(oracle.e_prop, ("chain", "edges")),
     "e_prop_adaptive": Entry(oracle.e_prop, ("chain", "conv")),
-    "e_prop_direct": Entry(oracle.e_prop, ("chain", "edges", "delays", "linear last")),
+    "e_prop_direct": Entry(oracle.e_prop, ("chain", "edges")),
     "pp_prop": Entry(
-        functools.partial(oracle.pp_prop, decay=0.8),
-        ("chain", "edges", "states", "conv", "delays", "brf"),
-        options=given(decay=0.8),
+        partial(oracle.pp_prop, decay=0.8),
+        ("chain", "edges", "states", "brf"),
+        options={"decay": 0.8},
         fixed=True,
     ),
-    "decolle": Entry(oracle.ottt, ("chain", "states", "linear last")),
+    "decolle": Entry(oracle.ottt, ("chain", "edges")),
     "hypr": Entry(oracle.ostl, ("chain",)),
-    "s_tllr": Entry(s_tllr, (*ANY, "integrates", "delays"), options=given(**S_TLLR), fixed=True),
-    "tess": Entry(s_tllr, ("chain",), options=given(**S_TLLR), fixed=True),
-    "osttp": Entry(oracle.ostl, ("chain", "edges", "linear last")),
-    "etlp": Entry(OTTT_WITHOUT_BIAS, ("chain", "conv")),
-    "dfa": Entry(oracle.sltt, ("linear last", "edges")),
+    "s_tllr": Entry(s_tllr, ("chain", "edges", "states", "conv"), options=S_TLLR, fixed=True),
+    "tess": Entry(s_tllr, ("chain",), options=S_TLLR, fixed=True),
+    "osttp": Entry(oracle.ostl, ("chain", "edges")),
+    "etlp": Entry(OTTT_WITHOUT_BIAS, ("chain",)),
+    "dfa": Entry(oracle.sltt, ("linear last",)),
     "drtp": Entry(oracle.sltt, ("linear last",)),
     # Routes that no name of the registry combines with these rules.
-    "ostl, signs": Entry(oracle.ostl, ("edges",), "ostl", given(route=SignSymmetric())),
-    "otpe, bases": Entry(oracle.otpe, ("conv",), "otpe", given(route=FixedBases("sine"))),
-    "approximate_otpe, direct": Entry(
-        oracle.approximate_otpe, ("edges",), "approximate_otpe", lambda model: {"route": Direct(rngs=nnx.Rngs(6))}
-    ),
-    "pp_prop, target": Entry(
-        functools.partial(oracle.pp_prop, decay=0.8),
-        ("edges",),
-        "pp_prop",
-        lambda model: {"decay": 0.8, "route": Target(rngs=nnx.Rngs(6))},
-        fixed=True,
-    ),
-    "ostl_with_recurrence, local": Entry(
-        functools.partial(oracle.ostl, with_h=True),
-        ("edges",),
-        "ostl_with_recurrence",
-        lambda model: {"route": Local(rngs=nnx.Rngs(6))},
-        own_edges=True,
-    ),
+    "ostl, signs": Entry(oracle.ostl, ("edges",), "ostl", {"route": SignSymmetric()}),
+    "otpe, bases": Entry(oracle.otpe, ("conv",), "otpe", {"route": FixedBases("sine")}),
 }
 
 
 def made(name: str, model: Connect) -> Any:
     """The rule of an entry for a model, which draws the same numbers each time that it is made."""
     entry = TABLE[name]
-    return RULES[entry.rule or name].make(rngs=nnx.Rngs(5), model=model, **entry.options(model))
+    return RULES[entry.rule or name].make(rngs=nnx.Rngs(5), model=model, **entry.options)
 
 
 def layers_of(model: Connect) -> Any:
@@ -306,3 +310,49 @@ def route_of(rule: Any, model: Connect, layers: Any, targets: np.ndarray) -> ora
     if isinstance(route, Target):
         return oracle.Target(matrices, targets)
     return oracle.Direct(matrices) if isinstance(route, Direct) else oracle.Local(matrices)
+
+
+# ------------------------------------------------------------------------------------------------------------- the programs
+
+
+class Found(NamedTuple):
+    loss: float
+    gradients: list[dict[str, np.ndarray]]  # per layer and name, as the oracle has them
+
+
+class Case(NamedTuple):
+    """A rule of the table on a network, which nothing changes. `gradients` keeps one compiled program for it and a window, to
+    which inputs, targets and the mask are arguments: a law that changes these alone costs milliseconds."""
+
+    name: str
+    model: Connect
+    layers: list[oracle.Layer]
+    rule: Any
+    inputs: np.ndarray
+
+    def run(
+        self, x: Any = None, targets: Any = TARGETS, mask: Any = ALL, window: int | None = WINDOW, **options: Any
+    ) -> Found:
+        """By the package. Without a mask, a program of its own."""
+        x = jnp.asarray(self.inputs if x is None else x)
+        mask = None if mask is None else jnp.asarray(mask)
+        loss, found = gradients(
+            self.model, weighted_squares, x, jnp.asarray(targets), rule=self.rule, window=window, mask=mask, **options
+        )
+        return Found(float(loss), gradients_of(self.model, found))
+
+    def expected(self, x: Any = None, targets: Any = TARGETS, mask: Any = ALL, rule: Any = None, **options: Any) -> Any:
+        """By the oracle: under this rule, or another one of the oracle's."""
+        if rule is None:
+            rule = TABLE[self.name].oracle
+            if isinstance(self.rule, LayerRule):
+                weighted = targets * weights_of(mask)[..., None]
+                options = options | {"route": route_of(self.rule, self.model, self.layers, weighted)}
+        return rule(self.layers, self.inputs if x is None else x, signal_of(targets, mask), **options)
+
+
+@cache
+def case(name: str, network: str) -> Case:
+    entry = TABLE[name]
+    model, layers = NETWORKS[network].pair(fixed=entry.fixed, own_edges=entry.own_edges)
+    return Case(name, model, layers, made(name, model), inputs_of(network))

@@ -31,7 +31,7 @@ class Toy(SLTT):
         "slax-rules/src/slax_rules/registry.py",
         {
             "ANY_CELL =": "from slax_rules.layerwise.toy import Toy\n\n",
-            "    fptt=RuleEntry(": """    toy=RuleEntry(
+            "    fptt=dataclasses.replace(": """    toy=RuleEntry(
         title="Toy",
         rule=Toy,
         requires=LAYERS,

@@ -23,12 +23,12 @@ from oracle.exact import RTRL, bptt  # noqa: F401
 from oracle.local import OSTL, OTPE, OTTT, SLTT, STLLR, ApproximateOTPE, EProp, OSTLWithH, PerLayer, PPProp  # noqa: F401
 from oracle.networks import Edge, Layer, forward, forward_step, series, zero_states  # noqa: F401
 from oracle.neurons import ALIF, BRF, LI, LIF, AdLIF, CuBaLIF, Dense, Neuron, Step  # noqa: F401
-from oracle.penalties import Penalty, PenaltyOfMean, firing_rate  # noqa: F401
+from oracle.penalties import Penalty, own_losses  # noqa: F401
 from oracle.rewards import rewarded  # noqa: F401
 from oracle.routes import Direct, Local, Matrices, Symmetric, Target  # noqa: F401
 from oracle.rules import approximate_otpe, e_prop, ostl, otpe, ottt, pp_prop, rtrl, sltt, snap, stllr, tbptt, uoro  # noqa: F401
 from oracle.running import Carry, Gradients, Result, advance, run, start  # noqa: F401
 from oracle.signals import linear, softmax_cross_entropy  # noqa: F401
 from oracle.snap import SnAp  # noqa: F401
-from oracle.spikes import SpikeFunction, arctan, fast_sigmoid, heaviside, multi_gaussian, smooth  # noqa: F401
+from oracle.spikes import SpikeFunction, arctan, fast_sigmoid, heaviside, smooth  # noqa: F401
 from oracle.uoro import UORO  # noqa: F401

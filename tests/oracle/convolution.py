@@ -35,11 +35,9 @@ class Convolution:
         for n, window, stride in zip(self.features_in[:-1], kernel_shape[:-2], self.strides, strict=True):
             if self.padding == "VALID":
                 result.append(((n - window) // stride + 1, 0))
-            elif self.padding == "SAME":
+            else:
                 outputs = math.ceil(n / stride)
                 result.append((outputs, max((outputs - 1) * stride + window - n, 0) // 2))
-            else:
-                raise ValueError(f"padding must be 'SAME' or 'VALID', got {self.padding!r}.")
         return result
 
 

@@ -4,23 +4,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from oracle.networks import flat, forward, outputs_of, receive, remember, series, zero_states
+from oracle.networks import carried_numbers, flat, forward, receive, remember, zero_states
 from oracle.penalties import own_losses
-from oracle.running import Carry, Result, Rule, zero_gradients
+from oracle.running import Result, Rule, zero_gradients
 
 
-def bptt(layers, inputs, signal, *, window=None, penalties=(), carry=None) -> Result:
+def bptt(layers, inputs, signal, *, window=None, penalties=()) -> Result:
     """Backpropagation through time, by its reverse recursion over time and, within a step, over layers.
 
     With `window`, adjoints do not pass the starts of windows, t = 0, window, 2 window, ..., on no way.
     """
     inputs = flat(inputs)
     n_steps, batch = inputs.shape[:2]
-    states, past = (None, ()) if carry is None else (carry.states, carry.past)
-    history = forward(layers, inputs, states, past)
+    history = forward(layers, inputs)
     loss, signals = zip(*(signal(t, history[t][-1].output) for t in range(n_steps)), strict=True)
     penalty, own = zip(
-        *(own_losses(history[t], [one.at(history, t) for one in penalties]) for t in range(n_steps)), strict=True
+        *(own_losses(layers, [one.at(history, t) for one in penalties]) for t in range(n_steps)), strict=True
     )
 
     gradients = zero_gradients(layers)
@@ -53,11 +52,7 @@ def bptt(layers, inputs, signal, *, window=None, penalties=(), carry=None) -> Re
             gh[i] = np.einsum("bnsr,bns->bnr", step.D, gh[i]) + step.o * gs[t][i][..., None]
             if t == first:
                 gh[i] = np.zeros_like(gh[i])
-    for x, steps in zip(inputs, history, strict=True):
-        past = remember(layers, outputs_of(steps, x), past)
-    outputs = series(history, "output")
-    carry = Carry([step.states for step in history[-1]], None, past)
-    return Result(float(np.mean(loss)), gradients, outputs, carry, float(np.mean(penalty)))
+    return Result(float(np.mean(loss)), gradients, float(np.mean(penalty)))
 
 
 def parameter_numbers(layers) -> tuple[list[dict[str, np.ndarray]], int]:
@@ -127,6 +122,21 @@ def propagate(layers, steps, states, past, size) -> list[Influence]:
     return new
 
 
+def push(layers, steps, columns) -> tuple[np.ndarray, list[Influence]]:
+    """Of all that goes to the next step, in the order of `carried_numbers`: the derivatives by the parameters, [B, H, P], and
+    behind them what the step makes of columns [B, H, X] of what came from the step before."""
+    numbers, _ = carried_numbers(layers)
+    before = np.concatenate([np.zeros((*columns.shape[:2], parameter_numbers(layers)[1])), columns], axis=-1)
+    states, *past = [[before[:, number] for number in group] for group in numbers]
+    influences = propagate(layers, steps, states, past, before.shape[-1])
+    found = [[one.states for one in influences], [one.outputs for one in influences], *past]
+    after = np.zeros_like(before)
+    for group, values in zip(numbers, found, strict=False):
+        for number, value in zip(group, values, strict=True):
+            after[:, number] = value
+    return after, influences
+
+
 class RTRL(Rule):
     """Real-time recurrent learning: the derivatives of all states by all parameters, carried forward.
 
@@ -152,8 +162,5 @@ class RTRL(Rule):
 
 def owed(influences, signals, own) -> np.ndarray:
     """The derivatives of the losses of a step by all parameters, [B, P]."""
-    total = sum(np.einsum("bn,bnp->bp", signal, one.outputs) for signal, one in zip(signals, influences, strict=True))
-    for one, losses in zip(influences, own, strict=True):
-        if losses is not None:
-            total = total + np.einsum("bn,bnp->bp", losses, one.outputs)
-    return total
+    both = [signal if losses is None else signal + losses for signal, losses in zip(signals, own, strict=True)]
+    return sum(np.einsum("bn,bnp->bp", signal, one.outputs) for signal, one in zip(both, influences, strict=True))

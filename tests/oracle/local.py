@@ -56,6 +56,9 @@ class LocalRule(Rule):
     def initial(self, layers, batch):
         return Traces([self.layer_initial(layer, batch) for layer in layers], 0)
 
+    def layer_initial(self, layer, batch):
+        return zero_traces(layer, batch)
+
     def signals(self, layers, traces, steps, signal):
         return self.route.signals(steps, signal, traces.t)
 
@@ -83,9 +86,6 @@ class LocalRule(Rule):
 class SLTT(LocalRule):
     """Spatial learning through time: only the present step, no trace."""
 
-    def layer_initial(self, layer, batch):
-        return zero_traces(layer, batch)
-
     def layer_step(self, layer, trace, step, above):
         outputs = {name: ds for name, (_, ds) in direct_terms(layer, step).items()}
         return trace, Credit(outputs, step.psi)
@@ -96,9 +96,6 @@ class OSTL(LocalRule):
 
     eps = o E + psi x,  E' = D E + d x,  gradient = signal eps,  cotangent = signal psi
     """
-
-    def layer_initial(self, layer, batch):
-        return zero_traces(layer, batch)
 
     def layer_step(self, layer, trace, step, above):
         outputs, trace = eligibilities(layer, trace, step)
@@ -151,9 +148,6 @@ class OTTT(LocalRule):
     def __init__(self, bias_trace=True, *, route=None):
         super().__init__(route=route)
         self.bias_trace = bias_trace
-
-    def layer_initial(self, layer, batch):
-        return zero_traces(layer, batch)
 
     def layer_step(self, layer, trace, step, above):
         integrated, trace, fired = integrate(layer, trace, step, self.bias_trace)
@@ -260,7 +254,7 @@ class PPProp(LocalRule):
         self.decay = decay
 
     def layer_initial(self, layer, batch):
-        refuse_parameters_of_neuron(layer)
+        assert not layer.neuron_parameters
         ex = {name: 0.0 for name in layer.parameters() if name.endswith(("kernel", "delays"))}
         return ex, np.zeros((batch, layer.size, layer.neuron.n_states)), 0
 
@@ -292,15 +286,18 @@ class STLLR(LocalRule):
         self.bias_trace = bias_trace
 
     def layer_initial(self, layer, batch):
-        refuse_parameters_of_neuron(layer)
+        assert not layer.neuron_parameters
         return zero_sums(layer), 0.0
 
     def layer_step(self, layer, trace, step, above):
         xhat, psihat = trace
         here = currents(layer, step)
         xhat = decayed_sum(xhat, self.pre_decay, here)
-        fires = self.activation is not None and hasattr(layer.neuron, "spike")
-        psi = self.activation(layer.unit_neuron().above_threshold(step)) if fires else step.psi
+        psi = step.psi
+        if self.activation is not None and hasattr(layer.neuron, "spike"):
+            neuron = layer.unit_neuron()
+            spike = neuron.spike._replace(derivative=self.activation)
+            psi = replace(neuron, spike=spike).fire(step.integrated.m).slope[..., neuron.membrane]
         estimates = {name: self.pre * psi * xhat[name] + self.post * psihat * x for name, x in here.items()}
         if not self.bias_trace:
             estimates |= {name: psi for name in estimates if name.endswith("bias")}
@@ -322,8 +319,3 @@ class PerLayer(LocalRule):
         rule, trace = trace
         trace, credit = rule.layer_step(layer, trace, step, above)
         return (rule, trace), credit
-
-
-def refuse_parameters_of_neuron(layer):
-    if layer.neuron_parameters:
-        raise ValueError(f"expected a neuron without parameters, got {', '.join(layer.neuron_parameters)}.")

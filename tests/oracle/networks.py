@@ -31,7 +31,6 @@ class Edge:
     bias: Any = None  # [N], or [O]
     convolution: Convolution | None = None
     delays: Any = None  # learned: one for all inputs, one per channel, or one per input
-    delay_width: int = 1  # w of the triangle
 
     def __post_init__(self):
         _to_arrays(self, "kernel", "bias", "delays")
@@ -55,8 +54,8 @@ class Edge:
         """By the number of steps that the edge reads back: the weight of each input [I], and its derivative by the delay."""
         if self.delays is None:
             return {self.delay: (np.ones(len(self.entries())), None)}
-        d, w = self.delays.ravel()[self.delay_entries()], self.delay_width
-        return {self.delay + k: (kappa(k - d, w), slope(k - d, w)) for k in lags(d, w)}
+        d = self.delays.ravel()[self.delay_entries()]
+        return {self.delay + k: (kappa(k - d), slope(k - d)) for k in lags(d)}
 
     def features(self) -> tuple[int, ...]:
         """The shape of the output, the channels last."""
@@ -81,7 +80,6 @@ class Layer:
     convolution: Convolution | None = None
     fixed: tuple[str, ...] = ()  # parameters of the neuron that have no gradient
     delays: Any = None
-    delay_width: int = 1
 
     def __post_init__(self):
         _to_arrays(self, "kernel", "bias", "delays")
@@ -105,7 +103,7 @@ class Layer:
 
         The chain has none: "kernel", "bias" and "delays". The first edge has "edge0_kernel" and "edge0_bias", and so on.
         """
-        chain = Edge(index - 1, 0, self.kernel, self.bias, self.convolution, self.delays, self.delay_width)
+        chain = Edge(index - 1, 0, self.kernel, self.bias, self.convolution, self.delays)
         return {"": chain, **{f"edge{number}_": edge for number, edge in enumerate(self.edges)}}
 
     def parameters(self) -> dict[str, np.ndarray]:
@@ -185,8 +183,6 @@ def forward_step(layers, states, x, past=()) -> list[Step]:
     for index, (layer, previous) in enumerate(zip(layers, states, strict=True)):
         inputs, slopes = {}, {}
         for prefix, edge in layer.connections(index).items():
-            if edge.delay == 0 and edge.sender >= index:
-                raise ValueError(f"layer {index} reads layer {edge.sender} with delay 0, expected at least 1.")
             inputs[prefix], slopes[prefix] = receive(edge, x, now, past, np.zeros((len(x), edge.entries().shape[0])))
         current = sum(edge.current(inputs[prefix]) for prefix, edge in layer.connections(index).items())
         steps.append(
@@ -216,10 +212,7 @@ def outputs_of(steps, x) -> Outputs:
 def carried_numbers(layers):
     """Numbers what goes to the next step, and counts it: the states [N, S] per layer, then the outputs [N] per layer, first
     those of the last step, then those of the step before, and so on."""
-    if _learns_delays(layers):
-        raise ValueError(
-            "expected delays that are not learned, as the numbers carried would be those of all steps so far."
-        )
+    assert not _learns_delays(layers)  # the numbers carried would be those of all steps so far
     shapes = [[(layer.size, layer.neuron.n_states) for layer in layers]]
     shapes += [[(layer.size,) for layer in layers]] * longest_delay(layers)
     numbers, first = [], 0

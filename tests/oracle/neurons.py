@@ -1,13 +1,16 @@
-"""Neurons, each with its derivatives written out by hand: five blocks of the whole step, and those of its first half.
+"""Neurons, each as two halves whose derivatives are written out by hand; the derivatives of the whole step follow from them.
 
-A neuron maps its previous states h and its input current i to new states h' and an output s. What a rule needs to know of
-the step are five blocks of partial derivatives, per sample and neuron:
+A neuron maps its previous states h and its input current i to new states h' and an output s, in two halves:
+
+    m = integrate(h, i)     the membrane before the reset, and all other states before the neuron fires
+    h', s = fire(m)
+
+What a rule needs to know of the step are five blocks of partial derivatives, per sample and neuron:
 
     D = dh'/dh [S, S]   d = dh'/di [S]   o = ds/dh [S]   psi = ds/di   and, per neuron parameter, dh' [S] and ds
 
-A step has two halves: m = integrate(h, i), which is the membrane before the reset and all other states before the neuron
-fires, and firing, (h', s) of m. Rules that let nothing pass through spikes need the derivatives of the halves, with given
-spikes in the second, see `Halves`. The derivative of a spike is that of its surrogate throughout.
+Rules that let nothing pass through spikes need the derivatives of the halves, with given spikes in the second. The derivative
+of a spike is that of its surrogate throughout.
 """
 
 from dataclasses import dataclass
@@ -18,6 +21,28 @@ import numpy as np
 from oracle.spikes import SpikeFunction, fast_sigmoid
 
 _DEFAULT_SPIKE = fast_sigmoid()
+
+
+class Integrated(NamedTuple):
+    """The first half."""
+
+    m: np.ndarray  # [B, N, S]
+    A: np.ndarray  # dm/dh [B, N, S, S]
+    b: np.ndarray  # dm/di [B, N, S]
+    dm: dict[str, np.ndarray]  # per parameter of integration [B, N, S]
+
+
+class Fired(NamedTuple):
+    """The second half. Derivatives of h' are at given spikes, but for `by_spike`."""
+
+    states: np.ndarray  # h' [B, N, S]
+    output: np.ndarray  # s [B, N]
+    F: np.ndarray  # dh'/dm [B, N, S, S], as if no reset set a membrane to zero
+    zeroed: np.ndarray  # what such a reset takes from F
+    by_spike: np.ndarray  # dh'/ds [B, N, S], 0 where the gradient stops
+    slope: np.ndarray  # ds/dm [B, N, S]
+    dh: dict[str, np.ndarray]  # of h' by a parameter of firing, at given m [B, N, S]
+    ds: dict[str, np.ndarray]  # of s by a parameter of firing, at given m [B, N]
 
 
 class Step(NamedTuple):
@@ -32,45 +57,50 @@ class Step(NamedTuple):
     psi: np.ndarray  # [B, N]
     dh: dict[str, np.ndarray]  # per neuron parameter [B, N, S]
     ds: dict[str, np.ndarray]  # per neuron parameter [B, N]
+    integrated: Integrated
+    fired: Fired
     previous: Any = None  # [B, N, S] states before
     inputs: Any = None  # what the layer received, [B, I] by the prefix of the connection, see `Layer`
     slopes: Any = None  # its derivative by the delays, [B, I], None where none is learned
 
 
-class Halves(NamedTuple):
-    """The derivatives of a step in two halves, and what parameters do in each.
-
-    Those of h' are at given spikes, and as if no reset set a membrane to zero.
-    """
-
-    A: np.ndarray  # dm/dh [B, N, S, S]
-    b: np.ndarray  # dm/di [B, N, S]
-    F: np.ndarray  # dh'/dm [B, N, S, S]
-    fired: np.ndarray  # ds/dm [B, N, S]
-    dm: dict[str, np.ndarray]  # of m by a parameter of integration [B, N, S]
-    dh: dict[str, np.ndarray]  # of h' by a parameter of firing, at given m [B, N, S]
-    ds: dict[str, np.ndarray]  # of s by a parameter of firing, at given m [B, N]
-
-
 class Neuron:
-    """Base: `parameters` names the fields that have gradients, each a scalar or [N]; `decay` is the membrane's."""
+    """Base: `parameters` names the fields that have gradients, each a scalar or [N]; `decay` is the membrane's.
+
+    Subclasses have the halves: integrate(previous, current) -> `Integrated` and fire(m) -> `Fired`.
+    """
 
     parameters: tuple[str, ...]
     n_states = 1
+    membrane = 0  # which of the states before firing
 
     def __post_init__(self):
         for name in self.parameters:
             object.__setattr__(self, name, np.asarray(getattr(self, name), np.float64))
 
     def step(self, previous, current) -> Step:
-        raise NotImplementedError
-
-    def halves(self, step) -> Halves:
-        raise NotImplementedError
-
-    def above_threshold(self, step) -> np.ndarray:
-        """What the spike function is of, [B, N]."""
-        raise NotImplementedError
+        """Both halves, and the chain rule through them."""
+        first = self.integrate(previous, current)
+        second = self.fire(first.m)
+        whole = second.F - second.zeroed + second.by_spike[..., None] * second.slope[..., None, :]
+        dh, ds = {}, {}
+        for name in self.parameters:
+            dm, through_spike = first.dm.get(name, 0 * first.m), second.ds.get(name, 0 * second.output)
+            dh[name] = _times(whole, dm) + second.by_spike * through_spike[..., None] + second.dh.get(name, 0.0)
+            ds[name] = (second.slope * dm).sum(axis=-1) + through_spike
+        return Step(
+            states=second.states,
+            membrane=first.m[..., self.membrane],
+            output=second.output,
+            D=whole @ first.A,
+            d=_times(whole, first.b),
+            o=(second.slope[..., None] * first.A).sum(axis=-2),
+            psi=(second.slope * first.b).sum(axis=-1),
+            dh=dh,
+            ds=ds,
+            integrated=first,
+            fired=second,
+        )
 
 
 @dataclass(frozen=True)
@@ -81,34 +111,14 @@ class LI(Neuron):
 
     parameters = ("decay",)
 
-    def step(self, previous, current):
-        u = previous[..., 0]
-        new = self.decay * u + current
-        ones = np.ones_like(u)
-        leak = self.decay * ones
-        return Step(
-            states=_states(new),
-            membrane=new,
-            output=new,
-            D=_square([[leak]]),
-            d=_states(ones),
-            o=_states(leak),
-            psi=ones,
-            dh={"decay": _states(u)},
-            ds={"decay": u},
-        )
+    def integrate(self, previous, current):
+        u, ones = previous[..., 0], np.ones_like(current)
+        m = _states(self.decay * u + current)
+        return Integrated(m, _square([[self.decay * ones]]), _states(ones), {"decay": previous})
 
-    def halves(self, step):
-        ones = np.ones_like(step.psi)
-        return Halves(
-            A=_square([[self.decay * ones]]),
-            b=_states(ones),
-            F=_square([[ones]]),
-            fired=_states(ones),
-            dm={"decay": step.previous},
-            dh={},
-            ds={},
-        )
+    def fire(self, m):
+        ones, zeros = np.ones_like(m), np.zeros_like(m)
+        return Fired(m, m[..., 0], ones[..., None], zeros[..., None], zeros, ones, {}, {})
 
 
 @dataclass(frozen=True)
@@ -119,18 +129,14 @@ class Dense(LI):
 
     parameters = ()
 
-    def step(self, previous, current):
-        return super().step(previous, current)._replace(dh={}, ds={})
-
-    def halves(self, step):
-        return super().halves(step)._replace(dm={})
+    def integrate(self, previous, current):
+        return super().integrate(previous, current)._replace(dm={})
 
 
 @dataclass(frozen=True)
-class LIF(Neuron):
+class LIF(LI):
     """v = decay u + i,  s = H(v - threshold),  u' = v after the reset."""
 
-    decay: Any
     threshold: Any = 1.0
     spike: SpikeFunction = _DEFAULT_SPIKE
     reset: str = "subtract"
@@ -138,36 +144,25 @@ class LIF(Neuron):
 
     parameters = ("decay", "threshold")
 
-    def step(self, previous, current):
-        u = previous[..., 0]
-        v = self.decay * u + current
-        s, psi = self.spike.value(v - self.threshold), self.spike.derivative(v - self.threshold)
-        new, a, du_dthreshold = _reset(self.reset, self.stop_reset_gradient, v, s, psi, self.threshold)
-        return Step(
-            states=_states(new),
-            membrane=v,
+    def fire(self, m):
+        """The membrane is the last of the states, and the others stay as they are."""
+        others, v = m[..., :-1], m[..., -1]
+        s, psi = self.spike.at(v - self.threshold)
+        u, zeroed, by_spike, taken = _reset(self, v, s)
+
+        def last(value):
+            return np.concatenate([0 * others, value[..., None]], axis=-1)
+
+        identity = np.eye(self.n_states) + 0 * m[..., None]
+        return Fired(
+            states=np.concatenate([others, u[..., None]], axis=-1),
             output=s,
-            D=_square([[a * self.decay]]),
-            d=_states(a),
-            o=_states(psi * self.decay),
-            psi=psi,
-            dh={"decay": _states(a * u), "threshold": _states(du_dthreshold)},
-            ds={"decay": psi * u, "threshold": -psi},
-        )
-
-    def above_threshold(self, step):
-        return step.membrane - self.threshold
-
-    def halves(self, step):
-        ones = np.ones_like(step.psi)
-        return Halves(
-            A=_square([[self.decay * ones]]),
-            b=_states(ones),
-            F=_square([[ones]]),
-            fired=_states(step.psi),
-            dm={"decay": step.previous},
-            dh={"threshold": _states(_taken_by_reset(self.reset, step.output))},
-            ds={"threshold": -step.psi},
+            F=identity,
+            zeroed=identity * last(zeroed)[..., None],
+            by_spike=last(by_spike),
+            slope=last(psi),
+            dh={"threshold": last(taken)},
+            ds={"threshold": -psi},
         )
 
 
@@ -184,47 +179,20 @@ class CuBaLIF(Neuron):
 
     parameters = ("current_decay", "decay", "threshold")
     n_states = 2
+    membrane = 1
 
-    def step(self, previous, current):
+    def integrate(self, previous, current):
         c, u = previous[..., 0], previous[..., 1]
-        new_c = self.current_decay * c + current
-        v = self.decay * u + new_c
-        s, psi = self.spike.value(v - self.threshold), self.spike.derivative(v - self.threshold)
-        new_u, a, du_dthreshold = _reset(self.reset, self.stop_reset_gradient, v, s, psi, self.threshold)
-        zeros = np.zeros_like(v)
-        alpha = self.current_decay + zeros
-        return Step(
-            states=_states(new_c, new_u),
-            membrane=v,
-            output=s,
-            D=_square([[alpha, zeros], [a * alpha, a * self.decay]]),
-            d=_states(zeros + 1, a),
-            o=_states(psi * alpha, psi * self.decay),
-            psi=psi,
-            dh={
-                "current_decay": _states(c, a * c),
-                "decay": _states(zeros, a * u),
-                "threshold": _states(zeros, du_dthreshold),
-            },
-            ds={"current_decay": psi * c, "decay": psi * u, "threshold": -psi},
-        )
-
-    def above_threshold(self, step):
-        return step.membrane - self.threshold
-
-    def halves(self, step):
-        c, u = step.previous[..., 0], step.previous[..., 1]
-        zeros = np.zeros_like(step.psi)
+        zeros, new_c = np.zeros_like(current), self.current_decay * c + current
         alpha, leak = self.current_decay + zeros, self.decay + zeros
-        return Halves(
+        return Integrated(
+            m=_states(new_c, self.decay * u + new_c),
             A=_square([[alpha, zeros], [alpha, leak]]),
             b=_states(zeros + 1, zeros + 1),
-            F=_square([[zeros + 1, zeros], [zeros, zeros + 1]]),
-            fired=_states(zeros, step.psi),
             dm={"current_decay": _states(c, c), "decay": _states(zeros, u)},
-            dh={"threshold": _states(zeros, _taken_by_reset(self.reset, step.output))},
-            ds={"threshold": -step.psi},
         )
+
+    fire = LIF.fire
 
 
 @dataclass(frozen=True)
@@ -245,50 +213,30 @@ class ALIF(Neuron):
 
     parameters = ("decay", "adaptation_decay", "adaptation", "threshold")
     n_states = 2
+    reset = "subtract"
 
-    def step(self, previous, current):
-        u, a = previous[..., 0], previous[..., 1]
-        v = self.decay * u + current
-        x = v - self.threshold - self.adaptation * a
-        s, psi = self.spike.value(x), self.spike.derivative(x)
-        zeros = np.zeros_like(v)
-        through_reset = zeros if self.stop_reset_gradient else self.threshold * psi
-        return Step(
-            states=_states(v - self.threshold * s, self.adaptation_decay * a + s),
-            membrane=v,
-            output=s,
-            D=_square(
-                [
-                    [(1 - through_reset) * self.decay, through_reset * self.adaptation],
-                    [psi * self.decay, self.adaptation_decay - self.adaptation * psi],
-                ]
-            ),
-            d=_states(1 - through_reset, psi),
-            o=_states(psi * self.decay, -psi * self.adaptation),
-            psi=psi,
-            dh={
-                "decay": _states((1 - through_reset) * u, psi * u),
-                "adaptation_decay": _states(zeros, a),
-                "adaptation": _states(through_reset * a, -psi * a),
-                "threshold": _states(through_reset - s, -psi),
-            },
-            ds={"decay": psi * u, "adaptation_decay": zeros, "adaptation": -psi * a, "threshold": -psi},
-        )
-
-    def above_threshold(self, step):
-        return step.membrane - self.threshold - self.adaptation * step.previous[..., 1]
-
-    def halves(self, step):
-        u, a = step.previous[..., 0], step.previous[..., 1]
-        zeros = np.zeros_like(step.psi)
-        return Halves(
+    def integrate(self, previous, current):
+        u, a, zeros = previous[..., 0], previous[..., 1], np.zeros_like(current)
+        return Integrated(
+            m=_states(self.decay * u + current, a),
             A=_square([[self.decay + zeros, zeros], [zeros, zeros + 1]]),
             b=_states(zeros + 1, zeros),
-            F=_square([[zeros + 1, zeros], [zeros, self.adaptation_decay + zeros]]),
-            fired=_states(step.psi, -self.adaptation * step.psi),
             dm={"decay": _states(u, zeros)},
-            dh={"threshold": _states(-step.output, zeros), "adaptation_decay": _states(zeros, a)},
-            ds={"threshold": -step.psi, "adaptation": -a * step.psi},
+        )
+
+    def fire(self, m):
+        v, a, zeros = m[..., 0], m[..., 1], np.zeros_like(m[..., 0])
+        s, psi = self.spike.at(v - self.threshold - self.adaptation * a)
+        u, zeroed, by_spike, taken = _reset(self, v, s)
+        return Fired(
+            states=_states(u, self.adaptation_decay * a + s),
+            output=s,
+            F=_square([[zeros + 1, zeros], [zeros, self.adaptation_decay + zeros]]),
+            zeroed=_square([[zeroed, zeros], [zeros, zeros]]),
+            by_spike=_states(by_spike, zeros + 1),
+            slope=_states(psi, -self.adaptation * psi),
+            dh={"threshold": _states(taken, zeros), "adaptation_decay": _states(zeros, a)},
+            ds={"threshold": -psi, "adaptation": -a * psi},
         )
 
 
@@ -299,7 +247,8 @@ class AdLIF(Neuron):
     v = decay u + (1 - decay) (i - w),  s = H(v - threshold),  u' = v after the reset,  w' = adaptation_decay w + k
 
     with k = a v + b s, or, where q is a number, k = (1 - adaptation_decay) q (a u' + b s). Stopping the reset's gradient
-    concerns u' only. The recovery current is part of firing: m = (v, w).
+    concerns u' only. The recovery current is part of firing: m = (v, w). `F` with q is for resets
+    that do not set to zero.
     """
 
     decay: Any
@@ -315,61 +264,37 @@ class AdLIF(Neuron):
     parameters = ("decay", "adaptation_decay", "a", "b", "threshold")
     n_states = 2
 
-    def step(self, previous, current):
-        u, w = previous[..., 0], previous[..., 1]
-        x = current - w
-        v = self.decay * u + (1 - self.decay) * x
-        s, psi = self.spike.value(v - self.threshold), self.spike.derivative(v - self.threshold)
-        new, r, du_dthreshold = _reset(self.reset, self.stop_reset_gradient, v, s, psi, self.threshold)
-        zeros = np.zeros_like(v)
-        if self.q is None:
-            k, dk_dv, dk_dthreshold = self.a * v + self.b * s, self.a + self.b * psi, -self.b * psi
-            dk = {"adaptation_decay": zeros, "a": v, "b": s}
-        else:
-            g = (1 - self.adaptation_decay) * self.q
-            k, dk_dv = g * (self.a * new + self.b * s), g * (self.a * r + self.b * psi)
-            dk_dthreshold = g * (self.a * du_dthreshold - self.b * psi)
-            dk = {"adaptation_decay": -self.q * (self.a * new + self.b * s), "a": g * new, "b": g * s}
-        weight = 1 - self.decay
-        return Step(
-            states=_states(new, self.adaptation_decay * w + k),
-            membrane=v,
-            output=s,
-            D=_square([[r * self.decay, -r * weight], [dk_dv * self.decay, self.adaptation_decay - dk_dv * weight]]),
-            d=_states(r * weight, dk_dv * weight),
-            o=_states(psi * self.decay, -psi * weight),
-            psi=psi * weight,
-            dh={
-                "decay": _states(r * (u - x), dk_dv * (u - x)),
-                "adaptation_decay": _states(zeros, w + dk["adaptation_decay"]),
-                "a": _states(zeros, dk["a"]),
-                "b": _states(zeros, dk["b"]),
-                "threshold": _states(du_dthreshold, dk_dthreshold),
-            },
-            ds={"decay": psi * (u - x), "adaptation_decay": zeros, "a": zeros, "b": zeros, "threshold": -psi},
+    def integrate(self, previous, current):
+        u, w, zeros = previous[..., 0], previous[..., 1], np.zeros_like(current)
+        weight = 1 - self.decay + zeros
+        return Integrated(
+            m=_states(self.decay * u + weight * (current - w), w),
+            A=_square([[self.decay + zeros, -weight], [zeros, zeros + 1]]),
+            b=_states(weight, zeros),
+            dm={"decay": _states(u - (current - w), zeros)},
         )
 
-    def halves(self, step):
-        u, w = step.previous[..., 0], step.previous[..., 1]
-        v, s, zeros, weight = step.membrane, step.output, np.zeros_like(step.psi), 1 - self.decay
-        taken = _taken_by_reset(self.reset, s)
-        unreset = v + self.threshold * taken
-        x = (v - self.decay * u) / weight
-        if self.q is None:
-            by_v, by_w = self.a + zeros, {"adaptation_decay": w, "a": v, "b": s, "threshold": zeros}
+    def fire(self, m):
+        v, w, zeros = m[..., 0], m[..., 1], np.zeros_like(m[..., 0])
+        s, psi = self.spike.at(v - self.threshold)
+        u, zeroed, by_spike, taken = _reset(self, v, s)
+        if self.q is None:  # w' reads v itself, and no reset
+            gain, read, by_w = 1.0, v, {"adaptation_decay": w}
+            through_reset = zeros
         else:
-            g = (1 - self.adaptation_decay) * self.q
-            by_v = g * self.a + zeros
-            forgotten = w - self.q * (self.a * unreset + self.b * s)
-            by_w = {"adaptation_decay": forgotten, "a": g * unreset, "b": g * s, "threshold": g * self.a * taken}
-        return Halves(
-            A=_square([[self.decay + zeros, -weight + zeros], [zeros, zeros + 1]]),
-            b=_states(weight + zeros, zeros),
-            F=_square([[zeros + 1, zeros], [by_v, self.adaptation_decay + zeros]]),
-            fired=_states(step.psi / weight, zeros),
-            dm={"decay": _states(u - x, zeros)},
+            gain, read = (1 - self.adaptation_decay) * self.q, u
+            by_w = {"adaptation_decay": w - self.q * (self.a * u + self.b * s)}
+            through_reset = gain * self.a + zeros
+        by_w |= {"a": gain * read, "b": gain * s, "threshold": through_reset * taken}
+        return Fired(
+            states=_states(u, self.adaptation_decay * w + gain * (self.a * read + self.b * s)),
+            output=s,
+            F=_square([[zeros + 1, zeros], [gain * self.a + zeros, self.adaptation_decay + zeros]]),
+            zeroed=_square([[zeroed, zeros], [through_reset * zeroed, zeros]]),
+            by_spike=_states(by_spike, gain * self.b + through_reset * by_spike),
+            slope=_states(psi, zeros),
             dh={name: _states(taken if name == "threshold" else zeros, slope) for name, slope in by_w.items()},
-            ds={"threshold": -step.psi / weight},
+            ds={"threshold": -psi},
         )
 
 
@@ -393,61 +318,53 @@ class BRF(Neuron):
     parameters = ("omega", "b_offset", "threshold", "refractory_decay")
     n_states = 3
 
-    def step(self, previous, current):
+    def integrate(self, previous, current):
         u, v, q = previous[..., 0], previous[..., 1], previous[..., 2]
         dt, zeros = self.dt, np.zeros_like(u)
         root = np.sqrt(1 - (dt * self.omega) ** 2)
         c, dp = (root - 1) / dt - self.b_offset - q, -dt * self.omega / root
-        new_u = u + dt * (c * u - self.omega * v + current)
-        new_v = v + dt * (self.omega * u + c * v)
-        s, psi = self.spike.value(new_u - self.threshold - q), self.spike.derivative(new_u - self.threshold - q)
         kept, turned = 1 + dt * c, dt * self.omega + zeros
-        by_omega, by_offset = (dt * (dp * u - v), dt * (u + dp * v)), (-dt * u, -dt * v)
-        return Step(
-            states=_states(new_u, new_v, self.refractory_decay * q + s),
-            membrane=new_u,
-            output=s,
-            D=_square(
-                [
-                    [kept, -turned, -dt * u],
-                    [turned, kept, -dt * v],
-                    [psi * kept, -psi * turned, self.refractory_decay - psi * (dt * u + 1)],
-                ]
-            ),
-            d=_states(dt + zeros, zeros, psi * dt),
-            o=_states(psi * kept, -psi * turned, -psi * (dt * u + 1)),
-            psi=psi * dt,
-            dh={
-                "omega": _states(*by_omega, psi * by_omega[0]),
-                "b_offset": _states(*by_offset, psi * by_offset[0]),
-                "threshold": _states(zeros, zeros, -psi),
-                "refractory_decay": _states(zeros, zeros, q),
-            },
-            ds={
-                "omega": psi * by_omega[0],
-                "b_offset": psi * by_offset[0],
-                "threshold": -psi,
-                "refractory_decay": zeros,
+        return Integrated(
+            m=_states(u + dt * (c * u - self.omega * v + current), v + dt * (self.omega * u + c * v), q),
+            A=_square([[kept, -turned, -dt * u], [turned, kept, -dt * v], [zeros, zeros, zeros + 1]]),
+            b=_states(dt + zeros, zeros, zeros),
+            dm={
+                "omega": _states(dt * (dp * u - v), dt * (u + dp * v), zeros),
+                "b_offset": _states(-dt * u, -dt * v, zeros),
             },
         )
 
+    def fire(self, m):
+        u, v, q = m[..., 0], m[..., 1], m[..., 2]
+        zeros = np.zeros_like(u)
+        s, psi = self.spike.at(u - self.threshold - q)
+        F = np.eye(3) + _square([[zeros] * 3] * 3)
+        F[..., 2, 2] = self.refractory_decay
+        return Fired(
+            states=_states(u, v, self.refractory_decay * q + s),
+            output=s,
+            F=F,
+            zeroed=np.zeros_like(F),
+            by_spike=_states(zeros, zeros, zeros + 1),
+            slope=_states(psi, zeros, -psi),
+            dh={"refractory_decay": _states(zeros, zeros, q)},
+            ds={"threshold": -psi},
+        )
 
-def _reset(kind, stopped, v, s, psi, threshold):
-    """The membrane u' after the reset, du'/dv, and du'/dthreshold at fixed v."""
-    if kind == "subtract":
-        through_spike = 0 if stopped else threshold * psi
-        return v - threshold * s, 1 - through_spike + 0 * v, through_spike - s
-    if kind == "zero":
-        through_spike = 0 if stopped else v * psi
-        return v * (1 - s), 1 - s - through_spike, through_spike + 0 * v
-    if kind == "none":
-        return v, np.ones_like(v), np.zeros_like(v)
-    raise ValueError(f"reset must be 'subtract', 'zero' or 'none', got {kind!r}.")
+
+def _reset(neuron, v, s):
+    """The membrane u' after the reset; of du'/dv at given s, what a reset to zero takes; du'/ds; du'/dthreshold at given s."""
+    zeros = np.zeros_like(v)
+    u, zeroed, by_spike, taken = {
+        "subtract": (v - neuron.threshold * s, zeros, -neuron.threshold + zeros, -s),
+        "zero": (v * (1 - s), s, -v, zeros),
+        "none": (v, zeros, zeros, zeros),
+    }[neuron.reset]
+    return u, zeroed, zeros if neuron.stop_reset_gradient else by_spike, taken
 
 
-def _taken_by_reset(kind, s):
-    """du'/dthreshold at given v and given spikes."""
-    return -s if kind == "subtract" else 0 * s
+def _times(matrix, vector):
+    return (matrix @ vector[..., None])[..., 0]
 
 
 def _states(*states):

@@ -7,50 +7,40 @@ step alone owes to the parameters, and send it down within the step.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class Penalty:
-    """A loss of the outputs of a layer, per step and sample."""
+    """A loss of the outputs of a layer."""
 
     layer: int
-    function: Callable  # [B, N] -> (losses [B], derivatives [B, N])
+    function: Callable  # [B, N] -> (losses [B], derivatives [B, N]); of a mean [N] -> (loss, derivatives [N])
+    weight: float = 1.0
+    of_mean: bool = False
+    mask: Any = None  # [T, B], true where outputs count; all do without one
 
-    def at(self, history, t) -> "Penalty":
-        return self
+    def at(self, history, t) -> tuple[int, np.ndarray, np.ndarray]:
+        """The layer, the losses [B] of step t, and their derivatives [B, N].
 
-
-@dataclass(frozen=True)
-class PenaltyOfMean:
-    """A function of the mean output over T and B."""
-
-    layer: int
-    function: Callable  # [N] -> (loss, derivatives [N])
-
-    def at(self, history, t) -> Penalty:
-        """As a loss of step t: with y the mean of n values y_k, dg/dy_k is g'(y) / n, and so is that of a mean of g'(y) y_k."""
-        value, derivatives = self.function(np.mean([steps[self.layer].output for steps in history], axis=(0, 1)))
-
-        def of_step(values):
-            return np.full(len(values), value), np.broadcast_to(derivatives, values.shape)
-
-        return Penalty(self.layer, of_step)
+        With y the mean of n values y_k, dg/dy_k is g'(y) / n, and so is that of a mean of g'(y) y_k.
+        """
+        outputs = np.stack([steps[self.layer].output for steps in history])
+        mask = np.ones(outputs.shape[:2], bool) if self.mask is None else self.mask
+        factor = self.weight * mask[t] * mask.size / mask.sum()
+        if self.of_mean:
+            loss, slope = self.function(outputs[mask].mean(axis=0))
+            return self.layer, np.full(len(factor), self.weight * loss), factor[:, None] * slope
+        losses, slopes = self.function(outputs[t])
+        return self.layer, factor * losses, factor[:, None] * slopes
 
 
-def firing_rate(target) -> Callable:
-    """1/2 sum over neurons of (f - target)^2 of mean outputs f [N], in spikes per step."""
-    return lambda f: (((f - target) ** 2).sum() / 2, f - target)
-
-
-def own_losses(steps, penalties) -> tuple[float, list[np.ndarray | None]]:
+def own_losses(layers, penalties) -> tuple[float, list[np.ndarray | None]]:
     """The sum of the penalties of a step, as a mean over B, and their derivatives per layer [B, N] or None."""
-    total, own = 0.0, [None] * len(steps)
-    for penalty in penalties:
-        values = steps[penalty.layer].output
-        losses, derivatives = penalty.function(values)
+    total, own = 0.0, [None] * len(layers)
+    for layer, losses, derivatives in penalties:
         total += float(np.mean(losses))
-        before = 0.0 if own[penalty.layer] is None else own[penalty.layer]
-        own[penalty.layer] = before + derivatives / len(values)
+        own[layer] = (0.0 if own[layer] is None else own[layer]) + derivatives / len(losses)
     return total, own

@@ -1,6 +1,6 @@
 """Every rule as one call: rule(layers, inputs [T, B, features...], signal, options) -> `Result`.
 
-Further options of all: `penalties` and `carry`; of rules by layers: `route`.
+Further options of all: `penalties`; of rules by layers: `route`.
 """
 
 from oracle.exact import RTRL, bptt
@@ -18,8 +18,8 @@ def tbptt(layers, inputs, signal, window, *, penalties=()):
 def _call(make):
     """A function of the options of a class and of those of a run."""
 
-    def rule(layers, inputs, signal, *, penalties=(), carry=None, **options):
-        return run(make(**options), layers, inputs, signal, penalties=penalties, carry=carry)
+    def rule(layers, inputs, signal, *, penalties=(), **options):
+        return run(make(**options), layers, inputs, signal, penalties=penalties)
 
     return rule
 

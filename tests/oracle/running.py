@@ -21,8 +21,6 @@ class Carry(NamedTuple):
 class Result(NamedTuple):
     loss: float  # of the outputs, mean over T and B
     gradients: Gradients  # of the loss and the penalties
-    outputs: np.ndarray  # [T, B, C]
-    carry: Carry
     penalty: float = 0.0  # the sum of all penalties, mean over T and B
 
 
@@ -52,38 +50,37 @@ def signals_of_outputs(steps, signal):
     return losses, [*(np.zeros_like(step.output) for step in steps[:-1]), derivatives / len(derivatives)]
 
 
-def run(rule, layers, inputs, signal, *, penalties=(), carry=None) -> Result:
+def run(rule, layers, inputs, signal, *, penalties=()) -> Result:
     """A rule step by step at fixed parameters; the gradient is the mean over the steps'."""
     inputs = flat(inputs)
     n_steps, batch = inputs.shape[:2]
-    carry = start(rule, layers, batch) if carry is None else carry
-    history = forward(layers, inputs, carry.states, carry.past) if penalties else []
+    carry = start(rule, layers, batch)
+    history = forward(layers, inputs) if penalties else []
     total = zero_gradients(layers)
-    losses, outputs, penalty = [], [], 0.0
+    losses, penalty = [], 0.0
     for t in range(n_steps):
         here = [one.at(history, t) for one in penalties]
-        carry, output, loss, gradients = advance(rule, layers, carry, inputs[t], lambda y, t=t: signal(t, y), here)
-        outputs.append(output)
+        carry, loss, gradients = advance(rule, layers, carry, inputs[t], lambda y, t=t: signal(t, y), here)
         losses.append(loss)
-        penalty += own_losses(history[t], here)[0] / n_steps if penalties else 0.0
+        penalty += own_losses(layers, here)[0] / n_steps
         add(total, gradients, 1 / n_steps)
-    return Result(float(np.mean(losses)), total, np.stack(outputs), carry, penalty)
+    return Result(float(np.mean(losses)), total, penalty)
 
 
 def start(rule, layers, batch) -> Carry:
     return Carry(zero_states(layers, batch), rule.initial(layers, batch))
 
 
-def advance(rule, layers, carry, x, signal, penalties=()) -> tuple[Carry, np.ndarray, float, Gradients]:
-    """One step: carry, outputs, loss (mean over B) and its gradients. For online training, change `layers` between.
+def advance(rule, layers, carry, x, signal, penalties=()) -> tuple[Carry, float, Gradients]:
+    """One step: carry, loss (mean over B) and its gradients. For online training, change `layers` between.
 
-    signal: outputs [B, C] -> (losses [B], derivatives [B, C]), without t. penalties: each a `Penalty`, of the step alone.
+    signal: outputs [B, C] -> (losses [B], derivatives [B, C]), without t. penalties: what each is `at` the step.
     """
     steps = forward_step(layers, carry.states, x, carry.past)
     losses, signals = rule.signals(layers, carry.traces, steps, signal)
-    _, own = own_losses(steps, penalties)
+    _, own = own_losses(layers, penalties)
     traces, gradients = rule.step(layers, carry.traces, steps, signals, own)
-    return following(layers, carry, steps, x, traces), steps[-1].output, float(np.mean(losses)), gradients
+    return following(layers, carry, steps, x, traces), float(np.mean(losses)), gradients
 
 
 def following(layers, carry, steps, x, traces) -> Carry:

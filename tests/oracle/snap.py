@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from oracle.exact import RTRL, parameter_numbers
-from oracle.networks import carried_numbers, zero_states
+from oracle.exact import RTRL, push
+from oracle.networks import carried_numbers, forward_step, longest_delay
 
 
 class SnAp(RTRL):
@@ -18,66 +18,34 @@ class SnAp(RTRL):
     def __init__(self, n=1):
         self.n = n
 
-    def cut(self, layers, states, past):
+    def initial(self, layers, batch):
         by_number, by_parameter = step_pattern(layers)
-        reached = by_parameter
+        self.reached = by_parameter
         for _ in range(self.n - 1):
-            reached = by_parameter | (by_number @ reached)
+            self.reached = by_parameter | (by_number @ self.reached)
+        return super().initial(layers, batch)
+
+    def cut(self, layers, states, past):
         numbers, _ = carried_numbers(layers)
-        states = [dh * reached[number] for dh, number in zip(states, numbers[0], strict=True)]
+        states = [dh * self.reached[number] for dh, number in zip(states, numbers[0], strict=True)]
         past = tuple(
-            [ds * reached[number] for ds, number in zip(outputs, ages, strict=True)]
+            [ds * self.reached[number] for ds, number in zip(outputs, ages, strict=True)]
             for outputs, ages in zip(past, numbers[1:], strict=False)
         )
         return states, past
 
 
 def step_pattern(layers):
-    """What one step's new numbers [H] may depend on: the old ones, [H, H], and the parameters, [H, P]."""
-    numbers, n_carried = carried_numbers(layers)
-    parameters, n_parameters = parameter_numbers(layers)
-    result = np.zeros((n_carried, n_carried + n_parameters), bool)
-    itself = np.eye(n_carried, n_carried + n_parameters, dtype=bool)
-    now = []
-    for index, layer in enumerate(layers):
-        units = np.arange(layer.size)
-        pattern = _neuron_pattern(layer)
-        current = np.zeros((layer.size, n_carried + n_parameters), bool)
-        for prefix, edge in layer.connections(index).items():
-            entries = edge.entries()
-            if edge.delay:
-                current |= (entries >= 0).T @ itself[numbers[edge.delay][edge.sender]]
-            elif edge.sender >= 0:
-                current |= (entries >= 0).T @ now[edge.sender]
-            i, j = np.nonzero(entries >= 0)
-            current[j, n_carried + parameters[index][f"{prefix}kernel"].ravel()[entries[i, j]]] = True
-            if edge.bias is not None:
-                place = parameters[index][f"{prefix}bias"].ravel()[layer.entries(f"{prefix}bias")]
-                current[units, n_carried + place] = True
-        own = itself[numbers[0][index]]  # [N, S, H + P]
-        states = (pattern.D @ own) | (pattern.d[..., None] & current[:, None])
-        output = (pattern.o[:, None] @ own)[:, 0] | (pattern.psi[:, None] & current)
-        for name in layer.neuron_parameters:
-            place = n_carried + parameters[index][name].ravel()[layer.entries(name)]
-            states[units, :, place] |= pattern.dh[name]
-            output[units, place] |= pattern.ds[name]
-        result[numbers[0][index]] = states
-        now.append(output)
-    for age, group in enumerate(numbers[1:]):
-        for index, number in enumerate(group):
-            result[number] = now[index] if age == 0 else itself[numbers[age][index]]
-    return result[:, :n_carried], result[:, n_carried:]
+    """What one step's new numbers [H] depend on, at some random points: the old ones, [H, H], and the parameters, [H, P]."""
+    rng, many = np.random.default_rng(0), 20
+    n_carried, n_inputs = carried_numbers(layers)[1], len(layers[0].connections(0)[""].entries())
 
+    def outputs():
+        return [rng.normal(size=(many, n)) for n in (*(layer.size for layer in layers), n_inputs)]
 
-def _neuron_pattern(layer):
-    """Where the blocks of a layer's neuron are not 0 at some of many random points."""
-    rng = np.random.default_rng(0)
-    (states,) = zero_states([layer], 50)
-    step = layer.unit_neuron().step(rng.normal(size=states.shape), rng.normal(size=states.shape[:2]))
-
-    def somewhere(block):
-        return (
-            {name: somewhere(b) for name, b in block.items()} if isinstance(block, dict) else (block != 0).any(axis=0)
-        )
-
-    return step._replace(**{name: somewhere(getattr(step, name)) for name in ("D", "d", "o", "psi", "dh", "ds")})
+    states = [rng.normal(size=(many, layer.size, layer.neuron.n_states)) for layer in layers]
+    past = tuple(outputs() for _ in range(longest_delay(layers)))
+    steps = forward_step(layers, states, outputs()[-1], past)
+    after, _ = push(layers, steps, np.broadcast_to(np.eye(n_carried), (many, n_carried, n_carried)))
+    pattern = (after != 0).any(axis=0)
+    return pattern[:, -n_carried:], pattern[:, :-n_carried]

@@ -12,6 +12,10 @@ class SpikeFunction(NamedTuple):
     value: Callable[[np.ndarray], np.ndarray]
     derivative: Callable[[np.ndarray], np.ndarray]
 
+    def at(self, x):
+        """Both."""
+        return self.value(x), self.derivative(x)
+
 
 def heaviside(x):
     return (x >= 0).astype(np.float64)
@@ -23,18 +27,6 @@ def fast_sigmoid(slope=25.0) -> SpikeFunction:
 
 def arctan(alpha=2.0) -> SpikeFunction:
     return SpikeFunction(heaviside, lambda x: alpha / 2 / (1 + (np.pi * alpha * x / 2) ** 2))
-
-
-def multi_gaussian(gamma=0.5, sigma=0.3, scale=6.0, height=0.15) -> SpikeFunction:
-    def normal(x, mean, deviation):
-        return np.exp(-(((x - mean) / deviation) ** 2) / 2) / (deviation * np.sqrt(2 * np.pi))
-
-    def derivative(x):
-        centre = (1 + height) * normal(x, 0, sigma)
-        sides = height * (normal(x, sigma, scale * sigma) + normal(x, -sigma, scale * sigma))
-        return gamma * (centre - sides)
-
-    return SpikeFunction(heaviside, derivative)
 
 
 def smooth(slope) -> SpikeFunction:

@@ -66,16 +66,16 @@ def integrate(layer, trace, step, bias_trace):
 
     A parameter of firing, as the threshold, adds to f' what it does at given spikes: one that a reset takes, -s.
     """
-    halves = layer.unit_neuron().halves(step)
-    direct = {name: di[..., None] * halves.b for name, di in currents(layer, step).items()} | halves.dm
+    first, second = step.integrated, step.fired
+    direct = {name: di[..., None] * first.b for name, di in currents(layer, step).items()} | first.dm
     states, carried, outputs = {}, {}, {}
     for name, before in trace.items():
         no_memory = name.endswith("bias") and not bias_trace
-        kept = 0 * before if no_memory else (halves.A @ before[..., None])[..., 0]
+        kept = 0 * before if no_memory else (first.A @ before[..., None])[..., 0]
         states[name] = kept + direct.get(name, 0.0)
-        carried[name] = (halves.F @ states[name][..., None])[..., 0] + halves.dh.get(name, 0.0)
-        outputs[name] = halves.ds.get(name, np.zeros_like(step.psi))
-    return Integrated(states, outputs), carried, halves.fired
+        carried[name] = (second.F @ states[name][..., None])[..., 0] + second.dh.get(name, 0.0)
+        outputs[name] = second.ds.get(name, np.zeros_like(step.psi))
+    return Integrated(states, outputs), carried, second.slope
 
 
 def read_out(fired, integrated):
@@ -104,11 +104,6 @@ def zero_sums(layer):
 
 
 def decay_above(layer, above):
-    """The decay of the next layer's membrane."""
-    return scalar_decay(above)
-
-
-def scalar_decay(layer):
-    if np.ndim(layer.neuron.decay):
-        raise ValueError(f"expected one decay for the whole layer, got {layer.neuron.decay.size}, one per neuron.")
-    return layer.neuron.decay
+    """The decay of the next layer's membrane, one number."""
+    assert not np.ndim(above.neuron.decay)
+    return above.neuron.decay

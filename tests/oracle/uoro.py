@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from oracle.exact import owed, parameter_numbers, propagate
-from oracle.networks import carried_numbers, longest_delay
+from oracle.exact import owed, parameter_numbers, push
+from oracle.networks import carried_numbers
 from oracle.running import Rule
 
 
@@ -25,18 +25,8 @@ class UORO(Rule):
 
     def step(self, layers, traces, steps, signals, own):
         t, s, th = traces
-        carried, n_carried = carried_numbers(layers)
-        numbers, size = parameter_numbers(layers)
-        # The last column holds s, the others start from nothing: what comes out is M s and F.
-        columns = np.zeros((*s.shape, size + 1))
-        columns[..., -1] = s
-        states, *past = [[columns[:, number] for number in group] for group in carried]
-        influences = propagate(layers, steps, states, past, size + 1)
-        states, now = [one.states for one in influences], [one.outputs for one in influences]
-        new = np.zeros((len(s), n_carried, size + 1))
-        for group, values in zip(carried, [states, *[now, *past][: longest_delay(layers)]], strict=True):
-            for number, value in zip(group, values, strict=True):
-                new[:, number] = value
+        numbers = parameter_numbers(layers)[0]
+        new, influences = push(layers, steps, s[..., None])
         through_s = owed(influences, signals, own)
         gradient = (through_s[:, :-1] + through_s[:, -1:] * th).sum(axis=0)
 

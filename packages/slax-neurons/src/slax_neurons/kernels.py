@@ -75,7 +75,12 @@ def scan_units(
         constants_in_rows, carry_in_rows = jax.tree.map(
             lambda array: jnp.broadcast_to(array, shape).reshape(-1), (constants, carry)
         )
-        given = jax.tree.map(lambda array: jnp.broadcast_to(array, (len(array), *shape)).reshape(len(array), -1), given)
+
+        def in_rows(array: Array) -> Array:  # a step of it may have fewer axes than S
+            aligned = jnp.expand_dims(array, range(1, 2 + len(shape) - array.ndim))
+            return jnp.broadcast_to(aligned, (len(array), *shape)).reshape(len(array), -1)
+
+        given = jax.tree.map(in_rows, given)
 
         def run(constants: Any, carry: Any, given: Any) -> tuple[Any, Any]:
             return elementwise_scan(lambda c, k, x, *_: step(c, k, x), constants, carry, given, reverse=reverse)

@@ -1,12 +1,7 @@
 """Learning rules for spiking networks: ways to differentiate a model over time, and training with them."""
 
-from slax_rules.bptt import BPTT as BPTT
-from slax_rules.bptt import TBPTT as TBPTT
 from slax_rules.forward_propagation import fptt as fptt
 from slax_rules.forward_propagation import fptt_average as fptt_average
-from slax_rules.influence.rtrl import RTRL as RTRL
-from slax_rules.influence.snap import SnAp as SnAp
-from slax_rules.influence.uoro import UORO as UORO
 from slax_rules.layerwise.eligibility import eligibility_gradient as eligibility_gradient
 from slax_rules.layerwise.eligibility import zero_eligibility as zero_eligibility
 from slax_rules.layerwise.jacobians import LocalJacobians as LocalJacobians
@@ -19,21 +14,12 @@ from slax_rules.layerwise.layer import LayerWindow as LayerWindow
 from slax_rules.layerwise.layer import Route as Route
 from slax_rules.layerwise.layer import Symmetric as Symmetric
 from slax_rules.layerwise.layer import Teaching as Teaching
-from slax_rules.layerwise.ostl import OSTL as OSTL
-from slax_rules.layerwise.otpe import OTPE as OTPE
-from slax_rules.layerwise.otpe import ApproximateOTPE as ApproximateOTPE
-from slax_rules.layerwise.otpe import EProp as EProp
-from slax_rules.layerwise.ottt import DECOLLE as DECOLLE
-from slax_rules.layerwise.ottt import OTTT as OTTT
-from slax_rules.layerwise.pp_prop import PPProp as PPProp
 from slax_rules.layerwise.routes import Adaptive as Adaptive
 from slax_rules.layerwise.routes import Direct as Direct
 from slax_rules.layerwise.routes import FixedBases as FixedBases
 from slax_rules.layerwise.routes import Local as Local
 from slax_rules.layerwise.routes import Random as Random
 from slax_rules.layerwise.routes import Target as Target
-from slax_rules.layerwise.s_tllr import STLLR as STLLR
-from slax_rules.layerwise.sltt import SLTT as SLTT
 from slax_rules.loop.devices import split_batch as split_batch
 from slax_rules.loop.entry import gradients as gradients
 from slax_rules.loop.entry import train_offline as train_offline
@@ -60,10 +46,7 @@ from slax_rules.losses import valid_steps as valid_steps
 from slax_rules.penalties import Penalty as Penalty
 from slax_rules.penalties import firing_rate as firing_rate
 from slax_rules.penalties import sparsity as sparsity
-from slax_rules.registry import RULES as RULES
-from slax_rules.registry import Exactness as Exactness
-from slax_rules.registry import RuleEntry as RuleEntry
-from slax_rules.registry import cite as cite
+from slax_rules.registry import *  # noqa: F403 - RULES, and the class of each rule
 from slax_rules.rule import LearningRule as LearningRule
 from slax_rules.rule import StepSize as StepSize
 from slax_rules.rule import WindowGradient as WindowGradient

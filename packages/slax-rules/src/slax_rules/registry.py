@@ -25,6 +25,12 @@ from slax_rules.layerwise.s_tllr import STLLR
 from slax_rules.layerwise.sltt import SLTT
 from slax_rules.rule import LearningRule
 
+# What `slax_rules` takes from here: a new rule is its file, its entry in `RULES`, and its name in this list.
+__all__ = [
+    "BPTT", "DECOLLE", "OSTL", "OTPE", "OTTT", "RTRL", "RULES", "SLTT", "STLLR", "TBPTT", "UORO", "ApproximateOTPE", "EProp",
+    "Exactness", "PPProp", "RuleEntry", "SnAp", "cite",
+]  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class Exactness:
@@ -177,24 +183,92 @@ class Rules(dict[str, RuleEntry]):
 ANY_CELL = "any cell"
 LAYERS = "layers of a Linear or Conv and any element-wise neuron"
 UNIFORM = "layers of a Linear or Conv and a linear neuron whose parameters are the same in the entire layer"
+ONE_DECAY = "with one decay in the layer above"
 ABOVE = "paths through the memory of the layers above, and over late edges"
 KERNELS = "layers of a Linear or Conv and any element-wise neuron, with a kernel in each edge"
+TARGETS = "labels, or targets in the shape of the outputs"
 LAST = "a single layer; a layer with no memory above it"
 READ_OUT_KERNEL = "the kernels of a last layer without spikes"
 NO_MEMORY = "the last layer, where its neurons have no memory"
+NO_SIGNALS = "all signals from above, in whose place is the projected target"
+FEEDBACK = "hidden layers get the error of the read-out through random matrices"
+
+
+def _along(entry: RuleEntry, route: Callable[..., Route], title: str, **changes: Any) -> RuleEntry:
+    """An entry along a route that draws numbers, which is exact in the last layer alone."""
+    changes.setdefault("exact", Exactness(last_layers=1, steps=0))
+    return dataclasses.replace(entry, title=title, route=route, needs_rngs=True, **changes)
+
+
+_BPTT = RuleEntry(
+    title="BPTT",
+    rule=BPTT,
+    requires=ANY_CELL,
+    exact=Exactness(always=True),
+    omits="nothing",
+    memory="T (I + N S)",
+    time="P",
+    cites=("werbos1990bptt",),
+    updates=("offline",),
+)
+_OSTL = RuleEntry(
+    title="OSTL",
+    rule=OSTL,
+    requires=LAYERS,
+    exact=Exactness(last_layers=1, condition=LAST),
+    omits=ABOVE,
+    memory="S P",
+    time="S^2 P",
+    cites=("bohnstingl2022ostl",),
+)
+_OTTT = RuleEntry(
+    title="OTTT",
+    rule=OTTT,
+    requires=UNIFORM,
+    exact=Exactness(
+        last_layers=1, condition="if states depend on spikes by no gradient (a detached reset; not ALIF, AdLIF)"
+    ),
+    omits=f"{ABOVE}; paths through spikes",
+    memory="S I",
+    time="P",
+    cites=("xiao2022ottt",),
+)
+_SLTT = RuleEntry(
+    title="SLTT",
+    rule=SLTT,
+    requires=LAYERS,
+    exact=Exactness(condition="no memory in any neuron"),
+    omits="all paths through time",
+    memory="0",
+    time="P",
+    cites=("meng2023sltt",),
+)
+_E_PROP = RuleEntry(
+    title="e-prop",
+    rule=EProp,
+    requires=f"{LAYERS}, {ONE_DECAY}",
+    exact=Exactness(
+        last_layers=2,
+        condition="if the last one integrates and the other is not recurrent (otherwise the last layer)",
+    ),
+    omits="paths through time in the layers above, except for one leaky sum, and over late edges",
+    memory="(S + 1) P",
+    time="S^2 P",
+    cites=("bellec2020eprop",),
+)
+_S_TLLR = RuleEntry(
+    title="S-TLLR",
+    rule=STLLR,
+    requires=f"{LAYERS} that has no parameters of its own",
+    exact=Exactness(condition=READ_OUT_KERNEL),
+    omits=f"{ABOVE}; the memory of the neuron, in whose place are the rule's own traces",
+    memory="I + N",
+    time="2 P",
+    cites=("apolinario2025stllr",),
+)
 
 RULES: dict[str, RuleEntry] = Rules(
-    bptt=RuleEntry(
-        title="BPTT",
-        rule=BPTT,
-        requires=ANY_CELL,
-        exact=Exactness(always=True),
-        omits="nothing",
-        memory="T (I + N S)",
-        time="P",
-        cites=("werbos1990bptt",),
-        updates=("offline",),
-    ),
+    bptt=_BPTT,
     tbptt=RuleEntry(
         title="TBPTT(10)",
         rule=TBPTT,
@@ -241,31 +315,20 @@ RULES: dict[str, RuleEntry] = Rules(
         time="P",
         cites=("tallec2018uoro",),
     ),
-    ostl=RuleEntry(
-        title="OSTL",
-        rule=OSTL,
-        requires=LAYERS,
-        exact=Exactness(last_layers=1, condition=LAST),
-        omits=ABOVE,
-        memory="S P",
-        time="S^2 P",
-        cites=("bohnstingl2022ostl",),
-    ),
-    ostl_with_recurrence=RuleEntry(
+    ostl=_OSTL,
+    ostl_with_recurrence=dataclasses.replace(
+        _OSTL,
         title="OSTL with recurrence",
-        rule=OSTL,
         options={"recurrence": True},
         requires=f"{LAYERS}, with edges from a layer to itself alone",
-        exact=Exactness(last_layers=1, condition=LAST),
         omits="paths through the memory of the layers above",
         memory="N S times P and the layer's own recurrent weights",
         time="N times as much",
-        cites=("bohnstingl2022ostl",),
     ),
     otpe=RuleEntry(
         title="OTPE",
         rule=OTPE,
-        requires=f"{LAYERS}, with one decay in the layer above",
+        requires=f"{LAYERS}, {ONE_DECAY}",
         exact=Exactness(
             last_layers=2,
             condition="if the last one integrates or has a soft reset that passes no gradient (otherwise the last layer)",
@@ -278,83 +341,37 @@ RULES: dict[str, RuleEntry] = Rules(
     approximate_otpe=RuleEntry(
         title="approximate OTPE",
         rule=ApproximateOTPE,
-        requires=f"{UNIFORM}, with one decay in the layer above",
+        requires=f"{UNIFORM}, {ONE_DECAY}",
         exact=Exactness(condition="where OTPE is, if in addition psi does not change over time"),
         omits="what OTPE omits, paths through spikes, and how psi changes over time",
         memory="2 S I + S N",
         time="P",
         cites=("summe2023otpe",),
     ),
-    ottt=RuleEntry(
-        title="OTTT",
-        rule=OTTT,
-        requires=UNIFORM,
-        exact=Exactness(
-            last_layers=1, condition="if states depend on spikes by no gradient (a detached reset; not ALIF, AdLIF)"
-        ),
-        omits=f"{ABOVE}; paths through spikes",
-        memory="S I",
-        time="P",
-        cites=("xiao2022ottt",),
-    ),
-    sltt=RuleEntry(
-        title="SLTT",
-        rule=SLTT,
-        requires=LAYERS,
-        exact=Exactness(condition="no memory in any neuron"),
-        omits="all paths through time",
-        memory="0",
-        time="P",
-        cites=("meng2023sltt",),
-    ),
-    e_prop=RuleEntry(
-        title="e-prop",
-        rule=EProp,
-        requires=f"{LAYERS}, with one decay in the layer above",
-        exact=Exactness(
-            last_layers=2,
-            condition="if the last one integrates and the other is not recurrent (otherwise the last layer)",
-        ),
-        omits="paths through time in the layers above, except for one leaky sum, and over late edges",
-        memory="(S + 1) P",
-        time="S^2 P",
-        cites=("bellec2020eprop",),
-    ),
-    e_prop_random=RuleEntry(
-        title="e-prop, random",
-        rule=EProp,
-        route=Random,
-        needs_rngs=True,
-        requires=f"{KERNELS}, with one decay in the layer above",
-        exact=Exactness(last_layers=1, steps=0),
+    ottt=_OTTT,
+    sltt=_SLTT,
+    e_prop=_E_PROP,
+    e_prop_random=_along(
+        _E_PROP,
+        Random,
+        "e-prop, random",
+        requires=f"{KERNELS}, {ONE_DECAY}",
         omits="what e-prop omits; signals pass below through random matrices",
-        memory="(S + 1) P",
-        time="S^2 P",
-        cites=("bellec2020eprop",),
     ),
-    e_prop_adaptive=RuleEntry(
-        title="e-prop, adaptive",
-        rule=EProp,
-        route=Adaptive,
-        needs_rngs=True,
-        requires=f"{KERNELS}, with one decay in the layer above",
-        exact=Exactness(last_layers=1, steps=0),
+    e_prop_adaptive=_along(
+        _E_PROP,
+        Adaptive,
+        "e-prop, adaptive",
+        requires=f"{KERNELS}, {ONE_DECAY}",
         omits="what e-prop omits; signals pass below through learned matrices",
         memory="(S + 1) P, and P for the matrices",
-        time="S^2 P",
-        cites=("bellec2020eprop",),
     ),
-    e_prop_direct=RuleEntry(
-        title="e-prop, direct",
-        rule=EProp,
-        route=Direct,
-        needs_rngs=True,
-        requires=f"{LAYERS}, with one decay in the layer above",
-        exact=Exactness(last_layers=1, steps=0),
-        omits="what e-prop omits; hidden layers get the error of the read-out through random matrices",
-        memory="(S + 1) P",
+    e_prop_direct=_along(
+        _E_PROP,
+        Direct,
+        "e-prop, direct",
+        omits=f"what e-prop omits; {FEEDBACK}",
         time="S^2 P + N C for C outputs",
-        cites=("bellec2020eprop",),
     ),
     pp_prop=RuleEntry(
         title="pp-prop",
@@ -366,107 +383,79 @@ RULES: dict[str, RuleEntry] = Rules(
         time="P",
         cites=("wang2026braintrace",),
     ),
-    decolle=RuleEntry(
+    decolle=dataclasses.replace(
+        _OTTT,
         title="DECOLLE",
         rule=DECOLLE,
         needs_rngs=True,
-        requires=UNIFORM,
         exact=Exactness(last_layers=1, steps=0, condition="each layer's own loss, where OTTT is exact for it"),
         omits="all signals from above; paths through spikes",
-        memory="S I",
         time="P + N C for C outputs",
         cites=("kaiser2020decolle",),
     ),
-    hypr=RuleEntry(
+    hypr=dataclasses.replace(
+        _OSTL,
         title="HYPR",
-        rule=OSTL,
-        requires=LAYERS,
-        exact=Exactness(last_layers=1, condition=LAST),
         omits=f"{ABOVE}; with a reset that reads the stored spike, the authors' code also omits the path through it",
-        memory="S P",
-        time="S^2 P",
         cites=("baronig2026hypr",),
     ),
-    s_tllr=RuleEntry(
-        title="S-TLLR",
-        rule=STLLR,
-        requires=f"{LAYERS} that has no parameters of its own",
-        exact=Exactness(condition=READ_OUT_KERNEL),
-        omits=f"{ABOVE}; the memory of the neuron, in whose place are the rule's own traces",
-        memory="I + N",
-        time="2 P",
-        cites=("apolinario2025stllr",),
-    ),
-    tess=RuleEntry(
+    s_tllr=_S_TLLR,
+    tess=dataclasses.replace(
+        _S_TLLR,
         title="TESS",
-        rule=STLLR,
         route=FixedBases,
-        requires=f"{LAYERS} that has no parameters of its own",
         exact=Exactness(steps=0, condition=READ_OUT_KERNEL),
         omits="all signals from above; the memory of the neuron, in whose place are the rule's own traces",
-        memory="I + N",
         time="2 P + N C for C outputs",
         cites=("apolinario2025tess",),
     ),
-    osttp=RuleEntry(
-        title="OSTTP",
-        rule=OSTL,
-        route=Target,
-        needs_rngs=True,
-        requires=f"{LAYERS}; labels, or targets in the shape of the outputs",
-        exact=Exactness(last_layers=1, steps=0),
-        omits="all signals from above, in whose place is the projected target",
-        memory="S P",
+    osttp=_along(
+        _OSTL,
+        Target,
+        "OSTTP",
+        requires=f"{LAYERS}; {TARGETS}",
+        omits=NO_SIGNALS,
         time="S^2 P + N C for C outputs",
         cites=("ortner2023osttp",),
     ),
-    etlp=RuleEntry(
-        title="ETLP",
-        rule=OTTT,
+    etlp=_along(
+        _OTTT,
+        Target,
+        "ETLP",
         options={"bias_trace": False},
-        route=Target,
-        needs_rngs=True,
-        requires=f"{UNIFORM}; labels, or targets in the shape of the outputs; a mask of the events, `random_steps`",
+        requires=f"{UNIFORM}; {TARGETS}; a mask of the events, `random_steps`",
         exact=Exactness(steps=0, condition="the kernels of the last layer, where OTTT is exact for it"),
-        omits="all signals from above, in whose place is the projected target; paths through spikes",
-        memory="S I",
+        omits=f"{NO_SIGNALS}; paths through spikes",
         time="P + N C for C outputs",
         cites=("quintana2024etlp",),
     ),
-    dfa=RuleEntry(
-        title="DFA",
-        rule=SLTT,
-        route=Direct,
-        needs_rngs=True,
-        requires=LAYERS,
+    dfa=_along(
+        _SLTT,
+        Direct,
+        "DFA",
         exact=Exactness(steps=0, condition=NO_MEMORY),
-        omits="all paths through time; hidden layers get the error of the read-out through random matrices",
-        memory="0",
+        omits=f"all paths through time; {FEEDBACK}",
         time="P + N C for C outputs",
         cites=("nokland2016dfa",),
     ),
-    drtp=RuleEntry(
-        title="DRTP",
-        rule=SLTT,
-        route=Target,
-        needs_rngs=True,
-        requires=f"{LAYERS}; labels, or targets in the shape of the outputs",
+    drtp=_along(
+        _SLTT,
+        Target,
+        "DRTP",
+        requires=f"{LAYERS}; {TARGETS}",
         exact=Exactness(steps=0, condition=NO_MEMORY),
-        omits="all paths through time; all signals from above, in whose place is the projected target",
-        memory="0",
+        omits=f"all paths through time; {NO_SIGNALS}",
         time="P + N C for C outputs",
         cites=("frenkel2021drtp",),
     ),
-    fptt=RuleEntry(
+    fptt=dataclasses.replace(
+        _BPTT,
         title="FPTT",
-        rule=BPTT,
         optimizer=fptt,
         updates=("online",),
-        requires=ANY_CELL,
         exact=Exactness(),
         omits="all paths from one window to the next; a regularizer pulls the parameters of all steps together",
         memory="2 P, once for all samples",
-        time="P",
         cites=("kag2021fptt", "yin2023fptt"),
     ),
 )
