@@ -64,9 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
 def parser() -> argparse.ArgumentParser:
     made = parser_of("experiments.plot", __doc__, "experiment", "--scale", "--set", "--outdated", "--data")
     made.add_argument("figures", nargs="*", metavar="FIGURE", help="default: all figures of the experiment")
-    made.add_argument(
-        "--jobs", action="extend", nargs="+", default=[], metavar="JOB", help="default: those of the scale"
-    )
+    made.add_argument("--jobs", action="extend", nargs="+", default=[], metavar="JOB", help="default: all of the scale")
     made.add_argument("--results", type=Path, default=Path("results"), help="default: results")
     made.add_argument("--output", type=Path, help="folder of the figures; default: figures")
     return made

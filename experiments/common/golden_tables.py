@@ -71,15 +71,15 @@ def differences(
 
 def alike(cell: str, expected: str, tolerance: float) -> bool:
     """True if cells are equal word by word, where a number may differ by the tolerance."""
-    made, kept = cell.split(), expected.split()
-    return len(made) == len(kept) and all(_alike(*words, tolerance) for words in zip(made, kept, strict=True))
-
-
-def _alike(word: str, expected: str, tolerance: float) -> bool:
     try:
-        return word == expected or abs(float(word) - float(expected)) <= tolerance
-    except ValueError:
+        pairs = [
+            (float(made), float(kept))
+            for made, kept in zip(cell.split(), expected.split(), strict=True)
+            if made != kept
+        ]
+    except ValueError:  # another number of words, or words that are no numbers
         return False
+    return all(abs(made - kept) <= tolerance for made, kept in pairs)
 
 
 if __name__ == "__main__":

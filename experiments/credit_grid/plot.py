@@ -214,7 +214,7 @@ def draw(data: Data) -> Figure:
         title = f"{panel.title}\nBPTT: {texts[REFERENCE]} %, hidden layers fixed: {texts[FIXED]} %"
         lowest = 10 * np.floor(min(values.values()) / 10)
         maps.append(Map(panel.config, title, values, texts, (lowest, max(*values.values(), lowest + 1))))
-    counts = tables.numbers_of_seeds(panel.results[REFERENCE] for panel in data.panels)
+    counts = tables.numbers_of_seeds(panel.results[REFERENCE]["seeds"] for panel in data.panels)
     return figures.with_note(
         draw_maps(maps, 1),
         f"test accuracy (%), mean of {counts} seeds with half the width of its 95 % interval;\n"

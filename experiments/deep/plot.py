@@ -48,7 +48,7 @@ def draw(tasks: tables.Results) -> Figure:
         net = f"{network_of(config)}, T = {config['n_steps']}"
         ax.set_title(f"{tables.spoken(task)}\n{net}", fontsize="small")
         ax.set_xlabel("test accuracy (%)")
-    seeds = tables.numbers_of_seeds(result for _, _, result in tables.each(tasks))
+    seeds = tables.numbers_of_seeds(result["seeds"] for _, _, result in tables.each(tasks))
     return figures.with_note(
         figure,
         f"mean of {seeds} seeds, each a dot, with its 95 % interval; BPTT: one update per sequence, all others: updates within "
