@@ -31,7 +31,7 @@ from experiments.common.policy import is_kept
 from experiments.common.products import figure_product, result_product
 from experiments.common.records import begin, require_used, run_of, write_record
 from experiments.common.tables import write_table
-from experiments.run import jobs_with
+from experiments.run import jobs_with, lacks_spikes
 from slax_viz import style
 
 
@@ -45,8 +45,9 @@ def main(arguments: list[str] | None = None) -> None:
     known = jobs_with(experiment, options.scale, options.set, options.jobs)
     folder = options.results / options.scale / experiment
     chosen = [known[name] for name in options.jobs]
-    if not options.jobs:
-        chosen = [job for job in known.values() if not lacks_spikes(job, folder, options.data)]
+    if not chosen:
+        made = {name for name, job in known.items() if (folder / job.outputs[0]).exists()}
+        chosen = [job for job in known.values() if job.name in made or not lacks_spikes(experiment, job, options.data)]
     started, output = time.perf_counter(), options.output or Path("figures")
     products = [
         figure_product(experiment, stem, options.scale, chosen, results=options.results, figures=output)
@@ -68,15 +69,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--results", type=Path, default=Path("results"), help="default: results")
     made.add_argument("--output", type=Path, help="folder of the figures; default: figures")
     return made
-
-
-def lacks_spikes(job: Job, folder: Path, data: Path) -> bool:
-    """True if a job has no result since its spikes are missing, which is printed."""
-    made = folder / job.outputs[0]
-    lacks = job.spikes is not None and not made.exists() and not (data / f"{job.spikes}{ARRAYS}").exists()
-    if lacks:
-        print(f"{job.name} is left out: its spikes, {job.spikes}, are missing")
-    return lacks
 
 
 def read(folder: Path, jobs: list[Job], experiment: str, data: Path, keep: bool) -> list[dict[str, Any]]:

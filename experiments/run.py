@@ -65,13 +65,9 @@ def main(arguments: list[str] | None = None) -> None:
     for name in options.jobs:
         run(jobs[name], where, jobs, keep)
     for job in jobs.values() if not options.jobs else ():
-        if state_of(where.product(job)).is_used(keep):
-            continue
-        if job.spikes and not (spikes := options.data / f"{job.spikes}.npz").exists():
-            print(f"{options.experiment}: {job.name} is left out, since {spikes} is missing: `snakemake data` makes it")
-            continue
-        print(f"{options.experiment}: {job.name}", flush=True)
-        run(job, where, jobs, keep)
+        if not state_of(where.product(job)).is_used(keep) and not lacks_spikes(options.experiment, job, options.data):
+            print(f"{options.experiment}: {job.name}", flush=True)
+            run(job, where, jobs, keep)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -80,6 +76,16 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--list", action="store_true", help="print the names of the jobs, and run none")
     made.add_argument("--results", type=Path, help="folder of the results; default: results")
     return made
+
+
+def lacks_spikes(experiment: str, job: Job, data: Path) -> bool:
+    """True if the spikes of a job are missing, which is printed."""
+    lacks = job.spikes is not None and not (data / f"{job.spikes}{ARRAYS}").exists()
+    if lacks:
+        print(
+            f"{experiment}: {job.name} is left out, since {data}/{job.spikes}{ARRAYS} is missing: `snakemake data` makes it"
+        )
+    return lacks
 
 
 def jobs_with(experiment: str, scale: str, changes: list[str], names: list[str]) -> dict[str, Job]:

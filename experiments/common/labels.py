@@ -25,11 +25,12 @@ def hidden_labels(figure: Figure) -> list[str]:
 
 
 def drawn_texts(figure: Figure) -> list[Text]:
-    """The texts of a figure that are seen: those that are drawn when it is."""
+    """The texts that are seen in a figure: those that it draws, without oblique ones, whose boxes are larger than they are."""
     drawn: list[Text] = []
     with patch.object(Text, "draw", lambda text, renderer: drawn.append(text)):
         figure.canvas.draw()
-    return [text for text in dict.fromkeys(drawn) if text.get_visible() and text.get_text().strip()]
+    seen = [text for text in dict.fromkeys(drawn) if text.get_visible() and text.get_text().strip()]
+    return [text for text in seen if text.get_rotation() % 90 == 0]
 
 
 def overlap(one: Bbox, other: Bbox) -> float:

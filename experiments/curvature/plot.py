@@ -116,8 +116,7 @@ def draw(data: Data) -> Figure:
     """Draw a row for each rule, with the ends of the spectrum, the trace, the loss and the norm of its gradient."""
     figures.check_given("curvature", "solutions", data.solutions)
     of_seeds = {result["config"]["rule"]: result["seeds"] for result in data.solutions}
-    named = {rule: (rule, RULES[rule].title) for rule in of_seeds}
-    figure, axes = figures.panels(1, 4, (3.75, 0.55 * len(named)), (0, 1.9), sharey=True)
+    figure, axes = figures.panels(1, 4, (3.75, 0.55 * len(of_seeds)), (0, 1.9), sharey=True)
     spectrum, trace, loss, gradient = axes[0]
     for ax, label, bounds, number in (
         (spectrum, "smallest and largest eigenvalue", tables.ANY, lambda seed: seed["largest"]["values"][0]),
@@ -126,8 +125,8 @@ def draw(data: Data) -> Figure:
         (loss, "cross entropy (nats)", tables.POSITIVE, lambda seed: seed["loss"]),
         (gradient, "length of its gradient", tables.POSITIVE, lambda seed: seed["gradient"]),
     ):
-        numbers = {rule: [number(seed) for seed in seeds] for rule, seeds in of_seeds.items()}
-        figures.plot_seed_intervals(ax, named, numbers, bounds)
+        lines = [(rule, RULES[rule].title, [number(seed) for seed in seeds]) for rule, seeds in of_seeds.items()]
+        figures.plot_seed_intervals(ax, lines, bounds)
         ax.set_xlabel(label)
     for ax in (spectrum, trace):
         ax.axvline(0, color="0.5", linewidth=0.8, zorder=0)

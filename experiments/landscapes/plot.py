@@ -203,8 +203,8 @@ def draw_around(axes: np.ndarray, task: Task) -> None:
     last, *empty = axes[len(task.rules) :]
     for ax in empty:
         ax.remove()
-    rises = {rule: [seed["rise"][rule] for seed in task.seeds] for rule in task.rules}
-    figures.plot_seed_intervals(last, {rule: (rule, title) for rule, title in task.rules.items()}, rises, tables.ANY)
+    rises = [(rule, title, [seed["rise"][rule] for seed in task.seeds]) for rule, title in task.rules.items()]
+    figures.plot_seed_intervals(last, rises, tables.ANY)
     last.set_xlabel("mean rise of the loss on such a plane (nats)")
 
 
@@ -219,10 +219,9 @@ def draw_lines(tasks: list[Task]) -> Figure:
         lines, _ = ax.get_legend_handles_labels()
         ax.legend(lines, losses, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
         ax.set_title(task.title, pad=30)
-    of_both = [(task, rule, title) for task in tasks for rule, title in others(task).items()]
-    named = {(task.name, rule): (rule, title) for task, rule, title in of_both}
-    barriers = {(task.name, rule): [seed["barrier"][rule] for seed in task.seeds] for task, rule, _ in of_both}
-    figures.plot_seed_intervals(right, named, barriers, tables.POSITIVE)
+    of_all = [(task, rule, title) for task in tasks for rule, title in others(task).items()]
+    barriers = [(rule, title, [seed["barrier"][rule] for seed in task.seeds]) for task, rule, title in of_all]
+    figures.plot_seed_intervals(right, barriers, tables.POSITIVE)
     right.set_xlabel("barrier on the way from BPTT (nats)")
     seeds = f"Lines: mean of {len(tasks[0].seeds)} seeds; dotted: straight between the ends"
     return figures.with_note(figure, f"{seeds}. Barriers: each seed, and the 95 % interval of their mean")
