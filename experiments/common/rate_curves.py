@@ -4,6 +4,7 @@ The trials of a second setting are points at the rate at which they were made, w
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,11 +88,12 @@ def plot(stem: str, start: Sequence[str], curves_of: Callable[[Any], Iterable[Cu
                 names = filter(None, curve[:3])
                 yield [*names, *settings, int(chosen), curve.basin, *tables.of_seeds(accuracies, tables.SHARE)]
 
-    return figures.Plot([*start, *COLUMNS], rows, lambda data: draw(stem, [*curves_of(data)]))
+    return figures.Plot([*start, *COLUMNS], rows, partial(draw_rates, stem, curves_of))
 
 
-def draw(stem: str, curves: Sequence[Curve]) -> Figure:
+def draw_rates(stem: str, curves_of: Callable[[Any], Iterable[Curve]], data: Any) -> Figure:
     """Draw a panel for each row and column, with a line for each rule and a ring around the chosen rate."""
+    curves = list(curves_of(data))
     figures.check_given(stem, "trials", curves)
     rows, columns = (list(dict.fromkeys(curve[index] for curve in curves)) for index in (0, 1))
     figure, axes = figures.panels(len(rows), len(columns), (2.6, 2.1), (2.6, 0.9), sharex=True, sharey="row")

@@ -149,19 +149,16 @@ def differences(panel: Panel) -> dict[tuple[str, str], np.ndarray]:
     Both networks of a difference start from the same weights and see the same batches.
     """
     found = {}
-    known = cells(panel.config)
-    for base in (base for base in BASES if f"{base}/symmetric" in known):
-        whole = panel.accuracies(f"{base}/symmetric")
-        routes = [route for route in panel.config["spatial"] if f"{base}/{route}" in known and route != "symmetric"]
-        lost = {route: whole - panel.accuracies(f"{base}/{route}") for route in routes}
-        found |= {(base, route): numbers for route, numbers in lost.items()}
-        found[base, FIXED] = whole - panel.accuracies(FIXED)
-        if "sltt/symmetric" in known and lost.keys() >= set(WITHOUT_TRANSPORT):
-            temporal = whole - panel.accuracies("sltt/symmetric")
-            spatial = np.mean([lost[route] for route in WITHOUT_TRANSPORT], axis=0)
-            found |= {(base, "spatial"): spatial, (base, "temporal"): temporal}
-            found |= {(base, f"{route}_minus_temporal"): lost[route] - temporal for route in WITHOUT_TRANSPORT}
-            found[base, "spatial_minus_temporal"] = spatial - temporal
+    reached = {cell: panel.accuracies(cell) for cell in (FIXED, *cells(panel.config))}
+    for base in (base for base in BASES if f"{base}/symmetric" in reached):
+        lost = {cell: reached[f"{base}/symmetric"] - numbers for cell, numbers in reached.items()}
+        routes = [route for route in panel.config["spatial"] if f"{base}/{route}" in lost and route != "symmetric"]
+        of = {route: lost[f"{base}/{route}"] for route in routes} | {FIXED: lost[FIXED]}
+        if "sltt/symmetric" in lost and set(WITHOUT_TRANSPORT) <= of.keys():
+            of["spatial"] = np.mean([of[route] for route in WITHOUT_TRANSPORT], axis=0)
+            of["temporal"] = lost["sltt/symmetric"]
+            of |= {f"{name}_minus_temporal": of[name] - of["temporal"] for name in (*WITHOUT_TRANSPORT, "spatial")}
+        found |= {(base, comparison): numbers for comparison, numbers in of.items()}
     return found
 
 

@@ -152,16 +152,16 @@ def _is_silent(result: dict[str, Any], mode: str) -> bool:
 
 
 def _name(config: dict[str, Any]) -> str:
-    net = f"{tables.network(config)}, T = {config['n_steps']}"
-    return f"{config['dataset'].capitalize()}, {config['code']} code\n{net}"
+    what = f"{config['dataset'].capitalize()}, {config['code']} code"
+    return f"{what}\n{tables.network(config)}, T = {config['n_steps']}"
+
+
+def curves_of(data: Data) -> Iterator[rate_curves.Curve]:
+    return rate_curves.of_rules(data.tasks, lambda result: result["trials"])
 
 
 FIGURES = {
     "rules_table": figures.Plot(COLUMNS, table_rows, draw),
     "rules_table_cost": figures.Plot(["task", "rule", *tables.OF_COST], cost_rows, draw_cost),
-    "rules_table_rates": rate_curves.plot(
-        "rules_table_rates",
-        ["task", "mode", "rule"],
-        lambda data: rate_curves.of_rules(data.tasks, lambda result: result["trials"]),
-    ),
+    "rules_table_rates": rate_curves.plot("rules_table_rates", ["task", "mode", "rule"], curves_of),
 }

@@ -3,6 +3,7 @@
 Times are compared round by round. The tables also list contenders without a time, with the reason.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,12 +83,8 @@ def ratios_of(record: dict[str, Any], other: dict[str, Any] | None) -> list[floa
 
 
 def rows(data: Data) -> Iterator[list[Any]]:
-    yield from measured_rows(data.bptt)
-    yield from published_rows(data.published)
-
-
-def measured_rows(results: Results) -> Iterator[list[Any]]:
-    for result, record in records_of(results):
+    """A row for each time that was measured, and for each published one."""
+    for result, record in records_of(data.bptt):
         times = times_of(record)
         quartiles = [float(np.quantile(times, share)) for share in (0.5, 0.25, 0.75)] if times else [None] * 3
         neuron, device = record["neuron"] or {"equation": "", "differs": ""}, record.get("device") or ""
@@ -98,10 +95,7 @@ def measured_rows(results: Results) -> Iterator[list[Any]]:
             *(record.get(name) for name in ("first_call", "memory_growth", "temporaries", "peak_device_bytes")),
             *(neuron["equation"], neuron["differs"], reason_of(record)),
         ]
-
-
-def published_rows(published: list[dict[str, str]]) -> Iterator[list[Any]]:
-    for row in published:
+    for row in data.published:
         seconds = float(row["seconds_forward_backward"]) if row["seconds_forward_backward"] else None
         reason = "" if seconds else "failed or out of memory, as published"
         nothing = [None] * (COLUMNS.index("equation") - COLUMNS.index("low_quartile"))
@@ -110,22 +104,18 @@ def published_rows(published: list[dict[str, str]]) -> Iterator[list[Any]]:
 
 
 def ratio_rows(data: Data) -> Iterator[list[Any]]:
-    for result in data.bptt:
-        ours, ranks = by_name(result).get(OURS), ranks_of(result)
-        for record in result["records"]:
-            ratios = ratios_of(record, ours)
-            cells = [*tables.ratio_summary(ratios), len(ratios), ranks[record["name"]]]
-            yield [*names_of(record), *size_of(result["config"]), *cells, reason_of(record)]
+    for result, record in records_of(data.bptt):
+        ratios = ratios_of(record, by_name(result).get(OURS))
+        cells = [*tables.ratio_summary(ratios), len(ratios), ranks_of(result)[record["name"]]]
+        yield [*names_of(record), *size_of(result["config"]), *cells, reason_of(record)]
 
 
 def rule_rows(data: Data) -> Iterator[list[Any]]:
-    for result in data.rules:
-        bptt = by_name(result).get(BPTT)
-        for record in result["records"]:
-            (library, variant), times, ratios = names_of(record), times_of(record), ratios_of(record, bptt)
-            start = [library, rule_of(record["name"]), variant, *size_of(result["config"])]
-            median = float(np.median(times)) if times else None
-            yield [*start, median, *tables.ratio_summary(ratios), len(ratios), reason_of(record)]
+    for result, record in records_of(data.rules):
+        (library, variant), ratios = names_of(record), ratios_of(record, by_name(result).get(BPTT))
+        start = [library, rule_of(record["name"]), variant, *size_of(result["config"])]
+        median = float(np.median(times)) if (times := times_of(record)) else None
+        yield [*start, median, *tables.ratio_summary(ratios), len(ratios), reason_of(record)]
 
 
 def by_name(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -159,10 +149,10 @@ def draw(data: Data) -> Figure:
     devices = list(dict.fromkeys(row["device"] for row in published))
     figure, axes = figures.panels(1, len(devices) + 1, (3.1, 6.4), (0.6, 0), sharey=True)
     (measured, *others), config = axes[0], line[0]["config"]
-    drawn = [draw_measured(measured, line)]
+    drawn = [*draw_measured(measured, line)]
     measured.set_title(f"measured: {_device(line)}\nB = {config['batch']}, {config['dtype']}")
     for ax, device in zip(others, devices, strict=True):
-        drawn.append(draw_published(ax, [row for row in published if row["device"] == device]))
+        drawn += draw_published(ax, [row for row in published if row["device"] == device])
         ax.set_title(f"published: {device}\nbatch not stated")
     sizes = [result["config"]["size"] for result in line], sorted({int(row["n_neurons"]) for row in published})
     for ax in axes[0]:
@@ -174,8 +164,8 @@ def draw(data: Data) -> Figure:
         ax.xaxis.set_minor_locator(NullLocator())
         ax.grid(axis="y", color="0.9")
     measured.set_ylabel(f"forward and backward pass, T = {config['steps']} (s)")
-    present = [library for name, library in LIBRARIES.items() if any(name in names for names in drawn)]
-    figures.legend_of(figure, [{"label": library.title, **library.mark} for library in present], 5)
+    looks = [{"label": library.title, **library.mark} for name, library in LIBRARIES.items() if name in drawn]
+    figures.legend_of(figure, looks, 5)
     text = "measured: median, bars from the first to the third quartile; other libraries in their fastest form at each size; "
     text += "an x at the top: failed, as published"
     missing = not_timed(line)
@@ -318,7 +308,12 @@ def _why(reason: str) -> str:
 def if_given(benchmark: str, draw: Callable[[Data], Figure]) -> Callable[[Data], Figure]:
     """The drawing of results of a benchmark, or of a text where none was given."""
     nothing = f"No result of the benchmark {benchmark} was given."
-    return lambda data: draw(data) if getattr(data, benchmark) else figures.placeholder(nothing)
+
+    @functools.wraps(draw)
+    def drawn(data: Data) -> Figure:
+        return draw(data) if getattr(data, benchmark) else figures.placeholder(nothing)
+
+    return drawn
 
 
 FIGURES = {
