@@ -165,7 +165,7 @@ def draw_over_training(quantity: str, label: str, results: Results) -> Figure:
     figure, grid, at = grid_of(results, extra_height=1.0)
     for result, (row, column) in zip(results, at, strict=True):
         for index, layer in enumerate(layers_of(result)):
-            ax = figure.add_subplot(grid[row, column + index], sharey=next(iter(figure.axes), None))
+            ax = figure.add_subplot(grid[row, column + index], sharey=figure.axes[0] if figure.axes else None)
             draw_layer(ax, result, layer, quantity)
             ax.set_title(name_of(result, layer), fontsize="small")
             if index > 0:
@@ -244,7 +244,7 @@ def draw_terms(results: Results) -> Figure:
     figure, grid, at = grid_of(results, extra_height=1.2)
     for result, (row, column) in zip(results, at, strict=True):
         where = grid[row, column : column + len(layers_of(result))]
-        ax = figure.add_subplot(where, sharey=next(iter(figure.axes), None))
+        ax = figure.add_subplot(where, sharey=figure.axes[0] if figure.axes else None)
         draw_shares(ax, result)
         ax.set_title(heading_of(result), loc="left", fontsize="small")
         if column == 0:

@@ -164,8 +164,7 @@ def draw(data: Data) -> Figure:
         ax.xaxis.set_minor_locator(NullLocator())
         ax.grid(axis="y", color="0.9")
     measured.set_ylabel(f"forward and backward pass, T = {config['steps']} (s)")
-    looks = [{"label": library.title, **library.mark} for name, library in LIBRARIES.items() if name in drawn]
-    figures.legend_of(figure, looks, 5)
+    figures.legend_of(figure, [look for library, look in LIBRARIES.items() if library in drawn], 5)
     text = "measured: median, bars from the first to the third quartile; other libraries in their fastest form at each size; "
     text += "an x at the top: failed, as published"
     missing = not_timed(line)
@@ -203,7 +202,7 @@ def draw_measured(ax: Axes, line: Results) -> list[str]:
         low, middle, high = np.transpose([np.quantile(times, (0.25, 0.5, 0.75)) for _, times in found])
         ends = (middle - low, high - middle)
         dashes = "--" if library in drawn else "-"  # another form of ours
-        ax.errorbar(sizes, middle, ends, linewidth=1.2, linestyle=dashes, elinewidth=0.9, **LIBRARIES[library].mark)
+        ax.errorbar(sizes, middle, ends, linewidth=1.2, linestyle=dashes, elinewidth=0.9, **LIBRARIES[library])
         drawn.append(library)
     return drawn
 
@@ -212,7 +211,7 @@ def draw_published(ax: Axes, published: list[dict[str, str]]) -> list[str]:
     drawn, failed = [], 0
     for name in dict.fromkeys(row["framework"] for row in published):
         library = published_library(name, published[0]["device"])
-        mark, of_name = LIBRARIES[library].mark, [row for row in published if row["framework"] == name]
+        mark, of_name = LIBRARIES[library], [row for row in published if row["framework"] == name]
         numbers = {int(row["n_neurons"]): row["seconds_forward_backward"] for row in of_name}
         timed = {size: float(seconds) for size, seconds in numbers.items() if seconds}
         ax.plot(list(timed), list(timed.values()), linewidth=1.2, **mark)
