@@ -58,7 +58,8 @@ def prepare(results: list[dict[str, Any]]) -> list[Task]:
     surfaces = {result["config"]["task"]: result for result in results if "reference" in result}
     trained = tables.by_task_and_rule(result for result in results if "reference" not in result)
     if surfaces.keys() != trained.keys():
-        raise SystemExit(f"Got trainings of {', '.join(trained)} and surfaces of {', '.join(surfaces)}, not the same.")
+        told = f"Got trainings of {', '.join(trained)} and surfaces of {', '.join(surfaces)}"
+        raise SystemExit(f"{told}, expected the same.")
     return [
         Task(name, made["config"], trained[name], made["reference"], made["seeds"], made["arrays"])
         for name, made in sorted(surfaces.items())
