@@ -88,12 +88,9 @@ def draw_task(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
     ax.set(xlim=(start, 100 + (100 - start) / 50), xlabel=f"test accuracy (%)\nchance: {chance:.0f} %")
 
 
-def trials_of(result: dict[str, Any]) -> dict[str, Any]:
-    return {mode: update["trials"] for mode, update in updates_of(result).items()}
-
-
 def curves_of(data: Data) -> Iterator[rate_curves.Curve]:
-    return rate_curves.of_rules(data[0], trials_of)
+    """The trials of each task, way of updating and rule."""
+    return rate_curves.of_rules(data[0], lambda result: {mode: of["trials"] for mode, of in updates_of(result).items()})
 
 
 FIGURES = {
