@@ -23,9 +23,7 @@ from experiments.common.result_files import atomic_write
 from experiments.common.yaml_files import read_yaml
 
 TABLE = Path("workflow/resources.yaml")
-HEAD = (
-    "# What the most costly job of each experiment and scale needed: `python -m experiments.resources` writes this.\n"
-)
+HEAD = "# What the costliest job of each experiment and scale needed: `python -m experiments.resources` writes this.\n"
 # Its jobs run a process for each library at the same time; a record has the memory of the largest of them alone.
 SIDE_BY_SIDE = ("throughput",)
 FACTS = {"wall_seconds": "seconds", "peak_megabytes": "megabytes"}
@@ -44,8 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     known = read_yaml(options.table) if options.table.exists() else {}
     with atomic_write(options.table) as aside:
         aside.write_text(HEAD + yaml.safe_dump(merged(known, found), default_flow_style=None), encoding="utf-8")
-    for experiment, scales in found.items():
-        print(f"{experiment}: {', '.join(f'{scale} {facts}' for scale, facts in scales.items())}")
+    print(yaml.safe_dump(found, default_flow_style=None), end="")
 
 
 def records(results: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -24,7 +24,7 @@ import yaml
 
 from experiments.common.checks import check_known
 from experiments.common.command_line import parser_of
-from experiments.common.job import ARRAYS, Job, experiment_names, jobs_of, settings_of
+from experiments.common.job import ARRAYS, Job, jobs_of, settings_of
 from experiments.common.policy import is_kept
 from experiments.common.products import result_product, spikes_product
 from experiments.common.program_cache import keep_programs
@@ -54,47 +54,48 @@ class Places:
 def main(arguments: list[str] | None = None) -> None:
     keep_programs()
     options = parser().parse_intermixed_args(arguments)
-    settings = settings_of(options.experiment, options.scale)
-    jobs = jobs_of(options.experiment, options.scale, settings)
+    if options.set and options.results is None:
+        raise SystemExit("Give --results FOLDER with --set: results of other settings are kept apart.")
+    jobs = jobs_with(options.experiment, options.scale, options.set, options.jobs)
     if options.list:
         print(*jobs, sep="\n")
         return
-    if options.set:
-        if options.results is None:
-            raise SystemExit("Give --results FOLDER with --set: results of other settings are kept apart.")
-        jobs = with_changes(options.experiment, options.scale, settings, options.set, options.jobs)
-    for name in options.jobs:
-        check_known("job", name, jobs, f" of {options.experiment} at the scale {options.scale}")
     where = Places(options.experiment, options.scale, options.results or Path("results"), options.data)
     keep = is_kept(options.scale, options.outdated)
     for name in options.jobs:
         run(jobs[name], where, jobs, keep)
     for job in jobs.values() if not options.jobs else ():
-        if not is_pending(job, where, keep):
-            continue
-        if job.spikes and not (spikes := options.data / f"{job.spikes}.npz").exists():
-            print(f"{options.experiment}: {job.name} is left out, since {spikes} is missing: `snakemake data` makes it")
-            continue
-        print(f"{options.experiment}: {job.name}", flush=True)
-        run(job, where, jobs, keep)
+        if not state_of(where.product(job)).is_used(keep) and not lacks_spikes(options.experiment, job, options.data):
+            print(f"{options.experiment}: {job.name}", flush=True)
+            run(job, where, jobs, keep)
 
 
 def parser() -> argparse.ArgumentParser:
-    made = parser_of("experiments.run", __doc__, "--scale", "--set", "--outdated", "--data")
-    made.add_argument("experiment", choices=experiment_names())
+    made = parser_of("experiments.run", __doc__, "experiment", "--scale", "--set", "--outdated", "--data")
     made.add_argument("jobs", nargs="*", metavar="JOB", help="default: all without a current result")
     made.add_argument("--list", action="store_true", help="print the names of the jobs, and run none")
     made.add_argument("--results", type=Path, help="folder of the results; default: results")
     return made
 
 
-def with_changes(
-    experiment: str, scale: str, settings: dict[str, Any], changes: list[str], names: list[str]
-) -> dict[str, Job]:
-    """The jobs with some settings replaced, each given as KEY=VALUE, or TASK's as tasks.TASK.KEY=VALUE, with a value in YAML.
+def lacks_spikes(experiment: str, job: Job, data: Path) -> bool:
+    """True if the spikes of a job are missing, which is printed."""
+    lacks = job.spikes is not None and not (data / f"{job.spikes}{ARRAYS}").exists()
+    if lacks:
+        print(
+            f"{experiment}: {job.name} is left out, since {data}/{job.spikes}{ARRAYS} is missing: `snakemake data` makes it"
+        )
+    return lacks
 
-    It stops if a change has no effect on the jobs of these names, or on any job if there are no names.
+
+def jobs_with(experiment: str, scale: str, changes: list[str], names: list[str]) -> dict[str, Job]:
+    """The jobs of a scale with some settings replaced, each given as KEY=VALUE, or TASK's as tasks.TASK.KEY=VALUE, with a value
+    in YAML.
+
+    It stops if a change has no effect on the jobs of these names, or on any job if there are no names, and at a name without a
+    job.
     """
+    settings = settings_of(experiment, scale)
     for change in changes:
         before, settings = jobs_of(experiment, scale, settings), with_change(settings, change)
         after = jobs_of(experiment, scale, settings)
@@ -104,7 +105,10 @@ def with_changes(
                 f"--set {change} changes nothing in {', '.join(same)}: the value is the same, or a task has a value of its own "
                 "(--set tasks.TASK.KEY=VALUE)."
             )
-    return jobs_of(experiment, scale, settings)
+    jobs = jobs_of(experiment, scale, settings)
+    for name in names:
+        check_known("job", name, jobs, f" of {experiment} at the scale {scale}")
+    return jobs
 
 
 def with_change(settings: dict[str, Any], change: str) -> dict[str, Any]:
@@ -127,11 +131,6 @@ def with_change(settings: dict[str, Any], change: str) -> dict[str, Any]:
         except ValueError:
             raise SystemExit(f"--set {change}: got the text {text!r}, expected a number as in config.yaml.") from None
     return changed
-
-
-def is_pending(job: Job, where: Places, keep: bool) -> bool:
-    """True if a job has to be computed; with `keep`, an intact result of the present settings is enough."""
-    return not state_of(where.product(job)).is_used(keep)
 
 
 def run(job: Job, where: Places, jobs: Mapping[str, Job], keep: bool = False) -> None:

@@ -48,10 +48,8 @@ def archive() -> Path | None:
     if ARCHIVE.is_file():
         return ARCHIVE
     file = stored(POINTER)
-    if (
-        file
-        and (found := hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()) != file.parent.name + file.name
-    ):
+    found = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() if file else ""
+    if file and found != file.parent.name + file.name:
         raise SystemExit(f"{file} is damaged: its md5 is {found}. Get it again: `git checkout {file}`.")
     return file
 
@@ -65,9 +63,7 @@ def pack(products: Iterable[Product], output: Path) -> None:
             told = "Packed, though not current" if state.is_used(keep=True) else "Left out"
             print(f"{told}: {product.label}: {state.why}")
     if not whole:
-        raise SystemExit(
-            f"There are no results of the scale {SCALE} to pack: `snakemake results --config scale={SCALE}`."
-        )
+        raise SystemExit(f"Got no results of the scale {SCALE} to pack: `snakemake results --config scale={SCALE}`.")
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for path in sorted(path for product in whole for path in (*product.files, product.record)):

@@ -62,9 +62,9 @@ def draw(data: Data) -> Figure:
         ax.set_title(tables.title_of(tables.config_of(rules)))
     looks = [{"label": "published", **PUBLISHED_MARK}] if published else []
     figures.legend_of_modes(figure, len(figures.MARKS) + len(looks) if len(tasks) > 1 else 1, *looks)
-    seeds = sorted({result["config"]["seeds"] for _, _, result in tables.each(tasks)})
+    seeds = tables.numbers_of_seeds(range(result["config"]["seeds"]) for _, _, result in tables.each(tasks))
     text = "seeds, each a small dot; bars: 95 % interval of the mean; the axes differ"
-    return figures.with_note(figure, f"mean of {', '.join(map(str, seeds))} {text}")
+    return figures.with_note(figure, f"mean of {seeds} {text}")
 
 
 def draw_task(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
@@ -88,13 +88,12 @@ def draw_task(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
     ax.set(xlim=(start, 100 + (100 - start) / 50), xlabel=f"test accuracy (%)\nchance: {chance:.0f} %")
 
 
-def trials_of(result: dict[str, Any]) -> dict[str, Any]:
-    return {mode: update["trials"] for mode, update in updates_of(result).items()}
+def curves_of(data: Data) -> Iterator[rate_curves.Curve]:
+    """The trials of each task, way of updating and rule."""
+    return rate_curves.of_rules(data[0], lambda result: {mode: of["trials"] for mode, of in updates_of(result).items()})
 
 
 FIGURES = {
     "accuracy": figures.Plot(COLUMNS, rows, draw),
-    "accuracy_rates": rate_curves.plot(
-        "accuracy_rates", ["task", "mode", "rule"], lambda data: rate_curves.of_rules(data[0], trials_of)
-    ),
+    "accuracy_rates": rate_curves.plot("accuracy_rates", ["task", "mode", "rule"], curves_of),
 }

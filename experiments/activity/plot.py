@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import SymmetricalLogLocator
 
@@ -82,10 +81,10 @@ def draw(rules: Rules) -> Figure:
     colors = {RULES[rule].title: STYLES[rule].color for rule in rules}
     shown = [(axes[row, i], q, layer) for row, q in enumerate(TITLES) for i, layer in enumerate(hidden)]
     for ax, quantity, layer in [*shown, (accuracy, "accuracy", "")]:
-        table = {}
-        for rule, result in rules.items():
-            numbers = [of_seeds(result, stage, quantity, layer) for stage in range(len(steps))]
-            table[RULES[rule].title] = np.transpose(numbers)
+        table = {
+            RULES[rule].title: np.transpose([of_seeds(result, stage, quantity, layer) for stage in range(len(steps))])
+            for rule, result in rules.items()
+        }
         plot_firing_rates(ax, steps, table, ylabel=TITLES.get(quantity, "test accuracy"), colors=colors, legend=False)
         ax.set_xscale("symlog", linthresh=steps[1], linscale=0.4)
         ax.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=steps[1]))
@@ -103,13 +102,12 @@ def draw(rules: Rules) -> Figure:
 
 def draw_rasters(rules: Rules) -> Figure:
     """Draw the spikes of one test sample before training, and after training under each of the first rules."""
-    chosen = dict(itertools.islice(rules.items(), RASTERS))
-    shown = [("before training", next(iter(rules.values())), "before")]
-    shown += [(f"after {RULES[rule].title}", result, "after") for rule, result in chosen.items()]
+    first, n_steps = next(iter(rules.values())), tables.config_of(rules)["n_steps"]
+    shown = {"before training": first["sample"]["before"]}
+    shown |= {f"after {RULES[rule].title}": rules[rule]["sample"]["after"] for rule in [*rules][:RASTERS]}
     figure, axes = figures.panels(1, len(shown), (3.3, 5.4), (0.8, 0), sharey=True)
-    for ax, (title, result, when) in zip(axes[0], shown, strict=True):
-        n_steps = result["config"]["n_steps"]
-        plot_raster(ax, {_name(layer): _dense(of, n_steps) for layer, of in result["sample"][when].items()})
+    for ax, (title, layers) in zip(axes[0], shown.items(), strict=True):
+        plot_raster(ax, {_name(layer): _dense(of, n_steps) for layer, of in layers.items()})
         ax.set_title(title)
     return figure
 
@@ -122,17 +120,13 @@ def draw_membranes(rules: Rules) -> Figure:
     figure, axes = figures.panels(len(hidden), 2, (5.25, 2.9), (0, 0.5), sharex=True)
     titles = {"before": "before training", "after": f"after {RULES[rule].title}"}
     for ax, (layer, when) in zip(axes.flat, itertools.product(hidden, titles), strict=True):
-        draw_units(ax, sample[when][layer], result["config"]["n_steps"])
+        of, units = sample[when][layer], [*sample[when][layer]["membranes"]]
+        membranes, threshold = (np.transpose([of[name][unit] for unit in units]) for name in ("membranes", "threshold"))
+        spikes = _dense(of, len(membranes))[:, [int(unit) for unit in units]]
+        plot_membranes(ax, membranes, threshold=threshold, spikes=spikes, units=[f"unit {unit}" for unit in units])
         ax.set(title=f"{_name(layer)}, {titles[when]}", xlabel="step" if layer == hidden[-1] else "")
     figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
-
-
-def draw_units(ax: Axes, of: dict[str, Any], n_steps: int) -> None:
-    units = list(of["membranes"])
-    membranes, threshold = (np.transpose([of[name][unit] for unit in units]) for name in ("membranes", "threshold"))
-    spikes = _dense(of, n_steps)[:, [int(unit) for unit in units]]
-    plot_membranes(ax, membranes, threshold=threshold, spikes=spikes, units=[f"unit {unit}" for unit in units])
 
 
 def _dense(of: dict[str, Any], n_steps: int) -> np.ndarray:

@@ -4,10 +4,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from experiments.common.job import SCALES
+from experiments.common.job import SCALES, experiment_names
 from experiments.common.policy import OUTDATED, PEERS
 
 SHARED: dict[str, dict[str, Any]] = {
+    "experiment": {"choices": experiment_names()},
     "--scale": {"choices": SCALES, "default": "quick", "help": "default: quick"},
     "--set": {"action": "append", "default": [], "metavar": "KEY=VALUE", "help": "another value than in config.yaml"},
     "--outdated": {"choices": OUTDATED, "help": "results that are older than the sources; default: keep at scale full"},

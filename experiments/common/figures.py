@@ -1,7 +1,7 @@
 """The definition of a figure, and what the pictures of several experiments have in common."""
 
 import textwrap
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -150,25 +150,20 @@ def legend_of_modes(figure: Figure, columns: int, *more: dict[str, Any]) -> None
     legend_of(figure, [*modes, *more], columns)
 
 
-def plot_seed_intervals(
-    ax: Axes,
-    rows: Mapping[Hashable, tuple[str, str]],
-    numbers: Mapping[Hashable, Sequence[float]],
-    bounds: Bounds,
-) -> None:
-    """Draw a row for each key: the mean as the rule's mark, its 95 % interval as a line, and below it each seed as a dot.
+def plot_seed_intervals(ax: Axes, rows: Sequence[tuple[str, str, Sequence[float]]], bounds: Bounds) -> None:
+    """Draw rows from top to bottom: the mean as the rule's mark, its 95 % interval as a line, and below it each seed as a dot.
 
     Args:
-        rows: by key, the name of the rule and the name of the row, from top to bottom.
-        numbers: by key, one number of each seed.
+        ax: axes to draw on.
+        rows: of each, its rule, its name, and one number of each seed.
         bounds: bounds of each number.
     """
-    for row, (key, (rule, _)) in enumerate(rows.items()):
+    for row, (rule, _, numbers) in enumerate(rows):
         look = STYLES[rule]
-        ax.plot(numbers[key], [row + 0.22] * len(numbers[key]), ".", color=look.color, markersize=7, alpha=0.7)
+        ax.plot(numbers, [row + 0.22] * len(numbers), ".", color=look.color, markersize=7, alpha=0.7)
         mark = {"markeredgecolor": "black", "markersize": 8, "elinewidth": 2}
-        draw_interval(ax, row, numbers[key], bounds, marker=look.marker, color=look.color, **mark)
-    name_rows(ax, [name for _, name in rows.values()])
+        draw_interval(ax, row, numbers, bounds, marker=look.marker, color=look.color, **mark)
+    name_rows(ax, [name for _, name, _ in rows])
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 

@@ -42,11 +42,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def differences(
-    made: list[dict[str, str]],
-    kept: list[dict[str, str]],
-    *,
-    absolute: float,
-    columns: dict[str, float] | None = None,
+    made: list[dict[str, str]], kept: list[dict[str, str]], *, absolute: float, columns: dict[str, float] | None = None
 ) -> list[str]:
     """The differences as text: rows, or cells that are neither equal nor numbers within the tolerance.
 
@@ -71,14 +67,10 @@ def differences(
 
 def alike(cell: str, expected: str, tolerance: float) -> bool:
     """True if cells are equal word by word, where a number may differ by the tolerance."""
-    made, kept = cell.split(), expected.split()
-    return len(made) == len(kept) and all(_alike(*words, tolerance) for words in zip(made, kept, strict=True))
-
-
-def _alike(word: str, expected: str, tolerance: float) -> bool:
     try:
-        return word == expected or abs(float(word) - float(expected)) <= tolerance
-    except ValueError:
+        pairs = [pair for pair in zip(cell.split(), expected.split(), strict=True) if pair[0] != pair[1]]
+        return all(abs(float(one) - float(other)) <= tolerance for one, other in pairs)
+    except ValueError:  # another number of words, or a word that is no number
         return False
 
 

@@ -133,6 +133,13 @@ def each_task(settings: dict[str, Any]) -> Iterator[tuple[str, list[str], dict[s
         yield task, rules, drop(merged, "tasks", "rules", "without")
 
 
+def one_for_each_rule(settings: dict[str, Any]) -> Iterator[Job]:
+    """One job for each task and rule, with all seeds: the `jobs` of an experiment that has no others."""
+    for task, rules, config in each_task(settings):
+        for rule in rules:
+            yield Job(f"{task}/{rule}", config | {"rule": rule}, spikes=config.get("spikes"))
+
+
 def drop(settings: dict[str, Any], *names: str) -> dict[str, Any]:
     """The settings except for some."""
     return {name: value for name, value in settings.items() if name not in names}

@@ -1,9 +1,8 @@
 """Texts of a figure that hide each other, or that its edge cuts off."""
 
-from collections.abc import Iterator
 from itertools import combinations
+from unittest.mock import patch
 
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
@@ -14,9 +13,9 @@ MARGIN = 2  # pixels of a box that may be outside of the figure, for the same re
 
 def hidden_labels(figure: Figure) -> list[str]:
     """What is wrong with the texts of a figure, a sentence for each pair that hide each other, and for each that is cut off."""
-    figure.canvas.draw()
+    texts = drawn_texts(figure)
     inside = figure.bbox.padded(MARGIN)
-    boxes = [(text.get_text(), text.get_window_extent()) for text in drawn_texts(figure)]
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
     pairs = [(one, other) for (one, a), (other, b) in combinations(boxes, 2) if overlap(a, b) > ALLOWED]
     cut_off = [text for text, box in boxes if Bbox.union([box, inside]).bounds != inside.bounds]
     return [
@@ -25,24 +24,13 @@ def hidden_labels(figure: Figure) -> list[str]:
     ]
 
 
-def drawn_texts(figure: Figure) -> Iterator[Text]:
-    """The texts of a figure that are seen: of an axis, the labels of the ticks within its limits."""
-    unseen = set()
-    for axis in figure.findobj(Axis):
-        low, high = sorted(axis.get_view_interval())
-        rounding = 1e-9 * (high - low)
-        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
-            if not (axis.axes.axison and low - rounding <= tick.get_loc() <= high + rounding):
-                unseen |= {tick.label1, tick.label2}
-    for text in dict.fromkeys(figure.findobj(Text)):
-        axes = text.axes
-        if (
-            text.get_visible()
-            and (axes is None or axes.get_visible())
-            and text.get_text().strip()
-            and text not in unseen
-        ):
-            yield text
+def drawn_texts(figure: Figure) -> list[Text]:
+    """The texts that are seen in a figure: those that it draws, without oblique ones, whose boxes are larger than they are."""
+    drawn: list[Text] = []
+    with patch.object(Text, "draw", lambda text, renderer: drawn.append(text)):
+        figure.canvas.draw()
+    seen = [text for text in dict.fromkeys(drawn) if text.get_visible() and text.get_text().strip()]
+    return [text for text in seen if text.get_rotation() % 90 == 0]
 
 
 def overlap(one: Bbox, other: Bbox) -> float:

@@ -19,6 +19,8 @@ STORE = Path("data/store/files/md5")
 MANIFEST, PAGE = Path("figures/all"), (Path("figures/index.html"), Path("figures/RESULTS.md"))
 SHOWN = 10  # reasons
 
+Paths = Iterable[Path]
+
 
 def spikes_product(name: str, settings: Mapping[str, Any], *, data: Path = SPIKES) -> Product:
     """The spikes of a set of data/config.yaml. The settings have the checksums of its raw files, except where there is none."""
@@ -63,13 +65,7 @@ def figure_product(
 
 
 def page_product(
-    page: Path,
-    text: Path,
-    scale: str,
-    claims: Iterable[Path],
-    results: Iterable[Path],
-    figures: Iterable[Path],
-    older: Iterable[Path] = (),
+    page: Path, text: Path, scale: str, claims: Paths, results: Paths, figures: Paths, older: Paths = ()
 ) -> Product:
     """The page of all figures and the text of all claims, made from the records of results and figures.
 

@@ -4,6 +4,7 @@ The trials of a second setting are points at the rate at which they were made, w
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,9 @@ from experiments.common import figures, tables
 
 COLUMNS = ["learning_rate", "setting", "value", "chosen", "basin", *tables.OF_SEEDS]  # after row, column, curve
 BASIN = 0.05  # a rate belongs to a rule's basin if it costs less than this share of accuracy
+
+
+Trials = Callable[[dict[str, Any]], dict[str, Any]]  # of a result, by column
 
 
 class Curve(NamedTuple):
@@ -62,9 +66,7 @@ class Curve(NamedTuple):
                 yield settings["learning_rate"], name, value, chosen == settings, accuracies
 
 
-def of_rules(
-    tasks: tables.Results, trials_of: Callable[[dict[str, Any]], dict[str, Any]] = lambda result: {"": result["trials"]}
-) -> Iterator[Curve]:
+def of_rules(tasks: tables.Results, trials_of: Trials = lambda result: {"": result["trials"]}) -> Iterator[Curve]:
     """A curve for each task, rule and column, by which `trials_of` gives the trials of a result."""
     for task, rule, result in tables.each(tasks):
         for column, trials in trials_of(result).items():
@@ -82,18 +84,16 @@ def plot(stem: str, start: Sequence[str], curves_of: Callable[[Any], Iterable[Cu
 
     def rows(data: Any) -> Iterator[list[Any]]:
         for curve in curves_of(data):
-            names = [curve.row, curve.column, curve.name] if len(start) == 3 else [curve.row, curve.name]
             for *settings, chosen, accuracies in curve.points():
+                names = filter(None, curve[:3])
                 yield [*names, *settings, int(chosen), curve.basin, *tables.of_seeds(accuracies, tables.SHARE)]
 
-    def draw_rates(data: Any) -> Figure:
-        return draw(stem, [*curves_of(data)])
-
-    return figures.Plot([*start, *COLUMNS], rows, draw_rates)
+    return figures.Plot([*start, *COLUMNS], rows, partial(draw_rates, stem, curves_of))
 
 
-def draw(stem: str, curves: Sequence[Curve]) -> Figure:
+def draw_rates(stem: str, curves_of: Callable[[Any], Iterable[Curve]], data: Any) -> Figure:
     """Draw a panel for each row and column, with a line for each rule and a ring around the chosen rate."""
+    curves = list(curves_of(data))
     figures.check_given(stem, "trials", curves)
     rows, columns = (list(dict.fromkeys(curve[index] for curve in curves)) for index in (0, 1))
     figure, axes = figures.panels(len(rows), len(columns), (2.6, 2.1), (2.6, 0.9), sharex=True, sharey="row")
@@ -107,10 +107,10 @@ def draw(stem: str, curves: Sequence[Curve]) -> Figure:
     looks = {curve.look["label"]: curve.look for curve in curves}
     handles = [plt.Line2D([], [], markersize=5, **look) for look in looks.values()]
     figure.legend(handles=handles, loc="outside right upper", fontsize="small")
-    seeds = sorted({len(curve.accuracies) for curve in curves})
+    seeds = tables.numbers_of_seeds(curve.accuracies for curve in curves)
     return figures.with_note(
         figure,
-        f"means over the seeds of the trials ({', '.join(map(str, seeds))})\n"
+        f"means over the seeds of the trials ({seeds})\n"
         "ring: the chosen settings\nopen mark: a second trial at or near the best rate",
     )
 

@@ -16,38 +16,24 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import referencing
-import referencing.jsonschema
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
 
-PACKAGES = Path(__file__).parents[2] / "packages"
-RULES = PACKAGES / "slax-rules/src/slax_rules/registry.py"
-DATASETS = PACKAGES / "slax-data/src/slax_data/datasets.py"
-ENCODERS = PACKAGES / "slax-data/src/slax_data/encoding/encoders.py"
-SECOND_TRIALS = {
-    "type": ["object", "null"],
-    "additionalProperties": False,
-    "properties": {
-        name: {"type": "array", "minItems": 2, "maxItems": 2, "uniqueItems": True, "items": values}
-        for name, values in (
-            ("alpha", {"type": "number", "exclusiveMinimum": 0}),
-            ("online_window", {"type": "integer", "minimum": 1}),
-        )
-    },
-}
+from experiments.common.sources import ROOT
+from experiments.common.yaml_files import read_yaml
+
+RULES = ROOT / "packages/slax-rules/src/slax_rules/registry.py"
+DATASETS = ROOT / "packages/slax-data/src/slax_data/datasets.py"
+ENCODERS = ROOT / "packages/slax-data/src/slax_data/encoding/encoders.py"
+SECOND_TRIALS = ROOT / "workflow/second_trials.schema.yaml"
 
 
 def rule_names(*, gradients_alone: bool = False) -> list[str]:
     """The keys of `slax_rules.RULES`."""
     calls = [node for node in ast.walk(ast.parse(RULES.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
     (registry,) = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Rules"]
-    entries = {entry.arg: entry.value for entry in registry.keywords}
-    return [
-        str(name)
-        for name, entry in entries.items()
-        if not (
-            gradients_alone and isinstance(entry, ast.Call) and "optimizer" in {word.arg for word in entry.keywords}
-        )
-    ]
+    entries = {str(entry.arg): ast.unparse(entry.value) for entry in registry.keywords}
+    return [name for name, entry in entries.items() if not (gradients_alone and "optimizer=" in entry)]
 
 
 def table_names(file: Path, table: str) -> list[str]:
@@ -64,7 +50,7 @@ def validator(schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
 
 
 @functools.cache
-def names() -> referencing.Registry:
+def names() -> Registry:
     """The names of each kind as a schema."""
     codes = table_names(ENCODERS, "ENCODERS")
     known = {
@@ -75,9 +61,5 @@ def names() -> referencing.Registry:
         "urn:slax:any_code": sorted({*codes, "time", "rate", "rows"}),
     }
     schemas: dict[str, Any] = {name: {"enum": listed} for name, listed in known.items()}
-    schemas["urn:slax:second_trials"] = SECOND_TRIALS
-    resources = [
-        (name, referencing.Resource.from_contents(schema, referencing.jsonschema.DRAFT202012))
-        for name, schema in schemas.items()
-    ]
-    return referencing.Registry().with_resources(resources)
+    schemas["urn:slax:second_trials"] = read_yaml(SECOND_TRIALS)
+    return Registry().with_contents(schemas.items(), default_specification=DRAFT202012)

@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,9 @@ def randman(config: dict[str, Any]) -> str:
     return f"Randman, {config['code']} code, {network(config)}, T = {config['n_steps']}"
 
 
-def numbers_of_seeds(results: Iterable[dict[str, Any]]) -> str:
-    """The numbers of seeds that occur: "3", or "3, 20"."""
-    return ", ".join(map(str, sorted({len(result["seeds"]) for result in results})))
+def numbers_of_seeds(of_seeds: Iterable[Sized]) -> str:
+    """The numbers of seeds that occur in lists of what seeds have: "3", or "3, 20"."""
+    return ", ".join(map(str, sorted({*map(len, of_seeds)})))
 
 
 def rows_of_csv(path: Path) -> list[dict[str, str]]:

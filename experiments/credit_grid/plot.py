@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.common import figures, rate_curves, tables
@@ -14,16 +13,18 @@ from experiments.credit_grid.grid import FIXED, REFERENCE, REFERENCES, cells, pu
 from slax_rules import RULES
 
 STAGES = ("initial", "trained")
-ROUTES = {  # the labels of spatial credit, and the color and marker of its trials
-    "symmetric": ("symmetric", "C0", "o"),
-    "random": ("random", "C1", "s"),
-    "adaptive": ("adaptive", "C2", "D"),
-    "direct": ("direct", "C3", "^"),
-    "target": ("target", "C4", "v"),
-    "local": ("local loss", "C5", "P"),
-    "fixed_bases": ("fixed bases", "C6", "X"),
+LOOKS = {  # of the trials of spatial credit and of references, with their labels
+    "symmetric": {"label": "symmetric", "color": "C0", "marker": "o"},
+    "random": {"label": "random", "color": "C1", "marker": "s"},
+    "adaptive": {"label": "adaptive", "color": "C2", "marker": "D"},
+    "direct": {"label": "direct", "color": "C3", "marker": "^"},
+    "target": {"label": "target", "color": "C4", "marker": "v"},
+    "local": {"label": "local loss", "color": "C5", "marker": "P"},
+    "fixed_bases": {"label": "fixed bases", "color": "C6", "marker": "X"},
+    FIXED: {"label": "hidden layers fixed", "color": "0.4", "marker": "*"},
+    REFERENCE: figures.look_of(REFERENCE),
 }
-SPATIAL_LABELS = {route: label for route, (label, _, _) in ROUTES.items()}
+SPATIAL_LABELS = {name: look["label"] for name, look in LOOKS.items()}
 TEMPORAL_LABELS = {
     "sltt": "none",
     "ottt": "input traces",
@@ -40,22 +41,17 @@ BASES = ("ostl", "e_prop")  # the temporal credit whose loss of accuracy is meas
 
 
 class Panel(NamedTuple):
-    """The results of a task in one code, by cell."""
+    """The results of a task in one code, which are `start`, by cell."""
 
+    start: tuple[str, str]
     config: dict[str, Any]
-    code: str
     results: dict[str, dict[str, Any]]
     carried: dict[str, int]
 
     @property
-    def start(self) -> list[str]:
-        """The first cells of its rows."""
-        return [self.config["task"], self.code]
-
-    @property
     def title(self) -> str:
         net = f"{tables.network(self.config)}, T = {self.config['n_steps']}"
-        return f"{tables.spoken(self.config['task'])}, code: {self.code} ({net})"
+        return f"{tables.spoken(self.config['task'])}, code: {self.start[1]} ({net})"
 
     @property
     def layers(self) -> list[str]:
@@ -82,16 +78,14 @@ def prepare(results: list[dict[str, Any]]) -> Data:
     found: dict[tuple[str, str], Panel] = {}
     for result in sorted((result for result in results if "cells" in result), key=row_of):
         config = result["config"]
-        new = Panel(config | {"temporal": [], "spatial": []}, config["code"], {}, {})
-        panel = found.setdefault((config["task"], config["code"]), new)
+        start = config["task"], config["code"]
+        panel = found.setdefault(start, Panel(start, config | {"temporal": [], "spatial": []}, {}, {}))
         panel.config["temporal"].extend(config.get("temporal", []))
         panel.config["spatial"] = config.get("spatial", panel.config["spatial"])
         panel.results.update(result["cells"])
         panel.carried.update(result["carried"])
     for task, code in (pair for pair, panel in found.items() if REFERENCE not in panel.results):
-        raise SystemExit(
-            f"The figures of {task}, {code} need its references: name the job {task}/{code}/references as well."
-        )
+        raise SystemExit(f"The figures of {task}, {code} need its references: name the job {task}/{code}/references.")
     return Data(list(found.values()), [result for result in results if "costs" in result])
 
 
@@ -125,14 +119,13 @@ def rows(data: Data) -> Iterator[list[Any]]:
                 *((cosines_of_hidden(panel, cell, stage), tables.COSINE) for stage in STAGES),
             ]
             counts = [result["trials"]["chosen"]["learning_rate"], len(accuracies), panel.carried[cell]]
-            summaries = itertools.chain(*(tables.summary(list(numbers), bounds) for numbers, bounds in quantities))
+            summaries = (number for of in quantities for number in tables.summary(*of))
             yield [*panel.start, *cell_and_names(cell), *counts, *summaries]
 
 
 def cosines_of_hidden(panel: Panel, cell: str, stage: str) -> list[float | None]:
     """The mean cosine over hidden layers of each seed, None for a seed in which one of the gradients is zero."""
-    seeds = [seed["agreement"][stage] for seed in panel.results[cell]["seeds"]]
-    cosines = [[seed[layer]["cosine"] for layer in panel.layers[:-1]] for seed in seeds]
+    cosines = zip(*(panel.agreements(cell, stage, layer, "cosine") for layer in panel.layers[:-1]), strict=True)
     return [None if None in of_seed else float(np.mean(of_seed)) for of_seed in cosines]
 
 
@@ -156,19 +149,16 @@ def differences(panel: Panel) -> dict[tuple[str, str], np.ndarray]:
     Both networks of a difference start from the same weights and see the same batches.
     """
     found = {}
-    known = cells(panel.config)
-    for base in (base for base in BASES if f"{base}/symmetric" in known):
-        whole = panel.accuracies(f"{base}/symmetric")
-        routes = [route for route in panel.config["spatial"] if f"{base}/{route}" in known and route != "symmetric"]
-        lost = {route: whole - panel.accuracies(f"{base}/{route}") for route in routes}
-        found |= {(base, route): numbers for route, numbers in lost.items()}
-        found[base, FIXED] = whole - panel.accuracies(FIXED)
-        if "sltt/symmetric" in known and lost.keys() >= set(WITHOUT_TRANSPORT):
-            temporal = whole - panel.accuracies("sltt/symmetric")
-            spatial = np.mean([lost[route] for route in WITHOUT_TRANSPORT], axis=0)
-            found |= {(base, "spatial"): spatial, (base, "temporal"): temporal}
-            found |= {(base, f"{route}_minus_temporal"): lost[route] - temporal for route in WITHOUT_TRANSPORT}
-            found[base, "spatial_minus_temporal"] = spatial - temporal
+    reached = {cell: panel.accuracies(cell) for cell in (FIXED, *cells(panel.config))}
+    for base in (base for base in BASES if f"{base}/symmetric" in reached):
+        lost = {cell: reached[f"{base}/symmetric"] - numbers for cell, numbers in reached.items()}
+        routes = [route for route in panel.config["spatial"] if f"{base}/{route}" in lost and route != "symmetric"]
+        of = {route: lost[f"{base}/{route}"] for route in routes} | {FIXED: lost[FIXED]}
+        if "sltt/symmetric" in lost and set(WITHOUT_TRANSPORT) <= of.keys():
+            of["spatial"] = np.mean([of[route] for route in WITHOUT_TRANSPORT], axis=0)
+            of["temporal"] = lost["sltt/symmetric"]
+            of |= {f"{name}_minus_temporal": of[name] - of["temporal"] for name in (*WITHOUT_TRANSPORT, "spatial")}
+        found |= {(base, comparison): numbers for comparison, numbers in of.items()}
     return found
 
 
@@ -196,25 +186,34 @@ def carried_of(data: Data, cost: dict[str, Any]) -> dict[str, int]:
     carried = [panel.carried for panel in data.panels if panel.config["task"] == task]
     if not carried:
         raise SystemExit(
-            f"The costs of {task} are drawn with the numbers that its cells carry: name its job {task} as well."
+            f"The costs of {task} are drawn with the numbers that its cells carry: name its jobs {task}/..."
         )
     return carried[0]
+
+
+class Map(NamedTuple):
+    """A heat map: the value and the text of each cell, and the values where the colors end."""
+
+    config: dict[str, Any]
+    title: str
+    values: dict[str, float]
+    texts: dict[str, str]
+    bounds: tables.Bounds
 
 
 def draw(data: Data) -> Figure:
     """Draw a heat map of the accuracy for each task and code."""
     figures.check_given("credit_grid", "tasks", data.panels)
-    figure, axes = stacked([panel.config for panel in data.panels], 1)
-    for (ax,), panel in zip(axes, data.panels, strict=True):
-        values = as_grid(panel.config, {cell: 100 * panel.accuracies(cell).mean() for cell in cells(panel.config)})
-        texts = {cell: spread(panel.accuracies(cell)) for cell in cells(panel.config)}
-        lowest = 10 * np.floor(values.min() / 10)
-        draw_grid(ax, panel.config, values, texts, bounds=(lowest, max(values.max(), lowest + 1)))
-        bptt, fixed = (spread(panel.accuracies(reference)) for reference in REFERENCES)
-        ax.set_title(f"{panel.title}\nBPTT: {bptt} %, hidden layers fixed: {fixed} %")
-    counts = tables.numbers_of_seeds(panel.results[REFERENCE] for panel in data.panels)
+    maps = []
+    for panel in data.panels:
+        values = {cell: 100 * panel.accuracies(cell).mean() for cell in cells(panel.config)}
+        texts = {cell: spread(panel.accuracies(cell)) for cell in (*REFERENCES, *values)}
+        title = f"{panel.title}\nBPTT: {texts[REFERENCE]} %, hidden layers fixed: {texts[FIXED]} %"
+        lowest = 10 * np.floor(min(values.values()) / 10)
+        maps.append(Map(panel.config, title, values, texts, (lowest, max(*values.values(), lowest + 1))))
+    counts = tables.numbers_of_seeds(panel.results[REFERENCE]["seeds"] for panel in data.panels)
     return figures.with_note(
-        figure,
+        draw_maps(maps, 1),
         f"test accuracy (%), mean of {counts} seeds with half the width of its 95 % interval;\n"
         "rows: temporal credit, columns: spatial credit; below the number: published rules",
     )
@@ -223,19 +222,16 @@ def draw(data: Data) -> Figure:
 def draw_cosine(data: Data) -> Figure:
     """Draw a heat map of the cosine to BPTT for each task and code, and each hidden layer."""
     figures.check_given("credit_grid_cosine", "tasks", data.panels)
-    hidden = data.panels[0].layers[:-1]
-    figure, axes = stacked([panel.config for panel in data.panels], len(hidden))
-    for ax, (panel, layer) in zip(axes.flat, itertools.product(data.panels, hidden), strict=True):
-        means = {
-            cell: [tables.mean_or_nan(panel.agreements(cell, stage, layer, "cosine")) for stage in STAGES]
-            for cell in cells(panel.config)
-        }
-        values = as_grid(panel.config, {cell: before for cell, (before, _) in means.items()})
-        texts = {cell: f"{before:z.2f} | {after:z.2f}" for cell, (before, after) in means.items()}
-        draw_grid(ax, panel.config, values, texts, bounds=(0.0, 1.0))
-        ax.set_title(f"{panel.title}\nhidden layer {layer}")
+    hidden, maps = data.panels[0].layers[:-1], []
+    for panel, layer in itertools.product(data.panels, hidden):
+        before, after = (
+            {cell: tables.mean_or_nan(panel.agreements(cell, stage, layer, "cosine")) for cell in cells(panel.config)}
+            for stage in STAGES
+        )
+        texts = {cell: f"{before[cell]:z.2f} | {after[cell]:z.2f}" for cell in before}
+        maps.append(Map(panel.config, f"{panel.title}\nhidden layer {layer}", before, texts, (0.0, 1.0)))
     text = "cosine of the gradient to BPTT's: at initialization (color) | after training with BPTT"
-    return figures.with_note(figure, f"{text}; below: published rules")
+    return figures.with_note(draw_maps(maps, len(hidden)), f"{text}; below: published rules")
 
 
 def draw_differences(data: Data) -> Figure:
@@ -245,28 +241,24 @@ def draw_differences(data: Data) -> Figure:
         "temporal": "no trace",
         "spatial": f"mean of {', '.join(WITHOUT_TRANSPORT)}",
         **SPATIAL_LABELS,
-        FIXED: "hidden layers fixed",
         "spatial_minus_temporal": "mean minus no trace",
         **{f"{route}_minus_temporal": f"{SPATIAL_LABELS[route]} minus no trace" for route in WITHOUT_TRANSPORT},
     }
     found = [differences(panel) for panel in data.panels]
-    bases, drawn = ({pair[index] for of in found for pair in of} for index in (0, 1))
-    names = [name for name in labels if name in drawn]
+    bases = [base for base in BASES if any((base, FIXED) in of for of in found)]
+    names = [name for name in labels if any((base, name) in of for of in found for base in bases)]
     figure, axes = figures.panels(1, len(found), (3.4, 0.36 * len(names)), (1.6, 1.9), sharey=True)
     for ax, panel, of in zip(axes[0], data.panels, found, strict=True):
         figures.name_rows(ax, [labels[name] for name in names])
         for (base, name), numbers in of.items():
             height = names.index(name) + (0.17 if base == BASES[1] else -0.17)
-            figures.draw_interval(
-                ax, height, list(numbers), tables.ANY, scale=100, **figures.look_of(base), markersize=6, capsize=2
-            )
+            look = figures.look_of(base) | {"markersize": 6, "capsize": 2}
+            figures.draw_interval(ax, height, numbers, scale=100, **look)
         ax.axvline(0, color="0.4", linewidth=1)
         for row in (row for row, name in enumerate(names) if name.endswith("_minus_temporal")):
             ax.axhspan(row - 0.5, row + 0.5, color="0.93", zorder=0)
         ax.set(title=panel.title.replace(" (", "\n("), xlabel="percentage points of accuracy")
-    looks = [
-        figures.look_of(base) | {"linestyle": "", "label": TEMPORAL_LABELS[base]} for base in BASES if base in bases
-    ]
+    looks = [figures.look_of(base) | {"linestyle": "", "label": TEMPORAL_LABELS[base]} for base in bases]
     figures.legend_of(figure, looks, 2, title="lost, against symmetric feedback with")
     return figure
 
@@ -274,50 +266,45 @@ def draw_differences(data: Data) -> Figure:
 def draw_cost(data: Data) -> Figure:
     """Draw a heat map of the time of a gradient for each task with costs, with the numbers that each cell carries."""
     figures.check_given("credit_grid_cost", "costs", data.costs)
-    figure, axes = stacked([cost["config"] for cost in data.costs], 1)
-    for (ax,), cost in zip(axes, data.costs, strict=True):
-        config, bptt, carried = cost["config"], cost["costs"][REFERENCE]["milliseconds"], carried_of(data, cost)
-        times = {cell: np.mean(tables.ratios(cost["costs"][cell]["milliseconds"], bptt)) for cell in cells(config)}
-        values = as_grid(config, times)
-        texts = {cell: f"{times[cell]:.2f} | {carried[cell]:,}" for cell in cells(config)}
-        draw_grid(ax, config, values, texts, bounds=(values.min(), max(values.max(), values.min() + 0.1)))
+    maps = []
+    for cost in data.costs:
+        config, carried = cost["config"], carried_of(data, cost)
+        times = {cell: of["milliseconds"] for cell, of in cost["costs"].items()}
+        bptt = times[REFERENCE]
+        values = {cell: np.mean(tables.ratios(times[cell], bptt)) for cell in cells(config)}
+        texts = {cell: f"{value:.2f} | {carried[cell]:,}" for cell, value in values.items()}
         name = f"{tables.spoken(config['task'])}, in windows of {config['window']} of {config['n_steps']} steps"
-        ax.set_title(f"{name}\nBPTT: {np.median(bptt):.2g} ms | {carried[REFERENCE]:,} numbers")
+        title = f"{name}\nBPTT: {np.median(bptt):.2g} ms | {carried[REFERENCE]:,} numbers"
+        lowest = min(values.values())
+        maps.append(Map(config, title, values, texts, (lowest, max(*values.values(), lowest + 0.1))))
     return figures.with_note(
-        figure,
+        draw_maps(maps, 1),
         "time of a gradient / time of BPTT (color) | numbers that the traces hold per sample (BPTT: that it keeps);\n"
         "below: published rules",
     )
 
 
-def stacked(configs: Sequence[dict[str, Any]], columns: int) -> tuple[Figure, np.ndarray]:
-    """A figure with a row for each heat map, whose height follows from its number of rows."""
-    heights = [len(config["temporal"]) for config in configs]
-    widest = max(len(config["spatial"]) for config in configs)
+def draw_maps(maps: Sequence[Map], columns: int) -> Figure:
+    """Draw heat maps in so many columns, each with temporal credit from top to bottom and spatial credit from left to right. In
+    each cell are its text and the names of the published rules."""
+    heights = [len(of.config["temporal"]) for of in maps[::columns]]
+    widest = max(len(of.config["spatial"]) for of in maps)
     size = (columns * (1.25 * widest + 0.4) + 1.9, sum(0.5 * height + 1.3 for height in heights) + 0.5)
-    return plt.subplots(len(configs), columns, figsize=size, squeeze=False, height_ratios=heights)
-
-
-def as_grid(config: dict[str, Any], values: dict[str, float]) -> np.ndarray:
-    """The values of cells as a matrix, temporal credit by spatial credit."""
-    return np.array([values[cell] for cell in cells(config)]).reshape(len(config["temporal"]), len(config["spatial"]))
-
-
-def draw_grid(
-    ax: Axes, config: dict[str, Any], values: np.ndarray, texts: dict[str, str], *, bounds: tuple[float, float]
-) -> None:
-    """Draw values as colors, and in each cell its text and the names of the published rules."""
-    figures.draw_colors(ax, values, bounds)
-    for (row, column), cell in zip(np.ndindex(values.shape), cells(config), strict=True):
-        names = ", ".join(RULES[name].title for name in published(cell))
-        look = figures.on_color(values[row, column], bounds)
-        ax.text(column, row - (0.14 if names else 0), texts[cell], va="center", fontsize="x-small", **look)
-        ax.text(column, row + 0.26, names, va="center", fontsize="x-small", fontstyle="italic", **look)
-    ax.set_xticks(range(values.shape[1]), [SPATIAL_LABELS[name] for name in config["spatial"]])
-    first = ax.get_subplotspec().is_first_col()
-    labels = [TEMPORAL_LABELS.get(name, RULES[name].title) for name in config["temporal"]]
-    ax.set_yticks(range(values.shape[0]), labels if first else [])
-    ax.tick_params(length=0)
+    figure, axes = plt.subplots(len(heights), columns, figsize=size, squeeze=False, height_ratios=heights)
+    for ax, (config, title, values, texts, bounds) in zip(axes.flat, maps, strict=True):
+        temporal, spatial = config["temporal"], config["spatial"]
+        figures.draw_colors(ax, np.reshape([values[cell] for cell in cells(config)], (len(temporal), -1)), bounds)
+        for cell, (row, column) in zip(cells(config), np.ndindex(len(temporal), len(spatial)), strict=True):
+            names = ", ".join(RULES[name].title for name in published(cell))
+            look = figures.on_color(values[cell], bounds)
+            ax.text(column, row - (0.14 if names else 0), texts[cell], va="center", fontsize="x-small", **look)
+            ax.text(column, row + 0.26, names, va="center", fontsize="x-small", fontstyle="italic", **look)
+        ax.set_xticks(range(len(spatial)), [SPATIAL_LABELS[name] for name in spatial])
+        labels = [TEMPORAL_LABELS.get(name, RULES[name].title) for name in temporal]
+        ax.set_yticks(range(len(temporal)), labels if ax.get_subplotspec().is_first_col() else [])
+        ax.tick_params(length=0)
+        ax.set_title(title)
+    return figure
 
 
 def spread(numbers: np.ndarray) -> str:
@@ -328,13 +315,10 @@ def spread(numbers: np.ndarray) -> str:
 
 def curves_of(data: Data) -> Iterator[rate_curves.Curve]:
     """The trials of each task and code, with a panel for each temporal credit and one for the references."""
-    looks = {route: dict(zip(("label", "color", "marker"), look, strict=True)) for route, look in ROUTES.items()}
-    looks[REFERENCE] = figures.look_of(REFERENCE)
-    looks[FIXED] = {"color": "0.4", "marker": "*", "label": "hidden layers fixed"}
     for panel in data.panels:
         for cell, result in panel.results.items():
             column, _, name = cell.rpartition("/")
-            yield rate_curves.Curve(" ".join(panel.start), column or "references", name, looks[name], result["trials"])
+            yield rate_curves.Curve(" ".join(panel.start), column or "references", name, LOOKS[name], result["trials"])
 
 
 FIGURES = {

@@ -24,7 +24,16 @@ BOUNDS = {  # of the others: POSITIVE
 ENDS = {"largest": 1, "smallest": -1}  # ends of the spectrum, and the sign of their ranks
 TITLES = {"tbptt": "TBPTT(K)"}  # titles where each rule has a window
 LAYER = "1"  # layer whose agreement the figure shows: the first hidden layer
-COSTS = {"milliseconds": "time of a gradient (ms)", "temporary_bytes": "temporaries (bytes)"}
+COSTS = ("milliseconds", "temporary_bytes")
+# The panels of the second figure: stage, layer and quantity, and the name of the axis.
+SHOWN = {
+    ("trained", LAYER, "cosine"): "cosine to BPTT, first layer",
+    ("trained", LAYER, "norm_ratio"): "length relative to BPTT, first layer",
+    ("trained", "all", "change"): "change of the gradient from K = T",
+    ("online", "all", "accuracy"): "test accuracy, an update every K steps",
+    ("cost", "all", "milliseconds"): "time of a gradient (ms)",
+    ("cost", "all", "temporary_bytes"): "temporaries (bytes)",
+}
 
 # Keys are a rule, a stage, a layer and a quantity; values map windows to a list of all seeds' numbers, or a single number.
 Line = tuple[str, str, str, str]
@@ -45,10 +54,6 @@ def prepare(results: list[dict[str, Any]]) -> Data:
     parts["solutions"].sort(key=lambda result: list(RULES).index(result["config"]["rule"]))
     config = parts["windows"][0]["config"] if parts["windows"] else {}
     return Data(parts["solutions"], lines_of(parts["online"], parts["windows"]), config)
-
-
-def solution_rows(data: Data) -> Iterator[list[Any]]:
-    return itertools.chain(*map(rows_of_rule, data.solutions))
 
 
 def rows_of_rule(result: dict[str, Any]) -> Iterator[list[Any]]:
@@ -111,8 +116,7 @@ def draw(data: Data) -> Figure:
     """Draw a row for each rule, with the ends of the spectrum, the trace, the loss and the norm of its gradient."""
     figures.check_given("curvature", "solutions", data.solutions)
     of_seeds = {result["config"]["rule"]: result["seeds"] for result in data.solutions}
-    named = {rule: (rule, RULES[rule].title) for rule in of_seeds}
-    figure, axes = figures.panels(1, 4, (3.75, 0.55 * len(named)), (0, 1.9), sharey=True)
+    figure, axes = figures.panels(1, 4, (3.75, 0.55 * len(of_seeds)), (0, 1.9), sharey=True)
     spectrum, trace, loss, gradient = axes[0]
     for ax, label, bounds, number in (
         (spectrum, "smallest and largest eigenvalue", tables.ANY, lambda seed: seed["largest"]["values"][0]),
@@ -121,8 +125,8 @@ def draw(data: Data) -> Figure:
         (loss, "cross entropy (nats)", tables.POSITIVE, lambda seed: seed["loss"]),
         (gradient, "length of its gradient", tables.POSITIVE, lambda seed: seed["gradient"]),
     ):
-        numbers = {rule: [number(seed) for seed in seeds] for rule, seeds in of_seeds.items()}
-        figures.plot_seed_intervals(ax, named, numbers, bounds)
+        lines = [(rule, RULES[rule].title, [number(seed) for seed in seeds]) for rule, seeds in of_seeds.items()]
+        figures.plot_seed_intervals(ax, lines, bounds)
         ax.set_xlabel(label)
     for ax in (spectrum, trace):
         ax.axvline(0, color="0.5", linewidth=0.8, zorder=0)
@@ -139,27 +143,16 @@ def draw_windows(data: Data) -> Figure:
     config = data.config
     figures.check_given("curvature_windows", "windows", config)
     figure, axes = figures.panels(2, 3, (14.5 / 3, 4.2), (0, 0))
-    agreement, size, change, reached, time, memory = axes.flat
-    shown = {
-        ("trained", LAYER, "cosine"): (agreement, "cosine to BPTT, first layer"),
-        ("trained", LAYER, "norm_ratio"): (size, "length relative to BPTT, first layer"),
-        ("trained", "all", "change"): (change, "change of the gradient from K = T"),
-        ("online", "all", "accuracy"): (reached, "test accuracy, an update every K steps"),
-        ("cost", "all", "milliseconds"): (time, COSTS["milliseconds"]),
-        ("cost", "all", "temporary_bytes"): (memory, COSTS["temporary_bytes"]),
-    }
     handles = {}  # by title: a rule may be in only some of the panels
-    for (rule, *where), windows in data.lines.items():
-        if tuple(where) in shown:
-            line = draw_line(shown[tuple(where)][0], rule, windows, BOUNDS.get(where[-1], tables.POSITIVE))
-            handles.setdefault(line.get_label(), line)
-    for ax, label in shown.values():
-        ax.set(xlabel="K, steps of a window", ylabel=label, xscale="log")
+    for ax, (where, label) in zip(axes.flat, SHOWN.items(), strict=True):
+        for (rule, *of_line), windows in data.lines.items():
+            if tuple(of_line) == where:
+                line = draw_line(ax, rule, windows, BOUNDS.get(where[-1], tables.POSITIVE))
+                handles.setdefault(line.get_label(), line)
+        limits = {"accuracy": {"ylim": (0, 1)}, "cosine": {}}
+        ax.set(xlabel="K, steps of a window", ylabel=label, xscale="log", **limits.get(where[-1], {"yscale": "log"}))
         ax.set_xticks(config["windows"], config["windows"])
         ax.xaxis.set_minor_locator(NullLocator())
-    for ax in (size, change, time, memory):
-        ax.set_yscale("log")
-    reached.set_ylim(0, 1)
     figure.legend(handles.values(), handles, loc="outside upper center", ncols=6)
     return figures.with_note(
         figure,
@@ -180,6 +173,6 @@ def draw_line(ax: Axes, rule: str, windows: dict[int, list[float | None]], bound
 
 
 FIGURES = {
-    "curvature": figures.Plot(COLUMNS, solution_rows, draw),
+    "curvature": figures.Plot(COLUMNS, lambda data: itertools.chain(*map(rows_of_rule, data.solutions)), draw),
     "curvature_windows": figures.Plot(WINDOW_COLUMNS, window_rows, draw_windows),
 }

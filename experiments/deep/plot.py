@@ -41,14 +41,14 @@ def draw(tasks: tables.Results) -> Figure:
     most = max(len(rules) for rules in tasks.values())
     figure, axes = figures.panels(1, len(tasks), (2.9, 0.5 * most), (0.6, 1.6))
     for ax, (task, rules) in zip(axes[0], tasks.items(), strict=True):
-        names = {name: (name, title_of(name, result)) for name, result in rules.items()}
-        numbers = {name: [100 * seed["accuracy"] for seed in rules[name]["seeds"]] for name in rules}
-        figures.plot_seed_intervals(ax, names, numbers, (0.0, 100.0))
+        reached = {name: [100 * seed["accuracy"] for seed in result["seeds"]] for name, result in rules.items()}
+        lines = [(name, title_of(name, rules[name]), numbers) for name, numbers in reached.items()]
+        figures.plot_seed_intervals(ax, lines, (0.0, 100.0))
         config = tables.config_of(rules)
         net = f"{network_of(config)}, T = {config['n_steps']}"
         ax.set_title(f"{tables.spoken(task)}\n{net}", fontsize="small")
         ax.set_xlabel("test accuracy (%)")
-    seeds = tables.numbers_of_seeds(result for _, _, result in tables.each(tasks))
+    seeds = tables.numbers_of_seeds(result["seeds"] for _, _, result in tables.each(tasks))
     return figures.with_note(
         figure,
         f"mean of {seeds} seeds, each a dot, with its 95 % interval; BPTT: one update per sequence, all others: updates within "

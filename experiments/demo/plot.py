@@ -35,7 +35,7 @@ def prepare(results: list[dict[str, Any]]) -> Notebooks:
     (plane,) = (result for result in results if "grid" in result["config"])
     (second,) = (result for result in results if "cosines" in result)
     trained = [result for result in results if "rule" in result["config"]]
-    (by_rule,) = tables.by_task_and_rule([r | {"config": r["config"] | {"task": "first"}} for r in trained]).values()
+    (by_rule,) = tables.by_task_and_rule(r | {"config": r["config"] | {"task": "first"}} for r in trained).values()
     return Notebooks(by_rule, plane, second, published())
 
 
@@ -127,16 +127,14 @@ def draw_cosines(ax: Axes, notebooks: Notebooks) -> None:
             values = np.array([of[layer] for of in steps], float)
             ax.plot(values, line, color=STYLES[rule].color, label=f"{RULES[rule].title}, layer {layer}")
     mark_published(ax, notebooks, "cosine", "", markersize=12)
-    ax.set(ylim=(0, 1.05), xlim=(-0.5, min(len(steps) - 1, 20) + 0.5))
     ax.set(xlabel="training steps", ylabel="cosine to the BPTT gradient of the weights")
+    ax.set(ylim=(0, 1.05), xlim=(-0.5, min(len(steps) - 1, 20) + 0.5))
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize="small")
 
 
-def mark_published(
-    ax: Axes, notebooks: Notebooks, quantity: str, form: str, at: str | None = None, **look: Any
-) -> None:
+def mark_published(ax: Axes, of: Notebooks, quantity: str, form: str, at: str | None = None, **look: Any) -> None:
     """Mark the published numbers of a quantity, with the numbers above."""
-    for (_, name, _, _, after), value in notebooks.published.items():
+    for (_, name, _, _, after), value in of.published.items():
         if name == quantity:
             place = (after if at is None else at, value)
             ax.plot(*place, **MARK | look)

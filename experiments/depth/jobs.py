@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.common.job import Job, each_task
+from experiments.common.job import Job, drop, each_task
 
 
 def jobs(settings: dict[str, Any]) -> Iterator[Job]:
     for task, rules, config in each_task(settings):
         for depth in config["depths"]:
-            own = {name: value for name, value in config.items() if name not in ("depths", "width")}
             layers = [config["n_units"], *[config["width"]] * depth, config["n_classes"]]
-            yield Job(f"{task}/{depth}", own | {"depth": depth, "layers": layers, "rules": rules})
+            own = drop(config, "depths", "width") | {"depth": depth, "layers": layers, "rules": rules}
+            yield Job(f"{task}/{depth}", own)

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -30,8 +30,8 @@ BOUNDS = {"cosine": tables.COSINE, "norm_ratio": tables.POSITIVE, **NOISE}
 # Defined where the rule's own gradient is, which may hold for other seeds.
 COUNTED = ("cosine_of_means", "relative_variance")
 NOISE_MARKS: dict[str, dict[str, Any]] = {
-    "bias_squared": {"marker": "o"},
-    "variance": {"marker": "D", "markerfacecolor": "white"},
+    "bias_squared": {"marker": "o", "label": "squared bias"},
+    "variance": {"marker": "D", "markerfacecolor": "white", "label": "variance of the gradient of a batch"},
 }
 # Each term has the color of the first rule that keeps it; a term that no rule keeps is gray.
 TERMS = {
@@ -55,9 +55,9 @@ def prepare(results: list[dict[str, Any]]) -> Results:
     return sorted(results, key=lambda result: (len(result["config"]["layers"]), result["config"]["task"]))
 
 
-def rules_of(result: dict[str, Any]) -> list[str]:
-    """The rules that a result is about, in the order of the table of rules."""
-    return [rule for rule in RULES if rule in result["config"]["rules"]]
+def rules_of(*results: dict[str, Any]) -> list[str]:
+    """The rules that some result is about, in the order of the table of rules."""
+    return [rule for rule in RULES if any(rule in result["config"]["rules"] for result in results)]
 
 
 def layers_of(result: dict[str, Any]) -> list[str]:
@@ -101,8 +101,8 @@ def agreement_rows(quantity: str, results: Results) -> Iterator[list[Any]]:
             numbers, batches = (of_seeds(*place, "rules", rule, layer, name) for name in (quantity, "batches"))
             cells = [tables.count(numbers), int(min(batches)), *tables.summary(numbers, BOUNDS[quantity])]
             if quantity == "cosine":
-                spikes = of_seeds(*place, "spikes", layer) if layer != layers[-1] else None
-                cells += [None] * 4 if spikes is None else tables.summary(spikes, tables.SHARE)
+                is_hidden = layer != layers[-1]
+                cells += tables.summary(of_seeds(*place, "spikes", layer), tables.SHARE) if is_hidden else [None] * 4
                 cells += tables.summary(of_seeds(*place, "test_accuracy"), tables.SHARE)
             yield [*start, rule, layer, *cells]
 
@@ -135,17 +135,6 @@ def term_rows(results: Results) -> Iterator[list[Any]]:
             yield [*start, layer, term, count, *shares, *tables.summary(norms, tables.POSITIVE)]
 
 
-def places(widths: Iterable[int], length: int) -> list[tuple[int, int]]:
-    """The rows and columns of blocks of these widths, placed one after another in rows of this length."""
-    found, row, column = [], 0, 0
-    for width in widths:
-        if column and column + width > length:
-            row, column = row + 1, 0
-        found.append((row, column))
-        column += width
-    return found
-
-
 def heading_of(result: dict[str, Any]) -> str:
     """The task, its network, and the length of its sequences, in one line."""
     return tables.title_of(result["config"]).replace("\n", ", ")
@@ -157,28 +146,26 @@ def name_of(result: dict[str, Any], layer: str) -> str:
     return "read-out (LI)" if result["config"]["network"] == "fluctuation_driven" else "read-out (LIF)"
 
 
-def drawn_rules(results: Results) -> list[str]:
-    return [rule for rule in RULES if any(rule in rules_of(result) for result in results)]
-
-
 def grid_of(results: Results, extra_height: float) -> tuple[Figure, GridSpec, list[tuple[int, int]]]:
-    """A figure, its grid, and the start of each task in it, which takes one column for each layer."""
+    """A figure, its grid, and the row and column of the start of each task in it, which takes one column for each layer."""
     widths = [len(layers_of(result)) for result in results]
     length = max(PANELS_IN_A_ROW, *widths)
-    at = places(widths, length)
-    n_rows = at[-1][0] + 1
-    figure = plt.figure(figsize=(2.1 * length + 0.4, 2.6 * n_rows + extra_height))
-    return figure, figure.add_gridspec(n_rows, length), at
+    at, row, column = [], 0, 0
+    for width in widths:
+        if column + width > length:
+            row, column = row + 1, 0
+        at.append((row, column))
+        column += width
+    figure = plt.figure(figsize=(2.1 * length + 0.4, 2.6 * (row + 1) + extra_height))
+    return figure, figure.add_gridspec(row + 1, length), at
 
 
 def draw_over_training(quantity: str, label: str, results: Results) -> Figure:
     """Draw a panel for each task and layer: the quantity over training, with a line for each rule."""
     figure, grid, at = grid_of(results, extra_height=1.0)
-    first = None
     for result, (row, column) in zip(results, at, strict=True):
         for index, layer in enumerate(layers_of(result)):
-            ax = figure.add_subplot(grid[row, column + index], sharey=first)
-            first = first or ax
+            ax = figure.add_subplot(grid[row, column + index], sharey=figure.axes[0] if figure.axes else None)
             draw_layer(ax, result, layer, quantity)
             ax.set_title(name_of(result, layer), fontsize="small")
             if index > 0:
@@ -189,7 +176,7 @@ def draw_over_training(quantity: str, label: str, results: Results) -> Figure:
             heading.set_in_layout(False)  # else each panel that it reaches over would be made as wide as the text
             if column == 0:
                 ax.set_ylabel(label)
-    figures.legend_of(figure, [figures.line_of(rule, **LINE) for rule in drawn_rules(results)], 6)
+    figures.legend_of(figure, [figures.line_of(rule, **LINE) for rule in rules_of(*results)], 6)
     figure.get_layout_engine().set(h_pad=0.12)  # inches, for the headings
     return figures.with_note(figure, "training steps with BPTT; marks: mean over seeds, bars: its 95 % interval")
 
@@ -217,7 +204,7 @@ def draw_layer(ax: Axes, result: dict[str, Any], layer: str, quantity: str) -> N
 
 def draw_noise(results: Results) -> Figure:
     """Draw the bias and variance of each rule in the first layer and in the read-out, after all training steps."""
-    rules = ["bptt", *drawn_rules(results)]
+    rules = ["bptt", *rules_of(*results)]
     size, more = (1.9, 0.23 * len(rules) + 1.4), (1.9, 0)
     figure, axes = figures.panels(2, len(results), size, more, sharex=True, sharey=True)
     for column, result in enumerate(results):
@@ -227,11 +214,8 @@ def draw_noise(results: Results) -> Figure:
             ax.set_title(name_of(result, layer), fontsize="small")
         about = heading_of(result).replace(", ", "\n"), f"after {result['config']['measure_at'][-1]} steps", ""
         axes[0, column].set_title("\n".join([*about, name_of(result, layers[0])]), fontsize="small")
-    labels = {"bias_squared": "squared bias", "variance": "variance of the gradient of a batch"}
     look = {"color": figures.NO_RULE, "linestyle": ""}
-    figures.legend_of(
-        figure, [{**look, "label": labels[quantity], **mark} for quantity, mark in NOISE_MARKS.items()], 2
-    )
+    figures.legend_of(figure, [look | mark for mark in NOISE_MARKS.values()], 2)
     return figures.with_note(
         figure,
         "in units of the squared norm of the expected gradient of BPTT; linear between -0.1 and 0.1; mean over seeds with its "
@@ -258,10 +242,9 @@ def draw_noise_of(ax: Axes, result: dict[str, Any], layer: str, rules: list[str]
 def draw_terms(results: Results) -> Figure:
     """Draw a panel for each task: for each step and layer, the stacked shares of the terms."""
     figure, grid, at = grid_of(results, extra_height=1.2)
-    first = None
     for result, (row, column) in zip(results, at, strict=True):
-        ax = figure.add_subplot(grid[row, column : column + len(layers_of(result))], sharey=first)
-        first = first or ax
+        where = grid[row, column : column + len(layers_of(result))]
+        ax = figure.add_subplot(where, sharey=figure.axes[0] if figure.axes else None)
         draw_shares(ax, result)
         ax.set_title(heading_of(result), loc="left", fontsize="small")
         if column == 0:
@@ -294,15 +277,13 @@ def draw_shares(ax: Axes, result: dict[str, Any]) -> None:
     ax.axhline(1, color="0.5", linewidth=0.8, linestyle="--")
 
 
+def over_training(columns: list[str], quantity: str, label: str) -> figures.Plot:
+    return figures.Plot(columns, partial(agreement_rows, quantity), partial(draw_over_training, quantity, label))
+
+
 FIGURES = {
-    "gradient_similarity": figures.Plot(
-        COSINE_COLUMNS, partial(agreement_rows, "cosine"), partial(draw_over_training, "cosine", "cosine to BPTT")
-    ),
-    "gradient_similarity_norms": figures.Plot(
-        NORM_COLUMNS,
-        partial(agreement_rows, "norm_ratio"),
-        partial(draw_over_training, "norm_ratio", "norm / that of BPTT"),
-    ),
+    "gradient_similarity": over_training(COSINE_COLUMNS, "cosine", "cosine to BPTT"),
+    "gradient_similarity_norms": over_training(NORM_COLUMNS, "norm_ratio", "norm / that of BPTT"),
     "gradient_similarity_noise": figures.Plot(NOISE_COLUMNS, noise_rows, draw_noise),
     "gradient_similarity_terms": figures.Plot(TERM_COLUMNS, term_rows, draw_terms),
 }

@@ -24,9 +24,6 @@ LEGEND_COLUMNS = 4
 PLANES = {"upstream": "through the end of {origin}", "nearest": "nearest to all checkpoints"}
 
 
-Rows = Iterable[list[Any]]
-
-
 class Task(NamedTuple):
     """The training results of a task by rule, the results on surfaces and lines, which start at `reference`, and the arrays."""
 
@@ -61,9 +58,8 @@ def prepare(results: list[dict[str, Any]]) -> list[Task]:
     surfaces = {result["config"]["task"]: result for result in results if "reference" in result}
     trained = tables.by_task_and_rule(result for result in results if "reference" not in result)
     if surfaces.keys() != trained.keys():
-        raise SystemExit(
-            f"Got trainings of {', '.join(trained)} and surfaces of {', '.join(surfaces)}, expected the same."
-        )
+        told = f"Got trainings of {', '.join(trained)} and surfaces of {', '.join(surfaces)}"
+        raise SystemExit(f"{told}, expected the same.")
     return [
         Task(name, made["config"], trained[name], made["reference"], made["seeds"], made["arrays"])
         for name, made in sorted(surfaces.items())
@@ -122,11 +118,6 @@ def line_rows(task: Task) -> Iterator[list[Any]]:
             yield [task.name, rule, *where, *tables.of_seeds(of_seeds, tables.POSITIVE)]
 
 
-def of_each(rows: Callable[[Task], Rows]) -> Callable[[list[Task]], Rows]:
-    """The rows of all tasks, one task after another."""
-    return lambda tasks: itertools.chain.from_iterable(map(rows, tasks))
-
-
 def others(task: Task) -> dict[str, str]:
     """The rules at whose solutions lines end."""
     return {rule: title for rule, title in task.rules.items() if rule != task.reference}
@@ -134,40 +125,39 @@ def others(task: Task) -> dict[str, str]:
 
 def draw(tasks: list[Task]) -> Figure:
     """Draw a panel for each task and plane."""
-    planes = planes_of(tasks)
-    figure, axes = figures.panels(1, len(planes), (5.6, 5.4), (0, 0))
-    for ax, (task, plane) in zip(axes[0], planes, strict=True):
-        paths = {title: path(task, plane, rule)[:, :2] for rule, title in task.rules.items()}
-        plot_landscape(ax, **of_plane(task, plane), trajectories=paths)
-    name_panels(figure, axes[0], planes, above=1.0)
-    return figure
+    figure, axes, planes = panels_of(tasks, 5.4)
+    for ax, (task, plane) in zip(axes, planes, strict=True):
+        plot_landscape(ax, **of_plane(task, plane, 2))
+    return name_panels(figure, axes, planes, above=1.0)
 
 
 def draw_in_space(tasks: list[Task]) -> Figure:
-    planes = planes_of(tasks)
-    figure, axes = figures.panels(1, len(planes), (5.6, 5.6), (0, 0), subplot_kw={"projection": "3d"})
-    for ax, (task, plane) in zip(axes[0], planes, strict=True):
-        paths = {title: path(task, plane, rule) for rule, title in task.rules.items()}
-        plot_landscape_3d(ax, **of_plane(task, plane), trajectories=paths)
+    figure, axes, planes = panels_of(tasks, 5.6, subplot_kw={"projection": "3d"})
+    for ax, (task, plane) in zip(axes, planes, strict=True):
+        plot_landscape_3d(ax, **of_plane(task, plane, 3))
         ax.view_init(elev=35, azim=-60)
         for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
             axis.set_major_locator(MaxNLocator(4))  # labels along an axis in space are close to each other
         ax.set_box_aspect((4, 4, 3), zoom=0.8)
-    name_panels(figure, axes[0], planes, above=0.87)
-    return figure
+    return name_panels(figure, axes, planes, above=0.87)
 
 
-def planes_of(tasks: list[Task]) -> list[tuple[Task, str]]:
-    return [(task, plane) for task in tasks for plane in task.config["planes"]]
+def panels_of(tasks: list[Task], height: float, **options: Any) -> tuple[Figure, np.ndarray, list[tuple[Task, str]]]:
+    """A figure, and its panels, one for each task and plane."""
+    planes = [(task, plane) for task in tasks for plane in task.config["planes"]]
+    figure, axes = figures.panels(1, len(planes), (5.6, height), (0, 0), **options)
+    return figure, axes[0], planes
 
 
-def of_plane(task: Task, plane: str) -> dict[str, Any]:
-    """What the plots of a plane take, without the paths."""
-    arrays = {name: task.arrays[f"{plane}/{name}"] for name in ("losses", "xs", "ys")}
-    return arrays | {"explained": task.seeds[0]["explained"], "label": LOSS, "colors": task.colors, "legend": False}
+def of_plane(task: Task, plane: str, dimensions: int) -> dict[str, Any]:
+    """What the plots of a plane take, with the paths in so many dimensions."""
+    arrays: dict[str, Any] = {name: task.arrays[f"{plane}/{name}"] for name in ("losses", "xs", "ys")}
+    paths = {title: path(task, plane, rule)[:, :dimensions] for rule, title in task.rules.items()}
+    look = {"explained": task.seeds[0]["explained"], "label": LOSS, "colors": task.colors, "legend": False}
+    return arrays | {"trajectories": paths} | look
 
 
-def name_panels(figure: Figure, axes: Iterable[Axes], planes: list[tuple[Task, str]], *, above: float) -> None:
+def name_panels(figure: Figure, axes: Iterable[Axes], planes: list[tuple[Task, str]], *, above: float) -> Figure:
     """Align the titles, put legends below them, starting at `above` times the height of the axes, and common text below all."""
     legends = [ax.get_legend_handles_labels() for ax in axes]
     height = -(-max(len(labels) for _, labels in legends) // LEGEND_COLUMNS)
@@ -178,7 +168,7 @@ def name_panels(figure: Figure, axes: Iterable[Axes], planes: list[tuple[Task, s
         title = f"{task.title}\nplane {PLANES[plane].format(origin=origin)}"
         ax.set_title(title, pad=22 * height + 8 if above == 1 else 6)
     tasks = dict.fromkeys(setting(task) for task, _ in planes)
-    figures.with_note(figure, "Randman, first seed; " + "; ".join(tasks))
+    return figures.with_note(figure, "Randman, first seed; " + "; ".join(tasks))
 
 
 def setting(task: Task) -> str:
@@ -195,11 +185,11 @@ def draw_random(tasks: list[Task]) -> Figure:
     figure, axes = figures.panels(2 * len(tasks), columns, (4.6, 4.1), (0, 0))
     for task, own in zip(tasks, axes.reshape(len(tasks), -1), strict=True):
         draw_around(own, task)
-    seeds = sorted({len(task.seeds) for task in tasks})
+    seeds = tables.numbers_of_seeds(task.seeds for task in tasks)
     return figures.with_note(
         figure,
         f"Filter-normalized directions: a step of 1 is as long as the weights of each unit; {'; '.join(map(setting, tasks))}.\n"
-        f"Surfaces: first seed; last panel: {', '.join(map(str, seeds))} seeds, and the 95 % interval of their mean.",
+        f"Surfaces: first seed; last panel: {seeds} seeds, and the 95 % interval of their mean.",
     )
 
 
@@ -214,8 +204,8 @@ def draw_around(axes: np.ndarray, task: Task) -> None:
     last, *empty = axes[len(task.rules) :]
     for ax in empty:
         ax.remove()
-    rises = {rule: [seed["rise"][rule] for seed in task.seeds] for rule in task.rules}
-    figures.plot_seed_intervals(last, {rule: (rule, title) for rule, title in task.rules.items()}, rises, tables.ANY)
+    rises = [(rule, title, [seed["rise"][rule] for seed in task.seeds]) for rule, title in task.rules.items()]
+    figures.plot_seed_intervals(last, rises, tables.ANY)
     last.set_xlabel("mean rise of the loss on such a plane (nats)")
 
 
@@ -225,24 +215,29 @@ def draw_lines(tasks: list[Task]) -> Figure:
     *left, right = axes[0]
     for ax, task in zip(left, tasks, strict=True):
         losses = {title: task.arrays[f"line/{rule}"].mean(axis=0) for rule, title in others(task).items()}
-        ends = task.rules[task.reference], "the other rule"
-        look = {"label": LOSS, "colors": task.colors, "legend": False}
-        plot_interpolation(ax, losses, ts=task.arrays["ts"], ends=ends, **look)
+        look = {"ends": (task.rules[task.reference], "the other rule"), "label": LOSS, "colors": task.colors}
+        plot_interpolation(ax, losses, ts=task.arrays["ts"], **look, legend=False)
         lines, _ = ax.get_legend_handles_labels()
         ax.legend(lines, losses, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
         ax.set_title(task.title, pad=30)
-    of_both = [(task, rule, title) for task in tasks for rule, title in others(task).items()]
-    named = {(task.name, rule): (rule, title) for task, rule, title in of_both}
-    barriers = {(task.name, rule): [seed["barrier"][rule] for seed in task.seeds] for task, rule, _ in of_both}
-    figures.plot_seed_intervals(right, named, barriers, tables.POSITIVE)
+    of_all = [(task, rule, title) for task in tasks for rule, title in others(task).items()]
+    barriers = [(rule, title, [seed["barrier"][rule] for seed in task.seeds]) for task, rule, title in of_all]
+    figures.plot_seed_intervals(right, barriers, tables.POSITIVE)
     right.set_xlabel("barrier on the way from BPTT (nats)")
     seeds = f"Lines: mean of {len(tasks[0].seeds)} seeds; dotted: straight between the ends"
     return figures.with_note(figure, f"{seeds}. Barriers: each seed, and the 95 % interval of their mean")
 
 
+def plot(
+    columns: list[str], rows: Callable[[Task], Iterable[list[Any]]], draw: Callable[[list[Task]], Figure]
+) -> figures.Plot:
+    """A figure with the rows of all tasks, one task after another."""
+    return figures.Plot(columns, lambda tasks: itertools.chain.from_iterable(map(rows, tasks)), draw)
+
+
 FIGURES = {
-    "landscapes": figures.Plot(COLUMNS, of_each(path_rows), draw),
-    "landscapes_3d": figures.Plot(COLUMNS_3D, of_each(surface_rows), draw_in_space),
-    "landscapes_random": figures.Plot(RANDOM_COLUMNS, of_each(random_rows), draw_random),
-    "landscapes_interpolation": figures.Plot(LINE_COLUMNS, of_each(line_rows), draw_lines),
+    "landscapes": plot(COLUMNS, path_rows, draw),
+    "landscapes_3d": plot(COLUMNS_3D, surface_rows, draw_in_space),
+    "landscapes_random": plot(RANDOM_COLUMNS, random_rows, draw_random),
+    "landscapes_interpolation": plot(LINE_COLUMNS, line_rows, draw_lines),
 }

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from experiments.common import figures, tables
 
 COLUMNS = ["task", "quantity", *tables.OF_SEEDS, "steps"]
-SHARE = (0.0, 1.0)
-BOUNDS = {"accuracy": SHARE, "smape": (0.0, 200.0), "connection_sparsity": SHARE, "activation_sparsity": SHARE}
+BOUNDS = {"smape": (0.0, 200.0)} | dict.fromkeys(
+    ("accuracy", "connection_sparsity", "activation_sparsity"), tables.SHARE
+)
 # The quantity of each column, its title, and its factor and digits; for the score see `SCORES`.
 SHOWN = (
     ("footprint", "footprint\n(bytes)", 1, 0),
@@ -26,34 +27,27 @@ SHOWN = (
 SCORES = {"accuracy": ("accuracy (%)", 100, 1, "chance"), "smape": ("sMAPE", 1, 1, "last value")}
 
 
-def prepare(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The results, unchanged."""
-    return results
+prepare = list[dict[str, Any]]
 
 
 def of_seeds(result: dict[str, Any], quantity: str) -> list[Any]:
     """The mean over seeds, the low and high ends of its 95 % interval, None with one seed, and the numbers of all seeds."""
     numbers = [seed["score" if quantity == result["metric"] else quantity] for seed in result["seeds"]]
-    return tables.summary(numbers, BOUNDS.get(quantity, (0.0, np.inf)))
-
-
-def quantities(result: dict[str, Any]) -> list[str]:
-    return [result["metric"], "baseline", *(name for name, *_ in SHOWN)]
+    return tables.summary(numbers, BOUNDS.get(quantity, tables.POSITIVE))
 
 
 def rows(results: list[dict[str, Any]]) -> Iterator[list[Any]]:
     for result in results:
-        for quantity in quantities(result):
-            seeds = result["seeds"]
-            yield [result["config"]["task"], quantity, *of_seeds(result, quantity), len(seeds), seeds[0]["n_steps"]]
+        task, seeds = result["config"]["task"], result["seeds"]
+        for quantity in (result["metric"], "baseline", *(name for name, *_ in SHOWN)):
+            yield [task, quantity, *of_seeds(result, quantity), len(seeds), seeds[0]["n_steps"]]
 
 
 def cell(result: dict[str, Any], quantity: str, factor: int, digits: int) -> str:
     """The mean, with the interval below it unless all seeds agree."""
-    mean, low, high = (
-        None if number is None else f"{factor * number:,.{digits}f}" for number in of_seeds(result, quantity)[:3]
-    )
-    return mean if low is None or low == high else f"{mean}\n[{low}, {high}]"
+    numbers = [number for number in of_seeds(result, quantity)[:3] if number is not None]
+    mean, *ends = (f"{factor * number:,.{digits}f}" for number in numbers)
+    return f"{mean}\n[{', '.join(ends)}]" if len({*ends}) > 1 else mean
 
 
 def table_cells(results: list[dict[str, Any]]) -> list[list[str]]:
@@ -76,18 +70,17 @@ def draw(results: list[dict[str, Any]]) -> Figure:
     edges = np.cumsum([0, *widths]) / sum(widths)
     figure, ax = plt.subplots(figsize=(0.093 * sum(widths), 0.52 * len(lines) + 0.35))
     for row, line in enumerate(lines):
-        for column, text in enumerate(line):
-            left = column == 0
-            x = edges[0] + 0.005 if left else edges[column + 1] - 0.01
-            weight = {"fontweight": "bold"} if row == 0 else {}
-            ax.text(x, row, text, ha="left" if left else "right", va="center", fontsize="small", **weight)
+        look = {"va": "center", "fontsize": "small", "fontweight": "normal" if row else "bold"}
+        ax.text(0.005, row, line[0], ha="left", **look)
+        for end, text in zip(edges[2:], line[1:], strict=True):
+            ax.text(end - 0.01, row, text, ha="right", **look)
     for y in np.arange(len(lines) + 1) - 0.5:
         ax.axhline(y, color="0.2" if y in (-0.5, 0.5, len(lines) - 0.5) else "0.85", linewidth=1)
     ax.set(xlim=(0, 1), ylim=(len(lines) - 0.5, -0.5))
     ax.axis("off")
-    text = "operations and updates of a test sample of T steps"
-    seeds = f"mean of {tables.numbers_of_seeds(results)} seeds, [95 % interval of the mean] where they differ"
-    figure.supxlabel(f"{seeds}; {text}", fontsize="x-small")
+    seeds = tables.numbers_of_seeds(result["seeds"] for result in results)
+    text = "seeds, [95 % interval of the mean] where they differ; operations and updates of a test sample of T steps"
+    figure.supxlabel(f"mean of {seeds} {text}", fontsize="x-small")
     return figure
 
 

@@ -1,5 +1,6 @@
 """Draw the accuracy of each rule and the agreement of its gradient with BPTT, and its costs in time and memory."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -40,24 +41,20 @@ def stages_of(result: dict[str, Any]) -> list[str]:
     return [mode for mode in ("initial", "offline", "online") if mode in result["seeds"][0]]
 
 
-def of_seeds(result: dict[str, Any], mode: str, quantity: str, layer: str = "") -> list[float | None]:
-    """A quantity for all seeds, None for a seed that lacks it (a gradient that is zero has no cosine)."""
+def quantities(result: dict[str, Any], mode: str) -> dict[tuple[str, str], list[float | None]]:
+    """The numbers of all seeds by layer and quantity, None for a seed that lacks it (a gradient that is zero has no cosine)."""
     stages = [seed[mode] for seed in result["seeds"]]
-    if quantity == "accuracy":
-        return [stage["accuracy"] for stage in stages]
-    if quantity == "spikes":
-        return [stage["spikes"][layer] for stage in stages]
-    return [stage["layers"][layer][quantity] for stage in stages]
+    found = {("", "accuracy"): [stage["accuracy"] for stage in stages]}
+    found |= {(layer, "spikes"): [stage["spikes"][layer] for stage in stages] for layer in stages[0]["spikes"]}
+    for layer, quantity in itertools.product(stages[0]["layers"], ("cosine", "norm_ratio")):
+        found[layer, quantity] = [stage["layers"][layer][quantity] for stage in stages]
+    return found
 
 
 def table_rows(data: Data) -> Iterator[list[Any]]:
     for task, rule, result in tables.each(data.tasks):
         for mode in stages_of(result):
-            stage = result["seeds"][0][mode]
-            kinds = [("accuracy", "")] + [("spikes", layer) for layer in stage["spikes"]]
-            kinds += [(quantity, layer) for layer in stage["layers"] for quantity in ("cosine", "norm_ratio")]
-            for quantity, layer in kinds:
-                numbers = of_seeds(result, mode, quantity, layer)
+            for (layer, quantity), numbers in quantities(result, mode).items():
                 yield [task, rule, mode, layer, quantity, *tables.of_seeds(numbers, BOUNDS[quantity])]
 
 
@@ -78,7 +75,7 @@ def draw(data: Data) -> Figure:
         axes[0, column].set_title(_name(tables.config_of(rules)))
     lines = [{"color": "0.4", "linestyle": line, "label": label} for line, label in (("--", "chance"), (":", "BPTT"))]
     figures.legend_of_modes(figure, 4 if len(data.tasks) > 1 else 2, *lines)
-    seeds = tables.numbers_of_seeds(result for _, _, result in tables.each(data.tasks))
+    seeds = tables.numbers_of_seeds(result["seeds"] for _, _, result in tables.each(data.tasks))
     text = "below: mean cosine, per layer from input (1) to read-out (out)"
     return figures.with_note(figure, f"above: mean of {seeds} seeds, bars: 95 % interval of the mean; {text}")
 
@@ -86,14 +83,14 @@ def draw(data: Data) -> Figure:
 def draw_accuracy(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
     ax.axvline(100 / tables.config_of(rules)["layers"][-1], color="0.4", linestyle="--", linewidth=1)
     if "bptt" in rules:
-        ax.axvline(100 * np.mean(of_seeds(rules["bptt"], "offline", "accuracy")), color="0.4", linestyle=":")
+        ax.axvline(100 * np.mean(quantities(rules["bptt"], "offline")["", "accuracy"]), color="0.4", linestyle=":")
     for row, name in enumerate(names):
         if name not in rules:
             ax.text(50, row, "not run here", ha="center", va="center", color="0.4", fontsize="small")
         for mode in stages_of(rules[name])[1:] if name in rules else ():
             height, look = row + {"offline": -0.17, "online": 0.17}[mode], figures.MARKS[mode]
             mark = {"markersize": 5.5, "elinewidth": 1.3, "capsize": 2, "color": STYLES[name].color, **look}
-            numbers = of_seeds(rules[name], mode, "accuracy")
+            numbers = quantities(rules[name], mode)["", "accuracy"]
             mean = figures.draw_interval(ax, height, numbers, tables.SHARE, scale=100, **mark)
             if _is_silent(rules[name], mode):
                 ax.text(mean + 3, height, "silent", va="center", fontsize="x-small")
@@ -105,8 +102,8 @@ def draw_cosine(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
     cells = np.full((len(names), 2 * len(layers)), np.nan)
     for row, name in enumerate(names):
         stages = ("initial", stages_of(rules[name])[1]) if name in rules else ()
-        for column, (mode, layer) in enumerate((mode, layer) for mode in stages for layer in layers):
-            cells[row, column] = tables.mean_or_nan(of_seeds(rules[name], mode, "cosine", layer))
+        for column, (mode, layer) in enumerate(itertools.product(stages, layers)):
+            cells[row, column] = tables.mean_or_nan(quantities(rules[name], mode)[layer, "cosine"])
     figures.draw_colors(ax, cells, (0, 1))
     ax.grid(visible=False)
     for (row, column), cosine in np.ndenumerate(cells):
@@ -155,16 +152,16 @@ def _is_silent(result: dict[str, Any], mode: str) -> bool:
 
 
 def _name(config: dict[str, Any]) -> str:
-    net = f"{tables.network(config)}, T = {config['n_steps']}"
-    return f"{config['dataset'].capitalize()}, {config['code']} code\n{net}"
+    what = f"{config['dataset'].capitalize()}, {config['code']} code"
+    return f"{what}\n{tables.network(config)}, T = {config['n_steps']}"
+
+
+def curves_of(data: Data) -> Iterator[rate_curves.Curve]:
+    return rate_curves.of_rules(data.tasks, lambda result: result["trials"])
 
 
 FIGURES = {
     "rules_table": figures.Plot(COLUMNS, table_rows, draw),
     "rules_table_cost": figures.Plot(["task", "rule", *tables.OF_COST], cost_rows, draw_cost),
-    "rules_table_rates": rate_curves.plot(
-        "rules_table_rates",
-        ["task", "mode", "rule"],
-        lambda data: rate_curves.of_rules(data.tasks, lambda result: result["trials"]),
-    ),
+    "rules_table_rates": rate_curves.plot("rules_table_rates", ["task", "mode", "rule"], curves_of),
 }

@@ -17,9 +17,7 @@ TABLE = ["neuron", "quantity", "step", "value"]
 HEIGHTS = [2.2, 1.0]  # relative heights of the membrane panel and of the other states below it
 
 
-def prepare(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The results, unchanged."""
-    return results
+prepare = list[dict[str, Any]]
 
 
 def curves(result: dict[str, Any]) -> dict[str, list[float]]:
@@ -41,12 +39,11 @@ def draw(results: list[dict[str, Any]]) -> Figure:
     figure = plt.figure(figsize=(4.2 * COLUMNS, 2.4 * rows + 0.6))
     grid = figure.add_gridspec(2 * rows, COLUMNS, height_ratios=HEIGHTS * rows)
     for index, result in enumerate(results):
-        row, column = divmod(index, COLUMNS)
-        if result["config"]["states"]:
-            above = figure.add_subplot(grid[2 * row, column])
-            axes = [above, figure.add_subplot(grid[2 * row + 1, column], sharex=above)]
-        else:
-            axes = [figure.add_subplot(grid[2 * row : 2 * row + 2, column])]
+        row, column = 2 * (index // COLUMNS), index % COLUMNS
+        has_states = bool(result["config"]["states"])
+        axes = [figure.add_subplot(grid[row : row + (1 if has_states else 2), column])]
+        if has_states:
+            axes.append(figure.add_subplot(grid[row + 1, column], sharex=axes[0]))
         draw_neuron(axes, result)
         if index + COLUMNS >= len(results):
             axes[-1].set_xlabel("step")

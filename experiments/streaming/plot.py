@@ -20,7 +20,7 @@ prepare = tables.by_task_and_rule
 def segments(result: dict[str, Any]) -> np.ndarray:
     """Whether each prediction was right, by seed, segment and place in the segment, without the first segment: the change
     before it is the beginning."""
-    right = np.array([[one == "1" for one in of_seed] for of_seed in result["right"]], float)
+    right = np.array([list(of_seed) for of_seed in result["right"]], float)
     return right.reshape(len(right), -1, result["config"]["segment"])[:, 1:]
 
 

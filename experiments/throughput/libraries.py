@@ -3,32 +3,29 @@
 from slax_rules import RULES
 
 
-class Library:
+def look(label: str, color: str, marker: str) -> dict[str, str]:
     """The name and appearance of a library in the figures, shared by all its files and published bars."""
-
-    def __init__(self, title: str, color: str, marker: str):
-        self.title = title
-        self.mark = {"color": color, "marker": marker}
+    return {"label": label, "color": color, "marker": marker}
 
 
 LIBRARIES = {
-    "slax": Library("slax, here", "#D55E00", "o"),
-    "plain": Library("by hand, on JAX", "#E69F00", "h"),
-    "matmul": Library("matrix products alone", "#000000", "_"),
-    "slax_original": Library("slax 0.0.1", "#CC79A7", "s"),
-    "spyx": Library("spyx", "#0072B2", "^"),
-    "jaxpike": Library("jaxpike", "#56B4E9", "v"),
-    "sparx": Library("sparx", "#009E73", "D"),
-    "braintrace": Library("braintrace", "#8FD3BE", "P"),
-    "snnax": Library("snnax", "#DDDDDD", "d"),
-    "rockpool_jax": Library("Rockpool, JAX", "#882255", "<"),
-    "rockpool_torch": Library("Rockpool, PyTorch", "#AA4499", ">"),
-    "snntorch": Library("snnTorch", "#332288", "X"),
-    "spikingjelly": Library("SpikingJelly", "#999933", "*"),
-    "spikingjelly_cuda": Library("SpikingJelly, CUDA", "#666600", "p"),
-    "norse": Library("Norse", "#4D4D4D", "8"),
-    "sinabs": Library("sinabs", "#A6A6A6", "H"),
-    "lava_dl": Library("lava-dl", "#661100", "+"),
+    "slax": look("slax, here", "#D55E00", "o"),
+    "plain": look("by hand, on JAX", "#E69F00", "h"),
+    "matmul": look("matrix products alone", "#000000", "_"),
+    "slax_original": look("slax 0.0.1", "#CC79A7", "s"),
+    "spyx": look("spyx", "#0072B2", "^"),
+    "jaxpike": look("jaxpike", "#56B4E9", "v"),
+    "sparx": look("sparx", "#009E73", "D"),
+    "braintrace": look("braintrace", "#8FD3BE", "P"),
+    "snnax": look("snnax", "#DDDDDD", "d"),
+    "rockpool_jax": look("Rockpool, JAX", "#882255", "<"),
+    "rockpool_torch": look("Rockpool, PyTorch", "#AA4499", ">"),
+    "snntorch": look("snnTorch", "#332288", "X"),
+    "spikingjelly": look("SpikingJelly", "#999933", "*"),
+    "spikingjelly_cuda": look("SpikingJelly, CUDA", "#666600", "p"),
+    "norse": look("Norse", "#4D4D4D", "8"),
+    "sinabs": look("sinabs", "#A6A6A6", "H"),
+    "lava_dl": look("lava-dl", "#661100", "+"),
 }
 PUBLISHED_NAMES = {
     "slax": "slax_original",
@@ -60,14 +57,14 @@ def row_label(name: str, names: list[str]) -> str:
     """The name of the library, with its variant where more than one variant has a row."""
     peer, _, variant = name.partition(":")
     several = sum(other.startswith(f"{peer}:") for other in names) > 1
-    return LIBRARIES[peer].title + (f", {variant.replace('_', ' ')}" if several else "")
+    return LIBRARIES[peer]["label"] + (f", {variant.replace('_', ' ')}" if several else "")
 
 
 def rule_label(name: str) -> str:
     """The rule that a contender computes, and its library."""
     library = name.partition(":")[0]
     rule = RULES[rule_of(name)].title
-    title = LIBRARIES[library.removesuffix("_jax04")].title
+    title = LIBRARIES[library.removesuffix("_jax04")]["label"]
     return f"{rule} ({title}{_form(name)})"
 
 

@@ -3,7 +3,8 @@
 Times are compared round by round. The tables also list contenders without a time, with the reason.
 """
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,6 @@ COLUMNS = [
 RATIO_COLUMNS = ["peer", "variant", *SIZE, *tables.ratio_columns("ratio"), "rounds", "rank", "reason"]
 RULE_COLUMNS = ["library", "rule", "variant", *SIZE, "seconds", *tables.ratio_columns("times_bptt"), "rounds", "reason"]
 PUBLISHED = Path(__file__).with_name("published.csv")
-NOT_GIVEN = "No result of the benchmark {} was given."
 
 Results = list[dict[str, Any]]
 
@@ -83,16 +83,11 @@ def ratios_of(record: dict[str, Any], other: dict[str, Any] | None) -> list[floa
 
 
 def rows(data: Data) -> Iterator[list[Any]]:
-    yield from measured_rows(data.bptt)
-    yield from published_rows(data.published)
-
-
-def measured_rows(results: Results) -> Iterator[list[Any]]:
-    for result, record in records_of(results):
+    """A row for each time that was measured, and for each published one."""
+    for result, record in records_of(data.bptt):
         times = times_of(record)
         quartiles = [float(np.quantile(times, share)) for share in (0.5, 0.25, 0.75)] if times else [None] * 3
-        neuron = record["neuron"] or {"equation": "", "differs": ""}
-        device = record.get("device") or ""
+        neuron, device = record["neuron"] or {"equation": "", "differs": ""}, record.get("device") or ""
         device = f"{device}: {result['record']['machine']}" if device == "cpu" else device
         yield [
             *("measured", device, *names_of(record), *size_of(result["config"])),
@@ -100,10 +95,7 @@ def measured_rows(results: Results) -> Iterator[list[Any]]:
             *(record.get(name) for name in ("first_call", "memory_growth", "temporaries", "peak_device_bytes")),
             *(neuron["equation"], neuron["differs"], reason_of(record)),
         ]
-
-
-def published_rows(published: list[dict[str, str]]) -> Iterator[list[Any]]:
-    for row in published:
+    for row in data.published:
         seconds = float(row["seconds_forward_backward"]) if row["seconds_forward_backward"] else None
         reason = "" if seconds else "failed or out of memory, as published"
         nothing = [None] * (COLUMNS.index("equation") - COLUMNS.index("low_quartile"))
@@ -112,22 +104,18 @@ def published_rows(published: list[dict[str, str]]) -> Iterator[list[Any]]:
 
 
 def ratio_rows(data: Data) -> Iterator[list[Any]]:
-    for result in data.bptt:
-        ours, ranks = by_name(result).get(OURS), ranks_of(result)
-        for record in result["records"]:
-            ratios = ratios_of(record, ours)
-            cells = [*tables.ratio_summary(ratios), len(ratios), ranks[record["name"]]]
-            yield [*names_of(record), *size_of(result["config"]), *cells, reason_of(record)]
+    for result, record in records_of(data.bptt):
+        ratios = ratios_of(record, by_name(result).get(OURS))
+        cells = [*tables.ratio_summary(ratios), len(ratios), ranks_of(result)[record["name"]]]
+        yield [*names_of(record), *size_of(result["config"]), *cells, reason_of(record)]
 
 
 def rule_rows(data: Data) -> Iterator[list[Any]]:
-    for result in data.rules:
-        bptt = by_name(result).get(BPTT)
-        for record in result["records"]:
-            (library, variant), times, ratios = names_of(record), times_of(record), ratios_of(record, bptt)
-            start = [library, rule_of(record["name"]), variant, *size_of(result["config"])]
-            median = float(np.median(times)) if times else None
-            yield [*start, median, *tables.ratio_summary(ratios), len(ratios), reason_of(record)]
+    for result, record in records_of(data.rules):
+        (library, variant), ratios = names_of(record), ratios_of(record, by_name(result).get(BPTT))
+        start = [library, rule_of(record["name"]), variant, *size_of(result["config"])]
+        median = float(np.median(times)) if (times := times_of(record)) else None
+        yield [*start, median, *tables.ratio_summary(ratios), len(ratios), reason_of(record)]
 
 
 def by_name(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -139,8 +127,7 @@ def ranks_of(result: dict[str, Any]) -> dict[str, int]:
     1 is the fastest, and those without a time come last."""
 
     def time(record: dict[str, Any]) -> float:
-        medians = [np.median(turn) for turn in record["rounds"]] if times_of(record) else [np.inf]
-        return float(np.log(medians).mean())
+        return float(np.log([*map(np.median, record["rounds"])]).mean()) if times_of(record) else np.inf
 
     ranks: dict[str, int] = {}
     for record in sorted(result["records"], key=time):
@@ -158,16 +145,14 @@ def main_line(results: Results) -> Results:
 
 def draw(data: Data) -> Figure:
     """Draw times against the number of units, as measured here and as published for each device."""
-    if not data.bptt:
-        return figures.placeholder(NOT_GIVEN.format("bptt"))
     line, published = main_line(data.bptt), data.published
     devices = list(dict.fromkeys(row["device"] for row in published))
     figure, axes = figures.panels(1, len(devices) + 1, (3.1, 6.4), (0.6, 0), sharey=True)
     (measured, *others), config = axes[0], line[0]["config"]
-    drawn = [draw_measured(measured, line)]
+    drawn = [*draw_measured(measured, line)]
     measured.set_title(f"measured: {_device(line)}\nB = {config['batch']}, {config['dtype']}")
     for ax, device in zip(others, devices, strict=True):
-        drawn.append(draw_published(ax, [row for row in published if row["device"] == device]))
+        drawn += draw_published(ax, [row for row in published if row["device"] == device])
         ax.set_title(f"published: {device}\nbatch not stated")
     sizes = [result["config"]["size"] for result in line], sorted({int(row["n_neurons"]) for row in published})
     for ax in axes[0]:
@@ -179,8 +164,7 @@ def draw(data: Data) -> Figure:
         ax.xaxis.set_minor_locator(NullLocator())
         ax.grid(axis="y", color="0.9")
     measured.set_ylabel(f"forward and backward pass, T = {config['steps']} (s)")
-    present = [library for name, library in LIBRARIES.items() if any(name in names for names in drawn)]
-    figures.legend_of(figure, [{"label": library.title, **library.mark} for library in present], 5)
+    figures.legend_of(figure, [look for library, look in LIBRARIES.items() if library in drawn], 5)
     text = "measured: median, bars from the first to the third quartile; other libraries in their fastest form at each size; "
     text += "an x at the top: failed, as published"
     missing = not_timed(line)
@@ -193,12 +177,12 @@ def not_timed(line: Results) -> str:
     for result, record in records_of(line):
         if reason_of(record):
             sizes.setdefault(record["name"], []).append(result["config"]["size"])
-    told: dict[str, None] = {}
+    told = []
     for name, missing in sizes.items():
         everywhere = len(missing) == sum(name in by_name(result) for result in line)
-        title = row_label(name, list(by_name(line[0])))
-        told[title if everywhere else f"{title} at {', '.join(map(str, missing))}"] = None
-    return "; ".join(told)
+        title = row_label(name, contenders(line[:1]))
+        told.append(title if everywhere else f"{title} at {', '.join(map(str, missing))}")
+    return "; ".join(dict.fromkeys(told))
 
 
 def draw_measured(ax: Axes, line: Results) -> list[str]:
@@ -218,7 +202,7 @@ def draw_measured(ax: Axes, line: Results) -> list[str]:
         low, middle, high = np.transpose([np.quantile(times, (0.25, 0.5, 0.75)) for _, times in found])
         ends = (middle - low, high - middle)
         dashes = "--" if library in drawn else "-"  # another form of ours
-        ax.errorbar(sizes, middle, ends, linewidth=1.2, linestyle=dashes, elinewidth=0.9, **LIBRARIES[library].mark)
+        ax.errorbar(sizes, middle, ends, linewidth=1.2, linestyle=dashes, elinewidth=0.9, **LIBRARIES[library])
         drawn.append(library)
     return drawn
 
@@ -227,12 +211,11 @@ def draw_published(ax: Axes, published: list[dict[str, str]]) -> list[str]:
     drawn, failed = [], 0
     for name in dict.fromkeys(row["framework"] for row in published):
         library = published_library(name, published[0]["device"])
-        numbers = [
-            (int(row["n_neurons"]), row["seconds_forward_backward"]) for row in published if row["framework"] == name
-        ]
-        timed, mark = [(size, float(seconds)) for size, seconds in numbers if seconds], LIBRARIES[library].mark
-        ax.plot(*np.transpose(timed) if timed else ([], []), linewidth=1.2, **mark)
-        if sizes := [size for size, seconds in numbers if not seconds]:
+        mark, of_name = LIBRARIES[library], [row for row in published if row["framework"] == name]
+        numbers = {int(row["n_neurons"]): row["seconds_forward_backward"] for row in of_name}
+        timed = {size: float(seconds) for size, seconds in numbers.items() if seconds}
+        ax.plot(list(timed), list(timed.values()), linewidth=1.2, **mark)
+        if sizes := [size for size in numbers if size not in timed]:
             look = {"color": mark["color"], "markersize": 6, "transform": ax.get_xaxis_transform(), "clip_on": False}
             ax.plot(sizes, [1.0 - 0.03 * (failed % 6)] * len(sizes), "x", **look)
             failed += 1
@@ -243,12 +226,9 @@ def draw_published(ax: Axes, published: list[dict[str, str]]) -> list[str]:
 def draw_speedup(data: Data) -> Figure:
     """Draw a row for each peer: its time over ours, with a mark for each workload; matrix products show a share of our time."""
     results = data.bptt
-    if not results:
-        return figures.placeholder(NOT_GIVEN.format("bptt"))
     names = contenders(results)
     names.remove(OURS)
     figure, ((ax,),) = figures.panels(1, 1, (9.6, 0.42 * len(names)), (0, 2.2))
-    reasons: dict[str, str] = {}
     shades = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(results)))
     marks = []
     for number, (result, shade) in enumerate(zip(results, shades, strict=True)):
@@ -261,14 +241,13 @@ def draw_speedup(data: Data) -> Figure:
             figures.draw_interval(ax, height, ratios, geometric=True, elinewidth=1, **mark)
             if name in records and is_shipped(records[name]):
                 ax.plot(records[name]["shipped"], height, fillstyle="none", **mark)
-            elif name in records and not ratios:
-                reasons.setdefault(name, reason_of(records[name]))
     every = [record for _, record in records_of(results)]
     drawn = {record["name"] for record in every if times_of(record) or is_shipped(record)}
+    reasons = {record["name"]: reason_of(record) for record in reversed(every)}  # in the first workload
     look = {"color": "0.35", "fontsize": "x-small", "bbox": {"facecolor": "white", "linewidth": 0}}
     for row, name in enumerate(names):
         if name not in drawn:
-            figures.write_in_row(ax, row, _why(reasons.get(name, "")), 0.02, **look)
+            figures.write_in_row(ax, row, _why(reasons[name]), 0.02, **look)
     ax.axvline(1, color="0.4", linestyle=":")
     figures.log_axis(ax)
     figures.name_rows(ax, [row_label(name, names) for name in names], striped=True)
@@ -286,12 +265,9 @@ def is_shipped(record: dict[str, Any]) -> bool:
 
 def draw_rules(data: Data) -> Figure:
     """Draw a panel for each workload: the time of each rule's gradient, here and elsewhere, relative to BPTT here."""
-    results = data.rules
-    if not results:
-        return figures.placeholder(NOT_GIVEN.format("rules"))
-    names = contenders(results)
-    figure, axes = figures.panels(1, len(results), (5.2, 0.36 * len(names)), (3.2, 1.6), sharey=True)
-    for ax, result in zip(axes[0], results, strict=True):
+    names = contenders(data.rules)
+    figure, axes = figures.panels(1, len(data.rules), (5.2, 0.36 * len(names)), (3.2, 1.6), sharey=True)
+    for ax, result in zip(axes[0], data.rules, strict=True):
         records = by_name(result)
         for row, name in enumerate(names):
             record, color = records[name], STYLES[rule_of(name)].color
@@ -328,8 +304,19 @@ def _why(reason: str) -> str:
     return text if text.startswith("not run") else f"not timed: {text}"
 
 
+def if_given(benchmark: str, draw: Callable[[Data], Figure]) -> Callable[[Data], Figure]:
+    """The drawing of results of a benchmark, or of a text where none was given."""
+    nothing = f"No result of the benchmark {benchmark} was given."
+
+    @functools.wraps(draw)
+    def drawn(data: Data) -> Figure:
+        return draw(data) if getattr(data, benchmark) else figures.placeholder(nothing)
+
+    return drawn
+
+
 FIGURES = {
-    "throughput": figures.Plot(COLUMNS, rows, draw),
-    "throughput_speedup": figures.Plot(RATIO_COLUMNS, ratio_rows, draw_speedup),
-    "throughput_rules": figures.Plot(RULE_COLUMNS, rule_rows, draw_rules),
+    "throughput": figures.Plot(COLUMNS, rows, if_given("bptt", draw)),
+    "throughput_speedup": figures.Plot(RATIO_COLUMNS, ratio_rows, if_given("bptt", draw_speedup)),
+    "throughput_rules": figures.Plot(RULE_COLUMNS, rule_rows, if_given("rules", draw_rules)),
 }

@@ -49,8 +49,7 @@ def test_interval_is_drawn_about_the_mean_in_a_row_or_a_column(ax):
 
 
 def test_each_row_has_its_seeds_mean_and_interval_in_the_look_of_its_rule(ax):
-    rows = {"first": ("bptt", "BPTT"), "second": ("ottt", "OTTT online")}
-    plot_seed_intervals(ax, rows, {"first": [1.0, 2.0, 6.0], "second": [4.0]}, REAL)
+    plot_seed_intervals(ax, [("bptt", "BPTT", [1.0, 2.0, 6.0]), ("ottt", "OTTT online", [4.0])], REAL)
     dots = [line for line in ax.lines if line.get_marker() == "."]
     assert [(list(line.get_xdata()), line.get_ydata()[0]) for line in dots] == [([1, 2, 6], 0.22), ([4], 1.22)]
     means = [container.lines[0] for container in ax.containers]
