@@ -89,7 +89,7 @@ REFUSED = [
     (lambda: sd.spike_trains(SPIKES, Y[:3], lengths=np.array([6.0] * 3)), r"float64 of shape \[3\]"),
     (lambda: sd.spike_trains(FIRED, Y[:3], lengths=np.array([3, 3, 0])), r"recording 1, .* length is 3 .* at step 3"),
     (lambda: sets_of_arrays({"splits": STORED["splits"]}), "Spikes have the arrays splits, n_units and packed, labels"),
-    (lambda: sets_of_arrays(STORED | {"n_units": np.array([5, 5])}), r"n_units, which is one number, .* 'n_units': \[2\]"),
+    (lambda: sets_of_arrays(STORED | {"n_units": np.array([5, 5])}), r"and n_units is one number, .* 'n_units': \[2\]"),
     (lambda: sets_of_arrays(STORED | {"n_units": np.array(30)}), r"bytes \[D, T, ceil\(N / 8\)\] .* for n_units=30"),
     (lambda: sd.stored_task(WHOLE | {"test": SHORT}, n_classes=2), r"'test' has 2 recordings of fewer than its 6 steps"),
     (lambda: sd.stored_task(WHOLE, n_classes=2, padding="zeros"), "padding got 'zeros', expected one of: 'mask', 'silence'"),

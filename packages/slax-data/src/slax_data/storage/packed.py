@@ -141,7 +141,7 @@ def sets_of_arrays(arrays: dict[str, np.ndarray]) -> dict[str, SpikeTrains]:
     except (KeyError, TypeError) as error:
         shapes = {name: list(np.shape(array)) for name, array in arrays.items()}
         raise ValueError(
-            f"Spikes have the arrays splits, n_units, which is one number, and {', '.join(FIELDS)} of each split, got "
+            f"Spikes have the arrays splits, n_units and {', '.join(FIELDS)} of each split, and n_units is one number, got "
             f"arrays of these shapes: {shapes}."
         ) from error
     for name, (packed, _, _) in found.items():
