@@ -4,7 +4,7 @@ items: {$ref: "urn:slax:rule"}        # the name of any rule
 items: {$ref: "urn:slax:gradient"}    # the name of a rule that makes a gradient, which an optimizer such as FPTT does not
 dataset: {$ref: "urn:slax:dataset"}   # the name of a data set
 code: {$ref: "urn:slax:code"}         # the name of a code for intensities
-code: {$ref: "urn:slax:any_code"}     # or of one that belongs to a data set: time and rate of Randman, rows of images
+code: {$ref: "urn:slax:any_code"}     # or of one that belongs to a data set: time and rate of Randman
 second_trials: {$ref: "urn:slax:second_trials"} # two values of each setting that rules try second, or null for no such trials
 
 The names are read from the sources of the packages, since importing them would add seconds to each call of Snakemake.
@@ -58,7 +58,7 @@ def names() -> Registry:
         "urn:slax:gradient": rule_names(gradients_alone=True),
         "urn:slax:dataset": table_names(DATASETS, "DATASETS"),
         "urn:slax:code": codes,
-        "urn:slax:any_code": sorted({*codes, "time", "rate", "rows"}),
+        "urn:slax:any_code": sorted({*codes, "time", "rate"}),
     }
     schemas: dict[str, Any] = {name: {"enum": listed} for name, listed in known.items()}
     schemas["urn:slax:second_trials"] = read_yaml(SECOND_TRIALS)

@@ -5,9 +5,11 @@ import hashlib
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
+import threading
 
 import numpy as np
 import pytest
@@ -55,7 +57,7 @@ def test_a_download_is_the_file_once_or_nothing(tmp_path):
     site, path = tmp_path / "site", tmp_path / "copy"
     for content in (CONTENT[:-100], CONTENT[::-1]):
         site.write_bytes(content)
-        with pytest.raises(ValueError, match=f"is not the file .* its sha256 is [0-9a-f]+, expected {SHA256}"):
+        with pytest.raises(ValueError, match=f"/site is not the file .* its sha256 is [0-9a-f]+, expected {SHA256}"):
             download(site.as_uri(), path, sha256=SHA256)
         assert list(tmp_path.iterdir()) == [site]
     site.write_bytes(CONTENT)
@@ -68,6 +70,25 @@ def test_a_download_is_the_file_once_or_nothing(tmp_path):
     assert path.read_bytes() == CONTENT[1:]
     with pytest.raises(ConnectionError, match=rf"{nobody} cannot be read.*Connection refused.* put it at"):
         download(nobody, tmp_path / "other", sha256=SHA256)
+
+
+def test_a_download_that_ends_early_is_no_connection(tmp_path):
+    def answer(server):
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(1 << 16)
+            connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 20000\r\n\r\n" + CONTENT)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer, args=[server], daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/file"
+        with pytest.raises(
+            ConnectionError, match=f"{url} cannot be read: it ended after 10240 of 20000 bytes. .* put it"
+        ):
+            download(url, tmp_path / "file", sha256=SHA256)
+        thread.join()
+    assert not list(tmp_path.iterdir())
 
 
 def test_paths_may_begin_at_home(monkeypatch, tmp_path):

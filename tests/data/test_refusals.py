@@ -60,7 +60,7 @@ REFUSED = [
     (lambda: sd.stored_task({"train": FULL}, n_classes=2), r"spikes must have the splits 'train' and 'test'.*'units': 5}}"),
     # Codes and changes of spikes.
     (lambda: sd.latency_encode(LEVELS + 0.5, n_steps=5), r"must lie in \[0, 1\], got values from 0.5 to 1.5. Scale"),
-    (lambda: sd.latency_encode(LEVELS * np.nan, n_steps=5), r"must lie in \[0, 1\], got values from nan to nan.*Remove NaN"),
+    (lambda: sd.latency_encode(LEVELS * np.nan, n_steps=5), "got 8 NaN in 8. Remove or replace them"),
     (lambda: sd.latency_encode(LEVELS[0], n_steps=5), r"numbers \[B, N\], got float32 of shape \[2\]. Flatten images"),
     (lambda: sd.latency_encode(LEVELS, n_steps=1), "n_steps got 1, expected an integer of at least 2"),
     (lambda: sd.latency_encode(LEVELS, n_steps=5, threshold=1.0), r"threshold got 1.0, expected a number in \[0, 1\)"),
@@ -89,6 +89,7 @@ REFUSED = [
     (lambda: sd.spike_trains(SPIKES, Y[:3], lengths=np.array([6.0] * 3)), r"float64 of shape \[3\]"),
     (lambda: sd.spike_trains(FIRED, Y[:3], lengths=np.array([3, 3, 0])), r"recording 1, .* length is 3 .* at step 3"),
     (lambda: sets_of_arrays({"splits": STORED["splits"]}), "Spikes have the arrays splits, n_units and packed, labels"),
+    (lambda: sets_of_arrays(STORED | {"n_units": np.array([5, 5])}), r"and n_units is one number, .* 'n_units': \[2\]"),
     (lambda: sets_of_arrays(STORED | {"n_units": np.array(30)}), r"bytes \[D, T, ceil\(N / 8\)\] .* for n_units=30"),
     (lambda: sd.stored_task(WHOLE | {"test": SHORT}, n_classes=2), r"'test' has 2 recordings of fewer than its 6 steps"),
     (lambda: sd.stored_task(WHOLE, n_classes=2, padding="zeros"), "padding got 'zeros', expected one of: 'mask', 'silence'"),

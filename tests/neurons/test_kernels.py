@@ -13,7 +13,7 @@ from slax_neurons import ALIF, IF, LI, LIF, NEURONS, AdLIF, Neuron, Trainable, c
 from slax_neurons.building_blocks import scan_each, scan_units
 from slax_neurons.engine import kernel_of
 from slax_neurons.kernels import BLOCK, auto_is, elementwise_scan
-from slax_neurons.neurons.fused import fused_integrate_and_fire
+from slax_neurons.neurons.fused import derivative, fused_integrate_and_fire, in_rows
 from slax_neurons.neurons.states import integrate_and_fire
 
 T, B, N = 6, 3, 50  # 150 units: a whole block and a part of one
@@ -88,6 +88,19 @@ def check_derivatives(name, make):
 
 def test_derivatives_of_every_order_are_those_of_the_scan(x64):
     check_derivatives("alif", STOPPED)
+
+
+def test_tangents_and_gradients_are_along_the_membranes_that_the_kernel_made(x64):
+    """They are transposes of each other, also where a scan would make other membranes."""
+    neuron = STOPPED(**F64)
+    graphdef, state = nnx.split(neuron)
+    point = in_rows(state, normal_like(neuron.initialize_carry((1, N)), 0), normal_like(jnp.zeros((T, 1, N)), 1))
+    membranes = normal_like(neuron.initialize_carry((T, N)), 2)
+    tangents, cotangents = normal_like(point, 3), normal_like((point[1], membranes), 4)
+    along = derivative(graphdef, (*point, membranes), tangents, transposed=False)
+    back = derivative(graphdef, (*point, membranes), cotangents, transposed=True)
+    products = [sum(map(np.vdot, *map(jax.tree.leaves, pair))) for pair in ((along, cotangents), (back, tangents))]
+    np.testing.assert_allclose(*products, rtol=1e-12)
 
 
 def lowered(function, *arguments):

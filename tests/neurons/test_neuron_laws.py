@@ -13,7 +13,7 @@ from flax import nnx
 from jax.test_util import check_grads
 
 import oracle
-from slax_neurons import LTC, NEURONS, Parameter, Surrogate, connect, time_constant, unroll
+from slax_neurons import LTC, NEURONS, AdLIF, Parameter, Surrogate, connect, time_constant, unroll
 from stacks import close, gradients_of, linear, pair, worst
 
 T, B, N = 9, 2, 3
@@ -266,6 +266,21 @@ def test_membranes_and_their_decay(name, x64):
     close(by_state, np.full((B, N), neuron.membrane_decay), 1e-12)
     assert type(fixed.membrane_decay) is float
     assert (layer_of(name)[0].modules[1].membrane_decay is None) == (name != "if")
+
+
+def test_both_forms_of_adlif_are_stable_between_the_borders_of_the_docstring(x64):
+    """Eigenvalues of the linear recursion: those of a step without spikes."""
+    alpha, beta, q = 0.6, 0.9, 20.0
+    options = {"decay": alpha, "adaptation_decay": beta, "threshold": 1e100, "param_dtype": jnp.float64}
+
+    def sizes(c):
+        for neuron in (AdLIF(a=c, **options), AdLIF(a=c / ((1 - beta) * q), form="symplectic", q=q, **options)):
+            state = neuron.carry_type(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]))
+            yield np.abs(np.linalg.eigvals(np.stack(neuron(state, jnp.zeros(2))[0]))).max()
+
+    for border in ((1 + alpha) * (1 + beta) / (1 - alpha), -(1 - beta)):
+        assert all(size < 1 for size in sizes(0.99 * border)) and all(size > 1 for size in sizes(1.01 * border))
+    np.testing.assert_allclose([*sizes(1.0)], np.sqrt(alpha * beta), rtol=1e-12)  # where they ring
 
 
 def test_a_change_of_parameters_shows_in_the_next_unroll_and_every_neuron_is_tried():

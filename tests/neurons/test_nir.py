@@ -173,6 +173,16 @@ def test_nested_graphs_are_opened_and_delays_are_whole_steps():
     assert len(jax.tree.leaves(nnx.state(flat, nnx.Param))) == 1 + 2 + 2 + 2 + 1
 
 
+def test_pools_are_sums_and_means_of_their_windows():
+    """By hand, of 5 r + c at row r and column c, over 2 by 3 with zeros left and right."""
+    sums = [[20 * r + 12, 30 * r + 27, 20 * r + 24] for r in range(3)]
+    geometry = {"kernel_size": np.array([2, 3]), "stride": np.array([1, 2]), "padding": np.array([0, 1])}
+    for kind, expected in ((nir.SumPool2d, sums), (nir.AvgPool2d, np.divide(sums, 6))):
+        model = from_nir(graph_of({"pool": kind(**geometry)}, n_in=(1, 4, 5), n_out=(1, 3, 3)), dt=DT)
+        found = run(model, np.arange(20.0, dtype=np.float32).reshape(1, 1, 1, 4, 5))
+        np.testing.assert_allclose(found[0, 0, 0], expected, rtol=1e-6)
+
+
 def test_neurons_fire_above_their_threshold_as_in_nir():
     """Whole numbers reach the threshold exactly."""
     graph = graph_of({"n": nir.IF(r=np.ones(1), v_threshold=np.array([2.0]))}, n_in=1, n_out=1)

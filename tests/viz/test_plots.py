@@ -126,6 +126,9 @@ def test_raster_has_one_mark_per_spike_and_layers_from_the_bottom(ax):
     np.testing.assert_allclose(marks[2].mean(axis=1), [[step, 7] for step in range(6)])
     assert len(marks[1]) == 0 and (ax.get_xlim(), ax.get_ylim()) == ((-0.5, 5.5), (-0.5, 7.5))
     assert [label.get_text() for label in ax.get_yticklabels()] == ["first\n3 units", "silent\n4 units", "1 unit"]
+    alone = Figure().add_subplot()
+    viz.plot_raster(alone, first)
+    assert alone.get_ylabel() == "unit" and all(tick == int(tick) for tick in alone.get_yticks())
 
 
 def test_rates_over_training_are_means_over_seeds_with_their_interval(ax):

@@ -70,10 +70,14 @@ def check_intensities(intensities: Shaped[Array, "..."]) -> None:
     if is_traced(intensities) or intensities.size == 0:
         return
     values = np.asarray(intensities)
+    if n_nan := np.count_nonzero(np.isnan(values)):
+        raise ValueError(
+            f"intensities must be numbers in [0, 1], got {n_nan} NaN in {values.size}. Remove or replace them first."
+        )
     if not np.all((values >= 0) & (values <= 1)):
         raise ValueError(
             f"intensities must lie in [0, 1], got values from {values.min():.6g} to {values.max():.6g}. Scale them: "
-            "(x - low) / (high - low), with the bounds of the whole data set. Remove NaN first."
+            "(x - low) / (high - low), with the bounds of the whole data set."
         )
 
 

@@ -170,7 +170,8 @@ class Delay(nnx.RNNCellBase):
         if carry.shape != expected or carry.dtype != inputs.dtype:
             raise ValueError(
                 f"Delay got a carry of {carry.dtype}{list(carry.shape)}, expected {inputs.dtype}{list(expected)}. Make it with "
-                f"initialize_carry({inputs.shape[1:]}), and the Delay with param_dtype={inputs.dtype.name}."
+                f"initialize_carry({inputs.shape[1:]}), and, if the dtypes differ, the Delay with "
+                f"param_dtype={inputs.dtype.name}."
             )
         return jnp.concatenate([carry, inputs])
 

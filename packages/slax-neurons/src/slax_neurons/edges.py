@@ -125,7 +125,8 @@ def edge_synapse(modules: Sequence[Any], edge: Edge, rngs: nnx.Rngs | None) -> n
     if features is None or rngs is None:
         missing = "rngs" if features is not None else f"the number of output features of module {edge.sender}"
         raise TypeError(
-            f"connect needs {missing} to make the synapse of {which}. Pass rngs=nnx.Rngs(...), or give the edge a synapse."
+            f"connect needs {missing} to make the synapse of {which}. Pass rngs=nnx.Rngs(...), or give the edge one: "
+            f"Edge({edge.sender}, {edge.receiver}, synapse=...)."
         )
     return fresh_copy(receiver, in_features=features, rngs=rngs)
 

@@ -60,7 +60,8 @@ class Surrogate:
     def __post_init__(self) -> None:
         if not all(isinstance(option, Number) for option in self.options):
             raise TypeError(
-                f"Surrogate got options {self.options}, expected numbers. For arrays, write a spike function by jax.custom_jvp."
+                f"Surrogate got options {self.options}, expected numbers. A derivative that depends on arrays, such as a "
+                "learned width, needs a spike function of its own, by jax.custom_jvp."
             )
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -53,6 +53,7 @@ def firing_rates(spikes: np.ndarray | Array, *, dt: float = 1.0, mask: np.ndarra
     Raises:
         ValueError: spikes of another shape, empty, negative, NaN or infinite; a duration that is not positive; a mask
             of another shape or type, or without a true entry.
+        TypeError: several layers at once.
 
     Example:
         >>> import numpy as np
@@ -64,6 +65,11 @@ def firing_rates(spikes: np.ndarray | Array, *, dt: float = 1.0, mask: np.ndarra
         >>> {layer: firing_rates(spikes, dt=1e-3).layer for layer, spikes in layers.items()}  # per second
         {'hidden': 250.0, 'output': 1000.0}
     """
+    if isinstance(spikes, Mapping):
+        raise TypeError(
+            f"spikes must be one layer's array [T, B, N, ...], got layers {list(spikes)}. Call it by layer: "
+            "{layer: firing_rates(spikes) for layer, spikes in layers.items()}."
+        )
     if not 0 < dt < np.inf:
         raise ValueError(f"dt must be a positive duration, got {dt}.")
     shape = ["T", "B", "N", *["features"] * (np.ndim(spikes) - 3)]
@@ -85,8 +91,8 @@ def plot_raster(
 ) -> "Axes":
     """Draw a mark for each spike of one sample: steps along the x axis, units along the y axis, layers stacked vertically.
 
-    The first layer is at the bottom. Each layer has its own color and a line below it, with its name, if there is one, and
-    number of units next to it.
+    The first layer is at the bottom. Each layer has its own color and a line below it, with its name and number of units
+    next to it.
 
     Args:
         ax: axes to draw on.
@@ -110,6 +116,8 @@ def plot_raster(
         [['hidden', '16 units'], ['output', '3 units']]
         >>> plt.close(fig)
     """
+    from matplotlib.ticker import MaxNLocator
+
     layers = spikes if isinstance(spikes, Mapping) else {"": spikes}
     check_number("layers", layers)
     hint = "of one sample; of a batch: spikes[:, 0]"
@@ -131,8 +139,12 @@ def plot_raster(
     ax.set_xlim(-0.5, next(iter(durations.values())) - 0.5)
     ax.set_ylim(-0.5, bottom - 0.5)
     ax.set_xlabel("step")
-    ax.set_yticks(middles, names)
-    ax.tick_params(axis="y", length=0)
+    if isinstance(spikes, Mapping):
+        ax.set_yticks(middles, names)
+        ax.tick_params(axis="y", length=0)
+    else:
+        ax.set_ylabel("unit")
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
 
 

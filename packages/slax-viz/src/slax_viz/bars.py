@@ -60,9 +60,11 @@ def plot_cosine_similarity(
     """
     if not table:
         raise ValueError("expected at least one rule, got none.")
-    n_layers = np.shape(next(iter(table.values())))[-1]
+    first = np.shape(next(iter(table.values())))
+    shape = ["seeds", first[-1] if first else "layers"]
     hint = "the same layers for each rule; leave out seeds and layers without a gradient, which have no cosine"
-    values = {rule: finite(f"cosines of {rule}", cosines, ["seeds", n_layers], hint) for rule, cosines in table.items()}
+    values = {rule: finite(f"cosines of {rule}", cosines, shape, hint) for rule, cosines in table.items()}
+    n_layers = next(iter(values.values())).shape[1]
     unnamed = set(values) - set(colors or {})
     if len(unnamed) > len(COLORS):
         raise ValueError(

@@ -24,7 +24,10 @@ SHA256 = "6c549ebe9cafb9657467e64e956680778a6a69c7655de64d0ecea9bc59018c3d"
 NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[a-z]+)_(?P<take>\d+)\.wav")
 # What separates the splits: a part of a recording's name, and its values in the test and in the validation split. The set's
 # authors intend the first recordings of each digit by each speaker for the test.
-DIVISIONS = {"recording": ("take", {*"01234"}, {*"56789"}), "speaker": ("speaker", {"theo", "yweweler"}, {"jackson"})}
+DIVISIONS = {
+    "recording": ("take", {"0", "1", "2", "3", "4"}, {"5", "6", "7", "8", "9"}),
+    "speaker": ("speaker", {"theo", "yweweler"}, {"jackson"}),
+}
 
 
 class Recordings(NamedTuple):

@@ -138,9 +138,11 @@ def sets_of_arrays(arrays: dict[str, np.ndarray]) -> dict[str, SpikeTrains]:
     try:
         n_units = int(arrays["n_units"])
         found = {name: [arrays[f"{name}_{field}"] for field in FIELDS] for name in map(str, arrays["splits"])}
-    except KeyError as error:
+    except (KeyError, TypeError) as error:
+        shapes = {name: list(np.shape(array)) for name, array in arrays.items()}
         raise ValueError(
-            f"Spikes have the arrays splits, n_units and {', '.join(FIELDS)} of each split, got {set(arrays)}."
+            f"Spikes have the arrays splits, n_units and {', '.join(FIELDS)} of each split, and n_units is one number, got "
+            f"arrays of these shapes: {shapes}."
         ) from error
     for name, (packed, _, _) in found.items():
         if packed.dtype != np.uint8 or packed.ndim != 3 or packed.shape[2] != -(-n_units // 8):

@@ -164,9 +164,12 @@ def _check_modules(model: Connect) -> None:
         if type(module) in SYNAPSES or isinstance(module, (Neuron, LTC, *UNCOUNTED)):
             continue
         if isinstance(module, nnx.RNNCellBase) or jax.tree.leaves(nnx.state(module, nnx.Param)):
+            sender, arrow, receiver = place.partition(" -> ")
+            where = f"the synapse of the edge from {sender} to {receiver}" if arrow else f"module {place}"
             raise TypeError(
-                f"complexity got {type(module).__name__} at {place}, and does not know how its weights are used. Expected "
-                "Linear, Conv or BlockDiagonal, neurons, delays, norms, and modules without parameters."
+                f"complexity got {type(module).__name__} as {where}, and does not know how its weights are used. Expected "
+                "Linear, Conv or BlockDiagonal, neurons, delays, norms, and modules without parameters: use these, with edges "
+                "for recurrence."
             )
 
 

@@ -87,7 +87,7 @@ class AdLIF(SpikingNeuron):
     """
 
     carry_type = AdLIFState
-    fixed = (*SpikingNeuron.fixed, "form", "q")
+    fixed = SpikingNeuron.fixed | dict.fromkeys(("form", "q"), "on which the meaning of a and b depends")
     linear = True
 
     def __init__(
@@ -104,7 +104,9 @@ class AdLIF(SpikingNeuron):
         if form not in FORMS:
             raise ValueError(f"AdLIF got form={form!r}, expected one of {', '.join(map(repr, FORMS))}.")
         if q is not None and form != "symplectic":
-            raise ValueError(f"AdLIF got q={q}, which the form {form!r} does not have. Leave it out.")
+            raise ValueError(
+                f"AdLIF got q={q}, which the form {form!r} does not have. Leave it out, or use form='symplectic'."
+            )
         if q is not None and not q > 0:
             raise ValueError(f"AdLIF got q={q}, expected a number > 0.")
         super().__init__(**spike_options)

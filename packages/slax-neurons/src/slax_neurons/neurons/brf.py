@@ -64,7 +64,7 @@ class BRF(Neuron):
     """
 
     carry_type = BRFState
-    fixed = (*Neuron.fixed, "dt")
+    fixed = Neuron.fixed | {"dt": "on which the range of omega depends"}
     spikes = True
 
     def __init__(

@@ -92,14 +92,13 @@ def _parts(leaves: Any, structure: Any, linear_structure: Any) -> tuple[Any, Any
 
 
 def _run(*leaves: Any, transposed: bool, **parameters: Any) -> list[Array]:
-    if not transposed:
-        return _by_scan(*leaves, transposed=transposed, **parameters)
-    given, cotangents = _parts(leaves, parameters["structure"], parameters["linear_structure"])
-    return jax.tree.leaves(_transposed(parameters["graphdef"], given, cotangents))
+    function = _transposed if transposed else _tangent
+    given, linear = _parts(leaves, parameters["structure"], parameters["linear_structure"])
+    return jax.tree.leaves(function(parameters["graphdef"], given, linear))
 
 
 def _by_scan(*leaves: Any, graphdef: Any, structure: Any, linear_structure: Any, transposed: bool) -> list[Array]:
-    """Differentiable; a function of parameters, first carry and currents alone, which the membranes follow from."""
+    """The same, differentiable; a function of parameters, first carry and currents alone, which the membranes follow from."""
     (*point, _), linear = _parts(leaves, structure, linear_structure)
     states = partial(integrate_and_fire, graphdef)
     made = jax.vjp(states, *point)[1](linear) if transposed else jax.jvp(states, tuple(point), linear)[1]
@@ -156,6 +155,22 @@ mlir.register_lowering(derivative_p, mlir.lower_fun(_run, multiple_results=True)
 ad.primitive_jvps[derivative_p] = _derivative_jvp
 ad.primitive_transposes[derivative_p] = _derivative_transpose
 batching.primitive_batchers[derivative_p] = _derivative_batch
+
+
+def _tangent(graphdef: nnx.GraphDef, given: tuple, tangents: tuple) -> tuple[Any, Any]:
+    """The tangents of the last carry [M] and of the membranes [T, M], along the membranes that the kernel made."""
+    state, carry, inputs, membranes = given
+    d_state, d_carry, d_inputs = tangents
+    integrate, fire = functions(graphdef)
+
+    def step(carry: Any, at: Any) -> tuple[Any, Any]:
+        before, d_before = carry
+        current, membrane, d_current = at
+        _, d_membrane = jax.jvp(integrate, (state, before, current), (d_state, d_before, d_current))
+        return jax.jvp(fire, (state, membrane), (d_state, d_membrane)), d_membrane
+
+    (_, d_end), d_membranes = jax.lax.scan(step, (carry, d_carry), (inputs, membranes, d_inputs))
+    return d_end, d_membranes
 
 
 def _transposed(graphdef: nnx.GraphDef, given: tuple, cotangents: tuple) -> tuple[Any, Any, Any]:

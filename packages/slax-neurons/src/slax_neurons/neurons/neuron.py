@@ -19,8 +19,7 @@ class NeuronCell(nnx.RNNCellBase):
 
     A subclass whose outputs are spikes sets `spikes = True` and keeps its spike function in the attribute `spike_fn`. A
     subclass whose membrane is neither the carry nor its field `u` defines `membrane`, and one whose membrane decays by a single
-    number per step defines `membrane_decay`. `fixed` names attributes on which others depend, which
-    `replace` refuses.
+    number per step defines `membrane_decay`. `fixed` names the attributes that `replace` refuses, each with the reason.
 
     Example:
         Leaky integrators that interact: the mean of the layer is subtracted from each.
@@ -42,7 +41,7 @@ class NeuronCell(nnx.RNNCellBase):
     """
 
     spikes: ClassVar[bool] = False
-    fixed: ClassVar[tuple[str, ...]] = ("param_dtype",)
+    fixed: ClassVar[dict[str, str]] = {"param_dtype": "which is already fixed by the parameters that it keeps"}
     num_feature_axes = 1
     param_dtype: np.dtype
 
@@ -95,7 +94,7 @@ class NeuronCell(nnx.RNNCellBase):
                 )
             if attribute in self.fixed:
                 raise ValueError(
-                    f"{name}.replace got {attribute}, on which other attributes depend. Make a new {name}({attribute}=...)."
+                    f"{name}.replace got {attribute}, {self.fixed[attribute]}. Make a new one: {name}({attribute}=...)."
                 )
         copy = nnx.clone(self)
         for attribute, value in attributes.items():
@@ -205,8 +204,8 @@ class Neuron(NeuronCell):
             if state.shape != inputs.shape or state.dtype != inputs.dtype:
                 raise ValueError(
                     f"{type(self).__name__} got a carry of {state.dtype}{list(state.shape)} for a current of {inputs.dtype}"
-                    f"{list(inputs.shape)} per step. Make it with initialize_carry({inputs.shape}), and the neuron with "
-                    f"param_dtype={inputs.dtype.name}."
+                    f"{list(inputs.shape)} per step. Make it with initialize_carry({inputs.shape}), and, if the dtypes "
+                    f"differ, the neuron with param_dtype={inputs.dtype.name}."
                 )
 
 

@@ -126,8 +126,10 @@ def _bridged(edges: Edges, name: str) -> Edges:
     targets = [receiver for sender, receiver in edges if sender == name]
     past = []
     for sender, receiver in edges:
-        if sender != name:
-            past += [(sender, target) for target in (targets if receiver == name else [receiver])]
+        if receiver == name:
+            past += [(sender, target) for target in targets if sender != name]
+        elif sender != name:
+            past.append((sender, receiver))
     return past
 
 

@@ -117,7 +117,8 @@ def read_neuron(node: Any, threshold: Any, label: str, options: Options) -> Read
         return Reading(_neuron(LI, label, decays, options), _unless(gain, 1.0), _unless(leak_gain * leak, 0.0))
     if not np.all(gain > 0):
         raise ValueError(
-            f"{label} has a gain of {gain.min():.4g}, expected a positive one. Move its sign into the weights before it."
+            f"{label} has a resistance or input weight that is not positive, got a gain of {gain.min():.4g}. Move its sign "
+            "into the weights before it."
         )
     metadata = (node if threshold is None else threshold).metadata
     reset = "none" if threshold is not None else metadata.get(RESET, options.reset)

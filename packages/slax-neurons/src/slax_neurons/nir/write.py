@@ -102,7 +102,8 @@ class _Writer:
         for edge in edges:
             if edges.count(edge) > 1:
                 raise ValueError(
-                    f"to_nir got two paths without a module from {edge[0]} to {edge[1]}. Put a Scale(1.0) into one of them."
+                    f"to_nir got two paths without a module from {edge[0]} to {edge[1]}, but NIR has one edge from node to "
+                    "node. Put slax_neurons.nir.Scale(1.0) into one of them."
                 )
         metadata = {INTEGRATION: self.integration.kind}
         graph = self.nir.NIRGraph(self.nodes, edges, metadata=metadata, type_check=False)

@@ -62,7 +62,8 @@ class BlockDiagonal(nnx.Module):
     ):
         if groups < 1 or in_features % groups or out_features % groups:
             raise ValueError(
-                f"BlockDiagonal got {in_features} inputs and {out_features} outputs, expected multiples of groups={groups}."
+                f"BlockDiagonal got {in_features} inputs and {out_features} outputs, expected multiples of groups={groups}. "
+                "After Delay(I, D, groups=G) there are G I inputs."
             )
         self.in_features = in_features
         self.out_features = out_features

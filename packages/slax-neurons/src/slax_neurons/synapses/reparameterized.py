@@ -234,7 +234,8 @@ class Standardized(Reparameterized):
         kernel = effective_weights(synapse)[0]
         if math.prod(kernel.shape[:-1]) < 2:
             raise ValueError(
-                f"Standardized got one weight into each output, a kernel of shape {list(kernel.shape)}, expected at least two."
+                f"Standardized got one weight into each output, a kernel of shape {list(kernel.shape)}, expected at least two: "
+                "the only weight is its own mean. Use the synapse itself."
             )
         self.gain_init = gain_init
         self.eps = eps

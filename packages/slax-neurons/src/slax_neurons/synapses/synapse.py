@@ -21,7 +21,7 @@ from slax_neurons.synapses.running_sums import accumulates
 def _options(plain: type) -> tuple[str, ...]:
     """The options of a Linear or Conv that its instances keep, apart from its sizes."""
     others = {"self", "in_features", "out_features", "rngs"}
-    others |= {f"{part}_{what}" for part in ("kernel", "bias") for what in ("init", "metadata")}
+    others |= {"kernel_init", "bias_init", "kernel_metadata", "bias_metadata"}
     return tuple(name for name in inspect.signature(plain.__init__).parameters if name not in others)
 
 
