@@ -387,17 +387,26 @@ def stepped(layer, gradient, rate):
     return dataclasses.replace(layer, **own, edges=edges)
 
 
-@pytest.mark.parametrize("window", [1, 3])
-def test_online_training_is_gradient_descent_by_window_with_traces_that_go_on(window):
+@pytest.mark.parametrize(
+    ("ours", "rule", "window"),
+    [
+        (OSTL(), oracle.OSTL(), 1),
+        (OSTL(), oracle.OSTL(), 3),
+        (OTTT(), oracle.OTTT(), 3),
+        (OTPE(), oracle.OTPE(), 1),
+    ],
+    ids=["ostl by step", "ostl", "ottt", "otpe by step"],
+)
+def test_online_training_is_gradient_descent_by_window_with_traces_that_go_on(ours, rule, window):
     """New delays read the inputs before them. Losses of layers are those of the window, and those of a mean of the mean up to
     it. Neurons are fixed: the oracle steps decays, the packages what is behind them."""
     rate, d, penalties = 0.3, np.array([0.3, 2.0, 1.6, 0.4, 3.1, 4.2, 0.7]), PENALTIES[:2] if window == 3 else []
     neurons = [lif(fixed=True), lif(decay=0.6, fixed=True)]
     model, layers = pair([7, 6, 4], neurons, edges=[(0, 0, 1)], delays={0: d})
     optimizer = nnx.Optimizer(model, optax.sgd(rate), wrt=nnx.Param)
-    options = {"rule": OSTL(), "window": window, "penalties": [penalty for penalty, _ in penalties]}
+    options = {"rule": ours, "window": window, "penalties": [penalty for penalty, _ in penalties]}
     loss = train_online(model, optimizer, cross_entropy, jnp.asarray(X), LABELS, **options)
-    rule, losses, past, x = oracle.OSTL(), [], [], np.asarray(X)
+    losses, past, x = [], [], np.asarray(X)
     carry = oracle.start(rule, layers, B)
     for start in range(0, T, window):
         past += oracle.forward(layers, x[start : start + window], carry.states, carry.past)
@@ -411,13 +420,13 @@ def test_online_training_is_gradient_descent_by_window_with_traces_that_go_on(wi
                 sums |= {name: sums[name] + step[name] / window for name in sums}
         layers = [stepped(layer, gradient, rate) for layer, gradient in zip(layers, total, strict=True)]
     assert float(loss) == pytest.approx(np.mean(losses), rel=1e-12)
-    ours = [
+    pairs = [
         (model.modules[0].delays.value[0], layers[0].delays),
         (model.synapses[0].kernel[...], layers[0].edges[0].kernel),
     ]
     for place, layer in zip((1, 3), layers, strict=True):
-        ours += [(model.modules[place].kernel[...], layer.kernel), (model.modules[place].bias[...], layer.bias)]
-    assert max(deviation(*both) for both in ours) < 1e-11
+        pairs += [(model.modules[place].kernel[...], layer.kernel), (model.modules[place].bias[...], layer.bias)]
+    assert max(deviation(*both) for both in pairs) < 1e-11
     assert np.abs(layers[0].delays - d).max() > 1e-4
 
 

@@ -11,7 +11,7 @@ from oracle.exact import bptt
 from oracle.networks import Edge, Layer, carried_numbers, forward, series
 from oracle.neurons import ALIF, BRF, LI, LIF, AdLIF, CuBaLIF, Dense
 from oracle.penalties import Penalty
-from oracle.rules import approximate_otpe, e_prop, ostl, otpe, ottt, rtrl, sltt, snap, tbptt, uoro
+from oracle.rules import approximate_otpe, e_prop, ostl, otpe, ottt, rtrl, sltt, snap, stllr, tbptt, uoro
 from oracle.signals import linear, softmax_cross_entropy
 from oracle.spikes import SpikeFunction, fast_sigmoid, heaviside, smooth
 
@@ -368,6 +368,42 @@ def test_otpe_and_e_prop_are_exact_in_the_last_two_layers():
     # Synapses alone on top are part of the loss.
     for rule in (otpe, partial(e_prop, kappa=0.9), approximate_otpe):
         assert apart(rule, bptt, network(lif(), DETACHED, Dense()), at=LAST_TWO) < EXACT
+
+
+def test_signals_of_otpe_pass_the_mean_of_psi_and_those_of_e_prop_psi():
+    """The third layer from above, by explicit sums: w and g of a decay of 0.6 above the middle layer, k 0.7 above the first."""
+    layers = network(lif("zero"), lif("none", decay=0.7), lif(decay=0.6))
+    history, signal = signals_of(layers)
+    signal = (signal * series(history, "psi", layer=2)) @ layers[2].kernel.T
+    psi = series(history, "psi", layer=1)
+    mean = sums(psi, 0.6) / sums(np.ones(T), 0.6)[:, None, None]
+    for rule, factor in ((otpe, mean), (e_prop, psi)):
+        down = (signal * factor) @ layers[1].kernel.T
+        exact = bptt([layers[0], Layer(np.eye(6), None, LI(0.7), fixed=("decay",))], INPUTS, linear(down * T * B))
+        found = rule(layers, INPUTS, SIGNAL).gradients
+        assert deviation(found, exact.gradients, FIRST) < 1e-10
+
+
+def test_approximate_otpe_is_its_explicit_sum():
+    layers = network(cuba("zero"), lif(decay=0.6))
+    history, signal = signals_of(layers)
+    signal = (signal * series(history, "psi", layer=1)) @ layers[1].kernel.T
+    mean = sums(series(history, "psi", layer=0), 0.6) / sums(np.ones(T), 0.6)[:, None, None]
+    z = sums(sums(sums(INPUTS, 0.5), 0.7), 0.6)
+    result = approximate_otpe(layers, INPUTS, SIGNAL).gradients[0]["kernel"]
+    np.testing.assert_allclose(result, np.einsum("tbj,tbj,tbi->ij", signal, mean, z), rtol=1e-11)
+    bias = approximate_otpe(layers, INPUTS, SIGNAL, bias_trace=False).gradients[0]["bias"]
+    np.testing.assert_allclose(bias, (signal * mean).sum(axis=(0, 1)), rtol=1e-11)
+
+
+def test_s_tllr_is_its_explicit_sums():
+    layers = network(lif(threshold=0.9), fixed=True)
+    history, signal = signals_of(layers)
+    psi = series(history, "psi")
+    result = stllr(layers, INPUTS, SIGNAL, pre_decay=0.75, post_decay=0.2, pre=0.9, post=-0.7).gradients[0]["kernel"]
+    causal = 0.9 * np.einsum("tbn,tbi->in", signal * psi, sums(INPUTS, 0.75))
+    other = -0.7 * np.einsum("tbn,tbi->in", signal * sums(psi, 0.2, late=1), INPUTS)
+    np.testing.assert_allclose(result, causal + other, rtol=1e-11)
 
 
 def test_approximate_otpe_is_otpe_where_psi_is_constant_and_sums_of_nothing_are_the_rules_below():

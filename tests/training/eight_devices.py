@@ -65,6 +65,7 @@ def batch(devices, dtype=np.float64):
 
 def deviation(measure, devices=DEVICES):
     """The largest difference of what is measured on several devices and on one, relative to the largest number."""
+    assert jax.device_count() == DEVICES
     ours, theirs = (list(map(np.asarray, jax.tree.leaves(jax.device_get(measure(count))))) for count in (devices, 1))
     scale = max(np.abs(b).max() for b in theirs)
     return float(max(np.abs(a - b).max() for a, b in zip(ours, theirs, strict=True)) / scale)

@@ -77,8 +77,10 @@ HELD_OUT = [Loader(BATCHES), lambda: iter(BATCHES), lambda epoch: iter(BATCHES)]
 
 @pytest.mark.parametrize("held_out", [*HELD_OUT, sr.Sampler(lambda key: batch(0), jax.random.key(0), 1)])
 def test_held_out_sets_are_read_at_each_evaluation(held_out):
-    history = sr.fit(*made(), sr.cross_entropy, BATCHES[:3], held_out=held_out, evaluate_every=1)
+    model, optimizer = made()
+    history = sr.fit(model, optimizer, sr.cross_entropy, BATCHES[:3], held_out=held_out, evaluate_every=1)
     assert [record["step"] for record in history.records] == [1, 2, 3]
+    assert sr.evaluate(model, sr.cross_entropy, held_out)["loss"] == history.records[-1]["loss"]
 
 
 def test_frames_of_events_in_a_sampler_and_before_a_callback():

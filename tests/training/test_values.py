@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from slax_neurons import LI, LIF, Edge, SpikingNeuron, connect
-from slax_rules import BPTT, OSTL, RULES, SLTT, LayerRule, Random, cross_entropy, gradients
+from slax_rules import BPTT, OSTL, RULES, SLTT, LayerRule, Random, Symmetric, cross_entropy, gradients
 from stacks import inputs, linear
 from training.small import same
 
@@ -54,6 +54,11 @@ def test_rules_go_through_jit_and_come_back(name):
     for again in (jax.jit(lambda one: one)(value), nnx.jit(lambda one: one)(value), filled):
         assert type(again) is type(value) and jax.tree.structure(again) == jax.tree.structure(value)
         assert leaves(value) and same(leaves(again), leaves(value))
+
+
+def test_an_option_that_is_its_default_makes_an_equal_rule():
+    assert OSTL() == OSTL(route=Symmetric()) != SLTT()
+    assert hash(OSTL()) == hash(OSTL(route=Symmetric()))
 
 
 @pytest.mark.parametrize("array", [np.asarray, jnp.asarray])

@@ -66,6 +66,14 @@ def their_gradients(data: dict[str, np.ndarray], prefix: str) -> oracle.Gradient
     return layers
 
 
+def step_by_step(run: Foreign) -> oracle.Gradients:
+    """Their gradients; where there are some for several lengths of a chunk, those of chunks of one step."""
+    if "chunks" not in run.data:
+        return run.theirs
+    one = list(run.data["chunks"]).index(1)
+    return [{name: array[one] for name, array in layer.items()} for layer in run.theirs]
+
+
 def model(run: Foreign) -> Connect:
     """The net made of the packages; a read-out without memory is a Linear with no neuron behind it."""
     modules: list[Any] = []

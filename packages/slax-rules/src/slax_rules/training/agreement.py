@@ -108,8 +108,6 @@ class GradientAgreement:
         rule: the rule to be compared; by default the rule of `fit`. For BPTT with `update="online"`, this is `TBPTT` with the
             steps of a window, since its gradient flows within windows.
         reference: the rule with which it is compared.
-        window: steps of a window for the first gradient, by default as in `fit`; it does not change the gradient.
-        reference_window: steps of a window for the second gradient; the rule's default if None.
         group: maps a name such as "0 Linear/kernel" to the name of its group; see `agreement`.
 
     Example:
@@ -120,8 +118,6 @@ class GradientAgreement:
     every: int = 100
     rule: AnyRule | None = None
     reference: AnyRule = BPTT()
-    window: int | None = None
-    reference_window: int | None = None
     group: Group | None = None
 
     def __post_init__(self) -> None:
@@ -129,10 +125,9 @@ class GradientAgreement:
             as_rule(rule)
 
     def __call__(self, info: StepInfo) -> Metrics:
-        window = info.window if self.window is None else self.window
         rule = offline_rule(info.rule, info.update, info.window) if self.rule is None else self.rule
         graphdef, state = nnx.split((info.model, rule, self.reference))
-        what = (graphdef, info.loss_fn, info.penalties, window, self.reference_window, self.group)
+        what = (graphdef, info.loss_fn, info.penalties, info.window, self.group)
         return {
             f"{field}/{name}": float(getattr(measured, field)) if getattr(measured, needs) else None
             for name, measured in jax.device_get(_compare(what, state, info.batch)).items()
@@ -156,7 +151,7 @@ def offline_rule(rule: Any, update: str, window: int | None) -> Any:
 
 @partial(jax.jit, static_argnums=0)
 def _compare(what: Any, state: nnx.State, batch: Batch) -> dict[str, Agreement]:
-    graphdef, loss_fn, penalties, window, reference_window, group = what
+    graphdef, loss_fn, penalties, window, group = what
 
     def gradient(which: int, window: int | None) -> nnx.State:
         model, *rules = nnx.merge(graphdef, state, copy=True)  # each starts with the same random streams
@@ -165,7 +160,7 @@ def _compare(what: Any, state: nnx.State, batch: Batch) -> dict[str, Agreement]:
         return gradients(model, loss_fn, inputs, targets, **options)[1]
 
     model = nnx.merge(graphdef, state, copy=True)[0]
-    return agreement(gradient(0, window), gradient(1, reference_window), model=model, group=group)
+    return agreement(gradient(0, window), gradient(1, None), model=model, group=group)
 
 
 def _agreement(pairs: list[tuple[Array, Array]]) -> Agreement:

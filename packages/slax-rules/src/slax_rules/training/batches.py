@@ -103,8 +103,19 @@ def epoch_batches(batches: Any, *, epochs: int = 1) -> Epochs:
     )
 
 
-def held_out_batches(held_out: Any) -> Callable[[], Iterable[Any]]:
-    """Make a function that returns the batches of a held-out set each time it is called.
+def set_batches(batches: Any) -> Iterable[Any]:
+    """Return the batches of a set: of epoch 0, or those that a function without arguments makes.
+
+    Raises:
+        TypeError, ValueError: see `epoch_batches`.
+    """
+    if callable(batches) and not isinstance(batches, Sampler | type) and not _takes_epoch(batches):
+        batches = batches()
+    return epoch_batches(batches)(0)
+
+
+def check_held_out(held_out: Any) -> None:
+    """Check that the batches of a set can be read at each evaluation.
 
     Raises:
         TypeError: a value that cannot give batches.
@@ -115,10 +126,7 @@ def held_out_batches(held_out: Any) -> Callable[[], Iterable[Any]]:
             f"Got a {type(held_out).__name__} as held_out, but it can be read only once, and is read at each evaluation. "
             "Expected a list of batches, a loader, or a function that makes an iterator: held_out=list(...)."
         )
-    if callable(held_out) and not isinstance(held_out, Sampler | type) and not _takes_epoch(held_out):
-        return held_out
-    source = epoch_batches(held_out)
-    return lambda: source(0)
+    epoch_batches(held_out)
 
 
 def as_batch(batch: Any) -> Batch:

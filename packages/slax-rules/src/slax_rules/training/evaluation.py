@@ -26,7 +26,7 @@ from slax_rules.loop.devices import (
 from slax_rules.loop.entry import check_hashable
 from slax_rules.loop.objective import Targets, read_targets, sequence_losses, step_losses
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
-from slax_rules.training.batches import Batch, Batches, as_array, as_batch, cast_inputs, epoch_batches
+from slax_rules.training.batches import Batch, Batches, as_array, as_batch, cast_inputs, set_batches
 from slax_rules.training.diagnosis import all_finite, check_parameters
 from slax_rules.training.epoch import prepared
 
@@ -51,8 +51,8 @@ def evaluate(
     Args:
         model: a cell. Dropout is off and BatchNorm uses its running statistics, as after `model.eval()`.
         loss_fn: the loss of one step, or a `SequenceLoss`, as for `gradients`.
-        batches: batches (inputs, targets) or (inputs, targets, mask), as for `fit`: a list, a loader, or epoch 0 of a function
-            or a `Sampler`.
+        batches: batches (inputs, targets) or (inputs, targets, mask), as for `fit`: a list, a loader, an
+            iterator, a function that makes one, or epoch 0 of a `Sampler` or of a function of the epoch.
         metrics: functions of outputs [T, B, ...], targets, and the mask if there is one, by name.
         devices: devices to split the batches over; a batch is not split if their number does not divide its size.
 
@@ -79,7 +79,7 @@ def evaluate(
     check_parameters("evaluate", model)
     mesh, graphdef, state = _split(model, devices)
     totals: list[dict[str, Any]] = []
-    for batch in map(as_batch, epoch_batches(batches)(0)):
+    for batch in map(as_batch, set_batches(batches)):
         share = _divided_by(mesh, batch[0])
         there = batch if share is None else split_batch(batch, share)
         totals.append(_measure((graphdef, loss_fn, tuple(table.items()), share), state, there))

@@ -18,7 +18,7 @@ from slax_rules.loop.devices import Devices, as_mesh, check_same_everywhere, par
 from slax_rules.loop.entry import AnyRule, Program, check_hashable, check_online_loss, check_optimizer
 from slax_rules.losses import LossFn, SequenceLoss
 from slax_rules.penalties import Penalty, penalties_by_layer
-from slax_rules.training.batches import Batches, Epochs, Sampler, epoch_batches, held_out_batches
+from slax_rules.training.batches import Batches, Epochs, Sampler, check_held_out, epoch_batches
 from slax_rules.training.callbacks import (
     Callback,
     EarlyStopping,
@@ -135,16 +135,17 @@ def fit(
     if mesh is not None:
         check_same_everywhere(state, mesh)
         state = replicated(state, mesh)
-    each_set = held_out_batches([] if held_out is None else held_out)
     run = _Run(
         objects=objects,
         train=Train(Program(graphdef, loss_fn, update, window, mesh, tuple(penalties))),
         batches=epoch_batches(batches, epochs=epochs),
-        evaluation=lambda: evaluate(model, loss_fn, each_set(), metrics=table, devices=devices),
         early_stopping=early_stopping,
         checkpoints=checkpoints,
         state=state,
     )
+    if held_out is not None:
+        check_held_out(held_out)
+        run.evaluation = lambda: evaluate(model, loss_fn, held_out, metrics=table, devices=devices)
     run.due = [(callback.every, partial(run.look, callback)) for callback in callbacks]
     run.due += [] if evaluate_every is None else [(evaluate_every, lambda call: run.evaluate())]
     run.due += [] if checkpoints is None else [(checkpoints.every, lambda call: run.save())]
@@ -201,19 +202,18 @@ class _Run:
         objects: the user's model, rule and optimizer.
         train: the training step.
         batches: maps an epoch to its batches.
-        evaluation: the numbers of the held-out set.
         early_stopping, checkpoints: see `fit`.
         state: the state of model, rule and optimizer.
         progress: how far the run is.
         due: what is done every so many steps, in order.
         store: the checkpoints on disk.
         log: losses and records.
+        evaluation: the numbers of the held-out set, if there is one.
     """
 
     objects: tuple[Any, Any, Any]
     train: Train
     batches: Epochs
-    evaluation: Callable[[], dict[str, float]]
     early_stopping: EarlyStopping | None
     checkpoints: Checkpoints | None
     state: nnx.State
@@ -221,6 +221,7 @@ class _Run:
     due: list[tuple[int, Callable[[Call], None]]] = dataclasses.field(default_factory=list)
     store: Store | None = None
     log: Log = dataclasses.field(init=False)
+    evaluation: Callable[[], dict[str, float]] = dataclasses.field(init=False)
 
     def calls(self) -> Iterator[Call]:
         """The calls of the rest of an epoch."""
@@ -248,10 +249,18 @@ class _Run:
     def look(self, callback: Callback, call: Call) -> None:
         """Call a callback after a call, and record what it returns."""
         step, epoch, *_ = self.progress
+        model, rule, optimizer = self.objects
         program = self.train.program
         info = StepInfo(
-            *(step, epoch, *self.objects),
-            *(program.loss_fn, program.update, program.window, program.penalties),  # type: ignore[arg-type]  # not "none"
+            step=step,
+            epoch=epoch,
+            model=model,
+            rule=rule,
+            optimizer=optimizer,
+            loss_fn=program.loss_fn,
+            update=program.update,  # type: ignore[arg-type]  # not "none"
+            window=program.window,
+            penalties=program.penalties,
             batch=part_here(call.batch(call.steps - 1)),
             loss=self.log.shown["loss"],
         )

@@ -125,7 +125,7 @@ def sweep(
 
         def trained(name: str, rate: float, seed: int) -> Run:
             start = nnx.state(_network(make_model, rules[name], seed))
-            run = _train(settings[name], start, _for_seed(batches, seed), evaluate_at, (name, rate, seed))
+            run = _train(settings[name], start, _for_seed(batches, seed), evaluate_at, name, rate, seed)
             if validation is not None:
                 run.validation.update(_scores(run, loss_fn, _for_seed(validation, seed), metric))
             bar.set_postfix({"rule": name, "rate": rate, "seed": seed}, refresh=False)
@@ -183,10 +183,11 @@ def _train(
     network: nnx.State,
     batches: Iterable[Any],
     evaluate_at: Sequence[int],
-    of: tuple[str, float, int],
+    name: str,
+    rate: float,
+    seed: int,
 ) -> Run:
-    """Train once, under a rule, with a rate and a seed, of which there are the names and numbers in `of`."""
-    _, rate, seed = of
+    """Train once, under the rule of this name, with a rate and a seed."""
     of_optimizer = nnx.state(setting.objects(network, None, rate)[2])
     states = {0: network} if 0 in evaluate_at else {}
     pending: list[Array] = []
@@ -208,7 +209,8 @@ def _train(
     bad = [int(index) + 1 for index in np.flatnonzero(~np.isfinite(losses))[:1]]
     params = {step: jax.tree.leaves(nnx.filter_state(kept, nnx.Param)) for step, kept in states.items()}
     bad += [max(step, 1) for step, leaves in params.items() if not all_finite(leaves)]
-    return Run(*of, losses, min(bad, default=None), {}, {}, setting.graphdef, states)
+    first_bad = min(bad, default=None)
+    return Run(name, rate, seed, losses, first_bad, validation={}, test={}, _graphdef=setting.graphdef, _states=states)
 
 
 @partial(jax.jit, static_argnums=0, compiler_options=COMPILER_OPTIONS)
