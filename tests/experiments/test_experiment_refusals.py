@@ -59,7 +59,10 @@ STOPS = [
     (lambda: prepare("rules_table", *[{"rules": {}}] * 9), "Got the costs of 9 tasks, the figure has marks for"),
     (lambda: run.main(["accuracy", "digits/x"]), "There is no job 'digits/x' of accuracy at the scale quick, expected"),
     (lambda: run.main(["accuracy", "spoken_digits/bptt", "--data", "/nowhere"]), "no /nowhere/spoken_digits.npz"),
-    (lambda: run.main([*DIGITS_BPTT, "--set", "tasks.randman.steps=3"]), "randman.steps=3 changes nothing in digits/bptt"),
+    (
+        lambda: run.main([*DIGITS_BPTT, "--set", "tasks.randman.steps=3"]),
+        "randman.steps=3 changes nothing in digits/bptt",
+    ),
     (lambda: run.main(["accuracy", "--set", "steps=2"]), "Give --results FOLDER with --set"),
     (lambda: plot.main(["accuracy", "x"]), "There is no figure 'x' of accuracy, expected one of: accuracy"),
     (lambda: plot.main(["step_response", "--jobs", "lif"]), "Give --output FOLDER with --jobs"),
