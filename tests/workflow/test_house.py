@@ -1,4 +1,7 @@
-"""The four members: each declares what it imports, and stands alone, as `make release-check` sees. Mutants have their tests."""
+"""The four members: each declares what it imports, and stands alone. `make release-check` installs each alone.
+
+And what tests/mutants says of tests.
+"""
 
 import ast
 import csv
