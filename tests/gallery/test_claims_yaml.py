@@ -84,10 +84,7 @@ def test_condition_of_several_can_have_variables_of_its_own():
         ("figures: [", ["is not valid YAML"]),
         ("", ["None is not of type 'object'"]),
         ({"figures": [{"stem": "x"}]}, ["claims.yaml: x: 'title' is a required property", "'alt' is a required"]),
-        (
-            {"figures": [figure("x", "X", [ONE])] * 2},
-            ["the stem x occurs 2 times, expected once", "the id it occurs 2"],
-        ),
+        ({"figures": GOOD["figures"] * 2}, ["the stem x occurs 2 times, expected once", "the id it occurs 2 times"]),
         ({"figures": [figure("x", "X", [WITHOUT_SOURCE])]}, ["x: it: a source is missing here and in the defaults"]),
         (changed(0, relatoin="above"), ["x: it: ", "'relatoin' was unexpected", "known keys: id, statement"]),
         (changed(0, tolerance=0.1), ["x: it: tolerance and relative belong to the relation near, got above"]),
