@@ -149,12 +149,11 @@ class Tree:
         *targets: str,
         options: tuple[str, ...] = (),
         base: dict[str, str] | None = None,
-        prefix: Sequence[str] = (),
         config: tuple[str, ...] = ("scale=tiny",),
         **process,
     ) -> subprocess.Popen:
         """Begin to make files, on a cluster if `base` is its environment; `said` is the output."""
-        command = [*prefix, "snakemake", *arguments(targets, options, config)]
+        command = ["snakemake", *arguments(targets, options, config)]
         with self.output.open("w") as output:
             return subprocess.Popen(
                 command, cwd=self.path, env=self.environment(base), stdout=output, stderr=subprocess.STDOUT, **process

@@ -1,4 +1,7 @@
-"""Random manifolds are those of the equation, samples lie on them, and upstream_randman draws what slax 0.0.1 drew."""
+"""Random manifolds are those of the equation, samples lie on them, and upstream_randman draws what slax 0.0.1 drew.
+
+`git show 66018c2:tests/nightly/data_sets/record_upstream_randman.py` wrote down the draws, with two versions of JAX.
+"""
 
 import json
 from functools import partial

@@ -9,7 +9,7 @@ import pytest
 from experiments import plot, run
 from experiments.common import job as jobs
 from experiments.common.job import ARRAYS, NUMBERS, TIMES, Job, experiment_names, jobs_of, settings_of
-from experiments.common.records import read_record, seal_and_write
+from experiments.common.records import commit, read_record, seal_and_write
 
 NEURONS = ["if", "lif", "li", "cuba_lif", "alif", "adlif", "brf", "ltc"]
 
@@ -37,6 +37,7 @@ def test_one_job_is_computed_with_its_record(tmp_path):
     assert result["config"]["current_off"] == 150 and result["config"]["neuron"] == "lif" and result["seed"] == 35
     assert len(result["membrane"]) == result["config"]["n_steps"]
     assert list(record["files"]) == ["lif.json"] and record["wall_seconds"] >= 0 and record["device"] == "cpu"
+    assert record["commit"] == commit()
     assert record["settings"] == result["config"]
 
 

@@ -6,6 +6,9 @@ A mutant is made in a copy of the tree, in the one source file that has its line
 first, then the tests of its package until one fails, those first that killed most others; before all of them, the tests have
 to pass without a mutant. The result is written into mutants.csv: `killed_by` is the test, empty for a survivor, and `why` says
 why no test can see it. The command fails if a mutant survives without a reason, or has no line any more.
+
+The 120 were drawn by cosmic-ray 8 with seed 32, stratified over packages and kinds of faults; terms are dropped by a few lines
+of our own, since cosmic-ray does not have that. `git show 66018c2:tests/mutants/draw.py` drew them.
 """
 
 import argparse
@@ -34,6 +37,7 @@ TESTS = {
 }
 OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "-rfE", "--tb=no"]
 GONE = "the line is gone: draw another mutant in its place"
+UNCOLLECTED = "(the tests cannot be collected)"
 
 
 def area_of(file: str) -> str:
@@ -74,7 +78,7 @@ def first_failure(tree: Path, tests: list[str], limit: float | None = None) -> s
         return None
     told = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     failed = [line.split(" - ")[0].split(maxsplit=1)[1] for line in told]
-    return failed[0] if failed else "(the tests cannot be collected)"
+    return failed[0] if failed else UNCOLLECTED
 
 
 def mutated(tree: Path, row: dict[str, str]) -> tuple[Path, str] | None:
@@ -102,8 +106,10 @@ def judge(tree: Path, row: dict[str, str], tests: list[str], limit: float) -> No
     path, text = place
     try:
         last = row["killed_by"]
-        known = [last] if last.startswith("tests/") and (tree / last.split("::")[0]).is_file() else []
-        row["killed_by"] = (known and first_failure(tree, known, limit)) or first_failure(tree, tests, limit) or ""
+        found = first_failure(tree, [last], limit) if last.startswith("tests/") else None
+        if found in (None, UNCOLLECTED):  # a test of this name sees nothing, or is not there
+            found = first_failure(tree, tests, limit)
+        row["killed_by"] = found or ""
     finally:
         path.write_text(text, encoding="utf-8")
 

@@ -31,6 +31,7 @@ OPTIONS = (
 )
 SITE = Path(__file__).parents[2] / "site"
 PAGES = ("index.html", "rules.html", "RESULTS.html", "experiments/accuracy.html", "api/slax_rules.html")
+site = pytest.mark.skipif(not (SITE / "index.html").exists(), reason="`make docs` makes the site, and has not")
 READABLE = 4.5  # contrast of text, WCAG 2.2, 1.4.3
 
 # The least contrast in the page, with its element.
@@ -115,12 +116,6 @@ def loaded(browser):
     return {urlparse(one["request"]["url"]).scheme for one in sent}
 
 
-def test_nothing_is_loaded_and_nothing_complained_of(browser):
-    loaded(browser)
-    browser.refresh()
-    assert "file" in loaded(browser) <= {"file", "data", "blob"}
-
-
 def test_search_and_verdicts_leave_what_they_say(browser):
     search = browser.find_element(By.ID, "search")
     for words, left in (("otpe", ["speed", "memory"]), (" faster", ["speed"]), (" nowhere", [])):
@@ -149,13 +144,6 @@ def test_click_on_a_download_saves_the_file(browser, built, tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == expected
 
 
-def test_phone_has_nothing_to_scroll_sideways(browser):
-    window(browser, 375, 800)
-    browser.execute_script("for (const part of document.querySelectorAll('details')) part.open = true")
-    widths = "return [document.documentElement.scrollWidth, document.body.scrollWidth, innerWidth]"
-    assert browser.execute_script(widths) == [375, 375, 375]
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_is_readable(browser, scheme):
     features = [{"name": "prefers-color-scheme", "value": scheme}]
@@ -164,18 +152,13 @@ def test_text_is_readable(browser, scheme):
     assert contrast >= READABLE, element
 
 
-# ------------------------------------------------------------------------------------------------------------------ the site
-
-site = pytest.mark.skipif(not (SITE / "index.html").exists(), reason="`make docs` makes the site, and has not")
-
-
-@site
-@pytest.mark.parametrize("width", [1400, 400])
-@pytest.mark.parametrize("page", PAGES)
-def test_page_of_the_site_loads_nothing_and_fits_its_window(started, page, width):
+@pytest.mark.parametrize("width", [1400, 375])
+@pytest.mark.parametrize("page", ["the gallery", *(pytest.param(page, marks=site) for page in PAGES)])
+def test_page_loads_nothing_complains_of_nothing_and_fits_its_window(started, built, page, width):
     loaded(started)
     window(started, width, 900)
-    started.get((SITE / page).as_uri())
+    started.get((built.page if page == "the gallery" else SITE / page).as_uri())
+    started.execute_script("for (const part of document.querySelectorAll('details')) part.open = true")
     assert started.execute_script("return document.documentElement.scrollWidth") <= width
     assert "file" in loaded(started) <= {"file", "data", "blob"}
 

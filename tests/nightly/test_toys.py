@@ -14,7 +14,7 @@ COPIED = ("packages", "experiments", "docs", "workflow", "pyproject.toml")
 # Of each: its module, what is in it, the file of its table, and what is added there before which line.
 TOYS = {
     "slax-rules/src/slax_rules/layerwise/toy.py": (
-        '''"""Signals that flip their sign."""
+        '''"""SLTT by another name."""
 
 import dataclasses
 
@@ -23,10 +23,7 @@ from slax_rules.layerwise.sltt import SLTT
 
 @dataclasses.dataclass(frozen=True)
 class Toy(SLTT):
-    """SLTT with learning signals of the wrong sign."""
-
-    def window(self, layer, window, traces, signal):
-        return super().window(layer, window, traces, -signal)
+    """SLTT."""
 ''',
         "slax-rules/src/slax_rules/registry.py",
         {
@@ -36,7 +33,7 @@ class Toy(SLTT):
         rule=Toy,
         requires=LAYERS,
         exact=Exactness(steps=0),
-        omits="the sign",
+        omits="nothing",
         memory="N S",
         time="P",
     ),
@@ -44,16 +41,13 @@ class Toy(SLTT):
         },
     ),
     "slax-neurons/src/slax_neurons/neurons/toy.py": (
-        '''"""A neuron that doubles its current."""
+        '''"""LIF by another name."""
 
 from slax_neurons.neurons.lif import LIF
 
 
 class ToyNeuron(LIF):
-    """LIF whose current is doubled."""
-
-    def integrate(self, u, current):
-        return super().integrate(u, 2 * current)
+    """LIF."""
 ''',
         "slax-neurons/src/slax_neurons/__init__.py",
         {

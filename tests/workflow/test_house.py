@@ -1,6 +1,10 @@
-"""The four members: each declares what it imports, and stands alone. `make release-check` installs each alone."""
+"""The four members: each declares what it imports, and stands alone. `make release-check` installs each alone.
+
+And what tests/mutants says of tests.
+"""
 
 import ast
+import csv
 import importlib.metadata
 import re
 import subprocess
@@ -47,3 +51,14 @@ def test_import_of_a_member_pulls_in_no_sibling(name):
     modules = subprocess.run([sys.executable, "-c", script], check=True, text=True, capture_output=True).stdout.split()
     found = {re.match(r"\w+", module)[0] for module in modules}
     assert found == {name} | ALLOWED_SIBLINGS.get(name, set())
+
+
+def test_tests_that_kill_mutants_exist():
+    with (ROOT / "tests/mutants/mutants.csv").open(encoding="utf-8", newline="") as file:
+        known = {row["killed_by"].partition("[")[0] for row in csv.DictReader(file)} - {""}
+    there = {
+        f"{path.relative_to(ROOT).as_posix()}::{name}"
+        for path in ROOT.glob("tests/*/test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert known <= there
