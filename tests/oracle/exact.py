@@ -9,14 +9,14 @@ from oracle.penalties import own_losses
 from oracle.running import Result, Rule, zero_gradients
 
 
-def bptt(layers, inputs, signal, *, window=None, penalties=()) -> Result:
+def bptt(layers, inputs, signal, *, window=None, penalties=(), states=None) -> Result:
     """Backpropagation through time, by its reverse recursion over time and, within a step, over layers.
 
     With `window`, adjoints do not pass the starts of windows, t = 0, window, 2 window, ..., on no way.
     """
     inputs = flat(inputs)
     n_steps, batch = inputs.shape[:2]
-    history = forward(layers, inputs)
+    history = forward(layers, inputs, states)
     loss, signals = zip(*(signal(t, history[t][-1].output) for t in range(n_steps)), strict=True)
     penalty, own = zip(
         *(own_losses(layers, [one.at(history, t) for one in penalties]) for t in range(n_steps)), strict=True

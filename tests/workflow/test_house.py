@@ -24,7 +24,9 @@ ALLOWED_SIBLINGS = {"slax_rules": {"slax_neurons"}}
 def imported(path):
     """The distributions whose modules a file imports, the standard library left out."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_extra":
+            modules = [node.args[0].value]
+        elif isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             modules = [node.module]
