@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import zipfile
 
 import numpy as np
 import pytest
@@ -188,6 +189,17 @@ def special(name, kind=tarfile.REGTYPE, **fields):
 
 SIX = str(6 << 30)  # bytes, for which a sparse file stands
 SPARSE = {"GNU.sparse.size": SIX, "GNU.sparse.realsize": SIX, "GNU.sparse.map": f"0,512,{SIX},0"}
+
+
+def npz_of_shape(shape):
+    """One number, whose header announces more: NumPy would take memory for all."""
+    array, file = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(array, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a.npy", array.getvalue() + bytes(8))
+    return file.getvalue()
+
+
 UNSAFE = [
     *((tar_gz({name: b"1"}), f"leads out of it, '{name}', and is not to be") for name in ("../x", "/x", "a/../../x")),
     *((tar_gz(special("x.wav", kind)), "a link, a device or sparse, 'x.wav'") for kind in b"1 2 3 6".split()),
@@ -195,6 +207,7 @@ UNSAFE = [
     (tar_gz({"x.wav": bytes(100_001)}), "holds more than 100000 bytes"),
     (npz({"a": np.zeros(20_000)}), "unpacks to 160128 bytes, expected at most 100000"),
     (npz({"a": np.array([{}], object)}), "Object arrays cannot be loaded"),
+    (npz_of_shape((10**15,)), r"an array of shape \[1000000000000000\] has 8 bytes, expected 8000000000000000"),
     (b"\x80\x04}.", r"not a readable \.tar\.gz archive, or it is truncated"),
 ]
 

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import http.client
 import io
+import math
 import os
 import secrets
 import urllib.error
@@ -175,6 +176,13 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _array(content: bytes) -> np.ndarray:
-    """The array of an .npy file, all of whose bytes `zipfile` has verified."""
-    array: np.ndarray = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    """The array of an .npy file that holds nothing else, all of whose bytes `zipfile` has verified."""
+    file = io.BytesIO(content)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, _, dtype = read_header[np.lib.format.read_magic(file)](file)
+    size, rest = dtype.itemsize * math.prod(shape), len(content) - file.tell()
+    if size != rest and not dtype.hasobject:  # before memory is taken for what the shape says
+        raise ValueError(f"an array of shape {list(shape)} has {rest} bytes, expected {size}")
+    file.seek(0)
+    array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
     return array
