@@ -187,7 +187,7 @@ def test_sources_that_are_edited_during_the_run_are_not_certified(tree):
 def test_a_run_that_is_killed_goes_on_and_two_runs_at_once_are_refused(tree):
     shutil.rmtree(tree.path / "results")
     tree.set(jobs(a=0, b=600))
-    run = tree.start("results", options=("--cores", "1"), start_new_session=True)
+    run = tree.start("results", options=("--cores", "2"), start_new_session=True)
     record = tree.path / "results/tiny/toy/a.record.json"
     try:
         while not record.exists():
