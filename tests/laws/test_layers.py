@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,12 +42,13 @@ from slax_neurons import (
     Neuron,
     SpikingNeuron,
     Surrogate,
+    Synapse,
     Trainable,
     connect,
     unroll,
 )
 from slax_neurons.neurons.cuba_lif import CuBaLIFState
-from slax_rules import OSTL, OTPE, OTTT, RTRL, SLTT, STLLR, ApproximateOTPE, EProp, Symmetric, Teaching
+from slax_rules import OSTL, OTPE, OTTT, RTRL, RULES, SLTT, STLLR, ApproximateOTPE, EProp, Symmetric, Teaching
 from slax_rules.layerwise.routes import Adaptive, Direct, FixedBases, Local, Random, Target
 from slax_rules.loop.entry import gradients, train_offline, train_online
 from slax_rules.losses import SequenceLoss, cross_entropy, squared_error
@@ -212,6 +214,112 @@ def test_one_layer_with_learned_delays_is_exact():
         exact = run(model, None, None, x)
         assert all(np.abs(leaf).min() > 1e-9 for leaf in jax.tree.leaves(exact["modules"][0]))
         assert furthest(run(model, OSTL(), 3, x), exact) < 1e-9
+
+
+def image_net(pooled):
+    """Two convolutions, each with a linear map of its current: with the maps as modules, or as strides of larger kernels."""
+    rngs = nnx.Rngs(0)
+    convs = [
+        nnx.Conv(i, o, (3, 3), padding="VALID", feature_group_count=g, rngs=rngs, **F64)
+        for i, o, g in ((2, 4, 2), (4, 3, 1))
+    ]
+    for conv in convs:
+        conv.bias[...] = jnp.linspace(0.1, 0.4, conv.out_features)
+    layers = [[conv, lambda x: 2 * nnx.avg_pool(x, (2, 2), (2, 2))] if pooled else [Strided(conv)] for conv in convs]
+    flatten = lambda x: x.reshape(len(x), -1)  # noqa: E731
+    return connect([*layers[0], fires(), *layers[1], fires(), flatten, linear(3, 4, 1), Integrator(**F64)])
+
+
+class Strided(Synapse):
+    """A convolution of 4 x 4 with stride 2 that is one of 3 x 3 with twice the mean of 2 x 2 of its currents behind it."""
+
+    def __init__(self, conv):
+        self.conv = conv
+        options = {"strides": 2, "padding": "VALID", "feature_group_count": conv.feature_group_count}
+        self.geometry = nnx.Conv(conv.in_features, conv.out_features, (4, 4), rngs=nnx.Rngs(0), **options, **F64)
+
+    def effective(self):
+        shifts = [((i, 1 - i), (j, 1 - j), (0, 0), (0, 0)) for i in (0, 1) for j in (0, 1)]
+        return sum(jnp.pad(self.conv.kernel[...], shift) for shift in shifts) / 2, 2 * self.conv.bias[...]
+
+
+@pytest.mark.parametrize("rule", [OTPE(), OTTT(), [STLLR(), OSTL(), OTTT()]], ids=["otpe", "ottt", "a list"])
+def test_average_pooling_between_a_convolution_and_its_neuron_is_a_convolution_with_strides(rule):
+    images = inputs(T, B, (10, 10, 2))
+    ours, theirs = (run(image_net(pooled), rule, x=images)["modules"] for pooled in (True, False))
+    pairs = [(ours[0], theirs[0]["conv"]), (ours[3], theirs[2]["conv"]), (ours[7], theirs[5])]
+    assert furthest(*zip(*pairs, strict=True)) < EXACT
+    assert all(leaf.any() for leaf in jax.tree.leaves([ours[0], ours[3]]))
+
+
+def test_a_layer_with_maps_of_its_current_is_exact():
+    """At the border too, where a bias counts less; an edge into the convolution passes the maps, one into a map does not."""
+    conv, one = (nnx.Conv(2, 4, (k, k), rngs=nnx.Rngs(k), **F64) for k in (3, 1))
+    mean = lambda x: nnx.avg_pool(x, (3, 3), (2, 2), "SAME")  # noqa: E731
+    skip = nnx.Conv(2, 4, (2, 2), (2, 2), rngs=nnx.Rngs(5), **F64)
+    modules = [
+        lambda x: x,
+        conv,
+        mean,
+        lambda x: x[:, ::-1],
+        fires(threshold=0.2),
+        lambda s: s.reshape(len(s), -1)[:, :4],
+    ]
+    model, images = connect(modules, [Edge(0, 1, synapse=one), Edge(0, 2, synapse=skip)]), inputs(T, B, (4, 4, 2))
+    found = run(model, OSTL(), x=images)
+    assert furthest(found, run(model, x=images)) < 1e-11
+    assert all(leaf.any() for leaf in jax.tree.leaves(found))
+
+
+class NoisyState(NamedTuple):
+    u: jax.Array
+    key: jax.Array  # one for each sample
+
+
+class Noisy(SpikingNeuron):
+    """A leaky membrane with noise, whose keys are in the carry."""
+
+    carry_type = NoisyState
+    mutates_state = False  # it draws when it makes a carry, not when it is called
+
+    def __init__(self, rngs):
+        super().__init__(threshold=0.5, **F64)
+        self.rngs = rngs.noise.fork()
+
+    def initialize_carry(self, input_shape, rngs=None, carry_init=None):
+        return NoisyState(jnp.zeros(input_shape, jnp.float64), jax.random.split(self.rngs(), input_shape[0]))
+
+    def __call__(self, carry, inputs):
+        now, later = jnp.moveaxis(jax.vmap(jax.random.split)(carry.key), 1, 0)
+        noise = jax.vmap(lambda key: jax.random.normal(key, inputs.shape[1:], inputs.dtype))(now)
+        u, spikes = self.spike(0.8 * carry.u + inputs + 0.5 * noise)
+        return NoisyState(u, later), spikes
+
+
+def noisy(seed=0):
+    return connect([linear(7, 4, 0), Noisy(nnx.Rngs(seed))])
+
+
+@functools.cache
+def noisy_by_bptt(seed, steps=T):
+    return run(noisy(seed), mask=jnp.asarray((np.arange(T) < steps)[:, None] & ALL))
+
+
+ONE_STEP = ("uoro", "sltt", "s_tllr")
+
+
+@pytest.mark.parametrize("name", ["tbptt", "rtrl", "snap", "ostl", "otpe", "e_prop", *ONE_STEP])
+def test_a_neuron_with_noise_draws_the_same_under_every_rule_and_window(name):
+    """So that a rule which is exact for one layer is so here, and one that is exact for a step in the first."""
+    steps = 1 if name in ONE_STEP else T
+    rule = RULES[name].make(rngs=nnx.Rngs(1), **({"steps": T} if name == "tbptt" else {}))
+    found = run(noisy(), rule, mask=jnp.asarray((np.arange(T) < steps)[:, None] & ALL))
+    assert furthest(found, noisy_by_bptt(0, steps)) < 1e-11
+
+
+def test_noise_is_that_of_its_seed():
+    assert furthest(noisy_by_bptt(0), run(noisy(), mask=jnp.asarray(ALL))) == 0
+    assert furthest(noisy_by_bptt(0), noisy_by_bptt(1)) > 0.01
 
 
 # --------------------------------------------------------------------------------------------------- a list, a route, a loss

@@ -209,6 +209,11 @@ class LearningRule(Value, abc.ABC):
         """Compute the gradient of a window. A module that changes its own variables does so in place, in `model`."""
 
 
+def is_state(leaf: Any) -> bool:
+    """True for floating-point numbers in a carry, which have derivatives; a random key or a count has none."""
+    return bool(jnp.issubdtype(leaf.dtype, jnp.floating))
+
+
 def no_parameters() -> nnx.State:
     """The empty gradient of a rule without parameters."""
     return nnx.State({})
