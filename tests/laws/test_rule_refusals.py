@@ -192,7 +192,7 @@ STACKS = [
      "got a Function as module 1 between a synapse and its neuron.*Move it behind the neuron"),
     (OTPE(), lambda: connect([synapse(), lambda x: x - x.mean(axis=-1, keepdims=True), LIF()]), "the same for each feature"),
     (OSTL(), lambda: connect([synapse(), lambda x: x + 1, LIF()]), "expected a linear map"),
-    (OSTL(), lambda: connect([synapse(), lambda x: x * jnp.arange(4.0)[None], LIF()]), "the same for each feature"),
+    (OSTL(), lambda: connect([synapse(), lambda x: x * jnp.arange(4, dtype=F32)[None], LIF()]), "the same for each feature"),
     (OSTL(), lambda: connect([synapse(), Dropout(0.5, rngs=rngs()), LIF()]), "followed by Dropout.*Move it behind the neuron"),
     (OSTL(), lambda: connect([synapse(), Drawing()]), r"a Drawing as module 1, which draws.*docs/neurons\.md, Noise"),
     (BPTT(), lambda: connect([synapse(), Drawing()]), r"a Drawing that draws random numbers.*docs/neurons\.md, Noise"),

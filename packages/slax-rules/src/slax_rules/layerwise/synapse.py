@@ -22,6 +22,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import SYNAPSE_OPTIONS, apply_rows, is_plain
+from slax_rules.losses import sum_dtype
 
 
 class Mapped(nnx.Module):
@@ -153,11 +154,12 @@ def sum_by_input(synapse: Any, per_weight: Array) -> Float[Array, " I"]:
 def maps_each_feature_alike(synapse: Mapped, inputs: Float[Array, "B *I"] | jax.ShapeDtypeStruct) -> bool:
     """True if the maps behind a synapse are linear, and the same for each feature."""
     one_step = jax.ShapeDtypeStruct((1, *inputs.shape), inputs.dtype)
-    return _is_one_linear_map(nnx.graphdef(synapse.maps), _output(synapse.synapse, one_step).shape[2:])
+    current = _output(synapse.synapse, one_step)
+    return _is_one_linear_map(nnx.graphdef(synapse.maps), current.shape[2:], sum_dtype(current.dtype))
 
 
 @lru_cache(maxsize=64)
-def _is_one_linear_map(graphdef: nnx.GraphDef, shape: tuple[int, ...]) -> bool:
+def _is_one_linear_map(graphdef: nnx.GraphDef, shape: tuple[int, ...], dtype: Any) -> bool:
     """True if maps without variables are linear for some currents [*shape], and map each feature as it is mapped by itself."""
     mapped = Mapped(None, nnx.merge(graphdef, nnx.State({}))).map
 
@@ -166,7 +168,7 @@ def _is_one_linear_map(graphdef: nnx.GraphDef, shape: tuple[int, ...]) -> bool:
         return mapped(x - 2 * y), mapped(x) - 2 * mapped(y), mapped(x)[..., None, :], each
 
     with jax.ensure_compile_time_eval():
-        x, y = jnp.asarray(np.random.default_rng(0).normal(size=(2, 1, *shape)), jnp.float32)
+        x, y = jnp.asarray(np.random.default_rng(0).normal(size=(2, 1, *shape)), dtype)
         try:
             of_sum, by_sum, together, each = jax.jit(compare)(x, y)
         except (TypeError, ValueError):  # it does not take one feature
