@@ -224,7 +224,7 @@ def _in_targets(batch: Batch, place: list[int], outputs: Any) -> Iterator[str]:
         yield from faults_of_target(target[step[0]] if per_step and step else target, sample, outputs)
 
 
-def faults_of_target(target: np.ndarray, sample: int, outputs: Any) -> Iterator[str]:
+def faults_of_target(target: Any, sample: int, outputs: Any) -> Iterator[str]:
     """The faults of a target of a sample, for outputs [..., C] if they are one array."""
     target = np.asarray(target)
     if not np.isfinite(target).all():

@@ -198,7 +198,7 @@ class _Run:
             what = "a loss or a gradient" if np.isfinite(piece.inputs).all() else "the inputs"
             targets = np.asarray(piece.targets)
             counted = np.ones(targets.shape[:2], bool) if piece.mask is None else piece.mask
-            faults = (faults_of_target(targets[tuple(at)], at[1], outputs) for at in np.argwhere(counted))
+            faults = (faults_of_target(targets[at, i], i, outputs) for at, i in np.argwhere(counted).tolist())
             cause = next(
                 itertools.chain.from_iterable(faults), f"Look at what the source gave. If that is finite: {SLOWER}"
             )
