@@ -189,7 +189,7 @@ STACKS = [
     (OSTL(), lambda: connect([Standardized(synapse()), synapse(4), LIF()]),
      r"got Standardized as module 0, followed by Linear.*Use rule=BPTT\(\), or RTRL\(\) for a small model"),
     (OTTT(), lambda: connect([synapse(), lambda x: jnp.maximum(x, 0), LIF()]),
-     "got a Function as module 1 between a synapse and its neuron.*Move it behind the neuron"),
+     "got Function between the Linear and the neuron of layer 0.*Move it behind the neuron"),
     (OTPE(), lambda: connect([synapse(), lambda x: x - x.mean(axis=-1, keepdims=True), LIF()]), "the same for each feature"),
     (OSTL(), lambda: connect([synapse(), lambda x: x + 1, LIF()]), "expected a linear map"),
     (OSTL(), lambda: connect([synapse(), lambda x: x * jnp.arange(4, dtype=F32)[None], LIF()]), "the same for each feature"),

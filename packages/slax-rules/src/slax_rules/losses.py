@@ -52,7 +52,9 @@ class SequenceLoss:
     def __call__(self, outputs: Any, targets: Any, *mask: Array) -> Any:
         if mask:
             try:
-                _signature(self.function).bind(outputs, targets, *mask)
+                inspect.signature(self.function).bind(outputs, targets, *mask)
+            except ValueError:
+                pass  # Python knows no signature of some functions in C; the call below tells
             except TypeError as error:
                 raise TypeError(
                     "The function of a SequenceLoss got a mask, expected that it takes one as a third argument: lambda "
@@ -60,14 +62,6 @@ class SequenceLoss:
                     "of a mean over time."
                 ) from error
         return self.function(outputs, targets, *mask)
-
-
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    """The signature of a function, or one that takes any arguments where Python knows none, as of some functions in C."""
-    try:
-        return inspect.signature(function)
-    except ValueError:
-        return inspect.signature(lambda *arguments: None)
 
 
 @jax.tree_util.register_dataclass

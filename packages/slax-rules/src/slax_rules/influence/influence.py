@@ -18,14 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Dropout, RunningSum, unroll
-from slax_neurons.building_blocks import (
-    DropoutState,
-    StepSize,
-    accumulates,
-    input_dtype,
-    steps_in_cache,
-    unroll_chunk,
-)
+from slax_neurons.building_blocks import DropoutState, StepSize, accumulates, input_dtype, steps_in_cache, unroll_chunk
 from slax_rules.influence.coloring import ColumnColoring, color_reached, contract, jacobian_sparsity, zero_influence
 from slax_rules.rule import (
     Heads,
@@ -215,8 +208,7 @@ def state_space(cell: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> StateSpa
             f"{type(cell).__name__} has a carry {problem}. A rule that carries influence forward needs states [B, ...]; count "
             "steps in integers."
         )
-    random = (jax.tree.leaves(carry, is_leaf=_is_of_dropout) for carry in (one, two))
-    if any(_is_key(a) and a.shape == b.shape for a, b in zip(*random, strict=True)):
+    if any(a.shape == b.shape for a, b in zip(_keys(one), _keys(two), strict=True)):
         raise ValueError(
             f"{type(cell).__name__} has a random key in its carry that samples share, but influence is carried sample by "
             "sample. Expected a key for each sample: jax.random.split(key, batch)."
@@ -245,12 +237,11 @@ def _coloring(
     return color_reached(by_state[:, 0], by_parameter, steps), unknown
 
 
-def _is_of_dropout(part: Any) -> bool:
-    return isinstance(part, DropoutState)  # whose key nothing reads: a Dropout that would was refused
-
-
-def _is_key(leaf: Any) -> bool:
-    return not _is_of_dropout(leaf) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+def _keys(carry: Any) -> list[Any]:
+    """The random keys in a carry, except for those of a Dropout, which nothing reads: one that is on was refused."""
+    leaves = jax.tree.leaves(carry, is_leaf=lambda part: isinstance(part, DropoutState))
+    arrays = (leaf for leaf in leaves if not isinstance(leaf, DropoutState))
+    return [leaf for leaf in arrays if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)]
 
 
 def _pull(back: Callable[..., Any], end: Array, signal: Any) -> tuple[tuple[Array, ...], Array]:

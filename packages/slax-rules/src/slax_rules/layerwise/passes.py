@@ -25,7 +25,7 @@ from slax_neurons.building_blocks import StepSize, apply_rows, carry_without_buf
 from slax_rules.layerwise.jacobians import states_of
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, Teaching, input_current, run_neuron
 from slax_rules.layerwise.stack import StackPlan, plan_stack
-from slax_rules.layerwise.synapse import input_gradient, sum_by_input
+from slax_rules.layerwise.synapse import check_maps, input_gradient, sum_by_input
 from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient
 
 
@@ -87,12 +87,13 @@ class Layerwise(LearningRule):
             return [tuple(x[0] for x in window.traced_inputs) for window in windows]
 
         shapes = jax.eval_shape(synapse_inputs, state, carries, one_step)
-        plan.check_maps(self.title, model, shapes)
         layers = plan.layers(model)
         traces = []
         for rule, layer, index, layer_inputs in zip(
             self.layer_rules(layers), layers, plan.neurons, shapes, strict=True
         ):
+            for synapse, x in zip(layer.synapses, layer_inputs, strict=False):
+                check_maps(self.title, layer.number, synapse, x)
             states = states_of(carry_without_buffer(carries[index]))
             traces.append(rule.initialize_traces(layer, *jax.tree.map(jnp.zeros_like, (layer_inputs, states))))
         return LayerwiseState(carries, tuple(traces))

@@ -25,7 +25,7 @@ from slax_neurons.building_blocks import (
     replaced_over_time,
 )
 from slax_rules.layerwise.layer import Layer
-from slax_rules.layerwise.synapse import Mapped, maps_each_feature_alike, unmapped, without_bias
+from slax_rules.layerwise.synapse import BEHIND, Mapped, unmapped, without_bias
 
 Path = tuple[int, ...]  # the path of a module: its index in each of the nested stacks
 
@@ -168,24 +168,6 @@ class StackPlan:
 
         return jax.vjp(weights, params)[1](gradient)[0]
 
-    def check_maps(self, name: str, model: Any, inputs: list[tuple[Any, ...]]) -> None:
-        """Raise TypeError for a module between a synapse and its neuron that no layer can have there.
-
-        Args:
-            name: the name of the rule in the error message.
-            inputs: the inputs [B, I] of the synapses of each layer.
-        """
-        chain = self.chain(model)
-        for number, (start, end) in enumerate(zip(self.starts, self.neurons, strict=True)):
-            for synapse, x in zip(self.input_modules(model, number), inputs[number], strict=False):
-                if isinstance(synapse, Mapped) and not maps_each_feature_alike(synapse, x):
-                    assert start is not None
-                    between = " and ".join(type(module).__name__ for module in chain[start + 1 : end])
-                    raise TypeError(
-                        f"{name} got a {between} as module {start + 1} between a synapse and its neuron, expected a linear map "
-                        f"that is the same for each feature, such as average pooling. {BEHIND}"
-                    )
-
     def flatten_carry(self, model: Connect, carry: Any) -> tuple:
         """Split a carry of the model into the carries of the modules of the chain."""
         entries: list[Any] = []
@@ -277,7 +259,6 @@ def _longer_buffer(inner: Any, outer: DelayBuffer) -> DelayBuffer:
 
 # The ways out of what a rule for layers refuses. RTRL is one for small models, and for none whose modules change themselves.
 ANY_CELL = "Use rule=BPTT(), or RTRL() for a small model: both take any cell."
-BEHIND = "Move it behind the neuron, as in [Conv(...), LIF(), max_pool], or use rule=BPTT()."
 SYNAPSE = "synapse (Linear, Conv, or a module with effective())"
 
 

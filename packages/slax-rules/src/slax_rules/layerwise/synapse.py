@@ -24,6 +24,9 @@ from jaxtyping import Array, Float
 from slax_neurons.building_blocks import SYNAPSE_OPTIONS, apply_rows, is_plain
 from slax_rules.losses import sum_dtype
 
+# The way out for a module between a synapse and its neuron.
+BEHIND = "Move it behind the neuron, as in [Conv(...), LIF(), max_pool], or use rule=BPTT()."
+
 
 class Mapped(nnx.Module):
     """A synapse, and the modules that map its current on the way to the neuron, each linear and the same for every feature."""
@@ -151,11 +154,22 @@ def sum_by_input(synapse: Any, per_weight: Array) -> Float[Array, " I"]:
     return jnp.sum(split, axis=(0, 3)).T.reshape(-1)
 
 
-def maps_each_feature_alike(synapse: Mapped, inputs: Float[Array, "B *I"] | jax.ShapeDtypeStruct) -> bool:
-    """True if the maps behind a synapse are linear, and the same for each feature."""
-    one_step = jax.ShapeDtypeStruct((1, *inputs.shape), inputs.dtype)
-    current = _output(synapse.synapse, one_step)
-    return _is_one_linear_map(nnx.graphdef(synapse.maps), current.shape[2:], sum_dtype(current.dtype))
+def check_maps(name: str, number: int, synapse: Any, inputs: Float[Array, "B *I"] | jax.ShapeDtypeStruct) -> None:
+    """Raise TypeError if the current of a synapse passes a map that is not linear, or not the same for each feature.
+
+    Args:
+        name: the name of the rule in the error message.
+        number: the number of the layer.
+    """
+    if not isinstance(synapse, Mapped):
+        return
+    current = _output(synapse.synapse, jax.ShapeDtypeStruct((1, *inputs.shape), inputs.dtype))
+    if not _is_one_linear_map(nnx.graphdef(synapse.maps), current.shape[2:], sum_dtype(current.dtype)):
+        got = " and ".join(type(module).__name__ for module in synapse.maps)
+        raise TypeError(
+            f"{name} got {got} between the {type(synapse.synapse).__name__} and the neuron of layer {number}, expected a "
+            f"linear map that is the same for each feature, such as average pooling. {BEHIND}"
+        )
 
 
 @lru_cache(maxsize=64)
