@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +51,7 @@ from slax_rules import OSTL, OTPE, OTTT, RTRL, RULES, SLTT, STLLR, ApproximateOT
 from slax_rules.layerwise.routes import Adaptive, Direct, FixedBases, Local, Random, Target
 from slax_rules.loop.entry import gradients, train_offline, train_online
 from slax_rules.losses import SequenceLoss, cross_entropy, squared_error
-from stacks import deviation, furthest, gradients_of, inputs, linear, pair, worst
+from stacks import Noisy, deviation, furthest, gradients_of, inputs, linear, pair, worst
 
 EXACT = 1e-12
 LABELS = np.array([0, 3, 2])
@@ -273,31 +272,6 @@ def test_a_layer_with_maps_of_its_current_is_exact():
     found = run(model, OSTL(), x=images)
     assert furthest(found, run(model, x=images)) < 1e-11
     assert all(leaf.any() for leaf in jax.tree.leaves(found))
-
-
-class NoisyState(NamedTuple):
-    u: jax.Array
-    key: jax.Array  # one for each sample
-
-
-class Noisy(SpikingNeuron):
-    """A leaky membrane with noise, whose keys are in the carry."""
-
-    carry_type = NoisyState
-    mutates_state = False  # it draws when it makes a carry, not when it is called
-
-    def __init__(self, rngs):
-        super().__init__(threshold=0.5, **F64)
-        self.rngs = rngs.noise.fork()
-
-    def initialize_carry(self, input_shape, rngs=None, carry_init=None):
-        return NoisyState(jnp.zeros(input_shape, jnp.float64), jax.random.split(self.rngs(), input_shape[0]))
-
-    def __call__(self, carry, inputs):
-        now, later = jnp.moveaxis(jax.vmap(jax.random.split)(carry.key), 1, 0)
-        noise = jax.vmap(lambda key: jax.random.normal(key, inputs.shape[1:], inputs.dtype))(now)
-        u, spikes = self.spike(0.8 * carry.u + inputs + 0.5 * noise)
-        return NoisyState(u, later), spikes
 
 
 def noisy(seed=0):
