@@ -23,6 +23,7 @@ from slax_neurons import (
     Delay,
     Edge,
     Neuron,
+    SpikingNeuron,
     Trainable,
     connect,
 )
@@ -102,6 +103,31 @@ def pair(
         edge = oracle.Edge(sender, delay, *_weights(synapse))
         layers[receiver] = dataclasses.replace(layers[receiver], edges=(*layers[receiver].edges, edge))
     return Pair(connect([*modules, *ends], wired), layers)
+
+
+class NoisyState(NamedTuple):
+    u: jax.Array
+    key: jax.Array  # one for each sample
+
+
+class Noisy(SpikingNeuron):
+    """A leaky membrane with noise, whose keys are in the carry."""
+
+    carry_type = NoisyState
+    mutates_state = False  # it draws when it makes a carry, not when it is called
+
+    def __init__(self, rngs: nnx.Rngs):
+        super().__init__(threshold=0.5, param_dtype=jnp.float64)
+        self.rngs = rngs.noise.fork()
+
+    def initialize_carry(self, input_shape: Any, rngs: Any = None, carry_init: Any = None) -> NoisyState:
+        return NoisyState(jnp.zeros(input_shape, jnp.float64), jax.random.split(self.rngs(), input_shape[0]))
+
+    def __call__(self, carry: NoisyState, inputs: Any) -> tuple[NoisyState, Any]:
+        now, later = jnp.moveaxis(jax.vmap(jax.random.split)(carry.key), 1, 0)
+        noise = jax.vmap(lambda key: jax.random.normal(key, inputs.shape[1:], inputs.dtype))(now)
+        u, spikes = self.spike(0.8 * carry.u + inputs + 0.5 * noise)
+        return NoisyState(u, later), spikes
 
 
 def inputs(n_steps: int, batch: int, n_in: int | tuple[int, ...], seed: int = 0, dtype: Any = jnp.float64) -> jax.Array:

@@ -106,6 +106,10 @@ def test_a_loss_of_a_sequence_gets_the_mask_and_what_is_missing_may_be_nan(rule)
     assert furthest(found[1]["modules"][2], gradient["modules"][2]) < EXACT
 
 
+def test_a_loss_of_a_sequence_may_be_a_function_without_a_signature():
+    assert SequenceLoss(max)(1, 2, jnp.float32(3)) == 3
+
+
 def test_marked_targets_are_what_they_say():
     """With as many steps as samples nothing else says which of the two they are; a tree under one mark is one of them."""
     model, x, rng = net(), X[:B], np.random.default_rng(0)

@@ -41,16 +41,17 @@ from slax_neurons import (
     Neuron,
     SpikingNeuron,
     Surrogate,
+    Synapse,
     Trainable,
     connect,
     unroll,
 )
 from slax_neurons.neurons.cuba_lif import CuBaLIFState
-from slax_rules import OSTL, OTPE, OTTT, RTRL, SLTT, STLLR, ApproximateOTPE, EProp, Symmetric, Teaching
+from slax_rules import OSTL, OTPE, OTTT, RTRL, RULES, SLTT, STLLR, ApproximateOTPE, EProp, Symmetric, Teaching
 from slax_rules.layerwise.routes import Adaptive, Direct, FixedBases, Local, Random, Target
 from slax_rules.loop.entry import gradients, train_offline, train_online
 from slax_rules.losses import SequenceLoss, cross_entropy, squared_error
-from stacks import deviation, furthest, gradients_of, inputs, linear, pair, worst
+from stacks import Noisy, deviation, furthest, gradients_of, inputs, linear, pair, worst
 
 EXACT = 1e-12
 LABELS = np.array([0, 3, 2])
@@ -212,6 +213,91 @@ def test_one_layer_with_learned_delays_is_exact():
         exact = run(model, None, None, x)
         assert all(np.abs(leaf).min() > 1e-9 for leaf in jax.tree.leaves(exact["modules"][0]))
         assert furthest(run(model, OSTL(), 3, x), exact) < 1e-9
+
+
+def mean_of(x, *options):
+    with jax.numpy_dtype_promotion("standard"):  # Flax divides by a NumPy integer
+        return nnx.avg_pool(x, *options)
+
+
+def image_net(pooled):
+    """Two convolutions, each with a linear map of its current: with the maps as modules, or as strides of larger kernels."""
+    rngs = nnx.Rngs(0)
+    convs = [
+        nnx.Conv(i, o, (3, 3), padding="VALID", feature_group_count=g, rngs=rngs, **F64)
+        for i, o, g in ((2, 4, 2), (4, 3, 1))
+    ]
+    for conv in convs:
+        conv.bias[...] = jnp.linspace(0.1, 0.4, conv.out_features)
+    layers = [[conv, lambda x: 2 * mean_of(x, (2, 2), (2, 2))] if pooled else [Strided(conv)] for conv in convs]
+    flatten = lambda x: x.reshape(len(x), -1)  # noqa: E731
+    return connect([*layers[0], fires(), *layers[1], fires(), flatten, linear(3, 4, 1), Integrator(**F64)])
+
+
+class Strided(Synapse):
+    """A convolution of 4 x 4 with stride 2 that is one of 3 x 3 with twice the mean of 2 x 2 of its currents behind it."""
+
+    def __init__(self, conv):
+        self.conv = conv
+        options = {"strides": 2, "padding": "VALID", "feature_group_count": conv.feature_group_count}
+        self.geometry = nnx.Conv(conv.in_features, conv.out_features, (4, 4), rngs=nnx.Rngs(0), **options, **F64)
+
+    def effective(self):
+        shifts = [((i, 1 - i), (j, 1 - j), (0, 0), (0, 0)) for i in (0, 1) for j in (0, 1)]
+        return sum(jnp.pad(self.conv.kernel[...], shift) for shift in shifts) / 2, 2 * self.conv.bias[...]
+
+
+@pytest.mark.parametrize("rule", [OTPE(), [OTTT(), STLLR(), OSTL()]], ids=["otpe", "a list"])
+def test_average_pooling_between_a_convolution_and_its_neuron_is_a_convolution_with_strides(rule):
+    images = inputs(T, B, (10, 10, 2))
+    ours, theirs = (run(image_net(pooled), rule, x=images)["modules"] for pooled in (True, False))
+    pairs = [(ours[0], theirs[0]["conv"]), (ours[3], theirs[2]["conv"]), (ours[7], theirs[5])]
+    assert furthest(*zip(*pairs, strict=True)) < EXACT
+    assert all(leaf.any() for leaf in jax.tree.leaves([ours[0], ours[3]]))
+
+
+def test_a_layer_with_maps_of_its_current_is_exact():
+    """At the border too, where a bias counts less; an edge into the convolution passes the maps, one into a map does not."""
+    conv, one = (nnx.Conv(2, 4, (k, k), rngs=nnx.Rngs(k), **F64) for k in (3, 1))
+    skip = nnx.Conv(2, 4, (2, 2), (2, 2), rngs=nnx.Rngs(5), **F64)
+    modules = [
+        lambda x: x,
+        conv,
+        lambda x: mean_of(x, (3, 3), (2, 2), "SAME"),
+        lambda x: x[:, ::-1],
+        fires(threshold=0.2),
+        lambda s: s.reshape(len(s), -1)[:, :4],
+    ]
+    model, images = connect(modules, [Edge(0, 1, synapse=one), Edge(0, 2, synapse=skip)]), inputs(T, B, (4, 4, 2))
+    found = run(model, OSTL(), x=images)
+    assert furthest(found, run(model, x=images)) < 1e-11
+    assert all(leaf.any() for leaf in jax.tree.leaves(found))
+
+
+def noisy(seed=0):
+    return connect([linear(7, 4, 0), Noisy(nnx.Rngs(seed))])
+
+
+@functools.cache
+def noisy_by_bptt(seed, steps=T):
+    return run(noisy(seed), mask=jnp.asarray((np.arange(T) < steps)[:, None] & ALL))
+
+
+ONE_STEP = ("uoro", "sltt", "s_tllr")
+
+
+@pytest.mark.parametrize("name", ["tbptt", "rtrl", "snap", "ostl", "otpe", "e_prop", *ONE_STEP])
+def test_a_neuron_with_noise_draws_the_same_under_every_rule_and_window(name):
+    """So that a rule which is exact for one layer is so here, and one that is exact for a step in the first."""
+    steps = 1 if name in ONE_STEP else T
+    rule = RULES[name].make(rngs=nnx.Rngs(1), **({"steps": T} if name == "tbptt" else {}))
+    found = run(noisy(), rule, mask=jnp.asarray((np.arange(T) < steps)[:, None] & ALL))
+    assert furthest(found, noisy_by_bptt(0, steps)) < 1e-11
+
+
+def test_noise_is_that_of_its_seed():
+    assert furthest(noisy_by_bptt(0), run(noisy(), mask=jnp.asarray(ALL))) == 0
+    assert furthest(noisy_by_bptt(0), noisy_by_bptt(1)) > 0.01
 
 
 # --------------------------------------------------------------------------------------------------- a list, a route, a loss

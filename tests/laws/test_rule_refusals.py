@@ -104,6 +104,28 @@ class Whole(Neuron):
         return 0.9 * carry + inputs, carry
 
 
+class Drawing(LIF):
+    """Draws random numbers from a stream of its own in each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.rngs = nnx.Rngs(0).noise.fork()
+
+    def integrate(self, carry, inputs):
+        return super().integrate(carry, inputs) + jax.random.normal(self.rngs(), inputs.shape)
+
+
+class OneKey(Whole):
+    """Has one random key for all samples."""
+
+    def initialize_carry(self, input_shape, rngs=None, carry_init=None):
+        return super().initialize_carry(input_shape), jax.random.key(0)
+
+    def __call__(self, carry, inputs):
+        state, output = super().__call__(carry[0], inputs)
+        return (state, carry[1]), output
+
+
 class OwnSpikes(Neuron):
     """Says that it is linear, and makes its spikes by itself, where no rule can leave them out."""
 
@@ -164,8 +186,17 @@ STACKS = [
      r"got Linear as module 0, followed by BatchNorm.*wrap the synapse: slax_neurons\.RunningNorm"),
     (OSTL(), lambda: connect([lambda x: x[:, :, None], nnx.Conv(1, 4, (3,), mask=jnp.ones((3, 1, 4)), rngs=rngs()), LIF()]),
      r"got Conv as module 1, followed by LIF.*use slax_neurons\.Masked"),
-    (OSTL(), lambda: connect([Standardized(synapse()), lambda x: x, LIF()]),
-     r"got Standardized as module 0, followed by Function.*Use rule=RTRL\(\)"),
+    (OSTL(), lambda: connect([Standardized(synapse()), synapse(4), LIF()]),
+     r"got Standardized as module 0, followed by Linear.*Use rule=BPTT\(\), or RTRL\(\) for a small model"),
+    (OTTT(), lambda: connect([synapse(), lambda x: jnp.maximum(x, 0), LIF()]),
+     "got Function between the Linear and the neuron of layer 0.*Move it behind the neuron"),
+    (OTPE(), lambda: connect([synapse(), lambda x: x - x.mean(axis=-1, keepdims=True), LIF()]), "the same for each feature"),
+    (OSTL(), lambda: connect([synapse(), lambda x: x + 1, LIF()]), "expected a linear map"),
+    (OSTL(), lambda: connect([synapse(), lambda x: x * jnp.arange(4, dtype=F32)[None], LIF()]), "the same for each feature"),
+    (OSTL(), lambda: connect([synapse(), Dropout(0.5, rngs=rngs()), LIF()]), "followed by Dropout.*Move it behind the neuron"),
+    (OSTL(), lambda: connect([synapse(), Drawing()]), r"a Drawing as module 1, which draws.*docs/neurons\.md, Noise"),
+    (BPTT(), lambda: connect([synapse(), Drawing()]), r"a Drawing that draws random numbers.*docs/neurons\.md, Noise"),
+    (RTRL(), lambda: connect([synapse(), OneKey()]), r"key in its carry that samples share.*jax\.random\.split\(key, batch\)"),
     (OSTL(), lambda: connect([synapse(), LIF()], [Edge(1, 0, synapse=nnx.BatchNorm(4, rngs=rngs()))]),
      "got BatchNorm as the synapse of the edge from 1 to 0.*RunningNorm"),
     (OSTL(), lambda: connect([synapse(), LIF(), synapse(4), LIF()], [Edge(0, 2)], rngs=rngs()),
@@ -180,14 +211,14 @@ STACKS = [
      r"which it does not follow. Use OSTL\(\), or RTRL\(\)"),
     (OSTL(recurrence=True), lambda: layers(LIF(), LIF(), edges=[Edge(3, 0, synapse=synapse(4))]),
      r"takes edges from a layer to itself, got one from another layer\. Use OSTL\(\)"),
-    (OTTT(), lambda: layers(BRF(), LIF()), "OTTT filters the inputs of a layer.*got BRF.*Use OSTL"),
+    (OTTT(), lambda: layers(BRF(), LIF()), r"OTTT filters the inputs of a layer.*got BRF.*Use OTPE\(\) or OSTL"),
     (ApproximateOTPE(), lambda: layers(per_unit(), LIF()), r"got a LIF with one per neuron, of shape \[4\].*OSTL"),
     (OTTT(), lambda: layers(OwnSpikes(), LIF()),
-     "OTTT got a OwnSpikes that declares `linear = True`, .* unless they come from a SpikingNeuron.*Use OSTL"),
+     "OTTT got a OwnSpikes that declares `linear = True`, .* unless they come from a SpikingNeuron.*or OSTL"),
     (ApproximateOTPE(), lambda: layers(Quadratic(), LIF()), "derivatives of `integrate` or `fire` depend on its"),
     (OTTT(), lambda: layers(OtherMembrane(), LIF()),
-     "OTTT needs a neuron whose membranes have the structure of its state, got a OtherMembrane.*Use OSTL"),
-    (PPProp(), lambda: layers(Whole(), LIF()), "PPProp needs a neuron that defines .*got Whole.*Use OSTL"),
+     "OTTT needs a neuron whose membranes have the structure of its state, got a OtherMembrane.*or OSTL"),
+    (PPProp(), lambda: layers(Whole(), LIF()), "PPProp needs a neuron that defines .*got Whole.*or OSTL"),
     (PPProp(), lambda: layers(LIF(decay=Trainable(0.9))), r"PPProp is not .* a LIF that has some\. Fix"),
     (STLLR(), lambda: layers(LIF(decay=Trainable(0.9))), r"STLLR is not .* a LIF that has some\. Fix"),
     (STLLR(secondary=LIF().spike_fn), lambda: layers(LI(), LIF()),

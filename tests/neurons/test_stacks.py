@@ -120,7 +120,8 @@ def test_chunks_fit_the_cache_and_the_sequence():
     # Arrays of 1.5 MB have 768, 96, 48, 24 and 12 steps; chunks are near these, or near 32, and equally long.
     assert [steps(16), steps(128), steps(256), steps(512), steps(1024)] == [1000, 100, 40, 25, 25]
     assert [steps(16, length=20), steps(512, length=40), steps(128, batch=1)] == [20, 40, 1000]
-    assert steps(128, edges=[Edge(1, 0, delay=50)]) == steps(128)  # a long delay does not shorten the chunk
+    # A long delay does not shorten the chunk, even one of as many steps as there are samples.
+    assert [steps(128, edges=[Edge(1, 0, delay=delay)]) for delay in (50, 32)] == [steps(128)] * 2
     half = LIF(param_dtype=jnp.bfloat16).initialize_carry((32, 128))
     assert default_chunk(half, jnp.zeros((1000, 32, 128), jnp.bfloat16)) == 40  # for 48
     assert [even_length(steps, 32) for steps in (20, 47, 48, 96, 100, 97)] == [20, 47, 24, 32, 25, 33]

@@ -20,6 +20,7 @@ import slax_rules as sr
 from slax_neurons import LI, LIF, Dropout, Edge, RunningNorm, connect
 from slax_rules.loop.devices import as_mesh
 from slax_rules.loop.entry import Program, run_program
+from stacks import Noisy
 from training.small import MOMENTUM as SGD
 from training.small import optimizer_of
 
@@ -100,6 +101,12 @@ def of_norms(devices):
     return sr.gradients(model, sr.cross_entropy, inputs, labels, mask), nnx.state(model, nnx.BatchStat)
 
 
+def of_noise(devices):
+    """A neuron that draws numbers by a key for each sample."""
+    model = connect([nnx.Linear(N, C, rngs=nnx.Rngs(0), param_dtype=jnp.float64), Noisy(nnx.Rngs(0))])
+    return sr.gradients(model, sr.cross_entropy, *batch(devices), rule=sr.OSTL(), window=2)
+
+
 def there(devices):
     return {"devices": jax.devices()[:devices] if devices > 1 else None}
 
@@ -155,7 +162,7 @@ def test_another_rule_gives_the_numbers_of_one_device(name, x64):
 
 
 @pytest.mark.filterwarnings("ignore:scatter inputs have incompatible types")
-@pytest.mark.parametrize("measure", [of_norms, of_fit, of_sampled_fit, of_sharded_weights])
+@pytest.mark.parametrize("measure", [of_norms, of_noise, of_fit, of_sampled_fit, of_sharded_weights])
 def test_what_is_trained_and_measured_is_that_of_one_device(measure, x64):
     """Flax's BatchNorm keeps its statistics in float32."""
     with jax.numpy_dtype_promotion("standard"):

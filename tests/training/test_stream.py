@@ -139,6 +139,13 @@ def with_dropout(mask, batch):
     )
 
 
+def test_look_ahead_predicts_without_dropout():
+    stream = with_dropout("sequence", B)
+    predicted = sr.look_ahead(stream, stream.state, INPUTS[:5])[1]
+    assert deviation(predicted, sr.look_ahead(stream_of(), stream_of().state, INPUTS[:5])[1]) < SAME
+    assert deviation(predicted, sr.extend_stream(stream, *FIRST).outputs) > 0.1
+
+
 def test_a_sample_that_starts_anew_has_a_new_mask_of_dropout_and_the_others_keep_theirs():
     masks, stream = [], with_dropout("sequence", B)
     for reset in (NONE, ~RESET, RESET, NONE):
@@ -272,6 +279,15 @@ def test_a_run_that_stopped_at_numbers_that_are_not_finite_continues_from_the_pi
     found = last(run(INPUTS, targets, "run"))
     assert found.step == expected.step == T
     assert deviation((found.outputs, numbers(found.stream)), (expected.outputs, numbers(expected.stream))) == 0
+
+
+def test_a_label_out_of_range_is_named():
+    labels = np.array(LABELS)
+    labels[12, 1] = C
+    with pytest.raises(
+        FloatingPointError, match=r"steps 10 to 14: .*\. A label of sample 1 is out of range: 4\. Expected 0 to 3"
+    ):
+        last(sr.run_stream(stream_of(), pieces(labels=labels)))
 
 
 @pytest.mark.parametrize("rule", ["otpe", "uoro"])

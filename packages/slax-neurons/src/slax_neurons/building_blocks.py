@@ -27,6 +27,7 @@ Example:
     (20, 2, 8)
 """
 
+from slax_neurons.dropout import DropoutState as DropoutState
 from slax_neurons.engine import StepSize as StepSize
 from slax_neurons.engine import apply_rows as apply_rows
 from slax_neurons.engine import check_sequence as check_sequence
@@ -39,6 +40,7 @@ from slax_neurons.engine import steps_in_cache as steps_in_cache
 from slax_neurons.engine import unroll_chunk as unroll_chunk
 from slax_neurons.kernels import scan_each as scan_each
 from slax_neurons.kernels import scan_units as scan_units
+from slax_neurons.modules import KEY_IN_CARRY as KEY_IN_CARRY
 from slax_neurons.modules import changes_when_called as changes_when_called
 from slax_neurons.modules import check_features as check_features
 from slax_neurons.modules import first_carry as first_carry

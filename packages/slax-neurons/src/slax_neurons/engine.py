@@ -4,20 +4,19 @@ A module without a carry runs once on all rows of a chunk, one matrix product pe
 element-wise work; a stack runs layer by layer. The chunk bounds the working set and never changes a result.
 """
 
-import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from flax.errors import TraceContextError
+from jax.tree_util import keystr, tree_leaves_with_path
 from jaxtyping import Array, Float, PyTree
 
 from slax_neurons.kernels import KERNELS, requested
-from slax_neurons.modules import mutates_state
+from slax_neurons.modules import mutates_state, mutations_explained
 from slax_neurons.neurons.neuron import Neuron, scan_cell
 from slax_neurons.neurons.states import rematerialize
 from slax_neurons.synapses.running_sums import RunningSum, accumulates
@@ -103,7 +102,7 @@ def unroll(
     def scan(step: Any, carry: Any, inputs: Array) -> tuple[Any, Any]:
         return scan_chunks(rematerialize(step) if remat else step, carry, inputs, chunk)
 
-    with undeclared_mutations_explained(cell):
+    with mutations_explained(cell):
         if not mutates_state(cell):
             return scan_with_sums(scan, one_chunk, model, carry, inputs)
         if remat:
@@ -112,21 +111,6 @@ def unroll(
                 "training does, and remat would call it twice. Leave it out, or call model.eval()."
             )
         return one_chunk(model, carry, inputs)
-
-
-@contextlib.contextmanager
-def undeclared_mutations_explained(model: nnx.Module) -> Iterator[None]:
-    """Explain the remedy if a module changes a variable in a scan without declaring that it changes variables."""
-    try:
-        yield
-    except TraceContextError as error:
-        if mutates_state(model):
-            raise
-        raise ValueError(
-            "Got a model with a module that changes a variable of its own in a function that JAX traces, without declaring it. "
-            "Put mutates_state = True into its class, or make the variable an nnx.BatchStat: the module is then called once, "
-            "with the whole sequence. If jax.jit is around it, use nnx.jit."
-        ) from error
 
 
 class Source(NamedTuple):
@@ -295,10 +279,10 @@ def step_size(carry: Any, inputs: Any) -> StepSize:
     """
     batch = inputs.shape[1]
     arrays = [(math.prod(inputs.shape[1:]), inputs.dtype)]
-    for leaf in jax.tree.leaves(carry):
+    for path, leaf in tree_leaves_with_path(carry):
         if leaf.ndim:
-            late = 1 if leaf.shape[0] == batch else leaf.shape[0]
-            arrays.append((leaf.size // max(late, 1), leaf.dtype))
+            is_late = leaf.shape[0] != batch or keystr(path).endswith(".outputs")  # of a DelayBuffer
+            arrays.append((leaf.size // max(leaf.shape[0] if is_late else 1, 1), leaf.dtype))
     sizes = (entries * (dtype.itemsize if dtype.itemsize >= 4 else 8) for entries, dtype in arrays)
     return StepSize(max(sizes), max(entries for entries, _ in arrays) // batch)
 

@@ -1,14 +1,16 @@
 """The modules a stack may contain, and the facts about a module that can be found without running it."""
 
+import contextlib
 import dis
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.errors import TraceContextError
 from jaxtyping import Array
 
 from slax_neurons.delay import Delay
@@ -22,6 +24,12 @@ FEATURE_PRESERVING = (Neuron, Dropout, nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm
 
 # Types of variables that a module changes when it is called; a variable of any other type is taken as constant.
 MUTATED = (nnx.BatchStat, nnx.Cache, nnx.Intermediate, nnx.RngState)
+
+# The remedy for a neuron with noise.
+KEY_IN_CARRY = (
+    "Keep what changes in the carry: for noise, a random key for each sample, which each step splits, and "
+    "mutates_state = False in the class (docs/neurons.md, Noise)."
+)
 
 _FLAX_CELLS = (nnx.LSTMCell, nnx.OptimizedLSTMCell, nnx.SimpleCell, nnx.GRUCell)
 
@@ -106,6 +114,28 @@ def _mutates(part: nnx.Module) -> bool:
     return any(isinstance(value, (nnx.Rngs, nnx.RngStream, *MUTATED)) for value in vars(part).values())
 
 
+@contextlib.contextmanager
+def mutations_explained(model: nnx.Module) -> Iterator[None]:
+    """Explain the remedy if a module changes a variable of its own in a function that JAX traces."""
+    try:
+        yield
+    except TraceContextError as error:
+        changed = (part for _, part in nnx.iter_modules(model) if isinstance(part, nnx.RNNCellBase) and _mutates(part))
+        cell = next(changed, None)
+        if cell is not None:
+            raise ValueError(
+                f"Got a {type(cell).__name__} that draws random numbers or changes a variable of its own in a step, which runs "
+                f"in a loop over time. {KEY_IN_CARRY}"
+            ) from error
+        if mutates_state(model):
+            raise
+        raise ValueError(
+            "Got a model with a module that changes a variable of its own in a function that JAX traces, without declaring it. "
+            "Put mutates_state = True into its class, or make the variable an nnx.BatchStat: the module is then called once, "
+            "with the whole sequence. If jax.jit is around it, use nnx.jit."
+        ) from error
+
+
 def step_module(module: nnx.Module, carry: Any, inputs: Array) -> tuple[Any, Any]:
     """Run one step of a cell, or of a module without a carry, whose carry is ()."""
     if isinstance(module, nnx.RNNCellBase):
@@ -126,7 +156,8 @@ def first_carry(cell: nnx.RNNCellBase, input_shape: tuple[int, ...], rngs: Any =
 def output_struct(module: nnx.Module, carry: Any, inputs: jax.ShapeDtypeStruct) -> Any:
     """The shape and dtype of a module's output, or of each array in it if it is a tree of arrays."""
     graphdef, state = nnx.split(module)
-    with jax.numpy_dtype_promotion("standard"):  # the dtype of a stack's input is not known
+    # The dtype of a stack's input is not known.
+    with jax.numpy_dtype_promotion("standard"), mutations_explained(module):
         return jax.eval_shape(
             lambda state, carry, inputs: _one_step(nnx.merge(graphdef, state), carry, inputs), state, carry, inputs
         )

@@ -53,6 +53,8 @@ class SequenceLoss:
         if mask:
             try:
                 inspect.signature(self.function).bind(outputs, targets, *mask)
+            except ValueError:
+                pass  # Python knows no signature of some functions in C; the call below tells
             except TypeError as error:
                 raise TypeError(
                     "The function of a SequenceLoss got a mask, expected that it takes one as a third argument: lambda "

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -207,6 +208,11 @@ class LearningRule(Value, abc.ABC):
         self, plan: Any, model: nnx.RNNCellBase, state: Any, inputs: Float[Array, "K B ..."], objective: Objective
     ) -> WindowGradient:
         """Compute the gradient of a window. A module that changes its own variables does so in place, in `model`."""
+
+
+def is_state(leaf: Any) -> bool:
+    """True for floating-point numbers in a carry, which have derivatives; a random key or a count has none."""
+    return bool(jnp.issubdtype(leaf.dtype, jnp.floating))
 
 
 def no_parameters() -> nnx.State:

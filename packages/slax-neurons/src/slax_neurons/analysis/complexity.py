@@ -13,8 +13,8 @@ from jaxtyping import Array, Bool, Int
 
 from slax_neurons.delay import Delay
 from slax_neurons.dropout import Dropout
-from slax_neurons.engine import check_sequence, scan_chunks, undeclared_mutations_explained
-from slax_neurons.modules import mutates_state
+from slax_neurons.engine import check_sequence, scan_chunks
+from slax_neurons.modules import mutates_state, mutations_explained
 from slax_neurons.neurons.ltc import LTC
 from slax_neurons.neurons.neuron import Neuron
 from slax_neurons.synapses.block_diagonal import BlockDiagonal
@@ -127,7 +127,7 @@ def complexity(model: Any, inputs: Array, *, chunk: int = 32) -> Complexity:
     carry = model.initialize_carry(inputs.shape[1:])
     if mutates_state(model):
         chunk = max(chunk, inputs.shape[0])
-    with undeclared_mutations_explained(model):
+    with mutations_explained(model):
         counts = jax.tree.map(np.asarray, _count(*nnx.split(model), carry, inputs, chunk))
     total = {name: sum(int(np.sum(layer, dtype=np.int64)) for layer in layers) for name, layers in counts.items()}
     # Before the first step there is no membrane for comparison: NeuroBench counts all of them as updated.

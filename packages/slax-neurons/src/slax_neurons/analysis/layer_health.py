@@ -12,8 +12,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from slax_neurons.analysis.model_summary import aligned
-from slax_neurons.engine import check_sequence, scan_chunks, undeclared_mutations_explained
-from slax_neurons.modules import mutates_state
+from slax_neurons.engine import check_sequence, scan_chunks
+from slax_neurons.modules import mutates_state, mutations_explained
 from slax_neurons.neurons.neuron import NeuronCell
 from slax_neurons.surrogates import Surrogate
 from slax_neurons.synapses.synapse import with_effective_weights
@@ -176,7 +176,7 @@ def health(
         carry = model.initialize_carry(inputs.shape[1:])
     if mutates_state(model):
         chunk = max(chunk, inputs.shape[0])
-    with undeclared_mutations_explained(model):
+    with mutations_explained(model):
         counts = _count(*nnx.split(model), carry, inputs, mask, support_level, chunk)
     steps = math.prod(inputs.shape[:2]) if mask is None else int(mask.sum())
     layers = zip(names, counts, strict=True)

@@ -199,8 +199,13 @@ class Neuron(NeuronCell):
         return type(self).__call__ is Neuron.__call__
 
     def check_carry(self, carry: Any, inputs: Array) -> None:
-        """Raise ValueError unless each state has the shape and dtype of the current of one step, [B, N]."""
+        """Raise ValueError unless each state has the shape and dtype of the current of one step, [B, N].
+
+        A neuron that defines `__call__` alone may also have random keys and counts in its carry.
+        """
         for state in jax.tree.leaves(carry):
+            if not (self.has_split_step or jnp.issubdtype(state.dtype, jnp.inexact)):
+                continue
             if state.shape != inputs.shape or state.dtype != inputs.dtype:
                 raise ValueError(
                     f"{type(self).__name__} got a carry of {state.dtype}{list(state.shape)} for a current of {inputs.dtype}"

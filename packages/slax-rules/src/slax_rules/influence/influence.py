@@ -18,9 +18,18 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons import Dropout, RunningSum, unroll
-from slax_neurons.building_blocks import StepSize, accumulates, input_dtype, steps_in_cache, unroll_chunk
+from slax_neurons.building_blocks import DropoutState, StepSize, accumulates, input_dtype, steps_in_cache, unroll_chunk
 from slax_rules.influence.coloring import ColumnColoring, color_reached, contract, jacobian_sparsity, zero_influence
-from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient, check_cell, no_parameters, run_probed
+from slax_rules.rule import (
+    Heads,
+    LearningRule,
+    Objective,
+    WindowGradient,
+    check_cell,
+    is_state,
+    no_parameters,
+    run_probed,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,9 +54,7 @@ class StateSpace:
 
     def states(self, carry: Any) -> Float[Array, "B H"]:
         """The states of a carry, or the cotangents of the states in the cotangent of a carry."""
-        numbers = [
-            (leaf, axis) for leaf, axis in zip(jax.tree.leaves(carry), self.axes, strict=True) if _is_number(leaf)
-        ]
+        numbers = [(leaf, axis) for leaf, axis in zip(jax.tree.leaves(carry), self.axes, strict=True) if is_state(leaf)]
         widest = max((leaf.dtype for leaf, _ in numbers), key=lambda dtype: dtype.itemsize)
         rows = (jnp.moveaxis(leaf, axis, 0) for leaf, axis in numbers)
         return jnp.concatenate([row.reshape(row.shape[0], -1).astype(widest) for row in rows], axis=1)
@@ -57,7 +64,7 @@ class StateSpace:
         leaves, structure = jax.tree.flatten(carry)
         done = 0
         for index, (leaf, axis) in enumerate(zip(leaves, self.axes, strict=True)):
-            if _is_number(leaf):
+            if is_state(leaf):
                 shape = np.delete(leaf.shape, axis)
                 piece = states[:, done : done + int(np.prod(shape))]
                 leaves[index] = jnp.moveaxis(piece.reshape(-1, *shape), 0, axis).astype(leaf.dtype)
@@ -169,7 +176,8 @@ def state_space(cell: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> StateSpa
     """Split a cell into parts, for inputs of `input_shape` [B, features...] per step.
 
     Raises:
-        ValueError: a carry without numbers or with numbers that samples share, or masks that are not drawn per sample.
+        ValueError: a carry without numbers, or with numbers or a random key that samples share, or masks that are not drawn per
+            sample.
     """
     for _, part in nnx.iter_modules(cell):
         if isinstance(part, Dropout) and part.mask == "step" and not part.deterministic:
@@ -191,7 +199,7 @@ def state_space(cell: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> StateSpa
         next((axis for axis, (n, m) in enumerate(zip(a.shape, b.shape, strict=True)) if n != m), None)
         for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)
     )
-    numbers = [axis for leaf, axis in zip(jax.tree.leaves(one), axes, strict=True) if _is_number(leaf)]
+    numbers = [axis for leaf, axis in zip(jax.tree.leaves(one), axes, strict=True) if is_state(leaf)]
     if not numbers or None in numbers:
         problem = (
             "without numbers, so nothing has an influence on it" if not numbers else "with numbers that samples share"
@@ -199,6 +207,11 @@ def state_space(cell: nnx.RNNCellBase, input_shape: tuple[int, ...]) -> StateSpa
         raise ValueError(
             f"{type(cell).__name__} has a carry {problem}. A rule that carries influence forward needs states [B, ...]; count "
             "steps in integers."
+        )
+    if any(a.shape == b.shape for a, b in zip(_keys(one), _keys(two), strict=True)):
+        raise ValueError(
+            f"{type(cell).__name__} has a random key in its carry that samples share, but influence is carried sample by "
+            "sample. Expected a key for each sample: jax.random.split(key, batch)."
         )
     inputs = jax.ShapeDtypeStruct((1, *input_shape[1:]), input_dtype(cell))
     return StateSpace(graphdef, params, rest, axes, one, inputs)
@@ -224,13 +237,16 @@ def _coloring(
     return color_reached(by_state[:, 0], by_parameter, steps), unknown
 
 
+def _keys(carry: Any) -> list[Any]:
+    """The random keys in a carry, except for those of a Dropout, which nothing reads: one that is on was refused."""
+    leaves = jax.tree.leaves(carry, is_leaf=lambda part: isinstance(part, DropoutState))
+    arrays = (leaf for leaf in leaves if not isinstance(leaf, DropoutState))
+    return [leaf for leaf in arrays if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)]
+
+
 def _pull(back: Callable[..., Any], end: Array, signal: Any) -> tuple[tuple[Array, ...], Array]:
     by_params, by_states = back((end, signal))
     return tuple(jax.tree.leaves(by_params)), by_states
-
-
-def _is_number(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
 class InfluenceState(NamedTuple):

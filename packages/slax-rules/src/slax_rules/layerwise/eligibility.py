@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import StepSize, scan_units
-from slax_rules.layerwise.jacobians import LocalJacobians, States, StepPoint, add, add_up, dot, scale
+from slax_rules.layerwise.jacobians import LocalJacobians, States, StepPoint, add, add_up, dot, scale, states_of
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerWindow, layer_gradient, sum_to_parameter
 from slax_rules.layerwise.synapse import (
     bias_gradient,
@@ -144,9 +144,9 @@ def eligibility_gradient(
     bias = traces.bias
     if bias:
         past = dot(reverse.start, bias)
-        for synapse, gradient in zip(synapses, gradients, strict=True):
+        for synapse, x, gradient in zip(synapses, inputs, gradients, strict=True):
             if has_bias(synapse):
-                gradient["bias"] += bias_gradient(synapse, past)
+                gradient["bias"] += bias_gradient(synapse, x, past)
         bias = tuple(
             add_up([dot(row, bias), jnp.sum(origin, axis=0)])
             for row, origin in zip(reverse.transition, reverse.origin, strict=True)
@@ -176,7 +176,7 @@ def _weighed(jacobians: LocalJacobians, point: StepPoint, signal: Array, penalty
     _, _, o, _, _, pO = jacobians
     if penalty is None:
         return (Weighed(signal, o, pO),)
-    own = len(jax.tree.leaves(point.state))
+    own = len(states_of(point.state))
     return Weighed(signal, o, pO), Weighed(penalty, (*o[:own], *[None] * (len(o) - own)), pO)
 
 

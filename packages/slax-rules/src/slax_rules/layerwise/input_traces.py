@@ -33,7 +33,7 @@ from slax_rules.layerwise.jacobians import (
     scale,
     slopes,
 )
-from slax_rules.layerwise.layer import Layer, LayerWindow
+from slax_rules.layerwise.layer import ANY_NEURON, Layer, LayerWindow
 from slax_rules.layerwise.synapse import bias_gradient, has_bias, has_weights, kernel_gradient
 
 
@@ -114,18 +114,18 @@ def input_trace_gradients(
         pairs = zip(along, weights, strict=True)
         return add_up(product(a, w) for a, w in pairs if a is not None and w is not None)
 
-    def total_bias_gradient(synapse: Any) -> Array:
+    def total_bias_gradient(synapse: Any, x: Array) -> Array:
         if not bias_trace:
-            return bias_gradient(synapse, current_cotangent(filter.current, weights))
-        return summed(lambda a, w: bias_gradient(synapse, jnp.expand_dims(a, range(2, w.ndim)) * w), along[-1])
+            return bias_gradient(synapse, x, current_cotangent(filter.current, weights))
+        return summed(lambda a, w: bias_gradient(synapse, x, jnp.expand_dims(a, range(2, w.ndim)) * w), along[-1])
 
     start, xs = (*traces.inputs, traces.bias), (*_weighted(layer, window.traced_inputs), ones)
     (*input_traces, bias), along = scan_each(advance, tuple(filter), start, [x.astype(ones.dtype) for x in xs])
     filtered = iter(along[:-1])
     gradients = tuple(
         ({"kernel": summed(partial(kernel_gradient, synapse), next(filtered))} if has_weights(synapse) else {})
-        | ({"bias": total_bias_gradient(synapse)} if has_bias(synapse) else {})
-        for synapse in layer.traced_synapses
+        | ({"bias": total_bias_gradient(synapse, x)} if has_bias(synapse) else {})
+        for synapse, x in zip(layer.traced_synapses, window.traced_inputs, strict=True)
     )
     return gradients, InputTraces(tuple(input_traces), bias)
 
@@ -211,24 +211,23 @@ class _Detached:
 
 def check_linear(name: str, neuron: Neuron) -> None:
     """Raise TypeError unless a neuron forgets linearly, and in the same way for the entire layer."""
-    instead = "Use OSTL(), which takes any element-wise neuron."
     if not (neuron.linear and neuron.has_split_step):
         raise TypeError(
             f"{name} filters the inputs of a layer as its neurons would, which needs a neuron that is linear except for its "
-            f"spikes (`linear = True`), got {type(neuron).__name__}. {instead}"
+            f"spikes (`linear = True`), got {type(neuron).__name__}. {ANY_NEURON}"
         )
     shapes = [leaf.shape for leaf in jax.tree.leaves(nnx.state(neuron)) if leaf.ndim]
     if shapes:
         raise TypeError(
             f"{name} filters the inputs of a layer as its neurons would, which needs the same parameters for all of them, got "
-            f"a {type(neuron).__name__} with one per neuron, of shape {list(shapes[0])}. {instead}"
+            f"a {type(neuron).__name__} with one per neuron, of shape {list(shapes[0])}. {ANY_NEURON}"
         )
     rest = neuron.initialize_carry((1, 1))
     membrane = jax.eval_shape(neuron.integrate, rest, jax.tree.leaves(rest)[0])
     if jax.tree.structure(membrane) != jax.tree.structure(rest):  # type: ignore[operator]
         raise TypeError(
             f"{name} needs a neuron whose membranes have the structure of its state, got a {type(neuron).__name__} with "
-            f"{jax.tree.structure(membrane)} and {jax.tree.structure(rest)}. {instead}"
+            f"{jax.tree.structure(membrane)} and {jax.tree.structure(rest)}. {ANY_NEURON}"
         )
     graphdef, state = nnx.split(neuron)
     leaves, structure = jax.tree.flatten(state)
@@ -236,7 +235,7 @@ def check_linear(name: str, neuron: Neuron) -> None:
         raise TypeError(
             f"{name} got a {type(neuron).__name__} that declares `linear = True`, but the derivatives of `integrate` or `fire` "
             "depend on its state, or its current reaches nothing. Its use of spikes counts as well, unless they come from "
-            f"a SpikingNeuron, `self.spike(...)`. {instead}"
+            f"a SpikingNeuron, `self.spike(...)`. {ANY_NEURON}"
         )
 
 

@@ -19,9 +19,15 @@ from jax.extend.core import Var
 from jaxtyping import Array, Float
 
 from slax_neurons import Neuron
+from slax_rules.rule import is_state
 
 States = tuple[Any, ...]  # one array [B, N] per state of a neuron; None for structural zeros
 Matrix = tuple[States, ...]  # a row for each state
+
+
+def states_of(carry: Any) -> States:
+    """The states of a neuron: the floating-point numbers in its carry."""
+    return tuple(leaf for leaf in jax.tree.leaves(carry) if is_state(leaf))
 
 
 class LocalJacobians(NamedTuple):
@@ -149,17 +155,22 @@ def linearize(neuron: Neuron, at: StepPoint) -> LocalJacobians:
     """
     graphdef, params, rest = nnx.split(neuron, nnx.Param, ...)
     leaves, treedef = jax.tree.flatten(at.state)
+    states = states_of(leaves)
 
     def merged(params: Any) -> Any:
         return nnx.merge(graphdef, params, rest)
 
-    def call(params: Any, leaves: tuple[Array, ...], current: Array) -> tuple[Any, Array]:
-        return merged(params)(jax.tree.unflatten(treedef, leaves), current)
+    def carry(states: States) -> Any:
+        given = iter(states)
+        return jax.tree.unflatten(treedef, [next(given) if is_state(leaf) else leaf for leaf in leaves])
 
-    def integrate(params: Any, leaves: tuple[Array, ...], current: Array) -> Any:
-        return merged(params).integrate(jax.tree.unflatten(treedef, leaves), current)
+    def call(params: Any, states: States, current: Array) -> tuple[Any, Array]:
+        return merged(params)(carry(states), current)
 
-    point = (params, tuple(leaves), at.current)
+    def integrate(params: Any, states: States, current: Array) -> Any:
+        return merged(params).integrate(carry(states), current)
+
+    point = (params, states, at.current)
 
     def along(leaf: Array, point_with: Callable[[Array], Any]) -> tuple[States, Array]:
         """Return the derivative w.r.t. one leaf of `point` at each unit: each unit depends on its own entry alone."""
@@ -173,10 +184,10 @@ def linearize(neuron: Neuron, at: StepPoint) -> LocalJacobians:
             )
         else:
             _, (d_carry, d_output) = jax.jvp(lambda leaf: call(*point_with(leaf)), (leaf,), (one,))
-        return tuple(jax.tree.leaves(d_carry)), d_output
+        return states_of(d_carry), d_output
 
     *derivatives, (d, psi) = (along(*of_leaf) for of_leaf in one_at_a_time(point))
-    by_parameter, by_state = derivatives[: -len(leaves)], derivatives[-len(leaves) :]
+    by_parameter, by_state = derivatives[: -len(states)], derivatives[-len(states) :]
     return LocalJacobians(
         D=tuple(zip(*(dh for dh, _ in by_state), strict=True)),
         d=d,

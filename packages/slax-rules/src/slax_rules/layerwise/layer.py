@@ -28,7 +28,8 @@ class Layer:
         number: index among the layers of the stack, from 0.
         synapses: modules without a carry whose outputs add up to the neuron's current: first the synapse of the chain,
             then the synapses of the edges; none if the chain feeds the neuron directly. A synapse whose weights are made of
-            parameters is the Linear or Conv with its effective weights here.
+            parameters is the Linear or Conv with its effective weights here. One with average pooling, or another linear map,
+            behind it is a module with the `kernel` and `bias` of the synapse that maps its current as well.
         neuron: an element-wise neuron.
         above: the neuron of the next layer of the chain; None for the last layer.
         self_delays: the delays of the edges from the neuron to its own layer.
@@ -132,6 +133,11 @@ class LayerGradient(NamedTuple):
     neuron: tuple[Array, ...]
     current_cotangent: Float[Array, "K B *N"]
     by_tangents: Array | None = None
+
+
+ANY_NEURON = (
+    "Use OTPE() or OSTL(), which take any element-wise neuron."  # what rules say that need a neuron of some kind
+)
 
 
 def layer_gradient(

@@ -21,7 +21,7 @@ from slax_rules.layerwise.eligibility import (
 )
 from slax_rules.layerwise.jacobians import linearize
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow
-from slax_rules.layerwise.synapse import has_weights
+from slax_rules.layerwise.synapse import has_weights, unmapped
 from slax_rules.rule import Heads
 
 
@@ -137,7 +137,7 @@ def _by_synapse(synapses: list[Any]) -> tuple[dict[str, Array], ...]:
     """The gradients of synapses by name; a synapse that occurs twice has the total gradient at its first occurrence."""
     parts: list[dict[str, Array]] = []
     seen: set[int] = set()
-    for synapse in synapses:
+    for synapse in map(unmapped, synapses):
         names = ("kernel", "bias") if has_weights(synapse) and id(synapse) not in seen else ()
         parts.append({name: getattr(synapse, name)[...] for name in names if getattr(synapse, name) is not None})
         seen.add(id(synapse))

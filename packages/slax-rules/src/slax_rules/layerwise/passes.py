@@ -22,9 +22,10 @@ from jaxtyping import Array, Float
 
 from slax_neurons import Connect, Delay, Dropout, Edge
 from slax_neurons.building_blocks import StepSize, apply_rows, carry_without_buffer, check_features, delayed
+from slax_rules.layerwise.jacobians import states_of
 from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, Teaching, input_current, run_neuron
 from slax_rules.layerwise.stack import StackPlan, plan_stack
-from slax_rules.layerwise.synapse import input_gradient, sum_by_input
+from slax_rules.layerwise.synapse import check_maps, input_gradient, sum_by_input
 from slax_rules.rule import Heads, LearningRule, Objective, WindowGradient
 
 
@@ -39,9 +40,10 @@ class LayerwiseState(NamedTuple):
 class Layerwise(LearningRule):
     """A rule for a stack, made of rules for layers.
 
-    Each neuron forms a layer, together with the Linear or Conv right before it and the edges into it; nested stacks are treated
-    as if their modules were listed in the outer stack. Modules without parameters pass signals on within their step. Modules
-    with parameters after the last neuron have no state over time, so their gradient is exact.
+    Each neuron forms a layer, together with the Linear or Conv right before it and the edges into it; average pooling, or any
+    other linear map that is the same for each feature, may stand between them. Nested stacks are treated as if their modules
+    were listed in the outer stack. Modules without parameters pass signals on within their step. Modules with parameters after
+    the last neuron have no state over time, so their gradient is exact.
 
     Args:
         rules: one for the entire stack, or one for each layer, from the first to the last.
@@ -90,8 +92,10 @@ class Layerwise(LearningRule):
         for rule, layer, index, layer_inputs in zip(
             self.layer_rules(layers), layers, plan.neurons, shapes, strict=True
         ):
-            at_rest = jax.tree.map(jnp.zeros_like, (layer_inputs, carry_without_buffer(carries[index])))
-            traces.append(rule.initialize_traces(layer, at_rest[0], tuple(jax.tree.leaves(at_rest[1]))))
+            for synapse, x in zip(layer.synapses, layer_inputs, strict=False):
+                check_maps(self.title, layer.number, synapse, x)
+            states = states_of(carry_without_buffer(carries[index]))
+            traces.append(rule.initialize_traces(layer, *jax.tree.map(jnp.zeros_like, (layer_inputs, states))))
         return LayerwiseState(carries, tuple(traces))
 
     def traces(self, state: LayerwiseState) -> tuple:
@@ -200,7 +204,7 @@ def forward(plan: StackPlan, model: Any, carries: tuple, inputs: Float[Array, "K
         if index not in plan.neurons:
             check_features(module, index, x.shape[1:])
         carry = carry_without_buffer(carries[index])
-        if index in plan.input_synapses:
+        if index in plan.before_neurons:
             y = x  # its layer reads this input
         elif index in plan.neurons:
             number = plan.neurons.index(index)
@@ -326,8 +330,8 @@ def backward(
             signals[index] = jax.tree.map(jnp.add, signals[index], signal) if index in signals else signal
 
     for index in reversed(range(len(forward_pass.outputs))):
-        if index in plan.input_synapses:
-            continue  # part of the layer of the next module
+        if index in plan.before_neurons:
+            continue  # part of the layer of the next neuron
         if index not in plan.neurons:
             by_params, by_inputs = forward_pass.pullbacks[index](signals[index])
             _add_to(gradient_chain[index], by_params)
@@ -353,10 +357,11 @@ def backward(
         delay = plan.delays[number]
         if delay is not None:
             _add_to(gradient_chain[delay], _delay_gradient(rule, plan.chain(model)[delay], layer, found))
-        if not layer.synapses:
+        start = plan.starts[number]
+        if start is None:
             send(index - 1, found.current_cotangent)
             continue
-        senders = [index - 2, *(edge.sender if not edge.steps else -1 for edge in plan.input_edges(number))]
+        senders = [start - 1, *(edge.sender if not edge.steps else -1 for edge in plan.input_edges(number))]
         kernels = rule.route.kernels(layer)
         for sender, synapse, x, kernel in zip(senders, layer.synapses, window.inputs, kernels, strict=True):
             if sender >= 0:

@@ -19,7 +19,7 @@ from slax_rules.layerwise.input_traces import (
     zero_input_traces,
 )
 from slax_rules.layerwise.jacobians import States, StepPoint, dot
-from slax_rules.layerwise.layer import Layer, LayerGradient, LayerRule, LayerWindow, layer_gradient
+from slax_rules.layerwise.layer import ANY_NEURON, Layer, LayerGradient, LayerRule, LayerWindow, layer_gradient
 
 
 class PPPropTraces(NamedTuple):
@@ -80,13 +80,10 @@ class PPProp(LayerRule):
     def check(self, layer: Layer) -> None:
         name = type(layer.neuron).__name__
         if not layer.neuron.has_split_step:
-            raise TypeError(
-                f"PPProp needs a neuron that defines `integrate` and `fire`, got {name}. Use OSTL(), which takes any "
-                "element-wise neuron."
-            )
+            raise TypeError(f"PPProp needs a neuron that defines `integrate` and `fire`, got {name}. {ANY_NEURON}")
         if layer.parameters:
             raise TypeError(
-                f"PPProp is not defined for parameters of a neuron, got a {name} that has some. Fix them, or use OSTL()."
+                f"PPProp is not defined for parameters of a neuron, got a {name} that has some. Fix them, or use OTPE()."
             )
 
     def initialize_traces(self, layer: Layer, inputs: tuple[Array, ...], states: tuple[Array, ...]) -> PPPropTraces:

@@ -16,6 +16,7 @@ from flax import nnx
 
 from slax_neurons import Connect, Delay, Dropout, Neuron
 from slax_neurons.building_blocks import (
+    KEY_IN_CARRY,
     DelayBuffer,
     effective_synapse,
     is_plain,
@@ -24,7 +25,7 @@ from slax_neurons.building_blocks import (
     replaced_over_time,
 )
 from slax_rules.layerwise.layer import Layer
-from slax_rules.layerwise.synapse import without_bias
+from slax_rules.layerwise.synapse import BEHIND, Mapped, unmapped, without_bias
 
 Path = tuple[int, ...]  # the path of a module: its index in each of the nested stacks
 
@@ -55,7 +56,8 @@ class StackPlan:
         modules: the path of each module that is not a stack itself.
         edges: all edges.
         neurons: the index of the neuron of each layer.
-        input_synapses: the indices of the chain's synapses that come right before a neuron and belong to its layer.
+        starts: for each layer, the index of the synapse of the chain that it begins with, which maps of the current may follow;
+            None if the chain feeds the neuron directly.
         has_parameters_above: whether modules with parameters follow the last neuron.
         delays: for each layer, the index of the `Delay` with learned delays before its synapse, or None.
     """
@@ -63,13 +65,19 @@ class StackPlan:
     modules: tuple[Path, ...]
     edges: tuple[PlannedEdge, ...]
     neurons: tuple[int, ...]
-    input_synapses: frozenset[int]
+    starts: tuple[int | None, ...]
     has_parameters_above: bool
     delays: tuple[int | None, ...]
 
     @property
     def has_delayed_edges(self) -> bool:
         return any(edge.steps for edge in self.edges)
+
+    @property
+    def before_neurons(self) -> frozenset[int]:
+        """The indices of the modules that make the currents of layers: synapses, and maps."""
+        layers = zip(self.starts, self.neurons, strict=True)
+        return frozenset(index for start, end in layers if start is not None for index in range(start, end))
 
     def edges_into(self, index: int) -> list[PlannedEdge]:
         """The edges that end at a module."""
@@ -85,14 +93,21 @@ class StackPlan:
 
     def input_edges(self, number: int) -> list[PlannedEdge]:
         """The edges into a layer."""
-        before = self.neurons[number] - 1
-        return self.edges_into(before) if before in self.input_synapses else []
+        start, end = self.starts[number], self.neurons[number]
+        return [] if start is None else [edge for edge in self.edges if start <= edge.receiver < end]
 
     def input_modules(self, model: Any, number: int) -> tuple[Any, ...]:
         """The modules of a model that make the current of a layer: the synapse of the chain and those of the edges."""
-        before = self.neurons[number] - 1
-        chained = [_module(model, self.modules[before])] if before in self.input_synapses else []
-        return (*chained, *(self.synapse(model, edge) for edge in self.input_edges(number)))
+        start, chain = self.starts[number], self.chain(model)
+        if start is None:
+            return ()
+
+        def mapped(synapse: Any, place: int) -> Any:
+            maps = chain[place + 1 : self.neurons[number]]
+            return Mapped(synapse, maps) if maps else synapse
+
+        edges = self.input_edges(number)
+        return (mapped(chain[start], start), *(mapped(self.synapse(model, edge), edge.receiver) for edge in edges))
 
     def layers(self, model: Any) -> tuple[Layer, ...]:
         """The layers of a model that has this plan, with effective weights."""
@@ -114,8 +129,8 @@ class StackPlan:
 
     def has_plain_synapses(self, model: Any) -> bool:
         """True if all synapses of the layers are Linears or Convs, which have weights of their own."""
-        modules = (part for number in range(len(self.neurons)) for part in self.input_modules(model, number))
-        return all(is_plain(module) or not is_synapse(module) for module in modules)
+        parts = (unmapped(part) for number in range(len(self.neurons)) for part in self.input_modules(model, number))
+        return all(is_plain(module) or not is_synapse(module) for module in parts)
 
     def with_plain_synapses(self, model: Any) -> Any:
         """A copy whose layers have Linears and Convs of the effective weights; the model itself if it has no other synapses.
@@ -134,9 +149,9 @@ class StackPlan:
                     replacements[id(module)] = module, effective_synapse(module)
                 modules[index] = replacements[id(module)][1]
 
-        for number, index in enumerate(self.neurons):
-            if index - 1 in self.input_synapses:
-                *stack, last = self.modules[index - 1]
+        for number, start in enumerate(self.starts):
+            if start is not None:
+                *stack, last = self.modules[start]
                 replace(_module(copy, tuple(stack)).modules, last)
             for edge in self.input_edges(number):
                 replace(_module(copy, edge.stack).synapses, edge.synapse)
@@ -209,14 +224,11 @@ def plan_stack(name: str, model: Any) -> StackPlan:
     add(model, ())
     chain = [_module(model, path) for path in modules]
     neurons = tuple(index for index, module in enumerate(chain) if isinstance(module, Neuron))
-    input_synapses = frozenset(index - 1 for index in neurons if index and is_synapse(chain[index - 1]))
+    starts = tuple(_start(chain, index) for index in neurons)
     above = chain[neurons[-1] + 1 :] if neurons else []
-    delays = tuple(
-        index - 2 if index - 1 in input_synapses and index > 1 and _learns_delays(chain[index - 2]) else None
-        for index in neurons
-    )
+    delays = tuple(start - 1 if start and _learns_delays(chain[start - 1]) else None for start in starts)
     has_parameters_above = any(map(_has_parameters, above))
-    plan = StackPlan(tuple(modules), tuple(edges), neurons, input_synapses, has_parameters_above, delays)
+    plan = StackPlan(tuple(modules), tuple(edges), neurons, starts, has_parameters_above, delays)
     _check(name, model, plan, chain)
     return plan
 
@@ -227,6 +239,17 @@ def _module(model: Any, path: Path) -> Any:
     return model
 
 
+def _start(chain: list[Any], neuron: int) -> int | None:
+    """The index of the synapse that makes the current of a neuron, right before it or before modules without variables."""
+    for index in reversed(range(neuron)):
+        module = chain[index]
+        if is_synapse(module) and (index == neuron - 1 or _has_parameters(module)):
+            return index
+        if isinstance(module, nnx.RNNCellBase) or jax.tree.leaves(nnx.state(module)) or mutates_state(module):
+            return None
+    return None
+
+
 def _longer_buffer(inner: Any, outer: DelayBuffer) -> DelayBuffer:
     """The delay buffer of a module that is read late both inside its stack and as the stack's output."""
     if not isinstance(inner, DelayBuffer):
@@ -234,20 +257,23 @@ def _longer_buffer(inner: Any, outer: DelayBuffer) -> DelayBuffer:
     return inner if inner.outputs.shape[0] >= outer.outputs.shape[0] else DelayBuffer(inner.carry, outer.outputs)
 
 
-ANY_CELL = "Use rule=RTRL(), which takes any cell, or BPTT()."
+# The ways out of what a rule for layers refuses. RTRL is one for small models, and for none whose modules change themselves.
+ANY_CELL = "Use rule=BPTT(), or RTRL() for a small model: both take any cell."
 SYNAPSE = "synapse (Linear, Conv, or a module with effective())"
 
 
-def _instead(module: Any, following: Any) -> str:
-    """The neighbor of a module, or of the one that follows it, that a rule for layers takes."""
+def _way_out(module: Any, following: Any) -> str:
+    """The way out for a module with parameters that is not right before a neuron, or is no synapse."""
     if any(isinstance(one, nnx.BatchNorm) for one in (module, following)):
         return (
             "In place of a BatchNorm between a synapse and a neuron, wrap the synapse: slax_neurons.RunningNorm(Conv(...)) "
-            "normalizes by running statistics. "
+            "normalizes by running statistics. Or use rule=BPTT()."
         )
     if type(module) is nnx.Conv and module.mask is not None:
-        return "In place of a Conv with a mask, use slax_neurons.Masked(Conv(...), mask). "
-    return ""
+        return "In place of a Conv with a mask, use slax_neurons.Masked(Conv(...), mask). Or use rule=BPTT()."
+    if is_synapse(module) and following is not None and not _has_parameters(following):
+        return BEHIND
+    return ANY_CELL
 
 
 def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None:
@@ -271,11 +297,11 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
                 f"{name} got an nnx.Dropout as module {index}, which draws different masks in each window, so the gradient "
                 "would depend on the window. Use slax_neurons.Dropout, whose masks are in the carry."
             )
-        part_of_layer = index in plan.input_synapses or index in plan.neurons
+        part_of_layer = index in plan.before_neurons or index in plan.neurons
         if part_of_layer and mutates_state(module):
             raise TypeError(
                 f"{name} got a {type(module).__name__} as module {index}, which draws random numbers or changes its own "
-                "variables when called, inside a layer. Keep what changes in the carry, or use BPTT()."
+                f"variables when called, inside a layer. {KEY_IN_CARRY if index in plan.neurons else 'Use rule=BPTT().'}"
             )
         if _learns_delays(module):
             _check_delay(name, plan, index)
@@ -285,7 +311,7 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
         if _has_parameters(module):
             raise TypeError(
                 f"{name} traces the parameters of a {SYNAPSE} right before a neuron, got {type(module).__name__} as module "
-                f"{index}, followed by {type(chain[index + 1]).__name__}. {_instead(module, chain[index + 1])}{ANY_CELL}"
+                f"{index}, followed by {type(chain[index + 1]).__name__}. {_way_out(module, chain[index + 1])}"
             )
         if not isinstance(module, Dropout) and mutates_state(module):
             raise TypeError(
@@ -297,14 +323,14 @@ def _check(name: str, model: Connect, plan: StackPlan, chain: list[Any]) -> None
         if _has_parameters(synapse) and not is_synapse(synapse):
             raise TypeError(
                 f"{name} traces the parameters of a {SYNAPSE}, got {type(synapse).__name__} as the synapse of {where}. "
-                f"{_instead(synapse, None)}{ANY_CELL}"
+                f"{_way_out(synapse, None)}"
             )
-        if edge.sender in plan.input_synapses and not edge.steps:
+        if edge.sender in plan.before_neurons and not edge.steps:
             raise TypeError(
                 f"{name} got {where}, which reads the current of a neuron within the step, but a layer is a unit for a rule. "
                 f"Let it begin at the neuron. {ANY_CELL}"
             )
-        if edge.receiver not in plan.input_synapses and (edge.steps or _has_parameters(synapse)):
+        if edge.receiver not in plan.before_neurons and (edge.steps or _has_parameters(synapse)):
             raise TypeError(
                 f"{name} got {where}, which does not end at a Linear or Conv right before a neuron. Let it end there. "
                 f"{ANY_CELL}"

@@ -5,22 +5,64 @@ affine in their input, and each weight of a kernel enters a current as a product
 Conv is a Linear on patches, and the trace of a weight has *rows*: for a Linear one per sample, for a Conv one per
 sample and position, and per group if its channels are grouped. If x [J] are the entries of a row, its currents [O] are x W for
 the weights W [J, O] of its group. Time is the first axis throughout.
+
+A linear map of the current that treats each feature alike, such as average pooling, acts on positions alone: the mapped current
+is the mapped patches times W (`Mapped`). Rows are then those of the mapped positions.
 """
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
 from slax_neurons.building_blocks import SYNAPSE_OPTIONS, apply_rows, is_plain
+from slax_rules.losses import sum_dtype
+
+# The way out for a module between a synapse and its neuron.
+BEHIND = "Move it behind the neuron, as in [Conv(...), LIF(), max_pool], or use rule=BPTT()."
+
+
+class Mapped(nnx.Module):
+    """A synapse, and the modules that map its current on the way to the neuron, each linear and the same for every feature."""
+
+    def __init__(self, synapse: Any, maps: Sequence[Any]):
+        self.synapse = synapse
+        self.maps = nnx.List(maps)
+
+    def __call__(self, inputs: Array) -> Array:
+        return self.map(self.synapse(inputs))
+
+    def map(self, currents: Array) -> Array:
+        """The current behind the maps, for any number of features."""
+        for module in self.maps:
+            currents = module(currents)
+        return currents
+
+    @property
+    def kernel(self) -> Any:
+        """The kernel of the synapse."""
+        return self.synapse.kernel
+
+    @property
+    def bias(self) -> Any:
+        """The bias of the synapse."""
+        return self.synapse.bias
+
+
+def unmapped(synapse: Any) -> Any:
+    """The synapse itself, without maps of its current."""
+    return synapse.synapse if isinstance(synapse, Mapped) else synapse
 
 
 def has_weights(module: nnx.Module) -> bool:
     """True for a synapse of a layer that has weights; an edge may have any module without parameters in its place."""
-    return is_plain(module)
+    return is_plain(unmapped(module))
 
 
 def has_bias(module: Any) -> bool:
@@ -29,10 +71,11 @@ def has_bias(module: Any) -> bool:
 
 def input_rows(synapse: Any, inputs: Float[Array, "K B *I"]) -> Float[Array, "K R J"]:
     """The inputs by which the weights of each row are multiplied."""
-    if type(synapse) is nnx.Linear:
-        return inputs.reshape(inputs.shape[0], -1, inputs.shape[-1])
-    patches = apply_rows(_cutter(synapse), inputs)
-    return patches.reshape(inputs.shape[0], -1, patches.shape[-1] // groups_of(synapse))
+    inner = unmapped(synapse)
+    entries = inputs if type(inner) is nnx.Linear else apply_rows(_cutter(inner), inputs)
+    if isinstance(synapse, Mapped):
+        entries = apply_rows(synapse.map, entries)
+    return entries.reshape(entries.shape[0], -1, entries.shape[-1] // groups_of(synapse))
 
 
 def current_rows(synapse: Any, per_unit: Array, *, lead: int = 0) -> Float[Array, "... R O"]:
@@ -43,7 +86,7 @@ def current_rows(synapse: Any, per_unit: Array, *, lead: int = 0) -> Float[Array
 def row_weights(synapse: Any, weights: Float[Array, "G J O"]) -> Array:
     """Rearrange weights by group into the shape of the synapse's kernel."""
     shape = synapse.kernel.shape
-    if type(synapse) is nnx.Linear:
+    if type(unmapped(synapse)) is nnx.Linear:
         return weights.reshape(shape)
     *places, features, outputs = shape
     groups = groups_of(synapse)
@@ -52,18 +95,23 @@ def row_weights(synapse: Any, weights: Float[Array, "G J O"]) -> Array:
 
 
 def groups_of(synapse: Any) -> int:
-    return 1 if type(synapse) is nnx.Linear else synapse.feature_group_count
+    inner = unmapped(synapse)
+    return 1 if type(inner) is nnx.Linear else inner.feature_group_count
 
 
 def kernel_gradient(synapse: Any, inputs: Float[Array, "K B *I"], currents: Float[Array, "K B *N"]) -> Array:
     """The sum over steps and samples of current x: the gradient of sum(current . synapse(inputs)) w.r.t. the kernel."""
     graphdef, kernel, rest = nnx.split(synapse, nnx.PathContains("kernel"), ...)
     _, pull = jax.vjp(lambda kernel: apply_rows(nnx.merge(graphdef, kernel, rest), inputs), kernel)
-    return jax.tree.leaves(pull(currents.astype(_output_dtype(synapse, inputs)))[0])[0]
+    return jax.tree.leaves(pull(currents.astype(_output(synapse, inputs).dtype))[0])[0]
 
 
-def bias_gradient(synapse: Any, currents: Float[Array, "... N"]) -> Array:
-    """The gradient of sum(current . synapse(inputs)) w.r.t. the bias."""
+def bias_gradient(synapse: Any, inputs: Float[Array, "K B *I"], currents: Float[Array, "... N"]) -> Array:
+    """The gradient of sum(current . synapse(inputs)) w.r.t. the bias, also of currents of other steps, or summed over them."""
+    if isinstance(synapse, Mapped):  # the mapped current has the bias times the mapped ones
+        before = _output(synapse.synapse, inputs)
+        ones = apply_rows(synapse.map, jnp.ones((1, 1, *before.shape[2:]), currents.dtype))[0, 0]
+        currents = ones * jnp.sum(currents, axis=tuple(range(currents.ndim - ones.ndim)))
     return jnp.sum(currents, axis=tuple(range(currents.ndim - 1))).astype(synapse.bias.dtype)
 
 
@@ -73,7 +121,7 @@ def synapse_gradients(
     """The gradients of sum(current . synapse(inputs)) w.r.t. the weights of each synapse, by name."""
     return tuple(
         ({"kernel": kernel_gradient(synapse, x, currents)} if has_weights(synapse) else {})
-        | ({"bias": bias_gradient(synapse, currents)} if has_bias(synapse) else {})
+        | ({"bias": bias_gradient(synapse, x, currents)} if has_bias(synapse) else {})
         for synapse, x in zip(synapses, inputs, strict=True)
     )
 
@@ -91,13 +139,14 @@ def input_gradient(synapse: Any, inputs: Array, currents: Float[Array, "K B *N"]
 def without_bias(synapse: Any) -> Any:
     """A copy of a synapse without a bias."""
     copy = nnx.clone(synapse)
-    copy.bias, copy.use_bias = None, False
+    inner = unmapped(copy)
+    inner.bias, inner.use_bias = None, False
     return copy
 
 
 def sum_by_input(synapse: Any, per_weight: Array) -> Float[Array, " I"]:
     """The sum of an array like the kernel over all weights of each input feature."""
-    if type(synapse) is nnx.Linear:
+    if type(unmapped(synapse)) is nnx.Linear:
         return jnp.sum(per_weight, axis=1)
     *places, features, outputs = per_weight.shape
     groups = groups_of(synapse)
@@ -105,9 +154,48 @@ def sum_by_input(synapse: Any, per_weight: Array) -> Float[Array, " I"]:
     return jnp.sum(split, axis=(0, 3)).T.reshape(-1)
 
 
-def _output_dtype(synapse: Any, inputs: Array) -> Any:
+def check_maps(name: str, number: int, synapse: Any, inputs: Float[Array, "B *I"] | jax.ShapeDtypeStruct) -> None:
+    """Raise TypeError if the current of a synapse passes a map that is not linear, or not the same for each feature.
+
+    Args:
+        name: the name of the rule in the error message.
+        number: the number of the layer.
+    """
+    if not isinstance(synapse, Mapped):
+        return
+    current = _output(synapse.synapse, jax.ShapeDtypeStruct((1, *inputs.shape), inputs.dtype))
+    if not _is_one_linear_map(nnx.graphdef(synapse.maps), current.shape[2:], sum_dtype(current.dtype)):
+        got = " and ".join(type(module).__name__ for module in synapse.maps)
+        raise TypeError(
+            f"{name} got {got} between the {type(synapse.synapse).__name__} and the neuron of layer {number}, expected a "
+            f"linear map that is the same for each feature, such as average pooling. {BEHIND}"
+        )
+
+
+@lru_cache(maxsize=64)
+def _is_one_linear_map(graphdef: nnx.GraphDef, shape: tuple[int, ...], dtype: Any) -> bool:
+    """True if maps without variables are linear for some currents [*shape], and map each feature as it is mapped by itself."""
+    mapped = Mapped(None, nnx.merge(graphdef, nnx.State({}))).map
+
+    def compare(x: Array, y: Array) -> tuple[Array, ...]:
+        each = jax.vmap(mapped, in_axes=-1, out_axes=-1)(x[..., None, :])
+        return mapped(x - 2 * y), mapped(x) - 2 * mapped(y), mapped(x)[..., None, :], each
+
+    with jax.ensure_compile_time_eval():
+        x, y = jnp.asarray(np.random.default_rng(0).normal(size=(2, 1, *shape)), dtype)
+        try:
+            of_sum, by_sum, together, each = jax.jit(compare)(x, y)
+        except (TypeError, ValueError):  # it does not take one feature
+            return False
+    return each.shape == together.shape and all(
+        np.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in ((of_sum, by_sum), (together, each))
+    )
+
+
+def _output(synapse: Any, inputs: Any) -> jax.ShapeDtypeStruct:
+    """The shape and dtype of the current for inputs [K, B, ...]."""
     graphdef, state = nnx.split(synapse)
-    return jax.eval_shape(lambda state, x: apply_rows(nnx.merge(graphdef, state), x), state, inputs).dtype
+    return jax.eval_shape(lambda state, x: apply_rows(nnx.merge(graphdef, state), x), state, inputs)
 
 
 def _cutter(synapse: nnx.Conv) -> nnx.Conv:

@@ -173,13 +173,13 @@ def rule_state_specs(rule: LearningRule, plan: Any, model: nnx.RNNCellBase, inpu
         return jax.eval_shape(initialize, state)
 
     def spec(one: jax.ShapeDtypeStruct, two: jax.ShapeDtypeStruct) -> PartitionSpec:
-        if jax.dtypes.issubdtype(one.dtype, jax.dtypes.prng_key):
+        axes = [axis for axis, (n, m) in enumerate(zip(one.shape, two.shape, strict=True)) if n != m]
+        if jax.dtypes.issubdtype(one.dtype, jax.dtypes.prng_key) and not axes:
             raise TypeError(
                 "Got several devices for a model or rule with a random key in its state, which draws numbers for all samples "
                 'of a batch together and would draw the same on each device: Dropout(mask="step") or UORO. Use '
                 'Dropout(..., mask="sequence"), whose masks are drawn before the batch is split, another rule, or one device.'
             )
-        axes = [axis for axis, (n, m) in enumerate(zip(one.shape, two.shape, strict=True)) if n != m]
         return PartitionSpec(*[None] * axes[0], AXIS) if axes else REPLICATED
 
     return jax.tree.map(spec, start(inputs.shape[1]), start(2 * inputs.shape[1]))

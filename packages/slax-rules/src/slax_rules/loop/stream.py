@@ -109,7 +109,8 @@ class Extended(NamedTuple):
 
     Args:
         stream: the stream after the piece.
-        outputs: the outputs of the model [L, B, ...], with the parameters before each update.
+        outputs: the outputs of the model [L, B, ...], with the parameters before each update, and with dropout as in training;
+            `look_ahead` predicts without it.
         losses: the loss of each step and sample [L, B], 0 where it does not count. Not finite if the inputs, a loss or a
             gradient were not finite in its window; then use the stream before the piece.
 
@@ -236,7 +237,10 @@ def extend_stream(
 
 
 def look_ahead(stream: Stream, state: Any, inputs: Any, *, reset: Any = None) -> tuple[Any, Any]:
-    """Predict L steps with the present parameters and without learning, where labels come late.
+    """Predict L steps with the present parameters and without learning, where labels come late, in evaluation mode.
+
+    Dropout is off, and a BatchNorm normalizes by its running statistics, as after `model.eval()`. So outputs differ from those
+    of `extend_stream`, which learns from the outputs that it returns, if the model has such modules in training.
 
     Args:
         stream: the stream so far.
@@ -289,9 +293,10 @@ def _check_piece(name: str, stream: Stream, inputs: Array, reset: Array | None) 
 def _look_ahead(stream: Stream, state: Any, inputs: Array, reset: Array | None) -> tuple[Any, Any]:
     program = stream.program
     inputs = inputs if jnp.issubdtype(inputs.dtype, jnp.inexact) else inputs.astype(program.dtype)
-    learner = program.learner(stream.model, stream.rule)
+    model = stream.model
+    model.eval()
     state = state if reset is None else _reset(stream, state, reset)[0]
-    heads, state = learner.forward(state, inputs)
+    heads, state = program.learner(model, stream.rule).forward(state, inputs)
     return state, heads.outputs
 
 

@@ -221,16 +221,21 @@ def _in_targets(batch: Batch, place: list[int], outputs: Any) -> Iterator[str]:
     found = read_targets(batch[1], *batch[0].shape[:2])
     for leaf, per_step in zip(found.leaves, found.per_step, strict=True):
         target = np.asarray(leaf[:, sample] if per_step else leaf[sample])
-        target = target[step[0]] if per_step and step else target
-        if not np.isfinite(target).all():
-            yield f"a target of sample {sample} is not finite: {target.tolist()}. Expected finite numbers."
-        classes = outputs.shape[-1] if isinstance(outputs, np.ndarray) else np.inf
-        out = target[(target < 0) | (target >= classes)]
-        if np.issubdtype(target.dtype, np.integer) and out.size:
-            yield (
-                f"a label of sample {sample} is out of range: {out[0]}. Expected 0 to {classes - 1} for outputs of {classes} "
-                "classes: renumber the labels, or widen the read-out."
-            )
+        yield from faults_of_target(target[step[0]] if per_step and step else target, sample, outputs)
+
+
+def faults_of_target(target: Any, sample: int, outputs: Any) -> Iterator[str]:
+    """The faults of a target of a sample, for outputs [..., C] if they are one array."""
+    target = np.asarray(target)
+    if not np.isfinite(target).all():
+        yield f"a target of sample {sample} is not finite: {target.tolist()}. Expected finite numbers."
+    classes = outputs.shape[-1] if isinstance(outputs, np.ndarray | Array) else np.inf
+    out = target[(target < 0) | (target >= classes)]
+    if np.issubdtype(target.dtype, np.integer) and out.size:
+        yield (
+            f"a label of sample {sample} is out of range: {out[0]}. Expected 0 to {classes - 1} for outputs of {classes} "
+            "classes: renumber the labels, or widen the read-out."
+        )
 
 
 def _finite(array: Any) -> Any:

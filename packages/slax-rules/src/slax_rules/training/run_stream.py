@@ -1,6 +1,7 @@
 """The loop over a stream: pieces from a source, predictions, updates, metrics, and checkpoints in the middle of it."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -16,6 +17,7 @@ from slax_rules.loop.windows import Online
 from slax_rules.losses import LossFn
 from slax_rules.training.batches import as_array
 from slax_rules.training.checkpoints import Checkpoints, Store, describe_run, parts, whole
+from slax_rules.training.diagnosis import SLOWER, faults_of_target
 from slax_rules.training.history import make_bar
 
 Source = Iterable[Any] | Callable[[int], Iterable[Any]]
@@ -96,7 +98,8 @@ def run_stream(
     """Predict and learn from a source for as long as it gives pieces; memory and time per step stay the same for ever.
 
     Nothing is read from the source before the loop over this function asks for the next piece, so that a source which can wait,
-    such as a generator or a socket, is as fast as the model.
+    such as a generator or a socket, is as fast as the model. Predictions are the outputs that the model learns from, so in
+    training a `Dropout` is on in them, and in the metrics; `look_ahead` predicts without it.
 
         mean_t = sum_i gamma^(t - i) w_i m_i / sum_i gamma^(t - i) w_i        gamma = 2^(-1 / half_life)
 
@@ -193,10 +196,15 @@ class _Run:
         end = self.step + len(piece.inputs)
         if not finite:
             what = "a loss or a gradient" if np.isfinite(piece.inputs).all() else "the inputs"
+            targets = np.asarray(piece.targets)
+            counted = np.ones(targets.shape[:2], bool) if piece.mask is None else piece.mask
+            faults = (faults_of_target(targets[at, i], i, outputs) for at, i in np.argwhere(counted).tolist())
+            cause = next(
+                itertools.chain.from_iterable(faults), f"Look at what the source gave. If that is finite: {SLOWER}"
+            )
             raise FloatingPointError(
                 f"run_stream stopped at steps {self.step} to {end - 1}: {what} are not finite. The stream of the piece before "
-                "is unchanged. Look at what the source gave; if it is finite, lower the learning rate, or clip gradients: "
-                "optax.chain(optax.clip_by_global_norm(1.0), ...)."
+                f"is unchanged. {cause[0].upper()}{cause[1:]}"
             )
         self.stream, self.sums, self.step = stream, sums, end
         return StreamInfo(end, outputs, stream, dict(sums))
