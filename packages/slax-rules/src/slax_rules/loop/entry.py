@@ -13,6 +13,7 @@ neither.
 
 import dataclasses
 import operator
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
@@ -26,7 +27,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import end_sequence
 from slax_neurons.building_blocks import changes_when_called, check_sequence, first_carry
-from slax_rules.bptt import BPTT
+from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.layerwise.layer import LayerRule
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.devices import (
@@ -154,13 +155,15 @@ def train_offline(
     Args:
         model: a cell.
         optimizer: `nnx.Optimizer(model, transformation, wrt=nnx.Param)`; `nnx.Optimizer((model, rule), ...)` for a rule with
-            parameters of its own. A transformation that takes extra arguments gets `gradient_at`, a function that maps
-            parameters to the gradient of the same window there, as `fptt(variant="paper")` needs.
+            parameters of its own. A transformation that takes extra arguments gets `value`, the loss, as
+            `optax.contrib.reduce_on_plateau` needs, and `gradient_at`, a function that maps parameters to the gradient of
+            the same window there, as `fptt(variant="paper")` needs.
         loss_fn, inputs, targets, mask, rule, window, carry, penalties: see `gradients`. If no entry of the mask is true, which
             is possible only under `jit`, no step is taken.
 
     Raises:
-        TypeError, ValueError: see `gradients`; anything other than an `nnx.Optimizer`, or the optimizer of another model.
+        TypeError, ValueError: see `gradients`; anything other than an `nnx.Optimizer`, the optimizer of another model, or one
+            with a line search.
 
     Example:
         >>> import jax.numpy as jnp
@@ -195,7 +198,8 @@ def train_online(
 
     Each step uses the gradient of the mean loss over its window and the batch. State and traces continue unchanged
     across updates, so they mix parameters of different ages, as is common. Under BPTT the gradient flows through the steps of
-    a window. Otherwise it works like `train_offline`.
+    a window, so with the default window of one step it does not flow through time at all. Otherwise it works like
+    `train_offline`.
 
     Args:
         mask: see `gradients`. Each step takes the mean over the true entries of its window. In a window without one, no step is
@@ -204,6 +208,9 @@ def train_online(
 
     Raises:
         TypeError: a `SequenceLoss`, whose value is known only after the last window.
+
+    Warns:
+        UserWarning: BPTT or TBPTT, and no `window`; `window=1` says that this is meant.
 
     Example:
         >>> import jax.numpy as jnp
@@ -219,6 +226,7 @@ def train_online(
     """
     check_optimizer("train_online", optimizer)
     check_online_loss("train_online", loss_fn)
+    warn_without_credit("train_online", rule, window, stacklevel=3)
     return _call("online", model, optimizer, loss_fn, inputs, targets, rule, window, carry, mask, penalties)[0]
 
 
@@ -229,6 +237,22 @@ def check_online_loss(name: str, loss_fn: Any) -> None:
             f"{name} got a SequenceLoss, expected the loss of one step: an update after each window needs a loss that is "
             "known then, and a loss of the whole sequence is known only after the last one. Use train_offline, or a loss of "
             "each step; an LI with a decay close to 1 as the last module holds a running sum."
+        )
+
+
+def warn_without_credit(name: str, rule: Any, window: int | None, stacklevel: int) -> None:
+    """Warn of online updates whose gradient flows through no step, unless a window of one step was asked for.
+
+    `name` is the function that was called, and `stacklevel` says from where, as for `warnings.warn`.
+    """
+    if window is None and isinstance(rule, BPTT | TBPTT):
+        warnings.warn(
+            f"{name} got {type(rule).__name__} and no window, expected a window. Each update has the gradient of one time step, "
+            "which reaches no step back, so nothing is learned across time. Give a window, as in window=10, whose gradient "
+            "reaches up to 9 steps back, or a rule that carries the past forward, as in rule=OTPE(). If one step is meant, say "
+            "window=1.",
+            UserWarning,
+            stacklevel=stacklevel,
         )
 
 
