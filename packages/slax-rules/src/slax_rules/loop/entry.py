@@ -247,8 +247,8 @@ def warn_without_credit(name: str, rule: Any, window: int | None, stacklevel: in
     """
     if window is None and isinstance(rule, BPTT | TBPTT):
         warnings.warn(
-            f"{name} got {type(rule).__name__} and no window, expected a window. Each update has the gradient of one time step, "
-            "which reaches no step back, so nothing is learned across time. Give a window, as in window=10, whose gradient "
+            f"{name} got {type(rule).__name__} and no window, expected a window. Each update has the gradient of one step, "
+            "so it reaches no step back, and nothing is learned across time. Give a window, as in window=10, whose gradient "
             "reaches up to 9 steps back, or a rule that carries the past forward, as in rule=OTPE(). If one step is meant, say "
             "window=1.",
             UserWarning,

@@ -256,8 +256,8 @@ def mode_of(name: str, metric: str, mode: str | None) -> Mode:
     if found == "max":
         return "max"
     raise ValueError(
-        f'{name} got mode={mode!r} for the metric {metric!r}, expected "min" if less is better or "max" if more is. Only "loss" '
-        'and "accuracy" need no mode: check the name, or say mode="min" or mode="max".'
+        f'{name} got mode={mode!r} for the metric {metric!r}, expected "min" if less is better or "max" if more is. Only '
+        '"loss" and "accuracy" need no mode: check the name, or say mode="min" or mode="max".'
     )
 
 
