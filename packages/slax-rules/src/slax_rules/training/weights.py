@@ -134,35 +134,28 @@ def load_weights(path: str | Path, model: nnx.Module, *, strict: bool = True) ->
         saved_arrays = {name.removeprefix(prefix): about["arrays"][name] for name in held}
     mine, names = filled(tree), module_names(model)
     here = {name: described(leaf) for name, leaf in mine.items()}
-    differing = differences(named(about["types"], names), named(model_types(model), names)) or differences(
-        named(saved_arrays, names), named(here, names)
-    )
-    both = [name for name in here if name in saved_arrays]
-    fits = [name for name in both if _can_be_cast(saved_arrays[name], here[name])]
+    theirs, ours = named(saved_arrays, names), named(here, names)
+    differing = differences(named(about["types"], names), named(model_types(model), names)) or differences(theirs, ours)
+    fits = [name for name in here if name in saved_arrays and _can_be_cast(saved_arrays[name], here[name])]
     if differing and (strict or not fits):
-        advice = " Make the model as it was when they were saved, or load what fits: load_weights(..., strict=False)."
+        advice = "Make the model as it was when they were saved, or load what fits: load_weights(..., strict=False)."
         raise ValueError(
-            f"The weights in {path} are of another model: {differing}.{advice if strict else ' No array fits.'}"
+            f"The weights in {path} are of another model: {differing}. {advice if strict else 'No array fits.'}"
         )
     with readable(f"The file {path} is damaged", "Take a copy of it, or save the weights again."):
         arrays = read_arrays(path, [prefix + name for name in fits])
     for name in fits:
         if saved_arrays[name] != here[name]:
-            saved = arrays[prefix + name].view(jnp.dtype(saved_arrays[name].partition("[")[0]))
-            arrays[prefix + name] = saved.astype(mine[name].dtype)
+            stored = arrays[prefix + name].view(jnp.dtype(saved_arrays[name].partition("[")[0]))
+            arrays[prefix + name] = stored.astype(mine[name].dtype)
     nnx.update(model, with_arrays(tree, arrays, prefix))
-
-    def of(some: Iterable[str]) -> list[str]:
-        return [readable_path(name, names) for name in some]
-
+    loaded = [readable_path(name, names) for name in fits]
     return LoadedWeights(
-        loaded=of(fits),
-        missing=of(name for name in here if name not in saved_arrays),
-        unexpected=of(name for name in saved_arrays if name not in here),
+        loaded=loaded,
+        missing=[name for name in ours if name not in theirs],
+        unexpected=[name for name in theirs if name not in ours],
         different=[
-            f"{readable_path(name, names)}: {saved_arrays[name]} saved, {here[name]} here"
-            for name in both
-            if name not in fits
+            f"{name}: {theirs[name]} saved, {ours[name]} here" for name in ours if name in theirs and name not in loaded
         ],
     )
 
