@@ -34,11 +34,12 @@ def online(**options):
     return sr.train_online(*made(), sr.cross_entropy, *map(jnp.asarray, BATCHES[0]), **options)
 
 
-def vectorized():
-    def loss(key):
-        return sr.evaluate(connect([nnx.Linear(N, C, rngs=nnx.Rngs(key)), LI()]), sr.cross_entropy, BATCHES)["loss"]
+def vectorized(function):
+    return jax.vmap(function)(jax.random.split(jax.random.key(0), 2))
 
-    return jax.vmap(loss)(jax.random.split(jax.random.key(0), 2))
+
+def evaluated_of(key):
+    return sr.evaluate(connect([nnx.Linear(N, C, rngs=nnx.Rngs(key)), LI()]), sr.cross_entropy, BATCHES)["loss"]
 
 
 def calls_back(returned):
@@ -117,7 +118,8 @@ CALLS = {
         lambda: sr.fit(*made(optax.scale_by_backtracking_linesearch(3)), sr.cross_entropy, BATCHES),
         "an optimizer that asks for more than training has .*value_fn.* line search.* Use optax.adam",
     ),
-    "vmap": (vectorized, r"evaluate got a model inside jax.vmap, .* Use sweep\(...\)"),
+    "many models": (lambda: vectorized(evaluated_of), r"evaluate got a model or batches inside jax.vmap, .* Use sweep\(...\)"),
+    "many samplers": (lambda: vectorized(lambda key: train(sr.Sampler(sample, key, 4)).losses), "fit got a model or batches"),
     "labels of a column": (lambda: train([(X, LABELS[:, None])]), r"labels of shape \[4, 1\] .*expected .*\[4\].*squeeze\("),
     "list of labels": (lambda: train([(X, LABELS.tolist())]), r"list of numbers.* expected an array \[4, ...\].*jnp.asarray"),
     "ties": (lambda: sr.accuracy(jnp.ones((T, B, C)), jnp.asarray(LABELS), ties="all"), "ties='all', expected \"wrong\" or"),

@@ -96,22 +96,23 @@ def _spikes(graphdef: Any, state: nnx.State, batch: Batch) -> list[Array | None]
 
 
 def check_parameters(name: str, model: nnx.RNNCellBase, rule: Any = None) -> None:
-    """Raise FloatingPointError for a parameter that is not finite, before any computation; `name` is the function called.
-
-    Raises:
-        TypeError: parameters without values, as inside `jax.vmap`.
-    """
+    """Raise FloatingPointError for a parameter that is not finite, before any computation; `name` is the function called."""
     for node in (model, rule):
         params = nnx.state(node, nnx.Param)
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(params)):
-            raise TypeError(
-                f"{name} got a model inside jax.vmap, jax.jit or another transformation, expected one with numbers: it reads "
-                "losses while it runs. Use sweep(...) for many seeds and learning rates, or transform train_offline, "
-                "train_online or predict."
-            )
+        check_has_numbers(name, params)
         if not all_finite(jax.tree.leaves(params)):
             bad = next(_in_state(params, module_names(node)))
             raise FloatingPointError(f"{name} got a parameter that is not finite: {bad}. Expected finite numbers.")
+
+
+def check_has_numbers(name: str, tree: Any) -> None:
+    """Raise TypeError for arrays without numbers, as inside `jax.vmap`; `name` is the function called."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree)):
+        raise TypeError(
+            f"{name} got a model or batches inside jax.vmap, jax.jit or another transformation, expected arrays with numbers: "
+            "it reads losses while it runs. Use sweep(...) for many seeds and learning rates, or transform train_offline, "
+            "train_online or predict."
+        )
 
 
 @jax.jit

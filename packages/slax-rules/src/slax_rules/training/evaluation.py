@@ -27,7 +27,7 @@ from slax_rules.loop.entry import check_hashable
 from slax_rules.loop.objective import Targets, read_targets, sequence_losses, step_losses
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
 from slax_rules.training.batches import Batch, Batches, as_array, as_batch, cast_inputs, set_batches
-from slax_rules.training.diagnosis import all_finite, check_parameters
+from slax_rules.training.diagnosis import all_finite, check_has_numbers, check_parameters
 from slax_rules.training.epoch import prepared
 
 # Maps outputs [T, B, ...], targets, and the mask if the batch has one, to a mean over samples: a number, or an array.
@@ -81,6 +81,7 @@ def evaluate(
     mesh, graphdef, state = _split(model, devices)
     totals: list[dict[str, Any]] = []
     for batch in map(as_batch, set_batches(batches)):
+        check_has_numbers("evaluate", batch)
         share = _divided_by(mesh, batch[0])
         there = batch if share is None else split_batch(batch, share)
         totals.append(_measure((graphdef, loss_fn, tuple(table.items()), share), state, there))

@@ -39,7 +39,7 @@ from slax_rules.training.callbacks import (
     gain,
 )
 from slax_rules.training.checkpoints import BEST, Checkpoints, Store, describe_run, parts, whole
-from slax_rules.training.diagnosis import check_parameters, explain, silent_layers, told_of_silence
+from slax_rules.training.diagnosis import check_has_numbers, check_parameters, explain, silent_layers, told_of_silence
 from slax_rules.training.epoch import Call, Train, run_epoch
 from slax_rules.training.evaluation import Metric, check_metrics, evaluate
 from slax_rules.training.history import History, Log, Progress, StepNotFinite, make_bar
@@ -187,6 +187,7 @@ def fit(
                 for call in run.calls():
                     if run.progress.step == 0:
                         first = part_here(call.batch(0))
+                        check_has_numbers("fit", first)
                         silent = silent_layers(graphdef, part_here(run.state), first)
                     run.after(call)
                     if run.log.unsaid:
