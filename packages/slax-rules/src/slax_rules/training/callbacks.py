@@ -174,15 +174,6 @@ def check_callbacks(callbacks: Any) -> None:
             )
 
 
-def check_returned(found: Any) -> None:
-    """Raise TypeError unless a callback returned numbers by name, or None."""
-    if found is not None and not isinstance(found, Mapping):
-        raise TypeError(
-            f"A callback returned {found!r}, expected numbers by name, such as {{'norm': 1.0}}, or None. To end the run, raise "
-            "StopTraining."
-        )
-
-
 class EarlyStoppingState(NamedTuple):
     """The state of early stopping.
 

@@ -35,7 +35,6 @@ from slax_rules.training.callbacks import (
     StopTraining,
     check_callbacks,
     check_comparable,
-    check_returned,
     gain,
 )
 from slax_rules.training.checkpoints import BEST, Checkpoints, Store, describe_run, parts, whole
@@ -299,12 +298,9 @@ class _Run:
             seconds=self.seconds,
         )
         try:
-            found = callback(info)
+            self.log.add_record(step, epoch, callback(info))
         except StopTraining:
             self.is_stopped = True
-        else:
-            check_returned(found)
-            self.log.add_record(step, epoch, found)
 
     def evaluate(self) -> None:
         """Evaluate on the held-out set, and update the history, the best weights and early stopping."""

@@ -154,7 +154,16 @@ class Log:
                 raise StepNotFinite(sum(map(len, self.read)) + 1, call, good)
 
     def add_record(self, step: int, epoch: int, metrics: Metrics | None) -> None:
-        """Add a record, if there is anything to record."""
+        """Add a record, if there is anything to record.
+
+        Raises:
+            TypeError: anything but numbers by name, or None.
+        """
+        if metrics is not None and not isinstance(metrics, Mapping):
+            raise TypeError(
+                f"A callback returned {metrics!r}, expected numbers by name, such as {{'norm': 1.0}}, or None. To end the run, "
+                "raise StopTraining."
+            )
         if not metrics:
             return
         values = {name: _as_number(name, value) for name, value in metrics.items()}
