@@ -113,7 +113,6 @@ CALLS = {
     "callback without names": (lambda: calls_back(True), "returned True, expected numbers by name.* raise StopTraining"),
     "callback of words": (lambda: calls_back({"a": "b"}), "returned 'b' as 'a', expected a number, an array of"),
     "online without a window": (lambda: train(update="online"), "fit got BPTT and no window.* reaches no step back.*window=1"),
-    "a step of TBPTT": (lambda: online(rule=sr.TBPTT()), "train_online got TBPTT and no window"),
     "line search": (
         lambda: sr.fit(*made(optax.scale_by_backtracking_linesearch(3)), sr.cross_entropy, BATCHES),
         "an optimizer that asks for more than training has .*value_fn.* line search.* Use optax.adam",

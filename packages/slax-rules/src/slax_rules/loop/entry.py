@@ -13,7 +13,6 @@ neither.
 
 import dataclasses
 import operator
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
@@ -27,7 +26,7 @@ from jaxtyping import Array, Float
 
 from slax_neurons import end_sequence
 from slax_neurons.building_blocks import changes_when_called, check_sequence, first_carry
-from slax_rules.bptt import BPTT, TBPTT
+from slax_rules.bptt import BPTT
 from slax_rules.layerwise.layer import LayerRule
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.devices import (
@@ -209,9 +208,6 @@ def train_online(
     Raises:
         TypeError: a `SequenceLoss`, whose value is known only after the last window.
 
-    Warns:
-        UserWarning: BPTT or TBPTT, and no `window`; `window=1` says that this is meant.
-
     Example:
         >>> import jax.numpy as jnp
         >>> from flax import nnx
@@ -226,7 +222,6 @@ def train_online(
     """
     check_optimizer("train_online", optimizer)
     check_online_loss("train_online", loss_fn)
-    warn_without_credit("train_online", rule, window, stacklevel=3)
     return _call("online", model, optimizer, loss_fn, inputs, targets, rule, window, carry, mask, penalties)[0]
 
 
@@ -237,22 +232,6 @@ def check_online_loss(name: str, loss_fn: Any) -> None:
             f"{name} got a SequenceLoss, expected the loss of one step: an update after each window needs a loss that is "
             "known then, and a loss of the whole sequence is known only after the last one. Use train_offline, or a loss of "
             "each step; an LI with a decay close to 1 as the last module holds a running sum."
-        )
-
-
-def warn_without_credit(name: str, rule: Any, window: int | None, stacklevel: int) -> None:
-    """Warn of online updates whose gradient flows through no step, unless a window of one step was asked for.
-
-    `name` is the function that was called, and `stacklevel` says from where, as for `warnings.warn`.
-    """
-    if window is None and isinstance(rule, BPTT | TBPTT):
-        warnings.warn(
-            f"{name} got {type(rule).__name__} and no window, expected a window. Each update has the gradient of one step, "
-            "so it reaches no step back, and nothing is learned across time. Give a window, as in window=10, whose gradient "
-            "reaches up to 9 steps back, or a rule that carries the past forward, as in rule=OTPE(). If one step is meant, say "
-            "window=1.",
-            UserWarning,
-            stacklevel=stacklevel,
         )
 
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from slax_rules.bptt import BPTT
+from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.devices import Devices, as_mesh, check_same_everywhere, part_here, replicated
 from slax_rules.loop.entry import (
@@ -22,7 +22,6 @@ from slax_rules.loop.entry import (
     check_hashable,
     check_online_loss,
     check_optimizer,
-    warn_without_credit,
 )
 from slax_rules.losses import LossFn, SequenceLoss
 from slax_rules.penalties import Penalty, penalties_by_layer
@@ -136,7 +135,7 @@ def fit(
     check_optimizer("fit", optimizer)
     _check_update(loss_fn, rule, epochs, update, window)
     if update == "online":
-        warn_without_credit("fit", rule, window, stacklevel=3)
+        _warn_without_credit(rule, window)
     check_callbacks(callbacks)
     table = check_metrics("fit", metrics)
     _check_evaluation(held_out, table, evaluate_every, early_stopping, checkpoints)
@@ -440,3 +439,16 @@ def _check_evaluation(
                 f"{what} by the metric {metric!r}, expected one of: {', '.join(names)}. Others are given by name: "
                 "metrics={'accuracy': accuracy}."
             )
+
+
+def _warn_without_credit(rule: Any, window: int | None) -> None:
+    """Warn of online updates whose gradient flows through no step, unless a window of one step was asked for."""
+    if window is None and isinstance(rule, BPTT | TBPTT):
+        warnings.warn(
+            f"fit got {type(rule).__name__} and no window, expected a window. Each update has the gradient of one step, "
+            "so it reaches no step back, and nothing is learned across time. Give a window, as in window=10, whose gradient "
+            "reaches up to 9 steps back, or a rule that carries the past forward, as in rule=OTPE(). If one step is meant, say "
+            "window=1.",
+            UserWarning,
+            stacklevel=3,
+        )
