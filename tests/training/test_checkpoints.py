@@ -222,6 +222,24 @@ def test_saved_decays_and_thresholds_win_unless_they_are_fixed_numbers(tmp_path)
     np.testing.assert_allclose([fixed.decay(x), fixed.threshold(x)], 0.7, rtol=1e-6)
 
 
+def test_what_fits_is_loaded_and_told_and_the_rest_stays(tmp_path):
+    """Into half precision, with another read-out and a trained decay, from a stack that has a norm more."""
+    rngs = nnx.Rngs(0)
+    saved = connect([nnx.Linear(5, 6, rngs=rngs), LIF(), nnx.Linear(6, 3, rngs=rngs), nnx.BatchNorm(3, rngs=rngs)])
+    sr.save_weights(tmp_path / "weights", saved)
+    first, second = (nnx.Linear(*sizes, rngs=rngs, param_dtype=jnp.float16) for sizes in ((5, 6), (6, 4)))
+    model = connect([first, LIF(decay=Trainable(0.5)), second])
+    rest = numbers(*model.modules[1:])
+    found = sr.load_weights(tmp_path / "weights", model, strict=False)
+    assert found.loaded == ["0 Linear/bias", "0 Linear/kernel"] and found.missing == ["1 LIF/decay/unconstrained"]
+    assert (
+        found.different[1] == "2 Linear/kernel: float32[6, 3] saved, float16[6, 4] here" and len(found.different) == 2
+    )
+    assert sorted(path.rpartition("/")[2] for path in found.unexpected) == ["bias", "mean", "scale", "var"]
+    theirs = np.asarray(saved.modules[0].kernel[...])
+    assert same(numbers(*model.modules[1:]), rest) and same([first.kernel[...]], [theirs.astype(np.float16)])
+
+
 def test_damaged_weights_are_refused_or_nothing_was_lost(tmp_path):
     """A bit in a hundred places of the file, and every tenth of its length: never other numbers, and always a ValueError."""
     saved, path = made()[0], tmp_path / "weights"

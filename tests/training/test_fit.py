@@ -1,6 +1,8 @@
 """The outer loop: it is the training step again and again, and nothing that looks at it changes it."""
 
 import inspect
+import json
+import time
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,23 @@ from flax import nnx
 
 import slax_rules as sr
 from slax_neurons import LIF, Dropout, Trainable, unroll
-from training.small import BATCHES, MOMENTUM, SAMPLER, B, C, N, T, batch, close, made, numbers, optimizer_of, same
+from training.small import (
+    BATCHES,
+    MOMENTUM,
+    SAMPLER,
+    B,
+    C,
+    Killed,
+    N,
+    T,
+    batch,
+    close,
+    killed_at,
+    made,
+    numbers,
+    optimizer_of,
+    same,
+)
 
 RULES = {
     "one per layer": (sr.train_online, lambda model: [sr.OTTT(), sr.OSTL()]),
@@ -117,6 +135,27 @@ def test_a_batch_without_a_true_entry_does_not_count_in_a_metric():
     assert found == expected
 
 
+def test_a_metric_may_be_an_array():
+    """A confusion matrix, of batches of unequal size, against counts by hand; its record can be written as JSON."""
+
+    def confusion(outputs, labels):
+        found = outputs.sum(axis=0).argmax(axis=-1)
+        pairs = jax.nn.one_hot(labels, C)[:, :, None] * jax.nn.one_hot(found, C)[:, None]
+        return pairs.mean(axis=0)
+
+    (first, labels), (second, _) = BATCHES[:2]
+    held_out = [(first, labels), (second[:, :3], labels[:3])]
+    model, optimizer = made()
+    options = {"held_out": held_out, "metrics": {"confusion": confusion}}
+    history = sr.fit(model, optimizer, sr.cross_entropy, BATCHES[:1], **options)
+    counts = np.zeros((C, C))
+    for outputs, (_, found) in zip(sr.predict(model, held_out), held_out, strict=True):
+        np.add.at(counts, (found, np.asarray(outputs).sum(axis=0).argmax(axis=-1)), 1)
+    assert len(np.unique(counts)) > 1
+    np.testing.assert_allclose(history.series("confusion")[1], [counts / 7], rtol=1e-6)
+    assert json.loads(json.dumps(history.records)) == history.records
+
+
 def test_no_batch_of_a_sampler_comes_twice():
     batches = [np.asarray(inputs).tobytes() for epoch in range(3) for inputs, _ in SAMPLER(epoch)]
     assert len(set(batches)) == len(batches) == 12
@@ -144,6 +183,7 @@ def test_looking_on_changes_nothing_bit_for_bit_and_info_is_of_its_step():
     seen = []
 
     def scribble(info):
+        assert info.learning_rate is None
         seen.append((info.step, info.epoch, info.loss, info.rule, info.update, info.window, info.batch))
         info.model.modules[0].kernel[...] *= 0
         info.optimizer.step[...] *= 0
@@ -159,6 +199,46 @@ def test_looking_on_changes_nothing_bit_for_bit_and_info_is_of_its_step():
     assert seen[0][3:6] == (sr.BPTT(), "offline", None) and same(seen[2][6], SAMPLER.batch(1, 1))
     assert history.series("steps")[0].tolist() == [2, 4, 6, 8] and history.series("none")[0].size == 0
     assert history.series("loss")[0].tolist() == [3, 6]
+
+
+def test_info_has_the_norm_of_the_gradient_the_learning_rate_and_the_time_of_a_step():
+    schedule, seen = optax.linear_schedule(0.1, 0.02, 4), []
+
+    def look(info):
+        seen.append((info.gradient_norm, info.learning_rate, info.seconds))
+
+    model, optimizer = made(optax.inject_hyperparams(optax.sgd)(learning_rate=schedule))
+    start = time.perf_counter()
+    sr.fit(model, optimizer, sr.cross_entropy, BATCHES[:2], rule=sr.OTTT(), callbacks=[sr.Every(2, look)])
+    (norm, rate, seconds), passed = *seen, time.perf_counter() - start
+    gradient = sr.gradients(model, sr.cross_entropy, *map(jnp.asarray, BATCHES[1]), rule=sr.OTTT())[1]
+    squares = [np.sum(np.asarray(leaf, float) ** 2) for leaf in jax.tree.leaves(gradient)]
+    assert norm == pytest.approx(np.sqrt(np.sum(squares)), rel=1e-5) and rate == pytest.approx(0.08)
+    assert 0 < 2 * seconds < passed
+
+
+def test_a_callback_can_end_a_run_and_an_exception_keeps_its_history():
+    """At the third step, after the evaluation that is due then."""
+
+    def stop(info):
+        if info.step == 3:
+            raise sr.StopTraining
+
+    def interrupt(info):
+        if info.step == 3:
+            raise KeyboardInterrupt
+
+    short, stopped = made(), made()
+    expected = sr.fit(*short, sr.cross_entropy, BATCHES[:3])
+    options = {"epochs": 5, "held_out": BATCHES[:1], "evaluate_every": 3}
+    history = sr.fit(*stopped, sr.cross_entropy, BATCHES, callbacks=[sr.Every(1, stop)], **options)
+    assert history.stopped_early and not expected.stopped_early
+    assert same([history.losses], [expected.losses]) and same(numbers(*stopped), numbers(*short))
+    assert [record["step"] for record in history.records] == [3]
+    for error, callback in ((Killed, killed_at(3)), (KeyboardInterrupt, sr.Every(1, interrupt))):
+        with pytest.raises(error) as raised:
+            sr.fit(*made(), sr.cross_entropy, BATCHES, callbacks=[callback], **options)
+        assert same([raised.value.history.losses], [expected.losses])
 
 
 def test_early_stopping_waits_and_gives_back_the_best():
@@ -184,12 +264,18 @@ def test_patience_counts_evaluations_without_a_gain_above_min_delta(mode, sign):
     assert patience.step == 2 and stopping.should_stop(patience) and not stopping.should_stop(None)
 
 
-def test_bar_is_for_terminals(capsys):
-    for source, progress in ((BATCHES, None), (BATCHES, True), (SAMPLER, True)):
+def test_a_bar_is_for_terminals_and_elsewhere_an_epoch_is_a_line(capsys):
+    bar, line = ("8/8", "loss=", "held-out accuracy="), ("fit: epoch 2 of 2, step 8, loss ", ", held-out accuracy ")
+    for source, progress, told in (
+        (BATCHES, None, line),
+        (BATCHES, False, ()),
+        (BATCHES, True, bar),
+        (SAMPLER, True, bar),
+    ):
         options = {"held_out": BATCHES, "metrics": {"accuracy": sr.accuracy}, "progress": progress}
         sr.fit(*made(), sr.cross_entropy, source, epochs=2, **options)
         shown = capsys.readouterr().err
-        assert all((text in shown) == bool(progress) for text in ("8/8", "loss=", "held-out accuracy="))
+        assert [text for text in (*bar, *line) if text in shown] == list(told)
 
 
 def with_biases_of(bias, transformation):
@@ -202,6 +288,12 @@ def test_a_layer_that_stays_silent_is_told_once_at_the_line_of_the_call():
     with pytest.warns(UserWarning, match="Layer 1 LIF is silent: .*fluctuation_driven") as warned:
         inspect.unwrap(sr.fit)(*with_biases_of(-100.0, MOMENTUM), sr.cross_entropy, SAMPLER, epochs=3)
     assert [warning.filename for warning in warned if "silent" in str(warning.message)] == [__file__]
+
+
+def test_a_loss_that_becomes_huge_and_stays_finite_is_told_once():
+    with pytest.warns(UserWarning, match=r"got a loss of .*e\+.* at step 2, .* of the first step, [01]\.") as warned:
+        history = sr.fit(*made(optax.sgd(1e20)), sr.cross_entropy, BATCHES, epochs=2)
+    assert len(warned) == 1 and len(history.losses) == 8
 
 
 def test_nothing_is_told_of_a_layer_that_spikes_or_of_no_stack():

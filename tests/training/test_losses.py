@@ -76,10 +76,12 @@ def test_loss_of_a_sequence_is_that_of_autodiff_and_of_any_windows(x64):
 # ---------------------------------------------------------------------------------------------------------------- accuracy
 
 
-def test_accuracy_sums_over_time_and_counts_ties_as_wrong():
+def test_accuracy_sums_over_time_and_counts_ties_as_wrong_or_takes_the_first():
     y = jnp.zeros((2, 4, 3)).at[:, 0, 1].set(1).at[0, 1, 0].set(1).at[1, 1, 2].set(2)
     y = y.at[:, 2, :2].set(1)
-    assert sr.accuracy(y, jnp.array([1, 2, 0, 0])) == 0.5
+    for labels in ([1, 2, 0, 0], [1, 2, 1, 2]):
+        first = (np.asarray(y).sum(axis=0).argmax(axis=-1) == labels).mean()
+        assert sr.accuracy(y, jnp.array(labels)) == 0.5 and sr.accuracy(y, jnp.array(labels), ties="first") == first
     rounded = jnp.ones((401, 1, 2), jnp.bfloat16).at[0, 0, 1].set(0)
     assert sr.accuracy(rounded, jnp.array([0])) == 1  # sums of 400 and 401 are the same number in bfloat16
 

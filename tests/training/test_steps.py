@@ -195,9 +195,21 @@ def test_optimizer_that_asks_gets_the_gradient_of_the_same_window(step, kind, x6
         rule = adaptive(model) if kind == "adaptive" else sr.BPTT()
         model.modules += [nnx.Dropout(0.5, rngs=nnx.Rngs(0))] if kind == "dropout" else []
         options = {"mask": sr.valid_steps(jnp.array([2, 7, 9]), T), "penalties": (sr.firing_rate(0.05, weight=1.0),)}
+        options["window"] = 1 if step is sr.train_online else None
         step(model, optimizer_of(model, rule, transformation), sr.cross_entropy, x, LABELS, rule=rule, **options)
         moved.append([parameters(model), parameters(rule)])
     assert close(*moved, 1e-12)
+
+
+def test_an_optimizer_may_lower_the_rate_at_a_plateau_of_the_loss():
+    """Without steps the loss is a plateau: the rate is halved at each update but the first, whose loss is the best so far."""
+    model = net()
+    plateau = optax.contrib.reduce_on_plateau(factor=0.5, patience=1)
+    optimizer = nnx.Optimizer(model, optax.chain(optax.sgd(0.0), plateau), wrt=nnx.Param)
+    with jax.numpy_dtype_promotion("standard"):  # Optax needs it
+        losses = sr.fit(model, optimizer, sr.cross_entropy, [(X, LABELS)] * 4, rule=sr.OSTL()).losses
+    state = optimizer.opt_state[1]
+    assert state.scale[...] == 0.5**3 and state.best_value[...] == losses[0]
 
 
 # --------------------------------------------------------------------------------------------------------- half precision

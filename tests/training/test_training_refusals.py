@@ -13,7 +13,7 @@ import slax_rules as sr
 from slax_neurons import ALIF, LI, Dropout, RunningNorm, connect
 from training.small import BATCHES, SAMPLER, B, C, N, T, made, numbers, optimizer_of, same, sample
 
-ERRORS = (TypeError, ValueError, KeyError, FloatingPointError, OSError)
+ERRORS = (TypeError, ValueError, KeyError, FloatingPointError, OSError, UserWarning)  # warnings are errors here
 pytestmark = pytest.mark.usefixtures("no_shape_checks")  # as users run it, so that the packages' own errors are seen
 
 
@@ -28,6 +28,22 @@ def rngs():
 
 def train(batches=BATCHES, loss_fn=sr.cross_entropy, **options):
     return sr.fit(*made(), loss_fn, batches, **options)
+
+
+def online(**options):
+    return sr.train_online(*made(), sr.cross_entropy, *map(jnp.asarray, BATCHES[0]), **options)
+
+
+def vectorized(function):
+    return jax.vmap(function)(jax.random.split(jax.random.key(0), 2))
+
+
+def evaluated_of(key):
+    return sr.evaluate(connect([nnx.Linear(N, C, rngs=nnx.Rngs(key)), LI()]), sr.cross_entropy, BATCHES)["loss"]
+
+
+def calls_back(returned):
+    return train(callbacks=[sr.Every(1, lambda info: returned)])
 
 
 def evaluated(batches):
@@ -94,6 +110,22 @@ CALLS = {
     "function as a callback": (lambda: train(callbacks=[print]), r"got print among the callbacks, .* Every\(100, print\)"),
     "one callback": (lambda: train(callbacks=sr.Every(1, print)), "got Every as callbacks, expected a list"),
     "class of a callback": (lambda: train(callbacks=[sr.Every]), r"Make one: Every\(...\)"),
+    "callback without names": (lambda: calls_back(True), "returned True, expected numbers by name.* raise StopTraining"),
+    "callback of words": (lambda: calls_back({"a": "b"}), "returned 'b' as 'a', expected a number, an array of"),
+    "online without a window": (lambda: train(update="online"), "fit got BPTT and no window.* reaches no step back.*window=1"),
+    "line search": (
+        lambda: sr.fit(*made(optax.scale_by_backtracking_linesearch(3)), sr.cross_entropy, BATCHES),
+        "an optimizer that asks for more than training has .*value_fn.* line search.* Use optax.adam",
+    ),
+    "many models": (lambda: vectorized(evaluated_of), r"evaluate got a model or batches inside jax.vmap, .* Use sweep\(...\)"),
+    "many samplers": (lambda: vectorized(lambda key: train(sr.Sampler(sample, key, 4)).losses), "fit got a model or batches"),
+    "labels of a column": (lambda: train([(X, LABELS[:, None])]), r"labels of shape \[4, 1\] .*expected .*\[4\].*squeeze\("),
+    "list of labels": (lambda: train([(X, LABELS.tolist())]), r"list of numbers.* expected an array \[4, ...\].*jnp.asarray"),
+    "ties": (lambda: sr.accuracy(jnp.ones((T, B, C)), jnp.asarray(LABELS), ties="all"), "ties='all', expected \"wrong\" or"),
+    "early stopping by an array": (
+        lambda: sr.EarlyStopping("m", mode="max").update(None, np.zeros(3), 1),
+        r"EarlyStopping got an array of shape \[3\] for 'm', expected a number",
+    ),
     "no batches": (lambda: train(lambda epoch: []), "Epoch 0 gave no batches, .* a generator can be read only once"),
     "one batch": (lambda: train(BATCHES[0]), r"Got one batch as batches, expected many .* batches=\[\(inputs, targets\)\]"),
     "inputs alone": (lambda: train([(X,)]), r"a batch of 1 entries, expected \(inputs, targets\)"),
@@ -107,7 +139,7 @@ CALLS = {
     "no entry to evaluate": (lambda: evaluated([(X, LABELS, NO_ENTRY)]), "masks without a single true entry"),
     "carry for several": (lambda: sr.predict(made()[0], [X], carry=()), "a carry for several batches, expected it for one"),
     "patience": (lambda: sr.EarlyStopping(patience=0), "patience=0"),
-    "early stopping without a mode": (lambda: sr.EarlyStopping("error"), "got mode=None for the metric 'error'"),
+    "early stopping without a mode": (lambda: sr.EarlyStopping("error"), "metric 'error', .*\"loss\" and \"accuracy\" need no"),
     "steps of a sampler": (lambda: sr.Sampler(sample, jax.random.key(0), 0), "0 steps per epoch"),
     "checkpoints at no step": (lambda: sr.Checkpoints("x", every=0), "every=0, keep=3"),
     "decay of outputs": (lambda: sr.OTPE(output_decay=1.5), r"OTPE got output_decay=1.5, expected a number in \[0, 1\]"),
@@ -179,11 +211,11 @@ def resumed(folder, kind="run", nodes=made, batches=SAMPLER, best=None, **option
     return sr.fit(*nodes(), sr.cross_entropy, batches, checkpoints=where, **options)
 
 
-def loaded(folder, model, file="weights"):
+def loaded(folder, model, file="weights", **options):
     """A model that refuses weights stays as it is."""
     before = numbers(model)
     try:
-        sr.load_weights(folder / file, model)
+        sr.load_weights(folder / file, model, **options)
     finally:
         assert same(numbers(model), before)
 
@@ -202,7 +234,7 @@ FILES = {
     "rule": (lambda f: resumed(f, rule=sr.OSTL(recurrence=True)), r"rule: BPTT\(remat=False\) saved, OSTL\(.*=True\) here"),
     "key": (lambda f: resumed(f, batches=sr.Sampler(sample, jax.random.key(3), 4)), r"key: \[0, 1\] saved, \[0, 3\] here"),
     "window": (lambda f: resumed(f, window=2), "window: None saved, 2 here"),
-    "update": (lambda f: resumed(f, update="online"), "update: offline saved, online here"),
+    "update": (lambda f: resumed(f, update="online", window=1), "update: offline saved, online here"),
     "name": (lambda f: resumed(f, "renamed"), r"step 99 in .* is damaged: it was saved as that of step 4\. .*/99 to start"),
     "best": (
         lambda f: resumed(f, "new", best="nan", metrics={"nan": nan}, **HELD),
@@ -212,6 +244,7 @@ FILES = {
     "another neuron": (lambda f: loaded(f, adaptive()), "of another model: 1 ALIF: LIF saved, ALIF here"),
     "no stack": (lambda f: loaded(f, nnx.Linear(N, 6, rngs=rngs())), "model: Connect saved, Linear here.* and 2 more"),
     "eight differences": (lambda f: loaded(f, connect([LI()])), r"0 LI: Linear saved, LI here; .* nothing here\. Make"),
+    "no array": (lambda f: loaded(f, connect([LI()]), strict=False), r"here; .* No array fits"),
     "nothing": (lambda f: loaded(f, made()[0], "nothing"), "nothing, which does not exist"),
     "text": (lambda f: loaded(f, made()[0], "text"), "text is damaged, or holds no weights: .* file that save_weights"),
     "arrays": (lambda f: loaded(f, made()[0], "arrays.npz"), "arrays.npz is damaged, or holds no weights"),

@@ -58,6 +58,7 @@ from slax_rules.training.callbacks import Callback as Callback
 from slax_rules.training.callbacks import EarlyStopping as EarlyStopping
 from slax_rules.training.callbacks import Every as Every
 from slax_rules.training.callbacks import StepInfo as StepInfo
+from slax_rules.training.callbacks import StopTraining as StopTraining
 from slax_rules.training.checkpoints import Checkpoints as Checkpoints
 from slax_rules.training.cost import Cost as Cost
 from slax_rules.training.cost import cost as cost
@@ -72,5 +73,6 @@ from slax_rules.training.sweep import sweep as sweep
 from slax_rules.training.sweep_results import Interval as Interval
 from slax_rules.training.sweep_results import Run as Run
 from slax_rules.training.sweep_results import Sweep as Sweep
+from slax_rules.training.weights import LoadedWeights as LoadedWeights
 from slax_rules.training.weights import load_weights as load_weights
 from slax_rules.training.weights import save_weights as save_weights

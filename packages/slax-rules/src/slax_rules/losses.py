@@ -11,7 +11,7 @@ belongs at the end of a sequence, where nothing that counts follows, and must be
 import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -115,7 +115,7 @@ def cross_entropy(outputs: Float[Array, "*T B C"], labels: Array) -> Float[Array
         The loss of each sample. In compiled code, as in `gradients`, a label out of range makes the loss NaN.
 
     Raises:
-        ValueError: labels out of range, outside compiled code.
+        ValueError: labels of another shape; labels out of range, outside compiled code.
 
     Example:
         >>> import jax.numpy as jnp
@@ -125,8 +125,14 @@ def cross_entropy(outputs: Float[Array, "*T B C"], labels: Array) -> Float[Array
         [0.24, 1.1]
     """
     valid = _valid("cross_entropy", labels, outputs.shape[-1])
+    samples = outputs.shape[:-1]
+    if labels.ndim > len(samples) or labels.shape != samples[len(samples) - labels.ndim :]:
+        raise ValueError(
+            f"cross_entropy got labels of shape {list(labels.shape)} for outputs of shape {list(outputs.shape)}, expected one "
+            f"label per output, {list(samples)}. Take an axis of length 1 away: labels.squeeze(-1)."
+        )
     logits = outputs.astype(sum_dtype(outputs.dtype))
-    labels = jnp.broadcast_to(jnp.where(valid, labels, 0), outputs.shape[:-1]).astype(jnp.int32)
+    labels = jnp.broadcast_to(jnp.where(valid, labels, 0), samples).astype(jnp.int32)
     losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
     return jnp.where(jnp.broadcast_to(valid, losses.shape), losses, jnp.nan)
 
@@ -161,20 +167,28 @@ def squared_error(outputs: Float[Array, "B ..."], targets: Array) -> Float[Array
     return jnp.mean(errors**2, axis=tuple(range(1, errors.ndim)))
 
 
-def accuracy(outputs: Float[Array, "T B C"], labels: Array, mask: Array | None = None) -> Float[Array, ""]:
+def accuracy(
+    outputs: Float[Array, "T B C"],
+    labels: Array,
+    mask: Array | None = None,
+    *,
+    ties: Literal["wrong", "first"] = "wrong",
+) -> Float[Array, ""]:
     """The share of samples whose label has the largest output, summed over time; a tie counts as wrong.
 
-    A silent read-out is a tie of all classes, so it is wrong, as in the OTPE paper's evaluation.
+    A silent read-out is a tie of all classes, so it is wrong, as in the OTPE paper's evaluation. Most frameworks take the
+    argmax, which is the first of the largest outputs: `functools.partial(accuracy, ties="first")` is this metric.
 
     Args:
         outputs: outputs of each step.
         labels: integers 0..C-1, [B]. A label out of range is an error, or makes the result NaN under `jit`.
         mask: bool [T, B], true where a step counts. Samples without a true step are left out; if no sample is left, which
             is possible only under `jit`, the result is 0.
+        ties: what counts as right if several outputs are the largest: "wrong", nothing, or "first", the first of them.
 
     Raises:
         ValueError: outputs of another rank, as if the labels came first, labels out of range or one per step, a mask of a wrong
-            shape or without a true entry.
+            shape or without a true entry, or unknown `ties`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -184,7 +198,11 @@ def accuracy(outputs: Float[Array, "T B C"], labels: Array, mask: Array | None =
         0.5
         >>> float(accuracy(outputs, jnp.array([0, 1]), jnp.array([[True, False], [True, True]])))
         1.0
+        >>> [float(accuracy(jnp.ones((1, 1, 2)), jnp.array([0]), ties=ties)) for ties in ("wrong", "first")]
+        [0.0, 1.0]
     """
+    if ties not in ("wrong", "first"):
+        raise ValueError(f'accuracy got ties={ties!r}, expected "wrong" or "first".')
     if outputs.ndim != 3:
         raise ValueError(
             f"accuracy got outputs of shape {list(outputs.shape)} and labels of {list(labels.shape)}, expected [T, B, C] and "
@@ -204,7 +222,7 @@ def accuracy(outputs: Float[Array, "T B C"], labels: Array, mask: Array | None =
         counted = mask.any(axis=0)
         outputs = jnp.where(mask[..., None], outputs, 0)
     totals = jnp.sum(outputs, axis=0, dtype=sum_dtype(outputs.dtype))
-    right = _has_largest(totals, labels, valid) * counted.astype(totals.dtype)
+    right = _has_largest(totals, labels, valid, ties) * counted.astype(totals.dtype)
     return jnp.sum(jnp.where(valid, right, jnp.nan)) / jnp.maximum(jnp.sum(counted), 1).astype(right.dtype)
 
 
@@ -230,9 +248,11 @@ def correct(outputs: Float[Array, "B C"], labels: Array) -> Float[Array, " B"]:
     return jnp.where(valid, _has_largest(outputs.astype(sum_dtype(outputs.dtype)), labels, valid), jnp.nan)
 
 
-def _has_largest(totals: Float[Array, "B C"], labels: Array, valid: Array) -> Float[Array, " B"]:
-    """1 where the label has the largest number and no other has it as well, else 0."""
+def _has_largest(totals: Float[Array, "B C"], labels: Array, valid: Array, ties: str = "wrong") -> Float[Array, " B"]:
+    """1 where the label has the largest number and no other, or with ties="first" none before it, has it as well, else 0."""
     labels = jnp.where(valid, labels, 0).astype(jnp.int32)
+    if ties == "first":
+        return (totals.argmax(axis=-1).astype(jnp.int32) == labels).astype(totals.dtype)
     of_label = jnp.take_along_axis(totals, labels[:, None], axis=-1)
     others = jnp.where(jnp.arange(totals.shape[-1], dtype=jnp.int32)[None] == labels[:, None], -jnp.inf, totals)
     return (of_label > others).all(axis=-1).astype(totals.dtype)

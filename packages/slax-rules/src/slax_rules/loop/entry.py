@@ -154,13 +154,15 @@ def train_offline(
     Args:
         model: a cell.
         optimizer: `nnx.Optimizer(model, transformation, wrt=nnx.Param)`; `nnx.Optimizer((model, rule), ...)` for a rule with
-            parameters of its own. A transformation that takes extra arguments gets `gradient_at`, a function that maps
-            parameters to the gradient of the same window there, as `fptt(variant="paper")` needs.
+            parameters of its own. A transformation that takes extra arguments gets `value`, the loss, as
+            `optax.contrib.reduce_on_plateau` needs, and `gradient_at`, a function that maps parameters to the gradient of
+            the same window there, as `fptt(variant="paper")` needs.
         loss_fn, inputs, targets, mask, rule, window, carry, penalties: see `gradients`. If no entry of the mask is true, which
             is possible only under `jit`, no step is taken.
 
     Raises:
-        TypeError, ValueError: see `gradients`; anything other than an `nnx.Optimizer`, or the optimizer of another model.
+        TypeError, ValueError: see `gradients`; anything other than an `nnx.Optimizer`, the optimizer of another model, or one
+            with a line search.
 
     Example:
         >>> import jax.numpy as jnp
@@ -195,7 +197,8 @@ def train_online(
 
     Each step uses the gradient of the mean loss over its window and the batch. State and traces continue unchanged
     across updates, so they mix parameters of different ages, as is common. Under BPTT the gradient flows through the steps of
-    a window. Otherwise it works like `train_offline`.
+    a window, so with the default window of one step it does not flow through time at all. Otherwise it works like
+    `train_offline`.
 
     Args:
         mask: see `gradients`. Each step takes the mean over the true entries of its window. In a window without one, no step is

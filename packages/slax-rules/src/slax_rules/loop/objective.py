@@ -86,6 +86,11 @@ def _is_per_step(shape: tuple[int, ...], steps: int, batch: int, marked: type | 
             f"[{steps}, {batch}, ...], or one per sequence, [{batch}, ...], expected only one of them. Say which: "
             "PerStep(targets) or PerSequence(targets)."
         )
+    if shape == ():
+        raise ValueError(
+            "Got a single number as targets, or a list of numbers, which is a tree of single numbers, expected an array "
+            f"[{batch}, ...], one target per sequence, or [{steps}, {batch}, ...], one per step. Make it: jnp.asarray(labels)."
+        )
     if not (is_per_step or is_per_sequence):
         raise ValueError(
             f"Got targets of shape {list(shape)} for inputs of {steps} steps and {batch} samples, expected [{batch}, ...], one "

@@ -310,7 +310,7 @@ def optimizer_step(
         rule: the rule given to the training step; a rule with parameters is trained together with the model.
         any_counts: whether any loss counts; None if all do.
         gradient_at: maps parameters to the gradient of the same window there. It is passed to an optimizer that takes extra
-            arguments, and costs nothing if it is not called.
+            arguments, as is the loss, `value`, and costs nothing if it is not called.
         before: a copy of the model made before the gradient was computed.
     """
     trained = trained_together(model, rule)
@@ -318,12 +318,22 @@ def optimizer_step(
     finite = jnp.isfinite(loss) & _is_finite(gradient)
     use = finite if any_counts is None else finite & any_counts
     old = jax.tree.leaves(nnx.state((trained, optimizer)))
-    extra = {}
+    extra: dict[str, Any] = {}
     if isinstance(optimizer.tx, optax.GradientTransformationExtraArgs):
+        extra["value"] = loss
         extra["gradient_at"] = lambda params: nnx.as_pure(
             nnx.state(_as_given(gradient_at(params), model, rule), optimizer.wrt)
         )
-    optimizer.update(trained, _as_given(gradient, model, rule), **extra)
+    try:
+        optimizer.update(trained, _as_given(gradient, model, rule), **extra)
+    except TypeError as error:
+        if "required keyword-only argument" not in str(error):
+            raise
+        raise TypeError(
+            f"Got an optimizer that asks for more than training has ({error}), expected one that takes the gradient, the loss "
+            "as `value`, and `gradient_at`. A line search, as in optax.lbfgs, differentiates the loss itself, which leaves out "
+            "the learning rule. Use optax.adam, or another optimizer without a line search."
+        ) from error
     _keep((trained, optimizer), ..., use, old)
     own = nnx.Not(nnx.Any(nnx.Param, nnx.RngState))
     _keep(model, own, finite, jax.tree.leaves(nnx.state(before, own)))

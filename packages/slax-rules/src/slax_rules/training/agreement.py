@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, PyTree
 
-from slax_rules.bptt import BPTT, TBPTT
+from slax_rules.bptt import BPTT
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.entry import AnyRule, gradients
 from slax_rules.losses import sum_dtype
 from slax_rules.training.batches import Batch
 from slax_rules.training.callbacks import Metrics, StepInfo
-from slax_rules.training.epoch import prepared
+from slax_rules.training.epoch import offline_rule, prepared
 from slax_rules.training.paths import by_path, module_names, readable_path
 
 Group = Callable[[str], str]
@@ -136,17 +136,6 @@ class GradientAgreement:
 
 
 _NEEDS = {"cosine": "defined", "norm_ratio": "has_reference", "sign_agreement": "has_reference"}
-
-
-def offline_rule(rule: Any, update: str, window: int | None) -> Any:
-    """The rule whose offline gradient equals the given rule's gradient in training, at fixed parameters.
-
-    BPTT with online updates is cut at the boundaries of windows.
-    """
-    if update == "online" and isinstance(rule, BPTT | TBPTT):
-        steps = window or 1
-        return TBPTT(min(steps, rule.steps) if isinstance(rule, TBPTT) else steps)
-    return rule
 
 
 @partial(jax.jit, static_argnums=0)

@@ -3,14 +3,22 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+import jax
+import numpy as np
+import optax
 from flax import nnx
+from jaxtyping import Array
 
+from slax_rules.loop.entry import gradients
 from slax_rules.penalties import Penalty
 from slax_rules.training.batches import Batch
+from slax_rules.training.epoch import offline_rule, prepared
+from slax_rules.training.paths import by_path
 
-# Scalars by name, for the history: anything that `float` takes, or None where a number is not defined.
+# By name, for the history: numbers, arrays of numbers, or None where a number is not defined.
 Metrics = Mapping[str, Any]
 
 Mode = Literal["min", "max"]
@@ -29,6 +37,8 @@ class StepInfo:
         loss_fn, update, window, penalties: the arguments given to `fit`.
         batch: batch of this step: inputs, targets, and the mask if there is one.
         loss: loss of this step, before its update.
+        seconds: wall time of a step: the mean since the epoch began, or since the last callbacks, evaluation or checkpoint in
+            it, without the time of these. The first one includes compilation.
 
     Example:
         >>> import jax.numpy as jnp
@@ -57,11 +67,56 @@ class StepInfo:
     penalties: tuple[Penalty, ...]
     batch: Batch
     loss: float
+    seconds: float = math.nan
+
+    @cached_property
+    def gradient_norm(self) -> float:
+        """The norm of the gradient under the training rule on the batch of this step, at the parameters after it.
+
+        It costs one more gradient when it is read, and nothing otherwise. With online updates it is the offline gradient of
+        the entire batch.
+        """
+        graphdef, state = nnx.split((self.model, offline_rule(self.rule, self.update, self.window)))
+        what = (graphdef, self.loss_fn, self.penalties, self.window)
+        return float(_gradient_norm(what, state, self.batch))
+
+    @property
+    def learning_rate(self) -> float | None:
+        """The learning rate, if the optimizer keeps one in its state, as with `optax.inject_hyperparams`; else None."""
+        found = by_path(nnx.state(self.optimizer)).items()
+        rates = [leaf for path, leaf in found if path.endswith("hyperparams/learning_rate")]
+        return float(rates[0]) if len(rates) == 1 else None
+
+
+@partial(jax.jit, static_argnums=0)
+def _gradient_norm(what: Any, state: nnx.State, batch: Batch) -> Array:
+    graphdef, loss_fn, penalties, window = what
+    model, rule = nnx.merge(graphdef, state, copy=True)
+    inputs, targets, mask = prepared(model, batch)
+    options = {"rule": rule, "window": window, "penalties": penalties}
+    return optax.tree.norm(gradients(model, loss_fn, inputs, targets, mask, **options)[1])
+
+
+class StopTraining(Exception):
+    """Raised in a callback, it ends `fit` after this step, which then returns the history as usual.
+
+    The evaluation and the checkpoint that are due at this step still happen. Started again with the same checkpoints, the run
+    continues after this step.
+
+    Example:
+        >>> from slax_rules import Every, StopTraining
+        >>> def stop_when_good(info):
+        ...     if info.loss < 0.1:
+        ...         raise StopTraining
+        >>> callback = Every(10, stop_when_good)
+    """
 
 
 @runtime_checkable
 class Callback(Protocol):
     """A callable that runs at every `every`-th step. Its return value becomes a record of the history.
+
+    It returns numbers by name, or None. It may raise `StopTraining`, which ends the run. Any other exception goes through.
 
     Example:
         `fit(..., callbacks=[LossEvery(10)])` then records the loss of every tenth step:
@@ -192,12 +247,17 @@ def mode_of(name: str, metric: str, mode: str | None) -> Mode:
     if found == "max":
         return "max"
     raise ValueError(
-        f'{name} got mode={mode!r} for the metric {metric!r}, expected "min" if less is better or "max" if more is.'
+        f'{name} got mode={mode!r} for the metric {metric!r}, expected "min" if less is better or "max" if more is. Only '
+        '"loss" and "accuracy" need no mode: check the name, or say mode="min" or mode="max".'
     )
 
 
-def check_comparable(name: str, metric: str, value: float, step: int) -> None:
-    """Raise ValueError for NaN, which is neither better nor worse than a number; `name` is the class that compares."""
+def check_comparable(name: str, metric: str, value: Any, step: int) -> None:
+    """Raise ValueError for NaN or an array, which are neither better nor worse; `name` is the class that compares."""
+    if np.ndim(value):
+        raise ValueError(
+            f"{name} got an array of shape {list(np.shape(value))} for {metric!r}, expected a number. Choose another metric."
+        )
     if math.isnan(value):
         raise ValueError(
             f"{name} got NaN for {metric!r} at step {step}, expected a comparable number. Look at the outputs, or choose "

@@ -17,10 +17,9 @@ from slax_rules.loop.devices import part_here
 from slax_rules.loop.entry import gradients
 from slax_rules.loop.objective import read_targets, sequence_losses, step_losses
 from slax_rules.losses import SequenceLoss
-from slax_rules.training.agreement import offline_rule
 from slax_rules.training.batches import Batch
 from slax_rules.training.checkpoints import PARTS
-from slax_rules.training.epoch import Train, prepared, stays_finite
+from slax_rules.training.epoch import Train, offline_rule, prepared, stays_finite
 from slax_rules.training.history import StepNotFinite
 from slax_rules.training.paths import by_path, kind, module_names, readable_path
 
@@ -100,9 +99,20 @@ def check_parameters(name: str, model: nnx.RNNCellBase, rule: Any = None) -> Non
     """Raise FloatingPointError for a parameter that is not finite, before any computation; `name` is the function called."""
     for node in (model, rule):
         params = nnx.state(node, nnx.Param)
+        check_has_numbers(name, params)
         if not all_finite(jax.tree.leaves(params)):
             bad = next(_in_state(params, module_names(node)))
             raise FloatingPointError(f"{name} got a parameter that is not finite: {bad}. Expected finite numbers.")
+
+
+def check_has_numbers(name: str, tree: Any) -> None:
+    """Raise TypeError for arrays without numbers, as inside `jax.vmap`; `name` is the function called."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree)):
+        raise TypeError(
+            f"{name} got a model or batches inside jax.vmap, jax.jit or another transformation, expected arrays with numbers: "
+            "it reads losses while it runs. Use sweep(...) for many seeds and learning rates, or transform train_offline, "
+            "train_online or predict."
+        )
 
 
 @jax.jit

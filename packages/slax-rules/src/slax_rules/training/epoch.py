@@ -13,6 +13,7 @@ from flax import nnx
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool
 
+from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.loop.devices import REPLICATED, replicated, split_batch
 from slax_rules.loop.entry import Program
 from slax_rules.losses import check_mask, check_some_entry, sum_dtype
@@ -62,6 +63,17 @@ def prepared(model: nnx.RNNCellBase, batch: Batch) -> tuple[Array, Any, Array | 
     for mask in masks:
         check_mask(mask, inputs.shape[:2])
     return cast_inputs(model, jnp.asarray(inputs)), targets, masks[0] if masks else None
+
+
+def offline_rule(rule: Any, update: str, window: int | None) -> Any:
+    """The rule whose offline gradient equals the given rule's gradient in training, at fixed parameters.
+
+    BPTT with online updates is cut at the boundaries of windows.
+    """
+    if update == "online" and isinstance(rule, BPTT | TBPTT):
+        steps = window or 1
+        return TBPTT(min(steps, rule.steps) if isinstance(rule, TBPTT) else steps)
+    return rule
 
 
 def stays_finite(before: Any, after: Any) -> Bool[Array, ""]:

@@ -27,10 +27,10 @@ from slax_rules.loop.entry import check_hashable
 from slax_rules.loop.objective import Targets, read_targets, sequence_losses, step_losses
 from slax_rules.losses import LossFn, SequenceLoss, sum_dtype
 from slax_rules.training.batches import Batch, Batches, as_array, as_batch, cast_inputs, set_batches
-from slax_rules.training.diagnosis import all_finite, check_parameters
+from slax_rules.training.diagnosis import all_finite, check_has_numbers, check_parameters
 from slax_rules.training.epoch import prepared
 
-# Maps outputs [T, B, ...], targets, and the mask if the batch has one, to a mean over samples.
+# Maps outputs [T, B, ...], targets, and the mask if the batch has one, to a mean over samples: a number, or an array.
 Metric = Callable[..., Array]
 
 
@@ -41,12 +41,13 @@ def evaluate(
     *,
     metrics: Mapping[str, Metric] | None = None,
     devices: Devices | None = None,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Compute the loss and metrics of a model over several batches, in evaluation mode; the model stays unchanged.
 
     The loss is the mean over all steps and samples of the set that count, or over the samples for a `SequenceLoss`. A metric is
     the mean over batches, each weighted by its number of samples; with a mask, only samples with a true entry count. So a
-    metric that is a mean over samples, such as `accuracy`, becomes the mean over the entire set.
+    metric that is a mean over samples, such as `accuracy`, becomes the mean over the entire set. It may be an array, such as a
+    confusion matrix of shares.
 
     Args:
         model: a cell. Dropout is off and BatchNorm uses its running statistics, as after `model.eval()`.
@@ -57,10 +58,10 @@ def evaluate(
         devices: devices to split the batches over; a batch is not split if their number does not divide its size.
 
     Returns:
-        The numbers by name, "loss" first.
+        The numbers by name, "loss" first: floats, and NumPy arrays for metrics that are arrays.
 
     Raises:
-        TypeError: metrics that are not a dict of functions.
+        TypeError: metrics that are not a dict of functions, or a model inside `jax.vmap` or another transformation.
         ValueError: no batches, or a metric named "loss".
         FloatingPointError: inputs, parameters or a loss that are not finite.
 
@@ -80,6 +81,7 @@ def evaluate(
     mesh, graphdef, state = _split(model, devices)
     totals: list[dict[str, Any]] = []
     for batch in map(as_batch, set_batches(batches)):
+        check_has_numbers("evaluate", batch)
         share = _divided_by(mesh, batch[0])
         there = batch if share is None else split_batch(batch, share)
         totals.append(_measure((graphdef, loss_fn, tuple(table.items()), share), state, there))
@@ -173,7 +175,7 @@ def _divided_by(mesh: Mesh | None, inputs: Any) -> Mesh | None:
     return mesh if divides or (mesh is not None and mesh.is_multi_process) else None
 
 
-def _means(batches: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, float]:
+def _means(batches: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
     for number, measured in enumerate(batches):
         loss, _ = measured["loss"]
         if not measured["finite"] or not np.isfinite(loss):
@@ -184,11 +186,13 @@ def _means(batches: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, f
         raise ValueError(
             "evaluate got masks without a single true entry, expected at least one: there is no loss to take the mean of."
         )
-    means = {}
+    means: dict[str, Any] = {}
     for name in names:
-        pairs = [tuple(map(float, measured[name])) for measured in batches]
-        total = sum(weight for _, weight in pairs)
-        means[name] = sum(value * weight for value, weight in pairs if weight) / total
+        pairs = [
+            (np.asarray(value, float), float(weight)) for value, weight in (measured[name] for measured in batches)
+        ]
+        mean = sum(value * weight for value, weight in pairs if weight) / sum(weight for _, weight in pairs)
+        means[name] = mean if np.ndim(mean) else float(mean)
     return means
 
 

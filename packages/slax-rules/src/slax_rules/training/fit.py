@@ -1,6 +1,7 @@
 """The outer loop: epochs of batches, with evaluation, early stopping, callbacks and checkpoints."""
 
 import dataclasses
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -12,10 +13,16 @@ import jax
 import numpy as np
 from flax import nnx
 
-from slax_rules.bptt import BPTT
+from slax_rules.bptt import BPTT, TBPTT
 from slax_rules.layerwise.passes import as_rule
 from slax_rules.loop.devices import Devices, as_mesh, check_same_everywhere, part_here, replicated
-from slax_rules.loop.entry import AnyRule, Program, check_hashable, check_online_loss, check_optimizer
+from slax_rules.loop.entry import (
+    AnyRule,
+    Program,
+    check_hashable,
+    check_online_loss,
+    check_optimizer,
+)
 from slax_rules.losses import LossFn, SequenceLoss
 from slax_rules.penalties import Penalty, penalties_by_layer
 from slax_rules.training.batches import Batches, Epochs, Sampler, check_held_out, epoch_batches
@@ -24,12 +31,13 @@ from slax_rules.training.callbacks import (
     EarlyStopping,
     EarlyStoppingState,
     StepInfo,
+    StopTraining,
     check_callbacks,
     check_comparable,
     gain,
 )
 from slax_rules.training.checkpoints import BEST, Checkpoints, Store, describe_run, parts, whole
-from slax_rules.training.diagnosis import check_parameters, explain, silent_layers, told_of_silence
+from slax_rules.training.diagnosis import check_has_numbers, check_parameters, explain, silent_layers, told_of_silence
 from slax_rules.training.epoch import Call, Train, run_epoch
 from slax_rules.training.evaluation import Metric, check_metrics, evaluate
 from slax_rules.training.history import History, Log, Progress, StepNotFinite, make_bar
@@ -84,16 +92,19 @@ def fit(
         metrics: functions of outputs [T, B, ...], targets, and the mask if there is one, by name; see `evaluate`.
         evaluate_every: steps between evaluations; by default at the end of each epoch.
         early_stopping: the criterion for stopping early, on a number of the evaluation.
-        callbacks: functions called at regular intervals with a `StepInfo`; their return values go into the history.
+        callbacks: functions called at regular intervals with a `StepInfo`; their return values go into the history. One that
+            raises `StopTraining` ends the run.
         checkpoints: where to save checkpoints, and from where to resume.
         devices: devices to split each batch over, such as `jax.devices()`; each holds all parameters. If they belong to
             several processes, each process calls `fit` with the same numbers in model, rule and optimizer, and with
             its own share of each batch, except for a `Sampler`, which draws the full batch.
         penalties: losses on hidden layers, which are part of the loss in training; see `Penalty`.
-        progress: whether to draw a progress bar; by default only at a terminal.
+        progress: whether to draw a progress bar. By default, there is one at a terminal, and elsewhere, as in the log of a job
+            or in a notebook, a line for each epoch on the standard error. False is silent.
 
     Returns:
-        The loss of each step, and the records of evaluations and callbacks.
+        The loss of each step, and the records of evaluations and callbacks. If an exception ends the run, an interrupt from
+        the keyboard included, the history so far is its attribute `history`.
 
     Raises:
         TypeError, ValueError: arguments that do not fit together, an epoch without batches, a checkpoint of another run, NaN
@@ -104,7 +115,8 @@ def fit(
 
     Warns:
         UserWarning: once, for spiking layers without a single spike on the first batch, both before training and after the
-            first epoch.
+            first epoch; once, for a loss above 1e7 times the first one, or above 1e7 if the first one is below 1; for BPTT or
+            TBPTT with `update="online"` and no `window`, whose gradient flows through no step.
 
     Example:
         >>> from flax import nnx
@@ -122,6 +134,8 @@ def fit(
     """
     check_optimizer("fit", optimizer)
     _check_update(loss_fn, rule, epochs, update, window)
+    if update == "online":
+        _warn_without_credit(rule, window)
     check_callbacks(callbacks)
     table = check_metrics("fit", metrics)
     _check_evaluation(held_out, table, evaluate_every, early_stopping, checkpoints)
@@ -153,6 +167,7 @@ def fit(
     if shortest < 1:
         raise ValueError(f"fit got callbacks or evaluations every {shortest} steps, expected at least 1.")
     with ExitStack() as stack:
+        stack.push(run.keep_history)
         losses: np.ndarray = np.zeros(0, np.float32)
         records: list[dict[str, Any]] = []
         if checkpoints is not None:
@@ -162,7 +177,7 @@ def fit(
                 losses, records = run.restore(*found)
         bar = make_bar(_total_steps(batches, epochs), run.progress.step, progress)
         stack.callback(bar.close)
-        run.log = Log(losses, records, bar)
+        run.log = Log(losses, records, bar, has_lines=progress is None and bar.disable and jax.process_index() == 0)
         first: Any = None
         silent: list[str] = []
         try:
@@ -170,8 +185,11 @@ def fit(
                 for call in run.calls():
                     if run.progress.step == 0:
                         first = part_here(call.batch(0))
+                        check_has_numbers("fit", first)
                         silent = silent_layers(graphdef, part_here(run.state), first)
                     run.after(call)
+                    if run.log.unsaid:
+                        warnings.warn(run.log.unsaid.pop(), UserWarning, stacklevel=2)
                     if run.should_stop():
                         break
                 else:
@@ -182,7 +200,10 @@ def fit(
                     if names := [name for name in still if name in silent]:
                         warnings.warn(told_of_silence(names), UserWarning, stacklevel=2)
                     first, silent = None, []
+                    run.log.end_epoch(run.progress, epochs)
                     run.progress = run.progress._replace(epoch=run.progress.epoch + 1, batches=0)
+            if run.log.unsaid:
+                warnings.warn(run.log.unsaid.pop(), UserWarning, stacklevel=2)
             run.save()
         except StepNotFinite as bad:
             raise FloatingPointError(run.stopped_at(bad)) from None
@@ -190,8 +211,7 @@ def fit(
             nnx.update(objects, run.state if home is None else jax.device_put(part_here(run.state), home))
     if early_stopping is not None and early_stopping.restore_best and run.progress.best is not None:
         nnx.update(model, run.progress.best)
-    stopping = run.progress.early_stopping
-    return History(run.log.losses(), run.log.records, None if stopping is None else stopping.step, run.should_stop())
+    return run.history()
 
 
 @dataclasses.dataclass
@@ -209,6 +229,9 @@ class _Run:
         store: the checkpoints on disk.
         log: losses and records.
         evaluation: the numbers of the held-out set, if there is one.
+        is_stopped: whether a callback has stopped the run.
+        timed: the step and the time from which steps are timed.
+        seconds: the time of a step, the mean since then.
     """
 
     objects: tuple[Any, Any, Any]
@@ -221,11 +244,15 @@ class _Run:
     due: list[tuple[int, Callable[[Call], None]]] = dataclasses.field(default_factory=list)
     store: Store | None = None
     log: Log = dataclasses.field(init=False)
-    evaluation: Callable[[], dict[str, float]] = dataclasses.field(init=False)
+    evaluation: Callable[[], dict[str, Any]] = dataclasses.field(init=False)
+    is_stopped: bool = False
+    timed: tuple[int, float] = dataclasses.field(init=False)
+    seconds: float = dataclasses.field(init=False)
 
     def calls(self) -> Iterator[Call]:
         """The calls of the rest of an epoch."""
         step, epoch, batches, *_ = self.progress
+        self.timed = step, time.perf_counter()
         intervals = sorted({every for every, _ in self.due})
         return run_epoch(self.train, self.batches, self.state, epoch, step, batches, intervals)
 
@@ -236,10 +263,14 @@ class _Run:
         self.progress = self.progress._replace(step=step, batches=batches)
         self.log.add(call)
         now = [action for every, action in self.due if step % every == 0]
-        if now:
-            self.synchronize()
+        if not now:
+            return
+        self.synchronize()
+        begun, since = self.timed
+        self.seconds = (time.perf_counter() - since) / (step - begun)
         for action in now:
             action(call)
+        self.timed = step, time.perf_counter()
 
     def synchronize(self) -> None:
         """Wait for the steps so far, and copy their values into the user's model, rule and optimizer."""
@@ -263,8 +294,12 @@ class _Run:
             penalties=program.penalties,
             batch=part_here(call.batch(call.steps - 1)),
             loss=self.log.shown["loss"],
+            seconds=self.seconds,
         )
-        self.log.add_record(step, epoch, callback(info))
+        try:
+            self.log.add_record(step, epoch, callback(info))
+        except StopTraining:
+            self.is_stopped = True
 
     def evaluate(self) -> None:
         """Evaluate on the held-out set, and update the history, the best weights and early stopping."""
@@ -272,7 +307,7 @@ class _Run:
         nnx.update(self.objects, part_here(self.state))  # a callback may have written into the model
         found = self.evaluation()
         self.log.add_record(step, self.progress.epoch, found)
-        self.log.show({f"held-out {name}": number for name, number in found.items()})
+        self.log.show({f"held-out {name}": number for name, number in found.items() if np.ndim(number) == 0})
         if self.checkpoints is not None and self.checkpoints.best is not None:
             value, best = found[self.checkpoints.best], self.progress.best_saved
             check_comparable("Checkpoints", self.checkpoints.best, value, step)
@@ -287,8 +322,20 @@ class _Run:
                 self.progress = self.progress._replace(best=weights(self.state[0]))
 
     def should_stop(self) -> bool:
-        """True if early stopping ends the run."""
-        return self.early_stopping is not None and self.early_stopping.should_stop(self.progress.early_stopping)
+        """True if a callback or early stopping ends the run."""
+        stopping = self.early_stopping
+        return self.is_stopped or (stopping is not None and stopping.should_stop(self.progress.early_stopping))
+
+    def history(self) -> History:
+        """The numbers that were read so far."""
+        stopping = self.progress.early_stopping
+        best_step = None if stopping is None else stopping.step
+        return History(np.concatenate(self.log.read), self.log.records, best_step, self.should_stop())
+
+    def keep_history(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """Attach the history to an exception that ends the run, if there is one and training had begun."""
+        if error is not None and hasattr(self, "log"):
+            error.history = self.history()  # type: ignore[attr-defined]
 
     def save(self) -> None:
         """Save a checkpoint, if checkpoints are enabled."""
@@ -392,3 +439,16 @@ def _check_evaluation(
                 f"{what} by the metric {metric!r}, expected one of: {', '.join(names)}. Others are given by name: "
                 "metrics={'accuracy': accuracy}."
             )
+
+
+def _warn_without_credit(rule: Any, window: int | None) -> None:
+    """Warn of online updates whose gradient flows through no step, unless a window of one step was asked for."""
+    if window is None and isinstance(rule, BPTT | TBPTT):
+        warnings.warn(
+            f"fit got {type(rule).__name__} and no window, expected a window. Each update has the gradient of one step, "
+            "so it reaches no step back, and nothing is learned across time. Give a window, as in window=10, whose gradient "
+            "reaches up to 9 steps back, or a rule that carries the past forward, as in rule=OTPE(). If one step is meant, say "
+            "window=1.",
+            UserWarning,
+            stacklevel=3,
+        )

@@ -1,6 +1,8 @@
 """The history that `fit` returns, its progress, and how both are kept while it trains."""
 
 import dataclasses
+import sys
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +13,10 @@ from flax import nnx
 from slax_rules.training.callbacks import EarlyStoppingState, Metrics
 from slax_rules.training.epoch import Call
 
+# A loss above this multiple of the first one, or of 1 if that is less, is warned of: a rise by 1 / 1e-7, the relative precision
+# of float32, in which the first loss is no more than a rounding error of it.
+GROWTH = 1e7
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class History:
@@ -20,9 +26,9 @@ class History:
         losses: the loss of each batch before its update, [steps].
         records: one record, in order, for each evaluation and each callback that returned numbers: "step", "epoch", and the
             numbers by name. An evaluation has "loss", on the held-out set, and the metrics. None marks a number that was not
-            defined.
+            defined. An array, such as a confusion matrix, is a nested list.
         best_step: the step of the best evaluation, if early stopping was used.
-        stopped_early: whether early stopping ended the run.
+        stopped_early: whether early stopping or a callback ended the run.
 
     Example:
         >>> import numpy as np
@@ -55,7 +61,7 @@ class History:
         return f"History({'; '.join(parts)})"
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the steps and values of one number, where it is defined.
+        """Return the steps and values of one number, where it is defined; [records, ...] for arrays.
 
         Raises:
             KeyError: no record has it.
@@ -111,12 +117,16 @@ class Log:
     The device computes while the host continues, so losses are read one call later, or when they are needed.
     """
 
-    def __init__(self, losses: np.ndarray, records: list[dict[str, Any]], bar: Any):
+    def __init__(self, losses: np.ndarray, records: list[dict[str, Any]], bar: Any, has_lines: bool = False):
         self.read: list[np.ndarray] = [losses]
         self.records = list(records)
         self.unread: list[Call] = []
         self.shown: dict[str, float] = {}
         self.bar = bar
+        self.has_lines = has_lines
+        self.began = time.perf_counter()
+        self.is_large = False
+        self.unsaid: list[str] = []  # warnings that `fit` gives
 
     def add(self, call: Call) -> None:
         """Add a call, and read the losses of earlier calls."""
@@ -136,6 +146,7 @@ class Log:
             good = call.steps if finite.all() else int(np.argmin(finite))
             if good:
                 self.read.append(losses[:good])
+                self._watch(losses[:good])
                 self.show({"loss": float(losses[good - 1])})
                 self.bar.update(good)
             if good < call.steps:
@@ -143,10 +154,19 @@ class Log:
                 raise StepNotFinite(sum(map(len, self.read)) + 1, call, good)
 
     def add_record(self, step: int, epoch: int, metrics: Metrics | None) -> None:
-        """Add a record, if there is anything to record."""
+        """Add a record, if there is anything to record.
+
+        Raises:
+            TypeError: anything but numbers by name, or None.
+        """
+        if metrics is not None and not isinstance(metrics, Mapping):
+            raise TypeError(
+                f"A callback returned {metrics!r}, expected numbers by name, such as {{'norm': 1.0}}, or None. To end the run, "
+                "raise StopTraining."
+            )
         if not metrics:
             return
-        values = {name: None if value is None else float(value) for name, value in metrics.items()}
+        values = {name: _as_number(name, value) for name, value in metrics.items()}
         self.records.append({"step": step, "epoch": epoch, **values})
 
     def show(self, numbers: Mapping[str, float]) -> None:
@@ -154,10 +174,47 @@ class Log:
         self.shown.update(numbers)
         self.bar.set_postfix(self.shown, refresh=False)
 
+    def end_epoch(self, progress: Progress, epochs: int) -> None:
+        """Print a line about an epoch, if there is no bar."""
+        now, began = time.perf_counter(), self.began
+        self.began = now
+        if self.has_lines:
+            numbers = "".join(f", {name} {number:.4g}" for name, number in self.shown.items())
+            epoch = f"epoch {progress.epoch + 1} of {epochs}, step {progress.step}"
+            print(f"fit: {epoch}{numbers}, {now - began:.1f} s", file=sys.stderr, flush=True)
+
     def losses(self) -> np.ndarray:
         """Return the losses of all steps so far."""
         self.flush()
         return np.concatenate(self.read)
+
+    def _watch(self, losses: np.ndarray) -> None:
+        """Note that a loss is very much larger than the first one, the first time."""
+        first = float(next(part[0] for part in self.read if len(part)))
+        above = losses > GROWTH * max(1.0, abs(first))
+        if self.is_large or not above.any():
+            return
+        self.is_large, index = True, int(np.argmax(above))
+        step = sum(map(len, self.read)) - len(losses) + index + 1
+        self.unsaid.append(
+            f"fit got a loss of {losses[index]:.4g} at step {step}, expected one near that of the first step, {first:.4g}. The "
+            "training diverges, or the targets of this batch are very large. Lower the learning rate, or clip gradients: "
+            "optax.chain(optax.clip_by_global_norm(1.0), ...)."
+        )
+
+
+def _as_number(name: str, value: Any) -> Any:
+    """A number as a float, an array as nested lists of floats, and None as it is.
+
+    Raises:
+        TypeError: anything else.
+    """
+    try:
+        return value if value is None else float(value) if np.ndim(value) == 0 else np.asarray(value, float).tolist()
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"A callback or a metric returned {value!r} as {name!r}, expected a number, an array of numbers, or None."
+        ) from error
 
 
 def make_bar(total: int | None, initial: int, progress: bool | None) -> Any:

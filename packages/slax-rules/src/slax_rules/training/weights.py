@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ def save_weights(path: str | Path, model: nnx.Module) -> None:
         >>> model, other = (connect([nnx.Linear(8, 3, rngs=nnx.Rngs(seed)), LI()]) for seed in range(2))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_weights(os.path.join(folder, "weights.npz"), model)
-        ...     load_weights(os.path.join(folder, "weights.npz"), other)
+        ...     found = load_weights(os.path.join(folder, "weights.npz"), other)
         >>> bool((model.modules[0].kernel[...] == other.modules[0].kernel[...]).all())
         True
     """
@@ -59,7 +59,28 @@ def save_weights(path: str | Path, model: nnx.Module) -> None:
     write_archive(path, "The weights", {"types": model_types(model)}, filled(weights(nnx.state(model))))
 
 
-def load_weights(path: str | Path, model: nnx.Module) -> None:
+class LoadedWeights(NamedTuple):
+    """What `load_weights` loaded, and what it left, by the names of arrays, such as "0 Linear/kernel".
+
+    Args:
+        loaded: arrays of the file that are now those of the model.
+        missing: arrays of the model that are not in the file. They stay as they were, as do those of `different`.
+        unexpected: arrays of the file that are not in the model.
+        different: arrays of both in another shape, or in a dtype that is not cast, with what is saved and what is here.
+
+    Example:
+        >>> from slax_rules import LoadedWeights
+        >>> LoadedWeights(["0 Linear/kernel"], [], [], ["0 Linear/bias: float32[3] saved, float32[5] here"]).loaded
+        ['0 Linear/kernel']
+    """
+
+    loaded: list[str]
+    missing: list[str]
+    unexpected: list[str]
+    different: list[str]
+
+
+def load_weights(path: str | Path, model: nnx.Module, *, strict: bool = True) -> LoadedWeights:
     """Load weights, trained under any rule, into a model from a file of `save_weights` or a checkpoint of `fit`.
 
     Args:
@@ -67,24 +88,31 @@ def load_weights(path: str | Path, model: nnx.Module) -> None:
         model: a model with the same modules, of the same sizes and dtypes, as when the weights were saved. Saved decays and
             thresholds replace its own: those that are trained, or an array with one number for each unit. One that is a fixed
             number is not in the file, and stays as it is, as do other options and random streams.
+        strict: whether all has to be the same. Otherwise the arrays of the same path and shape are loaded, whatever the types
+            of modules, and floating-point numbers are cast to the model's dtype; the rest stays as it is.
+
+    Returns:
+        The names of what was loaded and of what was left.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: weights of another model, or a file that is damaged or holds no weights.
+        ValueError: weights of another model, or a file that is damaged or holds no weights; without `strict`, a file without
+            any array that fits.
 
     Example:
         >>> import os, tempfile
         >>> from flax import nnx
         >>> from slax_neurons import LI, connect
         >>> from slax_rules import load_weights, save_weights
-        >>> small, large = (connect([nnx.Linear(8, size, rngs=nnx.Rngs(0)), LI()]) for size in (3, 5))
+        >>> hidden = nnx.Linear(8, 4, rngs=nnx.Rngs(0))
+        >>> small, large = (connect([hidden, LI(), nnx.Linear(4, size, rngs=nnx.Rngs(0))]) for size in (3, 5))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_weights(os.path.join(folder, "weights.npz"), small)
-        ...     load_weights(os.path.join(folder, "weights.npz"), small)
-        ...     load_weights(os.path.join(folder, "weights.npz"), large)
-        Traceback (most recent call last):
-            ...
-        ValueError: The weights in ...weights.npz are of another model: 0 Linear/bias: float32[3] saved, ...
+        ...     found = load_weights(os.path.join(folder, "weights.npz"), large, strict=False)
+        >>> found.loaded
+        ['0 Linear/bias', '0 Linear/kernel']
+        >>> found.different[0]
+        '2 Linear/bias: float32[3] saved, float32[5] here'
     """
     path = Path(path)
     if path.is_dir():
@@ -105,16 +133,31 @@ def load_weights(path: str | Path, model: nnx.Module) -> None:
         held = about.get("weights", about["arrays"])
         saved_arrays = {name.removeprefix(prefix): about["arrays"][name] for name in held}
     mine, names = filled(tree), module_names(model)
-    differing = differences(named(about["types"], names), named(model_types(model), names)) or differences(
-        named(saved_arrays, names), named({name: described(leaf) for name, leaf in mine.items()}, names)
-    )
-    if differing:
+    here = {name: described(leaf) for name, leaf in mine.items()}
+    theirs, ours = named(saved_arrays, names), named(here, names)
+    differing = differences(named(about["types"], names), named(model_types(model), names)) or differences(theirs, ours)
+    fits = [name for name in here if name in saved_arrays and _can_be_cast(saved_arrays[name], here[name])]
+    if differing and (strict or not fits):
+        advice = "Make the model as it was when they were saved, or load what fits: load_weights(..., strict=False)."
         raise ValueError(
-            f"The weights in {path} are of another model: {differing}. Make the model as it was when they were saved."
+            f"The weights in {path} are of another model: {differing}. {advice if strict else 'No array fits.'}"
         )
     with readable(f"The file {path} is damaged", "Take a copy of it, or save the weights again."):
-        arrays = read_arrays(path, held)
+        arrays = read_arrays(path, [prefix + name for name in fits])
+    for name in fits:
+        if saved_arrays[name] != here[name]:
+            stored = arrays[prefix + name].view(jnp.dtype(saved_arrays[name].partition("[")[0]))
+            arrays[prefix + name] = stored.astype(mine[name].dtype)
     nnx.update(model, with_arrays(tree, arrays, prefix))
+    loaded = [readable_path(name, names) for name in fits]
+    return LoadedWeights(
+        loaded=loaded,
+        missing=[name for name in ours if name not in theirs],
+        unexpected=[name for name in theirs if name not in ours],
+        different=[
+            f"{name}: {theirs[name]} saved, {ours[name]} here" for name in ours if name in theirs and name not in loaded
+        ],
+    )
 
 
 def weights(state: nnx.State) -> nnx.State:
@@ -227,6 +270,12 @@ def differences(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
 def named(table: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """A table by path, with the names of the modules."""
     return {readable_path(path, names) or "model": value for path, value in table.items()}
+
+
+def _can_be_cast(saved: str, mine: str) -> bool:
+    """True if arrays, as they are described, are of one shape and dtype, or of one shape and both floating-point."""
+    of_one_shape = saved.partition("[")[2] == mine.partition("[")[2]
+    return saved == mine or (of_one_shape and "float" in saved and "float" in mine)
 
 
 def is_key(leaf: Any) -> bool:
