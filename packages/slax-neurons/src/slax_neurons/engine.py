@@ -109,7 +109,7 @@ def unroll(
         if remat:
             raise ValueError(
                 "unroll got remat=True for a model with a module that changes its own variables when called, as BatchNorm in "
-                "training does, and remat would call it twice. Leave it out, or call model.eval()."
+                "training does, expected none, since remat calls it twice. Leave it out, or call model.eval()."
             )
         return one_chunk(model, carry, inputs)
 
@@ -123,9 +123,9 @@ def undeclared_mutations_explained(model: nnx.Module) -> Iterator[None]:
         if mutates_state(model):
             raise
         raise ValueError(
-            "Got a model with a module that changes a variable of its own in a function that JAX traces, without declaring it. "
-            "Put mutates_state = True into its class, or make the variable an nnx.BatchStat: the module is then called once, "
-            "with the whole sequence. If jax.jit is around it, use nnx.jit."
+            "Got a model with a module that changes a variable of its own in a function that JAX traces, expected its class to "
+            "declare it. Put mutates_state = True into it, or make the variable an nnx.BatchStat: the module is then called "
+            "once, with the whole sequence. If jax.jit is around it, use nnx.jit."
         ) from error
 
 
@@ -194,8 +194,8 @@ def apply_rows(module: Callable[[Array], Any], inputs: Array) -> Any:
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(outputs)]
     if any(shape[:1] != (steps * batch,) for shape in shapes) or not shapes:
         raise ValueError(
-            f"{type(module).__name__} made {', '.join(str(list(shape)) for shape in shapes) or 'nothing'} of {steps * batch} "
-            "rows, expected one row of output for each row of input: a module without a carry may not mix samples or steps."
+            f"Got {', '.join(str(list(shape)) for shape in shapes) or 'nothing'} from {type(module).__name__} for "
+            f"{steps * batch} rows, expected one row for each: a module without a carry may not mix samples or steps."
         )
     return jax.tree.map(lambda leaf: leaf.reshape(steps, batch, *leaf.shape[1:]), outputs)
 

@@ -181,6 +181,6 @@ def check_features(module: nnx.Module, index: int, input_shape: tuple[int, ...])
     expected = getattr(module, "in_features", None)
     if isinstance(expected, int) and (not input_shape or input_shape[-1] != expected):
         raise ValueError(
-            f"Module {index} of the stack, {type(module).__name__}, expects {expected} features in the last axis, got "
-            f"inputs of shape {list(input_shape)} per step."
+            f"Got inputs of shape {list(input_shape)} per step for module {index} of the stack, {type(module).__name__}, "
+            f"expected {expected} features in the last axis."
         )

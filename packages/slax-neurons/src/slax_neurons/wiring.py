@@ -249,7 +249,7 @@ class Connect(nnx.RNNCellBase):
         if not isinstance(carry, tuple) or len(carry) != len(self.modules):
             raise ValueError(
                 f"Got a carry of {len(carry) if isinstance(carry, tuple) else type(carry).__name__} for "
-                f"{len(self.modules)} modules. Make it with initialize_carry(inputs.shape[1:])."
+                f"{len(self.modules)} modules, expected an entry for each. Make it with initialize_carry(inputs.shape[1:])."
             )
 
 
@@ -294,7 +294,7 @@ def _check_array(index: int, output: Any) -> None:
     """Raise TypeError for an output that is a tree of arrays although it is read or added to."""
     if not jax.tree_util.all_leaves([output]):
         raise TypeError(
-            f"Module {index} of the stack outputs a {type(output).__name__}, expected an array, since other modules or edges "
+            f"Got a {type(output).__name__} from module {index} of the stack, expected an array, since other modules or edges "
             "read it or add to it. Only the last module may make a tree of arrays, without edges."
         )
 
@@ -306,8 +306,8 @@ def _sum(index: int, terms: Sequence[Any]) -> Any:
         _check_array(index, term)
     if len({term.shape for term in terms}) > 1:
         raise ValueError(
-            f"The input over the edges into module {index} does not fit its output: got shapes "
-            f"{', '.join(str(list(term.shape)) for term in terms)}. Give the edge a synapse that fits: Edge(..., synapse=...)."
+            f"Got outputs and inputs over edges of shapes {', '.join(str(list(term.shape)) for term in terms)} for module "
+            f"{index}, expected the same shape. Give the edge a synapse that fits: Edge(..., synapse=...)."
         )
     total = terms[0]
     for term in terms[1:]:

@@ -5,7 +5,7 @@ from typing import NamedTuple, Unpack
 from jaxtyping import Array, Float
 
 from slax_neurons.neurons.spiking import SpikeOptions, SpikingNeuron
-from slax_neurons.parameter import REAL, UNIT_INTERVAL, Parameter, ParameterValue, Trainable
+from slax_neurons.parameter import REAL, UNIT_INTERVAL, Parameter, ParameterValue, Trainable, positive
 
 FORMS = ("additive", "symplectic")
 DEFAULT_Q = 120.0  # of Baronig et al.
@@ -105,10 +105,10 @@ class AdLIF(SpikingNeuron):
             raise ValueError(f"AdLIF got form={form!r}, expected one of {', '.join(map(repr, FORMS))}.")
         if q is not None and form != "symplectic":
             raise ValueError(
-                f"AdLIF got q={q}, which the form {form!r} does not have. Leave it out, or use form='symplectic'."
+                f"AdLIF got q={q}, expected none for form={form!r}. Leave it out, or use form='symplectic'."
             )
-        if q is not None and not q > 0:
-            raise ValueError(f"AdLIF got q={q}, expected a number > 0.")
+        if q is not None:
+            positive("AdLIF", "q", q)
         super().__init__(**spike_options)
         self.decay = Parameter("AdLIF decay", decay, UNIT_INTERVAL, self.param_dtype)
         self.adaptation_decay = Parameter("AdLIF adaptation_decay", adaptation_decay, UNIT_INTERVAL, self.param_dtype)
