@@ -264,7 +264,7 @@ def test_membranes_and_their_decay(name, x64):
     rest, zeros = neuron.initialize_carry((B, N)), jnp.zeros((B, N))
 
     def membrane(u, current):
-        carry = rest._replace(u=u + zeros) if hasattr(rest, "_replace") else u + zeros
+        carry = rest._replace(u=rest.u + u) if hasattr(rest, "_replace") else u + zeros
         return neuron.membrane(neuron(carry, current + zeros)[0])
 
     by_state, by_current = jax.jacfwd(membrane, (0, 1))(jnp.zeros(()), jnp.zeros(()))

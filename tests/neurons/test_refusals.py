@@ -193,7 +193,7 @@ CASES = [
     (lambda: sn.RunningNorm(linear(), momentum=1.0), V, r"momentum=1\.0, expected a number in \[0, 1\)"),
     (lambda: sn.RunningNorm(linear(), eps=np.nan), V, "RunningNorm got eps=nan, expected a number > 0"),
     (lambda: Own(jnp.ones((3, 3, 2, 4)))(jnp.ones((1, 5, 5, 2))), V, r"expected \[in, out\]\. A convolution names"),
-    (lambda: Own(jnp.ones((3, 2)), jnp.ones(3))(jnp.ones((1, 3))), V, r"a bias of \[3\] from Own.effective\(\), expected \[2\]"),
+    (lambda: Own(jnp.ones((3, 2)), jnp.ones(3))(jnp.ones((1, 3))), V, r"bias of \[3\] from Own.effective\(\), expected \[2\]"),
     (lambda: sn.Synapse().effective(), NotImplementedError, r"a Synapse without effective\(\), expected \(kernel"),
     (lambda: complexity(LIF(), X), TE, r"got LIF, expected a stack. Make one: connect\(\[...\]\)"),
     (lambda: complexity(connect([connect([nnx.GRUCell(N, 3, rngs=RNGS)])]), X), TE, "got GRUCell as module 0.0, expected"),

@@ -54,6 +54,10 @@ class AdLIF(SpikingNeuron):
         processing through adaptation in spiking neural networks, 2025, doi 10.1038/s41467-025-60878-z, equation 6.
 
     Note:
+        The current is weighted by 1 - decay, and the recovery current opposes it: a constant current of 10 makes the defaults
+        fire, not one of 1. Behind a Linear with Flax's weights they are silent; `fluctuation_driven(AdLIF(), rate=...)` makes
+        weights with which they fire. The authors normalize the currents by their variance over a batch.
+
         Bittar and Garner reset at the start of the next step and update w there, from the membrane before the reset, which
         gives the same states one step later. They draw decay from (0.819, 0.961), adaptation_decay from (0.967, 0.992), a from
         (-1, 1) and b from (0, 2), clip them there during training, start from random states, and use a boxcar surrogate; the

@@ -68,7 +68,7 @@ class Izhikevich(Neuron):
         >>> neuron, currents = Izhikevich(), jnp.full((200, 1, 1), 0.5 * 10 / 20)
         >>> carry, spikes = unroll(neuron, neuron.initialize_carry((1, 1)), currents)
         >>> jnp.flatnonzero(spikes).tolist()
-        []
+        [8, 48, 140]
         >>> carry.u.shape, carry.w.shape
         ((1, 1), (1, 1))
     """
