@@ -389,7 +389,7 @@ class Izhikevich(Neuron):
 
 @dataclass(frozen=True)
 class AdEx(Neuron):
-    """A step of Euler of tau dv/dt = v_rest - v + D exp(min(10, (v - v_onset) / D)) - w and tau_w dw/dt = a (v - v_rest) - w.
+    """A step of Euler of tau dv/dt = v_rest - v + D exp(min(8, (v - v_onset) / D)) - w and tau_w dw/dt = a (v - v_rest) - w.
 
     At a spike v = v_reset, and w rises by b. States (u, w).
     """
@@ -413,8 +413,8 @@ class AdEx(Neuron):
     def integrate(self, previous, current):
         u, w, zeros = previous[..., 0], previous[..., 1], np.zeros_like(current)
         fast, slow, x = self.dt / self.tau, self.dt / self.tau_w, (u - self.v_onset) / self.slope_factor
-        rises = np.exp(np.minimum(x, 10))
-        steep = np.where(x < 10, rises, 0)  # d(D rises)/du
+        rises = np.exp(np.minimum(x, 8))
+        steep = np.where(x < 8, rises, 0)  # d(D rises)/du
         flow, pull = self.v_rest - u + self.slope_factor * rises - w, self.a * (u - self.v_rest) - w
         return Integrated(
             m=_states(u + fast * flow + self.gain * current, w + slow * pull),

@@ -9,7 +9,7 @@ from slax_neurons.neurons.neuron import Neuron
 from slax_neurons.parameter import POSITIVE, REAL, Domain, Parameter, ParameterValue, Trainable, positive
 from slax_neurons.surrogates import SpikeFunction, spike_function, super_spike
 
-LARGEST = 10.0  # exponent: a step with it is longer than any spike, and finite in float16
+LARGEST = 8.0  # exponent, with which the membrane rises by hundreds of mV per ms: finite in float16
 
 
 class AdExState(NamedTuple):
@@ -22,7 +22,7 @@ class AdExState(NamedTuple):
 class AdEx(Neuron):
     """Adaptive exponential integrate-and-fire: integrate, fire, reset, all within one step.
 
-        x_t = (u_{t-1} - v_onset) / slope_factor              counts as 10 where it is larger
+        x_t = (u_{t-1} - v_onset) / slope_factor              counts as 8 where it is larger
         v_t = u_{t-1} + (dt / tau) (v_rest - u_{t-1} + slope_factor exp(x_t) - w_{t-1}) + gain I_t
         r_t = w_{t-1} + (dt / tau_w) (a (u_{t-1} - v_rest) - w_{t-1})
         s_t = H(v_t - threshold), H(0) = 1                    output: spikes, 0 or 1
@@ -60,8 +60,8 @@ class AdEx(Neuron):
 
     Note:
         The step is one of forward Euler. Below the onset the equations are linear, and the step is stable since dt is shorter
-        than both time constants. A spike takes one or two steps from the onset to the peak, so spikes are early or late by
-        about a step; with the largest exponent, the membrane rises by 22,026 slope_factor dt / tau, past any peak.
+        than both time constants. A spike takes one or two steps of 1 ms from the onset to the peak, so spikes are early or late by
+        about a step. The largest exponent bounds a step to 2,981 slope_factor dt / tau, and makes a spike 0.1 ms longer.
 
     Example:
         Under a constant current of 1 nA, spikes become rarer; these are the steps of 1 ms at which they occur.
