@@ -60,8 +60,8 @@ class AdEx(Neuron):
 
     Note:
         The step is one of forward Euler. Below the onset the equations are linear, and the step is stable since dt is shorter
-        than both time constants. A spike takes one or two steps of 1 ms from the onset to the peak, so spikes are early or late by
-        about a step. The largest exponent bounds a step to 2,981 slope_factor dt / tau, and makes a spike 0.1 ms longer.
+        than both time constants. A spike takes one or two steps of 1 ms from the onset to the peak, so spikes are early or late
+        by about a step. The largest exponent bounds a step to 2,981 slope_factor dt / tau, and makes a spike 0.1 ms longer.
 
     Example:
         Under a constant current of 1 nA, spikes become rarer; these are the steps of 1 ms at which they occur.
