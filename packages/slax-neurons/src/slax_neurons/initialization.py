@@ -135,18 +135,13 @@ def _threshold(neuron: Neuron, features: int, given: float | None) -> Float[np.n
     name = type(neuron).__name__
     own = getattr(neuron, "threshold", None) if given is None else given
     if own is None:
-        raise ValueError(
-            f"fluctuation_driven got a {name} without a threshold, expected a threshold. Give one: "
-            "fluctuation_driven(..., threshold=1.0)."
-        )
+        raise ValueError(f"fluctuation_driven got a {name}, expected a threshold for it. Give one: threshold=1.0.")
     value = np.asarray(own(jnp.zeros((1, features), jnp.float32)) if callable(own) else own, np.float64)
     if given is None:
         value = value - np.asarray(neuron.membrane(neuron.initialize_carry((1, features))), np.float64)
     limit = np.broadcast_to(value.ravel(), (features,))
     if not np.all(limit > 0):
-        raise ValueError(
-            f"fluctuation_driven got a {name} with a threshold {limit.min():.4g} above rest, expected thresholds > 0."
-        )
+        raise ValueError(f"Got a {name} whose threshold is {limit.min():.4g} above rest, expected thresholds > 0.")
     return limit
 
 

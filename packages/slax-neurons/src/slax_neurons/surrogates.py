@@ -406,16 +406,13 @@ def spike_function(owner: str, given: SpikeFunction | str) -> SpikeFunction:
     """
     if isinstance(given, str) and given in SURROGATES:
         return SURROGATES[given]()
-    expected = f"expected a spike function such as arctan(), or a name: {', '.join(SURROGATES)}"
-    if isinstance(given, str):
-        close = difflib.get_close_matches(given, SURROGATES, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"{owner} got spike_fn={given!r}, {expected}.{hint}")
-    if not callable(given):
-        raise TypeError(f"{owner} got spike_fn={given!r}, {expected}.")
-    if isinstance(given, type) or given in SURROGATES.values():
-        name = given.__name__
-        raise TypeError(
-            f"{owner} got spike_fn={name}, which makes spike functions, {expected}. Call it: spike_fn={name}(...)."
-        )
-    return given
+    makes_one = callable(given) and (isinstance(given, type) or given in SURROGATES.values())
+    if callable(given) and not makes_one:
+        return given
+    close = difflib.get_close_matches(str(given), SURROGATES, n=1)
+    cure = f" Did you mean {close[0]!r}?" if close else ""
+    if makes_one:
+        cure = f" Call it: spike_fn={getattr(given, '__name__', given)}(...)."
+    raise (ValueError if isinstance(given, str) else TypeError)(
+        f"{owner} got spike_fn={given!r}, expected a spike function such as arctan(), or a name: {', '.join(SURROGATES)}.{cure}"
+    )

@@ -22,9 +22,7 @@ def library() -> Any:
     try:
         import nir
     except ImportError as error:
-        raise ImportError(
-            "Got no package nir, expected it for NIR graphs. Install it: pip install 'slax-neurons[nir]'."
-        ) from error
+        raise ImportError("Got no package nir, expected it. Install it: pip install 'slax-neurons[nir]'.") from error
     return nir
 
 

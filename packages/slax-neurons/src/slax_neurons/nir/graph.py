@@ -161,9 +161,7 @@ def _check_reach(nodes: dict[str, Any], before: Neighbors, after: Neighbors, sta
             ahead += new
         for name, node in nodes.items():
             if name not in reached:
-                raise ValueError(
-                    f"Got {label(name, node)} {said}, expected a path. Remove it, or add the edge that is missing."
-                )
+                raise ValueError(f"Got {label(name, node)} {said}, expected a path. Remove it, or add an edge.")
 
 
 def _check_cycles(nodes: dict[str, Any], after: Neighbors) -> None:
@@ -177,9 +175,7 @@ def _check_cycles(nodes: dict[str, Any], after: Neighbors) -> None:
         left = inner
     if left:
         name = min(left)
-        raise ValueError(
-            f"Got {label(name, nodes[name])} in a cycle without a neuron, expected one. Put a neuron into it."
-        )
+        raise ValueError(f"Got {label(name, nodes[name])} in a cycle without a neuron, expected one. Add it.")
 
 
 def _ways(hub: str, after: Neighbors, hubs: set[str]) -> list[Link]:
