@@ -169,7 +169,7 @@ CASES = [
     (lambda: run(pair([Edge(2, 0, synapse=linear())], nnx.BatchNorm(N, rngs=RNGS))), V, "inside a cycle, .* but it changes"),
     (lambda: run(connect([linear(), Late()], {0: [1]}, rngs=RNGS)), TE, "a Late inside a cycle, .* replaces outputs"),
     (lambda: run(connect([Says(), LIF()]), remat=True), V, "remat=True for a model with a module that changes its own"),
-    *((functools.partial(call, connect([Counts(), LIF()])), V, "its class to declare it. Put mutates_state = True into")
+    *((functools.partial(call, connect([Counts(), LIF()])), V, "without declaring it. Put mutates_state = True into")
       for call in (lambda m: run(m, chunk=3), lambda m: jax.jit(lambda x: run(m, x))(X), lambda m: health(m, X, chunk=3),
                    lambda m: complexity(m, X, chunk=3))),
     (lambda: jax.jit(lambda x: run(connect([SAYS, LIF()]), x))(X), Exception, "Cannot mutate Variable"),  # Flax's own

@@ -123,9 +123,9 @@ def undeclared_mutations_explained(model: nnx.Module) -> Iterator[None]:
         if mutates_state(model):
             raise
         raise ValueError(
-            "Got a model with a module that changes a variable of its own in a function that JAX traces, expected its class to "
-            "declare it. Put mutates_state = True into it, or make the variable an nnx.BatchStat: the module is then called "
-            "once, with the whole sequence. If jax.jit is around it, use nnx.jit."
+            "Got a model with a module that changes a variable of its own in a function that JAX traces, without declaring it. "
+            "Put mutates_state = True into its class, or make the variable an nnx.BatchStat: the module is then called once, "
+            "with the whole sequence. If jax.jit is around it, use nnx.jit."
         ) from error
 
 
