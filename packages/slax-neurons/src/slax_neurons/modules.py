@@ -55,8 +55,8 @@ def as_module(module: Any, name: str) -> nnx.Module:
     hidden = _module_inside(module)
     if hidden is not None:
         raise TypeError(
-            f"connect got a function as {name} that uses {type(hidden).__name__}, whose parameters would not be part of the "
-            "model. Put the module itself into the list."
+            f"connect got a function as {name} that uses {type(hidden).__name__}, expected one without parameters: they would "
+            "not be part of the model. Put the module itself into the list."
         )
     return Function(module)
 

@@ -130,7 +130,8 @@ class Connect(nnx.RNNCellBase):
         self._check_carry(carry)
         if takes_statistics(self):
             raise ValueError(
-                "A call is one step, but BatchNorm in training takes statistics over all steps. Use unroll, or model.eval()."
+                "Got a call, which is one step, with BatchNorm in training, expected all steps, since it takes statistics "
+                "over them. Use unroll, or model.eval()."
             )
         carry, outputs = self._step(range(len(self.modules)), inputs, carry, {})
         return carry, outputs[-1]
@@ -234,15 +235,15 @@ class Connect(nnx.RNNCellBase):
         for module in stepped:
             if mutates_state(module):
                 raise ValueError(
-                    f"Got a {type(module).__name__} inside a cycle, which runs step by step, but it changes its own variables. "
-                    "Keep it out of cycles, call model.eval(), or use slax_neurons.Dropout in place of nnx.Dropout."
+                    f"Got a {type(module).__name__}, which changes its own variables, inside a cycle, which runs step by step, "
+                    "expected none there. Move it, call model.eval(), or use slax_neurons.Dropout in place of nnx.Dropout."
                 )
             for _, part in nnx.iter_modules(module):
                 if isinstance(part, Neuron) and (replaced := replaced_over_time(part)):
                     raise TypeError(
                         f"Got a {type(part).__name__} inside a cycle, which runs step by step, but its class replaces "
-                        f"{' and '.join(replaced)} of Neuron, which a step does not call. Expected a neuron that is its "
-                        "step alone: let integrate and fire, or __call__, do the same, or keep it out of cycles."
+                        f"{' and '.join(replaced)} of Neuron, which a step does not call, expected a neuron that is its "
+                        "step alone. Let integrate and fire, or __call__, do the same, or keep it out of cycles."
                     )
 
     def _check_carry(self, carry: Any) -> None:
