@@ -234,7 +234,8 @@ class Neuron(NeuronCell):
         try:
             yield
         except AttributeError as error:
-            if self.carry_type is not None or not isinstance(error.obj, jax.Array):
+            own_carry = self.carry_type is not None or type(self).initialize_carry is not Neuron.initialize_carry
+            if own_carry or not isinstance(error.obj, jax.Array):
                 raise
             name = type(self).__name__
             raise TypeError(
