@@ -11,7 +11,7 @@ from experiments.common import job as jobs
 from experiments.common.job import ARRAYS, NUMBERS, TIMES, Job, experiment_names, jobs_of, settings_of
 from experiments.common.records import commit, read_record, seal_and_write
 
-NEURONS = ["if", "lif", "li", "cuba_lif", "alif", "adlif", "brf", "izhikevich", "adex", "ltc"]
+NEURONS = ["if", "lif", "li", "cuba_lif", "alif", "adlif", "brf", "ltc"]
 
 
 @pytest.mark.parametrize("experiment", experiment_names())
