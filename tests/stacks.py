@@ -17,11 +17,13 @@ from slax_neurons import (
     LI,
     LIF,
     SURROGATES,
+    AdEx,
     AdLIF,
     Connect,
     CuBaLIF,
     Delay,
     Edge,
+    Izhikevich,
     Neuron,
     SpikingNeuron,
     Trainable,
@@ -257,6 +259,8 @@ def _neuron(
 
 
 _ADAPTIVE = {"decay": 0.8, "adaptation_decay": 0.9, "a": 0.2, "b": 0.4, "threshold": 0.9}
+_EXPONENTIAL = {"tau": 9.4, "tau_w": 144.0, "a": 0.1, "b": 2.7}
+_EXPONENTIAL |= {"v_onset": -50.4, "slope_factor": 2.0, "v_reset": -70.6, "threshold": 20.0}
 _NEURONS = {
     "if": (IF, functools.partial(oracle.LIF, 1.0), {"threshold": 1.0}),
     "lif": (LIF, oracle.LIF, {"decay": 0.9, "threshold": 1.0}),
@@ -264,5 +268,11 @@ _NEURONS = {
     "cuba_lif": (CuBaLIF, oracle.CuBaLIF, {"synapse_decay": 0.6, "decay": 0.9, "threshold": 1.0}),
     "alif": (ALIF, oracle.ALIF, {"decay": 0.9, "adaptation_decay": 0.8, "beta": 0.3, "threshold": 1.0}),
     "adlif": (AdLIF, oracle.AdLIF, _ADAPTIVE),
+    "izhikevich": (
+        Izhikevich,
+        oracle.Izhikevich,
+        {"a": 0.02, "b": 0.2, "c": -65.0, "d": 8.0, "threshold": 30.0},
+    ),
+    "adex": (AdEx, oracle.AdEx, _EXPONENTIAL),
     "brf": (BRF, oracle.BRF, {"omega": 30.0, "b_offset": 2.0, "threshold": 0.7, "refractory_decay": 0.8}),
 }

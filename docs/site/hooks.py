@@ -46,10 +46,10 @@ def public_names(package: str, module: str = "__init__") -> list[str]:
         if isinstance(node, ast.ImportFrom) and node.module and node.names[0].name == "*":
             names += public_names(package, node.module.removeprefix(f"{package}.").replace(".", "/"))
         elif isinstance(node, ast.ImportFrom):
-            names += [alias.name for alias in node.names]
+            names += [alias.name for alias in node.names if not (alias.asname or alias.name).startswith("_")]
         elif isinstance(node, ast.AnnAssign):
             names.append(ast.unparse(node.target))
-        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.List):  # __all__
             return ast.literal_eval(node.value)
     return names
 

@@ -45,7 +45,7 @@ STOPS = [
     (lambda: compute("gradient_similarity", "randman_small", **OTHERS), "its data have 64 units and 10 classes"),
     (lambda: _as_json({"task": "a"}, 0, {"finite": FINITE}), "Gradients of a are NaN or infinite: ostl"),
     (lambda: compute("neurobench", "digits", layers=[2, 20, 1]), "but its data have 64 inputs and 10 outputs"),
-    (lambda: compute("step_response", "lif", neuron="nonsense"), "There is no neuron 'nonsense', expected one of: adl"),
+    (lambda: compute("step_response", "lif", neuron="nonsense"), "There is no neuron 'nonsense', expected one of: ade"),
     (lambda: compute("step_response", "lif", states={"w": "recovery"}), "lif has no state w, expected some of: u"),
     (lambda: compute("step_response", "lif", current_off=10), "on from step 20 to 10 of 200, expected steps in incr"),
     (lambda: task_maker({"task": "a", "spikes": "some"}, None), "a reads spikes, expected the file some.npz"),

@@ -301,7 +301,7 @@ CALLS = [
     (lambda: under(BPTT(), model(), x=X[:0]), "a sequence of 0 steps"),
     (lambda: under(OSTL(), model(), x=X[:, :0], labels=LABELS[:0]), "a batch of 0 samples, expected at l"),
     (lambda: under(OSTL(), in_stack(5), carry=in_stack(4).initialize_carry((B, 7))),
-     "Module 2 of the stack, Linear, expects 5 features"),
+     "for module 2 of the stack, Linear, expected 5 features"),
     (lambda: under(OSTL(), model(), carry=((),)), "a carry of 1 for 4 modules"),
     (lambda: under(OSTL(), model(), carry=model().initialize_carry((2, 7))), r"carry of float32\[2, 4\]"),
     (lambda: under(BPTT(), model(), window=0), "window of 0 steps, expected at least 1"),

@@ -94,6 +94,13 @@ def test_counts_of_convolutions_and_masks_are_those_of_their_matrices(strides, p
         np.testing.assert_array_equal(counted(complexity(connect([layer]), jnp.asarray(x))), expected)
 
 
+@pytest.mark.parametrize("name", ["izhikevich", "adex"])
+def test_weights_of_flax_make_neurons_in_millivolts_fire(name):
+    model = connect([linear(50, 20), NEURONS[name]()])
+    x = np.random.default_rng(0).binomial(1, 0.2, (100, 4, 50)).astype(np.float32)
+    assert health(model, jnp.asarray(x)).healthy
+
+
 @pytest.mark.parametrize("name", NEURONS)
 def test_every_neuron_has_membranes_and_those_with_spikes_activations(name):
     neuron = NEURONS[name]() if name != "ltc" else LTC(4, rngs=nnx.Rngs(0))

@@ -22,7 +22,13 @@ LIF = {"kind": "lif", "decay": 0.8, "threshold": 1.2}
 CUBA = {"kind": "cuba_lif", "synapse_decay": 0.6, "decay": 0.8, "threshold": 1.4}
 ALIF = {"kind": "alif", "decay": 0.85, "adaptation_decay": 0.9, "beta": 0.2, "threshold": 0.8}
 BRF = {"kind": "brf", "omega": 30.0, "b_offset": 2.0, "threshold": 0.7, "refractory_decay": 0.8}
-LAYERS = {
+IZHIKEVICH = {"kind": "izhikevich", "a": 0.1, "b": np.full(N, 0.2), "c": -60.0, "d": 6.0, "threshold": 20.0}
+ADEX = {"kind": "adex", "tau": 9.0, "tau_w": 40.0, "a": 0.3, "b": 4.0, "v_onset": -52.0, "slope_factor": 3.0}
+MILLIVOLTS = {
+    "izhikevich": IZHIKEVICH | {"dt": 0.5, "surrogate": "arctan"},
+    "adex": ADEX | {"v_reset": -65.0, "threshold": 10.0, "dt": 1.0, "surrogate": "arctan"},
+}
+LAYERS = MILLIVOLTS | {
     "if": {"kind": "if", "threshold": 1.3},
     "lif": LIF,
     "li": {"kind": "li", "decay": 0.7},
@@ -221,7 +227,8 @@ def test_rest_dtypes_and_finite_gradients_under_large_currents(name):
     if name == "ltc":  # whose adaptation goes from its threshold to its spikes
         assert (rest.b == jnp.bfloat16(0.2)).all()
     else:
-        assert not any(np.asarray(leaf, np.float32).any() for leaf in jax.tree.leaves(carry))
+        jax.tree.map(np.testing.assert_array_equal, carry, rest)
+        assert name in MILLIVOLTS or not any(np.asarray(leaf, np.float32).any() for leaf in jax.tree.leaves(rest))
 
 
 @elementwise
@@ -245,7 +252,7 @@ def test_copies_are_equal_and_share_nothing_and_parameters_are_what_is_named(nam
         nnx.update(other, jax.tree.map(lambda leaf: leaf + 1, nnx.state(other)))
         jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.array, nnx.state(neuron)), before)
     parameters = {key for key, value in vars(neuron).items() if isinstance(value, Parameter)}
-    assert parameters == LAYERS.get(name, {}).keys() - {"kind", "q", "dt"}
+    assert parameters == LAYERS.get(name, {}).keys() - {"kind", "q", "dt", "surrogate"}
 
 
 @elementwise
@@ -257,12 +264,14 @@ def test_membranes_and_their_decay(name, x64):
     rest, zeros = neuron.initialize_carry((B, N)), jnp.zeros((B, N))
 
     def membrane(u, current):
-        carry = rest._replace(u=u + zeros) if hasattr(rest, "_replace") else u + zeros
+        carry = rest._replace(u=rest.u + u) if hasattr(rest, "_replace") else u + zeros
         return neuron.membrane(neuron(carry, current + zeros)[0])
 
     by_state, by_current = jax.jacfwd(membrane, (0, 1))(jnp.zeros(()), jnp.zeros(()))
     assert (np.asarray(by_current) > 0).all()
-    if name == "brf":  # two states that turn into each other
+    if (
+        name == "brf" or name in MILLIVOLTS
+    ):  # two states that turn into each other, or a decay that depends on the state
         assert neuron.membrane_decay is None
         return
     close(by_state, np.full((B, N), neuron.membrane_decay), 1e-12)

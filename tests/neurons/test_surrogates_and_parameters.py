@@ -102,6 +102,7 @@ def test_integrals_and_the_peak_of_the_formulas_are_those_of_the_docstrings():
 def test_surrogates_are_equal_where_they_are_made_alike():
     for name, options in OTHERS.items():
         make = SURROGATES[name]
+        assert make() == LIF(spike_fn=name).spike_fn == LIF().replace(spike_fn=name).spike_fn
         assert make() == make() != make(*options) == make(*options)
         assert hash(make()) == hash(make())
     assert len({SURROGATES[name](*options) for name, options in CASES}) == len(CASES)

@@ -352,6 +352,104 @@ class BRF(Neuron):
         )
 
 
+@dataclass(frozen=True)
+class Izhikevich(Neuron):
+    """A step of Euler of dv/dt = 0.04 v^2 + 5 v + 140 - w and dw/dt = a (b v - w); a spike sets v to c and adds d to w."""
+
+    a: Any
+    b: Any
+    c: Any
+    d: Any
+    threshold: Any
+    dt: float
+    gain: float = 20.0
+    spike: SpikeFunction = _DEFAULT_SPIKE
+
+    parameters = ("a", "b", "c", "d", "threshold")
+    n_states = 2
+
+    def integrate(self, previous, current):
+        u, w, zeros = previous[..., 0], previous[..., 1], np.zeros_like(current)
+        pull = self.b * u - w
+        return Integrated(
+            m=_states(u + self.dt * (0.04 * u**2 + 5 * u + 140 - w) + self.gain * current, w + self.dt * self.a * pull),
+            A=_square(
+                [
+                    [1 + self.dt * (0.08 * u + 5), zeros - self.dt],
+                    [self.dt * self.a * self.b + zeros, 1 - self.dt * self.a + zeros],
+                ]
+            ),
+            b=_states(self.gain + zeros, zeros),
+            dm={"a": _states(zeros, self.dt * pull), "b": _states(zeros, self.dt * self.a * u)},
+        )
+
+    def fire(self, m):
+        return _jump(self, m, c=self.c, d=self.d)
+
+
+@dataclass(frozen=True)
+class AdEx(Neuron):
+    """A step of Euler of tau dv/dt = v_rest - v + D exp(min(8, (v - v_onset) / D)) - w and tau_w dw/dt = a (v - v_rest) - w.
+
+    At a spike v = v_reset, and w rises by b. States (u, w).
+    """
+
+    tau: Any
+    tau_w: Any
+    a: Any
+    b: Any
+    v_onset: Any
+    slope_factor: Any
+    v_reset: Any
+    threshold: Any
+    dt: float
+    v_rest: float = -70.6
+    gain: float = 20.0
+    spike: SpikeFunction = _DEFAULT_SPIKE
+
+    parameters = ("tau", "tau_w", "a", "b", "v_onset", "slope_factor", "v_reset", "threshold")
+    n_states = 2
+
+    def integrate(self, previous, current):
+        u, w, zeros = previous[..., 0], previous[..., 1], np.zeros_like(current)
+        fast, slow, x = self.dt / self.tau, self.dt / self.tau_w, (u - self.v_onset) / self.slope_factor
+        rises = np.exp(np.minimum(x, 8))
+        steep = np.where(x < 8, rises, 0)  # d(D rises)/du
+        flow, pull = self.v_rest - u + self.slope_factor * rises - w, self.a * (u - self.v_rest) - w
+        return Integrated(
+            m=_states(u + fast * flow + self.gain * current, w + slow * pull),
+            A=_square([[1 + fast * (steep - 1), zeros - fast], [slow * self.a + zeros, 1 - slow + zeros]]),
+            b=_states(self.gain + zeros, zeros),
+            dm={
+                "tau": _states(-fast / self.tau * flow, zeros),
+                "tau_w": _states(zeros, -slow / self.tau_w * pull),
+                "a": _states(zeros, slow * (u - self.v_rest)),
+                "v_onset": _states(-fast * steep, zeros),
+                "slope_factor": _states(fast * (rises - steep * x), zeros),
+            },
+        )
+
+    def fire(self, m):
+        return _jump(self, m, v_reset=self.v_reset, b=self.b)
+
+
+def _jump(neuron, m, **jumps):
+    """Fire where v is at the threshold: v goes to the first of two parameters, and the second is added to w."""
+    v, w, zeros = m[..., 0], m[..., 1], np.zeros_like(m[..., 0])
+    (to, target), (by, step) = jumps.items()
+    s, psi = neuron.spike.at(v - neuron.threshold)
+    return Fired(
+        states=_states((1 - s) * v + s * target, w + s * step),
+        output=s,
+        F=_square([[zeros + 1, zeros], [zeros, zeros + 1]]),
+        zeroed=_square([[s, zeros], [zeros, zeros]]),
+        by_spike=_states(target - v, step + zeros),
+        slope=_states(psi, zeros),
+        dh={to: _states(s, zeros), by: _states(zeros, s)},
+        ds={"threshold": -psi},
+    )
+
+
 def _reset(neuron, v, s):
     """The membrane u' after the reset; of du'/dv at given s, what a reset to zero takes; du'/ds; du'/dthreshold at given s."""
     zeros = np.zeros_like(v)

@@ -1,5 +1,8 @@
 """Spike trains to learn from: synthetic manifolds, real data and encoders. Time comes first; keys control all randomness."""
 
+from importlib.metadata import version as _version
+from types import ModuleType as _ModuleType
+
 from slax_data.audio.cochlea import Cochlea as Cochlea
 from slax_data.audio.cochlea import encode_audio as encode_audio
 from slax_data.audio.hearing import encode_recordings as encode_recordings
@@ -55,3 +58,10 @@ from slax_data.storage.whole_files import download as download
 from slax_data.task import Task as Task
 from slax_data.task import held_out as held_out
 from slax_data.task import stored_task as stored_task
+
+__version__ = _version("slax-data")
+__all__ = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, _ModuleType)]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

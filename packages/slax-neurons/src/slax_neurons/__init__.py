@@ -1,5 +1,8 @@
 """Spiking neurons, their wiring and their unrolling over time, as Flax NNX cells."""
 
+from importlib.metadata import version as _version
+from types import ModuleType as _ModuleType
+
 from slax_neurons.analysis.complexity import Complexity as Complexity
 from slax_neurons.analysis.complexity import complexity as complexity
 from slax_neurons.analysis.layer_health import Health as Health
@@ -13,10 +16,12 @@ from slax_neurons.dropout import Dropout as Dropout
 from slax_neurons.edges import Edge as Edge
 from slax_neurons.engine import unroll as unroll
 from slax_neurons.initialization import fluctuation_driven as fluctuation_driven
+from slax_neurons.neurons.adex import AdEx as AdEx
 from slax_neurons.neurons.adlif import AdLIF as AdLIF
 from slax_neurons.neurons.alif import ALIF as ALIF
 from slax_neurons.neurons.brf import BRF as BRF
 from slax_neurons.neurons.cuba_lif import CuBaLIF as CuBaLIF
+from slax_neurons.neurons.izhikevich import Izhikevich as Izhikevich
 from slax_neurons.neurons.li import LI as LI
 from slax_neurons.neurons.lif import IF as IF
 from slax_neurons.neurons.lif import LIF as LIF
@@ -55,13 +60,22 @@ from slax_neurons.wiring import DelayBuffer as DelayBuffer
 from slax_neurons.wiring import connect as connect
 
 NEURONS: dict[str, type[NeuronCell]] = {
+    "adex": AdEx,
     "adlif": AdLIF,
     "alif": ALIF,
     "brf": BRF,
     "cuba_lif": CuBaLIF,
     "if": IF,
+    "izhikevich": Izhikevich,
     "li": LI,
     "lif": LIF,
     "ltc": LTC,
 }
 """The neurons by name, as in `NEURONS["lif"]()`."""
+
+__version__ = _version("slax-neurons")
+__all__ = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, _ModuleType)]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

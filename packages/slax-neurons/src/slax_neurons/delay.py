@@ -87,7 +87,7 @@ class Delay(nnx.RNNCellBase):
         if width is not None and not 0 < width < np.inf:
             raise ValueError(f"Delay got width={width}, expected a number of steps > 0, or None for interpolation.")
         if delays is not None and rngs is not None:
-            raise ValueError("Delay got delays and rngs, from which it would draw them. Pass one of the two.")
+            raise ValueError("Delay got delays and rngs, expected one of them. Give rngs if delays are to be drawn.")
         self.in_features = in_features
         self.max_delay = max_delay
         self.groups = groups

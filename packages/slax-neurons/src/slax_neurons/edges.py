@@ -74,8 +74,8 @@ def as_edges(edges: Any, modules: int) -> list[Edge]:
         for role, index in (("sender", edge.sender), ("receiver", edge.receiver)):
             if not 0 <= index < modules:
                 raise ValueError(
-                    f"connect got an edge from {edge.sender} to {edge.receiver}, but there is no module {index} to be its "
-                    f"{role}: the stack has modules 0 to {modules - 1}."
+                    f"connect got an edge from {edge.sender} to {edge.receiver} with module {index} as its {role}, "
+                    f"expected one of the modules of the stack, 0 to {modules - 1}."
                 )
         if edge.steps < edge.earliest:
             raise ValueError(
@@ -83,7 +83,9 @@ def as_edges(edges: Any, modules: int) -> list[Edge]:
                 f"{edge.earliest}: a module can be read within the step only by one that comes after it."
             )
         if (edge.sender, edge.receiver, edge.steps) in seen:
-            raise ValueError(f"connect got the edge from {edge.sender} to {edge.receiver} twice with one delay.")
+            raise ValueError(
+                f"connect got the edge from {edge.sender} to {edge.receiver} twice, expected one of each delay."
+            )
         seen.add((edge.sender, edge.receiver, edge.steps))
     return listed
 
@@ -105,8 +107,8 @@ def edge_synapse(modules: Sequence[Any], edge: Edge, rngs: nnx.Rngs | None) -> n
     receiver, which = modules[edge.receiver], f"the edge from {edge.sender} to {edge.receiver}"
     if isinstance(receiver, nnx.RNNCellBase):
         raise TypeError(
-            f"connect got {which}, into a {type(receiver).__name__}: a cell takes input only from the chain. Let the "
-            f"edge end at a module without a carry before it, such as the Linear that feeds it."
+            f"connect got {which}, into a {type(receiver).__name__}, expected a receiver without a carry: a cell takes "
+            "input only from the chain. Let the edge end at the module before it, such as the Linear that feeds it."
         )
     if edge.synapse is not None:
         synapse = as_module(edge.synapse, f"the synapse of {which}")
@@ -118,15 +120,15 @@ def edge_synapse(modules: Sequence[Any], edge: Edge, rngs: nnx.Rngs | None) -> n
     if not can_be_copied(receiver):
         why = ", whose weights fit its own sizes" if is_synapse(receiver) else ""
         raise TypeError(
-            f"connect got {which} without a synapse, and makes one only as a copy of a Linear or Conv, not of a "
+            f"connect got {which} without a synapse, expected one: only a Linear or Conv can be copied for it, not a "
             f"{kind(receiver)}{why}. Give it: Edge({edge.sender}, {edge.receiver}, synapse=...)."
         )
     features = output_features(modules[: edge.sender + 1])
     if features is None or rngs is None:
         missing = "rngs" if features is not None else f"the number of output features of module {edge.sender}"
         raise TypeError(
-            f"connect needs {missing} to make the synapse of {which}. Pass rngs=nnx.Rngs(...), or give the edge one: "
-            f"Edge({edge.sender}, {edge.receiver}, synapse=...)."
+            f"connect got {which} without {missing}, expected it to make the synapse. Pass rngs=nnx.Rngs(...), or give the "
+            f"edge a synapse: Edge({edge.sender}, {edge.receiver}, synapse=...)."
         )
     return fresh_copy(receiver, in_features=features, rngs=rngs)
 

@@ -108,7 +108,7 @@ def unroll(
         if remat:
             raise ValueError(
                 "unroll got remat=True for a model with a module that changes its own variables when called, as BatchNorm in "
-                "training does, and remat would call it twice. Leave it out, or call model.eval()."
+                "training does, expected none, since remat calls it twice. Leave it out, or call model.eval()."
             )
         return one_chunk(model, carry, inputs)
 
@@ -178,8 +178,8 @@ def apply_rows(module: Callable[[Array], Any], inputs: Array) -> Any:
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(outputs)]
     if any(shape[:1] != (steps * batch,) for shape in shapes) or not shapes:
         raise ValueError(
-            f"{type(module).__name__} made {', '.join(str(list(shape)) for shape in shapes) or 'nothing'} of {steps * batch} "
-            "rows, expected one row of output for each row of input: a module without a carry may not mix samples or steps."
+            f"Got {', '.join(str(list(shape)) for shape in shapes) or 'nothing'} from {type(module).__name__} for "
+            f"{steps * batch} rows, expected one row for each: a module without a carry may not mix samples or steps."
         )
     return jax.tree.map(lambda leaf: leaf.reshape(steps, batch, *leaf.shape[1:]), outputs)
 

@@ -54,7 +54,8 @@ def fluctuation_driven(
             one neuron, including recurrent ones, the shares should add up to 1.
         steps: the length of the sequences, for a neuron that does not forget within them: mean and variance are then taken
             after this number of steps from rest. By default the sequence is infinite.
-        threshold: the threshold for a neuron without one, such as LI. By default the neuron's own.
+        threshold: the threshold above rest for a neuron without one, such as LI, or whose own is the peak of a spike, such as
+            Izhikevich. By default the neuron's own.
 
     Returns:
         `initializer(key, shape, dtype=float32)` for kernels [..., in, out], as in Linear, or [*kernel_size, in, out],
@@ -116,8 +117,8 @@ def fluctuation_driven(
         variance = share * ((limit - mean) / xi) ** 2 / (inputs * rate * (1 - rate) * second) - mu_w**2
         if not np.all(variance >= 0):
             raise ValueError(
-                f"fluctuation_driven got xi={xi} and mean={mean} for {inputs} inputs of rate {rate}: the weights' mean "
-                "alone makes more fluctuations than that. Use a smaller xi or mean, more inputs, or a higher rate."
+                f"fluctuation_driven got xi={xi} and mean={mean} for {inputs} inputs of rate {rate}, expected fluctuations at "
+                "least as large as those of the weights' mean alone. Use a smaller xi or mean, more inputs, or a higher rate."
             )
         return jax.random.normal(key, shape, dtype) * _row(np.sqrt(variance), shape, dtype) + _row(mu_w, shape, dtype)
 
@@ -134,11 +135,13 @@ def _threshold(neuron: Neuron, features: int, given: float | None) -> Float[np.n
     name = type(neuron).__name__
     own = getattr(neuron, "threshold", None) if given is None else given
     if own is None:
-        raise ValueError(f"{name} has no threshold of its own. Give one: fluctuation_driven(..., threshold=1.0).")
-    value = own(jnp.zeros((1, features), jnp.float32)) if callable(own) else own
-    limit = np.broadcast_to(np.asarray(value, np.float64).ravel(), (features,))
+        raise ValueError(f"fluctuation_driven got a {name}, expected a threshold for it. Give one: threshold=1.0.")
+    value = np.asarray(own(jnp.zeros((1, features), jnp.float32)) if callable(own) else own, np.float64)
+    if given is None:
+        value = value - np.asarray(neuron.membrane(neuron.initialize_carry((1, features))), np.float64)
+    limit = np.broadcast_to(value.ravel(), (features,))
     if not np.all(limit > 0):
-        raise ValueError(f"{name} fires at rest: got a threshold of {limit.min():.4g}, expected thresholds > 0.")
+        raise ValueError(f"Got a {name} whose threshold is {limit.min():.4g} above rest, expected thresholds > 0.")
     return limit
 
 
@@ -166,7 +169,8 @@ def impulse_moments(
         carry, membrane, fired = _run(graphdef, state, carry, current, length)
         if fired:
             raise ValueError(
-                f"{type(neuron).__name__} fires at rest or after a current of {impulse.min():.2g}, expected it to be silent."
+                f"fluctuation_driven got a {type(neuron).__name__} that fires at rest or after a current of "
+                f"{impulse.min():.2g}, expected a silent one. Raise its threshold."
             )
         response = _difference(membrane) / np.asarray(given, np.float64)
         first, second, last = first + response.sum(0), second + np.square(response).sum(0), np.abs(response).sum(0)
@@ -175,8 +179,8 @@ def impulse_moments(
             break
         if steps is None and done >= LONGEST:
             raise ValueError(
-                f"The membrane of {type(neuron).__name__} does not forget an impulse within {LONGEST} steps. Give the "
-                "length of your sequences, as in fluctuation_driven(..., steps=100)."
+                f"fluctuation_driven got a {type(neuron).__name__} whose membrane does not forget an impulse within {LONGEST} "
+                "steps, expected steps for it. Give the length of your sequences, as in fluctuation_driven(..., steps=100)."
             )
     return first, second
 

@@ -63,8 +63,8 @@ def as_module(module: Any, name: str) -> nnx.Module:
     hidden = _module_inside(module)
     if hidden is not None:
         raise TypeError(
-            f"connect got a function as {name} that uses {type(hidden).__name__}, whose parameters would not be part of the "
-            "model. Put the module itself into the list."
+            f"connect got a function as {name} that uses {type(hidden).__name__}, expected one without parameters: they would "
+            "not be part of the model. Put the module itself into the list."
         )
     return Function(module)
 
@@ -212,6 +212,6 @@ def check_features(module: nnx.Module, index: int, input_shape: tuple[int, ...])
     expected = getattr(module, "in_features", None)
     if isinstance(expected, int) and (not input_shape or input_shape[-1] != expected):
         raise ValueError(
-            f"Module {index} of the stack, {type(module).__name__}, expects {expected} features in the last axis, got "
-            f"inputs of shape {list(input_shape)} per step."
+            f"Got inputs of shape {list(input_shape)} per step for module {index} of the stack, {type(module).__name__}, "
+            f"expected {expected} features in the last axis."
         )

@@ -132,6 +132,13 @@ def _clip_jvp(low: float, high: float, primals: tuple[Array], tangents: tuple[Ar
     return _clip(*primals, low, high), tangents[0]
 
 
+def positive(owner: str, name: str, value: float) -> float:
+    """Return `value`, or raise ValueError unless it is above zero."""
+    if not value > 0:
+        raise ValueError(f"{owner} got {name}={value}, expected a number > 0.")
+    return value
+
+
 UNIT_INTERVAL = Domain(0.0, 1.0)
 """The open interval from 0 to 1, as for decays."""
 POSITIVE = Domain(low=0.0)

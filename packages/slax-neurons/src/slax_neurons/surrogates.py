@@ -9,6 +9,7 @@ gradient learning in spiking neural networks, 2019, doi 10.1109/MSP.2019.2931595
 """
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,6 +21,10 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
+
+from slax_neurons.parameter import positive
+
+SpikeFunction = Callable[[Array], Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +63,11 @@ class Surrogate:
     options: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if not callable(self.derivative):
+            raise TypeError(
+                f"Surrogate got derivative={self.derivative!r}, expected a function of x. For a surrogate by name, pass the "
+                "name to the neuron: LIF(spike_fn='arctan')."
+            )
         if not all(isinstance(option, Number) for option in self.options):
             raise TypeError(
                 f"Surrogate got options {self.options}, expected numbers. A derivative that depends on arrays, such as a "
@@ -141,7 +151,7 @@ def fast_sigmoid(slope: float = 25.0) -> Surrogate:
         >>> [round(slope, 2) for slope in slopes.tolist()]
         [0.25, 1.0, 0.25]
     """
-    return Surrogate(_fast_sigmoid, (_positive("fast_sigmoid", "slope", slope),))
+    return Surrogate(_fast_sigmoid, (positive("fast_sigmoid", "slope", slope),))
 
 
 def _fast_sigmoid(x: Array, slope: float) -> Array:
@@ -172,7 +182,7 @@ def super_spike(beta: float = 10.0) -> Surrogate:
         >>> [round(slope, 2) for slope in slopes.tolist()]
         [2.5, 10.0, 2.5]
     """
-    return Surrogate(_super_spike, (_positive("super_spike", "beta", beta),))
+    return Surrogate(_super_spike, (positive("super_spike", "beta", beta),))
 
 
 def _super_spike(x: Array, beta: float) -> Array:
@@ -200,7 +210,7 @@ def sigmoid(beta: float = 4.0) -> Surrogate:
         >>> [round(slope, 2) for slope in slopes.tolist()]
         [0.42, 1.0, 0.42]
     """
-    return Surrogate(_sigmoid, (_positive("sigmoid", "beta", beta),))
+    return Surrogate(_sigmoid, (positive("sigmoid", "beta", beta),))
 
 
 def _sigmoid(x: Array, beta: float) -> Array:
@@ -229,7 +239,7 @@ def gaussian(width: float = 0.5) -> Surrogate:
         >>> [round(slope, 2) for slope in slopes.tolist()]
         [0.48, 0.8, 0.48]
     """
-    return Surrogate(_gaussian, (_positive("gaussian", "width", width),))
+    return Surrogate(_gaussian, (positive("gaussian", "width", width),))
 
 
 def _gaussian(x: Array, width: float) -> Array:
@@ -259,7 +269,7 @@ def triangular(height: float = 0.3, width: float = 1.0) -> Surrogate:
         >>> [round(slope, 2) for slope in slopes.tolist()]
         [0.0, 0.15, 0.3, 0.15, 0.0]
     """
-    return Surrogate(_triangular, (_positive("triangular", "height", height), _positive("triangular", "width", width)))
+    return Surrogate(_triangular, (positive("triangular", "height", height), positive("triangular", "width", width)))
 
 
 def _triangular(x: Array, height: float, width: float) -> Array:
@@ -289,7 +299,7 @@ def boxcar(width: float = 0.5, height: float = 1.0) -> Surrogate:
         >>> slopes.tolist()
         [0.0, 1.0, 1.0, 1.0, 0.0]
     """
-    return Surrogate(_boxcar, (_positive("boxcar", "width", width), _positive("boxcar", "height", height)))
+    return Surrogate(_boxcar, (positive("boxcar", "width", width), positive("boxcar", "height", height)))
 
 
 def _boxcar(x: Array, width: float, height: float) -> Array:
@@ -318,7 +328,7 @@ def arctan(alpha: float = 2.0) -> Surrogate:
         >>> [round(slope, 2) for slope in slopes.tolist()]
         [0.29, 1.0, 0.29]
     """
-    return Surrogate(_arctan, (_positive("arctan", "alpha", alpha),))
+    return Surrogate(_arctan, (positive("arctan", "alpha", alpha),))
 
 
 def _arctan(x: Array, alpha: float) -> Array:
@@ -354,7 +364,7 @@ def multi_gaussian(gamma: float = 0.5, width: float = 0.3, scale: float = 6.0, h
         [-0.025, 0.159, 0.732, 0.159, -0.025]
     """
     for name, value in (("gamma", gamma), ("width", width), ("scale", scale)):
-        _positive("multi_gaussian", name, value)
+        positive("multi_gaussian", name, value)
     if not height >= 0:
         raise ValueError(f"multi_gaussian got height={height}, expected a number >= 0.")
     return Surrogate(_multi_gaussian, (gamma, width, scale, height))
@@ -370,12 +380,6 @@ def _normal_density(x: Array, mean: float, deviation: float) -> Array:
     return jnp.exp(-0.5 * jnp.square((x - mean) / deviation)) / (deviation * math.sqrt(2 * math.pi))
 
 
-def _positive(owner: str, name: str, value: float) -> float:
-    if not value > 0:
-        raise ValueError(f"{owner} got {name}={value}, expected a number > 0.")
-    return value
-
-
 SURROGATES: dict[str, Callable[..., Surrogate]] = {
     "arctan": arctan,
     "boxcar": boxcar,
@@ -387,3 +391,28 @@ SURROGATES: dict[str, Callable[..., Surrogate]] = {
     "triangular": triangular,
 }
 """The surrogates by name, each a function of its options, as in `SURROGATES["arctan"]()`."""
+
+
+def spike_function(owner: str, given: SpikeFunction | str) -> SpikeFunction:
+    """The spike function that a neuron is given, itself or by its name in `SURROGATES`.
+
+    Args:
+        owner: the neuron's class, for messages.
+        given: a name, or a function of v - threshold.
+
+    Raises:
+        ValueError: an unknown name.
+        TypeError: what is no function, or a class or function that makes spike functions.
+    """
+    if isinstance(given, str) and given in SURROGATES:
+        return SURROGATES[given]()
+    makes_one = callable(given) and (isinstance(given, type) or given in SURROGATES.values())
+    if callable(given) and not makes_one:
+        return given
+    close = difflib.get_close_matches(str(given), SURROGATES, n=1)
+    cure = f" Did you mean {close[0]!r}?" if close else ""
+    if makes_one:
+        cure = f" Call it: spike_fn={getattr(given, '__name__', given)}(...)."
+    raise (ValueError if isinstance(given, str) else TypeError)(
+        f"{owner} got spike_fn={given!r}, expected a spike function such as arctan(), or a name: {', '.join(SURROGATES)}.{cure}"
+    )

@@ -130,7 +130,8 @@ class Connect(nnx.RNNCellBase):
         self._check_carry(carry)
         if takes_statistics(self):
             raise ValueError(
-                "A call is one step, but BatchNorm in training takes statistics over all steps. Use unroll, or model.eval()."
+                "Got a call, which is one step, with BatchNorm in training, expected all steps, since it takes statistics "
+                "over them. Use unroll, or model.eval()."
             )
         carry, outputs = self._step(range(len(self.modules)), inputs, carry, {})
         return carry, outputs[-1]
@@ -234,22 +235,22 @@ class Connect(nnx.RNNCellBase):
         for module in stepped:
             if mutates_state(module):
                 raise ValueError(
-                    f"Got a {type(module).__name__} inside a cycle, which runs step by step, but it changes its own variables. "
-                    "Keep it out of cycles, call model.eval(), or use slax_neurons.Dropout in place of nnx.Dropout."
+                    f"Got a {type(module).__name__}, which changes its own variables, inside a cycle, which runs step by step, "
+                    "expected none there. Move it, call model.eval(), or use slax_neurons.Dropout in place of nnx.Dropout."
                 )
             for _, part in nnx.iter_modules(module):
                 if isinstance(part, Neuron) and (replaced := replaced_over_time(part)):
                     raise TypeError(
                         f"Got a {type(part).__name__} inside a cycle, which runs step by step, but its class replaces "
-                        f"{' and '.join(replaced)} of Neuron, which a step does not call. Expected a neuron that is its "
-                        "step alone: let integrate and fire, or __call__, do the same, or keep it out of cycles."
+                        f"{' and '.join(replaced)} of Neuron, which a step does not call, expected a neuron that is its "
+                        "step alone. Let integrate and fire, or __call__, do the same, or keep it out of cycles."
                     )
 
     def _check_carry(self, carry: Any) -> None:
         if not isinstance(carry, tuple) or len(carry) != len(self.modules):
             raise ValueError(
                 f"Got a carry of {len(carry) if isinstance(carry, tuple) else type(carry).__name__} for "
-                f"{len(self.modules)} modules. Make it with initialize_carry(inputs.shape[1:])."
+                f"{len(self.modules)} modules, expected an entry for each. Make it with initialize_carry(inputs.shape[1:])."
             )
 
 
@@ -294,7 +295,7 @@ def _check_array(index: int, output: Any) -> None:
     """Raise TypeError for an output that is a tree of arrays although it is read or added to."""
     if not jax.tree_util.all_leaves([output]):
         raise TypeError(
-            f"Module {index} of the stack outputs a {type(output).__name__}, expected an array, since other modules or edges "
+            f"Got a {type(output).__name__} from module {index} of the stack, expected an array, since other modules or edges "
             "read it or add to it. Only the last module may make a tree of arrays, without edges."
         )
 
@@ -306,8 +307,8 @@ def _sum(index: int, terms: Sequence[Any]) -> Any:
         _check_array(index, term)
     if len({term.shape for term in terms}) > 1:
         raise ValueError(
-            f"The input over the edges into module {index} does not fit its output: got shapes "
-            f"{', '.join(str(list(term.shape)) for term in terms)}. Give the edge a synapse that fits: Edge(..., synapse=...)."
+            f"Got outputs and inputs over edges of shapes {', '.join(str(list(term.shape)) for term in terms)} for module "
+            f"{index}, expected the same shape. Give the edge a synapse that fits: Edge(..., synapse=...)."
         )
     total = terms[0]
     for term in terms[1:]:

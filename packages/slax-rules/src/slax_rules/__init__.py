@@ -1,5 +1,8 @@
 """Learning rules for spiking networks: ways to differentiate a model over time, and training with them."""
 
+from importlib.metadata import version as _version
+from types import ModuleType as _ModuleType
+
 from slax_rules.forward_propagation import fptt as fptt
 from slax_rules.forward_propagation import fptt_average as fptt_average
 from slax_rules.layerwise.eligibility import eligibility_gradient as eligibility_gradient
@@ -76,3 +79,10 @@ from slax_rules.training.sweep_results import Sweep as Sweep
 from slax_rules.training.weights import LoadedWeights as LoadedWeights
 from slax_rules.training.weights import load_weights as load_weights
 from slax_rules.training.weights import save_weights as save_weights
+
+__version__ = _version("slax-rules")
+__all__ = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, _ModuleType)]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -3,6 +3,9 @@
 matplotlib is imported only when something is drawn, not for numbers alone.
 """
 
+from importlib.metadata import version as _version
+from types import ModuleType as _ModuleType
+
 from slax_viz.activity import FiringRates as FiringRates
 from slax_viz.activity import firing_rates as firing_rates
 from slax_viz.activity import plot_firing_rates as plot_firing_rates
@@ -33,3 +36,10 @@ from slax_viz.planes import pca_plane as pca_plane
 from slax_viz.planes import random_plane as random_plane
 from slax_viz.statistics import Interval as Interval
 from slax_viz.statistics import mean_interval as mean_interval
+
+__version__ = _version("slax-viz")
+__all__ = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, _ModuleType)]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -67,18 +67,18 @@ def firing_rates(spikes: np.ndarray | Array, *, dt: float = 1.0, mask: np.ndarra
     """
     if isinstance(spikes, Mapping):
         raise TypeError(
-            f"spikes must be one layer's array [T, B, N, ...], got layers {list(spikes)}. Call it by layer: "
+            f"Got spikes of the layers {list(spikes)}, expected one layer's array [T, B, N, ...]. Call it by layer: "
             "{layer: firing_rates(spikes) for layer, spikes in layers.items()}."
         )
     if not 0 < dt < np.inf:
-        raise ValueError(f"dt must be a positive duration, got {dt}.")
+        raise ValueError(f"Got dt={dt}, expected the duration of a step, > 0.")
     shape = ["T", "B", "N", *["features"] * (np.ndim(spikes) - 3)]
     numbers = _not_negative("spikes", spikes, shape, "time first; a single sample is spikes[:, None]")
     counted = np.ones(numbers.shape[:2], bool) if mask is None else np.asarray(mask)
     if counted.dtype != bool or counted.shape != numbers.shape[:2] or not counted.any():
         raise ValueError(
-            f"mask must be bool{list(numbers.shape[:2])}, true where a step of a sample counts, and somewhere true, got "
-            f"{counted.dtype}{list(counted.shape)}."
+            f"Got a mask of {counted.dtype}{list(counted.shape)}, expected bool{list(numbers.shape[:2])}, true where a step of "
+            "a sample counts, and somewhere true."
         )
     rates, of_steps = numbers / dt, np.full(len(numbers), np.nan)
     for step in np.flatnonzero(counted.any(axis=1)):
@@ -124,7 +124,7 @@ def plot_raster(
     values = {k: zeros_and_ones(f"spikes of {k}" if k else "spikes", v, ["T", "N"], hint) for k, v in layers.items()}
     durations = {layer: len(numbers) for layer, numbers in values.items()}
     if len(set(durations.values())) > 1:
-        raise ValueError(f"all layers must have the same steps, got {durations}.")
+        raise ValueError(f"Got layers of different steps, {durations}, expected the same for all.")
 
     bottom, middles, names = 0, [], []
     for color, (layer, numbers) in zip(COLORS, values.items(), strict=False):
@@ -193,7 +193,7 @@ def plot_firing_rates(
     check_number("layers", rates)
     at = np.asarray(steps, np.float64)
     if at.ndim != 1 or not len(at) or not np.all(np.diff(at) > 0):
-        raise ValueError(f"steps must be [K], increasing, got {np.shape(steps)}: {at.tolist()}.")
+        raise ValueError(f"Got steps={at.tolist()}, expected increasing numbers [K].")
     for (layer, numbers), color, dash in zip(rates.items(), colors_of(rates, colors), DASHES, strict=False):
         hint = f"or [{len(at)}], one for each of `steps`"
         values = _not_negative(f"rates of {layer}", np.atleast_2d(np.asarray(numbers)), ["seeds", len(at)], hint)
@@ -214,5 +214,5 @@ def _not_negative(
 ) -> Float[np.ndarray, "..."]:
     numbers = finite(name, values, shape, hint)
     if (numbers < 0).any():
-        raise ValueError(f"{name} must not be negative, got numbers down to {numbers.min():g}.")
+        raise ValueError(f"Got {name} down to {numbers.min():g}, expected numbers >= 0.")
     return numbers

@@ -22,10 +22,10 @@ def finite(
         wanted = [want if isinstance(want, int) else got for want, got in zip(shape, numbers.shape, strict=False)]
         if numbers.ndim != len(shape) or list(numbers.shape) != wanted or not numbers.size:
             raise ValueError(
-                f"{name} must have shape [{', '.join(map(str, shape))}]{hint and f', {hint}'}, got {list(numbers.shape)}."
+                f"Got {name} of shape {list(numbers.shape)}, expected [{', '.join(map(str, shape))}]{hint and f', {hint}'}."
             )
     if not np.isfinite(numbers).all():
-        raise ValueError(f"{name} must be finite, got NaN or infinite numbers.")
+        raise ValueError(f"Got NaN or infinite numbers in {name}, expected finite ones.")
     return numbers
 
 
@@ -35,5 +35,5 @@ def zeros_and_ones(
     """Spikes of a shape in float64."""
     numbers = finite(name, spikes, shape, hint)
     if not np.isin(numbers, (0, 1)).all():
-        raise ValueError(f"{name} must be 0 or 1, got other numbers. Of counts or graded outputs, pass `counts > 0`.")
+        raise ValueError(f"Got numbers other than 0 and 1 in {name}, expected spikes. Pass `counts > 0`.")
     return numbers

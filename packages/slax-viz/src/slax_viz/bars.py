@@ -59,7 +59,7 @@ def plot_cosine_similarity(
         >>> plt.close(fig)
     """
     if not table:
-        raise ValueError("expected at least one rule, got none.")
+        raise ValueError("Got a table without a rule, expected at least one.")
     first = np.shape(next(iter(table.values())))
     shape = ["seeds", first[-1] if first else "layers"]
     hint = "the same layers for each rule; leave out seeds and layers without a gradient, which have no cosine"
@@ -68,12 +68,12 @@ def plot_cosine_similarity(
     unnamed = set(values) - set(colors or {})
     if len(unnamed) > len(COLORS):
         raise ValueError(
-            f"expected at most {len(COLORS)} rules without a color of their own, which can still be told apart, got "
-            f"{len(unnamed)}. Name their colors, or draw them on several axes."
+            f"Got {len(unnamed)} rules without a color of their own, expected at most {len(COLORS)}, which can still be told "
+            "apart. Name their colors, or draw them on several axes."
         )
     labels = [f"layer {i + 1}" for i in range(n_layers)] if layers is None else list(layers)
     if len(labels) != n_layers:
-        raise ValueError(f"expected one label for each of {n_layers} layers, got {len(labels)}: {labels}.")
+        raise ValueError(f"Got {len(labels)} labels, {labels}, expected one for each of {n_layers} layers.")
 
     width = _GROUP_WIDTH / len(values)
     for i, ((rule, cosines), color) in enumerate(zip(values.items(), colors_of(values, colors), strict=True)):

@@ -92,8 +92,8 @@ def check_number(what: str, drawn: Sized) -> None:
     """Raise an error unless all that is drawn can be told apart."""
     if not 1 <= len(drawn) <= len(COLORS):
         raise ValueError(
-            f"expected 1 to {len(COLORS)} {what}, which can still be told apart, got {len(drawn)}. "
-            "Draw more of them on several axes."
+            f"Got {len(drawn)} {what}, expected 1 to {len(COLORS)}, which can still be told apart. Draw more of them on "
+            "several axes."
         )
 
 

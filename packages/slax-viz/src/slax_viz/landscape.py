@@ -39,15 +39,15 @@ def grid_around(
     """
     if n_points < 2 or not margin >= 0 or not coordinates:
         raise ValueError(
-            f"expected trajectories, at least 2 points and a margin of at least 0, got {len(coordinates)} trajectories, "
-            f"n_points={n_points} and margin={margin}."
+            f"Got {len(coordinates)} trajectories, n_points={n_points} and margin={margin}, expected at least 1 trajectory, "
+            "2 points and a margin of 0."
         )
     points = np.concatenate([np.asarray(of_one, np.float64).reshape(-1, 2) for of_one in coordinates.values()])
     low, high = points.min(axis=0), points.max(axis=0)
     if not (high > low).all():
         raise ValueError(
-            f"the trajectories must extend along both axes, got from {low.tolist()} to {high.tolist()}. "
-            "Make the grid by `np.linspace`."
+            f"Got trajectories from {low.tolist()} to {high.tolist()}, expected them to extend along both axes. Make the grid "
+            "by `np.linspace`."
         )
     xs, ys = np.linspace(low - margin * (high - low), high + margin * (high - low), n_points).T
     return xs, ys
@@ -166,8 +166,8 @@ def barrier(losses: np.ndarray | Array, ts: np.ndarray | Sequence) -> float:
     t, values = finite("ts", ts, ["n"]), np.asarray(losses, np.float64)
     if values.shape != t.shape or not {0.0, 1.0} <= set(t.tolist()):
         raise ValueError(
-            f"expected one loss for each t, with t = 0 and t = 1 among them, got losses of shape {list(values.shape)} "
-            f"and ts of shape {list(t.shape)} from {t.min()} to {t.max()}. Take `np.linspace(0, 1, n)`."
+            f"Got losses of shape {list(values.shape)} and ts of shape {list(t.shape)} from {t.min()} to {t.max()}, expected "
+            "one loss for each t, with t = 0 and t = 1 among them. Take `np.linspace(0, 1, n)`."
         )
     between = (t >= 0) & (t <= 1)
     start, end = values[t == 0][0], values[t == 1][0]
@@ -181,7 +181,7 @@ def _losses(
 ) -> Float[np.ndarray, " n"]:
     """The loss at a linear combination of trees with the same paths, in the structure of the first, for each row of weights."""
     if batch < 1:
-        raise ValueError(f"batch must be at least 1, got {batch}.")
+        raise ValueError(f"Got batch={batch}, expected at least 1.")
     leaves = [leaves_by_path(tree, "a tree") for tree in trees]
     structure = jax.tree.structure(trees[0])
     aligned = tuple(jax.tree.unflatten(structure, [of_one[path] for path in leaves[0]]) for of_one in leaves)
@@ -193,7 +193,7 @@ def _losses(
     is_number = isinstance(made, jax.ShapeDtypeStruct) and made.shape == () and jnp.issubdtype(made.dtype, jnp.floating)
     if not is_number:
         raise ValueError(
-            f"a loss must be one floating-point number, got {made}. Take its mean, and leave out any other output."
+            f"Got a loss of {made}, expected one floating-point number. Take its mean, and leave out any other output."
         )
 
     program = jax.jit(jax.vmap(at, in_axes=(0, None)))

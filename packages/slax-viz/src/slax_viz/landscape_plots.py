@@ -131,13 +131,13 @@ def plot_landscape_3d(
     """
     if ax.name != "3d":
         raise TypeError(
-            f'expected axes in space, got {type(ax).__name__}. Make them by subplot_kw={{"projection": "3d"}}.'
+            f'Got {type(ax).__name__}, expected axes in space. Make them by subplot_kw={{"projection": "3d"}}.'
         )
     x, y, z = _checked(losses, xs, ys, log)
     paths = _checked_paths(trajectories, 3)
     height = np.log10 if log else np.asarray
     if any((path[:, 2] <= 0).any() for path in paths.values()) and log:
-        raise ValueError("with log=True the losses of trajectories must be above 0, got others. Take log=False.")
+        raise ValueError("Got losses <= 0 of trajectories, expected losses > 0 with log=True. Take log=False.")
     shown = np.full(z.shape, np.nan)
     shown[np.isfinite(z)] = height(z[np.isfinite(z)])
     ax.computed_zorder = False
@@ -198,7 +198,7 @@ def plot_interpolation(
         height = barrier(values, t)
         shown = np.asarray(values, np.float64)
         if log and (shown <= 0).any():
-            raise ValueError(f"with log=True losses must be above 0, got others for {pair!r}. Take log=False.")
+            raise ValueError(f"Got losses <= 0 for {pair!r}, expected losses > 0 with log=True. Take log=False.")
         shown = np.where(np.isfinite(shown), shown, np.nan)
         ax.plot(t, shown, color=color, linestyle=dash, linewidth=1.8, label=f"{pair}, barrier {height:.3g}", zorder=3)
         between = np.linspace(0, 1, 51)  # straight lines are curves on a logarithmic axis
@@ -222,14 +222,16 @@ def _checked(
     rising = all(axis.ndim == 1 and len(axis) > 1 and (np.diff(axis) > 0).all() for axis in (x, y))
     if not rising or z.shape != (len(y), len(x)):
         raise ValueError(
-            "expected losses [Y, X] over at least two increasing xs [X] and ys [Y], "
-            f"got losses of shape {list(z.shape)}, xs of {list(x.shape)} and ys of {list(y.shape)}."
+            f"Got losses of shape {list(z.shape)}, xs of {list(x.shape)} and ys of {list(y.shape)}, expected losses [Y, X] "
+            "over at least two increasing xs [X] and ys [Y]."
         )
     known = z[np.isfinite(z)]
     if not len(known):
-        raise ValueError("all losses are NaN or infinite, there is nothing to draw. Take a grid nearer to the origin.")
+        raise ValueError(
+            "Got losses that are all NaN or infinite, expected some to draw. Take a grid nearer to the origin."
+        )
     if log and known.min() <= 0:
-        raise ValueError(f"with log=True losses must be above 0, got {known.min():.3g}. Take log=False.")
+        raise ValueError(f"Got losses down to {known.min():.3g}, expected losses > 0 with log=True. Take log=False.")
     return x, y, z
 
 

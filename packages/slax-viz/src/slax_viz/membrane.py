@@ -97,7 +97,7 @@ def plot_membranes(
     v = finite("membranes", membranes, ["T", "N"], "of one sample")
     names = [f"unit {index}" for index in range(v.shape[1])] if units is None else list(units)
     if len(names) != v.shape[1]:
-        raise ValueError(f"expected one label for each of {v.shape[1]} units, got {len(names)}: {names}.")
+        raise ValueError(f"Got {len(names)} labels, {names}, expected one for each of {v.shape[1]} units.")
     curves = [v] if threshold is None else [v, _like(v, "threshold", threshold, "as the membranes have")]
     fired = None if spikes is None else zeros_and_ones("spikes", spikes, v.shape, "as the membranes have")
     height = float(np.ptp(curves)) or 1.0

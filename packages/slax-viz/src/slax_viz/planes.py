@@ -48,7 +48,7 @@ class Plane:
             check_alike(finite_leaves(direction, name), origin, names=(name, "the origin"), advice=_ADVICE)
         d1, d2 = self._vectors()
         if not abs(d1 @ d2) < (1 - 1e-12) * np.sqrt((d1 @ d1) * (d2 @ d2)):
-            raise ValueError("the two directions of a plane must not be zero or collinear. Choose others.")
+            raise ValueError("Got two directions that are zero or collinear, expected those of a plane. Choose others.")
 
     def coordinates(self, trajectory: Sequence[PyTree]) -> Float[np.ndarray, "n 2"]:
         """The coordinates of parameters on the plane, or of the nearest point of the plane if they lie off it.
@@ -140,7 +140,7 @@ def pca_plane(
     rounding = np.concatenate([np.full(leaf.size, float(jnp.finfo(leaf.dtype).eps)) for leaf in order.values()])
     if len(lengths) < 2 or lengths[1] <= np.linalg.norm(points * rounding):
         raise ValueError(
-            f"the {len(points)} checkpoints lie on a line, up to rounding, and no plane is nearest to them. "
+            f"Got {len(points)} checkpoints that lie on a line, up to rounding, expected a plane that is nearest to them. "
             "Take checkpoints further apart, and copies of them: a state shares the arrays of its model, `nnx.clone` it. "
             "For a line, use `interpolation`."
         )
@@ -196,7 +196,7 @@ def random_plane(
     moving = {path: leaf for path, leaf in leaves.items() if move_biases or leaf.ndim > 1}
     if sum(leaf.size for leaf in moving.values()) < 2 or (normalize and not any(map(jnp.any, moving.values()))):
         raise ValueError(
-            f"expected weights to move that are not all zero, got leaves of shapes {[leaf.shape for leaf in leaves.values()]}. "
+            f"Got leaves of shapes {[leaf.shape for leaf in leaves.values()]}, expected weights to move that are not all zero. "
             "Leaves with fewer than two axes move with move_biases=True; zeros move with normalize=None."
         )
     vectors = []
@@ -219,7 +219,7 @@ def finite_leaves(tree: PyTree, name: str) -> dict[str, Array]:
     broken = [path for path, leaf in leaves.items() if not bool(jnp.isfinite(leaf).all())]
     if broken:
         raise ValueError(
-            f"parameters must be finite, got NaN or infinite ones in {name} at {broken}. Leave out diverged runs."
+            f"Got NaN or infinite numbers in {name} at {broken}, expected finite parameters. Leave out diverged runs."
         )
     return leaves
 
@@ -229,8 +229,8 @@ def _checkpoints(trajectories: Mapping[str, Sequence[PyTree]]) -> dict[str, dict
     n = sum(map(len, trajectories.values()))
     if empty or n < 3:
         raise ValueError(
-            f"a plane needs at least 3 checkpoints, and each rule one, got {n} of {len(trajectories)} rules"
-            f"{f', none of {empty}' if empty else ''}. Save more of them during training."
+            f"Got {n} checkpoints of {len(trajectories)} rules{f', none of {empty}' if empty else ''}, expected at least 3 for "
+            "a plane, and one of each rule. Save more of them during training."
         )
     names = {
         f"checkpoint {i} of {rule!r}": tree for rule, trees in trajectories.items() for i, tree in enumerate(trees)

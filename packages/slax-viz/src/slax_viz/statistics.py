@@ -57,17 +57,17 @@ def mean_interval(
     values = np.asarray(samples, dtype=np.float64)
     if values.ndim == 0 or len(values) < 2:
         raise ValueError(
-            f"an interval needs at least 2 samples along the first axis, got shape {values.shape}. "
-            "Run more seeds, or show the single value without an interval."
+            f"Got samples of shape {list(values.shape)}, expected at least 2 along the first axis for an interval. Run "
+            "more seeds, or show the single value without an interval."
         )
     if not 0 < level < 1:
-        raise ValueError(f"level must be a probability in (0, 1), got {level}. For 95 % pass 0.95.")
+        raise ValueError(f"Got level={level}, expected a probability in (0, 1). For 95 % pass 0.95.")
     within = np.isfinite(values) & (values >= bounds[0]) & (values <= bounds[1])
     if not within.all():
         others = np.argwhere(~within)
         raise ValueError(
-            f"samples must be finite and lie in {bounds}, got {len(others)} others, the first at index "
-            f"{others[0].tolist()}. Find out where they come from; leave out only what is known to be undefined."
+            f"Got {len(others)} samples that are not finite or not in {bounds}, the first at index {others[0].tolist()}, "
+            "expected none. Find out where they come from; leave out only what is known to be undefined."
         )
     n, mean = len(values), np.asarray(values.mean(axis=0))
     half_width = stdtrit(n - 1, (1 + level) / 2) * values.std(axis=0, ddof=1) / np.sqrt(n)

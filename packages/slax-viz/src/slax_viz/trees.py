@@ -13,11 +13,11 @@ def leaves_by_path(tree: PyTree, name: str) -> dict[str, Array]:
     for key_path, leaf in tree_flatten_with_path(tree)[0]:
         path = _text(key_path)
         if path in leaves:
-            raise ValueError(f"{name} has two leaves with the same path {path!r}. Rename one of them.")
+            raise ValueError(f"Got two leaves with the path {path!r} in {name}, expected one. Rename one of them.")
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise TypeError(
-                f"expected floating-point leaves, got {jnp.result_type(leaf)} at {path!r} in {name}. "
-                "Pass parameters or their gradients, without counters, keys or other state."
+                f"Got {jnp.result_type(leaf)} at {path!r} in {name}, expected floating-point leaves. Pass "
+                "parameters or their gradients, without counters, keys or other state."
             )
         leaves[path] = jnp.asarray(leaf)
     return leaves
@@ -29,9 +29,8 @@ def check_alike(
     """Raise an error for trees without leaves, or with leaves that differ in paths, shapes or, with `dtypes`, in dtypes."""
     if left.keys() != right.keys():
         raise ValueError(
-            f"{names[0]} and {names[1]} must have leaves with the same paths, "
-            f"got only in {names[0]}: {sorted(left.keys() - right.keys())}, "
-            f"only in {names[1]}: {sorted(right.keys() - left.keys())}. {advice}"
+            f"Got leaves only in {names[0]}, {sorted(left.keys() - right.keys())}, and only in {names[1]}, "
+            f"{sorted(right.keys() - left.keys())}, expected the same paths in both. {advice}"
         )
     for what, of in [("shape", lambda leaf: leaf.shape), ("dtype", lambda leaf: leaf.dtype)][: 2 if dtypes else 1]:
         differing = [
@@ -39,11 +38,11 @@ def check_alike(
         ]
         if differing:
             raise ValueError(
-                f"{names[0]} and {names[1]} must have leaves of the same {what}s, "
-                f"got different ones ({names[0]} first): {', '.join(differing)}. {advice}"
+                f"Got leaves of different {what}s in {names[0]} and {names[1]}, {', '.join(differing)}, expected the same. "
+                f"{advice}"
             )
     if not left:
-        raise ValueError("expected at least one leaf to compare, got empty trees. Check the filter that made them.")
+        raise ValueError("Got empty trees, expected at least one leaf to compare. Check the filter that made them.")
 
 
 def _text(path: KeyPath) -> str:

@@ -167,9 +167,9 @@ def _check_modules(model: Connect) -> None:
             sender, arrow, receiver = place.partition(" -> ")
             where = f"the synapse of the edge from {sender} to {receiver}" if arrow else f"module {place}"
             raise TypeError(
-                f"complexity got {type(module).__name__} as {where}, and does not know how its weights are used. Expected "
-                "Linear, Conv or BlockDiagonal, neurons, delays, norms, and modules without parameters: use these, with edges "
-                "for recurrence."
+                f"complexity got {type(module).__name__} as {where}, expected modules whose use of weights it knows: Linear, "
+                "Conv, BlockDiagonal, neurons, delays, norms, and modules without parameters. Use these, with edges for "
+                "recurrence."
             )
 
 
@@ -210,7 +210,8 @@ def _count_synapse(counts: Counts, synapse: Any, inputs: Array) -> None:
     outputs = jax.eval_shape(synapse, inputs[0]).shape[1:]
     if math.prod(outputs) * math.prod(synapse.kernel.shape[:-1]) >= 2**31:
         raise ValueError(
-            f"complexity got a {type(synapse).__name__} of {list(outputs)} outputs, which may make 2^31 operations in a step."
+            f"complexity got a {type(synapse).__name__} of {list(outputs)} outputs, which may make 2^31 operations in a step, "
+            "expected fewer. Use a smaller batch."
         )
     connected = _connected(synapse)
     effective = _sum(jnp.where(inputs != 0, _fan_out(synapse, connected, inputs), 0))

@@ -5,7 +5,7 @@ from typing import NamedTuple, Unpack
 from jaxtyping import Array, Float
 
 from slax_neurons.neurons.spiking import SpikeOptions, SpikingNeuron
-from slax_neurons.parameter import REAL, UNIT_INTERVAL, Parameter, ParameterValue, Trainable
+from slax_neurons.parameter import REAL, UNIT_INTERVAL, Parameter, ParameterValue, Trainable, positive
 
 FORMS = ("additive", "symplectic")
 DEFAULT_Q = 120.0  # of Baronig et al.
@@ -54,6 +54,10 @@ class AdLIF(SpikingNeuron):
         processing through adaptation in spiking neural networks, 2025, doi 10.1038/s41467-025-60878-z, equation 6.
 
     Note:
+        The current is weighted by 1 - decay, and the recovery current opposes it: a constant current of 10 makes the defaults
+        fire, not one of 1. Behind a Linear with Flax's weights they are silent; `fluctuation_driven(AdLIF(), rate=...)` makes
+        weights with which they fire. The authors normalize the currents by their variance over a batch.
+
         Bittar and Garner reset at the start of the next step and update w there, from the membrane before the reset, which
         gives the same states one step later. They draw decay from (0.819, 0.961), adaptation_decay from (0.967, 0.992), a from
         (-1, 1) and b from (0, 2), clip them there during training, start from random states, and use a boxcar surrogate; the
@@ -105,10 +109,10 @@ class AdLIF(SpikingNeuron):
             raise ValueError(f"AdLIF got form={form!r}, expected one of {', '.join(map(repr, FORMS))}.")
         if q is not None and form != "symplectic":
             raise ValueError(
-                f"AdLIF got q={q}, which the form {form!r} does not have. Leave it out, or use form='symplectic'."
+                f"AdLIF got q={q}, expected none for form={form!r}. Leave it out, or use form='symplectic'."
             )
-        if q is not None and not q > 0:
-            raise ValueError(f"AdLIF got q={q}, expected a number > 0.")
+        if q is not None:
+            positive("AdLIF", "q", q)
         super().__init__(**spike_options)
         self.decay = Parameter("AdLIF decay", decay, UNIT_INTERVAL, self.param_dtype)
         self.adaptation_decay = Parameter("AdLIF adaptation_decay", adaptation_decay, UNIT_INTERVAL, self.param_dtype)

@@ -7,7 +7,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 from slax_neurons.neurons.neuron import Neuron
 from slax_neurons.parameter import POSITIVE, REAL, UNIT_INTERVAL, Domain, Parameter, ParameterValue, Trainable
-from slax_neurons.surrogates import Surrogate, fast_sigmoid
+from slax_neurons.surrogates import SpikeFunction, fast_sigmoid, spike_function
 
 
 class BRFState(NamedTuple):
@@ -37,7 +37,7 @@ class BRF(Neuron):
         threshold: any number; same types.
         refractory_decay: decay of q per step, in (0, 1); same types.
         dt: length of a step in units of time, > 0.
-        spike_fn: maps u - threshold - q to spikes; see `SURROGATES`.
+        spike_fn: maps u - threshold - q to spikes; a name or a function of `SURROGATES`.
         param_dtype: dtype of the state and of the parameters.
 
     Raises:
@@ -75,7 +75,7 @@ class BRF(Neuron):
         threshold: ParameterValue | Trainable = 1.0,
         refractory_decay: ParameterValue | Trainable = 0.9,
         dt: float = 0.01,
-        spike_fn: Surrogate = fast_sigmoid(),
+        spike_fn: SpikeFunction | str = fast_sigmoid(),
         param_dtype: DTypeLike = jnp.float32,
     ):
         if not dt > 0:
@@ -86,7 +86,7 @@ class BRF(Neuron):
         self.threshold = Parameter("BRF threshold", threshold, REAL, param_dtype)
         self.refractory_decay = Parameter("BRF refractory_decay", refractory_decay, UNIT_INTERVAL, param_dtype)
         self.dt = dt
-        self.spike_fn = spike_fn
+        self.spike_fn = spike_function("BRF", spike_fn)
 
     def integrate(self, carry: BRFState, inputs: Float[Array, "*B N"]) -> BRFState:
         u, v, q = carry

@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
 from slax_neurons.neurons.neuron import NeuronCell
-from slax_neurons.surrogates import Surrogate, multi_gaussian
+from slax_neurons.surrogates import SpikeFunction, multi_gaussian, spike_function
 
 
 class LTCState(NamedTuple):
@@ -37,7 +37,7 @@ class LTC(NeuronCell):
         features: number of units, N.
         threshold: any number.
         beta: weight of the adaptation in the threshold.
-        spike_fn: maps the distance to the threshold to spikes; see `SURROGATES`.
+        spike_fn: maps the distance to the threshold to spikes; a name or a function of `SURROGATES`.
         param_dtype: dtype of the state and of the parameters.
         rngs: random streams for the gates' weights.
 
@@ -68,7 +68,7 @@ class LTC(NeuronCell):
         *,
         threshold: float = 0.1,
         beta: float = 1.8,
-        spike_fn: Surrogate = multi_gaussian(),
+        spike_fn: SpikeFunction | str = multi_gaussian(),
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -77,7 +77,7 @@ class LTC(NeuronCell):
         self.adaptation_gate = nnx.Linear(2 * features, features, param_dtype=param_dtype, rngs=rngs)
         self.threshold = threshold
         self.beta = beta
-        self.spike_fn = spike_fn
+        self.spike_fn = spike_function("LTC", spike_fn)
         self.param_dtype = jnp.dtype(param_dtype)
 
     def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> LTCState:

@@ -1,5 +1,7 @@
 """The bases of layers of neurons: a cell with a membrane, and an element-wise neuron, unrolled by a scan or in a kernel."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import jax
@@ -12,6 +14,7 @@ from slax_neurons.kernels import is_fused
 from slax_neurons.neurons.fused import fused_integrate_and_fire, has_kernel
 from slax_neurons.neurons.states import integrate_and_fire, rematerialize
 from slax_neurons.parameter import Parameter
+from slax_neurons.surrogates import spike_function
 
 
 class NeuronCell(nnx.RNNCellBase):
@@ -101,6 +104,8 @@ class NeuronCell(nnx.RNNCellBase):
             old = vars(self)[attribute]
             if isinstance(old, Parameter) and not isinstance(value, Parameter):
                 value = Parameter(old.name, value, old.domain, self.param_dtype)
+            if attribute == "spike_fn":
+                value = spike_function(name, value)
             setattr(copy, attribute, value)
         return copy
 
@@ -127,6 +132,10 @@ class Neuron(NeuronCell):
     Args:
         param_dtype: dtype of the state and of the parameters.
 
+    Raises:
+        TypeError: a class without `integrate` and `fire`, and without `__call__`; when it runs, one that reads several states
+            and has no `carry_type`.
+
     Example:
         A leaky integrator that outputs the positive part of its state.
 
@@ -149,6 +158,14 @@ class Neuron(NeuronCell):
     linear: ClassVar[bool] = False
 
     def __init__(self, *, param_dtype: DTypeLike = jnp.float32):
+        own, name = type(self), type(self).__name__
+        missing = [step for step in ("integrate", "fire") if getattr(own, step) is getattr(Neuron, step)]
+        if missing and self.has_split_step:
+            raise TypeError(
+                f"Got a neuron {name} without {' and '.join(missing)}, expected integrate(self, carry, inputs), which returns "
+                "the membrane, and fire(self, membrane), which returns the carry and the output. Define both, or __call__ "
+                "alone."
+            )
         self.param_dtype = jnp.dtype(param_dtype)
 
     def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> Any:
@@ -167,7 +184,8 @@ class Neuron(NeuronCell):
         raise NotImplementedError
 
     def __call__(self, carry: Any, inputs: Float[Array, "*B N"]) -> tuple[Any, Float[Array, "*B N"]]:
-        return self.fire(self.integrate(carry, inputs))
+        with self._missing_states_explained():
+            return self.fire(self.integrate(carry, inputs))
 
     def unroll(self, carry: Any, inputs: Float[Array, "T *B N"]) -> tuple[Any, Float[Array, "T *B N"]]:
         """Run all steps in one pass: a scan over element-wise work."""
@@ -187,7 +205,8 @@ class Neuron(NeuronCell):
         graphdef, state = nnx.split(self)
         is_kernel = is_fused(kernel) and has_kernel(type(self).__name__, graphdef, state, carry, inputs, kernel)
         states = fused_integrate_and_fire if is_kernel else integrate_and_fire
-        return states(graphdef, state, carry, inputs)
+        with self._missing_states_explained():
+            return states(graphdef, state, carry, inputs)
 
     def outputs(self, membranes: Any) -> Float[Array, "T *B N"]:
         """Compute s_t from m_t for all steps."""
@@ -209,9 +228,25 @@ class Neuron(NeuronCell):
             if state.shape != inputs.shape or state.dtype != inputs.dtype:
                 raise ValueError(
                     f"{type(self).__name__} got a carry of {state.dtype}{list(state.shape)} for a current of {inputs.dtype}"
-                    f"{list(inputs.shape)} per step. Make it with initialize_carry({inputs.shape}), and, if the dtypes "
-                    f"differ, the neuron with param_dtype={inputs.dtype.name}."
+                    f"{list(inputs.shape)} per step, expected the same of both. Make it with "
+                    f"initialize_carry({inputs.shape}), and, if the dtypes differ, the neuron with "
+                    f"param_dtype={inputs.dtype.name}."
                 )
+
+    @contextlib.contextmanager
+    def _missing_states_explained(self) -> Iterator[None]:
+        """Explain the remedy if a step reads a state by name, and the carry is one array for lack of a `carry_type`."""
+        try:
+            yield
+        except AttributeError as error:
+            own_carry = self.carry_type is not None or type(self).initialize_carry is not Neuron.initialize_carry
+            if own_carry or not isinstance(error.obj, jax.Array):
+                raise
+            name = type(self).__name__
+            raise TypeError(
+                f"Got a neuron {name} whose step reads {error.name!r} of an array, expected a carry_type with its states: "
+                "without one, the carry is one array. Put carry_type = ... into the class, a NamedTuple with a field for each."
+            ) from error
 
 
 def scan_cell(cell: nnx.RNNCellBase, carry: Any, inputs: Float[Array, "T ..."]) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 from slax_neurons.neurons.neuron import Neuron
 from slax_neurons.parameter import REAL, Parameter, ParameterValue, Trainable
-from slax_neurons.surrogates import Surrogate, fast_sigmoid
+from slax_neurons.surrogates import SpikeFunction, fast_sigmoid, spike_function
 
 RESETS = ("subtract", "zero", "none")
 
@@ -19,7 +19,7 @@ class SpikeOptions(TypedDict, total=False):
     threshold: ParameterValue | Trainable
     reset: str
     stop_reset_gradient: bool
-    spike_fn: Surrogate
+    spike_fn: SpikeFunction | str
     param_dtype: DTypeLike
 
 
@@ -38,7 +38,7 @@ class SpikingNeuron(Neuron):
         threshold: a number, an array of the shape of the features, or `Trainable` of either.
         reset: effect of a spike on the membrane: "subtract", "zero" or "none".
         stop_reset_gradient: treat the spike in the reset as a constant.
-        spike_fn: maps v - threshold to spikes; see `SURROGATES`.
+        spike_fn: maps v - threshold to spikes; a name or a function of `SURROGATES`.
         param_dtype: dtype of the state and of the parameters.
 
     Raises:
@@ -69,7 +69,7 @@ class SpikingNeuron(Neuron):
         threshold: ParameterValue | Trainable = 1.0,
         reset: str = "subtract",
         stop_reset_gradient: bool = False,
-        spike_fn: Surrogate = fast_sigmoid(),
+        spike_fn: SpikeFunction | str = fast_sigmoid(),
         param_dtype: DTypeLike = jnp.float32,
     ):
         name = type(self).__name__
@@ -78,7 +78,7 @@ class SpikingNeuron(Neuron):
         self.threshold = Parameter(f"{name} threshold", threshold, REAL, param_dtype)
         self.reset = reset
         self.stop_reset_gradient = stop_reset_gradient
-        self.spike_fn = spike_fn
+        self.spike_fn = spike_function(name, spike_fn)
 
     def spike(
         self, v: Float[Array, "*B N"], threshold_offset: Float[Array, "*B N"] | float = 0.0

@@ -22,7 +22,7 @@ def library() -> Any:
     try:
         import nir
     except ImportError as error:
-        raise ImportError("NIR graphs need the package nir. Install it: pip install 'slax-neurons[nir]'.") from error
+        raise ImportError("Got no package nir, expected it. Install it: pip install 'slax-neurons[nir]'.") from error
     return nir
 
 

@@ -48,7 +48,7 @@ class Plan:
 
 def label(name: str, node: Any) -> str:
     """The name of a node in error messages."""
-    return f"Node {name!r}, {type(node).__name__},"
+    return f"node {name!r}, {type(node).__name__},"
 
 
 def is_neuron(node: Any) -> bool:
@@ -68,12 +68,14 @@ def plan(graph: Any) -> Plan:
     ends = {kind: [name for name, node in nodes.items() if type(node).__name__ == kind] for kind in ("Input", "Output")}
     for kind, names in ends.items():
         if not names:
-            raise ValueError(f"The graph has no {kind}. Add a nir.{kind}, and an edge to or from it.")
+            raise ValueError(f"Got a graph without {kind}, expected one. Add a nir.{kind}, and an edge to or from it.")
     start, end = ends["Input"][0], ends["Output"][0]
     for name, node in nodes.items():
         kind = type(node).__name__
         if name not in (start, end, *thresholds) and (kind in REFUSED or kind not in KNOWN):
-            raise ValueError(f"{label(name, node)} cannot be expressed: {REFUSED.get(kind, 'this type is not known')}.")
+            raise ValueError(
+                f"Got {label(name, node)} expected nodes that can be read: {REFUSED.get(kind, 'this one is not known')}."
+            )
     before: Neighbors = {name: [] for name in nodes}
     after: Neighbors = {name: [] for name in nodes}
     for sender, receiver in edges:
@@ -107,7 +109,7 @@ def _opened(graph: Any, prefix: str) -> tuple[dict[str, Any], Edges]:
         for kind in ("Input", "Output"):
             names = [key for key, part in inner.items() if type(part).__name__ == kind]
             if len(names) != 1:
-                raise ValueError(f"{label(own, node)} has {len(names)} nodes {kind}, expected one.")
+                raise ValueError(f"Got {label(own, node)} with {len(names)} nodes {kind}, expected one.")
             doors[kind] = names[0]
         edges = [
             (doors["Output"] if sender == own else sender, doors["Input"] if receiver == own else receiver)
@@ -150,7 +152,7 @@ def _with_thresholds(nodes: dict[str, Any], edges: Edges) -> tuple[dict[str, Any
 
 
 def _check_reach(nodes: dict[str, Any], before: Neighbors, after: Neighbors, start: str, end: str) -> None:
-    tried = ((start, after, "is not reached from the Input"), (end, before, "does not reach the Output"))
+    tried = ((start, after, "not reached from the Input"), (end, before, "without a way to the Output"))
     for origin, ways, said in tried:
         reached, ahead = {origin}, [origin]
         while ahead:
@@ -159,7 +161,7 @@ def _check_reach(nodes: dict[str, Any], before: Neighbors, after: Neighbors, sta
             ahead += new
         for name, node in nodes.items():
             if name not in reached:
-                raise ValueError(f"{label(name, node)} {said}. Remove it, or add the edge that is missing.")
+                raise ValueError(f"Got {label(name, node)} {said}, expected a path. Remove it, or add an edge.")
 
 
 def _check_cycles(nodes: dict[str, Any], after: Neighbors) -> None:
@@ -173,7 +175,7 @@ def _check_cycles(nodes: dict[str, Any], after: Neighbors) -> None:
         left = inner
     if left:
         name = min(left)
-        raise ValueError(f"{label(name, nodes[name])} is part of a cycle without a neuron. Put a neuron into it.")
+        raise ValueError(f"Got {label(name, nodes[name])} in a cycle without a neuron, expected one. Add it.")
 
 
 def _ways(hub: str, after: Neighbors, hubs: set[str]) -> list[Link]:

@@ -27,7 +27,7 @@ from slax_neurons.neurons.lif import IF, LIF
 from slax_neurons.neurons.neuron import Neuron
 from slax_neurons.nir.conventions import RESET, Integration, Values, channels_first, channels_last, library, shape_first
 from slax_neurons.parameter import Parameter, Trainable
-from slax_neurons.surrogates import Surrogate
+from slax_neurons.surrogates import SpikeFunction
 
 # For each neuron here, NIR's node for the membrane alone, and for the membrane that fires and is reset.
 NODES: dict[type[Neuron], tuple[str, str]] = {
@@ -76,7 +76,7 @@ class Options:
 
     integration: Integration
     reset: str
-    spike_fn: Surrogate
+    spike_fn: SpikeFunction | str
     trainable: bool
     param_dtype: DTypeLike
 
@@ -117,8 +117,8 @@ def read_neuron(node: Any, threshold: Any, label: str, options: Options) -> Read
         return Reading(_neuron(LI, label, decays, options), _unless(gain, 1.0), _unless(leak_gain * leak, 0.0))
     if not np.all(gain > 0):
         raise ValueError(
-            f"{label} has a resistance or input weight that is not positive, got a gain of {gain.min():.4g}. Move its sign "
-            "into the weights before it."
+            f"Got {label} with a gain of {gain.min():.4g}, expected a resistance and an input weight that make it positive. "
+            "Move its sign into the weights before it."
         )
     metadata = (node if threshold is None else threshold).metadata
     reset = "none" if threshold is not None else metadata.get(RESET, options.reset)
@@ -126,8 +126,8 @@ def read_neuron(node: Any, threshold: Any, label: str, options: Options) -> Read
     current = _unless(leak_gain * (leak - zero) / gain, 0.0)
     if kind.startswith("Cuba") and current is not None:
         raise ValueError(
-            f"{label} has a v_leak other than {'v_reset' if reset == 'zero' else '0'}: a constant current into the membrane, "
-            "and a neuron here has none after its synapse. Give both the same value."
+            f"Got {label} with a v_leak other than {'v_reset' if reset == 'zero' else '0'}, expected the same: they differ by "
+            "a constant current into the membrane, and a neuron here has none after its synapse. Give both the same value."
         )
     limit = (_values(node.v_threshold if threshold is None else threshold.threshold) - zero) / gain
     fires_at = limit if RESET in metadata else _next(limit, options.param_dtype)
@@ -144,7 +144,7 @@ def _neuron(
     except ValueError as error:
         integration = options.integration
         raise ValueError(
-            f"{label} makes no neuron with dt={integration.dt} and integration={integration.kind!r}: {error}"
+            f"Got {label} for dt={integration.dt} and integration={integration.kind!r}, expected decays in range: {error}"
         ) from error
 
 

@@ -15,7 +15,7 @@ from slax_neurons.nir.graph import Link, Plan, is_neuron, label, plan
 from slax_neurons.nir.layers import Zeros
 from slax_neurons.nir.neuron_nodes import Options, Reading, read_neuron
 from slax_neurons.nir.synapse_nodes import read_delay, read_synapse, scaled, shifted
-from slax_neurons.surrogates import Surrogate, fast_sigmoid
+from slax_neurons.surrogates import SpikeFunction, fast_sigmoid
 from slax_neurons.wiring import Connect, connect
 
 
@@ -25,7 +25,7 @@ def from_nir(
     dt: float,
     integration: str | None = None,
     reset: str = "zero",
-    spike_fn: Surrogate = fast_sigmoid(),
+    spike_fn: SpikeFunction | str = fast_sigmoid(),
     trainable: bool = False,
     param_dtype: DTypeLike = jnp.float32,
 ) -> Connect:
@@ -43,7 +43,7 @@ def from_nir(
             (for example norse and snnTorch). By default as in the graph's metadata, written by `to_nir`, else "exponential".
         reset: the reset of neurons whose node was not written by `to_nir` and does not specify it: "zero" for NIR's own, to
             v_reset, "subtract" for a framework that subtracts the threshold without recording it, or "none".
-        spike_fn: spike function of all neurons.
+        spike_fn: spike function of all neurons, a name or a function of `SURROGATES`.
         trainable: whether the neurons' parameters are to be trained. Weights always are.
         param_dtype: dtype of all parameters and states.
 
@@ -130,8 +130,8 @@ class _Reader:
             synapses = self._synapses(link, reading, first=chain is None and link is links[0])
             if any(isinstance(synapse, Delay) for synapse in synapses):
                 raise ValueError(
-                    f"{label(hub, node)} gets a delayed signal over an edge in addition to the chain, but a Delay here is "
-                    "part of the chain. Take the Delay out of the graph, and add Edge(..., delay=steps) to the model."
+                    f"Got {label(hub, node)} with a delayed signal over an edge in addition to the chain, expected a Delay in "
+                    "the chain alone. Take the Delay out of the graph, and add Edge(..., delay=steps) to the model."
                 )
             synapse = (
                 jax.nn.identity if not synapses else synapses[0] if len(synapses) == 1 else nnx.Sequential(*synapses)
@@ -162,8 +162,9 @@ class _Reader:
             folded = shifted(nodes[-1][1], reading.current) if nodes else None
             if folded is None:
                 raise ValueError(
-                    f"{label(link.receiver, self.plan.nodes[link.receiver])} needs a constant current, since its v_leak is not "
-                    "where its membrane starts (v_reset, or 0 if it has none). Put an Affine right before it, to add one."
+                    f"Got {label(link.receiver, self.plan.nodes[link.receiver])} with a v_leak that is not where its membrane "
+                    "starts (v_reset, or 0 if it has none), expected an Affine right before it, to add a constant current. Put "
+                    "one there."
                 )
             nodes[-1] = (nodes[-1][0], folded)
         return [self._synapse(name, node) for name, node in nodes]
@@ -178,5 +179,7 @@ class _Reader:
         node = self.plan.nodes[name]
         (shape,) = node.input_type.values()
         if shape is None:
-            raise ValueError(f"{label(name, node)} has no input type. Call infer_types() of the graph.")
+            raise ValueError(
+                f"Got {label(name, node)} without an input type, expected one. Call infer_types() of the graph."
+            )
         return shape_last(shape)

@@ -33,7 +33,7 @@ def write_synapse(module: Any, shape: tuple[int, ...], label: str) -> Any:
     """
     if type(module) not in WRITERS:
         raise TypeError(
-            f"{label} has no node in NIR. What has one: IF, LIF, LI, CuBaLIF, Delay, Linear, Conv in one or two dimensions, "
+            f"Got {label} expected what has a node in NIR: IF, LIF, LI, CuBaLIF, Delay, Linear, Conv in one or two dimensions, "
             "jax.nn.identity, and slax_neurons.nir's Flatten, SumPool2d, AvgPool2d, Scale."
         )
     return WRITERS[type(module)](module, shape, label)
@@ -51,7 +51,7 @@ def read_synapse(node: Any, label: str, dtype: DTypeLike) -> Any:
 def _write_linear(layer: nnx.Linear, shape: tuple[int, ...], label: str) -> Any:
     if len(shape) != 1:
         raise ValueError(
-            f"{label} gets features of shape {shape}, but NIR's Linear takes one axis. Put a Flatten before it."
+            f"Got {label} for features of shape {shape}, expected one axis, as in NIR. Put a Flatten before it."
         )
     nir = library()
     weight = np.ascontiguousarray(np.asarray(layer.kernel[...]).T)
@@ -62,7 +62,7 @@ def _read_linear(node: Any, label: str, dtype: DTypeLike) -> nnx.Linear:
     weight = np.asarray(node.weight)
     if weight.ndim != 2:
         raise ValueError(
-            f"{label} has a weight of shape {weight.shape}, expected [out, in]. Write a node for each matrix."
+            f"Got {label} with a weight of shape {weight.shape}, expected [out, in]. Write a node for each matrix."
         )
     outputs, inputs = weight.shape
     bias = getattr(node, "bias", None)
@@ -73,10 +73,12 @@ def _write_conv(layer: nnx.Conv, shape: tuple[int, ...], label: str) -> Any:
     spatial = len(layer.kernel_size)
     if spatial not in (1, 2) or len(shape) != spatial + 1:
         raise ValueError(
-            f"{label} has {spatial} spatial axes and gets features of shape {shape}. A convolution in NIR has one or two."
+            f"Got {label} with {spatial} spatial axes for features of shape {shape}, expected one or two, as in NIR."
         )
     if layer.mask is not None or any(size != 1 for size in _sizes(layer.input_dilation, spatial)):
-        raise ValueError(f"{label} has a mask or an input_dilation, which NIR lacks. Put the mask into the kernel.")
+        raise ValueError(
+            f"Got {label} with a mask or an input_dilation, expected neither, as in NIR. Put the mask into the kernel."
+        )
     strides, dilation = _sizes(layer.strides, spatial), _sizes(layer.kernel_dilation, spatial)
     outputs = layer.kernel.shape[-1]
     options = {
@@ -98,7 +100,7 @@ def _write_padding(
 ) -> Any:
     padding = layer.padding
     if isinstance(padding, str) and padding not in ("SAME", "VALID"):
-        raise ValueError(f"{label} has padding={padding!r}, but NIR pads with zeros, equally on both sides.")
+        raise ValueError(f"Got {label} with padding={padding!r}, expected zeros, equally on both sides, as in NIR.")
     window = [(size - 1) * step + 1 for size, step in zip(layer.kernel_size, dilation, strict=True)]
     if isinstance(padding, str):
         pairs = jax.lax.padtype_to_pads(spatial, window, strides, padding)
@@ -112,7 +114,7 @@ def _write_padding(
     if padding == "SAME" and all(stride == 1 for stride in strides):
         return "same"
     raise ValueError(
-        f"{label} pads {pairs} for inputs of {spatial}, but NIR pads both sides equally. Choose such a padding."
+        f"Got {label} that pads {pairs} for inputs of {spatial}, expected both sides equally, as in NIR. Choose such a padding."
     )
 
 
@@ -123,7 +125,9 @@ def _read_conv(node: Any, label: str, dtype: DTypeLike) -> nnx.Conv:
     padding: Any = node.padding
     if isinstance(padding, str):
         if padding == "same" and any(stride != 1 for stride in strides):
-            raise ValueError(f"{label} has padding 'same' and a stride of {strides}. Give the padding in numbers.")
+            raise ValueError(
+                f"Got {label} with padding 'same' and a stride of {strides}, expected a stride of 1. Give numbers."
+            )
         padding = padding.upper()
     else:
         padding = [(side, side) for side in _sizes(padding, spatial)]
@@ -205,14 +209,14 @@ def write_delay(delay: Delay, shape: tuple[int, ...], dt: float, label: str) -> 
     """
     if delay.groups > 1:
         raise ValueError(
-            f"{label} makes {delay.groups} copies of its inputs, but a Delay in NIR has one output for each input. Make the "
-            f"copies in a Linear before it, and use Delay({delay.out_features}, {delay.max_delay})."
+            f"Got {label} that makes {delay.groups} copies of its inputs, expected one output for each input, as in NIR. Make "
+            f"the copies in a Linear before it, and use Delay({delay.out_features}, {delay.max_delay})."
         )
     steps = np.asarray(delay.delays.value, np.float64)[0]
     if delay.width is not None or np.any(steps != np.round(steps)):
         kernel = "a Gaussian kernel" if delay.width is not None else "delays that are fractions of a step"
         raise ValueError(
-            f"{label} has {kernel}, but NIR delays signals unchanged. Write a copy with .rounded() delays."
+            f"Got {label} with {kernel}, expected whole steps, as in NIR. Write a copy with .rounded() delays."
         )
     times = channels_first(np.broadcast_to(dt * steps, shape))
     return library().Delay(np.ascontiguousarray(times), metadata={MAX_DELAY: delay.max_delay})
@@ -226,15 +230,15 @@ def read_delay(node: Any, label: str, options: Options) -> Delay:
     """
     times, dt = channels_last(np.asarray(node.delay, np.float64)), options.integration.dt
     if not times.ndim:
-        raise ValueError(f"{label} has one delay for any number of inputs. Give it one per input.")
+        raise ValueError(f"Got {label} with one delay for any number of inputs, expected one per input.")
     channels = times[(0,) * (times.ndim - 1)]
     if np.any(times != channels):
-        raise ValueError(f"{label} has delays that differ within a channel. Give all places of a channel the same.")
+        raise ValueError(f"Got {label} with delays that differ within a channel, expected the same for all its places.")
     steps = np.round(channels / dt)
     if np.any(steps < 0) or np.any(np.abs(channels / dt - steps) > ROUNDING * np.maximum(steps, 1)):
         raise ValueError(
-            f"{label} has delays between {channels.min():.6g} and {channels.max():.6g}, expected whole steps of dt={dt}, >= 0. "
-            "Choose a dt that divides them, or round them: node.delay = dt * numpy.round(node.delay / dt)."
+            f"Got {label} with delays between {channels.min():.6g} and {channels.max():.6g}, expected whole steps of dt={dt}, "
+            ">= 0. Choose a dt that divides them, or round them: node.delay = dt * numpy.round(node.delay / dt)."
         )
     longest = int(node.metadata.get(MAX_DELAY, max(steps.max(), 1)))
     delays = Trainable(steps) if options.trainable else steps

@@ -102,8 +102,8 @@ class _Writer:
         for edge in edges:
             if edges.count(edge) > 1:
                 raise ValueError(
-                    f"to_nir got two paths without a module from {edge[0]} to {edge[1]}, but NIR has one edge from node to "
-                    "node. Put slax_neurons.nir.Scale(1.0) into one of them."
+                    f"to_nir got two paths without a module from {edge[0]} to {edge[1]}, expected one, as NIR has one edge "
+                    "from node to node. Put slax_neurons.nir.Scale(1.0) into one of them."
                 )
         metadata = {INTEGRATION: self.integration.kind}
         graph = self.nir.NIRGraph(self.nodes, edges, metadata=metadata, type_check=False)
@@ -116,7 +116,7 @@ class _Writer:
         outputs: list[tuple[Signal, Shape]] = []
         for index, module in enumerate(model.modules):
             name = f"{prefix}{index}"
-            signal, shape = self._module(module, name, f"Module {name.replace('_', '.')} of the stack,", signal, shape)
+            signal, shape = self._module(module, name, f"module {name.replace('_', '.')} of the stack,", signal, shape)
             signal = Signal([signal])  # its own list, since edges are added to it
             outputs.append((signal, shape))
             signal += [self._edge(edge, synapse, prefix, outputs) for edge, synapse in model.edges_into(index)]
@@ -124,10 +124,10 @@ class _Writer:
 
     def _edge(self, edge: Edge, synapse: Any, prefix: str, outputs: list[tuple[Signal, Shape]]) -> Signal:
         """The signal that arrives over an edge; if it is late, the signal is filled once all nodes of the chain are written."""
-        label = f"The synapse of the edge from {edge.sender} to {edge.receiver},"
+        label = f"the synapse of the edge from {edge.sender} to {edge.receiver},"
         if edge.steps != edge.earliest:
             raise ValueError(
-                f"{label} has a delay of {edge.steps} steps. NIR has 0 to a later module and 1 in a cycle."
+                f"Got {label} with a delay of {edge.steps} steps, expected 0 to a later module and 1 in a cycle, as in NIR."
             )
         name = f"{prefix}{edge.sender}_to_{edge.receiver}"
         if not edge.steps:
@@ -179,8 +179,8 @@ class _Writer:
         found = {(link.sender, (*link.between, link.receiver)[0]) for link in plan(graph).links if link.delayed}
         for sender, reader in sorted(expected - found):
             raise ValueError(
-                f"to_nir got an edge that is read one step late and leads from {sender} to {reader}, but NIR has no late "
-                "edges, and the graph does not say so: it closes no cycle, or its sender or receiver has edges of its own. "
+                f"to_nir got an edge that is read one step late and leads from {sender} to {reader}, expected one that the "
+                "graph shows, since NIR has no late edges: it closes no cycle, or its sender or receiver has edges of its own. "
                 "Let each late edge lead from a neuron back to the layer right before it or before one of those that feed it."
             )
 
@@ -194,7 +194,9 @@ def _is_identity(module: Any) -> bool:
 def _terms(signal: Signal, path: tuple[Signal, ...]) -> Iterator[tuple[str, bool]]:
     """The names of a signal, and whether each is read late."""
     if any(part is signal for part in path):
-        raise ValueError("to_nir got a cycle without a neuron and without a synapse. Take its edge out.")
+        raise ValueError(
+            "to_nir got a cycle without a neuron and without a synapse, expected one of them in it. Take its edge out."
+        )
     for part in signal:
         if isinstance(part, Signal):
             for name, delayed in _terms(part, (*path, signal)):

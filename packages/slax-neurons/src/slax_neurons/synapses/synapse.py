@@ -64,7 +64,7 @@ class Synapse(nnx.Module):
 
     def effective(self) -> tuple[Float[Array, "*K I O"], Float[Array, " O"] | None]:
         """The kernel and the bias, which may be None."""
-        raise NotImplementedError(f"{type(self).__name__} has to define effective() -> (kernel, bias).")
+        raise NotImplementedError(f"Got a {type(self).__name__} without effective() -> (kernel, bias). Define it.")
 
     def __call__(self, inputs: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         return effective_synapse(self)(inputs)
@@ -96,7 +96,7 @@ class Reparameterized(Synapse):
         if not is_synapse(synapse):
             mask = " with a mask: wrap one without it, Masked(Conv(...), mask)" if isinstance(synapse, nnx.Conv) else ""
             raise TypeError(
-                f"{type(self).__name__} got a {type(synapse).__name__}{mask}. Expected a Linear, a Conv without a mask, or a "
+                f"{type(self).__name__} got a {type(synapse).__name__}{mask}, expected a Linear, a Conv without a mask, or a "
                 "module that makes its weights of parameters, with a method effective()."
             )
         self.synapse = synapse
@@ -242,10 +242,10 @@ def _check_shapes(synapse: Any, geometry: Any, kernel: Any, bias: Any) -> None:
         fits = list(kernel.shape) == expected
     if not fits:
         raise ValueError(
-            f"{type(synapse).__name__}.effective() returned a kernel of shape {list(kernel.shape)}, expected {expected}. A "
+            f"Got a kernel of shape {list(kernel.shape)} from {type(synapse).__name__}.effective(), expected {expected}. A "
             "convolution names the nnx.Conv that holds its geometry: self.geometry = nnx.Conv(...)."
         )
     if bias is not None and bias.shape != kernel.shape[-1:]:
         raise ValueError(
-            f"{type(synapse).__name__}.effective() returned a bias of {list(bias.shape)}, expected {list(kernel.shape[-1:])}."
+            f"Got a bias of {list(bias.shape)} from {type(synapse).__name__}.effective(), expected {list(kernel.shape[-1:])}."
         )

@@ -106,16 +106,16 @@ def hessian_eigenvalues(
     check_parameters(params)
     size = sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(params))
     if not 1 <= n_top <= size:
-        raise ValueError(f"n_top must be 1 to {size}, the number of parameters, got {n_top}.")
+        raise ValueError(f"Got n_top={n_top}, expected 1 to {size}, the number of parameters.")
     starts = n_top if n_starts is None else n_starts
     if not 1 <= starts <= n_top:
-        raise ValueError(f"n_starts must be 1 to n_top={n_top}, got {n_starts}.")
+        raise ValueError(f"Got n_starts={n_starts}, expected 1 to n_top={n_top}.")
     if n_steps < n_top:
-        raise ValueError(f"n_steps must be at least n_top={n_top}, got {n_steps}: a step adds one direction.")
+        raise ValueError(f"Got n_steps={n_steps}, expected at least n_top={n_top}, since a step adds one direction.")
     if not 0 < tolerance < 1:
-        raise ValueError(f"tolerance must be in (0, 1), got {tolerance}.")
+        raise ValueError(f"Got tolerance={tolerance}, expected a number in (0, 1).")
     if order not in ORDERS:
-        raise ValueError(f"there is no order {order!r}, expected one of: {', '.join(ORDERS)}.")
+        raise ValueError(f"Got order={order!r}, expected one of {', '.join(map(repr, ORDERS))}.")
 
     find = partial(_eigenvalues, loss, n_top=n_top, n_steps=min(n_steps, size), starts=starts, tolerance=tolerance)
     found = jax.jit(partial(find, order=order))(params, key)

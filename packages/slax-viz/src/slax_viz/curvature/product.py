@@ -65,8 +65,8 @@ def check_parameters(params: PyTree) -> None:
     """Raise ValueError for a tree without numbers, or with numbers that are not finite."""
     leaves = leaves_by_path(params, "params").values()
     if sum(leaf.size for leaf in leaves) == 0:
-        raise ValueError("params must have at least one number, got an empty tree. Check the filter that made it.")
-    check_finite("a parameter", params)
+        raise ValueError("Got params without a number, expected at least one. Check the filter that made them.")
+    check_finite("the parameters", params)
 
 
 def check_finite(name: str, tree: PyTree) -> None:
@@ -74,5 +74,6 @@ def check_finite(name: str, tree: PyTree) -> None:
     for leaf in jax.tree.leaves(tree):
         if not isinstance(leaf, jax.core.Tracer) and not np.isfinite(np.asarray(leaf)).all():
             raise ValueError(
-                f"{name} is NaN or infinite. Check whether the loss and its gradient are finite at these parameters."
+                f"Got NaN or infinite numbers in {name}, expected finite ones. Check whether the loss and its gradient are "
+                "finite at these parameters."
             )

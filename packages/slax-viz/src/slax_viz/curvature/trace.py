@@ -61,7 +61,7 @@ def hessian_trace(loss: Loss, params: PyTree, key: Key[Array, ""], *, n_samples:
     """
     check_parameters(params)
     if n_samples < 2:
-        raise ValueError(f"a standard error needs n_samples of at least 2, got {n_samples}.")
+        raise ValueError(f"Got n_samples={n_samples}, expected at least 2 for a standard error.")
 
     @jax.jit
     def draw(params: PyTree, keys: Key[Array, " n_samples"]) -> Float[Array, " n_samples"]:
