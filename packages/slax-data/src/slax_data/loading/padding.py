@@ -75,12 +75,12 @@ def buckets(
     """
     steps, limits = np.asarray(lengths), np.asarray(boundaries)
     if limits.ndim != 1 or not limits.size or limits[0] < 1 or np.any(np.diff(limits) <= 0):
-        raise ValueError(f"boundaries must be increasing numbers of steps, from 1, got {list(boundaries)}.")
+        raise ValueError(f"Got the boundaries {list(boundaries)}, expected increasing numbers of steps, from 1.")
     if steps.ndim != 1 or not steps.size or not np.issubdtype(steps.dtype, np.integer) or steps.min() < 0:
-        raise ValueError(f"lengths must be whole numbers of steps, at least one of them, none below 0, got {steps}.")
+        raise ValueError(f"Got the lengths {steps}, expected whole numbers of steps, at least one of them, none below 0.")
     if steps.max() > limits[-1]:
         raise ValueError(
-            f"The longest sequence has {steps.max()} steps, and the last of the boundaries is {limits[-1]}. "
+            f"Got a sequence of {steps.max()} steps, expected at most {limits[-1]}, the last of the boundaries. "
             "Add a boundary, or cut the sequence."
         )
     bucket_of = np.searchsorted(limits, steps)
@@ -144,7 +144,7 @@ def bucketed_batches(
         plan += [(boundaries[k], order[start : min(start + batch_size, stop)]) for start in range(0, stop, batch_size)]
     if not plan:
         raise ValueError(
-            f"No bucket has the {batch_size} sequences of a batch. Draw smaller batches, or drop_last=False."
+            f"Got no bucket with {batch_size} sequences, expected some for a batch. Draw smaller batches, or drop_last=False."
         )
 
     def batch(number: int) -> PaddedBatch:
@@ -158,12 +158,12 @@ def bucketed_batches(
 def _check_sequences(sequences: Sequence[Shaped[Array, "..."] | Shaped[np.ndarray, "..."]]) -> None:
     """Raise an error unless there are sequences, all finite arrays [T_i, N] with the same N and the same type."""
     if not len(sequences):
-        raise ValueError("sequences must be arrays [T_i, N], at least one of them, got none.")
+        raise ValueError("Got no sequences, expected arrays [T_i, N], at least one of them.")
     first = sequences[0]
     for i, sequence in enumerate(sequences):
         if sequence.ndim != 2 or sequence.shape[1] != first.shape[-1] or sequence.dtype != first.dtype:
             raise ValueError(
-                f"sequences must be arrays [T_i, N] of the same units and type, got {sequence.dtype}{list(sequence.shape)} at "
-                f"{i} and {first.dtype}{list(first.shape)} at 0."
+                f"Got sequences {sequence.dtype}{list(sequence.shape)} at {i} and {first.dtype}{list(first.shape)} at 0, expected "
+                "arrays [T_i, N] of the same units and type."
             )
         check_finite(f"sequence {i}", sequence)

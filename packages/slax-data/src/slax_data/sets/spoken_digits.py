@@ -94,7 +94,7 @@ def spoken_digits(
         if match and _split_of(match, split_by, with_validation) == split
     ]
     if other := {sound.rate for _, sound in found} - {RATE}:
-        raise ValueError(f"{path} has recordings of {sorted(other)} Hz, expected {RATE}.")
+        raise ValueError(f"Got recordings of {sorted(other)} Hz in {path}, expected {RATE}.")
     labels = np.array([int(match["digit"]) for match, _ in found], np.int32)
     check_all_classes(f"{split} by {split_by}", labels, n_classes=N_CLASSES)
     takes = np.array([int(match["take"]) for match, _ in found], np.int32)
