@@ -125,7 +125,12 @@ def digest_of_rule(name: str, entry: Any) -> str:
                 f"Got the rule {name!r}, whose {one.__qualname__} is in no file, expected one: results are made again when "
                 "the source of their rule changes. Put it into a .py file."
             ) from None
-    made = [dict(entry.options), entry.needs_rngs, entry.updates, *(getattr(part, "__qualname__", part) for part in parts)]
+    made = [
+        dict(entry.options),
+        entry.needs_rngs,
+        entry.updates,
+        *(getattr(part, "__qualname__", part) for part in parts),
+    ]
     lines = [re.sub(r" at 0x\w+", "", repr(made)), *sorted(f"{file.name} {sha256_of(file)}" for file in files)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -137,7 +142,9 @@ def with_modules_beside(file: Path) -> set[Path]:
         now = waiting.pop()
         names = [module.split(".") for module in modules_of(now)]
         paths = [now.parent.joinpath(*parts) for parts in names if parts[0] not in OURS]
-        new = {one for path in paths for one in (path.with_suffix(".py"), path / "__init__.py") if one.is_file()} - found
+        new = {
+            one for path in paths for one in (path.with_suffix(".py"), path / "__init__.py") if one.is_file()
+        } - found
         found |= new
         waiting += new
     return found

@@ -71,7 +71,7 @@ REFUSED = [
     (lambda: sd.rate_encode(KEY, LEVELS, n_steps=5, max_rate=0.0), r"max_rate got 0.0, expected spikes per step in \(0, 1\]"),
     (lambda: sd.delta_encode(LEVELS[None], threshold=0.0), "threshold got 0.0, expected a finite number above 0"),
     (lambda: sd.delta_encode(LEVELS, threshold=1.0), r"signal of float32 and shape \[4, 2\], expected .* \[T, B, ..., N\]"),
-    (lambda: sd.delta_encode(LEVELS[None] / 0, threshold=1.0), "Got 8 NaN or infinities in the 8 values of signal"),
+    (lambda: sd.delta_encode(LEVELS[None] / 0, threshold=1.0), "Got 8 NaN or infinities in 8 values of signal"),
     *((lambda change=change: sd.Augmentation(**change), "expected channels >= 0, delay >= 0, and stretch and drop in")
       for change in ({"channels": -1}, {"delay": -0.5}, {"stretch": 1.0}, {"drop": 1.0})),
     # Events, packed spikes and tasks of them.
@@ -121,8 +121,8 @@ REFUSED = [
     (of([(np.ones((2, 1)), 0), (np.ones((2, 3)), 1)], n_classes=2), r"different shapes in train, \[\(1,\), \(3,\)\] in a step"),
     (of((X, Y), (X[:, :, :1], Y), n_classes=2), r"Got recordings in the splits .*'shape of a step': \(1,\)"),
     (of((X, Y + 0.5), n_classes=2), "Got n_classes=2 and targets that are real numbers, .* Leave n_classes out"),
-    (of((X * np.nan, Y), n_classes=2), "Split 'train': Got 40 NaN or infinities in the 40 values of recordings"),
-    (of((X, Y + np.inf)), "Split 'train': Got 4 NaN or infinities in the 4 values of targets"),
+    (of((X * np.nan, Y), n_classes=2), "Split 'train': Got 40 NaN or infinities in 40 values of recordings"),
+    (of((X, Y + np.inf)), "Split 'train': Got 4 NaN or infinities in 4 values of targets"),
     (of((X, Y), n_classes=2, per_step=True), r"a target in train that is not \[T, ...\], expected one for each"),
     (of([(X[0], Y[:3]), (X[1], Y[:2])], n_classes=2), "Got targets of different shapes in train"),
     (of((X, Y), n_classes=2, n_steps=4), "n_steps got 4, expected at least 5, the steps of the longest sample"),

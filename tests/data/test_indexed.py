@@ -55,7 +55,7 @@ def test_values_and_targets_are_those_of_the_set(kind, form):
     (values, dtype, size), (targets, per_step, n_targets) = VALUES[kind], TARGETS[form]
     options = {"n_classes": 3 if "class" in form else None, "per_step": per_step}
     expected = values if values.ndim > 2 else values[..., None]
-    short = np.where(np.expand_dims(INSIDE.T, range(2, expected.ndim)), expected, 0).astype(values.dtype)
+    short = np.where(np.expand_dims(INSIDE.T, tuple(range(2, expected.ndim))), expected, 0).astype(values.dtype)
     trains = spike_trains(short, targets, lengths=LENGTHS)
     assert (trains.packed.dtype, trains.packed.nbytes) == (dtype, 72 * size)
     tasks = [

@@ -63,7 +63,10 @@ def test_what_has_a_result_of_these_settings_is_not_computed_again(tmp_path, cap
     assert computed("--set", "current_off=150") == NEURONS
 
 
-OWN = {"own_rule.py": "from slax_rules import SLTT\nfrom own_number import K\nclass Own(SLTT): pass", "own_number.py": "K = 1"}
+OWN = {
+    "own_rule.py": "from slax_rules import SLTT\nfrom own_number import K\nclass Own(SLTT): pass",
+    "own_number.py": "K = 1",
+}
 
 
 def test_a_rule_of_a_script_is_computed_again_when_its_source_or_its_options_change(tmp_path, monkeypatch, capsys):

@@ -55,8 +55,8 @@ def check_all_classes(split: str, labels: Shaped[Array, "..."] | Shaped[np.ndarr
     found, expected = set(np.unique(np.asarray(labels)).tolist()), set(range(n_classes))
     if found != expected:
         raise ValueError(
-            f"Got no sample of the classes {sorted(expected - found)} and the unknown classes {sorted(found - expected)} in the "
-            f"split {split!r}, expected all of 0..{n_classes - 1}. Check that the set is complete."
+            f"Got no sample of the classes {sorted(expected - found)}, and the unknown classes {sorted(found - expected)}, in "
+            f"the split {split!r}, expected all of 0..{n_classes - 1}. Check that the set is complete."
         )
 
 
@@ -88,7 +88,7 @@ def check_finite(name: str, values: Shaped[Array, "..."] | Shaped[np.ndarray, ".
     n_wrong = np.count_nonzero(~np.isfinite(np.asarray(values)))
     if n_wrong:
         raise ValueError(
-            f"Got {n_wrong} NaN or infinities in the {values.size} values of {name}, expected finite numbers. Remove them first."
+            f"Got {n_wrong} NaN or infinities in {values.size} values of {name}, expected finite numbers. Remove them first."
         )
 
 

@@ -76,7 +76,9 @@ def check_splits(name: str, sizes: dict[str, Any]) -> None:
         sizes: a quantity that must be the same in all splits, by the name of the split.
     """
     if "train" not in sizes or any(size != sizes["train"] for size in sizes.values()):
-        raise ValueError(f"Got {name} in the splits {sizes}, expected a split 'train', and the same sizes in all splits.")
+        raise ValueError(
+            f"Got {name} in the splits {sizes}, expected a split 'train', and the same sizes in all splits."
+        )
 
 
 def stored_task(
@@ -201,7 +203,9 @@ def _check_targets(trains: Mapping[str, SpikeTrains], n_classes: int | None, per
             )
         return math.prod(labels["train"].shape[1 + per_step :])
     if n_classes is None:
-        raise ValueError("Got targets that are integers and no n_classes, expected their number. Give it, or real targets.")
+        raise ValueError(
+            "Got targets that are integers and no n_classes, expected their number. Give it, or real targets."
+        )
     for some in labels.values():
         check_labels(some.reshape(-1) if per_step and some.ndim == 2 else some, n_classes=n_classes)
     if not any(map(is_traced, labels.values())):
@@ -232,8 +236,8 @@ def _check_padding(padding: str | None, shorter: dict[str, int | None], n_steps:
     for name, number in shorter.items():
         if padding is None and number:
             raise ValueError(
-                f"Got {number} recordings of fewer than {n_steps} steps in the split {name!r}, expected a padding for them. Give "
-                "padding='mask' for batches (inputs, targets, mask) in which only the steps before the end of each recording "
+                f"Got {number} recordings of fewer than {n_steps} steps in the split {name!r}, expected a padding for them. "
+                "Give padding='mask' for batches (inputs, targets, mask) in which only the steps before the end of each recording "
                 "count, or padding='silence' if the silence after it is to count as well. `padded` and `bucketed_batches` make "
                 "batches without a task."
             )

@@ -58,7 +58,9 @@ def encode_recordings(
     check_size("n_steps", n_steps)
     rates = sorted({sound.rate for sound in sounds})
     if len(rates) != 1:
-        raise ValueError(f"Got {len(sounds)} recordings of {sorted(rates)} Hz, expected one sampling rate. Resample them first.")
+        raise ValueError(
+            f"Got {len(sounds)} recordings of {rates} Hz, expected one sampling rate. Resample them first."
+        )
     (rate,) = rates
     if not n_steps <= rate * duration:
         raise ValueError(

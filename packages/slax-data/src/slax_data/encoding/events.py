@@ -81,7 +81,8 @@ def bin_events(
         return np.zeros((n_steps, n_units), np.uint8 if counts else bool)
     if times.dtype.kind not in "iuf" or units.dtype.kind not in "iu":
         raise ValueError(
-            f"Got times of {times.dtype} and units of {units.dtype}, expected times that are numbers and units that are integers."
+            f"Got times of {times.dtype} and units of {units.dtype}, expected times that are numbers and units that are "
+            "integers."
         )
     if not 0 <= units.min() <= units.max() < n_units:
         raise ValueError(
@@ -100,8 +101,8 @@ def bin_events(
     inside = exact < duration
     if outside == "error" and not inside.all():
         raise ValueError(
-            f"Got {np.count_nonzero(~inside)} of {exact.size} times at or after the end of the window, {duration:.6g}, the last "
-            f"at {exact.max():.6g}, expected times before it. Give a longer duration, or outside='drop' to leave them out."
+            f"Got {np.count_nonzero(~inside)} of {exact.size} times at or after the end of the window, {duration:.6g}, the "
+            f"last at {exact.max():.6g}, expected times before it. Give a longer duration, or outside='drop' to leave them out."
         )
     # Compare with edges instead of rounding a quotient, so that an event at an edge falls in the step that begins there.
     edges = np.arange(1, n_steps) * duration / n_steps
@@ -125,8 +126,8 @@ def _flat_addresses(addresses: Shaped[np.ndarray, "..."], sizes: tuple[int, ...]
     low, high = addresses.min(axis=0), addresses.max(axis=0)
     if (low < 0).any() or (high >= sizes).any():
         raise ValueError(
-            f"Got addresses from {low.tolist()} to {high.tolist()}, expected 0 on, and below {list(sizes)}. A polarity of -1 or "
-            "1 is (p > 0).astype(int)."
+            f"Got addresses from {low.tolist()} to {high.tolist()}, expected 0 on, and below {list(sizes)}. A polarity of "
+            "-1 or 1 is (p > 0).astype(int)."
         )
     return np.ravel_multi_index(tuple(addresses.T), sizes)
 

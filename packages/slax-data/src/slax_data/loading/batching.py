@@ -43,8 +43,8 @@ def take_batch(
     check_size("batch_size", batch_size)
     if labels.ndim != 1 or inputs.ndim == 0 or len(inputs) != len(labels):
         raise ValueError(
-            f"Got inputs of shape {list(inputs.shape)} and labels of {list(labels.shape)}, expected a row of inputs [D, ...] and "
-            f"a label [D] for each sample. Put the sample axis first, and give integer labels, not one-hot ones."
+            f"Got inputs of shape {list(inputs.shape)} and labels of {list(labels.shape)}, expected a row of inputs [D, ...] "
+            "and a label [D] for each sample. Put the sample axis first, and give integer labels, not one-hot ones."
         )
     if batch_size > len(inputs):
         raise ValueError(

@@ -77,7 +77,9 @@ def buckets(
     if limits.ndim != 1 or not limits.size or limits[0] < 1 or np.any(np.diff(limits) <= 0):
         raise ValueError(f"Got the boundaries {list(boundaries)}, expected increasing numbers of steps, from 1.")
     if steps.ndim != 1 or not steps.size or not np.issubdtype(steps.dtype, np.integer) or steps.min() < 0:
-        raise ValueError(f"Got the lengths {steps}, expected whole numbers of steps, at least one of them, none below 0.")
+        raise ValueError(
+            f"Got the lengths {steps}, expected whole numbers of steps, at least one of them, none below 0."
+        )
     if steps.max() > limits[-1]:
         raise ValueError(
             f"Got a sequence of {steps.max()} steps, expected at most {limits[-1]}, the last of the boundaries. "
@@ -163,7 +165,7 @@ def _check_sequences(sequences: Sequence[Shaped[Array, "..."] | Shaped[np.ndarra
     for i, sequence in enumerate(sequences):
         if sequence.ndim != 2 or sequence.shape[1] != first.shape[-1] or sequence.dtype != first.dtype:
             raise ValueError(
-                f"Got sequences {sequence.dtype}{list(sequence.shape)} at {i} and {first.dtype}{list(first.shape)} at 0, expected "
-                "arrays [T_i, N] of the same units and type."
+                f"Got sequences {sequence.dtype}{list(sequence.shape)} at {i} and {first.dtype}{list(first.shape)} at 0, "
+                "expected arrays [T_i, N] of the same units and type."
             )
         check_finite(f"sequence {i}", sequence)

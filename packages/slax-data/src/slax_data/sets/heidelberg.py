@@ -254,7 +254,8 @@ def _read(
         raise
     except Exception as error:
         raise ValueError(
-            f"Got {file}, expected a complete file of {words.name}: {error} If it is damaged or another file, get it from {PAGE}"
+            f"Got {file}, expected a complete file of {words.name}: {error} If it is damaged or another file, get it from "
+            f"{PAGE}"
         ) from error
 
 
@@ -305,7 +306,9 @@ def _file(words: WordSet, path: str | Path | None, split: str) -> Path:
         with atomic_write(file) as aside, gzip.open(packed) as source, aside.open("wb") as target:
             while block := source.read(1 << 20):
                 if target.tell() + len(block) > LARGEST:
-                    raise ValueError(f"Got more than {LARGEST >> 30} GiB in {packed}, expected less, as in all files of the sets.")
+                    raise ValueError(
+                        f"Got more than {LARGEST >> 30} GiB in {packed}, expected less, as in all files of the sets."
+                    )
                 target.write(block)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{packed} is truncated or damaged: {error}. Get it again from {PAGE}") from error

@@ -104,9 +104,7 @@ def read_samples(
     if isinstance(items, tuple) and len(items) == 2 and hasattr(items[0], "shape"):
         inputs, targets = (np.asarray(part) for part in items)
         if len(inputs) != len(targets):
-            raise ValueError(
-                f"Got {len(inputs)} samples and {len(targets)} targets in {name}, expected one for each."
-            )
+            raise ValueError(f"Got {len(inputs)} samples and {len(targets)} targets in {name}, expected one for each.")
         items = list(zip(inputs, targets, strict=True))
     chosen = range(len(items)) if indices is None else list(indices)
     if not chosen:
@@ -114,9 +112,13 @@ def read_samples(
     pairs = [items[index][:2] for index in chosen]
     samples = [np.asarray(transform(sample) if transform else sample) for sample, _ in pairs]
     if shapes := {sample.shape for sample in samples if not sample.size}:
-        raise ValueError(f"Got samples of the shapes {sorted(shapes)} in {name}, expected [T, ...] of at least one step.")
+        raise ValueError(
+            f"Got samples of the shapes {sorted(shapes)} in {name}, expected [T, ...] of at least one step."
+        )
     if any(sample.ndim == 0 for sample in samples):
-        raise ValueError(f"Got numbers as samples in {name}, expected [T, ...]. Give a transform that makes their steps.")
+        raise ValueError(
+            f"Got numbers as samples in {name}, expected [T, ...]. Give a transform that makes their steps."
+        )
     samples = [sample[:, None] if sample.ndim == 1 else sample for sample in samples]
     if len(shapes := {sample.shape[1:] for sample in samples}) > 1:
         raise ValueError(f"Got samples of different shapes in {name}, {sorted(shapes)} in a step, expected one shape.")

@@ -72,7 +72,9 @@ def japanese_vowels(path: str | Path | None = None, *, split: str = "train") -> 
         return _of_aeon(split)
     arrays, fields = load_arrays(Path(path).expanduser()), [f"{split}_{field}" for field in Series._fields]
     if missing := set(fields) - set(arrays):
-        raise ValueError(f"Got the arrays {sorted(arrays)} in {path}, expected {sorted(missing)} too: is it a file of series?")
+        raise ValueError(
+            f"Got the arrays {sorted(arrays)} in {path}, expected {sorted(missing)} too: is it a file of series?"
+        )
     series = Series(*(arrays[field] for field in fields))
     _check_series(f"{path}, split {split!r}", series)
     return Series(series.values.astype(np.float32), series.labels.astype(np.int32), series.lengths.astype(np.int32))
@@ -99,7 +101,7 @@ def japanese_vowels_task(
 
     Raises:
         ImportError, FileNotFoundError: the errors of `japanese_vowels`.
-        ValueError: an unknown code, too few steps, a split that lacks a class, or a threshold not above 0.
+        ValueError: an unknown code, too few steps, a class that is in no split, or a threshold not above 0.
 
     Example:
         `japanese_vowels_task(key)` reads the set from aeon. A file with a series of each speaker in each split:

@@ -85,7 +85,7 @@ def neurobench_task(
         n_channels: neurons of the cochlea, up to 3,600 Hz or 0.45 of the rate.
 
     Raises:
-        ValueError: an unknown code, too few steps, targets that are not classes, a split that lacks a class, or the errors of
+        ValueError: an unknown code, too few steps, targets that are not classes, a class that is in no split, or the errors of
             the encoders.
 
     Example:

@@ -18,6 +18,7 @@ from slax_data.checks import check_finite, check_labels
 from slax_data.storage.whole_files import cached_arrays
 
 FIELDS = ("packed", "labels", "lengths")
+SMALL = (np.uint8, np.int8, np.uint16, np.int16)  # the types of integers in fewer bytes than int32
 SOURCES = Path(__file__).parents[1]  # the entire package, on which cached spikes depend
 
 
@@ -90,8 +91,8 @@ def spike_trains(
     """
     if not hasattr(spikes, "dtype"):
         raise ValueError(
-            f"Got recordings as a {type(spikes).__name__}, expected one array [D, T, ...]. Make one with np.stack; fill shorter "
-            "recordings with zeros up to T steps first, and give their lengths; or give the list to indexed_task."
+            f"Got recordings as a {type(spikes).__name__}, expected one array [D, T, ...]. Make one with np.stack; fill "
+            "shorter recordings with zeros up to T steps first, and give their lengths; or give the list to indexed_task."
         )
     values = np.asarray(spikes)
     if values.ndim < 3 or not values.size or values.dtype.kind not in "biuf":
@@ -121,11 +122,12 @@ def packed_trains(
         ValueError: different numbers of recordings, targets and lengths, targets that are neither classes nor finite numbers,
             lengths out of range, or values other than 0 after the length of their recording.
     """
-    if not len(packed) == len(labels) == len(lengths):
-        raise ValueError(
-            f"Got {len(packed)} recordings, {len(labels)} targets and {len(lengths)} lengths, expected as many of each."
-        )
     targets, steps = np.asarray(labels), np.asarray(lengths)
+    sizes = [len(part) if part.ndim else 0 for part in (packed, targets, steps)]
+    if len(set(sizes)) > 1:
+        raise ValueError(
+            f"Got {sizes[0]} recordings, {sizes[1]} targets and {sizes[2]} lengths, expected as many of each."
+        )
     if targets.dtype.kind == "f":
         check_finite("targets", targets)
     else:
@@ -147,8 +149,8 @@ def _narrow(values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
             f"Got integers from {low} to {high}, expected {limits.min} to {limits.max}, those of int32. Subtract an offset, or "
             "give real numbers: values.astype(np.float32) keeps 7 digits."
         )
-    kind = np.result_type(np.min_scalar_type(low), np.min_scalar_type(high))
-    return values.astype(kind if kind.itemsize < 4 else np.int32, copy=False)
+    fitting = (kind for kind in SMALL if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
+    return values.astype(next(fitting, np.int32), copy=False)
 
 
 def _check_lengths(lengths: Shaped[np.ndarray, "..."], packed: Shaped[np.ndarray, "D T ..."]) -> None:
@@ -170,9 +172,9 @@ def _check_lengths(lengths: Shaped[np.ndarray, "..."], packed: Shaped[np.ndarray
         first = late[0]
         last = np.flatnonzero(fired[first])[-1]
         raise ValueError(
-            f"Got {late.size} of {len(lengths)} recordings with spikes or values at or after their length. The first of them is "
-            f"recording {first}, whose length is {lengths[first]} and whose last spike or value is at step {last}, counted from "
-            "0. Give lengths in steps that hold all of it: np.ceil(ends / dt - 1e-9).astype(int), with the end of each "
+            f"Got {late.size} of {len(lengths)} recordings with spikes or values at or after their length, expected none. The "
+            f"first of them is recording {first}, whose length is {lengths[first]} and whose last spike or value is at step "
+            f"{last}, counted from 0. Give lengths in steps that hold all of it: np.ceil(ends / dt - 1e-9).astype(int), with the end of each "
             "recording and the duration of a step; and zeros after them."
         )
 
