@@ -107,8 +107,8 @@ def jobs_with(experiment: str, scale: str, changes: list[str], names: list[str])
         same = [name for name in names or after if before.get(name) == after.get(name)]
         if same == list(names or after) and set(same) <= set(after):
             raise SystemExit(
-                f"--set {change} changes nothing in {', '.join(same)}, expected another value for some job: a task has its own. "
-                "Give --set tasks.TASK.KEY=VALUE."
+                f"--set {change} changes nothing in {', '.join(same)}, expected another value for some job: a task has its "
+                "own. Give --set tasks.TASK.KEY=VALUE."
             )
     jobs = jobs_of(experiment, scale, settings)
     for name in names:

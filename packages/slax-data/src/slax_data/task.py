@@ -237,9 +237,9 @@ def _check_padding(padding: str | None, shorter: dict[str, int | None], n_steps:
         if padding is None and number:
             raise ValueError(
                 f"Got {number} recordings of fewer than {n_steps} steps in the split {name!r}, expected a padding for them. "
-                "Give padding='mask' for batches (inputs, targets, mask) in which only the steps before the end of each recording "
-                "count, or padding='silence' if the silence after it is to count as well. `padded` and `bucketed_batches` make "
-                "batches without a task."
+                "Give padding='mask' for batches (inputs, targets, mask) in which only the steps before the end of each "
+                "recording count, or padding='silence' if the silence after it is to count as well. `padded` and "
+                "`bucketed_batches` make batches without a task."
             )
 
 

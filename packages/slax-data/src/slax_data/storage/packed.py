@@ -174,8 +174,8 @@ def _check_lengths(lengths: Shaped[np.ndarray, "..."], packed: Shaped[np.ndarray
         raise ValueError(
             f"Got {late.size} of {len(lengths)} recordings with spikes or values at or after their length, expected none. The "
             f"first of them is recording {first}, whose length is {lengths[first]} and whose last spike or value is at step "
-            f"{last}, counted from 0. Give lengths in steps that hold all of it: np.ceil(ends / dt - 1e-9).astype(int), with the end of each "
-            "recording and the duration of a step; and zeros after them."
+            f"{last}, counted from 0. Give lengths in steps that hold all of it: np.ceil(ends / dt - 1e-9).astype(int), with "
+            "the end of each recording and the duration of a step; and zeros after them."
         )
 
 
