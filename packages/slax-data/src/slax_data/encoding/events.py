@@ -65,8 +65,11 @@ def bin_events(
     """
     if isinstance(n_units, tuple):
         flat = _flat_addresses(np.asarray(units), n_units)
-        options = dict(n_steps=n_steps, duration=duration, outside=outside, counts=counts)
-        return bin_events(times, flat, n_units=math.prod(n_units), **options).reshape(n_steps, *n_units)
+        size = math.prod(n_units)
+        found = bin_events(
+            times, flat, n_units=size, n_steps=n_steps, duration=duration, outside=outside, counts=counts
+        )
+        return found.reshape(n_steps, *n_units)
     check_size("n_units", n_units)
     check_size("n_steps", n_steps)
     check_duration(duration)
