@@ -11,6 +11,7 @@ import json
 import re
 import sys
 import tomllib
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,17 @@ def code(*scripts: str) -> tuple[str, ...]:
     found = {ROOT / script for script in scripts}
     if any(script.startswith("experiments/") for script in scripts):
         found |= {ROOT / "experiments/__init__.py", *ROOT.glob("experiments/common/stand_ins/*.py")}
-    waiting = list(found)
+    return tuple(sorted(path.relative_to(ROOT).as_posix() for path in with_imported(found, imported_by)))
+
+
+def with_imported(files: set[Path], imported: Callable[[Path], Iterable[Path]]) -> set[Path]:
+    """Files, and all that they import, directly or indirectly, where `imported` gives what a file imports itself."""
+    found, waiting = set(files), list(files)
     while waiting:
-        new = imported_by(waiting.pop()) - found
+        new = {*imported(waiting.pop())} - found
         found |= new
         waiting += new
-    return tuple(sorted(path.relative_to(ROOT).as_posix() for path in found))
+    return found
 
 
 @cache
@@ -119,32 +125,22 @@ def digest_of_rule(name: str, entry: Any) -> str:
         if one.__module__.partition(".")[0] in {"flax", "slax_rules", "slax_neurons", *sys.stdlib_module_names}:
             continue
         try:
-            files |= with_modules_beside(Path(str(inspect.getsourcefile(one))))
+            files.add(Path(str(inspect.getsourcefile(one))))
         except (OSError, TypeError):
             raise SystemExit(
                 f"Got the rule {name!r}, whose {one.__qualname__} is in no file, expected one: results are made again when "
                 "the source of their rule changes. Put it into a .py file."
             ) from None
-    made = [
-        dict(entry.options),
-        entry.needs_rngs,
-        entry.updates,
-        *(getattr(part, "__qualname__", part) for part in parts),
-    ]
-    lines = [re.sub(r" at 0x\w+", "", repr(made)), *sorted(f"{file.name} {sha256_of(file)}" for file in files)]
+    names = [getattr(part, "__qualname__", part) for part in parts]
+    made = repr([dict(entry.options), entry.needs_rngs, entry.updates, names])
+    of_files = sorted(f"{file.name} {sha256_of(file)}" for file in with_imported(files, imported_beside))
+    lines = [re.sub(r" at 0x\w+", "", made), *of_files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def with_modules_beside(file: Path) -> set[Path]:
-    """A file, and the modules in its folder that it imports, directly or indirectly."""
-    found, waiting = {file}, [file]
-    while waiting:
-        now = waiting.pop()
-        names = [module.split(".") for module in modules_of(now)]
-        paths = [now.parent.joinpath(*parts) for parts in names if parts[0] not in OURS]
-        new = {
-            one for path in paths for one in (path.with_suffix(".py"), path / "__init__.py") if one.is_file()
-        } - found
-        found |= new
-        waiting += new
-    return found
+def imported_beside(file: Path) -> Iterator[Path]:
+    """The modules in the folder of a file that it imports itself."""
+    for parts in (module.split(".") for module in modules_of(file)):
+        path = file.parent.joinpath(*parts)
+        if parts[0] not in OURS:
+            yield from (one for one in (path.with_suffix(".py"), path / "__init__.py") if one.is_file())

@@ -56,7 +56,7 @@ REFUSED = [
     (lambda: sd.check_labels(np.array([0, 3]), n_classes=3), r"Got labels from 0 to 3, expected 0\.\.2 for n_classes=3"),
     (lambda: sd.check_labels(np.array([-1, 2]), n_classes=3), r"Got labels from -1 to 2, expected 0\.\.2 for n_classes=3"),
     (lambda: sd.check_labels(Y, n_classes=0), "n_classes got 0, expected an integer of at least 1"),
-    (lambda: sd.stored_task(WHOLE, n_classes=3), r"Got no sample of the classes \[2\] in any split, expected all of 0\.\.2"),
+    (lambda: sd.stored_task(WHOLE, n_classes=3), r"Got no sample of the classes \[2\] in train, test, expected all of 0\.\.2"),
     (lambda: sd.stored_task({"test": FULL}, n_classes=2), r"in the splits {'test': {'steps': 6, .*}, expected a split 'train'"),
     (lambda: sd.stored_task(WHOLE | {"test": (X, Y)}, n_classes=2), r"'steps': 5, 'shape of a step': \(2,\), 'values': 'real'"),
     (lambda: sd.stored_task({"train": (X, Y)}), "Got targets that are integers and no n_classes, expected their number"),

@@ -131,7 +131,7 @@ def changed(rows, value):
         (with_other(labels=LABELS + 1), r"Got labels from 1 to 20, expected 0\.\.19 for n_classes=20"),
         (
             with_other(labels=np.where(LABELS == 4, 5, LABELS)),
-            r"Got no sample of the classes \[4\], and .* in the split 'train'",
+            r"Got no sample of the classes \[4\] in train, expected all of 0",
         ),
         (with_other(speakers=2), "it has 2 speakers, too few to leave 2 of them out"),
         (without("extra/speaker"), "it has 0 numbers of speakers, extra/speaker"),
@@ -193,7 +193,7 @@ def test_splits_of_spoken_digits_are_by_recording_or_by_speaker(tmp_path):
     assert [len(task.full_split(split)[1]) for split in ("test", "validation", "train")] == [150, 150, 60]
     with pytest.raises(ValueError, match=r"recordings of \[16000\] Hz in .*, expected 8000"):
         spoken_digits(write_spoken_digits(tmp_path, rate=16000)["path"])
-    with pytest.raises(ValueError, match=r"no sample of the classes \[9\], and .* split 'train by recording'"):
+    with pytest.raises(ValueError, match=r"no sample of the classes \[9\] in train by recording, exp"):
         spoken_digits(write_spoken_digits(tmp_path, digits=range(9))["path"])
 
 

@@ -4,7 +4,7 @@ Shapes, dtypes and options are known whenever a function is called. The values o
 traces it, so they are checked only outside `jit`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import jax
 import numpy as np
@@ -48,15 +48,20 @@ def check_labels(labels: Shaped[Array, "..."] | Shaped[np.ndarray, "..."], *, n_
         )
 
 
-def check_all_classes(split: str, labels: Shaped[Array, "..."] | Shaped[np.ndarray, "..."], *, n_classes: int) -> None:
-    """Raise an error unless every class in 0..n_classes-1 occurs in a split; traced labels are not checked."""
-    if is_traced(labels):
+def check_classes(labels: Mapping[str, Shaped[Array, "..."] | Shaped[np.ndarray, "..."]], *, n_classes: int) -> None:
+    """Raise an error unless the labels of all splits are in 0..n_classes-1, and some split has each class.
+
+    The values of traced labels are not checked.
+    """
+    for some in labels.values():
+        check_labels(some, n_classes=n_classes)
+    if any(map(is_traced, labels.values())):
         return
-    found, expected = set(np.unique(np.asarray(labels)).tolist()), set(range(n_classes))
-    if found != expected:
+    found = np.unique(np.concatenate([np.asarray(some) for some in labels.values()]))
+    if len(found) < n_classes:
         raise ValueError(
-            f"Got no sample of the classes {sorted(expected - found)}, and the unknown classes {sorted(found - expected)}, in "
-            f"the split {split!r}, expected all of 0..{n_classes - 1}. Check that the set is complete."
+            f"Got no sample of the classes {sorted({*range(n_classes)} - {*found.tolist()})} in {', '.join(labels)}, expected "
+            f"all of 0..{n_classes - 1}. Check that the set is complete, or lower n_classes."
         )
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
-from slax_data.checks import check_choice, check_labels, is_traced
+from slax_data.checks import check_choice, check_classes, is_traced
 from slax_data.loading.batching import take_batch, time_first
 from slax_data.storage.packed import SpikeTrains, spike_trains
 
@@ -194,27 +194,21 @@ def _check_targets(trains: Mapping[str, SpikeTrains], n_classes: int | None, per
                 f"Got per_step=True and targets of shape {list(one.labels.shape)} in the split {name!r}, expected one for each "
                 f"step, {list(one.packed.shape[:2])} and the shape of a target. Leave per_step out, or give those."
             )
-    labels = {name: one.labels for name, one in trains.items()}
-    if jnp.issubdtype(labels["train"].dtype, jnp.floating):
+    targets = trains["train"].labels
+    if jnp.issubdtype(targets.dtype, jnp.floating):
         if n_classes is not None:
             raise ValueError(
                 f"Got n_classes={n_classes} and targets that are real numbers, expected integers. Leave n_classes out to "
                 "predict numbers, or give classes: labels.astype(int), of one-hot ones labels.argmax(axis=-1)."
             )
-        return math.prod(labels["train"].shape[1 + per_step :])
+        return math.prod(targets.shape[1 + per_step :])
     if n_classes is None:
         raise ValueError(
             "Got targets that are integers and no n_classes, expected their number. Give it, or real targets."
         )
-    for some in labels.values():
-        check_labels(some.reshape(-1) if per_step and some.ndim == 2 else some, n_classes=n_classes)
-    if not any(map(is_traced, labels.values())):
-        found = set().union(*(np.unique(np.asarray(some)).tolist() for some in labels.values()))
-        if missing := sorted(set(range(n_classes)) - found):
-            raise ValueError(
-                f"Got no sample of the classes {missing} in any split, expected all of 0..{n_classes - 1}. Lower n_classes, or "
-                "check that the set is complete."
-            )
+    steps = per_step and targets.ndim == 2
+    labels = {name: one.labels.reshape(-1) if steps else one.labels for name, one in trains.items()}
+    check_classes(labels, n_classes=n_classes)
     return n_classes
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, PRNGKeyArray
 
-from slax_data.checks import check_all_classes, check_choice, check_labels, check_size
+from slax_data.checks import check_choice, check_classes, check_labels, check_size
 from slax_data.encoding.events import OUTSIDE, bin_events, check_duration, event_trains
 from slax_data.extras import import_extra
 from slax_data.storage.packed import SpikeTrains, cached_sets
@@ -248,7 +248,7 @@ def _read(
             if with_validation and split != "test":
                 kept = _is_left_out(content) == (split == "validation")
                 recordings, labels = itertools.compress(recordings, kept), labels[kept]
-            check_all_classes(split, labels, n_classes=words.n_classes)
+            check_classes({split: labels}, n_classes=words.n_classes)
             return event_trains(recordings, labels, name=file.name)
     except (FileNotFoundError, PermissionError, MemoryError):
         raise

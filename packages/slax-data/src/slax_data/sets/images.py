@@ -7,7 +7,7 @@ import numpy as np
 from jax import random
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32, PRNGKeyArray
 
-from slax_data.checks import check_all_classes, check_choice, check_intensities
+from slax_data.checks import check_choice, check_classes, check_intensities
 from slax_data.encoding.encoders import ENCODERS
 from slax_data.loading.batching import take_batch
 from slax_data.task import SPLITS, Batch, Task, check_splits
@@ -35,7 +35,7 @@ def image_task(
 
     Raises:
         ValueError: an unknown code, a number of steps that the code rejects, intensities outside [0, 1], splits of different
-            sizes, or labels that are not all of 0..n_classes-1.
+            sizes, labels outside 0..n_classes-1, or a class that is in no split.
 
     Example:
         >>> import jax
@@ -103,4 +103,4 @@ def _check_images(images: dict[str, Images], n_classes: int) -> None:
             raise ValueError(
                 f"Got {len(intensities)} images and {len(labels)} labels in the split {split!r}, expected one for each."
             )
-        check_all_classes(split, labels, n_classes=n_classes)
+    check_classes({split: labels for split, (_, labels) in images.items()}, n_classes=n_classes)
