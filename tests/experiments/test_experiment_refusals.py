@@ -7,9 +7,9 @@ import pytest
 from flax import nnx
 
 from experiments import plot, run
+from experiments.common import sources
 from experiments.common.job import jobs_of, settings_of
 from experiments.common.networks import demo_model
-from experiments.common.sources import digest_of_rule
 from experiments.common.tasks import task_maker, with_validation
 from experiments.gradient_similarity.run import _as_json
 from experiments.landscapes.surfaces import paths_of, read_checkpoints
@@ -64,7 +64,10 @@ STOPS = [
     (lambda: run.main(["accuracy", "spoken_digits/bptt", "--data", "/nowhere"]), "no /nowhere/spoken_digits.npz"),
     (lambda: run.main([*DIGITS, "--set", "tasks.randman.steps=3"]), "randman.steps=3 changes nothing in digits/bptt"),
     (lambda: run.main(["accuracy", "--set", "steps=2"]), "Give --results FOLDER with --set"),
-    (lambda: digest_of_rule("own", RuleEntry("own", NOWHERE)), "rule 'own', whose Own is in no file, expected one"),
+    (
+        lambda: sources.digest_of_rule("own", RuleEntry("own", NOWHERE)),
+        "rule 'own', whose Own is in no file, expected one",
+    ),
     (lambda: plot.main(["accuracy", "x"]), "There is no figure 'x' of accuracy, expected one of: accuracy"),
     (lambda: plot.main(["step_response", "--jobs", "lif"]), "Give --output FOLDER with --jobs"),
     (lambda: plot.main(["step_response", "--results", "/nowhere"]), "There is no if.json, .*run step_response --scale"),

@@ -232,8 +232,8 @@ def _check_padding(padding: str | None, shorter: dict[str, int | None], n_steps:
             raise ValueError(
                 f"Got {number} recordings of fewer than {n_steps} steps in the split {name!r}, expected a padding for them. "
                 "Give padding='mask' for batches (inputs, targets, mask) in which only the steps before the end of each "
-                "recording count, or padding='silence' if the silence after it is to count as well. `padded` and "
-                "`bucketed_batches` make batches without a task."
+                "recording count, or padding='silence' if the silence after it is to count as well. `padded` makes "
+                "batches without a task."
             )
 
 

@@ -75,14 +75,12 @@ def buckets(
     """
     steps, limits = np.asarray(lengths), np.asarray(boundaries)
     if limits.ndim != 1 or not limits.size or limits[0] < 1 or np.any(np.diff(limits) <= 0):
-        raise ValueError(f"Got the boundaries {list(boundaries)}, expected increasing numbers of steps, from 1.")
+        raise ValueError(f"boundaries must be increasing numbers of steps, from 1, got {list(boundaries)}.")
     if steps.ndim != 1 or not steps.size or not np.issubdtype(steps.dtype, np.integer) or steps.min() < 0:
-        raise ValueError(
-            f"Got the lengths {steps}, expected whole numbers of steps, at least one of them, none below 0."
-        )
+        raise ValueError(f"lengths must be whole numbers of steps, at least one of them, none below 0, got {steps}.")
     if steps.max() > limits[-1]:
         raise ValueError(
-            f"Got a sequence of {steps.max()} steps, expected at most {limits[-1]}, the last of the boundaries. "
+            f"The longest sequence has {steps.max()} steps, and the last of the boundaries is {limits[-1]}. "
             "Add a boundary, or cut the sequence."
         )
     bucket_of = np.searchsorted(limits, steps)
@@ -146,7 +144,7 @@ def bucketed_batches(
         plan += [(boundaries[k], order[start : min(start + batch_size, stop)]) for start in range(0, stop, batch_size)]
     if not plan:
         raise ValueError(
-            f"Got no bucket with {batch_size} sequences, expected some for a batch. Draw smaller batches, or drop_last=False."
+            f"No bucket has the {batch_size} sequences of a batch. Draw smaller batches, or drop_last=False."
         )
 
     def batch(number: int) -> PaddedBatch:
