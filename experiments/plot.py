@@ -12,7 +12,9 @@ import argparse
 import importlib
 import io
 import json
+import shlex
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from experiments.common.job import ARRAYS, TIMES, Job, figures_of
 from experiments.common.labels import hidden_labels
 from experiments.common.policy import is_kept
 from experiments.common.products import figure_product, result_product
-from experiments.common.records import begin, require_used, run_of, write_record
+from experiments.common.records import RECORD, begin, read_record, require_used, run_of, write_record
 from experiments.common.tables import write_table
 from experiments.run import jobs_with, lacks_spikes
 from slax_viz import style
@@ -40,10 +42,11 @@ def main(arguments: list[str] | None = None) -> None:
     experiment, stems = options.experiment, options.figures or figures_of(options.experiment)
     for stem in stems:
         check_known("figure", stem, figures_of(experiment), f" of {experiment}")
-    if (options.jobs or options.set) and options.output is None:
-        raise SystemExit("Give --output FOLDER with --jobs and --set: such figures are kept apart from the others.")
-    known = jobs_with(experiment, options.scale, options.set, options.jobs)
     folder = options.results / options.scale / experiment
+    changes = options.set or last_changes(folder)
+    if (options.jobs or changes) and options.output is None:
+        raise SystemExit("Give --output FOLDER with --jobs and --set: such figures are kept apart from the others.")
+    known = jobs_with(experiment, options.scale, changes, options.jobs)
     chosen = [known[name] for name in options.jobs]
     if not chosen:
         made = {name for name, job in known.items() if (folder / job.outputs[0]).exists()}
@@ -53,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
         figure_product(experiment, stem, options.scale, chosen, results=options.results, figures=output)
         for stem in stems
     ]
-    results = read(folder, chosen, experiment, options.data, is_kept(options.scale, options.outdated))
+    results = read(folder, chosen, experiment, options.data, is_kept(options.scale, options.outdated), changes)
     made_from = [begin(product) for product in products]
     for stem, mistakes in draw(experiment, stems, results, output / options.scale).items():
         for mistake in mistakes:
@@ -71,13 +74,29 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def read(folder: Path, jobs: list[Job], experiment: str, data: Path, keep: bool) -> list[dict[str, Any]]:
+def last_changes(folder: Path) -> list[str]:
+    """The words after --set in the last run whose results are in a folder, which are printed."""
+    records = [record for path in folder.rglob(f"*{RECORD}") if (record := read_record(path))]
+    changes: list[str] = max(records, key=lambda record: record.get("date", ""), default={}).get("set", [])
+    if changes:
+        print(f"As in the last run in {folder}:{words_of(changes)}")
+    return changes
+
+
+def words_of(changes: Iterable[str]) -> str:
+    """What to type for changes of settings."""
+    return "".join(f" --set {shlex.quote(change)}" for change in changes)
+
+
+def read(
+    folder: Path, jobs: list[Job], experiment: str, data: Path, keep: bool, changes: Iterable[str] = ()
+) -> list[dict[str, Any]]:
     """The results of jobs, in their order, each with the "record" of its run, and its "arrays" and "times" if there are any.
 
     It stops at one that is missing, damaged, of other settings or, without `keep`, of other sources.
     """
     scale, results = folder.parent.name, folder.parents[1]
-    command = f"python -m experiments.run {experiment} --scale {scale} --results {results}"
+    command = f"python -m experiments.run {experiment} --scale {scale}{words_of(changes)} --results {results}"
     missing = [output for job in jobs for output in job.outputs if not (folder / output).exists()]
     if missing:
         raise SystemExit(

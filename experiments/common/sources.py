@@ -6,10 +6,15 @@ whole, with the packages that their pyproject.toml names. What is found is kept 
 
 import ast
 import hashlib
+import inspect
+import json
 import re
+import sys
 import tomllib
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 OURS = ("experiments", "gallery", "benchmarks")
@@ -39,12 +44,17 @@ def code(*scripts: str) -> tuple[str, ...]:
     found = {ROOT / script for script in scripts}
     if any(script.startswith("experiments/") for script in scripts):
         found |= {ROOT / "experiments/__init__.py", *ROOT.glob("experiments/common/stand_ins/*.py")}
-    waiting = list(found)
+    return tuple(sorted(path.relative_to(ROOT).as_posix() for path in with_imported(found, imported_by)))
+
+
+def with_imported(files: set[Path], imported: Callable[[Path], Iterable[Path]]) -> set[Path]:
+    """Files, and all that they import, directly or indirectly, where `imported` gives what a file imports itself."""
+    found, waiting = set(files), list(files)
     while waiting:
-        new = imported_by(waiting.pop()) - found
+        new = {*imported(waiting.pop())} - found
         found |= new
         waiting += new
-    return tuple(sorted(path.relative_to(ROOT).as_posix() for path in found))
+    return found
 
 
 @cache
@@ -52,13 +62,19 @@ def imported_by(file: Path) -> frozenset[Path]:
     """The sources of ours that a module of ours imports itself. For a file of a package, see `package`."""
     if not file.is_file() or file.is_relative_to(ROOT / "packages"):
         return frozenset()
+    return frozenset(path for module in modules_of(file) for path in module_files(module))
+
+
+def modules_of(file: Path) -> set[str]:
+    """The names of all modules that a file may import, those of its own folder without the dot of a relative import."""
     modules: set[str] = set()
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return frozenset(path for module in modules for path in module_files(module))
+        elif isinstance(node, ast.ImportFrom) and node.level <= 1:
+            above = node.module or ""
+            modules |= {above, *(f"{above}.{alias.name}".lstrip(".") for alias in node.names)} - {""}
+    return modules
 
 
 def module_files(module: str) -> frozenset[Path]:
@@ -82,3 +98,49 @@ def package(name: str) -> frozenset[Path]:
     project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = {match[0] for text in project["dependencies"] if (match := re.match(r"slax-\w+", text))}
     return frozenset(folder.glob("src/**/*.py")).union(*map(package, needed))
+
+
+def own_rules(settings: Any) -> dict[str, str]:
+    """The digests of the rules that settings name and that the library does not have, by name.
+
+    A script adds such a rule to `slax_rules.RULES`. It stands for its options, and for the sources of its class.
+    """
+    registry = sys.modules.get("slax_rules.registry")
+    if registry is None:  # nobody added a rule
+        return {}
+    own = {name: entry for name, entry in registry.RULES.items() if registry.LIBRARY_RULES.get(name) is not entry}
+    named = json.dumps(settings)
+    return {name: digest_of_rule(name, entry) for name, entry in own.items() if json.dumps(name) in named}
+
+
+def digest_of_rule(name: str, entry: Any) -> str:
+    """The digest of an entry of `RULES`, of the files of its classes, and of the modules beside these that they import.
+
+    Raises:
+        SystemExit: a class that is in no file.
+    """
+    parts = [part for part in (entry.rule, entry.route, entry.optimizer) if part is not None]
+    files: set[Path] = set()
+    for one in (one for part in parts for one in getattr(part, "__mro__", (part,))):
+        if one.__module__.partition(".")[0] in {"flax", "slax_rules", "slax_neurons", *sys.stdlib_module_names}:
+            continue
+        try:
+            files.add(Path(str(inspect.getsourcefile(one))))
+        except (OSError, TypeError):
+            raise SystemExit(
+                f"Got the rule {name!r}, whose {one.__qualname__} is in no file, expected one: results are made again when "
+                "the source of their rule changes. Put it into a .py file."
+            ) from None
+    names = [getattr(part, "__qualname__", part) for part in parts]
+    made = repr([dict(entry.options), entry.needs_rngs, entry.updates, names])
+    of_files = sorted(f"{file.name} {sha256_of(file)}" for file in with_imported(files, imported_beside))
+    lines = [re.sub(r" at 0x\w+", "", made), *of_files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def imported_beside(file: Path) -> Iterator[Path]:
+    """The modules in the folder of a file that it imports itself."""
+    for parts in (module.split(".") for module in modules_of(file)):
+        path = file.parent.joinpath(*parts)
+        if parts[0] not in OURS:
+            yield from (one for one in (path.with_suffix(".py"), path / "__init__.py") if one.is_file())

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax import random
 
-from slax_data import Task, make_task, spike_trains, stored_task
+from slax_data import Task, make_task, stored_task
 from slax_data.sets.images import stratified_holdout_mask
 from slax_data.storage.packed import sets_of_arrays
 from slax_data.storage.whole_files import load_arrays
@@ -60,7 +60,7 @@ def with_validation(task: Task) -> Task:
         "validation": (train[is_left_out], labels[is_left_out]),
         "test": recordings("test", *task.full_split("test")),
     }
-    return stored_task({name: spike_trains(*split) for name, split in splits.items()}, n_classes=task.n_classes)
+    return stored_task(splits, n_classes=task.n_classes)
 
 
 def recordings(split: str, spikes: jax.Array, labels: jax.Array) -> tuple[np.ndarray, np.ndarray]:

@@ -46,6 +46,8 @@ def test_every_code_is_zeros_and_ones_follows_its_key_and_is_the_same_in_a_progr
         assert spikes.shape == (16, 20, 50) and spikes.dtype == dtype and set(np.unique(spikes)) == {0, 1}
         np.testing.assert_array_equal(jax.jit(encode)(KEY, levels), spikes)
         assert np.array_equal(encode(random.key(1), levels), spikes) == (not code.random)
+        frames = encode(KEY, levels.reshape(20, 5, 5, 2))
+        np.testing.assert_array_equal(frames, spikes.reshape(16, 20, 5, 5, 2))
 
 
 def by_hand(signal, threshold):
@@ -67,7 +69,8 @@ def test_spikes_of_the_delta_code_are_those_of_the_rule(threshold):
     steps[:, :2] = np.clip(steps[:, :2], -threshold, threshold)
     signal = np.cumsum(steps, axis=0) + 7.25
     spikes, followed = by_hand(signal, threshold)
-    np.testing.assert_array_equal(delta_encode(jnp.asarray(signal, jnp.float32), threshold=threshold), spikes)
+    found = np.asarray(delta_encode(jnp.asarray(signal, jnp.float32).reshape(60, 2, 2, 3), threshold=threshold))
+    np.testing.assert_array_equal(found, spikes.reshape(60, 2, 2, 6))
     assert np.abs(followed - signal)[:, :2].max() < threshold
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jax import random
 
-from slax_data import indexed_task
+from slax_data import held_out, indexed_task, spike_trains, stored_task
 
 RNG = np.random.default_rng(0)
 
@@ -23,13 +23,16 @@ class Indexable:
         return *self.items[index], "more"
 
 
-VALUES = {
-    "counts": RNG.poisson(0.5, (9, 8, 4)),
-    "real": RNG.normal(size=(9, 8, 4)),
-    "spikes": RNG.random((9, 8, 11)) < 0.3,
-    "frames": RNG.integers(0, 255, (9, 8, 3, 5, 2)).astype(np.uint8),
-    "frames of bits": RNG.random((9, 8, 3, 5, 2)) < 0.3,
-    "one unit": RNG.normal(size=(9, 8)),
+VALUES = {  # and the type and the bytes of a step in memory
+    "counts": (RNG.poisson(0.5, (9, 8, 4)), np.uint8, 4),
+    "large counts": (300 * RNG.poisson(0.5, (9, 8, 4)), np.uint16, 8),
+    "negative": (RNG.integers(-9, 9, (9, 8, 4)), np.int8, 4),
+    "real": (RNG.normal(size=(9, 8, 4)), np.float32, 16),
+    "spikes": (RNG.random((9, 8, 11)) < 0.3, np.uint8, 2),
+    "spikes as integers": (RNG.integers(0, 2, (9, 8, 11)), np.uint8, 2),
+    "frames": (RNG.integers(0, 255, (9, 8, 3, 5, 2)), np.uint8, 30),
+    "frames of bits": (RNG.random((9, 8, 3, 5, 2)) < 0.3, np.uint8, 4),
+    "one unit": (RNG.normal(size=(9, 8)), np.float32, 4),
 }
 TARGETS = {
     "classes": (np.arange(9) % 3, False, 3),
@@ -38,6 +41,7 @@ TARGETS = {
     "numbers of steps": (RNG.normal(size=(9, 8, 2)), True, 2),
 }
 LENGTHS = np.array([8, 3, 5, 8, 1, 7, 8, 2, 6])
+INSIDE = np.arange(8)[:, None] < LENGTHS  # [T, D]
 
 
 def cut(values, targets, per_step):
@@ -47,23 +51,39 @@ def cut(values, targets, per_step):
 @pytest.mark.parametrize("form", TARGETS)
 @pytest.mark.parametrize("kind", VALUES)
 def test_values_and_targets_are_those_of_the_set(kind, form):
-    values, (targets, per_step, size) = VALUES[kind], TARGETS[form]
+    """Of arrays of one length, of items of different length, and of arrays of them that end early."""
+    (values, dtype, size), (targets, per_step, n_targets) = VALUES[kind], TARGETS[form]
     options = {"n_classes": 3 if "class" in form else None, "per_step": per_step}
-    arrays = indexed_task(dict.fromkeys(("train", "test"), (values, targets)), **options)
-    items = indexed_task(dict.fromkeys(("train", "test"), cut(values, targets, per_step)), padding="mask", **options)
-    expected = values.reshape(9, 8, *values.shape[2:]) if values.ndim > 2 else values[..., None]
-    assert (arrays.n_steps, arrays.n_classes, arrays.n_units) == (8, size, expected[0, 0].size)
-    inside = np.arange(8)[:, None] < LENGTHS  # [T, D]
-    for task in (arrays, items):
-        inputs, found, *mask = (np.asarray(part) for part in task.full_split("test"))
-        here = inside if mask else np.ones_like(inside)
+    expected = values if values.ndim > 2 else values[..., None]
+    short = np.where(np.expand_dims(INSIDE.T, tuple(range(2, expected.ndim))), expected, 0).astype(values.dtype)
+    trains = spike_trains(short, targets, lengths=LENGTHS)
+    assert (trains.packed.dtype, trains.packed.nbytes) == (dtype, 72 * size)
+    tasks = [
+        indexed_task({"train": (values, targets)}, **options),
+        indexed_task({"train": cut(values, targets, per_step)}, padding="mask", **options),
+        stored_task({"train": trains}, padding="mask", **options),
+        stored_task({"train": (expected, targets)}, **options),
+    ]
+    for task in tasks:
+        assert (task.n_steps, task.n_classes, task.n_units) == (8, n_targets, expected[0, 0].size)
+        inputs, found, *mask = (np.asarray(part) for part in task.full_split("train"))
+        here = INSIDE if mask else np.ones_like(INSIDE)
         assert inputs.dtype == np.float32 and found.dtype == (np.int32 if "class" in form else np.float32)
         np.testing.assert_array_equal(inputs[here], expected.swapaxes(0, 1)[here].astype(np.float32))
         assert not inputs[~here].any()
         goals = targets.swapaxes(0, 1)[here] if per_step else targets
         np.testing.assert_array_equal(found[here] if per_step else found, goals.astype(found.dtype))
         for one in mask:
-            np.testing.assert_array_equal(one, inside)
+            np.testing.assert_array_equal(one, INSIDE)
+
+
+def test_a_split_may_lack_a_class_and_there_may_be_no_test():
+    """As where a subject is left out, or a class is rare."""
+    values, labels = np.ones((9, 8, 4)), np.arange(9) % 3
+    task = stored_task({"train": (values, labels), "subject": (values[:2], labels[:2])}, n_classes=3)
+    assert task.full_split("subject")[1].tolist() == [0, 1]
+    with pytest.raises(ValueError, match="split got 'test', expected one of: 'subject', 'train'"):
+        held_out(task, random.key(0), 5)
 
 
 def test_the_largest_integers_of_32_bits_are_kept():

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from experiments import plot, run
+from experiments.common import sources
 from experiments.common.job import jobs_of, settings_of
 from experiments.common.networks import demo_model
 from experiments.common.tasks import task_maker, with_validation
@@ -14,6 +15,7 @@ from experiments.gradient_similarity.run import _as_json
 from experiments.landscapes.surfaces import paths_of, read_checkpoints
 from experiments.streaming.sources import make_source
 from slax_data import Task
+from slax_rules import SLTT, RuleEntry
 
 
 def compute(experiment, job, **changes):
@@ -33,6 +35,7 @@ def task_of_inputs(value):
     return Task(n_units=2, n_classes=2, n_steps=3, sample=lambda key, **_: None, full_split=splits.__getitem__)
 
 
+NOWHERE = type("Own", (SLTT,), {"__module__": "nowhere"})
 OTHERS = {"layers": [64, 8, 5], "dataset": "digits", "code": "latency"}
 FINITE = {"bptt": np.array(True), "ostl": np.array(False)}
 BPTT = {"config": {"task": "demo", "rule": "bptt"}, "seeds": []}
@@ -61,6 +64,10 @@ STOPS = [
     (lambda: run.main(["accuracy", "spoken_digits/bptt", "--data", "/nowhere"]), "no /nowhere/spoken_digits.npz"),
     (lambda: run.main([*DIGITS, "--set", "tasks.randman.steps=3"]), "randman.steps=3 changes nothing in digits/bptt"),
     (lambda: run.main(["accuracy", "--set", "steps=2"]), "Give --results FOLDER with --set"),
+    (
+        lambda: sources.digest_of_rule("own", RuleEntry("own", NOWHERE)),
+        "rule 'own', whose Own is in no file, expected one",
+    ),
     (lambda: plot.main(["accuracy", "x"]), "There is no figure 'x' of accuracy, expected one of: accuracy"),
     (lambda: plot.main(["step_response", "--jobs", "lif"]), "Give --output FOLDER with --jobs"),
     (lambda: plot.main(["step_response", "--results", "/nowhere"]), "There is no if.json, .*run step_response --scale"),

@@ -1,8 +1,10 @@
 """The jobs of every experiment, and the two commands that compute and draw them."""
 
 import copy
+import dataclasses
 import importlib
 import json
+import sys
 
 import pytest
 
@@ -10,6 +12,7 @@ from experiments import plot, run
 from experiments.common import job as jobs
 from experiments.common.job import ARRAYS, NUMBERS, TIMES, Job, experiment_names, jobs_of, settings_of
 from experiments.common.records import commit, read_record, seal_and_write
+from slax_rules import RULES, RuleEntry
 
 NEURONS = ["if", "lif", "li", "cuba_lif", "alif", "adlif", "brf", "ltc"]
 
@@ -60,6 +63,38 @@ def test_what_has_a_result_of_these_settings_is_not_computed_again(tmp_path, cap
     assert computed("--set", "current_off=150") == NEURONS
 
 
+OWN = {
+    "own_rule.py": "from slax_rules import SLTT\nfrom own_number import K\nclass Own(SLTT): pass",
+    "own_number.py": "K = 1",
+}
+
+
+def test_a_rule_of_a_script_is_computed_again_when_its_source_or_its_options_change(tmp_path, monkeypatch, capsys):
+    for name, text in OWN.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = RuleEntry(title="own", rule=importlib.import_module("own_rule").Own)
+    monkeypatch.setitem(RULES, "own", entry)
+    monkeypatch.setattr(importlib.import_module("experiments.activity.run"), "compute", lambda config: {})
+    place, words = ["activity", "--scale", "tiny", "--results", str(tmp_path)], ["--set", "rules=[own, sltt]"]
+
+    def computed(*arguments):
+        run.main([*place, *words, *arguments])
+        return [line.removeprefix("activity: ") for line in capsys.readouterr().out.splitlines()]
+
+    assert computed() == ["own", "sltt"] and computed("--set", "seeds=2") == []  # as many as there are
+    for name, text in OWN.items():
+        (tmp_path / name).write_text(f"{text}  # edited")
+        assert computed() == ["own"]
+    monkeypatch.setitem(RULES, "own", dataclasses.replace(entry, options={"route": None}))
+    assert computed() == ["own"] and computed() == []
+    with pytest.raises(SystemExit, match="Give --output FOLDER"):  # the words of the last run are other settings
+        plot.main(place)
+    assert capsys.readouterr().out.endswith(": --set 'rules=[own, sltt]'\n")
+    for name in ("own_rule", "own_number"):
+        del sys.modules[name]
+
+
 def test_tasks_without_their_spikes_are_left_out_and_said_to_be(tmp_path, monkeypatch, capsys):
     computed = []
     monkeypatch.setattr(run, "run", lambda job, *_: computed.append(job.name))
@@ -97,6 +132,7 @@ SETTINGS = {"seeds": 3, "rate": 0.01, "rules": ["a"], "tasks": {"t": {"steps": 4
     [
         ("seeds=2", {"seeds": 2}),
         ("rate=1e-3", {"rate": 0.001}),  # which YAML reads as a text
+        ("tasks.t.rate=1e-2", {}),  # as it is
         ("rules=[b, c]", {"rules": ["b", "c"]}),
         ("tasks.t.steps=5", {"tasks": {"t": {"steps": 5}}}),
         ("tasks.t.rate=0.5", {"tasks": {"t": {"steps": 4, "rate": 0.5}}}),

@@ -60,6 +60,7 @@ def stand_ins() -> dict[str, types.ModuleType]:
 def main() -> None:
     gc.set_threshold(50_000, 20, 50)  # tracing makes many objects that stay
     sys.modules.update(stand_ins())
+    sys.path.insert(0, str(ROOT))  # as of a script in the folder of the clone
     for page in map(Path, sys.argv[1:]):
         start, error = time.process_time(), None
         with tempfile.TemporaryDirectory() as folder:

@@ -4,7 +4,7 @@ Shapes, dtypes and options are known whenever a function is called. The values o
 traces it, so they are checked only outside `jit`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import jax
 import numpy as np
@@ -28,12 +28,12 @@ def check_labels(labels: Shaped[Array, "..."] | Shaped[np.ndarray, "..."], *, n_
         >>> check_labels(np.array([1, 2, 3]), n_classes=3)
         Traceback (most recent call last):
             ...
-        ValueError: labels must lie in 0..2 for n_classes=3, got values from 1 to 3. ...
+        ValueError: Got labels from 1 to 3, expected 0..2 for n_classes=3. ...
     """
     check_size("n_classes", n_classes)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
-            f"labels must be integers of shape [B], got {labels.dtype} of shape {list(labels.shape)}. "
+            f"Got labels of {labels.dtype} and shape {list(labels.shape)}, expected integers [B]. "
             "Turn one-hot labels into integers with labels.argmax(axis=-1), other numbers with labels.astype(int), names with "
             "names, labels = np.unique(names, return_inverse=True)."
         )
@@ -43,40 +43,45 @@ def check_labels(labels: Shaped[Array, "..."] | Shaped[np.ndarray, "..."], *, n_
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= n_classes:
         raise ValueError(
-            f"labels must lie in 0..{n_classes - 1} for n_classes={n_classes}, got values from {low} to {high}. "
+            f"Got labels from {low} to {high}, expected 0..{n_classes - 1} for n_classes={n_classes}. "
             "Set n_classes to the largest label plus one, or number the classes from 0."
         )
 
 
-def check_all_classes(split: str, labels: Shaped[Array, "..."] | Shaped[np.ndarray, "..."], *, n_classes: int) -> None:
-    """Raise an error unless every class in 0..n_classes-1 occurs in a split; traced labels are not checked."""
-    if is_traced(labels):
+def check_classes(labels: Mapping[str, Shaped[Array, "..."] | Shaped[np.ndarray, "..."]], *, n_classes: int) -> None:
+    """Raise an error unless the labels of all splits are in 0..n_classes-1, and some split has each class.
+
+    The values of traced labels are not checked.
+    """
+    for some in labels.values():
+        check_labels(some, n_classes=n_classes)
+    if any(map(is_traced, labels.values())):
         return
-    found, expected = set(np.unique(np.asarray(labels)).tolist()), set(range(n_classes))
-    if found != expected:
+    found = np.unique(np.concatenate([np.asarray(some) for some in labels.values()]))
+    if len(found) < n_classes:
         raise ValueError(
-            f"The split {split!r} must have all classes 0..{n_classes - 1}, got none of {sorted(expected - found)} and the "
-            f"unknown {sorted(found - expected)}. Is the set complete?"
+            f"Got no sample of the classes {sorted({*range(n_classes)} - {*found.tolist()})} in {', '.join(labels)}, expected "
+            f"all of 0..{n_classes - 1}. Check that the set is complete, or lower n_classes."
         )
 
 
 def check_intensities(intensities: Shaped[Array, "..."]) -> None:
-    """Raise an error unless `intensities` [B, N] are floats in [0, 1]; the range of traced values is not checked."""
-    if intensities.ndim != 2 or not np.issubdtype(intensities.dtype, np.floating):
+    """Raise an error unless `intensities` [B, ...] are floats in [0, 1]; the range of traced values is not checked."""
+    if intensities.ndim < 2 or not np.issubdtype(intensities.dtype, np.floating):
         raise ValueError(
-            f"intensities must be floating-point numbers [B, N], got {intensities.dtype} of shape {list(intensities.shape)}. "
-            "Flatten images with reshape(len(images), -1), and divide integers by their largest possible value."
+            f"Got intensities of {intensities.dtype} and shape {list(intensities.shape)}, expected floating-point numbers "
+            "[B, ...] of at least two axes. Divide integers by their largest possible value; a single sample is x[None]."
         )
     if is_traced(intensities) or intensities.size == 0:
         return
     values = np.asarray(intensities)
     if n_nan := np.count_nonzero(np.isnan(values)):
         raise ValueError(
-            f"intensities must be numbers in [0, 1], got {n_nan} NaN in {values.size}. Remove or replace them first."
+            f"Got {n_nan} NaN in {values.size} intensities, expected numbers in [0, 1]. Remove or replace them first."
         )
     if not np.all((values >= 0) & (values <= 1)):
         raise ValueError(
-            f"intensities must lie in [0, 1], got values from {values.min():.6g} to {values.max():.6g}. Scale them: "
+            f"Got intensities from {values.min():.6g} to {values.max():.6g}, expected [0, 1]. Scale them: "
             "(x - low) / (high - low), with the bounds of the whole data set."
         )
 
@@ -88,7 +93,7 @@ def check_finite(name: str, values: Shaped[Array, "..."] | Shaped[np.ndarray, ".
     n_wrong = np.count_nonzero(~np.isfinite(np.asarray(values)))
     if n_wrong:
         raise ValueError(
-            f"{name} must be finite numbers, got {n_wrong} NaN or infinities in {values.size}. Remove them first."
+            f"Got {n_wrong} NaN or infinities in {values.size} values of {name}, expected finite numbers. Remove them first."
         )
 
 

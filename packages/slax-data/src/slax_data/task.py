@@ -1,16 +1,17 @@
 """The information about a data set that an experiment needs."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int32, PRNGKeyArray, Shaped
+from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
-from slax_data.checks import check_all_classes, check_choice, is_traced
+from slax_data.checks import check_choice, check_classes, is_traced
 from slax_data.loading.batching import take_batch, time_first
-from slax_data.storage.packed import SpikeTrains, unpacked
+from slax_data.storage.packed import SpikeTrains, spike_trains
 
 SPLITS = ("train", "test")
 PADDINGS = ("mask", "silence")
@@ -20,12 +21,12 @@ Batch = tuple[Float[Array, "T B N"], Int32[Array, " B"]]
 
 @dataclass(frozen=True)
 class Task:
-    """Spike trains to classify.
+    """Sequences to learn from, and their targets: spike trains and classes, in most cases.
 
     n_units, n_classes, n_steps: the number of units N, the number of classes, and the number of steps T of its batches. If
         targets are real numbers, `n_classes` is how many there are in a target.
-    sample: `sample(key, *, batch_size, split="train") -> (spikes [T, B, N], labels [B])` draws a batch of the split
-        "train" or "test". It can be called inside `jax.jit`; `batch_size` and `split` are static.
+    sample: `sample(key, *, batch_size, split="train") -> (spikes [T, B, N], labels [B])` draws a batch of a split. It can be
+        called inside `jax.jit`; `batch_size` and `split` are static.
     full_split: `full_split(split) -> (spikes [T, D, N], labels [D])`, all samples of a split, or None if new
         ones can be drawn without end.
 
@@ -68,30 +69,45 @@ def held_out(task: Task, key: PRNGKeyArray, size: int) -> tuple[Array, ...]:
 
 
 def check_splits(name: str, sizes: dict[str, Any]) -> None:
-    """Raise an error unless the splits include "train" and "test" and all of them have the same sizes.
+    """Raise an error unless the splits include "train" and all of them have the same sizes.
 
     Args:
         name: name of the data that are split, for the error message.
         sizes: a quantity that must be the same in all splits, by the name of the split.
     """
-    if not set(SPLITS) <= set(sizes) or any(size != sizes["train"] for size in sizes.values()):
-        raise ValueError(f"{name} must have the splits 'train' and 'test', all of one size, got {sizes}.")
+    if "train" not in sizes or any(size != sizes["train"] for size in sizes.values()):
+        raise ValueError(
+            f"Got {name} in the splits {sizes}, expected a split 'train', and the same sizes in all splits."
+        )
 
 
-def stored_task(splits: dict[str, SpikeTrains], *, n_classes: int, padding: str | None = None) -> Task:
-    """A `Task` made from recordings that already consist of spikes.
+def stored_task(
+    splits: Mapping[str, SpikeTrains | tuple[Any, ...]],
+    *,
+    n_classes: int | None = None,
+    padding: str | None = None,
+    per_step: bool = False,
+) -> Task:
+    """A `Task` made from recordings in arrays: spikes, counts, real numbers or frames, with a class or numbers to predict.
 
     Args:
-        splits: the recordings of "train" and "test", and perhaps of further splits, with the same numbers of units and steps.
-            Both of these are needed, and every split needs samples of all classes.
-        n_classes: number of classes.
-        padding: what the steps after the end of a shorter recording are. With "mask", the task returns (spikes, labels, mask),
+        splits: the recordings of "train" and of any further splits, such as "validation" and "test", with as many steps T and
+            steps of the same shape: `SpikeTrains`, or the arguments of `spike_trains` as a tuple, (recordings [D, T, ...],
+            targets [D, ...]) or (recordings, targets, lengths [D]). A class may be missing in a split, but not in all of them.
+        n_classes: number of classes, if targets are integers 0..n_classes-1. It is left out for real numbers.
+        padding: what the steps after the end of a shorter recording are. With "mask", the task returns (inputs, targets, mask),
             and the mask [T, B] is true before the end of each recording, so that `fit` and `accuracy` leave the rest out.
             With "silence", they count as any other step. It may be left out if no recording is shorter than T.
+        per_step: whether there is a target for each step, [D, T, ...]; batches have them as [T, B, ...].
+
+    Returns:
+        A task with batches (inputs [T, B, ...], targets [B, ...]); the mask [T, B] comes third. Inputs are float32 and have the
+        values of the recordings. Its `n_units` is the number of values in a step.
 
     Raises:
-        ValueError: splits that do not belong together, a split that lacks a class, shorter recordings without a `padding`, or
-            "mask" for recordings that all have T steps. Traced lengths are not checked.
+        ValueError: splits that do not belong together, targets that are not the classes or lack one, shorter recordings
+            without a `padding`, "mask" for recordings that all have T steps, "silence" with `per_step`; the errors of
+            `spike_trains`. Traced lengths are not checked.
 
     Example:
         >>> import jax
@@ -114,72 +130,111 @@ def stored_task(splits: dict[str, SpikeTrains], *, n_classes: int, padding: str 
         >>> spikes, labels, mask = stored_task(splits, n_classes=3, padding="mask").full_split("test")
         >>> mask.sum(axis=0).tolist()
         [20, 20, 20, 20, 15, 15, 15, 15, 15]
+
+        Counts in frames of 8 x 8 pixels and 2 polarities, with a number to predict at each step, and no test split:
+
+        >>> frames = rng.poisson(0.2, (12, 10, 8, 8, 2))
+        >>> task = stored_task({"train": (frames, frames.mean(axis=(2, 3, 4)))}, per_step=True)
+        >>> inputs, targets = task.sample(jax.random.key(0), batch_size=4)
+        >>> inputs.shape, targets.shape
+        ((10, 4, 8, 8, 2), (10, 4))
     """
-    check_splits("spikes", {name: {"steps": one.packed.shape[1], "units": one.n_units} for name, one in splits.items()})
-    n_units = splits["train"].n_units
-    for name, one in splits.items():
-        check_all_classes(name, one.labels, n_classes=n_classes)
-    stored = {name: (one.packed, one.labels, one.lengths) for name, one in splits.items()}
-    return task_of_arrays(
-        stored, lambda packed: unpacked(packed, n_units), n_units=n_units, n_classes=n_classes, padding=padding
-    )
+    trains = {name: _packed(name, one) for name, one in splits.items()}
+    check_splits("recordings", {name: _form(one, per_step) for name, one in trains.items()})
+    n_steps, n_units = trains["train"].packed.shape[1], trains["train"].n_units
+    n_targets = _check_targets(trains, n_classes, per_step)
+    _check_padding(padding, {name: _shorter(one.lengths, n_steps) for name, one in trains.items()}, n_steps, per_step)
 
-
-def task_of_arrays(
-    splits: dict[str, tuple[Shaped[Array, "D T ..."], Shaped[Array, "D ..."], Int32[Array, " D"]]],
-    decode: Callable[[Array], Array],
-    *,
-    n_units: int,
-    n_classes: int,
-    padding: str | None,
-    per_step: bool = False,
-) -> Task:
-    """A `Task` from samples, targets and lengths of each split, as they are stored: samples first.
-
-    Args:
-        splits: for each split, samples, targets and lengths. All splits have the same number of steps T.
-        decode: a function from stored samples [B, T, ...] to the inputs [B, T, ...].
-        n_units, n_classes: see `Task`.
-        padding: see `stored_task`.
-        per_step: whether targets are [D, T, ...], which become [T, B, ...].
-
-    Raises:
-        ValueError: shorter samples without a `padding`, or "mask" for samples that all have T steps.
-    """
-    n_steps = splits["train"][0].shape[1]
-    if padding is not None:
-        check_choice("padding", padding, PADDINGS)
-    if padding == "mask" and all(_shorter(lengths, n_steps) == 0 for _, _, lengths in splits.values()):
-        raise ValueError(
-            f"padding='mask' got recordings that all have the full {n_steps} steps: give their lengths to spike_trains, or "
-            "leave padding out."
-        )
-    for name, (_, _, lengths) in splits.items():
-        if padding is None and (shorter := _shorter(lengths, n_steps)):
-            raise ValueError(
-                f"The split {name!r} has {shorter} recordings of fewer than its {n_steps} steps. Give padding='mask' for "
-                "batches (spikes, labels, mask) in which only the steps before the end of each recording count, or "
-                "padding='silence' if the silence after it is to count as well. `padded` and `bucketed_batches` make batches "
-                "without a task."
-            )
-
-    def batch(stored: Array, targets: Array, lengths: Int32[Array, " B"]) -> tuple[Array, ...]:
-        inputs = time_first(decode(stored)), time_first(targets) if per_step else targets
+    def batch(one: SpikeTrains, packed: Array, targets: Array, lengths: Int32[Array, " B"]) -> tuple[Array, ...]:
+        inputs = time_first(one.values(packed)), time_first(targets) if per_step else targets
         if padding != "mask":
             return inputs
         return *inputs, jnp.arange(n_steps, dtype=lengths.dtype)[:, None] < lengths[None]
 
     def sample(key: PRNGKeyArray, *, batch_size: int, split: str = "train") -> tuple[Array, ...]:
-        check_choice("split", split, splits)
-        stored, targets, lengths = splits[split]
-        chosen, rows = take_batch(key, stored, jnp.arange(len(stored)), batch_size=batch_size)
-        return batch(chosen, targets[rows], lengths[rows])
+        check_choice("split", split, trains)
+        one = trains[split]
+        chosen, rows = take_batch(key, one.packed, jnp.arange(len(one.packed)), batch_size=batch_size)
+        return batch(one, chosen, one.labels[rows], one.lengths[rows])
 
     def full_split(split: str) -> tuple[Array, ...]:
-        check_choice("split", split, splits)
-        return batch(*splits[split])
+        check_choice("split", split, trains)
+        one = trains[split]
+        return batch(one, one.packed, one.labels, one.lengths)
 
-    return Task(n_units=n_units, n_classes=n_classes, n_steps=n_steps, sample=sample, full_split=full_split)
+    return Task(n_units=n_units, n_classes=n_targets, n_steps=n_steps, sample=sample, full_split=full_split)
+
+
+def _packed(name: str, split: SpikeTrains | tuple[Any, ...]) -> SpikeTrains:
+    """The recordings of a split, packed; an error names the split."""
+    if isinstance(split, SpikeTrains):
+        return split
+    try:
+        return spike_trains(*split)
+    except ValueError as error:
+        raise ValueError(f"Split {name!r}: {error}") from error
+
+
+def _form(one: SpikeTrains, per_step: bool) -> dict[str, Any]:
+    """What all splits share."""
+    return {
+        "steps": one.packed.shape[1],
+        "shape of a step": one.shape or (one.n_units,),
+        "values": "real" if jnp.issubdtype(one.packed.dtype, jnp.floating) else "spikes or counts",
+        "shape of a target": one.labels.shape[1 + per_step :],
+        "kind of target": "class" if jnp.issubdtype(one.labels.dtype, jnp.integer) else "real",
+    }
+
+
+def _check_targets(trains: Mapping[str, SpikeTrains], n_classes: int | None, per_step: bool) -> int:
+    """Raise an error for targets that cannot be learned; return the number of classes, or of numbers in a target."""
+    for name, one in trains.items():
+        if per_step and one.labels.shape[:2] != one.packed.shape[:2]:
+            raise ValueError(
+                f"Got per_step=True and targets of shape {list(one.labels.shape)} in the split {name!r}, expected one for each "
+                f"step, {list(one.packed.shape[:2])} and the shape of a target. Leave per_step out, or give those."
+            )
+    targets = trains["train"].labels
+    if jnp.issubdtype(targets.dtype, jnp.floating):
+        if n_classes is not None:
+            raise ValueError(
+                f"Got n_classes={n_classes} and targets that are real numbers, expected integers. Leave n_classes out to "
+                "predict numbers, or give classes: labels.astype(int), of one-hot ones labels.argmax(axis=-1)."
+            )
+        return math.prod(targets.shape[1 + per_step :])
+    if n_classes is None:
+        raise ValueError(
+            "Got targets that are integers and no n_classes, expected their number. Give it, or real targets."
+        )
+    steps = per_step and targets.ndim == 2
+    labels = {name: one.labels.reshape(-1) if steps else one.labels for name, one in trains.items()}
+    check_classes(labels, n_classes=n_classes)
+    return n_classes
+
+
+def _check_padding(padding: str | None, shorter: dict[str, int | None], n_steps: int, per_step: bool) -> None:
+    """Raise an error unless `padding` fits the numbers of shorter recordings, which are None if they are not known."""
+    if padding is not None:
+        check_choice("padding", padding, PADDINGS)
+    if per_step and padding == "silence":
+        raise ValueError(
+            "Got padding='silence' and per_step=True, expected 'mask': the steps after the end of a shorter sample have no "
+            "target, and they would be trained as class 0, or as the number 0. Give padding='mask', or samples and targets of "
+            "n_steps steps."
+        )
+    if padding == "mask" and all(number == 0 for number in shorter.values()):
+        raise ValueError(
+            f"Got padding='mask' for recordings that all have the full {n_steps} steps, expected shorter ones. Give their "
+            "lengths to spike_trains, or leave padding out."
+        )
+    for name, number in shorter.items():
+        if padding is None and number:
+            raise ValueError(
+                f"Got {number} recordings of fewer than {n_steps} steps in the split {name!r}, expected a padding for them. "
+                "Give padding='mask' for batches (inputs, targets, mask) in which only the steps before the end of each "
+                "recording count, or padding='silence' if the silence after it is to count as well. `padded` makes "
+                "batches without a task."
+            )
 
 
 def _shorter(lengths: Int32[Array, " D"], n_steps: int) -> int | None:

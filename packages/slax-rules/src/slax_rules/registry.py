@@ -92,6 +92,8 @@ def _in_short(entry: str) -> str:
 class RuleEntry:
     """A learning rule: `gradients(model, ..., rule=RULES["otpe"].make())`.
 
+    `RULES["mine"] = RuleEntry(title="mine", rule=Mine)` adds a rule of your own, also to the experiments of this repository.
+
     Args:
         title: its name in figures and tables.
         rule: its class.
@@ -118,11 +120,11 @@ class RuleEntry:
 
     title: str
     rule: type[LearningRule] | type[LayerRule]
-    requires: str
-    exact: Exactness
-    omits: str
-    memory: str
-    time: str
+    requires: str = ""
+    exact: Exactness = Exactness(steps=0)
+    omits: str = ""
+    memory: str = ""
+    time: str = ""
     cites: tuple[str, ...] = ()
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     route: Callable[..., Route] | None = None
@@ -460,6 +462,8 @@ RULES: dict[str, RuleEntry] = Rules(
     ),
 )
 """All learning rules by name, as in `RULES["otpe"].make()`, each a `RuleEntry` with what it requires, omits and costs."""
+
+LIBRARY_RULES = dict(RULES)  # without what users add or replace
 
 
 def cite(rule: str | LearningRule | LayerRule) -> str:

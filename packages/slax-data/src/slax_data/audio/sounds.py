@@ -36,12 +36,14 @@ def read_wav(content: bytes, name: str) -> Sound:
             data = file.readframes(frames)
     except (wave.Error, EOFError, RuntimeError) as error:
         raise ValueError(
-            f"{name} is not a PCM .wav file, or it is truncated: {str(error) or 'it ends too early'}."
+            f"Got {name}, expected a complete PCM .wav file: {str(error) or 'it ends too early'}."
         ) from error
     if (channels, width) != (1, 2):
         raise ValueError(
-            f"{name} has {channels} channels of {8 * width} bit, expected one of 16 bit. Convert it first."
+            f"Got {channels} channels of {8 * width} bit in {name}, expected one of 16 bit. Convert it first."
         )
     if not frames or rate <= 0 or len(data) != frames * width:
-        raise ValueError(f"{name} has {len(data) // width} samples of the {frames} that it announces, at {rate} Hz.")
+        raise ValueError(
+            f"Got {len(data) // width} samples in {name} at {rate} Hz, expected the {frames} that it announces. Get it again."
+        )
     return Sound(np.frombuffer(data, "<i2").astype(np.float32) / 32768, rate)

@@ -21,15 +21,16 @@ from jaxtyping import Array, Float
 from slax_data.checks import check_finite
 
 
-def delta_encode(signal: Float[Array, "T B N"], *, threshold: float) -> Float[Array, "T B 2*N"]:
+def delta_encode(signal: Float[Array, "T B *S N"], *, threshold: float) -> Float[Array, "T B *S 2*N"]:
     """Emit an up or down spike whenever a signal differs from its reference by at least the threshold; see the module.
 
     Args:
-        signal: x, finite, over at least 1 step.
+        signal: x, finite, over at least 1 step, [T, B, N], or frames such as [T, B, H, W, N].
         threshold: h, above 0, in units of the signal.
 
     Returns:
-        Spikes of shape [T, B, 2 N], 0 or 1: the N units of up spikes, then the N units of down spikes. The first step has none.
+        Spikes of shape [T, B, ..., 2 N], 0 or 1: the N units (or channels) of up spikes, then those of down spikes. The first
+        step has none.
 
     Raises:
         ValueError: wrong rank or dtype, values that are not finite (not seen under `jax.jit`), or a threshold that is not a
@@ -47,19 +48,19 @@ def delta_encode(signal: Float[Array, "T B N"], *, threshold: float) -> Float[Ar
     """
     if not 0 < threshold < math.inf:
         raise ValueError(f"threshold got {threshold}, expected a finite number above 0, in units of the signal.")
-    if signal.ndim != 3 or signal.shape[0] == 0 or not jnp.issubdtype(signal.dtype, jnp.floating):
+    if signal.ndim < 3 or signal.shape[0] == 0 or not jnp.issubdtype(signal.dtype, jnp.floating):
         raise ValueError(
-            "signal must be floating-point numbers of shape [T, B, N] with at least one step, "
-            f"got {signal.dtype} of shape {list(signal.shape)}. Put time first; a single sample [T, N] is signal[:, None]."
+            f"Got a signal of {signal.dtype} and shape {list(signal.shape)}, expected floating-point numbers [T, B, ..., N] of "
+            "at least one step. Put time first; a single sample [T, N] is signal[:, None]."
         )
     check_finite("signal", signal)
     return _delta_encode(signal, jnp.asarray(threshold, signal.dtype))
 
 
 @jax.jit
-def _delta_encode(signal: Float[Array, "T B N"], threshold: Float[Array, ""]) -> Float[Array, "T B 2*N"]:
+def _delta_encode(signal: Float[Array, "T B *S N"], threshold: Float[Array, ""]) -> Float[Array, "T B *S 2*N"]:
     # The reference is the start plus an integer number of thresholds, so that rounding does not accumulate.
-    def step(moves: Float[Array, "B N"], x: Float[Array, "B N"]) -> tuple[Float[Array, "B N"], Float[Array, "B 2*N"]]:
+    def step(moves: Float[Array, "B *S N"], x: Float[Array, "B *S N"]) -> tuple[Array, Float[Array, "B *S 2*N"]]:
         away = x - (signal[0] + moves * threshold)
         up, down = (away >= threshold).astype(x.dtype), (away <= -threshold).astype(x.dtype)
         return moves + up - down, jnp.concatenate([up, down], axis=-1)

@@ -16,7 +16,7 @@ from slax_data.encoding.rate_code import rate_encode
 class Encoder(NamedTuple):
     """A code for intensities.
 
-    encode: `encode(intensities [B, N], *, n_steps) -> spikes [T, B, N]`, with a key before the intensities if `random`.
+    encode: `encode(intensities [B, ...], *, n_steps) -> spikes [T, B, ...]`, with a key before the intensities if `random`.
     random: True if spikes are drawn at random.
 
     Example:
@@ -28,7 +28,7 @@ class Encoder(NamedTuple):
         ((5, 1, 3), False)
     """
 
-    encode: Callable[..., Float[Array, "T B N"]]
+    encode: Callable[..., Float[Array, "T B ..."]]
     random: bool
 
 

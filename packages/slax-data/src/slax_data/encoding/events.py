@@ -2,26 +2,28 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Shaped
 from tqdm import tqdm
 
 from slax_data.checks import check_choice, check_size
-from slax_data.storage.packed import SpikeTrains, trains_of_bytes
+from slax_data.storage.packed import SpikeTrains, packed_trains
 
 OUTSIDE = ("error", "drop")
 
 
 def bin_events(
     times: Shaped[np.ndarray, "..."] | Sequence[float],
-    units: Shaped[np.ndarray, "..."] | Sequence[int],
+    units: Shaped[np.ndarray, "..."] | Sequence[Any],
     *,
-    n_units: int,
+    n_units: int | tuple[int, ...],
     n_steps: int,
     duration: float,
     outside: str = "error",
-) -> Bool[np.ndarray, "T N"]:
+    counts: bool = False,
+) -> Shaped[np.ndarray, "T ..."]:
     """The spikes of one recording: a unit has one in each step that holds at least one of its events.
 
         spikes[k, n] = there is an e with units[e] = n and k duration / T <= times[e] < (k + 1) duration / T
@@ -30,13 +32,17 @@ def bin_events(
         times: times of the E events, in any order, in seconds or another unit of time shared with `duration`, [E], as an array
             or a list.
         units: the unit that fired at each event, integers in 0..N-1, [E]. Ids of units that are other numbers become such
-            integers by `np.searchsorted(ids, units)`, with the sorted ids of all recordings. A recording without events may
-            have any type.
-        n_units: N.
+            integers by `np.searchsorted(ids, units)`, with the sorted ids of all recordings. Addresses of several numbers, such
+            as (x, y, polarity), are [E, A]. A recording without events may have any type.
+        n_units: N; for addresses, how many values each of their numbers has, such as (34, 34, 2).
         n_steps: T.
         duration: duration of the window, which begins at 0.
         outside: treatment of events at or after the end of the window: "error", or "drop" to omit them. Any other
             defect is an error in both cases.
+        counts: whether to return how many events there are, rather than whether there are any.
+
+    Returns:
+        Booleans, or counts as the smallest unsigned integers that hold them, of shape [T, N], or [T, *n_units] for addresses.
 
     Raises:
         ValueError: a time that is NaN, infinite, negative or not before the end, a unit out of range, units that are not
@@ -49,7 +55,21 @@ def bin_events(
         >>> bin_events(times, units, n_units=3, n_steps=2, duration=1.0)
         array([[ True, False, False],
                [False, False,  True]])
+
+        The events of a camera, as counts in frames [T, width, height, polarities]:
+        >>> x, y, polarity = np.array([[3, 3, 0], [1, 1, 2], [0, 0, 1]])
+        >>> addresses = np.stack([x, y, polarity], axis=1)
+        >>> frames = bin_events(times, addresses, n_units=(4, 4, 2), n_steps=2, duration=1.0, counts=True)
+        >>> frames.shape, int(frames[0, 3, 1, 0]), int(frames[1, 0, 2, 1])
+        ((2, 4, 4, 2), 2, 1)
     """
+    if isinstance(n_units, tuple):
+        flat = _flat_addresses(np.asarray(units), n_units)
+        size = math.prod(n_units)
+        found = bin_events(
+            times, flat, n_units=size, n_steps=n_steps, duration=duration, outside=outside, counts=counts
+        )
+        return found.reshape(n_steps, *n_units)
     check_size("n_units", n_units)
     check_size("n_steps", n_steps)
     check_duration(duration)
@@ -57,38 +77,62 @@ def bin_events(
     times, units = np.asarray(times), np.asarray(units)
     if times.ndim != 1 or times.shape != units.shape:
         raise ValueError(
-            f"Events have a time and a unit each, got times of shape {list(times.shape)} and units of {list(units.shape)}."
+            f"Got times of shape {list(times.shape)} and units of {list(units.shape)}, expected one of each for an event, [E]. "
+            "For addresses of several numbers, give n_units=(width, height, polarities)."
         )
     if not times.size:  # whatever its type: np.array([]) has floating-point numbers
-        return np.zeros((n_steps, n_units), bool)
+        return np.zeros((n_steps, n_units), np.uint8 if counts else bool)
     if times.dtype.kind not in "iuf" or units.dtype.kind not in "iu":
         raise ValueError(
-            f"Events have times that are numbers and units that are integers, got {times.dtype} and {units.dtype}."
+            f"Got times of {times.dtype} and units of {units.dtype}, expected times that are numbers and units that are "
+            "integers."
         )
     if not 0 <= units.min() <= units.max() < n_units:
         raise ValueError(
-            f"Events have units in 0..{n_units - 1}, got units from {units.min()} to {units.max()}. Ids that are other numbers "
-            "become such units by np.searchsorted(ids, units), with the sorted ids of all recordings, "
+            f"Got units from {units.min()} to {units.max()}, expected 0..{n_units - 1}. Ids that are other numbers become such "
+            "units by np.searchsorted(ids, units), with the sorted ids of all recordings, "
             "ids = np.unique(np.concatenate(units_of_all))."
         )
     exact = times.astype(np.float64)
     if unknown := np.count_nonzero(~np.isfinite(exact)):
-        raise ValueError(f"Events have times that are finite, got {unknown} NaN or infinite ones of {exact.size}.")
+        raise ValueError(f"Got {unknown} NaN or infinite times of {exact.size}, expected finite ones.")
     if exact.min() < 0:
         raise ValueError(
-            f"Events have times from 0 on, got {np.count_nonzero(exact < 0)} before, the first at {exact.min():.6g}."
+            f"Got {np.count_nonzero(exact < 0)} negative times, the first at {exact.min():.6g}, expected times from 0 on. "
+            "Subtract the start of the recording."
         )
     inside = exact < duration
     if outside == "error" and not inside.all():
         raise ValueError(
-            f"Events have times before the end of the window, {duration:.6g}, got {np.count_nonzero(~inside)} of {exact.size} "
-            f"at or after it, the last at {exact.max():.6g}. Give a longer duration, or outside='drop' to leave them out."
+            f"Got {np.count_nonzero(~inside)} of {exact.size} times at or after the end of the window, {duration:.6g}, the "
+            f"last at {exact.max():.6g}, expected times before it. Give a longer duration, or outside='drop' to leave them out."
         )
     # Compare with edges instead of rounding a quotient, so that an event at an edge falls in the step that begins there.
     edges = np.arange(1, n_steps) * duration / n_steps
-    spikes = np.zeros((n_steps, n_units), bool)
-    spikes[np.searchsorted(edges, exact[inside], side="right"), units[inside]] = True
-    return spikes
+    steps = np.searchsorted(edges, exact[inside], side="right")
+    found = np.bincount(steps * n_units + units[inside].astype(np.int64), minlength=n_steps * n_units)
+    found = found.reshape(n_steps, n_units)
+    return found.astype(np.min_scalar_type(found.max())) if counts else found > 0
+
+
+def _flat_addresses(addresses: Shaped[np.ndarray, "..."], sizes: tuple[int, ...]) -> Shaped[np.ndarray, " E"]:
+    """The unit of each address (x, y, ...), in the order of a flattened frame."""
+    for size in sizes:
+        check_size("n_units", size)
+    if not addresses.size:
+        return np.zeros(0, int)
+    if addresses.dtype.kind not in "iu" or addresses.ndim != 2 or addresses.shape[1] != len(sizes):
+        raise ValueError(
+            f"Got units of {addresses.dtype} and shape {list(addresses.shape)} for n_units={sizes}, expected integers "
+            f"[E, {len(sizes)}]. Put columns together by np.stack([x, y, polarity], axis=1)."
+        )
+    low, high = addresses.min(axis=0), addresses.max(axis=0)
+    if (low < 0).any() or (high >= sizes).any():
+        raise ValueError(
+            f"Got addresses from {low.tolist()} to {high.tolist()}, expected 0 on, and below {list(sizes)}. A polarity of "
+            "-1 or 1 is (p > 0).astype(int)."
+        )
+    return np.ravel_multi_index(tuple(addresses.T), sizes)
 
 
 def event_trains(
@@ -106,10 +150,10 @@ def event_trains(
         fired = np.flatnonzero(spikes.any(axis=1))
         packed.append(np.packbits(spikes, axis=-1))
         lengths.append(fired[-1] + 1 if fired.size else 0)
-    return trains_of_bytes(np.stack(packed), labels, np.array(lengths), n_units=spikes.shape[1])
+    return packed_trains(np.stack(packed), labels, np.array(lengths), n_units=spikes.shape[1])
 
 
 def check_duration(duration: float) -> None:
     """Raise an error unless `duration` is a finite time above 0."""
     if not 0 < duration < math.inf:
-        raise ValueError(f"duration got {duration}, expected a time above 0.")
+        raise ValueError(f"duration got {duration}, expected a finite time above 0.")

@@ -12,16 +12,18 @@ from jaxtyping import Array, Float
 from slax_data.checks import check_intensities, check_size
 
 
-def latency_encode(intensities: Float[Array, "B N"], *, n_steps: int, threshold: float = 0.0) -> Float[Array, "T B N"]:
+def latency_encode(
+    intensities: Float[Array, "B ..."], *, n_steps: int, threshold: float = 0.0
+) -> Float[Array, "T B ..."]:
     """One spike per unit, earlier for stronger intensities: at step round((1 - a) (T - 1)) for an intensity a > threshold.
 
     Args:
-        intensities: a, in [0, 1].
+        intensities: a, in [0, 1], one for each unit, [B, N], or in frames, such as [B, H, W, C].
         n_steps: time steps T, at least 2.
         threshold: units with an intensity of at most this stay silent, in [0, 1).
 
     Returns:
-        Spikes of shape [T, B, N], 0 or 1: intensity 1 at the first step, the weakest at the last.
+        Spikes of shape [T, B, ...], 0 or 1: intensity 1 at the first step, the weakest at the last.
 
     Raises:
         ValueError: wrong rank or dtype, values outside [0, 1] or NaN (not seen under `jax.jit`), too few steps, a
@@ -43,7 +45,7 @@ def latency_encode(intensities: Float[Array, "B N"], *, n_steps: int, threshold:
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def _latency_encode(intensities: Float[Array, "B N"], n_steps: int, threshold: float) -> Float[Array, "T B N"]:
+def _latency_encode(intensities: Float[Array, "B ..."], n_steps: int, threshold: float) -> Float[Array, "T B ..."]:
     steps = jnp.round((1 - intensities) * (n_steps - 1))
-    time = jnp.arange(n_steps, dtype=steps.dtype)[:, None, None]
+    time = jnp.expand_dims(jnp.arange(n_steps, dtype=steps.dtype), range(1, 1 + steps.ndim))
     return ((time == steps[None]) & (intensities > threshold)[None]).astype(intensities.dtype)

@@ -13,18 +13,18 @@ from slax_data.checks import check_intensities, check_size
 
 
 def rate_encode(
-    key: PRNGKeyArray, intensities: Float[Array, "B N"], *, n_steps: int, max_rate: float = 1.0
-) -> Float[Array, "T B N"]:
+    key: PRNGKeyArray, intensities: Float[Array, "B ..."], *, n_steps: int, max_rate: float = 1.0
+) -> Float[Array, "T B ..."]:
     """Independent spikes at each step, with probability a max_rate for an intensity a.
 
     Args:
         key: random key for the draws.
-        intensities: a, in [0, 1].
+        intensities: a, in [0, 1], one for each unit, [B, N], or in frames, such as [B, H, W, C].
         n_steps: time steps T, at least 1.
         max_rate: spikes per step at intensity 1, in (0, 1].
 
     Returns:
-        Spikes of shape [T, B, N], 0 or 1.
+        Spikes of shape [T, B, ...], 0 or 1.
 
     Raises:
         ValueError: wrong rank or dtype, values outside [0, 1] or NaN (not seen under `jax.jit`), too few steps, a rate
@@ -49,7 +49,7 @@ def rate_encode(
 
 @partial(jax.jit, static_argnums=(2, 3))
 def _rate_encode(
-    key: PRNGKeyArray, intensities: Float[Array, "B N"], n_steps: int, max_rate: float
-) -> Float[Array, "T B N"]:
+    key: PRNGKeyArray, intensities: Float[Array, "B ..."], n_steps: int, max_rate: float
+) -> Float[Array, "T B ..."]:
     draws = random.uniform(key, (n_steps, *intensities.shape), intensities.dtype)
     return (draws < (intensities * max_rate)[None]).astype(intensities.dtype)

@@ -43,8 +43,8 @@ def take_batch(
     check_size("batch_size", batch_size)
     if labels.ndim != 1 or inputs.ndim == 0 or len(inputs) != len(labels):
         raise ValueError(
-            f"inputs [D, ...] and labels [D] must have one row per sample, got shapes {list(inputs.shape)} and "
-            f"{list(labels.shape)}. Put the sample axis first, and give integer labels, not one-hot ones."
+            f"Got inputs of shape {list(inputs.shape)} and labels of {list(labels.shape)}, expected a row of inputs [D, ...] "
+            "and a label [D] for each sample. Put the sample axis first, and give integer labels, not one-hot ones."
         )
     if batch_size > len(inputs):
         raise ValueError(
@@ -68,5 +68,5 @@ def time_first(batch: Shaped[Array, "B T ..."]) -> Shaped[Array, "T B ..."]:
         (100, 32, 700)
     """
     if batch.ndim < 2:
-        raise ValueError(f"time_first expects samples and time [B, T, ...], got the shape {list(batch.shape)}.")
+        raise ValueError(f"time_first got the shape {list(batch.shape)}, expected samples and time, [B, T, ...].")
     return batch.swapaxes(0, 1)

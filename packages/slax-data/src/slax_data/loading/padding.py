@@ -158,12 +158,12 @@ def bucketed_batches(
 def _check_sequences(sequences: Sequence[Shaped[Array, "..."] | Shaped[np.ndarray, "..."]]) -> None:
     """Raise an error unless there are sequences, all finite arrays [T_i, N] with the same N and the same type."""
     if not len(sequences):
-        raise ValueError("sequences must be arrays [T_i, N], at least one of them, got none.")
+        raise ValueError("Got no sequences, expected arrays [T_i, N], at least one of them.")
     first = sequences[0]
     for i, sequence in enumerate(sequences):
         if sequence.ndim != 2 or sequence.shape[1] != first.shape[-1] or sequence.dtype != first.dtype:
             raise ValueError(
-                f"sequences must be arrays [T_i, N] of the same units and type, got {sequence.dtype}{list(sequence.shape)} at "
-                f"{i} and {first.dtype}{list(first.shape)} at 0."
+                f"Got sequences {sequence.dtype}{list(sequence.shape)} at {i} and {first.dtype}{list(first.shape)} at 0, "
+                "expected arrays [T_i, N] of the same units and type."
             )
         check_finite(f"sequence {i}", sequence)

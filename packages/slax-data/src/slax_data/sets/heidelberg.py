@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, PRNGKeyArray
 
-from slax_data.checks import check_all_classes, check_choice, check_labels, check_size
+from slax_data.checks import check_choice, check_classes, check_labels, check_size
 from slax_data.encoding.events import OUTSIDE, bin_events, check_duration, event_trains
 from slax_data.extras import import_extra
 from slax_data.storage.packed import SpikeTrains, cached_sets
@@ -241,20 +241,21 @@ def _read(
         with h5py.File(file, "r") as content:
             for name in ("spikes/times", "spikes/units", "labels"):
                 if name not in content or len(getattr(content[name], "shape", ())) != 1:
-                    raise ValueError(f"It lacks {name}, a list with one entry per recording.")
+                    raise ValueError(f"it lacks {name}, a list with one entry per recording.")
             labels = content["labels"][()]
             check_labels(labels, n_classes=words.n_classes)
             recordings = _recordings(content, len(labels), **options)
             if with_validation and split != "test":
                 kept = _is_left_out(content) == (split == "validation")
                 recordings, labels = itertools.compress(recordings, kept), labels[kept]
-            check_all_classes(split, labels, n_classes=words.n_classes)
+            check_classes({split: labels}, n_classes=words.n_classes)
             return event_trains(recordings, labels, name=file.name)
     except (FileNotFoundError, PermissionError, MemoryError):
         raise
     except Exception as error:
         raise ValueError(
-            f"{file} cannot be read. {error} If it is damaged or another file, get it from {PAGE}"
+            f"Got {file}, expected a complete file of {words.name}: {error} If it is damaged or another file, get it from "
+            f"{PAGE}"
         ) from error
 
 
@@ -267,11 +268,11 @@ def _is_left_out(content: Any) -> Bool[np.ndarray, " D"]:
     speakers = content["extra/speaker"][()] if "extra/speaker" in content else np.zeros(0)
     if speakers.shape != content["labels"].shape:
         raise ValueError(
-            f"It has {len(speakers)} numbers of speakers, extra/speaker, by which its validation split is taken."
+            f"it has {len(speakers)} numbers of speakers, extra/speaker, by which its validation split is taken."
         )
     found = np.unique(speakers)
     if len(found) <= LEFT_OUT:
-        raise ValueError(f"It has {len(found)} speakers, too few to leave {LEFT_OUT} of them out.")
+        raise ValueError(f"it has {len(found)} speakers, too few to leave {LEFT_OUT} of them out.")
     return np.isin(speakers, found[-LEFT_OUT:])
 
 
@@ -280,14 +281,14 @@ def _recordings(
 ) -> Iterator[Bool[np.ndarray, "T N"]]:
     times, units = content["spikes/times"], content["spikes/units"]
     if not len(times) == len(units) == size:
-        raise ValueError(f"It has {len(times)} recordings' times and {len(units)} recordings' units for {size} labels.")
+        raise ValueError(f"it has {len(times)} recordings' times and {len(units)} recordings' units for {size} labels.")
     for start in range(0, size, BLOCK):
         block = slice(start, start + BLOCK)
         for row, (when, who) in enumerate(zip(times[block], units[block], strict=True), start):
             try:
                 spikes = bin_events(when, who, n_units=N_UNITS, n_steps=n_steps, duration=duration, outside=outside)
             except ValueError as error:
-                raise ValueError(f"Recording {row}: {error}") from error
+                raise ValueError(f"recording {row}: {error}") from error
             yield spikes.reshape(n_steps, -1, pool).any(axis=-1)
 
 
@@ -305,7 +306,9 @@ def _file(words: WordSet, path: str | Path | None, split: str) -> Path:
         with atomic_write(file) as aside, gzip.open(packed) as source, aside.open("wb") as target:
             while block := source.read(1 << 20):
                 if target.tell() + len(block) > LARGEST:
-                    raise ValueError(f"{packed} holds more than {LARGEST >> 30} GiB, more than any file of the sets.")
+                    raise ValueError(
+                        f"Got more than {LARGEST >> 30} GiB in {packed}, expected less, as in all files of the sets."
+                    )
                 target.write(block)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{packed} is truncated or damaged: {error}. Get it again from {PAGE}") from error

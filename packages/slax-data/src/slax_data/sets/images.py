@@ -1,16 +1,18 @@
 """Images as a task, with one unit per pixel."""
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 from jax import random
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32, PRNGKeyArray
 
-from slax_data.checks import check_all_classes, check_choice, check_intensities
+from slax_data.checks import check_choice, check_classes, check_intensities
 from slax_data.encoding.encoders import ENCODERS
 from slax_data.loading.batching import take_batch
 from slax_data.task import SPLITS, Batch, Task, check_splits
 
-Images = tuple[Float32[Array, "_ _"], Int32[Array, " _"]]  # intensities [D, N] and labels [D]
+Images = tuple[Float32[Array, "_ *_"], Int32[Array, " _"]]  # intensities [D, ...] and labels [D]
 
 
 def image_task(
@@ -25,14 +27,15 @@ def image_task(
 
     Args:
         key: random key for the spikes of an entire split, in a code that draws them; the other codes do not use it.
-        images: intensities [D, N] in [0, 1] and labels [D] of "train" and "test", and perhaps of further splits.
+        images: intensities in [0, 1], [D, N] or [D, H, W, C], and labels [D], of "train" and of any further splits, such as
+            "test".
         n_classes: number of classes.
         n_steps: time steps T, as the code allows: at least 2 for "latency".
         code: a name in `ENCODERS`, such as "latency" or "rate" (redrawn for each batch).
 
     Raises:
         ValueError: an unknown code, a number of steps that the code rejects, intensities outside [0, 1], splits of different
-            sizes, or labels that are not all of 0..n_classes-1.
+            sizes, labels outside 0..n_classes-1, or a class that is in no split.
 
     Example:
         >>> import jax
@@ -61,7 +64,7 @@ def image_task(
         intensities, labels = images[split]
         return _encode(code, random.fold_in(key, names.index(split)), intensities, n_steps), labels
 
-    n_units = images["train"][0].shape[1]
+    n_units = math.prod(images["train"][0].shape[1:])
     return Task(n_units=n_units, n_classes=n_classes, n_steps=n_steps, sample=sample, full_split=full_split)
 
 
@@ -71,7 +74,7 @@ def check_image_code(code: str, n_steps: int) -> None:
     _encode(code, random.key(0), jnp.zeros((1, 1)), n_steps)  # raises the encoder's error for these steps
 
 
-def _encode(code: str, key: PRNGKeyArray, intensities: Float[Array, "B N"], n_steps: int) -> Float[Array, "T B N"]:
+def _encode(code: str, key: PRNGKeyArray, intensities: Float[Array, "B ..."], n_steps: int) -> Float[Array, "T B ..."]:
     encoder = ENCODERS[code]
     drawn = (key,) if encoder.random else ()
     return encoder.encode(*drawn, intensities, n_steps=n_steps)
@@ -93,9 +96,11 @@ def stratified_split(intensities: Float[np.ndarray, "B N"], labels: Int[np.ndarr
 
 
 def _check_images(images: dict[str, Images], n_classes: int) -> None:
-    check_splits("images", {split: {"pixels": one.shape[-1]} for split, (one, _) in images.items()})
+    check_splits("images", {split: {"pixels": one.shape[1:]} for split, (one, _) in images.items()})
     for split, (intensities, labels) in images.items():
         check_intensities(intensities)
         if len(labels) != len(intensities):
-            raise ValueError(f"The split {split!r} has {len(intensities)} images and {len(labels)} labels.")
-        check_all_classes(split, labels, n_classes=n_classes)
+            raise ValueError(
+                f"Got {len(intensities)} images and {len(labels)} labels in the split {split!r}, expected one for each."
+            )
+    check_classes({split: labels for split, (_, labels) in images.items()}, n_classes=n_classes)

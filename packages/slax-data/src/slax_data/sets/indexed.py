@@ -3,13 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Shaped
+from jaxtyping import Shaped
 
-from slax_data.checks import check_all_classes, check_finite, check_labels, check_size
-from slax_data.storage.packed import unpacked
-from slax_data.task import Task, check_splits, task_of_arrays
+from slax_data.checks import check_size
+from slax_data.task import Task, stored_task
 
 
 def indexed_task(
@@ -23,29 +21,23 @@ def indexed_task(
 ) -> Task:
     """Any indexable data set as a `Task`, such as the sets of tonic, TensorFlow Datasets, aeon, PyTorch and NeuroBench.
 
-    Samples [T, ...] may have counts, real numbers, or frames with several axes. They become inputs [T, B, ...] with the values
-    that they have, as floating-point numbers. Nothing is encoded; `transform` is the place for that. Booleans are stored as
-    bits.
+    It reads the samples [T, ...] one by one and gives them to `stored_task`. Nothing is encoded; `transform` is the place for
+    that.
 
     Args:
-        splits: for "train" and "test", and perhaps for further splits, a tuple of two arrays, inputs [D, T, ...] and targets
-            [D, ...], or an object with a length that gives (sample, target) for an index from 0.
-        n_classes: number of classes, if targets are integers; they are then 0..n_classes-1, and each split has all of them.
-            For real targets it is left out.
+        splits: for "train", and for any further splits such as "test", an object with a length that gives (sample, target) for
+            an index from 0, or a tuple of two arrays, inputs [D, T, ...] and targets [D, ...].
+        n_classes, padding: see `stored_task`.
         n_steps: T, by default the length of the longest sample; shorter samples are followed by zeros.
-        padding: "mask" or "silence", if there are shorter samples: see `stored_task`. With `per_step`, it is "mask", since
-            steps after the end have no target.
         per_step: whether there is a target for each step of a sample, [T, ...], rather than one for the entire sample.
         transform: a function from a sample to an array [T, ...], or [T] for one unit, called once for each sample.
 
     Returns:
-        A task with batches (inputs [T, B, ...], targets [B, ...]), or [T, B, ...] with `per_step`; the mask [T, B] comes third.
-        Its `n_units` is the number of values in a step.
+        The task, as of `stored_task`.
 
     Raises:
-        ValueError: no samples, samples or targets that differ in shape, values that are not finite, integers that int32 does
-            not hold, splits that do not belong together, integers that are not the classes, a sample longer than `n_steps`, or
-            silence with `per_step`; the errors of `stored_task`.
+        ValueError: no samples, samples or targets that differ in shape, a sample longer than `n_steps`; the errors of
+            `stored_task`.
 
     Example:
         A list of recordings of different length, each a number of steps with 6 counts, and its class:
@@ -72,30 +64,23 @@ def indexed_task(
         >>> indexed_task({"train": (rows, labels), "test": (rows, labels)}, n_classes=2).full_split("test")[0].shape
         (8, 6, 8)
     """
-    if per_step and padding == "silence":
-        raise ValueError(
-            "padding='silence' got per_step=True: the steps after the end of a shorter sample have no target, and they would "
-            "be trained as class 0, or as the number 0. Give padding='mask', or samples and targets of n_steps steps."
-        )
     read = {name: read_samples(items, name=name, transform=transform) for name, items in splits.items()}
-    check_splits("data", {name: _form(*one, per_step) for name, one in read.items()})
     n_steps = enough_steps(n_steps, max(len(sample) for samples, _ in read.values() for sample in samples))
-    shape, are_bits = read["train"][0][0].shape[1:], read["train"][0][0].dtype == bool
-    stored = {}
+    arrays = {}
     for name, (samples, targets) in read.items():
-        n_targets = _check_targets(name, samples, targets, n_classes, per_step)
-        kept = [np.packbits(one.reshape(len(one), -1), axis=1) for one in samples] if are_bits else samples
-        goals = stacked(targets, n_steps) if per_step else np.stack(targets)
+        if per_step and [one.shape[:1] for one in samples] != [one.shape[:1] for one in targets]:
+            raise ValueError(
+                f"Got per_step=True and a target in {name} that is not [T, ...], expected one for each step of its sample."
+            )
+        if len(shapes := {target.shape[per_step:] for target in targets}) > 1:
+            raise ValueError(
+                f"Got targets of different shapes in {name}, {sorted(shapes)}, expected one shape. If there is a target for "
+                "each step, give per_step=True."
+            )
         lengths = np.array([len(sample) for sample in samples], np.int32)
-        stored[name] = jnp.asarray(stacked(kept, n_steps)), jnp.asarray(_narrow(name, goals)), jnp.asarray(lengths)
-    n_units = int(np.prod(shape))
-
-    def decode(kept: Shaped[Array, "B T ..."]) -> Shaped[Array, "B T ..."]:
-        values = unpacked(kept, n_units) if are_bits else kept
-        kind = values.dtype if jnp.issubdtype(values.dtype, jnp.floating) else jnp.result_type(float)
-        return values.reshape(*kept.shape[:2], *shape).astype(kind)
-
-    return task_of_arrays(stored, decode, n_units=n_units, n_classes=n_targets, padding=padding, per_step=per_step)
+        goals = stacked(targets, n_steps) if per_step else np.stack(targets)
+        arrays[name] = stacked(samples, n_steps), goals, lengths
+    return stored_task(arrays, n_classes=n_classes, padding=padding, per_step=per_step)
 
 
 def read_samples(
@@ -114,28 +99,29 @@ def read_samples(
         transform: see `indexed_task`.
 
     Raises:
-        ValueError: no samples, samples with steps of different shapes or without steps, integers that int32 does not hold, or
-            not as many targets as samples.
+        ValueError: no samples, samples with steps of different shapes or without steps, or not as many targets as samples.
     """
     if isinstance(items, tuple) and len(items) == 2 and hasattr(items[0], "shape"):
         inputs, targets = (np.asarray(part) for part in items)
         if len(inputs) != len(targets):
-            raise ValueError(
-                f"{name} must have a target for each sample, got {len(inputs)} samples, {len(targets)} targets."
-            )
+            raise ValueError(f"Got {len(inputs)} samples and {len(targets)} targets in {name}, expected one for each.")
         items = list(zip(inputs, targets, strict=True))
     chosen = range(len(items)) if indices is None else list(indices)
     if not chosen:
-        raise ValueError(f"{name} gives no samples, got {len(items)} of them and indices={indices}.")
+        raise ValueError(f"Got no samples of {name}, which has {len(items)}, for indices={indices}, expected some.")
     pairs = [items[index][:2] for index in chosen]
     samples = [np.asarray(transform(sample) if transform else sample) for sample, _ in pairs]
     if shapes := {sample.shape for sample in samples if not sample.size}:
-        raise ValueError(f"{name} must give samples [T, ...] of at least one step, got the shapes {sorted(shapes)}.")
+        raise ValueError(
+            f"Got samples of the shapes {sorted(shapes)} in {name}, expected [T, ...] of at least one step."
+        )
     if any(sample.ndim == 0 for sample in samples):
-        raise ValueError(f"{name} must give samples [T, ...], got numbers. Give a transform that makes their steps.")
-    samples = [_narrow(name, sample[:, None] if sample.ndim == 1 else sample) for sample in samples]
+        raise ValueError(
+            f"Got numbers as samples in {name}, expected [T, ...]. Give a transform that makes their steps."
+        )
+    samples = [sample[:, None] if sample.ndim == 1 else sample for sample in samples]
     if len(shapes := {sample.shape[1:] for sample in samples}) > 1:
-        raise ValueError(f"{name} has samples of different shapes: {sorted(shapes)} in a step.")
+        raise ValueError(f"Got samples of different shapes in {name}, {sorted(shapes)} in a step, expected one shape.")
     kind = np.result_type(*{sample.dtype for sample in samples})
     return [sample.astype(kind, copy=False) for sample in samples], [np.asarray(target) for _, target in pairs]
 
@@ -155,51 +141,3 @@ def stacked(samples: list[np.ndarray], n_steps: int) -> Shaped[np.ndarray, "D T 
     for row, sample in zip(array, samples, strict=True):
         row[: len(sample)] = sample
     return array
-
-
-def _narrow(name: str, values: np.ndarray) -> np.ndarray:
-    """Real numbers as float32 and large integers as int32, which is what a batch has; small types stay as they are."""
-    if values.dtype.itemsize < 8 or values.dtype.kind not in "iuf":
-        return values
-    if values.dtype.kind == "f":
-        return values.astype(np.float32)
-    limits = np.iinfo(np.int32)
-    if values.size and (values.min() < limits.min or values.max() > limits.max):
-        raise ValueError(
-            f"{name} has integers from {values.min()} to {values.max()}, expected {limits.min} to {limits.max}, those of "
-            "int32. Subtract an offset, or give real numbers: values.astype(np.float32) keeps 7 digits."
-        )
-    return values.astype(np.int32)
-
-
-def _form(samples: list[np.ndarray], targets: list[np.ndarray], per_step: bool) -> dict[str, Any]:
-    """What all splits share."""
-    return {
-        "shape of a step": samples[0].shape[1:],
-        "type": samples[0].dtype.name,
-        "shape of a target": targets[0].shape[per_step:],
-        "kind of target": "real" if targets[0].dtype.kind == "f" else "class",
-    }
-
-
-def _check_targets(
-    name: str, samples: list[np.ndarray], targets: list[np.ndarray], n_classes: int | None, per_step: bool
-) -> int:
-    """Raise an error for values and targets that cannot be learned; return the number of classes, or of values in a target."""
-    for sample in samples:
-        check_finite(f"The samples of {name}", sample)
-    if per_step and any(target.shape[:1] != sample.shape[:1] for sample, target in zip(samples, targets, strict=True)):
-        raise ValueError(f"per_step=True, but {name} has samples whose targets are not [T, ...], one for each step.")
-    if len(shapes := {target.shape[per_step:] for target in targets}) > 1:
-        raise ValueError(f"{name} has targets of different shapes: {sorted(shapes)}. Is there one for each step?")
-    flat = np.concatenate([target.reshape(-1) for target in targets])
-    if flat.dtype.kind == "f":
-        if n_classes is not None:
-            raise ValueError(f"{name} has real targets, got n_classes={n_classes}. Leave it out, or give integers.")
-        check_finite(f"The targets of {name}", flat)
-        return int(np.prod(targets[0].shape[per_step:]))
-    if n_classes is None:
-        raise ValueError(f"{name} has targets of {flat.dtype}, expected n_classes, their number, or real targets.")
-    check_labels(flat, n_classes=n_classes)
-    check_all_classes(name, flat, n_classes=n_classes)
-    return n_classes

@@ -161,12 +161,12 @@ def mackey_glass_windows(
     for name, size in (("n_steps", n_steps), ("horizon", horizon), ("stride", stride)):
         check_size(name, size)
     if series.ndim != 1:
-        raise ValueError(f"series must have the shape [P], got {list(series.shape)}. Take one series at a time.")
+        raise ValueError(f"Got a series of shape {list(series.shape)}, expected [P]. Take one series at a time.")
     half = (len(series) - horizon) // 2
     if half < n_steps:
         raise ValueError(
-            f"series got {len(series)} points, expected at least {2 * n_steps + horizon} for one sequence of n_steps={n_steps} "
-            f"in each half and horizon={horizon}. Give a longer series, or cut shorter sequences."
+            f"Got a series of {len(series)} points, expected at least {2 * n_steps + horizon} for one sequence of "
+            f"n_steps={n_steps} in each half and horizon={horizon}. Give a longer series, or cut shorter sequences."
         )
     points = jnp.asarray(series, jnp.float32)
     starts = SPLITS.index(split) * half + np.arange(0, half - n_steps + 1, stride)

@@ -47,7 +47,9 @@ def neurobench_arrays(dataset: Any, indices: Iterable[Any] | None = None) -> Arr
     """
     samples, targets = read_samples(dataset, name=type(dataset).__name__, indices=indices)
     if len(shapes := {target.shape for target in targets}) > 1:
-        raise ValueError(f"{type(dataset).__name__} has targets of different shapes: {sorted(shapes)}.")
+        raise ValueError(
+            f"Got targets of different shapes in {type(dataset).__name__}, {sorted(shapes)}, expected one shape."
+        )
     lengths = np.array([len(sample) for sample in samples])
     return stacked(samples, int(lengths.max())).astype(np.float32), np.stack(targets), lengths
 
@@ -83,7 +85,7 @@ def neurobench_task(
         n_channels: neurons of the cochlea, up to 3,600 Hz or 0.45 of the rate.
 
     Raises:
-        ValueError: an unknown code, too few steps, targets that are not classes, a split that lacks a class, or the errors of
+        ValueError: an unknown code, too few steps, targets that are not classes, a class that is in no split, or the errors of
             the encoders.
 
     Example:
@@ -117,7 +119,7 @@ def neurobench_task(
 
 def _heard(series: Series, rate: int, n_steps: int, duration: float, n_channels: int) -> SpikeTrains:
     if series.values.shape[2] != 1:
-        raise ValueError(f"Sounds must have one channel, [D, L, 1], got {list(series.values.shape)}.")
+        raise ValueError(f"Got sounds of shape {list(series.values.shape)}, expected one channel, [D, L, 1].")
     sounds = [Sound(one[:length, 0], rate) for one, length in zip(series.values, series.lengths, strict=True)]
     cochlea = Cochlea(n_channels=n_channels, highest=min(Cochlea.highest, 0.45 * rate))
     return encode_recordings(sounds, series.labels, n_steps=n_steps, duration=duration, cochlea=cochlea)

@@ -128,7 +128,7 @@ def _check_code(code: str, n_spikes: int) -> None:
     check_choice("code", code, CODES)
     if code == "rate" and n_spikes > 1:
         raise ValueError(
-            f"the rate code takes one number per unit, got manifolds with n_spikes={n_spikes}. "
+            f"Got manifolds with n_spikes={n_spikes} for the rate code, expected one number per unit. "
             "Make them with n_spikes=1, or use code='time'."
         )
 

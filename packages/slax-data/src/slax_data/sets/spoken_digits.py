@@ -10,7 +10,7 @@ from jaxtyping import Int32, PRNGKeyArray
 from slax_data.audio.cochlea import Cochlea
 from slax_data.audio.hearing import encode_recordings
 from slax_data.audio.sounds import Sound, read_wav
-from slax_data.checks import check_all_classes, check_choice
+from slax_data.checks import check_choice, check_classes
 from slax_data.storage.archives import read_archive
 from slax_data.storage.packed import SpikeTrains, cached_sets
 from slax_data.storage.whole_files import data_folder, download, file_stamp, resolve_folder, sha256_of
@@ -94,9 +94,9 @@ def spoken_digits(
         if match and _split_of(match, split_by, with_validation) == split
     ]
     if other := {sound.rate for _, sound in found} - {RATE}:
-        raise ValueError(f"{path} has recordings of {sorted(other)} Hz, expected {RATE}.")
+        raise ValueError(f"Got recordings of {sorted(other)} Hz in {path}, expected {RATE}.")
     labels = np.array([int(match["digit"]) for match, _ in found], np.int32)
-    check_all_classes(f"{split} by {split_by}", labels, n_classes=N_CLASSES)
+    check_classes({f"{split} by {split_by}": labels}, n_classes=N_CLASSES)
     takes = np.array([int(match["take"]) for match, _ in found], np.int32)
     return Recordings([sound for _, sound in found], labels, [match["speaker"] for match, _ in found], takes)
 

@@ -1,9 +1,10 @@
-"""Bit-packed spikes, eight to a byte, so that a set of many recordings fits on a device."""
+"""Recordings in little memory, spikes as bits, so that a set of many recordings fits on a device."""
 
 import ast
 import dataclasses
 import functools
 import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,24 +12,28 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float32, Int32, Shaped, UInt8
+from jaxtyping import Array, Float32, Int32, Shaped, UInt8
 
-from slax_data.checks import check_labels
+from slax_data.checks import check_finite, check_labels
 from slax_data.storage.whole_files import cached_arrays
 
 FIELDS = ("packed", "labels", "lengths")
+SMALL = (np.uint8, np.int8, np.uint16, np.int16)  # the types of integers in fewer bytes than int32
 SOURCES = Path(__file__).parents[1]  # the entire package, on which cached spikes depend
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SpikeTrains:
-    """The spikes and labels of the recordings in a split.
+    """The recordings of a split and their targets, in as little memory as their values allow; `spike_trains` makes them.
 
     Args:
-        packed: the spikes of D recordings in T steps, 8 units to a byte, [D, T, ceil(N / 8)].
-        labels: classes, [D].
-        lengths: number of steps of each recording, [D], after which it has no spikes.
-        n_units: N.
+        packed: D recordings of T steps. Spikes are bits, 8 units to a byte, [D, T, ceil(N / 8)]; other values are [D, T, ...],
+            integers of as few bytes as hold them, or float32.
+        labels: targets, [D, ...]: integers for classes, or real numbers.
+        lengths: number of steps of each recording, [D], after which all values are 0.
+        n_units: N, the number of values in a step.
+        shape: the shape of a step, (N,) by default.
+        are_bits: whether `packed` has bits.
 
     Example:
         >>> import numpy as np
@@ -40,92 +45,137 @@ class SpikeTrains:
         Array([30, 30], dtype=int32)
     """
 
-    packed: UInt8[Array, "D T P"]
-    labels: Int32[Array, " D"]
+    packed: Shaped[Array, "D T ..."]
+    labels: Shaped[Array, "D ..."]
     lengths: Int32[Array, " D"]
     n_units: int
+    shape: tuple[int, ...] | None = None
+    are_bits: bool = True
+
+    def values(self, packed: Shaped[Array, "B T ..."]) -> Float32[Array, "B T ..."]:
+        """Some of the recordings, given as they are packed, as floating-point numbers."""
+        found = unpacked(packed, self.n_units) if self.are_bits else packed.astype(jnp.float32)
+        return found.reshape(*packed.shape[:2], *(self.shape or (self.n_units,)))
 
 
 def spike_trains(
-    spikes: Bool[np.ndarray, "D T N"],
-    labels: Shaped[np.ndarray, " D"],
-    *,
+    spikes: Shaped[np.ndarray, "D T ..."],
+    labels: Shaped[np.ndarray, "D ..."],
     lengths: Shaped[np.ndarray, " D"] | None = None,
 ) -> SpikeTrains:
-    """Pack spikes.
+    """Pack recordings: spikes, counts, real numbers or frames.
 
     Args:
-        spikes: spikes of D recordings.
-        labels: their classes.
-        lengths: their lengths in steps, T by default. A recording has no spikes after its length.
+        spikes: D recordings of T steps, with at least one more axis for the units of a step, such as [D, T, N], or frames
+            [D, T, H, W, C]. Booleans, and integers that are 0 or 1, take a bit each, other integers the fewest bytes that hold
+            all of them, and floating-point numbers 4 bytes.
+        labels: targets, [D, ...]: classes [D], real numbers, or a target for each step, [D, T, ...].
+        lengths: their lengths in steps, T by default. A recording has only zeros after its length.
 
     Raises:
-        ValueError: different numbers of recordings, labels and lengths, arrays of another rank or type, lengths above T, spikes
-            after the length of their recording, or an empty array of spikes.
+        ValueError: different numbers of recordings, targets and lengths, arrays of another rank or type, values that are not
+            finite, integers that int32 does not hold, lengths above T, spikes after the length of their recording, or an empty
+            array of spikes.
 
     Example:
         >>> import numpy as np
         >>> from slax_data import spike_trains
-        >>> spikes = np.random.default_rng(0).random((6, 100, 700)) < 0.02
+        >>> rng = np.random.default_rng(0)
+        >>> spikes = rng.random((6, 100, 700)) < 0.02
         >>> trains = spike_trains(spikes, np.array([0, 1, 2, 0, 1, 2]))
         >>> spikes.nbytes, trains.packed.nbytes
         (420000, 52800)
+        >>> counts = rng.poisson(0.5, (6, 20, 8, 8, 2))  # of a camera of 8 x 8 pixels
+        >>> spike_trains(counts, np.arange(6) % 3).packed.dtype
+        dtype('uint8')
     """
     if not hasattr(spikes, "dtype"):
         raise ValueError(
-            f"spikes must be one array of booleans [D, T, N], got a {type(spikes).__name__}. Make one of recordings with "
-            "np.stack; fill shorter ones with silence up to T steps first, and give their `lengths`."
+            f"Got recordings as a {type(spikes).__name__}, expected one array [D, T, ...]. Make one with np.stack; fill "
+            "shorter recordings with zeros up to T steps first, and give their lengths; or give the list to indexed_task."
         )
-    if spikes.ndim != 3 or spikes.dtype != bool or not spikes.size:
-        raise ValueError(f"spikes must be booleans [D, T, N], got {spikes.dtype} of shape {list(spikes.shape)}.")
-    lengths = np.full(len(spikes), spikes.shape[1]) if lengths is None else np.asarray(lengths)
-    return trains_of_bytes(np.packbits(spikes, axis=-1), labels, lengths, n_units=spikes.shape[2])
+    values = np.asarray(spikes)
+    if values.ndim < 3 or not values.size or values.dtype.kind not in "biuf":
+        raise ValueError(
+            f"Got recordings of {values.dtype} and shape {list(values.shape)}, expected numbers [D, T, ...] of at least three "
+            "axes. If each step has one value, add the axis of units: x[..., None]."
+        )
+    shape = values.shape[2:]
+    are_bits = values.dtype.kind == "b" or (values.dtype.kind != "f" and bool(((values == 0) | (values == 1)).all()))
+    if are_bits:
+        packed = np.packbits(values.reshape(*values.shape[:2], -1).astype(bool, copy=False), axis=-1)
+    else:
+        packed = _narrow(values)
+    lengths = np.full(len(values), values.shape[1]) if lengths is None else np.asarray(lengths)
+    return packed_trains(packed, labels, lengths, n_units=math.prod(shape), shape=shape, are_bits=are_bits)
 
 
-def trains_of_bytes(
-    packed: UInt8[np.ndarray, "D T P"],
-    labels: Shaped[np.ndarray, " D_labels"],
+def packed_trains(
+    packed: Shaped[np.ndarray, "D T ..."],
+    labels: Shaped[np.ndarray, "D_labels ..."],
     lengths: Shaped[np.ndarray, " D_lengths"],
-    *,
-    n_units: int,
+    **form: Any,
 ) -> SpikeTrains:
-    """Make `SpikeTrains` from spikes that are already packed; see `SpikeTrains` for the arguments.
+    """Make `SpikeTrains` from values that are already packed; see `SpikeTrains` for the arguments.
 
     Raises:
-        ValueError: different numbers of recordings, labels and lengths, labels that are not classes, lengths out of range, or
-            spikes after the length of their recording.
+        ValueError: different numbers of recordings, targets and lengths, targets that are neither classes nor finite numbers,
+            lengths out of range, or values other than 0 after the length of their recording.
     """
-    if not len(packed) == len(labels) == len(lengths):
-        raise ValueError(f"Got {len(packed)} recordings with {len(labels)} labels and {len(lengths)} lengths.")
-    classes, steps = np.asarray(labels), np.asarray(lengths)
-    check_labels(classes, n_classes=max(1, int(classes.max()) + 1) if classes.dtype.kind in "iu" else 1)
+    targets, steps = np.asarray(labels), np.asarray(lengths)
+    sizes = [len(part) if part.ndim else 0 for part in (packed, targets, steps)]
+    if len(set(sizes)) > 1:
+        raise ValueError(
+            f"Got {sizes[0]} recordings, {sizes[1]} targets and {sizes[2]} lengths, expected as many of each."
+        )
+    if targets.dtype.kind == "f":
+        check_finite("targets", targets)
+    else:
+        highest = int(targets.max()) if targets.dtype.kind in "iu" else 0
+        check_labels(targets.reshape(-1), n_classes=max(1, highest + 1))
     _check_lengths(steps, packed)
-    return SpikeTrains(jnp.asarray(packed), jnp.asarray(classes, jnp.int32), jnp.asarray(steps, jnp.int32), n_units)
+    kind = jnp.float32 if targets.dtype.kind == "f" else jnp.int32
+    return SpikeTrains(jnp.asarray(packed), jnp.asarray(targets, kind), jnp.asarray(steps, jnp.int32), **form)
 
 
-def _check_lengths(lengths: Shaped[np.ndarray, "..."], packed: UInt8[np.ndarray, "D T P"]) -> None:
-    """Raise an error unless lengths are integers [D] from 0 to T, after which the recordings have no spikes."""
+def _narrow(values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+    """Real numbers as float32, and integers in the fewest bytes that hold all of them."""
+    if values.dtype.kind == "f":
+        check_finite("recordings", values)
+        return values.astype(np.float32, copy=False)
+    low, high, limits = values.min(), values.max(), np.iinfo(np.int32)
+    if low < limits.min or high > limits.max:
+        raise ValueError(
+            f"Got integers from {low} to {high}, expected {limits.min} to {limits.max}, those of int32. Subtract an offset, or "
+            "give real numbers: values.astype(np.float32) keeps 7 digits."
+        )
+    fitting = (kind for kind in SMALL if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
+    return values.astype(next(fitting, np.int32), copy=False)
+
+
+def _check_lengths(lengths: Shaped[np.ndarray, "..."], packed: Shaped[np.ndarray, "D T ..."]) -> None:
+    """Raise an error unless lengths are integers [D] from 0 to T, after which the recordings have only zeros."""
     n_steps = packed.shape[1]
-    expected = f"lengths must be integers [D] from 0 to the {n_steps} steps of the spikes"
+    expected = f"expected integers [D] from 0 to the {n_steps} steps of the recordings"
     if lengths.ndim != 1 or lengths.dtype.kind not in "iu":
-        raise ValueError(f"{expected}, got {lengths.dtype} of shape {list(lengths.shape)}.")
+        raise ValueError(f"Got lengths of {lengths.dtype} and shape {list(lengths.shape)}, {expected}.")
     if (outside := np.flatnonzero((lengths < 0) | (lengths > n_steps))).size:
         raise ValueError(
-            f"{expected}, got {outside.size} others of {len(lengths)}, the first of them {lengths[outside[0]]}, of recording "
-            f"{outside[0]}."
+            f"Got lengths of which {outside.size} of {len(lengths)} are out of range, the first of them {lengths[outside[0]]}, "
+            f"of recording {outside[0]}, {expected}."
         )
     if not (lengths < n_steps).any():
         return
-    fired = np.asarray(packed.any(axis=2))  # [D, T]
+    fired = np.asarray((packed != 0).any(axis=tuple(range(2, packed.ndim))))  # [D, T]
     late = np.flatnonzero((fired & (np.arange(n_steps) >= lengths[:, None])).any(axis=1))
     if late.size:
         first = late[0]
         last = np.flatnonzero(fired[first])[-1]
         raise ValueError(
-            f"{late.size} of {len(lengths)} recordings have spikes at or after their length. The first of them is recording "
-            f"{first}, whose length is {lengths[first]} and whose last spike is at step {last}, counted from 0. A length is a "
-            "number of steps that holds all spikes: np.ceil(ends / dt - 1e-9).astype(int), with the end of each recording "
-            "and the duration of a step."
+            f"Got {late.size} of {len(lengths)} recordings with spikes or values at or after their length, expected none. The "
+            f"first of them is recording {first}, whose length is {lengths[first]} and whose last spike or value is at step "
+            f"{last}, counted from 0. Give lengths in steps that hold all of it: np.ceil(ends / dt - 1e-9).astype(int), with "
+            "the end of each recording and the duration of a step; and zeros after them."
         )
 
 
@@ -141,16 +191,16 @@ def sets_of_arrays(arrays: dict[str, np.ndarray]) -> dict[str, SpikeTrains]:
     except (KeyError, TypeError) as error:
         shapes = {name: list(np.shape(array)) for name, array in arrays.items()}
         raise ValueError(
-            f"Spikes have the arrays splits, n_units and {', '.join(FIELDS)} of each split, and n_units is one number, got "
-            f"arrays of these shapes: {shapes}."
+            f"Got arrays of the shapes {shapes}, expected the arrays splits, n_units, which is one number, and "
+            f"{', '.join(FIELDS)} of each split."
         ) from error
     for name, (packed, _, _) in found.items():
         if packed.dtype != np.uint8 or packed.ndim != 3 or packed.shape[2] != -(-n_units // 8):
             raise ValueError(
-                f"The split {name!r} must have bytes [D, T, ceil(N / 8)] of N units, got {packed.dtype}{list(packed.shape)} "
-                f"for n_units={n_units}."
+                f"Got {packed.dtype}{list(packed.shape)} for n_units={n_units} in the split {name!r}, expected bytes "
+                "[D, T, ceil(N / 8)] of N units."
             )
-    return {name: trains_of_bytes(*fields, n_units=n_units) for name, fields in found.items()}
+    return {name: packed_trains(*fields, n_units=n_units) for name, fields in found.items()}
 
 
 def arrays_of_sets(sets: dict[str, SpikeTrains]) -> dict[str, np.ndarray]:
