@@ -1,4 +1,4 @@
-"""The results of the scale full as one archive, which comes with the repository: shipped/full.tar.xz.
+"""The results of the full scale as one archive, which comes with the repository: shipped/full.tar.xz.
 
     python -m experiments.shipped pack        # from results/full; `make pack` also adds the archive to DVC's store
     python -m experiments.shipped unpack      # what is missing or damaged in results/full; the pipeline does it by itself
@@ -50,7 +50,7 @@ def archive() -> Path | None:
     file = stored(POINTER)
     found = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() if file else ""
     if file and found != file.parent.name + file.name:
-        raise SystemExit(f"{file} is damaged: its md5 is {found}. Get it again: `git checkout {file}`.")
+        raise SystemExit(f"{file} is damaged: its md5 is {found}. Restore it: `git checkout {file}`.")
     return file
 
 

@@ -1,4 +1,4 @@
-"""A file is whole or not there, whatever happens while it is written; what is damaged or not to be trusted is refused."""
+"""A file is whole or not there, whatever happens while it is written; what is damaged or unsafe is refused."""
 
 import errno
 import hashlib
@@ -66,7 +66,7 @@ def test_a_download_is_the_file_once_or_nothing(tmp_path):
     nobody = "http://127.0.0.1:9/file"
     assert download(nobody, path, sha256=SHA256) == path  # it is there
     path.write_bytes(CONTENT[1:])
-    with pytest.raises(ValueError, match=f"{path} is not the file that was expected"):
+    with pytest.raises(ValueError, match=f"{path} has the wrong checksum"):
         download(nobody, path, sha256=SHA256)
     assert path.read_bytes() == CONTENT[1:]
     with pytest.raises(ConnectionError, match=rf"{nobody} cannot be read.*Connection refused.* put it at"):

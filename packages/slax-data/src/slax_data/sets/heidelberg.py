@@ -308,7 +308,7 @@ def _file(words: WordSet, path: str | Path | None, split: str) -> Path:
                     raise ValueError(f"{packed} holds more than {LARGEST >> 30} GiB, more than any file of the sets.")
                 target.write(block)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"{packed} is truncated or damaged: {error}. Get it again from {PAGE}") from error
+        raise ValueError(f"{packed} is truncated or damaged: {error}. Download it again from {PAGE}") from error
     return file
 
 
