@@ -235,7 +235,7 @@ def check_linear(name: str, neuron: Neuron) -> None:
     if not _is_linear(graphdef, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)):
         raise TypeError(
             f"{name} got a {type(neuron).__name__} that declares `linear = True`, but the derivatives of `integrate` or `fire` "
-            "depend on its state, or none of its states depends on the current. Its use of spikes counts as well, unless they come from "
+            "depend on its state, or no state depends on the current. Its use of spikes counts as well, unless they come from "
             f"a SpikingNeuron, `self.spike(...)`. {instead}"
         )
 
