@@ -31,7 +31,7 @@ pack: $(V)/.ok ## put the results of the full scale into the archive that comes 
 cuda: $(V)/.ok requirements-cuda.lock ## add JAX's wheels for an NVIDIA GPU (Linux); then `make paper` runs there
 	uv pip install -q --compile-bytecode --python $(V) --require-hashes -r requirements-cuda.lock
 
-docs: $(DOCS)/.ok ## make the site: site/index.html, which needs no network
+docs: $(DOCS)/.ok ## make an offline website of the pages: site/index.html
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build # not quiet: with -q, warnings are not counted, and a strict build never fails
 
 docs-serve: $(DOCS)/.ok ## show the site at http://127.0.0.1:8000 while you write
@@ -39,7 +39,7 @@ docs-serve: $(DOCS)/.ok ## show the site at http://127.0.0.1:8000 while you writ
 
 PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test: $(V)/.ok ## run the tests, in about a quarter of an hour on two cores
+test: $(V)/.ok ## run the tests, in about 10 to 15 minutes on two cores
 	$(PYTEST)
 
 nightly: lowest newest ## what takes longer: other libraries, faults, clusters, lowest and newest versions; run every week
@@ -83,6 +83,7 @@ claims: $(V)/.ok ## update docs/RESULTS.md, every claim with its verdict, and th
 	snakemake figures/all --config scale=full
 	cp figures/RESULTS.md docs/RESULTS.md
 	for name in accuracy gradient_similarity rules_table step_response; do cp figures/full/$$name.png docs/; done
+	python -m docs.readme_picture
 
 lock: $(V)/.ok ## update the lock files after a change of dependencies
 	uv lock
