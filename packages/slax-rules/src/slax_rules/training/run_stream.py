@@ -207,7 +207,7 @@ class _Run:
         return parts(objects) | {"state": state, "means": means, "numbers": self.sums}
 
     def restore(self, trees: dict[str, Any], facts: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         online = Online(whole(self.stream.online.objects, trees), trees["state"], trees["means"])
         self.stream = dataclasses.replace(self.stream, online=online)
         self.sums, self.step = trees["numbers"], facts["step"]
