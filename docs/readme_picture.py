@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 
 from experiments.common.styles import STYLES
 from gallery.tables import Row, matching, read_table
@@ -25,10 +26,10 @@ SHOWN = ("bptt", "e_prop", "otpe", "approximate_otpe", "ottt", "ostl", "sltt")
 LAYERS = (64, 100, 100, 10)  # of the task randman_deep
 LENGTHS = (10, 100, 1000, 10_000)
 WINDOW = 10
-GAP = 0.075  # between two names, as a share of the height of the axes
+GAP = 0.08  # between two names, as a share of the height of the axes
 NOTE = (
-    f"Network {'-'.join(map(str, LAYERS))}, LIF. a: counted by slax_rules.cost, windows of {WINDOW} steps. b, c: Randman, "
-    "time code, T = 50, while BPTT trains; mean of 20 seeds, band: 95 % interval."
+    f"Network {'-'.join(map(str, LAYERS))} of LIF. a: bytes counted by slax_rules.cost, windows of {WINDOW} steps.\n"
+    "b, c: cosine to the gradient of BPTT, while BPTT trains on Randman (time code, T = 50); mean of 20 seeds, 95 % interval."
 )
 
 Line = tuple[str, list[float], list[float]]  # name of the rule, x, y
@@ -58,31 +59,43 @@ def cosines(ax: Axes, table: Sequence[Row], layer: int) -> Iterator[Line]:
 
 
 def draw(ax: Axes, lines: Sequence[Line]) -> None:
-    """Draw lines, each with its name at its end; names that would cover each other are moved up."""
+    """Draw lines, each with its name at its end; names that would cover each other are moved apart."""
     for name, x, y in lines:
         ax.plot(x, y, color=STYLES[name].color, marker=STYLES[name].marker, markersize=4, linewidth=1.6)
     to_axes = ax.transData + ax.transAxes.inverted()
-    ends = sorted((float(to_axes.transform((x[-1], y[-1]))[1]), name) for name, x, y in lines)
-    height = -1.0
-    for end, name in ends:
-        height = max(end, height + GAP)
-        title = RULES[name].title
-        ax.text(1.03, height, title, transform=ax.transAxes, va="center", size="small", color=STYLES[name].color)
+    names = [name for name, _, _ in sorted(lines, key=lambda line: line[2][-1])]
+    heights = sorted(float(to_axes.transform((x[-1], y[-1]))[1]) for _, x, y in lines)
+    for index in range(1, len(heights)):
+        heights[index] = max(heights[index], heights[index - 1] + GAP)
+    top = 0.96
+    for index in reversed(range(len(heights))):
+        heights[index] = top = min(heights[index], top)
+        top -= GAP
+    for name, height in zip(names, heights, strict=True):
+        color = 0.75 * np.array(to_rgb(STYLES[name].color))
+        title = RULES[name].title.replace("approximate", "approx.")
+        ax.text(1.04, height, title, transform=ax.transAxes, va="center", size="small", color=color)
 
 
 def main() -> None:
     table = read_table(TABLE)
     with style():
-        figure, axes = plt.subplots(1, 3, figsize=(11, 3.1), layout="none")
-        figure.subplots_adjust(left=0.06, right=0.88, bottom=0.25, top=0.9, wspace=0.62)
-        axes[0].set(xscale="log", yscale="log", xlabel="time steps", ylabel="kB per sample", ylim=(3, 2e4))
-        draw(axes[0], list(memory()))
-        axes[0].set_title("a  memory of a gradient", loc="left")
-        for ax, letter, layer in ((axes[1], "b", 2), (axes[2], "c", 1)):
-            ax.set(xlim=(0, 510), ylim=(0, 1.05), xlabel="updates", ylabel="cosine to the exact gradient")
+        figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="none")
+        figure.subplots_adjust(left=0.06, right=0.9, bottom=0.28, top=0.92, wspace=0.78)
+        memory_of, *cosines_of = axes
+        memory_of.set(xscale="log", yscale="log", xlabel="time steps", ylim=(4, 2e4))
+        memory_of.set_xticks(LENGTHS, [f"{length:,}" for length in LENGTHS], size="small")
+        memory_of.set_yticks([10, 100, 1000, 10_000], ["10 kB", "100 kB", "1 MB", "10 MB"])
+        memory_of.minorticks_off()
+        memory_of.set_title("a  memory per sample", loc="left", size="medium")
+        draw(memory_of, list(memory()))
+        for ax, letter, layer in zip(cosines_of, "bc", (2, 1), strict=True):
+            ax.set(xlim=(0, 510), ylim=(0, 1.05), xlabel="updates")
+            ax.set_title(f"{letter}  gradient of layer {layer} of 2", loc="left", size="medium")
             draw(ax, list(cosines(ax, table, layer)))
-            ax.set_title(f"{letter}  hidden layer {layer} of 2", loc="left")
-        figure.text(0.06, 0.02, NOTE, size="x-small")
+        cosines_of[0].set_ylabel("cosine to the exact one")
+        cosines_of[1].set_yticklabels([])
+        figure.text(0.06, 0.02, NOTE, size="small")
         figure.savefig(PICTURE, dpi=130, metadata=PNG_METADATA)
 
 
