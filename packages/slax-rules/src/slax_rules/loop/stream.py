@@ -164,7 +164,7 @@ def start_stream(
         >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
         >>> optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
         >>> stream = start_stream(model, optimizer, cross_entropy, (2, 8), rule=OTPE(), window=5)
-        >>> for piece in range(3):  # or for ever
+        >>> for piece in range(3):  # or forever
         ...     stream, outputs, losses = extend_stream(stream, jnp.ones((20, 2, 8)), jnp.zeros((20, 2), int))
         >>> outputs.shape, losses.shape
         ((20, 2, 3), (20, 2))
