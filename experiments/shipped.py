@@ -63,7 +63,7 @@ def pack(products: Iterable[Product], output: Path) -> None:
             told = "Packed, though not current" if state.is_used(keep=True) else "Left out"
             print(f"{told}: {product.label}: {state.why}")
     if not whole:
-        raise SystemExit(f"Got no results of the scale {SCALE} to pack: `snakemake results --config scale={SCALE}`.")
+        raise SystemExit(f"Got no results of the {SCALE} scale to pack: `snakemake results --config scale={SCALE}`.")
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for path in sorted(path for product in whole for path in (*product.files, product.record)):
