@@ -39,7 +39,7 @@ docs-serve: $(DOCS)/.ok ## show the site at http://127.0.0.1:8000 while you writ
 
 PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test: $(V)/.ok ## run the tests, in about 10 to 15 minutes on two cores
+test: $(V)/.ok ## run the tests, in about a quarter of an hour on two cores
 	$(PYTEST)
 
 nightly: lowest newest ## what takes longer: other libraries, faults, clusters, lowest and newest versions; run every week
