@@ -58,7 +58,7 @@ def test_a_download_is_the_file_once_or_nothing(tmp_path):
     site, path = tmp_path / "site", tmp_path / "copy"
     for content in (CONTENT[:-100], CONTENT[::-1]):
         site.write_bytes(content)
-        with pytest.raises(ValueError, match=f"/site has the wrong checksum: its sha256 is [0-9a-f]+, expected {SHA256}"):
+        with pytest.raises(ValueError, match=f"/site has the wrong checksum: its sha256 is .*, expected {SHA256}"):
             download(site.as_uri(), path, sha256=SHA256)
         assert list(tmp_path.iterdir()) == [site]
     site.write_bytes(CONTENT)
@@ -201,7 +201,7 @@ def npz_of_shape(shape):
 
 
 UNSAFE = [
-    *((tar_gz({name: b"1"}), f"contains an unsafe path, '{name}', which leads out") for name in ("../x", "/x", "a/../../x")),
+    *((tar_gz({name: b"1"}), f"contains an unsafe path, '{name}'") for name in ("../x", "/x", "a/../../x")),
     *((tar_gz(special("x.wav", kind)), "a link, a device or sparse, 'x.wav'") for kind in b"1 2 3 6".split()),
     (tar_gz(special("x.wav", size=512, pax_headers=SPARSE)), "a link, a device or sparse, 'x.wav', expected a file"),
     (tar_gz({"x.wav": bytes(100_001)}), "holds more than 100000 bytes"),
