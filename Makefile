@@ -23,7 +23,7 @@ paper: $(V)/.ok ## make all figures at the publication's sizes, meant for a GPU:
 verify: $(V)/.ok ## check results, figures and spikes against their records
 	python -m experiments.verify
 
-pack: $(V)/.ok ## put the results of the scale full into the archive that comes with the repository
+pack: $(V)/.ok ## put the results of the full scale into the archive that comes with the repository
 	python -m experiments.shipped pack
 	dvc add -q shipped/full.tar.xz
 	dvc push -q shipped/full.tar.xz.dvc
@@ -31,7 +31,7 @@ pack: $(V)/.ok ## put the results of the scale full into the archive that comes 
 cuda: $(V)/.ok requirements-cuda.lock ## add JAX's wheels for an NVIDIA GPU (Linux); then `make paper` runs there
 	uv pip install -q --compile-bytecode --python $(V) --require-hashes -r requirements-cuda.lock
 
-docs: $(DOCS)/.ok ## make the site: site/index.html, which needs no network
+docs: $(DOCS)/.ok ## make an offline website of the pages: site/index.html
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build # not quiet: with -q, warnings are not counted, and a strict build never fails
 
 docs-serve: $(DOCS)/.ok ## show the site at http://127.0.0.1:8000 while you write
@@ -79,10 +79,11 @@ benchmark: $(V)/.ok ## time gradients here and in other frameworks: results/benc
 	 module=benchmarks.$${part%_*} out=results/benchmarks/$$part \
 	 && python -m $$module.run $${part#*_} && python -m benchmarks.side_by_side.tables $$out.json > $$out.md || exit 1; done
 
-claims: $(V)/.ok ## update docs/RESULTS.md, every claim with its verdict, and the pictures of the pages, from the scale full
+claims: $(V)/.ok ## update docs/RESULTS.md, every claim with its verdict, and the pictures of the pages, from the full scale
 	snakemake figures/all --config scale=full
 	cp figures/RESULTS.md docs/RESULTS.md
 	for name in accuracy gradient_similarity rules_table step_response; do cp figures/full/$$name.png docs/; done
+	python -m docs.readme_picture
 
 lock: $(V)/.ok ## update the lock files after a change of dependencies
 	uv lock

@@ -144,7 +144,7 @@ def served() -> Iterator[str]:
         for step in range(SERVED):
             start = time.perf_counter()
             stream, outputs, _ = extend_stream(stream, inputs[step : step + 1], labels[step : step + 1])
-            np.asarray(outputs)  # the prediction, on the host; the update goes on
+            np.asarray(outputs)  # the prediction, on the host; the update continues
             jax.block_until_ready(stream)
             times.append(time.perf_counter() - start)
         median, late = np.percentile(np.array(times[100:]) * 1e3, [50, 99])

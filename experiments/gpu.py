@@ -3,9 +3,9 @@
     python -m experiments.gpu --minutes 9
 
 It needs JAX, Flax, Optax, matplotlib, numpy, and scikit-learn for the tasks on digits. First it compares the kernels of neurons
-with the scan, then it makes results of the scale `paper` in the order of their importance: throughput of this repository and
+with the scan, then it makes results of the paper scale in the order of their importance: throughput of this repository and
 of what else can be imported, gradient similarity, landscapes, accuracy. It stops when the time is over, and the same command
-goes on where it stopped, with the job that was not finished. `gpu.tar.gz` has everything that was made, with the name of the
+continues where it stopped, with the job that was not finished. `gpu.tar.gz` has everything that was made, with the name of the
 device. Unpack it at the top of a checkout: `snakemake figures/all --config scale=paper outdated=keep` uses the results, except
 for the times of throughput, which are apart, since peers without an environment of their own are missing there. These are drawn
 by
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{step.name}: {ended}", flush=True)
         made += [file for file in step.files if file.exists()]
     pack(made)
-    print(f"{ARCHIVE} has {len(made)} files. The same command goes on with what is missing.")
+    print(f"{ARCHIVE} has {len(made)} files. The same command makes what is missing.")
 
 
 def steps() -> Iterator[Step]:

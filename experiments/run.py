@@ -1,6 +1,6 @@
 """Compute the results of an experiment: `results/SCALE/EXPERIMENT/JOB.json`, with a record next to each.
 
-    python -m experiments.run accuracy --list                  # the jobs of the scale quick
+    python -m experiments.run accuracy --list                  # the jobs of the quick scale
     python -m experiments.run accuracy randman/otpe            # one of them
     python -m experiments.run accuracy --scale paper           # all jobs without a current result
     python -m experiments.run landscapes demo/rtrl --set seeds=2 --set tasks.demo.batch_size=16 --results trial

@@ -1,4 +1,4 @@
-"""The results of the scale full as one archive, which comes with the repository: shipped/full.tar.xz.
+"""The results of the full scale as one archive, which comes with the repository: shipped/full.tar.xz.
 
     python -m experiments.shipped pack        # from results/full; `make pack` also adds the archive to DVC's store
     python -m experiments.shipped unpack      # what is missing or damaged in results/full; the pipeline does it by itself
@@ -50,7 +50,7 @@ def archive() -> Path | None:
     file = stored(POINTER)
     found = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() if file else ""
     if file and found != file.parent.name + file.name:
-        raise SystemExit(f"{file} is damaged: its md5 is {found}. Get it again: `git checkout {file}`.")
+        raise SystemExit(f"{file} is damaged: its md5 is {found}. Restore it: `git checkout {file}`.")
     return file
 
 
@@ -63,7 +63,7 @@ def pack(products: Iterable[Product], output: Path) -> None:
             told = "Packed, though not current" if state.is_used(keep=True) else "Left out"
             print(f"{told}: {product.label}: {state.why}")
     if not whole:
-        raise SystemExit(f"Got no results of the scale {SCALE} to pack: `snakemake results --config scale={SCALE}`.")
+        raise SystemExit(f"Got no results of the {SCALE} scale to pack: `snakemake results --config scale={SCALE}`.")
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for path in sorted(path for product in whole for path in (*product.files, product.record)):

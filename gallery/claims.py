@@ -15,7 +15,7 @@ from gallery.claims_file import ClaimError, read_claims
 from gallery.significance import DECIMAL, LEVEL, RESOLUTION, Difference, Evidence, difference, holm
 from gallery.tables import Number, Row, matching, number
 
-Verdict = Literal["holds", "does not hold", "not resolved", "not run"]
+Verdict = Literal["holds", "does not hold", "unresolved", "not run"]
 
 PARTIAL_SCALES = ("tiny", "quick")  # their experiments lack some tasks and rules of the other scales
 
@@ -92,7 +92,7 @@ class Claim:
         published: in words, where it is not a number of one condition.
         conditions: all of them, not only the tested ones.
         corrected: the p-value after Holm's correction; None before the correction, and for a claim without a p-value.
-        samples_needed: the number of samples that would resolve it, where it is not resolved and this number is known.
+        samples_needed: the number of samples that would resolve it, where it is unresolved and this number is known.
     """
 
     id: str
@@ -133,7 +133,7 @@ class Claim:
 
     @property
     def direction(self) -> str:
-        """What the means say about a claim that is not resolved."""
+        """What the means say about a claim that is unresolved."""
         if any(condition.difference is None for condition in self.conditions):
             return ""
         agree = all(condition.is_true_of_means for condition in self.conditions)
@@ -142,15 +142,15 @@ class Claim:
     @property
     def reasons(self) -> list[str]:
         """The reasons why conditions are not run or not tested, without repetitions."""
-        if self.verdict not in ("not run", "not resolved"):
+        if self.verdict not in ("not run", "unresolved"):
             return []
-        missing = [one for one in self.conditions if one.is_run == (self.verdict == "not resolved")]
+        missing = [one for one in self.conditions if one.is_run == (self.verdict == "unresolved")]
         return list(dict.fromkeys(condition.reason for condition in missing if condition.reason))
 
     def _verdict(self, p: float) -> Verdict:
         if p < LEVEL:
             return "holds" if self.evidence.holds < self.evidence.fails else "does not hold"
-        return "not resolved" if all(condition.is_run for condition in self.conditions) else "not run"
+        return "unresolved" if all(condition.is_run for condition in self.conditions) else "not run"
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def judge_all(paths: Sequence[Path], tables: Tables, scale: str) -> list[Figure]
 
 def correct(claims: Sequence[Claim]) -> list[Claim]:
     """The claims of one experiment, with the p-values of those that have some after Holm's correction, and the number of
-    samples that would resolve those that are not resolved."""
+    samples that would resolve those that are unresolved."""
     after = iter(holm([claim.p for claim in claims if claim.p is not None]))
     found = [replace(claim, corrected=None if claim.p is None else next(after)) for claim in claims]
     still_open = sum(claim.corrected is not None and claim.corrected >= LEVEL for claim in found)
@@ -209,7 +209,7 @@ def correct(claims: Sequence[Claim]) -> list[Claim]:
 
 def _samples_needed(claim: Claim, level: float) -> int | None:
     """The number of samples that would bring the p-value of an unresolved claim below a level: the one of Holm's next step."""
-    if claim.verdict != "not resolved" or any(condition.difference is None for condition in claim.conditions):
+    if claim.verdict != "unresolved" or any(condition.difference is None for condition in claim.conditions):
         return None
     against = [condition for condition in claim.conditions if not condition.is_true_of_means]
     if against:

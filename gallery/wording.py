@@ -8,7 +8,7 @@ from gallery.significance import MOST_SAMPLES
 from gallery.tables import Number
 
 # A verdict is identified by its word and its sign; color is additional.
-VERDICT_SYMBOLS: dict[Verdict, str] = {"holds": "✓", "does not hold": "✗", "not resolved": "≈", "not run": "○"}
+VERDICT_SYMBOLS: dict[Verdict, str] = {"holds": "✓", "does not hold": "✗", "unresolved": "≈", "not run": "○"}
 NO_BREAK = "\u00a0"
 
 
@@ -62,7 +62,7 @@ def outcome(claim: Claim) -> list[str]:
     parts = [] if claim.corrected is None else [p_value(claim.corrected)]
     if claim.uncorrected != claim.verdict:
         parts.append(f"{claim.uncorrected} before the correction")
-    if claim.verdict == "not resolved" and claim.direction:
+    if claim.verdict == "unresolved" and claim.direction:
         parts.append(claim.direction)
     if claim.samples_needed is not None:
         sides = [side for condition in claim.conditions for side in (condition.ours, condition.than)]

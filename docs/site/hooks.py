@@ -1,25 +1,18 @@
-"""Add to the site what is elsewhere in the repository: pages of packages and experiments, the API reference, and notebooks."""
+"""Add to the site what is elsewhere in the repository: pages of packages and experiments, and the API reference."""
 
 import ast
-import json
 import os
 import posixpath
 import re
 from pathlib import Path
 from typing import Any
 
-import jupytext
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("slax_neurons", "slax_rules", "slax_data", "slax_viz")
 PLACES = ("*.md", "docs/**/*.md", "packages/*/*.md", "experiments/*/README.md", "gallery/README.md")
 FENCE = re.compile(r"^(```.*?^```)", flags=re.DOTALL | re.MULTILINE)
-# The packages are not on an index yet: a name there would be somebody else's.
-INSTALL = """# On a machine without the packages: from a clone of the repository, whose folder is REPOSITORY.
-REPOSITORY = "."
-%pip install -q {REPOSITORY}/packages/slax-neurons[nir] {REPOSITORY}/packages/slax-rules \
-{REPOSITORY}/packages/slax-data[digits] {REPOSITORY}/packages/slax-viz"""
 
 
 def page_of(path: str) -> str:
@@ -64,13 +57,10 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages from outside of docs/, the reference, and the tutorials as notebooks."""
+    """Add the pages from outside of docs/, and the reference."""
     for path, name in PAGES.items():
         if not files.get_file_from_path(name):
             files.append(File.generated(config, name, abs_src_path=str(ROOT / path)))
-        if name.startswith("tutorials/") and not name.endswith("index.md"):
-            content = notebook_of((ROOT / path).read_text(encoding="utf-8"))
-            files.append(File.generated(config, f"{name.removesuffix('.md')}.ipynb", content=content))
     for package in PACKAGES:
         content = f"# {package}\n\n" + "\n".join(f"::: {package}.{name}\n" for name in public_names(package))
         files.append(File.generated(config, f"api/{package}.md", content=content))
@@ -101,14 +91,6 @@ def linked(link: str, name: str) -> str | None:
     target = posixpath.normpath(posixpath.join(posixpath.dirname(PATHS[name]), file))
     if not (ROOT / target).exists():
         raise SystemExit(f"{PATHS[name]} links to {link}, and there is no {target} in the repository.")
-    there = PAGES.get(target, target.removeprefix("docs/") if target.endswith(".png") else None)
+    in_docs = target.startswith("docs/") and target.endswith((".png", ".ipynb", ".bib"))
+    there = PAGES.get(target, target.removeprefix("docs/") if in_docs else None)
     return there and os.path.relpath(there, posixpath.dirname(name) or ".") + (f"#{place}" if place else "")
-
-
-def notebook_of(text: str) -> str:
-    """A tutorial as a notebook: blocks of Python are cells, and pictures are left out, since the cells draw them."""
-    without_pictures = re.sub(r"^!\[.*?\]\(.*?\)\n", "", text, flags=re.MULTILINE | re.DOTALL)
-    notebook = jupytext.reads(f"```python\n{INSTALL}\n```\n\n{without_pictures}", fmt="md")
-    for number, cell in enumerate(notebook.cells):
-        cell.id = f"cell-{number}"
-    return json.dumps(notebook, indent=1, sort_keys=True) + "\n"

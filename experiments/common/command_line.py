@@ -11,7 +11,10 @@ SHARED: dict[str, dict[str, Any]] = {
     "experiment": {"choices": experiment_names()},
     "--scale": {"choices": SCALES, "default": "quick", "help": "default: quick"},
     "--set": {"action": "append", "default": [], "metavar": "KEY=VALUE", "help": "another value than in config.yaml"},
-    "--outdated": {"choices": OUTDATED, "help": "results that are older than the sources; default: keep at scale full"},
+    "--outdated": {
+        "choices": OUTDATED,
+        "help": "results that are older than the sources; default: keep at the full scale",
+    },
     "--peers": {"choices": PEERS, "help": "which peers are timed; default: those of each scale"},
     "--data": {"type": Path, "default": Path("data/processed"), "help": "folder of spikes; default: data/processed"},
 }

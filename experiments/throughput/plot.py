@@ -254,7 +254,7 @@ def draw_speedup(data: Data) -> Figure:
     ax.set_xlabel("time / time of slax, here, in the same round: geometric mean, 95 % interval over rounds")
     figures.legend_of(figure, marks, 3)
     if any(map(is_shipped, every)):
-        figures.with_note(figure, "open marks: not run here, from the shipped results of the scale full")
+        figures.with_note(figure, "open marks: not run here, from the shipped results of the full scale")
     return figure
 
 

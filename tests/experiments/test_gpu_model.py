@@ -4,7 +4,7 @@ from pathlib import Path
 
 from benchmarks.gpu_model import BATCH, STEPS, operations, table
 
-PAGE = Path(__file__).parents[2] / "docs/performance.md"
+PAGE = Path(__file__).parents[2] / "benchmarks/README.md"
 
 
 def test_page_has_the_table():

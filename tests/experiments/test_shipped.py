@@ -57,7 +57,7 @@ def test_damaged_and_missing_results_and_other_settings_are_left_out(products, t
     assert "Left out: accuracy digits/bptt: " in told and "differs from its record" in told and "1 of 2 jobs" in told
     assert all(name.startswith("accuracy/vowels.") for name in shipped.members(file))
     products[1].files[0].unlink()
-    with pytest.raises(SystemExit, match="no results of the scale full to pack"):
+    with pytest.raises(SystemExit, match="no results of the full scale to pack"):
         shipped.pack(products, file)
 
 

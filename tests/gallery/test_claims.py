@@ -58,13 +58,13 @@ def several(*parts):
     "ours, relation, than, near, verdict",
     [
         ("middle", "above", 0.7, {}, "holds"),
-        ("middle", "above", 0.8, {}, "not resolved"),
+        ("middle", "above", 0.8, {}, "unresolved"),
         ("middle", "above", 3.3, {}, "does not hold"),
         ("middle", "above", "low", {}, "holds"),  # pair by pair by 0.6, 1 and 1.4; the two intervals overlap
         ("middle", "below", 0.7, {}, "does not hold"),
-        ("exact", "above", "middle", {}, "not resolved"),
+        ("exact", "above", "middle", {}, "unresolved"),
         ("middle", "near", 2.2, {"tolerance": 1.45}, "holds"),  # the difference is -1.442 to 1.042
-        ("middle", "near", 2.2, {"tolerance": 1.44}, "not resolved"),
+        ("middle", "near", 2.2, {"tolerance": 1.44}, "unresolved"),
         ("middle", "near", 4.0, {"tolerance": 0.75}, "does not hold"),  # -3.242 to -0.758
         ("negative", "near", -2.2, {"tolerance": 0.1, "relative": True}, "holds"),
         ("low", "near", "middle", {"tolerance": 1.0, "relative": True}, "holds"),
@@ -112,11 +112,11 @@ LOST, FEW = ["x.csv has no number there"], ["a test needs two seeds or more"]
         ([("middle", "above", 0.5), ("middle", "above", 0.7)], "holds", P[0.7], []),
         ([("middle", "above", 0.7), ("exact", "above", 1)], "holds", P[0.7], []),
         ([("exact", "above", 1), ("exact", "below", 3)], "holds", None, []),
-        ([("middle", "above", 0.5), ("middle", "below", 2.5)], "not resolved", P[2.5], []),
-        ([("middle", "above", 3.3), ("middle", "above", 0.5)], "not resolved", 2 * P[3.3], []),
+        ([("middle", "above", 0.5), ("middle", "below", 2.5)], "unresolved", P[2.5], []),
+        ([("middle", "above", 3.3), ("middle", "above", 0.5)], "unresolved", 2 * P[3.3], []),
         ([("middle", "above", 4.0), ("lost", "above", 1)], "does not hold", 2 * P[4.0], []),
         ([("middle", "above", 0.5), ("lost", "above", 1)], "not run", None, LOST),
-        ([("middle", "above", 0.5), ("single", "above", 1)], "not resolved", None, FEW),
+        ([("middle", "above", 0.5), ("single", "above", 1)], "unresolved", None, FEW),
         ([("single", "above", 1), ("lost", "above", 1)], "not run", None, LOST),
     ],
 )
@@ -133,15 +133,15 @@ def test_tested_claims_are_corrected_together_and_others_take_no_part():
     found = correct([several(one) for one in (*others, *tested)])
     p = [stats.ttest_1samp(SAMPLES[ours], than).pvalue for ours, _, than in tested]
     assert [one.corrected for one in found] == [None, None, None, *map(pytest.approx, holm(p))]
-    assert [one.verdict for one in found] == ["holds", "not resolved", "not run", *["not resolved"] * 3]
-    assert [one.uncorrected for one in found[3:]] == ["holds", "holds", "not resolved"]
+    assert [one.verdict for one in found] == ["holds", "unresolved", "not run", *["unresolved"] * 3]
+    assert [one.uncorrected for one in found[3:]] == ["holds", "holds", "unresolved"]
     assert [one.direction for one in found[2:4]] == ["", "the means agree with it"]
     assert several(("middle", "above", 2.5)).direction == "the means contradict it"
 
 
 def test_a_p_value_at_the_level_decides_nothing():
     (found,) = correct([several(("middle", "above", 0.7))])
-    assert found._verdict(LEVEL) == "not resolved" and found._verdict(0.0499) == "holds"
+    assert found._verdict(LEVEL) == "unresolved" and found._verdict(0.0499) == "holds"
 
 
 def test_seeds_that_would_resolve_a_claim_are_those_of_holms_next_step():

@@ -22,7 +22,7 @@ from gallery.tables import Number
 
 OUTCOMES = {
     "faster": "✓ holds: p = 0.0017",
-    HOSTILE: "≈ not resolved: p = 0.18; the means agree with it; about 6 seeds would be needed",
+    HOSTILE: "≈ unresolved: p = 0.18; the means agree with it; about 6 seeds would be needed",
     "as_published": "✓ holds: p < 0.0001",
     "on_paper": "○ not run: is about the scale paper",
     "perfect_everywhere": "✗ does not hold: p = 0.013",

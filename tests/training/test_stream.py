@@ -1,4 +1,4 @@
-"""Streams: pieces are one sequence, samples start anew, means, checkpoints in the middle."""
+"""Streams: pieces are one sequence, samples are reset, means, checkpoints in the middle."""
 
 import dataclasses
 import itertools
@@ -197,7 +197,7 @@ class Clock(nnx.RNNCellBase):
 def test_reset_of_a_number_of_all_samples_together_is_refused():
     model = connect([nnx.Linear(N, C, param_dtype=jnp.float64, rngs=nnx.Rngs(0)), Clock()])
     stream = sr.start_stream(model, optimizer_of(model), sr.cross_entropy, (B, N), rule=sr.BPTT())
-    with pytest.raises(TypeError, match="BPTT and a model with a number of all samples together in its state"):
+    with pytest.raises(TypeError, match="BPTT and a model whose state or traces have a number shared across"):
         sr.extend_stream(stream, *FIRST, reset=RESET)
 
 

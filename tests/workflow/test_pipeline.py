@@ -26,7 +26,7 @@ NOTHING = "Nothing to be done"
 DRY, LOUD = ("--dry-run",), ("--quiet", "host")
 NOT_LISTED = "not listed"
 
-# What is not as it would be made if one file after the other were edited, and whether the manifest would list it all the same.
+# What is not as it would be made if one file after the other were edited, and whether the manifest would still list it.
 # Digests of sources are kept as long as a process.
 EDITED = """
 import os, sys
@@ -275,7 +275,7 @@ def test_spikes_are_made_of_what_is_at_hand_and_of_nothing_else(tree):
     raw = tree.path / "data/raw/japanese_vowels.npz"
     (tree.path / SPIKES).unlink()
     raw.write_bytes(raw.read_bytes() + b" ")
-    assert tree.run("data") != 0 and "is not the file that was expected, or damaged: its sha256 is" in tree.said()
+    assert tree.run("data") != 0 and "has the wrong checksum: its sha256 is" in tree.said()
     raw.unlink()
     (tree.path / "data/raw/japanese_vowels.npz.dvc").unlink()
     (tree.path / "results/tiny/toy/total.json").unlink()

@@ -1,4 +1,4 @@
-"""Recurrent work that is element-wise in the units, in one kernel: a program for each block of units goes through all steps.
+"""Recurrent work that is element-wise in the units, in one kernel: a program for each block of units runs all steps.
 
 A scan over T steps launches at least one kernel per step on a GPU, and writes the state to memory after each. Here the state
 stays in registers; each input is read once, and each output is written once. The kernel is made of the same functions as the
@@ -36,7 +36,7 @@ def requested(kernel: str) -> str:
 
 
 def is_fused(kernel: str) -> bool:
-    """Whether one kernel goes through all steps; "auto" does not, until a measurement on a GPU says otherwise."""
+    """Whether one kernel runs all steps; "auto" does not, until a measurement on a GPU says otherwise."""
     return requested(kernel) in ("fused", "fused_or_scan")
 
 

@@ -43,7 +43,7 @@ def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) ->
 
     Returns:
         A cell whose carry is a tuple with one entry per module: () for a module without a carry, `DelayBuffer` for a module
-        that is read late.
+        with delayed outgoing edges.
 
     Raises:
         TypeError: a module that is neither a cell nor callable, an edge into a cell, an edge whose synapse cannot be derived;
@@ -65,7 +65,7 @@ def connect(modules: Any, edges: Any = None, *, rngs: nnx.Rngs | None = None) ->
 
 
 class DelayBuffer(NamedTuple):
-    """The carry of a module that is read late, and its last outputs, the oldest first.
+    """The carry of a module with delayed outgoing edges, and its last outputs, the oldest first.
 
     Example:
         >>> from flax import nnx

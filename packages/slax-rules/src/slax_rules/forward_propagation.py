@@ -111,9 +111,9 @@ def fptt(
             raise ValueError("fptt got no parameters, expected params as well: call update(gradient, state, params).")
         multiplier, average = state.multiplier, state.average
         if reset_every is not None:
-            anew = state.updates % reset_every == 0
-            multiplier = jax.tree.map(lambda m: jnp.where(anew, 0, m), multiplier)
-            average = jax.tree.map(lambda a, w: jnp.where(anew, w.astype(a.dtype), a), average, params)
+            is_reset = state.updates % reset_every == 0
+            multiplier = jax.tree.map(lambda m: jnp.where(is_reset, 0, m), multiplier)
+            average = jax.tree.map(lambda a, w: jnp.where(is_reset, w.astype(a.dtype), a), average, params)
 
         def regularize(g: Array, w: Array, a: Array, m: Array) -> Array:
             return (g.astype(a.dtype) + alpha * (w.astype(a.dtype) - a) - pull * m).astype(g.dtype)

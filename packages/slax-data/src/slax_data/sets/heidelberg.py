@@ -311,7 +311,7 @@ def _file(words: WordSet, path: str | Path | None, split: str) -> Path:
                     )
                 target.write(block)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"{packed} is truncated or damaged: {error}. Get it again from {PAGE}") from error
+        raise ValueError(f"{packed} is truncated or damaged: {error}. Download it again from {PAGE}") from error
     return file
 
 

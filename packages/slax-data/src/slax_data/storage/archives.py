@@ -37,7 +37,7 @@ def read_archive(path: Path, wanted: Callable[[PurePosixPath], bool]) -> list[tu
     # Any exception: only the content can be at fault, and the readers report that by many types.
     except Exception as error:
         raise ValueError(
-            f"{path} is not a readable .tar.gz archive, or it is truncated or damaged: {error}. Get it again."
+            f"{path} is not a readable .tar.gz archive, or it is truncated or damaged: {error}. Download it again."
         ) from error
 
 
@@ -47,7 +47,7 @@ def _members(content: bytes, wanted: Callable[[PurePosixPath], bool]) -> dict[Pu
         for info in archive:
             name = PurePosixPath(info.name)
             if name.is_absolute() or ".." in name.parts:
-                raise ValueError(f"it has a member that leads out of it, {info.name!r}, and is not to be trusted")
+                raise ValueError(f"it contains an unsafe path, {info.name!r}, which leads out of the archive")
             if info.isdir() or not wanted(name):
                 continue
             if not info.isfile() or info.issparse():  # 500 bytes of a sparse file may unpack to terabytes

@@ -75,8 +75,8 @@ def check_sha256(path: Path, expected: str, name: str | None = None) -> None:
     found = sha256_of(path)
     if found != expected:
         raise ValueError(
-            f"{name or path} is not the file that was expected, or damaged: its sha256 is {found}, expected {expected}. "
-            "Get it again, or check where it comes from."
+            f"{name or path} has the wrong checksum: its sha256 is {found}, expected {expected}. "
+            "Download it again, or check where it comes from."
         )
 
 

@@ -192,7 +192,7 @@ def _is_identity(module: Any) -> bool:
 
 
 def _terms(signal: Signal, path: tuple[Signal, ...]) -> Iterator[tuple[str, bool]]:
-    """The names of a signal, and whether each is read late."""
+    """The names of a signal, and whether each is delayed."""
     if any(part is signal for part in path):
         raise ValueError(
             "to_nir got a cycle without a neuron and without a synapse, expected one of them in it. Take its edge out."

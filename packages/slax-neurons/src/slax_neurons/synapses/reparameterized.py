@@ -134,7 +134,7 @@ class Quantized(Reparameterized):
         W = s q        q = round(w / s) in {-Q, ..., Q}        Q = 2^(bits - 1) - 1        s = max |w| / Q
 
     Quantization is uniform and symmetric: zero stays zero, and -2^(bits - 1) is not used. Halves are rounded to the even
-    neighbor. The scale is computed anew from the weights in each call, so nothing is clipped. The gradient w.r.t. w is the
+    neighbor. The scale is computed from the weights in each call, so nothing is clipped. The gradient w.r.t. w is the
     gradient w.r.t. W: rounding and scale are constants for it (straight-through). Numbers are computed in the dtype of the
     weights, and a bias is not quantized; `integers` gives q and s, for hardware.
 

@@ -34,7 +34,7 @@ class Layer:
         above: the neuron of the next layer of the chain; None for the last layer.
         self_delays: the delays of the edges from the neuron to its own layer.
         tangent_synapse: the first synapse without its bias, if a `Delay` whose delays are learned comes before it, else None.
-            Its inputs are `LayerWindow.tangents`; it makes no current, and the gradient of its kernel gives that of the delays.
+            Its inputs are `LayerWindow.tangents`; it adds no current, and the gradient of its kernel gives that of the delays.
 
     Example:
         A rule gets the layers of a stack from the library. This one is made by hand, as in a test of a rule:
@@ -70,7 +70,7 @@ class LayerWindow(NamedTuple):
     Args:
         inputs: inputs of each synapse; none if the chain feeds the neuron directly.
         points: points of the neuron, leaves [K, B, N].
-        carry: carry of the neuron before the first step, with its delay buffer if the neuron is read late.
+        carry: carry of the neuron before the first step, with its delay buffer if it has delayed outgoing edges.
         tangents: the derivative of each delayed input by its delay, if delays are learned; else None.
         penalty: the gradient of the layer's penalties w.r.t. its outputs within each step, for a rule with `reads_penalty`;
             None if there are none.

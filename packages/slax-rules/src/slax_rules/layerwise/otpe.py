@@ -89,7 +89,7 @@ def summed_gradient(
         R_t = k R_{t-1} + eps_t                gradient  sum_t delta_t R_t
 
     R is the trace of one more state of the neuron, r_t = k r_{t-1} + s_t, of which delta is the signal. So the K steps take the
-    same few matrix products as those of OSTL, for S + 1 states: see `eligibility_gradient`.
+    same few matrix products as OSTL, for S + 1 states: see `eligibility_gradient`.
     """
 
     def with_sum(point: StepPoint) -> LocalJacobians:

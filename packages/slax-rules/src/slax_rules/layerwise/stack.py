@@ -251,7 +251,7 @@ def _start(chain: list[Any], neuron: int) -> int | None:
 
 
 def _longer_buffer(inner: Any, outer: DelayBuffer) -> DelayBuffer:
-    """The delay buffer of a module that is read late both inside its stack and as the stack's output."""
+    """The delay buffer of a module with delayed edges both inside its stack and from the stack's output."""
     if not isinstance(inner, DelayBuffer):
         return DelayBuffer(inner, outer.outputs)
     return inner if inner.outputs.shape[0] >= outer.outputs.shape[0] else DelayBuffer(inner.carry, outer.outputs)

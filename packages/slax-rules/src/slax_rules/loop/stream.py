@@ -1,4 +1,4 @@
-"""Online learning from data without an end: a stream starts, and is extended piece by piece for as long as data arrive.
+"""Online learning from unbounded streams: a stream starts, and is extended piece by piece for as long as data arrive.
 
 A stream is an ordinary value that holds all that the next step needs: parameters, optimizer, the model's state and the traces
 of the rule. Extending it by pieces gives what `train_online` gives for the pieces in one, so memory and time per step do not
@@ -136,7 +136,7 @@ def start_stream(
     window: int = 1,
     penalties: tuple[Penalty, ...] = (),
 ) -> Stream:
-    """Start to learn online from data without an end: the model at rest, and no trace.
+    """Start to learn online from an unbounded stream: the model at rest, and no traces.
 
     The model, the rule and the optimizer are copied; write the parameters of a stream back with
     `nnx.update(model, nnx.state(stream.model))`.
@@ -165,7 +165,7 @@ def start_stream(
         >>> model = connect([nnx.Linear(8, 16, rngs=rngs), LIF(), nnx.Linear(16, 3, rngs=rngs), LI()])
         >>> optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
         >>> stream = start_stream(model, optimizer, cross_entropy, (2, 8), rule=OTPE(), window=5)
-        >>> for piece in range(3):  # or for ever
+        >>> for piece in range(3):  # or forever
         ...     stream, outputs, losses = extend_stream(stream, jnp.ones((20, 2, 8)), jnp.zeros((20, 2), int))
         >>> outputs.shape, losses.shape
         ((20, 2, 3), (20, 2))
@@ -205,13 +205,13 @@ def extend_stream(
         targets: one per step, [L, B, ...], or a tree of such arrays.
         mask: bool [L, B], true where a loss counts, as for `train_online`. It may be false everywhere: state and traces then
             continue, and nothing is learned.
-        reset: bool [B], true for samples that start anew before the first of these steps: the model at rest, no traces, and
+        reset: bool [B], true for samples to reset before the first of these steps: the model at rest, no traces, and
             new masks of a Dropout whose mask is for a sequence.
 
     Raises:
         ValueError: inputs, targets, mask or reset of a wrong shape.
-        TypeError: reset, for a model or a rule with a number of all samples together in its state or traces, unless there is
-            one sample.
+        TypeError: reset, for a model or a rule whose state or traces are shared across the batch, unless there is one
+            sample.
 
     Example:
         >>> import jax.numpy as jnp
@@ -253,7 +253,7 @@ def look_ahead(stream: Stream, state: Any, inputs: Any, *, reset: Any = None) ->
 
     Raises:
         ValueError: inputs or reset of a wrong shape.
-        TypeError: reset, for a number of all samples together; see `extend_stream`.
+        TypeError: reset, for state shared across the batch; see `extend_stream`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -284,8 +284,8 @@ def _check_piece(name: str, stream: Stream, inputs: Array, reset: Array | None) 
         )
     if reset is not None and (reset.shape != (batch,) or reset.dtype != jnp.bool_):
         raise ValueError(
-            f"{name} got reset as {reset.dtype}{list(reset.shape)}, expected bool[{batch}]: true for each sample that starts "
-            "anew."
+            f"{name} got reset as {reset.dtype}{list(reset.shape)}, expected bool[{batch}]: true for each sample to "
+            "reset."
         )
 
 
@@ -339,8 +339,8 @@ def _extend(
 def _reset(stream: Stream, state: Any, reset: Array) -> tuple[Any, nnx.State]:
     """The state of a rule in which some samples are at rest, and the state of (model, rule, optimizer) after its draws.
 
-    What is of all samples together and is no number that a rule computes, a random key or a count of steps, goes on unless
-    there is one sample. An axis of samples may have several rows of each, one after the other, as for positions of a Conv.
+    What the batch shares and no rule computes, such as a random key or a count of steps, is kept unless there is one
+    sample. An axis of samples may have several rows of each, one after the other, as for positions of a Conv.
     """
     program, batch = stream.program, stream.program.input_shape[0]
     objects, is_new = stream.online.objects, reset.any()
@@ -358,8 +358,8 @@ def _reset(stream: Stream, state: Any, reset: Array) -> tuple[Any, nnx.State]:
             return old
         if not axes:
             raise TypeError(
-                f"Got reset for {as_rule(stream.rule).title} and a model with a number of all samples together in its state or "
-                "traces, expected no reset, or a stream of one sample."
+                f"Got reset for {as_rule(stream.rule).title} and a model whose state or traces have a number shared across "
+                "the batch, expected no reset, or a stream of one sample."
             )
         where = jnp.repeat(reset, old.shape[axes[0]] // batch).reshape(-1, *[1] * (old.ndim - axes[0] - 1))
         return jnp.where(where, new, old)

@@ -1,4 +1,4 @@
-"""The cost of a rule for a model of the user's own sizes, beside BPTT: bytes that are counted, then measurements."""
+"""The cost of a rule for a model of the user's own sizes, compared with BPTT: bytes that are counted, then measurements."""
 
 import dataclasses
 import functools
@@ -87,7 +87,7 @@ def cost(
     measure: bool = True,
     repeats: int = 7,
 ) -> Cost:
-    """Count and measure the cost of a rule for a model and a batch, beside BPTT.
+    """Count and measure the cost of a rule for a model and a batch, compared with BPTT.
 
     Counting compiles nothing: bytes are those of the arrays that the rule carries and that a window keeps. In a single window
     of all T steps nothing reads the traces at the end: give the `window` that you train with. The measurement compiles the

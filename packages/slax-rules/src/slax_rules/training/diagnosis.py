@@ -135,7 +135,7 @@ def explain(train: Train, state: nnx.State, bad: StepNotFinite) -> str:
         train = dataclasses.replace(train, program=dataclasses.replace(train.program, mesh=None))
         state, batch = jax.device_put(part_here((state, batch)), mesh.local_devices[0])
     elsewhere = "" if mesh is None or not mesh.is_multi_process else " Another process may have found it."
-    not_seen = f"the cause is not seen again when the step is repeated.{elsewhere} {SLOWER}"
+    not_seen = f"the cause could not be reproduced by repeating the step.{elsewhere} {SLOWER}"
     if elsewhere and not all(mask.any() for mask in batch[2:]):  # nothing counts in the share of this process
         return not_seen
     return next(_causes(train, state, batch), not_seen)

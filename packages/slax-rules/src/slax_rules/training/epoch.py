@@ -40,7 +40,7 @@ class Train:
     def __call__(self, state: nnx.State, healthy: Bool[Array, ""], batch: Batch) -> tuple[nnx.State, Array, Array]:
         """Return the state after the step, whether all steps so far were finite, and the loss, NaN if the step was not."""
         new, loss = self.unguarded(state, batch)
-        # Inputs that are not finite may leave no mark on a gradient, since a spike hides them.
+        # Inputs that are not finite may leave no mark on a gradient, since spikes mask them.
         finite = jnp.isfinite(loss) & jnp.isfinite(batch[0]).all() & stays_finite(state, new)
         healthy = healthy & finite
         kept = jax.tree.map(lambda new, old: new if new is old else jnp.where(healthy, new, old), new, state)

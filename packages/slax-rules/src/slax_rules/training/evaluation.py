@@ -198,7 +198,7 @@ def _means(batches: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, A
 
 def _not_finite(name: str, number: int | None, what: str) -> str:
     where = "" if number is None else f" in batch {number}"
-    return f"{name} got {what}{where}, expected finite numbers. A spike hides them: the result looks like any other."
+    return f"{name} got {what}{where}, expected finite numbers. Spikes mask NaN and infinity: the output looks normal."
 
 
 @partial(jax.jit, static_argnums=0)

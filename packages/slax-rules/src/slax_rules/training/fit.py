@@ -357,7 +357,7 @@ class _Run:
         return parts(self.state) | {"losses": np.zeros(progress.step, facts["losses"]), "best": best}
 
     def restore(self, trees: dict[str, Any], facts: dict[str, Any]) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        """Go on from a checkpoint; return its losses and records."""
+        """Resume from a checkpoint; return its losses and records."""
         progress = Progress(**facts["progress"])
         stopping = progress.early_stopping and EarlyStoppingState(*progress.early_stopping)
         self.progress = progress._replace(early_stopping=stopping, best=trees["best"] if progress.best else None)

@@ -32,7 +32,7 @@ class Piece(NamedTuple):
         inputs: inputs [L, B, features...], L at least 1.
         targets: one per step, [L, B, ...].
         mask: bool [L, B], true where a target counts; all by default.
-        reset: bool [B], true for samples that start anew before the first step: the model at rest, no traces.
+        reset: bool [B], true for samples to reset before the first step: the model at rest, no traces.
 
     Example:
         >>> import numpy as np
@@ -95,7 +95,7 @@ def run_stream(
     checkpoints: Checkpoints | None = None,
     progress: bool | None = None,
 ) -> Iterator[StreamInfo]:
-    """Predict and learn from a source for as long as it gives pieces; memory and time per step stay the same for ever.
+    """Predict and learn from a source until it is exhausted, in constant memory and time per step.
 
     Nothing is read from the source before the loop over this function asks for the next piece, so that a source which can wait,
     such as a generator or a socket, is as fast as the model. Predictions are the outputs that the model learns from, so in
@@ -215,7 +215,7 @@ class _Run:
         return parts(objects) | {"state": state, "means": means, "numbers": self.sums}
 
     def restore(self, trees: dict[str, Any], facts: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         online = Online(whole(self.stream.online.objects, trees), trees["state"], trees["means"])
         self.stream = dataclasses.replace(self.stream, online=online)
         self.sums, self.step = trees["numbers"], facts["step"]
