@@ -5,6 +5,7 @@ scale, which `snakemake figures/all --config scale=full` draws from the shipped 
 """
 
 import itertools
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,10 +27,11 @@ SHOWN = ("bptt", "e_prop", "otpe", "approximate_otpe", "ottt", "ostl", "sltt")
 LAYERS = (64, 100, 100, 10)  # of the task randman_deep
 LENGTHS = (10, 100, 1000, 10_000)
 WINDOW = 10
-GAP = 0.08  # between two names, as a share of the height of the axes
+GAP = 0.05  # lines that end closer share a label; a share of the height of the axes
+WIDTH = 14  # letters in a line of a label
 NOTE = (
-    f"Network {'-'.join(map(str, LAYERS))} of LIF. a: bytes counted by slax_rules.cost, windows of {WINDOW} steps.\n"
-    "b, c: cosine to the gradient of BPTT, while BPTT trains on Randman (time code, T = 50); mean of 20 seeds, 95 % interval."
+    f"LIF network, {'-'.join(map(str, LAYERS))}. a: bytes counted by slax_rules.cost, windows of {WINDOW} steps. b, c: while BPTT trains\n"
+    "on Randman, a synthetic task of spike times, T = 50; mean of 20 seeds, 95 % interval."
 )
 
 Line = tuple[str, list[float], list[float]]  # name of the rule, x, y
@@ -59,22 +61,22 @@ def cosines(ax: Axes, table: Sequence[Row], layer: int) -> Iterator[Line]:
 
 
 def draw(ax: Axes, lines: Sequence[Line]) -> None:
-    """Draw lines, each with its name at its end; names that would cover each other are moved apart."""
+    """Draw lines, each with its name at its end; lines that end at one place have one label."""
     for name, x, y in lines:
         ax.plot(x, y, color=STYLES[name].color, marker=STYLES[name].marker, markersize=4, linewidth=1.6)
     to_axes = ax.transData + ax.transAxes.inverted()
-    names = [name for name, _, _ in sorted(lines, key=lambda line: line[2][-1])]
-    heights = sorted(float(to_axes.transform((x[-1], y[-1]))[1]) for _, x, y in lines)
-    for index in range(1, len(heights)):
-        heights[index] = max(heights[index], heights[index - 1] + GAP)
-    top = 0.96
-    for index in reversed(range(len(heights))):
-        heights[index] = top = min(heights[index], top)
-        top -= GAP
-    for name, height in zip(names, heights, strict=True):
-        color = 0.75 * np.array(to_rgb(STYLES[name].color))
-        title = RULES[name].title.replace("approximate", "approx.")
-        ax.text(1.04, height, title, transform=ax.transAxes, va="center", size="small", color=color)
+    ends = sorted((float(to_axes.transform((x[-1], y[-1]))[1]), name) for name, x, y in lines)
+    labels: list[tuple[float, list[str]]] = []
+    for height, name in ends:
+        if labels and height - labels[-1][0] < GAP:
+            labels[-1][1].append(name)
+        else:
+            labels.append((height, [name]))
+    for height, names in labels:
+        titles = [RULES[name].title.replace("approximate", "approx.") for name in names]
+        color = 0.75 * np.array(to_rgb(STYLES[names[0]].color)) if len(names) == 1 else "0.2"
+        text = textwrap.fill(", ".join(titles), WIDTH)
+        ax.text(1.04, height, text, transform=ax.transAxes, va="center", size="small", color=color)
 
 
 def main() -> None:
@@ -91,9 +93,9 @@ def main() -> None:
         draw(memory_of, list(memory()))
         for ax, letter, layer in zip(cosines_of, "bc", (2, 1), strict=True):
             ax.set(xlim=(0, 510), ylim=(0, 1.05), xlabel="updates")
-            ax.set_title(f"{letter}  gradient of layer {layer} of 2", loc="left", size="medium")
+            ax.set_title(f"{letter}  gradient in hidden layer {layer}", loc="left", size="medium")
             draw(ax, list(cosines(ax, table, layer)))
-        cosines_of[0].set_ylabel("cosine to the exact one")
+        cosines_of[0].set_ylabel("cosine to BPTT's gradient")
         cosines_of[1].set_yticklabels([])
         figure.text(0.06, 0.02, NOTE, size="small")
         figure.savefig(PICTURE, dpi=130, metadata=PNG_METADATA)
