@@ -123,11 +123,9 @@ def test_a_rule_reads_the_outputs_of_the_plain_forward_pass(name):
     np.testing.assert_array_equal(seen[0], outputs)
 
 
-@pytest.mark.parametrize(
-    ("name", "network"), [("ostl", "units"), ("pp_prop", "states"), ("ottt", "conv"), ("otpe", "chain")]
-)
+@pytest.mark.parametrize(("name", "network"), [("ottt", "linear last"), ("otpe", "linear last")])
 def test_recursions_in_kernels_are_those_of_scans(name, network):
-    """Interpreted, since no GPU is needed to see what they compute."""
+    """Interpreted, since no GPU is needed to see what they compute. Other rules are tried every week."""
     here = case(name, network)
     with auto_is("fused"):
         found = here.run()

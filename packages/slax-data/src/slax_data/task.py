@@ -159,8 +159,7 @@ def task_of_arrays(
             raise ValueError(
                 f"The split {name!r} has {shorter} recordings of fewer than its {n_steps} steps. Give padding='mask' for "
                 "batches (spikes, labels, mask) in which only the steps before the end of each recording count, or "
-                "padding='silence' if the silence after it is to count as well. `padded` and `bucketed_batches` make batches "
-                "without a task."
+                "padding='silence' if the silence after it is to count as well. `padded` makes batches without a task."
             )
 
     def batch(stored: Array, targets: Array, lengths: Int32[Array, " B"]) -> tuple[Array, ...]:

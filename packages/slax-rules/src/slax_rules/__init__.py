@@ -1,7 +1,6 @@
 """Learning rules for spiking networks: ways to differentiate a model over time, and training with them."""
 
 from slax_rules.forward_propagation import fptt as fptt
-from slax_rules.forward_propagation import fptt_average as fptt_average
 from slax_rules.layerwise.eligibility import eligibility_gradient as eligibility_gradient
 from slax_rules.layerwise.eligibility import zero_eligibility as zero_eligibility
 from slax_rules.layerwise.jacobians import LocalJacobians as LocalJacobians
