@@ -110,15 +110,16 @@ def test_marked_targets_are_what_they_say():
     model, x, rng = net(), X[:B], np.random.default_rng(0)
     labels, tracks = jnp.asarray(rng.integers(0, 4, (B, B))), jnp.asarray(rng.normal(size=(B, B, 4)))
     outputs = nnx.jit(outputs_of)(model, x)
-    step = run(model, x, PerStep(labels), OSTL(), window=2)[0]
+    two = TBPTT(steps=2)  # windows of two steps
+    step = run(model, x, PerStep(labels), two)[0]
     assert step == pytest.approx(float(cross_entropy(outputs, labels).mean()), rel=1e-12)
-    sequence = run(model, x, PerSequence(LABELS), OSTL(), window=2)[0]
+    sequence = run(model, x, PerSequence(LABELS), two)[0]
     assert sequence == pytest.approx(float(cross_entropy(outputs, jnp.asarray(LABELS)).mean()), rel=1e-12)
 
     def both(y, t):
         return cross_entropy(y, t["a"]) + squared_error(y, t["b"])
 
-    track = run(model, x, PerStep({"a": labels, "b": tracks}), OSTL(), both, 2)[0]
+    track = run(model, x, PerStep({"a": labels, "b": tracks}), two, both)[0]
     assert track == pytest.approx(float(step + jnp.mean((outputs - tracks) ** 2)), rel=1e-12)
 
 
