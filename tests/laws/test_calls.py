@@ -212,13 +212,6 @@ def test_training_in_a_scan_of_one_s_own_is_training_step_by_step():
     assert furthest(nnx.state(nnx.merge(graphdef, after)[0]), nnx.state(model)) < EXACT
 
 
-def test_a_model_from_outside_of_a_traced_function_is_left_alone():
-    """Only what changes is written back, here the stream of a rule that is made inside."""
-    model = net()
-    found = jax.jit(lambda x: run(model, x, rule=UORO(rngs=nnx.Rngs(0))))(jnp.asarray(X))
-    assert furthest(found, run(model, rule=UORO(rngs=nnx.Rngs(0)))) < EXACT
-
-
 # ------------------------------------------------------------------------------------------------------------- the registry
 
 

@@ -60,8 +60,8 @@ def fptt(
             a window is fully masked and makes no update. By default they persist, as in the code of Yin et al.
 
     Returns:
-        A transformation whose state is an `FPTTState`, twice the size of the parameters for any batch and length. Yin et al. set
-        W := Wbar at the end of each epoch, before testing, as the example does.
+        A transformation whose state is an `FPTTState`, twice the size of the parameters for any batch and length. Yin et al.
+        set W := Wbar at the end of each epoch, before testing, as the example does.
 
     Raises:
         ValueError: alpha, beta, variant or reset_every out of range; at an update, no parameters, or no `gradient_at` for
