@@ -131,16 +131,17 @@ class TwoStates(Neuron):
 
     def __init__(self):
         super().__init__(param_dtype=jnp.float64)
-        self.rate = nnx.Param(jnp.array([0.3, 0.4, 0.5, 0.6], jnp.float64))
+        self.rate = nnx.Param(jnp.array([[0.3, 0.4, 0.5, 0.6]], jnp.float64))
         self.gain = nnx.Param(jnp.array([0.7], jnp.float64))  # one for all units
+        self.leak = nnx.Param(jnp.array(0.9, jnp.float64))
 
     def initialize_carry(self, input_shape, rngs=None, carry_init=None):
         return {"v": jnp.zeros(input_shape, jnp.float64), "w": jnp.zeros(input_shape, jnp.float64)}
 
     def __call__(self, carry, inputs):
-        v = self.rate[...][None] * carry["v"] + self.gain[...][None] * inputs - 0.3 * carry["w"]
+        v = self.rate[...] * carry["v"] + self.gain[...][None] * inputs - 0.3 * carry["w"]
         spikes = LIF(spike_fn=Surrogate(lambda x: jnp.exp(-jnp.abs(x)))).spike_fn(v - 0.5 - 0.2 * carry["w"])
-        return {"v": v - spikes, "w": 0.9 * carry["w"] + 0.5 * spikes * v}, spikes
+        return {"v": v - spikes, "w": self.leak[...] * carry["w"] + 0.5 * spikes * v}, spikes
 
 
 def test_any_element_wise_neuron_is_exact_as_last_layer():

@@ -13,18 +13,8 @@ from flax import nnx
 from jax.extend.core import jaxprs_in_params
 
 from laws.table import SPIKES
-from slax_neurons import (
-    LI,
-    LIF,
-    Edge,
-    LowRank,
-    Masked,
-    Quantized,
-    RunningNorm,
-    Standardized,
-    connect,
-    with_effective_weights,
-)
+from neurons import test_synapses
+from slax_neurons import LI, LIF, Edge, RunningNorm, connect, with_effective_weights
 from slax_rules import (
     BPTT,
     OSTL,
@@ -47,14 +37,6 @@ F64 = {"param_dtype": jnp.float64}
 X = SPIKES[..., :7].astype(float)
 
 
-def moved(norm):
-    """The norm with other numbers than those that it starts with, large enough that neurons fire."""
-    draws = np.random.default_rng(0).uniform(0.4, 1.4, (4, norm.out_features))
-    for variable, values in zip((norm.scale, norm.offset, norm.mean, norm.var), draws, strict=True):
-        variable[...] = jnp.asarray(values)
-    return norm
-
-
 class Duck(nnx.Module):
     """A user's own, of no base class: a Linear whose rows share one bias, times a number."""
 
@@ -70,16 +52,7 @@ class Duck(nnx.Module):
         return x @ kernel + bias[None]
 
 
-MAKES = {
-    "masked": lambda synapse: Masked.random(synapse, 0.6, rngs=nnx.Rngs(5)),
-    "standardized": lambda synapse: Standardized(synapse, 1.5),
-    "low rank": lambda synapse: LowRank(synapse, rank=2),
-    "4 bits": lambda synapse: Quantized(synapse, 4),
-    "8 bits per output": lambda synapse: Quantized(synapse, 8, per_output=True),
-    "norm": lambda synapse: moved(RunningNorm(synapse)),
-    "norm of 4 bits of a mask": lambda synapse: moved(RunningNorm(Quantized(MAKES["masked"](synapse), 4))),
-    "duck": Duck,
-}
+MAKES = test_synapses.MAKES | {"duck": Duck}
 
 
 def gradient_of(model, rule, x=X, window=3, loss=cross_entropy):
