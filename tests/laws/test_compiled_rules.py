@@ -44,7 +44,7 @@ def gradient_of(name, model, window):
     return lambda inputs: gradients(model, cross_entropy, inputs, labels, rule=rule, window=window)
 
 
-@pytest.mark.parametrize("name", ["bptt", "otpe", "ottt", "s_tllr", "decolle"])
+@pytest.mark.parametrize("name", ["bptt", "otpe", "s_tllr", "decolle"])
 def test_a_program_has_one_product_for_each_layer_window_and_direction(name):
     """As many as BPTT, whatever the traces: 3 L - 1, and one more for each trace and loss that a rule has in addition."""
     program = compiled(gradient_of(name, stack(), T), jnp.ones((T, B, SIZES[0]), jnp.float32))
