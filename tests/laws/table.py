@@ -12,7 +12,7 @@ from flax import nnx
 
 import oracle
 from slax_neurons import Connect
-from slax_rules import RULES, LayerRule, Route, Symmetric, gradients
+from slax_rules import RULES, LayerRule, Symmetric, gradients
 from slax_rules.layerwise.routes import Direct, FixedBases, Local, Target
 from slax_rules.layerwise.stack import plan_stack
 from slax_rules.penalties import Penalty, firing_rate, sparsity
@@ -227,15 +227,6 @@ def s_tllr(layers: Any, x: Any, signal: Any, *, activation: Any = None, **runnin
     return oracle.run(rule, layers, x, signal, **running)
 
 
-@dataclasses.dataclass(frozen=True)
-class SignSymmetric(Route):
-    """A user's own route: signals pass down through the signs of the weights."""
-
-    def kernels(self, layer: Any) -> list[Any]:
-        return [jnp.sign(synapse.kernel[...]) for synapse in layer.synapses]
-
-
-OTTT_WITHOUT_BIAS = partial(oracle.ottt, bias_trace=False)
 # Not "edges" first, where layers have losses of their own. Rules with the same traces share what neurons, convolutions, delays
 # and read-outs do to them: one of each kind of trace has all, and test_random.py draws the others.
 TABLE = {
@@ -245,7 +236,7 @@ TABLE = {
     "snap": Entry(oracle.snap, ("symplectic",)),
     "snap 2": Entry(partial(oracle.snap, n=2), ("edges",), "snap", {"n": 2}),
     "ostl": Entry(oracle.ostl, ("chain", "edges", "states", "conv", "delays", "units", "symplectic", "brf")),
-    "ostl_with_recurrence": Entry(partial(oracle.ostl, with_h=True), ("chain", "edges", "states"), own_edges=True),
+    "ostl_with_recurrence": Entry(partial(oracle.ostl, with_h=True), ("chain", "states"), own_edges=True),
     "otpe": Entry(oracle.otpe, ("chain", "edges", "linear last")),
     "otpe given a decay": Entry(
         partial(oracle.otpe, next_decay=lambda *_: 0.7), ("adlif",), "otpe", {"output_decay": 0.7}
@@ -258,9 +249,8 @@ TABLE = {
         {"bias_trace": False, "output_decay": 0.7},
     ),
     "ottt": Entry(oracle.ottt, ("chain", "edges", "states", "conv", "delays", "adlif of a layer")),
-    "ottt as the authors": Entry(OTTT_WITHOUT_BIAS, ("edges",), "ottt", {"bias_trace": False}),
     "sltt": Entry(oracle.sltt, ("chain", "linear last")),
-    "e_prop": Entry(oracle.e_prop, ("chain", "edges")),
+    "e_prop": Entry(oracle.e_prop, ("chain",)),
     "e_prop_random": Entry(oracle.e_prop, ("chain",)),
     "e_prop_adaptive": Entry(oracle.e_prop, ("chain", "conv")),
     "e_prop_direct": Entry(oracle.e_prop, ("chain",)),
@@ -272,11 +262,10 @@ TABLE = {
     "s_tllr": Entry(s_tllr, ("chain", "edges", "states", "conv"), options=S_TLLR, fixed=True),
     "tess": Entry(s_tllr, ("chain",), options=S_TLLR, fixed=True),
     "osttp": Entry(oracle.ostl, ("chain",)),
-    "etlp": Entry(OTTT_WITHOUT_BIAS, ("chain",)),
+    "etlp": Entry(partial(oracle.ottt, bias_trace=False), ("chain",)),
     "dfa": Entry(oracle.sltt, ("linear last",)),
     "drtp": Entry(oracle.sltt, ("linear last",)),
-    # Routes that no name of the registry combines with these rules.
-    "ostl, signs": Entry(oracle.ostl, ("edges",), "ostl", {"route": SignSymmetric()}),
+    # A route that no name of the registry combines with this rule; test_layers.py has others.
     "otpe, bases": Entry(oracle.otpe, ("conv",), "otpe", {"route": FixedBases("sine")}),
 }
 

@@ -19,7 +19,6 @@ from laws.table import (
     SPIKES,
     TARGETS,
     B,
-    SignSymmetric,
     T,
     by_oracle,
     case,
@@ -46,7 +45,7 @@ from slax_neurons import (
     unroll,
 )
 from slax_neurons.neurons.cuba_lif import CuBaLIFState
-from slax_rules import OSTL, OTPE, OTTT, SLTT, STLLR, ApproximateOTPE, EProp, Symmetric, Teaching
+from slax_rules import OSTL, OTPE, OTTT, SLTT, STLLR, ApproximateOTPE, EProp, Route, Symmetric, Teaching
 from slax_rules.layerwise.routes import Adaptive, Direct, FixedBases, Local, Random, Target
 from slax_rules.loop.entry import gradients, train_offline, train_online
 from slax_rules.losses import SequenceLoss, cross_entropy, squared_error
@@ -213,6 +212,14 @@ def test_one_layer_with_learned_delays_is_exact():
 
 
 # --------------------------------------------------------------------------------------------------- a list, a route, a loss
+
+
+@dataclasses.dataclass(frozen=True)
+class SignSymmetric(Route):
+    """A user's own route: signals pass down through the signs of the weights."""
+
+    def kernels(self, layer):
+        return [jnp.sign(synapse.kernel[...]) for synapse in layer.synapses]
 
 
 ROUTES = {
