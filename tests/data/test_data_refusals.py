@@ -40,11 +40,6 @@ def nb(train=FRAMES, test=FRAMES, **options):
     return lambda: sd.neurobench_task(KEY, {"train": train, "test": test}, **{"n_classes": 2} | options)
 
 
-def bucketed(**options):
-    options = dict(labels=Y, batch_size=2, boundaries=[5]) | options
-    return lambda: sd.bucketed_batches(KEY, list(X), **options)
-
-
 def upstream(**options):
     return lambda: sd.upstream_randman(KEY, KEY, n_classes=3, samples_per_class=5, **options)
 
@@ -107,11 +102,6 @@ REFUSED = [
     (lambda: sd.padded([]), "Got no sequences, expected"),
     (lambda: sd.padded([ONES, np.ones((3, 4), np.float32)]), r"float32\[3, 4\] at 1 and float32\[3, 2\] at 0"),
     (lambda: sd.padded([ONES], n_steps=2), "n_steps got 2, expected at least the 3 steps of the longest sequence"),
-    (lambda: sd.buckets([3, 10], boundaries=[9]), "longest sequence has 10 steps, and the last of the boundaries is 9"),
-    (lambda: sd.buckets([3, -1], boundaries=[9]), "lengths must be whole numbers of steps"),
-    (lambda: sd.buckets([3], boundaries=[4, 4]), r"boundaries must be increasing numbers of steps, from 1, got \[4, 4\]"),
-    (bucketed(labels=Y[:3]), r"Got 4 sequences and labels of shape \[3\]"),
-    (bucketed(batch_size=9, drop_last=True), "No bucket has the 9 sequences of a batch"),
     (lambda: sd.prefetched([], 0), "size got 0, expected an integer of at least 1"),
     # Any indexable set, images, NeuroBench's sets.
     (of([], n_classes=2), "Got no samples of train, which has 0"),

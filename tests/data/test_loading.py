@@ -1,8 +1,7 @@
-"""Laws of batches, of padding and buckets, and of batches ahead of use."""
+"""Laws of batches, of padding, and of batches ahead of use."""
 
 import threading
 import time
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from jax import random
 
-from slax_data import bucketed_batches, padded, prefetched, take_batch
+from slax_data import padded, prefetched, take_batch
 
 KEY = random.key(0)
 
@@ -26,40 +25,16 @@ def test_batches_have_no_sample_twice_and_all_alike():
     np.testing.assert_allclose(np.bincount(drawn.ravel()), 2000 * p, atol=4.5 * np.sqrt(2000 * p * (1 - p)))
 
 
-LENGTHS = [4, 9, 0, 2, 7, 7, 1, 5, 4, 3, 8, 6, 2]
-SEQUENCES = [np.stack([np.full(n, i + 1), np.arange(1, n + 1)], 1).astype(np.float32) for i, n in enumerate(LENGTHS)]
-BOUNDARIES = [3, 6, 9]
-CLASSES = np.arange(13) % 4
-bucketed = partial(bucketed_batches, sequences=SEQUENCES, labels=CLASSES, batch_size=2, boundaries=BOUNDARIES)
-
-
 @pytest.mark.parametrize("n_steps", [None, 12])
 def test_sequences_are_where_the_mask_is_and_zeros_are_elsewhere(n_steps):
-    inputs, mask = map(np.asarray, padded(SEQUENCES, n_steps=n_steps))
-    assert inputs.shape == (n_steps or 9, 13, 2) and inputs.dtype == np.float32
-    np.testing.assert_array_equal(mask, np.arange(n_steps or 9)[:, None] < LENGTHS)
-    for i, sequence in enumerate(SEQUENCES):
+    lengths = [4, 9, 0, 2, 7]
+    sequences = [np.stack([np.full(n, i + 1), np.arange(1, n + 1)], 1).astype("f4") for i, n in enumerate(lengths)]
+    inputs, mask = map(np.asarray, padded(sequences, n_steps=n_steps))
+    assert inputs.shape == (n_steps or 9, 5, 2) and inputs.dtype == np.float32
+    np.testing.assert_array_equal(mask, np.arange(n_steps or 9)[:, None] < lengths)
+    for i, sequence in enumerate(sequences):
         np.testing.assert_array_equal(inputs[:, i][mask[:, i]], sequence)
     assert not inputs[~mask].any()
-
-
-@pytest.mark.parametrize("drop_last", [False, True])
-def test_bucketed_batches_are_an_epoch_padded_to_the_boundaries(drop_last):
-    orders = []
-    for seed in (0, 0, 1):
-        numbers = []
-        for inputs, labels, mask in (map(np.asarray, one) for one in bucketed(random.key(seed), drop_last=drop_last)):
-            lengths = mask.sum(axis=0)
-            assert len(inputs) == min(b for b in BOUNDARIES if b >= lengths.max())
-            assert len(labels) == 2 or not drop_last
-            for b, (label, length) in enumerate(zip(labels, lengths, strict=True)):
-                number = int(inputs[0, b, 0]) - 1 if length else 2
-                np.testing.assert_array_equal(inputs[:length, b], SEQUENCES[number])
-                assert label == CLASSES[number] and length == LENGTHS[number]
-                numbers.append(number)
-        orders.append(numbers)
-    assert len(set(orders[0])) == len(orders[0]) == (12 if drop_last else 13)
-    assert orders[0] == orders[1] != orders[2] and orders[0] != sorted(orders[0], key=LENGTHS.__getitem__)
 
 
 def threads():

@@ -19,7 +19,6 @@ from laws.table import (
     SPIKES,
     TARGETS,
     B,
-    SignSymmetric,
     T,
     by_oracle,
     case,
@@ -47,7 +46,7 @@ from slax_neurons import (
     unroll,
 )
 from slax_neurons.neurons.cuba_lif import CuBaLIFState
-from slax_rules import OSTL, OTPE, OTTT, RTRL, RULES, SLTT, STLLR, ApproximateOTPE, EProp, Symmetric, Teaching
+from slax_rules import OSTL, OTPE, OTTT, RTRL, RULES, SLTT, STLLR, ApproximateOTPE, EProp, Route, Symmetric, Teaching
 from slax_rules.layerwise.routes import Adaptive, Direct, FixedBases, Local, Random, Target
 from slax_rules.loop.entry import gradients, train_offline, train_online
 from slax_rules.losses import SequenceLoss, cross_entropy, squared_error
@@ -82,12 +81,11 @@ def nested_and_flat():
     return nested, connect(modules, [Edge(4, 3, 1, inner), Edge(4, 5, 3, late), Edge(6, 5, 1, own)])
 
 
-@pytest.mark.parametrize("rule", [OTPE(), RTRL()], ids=["otpe", "rtrl"])
-def test_a_nested_stack_read_late_goes_on_from_its_own_carry_as_one_chain_does(rule):
+def test_a_nested_stack_read_late_goes_on_from_its_own_carry_as_one_chain_does():
     found = []
     for model in nested_and_flat():
-        carry, _ = unroll(model, model.initialize_carry((B, 7)), jnp.asarray(X[:3]))
-        loss, gradient = gradients(model, cross_entropy, jnp.asarray(X[3:]), LABELS, rule=rule, window=3, carry=carry)
+        carry, _ = nnx.jit(unroll)(model, model.initialize_carry((B, 7)), jnp.asarray(X[:3]))
+        loss, gradient = gradients(model, cross_entropy, jnp.asarray(X[3:]), LABELS, rule=OTPE(), window=3, carry=carry)
         leaves = [np.asarray(leaf[...]) for _, leaf in nnx.to_flat_state(gradient)]
         found.append((loss, sorted(leaves, key=lambda g: (g.shape, np.abs(g).sum()))))
     assert furthest(*found) < EXACT
@@ -97,17 +95,16 @@ def test_a_nested_stack_read_late_goes_on_from_its_own_carry_as_one_chain_does(r
 
 
 def test_a_synapse_in_several_places_has_the_sum():
-    """In two layers, on an edge into its own layer, behind the last neuron; along a route that skips layers too."""
-    for rule in (OSTL(), OSTL(route=Direct(rngs=nnx.Rngs(6)))):
-        parts = []
-        for same in (True, False):
-            shared = linear(6, 6, 0)
-            places = [shared if same else linear(6, 6, 0) for _ in range(4)]
-            modules = [linear(7, 6, 1), fires(), places[0], fires(), places[1], Integrator(**F64), places[2]]
-            found = run(connect(modules, [Edge(3, 2, 1, places[3])]), rule)
-            each = [found["modules"][index]["kernel"][...] for index in ((2,) if same else (2, 4, 6))]
-            parts.append(sum(each) + (0 if same else found["synapses"][0]["kernel"][...]))
-        assert deviation(*parts) < EXACT
+    """In two layers, on an edge into its own layer, behind the last neuron."""
+    parts = []
+    for same in (True, False):
+        shared = linear(6, 6, 0)
+        places = [shared if same else linear(6, 6, 0) for _ in range(4)]
+        modules = [linear(7, 6, 1), fires(), places[0], fires(), places[1], Integrator(**F64), places[2]]
+        found = run(connect(modules, [Edge(3, 2, 1, places[3])]), OSTL())
+        each = [found["modules"][index]["kernel"][...] for index in ((2,) if same else (2, 4, 6))]
+        parts.append(sum(each) + (0 if same else found["synapses"][0]["kernel"][...]))
+    assert deviation(*parts) < EXACT
 
 
 def test_dropout_passes_signals_through_its_mask():
@@ -134,16 +131,17 @@ class TwoStates(Neuron):
 
     def __init__(self):
         super().__init__(param_dtype=jnp.float64)
-        self.rate = nnx.Param(jnp.array([0.3, 0.4, 0.5, 0.6], jnp.float64))
+        self.rate = nnx.Param(jnp.array([[0.3, 0.4, 0.5, 0.6]], jnp.float64))
         self.gain = nnx.Param(jnp.array([0.7], jnp.float64))  # one for all units
+        self.leak = nnx.Param(jnp.array(0.9, jnp.float64))
 
     def initialize_carry(self, input_shape, rngs=None, carry_init=None):
         return {"v": jnp.zeros(input_shape, jnp.float64), "w": jnp.zeros(input_shape, jnp.float64)}
 
     def __call__(self, carry, inputs):
-        v = self.rate[...][None] * carry["v"] + self.gain[...][None] * inputs - 0.3 * carry["w"]
+        v = self.rate[...] * carry["v"] + self.gain[...][None] * inputs - 0.3 * carry["w"]
         spikes = LIF(spike_fn=Surrogate(lambda x: jnp.exp(-jnp.abs(x)))).spike_fn(v - 0.5 - 0.2 * carry["w"])
-        return {"v": v - spikes, "w": 0.9 * carry["w"] + 0.5 * spikes * v}, spikes
+        return {"v": v - spikes, "w": self.leak[...] * carry["w"] + 0.5 * spikes * v}, spikes
 
 
 def test_any_element_wise_neuron_is_exact_as_last_layer():
@@ -205,7 +203,6 @@ def test_one_layer_with_learned_delays_is_exact():
     images = inputs(T, B, (4, 4, 2))
     for modules, x in (
         ([beyond, linear(7, 4, 0), fires()], X),
-        ([delay(7, 1.4), linear(7, 4, 0), fires()], X),  # one for all inputs
         ([delay(7, rng.uniform(0, 5, (2, 7)), groups=2, width=0.8), blocks, fires(threshold=0.2)], X),
         ([delay(2, [0.3, 1.6]), conv, fires(threshold=0.2), lambda s: s.reshape(s.shape[0], -1)[:, :4]], images),
     ):
@@ -303,6 +300,14 @@ def test_noise_is_that_of_its_seed():
 # --------------------------------------------------------------------------------------------------- a list, a route, a loss
 
 
+@dataclasses.dataclass(frozen=True)
+class SignSymmetric(Route):
+    """A user's own route: signals pass down through the signs of the weights."""
+
+    def kernels(self, layer):
+        return [jnp.sign(synapse.kernel[...]) for synapse in layer.synapses]
+
+
 ROUTES = {
     "symmetric": lambda model: Symmetric(),
     "adaptive": lambda model: Adaptive(model, rngs=nnx.Rngs(5)),
@@ -358,7 +363,7 @@ def of_both(y, targets):
 
 @pytest.mark.parametrize("kind", [Direct, Target, Local])
 def test_signals_of_several_outputs_are_those_of_all_of_them_behind_each_other(kind):
-    sizes, neurons = [7, 6, 5, 4], [lif(), lif(decay=0.6), LI]
+    sizes, neurons = [7, 6, 4], [lif(), LI]
     labels, numbers = np.array([0, 2, 1]), np.random.default_rng(0).normal(size=(B, 1))
     two = pair(sizes, neurons, ends=[lambda y: {"a": y[:, :3], "b": y[:, 3:]}]).model
     one, targets = pair(sizes, neurons).model, jnp.asarray(np.concatenate([np.eye(3)[labels], numbers], axis=1))
@@ -374,12 +379,11 @@ class SignOfError(Direct):
 
 def test_a_signal_of_a_user_is_what_it_says():
     """The error is divided by the number of losses of its window, and its signs are not: windows then count by length."""
-    model, _ = pair([7, 6, 5, 4], [lif(), lif(decay=0.6), LI], edges=[(0, 2, 0)])
+    model, _ = pair([7, 6, 4], [lif(), LI])
     rule = OSTL(route=SignOfError(rngs=nnx.Rngs(6)))
     one, three = (gradients_of(model, run(model, rule, window)) for window in (1, 3))
-    for index in (0, 1):
-        assert deviation(three[index]["kernel"], 3 * one[index]["kernel"]) < EXACT
-    assert worst(three[2:], one[2:]) < EXACT
+    assert deviation(three[0]["kernel"], 3 * one[0]["kernel"]) < EXACT
+    assert worst(three[1:], one[1:]) < EXACT
 
 
 @pytest.mark.parametrize("route", ["target", "local"])
@@ -516,10 +520,9 @@ def test_online_training_is_gradient_descent_by_window_with_traces_that_go_on(ou
     assert np.abs(layers[0].delays - d).max() > 1e-4
 
 
-@pytest.mark.parametrize("name", ["otpe", "pp_prop"])
-def test_gradient_in_single_precision_is_that_of_the_oracle(name):
-    here = case(name, "edges")
-    model, _ = NETWORKS["edges"].pair(fixed=name == "pp_prop", dtype=jnp.float32)
+def test_gradient_in_single_precision_is_that_of_the_oracle():
+    here = case("otpe", "edges")
+    model, _ = NETWORKS["edges"].pair(dtype=jnp.float32)
     x, targets = jnp.asarray(here.inputs, jnp.float32), jnp.asarray(TARGETS, jnp.float32)
     found = gradients(model, weighted_squares, x, targets, rule=here.rule, window=3)[1]
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype("float32")}

@@ -30,7 +30,8 @@ def linear(n_in, n_out, seed=0, **options):
 
 
 def outputs_of(model, x):
-    return [np.asarray(y) for y in model.outputs(model.initialize_carry(x.shape[1:]), jnp.asarray(x))[1]]
+    run = jax.jit(lambda x: model.outputs(model.initialize_carry(x.shape[1:]), x)[1])
+    return list(map(np.asarray, run(jnp.asarray(x))))
 
 
 # -------------------------------------------------------------------------------------------------------------- counts
@@ -51,9 +52,10 @@ def counted(found):
 def updates_of(neuron, currents):
     """How many membranes change, all of them counted in the first step."""
     carry, updates = neuron.initialize_carry(currents.shape[1:]), currents[0].size
+    advance = jax.jit(lambda carry, current: neuron(carry, current))
     for step, current in enumerate(currents):
         before = np.asarray(getattr(carry, "u", carry))
-        carry, _ = neuron(carry, jnp.asarray(current))
+        carry, _ = advance(carry, current)
         updates += step > 0 and int(np.sum(before != np.asarray(getattr(carry, "u", carry))))
     return updates
 

@@ -81,24 +81,6 @@ def test_spikes_and_slopes_of_all_surrogates_are_the_formulas(dtype, x64):
             np.testing.assert_allclose(second[smooth], quotient[smooth], rtol=1e-5, atol=1e-6)
 
 
-INTEGRALS = {
-    "boxcar": lambda width=0.5, height=1.0: 2 * height * width,
-    "fast_sigmoid": lambda slope=25.0: 2 / slope,
-    "multi_gaussian": lambda gamma=0.5, width=0.3, scale=6.0, height=0.15: gamma * (1 - height),
-    "super_spike": lambda beta=10.0: 2,
-    "triangular": lambda height=0.3, width=1.0: height * width,
-}  # those of the others are 1
-
-
-def test_integrals_and_the_peak_of_the_formulas_are_those_of_the_docstrings():
-    y = np.linspace(-1, 1, 400_002)[1:-1]
-    x, dx = y / (1 - y**2), (1 + y**2) / (1 - y**2) ** 2 * (y[1] - y[0])  # the entire line
-    for name, options in CASES:
-        integral = INTEGRALS.get(name, lambda *_: 1)(*options)
-        np.testing.assert_allclose(np.sum(FORMULAS[name](x, *options) * dx), integral, rtol=1e-4)
-    assert multi_gaussian(0.0) == pytest.approx(0.7319, abs=5e-5)
-
-
 def test_surrogates_are_equal_where_they_are_made_alike():
     for name, options in OTHERS.items():
         make = SURROGATES[name]

@@ -28,10 +28,9 @@ T, B, N, H, C = 6, 8, 3, 4, 3
 DEVICES = 8
 MEAN = sr.SequenceLoss(lambda y, labels, *mask: sr.cross_entropy(y.mean(axis=0), labels))
 PENALTIES = (sr.firing_rate(0.1, 3.0),)
-# Autodiff, influence of all parameters, eligibility, recurrence, traces of outputs, traces of inputs, weights of the rule that
-# learn, losses of layers, targets in place of errors, another optimizer
-KINDS = ["bptt", "rtrl", "ostl", "ostl_with_recurrence", "otpe"]
-KINDS += ["pp_prop", "e_prop_adaptive", "decolle", "drtp", "fptt"]
+# Autodiff, influence of all parameters, traces of outputs, weights of the rule that learn, traces of inputs with losses of
+# layers, targets in place of errors
+KINDS = ["bptt", "rtrl", "otpe", "e_prop_adaptive", "decolle", "drtp"]
 WITH_EDGES = ("bptt", "ostl_with_recurrence", "e_prop_random", "e_prop_adaptive")
 DRAWS = np.random.default_rng(0)
 INPUTS, LABELS = (DRAWS.random((T, B, N)) < 0.5).astype(float), np.arange(B) % C

@@ -1,8 +1,5 @@
-"""A small run that is killed: `python killed_run.py DIRECTORY RESULT WHEN N [DIRECTORY RESULT]`, where WHEN is one of
-
-never         it runs to its end and writes what it has into RESULT
-step N        SIGKILL right after step N
-writing N     SIGKILL as soon as a file is being written under its temporary name, from step N on
+"""Small runs: `python killed_run.py N DIRECTORY RESULT [DIRECTORY RESULT]`. Each runs to its end and writes what it has into
+RESULT; with an N above 0, SIGKILL comes as soon as a file is being written under its temporary name, from step N on.
 """
 
 import os
@@ -49,29 +46,18 @@ def run(directory, result, die):
     Path(result).write_text("\n".join([*text, *map(repr, history.records), repr(history.best_step)]))
 
 
-def kill():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def kill_in_writing(directory):
     while not any(Path(directory).glob(".*.part")):
         pass
-    kill()
-
-
-def main():
-    directory, result, when, step, *more = sys.argv[1:]
-
-    def die(info):
-        if info.step >= int(step) and when == "step":
-            kill()
-        if info.step == int(step) and when == "writing":
-            threading.Thread(target=kill_in_writing, args=(directory,), daemon=True).start()
-
-    run(directory, result, die)
-    if more:
-        run(*more, lambda info: None)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    main()
+    step, *places = sys.argv[1:]
+    for directory, result in zip(places[::2], places[1::2], strict=True):
+
+        def die(info, directory=directory):
+            if info.step == int(step):
+                threading.Thread(target=kill_in_writing, args=(directory,), daemon=True).start()
+
+        run(directory, result, die)

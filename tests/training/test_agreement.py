@@ -1,5 +1,6 @@
 """Agreement of gradients: its numbers, its names, and that it is that of the parameters and the batch of its step."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -14,12 +15,12 @@ from training.small import BATCHES, MOMENTUM, SAMPLER, C, N, made, numbers, same
 def test_numbers_are_those_of_their_definitions(x64):
     g = {"a": jnp.array([1.0, -2.0, 0.0, 3.0]), "b": jnp.array([[5.0]])}
     r = {"a": jnp.array([2.0, 2.0, 5.0, 0.0]), "b": jnp.array([[1.0]])}
-    ours = sr.agreement(g, r)
+    ours, layer = jax.jit(lambda: (sr.agreement(g, r), sr.agreement(g, r, group=lambda path: "layer")["layer"]))()
     assert ours["a"].cosine == pytest.approx(-2 / np.sqrt(14 * 33), rel=1e-12)
     assert ours["a"].norm_ratio == pytest.approx(np.sqrt(14 / 33), rel=1e-12)
     assert ours["a"].sign_agreement == pytest.approx(1 / 3, rel=1e-12)  # where r is not zero
     assert ours["all"].cosine == pytest.approx(3 / np.sqrt(39 * 34), rel=1e-12)
-    assert sr.agreement(g, r, group=lambda path: "layer")["layer"] == ours["all"]
+    assert layer == ours["all"]
 
 
 def test_scale_changes_the_norm_ratio_alone():
@@ -60,8 +61,10 @@ def test_layers_have_the_names_of_health_and_summary():
     edges = [Edge(1, 0), Edge(1, 0, delay=2)]
     model = connect([nnx.Linear(N, 6, rngs=rngs), LIF(), inner, nnx.Linear(6, C, rngs=rngs), LI()], edges, rngs=rngs)
     params = nnx.state(model, nnx.Param)
-    named = sr.agreement(params, params, model=model)
-    assert sorted(dict.fromkeys(name.rpartition("/")[0] for name in named if name != "all")) == [
+    groups = {"named": {"model": model}, "plain": {}}
+    groups["by_layer"] = {"model": model, "group": lambda name: name.partition("/")[0]}
+    found = jax.eval_shape(lambda: {name: sr.agreement(params, params, **options) for name, options in groups.items()})
+    assert sorted(dict.fromkeys(name.rpartition("/")[0] for name in found["named"] if name != "all")) == [
         "0 Linear",
         "1 -> 0 Linear",
         "1 -> 0 Linear (2 steps late)",
@@ -70,9 +73,8 @@ def test_layers_have_the_names_of_health_and_summary():
         "2.1 LIF/decay",
         "3 Linear",
     ]
-    by_layer = sr.agreement(params, params, model=model, group=lambda name: name.partition("/")[0])
-    assert "2.1 LIF" in by_layer and "0 Linear" in by_layer and "all" not in by_layer
-    assert {"modules/0/kernel", "all"} <= sr.agreement(params, params).keys()
+    assert {"2.1 LIF", "0 Linear"} <= found["by_layer"].keys() and "all" not in found["by_layer"]
+    assert {"modules/0/kernel", "all"} <= found["plain"].keys()
 
 
 @pytest.mark.parametrize(

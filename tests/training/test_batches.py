@@ -90,8 +90,8 @@ def test_frames_of_events_in_a_sampler_and_before_a_callback():
         def sample(key):
             return jax.random.bernoulli(key, 0.4, (T, B, N)).astype(dtype), jnp.arange(B) % C
 
-        (model, optimizer), options = made(), {"rule": sr.OSTL(), "callbacks": [sr.GradientAgreement(2)]}
-        history = sr.fit(model, optimizer, sr.cross_entropy, sr.Sampler(sample, jax.random.key(1), 4), **options)
+        (model, optimizer), source = made(), sr.Sampler(sample, jax.random.key(1), 4)
+        history = sr.fit(model, optimizer, sr.cross_entropy, source, callbacks=[sr.GradientAgreement(2)])
         return history.losses, history.records, np.asarray(sr.predict(model, sample(jax.random.key(2))[0]))
 
     (losses, records, outputs), (expected, their_records, their_outputs) = train(jnp.uint8), train(jnp.float32)

@@ -1,19 +1,15 @@
-"""FPTT against loops in NumPy, each variant as its source writes it; its identities; and through the training steps."""
+"""FPTT against loops in NumPy, each variant as its source writes it."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
 from jax.flatten_util import ravel_pytree
 
-from slax_rules import cross_entropy, fptt, fptt_average, train_online
+from slax_rules import fptt
 from slax_rules.forward_propagation import VARIANTS
-from stacks import deviation, inputs, pair
 
-T, B = 6, 3
-LABELS = jnp.array([0, 3, 2])
 START = {"a": np.array([0.5, -1.0, 0.2]), "b": np.array([[1.0, 0.3], [-0.4, 2.0]])}
 
 
@@ -91,23 +87,3 @@ def test_equals_the_loop_of_its_source(variant, reset_every):
     np.testing.assert_allclose(path, theirs(reference, 8, reset_every), rtol=1e-12)
     np.testing.assert_allclose(ravel_pytree(state.multiplier)[0], reference.multiplier, rtol=1e-9)
     np.testing.assert_allclose(ravel_pytree(state.average)[0], reference.average, rtol=1e-9)
-
-
-def net():
-    return pair([7, 6, 4], [{"kind": "lif", "threshold": 0.7}, {"kind": "li"}]).model
-
-
-def vector(model):
-    return ravel_pytree(nnx.as_pure(nnx.state(model, nnx.Param)))[0]
-
-
-def test_parameters_become_their_average_also_inside_a_chain():
-    model, x = net(), inputs(T, B, 7)
-    chained = optax.chain(optax.clip_by_global_norm(1.0), fptt(optax.adamax(0.05)))
-    optimizer = nnx.Optimizer(model, chained, wrt=nnx.Param)
-    train_online(model, optimizer, cross_entropy, x, LABELS, window=1)
-    before = vector(model)
-    nnx.update(model, fptt_average(optimizer.opt_state, nnx.state(model, nnx.Param)))
-    assert deviation(vector(model), ravel_pytree(nnx.as_pure(optimizer.opt_state[1].average))[0]) == 0
-    assert deviation(vector(model), before) > 1e-3
-    train_online(model, optimizer, cross_entropy, x, LABELS, window=1)  # and training goes on

@@ -68,7 +68,7 @@ def test_loss_of_a_sequence_is_that_of_autodiff_and_of_any_windows(x64):
     def found(rule, window):
         return sr.gradients(model, sr.SequenceLoss(of_both), x, targets, rule=rule, window=window)
 
-    expected, in_windows = nnx.value_and_grad(autodiff)(model), found(sr.OSTL(), 2)
+    expected, in_windows = nnx.jit(nnx.value_and_grad(autodiff))(model), found(sr.OSTL(), 2)
     assert furthest(found(sr.BPTT(), 3), expected) < 1e-12
     assert furthest(in_windows, found(sr.OSTL(), T)) < 1e-12 and furthest(in_windows[0], expected[0]) < 1e-12
 

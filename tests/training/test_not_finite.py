@@ -25,8 +25,7 @@ def broken(value=np.nan, at=(2, 1, 3)):
     "rule, update, value, word",
     [
         (sr.BPTT(), "offline", np.nan, "NaN"),
-        (sr.OTTT(), "online", np.inf, "infinite"),
-        (sr.OSTL(), "offline", -np.inf, "infinite"),
+        (sr.OTTT(), "online", -np.inf, "infinite"),
     ],
 )
 def test_one_entry_of_the_inputs_stops_the_run(rule, update, value, word, tmp_path):
@@ -149,7 +148,7 @@ SHORTER = np.ones((T, B), bool)
 SHORTER[3:, 0] = False  # sample 0 ends after three steps, with labels of -1 from there on
 PAST = labels_of(-1, slice(3, None), 0)
 PENALTY = sr.Penalty(minus_log, of_mean=True)
-WITH_PENALTY = {"rule": sr.OSTL(), "window": 2, "penalties": [PENALTY]}
+WITH_PENALTY = {"rule": sr.SLTT(), "window": 2, "penalties": [PENALTY]}
 OF_PENALTY = r"the penalty .*minus_log.*, or its gradient, is not finite. Check how its function"
 NUMBERED = sr.SequenceLoss(lambda outputs, labels: sr.cross_entropy(outputs.sum(axis=0), labels))
 OF_ZERO = sr.SequenceLoss(lambda outputs, labels: jnp.log(jnp.zeros(B)))

@@ -87,6 +87,7 @@ def test_dropout_that_is_off_and_a_discount_of_zero_are_taken(mask):
     model = connect([nnx.Linear(7, C, rngs=nnx.Rngs(0)), LI(), Dropout(0.5, mask=mask, rngs=nnx.Rngs(1))])
     model.eval()
     trial, x = sr.start_trial(model, (B, 7), rule=sr.OSTL()), inputs(T, B, 7, dtype=jnp.float32)
-    sr.extend_trial(model, trial, sr.cross_entropy, x, lambda y: y.argmax(axis=-1), rule=sr.OSTL(), discount=0.0)
+    options = {"rule": sr.OSTL(), "discount": 0.0}
+    jax.eval_shape(lambda: sr.extend_trial(model, trial, sr.cross_entropy, x, lambda y: y.argmax(axis=-1), **options))
     with pytest.raises(TypeError, match="random key in the state of UORO"):
         sr.start_trial(model, (B, 7), rule=sr.UORO(rngs=nnx.Rngs(0)))

@@ -185,8 +185,7 @@ def by_gradient_at():
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
-@STEPS
-@pytest.mark.parametrize("kind", ["dropout", "adaptive"])
+@pytest.mark.parametrize(("kind", "step"), [("dropout", sr.train_online), ("adaptive", sr.train_offline)])
 def test_optimizer_that_asks_gets_the_gradient_of_the_same_window(step, kind, x64):
     """With the same random draws, mask and penalty: what the model changed of itself in the meantime is not seen."""
     moved = []

@@ -172,7 +172,6 @@ CALLS = {
     "trial: variant of FPTT": (lambda: sr.fptt(optax.sgd(0.1), variant="own"), "variant='own', expected one of official"),
     "trial: no parameters": (lambda: paper(jnp.ones(3)), "fptt got no parameters"),
     "trial: no gradient": (lambda: paper(jnp.ones(3), jnp.ones(3)), 'fptt got no gradient_at for variant="paper"'),
-    "trial: no FPTT": (lambda: sr.fptt_average(optax.sgd(0.1).init(X), X), "an optimizer state with 0 states of fptt in it"),
     "sweep: model": (lambda: swept(made()[0]), "expected a function that maps nnx.Rngs"),
     "sweep: no cell": (lambda: swept(lambda rngs: nnx.Linear(2, 2, rngs=rngs)), "expected a cell"),
     "sweep: optimizer": (lambda: swept(optimizer=optax.adam(0.1)), "expected a function that maps a learning rate"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from slax_neurons import LI, LIF, Edge, SpikingNeuron, connect
+from slax_neurons import LI, LIF, Edge, connect
 from slax_rules import BPTT, OSTL, RULES, SLTT, LayerRule, Random, Symmetric, cross_entropy, gradients
 from stacks import inputs, linear
 from training.small import same
@@ -74,45 +74,12 @@ def test_a_rule_of_ones_own_may_hold_arrays(array):
         assert a.any() and not c.any()
 
 
-class Gained(SpikingNeuron):
-    """A neuron with a parameter of its own, of any shape that broadcasts to the units."""
-
-    def __init__(self, shape):
-        super().__init__(threshold=0.3)
-        self.gain = nnx.Param(jnp.full(shape, 0.5))
-
-    def integrate(self, carry, inputs):
-        return 0.9 * carry + jnp.broadcast_to(self.gain[...], inputs.shape) * inputs
-
-    def fire(self, membrane):
-        return self.spike(membrane)
-
-
-def gained(shape):
-    return connect([linear(7, 4, 0, jnp.float32), Gained(shape)])
-
-
-def recurrent(tied):
-    own = linear(7, 7, 0, jnp.float32)
-    return connect([own, LIF(threshold=0.3)], [Edge(1, 0, synapse=own if tied else lambda x: 0.1 * x)])
-
-
-EXACT = {
-    "parameter of a row": (gained((1, 4)), OSTL(), 6, "gain"),
-    "parameter of one": (gained((1,)), SLTT(), 1, "gain"),
-    "parameter without an axis": (gained(()), OSTL(), 6, "gain"),
-    "recurrence over the same synapse": (recurrent(True), OSTL(recurrence=True), 8, "kernel"),
-    "recurrence over a function": (recurrent(False), OSTL(recurrence=True), 8, "kernel"),
-}
-
-
-@pytest.mark.parametrize("name", EXACT)
-def test_one_layer_is_exact_and_gradients_have_the_shapes_of_parameters(name):
-    net, rule, steps, parameter = EXACT[name]
-    x = inputs(steps, 3, 7, dtype=jnp.float32)
+@pytest.mark.parametrize("tied", [True, False])
+def test_recurrence_over_the_layers_own_synapse_and_over_a_function_is_exact(tied):
+    own, x = linear(7, 7, 0, jnp.float32), inputs(8, 3, 7, dtype=jnp.float32)
+    net = connect([own, LIF(threshold=0.3)], [Edge(1, 0, synapse=own if tied else lambda x: 0.1 * x)])
     exact, online = (
-        gradients(net, cross_entropy, x, LABELS, rule=one)[1]["modules"][parameter == "gain"][parameter][...]
-        for one in (BPTT(), rule)
+        gradients(net, cross_entropy, x, LABELS, rule=rule)[1]["modules"][0]["kernel"][...]
+        for rule in (BPTT(), OSTL(recurrence=True))
     )
-    assert online.shape == exact.shape
     np.testing.assert_allclose(online, exact, rtol=1e-4, atol=1e-7)

@@ -18,8 +18,6 @@ from slax_data.encoding.latency_code import latency_encode as latency_encode
 from slax_data.encoding.rate_code import rate_encode as rate_encode
 from slax_data.loading.batching import take_batch as take_batch
 from slax_data.loading.batching import time_first as time_first
-from slax_data.loading.padding import bucketed_batches as bucketed_batches
-from slax_data.loading.padding import buckets as buckets
 from slax_data.loading.padding import padded as padded
 from slax_data.loading.prefetch import prefetched as prefetched
 from slax_data.sets.digits import digits as digits

@@ -4,7 +4,6 @@ from importlib.metadata import version as _version
 from types import ModuleType as _ModuleType
 
 from slax_rules.forward_propagation import fptt as fptt
-from slax_rules.forward_propagation import fptt_average as fptt_average
 from slax_rules.layerwise.eligibility import eligibility_gradient as eligibility_gradient
 from slax_rules.layerwise.eligibility import zero_eligibility as zero_eligibility
 from slax_rules.layerwise.jacobians import LocalJacobians as LocalJacobians

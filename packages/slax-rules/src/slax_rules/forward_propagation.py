@@ -5,7 +5,6 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 from jaxtyping import Array, Int
 
 from slax_rules.losses import sum_dtype
@@ -61,7 +60,8 @@ def fptt(
             a window is fully masked and makes no update. By default they persist, as in the code of Yin et al.
 
     Returns:
-        A transformation whose state is an `FPTTState`, twice the size of the parameters for any batch and length.
+        A transformation whose state is an `FPTTState`, twice the size of the parameters for any batch and length. Yin et al.
+        set W := Wbar at the end of each epoch, before testing, as the example does.
 
     Raises:
         ValueError: alpha, beta, variant or reset_every out of range; at an update, no parameters, or no `gradient_at` for
@@ -89,6 +89,7 @@ def fptt(
         >>> optimizer = nnx.Optimizer(model, fptt(optax.adamax(1e-3)), wrt=nnx.Param)
         >>> inputs, labels = jnp.ones((20, 2, 8)), jnp.array([0, 2])
         >>> loss = train_online(model, optimizer, cross_entropy, inputs, labels, window=1)
+        >>> nnx.update(model, nnx.as_pure(optimizer.opt_state.average))
     """
     if alpha <= 0 or not 0 < beta <= 1 or (reset_every is not None and reset_every < 1):
         raise ValueError(
@@ -136,36 +137,3 @@ def fptt(
         return steps, FPTTState(inner, multiplier, average, optax.safe_increment(state.updates))
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def fptt_average(opt_state: Any, params: Any) -> Any:
-    """The average W-bar, at which Yin et al. evaluate: they set W := W-bar at the end of each epoch, before testing.
-
-    Args:
-        opt_state: the state of `fptt`, or of an `optax.chain` with it; also `optimizer.opt_state` of an `nnx.Optimizer`.
-        params: the parameters, which give the dtypes.
-
-    Returns:
-        The average, in the structure of `params`.
-
-    Raises:
-        ValueError: a state without an `FPTTState`, or with more than one.
-
-    Example:
-        >>> import optax
-        >>> from flax import nnx
-        >>> from slax_rules import fptt, fptt_average
-        >>> model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
-        >>> optimizer = nnx.Optimizer(model, fptt(optax.adamax(1e-3)), wrt=nnx.Param)
-        >>> average = fptt_average(optimizer.opt_state, nnx.state(model, nnx.Param))
-        >>> nnx.update(model, average)
-    """
-    leaves = jax.tree.leaves(opt_state, is_leaf=lambda state: isinstance(state, FPTTState))
-    found = [state for state in leaves if isinstance(state, FPTTState)]
-    if len(found) != 1:
-        raise ValueError(
-            f"fptt_average got an optimizer state with {len(found)} states of fptt in it, expected one. Make the optimizer "
-            "with fptt(...)."
-        )
-    average, params = nnx.as_pure((found[0].average, params))
-    return jax.tree.map(lambda a, w: a.astype(w.dtype), average, params)

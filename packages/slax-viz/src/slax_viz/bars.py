@@ -24,7 +24,6 @@ def plot_cosine_similarity(
     level: float = 0.95,
     ylabel: str = "cosine similarity to BPTT",
     colors: Mapping[str, str] | None = None,
-    hatches: Mapping[str, str] | None = None,
     legend: bool = True,
 ) -> "Axes":
     """Draw grouped bars: layers along the x axis, and in each group one bar per rule, as high as the mean over seeds.
@@ -40,7 +39,6 @@ def plot_cosine_similarity(
         level: probability of the intervals, in (0, 1).
         ylabel: label of the y axis.
         colors: colors of some or all rules, so that a rule looks the same in each figure; assigned in order otherwise.
-        hatches: matplotlib's hatch patterns, such as "//", of some or all rules; assigned in order otherwise.
         legend: True to put a legend above the axes, in place of a title. For several axes with one legend, pass
             False and call `figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center")`.
 
@@ -77,7 +75,7 @@ def plot_cosine_similarity(
 
     width = _GROUP_WIDTH / len(values)
     for i, ((rule, cosines), color) in enumerate(zip(values.items(), colors_of(values, colors), strict=True)):
-        hatch = (hatches or {}).get(rule, HATCHES[i % len(HATCHES)])
+        hatch = HATCHES[i % len(HATCHES)]
         centres = np.arange(n_layers) + (i - (len(values) - 1) / 2) * width
         edge: dict[str, Any] = {"edgecolor": "black", "linewidth": 0.8}
         ax.bar(centres, cosines.mean(axis=0), width, zorder=2, color=color, hatch=hatch, label=rule, **edge)

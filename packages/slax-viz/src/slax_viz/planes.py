@@ -8,7 +8,6 @@ scaled to the weights (`random_plane`). Leaves are matched by path, never by ord
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -149,31 +148,24 @@ def pca_plane(
     return Plane(origin, (_tree(d1, like), _tree(d2, like)), (float(shares[0]), float(shares[1])))
 
 
-def random_plane(
-    params: PyTree,
-    key: PRNGKeyArray,
-    *,
-    normalize: Literal["filter", "layer"] | None = "filter",
-    move_biases: bool = False,
-) -> Plane:
+def random_plane(params: PyTree, key: PRNGKeyArray, *, move_biases: bool = False) -> Plane:
     """A plane through `params` along two random directions scaled to the weights.
 
         d <- d |w| / |d|
 
-    for the weights w of each output unit ("filter") or of each leaf ("layer"), with d drawn from a normal distribution.
-    A step of 1 then changes the weights of each unit, or leaf, by their own length, so that surfaces of networks with
-    different weight scales can be compared. The last axis of a leaf indexes its output units, as in Flax's kernels.
+    for the weights w of each output unit, with d drawn from a normal distribution. A step of 1 then changes the weights of each
+    unit by their own length, so that surfaces of networks with different weight scales can be compared. The last axis of a leaf
+    indexes its output units, as in Flax's kernels.
 
     Args:
         params: tree of floating-point arrays, the origin.
         key: random key; the same key gives the same directions.
-        normalize: "filter" as Li et al. do, "layer", or None for two orthonormal directions without scaling.
         move_biases: by default leaves with fewer than two axes (biases, decays, thresholds) stay fixed, with a direction of
             zero. With True they move, and each is normalized as one vector.
 
     Returns:
-        A plane whose directions, unless `normalize` is None, are independent but not orthogonalized, as in the paper: in
-        many dimensions they are nearly orthogonal.
+        A plane whose directions are independent but not orthogonalized, as in the paper: in many dimensions they are nearly
+        orthogonal.
 
     Raises:
         ValueError: nothing to move, weights that are all zero, NaN or infinite parameters.
@@ -194,10 +186,10 @@ def random_plane(
     """
     leaves = finite_leaves(params, "params")
     moving = {path: leaf for path, leaf in leaves.items() if move_biases or leaf.ndim > 1}
-    if sum(leaf.size for leaf in moving.values()) < 2 or (normalize and not any(map(jnp.any, moving.values()))):
+    if sum(leaf.size for leaf in moving.values()) < 2 or not any(map(jnp.any, moving.values())):
         raise ValueError(
             f"Got leaves of shapes {[leaf.shape for leaf in leaves.values()]}, expected weights to move that are not all zero. "
-            "Leaves with fewer than two axes move with move_biases=True; zeros move with normalize=None."
+            "Leaves with fewer than two axes move with move_biases=True."
         )
     vectors = []
     for key_of_one in jax.random.split(key):
@@ -205,11 +197,8 @@ def random_plane(
         keys = jax.random.split(key_of_one, len(moving))
         for (path, leaf), key_of_leaf in zip(moving.items(), keys, strict=True):
             direction = jax.random.normal(key_of_leaf, leaf.shape, _wide(leaf))
-            drawn[path] = _normalized(direction, leaf.astype(_wide(leaf)), normalize)
+            drawn[path] = _normalized(direction, leaf.astype(_wide(leaf)))
         vectors.append(_vector(drawn, leaves))
-    if normalize is None:
-        q, r = np.linalg.qr(np.stack(vectors, axis=1))
-        vectors = list((q * np.sign(np.diag(r))).T)
     return Plane(params, (_tree(vectors[0], params), _tree(vectors[1], params)))
 
 
@@ -238,12 +227,8 @@ def _checkpoints(trajectories: Mapping[str, Sequence[PyTree]]) -> dict[str, dict
     return {name: finite_leaves(tree, name) for name, tree in names.items()}
 
 
-def _normalized(
-    direction: Float[Array, "*shape"], weights: Float[Array, "*shape"], by: Literal["filter", "layer"] | None
-) -> Float[Array, "*shape"]:
-    if by is None:
-        return direction
-    axes = tuple(range(weights.ndim - 1)) if by == "filter" and weights.ndim > 1 else None
+def _normalized(direction: Float[Array, "*shape"], weights: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    axes = tuple(range(weights.ndim - 1)) if weights.ndim > 1 else None
     length, wanted = (jnp.sqrt(jnp.sum(jnp.square(x), axes, keepdims=True)) for x in (direction, weights))
     return direction * (wanted / length)
 
