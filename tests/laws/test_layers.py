@@ -46,7 +46,7 @@ from slax_neurons import (
     unroll,
 )
 from slax_neurons.neurons.cuba_lif import CuBaLIFState
-from slax_rules import OSTL, OTPE, OTTT, RTRL, RULES, SLTT, STLLR, ApproximateOTPE, EProp, Route, Symmetric, Teaching
+from slax_rules import OSTL, OTPE, OTTT, RULES, SLTT, STLLR, ApproximateOTPE, EProp, Route, Symmetric, Teaching
 from slax_rules.layerwise.routes import Adaptive, Direct, FixedBases, Local, Random, Target
 from slax_rules.loop.entry import gradients, train_offline, train_online
 from slax_rules.losses import SequenceLoss, cross_entropy, squared_error
