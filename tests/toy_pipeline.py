@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -184,6 +185,13 @@ class Tree:
         content = (self.path / file).read_text()
         assert old in content
         (self.path / file).write_text(content.replace(old, new, 1) if old else content + new)
+
+    def wait_for(self, file: Path, run: subprocess.Popen) -> None:
+        """Wait until a run has made a file."""
+        end = time.monotonic() + PATIENCE
+        while not file.exists():
+            assert run.poll() is None and time.monotonic() < end, self.said()
+            time.sleep(0.1)
 
     def ran(self) -> frozenset[str]:
         """The rules whose jobs ran, or would run, as the last run said."""

@@ -1,4 +1,4 @@
-"""The cells of a mean, its interval and its samples; what is drawn where; and texts that hide each other or are cut off."""
+"""The cells of a mean, its interval and its samples, and what is drawn where."""
 
 import importlib
 
@@ -8,7 +8,6 @@ from matplotlib.colors import to_hex
 
 from experiments.common.figures import draw_interval, plot_seed_intervals
 from experiments.common.job import experiment_names
-from experiments.common.labels import hidden_labels
 from experiments.common.styles import STYLES
 from experiments.common.tables import SUMMARY, interval, ratio_interval, summary_columns
 from slax_rules import RULES
@@ -64,34 +63,3 @@ def test_every_rule_has_a_look_of_its_own():
     assert STYLES.keys() == RULES.keys()
     for part in (0, 1, 3):
         assert len({look[part] for look in STYLES.values()}) == len(STYLES)
-
-
-def test_texts_beside_each_other_and_out_of_sight_hide_nothing(ax):
-    ax.plot([0, 1], [0, 1], label="a line")
-    ax.set(xlabel="x", ylabel="y", title="two\nlines")
-    ax.legend()
-    ax.text(0.5, 0.5, "one")
-    ax.text(0.5, 0.5, "hidden", visible=False)
-    ax.text(0.5, 0.5, " ")
-    ax.set_xticks([0, 0.5, 1, 1.001, 1.002])
-    ax.set_xlim(0, 1.0005)
-    assert hidden_labels(ax.figure) == []
-
-
-def test_texts_that_hide_each_other_are_told(ax):
-    for place, text in ((0.5, "one"), (0.5, "other"), (0.8, "apart")):
-        ax.text(0.5, place, text)
-    ax.set_xlim(0, 1)
-    ax.set_xticks([0.50, 0.51], ["a long label", "another label"])
-    told = [f"the texts {one} hide each other" for one in ("'a long label' and 'another label'", "'one' and 'other'")]
-    assert sorted(hidden_labels(ax.figure)) == told
-    ax.set_axis_off()
-    assert hidden_labels(ax.figure) == told[1:]
-
-
-@pytest.mark.parametrize(
-    ("place", "cut"), [((0.5, 0.5), False), ((0.98, 0.5), True), ((0.5, -0.05), True), ((-0.1, 0.5), True)]
-)
-def test_texts_that_the_edge_of_the_figure_cuts_off_are_told(ax, place, cut):
-    ax.figure.text(*place, "a text")
-    assert hidden_labels(ax.figure) == ["the edge of the figure cuts off 'a text'"] * cut
