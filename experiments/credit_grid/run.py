@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.common.learning import Sampler, choose
-from experiments.common.measures import agreement, loss_at_the_end
+from experiments.common.measures import agreements, loss_at_the_end
 from experiments.common.networks import make_model
 from experiments.common.samples import make_sampler
 from experiments.credit_grid.grid import REFERENCE, carried_numbers, cells, make_cell
@@ -65,11 +65,7 @@ def results_of_cell(config: dict[str, Any], cell: str, sampler: Sampler, reached
     for run in runs:
         if cell == REFERENCE:
             reached.append(nnx.state(run.network()[0], nnx.Param))
-        # Matrices of the rule stay as drawn: they are no parameters of the network that BPTT trained.
-        (model, rule), compared = run.network(0), sampler(run.seed).others(config["eval_batches"])
-        agreements = {"initial": agreement(model, rule, compared)}
-        nnx.update(model, reached[run.seed])
-        agreements["trained"] = agreement(model, rule, compared)
+        found = agreements(run, reached[run.seed], sampler(run.seed).others(config["eval_batches"]))
         numbers = {"seed": run.seed, "accuracy": run.test[config["steps"]], "loss": loss_at_the_end(run.losses)}
-        seeds.append(numbers | {"agreement": agreements})
+        seeds.append(numbers | {"agreement": found})
     return {"trials": trials, "seeds": seeds}

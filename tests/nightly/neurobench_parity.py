@@ -56,9 +56,9 @@ from neurobench.processors.postprocessors import ChooseMaxCount
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from experiments.common.job import jobs_of, settings_of  # noqa: E402
-from experiments.neurobench import run  # noqa: E402
-from slax_neurons import LI, LIF, Connect, Neuron, complexity, connect, fast_sigmoid  # noqa: E402
+from experiments.common.job import jobs_of, settings_of
+from experiments.neurobench import run
+from slax_neurons import LI, LIF, Connect, Neuron, complexity, connect, fast_sigmoid
 
 PACKAGES = ("neurobench", "snntorch", "torch", "jax", "flax")
 STEPS, BATCH, SEED = 6, 5, 41  # of a draw in which no reset leaves a membrane above the threshold

@@ -38,10 +38,10 @@ def toy_task(key, *, n_steps=8, code="latency"):
     return image_task(key, {"train": images, "test": images}, n_classes=2, n_steps=n_steps, code=code)
 """,
 }
-RULE = '''    toy=RuleEntry(
+RULE = """    toy=RuleEntry(
         title="Toy", rule=Toy, requires=LAYERS, exact=Exactness(steps=0), omits="nothing", memory="N S", time="P"
     ),
-'''
+"""
 # Of each table: its file, and what is added there before which line.
 ENTRIES = {
     "slax-rules/src/slax_rules/registry.py": {
