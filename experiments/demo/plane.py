@@ -10,8 +10,8 @@ import numpy as np
 from jax import random
 
 from experiments.common.measures import loss_of_params
+from experiments.common.networks import paths_of
 from experiments.demo.notebooks import first_keys, first_network, random_bits, sampler
-from experiments.landscapes.surfaces import paths_of
 from slax_viz import grid_around, pca_plane, surface
 
 ORIGIN = "rtrl"
