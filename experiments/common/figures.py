@@ -54,13 +54,6 @@ def line_of(rule: str, **more: Any) -> dict[str, Any]:
     return {**look_of(rule), "linestyle": STYLES[rule].line, **more}
 
 
-def placeholder(text: str) -> Figure:
-    """A figure of a text alone, which says what is not there."""
-    figure = plt.figure(figsize=(6.4, 1.6))
-    figure.text(0.5, 0.5, text, ha="center", va="center")
-    return figure
-
-
 def panels(
     rows: int, columns: int, size: tuple[float, float], more: tuple[float, float], **options: Any
 ) -> tuple[Figure, np.ndarray]:

@@ -4,9 +4,8 @@ import importlib
 
 import pytest
 from matplotlib import pyplot as plt
-from matplotlib.colors import to_hex
 
-from experiments.common.figures import draw_interval, plot_seed_intervals
+from experiments.common.figures import draw_interval
 from experiments.common.job import experiment_names
 from experiments.common.styles import STYLES
 from experiments.common.tables import SUMMARY, interval, ratio_interval, summary_columns
@@ -45,18 +44,6 @@ def test_interval_is_drawn_about_the_mean_in_a_row_or_a_column(ax):
     drawn = [line[2][0].get_segments()[0] for line in (row, column, geometric)]
     assert [*drawn[0][:, 0], *drawn[1][:, 1]] == pytest.approx([*ends, *ends])
     assert list(drawn[2][:, 0]) == pytest.approx(ratio_interval([0.5, 2.0])[1:])
-
-
-def test_each_row_has_its_seeds_mean_and_interval_in_the_look_of_its_rule(ax):
-    plot_seed_intervals(ax, [("bptt", "BPTT", [1.0, 2.0, 6.0]), ("ottt", "OTTT online", [4.0])], REAL)
-    dots = [line for line in ax.lines if line.get_marker() == "."]
-    assert [(list(line.get_xdata()), line.get_ydata()[0]) for line in dots] == [([1, 2, 6], 0.22), ([4], 1.22)]
-    means = [container.lines[0] for container in ax.containers]
-    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in means] == [(3, 0), (4, 1)]
-    looks = [(to_hex(line.get_color()), line.get_marker()) for line in means]
-    assert looks == [(STYLES[rule].color.lower(), STYLES[rule].marker) for rule in ("bptt", "ottt")]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["BPTT", "OTTT online"]
-    assert ax.get_ylim() == (1.5, -0.5)  # from top to bottom
 
 
 def test_every_rule_has_a_look_of_its_own():

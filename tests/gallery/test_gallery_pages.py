@@ -212,12 +212,3 @@ def test_differences_are_told_with_their_interval_and_what_they_are_over(ours, t
     found = difference(ours, than, **{"paired": False} | more)
     said = wording.difference(Condition(sides[0], "above", sides[1], None, None, (), found))
     assert said.replace(wording.NO_BREAK, " ") == told
-
-
-def test_numbers_and_times_in_words():
-    numbers = [0, -3.0, 3862500.0, 874115.04, 999.96, 0.968075, -0.0123456, 0.000076]
-    digits = ["0", "-3", "3,862,500", "874,115", "1000", "0.9681", "-0.01235", "7.6e-05"]
-    assert [*map(wording.in_digits, numbers)] == digits
-    assert [*map(wording.p_value, (0.0, 1e-4, 0.0456))] == ["p < 0.0001", "p = 0.0001", "p = 0.046"]
-    times = ["59.9 s", "1 min 0 s", "1 h 0 min", "2 h 3 min"]
-    assert [*map(wording.duration, (59.94, 60, 3599.6, 7384))] == times
