@@ -1,6 +1,5 @@
 """Strict settings for all tests: CPU, no silent type or rank promotion, warnings are errors (see pyproject.toml)."""
 
-import functools
 import gc
 import os
 from importlib.metadata import version
@@ -29,10 +28,6 @@ import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
-from jax._src.interpreters import mlir  # noqa: E402
-
-# JAX makes an MLIR context for each program: a fifth of the time that a small one takes. All programs of a file share one.
-mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -55,9 +50,8 @@ MOST_MAPS = 30_000  # each program takes some memory maps, of which Linux gives 
 
 @pytest.fixture(autouse=True, scope="module")
 def _programs_fit_into_a_process():
-    """Frees compiled programs after a file, where a process has so many that it could not go on, and the constants of all."""
+    """Frees compiled programs after a file, where a process has so many that it could not go on."""
     yield
-    mlir.make_ir_context.cache_clear()
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
         jax.clear_caches()

@@ -3,7 +3,6 @@
 Each page is one program in an empty folder of its own. A line of JSON for each says its name, its seconds, and its error.
 """
 
-import functools
 import gc
 import json
 import os
@@ -17,7 +16,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jax._src.interpreters import mlir
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,7 +59,6 @@ def stand_ins() -> dict[str, types.ModuleType]:
 
 def main() -> None:
     gc.set_threshold(50_000, 20, 50)  # tracing makes many objects that stay
-    mlir.make_ir_context = functools.cache(mlir.make_ir_context)  # 5 ms of each program, see tests/conftest.py
     sys.modules.update(stand_ins())
     for page in map(Path, sys.argv[1:]):
         start, error = time.process_time(), None
