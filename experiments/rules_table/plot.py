@@ -77,7 +77,9 @@ def draw(data: Data) -> Figure:
     figures.legend_of_modes(figure, 4 if len(data.tasks) > 1 else 2, *lines)
     seeds = tables.numbers_of_seeds(result["seeds"] for _, _, result in tables.each(data.tasks))
     text = "below: mean cosine, per layer from input (1) to read-out (out)"
-    return figures.with_note(figure, f"above: mean of {seeds} seeds, bars: 95 % interval of the mean; {text}")
+    return figures.with_note(
+        figure, f"above: mean of {seeds} seeds, each a small dot; bars: 95 % interval of the mean; {text}"
+    )
 
 
 def draw_accuracy(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
