@@ -89,10 +89,9 @@ def draw_accuracy(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
     modes = {rule: stages_of(result)[1:] for rule, result in rules.items()}
     reached = {rule: {mode: quantities(rules[rule], mode)["", "accuracy"] for mode in modes[rule]} for rule in rules}
     figures.plot_modes(ax, names, reached)
-    for row, mode in (
-        (names.index(rule), mode) for rule in rules for mode in modes[rule] if _is_silent(rules[rule], mode)
-    ):
-        figures.write_in_row(ax, row, f"silent {mode}", 0.02, fontsize="x-small")
+    for rule, of_rule in modes.items():
+        if silent := [mode for mode in of_rule if _is_silent(rules[rule], mode)]:
+            figures.write_in_row(ax, names.index(rule), f"silent {' and '.join(silent)}", 0.02, fontsize="x-small")
     ax.set(xlim=(0, 101), xlabel="test accuracy (%)")
 
 
