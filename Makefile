@@ -4,7 +4,8 @@ export PATH := $(CURDIR)/$(V)/bin:$(PATH)
 MEMBERS := $(wildcard packages/*)
 DOCS := .venvs/docs
 RELEASE := .venvs/release
-FAST := tests/viz tests/gallery tests/data tests/neurons/test_surrogates_and_parameters.py tests/laws/test_oracle.py
+FAST := tests/viz tests/gallery tests/neurons/test_surrogates_and_parameters.py tests/laws/test_oracle.py \
+ $(filter-out %/test_contract.py %/test_randman.py %/test_recordings.py,$(wildcard tests/data/test_*.py))
 CORE := tests/neurons/test_surrogates_and_parameters.py tests/training/test_checkpoints.py tests/data/test_sets.py tests/viz/test_hessians.py
 
 help: ## show this list
@@ -39,7 +40,7 @@ docs-serve: $(DOCS)/.ok ## show the site at http://127.0.0.1:8000 while you writ
 
 PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test: $(V)/.ok ## run the tests, in about a quarter of an hour on two cores
+test: $(V)/.ok ## run the tests, in about ten minutes on two cores
 	$(PYTEST)
 
 nightly: lowest newest ## what takes longer: other libraries, faults, clusters, lowest and newest versions; run every week
@@ -48,8 +49,11 @@ nightly: lowest newest ## what takes longer: other libraries, faults, clusters, 
 mutants: $(V)/.ok ## run the tests against 120 small faults, and tell which test sees each: tests/mutants/mutants.csv
 	python -m tests.mutants.run
 
-check: lint ## lint, types and the fast tests: run it while you work
-	pytest -q -n 2 --dist loadfile $(FAST)
+check: $(V)/.ok ## lint, types and, beside them, the fast tests: run it while you work
+	$(MAKE) --no-print-directory --output-sync=target -j 2 lint fast
+
+fast:
+	pytest -q $(FAST)
 
 lowest: $(V)/.ok ## run the core tests with the lowest versions that the packages allow
 	uv venv -q --clear --python $(V)/bin/python .venvs/$@
@@ -118,4 +122,4 @@ $(V)/.ok: bootstrap.lock requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS
 	$(V)/bin/uv pip install -q --compile-bytecode --python $(@D) --require-hashes -r $<
 	touch $@
 
-.PHONY: help figures tiny paper verify pack cuda docs docs-serve release-check test nightly mutants check lowest newest lint benchmark claims lock clean
+.PHONY: help figures tiny paper verify pack cuda docs docs-serve release-check test nightly mutants check fast lowest newest lint benchmark claims lock clean

@@ -28,7 +28,6 @@ from experiments.common.checks import check_known
 from experiments.common.command_line import parser_of
 from experiments.common.figures import Plot, save
 from experiments.common.job import ARRAYS, TIMES, Job, figures_of
-from experiments.common.labels import hidden_labels
 from experiments.common.policy import is_kept
 from experiments.common.products import figure_product, result_product
 from experiments.common.records import RECORD, begin, read_record, require_used, run_of, write_record
@@ -58,9 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     ]
     results = read(folder, chosen, experiment, options.data, is_kept(options.scale, options.outdated), changes)
     made_from = [begin(product) for product in products]
-    for stem, mistakes in draw(experiment, stems, results, output / options.scale).items():
-        for mistake in mistakes:
-            print(f"{stem}: {mistake}")
+    draw(experiment, stems, results, output / options.scale)
     for product, digest in zip(products, made_from, strict=True):
         write_record(product, digest, **run_of(started))
 
@@ -119,20 +116,16 @@ def read(
     return found
 
 
-def draw(experiment: str, stems: list[str], results: list[dict[str, Any]], folder: Path) -> dict[str, list[str]]:
-    """Write the table and the two pictures of each figure, and return what is wrong with its texts, by figure."""
-    mistakes = {}
+def draw(experiment: str, stems: list[str], results: list[dict[str, Any]], folder: Path) -> None:
+    """Write the table and the two pictures of each figure."""
     module = importlib.import_module(f"experiments.{experiment}.plot")
     data = module.prepare(results)
     folder.mkdir(parents=True, exist_ok=True)
     for stem in stems:
         plot: Plot = module.FIGURES[stem]
         with style():
-            figure = plot.draw(data)
-            mistakes[stem] = hidden_labels(figure)
-            save(figure, folder / stem)
+            save(plot.draw(data), folder / stem)
         write_table(folder / f"{stem}.csv", plot.columns, plot.rows(data))
-    return mistakes
 
 
 if __name__ == "__main__":

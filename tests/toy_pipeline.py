@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -36,24 +37,21 @@ PARTS = (
 )
 SHIPPED = yaml.safe_load((ROOT / "shipped/full.tar.xz.dvc").read_text())["outs"][0]["md5"][2:]  # its name in the store
 # An experiment whose jobs do what a test wants: wait, fail, or be alone on a node. They leave a file named after their node.
+# One more job reads the numbers of all, and a figure has their squares.
 TOY = {
-    "jobs.py": '''"""A job for each entry, and one that reads the numbers of all of them."""
-
+    "jobs.py": """
 from experiments.common.job import ARRAYS, NUMBERS, TIMES, Job
-
 
 def jobs(settings):
     for name, own in settings["jobs"].items():
         yield Job(name, own, endings=(TIMES,) if own["alone"] else (NUMBERS, ARRAYS))
     if settings["total"]:
         yield Job("total", {}, module="total", reads=tuple(settings["jobs"]))
-''',
-    "run.py": '''"""Wait, and fail or square a number."""
-
+""",
+    "run.py": """
 import os
 import time
 from pathlib import Path
-
 
 def compute(config):
     Path(f"ran-on-{os.environ.get('SLURMD_NODENAME', 'this-machine')}").touch()
@@ -62,38 +60,30 @@ def compute(config):
         raise SystemExit(f"the number {config['number']} is negative")
     square = {"square": config["number"] ** 2}
     return square | {"threads": int(os.environ["NPROC"])} if config["alone"] else (square, {"number": config["number"]})
-''',
-    "total.py": '''"""Add numbers."""
-
+""",
+    "total.py": """
 import numpy as np
-
 
 def compute(config, *files):
     return {"square": sum(int(np.load(file)["number"]) for file in files)}
-''',
-    "plot.py": '''"""Draw squares."""
-
+""",
+    "plot.py": """
 from matplotlib import pyplot as plt
-
 from experiments.common.figures import Plot
-
 
 def prepare(results):
     return sorted(result["square"] for result in results)
 
-
 def rows(squares):
     return ([square] for square in squares)
-
 
 def draw(squares):
     figure, ax = plt.subplots()
     ax.plot(squares, "o")
     return figure
 
-
 FIGURES = {"toy": Plot(["square"], rows, draw)}
-''',
+""",
     "claims.yaml": """\
 figures:
   - {stem: toy, title: Squares, shows: Squares, alt: Dots, published: not in the paper, claims: []}
@@ -184,6 +174,13 @@ class Tree:
         content = (self.path / file).read_text()
         assert old in content
         (self.path / file).write_text(content.replace(old, new, 1) if old else content + new)
+
+    def wait_for(self, file: Path, run: subprocess.Popen) -> None:
+        """Wait until a run has made a file."""
+        end = time.monotonic() + PATIENCE
+        while not file.exists():
+            assert run.poll() is None and time.monotonic() < end, self.said()
+            time.sleep(0.1)
 
     def ran(self) -> frozenset[str]:
         """The rules whose jobs ran, or would run, as the last run said."""

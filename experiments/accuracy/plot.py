@@ -9,8 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.common import figures, rate_curves, tables
-from experiments.common.styles import STYLES
-from slax_rules import RULES
 
 COLUMNS = ["task", "layers", "n_steps", "rule", "mode", "quantity", *tables.OF_SEEDS]
 PUBLISHED = Path(__file__).with_name("published.csv")
@@ -69,17 +67,11 @@ def draw(data: Data) -> Figure:
 
 def draw_task(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
     """Draw one task, on an axis that begins at the tens below the smallest number, or at chance level if that is near."""
-    figures.name_rows(ax, [RULES[name].title for name in names])
-    for row, name in enumerate(names):
-        if name not in rules:
-            figures.write_in_row(ax, row, "not run here", 0.5, ha="center", color="0.4", fontsize="small")
-            continue
-        for mode, update in updates_of(rules[name]).items():
-            height, color = row + {"offline": -0.16, "online": 0.16}[mode], STYLES[name].color
-            reached = [seed["accuracy"] for seed in update["seeds"]]
-            ax.plot([100 * x for x in reached], [height + 0.11] * len(reached), ".", color=color, markersize=3)
-            look = {"markersize": 5.5, "elinewidth": 1.3, "capsize": 2, "color": color, **figures.MARKS[mode]}
-            figures.draw_interval(ax, height, reached, tables.SHARE, scale=100, **look)
+    reached = {
+        rule: {mode: [seed["accuracy"] for seed in of["seeds"]] for mode, of in updates_of(result).items()}
+        for rule, result in rules.items()
+    }
+    figures.plot_modes(ax, names, reached)
     chance = 100 / tables.config_of(rules)["layers"][-1]
     start = 10 * ((ax.dataLim.x0 - 1) // 10)
     if start <= 3 * chance:

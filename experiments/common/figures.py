@@ -1,7 +1,7 @@
 """The definition of a figure, and what the pictures of several experiments have in common."""
 
 import textwrap
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from experiments.common.styles import STYLES
-from experiments.common.tables import ANY, Bounds, interval, ratio_interval
+from experiments.common.tables import ANY, SHARE, Bounds, interval, ratio_interval
 from slax_rules import RULES
 from slax_viz import PNG_METADATA, SVG_METADATA
 
@@ -52,13 +52,6 @@ def look_of(rule: str) -> dict[str, Any]:
 def line_of(rule: str, **more: Any) -> dict[str, Any]:
     """The same of a line with the style of the rule, and perhaps another look."""
     return {**look_of(rule), "linestyle": STYLES[rule].line, **more}
-
-
-def placeholder(text: str) -> Figure:
-    """A figure of a text alone, which says what is not there."""
-    figure = plt.figure(figsize=(6.4, 1.6))
-    figure.text(0.5, 0.5, text, ha="center", va="center")
-    return figure
 
 
 def panels(
@@ -101,6 +94,22 @@ def draw_interval(
     place = (at, scale * mean) if upright else (scale * mean, at)
     ax.errorbar(*place, **{"yerr" if upright else "xerr": ends}, **{"linestyle": "", **look})
     return scale * mean
+
+
+def draw_means(ax: Axes, numbers: Mapping[float, Sequence[Any]], bounds: Bounds = ANY, **look: Any) -> None:
+    """Draw a line through the means of the numbers at several places, with their 95 % intervals as bars.
+
+    Args:
+        ax: axes to draw on.
+        numbers: by place, as in `draw_interval`; where none is known, nothing is drawn.
+        bounds: bounds of each number.
+        look: options of `Axes.errorbar`.
+    """
+    found = [(at, *interval(of_place, bounds)) for at, of_place in numbers.items()]
+    if points := [point for point in found if point[1] is not None]:
+        x, mean, low, high = np.array(points, float).T
+        ends = None if np.isnan(low).all() else (mean - low, high - mean)
+        ax.errorbar(x, mean, ends, **{"elinewidth": 0.8, **look})
 
 
 def name_rows(ax: Axes, names: Sequence[str], *, striped: bool = False) -> None:
@@ -165,6 +174,25 @@ def plot_seed_intervals(ax: Axes, rows: Sequence[tuple[str, str, Sequence[float]
         draw_interval(ax, row, numbers, bounds, marker=look.marker, color=look.color, **mark)
     name_rows(ax, [name for _, name, _ in rows])
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def plot_modes(ax: Axes, rules: Sequence[str], shares: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    """Draw a row for each rule: in each update mode the mean of shares in percent, its 95 % interval, and each seed as a dot.
+
+    Args:
+        ax: axes to draw on.
+        rules: from top to bottom.
+        shares: by rule and update mode, one number for each seed.
+    """
+    name_rows(ax, [RULES[rule].title for rule in rules])
+    for row, rule in enumerate(rules):
+        if rule not in shares:
+            write_in_row(ax, row, "not run here", 0.5, ha="center", color="0.4", fontsize="small")
+        for mode, of_mode in shares.get(rule, {}).items():
+            height, color = row + {"offline": -0.16, "online": 0.16}[mode], STYLES[rule].color
+            ax.plot([100 * share for share in of_mode], [height + 0.11] * len(of_mode), ".", color=color, markersize=3)
+            look = {"markersize": 5.5, "elinewidth": 1.3, "capsize": 2, "color": color, **MARKS[mode]}
+            draw_interval(ax, height, of_mode, SHARE, scale=100, **look)
 
 
 LETTERS = 11.5  # of the size "small" in an inch

@@ -10,8 +10,8 @@ from flax import nnx
 
 from experiments.common.samples import Samples
 from slax_neurons import Connect, Neuron, unroll
+from slax_rules import Run, cross_entropy, gradients
 from slax_rules import agreement as agreement_of
-from slax_rules import cross_entropy, gradients
 
 Layers = dict[str, dict[str, float | None]]
 
@@ -98,3 +98,14 @@ def agreement(model: Connect, rule: Any, batches: Samples) -> Layers:
     inputs = jnp.asarray(np.concatenate(spikes, axis=1), jnp.float32)
     ours, exact = (gradients(model, cross_entropy, inputs, np.ravel(labels), **how)[1] for how in ({"rule": rule}, {}))
     return compare(model, ours, exact)
+
+
+def agreements(run: Run, reached: nnx.State, batches: Samples) -> dict[str, Layers]:
+    """The agreement of the rule of a run with BPTT before training, "initial", and at parameters that were reached, "trained".
+
+    Matrices of the rule stay as drawn: they are no parameters of the network.
+    """
+    model, rule = run.network(0)
+    initial = agreement(model, rule, batches)
+    nnx.update(model, reached)
+    return {"initial": initial, "trained": agreement(model, rule, batches)}

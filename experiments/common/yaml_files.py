@@ -1,6 +1,6 @@
 """Reading of YAML files, in which a key that is given twice is an error: PyYAML alone would take the last one silently.
 
-So is a number that is not finite, which no setting may be, and a file of a few lines that stands for millions of values.
+So is a number that is not finite, which no setting may be.
 """
 
 import math
@@ -9,36 +9,28 @@ from typing import Any
 
 import yaml
 
-LARGEST = 1_000_000  # values of a file, where those of an alias count each time
-
 
 def read_yaml(path: str | Path) -> Any:
     """The content of a YAML file.
 
     Raises:
-        yaml.YAMLError: the file is not YAML, a mapping in it has a key twice, a number is not finite, or aliases of aliases
-            make it too large. The message has the file and, for keys, the lines.
+        yaml.YAMLError: the file is not YAML, a mapping in it has a key twice, or a number is not finite. The message has the
+            file and, for keys, the lines.
     """
     try:
         content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
-        if (size := _size(content, {})) > LARGEST:
-            raise yaml.YAMLError(f"its aliases stand for {size:.2g} values, expected at most {LARGEST}.")
+        _check_finite(content)
         return content
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise yaml.YAMLError(f"{path} is not valid YAML: {error}") from None
 
 
-def _size(value: Any, known: dict[int, int]) -> int:
-    """The number of values in a value; `known` has the sizes of lists and mappings that occur several times."""
+def _check_finite(value: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise yaml.YAMLError(f"it has the number {value}, expected finite numbers.")
-    if not isinstance(value, list | dict):
-        return 1
-    if id(value) not in known:
-        known[id(value)] = 1  # of an alias of itself inside it
-        parts = value if isinstance(value, list) else value.values()
-        known[id(value)] = 1 + sum(_size(part, known) for part in parts)
-    return known[id(value)]
+    if isinstance(value, list | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            _check_finite(part)
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # in C, where PyYAML has it: it takes a tenth of the time

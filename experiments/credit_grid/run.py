@@ -8,17 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from experiments.common.learning import Sampler, choose
-from experiments.common.measures import agreement, loss_at_the_end
-from experiments.common.networks import make_model
+from experiments.common.measures import agreements, loss_at_the_end
+from experiments.common.networks import make_model, paths_of
 from experiments.common.samples import make_sampler
 from experiments.credit_grid.grid import REFERENCE, carried_numbers, cells, make_cell
-from slax_rules.training.paths import by_path
 
 
 def compute(config: dict[str, Any], references: Path, spikes: Path | None = None) -> dict[str, Any]:
@@ -32,19 +29,12 @@ def compute(config: dict[str, Any], references: Path, spikes: Path | None = None
     model = make_model(config, nnx.Rngs(0))
     carried = {cell: carried_numbers(cell, model, config["layers"][0]) for cell in cells(config)}
     sampler = make_sampler(config, spikes)
-    reached = params_of_seeds(model, references)
+    arrays = {path: array[:, None] for path, array in np.load(references).items()}
+    reached = [paths_of(model, arrays, seed)[0] for seed in range(config["seeds"])]
     return {
         "carried": carried,
         "cells": {cell: results_of_cell(config, cell, sampler, reached) for cell in cells(config)},
     }
-
-
-def params_of_seeds(model: nnx.Module, file: Path) -> list[nnx.State]:
-    """The parameters of each seed after training with BPTT, matched by path."""
-    arrays = dict(np.load(file))
-    params = nnx.state(model, nnx.Param)
-    stacked = jax.tree.unflatten(jax.tree.structure(params), [jnp.asarray(arrays[path]) for path in by_path(params)])
-    return [jax.tree.map(lambda array, seed=seed: array[seed], stacked) for seed in range(len(arrays[min(arrays)]))]
 
 
 def results_of_cell(config: dict[str, Any], cell: str, sampler: Sampler, reached: list[nnx.State]) -> dict[str, Any]:
@@ -65,11 +55,7 @@ def results_of_cell(config: dict[str, Any], cell: str, sampler: Sampler, reached
     for run in runs:
         if cell == REFERENCE:
             reached.append(nnx.state(run.network()[0], nnx.Param))
-        # Matrices of the rule stay as drawn: they are no parameters of the network that BPTT trained.
-        (model, rule), compared = run.network(0), sampler(run.seed).others(config["eval_batches"])
-        agreements = {"initial": agreement(model, rule, compared)}
-        nnx.update(model, reached[run.seed])
-        agreements["trained"] = agreement(model, rule, compared)
+        found = agreements(run, reached[run.seed], sampler(run.seed).others(config["eval_batches"]))
         numbers = {"seed": run.seed, "accuracy": run.test[config["steps"]], "loss": loss_at_the_end(run.losses)}
-        seeds.append(numbers | {"agreement": agreements})
+        seeds.append(numbers | {"agreement": found})
     return {"trials": trials, "seeds": seeds}

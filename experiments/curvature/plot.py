@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from experiments.common import figures, tables
@@ -22,7 +20,7 @@ BOUNDS = {  # of the others: POSITIVE
     "cosine": tables.COSINE,
 }
 ENDS = {"largest": 1, "smallest": -1}  # ends of the spectrum, and the sign of their ranks
-TITLES = {"tbptt": "TBPTT(K)"}  # titles where each rule has a window
+TITLES = {"tbptt": {"label": "TBPTT(K)"}}  # where each rule has a window
 LAYER = "1"  # layer whose agreement the figure shows: the first hidden layer
 COSTS = ("milliseconds", "temporary_bytes")
 # The panels of the second figure: stage, layer and quantity, and the name of the axis.
@@ -143,33 +141,23 @@ def draw_windows(data: Data) -> Figure:
     config = data.config
     figures.check_given("curvature_windows", "windows", config)
     figure, axes = figures.panels(2, 3, (14.5 / 3, 4.2), (0, 0))
-    handles = {}  # by title: a rule may be in only some of the panels
+    drawn = {}  # a rule may be in only some of the panels
     for ax, (where, label) in zip(axes.flat, SHOWN.items(), strict=True):
         for (rule, *of_line), windows in data.lines.items():
             if tuple(of_line) == where:
-                line = draw_line(ax, rule, windows, BOUNDS.get(where[-1], tables.POSITIVE))
-                handles.setdefault(line.get_label(), line)
+                drawn[rule] = figures.line_of(rule, markersize=6, linewidth=1.4) | TITLES.get(rule, {})
+                shown = {window: numbers for window, numbers in windows.items() if any(numbers)}
+                figures.draw_means(ax, shown, BOUNDS.get(where[-1], tables.POSITIVE), **drawn[rule])
         limits = {"accuracy": {"ylim": (0, 1)}, "cosine": {}}
         ax.set(xlabel="K, steps of a window", ylabel=label, xscale="log", **limits.get(where[-1], {"yscale": "log"}))
         ax.set_xticks(config["windows"], config["windows"])
         ax.xaxis.set_minor_locator(NullLocator())
-    figure.legend(handles.values(), handles, loc="outside upper center", ncols=6)
+    figures.legend_of(figure, drawn.values(), 6)
     return figures.with_note(
         figure,
         f"{tables.randman(config)}, batches of {config['batch_size']}; gradients after {config['steps']:,} batches of BPTT. "
         f"{config['seeds']} seeds; lines: mean, bars: 95 % interval. A change of exactly 0, as at K = T, is not drawn.",
     )
-
-
-def draw_line(ax: Axes, rule: str, windows: dict[int, list[float | None]], bounds: tuple[float, float]) -> Line2D:
-    title = TITLES.get(rule, RULES[rule].title)
-    shown = {window: tables.interval(numbers, bounds) for window, numbers in windows.items() if any(numbers)}
-    means = [mean for mean, _, _ in shown.values()]
-    (line,) = ax.plot(list(shown), means, **figures.line_of(rule, label=title, markersize=6, linewidth=1.4))
-    for window, (_, low, high) in shown.items():
-        if low is not None:
-            ax.plot([window, window], [low, high], "-", color=line.get_color(), linewidth=1, alpha=0.4)
-    return line
 
 
 FIGURES = {

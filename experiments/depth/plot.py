@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -64,37 +63,30 @@ def draw(tasks: Tasks) -> Figure:
         first.set(title=f"{task} code, first layer,\n{STAGES['trained']}", ylabel="cosine to BPTT")
         draw_depths(accuracy, by_depth, ("accuracy", ""))
         accuracy.set(title=f"{task} code", ylabel="test accuracy")
+    for ax in axes.flat:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     config = tables.config_of(by_depth)
     figure.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figures.with_note(
         figure,
         f"Randman, {config['n_units']} inputs, {config['layers'][1]} units in each hidden layer, T = {config['n_steps']}, "
-        f"{config['steps']:,} batches of {config['batch_size']}; means of {config['seeds']} seeds, and each seed as a dot",
+        f"{config['steps']:,} batches of {config['batch_size']}; means of {config['seeds']} seeds and their 95 % intervals",
     )
 
 
 def draw_layers(ax: Axes, result: dict[str, Any], stage: str) -> None:
     for rule in in_order(result):
         numbers = of_seeds(result, rule)
-        draw_line(ax, rule, {int(layer): values for (of, layer), values in numbers.items() if of == stage})
+        cosines = {int(layer): values for (of, layer), values in numbers.items() if of == stage}
+        figures.draw_means(ax, cosines, tables.COSINE, **figures.look_of(rule))
     ax.set(xlabel="layer; the last one is the read-out", ylabel="cosine to BPTT")
 
 
 def draw_depths(ax: Axes, by_depth: dict[int, dict[str, Any]], key: Key) -> None:
     for rule in dict.fromkeys(itertools.chain.from_iterable(map(in_order, by_depth.values()))):
-        draw_line(ax, rule, {depth: of_seeds(result, rule).get(key, []) for depth, result in by_depth.items()})
+        numbers = {depth: of_seeds(result, rule).get(key, []) for depth, result in by_depth.items()}
+        figures.draw_means(ax, numbers, BOUNDS[key[0]], **figures.look_of(rule))
     ax.set(xlim=(min(by_depth) - 0.5, max(by_depth) + 0.5), xlabel="number of hidden layers")
-
-
-def draw_line(ax: Axes, rule: str, numbers: dict[int, list[float | None]]) -> None:
-    """Draw the means as a line, and each seed as a dot."""
-    found = {x: [value for value in values if value is not None] for x, values in numbers.items()}
-    known, look = {x: values for x, values in found.items() if values}, figures.look_of(rule)
-    if known:
-        ax.plot(list(known), [float(np.mean(values)) for values in known.values()], **look)
-    for x, values in known.items():
-        ax.plot([x] * len(values), values, ".", color=look["color"], markersize=4, alpha=0.6)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 FIGURES = {"depth": figures.Plot(COLUMNS, rows, draw)}

@@ -9,7 +9,7 @@ from typing import Any
 from flax import nnx
 
 from experiments.common.learning import choose
-from experiments.common.measures import agreement
+from experiments.common.measures import agreements
 from experiments.common.samples import make_sampler
 
 REFERENCE = "bptt"
@@ -31,10 +31,7 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
             if name == REFERENCE:
                 reached[run.seed] = nnx.state(run.network()[0])
             else:
-                batches, (model, rule) = sampler(run.seed).others(config["eval_batches"]), run.network(0)
-                numbers["initial"] = agreement(model, rule, batches)
-                nnx.update(model, reached[run.seed])
-                numbers["trained"] = agreement(model, rule, batches)
+                numbers |= agreements(run, reached[run.seed], sampler(run.seed).others(config["eval_batches"]))
             seeds.append(numbers)
         found[name] = {"trials": trials, "seeds": seeds}
     return {"rules": found}

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -185,15 +184,8 @@ def draw_layer(ax: Axes, result: dict[str, Any], layer: str, quantity: str) -> N
     steps, rules = result["config"]["measure_at"], rules_of(result)
     for number, rule in enumerate(rules):
         shift = 0.5 * ((number + 0.5) / len(rules) - 0.5)  # so that no rule hides another
-        points = [
-            (stage + shift, *tables.interval(numbers, BOUNDS[quantity]))
-            for stage in range(len(steps))
-            if tables.count(numbers := of_seeds(result, stage, "rules", rule, layer, quantity))
-        ]
-        if points:
-            x, mean, low, high = np.array(points, float).T
-            ends = None if np.isnan(low).all() else (mean - low, high - mean)
-            ax.errorbar(x, mean, ends, elinewidth=0.8, **figures.line_of(rule, **LINE))
+        stages = {i + shift: of_seeds(result, i, "rules", rule, layer, quantity) for i in range(len(steps))}
+        figures.draw_means(ax, stages, BOUNDS[quantity], **figures.line_of(rule, **LINE))
     ax.set_xticks(range(len(steps)), map(str, steps), fontsize="small")
     if quantity == "norm_ratio":
         ax.set_yscale("log")

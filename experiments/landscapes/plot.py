@@ -179,8 +179,7 @@ def setting(task: Task) -> str:
 def draw_random(tasks: list[Task]) -> Figure:
     """Draw two rows for each task that has random planes."""
     tasks = [task for task in tasks if task.config["random_planes"]]
-    if not tasks:
-        return figures.placeholder("No task of the configuration has random planes.")
+    figures.check_given("landscapes_random", "a task with random planes", tasks)
     columns = max(-(-(len(task.rules) + 1) // 2) for task in tasks)
     figure, axes = figures.panels(2 * len(tasks), columns, (4.6, 4.1), (0, 0))
     for task, own in zip(tasks, axes.reshape(len(tasks), -1), strict=True):

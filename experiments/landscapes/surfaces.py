@@ -15,19 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import random
 
 from experiments.common.measures import loss_of_params
+from experiments.common.networks import Trajectory, paths_of
 from experiments.landscapes.problem import make_problem
-from slax_rules.training.paths import by_path
 from slax_viz import barrier, grid_around, interpolation, losses_at, pca_plane, random_plane, surface
 
 REFERENCE = "bptt"  # where all lines start
 
-Trajectory = Sequence[nnx.State]  # checkpoints of one rule, in order
 Summary = dict[str, Any]
 Arrays = dict[str, np.ndarray]
 
@@ -70,21 +68,6 @@ def of_all_seeds(config: dict[str, Any], checkpoints: Mapping[str, Mapping[str, 
         stacked.append(of_seed)
     arrays |= {name: np.stack([of_seed[name] for of_seed in stacked]) for name in stacked[0]}
     return {"reference": REFERENCE, "seeds": seeds}, arrays | {"ts": line(config), "steps": steps(config)}
-
-
-def paths_of(model: nnx.Module, arrays: Mapping[str, np.ndarray], seed: int) -> Trajectory:
-    """The checkpoints of one seed as states like the model's. Arrays are matched by path, never by order."""
-    params = nnx.state(model, nnx.Param)
-    structure = jax.tree.structure(params)
-    expected = {path: leaf.shape for path, leaf in by_path(params).items()}
-    found = {path: array.shape[2:] for path, array in arrays.items()}
-    if found != expected:
-        raise SystemExit(
-            f"The checkpoints have parameters of shapes {found}, expected {expected}: they were made with another "
-            "configuration. Train again."
-        )
-    of_seed = [arrays[path][seed] for path in expected]
-    return [jax.tree.unflatten(structure, [jnp.asarray(array[i]) for array in of_seed]) for i in range(len(of_seed[0]))]
 
 
 def on_planes(config: dict[str, Any], loss: Any, paths: Mapping[str, Trajectory]) -> Arrays:

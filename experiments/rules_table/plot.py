@@ -70,30 +70,28 @@ def draw(data: Data) -> Figure:
     figure, axes = figures.panels(2, len(data.tasks), (4.1, 0.27 * len(names) + 1.1), (1.2, 0.8))
     for column, rules in enumerate(data.tasks.values()):
         for ax, draw_one in zip(axes[:, column], (draw_accuracy, draw_cosine), strict=True):
-            figures.name_rows(ax, [RULES[name].title if column == 0 else "" for name in names])
             draw_one(ax, names, rules)
+            ax.tick_params(labelleft=column == 0)
         axes[0, column].set_title(_name(tables.config_of(rules)))
     lines = [{"color": "0.4", "linestyle": line, "label": label} for line, label in (("--", "chance"), (":", "BPTT"))]
     figures.legend_of_modes(figure, 4 if len(data.tasks) > 1 else 2, *lines)
     seeds = tables.numbers_of_seeds(result["seeds"] for _, _, result in tables.each(data.tasks))
     text = "below: mean cosine, per layer from input (1) to read-out (out)"
-    return figures.with_note(figure, f"above: mean of {seeds} seeds, bars: 95 % interval of the mean; {text}")
+    return figures.with_note(
+        figure, f"above: mean of {seeds} seeds, each a small dot; bars: 95 % interval of the mean; {text}"
+    )
 
 
 def draw_accuracy(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
     ax.axvline(100 / tables.config_of(rules)["layers"][-1], color="0.4", linestyle="--", linewidth=1)
     if "bptt" in rules:
         ax.axvline(100 * np.mean(quantities(rules["bptt"], "offline")["", "accuracy"]), color="0.4", linestyle=":")
-    for row, name in enumerate(names):
-        if name not in rules:
-            ax.text(50, row, "not run here", ha="center", va="center", color="0.4", fontsize="small")
-        for mode in stages_of(rules[name])[1:] if name in rules else ():
-            height, look = row + {"offline": -0.17, "online": 0.17}[mode], figures.MARKS[mode]
-            mark = {"markersize": 5.5, "elinewidth": 1.3, "capsize": 2, "color": STYLES[name].color, **look}
-            numbers = quantities(rules[name], mode)["", "accuracy"]
-            mean = figures.draw_interval(ax, height, numbers, tables.SHARE, scale=100, **mark)
-            if _is_silent(rules[name], mode):
-                ax.text(mean + 3, height, "silent", va="center", fontsize="x-small")
+    modes = {rule: stages_of(result)[1:] for rule, result in rules.items()}
+    reached = {rule: {mode: quantities(rules[rule], mode)["", "accuracy"] for mode in modes[rule]} for rule in rules}
+    figures.plot_modes(ax, names, reached)
+    for rule, of_rule in modes.items():
+        if silent := [mode for mode in of_rule if _is_silent(rules[rule], mode)]:
+            figures.write_in_row(ax, names.index(rule), f"silent {' and '.join(silent)}", 0.02, fontsize="x-small")
     ax.set(xlim=(0, 101), xlabel="test accuracy (%)")
 
 
@@ -105,6 +103,7 @@ def draw_cosine(ax: Axes, names: list[str], rules: dict[str, Any]) -> None:
         for column, (mode, layer) in enumerate(itertools.product(stages, layers)):
             cells[row, column] = tables.mean_or_nan(quantities(rules[name], mode)[layer, "cosine"])
     figures.draw_colors(ax, cells, (0, 1))
+    figures.name_rows(ax, [RULES[name].title for name in names])
     ax.grid(visible=False)
     for (row, column), cosine in np.ndenumerate(cells):
         text = "" if np.isnan(cosine) else f"{cosine:.2f}"

@@ -86,11 +86,8 @@ def draw_within(ax: Axes, rules: dict[str, dict[str, Any]]) -> None:
     for rule, result in rules.items():
         curves, config = curve(result), result["config"]
         places = (np.arange(PARTS) + 0.5) * config["segment"] / PARTS
-        ends = np.array([tables.interval(numbers, tables.SHARE) for numbers in curves.T.tolist()], float)
-        look = figures.look_of(rule)
-        ax.plot(places, 100 * ends[:, 0], markersize=3.5, linewidth=1.2, **look)
-        if len(curves) > 1:
-            ax.fill_between(places, 100 * ends[:, 1], 100 * ends[:, 2], color=look["color"], alpha=0.15, linewidth=0)
+        percent = dict(zip(places.tolist(), (100 * curves.T).tolist(), strict=True))
+        figures.draw_means(ax, percent, (0.0, 100.0), markersize=3.5, linewidth=1.2, **figures.look_of(rule))
     ax.set(xlabel="samples since the change", ylabel="accuracy (%)")
 
 

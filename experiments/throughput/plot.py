@@ -3,8 +3,7 @@
 Times are compared round by round. The tables also list contenders without a time, with the reason.
 """
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,6 +144,7 @@ def main_line(results: Results) -> Results:
 
 def draw(data: Data) -> Figure:
     """Draw times against the number of units, as measured here and as published for each device."""
+    figures.check_given("throughput", "the benchmark bptt", data.bptt)
     line, published = main_line(data.bptt), data.published
     devices = list(dict.fromkeys(row["device"] for row in published))
     figure, axes = figures.panels(1, len(devices) + 1, (3.1, 6.4), (0.6, 0), sharey=True)
@@ -225,6 +225,7 @@ def draw_published(ax: Axes, published: list[dict[str, str]]) -> list[str]:
 
 def draw_speedup(data: Data) -> Figure:
     """Draw a row for each peer: its time over ours, with a mark for each workload; matrix products show a share of our time."""
+    figures.check_given("throughput_speedup", "the benchmark bptt", data.bptt)
     results = data.bptt
     names = contenders(results)
     names.remove(OURS)
@@ -265,6 +266,7 @@ def is_shipped(record: dict[str, Any]) -> bool:
 
 def draw_rules(data: Data) -> Figure:
     """Draw a panel for each workload: the time of each rule's gradient, here and elsewhere, relative to BPTT here."""
+    figures.check_given("throughput_rules", "the benchmark rules", data.rules)
     names = contenders(data.rules)
     figure, axes = figures.panels(1, len(data.rules), (5.2, 0.36 * len(names)), (3.2, 1.6), sharey=True)
     for ax, result in zip(axes[0], data.rules, strict=True):
@@ -304,19 +306,8 @@ def _why(reason: str) -> str:
     return text if text.startswith("not run") else f"not timed: {text}"
 
 
-def if_given(benchmark: str, draw: Callable[[Data], Figure]) -> Callable[[Data], Figure]:
-    """The drawing of results of a benchmark, or of a text where none was given."""
-    nothing = f"No result of the benchmark {benchmark} was given."
-
-    @functools.wraps(draw)
-    def drawn(data: Data) -> Figure:
-        return draw(data) if getattr(data, benchmark) else figures.placeholder(nothing)
-
-    return drawn
-
-
 FIGURES = {
-    "throughput": figures.Plot(COLUMNS, rows, if_given("bptt", draw)),
-    "throughput_speedup": figures.Plot(RATIO_COLUMNS, ratio_rows, if_given("bptt", draw_speedup)),
-    "throughput_rules": figures.Plot(RULE_COLUMNS, rule_rows, if_given("rules", draw_rules)),
+    "throughput": figures.Plot(COLUMNS, rows, draw),
+    "throughput_speedup": figures.Plot(RATIO_COLUMNS, ratio_rows, draw_speedup),
+    "throughput_rules": figures.Plot(RULE_COLUMNS, rule_rows, draw_rules),
 }

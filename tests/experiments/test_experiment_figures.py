@@ -1,14 +1,12 @@
-"""The cells of a mean, its interval and its samples; what is drawn where; and texts that hide each other or are cut off."""
+"""The cells of a mean, its interval and its samples, and what is drawn where."""
 
 import importlib
 
 import pytest
 from matplotlib import pyplot as plt
-from matplotlib.colors import to_hex
 
-from experiments.common.figures import draw_interval, plot_seed_intervals
+from experiments.common.figures import draw_interval
 from experiments.common.job import experiment_names
-from experiments.common.labels import hidden_labels
 from experiments.common.styles import STYLES
 from experiments.common.tables import SUMMARY, interval, ratio_interval, summary_columns
 from slax_rules import RULES
@@ -48,50 +46,7 @@ def test_interval_is_drawn_about_the_mean_in_a_row_or_a_column(ax):
     assert list(drawn[2][:, 0]) == pytest.approx(ratio_interval([0.5, 2.0])[1:])
 
 
-def test_each_row_has_its_seeds_mean_and_interval_in_the_look_of_its_rule(ax):
-    plot_seed_intervals(ax, [("bptt", "BPTT", [1.0, 2.0, 6.0]), ("ottt", "OTTT online", [4.0])], REAL)
-    dots = [line for line in ax.lines if line.get_marker() == "."]
-    assert [(list(line.get_xdata()), line.get_ydata()[0]) for line in dots] == [([1, 2, 6], 0.22), ([4], 1.22)]
-    means = [container.lines[0] for container in ax.containers]
-    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in means] == [(3, 0), (4, 1)]
-    looks = [(to_hex(line.get_color()), line.get_marker()) for line in means]
-    assert looks == [(STYLES[rule].color.lower(), STYLES[rule].marker) for rule in ("bptt", "ottt")]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["BPTT", "OTTT online"]
-    assert ax.get_ylim() == (1.5, -0.5)  # from top to bottom
-
-
 def test_every_rule_has_a_look_of_its_own():
     assert STYLES.keys() == RULES.keys()
     for part in (0, 1, 3):
         assert len({look[part] for look in STYLES.values()}) == len(STYLES)
-
-
-def test_texts_beside_each_other_and_out_of_sight_hide_nothing(ax):
-    ax.plot([0, 1], [0, 1], label="a line")
-    ax.set(xlabel="x", ylabel="y", title="two\nlines")
-    ax.legend()
-    ax.text(0.5, 0.5, "one")
-    ax.text(0.5, 0.5, "hidden", visible=False)
-    ax.text(0.5, 0.5, " ")
-    ax.set_xticks([0, 0.5, 1, 1.001, 1.002])
-    ax.set_xlim(0, 1.0005)
-    assert hidden_labels(ax.figure) == []
-
-
-def test_texts_that_hide_each_other_are_told(ax):
-    for place, text in ((0.5, "one"), (0.5, "other"), (0.8, "apart")):
-        ax.text(0.5, place, text)
-    ax.set_xlim(0, 1)
-    ax.set_xticks([0.50, 0.51], ["a long label", "another label"])
-    told = [f"the texts {one} hide each other" for one in ("'a long label' and 'another label'", "'one' and 'other'")]
-    assert sorted(hidden_labels(ax.figure)) == told
-    ax.set_axis_off()
-    assert hidden_labels(ax.figure) == told[1:]
-
-
-@pytest.mark.parametrize(
-    ("place", "cut"), [((0.5, 0.5), False), ((0.98, 0.5), True), ((0.5, -0.05), True), ((-0.1, 0.5), True)]
-)
-def test_texts_that_the_edge_of_the_figure_cuts_off_are_told(ax, place, cut):
-    ax.figure.text(*place, "a text")
-    assert hidden_labels(ax.figure) == ["the edge of the figure cuts off 'a text'"] * cut

@@ -9,10 +9,10 @@ from flax import nnx
 from experiments import plot, run
 from experiments.common import sources
 from experiments.common.job import jobs_of, settings_of
-from experiments.common.networks import demo_model
+from experiments.common.networks import demo_model, paths_of
 from experiments.common.tasks import task_maker, with_validation
 from experiments.gradient_similarity.run import _as_json
-from experiments.landscapes.surfaces import paths_of, read_checkpoints
+from experiments.landscapes.surfaces import read_checkpoints
 from experiments.streaming.sources import make_source
 from slax_data import Task
 from slax_rules import SLTT, RuleEntry

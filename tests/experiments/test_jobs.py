@@ -13,6 +13,7 @@ from experiments.common import job as jobs
 from experiments.common.job import ARRAYS, NUMBERS, TIMES, Job, experiment_names, jobs_of, settings_of
 from experiments.common.records import commit, read_record, seal_and_write
 from slax_rules import RULES, RuleEntry
+from experiments.step_response import run as of_one_neuron
 
 NEURONS = ["if", "lif", "li", "cuba_lif", "alif", "adlif", "brf", "ltc"]
 
@@ -44,7 +45,9 @@ def test_one_job_is_computed_with_its_record(tmp_path):
     assert record["settings"] == result["config"]
 
 
-def test_what_has_a_result_of_these_settings_is_not_computed_again(tmp_path, capsys):
+def test_what_has_a_result_of_these_settings_is_not_computed_again(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(of_one_neuron, "compute", lambda config: {"membrane": [0.1]})
+
     def computed(*arguments):
         step_response(tmp_path, *arguments)
         return [line.removeprefix("step_response: ") for line in capsys.readouterr().out.splitlines()]

@@ -4,8 +4,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from experiments.common.networks import demo_model
-from experiments.landscapes.surfaces import paths_of
+from experiments.common.networks import demo_model, paths_of
 from slax_rules.training.paths import by_path
 
 

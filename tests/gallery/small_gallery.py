@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 import yaml
 from matplotlib.figure import Figure
 
 from experiments.common.records import Product, write_record
+from gallery import __main__ as command
 
 HOSTILE = "A <b>bold</b> & 'quoted' \"claim\" | with ]]> and </script><script>document.title = 'broken'</script>."
 LONG = "an_identifier_without_any_place_to_break_" * 3
@@ -90,6 +92,13 @@ def write_small_gallery(folder):
             drawing.savefig(figures[-1])
         certified(figures[-3:])
     return SmallGallery(claims, results, figures, folder / "figures/index.html", folder / "figures/RESULTS.md")
+
+
+def build(small):
+    """Write the page and the text of a gallery, and return it."""
+    with patch("sys.argv", ["gallery", *small.options()]):
+        command.main()
+    return small
 
 
 def result(task, **config):

@@ -2,20 +2,20 @@
 
 import base64
 import gzip
+import itertools
 import json
 import re
-import sys
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from small_gallery import CLAIMS, HOSTILE, TABLES, certified, record, result, write_small_gallery
+from matplotlib.colors import to_rgb
+from small_gallery import CLAIMS, HOSTILE, TABLES, build, certified, record, result, write_small_gallery
 
 from experiments.common.records import read_record
-from gallery import __main__ as command
 from gallery import wording
 from gallery.claims import Condition, judge_all
-from gallery.page import linked, page
+from gallery.page import HERE, linked, page
 from gallery.runs import read_run, run_of
 from gallery.significance import difference
 from gallery.tables import Number
@@ -92,6 +92,22 @@ def test_text_of_claims_stays_text_and_where_to_read_is_a_link(read, source):
     assert "<b>" not in linked('doi 10.1000/"><b>') and str(linked("10.1 % of 2404.05807")) == "10.1 % of 2404.05807"
 
 
+def luminance(color):
+    channels = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
+    return np.dot(channels, [0.2126, 0.7152, 0.0722])
+
+
+def test_text_is_readable_in_light_and_dark():
+    """Its contrast is at least 4.5, as WCAG 2.2 asks in 1.4.3."""
+    schemes = re.findall(r":root \{(.*?)\}", (HERE / "page.css").read_text(), re.DOTALL)
+    for scheme in schemes:
+        colors = {name: luminance(color) for name, color in re.findall(r"--([\w-]+): (#\w{6})", scheme)}
+        backs = [colors.pop(name) for name in ("back", "field")]
+        del colors["line"]
+        pairs = [sorted(pair) for pair in itertools.product(colors.values(), backs)]
+        assert len(colors) == 8 and min((high + 0.05) / (low + 0.05) for low, high in pairs) >= 4.5
+
+
 def test_page_has_every_claim_with_its_verdict_and_numbers(read, source):
     verdicts = read.values("data-verdict", "tbody")
     assert [verdict in told for verdict, told in zip(verdicts, OUTCOMES.values(), strict=True)] == [True] * 5
@@ -128,37 +144,32 @@ def test_text_has_every_claim_counts_and_what_made_it(built):
     assert "| ✓ holds | 2 | 2 |" in head and "| ○ not run | 1 | 1 |" in head
 
 
-def run(small, monkeypatch, **changes):
-    monkeypatch.setattr(sys, "argv", ["gallery", *small._replace(**changes).options()])
-    command.main()
-
-
-def test_page_and_text_are_the_same_each_time_and_have_a_record(built, tmp_path, monkeypatch):
+def test_page_and_text_are_the_same_each_time_and_have_a_record(built, tmp_path):
     """From other folders, the files named in another order."""
     small = write_small_gallery(tmp_path)
     for paths in small[:3]:
         paths.reverse()
-    run(small, monkeypatch)
+    build(small)
     pictures = re.compile(r"data-kind=\"image/svg\+xml\" data-packed=\"[^\"]*")  # matplotlib dates its SVG
     one, other = (pictures.sub("", page.read_text()) for page in (small.page, built.page))
     assert one == other and small.text.read_text() == built.text.read_text()
     assert set(read_record(small.page.with_name("index.record.json"))["files"]) == {"index.html", "RESULTS.md"}
 
 
-def test_mistakes_and_changed_files_are_refused_and_nothing_is_written(tmp_path, monkeypatch):
+def test_mistakes_and_changed_files_are_refused_and_nothing_is_written(tmp_path):
     small = write_small_gallery(tmp_path)
     other = small.results[0].parents[2] / "paper" / small.results[0].name
     with pytest.raises(SystemExit, match="is not below a folder quick: results of two scales are never on one page"):
-        run(small, monkeypatch, results=[other])
+        build(small._replace(results=[other]))
     for path in (small.figures[1], small.results[0]):
         content = path.read_bytes()
         path.write_bytes(content + b" ")
         with pytest.raises(SystemExit, match=f"{path.name} differs from its record"):
-            run(small, monkeypatch)
+            build(small)
         path.write_bytes(content)
     small.claims[0].write_text(small.claims[0].read_text().replace("rule: otpe", "rules: otpe", 1))
     with pytest.raises(SystemExit, match=r"nothing was written(.|\n)*speed: faster: .*has no column rules"):
-        run(small, monkeypatch)
+        build(small)
     assert not small.page.exists() and not small.text.exists()
 
 
@@ -201,12 +212,3 @@ def test_differences_are_told_with_their_interval_and_what_they_are_over(ours, t
     found = difference(ours, than, **{"paired": False} | more)
     said = wording.difference(Condition(sides[0], "above", sides[1], None, None, (), found))
     assert said.replace(wording.NO_BREAK, " ") == told
-
-
-def test_numbers_and_times_in_words():
-    numbers = [0, -3.0, 3862500.0, 874115.04, 999.96, 0.968075, -0.0123456, 0.000076]
-    digits = ["0", "-3", "3,862,500", "874,115", "1000", "0.9681", "-0.01235", "7.6e-05"]
-    assert [*map(wording.in_digits, numbers)] == digits
-    assert [*map(wording.p_value, (0.0, 1e-4, 0.0456))] == ["p < 0.0001", "p = 0.0001", "p = 0.046"]
-    times = ["59.9 s", "1 min 0 s", "1 h 0 min", "2 h 3 min"]
-    assert [*map(wording.duration, (59.94, 60, 3599.6, 7384))] == times

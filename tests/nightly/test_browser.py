@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 import warnings
 from pathlib import Path
 from urllib.parse import urlparse
@@ -15,8 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from gallery import __main__ as command
-from tests.gallery.small_gallery import write_small_gallery
+from tests.gallery.small_gallery import build, write_small_gallery
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -32,41 +30,11 @@ OPTIONS = (
 SITE = Path(__file__).parents[2] / "site"
 PAGES = ("index.html", "rules.html", "RESULTS.html", "experiments/accuracy.html", "api/slax_rules.html")
 site = pytest.mark.skipif(not (SITE / "index.html").exists(), reason="`make docs` makes the site, and has not")
-READABLE = 4.5  # contrast of text, WCAG 2.2, 1.4.3
-
-# The least contrast in the page, with its element.
-CONTRAST = """
-const channels = (color) => color.match(/[\\d.]+/g).map(Number);
-const luminance = (color) => {
-  const linear = (c) => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4;
-  const [r, g, b] = channels(color).slice(0, 3).map((c) => linear(c / 255));
-  return .2126 * r + .7152 * g + .0722 * b;
-};
-const behind = (element) => {
-  for (let at = element; at; at = at.parentElement) {
-    const color = getComputedStyle(at).backgroundColor;
-    if ((channels(color)[3] ?? 1) > 0) return color;
-  }
-  return "rgb(255, 255, 255)";
-};
-const found = [];
-for (const element of document.body.querySelectorAll("*")) {
-  const text = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
-  if (!text || !element.checkVisibility()) continue;
-  const [one, other] = [luminance(getComputedStyle(element).color), luminance(behind(element))];
-  found.push([(Math.max(one, other) + .05) / (Math.min(one, other) + .05), element.outerHTML.slice(0, 80)]);
-}
-return found.sort((a, b) => a[0] - b[0])[0];
-"""
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    small = write_small_gallery(tmp_path_factory.mktemp("small"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["gallery", *small.options()])
-        command.main()
-    return small
+    return build(write_small_gallery(tmp_path_factory.mktemp("small")))
 
 
 @pytest.fixture(scope="module")
@@ -142,14 +110,6 @@ def test_click_on_a_download_saves_the_file(browser, built, tmp_path):
         browser.execute_async_script("setTimeout(arguments[0], 300)")
     expected = {path.name: path.read_bytes() for path in built.figures if path.suffix != ".png"}
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == expected
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_is_readable(browser, scheme):
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    contrast, element = browser.execute_script(CONTRAST)
-    assert contrast >= READABLE, element
 
 
 @pytest.mark.parametrize("width", [1400, 375])

@@ -11,84 +11,55 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("packages", "experiments", "docs", "workflow", "pyproject.toml")
-# Of each: its module, what is in it, the file of its table, and what is added there before which line.
-TOYS = {
-    "slax-rules/src/slax_rules/layerwise/toy.py": (
-        '''"""SLTT by another name."""
-
-import dataclasses
-
+MODULES = {
+    "slax-rules/src/slax_rules/layerwise/toy.py": """
 from slax_rules.layerwise.sltt import SLTT
 
-
-@dataclasses.dataclass(frozen=True)
-class Toy(SLTT):
-    """SLTT."""
-''',
-        "slax-rules/src/slax_rules/registry.py",
-        {
-            "ANY_CELL =": "from slax_rules.layerwise.toy import Toy\n\n",
-            "    fptt=dataclasses.replace(": """    toy=RuleEntry(
-        title="Toy",
-        rule=Toy,
-        requires=LAYERS,
-        exact=Exactness(steps=0),
-        omits="nothing",
-        memory="N S",
-        time="P",
-    ),
+class Toy(SLTT): ...
 """,
-        },
-    ),
-    "slax-neurons/src/slax_neurons/neurons/toy.py": (
-        '''"""LIF by another name."""
-
+    "slax-neurons/src/slax_neurons/neurons/toy.py": """
 from slax_neurons.neurons.lif import LIF
 
-
-class ToyNeuron(LIF):
-    """LIF."""
-''',
-        "slax-neurons/src/slax_neurons/__init__.py",
-        {
-            "NEURONS:": "from slax_neurons.neurons.toy import ToyNeuron\n\n",
-            '    "ltc": LTC': '    "toy": ToyNeuron,\n',
-        },
-    ),
-    "slax-data/src/slax_data/encoding/toy.py": (
-        '''"""A spike in the first step, or none."""
-
+class ToyNeuron(LIF): ...
+""",
+    "slax-data/src/slax_data/encoding/toy.py": """
 import jax.numpy as jnp
-
 
 def toy_encode(intensities, *, n_steps):
     return jnp.zeros((n_steps, *intensities.shape)).at[0].set(intensities > 0.5)
-''',
-        "slax-data/src/slax_data/encoding/encoders.py",
-        {
-            "ENCODERS:": "from slax_data.encoding import toy\n\n",
-            '    "rate": Encoder': '    "toy": Encoder(toy.toy_encode, random=False),\n',
-        },
-    ),
-    "slax-data/src/slax_data/sets/toy.py": (
-        '''"""Two classes: all units on, or all off."""
-
+""",
+    "slax-data/src/slax_data/sets/toy.py": """
 import jax.numpy as jnp
-
 from slax_data.sets.images import image_task
-
 
 def toy_task(key, *, n_steps=8, code="latency"):
     labels = jnp.arange(20) % 2
     images = jnp.repeat(labels[:, None].astype(jnp.float32), 4, axis=1), labels
     return image_task(key, {"train": images, "test": images}, n_classes=2, n_steps=n_steps, code=code)
-''',
-        "slax-data/src/slax_data/datasets.py",
-        {
-            "DATASETS:": "from slax_data.sets.toy import toy_task\n\n",
-            '    "ssc": ssc_task': '    "toy_set": toy_task,\n',
-        },
+""",
+}
+RULE = """    toy=RuleEntry(
+        title="Toy", rule=Toy, requires=LAYERS, exact=Exactness(steps=0), omits="nothing", memory="N S", time="P"
     ),
+"""
+# Of each table: its file, and what is added there before which line.
+ENTRIES = {
+    "slax-rules/src/slax_rules/registry.py": {
+        "ANY_CELL =": "from slax_rules.layerwise.toy import Toy\n\n",
+        "    fptt=dataclasses.replace(": RULE,
+    },
+    "slax-neurons/src/slax_neurons/__init__.py": {
+        "NEURONS:": "from slax_neurons.neurons.toy import ToyNeuron\n\n",
+        '    "ltc": LTC': '    "toy": ToyNeuron,\n',
+    },
+    "slax-data/src/slax_data/encoding/encoders.py": {
+        "ENCODERS:": "from slax_data.encoding import toy\n\n",
+        '    "rate": Encoder': '    "toy": Encoder(toy.toy_encode, random=False),\n',
+    },
+    "slax-data/src/slax_data/datasets.py": {
+        "DATASETS:": "from slax_data.sets.toy import toy_task\n\n",
+        '    "ssc": ssc_task': '    "toy_set": toy_task,\n',
+    },
 }
 TASK = "    tasks:\n      toys: {dataset: toy_set, code: toy, input_rate: 0.3, layers: [4, 8, 2], n_steps: 8}\n"
 NEURON = "      toy: {current: 0.1, options: {}, states: {}}\n"
@@ -107,8 +78,9 @@ def toys(tmp_path_factory):
     for name in COPIED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tree / name)
-    for module, (source, table, entries) in TOYS.items():
+    for module, source in MODULES.items():
         (tree / "packages" / module).write_text(source)
+    for table, entries in ENTRIES.items():
         for before, lines in entries.items():
             add(tree / "packages" / table, before, lines)
     accuracy = tree / "experiments" / "accuracy" / "config.yaml"

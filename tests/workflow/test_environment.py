@@ -1,11 +1,10 @@
-"""environment.yml, the lock files and the pyproject.toml files say the same."""
+"""The lock files and the pyproject.toml files say the same."""
 
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
@@ -51,12 +50,3 @@ def test_wheels_for_a_gpu_are_those_of_the_locked_jax():
     assert {pin for pin in cuda if pin[0] in names} <= plain
     for name in ("jax", "jax-cuda12-plugin", "jax-cuda12-pjrt"):
         assert {version for pin, version in cuda if pin == name} == {version for pin, version in plain if pin == "jax"}
-
-
-def test_conda_installs_the_locks_by_pip():
-    plain, cuda = (
-        yaml.safe_load((ROOT / name).read_text())["dependencies"]
-        for name in ("environment.yml", "environment-cuda.yml")
-    )
-    assert plain[-1] == {"pip": ["-r bootstrap.lock", "-r requirements.lock"]} and plain[:-1] == cuda[:-1]
-    assert cuda[-1] == {"pip": [*plain[-1]["pip"], "-r requirements-cuda.lock"]}

@@ -171,13 +171,11 @@ def test_what_was_made_by_hand_is_used_and_drawn(tree):
 
 
 def test_sources_that_are_edited_during_the_run_are_not_certified(tree):
-    tree.set(jobs(a=0, b=8), total=True)
+    tree.set(jobs(a=0, b=4), total=True)  # b alone is made again
     at_work = tree.path / "ran-on-this-machine"
     at_work.unlink()
-    run = tree.start(ALL, options=("--cores", "1"))
-    while not at_work.exists():
-        assert run.poll() is None, tree.said()
-        time.sleep(0.1)
+    run = tree.start(ALL)
+    tree.wait_for(at_work, run)
     tree.edit("experiments/toy/run.py")
     assert ended(run) != 0 and not (tree.path / ALL).exists()
     assert "made from other sources or inputs than the present ones" in tree.said()
@@ -187,12 +185,11 @@ def test_sources_that_are_edited_during_the_run_are_not_certified(tree):
 def test_a_run_that_is_killed_goes_on_and_two_runs_at_once_are_refused(tree):
     shutil.rmtree(tree.path / "results")
     tree.set(jobs(a=0, b=600))
+    # On two cores, both jobs begin: which one is first is not said.
     run = tree.start("results", options=("--cores", "2"), start_new_session=True)
     record = tree.path / "results/tiny/toy/a.record.json"
     try:
-        while not record.exists():
-            assert run.poll() is None, tree.said()
-            time.sleep(0.1)
+        tree.wait_for(record, run)
         made, second = record.read_bytes(), Tree(tree.path, tree.path.with_name("second"))
         tree.edit("experiments/toy/run.py")
         assert second.run("results") != 0 and "Another run is at work in this folder" in second.said()

@@ -93,9 +93,9 @@ def mackey_glass(
 
     Example:
         >>> from slax_data import mackey_glass
-        >>> series = mackey_glass(750)
+        >>> series = mackey_glass(75)
         >>> series.shape
-        (750,)
+        (75,)
         >>> series[:3].round(3)
         array([1.267, 1.303, 1.282])
     """
