@@ -12,8 +12,8 @@ from experiments import plot, run
 from experiments.common import job as jobs
 from experiments.common.job import ARRAYS, NUMBERS, TIMES, Job, experiment_names, jobs_of, settings_of
 from experiments.common.records import commit, read_record, seal_and_write
-from slax_rules import RULES, RuleEntry
 from experiments.step_response import run as of_one_neuron
+from slax_rules import RULES, RuleEntry
 
 NEURONS = ["if", "lif", "li", "cuba_lif", "alif", "adlif", "brf", "ltc"]
 
