@@ -27,7 +27,7 @@ class Penalty:
 
     Args:
         function: maps values [B, ...] of one step to losses [B], or, with of_mean, the mean [...] to a number. Programs are
-            cached by it, so pass the same function, or a frozen dataclass, in each call.
+            found by its content, so let a class with options be a frozen dataclass.
         weight: factor of the loss, any number; below 0 it rewards what is penalized otherwise.
         layers: numbers of the layers of neurons, from 0 for the first; all layers whose outputs are spikes by default.
         of_mean: whether the function is applied to the mean over time and batch. With several windows and updates offline, the

@@ -17,11 +17,11 @@ import optax
 from flax import nnx
 from jax.extend.core import Jaxpr, Literal
 
-from slax_rules.loop.structure import Place, Structure, structure, with_numbers
+from slax_rules.loop.structure import Place, Structure, is_installed_by_name, structure, with_numbers
 
 KEPT = 64  # programs of a function; one takes about 10 MB
 SHARED = 256  # functions that others of the same structure are replaced by
-COMPILATIONS = 3  # from this compilation of one structure on, there is a warning
+COMPILATIONS = 3  # with this compilation of one structure, there is a warning
 
 _lock = threading.RLock()
 _T = TypeVar("_T")
@@ -93,7 +93,7 @@ _keys: "weakref.WeakKeyDictionary[Any, Hashable]" = weakref.WeakKeyDictionary()
 
 def shared(value: Any) -> Any:
     """The first value with the structure of this one, so that their programs are the same; itself if it is the first."""
-    if value is None or isinstance(value, type):
+    if value is None or isinstance(value, type) or is_installed_by_name(value):
         return value
     is_simple = type(value).__hash__ is object.__hash__  # a function or a partial, which is compared by identity
     key = _keys.get(value) if is_simple else None
@@ -123,10 +123,6 @@ class Transformation(NamedTuple):
     shared: optax.GradientTransformation
     places: tuple[Place, ...] = ()
     numbers: tuple[Any, ...] = ()
-
-    def bound(self, numbers: Sequence[Any]) -> optax.GradientTransformation:
-        """The transformation with other numbers."""
-        return with_numbers(self.shared, dict(zip(self.places, numbers, strict=True)))
 
 
 def shared_graph(graphdef: nnx.GraphDef, own: Any = None, instead: Any = None) -> nnx.GraphDef:
@@ -167,10 +163,10 @@ def shared_transformation(optimizer: nnx.Optimizer, trained: Callable[[], Any], 
         if places is None:
             places = _places.put((found.outline, shapes), _data(optimizer, trained(), found))
         key = _without(found, places)
-        first = _first.get(key)
-        if first is not None and _without(structure(first), places) != key:  # it holds something that has changed since
-            _first.put(key, tx)
-        numbers = {held.place: held.value for held in found.values}
+        # A scalar of JAX would be on one device.
+        numbers = {
+            held.place: held.value if type(held.value) is float else np.asarray(held.value) for held in found.values
+        }
         known = _transformations[tx.update][tx.init, shapes] = key, places, tuple(numbers[place] for place in places)
     key, places, numbers = known
     first = _first.get(key)
@@ -274,14 +270,14 @@ def _is_wide(dtype: Any) -> bool:
 
 _compiled: Recent[list[dict[str, Structure]]] = Recent(SHARED)
 CURES = {
-    "optimizer": "Make such a number a part of the state: optax.inject_hyperparams(optax.adam)(learning_rate=rate, b1=b1).",
-    "numbers": "Pass such a number or array with the targets, or make the function once, before the loop.",
+    "optimizer": "Make such a number part of the optimizer's state: optax.inject_hyperparams(optax.adam)(rate, b1=b1).",
+    "numbers": "Pass such a number or array with the targets.",
     "unknown": "Make the function once, before the loop.",
 }
 
 
 def warn_of_compilations(name: str, graphdef: nnx.GraphDef, parts: Mapping[str, Any], options: Hashable) -> None:
-    """Warn of the third compilation, and of later ones, of programs that differ only in what their functions hold.
+    """Warn of the third compilation of programs that differ only in what their functions hold.
 
     Args:
         name: the function that the user has called.
@@ -290,17 +286,22 @@ def warn_of_compilations(name: str, graphdef: nnx.GraphDef, parts: Mapping[str, 
         options: everything else.
     """
     statics = {index: held.value for index, (_, held) in enumerate(graphdef.attributes) if _is_function(held)}
-    named = {"optimizer" if isinstance(held, tuple) else "model": held for held in statics.values()}
-    found = {part: structure(held) for part, held in {**named, **parts}.items()}
+    optimizers = [held for held in statics.values() if isinstance(held, optax.GradientTransformation)]
+    others = [held for held in statics.values() if not isinstance(held, optax.GradientTransformation)]
+    named = {"the optimizer": tuple(optimizers), **parts, "the model": tuple(others)}
+    found = {part: structure(held) for part, held in named.items()}
     rest = tuple(None if index in statics else entry for index, entry in enumerate(graphdef.attributes))
     key = tuple((part, one.outline) for part, one in found.items()), rest, tuple(graphdef.nodes), options
-    all_found = _compiled.put(key, [*(_compiled.get(key) or []), found])
-    differing = list(_differing(all_found))
-    if len(all_found) >= COMPILATIONS and differing:
+    all_found = _compiled.get(key) or []
+    if len(all_found) == COMPILATIONS:
+        return
+    _compiled.put(key, [*all_found, found])
+    differing = list(_differing([*all_found, found]))
+    if len(all_found) + 1 == COMPILATIONS and differing:
         texts, cures = zip(*differing, strict=True)
         warnings.warn(
-            f"{name} compiled a training step {len(all_found)} times, for programs that differ in this alone: "
-            f"{'; '.join(texts)}. {' '.join(CURES[cure] for cure in dict.fromkeys(cures))}",
+            f"{name} compiles a training step for the {COMPILATIONS}rd time, since {'; '.join(texts)}. Each compilation takes "
+            f"seconds. {' '.join(CURES[cure] for cure in dict.fromkeys(cures))}",
             UserWarning,
             stacklevel=6,
         )
@@ -308,7 +309,7 @@ def warn_of_compilations(name: str, graphdef: nnx.GraphDef, parts: Mapping[str, 
 
 def _is_function(held: Any) -> bool:
     """True for an attribute that is a function or a transformation."""
-    value = getattr(held, "value", None) if isinstance(held, nnx.Static) else None
+    value = getattr(held, "value", None)  # of what is static in a graph
     return isinstance(value, optax.GradientTransformation) or (callable(value) and not isinstance(value, type))
 
 
@@ -319,7 +320,7 @@ def _differing(all_found: list[dict[str, Structure]]) -> Iterator[tuple[str, str
         for held in zip(*(one.values for one in same), strict=True):
             contents = dict.fromkeys(one.content for one in held)
             if len(contents) > 1:
-                shown = ", ".join(f"{one.value:.4g}" if one.is_number else "an array" for one in held[-COMPILATIONS:])
-                yield f"{part}: {held[0].name} is {shown}", "optimizer" if part == "optimizer" else "numbers"
+                shown = ", ".join(f"{one.value:.4g}" if one.is_number else "an array" for one in held)
+                yield f"{held[0].name} in {part} is {shown}", "optimizer" if part == "the optimizer" else "numbers"
         for what in same[0].unknown:
-            yield f"{part}: it holds {what}, which cannot be compared", "unknown"
+            yield f"{part} holds {what}, which cannot be compared", "unknown"

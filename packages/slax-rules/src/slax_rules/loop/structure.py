@@ -34,7 +34,7 @@ class Held(NamedTuple):
     Args:
         name: where it is, in words, such as "step_size of scale".
         place: the way to it; None if `with_numbers` cannot replace it.
-        value: a float, a scalar or an array.
+        value: a real number, as a float or a scalar of NumPy or JAX; or the dtype, shape and digest of an array, as text.
     """
 
     name: str
@@ -44,14 +44,12 @@ class Held(NamedTuple):
     @property
     def is_number(self) -> bool:
         """True for one real number."""
-        return np.ndim(self.value) == 0
+        return not isinstance(self.value, str)
 
     @property
     def content(self) -> Hashable:
-        """The number, or a digest of the array."""
-        if self.is_number:
-            return float(self.value).hex()
-        return hashlib.blake2b(np.ascontiguousarray(_array(self.value)).tobytes(), digest_size=16).hexdigest()
+        """The value, to be compared."""
+        return float(self.value).hex() if self.is_number else self.value
 
 
 class Structure(NamedTuple):
@@ -117,6 +115,7 @@ class _Walk:
         self.values: list[Held] = []
         self.unknown: list[str] = []
         self.above: list[int] = []  # the objects that the walk is in
+        self.is_installed = False  # whether the function that it is in is of an installed package
 
     def visit(self, value: Any, name: str, place: Place | None) -> Hashable:
         if isinstance(value, enum.Enum):
@@ -140,17 +139,23 @@ class _Walk:
             return self._unknown(value, name)
         if not isinstance(value, float) and not value.ndim and not jax.dtypes.issubdtype(value.dtype, np.floating):
             return type(value).__name__, str(value.dtype), str(_array(value).tolist())
-        self.values.append(Held(name, place, value))
         kind = "float" if type(value) is float else f"{value.dtype}{list(value.shape)}"
+        if kind.endswith("[]") or kind == "float":
+            self.values.append(Held(name, place, value))
+        else:
+            digest = hashlib.blake2b(np.ascontiguousarray(_array(value)).tobytes(), digest_size=12)
+            self.values.append(Held(name, None, f"{kind}, digest {digest.hexdigest()}"))
         return kind, type(value).__name__, bool(getattr(value, "weak_type", False))
 
     def _made(self, value: Any, name: str, place: Place | None) -> Hashable:
         if isinstance(value, functools.partial):
-            parts = (("func", value.func), ("args", value.args), ("keywords", value.keywords))
-            return "partial", tuple(self.visit(part, name, _at(place, step, None)) for step, part in parts)
+            within = _at(place, "keywords", None)
+            keywords = ((key, self.visit(item, key, _at(within, "key", key))) for key, item in value.keywords.items())
+            func = self.visit(value.func, name, _at(place, "func", None))
+            return "partial", func, self.visit(value.args, name, _at(place, "args", None)), tuple(keywords)
         if isinstance(value, types.MethodType):
             return "method", self.visit(value.__func__, name, None), self.visit(value.__self__, name, None)
-        if isinstance(value, list | dict | set) and not value:
+        if isinstance(value, list | dict | set) and not value and not self.is_installed:
             return self._unknown(value, f"{name}, which is empty")  # it may be filled, and then another one is filled
         if isinstance(value, tuple | list):
             fields = getattr(value, "_fields", range(len(value)))
@@ -184,6 +189,7 @@ class _Walk:
 
     def _function(self, function: types.FunctionType, place: Place | None) -> Hashable:
         code, owner = function.__code__, function.__qualname__.partition(".")[0]
+        outside, self.is_installed = self.is_installed, _is_installed(function.__module__)
         cells = []
         for index, (name, cell) in enumerate(zip(code.co_freevars, function.__closure__ or (), strict=True)):
             try:
@@ -192,7 +198,8 @@ class _Walk:
                 continue
             cells.append((name, self.visit(content, f"{name} of {owner}", _at(place, "closure", index))))
         defaults = self.visit((function.__defaults__, function.__kwdefaults__), owner, None)
-        reads = () if _is_installed(function.__module__) else tuple(self._globals(function))
+        reads = () if self.is_installed else tuple(self._globals(function))
+        self.is_installed = outside
         return "function", _code(code), tuple(cells), defaults, reads
 
     def _globals(self, function: types.FunctionType) -> Iterator[Hashable]:
@@ -264,6 +271,11 @@ def _found_by_name(value: Any) -> str | None:
     for part in str(name).split("."):
         found = getattr(found, part, None)
     return f"{module}.{name}" if found is value else None
+
+
+def is_installed_by_name(value: Any) -> bool:
+    """True for a function of an installed package that is there once, as far as its name says."""
+    return type(value) is types.FunctionType and "<" not in value.__qualname__ and _is_installed(value.__module__)
 
 
 @functools.cache

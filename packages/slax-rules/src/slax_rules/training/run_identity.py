@@ -92,7 +92,7 @@ def _content(name: str, value: Any) -> dict[str, Any]:
     for held in found.values:
         key = f"{name}: {held.name}"
         key = next(one for one in (key, *(f"{key} ({number})" for number in itertools.count(2))) if one not in settings)
-        settings[key] = _number(held.value) if held.is_number else f"{described(held.value)}, digest {held.content}"
+        settings[key] = _number(held.value) if held.is_number else held.value
     return settings
 
 
