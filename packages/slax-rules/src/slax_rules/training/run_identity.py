@@ -90,9 +90,10 @@ def _content(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(found.outline, Named):  # its name says it
         settings[f"{name}: code"] = found.digest()
     for held in found.values:
-        key = f"{name}: {held.name}"
-        key = next(one for one in (key, *(f"{key} ({number})" for number in itertools.count(2))) if one not in settings)
-        settings[key] = _number(held.value) if held.is_number else held.value
+        numbered = (f"{name}: {held.name}" + (f" ({number})" if number else "") for number in itertools.count())
+        settings[next(key for key in numbered if key not in settings)] = (
+            _number(held.value) if held.is_number else held.value
+        )
     return settings
 
 
