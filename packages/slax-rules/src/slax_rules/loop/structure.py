@@ -6,6 +6,7 @@ package that can be found by their name are compared by it.
 """
 
 import dataclasses
+import dis
 import enum
 import functools
 import hashlib
@@ -196,7 +197,14 @@ class _Walk:
                 content = cell.cell_contents
             except ValueError:  # a name that has no value yet
                 continue
-            cells.append((name, self.visit(content, f"{name} of {owner}", _at(place, "closure", index))))
+            where, within = f"{name} of {owner}", _at(place, "closure", index)
+            if name in _assigned(code):  # its present value is a state
+                if not self.is_installed:
+                    cells.append((name, self._unknown(content, where)))
+                    continue
+                # Optax makes the integers of a schedule floats when it is traced.
+                content, within = float(content) if isinstance(content, int) else content, None
+            cells.append((name, self.visit(content, where, within)))
         defaults = self.visit((function.__defaults__, function.__kwdefaults__), owner, None)
         reads = () if self.is_installed else tuple(self._globals(function))
         self.is_installed = outside
@@ -303,6 +311,13 @@ def _code(code: types.CodeType) -> str:
         text = repr((code.co_code, constants, shape, names))
         _DIGESTS[code] = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
     return _DIGESTS[code]
+
+
+@functools.cache
+def _assigned(code: types.CodeType) -> frozenset[str]:
+    """The variables of an enclosing function that code assigns to."""
+    found = {one.argval for one in dis.get_instructions(code) if one.opname in ("STORE_DEREF", "DELETE_DEREF")}
+    return frozenset(found & set(code.co_freevars))
 
 
 def _constant(constant: Any) -> str:
