@@ -201,8 +201,11 @@ class Store:
     def check_same(self, step: int, saved: Mapping[str, Any], mine: Mapping[str, Any], what: str = "settings") -> None:
         """Raise ValueError for settings or arrays that differ between the stopped run and this one."""
 
+        # A run may be evaluated from some step on.
+        free = {*self.changed, *({"held_out"} - (saved.keys() & mine.keys()))}
+
         def fixed(table: Mapping[str, Any]) -> dict[str, Any]:
-            return {name: value for name, value in table.items() if name.partition(":")[0] not in self.changed}
+            return {name: value for name, value in table.items() if name.partition(":")[0] not in free}
 
         differing = differences(fixed(saved), fixed(mine))
         if differing:
