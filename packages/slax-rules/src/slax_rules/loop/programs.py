@@ -87,6 +87,7 @@ class Programs:
 
 # ------------------------------------------------------------------------------------------------- functions by structure
 
+UNKNOWN = "unknown"  # in place of the content of a function that cannot be compared
 _first: Recent[Any] = Recent(SHARED)
 _keys: "weakref.WeakKeyDictionary[Any, Hashable]" = weakref.WeakKeyDictionary()
 
@@ -99,14 +100,14 @@ def shared(value: Any) -> Any:
     key = _keys.get(value) if is_simple else None
     if key is None:
         found = structure(value)
-        if found.unknown:
-            return value
-        key = found.key
+        key = UNKNOWN if found.unknown else found.key
         if is_simple:
             _keys[value] = key
         first = _first.get(key)
         if first is not None and structure(first).key != key:  # it holds something that has changed since
             _first.put(key, value)
+    if key == UNKNOWN:
+        return value
     first = _first.get(key)
     return _first.put(key, value) if first is None else first
 
@@ -127,10 +128,10 @@ class Transformation(NamedTuple):
 
 def shared_graph(graphdef: nnx.GraphDef, own: Any = None, instead: Any = None) -> nnx.GraphDef:
     """A graph whose functions are shared, with the transformation `instead` of its own."""
-    attributes = [
-        (key, type(held)(instead if held.value is own else shared(held.value)) if _is_function(held) else held)
-        for key, held in graphdef.attributes
-    ]
+    attributes: list[Any] = list(graphdef.attributes)
+    for index, value in _functions(graphdef).items():
+        key, held = attributes[index]
+        attributes[index] = key, type(held)(instead if value is own else shared(value))
     return type(graphdef)(graphdef.nodes, attributes, graphdef.num_leaves)
 
 
@@ -158,17 +159,19 @@ def shared_transformation(optimizer: nnx.Optimizer, trained: Callable[[], Any], 
     if known is None:
         found = structure(tx)
         if found.unknown:
+            _transformations[tx.update][tx.init, shapes] = UNKNOWN, (), ()
             return Transformation(tx)
         places = _places.get((found.outline, shapes))
         if places is None:
             places = _places.put((found.outline, shapes), _data(optimizer, trained(), found))
         key = _without(found, places)
+        values = {held.place: held.value for held in found.values}
         # A scalar of JAX would be on one device.
-        numbers = {
-            held.place: held.value if type(held.value) is float else np.asarray(held.value) for held in found.values
-        }
-        known = _transformations[tx.update][tx.init, shapes] = key, places, tuple(numbers[place] for place in places)
+        scalars = (value if type(value) is float else np.asarray(value) for value in map(values.get, places))
+        known = _transformations[tx.update][tx.init, shapes] = key, places, tuple(scalars)
     key, places, numbers = known
+    if key == UNKNOWN:
+        return Transformation(tx)
     first = _first.get(key)
     return Transformation(_first.put(key, tx) if first is None else first, places, numbers)
 
@@ -285,12 +288,12 @@ def warn_of_compilations(name: str, graphdef: nnx.GraphDef, parts: Mapping[str, 
         parts: other functions of the program, by the name of their argument.
         options: everything else.
     """
-    statics = {index: held.value for index, (_, held) in enumerate(graphdef.attributes) if _is_function(held)}
-    optimizers = [held for held in statics.values() if isinstance(held, optax.GradientTransformation)]
-    others = [held for held in statics.values() if not isinstance(held, optax.GradientTransformation)]
+    functions = _functions(graphdef)
+    optimizers = [value for value in functions.values() if isinstance(value, optax.GradientTransformation)]
+    others = [value for value in functions.values() if not isinstance(value, optax.GradientTransformation)]
     named = {"the optimizer": tuple(optimizers), **parts, "the model": tuple(others)}
     found = {part: structure(held) for part, held in named.items()}
-    rest = tuple(None if index in statics else entry for index, entry in enumerate(graphdef.attributes))
+    rest = tuple(None if index in functions else entry for index, entry in enumerate(graphdef.attributes))
     key = tuple((part, one.outline) for part, one in found.items()), rest, tuple(graphdef.nodes), options
     all_found = _compiled.get(key) or []
     if len(all_found) == COMPILATIONS:
@@ -307,10 +310,14 @@ def warn_of_compilations(name: str, graphdef: nnx.GraphDef, parts: Mapping[str, 
         )
 
 
-def _is_function(held: Any) -> bool:
-    """True for an attribute that is a function or a transformation."""
-    value = getattr(held, "value", None)  # of what is static in a graph
-    return isinstance(value, optax.GradientTransformation) or (callable(value) and not isinstance(value, type))
+def _functions(graphdef: nnx.GraphDef) -> dict[int, Any]:
+    """The functions and transformations in a graph, by the index of their attribute."""
+    statics = ((index, getattr(held, "value", None)) for index, (_, held) in enumerate(graphdef.attributes))
+    return {
+        index: value
+        for index, value in statics
+        if isinstance(value, optax.GradientTransformation) or (callable(value) and not isinstance(value, type))
+    }
 
 
 def _differing(all_found: list[dict[str, Structure]]) -> Iterator[tuple[str, str]]:
