@@ -46,8 +46,9 @@ def describe_data(batches: Any, held_out: Any) -> dict[str, Any]:
         settings |= _content("data", batches.sample)
     elif isinstance(batches, list | tuple):
         settings["data: batches per epoch"] = len(batches)
-    if isinstance(held_out, Sampler) or (isinstance(held_out, list | tuple) and held_out):
-        settings["held_out"] = describe_batch(first_batch(held_out))
+    readable = isinstance(held_out, Sampler) or (isinstance(held_out, list | tuple) and held_out)
+    if readable and (first := describe_batch(first_batch(held_out))) is not None:
+        settings["held_out"] = first
     return settings
 
 
